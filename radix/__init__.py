@@ -1,0 +1,1 @@
+"""The prefix cache: physical blocks, radix tree, leases, eviction. No torch, no runtime."""

@@ -1,0 +1,88 @@
+"""The common language between front ends and the automaton: what a grammar says, before it is compiled.
+
+Front ends (regex, JSON Schema, choices, EBNF, Lark, structural tags) build these nodes; `automaton` turns them into
+byte-level NFAs with call edges. Nothing here knows bytes of UTF-8, tokens or masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Exactly these bytes."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Characters:
+    """One Unicode scalar value out of sorted, disjoint, inclusive code point ranges (compiled to UTF-8)."""
+
+    ranges: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """The parts, one after the other; no parts is the empty string."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Any one of the parts; no parts matches nothing at all."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """`part` at least `minimum` and at most `maximum` times (None: no limit). Counted, never unrolled."""
+
+    part: Node
+    minimum: int
+    maximum: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The rule of that name, asked of the grammar when the automaton first gets there. Recursion is allowed."""
+
+    rule: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What `left` matches and `right` does not. Both regular: no `Call` to a recursive rule, no `Special`."""
+
+    left: Node
+    right: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Intersection:
+    """What both match. Both regular, as in `Difference`."""
+
+    left: Node
+    right: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """One special (added) token by its text, such as `<|im_end|>`: never matched by ordinary bytes."""
+
+    text: str
+
+
+Node = Literal | Characters | Sequence | Choice | Repeat | Call | Difference | Intersection | Special
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """A start node and the rules it calls; `rule` is called at most once a name, on the first visit."""
+
+    start: Node
+    rule: Callable[[Hashable], Node]

@@ -1,0 +1,191 @@
+"""The protocol `Ops`: everything a model and a runner ask of a device. What a back end does inside is its own.
+
+Activations are torch tensors on `Ops.device`; weights, norms, KV and plans are handles that only the back end which
+made them reads. `reference.py` is the specification: every other back end is compared with it.
+
+Positions of the KV, for a block size of 4, a sequence of 10 tokens and the block table [7, 2, 5]:
+
+    position      0  1  2  3 | 4  5  6  7 | 8  9
+    slot         28 29 30 31 | 8  9 10 11 | 20 21        slot = block * block_size + position % block_size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from stemma.kernels.weights import StoredWeight
+
+Int32Array = npt.NDArray[np.int32]
+
+KV_SPLIT = 256
+"""Tokens of KV that are reduced as one piece, a constant on purpose: partial sums are merged in order of position, so
+that the result does not depend on what else is in the batch or in the cache (invariant 1 of docs/architecture.md)."""
+
+
+class HeadShape(NamedTuple):
+    """How the rows of a fused QKV projection divide: `num_heads + 2 * num_kv_heads` heads of `head_dim`."""
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+
+class KVShape(NamedTuple):
+    """The paged KV pool of one model."""
+
+    num_layers: int
+    num_blocks: int
+    block_size: int
+    num_kv_heads: int
+    head_dim: int
+
+
+class BlockCopy(NamedTuple):
+    """Copy on write: the first `num_tokens` tokens of block `source` become those of block `destination`."""
+
+    source: int
+    destination: int
+    num_tokens: int
+
+
+class SharedPrefix(NamedTuple):
+    """Sequences `[first, last)` of the layout begin with the same `num_blocks` physical blocks."""
+
+    first: int
+    last: int
+    num_blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the tokens of one step stand: host arrays, made by the runner, the same for all layers.
+
+    The tokens of sequence i are rows `[query_starts[i], query_starts[i + 1])`, the last ones of its context:
+
+        context of sequence i   |<------- cached KV ------->|<- this step's tokens ->|
+                                0                           |                        context_lens[i]
+
+    positions: (tokens,) position of each row in its sequence.
+    slots: (tokens,) where the row's KV is written.
+    query_starts: (sequences + 1,) rows of each sequence.
+    context_lens: (sequences,) tokens of KV after this step's write.
+    block_tables: (sequences, widest) physical blocks in order, padded with 0.
+    shared_prefixes: disjoint runs of sequences with a common beginning, a hint that never changes a result.
+    """
+
+    positions: Int32Array
+    slots: Int32Array
+    query_starts: Int32Array
+    context_lens: Int32Array
+    block_tables: Int32Array
+    shared_prefixes: tuple[SharedPrefix, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRows:
+    """How each row of logits is sampled; arrays of (rows,).
+
+    temperature: 0 is greedy (the lowest id among the largest logits).
+    top_k: 0 is off. top_p: 1 is off. min_p: 0 is off.
+    uniform: a number in [0, 1) for each row, drawn by the caller: the same number gives the same token in any batch.
+    """
+
+    temperature: npt.NDArray[np.float32]
+    top_k: Int32Array
+    top_p: npt.NDArray[np.float32]
+    min_p: npt.NDArray[np.float32]
+    uniform: npt.NDArray[np.float64]
+
+
+class Linear(Protocol):
+    """A packed matrix, or several with one input fused along the outputs, with an optional bias."""
+
+    in_features: int
+    out_features: int
+
+
+class KV(Protocol):
+    """The KV pool of one model: all layers, all blocks."""
+
+    shape: KVShape
+    num_bytes: int
+
+
+class Ops(Protocol):
+    """One back end. Handles (`Any` below: norm, embedding, rope, plan) come from the same object that reads them."""
+
+    name: str
+    device: torch.device
+
+    # Packing: once, when a model is loaded -------------------------------------------------------------------------
+    def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> Linear:
+        """Pack matrices (out_i, in) that share their input; the outputs stand one after the other."""
+
+    def embedding(self, weight: StoredWeight) -> Any:
+        """Pack an embedding table (vocabulary, hidden)."""
+
+    def norm(self, weight: StoredWeight, epsilon: float) -> Any:
+        """An RMS norm (Zhang and Sennrich 2019) with its weight (features,)."""
+
+    def rope(self, cos: npt.NDArray[np.float32], sin: npt.NDArray[np.float32]) -> Any:
+        """Rotary tables (positions, head_dim / 2) for the pairs (i, i + head_dim / 2) (Su et al. 2021)."""
+
+    def kv(self, shape: KVShape) -> KV:
+        """Allocate a KV pool. Raises MemoryError if it does not fit the device."""
+
+    # A step ----------------------------------------------------------------------------------------------------------
+    def plan(self, layout: Layout, shape: KVShape) -> Any:
+        """Prepare a step: upload the layout, choose splits."""
+
+    def embed(self, embedding: Any, ids: Int32Array) -> torch.Tensor:
+        """Rows of the table -> (tokens, hidden)."""
+
+    def norm_linear(self, x: torch.Tensor, norm: Any, linear: Linear) -> torch.Tensor:
+        """`linear(norm(x))`: (tokens, hidden) -> (tokens, out_features)."""
+
+    def rope_write(
+        self, qkv: torch.Tensor, heads: HeadShape, rope: Any, q_norm: Any | None, k_norm: Any | None,
+        kv: KV, layer: int, plan: Any,
+    ) -> torch.Tensor:  # fmt: skip
+        """Norm the heads of Q and K if asked, rotate them, write K and V to their slots.
+
+        qkv: (tokens, (num_heads + 2 * num_kv_heads) * head_dim) -> Q as (tokens, num_heads, head_dim).
+        """
+
+    def attention(self, q: torch.Tensor, kv: KV, layer: int, plan: Any) -> torch.Tensor:
+        """Causal attention of this step's rows over their contexts, scores scaled by 1 / sqrt(head_dim).
+
+        q: (tokens, num_heads, head_dim) -> (tokens, num_heads * head_dim).
+        """
+
+    def linear_add(self, x: torch.Tensor, linear: Linear, residual: torch.Tensor) -> torch.Tensor:
+        """`residual + linear(x)`; may work in place on `residual`, which the caller must not use again."""
+
+    def norm_gated(self, x: torch.Tensor, norm: Any, gate_up: Linear) -> torch.Tensor:
+        """`silu(gate) * up` of `gate_up(norm(x))`, gate first -> (tokens, out_features / 2) (Shazeer 2020, SwiGLU)."""
+
+    def logits(self, x: torch.Tensor, rows: Int32Array, norm: Any, head: Linear) -> torch.Tensor:
+        """`head(norm(x[rows]))` -> float32 (rows, vocabulary)."""
+
+    # KV blocks and logits --------------------------------------------------------------------------------------------
+    def copy_blocks(self, kv: KV, copies: Sequence[BlockCopy]) -> None:
+        """Run copies in order, in every layer: a later one may read what an earlier one wrote."""
+
+    def read_blocks(self, kv: KV, blocks: Int32Array) -> bytes:
+        """The KV bytes of these blocks, in this back end's own form (for snapshots)."""
+
+    def write_blocks(self, kv: KV, blocks: Int32Array, data: bytes) -> None:
+        """Put back what `read_blocks` returned. Raises ValueError if the size does not fit."""
+
+    def apply_mask(self, logits: torch.Tensor, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
+        """In place: logits[rows[i], t] = -inf where bit t % 32 of mask[i, t // 32] is 0."""
+
+    def sample(self, logits: torch.Tensor, rows: SamplingRows) -> Int32Array:
+        """One token a row. Order: temperature, top-k, top-p (of what top-k left), min-p; then, over the kept tokens in
+        ascending id order, the first whose cumulative probability exceeds `uniform` times their sum."""

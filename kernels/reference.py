@@ -184,7 +184,9 @@ class ReferenceOps:
         slots = self._blocks(kv, blocks)
         shape = (2, kv.shape.num_layers, len(slots), kv.shape.num_kv_heads, kv.shape.head_dim)
         if len(data) != int(np.prod(shape)) * self.dtype.itemsize:
-            raise ValueError(f"{len(data)} bytes do not fit {len(blocks)} blocks of {kv.shape}; the snapshot is another model's")
+            raise ValueError(
+                f"{len(data)} bytes do not fit {len(blocks)} blocks of {kv.shape}; the snapshot is another model's"
+            )
         values = torch.frombuffer(bytearray(data), dtype=self.dtype).view(shape).to(self.device)
         kv.keys[:, slots], kv.values[:, slots] = values[0], values[1]
 

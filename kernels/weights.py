@@ -51,5 +51,7 @@ def dequantize(weight: StoredWeight) -> torch.Tensor:
         kind = gguf.GGMLQuantizationType[weight.type]
         values = gguf.quants.dequantize(np.ascontiguousarray(weight.data), kind)
     except (KeyError, NotImplementedError) as error:
-        raise UnsupportedWeight(f"weights of type {weight.type} cannot be read; convert the file to Q8_0 or BF16") from error
+        raise UnsupportedWeight(
+            f"weights of type {weight.type} cannot be read; convert the file to Q8_0 or BF16"
+        ) from error
     return torch.from_numpy(values.astype(np.float32, copy=False).reshape(weight.shape))

@@ -49,7 +49,11 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The rule of that name, asked of the grammar when the automaton first gets there. Recursion is allowed."""
+    """The rule of that name, asked of the grammar when the automaton first gets there. Recursion is allowed.
+
+    A call that ends its rule replaces the caller's frame (front ends write loops and long member lists as chains of
+    such tail calls), so it costs no stack, and a rule that ends in a call to itself is a plain loop.
+    """
 
     rule: Hashable
 

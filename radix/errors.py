@@ -1,0 +1,17 @@
+"""The errors of the prefix cache; each says what to do. Raising one leaves the cache as it was."""
+
+
+class OutOfBlocks(Exception):
+    """The pool cannot give that many blocks, even after evicting everything that nobody holds."""
+
+    def __init__(self, needed: int, available: int) -> None:
+        super().__init__(
+            f"needs {needed} blocks, {available} are free or can be evicted: release or preempt a lease, "
+            "or make the cache larger"
+        )
+        self.needed = needed
+        self.available = available
+
+
+class LeaseError(ValueError):
+    """A lease was used out of order: written without room, cut below what is published, used after its release."""

@@ -1,0 +1,148 @@
+"""A lease: one request's hold on a path of the tree and its private room behind it. Never evicts by itself.
+
+    position   0                     at            num_tokens            room
+               |== in the tree ======|-- written ---|.. reserved ........|
+    blocks     |  shared with others | private from block `_private` on  |
+"""
+
+from array import array
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple
+
+from stemma.radix.errors import LeaseError
+from stemma.radix.tokens import TOKEN_BYTES, Tokens, pack
+from stemma.radix.tree import Node
+
+if TYPE_CHECKING:
+    from stemma.radix.cache import PrefixCache
+
+
+class BlockCopy(NamedTuple):
+    """Copy the KV of the first `num_tokens` positions of block `source` to block `destination`, in every layer."""
+
+    source: int
+    destination: int
+    num_tokens: int
+
+
+class Lease:
+    """Holds the longest cached prefix of a request; grows by reserve, extend and commit. Made by PrefixCache.acquire.
+
+    `blocks` is the block table as an array of int32 (`numpy.frombuffer(lease.blocks, dtype=numpy.int32)` is free of
+    copies): read it after each `reserve` and each `commit`, either may change it. `reserve` must precede each
+    writing; what is reserved already is not reserved again.
+    """
+
+    __slots__ = ("_at", "_cache", "_node", "_private", "_released", "_tokens", "_writes", "blocks", "hit_len")
+
+    def __init__(self, cache: "PrefixCache", node: Node, at: int, blocks: "array[int]") -> None:
+        self._cache = cache
+        self._node = node
+        self._at = at
+        self._tokens = bytearray()  # written, not yet in the tree
+        self._private = len(blocks)  # index of the first block that is this lease's alone
+        self._writes = False  # holds the right to write on in the tree's last block
+        self._released = False
+        self.blocks = blocks
+        self.hit_len = at
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens whose KV lies in the blocks: hit and written."""
+        return self._at + len(self._tokens) // TOKEN_BYTES
+
+    @property
+    def released(self) -> bool:
+        return self._released
+
+    @property
+    def num_published(self) -> int:
+        """Tokens whose KV is in the tree."""
+        return self._at
+
+    def _tail_is_writable(self) -> bool:
+        """May positions from num_tokens on, in the block of the last token, be written?"""
+        size, at = self._cache.block_size, self._at
+        return self._writes or at % size == 0 or bool(self._tokens) or self._private <= at // size
+
+    def room(self) -> int:
+        """How many tokens can be written before the next reserve."""
+        if not self._tail_is_writable():
+            return 0
+        return len(self.blocks) * self._cache.block_size - self.num_tokens
+
+    def reserve(self, num_tokens: int) -> list[BlockCopy]:
+        """Make room for `num_tokens` more tokens. Run the copies returned before any KV is written in this step.
+
+        Raises OutOfBlocks, with nothing changed, when the pool cannot give the blocks.
+        """
+        self._check_live()
+        if num_tokens < 0:
+            raise LeaseError(f"cannot reserve {num_tokens} tokens")
+        if num_tokens == 0:
+            return []
+        size, at = self._cache.block_size, self._at
+        missing = -(-(self.num_tokens + num_tokens) // size) - len(self.blocks)
+        if self._tail_is_writable():
+            if missing > 0:
+                self.blocks.extend(self._cache._allocate(missing))
+            return []
+        node = self._node
+        if node.end == at and not node.children and not node.writer:
+            if missing > 0:
+                self.blocks.extend(self._cache._allocate(missing))
+            node.writer = self._writes = True
+            return []
+        fresh = self._cache._allocate(max(missing, 0) + 1)
+        tail = at // size
+        copy = BlockCopy(self.blocks[tail], fresh[0], at % size)
+        self.blocks[tail] = fresh[0]
+        self.blocks.extend(fresh[1:])
+        self._private = tail
+        return [copy]
+
+    def extend(self, tokens: Tokens) -> None:
+        """These tokens' KV has been written into the reserved room, in order."""
+        self._check_live()
+        data = pack(tokens)
+        if len(data) // TOKEN_BYTES > self.room():
+            raise LeaseError(f"{len(data) // TOKEN_BYTES} tokens written, room for {self.room()}: reserve first")
+        self._tokens += data
+
+    def truncate(self, num_tokens: int) -> None:
+        """Forget what was written or reserved past `num_tokens`; only what is not published can be forgotten."""
+        self._check_live()
+        if not self._at <= num_tokens <= self.num_tokens:
+            raise LeaseError(f"cannot cut at {num_tokens}: {self._at} are published, {self.num_tokens} written")
+        del self._tokens[TOKEN_BYTES * (num_tokens - self._at) :]
+        keep = max(-(-num_tokens // self._cache.block_size), self._private)
+        self._cache._free_private(self.blocks[keep:])
+        del self.blocks[keep:]
+
+    def commit(self) -> None:
+        """Publish what was written. Where the tree has the same tokens already, its blocks replace ours."""
+        self._check_live()
+        if self._tokens:
+            self._cache._publish(self)
+
+    def fork(self) -> "Lease":
+        """A second lease on the same tokens. Publishes first; room reserved stays with this one."""
+        self.commit()
+        return self._cache._fork(self)
+
+    def release(self) -> None:
+        """Give back the private blocks and the hold on the path; what is published stays cached. Twice is once."""
+        if not self._released:
+            self._cache._release(self)
+
+    def _check_live(self) -> None:
+        if self._released:
+            raise LeaseError("the lease is released: acquire a new one")
+
+    def __enter__(self) -> "Lease":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

@@ -1,0 +1,70 @@
+"""Token ids as packed memory: 4 bytes a token, native order, so that edges compare by memcmp.
+
+Never looks at one token at a time; every function costs one pass over the bytes it must read.
+"""
+
+import sys
+from array import array
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+TOKEN_BYTES = 4
+_FIRST_LOOK = 64  # bytes: most edges that differ do so in the first few tokens
+
+
+class TokenArray(Protocol):
+    """What numpy's int32 arrays offer here; the library itself imports no numpy."""
+
+    @property
+    def itemsize(self) -> int: ...
+
+    def tobytes(self) -> bytes: ...
+
+
+Tokens: TypeAlias = "Sequence[int] | array[int] | TokenArray | bytes"
+
+
+def pack(tokens: Tokens) -> bytes:
+    """Token ids as bytes. bytes are taken as packed already; lists cost 15 ns a token, arrays a memcpy."""
+    if type(tokens) is bytes:
+        return tokens
+    if isinstance(tokens, (list, tuple)):
+        return array("i", tokens).tobytes()
+    if isinstance(tokens, array):
+        return tokens.tobytes() if tokens.typecode == "i" else array("i", tokens.tolist()).tobytes()
+    kind = getattr(getattr(tokens, "dtype", None), "kind", None)
+    if kind == "i" and tokens.itemsize == TOKEN_BYTES:  # type: ignore[union-attr]
+        return tokens.tobytes()  # type: ignore[union-attr]
+    return array("i", list(tokens)).tobytes()  # type: ignore[arg-type]
+
+
+def unpack(data: bytes) -> list[int]:
+    """The token ids in packed bytes."""
+    return array("i", data).tolist()
+
+
+def token_at(data: bytes, position: int) -> int:
+    """One token id of packed bytes."""
+    start = TOKEN_BYTES * position
+    return int.from_bytes(data[start : start + TOKEN_BYTES], sys.byteorder)
+
+
+def common_prefix(edge: bytes, query: bytes, offset: int) -> int:
+    """How many tokens of `edge` equal those of `query` from the token `offset` on.
+
+    Looks at 64 bytes, then at twice as many each time, and finds the first different bit of the chunk that differs
+    with one big-integer XOR: the cost is linear in the answer, not in the edge.
+    """
+    start = TOKEN_BYTES * offset
+    if query.startswith(edge, start):
+        return len(edge) // TOKEN_BYTES
+    length = min(len(edge), len(query) - start)
+    done, step = 0, _FIRST_LOOK
+    while done < length:
+        stop = min(done + step, length)
+        left, right = edge[done:stop], query[start + done : start + stop]
+        if left != right:
+            different = int.from_bytes(left, "little") ^ int.from_bytes(right, "little")
+            return done // TOKEN_BYTES + ((different & -different).bit_length() - 1) // (8 * TOKEN_BYTES)
+        done, step = stop, 2 * step
+    return length // TOKEN_BYTES

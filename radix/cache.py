@@ -175,7 +175,13 @@ class PrefixCache:
 
     def _fork(self, lease: Lease) -> Lease:
         self._hold(lease._node)
-        fork = Lease(self, lease._node, lease._at, lease.blocks[: -(-lease._at // self.block_size)])
+        at, size, node = lease._at, self.block_size, lease._node
+        blocks = lease.blocks[: -(-at // size)]
+        if len(blocks) > lease._private:  # the last one is a copy, made to write on: the fork gets the tree's
+            while node.start >= at and node.parent is not None:
+                node = node.parent
+            blocks[-1] = node.blocks[at // size - node.start // size]
+        fork = Lease(self, lease._node, at, blocks)
         fork.hit_len = lease.hit_len
         self._leases.add(fork)
         return fork

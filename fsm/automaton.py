@@ -1,0 +1,131 @@
+"""One grammar's automaton: it drives the kernels, builds what they ask for and makes room when a table is full.
+
+Configurations are small integers; 0 is dead. Not thread-safe: the owner holds a lock.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stemma.fsm import ast, step
+from stemma.fsm.program import Program
+from stemma.fsm.tables import (
+    FULL,
+    NUM_CONFIGS,
+    NUM_NEEDED,
+    NUM_STACKS,
+    Int32s,
+    Int64s,
+    Limits,
+    grown_tables,
+    new_tables,
+)
+
+
+class Automaton:
+    """The lazy automaton of `grammar`."""
+
+    def __init__(self, grammar: ast.Grammar, limits: Limits = Limits()) -> None:  # noqa: B008 - immutable
+        self._limits = limits
+        self.program = Program(grammar, limits)
+        self.tables = new_tables()
+        self._num_states = 0
+        self._num_edges = 0
+        self._copy_program()
+        self.start = self._start_at(self.program.start)
+
+    @property
+    def num_configurations(self) -> int:
+        return int(self.tables.counts[NUM_CONFIGS])
+
+    @property
+    def num_states(self) -> int:
+        return self._num_states
+
+    @property
+    def num_stacks(self) -> int:
+        return int(self.tables.counts[NUM_STACKS])
+
+    def row(self, config: int) -> Int32s:
+        """The next configuration for each byte; the row moves when tables grow, so use it at once."""
+        if self.tables.rows[config, 0] < 0:
+            while not step.ensure_row(self.tables, config):
+                self.provide()
+        row: Int32s = self.tables.rows[config]
+        return row
+
+    def step(self, config: int, byte: int) -> int:
+        return int(self.row(config)[byte])
+
+    def step_bytes(self, config: int, data: bytes) -> int:
+        """The configuration after all of `data`; 0 if it is not allowed."""
+        for byte in data:
+            config = int(self.row(config)[byte])
+            if not config:
+                break
+        return config
+
+    def step_special(self, config: int, symbol: int) -> int:
+        """The configuration after the special token with that symbol."""
+        while (following := step.step_special(self.tables, config, symbol)) < 0:
+            self.provide()
+        return following
+
+    def is_accepting(self, config: int) -> bool:
+        return bool(self.tables.configs[config, 2])
+
+    def special_symbols(self, config: int) -> list[int]:
+        """The symbols of special tokens that may come next."""
+        if not self.program.specials:
+            return []
+        symbols = self.program.specials.values()
+        return [symbol for symbol in symbols if self.step_special(config, symbol)]
+
+    def provide(self) -> None:
+        """Do what a kernel stopped for: build the rules and starts it asked for, or double the table that is full."""
+        counts = self.tables.counts
+        full = int(counts[FULL])
+        wanted = self.tables.needed[: counts[NUM_NEEDED]].tolist()
+        counts[FULL] = counts[NUM_NEEDED] = 0
+        if full:
+            self.tables = grown_tables(self.tables, full, self._limits)
+        for what in wanted:
+            if what >= 0:
+                if self.tables.rules[what] < 0:
+                    entry = self.program.build_rule(what)
+                    self._copy_program()
+                    self.tables.rules[what] = entry
+            else:
+                left, right = self.program.product_sides[-1 - what]
+                sides = self._start_at(left), self._start_at(right)
+                self.tables.states[-1 - what, 3:5] = sides
+
+    def _start_at(self, state: int) -> int:
+        while (config := step.start_at(self.tables, state)) < 0:
+            self.provide()
+        return config
+
+    def _copy_program(self) -> None:
+        """Bring new states, edges and rules of the program into the tables."""
+        program = self.program
+        states = np.array(program.states[5 * self._num_states :], np.int64).reshape(-1, 5)
+        edges = np.array(program.edges[3 * self._num_edges :], np.int64).reshape(-1, 3)
+        first_state, first_edge = self._num_states, self._num_edges
+        self._num_states += len(states)
+        self._num_edges += len(edges)
+        t = self.tables
+        if self._num_states > len(t.states):
+            t = t._replace(states=_resized(t.states, 2 * self._num_states))
+        if self._num_edges > len(t.edges):
+            t = t._replace(edges=_resized(t.edges, 2 * self._num_edges))
+        if program.num_rules > len(t.rules):
+            t = t._replace(rules=_resized(t.rules, 2 * program.num_rules))
+        t.states[first_state : self._num_states] = states
+        t.edges[first_edge : self._num_edges] = edges
+        self.tables = t
+
+
+def _resized(array: Int64s, size: int) -> Int64s:
+    resized = np.full((size, *array.shape[1:]), -1, np.int64)
+    resized[: len(array)] = array
+    return resized

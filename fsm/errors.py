@@ -1,0 +1,46 @@
+"""What can be wrong with what a user asked of `fsm`: each error says where it is and what to do instead."""
+
+from __future__ import annotations
+
+
+class FormError(ValueError):
+    """Any regex, schema, grammar or tag specification that cannot be turned into an automaton."""
+
+
+class RegexError(FormError):
+    """A regular expression that is malformed or not a regular language."""
+
+    def __init__(self, message: str, pattern: str, position: int) -> None:
+        super().__init__(f"{message} (at position {position} of {shortened(pattern)!r})")
+        self.pattern = pattern
+        self.position = position
+
+
+class GrammarError(FormError):
+    """An EBNF or Lark text that cannot be read."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(f"line {line}: {message}")
+        self.line = line
+
+
+class SchemaError(FormError):
+    """A JSON Schema that is malformed, by JSON pointer."""
+
+    def __init__(self, message: str, pointer: str) -> None:
+        super().__init__(f"{pointer or '/'}: {message}")
+        self.message = message
+        self.pointer = pointer
+
+
+class UnsupportedSchema(SchemaError):
+    """A keyword that no automaton can enforce; `on_unsupported="ignore"` accepts the schema without it."""
+
+
+class LimitError(FormError):
+    """A specification that would need more memory or time than the limits allow."""
+
+
+def shortened(text: str, limit: int = 200) -> str:
+    """`text` for a message: its beginning if it is long."""
+    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -1,0 +1,93 @@
+"""A compiled grammar: an automaton, a vocabulary, and the masks of the configurations met so far.
+
+It may be shared by any number of matchers, in any threads. It knows no history; that is the matcher's.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+from stemma.fsm import ast
+from stemma.fsm.automaton import Automaton
+from stemma.fsm.errors import FormError
+from stemma.fsm.tables import Limits
+from stemma.fsm.vocabulary import Vocabulary
+from stemma.fsm.walk import allowed_keys
+
+Words = npt.NDArray[np.uint32]
+
+
+class CompiledGrammar:
+    """`grammar` made ready for `vocabulary`."""
+
+    def __init__(self, grammar: ast.Grammar, vocabulary: Vocabulary, limits: Limits = Limits()) -> None:  # noqa: B008
+        self.vocabulary = vocabulary
+        self._lock = threading.RLock()
+        self.automaton = Automaton(grammar, limits)
+        self._masks: dict[int, Words] = {}
+        self._steps: dict[tuple[int, int], int] = {}
+        self._symbols: dict[int, int] = {}  # special token -> symbol of the program
+
+    @property
+    def start(self) -> int:
+        return self.automaton.start
+
+    def mask(self, config: int) -> Words:
+        """The tokens allowed at `config`, a bit each, read only: bit i & 31 of word i >> 5."""
+        mask = self._masks.get(config)
+        if mask is None:
+            with self._lock:
+                mask = self._masks[config] = self._computed(config)
+        return mask
+
+    def step(self, config: int, token: int) -> int:
+        """The configuration after `token`, 0 if it is not allowed. End-of-text tokens are the matcher's affair."""
+        key = (config, token)
+        following = self._steps.get(key)
+        if following is None:
+            with self._lock:
+                following = self._steps[key] = self._stepped(config, token)
+        return following
+
+    def is_accepting(self, config: int) -> bool:
+        return self.automaton.is_accepting(config)
+
+    def ends_at(self, config: int) -> bool:
+        """Whether nothing can follow `config` but the end."""
+        with self._lock:
+            row = self.automaton.row(config)
+            return not row.any() and not self.automaton.special_symbols(config)
+
+    def _stepped(self, config: int, token: int) -> int:
+        if not 0 <= token < self.vocabulary.size:
+            raise ValueError(f"token {token} is outside the vocabulary of {self.vocabulary.size}")
+        data = self.vocabulary.token_bytes[token]
+        if data:
+            return self.automaton.step_bytes(config, data)
+        for symbol in self.automaton.special_symbols(config):
+            if self._special_token(symbol) == token:
+                return self.automaton.step_special(config, symbol)
+        return 0
+
+    def _special_token(self, symbol: int) -> int:
+        text = next(text for text, known in self.automaton.program.specials.items() if known == symbol)
+        token = self.vocabulary.special.get(text)
+        if token is None:
+            raise FormError(f"the grammar asks for the special token {text!r}, which the vocabulary does not have")
+        return token
+
+    def _computed(self, config: int) -> Words:
+        vocabulary = self.vocabulary
+        bits = np.zeros(vocabulary.num_words * 32, np.bool_)
+        bits[allowed_keys(self.automaton, vocabulary.trie, config)] = True
+        bits[vocabulary.twins[:, 1]] = bits[vocabulary.twins[:, 0]]
+        for symbol in self.automaton.special_symbols(config):
+            bits[self._special_token(symbol)] = True
+        if self.automaton.is_accepting(config):
+            bits[list(vocabulary.eos_ids)] = True
+        words = np.packbits(bits, bitorder="little").view(np.uint32)
+        words.flags.writeable = False
+        return words

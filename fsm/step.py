@@ -1,0 +1,565 @@
+"""The lazy pushdown automaton: from a configuration and a byte to the next configuration. Kernels over `Tables`.
+
+A configuration is the set of everything that may be going on: items (state, stack). Rows are filled on demand; a row
+that meets a rule not yet built, or a full table, says so in `count` and is asked again. Never raises, never allocates.
+"""
+
+from __future__ import annotations
+
+from stemma.fsm.jit import helper
+from stemma.fsm.tables import (
+    ACCEPTING,
+    BYTES,
+    CALL,
+    DEAD,
+    DIFFERENCE,
+    FULL,
+    FULL_CONFIGS,
+    FULL_ITEMS,
+    FULL_NEEDED,
+    FULL_PRODUCTS,
+    FULL_QUEUE,
+    FULL_STACKS,
+    FULL_TASKS,
+    FULL_WORK,
+    GENERATION,
+    INCOMPLETE,
+    LIVE,
+    LIVE_TASK,
+    NUM_CONFIGS,
+    NUM_ITEMS,
+    NUM_NEEDED,
+    NUM_PENDING,
+    NUM_PRODUCTS,
+    NUM_STACKS,
+    NUM_TASKS,
+    PRODUCT,
+    RANGE,
+    REPEAT,
+    RETURN,
+    ROW_TASK,
+    SPLIT,
+    UNKNOWN,
+    VISITS,
+    Tables,
+)
+
+
+@helper
+def hash_three(first: int, second: int, third: int) -> int:
+    value = first * 0x9E3779B1 & 0x7FFFFFFF
+    value = (value ^ second) * 0x85EBCA6B & 0x7FFFFFFF
+    value = (value ^ third) * 0xC2B2AE35 & 0x7FFFFFFF
+    return value ^ (value >> 15)
+
+
+@helper
+def intern_stack(t: Tables, state: int, number: int, parent: int) -> int:
+    """The id of a frame: where to return to, the count of the repeat it is for, the frames below. -1 if full."""
+    mask = len(t.stack_index) - 1
+    slot = hash_three(state, number, parent) & mask
+    while t.stack_index[slot] >= 0:
+        stack = int(t.stack_index[slot])
+        if t.stacks[stack, 0] == state and t.stacks[stack, 1] == number and t.stacks[stack, 2] == parent:
+            return int(stack)
+        slot = (slot + 1) & mask
+    stack = t.counts[NUM_STACKS]
+    if stack == len(t.stacks):
+        t.counts[FULL] = FULL_STACKS
+        return -1
+    t.stacks[stack, 0] = state
+    t.stacks[stack, 1] = number
+    t.stacks[stack, 2] = parent
+    t.stack_index[slot] = stack
+    t.counts[NUM_STACKS] = stack + 1
+    return int(stack)
+
+
+@helper
+def intern_product(t: Tables, operation: int, left: int, right: int) -> int:
+    """The id of two configurations side by side. -1 if full."""
+    mask = len(t.product_index) - 1
+    slot = hash_three(operation, left, right) & mask
+    while t.product_index[slot] >= 0:
+        product = int(t.product_index[slot])
+        if t.products[product, 0] == operation and t.products[product, 1] == left and t.products[product, 2] == right:
+            return int(product)
+        slot = (slot + 1) & mask
+    product = t.counts[NUM_PRODUCTS]
+    if product == len(t.products):
+        t.counts[FULL] = FULL_PRODUCTS
+        return -1
+    t.products[product, 0] = operation
+    t.products[product, 1] = left
+    t.products[product, 2] = right
+    t.products[product, 3] = UNKNOWN
+    t.products[product, 4] = 0
+    t.product_index[slot] = product
+    t.counts[NUM_PRODUCTS] = product + 1
+    return int(product)
+
+
+@helper
+def product_accepts(t: Tables, product: int) -> bool:
+    left = t.configs[t.products[product, 1], 2] != 0
+    right = t.configs[t.products[product, 2], 2] != 0
+    if t.products[product, 0] == DIFFERENCE:
+        return bool(left and not right)
+    return bool(left and right)
+
+
+@helper
+def need(t: Tables, what: int) -> None:
+    """Ask the owner of the tables for a rule (`what` >= 0) or the start of a product state (-1 - state)."""
+    t.counts[INCOMPLETE] = 1
+    number = t.counts[NUM_NEEDED]
+    for known in range(number):
+        if t.needed[known] == what:
+            return
+    if number == len(t.needed):
+        t.counts[FULL] = FULL_NEEDED
+        return
+    t.needed[number] = what
+    t.counts[NUM_NEEDED] = number + 1
+
+
+@helper
+def add_task(t: Tables, kind: int, subject: int) -> None:
+    t.counts[INCOMPLETE] = 1
+    number = t.counts[NUM_TASKS]
+    if number == len(t.tasks):
+        t.counts[FULL] = FULL_TASKS
+        return
+    t.tasks[number, 0] = kind
+    t.tasks[number, 1] = subject
+    t.counts[NUM_TASKS] = number + 1
+
+
+@helper
+def begin_set(t: Tables) -> None:
+    t.counts[NUM_PENDING] = 0
+    t.counts[ACCEPTING] = 0
+    t.counts[VISITS] = 0
+    t.counts[GENERATION] += 1
+
+
+@helper
+def is_new(t: Tables, item: int) -> bool:
+    """Whether `item` was not seen since `begin_set`; it is now."""
+    mask = len(t.seen) - 1
+    generation = t.counts[GENERATION]
+    slot = hash_three(item >> 32 & 0x7FFFFFFF, item & 0x7FFFFFFF, 0) & mask
+    while t.seen[slot, 1] == generation:
+        if t.seen[slot, 0] == item:
+            return False
+        slot = (slot + 1) & mask
+    t.seen[slot, 0] = item
+    t.seen[slot, 1] = generation
+    t.counts[VISITS] += 1
+    return True
+
+
+@helper
+def add_item(t: Tables, item: int) -> None:
+    t.pending[t.counts[NUM_PENDING]] = item
+    t.counts[NUM_PENDING] += 1
+
+
+@helper
+def add_product(t: Tables, product: int, stack: int) -> int:
+    """A live product becomes an item; returns the stack to continue with if it accepts, else -1."""
+    if t.products[product, 3] == UNKNOWN:
+        add_task(t, LIVE_TASK, product)
+        return -1
+    if t.products[product, 3] == DEAD:
+        return -1
+    item = ((-1 - product) << 32) | stack
+    if not is_new(t, item):
+        return -1
+    add_item(t, item)
+    if product_accepts(t, product):
+        return stack
+    return -1
+
+
+@helper
+def close_over(t: Tables, state: int, stack: int) -> bool:
+    """Add all items that `state` with `stack` reaches without a byte. False if a table is full."""
+    t.work[0] = (state << 32) | stack
+    depth = 1
+    while depth > 0:
+        depth -= 1
+        item = t.work[depth]
+        state = item >> 32
+        stack = item & 0x7FFFFFFF
+        if t.states[state, 0] == SPLIT and t.states[state, 2] - t.states[state, 1] + depth > len(t.work) - 4:
+            t.counts[FULL] = FULL_WORK
+            return False
+        if not is_new(t, item):
+            continue
+        if t.counts[VISITS] + 2 >= len(t.pending) or depth + 4 >= len(t.work):
+            t.counts[FULL] = FULL_WORK
+            return False
+        kind = t.states[state, 0]
+        if kind in (RANGE, BYTES):
+            add_item(t, item)
+        elif kind == SPLIT:
+            for edge in range(t.states[state, 1], t.states[state, 2]):
+                t.work[depth] = (t.edges[edge, 2] << 32) | stack
+                depth += 1
+        elif kind == CALL:
+            entry = t.rules[t.states[state, 1]]
+            if entry < 0:
+                need(t, t.states[state, 1])
+                continue
+            following = t.states[state, 2]
+            if t.states[following, 0] != RETURN:
+                stack = intern_stack(t, following, -1, stack)
+                if stack < 0:
+                    return False
+            t.work[depth] = (entry << 32) | stack
+            depth += 1
+        elif kind == REPEAT:
+            number = intern_stack(t, state, 0, stack)
+            if number < 0:
+                return False
+            t.work[depth] = (t.states[state, 1] << 32) | number
+            depth += 1
+            if t.states[state, 3] == 0:
+                t.work[depth] = (t.states[state, 2] << 32) | stack
+                depth += 1
+        elif kind == PRODUCT:
+            if t.states[state, 3] < 0:
+                need(t, -1 - state)
+                continue
+            inner = intern_stack(t, t.states[state, 1], -1, stack)
+            if inner < 0:
+                return False
+            product = intern_product(t, t.states[state, 2], t.states[state, 3], t.states[state, 4])
+            if product < 0:
+                return False
+            if add_product(t, product, inner) >= 0:
+                t.work[depth] = (t.states[state, 1] << 32) | stack
+                depth += 1
+        elif stack == 0:
+            t.counts[ACCEPTING] = 1
+        else:
+            depth = pop_frame(t, stack, depth)
+            if depth < 0:
+                return False
+    return True
+
+
+@helper
+def pop_frame(t: Tables, stack: int, depth: int) -> int:
+    """A rule, a product or the body of a repeat has ended: push what follows. The new depth of `work`, -1 if full."""
+    state = t.stacks[stack, 0]
+    parent = t.stacks[stack, 2]
+    if t.states[state, 0] != REPEAT or t.stacks[stack, 1] < 0:
+        t.work[depth] = (state << 32) | parent
+        return depth + 1
+    minimum = t.states[state, 3]
+    maximum = t.states[state, 4]
+    number = t.stacks[stack, 1] + 1
+    if number >= minimum:
+        t.work[depth] = (t.states[state, 2] << 32) | parent
+        depth += 1
+        if maximum < 0:
+            number = minimum
+    if maximum < 0 or number < maximum:
+        frame = intern_stack(t, state, number, parent)
+        if frame < 0:
+            return -1
+        t.work[depth] = (t.states[state, 1] << 32) | frame
+        depth += 1
+    return depth
+
+
+@helper
+def intern_pending(t: Tables) -> int:
+    """The id of the configuration of the pending items. -1 if a table is full."""
+    number = t.counts[NUM_PENDING]
+    if number == 0 and t.counts[ACCEPTING] == 0:
+        return 0
+    items = t.pending[:number]
+    if number > 24:
+        items.sort()
+    else:
+        for i in range(1, number):
+            item = items[i]
+            j = i - 1
+            while j >= 0 and items[j] > item:
+                items[j + 1] = items[j]
+                j -= 1
+            items[j + 1] = item
+    value = int(t.counts[ACCEPTING])
+    for i in range(number):
+        value = hash_three(value, items[i] >> 32 & 0x7FFFFFFF, items[i] & 0x7FFFFFFF)
+    mask = len(t.config_index) - 1
+    slot = value & mask
+    while t.config_index[slot] >= 0:
+        config = int(t.config_index[slot])
+        if t.configs[config, 3] == value and same_items(t, config, number):
+            return int(config)
+        slot = (slot + 1) & mask
+    config = t.counts[NUM_CONFIGS]
+    if config == len(t.configs):
+        t.counts[FULL] = FULL_CONFIGS
+        return -1
+    first = t.counts[NUM_ITEMS]
+    if first + number > len(t.items):
+        t.counts[FULL] = FULL_ITEMS
+        return -1
+    for i in range(number):
+        t.items[first + i] = items[i]
+    t.configs[config, 0] = first
+    t.configs[config, 1] = number
+    t.configs[config, 2] = t.counts[ACCEPTING]
+    t.configs[config, 3] = value
+    t.config_index[slot] = config
+    t.counts[NUM_ITEMS] = first + number
+    t.counts[NUM_CONFIGS] = config + 1
+    return int(config)
+
+
+@helper
+def same_items(t: Tables, config: int, number: int) -> bool:
+    if t.configs[config, 1] != number or t.configs[config, 2] != t.counts[ACCEPTING]:
+        return False
+    first = t.configs[config, 0]
+    for i in range(number):  # noqa: SIM110 - a loop that numba compiles
+        if t.items[first + i] != t.pending[i]:
+            return False
+    return True
+
+
+@helper
+def target(t: Tables, state: int, byte: int) -> int:
+    """Where a RANGE or BYTES state goes with `byte` (or a special symbol, 256 and up), or -1."""
+    if t.states[state, 0] == RANGE:
+        if t.states[state, 1] <= byte <= t.states[state, 2]:
+            return int(t.states[state, 3])
+        return -1
+    low = t.states[state, 1]
+    high = t.states[state, 2] - 1
+    while low <= high:
+        middle = (low + high) >> 1
+        if byte < t.edges[middle, 0]:
+            high = middle - 1
+        elif byte > t.edges[middle, 1]:
+            low = middle + 1
+        else:
+            return int(t.edges[middle, 2])
+    return -1
+
+
+@helper
+def step_product(t: Tables, product: int, byte: int) -> int:
+    """The product after `byte` (rows of both sides are filled): its id, -1 if it ends, -2 if a table is full."""
+    left = int(t.rows[t.products[product, 1], byte])
+    right = int(t.rows[t.products[product, 2], byte])
+    operation = t.products[product, 0]
+    if left == 0 or (right == 0 and operation != DIFFERENCE):
+        return -1
+    following = intern_product(t, operation, left, right)
+    if following < 0:
+        return -2
+    return following
+
+
+@helper
+def add_step(t: Tables, item: int, byte: int) -> bool:
+    """Add what `item` becomes after `byte`. False if a table is full."""
+    state = item >> 32
+    stack = item & 0x7FFFFFFF
+    if state >= 0:
+        following = target(t, state, byte)
+        return following < 0 or close_over(t, following, stack)
+    if byte > 255:
+        return True
+    if t.counts[VISITS] + 2 >= len(t.pending):
+        t.counts[FULL] = FULL_WORK
+        return False
+    product = step_product(t, -1 - state, byte)
+    if product < 0:
+        return product == -1
+    if add_product(t, product, stack) < 0:
+        return True
+    return close_over(t, t.stacks[stack, 0], t.stacks[stack, 2])
+
+
+@helper
+def mark_cuts(t: Tables, config: int) -> None:
+    """Mark the bytes at which some item of `config` changes its mind; ask for the rows that products stand on."""
+    t.cuts[:] = 0
+    first = t.configs[config, 0]
+    for position in range(first, first + t.configs[config, 1]):
+        state = t.items[position] >> 32
+        if state < 0:
+            for side in range(1, 3):
+                below = t.products[-1 - state, side]
+                if t.rows[below, 0] < 0:
+                    add_task(t, ROW_TASK, below)
+                    continue
+                for byte in range(1, 256):
+                    if t.rows[below, byte] != t.rows[below, byte - 1]:
+                        t.cuts[byte] = 1
+        elif t.states[state, 0] == RANGE:
+            if t.states[state, 1] < 256:
+                t.cuts[t.states[state, 1]] = 1
+                t.cuts[t.states[state, 2] + 1] = 1
+        else:
+            for edge in range(t.states[state, 1], t.states[state, 2]):
+                if t.edges[edge, 0] < 256:
+                    t.cuts[t.edges[edge, 0]] = 1
+                    t.cuts[t.edges[edge, 1] + 1] = 1
+
+
+@helper
+def fill_row(t: Tables, config: int) -> None:
+    """One attempt at the row of `config`; INCOMPLETE or FULL are set where something is missing."""
+    mark_cuts(t, config)
+    if t.counts[INCOMPLETE] or t.counts[FULL]:
+        return
+    first = t.configs[config, 0]
+    end = first + t.configs[config, 1]
+    start = 0
+    while start < 256:
+        stop = start + 1
+        while stop < 256 and t.cuts[stop] == 0:
+            stop += 1
+        begin_set(t)
+        for position in range(first, end):
+            if not add_step(t, t.items[position], start):
+                return
+        if t.counts[INCOMPLETE] == 0:
+            following = intern_pending(t)
+            if following < 0:
+                return
+            t.row[start:stop] = following
+        start = stop
+    if t.counts[INCOMPLETE] == 0 and t.counts[FULL] == 0:
+        t.rows[config, :] = t.row
+
+
+@helper
+def find_live(t: Tables, product: int) -> None:
+    """One attempt to learn whether `product` can still accept: a breadth-first search over products."""
+    t.counts[GENERATION] += 1
+    generation = t.counts[GENERATION]
+    t.queue[0, 0] = product
+    t.queue[0, 1] = -1
+    t.products[product, 4] = generation
+    size = 1
+    position = 0
+    while position < size:
+        here = t.queue[position, 0]
+        if t.products[here, 3] == LIVE or product_accepts(t, here):
+            while position >= 0:
+                t.products[t.queue[position, 0], 3] = LIVE
+                position = t.queue[position, 1]
+            t.counts[INCOMPLETE] = 0
+            return
+        for side in range(1, 3):
+            if t.rows[t.products[here, side], 0] < 0:
+                add_task(t, ROW_TASK, t.products[here, side])
+        if t.products[here, 3] == DEAD or t.counts[INCOMPLETE]:
+            position += 1
+            continue
+        size = search_from(t, here, position, size)
+        if size < 0:
+            return
+        position += 1
+    if t.counts[INCOMPLETE] == 0:
+        for position in range(size):
+            t.products[t.queue[position, 0], 3] = DEAD
+
+
+@helper
+def search_from(t: Tables, product: int, position: int, size: int) -> int:
+    """Queue what `product` leads to. The new size of the queue, -1 if a table is full."""
+    left = t.products[product, 1]
+    right = t.products[product, 2]
+    for byte in range(256):
+        if byte and t.rows[left, byte] == t.rows[left, byte - 1] and t.rows[right, byte] == t.rows[right, byte - 1]:
+            continue
+        following = step_product(t, product, byte)
+        if following == -2:
+            return -1
+        if following < 0 or t.products[following, 4] == t.counts[GENERATION]:
+            continue
+        if size == len(t.queue):
+            t.counts[FULL] = FULL_QUEUE
+            return -1
+        t.products[following, 4] = t.counts[GENERATION]
+        t.queue[size, 0] = following
+        t.queue[size, 1] = position
+        size += 1
+    return size
+
+
+@helper
+def attempt(t: Tables, kind: int, subject: int) -> None:
+    if kind == ROW_TASK:
+        if t.rows[subject, 0] < 0:
+            fill_row(t, subject)
+    elif t.products[subject, 3] == UNKNOWN:
+        find_live(t, subject)
+
+
+@helper
+def run_tasks(t: Tables) -> bool:
+    """Do everything in `tasks`, last first, with what it turns out to depend on. False if rules or room are missing."""
+    while t.counts[NUM_TASKS] > 0:
+        before = t.counts[NUM_TASKS]
+        t.counts[INCOMPLETE] = 0
+        attempt(t, t.tasks[before - 1, 0], t.tasks[before - 1, 1])
+        if t.counts[FULL] or t.counts[NUM_NEEDED]:
+            return False
+        if t.counts[INCOMPLETE] == 0:
+            t.counts[NUM_TASKS] = before - 1
+    return True
+
+
+@helper
+def ensure_row(t: Tables, config: int) -> bool:
+    """Fill the row of `config` if it is not. False if rules or room are missing: see to it and ask again."""
+    if t.rows[config, 0] >= 0:
+        return True
+    t.counts[NUM_TASKS] = 0
+    add_task(t, ROW_TASK, config)
+    return run_tasks(t)
+
+
+@helper
+def start_at(t: Tables, state: int) -> int:
+    """The configuration before anything of `state` is read. -1 if rules or room are missing."""
+    while True:
+        t.counts[INCOMPLETE] = 0
+        t.counts[NUM_TASKS] = 0
+        begin_set(t)
+        if not close_over(t, state, 0) or t.counts[NUM_NEEDED] or t.counts[FULL]:
+            return -1
+        if t.counts[INCOMPLETE] == 0:
+            return intern_pending(t)
+        if not run_tasks(t):
+            return -1
+
+
+@helper
+def step_special(t: Tables, config: int, symbol: int) -> int:
+    """The configuration after a special token (256 and up). -1 if rules or room are missing."""
+    first = t.configs[config, 0]
+    while True:
+        t.counts[INCOMPLETE] = 0
+        t.counts[NUM_TASKS] = 0
+        begin_set(t)
+        for position in range(first, first + t.configs[config, 1]):
+            if not add_step(t, t.items[position], symbol):
+                return -1
+        if t.counts[NUM_NEEDED] or t.counts[FULL]:
+            return -1
+        if t.counts[INCOMPLETE] == 0:
+            return intern_pending(t)
+        if not run_tasks(t):
+            return -1

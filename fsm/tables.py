@@ -1,0 +1,171 @@
+"""The arrays of one automaton, all in one tuple so that compiled kernels take them as one argument.
+
+Pairs are packed in 64 bits: an *item* is `state << 32 | stack`. A negative state `-1 - p` is product `p`. Stack 0 is
+empty, configuration 0 is dead. Arrays double when a kernel says that one is full; nothing here steps the automaton.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from stemma.fsm.errors import LimitError
+
+Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
+
+# Kinds of states. RANGE: low, high, next. BYTES and SPLIT: first and end of their edges. CALL: rule, next.
+# REPEAT: body, next, minimum, maximum (-1: none). PRODUCT: next, operation, left and right configuration (-1: unknown).
+RANGE, BYTES, SPLIT, CALL, RETURN, REPEAT, PRODUCT = range(7)
+DIFFERENCE, INTERSECTION = range(2)
+UNKNOWN, LIVE, DEAD = range(3)
+
+# Indices of Tables.counts.
+NUM_STACKS, NUM_CONFIGS, NUM_ITEMS, NUM_PRODUCTS, NUM_PENDING, GENERATION, ACCEPTING, INCOMPLETE, NUM_TASKS, \
+    NUM_NEEDED, FULL, VISITS, NUM_COUNTERS = range(13)  # fmt: skip
+
+# What Tables.counts[FULL] names, and what a mask kernel returns when it stops early.
+FULL_STACKS, FULL_CONFIGS, FULL_ITEMS, FULL_PRODUCTS, FULL_WORK, FULL_TASKS, FULL_NEEDED, FULL_QUEUE = \
+    range(1, 9)  # fmt: skip
+
+ROW_TASK, LIVE_TASK = range(2)
+
+
+class Tables(NamedTuple):
+    """Everything the kernels read and write."""
+
+    counts: Int64s  # (NUM_COUNTERS,)
+    states: Int64s  # (states, 5)
+    edges: Int64s  # (edges, 3): low, high, next
+    rules: Int64s  # (rules,): the entry state, -1 before the rule is built
+    stacks: Int64s  # (stacks, 3): state to return to, count of a repeat, parent stack
+    stack_index: Int32s  # open addressing over stacks
+    configs: Int64s  # (configurations, 4): first item, number of items, accepting, hash
+    items: Int64s  # the items of all configurations
+    config_index: Int32s
+    rows: Int32s  # (configurations, 256): next configuration by byte; -1 at byte 0 while the row is not filled
+    products: Int64s  # (products, 5): operation, left and right configuration, live, generation of the last search
+    product_index: Int32s
+    pending: Int64s  # the items of the configuration in the making
+    work: Int64s  # states still to expand
+    seen: Int64s  # (slots, 2): item, generation
+    tasks: Int64s  # (tasks, 2): what has to be known first
+    queue: Int64s  # (products, 2): breadth-first search: product, position of its parent
+    needed: Int64s  # rules to build (r), product states whose start is unknown (-1 - state)
+    row: Int32s  # (256,): the row in the making
+    cuts: Int32s  # (257,): where a row may change
+
+
+class Limits(NamedTuple):
+    """How much one grammar may take before it is refused with a `LimitError`."""
+
+    states: int = 2_000_000
+    configurations: int = 65_536
+    items: int = 4_000_000
+    stacks: int = 2_000_000
+    products: int = 200_000
+    closure: int = 65_536
+
+
+def new_tables() -> Tables:
+    """Small tables: configuration 0 is dead, stack 0 is empty."""
+    counts = np.zeros(NUM_COUNTERS, np.int64)
+    counts[NUM_STACKS] = counts[NUM_CONFIGS] = 1
+    rows = np.full((32, 256), -1, np.int32)
+    rows[0] = 0
+    return Tables(
+        counts=counts,
+        states=np.zeros((64, 5), np.int64),
+        edges=np.zeros((64, 3), np.int64),
+        rules=np.full(16, -1, np.int64),
+        stacks=np.zeros((64, 3), np.int64),
+        stack_index=np.full(128, -1, np.int32),
+        configs=np.zeros((32, 4), np.int64),
+        items=np.zeros(128, np.int64),
+        config_index=np.full(64, -1, np.int32),
+        rows=rows,
+        products=np.zeros((16, 5), np.int64),
+        product_index=np.full(32, -1, np.int32),
+        pending=np.zeros(64, np.int64),
+        work=np.zeros(128, np.int64),
+        seen=np.zeros((128, 2), np.int64),
+        tasks=np.zeros((64, 2), np.int64),
+        queue=np.zeros((32, 2), np.int64),
+        needed=np.zeros(64, np.int64),
+        row=np.zeros(256, np.int32),
+        cuts=np.zeros(257, np.int32),
+    )
+
+
+def doubled(array: npt.NDArray[Any], fill: int = 0) -> npt.NDArray[Any]:
+    """A copy with twice as many rows."""
+    grown = np.empty((len(array) * 2, *array.shape[1:]), array.dtype)
+    grown[: len(array)] = array
+    grown[len(array) :] = fill
+    return grown
+
+
+def grown_tables(t: Tables, full: int, limits: Limits) -> Tables:
+    """`t` with more room for what is full, within the limits. A reindexed table keeps its ids."""
+    if full == FULL_STACKS:
+        _check(len(t.stacks), limits.stacks, "stack frames")
+        stacks = doubled(t.stacks)
+        return t._replace(stacks=stacks, stack_index=_reindexed_stacks(stacks, int(t.counts[NUM_STACKS])))
+    if full == FULL_CONFIGS:
+        _check(len(t.configs), limits.configurations, "configurations")
+        configs = doubled(t.configs)
+        index = _index_of(configs[:, 3], 1, int(t.counts[NUM_CONFIGS]), 2 * len(configs))
+        return t._replace(configs=configs, rows=doubled(t.rows, -1), config_index=index)
+    if full == FULL_PRODUCTS:
+        _check(len(t.products), limits.products, "product states")
+        products = doubled(t.products)
+        return t._replace(products=products, product_index=_reindexed_products(products, int(t.counts[NUM_PRODUCTS])))
+    if full == FULL_ITEMS:
+        _check(len(t.items), limits.items, "items")
+        return t._replace(items=doubled(t.items))
+    if full == FULL_WORK:
+        _check(len(t.work), 4 * limits.closure, "alternatives at one place")
+        return t._replace(
+            pending=doubled(t.pending), work=doubled(t.work), seen=np.zeros((2 * len(t.seen), 2), np.int64)
+        )
+    if full == FULL_QUEUE:
+        _check(len(t.queue), limits.products, "product states")
+        return t._replace(queue=doubled(t.queue))
+    if full == FULL_TASKS:
+        _check(len(t.tasks), limits.products, "dependent products")
+        return t._replace(tasks=doubled(t.tasks))
+    assert full == FULL_NEEDED
+    return t._replace(needed=doubled(t.needed))
+
+
+def _check(size: int, limit: int, what: str) -> None:
+    if size >= limit:
+        raise LimitError(f"the grammar needs more than {limit} {what}; simplify it (nested repeats, left recursion?)")
+
+
+def _index_of(hashes: Int64s, start: int, end: int, slots: int) -> Int32s:
+    index = np.full(slots, -1, np.int32)
+    for entry in range(start, end):
+        slot = int(hashes[entry]) & (slots - 1)
+        while index[slot] >= 0:
+            slot = (slot + 1) & (slots - 1)
+        index[slot] = entry
+    return index
+
+
+def _mixed(columns: Int64s) -> Int64s:
+    """The hash of `stemma.fsm.step.hash_three`, for whole columns."""
+    value = columns[:, 0] * 0x9E3779B1 & 0x7FFFFFFF
+    value = (value ^ columns[:, 1]) * 0x85EBCA6B & 0x7FFFFFFF
+    value = (value ^ columns[:, 2]) * 0xC2B2AE35 & 0x7FFFFFFF
+    return value ^ (value >> 15)
+
+
+def _reindexed_stacks(stacks: Int64s, end: int) -> Int32s:
+    return _index_of(_mixed(stacks[:, :3]), 1, end, 2 * len(stacks))
+
+
+def _reindexed_products(products: Int64s, end: int) -> Int32s:
+    return _index_of(_mixed(products[:, :3]), 0, end, 2 * len(products))

@@ -1,0 +1,75 @@
+"""A tokenizer as the automaton sees it: the bytes of every token, which are special, and the trie of the rest.
+
+It knows nothing of grammars. A tokenizer's own encoder may be given, for forced tokens; it is never guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from stemma.fsm.tables import Int32s
+from stemma.fsm.trie import Trie, build_trie
+
+Tokenize = Callable[[bytes], list[int]]
+
+
+class Vocabulary:
+    """The tokens of one tokenizer; build it once and share it over all grammars."""
+
+    def __init__(
+        self,
+        token_bytes: Sequence[bytes | None],
+        special: Mapping[str, int],
+        eos_ids: Sequence[int],
+        tokenize: Tokenize | None = None,
+    ) -> None:
+        """`token_bytes[i]` is what token i decodes to; None or b"" for tokens that ordinary text never holds.
+
+        `special` maps the text of special tokens to their ids; `eos_ids` end a complete output. `tokenize` is the
+        tokenizer's encoder without special tokens and without any prefix; without it no token is ever forced.
+        """
+        self.size = len(token_bytes)
+        self.num_words = (self.size + 31) // 32
+        self.special = dict(special)
+        self.eos_ids = tuple(eos_ids)
+        self.tokenize = tokenize
+        excluded = {*self.special.values(), *self.eos_ids}
+        self.token_bytes = [
+            b"" if not data or token in excluded else bytes(data) for token, data in enumerate(token_bytes)
+        ]
+        self.key = _key(self.token_bytes)
+        order = sorted((data, token) for token, data in enumerate(self.token_bytes) if data)
+        strings: list[bytes] = []
+        tokens: list[int] = []
+        twins: list[tuple[int, int]] = []
+        for data, token in order:
+            if strings and strings[-1] == data:
+                twins.append((tokens[-1], token))
+            else:
+                strings.append(data)
+                tokens.append(token)
+        trie = build_trie(strings)
+        self.trie = _with_tokens(trie, np.array(tokens, np.int32))
+        self.twins = np.array(twins, np.int32).reshape(-1, 2)
+        self.longest = max(map(len, strings), default=0)
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({self.size} tokens, {len(self.special)} special)"
+
+
+def _with_tokens(trie: Trie, tokens: Int32s) -> Trie:
+    """The trie with token ids for keys."""
+    if not len(tokens):
+        return trie
+    return trie._replace(key=np.where(trie.key >= 0, tokens[trie.key], -1).astype(np.int32))
+
+
+def _key(token_bytes: Sequence[bytes]) -> str:
+    digest = hashlib.sha256()
+    for data in token_bytes:
+        digest.update(len(data).to_bytes(4, "little"))
+        digest.update(data)
+    return digest.hexdigest()

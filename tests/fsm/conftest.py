@@ -1,0 +1,30 @@
+"""What the tests of `fsm` share: a small vocabulary of bytes and pieces."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable
+
+import pytest
+
+from stemma.fsm import Vocabulary
+
+PIECES = ["the", "ing", " a", " b", "ab", "abc", "bc", '"', '":', '","', '{"', '"}', "}}", "[[", "],", "  ", "\n",
+          "true", "false", "null", "12", "123", ".5", "e+", "é", "ßü", "中文", "\\n", "\\u0", '": "', "_x"]  # fmt: skip
+
+
+def build_vocabulary(seed: int = 0, extra: int = 300) -> Vocabulary:
+    """All bytes, pieces of JSON and of words, random joints of them, some twice, two special tokens."""
+    draw = random.Random(seed)
+    tokens = [bytes([byte]) for byte in range(256)] + [piece.encode() for piece in PIECES]
+    for _ in range(extra):
+        tokens.append(b"".join(draw.choices(tokens, k=draw.randint(2, 3)))[: draw.randint(1, 12)])
+    special = {"<|end|>": len(tokens), "<|tool|>": len(tokens) + 1}
+    return Vocabulary([*tokens, b"<|end|>", None], special, [len(tokens)])
+
+
+@pytest.fixture(scope="session")
+def byte_vocabulary() -> Callable[[int], Vocabulary]:
+    """A small vocabulary by its seed."""
+    return functools.cache(build_vocabulary)

@@ -1,0 +1,181 @@
+"""The automaton against Python's `re`, byte by byte, on random small expressions with products and counters."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stemma.fsm import LimitError, Limits, ast
+from stemma.fsm.automaton import Automaton
+
+A, B, C = (ast.Literal(letter) for letter in (b"a", b"b", b"c"))
+
+
+def no_rules(name: object) -> ast.Node:
+    raise AssertionError(f"nothing calls {name}")
+
+
+def automaton(node: ast.Node) -> Automaton:
+    return Automaton(ast.Grammar(node, no_rules))
+
+
+def matches(machine: Automaton, data: bytes) -> bool:
+    return machine.is_accepting(machine.step_bytes(machine.start, data))
+
+
+def pattern(node: ast.Node) -> str:
+    match node:
+        case ast.Literal(data):
+            return re.escape(data.decode())
+        case ast.Characters(ranges):
+            return "[" + "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in ranges) + "]"
+        case ast.Sequence(parts):
+            return "".join(f"(?:{pattern(part)})" for part in parts)
+        case ast.Choice(parts):
+            return "(?:" + "|".join(f"(?:{pattern(part)})" for part in parts) + ")" if parts else "(?!)"
+        case ast.Repeat(part, minimum, maximum):
+            return f"(?:{pattern(part)}){{{minimum},{'' if maximum is None else maximum}}}"
+        case _:
+            raise AssertionError(node)
+
+
+def nodes() -> st.SearchStrategy[ast.Node]:
+    leaves = st.sampled_from(
+        [A, B, C, ast.Literal(b"ab"), ast.Literal(b""), ast.Characters(((97, 98),)), ast.Characters(((98, 0xE9),))]
+    )
+
+    def larger(inner: st.SearchStrategy[ast.Node]) -> st.SearchStrategy[ast.Node]:
+        several = st.lists(inner, max_size=3).map(tuple)
+        counts = st.tuples(st.integers(0, 3), st.one_of(st.none(), st.integers(0, 3)))
+        return st.one_of(
+            several.map(ast.Sequence),
+            several.map(ast.Choice),
+            st.builds(lambda part, c: ast.Repeat(part, c[0], None if c[1] is None else c[0] + c[1]), inner, counts),
+        )
+
+    return st.recursive(leaves, larger, max_leaves=8)
+
+
+TEXTS = st.text("abcé", max_size=8)
+
+
+@settings(max_examples=300, deadline=None)
+@given(nodes(), st.lists(TEXTS, min_size=1, max_size=8))
+def test_it_accepts_what_re_accepts(node: ast.Node, texts: list[str]) -> None:
+    machine = automaton(node)
+    expression = re.compile(pattern(node))
+    for text in texts:
+        assert matches(machine, text.encode()) == bool(expression.fullmatch(text))
+
+
+@settings(max_examples=200, deadline=None)
+@given(nodes(), nodes(), st.lists(TEXTS, min_size=1, max_size=8))
+def test_products_are_difference_and_intersection(left: ast.Node, right: ast.Node, texts: list[str]) -> None:
+    minus, both = automaton(ast.Difference(left, right)), automaton(ast.Intersection(left, right))
+    in_left, in_right = re.compile(pattern(left)), re.compile(pattern(right))
+    for text in texts:
+        one, two = bool(in_left.fullmatch(text)), bool(in_right.fullmatch(text))
+        assert matches(minus, text.encode()) == (one and not two)
+        assert matches(both, text.encode()) == (one and two)
+
+
+@settings(max_examples=200, deadline=None)
+@given(nodes(), nodes())
+def test_a_product_has_no_dead_end(left: ast.Node, right: ast.Node) -> None:
+    machine = automaton(ast.Sequence((ast.Difference(left, right), C)))
+    reached, todo = {machine.start}, [machine.start]
+    back: dict[int, set[int]] = {}
+    while todo and len(reached) < 300:
+        config = todo.pop()
+        for following in set(machine.row(config).tolist()) - {0}:
+            back.setdefault(following, set()).add(config)
+            if following not in reached:
+                reached.add(following)
+                todo.append(following)
+    if todo:
+        return
+    alive = [config for config in reached if machine.is_accepting(config)]
+    useful = set(alive)
+    while alive:
+        for config in back.get(alive.pop(), set()) - useful:
+            useful.add(config)
+            alive.append(config)
+    assert useful == reached or reached == {machine.start}
+
+
+def test_recursion_has_no_depth_limit() -> None:
+    rules = {"list": ast.Sequence((ast.Literal(b"["), ast.Repeat(ast.Call("list"), 0, None), ast.Literal(b"]")))}
+    machine = Automaton(ast.Grammar(ast.Call("list"), rules.__getitem__))
+    assert matches(machine, b"[" * 5000 + b"]" * 5000)
+    assert not matches(machine, b"[" * 500 + b"]" * 499)
+
+
+def test_rules_are_asked_for_once_and_only_on_the_way() -> None:
+    asked: list[object] = []
+
+    def rule(name: object) -> ast.Node:
+        asked.append(name)
+        return {"x": ast.Sequence((A, ast.Call("y"))), "y": B, "z": C}[str(name)]
+
+    machine = Automaton(ast.Grammar(ast.Choice((ast.Call("x"), ast.Sequence((B, ast.Call("z"))))), rule))
+    assert asked == ["x"]
+    assert matches(machine, b"ab")
+    assert matches(machine, b"ab")
+    assert asked.count("y") == 1
+    assert matches(machine, b"bc")
+    assert sorted(map(str, asked)) == ["x", "y", "z"]
+
+
+def test_a_tail_call_costs_no_stack() -> None:
+    rules = {"loop": ast.Choice((ast.Sequence((A, ast.Call("loop"))), B))}
+    machine = Automaton(ast.Grammar(ast.Call("loop"), rules.__getitem__))
+    assert matches(machine, b"a" * 3000 + b"b")
+    assert machine.num_stacks < 4
+
+
+def test_large_counts_are_counted() -> None:
+    machine = automaton(ast.Repeat(ast.Characters(((0, 0xD7FF), (0xE000, 0x10FFFF))), 1000, 2000))
+    assert not matches(machine, "é".encode() * 999)
+    assert matches(machine, "é".encode() * 1000)
+    assert matches(machine, "é".encode() * 2000)
+    assert not matches(machine, "é".encode() * 2001)
+    assert machine.num_states < 30
+
+
+def test_ambiguity_is_bounded() -> None:
+    nested = ast.Repeat(ast.Repeat(ast.Repeat(A, 0, 200), 0, 200), 0, 200)
+    machine = Automaton(ast.Grammar(nested, no_rules), Limits(closure=2000, items=20_000))
+    with pytest.raises(LimitError):
+        machine.step_bytes(machine.start, b"a" * 3000)
+
+
+def test_equal_alternatives_do_not_multiply() -> None:
+    machine = automaton(ast.Sequence((ast.Repeat(ast.Choice((A, A)), 0, None), B)))
+    assert matches(machine, b"a" * 5000 + b"b")
+    assert machine.num_configurations < 6
+
+
+def test_many_choices() -> None:
+    words = [f"choice number {number * 7919 % 10_000}".encode() for number in range(10_000)]
+    machine = automaton(ast.Choice(tuple(map(ast.Literal, words))))
+    assert all(matches(machine, word) for word in words[::97])
+    assert not matches(machine, b"choice number 10000")
+
+
+def test_deep_nesting_of_nodes() -> None:
+    node: ast.Node = A
+    for _ in range(5000):
+        node = ast.Choice((ast.Sequence((node,)), B))
+    assert matches(automaton(node), b"a")
+
+
+def test_specials_are_not_bytes() -> None:
+    machine = automaton(ast.Sequence((A, ast.Special("<|end|>"), B)))
+    after = machine.step_bytes(machine.start, b"a")
+    assert machine.step_bytes(after, b"<") == 0
+    [symbol] = machine.special_symbols(after)
+    assert machine.is_accepting(machine.step_bytes(machine.step_special(after, symbol), b"b"))
+    assert machine.special_symbols(machine.start) == []

@@ -1,0 +1,143 @@
+"""Masks against brute force: a token is allowed if, and only if, the automaton reads all of its bytes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from stemma.fsm import Matcher, Vocabulary, ast, compile, fill_masks
+from stemma.fsm.grammar import CompiledGrammar
+
+Vocabularies = Callable[[int], Vocabulary]
+STRING = ast.Characters(((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF)))
+ESCAPE = ast.Sequence((ast.Literal(b"\\"), ast.Characters(((34, 34), (92, 92), (110, 110)))))
+CHARACTER = ast.Choice((STRING, ESCAPE))
+QUOTE = ast.Literal(b'"')
+DIGITS = ast.Repeat(ast.Characters(((48, 57),)), 1, None)
+LETTERS = ast.Characters(((97, 122),))
+
+
+def text(minimum: int, maximum: int | None) -> ast.Node:
+    return ast.Sequence((QUOTE, ast.Repeat(CHARACTER, minimum, maximum), QUOTE))
+
+
+def several(*parts: ast.Node | bytes) -> ast.Node:
+    return ast.Sequence(tuple(ast.Literal(part) if isinstance(part, bytes) else part for part in parts))
+
+
+VALUE = ast.Call("value")
+KNOWN_KEYS = ast.Choice((ast.Literal(b"a"), ast.Literal(b"abc"), ast.Literal(b"the")))
+OTHER_KEY = ast.Difference(ast.Repeat(CHARACTER, 0, None), KNOWN_KEYS)
+LIST = ast.Choice((several(), several(VALUE, ast.Repeat(several(b",", VALUE), 0, None))))
+RULES: dict[object, ast.Node] = {
+    "value": ast.Choice(
+        (ast.Literal(b"true"), ast.Literal(b"null"), DIGITS, text(0, None), ast.Call("list"), ast.Call("object"))
+    ),
+    "list": several(b"[", LIST, b"]"),
+    "object": several(b'{"a": ', text(0, 40), b', "abc":', text(3, 5), b', "', OTHER_KEY, b'": ', VALUE, b"}"),
+}
+
+GRAMMARS = {
+    "value": ast.Grammar(ast.Call("value"), RULES.__getitem__),
+    "words": ast.Grammar(ast.Repeat(ast.Choice((LETTERS, ast.Literal(b" "))), 2, 9), RULES.__getitem__),
+    "choices": ast.Grammar(
+        ast.Choice(tuple(ast.Literal(f"{'abc'[i % 3]}{i}the".encode()) for i in range(200))), RULES.__getitem__
+    ),
+    "special": ast.Grammar(
+        ast.Sequence((ast.Repeat(LETTERS, 0, None), ast.Special("<|tool|>"), ast.Call("object"))), RULES.__getitem__
+    ),
+}
+
+
+def brute_force(grammar: CompiledGrammar, config: int) -> set[int]:
+    vocabulary, automaton = grammar.vocabulary, grammar.automaton
+    allowed = {t for t, data in enumerate(vocabulary.token_bytes) if data and automaton.step_bytes(config, data)}
+    for symbol in automaton.special_symbols(config):
+        text = next(text for text, known in automaton.program.specials.items() if known == symbol)
+        allowed.add(vocabulary.special[text])
+    return allowed | (set(vocabulary.eos_ids) if automaton.is_accepting(config) else set())
+
+
+def bits(row: np.ndarray) -> set[int]:
+    return set(np.flatnonzero(np.unpackbits(row.view(np.uint8), bitorder="little")).tolist())
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+def test_masks_equal_brute_force(name: str, byte_vocabulary: Vocabularies) -> None:
+    vocabulary = byte_vocabulary(1)
+    draw = random.Random(name)
+    grammar = compile(GRAMMARS[name], vocabulary)
+    seen: set[int] = set()
+    for _ in range(12):
+        matcher = Matcher(grammar)
+        config = grammar.start
+        for _ in range(25):
+            row = np.zeros(vocabulary.num_words, np.uint32)
+            matcher.mask_into(row)
+            allowed = bits(row)
+            if config not in seen:
+                assert allowed == brute_force(grammar, config)
+                seen.add(config)
+            token = draw.choice(sorted(allowed))
+            assert matcher.advance(token)
+            if token in vocabulary.eos_ids:
+                break
+            config = grammar.step(config, token)
+            assert config
+        else:
+            continue
+        assert matcher.is_finished
+
+
+def test_a_refused_token_changes_nothing(byte_vocabulary: Vocabularies) -> None:
+    vocabulary = byte_vocabulary(0)
+    matcher = Matcher(compile(GRAMMARS["value"], vocabulary))
+    assert matcher.advance(ord("["))
+    assert not matcher.advance(ord("x"))
+    assert not matcher.advance(vocabulary.eos_ids[0])
+    assert matcher.output == b"["
+
+
+def test_rollback_and_fork_are_independent(byte_vocabulary: Vocabularies) -> None:
+    matcher = Matcher(compile(GRAMMARS["value"], byte_vocabulary(0)))
+    for byte in b"[12":
+        assert matcher.advance(byte)
+    other = matcher.fork()
+    matcher.rollback(2)
+    assert (matcher.output, other.output) == (b"[", b"[12")
+    assert matcher.advance(ord("]"))
+    assert matcher.is_complete
+    assert not other.is_complete
+    with pytest.raises(ValueError, match="only 2"):
+        matcher.rollback(3)
+
+
+def test_end_of_text_only_when_complete(byte_vocabulary: Vocabularies) -> None:
+    vocabulary = byte_vocabulary(0)
+    [end] = vocabulary.eos_ids
+    matcher = Matcher(compile(GRAMMARS["value"], vocabulary))
+    for byte in b"12":
+        assert matcher.advance(byte)
+    assert matcher.is_complete
+    assert not matcher.is_finished
+    assert matcher.advance(end)
+    assert matcher.is_finished
+    assert matcher.output == b"12"
+    row = np.ones(vocabulary.num_words, np.uint32)
+    matcher.mask_into(row)
+    assert not row.any()
+
+
+def test_a_batch_is_what_its_members_are(byte_vocabulary: Vocabularies) -> None:
+    vocabulary = byte_vocabulary(0)
+    matchers = [Matcher(compile(grammar, vocabulary)) for grammar in GRAMMARS.values()] * 2
+    rows = np.zeros((len(matchers), vocabulary.num_words), np.uint32)
+    fill_masks(matchers, rows)
+    for matcher, row in zip(matchers, rows, strict=True):
+        alone = np.zeros(vocabulary.num_words, np.uint32)
+        matcher.mask_into(alone)
+        assert (row == alone).all()
+        assert alone.any()

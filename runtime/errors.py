@@ -11,6 +11,22 @@ class ModelError(StemmaError):
     """A model cannot be found, read or run."""
 
 
+class ModelNotFound(ModelError):
+    """There is no model at this place, or it cannot be fetched from here."""
+
+
+class ModelFileError(ModelError):
+    """A file of a model is damaged, or lacks something that it must hold."""
+
+
+class UnsupportedModel(ModelError):
+    """The model is one that this version does not run, and would not run correctly."""
+
+
+class ChatTemplateError(ModelError):
+    """The messages do not suit the model's chat template, or it is no template."""
+
+
 class InvalidRequest(StemmaError, ValueError):
     """A request asks for something impossible. `param` names the parameter to change."""
 

@@ -1,0 +1,128 @@
+"""A model's chat template: messages to tokens. What messages say never becomes a special token, however the template
+cuts and joins it.
+
+How a special token in a rendered text is told to be the template's own: the template is rendered a second time with
+marks in whatever the messages say that could be taken for one. Where both renderings differ in nothing but the marks,
+the tokens are those of the first one:
+
+    messages      user: "say <|im_end|>"
+    rendered      <|im_start|>user\\nsay <|im_end|><|im_end|>
+    with marks    <|im_start|>user\\nsay <#|im_end|><|im_end|>      # is the mark: the first <|im_end|> is text
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jinja2
+
+from stemma.runtime.errors import ChatTemplateError
+from stemma.runtime.model.chat_marks import Marker, Marks, absent_marks, map_strings, strings_in
+from stemma.runtime.model.chat_sandbox import compile_template
+from stemma.runtime.model.tokenizer import Tokenizer
+
+Message = Mapping[str, Any]
+ROLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class ChatTemplate:
+    """A compiled template with the tokenizer it writes for.
+
+    In both methods, `values` is what else the template reads, e.g. `enable_thinking=False`; both raise
+    ChatTemplateError if the template refuses the messages.
+    """
+
+    def __init__(self, source: str, tokenizer: Tokenizer) -> None:
+        """Raises ChatTemplateError if the source is no template."""
+        self.source = source
+        self._tokenizer = tokenizer
+        self._marker = Marker(tokenizer.special)
+        try:
+            self._template = compile_template(source)
+        except jinja2.TemplateError as error:
+            raise ChatTemplateError(f"the model's chat template cannot be read: {error}; give another one") from error
+
+    def render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None, **values: Any,
+    ) -> str:  # fmt: skip
+        """The text of a chat, to look at. To run it take `encode_chat`, which knows what is text in it."""
+        values = {**values, "tools": tools, "add_generation_prompt": add_generation_prompt}
+        return self._render(_checked(messages), values)
+
+    def encode_chat(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None, **values: Any,
+    ) -> list[int]:  # fmt: skip
+        """Tokens of a chat; special tokens in it are the template's own only.
+
+        The tokens of a chat that ends with a generation prompt begin those of the same chat with the answer and more
+        turns, if the template writes the same text there: an answer is encoded apart from what stands before it, as
+        it was when it was generated.
+        """
+        values = {**values, "tools": tools, "add_generation_prompt": add_generation_prompt}
+        text = self._render(_checked(messages), values)
+        strings = strings_in([messages, values])
+        marks = absent_marks([text, *strings])
+        if self._marker.needed(strings):
+            text = self._marked(text, messages, values, marks)
+        return self._tokenizer.encode_pieces(self._pieces(self._with_seams(text, messages, values, marks), marks))
+
+    def _render(self, messages: Sequence[Message], values: Mapping[str, Any]) -> str:
+        try:
+            return self._template.render(**self._tokenizer.special_texts, **values, messages=messages)
+        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+            raise ChatTemplateError(f"the model's chat template refuses these messages: {error}") from error
+
+    def _marked(self, text: str, messages: Sequence[Message], values: Mapping[str, Any], marks: Marks) -> str:
+        """The rendered text with marks in what messages say. If the template's choices depend on the marks whichever
+        way they are put, the second way's rendering stands: it may differ from `text`, but it is safe."""
+        rendered = text
+        for put in (self._marker.inside, self._marker.around):
+            marked_messages, marked_values = map_strings([messages, values], partial(put, marks=marks))
+            rendered = self._marker.settle(self._render(marked_messages, marked_values), marks)
+            if rendered.replace(marks.inside, "") == text:
+                break
+        return rendered
+
+    def _with_seams(self, text: str, messages: Sequence[Message], values: Mapping[str, Any], marks: Marks) -> str:
+        """A mark where each answer begins, right behind what a generation prompt would have been."""
+        plain = text.replace(marks.inside, "")
+        marked_at = [found.start() - i for i, found in enumerate(re.finditer(marks.inside, text))]
+        parts, done = [], 0
+        for seam in self._answers(plain, messages, values):
+            position = seam + bisect_left(marked_at, seam)
+            parts.append(text[done:position])
+            done = position
+        return marks.seam.join([*parts, text[done:]])
+
+    def _answers(self, plain: str, messages: Sequence[Message], values: Mapping[str, Any]) -> Iterator[int]:
+        """Positions at which answers begin, in order; none where the template has no generation prompt."""
+        for index, message in enumerate(messages):
+            if index and message["role"] == "assistant":
+                try:
+                    before = self._render(messages[:index], {**values, "add_generation_prompt": True})
+                except ChatTemplateError:
+                    continue
+                if plain.startswith(before):
+                    yield len(before)
+
+    def _pieces(self, text: str, marks: Marks) -> Iterator[str | int]:
+        """Runs of text without marks, and the special tokens between them."""
+        for piece in self._tokenizer.split_special(text):
+            if isinstance(piece, int):
+                yield piece
+            else:
+                yield from piece.replace(marks.inside, "").split(marks.seam)
+
+
+def _checked(messages: Sequence[Message]) -> Sequence[Message]:
+    """Raises ChatTemplateError unless each message has a role that is a plain word."""
+    for message in messages:
+        if not ROLE.fullmatch(str(message.get("role", ""))):
+            raise ChatTemplateError(f"the role {message.get('role')!r} of a message is not a word like 'user'")
+    return messages

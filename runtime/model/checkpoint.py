@@ -1,0 +1,36 @@
+"""A model as it lies on disk, read but not yet packed for a device: the one form that every file format becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stemma.kernels.weights import StoredWeight
+from stemma.runtime.model.config import GenerationDefaults, ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerFiles:
+    """What describes a tokenizer and its chat template.
+
+    spec: the contents of a `tokenizer.json`.
+    special: the texts that stand for roles in a template, by role: bos_token, eos_token, ...
+    adds_bos: whether a plain prompt begins with the bos token; None leaves it to the spec's post-processor.
+    chat_template: Jinja source.
+    """
+
+    spec: dict[str, Any]
+    special: Mapping[str, str]
+    adds_bos: bool | None
+    chat_template: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Everything that was read. tensors: memory maps, by Hugging Face's names."""
+
+    config: ModelConfig
+    tensors: Mapping[str, StoredWeight]
+    tokenizer: TokenizerFiles
+    generation: GenerationDefaults

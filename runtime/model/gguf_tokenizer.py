@@ -1,0 +1,159 @@
+"""The tokenizer that a GGUF file describes, as the contents of a `tokenizer.json`. The splits are those that llama.cpp
+and Hugging Face use for the names in `tokenizer.ggml.pre`; a name that is not known is refused, never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from stemma.runtime.errors import ModelFileError, UnsupportedModel
+from stemma.runtime.model.byte_alphabet import char_of_byte
+from stemma.runtime.model.checkpoint import TokenizerFiles
+
+CONTROL, USER_DEFINED = 3, 4
+SPACE = "\u2581"
+
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+TEKKEN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+DIGITS = r"\p{N}"
+SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "gpt-2": (GPT2,),
+        "default": (GPT2,),
+        "smollm": (DIGITS, GPT2),
+        "codeshell": (DIGITS, GPT2),
+        "starcoder": (DIGITS, GPT2),
+        "refact": (DIGITS, GPT2),
+        "command-r": (DIGITS, GPT2),
+        "exaone": (DIGITS, GPT2),
+        "minerva-7b": (DIGITS, GPT2),
+        "llama-bpe": (LLAMA3,),
+        "llama3": (LLAMA3,),
+        "llama-v3": (LLAMA3,),
+        "falcon3": (LLAMA3,),
+        "smaug-bpe": (LLAMA3,),
+        "dbrx": (LLAMA3,),
+        "qwen2": (QWEN2,),
+        "deepseek-r1-qwen": (QWEN2,),
+        "tekken": (TEKKEN,),
+    }
+)
+WHOLE_WORDS_FIRST = frozenset({"llama-bpe", "llama3", "llama-v3", "falcon3", "tekken"})
+ADDS_BOS = frozenset({"llama-bpe", "llama3", "llama-v3", "falcon3", "tekken"})
+COMPOSES = frozenset({"qwen2", "deepseek-r1-qwen"})
+ROLES = MappingProxyType(
+    {"bos_token": "bos_token_id", "eos_token": "eos_token_id", "unk_token": "unknown_token_id",
+     "pad_token": "padding_token_id"}
+)  # fmt: skip
+
+
+def read_tokenizer(values: Mapping[str, Any]) -> TokenizerFiles:
+    """Raises UnsupportedModel for a kind of tokenizer that is not read."""
+    if "tokenizer.ggml.tokens" not in values:
+        raise ModelFileError("the GGUF file has no tokenizer; convert the model again")
+    kind, pre = values.get("tokenizer.ggml.model"), values.get("tokenizer.ggml.pre", "default")
+    if kind == "gpt2":
+        spec, adds_bos = _byte_level(values, pre), pre in ADDS_BOS
+    elif kind == "llama":
+        spec, adds_bos = _sentencepiece(values), True
+    else:
+        raise UnsupportedModel(f"GGUF tokenizers of kind {kind!r} are not supported; supported: gpt2, llama")
+    tokens = values["tokenizer.ggml.tokens"]
+    ids = {role: values.get(f"tokenizer.ggml.{key}") for role, key in ROLES.items()}
+    special = {role: tokens[index] for role, index in ids.items() if index is not None and index < len(tokens)}
+    adds_bos = values.get("tokenizer.ggml.add_bos_token", adds_bos)
+    return TokenizerFiles(spec, special, adds_bos, values.get("tokenizer.chat_template"))
+
+
+def _byte_level(values: Mapping[str, Any], pre: str) -> dict[str, Any]:
+    """Byte-level BPE (Radford et al. 2019)."""
+    if pre not in SPLITS:
+        raise UnsupportedModel(f"the split {pre!r} of this GGUF tokenizer is not known; known: {', '.join(SPLITS)}")
+    splits = [
+        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+        for pattern in SPLITS[pre]
+    ]
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    merges = [merge.split(" ", 1) for merge in values["tokenizer.ggml.merges"]]
+    alphabet = frozenset(char_of_byte())
+    vocabulary = {
+        token if set(token) <= alphabet or kind in (CONTROL, USER_DEFINED) else _in_alphabet(token): index
+        for index, (token, kind) in enumerate(_tokens(values))
+    }
+    return _spec(
+        values,
+        model={"type": "BPE", "vocab": vocabulary, "merges": merges, "ignore_merges": pre in WHOLE_WORDS_FIRST},
+        pre_tokenizer={"type": "Sequence", "pretokenizers": [*splits, byte_level]},
+        decoder=byte_level,
+        normalizer={"type": "NFC"} if pre in COMPOSES else None,
+    )
+
+
+def _in_alphabet(token: str) -> str:
+    """A token that the file spells as plain text, in the byte alphabet."""
+    table = char_of_byte()
+    return "".join(table[byte] for byte in token.encode())
+
+
+def _sentencepiece(values: Mapping[str, Any]) -> dict[str, Any]:
+    """SentencePiece BPE with byte fallback (Kudo and Richardson 2018), as the merges that its scores imply."""
+    tokens = values["tokenizer.ggml.tokens"]
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+    prepend = [{"type": "Prepend", "prepend": SPACE}] if values.get("tokenizer.ggml.add_space_prefix", True) else []
+    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prepend else []
+    back = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
+    unknown = values.get("tokenizer.ggml.unknown_token_id")
+    return _spec(
+        values,
+        model={
+            "type": "BPE",
+            "vocab": {token: index for index, token in enumerate(tokens)},
+            "merges": scored_merges(tokens, values["tokenizer.ggml.scores"]),
+            "byte_fallback": True,
+            "fuse_unk": True,
+            "unk_token": None if unknown is None else tokens[unknown],
+        },
+        pre_tokenizer=None,
+        decoder={"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]},
+        normalizer={"type": "Sequence", "normalizers": [*prepend, replace]},
+    )
+
+
+def scored_merges(tokens: list[str], scores: list[float]) -> list[list[str]]:
+    """Every way to make a token of two others, the best-scored token first."""
+    index = {token: position for position, token in enumerate(tokens)}
+    found = []
+    for token, score in zip(tokens, scores, strict=True):
+        pairs = ((token[:cut], token[cut:]) for cut in range(1, len(token)))
+        made = [(index[left], index[right], left, right) for left, right in pairs if left in index and right in index]
+        found += [(-score, *pair) for pair in sorted(made)]
+    found.sort(key=lambda merge: merge[0])
+    return [[left, right] for _, _, _, left, right in found]
+
+
+def _tokens(values: Mapping[str, Any]) -> list[tuple[str, int]]:
+    tokens = values["tokenizer.ggml.tokens"]
+    types = values.get("tokenizer.ggml.token_type") or [1] * len(tokens)
+    if len(types) != len(tokens):
+        raise ModelFileError("the GGUF file's lists of tokens and of their types differ in length")
+    return list(zip(tokens, types, strict=True))
+
+
+def _spec(values: Mapping[str, Any], **parts: Any) -> dict[str, Any]:
+    added = [
+        {"id": index, "content": token, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+         "special": kind == CONTROL}
+        for index, (token, kind) in enumerate(_tokens(values))
+        if kind in (CONTROL, USER_DEFINED)
+    ]  # fmt: skip
+    return {"version": "1.0", "added_tokens": added, "post_processor": None, **parts}

@@ -1,0 +1,34 @@
+"""Models of the Hugging Face hub, through its own library and its cache. Reads no model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stemma.runtime.errors import ModelNotFound
+
+FILES = ("*.json", "*.jinja", "*.safetensors")
+
+
+def fetch_from_hub(repository: str) -> Path:
+    """The local folder of a hub repository, downloaded if need be.
+
+    Raises ModelNotFound if it cannot be had: no such repository, no permission, no connection.
+    """
+    import huggingface_hub  # imported here: it takes a while, and most models are local files
+    from huggingface_hub import errors
+
+    try:
+        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(FILES)))
+    except errors.GatedRepoError as error:
+        raise ModelNotFound(
+            f"{repository} asks for consent: accept its terms on the hub, then `hf auth login`"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelNotFound(
+            f"the hub has no {repository}, or it is private; check the name or `hf auth login`"
+        ) from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, OSError) as error:
+        raise ModelNotFound(
+            f"{repository} is neither a local file nor in the hub's cache, and the hub cannot be reached; connect, or "
+            "give the path of a .gguf file or of a model folder"
+        ) from error

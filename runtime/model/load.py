@@ -1,0 +1,68 @@
+"""From a place to a model that is ready: finds the files, reads the checkpoint, packs the weights for a device."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from stemma.kernels.ops import Ops
+from stemma.runtime.errors import ModelNotFound
+from stemma.runtime.model.chat import ChatTemplate
+from stemma.runtime.model.checkpoint import Checkpoint
+from stemma.runtime.model.config import GenerationDefaults, ModelConfig
+from stemma.runtime.model.families import FAMILIES
+from stemma.runtime.model.gguf_file import read_gguf
+from stemma.runtime.model.hub import fetch_from_hub
+from stemma.runtime.model.hugging_face import read_hugging_face
+from stemma.runtime.model.protocol import Model
+from stemma.runtime.model.tokenizer import Tokenizer
+from stemma.runtime.model.weights import Progress, Weights
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model with all that belongs to it. chat_template is None for a base model without one."""
+
+    config: ModelConfig
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
+    generation: GenerationDefaults
+    model: Model
+
+
+def load(source: str | Path, ops: Ops, progress: Progress | None = None) -> LoadedModel:
+    """Load a model for the device of `ops`.
+
+    source: a .gguf file, a folder in Hugging Face's form (config.json, tokenizer.json, *.safetensors), or a hub id.
+    Raises ModelNotFound, ModelFileError or UnsupportedModel, each saying what to do.
+    """
+    return assemble(read_checkpoint(source), ops, progress)
+
+
+def read_checkpoint(source: str | Path) -> Checkpoint:
+    """Read a model without packing it; its tensors are memory maps."""
+    path = Path(source).expanduser()
+    if path.is_file() and path.suffix == ".gguf":
+        return read_gguf(path)
+    if path.is_dir():
+        return read_hugging_face(path)
+    if path.exists():
+        raise ModelNotFound(f"{path} is neither a .gguf file nor a folder; give one of these or a hub id")
+    if isinstance(source, str) and HUB_ID.fullmatch(source):
+        return read_hugging_face(fetch_from_hub(source))
+    raise ModelNotFound(f"there is no {source}; give a .gguf file, a model folder, or a hub id like owner/name")
+
+
+def assemble(checkpoint: Checkpoint, ops: Ops, progress: Progress | None = None) -> LoadedModel:
+    """Pack a checkpoint for a device."""
+    config = checkpoint.config
+    weights = Weights(checkpoint.tensors, progress)
+    model = FAMILIES[config.family](config, weights, ops)
+    weights.check_all_taken()
+    tokenizer = Tokenizer(checkpoint.tokenizer, config.vocab_size)
+    source = checkpoint.tokenizer.chat_template
+    chat_template = None if source is None else ChatTemplate(source, tokenizer)
+    return LoadedModel(config, tokenizer, chat_template, checkpoint.generation, model)

@@ -1,0 +1,46 @@
+"""The safetensors container, memory-mapped (https://huggingface.co/docs/safetensors): tensors as the file has them.
+
+length of the header (8 bytes) | header: JSON, name -> dtype, shape, [begin, end) in the data | data
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stemma.kernels.weights import StoredWeight
+from stemma.runtime.errors import ModelFileError
+
+NUMPY_TYPES = MappingProxyType({"F32": np.float32, "F16": np.float16, "BF16": np.uint16})
+
+
+def open_safetensors(path: Path) -> dict[str, StoredWeight]:
+    """Map a file. A dtype other than F32, F16 and BF16 stays raw bytes, which no model takes.
+
+    Raises ModelFileError if the file is damaged or cut short.
+    """
+    try:
+        data: npt.NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="c").view(np.ndarray)
+        start = 8 + int(data[:8].view("<u8")[0])
+        header = json.loads(data[8:start].tobytes())
+        return {name: _tensor(data[start:], entry) for name, entry in header.items() if name != "__metadata__"}
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ModelFileError(f"{path} is damaged or cut short ({error}); fetch it again") from error
+
+
+def _tensor(data: npt.NDArray[np.uint8], entry: Mapping[str, Any]) -> StoredWeight:
+    begin, end = entry["data_offsets"]
+    kind, shape, raw = entry["dtype"], tuple(entry["shape"]), data[begin:end]
+    if kind not in NUMPY_TYPES:
+        return StoredWeight(kind, shape, raw)
+    values = np.require(raw.view(NUMPY_TYPES[kind]), requirements="A")
+    if len(values) != math.prod(shape):
+        raise ValueError(f"a tensor of shape {shape} has {len(values)} values")
+    return StoredWeight(kind, shape, values.reshape(shape))

@@ -1,0 +1,142 @@
+"""Text to tokens and back. Text never becomes a special token: only `encode_template` and token ids written by the
+caller do that. Holds no state but its tables; every method may be called from any thread."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import tokenizers
+
+from stemma.runtime.model import tokenizer_spec
+from stemma.runtime.model.checkpoint import TokenizerFiles
+
+
+class Tokenizer:
+    """A model's vocabulary.
+
+    special: the tokens that text cannot become, by their text.
+    special_texts: the texts of roles in chat templates: bos_token, eos_token, ...
+    vocab_size: ids the model has, of which the last ones may have no token.
+    prefix_ids: tokens that begin a plain prompt (bos, or nothing).
+    """
+
+    def __init__(self, files: TokenizerFiles, vocab_size: int) -> None:
+        spec = files.spec
+        control = tokenizer_spec.control_tokens(spec, files.chat_template)
+        text_spec = tokenizer_spec.for_text(spec, control)
+        self.vocab_size = vocab_size
+        self.special: Mapping[str, int] = MappingProxyType(control)
+        self.special_texts = files.special
+        self.bos_id = control.get(files.special.get("bos_token", ""))
+        self._bytes = tokenizer_spec.vocabulary_bytes(spec, vocab_size)
+        self._first = _build(text_spec)
+        self._leads = tokenizer_spec.adds_leading_space(spec)
+        self._next = _build(tokenizer_spec.without_leading_space(text_spec)) if self._leads else self._first
+        self._after_special = self._first if tokenizer_spec.leads_every_piece(spec) else self._next
+        self._control_pattern = _pattern([t for t in spec.get("added_tokens", ()) if t["content"] in control])
+        self.prefix_ids = self._prefix(files.adds_bos)
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of text that begins a sequence, without bos."""
+        return list(self._first.encode(text, add_special_tokens=False).ids)
+
+    def encode_continuation(self, text: str) -> list[int]:
+        """Tokens of text that follows other tokens: no space is put before it."""
+        return list(self._next.encode(text, add_special_tokens=False).ids)
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Tokens of a plain prompt: what the model expects to begin with (bos, or nothing), then the text."""
+        if not self.prefix_ids:
+            return self.encode(text)
+        return [*self.prefix_ids, *self._after_special.encode(text, add_special_tokens=False).ids]
+
+    def encode_template(self, text: str) -> list[int]:
+        """Tokens of trusted text in which special tokens are written out."""
+        return self.encode_pieces(self.split_special(text))
+
+    def encode_pieces(self, pieces: Iterable[str | int]) -> list[int]:
+        """Tokens of runs of text and special tokens (as ids); two runs in a row are never merged into one."""
+        ids: list[int] = []
+        encoder = self._first
+        for piece in pieces:
+            if isinstance(piece, int):
+                ids.append(piece)
+                encoder = self._after_special
+            elif piece:
+                ids += encoder.encode(piece, add_special_tokens=False).ids
+                encoder = self._next
+        return ids
+
+    def split_special(self, text: str) -> Iterator[str | int]:
+        """The runs of text between special tokens, and these as ids."""
+        position = 0
+        for found in self._control_pattern.finditer(text):
+            yield text[position : found.start()]
+            yield self.special[found[0].strip() if found[0] not in self.special else found[0]]
+            position = found.end()
+        yield text[position:]
+
+    def token_bytes(self, token: int) -> bytes | None:
+        """The exact bytes a token stands for; None for a special token and for an id without a token."""
+        return self._bytes[token]
+
+    def vocabulary(self) -> tuple[bytes | None, ...]:
+        """`token_bytes` of every id below `vocab_size`."""
+        return tuple(self._bytes)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of a whole sequence, special tokens left out; bytes that are no UTF-8 become U+FFFD."""
+        text = b"".join(self._bytes[token] or b"" for token in ids).decode("utf-8", "replace")
+        return text.removeprefix(" ") if self._leads else text
+
+    def detokenizer(self) -> Detokenizer:
+        """For the text of a continuation, token by token."""
+        return Detokenizer(self)
+
+    def _prefix(self, adds_bos: bool | None) -> tuple[int, ...]:
+        if adds_bos is not None:
+            return (self.bos_id,) if adds_bos and self.bos_id is not None else ()
+        alone = self._first.encode("a", add_special_tokens=False).ids
+        whole = self._first.encode("a", add_special_tokens=True).ids
+        starts = (i for i in range(len(whole)) if whole[i : i + len(alone)] == alone)
+        return tuple(whole[: next(starts, 0)])
+
+
+class Detokenizer:
+    """Text of tokens as they come: a character that is split over tokens waits until it is whole."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        """The text that is complete now, perhaps none."""
+        return self._decoder.decode(self._tokenizer.token_bytes(token) or b"")
+
+    def flush(self) -> str:
+        """What is still held back, as U+FFFD; the detokenizer is as new afterwards."""
+        text = self._decoder.decode(b"", final=True)
+        self._decoder.reset()
+        return text
+
+
+def _build(spec: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    return tokenizers.Tokenizer.from_str(json.dumps({**spec, "truncation": None, "padding": None}))
+
+
+def _pattern(added: list[Mapping[str, Any]]) -> re.Pattern[str]:
+    """Any of these tokens, the longest first, with the white space that some of them swallow."""
+    longest_first = sorted(added, key=lambda token: len(token["content"]), reverse=True)
+    return re.compile("|".join(_token_pattern(token) for token in longest_first) or "(?!)")
+
+
+def _token_pattern(token: Mapping[str, Any]) -> str:
+    escaped = re.escape(str(token["content"]))
+    if token.get("single_word"):
+        escaped = rf"(?<!\w){escaped}(?!\w)"
+    return (r"\s*" if token.get("lstrip") else "") + escaped + (r"\s*" if token.get("rstrip") else "")

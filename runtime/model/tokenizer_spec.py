@@ -1,0 +1,135 @@
+"""Reading and changing the contents of a `tokenizer.json`. Pure functions over its dictionaries, none is changed in
+place; the format is that of Hugging Face's tokenizers library."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from stemma.runtime.errors import UnsupportedModel
+from stemma.runtime.model.byte_alphabet import byte_of_char
+
+Spec = Mapping[str, Any]
+SPACE = "\u2581"
+UNREACHABLE = "\ufdd0"
+BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+def parts(spec: Spec, role: str) -> list[Spec]:
+    """The steps of a role (normalizer, pre_tokenizer, decoder), sequences flattened."""
+    return list(_flatten(spec.get(role)))
+
+
+def _flatten(step: Spec | None) -> Iterator[Spec]:
+    if step is None:
+        return
+    if step["type"] == "Sequence":
+        inner = step.get("normalizers") or step.get("pretokenizers") or step.get("decoders") or ()
+        for part in inner:
+            yield from _flatten(part)
+    else:
+        yield step
+
+
+def control_tokens(spec: Spec, template: str | None) -> dict[str, int]:
+    """Added tokens that text must not turn into: the special ones, and those that the chat template writes itself."""
+    return {
+        token["content"]: token["id"]
+        for token in spec.get("added_tokens", ())
+        if token["special"] or token["content"] in (template or "")
+    }
+
+
+def for_text(spec: Spec, control: Collection[str]) -> dict[str, Any]:
+    """The tokenizer that never makes a control token: they are not matched, and cannot be merged from pieces."""
+    added = [token for token in spec.get("added_tokens", ()) if token["content"] not in control]
+    return {**spec, "added_tokens": added, "model": _without_tokens(spec["model"], control)}
+
+
+def _without_tokens(model: Spec, control: Collection[str]) -> dict[str, Any]:
+    kept = {model.get("unk_token")}
+    if model["type"] == "Unigram":
+        unknown = model.get("unk_id")
+        pieces = [
+            [UNREACHABLE + piece if piece in control and index != unknown else piece, score]
+            for index, (piece, score) in enumerate(model["vocab"])
+        ]
+        return {**model, "vocab": pieces}
+    if model["type"] != "BPE":
+        raise UnsupportedModel(f"tokenizers of type {model['type']} are not supported; supported: BPE, Unigram")
+    vocabulary = {
+        UNREACHABLE + token if token in control and token not in kept else token: index
+        for token, index in model["vocab"].items()
+    }
+    return {**model, "vocab": vocabulary}
+
+
+def adds_leading_space(spec: Spec) -> bool:
+    """Whether text gets a space before its first word."""
+    return any(step["type"] == "Prepend" for step in parts(spec, "normalizer")) or any(
+        step.get("add_prefix_space", False) or step.get("prepend_scheme", "never") != "never"
+        for step in parts(spec, "pre_tokenizer")
+    )
+
+
+def leads_every_piece(spec: Spec) -> bool:
+    """Whether that space also comes after each special token (older conversions of SentencePiece models)."""
+    return any(step["type"] == "Prepend" for step in parts(spec, "normalizer")) or any(
+        step.get("prepend_scheme") == "always" for step in parts(spec, "pre_tokenizer")
+    )
+
+
+def without_leading_space(spec: Spec) -> dict[str, Any]:
+    """The same tokenizer for text that follows other text."""
+    normalizers = [step for step in parts(spec, "normalizer") if step["type"] != "Prepend"]
+    pre_tokenizers = [_never_prepending(step) for step in parts(spec, "pre_tokenizer")]
+    return {
+        **spec,
+        "normalizer": {"type": "Sequence", "normalizers": normalizers} if normalizers else None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": pre_tokenizers} if pre_tokenizers else None,
+    }
+
+
+def _never_prepending(step: Spec) -> dict[str, Any]:
+    if step["type"] == "Metaspace":
+        kept = {key: value for key, value in step.items() if key != "add_prefix_space"}
+        return {**kept, "prepend_scheme": "never"}
+    return {**step, "add_prefix_space": False} if step["type"] == "ByteLevel" else dict(step)
+
+
+def vocabulary_bytes(spec: Spec, size: int) -> list[bytes | None]:
+    """The exact bytes of each of `size` tokens; None for special tokens and for ids without a token.
+
+    Raises UnsupportedModel for a tokenizer whose tokens do not stand for fixed bytes.
+    """
+    model = spec["model"]
+    tokens = model["vocab"].items() if model["type"] == "BPE" else ((p, i) for i, (p, _) in enumerate(model["vocab"]))
+    decoders = {step["type"] for step in parts(spec, "decoder")}
+    if "ByteLevel" in decoders:
+        to_bytes = _byte_level_bytes
+    elif decoders & {"ByteFallback", "Metaspace"}:
+        to_bytes = _sentencepiece_bytes
+    else:
+        raise UnsupportedModel(f"tokenizers with the decoder {sorted(decoders)} are not supported")
+    table: list[bytes | None] = [None] * size
+    for token, index in tokens:
+        if index < size:
+            table[index] = to_bytes(token)
+    for added in spec.get("added_tokens", ()):
+        if added["id"] < size:
+            table[added["id"]] = None if added["special"] else added["content"].encode()
+    return table
+
+
+def _byte_level_bytes(token: str) -> bytes:
+    alphabet = byte_of_char()
+    try:
+        return bytes(map(alphabet.__getitem__, token))
+    except KeyError:
+        return token.encode()
+
+
+def _sentencepiece_bytes(token: str) -> bytes:
+    found = BYTE_TOKEN.fullmatch(token)
+    return bytes([int(found[1], 16)]) if found else token.replace(SPACE, " ").encode()

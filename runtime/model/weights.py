@@ -1,0 +1,59 @@
+"""The tensors of a checkpoint under Hugging Face's names, handed out to the model that is being built. Whatever format
+they came from, a model file sees only this. Never reads a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from stemma.kernels.weights import StoredWeight
+from stemma.runtime.errors import ModelFileError, UnsupportedModel
+
+STORAGE_TYPES = frozenset({"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K"})
+
+Progress = Callable[[str, float], None]
+"""Called with a stage ("download", "weights", "ready") and the fraction of it that is done."""
+
+
+class Weights:
+    """Tensors by name. `take` checks the shape; `check_all_taken` refuses a model that was only partly understood."""
+
+    def __init__(self, tensors: Mapping[str, StoredWeight], progress: Progress | None = None) -> None:
+        self._tensors = tensors
+        self._taken: set[str] = set()
+        self._progress = progress
+        self._total_bytes = max(1, sum(tensor.num_bytes for tensor in tensors.values()))
+        self._taken_bytes = 0
+
+    def take(self, name: str, *shape: int) -> StoredWeight:
+        """The tensor of this name and shape. Raises ModelFileError if it is absent or has another shape."""
+        found = self._tensors.get(name)
+        if found is None:
+            raise ModelFileError(f"the model's files hold no tensor {name!r}; fetch or convert the model again")
+        if found.shape != shape:
+            raise ModelFileError(f"tensor {name!r} has shape {found.shape}, but the model's configuration says {shape}")
+        if found.type not in STORAGE_TYPES:
+            known = ", ".join(sorted(STORAGE_TYPES))
+            raise UnsupportedModel(f"tensor {name!r} is stored as {found.type}; use a file with one of: {known}")
+        self._count(name, found)
+        return found
+
+    def take_present(self, *names_and_sizes: tuple[str, int]) -> tuple[StoredWeight, ...]:
+        """Vectors that a checkpoint has all of or none of (biases): all, or ()."""
+        present = [name in self._tensors for name, _ in names_and_sizes]
+        if any(present) and not all(present):
+            raise ModelFileError(f"the model's files hold only some of {[name for name, _ in names_and_sizes]}")
+        return tuple(self.take(name, size) for name, size in names_and_sizes) if all(present) else ()
+
+    def check_all_taken(self) -> None:
+        """Raises UnsupportedModel if tensors are left that the model file did not ask for."""
+        left = sorted(set(self._tensors) - self._taken)
+        if left:
+            shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+            raise UnsupportedModel(f"the model has tensors that this version does not compute with: {shown}")
+
+    def _count(self, name: str, tensor: StoredWeight) -> None:
+        if name not in self._taken:
+            self._taken.add(name)
+            self._taken_bytes += tensor.num_bytes
+        if self._progress is not None:
+            self._progress("weights", self._taken_bytes / self._total_bytes)

@@ -1,0 +1,34 @@
+"""Runs a model over whole sequences, the plainest way: one sequence, one step, blocks in order."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from stemma.kernels.ops import Layout, Ops
+from stemma.kernels.reference import ReferenceOps
+from stemma.runtime.model import Model
+
+BLOCK_SIZE = 16
+
+
+def reference_ops() -> ReferenceOps:
+    return ReferenceOps(torch.device("cpu"))
+
+
+def all_logits(model: Model, ids: list[int]) -> torch.Tensor:
+    """Logits after each token, (tokens, vocab_size)."""
+    ops: Ops = model.ops
+    length = len(ids)
+    num_blocks = -(-length // BLOCK_SIZE)
+    positions = np.arange(length, dtype=np.int32)
+    layout = Layout(
+        positions=positions,
+        slots=positions,
+        query_starts=np.array([0, length], dtype=np.int32),
+        context_lens=np.array([length], dtype=np.int32),
+        block_tables=np.arange(num_blocks, dtype=np.int32)[None],
+    )
+    kv = ops.kv(model.config.kv_shape(num_blocks, BLOCK_SIZE))
+    hidden = model.forward(np.array(ids, dtype=np.int32), ops.plan(layout, kv.shape), kv)
+    return model.logits(hidden, positions)

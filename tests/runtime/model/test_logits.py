@@ -1,0 +1,108 @@
+"""Logits against transformers: same weights, fp32, every family and every shape of attention."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from stemma.runtime.model import load
+from stemma.runtime.model.tiny import byte_tokenizer
+from tests.runtime.model.running import all_logits, reference_ops
+
+LENGTHS = (1, 2, 17, 128, 600)
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+SHARED: dict[str, Any] = {
+    "vocab_size": 260, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 1024, "initializer_range": 0.3,
+    "bos_token_id": 258, "eos_token_id": 256, "pad_token_id": 259,
+}  # fmt: skip
+CASES: dict[str, tuple[type[transformers.PreTrainedConfig], dict[str, Any]]] = {
+    "llama": (transformers.LlamaConfig, {}),
+    "llama tied": (transformers.LlamaConfig, {"tie_word_embeddings": True}),
+    "llama mha": (transformers.LlamaConfig, {"num_key_value_heads": 4}),
+    "llama mqa": (transformers.LlamaConfig, {"num_key_value_heads": 1}),
+    "llama bias": (transformers.LlamaConfig, {"attention_bias": True}),
+    "llama wide heads": (transformers.LlamaConfig, {"head_dim": 32}),
+    "llama3 rope": (transformers.LlamaConfig, {"rope_parameters": LLAMA3}),
+    "linear rope": (
+        transformers.LlamaConfig,
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}},
+    ),
+    "mistral": (transformers.MistralConfig, {"sliding_window": None}),
+    "mistral window": (transformers.MistralConfig, {"sliding_window": 700}),
+    "qwen2": (transformers.Qwen2Config, {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
+    "qwen3": (transformers.Qwen3Config, {"tie_word_embeddings": True}),
+}
+
+
+def save(folder: Path, config: transformers.PreTrainedConfig, **options: Any) -> transformers.PreTrainedModel:
+    """A random model with random biases and norms in Hugging Face's form."""
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name or "bias" in name:
+                parameter.normal_(1.0, 0.2)
+    model.save_pretrained(folder, **options)
+    write_tokenizer(folder)
+    return model
+
+
+def write_tokenizer(folder: Path) -> None:
+    files = byte_tokenizer()
+    (folder / "tokenizer.json").write_text(json.dumps(files.spec))
+    (folder / "tokenizer_config.json").write_text(json.dumps({**files.special, "chat_template": files.chat_template}))
+
+
+def prompts(vocab_size: int) -> list[list[int]]:
+    rng = np.random.default_rng(7)
+    return [rng.integers(0, vocab_size, length).tolist() for length in LENGTHS]
+
+
+def largest_difference(ours: Any, theirs: Any, ids: list[int]) -> float:
+    with torch.no_grad():
+        expected = theirs(torch.tensor([ids])).logits[0]
+    found = all_logits(ours, ids)
+    assert found.dtype == torch.float32
+    assert found.shape == expected.shape
+    return float((found - expected).abs().max())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_are_those_of_transformers(case: str, tmp_path: Path) -> None:
+    kind, options = CASES[case]
+    theirs = save(tmp_path, kind(**{**SHARED, **options}))
+    ours = load(tmp_path, reference_ops())
+    for ids in prompts(260):
+        assert largest_difference(ours.model, theirs, ids) < 1e-3
+
+
+def test_logits_depend_on_everything_that_was_loaded(tmp_path: Path) -> None:
+    """The comparison above could not fail if the random models said the same whatever their input."""
+    save(tmp_path, transformers.LlamaConfig(**SHARED))
+    model = load(tmp_path, reference_ops()).model
+    first, second = all_logits(model, [1, 2, 3, 4]), all_logits(model, [9, 2, 3, 4])
+    assert float((first[-1] - second[-1]).abs().max()) > 0.1
+
+
+def test_shards_are_joined(tmp_path: Path) -> None:
+    theirs = save(tmp_path, transformers.LlamaConfig(**SHARED), max_shard_size="100KB")
+    assert (tmp_path / "model.safetensors.index.json").exists()
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    assert largest_difference(load(tmp_path, reference_ops()).model, theirs, list(range(50))) < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_files(dtype: torch.dtype, tmp_path: Path) -> None:
+    save(tmp_path, transformers.LlamaConfig(**SHARED)).to(dtype).save_pretrained(tmp_path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    assert largest_difference(load(tmp_path, reference_ops()).model, theirs, list(range(50))) < 1e-3

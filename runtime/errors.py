@@ -1,4 +1,4 @@
-"""What goes wrong for a user's reason: typed, and each message says what to do. Broken invariants are `assert`s instead."""
+"""What goes wrong for a user's reason: typed, and each message says what to do. Broken invariants are `assert`s."""
 
 from __future__ import annotations
 

@@ -39,6 +39,10 @@ class PromptTooLong(InvalidRequest):
     """The prompt, or the prompt with its `max_tokens`, fits neither the context nor the KV pool."""
 
 
+class PoolExhausted(StemmaError):
+    """No KV block can be had: what is not in use is held by pins or sessions."""
+
+
 class EngineClosed(StemmaError):
     """The engine was closed before the request ended."""
 

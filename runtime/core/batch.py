@@ -1,0 +1,58 @@
+"""The input of one step, and what came out of it. Plain values; the runner turns a batch into tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from stemma.radix import BlockCopy
+from stemma.runtime.core.sampling import TokenLogprob
+from stemma.runtime.core.sequence import Sequence
+
+
+class Row(NamedTuple):
+    """One sequence's part of a step.
+
+    start: position of the first token that is computed; `lease.num_tokens` of its KV exists before.
+    tokens: what is computed: pending tokens of the sequence, then `num_drafts` drafts.
+    num_samples: how many of the last positions are sampled: 0 inside a prompt, else 1 + num_drafts.
+    """
+
+    sequence: Sequence
+    start: int
+    tokens: list[int]
+    num_drafts: int
+    num_samples: int
+
+    @property
+    def num_logits(self) -> int:
+        """Positions whose logits are needed: all of them if the prompt's log-probabilities were asked for."""
+        scores_prompt = self.sequence.request.prompt_logprobs is not None and self.start < self.sequence.num_prompt
+        return len(self.tokens) if scores_prompt else self.num_samples
+
+
+@dataclass(slots=True)
+class Batch:
+    """One step: rows to compute, after copying blocks in order."""
+
+    rows: list[Row] = field(default_factory=list)
+    copies: list[BlockCopy] = field(default_factory=list)
+    num_tokens: int = 0  # that the model computes
+
+    def add(self, row: Row) -> None:
+        """Put a row into the step."""
+        self.rows.append(row)
+        self.num_tokens += len(row.tokens)
+
+
+@dataclass(slots=True)
+class RowResult:
+    """What the sampler says of one row.
+
+    tokens: one for each sampled position. logprobs: likewise, if asked for. prompt_logprobs: of the prompt tokens that
+    follow each computed position, if asked for.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)

@@ -1,0 +1,37 @@
+"""One forward pass of a batch. The only file of the core that meets the model and its KV pool."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from stemma.kernels.ops import KV, BlockCopy, Int32Array
+from stemma.runtime.core.batch import Batch
+from stemma.runtime.core.layout import make_layout
+from stemma.runtime.model import Model
+
+
+class Runner:
+    """A model and its KV pool."""
+
+    def __init__(self, model: Model, kv: KV) -> None:
+        self.model = model
+        self.kv = kv
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Copy blocks, compute the batch's tokens and write their KV.
+
+        Returns float32 logits (positions, vocabulary): the last `num_logits` positions of each row, row after row.
+        """
+        ops = self.model.ops
+        ops.copy_blocks(self.kv, [BlockCopy(*copy) for copy in batch.copies])
+        layout = make_layout(batch, self.kv.shape.block_size)
+        ids = np.fromiter((token for row in batch.rows for token in row.tokens), np.int32, batch.num_tokens)
+        hidden = self.model.forward(ids, ops.plan(layout, self.kv.shape), self.kv)
+        return self.model.logits(hidden, _logit_rows(batch, layout.query_starts))
+
+
+def _logit_rows(batch: Batch, query_starts: Int32Array) -> Int32Array:
+    ends = query_starts[1:]
+    rows = [np.arange(end - row.num_logits, end) for row, end in zip(batch.rows, ends, strict=True)]
+    return np.concatenate(rows).astype(np.int32)

@@ -1,0 +1,144 @@
+"""From logits to tokens: bias, penalties, grammar masks, then the back end's sampling; and log-probabilities.
+
+The order is vLLM's and OpenAI's: log-probabilities are the model's own, before anything is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from stemma.kernels.ops import Ops, SamplingRows
+from stemma.runtime.core.batch import Batch, Row, RowResult
+from stemma.runtime.core.sampling import Sampling, TokenLogprob, uniform
+from stemma.runtime.core.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """One row of logits from which a token is chosen. num_tokens: the tokens before it, drafts included."""
+
+    logits_row: int
+    sequence: Sequence
+    num_tokens: int
+
+
+class Sampler:
+    """Chooses tokens for a batch."""
+
+    def __init__(self, ops: Ops) -> None:
+        self.ops = ops
+
+    def sample(self, batch: Batch, logits: torch.Tensor) -> list[RowResult]:
+        """One result for each row of the batch. Changes `logits` (positions, vocabulary) in place."""
+        results = [RowResult() for _ in batch.rows]
+        positions: list[_Position] = []
+        end = 0
+        for row, result in zip(batch.rows, results, strict=True):
+            first, end = end, end + row.num_logits
+            if row.num_logits > row.num_samples:
+                result.prompt_logprobs = _prompt_logprobs(row, logits[first:end])
+            before = row.start + len(row.tokens) - row.num_drafts
+            for index in range(row.num_samples):
+                positions.append(_Position(end - row.num_samples + index, row.sequence, before + index))
+        tokens, logprobs = self._choose(batch, positions, logits)
+        for row, result in zip(batch.rows, results, strict=True):
+            for _ in range(row.num_samples):
+                result.tokens.append(next(tokens))
+                if row.sequence.request.sampling.logprobs is not None:
+                    result.logprobs.append(next(logprobs))
+        return results
+
+    def _choose(
+        self, batch: Batch, positions: list[_Position], logits: torch.Tensor
+    ) -> tuple[Iterator[int], Iterator[TokenLogprob]]:
+        if not positions:
+            return iter(()), iter(())
+        reported = [
+            (index, position)
+            for index, position in enumerate(positions)
+            if position.sequence.request.sampling.logprobs is not None
+        ]
+        own = torch.log_softmax(logits[[position.logits_row for _, position in reported]], -1) if reported else None
+        for position in positions:
+            _adjust(logits[position.logits_row], position)
+        self._mask(batch, positions, logits)
+        if len(positions) != len(logits):
+            logits = logits[[position.logits_row for position in positions]]
+        tokens = self.ops.sample(logits, _sampling_rows(positions)).tolist()
+        logprobs = [
+            _logprob(own[row], tokens[index], position.sequence.request.sampling.logprobs or 0)
+            for row, (index, position) in enumerate(reported)
+            if own is not None
+        ]
+        return iter(tokens), iter(logprobs)
+
+    def _mask(self, batch: Batch, positions: list[_Position], logits: torch.Tensor) -> None:
+        """Set to -inf what the guides do not allow; a guide is walked along its drafts and back."""
+        guided = [position.logits_row for position in positions if position.sequence.guide is not None]
+        if not guided:
+            return
+        masks = np.zeros((len(guided), -(-logits.shape[1] // 32)), dtype=np.uint32)
+        free = iter(masks)
+        for row in batch.rows:
+            guide = row.sequence.guide
+            if guide is None or not row.num_samples:
+                continue
+            guide.mask_into(next(free))
+            for draft in row.tokens[len(row.tokens) - row.num_drafts :]:
+                allowed = guide.advance(draft)
+                assert allowed, f"draft {draft} is not allowed by the guide that proposed it"
+                guide.mask_into(next(free))
+            guide.rollback(row.num_drafts)
+        self.ops.apply_mask(logits, masks, np.array(guided, dtype=np.int32))
+
+
+def _sampling_rows(positions: list[_Position]) -> SamplingRows:
+    chosen = [position.sequence.request.sampling for position in positions]
+    draws = [
+        uniform(position.sequence.request.seed, position.num_tokens - position.sequence.num_prompt)
+        if sampling.temperature
+        else 0.0
+        for position, sampling in zip(positions, chosen, strict=True)
+    ]
+    return SamplingRows(
+        temperature=np.array([sampling.temperature for sampling in chosen], dtype=np.float32),
+        top_k=np.array([sampling.top_k for sampling in chosen], dtype=np.int32),
+        top_p=np.array([sampling.top_p for sampling in chosen], dtype=np.float32),
+        min_p=np.array([sampling.min_p for sampling in chosen], dtype=np.float32),
+        uniform=np.array(draws, dtype=np.float64),
+    )
+
+
+def _adjust(logits: torch.Tensor, position: _Position) -> None:
+    """Bias and penalties on one row (vocabulary,), in place. Drafts are never made for sequences with penalties."""
+    sampling: Sampling = position.sequence.request.sampling
+    if sampling.logit_bias:
+        ids = torch.tensor(list(sampling.logit_bias), device=logits.device)
+        logits[ids] += torch.tensor(list(sampling.logit_bias.values()), dtype=logits.dtype, device=logits.device)
+    if not sampling.has_penalties:
+        return
+    if sampling.repetition_penalty != 1:
+        ids = torch.tensor(sorted(set(position.sequence.tokens)), device=logits.device)
+        seen = logits[ids]
+        factor = sampling.repetition_penalty
+        logits[ids] = torch.where(seen > 0, seen / factor, seen * factor)
+    generated, counts = np.unique(np.array(position.sequence.generated, dtype=np.int64), return_counts=True)
+    penalty = sampling.presence_penalty + sampling.frequency_penalty * counts
+    logits[torch.from_numpy(generated).to(logits.device)] -= torch.from_numpy(penalty).to(logits.device, logits.dtype)
+
+
+def _prompt_logprobs(row: Row, logits: torch.Tensor) -> list[TokenLogprob]:
+    """Of the prompt tokens that follow this chunk's positions; logits (len(row.tokens), vocabulary)."""
+    request = row.sequence.request
+    following = request.prompt[row.start + 1 : row.start + 1 + len(row.tokens)].tolist()
+    own = torch.log_softmax(logits[: len(following)], -1)
+    return [_logprob(own[index], token, request.prompt_logprobs or 0) for index, token in enumerate(following)]
+
+
+def _logprob(own: torch.Tensor, token: int, num_top: int) -> TokenLogprob:
+    values, ids = own.topk(num_top)
+    return TokenLogprob(token, float(own[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True)))

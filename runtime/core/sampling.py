@@ -1,0 +1,93 @@
+"""How tokens are chosen: what a caller may ask for, checked when it is asked. The choosing itself is in `sampler`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from stemma.runtime.errors import InvalidRequest
+
+MAX_LOGPROBS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Parameters of decoding. The default is greedy, so that a program gives the same answer twice.
+
+    temperature: 0 is greedy; else logits are divided by it.
+    top_k: keep the k most likely tokens; 0 keeps all.
+    top_p: keep the smallest set of tokens with this probability (Holtzman et al. 2020); 1 keeps all.
+    min_p: keep tokens with at least this share of the largest probability (Nguyen et al. 2024); 0 keeps all.
+    repetition_penalty: divides positive, multiplies negative logits of tokens seen (Keskar et al. 2019); 1 is off.
+    presence_penalty, frequency_penalty: subtracted from generated tokens' logits, once / for each occurrence.
+    seed: the same seed gives the same tokens in any batch; None draws one.
+    logit_bias: added to the logits of these tokens.
+    stop: strings that end the text; they are not part of it.
+    stop_token_ids: tokens that end the text, besides the model's own end tokens.
+    ignore_eos: go on past the model's end tokens.
+    logprobs: None for none, else report the chosen token's log-probability and this many of the most likely.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.temperature <= 100, "temperature", "between 0 (greedy) and 100", self.temperature)
+        _require(self.top_k >= 0, "top_k", "0 (off) or more", self.top_k)
+        _require(0 < self.top_p <= 1, "top_p", "above 0 and at most 1 (off)", self.top_p)
+        _require(0 <= self.min_p <= 1, "min_p", "between 0 (off) and 1", self.min_p)
+        _require(0 < self.repetition_penalty <= 100, "repetition_penalty", "above 0 and at most 100", self.repetition_penalty)
+        _require(-2 <= self.presence_penalty <= 2, "presence_penalty", "between -2 and 2", self.presence_penalty)
+        _require(-2 <= self.frequency_penalty <= 2, "frequency_penalty", "between -2 and 2", self.frequency_penalty)
+        _require(all(self.stop), "stop", "strings that are not empty", self.stop)
+        for bias in self.logit_bias.values():
+            _require(-100 <= bias <= 100, "logit_bias", "between -100 and 100", bias)
+        if self.logprobs is not None:
+            _require(0 <= self.logprobs <= MAX_LOGPROBS, "logprobs", f"between 0 and {MAX_LOGPROBS}", self.logprobs)
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether logits depend on which tokens came before."""
+        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+
+
+class TokenLogprob(NamedTuple):
+    """Log-probabilities at one position, of the model's own distribution (before temperature, penalties and masks).
+
+    top: the most likely tokens as (token, log-probability), best first.
+    """
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+_MASK = (1 << 64) - 1
+
+
+def uniform(seed: int, position: int) -> float:
+    """A number in [0, 1) that depends on nothing but the seed and the position (SplitMix64, Steele et al. 2014).
+
+    Positions are drawn independently, so a token is the same in any batch, after a preemption, or as a verified draft.
+    """
+    state = (seed * 0x9E3779B97F4A7C15 + position * 0xD1B54A32D192ED03 + 0x9E3779B97F4A7C15) & _MASK
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+    return ((state ^ (state >> 31)) >> 11) / (1 << 53)
+
+
+def _require(condition: bool, param: str, expected: str, given: object) -> None:
+    if not condition:
+        raise InvalidRequest(f"{param} must be {expected}; it is {given!r}", param)

@@ -1,0 +1,333 @@
+"""Which tokens are computed next, and what becomes of a sequence after each step. Pure Python: no tensors, no I/O.
+
+    add -> waiting --admit--> running --commit--> finished
+              ^                  |
+              +---- preempt -----+   its computed KV stays in the tree, evictable, and is found again on the way back
+
+A waiting sequence whose prefix a running one is computing waits for those blocks instead of computing them again.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from stemma.radix import Lease, OutOfBlocks, PrefixCache
+from stemma.runtime.core.batch import Batch, Row, RowResult
+from stemma.runtime.core.sequence import FinishReason, Sequence
+from stemma.runtime.errors import PoolExhausted, PromptTooLong
+
+ADMISSION_WINDOW = 64
+"""Waiting sequences that are looked at for one admission: bounds the host time of a step."""
+
+MAX_OVERTAKEN = 64
+"""How often a waiting sequence may be overtaken by ones with a longer cached prefix before it goes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one step may hold.
+
+    max_running: sequences that hold KV at once. max_batch_tokens: tokens computed in a step, of all sequences.
+    max_chunk: tokens of one prompt computed in a step (chunked prefill). reuse: look prefixes up and keep them.
+    """
+
+    max_running: int = 64
+    max_batch_tokens: int = 1024
+    max_chunk: int = 1024
+    reuse: bool = True
+
+
+class Scheduler:
+    """`add` and `abort` sequences; `schedule` a batch, compute it, `commit` what was sampled; again."""
+
+    def __init__(self, cache: PrefixCache, limits: Limits) -> None:
+        self.cache = cache
+        self.limits = limits
+        self.waiting: list[Sequence] = []
+        self.running: list[Sequence] = []
+        self._ended: list[Sequence] = []
+        self._num_arrived = 0
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that the whole pool can hold."""
+        return self.cache.num_blocks * self.cache.block_size
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.waiting and not self.running
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence. Raises PromptTooLong if the pool can never hold it."""
+        longest = sequence.num_prompt + sequence.request.max_tokens
+        if longest > self.capacity:
+            raise PromptTooLong(
+                f"the prompt ({sequence.num_prompt} tokens) and max_tokens ({sequence.request.max_tokens}) need room for "
+                f"{longest} tokens; the KV pool holds {self.capacity}: lower max_tokens or give the engine more kv_tokens",
+                param="max_tokens",
+            )
+        self._num_arrived += 1
+        sequence.arrival = self._num_arrived
+        insort(self.waiting, sequence, key=_order)
+
+    def abort(self, sequence: Sequence) -> None:
+        """End a sequence now, wherever it is. What it computed stays cached."""
+        if not sequence.is_finished:
+            self._finish(sequence, FinishReason.ABORT)
+
+    def schedule(self) -> Batch | None:
+        """The next step: running sequences first (decodes before prompts), then whoever can be admitted."""
+        batch = Batch()
+        for sequence in sorted(self.running, key=lambda item: (_is_in_prompt(item), *_order(item))):
+            if sequence.lease is not None:  # else it was preempted by one before it
+                self._place_running(batch, sequence)
+        self._admit(batch)
+        batch.rows.sort(key=_blocks)  # those with a common beginning stand side by side
+        return batch if batch.rows else None
+
+    def commit(self, batch: Batch, results: Iterable[RowResult]) -> None:
+        """Take what a step computed and sampled: extend leases, jump, finish, publish prefixes in the tree."""
+        for row, result in zip(batch.rows, results, strict=True):
+            self._commit_row(row, result)
+
+    def take_ended(self) -> list[Sequence]:
+        """The sequences that ended since the last call: finished, aborted, or failed with an error."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    # Placing rows ----------------------------------------------------------------------------------------------------
+    def _place_running(self, batch: Batch, sequence: Sequence) -> None:
+        while not self._place(batch, sequence):
+            placed = {id(row.sequence) for row in batch.rows}
+            victims = [item for item in self.running if id(item) not in placed]
+            victim = max(victims, key=_order)
+            if victim is sequence and not batch.rows and len(self.running) == 1:
+                self._fail(sequence)
+                return
+            self._preempt(victim)
+            if victim is sequence:
+                return
+
+    def _place(self, batch: Batch, sequence: Sequence) -> bool:
+        """Add a row for a sequence with a lease; False if there are no blocks for it."""
+        assert sequence.lease is not None
+        budget = min(self.limits.max_batch_tokens - batch.num_tokens, self.limits.max_chunk)
+        if budget <= 0:
+            return True
+        start = sequence.lease.num_tokens
+        pending = sequence.tokens[start : start + budget]
+        reaches_end = start + len(pending) == len(sequence.tokens)
+        drafts = sequence.drafts[: budget - len(pending)] if reaches_end else []
+        try:
+            batch.copies += sequence.lease.reserve(len(pending) + len(drafts))
+        except OutOfBlocks:
+            if not drafts:
+                return False
+            sequence.drafts = []
+            return self._place(batch, sequence)
+        num_samples = 1 + len(drafts) if reaches_end and sequence.request.max_tokens > 0 else 0
+        batch.add(Row(sequence, start, pending + drafts, len(drafts), num_samples))
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._let_go(sequence)
+        self.running.remove(sequence)
+        sequence.drafts = []
+        insort(self.waiting, sequence, key=_order)
+
+    # Admission ---------------------------------------------------------------------------------------------------------
+    def _admit(self, batch: Batch) -> None:
+        last_arrival = 0
+        for sequence, hit_len in self._candidates(batch):
+            if len(self.running) >= self.limits.max_running or batch.num_tokens >= self.limits.max_batch_tokens:
+                break
+            if self._is_being_computed(sequence, hit_len):
+                continue
+            if not self._start(sequence):
+                if not self.running:
+                    self._fail(sequence)
+                    continue
+                break
+            if not self._place(batch, sequence):
+                self._preempt(sequence)
+                break
+            last_arrival = max(last_arrival, sequence.arrival)
+        for sequence in self.waiting[:ADMISSION_WINDOW]:
+            sequence.num_overtaken += sequence.arrival < last_arrival
+
+    def _candidates(self, batch: Batch) -> list[tuple[Sequence, int]]:
+        """Waiting sequences with their hit lengths: by priority, then the longest cached prefix, then arrival."""
+        if len(self.running) >= self.limits.max_running or batch.num_tokens >= self.limits.max_batch_tokens:
+            return []
+        window = self.waiting[:ADMISSION_WINDOW]
+        hits = {id(item): self._hit_len(item) for item in window}
+        window.sort(key=lambda item: (-item.request.priority, item.num_overtaken < MAX_OVERTAKEN, -hits[id(item)]))
+        return [(item, hits[id(item)]) for item in window]
+
+    def _hit_len(self, sequence: Sequence) -> int:
+        if not self.limits.reuse:
+            return 0
+        return self.cache.match(sequence.request.prompt, sequence.request.namespace).hit_len
+
+    def _is_being_computed(self, sequence: Sequence, hit_len: int) -> bool:
+        """Whether a running prompt will soon publish at least one more block of this one's prefix."""
+        if not self.limits.reuse or sequence.request.prompt_logprobs is not None:
+            return False
+        worthwhile = hit_len + self.cache.block_size
+        return any(
+            running.request.namespace == sequence.request.namespace
+            and _is_in_prompt(running)
+            and common_prefix(running.request.prompt, sequence.request.prompt[:-1]) >= worthwhile
+            for running in self.running
+        )
+
+    def _start(self, sequence: Sequence) -> bool:
+        """Lease what is cached of it if there is room for the rest; False leaves everything as it was."""
+        lease = self._acquire(sequence)
+        if lease is None:
+            return False
+        sequence.lease = lease
+        sequence.prompt_logprobs.clear()
+        sequence.num_cached += max(0, min(lease.num_tokens, sequence.num_prompt) - sequence.num_computed_once)
+        sequence.num_computed_once = max(sequence.num_computed_once, lease.num_tokens)
+        self.waiting.remove(sequence)
+        self.running.append(sequence)
+        return True
+
+    def _acquire(self, sequence: Sequence) -> Lease | None:
+        """A lease with room for the rest of the tokens beside what was promised to others, or None.
+
+        A hit that ends inside a block holds that block until it is copied; where that is one block too many, the hit
+        is rounded down to whole blocks.
+        """
+        request, size = sequence.request, self.cache.block_size
+        tokens = np.array(sequence.tokens, dtype=np.int32)
+        longest = len(tokens) - 1 if self.limits.reuse and request.prompt_logprobs is None else 0
+        for max_hit in (longest, longest // size * size):
+            lease = self.cache.acquire(tokens, request.namespace, max_hit=max_hit)
+            needed = self._num_new_blocks(len(tokens), lease.num_tokens)
+            if self.running:
+                needed += self._num_promised() + 1
+            if needed <= self.cache.available:
+                return lease
+            lease.release()
+        return None
+
+    def _num_promised(self) -> int:
+        """Blocks that running sequences still need for their prompts, and one more each to go on."""
+        return sum(1 + self._num_new_blocks(len(item.tokens), len(item.lease.blocks) * self.cache.block_size)
+                   for item in self.running if item.lease is not None)
+
+    def _num_new_blocks(self, num_tokens: int, num_held: int) -> int:
+        size = self.cache.block_size
+        return max(0, -(-num_tokens // size) - num_held // size)
+
+    # After a step ------------------------------------------------------------------------------------------------------
+    def _commit_row(self, row: Row, result: RowResult) -> None:
+        sequence = row.sequence
+        assert sequence.lease is not None
+        was_in_prompt = _is_in_prompt(sequence)
+        sequence.prompt_logprobs += result.prompt_logprobs
+        drafts, sequence.drafts = row.tokens[len(row.tokens) - row.num_drafts :], []
+        num_pending = len(row.tokens) - row.num_drafts
+        num_accepted = 0
+        for index, token in enumerate(result.tokens):
+            if result.logprobs:
+                sequence.logprobs.append(result.logprobs[index])
+            sequence.num_decoded += 1
+            self._take(sequence, token)
+            if sequence.is_finished or index == len(drafts) or drafts[index] != token:
+                break
+            num_accepted += 1
+        self._extend(sequence, row.start, num_pending + num_accepted)
+        if was_in_prompt and self.limits.reuse:
+            sequence.lease.commit()
+        if not sequence.is_finished and result.tokens:
+            self._jump(sequence)
+        if sequence.request.max_tokens == 0 and sequence.lease.num_tokens == sequence.num_prompt:
+            sequence.finish_reason = FinishReason.LENGTH
+        if sequence.finish_reason is not None:
+            self._finish(sequence, sequence.finish_reason)
+
+    def _extend(self, sequence: Sequence, start: int, num_tokens: int) -> None:
+        assert sequence.lease is not None
+        end = start + num_tokens
+        sequence.lease.extend(sequence.tokens[start:end])
+        sequence.num_recomputed += max(0, min(sequence.num_computed_once, end) - start)
+        sequence.num_computed_once = max(sequence.num_computed_once, end)
+
+    def _take(self, sequence: Sequence, token: int) -> None:
+        """Append a token and see whether it ends the sequence."""
+        request = sequence.request
+        sequence.tokens.append(token)
+        if sequence.guide is not None:
+            allowed = sequence.guide.advance(token)
+            assert allowed, f"token {token} was sampled or forced against the guide's mask"
+        stopped = sequence.stopper is not None and sequence.stopper.push(token)
+        guide_done = sequence.guide is not None and sequence.guide.is_finished
+        if stopped or token in request.end_tokens or guide_done:
+            sequence.finish_reason = FinishReason.STOP
+        elif sequence.num_generated >= request.max_tokens:
+            sequence.finish_reason = FinishReason.LENGTH
+
+    def _jump(self, sequence: Sequence) -> None:
+        """Append what the guide forces; the next step computes it like a piece of prompt."""
+        if sequence.guide is None:
+            return
+        forced = sequence.guide.forced()
+        for token in forced.hard:
+            sequence.num_jumped += 1
+            self._take(sequence, token)
+            if sequence.is_finished:
+                return
+        if not sequence.request.sampling.has_penalties:  # penalties of a draft would depend on drafts before it
+            sequence.drafts = forced.drafts[: sequence.request.max_tokens - sequence.num_generated - 1]
+
+    def _let_go(self, sequence: Sequence) -> None:
+        if sequence.lease is None:
+            return
+        if self.limits.reuse:
+            sequence.lease.commit()
+        sequence.lease.release()
+        sequence.lease = None
+
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        sequence.finish_reason = reason
+        self._let_go(sequence)
+        for queue in (self.waiting, self.running):
+            if sequence in queue:
+                queue.remove(sequence)
+        self._ended.append(sequence)
+
+    def _fail(self, sequence: Sequence) -> None:
+        sequence.error = PoolExhausted(
+            f"the sequence needs {len(sequence.tokens)} tokens of KV; only {self.cache.available} blocks of "
+            f"{self.cache.block_size} can be had, the rest is held by pins or sessions: release some or enlarge the pool"
+        )
+        self._finish(sequence, FinishReason.ERROR)
+
+
+def common_prefix(left: npt.NDArray[np.int32], right: npt.NDArray[np.int32]) -> int:
+    """Number of leading tokens that are equal."""
+    length = min(len(left), len(right))
+    different = left[:length] != right[:length]
+    return int(different.argmax()) if different.any() else length
+
+
+def _order(sequence: Sequence) -> tuple[int, int]:
+    return (-sequence.request.priority, sequence.arrival)
+
+
+def _is_in_prompt(sequence: Sequence) -> bool:
+    return sequence.lease is not None and sequence.lease.num_tokens < sequence.num_prompt
+
+
+def _blocks(row: Row) -> list[int]:
+    assert row.sequence.lease is not None
+    return row.sequence.lease.blocks

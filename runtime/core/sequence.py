@@ -1,0 +1,169 @@
+"""A request, and the running state of the sequence that answers it. Knows no scheduler, no model, no text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from stemma.radix import Lease
+from stemma.runtime.core.sampling import Sampling, TokenLogprob
+from stemma.runtime.errors import StemmaError
+
+
+class FinishReason(Enum):
+    """Why a sequence ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+    ERROR = "error"
+
+
+class Usage(NamedTuple):
+    """Where each token of a request came from. All are counts of tokens.
+
+    prompt_tokens == cached_tokens + prefilled_tokens, completion_tokens == decoded_tokens + jumped_tokens.
+    cached: prompt tokens whose KV was found. prefilled: prompt tokens that were computed. decoded: chosen by the model.
+    jumped: forced by the grammar. recomputed: computed a second time after a preemption.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    prefilled_tokens: int = 0
+    decoded_tokens: int = 0
+    jumped_tokens: int = 0
+    recomputed_tokens: int = 0
+
+    def __add__(self, other: object) -> Usage:  # a sum of usages, not tuple concatenation
+        if not isinstance(other, Usage):
+            return NotImplemented
+        return Usage(*(mine + yours for mine, yours in zip(self, other, strict=True)))
+
+
+class Forced(Protocol):
+    """What a guide knows of the next tokens: `hard` ones are certain, `drafts` are likely and must be verified."""
+
+    hard: list[int]
+    drafts: list[int]
+
+
+class Guide(Protocol):
+    """The grammar of one sequence, at its current position (stemma.fsm.Matcher)."""
+
+    def mask_into(self, row: npt.NDArray[np.uint32]) -> None:
+        """Set the bits of the tokens that may come next."""
+
+    def advance(self, token: int) -> bool:
+        """Take a token; False if it is not allowed."""
+
+    def forced(self) -> Forced:
+        """The tokens that must or should come next."""
+
+    def rollback(self, num_tokens: int) -> None:
+        """Take back the last tokens."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Nothing can follow."""
+
+    def shortest_completion(self) -> list[int] | None:
+        """The fewest tokens that complete the output from here, without an end token."""
+
+
+class Stopper(Protocol):
+    """Watches the generated text for what ends it."""
+
+    def push(self, token: int) -> bool:
+        """Take a token; True if a stop string is complete."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """What a caller asked: one prompt, one completion.
+
+    max_tokens: the most tokens to generate, already within context and pool.
+    namespace: a separate root of the cache tree.
+    priority: larger goes first.
+    prompt_logprobs: report log-probabilities of the prompt's tokens (its KV is then computed, not looked up).
+    finish_in_time: steer a guided output to its shortest completion when `max_tokens` comes near.
+    """
+
+    prompt: npt.NDArray[np.int32]
+    max_tokens: int
+    sampling: Sampling
+    seed: int
+    end_tokens: frozenset[int] = frozenset()
+    namespace: str = ""
+    priority: int = 0
+    prompt_logprobs: int | None = None
+    finish_in_time: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """The state of one request between `Scheduler.add` and its end.
+
+    tokens:  |<------------------ prompt ------------------>|<------- generated ------->|
+             |<-------- lease.num_tokens: KV exists -------->|<- pending: next step's ->|
+    """
+
+    request: Request
+    guide: Guide | None = None
+    stopper: Stopper | None = None
+    tokens: list[int] = field(default_factory=list)
+    lease: Lease | None = None
+    finish_reason: FinishReason | None = None
+    error: StemmaError | None = None  # set when the finish reason is ERROR
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob | None] = field(default_factory=list)
+    drafts: list[int] = field(default_factory=list)
+    arrival: int = 0
+    num_overtaken: int = 0
+    num_computed_once: int = 0  # the longest prefix whose KV was ever computed or found
+    num_cached: int = 0
+    num_decoded: int = 0
+    num_jumped: int = 0
+    num_recomputed: int = 0
+
+    def __post_init__(self) -> None:
+        self.tokens = self.request.prompt.tolist()
+
+    @property
+    def num_prompt(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.request.prompt)
+
+    @property
+    def generated(self) -> Tokens[int]:
+        """Tokens after the prompt."""
+        return self.tokens[self.num_prompt :]
+
+    @property
+    def num_generated(self) -> int:
+        """Tokens after the prompt."""
+        return len(self.tokens) - self.num_prompt
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has a finish reason."""
+        return self.finish_reason is not None
+
+    @property
+    def usage(self) -> Usage:
+        """Where the tokens so far came from."""
+        computed = min(self.num_computed_once, self.num_prompt)
+        return Usage(
+            prompt_tokens=self.num_prompt,
+            completion_tokens=self.num_generated,
+            cached_tokens=self.num_cached,
+            prefilled_tokens=max(computed - self.num_cached, 0),
+            decoded_tokens=self.num_decoded,
+            jumped_tokens=self.num_jumped,
+            recomputed_tokens=self.num_recomputed,
+        )

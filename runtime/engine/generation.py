@@ -1,0 +1,184 @@
+"""The handle of one running request: iterate it, await it, or wait for its result; the loop's thread feeds it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from typing import Any, NamedTuple
+
+from stemma.runtime.core.sampling import TokenLogprob
+from stemma.runtime.core.sequence import Usage
+
+
+class Delta(NamedTuple):
+    """What one or more steps added. `text` holds whole characters; `tokens` may run ahead of it."""
+
+    text: str
+    tokens: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Timing(NamedTuple):
+    """Seconds. ttft: from submission to the first token. queue: to the first step. total: to the end."""
+
+    queue: float
+    ttft: float
+    total: float
+
+
+class Completion(NamedTuple):
+    """A finished request.
+
+    tokens: generated ids, an end token included. finish_reason: "stop", "length" or "abort".
+    prompt_logprobs: of the prompt's tokens from the second on, if asked for.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: str
+    usage: Usage
+    timing: Timing
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Generation:
+    """One request under way.
+
+        completion = generation.result()         # from plain Python
+        for delta in generation: ...             # streamed
+        completion = await generation            # from asyncio
+        async for delta in generation: ...
+
+    Deltas that nobody iterates are kept for the completion only. Leaving an iteration early cancels the request.
+    """
+
+    def __init__(self, cancel: Callable[[Generation], None]) -> None:
+        self._cancel = cancel
+        self._lock = threading.Condition()
+        self._deltas: deque[Delta] = deque()
+        self._completion: Completion | None = None
+        self._error: BaseException | None = None
+        self._sleepers: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+
+    # The loop's side -------------------------------------------------------------------------------------------------
+    def push(self, delta: Delta) -> None:
+        """Add a delta (from the loop's thread)."""
+        with self._lock:
+            self._deltas.append(delta)
+            self._wake()
+
+    def finish(self, completion: Completion) -> None:
+        """End well (from the loop's thread)."""
+        with self._lock:
+            self._completion = completion
+            self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error (from any thread)."""
+        with self._lock:
+            if not self.is_done:
+                self._error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        self._lock.notify_all()
+        sleepers, self._sleepers = self._sleepers, []
+        for loop, future in sleepers:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_set, future)
+
+    # The caller's side -----------------------------------------------------------------------------------------------
+    @property
+    def is_done(self) -> bool:
+        """Whether it ended, well or not."""
+        return self._completion is not None or self._error is not None
+
+    def cancel(self) -> None:
+        """Ask the engine to end it now; it then ends with finish_reason "abort"."""
+        self._cancel(self)
+
+    def result(self, timeout: float | None = None) -> Completion:
+        """Wait for the end. Raises what the request failed with, or TimeoutError (the request goes on)."""
+        with self._lock:
+            if not self._lock.wait_for(lambda: self.is_done, timeout):
+                raise TimeoutError(f"the request did not end within {timeout} s; it goes on: cancel() ends it")
+        return self._outcome()
+
+    def _outcome(self) -> Completion:
+        if self._error is not None:
+            raise self._error
+        assert self._completion is not None
+        return self._completion
+
+    def __iter__(self) -> Iterator[Delta]:
+        try:
+            while True:
+                with self._lock:
+                    self._lock.wait_for(lambda: self._deltas or self.is_done)
+                    delta = self._next()
+                if delta is None:
+                    return
+                yield delta
+        finally:
+            if not self.is_done:
+                self.cancel()
+
+    def _next(self) -> Delta | None:
+        """Everything that has come, as one delta; None at the end. Call with the lock held."""
+        if not self._deltas:
+            self._outcome()
+            return None
+        deltas = list(self._deltas)
+        self._deltas.clear()
+        return deltas[0] if len(deltas) == 1 else join(deltas)
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        try:
+            while True:
+                await self._sleep(lambda: bool(self._deltas) or self.is_done)
+                with self._lock:
+                    delta = self._next()
+                if delta is None:
+                    return
+                yield delta
+        finally:
+            if not self.is_done:
+                self.cancel()
+
+    def __await__(self) -> Generator[Any, None, Completion]:
+        return self._finished().__await__()
+
+    async def _finished(self) -> Completion:
+        try:
+            await self._sleep(lambda: self.is_done)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        return self._outcome()
+
+    async def _sleep(self, until: Callable[[], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            with self._lock:
+                if until():
+                    return
+                future: asyncio.Future[None] = loop.create_future()
+                self._sleepers.append((loop, future))
+            await future
+
+
+def join(deltas: list[Delta]) -> Delta:
+    """One delta with the content of several."""
+    return Delta(
+        "".join(delta.text for delta in deltas),
+        tuple(token for delta in deltas for token in delta.tokens),
+        tuple(logprob for delta in deltas for logprob in delta.logprobs),
+    )
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,198 @@
+"""The step loop: one thread that owns scheduler, runner and sampler. Everybody else talks to it through `call`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TypeVar
+
+from stemma.runtime.core import sequence as core
+from stemma.runtime.core.batch import Batch
+from stemma.runtime.core.runner import Runner
+from stemma.runtime.core.sampler import Sampler
+from stemma.runtime.core.scheduler import Scheduler
+from stemma.runtime.engine.generation import Completion, Delta, Generation, Timing
+from stemma.runtime.engine.metrics import EngineStats, Metrics
+from stemma.runtime.engine.text import TextStream
+from stemma.runtime.errors import EngineClosed, EngineFailed, StemmaError
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A sequence and the caller who waits for it. Times in seconds of the loop's clock."""
+
+    sequence: core.Sequence
+    generation: Generation
+    text: TextStream
+    submitted: float
+    first_step: float | None = None
+    first_token: float | None = None
+    num_published: int = 0
+
+
+class EngineLoop:
+    """Runs steps while there is work, sleeps while there is none."""
+
+    def __init__(
+        self, scheduler: Scheduler, runner: Runner, sampler: Sampler, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.scheduler = scheduler
+        self.runner = runner
+        self.sampler = sampler
+        self.clock = clock
+        self.metrics = Metrics()
+        self._tickets: dict[int, Ticket] = {}  # by id of the sequence
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._door = threading.Lock()  # nobody enters while it is being shut
+        self._closed_by: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="stemma-engine", daemon=True)
+        self._thread.start()
+
+    def step(self) -> None:
+        """Compute one batch, if there is one, and tell the callers."""
+        started = self.clock()
+        batch = self.scheduler.schedule()
+        if batch is not None:
+            logits = self.runner.forward(batch)
+            self.scheduler.commit(batch, self.sampler.sample(batch, logits))
+            self._publish(batch, started)
+        self._settle(self.scheduler.take_ended())
+
+    # Any thread --------------------------------------------------------------------------------------------------------
+    def submit(self, tickets: Sequence[Ticket]) -> None:
+        """Queue sequences, all before the next step. Raises EngineClosed."""
+        self.call(lambda: self._add(tickets))
+
+    def cancel(self, generation: Generation) -> None:
+        """End a generation's sequence at the next step's beginning; does nothing if it ended or the loop did."""
+        with self._door:
+            if self._closed_by is None:
+                self._calls.put(lambda: self._abort(generation))
+
+    def call(self, function: Callable[[], T]) -> Future[T]:
+        """Run a function between two steps, in the loop's thread. Raises EngineClosed."""
+        future: Future[T] = Future()
+        with self._door:
+            if self._closed_by is not None:
+                raise EngineClosed("the engine is closed; make a new one") from self._closed_by
+            self._calls.put(lambda: _fulfil(future, function))
+        return future
+
+    def stats(self) -> EngineStats:
+        """Counters and the cache's state, taken between two steps."""
+        return self.call(
+            lambda: EngineStats(
+                len(self.scheduler.running), len(self.scheduler.waiting), self.scheduler.cache.stats(), self.metrics
+            )
+        ).result()
+
+    def close(self) -> None:
+        """Stop the thread; what has not ended fails with EngineClosed."""
+        self._shut(EngineClosed("the engine was closed before the request ended"))
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    # The loop's thread -------------------------------------------------------------------------------------------------
+    def _run(self) -> None:
+        try:
+            while self._closed_by is None:
+                self._answer_calls()
+                self.step()
+        except BaseException as error:
+            failure = EngineFailed(f"the engine's loop failed: {error!r}")
+            failure.__cause__ = error
+            self._shut(failure)
+        assert self._closed_by is not None
+        while not self._calls.empty():
+            self._calls.get()()
+        for ticket in self._tickets.values():
+            ticket.generation.fail(self._closed_by)
+
+    def _shut(self, reason: BaseException) -> None:
+        with self._door:
+            self._closed_by = self._closed_by or reason
+            self._calls.put(lambda: None)
+
+    def _answer_calls(self) -> None:
+        """Run what was asked for; with no other work, wait until something is."""
+        if self.scheduler.is_idle and not self._tickets:
+            self._calls.get()()
+        while not self._calls.empty():
+            self._calls.get()()
+
+    def _add(self, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            try:
+                self.scheduler.add(ticket.sequence)
+                self._tickets[id(ticket.sequence)] = ticket
+            except StemmaError as error:
+                ticket.generation.fail(error)
+
+    def _abort(self, generation: Generation) -> None:
+        for ticket in self._tickets.values():
+            if ticket.generation is generation:
+                self.scheduler.abort(ticket.sequence)
+
+    def _publish(self, batch: Batch, started: float) -> None:
+        self.metrics.num_steps += 1
+        self.metrics.num_step_tokens += batch.num_tokens
+        now = self.clock()
+        for row in batch.rows:
+            ticket = self._tickets[id(row.sequence)]
+            ticket.first_step = ticket.first_step or started
+            if row.sequence.num_generated > ticket.num_published:
+                ticket.first_token = ticket.first_token or now
+                self._push(ticket)
+
+    def _push(self, ticket: Ticket) -> None:
+        sequence = ticket.sequence
+        tokens = tuple(sequence.tokens[sequence.num_prompt + ticket.num_published :])
+        text = ticket.text.finish() if sequence.is_finished else ticket.text.take()
+        logprobs = tuple(sequence.logprobs[ticket.num_published :])
+        ticket.num_published += len(tokens)
+        ticket.generation.push(Delta(text, tokens, logprobs))
+
+    def _settle(self, ended: Sequence[core.Sequence]) -> None:
+        """Give the callers of ended sequences their completion or their error."""
+        for sequence in ended:
+            ticket = self._tickets.pop(id(sequence))
+            assert sequence.finish_reason is not None
+            reason = sequence.finish_reason.value
+            self.metrics.num_finished[reason] = self.metrics.num_finished.get(reason, 0) + 1
+            self.metrics.usage += sequence.usage
+            if sequence.error is not None:
+                ticket.generation.fail(sequence.error)
+            else:
+                ticket.generation.finish(self._completion(ticket, reason))
+
+    def _completion(self, ticket: Ticket, reason: str) -> Completion:
+        sequence, now = ticket.sequence, self.clock()
+        ticket.text.finish()
+        first_step, first_token = ticket.first_step or now, ticket.first_token or now
+        timing = Timing(first_step - ticket.submitted, first_token - ticket.submitted, now - ticket.submitted)
+        self.metrics.ttft.add(timing.ttft)
+        self.metrics.total.add(timing.total)
+        if sequence.num_generated > 1:
+            self.metrics.tpot.add((now - first_token) / (sequence.num_generated - 1))
+        return Completion(
+            text=ticket.text.text,
+            tokens=tuple(sequence.generated),
+            finish_reason=reason,
+            usage=sequence.usage,
+            timing=timing,
+            logprobs=tuple(sequence.logprobs),
+            prompt_logprobs=tuple(sequence.prompt_logprobs),
+        )
+
+
+def _fulfil(future: Future[T], function: Callable[[], T]) -> None:
+    try:
+        future.set_result(function())
+    except Exception as error:
+        future.set_exception(error)

@@ -1,0 +1,68 @@
+"""Generated tokens to text as they come: whole characters only, stop strings cut off. One object a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from stemma.runtime.model import Detokenizer
+
+
+class TextStream:
+    """Text of one sequence, given out as soon as no later token can change it (a core `Stopper`).
+
+        |<---- taken ---->|<--- ready --->|<-- held: may be the beginning of a stop string -->|
+    """
+
+    def __init__(self, detokenizer: Detokenizer, stop: Sequence[str], silent: Collection[int]) -> None:
+        """silent: tokens that have no text, such as end tokens."""
+        self._detokenizer = detokenizer
+        self._stop = tuple(stop)
+        self._silent = silent
+        self._text = ""
+        self._num_taken = 0
+        self._is_stopped = False
+
+    @property
+    def text(self) -> str:
+        """All the text so far, what is held back included."""
+        return self._text
+
+    def push(self, token: int) -> bool:
+        """Take a token; True if a stop string is complete."""
+        if token in self._silent:
+            return False
+        return self._append(self._detokenizer.push(token))
+
+    def _append(self, piece: str) -> bool:
+        searched_from = max(0, len(self._text) - max(map(len, self._stop), default=0) + 1)
+        self._text += piece
+        found = [at for stop in self._stop if (at := self._text.find(stop, searched_from)) >= 0]
+        if found:
+            self._text = self._text[: min(found)]
+            self._is_stopped = True
+        return bool(found)
+
+    def take(self) -> str:
+        """The text that has become certain since the last call."""
+        end = len(self._text) - self._num_held()
+        taken = self._text[self._num_taken : end]
+        self._num_taken = max(end, self._num_taken)
+        return taken
+
+    def finish(self) -> str:
+        """The rest of the text; an unfinished character becomes U+FFFD."""
+        if not self._is_stopped:
+            self._append(self._detokenizer.flush())
+        taken = self._text[self._num_taken :]
+        self._num_taken = len(self._text)
+        return taken
+
+    def _num_held(self) -> int:
+        if self._is_stopped:
+            return 0
+        longest = max(map(len, self._stop), default=1) - 1
+        for length in range(min(longest, len(self._text)), 0, -1):
+            tail = self._text[-length:]
+            if any(stop.startswith(tail) for stop in self._stop):
+                return length
+        return 0

@@ -1,0 +1,101 @@
+"""What an engine can be told, in one frozen dataclass. The command line's options are made from it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from stemma.kernels.ops import KVShape
+from stemma.runtime.errors import InvalidRequest
+from stemma.runtime.model import ModelConfig
+
+BackendName = Literal["auto", "reference", "cpu", "triton"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Options of an engine; the defaults suit a laptop.
+
+    device: "auto", "cpu", "cuda" or another torch device.
+    backend: the kernels; "auto" takes the fastest for the device.
+    dtype: of weights and activations where the back end lets one choose ("auto", "float32", "float64", ...).
+    kv_dtype: of the KV pool ("auto", "float32", "bfloat16", "int8", as the back end offers).
+    block_size: tokens of a KV block.
+    kv_tokens: size of the KV pool in tokens; None takes an eighth of the machine's memory at most.
+    context_length: tokens of prompt and completion together; None takes the model's.
+    max_running: sequences computed side by side.
+    max_batch_tokens: tokens of one step; max_chunk: of one prompt in one step.
+    prefix_cache: look prefixes up and keep them; off, every prompt is computed whole.
+    """
+
+    device: str = "auto"
+    backend: BackendName = "auto"
+    dtype: str = "auto"
+    kv_dtype: str = "auto"
+    block_size: int = 16
+    kv_tokens: int | None = None
+    context_length: int | None = None
+    max_running: int = 64
+    max_batch_tokens: int = 1024
+    max_chunk: int = 512
+    prefix_cache: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("block_size", "max_running", "max_batch_tokens", "max_chunk"):
+            value = getattr(self, name)
+            if value < 1:
+                raise InvalidRequest(f"{name} must be at least 1; it is {value}", name)
+        if self.max_batch_tokens < self.max_running:
+            raise InvalidRequest(
+                f"max_batch_tokens ({self.max_batch_tokens}) must be at least max_running ({self.max_running}): "
+                "each running sequence takes a token of a step",
+                "max_batch_tokens",
+            )
+
+    def context(self, model: ModelConfig) -> int:
+        """Tokens of one sequence. Raises InvalidRequest if more is asked for than the model was made for."""
+        if self.context_length is None:
+            return model.context_length
+        if not 1 <= self.context_length <= model.context_length:
+            raise InvalidRequest(
+                f"context_length must be between 1 and the model's {model.context_length}; it is {self.context_length}",
+                "context_length",
+            )
+        return self.context_length
+
+    def kv_shape(self, model: ModelConfig, free_bytes: int, bytes_per_value: int) -> KVShape:
+        """The pool: as many tokens as asked for, or what `free_bytes` hold up to `max_running` full contexts."""
+        if self.kv_tokens is not None:
+            num_tokens = self.kv_tokens
+        else:
+            shape = model.kv_shape(1, 1)
+            per_token = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * bytes_per_value
+            num_tokens = min(free_bytes // per_token, self.max_running * self.context(model))
+        num_blocks = num_tokens // self.block_size
+        if num_blocks < 1:
+            raise InvalidRequest(
+                f"a KV pool of {num_tokens} tokens has no block of {self.block_size}; raise kv_tokens", "kv_tokens"
+            )
+        return model.kv_shape(num_blocks, self.block_size)
+
+
+class EngineOptions(TypedDict, total=False):
+    """EngineConfig's fields as keyword arguments."""
+
+    device: str
+    backend: BackendName
+    dtype: str
+    kv_dtype: str
+    block_size: int
+    kv_tokens: int | None
+    context_length: int | None
+    max_running: int
+    max_batch_tokens: int
+    max_chunk: int
+    prefix_cache: bool
+
+
+def host_memory_share() -> int:
+    """An eighth of the machine's memory, in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8

@@ -1,0 +1,78 @@
+"""A model without tensors: its KV holds the tokens themselves, and the next token is a hash of what the block table shows.
+
+Any wrong block, slot, copy or order changes its output."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from stemma.runtime.core.batch import Batch, RowResult
+from stemma.runtime.core.layout import make_layout
+from stemma.runtime.core.scheduler import Scheduler
+from stemma.runtime.core.sequence import Sequence
+
+VOCABULARY = 50
+
+
+def next_token(context: list[int]) -> int:
+    digest = hashlib.blake2b(bytes(context), digest_size=4).digest()
+    return int.from_bytes(digest, "little") % VOCABULARY
+
+
+class FakeModel:
+    def __init__(self, num_blocks: int, block_size: int) -> None:
+        self.block_size = block_size
+        self.kv = [-1] * (num_blocks * block_size)
+        self.num_computed = 0
+
+    def forward(self, batch: Batch) -> list[RowResult]:
+        size = self.block_size
+        for copy in batch.copies:
+            for offset in range(copy.num_tokens):
+                self.kv[copy.destination * size + offset] = self.kv[copy.source * size + offset]
+        layout = make_layout(batch, size)
+        tokens = [token for row in batch.rows for token in row.tokens]
+        for slot, token in zip(layout.slots, tokens, strict=True):
+            self.kv[slot] = token
+        self.num_computed += len(tokens)
+        return [self._sample(row, table) for row, table in zip(batch.rows, layout.block_tables, strict=True)]
+
+    def _sample(self, row, table) -> RowResult:
+        end = row.start + len(row.tokens)
+        context = [self.kv[table[at // self.block_size] * self.block_size + at % self.block_size] for at in range(end)]
+        positions = range(end - row.num_samples + 1, end + 1)
+        return RowResult([next_token(context[:position]) for position in positions])
+
+
+def expected(prompt: list[int], max_tokens: int) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(max_tokens):
+        tokens.append(next_token(tokens))
+    return tokens[len(prompt) :]
+
+
+def run(scheduler: Scheduler, model: FakeModel, check: bool = True, max_steps: int = 10_000) -> list[Sequence]:
+    """Step until idle; every invariant of the cache holds after each step."""
+    ended: list[Sequence] = []
+    for _ in range(max_steps):
+        batch = scheduler.schedule()
+        if batch is not None:
+            scheduler.commit(batch, model.forward(batch))
+        if check:
+            scheduler.cache.check()
+        ended += scheduler.take_ended()
+        if scheduler.is_idle:
+            return ended
+    raise AssertionError("the scheduler never became idle")
+
+
+@pytest.fixture(name="fake")
+def _fake():
+    class Tools:
+        pass
+
+    tools = Tools()
+    tools.Model, tools.expected, tools.run, tools.next_token = FakeModel, expected, run, next_token
+    return tools

@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
-from stemma.kernels.ops import KVShape
+from stemma.kernels.ops import KVShape, Ops
+from stemma.kernels.select import select_ops
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import ModelConfig
 
@@ -52,6 +53,10 @@ class EngineConfig:
                 "each running sequence takes a token of a step",
                 "max_batch_tokens",
             )
+
+    def make_ops(self) -> Ops:
+        """The back end that these options name. Raises InvalidRequest if this machine has no such thing."""
+        return select_ops(device=self.device, backend=self.backend, dtype=self.dtype, kv_dtype=self.kv_dtype)
 
     def context(self, model: ModelConfig) -> int:
         """Tokens of one sequence. Raises InvalidRequest if more is asked for than the model was made for."""

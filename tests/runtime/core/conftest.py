@@ -5,7 +5,9 @@ Any wrong block, slot, copy or order changes its output."""
 from __future__ import annotations
 
 import hashlib
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from stemma.runtime.core.batch import Batch, RowResult
@@ -17,7 +19,7 @@ VOCABULARY = 50
 
 
 def next_token(context: list[int]) -> int:
-    digest = hashlib.blake2b(bytes(context), digest_size=4).digest()
+    digest = hashlib.blake2b(np.array(context, dtype=np.int32).tobytes(), digest_size=4).digest()
     return int.from_bytes(digest, "little") % VOCABULARY
 
 
@@ -68,11 +70,6 @@ def run(scheduler: Scheduler, model: FakeModel, check: bool = True, max_steps: i
     raise AssertionError("the scheduler never became idle")
 
 
-@pytest.fixture(name="fake")
-def _fake():
-    class Tools:
-        pass
-
-    tools = Tools()
-    tools.Model, tools.expected, tools.run, tools.next_token = FakeModel, expected, run, next_token
-    return tools
+@pytest.fixture(scope="session")
+def fake() -> SimpleNamespace:
+    return SimpleNamespace(Model=FakeModel, expected=expected, run=run, next_token=next_token)

@@ -1,0 +1,20 @@
+"""The step loop behind a face for plain Python and asyncio."""
+
+from stemma.runtime.engine.config import EngineConfig, EngineOptions
+from stemma.runtime.engine.engine import Engine
+from stemma.runtime.engine.generation import Completion, Delta, Generation, Timing
+from stemma.runtime.engine.metrics import EngineStats, Metrics
+from stemma.runtime.engine.options import RequestOptions
+
+__all__ = [
+    "Completion",
+    "Delta",
+    "Engine",
+    "EngineConfig",
+    "EngineOptions",
+    "EngineStats",
+    "Generation",
+    "Metrics",
+    "RequestOptions",
+    "Timing",
+]

@@ -1,0 +1,163 @@
+"""The engine people hold: a model, its KV pool, and the loop's thread, usable from plain Python, asyncio and notebooks.
+
+No HTTP, no DSL: those stand above and call `submit`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar, Unpack, cast, overload
+
+import numpy as np
+
+from stemma.radix import PrefixCache
+from stemma.runtime.core import sequence as core
+from stemma.runtime.core.runner import Runner
+from stemma.runtime.core.sampler import Sampler
+from stemma.runtime.core.scheduler import Limits, Scheduler
+from stemma.runtime.engine.config import EngineConfig, EngineOptions, host_memory_share
+from stemma.runtime.engine.generation import Completion, Generation
+from stemma.runtime.engine.loop import EngineLoop, Ticket
+from stemma.runtime.engine.metrics import EngineStats
+from stemma.runtime.engine.options import Prompt, RequestMaker, RequestOptions
+from stemma.runtime.engine.text import TextStream
+from stemma.runtime.engine.tree import TreeNode, snapshot
+from stemma.runtime.model import LoadedModel, default_model, load
+
+T = TypeVar("T")
+Progress = Callable[[str, float], None]
+
+
+class Engine:
+    """A model that generates through a radix tree of KV blocks.
+
+        with stemma.Engine() as llm:
+            print(llm.generate("The capital of France is", max_tokens=8).text)
+
+    model: a .gguf file, a Hugging Face folder or hub id; None is the embedded SmolLM2-135M-Instruct, fetched once.
+    progress: called with what is being done and the share of it that is done, 0 to 1.
+    options: EngineConfig's fields.
+    Raises ModelError if the model cannot be had or read, InvalidRequest for options that cannot be met.
+    """
+
+    def __init__(
+        self, model: str | Path | None = None, *, progress: Progress | None = None, **options: Unpack[EngineOptions]
+    ) -> None:
+        config = EngineConfig(**options)
+        source = default_model(progress) if model is None else model
+        self._start(load(source, config.make_ops(), progress), config)
+
+    @classmethod
+    def of(cls, loaded: LoadedModel, **options: Unpack[EngineOptions]) -> Self:
+        """An engine on a model that is loaded already; device, backend and dtype are the model's."""
+        engine = cls.__new__(cls)
+        engine._start(loaded, EngineConfig(**options))
+        return engine
+
+    def _start(self, loaded: LoadedModel, config: EngineConfig) -> None:
+        self.config = config
+        self.loaded = loaded
+        self.context_length = config.context(loaded.config)
+        ops = loaded.model.ops
+        kv = ops.kv(config.kv_shape(loaded.config, host_memory_share(), 4))
+        limits = Limits(config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache)
+        scheduler = Scheduler(PrefixCache(kv.shape.num_blocks, kv.shape.block_size), limits)
+        self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity)
+        self._loop = EngineLoop(scheduler, Runner(loaded.model, kv), Sampler(ops))
+
+    # Generating --------------------------------------------------------------------------------------------------------
+    @overload
+    def generate(
+        self, prompt: str | list[int], *, progress: Progress | None = None, **options: Unpack[RequestOptions]
+    ) -> Completion: ...
+
+    @overload
+    def generate(
+        self, prompt: list[str] | list[list[int]], *, progress: Progress | None = None, **options: Unpack[RequestOptions]
+    ) -> list[Completion]: ...
+
+    def generate(
+        self,
+        prompt: str | list[int] | list[str] | list[list[int]],
+        *,
+        progress: Progress | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Completion | list[Completion]:
+        """Complete one prompt, or a list of prompts as one prefix-aware batch, and wait.
+
+        progress: called with the share of the prompts that are done.
+        Raises InvalidRequest, PromptTooLong or PoolExhausted; one prompt of a list that fails ends the others.
+        """
+        if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int | np.integer)):
+            return _wait(self.submit_all([cast(Prompt, prompt)], **options), progress)[0]
+        return _wait(self.submit_all(cast("list[Prompt]", prompt), **options), progress)
+
+    def sample(self, prompt: str | list[int], n: int, **options: Unpack[RequestOptions]) -> list[Completion]:
+        """`n` completions of one prompt, which share its blocks. Give a temperature, or they are all the same."""
+        return _wait(self.submit_samples(prompt, n, **options), None)
+
+    def submit(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Generation:
+        """Start one request and return its handle at once: iterate it, await it, or call `result()`."""
+        return self.submit_all([prompt], **options)[0]
+
+    def submit_all(self, prompts: Sequence[Prompt], **options: Unpack[RequestOptions]) -> list[Generation]:
+        """Start several requests between the same two steps; none is started if one is refused."""
+        return self._submit([self._requests.make(prompt, options) for prompt in prompts])
+
+    def submit_samples(self, prompt: Prompt, n: int, **options: Unpack[RequestOptions]) -> list[Generation]:
+        """Start `n` requests on one prompt, with the seeds seed, seed + 1, ..."""
+        request = self._requests.make(prompt, options)
+        return self._submit([replace(request, seed=request.seed + index) for index in range(n)])
+
+    def _submit(self, requests: Sequence[core.Request]) -> list[Generation]:
+        now = self._loop.clock()
+        tickets = [self._ticket(request, now) for request in requests]
+        self._loop.submit(tickets)
+        return [ticket.generation for ticket in tickets]
+
+    def _ticket(self, request: core.Request, now: float) -> Ticket:
+        text = TextStream(self.loaded.tokenizer.detokenizer(), request.sampling.stop, request.end_tokens)
+        return Ticket(core.Sequence(request, stopper=text), Generation(self._loop.cancel), text, now)
+
+    # Looking in, and the end -------------------------------------------------------------------------------------------
+    def stats(self) -> EngineStats:
+        """Counters and the cache's state, taken between two steps."""
+        return self._loop.stats()
+
+    def with_cache(self, look: Callable[[PrefixCache], T]) -> T:
+        """Call a function with the prefix cache between two steps, and return what it returns."""
+        return self._loop.call(lambda: look(self._loop.scheduler.cache)).result()
+
+    def tree(self) -> list[TreeNode]:
+        """The cache's tree, taken between two steps."""
+        return self.with_cache(lambda cache: snapshot(cache, time.monotonic()))
+
+    def close(self) -> None:
+        """Stop the loop; requests that have not ended fail with EngineClosed. Safe to call twice."""
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _wait(generations: Sequence[Generation], progress: Progress | None) -> list[Completion]:
+    """The results in order. Whatever ends the wait ends the requests that are left."""
+    completions = []
+    try:
+        for done, generation in enumerate(generations, start=1):
+            completions.append(generation.result())
+            if progress is not None:
+                progress("generating", done / len(generations))
+    finally:
+        for generation in generations[len(completions) :]:
+            generation.cancel()
+    return completions

@@ -1,0 +1,51 @@
+"""One moment of the cache's tree as plain values, for pictures: the terminal's, the server's, a notebook's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stemma.radix import PrefixCache
+
+
+@dataclass(slots=True)
+class TreeNode:
+    """An edge of the tree. The roots' nodes have no tokens and carry their namespace.
+
+    blocks: physical blocks that this node owns. references: leases on it and on what is below. hits: how often it was
+    matched. idle: seconds since it was last used.
+    """
+
+    tokens: list[int]
+    blocks: list[int]
+    references: int
+    hits: int
+    idle: float
+    namespace: str | None = None
+    children: list[TreeNode] = field(default_factory=list)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of this node and everything below it."""
+        return len(self.tokens) + sum(child.num_tokens for child in self.children)
+
+
+def snapshot(cache: PrefixCache, now: float) -> list[TreeNode]:
+    """The roots of all namespaces that hold something. `now` is a reading of the cache's clock."""
+    roots: list[TreeNode] = []
+    made: dict[int, TreeNode] = {}
+    for node in cache.walk():
+        picture = TreeNode(
+            tokens=np.frombuffer(node.tokens, dtype=np.int32).tolist(),
+            blocks=list(node.blocks[node.shared :]),
+            references=node.leases if node.parent is None else node.held,
+            hits=node.hits,
+            idle=max(0.0, now - node.stamp),
+        )
+        made[id(node)] = picture
+        if node.parent is None:
+            roots.append(picture)
+        else:
+            made[id(node.parent)].children.append(picture)
+    return [root for root in roots if root.children]

@@ -1,0 +1,40 @@
+"""Stemma: a radix-tree prefix-caching runtime for language models with structured generation.
+
+Names are loaded when they are first used: importing this package imports neither torch nor a model.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stemma.lang.chat import Chat
+    from stemma.runtime import errors
+    from stemma.runtime.core.sampling import Sampling
+    from stemma.runtime.core.sequence import Usage
+    from stemma.runtime.engine import Completion, Engine, Generation
+
+__version__ = "0.1.0"
+__all__ = ["Chat", "Completion", "Engine", "Generation", "Sampling", "Usage", "errors"]
+
+_HOMES = {
+    "Chat": "stemma.lang.chat",
+    "Completion": "stemma.runtime.engine",
+    "Engine": "stemma.runtime.engine",
+    "Generation": "stemma.runtime.engine",
+    "Sampling": "stemma.runtime.core.sampling",
+    "Usage": "stemma.runtime.core.sequence",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "errors":
+        return import_module("stemma.runtime.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'stemma' has no attribute {name!r}; it has {__all__}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,156 @@
+"""The command `stemma`. Each command is a few lines around what the layers below offer; `--json` prints plain values."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from stemma.runtime.errors import StemmaError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+
+Model = Annotated[Optional[str], typer.Option(help="A .gguf file, a Hugging Face folder or hub id; SmolLM2-135M if left out.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+MaxTokens = Annotated[int, typer.Option(help="The most tokens to generate.")]
+Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
+Seed = Annotated[Optional[int], typer.Option(help="The same seed gives the same tokens.")]
+Backend = Annotated[str, typer.Option(help="Kernels: auto, reference, cpu, triton.")]
+
+
+@app.command()
+def pull() -> None:
+    """Fetch the default model, SmolLM2-135M-Instruct (93 MB), into the user's cache directory."""
+    from stemma.runtime.model import default_model
+    from stemma.terminal.progress import progress
+
+    with progress() as report:
+        path = default_model(report)
+    print(path)
+
+
+@app.command()
+def generate(
+    prompt: str,
+    model: Model = None,
+    max_tokens: MaxTokens = 128,
+    temperature: Temperature = 0.0,
+    seed: Seed = None,
+    backend: Backend = "auto",
+    as_json: Json = False,
+) -> None:
+    """Complete a prompt; the text is streamed, the figures follow on standard error."""
+    with _engine(model, backend) as llm:
+        generation = llm.submit(prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        if not as_json:
+            for delta in generation:
+                print(delta.text, end="", flush=True)
+            print()
+        completion = generation.result()
+        if as_json:
+            print(json.dumps(_completion_json(completion, llm.loaded.config.name)))
+        else:
+            Console(stderr=True).print(_figures(completion), style="dim")
+
+
+@app.command()
+def chat(
+    model: Model = None,
+    system: Annotated[Optional[str], typer.Option(help="The system prompt.")] = None,
+    max_tokens: MaxTokens = 256,
+    temperature: Temperature = 0.0,
+    backend: Backend = "auto",
+    as_json: Json = False,
+) -> None:
+    """Talk to a model, one line a turn; /undo takes a turn back, /tree shows the cache, an empty line ends it."""
+    from stemma.lang.chat import Chat
+    from stemma.terminal.tree import draw
+
+    console = Console(stderr=True)
+    with _engine(model, backend) as llm:
+        session = Chat(llm, system, max_tokens=max_tokens, temperature=temperature)
+        while line := _read_line(console):
+            if line == "/undo":
+                session.undo()
+            elif line == "/tree":
+                console.print(draw(llm.tree(), llm.loaded.tokenizer.decode))
+            else:
+                reply = session.send(line)
+                if not as_json:
+                    for delta in reply:
+                        print(delta.text, end="", flush=True)
+                    print()
+                completion = reply.result()
+                if as_json:
+                    print(json.dumps(_completion_json(completion, llm.loaded.config.name)), flush=True)
+                else:
+                    console.print(_figures(completion), style="dim")
+
+
+@app.command()
+def demo(model: Model = None, backend: Backend = "auto", as_json: Json = False) -> None:
+    """A batch over a shared prefix, a chat and samples, with the cache and without it; then the tree. Under a minute."""
+    from stemma.terminal import demo as show
+
+    with _engine(model, backend) as llm:
+        cached, plain = show.run(llm, Console(stderr=True))
+        if as_json:
+            print(json.dumps(show.report(cached, plain, llm)))
+        else:
+            Console().print(show.show(cached, plain, llm))
+
+
+def main() -> None:
+    """Run the command line; Stemma's own errors are one line on standard error and exit status 1."""
+    try:
+        app()
+    except StemmaError as error:
+        Console(stderr=True).print(f"[bold red]{type(error).__name__}[/bold red]: {escape(str(error))}")
+        sys.exit(1)
+
+
+def _engine(model: str | None, backend: str) -> Any:
+    from stemma.runtime.engine import Engine
+    from stemma.terminal.progress import progress
+
+    with progress() as report:
+        return Engine(model, progress=report, backend=backend)  # type: ignore[arg-type]
+
+
+def _read_line(console: Console) -> str:
+    try:
+        return input("> " if sys.stdin.isatty() else "").strip()
+    except (EOFError, KeyboardInterrupt):
+        return ""
+
+
+def _completion_json(completion: Any, model: str) -> dict[str, Any]:
+    return {
+        "model": model,
+        "text": completion.text,
+        "tokens": list(completion.tokens),
+        "finish_reason": completion.finish_reason,
+        "usage": completion.usage._asdict(),
+        "ttft_seconds": round(completion.timing.ttft, 4),
+        "total_seconds": round(completion.timing.total, 4),
+        "decode_tokens_per_second": _decode_speed(completion),
+    }
+
+
+def _decode_speed(completion: Any) -> float | None:
+    seconds = completion.timing.total - completion.timing.ttft
+    return round((len(completion.tokens) - 1) / seconds, 1) if len(completion.tokens) > 1 and seconds > 0 else None
+
+
+def _figures(completion: Any) -> str:
+    usage = completion.usage
+    speed = _decode_speed(completion)
+    return (
+        f"{usage.cached_tokens} cached, {usage.prefilled_tokens} prefilled, {usage.decoded_tokens} decoded, "
+        f"{usage.jumped_tokens} jumped · first token {completion.timing.ttft * 1000:.0f} ms"
+        + (f" · {speed} tokens/s" if speed else "")
+    )

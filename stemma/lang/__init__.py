@@ -1,0 +1,1 @@
+"""What people write: chats and programs. Knows the engine, nothing of HTTP."""

@@ -1,0 +1,148 @@
+"""`stemma demo`: three workloads that repeat themselves, run with the cache and without it, and the tree they leave."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+
+from stemma.lang.chat import Chat
+from stemma.runtime.core.sequence import Usage
+from stemma.runtime.engine import Completion, Engine
+from stemma.terminal.tree import as_json, draw
+
+SYSTEM = "You are a helpful assistant. Answer in one short sentence."
+HANDBOOK = """The Harbour Lights Handbook, for keepers of the light.
+The lighthouse at Cape Merrow stands 41 metres tall and was first lit in 1868. Its lamp turns once every twelve seconds
+and can be seen for 22 sea miles. The keeper is Ada Lindqvist; her deputy is Tomas Reyes. The lamp is lit half an hour
+before sunset and put out half an hour after sunrise. In fog the horn sounds for three seconds every thirty seconds.
+The supply boat is called Petrel; it comes on Tuesdays and brings oil, bread, letters and books. The oil is kept in the
+cellar, in six copper tanks of four hundred litres each. The spare mantles are in the blue cabinet on the second floor.
+Visitors may climb the tower on Sundays between ten and four, at most eight at a time, and never in a storm. The cat is
+called Fresnel, after the lens. The logbook is written at noon: wind, sea, clouds, ships seen, and the state of the lamp.
+If the clockwork stops, turn the lamp by hand and call the deputy with the brass bell. If the glass of the lantern
+breaks, hang the red lanterns from the gallery and telegraph the harbour office at Skarholm. The rain water tank holds
+nine thousand litres; boil the water in summer. The path to the village follows the cliff and takes forty minutes on
+foot. The village has a school, a baker, a smith and an inn called The Anchor. The keeper before Ada was her father,
+Nils Lindqvist, who kept the light for thirty-one years and never once missed a lighting.
+"""
+QUESTIONS = (
+    "How tall is the lighthouse?", "When was it first lit?", "Who is the keeper?", "What is the supply boat called?",
+    "On which day does the boat come?", "What is the cat called?", "When may visitors climb the tower?",
+    "Where are the spare mantles?", "How long is the walk to the village?", "Who was the keeper before Ada?",
+)  # fmt: skip
+TURNS = ("Name a fruit that is yellow.", "And one that is red?", "Which of the two is sweeter?")
+STORY = "Once upon a time, in a small village by the sea, there lived a"
+
+
+@dataclass(slots=True)
+class Part:
+    """One workload's outcome."""
+
+    title: str
+    seconds: float
+    completions: list[Completion] = field(default_factory=list)
+
+    @property
+    def usage(self) -> Usage:
+        """Of all its requests together."""
+        return sum((completion.usage for completion in self.completions), Usage())
+
+
+def run_parts(llm: Engine, say: Callable[[str], None]) -> list[Part]:
+    """All three workloads, one after the other."""
+    parts = []
+    for title, work in (
+        (f"{len(QUESTIONS)} questions over one handbook, one batch", _questions),
+        (f"a chat of {len(TURNS)} turns", _chat),
+        ("4 samples of one prompt", _samples),
+    ):
+        say(title)
+        started = time.perf_counter()
+        completions = work(llm)
+        parts.append(Part(title, time.perf_counter() - started, completions))
+    return parts
+
+
+def _questions(llm: Engine) -> list[Completion]:
+    prompts = [f"{HANDBOOK}\nQuestion: {question}\nAnswer:" for question in QUESTIONS]
+    return llm.generate(prompts, max_tokens=16, stop=["\n"])
+
+
+def _chat(llm: Engine) -> list[Completion]:
+    chat = Chat(llm, SYSTEM, max_tokens=24)
+    return [chat.send(turn).result() for turn in TURNS]
+
+
+def _samples(llm: Engine) -> list[Completion]:
+    return llm.sample(STORY, 4, max_tokens=24, temperature=0.8, seed=7)
+
+
+def show(cached: list[Part], plain: list[Part], llm: Engine) -> Group:
+    """What was said, the tree, and what the cache saved."""
+    decode = llm.loaded.tokenizer.decode
+    return Group(_answers(cached), Panel(draw(llm.tree(), decode), title="what the cache holds"), _table(cached, plain))
+
+
+def _answers(parts: list[Part]) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    questions, chat, samples = parts
+    pairs = [
+        *zip(QUESTIONS[:3], questions.completions, strict=False),
+        *zip(TURNS, chat.completions, strict=True),
+        (STORY + " ...", samples.completions[0]),
+        ("", samples.completions[1]),
+    ]
+    for question, completion in pairs:
+        table.add_row(f"[dim]{question}[/dim]", completion.text.strip().replace("\n", " "))
+    return table
+
+
+def _table(cached: list[Part], plain: list[Part]) -> Table:
+    table = Table(title="tokens of prompts and answers, with the cache and without it")
+    for column in ("", "cached", "prefilled", "decoded", "jumped", "seconds", "prefilled without", "seconds without"):
+        table.add_column(column, justify="left" if not column else "right")
+    for part, other in [*zip(cached, plain, strict=True), (_sum(cached), _sum(plain))]:
+        usage = part.usage
+        counts = (usage.cached_tokens, usage.prefilled_tokens, usage.decoded_tokens, usage.jumped_tokens)
+        without = (str(other.usage.prefilled_tokens), f"{other.seconds:.2f}")
+        table.add_row(part.title, *map(str, counts), f"{part.seconds:.2f}", *without)
+    return table
+
+
+def _sum(parts: list[Part]) -> Part:
+    completions = [completion for part in parts for completion in part.completions]
+    return Part("together", sum(part.seconds for part in parts), completions)
+
+
+def report(cached: list[Part], plain: list[Part], llm: Engine) -> dict[str, Any]:
+    """The same as plain values."""
+    return {
+        "model": llm.loaded.config.name,
+        "with_cache": [_part_json(part) for part in cached],
+        "without_cache": [_part_json(part) for part in plain],
+        "tree": as_json(llm.tree(), llm.loaded.tokenizer.decode),
+    }
+
+
+def _part_json(part: Part) -> dict[str, Any]:
+    return {
+        "title": part.title,
+        "seconds": round(part.seconds, 3),
+        "usage": part.usage._asdict(),
+        "texts": [completion.text for completion in part.completions],
+    }
+
+
+def run(llm: Engine, console: Console) -> tuple[list[Part], list[Part]]:
+    """The workloads with the cache, then the same without it."""
+    with console.status("") as status:
+        cached = run_parts(llm, lambda title: status.update(f"with the cache: {title}"))
+        with Engine.of(llm.loaded, prefix_cache=False) as other:
+            plain = run_parts(other, lambda title: status.update(f"without it: {title}"))
+    return cached, plain

@@ -123,7 +123,7 @@ class Ops(Protocol):
     name: str
     device: torch.device
 
-    # Packing: once, when a model is loaded -------------------------------------------------------------------------
+    # Packing: once, when a model is loaded ----------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> Linear:
         """Pack matrices (out_i, in) that share their input; the outputs stand one after the other."""
 
@@ -139,7 +139,7 @@ class Ops(Protocol):
     def kv(self, shape: KVShape) -> KV:
         """Allocate a KV pool. Raises MemoryError if it does not fit the device."""
 
-    # A step ----------------------------------------------------------------------------------------------------------
+    # A step ----------------------------------------------------------------
     def plan(self, layout: Layout, shape: KVShape) -> Any:
         """Prepare a step: upload the layout, choose splits."""
 
@@ -173,7 +173,7 @@ class Ops(Protocol):
     def logits(self, x: torch.Tensor, rows: Int32Array, norm: Any, head: Linear) -> torch.Tensor:
         """`head(norm(x[rows]))` -> float32 (rows, vocabulary)."""
 
-    # KV blocks and logits --------------------------------------------------------------------------------------------
+    # KV blocks and logits ----------------------------------------------------------------
     def copy_blocks(self, kv: KV, copies: Sequence[BlockCopy]) -> None:
         """Run copies in order, in every layer: a later one may read what an earlier one wrote."""
 

@@ -122,10 +122,10 @@ class PrefixCache:
     def _publish(self, lease: Lease) -> None:
         """Put the written tokens of a lease into the tree.
 
-            position        at           met          num_tokens
-            lease     ======|------------|-------------|
-            tree      ======|-- has it --|
-            becomes         | adopted    | a new leaf  |
+        position        at           met          num_tokens
+        lease     ======|------------|-------------|
+        tree      ======|-- has it --|
+        becomes         | adopted    | a new leaf  |
         """
         at, end, size = lease._at, lease.num_tokens, self.block_size
         data = bytes(lease._tokens)

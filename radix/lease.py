@@ -1,8 +1,8 @@
 """A lease: one request's hold on a path of the tree and its private room behind it. Never evicts by itself.
 
-    position   0                     at            num_tokens            room
-               |== in the tree ======|-- written ---|.. reserved ........|
-    blocks     |  shared with others | private from block `_private` on  |
+position   0                     at            num_tokens            room
+           |== in the tree ======|-- written ---|.. reserved ........|
+blocks     |  shared with others | private from block `_private` on  |
 """
 
 from array import array

@@ -1,10 +1,10 @@
-"""The command `stemma`. Each command is a few lines around what the layers below offer; `--json` prints plain values."""
+"""The command `stemma`. Each command is a few lines around what the layers below offer."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,20 +12,27 @@ from rich.markup import escape
 
 from stemma.runtime.errors import StemmaError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="A radix-tree prefix-caching runtime for language models.",
+    pretty_exceptions_enable=False,
+)
 
-Model = Annotated[Optional[str], typer.Option(help="A .gguf file, a Hugging Face folder or hub id; SmolLM2-135M if left out.")]
+Model = Annotated[
+    str | None, typer.Option(help="A .gguf file, a Hugging Face folder or hub id; SmolLM2-135M if left out.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MaxTokens = Annotated[int, typer.Option(help="The most tokens to generate.")]
 Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
-Seed = Annotated[Optional[int], typer.Option(help="The same seed gives the same tokens.")]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same tokens.")]
 Backend = Annotated[str, typer.Option(help="Kernels: auto, reference, cpu, triton.")]
 
 
 @app.command()
 def pull() -> None:
     """Fetch the default model, SmolLM2-135M-Instruct (93 MB), into the user's cache directory."""
-    from stemma.runtime.model import default_model
+    from stemma.runtime.model.pull import default_model
     from stemma.terminal.progress import progress
 
     with progress() as report:
@@ -60,7 +67,7 @@ def generate(
 @app.command()
 def chat(
     model: Model = None,
-    system: Annotated[Optional[str], typer.Option(help="The system prompt.")] = None,
+    system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0,
     backend: Backend = "auto",
@@ -93,7 +100,7 @@ def chat(
 
 @app.command()
 def demo(model: Model = None, backend: Backend = "auto", as_json: Json = False) -> None:
-    """A batch over a shared prefix, a chat and samples, with the cache and without it; then the tree. Under a minute."""
+    """A batch over a shared prefix, a chat, samples: with the cache and without it; then the tree it leaves."""
     from stemma.terminal import demo as show
 
     with _engine(model, backend) as llm:

@@ -48,7 +48,9 @@ class Sampling:
         _require(self.top_k >= 0, "top_k", "0 (off) or more", self.top_k)
         _require(0 < self.top_p <= 1, "top_p", "above 0 and at most 1 (off)", self.top_p)
         _require(0 <= self.min_p <= 1, "min_p", "between 0 (off) and 1", self.min_p)
-        _require(0 < self.repetition_penalty <= 100, "repetition_penalty", "above 0 and at most 100", self.repetition_penalty)
+        _require(
+            0 < self.repetition_penalty <= 100, "repetition_penalty", "above 0 and at most 100", self.repetition_penalty
+        )
         _require(-2 <= self.presence_penalty <= 2, "presence_penalty", "between -2 and 2", self.presence_penalty)
         _require(-2 <= self.frequency_penalty <= 2, "frequency_penalty", "between -2 and 2", self.frequency_penalty)
         _require(all(self.stop), "stop", "strings that are not empty", self.stop)

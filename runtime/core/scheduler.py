@@ -9,23 +9,16 @@ A waiting sequence whose prefix a running one is computing waits for those block
 
 from __future__ import annotations
 
+from array import array
 from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-from stemma.radix import Lease, OutOfBlocks, PrefixCache
+from stemma.radix import OutOfBlocks, PrefixCache
+from stemma.runtime.core.admission import ADMISSION_WINDOW, Admission
 from stemma.runtime.core.batch import Batch, Row, RowResult
 from stemma.runtime.core.sequence import FinishReason, Sequence
 from stemma.runtime.errors import PoolExhausted, PromptTooLong
-
-ADMISSION_WINDOW = 64
-"""Waiting sequences that are looked at for one admission: bounds the host time of a step."""
-
-MAX_OVERTAKEN = 64
-"""How often a waiting sequence may be overtaken by ones with a longer cached prefix before it goes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +41,7 @@ class Scheduler:
     def __init__(self, cache: PrefixCache, limits: Limits) -> None:
         self.cache = cache
         self.limits = limits
+        self.admission = Admission(cache, limits.reuse)
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self._ended: list[Sequence] = []
@@ -68,8 +62,8 @@ class Scheduler:
         longest = sequence.num_prompt + sequence.request.max_tokens
         if longest > self.capacity:
             raise PromptTooLong(
-                f"the prompt ({sequence.num_prompt} tokens) and max_tokens ({sequence.request.max_tokens}) need room for "
-                f"{longest} tokens; the KV pool holds {self.capacity}: lower max_tokens or give the engine more kv_tokens",
+                f"the prompt ({sequence.num_prompt} tokens) and max_tokens ({sequence.request.max_tokens}) need "
+                f"{longest} tokens of KV; the pool holds {self.capacity}: lower max_tokens or raise kv_tokens",
                 param="max_tokens",
             )
         self._num_arrived += 1
@@ -84,7 +78,7 @@ class Scheduler:
     def schedule(self) -> Batch | None:
         """The next step: running sequences first (decodes before prompts), then whoever can be admitted."""
         batch = Batch()
-        for sequence in sorted(self.running, key=lambda item: (_is_in_prompt(item), *_order(item))):
+        for sequence in sorted(self.running, key=lambda item: (item.is_in_prompt, *_order(item))):
             if sequence.lease is not None:  # else it was preempted by one before it
                 self._place_running(batch, sequence)
         self._admit(batch)
@@ -101,7 +95,7 @@ class Scheduler:
         ended, self._ended = self._ended, []
         return ended
 
-    # Placing rows ----------------------------------------------------------------------------------------------------
+    # Placing rows ----------------------------------------------------------------
     def _place_running(self, batch: Batch, sequence: Sequence) -> None:
         while not self._place(batch, sequence):
             placed = {id(row.sequence) for row in batch.rows}
@@ -141,19 +135,21 @@ class Scheduler:
         sequence.drafts = []
         insort(self.waiting, sequence, key=_order)
 
-    # Admission ---------------------------------------------------------------------------------------------------------
+    # Admission ----------------------------------------------------------------
     def _admit(self, batch: Batch) -> None:
+        if not self.waiting or self._is_full(batch):
+            return
         last_arrival = 0
-        for sequence, hit_len in self._candidates(batch):
-            if len(self.running) >= self.limits.max_running or batch.num_tokens >= self.limits.max_batch_tokens:
+        for sequence, hit_len in self.admission.candidates(self.waiting):
+            if self._is_full(batch):
                 break
-            if self._is_being_computed(sequence, hit_len):
+            if self.admission.is_being_computed(sequence, hit_len, self.running):
                 continue
             if not self._start(sequence):
-                if not self.running:
-                    self._fail(sequence)
-                    continue
-                break
+                if self.running:
+                    break  # nobody smaller overtakes it: blocks will come free
+                self._fail(sequence)
+                continue
             if not self._place(batch, sequence):
                 self._preempt(sequence)
                 break
@@ -161,35 +157,12 @@ class Scheduler:
         for sequence in self.waiting[:ADMISSION_WINDOW]:
             sequence.num_overtaken += sequence.arrival < last_arrival
 
-    def _candidates(self, batch: Batch) -> list[tuple[Sequence, int]]:
-        """Waiting sequences with their hit lengths: by priority, then the longest cached prefix, then arrival."""
-        if len(self.running) >= self.limits.max_running or batch.num_tokens >= self.limits.max_batch_tokens:
-            return []
-        window = self.waiting[:ADMISSION_WINDOW]
-        hits = {id(item): self._hit_len(item) for item in window}
-        window.sort(key=lambda item: (-item.request.priority, item.num_overtaken < MAX_OVERTAKEN, -hits[id(item)]))
-        return [(item, hits[id(item)]) for item in window]
-
-    def _hit_len(self, sequence: Sequence) -> int:
-        if not self.limits.reuse:
-            return 0
-        return self.cache.match(sequence.request.prompt, sequence.request.namespace).hit_len
-
-    def _is_being_computed(self, sequence: Sequence, hit_len: int) -> bool:
-        """Whether a running prompt will soon publish at least one more block of this one's prefix."""
-        if not self.limits.reuse or sequence.request.prompt_logprobs is not None:
-            return False
-        worthwhile = hit_len + self.cache.block_size
-        return any(
-            running.request.namespace == sequence.request.namespace
-            and _is_in_prompt(running)
-            and common_prefix(running.request.prompt, sequence.request.prompt[:-1]) >= worthwhile
-            for running in self.running
-        )
+    def _is_full(self, batch: Batch) -> bool:
+        return len(self.running) >= self.limits.max_running or batch.num_tokens >= self.limits.max_batch_tokens
 
     def _start(self, sequence: Sequence) -> bool:
         """Lease what is cached of it if there is room for the rest; False leaves everything as it was."""
-        lease = self._acquire(sequence)
+        lease = self.admission.acquire(sequence, self.running)
         if lease is None:
             return False
         sequence.lease = lease
@@ -200,39 +173,11 @@ class Scheduler:
         self.running.append(sequence)
         return True
 
-    def _acquire(self, sequence: Sequence) -> Lease | None:
-        """A lease with room for the rest of the tokens beside what was promised to others, or None.
-
-        A hit that ends inside a block holds that block until it is copied; where that is one block too many, the hit
-        is rounded down to whole blocks.
-        """
-        request, size = sequence.request, self.cache.block_size
-        tokens = np.array(sequence.tokens, dtype=np.int32)
-        longest = len(tokens) - 1 if self.limits.reuse and request.prompt_logprobs is None else 0
-        for max_hit in (longest, longest // size * size):
-            lease = self.cache.acquire(tokens, request.namespace, max_hit=max_hit)
-            needed = self._num_new_blocks(len(tokens), lease.num_tokens)
-            if self.running:
-                needed += self._num_promised() + 1
-            if needed <= self.cache.available:
-                return lease
-            lease.release()
-        return None
-
-    def _num_promised(self) -> int:
-        """Blocks that running sequences still need for their prompts, and one more each to go on."""
-        return sum(1 + self._num_new_blocks(len(item.tokens), len(item.lease.blocks) * self.cache.block_size)
-                   for item in self.running if item.lease is not None)
-
-    def _num_new_blocks(self, num_tokens: int, num_held: int) -> int:
-        size = self.cache.block_size
-        return max(0, -(-num_tokens // size) - num_held // size)
-
-    # After a step ------------------------------------------------------------------------------------------------------
+    # After a step ----------------------------------------------------------------
     def _commit_row(self, row: Row, result: RowResult) -> None:
         sequence = row.sequence
         assert sequence.lease is not None
-        was_in_prompt = _is_in_prompt(sequence)
+        was_in_prompt = sequence.is_in_prompt
         sequence.prompt_logprobs += result.prompt_logprobs
         drafts, sequence.drafts = row.tokens[len(row.tokens) - row.num_drafts :], []
         num_pending = len(row.tokens) - row.num_drafts
@@ -308,26 +253,15 @@ class Scheduler:
     def _fail(self, sequence: Sequence) -> None:
         sequence.error = PoolExhausted(
             f"the sequence needs {len(sequence.tokens)} tokens of KV; only {self.cache.available} blocks of "
-            f"{self.cache.block_size} can be had, the rest is held by pins or sessions: release some or enlarge the pool"
+            f"{self.cache.block_size} can be had, pins and sessions hold the rest: release some or raise kv_tokens"
         )
         self._finish(sequence, FinishReason.ERROR)
-
-
-def common_prefix(left: npt.NDArray[np.int32], right: npt.NDArray[np.int32]) -> int:
-    """Number of leading tokens that are equal."""
-    length = min(len(left), len(right))
-    different = left[:length] != right[:length]
-    return int(different.argmax()) if different.any() else length
 
 
 def _order(sequence: Sequence) -> tuple[int, int]:
     return (-sequence.request.priority, sequence.arrival)
 
 
-def _is_in_prompt(sequence: Sequence) -> bool:
-    return sequence.lease is not None and sequence.lease.num_tokens < sequence.num_prompt
-
-
-def _blocks(row: Row) -> list[int]:
+def _blocks(row: Row) -> array[int]:
     assert row.sequence.lease is not None
     return row.sequence.lease.blocks

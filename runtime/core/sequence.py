@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from stemma.radix import Lease
+from stemma.runtime.core.guide import Guide, Stopper
 from stemma.runtime.core.sampling import Sampling, TokenLogprob
 from stemma.runtime.errors import StemmaError
 
@@ -44,43 +45,6 @@ class Usage(NamedTuple):
         if not isinstance(other, Usage):
             return NotImplemented
         return Usage(*(mine + yours for mine, yours in zip(self, other, strict=True)))
-
-
-class Forced(Protocol):
-    """What a guide knows of the next tokens: `hard` ones are certain, `drafts` are likely and must be verified."""
-
-    hard: list[int]
-    drafts: list[int]
-
-
-class Guide(Protocol):
-    """The grammar of one sequence, at its current position (stemma.fsm.Matcher)."""
-
-    def mask_into(self, row: npt.NDArray[np.uint32]) -> None:
-        """Set the bits of the tokens that may come next."""
-
-    def advance(self, token: int) -> bool:
-        """Take a token; False if it is not allowed."""
-
-    def forced(self) -> Forced:
-        """The tokens that must or should come next."""
-
-    def rollback(self, num_tokens: int) -> None:
-        """Take back the last tokens."""
-
-    @property
-    def is_finished(self) -> bool:
-        """Nothing can follow."""
-
-    def shortest_completion(self) -> list[int] | None:
-        """The fewest tokens that complete the output from here, without an end token."""
-
-
-class Stopper(Protocol):
-    """Watches the generated text for what ends it."""
-
-    def push(self, token: int) -> bool:
-        """Take a token; True if a stop string is complete."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,7 +85,7 @@ class Sequence:
     finish_reason: FinishReason | None = None
     error: StemmaError | None = None  # set when the finish reason is ERROR
     logprobs: list[TokenLogprob] = field(default_factory=list)
-    prompt_logprobs: list[TokenLogprob | None] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     drafts: list[int] = field(default_factory=list)
     arrival: int = 0
     num_overtaken: int = 0
@@ -148,6 +112,11 @@ class Sequence:
     def num_generated(self) -> int:
         """Tokens after the prompt."""
         return len(self.tokens) - self.num_prompt
+
+    @property
+    def is_in_prompt(self) -> bool:
+        """Whether it runs and some of its prompt is still to be computed."""
+        return self.lease is not None and self.lease.num_tokens < self.num_prompt
 
     @property
     def is_finished(self) -> bool:

@@ -26,7 +26,8 @@ from stemma.runtime.engine.metrics import EngineStats
 from stemma.runtime.engine.options import Prompt, RequestMaker, RequestOptions
 from stemma.runtime.engine.text import TextStream
 from stemma.runtime.engine.tree import TreeNode, snapshot
-from stemma.runtime.model import LoadedModel, default_model, load
+from stemma.runtime.model import LoadedModel, load
+from stemma.runtime.model.pull import default_model
 
 T = TypeVar("T")
 Progress = Callable[[str, float], None]
@@ -69,7 +70,7 @@ class Engine:
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity)
         self._loop = EngineLoop(scheduler, Runner(loaded.model, kv), Sampler(ops))
 
-    # Generating --------------------------------------------------------------------------------------------------------
+    # Generating ----------------------------------------------------------------
     @overload
     def generate(
         self, prompt: str | list[int], *, progress: Progress | None = None, **options: Unpack[RequestOptions]
@@ -77,7 +78,11 @@ class Engine:
 
     @overload
     def generate(
-        self, prompt: list[str] | list[list[int]], *, progress: Progress | None = None, **options: Unpack[RequestOptions]
+        self,
+        prompt: list[str] | list[list[int]],
+        *,
+        progress: Progress | None = None,
+        **options: Unpack[RequestOptions],
     ) -> list[Completion]: ...
 
     def generate(
@@ -123,7 +128,7 @@ class Engine:
         text = TextStream(self.loaded.tokenizer.detokenizer(), request.sampling.stop, request.end_tokens)
         return Ticket(core.Sequence(request, stopper=text), Generation(self._loop.cancel), text, now)
 
-    # Looking in, and the end -------------------------------------------------------------------------------------------
+    # Looking in, and the end ----------------------------------------------------------------
     def stats(self) -> EngineStats:
         """Counters and the cache's state, taken between two steps."""
         return self._loop.stats()

@@ -63,7 +63,7 @@ class Generation:
         self._error: BaseException | None = None
         self._sleepers: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
-    # The loop's side -------------------------------------------------------------------------------------------------
+    # The loop's side ----------------------------------------------------------------
     def push(self, delta: Delta) -> None:
         """Add a delta (from the loop's thread)."""
         with self._lock:
@@ -90,7 +90,7 @@ class Generation:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_set, future)
 
-    # The caller's side -----------------------------------------------------------------------------------------------
+    # The caller's side ----------------------------------------------------------------
     @property
     def is_done(self) -> bool:
         """Whether it ended, well or not."""

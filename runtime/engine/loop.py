@@ -64,7 +64,7 @@ class EngineLoop:
             self._publish(batch, started)
         self._settle(self.scheduler.take_ended())
 
-    # Any thread --------------------------------------------------------------------------------------------------------
+    # Any thread ----------------------------------------------------------------
     def submit(self, tickets: Sequence[Ticket]) -> None:
         """Queue sequences, all before the next step. Raises EngineClosed."""
         self.call(lambda: self._add(tickets))
@@ -98,7 +98,7 @@ class EngineLoop:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    # The loop's thread -------------------------------------------------------------------------------------------------
+    # The loop's thread ----------------------------------------------------------------
     def _run(self) -> None:
         try:
             while self._closed_by is None:

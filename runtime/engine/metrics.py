@@ -32,7 +32,7 @@ class Metrics:
     num_steps: int = 0
     num_step_tokens: int = 0
     num_finished: dict[str, int] = field(default_factory=dict)  # by finish reason
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     ttft: Histogram = field(default_factory=Histogram)
     tpot: Histogram = field(default_factory=Histogram)
     total: Histogram = field(default_factory=Histogram)

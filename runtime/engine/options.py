@@ -88,7 +88,9 @@ class RequestMaker:
                 prompt = [tokenizer.bos_id]  # an empty text begins where every text begins
         tokens = np.asarray(prompt)
         if tokens.size == 0:
-            raise InvalidRequest("the prompt is empty and this model has no token that begins a text; give some", "prompt")
+            raise InvalidRequest(
+                "the prompt is empty and this model has no token that begins a text; give some", "prompt"
+            )
         if tokens.ndim != 1 or not np.issubdtype(tokens.dtype, np.integer):
             raise InvalidRequest(f"a prompt is text or a list of token ids; this one is {prompt!r:.80}", "prompt")
         self._check_token(int(tokens.min()), "prompt")

@@ -10,7 +10,7 @@ from stemma.runtime.model import Detokenizer
 class TextStream:
     """Text of one sequence, given out as soon as no later token can change it (a core `Stopper`).
 
-        |<---- taken ---->|<--- ready --->|<-- held: may be the beginning of a stop string -->|
+    |<---- taken ---->|<--- ready --->|<-- held: may be the beginning of a stop string -->|
     """
 
     def __init__(self, detokenizer: Detokenizer, stop: Sequence[str], silent: Collection[int]) -> None:

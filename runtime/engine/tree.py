@@ -39,13 +39,13 @@ def snapshot(cache: PrefixCache, now: float) -> list[TreeNode]:
         picture = TreeNode(
             tokens=np.frombuffer(node.tokens, dtype=np.int32).tolist(),
             blocks=list(node.blocks[node.shared :]),
-            references=node.leases if node.parent is None else node.held,
+            references=node.held,
             hits=node.hits,
             idle=max(0.0, now - node.stamp),
         )
         made[id(node)] = picture
-        if node.parent is None:
-            roots.append(picture)
-        else:
-            made[id(node.parent)].children.append(picture)
-    return [root for root in roots if root.children]
+        if id(node.parent) not in made:  # the roots themselves are not walked
+            roots.append(TreeNode([], [], 0, 0, 0.0, namespace=""))
+            made[id(node.parent)] = roots[-1]
+        made[id(node.parent)].children.append(picture)
+    return roots

@@ -1,7 +1,7 @@
 """Chat sessions. What was generated is kept as token ids and never encoded again, so each turn extends what is cached:
 
-    turn 1   [ system, user 1, prompt of the answer ][ answer 1 as generated ]
-    turn 2   [------------------- cached ------------------------------------][ user 2, prompt ][ answer 2 ]
+turn 1   [ system, user 1, prompt of the answer ][ answer 1 as generated ]
+turn 2   [------------------- cached ------------------------------------][ user 2, prompt ][ answer 2 ]
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Chat:
         """Ask; the reply is streamed by iterating it, or waited for with `result()`. Waits for a reply under way."""
         self.settle()
         prompt = self._prompt(text)
-        generation = self._llm.submit(prompt, **{**self._options, **options})
+        merged: RequestOptions = {**self._options, **options}
+        generation = self._llm.submit(prompt, **merged)
         self._reply = Reply(self, text, tuple(prompt), generation)
         return self._reply
 

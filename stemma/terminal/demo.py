@@ -17,19 +17,20 @@ from stemma.runtime.engine import Completion, Engine
 from stemma.terminal.tree import as_json, draw
 
 SYSTEM = "You are a helpful assistant. Answer in one short sentence."
-HANDBOOK = """The Harbour Lights Handbook, for keepers of the light.
-The lighthouse at Cape Merrow stands 41 metres tall and was first lit in 1868. Its lamp turns once every twelve seconds
-and can be seen for 22 sea miles. The keeper is Ada Lindqvist; her deputy is Tomas Reyes. The lamp is lit half an hour
-before sunset and put out half an hour after sunrise. In fog the horn sounds for three seconds every thirty seconds.
-The supply boat is called Petrel; it comes on Tuesdays and brings oil, bread, letters and books. The oil is kept in the
-cellar, in six copper tanks of four hundred litres each. The spare mantles are in the blue cabinet on the second floor.
-Visitors may climb the tower on Sundays between ten and four, at most eight at a time, and never in a storm. The cat is
-called Fresnel, after the lens. The logbook is written at noon: wind, sea, clouds, ships seen, and the state of the lamp.
-If the clockwork stops, turn the lamp by hand and call the deputy with the brass bell. If the glass of the lantern
-breaks, hang the red lanterns from the gallery and telegraph the harbour office at Skarholm. The rain water tank holds
-nine thousand litres; boil the water in summer. The path to the village follows the cliff and takes forty minutes on
-foot. The village has a school, a baker, a smith and an inn called The Anchor. The keeper before Ada was her father,
-Nils Lindqvist, who kept the light for thirty-one years and never once missed a lighting.
+HANDBOOK = """The Harbour Lights Handbook, for keepers.
+The lighthouse at Cape Merrow stands 41 metres tall and was
+first lit in 1868. Its lamp turns once every twelve seconds and can be seen for 22 sea miles. The keeper is Ada
+Lindqvist; her deputy is Tomas Reyes. The lamp is lit half an hour before sunset and put out half an hour after
+sunrise. In fog the horn sounds for three seconds every thirty seconds. The supply boat is called Petrel; it comes
+on Tuesdays and brings oil, bread, letters and books. The oil is kept in the cellar, in six copper tanks of four
+hundred litres each. The spare mantles are in the blue cabinet on the second floor. Visitors may climb the tower on
+Sundays between ten and four, at most eight at a time, and never in a storm. The cat is called Fresnel, after the
+lens. The logbook is written at noon: wind, sea, clouds, ships seen, and the state of the lamp. If the clockwork
+stops, turn the lamp by hand and call the deputy with the brass bell. If the glass of the lantern breaks, hang the
+red lanterns from the gallery and telegraph the harbour office at Skarholm. The rain water tank holds nine thousand
+litres; boil the water in summer. The path to the village follows the cliff and takes forty minutes on foot. The
+village has a school, a baker, a smith and an inn called The Anchor. The keeper before Ada was her father, Nils
+Lindqvist, who kept the light for thirty-one years and never once missed a lighting.
 """
 QUESTIONS = (
     "How tall is the lighthouse?", "When was it first lit?", "Who is the keeper?", "What is the supply boat called?",

@@ -15,7 +15,12 @@ Report = Callable[[str, float], None]
 def progress() -> Iterator[Report]:
     """Yields a function (what, share done) that draws one bar for each `what`."""
     tasks: dict[str, TaskID] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
 
         def report(what: str, share: float) -> None:

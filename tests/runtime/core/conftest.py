@@ -1,4 +1,4 @@
-"""A model without tensors: its KV holds the tokens themselves, and the next token is a hash of what the block table shows.
+"""A model without tensors: its KV holds the tokens themselves, the next token is a hash of what the block table shows.
 
 Any wrong block, slot, copy or order changes its output."""
 

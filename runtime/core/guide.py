@@ -1,0 +1,45 @@
+"""What the core asks of a grammar and of a text, so that it depends on neither."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Forced(Protocol):
+    """What a guide knows of the next tokens: `hard` ones are certain, `drafts` are likely and must be verified."""
+
+    hard: list[int]
+    drafts: list[int]
+
+
+class Guide(Protocol):
+    """The grammar of one sequence, at its current position (stemma.fsm.Matcher)."""
+
+    def mask_into(self, row: npt.NDArray[np.uint32]) -> None:
+        """Set the bits of the tokens that may come next."""
+
+    def advance(self, token: int) -> bool:
+        """Take a token; False if it is not allowed."""
+
+    def forced(self) -> Forced:
+        """The tokens that must or should come next."""
+
+    def rollback(self, num_tokens: int) -> None:
+        """Take back the last tokens."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Nothing can follow."""
+
+    def shortest_completion(self) -> list[int] | None:
+        """The fewest tokens that complete the output from here, without an end token."""
+
+
+class Stopper(Protocol):
+    """Watches the generated text for what ends it."""
+
+    def push(self, token: int) -> bool:
+        """Take a token; True if a stop string is complete."""

@@ -11,7 +11,10 @@ import pytest
 import torch
 import transformers
 
+from stemma.kernels.weights import dequantize
 from stemma.runtime.model import load
+from stemma.runtime.model.load import assemble, read_checkpoint
+from stemma.runtime.model.pull import default_model
 from stemma.runtime.model.tiny import byte_tokenizer
 from tests.runtime.model.running import all_logits, reference_ops
 
@@ -106,3 +109,24 @@ def test_half_precision_files(dtype: torch.dtype, tmp_path: Path) -> None:
     save(tmp_path, transformers.LlamaConfig(**SHARED)).to(dtype).save_pretrained(tmp_path)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     assert largest_difference(load(tmp_path, reference_ops()).model, theirs, list(range(50))) < 1e-3
+
+
+def test_the_real_model() -> None:
+    """SmolLM2-135M from its GGUF file against transformers' Llama with the same weights, dequantised."""
+    checkpoint = read_checkpoint(default_model())
+    config = checkpoint.config
+    theirs = transformers.LlamaForCausalLM.from_pretrained(
+        None,
+        config=transformers.LlamaConfig(
+            vocab_size=config.vocab_size, hidden_size=config.hidden, intermediate_size=config.intermediate,
+            num_hidden_layers=config.num_layers, num_attention_heads=config.num_heads,
+            num_key_value_heads=config.num_kv_heads, rms_norm_eps=config.norm_epsilon, tie_word_embeddings=True,
+            max_position_embeddings=config.context_length,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope.theta},
+        ),
+        state_dict={name: dequantize(tensor) for name, tensor in checkpoint.tensors.items()},
+        dtype=torch.float32,
+    ).eval()  # fmt: skip
+    ours = assemble(checkpoint, reference_ops())
+    for text in ("Paris", "The capital of France is", "def add(a, b):\n    return", "1 2 3 4 5 6 " * 50):
+        assert largest_difference(ours.model, theirs, ours.tokenizer.encode(text)) < 1e-3

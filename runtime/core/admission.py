@@ -40,15 +40,16 @@ class Admission:
         return self.reuse and sequence.request.prompt_logprobs is None
 
     def is_being_computed(self, sequence: Sequence, hit_len: int, running: Iterable[Sequence]) -> bool:
-        """Whether a running prompt will soon publish at least one more block of this one's prefix.
+        """Whether a running prompt will soon publish a block more of this one's prefix, or all that is left of it.
 
         waiting   |--- hit ---|------------- common -----|
         running   |--------- published ---|- computing ->|
         """
         if not self._looks_up(sequence):
             return False
-        request, worthwhile = sequence.request, hit_len + self.cache.block_size
-        return any(
+        request = sequence.request
+        worthwhile = min(hit_len + self.cache.block_size, len(request.prompt) - 1)
+        return worthwhile > hit_len and any(
             other.is_in_prompt
             and other.request.namespace == request.namespace
             and common_prefix(other.request.prompt, request.prompt[:-1]) >= worthwhile

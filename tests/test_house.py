@@ -1,0 +1,111 @@
+"""The rules of the house: layers, types, lint, packaging, and what the README promises about set-up."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LINKED = ("radix", "fsm", "runtime", "kernels")
+
+
+def run(*command: str, cwd: Path = ROOT) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_lint():
+    run(sys.executable, "-m", "ruff", "check", ".")
+    run(sys.executable, "-m", "ruff", "format", "--check", ".")
+
+
+def test_types():
+    run(sys.executable, "-m", "mypy", "-p", "stemma")
+
+
+def test_layers():
+    run(str(Path(sys.executable).parent / "lint-imports"))
+
+
+def test_every_folder_with_code_is_packaged():
+    setuptools = PROJECT["tool"]["setuptools"]
+    folders = {"stemma": "stemma"}
+    for top in (*LINKED, *(f"stemma/{path.name}" for path in (ROOT / "stemma").iterdir() if not path.is_symlink())):
+        for folder in [ROOT / top, *(ROOT / top).rglob("*/")]:
+            if any(folder.glob("*.py")):
+                name = folder.relative_to(ROOT).as_posix().replace("/", ".").removeprefix("stemma.")
+                folders[f"stemma.{name}"] = folder.relative_to(ROOT).as_posix()
+    assert set(setuptools["packages"]) == set(folders)
+    for name, folder in setuptools["package-dir"].items():
+        assert folders[name] == folder
+    mapped = {name for name, folder in folders.items() if folder != name.replace(".", "/")}
+    assert mapped <= set(setuptools["package-dir"])
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), ".")
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"stemma"}
+    for package in PROJECT["tool"]["setuptools"]["packages"]:
+        assert any(name.startswith(package.replace(".", "/") + "/") for name in names), package
+
+
+def test_importing_stemma_imports_nothing_heavy():
+    script = "import sys, stemma; print(sorted({'torch', 'numpy', 'numba', 'pydantic', 'transformers'} & set(sys.modules)))"
+    assert run(sys.executable, "-c", script).strip() == "[]"
+
+
+def test_every_public_name_is_there():
+    run(sys.executable, "-c", "import stemma\nfor name in stemma.__all__: getattr(stemma, name)")
+
+
+def test_a_wrong_public_name_says_what_there_is():
+    import stemma
+
+    with pytest.raises(AttributeError, match="Engine"):
+        _ = stemma.Engin
+
+
+def test_transformers_can_be_imported_from_the_root_and_from_elsewhere(tmp_path):
+    for folder in (ROOT, tmp_path):
+        run(sys.executable, "-c", "import stemma, transformers", cwd=folder)
+
+
+def test_torch_stays_out_of_generation_without_an_engine():
+    script = "import sys, stemma.radix, stemma.fsm; print('torch' in sys.modules)"
+    assert run(sys.executable, "-c", script).strip() == "False"
+
+
+def test_ci_runs_the_readmes_two_commands():
+    readme = re.findall(r"^python3 -m venv .*$|^\.venv/bin/.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(readme) >= 2
+    ci = (ROOT / ".ci/run").read_text().splitlines()
+    assert readme[0] in ci
+    assert readme[1] in ci
+
+
+def test_every_dependency_has_its_reason():
+    reasons = (ROOT / "docs/dependencies.md").read_text()
+    project = PROJECT["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    for requirement in (item for group in groups for item in group):
+        name = re.split(r"[\[<>=;]", requirement)[0]
+        assert f"`{name}`" in reasons or name == "stemma-llm", f"{name} is not in docs/dependencies.md"
+
+
+def test_every_module_says_what_it_is():
+    for top in (*LINKED, "stemma"):
+        for path in (ROOT / top).rglob("*.py"):
+            if path.read_text().strip():
+                assert path.read_text().lstrip().startswith('"""'), f"{path.relative_to(ROOT)} has no header"

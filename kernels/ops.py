@@ -106,19 +106,29 @@ class SamplingRows:
 class Linear(Protocol):
     """A packed matrix, or several with one input fused along the outputs, with an optional bias."""
 
-    in_features: int
-    out_features: int
+    @property
+    def in_features(self) -> int:
+        """Columns."""
+
+    @property
+    def out_features(self) -> int:
+        """Rows, of all the fused matrices together."""
 
 
 class KV(Protocol):
     """The KV pool of one model: all layers, all blocks."""
 
-    shape: KVShape
-    num_bytes: int
+    @property
+    def shape(self) -> KVShape:
+        """Its size."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the pool."""
 
 
 class Ops(Protocol):
-    """One back end. Handles (`Any` below: norm, embedding, rope, plan) come from the same object that reads them."""
+    """One back end. Handles are `Any` where they come back: each back end reads those that it made, and no others."""
 
     name: str
     device: torch.device
@@ -146,41 +156,41 @@ class Ops(Protocol):
     def embed(self, embedding: Any, ids: Int32Array) -> torch.Tensor:
         """Rows of the table -> (tokens, hidden)."""
 
-    def norm_linear(self, x: torch.Tensor, norm: Any, linear: Linear) -> torch.Tensor:
+    def norm_linear(self, x: torch.Tensor, norm: Any, linear: Any) -> torch.Tensor:
         """`linear(norm(x))`: (tokens, hidden) -> (tokens, out_features)."""
 
     def rope_write(
         self, qkv: torch.Tensor, heads: HeadShape, rope: Any, q_norm: Any | None, k_norm: Any | None,
-        kv: KV, layer: int, plan: Any,
+        kv: Any, layer: int, plan: Any,
     ) -> torch.Tensor:  # fmt: skip
         """Norm the heads of Q and K if asked, rotate them, write K and V to their slots.
 
         qkv: (tokens, (num_heads + 2 * num_kv_heads) * head_dim) -> Q as (tokens, num_heads, head_dim).
         """
 
-    def attention(self, q: torch.Tensor, kv: KV, layer: int, plan: Any) -> torch.Tensor:
+    def attention(self, q: torch.Tensor, kv: Any, layer: int, plan: Any) -> torch.Tensor:
         """Causal attention of this step's rows over their contexts, scores scaled by 1 / sqrt(head_dim).
 
         q: (tokens, num_heads, head_dim) -> (tokens, num_heads * head_dim).
         """
 
-    def linear_add(self, x: torch.Tensor, linear: Linear, residual: torch.Tensor) -> torch.Tensor:
+    def linear_add(self, x: torch.Tensor, linear: Any, residual: torch.Tensor) -> torch.Tensor:
         """`residual + linear(x)`; may work in place on `residual`, which the caller must not use again."""
 
-    def norm_gated(self, x: torch.Tensor, norm: Any, gate_up: Linear) -> torch.Tensor:
+    def norm_gated(self, x: torch.Tensor, norm: Any, gate_up: Any) -> torch.Tensor:
         """`silu(gate) * up` of `gate_up(norm(x))`, gate first -> (tokens, out_features / 2) (Shazeer 2020, SwiGLU)."""
 
-    def logits(self, x: torch.Tensor, rows: Int32Array, norm: Any, head: Linear) -> torch.Tensor:
+    def logits(self, x: torch.Tensor, rows: Int32Array, norm: Any, head: Any) -> torch.Tensor:
         """`head(norm(x[rows]))` -> float32 (rows, vocabulary)."""
 
     # KV blocks and logits ----------------------------------------------------------------
-    def copy_blocks(self, kv: KV, copies: Sequence[BlockCopy]) -> None:
+    def copy_blocks(self, kv: Any, copies: Sequence[BlockCopy]) -> None:
         """Run copies in order, in every layer: a later one may read what an earlier one wrote."""
 
-    def read_blocks(self, kv: KV, blocks: Int32Array) -> bytes:
+    def read_blocks(self, kv: Any, blocks: Int32Array) -> bytes:
         """The KV bytes of these blocks, in this back end's own form (for snapshots)."""
 
-    def write_blocks(self, kv: KV, blocks: Int32Array, data: bytes) -> None:
+    def write_blocks(self, kv: Any, blocks: Int32Array, data: bytes) -> None:
         """Put back what `read_blocks` returned. Raises ValueError if the size does not fit."""
 
     def apply_mask(self, logits: torch.Tensor, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:

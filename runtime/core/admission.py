@@ -32,12 +32,16 @@ class Admission:
         return sorted(hits, key=lambda hit: (-hit[0].request.priority, hit[0].num_overtaken < MAX_OVERTAKEN, -hit[1]))
 
     def _hit_len(self, sequence: Sequence) -> int:
-        if not self._looks_up(sequence):
+        if not self.reuse:
             return 0
-        return self.cache.match(sequence.request.prompt, sequence.request.namespace).hit_len
+        request = sequence.request
+        return min(self.cache.match(request.prompt, request.namespace).hit_len, request.max_hit)
 
-    def _looks_up(self, sequence: Sequence) -> bool:
-        return self.reuse and sequence.request.prompt_logprobs is None
+    def _max_hit(self, sequence: Sequence) -> int:
+        if not self.reuse:
+            return 0
+        request = sequence.request
+        return len(sequence.tokens) - 1 if request.prompt_logprobs is None else request.max_hit
 
     def is_being_computed(self, sequence: Sequence, hit_len: int, running: Iterable[Sequence]) -> bool:
         """Whether a running prompt will soon publish a block more of this one's prefix, or all that is left of it.
@@ -45,14 +49,14 @@ class Admission:
         waiting   |--- hit ---|------------- common -----|
         running   |--------- published ---|- computing ->|
         """
-        if not self._looks_up(sequence):
+        if not self.reuse:
             return False
         request = sequence.request
-        worthwhile = min(hit_len + self.cache.block_size, len(request.prompt) - 1)
+        worthwhile = min(hit_len + self.cache.block_size, request.max_hit)
         return worthwhile > hit_len and any(
             other.is_in_prompt
             and other.request.namespace == request.namespace
-            and common_prefix(other.request.prompt, request.prompt[:-1]) >= worthwhile
+            and common_prefix(other.request.prompt, request.prompt[: request.max_hit]) >= worthwhile
             for other in running
         )
 
@@ -64,7 +68,7 @@ class Admission:
         """
         size = self.cache.block_size
         tokens = np.array(sequence.tokens, dtype=np.int32)
-        longest = len(tokens) - 1 if self._looks_up(sequence) else 0
+        longest = self._max_hit(sequence)
         promised = self._num_promised(running) + 1 if running else 0
         for max_hit in (longest, longest // size * size):
             lease = self.cache.acquire(tokens, sequence.request.namespace, max_hit=max_hit)

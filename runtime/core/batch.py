@@ -26,9 +26,12 @@ class Row(NamedTuple):
 
     @property
     def num_logits(self) -> int:
-        """Positions whose logits are needed: all of them if the prompt's log-probabilities were asked for."""
-        scores_prompt = self.sequence.request.prompt_logprobs is not None and self.start < self.sequence.num_prompt
-        return len(self.tokens) if scores_prompt else self.num_samples
+        """How many of the last positions need logits: those sampled, and those that predict a scored prompt token."""
+        request = self.sequence.request
+        if request.prompt_logprobs is None or self.start >= self.sequence.num_prompt:
+            return self.num_samples
+        first = max(self.start, request.scored_from - 1)
+        return max(self.start + len(self.tokens) - first, self.num_samples)
 
 
 @dataclass(slots=True)

@@ -132,9 +132,10 @@ def _adjust(logits: torch.Tensor, position: _Position) -> None:
 
 
 def _prompt_logprobs(row: Row, logits: torch.Tensor) -> list[TokenLogprob]:
-    """Of the prompt tokens that follow this chunk's positions; logits (len(row.tokens), vocabulary)."""
+    """Of the prompt tokens that follow the row's last positions; logits (positions, vocabulary)."""
     request = row.sequence.request
-    following = request.prompt[row.start + 1 : row.start + 1 + len(row.tokens)].tolist()
+    end = row.start + len(row.tokens) + 1
+    following = request.prompt[end - len(logits) : end].tolist()
     own = torch.log_softmax(logits[: len(following)], -1)
     return [_logprob(own[index], token, request.prompt_logprobs or 0) for index, token in enumerate(following)]
 

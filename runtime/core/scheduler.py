@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from stemma.radix import OutOfBlocks, PrefixCache
 from stemma.runtime.core.admission import ADMISSION_WINDOW, Admission
 from stemma.runtime.core.batch import Batch, Row, RowResult
+from stemma.runtime.core.holds import Holds
 from stemma.runtime.core.sequence import FinishReason, Sequence
 from stemma.runtime.errors import PoolExhausted, PromptTooLong
 
@@ -42,6 +43,7 @@ class Scheduler:
         self.cache = cache
         self.limits = limits
         self.admission = Admission(cache, limits.reuse)
+        self.holds = Holds()
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self._ended: list[Sequence] = []
@@ -98,6 +100,8 @@ class Scheduler:
     # Placing rows ----------------------------------------------------------------
     def _place_running(self, batch: Batch, sequence: Sequence) -> None:
         while not self._place(batch, sequence):
+            if self.holds.give_up_one():
+                continue
             placed = {id(row.sequence) for row in batch.rows}
             victims = [item for item in self.running if id(item) not in placed]
             victim = max(victims, key=_order)
@@ -145,7 +149,9 @@ class Scheduler:
                 break
             if self.admission.is_being_computed(sequence, hit_len, self.running):
                 continue
-            if not self._start(sequence):
+            while not (started := self._start(sequence)) and self.holds.give_up_one():
+                pass
+            if not started:
                 if self.running:
                     break  # nobody smaller overtakes it: blocks will come free
                 self._fail(sequence)
@@ -242,8 +248,14 @@ class Scheduler:
         sequence.lease.release()
         sequence.lease = None
 
+    def _hand_over(self, sequence: Sequence) -> None:
+        if sequence.held is not None and sequence.lease is not None and self.limits.reuse:
+            sequence.lease.commit()
+            self.holds.keep(sequence.held, sequence.lease.fork())
+
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         sequence.finish_reason = reason
+        self._hand_over(sequence)
         self._let_go(sequence)
         for queue in (self.waiting, self.running):
             if sequence in queue:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from stemma.radix import Lease
 from stemma.runtime.core.guide import Guide, Stopper
+from stemma.runtime.core.holds import Held
 from stemma.runtime.core.sampling import Sampling, TokenLogprob
 from stemma.runtime.errors import StemmaError
 
@@ -54,7 +55,8 @@ class Request:
     max_tokens: the most tokens to generate, already within context and pool.
     namespace: a separate root of the cache tree.
     priority: larger goes first.
-    prompt_logprobs: report log-probabilities of the prompt's tokens (its KV is then computed, not looked up).
+    prompt_logprobs: report log-probabilities of the prompt's tokens from `scored_from` on, with this many alternatives.
+    scored_from: index of the first prompt token to score; KV before the token that predicts it may be looked up.
     finish_in_time: steer a guided output to its shortest completion when `max_tokens` comes near.
     """
 
@@ -66,7 +68,14 @@ class Request:
     namespace: str = ""
     priority: int = 0
     prompt_logprobs: int | None = None
+    scored_from: int = 1
     finish_in_time: bool = False
+
+    @property
+    def max_hit(self) -> int:
+        """The most prompt tokens whose KV may be looked up: logits come from the tokens behind them."""
+        scored = len(self.prompt) if self.prompt_logprobs is None else self.scored_from
+        return min(scored, len(self.prompt)) - 1
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +89,7 @@ class Sequence:
     request: Request
     guide: Guide | None = None
     stopper: Stopper | None = None
+    held: Held | None = None  # takes the path over at the end
     tokens: list[int] = field(default_factory=list)
     lease: Lease | None = None
     finish_reason: FinishReason | None = None

@@ -3,6 +3,7 @@
 from stemma.runtime.engine.config import EngineConfig, EngineOptions
 from stemma.runtime.engine.engine import Engine
 from stemma.runtime.engine.generation import Completion, Delta, Generation, Timing
+from stemma.runtime.engine.hold import Hold
 from stemma.runtime.engine.metrics import EngineStats, Metrics
 from stemma.runtime.engine.options import RequestOptions
 
@@ -14,6 +15,7 @@ __all__ = [
     "EngineOptions",
     "EngineStats",
     "Generation",
+    "Hold",
     "Metrics",
     "RequestOptions",
     "Timing",

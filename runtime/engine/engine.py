@@ -16,17 +16,19 @@ import numpy as np
 
 from stemma.radix import PrefixCache
 from stemma.runtime.core import sequence as core
+from stemma.runtime.core.holds import Held
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Limits, Scheduler
 from stemma.runtime.engine.config import EngineConfig, EngineOptions, host_memory_share
 from stemma.runtime.engine.generation import Completion, Generation
+from stemma.runtime.engine.hold import Hold
 from stemma.runtime.engine.loop import EngineLoop, Ticket
 from stemma.runtime.engine.metrics import EngineStats
 from stemma.runtime.engine.options import Prompt, RequestMaker, RequestOptions
 from stemma.runtime.engine.text import TextStream
 from stemma.runtime.engine.tree import TreeNode, snapshot
-from stemma.runtime.model import LoadedModel, load
+from stemma.runtime.model import ChatTemplate, LoadedModel, Tokenizer, load
 from stemma.runtime.model.pull import default_model
 
 T = TypeVar("T")
@@ -105,9 +107,12 @@ class Engine:
         """`n` completions of one prompt, which share its blocks. Give a temperature, or they are all the same."""
         return _wait(self.submit_samples(prompt, n, **options), None)
 
-    def submit(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Generation:
-        """Start one request and return its handle at once: iterate it, await it, or call `result()`."""
-        return self.submit_all([prompt], **options)[0]
+    def submit(self, prompt: Prompt, *, hold: Hold | None = None, **options: Unpack[RequestOptions]) -> Generation:
+        """Start one request and return its handle at once: iterate it, await it, or call `result()`.
+
+        hold: keeps the KV of prompt and completion when the request has ended.
+        """
+        return self._submit([self._requests.make(prompt, options)], hold)[0]
 
     def submit_all(self, prompts: Sequence[Prompt], **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start several requests between the same two steps; none is started if one is refused."""
@@ -118,15 +123,32 @@ class Engine:
         request = self._requests.make(prompt, options)
         return self._submit([replace(request, seed=request.seed + index) for index in range(n)])
 
-    def _submit(self, requests: Sequence[core.Request]) -> list[Generation]:
+    def hold(self, pinned_for: float = 0.0) -> Hold:
+        """A hold on nothing yet: give it to `submit`. pinned_for: seconds in which it does not yield."""
+        pinned_until = self._loop.scheduler.holds.clock() + pinned_for
+        return Hold(self._loop, Held(pinned_until=pinned_until))
+
+    def _submit(self, requests: Sequence[core.Request], hold: Hold | None = None) -> list[Generation]:
         now = self._loop.clock()
         tickets = [self._ticket(request, now) for request in requests]
+        for ticket in tickets:
+            ticket.sequence.held = None if hold is None else hold.held
         self._loop.submit(tickets)
         return [ticket.generation for ticket in tickets]
 
     def _ticket(self, request: core.Request, now: float) -> Ticket:
         text = TextStream(self.loaded.tokenizer.detokenizer(), request.sampling.stop, request.end_tokens)
         return Ticket(core.Sequence(request, stopper=text), Generation(self._loop.cancel), text, now)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self.loaded.tokenizer
+
+    @property
+    def chat_template(self) -> ChatTemplate | None:
+        """The model's chat template, if it has one."""
+        return self.loaded.chat_template
 
     # Looking in, and the end ----------------------------------------------------------------
     def stats(self) -> EngineStats:

@@ -32,7 +32,7 @@ class Completion(NamedTuple):
     """A finished request.
 
     tokens: generated ids, an end token included. finish_reason: "stop", "length" or "abort".
-    prompt_logprobs: of the prompt's tokens from the second on, if asked for.
+    prompt_logprobs: of the prompt's tokens from `scored_from` on (by default the second), if asked for.
     """
 
     text: str

@@ -84,6 +84,10 @@ class EngineLoop:
             self._calls.put(lambda: _fulfil(future, function))
         return future
 
+    def post(self, function: Callable[[], None]) -> None:
+        """Run a function between two steps if the loop still runs. Takes no lock: a finaliser may call it anywhere."""
+        self._calls.put(function)
+
     def stats(self) -> EngineStats:
         """Counters and the cache's state, taken between two steps."""
         return self.call(

@@ -25,13 +25,14 @@ class RequestOptions(TypedDict, total=False):
 
     max_tokens: the most tokens to generate; None is 128, or what the context leaves.
     namespace: a separate root of the cache: nothing is shared between namespaces.
-    priority: larger goes first. prompt_logprobs: see Request. finish_in_time: see Request.
+    priority: larger goes first. prompt_logprobs, scored_from, finish_in_time: see Request.
     """
 
     max_tokens: int | None
     namespace: str
     priority: int
     prompt_logprobs: int | None
+    scored_from: int
     finish_in_time: bool
     sampling: Sampling
     temperature: float
@@ -67,6 +68,9 @@ class RequestMaker:
         prompt_logprobs = options.get("prompt_logprobs")
         if prompt_logprobs is not None and not 0 <= prompt_logprobs <= MAX_LOGPROBS:
             raise InvalidRequest(f"prompt_logprobs must be between 0 and {MAX_LOGPROBS}", "prompt_logprobs")
+        scored_from = options.get("scored_from", 1)
+        if not 1 <= scored_from <= len(tokens):
+            raise InvalidRequest(f"scored_from must be between 1 and the prompt's {len(tokens)} tokens", "scored_from")
         ends = () if sampling.ignore_eos else self.loaded.generation.eos_ids
         return Request(
             prompt=tokens,
@@ -77,6 +81,7 @@ class RequestMaker:
             namespace=options.get("namespace", ""),
             priority=options.get("priority", 0),
             prompt_logprobs=prompt_logprobs,
+            scored_from=scored_from,
             finish_in_time=options.get("finish_in_time", False),
         )
 

@@ -71,9 +71,7 @@ class EngineLoop:
 
     def cancel(self, generation: Generation) -> None:
         """End a generation's sequence at the next step's beginning; does nothing if it ended or the loop did."""
-        with self._door:
-            if self._closed_by is None:
-                self._calls.put(lambda: self._abort(generation))
+        self.post(lambda: self._abort(generation))
 
     def call(self, function: Callable[[], T]) -> Future[T]:
         """Run a function between two steps, in the loop's thread. Raises EngineClosed."""

@@ -72,6 +72,29 @@ class ChatTemplate:
             text = self._marked(text, messages, values, marks)
         return self._tokenizer.encode_pieces(self._pieces(self._with_seams(text, messages, values, marks), marks))
 
+    def encode_after(
+        self, messages: Sequence[Message], answer: int, *, add_generation_prompt: bool = True, **values: Any
+    ) -> list[int]:
+        """Tokens that the template writes behind the answer `messages[answer]`: its end, later turns, the next prompt.
+
+        What stands before is left out, and the answer's own words do not count: put the tokens it was generated with
+        before these. Raises ChatTemplateError if the template does not show the answer.
+        """
+        values = {**values, "tools": None, "add_generation_prompt": add_generation_prompt}
+        strings = strings_in([_checked(messages), values])
+        marks = absent_marks(strings)
+        here = absent_marks([*strings, *marks]).seam
+        messages = [*messages[:answer], {**messages[answer], "content": here}, *messages[answer + 1 :]]
+        text = self._render(messages, values)
+        if self._marker.needed(strings):
+            text = self._marked(text, messages, values, marks)
+        before, found, rest = self._with_seams(text, messages, values, marks, answer + 1).rpartition(here)
+        if not found:
+            raise ChatTemplateError("the model's chat template leaves an answer out; its turn cannot be continued")
+        first, *pieces = self._pieces(rest, marks)
+        assert isinstance(first, str), "text stands before each special token, perhaps none"
+        return [*self._tokenizer.encode_continuation(first), *self._tokenizer.encode_pieces(pieces)]
+
     def _render(self, messages: Sequence[Message], values: Mapping[str, Any]) -> str:
         try:
             return self._template.render(**self._tokenizer.special_texts, **values, messages=messages)
@@ -89,21 +112,25 @@ class ChatTemplate:
                 break
         return rendered
 
-    def _with_seams(self, text: str, messages: Sequence[Message], values: Mapping[str, Any], marks: Marks) -> str:
+    def _with_seams(
+        self, text: str, messages: Sequence[Message], values: Mapping[str, Any], marks: Marks, first: int = 1
+    ) -> str:
         """A mark where each answer begins, right behind what a generation prompt would have been."""
         plain = text.replace(marks.inside, "")
         marked_at = [found.start() - i for i, found in enumerate(re.finditer(marks.inside, text))]
         parts, done = [], 0
-        for seam in self._answers(plain, messages, values):
+        for seam in self._answers(plain, messages, values, first):
             position = seam + bisect_left(marked_at, seam)
             parts.append(text[done:position])
             done = position
         return marks.seam.join([*parts, text[done:]])
 
-    def _answers(self, plain: str, messages: Sequence[Message], values: Mapping[str, Any]) -> Iterator[int]:
-        """Positions at which answers begin, in order; none where the template has no generation prompt."""
+    def _answers(
+        self, plain: str, messages: Sequence[Message], values: Mapping[str, Any], first: int
+    ) -> Iterator[int]:
+        """Positions at which the answers from message `first` on begin; none if the template has no such prompt."""
         for index, message in enumerate(messages):
-            if index and message["role"] == "assistant":
+            if index >= first and message["role"] == "assistant":
                 try:
                     before = self._render(messages[:index], {**values, "add_generation_prompt": True})
                 except ChatTemplateError:

@@ -1,0 +1,50 @@
+"""`encode_after`: what a template writes behind an answer, for templates that rewrite the past in their own ways."""
+
+from __future__ import annotations
+
+import pytest
+
+from stemma.runtime.errors import ChatTemplateError
+from stemma.runtime.model.chat import ChatTemplate
+from stemma.runtime.model.tiny import TEMPLATE, byte_tokenizer
+from stemma.runtime.model.tokenizer import Tokenizer
+
+TRIMMING = TEMPLATE.replace("message.content", "(message.content | trim)")
+THOUGHTLESS = TEMPLATE.replace(
+    "message.content", "(message.content.split('</think>')[-1] if not loop.last else message.content)"
+)
+CHAT = [
+    {"role": "user", "content": "one <|end|>"},
+    {"role": "assistant", "content": " <think>hm</think> two <|start|> "},
+    {"role": "user", "content": "three <|end|>"},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer(byte_tokenizer(), 260)
+
+
+@pytest.mark.parametrize("source", [TEMPLATE, TRIMMING, THOUGHTLESS])
+def test_what_follows_an_answer_does_not_depend_on_its_words(tokenizer, source):
+    template = ChatTemplate(source, tokenizer)
+    rest = template.encode_after(CHAT, 1)
+    assert rest == template.encode_after([CHAT[0], {"role": "assistant", "content": "other"}, CHAT[2]], 1)
+    special = tokenizer.special
+    expected = [special["<|end|>"], *b"\n", special["<|start|>"], *b"user\nthree <|end|>", special["<|end|>"], *b"\n"]
+    assert rest == [*expected, special["<|start|>"], *b"assistant\n"]
+
+
+def test_it_ends_the_tokens_of_the_whole_chat(tokenizer):
+    template = ChatTemplate(TEMPLATE, tokenizer)
+    rest = template.encode_after(CHAT, 1, add_generation_prompt=False)
+    whole = template.encode_chat(CHAT, add_generation_prompt=False)
+    assert whole[-len(rest) :] == rest
+
+
+def test_a_template_that_drops_answers_is_refused(tokenizer):
+    template = ChatTemplate(
+        "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}", tokenizer
+    )
+    with pytest.raises(ChatTemplateError, match="leaves an answer out"):
+        template.encode_after(CHAT, 1)

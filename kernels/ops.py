@@ -1,7 +1,8 @@
 """The protocol `Ops`: everything a model and a runner ask of a device. What a back end does inside is its own.
 
-Activations are torch tensors on `Ops.device`; weights, norms, KV and plans are handles that only the back end which
-made them reads. `reference.py` is the specification: every other back end is compared with it.
+Activations are torch tensors on `Ops.device`; an operation's result may be written over by the next call of the same
+operation in the same thread. Weights, norms, KV and plans are handles that only the back end which made them reads.
+`reference.py` is the specification: every other back end is compared with it.
 
 Positions of the KV, for a block size of 4, a sequence of 10 tokens and the block table [7, 2, 5]:
 

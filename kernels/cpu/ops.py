@@ -1,0 +1,255 @@
+"""`CpuOps`: the protocol `Ops` on kernels compiled for this machine. Activations are float32 tensors on the CPU.
+
+An operation is one call of native code that runs on all threads with Python's lock released. What an operation returns
+lives in a buffer of that operation: the next call of the same operation in the same thread may write over it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from llvmlite import ir
+
+from stemma.kernels.cpu import compile
+from stemma.kernels.cpu.attention import PLAN, Shape, add_attention
+from stemma.kernels.cpu.kv import CpuKV, add_rope_write, allocate
+from stemma.kernels.cpu.linear import FLOATING, QUANTIZED, add_operations, add_products
+from stemma.kernels.cpu.pack import PackedLinear, pack
+from stemma.kernels.cpu.plan import CpuPlan, make_plan
+from stemma.kernels.cpu.pool import Pool, add_worker, aligned_zeros
+from stemma.kernels.cpu.rows import add_gate, add_prepare
+from stemma.kernels.cpu.target import Target, host_target
+from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, SamplingRows
+from stemma.kernels.reference import ReferenceOps
+from stemma.kernels.weights import StoredWeight, dequantize
+
+SCRATCH_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CpuNorm:
+    weight: npt.NDArray[np.float32]
+    words: npt.NDArray[np.int64]
+    address: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CpuRope:
+    cos: npt.NDArray[np.float32]
+    sin: npt.NDArray[np.float32]
+    cos_address: int
+    sin_address: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CpuEmbedding:
+    weight: StoredWeight
+
+    def rows(self, ids: Int32Array) -> torch.Tensor:
+        chosen = self.weight.data[ids]
+        return dequantize(StoredWeight(self.weight.type, (len(ids), *self.weight.shape[1:]), chosen))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Paged:
+    """The functions compiled for one shape of attention."""
+
+    shape: Shape
+    library: compile.Library
+    attend: Any
+    rope_write: Any
+
+
+class _Buffers(threading.local):
+    """Memory that operations return: by thread, operation and shape."""
+
+    def __init__(self) -> None:
+        self._flat: dict[str, torch.Tensor] = {}
+        self._views: dict[tuple[str, tuple[int, ...]], tuple[torch.Tensor, int]] = {}
+
+    def take(self, name: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, int]:
+        """A float32 tensor of this shape and its address."""
+        found = self._views.get((name, shape))
+        return found if found is not None else self._make(name, shape)
+
+    def _make(self, name: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, int]:
+        size = int(np.prod(shape))
+        if name not in self._flat or len(self._flat[name]) < size:
+            self._flat[name] = torch.from_numpy(aligned_zeros(size * 4).view(np.float32))
+            self._views = {key: view for key, view in self._views.items() if key[0] != name}
+        view = self._flat[name][:size].view(shape)
+        self._views[name, shape] = (view, view.data_ptr())
+        return self._views[name, shape]
+
+
+class CpuOps:
+    """The CPU back end: one object, one pool of threads; callers of several threads take turns.
+
+    target: the instruction set, found by `host_target()`, which raises UnsupportedCPU where there is none.
+    digits: 2 keeps activations beside quantised weights at 16 bits (faithful), 1 at 8 bits (faster, less exact).
+    """
+
+    name = "cpu"
+    device = torch.device("cpu")
+
+    def __init__(
+        self, target: Target | None = None, num_threads: int | None = None, digits: int = 2,
+        cache_dir: Path | None = None,
+    ) -> None:  # fmt: skip
+        self.target = target or host_target()
+        self.num_threads = num_threads or torch.get_num_threads()
+        self.digits = digits
+        self.cache_dir = cache_dir or compile.default_cache_dir()
+        self._library = compile.load("rows", self._write_rows, self.target, (digits,), self.cache_dir)
+        names = ["prepare_float", "prepare_quantized", *(f"multiply_{k}" for k in QUANTIZED + FLOATING)]
+        self._kernels = {name: self._library.address(name) for name in names}
+        self._linear = self._library.function("linear", 11)
+        self._gate_rows = self._library.function("gate_rows", 6)
+        self._pool = Pool(self._library, self.num_threads, SCRATCH_BYTES)
+        self._control = self._pool.control
+        self._buffers = _Buffers()
+        self._turn = threading.Lock()
+        self._paged: dict[Shape, _Paged] = {}
+        self._sampler = ReferenceOps(self.device)
+
+    def _write_rows(self, module: ir.Module) -> None:
+        add_worker(module)
+        add_prepare(module, self.digits)
+        add_gate(module)
+        add_products(module, self.target, self.digits)
+        add_operations(module)
+
+    # Packing ---------------------------------------------------------------------------------------------------------
+    def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> PackedLinear:
+        return pack(parts, biases, self._kernels, self.target.byte_offset)
+
+    def embedding(self, weight: StoredWeight) -> CpuEmbedding:
+        return CpuEmbedding(weight)
+
+    def norm(self, weight: StoredWeight, epsilon: float) -> CpuNorm:
+        values = np.ascontiguousarray(dequantize(weight).numpy())
+        words = np.array([values.ctypes.data, 0], dtype=np.int64)
+        words[1:].view(np.float32)[0] = epsilon
+        return CpuNorm(values, words, words.ctypes.data)
+
+    def rope(self, cos: npt.NDArray[np.float32], sin: npt.NDArray[np.float32]) -> CpuRope:
+        cos, sin = (np.ascontiguousarray(table, dtype=np.float32) for table in (cos, sin))
+        return CpuRope(cos, sin, cos.ctypes.data, sin.ctypes.data)
+
+    def kv(self, shape: KVShape) -> CpuKV:
+        return allocate(shape)
+
+    # A step ----------------------------------------------------------------------------------------------------------
+    def plan(self, layout: Layout, shape: KVShape) -> CpuPlan:
+        if self._pool.parked:
+            self._pool.wake()
+        return make_plan(layout, shape.block_size, 4 * self.num_threads)
+
+    def embed(self, embedding: CpuEmbedding, ids: Int32Array) -> torch.Tensor:
+        return embedding.rows(ids)
+
+    def norm_linear(self, x: torch.Tensor, norm: CpuNorm, linear: PackedLinear) -> torch.Tensor:
+        out, address = self._buffers.take("norm_linear", (len(x), linear.out_features))
+        self._product(x, norm.address, 0, len(x), linear, address, 0)
+        return out
+
+    def rope_write(
+        self, qkv: torch.Tensor, heads: HeadShape, rope: CpuRope, q_norm: CpuNorm | None, k_norm: CpuNorm | None,
+        kv: CpuKV, layer: int, plan: CpuPlan,
+    ) -> torch.Tensor:  # fmt: skip
+        paged = self._paged_for(heads, kv.shape)
+        out, address = self._buffers.take("rope_write", (plan.num_rows, heads.num_heads, heads.head_dim))
+        self._run(
+            paged.rope_write, qkv.data_ptr(), address, q_norm.address if q_norm else 0, k_norm.address if k_norm else 0,
+            rope.cos_address, rope.sin_address, kv.key_addresses[layer], kv.value_addresses[layer],
+            plan.positions, plan.slots, plan.num_rows, self.num_threads,
+        )  # fmt: skip
+        return out
+
+    def attention(self, q: torch.Tensor, kv: CpuKV, layer: int, plan: CpuPlan) -> torch.Tensor:
+        num_rows, num_heads, head_dim = q.shape
+        paged = self._paged_for(HeadShape(num_heads, kv.shape.num_kv_heads, head_dim), kv.shape)
+        out, address = self._buffers.take("attention", (num_rows, num_heads * head_dim))
+        if plan.num_parts:
+            size = (plan.num_parts, num_heads, paged.shape.part_floats)
+            plan.words[PLAN.index("parts")] = self._buffers.take("parts", size)[1]
+        self._run(paged.attend, q.data_ptr(), address, kv.key_addresses[layer], kv.value_addresses[layer], plan.address)
+        return out
+
+    def linear_add(self, x: torch.Tensor, linear: PackedLinear, residual: torch.Tensor) -> torch.Tensor:
+        self._product(x, 0, 0, len(x), linear, residual.data_ptr(), 1)
+        return residual
+
+    def norm_gated(self, x: torch.Tensor, norm: CpuNorm, gate_up: PackedLinear) -> torch.Tensor:
+        address = self._buffers.take("gate_up", (len(x), gate_up.out_features))[1]
+        self._product(x, norm.address, 0, len(x), gate_up, address, 0)
+        half = gate_up.out_features // 2
+        out, target = self._buffers.take("norm_gated", (len(x), half))
+        self._run(self._gate_rows, address, target, len(x), half, self.num_threads)
+        return out
+
+    def logits(self, x: torch.Tensor, rows: Int32Array, norm: CpuNorm, head: PackedLinear) -> torch.Tensor:
+        rows = np.ascontiguousarray(rows, dtype=np.int32)
+        out = torch.empty((len(rows), head.out_features))
+        self._product(x, norm.address, rows.ctypes.data, len(rows), head, out.data_ptr(), 0)
+        return out
+
+    def _product(
+        self, x: torch.Tensor, norm: int, row_ids: int, num_rows: int, linear: PackedLinear, out: int, add: int
+    ) -> None:
+        prepared = self._buffers.take("prepared", (num_rows, linear.stride // 4))[1]
+        self._run(
+            self._linear, x.data_ptr(), norm, row_ids, num_rows, linear.in_features, linear.address, out, add,
+            prepared, self.num_threads,
+        )  # fmt: skip
+
+    def _run(self, operation: Callable[..., None], *arguments: int) -> None:
+        with self._turn:
+            operation(self._control, *arguments)
+
+    def _paged_for(self, heads: HeadShape, shape: KVShape) -> _Paged:
+        key = Shape(*heads, shape.block_size, self.target.accumulators)
+        found = self._paged.get(key)
+        if found is None:
+            found = self._paged[key] = self._compile_paged(key)
+        return found
+
+    def _compile_paged(self, shape: Shape) -> _Paged:
+        def write(module: ir.Module) -> None:
+            add_attention(module, shape)
+            add_rope_write(module, shape)
+
+        library = compile.load("attention", write, self.target, (shape,), self.cache_dir)
+        return _Paged(shape, library, library.function("attend", 6), library.function("rope_write", 13))
+
+    # KV blocks and logits --------------------------------------------------------------------------------------------
+    def copy_blocks(self, kv: CpuKV, copies: Sequence[BlockCopy]) -> None:
+        for source, destination, num_tokens in copies:
+            kv.keys[:, destination, ..., :num_tokens] = kv.keys[:, source, ..., :num_tokens]
+            kv.values[:, destination, :, :num_tokens] = kv.values[:, source, :, :num_tokens]
+
+    def read_blocks(self, kv: CpuKV, blocks: Int32Array) -> bytes:
+        return bytes(kv.keys[:, blocks].tobytes() + kv.values[:, blocks].tobytes())
+
+    def write_blocks(self, kv: CpuKV, blocks: Int32Array, data: bytes) -> None:
+        shape = (2, kv.shape.num_layers, len(blocks), *kv.keys.shape[2:])
+        if len(data) != int(np.prod(shape)) * kv.keys.itemsize:
+            raise ValueError(
+                f"{len(data)} bytes do not fit {len(blocks)} blocks of {kv.shape}; the snapshot is another model's"
+            )
+        keys, values = np.frombuffer(data, dtype=kv.keys.dtype).reshape(2, -1)
+        kv.keys[:, blocks] = keys.reshape(shape[1:])
+        kv.values[:, blocks] = values.reshape(*shape[1:4], *kv.values.shape[3:])
+
+    def apply_mask(self, logits: torch.Tensor, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
+        self._sampler.apply_mask(logits, mask, rows)
+
+    def sample(self, logits: torch.Tensor, rows: SamplingRows) -> Int32Array:
+        return self._sampler.sample(logits, rows)

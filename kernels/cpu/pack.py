@@ -1,0 +1,174 @@
+"""Stored weights -> the strips that the products read (`linear.py` draws them). A pure permutation for Q4_0, Q4_1,
+Q8_0, BF16, F16 and F32: the bytes stay as they are stored.
+
+Q4_K becomes 4-bit tiles with the scales of its sub-blocks rounded to 16 bits (relative 2^-11). Other block formats
+(Q6_K, Q5_K, ...) are rounded again to 8 bits a weight, one scale for 32 of them (at most 0.4 % of the block's largest).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stemma.kernels.cpu.linear import FLOATING, QUANTIZED, SEGMENT, STRIP
+from stemma.kernels.cpu.pool import aligned_zeros
+from stemma.kernels.cpu.rows import BLOCK, prepared_stride
+from stemma.kernels.weights import StoredWeight, dequantize
+
+Bytes = npt.NDArray[np.uint8]
+Array = npt.NDArray[Any]
+
+
+class MismatchedWeights(ValueError):
+    """Matrices that should share their input do not."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedLinear:
+    """Matrices with one input, packed.
+
+    address: of `words`: the number of segments, out_features, the address of each segment's words.
+    stride: the widest prepared row any segment needs, in bytes.
+    """
+
+    in_features: int
+    out_features: int
+    stride: int
+    num_bytes: int
+    address: int
+    words: Array
+    memory: tuple[Array, ...]
+
+
+def kind_of(weight: StoredWeight) -> str:
+    """How a stored type is packed."""
+    return {"F32": "f32", "F16": "f16", "BF16": "bf16", "Q4_0": "q4", "Q4_1": "q4", "Q4_K": "q4"}.get(weight.type, "q8")
+
+
+def pack(
+    parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], addresses: dict[str, int], byte_offset: int
+) -> PackedLinear:
+    """Pack matrices; `addresses` are those of the compiled kernels. Raises MismatchedWeights."""
+    in_features = parts[0].shape[1]
+    if any(part.shape[1] != in_features for part in parts):
+        raise MismatchedWeights(f"matrices of inputs {[part.shape[1] for part in parts]} cannot share one input")
+    out_features = sum(part.shape[0] for part in parts)
+    bias = np.zeros(out_features, dtype=np.float32)
+    if biases:
+        bias = np.concatenate([dequantize(part).numpy() for part in biases])
+        if len(bias) != out_features:
+            raise MismatchedWeights(f"{len(bias)} biases do not fit {out_features} outputs")
+    segments, memory, stride, num_bytes, first = [], [], 0, 0, 0
+    for kind, group in _runs(parts):
+        outputs = sum(part.shape[0] for part in group)
+        weights, scales = _pack_group(kind, group, in_features, byte_offset)
+        padded = _aligned(np.pad(bias[first : first + outputs], (0, -outputs % STRIP)))
+        row = prepared_stride(in_features, kind in QUANTIZED)
+        prepare = addresses["prepare_quantized" if kind in QUANTIZED else "prepare_float"]
+        words = np.array(
+            [prepare, addresses[f"multiply_{kind}"], int(kind in QUANTIZED), weights.ctypes.data, scales.ctypes.data,
+             padded.ctypes.data, outputs, first, row], dtype=np.int64,
+        )  # fmt: skip
+        assert len(words) == len(SEGMENT)
+        segments.append(words)
+        memory += [words, weights, scales, padded]
+        stride, first, num_bytes = max(stride, row), first + outputs, num_bytes + weights.nbytes + scales.nbytes
+    table = np.array([len(segments), out_features, *(s.ctypes.data for s in segments)], dtype=np.int64)
+    return PackedLinear(in_features, out_features, stride, num_bytes, table.ctypes.data, table, tuple(memory))
+
+
+def _runs(parts: Sequence[StoredWeight]) -> list[tuple[str, list[StoredWeight]]]:
+    """Neighbours of the same kind together: they share strips."""
+    runs: list[tuple[str, list[StoredWeight]]] = []
+    for part in parts:
+        kind = kind_of(part)
+        if runs and runs[-1][0] == kind:
+            runs[-1][1].append(part)
+        else:
+            runs.append((kind, [part]))
+    return runs
+
+
+def _pack_group(kind: str, parts: list[StoredWeight], in_features: int, byte_offset: int) -> tuple[Array, Array]:
+    if kind in FLOATING:
+        return _pack_floats([np.asarray(part.data) for part in parts], in_features), aligned_zeros(64)
+    if kind == "q4":
+        split = [_four_bits(part) for part in parts]
+        nibbles = _strips(np.concatenate([nibbles for nibbles, _ in split]))
+        facts = _strips(np.concatenate([facts for _, facts in split]))
+        num_strips, _, blocks, _ = nibbles.shape
+        tiles = nibbles.reshape(num_strips, STRIP, blocks, 4, 4).view(np.uint32)[..., 0].transpose(0, 2, 3, 1)
+        return _aligned(tiles), _aligned(facts.transpose(0, 2, 3, 1))
+    split8 = [_eight_bits(part) for part in parts]
+    whole = _strips(np.concatenate([values for values, _ in split8]))
+    scales = _strips(np.concatenate([scales for _, scales in split8]))
+    num_strips, _, blocks, _ = whole.shape
+    shifted = whole.view(np.uint8) ^ np.uint8(byte_offset)
+    tiles = shifted.reshape(num_strips, STRIP, blocks, 8, 4).view(np.uint32)[..., 0].transpose(0, 2, 3, 1)
+    return _aligned(tiles), _aligned(scales.transpose(0, 2, 1))
+
+
+def _pack_floats(parts: list[Array], in_features: int) -> Array:
+    rows = _strips(np.concatenate(parts))
+    rows = np.pad(rows, ((0, 0), (0, 0), (0, -in_features % BLOCK)))
+    if rows.dtype == np.uint16:  # bf16: a pair of inputs is one 32-bit lane
+        return _aligned(np.ascontiguousarray(rows).view(np.uint32).transpose(0, 2, 1))
+    return _aligned(rows.transpose(0, 2, 1))
+
+
+def _strips(rows: Array) -> Array:
+    """(outputs, ...) -> (strips, 16, ...), the last strip filled up with zeros."""
+    rows = np.pad(rows, [(0, -len(rows) % STRIP)] + [(0, 0)] * (rows.ndim - 1))
+    return rows.reshape(-1, STRIP, *rows.shape[1:])
+
+
+def _aligned(values: Array) -> Array:
+    target = aligned_zeros(values.nbytes).view(values.dtype).reshape(values.shape)
+    target[...] = values
+    return target
+
+
+def _four_bits(weight: StoredWeight) -> tuple[Array, Array]:
+    """Nibbles (outputs, blocks, 16): input i low in byte i, input i + 16 high; (outputs, blocks, 2) scale, minimum."""
+    outputs = weight.shape[0]
+    if weight.type == "Q4_K":
+        return _four_bits_of_superblocks(np.ascontiguousarray(weight.data), outputs)
+    size = 20 if weight.type == "Q4_1" else 18
+    blocks = np.ascontiguousarray(weight.data).view(np.uint8).reshape(outputs, -1, size)
+    nibbles = blocks[:, :, size - 16 :]
+    scale = np.ascontiguousarray(blocks[:, :, :2]).view(np.float16)[..., 0]
+    if weight.type == "Q4_1":
+        minimum = np.ascontiguousarray(blocks[:, :, 2:4]).view(np.float16)[..., 0]
+    else:
+        minimum = (scale.astype(np.float32) * -8).astype(np.float16)
+    return nibbles, np.stack((scale, minimum), axis=-1)
+
+
+def _four_bits_of_superblocks(data: Array, outputs: int) -> tuple[Array, Array]:
+    """Q4_K: 256 inputs with 8 six-bit scales and minima (ggml-common.h, block_q4_K)."""
+    blocks = data.view(np.uint8).reshape(outputs, -1, 144)
+    d, m = (np.ascontiguousarray(blocks[:, :, at : at + 2]).view(np.float16).astype(np.float32) for at in (0, 2))
+    packed = blocks[:, :, 4:16]
+    low, high, last = packed[:, :, 0:4], packed[:, :, 4:8], packed[:, :, 8:12]
+    scales = np.concatenate((low & 63, (last & 15) | ((low >> 6) << 4)), axis=-1)
+    minima = np.concatenate((high & 63, (last >> 4) | ((high >> 6) << 4)), axis=-1)
+    facts = np.stack((d * scales, -m * minima), axis=-1).astype(np.float16).reshape(outputs, -1, 2)
+    quants = blocks[:, :, 16:].reshape(outputs, -1, 4, 1, 32)
+    values = np.concatenate((quants & 15, quants >> 4), axis=3).reshape(outputs, -1, 32)
+    return values[..., :16] | (values[..., 16:] << 4), facts
+
+
+def _eight_bits(weight: StoredWeight) -> tuple[Array, Array]:
+    """Signed bytes (outputs, blocks, 32) and scales (outputs, blocks)."""
+    if weight.type == "Q8_0":
+        blocks = np.ascontiguousarray(weight.data).view(np.uint8).reshape(weight.shape[0], -1, 34)
+        scale = np.ascontiguousarray(blocks[:, :, :2]).view(np.float16)[..., 0]
+        return np.ascontiguousarray(blocks[:, :, 2:]).view(np.int8), scale
+    values = dequantize(weight).numpy().reshape(weight.shape[0], -1, BLOCK)
+    scale = (np.abs(values).max(axis=-1) / 127).astype(np.float16)
+    divisor = np.where(scale == 0, 1, scale).astype(np.float32)[..., None]
+    return np.clip(np.rint(values / divisor), -127, 127).astype(np.int8), scale

@@ -1,0 +1,188 @@
+"""The back end's own threads: they take pieces of a job one by one, spin between the jobs of a step, sleep
+between steps.
+
+The caller works too and can finish a job alone, so a worker that sleeps or was descheduled costs time, never an answer.
+
+    control block (64-bit words)
+        0         generation << 32 | pieces not yet taken         changed by compare-and-swap only
+        8         pieces finished
+       16 .. 19   kernel, pieces, scratch of thread 0, bytes of scratch a thread
+       24         1 asks the workers to leave
+       32 .. 95   arguments of the job, written by the operation before it starts
+
+A piece is taken only by a swap on word 0, and a job ends only when all its pieces are finished: whoever holds a piece
+may read words 16 to 95, nobody else does.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from stemma.kernels.cpu.compile import Library
+from stemma.kernels.cpu.dialect import I32, I64, Code, Value
+
+TICKET, FINISHED, KERNEL, PIECES, SCRATCH, SCRATCH_BYTES, STOP, ARGUMENTS, NUM_WORDS = 0, 8, 16, 17, 18, 19, 24, 32, 96
+SPINS = 40_000
+"""Pauses before a worker sleeps: about 2 ms, longer than the host's part of a step."""
+
+
+def _word(code: Code, address: Value) -> Any:
+    """A pointer that atomic operations take."""
+    return code.builder.inttoptr(address.ir, I64.as_pointer())
+
+
+def _load_atomic(code: Code, address: Value) -> Value:
+    return Value(code, code.builder.load_atomic(_word(code, address), "acquire", 8, typ=I64))
+
+
+def _pause(code: Code, triple: str) -> None:
+    if triple.startswith(("x86", "amd64")):
+        code.builder.call(_declare(code, "llvm.x86.sse2.pause", []), [])
+    else:
+        code.builder.call(_declare(code, "llvm.aarch64.hint", [I32]), [ir.Constant(I32, 1)])
+
+
+def _declare(code: Code, name: str, arguments: list[object]) -> ir.Function:
+    found = code.module.globals.get(name)
+    return found or ir.Function(code.module, ir.FunctionType(ir.VoidType(), arguments), name)
+
+
+def _add_take(module: ir.Module) -> ir.Function:
+    """take(control, thread) -> 1 if a piece was there and has been done, else 0."""
+    code = Code(module, "take", 2, I64)
+    control, thread = code.arguments
+    done = code.variable(0)
+    ticket = _load_atomic(code, control)
+    with code.when((ticket & 0xFFFFFFFF).differs(0)):
+        pointer = _word(code, control)
+        swapped = code.builder.cmpxchg(pointer, ticket.ir, (ticket - 1).ir, "acq_rel", "monotonic")
+        with code.when(Value(code, code.builder.extract_value(swapped, 1))):
+            piece = code.load_int(control, PIECES) - (ticket & 0xFFFFFFFF)
+            scratch = code.load_int(control, SCRATCH) + thread * code.load_int(control, SCRATCH_BYTES)
+            code.call_address(code.load_int(control, KERNEL), control + 8 * ARGUMENTS, piece, scratch)
+            code.builder.atomic_rmw("add", _word(code, control + 8 * FINISHED), ir.Constant(I64, 1), "acq_rel")
+        done.value = code.constant(I64, 1)
+    return code.finish(done.value)
+
+
+def add_parallel(module: ir.Module) -> ir.Function:
+    """parallel(control, kernel, pieces): run kernel(arguments, piece, scratch) for every piece, on all threads."""
+    take = module.globals.get("take") or _add_take(module)
+    code = Code(module, "parallel", 3)
+    control, kernel, pieces = code.arguments
+    with code.either(pieces.equals(1)) as (single, several):
+        with single:
+            code.call_address(kernel, control + 8 * ARGUMENTS, pieces * 0, code.load_int(control, SCRATCH))
+        with several:
+            zero = code.constant(I64, 0)
+            code.store(zero, control + 8 * FINISHED, 8)
+            code.store(kernel, control + 8 * KERNEL, 8)
+            code.store(pieces, control + 8 * PIECES, 8)
+            generation = code.load_int(control).unsigned_shift_right(32) + 1
+            code.builder.store_atomic(((generation << 32) | pieces).ir, _word(code, control), "release", 8)
+            with code.repeat(lambda: code.call(take, control, zero).differs(0)):
+                pass
+            with code.repeat(lambda: _load_atomic(code, control + 8 * FINISHED).differs(pieces)):
+                _pause(code, module.triple)
+    return code.finish()
+
+
+def add_worker(module: ir.Module) -> None:
+    """worker(control, thread, spins): serve jobs until none came for `spins` pauses."""
+    take = module.globals.get("take") or _add_take(module)
+    code = Code(module, "worker", 3)
+    control, thread, spins = code.arguments
+    idle = code.variable(0)
+    with code.repeat(lambda: idle.value < spins):
+        with code.either(code.call(take, control, thread).differs(0)) as (worked, waited):
+            with worked:
+                idle.value = code.constant(I64, 0)
+            with waited:
+                _pause(code, module.triple)
+                idle.value = idle.value + 1
+        with code.when(_load_atomic(code, control + 8 * STOP).differs(0)):
+            idle.value = spins
+    code.finish()
+
+
+class Pool:
+    """Threads beside the caller's. One caller at a time.
+
+    control: address of the control block, the first argument of every operation.
+    parked: workers asleep; an operation calls `wake` first when there are any.
+    """
+
+    def __init__(self, library: Library, num_threads: int, scratch_bytes: int) -> None:
+        self.num_threads = num_threads
+        worker = library.function("worker", 3)
+        self._words = aligned_zeros(8 * NUM_WORDS).view(np.int64)
+        self._scratch = aligned_zeros(num_threads * scratch_bytes)
+        self._words[SCRATCH] = self._scratch.ctypes.data
+        self._words[SCRATCH_BYTES] = scratch_bytes
+        self.control = self._words.ctypes.data
+        self._sleep = _Sleep()
+        threads = [
+            threading.Thread(target=_serve, args=(worker, self.control, index, self._sleep), daemon=True)
+            for index in range(1, num_threads)
+        ]
+        for thread in threads:
+            thread.start()
+        self.close = weakref.finalize(self, _stop, self._words, self._scratch, self._sleep, threads, library)
+
+    @property
+    def parked(self) -> int:
+        return self._sleep.parked
+
+    def wake(self) -> None:
+        self._sleep.wake()
+
+
+class _Sleep:
+    """Where workers wait between steps."""
+
+    def __init__(self) -> None:
+        self.parked = 0
+        self.over = False
+        self._condition = threading.Condition()
+
+    def wait(self) -> None:
+        with self._condition:
+            if not self.over:
+                self.parked += 1
+                self._condition.wait()
+
+    def wake(self) -> None:
+        with self._condition:
+            self.parked = 0
+            self._condition.notify_all()
+
+
+def _serve(worker: Callable[..., object], control: int, index: int, sleep: _Sleep) -> None:
+    while not sleep.over:
+        worker(control, index, SPINS)
+        sleep.wait()
+
+
+def _stop(
+    words: np.ndarray[tuple[int], np.dtype[np.int64]], scratch: object, sleep: _Sleep,
+    threads: list[threading.Thread], library: Library,
+) -> None:  # fmt: skip
+    """`scratch` and `library` are arguments so that memory and code outlive the threads that use them."""
+    sleep.over = True
+    words[STOP] = 1
+    sleep.wake()
+    for thread in threads:
+        thread.join()
+
+
+def aligned_zeros(num_bytes: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    """Zeros that begin at a cache line."""
+    data = np.zeros(num_bytes + 64, dtype=np.uint8)
+    start = -data.ctypes.data % 64
+    return data[start : start + num_bytes]

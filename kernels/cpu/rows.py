@@ -1,0 +1,168 @@
+"""Kernels that work on one row at a time: RMS norm, the quantisation of activations, SiLU, rotary embedding, embedding.
+
+A quantised row is, for each block of 32 activations, 32 high digits and 32 low digits (signed bytes; value = scale *
+(256 * high + low), with one digit value = scale * high), then for each block 16 bytes: scale, scale * sum, sum.
+"""
+
+from __future__ import annotations
+
+import math
+
+from llvmlite import ir
+
+from stemma.kernels.cpu.dialect import FLOAT, I8, I32, I64, Code, Value, vector
+
+BLOCK = 32
+FLOATS16, INTS16 = vector(FLOAT, 16), vector(I32, 16)
+PREPARE = ("x", "norm", "row_ids", "rows", "features", "prepared", "prepared_stride", "rows_per_piece")
+"""Names of the first words of a linear job's arguments; see `linear.py` for the rest."""
+
+
+def prepared_stride(features: int, quantized: bool) -> int:
+    """Bytes of one prepared row."""
+    blocks = -(-features // BLOCK)
+    return blocks * 80 + (-blocks * 80) % 64 if quantized else blocks * BLOCK * 4
+
+
+def _words(code: Code, address: Value, names: tuple[str, ...]) -> dict[str, Value]:
+    return {name: code.load_int(address, index) for index, name in enumerate(names)}
+
+
+def _inverse_root(code: Code, x: Value, count: Value, epsilon: Value) -> Value:
+    """1 / sqrt(mean(x^2) + epsilon) of `count` floats at x."""
+    whole = count // 16 * 16
+    squares = code.variable(code.constant(FLOATS16, 0.0))
+    with code.loop(0, whole, 16) as i:
+        values = code.load(FLOATS16, x + i * 4)
+        squares.value = code.fma(values, values, squares.value)
+    total = code.variable(code.sum(squares.value))
+    with code.loop(whole, count) as i:
+        single = code.load(FLOAT, x + i * 4)
+        total.value = code.fma(single, single, total.value)
+    return 1.0 / code.sqrt(total.value / count.to(FLOAT) + epsilon)
+
+
+def _norm_parts(code: Code, norm: Value) -> tuple[Value, Value]:
+    """Address of the weights, epsilon."""
+    return code.load_int(norm), code.load(FLOAT, norm + 8)
+
+
+def add_prepare(module: ir.Module, digits: int) -> None:
+    """prepare_float and prepare_quantized: rows of x, normed if asked, as the matrix products read them."""
+    for quantized in (False, True):
+        code = Code(module, "prepare_quantized" if quantized else "prepare_float", 3)
+        address, piece, scratch = code.arguments
+        job = _words(code, address, PREPARE)
+        first = piece * job["rows_per_piece"]
+        with code.loop(first, code.minimum(first + job["rows_per_piece"], job["rows"])) as row:
+            target = job["prepared"] + row * job["prepared_stride"]
+            source = code.variable(row)
+            with code.when(job["row_ids"].differs(0)):
+                source.value = code.load(I32, job["row_ids"] + row * 4).to(I64)
+            x = job["x"] + source.value * job["features"] * 4
+            normed = scratch if quantized else target
+            _copy_normed(code, x, normed, job["norm"], job["features"])
+            if quantized:
+                _quantize_row(code, normed, target, (job["features"] + (BLOCK - 1)) // BLOCK, digits)
+        code.finish()
+
+
+def _copy_normed(code: Code, x: Value, target: Value, norm: Value, features: Value) -> None:
+    """The row, normed unless norm is 0, filled up with zeros to whole blocks."""
+    whole = features // 16 * 16
+    padded = (features + (BLOCK - 1)) // BLOCK * BLOCK
+    with code.loop(whole, padded) as i:
+        code.store(code.constant(FLOAT, 0.0), target + i * 4)
+    with code.either(norm.equals(0)) as (plain, asked):
+        with plain:
+            with code.loop(0, whole, 16) as i:
+                code.store(code.load(FLOATS16, x + i * 4), target + i * 4)
+            with code.loop(whole, features) as i:
+                code.store(code.load(FLOAT, x + i * 4), target + i * 4)
+        with asked:
+            weights, epsilon = _norm_parts(code, norm)
+            scale = _inverse_root(code, x, features, epsilon)
+            scales = code.splat(scale, 16)
+            with code.loop(0, whole, 16) as i:
+                normed = code.load(FLOATS16, x + i * 4) * scales * code.load(FLOATS16, weights + i * 4)
+                code.store(normed, target + i * 4)
+            with code.loop(whole, features) as i:
+                single = code.load(FLOAT, x + i * 4) * scale * code.load(FLOAT, weights + i * 4)
+                code.store(single, target + i * 4)
+
+
+def _quantize_row(code: Code, x: Value, target: Value, blocks: Value, digits: int) -> None:
+    largest = 127.0 if digits == 1 else 127.0 * 256
+    bytes16 = vector(I8, 16)
+    with code.loop(0, blocks) as block:
+        halves = [code.load(FLOATS16, x + block * 128 + 64 * half) for half in (0, 1)]
+        peaks = code.maximum(code.absolute(halves[0]), code.absolute(halves[1]))
+        scale = code.reduce(peaks, code.maximum) * (1.0 / largest)
+        inverse = code.select(scale > 0.0, 1.0 / scale, code.constant(FLOAT, 0.0))
+        # Numbers so small that 1 / scale overflows count as zero.
+        inverse = code.select(inverse < 1e38, inverse, code.constant(FLOAT, 0.0))
+        total = code.constant(INTS16, 0)
+        for half, values in enumerate(halves):
+            number = code.round(values * code.splat(inverse, 16)).to(INTS16)
+            number = code.maximum(code.minimum(number, int(largest)), -int(largest))
+            total = total + number
+            high = number if digits == 1 else (number + 128) >> 8
+            code.store(high.to(bytes16), target + block * 64 + 16 * half)
+            if digits == 2:
+                code.store((number - (high << 8)).to(bytes16), target + block * 64 + 32 + 16 * half)
+        whole = code.sum(total)
+        facts = target + blocks * 64 + block * 16
+        code.store(scale, facts)
+        code.store(scale * whole.to(FLOAT), facts + 4)
+        code.store(whole, facts + 8)
+
+
+GATE = ("both", "out", "rows", "half", "columns_per_piece", "column_pieces")
+
+
+def add_gate(module: ir.Module) -> None:
+    """gate: out = silu(first half) * second half of each row."""
+    code = Code(module, "gate", 3)
+    address, piece, _ = code.arguments
+    job = _words(code, address, GATE)
+    row, part = piece // job["column_pieces"], piece % job["column_pieces"]
+    first = part * job["columns_per_piece"]
+    last = code.minimum(first + job["columns_per_piece"], job["half"])
+    gates = job["both"] + row * job["half"] * 8
+    ups, out = gates + job["half"] * 4, job["out"] + row * job["half"] * 4
+    whole = first + (last - first) // 16 * 16
+    for start, stop, type_, step in ((first, whole, FLOATS16, 16), (whole, last, FLOAT, 1)):
+        with code.loop(start, stop, step) as i:
+            gate = code.load(type_, gates + i * 4)
+            activated = gate / (code.exp(code.constant(type_, 0.0) - gate) + 1.0)
+            code.store(activated * code.load(type_, ups + i * 4), out + i * 4)
+    code.finish()
+
+
+ROPE = ("qkv", "q_out", "q_norm", "k_norm", "cos", "sin", "keys", "values", "positions", "slots", "rows",
+        "rows_per_piece")  # fmt: skip
+
+
+def rotate(code: Code, x: Value, out: Value, cos: Value, sin: Value, head_dim: int) -> None:
+    """Rotate the pairs (i, i + head_dim / 2) of one head."""
+    half = head_dim // 2
+    lanes = math.gcd(half, 16)
+    type_ = vector(FLOAT, lanes)
+    for i in range(0, half, lanes):
+        first, second = code.load(type_, x + i * 4), code.load(type_, x + (half + i) * 4)
+        c, s = code.load(type_, cos + i * 4), code.load(type_, sin + i * 4)
+        code.store(first * c - second * s, out + i * 4)
+        code.store(second * c + first * s, out + (half + i) * 4)
+
+
+def norm_head(code: Code, x: Value, out: Value, norm: Value, head_dim: int) -> None:
+    """One head, normed if norm is not 0, copied to out."""
+    count = code.constant(I64, head_dim)
+    with code.either(norm.equals(0)) as (plain, asked):
+        with plain, code.loop(0, head_dim) as i:
+            code.store(code.load(FLOAT, x + i * 4), out + i * 4)
+        with asked:
+            weights, epsilon = _norm_parts(code, norm)
+            scale = _inverse_root(code, x, count, epsilon)
+            with code.loop(0, head_dim) as i:
+                code.store(code.load(FLOAT, x + i * 4) * scale * code.load(FLOAT, weights + i * 4), out + i * 4)

@@ -1,0 +1,152 @@
+"""What this machine can do, found before anything is compiled, and the one operation that each machine spells its own
+way: the dot product of bytes.
+
+LLVM aborts the process when it meets an instruction the machine lacks, so a target is chosen from the flags alone.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import llvmlite.binding as llvm
+
+from stemma.kernels.cpu.dialect import I8, I16, I32, Code, Value, vector
+
+VECTOR_BYTES = vector(I8, 64)
+VECTOR_INTS = vector(I32, 16)
+
+
+class UnsupportedCPU(RuntimeError):
+    """This machine has none of the instruction sets the compiled kernels are written for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An instruction set.
+
+    name: avx512-vnni, avx512, avx-vnni, avx2 or neon.
+    triple, cpu, features: what LLVM is told.
+    accumulators: vectors of 16 floats that can be summed into without leaving the registers.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    accumulators: int
+
+    @property
+    def byte_offset(self) -> int:
+        """Eight-bit weights are stored with this added: x86 multiplies unsigned by signed bytes, NEON signed ones."""
+        return 0 if self.name == "neon" else 128
+
+    @property
+    def max_rows(self) -> int:
+        """Rows of activations one pass over a tile of weights serves."""
+        return 8 if self.accumulators >= 16 else 4
+
+    def dot(self, code: Code, sums: Value, weights: Value, activations: Value, small: bool) -> Value:
+        """Add to each of 16 sums the products of its 4 weights with its 4 activations.
+
+        weights: 64 bytes, unsigned (signed on NEON). activations: 16 integers of 4 signed bytes each.
+        small: the weights are below 16, so that sums of two products cannot overflow 16 bits.
+        """
+        if self.name == "avx512-vnni":
+            return _vpdpbusd(code, 512, sums, weights, activations)
+        if self.name == "avx-vnni":
+            return _in_parts(code, 2, sums, weights, activations, lambda c, s, w, a: _vpdpbusd(c, 256, s, w, a))
+        if self.name == "neon":
+            return _in_parts(code, 4, sums, weights, activations, _sdot)
+        add = _multiply_add_512 if self.name == "avx512" else _multiply_add_avx2
+        if small:
+            return add(code, sums, weights, activations)
+        low = weights & 15
+        high = (weights.bits(vector(I16, 32)).unsigned_shift_right(4)).bits(VECTOR_BYTES) & 15
+        zero = code.constant(VECTOR_INTS, 0)
+        return add(code, sums, low, activations) + (add(code, zero, high, activations) << 4)
+
+
+def _vpdpbusd(code: Code, bits: int, sums: Value, weights: Value, activations: Value) -> Value:
+    kind = vector(I8, bits // 8) if llvm.llvm_version_info >= (22,) else vector(I32, bits // 32)
+    name = f"llvm.x86.avx512.vpdpbusd.{bits}"
+    return code.intrinsic(name, sums.type, sums, weights.bits(kind), activations.bits(kind))
+
+
+def _sdot(code: Code, sums: Value, weights: Value, activations: Value) -> Value:
+    bytes_ = vector(I8, 16)
+    name = "llvm.aarch64.neon.sdot.v4i32.v16i8"
+    return code.intrinsic(name, sums.type, sums, weights.bits(bytes_), activations.bits(bytes_))
+
+
+def _multiply_add_512(code: Code, sums: Value, weights: Value, activations: Value) -> Value:
+    pairs = vector(I16, 32)
+    products = code.intrinsic("llvm.x86.avx512.pmaddubs.w.512", pairs, weights, activations.bits(VECTOR_BYTES))
+    return sums + code.intrinsic("llvm.x86.avx512.pmaddw.d.512", VECTOR_INTS, products, code.constant(pairs, 1))
+
+
+def _multiply_add_avx2(code: Code, sums: Value, weights: Value, activations: Value) -> Value:
+    def half(code: Code, sums: Value, weights: Value, activations: Value) -> Value:
+        pairs, bytes_ = vector(I16, 16), vector(I8, 32)
+        products = code.intrinsic("llvm.x86.avx2.pmadd.ub.sw", pairs, weights.bits(bytes_), activations.bits(bytes_))
+        added = code.intrinsic("llvm.x86.avx2.pmadd.wd", vector(I32, 8), products, code.constant(pairs, 1))
+        return sums + added
+
+    return _in_parts(code, 2, sums, weights, activations, half)
+
+
+def _in_parts(code: Code, parts: int, sums: Value, weights: Value, activations: Value, dot: object) -> Value:
+    """Run a dot product that is narrower than 512 bits on each part, and put the parts together."""
+    assert callable(dot)
+    lanes = 16 // parts
+    weights = weights.bits(VECTOR_INTS)
+    pieces = []
+    for part in range(parts):
+        chosen = range(part * lanes, (part + 1) * lanes)
+        pick = [code.shuffle(v, v, chosen) for v in (sums, weights, activations)]
+        pieces.append(dot(code, *pick))
+    while len(pieces) > 1:
+        width = pieces[0].type.count
+        pieces = [
+            code.shuffle(low, high, range(2 * width)) for low, high in zip(pieces[::2], pieces[1::2], strict=True)
+        ]
+    result = pieces[0]
+    assert isinstance(result, Value)
+    return result
+
+
+X86_FLAGS = {  # best first: what LLVM calls the flags each needs
+    "avx512-vnni": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx2", "fma", "f16c"),
+    "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"),
+    "avx-vnni": ("avxvnni", "avx2", "fma", "f16c"),
+    "avx2": ("avx2", "fma", "f16c"),
+}
+
+
+def choose(machine: str, flags: Mapping[str, bool], cpu: str, triple: str) -> Target:
+    """The best instruction set among `flags` (LLVM's names). Raises UnsupportedCPU."""
+    if machine.lower() in ("arm64", "aarch64"):
+        if not (flags.get("dotprod") or "apple" in cpu or "darwin" in triple):
+            raise UnsupportedCPU("the CPU lacks the dot-product instructions (FEAT_DotProd)")
+        return Target("neon", triple, cpu, "+neon,+dotprod,+fullfp16", 7)
+    if machine.lower() in ("x86_64", "amd64"):
+        for name, needed in X86_FLAGS.items():
+            if all(flags.get(flag) for flag in needed):
+                return Target(name, triple, "x86-64-v3", _features(name, needed), 24 if "512" in name else 6)
+    raise UnsupportedCPU(f"the CPU ({machine}) has neither AVX2 with FMA and F16C nor NEON with dot products")
+
+
+def _features(name: str, needed: tuple[str, ...]) -> str:
+    return ",".join(f"+{flag}" for flag in (*needed, *(("evex512",) if "512" in name and _needs_evex512() else ())))
+
+
+def _needs_evex512() -> bool:
+    """LLVM 18 to 20 hides 512-bit registers behind a flag of its own."""
+    return bool((18,) <= llvm.llvm_version_info < (21,))
+
+
+def host_target() -> Target:
+    """The target of this machine. Raises UnsupportedCPU."""
+    flags = dict(llvm.get_host_cpu_features())
+    return choose(platform.machine(), flags, llvm.get_host_cpu_name(), llvm.get_default_triple())

@@ -1,0 +1,171 @@
+"""Paged attention against the reference; the same bits in any chunks, company and cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from stemma.kernels.cpu.ops import CpuOps
+from stemma.kernels.ops import BlockCopy, HeadShape, KVShape, Layout, SharedPrefix
+from stemma.kernels.reference import ReferenceOps
+from stemma.kernels.weights import StoredWeight
+
+LENGTHS = [1, 17, 255, 256, 257, 700]
+CASES = [  # heads, kv heads, head_dim, block size
+    (9, 3, 64, 16), (4, 4, 32, 4), (8, 2, 128, 32), (6, 1, 16, 8), (14, 2, 64, 64), (3, 3, 24, 12), (16, 1, 40, 1),
+]  # fmt: skip
+
+
+class Chunk(NamedTuple):
+    """One sequence's part of a step."""
+
+    table: np.ndarray[Any, Any]
+    cached: int
+    new: int
+
+
+def layout(chunks: Sequence[Chunk], size: int, prefixes: tuple[SharedPrefix, ...] = ()) -> Layout:
+    positions = [np.arange(c.cached, c.cached + c.new) for c in chunks]
+    slots = [c.table[p // size] * size + p % size for c, p in zip(chunks, positions, strict=True)]
+    tables = np.zeros((len(chunks), max(len(c.table) for c in chunks)), dtype=np.int32)
+    for row, chunk in zip(tables, chunks, strict=True):
+        row[: len(chunk.table)] = chunk.table
+    return Layout(
+        np.concatenate(positions).astype(np.int32),
+        np.concatenate(slots).astype(np.int32),
+        np.cumsum([0, *(c.new for c in chunks)]).astype(np.int32),
+        np.array([c.cached + c.new for c in chunks], dtype=np.int32),
+        tables,
+        prefixes,
+    )
+
+
+class World:
+    """A KV pool, its rotary tables and random sequences on one back end."""
+
+    def __init__(self, ops: Any, heads: HeadShape, size: int, dtype: torch.dtype) -> None:
+        blocks = sum(-(-length // size) for length in LENGTHS) + 40
+        self.ops, self.heads, self.dtype = ops, heads, dtype
+        self.shape = KVShape(2, blocks, size, heads.num_kv_heads, heads.head_dim)
+        self.kv = ops.kv(self.shape)
+        half = heads.head_dim // 2
+        angles = np.outer(np.arange(1000), 10000.0 ** (-np.arange(half) / half))
+        self.rope = ops.rope(np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32))
+        order = np.random.default_rng(0).permutation(blocks).astype(np.int32)
+        bounds = np.cumsum([0, *(-(-length // size) for length in LENGTHS)])
+        self.tables = [order[a:b] for a, b in pairwise(bounds)]
+        self.spare = order[bounds[-1] :]
+        width = (heads.num_heads + 2 * heads.num_kv_heads) * heads.head_dim
+        self.rows = [
+            torch.randn(n, width, generator=torch.Generator().manual_seed(n)).to(dtype).contiguous() for n in LENGTHS
+        ]
+        self.norms: tuple[Any, Any] = (None, None)
+
+    def use_norms(self) -> None:
+        size = self.heads.head_dim
+        values = np.random.default_rng(1).normal(size=(2, size)).astype(np.float32)
+        for_q, for_k = (StoredWeight("F32", (size,), row) for row in values)
+        self.norms = (self.ops.norm(for_q, 1e-5), self.ops.norm(for_k, 1e-6))
+
+    def run(self, chunks: Sequence[Chunk], qkv: torch.Tensor, prefixes: tuple[SharedPrefix, ...] = ()) -> torch.Tensor:
+        plan = self.ops.plan(layout(chunks, self.shape.block_size, prefixes), self.shape)
+        q = self.ops.rope_write(qkv.to(self.dtype), self.heads, self.rope, *self.norms, self.kv, 1, plan)
+        return torch.clone(self.ops.attention(q, self.kv, 1, plan))
+
+    def whole(self) -> torch.Tensor:
+        """All sequences from their beginning, in one step."""
+        chunks = [Chunk(t, 0, n) for t, n in zip(self.tables, LENGTHS, strict=True)]
+        return self.run(chunks, torch.cat(self.rows))
+
+
+@pytest.fixture(params=CASES, ids=str)
+def world(request: pytest.FixtureRequest, ops: CpuOps) -> World:
+    heads, kv_heads, head_dim, size = request.param
+    return World(ops, HeadShape(heads, kv_heads, head_dim), size, torch.float32)
+
+
+def test_equals_the_reference(world: World, reference: ReferenceOps) -> None:
+    other = World(reference, world.heads, world.shape.block_size, torch.float64)
+    for use_norms in (False, True):
+        if use_norms:
+            world.use_norms()
+            other.use_norms()
+        got, want = world.whole(), other.whole()
+        assert float((got - want).norm() / want.norm()) < 2e-6
+
+
+def test_chunks_and_company_never_change_a_bit(world: World) -> None:
+    whole = torch.split(world.whole(), LENGTHS)
+    random = np.random.default_rng(3)
+    for table, rows, want in zip(world.tables, world.rows, whole, strict=True):
+        cached = 0
+        while cached < len(rows):
+            new = min(len(rows) - cached, int(random.integers(1, 90)))
+            got = world.run([Chunk(table, cached, new)], rows[cached : cached + new].contiguous())
+            assert torch.equal(got, want[cached : cached + new])
+            cached += new
+    last = [Chunk(t, n - 1, 1) for t, n in zip(world.tables, LENGTHS, strict=True)]
+    got = world.run(last, torch.stack([rows[-1] for rows in world.rows]))
+    assert torch.equal(got, torch.stack([part[-1] for part in whole]))
+
+
+@pytest.mark.parametrize("new", [[1] * 6, [1, 2, 3, 4, 5, 6], [9, 1, 30, 1, 1, 2]], ids=str)
+def test_shared_prefixes_never_change_a_bit(world: World, new: list[int]) -> None:
+    world.whole()
+    size = world.shape.block_size
+    shared = 640 // size
+    own = np.array_split(world.spare[: 6 * (len(world.spare) // 6)], 6)
+    chunks = [
+        Chunk(np.concatenate((world.tables[5][:shared], blocks)), shared * size, min(n, len(blocks) * size))
+        for blocks, n in zip(own, new, strict=True)
+    ]
+    width = world.rows[0].shape[1]
+    qkv = torch.randn(sum(chunk.new for chunk in chunks), width)
+    plain = world.run(chunks, qkv)
+    for prefixes in ([(0, 6, shared)], [(1, 4, shared - 1), (4, 6, 300 // size)]):
+        hints = tuple(SharedPrefix(*prefix) for prefix in prefixes)
+        assert torch.equal(world.run(chunks, qkv, hints), plain)
+
+
+def test_what_other_sequences_left_does_not_leak(world: World) -> None:
+    want = world.whole()
+    world.kv.keys[...] = np.nan
+    world.kv.values[...] = np.nan
+    assert torch.equal(world.whole(), want)
+
+
+def test_copies_of_blocks(world: World) -> None:
+    world.whole()
+    size = world.shape.block_size
+    tokens = 1 if size == 1 else size - 1
+    source, table = int(world.tables[5][-2]), world.tables[5].copy()
+    first, second = (int(b) for b in world.spare[:2])
+    world.ops.copy_blocks(world.kv, [BlockCopy(source, first, size), BlockCopy(first, second, tokens)])
+    table[-2] = second
+    cached = (len(table) - 2) * size + tokens - 1
+    row = world.rows[5][cached : cached + 1].contiguous()
+    want = world.run([Chunk(world.tables[5], cached, 1)], row)
+    assert torch.equal(world.run([Chunk(table, cached, 1)], row), want)
+
+
+def test_snapshots_of_blocks(world: World) -> None:
+    want = world.whole()[-1]
+    blocks = world.tables[5]
+    data = world.ops.read_blocks(world.kv, blocks)
+    world.kv.keys[...] = 7
+    world.kv.values[...] = 7
+    world.ops.write_blocks(world.kv, blocks, data)
+    got = world.run([Chunk(blocks, LENGTHS[5] - 1, 1)], world.rows[5][-1:].contiguous())
+    assert torch.equal(got[0], want)
+    with pytest.raises(ValueError, match="do not fit"):
+        world.ops.write_blocks(world.kv, blocks[:1], data)
+
+
+def test_a_pool_larger_than_the_machine_is_refused(ops: CpuOps) -> None:
+    with pytest.raises(MemoryError):
+        ops.kv(KVShape(1000, 10_000_000, 16, 8, 128))

@@ -1,0 +1,192 @@
+"""Packed matrices against the reference, and the exactness of a row in any company."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+import torch
+
+from stemma.kernels.cpu import target
+from stemma.kernels.cpu.ops import CpuOps
+from stemma.kernels.cpu.pack import MismatchedWeights
+from stemma.kernels.reference import ReferenceOps
+from stemma.kernels.weights import StoredWeight, dequantize
+
+TYPES = ["Q4_0", "Q4_1", "Q8_0", "BF16", "F16", "F32"]
+TOLERANCE = {"Q4_0": 1e-4, "Q4_1": 1e-4, "Q8_0": 1e-4, "BF16": 1e-6, "F16": 1e-6, "F32": 1e-6}
+SHAPES = [(1, 32), (16, 64), (50, 96), (100, 576), (384, 1536)]
+ROW_RANGES = [(0, 1), (7, 9), (9, 12), (3, 8), (64, 72), (20, 90), (0, 149), (130, 150)]
+
+
+def stored(type_: str, shape: tuple[int, int], seed: int = 0) -> StoredWeight:
+    values = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    if type_ == "BF16":
+        return StoredWeight(type_, shape, (values.view(np.uint32) >> 16).astype(np.uint16))
+    if type_ in ("F32", "F16"):
+        return StoredWeight(type_, shape, values.astype(np.float32 if type_ == "F32" else np.float16))
+    return StoredWeight(type_, shape, gguf.quants.quantize(values, gguf.GGMLQuantizationType[type_]))
+
+
+def vector(size: int, seed: int = 1) -> StoredWeight:
+    return StoredWeight("F32", (size,), np.random.default_rng(seed).normal(size=size).astype(np.float32))
+
+
+def relative_error(got: torch.Tensor, want: torch.Tensor) -> float:
+    return float((got.double() - want).norm() / want.norm())
+
+
+def check(ops: CpuOps, reference: ReferenceOps, type_: str, shape: tuple[int, int]) -> None:
+    weight, bias, norm = stored(type_, shape), vector(shape[0]), vector(shape[1], 2)
+    x = torch.randn(150, shape[1], generator=torch.Generator().manual_seed(0))
+    packed, plain = ops.linear([weight], [bias]), reference.linear([weight], [bias])
+    norms = ops.norm(norm, 1e-5), reference.norm(norm, 1e-5)
+    got = ops.norm_linear(x, norms[0], packed).clone()
+    assert relative_error(got, reference.norm_linear(x.double(), norms[1], plain)) < TOLERANCE[type_]
+    for first, last in ROW_RANGES:
+        assert torch.equal(ops.norm_linear(x[first:last].contiguous(), norms[0], packed), got[first:last])
+    residual = torch.randn(150, shape[0], generator=torch.Generator().manual_seed(1))
+    want = reference.linear_add(x.double(), plain, residual.double())
+    added = ops.linear_add(x, packed, residual.clone())
+    assert relative_error(added, want) < TOLERANCE[type_]
+    for first, last in ROW_RANGES:
+        alone = ops.linear_add(x[first:last].contiguous(), packed, residual[first:last].clone())
+        assert torch.equal(alone, added[first:last])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("type_", TYPES)
+def test_products_are_right_and_exact(ops: CpuOps, reference: ReferenceOps, type_: str, shape: tuple[int, int]) -> None:
+    check(ops, reference, type_, shape)
+
+
+def runnable_targets() -> list[target.Target]:
+    """Every instruction set of this machine, the best one first."""
+    host = target.host_target()
+    flags = dict(llvm.get_host_cpu_features())
+    if host.name == "neon":
+        return [host]
+    names = [name for name, needed in target.X86_FLAGS.items() if all(flags.get(flag) for flag in needed)]
+    return [
+        target.choose("x86_64", dict.fromkeys(target.X86_FLAGS[name], True), host.cpu, host.triple) for name in names
+    ]
+
+
+@pytest.mark.parametrize("lesser", runnable_targets()[1:], ids=lambda lesser: lesser.name)
+def test_lesser_instruction_sets(lesser: target.Target, reference: ReferenceOps, cache_dir: Path) -> None:
+    ops = CpuOps(lesser, 2, cache_dir=cache_dir)
+    for type_ in TYPES:
+        check(ops, reference, type_, (50, 96))
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_any_number_of_threads_gives_the_same_bits(ops: CpuOps, cache_dir: Path, num_threads: int) -> None:
+    others = CpuOps(ops.target, num_threads, cache_dir=cache_dir)
+    weight, norm = stored("Q4_1", (200, 576)), vector(576)
+    x = torch.randn(37, 576)
+    one, two = (o.norm_linear(x, o.norm(norm, 1e-5), o.linear([weight])) for o in (ops, others))
+    assert torch.equal(one, two)
+
+
+def test_one_digit_is_coarser_but_near(reference: ReferenceOps, cache_dir: Path) -> None:
+    coarse = CpuOps(num_threads=2, digits=1, cache_dir=cache_dir)
+    x = torch.randn(9, 576)
+    for type_ in ("Q4_1", "Q8_0"):
+        weight = stored(type_, (100, 576))
+        got = coarse.linear_add(x, coarse.linear([weight]), torch.zeros(9, 100))
+        want = reference.linear_add(x.double(), reference.linear([weight]), torch.zeros(9, 100).double())
+        assert 1e-4 < relative_error(got, want) < 2e-2
+
+
+MIXED = [("Q4_1", "Q4_1", "Q8_0"), ("Q8_0", "F32"), ("BF16", "F16", "Q4_0"), ("Q6_K", "Q4_1")]
+
+
+@pytest.mark.parametrize("types", MIXED)
+def test_parts_of_several_types_stand_one_after_the_other(
+    ops: CpuOps, reference: ReferenceOps, types: tuple[str, ...]
+) -> None:
+    outputs = [40, 17, 33]
+    parts = [
+        stored_any(type_, (count, 256), seed) for seed, (type_, count) in enumerate(zip(types, outputs, strict=False))
+    ]
+    biases = [vector(part.shape[0], 7 + i) for i, part in enumerate(parts)]
+    x = torch.randn(5, 256)
+    norm = vector(256)
+    got = ops.norm_linear(x, ops.norm(norm, 1e-6), ops.linear(parts, biases))
+    want = reference.norm_linear(x.double(), reference.norm(norm, 1e-6), reference.linear(parts, biases))
+    assert got.shape == want.shape
+    assert relative_error(got, want) < (5e-3 if "Q6_K" in types else 1e-4)
+
+
+def stored_any(type_: str, shape: tuple[int, int], seed: int) -> StoredWeight:
+    """Also types that `gguf` cannot write: random blocks with small scales."""
+    if type_ not in ("Q4_K", "Q6_K"):
+        return stored(type_, shape, seed)
+    size, scales = {"Q4_K": (144, (0, 2)), "Q6_K": (210, (208,))}[type_]
+    blocks = np.random.default_rng(seed).integers(0, 256, (shape[0], shape[1] // 256, size), dtype=np.uint8)
+    for at in scales:
+        factor = np.random.default_rng(seed).uniform(0.5, 1, blocks.shape[:2]).astype(np.float16) / 100
+        blocks[:, :, at : at + 2] = factor[..., None].view(np.uint8)
+    return StoredWeight(type_, shape, blocks.reshape(shape[0], -1))
+
+
+@pytest.mark.parametrize(("type_", "tolerance"), [("Q4_K", 1e-3), ("Q6_K", 5e-3)])
+def test_superblocks(ops: CpuOps, reference: ReferenceOps, type_: str, tolerance: float) -> None:
+    weight = stored_any(type_, (40, 512), 3)
+    x = torch.randn(6, 512)
+    got = ops.linear_add(x, ops.linear([weight]), torch.zeros(6, 40))
+    assert relative_error(got, x.double() @ dequantize(weight).double().T) < tolerance
+
+
+def test_packed_weights_take_the_bytes_they_are_stored_in(ops: CpuOps) -> None:
+    for type_ in ("Q4_1", "Q8_0", "BF16", "F32"):
+        weight = stored(type_, (160, 320))
+        assert ops.linear([weight]).num_bytes <= weight.num_bytes + 64
+
+
+def test_hopeless_activations_stay_in_their_row(ops: CpuOps) -> None:
+    weight = stored("Q4_1", (32, 64))
+    x = torch.randn(3, 64)
+    x[1] = 1e-42
+    x[2] = 0
+    alone = ops.linear_add(x[:1].contiguous(), ops.linear([weight]), torch.zeros(1, 32))
+    together = ops.linear_add(x, ops.linear([weight]), torch.zeros(3, 32))
+    assert torch.equal(alone[0], together[0])
+    assert torch.equal(together[2], torch.zeros(32))
+    assert torch.isfinite(together).all()
+
+
+@pytest.mark.parametrize("features", [24, 64, 1536])
+@pytest.mark.parametrize("rows", [1, 5, 70])
+def test_gated(ops: CpuOps, reference: ReferenceOps, features: int, rows: int) -> None:
+    parts, norm = [stored("F32", (features, 64), seed) for seed in (0, 1)], vector(64)
+    x = torch.randn(rows, 64)
+    got = ops.norm_gated(x, ops.norm(norm, 1e-5), ops.linear(parts))
+    want = reference.norm_gated(x.double(), reference.norm(norm, 1e-5), reference.linear(parts))
+    assert relative_error(got, want) < 1e-6
+
+
+def test_logits_of_chosen_rows(ops: CpuOps, reference: ReferenceOps) -> None:
+    head, norm = stored("Q8_0", (300, 96)), vector(96)
+    x = torch.randn(20, 96)
+    rows = np.array([19, 0, 7], dtype=np.int32)
+    got = ops.logits(x, rows, ops.norm(norm, 1e-5), ops.linear([head]))
+    want = reference.logits(x.double(), rows, reference.norm(norm, 1e-5), reference.linear([head]))
+    assert relative_error(got, want.double()) < 1e-4
+
+
+@pytest.mark.parametrize("type_", TYPES)
+def test_embedding_rows(ops: CpuOps, type_: str) -> None:
+    table = stored(type_, (60, 64))
+    ids = np.array([3, 59, 0, 3], dtype=np.int32)
+    assert torch.equal(ops.embed(ops.embedding(table), ids), dequantize(table)[ids])
+
+
+def test_parts_must_share_their_input(ops: CpuOps) -> None:
+    with pytest.raises(MismatchedWeights):
+        ops.linear([stored("F32", (4, 32)), stored("F32", (4, 64))])
+    with pytest.raises(MismatchedWeights):
+        ops.linear([stored("F32", (4, 32))], [vector(5)])

@@ -1,0 +1,67 @@
+"""The choice of an instruction set, what LLVM makes for machines that are not this one, and the cache of objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from llvmlite import ir
+
+from stemma.kernels.cpu import attention, compile, kv, linear, pool, rows, target
+
+
+def flags(*names: str) -> dict[str, bool]:
+    return dict.fromkeys(names, True)
+
+
+LINUX = "x86_64-unknown-linux-gnu"
+
+
+@pytest.mark.parametrize("name", list(target.X86_FLAGS))
+def test_the_best_set_is_chosen(name: str) -> None:
+    assert target.choose("x86_64", flags(*target.X86_FLAGS[name]), "any", LINUX).name == name
+
+
+def test_machines_without_vectors_are_refused() -> None:
+    with pytest.raises(target.UnsupportedCPU, match="AVX2"):
+        target.choose("x86_64", flags("sse4.2", "avx"), "any", LINUX)
+    with pytest.raises(target.UnsupportedCPU, match="dot"):
+        target.choose("aarch64", flags("neon"), "cortex-a53", "aarch64-unknown-linux-gnu")
+    with pytest.raises(target.UnsupportedCPU):
+        target.choose("riscv64", {}, "any", "riscv64-unknown-linux-gnu")
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpu", "triple"),
+    [("aarch64", "neoverse-n1", "aarch64-unknown-linux-gnu"), ("arm64", "apple-m1", "arm64-apple-darwin")],
+)
+def test_every_kernel_compiles_for_neon(machine: str, cpu: str, triple: str) -> None:
+    chosen = target.choose(machine, flags("dotprod"), cpu, triple)
+    module = ir.Module("neon")
+    module.triple = triple
+    pool.add_worker(module)
+    rows.add_prepare(module, 2)
+    rows.add_gate(module)
+    linear.add_products(module, chosen, 2)
+    linear.add_operations(module)
+    shape = attention.Shape(9, 3, 64, 16, chosen.accumulators)
+    attention.add_attention(module, shape)
+    kv.add_rope_write(module, shape)
+    text = compile.assembly(module, chosen)
+    assert "sdot" in text
+    assert "fmla" in text
+    assert "fmaf" not in text  # a call for each lane
+
+
+def test_a_second_start_compiles_nothing(tmp_path: Path) -> None:
+    calls = []
+
+    def generate(module: ir.Module) -> None:
+        calls.append(module)
+        pool.add_parallel(module)
+
+    host = target.host_target()
+    for parameter in (1, 1, 2):
+        assert compile.load("test", generate, host, (parameter,), tmp_path).address("parallel") != 0
+    assert len(calls) == 2
+    assert len(list(tmp_path.iterdir())) == 2

@@ -43,6 +43,10 @@ class PoolExhausted(StemmaError):
     """No KV block can be had: what is not in use is held by pins or sessions."""
 
 
+class GrammarFailed(StemmaError):
+    """A grammar went past its limits while an output was generated."""
+
+
 class EngineClosed(StemmaError):
     """The engine was closed before the request ended."""
 

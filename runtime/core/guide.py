@@ -11,8 +11,13 @@ import numpy.typing as npt
 class Forced(Protocol):
     """What a guide knows of the next tokens: `hard` ones are certain, `drafts` are likely and must be verified."""
 
-    hard: list[int]
-    drafts: list[int]
+    @property
+    def hard(self) -> list[int]:
+        """Appended without asking the model."""
+
+    @property
+    def drafts(self) -> list[int]:
+        """Computed behind the last token and kept as far as the samples agree."""
 
 
 class Guide(Protocol):
@@ -33,9 +38,6 @@ class Guide(Protocol):
     @property
     def is_finished(self) -> bool:
         """Nothing can follow."""
-
-    def shortest_completion(self) -> list[int] | None:
-        """The fewest tokens that complete the output from here, without an end token."""
 
 
 class Stopper(Protocol):

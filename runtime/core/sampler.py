@@ -9,12 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from stemma.fsm import FormError
 from stemma.kernels.ops import Ops, SamplingRows
 from stemma.runtime.core.batch import Batch, Row, RowResult
+from stemma.runtime.core.guide import Guide
 from stemma.runtime.core.sampling import Sampling, TokenLogprob, uniform
 from stemma.runtime.core.sequence import Sequence
+from stemma.runtime.errors import GrammarFailed
+
+ALL = np.uint32(0xFFFFFFFF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +93,26 @@ class Sampler:
             guide = row.sequence.guide
             if guide is None or not row.num_samples:
                 continue
-            guide.mask_into(next(free))
-            for draft in row.tokens[len(row.tokens) - row.num_drafts :]:
-                allowed = guide.advance(draft)
-                assert allowed, f"draft {draft} is not allowed by the guide that proposed it"
-                guide.mask_into(next(free))
-            guide.rollback(row.num_drafts)
+            masked = [next(free) for _ in range(row.num_samples)]
+            try:
+                _fill(masked, guide, row.tokens[len(row.tokens) - row.num_drafts :])
+            except FormError as error:
+                row.sequence.error = GrammarFailed(str(error))
+            if row.sequence.error is None and not masked[0].any():
+                row.sequence.error = GrammarFailed("no token of this model's vocabulary can follow in the grammar")
+            if row.sequence.error is not None:
+                for mask in masked:
+                    mask.fill(ALL)  # the row is sampled, and thrown away
         self.ops.apply_mask(logits, masks, np.array(guided, dtype=np.int32))
+
+
+def _fill(masks: list[npt.NDArray[np.uint32]], guide: Guide, drafts: list[int]) -> None:
+    guide.mask_into(masks[0])
+    for mask, draft in zip(masks[1:], drafts, strict=True):
+        allowed = guide.advance(draft)
+        assert allowed, f"draft {draft} is not allowed by the guide that proposed it"
+        guide.mask_into(mask)
+    guide.rollback(len(drafts))
 
 
 def _sampling_rows(positions: list[_Position]) -> SamplingRows:

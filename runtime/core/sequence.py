@@ -57,7 +57,6 @@ class Request:
     priority: larger goes first.
     prompt_logprobs: report log-probabilities of the prompt's tokens from `scored_from` on, with this many alternatives.
     scored_from: index of the first prompt token to score; KV before the token that predicts it may be looked up.
-    finish_in_time: steer a guided output to its shortest completion when `max_tokens` comes near.
     """
 
     prompt: npt.NDArray[np.int32]
@@ -69,7 +68,6 @@ class Request:
     priority: int = 0
     prompt_logprobs: int | None = None
     scored_from: int = 1
-    finish_in_time: bool = False
 
     @property
     def max_hit(self) -> int:

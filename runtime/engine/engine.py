@@ -22,6 +22,7 @@ from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Limits, Scheduler
 from stemma.runtime.engine.config import EngineConfig, EngineOptions, host_memory_share
 from stemma.runtime.engine.generation import Completion, Generation
+from stemma.runtime.engine.guides import GrammarSpec, Guides
 from stemma.runtime.engine.hold import Hold
 from stemma.runtime.engine.loop import EngineLoop, Ticket
 from stemma.runtime.engine.metrics import EngineStats
@@ -69,6 +70,7 @@ class Engine:
         kv = ops.kv(config.kv_shape(loaded.config, host_memory_share(), 4))
         limits = Limits(config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache)
         scheduler = Scheduler(PrefixCache(kv.shape.num_blocks, kv.shape.block_size), limits)
+        self._guides = Guides(loaded)
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity)
         self._loop = EngineLoop(scheduler, Runner(loaded.model, kv), Sampler(ops))
 
@@ -112,33 +114,37 @@ class Engine:
 
         hold: keeps the KV of prompt and completion when the request has ended.
         """
-        return self._submit([self._requests.make(prompt, options)], hold)[0]
+        return self._submit([self._requests.make(prompt, options)], options.get("grammar"), hold)[0]
 
     def submit_all(self, prompts: Sequence[Prompt], **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start several requests between the same two steps; none is started if one is refused."""
-        return self._submit([self._requests.make(prompt, options) for prompt in prompts])
+        return self._submit([self._requests.make(prompt, options) for prompt in prompts], options.get("grammar"))
 
     def submit_samples(self, prompt: Prompt, n: int, **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start `n` requests on one prompt, with the seeds seed, seed + 1, ..."""
         request = self._requests.make(prompt, options)
-        return self._submit([replace(request, seed=request.seed + index) for index in range(n)])
+        requests = [replace(request, seed=request.seed + index) for index in range(n)]
+        return self._submit(requests, options.get("grammar"))
 
     def hold(self, pinned_for: float = 0.0) -> Hold:
         """A hold on nothing yet: give it to `submit`. pinned_for: seconds in which it does not yield."""
         pinned_until = self._loop.scheduler.holds.clock() + pinned_for
         return Hold(self._loop, Held(pinned_until=pinned_until))
 
-    def _submit(self, requests: Sequence[core.Request], hold: Hold | None = None) -> list[Generation]:
+    def _submit(
+        self, requests: Sequence[core.Request], grammar: GrammarSpec | None, hold: Hold | None = None
+    ) -> list[Generation]:
         now = self._loop.clock()
-        tickets = [self._ticket(request, now) for request in requests]
+        tickets = [self._ticket(request, grammar, now) for request in requests]
         for ticket in tickets:
             ticket.sequence.held = None if hold is None else hold.held
         self._loop.submit(tickets)
         return [ticket.generation for ticket in tickets]
 
-    def _ticket(self, request: core.Request, now: float) -> Ticket:
+    def _ticket(self, request: core.Request, grammar: GrammarSpec | None, now: float) -> Ticket:
         text = TextStream(self.loaded.tokenizer.detokenizer(), request.sampling.stop, request.end_tokens)
-        return Ticket(core.Sequence(request, stopper=text), Generation(self._loop.cancel), text, now)
+        guide = None if grammar is None else self._guides.guide(grammar)
+        return Ticket(core.Sequence(request, guide, text), Generation(self._loop.cancel), text, now)
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from stemma.runtime.core.sampling import MAX_LOGPROBS, Sampling
 from stemma.runtime.core.sequence import Request
+from stemma.runtime.engine.guides import GrammarSpec
 from stemma.runtime.errors import InvalidRequest, PromptTooLong
 from stemma.runtime.model import LoadedModel
 
@@ -25,7 +26,8 @@ class RequestOptions(TypedDict, total=False):
 
     max_tokens: the most tokens to generate; None is 128, or what the context leaves.
     namespace: a separate root of the cache: nothing is shared between namespaces.
-    priority: larger goes first. prompt_logprobs, scored_from, finish_in_time: see Request.
+    priority: larger goes first. prompt_logprobs, scored_from: see Request.
+    grammar: how the completion must look: stemma.fsm's Regex, JSONSchema, Choices, EBNF, Lark, StructuralTags.
     """
 
     max_tokens: int | None
@@ -33,7 +35,7 @@ class RequestOptions(TypedDict, total=False):
     priority: int
     prompt_logprobs: int | None
     scored_from: int
-    finish_in_time: bool
+    grammar: GrammarSpec | None
     sampling: Sampling
     temperature: float
     top_k: int
@@ -82,7 +84,6 @@ class RequestMaker:
             priority=options.get("priority", 0),
             prompt_logprobs=prompt_logprobs,
             scored_from=scored_from,
-            finish_in_time=options.get("finish_in_time", False),
         )
 
     def _tokens(self, prompt: Prompt) -> npt.NDArray[np.int32]:

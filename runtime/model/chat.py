@@ -125,9 +125,7 @@ class ChatTemplate:
             done = position
         return marks.seam.join([*parts, text[done:]])
 
-    def _answers(
-        self, plain: str, messages: Sequence[Message], values: Mapping[str, Any], first: int
-    ) -> Iterator[int]:
+    def _answers(self, plain: str, messages: Sequence[Message], values: Mapping[str, Any], first: int) -> Iterator[int]:
         """Positions at which the answers from message `first` on begin; none if the template has no such prompt."""
         for index, message in enumerate(messages):
             if index >= first and message["role"] == "assistant":

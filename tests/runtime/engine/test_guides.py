@@ -1,0 +1,80 @@
+"""Guided generation through the engine: whatever the model says, the output is in the language."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pytest
+
+from stemma.fsm import FormError, ast
+from stemma.runtime.errors import GrammarFailed, InvalidRequest
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A grammar from its start node."""
+
+    start: ast.Node
+
+    def grammar(self) -> ast.Grammar:
+        return ast.Grammar(self.start, lambda rule: ast.Literal(str(rule).encode()))
+
+
+DIGITS = ast.Characters(((48, 57),))
+PRICE = Spec(ast.Sequence((ast.Literal(b'{"price": '), ast.Repeat(DIGITS, 1, 4), ast.Literal(b', "currency": "EUR"}'))))
+PRICE_PATTERN = re.compile(r'\{"price": \d{1,4}, "currency": "EUR"\}')
+
+
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_the_output_is_in_the_language(make, temperature):
+    engine = make()
+    prompts = [f"prompt {index}" for index in range(8)]
+    for completion in engine.generate(prompts, max_tokens=60, grammar=PRICE, temperature=temperature, seed=1):
+        assert PRICE_PATTERN.fullmatch(completion.text)
+        assert completion.finish_reason == "stop"
+        usage = completion.usage
+        assert usage.decoded_tokens + usage.jumped_tokens == usage.completion_tokens == len(completion.tokens)
+
+
+def test_max_tokens_too_short_is_reported(make):
+    completion = make().generate("x", max_tokens=5, grammar=PRICE)
+    assert completion.finish_reason == "length"
+    assert completion.text == '{"pri'
+
+
+def test_guided_and_free_requests_share_a_batch(make):
+    engine = make()
+    free = engine.generate("free", max_tokens=20).tokens
+    generations = [engine.submit("x", max_tokens=60, grammar=PRICE), engine.submit("free", max_tokens=20)]
+    assert PRICE_PATTERN.fullmatch(generations[0].result().text)
+    assert generations[1].result().tokens == free
+
+
+def test_guided_output_is_the_same_preempted_and_resumed(make):
+    expected = [item.tokens for item in make().generate(["a", "b", "c", "d"], max_tokens=60, grammar=PRICE)]
+    squeezed = make(kv_tokens=80, block_size=4)
+    assert [item.tokens for item in squeezed.generate(["a", "b", "c", "d"], max_tokens=60, grammar=PRICE)] == expected
+
+
+def test_every_token_has_a_logprob_when_asked(make):
+    completion = make().generate("x", max_tokens=60, grammar=PRICE, logprobs=0)
+    assert [item.token for item in completion.logprobs] == list(completion.tokens)
+
+
+def test_a_grammar_that_matches_nothing_fails_that_request_alone(make):
+    engine = make()
+    other = engine.submit("x", max_tokens=60, grammar=PRICE)
+    with pytest.raises(GrammarFailed, match="no token"):
+        engine.generate("x", grammar=Spec(ast.Choice(())))
+    assert PRICE_PATTERN.fullmatch(other.result().text)
+
+
+def test_a_grammar_that_cannot_be_read_is_refused(make):
+    class Unreadable:
+        def grammar(self):
+            raise FormError("no such thing")
+
+    with pytest.raises(InvalidRequest, match="no such thing") as refused:
+        make().generate("x", grammar=Unreadable())
+    assert refused.value.param == "grammar"

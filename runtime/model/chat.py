@@ -88,7 +88,7 @@ class ChatTemplate:
         text = self._render(messages, values)
         if self._marker.needed(strings):
             text = self._marked(text, messages, values, marks)
-        before, found, rest = self._with_seams(text, messages, values, marks, answer + 1).rpartition(here)
+        _, found, rest = self._with_seams(text, messages, values, marks, answer + 1).rpartition(here)
         if not found:
             raise ChatTemplateError("the model's chat template leaves an answer out; its turn cannot be continued")
         first, *pieces = self._pieces(rest, marks)

@@ -56,7 +56,8 @@ class Part:
 
 
 def run_parts(llm: Engine, say: Callable[[str], None]) -> list[Part]:
-    """All three workloads, one after the other."""
+    """All three workloads, one after the other, after one token that warms the kernels up."""
+    llm.generate(SYSTEM, max_tokens=1, namespace="warm up")
     parts = []
     for title, work in (
         (f"{len(QUESTIONS)} questions over one handbook, one batch", _questions),
@@ -105,14 +106,19 @@ def _answers(parts: list[Part]) -> Table:
 
 
 def _table(cached: list[Part], plain: list[Part]) -> Table:
-    table = Table(title="tokens of prompts and answers, with the cache and without it")
-    for column in ("", "cached", "prefilled", "decoded", "jumped", "seconds", "prefilled without", "seconds without"):
-        table.add_column(column, justify="left" if not column else "right")
-    for part, other in [*zip(cached, plain, strict=True), (_sum(cached), _sum(plain))]:
-        usage = part.usage
-        counts = (usage.cached_tokens, usage.prefilled_tokens, usage.decoded_tokens, usage.jumped_tokens)
-        without = (str(other.usage.prefilled_tokens), f"{other.seconds:.2f}")
-        table.add_row(part.title, *map(str, counts), f"{part.seconds:.2f}", *without)
+    """One column a workload: where its tokens came from, with the cache and without it."""
+    table = Table(title="tokens and seconds, with the cache and without it")
+    columns = list(zip([*cached, _sum(cached)], [*plain, _sum(plain)], strict=True))
+    for title in ("", "questions", "chat", "samples", "together"):
+        table.add_column(title, justify="right" if title else "left")
+    for field_name in ("cached", "prefilled", "decoded", "jumped"):
+        counts = (getattr(part.usage, f"{field_name}_tokens") for part, _ in columns)
+        table.add_row(f"tokens {field_name}", *map(str, counts))
+    table.add_row("tokens prefilled without it", *(str(other.usage.prefilled_tokens) for _, other in columns))
+    table.add_row("seconds", *(f"{part.seconds:.2f}" for part, _ in columns))
+    table.add_row("seconds without it", *(f"{other.seconds:.2f}" for _, other in columns))
+    saved = 1 - columns[-1][0].usage.prefilled_tokens / columns[-1][1].usage.prefilled_tokens
+    table.caption = f"the cache saved {saved:.0%} of the prompt tokens"
     return table
 
 

@@ -59,8 +59,6 @@ ROLES = MappingProxyType(
 
 def read_tokenizer(values: Mapping[str, Any]) -> TokenizerFiles:
     """Raises UnsupportedModel for a kind of tokenizer that is not read."""
-    if "tokenizer.ggml.tokens" not in values:
-        raise ModelFileError("the GGUF file has no tokenizer; convert the model again")
     kind, pre = values.get("tokenizer.ggml.model"), values.get("tokenizer.ggml.pre", "default")
     if kind == "gpt2":
         spec, adds_bos = _byte_level(values, pre), pre in ADDS_BOS
@@ -68,7 +66,7 @@ def read_tokenizer(values: Mapping[str, Any]) -> TokenizerFiles:
         spec, adds_bos = _sentencepiece(values), True
     else:
         raise UnsupportedModel(f"GGUF tokenizers of kind {kind!r} are not supported; supported: gpt2, llama")
-    tokens = values["tokenizer.ggml.tokens"]
+    tokens = _need(values, "tokens")
     ids = {role: values.get(f"tokenizer.ggml.{key}") for role, key in ROLES.items()}
     special = {role: tokens[index] for role, index in ids.items() if index is not None and index < len(tokens)}
     adds_bos = values.get("tokenizer.ggml.add_bos_token", adds_bos)
@@ -84,7 +82,7 @@ def _byte_level(values: Mapping[str, Any], pre: str) -> dict[str, Any]:
         for pattern in SPLITS[pre]
     ]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    merges = [merge.split(" ", 1) for merge in values["tokenizer.ggml.merges"]]
+    merges = [merge.split(" ", 1) for merge in _need(values, "merges")]
     alphabet = frozenset(char_of_byte())
     vocabulary = {
         token if set(token) <= alphabet or kind in (CONTROL, USER_DEFINED) else _in_alphabet(token): index
@@ -107,7 +105,7 @@ def _in_alphabet(token: str) -> str:
 
 def _sentencepiece(values: Mapping[str, Any]) -> dict[str, Any]:
     """SentencePiece BPE with byte fallback (Kudo and Richardson 2018), as the merges that its scores imply."""
-    tokens = values["tokenizer.ggml.tokens"]
+    tokens = _need(values, "tokens")
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
     prepend = [{"type": "Prepend", "prepend": SPACE}] if values.get("tokenizer.ggml.add_space_prefix", True) else []
     strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prepend else []
@@ -118,7 +116,7 @@ def _sentencepiece(values: Mapping[str, Any]) -> dict[str, Any]:
         model={
             "type": "BPE",
             "vocab": {token: index for index, token in enumerate(tokens)},
-            "merges": scored_merges(tokens, values["tokenizer.ggml.scores"]),
+            "merges": scored_merges(tokens, _need(values, "scores")),
             "byte_fallback": True,
             "fuse_unk": True,
             "unk_token": None if unknown is None else tokens[unknown],
@@ -141,8 +139,14 @@ def scored_merges(tokens: list[str], scores: list[float]) -> list[list[str]]:
     return [[left, right] for _, _, _, left, right in found]
 
 
+def _need(values: Mapping[str, Any], key: str) -> Any:
+    if f"tokenizer.ggml.{key}" not in values:
+        raise ModelFileError(f"the GGUF file has no tokenizer.ggml.{key}; convert the model again")
+    return values[f"tokenizer.ggml.{key}"]
+
+
 def _tokens(values: Mapping[str, Any]) -> list[tuple[str, int]]:
-    tokens = values["tokenizer.ggml.tokens"]
+    tokens = _need(values, "tokens")
     types = values.get("tokenizer.ggml.token_type") or [1] * len(tokens)
     if len(types) != len(tokens):
         raise ModelFileError("the GGUF file's lists of tokens and of their types differ in length")

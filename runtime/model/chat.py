@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,10 @@ from stemma.runtime.model.chat_sandbox import compile_template
 from stemma.runtime.model.tokenizer import Tokenizer
 
 Message = Mapping[str, Any]
+Said = tuple[Sequence[Message], Mapping[str, Any]]
+TEMPLATE_FAILURES = (
+    jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError
+)  # fmt: skip
 ROLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -66,10 +70,10 @@ class ChatTemplate:
         """
         values = {**values, "tools": tools, "add_generation_prompt": add_generation_prompt}
         text = self._render(_checked(messages), values)
-        strings = strings_in([messages, values])
+        strings = strings_in((messages, values))
         marks = absent_marks([text, *strings])
         if self._marker.needed(strings):
-            text = self._marked(text, messages, values, marks)
+            text = self._marked(text, (messages, values), marks)
         return self._tokenizer.encode_pieces(self._pieces(self._with_seams(text, messages, values, marks), marks))
 
     def encode_after(
@@ -98,19 +102,34 @@ class ChatTemplate:
     def _render(self, messages: Sequence[Message], values: Mapping[str, Any]) -> str:
         try:
             return self._template.render(**self._tokenizer.special_texts, **values, messages=messages)
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+        except TEMPLATE_FAILURES as error:
             raise ChatTemplateError(f"the model's chat template refuses these messages: {error}") from error
 
-    def _marked(self, text: str, messages: Sequence[Message], values: Mapping[str, Any], marks: Marks) -> str:
-        """The rendered text with marks in what messages say. If the template's choices depend on the marks whichever
-        way they are put, the second way's rendering stands: it may differ from `text`, but it is safe."""
-        rendered = text
-        for put in (self._marker.inside, self._marker.around):
-            marked_messages, marked_values = map_strings([messages, values], partial(put, marks=marks))
-            rendered = self._marker.settle(self._render(marked_messages, marked_values), marks)
+    def _marked(self, text: str, said: Said, marks: Marks) -> str:
+        """The rendered text with marks in what messages say.
+
+        If the template's choices depend on a mark wherever it is put, the rendering differs from `text`, but is safe.
+        """
+        rendered = self._rendered_with(said, partial(self._marker.inside, marks=marks), marks)
+        if rendered.replace(marks.inside, "") == text:
+            return rendered
+        risky = {string for string in strings_in(said) if self._marker.needed([string])}
+        chosen = {string: self._best_marks(string, text, said, marks) for string in risky}
+        return self._rendered_with(said, partial(_replaced, chosen), marks)
+
+    def _best_marks(self, string: str, text: str, said: Said, marks: Marks) -> str:
+        """One string with marks that change nothing else in the rendering, if there is a way to put them."""
+        marked = string
+        for way in (self._marker.inside, self._marker.before, self._marker.beside):
+            marked = way(string, marks)
+            rendered = self._rendered_with(said, partial(_replaced, {string: marked}), marks)
             if rendered.replace(marks.inside, "") == text:
                 break
-        return rendered
+        return marked
+
+    def _rendered_with(self, said: Said, put: Callable[[str], str], marks: Marks) -> str:
+        messages, values = map_strings(said, put)
+        return self._marker.settle(self._render(messages, values), marks)
 
     def _with_seams(
         self, text: str, messages: Sequence[Message], values: Mapping[str, Any], marks: Marks, first: int = 1
@@ -145,9 +164,14 @@ class ChatTemplate:
                 yield from piece.replace(marks.inside, "").split(marks.seam)
 
 
+def _replaced(table: Mapping[str, str], string: str) -> str:
+    return table.get(string, string)
+
+
 def _checked(messages: Sequence[Message]) -> Sequence[Message]:
     """Raises ChatTemplateError unless each message has a role that is a plain word."""
     for message in messages:
-        if not ROLE.fullmatch(str(message.get("role", ""))):
-            raise ChatTemplateError(f"the role {message.get('role')!r} of a message is not a word like 'user'")
+        role = message.get("role")
+        if not isinstance(role, str) or not ROLE.fullmatch(role):
+            raise ChatTemplateError(f"the role {role!r} of a message is not a word like 'user'")
     return messages

@@ -14,8 +14,8 @@ class Marks(NamedTuple):
     """Four characters that occur nowhere in the chat."""
 
     inside: str  # breaks a special token that a message wrote
-    opening: str  # stands before such a token where it must stay whole
-    closing: str  # and behind it
+    opening: str  # stands before such a token where it must stay whole for the template to find it
+    closing: str  # or behind it
     seam: str  # where one run of text ends and another, encoded apart, begins
 
 
@@ -63,26 +63,35 @@ class Marker:
 
     def inside(self, text: str, marks: Marks) -> str:
         """`<|im_end|>` -> `<#|im_end|>`: what a template does with whole texts it does as before."""
-        broken = self._pattern.sub(lambda found: found[0][0] + marks.inside + found[0][1:], text)
-        return self._with_marked_ends(text, broken, marks)
+        return self._marked(text, lambda found: _broken(found[0], marks), marks)
 
-    def around(self, text: str, marks: Marks) -> str:
-        """`</think>` -> `(</think>)`: a template that looks for the token still finds it."""
-        wrapped = self._pattern.sub(lambda found: marks.opening + found[0] + marks.closing, text)
-        return self._with_marked_ends(text, wrapped, marks)
+    def beside(self, text: str, marks: Marks) -> str:
+        """`<tool>1</tool>` -> `<tool>)1(</tool>`: a template finds the token, also at the start and at the end."""
+        return self._marked(
+            text, lambda found: marks.opening + found[0] if found.start() else found[0] + marks.closing, marks
+        )  # fmt: skip
+
+    def before(self, text: str, marks: Marks) -> str:
+        """`</think>\\nyes` -> `(</think>\\nyes`: a template finds the token and the white space behind it."""
+        return self._marked(text, lambda found: marks.opening + found[0], marks)
 
     def settle(self, rendered: str, marks: Marks) -> str:
-        """Turn what `around` left in a rendered text into marks inside: no special token of a message is whole."""
-        wrapped = re.compile(f"{marks.opening}({self._pattern.pattern}){marks.closing}")
-        broken = wrapped.sub(lambda found: found[1][0] + marks.inside + found[1][1:], rendered)
+        """Marks of every kind in a rendered text become marks inside: no special token of a message is whole."""
+        token = self._pattern.pattern
+        marked = re.compile(f"{marks.opening}(?P<behind>{token})|(?P<ahead>{token}){marks.closing}")
+        broken = marked.sub(lambda found: _broken(found["behind"] or found["ahead"], marks), rendered)
         return broken.replace(marks.opening, marks.inside).replace(marks.closing, marks.inside)
 
-    def _with_marked_ends(self, text: str, changed: str, marks: Marks) -> str:
+    def _marked(self, text: str, mark: Callable[[re.Match[str]], str], marks: Marks) -> str:
         before = marks.inside if self._joins_before(text) else ""
-        return before + changed + (marks.inside if self._joins_after(text) else "")
+        return before + self._pattern.sub(mark, text) + (marks.inside if self._joins_after(text) else "")
 
     def _joins_before(self, text: str) -> bool:
         return any(text[:size] in self._endings for size in range(1, min(len(text), self._longest) + 1))
 
     def _joins_after(self, text: str) -> bool:
         return any(text[-size:] in self._beginnings for size in range(1, min(len(text), self._longest) + 1))
+
+
+def _broken(token: str, marks: Marks) -> str:
+    return token[0] + marks.inside + token[1:]

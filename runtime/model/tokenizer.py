@@ -51,9 +51,7 @@ class Tokenizer:
 
     def encode_prompt(self, text: str) -> list[int]:
         """Tokens of a plain prompt: what the model expects to begin with (bos, or nothing), then the text."""
-        if not self.prefix_ids:
-            return self.encode(text)
-        return [*self.prefix_ids, *self._after_special.encode(text, add_special_tokens=False).ids]
+        return [*self.prefix_ids, *self.encode(text)]
 
     def encode_template(self, text: str) -> list[int]:
         """Tokens of trusted text in which special tokens are written out."""

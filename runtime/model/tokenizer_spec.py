@@ -13,6 +13,7 @@ from stemma.runtime.model.byte_alphabet import byte_of_char
 Spec = Mapping[str, Any]
 SPACE = "\u2581"
 UNREACHABLE = "\ufdd0"
+NEVER = -1e9
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -42,27 +43,39 @@ def control_tokens(spec: Spec, template: str | None) -> dict[str, int]:
 
 
 def for_text(spec: Spec, control: Collection[str]) -> dict[str, Any]:
-    """The tokenizer that never makes a control token: they are not matched, and cannot be merged from pieces."""
+    """The tokenizer that never makes a control token: they are not matched, and cannot be merged from pieces.
+
+    The other added tokens get a place in the model's vocabulary: the library counts ids from its end.
+    """
     added = [token for token in spec.get("added_tokens", ()) if token["content"] not in control]
-    return {**spec, "added_tokens": added, "model": _without_tokens(spec["model"], control)}
+    places = {token["id"]: token["content"] for token in added}
+    without = {"BPE": _bpe_without, "Unigram": _unigram_without}.get(spec["model"]["type"])
+    if without is None:
+        raise UnsupportedModel(f"tokenizers of type {spec['model']['type']} are not supported; supported: BPE, Unigram")
+    return {**spec, "added_tokens": added, "model": without(spec["model"], frozenset(control), places)}
 
 
-def _without_tokens(model: Spec, control: Collection[str]) -> dict[str, Any]:
-    kept = {model.get("unk_token")}
-    if model["type"] == "Unigram":
-        unknown = model.get("unk_id")
-        pieces = [
-            [UNREACHABLE + piece if piece in control and index != unknown else piece, score]
-            for index, (piece, score) in enumerate(model["vocab"])
-        ]
-        return {**model, "vocab": pieces}
-    if model["type"] != "BPE":
-        raise UnsupportedModel(f"tokenizers of type {model['type']} are not supported; supported: BPE, Unigram")
-    vocabulary = {
-        UNREACHABLE + token if token in control and token not in kept else token: index
-        for token, index in model["vocab"].items()
-    }
-    return {**model, "vocab": vocabulary}
+def _bpe_without(model: Spec, control: frozenset[str], places: Mapping[int, str]) -> dict[str, Any]:
+    dropped = control - {model.get("unk_token")}
+    vocabulary = {UNREACHABLE + token if token in dropped else token: i for token, i in model["vocab"].items()}
+    merges = [merge for merge in model["merges"] if not dropped & {*_pair(merge), "".join(_pair(merge))}]
+    return {**model, "vocab": vocabulary | {token: i for i, token in places.items()}, "merges": merges}
+
+
+def _unigram_without(model: Spec, control: frozenset[str], places: Mapping[int, str]) -> dict[str, Any]:
+    pieces = [
+        [UNREACHABLE + piece if piece in control and i != model.get("unk_id") else piece, score]
+        for i, (piece, score) in enumerate(model["vocab"])
+    ]
+    for i in range(len(pieces), max(places, default=-1) + 1):
+        pieces.append([places.get(i, f"{UNREACHABLE}{i}"), NEVER])
+    return {**model, "vocab": pieces}
+
+
+def _pair(merge: str | list[str]) -> tuple[str, str]:
+    """Both spellings of a merge: `["a", "b"]`, and the older `"a b"`."""
+    left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
+    return left, right
 
 
 def adds_leading_space(spec: Spec) -> bool:

@@ -36,8 +36,8 @@ ROLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class ChatTemplate:
     """A compiled template with the tokenizer it writes for.
 
-    In both methods, `values` is what else the template reads, e.g. `enable_thinking=False`; both raise
-    ChatTemplateError if the template refuses the messages.
+    In every method, `values` is what else the template reads, e.g. `enable_thinking=False`, and ChatTemplateError is
+    raised if the template refuses the messages.
     """
 
     def __init__(self, source: str, tokenizer: Tokenizer) -> None:
@@ -68,13 +68,9 @@ class ChatTemplate:
         turns, if the template writes the same text there: an answer is encoded apart from what stands before it, as
         it was when it was generated.
         """
-        values = {**values, "tools": tools, "add_generation_prompt": add_generation_prompt}
-        text = self._render(_checked(messages), values)
-        strings = strings_in((messages, values))
-        marks = absent_marks([text, *strings])
-        if self._marker.needed(strings):
-            text = self._marked(text, (messages, values), marks)
-        return self._tokenizer.encode_pieces(self._pieces(self._with_seams(text, messages, values, marks), marks))
+        said = _checked(messages), {**values, "tools": tools, "add_generation_prompt": add_generation_prompt}
+        marks = absent_marks([self.source, *strings_in(said)])
+        return self._tokenizer.encode_pieces(self._pieces(self._prepared(said, marks), marks))
 
     def encode_after(
         self, messages: Sequence[Message], answer: int, *, add_generation_prompt: bool = True, **values: Any
@@ -84,20 +80,22 @@ class ChatTemplate:
         What stands before is left out, and the answer's own words do not count: put the tokens it was generated with
         before these. Raises ChatTemplateError if the template does not show the answer.
         """
-        values = {**values, "tools": None, "add_generation_prompt": add_generation_prompt}
-        strings = strings_in([_checked(messages), values])
+        strings = [self.source, *strings_in((_checked(messages), values))]
         marks = absent_marks(strings)
         here = absent_marks([*strings, *marks]).seam
         messages = [*messages[:answer], {**messages[answer], "content": here}, *messages[answer + 1 :]]
-        text = self._render(messages, values)
-        if self._marker.needed(strings):
-            text = self._marked(text, messages, values, marks)
-        _, found, rest = self._with_seams(text, messages, values, marks, answer + 1).rpartition(here)
+        said = messages, {**values, "tools": None, "add_generation_prompt": add_generation_prompt}
+        _, found, rest = self._prepared(said, marks, answer + 1).rpartition(here)
         if not found:
             raise ChatTemplateError("the model's chat template leaves an answer out; its turn cannot be continued")
-        first, *pieces = self._pieces(rest, marks)
-        assert isinstance(first, str), "text stands before each special token, perhaps none"
-        return [*self._tokenizer.encode_continuation(first), *self._tokenizer.encode_pieces(pieces)]
+        return self._tokenizer.encode_more_pieces(self._pieces(rest, marks))
+
+    def _prepared(self, said: Said, marks: Marks, first_answer: int = 1) -> str:
+        """The rendered text with marks in what messages say, and at the answers from message `first_answer` on."""
+        text = self._render(*said)
+        if self._marker.needed(strings_in(said)):
+            text = self._marked(text, said, marks)
+        return self._with_seams(text, said, marks, first_answer)
 
     def _render(self, messages: Sequence[Message], values: Mapping[str, Any]) -> str:
         try:
@@ -131,23 +129,22 @@ class ChatTemplate:
         messages, values = map_strings(said, put)
         return self._marker.settle(self._render(messages, values), marks)
 
-    def _with_seams(
-        self, text: str, messages: Sequence[Message], values: Mapping[str, Any], marks: Marks, first: int = 1
-    ) -> str:
+    def _with_seams(self, text: str, said: Said, marks: Marks, first_answer: int) -> str:
         """A mark where each answer begins, right behind what a generation prompt would have been."""
         plain = text.replace(marks.inside, "")
         marked_at = [found.start() - i for i, found in enumerate(re.finditer(marks.inside, text))]
         parts, done = [], 0
-        for seam in self._answers(plain, messages, values, first):
+        for seam in self._answers(plain, said, first_answer):
             position = seam + bisect_left(marked_at, seam)
             parts.append(text[done:position])
             done = position
         return marks.seam.join([*parts, text[done:]])
 
-    def _answers(self, plain: str, messages: Sequence[Message], values: Mapping[str, Any], first: int) -> Iterator[int]:
-        """Positions at which the answers from message `first` on begin; none if the template has no such prompt."""
-        for index, message in enumerate(messages):
-            if index >= first and message["role"] == "assistant":
+    def _answers(self, plain: str, said: Said, first_answer: int) -> Iterator[int]:
+        """Positions at which answers begin, in order; none where the template has no generation prompt."""
+        messages, values = said
+        for index in range(first_answer, len(messages)):
+            if messages[index]["role"] == "assistant":
                 try:
                     before = self._render(messages[:index], {**values, "add_generation_prompt": True})
                 except ChatTemplateError:

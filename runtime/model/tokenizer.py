@@ -59,8 +59,14 @@ class Tokenizer:
 
     def encode_pieces(self, pieces: Iterable[str | int]) -> list[int]:
         """Tokens of runs of text and special tokens (as ids); two runs in a row are never merged into one."""
+        return self._encode_pieces(pieces, self._first)
+
+    def encode_more_pieces(self, pieces: Iterable[str | int]) -> list[int]:
+        """The same for pieces that follow other tokens."""
+        return self._encode_pieces(pieces, self._next)
+
+    def _encode_pieces(self, pieces: Iterable[str | int], encoder: tokenizers.Tokenizer) -> list[int]:
         ids: list[int] = []
-        encoder = self._first
         for piece in pieces:
             if isinstance(piece, int):
                 ids.append(piece)

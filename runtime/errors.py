@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Self
+
 
 class StemmaError(Exception):
     """The base of every error that Stemma raises on purpose."""
@@ -53,3 +56,35 @@ class EngineClosed(StemmaError):
 
 class EngineFailed(StemmaError):
     """The engine's loop stopped on an internal error, which is the cause of this one."""
+
+
+class StateError(StemmaError):
+    """A program's state, or a chat, was asked for something that it cannot do now."""
+
+
+class IncompleteOutput(StemmaError):
+    """An output ended, at `max_tokens` or cancelled, before it was a value of its form. `text` is what there is."""
+
+    def __init__(self, message: str, text: str) -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class BranchError(StemmaError, ExceptionGroup[Exception]):
+    """Branches of a fork failed; their siblings were cancelled. `exceptions` are what they raised.
+
+    branches: the names of the branches that failed, one for each exception. An `except*` takes the group apart.
+    """
+
+    branches: tuple[str, ...]
+
+    def __new__(cls, branches: Sequence[str], exceptions: Sequence[Exception]) -> Self:
+        names = "; ".join(f"{name}: {_brief(error)}" for name, error in zip(branches, exceptions, strict=True))
+        made = super().__new__(cls, f"failed in branch {names}", exceptions)
+        made.branches = tuple(branches)
+        return made
+
+
+def _brief(error: Exception) -> str:
+    text = str(error) if isinstance(error, StemmaError) else f"{type(error).__name__}: {error}"
+    return text.splitlines()[0] if text else type(error).__name__

@@ -10,21 +10,26 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stemma.lang.chat import Chat
+    from stemma.lang.gen import Gen
+    from stemma.lang.program import program
+    from stemma.lang.state import State
     from stemma.runtime import errors
     from stemma.runtime.core.sampling import Sampling
     from stemma.runtime.core.sequence import Usage
-    from stemma.runtime.engine import Completion, Engine, Generation
+    from stemma.runtime.engine import Completion, Engine
 
 __version__ = "0.1.0"
-__all__ = ["Chat", "Completion", "Engine", "Generation", "Sampling", "Usage", "errors"]
+__all__ = ["Chat", "Completion", "Engine", "Gen", "Sampling", "State", "Usage", "errors", "program"]
 
 _HOMES = {
     "Chat": "stemma.lang.chat",
     "Completion": "stemma.runtime.engine",
     "Engine": "stemma.runtime.engine",
-    "Generation": "stemma.runtime.engine",
+    "Gen": "stemma.lang.gen",
     "Sampling": "stemma.runtime.core.sampling",
+    "State": "stemma.lang.state",
     "Usage": "stemma.runtime.core.sequence",
+    "program": "stemma.lang.program",
 }
 
 

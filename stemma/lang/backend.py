@@ -1,0 +1,40 @@
+"""What the language asks of a model, wherever that runs: the engine of this process, or a server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, Self, Unpack
+
+from stemma.runtime.engine import Generation, RequestOptions
+from stemma.runtime.model import ChatTemplate, Tokenizer
+
+
+class Hold(Protocol):
+    """Keeps the KV of one path of the cache's tree."""
+
+    def fork(self) -> Self:
+        """A second hold on the same path."""
+
+    def release(self) -> None:
+        """Let go."""
+
+
+class Backend(Protocol):
+    """A model with its text (stemma.Engine, stemma.connect)."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+
+    @property
+    def chat_template(self) -> ChatTemplate | None:
+        """The model's chat template, if it has one."""
+
+    def submit(self, prompt: Sequence[int], *, hold: Any = None, **options: Unpack[RequestOptions]) -> Generation:
+        """Start one request; `hold` (from this back end) keeps its path at the end."""
+
+    def submit_all(self, prompts: Sequence[Sequence[int]], **options: Unpack[RequestOptions]) -> list[Generation]:
+        """Start several requests at once."""
+
+    def hold(self, pinned_for: float = 0.0) -> Hold:
+        """A hold on nothing yet."""

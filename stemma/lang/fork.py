@@ -1,0 +1,70 @@
+"""Branches of a program: run side by side, each on a copy of one state; a failure ends the others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stemma.runtime.errors import BranchError
+
+if TYPE_CHECKING:
+    from stemma.lang.state import State
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MAX_NAME = 40
+"""Characters of an item that appear in its branch's name."""
+
+
+async def run_branches(
+    state: State,
+    items: Sequence[Item],
+    branch: Callable[[State, Item], Coroutine[Any, Any, Result]],
+    limit: int | None,
+) -> list[Result]:
+    """The branches' results in the order of their items.
+
+    Raises BranchError if any fails, after all have ended and their states are let go.
+    """
+    gate = asyncio.Semaphore(limit or max(len(items), 1))
+    failed: dict[int, str] = {}  # by id of the error, the name of its branch
+
+    async def run(own: State, item: Item, name: str) -> Result:
+        async with gate:
+            started = time.perf_counter()
+            try:
+                return await branch(own, item)
+            except Exception as error:
+                failed[id(error)] = name
+                own.trace.error = repr(error)
+                raise
+            finally:
+                own.trace.seconds = time.perf_counter() - started
+                own.release()
+
+    names = [branch_name(branch, item, index) for index, item in enumerate(items)]
+    copies = [state.copy(name) for name in names]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(run(own, item, name), name=name)
+                for own, item, name in zip(copies, items, names, strict=True)
+            ]
+    except ExceptionGroup as errors:
+        failed_names = [failed[id(error)] for error in errors.exceptions]
+        raise BranchError(failed_names, errors.exceptions) from errors.exceptions[0]
+    finally:
+        for own in copies:  # of branches that were cancelled before they began
+            own.release()
+    return [task.result() for task in tasks]
+
+
+def branch_name(branch: Callable[..., Any], item: object, index: int) -> str:
+    """`one['clarity']`, or `one[3]` where an item has no short text of its own."""
+    shown = repr(item)
+    if len(shown) > MAX_NAME or shown.startswith("<"):
+        shown = str(index)
+    return f"{getattr(branch, '__name__', 'branch')}[{shown}]"

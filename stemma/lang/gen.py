@@ -1,0 +1,161 @@
+"""A value that a model is making: await it, iterate over it, or wait for `result()`. Knows nothing of states."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from stemma.runtime.core.sequence import Usage
+from stemma.runtime.engine import Completion, Generation
+from stemma.runtime.errors import StateError
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Part(NamedTuple):
+    """A piece of an output under way. text: what was added. so_far: all of the text up to here."""
+
+    text: str
+    so_far: str
+
+
+class Outcome(NamedTuple, Generic[T_co]):
+    """A finished value. scores: of each option, for a selection."""
+
+    value: T_co
+    completion: Completion
+    usage: Usage
+    scores: Mapping[str, float]
+
+
+class Gen(Generic[T_co]):
+    """A value under way; the requests for it were submitted when it was made.
+
+        person = await s.gen(Person)             # from asyncio
+        async for part in s.gen(Person): ...     # streamed; then `await` or `result()` gives the value
+        person = s.gen(Person).result()          # from plain Python; `for part in ...` streams there
+
+    Dropping it, or leaving an iteration early, cancels the requests.
+    """
+
+    def __init__(
+        self,
+        generations: Sequence[Generation],
+        finish: Callable[[list[Completion]], Outcome[T_co]],
+        abandon: Callable[[], None],
+    ) -> None:
+        """finish: makes the value, once. abandon: called instead if the requests fail or are cancelled."""
+        self._generations = generations
+        self._finish = finish
+        self._abandon = abandon
+        self._outcome: Outcome[T_co] | None = None
+        self._error: BaseException | None = None
+        self._finalizers = [weakref.finalize(self, generation.cancel) for generation in generations]
+        for finalizer in self._finalizers:
+            finalizer.atexit = False
+
+    def __await__(self) -> Generator[Any, None, T_co]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> T_co:
+        if not self._is_settled:
+            try:
+                completions = [await generation for generation in self._generations]
+            except BaseException as error:
+                self._fail(error)
+                raise
+            self._settle(completions)
+        return self._value()
+
+    def result(self, timeout: float | None = None) -> T_co:
+        """Wait for the value. Raises what the requests fail with, or TimeoutError (they go on)."""
+        if not self._is_settled:
+            try:
+                completions = [generation.result(timeout) for generation in self._generations]
+            except TimeoutError:
+                raise
+            except BaseException as error:
+                self._fail(error)
+                raise
+            self._settle(completions)
+        return self._value()
+
+    def __iter__(self) -> Iterator[Part]:
+        so_far = ""
+        try:
+            for generation in self._generations[:1]:
+                for delta in generation:
+                    if delta.text:
+                        so_far += delta.text
+                        yield Part(delta.text, so_far)
+            self.result()
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    async def __aiter__(self) -> AsyncIterator[Part]:
+        so_far = ""
+        try:
+            for generation in self._generations[:1]:
+                async for delta in generation:
+                    if delta.text:
+                        so_far += delta.text
+                        yield Part(delta.text, so_far)
+            await self
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def cancel(self) -> None:
+        """Give it up; the state is as it was before."""
+        if not self._is_settled:
+            self._fail(StateError("this value was cancelled"))
+
+    # What is known when it is done ----------------------------------------------------------------
+    @property
+    def completion(self) -> Completion:
+        """The request's completion: text, tokens, finish reason, timing, log-probabilities."""
+        return self._done().completion
+
+    @property
+    def usage(self) -> Usage:
+        """Where the tokens came from, of all requests for this value."""
+        return self._done().usage
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """What each option of a selection scored; empty for anything else."""
+        return self._done().scores
+
+    def _done(self) -> Outcome[T_co]:
+        if self._outcome is None:
+            raise StateError("this value is not there yet: await it, or call result()")
+        return self._outcome
+
+    @property
+    def _is_settled(self) -> bool:
+        return self._outcome is not None or self._error is not None
+
+    def _value(self) -> T_co:
+        if self._error is not None:
+            raise self._error
+        return self._done().value
+
+    def _settle(self, completions: list[Completion]) -> None:
+        if self._is_settled:
+            return
+        for finalizer in self._finalizers:
+            finalizer.detach()
+        try:
+            self._outcome = self._finish(completions)
+        except Exception as error:
+            self._error = error
+
+    def _fail(self, error: BaseException) -> None:
+        if self._is_settled:
+            return
+        self._error = error if isinstance(error, Exception) else StateError("this value was cancelled")
+        for generation in self._generations:
+            generation.cancel()
+        self._abandon()

@@ -1,0 +1,101 @@
+"""Programs: async functions whose first parameter is a state, run once, over many inputs, or dry.
+
+@stemma.program
+async def judge(s: stemma.State, essay: str) -> Verdict: ...
+
+run = await judge.run(llm, essay)         # or judge.run_sync(llm, essay)
+runs = await judge.map(llm, essays)       # or judge.map(llm, essays).result(), or iterate
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from functools import update_wrapper
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from stemma.lang.backend import Backend
+from stemma.lang.loops import run_blocking
+from stemma.lang.map import Mapped, Progress
+from stemma.lang.run import Call, Run
+from stemma.lang.session import Session
+from stemma.lang.state import State
+from stemma.lang.trace import TraceNode
+
+P = ParamSpec("P")
+R = TypeVar("R")
+A = TypeVar("A")
+
+Body = Callable[Concatenate[State, P], Coroutine[Any, Any, R]]
+
+
+class Program(Generic[P, R]):
+    """A function of a state and parameters that can be run on a model. Made by `stemma.program`."""
+
+    def __init__(self, body: Callable[Concatenate[State, P], Coroutine[Any, Any, R]]) -> None:
+        self._body = body
+        self.name = getattr(body, "__name__", "program")
+        update_wrapper(self, body)
+
+    def __call__(self, state: State, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Run it on a state of another program: a sub-program."""
+        return self._body(state, *args, **kwargs)
+
+    async def run(self, llm: Backend, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
+        """Run it once. Raises what it raises; its states' blocks are given back however it ends."""
+        run = await self._attempt(llm, self.call(*args, **kwargs), 0)
+        if run.error is not None:
+            raise run.error
+        return run
+
+    def run_sync(self, llm: Backend, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
+        """`run` for plain Python, and for a notebook's cell without `await`."""
+        return run_blocking(self.run(llm, *args, **kwargs))
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[P, R]:
+        """Arguments for `map` to run it with, where it takes more than one parameter."""
+        return Call(self._body, args, kwargs)
+
+    @overload
+    def map(
+        self, llm: Backend, calls: Iterable[Call[P, R]], /, *, concurrency: int = 64, progress: Progress = False
+    ) -> Mapped[R]: ...
+
+    @overload
+    def map(
+        self: Program[[A], R], llm: Backend, items: Iterable[A], /, *, concurrency: int = 64, progress: Progress = False
+    ) -> Mapped[R]: ...
+
+    def map(
+        self, llm: Backend, items: Iterable[Any], /, *, concurrency: int = 64, progress: Progress = False
+    ) -> Mapped[R]:
+        """Run it over many inputs: arguments of its one parameter, or `call`s. Await the result, or iterate over it.
+
+        concurrency: how many run side by side; inputs are taken as they are needed, results come in their order.
+        progress: True draws a bar; or a function of how many have ended, and of how many in all where that is known.
+        An input that fails does not end the others: its run has an `error`.
+        """
+
+        def attempt(item: Any, index: int) -> Coroutine[Any, Any, Run[R]]:
+            return self._attempt(llm, item if isinstance(item, Call) else Call(self._body, (item,), {}), index)
+
+        return Mapped(attempt, items, concurrency, progress, self.name)
+
+    async def _attempt(self, llm: Backend, call: Call[..., R], index: int) -> Run[R]:
+        """Run it; a failure becomes the run's error."""
+        session, trace, started = Session(llm), TraceNode("program", self.name), time.perf_counter()
+        state = State.of(session, trace, {})
+        value, failure = None, None
+        try:
+            value = await call.body(state, *call.args, **call.kwargs)
+        except Exception as error:
+            failure, trace.error = error, repr(error)
+        finally:
+            session.close()
+            trace.seconds = time.perf_counter() - started
+        return Run(index, failure, trace, value)
+
+
+def program(body: Callable[Concatenate[State, P], Coroutine[Any, Any, R]]) -> Program[P, R]:
+    """Make a program of `async def body(s: State, ...)`."""
+    return Program(body)

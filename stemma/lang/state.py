@@ -1,0 +1,262 @@
+"""A state: a conversation or a text under way with a model, which a program extends, copies and forks.
+
+It holds its path of the cache's tree, so that copies cost nothing and find everything computed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from stemma.lang.backend import Backend, Hold
+from stemma.lang.fork import run_branches
+from stemma.lang.forms import Text
+from stemma.lang.gen import Gen, Outcome
+from stemma.lang.pin import Pin
+from stemma.lang.report import Report
+from stemma.lang.runs import Run, grown
+from stemma.lang.select import By, check_options, scores, scorings
+from stemma.lang.session import Session
+from stemma.lang.trace import TraceNode
+from stemma.lang.transcript import Message, Role, Transcript, keep
+from stemma.runtime.core.sequence import Usage
+from stemma.runtime.engine import Completion, Generation, RequestOptions
+from stemma.runtime.errors import StateError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Value = TypeVar("Value")
+Choice = TypeVar("Choice", bound=str)
+
+MIN_PREFILL = 16
+"""A fork computes what its branches share beforehand if that has at least so many new tokens."""
+
+MAX_PREVIEW = 200
+"""Characters of an output that a trace keeps."""
+
+
+class State:
+    """A conversation, or a text, under way with a model.
+
+        s = stemma.State(llm)
+        s.system("You are terse.").user("Name a colour.")
+        colour = await s.gen(max_tokens=8)            # or s.gen(max_tokens=8).result()
+        s.user("Why?")
+
+    llm: an Engine, or what `connect` returns. options: RequestOptions for every gen of this state and its copies.
+    Verbs that add text return the state itself. A state is used by one task at a time: copy it, or fork.
+    """
+
+    def __init__(self, llm: Backend, **options: Unpack[RequestOptions]) -> None:
+        self._begin(Session(llm), llm.hold(), TraceNode("program", "state"), options)
+
+    @classmethod
+    def of(cls, session: Session, trace: TraceNode, options: RequestOptions) -> Self:
+        """The first state of a program's run."""
+        state = cls.__new__(cls)
+        state._begin(session, session.llm.hold(), trace, options)
+        return state
+
+    def _begin(self, session: Session, hold: Hold, trace: TraceNode, options: RequestOptions) -> None:
+        self._session = session
+        self._hold = hold
+        self.trace = trace
+        self._options = options
+        self._transcript = Transcript()
+        self._runs: tuple[Run, ...] = ()
+        self._pending: Gen[Any] | None = None
+        session.states.add(self)
+
+    # Text ----------------------------------------------------------------
+    def system(self, text: str) -> Self:
+        """Add a system turn."""
+        return self._turn("system", text)
+
+    def user(self, text: str) -> Self:
+        """Add a user's turn."""
+        return self._turn("user", text)
+
+    def assistant(self, text: str = "") -> Self:
+        """Open the model's turn, with the beginning of its answer; one that is open already goes on."""
+        return self._turn("assistant", text)
+
+    def text(self, text: str) -> Self:
+        """More text in the turn that is open; before any turn, plain text without a chat template."""
+        self._transcript = self._idle().with_text(text)
+        return self
+
+    def _turn(self, role: Role, text: str) -> Self:
+        self._transcript = self._idle().with_turn(role, text)
+        return self
+
+    def _idle(self) -> Transcript:
+        if self._pending is not None:
+            raise StateError(
+                "this state has a value under way: await it or call its result() first, or work on a copy()"
+            )
+        return self._transcript
+
+    # Generating ----------------------------------------------------------------
+    def gen(self, *, name: str | None = None, **options: Unpack[RequestOptions]) -> Gen[str]:
+        """Let the model go on. The request is submitted at once.
+
+        name: what the report calls it. options: override those of the state.
+        """
+        reader = Text()
+        transcript = self._idle().answering()
+        prompt = transcript.encode(self._session.encoder)
+        node, started = self.trace.child("gen", name or reader.name), time.perf_counter()
+
+        def finish(completions: list[Completion]) -> Outcome[Any]:
+            (completion,) = completions
+            kept = keep(completion.tokens, completion.text, self._session.llm.tokenizer)
+            self._record(node, started, completion.usage, completion.text)
+            self._runs = grown(self._runs, len(prompt), completion.usage.cached_tokens, len(kept.tokens))
+            self._transcript = transcript.with_generated(prompt, kept.tokens, completion.text, kept.uncovered)
+            return Outcome(reader.read(completion), completion, completion.usage, {})
+
+        merged: RequestOptions = {**self._options, **reader.options, **options}
+        return self._start([self._session.llm.submit(prompt, hold=self._hold, **merged)], finish)
+
+    def select(self, options: Sequence[Choice], *, by: By = "likelihood", name: str | None = None) -> Gen[Choice]:
+        """Let the model choose one of these texts, which becomes part of the state. `scores` tells how they did.
+
+        by: "likelihood" takes the one whose tokens are the likeliest on average; "unconditional" subtracts from this
+        what it is without the context, so that common words have no advantage.
+        Raises InvalidRequest unless the options are different texts.
+        """
+        check_options(options)
+        transcript = self._idle().answering()
+        context = transcript.encode(self._session.encoder)
+        tokenizer = self._session.llm.tokenizer
+        tokens = [tuple(tokenizer.encode_continuation(option)) for option in options]
+        node, started = self.trace.child("select", name or "select"), time.perf_counter()
+
+        def finish(completions: list[Completion]) -> Outcome[Choice]:
+            scored = scores(completions, len(options))
+            best = scored.index(max(scored))
+            usage = sum((completion.usage for completion in completions), Usage())
+            self._record(node, started, usage, options[best])
+            self._runs = grown(self._runs, len(context), completions[0].usage.cached_tokens, len(tokens[best]))
+            self._transcript = transcript.with_generated(context, tokens[best], options[best], "")
+            return Outcome(options[best], completions[best], usage, dict(zip(options, scored, strict=True)))
+
+        silent = self._silent()
+        generations = []
+        for prompt, first in scorings(context, tokens, by, tokenizer):
+            scored: RequestOptions = {**silent, "prompt_logprobs": 0, "scored_from": first}
+            generations.append(self._session.llm.submit(prompt, **scored))
+        return self._start(generations, finish)
+
+    def prefill(self, *, name: str | None = None) -> Gen[None]:
+        """Compute what was said so far now, so that it is cached when it is needed. `fork` does this by itself."""
+        prompt = self._idle().encode(self._session.encoder)
+        node, started = self.trace.child("prefill", name or "prefix"), time.perf_counter()
+
+        def finish(completions: list[Completion]) -> Outcome[None]:
+            (completion,) = completions
+            self._record(node, started, completion.usage, "")
+            self._runs = grown(self._runs, len(prompt), completion.usage.cached_tokens, 0)
+            return Outcome(None, completion, completion.usage, {})
+
+        generation = self._session.llm.submit(prompt, hold=self._hold, **self._silent())
+        return self._start([generation], finish)
+
+    def _start(self, generations: list[Generation], finish: Callable[[list[Completion]], Outcome[Value]]) -> Gen[Value]:
+        """Make these requests the state's pending value."""
+
+        def finish_here(completions: list[Completion]) -> Outcome[Value]:
+            self._pending = None
+            return finish(completions)
+
+        def abandon() -> None:
+            self._pending = None
+
+        gen = Gen(generations, finish_here, abandon)
+        self._pending = gen
+        return gen
+
+    def _record(self, node: TraceNode, started: float, usage: Usage, text: str) -> None:
+        node.usage, node.seconds, node.text = usage, time.perf_counter() - started, text[:MAX_PREVIEW]
+
+    def _silent(self) -> RequestOptions:
+        """Options of a request that computes and says nothing, where this state's requests run."""
+        silent: RequestOptions = {"max_tokens": 0}
+        if "namespace" in self._options:
+            silent["namespace"] = self._options["namespace"]
+        if "priority" in self._options:
+            silent["priority"] = self._options["priority"]
+        return silent
+
+    # Branches ----------------------------------------------------------------
+    def copy(self, name: str | None = None) -> Self:
+        """A second state with the same past, in constant time. name: what the report calls it."""
+        self._idle()
+        copy = type(self).__new__(type(self))
+        trace = self.trace if name is None else self.trace.child("branch", name)
+        copy._begin(self._session, self._hold.fork(), trace, self._options)
+        copy._transcript, copy._runs = self._transcript, self._runs
+        return copy
+
+    async def fork(
+        self,
+        items: Iterable[Item],
+        branch: Callable[[State, Item], Coroutine[Any, Any, Result]],
+        *,
+        limit: int | None = None,
+    ) -> list[Result]:
+        """Run `branch(copy of this state, item)` for every item at once and return the results in order.
+
+        limit: how many run side by side; None is all. If a branch fails, its siblings are cancelled and BranchError,
+        an ExceptionGroup, names it. However it ends, the branches' blocks are given back.
+        """
+        listed = list(items)
+        if len(listed) > 1 and len(self.tokens) - self._num_computed >= MIN_PREFILL:
+            await self.prefill()
+        return await run_branches(self, listed, branch, limit)
+
+    @property
+    def _num_computed(self) -> int:
+        return self._runs[-1].end if self._runs else 0
+
+    # Looking in, and the end ----------------------------------------------------------------
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """What the model has been or will be given for this state."""
+        return self._transcript.encode(self._session.encoder)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The turns so far; a plain text is one message without a role."""
+        return self._transcript.messages
+
+    def __str__(self) -> str:
+        """The open turn's text, or the plain text."""
+        return self._transcript.open_text
+
+    def report(self) -> Report:
+        """What this state and its branches did: print it, or show it in a notebook."""
+        return Report(self.trace)
+
+    def pinned(self, ttl: float = 300.0) -> Pin:
+        """`with s.pinned(ttl=300):` computes what was said so far and keeps it from eviction while the block runs.
+
+        ttl: seconds after which it may be evicted all the same.
+        """
+        return Pin(self._session.llm, self._idle().encode(self._session.encoder), ttl, self._silent())
+
+    def release(self) -> None:
+        """Cancel what is under way and let go of the cache's blocks. Programs do this for their states."""
+        if self._pending is not None:
+            self._pending.cancel()
+        self._hold.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

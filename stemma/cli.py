@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -109,6 +110,44 @@ def demo(model: Model = None, backend: Backend = "auto", as_json: Json = False) 
             print(json.dumps(show.report(cached, plain, llm)))
         else:
             Console().print(show.show(cached, plain, llm))
+
+
+@app.command()
+def serve(
+    model: Model = None,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen at.")] = 8000,
+    model_name: Annotated[str | None, typer.Option(help="What clients call the model.")] = None,
+    api_key: Annotated[list[str] | None, typer.Option(help="NAME:KEY of a tenant; may be given several times.")] = None,
+    api_keys_file: Annotated[Path | None, typer.Option(help="Lines of `name key` or `name key admin`.")] = None,
+    kv_tokens: Annotated[int | None, typer.Option(help="Tokens that the KV pool holds.")] = None,
+    max_running: Annotated[int, typer.Option(help="Sequences computed side by side.")] = 64,
+    max_queue: Annotated[int, typer.Option(help="Sequences that may wait; more get 429.")] = 256,
+    vllm_metrics: Annotated[bool, typer.Option(help="Also use vLLM's names in /metrics.")] = False,
+    backend: Backend = "auto",
+) -> None:
+    """Serve a model over HTTP, to OpenAI's clients and others; the live cache is at /tree."""
+    from stemma.server import ServerConfig, parse_api_keys, serve
+    from stemma.terminal.progress import progress
+
+    config = ServerConfig(
+        host=host,
+        port=port,
+        model_name=model_name,
+        api_keys=parse_api_keys(api_key or [], api_keys_file),
+        max_queue=max_queue,
+        vllm_metric_names=vllm_metrics,
+    )
+    from stemma.runtime.engine import Engine
+
+    with progress() as report:
+        engine = Engine(model, progress=report, backend=backend, kv_tokens=kv_tokens, max_running=max_running)  # type: ignore[arg-type]
+    with engine:
+        served = model_name or engine.loaded.config.name
+        Console(stderr=True).print(
+            f"{escape(served)} at http://{host}:{port}/v1, the live cache at /tree; Ctrl-C stops"
+        )
+        serve(engine, config)
 
 
 def main() -> None:

@@ -156,6 +156,10 @@ class Engine:
         """The model's chat template, if it has one."""
         return self.loaded.chat_template
 
+    def room(self, prompt_len: int) -> int:
+        """Tokens that can follow a prompt of this length, by the context and the KV pool; may be negative."""
+        return self._requests.room(prompt_len)
+
     # Looking in, and the end ----------------------------------------------------------------
     def stats(self) -> EngineStats:
         """Counters and the cache's state, taken between two steps."""

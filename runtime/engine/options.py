@@ -108,9 +108,12 @@ class RequestMaker:
         if not 0 <= token < size:
             raise InvalidRequest(f"{param}: token {token} is not among the model's {size} tokens", param)
 
+    def room(self, prompt_len: int) -> int:
+        """Tokens that can follow a prompt; less than one if the prompt itself does not fit."""
+        return min(self.context_length, self.pool_tokens) - prompt_len
+
     def _max_tokens(self, prompt_len: int, asked: int | None) -> int:
-        room = self.context_length - prompt_len
-        if room < 1:
+        if self.context_length - prompt_len < 1:
             raise PromptTooLong(
                 f"the prompt has {prompt_len} tokens, the context {self.context_length}: shorten the prompt", "prompt"
             )
@@ -119,7 +122,7 @@ class RequestMaker:
                 f"the prompt has {prompt_len} tokens, the KV pool {self.pool_tokens}: shorten it or raise kv_tokens",
                 "prompt",
             )
-        room = min(room, self.pool_tokens - prompt_len)
+        room = self.room(prompt_len)
         if asked is None:
             return min(DEFAULT_MAX_TOKENS, room)
         if asked < 0:

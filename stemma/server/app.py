@@ -1,0 +1,58 @@
+"""The server as an ASGI application: one table of endpoints, of which routes and the OpenAPI document are made."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from stemma.runtime.engine import Engine
+from stemma.server import chat, completions, info, metrics, tokens
+from stemma.server.config import ServerConfig
+from stemma.server.endpoint import Call, Endpoint, EndpointApp
+from stemma.server.errors import ApiError
+from stemma.server.openapi import openapi_document
+from stemma.server.replies import json_reply
+from stemma.server.service import Service
+from stemma.server.wire.chat import ChatRequest, DetokenizeRequest, TokenizeRequest
+from stemma.server.wire.completions import CompletionRequest
+
+ENDPOINTS = (
+    Endpoint("POST", "/v1/chat/completions", chat.chat_completions, "Answer a chat", ChatRequest),
+    Endpoint("POST", "/v1/completions", completions.completions, "Continue texts", CompletionRequest),
+    Endpoint("GET", "/v1/models", info.models, "The models served"),
+    Endpoint("GET", "/v1/models/{model:path}", info.model, "One model"),
+    Endpoint("GET", "/health", info.health, "Whether requests are taken", is_open=True),
+    Endpoint("GET", "/version", info.version, "Stemma's version", is_open=True),
+    Endpoint("GET", "/metrics", metrics.metrics, "Prometheus metrics"),
+    Endpoint("POST", "/tokenize", tokens.tokenize, "Tokens of a text or a chat", TokenizeRequest),
+    Endpoint("POST", "/detokenize", tokens.detokenize, "Text of tokens", DetokenizeRequest),
+    Endpoint("GET", "/server_info", info.server_info, "Options and load"),
+    Endpoint("GET", "/get_server_info", info.server_info, "Options and load"),
+    Endpoint("GET", "/model_info", info.model_info, "The model"),
+    Endpoint("GET", "/get_model_info", info.model_info, "The model"),
+    Endpoint("GET", "/v1/loads", info.loads, "How busy the engine is"),
+)
+
+
+def app(engine: Engine, config: ServerConfig | None = None) -> Starlette:
+    """The application on an engine, which stays the caller's to close. `app.state.service` is what it works with."""
+    service = Service(engine, config or ServerConfig())
+
+    async def openapi(call: Call[None]) -> Response:
+        return json_reply(openapi_document(ENDPOINTS))
+
+    table = (*ENDPOINTS, Endpoint("GET", "/openapi.json", openapi, "This document", is_open=True))
+    routes = [Route(row.path, EndpointApp(row, service), methods=[row.method], name=row.path) for row in table]
+    starlette = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_place})
+    starlette.state.service = service
+    return starlette
+
+
+async def _no_such_place(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = {404: f"there is no {request.url.path}", 405: f"{request.url.path} takes no {request.method}"}
+    known = ApiError(error.status_code, message.get(error.status_code, error.detail), code="not_found")
+    return json_reply(known.body(), known.status, error.headers)

@@ -1,0 +1,239 @@
+"""POST /v1/chat/completions: the request's way to the engine, and the answer's way back, whole or streamed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.responses import Response
+
+from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
+from stemma.server.answers import Answer, AnswerParser, CallArguments, CallBegin, Piece, TextPiece
+from stemma.server.endpoint import Call
+from stemma.server.errors import api_error, bad_request
+from stemma.server.forms import ToolUse, check_one_form, tool_use
+from stemma.server.generating import completed, errors_of_prompt_named, said, start
+from stemma.server.options import sampling_options, stream_options
+from stemma.server.prompts import ChatPrompt, answer_key
+from stemma.server.replies import DONE, EventReply, event, json_reply
+from stemma.server.reporting import logprob_entries, new_id, now, usage_report
+from stemma.server.service import Service
+from stemma.server.wire.chat import ChatRequest
+
+
+async def chat_completions(call: Call[ChatRequest]) -> Response:
+    """Answer a chat."""
+    body, service = call.body, call.service
+    service.check_model(body.model)
+    options = chat_options(call)
+    streaming = stream_options(body)
+    tools = tool_use(body)
+    prompt = await service.work(chat_prompt, service, body, tools, options["namespace"])
+    with errors_of_prompt_named("messages"):
+        generations = start(
+            call, [prompt.tokens], body.n or 1, max_tokens(body), service.config.default_max_tokens, options
+        )
+    chat = ChatAnswer(service, body, prompt, tools, options["namespace"])
+    if body.stream:
+        return EventReply(chat.events(generations, bool(streaming.include_usage)), service.config.write_seconds)
+    return json_reply(chat.whole(await completed(generations)))
+
+
+def chat_options(call: Call[ChatRequest]) -> RequestOptions:
+    """The engine's options, the lengths left out. Raises ApiError."""
+    body = call.body
+    check_one_form(body)
+    options = sampling_options(body, call.tenant)
+    if body.top_logprobs is not None and not body.logprobs:
+        raise bad_request("top_logprobs needs logprobs to be true", "top_logprobs")
+    if body.logprobs:
+        options["logprobs"] = body.top_logprobs or 0
+    return options
+
+
+def max_tokens(body: ChatRequest) -> int | None:
+    """Raises ApiError if both names are given and differ."""
+    if body.max_completion_tokens is None:
+        return body.max_tokens
+    if body.max_tokens not in (None, body.max_completion_tokens):
+        raise bad_request("give max_completion_tokens or max_tokens, not both", "max_tokens")
+    return body.max_completion_tokens
+
+
+def chat_prompt(service: Service, body: ChatRequest, tools: ToolUse, namespace: str) -> ChatPrompt:
+    """The prompt's tokens: those given, or those of the messages. Raises ApiError, PromptTooLong, ChatTemplateError."""
+    if body.prompt_token_ids is not None:
+        if body.messages:
+            raise bad_request("give messages or prompt_token_ids, not both", "prompt_token_ids")
+        return ChatPrompt(body.prompt_token_ids, body.prompt_token_ids)
+    return service.prompter.prompt(body.messages, tools.offered, namespace, body.chat_template_kwargs)
+
+
+@dataclass(slots=True)
+class ChatAnswer:
+    """Writes the answer to one request."""
+
+    service: Service
+    body: ChatRequest
+    prompt: ChatPrompt
+    tools: ToolUse
+    namespace: str
+    id: str = field(default_factory=lambda: new_id("chatcmpl-"))
+    created: int = field(default_factory=now)
+
+    # Whole ----------------------------------------------------------------
+    def whole(self, completions: Sequence[Completion]) -> dict[str, Any]:
+        """The answer as one object."""
+        answer = self._head("chat.completion")
+        answer["choices"] = [self._choice(index, completion) for index, completion in enumerate(completions)]
+        answer["usage"] = usage_report([completion.usage for completion in completions], len(completions))
+        if self.body.return_token_ids:
+            answer["prompt_token_ids"] = self.prompt.tokens
+        return answer
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        fingerprint = self.service.fingerprint
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.service.model_name,
+            "system_fingerprint": fingerprint,
+        }
+
+    def _choice(self, index: int, completion: Completion) -> dict[str, Any]:
+        parser, answer = self._parser(), Answer()
+        for piece in [*parser.push(completion.text), *parser.finish()]:
+            answer.add(piece)
+        self._remember(answer, completion)
+        message: dict[str, Any] = {"role": "assistant", "content": answer.content or None, "refusal": None}
+        if answer.calls:
+            message["tool_calls"] = [
+                {"id": made.id, "type": "function", "function": {"name": made.name, "arguments": made.arguments}}
+                for made in answer.calls
+            ]
+        else:
+            message["content"] = answer.content
+        choice = {
+            "index": index,
+            "message": message,
+            "logprobs": self._logprobs(completion.logprobs),
+            "finish_reason": finish_reason(completion, bool(answer.calls)),
+        }
+        if self.body.return_token_ids:
+            choice["token_ids"] = completion.tokens
+        return choice
+
+    def _parser(self) -> AnswerParser:
+        return AnswerParser(self.tools.names, self.tools.max_calls)
+
+    def _remember(self, answer: Answer, completion: Completion) -> None:
+        if self.body.prompt_token_ids is None:
+            key = answer_key(answer.content, [(made.name, made.arguments) for made in answer.calls])
+            self.service.prompter.remember(self.prompt, self.namespace, completion.text, key, completion.tokens)
+
+    def _logprobs(self, logprobs: Sequence[Any]) -> dict[str, Any] | None:
+        if not self.body.logprobs:
+            return None
+        return {"content": logprob_entries(logprobs, self.service.texts), "refusal": None}
+
+    # Streamed ----------------------------------------------------------------
+    async def events(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[bytes]:
+        """The answer in chunks. An error on the way is an event of its own: the status has been sent."""
+        try:
+            async with aclosing(self._chunks(generations, include_usage)) as chunks:
+                async for chunk in chunks:
+                    yield event(chunk)
+        except Exception as error:
+            known = api_error(error)
+            if known is None:
+                raise
+            yield event(known.body())
+        yield DONE
+
+    async def _chunks(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[dict[str, Any]]:
+        streams = [ChoiceStream(self._parser()) for _ in generations]
+        last: list[Completion | None] = [None] * len(generations)
+        for index in range(len(generations)):
+            chunk = self._chunk(index, {"role": "assistant", "content": "", "refusal": None}, include_usage)
+            if self.body.return_token_ids and index == 0:
+                chunk["prompt_token_ids"] = self.prompt.tokens
+            yield chunk
+        async with aclosing(said(generations)) as items:
+            async for index, what in items:
+                if isinstance(what, Delta):
+                    for chunk in self._delta_chunks(index, streams[index].take(what), what, include_usage):
+                        yield chunk
+                    continue
+                last[index] = what
+                for delta in streams[index].finish():
+                    yield self._chunk(index, delta, include_usage)
+                self._remember(streams[index].answer, what)
+                reason = finish_reason(what, bool(streams[index].answer.calls))
+                yield self._chunk(index, {}, include_usage, reason)
+        if include_usage:
+            usages = [completion.usage for completion in last if completion is not None]
+            chunk = self._head("chat.completion.chunk")
+            yield {**chunk, "choices": [], "usage": usage_report(usages, len(usages))}
+
+    def _delta_chunks(
+        self, index: int, deltas: list[dict[str, Any]], said: Delta, include_usage: bool
+    ) -> list[dict[str, Any]]:
+        """A chunk for each delta; log-probabilities and token ids go with the first one, whatever it says."""
+        has_extras = bool(said.tokens and self.body.return_token_ids) or bool(said.logprobs)
+        if not deltas and has_extras:
+            deltas = [{}]
+        chunks = [self._chunk(index, delta, include_usage) for delta in deltas]
+        if chunks:
+            chunks[0]["choices"][0]["logprobs"] = self._logprobs(said.logprobs)
+            if self.body.return_token_ids:
+                chunks[0]["choices"][0]["token_ids"] = said.tokens
+        return chunks
+
+    def _chunk(
+        self, index: int, delta: dict[str, Any], include_usage: bool, reason: str | None = None
+    ) -> dict[str, Any]:
+        chunk = self._head("chat.completion.chunk")
+        chunk["choices"] = [{"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}]
+        if include_usage:
+            chunk["usage"] = None
+        return chunk
+
+
+@dataclass(slots=True)
+class ChoiceStream:
+    """One choice on its way: the parser, and what came of it so far."""
+
+    parser: AnswerParser
+    answer: Answer = field(default_factory=Answer)
+
+    def take(self, delta: Delta) -> list[dict[str, Any]]:
+        """Chat deltas of more text."""
+        return self._deltas(self.parser.push(delta.text))
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Chat deltas of what was held back."""
+        return self._deltas(self.parser.finish())
+
+    def _deltas(self, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
+        for piece in pieces:
+            self.answer.add(piece)
+        return [_delta(piece) for piece in pieces]
+
+
+def _delta(piece: Piece) -> dict[str, Any]:
+    match piece:
+        case TextPiece(text):
+            return {"content": text}
+        case CallBegin(index, call_id, name):
+            begun = {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
+            return {"tool_calls": [begun]}
+        case CallArguments(index, text):
+            return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
+
+
+def finish_reason(completion: Completion, has_calls: bool) -> str:
+    """ "tool_calls" if the answer ended with calls, else the engine's."""
+    return "tool_calls" if has_calls and completion.finish_reason == "stop" else completion.finish_reason

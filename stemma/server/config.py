@@ -1,0 +1,103 @@
+"""What a server can be told, in one frozen dataclass; the options of `stemma serve` are made from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stemma.runtime.errors import InvalidRequest
+
+KEY_NAME = re.compile(r"[\w.-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """Who may come in. `name` is the tenant: the cache namespace of all that comes with this key.
+
+    is_admin: may see and change the cache of every tenant.
+    """
+
+    name: str
+    key: str
+    is_admin: bool = False
+
+    def __post_init__(self) -> None:
+        if not KEY_NAME.fullmatch(self.name):
+            raise InvalidRequest(f"a key's name is 1 to 64 letters, digits, '.', '_', '-': {self.name!r}", "api_keys")
+        if not (self.key.isascii() and self.key.isprintable() and self.key.strip() == self.key != ""):
+            raise InvalidRequest(f"the key of {self.name} must be printable ASCII, not empty", "api_keys")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Options of a server; the defaults suit one machine and a few hundred clients.
+
+    model_name: what /v1/models calls the model; None takes the model's own name.
+    api_keys: with none, everybody may come in and all share one namespace.
+    max_body_bytes: larger bodies are refused with 413.
+    max_queue: sequences that may wait beyond the engine's max_running; more are refused with 429.
+    max_requests_per_key: requests of one key at once; None is no limit.
+    max_choices: completions of one request (n, times the prompts).
+    default_max_tokens: tokens of a chat answer when the request names no limit and the context leaves as many.
+    max_grammar_bytes, compile_seconds: size of a schema, regex or grammar, and the time that compiling it may take.
+    turn_memory_tokens: tokens of answers that are kept to be recognised when they come back.
+    max_pinned_share: share of the KV pool that pins may hold.
+    write_seconds: a reader that takes nothing for so long is let go.
+    shutdown_seconds: how long a stopping server waits for requests under way.
+    vllm_metric_names: /metrics also uses vLLM's names, for its dashboards and gateways.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    model_name: str | None = None
+    api_keys: tuple[ApiKey, ...] = ()
+    max_body_bytes: int = 8 << 20
+    max_queue: int = 256
+    max_requests_per_key: int | None = None
+    max_choices: int = 512
+    default_max_tokens: int = 1024
+    max_grammar_bytes: int = 256 << 10
+    compile_seconds: float = 10.0
+    turn_memory_tokens: int = 4 << 20
+    max_pinned_share: float = 0.5
+    write_seconds: float = 60.0
+    shutdown_seconds: float = 10.0
+    vllm_metric_names: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_body_bytes", "max_choices", "default_max_tokens", "max_grammar_bytes"):
+            if getattr(self, name) < 1:
+                raise InvalidRequest(f"{name} must be at least 1; it is {getattr(self, name)}", name)
+        for name in ("max_queue", "turn_memory_tokens", "compile_seconds", "write_seconds", "shutdown_seconds"):
+            if getattr(self, name) < 0:
+                raise InvalidRequest(f"{name} must not be negative; it is {getattr(self, name)}", name)
+        if not 0 <= self.max_pinned_share <= 1:
+            raise InvalidRequest("max_pinned_share must be between 0 and 1", "max_pinned_share")
+        if len({key.name for key in self.api_keys}) < len(self.api_keys):
+            raise InvalidRequest("two API keys have the same name; the name is the cache's namespace", "api_keys")
+
+
+def read_api_keys(path: Path) -> tuple[ApiKey, ...]:
+    """Keys from a file: a line is `name key` or `name key admin`; empty lines and those with # are left out."""
+    keys = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) not in (2, 3) or words[2:] not in ([], ["admin"]):
+            raise InvalidRequest(f"{path}, line {number}: write `name key` or `name key admin`", "api_keys")
+        keys.append(ApiKey(words[0], words[1], is_admin=len(words) == 3))
+    return tuple(keys)
+
+
+def parse_api_keys(texts: Sequence[str], path: Path | None = None) -> tuple[ApiKey, ...]:
+    """Keys from `name:key` texts, and from a file if there is one."""
+    keys = []
+    for text in texts:
+        name, colon, key = text.partition(":")
+        if not colon:
+            raise InvalidRequest("an API key is given as NAME:KEY; the name is the tenant's cache namespace", "api_key")
+        keys.append(ApiKey(name, key))
+    return (*keys, *(read_api_keys(path) if path is not None else ()))

@@ -1,0 +1,73 @@
+"""Errors as clients see them: OpenAI's shape, the parameter to change, and a status for each of Stemma's own errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stemma.fsm.errors import FormError
+from stemma.runtime.errors import (
+    EngineClosed,
+    InvalidRequest,
+    ModelError,
+    PoolExhausted,
+    PromptTooLong,
+    StemmaError,
+)
+
+
+@dataclass(eq=False)
+class ApiError(Exception):
+    """An answer that is an error. `param` names the field of the request to change."""
+
+    status: int
+    message: str
+    kind: str = "invalid_request_error"
+    param: str | None = None
+    code: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """As JSON values, in OpenAI's shape."""
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+
+
+class ClientGone(Exception):
+    """The client closed the connection, or takes nothing any more."""
+
+
+def bad_request(message: str, param: str | None, code: str | None = None) -> ApiError:
+    """400: the request must change before it is sent again."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def unavailable(message: str, seconds: int = 1) -> ApiError:
+    """503: the same request may be sent again later."""
+    return ApiError(503, message, "service_unavailable_error", headers={"retry-after": str(seconds)})
+
+
+def too_many(message: str, seconds: int) -> ApiError:
+    """429: back-pressure."""
+    return ApiError(429, message, "rate_limit_error", code="rate_limit_exceeded", headers={"retry-after": str(seconds)})
+
+
+def api_error(error: Exception) -> ApiError | None:
+    """What a client is told of an error; None for one that is a fault of the server's."""
+    match error:
+        case ApiError():
+            return error
+        case PromptTooLong():
+            return bad_request(str(error), error.param, "context_length_exceeded")
+        case InvalidRequest():
+            return bad_request(str(error), error.param)
+        case FormError():
+            return bad_request(str(error), "response_format")
+        case ModelError():
+            return bad_request(str(error), "messages")
+        case PoolExhausted() | EngineClosed():
+            return unavailable(str(error))
+        case StemmaError():
+            return ApiError(500, str(error), "server_error")
+        case _:
+            return None

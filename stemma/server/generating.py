@@ -1,0 +1,114 @@
+"""Starting generations for a call, and taking what several of them say in the order in which it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
+from stemma.runtime.errors import EngineClosed, InvalidRequest
+from stemma.server.endpoint import Call
+from stemma.server.errors import bad_request
+
+
+class Said(NamedTuple):
+    """What one choice said: more, or that it is complete."""
+
+    choice: int
+    what: Delta | Completion
+
+
+def start(
+    call: Call[Any],
+    prompts: Sequence[Sequence[int]],
+    n: int,
+    max_tokens: int | None,
+    default_tokens: int,
+    options: RequestOptions,
+) -> list[Generation]:
+    """`n` generations of each prompt, which end when the call does. Raises ApiError, InvalidRequest or PromptTooLong.
+
+    max_tokens: as asked. default_tokens: if nothing was asked, as far as the context has room.
+    """
+    service = call.service
+    if len(prompts) * n > service.config.max_choices:
+        param = "n" if n > 1 else "prompt"
+        raise bad_request(
+            f"a request may have {service.config.max_choices} choices; this has {len(prompts) * n}", param
+        )
+    call.cleanup.enter_context(service.gate.enter(call.tenant.name, len(prompts) * n))
+    generations: list[Generation] = []
+    call.cleanup.callback(_cancel, generations)
+    for prompt in prompts:
+        submitted = options.copy()
+        limit = max_tokens
+        if limit is None:
+            limit = max(0, min(default_tokens, service.engine.room(len(prompt))))
+        submitted["max_tokens"] = limit
+        generations += service.engine.submit_samples(prompt, n, **submitted)
+    return generations
+
+
+@contextmanager
+def errors_of_prompt_named(param: str) -> Iterator[None]:
+    """What the engine says of its prompt is said of this field of the request."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if error.param == "prompt":
+            error.param = param
+        raise
+
+
+def _cancel(generations: Sequence[Generation]) -> None:
+    for generation in generations:
+        if not generation.is_done:
+            generation.cancel()
+
+
+async def completed(generations: Sequence[Generation]) -> list[Completion]:
+    """All the completions, in order. Raises the first error."""
+    completions = await asyncio.gather(*generations)
+    for completion in completions:
+        check(completion)
+    return completions
+
+
+async def said(generations: Sequence[Generation]) -> AsyncGenerator[Said]:
+    """Deltas and completions as they come. What comes while the reader is busy is joined into one delta."""
+    if len(generations) == 1:
+        async for delta in generations[0]:
+            yield Said(0, delta)
+        yield Said(0, check(await generations[0]))
+        return
+    queue: asyncio.Queue[Said | Exception] = asyncio.Queue(maxsize=1)
+    feeders = [asyncio.create_task(_feed(queue, index, item)) for index, item in enumerate(generations)]
+    try:
+        num_open = len(generations)
+        while num_open:
+            item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            num_open -= isinstance(item.what, Completion)
+            yield item
+    finally:
+        for feeder in feeders:
+            feeder.cancel()
+
+
+async def _feed(queue: asyncio.Queue[Said | Exception], index: int, generation: Generation) -> None:
+    try:
+        async for delta in generation:
+            await queue.put(Said(index, delta))
+        await queue.put(Said(index, check(await generation)))
+    except Exception as error:
+        await queue.put(error)
+
+
+def check(completion: Completion) -> Completion:
+    """Raises EngineClosed for a completion that was ended from outside."""
+    if completion.finish_reason == "abort":
+        raise EngineClosed("the request was ended before it was complete")
+    return completion

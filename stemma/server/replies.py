@@ -1,0 +1,53 @@
+"""Answers: JSON, and streams of server-sent events to readers of any speed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from stemma.server.errors import ClientGone
+
+DONE = b"data: [DONE]\n\n"
+
+
+def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A whole answer."""
+    return Response(msgspec.json.encode(value), status, headers, "application/json")
+
+
+def event(value: Any, name: str | None = None) -> bytes:
+    """One server-sent event."""
+    start = b"" if name is None else b"event: " + name.encode() + b"\n"
+    return start + b"data: " + msgspec.json.encode(value) + b"\n\n"
+
+
+class EventReply(Response):
+    """A stream of events. A reader that is slow gets fewer, larger ones; one that takes nothing for `write_seconds` is
+    let go (ClientGone)."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[bytes], write_seconds: float) -> None:
+        super().__init__(status_code=200, headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        self._events = events
+        self._write_seconds = write_seconds
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        await send(start)
+        async for data in self._events:
+            await self._send(send, data, more=True)
+        await self._send(send, b"", more=False)
+
+    async def _send(self, send: Send, data: bytes, *, more: bool) -> None:
+        try:
+            async with asyncio.timeout(self._write_seconds):
+                await send({"type": "http.response.body", "body": data, "more_body": more})
+        except TimeoutError as error:
+            raise ClientGone from error

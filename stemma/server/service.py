@@ -1,0 +1,65 @@
+"""What every endpoint works with: the engine, the configuration, and the little state a server has."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from stemma import __version__
+from stemma.runtime.engine import Engine
+from stemma.server.config import ServerConfig
+from stemma.server.errors import ApiError
+from stemma.server.gate import Gate
+from stemma.server.keys import KeyRing
+from stemma.server.pins import Pins
+from stemma.server.prompts import ChatPrompter
+from stemma.server.request_log import RequestCounts
+from stemma.server.token_texts import TokenTexts
+from stemma.server.turns import TurnMemory
+
+P = ParamSpec("P")
+T = TypeVar("T")
+NUM_WORKERS = 4
+
+
+class Service:
+    """An engine with what a server keeps beside it. Lives as long as the server.
+
+    turns: answers as they were generated. pins: what callers keep in the cache. stopping: set when the server ends.
+    """
+
+    def __init__(self, engine: Engine, config: ServerConfig) -> None:
+        self.engine = engine
+        self.config = config
+        self.model_name = config.model_name or engine.loaded.config.name
+        self.tokenizer = engine.loaded.tokenizer
+        self.texts = TokenTexts(self.tokenizer)
+        self.keys = KeyRing(config.api_keys)
+        self.gate = Gate(engine.config.max_running + config.max_queue, config.max_requests_per_key)
+        self.turns = TurnMemory(config.turn_memory_tokens)
+        self.prompter = ChatPrompter(engine.loaded, self.turns)
+        self.pins = Pins(engine, config.max_pinned_share)
+        self.counts = RequestCounts()
+        self.started = time.time()
+        self.fingerprint = f"stemma-{__version__}"
+        self.stopping = asyncio.Event()
+        self._workers = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="stemma-server")
+
+    async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what takes time (tokenizing, compiling, asking the engine) beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._workers, lambda: function(*args, **kwargs))
+
+    def check_model(self, name: str | None) -> None:
+        """Raises ApiError (404) for a model that is not served here."""
+        if name is not None and name.casefold() not in {self.model_name.casefold(), "default", "stemma"}:
+            message = f"there is no model {name!r} here; there is {self.model_name!r}"
+            raise ApiError(404, message, param="model", code="model_not_found")
+
+    def close(self) -> None:
+        """Let go of pins and threads. The engine stays whose it is."""
+        self.stopping.set()
+        self.pins.release_all()
+        self._workers.shutdown(wait=False, cancel_futures=True)

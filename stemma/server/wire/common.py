@@ -1,0 +1,98 @@
+"""Fields that several requests share. Pure data as it comes over the wire; a field that is not listed is an error."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Priority = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+NumChoices = Annotated[int, Meta(ge=1, le=1024)]
+NumLogprobs = Annotated[int, Meta(ge=0, le=20)]
+Salt = Annotated[str, Meta(max_length=256)]
+Stop = str | Annotated[list[str], Meta(max_length=64)]
+
+
+class Wire(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The base of what comes in."""
+
+
+class StreamOptions(Wire):
+    """include_usage: a last chunk carries the usage."""
+
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
+
+
+class FunctionSpec(Wire):
+    """A function that the model may call; `parameters` is a JSON Schema."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class JsonSchemaSpec(Wire):
+    """A named schema. `strict` is always honoured: the output is constrained whatever it says."""
+
+    name: str | None = None
+    description: str | None = None
+    schema: dict[str, Any] | bool | None = None
+    strict: bool | None = None
+
+
+class TextFormat(Wire, tag_field="type", tag="text"):
+    """Anything."""
+
+
+class JsonObjectFormat(Wire, tag_field="type", tag="json_object"):
+    """Some JSON object."""
+
+
+class JsonSchemaFormat(Wire, tag_field="type", tag="json_schema"):
+    """JSON of one schema."""
+
+    json_schema: JsonSchemaSpec
+
+
+ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
+
+
+class GenerationRequest(Wire):
+    """What chat and plain completions have in common.
+
+    Beyond OpenAI's fields: top_k, min_p, repetition_penalty, stop_token_ids, ignore_eos; regex, grammar: the form of
+    the output; cache_salt: a separate part of the caller's own cache namespace; priority: larger goes first;
+    return_token_ids: token ids of prompt and answer are reported; prompt_token_ids: the prompt itself, as token ids.
+    """
+
+    model: str | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    n: NumChoices | None = None
+    presence_penalty: float | None = None
+    seed: Seed | None = None
+    stop: Stop | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: Count | None = None
+    user: str | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    stop_token_ids: Annotated[list[TokenId], Meta(max_length=256)] | None = None
+    ignore_eos: bool | None = None
+    regex: str | None = None
+    grammar: str | None = None
+    response_format: ResponseFormat | None = None
+    cache_salt: Salt | None = None
+    priority: Priority | None = None
+    return_token_ids: bool | None = None
+    prompt_token_ids: list[TokenId] | None = None

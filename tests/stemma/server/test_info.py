@@ -1,0 +1,99 @@
+"""What the server says of itself, tokens, metrics, and its OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from stemma.runtime.engine import Engine
+from stemma.server import ServerConfig
+
+
+async def test_models(client: Any, engine: Engine) -> None:
+    listed = await client.get("/v1/models")
+    assert [model["id"] for model in listed["data"]] == ["tiny"]
+    assert (await client.get("/v1/models/tiny"))["max_model_len"] == engine.context_length
+    await client.get("/v1/models/other", status=404)
+
+
+async def test_health_and_version(client: Any) -> None:
+    assert (await client.get("/health"))["status"] == "ok"
+    assert (await client.get("/version"))["version"]
+
+
+async def test_a_closed_engine_is_not_healthy(serve_with: Any) -> None:
+    import torch
+
+    from stemma.kernels.reference import ReferenceOps
+    from stemma.runtime.model.tiny import tiny
+
+    engine = Engine.of(tiny(ReferenceOps(torch.device("cpu"))), kv_tokens=256)
+    async with serve_with(engine, ServerConfig()) as client:
+        await client.get("/health")
+        engine.close()
+        await client.get("/health", status=503)
+        error = await client.post("/v1/completions", status=503, prompt="x")
+        assert error["error"]["type"] == "service_unavailable_error"
+
+
+async def test_what_gateways_ask(client: Any) -> None:
+    assert (await client.get("/model_info"))["model_path"] == "tiny"
+    assert await client.get("/model_info") == await client.get("/get_model_info")
+    assert (await client.get("/server_info"))["max_total_num_tokens"] == 16384
+    loads = await client.get("/v1/loads")
+    assert loads["loads"][0]["num_running_reqs"] == 0
+
+
+async def test_tokens_there_and_back(client: Any) -> None:
+    text = "héllo <|end|> wörld"
+    answer = await client.post("/tokenize", prompt=text, return_token_strs=True)
+    assert answer["tokens"] == list(text.encode())
+    assert answer["count"] == len(answer["tokens"]) == len(answer["token_strs"])
+    assert (await client.post("/detokenize", tokens=answer["tokens"]))["prompt"] == text
+    chat = await client.post("/tokenize", messages=[{"role": "user", "content": "<|end|>"}])
+    assert chat["tokens"].count(256) == 1  # the template's, not the user's
+    plain = await client.post("/tokenize", messages=[{"role": "user", "content": "x"}], add_generation_prompt=False)
+    assert chat["count"] > plain["count"]
+
+
+async def test_wrong_tokens_are_a_400(client: Any) -> None:
+    for body in ({}, {"prompt": "a", "messages": []}, {"prompt": "a", "tools": [{"function": {"name": "f"}}]}):
+        assert (await client.post("/tokenize", status=400, **body))["error"]["param"]
+    for tokens in ([-1], [260], ["a"], [2**40]):
+        assert (await client.post("/detokenize", status=400, tokens=tokens))["error"]["param"].startswith("tokens")
+
+
+async def test_metrics_count_what_happened(engine: Engine, serve_with: Any) -> None:
+    async def read(client: Any) -> dict[str, float]:
+        text = (await client.http.get("/metrics")).text
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        return {sample.name: sample.value for sample in samples if set(sample.labels) <= {"model_name"}}
+
+    async with serve_with(engine, ServerConfig(vllm_metric_names=True)) as client:
+        before = await read(client)
+        answer = await client.post("/v1/completions", prompt="count me", max_tokens=7, ignore_eos=True)
+        after = await read(client)
+        assert answer["usage"]["completion_tokens"] == 7
+        assert after["stemma_completion_tokens_total"] - before["stemma_completion_tokens_total"] == 7
+        assert after["vllm:generation_tokens_total"] - before["vllm:generation_tokens_total"] == 7
+        assert after["stemma_ttft_seconds_count"] - before["stemma_ttft_seconds_count"] == 1
+        assert after["stemma_sequences_running"] == 0
+
+
+async def test_vllms_names_only_on_request(client: Any) -> None:
+    assert "vllm:" not in (await client.http.get("/metrics")).text
+
+
+async def test_errors_of_paths_have_the_same_shape(client: Any) -> None:
+    assert (await client.get("/nowhere", status=404))["error"]["message"]
+    assert (await client.get("/v1/completions", status=405))["error"]["message"]
+
+
+async def test_the_openapi_document_has_every_path(client: Any) -> None:
+    document = await client.get("/openapi.json")
+    assert document["openapi"].startswith("3.1")
+    assert {"/v1/chat/completions", "/v1/completions", "/v1/models", "/tokenize"} <= document["paths"].keys()
+    chat = document["components"]["schemas"]["ChatRequest"]
+    assert chat["additionalProperties"] is False
+    assert chat["required"] == ["messages"]

@@ -28,7 +28,10 @@ class Runner:
         layout = make_layout(batch, self.kv.shape.block_size)
         ids = np.fromiter((token for row in batch.rows for token in row.tokens), np.int32, batch.num_tokens)
         hidden = self.model.forward(ids, ops.plan(layout, self.kv.shape), self.kv)
-        return self.model.logits(hidden, _logit_rows(batch, layout.query_starts))
+        rows = _logit_rows(batch, layout.query_starts)
+        if not len(rows):  # every row is inside a prompt
+            return torch.empty((0, self.model.config.vocab_size))
+        return self.model.logits(hidden, rows)
 
 
 def _logit_rows(batch: Batch, query_starts: Int32Array) -> Int32Array:

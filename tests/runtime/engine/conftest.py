@@ -1,17 +1,16 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from stemma.kernels.reference import ReferenceOps
+from stemma.kernels.select import select_ops
 from stemma.runtime.engine import Engine
 from stemma.runtime.model.tiny import tiny
 
 
-@pytest.fixture(scope="session")
-def loaded():
-    """A tiny model in float64, so that no matrix product's last bit depends on the batch."""
-    return tiny(ReferenceOps(torch.device("cpu"), torch.float64))
+@pytest.fixture(scope="session", params=["reference", "auto"])
+def loaded(request, tiny_loaded):
+    """A tiny model on the reference in float64, and on the back end that this machine's users get."""
+    return tiny_loaded if request.param == "reference" else tiny(select_ops())
 
 
 @pytest.fixture

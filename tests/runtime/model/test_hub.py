@@ -1,0 +1,54 @@
+"""Hub ids without a network: from the hub's cache, and what is said when there is nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stemma.runtime.settings import child_environment
+from tests.runtime.model.test_hugging_face import write_folder
+
+LOAD = """
+import sys, torch
+from stemma.kernels.reference import ReferenceOps
+from stemma.runtime.errors import ModelNotFound
+from stemma.runtime.model import load
+try:
+    print(load(sys.argv[1], ReferenceOps(torch.device("cpu"))).config.hidden)
+except ModelNotFound as error:
+    print(error)
+print("transformers" in sys.modules)
+"""
+
+
+def load_offline(cache: Path, source: str) -> list[str]:
+    """What a fresh process says that has no network and this cache (the hub's library reads both when imported)."""
+    environment = child_environment(HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(cache), PYTHONPATH=":".join(sys.path))
+    done = subprocess.run([sys.executable, "-c", LOAD, source], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    repository = tmp_path / "models--some--model"
+    commit = "0123456789012345678901234567890123456789"
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    write_folder(snapshot)
+    return tmp_path
+
+
+def test_a_model_in_the_cache_is_loaded_without_transformers(cache: Path) -> None:
+    assert load_offline(cache, "some/model") == ["64", "False"]
+
+
+def test_an_absent_model_says_what_to_do(cache: Path) -> None:
+    said, _ = load_offline(cache, "some/other")
+    assert "some/other is neither a local file nor in the hub's cache" in said
+    assert "give the path of a .gguf file or of a model folder" in said

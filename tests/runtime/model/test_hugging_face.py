@@ -1,0 +1,188 @@
+"""Folders in Hugging Face's form: what is read from which file, and what is refused with which words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from stemma.kernels.weights import dequantize
+from stemma.runtime.errors import ModelError, ModelFileError, ModelNotFound, UnsupportedModel
+from stemma.runtime.model import load
+from stemma.runtime.model.hugging_face import read_config, read_hugging_face
+from stemma.runtime.model.tiny import byte_tokenizer, tiny, tiny_config, tiny_tensors
+from tests.runtime.model.running import all_logits, reference_ops
+
+CONFIG: dict[str, Any] = {
+    "model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+    "hidden_size": 64, "intermediate_size": 128, "vocab_size": 260, "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": False, "eos_token_id": 256,
+}  # fmt: skip
+
+
+def write_folder(folder: Path, **changes: Any) -> Path:
+    """The tiny Llama as a folder, its configuration changed."""
+    tensors = {name: dequantize(tensor) for name, tensor in tiny_tensors(tiny_config("llama"), 0).items()}
+    save_file(tensors, folder / "model.safetensors")
+    write(folder / "config.json", {**CONFIG, **changes})
+    files = byte_tokenizer()
+    write(folder / "tokenizer.json", files.spec)
+    write(folder / "tokenizer_config.json", {**files.special, "chat_template": files.chat_template})
+    return folder
+
+
+def write(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content))
+
+
+def test_a_folder_is_the_model_it_was_made_from(tmp_path: Path) -> None:
+    loaded, original = load(str(write_folder(tmp_path)), reference_ops()), tiny(reference_ops())
+    assert loaded.config.name == tmp_path.name
+    assert loaded.generation.eos_ids == (256,)
+    assert loaded.tokenizer.special == original.tokenizer.special
+    assert loaded.tokenizer.bos_id == 258
+    ids = [257, *b"user\nHello", 256]
+    assert torch.equal(all_logits(loaded.model, ids), all_logits(original.model, ids))
+    chat = [{"role": "user", "content": "Hi"}]
+    assert loaded.chat_template is not None
+    assert original.chat_template is not None
+    assert loaded.chat_template.encode_chat(chat) == original.chat_template.encode_chat(chat)
+
+
+def test_weights_are_memory_maps(tmp_path: Path) -> None:
+    tensors = read_hugging_face(write_folder(tmp_path)).tensors
+    for tensor in tensors.values():
+        base: Any = tensor.data
+        while base.base is not None and not isinstance(base, np.memmap):
+            base = base.base
+        assert isinstance(base, np.memmap)
+
+
+def test_progress_goes_from_nothing_to_all(tmp_path: Path) -> None:
+    reports: list[tuple[str, float]] = []
+    load(write_folder(tmp_path), reference_ops(), lambda stage, fraction: reports.append((stage, fraction)))
+    fractions = [fraction for _, fraction in reports]
+    assert {stage for stage, _ in reports} == {"weights"}
+    assert fractions == sorted(fractions)
+    assert fractions[0] < 0.5
+    assert fractions[-1] == 1.0
+
+
+# Where settings stand ---------------------------------------------------------------------------------------------
+def test_generation_settings_have_their_file(tmp_path: Path) -> None:
+    write(write_folder(tmp_path) / "generation_config.json", {"eos_token_id": [257, 256], "top_p": 0.9, "top_k": 20})
+    generation = read_hugging_face(tmp_path).generation
+    assert (generation.eos_ids, generation.temperature, generation.top_k, generation.top_p) == (
+        (256, 257),
+        None,
+        20,
+        0.9,
+    )
+
+
+def test_a_template_file_goes_before_a_setting(tmp_path: Path) -> None:
+    (write_folder(tmp_path) / "chat_template.jinja").write_text("mine")
+    assert read_hugging_face(tmp_path).tokenizer.chat_template == "mine"
+
+
+def test_of_named_templates_the_default_is_taken(tmp_path: Path) -> None:
+    named = [{"name": "tool_use", "template": "a"}, {"name": "default", "template": "b"}]
+    write(write_folder(tmp_path) / "tokenizer_config.json", {"chat_template": named})
+    assert read_hugging_face(tmp_path).tokenizer.chat_template == "b"
+
+
+def test_a_base_model_has_no_template(tmp_path: Path) -> None:
+    write(write_folder(tmp_path) / "tokenizer_config.json", {})
+    assert load(tmp_path, reference_ops()).chat_template is None
+
+
+def test_special_tokens_are_spelled_in_three_ways(tmp_path: Path) -> None:
+    settings = {"bos_token": {"content": "<|bos|>"}, "eos_token": "<|end|>", "pad_token": None}
+    write(write_folder(tmp_path) / "tokenizer_config.json", settings)
+    write(tmp_path / "special_tokens_map.json", {"eos_token": "<|start|>", "pad_token": "<|pad|>"})
+    special = read_hugging_face(tmp_path).tokenizer.special
+    assert special == {"bos_token": "<|bos|>", "eos_token": "<|end|>", "pad_token": "<|pad|>"}
+
+
+def test_the_window_bounds_the_context() -> None:
+    assert read_config({**CONFIG, "sliding_window": 512}, "x").context_length == 2048
+    assert read_config({**CONFIG, "model_type": "mistral", "sliding_window": 512}, "x").context_length == 512
+    assert read_config({**CONFIG, "model_type": "mistral", "sliding_window": None}, "x").context_length == 2048
+    qwen = {**CONFIG, "model_type": "qwen2", "sliding_window": 512}
+    assert read_config({**qwen, "use_sliding_window": False}, "x").context_length == 2048
+    assert read_config({**qwen, "use_sliding_window": True}, "x").context_length == 512
+
+
+# What is refused ----------------------------------------------------------------------------------------------------
+REFUSED: list[tuple[dict[str, Any], type[ModelError], str]] = [
+    ({"model_type": "gpt2"}, UnsupportedModel, "'gpt2' are not supported; supported: llama, mistral, qwen2, qwen3"),
+    ({"hidden_act": "gelu"}, UnsupportedModel, "'gelu' is not supported; supported: silu"),
+    ({"quantization_config": {"quant_method": "gptq"}}, UnsupportedModel, "quantised by 'gptq' are not read"),
+    ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, UnsupportedModel, "'yarn' is not supported"),
+    ({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, UnsupportedModel, "'dynamic' is not supported"),
+    ({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}, ModelFileError, "no value 'low_freq_factor'"),
+    ({"partial_rotary_factor": 0.5}, UnsupportedModel, "a part of each head"),
+    ({"hidden_size": 32}, ModelFileError, r"has shape \(260, 64\), but the model's configuration says \(260, 32\)"),
+    ({"num_hidden_layers": 3}, ModelFileError, "no tensor 'model.layers.2"),
+    ({"num_hidden_layers": 1}, UnsupportedModel, "does not compute with: model.layers.1"),
+    ({"model_type": "qwen2"}, ModelFileError, "no tensor 'model.layers.0.self_attn.q_proj.bias'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "words"), REFUSED)
+def test_refused(changes: dict[str, Any], error: type[ModelError], words: str, tmp_path: Path) -> None:
+    with pytest.raises(error, match=words):
+        load(write_folder(tmp_path, **changes), reference_ops())
+
+
+def test_a_missing_value_is_named() -> None:
+    with pytest.raises(ModelFileError, match="no value 'hidden_size'"):
+        read_config({key: value for key, value in CONFIG.items() if key != "hidden_size"}, "x")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
+    (write_folder(tmp_path) / name).unlink()
+    with pytest.raises(ModelNotFound, match=r"has no .*" + name.removeprefix("model")):
+        load(tmp_path, reference_ops())
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    index = {"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}}
+    write(write_folder(tmp_path) / "model.safetensors.index.json", index)
+    with pytest.raises(ModelNotFound, match="model-00002-of-00002"):
+        load(tmp_path, reference_ops())
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\xff"])
+def test_damaged_json_is_told(content: str, tmp_path: Path) -> None:
+    (write_folder(tmp_path) / "config.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ModelFileError, match="fetch it again"):
+        load(tmp_path, reference_ops())
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 5000])
+def test_a_safetensors_file_cut_short_is_told(keep: int, tmp_path: Path) -> None:
+    path = write_folder(tmp_path) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ModelFileError, match="damaged or cut short"):
+        load(tmp_path, reference_ops())
+
+
+def test_a_type_that_is_not_read_is_told(tmp_path: Path) -> None:
+    path = write_folder(tmp_path) / "model.safetensors"
+    tensors = {name: dequantize(tensor) for name, tensor in tiny_tensors(tiny_config("llama"), 0).items()}
+    save_file({**tensors, "model.norm.weight": torch.ones(64, dtype=torch.int8)}, path)
+    with pytest.raises(UnsupportedModel, match="stored as I8; use a file with one of"):
+        load(tmp_path, reference_ops())
+
+
+def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"x")
+    with pytest.raises(ModelNotFound, match=r"neither a \.gguf file nor a folder"):
+        load(tmp_path / "model.bin", reference_ops())

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from stemma.version import VERSION
+
 if TYPE_CHECKING:
     from stemma.lang.chat import Chat
     from stemma.lang.gen import Gen
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from stemma.runtime.core.sequence import Usage
     from stemma.runtime.engine import Completion, Engine
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["Chat", "Completion", "Engine", "Gen", "Sampling", "State", "Usage", "errors", "program"]
 
 _HOMES = {

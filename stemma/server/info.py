@@ -6,12 +6,12 @@ from typing import Any
 
 from starlette.responses import Response
 
-from stemma import __version__
 from stemma.runtime.errors import EngineClosed
 from stemma.server.endpoint import Call
 from stemma.server.errors import unavailable
 from stemma.server.replies import json_reply
 from stemma.server.service import Service
+from stemma.version import VERSION
 
 
 async def models(call: Call[None]) -> Response:
@@ -50,7 +50,7 @@ async def health(call: Call[None]) -> Response:
 
 async def version(call: Call[None]) -> Response:
     """GET /version."""
-    return json_reply({"version": __version__})
+    return json_reply({"version": VERSION})
 
 
 async def model_info(call: Call[None]) -> Response:
@@ -84,7 +84,7 @@ async def server_info(call: Call[None]) -> Response:
     engine = service.engine.config
     return json_reply(
         {
-            "version": __version__,
+            "version": VERSION,
             "model_path": service.model_name,
             "served_model_name": service.model_name,
             "tokenizer_path": service.model_name,
@@ -127,4 +127,4 @@ async def loads(call: Call[None]) -> Response:
         "total_reqs": stats.num_running + stats.num_waiting,
         "avg_token_usage": load["token_usage"],
     }
-    return json_reply({"version": __version__, "dp_rank_count": 1, "loads": [load], "aggregate": aggregate})
+    return json_reply({"version": VERSION, "dp_rank_count": 1, "loads": [load], "aggregate": aggregate})

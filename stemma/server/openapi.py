@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from stemma import __version__
 from stemma.server.endpoint import Endpoint
+from stemma.version import VERSION
 
 PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 STATUSES = {
@@ -35,7 +35,7 @@ def openapi_document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         paths.setdefault(PARAMETER.sub(r"{\1}", row.path), {})[row.method.lower()] = operation
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Stemma", "version": __version__},
+        "info": {"title": "Stemma", "version": VERSION},
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
     }

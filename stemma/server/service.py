@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from stemma import __version__
 from stemma.runtime.engine import Engine
 from stemma.server.config import ServerConfig
 from stemma.server.errors import ApiError
@@ -19,6 +18,7 @@ from stemma.server.prompts import ChatPrompter
 from stemma.server.request_log import RequestCounts
 from stemma.server.token_texts import TokenTexts
 from stemma.server.turns import TurnMemory
+from stemma.version import VERSION
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Service:
         self.pins = Pins(engine, config.max_pinned_share)
         self.counts = RequestCounts()
         self.started = time.time()
-        self.fingerprint = f"stemma-{__version__}"
+        self.fingerprint = f"stemma-{VERSION}"
         self.stopping = asyncio.Event()
         self._workers = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="stemma-server")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -97,3 +99,10 @@ async def test_the_openapi_document_has_every_path(client: Any) -> None:
     chat = document["components"]["schemas"]["ChatRequest"]
     assert chat["additionalProperties"] is False
     assert chat["required"] == ["messages"]
+
+
+def test_there_is_one_version() -> None:
+    import stemma
+
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    assert project["project"]["version"] == stemma.__version__

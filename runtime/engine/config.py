@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
+import torch
+
 from stemma.kernels.ops import KVShape, Ops
 from stemma.kernels.select import select_ops
 from stemma.runtime.errors import InvalidRequest
@@ -23,7 +25,7 @@ class EngineConfig:
     dtype: of weights and activations where the back end lets one choose ("auto", "float32", "float64", ...).
     kv_dtype: of the KV pool ("auto", "float32", "bfloat16", "int8", as the back end offers).
     block_size: tokens of a KV block.
-    kv_tokens: size of the KV pool in tokens; None takes an eighth of the machine's memory at most.
+    kv_tokens: size of the KV pool in tokens; None takes what an eighth of the host's memory, or most of a GPU's, holds.
     context_length: tokens of prompt and completion together; None takes the model's.
     max_running: sequences computed side by side.
     max_batch_tokens: tokens of one step; max_chunk: of one prompt in one step.
@@ -69,19 +71,16 @@ class EngineConfig:
             )
         return self.context_length
 
-    def kv_shape(self, model: ModelConfig, free_bytes: int, bytes_per_value: int) -> KVShape:
-        """The pool: as many tokens as asked for, or what `free_bytes` hold up to `max_running` full contexts."""
+    def kv_shape(self, model: ModelConfig, ops: Ops) -> KVShape:
+        """The pool: as many tokens as asked for, or what the memory holds up to `max_running` full contexts."""
         if self.kv_tokens is not None:
-            num_tokens = self.kv_tokens
+            num_blocks = self.kv_tokens // self.block_size
         else:
-            shape = model.kv_shape(1, 1)
-            per_token = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * bytes_per_value
-            num_tokens = min(free_bytes // per_token, self.max_running * self.context(model))
-        num_blocks = num_tokens // self.block_size
+            bytes_per_block = ops.kv(model.kv_shape(1, self.block_size)).num_bytes
+            longest = self.max_running * self.context(model) // self.block_size
+            num_blocks = min(memory_for_kv(ops.device) // bytes_per_block, longest)
         if num_blocks < 1:
-            raise InvalidRequest(
-                f"a KV pool of {num_tokens} tokens has no block of {self.block_size}; raise kv_tokens", "kv_tokens"
-            )
+            raise InvalidRequest(f"the KV pool has no room for a block of {self.block_size} tokens", "kv_tokens")
         return model.kv_shape(num_blocks, self.block_size)
 
 
@@ -101,6 +100,9 @@ class EngineOptions(TypedDict, total=False):
     prefix_cache: bool
 
 
-def host_memory_share() -> int:
-    """An eighth of the machine's memory, in bytes."""
+def memory_for_kv(device: torch.device) -> int:
+    """Bytes: most of what is free on a GPU, whose weights lie there already; an eighth of a host's memory."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free * 0.85)
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8

@@ -20,7 +20,7 @@ from stemma.runtime.core.holds import Held
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Limits, Scheduler
-from stemma.runtime.engine.config import EngineConfig, EngineOptions, host_memory_share
+from stemma.runtime.engine.config import EngineConfig, EngineOptions
 from stemma.runtime.engine.generation import Completion, Generation
 from stemma.runtime.engine.guides import GrammarSpec, Guides
 from stemma.runtime.engine.hold import Hold
@@ -67,7 +67,7 @@ class Engine:
         self.loaded = loaded
         self.context_length = config.context(loaded.config)
         ops = loaded.model.ops
-        kv = ops.kv(config.kv_shape(loaded.config, host_memory_share(), 4))
+        kv = ops.kv(config.kv_shape(loaded.config, ops))
         limits = Limits(config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache)
         scheduler = Scheduler(PrefixCache(kv.shape.num_blocks, kv.shape.block_size), limits)
         self._guides = Guides(loaded)

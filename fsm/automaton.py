@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from stemma.fsm import ast, step
+from stemma.fsm import ast
+from stemma.fsm.kernels import PLAIN_KERNELS, KernelLoader, Kernels, loader
 from stemma.fsm.program import Program
 from stemma.fsm.tables import (
     FULL,
     NUM_CONFIGS,
     NUM_NEEDED,
     NUM_STACKS,
-    Int32s,
     Int64s,
     Limits,
     grown_tables,
@@ -27,12 +27,21 @@ class Automaton:
 
     def __init__(self, grammar: ast.Grammar, limits: Limits = Limits()) -> None:  # noqa: B008 - immutable
         self._limits = limits
+        self._loader: KernelLoader = loader()
+        self._kernels = PLAIN_KERNELS
         self.program = Program(grammar, limits)
         self.tables = new_tables()
         self._num_states = 0
         self._num_edges = 0
         self._copy_program()
         self.start = self._start_at(self.program.start)
+
+    @property
+    def kernels(self) -> Kernels:
+        """The compiled kernels as soon as they are ready, plain ones until then."""
+        if self._kernels is PLAIN_KERNELS and self._loader.compiled is not None:
+            self._kernels = self._loader.compiled.automaton
+        return self._kernels
 
     @property
     def num_configurations(self) -> int:
@@ -46,12 +55,13 @@ class Automaton:
     def num_stacks(self) -> int:
         return int(self.tables.counts[NUM_STACKS])
 
-    def row(self, config: int) -> Int32s:
+    def row(self, config: int) -> Int64s:
         """The next configuration for each byte; the row moves when tables grow, so use it at once."""
         if self.tables.rows[config, 0] < 0:
-            while not step.ensure_row(self.tables, config):
+            ensure_row = self.kernels.ensure_row
+            while not ensure_row(self.tables, config):
                 self.provide()
-        row: Int32s = self.tables.rows[config]
+        row: Int64s = self.tables.rows[config]
         return row
 
     def step(self, config: int, byte: int) -> int:
@@ -59,15 +69,16 @@ class Automaton:
 
     def step_bytes(self, config: int, data: bytes) -> int:
         """The configuration after all of `data`; 0 if it is not allowed."""
-        for byte in data:
-            config = int(self.row(config)[byte])
-            if not config:
-                break
-        return config
+        octets = np.frombuffer(data, np.uint8)
+        step_bytes = self.kernels.step_bytes
+        while (following := step_bytes(self.tables, config, octets)) < 0:
+            self.provide()
+        return following
 
     def step_special(self, config: int, symbol: int) -> int:
         """The configuration after the special token with that symbol."""
-        while (following := step.step_special(self.tables, config, symbol)) < 0:
+        step_special = self.kernels.step_special
+        while (following := step_special(self.tables, config, symbol)) < 0:
             self.provide()
         return following
 
@@ -101,7 +112,8 @@ class Automaton:
                 self.tables.states[-1 - what, 3:5] = sides
 
     def _start_at(self, state: int) -> int:
-        while (config := step.start_at(self.tables, state)) < 0:
+        start_at = self.kernels.start_at
+        while (config := start_at(self.tables, state)) < 0:
             self.provide()
         return config
 

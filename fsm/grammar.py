@@ -13,9 +13,9 @@ import numpy.typing as npt
 from stemma.fsm import ast
 from stemma.fsm.automaton import Automaton
 from stemma.fsm.errors import FormError
+from stemma.fsm.masking import Masking
 from stemma.fsm.tables import Limits
 from stemma.fsm.vocabulary import Vocabulary
-from stemma.fsm.walk import allowed_keys
 
 Words = npt.NDArray[np.uint32]
 
@@ -27,6 +27,7 @@ class CompiledGrammar:
         self.vocabulary = vocabulary
         self._lock = threading.RLock()
         self.automaton = Automaton(grammar, limits)
+        self._masking = Masking(self.automaton, vocabulary)
         self._masks: dict[int, Words] = {}
         self._steps: dict[tuple[int, int], int] = {}
         self._symbols: dict[int, int] = {}  # special token -> symbol of the program
@@ -80,14 +81,12 @@ class CompiledGrammar:
         return token
 
     def _computed(self, config: int) -> Words:
-        vocabulary = self.vocabulary
-        bits = np.zeros(vocabulary.num_words * 32, np.bool_)
-        bits[allowed_keys(self.automaton, vocabulary.trie, config)] = True
-        bits[vocabulary.twins[:, 1]] = bits[vocabulary.twins[:, 0]]
-        for symbol in self.automaton.special_symbols(config):
-            bits[self._special_token(symbol)] = True
+        words = np.zeros(self.vocabulary.num_words, np.uint32)
+        self._masking.compute(config, words)
+        tokens = [self._special_token(symbol) for symbol in self.automaton.special_symbols(config)]
         if self.automaton.is_accepting(config):
-            bits[list(vocabulary.eos_ids)] = True
-        words = np.packbits(bits, bitorder="little").view(np.uint32)
+            tokens.extend(self.vocabulary.eos_ids)
+        for token in tokens:
+            words[token >> 5] |= np.uint32(1 << (token & 31))
         words.flags.writeable = False
         return words

@@ -6,6 +6,9 @@ that meets a rule not yet built, or a full table, says so in `count` and is aske
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from stemma.fsm.jit import helper
 from stemma.fsm.tables import (
     ACCEPTING,
@@ -44,6 +47,8 @@ from stemma.fsm.tables import (
     Tables,
 )
 
+Octets = npt.NDArray[np.uint8]
+
 
 @helper
 def hash_three(first: int, second: int, third: int) -> int:
@@ -59,7 +64,7 @@ def intern_stack(t: Tables, state: int, number: int, parent: int) -> int:
     mask = len(t.stack_index) - 1
     slot = hash_three(state, number, parent) & mask
     while t.stack_index[slot] >= 0:
-        stack = int(t.stack_index[slot])
+        stack = t.stack_index[slot]
         if t.stacks[stack, 0] == state and t.stacks[stack, 1] == number and t.stacks[stack, 2] == parent:
             return int(stack)
         slot = (slot + 1) & mask
@@ -81,7 +86,7 @@ def intern_product(t: Tables, operation: int, left: int, right: int) -> int:
     mask = len(t.product_index) - 1
     slot = hash_three(operation, left, right) & mask
     while t.product_index[slot] >= 0:
-        product = int(t.product_index[slot])
+        product = t.product_index[slot]
         if t.products[product, 0] == operation and t.products[product, 1] == left and t.products[product, 2] == right:
             return int(product)
         slot = (slot + 1) & mask
@@ -292,13 +297,13 @@ def intern_pending(t: Tables) -> int:
                 items[j + 1] = items[j]
                 j -= 1
             items[j + 1] = item
-    value = int(t.counts[ACCEPTING])
+    value = t.counts[ACCEPTING]
     for i in range(number):
         value = hash_three(value, items[i] >> 32 & 0x7FFFFFFF, items[i] & 0x7FFFFFFF)
     mask = len(t.config_index) - 1
     slot = value & mask
     while t.config_index[slot] >= 0:
-        config = int(t.config_index[slot])
+        config = t.config_index[slot]
         if t.configs[config, 3] == value and same_items(t, config, number):
             return int(config)
         slot = (slot + 1) & mask
@@ -356,8 +361,8 @@ def target(t: Tables, state: int, byte: int) -> int:
 @helper
 def step_product(t: Tables, product: int, byte: int) -> int:
     """The product after `byte` (rows of both sides are filled): its id, -1 if it ends, -2 if a table is full."""
-    left = int(t.rows[t.products[product, 1], byte])
-    right = int(t.rows[t.products[product, 2], byte])
+    left = t.rows[t.products[product, 1], byte]
+    right = t.rows[t.products[product, 2], byte]
     operation = t.products[product, 0]
     if left == 0 or (right == 0 and operation != DIFFERENCE):
         return -1
@@ -563,3 +568,15 @@ def step_special(t: Tables, config: int, symbol: int) -> int:
             return intern_pending(t)
         if not run_tasks(t):
             return -1
+
+
+@helper
+def step_bytes(t: Tables, config: int, data: Octets) -> int:
+    """The configuration after all of `data`, 0 if it is not allowed. -1 if rules or room are missing."""
+    for byte in data:
+        if not ensure_row(t, config):
+            return -1
+        config = t.rows[config, byte]
+        if config == 0:
+            return 0
+    return config

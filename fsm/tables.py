@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from stemma.fsm.errors import LimitError
 
-Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 
 # Kinds of states. RANGE: low, high, next. BYTES and SPLIT: first and end of their edges. CALL: rule, next.
@@ -41,21 +40,21 @@ class Tables(NamedTuple):
     edges: Int64s  # (edges, 3): low, high, next
     rules: Int64s  # (rules,): the entry state, -1 before the rule is built
     stacks: Int64s  # (stacks, 3): state to return to, count of a repeat, parent stack
-    stack_index: Int32s  # open addressing over stacks
+    stack_index: Int64s  # open addressing over stacks
     configs: Int64s  # (configurations, 4): first item, number of items, accepting, hash
     items: Int64s  # the items of all configurations
-    config_index: Int32s
-    rows: Int32s  # (configurations, 256): next configuration by byte; -1 at byte 0 while the row is not filled
+    config_index: Int64s
+    rows: Int64s  # (configurations, 256): next configuration by byte; -1 at byte 0 while the row is not filled
     products: Int64s  # (products, 5): operation, left and right configuration, live, generation of the last search
-    product_index: Int32s
+    product_index: Int64s
     pending: Int64s  # the items of the configuration in the making
     work: Int64s  # states still to expand
     seen: Int64s  # (slots, 2): item, generation
     tasks: Int64s  # (tasks, 2): what has to be known first
     queue: Int64s  # (products, 2): breadth-first search: product, position of its parent
     needed: Int64s  # rules to build (r), product states whose start is unknown (-1 - state)
-    row: Int32s  # (256,): the row in the making
-    cuts: Int32s  # (257,): where a row may change
+    row: Int64s  # (256,): the row in the making
+    cuts: Int64s  # (257,): where a row may change
 
 
 class Limits(NamedTuple):
@@ -73,7 +72,7 @@ def new_tables() -> Tables:
     """Small tables: configuration 0 is dead, stack 0 is empty."""
     counts = np.zeros(NUM_COUNTERS, np.int64)
     counts[NUM_STACKS] = counts[NUM_CONFIGS] = 1
-    rows = np.full((32, 256), -1, np.int32)
+    rows = np.full((32, 256), -1, np.int64)
     rows[0] = 0
     return Tables(
         counts=counts,
@@ -81,21 +80,21 @@ def new_tables() -> Tables:
         edges=np.zeros((64, 3), np.int64),
         rules=np.full(16, -1, np.int64),
         stacks=np.zeros((64, 3), np.int64),
-        stack_index=np.full(128, -1, np.int32),
+        stack_index=np.full(128, -1, np.int64),
         configs=np.zeros((32, 4), np.int64),
         items=np.zeros(128, np.int64),
-        config_index=np.full(64, -1, np.int32),
+        config_index=np.full(64, -1, np.int64),
         rows=rows,
         products=np.zeros((16, 5), np.int64),
-        product_index=np.full(32, -1, np.int32),
+        product_index=np.full(32, -1, np.int64),
         pending=np.zeros(64, np.int64),
         work=np.zeros(128, np.int64),
         seen=np.zeros((128, 2), np.int64),
         tasks=np.zeros((64, 2), np.int64),
         queue=np.zeros((32, 2), np.int64),
         needed=np.zeros(64, np.int64),
-        row=np.zeros(256, np.int32),
-        cuts=np.zeros(257, np.int32),
+        row=np.zeros(256, np.int64),
+        cuts=np.zeros(257, np.int64),
     )
 
 
@@ -145,8 +144,8 @@ def _check(size: int, limit: int, what: str) -> None:
         raise LimitError(f"the grammar needs more than {limit} {what}; simplify it (nested repeats, left recursion?)")
 
 
-def _index_of(hashes: Int64s, start: int, end: int, slots: int) -> Int32s:
-    index = np.full(slots, -1, np.int32)
+def _index_of(hashes: Int64s, start: int, end: int, slots: int) -> Int64s:
+    index = np.full(slots, -1, np.int64)
     for entry in range(start, end):
         slot = int(hashes[entry]) & (slots - 1)
         while index[slot] >= 0:
@@ -163,9 +162,9 @@ def _mixed(columns: Int64s) -> Int64s:
     return value ^ (value >> 15)
 
 
-def _reindexed_stacks(stacks: Int64s, end: int) -> Int32s:
+def _reindexed_stacks(stacks: Int64s, end: int) -> Int64s:
     return _index_of(_mixed(stacks[:, :3]), 1, end, 2 * len(stacks))
 
 
-def _reindexed_products(products: Int64s, end: int) -> Int32s:
+def _reindexed_products(products: Int64s, end: int) -> Int64s:
     return _index_of(_mixed(products[:, :3]), 0, end, 2 * len(products))

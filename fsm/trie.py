@@ -11,15 +11,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stemma.fsm.tables import Int32s
+from stemma.fsm.tables import Int64s
 
 
 class Trie(NamedTuple):
     """Node 0 is the root. The children of node n are `first[n]` to `first[n + 1]`, in the order of their bytes."""
 
     byte: npt.NDArray[np.uint8]  # (nodes,)
-    first: Int32s  # (nodes + 1,)
-    key: Int32s  # (nodes,): the index of the string that ends here, or -1
+    first: Int64s  # (nodes + 1,)
+    key: Int64s  # (nodes,): the index of the string that ends here, or -1
 
 
 def build_trie(strings: Sequence[bytes]) -> Trie:
@@ -32,7 +32,7 @@ def build_trie(strings: Sequence[bytes]) -> Trie:
     bytes_by_level, first_by_level, key_by_level = [np.zeros(1, np.uint8)], [], []
     alive = np.arange(len(strings))
     num_nodes, level_size = 1, 1
-    level_key = np.full(1, -1, np.int32)
+    level_key = np.full(1, -1, np.int64)
     for depth in range(depth_limit):
         here = flat[starts[alive] + depth].astype(np.int64)
         key = groups[alive] * 256 + here
@@ -44,7 +44,7 @@ def build_trie(strings: Sequence[bytes]) -> Trie:
         level_size = int(new.sum())
         num_nodes += level_size
         bytes_by_level.append(here[new].astype(np.uint8))
-        level_key = np.full(level_size, -1, np.int32)
+        level_key = np.full(level_size, -1, np.int64)
         groups[alive] = node
         ends = lengths[alive] == depth + 1
         level_key[node[ends]] = alive[ends]
@@ -53,6 +53,6 @@ def build_trie(strings: Sequence[bytes]) -> Trie:
     key_by_level.append(level_key)
     return Trie(
         np.concatenate(bytes_by_level),
-        np.concatenate(first_by_level).astype(np.int32),
-        np.concatenate(key_by_level).astype(np.int32),
+        np.concatenate(first_by_level).astype(np.int64),
+        np.concatenate(key_by_level).astype(np.int64),
     )

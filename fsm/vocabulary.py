@@ -6,11 +6,15 @@ It knows nothing of grammars. A tokenizer's own encoder may be given, for forced
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from stemma.fsm.tables import Int32s
+from stemma.fsm.kernels import loader
+from stemma.fsm.run_tables import build_run
+from stemma.fsm.runs import Run
+from stemma.fsm.tables import Int64s
 from stemma.fsm.trie import Trie, build_trie
 
 Tokenize = Callable[[bytes], list[int]]
@@ -52,19 +56,35 @@ class Vocabulary:
                 strings.append(data)
                 tokens.append(token)
         trie = build_trie(strings)
-        self.trie = _with_tokens(trie, np.array(tokens, np.int32))
-        self.twins = np.array(twins, np.int32).reshape(-1, 2)
+        self.trie = _with_tokens(trie, np.array(tokens, np.int64))
+        self.twins = np.array(twins, np.int64).reshape(-1, 2)
         self.longest = max(map(len, strings), default=0)
+        self._runs: dict[bytes, Run] = {}
+        self._lock = threading.Lock()
+        self._loader = loader()
 
     def __repr__(self) -> str:
         return f"Vocabulary({self.size} tokens, {len(self.special)} special)"
 
+    def new_path(self) -> Int64s:
+        """Room for a walk over the trie: twice as much as the deepest one needs."""
+        return np.empty((512 * (self.longest + 2), 3), np.int64)
 
-def _with_tokens(trie: Trie, tokens: Int32s) -> Trie:
+    def run(self, inside: Int64s) -> Run:
+        """The run of a set of bytes: `inside[b]` for ASCII b, `inside[128]` for all other characters."""
+        key = np.packbits(inside.astype(np.bool_)).tobytes()
+        run = self._runs.get(key)
+        if run is None:
+            with self._lock:
+                run = self._runs[key] = build_run(self.trie, inside, self.new_path(), self.num_words, self._loader)
+        return run
+
+
+def _with_tokens(trie: Trie, tokens: Int64s) -> Trie:
     """The trie with token ids for keys."""
     if not len(tokens):
         return trie
-    return trie._replace(key=np.where(trie.key >= 0, tokens[trie.key], -1).astype(np.int32))
+    return trie._replace(key=np.where(trie.key >= 0, tokens[trie.key], -1).astype(np.int64))
 
 
 def _key(token_bytes: Sequence[bytes]) -> str:

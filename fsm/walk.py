@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from stemma.fsm.automaton import Automaton
-from stemma.fsm.tables import Int32s
+from stemma.fsm.tables import Int64s
 from stemma.fsm.trie import Trie
 
 
-def allowed_keys(automaton: Automaton, trie: Trie, config: int) -> Int32s:
+def allowed_keys(automaton: Automaton, trie: Trie, config: int) -> Int64s:
     """The keys of all strings in `trie` that `config` can read."""
     nodes = np.zeros(1, np.int64)
     configs = np.array([config], np.int64)
@@ -28,4 +28,4 @@ def allowed_keys(automaton: Automaton, trie: Trie, config: int) -> Int32s:
         nodes, configs = children[alive], following[alive].astype(np.int64)
         keys = trie.key[nodes]
         found.append(keys[keys >= 0])
-    return np.concatenate(found).astype(np.int32)
+    return np.concatenate(found).astype(np.int64)

@@ -1,0 +1,140 @@
+"""The few functions that numba compiles, and when: in the background, cached on disk, plain Python until then.
+
+The plain and the compiled ones share tables and may be changed over between two calls. Nothing waits for a compiler.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from stemma.fsm import masks, runs, step, tables
+from stemma.fsm.runs import Run
+from stemma.fsm.tables import Int64s, Tables, new_tables
+from stemma.fsm.trie import Trie, build_trie
+
+Words = npt.NDArray[np.uint32]
+Bytes = npt.NDArray[np.uint8]
+
+
+class Kernels(NamedTuple):
+    """The entry points, by what they answer."""
+
+    ensure_row: Callable[[Tables, int], bool]
+    start_at: Callable[[Tables, int], int]
+    step_special: Callable[[Tables, int, int], int]
+    step_bytes: Callable[[Tables, int, Bytes], int]
+
+
+class MaskKernels(NamedTuple):
+    """What only exists compiled: in plain Python these would be slower than `walk.allowed_keys`."""
+
+    classify: Callable[[Tables, int, Int64s, Int64s], bool]
+    plain_mask: Callable[[Tables, Trie, Int64s, int, Words], bool]
+    loop_mask: Callable[[Tables, Trie, Int64s, int, Words, Run], bool]
+    chain_mask: Callable[[Tables, Trie, Int64s, int, Words, Run, Int64s, Int64s], bool]
+    delta_mask: Callable[[Tables, Trie, Int64s, int, int, Words, Words], bool]
+    find_run: Callable[[Trie, Int64s, Int64s, Int64s, Int64s, Int64s], int]
+
+
+class Compiled(NamedTuple):
+    automaton: Kernels
+    masks: MaskKernels
+
+
+PLAIN_KERNELS = Kernels(step.ensure_row, step.start_at, step.step_special, step.step_bytes)
+
+
+class KernelLoader:
+    """Compiles in a thread of its own, or loads what an earlier process compiled."""
+
+    def __init__(self) -> None:
+        self._compiled: Compiled | None = None
+        self._thread = threading.Thread(target=self._load, name="stemma-fsm-kernels", daemon=True)
+        self._thread.start()
+
+    @property
+    def compiled(self) -> Compiled | None:
+        """The compiled kernels, or None as long as they are not ready."""
+        return self._compiled
+
+    def wait(self) -> Compiled:
+        """Block until the kernels are ready: for benchmarks and tests."""
+        self._thread.join()
+        if self._compiled is None:
+            raise RuntimeError("the kernels could not be compiled; see the traceback of thread stemma-fsm-kernels")
+        return self._compiled
+
+    def _load(self) -> None:
+        self._compiled = compile_kernels()
+
+
+@functools.cache
+def loader() -> KernelLoader:
+    """The process's only loader, started by the first vocabulary."""
+    return KernelLoader()
+
+
+def _source_digest() -> int:
+    """Numba notices a change in the file of an entry point only; the key of its cache must cover every helper's."""
+    sources = "".join(inspect.getsource(module) for module in (masks, runs, step, tables))
+    return int(hashlib.sha256(sources.encode()).hexdigest()[:12], 16)
+
+
+def compile_kernels() -> Compiled:
+    """Every entry point with its one signature, from numba's cache on disk if it is there."""
+    typeof: Callable[[object], Any] = numba.typeof
+    t, trie, run = typeof(new_tables()), typeof(build_trie([b"a"])), typeof(_empty_run())
+    integer, truth = numba.int64, numba.boolean
+    words, octets, numbers = numba.uint32[::1], numba.uint8[::1], numba.int64[::1]
+    path = numba.int64[:, ::1]
+    signatures: dict[Callable[..., Any], Any] = {
+        step.ensure_row: truth(t, integer),
+        step.start_at: integer(t, integer),
+        step.step_special: integer(t, integer, integer),
+        step.step_bytes: integer(t, integer, octets),
+        masks.classify: truth(t, integer, numbers, numbers),
+        masks.plain_mask: truth(t, trie, path, integer, words),
+        masks.loop_mask: truth(t, trie, path, integer, words, run),
+        masks.chain_mask: truth(t, trie, path, integer, words, run, numbers, numbers),
+        masks.delta_mask: truth(t, trie, path, integer, integer, words, words),
+        runs.find_run: integer(trie, numbers, path, path, path, numbers),
+    }
+    digest = _source_digest()
+    ready = {
+        function.__name__: numba.jit(signature, nopython=True, nogil=True, cache=True)(
+            sealed(function, digest, len(signature.args))
+        )
+        for function, signature in signatures.items()
+    }
+    return Compiled(
+        Kernels(*(ready[name] for name in Kernels._fields)), MaskKernels(*(ready[name] for name in MaskKernels._fields))
+    )
+
+
+def _empty_run() -> Run:
+    none = np.zeros(0, np.int64)
+    words = np.zeros(0, np.uint32)
+    return Run(words, np.zeros((1, 0), np.uint32), none, none, none, none, none)
+
+
+def sealed(function: Callable[..., Any], digest: int, arity: int) -> Callable[..., Any]:
+    """`function` as a closure over `digest`, which numba makes part of the key of its cache."""
+    by_arity: dict[int, Callable[..., Any]] = {
+        2: lambda a, b: (digest, function(a, b))[1],
+        3: lambda a, b, c: (digest, function(a, b, c))[1],
+        4: lambda a, b, c, d: (digest, function(a, b, c, d))[1],
+        5: lambda a, b, c, d, e: (digest, function(a, b, c, d, e))[1],
+        6: lambda a, b, c, d, e, f: (digest, function(a, b, c, d, e, f))[1],
+        7: lambda a, b, c, d, e, f, g: (digest, function(a, b, c, d, e, f, g))[1],
+        8: lambda a, b, c, d, e, f, g, h: (digest, function(a, b, c, d, e, f, g, h))[1],
+    }
+    return by_arity[arity]

@@ -1,0 +1,117 @@
+"""Tables of runs: for a set of bytes, the tokens made of them alone, and where the other tokens leave the set.
+
+They belong to a vocabulary, are built on first use and serve every grammar: inside a string, a mask is a copy of one
+of these and a walk over what leaves it. A run may hold all non-ASCII characters whole, or none of them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from stemma.fsm.jit import helper
+from stemma.fsm.tables import Int64s
+from stemma.fsm.trie import Trie
+
+NUM_CUMULATIVE = 24  # masks by number of characters are stored up to here; few tokens are longer
+
+# Where inside a UTF-8 character: BOUNDARY, then by what may follow.
+BOUNDARY, ONE, TWO, THREE, AFTER_E0, AFTER_ED, AFTER_F0, AFTER_F4, INVALID = range(9)
+
+
+class Run(NamedTuple):
+    """Tokens by their longest prefix inside a set of bytes."""
+
+    whole: npt.NDArray[np.uint32]  # (words,): tokens that never leave the set (they may end inside a character)
+    cumulative: npt.NDArray[np.uint32]  # (NUM_CUMULATIVE + 1, words): those of at most n characters
+    tokens: Int64s  # the same tokens by number of characters
+    lengths: Int64s  # their numbers of characters, ascending
+    exits: Int64s  # trie nodes whose byte is the first outside the set, by that byte
+    exit_lengths: Int64s  # characters before that byte
+    exit_start: Int64s  # (257,): where the exits of each byte start
+
+
+@helper
+def after_lead(byte: int) -> int:
+    if byte < 0xC2 or byte > 0xF4:
+        return INVALID
+    if byte < 0xE0:
+        return ONE
+    if byte < 0xF0:
+        if byte == 0xE0:
+            return AFTER_E0
+        return AFTER_ED if byte == 0xED else TWO
+    if byte == 0xF0:
+        return AFTER_F0
+    return AFTER_F4 if byte == 0xF4 else THREE
+
+
+@helper
+def after_continuation(place: int, byte: int) -> int:
+    if byte < 0x80 or byte > 0xBF:
+        return INVALID
+    if place == ONE:
+        return BOUNDARY
+    if place == TWO:
+        return ONE
+    if place == THREE:
+        return TWO
+    if place == AFTER_E0:
+        return ONE if byte >= 0xA0 else INVALID
+    if place == AFTER_ED:
+        return ONE if byte < 0xA0 else INVALID
+    if place == AFTER_F0:
+        return TWO if byte >= 0x90 else INVALID
+    return TWO if byte < 0x90 else INVALID
+
+
+@helper
+def find_run(trie: Trie, inside: Int64s, path: Int64s, found: Int64s, exits: Int64s, sizes: Int64s) -> int:
+    """Walk the part of the trie that stays inside. `inside[b]` for ASCII b, `inside[128]` for all the rest.
+
+    Fills `found` and `exits` with (token or node, characters) pairs and `sizes` with their numbers. Returns the
+    largest number of characters.
+    """
+    path[0, 0] = 0
+    path[0, 1] = 0
+    path[0, 2] = BOUNDARY
+    depth = 1
+    num_found = 0
+    num_exits = 0
+    while depth > 0:
+        depth -= 1
+        node = path[depth, 0]
+        length = path[depth, 1]
+        place = path[depth, 2]
+        for child in range(trie.first[node], trie.first[node + 1]):
+            byte = int(trie.byte[child])
+            if place == BOUNDARY:
+                if inside[min(byte, 128)] == 0:
+                    exits[num_exits, 0] = child
+                    exits[num_exits, 1] = length
+                    num_exits += 1
+                    continue
+                following = BOUNDARY if byte < 128 else after_lead(byte)
+                characters = length + 1
+            else:
+                following = after_continuation(place, byte)
+                characters = length
+            if following == INVALID:
+                continue
+            if trie.key[child] >= 0:
+                found[num_found, 0] = trie.key[child]
+                found[num_found, 1] = characters
+                num_found += 1
+            if trie.first[child] < trie.first[child + 1]:
+                path[depth, 0] = child
+                path[depth, 1] = characters
+                path[depth, 2] = following
+                depth += 1
+    sizes[0] = num_found
+    sizes[1] = num_exits
+    longest = 0
+    for position in range(num_found):
+        longest = max(longest, int(found[position, 1]))
+    return longest

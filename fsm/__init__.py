@@ -3,7 +3,8 @@
 from stemma.fsm.compile import compile
 from stemma.fsm.errors import FormError, LimitError
 from stemma.fsm.grammar import CompiledGrammar
-from stemma.fsm.matcher import Forced, Matcher, fill_masks
+from stemma.fsm.jump import Forced
+from stemma.fsm.matcher import Matcher, fill_masks
 from stemma.fsm.tables import Limits
 from stemma.fsm.vocabulary import Vocabulary
 

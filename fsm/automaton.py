@@ -69,7 +69,7 @@ class Automaton:
 
     def step_bytes(self, config: int, data: bytes) -> int:
         """The configuration after all of `data`; 0 if it is not allowed."""
-        octets = np.frombuffer(data, np.uint8)
+        octets = np.frombuffer(bytearray(data), np.uint8)
         step_bytes = self.kernels.step_bytes
         while (following := step_bytes(self.tables, config, octets)) < 0:
             self.provide()

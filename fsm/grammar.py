@@ -6,6 +6,7 @@ It may be shared by any number of matchers, in any threads. It knows no history;
 from __future__ import annotations
 
 import threading
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,18 @@ from stemma.fsm import ast
 from stemma.fsm.automaton import Automaton
 from stemma.fsm.errors import FormError
 from stemma.fsm.masking import Masking
-from stemma.fsm.tables import Limits
+from stemma.fsm.tables import Int64s, Limits
 from stemma.fsm.vocabulary import Vocabulary
 
+LONGEST_CHAIN = 1024
 Words = npt.NDArray[np.uint32]
+
+
+class Chain(NamedTuple):
+    """Bytes with no alternative, and the configuration after them."""
+
+    data: bytes
+    end: int
 
 
 class CompiledGrammar:
@@ -28,6 +37,7 @@ class CompiledGrammar:
         self._lock = threading.RLock()
         self.automaton = Automaton(grammar, limits)
         self._masking = Masking(self.automaton, vocabulary)
+        self._chains: dict[int, Chain] = {}
         self._masks: dict[int, Words] = {}
         self._steps: dict[tuple[int, int], int] = {}
         self._symbols: dict[int, int] = {}  # special token -> symbol of the program
@@ -61,6 +71,53 @@ class CompiledGrammar:
         with self._lock:
             row = self.automaton.row(config)
             return not row.any() and not self.automaton.special_symbols(config)
+
+    def chain(self, config: int) -> Chain:
+        """The bytes that must follow `config` because there is no choice, and where they lead: one edge of the
+        compressed automaton. It stops where the output may end or a special token may come."""
+        chain = self._chains.get(config)
+        if chain is None:
+            with self._lock:
+                chain = self._chains[config] = self._chained(config)
+        return chain
+
+    def leaves_one_way(self, config: int) -> bool:
+        """Whether there is no choice at `config`: the next byte, or the next special token, is known."""
+        return bool(self.chain(config).data) or self.only_special(config) is not None
+
+    def only_special(self, config: int) -> int | None:
+        """The special token that must come at `config`, if one must."""
+        with self._lock:
+            symbols = self.automaton.special_symbols(config)
+            if len(symbols) != 1 or self.automaton.is_accepting(config) or self.automaton.row(config).any():
+                return None
+            return self._special_token(symbols[0])
+
+    def is_end_of_text(self, config: int) -> bool:
+        """Whether no ordinary byte can follow: the output ends there, or a special token comes."""
+        with self._lock:
+            return not self.automaton.row(config).any()
+
+    def spanned(self, text: bytes, config: int) -> Int64s:
+        """For each place in `text`, whether a token can span it when `config` reads what follows (see `seams`)."""
+        octets = np.frombuffer(bytearray(text), np.uint8)
+        spanned = np.zeros(len(text) + 1, np.int64)
+        with self._lock:
+            automaton, path = self.automaton, self._masking.path
+            find_seams = automaton.kernels.find_seams
+            while not find_seams(automaton.tables, self.vocabulary.trie, path, octets, config, spanned):
+                automaton.provide()
+        return spanned
+
+    def _chained(self, config: int) -> Chain:
+        data = bytearray()
+        while len(data) < LONGEST_CHAIN and not self.automaton.is_accepting(config):
+            exits = np.flatnonzero(self.automaton.row(config))
+            if len(exits) != 1 or self.automaton.special_symbols(config):
+                break
+            data.append(int(exits[0]))
+            config = self.automaton.step(config, data[-1])
+        return Chain(bytes(data), config)
 
     def _stepped(self, config: int, token: int) -> int:
         if not 0 <= token < self.vocabulary.size:

@@ -16,13 +16,13 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from stemma.fsm import masks, runs, step, tables
+from stemma.fsm import masks, runs, seams, step, tables
 from stemma.fsm.runs import Run
 from stemma.fsm.tables import Int64s, Tables, new_tables
 from stemma.fsm.trie import Trie, build_trie
 
 Words = npt.NDArray[np.uint32]
-Bytes = npt.NDArray[np.uint8]
+Octets = npt.NDArray[np.uint8]
 
 
 class Kernels(NamedTuple):
@@ -31,7 +31,8 @@ class Kernels(NamedTuple):
     ensure_row: Callable[[Tables, int], bool]
     start_at: Callable[[Tables, int], int]
     step_special: Callable[[Tables, int, int], int]
-    step_bytes: Callable[[Tables, int, Bytes], int]
+    step_bytes: Callable[[Tables, int, Octets], int]
+    find_seams: Callable[[Tables, Trie, Int64s, Octets, int, Int64s], bool]
 
 
 class MaskKernels(NamedTuple):
@@ -50,7 +51,7 @@ class Compiled(NamedTuple):
     masks: MaskKernels
 
 
-PLAIN_KERNELS = Kernels(step.ensure_row, step.start_at, step.step_special, step.step_bytes)
+PLAIN_KERNELS = Kernels(step.ensure_row, step.start_at, step.step_special, step.step_bytes, seams.find_seams)
 
 
 class KernelLoader:
@@ -83,9 +84,10 @@ def loader() -> KernelLoader:
     return KernelLoader()
 
 
-def _source_digest() -> int:
+def _source_digest(function: Callable[..., Any]) -> int:
     """Numba notices a change in the file of an entry point only; the key of its cache must cover every helper's."""
-    sources = "".join(inspect.getsource(module) for module in (masks, runs, step, tables))
+    modules = (step, tables) if function.__module__ == step.__name__ else (masks, runs, seams, step, tables)
+    sources = "".join(inspect.getsource(module) for module in modules)
     return int(hashlib.sha256(sources.encode()).hexdigest()[:12], 16)
 
 
@@ -101,6 +103,7 @@ def compile_kernels() -> Compiled:
         step.start_at: integer(t, integer),
         step.step_special: integer(t, integer, integer),
         step.step_bytes: integer(t, integer, octets),
+        seams.find_seams: truth(t, trie, path, octets, integer, numbers),
         masks.classify: truth(t, integer, numbers, numbers),
         masks.plain_mask: truth(t, trie, path, integer, words),
         masks.loop_mask: truth(t, trie, path, integer, words, run),
@@ -108,10 +111,9 @@ def compile_kernels() -> Compiled:
         masks.delta_mask: truth(t, trie, path, integer, integer, words, words),
         runs.find_run: integer(trie, numbers, path, path, path, numbers),
     }
-    digest = _source_digest()
     ready = {
         function.__name__: numba.jit(signature, nopython=True, nogil=True, cache=True)(
-            sealed(function, digest, len(signature.args))
+            sealed(function, _source_digest(function), len(signature.args))
         )
         for function, signature in signatures.items()
     }
@@ -123,7 +125,7 @@ def compile_kernels() -> Compiled:
 def _empty_run() -> Run:
     none = np.zeros(0, np.int64)
     words = np.zeros(0, np.uint32)
-    return Run(words, np.zeros((1, 0), np.uint32), none, none, none, none, none)
+    return Run(words, np.zeros((1, 0), np.uint32), none, none, none, none, none, none, none)
 
 
 def sealed(function: Callable[..., Any], digest: int, arity: int) -> Callable[..., Any]:

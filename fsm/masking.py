@@ -21,7 +21,7 @@ class Masking:
         self._automaton = automaton
         self._vocabulary = vocabulary
         self._loader = loader()
-        self._path = vocabulary.new_path()
+        self.path = vocabulary.new_path()
         self._inside = np.zeros(129, np.int64)
         self._found = np.zeros(5, np.int64)
         self._chain = np.zeros(vocabulary.longest + 2, np.int64)
@@ -44,7 +44,7 @@ class Masking:
         out[:] = np.packbits(bits, bitorder="little").view(np.uint32)
 
     def _compute(self, config: int, out: Words, kernels: MaskKernels) -> None:
-        automaton, trie, path, found = self._automaton, self._vocabulary.trie, self._path, self._found
+        automaton, trie, path, found = self._automaton, self._vocabulary.trie, self.path, self._found
         found[LONGEST] = self._vocabulary.longest
         while not kernels.classify(automaton.tables, config, self._inside, found):
             automaton.provide()

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from stemma.fsm.jit import helper
 from stemma.fsm.runs import NUM_CUMULATIVE, Run
-from stemma.fsm.step import ensure_row, target
-from stemma.fsm.tables import REPEAT, Int64s, Tables
+from stemma.fsm.step import ensure_row
+from stemma.fsm.tables import RANGE, REPEAT, Int64s, Tables
 from stemma.fsm.trie import Trie
 
 Words = npt.NDArray[np.uint32]
@@ -59,11 +59,11 @@ def walk(t: Tables, trie: Trie, out: Words, path: Int64s, node: int, config: int
 
 
 @helper
-def walk_exit(t: Tables, trie: Trie, out: Words, path: Int64s, node: int, config: int) -> bool:
-    """Set the string that ends at `node`, reached as `config`, and all below that can be read."""
-    if trie.key[node] >= 0:
-        put(out, trie.key[node], 1)
-    return trie.first[node] == trie.first[node + 1] or walk(t, trie, out, path, node, config, 1)
+def walk_exit(t: Tables, trie: Trie, out: Words, path: Int64s, run: Run, exit: int, config: int) -> bool:
+    """Set the string that ends at an exit of a run, reached as `config`, and all below that can be read."""
+    if run.exit_keys[exit] >= 0:
+        put(out, run.exit_keys[exit], 1)
+    return run.exit_ends[exit] != 0 or walk(t, trie, out, path, run.exits[exit], config, 1)
 
 
 @helper
@@ -182,20 +182,39 @@ def classify(t: Tables, config: int, inside: Int64s, found: Int64s) -> bool:
 @helper
 def run_frame(t: Tables, config: int, inside: Int64s) -> int:
     """The one frame in which all items of `config` stand that read a byte of the run; 0 if there is no such frame."""
-    frame = 0
+    frame = -1
     first = t.configs[config, 0]
     for position in range(first, first + t.configs[config, 1]):
         state = t.items[position] >> 32
         stack = t.items[position] & 0x7FFFFFFF
         if state < 0:
             return 0
-        for byte in range(256):
-            if inside[min(byte, 128)] and target(t, state, byte) >= 0:
-                if frame > 0 and stack != frame:
-                    return 0
-                frame = stack
-                break
-    return frame
+        if reads_inside(t, state, inside):
+            if frame >= 0 and stack != frame:
+                return 0
+            frame = stack
+    return max(frame, 0)
+
+
+@helper
+def reads_inside(t: Tables, state: int, inside: Int64s) -> bool:
+    """Whether a RANGE or BYTES state reads any byte of the run."""
+    if t.states[state, 0] == RANGE:
+        return any_inside(inside, t.states[state, 1], t.states[state, 2])
+    for edge in range(t.states[state, 1], t.states[state, 2]):
+        if any_inside(inside, t.edges[edge, 0], t.edges[edge, 1]):
+            return True
+    return False
+
+
+@helper
+def any_inside(inside: Int64s, low: int, high: int) -> bool:
+    if low > 255:
+        return False
+    for byte in range(min(low, 128), min(high, 128) + 1):  # noqa: SIM110 - a loop that numba compiles
+        if inside[byte]:
+            return True
+    return False
 
 
 @helper
@@ -280,7 +299,7 @@ def loop_mask(t: Tables, trie: Trie, path: Int64s, config: int, out: Words, run:
         if following == 0:
             continue
         for exit in range(run.exit_start[byte], run.exit_start[byte + 1]):
-            if not walk_exit(t, trie, out, path, run.exits[exit], following):
+            if not walk_exit(t, trie, out, path, run, exit, following):
                 return False
     return True
 
@@ -314,7 +333,7 @@ def chain_mask(
                     return False
                 known += 1
             following = t.rows[chain[turns], byte]
-            if following and not walk_exit(t, trie, out, path, run.exits[exit], following):
+            if following and not walk_exit(t, trie, out, path, run, exit, following):
                 return False
     return True
 

@@ -6,19 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from stemma.fsm.grammar import CompiledGrammar
-
-
-class Forced(NamedTuple):
-    """Tokens that must come next: `hard` ones are certain and canonical, `drafts` have to be verified like guesses."""
-
-    hard: list[int]
-    drafts: list[int]
+from stemma.fsm.jump import WINDOW, Forced, forced_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +32,11 @@ class Matcher:
     def __init__(self, grammar: CompiledGrammar) -> None:
         self.grammar = grammar
         self._position = Position(grammar.start, -1, None, False)
+
+    @property
+    def config(self) -> int:
+        """The configuration of the automaton: the same number is the same future."""
+        return self._position.config
 
     @property
     def is_complete(self) -> bool:
@@ -105,7 +103,22 @@ class Matcher:
 
     def forced(self) -> Forced:
         """The tokens that must come next. Without the vocabulary's `tokenize` there are none."""
-        return Forced([], [])
+        position = self._position
+        if position.ended or not self.grammar.leaves_one_way(position.config):
+            return Forced([], [])
+        pieces: list[bytes] = []
+        size = 0
+        here: Position | None = position
+        while here is not None and here.parent is not None and size < WINDOW:
+            piece = self.grammar.vocabulary.token_bytes[here.token]
+            if not piece:
+                here = None
+                break
+            pieces.append(piece)
+            size += len(piece)
+            here = here.parent
+        is_whole = here is None or here.parent is None
+        return forced_tokens(self.grammar, position.config, b"".join(reversed(pieces)), is_whole)
 
 
 def fill_masks(matchers: Sequence[Matcher], rows: npt.NDArray[np.uint32]) -> None:

@@ -18,7 +18,8 @@ def build_run(trie: Trie, inside: Int64s, path: Int64s, num_words: int, loader: 
     longest = find(trie, inside, path, found, exits, sizes)
     found, exits = found[: sizes[0]], exits[: sizes[1]]
     found = found[np.argsort(found[:, 1], kind="stable")]
-    exits = exits[np.argsort(trie.byte[exits[:, 0]], kind="stable")]
+    exits = exits[np.lexsort((exits[:, 0], trie.byte[exits[:, 0]]))]
+    nodes = np.ascontiguousarray(exits[:, 0])
     bits = np.zeros((NUM_CUMULATIVE + 1, 32 * num_words), np.bool_)
     for length in range(1, NUM_CUMULATIVE + 1):
         bits[length] = bits[length - 1]
@@ -33,7 +34,9 @@ def build_run(trie: Trie, inside: Int64s, path: Int64s, num_words: int, loader: 
         cumulative=cumulative,
         tokens=np.ascontiguousarray(found[:, 0]),
         lengths=np.ascontiguousarray(found[:, 1]),
-        exits=np.ascontiguousarray(exits[:, 0]),
+        exits=nodes,
+        exit_keys=trie.key[nodes],
+        exit_ends=(trie.first[nodes] == trie.first[nodes + 1]).astype(np.int64),
         exit_lengths=np.ascontiguousarray(exits[:, 1]),
-        exit_start=np.searchsorted(trie.byte[exits[:, 0]], np.arange(257)).astype(np.int64),
+        exit_start=np.searchsorted(trie.byte[nodes], np.arange(257)).astype(np.int64),
     )

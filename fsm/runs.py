@@ -29,6 +29,8 @@ class Run(NamedTuple):
     tokens: Int64s  # the same tokens by number of characters
     lengths: Int64s  # their numbers of characters, ascending
     exits: Int64s  # trie nodes whose byte is the first outside the set, by that byte
+    exit_keys: Int64s  # the token that ends there, or -1
+    exit_ends: Int64s  # whether no longer token goes on from there
     exit_lengths: Int64s  # characters before that byte
     exit_start: Int64s  # (257,): where the exits of each byte start
 

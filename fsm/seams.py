@@ -1,0 +1,80 @@
+"""Seams: the places in a text that no token can span, whatever legally follows. A tokenizer cuts there, always.
+
+Byte-pair and unigram tokenizers only join what is a token in the end, so what lies left of a seam is encoded the same
+with any continuation. A kernel; it needs the automaton for what may follow, and knows nothing of encoders.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from stemma.fsm.jit import helper
+from stemma.fsm.step import ensure_row
+from stemma.fsm.tables import Int64s, Tables
+from stemma.fsm.trie import Trie
+
+
+@helper
+def child_of(trie: Trie, node: int, byte: int) -> int:
+    """The child of `node` by `byte`, or -1."""
+    low = trie.first[node]
+    high = trie.first[node + 1] - 1
+    while low <= high:
+        middle = (low + high) >> 1
+        if trie.byte[middle] == byte:
+            return int(middle)
+        if trie.byte[middle] < byte:
+            low = middle + 1
+        else:
+            high = middle - 1
+    return -1
+
+
+@helper
+def reads_any(t: Tables, trie: Trie, path: Int64s, node: int, config: int) -> int:
+    """1 if `config` can read any string below `node`, 0 if none; -1 if rules or room are missing."""
+    path[0, 0] = node
+    path[0, 1] = config
+    depth = 1
+    while depth > 0:
+        depth -= 1
+        here = path[depth, 0]
+        config = path[depth, 1]
+        if not ensure_row(t, config):
+            return -1
+        for child in range(trie.first[here], trie.first[here + 1]):
+            following = t.rows[config, trie.byte[child]]
+            if following:
+                if trie.key[child] >= 0:
+                    return 1
+                if trie.first[child] < trie.first[child + 1]:
+                    path[depth, 0] = child
+                    path[depth, 1] = following
+                    depth += 1
+    return 0
+
+
+@helper
+def find_seams(t: Tables, trie: Trie, path: Int64s, text: npt.NDArray[np.uint8], config: int, spanned: Int64s) -> bool:
+    """Mark in `spanned` (len(text) + 1) each place that a token can span, given that `config` reads what follows."""
+    spanned[:] = 0
+    length = len(text)
+    for start in range(length):
+        node = 0
+        end = start
+        position = start
+        while position < length and node >= 0:
+            node = child_of(trie, node, int(text[position]))
+            if node >= 0:
+                position += 1
+                if trie.key[node] >= 0:
+                    end = position
+        if node >= 0 and end < length + 1:
+            further = reads_any(t, trie, path, node, config)
+            if further < 0:
+                return False
+            if further:
+                end = length + 1
+        spanned[start + 1 : end] = 1
+    return True

@@ -1,0 +1,158 @@
+"""Forced tokens: what is hard stays what a later encoding of the whole output gives, and nothing legal is lost."""
+
+from __future__ import annotations
+
+import functools
+import random
+
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import models, pre_tokenizers, trainers
+
+from stemma.fsm import Matcher, Vocabulary, ast, compile
+from stemma.fsm.grammar import CompiledGrammar
+
+CORPUS = [
+    '{"name": "value", "names": [1, 2], "id": 12345}', '{"is_it": true,\n  "kind": "it\'s we\'ll they\'re"}',
+    "the quick brown fox  jumps\n\n over the lazy dog", '{"a":{"b":{"c":[{"d":"e"}]}}}', '","name":"', '"}],"id":',
+] * 3  # fmt: skip
+
+
+def no_rules(name: object) -> ast.Node:
+    raise AssertionError(name)
+
+
+@functools.cache
+def trained() -> tuple[tokenizers.Tokenizer, Vocabulary]:
+    """A byte-level BPE learnt from a few lines, its vocabulary, and two special tokens."""
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=480, min_frequency=1, initial_alphabet=alphabet, special_tokens=["<|end|>", "<|tool|>"]
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+    token_bytes: list[bytes | None] = [None] * tokenizer.get_vocab_size()
+    for text, token in tokenizer.get_vocab().items():
+        if text not in ("<|end|>", "<|tool|>"):
+            token_bytes[token] = bytes(byte_of[char] for char in text)
+    special = {text: tokenizer.token_to_id(text) for text in ("<|end|>", "<|tool|>")}
+
+    def encode(data: bytes) -> list[int]:
+        return list(tokenizer.encode(data.decode(), add_special_tokens=False).ids)
+
+    return tokenizer, Vocabulary(token_bytes, special, [special["<|end|>"]], encode)
+
+
+def literal(*texts: str) -> ast.Node:
+    return ast.Choice(tuple(ast.Literal(text.encode()) for text in texts))
+
+
+PIECES = [
+    '{"name": ',
+    '"value"',
+    ", ",
+    '"id": ',
+    "12",
+    "  ",
+    "\n",
+    "it's",
+    "we",
+    "'",
+    "ll",
+    "true",
+    "}",
+    "]",
+    "names",
+    "é",
+]
+
+
+def nodes() -> st.SearchStrategy[ast.Node]:
+    leaf = st.sampled_from(PIECES).map(lambda text: ast.Literal(text.encode()))
+    words = st.lists(st.sampled_from(PIECES), min_size=2, max_size=3).map(lambda texts: literal(*texts))
+    letters = st.builds(
+        ast.Repeat, st.just(ast.Characters(((97, 122),))), st.integers(0, 1), st.sampled_from([2, None])
+    )
+    parts = st.one_of(leaf, leaf, words, letters)
+    return st.lists(parts, min_size=1, max_size=8).map(lambda found: ast.Sequence(tuple(found)))
+
+
+def generate(grammar: CompiledGrammar, draw: random.Random) -> tuple[list[int], list[tuple[int, int]]]:
+    """A random output that takes every hard token, and where in it the hard tokens lie (byte, token)."""
+    matcher = Matcher(grammar)
+    vocabulary = grammar.vocabulary
+    hard: list[tuple[int, int]] = []
+    while True:
+        forced = matcher.forced()
+        for token in forced.hard:
+            hard.append((len(matcher.output), token))
+            assert matcher.advance(token)
+        for draft in forced.drafts:
+            assert matcher.advance(draft)
+        matcher.rollback(len(forced.drafts))
+        if matcher.is_finished or len(matcher.tokens) > 60:
+            return matcher.tokens, hard
+        words = grammar.mask(matcher.config)
+        allowed = [token for token in range(vocabulary.size) if words[token >> 5] >> (token & 31) & 1]
+        assert matcher.advance(draw.choice(allowed))
+
+
+@settings(max_examples=300, deadline=None)
+@given(nodes(), st.integers(0, 1000))
+def test_hard_tokens_are_canonical_whatever_follows(node: ast.Node, seed: int) -> None:
+    _, vocabulary = trained()
+    grammar = compile(ast.Grammar(node, no_rules), vocabulary)
+    tokens, hard = generate(grammar, random.Random(seed))
+    text = b"".join(vocabulary.token_bytes[token] for token in tokens)
+    canonical = {}
+    position = 0
+    for token in vocabulary.tokenize(text) if vocabulary.tokenize else []:
+        canonical[position] = token
+        position += len(vocabulary.token_bytes[token])
+    for place, token in hard:
+        assert canonical.get(place) == token, (text, place, vocabulary.token_bytes[token])
+
+
+def test_a_forced_output_is_all_hard() -> None:
+    tokenizer, vocabulary = trained()
+    text = '{"name": "value", "id": 12345}'
+    matcher = Matcher(compile(ast.Grammar(ast.Literal(text.encode()), no_rules), vocabulary))
+    forced = matcher.forced()
+    assert forced.hard == tokenizer.encode(text).ids
+    assert forced.drafts == []
+
+
+def test_a_tail_that_may_join_what_follows_is_a_draft() -> None:
+    _, vocabulary = trained()
+    node = ast.Sequence((ast.Literal(b'{"a": {"name"'), literal(": 1", ", 2", "}")))
+    forced = Matcher(compile(ast.Grammar(node, no_rules), vocabulary)).forced()
+    text = b"".join(vocabulary.token_bytes[token] for token in forced.hard + forced.drafts)
+    assert text == b'{"a": {"name"'
+    assert forced.drafts
+    assert forced.hard
+
+
+def test_a_special_token_that_must_come_is_hard() -> None:
+    _, vocabulary = trained()
+    node = ast.Sequence((ast.Special("<|tool|>"), ast.Literal(b"true")))
+    matcher = Matcher(compile(ast.Grammar(node, no_rules), vocabulary))
+    assert matcher.forced().hard == [vocabulary.special["<|tool|>"]]
+    assert matcher.advance(vocabulary.special["<|tool|>"])
+    assert b"".join(vocabulary.token_bytes[token] for token in matcher.forced().hard) == b"true"
+
+
+def test_without_an_encoder_nothing_is_forced() -> None:
+    _, known = trained()
+    vocabulary = Vocabulary(known.token_bytes, known.special, known.eos_ids)
+    assert Matcher(compile(ast.Grammar(ast.Literal(b"abc"), no_rules), vocabulary)).forced() == ([], [])
+
+
+def test_an_encoder_that_changes_the_text_is_not_believed() -> None:
+    _, known = trained()
+    vocabulary = Vocabulary(known.token_bytes, known.special, known.eos_ids, lambda data: [5])
+    assert Matcher(compile(ast.Grammar(ast.Literal(b"abc"), no_rules), vocabulary)).forced() == ([], [])

@@ -1,18 +1,45 @@
 """The prefix cache: physical blocks, radix tree, leases, eviction. No torch, no runtime."""
 
-from stemma.radix.cache import CacheStats, Match, PrefixCache
-from stemma.radix.errors import LeaseError, OutOfBlocks
-from stemma.radix.lease import BlockCopy, Lease
-from stemma.radix.policy import LRU, Policy
+from stemma.radix.admission import AdmissionEstimator, Progress
+from stemma.radix.cache import CacheStats, Match, Namespace, PrefixCache, Segments
+from stemma.radix.errors import LeaseError, OutOfBlocks, PinError, SnapshotError
+from stemma.radix.events import AllCleared, BlocksRemoved, BlocksStored, Event
+from stemma.radix.explain import Explanation, Reason
+from stemma.radix.lease import BlockCopy, Lease, NextUse
+from stemma.radix.pins import Pin
+from stemma.radix.policy import EvictionQueue, Policy, by_priority, lfu, lru, slru, time_to_live
+from stemma.radix.reuse import ReuseQueue
+from stemma.radix.tree import Node
 
 __all__ = [
-    "LRU",
+    "AdmissionEstimator",
+    "AllCleared",
     "BlockCopy",
+    "BlocksRemoved",
+    "BlocksStored",
     "CacheStats",
+    "Event",
+    "EvictionQueue",
+    "Explanation",
     "Lease",
     "LeaseError",
     "Match",
+    "Namespace",
+    "NextUse",
+    "Node",
     "OutOfBlocks",
+    "Pin",
+    "PinError",
     "Policy",
     "PrefixCache",
+    "Progress",
+    "Reason",
+    "ReuseQueue",
+    "Segments",
+    "SnapshotError",
+    "by_priority",
+    "lfu",
+    "lru",
+    "slru",
+    "time_to_live",
 ]

@@ -1,261 +1,333 @@
-"""The prefix cache: tree, pool and eviction behind leases. Never touches KV bytes, knows nothing of models."""
+"""The prefix cache: what a runtime calls. Never touches KV bytes, knows nothing of models or threads."""
 
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
+from stemma.radix import snapshot
 from stemma.radix.check import check_cache
-from stemma.radix.errors import OutOfBlocks
-from stemma.radix.eviction import EvictionQueue
-from stemma.radix.lease import Lease
-from stemma.radix.policy import LRU, Policy
-from stemma.radix.pool import BlockPool
+from stemma.radix.errors import PinError, SnapshotError
+from stemma.radix.events import Listener
+from stemma.radix.explain import Explanation, explain
+from stemma.radix.history import Return
+from stemma.radix.lease import Lease, NextUse
+from stemma.radix.pins import Pin, Pins
+from stemma.radix.policy import Policy
+from stemma.radix.publish import path_blocks, publish
+from stemma.radix.reuse import ReuseQueue
+from stemma.radix.store import BlockStore
 from stemma.radix.tokens import TOKEN_BYTES, Tokens, pack
-from stemma.radix.tree import Node, Tree
+from stemma.radix.tree import Fence, Node, private_realm
+
+
+class Segments(NamedTuple):
+    """A namespace in two parts: the first `public_len` tokens are shared by all who name `public`, what follows is
+    shared only by those who give the same `salt` too."""
+
+    public: str
+    public_len: int
+    salt: str
+
+
+Namespace: TypeAlias = str | Segments
 
 
 class Match(NamedTuple):
-    """How much of a query is cached, and in which blocks."""
+    """How much of a query is cached, and in which blocks; the last one may be used in part."""
 
     hit_len: int
     blocks: "array[int]"
 
 
 class CacheStats(NamedTuple):
-    """`free + leased + cached == total`, in blocks: leased are held by a lease, cached can be evicted."""
+    """`free + leased + cached == total`, in blocks."""
 
     total: int
     free: int
-    leased: int
-    cached: int
+    leased: int  # held by leases and pins: private blocks and blocks of the tree
+    cached: int  # in the tree, held by nobody: can be evicted
+    published: int  # in the tree, held or not
+    pinned: int  # blocks that pins count against their budget
+    num_leases: int  # pins are leases too
+    requests: int
     hit_tokens: int
     miss_tokens: int
     evicted_blocks: int
+    fragmentation: float  # the part of the published blocks' room that holds no token of its own
+    oldest_age: float | None  # seconds since the last use of what has waited longest
+
+    @property
+    def hit_rate(self) -> float:
+        """Hit tokens over all tokens asked for."""
+        asked = self.hit_tokens + self.miss_tokens
+        return self.hit_tokens / asked if asked else 0.0
 
 
 class PrefixCache:
-    """Token-granular prefix cache over `num_blocks` physical blocks of `block_size` tokens."""
+    """Token-granular prefix cache over `num_blocks` physical blocks of `block_size` tokens.
+
+    `acquire` gives a Lease: its prefix cannot be evicted. The lease reserves room (the only call that can find the
+    pool too small), is told what was written, and publishes it by `commit`. `policy` makes the eviction queue
+    (default: ReuseQueue; others in stemma.radix.policy), `clock` gives seconds, `pin_budget` bounds the pinned
+    blocks (default: half of them), `history_tokens` the memory of evicted text (default: twice the cache). Not
+    thread-safe: one owner, as a scheduler is.
+
+    A namespace is a string (a salt: equal text under another one is never matched) or Segments. Statistics and
+    `explain` see all namespaces: they are the operator's, not a tenant's.
+    """
 
     def __init__(
         self,
         num_blocks: int,
         block_size: int,
-        policy: Policy | None = None,
+        policy: Policy = ReuseQueue,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        pin_budget: int | None = None,
+        history_tokens: int | None = None,
     ) -> None:
         self.block_size = block_size
-        self._pool = BlockPool(num_blocks)
-        self._tree = Tree(block_size)
-        self._queue = EvictionQueue(policy or LRU())
-        self._clock = clock
-        self._evictable = 0  # blocks in the tree that nobody holds
+        self._policy = policy
+        self._history_tokens = 2 * num_blocks * block_size if history_tokens is None else history_tokens
+        self._store = BlockStore(num_blocks, block_size, policy(num_blocks), self._history_tokens, clock)
+        self._pins = Pins(num_blocks // 2 if pin_budget is None else pin_budget)
         self._leases: set[Lease] = set()
-        self._hit_tokens = self._miss_tokens = self._evicted_blocks = 0
+        self._requests = self._hit_tokens = self._miss_tokens = 0
 
     @property
     def num_blocks(self) -> int:
-        return self._pool.total
+        return self._store.pool.total
 
     @property
     def available(self) -> int:
-        """Blocks that a reserve can get: free ones and those that may be evicted."""
-        return self._pool.num_free + self._evictable
+        """Blocks that reserves can get: free ones and those that may be evicted. O(1)."""
+        if len(self._pins):
+            self._pins.expire(self._store.clock())
+        return self._store.available
 
-    def match(self, tokens: Tokens, namespace: str = "") -> Match:
+    # Requests ------------------------------------------------------------------------------------
+
+    def match(self, tokens: Tokens, namespace: Namespace = "") -> Match:
         """The longest cached prefix. Changes nothing: neither recency nor the shape of the tree."""
-        root = self._tree.roots.get(namespace)
+        data = pack(tokens)
+        name, fence = _parts(namespace)
+        root = self._store.tree.roots.get(name)
         if root is None:
             return Match(0, array("i"))
-        data = pack(tokens)
-        walk = self._tree.descend(root, 0, data, len(data) // TOKEN_BYTES, [])
-        return Match(walk.position, self._table(walk.path, walk.position))
+        path: list[Node] = []
+        walk = self._store.tree.descend(root, 0, data, len(data) // TOKEN_BYTES, path, 0, fence)
+        return Match(walk.position, path_blocks(path, walk.position, self.block_size))
 
-    def acquire(self, tokens: Tokens, namespace: str = "", *, max_hit: int | None = None) -> Lease:
-        """Hold the longest cached prefix of `tokens`, at most `max_hit` tokens of it. Allocates nothing."""
+    def acquire(
+        self, tokens: Tokens, namespace: Namespace = "", *, max_hit: int | None = None, priority: int = 0
+    ) -> Lease:
+        """Hold the longest cached prefix of `tokens`, at most `max_hit` tokens of it. Allocates nothing.
+
+        Only what matched becomes recent. `priority` is for the policy of that name.
+        """
         data = pack(tokens)
         num_tokens = len(data) // TOKEN_BYTES
         if max_hit is None or max_hit > num_tokens:
             max_hit = num_tokens
         elif max_hit < 0:
             raise ValueError(f"max_hit must not be negative, got {max_hit}")
-        walk = self._tree.descend(self._tree.root(namespace), 0, data, min(num_tokens, max_hit + 1), [])
-        node = walk.node
-        if walk.position < node.end:
-            walk.path[-1] = node = self._tree.split(node, walk.position)
-        now = self._clock()
-        for used in walk.path:
-            used.stamp = now
-            used.hits += 1
-        hit_len = min(walk.position, max_hit)
-        self._hit_tokens += hit_len
-        self._miss_tokens += num_tokens - hit_len
-        self._hold(node)
-        lease = Lease(self, node, hit_len, self._table(walk.path, hit_len))
+        lease = self._lease(data, _parts(namespace), min(num_tokens, max_hit + 1), max_hit, priority)
+        self._requests += 1
+        self._hit_tokens += lease.hit_len
+        self._miss_tokens += num_tokens - lease.hit_len
+        return lease
+
+    def _lease(self, data: bytes, parts: "tuple[str, Fence | None]", limit: int, max_hit: int, priority: int) -> Lease:
+        store, fence, path = self._store, parts[1], list[Node]()
+        node, position = store.tree.descend(store.tree.root(parts[0]), 0, data, limit, path, 0, fence)
+        if position < node.end:
+            path[-1] = node = store.tree.split(node, position)
+        self._use(path)
+        back = self._returned(data, position, parts[0], fence) if position < limit else None
+        store.hold(node)
+        hit_len = min(position, max_hit)
+        lease = Lease(self, node, hit_len, path_blocks(path, hit_len, self.block_size), fence, back, priority)
         self._leases.add(lease)
         return lease
 
-    def stats(self) -> CacheStats:
-        free = self._pool.num_free
-        return CacheStats(
-            self._pool.total,
-            free,
-            self._pool.total - free - self._evictable,
-            self._evictable,
-            self._hit_tokens,
-            self._miss_tokens,
-            self._evicted_blocks,
-        )
+    def _use(self, path: list[Node]) -> None:
+        """A request matched these nodes."""
+        store = self._store
+        now, churn, queue = store.clock(), store.churn, store.queue
+        for node in path:
+            if node.place is not None:
+                queue.used(node, churn)
+            if not node.hits and node.parent is not None:
+                node.parent.children_used += 1
+            node.hits += 1
+            node.stamp = now
+            node.used_at = churn
+            node.outlook = 1.0
+
+    def _returned(self, data: bytes, position: int, name: str, fence: Fence | None) -> Return | None:
+        """What is remembered of the text behind `position`, which was evicted; the policy learns from it."""
+        store, found = self._store, None
+        num_tokens = len(data) // TOKEN_BYTES
+        while position < num_tokens:
+            private = fence is not None and position >= fence.position
+            realm = private_realm(name, fence.salt) if fence is not None and private else name
+            taken = store.history.take(realm, position, data)
+            if taken is None:
+                break
+            departed, same = taken
+            share = same * TOKEN_BYTES / len(departed.tokens)
+            store.queue.returned(departed, share, store.churn)
+            position += same
+            if found is None or departed.hits >= found.hits:
+                born, used = departed.children_born, departed.children_used
+                found = Return(position, departed.hits, departed.born_at, born, used)
+            found = found._replace(end=position)
+            if share < 1.0:
+                return found._replace(children_born=1, children_used=0)
+        return found
 
     # What leases ask for -------------------------------------------------------------------------
 
     def _allocate(self, count: int) -> "array[int]":
-        if count > self.available:
-            raise OutOfBlocks(count, self.available)
-        if count > self._pool.num_free:
-            self._evict(count - self._pool.num_free)
-        return self._pool.take(count)
+        if len(self._pins) and count > self._store.pool.num_free:
+            self._pins.expire(self._store.clock())
+        return self._store.allocate(count)
 
     def _free_private(self, blocks: "array[int]") -> None:
-        self._pool.give_back(blocks)
+        self._store.pool.give_back(blocks)
 
     def _publish(self, lease: Lease) -> None:
-        """Put the written tokens of a lease into the tree.
-
-        position        at           met          num_tokens
-        lease     ======|------------|-------------|
-        tree      ======|-- has it --|
-        becomes         | adopted    | a new leaf  |
-        """
-        at, end, size = lease._at, lease.num_tokens, self.block_size
-        data = bytes(lease._tokens)
-        node = lease._node
-        while node.parent is not None and node.start >= at:
-            node = node.parent
-        path = [node]
-        walk = self._tree.descend(node, at, data, end, path, data_start=at)
-        node, met = walk.node, walk.position
-        self._adopt(lease, path, at, -(-met // size) if met == end else met // size)
-        if met < node.end:
-            node = self._tree.split(node, met)
-        leaf = None
-        if met < end:
-            head = met // size
-            shared = 1 if met % size and head < lease._private else 0
-            self._queue.forget(node)
-            rest = data[TOKEN_BYTES * (met - at) :]
-            node = leaf = self._tree.grow(node, rest, lease.blocks[head : -(-end // size)], shared)
-            self._evictable += leaf.owned  # until the lease holds it, a few lines below
-        self._move(lease, node, end, leaf)
-
-    def _adopt(self, lease: Lease, path: list[Node], at: int, last: int) -> None:
-        """Take the tree's blocks from the one of position `at` up to block index `last`; free the private ones."""
-        first = at // self.block_size
-        if last <= first:
-            return
-        theirs = self._table(path, last * self.block_size, first)
-        self._pool.give_back(lease.blocks[max(first, lease._private) : last])
-        lease.blocks[first:last] = theirs
-
-    def _move(self, lease: Lease, node: Node, end: int, leaf: Node | None) -> None:
-        """The lease now holds `node`, up to position `end`; it may write on in a leaf of its own making."""
-        now = self._clock()
-        before = lease._node
-        if lease._writes:
-            before.writer = False
-        lease._writes = leaf is not None and end % self.block_size != 0
-        node.writer = node.writer or lease._writes
-        node.stamp = now
-        if node is not before:
-            self._hold(node)
-            self._drop(before)
-        lease._node, lease._at = node, end
-        lease._private = -(-end // self.block_size)
-        lease._tokens.clear()
+        publish(self._store, lease)
 
     def _fork(self, lease: Lease) -> Lease:
-        self._hold(lease._node)
         at, size, node = lease._at, self.block_size, lease._node
+        self._store.hold(node)
         blocks = lease.blocks[: -(-at // size)]
         if len(blocks) > lease._private:  # the last one is a copy, made to write on: the fork gets the tree's
             while node.start >= at and node.parent is not None:
                 node = node.parent
             blocks[-1] = node.blocks[at // size - node.start // size]
-        fork = Lease(self, lease._node, at, blocks)
+        fork = Lease(self, lease._node, at, blocks, lease._fence, None, lease.priority)
         fork.hit_len = lease.hit_len
         self._leases.add(fork)
         return fork
 
-    def _release(self, lease: Lease) -> None:
-        self._pool.give_back(lease.blocks[lease._private :])
+    def _release(self, lease: Lease, next_use: NextUse) -> None:
+        node = lease._node
+        self._store.pool.give_back(lease.blocks[lease._private :])
         if lease._writes:
-            lease._node.writer = False
-        lease._node.stamp = self._clock()
-        self._drop(lease._node)
+            node.writer = False
+        if next_use is not NextUse.UNKNOWN and node.parent is not None:
+            node.outlook = next_use.value
         self._leases.remove(lease)
         lease._released = True
+        self._store.drop(node)
 
-    # Holds and eviction --------------------------------------------------------------------------
+    # What operators ask for ----------------------------------------------------------------------
 
-    def _hold(self, node: Node) -> None:
-        """One more lease on `node`. Goes up only as far as nodes become held by it."""
-        node.leases += 1
-        node.held += 1
-        while node.held == 1:
-            self._evictable -= node.owned
-            self._queue.forget(node)
-            assert node.parent is not None  # a root is always held
-            node = node.parent
-            node.held += 1
+    def pin(self, tokens: Tokens, namespace: Namespace = "", *, ttl: float = float("inf")) -> Pin:
+        """Keep what is cached of `tokens` for `ttl` seconds. PinError when that goes over the budget."""
+        data = pack(tokens)
+        now = self._store.clock()
+        self._pins.expire(now)
+        lease = self._lease(data, _parts(namespace), len(data) // TOKEN_BYTES, len(data) // TOKEN_BYTES, 0)
+        try:
+            return self._pins.add(lease, now + ttl)
+        except PinError:
+            lease.release()
+            raise
 
-    def _drop(self, node: Node) -> None:
-        """One lease less on `node`. Goes up only as far as nodes become free by it."""
-        node.leases -= 1
-        node.held -= 1
-        while node.held == 0:
-            self._evictable += node.owned
-            if not node.children:
-                self._queue.push(node)
-            assert node.parent is not None
-            node = node.parent
-            node.held -= 1
+    def unpin(self, pin: Pin) -> None:
+        """Let go of a pin. PinError when it has run out."""
+        self._pins.expire(self._store.clock())
+        self._pins.remove(pin)
 
-    def _evict(self, count: int) -> None:
-        """Free `count` blocks from the leaves inwards; the caller has made sure that so many are evictable."""
-        self._evicted_blocks += count
-        self._evictable -= count
-        while count:
-            leaf = self._queue.pop()
-            if leaf.owned > count:
-                self._pool.give_back(self._tree.trim(leaf, count))
-                self._queue.push(leaf)
-                return
-            count -= leaf.owned
-            self._pool.give_back(leaf.blocks[leaf.shared :])
-            parent = self._tree.remove(leaf)
-            if not parent.held and not parent.children:
-                self._queue.push(parent)
+    def warm(self, tokens: Tokens, namespace: Namespace = "") -> int:
+        """Say that this prefix will be asked for soon: what is cached of it is kept longer. Returns how many tokens
+        are missing: run them through the model to have them too."""
+        data = pack(tokens)
+        num_tokens = len(data) // TOKEN_BYTES
+        lease = self._lease(data, _parts(namespace), num_tokens, num_tokens, 0)
+        lease.release(NextUse.SOON)
+        return num_tokens - lease.hit_len
 
-    def _table(self, path: list[Node], end: int, first: int = 0) -> "array[int]":
-        """The blocks of a path from block index `first` up to position `end`: a child's head replaces its parent's."""
-        size = self.block_size
-        table = array("i")
-        for node in path:
-            start = node.start // size - first
-            if start < 0:
-                table = node.blocks[-start:]
-            else:
-                del table[start:]
-                table.extend(node.blocks)
-        del table[-(-end // size) - first :]
-        return table
+    def drop(self, namespace: Namespace) -> int:
+        """Forget a namespace (of Segments: the private part, under its salt). Nothing of it is matched from now on;
+        what leases hold stays theirs. Returns the blocks that came free at once."""
+        before = self._store.pool.num_free
+        self._store.forget(*_parts(namespace))
+        return self._store.pool.num_free - before
 
-    # Looking in ----------------------------------------------------------------------------------
+    def clear(self) -> int:
+        """Forget everything that nobody holds; returns the blocks that came free."""
+        freed = sum(self.drop(name) for name in list(self._store.tree.roots))
+        self._store.history.clear()
+        self._store.events.cleared()
+        return freed
+
+    def explain(self, tokens: Tokens, namespace: Namespace = "") -> Explanation:
+        """How much of `tokens` is cached and why it is not more. Changes nothing."""
+        name, fence = _parts(namespace)
+        root = self._store.tree.roots.get(name) or Node(None, 0, 0, b"", array("i"), 0, name)
+        return explain(self._store.tree, self._store.history, root, pack(tokens), fence)
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with each event from now on, first with all that is stored. Returns what ends it."""
+        self._store.events.join(listener, self._store.tree.nodes())
+        return lambda: self._store.events.leave(listener)
+
+    def stats(self) -> CacheStats:
+        """All counters; O(1) in the size of the cache."""
+        store = self._store
+        free, room = store.pool.num_free, store.published_blocks * self.block_size
+        oldest = store.queue.oldest()
+        return CacheStats(
+            store.pool.total,
+            free,
+            store.pool.total - free - store.evictable,
+            store.evictable,
+            store.published_blocks,
+            self._pins.num_blocks,
+            len(self._leases),
+            self._requests,
+            self._hit_tokens,
+            self._miss_tokens,
+            store.evicted_blocks,
+            max(1 - store.published_tokens / room, 0.0) if room else 0.0,
+            None if oldest is None else store.clock() - oldest,
+        )
 
     def walk(self) -> Iterator[Node]:
-        """Every node of the tree, parents first. Read them, do not write to them."""
-        return self._tree.nodes()
+        """Every node of the tree, each after its parent. For pictures: read them at once, do not write to them."""
+        return self._store.tree.nodes()
 
     def check(self) -> None:
         """Prove every invariant: each block has one owner, holds and counts are right. Costs a walk over the cache."""
         check_cache(self)
+
+    def state(self) -> bytes:
+        """The tree and its block numbers as bytes, checksummed. Keep the KV of the published blocks next to it."""
+        return snapshot.dump(self._store)
+
+    def restore(self, data: bytes) -> None:
+        """Take over a state into an empty cache of the same size. SnapshotError, with nothing changed, otherwise."""
+        old = self._store
+        if self._leases or old.pool.num_free != old.pool.total:
+            raise SnapshotError("restore needs an empty cache: make a new one, or release everything and clear")
+        queue = self._policy(self.num_blocks)
+        fresh = BlockStore(self.num_blocks, self.block_size, queue, self._history_tokens, old.clock)
+        snapshot.load(data, fresh)
+        self._store = fresh
+        fresh.events.take_over(old.events, fresh.tree.nodes())
+
+    def save(self, path: Path) -> None:
+        """Write the state to a file, atomically."""
+        snapshot.write(self.state(), path)
+
+
+def _parts(namespace: Namespace) -> "tuple[str, Fence | None]":
+    if isinstance(namespace, str):
+        return namespace, None
+    return namespace.public, Fence(namespace.public_len, namespace.salt)

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from stemma.radix.lease import Lease
 from stemma.radix.tokens import TOKEN_BYTES, token_at
 from stemma.radix.tree import Node
 
@@ -12,24 +13,27 @@ if TYPE_CHECKING:
 
 def check_cache(cache: "PrefixCache") -> None:
     """Raise AssertionError with what is wrong, if anything is."""
-    owners: Counter[int] = Counter(cache._pool.free_blocks())
+    store, size = cache._store, cache.block_size
+    owners: Counter[int] = Counter(store.pool.free_blocks())
     leases = Counter(id(lease._node) for lease in cache._leases)
-    evictable = waiting = 0
-    for node in cache._tree.nodes():
-        _check_node(node, cache.block_size, leases[id(node)])
+    evictable = waiting = tokens = published = 0
+    for node in store.tree.nodes():
+        _check_node(node, size, leases[id(node)])
         owners.update(node.blocks[node.shared :])
-        if not node.held:
-            evictable += node.owned
+        evictable += 0 if node.held else node.owned
+        tokens += node.end - node.start
+        published += node.owned
         ready = not node.held and not node.children
         assert bool(node.ticket) == ready, "a leaf that may go waits in the queue, and nothing else does"
         waiting += ready
     for lease in cache._leases:
         owners.update(lease.blocks[lease._private :])
-        _check_lease(cache, lease._node, lease._at, lease.blocks)
+        _check_lease(lease, size)
     assert len(owners) == cache.num_blocks, "a block is lost"
     assert set(owners.values()) == {1}, "a block has two owners"
-    assert evictable == cache._evictable, f"{cache._evictable} counted as evictable, {evictable} are"
-    assert waiting == len(cache._queue), "the queue miscounts"
+    assert evictable == store.evictable, f"{store.evictable} counted as evictable, {evictable} are"
+    assert (tokens, published) == (store.published_tokens, store.published_blocks), "the published are miscounted"
+    assert waiting == len(store.queue), f"{len(store.queue)} counted as waiting, {waiting} are"
     stats = cache.stats()
     assert stats.free + stats.leased + stats.cached == stats.total
 
@@ -43,6 +47,8 @@ def _check_node(node: Node, size: int, leases: int) -> None:
     assert (node.key[1] if isinstance(node.key, tuple) else node.key) == token_at(node.tokens, 0)
     assert node.leases == leases
     assert node.held == leases + sum(1 for child in node.children.values() if child.held)
+    if node.hashes is not None:
+        assert len(node.hashes) == node.end // size - node.start // size
     if node.shared:
         assert node.start % size, "only a head that begins before the node can be shared"
         ancestor = node.parent
@@ -51,7 +57,27 @@ def _check_node(node: Node, size: int, leases: int) -> None:
             ancestor = ancestor.parent
 
 
-def _check_lease(cache: "PrefixCache", node: Node, at: int, blocks: "object") -> None:
-    """The published part of a lease lies on its path, and each full block is the tree's."""
-    assert at <= node.end
+def _check_lease(lease: Lease, size: int) -> None:
+    """Every block before the private ones is the tree's, on the lease's own path."""
+    node, blocks = lease._node, lease.blocks
+    assert lease._at <= node.end
     assert node.held > 0
+    assert len(blocks) * size >= lease.num_tokens
+    above: Node | None = node
+    while above is not None:
+        first = above.start // size
+        for index in range(-(-above.start // size), min(-(-above.end // size), lease._private, -(-lease._at // size))):
+            if index * size + size <= above.end or index == (lease._at - 1) // size:
+                assert blocks[index] == above.blocks[index - first] or _below(node, above, index, size, blocks[index])
+        above = above.parent
+
+
+def _below(node: Node, above: Node, index: int, size: int, block: int) -> bool:
+    """Is `block` the one that a node between `node` and `above` has for block `index`?"""
+    at: Node | None = node
+    while at is not None and at is not above:
+        first = at.start // size
+        if first <= index < first + len(at.blocks) and at.blocks[index - first] == block:
+            return True
+        at = at.parent
+    return False

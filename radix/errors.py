@@ -15,3 +15,11 @@ class OutOfBlocks(Exception):
 
 class LeaseError(ValueError):
     """A lease was used out of order: written without room, cut below what is published, used after its release."""
+
+
+class PinError(ValueError):
+    """A pin would go over the budget for pins, or is not (any more) a pin of this cache."""
+
+
+class SnapshotError(ValueError):
+    """A snapshot is corrupt, of another version or of another cache; the cache stays as it is: start empty."""

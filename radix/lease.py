@@ -6,15 +6,25 @@ blocks     |  shared with others | private from block `_private` on  |
 """
 
 from array import array
+from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from stemma.radix.errors import LeaseError
+from stemma.radix.history import Return
 from stemma.radix.tokens import TOKEN_BYTES, Tokens, pack
-from stemma.radix.tree import Node
+from stemma.radix.tree import Fence, Node
 
 if TYPE_CHECKING:
     from stemma.radix.cache import PrefixCache
+
+
+class NextUse(Enum):
+    """What the program knows about the next use of what a lease has published past the shared part."""
+
+    NEVER = 0.0
+    UNKNOWN = 1.0
+    SOON = 4.0
 
 
 class BlockCopy(NamedTuple):
@@ -33,10 +43,35 @@ class Lease:
     writing; what is reserved already is not reserved again.
     """
 
-    __slots__ = ("_at", "_cache", "_node", "_private", "_released", "_tokens", "_writes", "blocks", "hit_len")
+    __slots__ = (
+        "_at",
+        "_back",
+        "_cache",
+        "_fence",
+        "_node",
+        "_private",
+        "_released",
+        "_tokens",
+        "_writes",
+        "blocks",
+        "hit_len",
+        "priority",
+    )
 
-    def __init__(self, cache: "PrefixCache", node: Node, at: int, blocks: "array[int]") -> None:
+    def __init__(
+        self,
+        cache: "PrefixCache",
+        node: Node,
+        at: int,
+        blocks: "array[int]",
+        fence: Fence | None = None,
+        back: Return | None = None,
+        priority: int = 0,
+    ) -> None:
         self._cache = cache
+        self._fence = fence
+        self._back = back  # what is remembered of text behind `at` that was evicted
+        self.priority = priority
         self._node = node
         self._at = at
         self._tokens = bytearray()  # written, not yet in the tree
@@ -130,10 +165,14 @@ class Lease:
         self.commit()
         return self._cache._fork(self)
 
-    def release(self) -> None:
-        """Give back the private blocks and the hold on the path; what is published stays cached. Twice is once."""
+    def release(self, next_use: NextUse = NextUse.UNKNOWN) -> None:
+        """Give back the private blocks and the hold on the path; what is published stays cached. Twice is once.
+
+        `next_use` tells the eviction what the program knows: NEVER for a branch that has ended, SOON for a session
+        that goes on.
+        """
         if not self._released:
-            self._cache._release(self)
+            self._cache._release(self, next_use)
 
     def _check_live(self) -> None:
         if self._released:

@@ -31,6 +31,11 @@ class BlockPool:
     def give_back(self, blocks: "Iterable[int]") -> None:
         self._free.extend(blocks)
 
+    def claim(self, blocks: Iterable[int]) -> None:
+        """Take these very blocks out of the free list."""
+        taken = set(blocks)
+        self._free = array("i", (block for block in self._free if block not in taken))
+
     def free_blocks(self) -> "array[int]":
         """A copy of the free list, for checks."""
         return self._free[:]

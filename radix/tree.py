@@ -14,11 +14,16 @@ no reference counts are needed.
 
 from array import array
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from stemma.radix.tokens import TOKEN_BYTES, common_prefix, token_at
 
 ChildKey: TypeAlias = "int | tuple[str, int]"  # the first token; with a salt where private text begins
+
+
+def private_realm(namespace: str, salt: str) -> str:
+    """The realm of the text behind a fence."""
+    return f"{namespace}\x1f{salt}"
 
 
 class Node:
@@ -26,24 +31,42 @@ class Node:
 
     __slots__ = (
         "blocks",
+        "born_at",
         "children",
+        "children_born",
+        "children_used",
         "end",
+        "hashes",
         "held",
         "hits",
         "key",
         "leases",
+        "line",
+        "outlook",
         "parent",
+        "place",
+        "priority",
+        "realm",
         "shared",
         "stamp",
         "start",
         "ticket",
         "tokens",
+        "used_at",
         "writer",
     )
 
     def __init__(
-        self, parent: "Node | None", key: ChildKey, start: int, tokens: bytes, blocks: "array[int]", shared: int
+        self,
+        parent: "Node | None",
+        key: ChildKey,
+        start: int,
+        tokens: bytes,
+        blocks: "array[int]",
+        shared: int,
+        realm: str,
     ) -> None:
+        self.realm = realm  # whose text this is: the namespace, with the private salt where the text is private
         self.parent = parent
         self.key = key
         self.start = start
@@ -55,9 +78,19 @@ class Node:
         self.held = 0  # leases on this node + children that are held
         self.leases = 0  # leases on this node itself
         self.writer = False  # a lease writes on in the last block, past `end`
-        self.stamp = 0.0  # when it was last used
-        self.hits = 0  # how often it was matched
-        self.ticket = 0  # which entry of the eviction queue is about this node; 0: none
+        self.hashes: list[bytes] | None = None  # of the blocks that end in this node; while somebody listens
+        # What a policy may know. Churn counts the blocks ever allocated: the clock that eviction runs by.
+        self.stamp = 0.0  # when it was last used, by the cache's clock
+        self.used_at = 0  # the same in churn
+        self.born_at = 0  # when it was first computed, in churn; survives eviction while that is remembered
+        self.hits = 0  # how often it was matched; survives eviction likewise
+        self.children_born = 0
+        self.children_used = 0  # how many of the children born were matched later
+        self.priority = 0  # the highest of the leases that published it
+        self.outlook = 1.0  # what the program said when it let go: 0.0 never again, above 1.0 soon
+        self.ticket = 0  # the number of its entry in the eviction queue; 0: none
+        self.place: object = None  # what the policy keeps about it since its last use
+        self.line: object = None  # where in the policy's queue it waits
 
     @property
     def owned(self) -> int:
@@ -65,44 +98,71 @@ class Node:
         return len(self.blocks) - self.shared
 
 
-class Walk:
-    """Where a query ended: `position` tokens matched, the last of them in `node`."""
+class Fence(NamedTuple):
+    """From `position` on, the text is private to those who know the salt."""
 
-    __slots__ = ("node", "path", "position")
+    position: int
+    salt: str
 
-    def __init__(self, node: Node, position: int, path: list[Node]) -> None:
-        self.node = node
-        self.position = position
-        self.path = path
+
+class Walk(NamedTuple):
+    """Where a query ended: `position` tokens of the path match, the last of them in `node` (or `node` is a root)."""
+
+    node: Node
+    position: int
 
 
 class Tree:
-    """Roots by namespace, descent, split, growth and removal of nodes."""
+    """Roots by namespace; descent, split, growth and removal of nodes."""
 
-    __slots__ = ("block_size", "roots")
+    __slots__ = ("_num_hidden", "block_size", "orphans", "roots")
 
     def __init__(self, block_size: int) -> None:
         if block_size < 1:
             raise ValueError(f"block_size must be at least 1, got {block_size}")
         self.block_size = block_size
         self.roots: dict[str, Node] = {}
+        self._num_hidden = 0
+        self.orphans: list[Node] = []  # roots of what was dropped while leases still held a part of it
 
     def root(self, namespace: str) -> Node:
         """The root of a namespace, made when it is missing. A root is always held, so nothing evicts it."""
         root = self.roots.get(namespace)
         if root is None:
-            root = self.roots[namespace] = Node(None, 0, 0, b"", array("i"), 0)
+            root = self.roots[namespace] = Node(None, 0, 0, b"", array("i"), 0, namespace)
             root.held = 1
         return root
 
     def descend(
-        self, node: Node, position: int, data: bytes, limit: int, path: list[Node], data_start: int = 0
+        self,
+        node: Node,
+        position: int,
+        data: bytes,
+        limit: int,
+        path: list[Node],
+        data_start: int = 0,
+        fence: Fence | None = None,
     ) -> Walk:
         """Follow `data` from the token `position` (which lies in `node` or at its end) as far as it goes.
 
         `data` begins at position `data_start` of the path and counts up to position `limit`. Reads only; nodes
-        entered are appended to `path`.
+        entered are appended to `path`. At a fence only children under its salt are entered.
         """
+        if fence is None or position > fence.position:
+            return self._follow(node, position, data, limit, path, data_start)
+        walk = self._follow(node, position, data, min(limit, fence.position), path, data_start)
+        node, position = walk
+        if not position == fence.position == node.end < limit:
+            return walk
+        child = node.children.get((fence.salt, token_at(data, position - data_start)))
+        if child is None:
+            return walk
+        path.append(child)
+        return self._follow(child, position, data, limit, path, data_start)
+
+    def _follow(
+        self, node: Node, position: int, data: bytes, limit: int, path: list[Node], data_start: int
+    ) -> Walk:
         if position < node.end:
             rest = node.tokens[TOKEN_BYTES * (position - node.start) :]
             position = min(position + common_prefix(rest, data, position - data_start), limit)
@@ -113,7 +173,7 @@ class Tree:
             node = child
             path.append(node)
             position = min(position + common_prefix(node.tokens, data, position - data_start), limit)
-        return Walk(node, position, path)
+        return Walk(node, position)
 
     def split(self, node: Node, position: int) -> Node:
         """Cut `node` at `position`; returns the new upper part. `node` stays the lower part, with its leases."""
@@ -127,9 +187,15 @@ class Tree:
             node.tokens[: TOKEN_BYTES * cut],
             node.blocks[: -(-position // self.block_size) - first],
             node.shared,
+            node.realm,
         )
         upper.held = 1 if node.held else 0
-        upper.stamp, upper.hits = node.stamp, node.hits
+        upper.stamp, upper.used_at, upper.born_at = node.stamp, node.used_at, node.born_at
+        upper.hits, upper.priority, upper.place = node.hits, node.priority, node.place
+        upper.children_born, upper.children_used = 1, int(node.hits > 0)
+        if node.hashes is not None:
+            ending = position // self.block_size - first
+            upper.hashes, node.hashes = node.hashes[:ending], node.hashes[ending:]
         node.parent.children[node.key] = upper
         node.parent = upper
         node.tokens = node.tokens[TOKEN_BYTES * cut :]
@@ -140,12 +206,23 @@ class Tree:
         upper.children[node.key] = node
         return upper
 
-    def grow(self, parent: Node, tokens: bytes, blocks: "array[int]", shared: int) -> Node:
-        """A new leaf below `parent`, starting at its end."""
-        key = token_at(tokens, 0)
+    def grow(
+        self, parent: Node, tokens: bytes, blocks: "array[int]", shared: int, salt: str | None = None
+    ) -> Node:
+        """A new leaf below `parent`, starting at its end; `salt` begins private text."""
+        token = token_at(tokens, 0)
+        key: ChildKey = token if salt is None else (salt, token)
+        realm = parent.realm if salt is None else private_realm(parent.realm, salt)
         assert key not in parent.children
-        node = parent.children[key] = Node(parent, key, parent.end, tokens, blocks, shared)
+        node = parent.children[key] = Node(parent, key, parent.end, tokens, blocks, shared, realm)
         return node
+
+    def lengthen(self, leaf: Node, tokens: bytes, blocks: "array[int]") -> None:
+        """Add tokens at the end of a leaf, with the blocks past its last one."""
+        assert not leaf.children
+        leaf.tokens += tokens
+        leaf.blocks.extend(blocks)
+        leaf.end += len(tokens) // TOKEN_BYTES
 
     def remove(self, leaf: Node) -> Node:
         """Take a leaf out; returns its parent."""
@@ -162,15 +239,33 @@ class Tree:
         assert 0 < count < leaf.owned
         gone = leaf.blocks[-count:]
         del leaf.blocks[-count:]
+        if leaf.hashes is not None:
+            del leaf.hashes[len(leaf.blocks) :]
         leaf.end = (leaf.start // self.block_size + len(leaf.blocks)) * self.block_size
         leaf.tokens = leaf.tokens[: TOKEN_BYTES * (leaf.end - leaf.start)]
         return gone
 
+    def hide(self, node: Node) -> None:
+        """Move a node under a key that no query makes, so that nothing matches it any more."""
+        parent = node.parent
+        assert parent is not None
+        del parent.children[node.key]
+        token = node.key[1] if isinstance(node.key, tuple) else node.key
+        self._num_hidden += 1
+        node.key = (f"\x1fhidden {self._num_hidden}", token)
+        parent.children[node.key] = node
+
     def nodes(self) -> Iterator[Node]:
-        """Every node but the roots, parents first."""
-        stack = list(self.roots.values())
-        while stack:
-            node = stack.pop()
-            if node.parent is not None:
-                yield node
-            stack.extend(node.children.values())
+        """Every node but the roots, each after its parent."""
+        for root in [*self.roots.values(), *self.orphans]:
+            for top in root.children.values():
+                yield from subtree(top)
+
+
+def subtree(top: Node) -> Iterator[Node]:
+    """A node and all below it, each after its parent and before its parent's next child."""
+    stack = [top]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack.extend(node.children.values())

@@ -1,35 +1,79 @@
-"""Any order of acquire, reserve, extend, truncate, commit, fork, release and match, against a KV memory that is
-written and copied as a runtime would: what a lease reads in its blocks must be its own tokens."""
+"""Any order of everything a cache can do, against a KV memory written and copied as a runtime would.
+
+Each slot of the memory remembers whose prefix it holds: what a lease or a match reads must be its own tokens under
+its own salt. A listener rebuilds the set of full blocks from the events; check() proves the counts after each step.
+"""
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from stemma.radix import Lease, OutOfBlocks, PrefixCache
+from stemma.radix import (
+    AllCleared,
+    BlocksStored,
+    Event,
+    Lease,
+    Namespace,
+    NextUse,
+    OutOfBlocks,
+    Pin,
+    PinError,
+    PrefixCache,
+    Reason,
+    ReuseQueue,
+    Segments,
+    by_priority,
+    lfu,
+    lru,
+    slru,
+    time_to_live,
+)
 
-NAMESPACES = ("", "tenant")
+NAMESPACES: tuple[Namespace, ...] = ("", "tenant", Segments("", 0, "a"), Segments("", 5, "a"), Segments("", 5, "b"))
+POLICIES = (ReuseQueue, ReuseQueue, lru, lfu, slru, by_priority, time_to_live({0: 5.0, 1: 50.0}))
 token = st.integers(0, 2)
 texts = st.lists(token, max_size=40)
+namespaces = st.sampled_from(NAMESPACES)
+Slot = tuple[str, tuple[int, ...]]
+
+
+def slot_of(tokens: list[int], position: int, namespace: Namespace) -> Slot:
+    """Whose KV the position must be: the realm of each token up to it, and the tokens."""
+    if isinstance(namespace, str):
+        return namespace, tuple(tokens[: position + 1])
+    private = position >= namespace.public_len
+    return (
+        f"{namespace.public}/{namespace.public_len}/{namespace.salt}" if private else namespace.public,
+        tuple(tokens[: position + 1]),
+    )
 
 
 class Request:
     """A lease and the tokens it should have."""
 
-    def __init__(self, lease: Lease, tokens: list[int], namespace: str) -> None:
+    def __init__(self, lease: Lease, tokens: list[int], namespace: Namespace) -> None:
         self.lease = lease
         self.tokens = tokens
         self.namespace = namespace
 
 
 class CacheMachine(RuleBasedStateMachine):
-    @initialize(num_blocks=st.integers(1, 30), block_size=st.integers(1, 8))
-    def start(self, num_blocks: int, block_size: int) -> None:
+    @initialize(
+        num_blocks=st.integers(1, 30),
+        block_size=st.sampled_from((1, 2, 3, 4, 8, 16, 32)),
+        policy=st.sampled_from(POLICIES),
+    )
+    def start(self, num_blocks: int, block_size: int, policy: object) -> None:
         self.time = 0.0
-        self.cache = PrefixCache(num_blocks, block_size, clock=self.tick)
+        self.make = lambda: PrefixCache(num_blocks, block_size, policy, self.tick, history_tokens=60)
+        self.cache = self.make()
         self.block_size = block_size
-        self.memory: dict[tuple[int, int], tuple[str, tuple[int, ...]]] = {}  # (block, slot) -> the prefix it holds
+        self.memory: dict[tuple[int, int], Slot] = {}
         self.requests: list[Request] = []
-        self.published: set[tuple[str, tuple[int, ...]]] = set()
+        self.pins: list[tuple[Pin, list[int], Namespace]] = []
+        self.heard: set[bytes] = set()
+        self.listens = False
 
     def tick(self) -> float:
         self.time += 1.0
@@ -38,18 +82,31 @@ class CacheMachine(RuleBasedStateMachine):
     def pick(self, data: st.DataObject) -> Request:
         return self.requests[data.draw(st.integers(0, len(self.requests) - 1))]
 
-    def reads(self, request: Request) -> None:
-        """Each position of the lease holds the KV of exactly its prefix."""
-        lease, size = request.lease, self.block_size
-        assert lease.num_tokens == len(request.tokens)
-        for position in range(lease.num_tokens):
-            slot = (lease.blocks[position // size], position % size)
-            assert self.memory.get(slot) == (request.namespace, tuple(request.tokens[: position + 1]))
+    def listen(self, event: Event) -> None:
+        if isinstance(event, AllCleared):
+            self.heard.clear()
+        elif isinstance(event, BlocksStored):
+            assert event.parent == b"" or event.parent in self.heard
+            assert len(event.tokens) == len(event.hashes) * event.block_size
+            self.heard.update(event.hashes)
+        else:
+            assert self.heard.issuperset(event.hashes)
+            self.heard.difference_update(event.hashes)
 
-    @rule(tokens=texts, namespace=st.sampled_from(NAMESPACES), max_hit=st.none() | st.integers(0, 40))
-    def acquire(self, tokens: list[int], namespace: str, max_hit: int | None) -> None:
+    def shape(self) -> list[tuple[object, ...]]:
+        """The whole tree."""
+        return sorted((node.realm, node.end, node.tokens, node.blocks.tolist()) for node in self.cache.walk())
+
+    def reads(self, blocks: "list[int]", tokens: list[int], num_tokens: int, namespace: Namespace) -> None:
+        """Each position holds the KV of exactly its prefix."""
+        for position in range(num_tokens):
+            slot = (blocks[position // self.block_size], position % self.block_size)
+            assert self.memory.get(slot) == slot_of(tokens, position, namespace)
+
+    @rule(tokens=texts, namespace=namespaces, max_hit=st.none() | st.integers(0, 40), priority=st.integers(0, 1))
+    def acquire(self, tokens: list[int], namespace: Namespace, max_hit: int | None, priority: int) -> None:
         expected = self.cache.match(tokens, namespace).hit_len
-        lease = self.cache.acquire(tokens, namespace, max_hit=max_hit)
+        lease = self.cache.acquire(tokens, namespace, max_hit=max_hit, priority=priority)
         assert lease.hit_len == min(expected, len(tokens) if max_hit is None else max_hit)
         self.requests.append(Request(lease, tokens[: lease.hit_len], namespace))
 
@@ -58,15 +115,15 @@ class CacheMachine(RuleBasedStateMachine):
     def write(self, data: st.DataObject, tokens: list[int], more: int) -> None:
         request = self.pick(data)
         lease = request.lease
-        before = (list(lease.blocks), lease.num_tokens, self.cache.stats())
+        before = (list(lease.blocks), lease.num_tokens, self.shape())
         try:
             copies = lease.reserve(len(tokens) + more)
         except OutOfBlocks as refused:
             error = refused
             copies = None
         if copies is None:
-            assert error.needed > error.available == self.cache.available
-            assert before == (list(lease.blocks), lease.num_tokens, self.cache.stats())
+            assert error.needed > error.available
+            assert before == (list(lease.blocks), lease.num_tokens, self.shape())
             return
         for copy in copies:
             for slot in range(copy.num_tokens):
@@ -75,7 +132,7 @@ class CacheMachine(RuleBasedStateMachine):
             position = len(request.tokens)
             request.tokens.append(written)
             slot = (lease.blocks[position // self.block_size], position % self.block_size)
-            self.memory[slot] = (request.namespace, tuple(request.tokens))
+            self.memory[slot] = slot_of(request.tokens, position, request.namespace)
         lease.extend(tokens)
 
     @precondition(lambda self: self.requests)
@@ -89,9 +146,7 @@ class CacheMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.requests)
     @rule(data=st.data())
     def commit(self, data: st.DataObject) -> None:
-        request = self.pick(data)
-        request.lease.commit()
-        assert self.cache.match(request.tokens, request.namespace).hit_len == len(request.tokens)
+        self.pick(data).lease.commit()
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data())
@@ -100,25 +155,93 @@ class CacheMachine(RuleBasedStateMachine):
         self.requests.append(Request(request.lease.fork(), list(request.tokens), request.namespace))
 
     @precondition(lambda self: self.requests)
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), next_use=st.sampled_from(NextUse))
+    def release(self, data: st.DataObject, next_use: NextUse) -> None:
         request = self.pick(data)
-        request.lease.release()
+        request.lease.release(next_use)
         self.requests.remove(request)
 
-    @rule(tokens=texts, namespace=st.sampled_from(NAMESPACES))
-    def match(self, tokens: list[int], namespace: str) -> None:
+    @rule(tokens=texts, namespace=namespaces)
+    def match(self, tokens: list[int], namespace: Namespace) -> None:
         found = self.cache.match(tokens, namespace)
-        for position in range(found.hit_len):
-            slot = (found.blocks[position // self.block_size], position % self.block_size)
-            assert self.memory.get(slot) == (namespace, tuple(tokens[: position + 1]))
+        self.reads(list(found.blocks), tokens, found.hit_len, namespace)
+        told = self.cache.explain(tokens, namespace)
+        assert (told.hit_len, told.num_tokens) == (found.hit_len, len(tokens))
+        assert (told.reason is Reason.COMPLETE) == (found.hit_len == len(tokens))
+        if told.reason is Reason.DIVERGED:
+            assert tokens[told.position] == told.got
+            assert told.got not in told.expected
+
+    @rule(tokens=texts, namespace=namespaces, ttl=st.integers(1, 200))
+    def pin(self, tokens: list[int], namespace: Namespace, ttl: int) -> None:
+        hit_len = self.cache.match(tokens, namespace).hit_len
+        try:
+            pin = self.cache.pin(tokens, namespace, ttl=ttl)
+        except PinError:
+            return
+        assert pin.num_tokens == hit_len
+        self.pins.append((pin, tokens[:hit_len], namespace))
+
+    @precondition(lambda self: self.pins)
+    @rule(data=st.data())
+    def unpin(self, data: st.DataObject) -> None:
+        pin, _, _ = self.pins.pop(data.draw(st.integers(0, len(self.pins) - 1)))
+        if pin.expires_at <= self.time + 1:
+            with pytest.raises(PinError):
+                self.cache.unpin(pin)
+        else:
+            self.cache.unpin(pin)
+
+    @rule(tokens=texts, namespace=namespaces)
+    def warm(self, tokens: list[int], namespace: Namespace) -> None:
+        assert self.cache.warm(tokens, namespace) == len(tokens) - self.cache.match(tokens, namespace).hit_len
+
+    @rule(namespace=namespaces, tokens=texts)
+    def drop(self, namespace: Namespace, tokens: list[int]) -> None:
+        self.cache.drop(namespace)
+        public = 0 if isinstance(namespace, str) else namespace.public_len
+        assert self.cache.match(tokens, namespace).hit_len <= public
+        self.pins = [(pin, text, other) for pin, text, other in self.pins if not _drops(namespace, other)]
+
+    @rule()
+    def snapshot(self) -> None:
+        """What is restored matches and reads as before; leases end with their cache."""
+        state, queries = self.cache.state(), [(request.tokens, request.namespace) for request in self.requests]
+        before = [self.cache.match(*query).hit_len for query in queries]
+        self.cache, self.requests, self.pins, self.listens = self.make(), [], [], False
+        self.cache.restore(state)
+        assert [self.cache.match(*query).hit_len for query in queries] == before
+        assert self.cache.state()[:12] == state[:12]
+
+    @precondition(lambda self: not self.listens)
+    @rule()
+    def subscribe(self) -> None:
+        self.heard = set()
+        self.cache.subscribe(self.listen)
+        self.listens = True
 
     @invariant()
     def holds(self) -> None:
-        if hasattr(self, "cache"):
-            self.cache.check()
-            for request in self.requests:
-                self.reads(request)
+        if not hasattr(self, "cache"):
+            return
+        self.cache.check()
+        for request in self.requests:
+            assert request.lease.num_tokens == len(request.tokens)
+            self.reads(list(request.lease.blocks), request.tokens, len(request.tokens), request.namespace)
+        for pin, tokens, namespace in self.pins:
+            if pin.expires_at > self.time:
+                assert self.cache.match(tokens, namespace).hit_len == len(tokens)
+        if self.listens:
+            assert len(self.heard) == sum(
+                view.end // self.block_size - view.start // self.block_size for view in self.cache.walk()
+            )
+
+
+def _drops(dropped: Namespace, other: Namespace) -> bool:
+    """Does dropping one namespace take (a part of) the other?"""
+    if isinstance(dropped, str):
+        return dropped == (other if isinstance(other, str) else other.public)
+    return not isinstance(other, str) and (dropped.public, dropped.salt) == (other.public, other.salt)
 
 
 TestCacheMachine = CacheMachine.TestCase

@@ -1,0 +1,120 @@
+"""What the cache tells others: blocks stored, removed, all cleared, with hashes that are the same in every process.
+
+A block's hash covers its realm and all tokens up to its end (a chain of BLAKE2b), so equal hashes mean equal
+prefixes. Only full blocks are told of. Costs nothing while nobody listens.
+"""
+
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from typing import NamedTuple, TypeAlias
+
+from stemma.radix.tokens import TOKEN_BYTES, unpack
+from stemma.radix.tree import Node
+
+
+class BlocksStored(NamedTuple):
+    """Blocks that follow each other; `parent` is the hash of the block before them, b"" at a root."""
+
+    parent: bytes
+    hashes: list[bytes]
+    tokens: list[int]  # block_size for each hash
+    block_size: int
+    realm: str
+
+
+class BlocksRemoved(NamedTuple):
+    hashes: list[bytes]
+
+
+class AllCleared(NamedTuple):
+    """Nothing told before holds any more."""
+
+
+Event: TypeAlias = BlocksStored | BlocksRemoved | AllCleared
+Listener: TypeAlias = Callable[[Event], None]
+
+
+def chain_hash(parent: bytes, realm: str, tokens: bytes) -> bytes:
+    """The hash of a block of packed tokens after `parent`."""
+    return blake2b(parent + tokens, digest_size=16, key=blake2b(realm.encode(), digest_size=32).digest()).digest()
+
+
+class EventLog:
+    """Hashes the blocks of nodes and passes events to the listeners, in the order in which things happened."""
+
+    __slots__ = ("_block_size", "_listeners")
+
+    def __init__(self, block_size: int) -> None:
+        self._block_size = block_size
+        self._listeners: list[Listener] = []
+
+    def join(self, listener: Listener, nodes: Iterable[Node]) -> None:
+        """One more listener; it is told of all nodes (parents first) as if they were stored now."""
+        heard = list(self._listeners)
+        self._listeners = [listener]
+        for node in nodes:
+            node.hashes = None
+            self.stored(node, node.start)
+        self._listeners = [*heard, listener]
+
+    def leave(self, listener: Listener) -> None:
+        self._listeners.remove(listener)
+
+    def take_over(self, other: "EventLog", nodes: Iterable[Node]) -> None:
+        """Go on for another log's listeners, with a cache that was cleared and now has these nodes."""
+        self._listeners = list(other._listeners)
+        self.cleared()
+        for node in nodes:
+            self.stored(node, node.start)
+
+    def stored(self, node: Node, start: int) -> None:
+        """The node has new tokens from position `start` on."""
+        if not self._listeners:
+            return
+        size = self._block_size
+        first, last = start // size, node.end // size
+        known = node.hashes if node.hashes is not None else []
+        parent = known[-1] if known else _hash_before(node)
+        data = _path_tokens(node, first * size, last * size)
+        event = BlocksStored(parent, [], unpack(data), size, node.realm)
+        for begin in range(0, len(data), TOKEN_BYTES * size):
+            parent = chain_hash(parent, node.realm, data[begin : begin + TOKEN_BYTES * size])
+            event.hashes.append(parent)
+        node.hashes = known + event.hashes
+        self._tell(event)
+
+    def removed(self, node: Node, first_block: int) -> None:
+        """The node loses its blocks from index `first_block` (counted from the root) on."""
+        if self._listeners and node.hashes is not None:
+            self._tell(BlocksRemoved(node.hashes[first_block - node.start // self._block_size :]))
+
+    def cleared(self) -> None:
+        self._tell(AllCleared())
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, AllCleared) or event.hashes:
+            for listener in self._listeners:
+                listener(event)
+
+
+def _hash_before(node: Node) -> bytes:
+    """The hash of the last full block that ends at or before the node's start."""
+    above = node.parent
+    while above is not None:
+        if above.hashes:
+            return above.hashes[-1]
+        above = above.parent
+    return b""
+
+
+def _path_tokens(node: Node, start: int, end: int) -> bytes:
+    """The packed tokens of positions [start, end) of the node's path; `start` may lie above the node."""
+    parts: list[bytes] = []
+    above: Node | None = node
+    first = node.end
+    while above is not None and first > start:
+        parts.append(above.tokens)
+        first = above.start
+        above = above.parent
+    data = b"".join(reversed(parts))
+    return data[TOKEN_BYTES * (start - first) : TOKEN_BYTES * (max(end, start) - first)]

@@ -1,0 +1,78 @@
+"""Why a query matched as far as it did. Reads only; works from the tree and the memory of evicted edges."""
+
+from enum import Enum
+from itertools import islice
+from typing import NamedTuple
+
+from stemma.radix.history import History
+from stemma.radix.tokens import TOKEN_BYTES, common_prefix, token_at
+from stemma.radix.tree import Fence, Node, Tree, private_realm
+
+
+class Reason(Enum):
+    """Why the match stopped."""
+
+    COMPLETE = "every token is cached"
+    DIVERGED = "the cached text goes on with another token"
+    EVICTED = "the text was cached here and has been evicted"
+    OTHER_NAMESPACE = "another namespace has the next tokens, this one does not"
+    NEVER_SEEN = "nothing in the cache goes on from here"
+
+
+class Explanation(NamedTuple):
+    """`hit_len` of `num_tokens` matched. `position` is the first token that did not, `got` its id."""
+
+    num_tokens: int
+    hit_len: int
+    reason: Reason
+    position: int
+    got: int | None
+    expected: tuple[int, ...]  # the ids with which cached text goes on there, at most eight
+    evicted_at: float | None  # by the cache's clock
+    evicted_len: int  # how many more tokens would have matched without that eviction
+    copied_tokens: int  # tokens of the hit in a block used in part: copied, not computed
+
+    def __str__(self) -> str:
+        text = f"{self.hit_len} of {self.num_tokens} tokens cached: {self.reason.value}"
+        if self.reason is Reason.DIVERGED:
+            text += f" (token {self.position}: expected {' or '.join(map(str, self.expected))}, got {self.got})"
+        if self.reason is Reason.EVICTED:
+            text += f" ({self.evicted_len} more tokens, at {self.evicted_at:.3f})"
+        return text
+
+
+def explain(tree: Tree, history: History, root: Node, data: bytes, fence: Fence | None) -> Explanation:
+    """Explain the match of packed tokens below `root`."""
+    num_tokens = len(data) // TOKEN_BYTES
+    node, hit_len = tree.descend(root, 0, data, num_tokens, [], 0, fence)
+    if hit_len == num_tokens:
+        return Explanation(num_tokens, hit_len, Reason.COMPLETE, hit_len, None, (), None, 0, hit_len % tree.block_size)
+    expected = _goes_on(node, hit_len, fence)
+    reason = Reason.DIVERGED if expected else Reason.NEVER_SEEN
+    private = fence is not None and hit_len >= fence.position
+    realm = private_realm(root.realm, fence.salt) if fence is not None and private else root.realm
+    departed = history.find(realm, hit_len, data)
+    evicted_at, evicted_len = None, 0
+    if departed is not None:
+        reason, evicted_at = Reason.EVICTED, departed.evicted_at
+        evicted_len = common_prefix(departed.tokens, data, hit_len)
+    elif _longest_elsewhere(tree, root, data) > hit_len:
+        reason = Reason.OTHER_NAMESPACE
+    got, copied = token_at(data, hit_len), hit_len % tree.block_size
+    return Explanation(num_tokens, hit_len, reason, hit_len, got, expected, evicted_at, evicted_len, copied)
+
+
+def _goes_on(node: Node, position: int, fence: Fence | None) -> tuple[int, ...]:
+    """The ids that follow `position` in this realm, at most eight."""
+    salt = fence.salt if fence is not None and position == fence.position else None
+    if position < node.end:
+        return () if salt is not None else (token_at(node.tokens, position - node.start),)
+    keys = (key if isinstance(key, tuple) else (None, key) for key in node.children)
+    return tuple(islice((token for mark, token in keys if mark == salt), 8))
+
+
+def _longest_elsewhere(tree: Tree, root: Node, data: bytes) -> int:
+    """How much of the text other namespaces have."""
+    limit = len(data) // TOKEN_BYTES
+    others = (other for other in tree.roots.values() if other is not root)
+    return max((tree.descend(other, 0, data, limit, []).position for other in others), default=0)

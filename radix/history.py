@@ -1,0 +1,93 @@
+"""A bounded memory of edges that were evicted: what a policy learns from when they come back, and what explains a miss.
+
+Holds token ids, never KV. Its size is bounded in tokens; the oldest are forgotten first.
+"""
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from stemma.radix.tokens import TOKEN_BYTES, common_prefix
+from stemma.radix.tree import Node
+
+_HEAD = 4 * TOKEN_BYTES  # an edge is found by its realm, its start and its first four tokens
+
+
+class Departed(NamedTuple):
+    """An edge that was evicted, with what its node knew."""
+
+    tokens: bytes
+    num_blocks: int
+    evicted_at: float  # by the cache's clock
+    hits: int
+    born_at: int
+    used_at: int
+    children_born: int
+    children_used: int
+    place: object
+
+
+class Return(NamedTuple):
+    """What a query finds of the departed from some position on: up to `end`, and what the last edge knew."""
+
+    end: int
+    hits: int
+    born_at: int
+    children_born: int
+    children_used: int
+
+
+class History:
+    """Edges evicted of late, by (realm, start, first tokens)."""
+
+    __slots__ = ("_edges", "_max_bytes", "_num_bytes")
+
+    def __init__(self, max_tokens: int) -> None:
+        self._edges: OrderedDict[tuple[str, int, bytes], Departed] = OrderedDict()
+        self._max_bytes = TOKEN_BYTES * max_tokens
+        self._num_bytes = 0
+
+    def remember(self, node: Node, start: int, tokens: bytes, num_blocks: int, now: float) -> None:
+        """`tokens` of `node`, from position `start` on, are gone."""
+        key = (node.realm, start, tokens[:_HEAD])
+        before = self._edges.pop(key, None)
+        if before is not None:
+            self._num_bytes -= len(before.tokens)
+        self._edges[key] = Departed(
+            tokens,
+            num_blocks,
+            now,
+            node.hits,
+            node.born_at,
+            node.used_at,
+            node.children_born,
+            node.children_used,
+            node.place,
+        )
+        self._num_bytes += len(tokens)
+        while self._num_bytes > self._max_bytes:
+            _, forgotten = self._edges.popitem(last=False)
+            self._num_bytes -= len(forgotten.tokens)
+
+    def find(self, realm: str, start: int, data: bytes) -> Departed | None:
+        """The departed edge that began at `start` with the tokens that `data` has there."""
+        first = TOKEN_BYTES * start
+        return self._edges.get((realm, start, data[first : first + _HEAD]))
+
+    def take(self, realm: str, start: int, data: bytes) -> tuple[Departed, int] | None:
+        """Find an edge, forget it, and say how many tokens of it `data` has."""
+        found = self.find(realm, start, data)
+        if found is None:
+            return None
+        first = TOKEN_BYTES * start
+        del self._edges[realm, start, data[first : first + _HEAD]]
+        self._num_bytes -= len(found.tokens)
+        return found, common_prefix(found.tokens, data, start)
+
+    def clear(self) -> None:
+        self._edges.clear()
+        self._num_bytes = 0
+
+    def forget_realms(self, realm: str) -> None:
+        """Forget everything of one realm and of the private realms behind it."""
+        for key in [key for key in self._edges if key[0] == realm or key[0].startswith(f"{realm}\x1f")]:
+            self._num_bytes -= len(self._edges.pop(key).tokens)

@@ -1,0 +1,119 @@
+"""A cache's tree and block numbers as bytes, and back. The KV itself is the caller's part.
+
+    magic, version | SHA-256 of the rest | length of the header | header (JSON) | token ids | block ids
+"""
+
+import json
+import os
+import sys
+from array import array
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from stemma.radix.errors import SnapshotError
+from stemma.radix.store import BlockStore
+from stemma.radix.tokens import TOKEN_BYTES
+from stemma.radix.tree import Node
+
+_MAGIC = b"stemma.radix\x00\x01"  # the last byte is the version
+_DIGEST = 32
+
+
+def dump(store: BlockStore) -> bytes:
+    """The published tree. What leases have not committed is not in it."""
+    numbers: dict[Node, int] = {}
+    rows: list[list[Any]] = []
+    tokens, blocks, now = [], array("i"), store.clock()
+    names = {root: name for name, root in store.tree.roots.items()}
+    for node in store.tree.nodes():
+        parent = node.parent
+        assert parent is not None
+        above: int | str | None = numbers.get(parent, names.get(parent))
+        if above is None:
+            continue  # below a root that was dropped
+        numbers[node] = len(rows)
+        salt = node.key[0] if isinstance(node.key, tuple) else None
+        rows.append(
+            [
+                above,
+                salt,
+                node.shared,
+                len(node.tokens) // TOKEN_BYTES,
+                len(node.blocks),
+                node.hits,
+                node.born_at,
+                node.used_at,
+                now - node.stamp,
+                node.priority,
+                node.children_born,
+                node.children_used,
+            ]
+        )
+        tokens.append(node.tokens)
+        blocks.extend(node.blocks)
+    header = json.dumps(
+        {
+            "block_size": store.tree.block_size,
+            "num_blocks": store.pool.total,
+            "byte_order": sys.byteorder,
+            "churn": store.churn,
+            "nodes": rows,
+        }
+    ).encode()
+    body = len(header).to_bytes(8, "little") + header + b"".join(tokens) + blocks.tobytes()
+    return _MAGIC + sha256(body).digest() + body
+
+
+def load(data: bytes, store: BlockStore) -> None:
+    """Fill an empty store. SnapshotError when the bytes are not a snapshot of a cache like this one."""
+    body = data[len(_MAGIC) + _DIGEST :]
+    if data[: len(_MAGIC) - 1] != _MAGIC[:-1]:
+        raise SnapshotError("these bytes are not a snapshot of a prefix cache")
+    if data[: len(_MAGIC)] != _MAGIC:
+        raise SnapshotError(f"the snapshot has version {data[len(_MAGIC) - 1]}, this library reads {_MAGIC[-1]}")
+    if sha256(body).digest() != data[len(_MAGIC) : len(_MAGIC) + _DIGEST]:
+        raise SnapshotError("the snapshot is corrupt: its checksum does not fit")
+    length = int.from_bytes(body[:8], "little")
+    header = json.loads(body[8 : 8 + length])
+    for name, ours in (
+        ("block_size", store.tree.block_size),
+        ("num_blocks", store.pool.total),
+        ("byte_order", sys.byteorder),
+    ):
+        if header[name] != ours:
+            raise SnapshotError(f"the snapshot is of a cache with {name} {header[name]}, this one has {ours}")
+    store.churn = header["churn"]
+    _fill(store, header["nodes"], body[8 + length :])
+
+
+def _fill(store: BlockStore, rows: list[list[Any]], data: bytes) -> None:
+    tree, now = store.tree, store.clock()
+    nodes: list[Node] = []
+    at, blocks_at = 0, TOKEN_BYTES * sum(row[3] for row in rows)
+    for above, salt, shared, num_tokens, num_blocks, *known in rows:
+        parent = tree.root(above) if isinstance(above, str) else nodes[above]
+        tokens = data[at : at + TOKEN_BYTES * num_tokens]
+        blocks = array("i", data[blocks_at : blocks_at + TOKEN_BYTES * num_blocks])
+        at, blocks_at = at + TOKEN_BYTES * num_tokens, blocks_at + TOKEN_BYTES * num_blocks
+        node = tree.grow(parent, tokens, blocks, shared, salt)
+        node.hits, node.born_at, node.used_at, age, node.priority, node.children_born, node.children_used = known
+        node.stamp = now - age
+        nodes.append(node)
+        store.published_blocks += node.owned
+        store.published_tokens += node.end - node.start
+        store.evictable += node.owned
+    store.pool.claim(block for node in nodes for block in node.blocks[node.shared :])
+    for node in nodes:
+        if not node.children:
+            store.queue.push(node, store.churn)
+
+
+def write(data: bytes, path: Path) -> None:
+    """Write a snapshot so that `path` has the old bytes or the new ones, never a part."""
+    beside = path.with_name(path.name + ".part")
+    with beside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)

@@ -1,0 +1,193 @@
+"""Blocks, tree and eviction queue kept in step: holds, allocation, eviction. Knows nothing of requests.
+
+A held node and all above it cannot be evicted. A hold goes up only as far as nodes become held by it, so that the
+number of evictable blocks is exact at any time and holding a path that is held already costs one step.
+"""
+
+import time
+from array import array
+from collections.abc import Callable
+
+from stemma.radix.errors import OutOfBlocks
+from stemma.radix.events import EventLog
+from stemma.radix.history import History
+from stemma.radix.policy import EvictionQueue
+from stemma.radix.pool import BlockPool
+from stemma.radix.tree import Fence, Node, Tree, private_realm, subtree
+
+
+class BlockStore:
+    """The state of a cache and the moves that keep it consistent."""
+
+    __slots__ = (
+        "churn",
+        "clock",
+        "events",
+        "evictable",
+        "evicted_blocks",
+        "history",
+        "pool",
+        "published_blocks",
+        "published_tokens",
+        "queue",
+        "tree",
+    )
+
+    def __init__(
+        self,
+        num_blocks: int,
+        block_size: int,
+        queue: EvictionQueue,
+        history_tokens: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.pool = BlockPool(num_blocks)
+        self.tree = Tree(block_size)
+        self.queue = queue
+        self.history = History(history_tokens)
+        self.events = EventLog(block_size)
+        self.clock = clock
+        self.churn = 0  # blocks ever allocated
+        self.evictable = 0  # blocks of nodes that nobody holds
+        self.evicted_blocks = 0
+        self.published_blocks = 0  # blocks in the tree
+        self.published_tokens = 0  # tokens in the tree
+
+    @property
+    def available(self) -> int:
+        return self.pool.num_free + self.evictable
+
+    def allocate(self, count: int) -> "array[int]":
+        """`count` blocks, evicting as needed; OutOfBlocks with nothing changed when there are not so many."""
+        free = self.pool.num_free
+        if count > free:
+            if count > free + self.evictable:
+                raise OutOfBlocks(count, free + self.evictable)
+            self._evict(count - free)
+        self.churn += count
+        return self.pool.take(count)
+
+    # Holds ---------------------------------------------------------------------------------------
+
+    def hold(self, node: Node) -> None:
+        """One more lease on `node`."""
+        node.leases += 1
+        node.held += 1
+        while node.held == 1:
+            self.evictable -= len(node.blocks) - node.shared
+            if node.ticket:
+                self.queue.forget(node)
+            assert node.parent is not None  # a root is always held
+            node = node.parent
+            node.held += 1
+
+    def drop(self, node: Node) -> None:
+        """One lease less on `node`."""
+        node.leases -= 1
+        node.held -= 1
+        while node.held == 0:
+            self.evictable += len(node.blocks) - node.shared
+            if not node.children:
+                self.queue.push(node, self.churn)
+            assert node.parent is not None
+            node = node.parent
+            node.held -= 1
+
+    # Growth --------------------------------------------------------------------------------------
+
+    def grow(self, parent: Node, tokens: bytes, blocks: "array[int]", shared: int, salt: str | None) -> Node:
+        """A new leaf that one lease holds. Its parent is, or is below, what that lease holds already."""
+        if parent.ticket:
+            self.queue.forget(parent)
+        leaf = self.tree.grow(parent, tokens, blocks, shared, salt)
+        self.published_blocks += leaf.owned
+        self.published_tokens += leaf.end - leaf.start
+        self.evictable += leaf.owned  # until it is held, on the next line
+        self.hold(leaf)
+        self.events.stored(leaf, leaf.start)
+        return leaf
+
+    def lengthen(self, leaf: Node, tokens: bytes, blocks: "array[int]") -> None:
+        """Add to a held leaf."""
+        before = leaf.end
+        self.tree.lengthen(leaf, tokens, blocks)
+        self.published_blocks += len(blocks)
+        self.published_tokens += leaf.end - before
+        self.events.stored(leaf, before)
+
+    # Eviction ------------------------------------------------------------------------------------
+
+    def _evict(self, count: int) -> None:
+        """Free `count` blocks from the leaves inwards; so many are evictable."""
+        self.evicted_blocks += count
+        now = self.clock()
+        while count:
+            leaf = self.queue.pop(self.churn)
+            owned = leaf.owned
+            if owned > count:
+                self._trim(leaf, count, now)
+                return
+            count -= owned
+            self._remove(leaf, now)
+
+    def _trim(self, leaf: Node, count: int, now: float) -> None:
+        old_end, old_tokens = leaf.end, leaf.tokens
+        self.events.removed(leaf, leaf.start // self.tree.block_size + len(leaf.blocks) - count)
+        self.pool.give_back(self.tree.trim(leaf, count))
+        self.evictable -= count
+        self.published_blocks -= count
+        self.published_tokens -= old_end - leaf.end
+        self.history.remember(leaf, leaf.end, old_tokens[len(leaf.tokens) :], count, now)
+        self.queue.push(leaf, self.churn)
+
+    def _remove(self, leaf: Node, now: float) -> None:
+        self.history.remember(leaf, leaf.start, leaf.tokens, leaf.owned, now)
+        parent = self.cut(leaf)
+        if parent.held == 0 and not parent.children:
+            self.queue.push(parent, self.churn)
+
+    def cut(self, leaf: Node) -> Node:
+        """Free a whole leaf that nobody holds and that waits no more; returns its parent."""
+        owned = leaf.owned
+        self.events.removed(leaf, leaf.start // self.tree.block_size)
+        self.pool.give_back(leaf.blocks[leaf.shared :])
+        self.evictable -= owned
+        self.published_blocks -= owned
+        self.published_tokens -= leaf.end - leaf.start
+        return self.tree.remove(leaf)
+
+    # Forgetting ----------------------------------------------------------------------------------
+
+    def forget(self, namespace: str, fence: Fence | None) -> None:
+        """Unhook a namespace, or the private part behind a fence, and free what nobody holds of it.
+
+        What leases hold stays, out of reach of every match, and goes first when it is released.
+        """
+        root = self.tree.roots.get(namespace)
+        if root is None:
+            return
+        if fence is None:
+            del self.tree.roots[namespace]
+            self.tree.orphans.append(root)
+            tops = list(root.children.values())
+            self.history.forget_realms(namespace)
+        else:
+            realm = private_realm(namespace, fence.salt)
+            tops = [node for node in subtree(root) if node.realm == realm and isinstance(node.key, tuple)]
+            self.history.forget_realms(realm)
+        for top in tops:
+            self.tree.hide(top)
+            self._free_subtree(top)
+        self.tree.orphans = [orphan for orphan in self.tree.orphans if orphan.children or orphan.leases]
+
+    def _free_subtree(self, top: Node) -> None:
+        parent = top.parent
+        assert parent is not None
+        for node in reversed(list(subtree(top))):
+            node.outlook = 0.0
+            if not node.held:
+                if node.ticket:
+                    self.queue.forget(node)
+                self.cut(node)
+        if not parent.held and not parent.children:
+            self.queue.push(parent, self.churn)

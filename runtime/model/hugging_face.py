@@ -17,6 +17,7 @@ from stemma.runtime.model.safetensors_format import open_safetensors
 
 Json = dict[str, Any]
 TIED_COPY, ROPE_BUFFER = "lm_head.weight", ".rotary_emb.inv_freq"
+MISTRAL_WINDOW = 4096  # what a Mistral configuration means that does not say
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
@@ -73,7 +74,8 @@ def _context_length(raw: Json, family: str) -> int:
     """Up to the sliding window, where there is one: within it, sliding and full attention are the same."""
     whole = int(raw["max_position_embeddings"])
     uses_window = raw.get("use_sliding_window", family == "mistral")
-    return min(whole, raw.get("sliding_window") or whole) if uses_window else whole
+    window = raw.get("sliding_window", MISTRAL_WINDOW if family == "mistral" else None)
+    return min(whole, window or whole) if uses_window else whole
 
 
 def _rope(raw: Json, head_dim: int) -> RopeConfig:

@@ -14,6 +14,7 @@ Spec = Mapping[str, Any]
 SPACE = "\u2581"
 UNREACHABLE = "\ufdd0"
 NEVER = -1e9
+TAG = re.compile(r"[<\[{|].+[>\]}|]")
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -34,11 +35,11 @@ def _flatten(step: Spec | None) -> Iterator[Spec]:
 
 
 def control_tokens(spec: Spec, template: str | None) -> dict[str, int]:
-    """Added tokens that text must not turn into: the special ones, and those that the chat template writes itself."""
+    """Added tokens that text must not turn into: the special ones, and tags that the chat template writes itself."""
     return {
         token["content"]: token["id"]
         for token in spec.get("added_tokens", ())
-        if token["special"] or token["content"] in (template or "")
+        if token["special"] or (TAG.fullmatch(token["content"]) and token["content"] in (template or ""))
     }
 
 

@@ -113,6 +113,8 @@ def test_the_window_bounds_the_context() -> None:
     assert read_config({**CONFIG, "sliding_window": 512}, "x").context_length == 2048
     assert read_config({**CONFIG, "model_type": "mistral", "sliding_window": 512}, "x").context_length == 512
     assert read_config({**CONFIG, "model_type": "mistral", "sliding_window": None}, "x").context_length == 2048
+    long = {**CONFIG, "max_position_embeddings": 8192}
+    assert read_config({**long, "model_type": "mistral"}, "x").context_length == 4096
     qwen = {**CONFIG, "model_type": "qwen2", "sliding_window": 512}
     assert read_config({**qwen, "use_sliding_window": False}, "x").context_length == 2048
     assert read_config({**qwen, "use_sliding_window": True}, "x").context_length == 512

@@ -308,6 +308,43 @@ def test_special_tokens_that_swallow_space() -> None:
         assert tokenizer.encode_template(text) == built.encode(text).ids
 
 
+def test_added_spaces_are_text_though_the_template_has_spaces() -> None:
+    values = metadata("gpt-2", chat_template="{{ '<think>' }}    {{ 'x' }}")
+    values["tokenizer.ggml.tokens"].append("  ")
+    values["tokenizer.ggml.token_type"].append(4)
+    tokenizer = from_metadata(values)
+    spaces = len(values["tokenizer.ggml.tokens"]) - 1
+    assert spaces in tokenizer.encode("a  b")
+    assert tokenizer.decode(tokenizer.encode("a  b")) == "a  b"
+
+
+def test_a_unigram_model_and_added_tokens_behind_it() -> None:
+    pieces = [
+        ("<unk>", -10.0),
+        ("</s>", -1.0),
+        ("\u2581", -2.0),
+        ("a", -2.0),
+        ("b", -2.0),
+        ("ab", -2.5),
+        ("\u2581ab", -3.0),
+    ]
+    bytes_of_all = [(f"<0x{byte:02X}>", -20.0) for byte in range(256)]
+    built = tokenizers.Tokenizer(models.Unigram([*pieces, *bytes_of_all], 0, byte_fallback=True))
+    built.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
+    built.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    built.add_special_tokens(["</s>", "<|x|>"])
+    built.add_tokens(["<tag>"])
+    tokenizer = Tokenizer(files_of(built), 300)
+    plain, tag = tokenizer.encode("ab <|x|></s>é<tag>"), built.token_to_id("<tag>")
+    assert tokenizer.special == {"</s>": 1, "<|x|>": 263}
+    assert not set(plain) & {1, 263}
+    assert plain[0] == 6
+    assert plain[-1] == tag == 264
+    assert tokenizer.decode(tokenizer.encode("ab ba é")) == "ab ba é"
+    for text in ("ab</s>ab", "a b<|x|>", "<tag>ab"):
+        assert tokenizer.encode_template(text) == built.encode(text).ids
+
+
 def test_ids_without_a_token() -> None:
     tokenizer = Tokenizer(byte_tokenizer(), 300)
     assert len(tokenizer.vocabulary()) == 300

@@ -1,0 +1,160 @@
+"""Arrays: all facts about one array as a small machine that takes an item at a time.
+
+A state is how many items there were (as far as that matters), how many of them each `contains` has counted, which
+"some item ..." are fulfilled, and what values were seen where all must differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import product
+from typing import Any, NamedTuple
+
+from stemma.fsm.errors import UnsupportedSchema
+from stemma.fsm.json_schema.context import Context, can_end, conjoined, subsets
+from stemma.fsm.json_schema.facts import ANYTHING, NEVER, ArrayFact, Contains, Goal, Items, Length, SomeItem, Unique, negated
+from stemma.fsm.json_schema.values import identity
+
+
+class ArrayState(NamedTuple):
+    count: int
+    contained: tuple[int, ...]
+    flags: int
+    seen: frozenset[Any]
+
+
+class Item(NamedTuple):
+    """One more item: of a goal, or exactly `value` where `is_exact`."""
+
+    goal: Goal
+    value: Any
+    is_exact: bool
+    after: ArrayState
+
+
+class ArrayShape:
+    """All facts about an array at once."""
+
+    def __init__(self, facts: tuple[ArrayFact, ...], context: Context) -> None:
+        self.context = context
+        self.items = [fact for fact in facts if isinstance(fact, Items)]
+        self.some = [fact for fact in facts if isinstance(fact, SomeItem)]
+        self.contains = [fact for fact in facts if isinstance(fact, Contains)]
+        lengths = [fact for fact in facts if isinstance(fact, Length)]
+        self.minimum = max((fact.minimum for fact in lengths), default=0)
+        self.maximum = min((fact.maximum for fact in lengths if fact.maximum is not None), default=None)
+        self.horizon = max((len(fact.prefix) for fact in (*self.items, *self.some)), default=0)
+        self.unique = next((fact for fact in facts if isinstance(fact, Unique)), None)
+        self.known: dict[ArrayState, bool] = {}
+        if self.unique is not None and self._is_trivially_unique():
+            self.unique = None
+        self.pure = not (self.some or self.contains or self.unique)
+
+    def _is_trivially_unique(self) -> bool:
+        if self.maximum is not None and self.maximum <= 1:
+            return True
+        indices = range(min(self.horizon + 1, self.horizon + 1 if self.maximum is None else self.maximum))
+        if all(self.context.finite(self.item_goal(index)) is not None for index in indices):
+            return False
+        assert self.unique is not None, "only asked where items must differ"
+        if self.context.options.on_unsupported == "refuse":
+            raise UnsupportedSchema(
+                "that items differ can only be enforced where they have few possible values (enum, const, boolean, a small "
+                "range of integers); drop it, or pass on_unsupported='ignore'", self.unique.pointer)  # fmt: skip
+        return True
+
+    def item_goal(self, index: int) -> Goal:
+        """What the item at an index fulfils in any case."""
+        return conjoined(fact.prefix[index] if index < len(fact.prefix) else fact.rest for fact in self.items)
+
+    @property
+    def first(self) -> ArrayState:
+        return ArrayState(0, (0,) * len(self.contains), 0, frozenset())
+
+    def ends(self, state: ArrayState) -> bool:
+        return (
+            state.count >= self.minimum
+            and all(count >= fact.minimum for count, fact in zip(state.contained, self.contains, strict=True))
+            and state.flags == (1 << len(self.some)) - 1
+        )
+
+    def following(self, state: ArrayState) -> list[Item]:
+        """Every item that can come next and still lead to an end."""
+        return [item for item in self._candidates(state)
+                if (item.is_exact or self.context.possible_goal(item.goal)) and self.can_end(item.after)]  # fmt: skip
+
+    def can_end(self, state: ArrayState) -> bool:
+        return can_end(state, self.ends, self._states_after, self.known)
+
+    def _states_after(self, state: ArrayState) -> Iterator[ArrayState]:
+        return (item.after for item in self._candidates(state) if item.is_exact or self.context.possible_goal(item.goal))
+
+    def _candidates(self, state: ArrayState) -> Iterable[Item]:
+        if self.maximum is not None and state.count >= self.maximum:
+            return []
+        base = self.item_goal(state.count)
+        return self._general(state, base) if self.unique is None else self._distinct(state, base)
+
+    def _general(self, state: ArrayState, base: Goal) -> Iterator[Item]:
+        count = self.counted(state)
+        ways = [list(self._contain(fact, before)) for fact, before in zip(self.contains, state.contained, strict=True)]
+        goals = [fact.prefix[state.count] if state.count < len(fact.prefix) else fact.rest for fact in self.some]
+        open_flags = [flag for flag, goal in enumerate(goals) if not state.flags >> flag & 1 and goal != NEVER]
+        for contained in product(*ways):
+            for chosen in subsets(open_flags):
+                goal = conjoined((base, *(goal for goal, _ in contained), *(goals[flag] for flag in chosen)))
+                flags = state.flags | sum(1 << flag for flag in chosen)
+                yield Item(goal, None, False, ArrayState(count, tuple(after for _, after in contained), flags, frozenset()))
+
+    def counted(self, state: ArrayState) -> int:
+        """One item more, as far as that matters."""
+        return min(state.count + 1, max(1, self.horizon, self.minimum, self.maximum or 0))
+
+    @staticmethod
+    def _contain(fact: Contains, before: int) -> Iterator[tuple[Goal, int]]:
+        """An item that counts and one that does not; where only a minimum is asked, one that counts may go uncounted."""
+        if fact.maximum is None:
+            yield ANYTHING, before
+            if before < fact.minimum:
+                yield fact.goal, before + 1
+            return
+        yield negated(fact.goal), before
+        if before < fact.maximum:
+            yield fact.goal, before + 1
+
+    def _distinct(self, state: ArrayState, base: Goal) -> Iterator[Item]:
+        for value in self.context.finite(base) or ():
+            if identity(value) in state.seen:
+                continue
+            contained = tuple(
+                before + self.context.check(value, fact.goal) for fact, before in zip(self.contains, state.contained, strict=True)
+            )
+            if any(fact.maximum is not None and after > fact.maximum
+                   for fact, after in zip(self.contains, contained, strict=True)):  # fmt: skip
+                continue
+            flags = state.flags
+            for flag, fact in enumerate(self.some):
+                goal = fact.prefix[state.count] if state.count < len(fact.prefix) else fact.rest
+                flags |= self.context.check(value, goal) << flag
+            contained = tuple(after if fact.maximum is not None else min(after, fact.minimum)
+                              for fact, after in zip(self.contains, contained, strict=True))  # fmt: skip
+            seen = state.seen | {identity(value)}
+            yield Item(base, value, True, ArrayState(self.counted(state), contained, flags, seen))
+
+    def is_fulfilled_by(self, value: list[Any]) -> bool:
+        """The same facts, asked of a whole array."""
+        size = len(value)
+        if size < self.minimum or (self.maximum is not None and size > self.maximum):
+            return False
+        if self.unique is not None and len(set(map(identity, value))) < size:
+            return False
+        for fact in self.contains:
+            count = sum(self.context.check(item, fact.goal) for item in value)
+            if count < fact.minimum or (fact.maximum is not None and count > fact.maximum):
+                return False
+        if not all(any(self._at(some, index, item) for index, item in enumerate(value)) for some in self.some):
+            return False
+        return all(self._at(fact, index, item) for fact in self.items for index, item in enumerate(value))
+
+    def _at(self, fact: Items | SomeItem, index: int, item: Any) -> bool:
+        return self.context.check(item, fact.prefix[index] if index < len(fact.prefix) else fact.rest)

@@ -1,0 +1,165 @@
+"""What goals mean: whether any value fulfils one, whether a given value does, which few values do.
+
+Everything is memoised by goal. A goal that can only be fulfilled by an endless value counts as impossible.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stemma.fsm.ast import Node
+from stemma.fsm.json_schema import numbers, texts
+from stemma.fsm.json_schema.arrays import ArrayShape
+from stemma.fsm.json_schema.document import Document
+from stemma.fsm.json_schema.expansion import Expansion
+from stemma.fsm.json_schema.facts import Alternative, ArrayFact, Bound, Goal, Kind, NumberFact, ObjectFact, kind_of
+from stemma.fsm.json_schema.objects import ObjectShape
+from stemma.fsm.json_schema.options import SchemaOptions
+from stemma.fsm.json_schema.values import distinct, exact
+from stemma.fsm.nodes import choice, text
+
+MAXIMUM_ENUMERATED = 64
+
+
+class Meaning:
+    """The meaning of every goal of one document."""
+
+    def __init__(self, document: Document, options: SchemaOptions) -> None:
+        self.options = options
+        self.expansion = Expansion(document, options, self.possible)
+        self.possible_goals: dict[Goal, bool] = {}
+        self.asking: dict[Goal, None] = {}
+        self.assumed: set[Goal] = set()
+        self.array_shapes: dict[tuple[ArrayFact, ...], ArrayShape] = {}
+        self.object_shapes: dict[tuple[ObjectFact, ...], ObjectShape] = {}
+        self.automata: dict[tuple[Kind, tuple[NumberFact, ...], bool], numbers.Automaton] = {}
+
+    def alternatives(self, goal: Goal) -> tuple[Alternative, ...]:
+        return self.expansion.alternatives(goal)
+
+    # Is there any value? -----------------------------------------------------------------------------------------
+
+    def possible_goal(self, goal: Goal) -> bool:
+        """Whether any finite value fulfils a goal: the least fixed point, where goals ask for each other."""
+        if not goal:
+            return True
+        known = self.possible_goals.get(goal)
+        if known is not None:
+            return known
+        if goal in self.asking:
+            self.assumed.add(goal)
+            return False
+        self.asking[goal] = None
+        found = any(map(self.possible, self.alternatives(goal)))
+        del self.asking[goal]
+        self.assumed.discard(goal)
+        if found or not self.assumed:
+            self.possible_goals[goal] = found
+        return found
+
+    def possible(self, alternative: Alternative) -> bool:
+        """Whether any value is left."""
+        if alternative.values is not None:
+            return any(self.holds(value, alternative) for value in alternative.values)
+        kinds = alternative.kinds
+        if kinds & (Kind.NULL | Kind.TRUE | Kind.FALSE):
+            return True
+        if kinds & Kind.NUMBER and (not alternative.numbers or self.has_number(kinds & Kind.NUMBER, alternative.numbers)):
+            return True
+        if kinds & Kind.STRING and (not alternative.texts or texts.is_possible(alternative.texts)):
+            return True
+        if kinds & Kind.ARRAY and (not alternative.arrays or self.has_array(alternative.arrays)):
+            return True
+        return bool(kinds & Kind.OBJECT) and (not alternative.objects or self.has_object(alternative.objects))
+
+    def has_number(self, kinds: Kind, facts: tuple[NumberFact, ...]) -> bool:
+        if len(facts) == 1 and kinds == Kind.NUMBER:
+            return True
+        return bool(self.automaton(kinds, facts, False).edges[0]) or bool(numbers.scientific(kinds, facts))
+
+    def has_array(self, facts: tuple[ArrayFact, ...]) -> bool:
+        shape = self.array_shape(facts)
+        return shape.can_end(shape.first)
+
+    def has_object(self, facts: tuple[ObjectFact, ...]) -> bool:
+        shape = self.object_shape(facts)
+        return shape.can_end(shape.first)
+
+    def automaton(self, kinds: Kind, facts: tuple[NumberFact, ...], leading: bool) -> numbers.Automaton:
+        key = (kinds, facts, leading)
+        if key not in self.automata:
+            self.automata[key] = numbers.NumberReader(kinds, facts, leading).explored()
+        return self.automata[key]
+
+    def array_shape(self, facts: tuple[ArrayFact, ...]) -> ArrayShape:
+        found = self.array_shapes.get(facts)
+        if found is None:
+            found = self.array_shapes[facts] = ArrayShape(facts, self)
+        return found
+
+    def object_shape(self, facts: tuple[ObjectFact, ...]) -> ObjectShape:
+        found = self.object_shapes.get(facts)
+        if found is None:
+            found = self.object_shapes[facts] = ObjectShape(facts, self)
+        return found
+
+    # Is it this value? -------------------------------------------------------------------------------------------
+
+    def check(self, value: Any, goal: Goal) -> bool:
+        return any(self.holds(value, alternative) for alternative in self.alternatives(goal))
+
+    def holds(self, value: Any, alternative: Alternative) -> bool:
+        """Whether a value fulfils all facts of an alternative (that it is one of its `values` is taken for granted)."""
+        kind = kind_of(value)
+        if not kind & alternative.kinds:
+            return False
+        if alternative.values is not None and value not in alternative.values:
+            return False
+        if kind & Kind.NUMBER:
+            return numbers.fulfils(exact(value, ""), alternative.numbers)
+        if kind is Kind.STRING:
+            return texts.fulfils(value, alternative.texts)
+        if kind is Kind.ARRAY:
+            return not alternative.arrays or self.array_shape(alternative.arrays).is_fulfilled_by(value)
+        if kind is Kind.OBJECT:
+            return not alternative.objects or self.object_shape(alternative.objects).is_fulfilled_by(value)
+        return True
+
+    # Which values? -----------------------------------------------------------------------------------------------
+
+    def finite(self, goal: Goal) -> tuple[Any, ...] | None:
+        """All values that fulfil a goal, or None where they are many."""
+        found: list[Any] = []
+        for alternative in self.alternatives(goal):
+            own = self._finite(alternative)
+            if own is None:
+                return None
+            found += own
+        return distinct(found)
+
+    def _finite(self, alternative: Alternative) -> list[Any] | None:
+        if alternative.values is not None:
+            return [value for value in alternative.values if self.holds(value, alternative)]
+        simple = {Kind.NULL: None, Kind.FALSE: False, Kind.TRUE: True}
+        found = [value for kind, value in simple.items() if kind & alternative.kinds]
+        left = alternative.kinds & ~(Kind.NULL | Kind.FALSE | Kind.TRUE)
+        if left == Kind.INTEGER:
+            bounds = [fact for fact in alternative.numbers if isinstance(fact, Bound)]
+            low = max((-(-fact.value // 1) for fact in bounds if fact.is_lower), default=None)
+            high = min((fact.value // 1 for fact in bounds if not fact.is_lower), default=None)
+            if low is None or high is None or high - low > MAXIMUM_ENUMERATED:
+                return None
+            whole = range(int(low), int(high) + 1)
+            return found + [value for value in whole if numbers.fulfils(exact(value, ""), alternative.numbers)]
+        return None if left and self.possible(alternative.only(left)) else found
+
+    def names_language(self, goal: Goal) -> Node:
+        """The texts that fulfil a goal."""
+        ways: list[Node] = []
+        for alternative in self.alternatives(goal):
+            if alternative.values is not None:
+                held = [value for value in alternative.values if isinstance(value, str) and self.holds(value, alternative)]
+                ways += map(text, held)
+            elif alternative.kinds & Kind.STRING:
+                ways.append(texts.decoded_language(alternative.texts))
+        return choice(ways)

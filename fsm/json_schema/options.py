@@ -1,0 +1,24 @@
+"""How a schema becomes text: the order of keys, the white space, and what to do with what cannot be enforced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PropertyOrder = Literal["declared", "any"]
+WhiteSpace = Literal["compact", "spaced", "flexible"]
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaOptions:
+    """`declared`: properties as declared, then all others; `any`: any order.
+
+    `compact`: no white space; `spaced`: as `json.dumps` writes by default; `flexible`: up to `maximum_space` characters of
+    white space wherever JSON allows it. `formats`: whether `format` is enforced (where it is known) or only an annotation.
+    """
+
+    property_order: PropertyOrder = "declared"
+    white_space: WhiteSpace = "compact"
+    maximum_space: int = 20
+    formats: Literal["enforced", "annotated"] = "enforced"
+    on_unsupported: Literal["refuse", "ignore"] = "refuse"

@@ -1,0 +1,72 @@
+"""`JSONSchema(schema)`: a JSON Schema (draft-04, 06, 07, 2019-09 or 2020-12) as a form."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stemma.fsm.ast import Grammar
+from stemma.fsm.errors import LimitError, SchemaError, UnsupportedSchema
+from stemma.fsm.json_schema.compiler import SchemaCompiler
+from stemma.fsm.json_schema.document import Document, Schema
+from stemma.fsm.json_schema.meaning import Meaning
+from stemma.fsm.json_schema.options import PropertyOrder, SchemaOptions, WhiteSpace
+from stemma.fsm.json_schema.support import problems
+
+MAXIMUM_TEXT = 16_000_000
+
+
+@dataclass(frozen=True)
+class JSONSchema:
+    """JSON that a schema accepts; `schema` is its dictionary, a boolean, or its JSON text.
+
+    `SchemaOptions` says what the other fields mean. What cannot be enforced raises `UnsupportedSchema` with its JSON pointer,
+    unless `on_unsupported="ignore"`; `unsupported()` lists what that leaves out.
+    """
+
+    schema: Schema | str = field(hash=False)
+    property_order: PropertyOrder = "declared"
+    white_space: WhiteSpace = "compact"
+    maximum_space: int = 20
+    formats: Literal["enforced", "annotated"] = "enforced"
+    on_unsupported: Literal["refuse", "ignore"] = "refuse"
+
+    def options(self) -> SchemaOptions:
+        return SchemaOptions(self.property_order, self.white_space, self.maximum_space, self.formats, self.on_unsupported)
+
+    def document(self) -> Document:
+        """The schema, read but not yet understood."""
+        return Document(parsed(self.schema) if isinstance(self.schema, str) else self.schema)
+
+    def meaning(self) -> Meaning:
+        """What the schema says of values; raises what is wrong with it."""
+        document = self.document()
+        for problem in problems(document, self.options()):
+            if self.on_unsupported == "refuse" or not isinstance(problem, UnsupportedSchema):
+                raise problem
+        return Meaning(document, self.options())
+
+    def grammar(self) -> Grammar:
+        try:
+            meaning = self.meaning()
+            if not meaning.possible_goal(meaning.expansion.root()):
+                raise SchemaError("no value fulfils this schema", "")
+            return SchemaCompiler(meaning, self.options()).grammar()
+        except RecursionError:
+            raise LimitError("the schema's references or branches are nested too deeply") from None
+
+    def unsupported(self) -> list[UnsupportedSchema]:
+        """What cannot be enforced, and is left out where that was accepted."""
+        return [problem for problem in problems(self.document(), self.options()) if isinstance(problem, UnsupportedSchema)]
+
+
+def parsed(text: str) -> Any:
+    if len(text) > MAXIMUM_TEXT:
+        raise LimitError(f"a schema of more than {MAXIMUM_TEXT} characters")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SchemaError(f"not JSON: {error}", "") from error
+    except RecursionError:
+        raise LimitError("the schema's JSON is nested too deeply") from None

@@ -1,0 +1,190 @@
+"""Strings: from facts to a language of decoded texts, and from there to how JSON spells it.
+
+All algebra (lengths, patterns, formats, what is excluded) happens on decoded characters; only the result is spelled, each
+character by itself, so differences and intersections stay exact. Lengths count code points, however they are escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Many
+from functools import lru_cache
+
+from stemma.fsm import characters
+from stemma.fsm.ast import Characters, Choice, Difference, Intersection, Literal, Node, Repeat, Sequence
+from stemma.fsm.characters import Ranges
+from stemma.fsm.errors import LimitError
+from stemma.fsm.json_schema.facts import Format, Length, NotText, Pattern, TextFact
+from stemma.fsm.json_schema.formats import format_language
+from stemma.fsm.json_schema.readers import pattern_language
+from stemma.fsm.json_schema.values import json_text
+from stemma.fsm.nodes import ANY_TEXT, NOTHING, both, choice, lengths, repeat, sequence, text, without
+from stemma.fsm.recogniser import Recogniser
+
+RAW: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))
+BEYOND_ASCII: Ranges = ((0x80, 0xD7FF), (0xE000, 0x10FFFF))
+SHORT = {8: "b", 9: "t", 10: "n", 12: "f", 13: "r", 34: '"', 92: "\\"}
+QUOTE = Literal(b'"')
+
+
+def _hexadecimal(*digits: str) -> Node:
+    """Hexadecimal digits, one position each, in either case."""
+    ranges = [characters.union((ord(d), ord(d)) for d in digit.lower() + digit.upper()) for digit in digits]
+    return sequence(Characters(each) for each in ranges)
+
+
+_ANY_HEX = "0123456789abcdef"
+_BASIC_ESCAPE = choice((_hexadecimal("0123456789abcef", *[_ANY_HEX] * 3), _hexadecimal("d", "01234567", *[_ANY_HEX] * 2)))
+_PAIR = sequence((_hexadecimal("d", "89ab", *[_ANY_HEX] * 2), text("\\u"), _hexadecimal("d", "cdef", *[_ANY_HEX] * 2)))
+# One code point of any string, in every spelling that JSON has for it; a lone surrogate is none.
+ANY_CHARACTER = choice((
+    Characters(RAW),
+    sequence((text("\\"), choice((Characters(characters.union((ord(c), ord(c)) for c in '"\\/bfnrt')),
+                                  sequence((text("u"), choice((_BASIC_ESCAPE, _PAIR)))))))),
+))  # fmt: skip
+ANY_STRING = sequence((QUOTE, repeat(ANY_CHARACTER, 0, None), QUOTE))
+
+
+def decoded_language(facts: Many[TextFact]) -> Node:
+    """The texts that fulfil all facts."""
+    bounds = length_of(facts)
+    if bounds is None:
+        return NOTHING
+    wanted = [language_of(fact) for fact in facts if isinstance(fact, Pattern | Format) and fact.positive]
+    unwanted = [text(fact.text) for fact in facts if isinstance(fact, NotText)]
+    unwanted += [language_of(fact) for fact in facts if isinstance(fact, Pattern | Format) and not fact.positive]
+    found = ANY_TEXT
+    for language in wanted:
+        found = both(found, language)
+    low, high = lengths(found)
+    if bounds[0] > low or (bounds[1] is not None and (high is None or high > bounds[1])):
+        found = both(found, Repeat(Characters(characters.SCALARS), *bounds))
+    return without(found, choice(unwanted)) if unwanted else found
+
+
+def length_of(facts: Many[TextFact]) -> tuple[int, int | None] | None:
+    """The lengths that all facts together allow, or None where there is none."""
+    own = [fact for fact in facts if isinstance(fact, Length)]
+    low = max((fact.minimum for fact in own), default=0)
+    high = min((fact.maximum for fact in own if fact.maximum is not None), default=None)
+    return None if high is not None and high < low else (low, high)
+
+
+def language_of(fact: Pattern | Format) -> Node:
+    return pattern_language(fact.source) if isinstance(fact, Pattern) else format_language(fact.name)
+
+
+def is_possible(facts: Many[TextFact]) -> bool:
+    """Whether any text fulfils all facts."""
+    return not is_empty(decoded_language(facts))
+
+
+def is_empty(language: Node) -> bool:
+    """Whether a language holds no text; one too large to tell is taken to hold some."""
+    if not has_algebra(language):
+        return language == NOTHING
+    try:
+        return Recogniser(limit=4_000).is_empty(language)
+    except LimitError:
+        return False
+
+
+def fulfils(value: str, facts: Many[TextFact]) -> bool:
+    return all(_fulfils(value, fact) for fact in facts)
+
+
+def _fulfils(value: str, fact: TextFact) -> bool:
+    if isinstance(fact, Length):
+        return fact.minimum <= len(value) and (fact.maximum is None or len(value) <= fact.maximum)
+    if isinstance(fact, NotText):
+        return value != fact.text
+    return matches(fact.source, value) == fact.positive if isinstance(fact, Pattern) else (
+        Recogniser().matches(format_language(fact.name), value) == fact.positive)
+
+
+@lru_cache(maxsize=4096)
+def matches(source: str, value: str) -> bool:
+    """Whether an ECMA-262 pattern is found in a text."""
+    return Recogniser().matches(pattern_language(source), value)
+
+
+# Spelling --------------------------------------------------------------------------------------------------------
+
+
+def string_node(facts: Many[TextFact]) -> Node:
+    """The JSON strings whose texts fulfil all facts."""
+    bounds = length_of(facts)
+    if bounds is not None and all(isinstance(fact, Length) for fact in facts):
+        return sequence((QUOTE, repeat(ANY_CHARACTER, *bounds), QUOTE))
+    return quoted(decoded_language(facts))
+
+
+def quoted(language: Node) -> Node:
+    """The JSON strings of a language of texts."""
+    if language == ANY_TEXT:
+        return ANY_STRING
+    return sequence((QUOTE, spelled(language, has_difference(language)), QUOTE))
+
+
+def spelled(node: Node, strictly: bool) -> Node:
+    """How JSON writes the texts of a language.
+
+    `strictly`: one spelling only for what needs no escape, so that no difference is passed by in another spelling.
+    """
+    if isinstance(node, Literal):
+        return Literal(json_text(node.data.decode())[1:-1].encode())
+    if isinstance(node, Characters):
+        return spelled_characters(node.ranges, strictly)
+    if isinstance(node, Sequence):
+        return sequence(spelled(part, strictly) for part in node.parts)
+    if isinstance(node, Choice):
+        return choice(spelled(part, strictly) for part in node.parts)
+    if isinstance(node, Repeat):
+        return repeat(spelled(node.part, strictly), node.minimum, node.maximum)
+    assert isinstance(node, Difference | Intersection), "texts hold no calls"
+    return type(node)(spelled(node.left, strictly), spelled(node.right, strictly))
+
+
+def spelled_characters(ranges: Ranges, strictly: bool) -> Node:
+    ways: list[Node] = []
+    raw = characters.intersection(ranges, RAW)
+    if raw:
+        ways.append(Characters(raw))
+    short = [ord(letter) for code, letter in SHORT.items() if characters.contains(ranges, code)]
+    if characters.contains(ranges, 47) and not strictly:
+        short.append(47)
+    escaped: list[Node] = [Characters(characters.union((code, code) for code in short))] if short else []
+    control = [code for low, high in characters.intersection(ranges, ((0, 31),)) for code in range(low, high + 1)]
+    if control == list(range(32)):
+        escaped.append(sequence((text("u00"), _hexadecimal("01", _ANY_HEX))))
+    else:
+        escaped += [sequence((text("u00"), _hexadecimal(f"{code >> 4}", f"{code & 15:x}"))) for code in control
+                    if code not in SHORT]  # fmt: skip
+    if not strictly and characters.intersection(ranges, BEYOND_ASCII) == BEYOND_ASCII:
+        escaped.append(sequence((text("u"), choice((_BEYOND_BASIC, _PAIR)))))
+    if escaped:
+        ways.append(sequence((text("\\"), choice(escaped))))
+    return choice(ways)
+
+
+_BEYOND_BASIC = choice((
+    _hexadecimal("0", "0", "89abcdef", _ANY_HEX), _hexadecimal("0", "123456789abcdef", _ANY_HEX, _ANY_HEX),
+    _hexadecimal("123456789abcef", *[_ANY_HEX] * 3), _hexadecimal("d", "01234567", *[_ANY_HEX] * 2),
+))  # fmt: skip
+
+
+def has_difference(node: Node) -> bool:
+    if isinstance(node, Sequence | Choice):
+        return any(map(has_difference, node.parts))
+    if isinstance(node, Repeat):
+        return has_difference(node.part)
+    if isinstance(node, Intersection):
+        return has_difference(node.left) or has_difference(node.right)
+    return isinstance(node, Difference)
+
+
+def has_algebra(node: Node) -> bool:
+    if isinstance(node, Sequence | Choice):
+        return any(map(has_algebra, node.parts))
+    if isinstance(node, Repeat):
+        return has_algebra(node.part)
+    return isinstance(node, Difference | Intersection)

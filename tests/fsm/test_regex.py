@@ -1,0 +1,118 @@
+"""Regexes against `re.fullmatch` and `re.search` themselves, on patterns and texts that hypothesis makes up."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stemma.fsm.errors import RegexError
+from stemma.fsm.recogniser import Recogniser
+from stemma.fsm.regex import Regex, search_language
+
+ATOMS = ["a", "b", "1", " ", ".", r"\d", r"\w", r"\s", r"\W", "[ab]", "[^a]", "[a-c1]", r"\.", "é", "(?i:k)", "(?:)", "[^\\W\\d]"]
+EDGES = ["^", "$", r"\b", r"\B", r"\A", r"\Z"]
+QUANTIFIERS = ["", "", "", "*", "+", "?", "{2}", "{1,3}", "{,2}", "{2,}", "*?", "+?", "??"]
+
+
+def patterns(edges: list[str]) -> st.SearchStrategy[str]:
+    atom = st.builds(str.__add__, st.sampled_from(ATOMS), st.sampled_from(QUANTIFIERS))
+    return st.recursive(
+        st.one_of(atom, atom, st.sampled_from(edges)) if edges else atom,
+        lambda inner: st.one_of(
+            st.lists(inner, min_size=1, max_size=3).map("".join),
+            st.lists(inner, min_size=2, max_size=3).map(lambda parts: f"(?:{'|'.join(parts)})"),
+            st.builds(lambda part, quantifier: f"({part}){quantifier}", inner, st.sampled_from(["", "*", "?", "{2}"])),
+        ),
+        max_leaves=6,
+    )
+
+
+TEXTS = st.lists(st.text(alphabet="ab1 .k\u212aéK\n_-", max_size=6), min_size=5, max_size=20)
+
+
+@settings(max_examples=400, deadline=None)
+@given(patterns([]), TEXTS)
+def test_agrees_with_fullmatch(pattern: str, texts: list[str]) -> None:
+    recogniser, language = Recogniser(), Regex(pattern).language()
+    for text in texts:
+        assert recogniser.matches(language, text) == bool(re.fullmatch(pattern, text)), (pattern, text)
+
+
+@settings(max_examples=400, deadline=None)
+@given(patterns(EDGES), TEXTS)
+def test_agrees_with_fullmatch_and_anchors(pattern: str, texts: list[str]) -> None:
+    try:
+        language = Regex(pattern).language()
+    except RegexError as error:
+        assert "not supported" in str(error)
+        return
+    for text in filter(None, texts) if r"\B" in pattern else texts:  # before 3.14, `re` finds no \B in the empty text
+        assert Recogniser().matches(language, text) == bool(re.fullmatch(pattern, text)), (pattern, text)
+
+
+@settings(max_examples=400, deadline=None)
+@given(patterns(["^", "$", r"\b"]), st.lists(st.text(alphabet="ab1 .k", max_size=6), min_size=5, max_size=20))
+def test_search_language_agrees_with_search(pattern: str, texts: list[str]) -> None:
+    if "{," in pattern:
+        return
+    try:
+        language = search_language(pattern)
+    except RegexError as error:
+        assert "not supported" in str(error)
+        return
+    for text in texts:
+        assert Recogniser().matches(language, text) == bool(re.search(pattern, text, re.ASCII)), (pattern, text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "accepted", "rejected"),
+    [
+        ("(?=.*[A-Z])(?=.*[0-9]).{4,}", ["abC1", "1Xyz"], ["abcd", "A1"]),
+        ("(?!admin)[a-z]+", ["user", "adm"], ["admin", "administrator"]),
+        ("[a-z]*+1", ["abc1"], ["abc"]),
+        ("[a-z]*+a", [], ["a", "aa", "ba"]),
+        ("a{2,4}+a", ["aaaaa"], ["aaa", "aaaa", "aaaaaa"]),
+        ("a{1000,2000}", ["a" * 1000, "a" * 2000], ["a" * 999, "a" * 2001]),
+        (r"(?P<year>\d{4})-(?P<month>\d\d)", ["2024-01", "٢٠٢٤-01"], ["2024-1"]),
+        ("(?i)straße|k", ["STRAßE", "K", "\u212a"], ["x"]),
+        ("(?x) a b # comment\n c", ["abc"], ["a b c"]),
+        (r"\N{SNOWMAN}\u2603\x41\101", ["☃☃AA"], ["☃"]),
+        ("[]a]+|[^]a]", ["]a", "b"], ["]b"]),
+        ("(?s:.)|.", ["\n", "x"], ["xx"]),
+        ("x{,2}|y{a}", ["", "xx", "y{a}"], ["xxx"]),
+        ("a$\\n?", ["a", "a\n"], ["a\n\n"]),
+    ],
+)
+def test_what_hypothesis_does_not_write(pattern: str, accepted: list[str], rejected: list[str]) -> None:
+    language = Regex(pattern).language()
+    assert [Recogniser().matches(language, text) for text in accepted] == [True] * len(accepted)
+    assert [Recogniser().matches(language, text) for text in rejected] == [False] * len(rejected)
+    assert [bool(re.fullmatch(pattern, text)) for text in accepted + rejected] == [True] * len(accepted) + [False] * len(rejected)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "accepted", "rejected"),
+    [
+        (r"^\d+$", ["12"], ["٢", "12\n", "a1"]),
+        (r"^[\w.-]+\/x$", ["a-b./x"], ["é/x"]),
+        (r"\p{Lu}\u{1F600}", ["aÉ😀b"], ["é😀"]),
+        (r"^(?<name>a|^b)$", ["a", "b"], ["ab"]),
+        (r"^$|^a", ["", "ab"], ["ba"]),
+        (r"[^]", ["\n"], [""]),
+        (r"\cA", ["\x01"], ["A"]),
+        (r"\ud83d\ude00", ["😀"], ["x"]),
+        (r"^a{,2}$", ["a{,2}"], ["aa"]),
+    ],
+)
+def test_ecma_search(pattern: str, accepted: list[str], rejected: list[str]) -> None:
+    language = search_language(pattern)
+    assert [Recogniser().matches(language, text) for text in accepted] == [True] * len(accepted)
+    assert [Recogniser().matches(language, text) for text in rejected] == [False] * len(rejected)
+
+
+@pytest.mark.parametrize("pattern", [r"(a)\1", "(?<=a)b", "(?<!a)b", "(", ")", "[a", "a{2,1}", "*a", r"\q", "(?P=x)", "(?>a*)a",
+                                     "a{99999999}", "[z-a]", "(?m)a", r"\u12", "a**", "(" * 500 + ")" * 500, r"\ud800"])  # fmt: skip
+def test_refuses_with_a_position(pattern: str) -> None:
+    with pytest.raises(RegexError, match="position"):
+        Regex(pattern).grammar()

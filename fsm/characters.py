@@ -90,8 +90,9 @@ CATEGORIES = {
     "space_separator": "Zs", "other": "C", "control": "Cc", "cntrl": "Cc", "format": "Cf",
     "math_symbol": "Sm", "currency_symbol": "Sc", "nonspacing_mark": "Mn", "dash_punctuation": "Pd",
 }  # fmt: skip
-GENERAL = frozenset("L Lu Ll Lt LC Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po S Sm Sc Sk So Z Zs Zl Zp "
-                    "C Cc Cf Co Cn".split())  # fmt: skip
+GENERAL = frozenset(
+    "L Lu Ll Lt LC Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po S Sm Sc Sk So Z Zs Zl Zp C Cc Cf Co Cn".split()  # noqa: SIM905
+)
 
 
 @cache
@@ -119,7 +120,7 @@ def _case_orbits() -> dict[int, tuple[int, ...]]:
             code = leader[code]
         return code
 
-    for code in (*range(0x0, 0xD800), *range(0xE000, 0x1F000)):
+    for code in (*range(0xD800), *range(0xE000, 0x1F000)):
         character = chr(code)
         for other in (character.lower(), character.upper()):
             if len(other) == 1 and other != character:

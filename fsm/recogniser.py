@@ -89,7 +89,7 @@ class Recogniser:
             if None in state:
                 return True
             if len(seen) > self.limit:
-                raise LimitError(f"more than {self.limit} states while looking whether a language is empty; simplify it")
+                raise LimitError(f"more than {self.limit} states to see whether a language is empty; simplify it")
             for code in self.representatives(state):
                 after = self.advance(state, code)
                 if after and after not in seen:

@@ -1,7 +1,7 @@
 """Regular expressions as forms: `Regex(pattern)` is what `re.fullmatch(pattern, text)` accepts.
 
-Also `search_language`, what JSON Schema's `pattern` means. Anchors, word boundaries, look-ahead and possessive repeats are
-resolved against what follows them, so the automaton never meets them.
+Also `search_language`, what JSON Schema's `pattern` means. Anchors, word boundaries, look-ahead and possessive repeats
+are resolved against what follows them, so the automaton never meets them.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class _Translator:
         if tree.kind == "start":
             return then if last == "start" else NOTHING
         if tree.kind in ("end", "last"):
-            rest = [EMPTY] if nullable(then) else []
+            rest: list[Node] = [EMPTY] if nullable(then) else []
             if tree.kind == "last" and Recogniser().matches(then, "\n"):
                 rest.append(text("\n"))
             return choice(rest)
@@ -145,7 +145,7 @@ class _Translator:
     def unrolled(self, tree: Repeated, then: Node, last: Before) -> Node:
         """A repeat of something with anchors inside: only few rounds can be told apart."""
         if tree.maximum is None or tree.maximum > MAXIMUM_UNROLLED:
-            raise self.error(f"anchors or look-ahead in a repeat of more than {MAXIMUM_UNROLLED} rounds are not supported")
+            raise self.error(f"anchors or look-ahead in a repeat of more than {MAXIMUM_UNROLLED} are not supported")
         rounds = range(tree.minimum, tree.maximum + 1)
         return choice(self.after((tree.part,) * count, then, last) for count in rounds)
 

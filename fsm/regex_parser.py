@@ -1,6 +1,7 @@
 """Reads a regular expression, in Python's `re` syntax or as ECMA-262 (JSON Schema `pattern`), into a small tree.
 
-Look-behind, back-references and conditions are refused with a position and what to do; `regex.py` gives the tree its language.
+Look-behind, back-references and conditions are refused with a position and what to do; `regex.py` gives the tree its
+language.
 """
 
 from __future__ import annotations
@@ -182,7 +183,9 @@ class Parser:
             return None
         end = self.pattern.find("}", self.at)
         low, comma, high = self.pattern[self.at + 1 : end].partition(",") if end > 0 else ("", "", "x")
-        if not (all(not digits or (digits.isascii() and digits.isdigit()) for digits in (low, high)) and (low or comma)):
+        if not (
+            all(not digits or (digits.isascii() and digits.isdigit()) for digits in (low, high)) and (low or comma)
+        ):
             return None  # a brace that is no quantifier is itself
         if not low and not self.python:
             return None
@@ -364,7 +367,7 @@ class Parser:
         negative = self.take("^")
         ranges: list[tuple[int, int]] = []
         first = True
-        while first and self.python or self.peek() != "]":
+        while (first and self.python) or self.peek() != "]":
             first = False
             low = self.class_item()
             if self.peek() != "-" or self.pattern.startswith("]", self.at + 1):

@@ -12,12 +12,23 @@ from typing import Any, NamedTuple
 
 from stemma.fsm.errors import UnsupportedSchema
 from stemma.fsm.json_schema.context import Context, can_end, conjoined, subsets
-from stemma.fsm.json_schema.facts import ANYTHING, NEVER, ArrayFact, Contains, Goal, Items, Length, SomeItem, Unique, negated
+from stemma.fsm.json_schema.facts import (
+    ANYTHING,
+    NEVER,
+    ArrayFact,
+    Contains,
+    Goal,
+    Items,
+    Length,
+    SomeItem,
+    Unique,
+    negated,
+)
 from stemma.fsm.json_schema.values import identity
 
 
 class ArrayState(NamedTuple):
-    count: int
+    size: int
     contained: tuple[int, ...]
     flags: int
     seen: frozenset[Any]
@@ -43,7 +54,8 @@ class ArrayShape:
         lengths = [fact for fact in facts if isinstance(fact, Length)]
         self.minimum = max((fact.minimum for fact in lengths), default=0)
         self.maximum = min((fact.maximum for fact in lengths if fact.maximum is not None), default=None)
-        self.horizon = max((len(fact.prefix) for fact in (*self.items, *self.some)), default=0)
+        prefixes = [fact.prefix for fact in self.items] + [fact.prefix for fact in self.some]
+        self.horizon = max(map(len, prefixes), default=0)
         self.unique = next((fact for fact in facts if isinstance(fact, Unique)), None)
         self.known: dict[ArrayState, bool] = {}
         if self.unique is not None and self._is_trivially_unique():
@@ -59,8 +71,10 @@ class ArrayShape:
         assert self.unique is not None, "only asked where items must differ"
         if self.context.options.on_unsupported == "refuse":
             raise UnsupportedSchema(
-                "that items differ can only be enforced where they have few possible values (enum, const, boolean, a small "
-                "range of integers); drop it, or pass on_unsupported='ignore'", self.unique.pointer)  # fmt: skip
+                "that items differ can only be enforced where they have few possible values (enum, const, boolean, "
+                "a small range of integers); drop it, or pass on_unsupported='ignore'",
+                self.unique.pointer,
+            )
         return True
 
     def item_goal(self, index: int) -> Goal:
@@ -73,7 +87,7 @@ class ArrayShape:
 
     def ends(self, state: ArrayState) -> bool:
         return (
-            state.count >= self.minimum
+            state.size >= self.minimum
             and all(count >= fact.minimum for count, fact in zip(state.contained, self.contains, strict=True))
             and state.flags == (1 << len(self.some)) - 1
         )
@@ -87,32 +101,36 @@ class ArrayShape:
         return can_end(state, self.ends, self._states_after, self.known)
 
     def _states_after(self, state: ArrayState) -> Iterator[ArrayState]:
-        return (item.after for item in self._candidates(state) if item.is_exact or self.context.possible_goal(item.goal))
+        return (
+            item.after for item in self._candidates(state) if item.is_exact or self.context.possible_goal(item.goal)
+        )
 
     def _candidates(self, state: ArrayState) -> Iterable[Item]:
-        if self.maximum is not None and state.count >= self.maximum:
+        if self.maximum is not None and state.size >= self.maximum:
             return []
-        base = self.item_goal(state.count)
+        base = self.item_goal(state.size)
         return self._general(state, base) if self.unique is None else self._distinct(state, base)
 
     def _general(self, state: ArrayState, base: Goal) -> Iterator[Item]:
         count = self.counted(state)
         ways = [list(self._contain(fact, before)) for fact, before in zip(self.contains, state.contained, strict=True)]
-        goals = [fact.prefix[state.count] if state.count < len(fact.prefix) else fact.rest for fact in self.some]
+        goals = [fact.prefix[state.size] if state.size < len(fact.prefix) else fact.rest for fact in self.some]
         open_flags = [flag for flag, goal in enumerate(goals) if not state.flags >> flag & 1 and goal != NEVER]
         for contained in product(*ways):
             for chosen in subsets(open_flags):
                 goal = conjoined((base, *(goal for goal, _ in contained), *(goals[flag] for flag in chosen)))
                 flags = state.flags | sum(1 << flag for flag in chosen)
-                yield Item(goal, None, False, ArrayState(count, tuple(after for _, after in contained), flags, frozenset()))
+                yield Item(
+                    goal, None, False, ArrayState(count, tuple(after for _, after in contained), flags, frozenset())
+                )
 
     def counted(self, state: ArrayState) -> int:
         """One item more, as far as that matters."""
-        return min(state.count + 1, max(1, self.horizon, self.minimum, self.maximum or 0))
+        return min(state.size + 1, max(1, self.horizon, self.minimum, self.maximum or 0))
 
     @staticmethod
     def _contain(fact: Contains, before: int) -> Iterator[tuple[Goal, int]]:
-        """An item that counts and one that does not; where only a minimum is asked, one that counts may go uncounted."""
+        """An item that counts and one that does not; where only a minimum is asked, the latter may be any."""
         if fact.maximum is None:
             yield ANYTHING, before
             if before < fact.minimum:
@@ -127,14 +145,15 @@ class ArrayShape:
             if identity(value) in state.seen:
                 continue
             contained = tuple(
-                before + self.context.check(value, fact.goal) for fact, before in zip(self.contains, state.contained, strict=True)
+                before + self.context.check(value, fact.goal)
+                for fact, before in zip(self.contains, state.contained, strict=True)
             )
             if any(fact.maximum is not None and after > fact.maximum
                    for fact, after in zip(self.contains, contained, strict=True)):  # fmt: skip
                 continue
             flags = state.flags
             for flag, fact in enumerate(self.some):
-                goal = fact.prefix[state.count] if state.count < len(fact.prefix) else fact.rest
+                goal = fact.prefix[state.size] if state.size < len(fact.prefix) else fact.rest
                 flags |= self.context.check(value, goal) << flag
             contained = tuple(after if fact.maximum is not None else min(after, fact.minimum)
                               for fact, after in zip(self.contains, contained, strict=True))  # fmt: skip

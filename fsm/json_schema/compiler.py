@@ -16,7 +16,6 @@ from stemma.fsm.json_schema.objects import Member, ObjectShape, ObjectState, Oth
 from stemma.fsm.json_schema.options import SchemaOptions
 from stemma.fsm.json_schema.values import exact, json_text
 from stemma.fsm.nodes import ANY_TEXT, EMPTY, choice, optional, repeat, sequence, text
-from stemma.fsm.tries import trie
 
 NEAR = 16  # properties that one rule lists before it calls the next
 LONG_PREFIX = 24
@@ -27,6 +26,7 @@ class SchemaCompiler:
 
     def __init__(self, meaning: Meaning, options: SchemaOptions) -> None:
         self.meaning = meaning
+        self.any_order = options.property_order == "any"
         self.goals: list[Goal] = []
         self.goal_numbers: dict[Goal, int] = {}
         self.shapes: list[Any] = []
@@ -39,8 +39,9 @@ class SchemaCompiler:
         self.providers: dict[str, Callable[..., Node]] = {
             "any": self.any_value, "string": lambda: texts.ANY_STRING, "number": lambda: numbers.ANY_NUMBER,
             "integer": lambda: numbers.ANY_INTEGER, "array": self.any_array, "object": self.any_object,
-            "value": self.value_rule, "members": self.members_rule, "items": self.items_rule, "digits": self.digits_rule,
-            "text": texts.string_node, "format": lambda name: texts.quoted(format_language(name)), "names": self.names_rule,
+            "value": self.value_rule, "members": self.members_rule, "items": self.items_rule,
+            "digits": self.digits_rule,
+            "text": texts.string_node, "format": self.format_rule, "names": self.names_rule,
             "exponents": self.exponents_rule,
         }  # fmt: skip
 
@@ -57,7 +58,9 @@ class SchemaCompiler:
     # Any JSON ----------------------------------------------------------------------------------------------------
 
     def any_value(self) -> Node:
-        return choice((Call("object"), Call("array"), Call("string"), Call("number"), text("true"), text("false"), text("null")))
+        return choice(
+            (Call("object"), Call("array"), Call("string"), Call("number"), text("true"), text("false"), text("null"))
+        )
 
     def any_array(self) -> Node:
         more = repeat(sequence((self.comma, Call("any"))), 0, None)
@@ -88,8 +91,7 @@ class SchemaCompiler:
     def alternative(self, alternative: Alternative) -> Node:
         if alternative.values is not None:
             held = [value for value in alternative.values if self.meaning.holds(value, alternative)]
-            strings = trie([json_text(value) for value in held if isinstance(value, str)])
-            return choice((strings, *(self.exactly(value) for value in held if not isinstance(value, str))))
+            return choice(map(self.exactly, held))
         kinds = alternative.kinds
         facts = (alternative.numbers, alternative.texts, alternative.arrays, alternative.objects)
         if kinds == Kind.ALL and not any(facts):
@@ -111,6 +113,8 @@ class SchemaCompiler:
         if isinstance(value, list):
             parts = [sequence((self.comma if index else EMPTY, self.exactly(item))) for index, item in enumerate(value)]
             return self.enclosed("[", sequence(parts), "]")
+        if isinstance(value, dict) and len(value) > 1 and self.any_order:
+            return self.value(self.meaning.expansion.equal_to(value))
         if isinstance(value, dict):
             parts = [sequence((self.comma if index else EMPTY, text(json_text(name)), self.colon, self.exactly(item)))
                      for index, (name, item) in enumerate(value.items())]  # fmt: skip
@@ -128,6 +132,9 @@ class SchemaCompiler:
         if len(facts) == 1 and isinstance(facts[0], Format) and facts[0].positive:
             return Call(("format", facts[0].name))
         return Call(("text", facts)) if texts.is_possible(facts) else choice(())
+
+    def format_rule(self, name: str) -> Node:
+        return texts.quoted(format_language(name))
 
     def number(self, kinds: Kind, facts: tuple[NumberFact, ...]) -> Node:
         if not facts and kinds != Kind.FRACTION:
@@ -202,7 +209,7 @@ class SchemaCompiler:
     def items_rule(self, number: int, state: ArrayState) -> Node:
         shape: ArrayShape = self.shapes[number]
         ways: list[Node] = []
-        comma = self.comma if state.count else EMPTY
+        comma = self.comma if state.size else EMPTY
         for item in shape.following(state):
             value = self.exactly(item.value) if item.is_exact else self.value(item.goal)
             ways.append(sequence((comma, value, Call(("items", number, item.after)))))
@@ -226,12 +233,16 @@ class SchemaCompiler:
         ways = [sequence((self.space, text("}")))] if shape.ends(state) else []
         if shape.any_order:
             for name in shape.left(state):
-                ways += [self.member(number, state, member) for member in shape.named_members(state, name) if self.leads(shape, member)]
+                ways += [
+                    self.member(number, state, member)
+                    for member in shape.named_members(state, name)
+                    if self.leads(shape, member)
+                ]
             return choice((*ways, *self.other_members(number, state)))
         for _ in range(NEAR):
-            if state.index >= len(shape.names):
+            if state.position >= len(shape.names):
                 return choice((*ways, *self.other_members(number, state)))
-            members = shape.named_members(state, shape.names[state.index])
+            members = shape.named_members(state, shape.names[state.position])
             ways += [self.member(number, state, member) for member in members if self.leads(shape, member)]
             skipped = shape.skipped(state)
             if skipped is None or not shape.can_end(skipped):
@@ -250,7 +261,7 @@ class SchemaCompiler:
         return [self.member(number, state, member) for member in members]
 
     def member(self, number: int, state: ObjectState, member: Member) -> Node:
-        comma = self.comma if state.count else EMPTY
+        comma = self.comma if state.size else EMPTY
         name = text(json_text(member.name)) if member.name is not None else self.other_name(member.others)
         return sequence((comma, name, self.colon, self.value(member.goal), Call(("members", number, member.after))))
 

@@ -7,10 +7,12 @@ from itertools import combinations
 from typing import Any, Protocol, TypeVar
 
 from stemma.fsm.ast import Node
+from stemma.fsm.errors import LimitError
 from stemma.fsm.json_schema.facts import NEVER, Alternative, Goal
 from stemma.fsm.json_schema.options import SchemaOptions
 
 MAXIMUM_FREE_FLAGS = 6
+MAXIMUM_STATES = 20_000
 
 
 class Context(Protocol):
@@ -61,19 +63,23 @@ def can_end(first: S, ends: Callable[[S], bool], following: Callable[[S], Iterab
     todo = [first]
     while todo:
         state = todo.pop()
-        if ends(state) or known.get(state):
-            _mark(state, came_from, known)
-            if first in known:
-                return True
+        if known.get(state):
             continue
-        for after in following(state):
+        if ends(state):
+            _mark(state, came_from, known)
+        for after in following(state) if not known.get(state) else ():
+            if known.get(after):
+                _mark(state, came_from, known)
+                break
             if after in came_from:
                 came_from[after].append(state)
-                if known.get(after):
-                    _mark(state, came_from, known)
-            elif known.get(after, True):
+            elif after not in known:
                 came_from[after] = [state]
                 todo.append(after)
+        if first in known:
+            return True
+        if len(came_from) > MAXIMUM_STATES:
+            raise LimitError(f"an object or array takes more than {MAXIMUM_STATES} states; simplify its conditions")
     for state in came_from:
         known.setdefault(state, False)
     return known[first]
@@ -86,4 +92,4 @@ def _mark(state: S, came_from: dict[S, list[S]], known: dict[S, bool]) -> None:
         state = todo.pop()
         if not known.get(state):
             known[state] = True
-            todo += came_from[state] if state in came_from else []
+            todo += came_from.get(state, [])

@@ -98,7 +98,7 @@ class Document:
                 yield self.child(place, inner, keyword)
 
     def survey(self) -> None:
-        """Visits every place and notes what can be referred to by name; done when the first reference asks for a name."""
+        """Visits every place and notes what can be referred to by name; done when a reference first asks for that."""
         if self.surveyed:
             return
         self.surveyed = True
@@ -149,16 +149,20 @@ class Document:
         root = self.targets.get((resource, ""))
         if root is None:
             raise UnsupportedSchema(
-                f"{reference!r} is another document, and none is ever fetched; copy it into $defs", f"{place.pointer}/$ref")
+                f"{reference!r} is another document, and none is ever fetched; copy it into $defs",
+                f"{place.pointer}/$ref",
+            )
         if not fragment:
             return root
         found = self._walk(root, fragment) if not by_name else self.targets.get((resource, fragment))
+        if found is None and not by_name and reference.startswith("#"):
+            found = self._walk(self.root, fragment)  # many schemas forget that an inner `id` moves the base
         if found is None:
             raise SchemaError(f"{reference!r} points to nothing in this document", f"{place.pointer}/$ref")
         return found
 
     def resolve_dynamically(self, place: Place, keyword: str, scope: tuple[str, ...]) -> Place:
-        """What `$dynamicRef` or `$recursiveRef` points to, seen from the resources entered so far, the outermost first."""
+        """What `$dynamicRef` or `$recursiveRef` points to, given the resources entered, the outermost first."""
         assert isinstance(place.schema, dict), "only an object holds a reference"
         reference = place.schema[keyword]
         target = self.resolve(place, reference)

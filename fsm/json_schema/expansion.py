@@ -1,7 +1,7 @@
-"""Turns goals into alternatives: every in-place keyword (`allOf`, `anyOf`, `oneOf`, `not`, `if`, references) is resolved here.
+"""Turns goals into alternatives: `allOf`, `anyOf`, `oneOf`, `not`, `if` and references are all resolved here.
 
-A goal's alternatives are its disjunctive normal form. Nothing is loosened: an exclusive `oneOf` becomes "this one and none
-of those that overlap with it", and what would need too many alternatives is a `LimitError`.
+A goal's alternatives are its disjunctive normal form. Nothing is loosened: an exclusive `oneOf` becomes "this one and
+none of those that overlap with it", and what would need too many alternatives is a `LimitError`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations, product
-from typing import Any
+from typing import Any, Protocol
 
 from stemma.fsm.errors import LimitError, SchemaError, UnsupportedSchema
 from stemma.fsm.json_schema import readers
-from stemma.fsm.json_schema.document import Document, Place
+from stemma.fsm.json_schema.document import LATEST, Document, Place
 from stemma.fsm.json_schema.facts import (
     ANYTHING,
     NEVER,
@@ -28,6 +28,7 @@ from stemma.fsm.json_schema.facts import (
     Goal,
     Items,
     Kind,
+    Marks,
     Matching,
     Members,
     Misnamed,
@@ -48,13 +49,26 @@ MAXIMUM_EXACT_BRANCHES = 7
 MAXIMUM_CHAIN = 200
 
 
+class Judge(Protocol):
+    """What is asked about alternatives while goals are expanded."""
+
+    def possible(self, alternative: Alternative) -> bool:
+        """Whether any value is left."""
+        ...
+
+    def marks(self, alternatives: Sequence[Alternative]) -> Marks:
+        """What tells the values of some alternatives from others at a glance."""
+        ...
+
+
 class Expansion:
     """The alternatives of every goal of one document, memoised."""
 
-    def __init__(self, document: Document, options: SchemaOptions, possible: Callable[[Alternative], bool]) -> None:
+    def __init__(self, document: Document, options: SchemaOptions, meaning: Judge) -> None:
         self.document = document
         self.options = options
-        self.possible = possible
+        self.possible = meaning.possible
+        self.marks = meaning.marks
         self.known: dict[Goal, tuple[Alternative, ...]] = {}
         self.expanded: dict[tuple[Claim, bool], tuple[Alternative, ...]] = {}
         self.active: dict[tuple[Claim, bool], None] = {}
@@ -68,7 +82,8 @@ class Expansion:
         }  # fmt: skip
         self.negative_groups: dict[str, Callable[[Claim, dict[str, Any]], Iterable[Alternative]]] = {
             "reference": self.not_reference, "dynamic": self.not_reference, "type": self.not_type,
-            "values": self.not_values, "bounds": self.not_plain, "multiple": self.not_plain, "text_length": self.not_plain,
+            "values": self.not_values, "bounds": self.not_plain, "multiple": self.not_plain,
+            "text_length": self.not_plain,
             "pattern": self.not_plain, "format": self.not_plain, "array_length": self.not_plain,
             "unique": self.not_plain, "object_length": self.not_plain, "required": self.not_plain,
             "items": self.not_items, "contains": self.not_contains, "members": self.not_members,
@@ -118,7 +133,9 @@ class Expansion:
         if key in self.active:
             raise SchemaError("a reference that leads back to itself without reading anything", claim.place.pointer)
         if len(self.active) > MAXIMUM_CHAIN:
-            raise LimitError(f"a chain of more than {MAXIMUM_CHAIN} schemas about one value at {claim.place.pointer or '/'}")
+            raise LimitError(
+                f"a chain of more than {MAXIMUM_CHAIN} schemas about one value at {claim.place.pointer or '/'}"
+            )
         self.active[key] = None
         try:
             found = self.positive(claim, exact) if claim.positive else self.negative(claim)
@@ -194,7 +211,10 @@ class Expansion:
         objects: tuple[Members, ...] = ()
         arrays: tuple[Items, ...] = ()
         if members is not None and not seen.all_members:
-            names, patterns = tuple((name, ANYTHING) for name in sorted(seen.names)), tuple((p, ANYTHING) for p in seen.patterns)
+            names, patterns = (
+                tuple((name, ANYTHING) for name in sorted(seen.names)),
+                tuple((p, ANYTHING) for p in seen.patterns),
+            )
             objects = (Members(names, patterns, members),)
         if items is not None and not seen.all_items:
             rest = (AnyOf((*seen.contained, items)),) if seen.contained else items
@@ -283,7 +303,9 @@ class Expansion:
         rest = schema.get("additionalProperties", True)
         return Members(
             tuple((name, self.inside(claim, inner, "properties", name)) for name, inner in named.items()),
-            tuple((source, self.inside(claim, inner, "patternProperties", source)) for source, inner in matched.items()),
+            tuple(
+                (source, self.inside(claim, inner, "patternProperties", source)) for source, inner in matched.items()
+            ),
             self.inside(claim, rest, "additionalProperties"),
         )
 
@@ -297,7 +319,9 @@ class Expansion:
                 facts = tuple(SomeMember((Absent(name), Named(other, ANYTHING))) for other in needed if other != name)
                 found = self.conjunction(found, [Alternative(objects=facts)])
             else:
-                present = self.conjunction([Alternative(Kind.OBJECT, objects=(Required((name,)),))], self.exact(needed, exact))
+                present = self.conjunction(
+                    [Alternative(Kind.OBJECT, objects=(Required((name,)),))], self.exact(needed, exact)
+                )
                 found = self.conjunction(found, [Alternative(objects=(forbidden(name),)), *present])
         return found
 
@@ -337,7 +361,9 @@ class Expansion:
                                     f"{claim.place.pointer}/anyOf")  # fmt: skip
         choices = product(*([(goal, True), (negated(goal), False)] for goal in goals))
         return self.union(
-            self.every([self.exact(goal, holds) for goal, holds in chosen]) for chosen in choices if any(h for _, h in chosen)
+            self.every([self.exact(goal, holds) for goal, holds in chosen])
+            for chosen in choices
+            if any(h for _, h in chosen)
         )
 
     def every(self, parts: Iterable[Sequence[Alternative]]) -> tuple[Alternative, ...]:
@@ -347,14 +373,23 @@ class Expansion:
         return found
 
     def one_of(self, claim: Claim, schema: dict[str, Any], exact: bool) -> Sequence[Alternative]:
+        """Each branch, and none of the others that it can overlap with, given what stands beside `oneOf`."""
         goals = self.branches(claim, schema, "oneOf")
+        beside = self.every([self.type(claim, schema, False)] if "type" in schema else [])
+        beside = self.conjunction(beside, self.plain(claim, schema, False))
+        given = [self.conjunction(beside, self.alternatives(goal)) for goal in goals]
+        marks = [self.marks(alternatives) for alternatives in given]
         overlaps: dict[int, list[int]] = {index: [] for index in range(len(goals))}
         for left, right in combinations(range(len(goals)), 2):
-            if any(map(self.possible, self.alternatives((*goals[left], *goals[right])))):
+            if not marks[left].exclude(marks[right]) and any(
+                map(self.possible, self.conjunction(given[left], given[right]))
+            ):
                 overlaps[left].append(right)
                 overlaps[right].append(left)
         return self.union(
-            self.every([self.exact(goal, exact), *(self.alternatives(negated(goals[other])) for other in overlaps[index])])
+            self.every(
+                [self.exact(goal, exact), *(self.alternatives(negated(goals[other])) for other in overlaps[index])]
+            )
             for index, goal in enumerate(goals)
         )
 
@@ -370,7 +405,9 @@ class Expansion:
         return self.union([holds, fails])
 
     def condition_goals(self, claim: Claim, schema: dict[str, Any]) -> tuple[Goal, Goal, Goal]:
-        test, then, otherwise = (self.inside(claim, schema.get(keyword, True), keyword) for keyword in ("if", "then", "else"))
+        test, then, otherwise = (
+            self.inside(claim, schema.get(keyword, True), keyword) for keyword in ("if", "then", "else")
+        )
         return test, then, otherwise
 
     # What does not hold ------------------------------------------------------------------------------------------
@@ -414,9 +451,13 @@ class Expansion:
     def not_values(self, claim: Claim, schema: dict[str, Any]) -> Iterable[Alternative]:
         for values in readers.value_lists(claim.place, schema):
             scalars, compound = readers.unequal(values)
-            unlike = [self.alternatives(negated(self.goal(self.document.place(readers.equal_to(value), "", "", 2020), ())))
+            unlike = [self.alternatives(negated(self.equal_to(value)))
                       for value in compound]  # fmt: skip
             yield from self.every([[scalars], *unlike])
+
+    def equal_to(self, value: Any) -> Goal:
+        """That a value is this array or object."""
+        return self.goal(self.document.place(readers.equal_to(value), "", "", LATEST), ())
 
     def not_reference(self, claim: Claim, schema: dict[str, Any]) -> Iterable[Alternative]:
         return self.union(self.alternatives(negated(goal)) for goal in self.referred(claim, schema))
@@ -448,7 +489,9 @@ class Expansion:
         for name, needed in self.depending(claim, schema):
             present = [Alternative(Kind.OBJECT, objects=(Required((name,)),))]
             if isinstance(needed, list):
-                yield from self.conjunction(present, some_member(tuple(Absent(other) for other in needed if other != name)))
+                yield from self.conjunction(
+                    present, some_member(tuple(Absent(other) for other in needed if other != name))
+                )
             else:
                 yield from self.conjunction(present, self.alternatives(negated(needed)))
 
@@ -469,7 +512,9 @@ class Expansion:
 
     def not_condition(self, claim: Claim, schema: dict[str, Any]) -> Iterable[Alternative]:
         test, then, otherwise = self.condition_goals(claim, schema)
-        return self.union([self.alternatives((*test, *negated(then))), self.alternatives((*negated(test), *negated(otherwise)))])
+        return self.union(
+            [self.alternatives((*test, *negated(then))), self.alternatives((*negated(test), *negated(otherwise)))]
+        )
 
 
 def forbidden(name: str) -> Members:

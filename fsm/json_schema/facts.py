@@ -6,6 +6,7 @@ alternatives, one of which the value must fulfil.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from enum import IntFlag
 from fractions import Fraction
@@ -309,6 +310,21 @@ def kind_of(value: Any) -> Kind:
     if isinstance(value, str):
         return Kind.STRING
     return Kind.ARRAY if isinstance(value, list) else Kind.OBJECT
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The kinds of some values and, where all are objects, the few values of some of their required members."""
+
+    kinds: Kind
+    members: dict[str, frozenset[Hashable]]
+
+    def exclude(self, other: Marks) -> bool:
+        """Whether no value can have both marks."""
+        if not self.kinds & other.kinds:
+            return True
+        shared = self.members.keys() & other.members.keys()
+        return any(self.members[name].isdisjoint(other.members[name]) for name in shared)
 
 
 TYPES = {

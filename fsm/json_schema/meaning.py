@@ -5,6 +5,7 @@ Everything is memoised by goal. A goal that can only be fulfilled by an endless 
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from stemma.fsm.ast import Node
@@ -12,10 +13,20 @@ from stemma.fsm.json_schema import numbers, texts
 from stemma.fsm.json_schema.arrays import ArrayShape
 from stemma.fsm.json_schema.document import Document
 from stemma.fsm.json_schema.expansion import Expansion
-from stemma.fsm.json_schema.facts import Alternative, ArrayFact, Bound, Goal, Kind, NumberFact, ObjectFact, kind_of
+from stemma.fsm.json_schema.facts import (
+    Alternative,
+    ArrayFact,
+    Bound,
+    Goal,
+    Kind,
+    Marks,
+    NumberFact,
+    ObjectFact,
+    kind_of,
+)
 from stemma.fsm.json_schema.objects import ObjectShape
 from stemma.fsm.json_schema.options import SchemaOptions
-from stemma.fsm.json_schema.values import distinct, exact
+from stemma.fsm.json_schema.values import distinct, exact, identity
 from stemma.fsm.nodes import choice, text
 
 MAXIMUM_ENUMERATED = 64
@@ -26,7 +37,7 @@ class Meaning:
 
     def __init__(self, document: Document, options: SchemaOptions) -> None:
         self.options = options
-        self.expansion = Expansion(document, options, self.possible)
+        self.expansion = Expansion(document, options, self)
         self.possible_goals: dict[Goal, bool] = {}
         self.asking: dict[Goal, None] = {}
         self.assumed: set[Goal] = set()
@@ -64,7 +75,9 @@ class Meaning:
         kinds = alternative.kinds
         if kinds & (Kind.NULL | Kind.TRUE | Kind.FALSE):
             return True
-        if kinds & Kind.NUMBER and (not alternative.numbers or self.has_number(kinds & Kind.NUMBER, alternative.numbers)):
+        if kinds & Kind.NUMBER and (
+            not alternative.numbers or self.has_number(kinds & Kind.NUMBER, alternative.numbers)
+        ):
             return True
         if kinds & Kind.STRING and (not alternative.texts or texts.is_possible(alternative.texts)):
             return True
@@ -125,6 +138,20 @@ class Meaning:
             return not alternative.objects or self.object_shape(alternative.objects).is_fulfilled_by(value)
         return True
 
+    def marks(self, alternatives: Sequence[Alternative]) -> Marks:
+        """What tells the values of some alternatives from others at a glance."""
+        kinds = Kind(0)
+        for alternative in alternatives:
+            kinds |= alternative.kinds
+        members: dict[str, frozenset[Hashable]] = {}
+        if kinds == Kind.OBJECT and len(alternatives) == 1 and alternatives[0].values is None:
+            shape = self.object_shape(alternatives[0].objects)
+            for name in shape.required:
+                few = self.finite(shape.member_goal(name))
+                if few is not None:
+                    members[name] = frozenset(map(identity, few))
+        return Marks(kinds, members)
+
     # Which values? -----------------------------------------------------------------------------------------------
 
     def finite(self, goal: Goal) -> tuple[Any, ...] | None:
@@ -151,6 +178,9 @@ class Meaning:
                 return None
             whole = range(int(low), int(high) + 1)
             return found + [value for value in whole if numbers.fulfils(exact(value, ""), alternative.numbers)]
+        if left == Kind.STRING:
+            few = texts.few_texts(texts.decoded_language(alternative.texts)) if alternative.texts else None
+            return None if few is None else found + few
         return None if left and self.possible(alternative.only(left)) else found
 
     def names_language(self, goal: Goal) -> Node:
@@ -158,7 +188,9 @@ class Meaning:
         ways: list[Node] = []
         for alternative in self.alternatives(goal):
             if alternative.values is not None:
-                held = [value for value in alternative.values if isinstance(value, str) and self.holds(value, alternative)]
+                held = [
+                    value for value in alternative.values if isinstance(value, str) and self.holds(value, alternative)
+                ]
                 ways += map(text, held)
             elif alternative.kinds & Kind.STRING:
                 ways.append(texts.decoded_language(alternative.texts))

@@ -1,8 +1,8 @@
 """Numbers: one small automaton over digits for bounds, multiples and excluded values at once.
 
-A number is read from left to right; for every bound the automaton knows whether what it has read is below, at or above the
-same digits of the bound, and for every multiple the remainder. Numbers are written plainly, or with an exponent after one
-digit before the point, as JSON writers do (`1.5e-07`).
+A number is read from left to right; for every bound the automaton knows whether what it has read is below, at or above
+the same digits of the bound, and for every multiple the remainder. Numbers are written plainly, or with an exponent
+after one digit before the point, as JSON writers do (`1.5e-07`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ _POINT_DIGITS = sequence((text("."), repeat(_DIGITS, 1, None)))
 _WHOLE = choice((text("0"), sequence((_LEADING, repeat(_DIGITS, 0, None)))))
 _E = Characters(((69, 69), (101, 101)))
 _SIGN = optional(Characters(((43, 43), (45, 45))))
-ANY_NUMBER = sequence((_MINUS, _WHOLE, optional(_POINT_DIGITS), optional(sequence((_E, _SIGN, repeat(_DIGITS, 1, None))))))
+ANY_NUMBER = sequence(
+    (_MINUS, _WHOLE, optional(_POINT_DIGITS), optional(sequence((_E, _SIGN, repeat(_DIGITS, 1, None)))))
+)
 ANY_INTEGER = sequence((_MINUS, _WHOLE, optional(text(".0"))))
 
 
@@ -112,7 +114,12 @@ class NumberReader:
 
     def explored(self) -> Automaton:
         """Every state that can still end in a number; empty where there is none."""
-        first = State("start", False, tuple(Reading(0, 0, AT) for _ in self.bounds), tuple(Remainder(0, 0, False) for _ in self.scaled))
+        first = State(
+            "start",
+            False,
+            tuple(Reading(0, 0, AT) for _ in self.bounds),
+            tuple(Remainder(0, 0, False) for _ in self.scaled),
+        )
         numbers = {first: 0}
         edges: list[list[tuple[str, int]]] = []
         todo = [first]
@@ -125,7 +132,9 @@ class NumberReader:
                 own.append((symbol, numbers[after]))
             edges.append(own)
             if len(numbers) > MAXIMUM_STATES:
-                raise LimitError(f"a numeric range or multipleOf needs more than {MAXIMUM_STATES} states; use rounder numbers")
+                raise LimitError(
+                    f"a numeric range or multipleOf needs more than {MAXIMUM_STATES} states; use rounder numbers"
+                )
         return _trimmed(edges, {numbers[state] for state in todo if self.may_end(state)})
 
     def moves(self, state: State) -> Iterator[tuple[str, State]]:
@@ -134,7 +143,9 @@ class NumberReader:
             yield "-", state._replace(phase="minus", negative=True)
         if phase in ("start", "minus") or (phase == "whole" and not self.leading) or phase in ("point", "part"):
             for digit in range(10):
-                if (digit == 0 and (self.leading and phase in ("start", "minus"))) or (self.short_part(phase) and digit):
+                if (digit == 0 and (self.leading and phase in ("start", "minus"))) or (
+                    self.short_part(phase) and digit
+                ):
                     continue
                 yield str(digit), self.after_digit(state, digit)
         if phase in ("zero", "whole"):
@@ -149,8 +160,12 @@ class NumberReader:
             return State(
                 "end" if self.kinds == Kind.INTEGER else "part",
                 state.negative,
-                tuple(_behind(bound, reading, digit) for bound, reading in zip(self.bounds, state.readings, strict=True)),
-                tuple(_smaller(scaled, rest, digit) for scaled, rest in zip(self.scaled, state.remainders, strict=True)),
+                tuple(
+                    _behind(bound, reading, digit) for bound, reading in zip(self.bounds, state.readings, strict=True)
+                ),
+                tuple(
+                    _smaller(scaled, rest, digit) for scaled, rest in zip(self.scaled, state.remainders, strict=True)
+                ),
             )
         is_zero = digit == 0 and state.phase in ("start", "minus")
         return State(
@@ -172,7 +187,9 @@ class NumberReader:
             return False
         return all(self.holds(fact, state.negative, orders, divides) for fact in self.facts)
 
-    def holds(self, fact: NumberFact, negative: bool, orders: dict[Fraction, int], divides: dict[Fraction, bool]) -> bool:
+    def holds(
+        self, fact: NumberFact, negative: bool, orders: dict[Fraction, int], divides: dict[Fraction, bool]
+    ) -> bool:
         if isinstance(fact, Multiple):
             return divides[fact.of] == fact.positive
         is_zero = orders[Fraction(0)] == AT
@@ -316,8 +333,10 @@ def _divided(fact: NumberFact, scale: Fraction) -> NumberFact:
 
 
 def uniform_node(uniform: Uniform) -> Node:
-    lead = {"+": EMPTY, "-": text("-"), "+-": _MINUS}[uniform.signs]
-    return sequence((lead, _LEADING, optional(_POINT_DIGITS), exponent_node(uniform.first, uniform.last)))
+    lead: dict[str, Node] = {"+": EMPTY, "-": text("-"), "+-": _MINUS}
+    return sequence(
+        (lead[uniform.signs], _LEADING, optional(_POINT_DIGITS), exponent_node(uniform.first, uniform.last))
+    )
 
 
 @lru_cache(maxsize=256)

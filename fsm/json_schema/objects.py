@@ -1,7 +1,7 @@
 """Objects: all facts about one object as a small machine that takes a member at a time.
 
-Named properties come in the order of their declaration (or in any), then all other members. A state is where in that order
-we are, how many members there were (as far as that matters), and which "at least one of ..." are fulfilled.
+Named properties come in the order of their declaration (or in any), then all other members. A state is where in that
+order we are, how many members there were (as far as that matters), and which "at least one of ..." are fulfilled.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from stemma.fsm.json_schema.facts import (
     Other,
     Required,
     SomeMember,
+    negated,
 )
+from stemma.fsm.json_schema.readers import pattern_language
 from stemma.fsm.nodes import ANY_TEXT, both, choice, text, without
 
 MAXIMUM_PATTERNS = 8
@@ -37,12 +39,19 @@ NOWHERE: frozenset[str] = frozenset()
 
 
 class ObjectState(NamedTuple):
-    """`index`: the first property that may still come; in any order, `seen` holds those that have."""
+    """`position`: the first property that may still come; in any order, `seen` holds those that have."""
 
-    index: int
+    position: int
     seen: frozenset[str]
-    count: int
+    size: int
     flags: int
+
+
+class Settable(NamedTuple):
+    """The flags that a member sets: those that any value of it sets, as bits, and those that take a goal."""
+
+    free: int
+    paid: tuple[tuple[int, Goal], ...]
 
 
 class OtherNames(NamedTuple):
@@ -50,7 +59,7 @@ class OtherNames(NamedTuple):
 
     language: Node
     goal: Goal
-    flags: tuple[tuple[int, Goal], ...]
+    settable: Settable
 
 
 class Member(NamedTuple):
@@ -68,7 +77,6 @@ class ObjectShape:
     def __init__(self, facts: tuple[ObjectFact, ...], context: Context) -> None:
         self.context = context
         self.members = [fact for fact in facts if isinstance(fact, Members)]
-        self.some = [fact for fact in facts if isinstance(fact, SomeMember)]
         self.name_goals = [fact.goal for fact in facts if isinstance(fact, Names)]
         self.required = dict.fromkeys(name for fact in facts if isinstance(fact, Required) for name in fact.names)
         lengths = [fact for fact in facts if isinstance(fact, Length)]
@@ -77,9 +85,20 @@ class ObjectShape:
         self.any_order = context.options.property_order == "any"
         self.cap = max(1, self.minimum, self.maximum or 0)
         self.named = [dict(fact.names) for fact in self.members]
+        self.some = [fact for fact in facts if isinstance(fact, SomeMember) and not self._is_certain(fact)]
         self.options = [option for fact in self.some for option in fact.options]
         self.known: dict[ObjectState, bool] = {}
+        self.settable: dict[str, Settable] = {}
         self.pure = not self.some and self.maximum is None and self.minimum == 0
+
+    def _is_certain(self, fact: SomeMember) -> bool:
+        """Whether a required property fulfils one of the options with whatever value it may have."""
+        return any(
+            isinstance(option, Named)
+            and option.name in self.required
+            and not self.context.possible_goal(conjoined((self.member_goal(option.name), negated(option.goal))))
+            for option in fact.options
+        )
 
     @cached_property
     def names(self) -> list[str]:
@@ -130,7 +149,7 @@ class ObjectShape:
             return []
         if len(sources) > MAXIMUM_PATTERNS:
             raise LimitError(f"more than {MAXIMUM_PATTERNS} patterns for the names of one object; join some of them")
-        allowed = ANY_TEXT
+        allowed: Node = ANY_TEXT
         for goal in self.name_goals:
             allowed = both(allowed, self.context.names_language(goal))
         found = []
@@ -146,20 +165,21 @@ class ObjectShape:
         language = allowed
         for source in sources:
             if source in matched:
-                language = both(language, texts.pattern_language(source))
-        unwanted = [texts.pattern_language(source) for source in sources if source not in matched]
+                language = both(language, pattern_language(source))
+        unwanted = [pattern_language(source) for source in sources if source not in matched]
         unwanted += [text(name) for name in self.taken if all(texts.matches(source, name) for source in matched)]
         if unwanted:
             language = without(language, choice(unwanted))
         if (matched or self.name_goals) and texts.is_empty(language):
             return []
-        found = [OtherNames(language, goal, self._other_flags(matched))]
+        flags = self._other_flags(matched)
+        found = [OtherNames(language, goal, self._sorted_out(goal, flags))]
         for flag, fact in enumerate(self.some):
             bad = [option.goal for option in fact.options if isinstance(option, Misnamed)]
             for name_goal in bad:
                 narrower = both(language, self.context.names_language(name_goal))
                 if not texts.is_empty(narrower):
-                    found.append(OtherNames(narrower, goal, (*self._other_flags(matched), (flag, ANYTHING))))
+                    found.append(OtherNames(narrower, goal, self._sorted_out(goal, [*flags, (flag, ANYTHING)])))
         return found
 
     def _other_goals(self, matched: frozenset[str]) -> Iterator[Goal]:
@@ -167,15 +187,15 @@ class ObjectShape:
             own = [goal for source, goal in fact.patterns if source in matched]
             yield from own or [fact.rest]
 
-    def _other_flags(self, matched: frozenset[str]) -> tuple[tuple[int, Goal], ...]:
+    def _other_flags(self, matched: frozenset[str]) -> list[tuple[int, Goal]]:
         """Which flags a member with these patterns can set, and by which goals."""
-        return tuple(
+        return [
             (flag, option.goal)
             for flag, fact in enumerate(self.some)
             for option in fact.options
             if (isinstance(option, Matching) and option.source in matched)
             or (isinstance(option, Other) and not matched.intersection(option.sources))
-        )
+        ]
 
     # Steps -------------------------------------------------------------------------------------------------------
 
@@ -185,49 +205,78 @@ class ObjectShape:
 
     def skipped(self, state: ObjectState) -> ObjectState | None:
         """Past the next property without it, or None where it is required (or none is left)."""
-        if state.index >= len(self.names) or self.any_order:
+        if state.position >= len(self.names) or self.any_order:
             return None
-        name = self.names[state.index]
+        name = self.names[state.position]
         if name in self.required:
             return None
-        return state._replace(index=state.index + 1, flags=state.flags | self._absent(name))
+        return state._replace(position=state.position + 1, flags=state.flags | self.absences.get(name, 0))
 
-    def _absent(self, name: str) -> int:
-        return sum(1 << flag for flag, fact in enumerate(self.some)
-                   if any(isinstance(option, Absent) and option.name == name for option in fact.options))  # fmt: skip
+    @cached_property
+    def absences(self) -> dict[str, int]:
+        """The flags that are set where a name is absent."""
+        found: dict[str, int] = {}
+        for flag, fact in enumerate(self.some):
+            for option in fact.options:
+                if isinstance(option, Absent):
+                    found[option.name] = found.get(option.name, 0) | 1 << flag
+        return found
 
     def ends(self, state: ObjectState) -> bool:
         """Whether the object can be closed here."""
-        left = self.left(state)
-        if state.count < self.minimum or any(name in self.required for name in left):
+        if state.size < self.minimum or (state.position <= self.last_required and self._lacks(state)):
             return False
-        flags = state.flags
-        if self.some:
-            present = self.taken.keys() - set(left)
-            for name in self.taken:
-                impossible = name not in self.positions
-                if impossible or name not in present:
-                    flags |= self._absent(name)
+        flags, left = state.flags, set(self.left(state)) if self.absences else ()
+        for name, bits in self.absences.items():
+            if bits & ~flags and (name not in self.positions or name in left):
+                flags |= bits
         return flags == (1 << len(self.some)) - 1
+
+    @cached_property
+    def last_required(self) -> int:
+        return max((self.positions[name] for name in self.required), default=-1)
+
+    def _lacks(self, state: ObjectState) -> bool:
+        """Whether a required property has not come yet."""
+        return any(self.positions[name] >= state.position and name not in state.seen for name in self.required)
 
     def left(self, state: ObjectState) -> list[str]:
         """The properties that may still come."""
-        if self.any_order:
-            return [name for name in self.names if name not in state.seen]
-        return self.names[state.index :]
+        if state.seen:
+            return [name for name in self.names[state.position :] if name not in state.seen]
+        return self.names[state.position :]
 
     def named_members(self, state: ObjectState, name: str) -> Iterator[Member]:
         """The ways in which a property can stand here."""
-        if self.maximum is not None and state.count >= self.maximum:
+        if self.maximum is not None and state.size >= self.maximum:
             return
-        settable: list[tuple[int, Goal]] = []
-        for flag, fact in enumerate(self.some):
-            settable += [(flag, goal) for option in fact.options if (goal := self._named_option(option, name)) is not None]
-        index = state.index if self.any_order else self.positions[name] + 1
+        index = state.position if self.any_order else self.positions[name] + 1
         seen = state.seen | {name} if self.any_order else NOWHERE
-        start = ObjectState(index, seen, min(state.count + 1, self.cap), state.flags)
-        for goal, after in self._with_flags(start, self.goals[name], settable):
+        start = ObjectState(index, seen, min(state.size + 1, self.cap), state.flags)
+        for goal, after in self._with_flags(start, self.goals[name], self._settable_by(name)):
             yield Member(name, None, goal, after)
+
+    def _settable_by(self, name: str) -> Settable:
+        """The flags that a property can set."""
+        if name not in self.settable:
+            options = [
+                (flag, self._named_option(option, name))
+                for flag, fact in enumerate(self.some)
+                for option in fact.options
+            ]
+            self.settable[name] = self._sorted_out(
+                self.goals[name], [(flag, goal) for flag, goal in options if goal is not None]
+            )
+        return self.settable[name]
+
+    def _sorted_out(self, base: Goal, options: list[tuple[int, Goal]]) -> Settable:
+        """Flags that every value of a member sets, and those that some values can set."""
+        possible = self.context.possible_goal
+        free = sum(
+            1 << flag for flag in {flag for flag, goal in options if not possible(conjoined((base, negated(goal))))}
+        )
+        paid = [(flag, goal) for flag, goal in options if not free >> flag & 1 and possible(conjoined((base, goal)))]
+        return Settable(free, tuple(paid))
 
     @cached_property
     def goals(self) -> dict[str, Goal]:
@@ -246,20 +295,18 @@ class ObjectShape:
 
     def other_members(self, state: ObjectState) -> Iterator[Member]:
         """The ways in which a member besides the properties can stand here."""
-        if self.maximum is not None and state.count >= self.maximum:
+        if self.maximum is not None and state.size >= self.maximum:
             return
-        after_properties = state if self.any_order else state._replace(index=len(self.names))
-        start = after_properties._replace(count=min(state.count + 1, self.cap))
+        after_properties = state if self.any_order else state._replace(position=len(self.names))
+        start = after_properties._replace(size=min(state.size + 1, self.cap))
         for others in self.others:
-            for goal, after in self._with_flags(start, others.goal, list(others.flags)):
+            for goal, after in self._with_flags(start, others.goal, others.settable):
                 yield Member(None, others, goal, after)
 
-    def _with_flags(self, state: ObjectState, base: Goal, settable: list[tuple[int, Goal]]) -> Iterator[tuple[Goal, ObjectState]]:
+    def _with_flags(self, state: ObjectState, base: Goal, settable: Settable) -> Iterator[tuple[Goal, ObjectState]]:
         """Every choice of the flags that a member sets, with the goal that this takes."""
-        wanted = [(flag, goal) for flag, goal in settable if not state.flags >> flag & 1]
-        free = {flag for flag, goal in wanted if goal == ANYTHING}
-        flags = state.flags | sum(1 << flag for flag in free)
-        paid = [(flag, goal) for flag, goal in wanted if flag not in free]
+        flags = state.flags | settable.free
+        paid = [(flag, goal) for flag, goal in settable.paid if not flags >> flag & 1]
         for chosen in subsets(list(range(len(paid)))):
             goal = conjoined((base, *(paid[index][1] for index in chosen)))
             after = flags
@@ -279,14 +326,21 @@ class ObjectShape:
         return all(map(self.is_possible, self.required))
 
     def _states_after(self, state: ObjectState) -> Iterator[ObjectState]:
-        skipped = self.skipped(state)
-        if skipped is not None:
-            yield skipped
-        if state.index >= len(self.names) or self.any_order:
+        """Any order can be completed exactly when the declared one can, so only that is tried."""
+        if state.position >= len(self.names):
             yield from (member.after for member in self.other_members(state))
-        for name in self.left(state) if self.any_order else self.left(state)[:1]:
-            if self.context.possible_goal(self.goals[name]) and self._may_be_named(name):
-                yield from (member.after for member in self.named_members(state, name))
+            return
+        name, past = self.names[state.position], state._replace(position=state.position + 1)
+        if name in state.seen:
+            yield past
+            return
+        if name not in self.required:
+            yield past._replace(flags=state.flags | self.absences.get(name, 0))
+        if self.context.possible_goal(self.goals[name]) and self._may_be_named(name):
+            yield from (
+                member.after._replace(position=past.position, seen=state.seen)
+                for member in self.named_members(state, name)
+            )
 
     def _may_be_named(self, name: str) -> bool:
         return all(self.context.check(name, goal) for goal in self.name_goals)

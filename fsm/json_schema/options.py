@@ -13,8 +13,8 @@ WhiteSpace = Literal["compact", "spaced", "flexible"]
 class SchemaOptions:
     """`declared`: properties as declared, then all others; `any`: any order.
 
-    `compact`: no white space; `spaced`: as `json.dumps` writes by default; `flexible`: up to `maximum_space` characters of
-    white space wherever JSON allows it. `formats`: whether `format` is enforced (where it is known) or only an annotation.
+    `compact`: no white space; `spaced`: as `json.dumps` writes by default; `flexible`: up to `maximum_space`
+    characters of white space wherever JSON allows it. `formats`: whether a known `format` is enforced or only noted.
     """
 
     property_order: PropertyOrder = "declared"

@@ -1,4 +1,4 @@
-"""Reads the keywords that hold no schemas: types, bounds, lengths, patterns, formats; and says how each can be violated.
+"""Reads the keywords that hold no schemas (types, bounds, lengths, patterns, formats) and how each can be violated.
 
 Every malformed keyword is a `SchemaError` with its JSON pointer.
 """
@@ -41,15 +41,11 @@ from stemma.fsm.regex import search_language
 
 def plain_facts(place: Place, schema: dict[str, Any], options: SchemaOptions) -> Alternative:
     """Everything that the keywords without schemas ask for."""
-    arrays = tuple(length_facts(place, schema, "Items"))
-    if unique(place, schema):
-        return Alternative(
-            numbers=tuple(number_facts(place, schema)), texts=tuple(text_facts(place, schema, options)),
-            arrays=(*arrays, Unique(f"{place.pointer}/uniqueItems")), objects=tuple(object_facts(place, schema)))  # fmt: skip
+    different = (Unique(f"{place.pointer}/uniqueItems"),) if unique(place, schema) else ()
     return Alternative(
         numbers=tuple(number_facts(place, schema)),
         texts=tuple(text_facts(place, schema, options)),
-        arrays=arrays,
+        arrays=(*length_facts(place, schema, "Items"), *different),
         objects=tuple(object_facts(place, schema)),
     )
 
@@ -59,8 +55,10 @@ def violations(place: Place, schema: dict[str, Any], options: SchemaOptions) -> 
     for number in number_facts(place, schema):
         yield Alternative(Kind.NUMBER, numbers=(violated_number(number),))
     for fact in text_facts(place, schema, options):
-        for violated in [Pattern(fact.source, False)] if isinstance(fact, Pattern) else (
-            [Format(fact.name, False)] if isinstance(fact, Format) else violated_length(fact)
+        for violated in (
+            [Pattern(fact.source, False)]
+            if isinstance(fact, Pattern)
+            else ([Format(fact.name, False)] if isinstance(fact, Format) else violated_length(fact))
         ):
             yield Alternative(Kind.STRING, texts=(violated,))
     for length in length_facts(place, schema, "Items"):
@@ -196,7 +194,9 @@ def kinds(place: Place, schema: dict[str, Any]) -> Kind:
     found = Kind(0)
     for name in named if isinstance(named, list) else [named]:
         if not isinstance(name, str) or name not in TYPES:
-            raise SchemaError(f"unknown type {json.dumps(name)[:80]}; use one of {', '.join(TYPES)}", f"{place.pointer}/type")
+            raise SchemaError(
+                f"unknown type {json.dumps(name)[:80]}, not of {', '.join(TYPES)}", f"{place.pointer}/type"
+            )
         found |= TYPES[name]
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from stemma.fsm.ast import Grammar
@@ -21,8 +21,8 @@ MAXIMUM_TEXT = 16_000_000
 class JSONSchema:
     """JSON that a schema accepts; `schema` is its dictionary, a boolean, or its JSON text.
 
-    `SchemaOptions` says what the other fields mean. What cannot be enforced raises `UnsupportedSchema` with its JSON pointer,
-    unless `on_unsupported="ignore"`; `unsupported()` lists what that leaves out.
+    `SchemaOptions` says what the other fields mean. What cannot be enforced raises `UnsupportedSchema` with its JSON
+    pointer, unless `on_unsupported="ignore"`; `unsupported()` lists what that leaves out.
     """
 
     schema: Schema | str = field(hash=False)
@@ -33,7 +33,9 @@ class JSONSchema:
     on_unsupported: Literal["refuse", "ignore"] = "refuse"
 
     def options(self) -> SchemaOptions:
-        return SchemaOptions(self.property_order, self.white_space, self.maximum_space, self.formats, self.on_unsupported)
+        return SchemaOptions(
+            self.property_order, self.white_space, self.maximum_space, self.formats, self.on_unsupported
+        )
 
     def document(self) -> Document:
         """The schema, read but not yet understood."""
@@ -42,10 +44,11 @@ class JSONSchema:
     def meaning(self) -> Meaning:
         """What the schema says of values; raises what is wrong with it."""
         document = self.document()
-        for problem in problems(document, self.options()):
+        meaning = Meaning(document, self.options())
+        for problem in problems(meaning):
             if self.on_unsupported == "refuse" or not isinstance(problem, UnsupportedSchema):
                 raise problem
-        return Meaning(document, self.options())
+        return meaning
 
     def grammar(self) -> Grammar:
         try:
@@ -58,7 +61,8 @@ class JSONSchema:
 
     def unsupported(self) -> list[UnsupportedSchema]:
         """What cannot be enforced, and is left out where that was accepted."""
-        return [problem for problem in problems(self.document(), self.options()) if isinstance(problem, UnsupportedSchema)]
+        found = problems(Meaning(self.document(), replace(self.options(), on_unsupported="refuse")))
+        return [problem for problem in found if isinstance(problem, UnsupportedSchema)]
 
 
 def parsed(text: str) -> Any:

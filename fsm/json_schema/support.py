@@ -1,15 +1,15 @@
-"""Looks at every schema that can be reached before anything is compiled: what is malformed or cannot be enforced, and where."""
+"""Looks at every schema that can be reached before anything is compiled: what is malformed or cannot be enforced."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from stemma.fsm.errors import LimitError, SchemaError, UnsupportedSchema
+from stemma.fsm.errors import LimitError, SchemaError
 from stemma.fsm.json_schema import readers
 from stemma.fsm.json_schema.document import MAXIMUM_DEPTH, MAXIMUM_PLACES, Document, Place
 from stemma.fsm.json_schema.keywords import KEYWORDS, groups
-from stemma.fsm.json_schema.options import SchemaOptions
+from stemma.fsm.json_schema.meaning import Meaning
 
 IN_LISTS = {"allOf", "anyOf", "oneOf", "prefixItems", "items"}
 IN_MAPS = {"properties", "patternProperties", "dependencies", "dependentSchemas"}
@@ -65,20 +65,22 @@ def _targets(document: Document, place: Place, wrong: list[SchemaError]) -> Iter
             wrong.append(error)
 
 
-def problems(document: Document, options: SchemaOptions) -> Iterator[SchemaError]:
+def problems(meaning: Meaning) -> Iterator[SchemaError]:
     """Everything that is malformed or cannot be enforced, by JSON pointer."""
-    for place, wrong in reachable(document):
+    for place, wrong in reachable(meaning.expansion.document):
         yield from wrong
         schema = place.schema
         if isinstance(schema, dict):
             try:
-                _check(place, schema, options)
+                _check(place, schema, meaning)
             except SchemaError as error:
                 yield error
 
 
-def _check(place: Place, schema: dict[str, Any], options: SchemaOptions) -> None:
+def _check(place: Place, schema: dict[str, Any], meaning: Meaning) -> None:
     used = groups(schema, place.draft)
+    if used == ["reference"]:
+        return
     if "type" in used:
         readers.kinds(place, schema)
     if "values" in used:
@@ -87,20 +89,11 @@ def _check(place: Place, schema: dict[str, Any], options: SchemaOptions) -> None
         readers.mapping(place, schema, "properties")
         for source in readers.mapping(place, schema, "patternProperties"):
             readers.checked_pattern(source, f"{place.pointer}/patternProperties")
-    if used != ["reference"]:
-        readers.plain_facts(place, schema, options)
-    for keyword, value in schema.items():
-        if keyword in ("allOf", "anyOf", "oneOf") and used != ["reference"] and (not isinstance(value, list) or not value):
+    readers.plain_facts(place, schema, meaning.options)
+    for keyword in ("allOf", "anyOf", "oneOf"):
+        if keyword in schema and (not isinstance(schema[keyword], list) or not schema[keyword]):
             raise SchemaError("must be a non-empty list of schemas", f"{place.pointer}/{keyword}")
-    if readers.unique(place, schema) and "unique" in used and not _few_values(place, schema):
-        raise UnsupportedSchema(
-            "that items differ can only be enforced where they have few possible values (enum, const, boolean); drop it, "
-            "or pass on_unsupported='ignore'", f"{place.pointer}/uniqueItems")  # fmt: skip
-
-
-def _few_values(place: Place, schema: dict[str, Any]) -> bool:
-    """Whether `uniqueItems` can be enforced, as far as that can be seen here; the shape of the array decides."""
-    maximum = readers.count(place, schema, "maxItems")
-    if maximum is not None and maximum <= 1:
-        return True
-    return "items" in schema or "prefixItems" in schema
+    if "unique" in used and readers.unique(place, schema):
+        for alternative in meaning.alternatives(meaning.expansion.goal(place, ())):
+            if alternative.arrays:
+                meaning.array_shape(alternative.arrays)  # raises where items have too many values

@@ -1,7 +1,8 @@
 """Strings: from facts to a language of decoded texts, and from there to how JSON spells it.
 
-All algebra (lengths, patterns, formats, what is excluded) happens on decoded characters; only the result is spelled, each
-character by itself, so differences and intersections stay exact. Lengths count code points, however they are escaped.
+All algebra (lengths, patterns, formats, what is excluded) happens on decoded characters; only the result is spelled,
+each character by itself, so differences and intersections stay exact. Lengths count code points, however
+they are escaped.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def _hexadecimal(*digits: str) -> Node:
 
 
 _ANY_HEX = "0123456789abcdef"
-_BASIC_ESCAPE = choice((_hexadecimal("0123456789abcef", *[_ANY_HEX] * 3), _hexadecimal("d", "01234567", *[_ANY_HEX] * 2)))
+_BASIC_ESCAPE = choice(
+    (_hexadecimal("0123456789abcef", *[_ANY_HEX] * 3), _hexadecimal("d", "01234567", *[_ANY_HEX] * 2))
+)
 _PAIR = sequence((_hexadecimal("d", "89ab", *[_ANY_HEX] * 2), text("\\u"), _hexadecimal("d", "cdef", *[_ANY_HEX] * 2)))
 # One code point of any string, in every spelling that JSON has for it; a lone surrogate is none.
 ANY_CHARACTER = choice((
@@ -50,15 +53,28 @@ def decoded_language(facts: Many[TextFact]) -> Node:
     if bounds is None:
         return NOTHING
     wanted = [language_of(fact) for fact in facts if isinstance(fact, Pattern | Format) and fact.positive]
-    unwanted = [text(fact.text) for fact in facts if isinstance(fact, NotText)]
+    unwanted: list[Node] = [text(fact.text) for fact in facts if isinstance(fact, NotText)]
     unwanted += [language_of(fact) for fact in facts if isinstance(fact, Pattern | Format) and not fact.positive]
-    found = ANY_TEXT
+    few = next((few for few in map(few_texts, wanted) if few is not None), None)
+    if few is not None:
+        return choice(text(value) for value in few if fulfils(value, facts))
+    found: Node = ANY_TEXT
     for language in wanted:
         found = both(found, language)
     low, high = lengths(found)
     if bounds[0] > low or (bounds[1] is not None and (high is None or high > bounds[1])):
         found = both(found, Repeat(Characters(characters.SCALARS), *bounds))
     return without(found, choice(unwanted)) if unwanted else found
+
+
+def few_texts(language: Node) -> list[str] | None:
+    """All texts of a language that is written as a list of them."""
+    parts = language.parts if isinstance(language, Choice) else (language,)
+    return (
+        [part.data.decode() for part in parts if isinstance(part, Literal)]
+        if all(isinstance(part, Literal) for part in parts)
+        else None
+    )
 
 
 def length_of(facts: Many[TextFact]) -> tuple[int, int | None] | None:
@@ -97,8 +113,11 @@ def _fulfils(value: str, fact: TextFact) -> bool:
         return fact.minimum <= len(value) and (fact.maximum is None or len(value) <= fact.maximum)
     if isinstance(fact, NotText):
         return value != fact.text
-    return matches(fact.source, value) == fact.positive if isinstance(fact, Pattern) else (
-        Recogniser().matches(format_language(fact.name), value) == fact.positive)
+    return (
+        matches(fact.source, value) == fact.positive
+        if isinstance(fact, Pattern)
+        else (Recogniser().matches(format_language(fact.name), value) == fact.positive)
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,25 @@ from stemma.fsm.errors import RegexError
 from stemma.fsm.recogniser import Recogniser
 from stemma.fsm.regex import Regex, search_language
 
-ATOMS = ["a", "b", "1", " ", ".", r"\d", r"\w", r"\s", r"\W", "[ab]", "[^a]", "[a-c1]", r"\.", "é", "(?i:k)", "(?:)", "[^\\W\\d]"]
+ATOMS = [
+    "a",
+    "b",
+    "1",
+    " ",
+    ".",
+    r"\d",
+    r"\w",
+    r"\s",
+    r"\W",
+    "[ab]",
+    "[^a]",
+    "[a-c1]",
+    r"\.",
+    "é",
+    "(?i:k)",
+    "(?:)",
+    "[^\\W\\d]",
+]
 EDGES = ["^", "$", r"\b", r"\B", r"\A", r"\Z"]
 QUANTIFIERS = ["", "", "", "*", "+", "?", "{2}", "{1,3}", "{,2}", "{2,}", "*?", "+?", "??"]
 
@@ -45,7 +63,8 @@ def test_agrees_with_fullmatch_and_anchors(pattern: str, texts: list[str]) -> No
     try:
         language = Regex(pattern).language()
     except RegexError as error:
-        assert "not supported" in str(error)
+        if "not supported" not in str(error):
+            raise
         return
     for text in filter(None, texts) if r"\B" in pattern else texts:  # before 3.14, `re` finds no \B in the empty text
         assert Recogniser().matches(language, text) == bool(re.fullmatch(pattern, text)), (pattern, text)
@@ -59,7 +78,8 @@ def test_search_language_agrees_with_search(pattern: str, texts: list[str]) -> N
     try:
         language = search_language(pattern)
     except RegexError as error:
-        assert "not supported" in str(error)
+        if "not supported" not in str(error):
+            raise
         return
     for text in texts:
         assert Recogniser().matches(language, text) == bool(re.search(pattern, text, re.ASCII)), (pattern, text)
@@ -88,7 +108,9 @@ def test_what_hypothesis_does_not_write(pattern: str, accepted: list[str], rejec
     language = Regex(pattern).language()
     assert [Recogniser().matches(language, text) for text in accepted] == [True] * len(accepted)
     assert [Recogniser().matches(language, text) for text in rejected] == [False] * len(rejected)
-    assert [bool(re.fullmatch(pattern, text)) for text in accepted + rejected] == [True] * len(accepted) + [False] * len(rejected)
+    assert [bool(re.fullmatch(pattern, text)) for text in accepted + rejected] == [True] * len(accepted) + [
+        False
+    ] * len(rejected)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +133,11 @@ def test_ecma_search(pattern: str, accepted: list[str], rejected: list[str]) -> 
     assert [Recogniser().matches(language, text) for text in rejected] == [False] * len(rejected)
 
 
-@pytest.mark.parametrize("pattern", [r"(a)\1", "(?<=a)b", "(?<!a)b", "(", ")", "[a", "a{2,1}", "*a", r"\q", "(?P=x)", "(?>a*)a",
-                                     "a{99999999}", "[z-a]", "(?m)a", r"\u12", "a**", "(" * 500 + ")" * 500, r"\ud800"])  # fmt: skip
+REFUSED = [r"(a)\1", "(?<=a)b", "(?<!a)b", "(", ")", "[a", "a{2,1}", "*a", r"\q", "(?P=x)", "a{99999999}", "[z-a]"]
+REFUSED += ["(?m)a", r"\u12", "a**", "(?>a*)a", "(" * 500 + ")" * 500, r"\ud800"]
+
+
+@pytest.mark.parametrize("pattern", REFUSED)
 def test_refuses_with_a_position(pattern: str) -> None:
     with pytest.raises(RegexError, match="position"):
         Regex(pattern).grammar()

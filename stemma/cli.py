@@ -92,7 +92,8 @@ def chat(
                     for delta in reply:
                         print(delta.text, end="", flush=True)
                     print()
-                completion = reply.result()
+                reply.result()
+                completion = reply.completion
                 if as_json:
                     print(json.dumps(_completion_json(completion, llm.loaded.config.name)), flush=True)
                 else:

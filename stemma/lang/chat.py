@@ -1,4 +1,5 @@
-"""Chat sessions. What was generated is kept as token ids and never encoded again, so each turn extends what is cached:
+"""Chat sessions on one state each. Every turn after the first costs only its new tokens, because what was generated is
+kept as token ids and never encoded again; chats with the same system prompt share its path of the cache's tree.
 
 turn 1   [ system, user 1, prompt of the answer ][ answer 1 as generated ]
 turn 2   [------------------- cached ------------------------------------][ user 2, prompt ][ answer 2 ]
@@ -6,130 +7,188 @@ turn 2   [------------------- cached ------------------------------------][ user
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Unpack
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self, Unpack
 
-from stemma.runtime.engine import Completion, Delta, Engine, Generation, RequestOptions
-from stemma.runtime.errors import ModelError, StemmaError
-from stemma.runtime.model import ChatTemplate
-
-
-class ChatError(StemmaError):
-    """A chat was asked for something that its state does not allow."""
+from stemma.lang.backend import Backend
+from stemma.lang.chat_file import SavedChat, SavedTurn, read_chat, write_chat
+from stemma.lang.gen import Gen
+from stemma.lang.state import Mark, State
+from stemma.runtime.engine import RequestOptions
+from stemma.runtime.errors import ModelError, StateError
 
 
 class Turn(NamedTuple):
-    """One question with its answer. tokens: all of the chat up to the answer's last token, as generated."""
+    """A question with its answer. before: where the chat stood when it was asked."""
 
     question: str
     answer: str
-    prompt: tuple[int, ...]
-    tokens: tuple[int, ...]
+    before: Mark
 
 
 class Chat:
     """A conversation with a model's chat template.
 
         chat = stemma.Chat(llm, system="You are terse.")
-        print(chat.send("Hi").result().text)
-        other = chat.fork()      # shares everything so far
+        print(chat.send("Hi").result())        # or `await chat.send("Hi")`, or iterate over it
+        other = chat.fork()                    # shares everything so far
+        chat.regenerate(temperature=0.8).result()
+        chat.edit(0, "Good evening").result()
         chat.undo()
 
     options: RequestOptions for every turn. Raises ModelError if the model has no chat template.
     """
 
-    def __init__(self, llm: Engine, system: str | None = None, **options: Unpack[RequestOptions]) -> None:
-        if llm.loaded.chat_template is None:
-            raise ModelError(f"{llm.loaded.config.name} has no chat template: use generate, or an instruct model")
+    def __init__(self, llm: Backend, system: str | None = None, **options: Unpack[RequestOptions]) -> None:
+        if llm.chat_template is None:
+            raise ModelError("this model has no chat template: use generate, or an instruct model")
         self._llm = llm
-        self._template: ChatTemplate = llm.loaded.chat_template
         self._options = options
-        self.system = system
+        self._state = State(llm, **options)
+        self._reply: Gen[Any] | None = None
         self.turns: tuple[Turn, ...] = ()
-        self._reply: Reply | None = None
+        if system is not None:
+            self._state.system(system)
 
-    def send(self, text: str, **options: Unpack[RequestOptions]) -> Reply:
-        """Ask; the reply is streamed by iterating it, or waited for with `result()`. Waits for a reply under way."""
-        self.settle()
-        prompt = self._prompt(text)
-        merged: RequestOptions = {**self._options, **options}
-        generation = self._llm.submit(prompt, **merged)
-        self._reply = Reply(self, text, tuple(prompt), generation)
-        return self._reply
+    # Talking ----------------------------------------------------------------
+    def send(self, text: str, **options: Unpack[RequestOptions]) -> Gen[str]:
+        """Ask. The answer joins the chat when it has ended; a reply that is cancelled or fails leaves no trace.
 
-    def fork(self) -> Chat:
-        """A second chat with the same past, on the same KV blocks."""
-        self.settle()
-        copy = Chat(self._llm, self.system, **self._options)
-        copy.turns = self.turns
-        return copy
+        Raises StateError while another reply is under way.
+        """
+        self._check_idle()
+        return self._ask(self.turns, self._state.mark(), text, options)
+
+    def regenerate(self, **options: Unpack[RequestOptions]) -> Gen[str]:
+        """Answer the last question anew, in place of its answer. Without a temperature it will be the same."""
+        return self.edit(len(self.turns) - 1, self._turn(-1).question, **options)
+
+    def edit(self, index: int, text: str, **options: Unpack[RequestOptions]) -> Gen[str]:
+        """Ask `text` in place of turn `index`; that turn and those after it go when the new answer has ended."""
+        before = self._turn(index).before
+        return self._ask(self.turns[: index % len(self.turns)], before, text, options)
 
     def undo(self) -> Turn:
-        """Take back the last turn and return it. Raises ChatError if there is none."""
-        self.settle()
-        if not self.turns:
-            raise ChatError("there is no turn to undo")
-        *rest, last = self.turns
-        self.turns = tuple(rest)
-        return last
+        """Take back the last turn and return it. Raises StateError if there is none."""
+        turn = self._turn(-1)
+        self._state.back_to(turn.before)
+        self.turns = self.turns[:-1]
+        return turn
 
-    def settle(self) -> None:
-        """Wait for a reply under way, so that its turn is part of the chat."""
+    def fork(self) -> Chat:
+        """A second chat with the same past, in constant time."""
+        self._check_idle()
+        fork = Chat(self._llm, **self._options)
+        fork._state.release()
+        fork._state, fork.turns = self._state.copy(), self.turns
+        return fork
+
+    def _ask(self, turns: tuple[Turn, ...], before: Mark, text: str, options: RequestOptions) -> Gen[str]:
+        """Ask on a copy of the state, which becomes the chat's when the answer is there."""
+        state = self._state.copy().back_to(before)
+
+        def end(reply: Gen[str]) -> None:
+            self._reply = None
+            if reply.is_done:
+                self._state, state_before = state, self._state
+                state_before.release()
+                self.turns = (*turns, Turn(text, reply.result(), before))
+            else:
+                state.release()
+
+        self._reply = state.user(text).gen(**options)
+        self._reply.when_ended(end)
+        return self._reply
+
+    def _turn(self, index: int) -> Turn:
+        self._check_idle()
+        if not -len(self.turns) <= index < len(self.turns):
+            raise StateError(f"there is no turn {index}: the chat has {len(self.turns)}")
+        return self.turns[index]
+
+    def _check_idle(self) -> None:
         if self._reply is not None:
-            self._reply.result()
+            raise StateError("a reply is under way: await it, call its result(), or stop() or cancel() it first")
+
+    # Looking in ----------------------------------------------------------------
+    @property
+    def state(self) -> State:
+        """A copy of the chat's state, to run a program's steps on."""
+        self._check_idle()
+        return self._state.copy()
 
     @property
-    def messages(self) -> list[Mapping[str, str]]:
+    def messages(self) -> list[dict[str, str]]:
         """The chat so far, as roles and contents."""
-        start = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return [message._asdict() for message in self._state.messages]
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The chat's tokens, what was generated as it was generated."""
+        return self._state.tokens
+
+    # Keeping ----------------------------------------------------------------
+    def save(self, path: str | Path) -> None:
+        """Write the chat to a JSON file, its token ids included, so that `load` finds what is still cached."""
+        self._check_idle()
+        transcript = self._state.mark().transcript
         turns = [
-            {"role": role, "content": content}
+            SavedTurn(turn.question, turn.answer, len(turn.before.transcript.messages),
+                      len(turn.before.transcript.base), turn.before.transcript.covered)
             for turn in self.turns
-            for role, content in (("user", turn.question), ("assistant", turn.answer))
-        ]
-        return [*start, *turns]
+        ]  # fmt: skip
+        write_chat(Path(path), SavedChat(transcript, turns), self._llm.tokenizer)
 
-    def _prompt(self, text: str) -> list[int]:
-        """Tokens for the next turn: the last turn's own tokens where the template goes on from them."""
-        whole = self._template.encode_chat([*self.messages, {"role": "user", "content": text}])
-        if not self.turns:
-            return whole
-        last = self.turns[-1]
-        answer = self._llm.loaded.tokenizer.encode_continuation(last.answer)
-        encoded = [*last.prompt, *answer]
-        if whole[: len(encoded)] != encoded:
-            return whole  # the template writes the past anew, so its own words count
-        rest = whole[len(encoded) :]
-        if rest and rest[0] == last.tokens[-1]:  # the end token, which the model said itself
-            del rest[0]
-        return [*last.tokens, *rest]
+    @classmethod
+    def load(cls, llm: Backend, path: str | Path, **options: Unpack[RequestOptions]) -> Chat:
+        """A chat that `save` wrote. Raises StateError if it is another file, or of another tokenizer."""
+        saved = read_chat(Path(path), llm.tokenizer)
+        chat = cls(llm, **options)
+        chat._state.back_to(Mark(saved.transcript, ()))
+        chat.turns = tuple(Turn(turn.question, turn.answer, Mark(saved.before(turn), ())) for turn in saved.turns)
+        return chat
 
-    def _end_turn(self, reply: Reply, completion: Completion) -> None:
-        if self._reply is reply:
-            self._reply = None
-            tokens = (*reply.prompt, *completion.tokens)
-            self.turns = (*self.turns, Turn(reply.question, completion.text, reply.prompt, tokens))
+    @classmethod
+    def of_messages(
+        cls, llm: Backend, messages: Iterable[Mapping[str, str]], **options: Unpack[RequestOptions]
+    ) -> Chat:
+        """A chat that goes on from roles and contents: an optional system message, then users and assistants by turns.
 
+        Raises StateError for any other order.
+        """
+        chat = cls(llm, **options)
+        before: Mark | None = None
+        for message in messages:
+            role, text = message["role"], message["content"]
+            if role == "user" and before is None:
+                before = chat._state.mark()
+                chat._state.user(text)
+            elif role == "assistant" and before is not None:
+                chat.turns = (*chat.turns, Turn(str(chat._state), text, before))
+                chat._state.assistant(text)
+                before = None
+            elif role == "system" and not chat._state.messages:
+                chat._state.system(text)
+            else:
+                raise StateError(
+                    f"a message of {role!r} cannot stand here: give system, then user and assistant by turns"
+                )
+        if before is not None:
+            raise StateError("the last message is a user's: leave it out, and send() it")
+        return chat
 
-class Reply:
-    """An answer under way. Its turn joins the chat when it ends, aborted or not."""
+    def release(self) -> None:
+        """Let go of the cache's blocks; happens by itself when the chat is no longer used."""
+        if self._reply is not None:
+            self._reply.cancel()
+        self._state.release()
 
-    def __init__(self, chat: Chat, question: str, prompt: tuple[int, ...], generation: Generation) -> None:
-        self._chat = chat
-        self._generation = generation
-        self.question = question
-        self.prompt = prompt
+    def __enter__(self) -> Self:
+        return self
 
-    def result(self) -> Completion:
-        """Wait for the whole answer."""
-        completion = self._generation.result()
-        self._chat._end_turn(self, completion)
-        return completion
-
-    def __iter__(self) -> Iterator[Delta]:
-        yield from self._generation
-        self.result()
-
-    def cancel(self) -> None:
-        """Stop answering; what was said so far becomes the turn's answer."""
-        self._generation.cancel()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

@@ -51,6 +51,7 @@ class Gen(Generic[T_co]):
         self._abandon = abandon
         self._outcome: Outcome[T_co] | None = None
         self._error: BaseException | None = None
+        self._watchers: list[Callable[[Gen[Any]], None]] = []
         self._finalizers = [weakref.finalize(self, generation.cancel) for generation in generations]
         for finalizer in self._finalizers:
             finalizer.atexit = False
@@ -107,10 +108,24 @@ class Gen(Generic[T_co]):
             self._fail(error)
             raise
 
+    def stop(self) -> None:
+        """End it now: what was said so far is the value, if it is one."""
+        for generation in self._generations:
+            generation.cancel()
+
     def cancel(self) -> None:
         """Give it up; the state is as it was before."""
         if not self._is_settled:
             self._fail(StateError("this value was cancelled"))
+
+    def when_ended(self, call: Callable[[Gen[Any]], None]) -> None:
+        """Call a function with this value when it has ended, well or not, before whoever waits for it goes on."""
+        self._watchers.append(call)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the value is there."""
+        return self._outcome is not None
 
     # What is known when it is done ----------------------------------------------------------------
     @property
@@ -151,6 +166,7 @@ class Gen(Generic[T_co]):
             self._outcome = self._finish(completions)
         except Exception as error:
             self._error = error
+        self._tell()
 
     def _fail(self, error: BaseException) -> None:
         if self._is_settled:
@@ -159,3 +175,8 @@ class Gen(Generic[T_co]):
         for generation in self._generations:
             generation.cancel()
         self._abandon()
+        self._tell()
+
+    def _tell(self) -> None:
+        for call in self._watchers:
+            call(self)

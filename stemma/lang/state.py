@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
 from stemma.lang.backend import Backend, Hold
 from stemma.lang.fork import run_branches
@@ -35,6 +35,13 @@ MIN_PREFILL = 16
 
 MAX_PREVIEW = 200
 """Characters of an output that a trace keeps."""
+
+
+class Mark(NamedTuple):
+    """A place in a state's past."""
+
+    transcript: Transcript
+    runs: tuple[Run, ...]
 
 
 class State:
@@ -220,6 +227,16 @@ class State:
     @property
     def _num_computed(self) -> int:
         return self._runs[-1].end if self._runs else 0
+
+    def mark(self) -> Mark:
+        """Where it stands, to come back to."""
+        return Mark(self._idle(), self._runs)
+
+    def back_to(self, mark: Mark) -> Self:
+        """Take back everything since `mark`, which may be another state's of the same model."""
+        self._idle()
+        self._transcript, self._runs = mark
+        return self
 
     # Looking in, and the end ----------------------------------------------------------------
     @property

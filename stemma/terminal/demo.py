@@ -78,7 +78,11 @@ def _questions(llm: Engine) -> list[Completion]:
 
 def _chat(llm: Engine) -> list[Completion]:
     chat = Chat(llm, SYSTEM, max_tokens=24)
-    return [chat.send(turn).result() for turn in TURNS]
+    replies = []
+    for turn in TURNS:
+        replies.append(chat.send(turn))
+        replies[-1].result()
+    return [reply.completion for reply in replies]
 
 
 def _samples(llm: Engine) -> list[Completion]:

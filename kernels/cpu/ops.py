@@ -25,9 +25,10 @@ from stemma.kernels.cpu.pack import PackedLinear, pack
 from stemma.kernels.cpu.plan import CpuPlan, make_plan
 from stemma.kernels.cpu.pool import Pool, add_worker, aligned_zeros
 from stemma.kernels.cpu.rows import add_gate, add_prepare
+from stemma.kernels.cpu.sampling import sample_row
+from stemma.kernels.cpu.table import STORED, CpuEmbedding, add_table, embedding
 from stemma.kernels.cpu.target import Target, host_target
 from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, SamplingRows
-from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.weights import StoredWeight, dequantize
 
 SCRATCH_BYTES = 1 << 20
@@ -46,15 +47,6 @@ class CpuRope:
     sin: npt.NDArray[np.float32]
     cos_address: int
     sin_address: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CpuEmbedding:
-    weight: StoredWeight
-
-    def rows(self, ids: Int32Array) -> torch.Tensor:
-        chosen = self.weight.data[ids]
-        return dequantize(StoredWeight(self.weight.type, (len(ids), *self.weight.shape[1:]), chosen))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,20 +101,22 @@ class CpuOps:
         self.cache_dir = cache_dir or compile.default_cache_dir()
         self._library = compile.load("rows", self._write_rows, self.target, (digits,), self.cache_dir)
         names = ["prepare_float", "prepare_quantized", *(f"multiply_{k}" for k in QUANTIZED + FLOATING)]
+        names += ["largest", "mask", *(f"embed_{type_}" for type_ in STORED)]
         self._kernels = {name: self._library.address(name) for name in names}
         self._linear = self._library.function("linear", 11)
+        self._each_row = self._library.function("each_row", 7)
         self._gate_rows = self._library.function("gate_rows", 6)
         self._pool = Pool(self._library, self.num_threads, SCRATCH_BYTES)
         self._control = self._pool.control
         self._buffers = _Buffers()
         self._turn = threading.Lock()
         self._paged: dict[Shape, _Paged] = {}
-        self._sampler = ReferenceOps(self.device)
 
     def _write_rows(self, module: ir.Module) -> None:
         add_worker(module)
         add_prepare(module, self.digits)
         add_gate(module)
+        add_table(module)
         add_products(module, self.target, self.digits)
         add_operations(module)
 
@@ -131,7 +125,7 @@ class CpuOps:
         return pack(parts, biases, self._kernels, self.target.byte_offset)
 
     def embedding(self, weight: StoredWeight) -> CpuEmbedding:
-        return CpuEmbedding(weight)
+        return embedding(weight, self._kernels)
 
     def norm(self, weight: StoredWeight, epsilon: float) -> CpuNorm:
         values = np.ascontiguousarray(dequantize(weight).numpy())
@@ -153,7 +147,14 @@ class CpuOps:
         return make_plan(layout, shape.block_size, 4 * self.num_threads)
 
     def embed(self, embedding: CpuEmbedding, ids: Int32Array) -> torch.Tensor:
-        return embedding.rows(ids)
+        if not embedding.kernel:
+            return embedding.rows(ids)
+        ids = np.ascontiguousarray(ids, dtype=np.int32)
+        out = torch.empty((len(ids), embedding.weight.shape[1]))
+        self._run(
+            self._each_row, embedding.kernel, len(ids), embedding.address, ids.ctypes.data, out.data_ptr(), out.shape[1]
+        )
+        return out
 
     def norm_linear(self, x: torch.Tensor, norm: CpuNorm, linear: PackedLinear) -> torch.Tensor:
         out, address = self._buffers.take("norm_linear", (len(x), linear.out_features))
@@ -249,7 +250,19 @@ class CpuOps:
         kv.values[:, blocks] = values.reshape(*shape[1:4], *kv.values.shape[3:])
 
     def apply_mask(self, logits: torch.Tensor, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
-        self._sampler.apply_mask(logits, mask, rows)
+        rows = np.ascontiguousarray(rows, dtype=np.int32)
+        mask = np.ascontiguousarray(mask, dtype=np.uint32)
+        addresses = logits.data_ptr(), mask.ctypes.data, rows.ctypes.data
+        self._run(self._each_row, self._kernels["mask"], len(rows), *addresses, logits.shape[1])
 
     def sample(self, logits: torch.Tensor, rows: SamplingRows) -> Int32Array:
-        return self._sampler.sample(logits, rows)
+        logits = logits.contiguous()
+        tokens = np.empty(len(logits), dtype=np.int32)
+        addresses = logits.data_ptr(), 0, tokens.ctypes.data
+        self._run(self._each_row, self._kernels["largest"], len(logits), *addresses, logits.shape[1])
+        for row in np.flatnonzero(rows.temperature).tolist():
+            tokens[row] = sample_row(
+                logits[row].numpy(), float(rows.temperature[row]), int(rows.top_k[row]), float(rows.top_p[row]),
+                float(rows.min_p[row]), float(rows.uniform[row]),
+            )  # fmt: skip
+        return tokens

@@ -6,7 +6,7 @@ The caller works too and can finish a job alone, so a worker that sleeps or was 
     control block (64-bit words)
         0         generation << 32 | pieces not yet taken         changed by compare-and-swap only
         8         pieces finished
-       16 .. 19   kernel, pieces, scratch of thread 0, bytes of scratch a thread
+       16 .. 20   kernel, pieces, scratch of thread 0, bytes of scratch a thread, address of sched_yield
        24         1 asks the workers to leave
        32 .. 95   arguments of the job, written by the operation before it starts
 
@@ -16,6 +16,7 @@ may read words 16 to 95, nobody else does.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import weakref
 from collections.abc import Callable
@@ -25,11 +26,23 @@ import numpy as np
 from llvmlite import ir
 
 from stemma.kernels.cpu.compile import Library
-from stemma.kernels.cpu.dialect import I32, I64, Code, Value
+from stemma.kernels.cpu.dialect import I32, I64, Code, Value, Variable
 
-TICKET, FINISHED, KERNEL, PIECES, SCRATCH, SCRATCH_BYTES, STOP, ARGUMENTS, NUM_WORDS = 0, 8, 16, 17, 18, 19, 24, 32, 96
-SPINS = 40_000
-"""Pauses before a worker sleeps: about 2 ms, longer than the host's part of a step."""
+TICKET, FINISHED, KERNEL, PIECES, SCRATCH, SCRATCH_BYTES, YIELD, STOP, ARGUMENTS, NUM_WORDS = (
+    0,
+    8,
+    16,
+    17,
+    18,
+    19,
+    20,
+    24,
+    32,
+    96,
+)
+PAUSES, SPINS = 2_000, 8_000
+"""A thread that waits pauses 2,000 times (about 0.1 ms), then offers its core to others; a worker that has waited 8,000
+times (a few ms, longer than the host's part of a step) sleeps."""
 
 
 def _word(code: Code, address: Value) -> Any:
@@ -41,11 +54,17 @@ def _load_atomic(code: Code, address: Value) -> Value:
     return Value(code, code.builder.load_atomic(_word(code, address), "acquire", 8, typ=I64))
 
 
-def _pause(code: Code, triple: str) -> None:
-    if triple.startswith(("x86", "amd64")):
-        code.builder.call(_declare(code, "llvm.x86.sse2.pause", []), [])
-    else:
-        code.builder.call(_declare(code, "llvm.aarch64.hint", [I32]), [ir.Constant(I32, 1)])
+def _wait(code: Code, control: Value, waited: Variable) -> None:
+    """A moment's rest that leaves the core to whoever needs it."""
+    with code.either(waited.value < PAUSES) as (pause, offer):
+        with pause:
+            if code.module.triple.startswith(("x86", "amd64")):
+                code.builder.call(_declare(code, "llvm.x86.sse2.pause", []), [])
+            else:
+                code.builder.call(_declare(code, "llvm.aarch64.hint", [I32]), [ir.Constant(I32, 1)])
+        with offer:
+            code.call_address(code.load_int(control, YIELD))
+    waited.value = waited.value + 1
 
 
 def _declare(code: Code, name: str, arguments: list[object]) -> ir.Function:
@@ -88,24 +107,24 @@ def add_parallel(module: ir.Module) -> ir.Function:
             code.builder.store_atomic(((generation << 32) | pieces).ir, _word(code, control), "release", 8)
             with code.repeat(lambda: code.call(take, control, zero).differs(0)):
                 pass
+            waited = code.variable(0)
             with code.repeat(lambda: _load_atomic(code, control + 8 * FINISHED).differs(pieces)):
-                _pause(code, module.triple)
+                _wait(code, control, waited)
     return code.finish()
 
 
 def add_worker(module: ir.Module) -> None:
-    """worker(control, thread, spins): serve jobs until none came for `spins` pauses."""
+    """worker(control, thread, spins): serve jobs until none came in `spins` rests."""
     take = module.globals.get("take") or _add_take(module)
     code = Code(module, "worker", 3)
     control, thread, spins = code.arguments
     idle = code.variable(0)
     with code.repeat(lambda: idle.value < spins):
-        with code.either(code.call(take, control, thread).differs(0)) as (worked, waited):
+        with code.either(code.call(take, control, thread).differs(0)) as (worked, nothing):
             with worked:
                 idle.value = code.constant(I64, 0)
-            with waited:
-                _pause(code, module.triple)
-                idle.value = idle.value + 1
+            with nothing:
+                _wait(code, control, idle)
         with code.when(_load_atomic(code, control + 8 * STOP).differs(0)):
             idle.value = spins
     code.finish()
@@ -125,6 +144,7 @@ class Pool:
         self._scratch = aligned_zeros(num_threads * scratch_bytes)
         self._words[SCRATCH] = self._scratch.ctypes.data
         self._words[SCRATCH_BYTES] = scratch_bytes
+        self._words[YIELD] = ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
         self.control = self._words.ctypes.data
         self._sleep = _Sleep()
         threads = [

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from stemma.runtime.engine import Engine
-from stemma.server import chat, completions, info, metrics, tokens
+from stemma.server import chat, completions, info, metrics, responses, tokens
 from stemma.server.config import ServerConfig
 from stemma.server.endpoint import Call, Endpoint, EndpointApp
 from stemma.server.errors import ApiError
@@ -18,10 +18,12 @@ from stemma.server.replies import json_reply
 from stemma.server.service import Service
 from stemma.server.wire.chat import ChatRequest, DetokenizeRequest, TokenizeRequest
 from stemma.server.wire.completions import CompletionRequest
+from stemma.server.wire.responses import ResponsesRequest
 
 ENDPOINTS = (
     Endpoint("POST", "/v1/chat/completions", chat.chat_completions, "Answer a chat", ChatRequest),
     Endpoint("POST", "/v1/completions", completions.completions, "Continue texts", CompletionRequest),
+    Endpoint("POST", "/v1/responses", responses.responses, "Answer a conversation, stateless", ResponsesRequest),
     Endpoint("GET", "/v1/models", info.models, "The models served"),
     Endpoint("GET", "/v1/models/{model:path}", info.model, "One model"),
     Endpoint("GET", "/health", info.health, "Whether requests are taken", is_open=True),

@@ -15,6 +15,7 @@ from stemma.server.endpoint import Call
 from stemma.server.errors import api_error, bad_request
 from stemma.server.forms import ToolUse, check_one_form, tool_use
 from stemma.server.generating import completed, errors_of_prompt_named, said, start
+from stemma.server.keys import Tenant
 from stemma.server.options import sampling_options, stream_options
 from stemma.server.prompts import ChatPrompt, answer_key
 from stemma.server.replies import DONE, EventReply, event, json_reply
@@ -25,27 +26,33 @@ from stemma.server.wire.chat import ChatRequest
 
 async def chat_completions(call: Call[ChatRequest]) -> Response:
     """Answer a chat."""
-    body, service = call.body, call.service
-    service.check_model(body.model)
-    options = chat_options(call)
-    streaming = stream_options(body)
-    tools = tool_use(body)
-    prompt = await service.work(chat_prompt, service, body, tools, options["namespace"])
-    with errors_of_prompt_named("messages"):
-        generations = start(
-            call, [prompt.tokens], body.n or 1, max_tokens(body), service.config.default_max_tokens, options
-        )
-    chat = ChatAnswer(service, body, prompt, tools, options["namespace"])
-    if body.stream:
-        return EventReply(chat.events(generations, bool(streaming.include_usage)), service.config.write_seconds)
-    return json_reply(chat.whole(await completed(generations)))
-
-
-def chat_options(call: Call[ChatRequest]) -> RequestOptions:
-    """The engine's options, the lengths left out. Raises ApiError."""
     body = call.body
+    streaming = stream_options(body)
+    turn, generations = await start_chat(call, body, "messages")
+    answer = ChatAnswer(turn)
+    if body.stream:
+        events = answer.events(generations, bool(streaming.include_usage))
+        return EventReply(events, call.service.config.write_seconds)
+    return json_reply(answer.whole(await completed(generations)))
+
+
+async def start_chat(call: Call[Any], body: ChatRequest, prompt_param: str) -> tuple[ChatTurn, list[Generation]]:
+    """Check a chat request and start its choices. prompt_param: the field that a wrong prompt is blamed on."""
+    service = call.service
+    service.check_model(body.model)
+    options = chat_options(body, call.tenant)
+    tools = tool_use(body)
+    with errors_of_prompt_named(prompt_param):
+        prompt = await service.work(chat_prompt, service, body, tools, options["namespace"])
+        default = service.config.default_max_tokens
+        generations = start(call, [prompt.tokens], body.n or 1, max_tokens(body), default, options)
+    return ChatTurn(service, body, prompt, tools, options["namespace"]), generations
+
+
+def chat_options(body: ChatRequest, tenant: Tenant) -> RequestOptions:
+    """The engine's options, the lengths left out. Raises ApiError."""
     check_one_form(body)
-    options = sampling_options(body, call.tenant)
+    options = sampling_options(body, tenant)
     if body.top_logprobs is not None and not body.logprobs:
         raise bad_request("top_logprobs needs logprobs to be true", "top_logprobs")
     if body.logprobs:
@@ -71,15 +78,32 @@ def chat_prompt(service: Service, body: ChatRequest, tools: ToolUse, namespace: 
     return service.prompter.prompt(body.messages, tools.offered, namespace, body.chat_template_kwargs)
 
 
-@dataclass(slots=True)
-class ChatAnswer:
-    """Writes the answer to one request."""
+@dataclass(frozen=True, slots=True)
+class ChatTurn:
+    """A request that was started: what its answer depends on."""
 
     service: Service
     body: ChatRequest
     prompt: ChatPrompt
     tools: ToolUse
     namespace: str
+
+    def parser(self) -> AnswerParser:
+        """For the text of one choice."""
+        return AnswerParser(self.tools.names, self.tools.max_calls)
+
+    def remember(self, answer: Answer, completion: Completion) -> None:
+        """Know the answer again when it comes back."""
+        if self.body.prompt_token_ids is None:
+            key = answer_key(answer.content, [(made.name, made.arguments) for made in answer.calls])
+            self.service.prompter.remember(self.prompt, self.namespace, completion.text, key, completion.tokens)
+
+
+@dataclass(slots=True)
+class ChatAnswer:
+    """Writes the answer to one request."""
+
+    turn: ChatTurn
     id: str = field(default_factory=lambda: new_id("chatcmpl-"))
     created: int = field(default_factory=now)
 
@@ -89,25 +113,25 @@ class ChatAnswer:
         answer = self._head("chat.completion")
         answer["choices"] = [self._choice(index, completion) for index, completion in enumerate(completions)]
         answer["usage"] = usage_report([completion.usage for completion in completions], len(completions))
-        if self.body.return_token_ids:
-            answer["prompt_token_ids"] = self.prompt.tokens
+        if self.turn.body.return_token_ids:
+            answer["prompt_token_ids"] = self.turn.prompt.tokens
         return answer
 
     def _head(self, kind: str) -> dict[str, Any]:
-        fingerprint = self.service.fingerprint
+        fingerprint = self.turn.service.fingerprint
         return {
             "id": self.id,
             "object": kind,
             "created": self.created,
-            "model": self.service.model_name,
+            "model": self.turn.service.model_name,
             "system_fingerprint": fingerprint,
         }
 
     def _choice(self, index: int, completion: Completion) -> dict[str, Any]:
-        parser, answer = self._parser(), Answer()
+        parser, answer = self.turn.parser(), Answer()
         for piece in [*parser.push(completion.text), *parser.finish()]:
             answer.add(piece)
-        self._remember(answer, completion)
+        self.turn.remember(answer, completion)
         message: dict[str, Any] = {"role": "assistant", "content": answer.content or None, "refusal": None}
         if answer.calls:
             message["tool_calls"] = [
@@ -122,22 +146,14 @@ class ChatAnswer:
             "logprobs": self._logprobs(completion.logprobs),
             "finish_reason": finish_reason(completion, bool(answer.calls)),
         }
-        if self.body.return_token_ids:
+        if self.turn.body.return_token_ids:
             choice["token_ids"] = completion.tokens
         return choice
 
-    def _parser(self) -> AnswerParser:
-        return AnswerParser(self.tools.names, self.tools.max_calls)
-
-    def _remember(self, answer: Answer, completion: Completion) -> None:
-        if self.body.prompt_token_ids is None:
-            key = answer_key(answer.content, [(made.name, made.arguments) for made in answer.calls])
-            self.service.prompter.remember(self.prompt, self.namespace, completion.text, key, completion.tokens)
-
     def _logprobs(self, logprobs: Sequence[Any]) -> dict[str, Any] | None:
-        if not self.body.logprobs:
+        if not self.turn.body.logprobs:
             return None
-        return {"content": logprob_entries(logprobs, self.service.texts), "refusal": None}
+        return {"content": logprob_entries(logprobs, self.turn.service.texts), "refusal": None}
 
     # Streamed ----------------------------------------------------------------
     async def events(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[bytes]:
@@ -154,12 +170,12 @@ class ChatAnswer:
         yield DONE
 
     async def _chunks(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[dict[str, Any]]:
-        streams = [ChoiceStream(self._parser()) for _ in generations]
+        streams = [ChoiceStream(self.turn.parser()) for _ in generations]
         last: list[Completion | None] = [None] * len(generations)
         for index in range(len(generations)):
             chunk = self._chunk(index, {"role": "assistant", "content": "", "refusal": None}, include_usage)
-            if self.body.return_token_ids and index == 0:
-                chunk["prompt_token_ids"] = self.prompt.tokens
+            if self.turn.body.return_token_ids and index == 0:
+                chunk["prompt_token_ids"] = self.turn.prompt.tokens
             yield chunk
         async with aclosing(said(generations)) as items:
             async for index, what in items:
@@ -170,7 +186,7 @@ class ChatAnswer:
                 last[index] = what
                 for delta in streams[index].finish():
                     yield self._chunk(index, delta, include_usage)
-                self._remember(streams[index].answer, what)
+                self.turn.remember(streams[index].answer, what)
                 reason = finish_reason(what, bool(streams[index].answer.calls))
                 yield self._chunk(index, {}, include_usage, reason)
         if include_usage:
@@ -182,13 +198,13 @@ class ChatAnswer:
         self, index: int, deltas: list[dict[str, Any]], said: Delta, include_usage: bool
     ) -> list[dict[str, Any]]:
         """A chunk for each delta; log-probabilities and token ids go with the first one, whatever it says."""
-        has_extras = bool(said.tokens and self.body.return_token_ids) or bool(said.logprobs)
+        has_extras = bool(said.tokens and self.turn.body.return_token_ids) or bool(said.logprobs)
         if not deltas and has_extras:
             deltas = [{}]
         chunks = [self._chunk(index, delta, include_usage) for delta in deltas]
         if chunks:
             chunks[0]["choices"][0]["logprobs"] = self._logprobs(said.logprobs)
-            if self.body.return_token_ids:
+            if self.turn.body.return_token_ids:
                 chunks[0]["choices"][0]["token_ids"] = said.tokens
         return chunks
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
 from stemma.runtime.errors import EngineClosed, InvalidRequest
 from stemma.server.endpoint import Call
-from stemma.server.errors import bad_request
+from stemma.server.errors import ApiError, bad_request
 
 
 class Said(NamedTuple):
@@ -56,8 +56,8 @@ def errors_of_prompt_named(param: str) -> Iterator[None]:
     """What the engine says of its prompt is said of this field of the request."""
     try:
         yield
-    except InvalidRequest as error:
-        if error.param == "prompt":
+    except (ApiError, InvalidRequest) as error:
+        if error.param in ("prompt", "messages"):
             error.param = param
         raise
 

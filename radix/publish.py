@@ -1,10 +1,10 @@
 """Putting what a lease has written into the tree. Never copies KV, never allocates: it moves ownership of blocks.
 
-    position        at           met          end
-    lease     ======|------------|------------|
-    tree      ======|-- has it --|
-    becomes         | adopted    | a new leaf |      or, where the lease alone holds a leaf that ends at `at`,
-    becomes   ======== the leaf, longer ======|
+position        at           met          end
+lease     ======|------------|------------|
+tree      ======|-- has it --|
+becomes         | adopted    | a new leaf |      or, where the lease alone holds a leaf that ends at `at`,
+becomes   ======== the leaf, longer ======|
 """
 
 from array import array

@@ -1,6 +1,6 @@
 """A cache's tree and block numbers as bytes, and back. The KV itself is the caller's part.
 
-    magic, version | SHA-256 of the rest | length of the header | header (JSON) | token ids | block ids
+magic, version | SHA-256 of the rest | length of the header | header (JSON) | token ids | block ids
 """
 
 import json

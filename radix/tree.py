@@ -160,9 +160,7 @@ class Tree:
         path.append(child)
         return self._follow(child, position, data, limit, path, data_start)
 
-    def _follow(
-        self, node: Node, position: int, data: bytes, limit: int, path: list[Node], data_start: int
-    ) -> Walk:
+    def _follow(self, node: Node, position: int, data: bytes, limit: int, path: list[Node], data_start: int) -> Walk:
         if position < node.end:
             rest = node.tokens[TOKEN_BYTES * (position - node.start) :]
             position = min(position + common_prefix(rest, data, position - data_start), limit)
@@ -206,9 +204,7 @@ class Tree:
         upper.children[node.key] = node
         return upper
 
-    def grow(
-        self, parent: Node, tokens: bytes, blocks: "array[int]", shared: int, salt: str | None = None
-    ) -> Node:
+    def grow(self, parent: Node, tokens: bytes, blocks: "array[int]", shared: int, salt: str | None = None) -> Node:
         """A new leaf below `parent`, starting at its end; `salt` begins private text."""
         token = token_at(tokens, 0)
         key: ChildKey = token if salt is None else (salt, token)

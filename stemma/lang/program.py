@@ -15,8 +15,10 @@ from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from stemma.lang.backend import Backend
+from stemma.lang.dry import DryBackend
 from stemma.lang.loops import run_blocking
 from stemma.lang.map import Mapped, Progress
+from stemma.lang.plan import Plan, bound_parameters, make_plan, text_of, texts_of
 from stemma.lang.run import Call, Run
 from stemma.lang.session import Session
 from stemma.lang.state import State
@@ -80,6 +82,26 @@ class Program(Generic[P, R]):
             return self._attempt(llm, item if isinstance(item, Call) else Call(self._body, (item,), {}), index)
 
         return Mapped(attempt, items, concurrency, progress, self.name)
+
+    def plan(self, *args: Any, **kwargs: Any) -> Plan:
+        """A dry run: nothing is computed. The tree of prompts that a run will make, and remarks on what keeps it small.
+
+        Parameters are values, or types for which placeholders stand in: `judge.plan(essay=str)`. The model's answers
+        are placeholders too, so a program that looks into them may take another way than it would.
+        """
+        values = bound_parameters(self._body, args, kwargs)
+        first, second = run_blocking(self._dry(values)), run_blocking(self._dry(values))
+        texts = [[text_of(dry, request.prompt) for request in dry.asked] for dry in (first, second)]
+        pairs = zip(texts[0], first.asked, strict=True)
+        spoken = [text for text, request in pairs if request.purpose == "gen"]
+        return make_plan(self.name, texts[0], spoken, texts[1], texts_of(values))
+
+    async def _dry(self, values: dict[str, Any]) -> DryBackend:
+        backend = DryBackend()
+        run = await self._attempt(backend, Call(self._body, (), values), 0)
+        if run.error is not None:
+            raise run.error
+        return backend
 
     async def _attempt(self, llm: Backend, call: Call[..., R], index: int) -> Run[R]:
         """Run it; a failure becomes the run's error."""

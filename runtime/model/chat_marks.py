@@ -49,12 +49,19 @@ def map_strings(value: Any, change: Callable[[str], str]) -> Any:
 
 
 class Marker:
-    """Puts marks into texts, for one set of special tokens."""
+    """Puts marks into texts, for one set of special tokens.
+
+    Besides whole tokens, every character that could begin one (mostly `<`) is marked in every way, so that a template
+    which cuts something out of a text, or joins two, makes no token of the rest.
+    """
 
     def __init__(self, special: Collection[str]) -> None:
-        self._pattern = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or "(?!)")
-        self._beginnings = frozenset(token[:size] for token in special for size in range(1, len(token)))
+        token = "|".join(map(re.escape, sorted(special, key=len, reverse=True))) or "(?!)"
+        firsts = sorted({token[0] for token in special if not (token[0].isalnum() or token[0].isspace())})
+        self._token = token
+        self._pattern = re.compile("|".join([f"(?P<token>{token})", *map(re.escape, firsts)]))
         self._endings = frozenset(token[size:] for token in special for size in range(1, len(token)))
+        self._beginnings = frozenset(token[:size] for token in special for size in range(1, len(token)))
         self._longest = max(map(len, special), default=0)
 
     def needed(self, texts: Iterable[str]) -> bool:
@@ -69,7 +76,7 @@ class Marker:
         """`<tool>1</tool>` -> `<tool>)1(</tool>`: a template finds the token, also at the start and at the end."""
         return self._marked(
             text, lambda found: marks.opening + found[0] if found.start() else found[0] + marks.closing, marks
-        )  # fmt: skip
+        )
 
     def before(self, text: str, marks: Marks) -> str:
         """`</think>\\nyes` -> `(</think>\\nyes`: a template finds the token and the white space behind it."""
@@ -77,14 +84,15 @@ class Marker:
 
     def settle(self, rendered: str, marks: Marks) -> str:
         """Marks of every kind in a rendered text become marks inside: no special token of a message is whole."""
-        token = self._pattern.pattern
+        token = self._token
         marked = re.compile(f"{marks.opening}(?P<behind>{token})|(?P<ahead>{token}){marks.closing}")
         broken = marked.sub(lambda found: _broken(found["behind"] or found["ahead"], marks), rendered)
         return broken.replace(marks.opening, marks.inside).replace(marks.closing, marks.inside)
 
     def _marked(self, text: str, mark: Callable[[re.Match[str]], str], marks: Marks) -> str:
+        marked = self._pattern.sub(lambda found: mark(found) if found["token"] else _broken(found[0], marks), text)
         before = marks.inside if self._joins_before(text) else ""
-        return before + self._pattern.sub(mark, text) + (marks.inside if self._joins_after(text) else "")
+        return before + marked + (marks.inside if self._joins_after(text) else "")
 
     def _joins_before(self, text: str) -> bool:
         return any(text[:size] in self._endings for size in range(1, min(len(text), self._longest) + 1))

@@ -262,7 +262,7 @@ class Scheduler:
             sequence.error = GrammarFailed(str(error))
             return
         for token in forced.hard:
-            sequence.num_jumped += 1
+            sequence.jumped.append(sequence.num_generated)
             self._take(sequence, token)
             if sequence.is_finished:
                 return

@@ -100,7 +100,7 @@ class Sequence:
     num_computed_once: int = 0  # the longest prefix whose KV was ever computed or found
     num_cached: int = 0
     num_decoded: int = 0
-    num_jumped: int = 0
+    jumped: list[int] = field(default_factory=list)  # indexes among the generated tokens
     num_recomputed: int = 0
 
     def __post_init__(self) -> None:
@@ -141,6 +141,6 @@ class Sequence:
             cached_tokens=self.num_cached,
             prefilled_tokens=max(computed - self.num_cached, 0),
             decoded_tokens=self.num_decoded,
-            jumped_tokens=self.num_jumped,
+            jumped_tokens=len(self.jumped),
             recomputed_tokens=self.num_recomputed,
         )

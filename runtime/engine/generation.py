@@ -32,6 +32,7 @@ class Completion(NamedTuple):
     """A finished request.
 
     tokens: generated ids, an end token included. finish_reason: "stop", "length" or "abort".
+    jumped: indexes of those of `tokens` that the grammar forced.
     prompt_logprobs: of the prompt's tokens from `scored_from` on (by default the second), if asked for.
     """
 
@@ -42,6 +43,7 @@ class Completion(NamedTuple):
     timing: Timing
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    jumped: tuple[int, ...] = ()
 
 
 class Generation:

@@ -190,6 +190,7 @@ class EngineLoop:
             timing=timing,
             logprobs=tuple(sequence.logprobs),
             prompt_logprobs=tuple(sequence.prompt_logprobs),
+            jumped=tuple(sequence.jumped),
         )
 
 

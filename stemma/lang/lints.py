@@ -64,7 +64,7 @@ def lint_unsteady(prompts: Sequence[str], again: Sequence[str]) -> list[Lint]:
             return [Lint(
                 "unsteady",
                 f"two dry runs with the same inputs differ at {prompt[same : same + 24]!r} (a time, a random "
-                f"value, the order of a set?), {lost} characters before the prompt ends: say it behind what is the same",
+                f"value, the order of a set?), {lost} characters before the end: say it behind what is the same",
             )]  # fmt: skip
     return []
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, NamedTuple
 
-Origin = Literal["cached", "computed", "sampled"]
+Origin = Literal["cached", "computed", "sampled", "forced"]
 
 
 class Run(NamedTuple):
@@ -14,16 +15,29 @@ class Run(NamedTuple):
     end: int
 
 
-def grown(runs: tuple[Run, ...], num_prompt: int, num_cached: int, num_generated: int) -> tuple[Run, ...]:
-    """The runs after a request: new prompt tokens, found or computed, then what was generated.
+def with_prompt(runs: tuple[Run, ...], num_tokens: int, num_cached: int) -> tuple[Run, ...]:
+    """The runs after a prompt of so many tokens, the first `num_cached` of which were found.
 
-    |<---- runs ---->|<- cached ->|<- computed ->|<- sampled ->|
-                                  num_cached     num_prompt
+    |<---- runs ---->|<- cached ->|<- computed ->|
+                            num_cached      num_tokens
     """
-    end = runs[-1].end if runs else 0
-    new = (Run("cached", num_cached), Run("computed", num_prompt), Run("sampled", num_prompt + num_generated))
-    for run in new:
-        if run.end > end:
+    for run in (Run("cached", num_cached), Run("computed", num_tokens)):
+        if run.end > num_computed(runs):
             runs = (*runs, run)
-            end = run.end
     return runs
+
+
+def with_generated(runs: tuple[Run, ...], num_tokens: int, forced: Collection[int]) -> tuple[Run, ...]:
+    """The runs after so many generated tokens; `forced` are indexes among these."""
+    start, grown = num_computed(runs), list(runs)
+    for index in range(num_tokens):
+        origin: Origin = "forced" if index in forced else "sampled"
+        if index and grown[-1].origin == origin:
+            grown.pop()
+        grown.append(Run(origin, start + index + 1))
+    return tuple(grown)
+
+
+def num_computed(runs: tuple[Run, ...]) -> int:
+    """Tokens that any request has been through."""
+    return runs[-1].end if runs else 0

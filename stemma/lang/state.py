@@ -14,9 +14,10 @@ from stemma.lang.backend import Backend, Hold
 from stemma.lang.fork import run_branches
 from stemma.lang.forms import Text
 from stemma.lang.gen import Gen, Outcome
+from stemma.lang.picture import picture
 from stemma.lang.pin import Pin
 from stemma.lang.report import Report
-from stemma.lang.runs import Run, grown
+from stemma.lang.runs import Run, num_computed, with_generated, with_prompt
 from stemma.lang.select import By, check_options, scores, scorings
 from stemma.lang.session import Session
 from stemma.lang.trace import TraceNode
@@ -120,7 +121,7 @@ class State:
             (completion,) = completions
             kept = keep(completion.tokens, completion.text, self._session.llm.tokenizer)
             self._record(node, started, completion.usage, completion.text)
-            self._runs = grown(self._runs, len(prompt), completion.usage.cached_tokens, len(kept.tokens))
+            self._extend_runs(len(prompt), completion.usage.cached_tokens, len(kept.tokens), completion.jumped)
             self._transcript = transcript.with_generated(prompt, kept.tokens, completion.text, kept.uncovered)
             return Outcome(reader.read(completion), completion, completion.usage, {})
 
@@ -146,7 +147,7 @@ class State:
             best = scored.index(max(scored))
             usage = sum((completion.usage for completion in completions), Usage())
             self._record(node, started, usage, options[best])
-            self._runs = grown(self._runs, len(context), completions[0].usage.cached_tokens, len(tokens[best]))
+            self._extend_runs(len(context), completions[best].usage.cached_tokens, len(tokens[best]), ())
             self._transcript = transcript.with_generated(context, tokens[best], options[best], "")
             return Outcome(options[best], completions[best], usage, dict(zip(options, scored, strict=True)))
 
@@ -165,7 +166,7 @@ class State:
         def finish(completions: list[Completion]) -> Outcome[None]:
             (completion,) = completions
             self._record(node, started, completion.usage, "")
-            self._runs = grown(self._runs, len(prompt), completion.usage.cached_tokens, 0)
+            self._extend_runs(len(prompt), completion.usage.cached_tokens, 0, ())
             return Outcome(None, completion, completion.usage, {})
 
         generation = self._session.llm.submit(prompt, hold=self._hold, **self._silent())
@@ -187,6 +188,9 @@ class State:
 
     def _record(self, node: TraceNode, started: float, usage: Usage, text: str) -> None:
         node.usage, node.seconds, node.text = usage, time.perf_counter() - started, text[:MAX_PREVIEW]
+
+    def _extend_runs(self, num_prompt: int, num_cached: int, num_generated: int, forced: Sequence[int]) -> None:
+        self._runs = with_generated(with_prompt(self._runs, num_prompt, num_cached), num_generated, forced)
 
     def _silent(self) -> RequestOptions:
         """Options of a request that computes and says nothing, where this state's requests run."""
@@ -220,13 +224,9 @@ class State:
         an ExceptionGroup, names it. However it ends, the branches' blocks are given back.
         """
         listed = list(items)
-        if len(listed) > 1 and len(self.tokens) - self._num_computed >= MIN_PREFILL:
+        if len(listed) > 1 and len(self.tokens) - num_computed(self._runs) >= MIN_PREFILL:
             await self.prefill()
         return await run_branches(self, listed, branch, limit)
-
-    @property
-    def _num_computed(self) -> int:
-        return self._runs[-1].end if self._runs else 0
 
     def mark(self) -> Mark:
         """Where it stands, to come back to."""
@@ -252,6 +252,9 @@ class State:
     def __str__(self) -> str:
         """The open turn's text, or the plain text."""
         return self._transcript.open_text
+
+    def _repr_html_(self) -> str:
+        return picture(self.tokens, self._runs, self._session.llm.tokenizer)
 
     def report(self) -> Report:
         """What this state and its branches did: print it, or show it in a notebook."""

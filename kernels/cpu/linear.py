@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from stemma.kernels.cpu import amx
 from stemma.kernels.cpu.dialect import FLOAT, HALF, I16, I32, I64, Code, Value, vector
 from stemma.kernels.cpu.pool import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.rows import FLOATS16, GATE, INTS16, PREPARE, _words
@@ -44,7 +45,7 @@ def add_products(module: ir.Module, target: Target, digits: int) -> None:
     """multiply_q4, multiply_q8, multiply_bf16, multiply_f16, multiply_f32: (arguments, piece, scratch)."""
     for kind in QUANTIZED + FLOATING:
         code = Code(module, f"multiply_{kind}", 3)
-        address, piece, _ = code.arguments
+        address, piece, scratch = code.arguments
         job = _words(code, address, PRODUCT)
         segment = _words(code, job["segment"], SEGMENT)
         block, part = piece // job["strip_pieces"], piece % job["strip_pieces"]
@@ -54,6 +55,8 @@ def add_products(module: ir.Module, target: Target, digits: int) -> None:
         strips = (segment["outputs"] + (STRIP - 1)) // STRIP
         last = code.minimum(first + job["strips_per_piece"], strips)
         if kind in QUANTIZED:
+            if target.name == "amx":
+                rows = (_sweep_tiles(code, kind, target, digits, job, segment, (first, last), rows, scratch), rows[1])
             rows_at_once = [count for count in (8, 4, 2, 1) if count <= target.max_rows]
             _sweep(code, kind, target, digits, job, segment, (first, last), rows, rows_at_once, 1)
         else:
@@ -91,6 +94,33 @@ def _sweep(
                     for j, total in enumerate(row_sums):
                         _put(code, job, segment, row.value + i, first + j, total)
                 row.value = row.value + count
+
+
+def _sweep_tiles(
+    code: Code, kind: str, target: Target, digits: int, job: dict[str, Value], segment: dict[str, Value],
+    strips: tuple[Value, Value], rows: tuple[Value, Value], scratch: Value,
+) -> Value:  # fmt: skip
+    """Whole tiles of rows against all strips of the range, on the matrix unit; returns the first row that is left."""
+    until = rows[0] + (rows[1] - rows[0]) // amx.ROWS * amx.ROWS
+    blocks = (job["features"] + 31) // 32
+    with code.when(until > rows[0]):
+        amx.configure(code, scratch)
+        with code.loop(*strips) as index:
+            strip = _strip(kind, segment, index, blocks)
+            weights = strip.weights
+            if kind == "q4":
+                amx.unpack_strip(code, weights, blocks, scratch, lambda address: _bytes(code, "q4", address))
+                weights = scratch + amx.STRIP_AT
+            with code.loop(rows[0], until, amx.ROWS) as row:
+                start = job["prepared"] + row * job["prepared_stride"]
+                sums = amx.multiply(
+                    code, weights, strip.scales, kind == "q4", target.byte_offset, blocks, start,
+                    job["prepared_stride"], scratch, digits,
+                )  # fmt: skip
+                for i, total in enumerate(sums):
+                    _put(code, job, segment, row + i, index, total)
+        amx.release(code)
+    return until
 
 
 def _strip(kind: str, segment: dict[str, Value], strip: Value, blocks: Value) -> Strip:

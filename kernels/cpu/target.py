@@ -6,7 +6,9 @@ LLVM aborts the process when it meets an instruction the machine lacks, so a tar
 
 from __future__ import annotations
 
+import ctypes
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,6 +18,7 @@ from stemma.kernels.cpu.dialect import I8, I16, I32, Code, Value, vector
 
 VECTOR_BYTES = vector(I8, 64)
 VECTOR_INTS = vector(I32, 16)
+ARCH_PRCTL, REQUEST, TILE_DATA = 158, 0x1023, 18
 
 
 class UnsupportedCPU(RuntimeError):
@@ -26,7 +29,7 @@ class UnsupportedCPU(RuntimeError):
 class Target:
     """An instruction set.
 
-    name: avx512-vnni, avx512, avx-vnni, avx2 or neon.
+    name: amx, avx512-vnni, avx512, avx-vnni, avx2 or neon.
     triple, cpu, features: what LLVM is told.
     accumulators: vectors of 16 floats that can be summed into without leaving the registers.
     """
@@ -53,7 +56,7 @@ class Target:
         weights: 64 bytes, unsigned (signed on NEON). activations: 16 integers of 4 signed bytes each.
         small: the weights are below 16, so that sums of two products cannot overflow 16 bits.
         """
-        if self.name == "avx512-vnni":
+        if self.name in ("amx", "avx512-vnni"):
             return _vpdpbusd(code, 512, sums, weights, activations)
         if self.name == "avx-vnni":
             return _in_parts(code, 2, sums, weights, activations, lambda c, s, w, a: _vpdpbusd(c, 256, s, w, a))
@@ -117,6 +120,7 @@ def _in_parts(code: Code, parts: int, sums: Value, weights: Value, activations: 
 
 
 X86_FLAGS = {  # best first: what LLVM calls the flags each needs
+    "amx": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "amx-tile", "amx-int8", "avx2", "fma", "f16c"),
     "avx512-vnni": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx2", "fma", "f16c"),
     "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"),
     "avx-vnni": ("avxvnni", "avx2", "fma", "f16c"),
@@ -133,12 +137,13 @@ def choose(machine: str, flags: Mapping[str, bool], cpu: str, triple: str) -> Ta
     if machine.lower() in ("x86_64", "amd64"):
         for name, needed in X86_FLAGS.items():
             if all(flags.get(flag) for flag in needed):
-                return Target(name, triple, "x86-64-v3", _features(name, needed), 24 if "512" in name else 6)
+                return Target(name, triple, "x86-64-v3", _features(needed), 24 if "avx512f" in needed else 6)
     raise UnsupportedCPU(f"the CPU ({machine}) has neither AVX2 with FMA and F16C nor NEON with dot products")
 
 
-def _features(name: str, needed: tuple[str, ...]) -> str:
-    return ",".join(f"+{flag}" for flag in (*needed, *(("evex512",) if "512" in name and _needs_evex512() else ())))
+def _features(needed: tuple[str, ...]) -> str:
+    hidden = ("evex512",) if "avx512f" in needed and _needs_evex512() else ()
+    return ",".join(f"+{flag}" for flag in (*needed, *hidden))
 
 
 def _needs_evex512() -> bool:
@@ -146,7 +151,15 @@ def _needs_evex512() -> bool:
     return bool((18,) <= llvm.llvm_version_info < (21,))
 
 
+def _matrix_unit_granted() -> bool:
+    """Ask Linux for the use of the matrix unit (arch_prctl, ARCH_REQ_XCOMP_PERM); other systems do not grant it."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    return bool(ctypes.CDLL(None).syscall(ARCH_PRCTL, REQUEST, TILE_DATA) == 0)
+
+
 def host_target() -> Target:
     """The target of this machine. Raises UnsupportedCPU."""
     flags = dict(llvm.get_host_cpu_features())
+    flags["amx-tile"] = flags.get("amx-tile", False) and _matrix_unit_granted()
     return choose(platform.machine(), flags, llvm.get_host_cpu_name(), llvm.get_default_triple())

@@ -156,6 +156,10 @@ class Engine:
         """The model's chat template, if it has one."""
         return self.loaded.chat_template
 
+    def prepare(self, grammar: GrammarSpec) -> None:
+        """Compile a grammar, so that a later request with it starts at once. Raises InvalidRequest."""
+        self._guides.guide(grammar)
+
     def room(self, prompt_len: int) -> int:
         """Tokens that can follow a prompt of this length, by the context and the KV pool; may be negative."""
         return self._requests.room(prompt_len)

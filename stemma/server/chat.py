@@ -13,8 +13,8 @@ from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
 from stemma.server.answers import Answer, AnswerParser, CallArguments, CallBegin, Piece, TextPiece
 from stemma.server.endpoint import Call
 from stemma.server.errors import api_error, bad_request
-from stemma.server.forms import ToolUse, check_one_form, tool_use
-from stemma.server.generating import completed, errors_of_prompt_named, said, start
+from stemma.server.forms import ToolUse, chat_form, tool_use
+from stemma.server.generating import completed, constrain, errors_of_prompt_named, said, start
 from stemma.server.keys import Tenant
 from stemma.server.options import sampling_options, stream_options
 from stemma.server.prompts import ChatPrompt, answer_key
@@ -42,6 +42,7 @@ async def start_chat(call: Call[Any], body: ChatRequest, prompt_param: str) -> t
     service.check_model(body.model)
     options = chat_options(body, call.tenant)
     tools = tool_use(body)
+    await constrain(service, options, chat_form(body, tools))
     with errors_of_prompt_named(prompt_param):
         prompt = await service.work(chat_prompt, service, body, tools, options["namespace"])
         default = service.config.default_max_tokens
@@ -51,7 +52,6 @@ async def start_chat(call: Call[Any], body: ChatRequest, prompt_param: str) -> t
 
 def chat_options(body: ChatRequest, tenant: Tenant) -> RequestOptions:
     """The engine's options, the lengths left out. Raises ApiError."""
-    check_one_form(body)
     options = sampling_options(body, tenant)
     if body.top_logprobs is not None and not body.logprobs:
         raise bad_request("top_logprobs needs logprobs to be true", "top_logprobs")
@@ -93,10 +93,17 @@ class ChatTurn:
         return AnswerParser(self.tools.names, self.tools.max_calls)
 
     def remember(self, answer: Answer, completion: Completion) -> None:
-        """Know the answer again when it comes back."""
-        if self.body.prompt_token_ids is None:
-            key = answer_key(answer.content, [(made.name, made.arguments) for made in answer.calls])
-            self.service.prompter.remember(self.prompt, self.namespace, completion.text, key, completion.tokens)
+        """Know the answer again when it comes back, and have all of it in the cache by then.
+
+        Its last tokens were never computed if nothing followed them: those that the form forced, or one at the limit.
+        """
+        if self.body.prompt_token_ids is not None:
+            return
+        key = answer_key(answer.content, [(made.name, made.arguments) for made in answer.calls])
+        prompter, tokens = self.service.prompter, completion.tokens
+        ran = prompter.remember(self.prompt, self.namespace, completion.text, key, tokens)
+        if tokens and ran[-1] == tokens[-1]:
+            self.service.compute_later(ran, self.namespace)
 
 
 @dataclass(slots=True)

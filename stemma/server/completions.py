@@ -14,8 +14,8 @@ from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine import Completion, Generation
 from stemma.server.endpoint import Call
 from stemma.server.errors import api_error, bad_request
-from stemma.server.forms import check_one_form
-from stemma.server.generating import completed, said, start
+from stemma.server.forms import text_form
+from stemma.server.generating import completed, constrain, said, start
 from stemma.server.options import sampling_options, stream_options
 from stemma.server.replies import DONE, EventReply, event, json_reply
 from stemma.server.reporting import finite, new_id, now, usage_report
@@ -31,7 +31,6 @@ async def completions(call: Call[CompletionRequest]) -> Response:
     """Continue texts."""
     body, service = call.body, call.service
     service.check_model(body.model)
-    check_one_form(body)
     streaming = stream_options(body)
     options = sampling_options(body, call.tenant)
     if body.best_of not in (None, body.n or 1):
@@ -40,6 +39,7 @@ async def completions(call: Call[CompletionRequest]) -> Response:
         options["logprobs"] = body.logprobs
         if body.echo:
             options["prompt_logprobs"] = body.logprobs
+    await constrain(service, options, text_form(body))
     prompts = await service.work(prompts_of, service, body)
     generations = start(call, prompts, body.n or 1, body.max_tokens, LEGACY_MAX_TOKENS, options)
     answer = CompletionAnswer(service, body, prompts)

@@ -9,6 +9,7 @@ from typing import Any
 from stemma.fsm.errors import FormError
 from stemma.runtime.errors import (
     EngineClosed,
+    GrammarFailed,
     InvalidRequest,
     ModelError,
     PoolExhausted,
@@ -61,7 +62,7 @@ def api_error(error: Exception) -> ApiError | None:
             return bad_request(str(error), error.param, "context_length_exceeded")
         case InvalidRequest():
             return bad_request(str(error), error.param)
-        case FormError():
+        case FormError() | GrammarFailed():
             return bad_request(str(error), "response_format")
         case ModelError():
             return bad_request(str(error), "messages")

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
+
+from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.regex import Regex
+from stemma.runtime.engine.guides import GrammarSpec
+from stemma.server.closed_schema import closed
 from stemma.server.errors import bad_request
+from stemma.server.tool_grammar import CallsForm, Function
 from stemma.server.wire.chat import ChatRequest, NamedToolChoice, Tool
-from stemma.server.wire.common import GenerationRequest, TextFormat
+from stemma.server.wire.common import GenerationRequest, JsonObjectFormat, JsonSchemaFormat
+
+MAX_CALLS = 8
+"""Calls in one answer, however many the client would take: a model that repeats itself has an end."""
+
+
+class Form(NamedTuple):
+    """A form, its size in bytes as it came, and the field that asked for it."""
+
+    spec: GrammarSpec
+    num_bytes: int
+    param: str
 
 
 class ToolUse(NamedTuple):
-    """Which functions may be called. offered: told to the model. max_calls: None is no limit."""
+    """Which functions may be called. offered: told to the model. max_calls: of one answer."""
 
     offered: Sequence[Tool] = ()
     callable: Sequence[Tool] = ()
     is_required: bool = False
-    max_calls: int | None = None
+    max_calls: int = MAX_CALLS
 
     @property
     def names(self) -> list[str]:
@@ -36,7 +54,7 @@ def tool_use(body: ChatRequest) -> ToolUse:
         if body.parallel_tool_calls is not None and body.tools is None:
             raise bad_request("parallel_tool_calls is for requests with tools", "parallel_tool_calls")
         return ToolUse()
-    max_calls = 1 if body.parallel_tool_calls is False else None
+    max_calls = 1 if body.parallel_tool_calls is False else MAX_CALLS
     match body.tool_choice:
         case "none":
             return ToolUse()
@@ -46,16 +64,64 @@ def tool_use(body: ChatRequest) -> ToolUse:
                 raise bad_request(f"there is no tool {function.name!r}; there are {names}", "tool_choice")
             return ToolUse(tools, chosen, True, 1)
         case "required":
-            raise bad_request("tool_choice can be auto or none", "tool_choice", "unsupported_parameter")
+            return ToolUse(tools, tools, True, max_calls)
         case _:
             return ToolUse(tools, tools, False, max_calls)
 
 
-def check_one_form(body: GenerationRequest) -> None:
-    """Raises ApiError if more than one form is asked for."""
-    for name in ("response_format", "regex", "grammar"):
-        if not isinstance(getattr(body, name), TextFormat | None):
-            raise bad_request(f"{name} is not supported", name, "unsupported_parameter")
-    formats = [body.response_format] if not isinstance(body.response_format, TextFormat | None) else []
-    if sum(form is not None for form in (body.regex, body.grammar, *formats)) > 1:
-        raise bad_request("give one of response_format, regex and grammar", "response_format")
+def chat_form(body: ChatRequest, tools: ToolUse) -> Form | None:
+    """The form of a chat's answer: a final form, calls, or either. Raises ApiError."""
+    final = text_form(body)
+    if not tools.callable:
+        return final
+    functions = tuple(_function(tool) for tool in tools.callable)
+    size = len(msgspec.json.encode(tools.callable)) + (final.num_bytes if final else 0)
+    if tools.is_required:
+        return Form(CallsForm(functions, tools.max_calls), size, "tools")
+    return Form(CallsForm(functions, tools.max_calls, final.spec if final else "text"), size, "tools")
+
+
+def text_form(body: GenerationRequest) -> Form | None:
+    """The form of a text without calls. Raises ApiError if more than one is asked for."""
+    forms = [form for form in (_regex(body), _grammar(body), _response_format(body)) if form is not None]
+    if len(forms) > 1:
+        raise bad_request("give one of response_format, regex and grammar", forms[1].param)
+    return forms[0] if forms else None
+
+
+def _regex(body: GenerationRequest) -> Form | None:
+    if body.regex is None:
+        return None
+    return Form(Regex(body.regex), len(body.regex), "regex")
+
+
+def _grammar(body: GenerationRequest) -> Form | None:
+    if body.grammar is None:
+        return None
+    raise bad_request("grammar is not supported; use regex or response_format", "grammar", "unsupported_parameter")
+
+
+def _response_format(body: GenerationRequest) -> Form | None:
+    match body.response_format:
+        case JsonObjectFormat():
+            return Form(JSONSchema({"type": "object"}), 0, "response_format")
+        case JsonSchemaFormat(json_schema=spec):
+            schema = spec.schema
+            if schema is None:
+                raise bad_request("json_schema has no schema", "response_format.json_schema.schema")
+            size = len(msgspec.json.encode(schema))
+            wanted = JSONSchema(schema if isinstance(schema, bool) else closed(schema))
+            return Form(wanted, size, "response_format")
+        case _:
+            return None
+
+
+def _function(tool: Tool) -> Function:
+    parameters: dict[str, Any] = tool.function.parameters or {}
+    kind = parameters.get("type", "object")
+    if kind != "object":
+        raise bad_request(f"the parameters of {tool.function.name} must be an object, not {kind!r:.40}", "tools")
+    schema = {"type": "object", "properties": {}, **parameters}
+    if not schema["properties"] and set(schema) == {"type", "properties"}:
+        schema["additionalProperties"] = False
+    return Function(tool.function.name, JSONSchema(closed(schema)))

@@ -11,6 +11,8 @@ from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
 from stemma.runtime.errors import EngineClosed, InvalidRequest
 from stemma.server.endpoint import Call
 from stemma.server.errors import ApiError, bad_request
+from stemma.server.forms import Form
+from stemma.server.service import Service
 
 
 class Said(NamedTuple):
@@ -18,6 +20,25 @@ class Said(NamedTuple):
 
     choice: int
     what: Delta | Completion
+
+
+async def constrain(service: Service, options: RequestOptions, form: Form | None) -> None:
+    """Have a form compiled, in bounded time, and put it among the options. Raises ApiError."""
+    if form is None:
+        return
+    config = service.config
+    if form.num_bytes > config.max_grammar_bytes:
+        message = f"{form.param} has {form.num_bytes} bytes; no more than {config.max_grammar_bytes} are taken"
+        raise bad_request(message, form.param)
+    try:
+        async with asyncio.timeout(config.compile_seconds):
+            await service.compile(form.spec)
+    except TimeoutError as error:
+        message = f"{form.param} takes longer than {config.compile_seconds} s to compile: simplify it"
+        raise bad_request(message, form.param) from error
+    except InvalidRequest as error:
+        raise bad_request(str(error), form.param) from error
+    options["grammar"] = form.spec
 
 
 def start(

@@ -70,10 +70,14 @@ class ChatPrompter:
         if num_characters > longest:
             raise PromptTooLong(f"{param} has {num_characters} characters; no more than {longest} can fit", param)
 
-    def remember(self, prompt: ChatPrompt, namespace: str, answer: str, key: str, tokens: Sequence[int]) -> None:
-        """Keep an answer. answer: its whole text as generated. key: `answer_key` of what the client was given."""
-        kept = self._as_said(answer, tokens)
-        self._turns.remember(namespace, prompt.plain, key, [*prompt.tokens, *kept])
+    def remember(self, prompt: ChatPrompt, namespace: str, answer: str, key: str, tokens: Sequence[int]) -> list[int]:
+        """Keep an answer; returns the tokens of prompt and answer as they were run.
+
+        answer: its whole text as generated. key: `answer_key` of what the client was given.
+        """
+        ran = [*prompt.tokens, *self._as_said(answer, tokens)]
+        self._turns.remember(namespace, prompt.plain, key, ran)
+        return ran
 
     def _template(self) -> ChatTemplate:
         if self._loaded.chat_template is None:

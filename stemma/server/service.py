@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
 from stemma.runtime.engine import Engine
+from stemma.runtime.engine.guides import GrammarSpec
+from stemma.runtime.errors import EngineClosed
 from stemma.server.config import ServerConfig
 from stemma.server.errors import ApiError
 from stemma.server.gate import Gate
@@ -22,7 +25,11 @@ from stemma.version import VERSION
 
 P = ParamSpec("P")
 T = TypeVar("T")
+LAST = -(2**31)
+"""The priority of what nobody waits for."""
+
 NUM_WORKERS = 4
+NUM_COMPILERS = 2
 
 
 class Service:
@@ -47,10 +54,21 @@ class Service:
         self.fingerprint = f"stemma-{VERSION}"
         self.stopping = asyncio.Event()
         self._workers = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="stemma-server")
+        self._compilers = ThreadPoolExecutor(NUM_COMPILERS, thread_name_prefix="stemma-compile")
 
     async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what takes time (tokenizing, compiling, asking the engine) beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._workers, lambda: function(*args, **kwargs))
+
+    async def compile(self, spec: GrammarSpec) -> None:
+        """Have a grammar ready. In threads of their own: a hard one holds up nothing but other grammars."""
+        await asyncio.get_running_loop().run_in_executor(self._compilers, self.engine.prepare, spec)
+
+    def compute_later(self, tokens: Sequence[int], namespace: str) -> None:
+        """Have these tokens in the cache when the engine has nothing better to do. Nobody waits for it."""
+        if self.engine.config.prefix_cache and self.engine.room(len(tokens)) > 0:
+            with suppress(EngineClosed):
+                self.engine.submit(tokens, max_tokens=0, namespace=namespace, priority=LAST)
 
     def check_model(self, name: str | None) -> None:
         """Raises ApiError (404) for a model that is not served here."""
@@ -62,4 +80,5 @@ class Service:
         """Let go of pins and threads. The engine stays whose it is."""
         self.stopping.set()
         self.pins.release_all()
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._workers, self._compilers):
+            threads.shutdown(wait=False, cancel_futures=True)

@@ -29,9 +29,7 @@ async def test_each_turn_of_a_chat_is_cached_to_the_last_token(client: Any) -> N
             kept = [token for token in last["choices"][0]["token_ids"] if token < 256]
             ran = [*last["prompt_token_ids"], *kept]
             assert answer["prompt_token_ids"][: len(ran)] == ran
-            # the KV of a sequence's very last token is never computed: nothing followed it
-            lost = last["choices"][0]["finish_reason"] == "length"
-            assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] >= len(ran) - lost
+            assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] >= len(ran)
         last = answer
 
 
@@ -43,7 +41,7 @@ async def test_the_tokens_are_those_generated_even_where_text_would_be_encoded_o
     _, second = await talk(client, [*messages, message, {"role": "user", "content": "more"}], temperature=0)
     ran = [*first["prompt_token_ids"], *[255] * 20]
     assert second["prompt_token_ids"][: len(ran)] == ran
-    assert second["usage"]["prompt_tokens_details"]["cached_tokens"] >= len(ran) - 1
+    assert second["usage"]["prompt_tokens_details"]["cached_tokens"] >= len(ran)
 
 
 async def test_an_answer_cut_at_a_stop_string_comes_back_as_the_client_saw_it(client: Any) -> None:

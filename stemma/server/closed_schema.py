@@ -1,0 +1,61 @@
+"""A JSON Schema whose objects have the properties they declare and no others, where the schema leaves that open.
+
+By the standard an object may have any further property, and a model that may invent some will. What is generated stays
+valid: only schemas are changed whose closed form accepts less than they do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+OPEN_WORLD = frozenset(
+    ("allOf", "oneOf", "not", "if", "dependentSchemas", "dependencies", "maxContains", "unevaluatedProperties",
+     "unevaluatedItems", "$dynamicRef", "$recursiveRef")
+)  # fmt: skip
+"""With one of these anywhere, closing an object could make a schema accept what it refused, or nothing at all."""
+
+LEFT_ALONE = frozenset(
+    (
+        "additionalProperties",
+        "patternProperties",
+        "propertyNames",
+        "minProperties",
+        "anyOf",
+        "$ref",
+        "dependentRequired",
+    )
+)
+MAPS = frozenset(("properties", "patternProperties", "$defs", "definitions"))
+LISTS = frozenset(("anyOf", "prefixItems"))
+SCHEMAS = frozenset(("items", "additionalProperties", "contains", "additionalItems"))
+
+
+def closed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with `additionalProperties: false` where nothing is said; the schema itself if that is not safe."""
+    return schema if _mentions(schema, OPEN_WORLD) else _closed(schema)
+
+
+def _closed(schema: Any) -> Any:
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _inside(key, value) for key, value in schema.items()}
+    declared, required = schema.get("properties"), schema.get("required", [])
+    if not (isinstance(declared, dict) and declared and isinstance(required, list)) or LEFT_ALONE & schema.keys():
+        return made
+    return {**made, "additionalProperties": False} if all(name in declared for name in required) else made
+
+
+def _inside(key: str, value: Any) -> Any:
+    if key in MAPS and isinstance(value, dict):
+        return {name: _closed(part) for name, part in value.items()}
+    if key in LISTS and isinstance(value, list):
+        return [_closed(part) for part in value]
+    if key in SCHEMAS:
+        return [_closed(part) for part in value] if isinstance(value, list) else _closed(value)
+    return value
+
+
+def _mentions(value: Any, keys: frozenset[str]) -> bool:
+    if isinstance(value, dict):
+        return bool(keys & value.keys()) or any(_mentions(part, keys) for part in value.values())
+    return isinstance(value, list) and any(_mentions(part, keys) for part in value)

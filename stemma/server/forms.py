@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from stemma.fsm.ebnf import EBNF
 from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.lark import Lark
 from stemma.fsm.regex import Regex
 from stemma.runtime.engine.guides import GrammarSpec
 from stemma.server.closed_schema import closed
@@ -98,7 +100,12 @@ def _regex(body: GenerationRequest) -> Form | None:
 def _grammar(body: GenerationRequest) -> Form | None:
     if body.grammar is None:
         return None
-    raise bad_request("grammar is not supported; use regex or response_format", "grammar", "unsupported_parameter")
+    return Form(grammar_text(body.grammar), len(body.grammar), "grammar")
+
+
+def grammar_text(text: str) -> EBNF | Lark:
+    """A grammar in either language: only EBNF defines its rules with `::=`."""
+    return EBNF(text) if "::=" in text else Lark(text)
 
 
 def _response_format(body: GenerationRequest) -> Form | None:

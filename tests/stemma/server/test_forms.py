@@ -58,6 +58,12 @@ async def test_a_regex_holds_for_chats_and_completions(client: Any) -> None:
     assert all(re.fullmatch(pattern, choice["text"]) for choice in completion["choices"])
 
 
+@pytest.mark.parametrize("grammar", ['root ::= [a-c]+ "-" root2\nroot2 ::= [0-9]', 'start: /[a-c]+/ "-" /[0-9]/'])
+async def test_a_grammar_holds_in_both_languages(client: Any, grammar: str) -> None:
+    answer = await client.post("/v1/completions", prompt="x", grammar=grammar, max_tokens=60, logit_bias={"45": 3})
+    assert re.fullmatch(r"[a-c]+-[0-9]", answer["choices"][0]["text"])
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 async def test_required_calls_are_calls(client: Any, seed: int, stream: bool) -> None:
@@ -166,6 +172,8 @@ async def test_responses_have_forms_and_calls_too(client: Any) -> None:
     ("body", "param"),
     [
         ({"regex": "("}, "regex"),
+        ({"grammar": "root ::= ("}, "grammar"),
+        ({"grammar": "begin: 'a'"}, "grammar"),
         ({"regex": "a", "response_format": {"type": "json_object"}}, "response_format"),
         ({"response_format": {"type": "xml"}}, "response_format"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),

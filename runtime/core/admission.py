@@ -8,7 +8,7 @@ from collections.abc import Sequence as Items
 import numpy as np
 import numpy.typing as npt
 
-from stemma.radix import Lease, PrefixCache
+from stemma.radix import AdmissionEstimator, Lease, PrefixCache, Progress
 from stemma.runtime.core.sequence import Sequence
 
 ADMISSION_WINDOW = 64
@@ -24,6 +24,7 @@ class Admission:
     def __init__(self, cache: PrefixCache, reuse: bool) -> None:
         self.cache = cache
         self.reuse = reuse
+        self._estimator = AdmissionEstimator(cache.block_size)
 
     def candidates(self, waiting: Items[Sequence]) -> list[tuple[Sequence, int]]:
         """The first of the waiting with their hit lengths: by priority, then the longest hit, then arrival."""
@@ -61,33 +62,38 @@ class Admission:
         )
 
     def acquire(self, sequence: Sequence, running: Items[Sequence]) -> Lease | None:
-        """A lease with room for the rest of the tokens beside what was promised to others, or None.
+        """A lease if there is room for the rest of its tokens, and beside others for what all are likely to need.
 
-        A hit that ends inside a block holds that block until it is copied; where that is one block too many, the hit
-        is rounded down to whole blocks.
+        A path that diverges inside blocks holds a few more blocks than its tokens fill. Where these are too many, the
+        hit is rounded down to whole blocks; where that does not do either, a pool this small goes without.
         """
         size = self.cache.block_size
         tokens = np.array(sequence.tokens, dtype=np.int32)
         longest = self._max_hit(sequence)
-        promised = self._num_promised(running) + 1 if running else 0
-        for max_hit in (longest, longest // size * size):
+        for max_hit in (longest, longest // size * size, 0):
             lease = self.cache.acquire(tokens, sequence.request.namespace, max_hit=max_hit)
-            if self._num_new_blocks(len(tokens), lease.num_tokens) + promised <= self.cache.available:
+            if self._num_needed(sequence, lease, running) <= self.cache.available:
                 return lease
             lease.release()
         return None
 
-    def _num_promised(self, running: Iterable[Sequence]) -> int:
-        """Blocks that running sequences still need for their prompts, and one more each to go on."""
-        return sum(
-            1 + self._num_new_blocks(len(item.tokens), len(item.lease.blocks) * self.cache.block_size)
-            for item in running
-            if item.lease is not None
-        )
+    def ended(self, sequence: Sequence) -> None:
+        """Learn how long outputs are from one that ended by itself or at its limit."""
+        self._estimator.finished(sequence.num_generated)
 
-    def _num_new_blocks(self, num_tokens: int, num_held: int) -> int:
-        size = self.cache.block_size
-        return max(0, -(-num_tokens // size) - num_held // size)
+    def _num_needed(self, sequence: Sequence, lease: Lease, running: Iterable[Sequence]) -> int:
+        """Blocks that the pool must still have: for its prompt if it is alone, else for everybody's likely end."""
+        num_whole = lease.num_tokens // self.cache.block_size
+        leases = [(other, other.lease) for other in running if other.lease is not None]
+        if not leases:
+            return -(-len(sequence.tokens) // self.cache.block_size) - num_whole
+        others = sum(self._num_likely(other, held, len(held.blocks)) for other, held in leases)
+        return others + self._num_likely(sequence, lease, num_whole)
+
+    def _num_likely(self, sequence: Sequence, lease: Lease, num_blocks: int) -> int:
+        max_output = sequence.request.max_tokens
+        progress = Progress(lease.num_tokens, num_blocks, sequence.num_generated, max_output)
+        return self._estimator.blocks_needed(progress, len(sequence.tokens) - lease.num_tokens)
 
 
 def common_prefix(left: npt.NDArray[np.int32], right: npt.NDArray[np.int32]) -> int:

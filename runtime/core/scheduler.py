@@ -284,6 +284,8 @@ class Scheduler:
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         sequence.finish_reason = reason
+        if reason in (FinishReason.STOP, FinishReason.LENGTH):
+            self.admission.ended(sequence)
         self._hand_over(sequence)
         self._let_go(sequence)
         for queue in (self.waiting, self.running):

@@ -1,7 +1,7 @@
 """`Lark(text)`: a subset of Lark's grammar notation, read as a context-free grammar over characters.
 
 Rules, terminals, strings and regexes with flags, `|`, `()`, `[]`, `?`, `*`, `+`, `~n..m`, `"a".."z"`, aliases,
-priorities, `%ignore`, `%import common.NAME`, and special tokens as `<|name|>`. There is no lexer: where Lark would prefer
+priorities, `%ignore`, `%import common.NAME`, and special tokens as `<|name|>`. There is no lexer: where Lark prefers
 the longest terminal, every reading is accepted. Templates, `%declare` and `%override` are refused.
 """
 

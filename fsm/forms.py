@@ -1,0 +1,113 @@
+"""Python types as forms: `form_of(T)` says which texts to generate and gives the validated `T` back.
+
+pydantic models, dataclasses, TypedDicts, unions, lists and scalars become JSON; `str`, and a `Literal` or `Enum` of
+strings, are generated bare, without quotes. Objects are closed unless the type says that other members are allowed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin, runtime_checkable
+from typing import Literal as OneOf
+
+from pydantic import PydanticUserError, TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from stemma.fsm.ast import Grammar
+from stemma.fsm.choices import Choices
+from stemma.fsm.errors import FormError
+from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.snapshots import Snapshot, snapshot
+from stemma.fsm.structural_tags import FreeText
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Spec(Protocol):
+    """Anything that says its grammar."""
+
+    def grammar(self) -> Grammar: ...
+
+
+@dataclass(frozen=True)
+class Form(Generic[T]):
+    """What to generate, and how its text becomes a value."""
+
+    spec: Spec | Grammar
+    validate: Callable[[str], T]
+    """The value of a complete text; pydantic's `ValidationError` where a validator of the type's own refuses it."""
+    partial: Callable[[str], Snapshot[T]]
+    """What can be said of a text that is still being generated: closed members are validated."""
+
+    def grammar(self) -> Grammar:
+        return self.spec if isinstance(self.spec, Grammar) else self.spec.grammar()
+
+
+def form_of(kind: Any) -> Form[Any]:
+    """The form of a type, or of a grammar specification such as `Regex` (whose value is its text)."""
+    if isinstance(kind, JSONSchema):
+        return Form(kind, json.loads, lambda text: snapshot(Any, text))
+    if isinstance(kind, Grammar) or (isinstance(kind, Spec) and not isinstance(kind, type)):
+        return _bare(kind, str)
+    if kind is str:
+        return _bare(FreeText(), str)
+    values = _bare_values(kind)
+    if values is not None:
+        return _bare(Choices(values), values.__getitem__)
+    return _json(kind)
+
+
+def _bare(spec: Spec | Grammar, value_of: Callable[[str], Any]) -> Form[Any]:
+    return Form(spec, value_of, lambda text: Snapshot(text))
+
+
+def _bare_values(kind: Any) -> dict[str, Any] | None:
+    """The values of a `Literal` or an `Enum` whose texts are all strings."""
+    values: dict[Any, Any] | None = None
+    if get_origin(kind) is OneOf:
+        values = {value: value for value in get_args(kind)}
+    elif isinstance(kind, type) and issubclass(kind, Enum):
+        values = {member.value: member for member in kind}
+    return values if values and all(type(text) is str or isinstance(text, str) for text in values) else None
+
+
+def _json(kind: Any) -> Form[Any]:
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(kind)
+        schema = adapter.json_schema(mode="validation", schema_generator=_Schemas)
+    except (PydanticUserError, PydanticInvalidForJsonSchema) as error:
+        raise FormError(f"{kind!r} has no JSON form: {error}") from error
+    return Form(JSONSchema(_closed(schema)), adapter.validate_json, lambda text: snapshot(kind, text))
+
+
+class _Schemas(GenerateJsonSchema):
+    """pydantic's schemas, but a set may be written with repetitions: validation drops them."""
+
+    def set_schema(self, schema: core_schema.SetSchema) -> JsonSchemaValue:
+        return _repeatable(super().set_schema(schema))
+
+    def frozenset_schema(self, schema: core_schema.FrozenSetSchema) -> JsonSchemaValue:
+        return _repeatable(super().frozenset_schema(schema))
+
+
+def _repeatable(schema: JsonSchemaValue) -> JsonSchemaValue:
+    return {keyword: value for keyword, value in schema.items() if keyword != "uniqueItems"}
+
+
+def _closed(schema: Any) -> Any:
+    """No members besides the declared ones, where the schema does not speak of any."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {keyword: value if keyword in ("const", "enum", "default", "examples") else _closed(value)
+              for keyword, value in schema.items()}  # fmt: skip
+    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
+        closed.setdefault("additionalProperties", False)
+    return closed

@@ -1,0 +1,283 @@
+"""Constraints against llguidance, xgrammar and outlines-core on JSON Schemas with valid and invalid instances.
+
+    python benchmarks/fsm.py --data FILE.jsonl --gguf MODEL.gguf [--peers llguidance] [--schemas N] [--json OUT]
+
+FILE has one `{"id", "schema", "valid", "invalid"}` a line. All engines run in this process, one thread, schema by schema,
+in the same run; they read the same compact JSON, keys in the schema's order where an engine insists on it. `cold` is the first
+time an instance is walked with a fresh grammar, `warm` the second. Tables and compiled kernels are those of a second
+start: one schema is compiled and thrown away before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import venv
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = Path.home() / ".cache" / "stemma-bench" / "fsm-env"
+PACKAGES = ["llguidance==1.9.1", "xgrammar==0.2.8", "outlines-core==0.2.14", "apache-tvm-ffi"]
+PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "p999": 99.9}
+
+REGEXES = [
+    r"[a-zA-Z0-9._%+-]+@[a-zA-Z0-9.-]+\.[a-zA-Z]{2,}", r"\d{4}-\d{2}-\d{2}", r"(\+\d{1,2}\s?)?\(?\d{3}\)?[\s.-]?\d{3}[\s.-]?\d{4}",
+    r"https?://[^\s/$.?#][^\s]*", r"(25[0-5]|2[0-4]\d|1?\d?\d)(\.(25[0-5]|2[0-4]\d|1?\d?\d)){3}",
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", r"(yes|no|maybe)", r"-?\d+(\.\d+)?([eE][+-]?\d+)?",
+    r"#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})", r"[A-Z][a-z]+( [A-Z][a-z]+){1,3}", r"(0?[1-9]|1[0-2]):[0-5]\d ?(AM|PM)", r"\$\d{1,3}(,\d{3})*(\.\d\d)?",
+    r"[^\n]{1,200}", r"(\w+\s){0,20}\w+\.", r".{10,1000}", r"[\u4e00-\u9fff]{2,8}", r"<(\w+)>[^<]*</\w+>", r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?",
+    r"([A-Z]{2}\d{2})( ?\d{4}){3,5}", r"(?:a|b|c){3,50}d?", r"Thought: [^\n]+\nAction: (search|answer)\nInput: [^\n]+",
+]  # fmt: skip
+
+
+def environment() -> Path:
+    """An environment of its own with the peers; the rest is seen from the one this runs in."""
+    python = ENVIRONMENT / "bin" / "python"
+    if not python.exists():
+        venv.create(ENVIRONMENT, with_pip=True)
+        [site] = (ENVIRONMENT / "lib").glob("python*/site-packages")
+        (site / "outer.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *PACKAGES], check=True, timeout=900)
+    return python
+
+
+def percentiles(values: list[float], scale: float) -> dict[str, float]:
+    import numpy as np
+
+    return {name: float(np.percentile(values, q)) * scale if values else float("nan") for name, q in PERCENTILES.items()}
+
+
+def in_order(value: Any, schema: Any, root: Any, depth: int = 0) -> Any:
+    """`value` with the keys of each object in the order of the schema's `properties`, as far as that is plain to see."""
+    while isinstance(schema, dict) and isinstance(schema.get("$ref"), str) and depth < 50:
+        depth += 1
+        target: Any = root
+        for part in schema["$ref"].removeprefix("#").strip("/").split("/"):
+            if part:
+                target = target.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(target, dict) else None
+        schema = target
+    if not isinstance(schema, dict):
+        return value
+    if isinstance(value, list):
+        items = schema.get("items")
+        return [in_order(item, items, root, depth + 1) for item in value]
+    if isinstance(value, dict):
+        known = schema.get("properties") or {}
+        for part in (*schema.get("allOf", ()), *schema.get("anyOf", ()), *schema.get("oneOf", ())):
+            if isinstance(part, dict):
+                known = {**known, **(part.get("properties") or {})}
+        keys = [key for key in known if key in value] + [key for key in value if key not in known]
+        return {key: in_order(value[key], known.get(key), root, depth + 1) for key in keys}
+    return value
+
+
+class Tally:
+    """What one engine did over all schemas."""
+
+    def __init__(self) -> None:
+        self.count: Counter[str] = Counter()
+        self.first: list[float] = []
+        self.masks: dict[str, list[float]] = {"cold": [], "warm": []}
+        self.steps: list[float] = []
+        self.why: dict[str, str] = {}
+
+
+def walk(session: Any, tokens: list[int], row: Any, masks: list[float], steps: list[float], check: bool) -> bool:
+    """Mask and advance along `tokens`; whether all were allowed and the end is complete."""
+    clock = time.perf_counter
+    for token in tokens:
+        before = clock()
+        session.mask(row)
+        masks.append(clock() - before)
+        if check and not int(row[token >> 5]) >> (token & 31) & 1:
+            return False
+        before = clock()
+        allowed = session.advance(token)
+        steps.append(clock() - before)
+        if not allowed:
+            return False
+    return bool(session.is_complete())
+
+
+def accepts(compiled: Any, tokens: list[int]) -> bool:
+    session = compiled.session()
+    return all(session.advance(token) for token in tokens) and session.is_complete()
+
+
+def jumps(compiled: Any, tokens: list[int], count: Counter[str]) -> None:
+    """Replays canonical tokens with jumps: how many were forced, verified as drafts, and how many were not canonical."""
+    session = compiled.session()
+    position = 0
+    while position < len(tokens):
+        forced = session.forced()
+        hard, rest = forced.hard, tokens[position:]
+        if hard:
+            if hard != rest[: len(hard)]:
+                count["not_canonical"] += 1
+                return
+            count["hard"] += len(hard)
+        drafts = 0
+        while drafts < len(forced.drafts) and forced.drafts[drafts : drafts + 1] == rest[len(hard) + drafts :][:1]:
+            drafts += 1
+        count["drafts"] += drafts
+        taken = len(hard) + drafts
+        taken += position + taken < len(tokens)
+        for token in tokens[position : position + taken]:
+            if not session.advance(token):
+                return
+        position += taken
+
+
+def measure_schema(engine: Any, line: dict[str, Any], encode: Any, tally: Tally, row: Any) -> None:
+    schema = line["schema"]
+    before = time.perf_counter()
+    try:
+        compiled = engine.schema(schema)
+        session = compiled.session()
+        session.mask(row)
+    except Exception as error:  # whatever a peer raises for what it refuses
+        tally.why[line["id"]] = f"refused: {str(error)[:150]}"
+        return
+    tally.first.append(time.perf_counter() - before)
+    tally.count["compiled"] += 1
+    wrong = []
+    for index, instance in enumerate(line["valid"]):
+        texts = dict.fromkeys(compact(value) for value in (instance, in_order(instance, schema, schema)))
+        fitting = []
+        for tokens in map(encode, texts):
+            masks: list[float] = []
+            if walk(compiled.session(), tokens, row, masks, tally.steps, check=True):
+                fitting.append(tokens)
+                tally.masks["cold"] += masks
+                break
+        if not fitting:
+            wrong.append(f"valid {index} refused")
+            continue
+        walk(compiled.session(), fitting[0], row, tally.masks["warm"], tally.steps, check=False)
+        tally.count["tokens"] += len(fitting[0])
+        jumps(compiled, fitting[0], tally.count)
+    for index, instance in enumerate(line["invalid"]):
+        texts = dict.fromkeys(compact(value) for value in (instance, in_order(instance, schema, schema)))
+        if any(accepts(compiled, encode(text)) for text in texts):
+            wrong.append(f"invalid {index} accepted")
+            tally.count["accepted_invalid"] += 1
+    if wrong:
+        tally.why[line["id"]] = "; ".join(wrong[:3])
+    else:
+        tally.count["all_right"] += 1
+
+
+def compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def measure_regexes(engine: Any, row: Any, tally: Tally) -> list[float]:
+    times = []
+    for pattern in REGEXES:
+        before = time.perf_counter()
+        try:
+            engine.regex(pattern).session().mask(row)
+        except Exception as error:
+            tally.why[pattern] = f"refused: {str(error)[:150]}"
+            continue
+        times.append(time.perf_counter() - before)
+    return times
+
+
+def report(case: str, tallies: dict[str, Tally], regexes: dict[str, list[float]]) -> list[dict[str, Any]]:
+    figures: dict[str, dict[str, float]] = defaultdict(dict)
+    for name, tally in tallies.items():
+        count = tally.count
+        for kind in ("cold", "warm"):
+            for q, value in percentiles(tally.masks[kind], 1e6).items():
+                figures[f"mask_{kind}_{q}"][name] = value
+        for q, value in percentiles(tally.first, 1e3).items():
+            figures[f"first_mask_{q}"][name] = value
+        for q, value in percentiles(tally.steps, 1e6).items():
+            figures[f"advance_{q}"][name] = value
+        figures["regexes_compiled"][name] = len(regexes[name])
+        figures["regex_first_mask_p50"][name] = percentiles(regexes[name], 1e3)["p50"]
+        for key in ("compiled", "all_right", "accepted_invalid", "not_canonical"):
+            figures[key][name] = count[key]
+        figures["jump_share"][name] = count["hard"] / max(1, count["tokens"])
+        figures["jump_share_with_drafts"][name] = (count["hard"] + count["drafts"]) / max(1, count["tokens"])
+    print(f"\n{case} (masks and steps in us, first mask in ms)")
+    print(f"{'':28}" + "".join(f"{name:>16}" for name in tallies))
+    rows = []
+    for metric, values in figures.items():
+        print(f"{metric:28}" + "".join(f"{values[name]:16.3f}" for name in tallies))
+        for peer in list(tallies)[1:]:
+            ratio = values["stemma"] / values[peer] if values[peer] else None
+            rows.append({"case": case, "metric": metric, "ours": values["stemma"], "peer": values[peer],
+                         "peer_name": peer, "ratio": ratio})  # fmt: skip
+    return rows
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import gc
+
+    import numpy as np
+    from fsm_engines import ENGINES, Stemma
+    from fsm_vocabularies import vocabulary_49k, vocabulary_128k
+
+    from stemma.fsm.kernels import loader
+
+    lines = [json.loads(text) for text in arguments.data.read_text().splitlines() if text.strip()]
+    step = max(1, len(lines) // arguments.schemas) if arguments.schemas else 1
+    lines = lines[::step]
+    rows = []
+    for file in [vocabulary_49k(arguments.gguf)] * ("49k" in arguments.vocabularies) + [vocabulary_128k()] * (
+        "128k" in arguments.vocabularies
+    ):
+        encoder = file.tokenizer()
+
+        def encode(text: str, encoder: Any = encoder) -> list[int]:
+            return list(encoder.encode(text, add_special_tokens=False).ids)
+
+        engines = [Stemma(file), *(ENGINES[name](file) for name in arguments.peers)]
+        loader().wait()
+        row = np.zeros((len(file.token_bytes()) + 31) // 32, np.uint32)
+        tallies = {engine.name: Tally() for engine in engines}
+        for engine in engines:
+            measure_schema(engine, {"id": "", "schema": {}, "valid": [{"a": "b"}], "invalid": []}, encode, Tally(), row)
+        gc.collect()
+        gc.disable()
+        for number, line in enumerate(lines):
+            for engine in engines if number % 2 else engines[::-1]:
+                measure_schema(engine, line, encode, tallies[engine.name], row)
+        regexes = {engine.name: measure_regexes(engine, row, tallies[engine.name]) for engine in engines}
+        gc.enable()
+        rows += report(f"{len(lines)} schemas, {file.name}", tallies, regexes)
+        if arguments.why:
+            for name, tally in tallies.items():
+                for subject, why in tally.why.items():
+                    print(f"{name:14} {subject:40} {why}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"rows": rows}, indent=1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--gguf", type=Path, required=True, help="a GGUF file with the 49k tokenizer")
+    parser.add_argument("--peers", nargs="*", default=["llguidance"], help="llguidance xgrammar outlines-core")
+    parser.add_argument("--vocabularies", nargs="*", default=["49k", "128k"])
+    parser.add_argument("--schemas", type=int, default=0, help="only about so many, spread over the file")
+    parser.add_argument("--why", action="store_true", help="say what was refused or wrong")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    python = environment()
+    if Path(sys.prefix) != ENVIRONMENT:
+        paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        os.execve(python, [str(python), __file__, *sys.argv[1:]], {**os.environ, "PYTHONPATH": paths})
+    run(arguments)
+
+
+if __name__ == "__main__":
+    main()

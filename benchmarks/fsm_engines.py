@@ -13,7 +13,9 @@ import outlines_core
 import xgrammar
 from fsm_vocabularies import TokenizerFile
 
-from stemma.fsm import CompiledGrammar, JSONSchema, Matcher, Regex, compile
+from stemma.fsm import CompiledGrammar, Matcher, compile
+from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.regex import Regex
 
 Words = npt.NDArray[np.uint32]
 

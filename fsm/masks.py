@@ -35,6 +35,12 @@ def put(out: Words, key: int, setting: int) -> None:
 
 
 @helper
+def copy_into(out: Words, mask: Words) -> None:
+    for word in range(len(out)):
+        out[word] = mask[word]
+
+
+@helper
 def walk(t: Tables, trie: Trie, out: Words, path: Int64s, node: int, config: int, setting: int) -> bool:
     """Set (or clear) all strings below `node` that `config` can read."""
     path[0, 0] = node
@@ -293,7 +299,7 @@ def plain_mask(t: Tables, trie: Trie, path: Int64s, config: int, out: Words) -> 
 @helper
 def loop_mask(t: Tables, trie: Trie, path: Int64s, config: int, out: Words, run: Run) -> bool:
     """A configuration that a run leads back to itself."""
-    out[:] = run.whole
+    copy_into(out, run.whole)
     for byte in range(256):
         following = t.rows[config, byte]
         if following == 0:
@@ -312,11 +318,12 @@ def chain_mask(
     remaining = found[REMAINING]
     number = len(run.tokens)
     if remaining < 0 or number == 0 or run.lengths[number - 1] <= remaining:
-        out[:] = run.whole
+        copy_into(out, run.whole)
     elif remaining <= NUM_CUMULATIVE:
-        out[:] = run.cumulative[remaining]
+        for word in range(len(out)):
+            out[word] = run.cumulative[remaining, word]
     else:
-        out[:] = run.whole
+        copy_into(out, run.whole)
         while number > 0 and run.lengths[number - 1] > remaining:
             number -= 1
             put(out, run.tokens[number], 0)
@@ -341,7 +348,7 @@ def chain_mask(
 @helper
 def delta_mask(t: Tables, trie: Trie, path: Int64s, config: int, base: int, out: Words, known: Words) -> bool:
     """A configuration much like `base`, whose mask is `known`: both walk in step, only where they differ."""
-    out[:] = known
+    copy_into(out, known)
     middle = len(path) // 2
     path[0, 0] = 0
     path[0, 1] = config

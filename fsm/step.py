@@ -281,25 +281,32 @@ def pop_frame(t: Tables, stack: int, depth: int) -> int:
 
 
 @helper
+def sort_pending(t: Tables, number: int) -> None:
+    """Shell's sort with gaps that halve."""
+    gap = 1
+    while gap < number // 4:
+        gap *= 2
+    while gap > 0:
+        for i in range(gap, number):
+            item = t.pending[i]
+            j = i - gap
+            while j >= 0 and t.pending[j] > item:
+                t.pending[j + gap] = t.pending[j]
+                j -= gap
+            t.pending[j + gap] = item
+        gap //= 2
+
+
+@helper
 def intern_pending(t: Tables) -> int:
     """The id of the configuration of the pending items. -1 if a table is full."""
     number = t.counts[NUM_PENDING]
     if number == 0 and t.counts[ACCEPTING] == 0:
         return 0
-    items = t.pending[:number]
-    if number > 24:
-        items.sort()
-    else:
-        for i in range(1, number):
-            item = items[i]
-            j = i - 1
-            while j >= 0 and items[j] > item:
-                items[j + 1] = items[j]
-                j -= 1
-            items[j + 1] = item
+    sort_pending(t, number)
     value = t.counts[ACCEPTING]
     for i in range(number):
-        value = hash_three(value, items[i] >> 32 & 0x7FFFFFFF, items[i] & 0x7FFFFFFF)
+        value = hash_three(value, t.pending[i] >> 32 & 0x7FFFFFFF, t.pending[i] & 0x7FFFFFFF)
     mask = len(t.config_index) - 1
     slot = value & mask
     while t.config_index[slot] >= 0:
@@ -316,7 +323,7 @@ def intern_pending(t: Tables) -> int:
         t.counts[FULL] = FULL_ITEMS
         return -1
     for i in range(number):
-        t.items[first + i] = items[i]
+        t.items[first + i] = t.pending[i]
     t.configs[config, 0] = first
     t.configs[config, 1] = number
     t.configs[config, 2] = t.counts[ACCEPTING]
@@ -444,7 +451,8 @@ def fill_row(t: Tables, config: int) -> None:
             t.row[start:stop] = following
         start = stop
     if t.counts[INCOMPLETE] == 0 and t.counts[FULL] == 0:
-        t.rows[config, :] = t.row
+        for byte in range(256):
+            t.rows[config, byte] = t.row[byte]
 
 
 @helper

@@ -39,7 +39,7 @@ class Admission:
         return min(self.cache.match(request.prompt, request.namespace).hit_len, request.max_hit)
 
     def _max_hit(self, sequence: Sequence) -> int:
-        if not self.reuse:
+        if not self.reuse or sequence.goes_alone:
             return 0
         request = sequence.request
         return len(sequence.tokens) - 1 if request.prompt_logprobs is None else request.max_hit

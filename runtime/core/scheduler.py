@@ -113,8 +113,10 @@ class Scheduler:
             victims = [item for item in self.running if id(item) not in placed]
             victim = max(victims, key=_order)
             if victim is sequence and not batch.rows and len(self.running) == 1:
-                self._fail(sequence)
-                return
+                if sequence.goes_alone:
+                    self._fail(sequence)
+                    return
+                sequence.goes_alone = True
             self._preempt(victim)
             if victim is sequence:
                 return
@@ -194,7 +196,7 @@ class Scheduler:
         sequence.prompt_logprobs += result.prompt_logprobs
         num_accepted = self._take_samples(row, result) if sequence.error is None else 0
         self._extend(sequence, row.start, len(row.tokens) - row.num_drafts + num_accepted)
-        if was_in_prompt and self.limits.reuse:
+        if was_in_prompt and self._shares(sequence):
             sequence.lease.commit()
         if result.tokens and sequence.error is None:
             self._jump(sequence)
@@ -269,16 +271,19 @@ class Scheduler:
         if not sampling.has_penalties:  # penalties of a draft would depend on drafts before it
             sequence.drafts = forced.drafts[: sequence.request.max_tokens - sequence.num_generated - 1]
 
+    def _shares(self, sequence: Sequence) -> bool:
+        return self.limits.reuse and not sequence.goes_alone
+
     def _let_go(self, sequence: Sequence) -> None:
         if sequence.lease is None:
             return
-        if self.limits.reuse:
+        if self._shares(sequence):
             sequence.lease.commit()
         sequence.lease.release()
         sequence.lease = None
 
     def _hand_over(self, sequence: Sequence) -> None:
-        if sequence.held is not None and sequence.lease is not None and self.limits.reuse:
+        if sequence.held is not None and sequence.lease is not None and self._shares(sequence):
             sequence.lease.commit()
             self.holds.keep(sequence.held, sequence.lease.fork())
 

@@ -97,6 +97,7 @@ class Sequence:
     drafts: list[int] = field(default_factory=list)
     arrival: int = 0
     num_overtaken: int = 0
+    goes_alone: bool = False  # shares no blocks: in a pool so small that a shared path's extra blocks are too many
     num_computed_once: int = 0  # the longest prefix whose KV was ever computed or found
     num_cached: int = 0
     num_decoded: int = 0

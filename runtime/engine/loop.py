@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -53,6 +54,7 @@ class EngineLoop:
         self._closed_by: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="stemma-engine", daemon=True)
         self._thread.start()
+        atexit.register(self.close)  # a thread inside compiled code must not outlive the interpreter
 
     def step(self) -> None:
         """Compute one batch, if there is one, and tell the callers."""
@@ -96,6 +98,7 @@ class EngineLoop:
 
     def close(self) -> None:
         """Stop the thread; what has not ended fails with EngineClosed."""
+        atexit.unregister(self.close)
         self._shut(EngineClosed("the engine was closed before the request ended"))
         if threading.current_thread() is not self._thread:
             self._thread.join()

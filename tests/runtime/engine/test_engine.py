@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -206,6 +208,19 @@ def test_submitting_from_many_threads(make):
     for thread in threads:
         thread.join()
     assert results == [expected] * 8
+
+
+def test_a_program_that_forgets_to_close_ends_well():
+    script = (
+        "from stemma.kernels.select import select_ops\n"
+        "from stemma.runtime.engine import Engine\n"
+        "from stemma.runtime.model.tiny import tiny\n"
+        "llm = Engine.of(tiny(select_ops()), kv_tokens=4096)\n"
+        "llm.generate('hello', max_tokens=2)\n"
+        "llm.submit('hello', max_tokens=1500)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_closing_fails_what_runs_and_refuses_what_comes(loaded):

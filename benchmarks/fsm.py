@@ -51,7 +51,9 @@ def environment() -> Path:
 def percentiles(values: list[float], scale: float) -> dict[str, float]:
     import numpy as np
 
-    return {name: float(np.percentile(values, q)) * scale if values else float("nan") for name, q in PERCENTILES.items()}
+    return {
+        name: float(np.percentile(values, q)) * scale if values else float("nan") for name, q in PERCENTILES.items()
+    }
 
 
 def in_order(value: Any, schema: Any, root: Any, depth: int = 0) -> Any:

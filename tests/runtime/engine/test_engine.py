@@ -148,7 +148,7 @@ def test_samples_have_seeds_of_their_own_and_share_the_prompt(make):
 
 def test_a_cancelled_request_ends_with_what_it_has(make):
     engine = make()
-    generation = engine.submit("hello", max_tokens=1500)
+    generation = engine.submit("hello", max_tokens=1500, ignore_eos=True)
     next(iter(generation))
     generation.cancel()
     completion = generation.result()
@@ -157,7 +157,7 @@ def test_a_cancelled_request_ends_with_what_it_has(make):
 
 
 def test_leaving_an_iteration_cancels(make):
-    generation = make().submit("hello", max_tokens=1500)
+    generation = make().submit("hello", max_tokens=1500, ignore_eos=True)
     for _ in generation:
         break
     assert generation.result().finish_reason == "abort"
@@ -181,7 +181,7 @@ async def test_awaiting_and_streaming_from_asyncio(make):
 
 async def test_cancelling_the_task_cancels_the_request(make):
     engine = make()
-    generation = engine.submit("hello", max_tokens=1500)
+    generation = engine.submit("hello", max_tokens=1500, ignore_eos=True)
 
     async def wait():
         return await generation
@@ -227,7 +227,7 @@ def test_closing_fails_what_runs_and_refuses_what_comes(loaded):
     from stemma.runtime.engine import Engine
 
     engine = Engine.of(loaded, kv_tokens=4096)
-    generation = engine.submit("hello", max_tokens=1500)
+    generation = engine.submit("hello", max_tokens=1500, ignore_eos=True)
     engine.close()
     with pytest.raises(EngineClosed):
         generation.result()

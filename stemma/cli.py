@@ -19,6 +19,8 @@ app = typer.Typer(
     help="A radix-tree prefix-caching runtime for language models.",
     pretty_exceptions_enable=False,
 )
+schema_commands = typer.Typer(no_args_is_help=True, help="Schemas as the runtime sees them.")
+app.add_typer(schema_commands, name="schema")
 
 Model = Annotated[
     str | None, typer.Option(help="A .gguf file, a Hugging Face folder or hub id; SmolLM2-135M if left out.")
@@ -149,6 +151,27 @@ def serve(
             f"{escape(served)} at http://{host}:{port}/v1, the live cache at /tree; Ctrl-C stops"
         )
         serve(engine, config)
+
+
+@schema_commands.command("lint")
+def schema_lint(
+    schema: Annotated[str, typer.Argument(help="A JSON file with a schema, or module:Type.")],
+    model: Annotated[str | None, typer.Option(help="Whose vocabulary to use; SmolLM2-135M if left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Keyword by keyword: enforced, refused or an annotation; warnings; states, compile time, forced tokens."""
+    from stemma.fsm.lint import lint
+    from stemma.terminal import schema as look
+
+    spec = look.read_schema(schema)
+    report = lint(spec)
+    costs = look.measure(spec, look.vocabulary_of(model)) if report.is_supported else None
+    if as_json:
+        print(json.dumps(look.as_json(report, costs)))
+    else:
+        Console().print(look.show(report, costs))
+    if not report.is_supported:
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import codecs
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Protocol
 
 from stemma.fsm import CompiledGrammar, FormError, Matcher, Vocabulary, ast, compile
 from stemma.runtime.errors import InvalidRequest
-from stemma.runtime.model import LoadedModel
+from stemma.runtime.model import LoadedModel, Tokenizer
 
 MAX_COMPILED = 256
 
@@ -38,9 +39,7 @@ class Guides:
         """The model's tokens as the automaton sees them, made on first use."""
         with self._lock:
             if self._vocabulary is None:
-                tokenizer = self._loaded.tokenizer
-                special, ends = tokenizer.special, self._loaded.generation.eos_ids
-                self._vocabulary = Vocabulary(tokenizer.vocabulary(), special, ends, self._tokenize)
+                self._vocabulary = make_vocabulary(self._loaded.tokenizer, self._loaded.generation.eos_ids)
             return self._vocabulary
 
     def guide(self, spec: GrammarSpec) -> Matcher:
@@ -62,6 +61,12 @@ class Guides:
                 self._compiled.popitem(last=False)
         return compiled
 
-    def _tokenize(self, data: bytes) -> list[int]:
+
+def make_vocabulary(tokenizer: Tokenizer, eos_ids: Sequence[int]) -> Vocabulary:
+    """A model's tokens as the automaton sees them."""
+
+    def tokenize(data: bytes) -> list[int]:
         """The model's own tokens of these bytes; of a character that is not whole at the end, none."""
-        return self._loaded.tokenizer.encode_continuation(codecs.getincrementaldecoder("utf-8")().decode(data))
+        return tokenizer.encode_continuation(codecs.getincrementaldecoder("utf-8")().decode(data))
+
+    return Vocabulary(tokenizer.vocabulary(), tokenizer.special, eos_ids, tokenize)

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from stemma import cli
 from stemma.runtime.engine import Engine
+from stemma.runtime.engine.guides import make_vocabulary
+from stemma.runtime.errors import StemmaError
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +54,35 @@ def test_demo_saves_tokens_and_shows_the_tree():
 
 def test_the_demos_picture_names_what_is_shared():
     assert "tokens" in invoke("demo")
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "kind": {"const": "a rather long constant"}},
+    "required": ["name", "kind"],
+    "additionalProperties": False,
+    "title": "T",
+}
+
+
+def test_schema_lint_says_what_becomes_of_each_keyword(tmp_path, monkeypatch, tiny_loaded):
+    vocabulary = make_vocabulary(tiny_loaded.tokenizer, tiny_loaded.generation.eos_ids)
+    monkeypatch.setattr("stemma.terminal.schema.vocabulary_of", lambda model: vocabulary)
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(SCHEMA))
+    said = json.loads(invoke("schema", "lint", str(path), "--json"))
+    status = {(item["pointer"], item["keyword"]): item["status"] for item in said["findings"]}
+    assert status["", "required"] == "enforced"
+    assert status["", "title"] == "annotated"
+    assert [item["pointer"] for item in said["warnings"]] == ["/properties/name"]
+    assert said["costs"]["forced_share"] > 0
+    assert "enforced" in invoke("schema", "lint", str(path))
+
+
+def test_schema_lint_of_no_schema_says_what_to_give():
+    result = CliRunner().invoke(cli.app, ["schema", "lint", "nothing-there"])
+    assert isinstance(result.exception, StemmaError)
+    assert "module:Type" in str(result.exception)
 
 
 def test_an_unknown_option_is_an_error():

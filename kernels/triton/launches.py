@@ -1,0 +1,258 @@
+"""Tensors in, one kernel launched, tensors out: what each kernel is given, with which tile, on which grid.
+
+Every launch passes through one function that can be replaced: proof.py records there what would run on a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import torch
+import triton
+import triton.language as tl
+
+from stemma.kernels.ops import HeadShape
+from stemma.kernels.triton.attention import VALUE_GAIN, attend_kernel, merge_kernel
+from stemma.kernels.triton.blocks import copy_kernel
+from stemma.kernels.triton.kv import LIMITS, TritonKV
+from stemma.kernels.triton.linear import packed_linear_kernel
+from stemma.kernels.triton.norm import gated_kernel, norm_kernel
+from stemma.kernels.triton.packing import PackedLinear, TritonNorm, TritonRope
+from stemma.kernels.triton.plan import AttentionPlan
+from stemma.kernels.triton.rope import SMALLEST_SCALE, rope_write_kernel
+from stemma.kernels.triton.sampling import mask_kernel, sample_kernel
+from stemma.kernels.triton.targets import AttentionTile, Target, linear_tile, narrow_tile, wide_tile
+
+ELEMENTWISE_TILE = 1024
+MERGED_PIECES = 16
+ROPE_HEADS = 4
+DOTS = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
+
+
+class Launcher(Protocol):
+    def __call__(
+        self, kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], num_warps: int, num_stages: int
+    ) -> None: ...
+
+
+def run(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], num_warps: int, num_stages: int) -> None:
+    kernel[grid](**arguments, num_warps=num_warps, num_stages=num_stages)
+
+
+def pad(head_dim: int) -> int:
+    """The dimensions of a head as a tile has them: a power of two that a tensor core takes."""
+    return max(16, int(triton.next_power_of_2(head_dim)))
+
+
+class Kernels:
+    """The kernels for one target and one type of activations. Outputs are the caller's."""
+
+    def __init__(self, target: Target, dtype: torch.dtype, launch: Launcher = run) -> None:
+        self._target = target
+        self._launch = launch
+        # The interpreter keeps bfloat16 as 16-bit integers and would multiply those.
+        interpreted = bool(triton.knobs.runtime.interpret)
+        self._dot = tl.float32 if interpreted and dtype == torch.bfloat16 else DOTS[dtype]
+
+    def attention_tiles(self, group: int, head_dim: int, kv_bytes: int) -> tuple[AttentionTile, AttentionTile]:
+        """Of narrow and of wide rectangles."""
+        least = int(triton.next_power_of_2(group))
+        narrow, wide = (
+            choose(self._target, pad(head_dim), kv_bytes) for choose in (narrow_tile, wide_tile)
+        )
+        return narrow._replace(rows=max(narrow.rows, least)), wide._replace(rows=max(wide.rows, least))
+
+    def attend(
+        self, q: torch.Tensor, kv: TritonKV, layer: int, positions: torch.Tensor, plan: AttentionPlan, out: torch.Tensor
+    ) -> None:
+        """All rectangles of the plan, then the merge of their pieces. q, out: (tokens, heads, head_dim)."""
+        tiles = self.attention_tiles(plan.cutting.group, kv.shape.head_dim, kv.keys.itemsize)
+        if plan.capacity.num_narrow:
+            self._rectangles(q, kv, layer, positions, plan, "narrow", tiles[0], out)
+        if plan.capacity.num_wide:
+            self._rectangles(q, kv, layer, positions, plan, "wide", tiles[1], out)
+        if plan.capacity.num_partials:
+            self._merge(plan, kv.shape.head_dim, out)
+
+    def _rectangles(
+        self, q: torch.Tensor, kv: TritonKV, layer: int, positions: torch.Tensor, plan: AttentionPlan, name: str,
+        tile: AttentionTile, out: torch.Tensor,
+    ) -> None:  # fmt: skip
+        shape = kv.shape
+        key_scales, value_scales = kv.layer_scales(layer)
+        rectangles, count = plan.rectangles(name)
+        arguments = {
+            "q": q,
+            "keys": kv.keys[layer],
+            "values": kv.values[layer],
+            "key_scales": key_scales,
+            "value_scales": value_scales,
+            "out": out,
+            "partial_out": plan.partial_out,
+            "partial_stats": plan.partial_stats,
+            "rectangles": rectangles,
+            "num_rectangles": count,
+            "positions": positions,
+            "partial_starts": plan.uploads["partial_starts"],
+            "tables": plan.uploads["tables"],
+            "score_scale": shape.head_dim**-0.5 * math.log2(math.e),
+            "NUM_KV_HEADS": shape.num_kv_heads,
+            "GROUP": plan.cutting.group,
+            "HEAD_DIM": shape.head_dim,
+            "HEAD_PAD": pad(shape.head_dim),
+            "BLOCK_SIZE": shape.block_size,
+            "ROWS": tile.rows,
+            "TOKENS": tile.tokens,
+            "SCALED": kv.scales is not None,
+            "GAIN": VALUE_GAIN,
+            "DOT": self._dot,
+        }
+        grid = (len(rectangles), shape.num_kv_heads)
+        self._launch(attend_kernel, grid, arguments, tile.num_warps, tile.num_stages)
+
+    def _merge(self, plan: AttentionPlan, head_dim: int, out: torch.Tensor) -> None:
+        merged_rows, count = plan.merged_rows()
+        arguments = {
+            "partial_out": plan.partial_out,
+            "partial_stats": plan.partial_stats,
+            "out": out,
+            "merged_rows": merged_rows,
+            "num_merged_rows": count,
+            "partial_starts": plan.uploads["partial_starts"],
+            "NUM_HEADS": plan.partial_out.shape[1],
+            "HEAD_DIM": head_dim,
+            "HEAD_PAD": pad(head_dim),
+            "PIECES": MERGED_PIECES,
+        }
+        self._launch(merge_kernel, (len(merged_rows), plan.partial_out.shape[1]), arguments, 2, 2)
+
+    def rope_write(
+        self, qkv: torch.Tensor, heads: HeadShape, rope: TritonRope, q_norm: TritonNorm | None,
+        k_norm: TritonNorm | None, kv: TritonKV, layer: int, positions: torch.Tensor, slots: torch.Tensor,
+        q: torch.Tensor,
+    ) -> None:  # fmt: skip
+        """Q of qkv to `q`, K and V to the slots of the pool."""
+        key_scales, value_scales = kv.layer_scales(layer)
+        arguments = {
+            "qkv": qkv,
+            "q": q,
+            "keys": kv.keys[layer],
+            "values": kv.values[layer],
+            "key_scales": key_scales,
+            "value_scales": value_scales,
+            "cos": rope.cos,
+            "sin": rope.sin,
+            "q_norm": rope.cos if q_norm is None else q_norm.weight,
+            "k_norm": rope.cos if k_norm is None else k_norm.weight,
+            "positions": positions,
+            "slots": slots,
+            "q_epsilon": 0.0 if q_norm is None else q_norm.epsilon,
+            "k_epsilon": 0.0 if k_norm is None else k_norm.epsilon,
+            "NUM_HEADS": heads.num_heads,
+            "NUM_KV_HEADS": heads.num_kv_heads,
+            "HALF": heads.head_dim // 2,
+            "HALF_PAD": triton.next_power_of_2(heads.head_dim // 2),
+            "BLOCK_SIZE": kv.shape.block_size,
+            "HEADS": ROPE_HEADS,
+            "Q_NORM": q_norm is not None,
+            "K_NORM": k_norm is not None,
+            "SCALED": kv.scales is not None,
+            "LIMIT": LIMITS.get(kv.keys.dtype, 0.0),
+            "SMALLEST": SMALLEST_SCALE,
+        }
+        grid = (len(qkv), triton.cdiv(heads.num_heads + 2 * heads.num_kv_heads, ROPE_HEADS))
+        self._launch(rope_write_kernel, grid, arguments, 1, 1)
+
+    def norm(self, x: torch.Tensor, norm: TritonNorm, rows: torch.Tensor | None, out: torch.Tensor) -> None:
+        """out = norm(x), or norm(x[rows])."""
+        features = x.shape[1]
+        arguments = {
+            "x": x,
+            "weight": norm.weight,
+            "out": out,
+            "rows": x if rows is None else rows,
+            "epsilon": norm.epsilon,
+            "FEATURES": features,
+            "FEATURES_PAD": triton.next_power_of_2(features),
+            "GATHER": rows is not None,
+        }
+        self._launch(norm_kernel, (len(out),), arguments, 4 if features <= 4096 else 8, 1)
+
+    def gated(self, gate_up: torch.Tensor, out: torch.Tensor) -> None:
+        """out = silu(gate) * up, each half of the columns of gate_up."""
+        features = out.shape[1]
+        arguments = {"gate_up": gate_up, "out": out, "FEATURES": features, "TILE": ELEMENTWISE_TILE}
+        self._launch(gated_kernel, (len(out), triton.cdiv(features, ELEMENTWISE_TILE)), arguments, 4, 1)
+
+    def packed_linear(
+        self, x: torch.Tensor, linear: PackedLinear, residual: torch.Tensor | None, out: torch.Tensor
+    ) -> None:
+        """out = residual + linear(x)."""
+        tile = linear_tile(self._target, len(x))
+        arguments = {
+            "x": x,
+            "codes": linear.codes,
+            "scales": linear.scales,
+            "minima": linear.scales if linear.minima is None else linear.minima,
+            "bias": linear.scales if linear.bias is None else linear.bias,
+            "residual": x if residual is None else residual,
+            "out": out,
+            "num_rows": len(x),
+            "IN": linear.in_features,
+            "OUT": linear.out_features,
+            "FOUR_BITS": linear.minima is not None,
+            "BIAS": linear.bias is not None,
+            "RESIDUAL": residual is not None,
+            "ROWS": tile.rows,
+            "OUTPUTS": tile.outputs,
+            "DEPTH": tile.depth,
+            "DOT": self._dot,
+        }
+        grid = (triton.cdiv(linear.out_features, tile.outputs), triton.cdiv(len(x), tile.rows))
+        self._launch(packed_linear_kernel, grid, arguments, tile.num_warps, tile.num_stages)
+
+    def copy(self, pool: torch.Tensor, copies: torch.Tensor) -> None:
+        """Independent copies (copies, 3) within a pool (layers, blocks, kv_heads, block_size[, head_dim])."""
+        num_layers, num_blocks, num_kv_heads, block_size = pool.shape[:4]
+        arguments = {
+            "pool": pool,
+            "copies": copies,
+            "num_blocks": num_blocks,
+            "NUM_KV_HEADS": num_kv_heads,
+            "BLOCK_SIZE": block_size,
+            "ROW": math.prod(pool.shape[4:]),
+            "TILE": ELEMENTWISE_TILE,
+        }
+        self._launch(copy_kernel, (len(copies), num_layers, num_kv_heads), arguments, 4, 1)
+
+    def mask(self, logits: torch.Tensor, words: torch.Tensor, rows: torch.Tensor) -> None:
+        """In place: -inf where a bit of words (rows, ceil(vocabulary / 32)) is 0."""
+        vocabulary = logits.shape[1]
+        arguments = {
+            "logits": logits,
+            "words": words,
+            "rows": rows,
+            "vocabulary": vocabulary,
+            "num_words": words.shape[1],
+            "TILE": ELEMENTWISE_TILE,
+        }
+        self._launch(mask_kernel, (len(rows), triton.cdiv(vocabulary, ELEMENTWISE_TILE)), arguments, 4, 1)
+
+    def sample(
+        self, logits: torch.Tensor, temperatures: torch.Tensor, top_ks: torch.Tensor, top_ps: torch.Tensor,
+        min_ps: torch.Tensor, uniforms: torch.Tensor, tokens: torch.Tensor,
+    ) -> None:  # fmt: skip
+        """One token a row of logits (rows, vocabulary) float32."""
+        arguments = {
+            "logits": logits,
+            "temperatures": temperatures,
+            "top_ks": top_ks,
+            "top_ps": top_ps,
+            "min_ps": min_ps,
+            "uniforms": uniforms,
+            "tokens": tokens,
+            "vocabulary": logits.shape[1],
+            "TILE": ELEMENTWISE_TILE,
+        }
+        self._launch(sample_kernel, (len(logits),), arguments, 8, 1)

@@ -1,0 +1,183 @@
+"""`TritonOps`: the protocol on NVIDIA and AMD GPUs, over the launches of its neighbour.
+
+Products with dense weights are torch's (cuBLAS, hipBLASLt). On CPU tensors everything runs in Triton's interpreter,
+if TRITON_INTERPRET=1 was set before triton was imported: for tests, thousands of times slower than a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import triton
+
+from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, SamplingRows
+from stemma.kernels.triton import kv as pool
+from stemma.kernels.triton.kv import TritonKV
+from stemma.kernels.triton.launches import DOTS, Kernels, Launcher, run
+from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope, pack
+from stemma.kernels.triton.plan import (
+    PIECE_BYTES,
+    AttentionPlan,
+    Capacity,
+    Cutting,
+    TritonPlan,
+    attention_plan,
+    cut,
+    needed,
+    step_plan,
+)
+from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice, kv_element, target_of
+from stemma.kernels.weights import StoredWeight, dequantize
+
+
+class TritonOps:
+    """Triton kernels on one device.
+
+    dtype: of activations and dense weights: bfloat16 or float16; in the interpreter also float32.
+    kv_type: the elements of the KV pool: as the activations, or 8 bits with a scale per token and head.
+    target, launch: the architecture to make kernels for and what to do with them, if not run them on this device.
+
+    Raises UnsupportedDevice for a device or a type the kernels are not made for.
+    """
+
+    name = "triton"
+
+    def __init__(
+        self, device: torch.device, dtype: torch.dtype = torch.bfloat16, kv_type: KVType = "activation",
+        target: Target | None = None, launch: Launcher = run,
+    ) -> None:  # fmt: skip
+        target = target_of(device) if target is None else target
+        if dtype not in DOTS or (dtype == torch.float32 and not triton.knobs.runtime.interpret):
+            raise UnsupportedDevice(f"activations of {dtype} are not supported; use bfloat16 or float16")
+        self.device = device
+        self.dtype = dtype
+        self._element = kv_element(target, kv_type, dtype)
+        self._kernels = Kernels(target, dtype, launch)
+
+    # Packing ---------------------------------------------------------------------------------------------------------
+    def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> DenseLinear | PackedLinear:
+        return pack(parts, biases, self.device, self.dtype)
+
+    def embedding(self, weight: StoredWeight) -> torch.Tensor:
+        return dequantize(weight).to(self.device, self.dtype)
+
+    def norm(self, weight: StoredWeight, epsilon: float) -> TritonNorm:
+        return TritonNorm(dequantize(weight).to(self.device, torch.float32), epsilon)
+
+    def rope(self, cos: npt.NDArray[np.float32], sin: npt.NDArray[np.float32]) -> TritonRope:
+        return TritonRope(*(torch.from_numpy(np.ascontiguousarray(table)).to(self.device) for table in (cos, sin)))
+
+    def kv(self, shape: KVShape) -> TritonKV:
+        return pool.allocate(shape, self._element, self.device)
+
+    # Plans -----------------------------------------------------------------------------------------------------------
+    def plan(self, layout: Layout, shape: KVShape) -> TritonPlan:
+        return step_plan(len(layout.positions), layout, shape, self.device)
+
+    def fixed_plan(self, layout: Layout, shape: KVShape, num_heads: int, capacity: Capacity) -> TritonPlan:
+        """A plan that `refill` fills again: same buffers, same grids, so that launches on it can be captured as a graph.
+
+        Raises CapacityError if the layout does not fit.
+        """
+        plan = step_plan(capacity.num_tokens, layout, shape, self.device)
+        plan.attention[num_heads] = attention_plan(capacity, self._cutting(num_heads, shape), shape, self.device)
+        plan.refill(layout)
+        return plan
+
+    def _cutting(self, num_heads: int, shape: KVShape) -> Cutting:
+        group = num_heads // shape.num_kv_heads
+        narrow, wide = self._kernels.attention_tiles(group, shape.head_dim, self._element.itemsize)
+        return Cutting(group, narrow.rows, wide.rows, PIECE_BYTES // self._element.itemsize, shape.block_size)
+
+    def _attention_plan(self, plan: TritonPlan, num_heads: int) -> AttentionPlan:
+        if num_heads not in plan.attention:
+            cutting = self._cutting(num_heads, plan.shape)
+            pieces = cut(plan.layout, cutting)
+            made = attention_plan(needed(plan.layout, pieces), cutting, plan.shape, self.device)
+            made.send(plan.layout, pieces)
+            plan.attention[num_heads] = made
+        return plan.attention[num_heads]
+
+    # A step ----------------------------------------------------------------------------------------------------------
+    def embed(self, embedding: torch.Tensor, ids: Int32Array | torch.Tensor) -> torch.Tensor:
+        """`ids` may be a tensor on the device, which a captured graph reads again."""
+        return embedding.index_select(0, self._upload(ids))
+
+    def norm_linear(self, x: torch.Tensor, norm: TritonNorm, linear: DenseLinear | PackedLinear) -> torch.Tensor:
+        return self._linear(self._norm(x, norm), linear)
+
+    def rope_write(
+        self, qkv: torch.Tensor, heads: HeadShape, rope: TritonRope, q_norm: TritonNorm | None,
+        k_norm: TritonNorm | None, kv: TritonKV, layer: int, plan: TritonPlan,
+    ) -> torch.Tensor:  # fmt: skip
+        q = qkv.new_empty((len(qkv), heads.num_heads, heads.head_dim))
+        positions, slots = plan.positions, plan.slots
+        self._kernels.rope_write(qkv, heads, rope, q_norm, k_norm, kv, layer, positions, slots, q)
+        return q
+
+    def attention(self, q: torch.Tensor, kv: TritonKV, layer: int, plan: TritonPlan) -> torch.Tensor:
+        out = torch.empty_like(q)
+        self._kernels.attend(q, kv, layer, plan.positions, self._attention_plan(plan, q.shape[1]), out)
+        return out.view(len(q), -1)
+
+    def linear_add(self, x: torch.Tensor, linear: DenseLinear | PackedLinear, residual: torch.Tensor) -> torch.Tensor:
+        return self._linear(x, linear, residual)
+
+    def norm_gated(self, x: torch.Tensor, norm: TritonNorm, gate_up: DenseLinear | PackedLinear) -> torch.Tensor:
+        products = self.norm_linear(x, norm, gate_up)
+        out = products.new_empty((len(x), gate_up.out_features // 2))
+        self._kernels.gated(products, out)
+        return out
+
+    def logits(
+        self, x: torch.Tensor, rows: Int32Array | torch.Tensor, norm: TritonNorm, head: DenseLinear | PackedLinear
+    ) -> torch.Tensor:
+        """`rows` may be a tensor on the device, which a captured graph reads again."""
+        return self._linear(self._norm(x, norm, self._upload(rows)), head).to(torch.float32)
+
+    def _upload(self, array: npt.NDArray[np.generic] | torch.Tensor) -> torch.Tensor:
+        if isinstance(array, torch.Tensor):
+            return array
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def _norm(self, x: torch.Tensor, norm: TritonNorm, rows: torch.Tensor | None = None) -> torch.Tensor:
+        out = x.new_empty((len(x) if rows is None else len(rows), x.shape[1]))
+        self._kernels.norm(x, norm, rows, out)
+        return out
+
+    def _linear(
+        self, x: torch.Tensor, linear: DenseLinear | PackedLinear, residual: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        if isinstance(linear, DenseLinear):
+            return linear(x, residual)
+        out = x.new_empty((len(x), linear.out_features))
+        self._kernels.packed_linear(x, linear, residual, out)
+        return out
+
+    # KV blocks and logits --------------------------------------------------------------------------------------------
+    def copy_blocks(self, kv: TritonKV, copies: Sequence[BlockCopy]) -> None:
+        for wave in pool.waves(copies):
+            table = torch.tensor(wave, dtype=torch.int32).to(self.device)
+            for tensor in kv.tensors:
+                self._kernels.copy(pool.as_integers(tensor), table)
+
+    def read_blocks(self, kv: TritonKV, blocks: Int32Array) -> bytes:
+        return kv.read(blocks)
+
+    def write_blocks(self, kv: TritonKV, blocks: Int32Array, data: bytes) -> None:
+        kv.write(blocks, data)
+
+    def apply_mask(self, logits: torch.Tensor, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
+        if len(rows):
+            words = np.ascontiguousarray(mask).view(np.int32)
+            self._kernels.mask(logits, self._upload(words), self._upload(rows))
+
+    def sample(self, logits: torch.Tensor, rows: SamplingRows) -> Int32Array:
+        tokens = torch.empty(len(logits), dtype=torch.int32, device=self.device)
+        if len(logits):
+            arrays = (rows.temperature, rows.top_k, rows.top_p, rows.min_p, rows.uniform)
+            self._kernels.sample(logits, *map(self._upload, arrays), tokens)
+        return tokens.cpu().numpy()

@@ -1,0 +1,92 @@
+"""Weights as the Triton kernels read them: dense in the activations' type, or GGUF's blocks with the scales set apart.
+
+Set apart, because the 18 to 34 bytes of a stored block are aligned to nothing a GPU can load at full width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from stemma.kernels.weights import StoredWeight, dequantize
+
+FOUR_BITS = ("Q4_0", "Q4_1")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DenseLinear:
+    weight: torch.Tensor  # (out_features, in_features)
+    bias: torch.Tensor | None
+    in_features: int
+    out_features: int
+
+    def __call__(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        if residual is None:
+            return F.linear(x, self.weight, self.bias)
+        if self.bias is not None:
+            residual = residual + self.bias
+        return torch.addmm(residual, x, self.weight.t())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedLinear:
+    """See linear.py. `minima` is there for four bits, and only for them."""
+
+    codes: torch.Tensor  # (out_features, in_features / 2) uint8, or (out_features, in_features) int8
+    scales: torch.Tensor  # (out_features, in_features / 32) float16
+    minima: torch.Tensor | None
+    bias: torch.Tensor | None
+    in_features: int
+    out_features: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TritonNorm:
+    weight: torch.Tensor  # (features,) float32
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TritonRope:
+    cos: torch.Tensor  # (positions, head_dim / 2) float32
+    sin: torch.Tensor
+
+
+class Split(tuple[npt.NDArray[np.generic], ...]):
+    """Codes, scales and, for four bits, minima of one stored matrix."""
+
+
+def split(weight: StoredWeight) -> Split:
+    """The fields of the stored blocks; values stay what they are: Q4_0 is Q4_1 with a minimum of -8 scales."""
+    rows, width = weight.shape
+    sizes = {"Q4_0": 18, "Q4_1": 20, "Q8_0": 34}
+    blocks = np.ascontiguousarray(weight.data).view(np.uint8).reshape(rows, width // 32, sizes[weight.type])
+    scales = np.ascontiguousarray(blocks[..., :2]).view(np.float16)[..., 0]
+    if weight.type == "Q8_0":
+        return Split((np.ascontiguousarray(blocks[..., 2:]).view(np.int8).reshape(rows, width), scales))
+    if weight.type == "Q4_0":
+        minima, start = scales * np.float16(-8), 2
+    else:
+        minima, start = np.ascontiguousarray(blocks[..., 2:4]).view(np.float16)[..., 0], 4
+    return Split((np.ascontiguousarray(blocks[..., start:]).reshape(rows, width // 2), scales, minima))
+
+
+def pack(
+    parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], device: torch.device, dtype: torch.dtype
+) -> DenseLinear | PackedLinear:
+    """Parts that are all of four bits, or all Q8_0, stay packed; any other mixture becomes dense."""
+    bias = torch.cat([dequantize(part) for part in biases]).to(device, dtype) if biases else None
+    types = {part.type for part in parts}
+    out_features, in_features = sum(part.shape[0] for part in parts), parts[0].shape[1]
+    if types <= set(FOUR_BITS) or types == {"Q8_0"}:
+        fields = zip(*(split(part) for part in parts), strict=True)
+        tensors = [torch.from_numpy(np.concatenate(field)).to(device) for field in fields]
+        minima = tensors[2] if len(tensors) == 3 else None
+        return PackedLinear(tensors[0], tensors[1], minima, bias, in_features, out_features)
+    weight = torch.cat([dequantize(part).to(dtype) for part in parts]).to(device)
+    return DenseLinear(weight, bias, in_features, out_features)

@@ -1,0 +1,317 @@
+"""A step's layout, cut into the rectangles of attention.py, and the device arrays that say so. No kernel runs here.
+
+One sequence of 40 query tokens, 3 query heads a KV head, 128 rows a tile (42 tokens), behind 1,030 cached ones; then a
+decode token at position 1,300 (pieces of 512):
+
+    positions      0                 512                1024  1030       1070
+    40 tokens      |<--------------- one rectangle, written directly --------->|
+    1 token        |<-- piece 0 ---->|<-- piece 1 ----->|<--- piece 2 ---> 1300|   merged in this order
+
+Which tokens are cut into pieces depends on their own sequence alone, and pieces begin at multiples of a constant: what
+a token's sum looks like does not depend on the batch. A shared prefix moves whole pieces to rectangles of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from stemma.kernels.ops import Int32Array, KVShape, Layout, SharedPrefix
+
+PIECE_BYTES = 1024
+"""Tokens of a piece times bytes of an element: pieces of 512 tokens of 16-bit KV, 1,024 of 8-bit KV. Long enough that
+writing and merging the partial sums costs under 5 % of the KV's bytes, short enough to spread one sequence."""
+
+FEW_ROWS = 64
+"""A sequence with at most this many (token, query head) rows a KV head is cut into pieces; others fill the GPU anyway."""
+
+SHARED_ROWS = 128
+"""A shared prefix is used up to this many rows a sequence: beyond, partial sums cost more than reading the KV again."""
+
+
+class CapacityError(ValueError):
+    """A step does not fit the buffers of a fixed plan: run it with a plan of its own."""
+
+
+class Cutting(NamedTuple):
+    """What rectangles depend on besides the layout."""
+
+    group: int
+    narrow_rows: int
+    wide_rows: int
+    piece: int
+    block_size: int
+
+
+class Rectangle(NamedTuple):
+    first_row: int
+    num_rows: int
+    table_offset: int
+    kv_first: int
+    kv_end: int
+    piece: int
+
+
+class Cut(NamedTuple):
+    """narrow, wide: (rectangles, 6) int32. partial_starts: (tokens + 1,). merged_rows: tokens that have partials."""
+
+    narrow: Int32Array
+    wide: Int32Array
+    partial_starts: Int32Array
+    merged_rows: Int32Array
+
+    @property
+    def num_partials(self) -> int:
+        return int(self.partial_starts[-1])
+
+
+def cut(layout: Layout, cutting: Cutting) -> Cut:
+    """Cut a step into rectangles."""
+    lengths = np.diff(layout.query_starts)
+    prefix_lens = np.zeros(len(lengths), dtype=np.int64)
+    wide: list[Rectangle] = []
+    for prefix in layout.shared_prefixes:
+        length = shared_len(layout, prefix, cutting)
+        if length:
+            prefix_lens[prefix.first : prefix.last] = length
+            wide.extend(prefix_rectangles(layout, prefix, length, cutting))
+    few = lengths * cutting.group <= FEW_ROWS
+    own_pieces = np.where(few, -(-(layout.context_lens - prefix_lens) // cutting.piece), 1)
+    pieces = own_pieces + prefix_lens // cutting.piece
+    pieces[pieces == 1] = 0
+    singles = lengths * cutting.group <= cutting.narrow_rows
+    for index in np.flatnonzero(~singles & (lengths > 0)):
+        kv_first, is_direct = int(prefix_lens[index]), bool(pieces[index] == 0)
+        cutter = cut_pieces if few[index] else cut_rows
+        wide.extend(cutter(layout, int(index), kv_first, is_direct, cutting))
+    counts = np.repeat(pieces, lengths)
+    starts = np.concatenate(([0], np.cumsum(counts)))
+    return Cut(
+        cut_singles(layout, singles & (lengths > 0), prefix_lens, pieces, cutting),
+        as_array(wide),
+        starts.astype(np.int32),
+        np.flatnonzero(counts).astype(np.int32),
+    )
+
+
+def as_array(rectangles: list[Rectangle]) -> Int32Array:
+    return np.array(rectangles, dtype=np.int32).reshape(-1, len(Rectangle._fields))
+
+
+def shared_len(layout: Layout, prefix: SharedPrefix, cutting: Cutting) -> int:
+    """Positions of the prefix that are worth rectangles of their own: whole pieces, before any token of this step."""
+    members = slice(prefix.first, prefix.last)
+    num_tokens = int(layout.query_starts[prefix.last] - layout.query_starts[prefix.first])
+    num_sequences = prefix.last - prefix.first
+    if num_sequences < 2 or num_tokens * cutting.group > SHARED_ROWS * num_sequences:
+        return 0
+    cached = layout.context_lens[members] - np.diff(layout.query_starts)[members]
+    length = min(int(cached.min()), prefix.num_blocks * cutting.block_size)
+    return length // cutting.piece * cutting.piece
+
+
+def prefix_rectangles(layout: Layout, prefix: SharedPrefix, length: int, cutting: Cutting) -> Iterator[Rectangle]:
+    """All tokens of all the sequences, piece by piece: each piece of the prefix is read once for a tile of them."""
+    first, end = int(layout.query_starts[prefix.first]), int(layout.query_starts[prefix.last])
+    offset = prefix.first * layout.block_tables.shape[1]
+    step = cutting.wide_rows // cutting.group
+    for start in range(0, length, cutting.piece):
+        for row in range(first, end, step):
+            yield Rectangle(
+                row, min(step, end - row), offset, start, start + cutting.piece, start // cutting.piece
+            )
+
+
+def cut_pieces(layout: Layout, index: int, kv_first: int, is_direct: bool, cutting: Cutting) -> Iterator[Rectangle]:
+    """A few tokens of one sequence: one tile high, a rectangle a piece."""
+    first, end = int(layout.query_starts[index]), int(layout.query_starts[index + 1])
+    offset, context = index * layout.block_tables.shape[1], int(layout.context_lens[index])
+    for start in range(kv_first, context, cutting.piece):
+        piece = -1 if is_direct else start // cutting.piece
+        yield Rectangle(first, end - first, offset, start, min(start + cutting.piece, context), piece)
+
+
+def cut_rows(layout: Layout, index: int, kv_first: int, is_direct: bool, cutting: Cutting) -> Iterator[Rectangle]:
+    """Many tokens of one sequence: tiles, each down to the position of its last token."""
+    first, end = int(layout.query_starts[index]), int(layout.query_starts[index + 1])
+    offset, context = index * layout.block_tables.shape[1], int(layout.context_lens[index])
+    step = cutting.wide_rows // cutting.group
+    piece = -1 if is_direct else kv_first // cutting.piece
+    for row in range(first, end, step):
+        last = min(row + step, end)
+        yield Rectangle(row, last - row, offset, kv_first, context - (end - last), piece)
+
+
+def cut_singles(
+    layout: Layout, chosen: np.ndarray, prefix_lens: np.ndarray, pieces: np.ndarray, cutting: Cutting
+) -> Int32Array:
+    """Sequences that fit one narrow tile, all at once: decode steps have hundreds of them."""
+    index = np.flatnonzero(chosen)
+    if len(index) == 0:
+        return as_array([])
+    contexts = layout.context_lens[index].astype(np.int64)
+    counts = -(-(contexts - prefix_lens[index]) // cutting.piece)
+    owner = np.repeat(np.arange(len(index)), counts)
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = prefix_lens[index][owner] + number * cutting.piece
+    direct = pieces[index][owner] == 0
+    first = layout.query_starts[index][owner]
+    rows = layout.query_starts[index + 1][owner] - first
+    offset = index[owner] * layout.block_tables.shape[1]
+    ends = np.minimum(starts + cutting.piece, contexts[owner])
+    piece = np.where(direct, -1, starts // cutting.piece)
+    return np.stack((first, rows, offset, starts, ends, piece), axis=1).astype(np.int32)
+
+
+class Capacity(NamedTuple):
+    """How much a plan's buffers hold: the grids of its kernels, whatever a step needs of them."""
+
+    num_tokens: int
+    num_table_entries: int
+    num_narrow: int
+    num_wide: int
+    num_partials: int
+
+
+def needed(layout: Layout, pieces: Cut) -> Capacity:
+    """What this step needs."""
+    return Capacity(
+        len(layout.positions), layout.block_tables.size, len(pieces.narrow), len(pieces.wide), pieces.num_partials
+    )
+
+
+class Uploads:
+    """Int32 arrays in one device buffer, sent with one copy; each begins at a multiple of 16 bytes."""
+
+    def __init__(self, sizes: dict[str, int], device: torch.device) -> None:
+        self._sizes = sizes
+        self._starts: dict[str, int] = {}
+        total = 0
+        for name, size in sizes.items():
+            self._starts[name] = total
+            total += -(-max(size, 1) // 4) * 4
+        self._pinned = device.type == "cuda"
+        self._device = torch.zeros(total, dtype=torch.int32, device=device)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        start = self._starts[name]
+        return self._device[start : start + self._sizes[name]]
+
+    def send(self, arrays: dict[str, Int32Array], fill: dict[str, int]) -> None:
+        """Send arrays; what is shorter than its place ends in `fill`.
+
+        The host side is new each time: the last one may still be on its way to the device.
+        """
+        staging = torch.zeros(len(self._device), dtype=torch.int32, pin_memory=self._pinned)
+        host = staging.numpy()
+        for name, array in arrays.items():
+            start, flat = self._starts[name], array.reshape(-1)
+            host[start : start + len(flat)] = flat
+            host[start + len(flat) : start + self._sizes[name]] = fill.get(name, 0)
+        self._device.copy_(staging, non_blocking=True)
+
+
+@dataclass(slots=True, eq=False)
+class AttentionPlan:
+    """The rectangles of a step on the device, for one number of query heads, and room for partial sums."""
+
+    cutting: Cutting
+    capacity: Capacity
+    uploads: Uploads
+    partial_out: torch.Tensor  # (partials, heads, head_dim) float32
+    partial_stats: torch.Tensor  # (partials, heads, 2) float32
+
+    def send(self, layout: Layout, pieces: Cut) -> None:
+        """Raises CapacityError if the step needs more than the capacity."""
+        wanted = needed(layout, pieces)
+        if any(need > have for need, have in zip(wanted, self.capacity, strict=True)):
+            raise CapacityError(f"a step of {wanted} does not fit a plan of {self.capacity}; make it a plan of its own")
+        self.uploads.send(
+            {
+                "tables": layout.block_tables,
+                "narrow": pieces.narrow,
+                "wide": pieces.wide,
+                "partial_starts": pieces.partial_starts,
+                "merged_rows": pieces.merged_rows,
+                "counts": np.array(
+                    [len(pieces.narrow), 0, 0, 0, len(pieces.wide), 0, 0, 0, len(pieces.merged_rows)], dtype=np.int32
+                ),
+            },
+            fill={"partial_starts": pieces.num_partials},
+        )
+
+    def rectangles(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """"narrow" or "wide": room for rectangles (capacity, 6), and on the device how many there are."""
+        count = self.uploads["counts"][0 if name == "narrow" else 4 :]
+        return self.uploads[name].view(-1, len(Rectangle._fields)), count
+
+    def merged_rows(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Room for the rows that have partials, and on the device how many there are."""
+        return self.uploads["merged_rows"], self.uploads["counts"][8:]
+
+
+def attention_plan(capacity: Capacity, cutting: Cutting, shape: KVShape, device: torch.device) -> AttentionPlan:
+    """Allocate a plan of a capacity."""
+    num_heads = cutting.group * shape.num_kv_heads
+    merged = capacity.num_tokens if capacity.num_partials else 0
+    sizes = {
+        "tables": capacity.num_table_entries,
+        "narrow": capacity.num_narrow * len(Rectangle._fields),
+        "wide": capacity.num_wide * len(Rectangle._fields),
+        "partial_starts": capacity.num_tokens + 1,
+        "merged_rows": merged,
+        "counts": 12,
+    }
+    partials = (max(capacity.num_partials, 1), num_heads)
+    return AttentionPlan(
+        cutting,
+        capacity,
+        Uploads(sizes, device),
+        torch.empty((*partials, shape.head_dim), dtype=torch.float32, device=device),
+        torch.empty((*partials, 2), dtype=torch.float32, device=device),
+    )
+
+
+@dataclass(slots=True, eq=False)
+class TritonPlan:
+    """A step: its rows on the device, and its rectangles, cut when the first attention says how many heads there are."""
+
+    shape: KVShape
+    layout: Layout
+    uploads: Uploads
+    attention: dict[int, AttentionPlan] = field(default_factory=dict)
+
+    @property
+    def positions(self) -> torch.Tensor:
+        return self.uploads["positions"]
+
+    @property
+    def slots(self) -> torch.Tensor:
+        return self.uploads["slots"]
+
+    def refill(self, layout: Layout) -> None:
+        """Another step in the same buffers, for launches that were captured: the grids stay as they are.
+
+        Rows beyond the step's own write no KV, and their results mean nothing. Raises CapacityError if it does not fit.
+        """
+        if len(layout.positions) > len(self.positions):
+            raise CapacityError(
+                f"a step of {len(layout.positions)} tokens does not fit a plan of {len(self.positions)}; "
+                "make it a plan of its own"
+            )
+        for plan in self.attention.values():
+            plan.send(layout, cut(layout, plan.cutting))
+        self.layout = layout
+        arrays = {"positions": layout.positions, "slots": layout.slots}
+        self.uploads.send(arrays, fill={"slots": -1})
+
+
+def step_plan(num_tokens: int, layout: Layout, shape: KVShape, device: torch.device) -> TritonPlan:
+    """A plan with room for `num_tokens` rows, holding `layout`."""
+    plan = TritonPlan(shape, layout, Uploads({"positions": num_tokens, "slots": num_tokens}, device))
+    plan.refill(layout)
+    return plan

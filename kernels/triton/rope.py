@@ -1,0 +1,119 @@
+"""RoPE, the norm of the heads, the quantisation of K and V and their write to the pool: one kernel over the fused QKV.
+
+Q is rotated and written out, K is rotated and V left as it is; both go to the slot of their token. A negative slot is
+not written (rows that only fill up a captured batch).
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+SMALLEST_SCALE = 2.0**-20
+"""Scales are float16: below this they would lose their precision, and a head this small is zero for attention."""
+
+
+@triton.jit
+def quantize(low, high, scales, offset, exists, element: tl.constexpr, LIMIT: tl.constexpr, SMALLEST: tl.constexpr):
+    """Rows of two halves as `element` with one scale a row, which is stored; the rounded scale is the one divided by."""
+    largest = tl.maximum(tl.max(tl.abs(low), 1), tl.max(tl.abs(high), 1))
+    scale = tl.maximum(largest / LIMIT, SMALLEST).to(tl.float16)
+    tl.store(scales + offset, scale, mask=exists)
+    factor = 1.0 / scale.to(tl.float32)[:, None]
+    low = tl.minimum(tl.maximum(low * factor, -LIMIT), LIMIT)
+    high = tl.minimum(tl.maximum(high * factor, -LIMIT), LIMIT)
+    if element == tl.int8:
+        low, high = tl.floor(low + 0.5), tl.floor(high + 0.5)
+    return low.to(element), high.to(element)
+
+
+@triton.jit
+def rope_write_kernel(
+    qkv,
+    q,
+    keys,
+    values,
+    key_scales,
+    value_scales,
+    cos,
+    sin,
+    q_norm,
+    k_norm,
+    positions,
+    slots,
+    q_epsilon,
+    k_epsilon,
+    NUM_HEADS: tl.constexpr,
+    NUM_KV_HEADS: tl.constexpr,
+    HALF: tl.constexpr,
+    HALF_PAD: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    HEADS: tl.constexpr,
+    Q_NORM: tl.constexpr,
+    K_NORM: tl.constexpr,
+    SCALED: tl.constexpr,
+    LIMIT: tl.constexpr,
+    SMALLEST: tl.constexpr,
+):
+    """Program (t, i): heads [i * HEADS, (i + 1) * HEADS) of row t, each head as its two halves of HALF dimensions.
+
+    qkv: (tokens, (NUM_HEADS + 2 * NUM_KV_HEADS) * 2 * HALF). q: (tokens, NUM_HEADS, 2 * HALF). keys, values: (blocks,
+    NUM_KV_HEADS, BLOCK_SIZE, 2 * HALF), scales without the last axis. cos, sin: (positions, HALF) float32.
+    """
+    token = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
+    dim = tl.arange(0, HALF_PAD)
+    is_query = head < NUM_HEADS
+    is_key = (head >= NUM_HEADS) & (head < NUM_HEADS + NUM_KV_HEADS)
+    is_value = (head >= NUM_HEADS + NUM_KV_HEADS) & (head < NUM_HEADS + 2 * NUM_KV_HEADS)
+    dim_exists = (dim < HALF)[None, :]
+    exists = (head < NUM_HEADS + 2 * NUM_KV_HEADS)[:, None] & dim_exists
+    source = qkv + (token * (NUM_HEADS + 2 * NUM_KV_HEADS) + head[:, None]) * (2 * HALF) + dim[None, :]
+    low = tl.load(source, mask=exists, other=0.0).to(tl.float32)
+    high = tl.load(source + HALF, mask=exists, other=0.0).to(tl.float32)
+
+    if Q_NORM:
+        factor = tl.rsqrt((tl.sum(low * low, 1) + tl.sum(high * high, 1)) / (2 * HALF) + q_epsilon)[:, None]
+        normed = is_query[:, None]
+        low_weight = tl.load(q_norm + dim, mask=dim < HALF, other=0.0).to(tl.float32)[None, :]
+        high_weight = tl.load(q_norm + HALF + dim, mask=dim < HALF, other=0.0).to(tl.float32)[None, :]
+        low = tl.where(normed, low * factor * low_weight, low)
+        high = tl.where(normed, high * factor * high_weight, high)
+    if K_NORM:
+        factor = tl.rsqrt((tl.sum(low * low, 1) + tl.sum(high * high, 1)) / (2 * HALF) + k_epsilon)[:, None]
+        normed = is_key[:, None]
+        low_weight = tl.load(k_norm + dim, mask=dim < HALF, other=0.0).to(tl.float32)[None, :]
+        high_weight = tl.load(k_norm + HALF + dim, mask=dim < HALF, other=0.0).to(tl.float32)[None, :]
+        low = tl.where(normed, low * factor * low_weight, low)
+        high = tl.where(normed, high * factor * high_weight, high)
+
+    position = tl.load(positions + token).to(tl.int64)
+    angle_cos = tl.load(cos + position * HALF + dim, mask=dim < HALF, other=0.0)[None, :]
+    angle_sin = tl.load(sin + position * HALF + dim, mask=dim < HALF, other=0.0)[None, :]
+    rotated = (is_query | is_key)[:, None]
+    first = tl.where(rotated, low * angle_cos - high * angle_sin, low)
+    second = tl.where(rotated, high * angle_cos + low * angle_sin, high)
+
+    to_query = q + (token * NUM_HEADS + head[:, None]) * (2 * HALF) + dim[None, :]
+    tl.store(to_query, first.to(q.dtype.element_ty), mask=is_query[:, None] & dim_exists)
+    tl.store(to_query + HALF, second.to(q.dtype.element_ty), mask=is_query[:, None] & dim_exists)
+
+    slot = tl.load(slots + token)
+    block = (slot // BLOCK_SIZE).to(tl.int64)
+    is_key = is_key & (slot >= 0)
+    is_value = is_value & (slot >= 0)
+    key_slot = (block * NUM_KV_HEADS + head - NUM_HEADS) * BLOCK_SIZE + slot % BLOCK_SIZE
+    value_slot = key_slot - NUM_KV_HEADS * BLOCK_SIZE
+    to_key = keys + key_slot[:, None] * (2 * HALF) + dim[None, :]
+    to_value = values + value_slot[:, None] * (2 * HALF) + dim[None, :]
+    if SCALED:
+        element: tl.constexpr = keys.dtype.element_ty
+        key_low, key_high = quantize(first, second, key_scales, key_slot, is_key, element, LIMIT, SMALLEST)
+        value_low, value_high = quantize(first, second, value_scales, value_slot, is_value, element, LIMIT, SMALLEST)
+    else:
+        key_low, key_high = first.to(keys.dtype.element_ty), second.to(keys.dtype.element_ty)
+        value_low, value_high = key_low, key_high
+    tl.store(to_key, key_low, mask=is_key[:, None] & dim_exists)
+    tl.store(to_key + HALF, key_high, mask=is_key[:, None] & dim_exists)
+    tl.store(to_value, value_low, mask=is_value[:, None] & dim_exists)
+    tl.store(to_value + HALF, value_high, mask=is_value[:, None] & dim_exists)

@@ -1,0 +1,166 @@
+"""Every launch that models make on a target, recorded without a GPU: what is proved is what runs.
+
+The recorder stands where launches are run, so types, tiles, constants and alignments are those of the real thing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from stemma.kernels.ops import BlockCopy, HeadShape, KVShape, Layout, SamplingRows
+from stemma.kernels.triton.ops import TritonOps
+from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope
+from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice
+
+TYPES = {
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.float32: "fp32",
+    torch.float64: "fp64",
+    torch.uint8: "u8",
+    torch.int8: "i8",
+    torch.int16: "i16",
+    torch.int32: "i32",
+    torch.float8_e4m3fn: "fp8e4nv",
+    torch.float8_e4m3fnuz: "fp8e4b8",
+}
+
+
+class Model(NamedTuple):
+    """The shapes of a family that kernels are specialised for."""
+
+    name: str
+    heads: HeadShape
+    hidden: int
+    intermediate: int
+    vocabulary: int
+    head_norms: bool
+
+
+MODELS = (
+    Model("SmolLM2-135M", HeadShape(9, 3, 64), 576, 1536, 49_152, False),
+    Model("Llama-3-8B", HeadShape(32, 8, 128), 4096, 14_336, 128_256, False),
+    Model("Qwen3-8B", HeadShape(32, 8, 128), 4096, 12_288, 151_936, True),
+    Model("Gemma-2-9B", HeadShape(16, 8, 256), 3584, 14_336, 256_000, False),
+)
+BLOCK_SIZE = 16
+
+
+class Specimen(NamedTuple):
+    """A kernel as it is launched. types: of the arguments that are no constants, "*" before those of pointers."""
+
+    kernel: Any
+    types: dict[str, str]
+    aligned: tuple[str, ...]
+    constants: dict[str, Any]
+    num_warps: int
+    num_stages: int
+
+    @property
+    def key(self) -> str:
+        parts = (self.kernel.__name__, self.types, self.aligned, self.constants, self.num_warps, self.num_stages)
+        return repr(parts)
+
+    @property
+    def title(self) -> str:
+        """Which kernel and, in short, which configuration."""
+        shown = ("HEAD_DIM", "ROWS", "TOKENS", "OUTPUTS", "DEPTH", "FOUR_BITS", "IN", "FEATURES", "ROW", "VOCABULARY")
+        shown += ("HALF", "Q_NORM", "RESIDUAL")
+        values = [f"{name.lower()} {self.constants[name]}" for name in shown if name in self.constants]
+        element = self.types.get("keys", self.types.get("pool", self.types.get("x", ""))).lstrip("*")
+        words = [self.kernel.__name__.removesuffix("_kernel"), element, *values]
+        return " ".join(word for word in words if word)
+
+
+class Recorder:
+    """A `Launcher` that keeps what it is given, each specimen once."""
+
+    def __init__(self) -> None:
+        self.specimens: dict[str, Specimen] = {}
+
+    def __call__(
+        self, kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], num_warps: int, num_stages: int
+    ) -> None:
+        constants = {p.name: arguments[p.name] for p in kernel.params if p.is_constexpr}
+        values = {name: value for name, value in arguments.items() if name not in constants}
+        aligned = tuple(n for n, v in values.items() if isinstance(v, torch.Tensor) and v.data_ptr() % 16 == 0)
+        types = {name: type_of(value) for name, value in values.items()}
+        specimen = Specimen(kernel, types, aligned, constants, num_warps, num_stages)
+        self.specimens.setdefault(specimen.key, specimen)
+
+
+def type_of(value: torch.Tensor | int | float) -> str:
+    if isinstance(value, torch.Tensor):
+        return "*" + TYPES[value.dtype]
+    return "fp32" if isinstance(value, float) else "i32"
+
+
+def specimens(target: Target) -> list[Specimen]:
+    """Everything shipped for a target. Runs in a process without TRITON_INTERPRET."""
+    recorder = Recorder()
+    for model in MODELS:
+        for kv_type in ("activation", "int8", "fp8"):
+            record_attention(recorder, target, model, kv_type, torch.bfloat16)
+    record_attention(recorder, target, MODELS[1], "activation", torch.float16)
+    record_attention(recorder, target, MODELS[1], "int8", torch.float16)
+    record_rows(recorder, target, MODELS[0], torch.bfloat16)
+    record_rows(recorder, target, MODELS[1], torch.float16)
+    return list(recorder.specimens.values())
+
+
+def mixed_layout() -> Layout:
+    """A decode token behind 1,500 cached ones, and 200 tokens of a prompt."""
+    width = 100
+    return Layout(
+        positions=np.concatenate(([1500], np.arange(200))).astype(np.int32),
+        slots=np.arange(201, dtype=np.int32),
+        query_starts=np.array([0, 1, 201], dtype=np.int32),
+        context_lens=np.array([1501, 200], dtype=np.int32),
+        block_tables=np.tile(np.arange(width, dtype=np.int32), (2, 1)),
+    )
+
+
+def record_attention(recorder: Recorder, target: Target, model: Model, kv_type: KVType, dtype: torch.dtype) -> None:
+    """RoPE and write, decode, extend, merge, copies."""
+    try:
+        ops = TritonOps(torch.device("cpu"), dtype, kv_type, target, recorder)
+    except UnsupportedDevice:
+        return
+    shape = KVShape(1, 100, BLOCK_SIZE, model.heads.num_kv_heads, model.heads.head_dim)
+    kv, layout = ops.kv(shape), mixed_layout()
+    plan = ops.plan(layout, shape)
+    head_dim = model.heads.head_dim
+    rope = TritonRope(*(torch.zeros(2048, head_dim // 2) for _ in range(2)))
+    norm = TritonNorm(torch.zeros(head_dim), 1e-6) if model.head_norms else None
+    width = (model.heads.num_heads + 2 * model.heads.num_kv_heads) * head_dim
+    q = ops.rope_write(torch.zeros(201, width, dtype=dtype), model.heads, rope, norm, norm, kv, 0, plan)
+    ops.attention(q, kv, 0, plan)
+    ops.copy_blocks(kv, [BlockCopy(0, 1, 5)])
+
+
+def record_rows(recorder: Recorder, target: Target, model: Model, dtype: torch.dtype) -> None:
+    """Norms, products with packed weights at each number of rows, masks and sampling."""
+    ops = TritonOps(torch.device("cpu"), dtype, "activation", target, recorder)
+    norm = TritonNorm(torch.zeros(model.hidden), 1e-6)
+    for num_rows in (1, 64, 512):
+        x = torch.zeros(num_rows, model.hidden, dtype=dtype)
+        for four_bits in (True, False):
+            ops.norm_linear(x, norm, packed(model.hidden, model.hidden, four_bits))
+            ops.linear_add(x, packed(model.hidden, model.hidden, four_bits), x)
+    gate_up = DenseLinear(torch.zeros(2 * model.intermediate, model.hidden, dtype=dtype), None, model.hidden, 2 * model.intermediate)
+    ops.norm_gated(torch.zeros(1, model.hidden, dtype=dtype), norm, gate_up)
+    head = DenseLinear(torch.zeros(32, model.hidden, dtype=dtype), None, model.hidden, 32)
+    ops.logits(torch.zeros(2, model.hidden, dtype=dtype), np.zeros(1, dtype=np.int32), norm, head)
+    logits = torch.zeros(1, model.vocabulary)
+    ops.apply_mask(logits, np.zeros((1, model.vocabulary // 32), dtype=np.uint32), np.zeros(1, dtype=np.int32))
+    ops.sample(logits, SamplingRows(*(np.ones(1, t) for t in (np.float32, np.int32, np.float32, np.float32, np.float64))))
+
+
+def packed(in_features: int, out_features: int, four_bits: bool) -> PackedLinear:
+    width = in_features // 2 if four_bits else in_features
+    codes = torch.zeros(out_features, width, dtype=torch.uint8 if four_bits else torch.int8)
+    scales = torch.zeros(out_features, in_features // 32, dtype=torch.float16)
+    return PackedLinear(codes, scales, scales if four_bits else None, None, in_features, out_features)

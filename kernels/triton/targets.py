@@ -1,0 +1,164 @@
+"""The GPUs the kernels are made for: what each can hold, and the tile sizes that were chosen for it.
+
+How the tiles were chosen, and what each compiles to: docs/kernels-gpu.md (`benchmarks/kernels.py --tables`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+import triton
+
+Family = Literal["ampere", "hopper", "blackwell", "cdna3"]
+KVType = Literal["activation", "int8", "fp8"]
+
+
+class Target(NamedTuple):
+    """One GPU architecture. Registers are 32-bit, of one multiprocessor (AMD: of one lane of one SIMD)."""
+
+    name: str
+    family: Family
+    backend: Literal["cuda", "hip"]
+    arch: int | str
+    warp_size: int
+    shared_per_program: int
+    shared_per_multiprocessor: int
+
+
+SM_80 = Target("sm_80", "ampere", "cuda", 80, 32, 166_912, 167_936)
+SM_90 = Target("sm_90", "hopper", "cuda", 90, 32, 232_448, 233_472)
+SM_100 = Target("sm_100", "blackwell", "cuda", 100, 32, 232_448, 233_472)
+GFX942 = Target("gfx942", "cdna3", "hip", "gfx942", 64, 65_536, 65_536)
+
+PROVED = (SM_80, SM_90, SM_100, GFX942)
+"""The targets every shipped configuration is compiled for in the tests."""
+
+SMALL_SHARED = 101_376
+"""What a program may use on compute capability 8.6, 8.9 and 12.0: they run the configurations of sm_80, which fit."""
+
+
+class AttentionTile(NamedTuple):
+    """rows: (token, query head) pairs; tokens: KV positions of one step of the loop."""
+
+    rows: int
+    tokens: int
+    num_warps: int
+    num_stages: int
+
+
+class LinearTile(NamedTuple):
+    """rows of x, outputs, and depth: input features of one step of the loop."""
+
+    rows: int
+    outputs: int
+    depth: int
+    num_warps: int
+    num_stages: int
+
+
+class UnsupportedDevice(ValueError):
+    """There are no kernels for this device, or not with these types."""
+
+
+def target_of(device: torch.device) -> Target:
+    """The target of a torch device; in the interpreter, which runs on the CPU, that of Hopper.
+
+    Raises UnsupportedDevice for a device the kernels are not made for.
+    """
+    if triton.knobs.runtime.interpret:
+        return SM_90
+    if device.type != "cuda":
+        raise UnsupportedDevice(f"the Triton kernels do not run on {device}; use the CPU back end or a GPU")
+    if torch.version.hip is not None:
+        arch = str(torch.cuda.get_device_properties(device).gcnArchName).split(":")[0]
+        if arch != "gfx942":
+            raise UnsupportedDevice(f"{arch} is not supported: on AMD the kernels are made for gfx942 (MI300)")
+        return GFX942
+    major, minor = torch.cuda.get_device_capability(device)
+    if (major, minor) == (8, 0):
+        return SM_80
+    if major == 9:
+        return SM_90
+    if major == 10:
+        return SM_100._replace(name=f"sm_{major}{minor}", arch=10 * major + minor)
+    if major in (8, 12):
+        arch = 10 * major + minor
+        return Target(f"sm_{arch}", "ampere", "cuda", arch, 32, SMALL_SHARED, SMALL_SHARED + 1024)
+    raise UnsupportedDevice(f"compute capability {major}.{minor} is not supported: the kernels need 8.0 or newer")
+
+
+def kv_element(target: Target, kv_type: KVType, activation: torch.dtype) -> torch.dtype:
+    """The element type of the KV pool.
+
+    Raises UnsupportedDevice for fp8 where the device has no e4m3.
+    """
+    if kv_type == "activation":
+        return activation
+    if kv_type == "int8":
+        return torch.int8
+    if target.backend == "hip":
+        return torch.float8_e4m3fnuz
+    if isinstance(target.arch, int) and target.arch < 89:
+        raise UnsupportedDevice(f"{target.name} has no e4m3; use int8 KV, which is more exact anyway")
+    return torch.float8_e4m3fn
+
+
+Tile = AttentionTile
+
+# By family and whether KV elements have eight bits; for head dimensions up to 64, up to 128, up to 256. Chosen by what
+# they compile to: the most programs on a multiprocessor for decode, the largest tile without spills for the rest.
+NARROW: dict[tuple[Family, bool], tuple[Tile, Tile, Tile]] = {
+    ("ampere", False): (Tile(16, 64, 4, 3), Tile(16, 32, 4, 3), Tile(16, 16, 4, 3)),
+    ("ampere", True): (Tile(16, 64, 4, 3), Tile(16, 32, 4, 3), Tile(16, 16, 4, 3)),
+    ("hopper", False): (Tile(16, 64, 4, 3), Tile(16, 32, 4, 3), Tile(16, 16, 4, 3)),
+    ("hopper", True): (Tile(16, 64, 4, 3), Tile(16, 32, 4, 4), Tile(16, 16, 4, 3)),
+    ("blackwell", False): (Tile(16, 64, 4, 3), Tile(16, 32, 4, 3), Tile(16, 16, 4, 3)),
+    ("blackwell", True): (Tile(16, 64, 4, 3), Tile(16, 64, 4, 3), Tile(16, 16, 4, 3)),
+    ("cdna3", False): (Tile(16, 32, 4, 2), Tile(16, 32, 4, 2), Tile(16, 16, 4, 2)),
+    ("cdna3", True): (Tile(16, 32, 4, 2), Tile(16, 32, 4, 2), Tile(16, 16, 4, 2)),
+}
+WIDE: dict[tuple[Family, bool], tuple[Tile, Tile, Tile]] = {
+    ("ampere", False): (Tile(128, 32, 8, 2), Tile(128, 32, 8, 2), Tile(64, 32, 8, 2)),
+    ("ampere", True): (Tile(128, 32, 8, 2), Tile(64, 32, 8, 2), Tile(64, 16, 8, 2)),
+    ("hopper", False): (Tile(128, 64, 8, 3), Tile(128, 64, 8, 3), Tile(64, 32, 8, 2)),
+    ("hopper", True): (Tile(128, 32, 8, 3), Tile(128, 32, 8, 3), Tile(64, 16, 8, 2)),
+    ("blackwell", False): (Tile(128, 32, 8, 3), Tile(128, 64, 8, 3), Tile(64, 32, 8, 2)),
+    ("blackwell", True): (Tile(64, 32, 8, 2), Tile(128, 32, 8, 2), Tile(64, 32, 8, 2)),
+    ("cdna3", False): (Tile(64, 32, 4, 2), Tile(64, 32, 4, 2), Tile(64, 32, 4, 2)),
+    ("cdna3", True): (Tile(64, 16, 4, 2), Tile(64, 16, 4, 2), Tile(64, 16, 4, 2)),
+}
+
+
+def choose_head(tiles: tuple[Tile, Tile, Tile], head_pad: int) -> AttentionTile:
+    """Raises UnsupportedDevice for heads of more than 256 dimensions."""
+    if head_pad > 256:
+        raise UnsupportedDevice(f"heads of {head_pad} dimensions are not supported: the kernels go up to 256")
+    return tiles[0 if head_pad <= 64 else 1 if head_pad <= 128 else 2]
+
+
+def narrow_tile(target: Target, head_pad: int, kv_bytes: int) -> AttentionTile:
+    """Decode: as few rows as a tensor core takes, and enough loads in flight to keep the memory busy."""
+    return choose_head(NARROW[target.family, kv_bytes == 1], head_pad)
+
+
+def wide_tile(target: Target, head_pad: int, kv_bytes: int) -> AttentionTile:
+    """Prefill and shared prefixes: many rows, for the tensor cores' sake."""
+    return choose_head(WIDE[target.family, kv_bytes == 1], head_pad)
+
+
+FEW, SOME, MANY = 16, 64, 128
+
+# For up to 16, up to 64 and more rows.
+LINEAR: dict[Family, tuple[LinearTile, LinearTile, LinearTile]] = {
+    "ampere": (LinearTile(FEW, 64, 128, 4, 4), LinearTile(SOME, 64, 64, 4, 3), LinearTile(SOME, 128, 64, 8, 3)),
+    "hopper": (LinearTile(FEW, 64, 128, 4, 4), LinearTile(SOME, 64, 64, 4, 3), LinearTile(MANY, 128, 64, 8, 3)),
+    "blackwell": (LinearTile(FEW, 64, 64, 4, 4), LinearTile(SOME, 64, 64, 4, 3), LinearTile(MANY, 128, 64, 8, 3)),
+    "cdna3": (LinearTile(FEW, 64, 128, 4, 2), LinearTile(32, 64, 64, 4, 2), LinearTile(SOME, 128, 64, 8, 2)),
+}
+
+
+def linear_tile(target: Target, num_rows: int) -> LinearTile:
+    """Few rows: bound by the weights' bytes. Many: by the tensor cores."""
+    few, some, many = LINEAR[target.family]
+    return few if num_rows <= FEW else some if num_rows <= SOME else many

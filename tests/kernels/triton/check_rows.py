@@ -1,0 +1,129 @@
+"""Norms, the gated SiLU, dense and packed products, embeddings: row by row against the reference."""
+
+from __future__ import annotations
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from triton_support import DEVICE, EXACT, FLOATS, TOLERANCE, assert_close, assert_guards, guarded
+
+from stemma.kernels.reference import ReferenceOps
+from stemma.kernels.triton.ops import TritonOps
+from stemma.kernels.triton.packing import DenseLinear, PackedLinear
+from stemma.kernels.triton.targets import UnsupportedDevice
+from stemma.kernels.weights import StoredWeight
+
+REFERENCE = ReferenceOps(torch.device("cpu"), torch.float64)
+
+
+def stored(kind: str, *shape: int, seed: int = 0) -> StoredWeight:
+    values = np.random.default_rng(seed).normal(0.0, 0.2, shape).astype(np.float32)
+    if kind == "F32":
+        return StoredWeight(kind, shape, values)
+    if kind == "F16":
+        return StoredWeight(kind, shape, values.astype(np.float16))
+    if kind == "BF16":
+        return StoredWeight(kind, shape, (values.view(np.uint32) >> 16).astype(np.uint16))
+    return StoredWeight(kind, shape, gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind]))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0", "BF16", "F32"])
+@pytest.mark.parametrize(("rows", "width"), [(1, 96), (5, 64), (17, 288), (70, 160)])
+def test_linear_add_matches_the_reference(dtype: torch.dtype, kind: str, rows: int, width: int) -> None:
+    ops = TritonOps(DEVICE, dtype)
+    parts = [stored(kind, 40, width, seed=1), stored(kind, 33, width, seed=2)]
+    biases = [stored("F32", 40, seed=3), stored("F32", 33, seed=4)]
+    x, residual = torch.randn(rows, width).to(dtype), torch.randn(rows, 73).to(dtype)
+    expected = REFERENCE.linear_add(x.double(), REFERENCE.linear(parts, biases), residual.double())
+    linear = ops.linear(parts, biases)
+    assert isinstance(linear, PackedLinear if kind.startswith("Q") else DenseLinear)
+    assert (linear.in_features, linear.out_features) == (width, 73)
+    assert_close(ops.linear_add(x.to(DEVICE), linear, residual.to(DEVICE)), expected, 4 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q8_0", "F16"])
+def test_norm_linear_and_norm_gated_match_the_reference(kind: str) -> None:
+    ops = TritonOps(DEVICE, EXACT)
+    norm, weight = stored("F32", 96, seed=5), stored(kind, 80, 96)
+    x = torch.randn(6, 96).to(EXACT)
+    for name in ("norm_linear", "norm_gated"):
+        expected = getattr(REFERENCE, name)(x.double(), REFERENCE.norm(norm, 1e-5), REFERENCE.linear([weight]))
+        actual = getattr(ops, name)(x.to(DEVICE), ops.norm(norm, 1e-5), ops.linear([weight]))
+        assert_close(actual, expected, 4 * TOLERANCE[EXACT])
+
+
+def test_logits_of_chosen_rows_are_float32() -> None:
+    ops, rows = TritonOps(DEVICE, EXACT), np.array([4, 0], dtype=np.int32)
+    norm, head = stored("F32", 64, seed=5), stored("Q8_0", 50, 64)
+    x = torch.randn(6, 64).to(EXACT)
+    expected = REFERENCE.logits(x.double(), rows, REFERENCE.norm(norm, 1e-5), REFERENCE.linear([head]))
+    for where in (rows, torch.from_numpy(rows).to(DEVICE)):
+        actual = ops.logits(x.to(DEVICE), where, ops.norm(norm, 1e-5), ops.linear([head]))
+        assert actual.dtype == torch.float32
+        assert_close(actual, expected, 4 * TOLERANCE[EXACT])
+
+
+def test_embeddings_are_rows_of_the_table() -> None:
+    ops, ids = TritonOps(DEVICE, EXACT), np.array([3, 3, 19], dtype=np.int32)
+    table = stored("Q4_1", 20, 64)
+    expected = REFERENCE.embed(REFERENCE.embedding(table), ids)
+    for where in (ids, torch.from_numpy(ids).to(DEVICE)):
+        assert_close(ops.embed(ops.embedding(table), where), expected, TOLERANCE[EXACT])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("features", [1, 33, 576, 1030])
+def test_norm_and_gated_write_their_rows_only(dtype: torch.dtype, features: int) -> None:
+    ops = TritonOps(DEVICE, dtype)
+    x = (torch.randn(3, 2 * features) * 3).to(DEVICE, dtype)
+    out, whole = guarded((3, features), dtype)
+    ops._kernels.gated(x, out)
+    assert_guards(whole)
+    gate, up = x.double().chunk(2, -1)
+    assert_close(out, torch.nn.functional.silu(gate) * up, TOLERANCE[dtype])
+    norm = ops.norm(stored("F32", features), 1e-6)
+    out, whole = guarded((2, features), dtype)
+    rows = torch.tensor([2, 0], dtype=torch.int32, device=DEVICE)
+    half = x[:, :features].contiguous()
+    ops._kernels.norm(half, norm, rows, out)
+    assert_guards(whole)
+    chosen = half[[2, 0]].double()
+    expected = chosen * torch.rsqrt(chosen.pow(2).mean(-1, keepdim=True) + 1e-6) * norm.weight.double()
+    assert_close(out, expected, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q8_0"])
+def test_packed_products_write_their_rows_only(kind: str) -> None:
+    ops = TritonOps(DEVICE, EXACT)
+    linear = ops.linear([stored(kind, 70, 96)])
+    assert isinstance(linear, PackedLinear)
+    x = torch.randn(19, 96).to(DEVICE, EXACT)
+    out, whole = guarded((19, 70), EXACT)
+    ops._kernels.packed_linear(x, linear, None, out)
+    assert_guards(whole)
+    assert torch.equal(out, ops._linear(x, linear))
+
+
+def test_packed_weights_keep_their_bytes() -> None:
+    weight = stored("Q4_1", 64, 256)
+    linear = TritonOps(DEVICE, EXACT).linear([weight])
+    assert isinstance(linear, PackedLinear)
+    assert linear.minima is not None
+    assert linear.codes.nbytes + linear.scales.nbytes + linear.minima.nbytes == weight.num_bytes
+
+
+def test_mixed_parts_become_dense() -> None:
+    ops = TritonOps(DEVICE, EXACT)
+    parts = [stored("Q4_1", 8, 64), stored("Q8_0", 8, 64)]
+    linear = ops.linear(parts)
+    assert isinstance(linear, DenseLinear)
+    x = torch.randn(2, 64).to(EXACT)
+    expected = REFERENCE.linear(parts)(x.double())
+    assert_close(ops._linear(x.to(DEVICE), linear), expected, 4 * TOLERANCE[EXACT])
+
+
+def test_types_without_kernels_are_refused() -> None:
+    with pytest.raises(UnsupportedDevice, match="bfloat16 or float16"):
+        TritonOps(DEVICE, torch.float64)

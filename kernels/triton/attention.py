@@ -16,7 +16,7 @@ RECTANGLE_FIELDS = 6
 """first row, number of rows, offset in the block tables, first position, end position, piece (-1: no partial)."""
 
 VALUE_GAIN = 1024.0
-"""Probabilities times the scale of an 8-bit value would be subnormal in fp16: raised before the product, lowered after."""
+"""A probability times the scale of an 8-bit value may be subnormal in fp16: it is raised, and the product lowered."""
 
 
 @triton.jit
@@ -86,10 +86,7 @@ def attend_kernel(
         # The blocks of the next tile are asked for now, so that no load of this loop waits for another one.
         block = tl.load(table + (index + TOKENS) // BLOCK_SIZE, mask=index + TOKENS < kv_end, other=0)
         offset = slot[:, None] * HEAD_DIM + dim[None, :]
-        if HEAD_PAD == HEAD_DIM:
-            tile_mask = exists[:, None]
-        else:
-            tile_mask = exists[:, None] & dim_exists[None, :]
+        tile_mask = exists[:, None] if HEAD_PAD == HEAD_DIM else exists[:, None] & dim_exists[None, :]
         key = tl.load(keys + offset, mask=tile_mask, other=0.0).to(DOT)
         scores = tl.dot(query, tl.trans(key), input_precision="ieee") * score_scale
         if SCALED:

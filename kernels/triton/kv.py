@@ -1,7 +1,7 @@
 """The KV pool on a GPU: one tensor each for K and V, and their scales where elements are eight bits wide.
 
-    keys, values              (layers, blocks, kv_heads, block_size, head_dim)     a block of one head is contiguous
-    key_scales, value_scales  (layers, blocks, kv_heads, block_size)  float16      absent for 16- and 32-bit elements
+keys, values              (layers, blocks, kv_heads, block_size, head_dim)     a block of one head is contiguous
+key_scales, value_scales  (layers, blocks, kv_heads, block_size)  float16      absent for 16- and 32-bit elements
 """
 
 from __future__ import annotations

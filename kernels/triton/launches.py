@@ -58,9 +58,7 @@ class Kernels:
     def attention_tiles(self, group: int, head_dim: int, kv_bytes: int) -> tuple[AttentionTile, AttentionTile]:
         """Of narrow and of wide rectangles."""
         least = int(triton.next_power_of_2(group))
-        narrow, wide = (
-            choose(self._target, pad(head_dim), kv_bytes) for choose in (narrow_tile, wide_tile)
-        )
+        narrow, wide = (choose(self._target, pad(head_dim), kv_bytes) for choose in (narrow_tile, wide_tile))
         return narrow._replace(rows=max(narrow.rows, least)), wide._replace(rows=max(wide.rows, least))
 
     def attend(

@@ -5,7 +5,7 @@
     value = code * scale + minimum, of its block (eight bits: no minimum)
 
 The kernel computes the product transposed, weights first: the operand that is expanded in registers is then the one a
-tensor core can take from registers, and a batch of 16 rows is not padded to the 64 that wgmma wants of its first operand.
+tensor core can take from registers, and 16 rows are not padded to the 64 that wgmma wants of its first operand.
 """
 
 from __future__ import annotations

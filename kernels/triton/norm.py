@@ -12,10 +12,7 @@ def norm_kernel(
 ):
     """Program i: out[i] = norm(x[rows[i]] if GATHER else x[i]). x, out: (rows, FEATURES)."""
     index = tl.program_id(0).to(tl.int64)
-    if GATHER:
-        source = tl.load(rows + index).to(tl.int64)
-    else:
-        source = index
+    source = tl.load(rows + index).to(tl.int64) if GATHER else index
     feature = tl.arange(0, FEATURES_PAD)
     exists = feature < FEATURES
     row = tl.load(x + source * FEATURES + feature, mask=exists, other=0.0).to(tl.float32)

@@ -7,6 +7,7 @@ if TRITON_INTERPRET=1 was set before triton was imported: for tests, thousands o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.launches import DOTS, Kernels, Launcher, run
 from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope, pack
 from stemma.kernels.triton.plan import (
-    PIECE_BYTES,
+    PIECE,
     AttentionPlan,
     Capacity,
     Cutting,
@@ -78,7 +79,7 @@ class TritonOps:
         return step_plan(len(layout.positions), layout, shape, self.device)
 
     def fixed_plan(self, layout: Layout, shape: KVShape, num_heads: int, capacity: Capacity) -> TritonPlan:
-        """A plan that `refill` fills again: same buffers, same grids, so that launches on it can be captured as a graph.
+        """A plan that `refill` fills again: same buffers, same grids, for launches that are captured as a graph.
 
         Raises CapacityError if the layout does not fit.
         """
@@ -90,7 +91,7 @@ class TritonOps:
     def _cutting(self, num_heads: int, shape: KVShape) -> Cutting:
         group = num_heads // shape.num_kv_heads
         narrow, wide = self._kernels.attention_tiles(group, shape.head_dim, self._element.itemsize)
-        return Cutting(group, narrow.rows, wide.rows, PIECE_BYTES // self._element.itemsize, shape.block_size)
+        return Cutting(group, narrow.rows, wide.rows, PIECE[self._element.itemsize], shape.block_size)
 
     def _attention_plan(self, plan: TritonPlan, num_heads: int) -> AttentionPlan:
         if num_heads not in plan.attention:
@@ -138,7 +139,7 @@ class TritonOps:
         """`rows` may be a tensor on the device, which a captured graph reads again."""
         return self._linear(self._norm(x, norm, self._upload(rows)), head).to(torch.float32)
 
-    def _upload(self, array: npt.NDArray[np.generic] | torch.Tensor) -> torch.Tensor:
+    def _upload(self, array: npt.NDArray[Any] | torch.Tensor) -> torch.Tensor:
         if isinstance(array, torch.Tensor):
             return array
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
@@ -178,6 +179,13 @@ class TritonOps:
     def sample(self, logits: torch.Tensor, rows: SamplingRows) -> Int32Array:
         tokens = torch.empty(len(logits), dtype=torch.int32, device=self.device)
         if len(logits):
-            arrays = (rows.temperature, rows.top_k, rows.top_p, rows.min_p, rows.uniform)
-            self._kernels.sample(logits, *map(self._upload, arrays), tokens)
+            self._kernels.sample(
+                logits,
+                self._upload(rows.temperature),
+                self._upload(rows.top_k),
+                self._upload(rows.top_p),
+                self._upload(rows.min_p),
+                self._upload(rows.uniform),
+                tokens,
+            )
         return tokens.cpu().numpy()

@@ -22,12 +22,12 @@ import torch
 
 from stemma.kernels.ops import Int32Array, KVShape, Layout, SharedPrefix
 
-PIECE_BYTES = 1024
-"""Tokens of a piece times bytes of an element: pieces of 512 tokens of 16-bit KV, 1,024 of 8-bit KV. Long enough that
-writing and merging the partial sums costs under 5 % of the KV's bytes, short enough to spread one sequence."""
+PIECE = {4: 256, 2: 512, 1: 2048}
+"""Tokens of a piece, by the bytes of a KV element: constants, so that sums never depend on the batch. Long enough that
+writing and merging partial sums costs a few percent of the KV's bytes, short enough to spread one long sequence."""
 
 FEW_ROWS = 64
-"""A sequence with at most this many (token, query head) rows a KV head is cut into pieces; others fill the GPU anyway."""
+"""A sequence with at most this many (token, query head) rows a KV head is cut into pieces; more fill the GPU anyway."""
 
 SHARED_ROWS = 128
 """A shared prefix is used up to this many rows a sequence: beyond, partial sums cost more than reading the KV again."""
@@ -121,9 +121,7 @@ def prefix_rectangles(layout: Layout, prefix: SharedPrefix, length: int, cutting
     step = cutting.wide_rows // cutting.group
     for start in range(0, length, cutting.piece):
         for row in range(first, end, step):
-            yield Rectangle(
-                row, min(step, end - row), offset, start, start + cutting.piece, start // cutting.piece
-            )
+            yield Rectangle(row, min(step, end - row), offset, start, start + cutting.piece, start // cutting.piece)
 
 
 def cut_pieces(layout: Layout, index: int, kv_first: int, is_direct: bool, cutting: Cutting) -> Iterator[Rectangle]:
@@ -245,7 +243,7 @@ class AttentionPlan:
         )
 
     def rectangles(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """"narrow" or "wide": room for rectangles (capacity, 6), and on the device how many there are."""
+        """ "narrow" or "wide": room for rectangles (capacity, 6), and on the device how many there are."""
         count = self.uploads["counts"][0 if name == "narrow" else 4 :]
         return self.uploads[name].view(-1, len(Rectangle._fields)), count
 
@@ -278,7 +276,7 @@ def attention_plan(capacity: Capacity, cutting: Cutting, shape: KVShape, device:
 
 @dataclass(slots=True, eq=False)
 class TritonPlan:
-    """A step: its rows on the device, and its rectangles, cut when the first attention says how many heads there are."""
+    """A step: its rows on the device, and its rectangles, cut when attention first says how many heads there are."""
 
     shape: KVShape
     layout: Layout

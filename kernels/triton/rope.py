@@ -15,9 +15,10 @@ SMALLEST_SCALE = 2.0**-20
 
 @triton.jit
 def quantize(low, high, scales, offset, exists, element: tl.constexpr, LIMIT: tl.constexpr, SMALLEST: tl.constexpr):
-    """Rows of two halves as `element` with one scale a row, which is stored; the rounded scale is the one divided by."""
+    """Rows of two halves as `element` with one scale a row, stored; the rounded scale is the one divided by."""
     largest = tl.maximum(tl.max(tl.abs(low), 1), tl.max(tl.abs(high), 1))
-    scale = tl.maximum(largest / LIMIT, SMALLEST).to(tl.float16)
+    # Half of the smallest float16 on top: a subnormal scale that is rounded down would clip the largest values.
+    scale = tl.maximum(largest / LIMIT + 2.0**-25, SMALLEST).to(tl.float16)
     tl.store(scales + offset, scale, mask=exists)
     factor = 1.0 / scale.to(tl.float32)[:, None]
     low = tl.minimum(tl.maximum(low * factor, -LIMIT), LIMIT)

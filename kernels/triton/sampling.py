@@ -1,4 +1,4 @@
-"""The packed token mask, and sampling: one program a row finds its token without sorting and without leaving the device.
+"""The packed token mask, and sampling: one program a row finds its token without a sort, without leaving the device.
 
 Top-k and top-p keep a prefix of the row in descending order, ties by ascending id. Its end is found by bisection over
 the 2^32 float32 keys, sixteen ways at a time: eight passes over the row, which lies in the L2 cache.
@@ -43,9 +43,7 @@ def weigh(row, maximum, temperature):
 
 
 @triton.jit
-def largest_key(
-    logits, goal, floor, maximum, temperature, COUNT: tl.constexpr, vocabulary, TILE: tl.constexpr
-):
+def largest_key(logits, goal, floor, maximum, temperature, COUNT: tl.constexpr, vocabulary, TILE: tl.constexpr):
     """The largest key such that the count (or else the weight) of all that is at least as large reaches the goal.
 
     Keys up to `floor` count as reaching it.
@@ -99,9 +97,7 @@ def kept_weights(row, start, key, ties, passed, least, maximum, temperature, voc
 
 
 @triton.jit(do_not_specialize=["vocabulary"])
-def sample_kernel(
-    logits, temperatures, top_ks, top_ps, min_ps, uniforms, tokens, vocabulary, TILE: tl.constexpr
-):
+def sample_kernel(logits, temperatures, top_ks, top_ps, min_ps, uniforms, tokens, vocabulary, TILE: tl.constexpr):
     """Program i: tokens[i], sampled from logits[i] as `SamplingRows` says. logits: (rows, vocabulary)."""
     index = tl.program_id(0)
     logits += index.to(tl.int64) * vocabulary
@@ -141,9 +137,7 @@ def sample_kernel(
     passed = tl.full((), 0, tl.int32)
     for start in tl.range(0, vocabulary, TILE):
         row = load_row(logits, start, vocabulary, TILE)
-        weights, passed = kept_weights(
-            row, start, key, ties, passed, least, maximum, temperature, vocabulary, TILE
-        )
+        weights, passed = kept_weights(row, start, key, ties, passed, least, maximum, temperature, vocabulary, TILE)
         total += tl.sum(weights, 0)
     goal = tl.load(uniforms + index) * total
     reached = tl.full((), 0.0, tl.float64)
@@ -153,9 +147,7 @@ def sample_kernel(
     for start in tl.range(0, vocabulary, TILE):
         token = start + tl.arange(0, TILE)
         row = load_row(logits, start, vocabulary, TILE)
-        weights, passed = kept_weights(
-            row, start, key, ties, passed, least, maximum, temperature, vocabulary, TILE
-        )
+        weights, passed = kept_weights(row, start, key, ties, passed, least, maximum, temperature, vocabulary, TILE)
         exceeded = (reached + tl.cumsum(weights, 0) > goal) & (weights > 0.0)
         chosen = tl.minimum(chosen, tl.min(tl.where(exceeded, token, vocabulary), 0))
         last = tl.maximum(last, tl.max(tl.where(weights > 0.0, token, 0), 0))

@@ -49,6 +49,13 @@ MODELS = (
 BLOCK_SIZE = 16
 
 
+SHOWN = (
+    *("HEAD_DIM", "ROWS", "TOKENS", "OUTPUTS", "DEPTH", "FOUR_BITS", "IN", "FEATURES", "ROW"),
+    *("HALF", "Q_NORM", "RESIDUAL"),
+)
+"""The constants that a title names."""
+
+
 class Specimen(NamedTuple):
     """A kernel as it is launched. types: of the arguments that are no constants, "*" before those of pointers."""
 
@@ -67,9 +74,7 @@ class Specimen(NamedTuple):
     @property
     def title(self) -> str:
         """Which kernel and, in short, which configuration."""
-        shown = ("HEAD_DIM", "ROWS", "TOKENS", "OUTPUTS", "DEPTH", "FOUR_BITS", "IN", "FEATURES", "ROW", "VOCABULARY")
-        shown += ("HALF", "Q_NORM", "RESIDUAL")
-        values = [f"{name.lower()} {self.constants[name]}" for name in shown if name in self.constants]
+        values = [f"{name.lower()} {self.constants[name]}" for name in SHOWN if name in self.constants]
         element = self.types.get("keys", self.types.get("pool", self.types.get("x", ""))).lstrip("*")
         words = [self.kernel.__name__.removesuffix("_kernel"), element, *values]
         return " ".join(word for word in words if word)
@@ -150,13 +155,16 @@ def record_rows(recorder: Recorder, target: Target, model: Model, dtype: torch.d
         for four_bits in (True, False):
             ops.norm_linear(x, norm, packed(model.hidden, model.hidden, four_bits))
             ops.linear_add(x, packed(model.hidden, model.hidden, four_bits), x)
-    gate_up = DenseLinear(torch.zeros(2 * model.intermediate, model.hidden, dtype=dtype), None, model.hidden, 2 * model.intermediate)
+    gate_up = DenseLinear(
+        torch.zeros(2 * model.intermediate, model.hidden, dtype=dtype), None, model.hidden, 2 * model.intermediate
+    )
     ops.norm_gated(torch.zeros(1, model.hidden, dtype=dtype), norm, gate_up)
     head = DenseLinear(torch.zeros(32, model.hidden, dtype=dtype), None, model.hidden, 32)
     ops.logits(torch.zeros(2, model.hidden, dtype=dtype), np.zeros(1, dtype=np.int32), norm, head)
     logits = torch.zeros(1, model.vocabulary)
     ops.apply_mask(logits, np.zeros((1, model.vocabulary // 32), dtype=np.uint32), np.zeros(1, dtype=np.int32))
-    ops.sample(logits, SamplingRows(*(np.ones(1, t) for t in (np.float32, np.int32, np.float32, np.float32, np.float64))))
+    ones = np.ones(1, np.float32)
+    ops.sample(logits, SamplingRows(ones, np.ones(1, np.int32), ones, ones, np.ones(1)))
 
 
 def packed(in_features: int, out_features: int, four_bits: bool) -> PackedLinear:

@@ -71,9 +71,9 @@ def target_of(device: torch.device) -> Target:
     if device.type != "cuda":
         raise UnsupportedDevice(f"the Triton kernels do not run on {device}; use the CPU back end or a GPU")
     if torch.version.hip is not None:
-        arch = str(torch.cuda.get_device_properties(device).gcnArchName).split(":")[0]
-        if arch != "gfx942":
-            raise UnsupportedDevice(f"{arch} is not supported: on AMD the kernels are made for gfx942 (MI300)")
+        name = str(torch.cuda.get_device_properties(device).gcnArchName).split(":")[0]
+        if name != "gfx942":
+            raise UnsupportedDevice(f"{name} is not supported: on AMD the kernels are made for gfx942 (MI300)")
         return GFX942
     major, minor = torch.cuda.get_device_capability(device)
     if (major, minor) == (8, 0):

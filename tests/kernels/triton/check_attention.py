@@ -36,6 +36,7 @@ STEPS = {
     "two shared groups": ([(1030, 1), (1031, 1), (3, 1), (1025, 2), (1040, 1)], ((0, 2, 64), (3, 5, 64))),
     "too short to share": ([(100, 1), (100, 1)], ((0, 2, 6),)),
 }
+EIGHT_BIT_STEPS = {"long": ([(2040, 9), (2050, 1)], ()), "long shared": ([(2060, 1), (2090, 5)], ((0, 2, 128),))}
 HEADS = [(1, 1), (3, 1), (6, 2), (8, 1), (20, 1)]
 
 
@@ -72,9 +73,10 @@ def test_block_sizes(block_size: int) -> None:
 
 @pytest.mark.parametrize("kv_type", ["int8", "fp8"])
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("step", ["mixed", "shared decode", "a few tokens over pieces"])
+@pytest.mark.parametrize("step", ["mixed", "long shared", "long"])
 def test_eight_bit_kv(kv_type: str, dtype: torch.dtype, step: str) -> None:
-    layout, num_blocks = layout_of(STEPS[step][0], 16, STEPS[step][1])
+    sequences, shared = (STEPS | EIGHT_BIT_STEPS)[step]
+    layout, num_blocks = layout_of(sequences, 16, shared)
     compare(TritonOps(DEVICE, dtype, kv_type), layout, num_blocks, (6, 2), 32, 16)  # type: ignore[arg-type]
 
 
@@ -139,7 +141,7 @@ def test_chunks_of_a_prompt_give_the_rows_of_the_whole() -> None:
 
 
 def test_a_fixed_plan_serves_step_after_step() -> None:
-    """What a captured graph does: the same buffers and grids, other contents, fewer sequences than there is room for."""
+    """What a captured graph does: the same buffers and grids, other contents, fewer sequences than they hold."""
     ops = TritonOps(DEVICE, EXACT)
     steps = [layout_of([(700, 1), (20, 1), (1030, 1)], 16)[0], layout_of([(3, 1), (900, 1)], 16)[0]]
     shape = KVShape(1, 120, 16, 2, 32)

@@ -1,4 +1,4 @@
-"""Masks and sampling: the same token as the reference, for every mixture of parameters, ties and sizes of vocabulary."""
+"""Masks and sampling: the same token as the reference, for every mixture of parameters, with ties."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def rows_of(*rows: tuple[float, int, float, float, float]) -> SamplingRows:
     return SamplingRows(*(np.array(column, dtype=kind) for column, kind in zip(columns, types, strict=True)))
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 10_000),
     vocabulary=st.sampled_from([1, 5, 32, 300, 1024, 1500]),
@@ -55,7 +55,9 @@ def test_the_same_token_as_the_reference(
 
 def test_every_row_has_its_own_parameters() -> None:
     logits = torch.randn(5, 700)
-    rows = rows_of((0, 0, 1, 0, 0.5), (1, 3, 1, 0, 0.7), (0.7, 0, 0.8, 0, 0.2), (1, 0, 1, 0.1, 0.9), (2, 9, 0.9, 0, 0.4))
+    rows = rows_of(
+        (0, 0, 1, 0, 0.5), (1, 3, 1, 0, 0.7), (0.7, 0, 0.8, 0, 0.2), (1, 0, 1, 0.1, 0.9), (2, 9, 0.9, 0, 0.4)
+    )
     actual = TritonOps(DEVICE, EXACT).sample(logits.to(DEVICE), rows)
     assert actual.dtype == np.int32
     assert actual.tolist() == REFERENCE.sample(logits, rows).tolist()

@@ -1,0 +1,106 @@
+"""Every shipped launch, compiled for GPUs that are not here: what the machine code must and must not contain."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
+KERNELS = {
+    "attend_kernel",
+    "merge_kernel",
+    "rope_write_kernel",
+    "norm_kernel",
+    "gated_kernel",
+    "packed_linear_kernel",
+    "copy_kernel",
+    "mask_kernel",
+    "sample_kernel",
+}
+
+pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton has no build for this platform")
+
+
+def compile_all(target: str) -> list[dict]:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = (sys.executable, "-m", "stemma.kernels.triton.proof", target)
+    environment["PYTHONPATH"] = str(ROOT)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def compiled() -> dict[str, list[dict]]:
+    """Two targets at a time: minutes the first time, seconds from Triton's cache after that."""
+    with ThreadPoolExecutor(max_workers=2) as threads:
+        return dict(zip(TARGETS, threads.map(compile_all, TARGETS), strict=True))
+
+
+@pytest.fixture(params=TARGETS)
+def rows(compiled: dict[str, list[dict]], request: pytest.FixtureRequest) -> list[dict]:
+    return compiled[request.param]
+
+
+def test_every_kernel_is_there(rows: list[dict]) -> None:
+    assert {row["kernel"] for row in rows} == KERNELS
+
+
+def test_no_spills_and_no_stack(rows: list[dict]) -> None:
+    assert [row for row in rows if row["stack"] or row["spills"]] == []
+
+
+def test_shared_memory_fits(rows: list[dict]) -> None:
+    assert [row for row in rows if row["shared"] > row["shared_limit"]] == []
+
+
+def test_what_sm_80_runs_fits_the_smaller_chips_that_share_its_tiles(compiled: dict[str, list[dict]]) -> None:
+    assert max(row["shared"] for row in compiled["sm_80"]) <= 101_376 - 1024
+
+
+def test_products_use_the_tensor_cores(rows: list[dict]) -> None:
+    with_dots = [row for row in rows if row["dots"]]
+    assert {row["kernel"] for row in with_dots} == {"attend_kernel", "packed_linear_kernel"}
+    assert [row for row in with_dots if not row["tensor_core"]] == []
+
+
+@pytest.mark.parametrize(
+    ("target", "instruction"), [("sm_80", "HMMA"), ("sm_90", "HGMMA"), ("sm_100", "UTC"), ("gfx942", "v_mfma")]
+)
+def test_large_tiles_use_the_newest_matrix_instruction(
+    compiled: dict[str, list[dict]], target: str, instruction: str
+) -> None:
+    large = [
+        row for row in compiled[target] if row["dots"] and (" rows 64" in row["title"] or " rows 128" in row["title"])
+    ]
+    assert len(large) >= 8
+    assert [row for row in large if not all(name.startswith(instruction) for name in row["tensor_core"])] == []
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
+def test_loops_copy_to_shared_memory_asynchronously(compiled: dict[str, list[dict]], target: str) -> None:
+    assert [row for row in compiled[target] if row["dots"] and row["async_copies"] < 4] == []
+
+
+def test_loads_of_weights_and_kv_are_as_wide_as_they_can_be(rows: list[dict]) -> None:
+    assert [row for row in rows if row["dots"] and row["widest_load"] < 128] == []
+
+
+def test_decode_attention_fills_the_multiprocessor(rows: list[dict]) -> None:
+    """Programs that wait for memory: several on each multiprocessor, so that one loads while others compute."""
+    decode = [row for row in rows if row["kernel"] == "attend_kernel" and " rows 16 " in row["title"]]
+    assert len(decode) >= 6
+    assert min(row["programs"] for row in decode) >= 2
+    assert next(row["programs"] for row in decode if "bf16 head_dim 128" in row["title"]) >= 4
+
+
+def test_something_runs_on_every_multiprocessor(rows: list[dict]) -> None:
+    assert min(row["programs"] for row in rows) >= 1

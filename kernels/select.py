@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib.util import find_spec
 
 import torch
 
@@ -27,11 +28,15 @@ def select_ops(device: str = "auto", backend: str = "auto", dtype: str = "auto",
         return _reference(chosen, dtype, kv_dtype)
     if backend == "cpu":
         return _cpu(chosen, dtype, kv_dtype)
-    raise UnknownBackend(f"there is no back end {backend!r}; there are 'cpu' and 'reference'")
+    if backend == "triton":
+        return _triton(chosen, dtype, kv_dtype)
+    raise UnknownBackend(f"there is no back end {backend!r}; there are 'cpu', 'triton' and 'reference'")
 
 
 def _fastest(device: str, dtype: str) -> str:
     """The compiled kernels where the machine and the dtype allow them; says so where they do not."""
+    if device.startswith("cuda") and dtype in ("auto", "bfloat16", "float16"):
+        return "triton"
     if device != "cpu" or dtype not in ("auto", "float32"):
         return "reference"
     try:
@@ -51,6 +56,24 @@ def _cpu(device: str, dtype: str, kv_dtype: str) -> Ops:
         return CpuOps()
     except UnsupportedCPU as error:
         raise UnknownBackend(f"{error}; use backend='reference'") from error
+
+
+def _triton(device: str, dtype: str, kv_dtype: str) -> Ops:
+    if find_spec("triton") is None:
+        raise UnknownBackend(
+            "the back end 'triton' needs Triton: pip install 'stemma-llm[gpu]'; or backend='reference'"
+        )
+    # Here, not above: Triton is an extra, and takes a second to import.
+    from stemma.kernels.triton.ops import TritonOps
+    from stemma.kernels.triton.targets import KV_TYPES, UnsupportedDevice
+
+    kv_type = "activation" if kv_dtype in ("auto", dtype) else kv_dtype
+    if kv_type not in KV_TYPES:
+        raise UnknownBackend(f"the back end 'triton' has no kv_dtype {kv_dtype!r}; use 'auto', 'int8' or 'fp8'")
+    try:
+        return TritonOps(torch.device(device), getattr(torch, "bfloat16" if dtype == "auto" else dtype), kv_type)
+    except UnsupportedDevice as error:
+        raise UnknownBackend(str(error)) from error
 
 
 def _reference(device: str, dtype: str, kv_dtype: str) -> Ops:

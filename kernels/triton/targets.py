@@ -5,13 +5,14 @@ How the tiles were chosen, and what each compiles to: docs/kernels-gpu.md (`benc
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import triton
 
 Family = Literal["ampere", "hopper", "blackwell", "cdna3"]
 KVType = Literal["activation", "int8", "fp8"]
+KV_TYPES: tuple[KVType, ...] = get_args(KVType)
 
 
 class Target(NamedTuple):

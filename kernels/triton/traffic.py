@@ -14,7 +14,6 @@ import numpy.typing as npt
 from stemma.kernels.ops import KVShape, Layout
 from stemma.kernels.triton.plan import Cut
 
-
 Int64Array = npt.NDArray[np.int64]
 
 

@@ -70,6 +70,14 @@ class IncompleteOutput(StemmaError):
         self.text = text
 
 
+class InvalidOutput(StemmaError):
+    """An output is whole, but code of its type, such as a pydantic validator, refuses it. `text` is the output."""
+
+    def __init__(self, message: str, text: str) -> None:
+        super().__init__(message)
+        self.text = text
+
+
 class BranchError(StemmaError, ExceptionGroup[Exception]):
     """Branches of a fork failed; their siblings were cancelled. `exceptions` are what they raised.
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from stemma.version import VERSION
 
 if TYPE_CHECKING:
+    from stemma.fsm.ebnf import EBNF as Grammar
+    from stemma.fsm.regex import Regex
     from stemma.lang.chat import Chat
     from stemma.lang.gen import Gen
     from stemma.lang.program import program
@@ -21,17 +23,31 @@ if TYPE_CHECKING:
     from stemma.runtime.engine import Completion, Engine
 
 __version__ = VERSION
-__all__ = ["Chat", "Completion", "Engine", "Gen", "Sampling", "State", "Usage", "errors", "program"]
+__all__ = [
+    "Chat",
+    "Completion",
+    "Engine",
+    "Gen",
+    "Grammar",
+    "Regex",
+    "Sampling",
+    "State",
+    "Usage",
+    "errors",
+    "program",
+]
 
 _HOMES = {
-    "Chat": "stemma.lang.chat",
-    "Completion": "stemma.runtime.engine",
-    "Engine": "stemma.runtime.engine",
-    "Gen": "stemma.lang.gen",
-    "Sampling": "stemma.runtime.core.sampling",
-    "State": "stemma.lang.state",
-    "Usage": "stemma.runtime.core.sequence",
-    "program": "stemma.lang.program",
+    "Chat": "stemma.lang.chat:Chat",
+    "Completion": "stemma.runtime.engine:Completion",
+    "Engine": "stemma.runtime.engine:Engine",
+    "Gen": "stemma.lang.gen:Gen",
+    "Grammar": "stemma.fsm.ebnf:EBNF",
+    "Regex": "stemma.fsm.regex:Regex",
+    "Sampling": "stemma.runtime.core.sampling:Sampling",
+    "State": "stemma.lang.state:State",
+    "Usage": "stemma.runtime.core.sequence:Usage",
+    "program": "stemma.lang.program:program",
 }
 
 
@@ -40,7 +56,8 @@ def __getattr__(name: str) -> object:
         return import_module("stemma.runtime.errors")
     if name not in _HOMES:
         raise AttributeError(f"module 'stemma' has no attribute {name!r}; it has {__all__}")
-    return getattr(import_module(_HOMES[name]), name)
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

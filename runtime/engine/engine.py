@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Limits, Scheduler
 from stemma.runtime.engine.config import EngineConfig, EngineOptions
+from stemma.runtime.engine.forms import Answer, form_of
 from stemma.runtime.engine.generation import Completion, Generation
 from stemma.runtime.engine.guides import GrammarSpec, Guides
 from stemma.runtime.engine.hold import Hold
@@ -31,6 +32,9 @@ from stemma.runtime.engine.text import TextStream
 from stemma.runtime.engine.tree import TreeNode, snapshot
 from stemma.runtime.model import ChatTemplate, LoadedModel, Tokenizer, load
 from stemma.runtime.model.pull import default_model
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 T = TypeVar("T")
 Progress = Callable[[str, float], None]
@@ -89,21 +93,50 @@ class Engine:
         **options: Unpack[RequestOptions],
     ) -> list[Completion]: ...
 
+    @overload
+    def generate(
+        self,
+        prompt: str | list[int],
+        *,
+        form: TypeForm[T],
+        progress: Progress | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Answer[T]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: list[str] | list[list[int]],
+        *,
+        form: TypeForm[T],
+        progress: Progress | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> list[Answer[T]]: ...
+
     def generate(
         self,
         prompt: str | list[int] | list[str] | list[list[int]],
         *,
+        form: Any = None,
         progress: Progress | None = None,
         **options: Unpack[RequestOptions],
-    ) -> Completion | list[Completion]:
+    ) -> Completion | list[Completion] | Answer[Any] | list[Answer[Any]]:
         """Complete one prompt, or a list of prompts as one prefix-aware batch, and wait.
 
+        form: the type that each completion shall be a value of: a pydantic model, dataclass, TypedDict, Literal, Enum,
+        union, list, int, float, bool. The model can say nothing else; the value comes validated.
         progress: called with the share of the prompts that are done.
         Raises InvalidRequest, PromptTooLong or PoolExhausted; one prompt of a list that fails ends the others.
         """
-        if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int | np.integer)):
-            return _wait(self.submit_all([cast(Prompt, prompt)], **options), progress)[0]
-        return _wait(self.submit_all(cast("list[Prompt]", prompt), **options), progress)
+        is_one = isinstance(prompt, str) or (bool(prompt) and isinstance(prompt[0], int | np.integer))
+        prompts = cast("list[Prompt]", [prompt] if is_one else prompt)
+        if form is None:
+            completions = _wait(self.submit_all(prompts, **options), progress)
+            return completions[0] if is_one else completions
+        reader = form_of(form)
+        merged: RequestOptions = {**options, **reader.options}
+        answers = [Answer(reader.read(each), each) for each in _wait(self.submit_all(prompts, **merged), progress)]
+        return answers[0] if is_one else answers
 
     def sample(self, prompt: str | list[int], n: int, **options: Unpack[RequestOptions]) -> list[Completion]:
         """`n` completions of one prompt, which share its blocks. Give a temperature, or they are all the same."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack, overload
 
 from stemma.lang.backend import Backend
 from stemma.lang.chat_file import SavedChat, SavedTurn, read_chat, write_chat
@@ -18,6 +18,11 @@ from stemma.lang.gen import Gen
 from stemma.lang.state import Mark, State
 from stemma.runtime.engine import RequestOptions
 from stemma.runtime.errors import ModelError, StateError
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
+Value = TypeVar("Value")
 
 
 class Turn(NamedTuple):
@@ -53,13 +58,20 @@ class Chat:
             self._state.system(system)
 
     # Talking ----------------------------------------------------------------
-    def send(self, text: str, **options: Unpack[RequestOptions]) -> Gen[str]:
+    @overload
+    def send(self, text: str, **options: Unpack[RequestOptions]) -> Gen[str]: ...
+
+    @overload
+    def send(self, text: str, form: TypeForm[Value], **options: Unpack[RequestOptions]) -> Gen[Value]: ...
+
+    def send(self, text: str, form: Any = str, **options: Unpack[RequestOptions]) -> Gen[Any]:
         """Ask. The answer joins the chat when it has ended; a reply that is cancelled or fails leaves no trace.
 
+        form: a type that the answer shall be a value of, as in `State.gen`.
         Raises StateError while another reply is under way.
         """
         self._check_idle()
-        return self._ask(self.turns, self._state.mark(), text, options)
+        return self._ask(self.turns, self._state.mark(), text, form, options)
 
     def regenerate(self, **options: Unpack[RequestOptions]) -> Gen[str]:
         """Answer the last question anew, in place of its answer. Without a temperature it will be the same."""
@@ -68,7 +80,7 @@ class Chat:
     def edit(self, index: int, text: str, **options: Unpack[RequestOptions]) -> Gen[str]:
         """Ask `text` in place of turn `index`; that turn and those after it go when the new answer has ended."""
         before = self._turn(index).before
-        return self._ask(self.turns[: index % len(self.turns)], before, text, options)
+        return self._ask(self.turns[: index % len(self.turns)], before, text, str, options)
 
     def undo(self) -> Turn:
         """Take back the last turn and return it. Raises StateError if there is none."""
@@ -85,20 +97,20 @@ class Chat:
         fork._state, fork.turns = self._state.copy(), self.turns
         return fork
 
-    def _ask(self, turns: tuple[Turn, ...], before: Mark, text: str, options: RequestOptions) -> Gen[str]:
+    def _ask(self, turns: tuple[Turn, ...], before: Mark, text: str, form: Any, options: RequestOptions) -> Gen[Any]:
         """Ask on a copy of the state, which becomes the chat's when the answer is there."""
         state = self._state.copy().back_to(before)
 
-        def end(reply: Gen[str]) -> None:
+        def end(reply: Gen[Any]) -> None:
             self._reply = None
             if reply.is_done:
                 self._state, state_before = state, self._state
                 state_before.release()
-                self.turns = (*turns, Turn(text, reply.result(), before))
+                self.turns = (*turns, Turn(text, reply.completion.text, before))
             else:
                 state.release()
 
-        self._reply = state.user(text).gen(**options)
+        self._reply = state.user(text).gen(form, **options)
         self._reply.when_ended(end)
         return self._reply
 

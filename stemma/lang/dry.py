@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Unpack
 
+from stemma.lang.placeholder import placeholder
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions, Timing
+from stemma.runtime.engine.forms import TEXT, Form, form_of
 from stemma.runtime.model import ChatTemplate, Tokenizer
 from stemma.runtime.model.tiny import TEMPLATE, byte_tokenizer
 
@@ -78,3 +80,11 @@ class DryBackend:
     def submit_all(self, prompts: Sequence[Sequence[int]], **options: Unpack[RequestOptions]) -> list[Generation]:
         """Write them down."""
         return [self.submit(prompt, **options) for prompt in prompts]
+
+
+def dry_form(form: Any) -> Form:
+    """The form of a type whose value is a placeholder, whatever was said."""
+    real = form_of(form)
+    if real.is_text:
+        return TEXT
+    return Form(real.name, form, None, lambda text: placeholder(form, "answer"))

@@ -6,18 +6,13 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from stemma.lang.partial import Part, Parts
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Generation
+from stemma.runtime.engine.forms import TEXT, Form
 from stemma.runtime.errors import StateError
 
 T_co = TypeVar("T_co", covariant=True)
-
-
-class Part(NamedTuple):
-    """A piece of an output under way. text: what was added. so_far: all of the text up to here."""
-
-    text: str
-    so_far: str
 
 
 class Outcome(NamedTuple, Generic[T_co]):
@@ -44,8 +39,13 @@ class Gen(Generic[T_co]):
         generations: Sequence[Generation],
         finish: Callable[[list[Completion]], Outcome[T_co]],
         abandon: Callable[[], None],
+        form: Form = TEXT,
     ) -> None:
-        """finish: makes the value, once. abandon: called instead if the requests fail or are cancelled."""
+        """finish: makes the value, once. abandon: called instead if the requests fail or are cancelled.
+
+        form: that of the first request's output, for its parts.
+        """
+        self._form = form
         self._generations = generations
         self._finish = finish
         self._abandon = abandon
@@ -82,27 +82,25 @@ class Gen(Generic[T_co]):
             self._settle(completions)
         return self._value()
 
-    def __iter__(self) -> Iterator[Part]:
-        so_far = ""
+    def __iter__(self) -> Iterator[Part[T_co]]:
+        parts = Parts(self._form)
         try:
             for generation in self._generations[:1]:
                 for delta in generation:
                     if delta.text:
-                        so_far += delta.text
-                        yield Part(delta.text, so_far)
+                        yield parts.add(delta.text)
             self.result()
         except BaseException as error:
             self._fail(error)
             raise
 
-    async def __aiter__(self) -> AsyncIterator[Part]:
-        so_far = ""
+    async def __aiter__(self) -> AsyncIterator[Part[T_co]]:
+        parts = Parts(self._form)
         try:
             for generation in self._generations[:1]:
                 async for delta in generation:
                     if delta.text:
-                        so_far += delta.text
-                        yield Part(delta.text, so_far)
+                        yield parts.add(delta.text)
             await self
         except BaseException as error:
             self._fail(error)

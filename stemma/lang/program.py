@@ -15,7 +15,7 @@ from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from stemma.lang.backend import Backend
-from stemma.lang.dry import DryBackend
+from stemma.lang.dry import DryBackend, dry_form
 from stemma.lang.loops import run_blocking
 from stemma.lang.map import Mapped, Progress
 from stemma.lang.plan import Plan, bound_parameters, make_plan, text_of, texts_of
@@ -45,7 +45,7 @@ class Program(Generic[P, R]):
 
     async def run(self, llm: Backend, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """Run it once. Raises what it raises; its states' blocks are given back however it ends."""
-        run = await self._attempt(llm, self.call(*args, **kwargs), 0)
+        run = await self._attempt(Session(llm), self.call(*args, **kwargs), 0)
         if run.error is not None:
             raise run.error
         return run
@@ -79,7 +79,8 @@ class Program(Generic[P, R]):
         """
 
         def attempt(item: Any, index: int) -> Coroutine[Any, Any, Run[R]]:
-            return self._attempt(llm, item if isinstance(item, Call) else Call(self._body, (item,), {}), index)
+            call = item if isinstance(item, Call) else Call(self._body, (item,), {})
+            return self._attempt(Session(llm), call, index)
 
         return Mapped(attempt, items, concurrency, progress, self.name)
 
@@ -98,14 +99,14 @@ class Program(Generic[P, R]):
 
     async def _dry(self, values: dict[str, Any]) -> DryBackend:
         backend = DryBackend()
-        run = await self._attempt(backend, Call(self._body, (), values), 0)
+        run = await self._attempt(Session(backend, dry_form), Call(self._body, (), values), 0)
         if run.error is not None:
             raise run.error
         return backend
 
-    async def _attempt(self, llm: Backend, call: Call[..., R], index: int) -> Run[R]:
+    async def _attempt(self, session: Session, call: Call[..., R], index: int) -> Run[R]:
         """Run it; a failure becomes the run's error."""
-        session, trace, started = Session(llm), TraceNode("program", self.name), time.perf_counter()
+        trace, started = TraceNode("program", self.name), time.perf_counter()
         state = State.of(session, trace, {})
         value, failure = None, None
         try:

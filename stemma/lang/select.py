@@ -9,7 +9,7 @@ from stemma.runtime.engine import Completion
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import Tokenizer
 
-By = Literal["likelihood", "unconditional"]
+By = Literal["likelihood", "unconditional", "mask"]
 
 
 class Scoring(NamedTuple):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from stemma.lang.backend import Backend
 from stemma.lang.transcript import Encoder
+from stemma.runtime.engine.forms import Form, form_of
 
 
 class Releasable(Protocol):
@@ -19,9 +21,10 @@ class Releasable(Protocol):
 
 @dataclass(slots=True)
 class Session:
-    """The model of a run and the states that were made in it."""
+    """The model of a run and the states that were made in it. form_of: how outputs are read."""
 
     llm: Backend
+    form_of: Callable[[Any], Form] = form_of
     states: WeakSet[Releasable] = field(default_factory=WeakSet)
 
     @property

@@ -8,11 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar, Unpack, cast, overload
 
 from stemma.lang.backend import Backend, Hold
 from stemma.lang.fork import run_branches
-from stemma.lang.forms import Text
 from stemma.lang.gen import Gen, Outcome
 from stemma.lang.picture import picture
 from stemma.lang.pin import Pin
@@ -24,7 +23,13 @@ from stemma.lang.trace import TraceNode
 from stemma.lang.transcript import Message, Role, Transcript, keep
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Generation, RequestOptions
+from stemma.runtime.engine.forms import TEXT, Form
 from stemma.runtime.errors import StateError
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
+    from stemma.runtime.engine.guides import GrammarSpec
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -107,12 +112,25 @@ class State:
         return self._transcript
 
     # Generating ----------------------------------------------------------------
-    def gen(self, *, name: str | None = None, **options: Unpack[RequestOptions]) -> Gen[str]:
-        """Let the model go on. The request is submitted at once.
+    @overload
+    def gen(self, *, name: str | None = None, **options: Unpack[RequestOptions]) -> Gen[str]: ...
 
+    @overload
+    def gen(self, form: GrammarSpec, *, name: str | None = None, **options: Unpack[RequestOptions]) -> Gen[str]: ...
+
+    @overload
+    def gen(
+        self, form: TypeForm[Value], *, name: str | None = None, **options: Unpack[RequestOptions]
+    ) -> Gen[Value]: ...
+
+    def gen(self, form: Any = str, *, name: str | None = None, **options: Unpack[RequestOptions]) -> Gen[Any]:
+        """Let the model go on: with text, or with a value of a type. The request is submitted at once.
+
+        form: a pydantic model, dataclass, TypedDict, Literal, Enum, union, list, int, float, bool; or a Regex or
+        another grammar, whose value is its text. The model can say nothing else.
         name: what the report calls it. options: override those of the state.
         """
-        reader = Text()
+        reader = self._session.form_of(form)
         transcript = self._idle().answering()
         prompt = transcript.encode(self._session.encoder)
         node, started = self.trace.child("gen", name or reader.name), time.perf_counter()
@@ -126,16 +144,19 @@ class State:
             return Outcome(reader.read(completion), completion, completion.usage, {})
 
         merged: RequestOptions = {**self._options, **reader.options, **options}
-        return self._start([self._session.llm.submit(prompt, hold=self._hold, **merged)], finish)
+        return self._start([self._session.llm.submit(prompt, hold=self._hold, **merged)], finish, reader)
 
     def select(self, options: Sequence[Choice], *, by: By = "likelihood", name: str | None = None) -> Gen[Choice]:
         """Let the model choose one of these texts, which becomes part of the state. `scores` tells how they did.
 
         by: "likelihood" takes the one whose tokens are the likeliest on average; "unconditional" subtracts from this
-        what it is without the context, so that common words have no advantage.
+        what it is without the context, so that common words have no advantage; "mask" lets the model write with
+        nothing else allowed: one request instead of one for each option, and no scores.
         Raises InvalidRequest unless the options are different texts.
         """
         check_options(options)
+        if by == "mask":
+            return cast("Gen[Choice]", self.gen(cast("Any", Literal)[tuple(options)], name=name or "select"))
         transcript = self._idle().answering()
         context = transcript.encode(self._session.encoder)
         tokenizer = self._session.llm.tokenizer
@@ -172,7 +193,9 @@ class State:
         generation = self._session.llm.submit(prompt, hold=self._hold, **self._silent())
         return self._start([generation], finish)
 
-    def _start(self, generations: list[Generation], finish: Callable[[list[Completion]], Outcome[Value]]) -> Gen[Value]:
+    def _start(
+        self, generations: list[Generation], finish: Callable[[list[Completion]], Outcome[Value]], form: Form = TEXT
+    ) -> Gen[Value]:
         """Make these requests the state's pending value."""
 
         def finish_here(completions: list[Completion]) -> Outcome[Value]:
@@ -182,7 +205,7 @@ class State:
         def abandon() -> None:
             self._pending = None
 
-        gen = Gen(generations, finish_here, abandon)
+        gen = Gen(generations, finish_here, abandon, form)
         self._pending = gen
         return gen
 

@@ -1,7 +1,7 @@
 """What the cache tells others: blocks stored, removed, all cleared, with hashes that are the same in every process.
 
 A block's hash covers its realm and all tokens up to its end (a chain of BLAKE2b), so equal hashes mean equal
-prefixes. Only full blocks are told of. Costs nothing while nobody listens.
+prefixes. Only full blocks are told of. Callers ask for nothing while nobody listens.
 """
 
 from collections.abc import Callable, Iterable
@@ -42,35 +42,34 @@ def chain_hash(parent: bytes, realm: str, tokens: bytes) -> bytes:
 class EventLog:
     """Hashes the blocks of nodes and passes events to the listeners, in the order in which things happened."""
 
-    __slots__ = ("_block_size", "_listeners")
+    __slots__ = ("_block_size", "listeners")
 
     def __init__(self, block_size: int) -> None:
         self._block_size = block_size
-        self._listeners: list[Listener] = []
+        self.listeners: list[Listener] = []
 
     def join(self, listener: Listener, nodes: Iterable[Node]) -> None:
         """One more listener; it is told of all nodes (parents first) as if they were stored now."""
-        heard = list(self._listeners)
-        self._listeners = [listener]
+        heard = list(self.listeners)
+        self.listeners = [listener]
         for node in nodes:
             node.hashes = None
             self.stored(node, node.start)
-        self._listeners = [*heard, listener]
+        self.listeners = [*heard, listener]
 
     def leave(self, listener: Listener) -> None:
-        self._listeners.remove(listener)
+        self.listeners.remove(listener)
 
     def take_over(self, other: "EventLog", nodes: Iterable[Node]) -> None:
         """Go on for another log's listeners, with a cache that was cleared and now has these nodes."""
-        self._listeners = list(other._listeners)
+        self.listeners = list(other.listeners)
         self.cleared()
         for node in nodes:
-            self.stored(node, node.start)
+            if self.listeners:
+                self.stored(node, node.start)
 
     def stored(self, node: Node, start: int) -> None:
         """The node has new tokens from position `start` on."""
-        if not self._listeners:
-            return
         size = self._block_size
         first, last = start // size, node.end // size
         known = node.hashes if node.hashes is not None else []
@@ -85,7 +84,7 @@ class EventLog:
 
     def removed(self, node: Node, first_block: int) -> None:
         """The node loses its blocks from index `first_block` (counted from the root) on."""
-        if self._listeners and node.hashes is not None:
+        if node.hashes is not None:
             self._tell(BlocksRemoved(node.hashes[first_block - node.start // self._block_size :]))
 
     def cleared(self) -> None:
@@ -93,7 +92,7 @@ class EventLog:
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, AllCleared) or event.hashes:
-            for listener in self._listeners:
+            for listener in self.listeners:
                 listener(event)
 
 

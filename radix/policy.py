@@ -27,8 +27,8 @@ class EvictionQueue(Protocol):
     def returned(self, departed: Departed, share: float, churn: int) -> None:
         """A request asked for this share of an edge that was evicted."""
 
-    def pop(self, churn: int) -> Node:
-        """Take out the leaf that goes first; there is one."""
+    def first(self, churn: int) -> Node:
+        """The leaf that goes first, left where it is; there is one."""
 
     def oldest(self) -> float | None:
         """The earliest stamp among the leaves that wait."""
@@ -92,10 +92,9 @@ class Ranked:
     def returned(self, departed: Departed, share: float, churn: int) -> None:
         """Ranks know nothing of what is gone."""
 
-    def pop(self, churn: int) -> Node:
+    def first(self, churn: int) -> Node:
         leaf = self._leaves.first()
         assert leaf is not None
-        self.forget(leaf)
         return leaf
 
     def oldest(self) -> float | None:

@@ -13,19 +13,20 @@ G and the factors are learned while the cache runs, from leaves that came back, 
 begin as a prior that behaves like LRU among the new and like a decaying LFU among the used.
 """
 
-from heapq import heapify, heappop, heapreplace
-from math import log2
+from heapq import heapify, heappop, heappush, heapreplace
+from math import frexp
 from typing import NamedTuple
 
 from stemma.radix.history import Departed
-from stemma.radix.policy import StampHeap
 from stemma.radix.tree import Node
 
 NUM_BINS = 44
 UNITS = 16  # bins of age count sixteenths of the leaf's own interval
 TABLE_PRIOR = 64.0  # how many leaves of experience the priors weigh
 FACTOR_PRIOR = 16.0
-MEMORY = 4096.0  # leaves of experience after which the old half weighs half
+MEMORY = 64.0  # times the prior: experience after which all before weighs half
+FACTOR_MEMORY = 256.0
+SQRT_2 = 2.0**0.5
 PRIOR_HITS = 0.5
 PRIOR_CHURN = 1.2  # times the pool: what a leaf seen once is taken for
 MIN_LEVEL, MAX_LEVEL = -6, 2  # factors, as powers of two
@@ -47,7 +48,7 @@ def bin_start(index: int) -> int:
 class ReuseTable:
     """When leaves of one kind came back, by age bin, and the index G that follows."""
 
-    __slots__ = ("_entered", "_fresh_until", "_index", "_prior", "_reused", "num_entered", "num_reused")
+    __slots__ = ("_entered", "_fresh_until", "_prior", "_reused", "index", "num_entered", "num_reused")
 
     def __init__(self, shape: float, share: float) -> None:
         """The prior: a `share` comes back, the waiting times are Lomax with that `shape`."""
@@ -55,10 +56,10 @@ class ReuseTable:
         self._prior = [share * (alive[index] - alive[index + 1]) for index in range(NUM_BINS)]
         self._entered = [0.0] * NUM_BINS
         self._reused = [0.0] * NUM_BINS
-        self._index: list[float] = []
-        self._fresh_until = -1.0
+        self._fresh_until = 0.0
         self.num_entered = 0.0
         self.num_reused = 0.0
+        self.index = self._gittins(1.0)  # G by age bin
 
     def entered(self, age: int, weight: float) -> None:
         """A leaf begins to wait, at that age."""
@@ -70,14 +71,13 @@ class ReuseTable:
         self._reused[age_bin(age)] += weight
         self.num_reused += weight
 
-    def index(self, mean_weight: float) -> list[float]:
-        """G by age bin; made anew after each tenth of growth."""
+    def keep_fresh(self, prior_weight: float) -> None:
+        """Make the index anew when there is a tenth more to know."""
         if self.num_entered > self._fresh_until:
-            if self.num_entered > MEMORY * mean_weight:
+            if self.num_entered > MEMORY * prior_weight:
                 self._age()
-            self._index = self._gittins(TABLE_PRIOR * mean_weight)
-            self._fresh_until = 1.1 * self.num_entered + TABLE_PRIOR * mean_weight / 2
-        return self._index
+            self.index = self._gittins(prior_weight)
+            self._fresh_until = 1.1 * self.num_entered + prior_weight / 2
 
     def _age(self) -> None:
         self._entered = [weight / 2 for weight in self._entered]
@@ -116,7 +116,58 @@ class Factor:
         self.foretold = 0.0
 
     def value(self, prior: float) -> float:
+        """Above 1 where more came back than foretold; `prior` weighs for 1."""
         return (self.seen + prior) / (self.foretold + prior)
+
+    def keep_recent(self, prior: float) -> None:
+        """Let old experience weigh half after so much of it."""
+        if self.foretold > FACTOR_MEMORY * prior:
+            self.seen, self.foretold = self.seen / 2, self.foretold / 2
+
+
+class Line:
+    """Leaves of one table with about the same rate and factor: only the oldest or the newest of them can be first.
+
+    A heap by age and a stack, both with lazy deletion: an entry counts while the leaf carries its ticket.
+    """
+
+    __slots__ = ("_by_age", "_stack", "num_live", "weight")
+
+    def __init__(self, level: int) -> None:
+        self.weight = 2.0**level
+        self.num_live = 0
+        self._by_age: list[tuple[int, int, Node]] = []
+        self._stack: list[tuple[int, Node]] = []
+
+    def push(self, leaf: Node) -> None:
+        self.num_live += 1
+        ticket = leaf.ticket
+        heappush(self._by_age, (leaf.used_at, ticket, leaf))
+        self._stack.append((ticket, leaf))
+        if len(self._stack) > 2 * self.num_live + 64:
+            self._stack = [entry for entry in self._stack if entry[1].ticket == entry[0]]
+            self._by_age = [entry for entry in self._by_age if entry[2].ticket == entry[1]]
+            heapify(self._by_age)
+
+    def oldest(self) -> Node | None:
+        """The leaf used longest ago."""
+        heap = self._by_age
+        while heap:
+            _, ticket, leaf = heap[0]
+            if leaf.ticket == ticket:
+                return leaf
+            heappop(heap)
+        return None
+
+    def newest(self) -> Node | None:
+        """The leaf pushed last."""
+        stack = self._stack
+        while stack:
+            ticket, leaf = stack[-1]
+            if leaf.ticket == ticket:
+                return leaf
+            stack.pop()
+        return None
 
 
 class Place(NamedTuple):
@@ -125,32 +176,7 @@ class Place(NamedTuple):
     table: ReuseTable
     factor: Factor
     rate: float
-
-
-class Line:
-    """Leaves of one table with about the same rate and factor, so that only the oldest or the newest can be first."""
-
-    __slots__ = ("_newest", "leaves", "level")
-
-    def __init__(self, level: int) -> None:
-        self.level = level
-        self.leaves = StampHeap()
-        self._newest: list[tuple[int, Node]] = []
-
-    def push(self, leaf: Node) -> None:
-        self.leaves.push((leaf.used_at, leaf.stamp), leaf)
-        self._newest.append((leaf.ticket, leaf))
-        if len(self._newest) > 2 * self.leaves.live + 64:
-            self._newest = [entry for entry in self._newest if entry[1].ticket == entry[0]]
-
-    def newest(self) -> Node | None:
-        """The leaf pushed last that still waits."""
-        while self._newest:
-            ticket, leaf = self._newest[-1]
-            if leaf.ticket == ticket:
-                return leaf
-            self._newest.pop()
-        return None
+    line: Line
 
 
 class ReuseQueue:
@@ -158,12 +184,14 @@ class ReuseQueue:
 
     __slots__ = (
         "_ends",
+        "_factor_prior",
         "_factors",
         "_finished",
         "_lines",
         "_live",
         "_num_blocks",
         "_refresh_at",
+        "_table_prior",
         "_tables",
         "_ticket",
         "_weight",
@@ -176,61 +204,55 @@ class ReuseQueue:
         self._factors: dict[int, Factor] = {}
         self._lines: dict[tuple[ReuseTable, int, int], Line] = {}
         self._ends: list[tuple[float, int, bool, Line]] = []
-        self._finished = StampHeap()  # the program will not come back to these: they go first
+        self._finished = Line(0)  # the program will not come back to these: they go first
         self._refresh_at = -1
         self._live = 0
         self._ticket = 0
-        self._weight, self._weight_squared = 1.0, 8.0
+        self._weight = self._weight_squared = 0.0
+        self._weigh(8.0)
 
     # The life of a leaf --------------------------------------------------------------------------
 
     def push(self, leaf: Node, churn: int) -> None:
-        place = leaf.place
-        if not isinstance(place, Place):
-            place = leaf.place = self._enter(leaf, churn)
         self._ticket += 1
         self._live += 1
         leaf.ticket = self._ticket
-        if leaf.outlook == 0.0:
-            leaf.line = self._finished
-            self._finished.push((leaf.used_at, leaf.stamp), leaf)
-            return
-        value = place.factor.value(FACTOR_PRIOR * self._mean_weight) * leaf.outlook
-        level = max(MIN_LEVEL, min(MAX_LEVEL, round(log2(max(value, 1e-3)))))
-        key = (place.table, round(2 * log2(place.rate)), level)
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = Line(level)
-        leaf.line = line.leaves
+        place = leaf.place
+        if not isinstance(place, Place):
+            place = leaf.place = self._enter(leaf, churn)
+        if leaf.outlook == 1.0:
+            line = place.line
+        elif leaf.outlook == 0.0:
+            line = self._finished
+        else:
+            line = self._line(place.table, place.rate, place.factor.value(self._factor_prior) * leaf.outlook)
+        leaf.line = line
         line.push(leaf)
 
     def forget(self, leaf: Node) -> None:
         if leaf.ticket:
-            assert isinstance(leaf.line, StampHeap)
-            leaf.line.live -= 1
+            assert isinstance(leaf.line, Line)
+            leaf.line.num_live -= 1
             leaf.ticket = 0
             self._live -= 1
 
     def used(self, node: Node, churn: int) -> None:
         if isinstance(node.place, Place):
-            self._came_back(node.place, churn - node.used_at, float(node.owned))
-            self.forget(node)
+            self._came_back(node.place, churn - node.used_at, float(len(node.blocks) - node.shared))
+            if node.ticket:
+                self.forget(node)
             node.place = None
 
     def returned(self, departed: Departed, share: float, churn: int) -> None:
         if isinstance(departed.place, Place):
             self._came_back(departed.place, churn - departed.used_at, departed.num_blocks * share)
 
-    def pop(self, churn: int) -> Node:
-        leaf = self._finished.first()
-        if leaf is None:
-            leaf = self._lowest(churn)
-        self.forget(leaf)
-        return leaf
+    def first(self, churn: int) -> Node:
+        leaf = self._finished.oldest() if self._finished.num_live else None
+        return self._lowest(churn) if leaf is None else leaf
 
     def oldest(self) -> float | None:
-        leaves = [line.leaves.first() for line in self._lines.values()]
-        leaves.append(self._finished.first())
+        leaves = [line.oldest() for line in [self._finished, *self._lines.values()]]
         return min((leaf.stamp for leaf in leaves if leaf is not None), default=None)
 
     def __len__(self) -> int:
@@ -238,29 +260,42 @@ class ReuseQueue:
 
     # Learning ------------------------------------------------------------------------------------
 
-    @property
-    def _mean_weight(self) -> float:
-        """Blocks that come and go together: as many count as one leaf of experience."""
-        return self._weight_squared / self._weight
-
     def _enter(self, leaf: Node, churn: int) -> Place:
         """The leaf begins to wait: foretell whether it comes back, and note what for."""
         weight = float(max(leaf.owned, 1))
-        self._weight += weight
-        self._weight_squared += weight * weight
+        self._weigh(weight)
+        hits = leaf.hits
         kind = _kind(leaf)
         table = self._tables.get(kind)
         if table is None:
             table = ReuseTable(1.0, 0.5) if kind <= 0 else ReuseTable(1.5 * 2.0 ** (kind - 1), 0.9)
             self._tables[kind] = table
-        factor = self._factors.setdefault(min(leaf.hits, 32), Factor())
-        prior = TABLE_PRIOR * self._mean_weight
-        factor.foretold += weight * min((table.num_reused + prior / 2) / (table.num_entered + prior), 1.0)
-        if factor.foretold > MEMORY * self._mean_weight:
-            factor.seen, factor.foretold = factor.seen / 2, factor.foretold / 2
-        rate = (leaf.hits + PRIOR_HITS) / (leaf.used_at - leaf.born_at + PRIOR_CHURN * self._num_blocks)
+        factor = self._factors.get(hits if hits < 32 else 32)
+        if factor is None:
+            factor = self._factors[min(hits, 32)] = Factor()
+        prior = self._table_prior
+        foretold = (table.num_reused + prior / 2) / (table.num_entered + prior)
+        factor.foretold += weight * foretold if foretold < 1.0 else weight
+        rate = (hits + PRIOR_HITS) / (leaf.used_at - leaf.born_at + PRIOR_CHURN * self._num_blocks)
         table.entered(int(UNITS * (churn - leaf.used_at) * rate), weight)
-        return Place(table, factor, rate)
+        return Place(table, factor, rate, self._line(table, rate, factor.value(self._factor_prior)))
+
+    def _line(self, table: ReuseTable, rate: float, value: float) -> Line:
+        """The line of leaves of about that rate whose index is to be multiplied by about `value`."""
+        level = frexp(value * SQRT_2)[1] - 1  # log2, rounded
+        level = MIN_LEVEL if level < MIN_LEVEL else MAX_LEVEL if level > MAX_LEVEL else level
+        key = (table, frexp(rate * rate)[1], level)
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = Line(level)
+        return line
+
+    def _weigh(self, weight: float) -> None:
+        """Blocks come and go together: the priors count in leaves of the mean weight, by blocks."""
+        self._weight += weight
+        self._weight_squared += weight * weight
+        mean = self._weight_squared / self._weight
+        self._table_prior, self._factor_prior = TABLE_PRIOR * mean, FACTOR_PRIOR * mean
 
     def _came_back(self, place: Place, age: int, weight: float) -> None:
         place.table.reused(int(UNITS * age * place.rate), weight)
@@ -277,32 +312,38 @@ class ReuseQueue:
             if not self._ends:
                 self._refresh(churn)
             value, number, newest, line = self._ends[0]
-            leaf = line.newest() if newest else line.leaves.first()
+            leaf = line.newest() if newest else line.oldest()
             if leaf is None:
                 heappop(self._ends)
                 continue
-            index = self._index(leaf, line.level, churn)
+            index = self._index(leaf, line.weight, churn)
             if index <= value * 1.0001:
                 return leaf
             heapreplace(self._ends, (index, number, newest, line))
 
     def _refresh(self, churn: int) -> None:
         self._refresh_at = churn + max(self._num_blocks // 64, 1)
-        self._lines = {key: line for key, line in self._lines.items() if line.leaves.live}
+        self._lines = {key: line for key, line in self._lines.items() if line.num_live}
         ends: list[tuple[float, int, bool, Line]] = []
         for line in self._lines.values():
-            for newest in (False, True):
-                leaf = line.newest() if newest else line.leaves.first()
-                assert leaf is not None
-                ends.append((self._index(leaf, line.level, churn), len(ends), newest, line))
+            oldest = line.oldest()
+            assert oldest is not None
+            ends.append((self._index(oldest, line.weight, churn), len(ends), False, line))
+            newest = line.newest() if line.num_live > 1 else None
+            if newest is not None:
+                ends.append((self._index(newest, line.weight, churn), len(ends), True, line))
         heapify(ends)
         self._ends = ends
+        for table in self._tables.values():
+            table.keep_fresh(self._table_prior)
+        for factor in self._factors.values():
+            factor.keep_recent(self._factor_prior)
 
-    def _index(self, leaf: Node, level: int, churn: int) -> float:
+    def _index(self, leaf: Node, weight: float, churn: int) -> float:
         place = leaf.place
         assert isinstance(place, Place)
-        waited = age_bin(int(UNITS * (churn - leaf.used_at) * place.rate))
-        return place.rate * place.table.index(self._mean_weight)[waited] * 2.0**level
+        rate = place.rate
+        return rate * place.table.index[age_bin(int(UNITS * (churn - leaf.used_at) * rate))] * weight
 
 
 def _kind(leaf: Node) -> int:

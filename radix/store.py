@@ -104,7 +104,8 @@ class BlockStore:
         self.published_tokens += leaf.end - leaf.start
         self.evictable += leaf.owned  # until it is held, on the next line
         self.hold(leaf)
-        self.events.stored(leaf, leaf.start)
+        if self.events.listeners:
+            self.events.stored(leaf, leaf.start)
         return leaf
 
     def lengthen(self, leaf: Node, tokens: bytes, blocks: "array[int]") -> None:
@@ -113,7 +114,8 @@ class BlockStore:
         self.tree.lengthen(leaf, tokens, blocks)
         self.published_blocks += len(blocks)
         self.published_tokens += leaf.end - before
-        self.events.stored(leaf, before)
+        if self.events.listeners:
+            self.events.stored(leaf, before)
 
     # Eviction ------------------------------------------------------------------------------------
 
@@ -122,8 +124,8 @@ class BlockStore:
         self.evicted_blocks += count
         now = self.clock()
         while count:
-            leaf = self.queue.pop(self.churn)
-            owned = leaf.owned
+            leaf = self.queue.first(self.churn)
+            owned = len(leaf.blocks) - leaf.shared
             if owned > count:
                 self._trim(leaf, count, now)
                 return
@@ -131,16 +133,18 @@ class BlockStore:
             self._remove(leaf, now)
 
     def _trim(self, leaf: Node, count: int, now: float) -> None:
+        """Shorten a leaf; it goes on waiting where it is."""
         old_end, old_tokens = leaf.end, leaf.tokens
-        self.events.removed(leaf, leaf.start // self.tree.block_size + len(leaf.blocks) - count)
+        if self.events.listeners:
+            self.events.removed(leaf, leaf.start // self.tree.block_size + len(leaf.blocks) - count)
         self.pool.give_back(self.tree.trim(leaf, count))
         self.evictable -= count
         self.published_blocks -= count
         self.published_tokens -= old_end - leaf.end
         self.history.remember(leaf, leaf.end, old_tokens[len(leaf.tokens) :], count, now)
-        self.queue.push(leaf, self.churn)
 
     def _remove(self, leaf: Node, now: float) -> None:
+        self.queue.forget(leaf)
         self.history.remember(leaf, leaf.start, leaf.tokens, leaf.owned, now)
         parent = self.cut(leaf)
         if parent.held == 0 and not parent.children:
@@ -149,7 +153,8 @@ class BlockStore:
     def cut(self, leaf: Node) -> Node:
         """Free a whole leaf that nobody holds and that waits no more; returns its parent."""
         owned = leaf.owned
-        self.events.removed(leaf, leaf.start // self.tree.block_size)
+        if self.events.listeners:
+            self.events.removed(leaf, leaf.start // self.tree.block_size)
         self.pool.give_back(leaf.blocks[leaf.shared :])
         self.evictable -= owned
         self.published_blocks -= owned

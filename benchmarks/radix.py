@@ -1,0 +1,262 @@
+"""The prefix cache against SGLang's, on traces of five families: time per request, hit rates, eviction; and the soak.
+
+    python benchmarks/radix.py [--json FILE] [--repeats 5] [--scale 1.0]     figures, peers in the same run, interleaved
+    python benchmarks/radix.py --soak 10000000                               random operations, checked
+
+Times are CPU time of the process, so that other programs on the machine disturb them less; medians of the repeats.
+"""
+
+import argparse
+import gc
+import json
+import random
+import statistics
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import process_time
+from typing import NamedTuple
+
+import numpy as np
+from radix_peers import PEERS, Peer, RustCore
+from radix_traces import FAMILIES, Request, Trace
+
+from stemma.radix import Lease, OutOfBlocks, PrefixCache, ReuseQueue, lru
+
+BLOCK = 16
+HELD_OUT_SEEDS = (11, 12, 13)
+
+
+class Row(NamedTuple):
+    """One figure: ratio is ours over the peer's."""
+
+    case: str
+    metric: str
+    ours: float
+    peer: float
+    peer_name: str
+
+    def as_dict(self) -> dict[str, object]:
+        return {**self._asdict(), "ratio": self.ours / self.peer if self.peer else None}
+
+
+class Prepared(NamedTuple):
+    """A request as int32 arrays, the form in which a runtime keeps it."""
+
+    prompt: "array[int]"
+    full: "array[int]"
+
+
+class Ours:
+    """Stemma's cache behind the peers' face."""
+
+    name = "stemma"
+
+    def __init__(self, pool_tokens: int, page_size: int) -> None:
+        self.cache = PrefixCache(pool_tokens // page_size, page_size)
+
+    def prepare(self, request: Request) -> Prepared:
+        prompt = request.prompt.tobytes()
+        return Prepared(array("i", prompt), array("i", prompt + request.output.tobytes()))
+
+    def serve(self, prepared: Prepared) -> None:
+        prompt, full = prepared
+        lease = self.cache.acquire(prompt, max_hit=len(prompt) - 1)
+        hit = lease.hit_len
+        lease.reserve(len(full) - hit)
+        lease.extend(full[hit:])
+        lease.commit()
+        lease.release()
+
+    def evict(self, num_tokens: int) -> None:
+        """What a reserve does when nothing is free."""
+        lease = self.cache.acquire(array("i"))
+        lease.reserve(num_tokens)
+        lease.release()
+
+    def hit_tokens(self) -> int:
+        return self.cache.stats().hit_tokens
+
+
+class OursLRU(Ours):
+    """The same with LRU."""
+
+    name = "stemma, LRU"
+
+    def __init__(self, pool_tokens: int, page_size: int) -> None:
+        self.cache = PrefixCache(pool_tokens // page_size, page_size, lru)
+
+
+def time_per_request(make: Callable[[int, int], Peer], trace: Trace) -> tuple[float, float]:
+    """Microseconds per request and the token hit rate."""
+    peer = make(trace.pool_tokens, BLOCK)
+    prepared = [peer.prepare(request) for request in trace.requests]
+    gc.collect()
+    gc.disable()
+    start = process_time()
+    for request in prepared:
+        peer.serve(request)
+    seconds = process_time() - start
+    gc.enable()
+    return 1e6 * seconds / len(prepared), peer.hit_tokens() / sum(len(request.prompt) for request in trace.requests)
+
+
+def traces(repeats: int, scale: float, names: list[str]) -> Iterator[Row]:
+    """Time per request and hit rate of each family."""
+    makers = (Ours, OursLRU, *PEERS)
+    for name in names:
+        trace = FAMILIES[name](1, scale)
+        figures: dict[str, list[tuple[float, float]]] = {}
+        for _ in range(repeats):
+            for make in makers:
+                figures.setdefault(make.name, []).append(time_per_request(make, trace))  # type: ignore[attr-defined]
+        medians = {who: statistics.median(time for time, _ in runs) for who, runs in figures.items()}
+        for who in list(medians)[1:]:
+            yield Row(name, "us_per_request", medians[Ours.name], medians[who], who)
+        yield Row(name, "hit_rate", figures[Ours.name][0][1], figures[OursLRU.name][0][1], OursLRU.name)
+        yield Row(name, "hit_rate", figures[Ours.name][0][1], endless(trace), "endless")
+
+
+def endless(trace: Trace) -> float:
+    """The hit rate of a cache that never evicts."""
+    tokens = sum(len(request.prompt) + len(request.output) for request in trace.requests)
+    return time_per_request(OursLRU, trace._replace(pool_tokens=tokens + 64 * len(trace.requests)))[1]
+
+
+def held_out(scale: float, names: list[str]) -> Iterator[Row]:
+    """Hit rates over LRU's on other seeds and other pool sizes of the same families."""
+    for name in names:
+        for seed in HELD_OUT_SEEDS:
+            trace = FAMILIES[name](seed, scale)
+            for share in (0.7, 1.0, 1.5):
+                sized = trace._replace(pool_tokens=int(trace.pool_tokens * share))
+                ours, theirs = time_per_request(Ours, sized)[1], time_per_request(OursLRU, sized)[1]
+                yield Row(f"{name}, seed {seed}, pool x{share}", "hit_rate", ours, theirs, OursLRU.name)
+
+
+def full_of_leaves(make: Callable[[int, int], Peer], num_leaves: int) -> Peer:
+    """A cache with that many leaves of 64 tokens below one prefix, and nothing free."""
+    numbers = np.random.default_rng(7)
+    peer = make(64 * num_leaves + 64, BLOCK)
+    prefix = numbers.integers(0, 32_000, 64, dtype=np.int32)
+    for _ in range(num_leaves):
+        peer.serve(peer.prepare(_leaf_request(prefix, numbers)))
+    return peer
+
+
+def _leaf_request(prefix: "np.ndarray[tuple[int], np.dtype[np.int32]]", numbers: np.random.Generator) -> Request:
+    text = numbers.integers(0, 32_000, 64, dtype=np.int32)
+    return Request(np.concatenate([prefix, text[:48]]), text[48:])
+
+
+def eviction_time(peer: Peer, times: int = 200) -> float:
+    """Microseconds of one eviction of 64 tokens."""
+    samples = []
+    for _ in range(times):
+        start = process_time()
+        peer.evict(64)
+        samples.append(process_time() - start)
+    return 1e6 * statistics.median(samples)
+
+
+class OursEvicting(Ours):
+    """Keeps what it evicted for, so that each eviction finds nothing free."""
+
+    def __init__(self, pool_tokens: int, page_size: int) -> None:
+        super().__init__(pool_tokens, page_size)
+        self.kept: list[Lease] = []
+
+    def evict(self, num_tokens: int) -> None:
+        lease = self.cache.acquire(array("i"))
+        lease.reserve(num_tokens)
+        self.kept.append(lease)
+
+
+def evictions(repeats: int) -> Iterator[Row]:
+    """One eviction of 64 tokens with 1,000, 50,000 and 200,000 leaves."""
+    ours: dict[int, float] = {}
+    for num_leaves in (1_000, 50_000, 200_000):
+        runs = min(repeats, 2) if num_leaves > 100_000 else repeats
+        times = [eviction_time(full_of_leaves(OursEvicting, num_leaves)) for _ in range(runs)]
+        ours[num_leaves] = statistics.median(times)
+    yield Row("64 tokens", "evict_200k_over_1k", ours[200_000], ours[1_000], "stemma at 1,000 leaves")
+    rust = eviction_time(full_of_leaves(RustCore, 50_000), times=20)
+    yield Row("64 tokens, 50,000 leaves", "us_per_eviction", ours[50_000], rust, RustCore.name)
+
+
+def soak(num_operations: int, seed: int = 1) -> None:
+    """Random operations on small caches; every block is accounted for after each thousand."""
+    numbers = random.Random(seed)
+    done = 0
+    while done < num_operations:
+        cache = PrefixCache(numbers.randint(4, 600), numbers.choice((1, 4, 16, 32)), numbers.choice((ReuseQueue, lru)))
+        done += _soak_one(cache, numbers, min(200_000, num_operations - done))
+        print(f"{done:,} operations, nothing lost", flush=True)
+
+
+def _soak_one(cache: PrefixCache, numbers: random.Random, num_operations: int) -> int:
+    texts = [[numbers.randrange(50) for _ in range(400)] for _ in range(20)]
+    leases: list[Lease] = []
+    for step in range(num_operations):
+        choice = numbers.random()
+        if choice < 0.25 or not leases:
+            text = numbers.choice(texts)[: numbers.randint(0, 400)] + [numbers.randrange(3) for _ in range(3)]
+            leases.append(cache.acquire(text, numbers.choice(("", "", "tenant"))))
+        elif choice < 0.55:
+            lease = numbers.choice(leases)
+            tokens = [numbers.randrange(3) for _ in range(numbers.randint(1, 40))]
+            try:
+                lease.reserve(len(tokens))
+                lease.extend(tokens)
+            except OutOfBlocks:
+                leases.pop(numbers.randrange(len(leases))).release()
+        elif choice < 0.7:
+            numbers.choice(leases).commit()
+        elif choice < 0.75:
+            lease = numbers.choice(leases)
+            lease.truncate(numbers.randint(lease.num_published, lease.num_tokens))
+        elif choice < 0.8 and len(leases) < 40:
+            leases.append(numbers.choice(leases).fork())
+        elif choice < 0.8005:
+            cache.drop("tenant")
+        else:
+            leases.pop(numbers.randrange(len(leases))).release()
+        if step % 1000 == 0:
+            cache.check()
+    for lease in leases:
+        lease.release()
+    cache.check()
+    cache.clear()
+    assert cache.stats().free == cache.num_blocks, "a block is lost"
+    return num_operations
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--families", nargs="*", default=list(FAMILIES), choices=list(FAMILIES))
+    parser.add_argument("--parts", nargs="*", default=["traces", "held-out", "eviction"])
+    parser.add_argument("--soak", type=int)
+    options = parser.parse_args()
+    if options.soak:
+        soak(options.soak)
+        return
+    rows: list[Row] = []
+    parts: dict[str, Callable[[], Iterator[Row]]] = {
+        "traces": lambda: traces(options.repeats, options.scale, options.families),
+        "held-out": lambda: held_out(options.scale, options.families),
+        "eviction": lambda: evictions(options.repeats),
+    }
+    for part in options.parts:
+        for row in parts[part]():
+            rows.append(row)
+            figures = f"{row.ours:10.3f} {row.peer:10.3f} {row.ours / row.peer:7.3f}"
+            print(f"{row.case:34} {row.metric:20} {figures}  {row.peer_name}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({"rows": [row.as_dict() for row in rows]}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -117,8 +117,8 @@ class PrefixCache:
         if root is None:
             return Match(0, array("i"))
         path: list[Node] = []
-        walk = self._store.tree.descend(root, 0, data, len(data) // TOKEN_BYTES, path, 0, fence)
-        return Match(walk.position, path_blocks(path, walk.position, self.block_size))
+        _, hit_len = self._store.tree.descend(root, 0, data, len(data) // TOKEN_BYTES, path, 0, fence)
+        return Match(hit_len, path_blocks(path, hit_len, self.block_size))
 
     def acquire(
         self, tokens: Tokens, namespace: Namespace = "", *, max_hit: int | None = None, priority: int = 0
@@ -177,12 +177,12 @@ class PrefixCache:
             if taken is None:
                 break
             departed, same = taken
+            node = departed.node
             share = same * TOKEN_BYTES / len(departed.tokens)
             store.queue.returned(departed, share, store.churn)
             position += same
-            if found is None or departed.hits >= found.hits:
-                born, used = departed.children_born, departed.children_used
-                found = Return(position, departed.hits, departed.born_at, born, used)
+            if found is None or node.hits >= found.hits:
+                found = Return(position, node.hits, node.born_at, node.children_born, node.children_used)
             found = found._replace(end=position)
             if share < 1.0:
                 return found._replace(children_born=1, children_used=0)
@@ -270,7 +270,7 @@ class PrefixCache:
     def explain(self, tokens: Tokens, namespace: Namespace = "") -> Explanation:
         """How much of `tokens` is cached and why it is not more. Changes nothing."""
         name, fence = _parts(namespace)
-        root = self._store.tree.roots.get(name) or Node(None, 0, 0, b"", array("i"), 0, name)
+        root = self._store.tree.roots.get(name) or Node(None, b"", 0, b"", array("i"), 0, name)
         return explain(self._store.tree, self._store.history, root, pack(tokens), fence)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:

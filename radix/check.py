@@ -4,7 +4,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from stemma.radix.lease import Lease
-from stemma.radix.tokens import TOKEN_BYTES, token_at
+from stemma.radix.tokens import TOKEN_BYTES
 from stemma.radix.tree import Node
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _check_node(node: Node, size: int, leases: int) -> None:
     assert node.parent.children[node.key] is node
     assert len(node.tokens) == TOKEN_BYTES * (node.end - node.start) > 0
     assert len(node.blocks) == -(-node.end // size) - node.start // size
-    assert (node.key[1] if isinstance(node.key, tuple) else node.key) == token_at(node.tokens, 0)
+    assert (node.key[1] if isinstance(node.key, tuple) else node.key) == node.tokens[:TOKEN_BYTES]
     assert node.leases == leases
     assert node.held == leases + sum(1 for child in node.children.values() if child.held)
     if node.hashes is not None:

@@ -68,11 +68,11 @@ def _goes_on(node: Node, position: int, fence: Fence | None) -> tuple[int, ...]:
     if position < node.end:
         return () if salt is not None else (token_at(node.tokens, position - node.start),)
     keys = (key if isinstance(key, tuple) else (None, key) for key in node.children)
-    return tuple(islice((token for mark, token in keys if mark == salt), 8))
+    return tuple(islice((token_at(token, 0) for mark, token in keys if mark == salt), 8))
 
 
 def _longest_elsewhere(tree: Tree, root: Node, data: bytes) -> int:
     """How much of the text other namespaces have."""
     limit = len(data) // TOKEN_BYTES
     others = (other for other in tree.roots.values() if other is not root)
-    return max((tree.descend(other, 0, data, limit, []).position for other in others), default=0)
+    return max((tree.descend(other, 0, data, limit, [])[1] for other in others), default=0)

@@ -13,17 +13,12 @@ _HEAD = 4 * TOKEN_BYTES  # an edge is found by its realm, its start and its firs
 
 
 class Departed(NamedTuple):
-    """An edge that was evicted, with what its node knew."""
+    """An edge, or the end of one, that was evicted."""
 
     tokens: bytes
     num_blocks: int
     evicted_at: float  # by the cache's clock
-    hits: int
-    born_at: int
-    used_at: int
-    children_born: int
-    children_used: int
-    place: object
+    node: Node  # out of the tree, or still there where only its end went
 
 
 class Return(NamedTuple):
@@ -52,17 +47,7 @@ class History:
         before = self._edges.pop(key, None)
         if before is not None:
             self._num_bytes -= len(before.tokens)
-        self._edges[key] = Departed(
-            tokens,
-            num_blocks,
-            now,
-            node.hits,
-            node.born_at,
-            node.used_at,
-            node.children_born,
-            node.children_used,
-            node.place,
-        )
+        self._edges[key] = Departed(tokens, num_blocks, now, node)
         self._num_bytes += len(tokens)
         while self._num_bytes > self._max_bytes:
             _, forgotten = self._edges.popitem(last=False)

@@ -51,10 +51,12 @@ class Lease:
         "_node",
         "_private",
         "_released",
+        "_room_end",
         "_tokens",
         "_writes",
         "blocks",
         "hit_len",
+        "num_tokens",
         "priority",
     )
 
@@ -80,11 +82,8 @@ class Lease:
         self._released = False
         self.blocks = blocks
         self.hit_len = at
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens whose KV lies in the blocks: hit and written."""
-        return self._at + len(self._tokens) // TOKEN_BYTES
+        self.num_tokens = at  # tokens whose KV lies in the blocks: hit and written
+        self._room_end = 0  # up to where positions may be written; 0 while the last block is another's
 
     @property
     def released(self) -> bool:
@@ -95,16 +94,10 @@ class Lease:
         """Tokens whose KV is in the tree."""
         return self._at
 
-    def _tail_is_writable(self) -> bool:
-        """May positions from num_tokens on, in the block of the last token, be written?"""
-        size, at = self._cache.block_size, self._at
-        return self._writes or at % size == 0 or bool(self._tokens) or self._private <= at // size
-
+    @property
     def room(self) -> int:
         """How many tokens can be written before the next reserve."""
-        if not self._tail_is_writable():
-            return 0
-        return len(self.blocks) * self._cache.block_size - self.num_tokens
+        return self._room_end - self.num_tokens if self._room_end else 0
 
     def reserve(self, num_tokens: int) -> list[BlockCopy]:
         """Make room for `num_tokens` more tokens. Run the copies returned before any KV is written in this step.
@@ -116,33 +109,34 @@ class Lease:
             raise LeaseError(f"cannot reserve {num_tokens} tokens")
         if num_tokens == 0:
             return []
-        size, at = self._cache.block_size, self._at
-        missing = -(-(self.num_tokens + num_tokens) // size) - len(self.blocks)
-        if self._tail_is_writable():
+        size, at, blocks = self._cache.block_size, self._at, self.blocks
+        missing = (self.num_tokens + num_tokens + size - 1) // size - len(blocks)
+        copies: list[BlockCopy] = []
+        if self._room_end or at % size == 0:
             if missing > 0:
-                self.blocks.extend(self._cache._allocate(missing))
-            return []
-        node = self._node
-        if node.end == at and not node.children and not node.writer:
+                blocks.extend(self._cache._allocate(missing))
+        elif self._node.end == at and not self._node.children and not self._node.writer:
             if missing > 0:
-                self.blocks.extend(self._cache._allocate(missing))
-            node.writer = self._writes = True
-            return []
-        fresh = self._cache._allocate(max(missing, 0) + 1)
-        tail = at // size
-        copy = BlockCopy(self.blocks[tail], fresh[0], at % size)
-        self.blocks[tail] = fresh[0]
-        self.blocks.extend(fresh[1:])
-        self._private = tail
-        return [copy]
+                blocks.extend(self._cache._allocate(missing))
+            self._node.writer = self._writes = True
+        else:
+            fresh, tail = self._cache._allocate(max(missing, 0) + 1), at // size
+            copies.append(BlockCopy(blocks[tail], fresh[0], at % size))
+            blocks[tail] = fresh[0]
+            blocks.extend(fresh[1:])
+            self._private = tail
+        self._room_end = len(blocks) * size
+        return copies
 
     def extend(self, tokens: Tokens) -> None:
         """These tokens' KV has been written into the reserved room, in order."""
         self._check_live()
         data = pack(tokens)
-        if len(data) // TOKEN_BYTES > self.room():
-            raise LeaseError(f"{len(data) // TOKEN_BYTES} tokens written, room for {self.room()}: reserve first")
+        num_tokens = self.num_tokens + len(data) // TOKEN_BYTES
+        if num_tokens > self._room_end and data:
+            raise LeaseError(f"{len(data) // TOKEN_BYTES} tokens written, room for {self.room}: reserve first")
         self._tokens += data
+        self.num_tokens = num_tokens
 
     def truncate(self, num_tokens: int) -> None:
         """Forget what was written or reserved past `num_tokens`; only what is not published can be forgotten."""
@@ -150,9 +144,12 @@ class Lease:
         if not self._at <= num_tokens <= self.num_tokens:
             raise LeaseError(f"cannot cut at {num_tokens}: {self._at} are published, {self.num_tokens} written")
         del self._tokens[TOKEN_BYTES * (num_tokens - self._at) :]
+        self.num_tokens = num_tokens
         keep = max(-(-num_tokens // self._cache.block_size), self._private)
         self._cache._free_private(self.blocks[keep:])
         del self.blocks[keep:]
+        if self._room_end:
+            self._room_end = len(self.blocks) * self._cache.block_size
 
     def commit(self) -> None:
         """Publish what was written. Where the tree has the same tokens already, its blocks replace ours."""

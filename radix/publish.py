@@ -132,7 +132,9 @@ def _settle(store: BlockStore, lease: "Lease", node: Node, stop: int, *, writes:
         node.writer = True
     lease._writes = writes
     node.stamp = store.clock()
+    size = store.tree.block_size
     lease._node, lease._at = node, stop
-    lease._private = -(-stop // store.tree.block_size)
+    lease._private = -(-stop // size)
+    lease._room_end = len(lease.blocks) * size if writes or stop % size == 0 else 0
     if before is not node:
         store.drop(before)

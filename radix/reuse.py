@@ -244,8 +244,9 @@ class ReuseQueue:
             node.place = None
 
     def returned(self, departed: Departed, share: float, churn: int) -> None:
-        if isinstance(departed.place, Place):
-            self._came_back(departed.place, churn - departed.used_at, departed.num_blocks * share)
+        node = departed.node
+        if isinstance(node.place, Place):
+            self._came_back(node.place, churn - node.used_at, departed.num_blocks * share)
 
     def first(self, churn: int) -> Node:
         leaf = self._finished.oldest() if self._finished.num_live else None
@@ -304,7 +305,7 @@ class ReuseQueue:
     # Choosing ------------------------------------------------------------------------------------
 
     def _lowest(self, churn: int) -> Node:
-        """The end of a line with the lowest index. Ends are ranked anew after each 1/64 of the pool of churn; in
+        """The end of a line with the lowest index. Ends are ranked anew after some churn, 1/64 of the pool; in
         between an end is looked at again when it comes first."""
         if churn >= self._refresh_at:
             self._refresh(churn)
@@ -322,8 +323,8 @@ class ReuseQueue:
             heapreplace(self._ends, (index, number, newest, line))
 
     def _refresh(self, churn: int) -> None:
-        self._refresh_at = churn + max(self._num_blocks // 64, 1)
         self._lines = {key: line for key, line in self._lines.items() if line.num_live}
+        self._refresh_at = churn + max(self._num_blocks // 64, 2 * len(self._lines))
         ends: list[tuple[float, int, bool, Line]] = []
         for line in self._lines.values():
             oldest = line.oldest()

@@ -49,6 +49,11 @@ def token_at(data: bytes, position: int) -> int:
     return int.from_bytes(data[start : start + TOKEN_BYTES], sys.byteorder)
 
 
+def packed_token(data: bytes, position: int) -> bytes:
+    """One token of packed bytes, packed."""
+    return data[TOKEN_BYTES * position : TOKEN_BYTES * position + TOKEN_BYTES]
+
+
 def common_prefix(edge: bytes, query: bytes, offset: int) -> int:
     """How many tokens of `edge` equal those of `query` from the token `offset` on.
 

@@ -16,9 +16,9 @@ from array import array
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
-from stemma.radix.tokens import TOKEN_BYTES, common_prefix, token_at
+from stemma.radix.tokens import TOKEN_BYTES, common_prefix, packed_token
 
-ChildKey: TypeAlias = "int | tuple[str, int]"  # the first token; with a salt where private text begins
+ChildKey: TypeAlias = "bytes | tuple[str, bytes]"  # the first token, packed; with a salt where private text begins
 
 
 def private_realm(namespace: str, salt: str) -> str:
@@ -105,11 +105,8 @@ class Fence(NamedTuple):
     salt: str
 
 
-class Walk(NamedTuple):
-    """Where a query ended: `position` tokens of the path match, the last of them in `node` (or `node` is a root)."""
-
-    node: Node
-    position: int
+# Where a query ended: the node in which its last matching token lies, and how many tokens of the path match.
+Walk: TypeAlias = "tuple[Node, int]"
 
 
 class Tree:
@@ -129,7 +126,7 @@ class Tree:
         """The root of a namespace, made when it is missing. A root is always held, so nothing evicts it."""
         root = self.roots.get(namespace)
         if root is None:
-            root = self.roots[namespace] = Node(None, 0, 0, b"", array("i"), 0, namespace)
+            root = self.roots[namespace] = Node(None, b"", 0, b"", array("i"), 0, namespace)
             root.held = 1
         return root
 
@@ -154,7 +151,7 @@ class Tree:
         node, position = walk
         if not position == fence.position == node.end < limit:
             return walk
-        child = node.children.get((fence.salt, token_at(data, position - data_start)))
+        child = node.children.get((fence.salt, packed_token(data, position - data_start)))
         if child is None:
             return walk
         path.append(child)
@@ -165,13 +162,17 @@ class Tree:
             rest = node.tokens[TOKEN_BYTES * (position - node.start) :]
             position = min(position + common_prefix(rest, data, position - data_start), limit)
         while node.end <= position < limit:
-            child = node.children.get(token_at(data, position - data_start))
+            at = TOKEN_BYTES * (position - data_start)
+            child = node.children.get(data[at : at + TOKEN_BYTES])
             if child is None:
                 break
             node = child
             path.append(node)
-            position = min(position + common_prefix(node.tokens, data, position - data_start), limit)
-        return Walk(node, position)
+            if node.end <= limit and data.startswith(node.tokens, at):
+                position = node.end
+            else:
+                position = min(position + common_prefix(node.tokens, data, position - data_start), limit)
+        return node, position
 
     def split(self, node: Node, position: int) -> Node:
         """Cut `node` at `position`; returns the new upper part. `node` stays the lower part, with its leases."""
@@ -200,13 +201,13 @@ class Tree:
         node.blocks = node.blocks[position // self.block_size - first :]
         node.shared = 1 if position % self.block_size else 0
         node.start = position
-        node.key = token_at(node.tokens, 0)
+        node.key = node.tokens[:TOKEN_BYTES]
         upper.children[node.key] = node
         return upper
 
     def grow(self, parent: Node, tokens: bytes, blocks: "array[int]", shared: int, salt: str | None = None) -> Node:
         """A new leaf below `parent`, starting at its end; `salt` begins private text."""
-        token = token_at(tokens, 0)
+        token = tokens[:TOKEN_BYTES]
         key: ChildKey = token if salt is None else (salt, token)
         realm = parent.realm if salt is None else private_realm(parent.realm, salt)
         assert key not in parent.children

@@ -76,7 +76,7 @@ class Lease:
         self.priority = priority
         self._node = node
         self._at = at
-        self._tokens = bytearray()  # written, not yet in the tree
+        self._tokens = b""  # written, not yet in the tree
         self._private = len(blocks)  # index of the first block that is this lease's alone
         self._writes = False  # holds the right to write on in the tree's last block
         self._released = False
@@ -104,7 +104,8 @@ class Lease:
 
         Raises OutOfBlocks, with nothing changed, when the pool cannot give the blocks.
         """
-        self._check_live()
+        if self._released:
+            raise _released()
         if num_tokens < 0:
             raise LeaseError(f"cannot reserve {num_tokens} tokens")
         if num_tokens == 0:
@@ -130,7 +131,8 @@ class Lease:
 
     def extend(self, tokens: Tokens) -> None:
         """These tokens' KV has been written into the reserved room, in order."""
-        self._check_live()
+        if self._released:
+            raise _released()
         data = pack(tokens)
         num_tokens = self.num_tokens + len(data) // TOKEN_BYTES
         if num_tokens > self._room_end and data:
@@ -140,10 +142,11 @@ class Lease:
 
     def truncate(self, num_tokens: int) -> None:
         """Forget what was written or reserved past `num_tokens`; only what is not published can be forgotten."""
-        self._check_live()
+        if self._released:
+            raise _released()
         if not self._at <= num_tokens <= self.num_tokens:
             raise LeaseError(f"cannot cut at {num_tokens}: {self._at} are published, {self.num_tokens} written")
-        del self._tokens[TOKEN_BYTES * (num_tokens - self._at) :]
+        self._tokens = self._tokens[: TOKEN_BYTES * (num_tokens - self._at)]
         self.num_tokens = num_tokens
         keep = max(-(-num_tokens // self._cache.block_size), self._private)
         self._cache._free_private(self.blocks[keep:])
@@ -153,7 +156,8 @@ class Lease:
 
     def commit(self) -> None:
         """Publish what was written. Where the tree has the same tokens already, its blocks replace ours."""
-        self._check_live()
+        if self._released:
+            raise _released()
         if self._tokens:
             self._cache._publish(self)
 
@@ -171,10 +175,6 @@ class Lease:
         if not self._released:
             self._cache._release(self, next_use)
 
-    def _check_live(self) -> None:
-        if self._released:
-            raise LeaseError("the lease is released: acquire a new one")
-
     def __enter__(self) -> "Lease":
         return self
 
@@ -182,3 +182,7 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _released() -> LeaseError:
+    return LeaseError("the lease is released: acquire a new one")

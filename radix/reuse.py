@@ -22,9 +22,9 @@ from stemma.radix.tree import Node
 
 NUM_BINS = 44
 UNITS = 16  # bins of age count sixteenths of the leaf's own interval
-TABLE_PRIOR = 64.0  # how many leaves of experience the priors weigh
+TABLE_PRIOR = 256.0  # how many leaves of experience the priors weigh
 FACTOR_PRIOR = 16.0
-MEMORY = 64.0  # times the prior: experience after which all before weighs half
+MEMORY = 32.0  # times the prior: experience after which all before weighs half
 FACTOR_MEMORY = 256.0
 SQRT_2 = 2.0**0.5
 PRIOR_HITS = 0.5
@@ -305,7 +305,7 @@ class ReuseQueue:
     # Choosing ------------------------------------------------------------------------------------
 
     def _lowest(self, churn: int) -> Node:
-        """The end of a line with the lowest index. Ends are ranked anew after some churn, 1/64 of the pool; in
+        """The end of a line with the lowest index. Ends are ranked anew after some churn, 1/32 of the pool; in
         between an end is looked at again when it comes first."""
         if churn >= self._refresh_at:
             self._refresh(churn)
@@ -324,7 +324,7 @@ class ReuseQueue:
 
     def _refresh(self, churn: int) -> None:
         self._lines = {key: line for key, line in self._lines.items() if line.num_live}
-        self._refresh_at = churn + max(self._num_blocks // 64, 2 * len(self._lines))
+        self._refresh_at = churn + max(self._num_blocks // 32, 2 * len(self._lines))
         ends: list[tuple[float, int, bool, Line]] = []
         for line in self._lines.values():
             oldest = line.oldest()

@@ -262,10 +262,13 @@ class PrefixCache:
 
     def clear(self) -> int:
         """Forget everything that nobody holds; returns the blocks that came free."""
-        freed = sum(self.drop(name) for name in list(self._store.tree.roots))
+        before = self._store.pool.num_free
+        for name in list(self._store.tree.roots):
+            self._store.forget(name, None)
+        self._store.free_orphans()
         self._store.history.clear()
         self._store.events.cleared()
-        return freed
+        return self._store.pool.num_free - before
 
     def explain(self, tokens: Tokens, namespace: Namespace = "") -> Explanation:
         """How much of `tokens` is cached and why it is not more. Changes nothing."""

@@ -183,6 +183,13 @@ class BlockStore:
         for top in tops:
             self.tree.hide(top)
             self._free_subtree(top)
+        self.free_orphans()
+
+    def free_orphans(self) -> None:
+        """Free what was forgotten while it was held and is not held any more."""
+        for orphan in self.tree.orphans:
+            for top in list(orphan.children.values()):
+                self._free_subtree(top)
         self.tree.orphans = [orphan for orphan in self.tree.orphans if orphan.children or orphan.leases]
 
     def _free_subtree(self, top: Node) -> None:

@@ -46,7 +46,7 @@ def unpack(data: bytes) -> list[int]:
 def token_at(data: bytes, position: int) -> int:
     """One token id of packed bytes."""
     start = TOKEN_BYTES * position
-    return int.from_bytes(data[start : start + TOKEN_BYTES], sys.byteorder)
+    return int.from_bytes(data[start : start + TOKEN_BYTES], sys.byteorder, signed=True)
 
 
 def packed_token(data: bytes, position: int) -> bytes:

@@ -1,0 +1,43 @@
+"""OpenVINO GenAI's continuous batching with prefix caching behind the workers' protocol. Arguments: the model's file,
+the precision of inference (bf16 or f32)."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import openvino_genai as genai
+from protocol import Request, serve
+
+scheduler = genai.SchedulerConfig()
+scheduler.cache_size = 4
+scheduler.enable_prefix_caching = True
+scheduler.max_num_batched_tokens = 1024
+options = {"INFERENCE_NUM_THREADS": 2, "INFERENCE_PRECISION_HINT": sys.argv[2]}
+pipeline = genai.ContinuousBatchingPipeline(sys.argv[1], scheduler, "CPU", options)
+tokenizer = pipeline.get_tokenizer()
+numbers = itertools.count()
+
+
+def run(requests: list[Request], prompts: list[list[int]]) -> list[Any]:
+    handles = []
+    for request, prompt in zip(requests, prompts, strict=True):
+        config = genai.GenerationConfig()
+        config.max_new_tokens, config.do_sample, config.ignore_eos = request["max"], False, "schema" not in request
+        if "schema" in request:
+            config.structured_output_config = genai.StructuredOutputConfig(json_schema=json.dumps(request["schema"]))
+            ids = tokenizer.encode(request["text"]).input_ids
+        else:
+            ids = ov.Tensor(np.array([prompt], dtype=np.int64))
+        handles.append(pipeline.add_request(next(numbers), ids, config))
+    while pipeline.has_non_finished_requests():
+        pipeline.step()
+    tokens = [list(handle.read_all()[0].generated_ids) for handle in handles]
+    return [tokenizer.decode(t) if "schema" in r else t for r, t in zip(requests, tokens, strict=True)]
+
+
+serve(run)

@@ -1,0 +1,27 @@
+"""Stemma behind the workers' protocol. Arguments: the model's file."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from protocol import Request, serve
+
+from stemma.fsm import JSONSchema
+from stemma.runtime.engine import Engine
+
+engine = Engine(sys.argv[1], max_running=64, kv_tokens=80_000)
+
+
+def run(requests: list[Request], prompts: list[list[int]]) -> list[Any]:
+    if "schema" in requests[0]:
+        grammar = JSONSchema(requests[0]["schema"])
+        texts = [request["text"] for request in requests]
+        return [c.text for c in engine.generate(texts, max_tokens=requests[0]["max"], temperature=0, grammar=grammar)]
+    sizes = {request["max"] for request in requests}
+    assert len(sizes) == 1
+    done = engine.generate(prompts, max_tokens=sizes.pop(), temperature=0, ignore_eos=True)
+    return [list(completion.tokens) for completion in done]
+
+
+serve(run)

@@ -198,7 +198,7 @@ def main() -> None:
             for worker in workers[round_ % len(workers) :] + workers[: round_ % len(workers)]:
                 try:
                     seconds = measure(worker, workload, 1000 * round_ + int(workload[1]))
-                except (AssertionError, ValueError) as error:
+                except (AssertionError, ValueError, RuntimeError) as error:
                     missing[f"{worker.name} {workload}"] = str(error)
                     continue
                 for case, value in seconds.items():

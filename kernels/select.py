@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import torch
 
 from stemma.kernels.cpu.ops import CpuOps
+from stemma.kernels.cpu.store import ELEMENTS
 from stemma.kernels.cpu.target import UnsupportedCPU, host_target
 from stemma.kernels.ops import Ops
 from stemma.kernels.reference import ReferenceOps
@@ -50,10 +51,12 @@ def _fastest(device: str, dtype: str) -> str:
 def _cpu(device: str, dtype: str, kv_dtype: str) -> Ops:
     if device != "cpu":
         raise UnknownBackend(f"the back end 'cpu' cannot serve the device {device!r}")
-    if dtype not in ("auto", "float32") or kv_dtype not in ("auto", "float32"):
-        raise UnknownBackend("the back end 'cpu' computes in float32; leave dtype and kv_dtype out")
+    if dtype not in ("auto", "float32"):
+        raise UnknownBackend("the back end 'cpu' computes in float32; leave dtype out")
+    if kv_dtype not in ("auto", *ELEMENTS):
+        raise UnknownBackend(f"the back end 'cpu' keeps its KV in {', '.join(ELEMENTS)}; it has no {kv_dtype!r}")
     try:
-        return CpuOps()
+        return CpuOps(kv_dtype="float32" if kv_dtype == "auto" else kv_dtype)
     except UnsupportedCPU as error:
         raise UnknownBackend(f"{error}; use backend='reference'") from error
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from protocol import Request, serve
 
-from stemma.fsm import JSONSchema
+from stemma.fsm.json_schema import JSONSchema
 from stemma.runtime.engine import Engine
 
 engine = Engine(sys.argv[1], max_running=64, kv_tokens=80_000)

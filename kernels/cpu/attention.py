@@ -1,8 +1,8 @@
 """Paged attention, written once for decode, extend and shared prefixes.
 
-The KV of a layer lies block by block: keys (kv_heads, head_dim, block_size), so that the lanes of a vector are tokens;
-values (kv_heads, block_size, head_dim), so that the lanes are the head's dimensions. No vector is ever summed across
-but for the softmax.
+The KV of a layer lies block by block and head by head: keys (head_dim, block_size), so that the lanes of a vector are
+tokens; values (block_size, head_dim), so that the lanes are the head's dimensions; behind them, for int8, a scale for
+each token (`store.py`). No vector is ever summed across but for the softmax.
 
 One unit of work is a *tile*: up to TILE_ROWS query rows with all query heads of one KV head, over some splits of
 KV_SPLIT tokens of one block table. Each query's scores, softmax and weighted values of a split are the same operations
@@ -26,6 +26,7 @@ from stemma.kernels.cpu.dialect import FLOAT, I32, I64, Code, Value, vector
 from stemma.kernels.cpu.linear import set_words
 from stemma.kernels.cpu.pool import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.rows import _words
+from stemma.kernels.cpu.store import load_kv, region_bytes
 from stemma.kernels.ops import KV_SPLIT
 
 ITEM = ("first_row", "rows", "table", "first_split", "end_split", "later")
@@ -44,6 +45,12 @@ class Shape:
     head_dim: int
     block_size: int
     accumulators: int
+    kv_dtype: str = "float32"
+
+    @property
+    def region_bytes(self) -> int:
+        """Keys, or values, of one block and head."""
+        return region_bytes(self.head_dim, self.block_size, self.kv_dtype)
 
     @property
     def group(self) -> int:
@@ -108,7 +115,7 @@ class Tiles:
                 for g in range(shape.group):
                     code.store(seen, memory.limits + 8 * (r * shape.group + g), 8)
             self._scores(job, table, head, start, count.value, memory)
-            self._softmax(count.value, memory)
+            self._softmax(job, table, head, start, count.value, memory)
             self._weigh(job, table, head, start, count.value, memory)
             self._finish_split(job, item, rows, head, split, memory)
         with code.when(item["later"].equals(0)):
@@ -166,12 +173,12 @@ class Tiles:
                     keys = []
                     for i in range(width):
                         block, offset = self._place(table, start + (first + i) * lanes)
-                        inside = (block * shape.num_kv_heads + head) * shape.head_dim * shape.block_size + offset
-                        keys.append(job["keys"] + inside * 4)
+                        region = job["keys"] + (block * shape.num_kv_heads + head) * shape.region_bytes
+                        keys.append((region, offset))
                     self._score_piece(chosen, keys, first * lanes, memory)
                 done = until
 
-    def _score_piece(self, chosen: range, keys: list[Value], token: Value, memory: Scratch) -> None:
+    def _score_piece(self, chosen: range, keys: list[tuple[Value, Value]], token: Value, memory: Scratch) -> None:
         code, shape = self.code, self.shape
         lanes = shape.token_lanes
         type_ = vector(FLOAT, lanes)
@@ -179,7 +186,10 @@ class Tiles:
         step = math.gcd(shape.head_dim, 4)
         with code.loop(0, shape.head_dim, step) as first:
             for i in range(step):
-                columns = [code.load(type_, key + (first + i) * (4 * shape.block_size)) for key in keys]
+                columns = [
+                    load_kv(code, shape.kv_dtype, lanes, region, (first + i) * shape.block_size + offset)
+                    for region, offset in keys
+                ]
                 for query, row in zip(chosen, sums, strict=True):
                     q = code.broadcast(FLOAT, memory.queries + ((first + i) * self.queries + query) * 4, lanes)
                     for total, column in zip(row, columns, strict=True):
@@ -187,10 +197,23 @@ class Tiles:
         for query, row in zip(chosen, sums, strict=True):
             for i, total in enumerate(row):
                 place = memory.scores + (token + (query * KV_SPLIT + i * lanes)) * 4
-                code.store(total.value * shape.head_dim**-0.5, place)
+                score = total.value * shape.head_dim**-0.5
+                code.store(self._scaled(score, *keys[i]), place)
 
-    def _softmax(self, count: Value, memory: Scratch) -> None:
-        """scores -> exp(score - maximum), 0 beyond a query's limit; maximum and sum to the parts."""
+    def _scaled(self, values: Value, region: Value, token: Value) -> Value:
+        """Values of neighbouring tokens times the tokens' scales, if the KV has scales."""
+        if self.shape.kv_dtype != "int8":
+            return values
+        scales = region + (self.shape.head_dim * self.shape.block_size + token * 4)
+        return values * self.code.load(values.type, scales)
+
+    def _softmax(
+        self, job: dict[str, Value], table: Value, head: Value, start: Value, count: Value, memory: Scratch
+    ) -> None:
+        """scores -> exp(score - maximum), 0 beyond a query's limit; maximum and sum to the parts.
+
+        What is kept for the weighing is scaled as the values are.
+        """
         code, shape = self.code, self.shape
         lanes = shape.token_lanes
         type_ = vector(FLOAT, lanes)
@@ -212,8 +235,10 @@ class Tiles:
             total = code.variable(code.constant(type_, 0.0))
             with code.loop(0, groups) as group:
                 weight = code.exp(code.load(type_, row + group * (lanes * 4)) - base)
-                code.store(weight, row + group * (lanes * 4))
                 total.value = total.value + weight
+                block, offset = self._place(table, start + group * lanes)
+                region = job["values"] + (block * shape.num_kv_heads + head) * shape.region_bytes
+                code.store(self._scaled(weight, region, offset), row + group * (lanes * 4))
             part = memory.parts + (query * shape.part_floats + shape.head_dim) * 4
             code.store(maximum, part)
             code.store(code.sum(total.value), part + 4)
@@ -230,11 +255,13 @@ class Tiles:
             for chosen in _pieces(self.queries, max(1, shape.accumulators // len(dims))):
                 sums = [[code.variable(code.constant(type_, 0.0)) for _ in dims] for _ in chosen]
                 with self._tokens(table, start, count) as (block, offset, token, tokens):
-                    inside = ((block * shape.num_kv_heads + head) * shape.block_size + offset) * shape.head_dim
-                    values = job["values"] + inside * 4
+                    region = job["values"] + (block * shape.num_kv_heads + head) * shape.region_bytes
                     weights = memory.scores + token * 4
                     with code.loop(0, tokens) as t:
-                        columns = [code.load(type_, values + (t * shape.head_dim + dim * lanes) * 4) for dim in dims]
+                        row_start = (offset + t) * shape.head_dim
+                        columns = [
+                            load_kv(code, shape.kv_dtype, lanes, region, row_start + dim * lanes) for dim in dims
+                        ]
                         for query, row in zip(chosen, sums, strict=True):
                             p = code.broadcast(FLOAT, weights + (t + query * KV_SPLIT) * 4, lanes)
                             for total, column in zip(row, columns, strict=True):

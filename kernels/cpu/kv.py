@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
+from numpy.lib.stride_tricks import as_strided
 
 from stemma.kernels.cpu.attention import Shape
-from stemma.kernels.cpu.dialect import FLOAT, I32, I64, Code, Value
+from stemma.kernels.cpu.dialect import I32, I64, Code, Value
 from stemma.kernels.cpu.linear import set_words
 from stemma.kernels.cpu.pool import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.rows import ROPE, _words, norm_head, rotate
+from stemma.kernels.cpu.store import ELEMENTS, element_bytes, region_bytes, store_kv
 from stemma.kernels.ops import KVShape
 
 Array = npt.NDArray[Any]
@@ -23,36 +25,54 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CpuKV:
-    """keys: (layers, blocks, kv_heads, head_dim, block_size); values: (..., block_size, head_dim)."""
+    """memory: keys, then values, as bytes (2, layers, blocks, bytes of a block); the rest are views into it.
+
+    keys: (layers, blocks, kv_heads, head_dim, block_size); values: (..., block_size, head_dim), bf16 as uint16.
+    key_scales, value_scales: (layers, blocks, kv_heads, block_size); no blocks where the dtype has no scales.
+    """
 
     shape: KVShape
+    memory: Array
     keys: Array
     values: Array
+    key_scales: Array
+    value_scales: Array
     key_addresses: tuple[int, ...]
     value_addresses: tuple[int, ...]
 
     @property
     def num_bytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes
+        return self.memory.nbytes
 
 
-def allocate(shape: KVShape) -> CpuKV:
+def allocate(shape: KVShape, kv_dtype: str) -> CpuKV:
     """Pages of zeros that the system hands out when they are first written. Raises MemoryError."""
-    inner = shape.num_kv_heads * shape.head_dim * shape.block_size
-    num_bytes = shape.num_layers * shape.num_blocks * inner * 4
+    region = region_bytes(shape.head_dim, shape.block_size, kv_dtype)
+    block_bytes = shape.num_kv_heads * region
+    num_bytes = 2 * shape.num_layers * shape.num_blocks * block_bytes
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if 2 * num_bytes > installed:
-        raise MemoryError(f"a KV pool of {2 * num_bytes:,} bytes does not fit a machine of {installed:,} bytes")
-    head = (shape.num_layers, shape.num_blocks, shape.num_kv_heads)
-    keys = _zeros(num_bytes).reshape(*head, shape.head_dim, shape.block_size)
-    values = _zeros(num_bytes).reshape(*head, shape.block_size, shape.head_dim)
-    places = [tuple(pool[layer].ctypes.data for layer in range(shape.num_layers)) for pool in (keys, values)]
-    return CpuKV(shape, keys, values, places[0], places[1])
+    if num_bytes > installed:
+        raise MemoryError(f"a KV pool of {num_bytes:,} bytes does not fit a machine of {installed:,} bytes")
+    memory = _zeros(num_bytes).reshape(2, shape.num_layers, shape.num_blocks, block_bytes)
+    cells, scales = [], []
+    for pool, order in zip(
+        memory, ((shape.head_dim, shape.block_size), (shape.block_size, shape.head_dim)), strict=True
+    ):
+        regions = pool.reshape(*pool.shape[:2], shape.num_kv_heads, region)
+        dtype = np.dtype(ELEMENTS[kv_dtype])
+        used = shape.head_dim * shape.block_size * dtype.itemsize
+        inner = (order[1] * dtype.itemsize, dtype.itemsize)
+        cells.append(
+            as_strided(regions[..., :used].view(dtype), (*regions.shape[:3], *order), regions.strides[:3] + inner)
+        )
+        scales.append(regions[..., used:].view(np.float32))
+    addresses = [tuple(pool[layer].ctypes.data for layer in range(shape.num_layers)) for pool in memory]
+    return CpuKV(shape, memory, cells[0], cells[1], scales[0], scales[1], addresses[0], addresses[1])
 
 
 def _zeros(num_bytes: int) -> Array:
     try:
-        return np.frombuffer(mmap.mmap(-1, num_bytes), dtype=np.float32)
+        return np.frombuffer(mmap.mmap(-1, num_bytes), dtype=np.uint8)
     except (OSError, ValueError) as error:
         raise MemoryError(f"no {num_bytes:,} bytes for the KV pool") from error
 
@@ -89,18 +109,22 @@ def _add_rows(module: ir.Module, shape: Shape) -> ir.Function:
         block = slot.unsigned_divide(shape.block_size)
         offset = slot.unsigned_modulo(shape.block_size)
         with code.loop(0, shape.num_kv_heads) as head:
-            inside = (block * shape.num_kv_heads + head) * (shape.head_dim * shape.block_size)
+            inside = (block * shape.num_kv_heads + head) * shape.region_bytes
             key = source + (head + shape.num_heads) * size
             norm_head(code, key, scratch, job["k_norm"], shape.head_dim)
             rotate(code, scratch, scratch + size, cos, sin, shape.head_dim)
-            _write_key(code, shape, scratch + size, job["keys"] + (inside + offset) * 4)
+            scales = inside + (shape.head_dim * shape.block_size) + offset * 4
+            store_kv(code, shape.kv_dtype, shape.head_dim, scratch + size, scratch, job["keys"] + scales)
+            _scatter(code, shape, scratch, job["keys"] + inside, offset)
             value = source + (head + (shape.num_heads + shape.num_kv_heads)) * size
-            with code.loop(0, shape.head_dim) as d:
-                place = job["values"] + (inside + offset * shape.head_dim + d) * 4
-                code.store(code.load(FLOAT, value + d * 4), place)
+            target = job["values"] + inside + offset * (shape.head_dim * element_bytes(shape.kv_dtype))
+            store_kv(code, shape.kv_dtype, shape.head_dim, value, target, job["values"] + scales)
     return code.finish()
 
 
-def _write_key(code: Code, shape: Shape, key: Value, target: Value) -> None:
+def _scatter(code: Code, shape: Shape, key: Value, region: Value, offset: Value) -> None:
+    """A stored key's dimensions to their places, a block's width apart."""
+    size = element_bytes(shape.kv_dtype)
+    kind = ir.IntType(8 * size)
     with code.loop(0, shape.head_dim) as d:
-        code.store(code.load(FLOAT, key + d * 4), target + d * (4 * shape.block_size))
+        code.store(code.load(kind, key + d * size), region + (d * shape.block_size + offset) * size)

@@ -85,6 +85,7 @@ class CpuOps:
     """The CPU back end: one object, one pool of threads; callers of several threads take turns.
 
     target: the instruction set, found by `host_target()`, which raises UnsupportedCPU where there is none.
+    kv_dtype: float32; bfloat16 (half the memory, moves near-ties); int8 (a quarter, errors of some percent).
     digits: 2 keeps activations beside quantised weights at 16 bits (faithful), 1 at 8 bits (faster, less exact).
     """
 
@@ -93,11 +94,12 @@ class CpuOps:
 
     def __init__(
         self, target: Target | None = None, num_threads: int | None = None, digits: int = 2,
-        cache_dir: Path | None = None,
+        kv_dtype: str = "float32", cache_dir: Path | None = None,
     ) -> None:  # fmt: skip
         self.target = target or host_target()
         self.num_threads = num_threads or torch.get_num_threads()
         self.digits = digits
+        self.kv_dtype = kv_dtype
         self.cache_dir = cache_dir or compile.default_cache_dir()
         self._library = compile.load("rows", self._write_rows, self.target, (digits,), self.cache_dir)
         names = ["prepare_float", "prepare_quantized", *(f"multiply_{k}" for k in QUANTIZED + FLOATING)]
@@ -138,7 +140,7 @@ class CpuOps:
         return CpuRope(cos, sin, cos.ctypes.data, sin.ctypes.data)
 
     def kv(self, shape: KVShape) -> CpuKV:
-        return allocate(shape)
+        return allocate(shape, self.kv_dtype)
 
     # A step ----------------------------------------------------------------------------------------------------------
     def plan(self, layout: Layout, shape: KVShape) -> CpuPlan:
@@ -216,7 +218,7 @@ class CpuOps:
             operation(self._control, *arguments)
 
     def _paged_for(self, heads: HeadShape, shape: KVShape) -> _Paged:
-        key = Shape(*heads, shape.block_size, self.target.accumulators)
+        key = Shape(*heads, shape.block_size, self.target.accumulators, self.kv_dtype)
         found = self._paged.get(key)
         if found is None:
             found = self._paged[key] = self._compile_paged(key)
@@ -235,19 +237,19 @@ class CpuOps:
         for source, destination, num_tokens in copies:
             kv.keys[:, destination, ..., :num_tokens] = kv.keys[:, source, ..., :num_tokens]
             kv.values[:, destination, :, :num_tokens] = kv.values[:, source, :, :num_tokens]
+            for scales in (kv.key_scales, kv.value_scales):
+                scales[:, destination, :, :num_tokens] = scales[:, source, :, :num_tokens]
 
     def read_blocks(self, kv: CpuKV, blocks: Int32Array) -> bytes:
-        return bytes(kv.keys[:, blocks].tobytes() + kv.values[:, blocks].tobytes())
+        return kv.memory[:, :, blocks].tobytes()
 
     def write_blocks(self, kv: CpuKV, blocks: Int32Array, data: bytes) -> None:
-        shape = (2, kv.shape.num_layers, len(blocks), *kv.keys.shape[2:])
-        if len(data) != int(np.prod(shape)) * kv.keys.itemsize:
+        shape = (*kv.memory.shape[:2], len(blocks), kv.memory.shape[3])
+        if len(data) != int(np.prod(shape)):
             raise ValueError(
                 f"{len(data)} bytes do not fit {len(blocks)} blocks of {kv.shape}; the snapshot is another model's"
             )
-        keys, values = np.frombuffer(data, dtype=kv.keys.dtype).reshape(2, -1)
-        kv.keys[:, blocks] = keys.reshape(shape[1:])
-        kv.values[:, blocks] = values.reshape(*shape[1:4], *kv.values.shape[3:])
+        kv.memory[:, :, blocks] = np.frombuffer(data, dtype=np.uint8).reshape(shape)
 
     def apply_mask(self, logits: torch.Tensor, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
         rows = np.ascontiguousarray(rows, dtype=np.int32)

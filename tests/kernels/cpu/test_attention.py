@@ -16,9 +16,12 @@ from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.weights import StoredWeight
 
 LENGTHS = [1, 17, 255, 256, 257, 700]
-CASES = [  # heads, kv heads, head_dim, block size
-    (9, 3, 64, 16), (4, 4, 32, 4), (8, 2, 128, 32), (6, 1, 16, 8), (14, 2, 64, 64), (3, 3, 24, 12), (16, 1, 40, 1),
+CASES = [  # heads, kv heads, head_dim, block size, KV dtype
+    (9, 3, 64, 16, "float32"), (4, 4, 32, 4, "float32"), (8, 2, 128, 32, "float32"), (6, 1, 16, 8, "float32"),
+    (14, 2, 64, 64, "float32"), (3, 3, 24, 12, "float32"), (16, 1, 40, 1, "float32"),
+    (9, 3, 64, 16, "bfloat16"), (3, 3, 24, 12, "bfloat16"), (9, 3, 64, 16, "int8"), (3, 3, 24, 12, "int8"),
 ]  # fmt: skip
+TOLERANCE = {"float32": 2e-6, "bfloat16": 6e-3, "int8": 2e-2}
 
 
 class Chunk(NamedTuple):
@@ -84,9 +87,15 @@ class World:
 
 
 @pytest.fixture(params=CASES, ids=str)
-def world(request: pytest.FixtureRequest, ops: CpuOps) -> World:
-    heads, kv_heads, head_dim, size = request.param
-    return World(ops, HeadShape(heads, kv_heads, head_dim), size, torch.float32)
+def world(request: pytest.FixtureRequest, backends: dict[str, CpuOps]) -> World:
+    heads, kv_heads, head_dim, size, kv_dtype = request.param
+    return World(backends[kv_dtype], HeadShape(heads, kv_heads, head_dim), size, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def backends(ops: CpuOps) -> dict[str, CpuOps]:
+    others = {name: CpuOps(ops.target, 2, kv_dtype=name, cache_dir=ops.cache_dir) for name in ("bfloat16", "int8")}
+    return {"float32": ops, **others}
 
 
 def test_equals_the_reference(world: World, reference: ReferenceOps) -> None:
@@ -96,7 +105,7 @@ def test_equals_the_reference(world: World, reference: ReferenceOps) -> None:
             world.use_norms()
             other.use_norms()
         got, want = world.whole(), other.whole()
-        assert float((got - want).norm() / want.norm()) < 2e-6
+        assert float((got - want).norm() / want.norm()) < TOLERANCE[world.ops.kv_dtype]
 
 
 def test_chunks_and_company_never_change_a_bit(world: World) -> None:
@@ -134,8 +143,7 @@ def test_shared_prefixes_never_change_a_bit(world: World, new: list[int]) -> Non
 
 def test_what_other_sequences_left_does_not_leak(world: World) -> None:
     want = world.whole()
-    world.kv.keys[...] = np.nan
-    world.kv.values[...] = np.nan
+    world.kv.memory[...] = 255  # in float32 and bfloat16, and in the scales of int8: NaN
     assert torch.equal(world.whole(), want)
 
 
@@ -157,8 +165,7 @@ def test_snapshots_of_blocks(world: World) -> None:
     want = world.whole()[-1]
     blocks = world.tables[5]
     data = world.ops.read_blocks(world.kv, blocks)
-    world.kv.keys[...] = 7
-    world.kv.values[...] = 7
+    world.kv.memory[...] = 7
     world.ops.write_blocks(world.kv, blocks, data)
     got = world.run([Chunk(blocks, LENGTHS[5] - 1, 1)], world.rows[5][-1:].contiguous())
     assert torch.equal(got[0], want)

@@ -206,6 +206,10 @@ class Engine:
         """Call a function with the prefix cache between two steps, and return what it returns."""
         return self._loop.call(lambda: look(self._loop.scheduler.cache)).result()
 
+    def with_scheduler(self, look: Callable[[Scheduler], T]) -> T:
+        """Call a function that only reads with the scheduler, between two steps, and return what it returns."""
+        return self._loop.call(lambda: look(self._loop.scheduler)).result()
+
     def tree(self) -> list[TreeNode]:
         """The cache's tree, taken between two steps."""
         return self.with_cache(lambda cache: snapshot(cache, time.monotonic()))

@@ -45,7 +45,7 @@ def snapshot(cache: PrefixCache, now: float) -> list[TreeNode]:
         )
         made[id(node)] = picture
         if id(node.parent) not in made:  # the roots themselves are not walked
-            roots.append(TreeNode([], [], 0, 0, 0.0, namespace=""))
+            roots.append(TreeNode([], [], 0, 0, 0.0, namespace=node.realm))
             made[id(node.parent)] = roots[-1]
         made[id(node.parent)].children.append(picture)
     return roots

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from stemma.runtime.engine import Engine
-from stemma.server import chat, completions, info, metrics, responses, tokens
+from stemma.server import cache_api, chat, completions, info, metrics, native, responses, tokens
 from stemma.server.config import ServerConfig
 from stemma.server.endpoint import Call, Endpoint, EndpointApp
 from stemma.server.errors import ApiError
@@ -18,6 +18,7 @@ from stemma.server.replies import json_reply
 from stemma.server.service import Service
 from stemma.server.wire.chat import ChatRequest, DetokenizeRequest, TokenizeRequest
 from stemma.server.wire.completions import CompletionRequest
+from stemma.server.wire.native import FlushRequest, GenerateRequest, PinRequest, PrefixRequest
 from stemma.server.wire.responses import ResponsesRequest
 
 ENDPOINTS = (
@@ -36,6 +37,16 @@ ENDPOINTS = (
     Endpoint("GET", "/model_info", info.model_info, "The model"),
     Endpoint("GET", "/get_model_info", info.model_info, "The model"),
     Endpoint("GET", "/v1/loads", info.loads, "How busy the engine is"),
+    Endpoint("POST", "/generate", native.generate, "Continue texts, as SGLang does", GenerateRequest),
+    Endpoint("POST", "/flush_cache", cache_api.flush_cache, "Forget the caller's part of the cache", FlushRequest),
+    Endpoint("GET", "/cache/tree", cache_api.tree, "The radix tree"),
+    Endpoint("GET", "/cache/events", cache_api.tree_events, "The radix tree as it changes"),
+    Endpoint("POST", "/cache/explain", cache_api.explain, "How much of a prompt is cached, and why", PrefixRequest),
+    Endpoint("POST", "/cache/warm", cache_api.warm, "Have a prefix computed", PrefixRequest),
+    Endpoint("POST", "/cache/pin", cache_api.pin, "Have a prefix computed and kept", PinRequest),
+    Endpoint("GET", "/cache/pins", cache_api.pins, "The caller's pins"),
+    Endpoint("DELETE", "/cache/pins/{pin_id}", cache_api.unpin, "Let go of a pin"),
+    Endpoint("GET", "/tree", cache_api.tree_page, "The live tree, as a page", is_open=True),
 )
 
 

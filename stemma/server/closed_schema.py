@@ -1,7 +1,8 @@
-"""A JSON Schema whose objects have the properties they declare and no others, where the schema leaves that open.
+"""A JSON Schema whose objects have the properties they declare and no others, and whose integers fit a double, where
+the schema leaves that open.
 
-By the standard an object may have any further property, and a model that may invent some will. What is generated stays
-valid: only schemas are changed whose closed form accepts less than they do.
+By the standard an object may have any further property and an integer any number of digits, and a model that may go on
+will. What is generated stays valid: only schemas are changed whose closed form accepts less than they do.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ LEFT_ALONE = frozenset(
         "dependentRequired",
     )
 )
+NUMBERS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "enum", "const"))
+LARGEST = 2**53 - 1
+"""Integers beyond are not the same everywhere (RFC 8259, section 6)."""
+
 MAPS = frozenset(("properties", "patternProperties", "$defs", "definitions"))
 LISTS = frozenset(("anyOf", "prefixItems"))
 SCHEMAS = frozenset(("items", "additionalProperties", "contains", "additionalItems"))
@@ -39,6 +44,8 @@ def _closed(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     made = {key: _inside(key, value) for key, value in schema.items()}
+    if schema.get("type") == "integer" and not NUMBERS & schema.keys():
+        made |= {"minimum": -LARGEST, "maximum": LARGEST}
     declared, required = schema.get("properties"), schema.get("required", [])
     if not (isinstance(declared, dict) and declared and isinstance(required, list)) or LEFT_ALONE & schema.keys():
         return made

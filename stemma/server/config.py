@@ -43,7 +43,6 @@ class ServerConfig:
     default_max_tokens: tokens of a chat answer when the request names no limit and the context leaves as many.
     max_grammar_bytes, compile_seconds: size of a schema, regex or grammar, and the time that compiling it may take.
     turn_memory_tokens: tokens of answers that are kept to be recognised when they come back.
-    max_pinned_share: share of the KV pool that pins may hold.
     write_seconds: a reader that takes nothing for so long is let go.
     shutdown_seconds: how long a stopping server waits for requests under way.
     vllm_metric_names: /metrics also uses vLLM's names, for its dashboards and gateways.
@@ -61,7 +60,6 @@ class ServerConfig:
     max_grammar_bytes: int = 256 << 10
     compile_seconds: float = 10.0
     turn_memory_tokens: int = 4 << 20
-    max_pinned_share: float = 0.5
     write_seconds: float = 60.0
     shutdown_seconds: float = 10.0
     vllm_metric_names: bool = False
@@ -73,8 +71,6 @@ class ServerConfig:
         for name in ("max_queue", "turn_memory_tokens", "compile_seconds", "write_seconds", "shutdown_seconds"):
             if getattr(self, name) < 0:
                 raise InvalidRequest(f"{name} must not be negative; it is {getattr(self, name)}", name)
-        if not 0 <= self.max_pinned_share <= 1:
-            raise InvalidRequest("max_pinned_share must be between 0 and 1", "max_pinned_share")
         if len({key.name for key in self.api_keys}) < len(self.api_keys):
             raise InvalidRequest("two API keys have the same name; the name is the cache's namespace", "api_keys")
 

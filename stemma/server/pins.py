@@ -1,90 +1,71 @@
-"""Pins: leases that callers hold for a while, so that what they need soon is not evicted meanwhile."""
+"""Pins of callers: what they keep in the cache for a while. The cache itself bounds them and lets them run out."""
 
 from __future__ import annotations
 
 import secrets
 import threading
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from stemma.radix import Lease, PrefixCache
+from stemma.radix import Pin, PinError, PrefixCache
 from stemma.runtime.engine import Engine
-from stemma.runtime.errors import EngineClosed
 from stemma.server.errors import ApiError, too_many
 from stemma.server.keys import Tenant
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pin:
-    """A held path. expires: on time.monotonic's clock."""
+class CallersPin(NamedTuple):
+    """A pin with its owner's namespace. expires: on time.monotonic's clock."""
 
     id: str
-    owner: str
     namespace: str
-    num_tokens: int
     expires: float
-    lease: Lease
+    pin: Pin
 
 
 class Pins:
-    """Every change runs between two steps of the engine, so leases have one thread. Expired pins go with the next
-    call."""
+    """Every change of the cache runs between two steps of the engine. Any thread may use it."""
 
-    def __init__(self, engine: Engine, max_share: float) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._max_share = max_share
-        self._pins: dict[str, Pin] = {}
+        self._pins: dict[str, CallersPin] = {}
         self._lock = threading.Lock()
 
-    def add(self, tokens: list[int], namespace: str, owner: Tenant, seconds: float) -> Pin:
+    def add(self, tokens: list[int], namespace: str, seconds: float) -> CallersPin:
         """Hold what is cached of these tokens. Raises ApiError (429) if pins would hold too much."""
-
-        def hold(cache: PrefixCache) -> Pin:
-            self._release_expired()
-            held = sum(-(-pin.num_tokens // cache.block_size) for pin in self._pins.values())
-            lease = cache.acquire(tokens, namespace)
-            if held + len(lease.blocks) > self._max_share * cache.num_blocks:
-                lease.release()
-                raise too_many(f"pins may hold {self._max_share:.0%} of the cache; release one or wait", 30)
-            pin = Pin(secrets.token_hex(8), owner.name, namespace, lease.hit_len, time.monotonic() + seconds, lease)
-            self._pins[pin.id] = pin
-            return pin
-
+        try:
+            pin = self._engine.with_cache(lambda cache: cache.pin(tokens, namespace, ttl=seconds))
+        except PinError as error:
+            raise too_many(str(error), 30) from error
+        made = CallersPin(secrets.token_hex(8), namespace, time.monotonic() + seconds, pin)
         with self._lock:
-            return self._engine.with_cache(hold)
+            self._forget_expired()
+            self._pins[made.id] = made
+        return made
 
-    def list(self, tenant: Tenant) -> list[Pin]:
+    def list(self, tenant: Tenant) -> list[CallersPin]:
         """The live pins that this caller may see."""
         with self._lock:
-            self._engine.with_cache(lambda cache: self._release_expired())
-            return [pin for pin in self._pins.values() if tenant.owns(pin.namespace)]
+            self._forget_expired()
+            return [made for made in self._pins.values() if tenant.owns(made.namespace)]
 
     def remove(self, pin_id: str, tenant: Tenant) -> None:
         """Let go. Raises ApiError (404) if there is no such pin of this caller's."""
         with self._lock:
-            pin = self._pins.get(pin_id)
-            if pin is None or not tenant.owns(pin.namespace):
+            self._forget_expired()
+            made = self._pins.get(pin_id)
+            if made is None or not tenant.owns(made.namespace):
                 raise ApiError(404, f"there is no pin {pin_id!r}", param="pin_id", code="not_found")
             del self._pins[pin_id]
-            self._engine.with_cache(lambda cache: pin.lease.release())
+        self._engine.with_cache(lambda cache: _unpin(cache, made.pin))
 
-    def release_all(self) -> None:
-        """Let go of everything; nothing is left to do if the engine is closed."""
-        with self._lock:
-            pins, self._pins = list(self._pins.values()), {}
-            try:
-                self._engine.with_cache(lambda cache: _release(pins))
-            except EngineClosed:
-                return
-
-    def _release_expired(self) -> None:
+    def _forget_expired(self) -> None:
         now = time.monotonic()
-        for pin in [pin for pin in self._pins.values() if pin.expires <= now]:
-            del self._pins[pin.id]
-            pin.lease.release()
+        for made in [made for made in self._pins.values() if made.expires <= now]:
+            del self._pins[made.id]
 
 
-def _release(pins: Iterable[Pin]) -> None:
-    for pin in pins:
-        pin.lease.release()
+def _unpin(cache: PrefixCache, pin: Pin) -> None:
+    try:
+        cache.unpin(pin)
+    except PinError:
+        return  # it ran out meanwhile

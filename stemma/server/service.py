@@ -20,6 +20,7 @@ from stemma.server.pins import Pins
 from stemma.server.prompts import ChatPrompter
 from stemma.server.request_log import RequestCounts
 from stemma.server.token_texts import TokenTexts
+from stemma.server.tree_view import TreeFeed
 from stemma.server.turns import TurnMemory
 from stemma.version import VERSION
 
@@ -48,7 +49,8 @@ class Service:
         self.gate = Gate(engine.config.max_running + config.max_queue, config.max_requests_per_key)
         self.turns = TurnMemory(config.turn_memory_tokens)
         self.prompter = ChatPrompter(engine.loaded, self.turns)
-        self.pins = Pins(engine, config.max_pinned_share)
+        self.pins = Pins(engine)
+        self.tree = TreeFeed(engine)
         self.counts = RequestCounts()
         self.started = time.time()
         self.fingerprint = f"stemma-{VERSION}"
@@ -77,8 +79,7 @@ class Service:
             raise ApiError(404, message, param="model", code="model_not_found")
 
     def close(self) -> None:
-        """Let go of pins and threads. The engine stays whose it is."""
+        """Let go of threads. The engine stays whose it is."""
         self.stopping.set()
-        self.pins.release_all()
         for threads in (self._workers, self._compilers):
             threads.shutdown(wait=False, cancel_futures=True)

@@ -199,8 +199,10 @@ async def test_what_is_wrong_is_a_400_that_names_the_field(
 
 
 def test_closing_a_schema_touches_only_what_is_safe() -> None:
-    inner = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    inner = {"type": "object", "properties": {"a": {"type": "string"}}}
     shut = {**inner, "additionalProperties": False}
+    bounded = {"type": "integer", "minimum": -(2**53) + 1, "maximum": 2**53 - 1}
+    assert closed({"type": "integer"}) == bounded
     assert closed(inner) == shut
     assert closed({"type": "array", "items": inner}) == {"type": "array", "items": shut}
     assert closed({"$defs": {"d": inner}, "anyOf": [inner, {"$ref": "#/$defs/d"}]}) == {
@@ -213,6 +215,7 @@ def test_closing_a_schema_touches_only_what_is_safe() -> None:
         {**inner, "required": ["b"]},
         {**inner, "patternProperties": {"^x": {}}},
         {"type": "object"},
+        {"type": "integer", "minimum": 1},
         {"enum": [{"properties": {}}]},
     ):
         assert closed(schema) == schema

@@ -1,0 +1,160 @@
+"""The cache over HTTP: look at the tree, ask why a prompt hits as far as it does, warm, pin and flush prefixes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+from starlette.responses import HTMLResponse, Response
+
+from stemma.radix import PrefixCache, Reason
+from stemma.server.completions import encode_text
+from stemma.server.endpoint import Call
+from stemma.server.errors import bad_request
+from stemma.server.keys import Tenant
+from stemma.server.pins import CallersPin
+from stemma.server.replies import EventReply, event, json_reply
+from stemma.server.reporting import usage_report
+from stemma.server.service import Service
+from stemma.server.wire.native import FlushRequest, PinRequest, PrefixRequest
+
+PAGE = Path(__file__).with_name("tree.html")
+REFRESH_SECONDS = 0.5
+KEEP_ALIVE_SECONDS = 10.0
+
+
+async def tree_page(call: Call[None]) -> Response:
+    """GET /tree: the page. It asks for the key itself, if one is needed."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+    return HTMLResponse(PAGE.read_text(), headers={"content-security-policy": policy})
+
+
+async def tree(call: Call[None]) -> Response:
+    """GET /cache/tree: all nodes that the caller may see, and the counters."""
+    return json_reply((await call.service.tree.latest()).report(call.tenant))
+
+
+async def tree_events(call: Call[None]) -> Response:
+    """GET /cache/events: the tree, then what changes of it, as server-sent events."""
+    return EventReply(_changes(call.service, call.tenant), call.service.config.write_seconds)
+
+
+async def _changes(service: Service, tenant: Tenant) -> AsyncGenerator[bytes]:
+    known: dict[str, Any] = {}
+    last_counters: dict[str, Any] | None = None
+    told_at = 0.0
+    while not service.stopping.is_set():
+        picture = await service.tree.latest()
+        nodes = picture.nodes(tenant)
+        changed = [node for name, node in nodes.items() if known.get(name) != node]
+        gone = [name for name in known if name not in nodes]
+        counters = picture.counters
+        if changed or gone or counters != last_counters or time.monotonic() - told_at > KEEP_ALIVE_SECONDS:
+            yield event({"time": picture.time, "changed": changed, "gone": gone, "counters": counters})
+            told_at, known, last_counters = time.monotonic(), nodes, counters
+        try:
+            await asyncio.wait_for(service.stopping.wait(), REFRESH_SECONDS)
+        except TimeoutError:
+            continue
+
+
+async def explain(call: Call[PrefixRequest]) -> Response:
+    """POST /cache/explain: how much of a prompt is cached, and why it is not more."""
+    service = call.service
+    tokens = await service.work(prefix_tokens, service, call.body)
+    namespace = call.tenant.namespace(call.body.cache_salt)
+    found = await service.work(service.engine.with_cache, lambda cache: cache.explain(tokens, namespace))
+    reason = found.reason
+    if reason is Reason.OTHER_NAMESPACE and not call.tenant.is_admin:
+        reason = Reason.NEVER_SEEN  # what other tenants have is none of this one's business
+    at = found.position
+    return json_reply(
+        {
+            "num_tokens": found.num_tokens,
+            "hit_len": found.hit_len,
+            "reason": reason.name.lower(),
+            "explanation": reason.value,
+            "position": at,
+            "matched_text": service.tokenizer.decode(tokens[max(0, at - 20) : at]),
+            "next_text": service.tokenizer.decode(tokens[at : at + 20]),
+            "expected": [{"token": token, "text": service.texts.text(token)} for token in found.expected],
+            "evicted_tokens": found.evicted_len,
+            "copied_tokens": found.copied_tokens,
+        }
+    )
+
+
+async def warm(call: Call[PrefixRequest]) -> Response:
+    """POST /cache/warm: have a prefix computed."""
+    return json_reply(await _warmed(call, await call.service.work(prefix_tokens, call.service, call.body)))
+
+
+async def _warmed(call: Call[Any], tokens: list[int]) -> dict[str, Any]:
+    service = call.service
+    call.cleanup.enter_context(service.gate.enter(call.tenant.name, 1))
+    generation = service.engine.submit(tokens, max_tokens=0, namespace=call.tenant.namespace(call.body.cache_salt))
+    call.cleanup.callback(generation.cancel)
+    return {"num_tokens": len(tokens), "usage": usage_report([(await generation).usage])}
+
+
+async def pin(call: Call[PinRequest]) -> Response:
+    """POST /cache/pin: have a prefix computed and kept for a while."""
+    service, body = call.service, call.body
+    tokens = await service.work(prefix_tokens, service, body)
+    await _warmed(call, tokens)
+    made = await service.work(service.pins.add, tokens, call.tenant.namespace(body.cache_salt), body.ttl)
+    return json_reply(_pin_report(made))
+
+
+async def pins(call: Call[None]) -> Response:
+    """GET /cache/pins."""
+    return json_reply({"pins": [_pin_report(made) for made in call.service.pins.list(call.tenant)]})
+
+
+async def unpin(call: Call[None]) -> Response:
+    """DELETE /cache/pins/{pin_id}."""
+    pin_id = call.request.path_params["pin_id"]
+    await call.service.work(call.service.pins.remove, pin_id, call.tenant)
+    return json_reply({"id": pin_id, "deleted": True})
+
+
+def _pin_report(made: CallersPin) -> dict[str, Any]:
+    return {
+        "id": made.id,
+        "namespace": made.namespace,
+        "num_tokens": made.pin.num_tokens,
+        "num_blocks": made.pin.num_blocks,
+        "expires_in": round(made.expires - time.monotonic(), 3),
+    }
+
+
+async def flush_cache(call: Call[FlushRequest]) -> Response:
+    """POST /flush_cache: forget what the caller's namespaces hold; with an admin's key, everything."""
+    tenant = call.tenant
+
+    def flush(cache: PrefixCache) -> int:
+        if tenant.is_admin:
+            return cache.clear()
+        names = {node.realm for node in cache.walk() if tenant.owns(node.realm)}
+        return sum(cache.drop(name) for name in names)
+
+    return json_reply({"freed_blocks": await call.service.work(call.service.engine.with_cache, flush)})
+
+
+def prefix_tokens(service: Service, body: PrefixRequest) -> list[int]:
+    """The tokens that a cache request speaks of. Raises ApiError."""
+    given = [name for name in ("prompt", "messages", "tokens") if getattr(body, name) is not None]
+    if len(given) != 1:
+        raise bad_request("give one of prompt, messages and tokens", "prompt")
+    if body.tokens is not None:
+        size = service.tokenizer.vocab_size
+        if not body.tokens or any(token >= size for token in body.tokens):
+            raise bad_request(f"tokens are some ids below {size}", "tokens")
+        return body.tokens
+    if body.prompt is not None:
+        return encode_text(service, body.prompt)
+    tools = body.tools or []
+    return service.prompter.encode(body.messages or [], tools, add_generation_prompt=body.add_generation_prompt)

@@ -1,0 +1,205 @@
+"""SGLang's native POST /generate: what its frontend language and its gateway speak."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgspec
+from starlette.responses import Response
+
+from stemma.fsm.json_schema import JSONSchema
+from stemma.runtime.core.sampling import TokenLogprob
+from stemma.runtime.engine import Completion, Delta, Generation
+from stemma.server.endpoint import Call
+from stemma.server.errors import api_error, bad_request
+from stemma.server.forms import Form, text_form
+from stemma.server.generating import completed, constrain, said, start
+from stemma.server.options import sampling_options
+from stemma.server.replies import DONE, EventReply, event, json_reply
+from stemma.server.reporting import finite, new_id
+from stemma.server.service import Service
+from stemma.server.wire.common import GenerationRequest, TokenId
+from stemma.server.wire.native import GenerateRequest, NativeSampling
+
+NATIVE_MAX_TOKENS = 128
+
+
+async def generate(call: Call[GenerateRequest]) -> Response:
+    """Continue texts."""
+    body, service = call.body, call.service
+    sampling = body.sampling_params or NativeSampling()
+    options = sampling_options(_as_request(body, sampling), call.tenant)
+    await constrain(service, options, _form(sampling))
+    prompts = await service.work(prompts_of, service, body)
+    answer = GenerateAnswer(service, body, prompts, sampling.n or 1)
+    if body.return_logprob:
+        options["logprobs"] = body.top_logprobs_num or 0
+        if body.logprob_start_len not in (None, -1):
+            options["prompt_logprobs"] = body.top_logprobs_num or 0
+            options["scored_from"] = answer.scored_from
+    generations = start(call, prompts, answer.n, sampling.max_new_tokens, NATIVE_MAX_TOKENS, options)
+    if body.stream:
+        return EventReply(answer.events(generations), service.config.write_seconds)
+    reports = answer.whole(await completed(generations))
+    is_one = answer.n == 1 and (isinstance(body.text, str) or _is_one(body.input_ids))
+    return json_reply(reports[0] if is_one else reports)
+
+
+def _is_one(ids: list[Any] | None) -> bool:
+    return ids is not None and not isinstance(ids[0], list)
+
+
+def _as_request(body: GenerateRequest, sampling: NativeSampling) -> GenerationRequest:
+    """The sampling in the names of OpenAI's requests."""
+    return GenerationRequest(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        frequency_penalty=sampling.frequency_penalty,
+        presence_penalty=sampling.presence_penalty,
+        repetition_penalty=sampling.repetition_penalty,
+        seed=sampling.sampling_seed,
+        stop=sampling.stop,
+        stop_token_ids=sampling.stop_token_ids,
+        logit_bias=sampling.logit_bias,
+        ignore_eos=sampling.ignore_eos,
+        cache_salt=body.extra_key,
+        priority=body.priority,
+    )
+
+
+def _form(sampling: NativeSampling) -> Form | None:
+    given = [name for name in ("regex", "ebnf", "json_schema") if getattr(sampling, name) is not None]
+    if len(given) > 1:
+        raise bad_request("give one of regex, ebnf and json_schema", f"sampling_params.{given[1]}")
+    if sampling.json_schema is None:
+        return text_form(GenerationRequest(regex=sampling.regex, grammar=sampling.ebnf))
+    schema = sampling.json_schema
+    size = len(schema) if isinstance(schema, str) else len(json.dumps(schema))
+    return Form(JSONSchema(schema), size, "sampling_params.json_schema")
+
+
+def prompts_of(service: Service, body: GenerateRequest) -> list[list[int]]:
+    """Token ids of each prompt. Special tokens that the text spells out are special: clients write templates here."""
+    if (body.text is None) == (body.input_ids is None):
+        raise bad_request("give text or input_ids, one of them", "text")
+    if body.input_ids is not None:
+        for kind in (list[TokenId], list[list[TokenId]]):
+            try:
+                given = cast(list[Any], msgspec.convert(body.input_ids, kind))
+            except msgspec.ValidationError:
+                continue
+            if given:
+                return given if isinstance(given[0], list) else [given]
+        raise bad_request("input_ids is a list of token ids, or a list of such lists", "input_ids")
+    texts = [body.text] if isinstance(body.text, str) else body.text or []
+    if not texts:
+        raise bad_request("text is an empty list", "text")
+    return [_encode(service, text) for text in texts]
+
+
+def _encode(service: Service, text: str) -> list[int]:
+    service.prompter.check_length(len(text), "text")
+    tokens = service.tokenizer.encode_template(text)
+    prefix = list(service.tokenizer.prefix_ids)
+    if tokens[: len(prefix)] != prefix:
+        tokens = [*prefix, *tokens]
+    if not tokens and service.tokenizer.bos_id is not None:
+        return [service.tokenizer.bos_id]
+    return tokens
+
+
+@dataclass(slots=True)
+class GenerateAnswer:
+    """Writes the answers to one request. Those to prompt p are numbers p * n to p * n + n - 1."""
+
+    service: Service
+    body: GenerateRequest
+    prompts: Sequence[Sequence[int]]
+    n: int
+    id: str = field(default_factory=lambda: new_id(""))
+
+    @property
+    def scored_from(self) -> int:
+        """The first prompt token whose log-probability is asked for; the very first one has none."""
+        return min(max(1, self.body.logprob_start_len or 0), min(map(len, self.prompts)))
+
+    def whole(self, completions: Sequence[Completion]) -> list[dict[str, Any]]:
+        """All answers."""
+        return [self._report(index, completion) for index, completion in enumerate(completions)]
+
+    def _report(self, index: int, completion: Completion) -> dict[str, Any]:
+        usage = completion.usage
+        meta = self._meta(index) | {
+            "finish_reason": _reason(completion),
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "e2e_latency": completion.timing.total,
+        }
+        if self.body.return_logprob:
+            meta |= self._logprobs(index, completion)
+        return {"text": completion.text, "output_ids": completion.tokens, "meta_info": meta}
+
+    def _meta(self, index: int) -> dict[str, Any]:
+        own = self.body.rid or self.id
+        return {"id": own if len(self.prompts) * self.n == 1 else f"{own}-{index}", "weight_version": "default"}
+
+    def _logprobs(self, index: int, completion: Completion) -> dict[str, Any]:
+        prompt, scores = self.prompts[index // self.n], completion.prompt_logprobs
+        inputs = [self._entry(score.token, score.logprob) for score in scores]
+        tops: list[Any] = [self._tops(score) for score in scores]
+        if self.body.logprob_start_len == 0:
+            inputs.insert(0, self._entry(prompt[0], None))
+            tops.insert(0, None)
+        report: dict[str, Any] = {
+            "input_token_logprobs": inputs,
+            "output_token_logprobs": [self._entry(score.token, score.logprob) for score in completion.logprobs],
+        }
+        if self.body.top_logprobs_num:
+            report["input_top_logprobs"] = tops
+            report["output_top_logprobs"] = [self._tops(score) for score in completion.logprobs]
+        return report
+
+    def _entry(self, token: int, logprob: float | None) -> tuple[float | None, int, str | None]:
+        text = self.service.texts.text(token) if self.body.return_text_in_logprobs else None
+        return (None if logprob is None else finite(logprob), token, text)
+
+    def _tops(self, score: TokenLogprob) -> list[Any]:
+        return [self._entry(token, logprob) for token, logprob in score.top]
+
+    async def events(self, generations: Sequence[Generation]) -> AsyncGenerator[bytes]:
+        """Each event has all the text so far, as SGLang's have."""
+        texts, counts = [""] * len(generations), [0] * len(generations)
+        try:
+            async with aclosing(said(generations)) as items:
+                async for index, what in items:
+                    if isinstance(what, Delta):
+                        texts[index] += what.text
+                        counts[index] += len(what.tokens)
+                        meta = self._meta(index) | {
+                            "finish_reason": None,
+                            "prompt_tokens": len(self.prompts[index // self.n]),
+                            "completion_tokens": counts[index],
+                        }
+                        report: dict[str, Any] = {"text": texts[index], "meta_info": meta}
+                    else:
+                        report = self._report(index, what)
+                    yield event(report if len(generations) == 1 else report | {"index": index})
+        except Exception as error:
+            known = api_error(error)
+            if known is None:
+                raise
+            yield event(known.body())
+        yield DONE
+
+
+def _reason(completion: Completion) -> dict[str, Any]:
+    if completion.finish_reason == "length":
+        return {"type": "length", "length": len(completion.tokens)}
+    return {"type": completion.finish_reason, "matched": completion.tokens[-1] if completion.tokens else None}

@@ -1,0 +1,87 @@
+"""SGLang's native /generate."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+PATH = "/generate"
+
+
+async def test_one_text_gives_one_answer_and_a_list_gives_a_list(client: Any) -> None:
+    sampling = {"temperature": 0, "max_new_tokens": 5}
+    one = await client.post(PATH, text="hello", sampling_params=sampling)
+    assert one["meta_info"]["prompt_tokens"] == 5
+    assert one["meta_info"]["completion_tokens"] == len(one["output_ids"])
+    assert one["meta_info"]["finish_reason"]["type"] in ("stop", "length")
+    many = await client.post(PATH, text=["hello", "hello"], sampling_params=sampling)
+    assert [answer["text"] for answer in many] == [one["text"]] * 2
+    ids = await client.post(PATH, input_ids=list(b"hello"), sampling_params=sampling)
+    assert ids["text"] == one["text"]
+    both = await client.post(PATH, text="hello", sampling_params={**sampling, "n": 2})
+    assert [answer["text"] for answer in both] == [one["text"]] * 2
+
+
+async def test_special_tokens_spelt_out_are_special(client: Any) -> None:
+    answer = await client.post(PATH, text="<|start|>user\n", sampling_params={"max_new_tokens": 0})
+    assert answer["meta_info"]["prompt_tokens"] == 6
+
+
+async def test_scores_from_a_position_on(client: Any) -> None:
+    asked = {
+        "text": ["some text: yes", "some text: no"], "sampling_params": {"max_new_tokens": 0, "temperature": 0},
+        "return_logprob": True, "return_text_in_logprobs": True,
+    }  # fmt: skip
+    whole = await client.post(PATH, **asked, logprob_start_len=0)
+    part = await client.post(PATH, **asked, logprob_start_len=9)
+    for all_of_it, end in zip(whole, part, strict=True):
+        entries = all_of_it["meta_info"]["input_token_logprobs"]
+        assert entries[0][0] is None
+        assert "".join(entry[2] for entry in entries) in asked["text"]
+        ends = end["meta_info"]["input_token_logprobs"]
+        assert [entry[1:] for entry in ends] == [entry[1:] for entry in entries[9:]]
+        assert [entry[0] for entry in ends] == pytest.approx([entry[0] for entry in entries[9:]], abs=1e-4)
+        assert end["meta_info"]["output_token_logprobs"] == []
+
+
+async def test_a_stream_is_cumulative(client: Any) -> None:
+    sampling = {"temperature": 0, "max_new_tokens": 12, "ignore_eos": True}
+    whole = await client.post(PATH, text="go", sampling_params=sampling)
+    events = await client.stream(PATH, text="go", sampling_params=sampling)
+    texts = [event["text"] for event in events]
+    assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
+    assert texts[-1] == whole["text"]
+    assert events[-1]["meta_info"]["completion_tokens"] == 12
+
+
+@pytest.mark.parametrize(
+    ("form", "pattern"),
+    [
+        ({"regex": "[ab]{3}"}, "[ab]{3}"),
+        ({"ebnf": 'root ::= "x" | "y"'}, "[xy]"),
+        ({"json_schema": '{"enum": ["a", true]}'}, '"a"|true'),
+    ],
+)
+async def test_forms_hold(client: Any, form: dict[str, str], pattern: str) -> None:
+    answer = await client.post(PATH, text="go", sampling_params={**form, "max_new_tokens": 20})
+    assert re.fullmatch(pattern, answer["text"])
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "text"),
+        ({"text": "a", "input_ids": [1]}, "text"),
+        ({"text": []}, "text"),
+        ({"input_ids": ["a"]}, "input_ids"),
+        ({"text": "a", "image_data": "x"}, "image_data"),
+        ({"text": "a", "sampling_params": {"nope": 1}}, "sampling_params.nope"),
+        ({"text": "a", "sampling_params": {"min_new_tokens": 3}}, "sampling_params.min_new_tokens"),
+        ({"text": "a", "sampling_params": {"regex": "a", "ebnf": "b"}}, "sampling_params"),
+    ],
+)
+async def test_what_is_wrong_is_a_400_that_names_the_field(client: Any, body: dict[str, Any], param: str) -> None:
+    assert (await client.post(PATH, status=400, **body))["error"]["param"].startswith(param)

@@ -38,7 +38,7 @@ def live_server(engine: Engine, config: ServerConfig | None = None) -> Iterator[
     try:
         yield Live(url, port, server, thread)
     finally:
-        server.should_exit = True
+        server.stop()
         thread.join(timeout=10)
         assert not thread.is_alive(), "the server did not stop"
 

@@ -329,6 +329,7 @@ def intern_pending(t: Tables) -> int:
     t.configs[config, 2] = t.counts[ACCEPTING]
     t.configs[config, 3] = value
     t.config_index[slot] = config
+    t.rows[config, 0] = -1
     t.counts[NUM_ITEMS] = first + number
     t.counts[NUM_CONFIGS] = config + 1
     return int(config)

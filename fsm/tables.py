@@ -72,37 +72,36 @@ def new_tables() -> Tables:
     """Small tables: configuration 0 is dead, stack 0 is empty."""
     counts = np.zeros(NUM_COUNTERS, np.int64)
     counts[NUM_STACKS] = counts[NUM_CONFIGS] = 1
-    rows = np.full((32, 256), -1, np.int64)
-    rows[0] = 0
-    return Tables(
+    tables = Tables(
         counts=counts,
-        states=np.zeros((64, 5), np.int64),
-        edges=np.zeros((64, 3), np.int64),
-        rules=np.full(16, -1, np.int64),
-        stacks=np.zeros((64, 3), np.int64),
-        stack_index=np.full(128, -1, np.int64),
-        configs=np.zeros((32, 4), np.int64),
-        items=np.zeros(128, np.int64),
-        config_index=np.full(64, -1, np.int64),
-        rows=rows,
-        products=np.zeros((16, 5), np.int64),
-        product_index=np.full(32, -1, np.int64),
-        pending=np.zeros(64, np.int64),
-        work=np.zeros(128, np.int64),
-        seen=np.zeros((128, 2), np.int64),
-        tasks=np.zeros((64, 2), np.int64),
-        queue=np.zeros((32, 2), np.int64),
-        needed=np.zeros(64, np.int64),
-        row=np.zeros(256, np.int64),
-        cuts=np.zeros(257, np.int64),
+        states=np.empty((1024, 5), np.int64),
+        edges=np.empty((1024, 3), np.int64),
+        rules=np.full(256, -1, np.int64),
+        stacks=np.empty((1024, 3), np.int64),
+        stack_index=np.full(2048, -1, np.int64),
+        configs=np.empty((512, 4), np.int64),
+        items=np.empty(2048, np.int64),
+        config_index=np.full(1024, -1, np.int64),
+        rows=np.empty((512, 256), np.int64),
+        products=np.empty((512, 5), np.int64),
+        product_index=np.full(1024, -1, np.int64),
+        pending=np.empty(256, np.int64),
+        work=np.empty(512, np.int64),
+        seen=np.zeros((512, 2), np.int64),
+        tasks=np.empty((256, 2), np.int64),
+        queue=np.empty((256, 2), np.int64),
+        needed=np.empty(64, np.int64),
+        row=np.empty(256, np.int64),
+        cuts=np.empty(257, np.int64),
     )
+    tables.configs[0] = tables.stacks[0] = tables.rows[0] = 0
+    return tables
 
 
-def doubled(array: npt.NDArray[Any], fill: int = 0) -> npt.NDArray[Any]:
-    """A copy with twice as many rows."""
+def doubled(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A copy with room for twice as many rows; the new ones are not initialised."""
     grown = np.empty((len(array) * 2, *array.shape[1:]), array.dtype)
     grown[: len(array)] = array
-    grown[len(array) :] = fill
     return grown
 
 
@@ -116,7 +115,7 @@ def grown_tables(t: Tables, full: int, limits: Limits) -> Tables:
         _check(len(t.configs), limits.configurations, "configurations")
         configs = doubled(t.configs)
         index = _index_of(configs[:, 3], 1, int(t.counts[NUM_CONFIGS]), 2 * len(configs))
-        return t._replace(configs=configs, rows=doubled(t.rows, -1), config_index=index)
+        return t._replace(configs=configs, rows=doubled(t.rows), config_index=index)
     if full == FULL_PRODUCTS:
         _check(len(t.products), limits.products, "product states")
         products = doubled(t.products)
@@ -145,12 +144,15 @@ def _check(size: int, limit: int, what: str) -> None:
 
 
 def _index_of(hashes: Int64s, start: int, end: int, slots: int) -> Int64s:
+    """Open addressing with linear steps: all entries look for a slot at once, the first of each slot gets it."""
     index = np.full(slots, -1, np.int64)
-    for entry in range(start, end):
-        slot = int(hashes[entry]) & (slots - 1)
-        while index[slot] >= 0:
-            slot = (slot + 1) & (slots - 1)
-        index[slot] = entry
+    entries = np.arange(start, end)
+    wanted = hashes[start:end] & (slots - 1)
+    while len(entries):
+        free = index[wanted] < 0
+        index[wanted[free][::-1]] = entries[free][::-1]
+        left = index[wanted] != entries
+        entries, wanted = entries[left], (wanted[left] + 1) & (slots - 1)
     return index
 
 

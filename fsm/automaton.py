@@ -21,6 +21,8 @@ from stemma.fsm.tables import (
     new_tables,
 )
 
+LONGEST_CHAIN = 1024  # bytes of one jump edge
+
 
 class Automaton:
     """The lazy automaton of `grammar`."""
@@ -85,6 +87,17 @@ class Automaton:
     def is_accepting(self, config: int) -> bool:
         return bool(self.tables.configs[config, 2])
 
+    def only_way(self, config: int) -> tuple[bytes, int]:
+        """The bytes that must follow `config` because there is no choice, and where they lead."""
+        data = bytearray()
+        while len(data) < LONGEST_CHAIN and not self.is_accepting(config):
+            exits = np.flatnonzero(self.row(config))
+            if len(exits) != 1 or self.special_symbols(config):
+                break
+            data.append(int(exits[0]))
+            config = self.step(config, data[-1])
+        return bytes(data), config
+
     def special_symbols(self, config: int) -> list[int]:
         """The symbols of special tokens that may come next."""
         if not self.program.specials:
@@ -102,14 +115,26 @@ class Automaton:
             self.tables = grown_tables(self.tables, full, self._limits)
         for what in wanted:
             if what >= 0:
-                if self.tables.rules[what] < 0:
-                    entry = self.program.build_rule(what)
-                    self._copy_program()
-                    self.tables.rules[what] = entry
+                self.entry_of(what)
             else:
-                left, right = self.program.product_sides[-1 - what]
-                sides = self._start_at(left), self._start_at(right)
-                self.tables.states[-1 - what, 3:5] = sides
+                self.sides_of(-1 - what)
+
+    def entry_of(self, rule: int) -> int:
+        """The entry state of a rule, built if it is not."""
+        entry = int(self.tables.rules[rule])
+        if entry < 0:
+            entry = self.program.build_rule(rule)
+            self._copy_program()
+            self.tables.rules[rule] = entry
+        return entry
+
+    def sides_of(self, state: int) -> tuple[int, int]:
+        """The configurations in which the two sides of a product state start."""
+        left, right = self.tables.states[state, 3:5].tolist()
+        if left < 0:
+            left, right = map(self._start_at, self.program.product_sides[state])
+            self.tables.states[state, 3:5] = left, right
+        return left, right
 
     def _start_at(self, state: int) -> int:
         start_at = self.kernels.start_at

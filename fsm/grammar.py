@@ -13,12 +13,14 @@ import numpy.typing as npt
 
 from stemma.fsm import ast
 from stemma.fsm.automaton import Automaton
+from stemma.fsm.completion import Completion, fewest_tokens
 from stemma.fsm.errors import FormError
 from stemma.fsm.masking import Masking
+from stemma.fsm.program import FIRST_SPECIAL
 from stemma.fsm.tables import Int64s, Limits
 from stemma.fsm.vocabulary import Vocabulary
 
-LONGEST_CHAIN = 1024
+END = -1
 Words = npt.NDArray[np.uint32]
 
 
@@ -38,6 +40,7 @@ class CompiledGrammar:
         self.automaton = Automaton(grammar, limits)
         self._masking = Masking(self.automaton, vocabulary)
         self._chains: dict[int, Chain] = {}
+        self._completion = Completion(self.automaton)
         self._masks: dict[int, Words] = {}
         self._steps: dict[tuple[int, int], int] = {}
         self._symbols: dict[int, int] = {}  # special token -> symbol of the program
@@ -78,7 +81,7 @@ class CompiledGrammar:
         chain = self._chains.get(config)
         if chain is None:
             with self._lock:
-                chain = self._chains[config] = self._chained(config)
+                chain = self._chains[config] = Chain(*self.automaton.only_way(config))
         return chain
 
     def leaves_one_way(self, config: int) -> bool:
@@ -109,15 +112,24 @@ class CompiledGrammar:
                 automaton.provide()
         return spanned
 
-    def _chained(self, config: int) -> Chain:
+    def shortest_completion(self, config: int, budget: int) -> list[int] | None:
+        """Tokens that complete the output from `config`: the fewest bytes, at most `budget` tokens, else None."""
+        with self._lock:
+            symbols = self._completion.shortest(config, budget * self.vocabulary.longest)
+        if symbols is None:
+            return None
+        tokens: list[int] = []
         data = bytearray()
-        while len(data) < LONGEST_CHAIN and not self.automaton.is_accepting(config):
-            exits = np.flatnonzero(self.automaton.row(config))
-            if len(exits) != 1 or self.automaton.special_symbols(config):
-                break
-            data.append(int(exits[0]))
-            config = self.automaton.step(config, data[-1])
-        return Chain(bytes(data), config)
+        for symbol in [*symbols, END]:
+            if 0 <= symbol < FIRST_SPECIAL:
+                data.append(symbol)
+                continue
+            spelled = fewest_tokens(self.vocabulary.trie, bytes(data))
+            if spelled is None:
+                return None
+            tokens += [*spelled, self._special_token(symbol)] if symbol != END else spelled
+            data.clear()
+        return tokens if len(tokens) <= budget else None
 
     def _stepped(self, config: int, token: int) -> int:
         if not 0 <= token < self.vocabulary.size:

@@ -101,6 +101,16 @@ class Matcher:
         other._position = self._position
         return other
 
+    def shortest_completion(self, budget: int = 4096) -> list[int] | None:
+        """The tokens of a shortest completion (end-of-text not among them), or None if it takes more than `budget`.
+
+        To end in time with n tokens left: as long as the completion fits, sample; when the completion after a sampled
+        token would no longer fit in what is left, take the token back and follow the completion before it.
+        """
+        if self._position.ended:
+            return []
+        return self.grammar.shortest_completion(self._position.config, budget)
+
     def forced(self) -> Forced:
         """The tokens that must come next. Without the vocabulary's `tokenize` there are none."""
         position = self._position

@@ -14,9 +14,11 @@ import numpy as np
 from stemma.fsm.kernels import loader
 from stemma.fsm.run_tables import build_run
 from stemma.fsm.runs import Run
+from stemma.fsm.store import Store
 from stemma.fsm.tables import Int64s
 from stemma.fsm.trie import Trie, build_trie
 
+RUN_PREFIX = "run-"
 Tokenize = Callable[[bytes], list[int]]
 
 
@@ -45,21 +47,10 @@ class Vocabulary:
             b"" if not data or token in excluded else bytes(data) for token, data in enumerate(token_bytes)
         ]
         self.key = _key(self.token_bytes)
-        order = sorted((data, token) for token, data in enumerate(self.token_bytes) if data)
-        strings: list[bytes] = []
-        tokens: list[int] = []
-        twins: list[tuple[int, int]] = []
-        for data, token in order:
-            if strings and strings[-1] == data:
-                twins.append((tokens[-1], token))
-            else:
-                strings.append(data)
-                tokens.append(token)
-        trie = build_trie(strings)
-        self.trie = _with_tokens(trie, np.array(tokens, np.int64))
-        self.twins = np.array(twins, np.int64).reshape(-1, 2)
-        self.longest = max(map(len, strings), default=0)
-        self._runs: dict[bytes, Run] = {}
+        self._store = Store(self.key)
+        self.trie, self.twins = self._loaded_trie()
+        self.longest = max(map(len, self.token_bytes), default=0)
+        self._runs = self._loaded_runs()
         self._lock = threading.Lock()
         self._loader = loader()
 
@@ -77,7 +68,36 @@ class Vocabulary:
         if run is None:
             with self._lock:
                 run = self._runs[key] = build_run(self.trie, inside, self.new_path(), self.num_words, self._loader)
+                self._store.save(RUN_PREFIX + key.hex(), run._asdict())
         return run
+
+    def _loaded_trie(self) -> tuple[Trie, Int64s]:
+        """The trie with token ids for keys, and pairs of tokens with the same bytes, of which it has the first."""
+        known = self._store.load("trie")
+        if known is not None and set(known) == {*Trie._fields, "twins"}:
+            return Trie(known["byte"], known["first"], known["key"]), known["twins"]
+        strings: list[bytes] = []
+        tokens: list[int] = []
+        twins: list[tuple[int, int]] = []
+        for data, token in sorted((data, token) for token, data in enumerate(self.token_bytes) if data):
+            if strings and strings[-1] == data:
+                twins.append((tokens[-1], token))
+            else:
+                strings.append(data)
+                tokens.append(token)
+        trie = _with_tokens(build_trie(strings), np.array(tokens, np.int64))
+        pairs = np.array(twins, np.int64).reshape(-1, 2)
+        self._store.save("trie", {**trie._asdict(), "twins": pairs})
+        return trie, pairs
+
+    def _loaded_runs(self) -> dict[bytes, Run]:
+        """The runs that earlier grammars of this vocabulary asked for."""
+        runs: dict[bytes, Run] = {}
+        for name in self._store.names():
+            arrays = self._store.load(name) if name.startswith(RUN_PREFIX) else None
+            if arrays is not None and set(arrays) == set(Run._fields):
+                runs[bytes.fromhex(name.removeprefix(RUN_PREFIX))] = Run(**arrays)
+        return runs
 
 
 def _with_tokens(trie: Trie, tokens: Int64s) -> Trie:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -28,3 +28,11 @@ def build_vocabulary(seed: int = 0, extra: int = 300) -> Vocabulary:
 def byte_vocabulary() -> Callable[[int], Vocabulary]:
     """A small vocabulary by its seed."""
     return functools.cache(build_vocabulary)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tables of these vocabularies stay out of the user's cache directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

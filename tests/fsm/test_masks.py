@@ -10,6 +10,7 @@ import pytest
 
 from stemma.fsm import Matcher, Vocabulary, ast, compile, fill_masks
 from stemma.fsm.grammar import CompiledGrammar
+from stemma.fsm.kernels import loader
 
 Vocabularies = Callable[[int], Vocabulary]
 STRING = ast.Characters(((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF)))
@@ -18,6 +19,9 @@ CHARACTER = ast.Choice((STRING, ESCAPE))
 QUOTE = ast.Literal(b'"')
 DIGITS = ast.Repeat(ast.Characters(((48, 57),)), 1, None)
 LETTERS = ast.Characters(((97, 122),))
+WORD = ast.Characters(((48, 57), (65, 90), (95, 95), (97, 122)))
+ANYTHING = ast.Characters(((1, 0xD7FF), (0xE000, 0x10FFFF)))
+LATIN = ast.Characters(((97, 122), (0xC0, 0x24F), (0x4E00, 0x9FFF)))
 
 
 def text(minimum: int, maximum: int | None) -> ast.Node:
@@ -46,6 +50,15 @@ GRAMMARS = {
     "choices": ast.Grammar(
         ast.Choice(tuple(ast.Literal(f"{'abc'[i % 3]}{i}the".encode()) for i in range(200))), RULES.__getitem__
     ),
+    "bounded": ast.Grammar(text(0, 14), RULES.__getitem__),
+    "at least": ast.Grammar(text(6, None), RULES.__getitem__),
+    "between": ast.Grammar(text(4, 7), RULES.__getitem__),
+    "then more": ast.Grammar(several(ast.Repeat(LETTERS, 2, 5), ast.Repeat(WORD, 0, None), b'"'), RULES.__getitem__),
+    "exactly": ast.Grammar(several(ast.Repeat(WORD, 9, 9), ast.Repeat(LETTERS, 0, 3), b"."), RULES.__getitem__),
+    "names": ast.Grammar(several(ast.Repeat(several(WORD, b"-"), 0, 4), ast.Repeat(WORD, 1, 63)), RULES.__getitem__),
+    "both": ast.Grammar(ast.Intersection(ast.Repeat(WORD, 0, None), ast.Repeat(CHARACTER, 3, 12)), RULES.__getitem__),
+    "any text": ast.Grammar(several(ast.Repeat(ANYTHING, 0, None), b"\x00"), RULES.__getitem__),
+    "some letters": ast.Grammar(several(b'"', ast.Repeat(LATIN, 0, None), b'"'), RULES.__getitem__),
     "special": ast.Grammar(
         ast.Sequence((ast.Repeat(LETTERS, 0, None), ast.Special("<|tool|>"), ast.Call("object"))), RULES.__getitem__
     ),
@@ -65,10 +78,20 @@ def bits(row: np.ndarray) -> set[int]:
     return set(np.flatnonzero(np.unpackbits(row.view(np.uint8), bitorder="little")).tolist())
 
 
+@pytest.fixture(params=["plain", "compiled"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both roads to a mask: the kernels, compiled or from numba's cache, and what serves until they are ready."""
+    loader().wait()
+    if request.param == "plain":
+        monkeypatch.setattr(loader(), "_compiled", None)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", GRAMMARS)
-def test_masks_equal_brute_force(name: str, byte_vocabulary: Vocabularies) -> None:
-    vocabulary = byte_vocabulary(1)
-    draw = random.Random(name)
+def test_masks_equal_brute_force(name: str, seed: int, kernels: str, byte_vocabulary: Vocabularies) -> None:
+    vocabulary = byte_vocabulary(seed)
+    draw = random.Random(f"{name} {seed}")
     grammar = compile(GRAMMARS[name], vocabulary)
     seen: set[int] = set()
     for _ in range(12):

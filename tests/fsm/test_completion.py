@@ -1,0 +1,56 @@
+"""Shortest completions: they are accepted, and no shorter text is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from stemma.fsm import Matcher, Vocabulary, ast, compile
+
+Vocabularies = Callable[[int], Vocabulary]
+DIGIT = ast.Characters(((48, 57),))
+RULES: dict[object, ast.Node] = {
+    "tree": ast.Sequence(
+        (ast.Literal(b"("), ast.Choice((ast.Sequence((ast.Call("tree"), ast.Call("tree"))), DIGIT)), ast.Literal(b")"))
+    )
+}
+WORDS = ast.Repeat(ast.Characters(((97, 99),)), 0, None)
+CASES = [
+    (ast.Sequence((ast.Literal(b"ab"), ast.Choice((ast.Literal(b"long"), ast.Literal(b"x"))))), b"", 3),
+    (ast.Sequence((ast.Repeat(DIGIT, 5, 9), ast.Literal(b"."))), b"12", 4),
+    (ast.Call("tree"), b"((", 6),
+    (ast.Call("tree"), b"((1)", 4),
+    (ast.Difference(WORDS, ast.Choice((ast.Literal(b""), ast.Literal(b"a"), ast.Literal(b"b")))), b"", 1),
+    (ast.Difference(WORDS, ast.Choice((ast.Literal(b"a"), ast.Literal(b"ab")))), b"a", 1),
+    (ast.Sequence((ast.Intersection(WORDS, ast.Repeat(ast.Literal(b"c"), 2, 3)), ast.Literal(b"!"))), b"c", 2),
+    (ast.Repeat(ast.Sequence((ast.Literal(b"<"), ast.Repeat(DIGIT, 2, 3), ast.Literal(b">"))), 3, None), b"<12><", 7),
+]
+
+
+@pytest.mark.parametrize(("node", "before", "length"), CASES)
+def test_it_is_accepted_and_shortest(node: ast.Node, before: bytes, length: int, byte_vocabulary: Vocabularies) -> None:
+    vocabulary = byte_vocabulary(0)
+    matcher = Matcher(compile(ast.Grammar(node, RULES.__getitem__), vocabulary))
+    for byte in before:
+        assert matcher.advance(byte)
+    tokens = matcher.shortest_completion()
+    assert tokens is not None
+    assert sum(len(vocabulary.token_bytes[token]) for token in tokens) == length
+    for token in tokens:
+        assert matcher.advance(token)
+    assert matcher.is_complete
+
+
+def test_it_keeps_to_the_budget(byte_vocabulary: Vocabularies) -> None:
+    matcher = Matcher(compile(ast.Grammar(ast.Repeat(DIGIT, 40, 50), RULES.__getitem__), byte_vocabulary(0)))
+    tokens = matcher.shortest_completion(40)
+    assert tokens is not None
+    assert matcher.shortest_completion(len(tokens) - 1) is None
+
+
+def test_special_tokens_are_on_the_way(byte_vocabulary: Vocabularies) -> None:
+    vocabulary = byte_vocabulary(0)
+    node = ast.Sequence((ast.Literal(b"a"), ast.Special("<|tool|>"), ast.Literal(b"b")))
+    matcher = Matcher(compile(ast.Grammar(node, RULES.__getitem__), vocabulary))
+    assert matcher.shortest_completion() == [ord("a"), vocabulary.special["<|tool|>"], ord("b")]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from functools import update_wrapper
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from stemma.lang.backend import Backend
 from stemma.lang.dry import DryBackend, dry_form
@@ -27,8 +27,16 @@ from stemma.lang.trace import TraceNode
 P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A")
+A_contra = TypeVar("A_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 Body = Callable[Concatenate[State, P], Coroutine[Any, Any, R]]
+
+
+class OfOne(Protocol[A_contra, R_co]):
+    """A program that can be called with one argument."""
+
+    def call(self, item: A_contra, /) -> Call[R_co]: ...
 
 
 class Program(Generic[P, R]):
@@ -54,18 +62,18 @@ class Program(Generic[P, R]):
         """`run` for plain Python, and for a notebook's cell without `await`."""
         return run_blocking(self.run(llm, *args, **kwargs))
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[P, R]:
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """Arguments for `map` to run it with, where it takes more than one parameter."""
         return Call(self._body, args, kwargs)
 
     @overload
     def map(
-        self, llm: Backend, calls: Iterable[Call[P, R]], /, *, concurrency: int = 64, progress: Progress = False
+        self, llm: Backend, calls: Iterable[Call[R]], /, *, concurrency: int = 64, progress: Progress = False
     ) -> Mapped[R]: ...
 
     @overload
     def map(
-        self: Program[[A], R], llm: Backend, items: Iterable[A], /, *, concurrency: int = 64, progress: Progress = False
+        self: OfOne[A, R], llm: Backend, items: Iterable[A], /, *, concurrency: int = 64, progress: Progress = False
     ) -> Mapped[R]: ...
 
     def map(
@@ -104,7 +112,7 @@ class Program(Generic[P, R]):
             raise run.error
         return backend
 
-    async def _attempt(self, session: Session, call: Call[..., R], index: int) -> Run[R]:
+    async def _attempt(self, session: Session, call: Call[R], index: int) -> Run[R]:
         """Run it; a failure becomes the run's error."""
         trace, started = TraceNode("program", self.name), time.perf_counter()
         state = State.of(session, trace, {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar
 
 from stemma.lang.report import Report
 from stemma.lang.trace import TraceNode
@@ -13,15 +13,15 @@ from stemma.runtime.core.sequence import Usage
 if TYPE_CHECKING:
     from stemma.lang.state import State
 
-P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[P, R]):
+class Call(Generic[R_co]):
     """A program's body with arguments, to be run on a state."""
 
-    body: Callable[Concatenate[State, ...], Coroutine[Any, Any, R]]
+    body: Callable[Concatenate[State, ...], Coroutine[Any, Any, R_co]]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 

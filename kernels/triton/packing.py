@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,8 @@ import torch.nn.functional as F
 
 from stemma.kernels.weights import StoredWeight, dequantize
 
-FOUR_BITS = ("Q4_0", "Q4_1")
+BLOCK_BYTES = {"Q4_0": 18, "Q4_1": 20, "Q8_0": 34}
+FOUR_BITS = {"Q4_0", "Q4_1"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,23 +59,26 @@ class TritonRope:
     sin: torch.Tensor
 
 
-class Split(tuple[npt.NDArray[np.generic], ...]):
-    """Codes, scales and, for four bits, minima of one stored matrix."""
+class Fields(NamedTuple):
+    """The blocks of one stored matrix, as PackedLinear has them."""
+
+    codes: npt.NDArray[Any]
+    scales: npt.NDArray[Any]
+    minima: npt.NDArray[Any] | None
 
 
-def split(weight: StoredWeight) -> Split:
+def split(weight: StoredWeight) -> Fields:
     """The fields of the stored blocks; values stay what they are: Q4_0 is Q4_1 with a minimum of -8 scales."""
     rows, width = weight.shape
-    sizes = {"Q4_0": 18, "Q4_1": 20, "Q8_0": 34}
-    blocks = np.ascontiguousarray(weight.data).view(np.uint8).reshape(rows, width // 32, sizes[weight.type])
+    blocks = np.ascontiguousarray(weight.data).view(np.uint8).reshape(rows, width // 32, BLOCK_BYTES[weight.type])
     scales = np.ascontiguousarray(blocks[..., :2]).view(np.float16)[..., 0]
     if weight.type == "Q8_0":
-        return Split((np.ascontiguousarray(blocks[..., 2:]).view(np.int8).reshape(rows, width), scales))
+        return Fields(np.ascontiguousarray(blocks[..., 2:]).view(np.int8).reshape(rows, width), scales, None)
     if weight.type == "Q4_0":
         minima, start = scales * np.float16(-8), 2
     else:
         minima, start = np.ascontiguousarray(blocks[..., 2:4]).view(np.float16)[..., 0], 4
-    return Split((np.ascontiguousarray(blocks[..., start:]).reshape(rows, width // 2), scales, minima))
+    return Fields(np.ascontiguousarray(blocks[..., start:]).reshape(rows, width // 2), scales, minima)
 
 
 def pack(
@@ -83,10 +88,12 @@ def pack(
     bias = torch.cat([dequantize(part) for part in biases]).to(device, dtype) if biases else None
     types = {part.type for part in parts}
     out_features, in_features = sum(part.shape[0] for part in parts), parts[0].shape[1]
-    if types <= set(FOUR_BITS) or types == {"Q8_0"}:
-        fields = zip(*(split(part) for part in parts), strict=True)
-        tensors = [torch.from_numpy(np.concatenate(field)).to(device) for field in fields]
-        minima = tensors[2] if len(tensors) == 3 else None
-        return PackedLinear(tensors[0], tensors[1], minima, bias, in_features, out_features)
+    if types <= FOUR_BITS or types == {"Q8_0"}:
+        fields = [split(part) for part in parts]
+        codes = torch.from_numpy(np.concatenate([field.codes for field in fields])).to(device)
+        scales = torch.from_numpy(np.concatenate([field.scales for field in fields])).to(device)
+        minima = [field.minima for field in fields if field.minima is not None]
+        packed_minima = torch.from_numpy(np.concatenate(minima)).to(device) if minima else None
+        return PackedLinear(codes, scales, packed_minima, bias, in_features, out_features)
     weight = torch.cat([dequantize(part).to(dtype) for part in parts]).to(device)
     return DenseLinear(weight, bias, in_features, out_features)

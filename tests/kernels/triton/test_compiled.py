@@ -26,7 +26,10 @@ KERNELS = {
     "sample_kernel",
 }
 
-pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton has no build for this platform")
+pytestmark = [
+    pytest.mark.skipif(find_spec("triton") is None, reason="triton has no build for this platform"),
+    pytest.mark.timeout(1800),
+]
 
 
 def compile_all(target: str) -> list[dict]:

@@ -19,7 +19,10 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 CHECKS = sorted(path.stem for path in HERE.glob("check_*.py"))
 
-pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton has no build for this platform")
+pytestmark = [
+    pytest.mark.skipif(find_spec("triton") is None, reason="triton has no build for this platform"),
+    pytest.mark.timeout(1800),
+]
 
 
 def run(check: str) -> subprocess.CompletedProcess[str]:

@@ -102,14 +102,14 @@ def print_tables() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         print(f"\n### {target.name}\n")
         print(
-            "| kernel | warps | registers | shared memory | programs / SM | occupancy | matrix instructions | async |"
+            "| kernel | warps | registers | shared | programs / SM | occupancy | matrix instructions | async | load |"
         )
-        print("|---|---|---|---|---|---|---|---|")
+        print("|---|---|---|---|---|---|---|---|---|")
         for row in sorted((json.loads(line) for line in done.stdout.splitlines()), key=lambda row: row["title"]):
             matrix = ", ".join(f"{count} {name}" for name, count in row["tensor_core"].items())
             print(
                 f"| {row['title']} | {row['num_warps']} | {row['registers']} | {row['shared']:,} | {row['programs']} "
-                f"| {row['occupancy']:.0%} | {matrix or '-'} | {row['async_copies'] or '-'} |"
+                f"| {row['occupancy']:.0%} | {matrix or '-'} | {row['async_copies'] or '-'} | {row['widest_load']} |"
             )
 
 

@@ -75,7 +75,9 @@ class Specimen(NamedTuple):
     def title(self) -> str:
         """Which kernel and, in short, which configuration."""
         values = [f"{name.lower()} {self.constants[name]}" for name in SHOWN if name in self.constants]
-        element = self.types.get("keys", self.types.get("pool", self.types.get("x", ""))).lstrip("*")
+        activation = self.types.get("q", self.types.get("x", "")).lstrip("*")
+        element = self.types.get("keys", self.types.get("pool", "")).lstrip("*")
+        element = " over ".join(dict.fromkeys(word for word in (activation, element) if word))
         words = [self.kernel.__name__.removesuffix("_kernel"), element, *values]
         return " ".join(word for word in words if word)
 

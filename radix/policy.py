@@ -4,9 +4,10 @@ A queue holds the leaves that nobody holds. It never sees the tree, the pool or 
 the blocks ever allocated, the clock that eviction runs by; times called `stamp` are the cache's clock.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
-from typing import Protocol, TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from stemma.radix.history import Departed
 from stemma.radix.tree import Node
@@ -40,29 +41,54 @@ Policy: TypeAlias = Callable[[int], EvictionQueue]  # makes the queue of a cache
 Rank: TypeAlias = tuple[float, float]
 
 
-class StampHeap:
-    """Leaves by a rank: lazy deletion, each operation O(log n). Outdated entries are at most half, or 64."""
+RankT = TypeVar("RankT", int, Rank)
 
-    __slots__ = ("_heap", "live")
+
+class Waiting(Generic[RankT]):
+    """Leaves by rank, with lazy deletion: an entry counts while its leaf carries its ticket.
+
+    Ranks mostly come in rising order, as times do: those go to the end of a deque, O(1), and the others to a heap.
+    """
+
+    __slots__ = ("_in_order", "_late", "num_live")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[Rank, int, Node]] = []
-        self.live = 0
+        self._in_order: deque[tuple[RankT, int, Node]] = deque()
+        self._late: list[tuple[RankT, int, Node]] = []
+        self.num_live = 0
 
-    def push(self, rank: Rank, leaf: Node) -> None:
-        heappush(self._heap, (rank, leaf.ticket, leaf))
-        self.live += 1
-        if len(self._heap) > 2 * self.live + 64:
-            self._heap = [entry for entry in self._heap if entry[2].ticket == entry[1]]
-            heapify(self._heap)
+    def push(self, rank: RankT, leaf: Node) -> None:
+        """The leaf carries a new ticket."""
+        self.num_live += 1
+        in_order = self._in_order
+        if not in_order or in_order[-1][0] <= rank:
+            in_order.append((rank, leaf.ticket, leaf))
+        else:
+            heappush(self._late, (rank, leaf.ticket, leaf))
+        if len(in_order) + len(self._late) > 2 * self.num_live + 64:
+            self._in_order = deque(entry for entry in in_order if entry[2].ticket == entry[1])
+            self._late = [entry for entry in self._late if entry[2].ticket == entry[1]]
+            heapify(self._late)
 
     def first(self) -> Node | None:
         """The leaf of the lowest rank, left where it is."""
-        while self._heap:
-            _, ticket, leaf = self._heap[0]
+        in_order, late = self._in_order, self._late
+        while in_order and in_order[0][2].ticket != in_order[0][1]:
+            in_order.popleft()
+        while late and late[0][2].ticket != late[0][1]:
+            heappop(late)
+        if late and (not in_order or late[0][0] < in_order[0][0]):
+            return late[0][2]
+        return in_order[0][2] if in_order else None
+
+    def last(self) -> Node | None:
+        """The leaf of the highest rank that came in order."""
+        in_order = self._in_order
+        while in_order:
+            _, ticket, leaf = in_order[-1]
             if leaf.ticket == ticket:
                 return leaf
-            heappop(self._heap)
+            in_order.pop()
         return None
 
 
@@ -73,7 +99,7 @@ class Ranked:
 
     def __init__(self, rank: Callable[[Node], Rank]) -> None:
         self._rank = rank
-        self._leaves = StampHeap()
+        self._leaves: Waiting[Rank] = Waiting()
         self._ticket = 0
 
     def push(self, leaf: Node, churn: int) -> None:
@@ -84,7 +110,7 @@ class Ranked:
     def forget(self, leaf: Node) -> None:
         if leaf.ticket:
             leaf.ticket = 0
-            self._leaves.live -= 1
+            self._leaves.num_live -= 1
 
     def used(self, node: Node, churn: int) -> None:
         """Ranks follow from what the node itself carries."""
@@ -102,7 +128,7 @@ class Ranked:
         return None if leaf is None else leaf.stamp
 
     def __len__(self) -> int:
-        return self._leaves.live
+        return self._leaves.num_live
 
 
 def lru(num_blocks: int) -> Ranked:

@@ -13,11 +13,12 @@ G and the factors are learned while the cache runs, from leaves that came back, 
 begin as a prior that behaves like LRU among the new and like a decaying LFU among the used.
 """
 
-from heapq import heapify, heappop, heappush, heapreplace
+from heapq import heapify, heappop, heapreplace
 from math import frexp
 from typing import NamedTuple
 
 from stemma.radix.history import Departed
+from stemma.radix.policy import Waiting
 from stemma.radix.tree import Node
 
 NUM_BINS = 44
@@ -126,48 +127,13 @@ class Factor:
 
 
 class Line:
-    """Leaves of one table with about the same rate and factor: only the oldest or the newest of them can be first.
+    """Leaves of one table with about the same rate and factor: only the oldest or the newest of them can be first."""
 
-    A heap by age and a stack, both with lazy deletion: an entry counts while the leaf carries its ticket.
-    """
-
-    __slots__ = ("_by_age", "_stack", "num_live", "weight")
+    __slots__ = ("leaves", "weight")
 
     def __init__(self, level: int) -> None:
         self.weight = 2.0**level
-        self.num_live = 0
-        self._by_age: list[tuple[int, int, Node]] = []
-        self._stack: list[tuple[int, Node]] = []
-
-    def push(self, leaf: Node) -> None:
-        self.num_live += 1
-        ticket = leaf.ticket
-        heappush(self._by_age, (leaf.used_at, ticket, leaf))
-        self._stack.append((ticket, leaf))
-        if len(self._stack) > 2 * self.num_live + 64:
-            self._stack = [entry for entry in self._stack if entry[1].ticket == entry[0]]
-            self._by_age = [entry for entry in self._by_age if entry[2].ticket == entry[1]]
-            heapify(self._by_age)
-
-    def oldest(self) -> Node | None:
-        """The leaf used longest ago."""
-        heap = self._by_age
-        while heap:
-            _, ticket, leaf = heap[0]
-            if leaf.ticket == ticket:
-                return leaf
-            heappop(heap)
-        return None
-
-    def newest(self) -> Node | None:
-        """The leaf pushed last."""
-        stack = self._stack
-        while stack:
-            ticket, leaf = stack[-1]
-            if leaf.ticket == ticket:
-                return leaf
-            stack.pop()
-        return None
+        self.leaves: Waiting[int] = Waiting()  # by their last use
 
 
 class Place(NamedTuple):
@@ -176,7 +142,6 @@ class Place(NamedTuple):
     table: ReuseTable
     factor: Factor
     rate: float
-    line: Line
 
 
 class ReuseQueue:
@@ -220,19 +185,17 @@ class ReuseQueue:
         place = leaf.place
         if not isinstance(place, Place):
             place = leaf.place = self._enter(leaf, churn)
-        if leaf.outlook == 1.0:
-            line = place.line
-        elif leaf.outlook == 0.0:
+        if leaf.outlook == 0.0:
             line = self._finished
         else:
             line = self._line(place.table, place.rate, place.factor.value(self._factor_prior) * leaf.outlook)
         leaf.line = line
-        line.push(leaf)
+        line.leaves.push(leaf.used_at, leaf)
 
     def forget(self, leaf: Node) -> None:
         if leaf.ticket:
             assert isinstance(leaf.line, Line)
-            leaf.line.num_live -= 1
+            leaf.line.leaves.num_live -= 1
             leaf.ticket = 0
             self._live -= 1
 
@@ -249,11 +212,11 @@ class ReuseQueue:
             self._came_back(node.place, churn - node.used_at, departed.num_blocks * share)
 
     def first(self, churn: int) -> Node:
-        leaf = self._finished.oldest() if self._finished.num_live else None
+        leaf = self._finished.leaves.first() if self._finished.leaves.num_live else None
         return self._lowest(churn) if leaf is None else leaf
 
     def oldest(self) -> float | None:
-        leaves = [line.oldest() for line in [self._finished, *self._lines.values()]]
+        leaves = [line.leaves.first() for line in [self._finished, *self._lines.values()]]
         return min((leaf.stamp for leaf in leaves if leaf is not None), default=None)
 
     def __len__(self) -> int:
@@ -279,7 +242,7 @@ class ReuseQueue:
         factor.foretold += weight * foretold if foretold < 1.0 else weight
         rate = (hits + PRIOR_HITS) / (leaf.used_at - leaf.born_at + PRIOR_CHURN * self._num_blocks)
         table.entered(int(UNITS * (churn - leaf.used_at) * rate), weight)
-        return Place(table, factor, rate, self._line(table, rate, factor.value(self._factor_prior)))
+        return Place(table, factor, rate)
 
     def _line(self, table: ReuseTable, rate: float, value: float) -> Line:
         """The line of leaves of about that rate whose index is to be multiplied by about `value`."""
@@ -313,7 +276,7 @@ class ReuseQueue:
             if not self._ends:
                 self._refresh(churn)
             value, number, newest, line = self._ends[0]
-            leaf = line.newest() if newest else line.oldest()
+            leaf = line.leaves.last() if newest else line.leaves.first()
             if leaf is None:
                 heappop(self._ends)
                 continue
@@ -323,15 +286,15 @@ class ReuseQueue:
             heapreplace(self._ends, (index, number, newest, line))
 
     def _refresh(self, churn: int) -> None:
-        self._lines = {key: line for key, line in self._lines.items() if line.num_live}
+        self._lines = {key: line for key, line in self._lines.items() if line.leaves.num_live}
         self._refresh_at = churn + max(self._num_blocks // 32, 2 * len(self._lines))
         ends: list[tuple[float, int, bool, Line]] = []
         for line in self._lines.values():
-            oldest = line.oldest()
+            oldest = line.leaves.first()
             assert oldest is not None
             ends.append((self._index(oldest, line.weight, churn), len(ends), False, line))
-            newest = line.newest() if line.num_live > 1 else None
-            if newest is not None:
+            newest = line.leaves.last()
+            if newest is not None and newest is not oldest:
                 ends.append((self._index(newest, line.weight, churn), len(ends), True, line))
         heapify(ends)
         self._ends = ends

@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 schema_commands = typer.Typer(no_args_is_help=True, help="Schemas as the runtime sees them.")
 app.add_typer(schema_commands, name="schema")
+cache_commands = typer.Typer(no_args_is_help=True, help="The prefix cache of a running server.")
+app.add_typer(cache_commands, name="cache")
 
 Model = Annotated[
     str | None, typer.Option(help="A .gguf file, a Hugging Face folder or hub id; SmolLM2-135M if left out.")
@@ -29,6 +31,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MaxTokens = Annotated[int, typer.Option(help="The most tokens to generate.")]
 Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same tokens.")]
+Url = Annotated[str, typer.Option(help="Where the server is.")]
+Key = Annotated[str | None, typer.Option(help="An API key, if the server wants one.")]
+Salt = Annotated[str | None, typer.Option(help="The cache_salt of the requests in question.")]
+HERE = "http://127.0.0.1:8000"
 Backend = Annotated[str, typer.Option(help="Kernels: auto, reference, cpu, triton.")]
 
 
@@ -78,7 +84,7 @@ def chat(
 ) -> None:
     """Talk to a model, one line a turn; /undo takes a turn back, /tree shows the cache, an empty line ends it."""
     from stemma.lang.chat import Chat
-    from stemma.terminal.tree import draw
+    from stemma.terminal.tree import draw, of_engine
 
     console = Console(stderr=True)
     with _engine(model, backend) as llm:
@@ -87,7 +93,7 @@ def chat(
             if line == "/undo":
                 session.undo()
             elif line == "/tree":
-                console.print(draw(llm.tree(), llm.loaded.tokenizer.decode))
+                console.print(draw(of_engine(llm.tree(), llm.loaded.tokenizer.decode)))
             else:
                 reply = session.send(line)
                 if not as_json:
@@ -153,6 +159,55 @@ def serve(
         serve(engine, config)
 
 
+@cache_commands.command("tree")
+def cache_tree(url: Url = HERE, key: Key = None, as_json: Json = False) -> None:
+    """The radix tree: what is cached, how often it was hit, who holds it."""
+    from stemma.terminal.remote import ask
+    from stemma.terminal.tree import draw, of_report
+
+    report = ask(url, "/cache/tree", key)
+    if as_json:
+        print(json.dumps(report))
+    else:
+        Console().print(draw(of_report(report)))
+
+
+@cache_commands.command("explain")
+def cache_explain(
+    prompt: str, url: Url = HERE, key: Key = None, cache_salt: Salt = None, as_json: Json = False
+) -> None:
+    """How much of a prompt is cached, where the cache stops matching it, and why."""
+    from stemma.terminal.remote import ask, show_explanation
+
+    said = ask(url, "/cache/explain", key, _prefix(prompt, cache_salt))
+    if as_json:
+        print(json.dumps(said))
+    else:
+        Console().print(show_explanation(said))
+
+
+@cache_commands.command("warm")
+def cache_warm(prompt: str, url: Url = HERE, key: Key = None, cache_salt: Salt = None) -> None:
+    """Have a prompt's KV computed now, so that the next request finds it."""
+    from stemma.terminal.remote import ask
+
+    print(json.dumps(ask(url, "/cache/warm", key, _prefix(prompt, cache_salt))))
+
+
+@cache_commands.command("pin")
+def cache_pin(
+    prompt: str,
+    ttl: Annotated[float, typer.Option(help="Seconds until the pin lets go.")] = 300.0,
+    url: Url = HERE,
+    key: Key = None,
+    cache_salt: Salt = None,
+) -> None:
+    """Have a prompt's KV computed and kept for a while, whatever else comes."""
+    from stemma.terminal.remote import ask
+
+    print(json.dumps(ask(url, "/cache/pin", key, {**_prefix(prompt, cache_salt), "ttl": ttl})))
+
+
 @schema_commands.command("lint")
 def schema_lint(
     schema: Annotated[str, typer.Argument(help="A JSON file with a schema, or module:Type.")],
@@ -189,6 +244,10 @@ def _engine(model: str | None, backend: str) -> Any:
 
     with progress() as report:
         return Engine(model, progress=report, backend=backend)  # type: ignore[arg-type]
+
+
+def _prefix(prompt: str, cache_salt: str | None) -> dict[str, str]:
+    return {"prompt": prompt} | ({} if cache_salt is None else {"cache_salt": cache_salt})
 
 
 def _read_line(console: Console) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 from stemma.lang.chat import Chat
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Engine
-from stemma.terminal.tree import as_json, draw
+from stemma.terminal.tree import as_json, draw, of_engine
 
 SYSTEM = "You are a helpful assistant. Answer in one short sentence."
 HANDBOOK = """The Harbour Lights Handbook, for keepers.
@@ -92,7 +92,11 @@ def _samples(llm: Engine) -> list[Completion]:
 def show(cached: list[Part], plain: list[Part], llm: Engine) -> Group:
     """What was said, the tree, and what the cache saved."""
     decode = llm.loaded.tokenizer.decode
-    return Group(_answers(cached), Panel(draw(llm.tree(), decode), title="what the cache holds"), _table(cached, plain))
+    return Group(
+        _answers(cached),
+        Panel(draw(of_engine(llm.tree(), decode)), title="what the cache holds"),
+        _table(cached, plain),
+    )
 
 
 def _answers(parts: list[Part]) -> Table:

@@ -1,0 +1,65 @@
+"""`stemma cache` against a live server."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+
+import pytest
+import uvicorn
+from typer.testing import CliRunner
+
+from stemma import cli
+from stemma.runtime.engine import Engine
+from stemma.server import ServerConfig, app
+from stemma.terminal.remote import ServerUnreachable
+
+
+@pytest.fixture(scope="module")
+def url(tiny_loaded):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with Engine.of(tiny_loaded, kv_tokens=8192) as llm:
+        server = uvicorn.Server(uvicorn.Config(app(llm, ServerConfig()), port=port, log_level="warning"))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}"
+        server.should_exit = True
+        thread.join()
+
+
+def invoke(*arguments: str) -> str:
+    result = CliRunner().invoke(cli.app, ["cache", *arguments])
+    assert result.exit_code == 0, result.exception
+    return result.stdout
+
+
+def test_a_warmed_prompt_is_in_the_tree_and_explained(url):
+    assert json.loads(invoke("warm", "a shared beginning, then this", "--url", url))["usage"]["prompt_tokens"] == 29
+    assert "a shared beginning, then this" in invoke("tree", "--url", url)
+    said = json.loads(invoke("explain", "a shared beginning, then that", "--url", url, "--json"))
+    assert (said["hit_len"], said["num_tokens"], said["reason"]) == (27, 29, "diverged")
+    assert "27 of 29 tokens are cached" in invoke("explain", "a shared beginning, then that", "--url", url)
+
+
+def test_a_pin_holds_its_prompt(url):
+    pin = json.loads(invoke("pin", "kept for a while", "--ttl", "60", "--url", url))
+    assert pin["num_tokens"] == 16
+    assert 0 < pin["expires_in"] <= 60
+    for _ in range(50):  # the server's picture may be half a second old
+        nodes = json.loads(invoke("tree", "--url", url, "--json"))["nodes"]
+        if any(node["text"] == "kept for a while" for node in nodes):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the pinned prompt never came to be in the tree")
+
+
+def test_no_server_says_how_to_start_one():
+    result = CliRunner().invoke(cli.app, ["cache", "tree", "--url", "http://127.0.0.1:9"])
+    assert isinstance(result.exception, ServerUnreachable)
+    assert "stemma serve" in str(result.exception)

@@ -7,6 +7,7 @@ import torch
 
 from stemma.kernels.reference import ReferenceOps
 from stemma.runtime.engine import Engine
+from stemma.runtime.model.pull import default_model
 from stemma.runtime.model.tiny import tiny
 
 
@@ -14,6 +15,15 @@ from stemma.runtime.model.tiny import tiny
 def loaded():
     """A tiny model in float64, so that no matrix product's last bit depends on the batch."""
     return tiny(ReferenceOps(torch.device("cpu"), torch.float64))
+
+
+@pytest.fixture(scope="session")
+def real():
+    """The real model, for what people read and run: examples and pages."""
+    with Engine(default_model(), kv_tokens=8192) as engine:
+        yield engine
+        gc.collect()
+        assert engine.stats().cache.leased == 0
 
 
 @pytest.fixture

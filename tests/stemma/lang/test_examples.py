@@ -9,11 +9,6 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
-from stemma.runtime.engine import Engine
-from stemma.runtime.model.pull import default_model
-
 ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "examples"
 
@@ -26,13 +21,6 @@ def load(name: str) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="module")
-def real():
-    with Engine(default_model(), kv_tokens=8192) as engine:
-        yield engine
-        assert engine.stats().cache.leased == 0
 
 
 def test_mypy_infers_what_people_write():

@@ -5,14 +5,14 @@ Writes SVG text with nothing but the standard library. It draws what is reachabl
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from html import escape
 from typing import NamedTuple
 
 from stemma.fsm import ast
 from stemma.fsm.automaton import Automaton
 
-COLUMN, LINE, RADIUS, MARGIN = 150, 64, 17, 40
+COLUMN, LINE, RADIUS, MARGIN = 104, 72, 15, 36
 FONT = 'font-family="ui-monospace, Menlo, monospace" font-size="12"'
 
 
@@ -100,11 +100,14 @@ def svg(drawing: Drawing) -> str:
     height = max(y for _, y in places.values()) + MARGIN + LINE
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-        '<path d="M0 0L8 4L0 8z" fill="#556"/></marker></defs>',
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8"'
+        ' markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z" fill="#556"/></marker></defs>',
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
-    parts += [_edge(edge, places) for edge in drawing.edges]
+    between: Counter[tuple[int, int]] = Counter()
+    for edge in drawing.edges:
+        parts.append(_edge(edge, places, between[edge.start, edge.end]))
+        between[edge.start, edge.end] += 1
     for number, config in enumerate(drawing.configs):
         x, y = places[config]
         fill = "#dff0d8" if config in drawing.accepting else "#eef"
@@ -123,28 +126,36 @@ def _places(drawing: Drawing) -> dict[int, tuple[int, int]]:
         depth.setdefault(edge.end, depth[edge.start] + 1)
     used: dict[int, int] = {}
     places = {}
+    longest = max((len(edge.label) for edge in drawing.edges), default=0)
+    column_width = max(COLUMN, 44 + 8 * longest) if len(drawing.configs) < 12 else max(56, 36 + 8 * longest)
     for config in drawing.configs:
         column = depth[config]
         line = used.get(column, 0)
         used[column] = line + 1
-        places[config] = (MARGIN + column * COLUMN, MARGIN + RADIUS + line * LINE)
+        places[config] = (MARGIN + column * column_width, MARGIN + RADIUS + line * LINE)
     return places
 
 
-def _edge(edge: Edge, places: dict[int, tuple[int, int]]) -> str:
+def _edge(edge: Edge, places: dict[int, tuple[int, int]], number: int) -> str:
+    """One edge; `number` counts those before it between the same two, so that each bends a little more."""
     (x, y), (end_x, end_y) = places[edge.start], places[edge.end]
     colour = "#b04a00" if edge.is_jump else "#556"
     style = f'fill="none" stroke="{colour}" stroke-width="{2 if edge.is_jump else 1}" marker-end="url(#tip)"'
-    label = escape(edge.label)
+    middle_x, middle_y = (x + end_x) // 2, (y + end_y) // 2
     if edge.start == edge.end:
         top = y - RADIUS
         path = f"M{x - 8} {top + 2}C{x - 22} {top - 24} {x + 22} {top - 24} {x + 8} {top + 2}"
-        return f'<path d="{path}" {style}/><text x="{x + 14}" y="{top - 10}" {FONT}>{label}</text>'
-    if end_x > x:
-        path = f"M{x + RADIUS} {y}L{end_x - RADIUS} {end_y}"
-        middle_x, middle_y = (x + end_x) // 2, (y + end_y) // 2 - 5
+        place = f'x="{x + 16}" y="{top - 8}"'
+    elif end_x > x:
+        bend = 34 * number
+        path = f"M{x + RADIUS} {y}Q{middle_x} {middle_y + 2 * bend} {end_x - RADIUS} {end_y}"
+        place = f'x="{middle_x}" y="{middle_y + bend - 5}" text-anchor="middle"'
+    elif end_x == x:
+        side, sign = 30 + 24 * number, 1 if end_y > y else -1
+        path = f"M{x} {y + sign * RADIUS}Q{x + 2 * side - 40} {middle_y} {end_x} {end_y - sign * RADIUS}"
+        place = f'x="{x + side - 12}" y="{middle_y + 4 + 12 * number}"'
     else:
-        middle_x, middle_y = (x + end_x) // 2, max(y, end_y) + LINE // 2
-        path = f"M{x} {y + RADIUS}Q{middle_x} {middle_y + 22} {end_x} {end_y + RADIUS}"
-    text = f'<text x="{middle_x}" y="{middle_y}" text-anchor="middle" fill="{colour}" {FONT}>{label}</text>'
-    return f'<path d="{path}" {style}/>{text}'
+        low = max(y, end_y) + LINE // 2 + 16 * number
+        path = f"M{x} {y + RADIUS}Q{middle_x} {low + 30} {end_x} {end_y + RADIUS}"
+        place = f'x="{middle_x}" y="{low + 8}" text-anchor="middle"'
+    return f'<path d="{path}" {style}/><text {place} fill="{colour}" {FONT}>{escape(edge.label)}</text>'

@@ -35,11 +35,12 @@ def sequence(parts: Iterable[Node]) -> Node:
 
 
 def choice(parts: Iterable[Node]) -> Node:
-    """Any of the parts, flat and without repetition."""
-    flat: dict[Node, None] = {}
+    """Any of the parts, flat and without repetition (of calls and of texts: to compare larger nodes costs too much)."""
+    flat: dict[object, Node] = {}
     for part in parts:
-        flat.update(dict.fromkeys(part.parts if isinstance(part, Choice) else (part,)))
-    return next(iter(flat)) if len(flat) == 1 else Choice(tuple(flat))
+        for each in part.parts if isinstance(part, Choice) else (part,):
+            flat.setdefault(each if isinstance(each, (Call, Literal)) else id(each), each)
+    return next(iter(flat.values())) if len(flat) == 1 else Choice(tuple(flat.values()))
 
 
 def repeat(part: Node, minimum: int, maximum: int | None) -> Node:

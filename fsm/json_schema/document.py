@@ -66,14 +66,18 @@ class Document:
         self.kept.append(schema)
         own_base = base
         if isinstance(schema, dict):
-            draft = declared_draft(schema, draft, pointer)
-            own_base = joined(base, identifier(schema, draft)).partition("#")[0]
+            if "$schema" in schema:
+                draft = declared_draft(schema, draft, pointer)
+            if "$id" in schema or "id" in schema:
+                own_base = joined(base, identifier(schema, draft)).partition("#")[0]
         place = self.places[key] = Place(schema, pointer, own_base, draft)
         return place
 
     def child(self, place: Place, schema: Any, *path: str) -> Place:
         """The place of a schema inside another one."""
-        pointer = place.pointer + "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
+        pointer = place.pointer
+        for part in path:
+            pointer += "/" + (part.replace("~", "~0").replace("/", "~1") if "~" in part or "/" in part else part)
         return self.place(schema, pointer, place.base, place.draft)
 
     def children(self, place: Place) -> Iterator[Place]:

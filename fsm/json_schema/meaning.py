@@ -86,7 +86,7 @@ class Meaning:
         return bool(kinds & Kind.OBJECT) and (not alternative.objects or self.has_object(alternative.objects))
 
     def has_number(self, kinds: Kind, facts: tuple[NumberFact, ...]) -> bool:
-        if len(facts) == 1 and kinds == Kind.NUMBER:
+        if numbers.surely_possible(kinds, facts):
             return True
         return bool(self.automaton(kinds, facts, False).edges[0]) or bool(numbers.scientific(kinds, facts))
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from stemma.fsm.ast import Characters, Node
@@ -21,6 +22,7 @@ from stemma.fsm.nodes import EMPTY, choice, optional, repeat, sequence, text
 
 MAXIMUM_STATES = 20_000
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -307, 307  # beyond, doubles become 0 or infinite
+DIGITS = "0123456789"
 BELOW, AT, ABOVE = -1, 0, 1
 
 _DIGITS = Characters(((48, 57),))
@@ -48,6 +50,19 @@ def _fulfils(value: Fraction, fact: NumberFact) -> bool:
     if value == fact.value:
         return not fact.is_strict
     return (value > fact.value) == fact.is_lower
+
+
+def surely_possible(kinds: Kind, facts: Many[NumberFact]) -> bool:
+    """Whether a look at the bounds is enough to see that some number fulfils all facts."""
+    bounds = [fact for fact in facts if isinstance(fact, Bound)]
+    excluded = sum(isinstance(fact, NotNumber) for fact in facts)
+    if len(bounds) + excluded < len(facts):
+        return len(facts) == 1 and kinds != Kind.FRACTION
+    low = max((fact.value for fact in bounds if fact.is_lower), default=None)
+    high = min((fact.value for fact in bounds if not fact.is_lower), default=None)
+    if low is None or high is None:
+        return True
+    return low < high if kinds & Kind.FRACTION else high - low > 2 + excluded
 
 
 class Magnitude(NamedTuple):
@@ -94,7 +109,7 @@ class State(NamedTuple):
 class Automaton:
     """States by number, the first at 0: what digits lead where, and which states may end the number."""
 
-    edges: tuple[tuple[tuple[str, int], ...], ...]
+    edges: tuple[tuple[tuple[str, int], ...], ...]  # (digits or another character, state)
     ends: frozenset[int]
 
 
@@ -142,14 +157,27 @@ class NumberReader:
         if phase == "start":
             yield "-", state._replace(phase="minus", negative=True)
         if phase in ("start", "minus") or (phase == "whole" and not self.leading) or phase in ("point", "part"):
-            for digit in range(10):
-                if (digit == 0 and (self.leading and phase in ("start", "minus"))) or (
-                    self.short_part(phase) and digit
-                ):
+            for symbols in self.alike(state):
+                is_zero = symbols[0] == "0"
+                if is_zero and self.leading and phase in ("start", "minus"):
                     continue
-                yield str(digit), self.after_digit(state, digit)
+                if is_zero or not self.short_part(phase):
+                    yield symbols, self.after_digit(state, int(symbols[0]))
         if phase in ("zero", "whole"):
             yield ".", state._replace(phase="point", readings=tuple(map(_closed, self.bounds, state.readings)))
+
+    def alike(self, state: State) -> Iterator[str]:
+        """The digits, those together that lead to the same state: 0, then between the digits of the bounds."""
+        if any(modulus != 1 for modulus, _ in self.scaled):
+            yield from DIGITS
+            return
+        cuts = {0, 1, 10}
+        in_part = state.phase in ("point", "part")
+        for bound, reading in zip(self.bounds, state.readings, strict=True):
+            digits, at = (bound.part, reading.part) if in_part else (bound.whole, reading.whole)
+            if not reading.decided and at < len(digits):
+                cuts |= {int(digits[at]), int(digits[at]) + 1}
+        yield from (DIGITS[low:high] for low, high in pairwise(sorted(cuts)))
 
     def short_part(self, phase: str) -> bool:
         """Integers may end in `.0` and in nothing else."""

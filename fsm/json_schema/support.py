@@ -1,20 +1,23 @@
-"""Looks at every schema that can be reached before anything is compiled: what is malformed or cannot be enforced."""
+"""Looks at every schema that can be reached before anything is compiled: what is malformed or cannot be enforced.
+
+One light pass, for it is part of every time to first mask: a keyword costs one look-up, and only those that can be
+wrong are read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from stemma.fsm.errors import LimitError, SchemaError
 from stemma.fsm.json_schema import readers
 from stemma.fsm.json_schema.document import MAXIMUM_DEPTH, MAXIMUM_PLACES, Document, Place
-from stemma.fsm.json_schema.keywords import KEYWORDS, groups
+from stemma.fsm.json_schema.facts import TYPES
+from stemma.fsm.json_schema.keywords import KEYWORDS
 from stemma.fsm.json_schema.meaning import Meaning
 
-IN_LISTS = {"allOf", "anyOf", "oneOf", "prefixItems", "items"}
-IN_MAPS = {"properties", "patternProperties", "dependencies", "dependentSchemas"}
-REFERENCES = {"$ref", "$dynamicRef", "$recursiveRef"}
-BY_VALUE = {"type", "enum", "const", "required", "pattern", "format", "dependentRequired"}
+Schema = dict[str, Any]
+Step = tuple[Place, bool]  # a place, and whether it lies deeper in the document
 
 
 def reachable(document: Document) -> Iterator[tuple[Place, list[SchemaError]]]:
@@ -26,74 +29,125 @@ def reachable(document: Document) -> Iterator[tuple[Place, list[SchemaError]]]:
         if depth > MAXIMUM_DEPTH:
             raise LimitError(f"the schema is nested deeper than {MAXIMUM_DEPTH}; use $ref")
         wrong: list[SchemaError] = []
-        for target, deeper in _targets(document, place, wrong):
-            if id(target) not in seen:
-                seen.add(id(target))
-                todo.append((target, depth + 1 if deeper else depth))
+        if isinstance(place.schema, dict):
+            for target, deeper in _steps(document, place, place.schema, wrong):
+                if id(target) not in seen:
+                    seen.add(id(target))
+                    todo.append((target, depth + deeper))
         if len(seen) > MAXIMUM_PLACES:
             raise LimitError(f"the schema has more than {MAXIMUM_PLACES} subschemas")
         yield place, wrong
 
 
-def _targets(document: Document, place: Place, wrong: list[SchemaError]) -> Iterator[tuple[Place, bool]]:
-    """Where a place leads; a reference to elsewhere is no deeper."""
-    schema = place.schema
-    if isinstance(schema, bool):
-        return
+def problems(meaning: Meaning) -> Iterator[SchemaError]:
+    """Everything that is malformed or cannot be enforced, by JSON pointer."""
+    different: list[Place] = []
+    for place, wrong in reachable(meaning.expansion.document):
+        yield from wrong
+        if isinstance(place.schema, dict) and place.schema.get("uniqueItems") is True and not wrong:
+            different.append(place)
+    for place in different:
+        try:
+            for alternative in meaning.alternatives(meaning.expansion.goal(place, ())):
+                if alternative.arrays:
+                    meaning.array_shape(alternative.arrays)  # raises where items have too many values
+        except SchemaError as error:
+            yield error
+
+
+def _steps(document: Document, place: Place, schema: Schema, wrong: list[SchemaError]) -> Iterator[Step]:
+    """Checks the keywords of a place, and says where they lead; a reference to elsewhere is no deeper."""
     only_reference = place.draft <= 7 and "$ref" in schema
     for keyword, value in schema.items():
-        known = KEYWORDS.get(keyword)
-        if keyword in ("then", "else"):
-            known = KEYWORDS["if"] if "if" in schema else None
-        if known is None or not known[1] <= place.draft <= known[2] or (only_reference and keyword != "$ref"):
+        check = CHECKS.get(keyword)
+        if check is None or (only_reference and keyword != "$ref"):
+            continue
+        if keyword == "type" and value.__class__ is str and value in TYPES:
+            continue
+        _, first, last = KEYWORDS["if" if keyword in ("then", "else") else keyword]
+        if not first <= place.draft <= last:
             continue
         try:
-            if keyword in REFERENCES:
-                if keyword != "$ref":
-                    document.survey()
-                yield document.resolve(place, value), False
-            elif keyword in IN_MAPS and isinstance(value, dict):
-                for name, inner in value.items():
-                    if isinstance(inner, dict | bool):
-                        yield document.child(place, inner, keyword, name), True
-            elif keyword in IN_LISTS and isinstance(value, list):
-                for index, inner in enumerate(value):
-                    yield document.child(place, inner, keyword, str(index)), True
-            elif isinstance(value, dict) and keyword not in BY_VALUE:
-                yield document.child(place, value, keyword), True
+            yield from check(document, place, keyword, value)
         except SchemaError as error:
             wrong.append(error)
 
 
-def problems(meaning: Meaning) -> Iterator[SchemaError]:
-    """Everything that is malformed or cannot be enforced, by JSON pointer."""
-    for place, wrong in reachable(meaning.expansion.document):
-        yield from wrong
-        schema = place.schema
-        if isinstance(schema, dict):
-            try:
-                _check(place, schema, meaning)
-            except SchemaError as error:
-                yield error
+def _reference(document: Document, place: Place, keyword: str, value: Any) -> Iterator[Step]:
+    if keyword != "$ref":
+        document.survey()
+    yield document.resolve(place, value), False
 
 
-def _check(place: Place, schema: dict[str, Any], meaning: Meaning) -> None:
-    used = groups(schema, place.draft)
-    if used == ["reference"]:
-        return
-    if "type" in used:
-        readers.kinds(place, schema)
-    if "values" in used:
-        readers.value_lists(place, schema)
-    if "members" in used:
-        readers.mapping(place, schema, "properties")
-        for source in readers.mapping(place, schema, "patternProperties"):
-            readers.checked_pattern(source, f"{place.pointer}/patternProperties")
-    readers.plain_facts(place, schema, meaning.options)
-    for keyword in ("allOf", "anyOf", "oneOf"):
-        if keyword in schema and (not isinstance(schema[keyword], list) or not schema[keyword]):
-            raise SchemaError("must be a non-empty list of schemas", f"{place.pointer}/{keyword}")
-    if "unique" in used and readers.unique(place, schema):
-        for alternative in meaning.alternatives(meaning.expansion.goal(place, ())):
-            if alternative.arrays:
-                meaning.array_shape(alternative.arrays)  # raises where items have too many values
+def _one(document: Document, place: Place, keyword: str, value: Any) -> Iterator[Step]:
+    if isinstance(value, list) and keyword == "items":
+        yield from _many(document, place, keyword, value)
+    elif not isinstance(value, bool):
+        yield document.child(place, value, keyword), True
+
+
+def _many(document: Document, place: Place, keyword: str, value: Any) -> Iterator[Step]:
+    if not isinstance(value, list) or not value:
+        raise SchemaError("must be a non-empty list of schemas", f"{place.pointer}/{keyword}")
+    for index, inner in enumerate(value):
+        yield document.child(place, inner, keyword, str(index)), True
+
+
+def _named(document: Document, place: Place, keyword: str, value: Any) -> Iterator[Step]:
+    assert isinstance(place.schema, dict), "only objects hold keywords"
+    readers.mapping(place, place.schema, keyword)
+    for name, inner in value.items():
+        if keyword == "patternProperties":
+            readers.checked_pattern(name, f"{place.pointer}/{keyword}")
+        if keyword == "dependencies" and isinstance(inner, str | list):
+            continue
+        yield document.child(place, inner, keyword, name), True
+
+
+def _read(reader: Callable[[Place, Schema], object]) -> Callable[[Document, Place, str, Any], Iterator[Step]]:
+    """A check that leads nowhere."""
+
+    def check(document: Document, place: Place, keyword: str, value: Any) -> Iterator[Step]:
+        assert isinstance(place.schema, dict), "only objects hold keywords"
+        reader(place, place.schema)
+        return iter(())
+
+    return check
+
+
+def _counts(place: Place, schema: Schema) -> None:
+    for keyword in COUNTS & schema.keys():
+        readers.count(place, schema, keyword)
+
+
+def _pattern(place: Place, schema: Schema) -> None:
+    readers.checked_pattern(schema["pattern"], f"{place.pointer}/pattern")
+
+
+COUNTS = {
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "minContains",
+    "maxContains",
+}
+CHECKS: dict[str, Callable[[Document, Place, str, Any], Iterator[Step]]] = {
+    **dict.fromkeys(("$ref", "$dynamicRef", "$recursiveRef"), _reference),
+    **dict.fromkeys(
+        ("items", "additionalItems", "contains", "additionalProperties", "propertyNames", "not", "if"), _one
+    ),
+    **dict.fromkeys(("then", "else", "unevaluatedProperties", "unevaluatedItems"), _one),
+    **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), _many),
+    **dict.fromkeys(("properties", "patternProperties", "dependencies", "dependentSchemas"), _named),
+    **dict.fromkeys(
+        ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), _read(readers.number_facts)
+    ),
+    **dict.fromkeys(COUNTS & KEYWORDS.keys(), _read(_counts)),
+    **dict.fromkeys(("enum", "const"), _read(readers.value_lists)),
+    "type": _read(readers.kinds),
+    "pattern": _read(_pattern),
+    "required": _read(readers.required),
+}

@@ -91,6 +91,8 @@ def language_of(fact: Pattern | Format) -> Node:
 
 def is_possible(facts: Many[TextFact]) -> bool:
     """Whether any text fulfils all facts."""
+    if len(facts) == 1 and isinstance(facts[0], Format | NotText | Length):
+        return length_of(facts) is not None  # every format has texts
     return not is_empty(decoded_language(facts))
 
 

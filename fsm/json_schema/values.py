@@ -50,4 +50,4 @@ def json_text(value: str) -> str:
 
 
 def has_surrogate(value: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in value)
+    return not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)

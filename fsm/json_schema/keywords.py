@@ -51,10 +51,10 @@ KEYWORDS: dict[str, tuple[str, int, int]] = {
 
 
 def groups(schema: dict[str, Any], draft: int) -> list[str]:
-    """The groups of keywords that a schema uses, in the order of its first keyword of each."""
+    """The groups of keywords that a schema uses, in the order of its first keyword of each; its own properties first."""
     if draft <= 7 and "$ref" in schema:
         return ["reference"]
-    found: dict[str, None] = {}
+    found: dict[str, None] = {"members": None} if "properties" in schema else {}
     for keyword in schema:
         known = KEYWORDS.get(keyword)
         if known is not None and known[1] <= draft <= known[2]:

@@ -231,17 +231,9 @@ class SchemaCompiler:
         """What may follow in an object: the next properties up to a required one, other members, or its end."""
         shape: ObjectShape = self.shapes[number]
         ways = [sequence((self.space, text("}")))] if shape.ends(state) else []
-        if shape.any_order:
-            for name in shape.left(state):
-                ways += [
-                    self.member(number, state, member)
-                    for member in shape.named_members(state, name)
-                    if self.leads(shape, member)
-                ]
-            return choice((*ways, *self.other_members(number, state)))
         for _ in range(NEAR):
-            if state.position >= len(shape.names):
-                return choice((*ways, *self.other_members(number, state)))
+            if state.position >= shape.num_ordered:
+                return choice((*ways, *self.unordered_members(number, state)))
             members = shape.named_members(state, shape.names[state.position])
             ways += [self.member(number, state, member) for member in members if self.leads(shape, member)]
             skipped = shape.skipped(state)
@@ -255,9 +247,11 @@ class SchemaCompiler:
         """Whether a member can stand and the object can be completed after it."""
         return self.meaning.possible_goal(member.goal) and shape.can_end(member.after)
 
-    def other_members(self, number: int, state: ObjectState) -> list[Node]:
+    def unordered_members(self, number: int, state: ObjectState) -> list[Node]:
+        """The members that can come in any order: names without a declaration, then all others."""
         shape: ObjectShape = self.shapes[number]
-        members = [member for member in shape.other_members(state) if self.leads(shape, member)]
+        named = (member for name in shape.left(state) for member in shape.named_members(state, name))
+        members = [member for member in (*named, *shape.other_members(state)) if self.leads(shape, member)]
         return [self.member(number, state, member) for member in members]
 
     def member(self, number: int, state: ObjectState, member: Member) -> Node:

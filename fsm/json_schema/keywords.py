@@ -51,7 +51,7 @@ KEYWORDS: dict[str, tuple[str, int, int]] = {
 
 
 def groups(schema: dict[str, Any], draft: int) -> list[str]:
-    """The groups of keywords that a schema uses, in the order of its first keyword of each; its own properties first."""
+    """The groups of keywords that a schema uses, in the order of their first keywords; its own properties first."""
     if draft <= 7 and "$ref" in schema:
         return ["reference"]
     found: dict[str, None] = {"members": None} if "properties" in schema else {}

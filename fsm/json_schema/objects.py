@@ -39,7 +39,7 @@ NOWHERE: frozenset[str] = frozenset()
 
 
 class ObjectState(NamedTuple):
-    """`position`: the first property that may still come; in any order, `seen` holds those that have."""
+    """`position`: the first property in order that may still come; of the others, `seen` holds those that have."""
 
     position: int
     seen: frozenset[str]
@@ -106,12 +106,18 @@ class ObjectShape:
         return [name for name in self.taken if name in self.required or self.is_possible(name)]
 
     @cached_property
+    def num_ordered(self) -> int:
+        """How many of the names come in order: those that are declared as properties. The rest come in any."""
+        declared = set() if self.any_order else {name for named in self.named for name in named}
+        return sum(name in declared for name in self.names)
+
+    @cached_property
     def positions(self) -> dict[str, int]:
         return {name: index for index, name in enumerate(self.names)}
 
     @cached_property
     def taken(self) -> dict[str, None]:
-        """Every name that any fact treats apart, in order."""
+        """Every name that any fact treats apart, the declared ones first."""
         names = {name: None for fact in self.members for name, _ in fact.names} | self.required
         for option in self.options:
             if isinstance(option, Absent | Named):
@@ -205,7 +211,7 @@ class ObjectShape:
 
     def skipped(self, state: ObjectState) -> ObjectState | None:
         """Past the next property without it, or None where it is required (or none is left)."""
-        if state.position >= len(self.names) or self.any_order:
+        if state.position >= self.num_ordered:
             return None
         name = self.names[state.position]
         if name in self.required:
@@ -250,9 +256,10 @@ class ObjectShape:
         """The ways in which a property can stand here."""
         if self.maximum is not None and state.size >= self.maximum:
             return
-        index = state.position if self.any_order else self.positions[name] + 1
-        seen = state.seen | {name} if self.any_order else NOWHERE
-        start = ObjectState(index, seen, min(state.size + 1, self.cap), state.flags)
+        is_ordered = self.positions[name] < self.num_ordered
+        position = self.positions[name] + 1 if is_ordered else state.position
+        seen = state.seen if is_ordered else state.seen | {name}
+        start = ObjectState(position, seen, min(state.size + 1, self.cap), state.flags)
         for goal, after in self._with_flags(start, self.goals[name], self._settable_by(name)):
             yield Member(name, None, goal, after)
 
@@ -297,8 +304,7 @@ class ObjectShape:
         """The ways in which a member besides the properties can stand here."""
         if self.maximum is not None and state.size >= self.maximum:
             return
-        after_properties = state if self.any_order else state._replace(position=len(self.names))
-        start = after_properties._replace(size=min(state.size + 1, self.cap))
+        start = state._replace(size=min(state.size + 1, self.cap))
         for others in self.others:
             for goal, after in self._with_flags(start, others.goal, others.settable):
                 yield Member(None, others, goal, after)

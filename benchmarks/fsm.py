@@ -22,6 +22,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+from declared_order import arranged
+
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = Path.home() / ".cache" / "stemma-bench" / "fsm-env"
 PACKAGES = ["llguidance==1.9.1", "xgrammar==0.2.8", "outlines-core==0.2.14", "apache-tvm-ffi"]
@@ -54,30 +56,6 @@ def percentiles(values: list[float], scale: float) -> dict[str, float]:
     return {
         name: float(np.percentile(values, q)) * scale if values else float("nan") for name, q in PERCENTILES.items()
     }
-
-
-def in_order(value: Any, schema: Any, root: Any, depth: int = 0) -> Any:
-    """`value` with the keys of each object in the order of the schema's `properties`, as far as that is plain to see."""
-    while isinstance(schema, dict) and isinstance(schema.get("$ref"), str) and depth < 50:
-        depth += 1
-        target: Any = root
-        for part in schema["$ref"].removeprefix("#").strip("/").split("/"):
-            if part:
-                target = target.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(target, dict) else None
-        schema = target
-    if not isinstance(schema, dict):
-        return value
-    if isinstance(value, list):
-        items = schema.get("items")
-        return [in_order(item, items, root, depth + 1) for item in value]
-    if isinstance(value, dict):
-        known = schema.get("properties") or {}
-        for part in (*schema.get("allOf", ()), *schema.get("anyOf", ()), *schema.get("oneOf", ())):
-            if isinstance(part, dict):
-                known = {**known, **(part.get("properties") or {})}
-        keys = [key for key in known if key in value] + [key for key in value if key not in known]
-        return {key: in_order(value[key], known.get(key), root, depth + 1) for key in keys}
-    return value
 
 
 class Tally:
@@ -152,7 +130,7 @@ def measure_schema(engine: Any, line: dict[str, Any], encode: Any, tally: Tally,
     tally.count["compiled"] += 1
     wrong = []
     for index, instance in enumerate(line["valid"]):
-        texts = dict.fromkeys(compact(value) for value in (instance, in_order(instance, schema, schema)))
+        texts = dict.fromkeys(compact(value) for value in (instance, arranged(instance, schema)))
         fitting = []
         for tokens in map(encode, texts):
             masks: list[float] = []
@@ -168,7 +146,7 @@ def measure_schema(engine: Any, line: dict[str, Any], encode: Any, tally: Tally,
         count["tokens"] += len(fitting[0])
         jumps(compiled, fitting[0], count)
     for index, instance in enumerate(line["invalid"]):
-        texts = dict.fromkeys(compact(value) for value in (instance, in_order(instance, schema, schema)))
+        texts = dict.fromkeys(compact(value) for value in (instance, arranged(instance, schema)))
         if any(accepts(compiled, encode(text)) for text in texts):
             wrong.append(f"invalid {index} accepted")
             tally.count["accepted_invalid"] += 1

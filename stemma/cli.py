@@ -229,6 +229,22 @@ def schema_lint(
         raise typer.Exit(1)
 
 
+@schema_commands.command("draw")
+def schema_draw(
+    schema: Annotated[str, typer.Argument(help="A JSON file with a schema, or module:Type.")],
+    out: Annotated[Path, typer.Option(help="The SVG file to write.")],
+    plain: Annotated[bool, typer.Option("--plain", help="Byte by byte, before chains become jump edges.")] = False,
+    max_nodes: Annotated[int, typer.Option(help="Draw no more states than these.")] = 60,
+) -> None:
+    """Draw a schema's automaton as SVG: compressed, or byte by byte."""
+    from stemma.fsm.draw import draw_automaton
+    from stemma.terminal.schema import read_schema
+
+    grammar = read_schema(schema).grammar()
+    out.write_text(draw_automaton(grammar, compressed=not plain, max_nodes=max_nodes), encoding="utf-8")
+    print(out)
+
+
 def main() -> None:
     """Run the command line; Stemma's own errors are one line on standard error and exit status 1."""
     try:

@@ -39,6 +39,9 @@ class Guide(Protocol):
     def is_finished(self) -> bool:
         """Nothing can follow."""
 
+    def shortest_completion(self, budget: int) -> list[int] | None:
+        """The fewest tokens that complete the output, perhaps none; None if it takes more than `budget`."""
+
 
 class Stopper(Protocol):
     """Watches the generated text for what ends it."""

@@ -14,13 +14,13 @@ from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from stemma.fsm import FormError
 from stemma.radix import OutOfBlocks, PrefixCache
 from stemma.runtime.core.admission import ADMISSION_WINDOW, Admission
 from stemma.runtime.core.batch import Batch, Row, RowResult
 from stemma.runtime.core.holds import Holds
 from stemma.runtime.core.sequence import FinishReason, Sequence
-from stemma.runtime.errors import GrammarFailed, PoolExhausted, PromptTooLong
+from stemma.runtime.core.taking import jump, take_samples
+from stemma.runtime.errors import PoolExhausted, PromptTooLong
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Scheduler:
         sequence.arrival = self._num_arrived
         insort(self.waiting, sequence, key=_order)
         if sequence.request.max_tokens > 0:
-            self._jump(sequence)  # what the output must begin with is computed with the prompt
+            jump(sequence)  # what the output must begin with is computed with the prompt
         if sequence.error is not None:
             self._finish(sequence, FinishReason.ERROR)
         elif sequence.finish_reason is not None:
@@ -194,12 +194,12 @@ class Scheduler:
         assert sequence.lease is not None
         was_in_prompt = sequence.is_in_prompt
         sequence.prompt_logprobs += result.prompt_logprobs
-        num_accepted = self._take_samples(row, result) if sequence.error is None else 0
+        num_accepted = take_samples(row, result) if sequence.error is None else 0
         self._extend(sequence, row.start, len(row.tokens) - row.num_drafts + num_accepted)
         if was_in_prompt and self._shares(sequence):
             sequence.lease.commit()
         if result.tokens and sequence.error is None:
-            self._jump(sequence)
+            jump(sequence)
         if sequence.error is not None:
             sequence.finish_reason = FinishReason.ERROR
         elif sequence.request.max_tokens == 0 and sequence.lease.num_tokens == sequence.num_prompt:
@@ -207,69 +207,12 @@ class Scheduler:
         if sequence.finish_reason is not None:
             self._finish(sequence, sequence.finish_reason)
 
-    def _take_samples(self, row: Row, result: RowResult) -> int:
-        """Take the samples as far as the drafts agree with them. Returns how many drafts did."""
-        sequence, num_accepted = row.sequence, 0
-        drafts, sequence.drafts = row.tokens[len(row.tokens) - row.num_drafts :], []
-        for index, token in enumerate(result.tokens):
-            if result.logprobs:
-                sequence.logprobs.append(result.logprobs[index])
-            sequence.num_decoded += 1
-            self._take(sequence, token)
-            if sequence.is_finished or index == len(drafts) or drafts[index] != token:
-                break
-            num_accepted += 1
-        return num_accepted
-
     def _extend(self, sequence: Sequence, start: int, num_tokens: int) -> None:
         assert sequence.lease is not None
         end = start + num_tokens
         sequence.lease.extend(sequence.tokens[start:end])
         sequence.num_recomputed += max(0, min(sequence.num_computed_once, end) - start)
         sequence.num_computed_once = max(sequence.num_computed_once, end)
-
-    def _take(self, sequence: Sequence, token: int) -> None:
-        """Append a token and see whether it ends the sequence."""
-        request = sequence.request
-        sequence.tokens.append(token)
-        stopped = sequence.stopper is not None and sequence.stopper.push(token)
-        if stopped or self._advance(sequence, token) or token in request.end_tokens:
-            sequence.finish_reason = FinishReason.STOP
-        elif sequence.num_generated >= request.max_tokens:
-            sequence.finish_reason = FinishReason.LENGTH
-
-    def _advance(self, sequence: Sequence, token: int) -> bool:
-        """Tell the guide; whether nothing can follow."""
-        if sequence.guide is None:
-            return False
-        try:
-            allowed = sequence.guide.advance(token)
-            assert allowed, f"token {token} was sampled or forced against the guide's mask"
-            return sequence.guide.is_finished
-        except FormError as error:
-            sequence.error = GrammarFailed(str(error))
-            return True
-
-    def _jump(self, sequence: Sequence) -> None:
-        """Append what the guide forces; the next step computes it like a piece of prompt.
-
-        Where log-probabilities are reported every token is sampled, so that each has one.
-        """
-        sampling = sequence.request.sampling
-        if sequence.is_finished or sequence.guide is None or sampling.logprobs is not None:
-            return
-        try:
-            forced = sequence.guide.forced()
-        except FormError as error:
-            sequence.error = GrammarFailed(str(error))
-            return
-        for token in forced.hard:
-            sequence.jumped.append(sequence.num_generated)
-            self._take(sequence, token)
-            if sequence.is_finished:
-                return
-        if not sampling.has_penalties:  # penalties of a draft would depend on drafts before it
-            sequence.drafts = forced.drafts[: sequence.request.max_tokens - sequence.num_generated - 1]
 
     def _shares(self, sequence: Sequence) -> bool:
         return self.limits.reuse and not sequence.goes_alone

@@ -56,6 +56,7 @@ class Request:
     namespace: a separate root of the cache tree.
     priority: larger goes first.
     prompt_logprobs: report log-probabilities of the prompt's tokens from `scored_from` on, with this many alternatives.
+    finish_in_time: end a guided output by its shortest completion before `max_tokens` would cut it.
     scored_from: index of the first prompt token to score; KV before the token that predicts it may be looked up.
     """
 
@@ -68,6 +69,7 @@ class Request:
     priority: int = 0
     prompt_logprobs: int | None = None
     scored_from: int = 1
+    finish_in_time: bool = False
 
     @property
     def max_hit(self) -> int:

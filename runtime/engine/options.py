@@ -26,7 +26,7 @@ class RequestOptions(TypedDict, total=False):
 
     max_tokens: the most tokens to generate; None is 128, or what the context leaves.
     namespace: a separate root of the cache: nothing is shared between namespaces.
-    priority: larger goes first. prompt_logprobs, scored_from: see Request.
+    priority: larger goes first. prompt_logprobs, scored_from, finish_in_time: see Request.
     grammar: how the completion must look: stemma.fsm's Regex, JSONSchema, Choices, EBNF, Lark, StructuralTags.
     """
 
@@ -35,6 +35,7 @@ class RequestOptions(TypedDict, total=False):
     priority: int
     prompt_logprobs: int | None
     scored_from: int
+    finish_in_time: bool
     grammar: GrammarSpec | None
     sampling: Sampling
     temperature: float
@@ -73,6 +74,8 @@ class RequestMaker:
         scored_from = options.get("scored_from", 1)
         if not 1 <= scored_from <= len(tokens):
             raise InvalidRequest(f"scored_from must be between 1 and the prompt's {len(tokens)} tokens", "scored_from")
+        if options.get("finish_in_time") and sampling.logprobs is not None:
+            raise InvalidRequest("finish_in_time forces tokens that have no logprobs; leave one out", "finish_in_time")
         ends = () if sampling.ignore_eos else self.loaded.generation.eos_ids
         return Request(
             prompt=tokens,
@@ -84,6 +87,7 @@ class RequestMaker:
             priority=options.get("priority", 0),
             prompt_logprobs=prompt_logprobs,
             scored_from=scored_from,
+            finish_in_time=options.get("finish_in_time", False),
         )
 
     def _tokens(self, prompt: Prompt) -> npt.NDArray[np.int32]:

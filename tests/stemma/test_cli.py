@@ -79,6 +79,15 @@ def test_schema_lint_says_what_becomes_of_each_keyword(tmp_path, monkeypatch, ti
     assert "enforced" in invoke("schema", "lint", str(path))
 
 
+def test_schema_draw_shows_that_chains_become_jumps(tmp_path):
+    schema, compressed, plain = tmp_path / "schema.json", tmp_path / "compressed.svg", tmp_path / "plain.svg"
+    schema.write_text(json.dumps(SCHEMA))
+    invoke("schema", "draw", str(schema), "--out", str(compressed))
+    invoke("schema", "draw", str(schema), "--out", str(plain), "--plain")
+    nodes = [path.read_text().count("<circle") for path in (compressed, plain)]
+    assert 0 < nodes[0] < nodes[1]
+
+
 def test_schema_lint_of_no_schema_says_what_to_give():
     result = CliRunner().invoke(cli.app, ["schema", "lint", "nothing-there"])
     assert isinstance(result.exception, StemmaError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -41,6 +42,25 @@ def test_max_tokens_too_short_is_reported(make):
     completion = make().generate("x", max_tokens=5, grammar=PRICE)
     assert completion.finish_reason == "length"
     assert completion.text == '{"pri'
+
+
+ITEM = ast.Sequence((ast.Literal(b'"'), ast.Repeat(ast.Characters(((97, 122),)), 1, 40), ast.Literal(b'"')))
+REST = ast.Repeat(ast.Sequence((ast.Literal(b","), ITEM)), 0, None)
+WORDS = Spec(ast.Sequence((ast.Literal(b"["), ITEM, REST, ast.Literal(b"]"))))
+
+
+@pytest.mark.parametrize("max_tokens", [5, 6, 17, 40, 41])
+@pytest.mark.parametrize("temperature", [0.0, 3.0])
+def test_an_output_can_be_made_to_finish_in_time(make, max_tokens, temperature):
+    options = {"max_tokens": max_tokens, "temperature": temperature, "seed": 3, "finish_in_time": True}
+    for completion in make().generate([f"prompt {index}" for index in range(6)], grammar=WORDS, **options):
+        assert completion.finish_reason == "stop"
+        assert all(word.isalpha() for word in json.loads(completion.text))
+        assert len(completion.tokens) <= max_tokens
+
+
+def test_an_output_that_can_never_finish_in_time_ends_by_its_length(make):
+    assert make().generate("x", grammar=WORDS, max_tokens=4, finish_in_time=True).finish_reason == "length"
 
 
 def test_guided_and_free_requests_share_a_batch(make):

@@ -1,0 +1,113 @@
+"""What becomes of a sequence's tokens: samples are taken, drafts verified, forced ones appended, ends recognised.
+
+Touches nothing but the sequence; blocks and queues are the scheduler's.
+"""
+
+from __future__ import annotations
+
+from stemma.fsm import FormError
+from stemma.runtime.core.batch import Row, RowResult
+from stemma.runtime.core.guide import Guide
+from stemma.runtime.core.sequence import FinishReason, Sequence
+from stemma.runtime.errors import GrammarFailed
+
+
+def take_samples(row: Row, result: RowResult) -> int:
+    """Take the samples as far as the drafts agree with them. Returns how many drafts did."""
+    sequence, num_accepted = row.sequence, 0
+    drafts, sequence.drafts = row.tokens[len(row.tokens) - row.num_drafts :], []
+    for index, token in enumerate(result.tokens):
+        if _ends_in_time(sequence, token):
+            break
+        if result.logprobs:
+            sequence.logprobs.append(result.logprobs[index])
+        sequence.num_decoded += 1
+        _take(sequence, token)
+        if sequence.is_finished or index == len(drafts) or drafts[index] != token:
+            break
+        num_accepted += 1
+    return num_accepted
+
+
+def jump(sequence: Sequence) -> None:
+    """Append what the guide forces; the next step computes it like a piece of prompt.
+
+    Where log-probabilities are reported every token is sampled, so that each has one.
+    """
+    sampling, guide = sequence.request.sampling, sequence.guide
+    if sequence.is_finished or guide is None or sampling.logprobs is not None:
+        return
+    try:
+        forced = guide.forced()
+        if forced.hard and not _leaves_time(sequence, guide, forced.hard):
+            return
+    except FormError as error:
+        sequence.error = GrammarFailed(str(error))
+        return
+    for token in forced.hard:
+        _take_forced(sequence, token)
+        if sequence.is_finished:
+            return
+    if not sampling.has_penalties:  # penalties of a draft would depend on drafts before it
+        sequence.drafts = forced.drafts[: sequence.request.max_tokens - sequence.num_generated - 1]
+
+
+def _ends_in_time(sequence: Sequence, token: int) -> bool:
+    """Whether the output was ended by its shortest completion, because after this token none would fit."""
+    guide = sequence.guide
+    if guide is None or not sequence.request.finish_in_time:
+        return False
+    try:
+        if _leaves_time(sequence, guide, [token]):
+            return False
+        completion = guide.shortest_completion(sequence.request.max_tokens - sequence.num_generated)
+    except FormError as error:
+        sequence.error = GrammarFailed(str(error))
+        return True
+    if completion is None:
+        return False  # there never was time: it ends by its length
+    for forced in completion:
+        _take_forced(sequence, forced)
+    sequence.finish_reason = FinishReason.STOP
+    return True
+
+
+def _leaves_time(sequence: Sequence, guide: Guide, tokens: list[int]) -> bool:
+    """Whether a completion still fits behind these tokens; always, where nobody asked for that."""
+    if not sequence.request.finish_in_time:
+        return True
+    remaining = sequence.request.max_tokens - sequence.num_generated - len(tokens)
+    for token in tokens:
+        guide.advance(token)
+    fits = guide.is_finished or (remaining >= 0 and guide.shortest_completion(remaining) is not None)
+    guide.rollback(len(tokens))
+    return fits
+
+
+def _take_forced(sequence: Sequence, token: int) -> None:
+    sequence.jumped.append(sequence.num_generated)
+    _take(sequence, token)
+
+
+def _take(sequence: Sequence, token: int) -> None:
+    """Append a token and see whether it ends the sequence."""
+    request = sequence.request
+    sequence.tokens.append(token)
+    stopped = sequence.stopper is not None and sequence.stopper.push(token)
+    if stopped or _advance(sequence, token) or token in request.end_tokens:
+        sequence.finish_reason = FinishReason.STOP
+    elif sequence.num_generated >= request.max_tokens:
+        sequence.finish_reason = FinishReason.LENGTH
+
+
+def _advance(sequence: Sequence, token: int) -> bool:
+    """Tell the guide; whether nothing can follow."""
+    if sequence.guide is None:
+        return False
+    try:
+        allowed = sequence.guide.advance(token)
+        assert allowed, f"token {token} was sampled or forced against the guide's mask"
+        return sequence.guide.is_finished
+    except FormError as error:
+        sequence.error = GrammarFailed(str(error))
+        return True

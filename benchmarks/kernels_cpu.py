@@ -1,0 +1,170 @@
+"""The CPU kernels on the default model, without an engine: steps of decode and prefill, and where their time goes.
+
+    python benchmarks/kernels_cpu.py [--json FILE] [--threads N] [--digits 1|2] [--kv float32|bfloat16|int8]
+
+`ours` is tokens per second, the best of several steps; the peer is torch: all matrices of one step as `F.linear` on
+bfloat16 weights (no attention, no norms), in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stemma.kernels.cpu.ops import CpuOps
+from stemma.kernels.ops import Layout, SharedPrefix
+from stemma.runtime.model.load import LoadedModel, load
+from stemma.runtime.model.pull import default_model
+
+BLOCK = 16
+TIMED = ("plan", "embed", "norm_linear", "rope_write", "attention", "linear_add", "norm_gated", "logits")
+
+
+class Timed:
+    """`Ops` that adds up the time of each operation."""
+
+    def __init__(self, ops: CpuOps) -> None:
+        self._ops = ops
+        self.seconds = dict.fromkeys(TIMED, 0.0)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._ops, name)
+        if name not in TIMED:
+            return found
+
+        def timed(*arguments: Any) -> Any:
+            started = time.perf_counter()
+            result = found(*arguments)
+            self.seconds[name] += time.perf_counter() - started
+            return result
+
+        return timed
+
+
+class Bench:
+    """A model with a pool of KV, and steps on it."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self.ops = loaded.model.ops
+        self.shape = loaded.config.kv_shape(4096, BLOCK)
+        self.kv = self.ops.kv(self.shape)
+        self.random = np.random.default_rng(0)
+
+    def table(self, index: int, num_tokens: int) -> np.ndarray[Any, Any]:
+        width = -(-num_tokens // BLOCK)
+        return np.arange(index * width, (index + 1) * width, dtype=np.int32)
+
+    def step(
+        self, tables: list[Any], cached: int, new: int, prefixes: tuple[SharedPrefix, ...] = ()
+    ) -> Callable[[], torch.Tensor]:
+        """All sequences compute `new` tokens behind `cached` ones."""
+        places = np.arange(cached, cached + new)
+        count = len(tables)
+        layout = Layout(
+            np.tile(places, count).astype(np.int32),
+            np.concatenate([t[places // BLOCK] * BLOCK + places % BLOCK for t in tables]).astype(np.int32),
+            np.arange(0, (count + 1) * new, new, dtype=np.int32),
+            np.full(count, cached + new, dtype=np.int32),
+            np.stack(tables),
+            prefixes,
+        )
+        ids = self.random.integers(1000, 40_000, count * new).astype(np.int32)
+        rows = np.arange(new - 1, count * new, new, dtype=np.int32)
+        model = self.loaded.model
+
+        def run() -> torch.Tensor:
+            hidden = model.forward(ids, model.ops.plan(layout, self.shape), self.kv)
+            return model.logits(hidden, rows)
+
+        return run
+
+    def shares(self, run: Callable[[], torch.Tensor], repeats: int) -> str:
+        """Milliseconds of each operation in one step, the mean of several."""
+        timed = Timed(self.ops)  # type: ignore[arg-type]
+        self.loaded.model.ops = timed  # type: ignore[assignment]
+        for _ in range(repeats):
+            run()
+        self.loaded.model.ops = self.ops
+        return "  ".join(f"{name} {1000 * value / repeats:.2f}" for name, value in timed.seconds.items())
+
+
+def best(run: Callable[[], object], repeats: int) -> float:
+    run()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def torch_matrices(loaded: LoadedModel, rows: int) -> Callable[[], None]:
+    """Every matrix of the model once, as torch multiplies them in bfloat16."""
+    config = loaded.config
+    width = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
+    shapes = [
+        (width, config.hidden), (config.hidden, config.num_heads * config.head_dim),
+        (2 * config.intermediate, config.hidden), (config.hidden, config.intermediate),
+    ] * config.num_layers + [(config.vocab_size, config.hidden)]  # fmt: skip
+    weights = [torch.randn(shape, dtype=torch.bfloat16) for shape in shapes]
+    inputs = {size: torch.randn(rows, size, dtype=torch.bfloat16) for _, size in shapes}
+
+    def run() -> None:
+        for weight in weights:
+            torch.nn.functional.linear(inputs[weight.shape[1]], weight)
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--digits", type=int, default=2)
+    parser.add_argument("--kv", default="float32")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    started = time.perf_counter()
+    ops = CpuOps(num_threads=options.threads, digits=options.digits, kv_dtype=options.kv)
+    bench = Bench(load(default_model(), ops))
+    print(f"{ops.target.name}, {options.threads} threads; loaded in {time.perf_counter() - started:.1f} s")
+    rows = []
+    for count, context in ((1, 128), (4, 128), (16, 128), (64, 128), (1, 1000), (16, 1000)):
+        tables = [bench.table(index, context + BLOCK) for index in range(count)]
+        bench.step(tables, 0, context)()
+        step = bench.step(tables, context, 1)
+        rows.append(report(bench, f"decode {count} x 1 behind {context}", step, count, 30 if count < 16 else 10))
+    for length in (128, 512, 2000):
+        step = bench.step([bench.table(0, length)], 0, length)
+        rows.append(report(bench, f"prefill {length}", step, length, 3))
+    prefix = bench.table(0, 1504)
+    for count in (16, 32):
+        tables = [np.concatenate((prefix, 200 + bench.table(index, 32))) for index in range(count)]
+        for name, hint in (("plain", ()), ("shared", (SharedPrefix(0, count, len(prefix)),))):
+            step = bench.step(tables, 1520, 1, hint)
+            rows.append(report(bench, f"decode {count} x 1 over one prefix of 1504, {name}", step, count, 5))
+    if options.json:
+        options.json.write_text(json.dumps({"rows": rows}, indent=1))
+
+
+def report(bench: Bench, case: str, step: Callable[[], torch.Tensor], tokens: int, repeats: int) -> dict[str, Any]:
+    seconds = best(step, repeats)
+    theirs = best(torch_matrices(bench.loaded, tokens), 3)
+    print(f"{case}: {1000 * seconds:.2f} ms, {tokens / seconds:,.0f} tokens/s; torch's matrices {1000 * theirs:.1f} ms")
+    print(f"    {bench.shares(step, 3)}")
+    return {
+        "case": case, "metric": "tokens/s", "ours": tokens / seconds, "peer": tokens / theirs,
+        "peer_name": "torch bf16 F.linear, matrices only", "ratio": theirs / seconds,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Other people's clients; each test is left out where its client is not installed (`pip install -e '.[contract]'`).
+
+Forms are asserted, not sense: the model has 135 million parameters.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel
+
+from tests.contract.conftest import Served
+
+
+class City(BaseModel):
+    name: Literal["Paris", "Rome", "Berlin"]
+    size: Literal["small", "large"]
+
+
+ASK: Any = [{"role": "user", "content": "A city in France"}]
+
+
+@pytest.mark.parametrize("mode", ["TOOLS", "JSON_SCHEMA"])
+def test_instructor(served: Served, mode: str) -> None:
+    instructor = pytest.importorskip("instructor")
+    openai = pytest.importorskip("openai")
+    client = instructor.from_openai(openai.OpenAI(base_url=served.base, api_key=served.key), mode=instructor.Mode[mode])
+    asked: Any = {"model": served.model, "messages": ASK, "response_model": City, "max_retries": 0}
+    assert isinstance(client.chat.completions.create(**asked), City)
+    parts = list(client.chat.completions.create_partial(**asked))
+    assert City.model_validate(parts[-1].model_dump())
+
+
+def test_instructor_with_any_json(served: Served) -> None:
+    instructor = pytest.importorskip("instructor")
+    openai = pytest.importorskip("openai")
+
+    class Anything(BaseModel):
+        model_config = {"extra": "allow"}
+
+    client = instructor.from_openai(openai.OpenAI(base_url=served.base, api_key=served.key), mode=instructor.Mode.JSON)
+    answer = client.chat.completions.create(
+        model=served.model, messages=ASK, response_model=Anything, max_retries=3, max_tokens=300, temperature=0.5
+    )
+    assert isinstance(answer, Anything)
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("output", ["tool", "native"])
+def test_pydantic_ai(served: Served, api: str, output: str) -> None:
+    pydantic_ai = pytest.importorskip("pydantic_ai")
+    from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    provider = OpenAIProvider(base_url=served.base, api_key=served.key)
+    model = (OpenAIResponsesModel if api == "responses" else OpenAIChatModel)(served.model, provider=provider)
+    agent = pydantic_ai.Agent(model, output_type=City if output == "tool" else pydantic_ai.NativeOutput(City))
+    result = agent.run_sync("A city in France")
+    assert isinstance(result.output, City)
+    assert result.usage.input_tokens > 0
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_langchain_openai(served: Served, method: str) -> None:
+    langchain = pytest.importorskip("langchain_openai")
+    model = langchain.ChatOpenAI(model=served.model, base_url=served.base, api_key=served.key, max_tokens=60)
+    assert isinstance(model.with_structured_output(City, method=method).invoke("A city"), City)
+    assert model.bind(max_tokens=5).invoke("hi").usage_metadata["output_tokens"] <= 5
+    assert "".join(chunk.content for chunk in model.bind(max_tokens=5).stream("hi"))
+
+
+def test_litellm(served: Served) -> None:
+    litellm = pytest.importorskip("litellm")
+    asked: Any = {"model": f"openai/{served.model}", "api_base": served.base, "api_key": served.key, "messages": ASK}
+    assert litellm.completion(**asked, max_tokens=5).choices[0].message.content
+    chunks = litellm.completion(**asked, max_tokens=5, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    answer = litellm.completion(**asked, response_format=City)
+    assert City.model_validate_json(answer.choices[0].message.content)
+
+
+def test_dspy(served: Served) -> None:
+    dspy = pytest.importorskip("dspy")
+    model = dspy.LM(f"openai/{served.model}", api_base=served.base, api_key=served.key, max_tokens=8, cache=False)
+    (answer,) = model("What is the capital of France?")
+    assert answer
+
+
+def test_lm_eval_scores_as_the_engine_does(served: Served) -> None:
+    """`local-completions` over HTTP, and the engine's own scores of the same tokens."""
+    pytest.importorskip("lm_eval")
+    api = pytest.importorskip("lm_eval.models.openai_completions")
+    from lm_eval.api.instance import Instance
+
+    scorer = api.LocalCompletionsAPI(
+        model=served.model, base_url=f"{served.base}/completions", tokenized_requests=False, tokenizer_backend=None,
+        num_concurrent=1, batch_size=2,
+    )  # fmt: skip
+    scorer.header = {"Authorization": f"Bearer {served.key}"}
+    pairs = [("The capital of France is", " Paris"), ("Two plus two is", " four"), ("The sky is", " green")]
+    requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+    tokenizer = served.engine.loaded.tokenizer
+    for (context, ending), (score, _) in zip(pairs, scorer.loglikelihood(requests), strict=True):
+        start = len(tokenizer.encode_prompt(context))
+        whole = served.engine.generate(context + ending, max_tokens=0, prompt_logprobs=0)
+        expected = sum(entry.logprob for entry in whole.prompt_logprobs[start - 1 :])
+        assert score == pytest.approx(expected, abs=1e-3)
+
+
+def test_openai_npm(served: Served) -> None:
+    folder = Path(__file__).parent / "npm"
+    if shutil.which("node") is None or not (folder / "node_modules" / "openai").exists():
+        pytest.skip("the npm client is not installed: cd tests/contract/npm && npm install")
+    done = subprocess.run(
+        ["node", "client.mjs", served.base, served.key, served.model],
+        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["chat"]
+    assert report["stream"]
+    assert report["parsed"]["name"] in ("Paris", "Rome")
+    assert report["tool"] == "weather"
+    assert report["response"]

@@ -32,6 +32,7 @@ ENDPOINTS = (
     Endpoint("GET", "/metrics", metrics.metrics, "Prometheus metrics"),
     Endpoint("POST", "/tokenize", tokens.tokenize, "Tokens of a text or a chat", TokenizeRequest),
     Endpoint("POST", "/detokenize", tokens.detokenize, "Text of tokens", DetokenizeRequest),
+    Endpoint("GET", "/tokenizer_info", tokens.tokenizer_info, "Special tokens and the chat template"),
     Endpoint("GET", "/server_info", info.server_info, "Options and load"),
     Endpoint("GET", "/get_server_info", info.server_info, "Options and load"),
     Endpoint("GET", "/model_info", info.model_info, "The model"),

@@ -40,6 +40,14 @@ def _tokens(service: Service, body: TokenizeRequest) -> list[int]:
     )
 
 
+async def tokenizer_info(call: Call[None]) -> Response:
+    """GET /tokenizer_info: what lm-eval's remote tokenizer asks before it uses the other two."""
+    loaded = call.service.engine.loaded
+    template = None if loaded.chat_template is None else loaded.chat_template.source
+    special = {name: text for name, text in loaded.tokenizer.special_texts.items() if isinstance(text, str)}
+    return json_reply({"tokenizer_class": "remote", **special, "chat_template": template})
+
+
 async def detokenize(call: Call[DetokenizeRequest]) -> Response:
     """The text of tokens, special ones left out."""
     service = call.service

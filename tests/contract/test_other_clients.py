@@ -91,17 +91,18 @@ def test_dspy(served: Served) -> None:
     assert answer
 
 
-def test_lm_eval_scores_as_the_engine_does(served: Served) -> None:
+def test_lm_eval_scores_as_the_engine_does(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """`local-completions` over HTTP, and the engine's own scores of the same tokens."""
     pytest.importorskip("lm_eval")
     api = pytest.importorskip("lm_eval.models.openai_completions")
     from lm_eval.api.instance import Instance
 
+    monkeypatch.setenv("OPENAI_API_KEY", served.key)
+
     scorer = api.LocalCompletionsAPI(
-        model=served.model, base_url=f"{served.base}/completions", tokenized_requests=False, tokenizer_backend=None,
+        model=served.model, base_url=f"{served.base}/completions", tokenizer_backend="remote", auth_token=served.key,
         num_concurrent=1, batch_size=2,
     )  # fmt: skip
-    scorer.header = {"Authorization": f"Bearer {served.key}"}
     pairs = [("The capital of France is", " Paris"), ("Two plus two is", " four"), ("The sky is", " green")]
     requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
     tokenizer = served.engine.loaded.tokenizer

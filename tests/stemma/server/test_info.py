@@ -59,6 +59,12 @@ async def test_tokens_there_and_back(client: Any) -> None:
     assert chat["count"] > plain["count"]
 
 
+async def test_the_tokenizer_tells_its_special_tokens(client: Any) -> None:
+    info = await client.get("/tokenizer_info")
+    assert info["eos_token"] == "<|end|>"
+    assert "add_generation_prompt" in info["chat_template"]
+
+
 async def test_wrong_tokens_are_a_400(client: Any) -> None:
     for body in ({}, {"prompt": "a", "messages": []}, {"prompt": "a", "tools": [{"function": {"name": "f"}}]}):
         assert (await client.post("/tokenize", status=400, **body))["error"]["param"]

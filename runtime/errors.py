@@ -58,6 +58,14 @@ class EngineFailed(StemmaError):
     """The engine's loop stopped on an internal error, which is the cause of this one."""
 
 
+class RemoteError(StemmaError):
+    """A server cannot be reached, refuses the caller, is busy, or failed. `status`: HTTP's, None without an answer."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class StateError(StemmaError):
     """A program's state, or a chat, was asked for something that it cannot do now."""
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stemma.lang.chat import Chat
     from stemma.lang.gen import Gen
     from stemma.lang.program import program
+    from stemma.lang.remote import connect
     from stemma.lang.state import State
     from stemma.runtime import errors
     from stemma.runtime.core.sampling import Sampling
@@ -33,6 +34,7 @@ __all__ = [
     "Sampling",
     "State",
     "Usage",
+    "connect",
     "errors",
     "program",
 ]
@@ -47,6 +49,7 @@ _HOMES = {
     "Sampling": "stemma.runtime.core.sampling:Sampling",
     "State": "stemma.lang.state:State",
     "Usage": "stemma.runtime.core.sequence:Usage",
+    "connect": "stemma.lang.remote:connect",
     "program": "stemma.lang.program:program",
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from stemma.kernels.ops import Ops
 from stemma.runtime.errors import ModelNotFound
 from stemma.runtime.model.chat import ChatTemplate
-from stemma.runtime.model.checkpoint import Checkpoint
+from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
 from stemma.runtime.model.config import GenerationDefaults, ModelConfig
 from stemma.runtime.model.families import FAMILIES
 from stemma.runtime.model.gguf_file import read_gguf
@@ -24,13 +24,17 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model with all that belongs to it. chat_template is None for a base model without one."""
+    """A model with all that belongs to it. chat_template is None for a base model without one.
+
+    tokenizer_files: what the tokenizer and the template were made of, for those who run them elsewhere.
+    """
 
     config: ModelConfig
     tokenizer: Tokenizer
     chat_template: ChatTemplate | None
     generation: GenerationDefaults
     model: Model
+    tokenizer_files: TokenizerFiles
 
 
 def load(source: str | Path, ops: Ops, progress: Progress | None = None) -> LoadedModel:
@@ -65,4 +69,4 @@ def assemble(checkpoint: Checkpoint, ops: Ops, progress: Progress | None = None)
     tokenizer = Tokenizer(checkpoint.tokenizer, config.vocab_size)
     source = checkpoint.tokenizer.chat_template
     chat_template = None if source is None else ChatTemplate(source, tokenizer)
-    return LoadedModel(config, tokenizer, chat_template, checkpoint.generation, model)
+    return LoadedModel(config, tokenizer, chat_template, checkpoint.generation, model, checkpoint.tokenizer)

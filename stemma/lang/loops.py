@@ -30,6 +30,11 @@ class LoopThread:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.get_loop().run_forever()
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop, for `call_soon_threadsafe`."""
+        return self._loop
+
     def wait(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         """Run it there and wait. An interrupt here (Ctrl-C) cancels it there and waits until it has ended."""
         ended = threading.Event()

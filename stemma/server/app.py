@@ -31,6 +31,7 @@ ENDPOINTS = (
     Endpoint("GET", "/version", info.version, "Stemma's version", is_open=True),
     Endpoint("GET", "/metrics", metrics.metrics, "Prometheus metrics"),
     Endpoint("POST", "/tokenize", tokens.tokenize, "Tokens of a text or a chat", TokenizeRequest),
+    Endpoint("GET", "/tokenizer", tokens.tokenizer, "The tokenizer itself, with the chat template"),
     Endpoint("POST", "/detokenize", tokens.detokenize, "Text of tokens", DetokenizeRequest),
     Endpoint("GET", "/tokenizer_info", tokens.tokenizer_info, "Special tokens and the chat template"),
     Endpoint("GET", "/server_info", info.server_info, "Options and load"),

@@ -48,6 +48,22 @@ async def tokenizer_info(call: Call[None]) -> Response:
     return json_reply({"tokenizer_class": "remote", **special, "chat_template": template})
 
 
+async def tokenizer(call: Call[None]) -> Response:
+    """What the model's tokenizer and chat template are made of, for clients that encode by themselves."""
+    service = call.service
+    loaded = service.engine.loaded
+    files = loaded.tokenizer_files
+    answer = {
+        "model": service.model_name,
+        "vocab_size": loaded.tokenizer.vocab_size,
+        "spec": files.spec,
+        "special": dict(files.special),
+        "adds_bos": files.adds_bos,
+        "chat_template": files.chat_template,
+    }
+    return await service.work(json_reply, answer)
+
+
 async def detokenize(call: Call[DetokenizeRequest]) -> Response:
     """The text of tokens, special ones left out."""
     service = call.service

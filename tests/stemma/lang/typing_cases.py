@@ -93,3 +93,12 @@ async def chats(llm: stemma.Engine) -> None:
     assert_type(chat.send("x", Person).result(), Person)
     assert_type(chat.edit(0, "x"), stemma.Gen[str])
     assert_type(chat.fork(), stemma.Chat)
+
+
+async def remote() -> None:
+    with stemma.connect("http://127.0.0.1:8000") as there:
+        assert_type(await stemma.State(there).user("x").gen(Person), Person)
+        assert_type(there.generate("x", form=Person).value, Person)
+        assert_type(there.generate(["x"]), list[Completion])
+        assert_type((await judge.run(there, "x")).value, Person)
+        assert_type(stemma.Chat(there).send("x").result(), str)

@@ -1,0 +1,61 @@
+"""A request's options as the body of POST /v1/completions. What a server cannot be told is refused, never dropped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from stemma.fsm.choices import Choices
+from stemma.fsm.ebnf import EBNF
+from stemma.fsm.forms import Form
+from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.lark import Lark
+from stemma.fsm.regex import Regex
+from stemma.runtime.core.sampling import Sampling
+from stemma.runtime.engine import RequestOptions
+from stemma.runtime.engine.options import make_sampling
+from stemma.runtime.errors import InvalidRequest
+
+DEFAULT_MAX_TOKENS = 128
+
+
+def body_of(prompt: Sequence[int], options: RequestOptions) -> dict[str, Any]:
+    """Raises InvalidRequest for an option that cannot be met over HTTP."""
+    sampling = make_sampling(options)
+    if sampling.logprobs is not None:
+        raise InvalidRequest(
+            "log-probabilities of generated tokens do not come over HTTP yet: leave it out", "logprobs"
+        )
+    max_tokens = options.get("max_tokens")
+    body: dict[str, Any] = {
+        "prompt_token_ids": [int(token) for token in prompt],
+        "max_tokens": DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens,
+        **_sampling(sampling),
+    }
+    if options.get("namespace"):
+        body["cache_salt"] = options["namespace"]
+    if options.get("priority"):
+        body["priority"] = options["priority"]
+    grammar = options.get("grammar")
+    return body if grammar is None else {**body, **_grammar(grammar)}
+
+
+def _sampling(sampling: Sampling) -> dict[str, Any]:
+    named = {field.name: getattr(sampling, field.name) for field in fields(Sampling) if field.name != "logprobs"}
+    named["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
+    return {name: value for name, value in named.items() if value not in (None, (), {})}
+
+
+def _grammar(spec: Any) -> dict[str, Any]:
+    match spec.spec if isinstance(spec, Form) else spec:
+        case Regex(pattern=pattern):
+            return {"regex": pattern}
+        case Choices(values=values):
+            return {"regex": "|".join(map(re.escape, values))}
+        case EBNF(text=text, root="root") | Lark(text=text, start="start"):
+            return {"grammar": text}
+        case JSONSchema(schema=schema) as form if form == JSONSchema(schema):
+            return {"response_format": {"type": "json_schema", "json_schema": {"name": "form", "schema": schema}}}
+    raise InvalidRequest(f"this grammar cannot be sent to a server: {spec!r:.80}", "grammar")

@@ -13,7 +13,9 @@ from stemma.fsm.program import Program
 from stemma.fsm.tables import (
     FULL,
     NUM_CONFIGS,
+    NUM_ITEMS,
     NUM_NEEDED,
+    NUM_PRODUCTS,
     NUM_STACKS,
     Int64s,
     Limits,
@@ -48,6 +50,17 @@ class Automaton:
     @property
     def num_configurations(self) -> int:
         return int(self.tables.counts[NUM_CONFIGS])
+
+    @property
+    def is_half_full(self) -> bool:
+        """Whether what was met so far has filled half of a limit."""
+        counts, limits = self.tables.counts, self._limits
+        return bool(
+            2 * counts[NUM_CONFIGS] > limits.configurations
+            or 2 * counts[NUM_STACKS] > limits.stacks
+            or 2 * counts[NUM_ITEMS] > limits.items
+            or 2 * counts[NUM_PRODUCTS] > limits.products
+        )
 
     @property
     def num_states(self) -> int:

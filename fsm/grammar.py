@@ -5,6 +5,7 @@ It may be shared by any number of matchers, in any threads. It knows no history;
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ from stemma.fsm.tables import Int64s, Limits
 from stemma.fsm.vocabulary import Vocabulary
 
 END = -1
+MAX_MASK_WORDS = 1 << 24  # 64 MiB of remembered masks
+MAX_STEPS = 1 << 18
 Words = npt.NDArray[np.uint32]
 
 
@@ -37,23 +40,37 @@ class CompiledGrammar:
     def __init__(self, grammar: ast.Grammar, vocabulary: Vocabulary, limits: Limits = Limits()) -> None:  # noqa: B008
         self.vocabulary = vocabulary
         self._lock = threading.RLock()
-        self.automaton = Automaton(grammar, limits)
+        self._grammar = ast.Grammar(grammar.start, functools.cache(grammar.rule))
+        self._limits = limits
+        self._successor: CompiledGrammar | None = None
+        self.automaton = Automaton(self._grammar, limits)
         self._masking = Masking(self.automaton, vocabulary)
         self._chains: dict[int, Chain] = {}
         self._completion = Completion(self.automaton)
         self._masks: dict[int, Words] = {}
         self._steps: dict[tuple[int, int], int] = {}
-        self._symbols: dict[int, int] = {}  # special token -> symbol of the program
 
     @property
     def start(self) -> int:
         return self.automaton.start
+
+    def for_new_sequence(self) -> CompiledGrammar:
+        """This, or a fresh one where many sequences have half filled the limits. Those that have begun stay here."""
+        with self._lock:
+            if self._successor is None and not self.automaton.is_half_full:
+                return self
+            successor = self._successor
+            if successor is None or successor.automaton.is_half_full:
+                successor = self._successor = CompiledGrammar(self._grammar, self.vocabulary, self._limits)
+            return successor
 
     def mask(self, config: int) -> Words:
         """The tokens allowed at `config`, a bit each, read only: bit i & 31 of word i >> 5."""
         mask = self._masks.get(config)
         if mask is None:
             with self._lock:
+                if len(self._masks) * self.vocabulary.num_words > MAX_MASK_WORDS:
+                    self._masks.clear()
                 mask = self._masks[config] = self._computed(config)
         return mask
 
@@ -63,6 +80,8 @@ class CompiledGrammar:
         following = self._steps.get(key)
         if following is None:
             with self._lock:
+                if len(self._steps) > MAX_STEPS:
+                    self._steps.clear()
                 following = self._steps[key] = self._stepped(config, token)
         return following
 

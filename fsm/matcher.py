@@ -30,8 +30,8 @@ class Matcher:
     __slots__ = ("_position", "grammar")
 
     def __init__(self, grammar: CompiledGrammar) -> None:
-        self.grammar = grammar
-        self._position = Position(grammar.start, -1, None, False)
+        self.grammar = grammar.for_new_sequence()
+        self._position = Position(self.grammar.start, -1, None, False)
 
     @property
     def config(self) -> int:

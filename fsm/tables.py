@@ -61,9 +61,9 @@ class Limits(NamedTuple):
     """How much one grammar may take before it is refused with a `LimitError`."""
 
     states: int = 2_000_000
-    configurations: int = 65_536
+    configurations: int = 131_072
     items: int = 4_000_000
-    stacks: int = 2_000_000
+    stacks: int = 1_000_000
     products: int = 200_000
     closure: int = 65_536
 

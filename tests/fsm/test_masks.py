@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from stemma.fsm import Matcher, Vocabulary, ast, compile, fill_masks
+from stemma.fsm import Limits, Matcher, Vocabulary, ast, compile, fill_masks
 from stemma.fsm.grammar import CompiledGrammar
 from stemma.fsm.kernels import loader
 
@@ -164,3 +164,19 @@ def test_a_batch_is_what_its_members_are(byte_vocabulary: Vocabularies) -> None:
         matcher.mask_into(alone)
         assert (row == alone).all()
         assert alone.any()
+
+
+def test_many_sequences_do_not_exhaust_a_grammar(byte_vocabulary: Vocabularies) -> None:
+    vocabulary = byte_vocabulary(0)
+    grammar = compile(GRAMMARS["value"], vocabulary, Limits(configurations=8192))
+    draw = random.Random(5)
+    first = Matcher(grammar)
+    assert first.advance(ord("["))
+    for _ in range(60):
+        matcher = Matcher(grammar)
+        text = "".join(draw.choice("[{") for _ in range(12)).replace("{", '{"a": "", "abc":"xyz", "q": ')
+        for byte in text.encode():
+            assert matcher.advance(byte)
+    assert first.advance(ord("]"))
+    assert first.is_complete
+    assert Matcher(grammar).grammar is not grammar

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from stemma.fsm.errors import LimitError
+
 OPEN_WORLD = frozenset(
     ("allOf", "oneOf", "not", "if", "dependentSchemas", "dependencies", "maxContains", "unevaluatedProperties",
      "unevaluatedItems", "$dynamicRef", "$recursiveRef")
@@ -36,8 +38,15 @@ SCHEMAS = frozenset(("items", "additionalProperties", "contains", "additionalIte
 
 
 def closed(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with `additionalProperties: false` where nothing is said; the schema itself if that is not safe."""
-    return schema if _mentions(schema, OPEN_WORLD) else _closed(schema)
+    """The schema with `additionalProperties: false` where nothing is said; the schema itself if that is not safe.
+
+    Raises LimitError for a schema that is nested too deeply.
+    """
+    try:
+        narrowed: dict[str, Any] = schema if _mentions(schema, OPEN_WORLD) else _closed(schema)
+    except RecursionError:
+        raise LimitError("the schema is nested too deeply") from None
+    return narrowed
 
 
 def _closed(schema: Any) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stemma.fsm import ast
+from stemma.fsm.errors import LimitError
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.nodes import ANY_TEXT, choice, repeat, sequence, text, without
 from stemma.runtime.engine.guides import GrammarSpec
@@ -66,7 +67,10 @@ def _rules_of(parts: list[ast.Grammar]) -> Callable[[Hashable], ast.Node]:
     def rule(name: Hashable) -> ast.Node:
         assert isinstance(name, tuple)
         at, inner = name
-        return renamed(parts[at].rule(inner), at)
+        try:
+            return renamed(parts[at].rule(inner), at)
+        except RecursionError:
+            raise LimitError("a tool's schema is nested too deeply") from None
 
     return rule
 

@@ -219,3 +219,39 @@ def test_closing_a_schema_touches_only_what_is_safe() -> None:
         {"enum": [{"properties": {}}]},
     ):
         assert closed(schema) == schema
+
+
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    return schema
+
+
+@pytest.mark.parametrize("depth", [30, 100, 200, 400])
+async def test_a_deep_schema_is_honoured_or_refused(client: Any, depth: int) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "deep", "schema": nested(depth)}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": nested(depth)}}
+    for body in ({"response_format": form}, {"tools": [tool], "tool_choice": "required"}):
+        response = await client.http.post(CHAT, json={"messages": HI, "max_tokens": 20, **body})
+        assert response.status_code in (200, 400)
+        if response.status_code == 400:
+            assert response.json()["error"]["message"]
+    await client.get("/health")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"regex": "(a{1,1000}){1,1000}b"},
+        {"grammar": "root ::= root"},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "#"}}}},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "http://x/y"}}}},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "string", "minLength": 10**9}}}},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"properties": 3}}}]},
+    ],
+)
+async def test_a_hostile_form_is_answered(client: Any, body: dict[str, Any]) -> None:
+    response = await client.http.post(CHAT, json={"messages": HI, "max_tokens": 10, **body})
+    assert response.status_code in (200, 400)
+    await client.get("/health")

@@ -28,8 +28,8 @@ FACTOR_PRIOR = 16.0
 MEMORY = 32.0  # times the prior: experience after which all before weighs half
 FACTOR_MEMORY = 256.0
 SQRT_2 = 2.0**0.5
-PRIOR_HITS = 0.5
-PRIOR_CHURN = 1.2  # times the pool: what a leaf seen once is taken for
+PRIOR_HITS = 1.5
+PRIOR_CHURN = 3.6  # times the pool: what a leaf seen once is taken for
 MIN_LEVEL, MAX_LEVEL = -6, 2  # factors, as powers of two
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
 
 import numpy as np
 
-from stemma.radix import PrefixCache
+from stemma.radix import Explanation, PrefixCache
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.holds import Held
 from stemma.runtime.core.runner import Runner
@@ -209,6 +209,10 @@ class Engine:
     def with_scheduler(self, look: Callable[[Scheduler], T]) -> T:
         """Call a function that only reads with the scheduler, between two steps, and return what it returns."""
         return self._loop.call(lambda: look(self._loop.scheduler)).result()
+
+    def explain(self, tokens: Sequence[int], namespace: str = "") -> Explanation:
+        """How much of these tokens is cached now, and why it is not more."""
+        return self.with_cache(lambda cache: cache.explain(list(tokens), namespace))
 
     def tree(self) -> list[TreeNode]:
         """The cache's tree, taken between two steps."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, Self, Unpack
 
+from stemma.radix import Explanation
 from stemma.runtime.engine import Generation, RequestOptions
 from stemma.runtime.model import ChatTemplate, Tokenizer
 
@@ -35,6 +36,9 @@ class Backend(Protocol):
 
     def submit_all(self, prompts: Sequence[Sequence[int]], **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start several requests at once."""
+
+    def explain(self, tokens: Sequence[int], namespace: str = "") -> Explanation:
+        """How much of these tokens is cached, and why it is not more."""
 
     def hold(self, pinned_for: float = 0.0) -> Hold:
         """A hold on nothing yet."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Unpack
 
 from stemma.lang.placeholder import placeholder
+from stemma.radix import Explanation, Reason
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions, Timing
@@ -57,6 +58,10 @@ class DryBackend:
     def chat_template(self) -> ChatTemplate:
         """Roles and contents, one after the other."""
         return self._chat_template
+
+    def explain(self, tokens: Sequence[int], namespace: str = "") -> Explanation:
+        """Nothing is cached."""
+        return Explanation(len(tokens), 0, Reason.NEVER_SEEN, 0, next(iter(tokens), None), (), None, 0, 0)
 
     def hold(self, pinned_for: float = 0.0) -> DryHold:
         """A hold on nothing."""

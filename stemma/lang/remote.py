@@ -18,6 +18,7 @@ import httpx
 
 from stemma.lang.loops import LoopThread
 from stemma.lang.remote_body import body_of
+from stemma.radix import Explanation, Reason
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions, Timing
@@ -129,6 +130,23 @@ class Remote:
                 )
             return self._start(self._score(body, options.get("scored_from", 1)))
         return self._start(self._whole(body) if body["max_tokens"] == 0 else self._stream(body))
+
+    def explain(self, tokens: Sequence[int], namespace: str = "") -> Explanation:
+        """How much of these tokens is cached on the server, and why it is not more."""
+        body: dict[str, Any] = {"tokens": list(tokens), **({"cache_salt": namespace} if namespace else {})}
+        found = self._thread.wait(self._call("POST", "/cache/explain", body))
+        at = found["position"]
+        return Explanation(
+            num_tokens=found["num_tokens"],
+            hit_len=found["hit_len"],
+            reason=Reason[found["reason"].upper()],
+            position=at,
+            got=tokens[at] if at < len(tokens) else None,
+            expected=tuple(each["token"] for each in found["expected"]),
+            evicted_at=None,
+            evicted_len=found["evicted_tokens"],
+            copied_tokens=found["copied_tokens"],
+        )
 
     def hold(self, pinned_for: float = 0.0) -> RemoteHold:
         """The server itself keeps what was used last; only a pin makes it promise that."""

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar, Unpack, cast, overload
 
 from stemma.lang.backend import Backend, Hold
+from stemma.lang.explain import StateExplanation, explained
 from stemma.lang.fork import run_branches
 from stemma.lang.gen import Gen, Outcome
 from stemma.lang.picture import picture
@@ -282,6 +283,12 @@ class State:
     def report(self) -> Report:
         """What this state and its branches did: print it, or show it in a notebook."""
         return Report(self.trace)
+
+    def explain(self) -> StateExplanation:
+        """How much of what was said so far is cached, where the cache stops matching, and why: print it."""
+        tokens = self._idle().encode(self._session.encoder)
+        found = self._session.llm.explain(tokens, self._options.get("namespace", ""))
+        return explained(found, tokens, self._session.llm.tokenizer)
 
     def pinned(self, ttl: float = 300.0) -> Pin:
         """`with s.pinned(ttl=300):` computes what was said so far and keeps it from eviction while the block runs.

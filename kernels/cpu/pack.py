@@ -7,6 +7,7 @@ Q4_K becomes 4-bit tiles with the scales of its sub-blocks rounded to 16 bits (r
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,8 @@ def pack(
     for kind, group in _runs(parts):
         outputs = sum(part.shape[0] for part in group)
         weights, scales = _pack_group(kind, group, in_features, byte_offset)
+        for part in group:
+            _let_go(part.data)
         padded = _aligned(np.pad(bias[first : first + outputs], (0, -outputs % STRIP)))
         row = prepared_stride(in_features, kind in QUANTIZED)
         prepare = addresses["prepare_quantized" if kind in QUANTIZED else "prepare_float"]
@@ -79,6 +82,22 @@ def pack(
         stride, first, num_bytes = max(stride, row), first + outputs, num_bytes + weights.nbytes + scales.nbytes
     table = np.array([len(segments), out_features, *(s.ctypes.data for s in segments)], dtype=np.int64)
     return PackedLinear(in_features, out_features, stride, num_bytes, table.ctypes.data, table, tuple(memory))
+
+
+def _let_go(data: Array) -> None:
+    """Tell the system that a mapped file's pages are not needed now; what reads them again gets the file's contents."""
+    owner: Any = data
+    mapped = False
+    while isinstance(owner, np.ndarray):
+        mapped = mapped or (isinstance(owner, np.memmap) and owner.mode in ("r", "c"))
+        owner = owner.base
+    if not (mapped and isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED")):
+        return
+    start = data.ctypes.data - np.frombuffer(owner, dtype=np.uint8).ctypes.data
+    first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (start + data.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
+    if length > 0:
+        owner.madvise(mmap.MADV_DONTNEED, first, length)
 
 
 def _runs(parts: Sequence[StoredWeight]) -> list[tuple[str, list[StoredWeight]]]:
@@ -98,31 +117,35 @@ def _pack_group(kind: str, parts: list[StoredWeight], in_features: int, byte_off
         return _pack_floats([np.asarray(part.data) for part in parts], in_features), aligned_zeros(64)
     if kind == "q4":
         split = [_four_bits(part) for part in parts]
-        nibbles = _strips(np.concatenate([nibbles for nibbles, _ in split]))
-        facts = _strips(np.concatenate([facts for _, facts in split]))
+        nibbles = _strips([nibbles for nibbles, _ in split])
+        facts = _strips([facts for _, facts in split])
         num_strips, _, blocks, _ = nibbles.shape
         tiles = nibbles.reshape(num_strips, STRIP, blocks, 4, 4).view(np.uint32)[..., 0].transpose(0, 2, 3, 1)
         return _aligned(tiles), _aligned(facts.transpose(0, 2, 3, 1))
     split8 = [_eight_bits(part) for part in parts]
-    whole = _strips(np.concatenate([values for values, _ in split8]))
-    scales = _strips(np.concatenate([scales for _, scales in split8]))
+    whole = _strips([values for values, _ in split8])
+    scales = _strips([scales for _, scales in split8])
     num_strips, _, blocks, _ = whole.shape
-    shifted = whole.view(np.uint8) ^ np.uint8(byte_offset)
-    tiles = shifted.reshape(num_strips, STRIP, blocks, 8, 4).view(np.uint32)[..., 0].transpose(0, 2, 3, 1)
-    return _aligned(tiles), _aligned(scales.transpose(0, 2, 1))
+    tiles = whole.reshape(num_strips, STRIP, blocks, 8, 4).view(np.uint32)[..., 0].transpose(0, 2, 3, 1)
+    packed = _aligned(tiles)
+    packed ^= np.uint32(0x01010101 * byte_offset)
+    return packed, _aligned(scales.transpose(0, 2, 1))
 
 
 def _pack_floats(parts: list[Array], in_features: int) -> Array:
-    rows = _strips(np.concatenate(parts))
-    rows = np.pad(rows, ((0, 0), (0, 0), (0, -in_features % BLOCK)))
+    rows = _strips(parts)
+    if in_features % BLOCK:
+        rows = np.pad(rows, ((0, 0), (0, 0), (0, -in_features % BLOCK)))
     if rows.dtype == np.uint16:  # bf16: a pair of inputs is one 32-bit lane
         return _aligned(np.ascontiguousarray(rows).view(np.uint32).transpose(0, 2, 1))
     return _aligned(rows.transpose(0, 2, 1))
 
 
-def _strips(rows: Array) -> Array:
-    """(outputs, ...) -> (strips, 16, ...), the last strip filled up with zeros."""
-    rows = np.pad(rows, [(0, -len(rows) % STRIP)] + [(0, 0)] * (rows.ndim - 1))
+def _strips(parts: list[Array]) -> Array:
+    """Rows (outputs, ...) of one or more matrices -> (strips, 16, ...), the last strip filled up with zeros."""
+    rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if len(rows) % STRIP:
+        rows = np.pad(rows, [(0, -len(rows) % STRIP)] + [(0, 0)] * (rows.ndim - 1))
     return rows.reshape(-1, STRIP, *rows.shape[1:])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import gguf
@@ -123,7 +124,7 @@ def test_parts_of_several_types_stand_one_after_the_other(
     got = ops.norm_linear(x, ops.norm(norm, 1e-6), ops.linear(parts, biases))
     want = reference.norm_linear(x.double(), reference.norm(norm, 1e-6), reference.linear(parts, biases))
     assert got.shape == want.shape
-    assert relative_error(got, want) < (5e-3 if "Q6_K" in types else 1e-4)
+    assert relative_error(got, want) < (1e-2 if "Q6_K" in types else 1e-4)
 
 
 def stored_any(type_: str, shape: tuple[int, int], seed: int) -> StoredWeight:
@@ -138,7 +139,7 @@ def stored_any(type_: str, shape: tuple[int, int], seed: int) -> StoredWeight:
     return StoredWeight(type_, shape, blocks.reshape(shape[0], -1))
 
 
-@pytest.mark.parametrize(("type_", "tolerance"), [("Q4_K", 1e-3), ("Q6_K", 5e-3)])
+@pytest.mark.parametrize(("type_", "tolerance"), [("Q4_K", 1e-3), ("Q6_K", 1e-2)])
 def test_superblocks(ops: CpuOps, reference: ReferenceOps, type_: str, tolerance: float) -> None:
     weight = stored_any(type_, (40, 512), 3)
     x = torch.randn(6, 512)
@@ -195,3 +196,21 @@ def test_parts_must_share_their_input(ops: CpuOps) -> None:
         ops.linear([stored("F32", (4, 32)), stored("F32", (4, 64))])
     with pytest.raises(MismatchedWeights):
         ops.linear([stored("F32", (4, 32))], [vector(5)])
+
+
+def test_packing_lets_the_files_pages_go_and_keeps_their_contents(ops: CpuOps, tmp_path: Path) -> None:
+    weight = stored("Q8_0", (640, 1024))
+    path = tmp_path / "weights"
+    weight.data.tofile(path)
+    mapped = StoredWeight("Q8_0", weight.shape, np.memmap(path, np.uint8, "c").view(np.ndarray).reshape(640, -1))
+    packed = ops.linear([mapped])
+    assert np.array_equal(mapped.data, weight.data)
+    assert np.array_equal(packed.memory[1], ops.linear([weight]).memory[1])
+
+
+def test_weights_in_memory_of_their_own_are_not_touched(ops: CpuOps) -> None:
+    weight = stored("Q8_0", (640, 1024))
+    memory = np.frombuffer(mmap.mmap(-1, weight.data.nbytes), dtype=np.uint8).reshape(weight.data.shape)
+    memory[...] = weight.data
+    ops.linear([StoredWeight("Q8_0", weight.shape, memory)])
+    assert np.array_equal(memory, weight.data)

@@ -32,9 +32,14 @@ _POINT_DIGITS = sequence((text("."), repeat(_DIGITS, 1, None)))
 _WHOLE = choice((text("0"), sequence((_LEADING, repeat(_DIGITS, 0, None)))))
 _E = Characters(((69, 69), (101, 101)))
 _SIGN = optional(Characters(((43, 43), (45, 45))))
-ANY_NUMBER = sequence(
-    (_MINUS, _WHOLE, optional(_POINT_DIGITS), optional(sequence((_E, _SIGN, repeat(_DIGITS, 1, None)))))
-)
+_HUNDREDS = choice((
+    sequence((Characters(((49, 50),)), repeat(_DIGITS, 2, 2))), sequence((text("30"), Characters(((48, 55),)))),
+))  # fmt: skip
+# Exponents stop where a double would become infinite, since readers would then no longer see a number.
+ANY_NUMBER = sequence((_MINUS, choice((
+    sequence((_WHOLE, optional(_POINT_DIGITS), optional(sequence((_E, _SIGN, repeat(_DIGITS, 1, 2)))))),
+    sequence((_LEADING, optional(_POINT_DIGITS), _E, _SIGN, _HUNDREDS)),
+))))  # fmt: skip
 ANY_INTEGER = sequence((_MINUS, _WHOLE, optional(text(".0"))))
 
 

@@ -23,7 +23,7 @@ class Masking:
         self._loader = loader()
         self.path = vocabulary.new_path()
         self._inside = np.zeros(129, np.int64)
-        self._found = np.zeros(5, np.int64)
+        self._found = np.zeros(6, np.int64)
         self._chain = np.zeros(vocabulary.longest + 2, np.int64)
         self._bases: dict[int, Words] = {}
 

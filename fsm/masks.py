@@ -18,9 +18,9 @@ from stemma.fsm.trie import Trie
 Words = npt.NDArray[np.uint32]
 
 # What `classify` finds, in found[KIND], with the base configuration in found[BASE]. The caller sets
-# found[LONGEST], the length of the longest token.
+# found[LONGEST], the length of the longest token. found[FREE] is how many turns it takes until a CHAIN may end.
 PLAIN, LOOP, DELTA, CHAIN = range(4)
-KIND, BASE, REMAINING, STEP_BYTE, LONGEST = range(5)
+KIND, BASE, REMAINING, STEP_BYTE, LONGEST, FREE = range(6)
 MIN_RUN = 20  # a run of fewer ASCII bytes is not worth a table: the walk is short
 
 
@@ -244,7 +244,8 @@ def find_counter(t: Tables, config: int, leader: int, inside: Int64s, found: Int
     found[REMAINING] = maximum - number if maximum >= 0 else -1
     if (maximum < 0 or number + 1 < maximum) and not same_turn(t, config, leader, frame, number):
         return 0
-    turns = min(t.states[repeat, 3] - number, found[LONGEST])
+    found[FREE] = max(t.states[repeat, 3] - number, 0)
+    turns = min(found[FREE], found[LONGEST])
     if turns <= 0 or turns == found[LONGEST]:
         return 1
     for _ in range(turns):
@@ -314,7 +315,12 @@ def loop_mask(t: Tables, trie: Trie, path: Int64s, config: int, out: Words, run:
 def chain_mask(
     t: Tables, trie: Trie, path: Int64s, config: int, out: Words, run: Run, found: Int64s, chain: Int64s
 ) -> bool:
-    """A configuration that each character of a run leads one turn further in a counted repeat."""
+    """A configuration that each character of a run leads one turn further in a counted repeat.
+
+    A byte outside the run that leads to one place at two turns, both of which may leave the repeat, is not read by the
+    body (that would stand in two frames): it leads there at every later turn. One that leads nowhere before the repeat
+    may be left leads nowhere until then. So long runs before a quote need no long chains.
+    """
     remaining = found[REMAINING]
     number = len(run.tokens)
     if remaining < 0 or number == 0 or run.lengths[number - 1] <= remaining:
@@ -329,20 +335,36 @@ def chain_mask(
             put(out, run.tokens[number], 0)
     chain[0] = config
     known = 1
+    free = found[FREE]
     for byte in range(256):
         for exit in range(run.exit_start[byte], run.exit_start[byte + 1]):
             turns = run.exit_lengths[exit]
-            if 0 <= remaining < turns:
+            if 0 <= remaining < turns or (turns < free and t.rows[config, byte] == 0):
                 continue
-            while known <= turns:
-                chain[known] = t.rows[chain[known - 1], found[STEP_BYTE]]
-                if not ensure_row(t, chain[known]):
+            nearest = min(turns, free + 1)
+            known = lengthen(t, chain, known, nearest, found[STEP_BYTE])
+            if known < 0:
+                return False
+            following = t.rows[chain[nearest], byte]
+            if turns > nearest and following != t.rows[chain[free], byte]:
+                known = lengthen(t, chain, known, turns, found[STEP_BYTE])
+                if known < 0:
                     return False
-                known += 1
-            following = t.rows[chain[turns], byte]
+                following = t.rows[chain[turns], byte]
             if following and not walk_exit(t, trie, out, path, run, exit, following):
                 return False
     return True
+
+
+@helper
+def lengthen(t: Tables, chain: Int64s, known: int, turns: int, byte: int) -> int:
+    """Step the chain on to `turns`; how much of it is known then, -1 if rules or room are missing."""
+    while known <= turns:
+        chain[known] = t.rows[chain[known - 1], byte]
+        if not ensure_row(t, chain[known]):
+            return -1
+        known += 1
+    return known
 
 
 @helper

@@ -134,8 +134,8 @@ class Engine:
             completions = _wait(self.submit_all(prompts, **options), progress)
             return completions[0] if is_one else completions
         reader = form_of(form)
-        merged: RequestOptions = {**options, **reader.options}
-        answers = [Answer(reader.read(each), each) for each in _wait(self.submit_all(prompts, **merged), progress)]
+        completions = _wait(self.submit_all(prompts, **reader.over(options)), progress)
+        answers = [Answer(reader.read(each), each) for each in completions]
         return answers[0] if is_one else answers
 
     def sample(self, prompt: str | list[int], n: int, **options: Unpack[RequestOptions]) -> list[Completion]:

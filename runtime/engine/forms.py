@@ -40,10 +40,13 @@ class Form:
         """Whether the value is the text itself."""
         return self.value is str
 
-    @property
-    def options(self) -> RequestOptions:
-        """What makes the model say nothing else."""
-        return {} if self.spec is None else {"grammar": self.spec}
+    def over(self, options: RequestOptions) -> RequestOptions:
+        """These options, and what makes the model say nothing else. Raises InvalidRequest if they have a grammar."""
+        if self.spec is None:
+            return options
+        if options.get("grammar") is not None:
+            raise InvalidRequest("give a form or a grammar, not both", "grammar")
+        return {**options, "grammar": self.spec}
 
     def read(self, completion: Completion) -> Any:
         """The value. Raises IncompleteOutput if the output ended too early, InvalidOutput if a validator of the type

@@ -29,7 +29,7 @@ async def run_branches(
 
     Raises BranchError if any fails, after all have ended and their states are let go.
     """
-    gate = asyncio.Semaphore(limit or max(len(items), 1))
+    gate = asyncio.Semaphore(max(len(items), 1) if limit is None else limit)
     failed: dict[int, str] = {}  # by id of the error, the name of its branch
 
     async def run(own: State, item: Item, name: str) -> Result:

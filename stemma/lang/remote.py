@@ -101,7 +101,7 @@ class Remote:
         prompts = [prompt] if is_one else prompt
         tokens = [self._tokenizer.encode_prompt(each) if isinstance(each, str) else each for each in prompts]
         if form is not None:
-            options = {**options, **form_of(form).options}
+            options = form_of(form).over(options)
         generations = self.submit_all(tokens, **options)
         try:
             completions = [generation.result() for generation in generations]

@@ -25,7 +25,7 @@ from stemma.lang.transcript import Message, Role, Transcript, keep
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Generation, RequestOptions
 from stemma.runtime.engine.forms import TEXT, Form
-from stemma.runtime.errors import StateError
+from stemma.runtime.errors import InvalidRequest, StateError
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -144,7 +144,7 @@ class State:
             self._transcript = transcript.with_generated(prompt, kept.tokens, completion.text, kept.uncovered)
             return Outcome(reader.read(completion), completion, completion.usage, {})
 
-        merged: RequestOptions = {**self._options, **reader.options, **options}
+        merged = reader.over({**self._options, **options})
         return self._start([self._session.llm.submit(prompt, hold=self._hold, **merged)], finish, reader)
 
     def select(self, options: Sequence[Choice], *, by: By = "likelihood", name: str | None = None) -> Gen[Choice]:
@@ -247,6 +247,8 @@ class State:
         limit: how many run side by side; None is all. If a branch fails, its siblings are cancelled and BranchError,
         an ExceptionGroup, names it. However it ends, the branches' blocks are given back.
         """
+        if limit is not None and limit < 1:
+            raise InvalidRequest(f"limit must be at least 1; it is {limit}", "limit")
         listed = list(items)
         if len(listed) > 1 and len(self.tokens) - num_computed(self._runs) >= MIN_PREFILL:
             await self.prefill()

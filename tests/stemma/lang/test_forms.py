@@ -155,6 +155,13 @@ def test_select_by_mask_takes_one_of_the_options(llm):
     assert str(s) == gen.result()
 
 
+def test_a_form_and_a_grammar_together_are_refused(llm):
+    with pytest.raises(InvalidRequest, match="not both"):
+        State(llm).user("x").gen(bool, grammar=Regex("a"))
+    with pytest.raises(InvalidRequest, match="not both"):
+        llm.generate("x", form=bool, grammar=Regex("a"))
+
+
 # generate ----------------------------------------------------------------
 def test_generate_with_a_form(llm):
     answer = llm.generate("who?", form=Person, max_tokens=400)

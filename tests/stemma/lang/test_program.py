@@ -181,6 +181,14 @@ async def test_fork_runs_no_more_than_its_limit(llm):
     assert most == 2
 
 
+async def test_a_limit_must_be_positive(llm):
+    async def branch(b: State, item: int) -> int:
+        return item
+
+    with pytest.raises(InvalidRequest):
+        await State(llm).text("x").fork([1], branch, limit=0)
+
+
 async def test_fork_of_nothing(llm):
     async def branch(b: State, item: int) -> int:
         return item

@@ -61,6 +61,9 @@ class ArrayShape:
         if self.unique is not None and self._is_trivially_unique():
             self.unique = None
         self.pure = not (self.some or self.contains or self.unique)
+        values = self.context.finite(self.item_goal(0)) if self.unique is not None else None
+        most = len({identity(value) for value in values}) if values is not None else 0
+        self.has_enough_values = self.minimum <= (most if self.maximum is None else min(most, self.maximum))
 
     def _is_trivially_unique(self) -> bool:
         if self.maximum is not None and self.maximum <= 1:
@@ -98,6 +101,8 @@ class ArrayShape:
                 if (item.is_exact or self.context.possible_goal(item.goal)) and self.can_end(item.after)]  # fmt: skip
 
     def can_end(self, state: ArrayState) -> bool:
+        if self.unique is not None and not (self.contains or self.some or self.horizon):
+            return self.has_enough_values  # which of them are taken already makes no difference
         return can_end(state, self.ends, self._states_after, self.known)
 
     def _states_after(self, state: ArrayState) -> Iterator[ArrayState]:

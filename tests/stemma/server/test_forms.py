@@ -221,6 +221,9 @@ def test_closing_a_schema_touches_only_what_is_safe() -> None:
         assert closed(schema) == schema
 
 
+DISTINCT = {"type": "array", "uniqueItems": True, "items": {"enum": list(range(100))}, "minItems": 50}
+
+
 def nested(depth: int) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "object"}
     for _ in range(depth):
@@ -249,6 +252,7 @@ async def test_a_deep_schema_is_honoured_or_refused(client: Any, depth: int) -> 
         {"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "http://x/y"}}}},
         {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "string", "minLength": 10**9}}}},
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"properties": 3}}}]},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": DISTINCT}}},
     ],
 )
 async def test_a_hostile_form_is_answered(client: Any, body: dict[str, Any]) -> None:

@@ -103,7 +103,7 @@ class ChatTurn:
         prompter, tokens = self.service.prompter, completion.tokens
         ran = prompter.remember(self.prompt, self.namespace, completion.text, key, tokens)
         if tokens and ran[-1] == tokens[-1]:
-            self.service.compute_later(ran, self.namespace)
+            self.service.compute_later(ran, self.namespace, self.body.priority or 0)
 
 
 @dataclass(slots=True)

@@ -26,9 +26,6 @@ from stemma.version import VERSION
 
 P = ParamSpec("P")
 T = TypeVar("T")
-LAST = -(2**31)
-"""The priority of what nobody waits for."""
-
 NUM_WORKERS = 4
 NUM_COMPILERS = 2
 
@@ -66,11 +63,11 @@ class Service:
         """Have a grammar ready. In threads of their own: a hard one holds up nothing but other grammars."""
         await asyncio.get_running_loop().run_in_executor(self._compilers, self.engine.prepare, spec)
 
-    def compute_later(self, tokens: Sequence[int], namespace: str) -> None:
-        """Have these tokens in the cache when the engine has nothing better to do. Nobody waits for it."""
+    def compute_later(self, tokens: Sequence[int], namespace: str, priority: int) -> None:
+        """Have these tokens in the cache soon. Nobody waits for it, but what goes on from them comes behind it."""
         if self.engine.config.prefix_cache and self.engine.room(len(tokens)) > 0:
             with suppress(EngineClosed):
-                self.engine.submit(tokens, max_tokens=0, namespace=namespace, priority=LAST)
+                self.engine.submit(tokens, max_tokens=0, namespace=namespace, priority=priority)
 
     def check_model(self, name: str | None) -> None:
         """Raises ApiError (404) for a model that is not served here."""

@@ -164,8 +164,8 @@ class _Parser:
             if self.peek().kind == "arrow":
                 self.at += 2
             elif self.peek().kind == "line":
-                if self.depth == 1:
-                    break
+                if self.depth == 1 or self.at >= len(self.tokens):
+                    break  # a group goes on over lines, but not past the end
                 self.at += 1
             else:
                 parts.append(self.quantified(self.atom()))

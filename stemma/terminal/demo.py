@@ -1,12 +1,13 @@
-"""`stemma demo`: three workloads that repeat themselves, run with the cache and without it, and the tree they leave."""
+"""`stemma demo`: workloads that repeat themselves, run with the cache and without it, and the tree they leave."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import BaseModel, Field
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
@@ -38,7 +39,17 @@ QUESTIONS = (
     "Where are the spare mantles?", "How long is the walk to the village?", "Who was the keeper before Ada?",
 )  # fmt: skip
 TURNS = ("Name a fruit that is yellow.", "And one that is red?", "Which of the two is sweeter?")
+PEOPLE = ("Ada keeps the light at Cape Merrow.", "Tomas, 28, is a sailor.", "Nils was a keeper for 31 years.")
+RECORD = "Who is this about? Say in JSON the person's name, the occupation, and whether they live by the sea."
 STORY = "Once upon a time, in a small village by the sea, there lived a"
+
+
+class Person(BaseModel):
+    """What is asked of each of PEOPLE: the model can say nothing else."""
+
+    name: str = Field(max_length=20)
+    occupation: Literal["keeper", "sailor", "teacher"]
+    lives_by_the_sea: bool
 
 
 @dataclass(slots=True)
@@ -56,12 +67,13 @@ class Part:
 
 
 def run_parts(llm: Engine, say: Callable[[str], None]) -> list[Part]:
-    """All three workloads, one after the other, after one token that warms the kernels up."""
+    """All workloads, one after the other, after one token that warms the kernels up."""
     llm.generate(SYSTEM, max_tokens=1, namespace="warm up")
     parts = []
     for title, work in (
         (f"{len(QUESTIONS)} questions over one handbook, one batch", _questions),
         (f"a chat of {len(TURNS)} turns", _chat),
+        (f"{len(PEOPLE)} JSON records of a type", _records),
         ("4 samples of one prompt", _samples),
     ):
         say(title)
@@ -85,6 +97,11 @@ def _chat(llm: Engine) -> list[Completion]:
     return [reply.completion for reply in replies]
 
 
+def _records(llm: Engine) -> list[Completion]:
+    prompts = [f"{RECORD}\nText: {text}\nJSON: " for text in PEOPLE]
+    return [answer.completion for answer in llm.generate(prompts, form=Person, max_tokens=96)]
+
+
 def _samples(llm: Engine) -> list[Completion]:
     return llm.sample(STORY, 4, max_tokens=24, temperature=0.8, seed=7)
 
@@ -101,10 +118,11 @@ def show(cached: list[Part], plain: list[Part], llm: Engine) -> Group:
 
 def _answers(parts: list[Part]) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 1))
-    questions, chat, samples = parts
+    questions, chat, records, samples = parts
     pairs = [
         *zip(QUESTIONS[:3], questions.completions, strict=False),
         *zip(TURNS, chat.completions, strict=True),
+        *zip(PEOPLE, records.completions, strict=True),
         (STORY + " ...", samples.completions[0]),
         ("", samples.completions[1]),
     ]
@@ -117,12 +135,12 @@ def _table(cached: list[Part], plain: list[Part]) -> Table:
     """One column a workload: where its tokens came from, with the cache and without it."""
     table = Table(title="tokens and seconds, with the cache and without it")
     columns = list(zip([*cached, _sum(cached)], [*plain, _sum(plain)], strict=True))
-    for title in ("", "questions", "chat", "samples", "together"):
+    for title in ("", "questions", "chat", "records", "samples", "together"):
         table.add_column(title, justify="right" if title else "left")
     for field_name in ("cached", "prefilled", "decoded", "jumped"):
         counts = (getattr(part.usage, f"{field_name}_tokens") for part, _ in columns)
         table.add_row(f"tokens {field_name}", *map(str, counts))
-    table.add_row("tokens prefilled without it", *(str(other.usage.prefilled_tokens) for _, other in columns))
+    table.add_row("prefilled without it", *(str(other.usage.prefilled_tokens) for _, other in columns))
     table.add_row("seconds", *(f"{part.seconds:.2f}" for part, _ in columns))
     table.add_row("seconds without it", *(f"{other.seconds:.2f}" for _, other in columns))
     saved = 1 - columns[-1][0].usage.prefilled_tokens / columns[-1][1].usage.prefilled_tokens

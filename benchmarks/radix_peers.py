@@ -179,9 +179,7 @@ class RustCore:
         if needed > pages.num_free:
             self.evict(needed - pages.num_free)
         value = torch.cat([gathered, pages.take(needed)])
-        step = core.begin_insert(
-            face.InsertParams(key=face.RadixKey(prepared.full), value=value, prev_prefix_len=hit)
-        )
+        step = core.begin_insert(face.InsertParams(key=face.RadixKey(prepared.full), value=value, prev_prefix_len=hit))
         while step.result is None:
             step = core.resume_insert()
         core.end_insert()

@@ -2,8 +2,9 @@
 
     python benchmarks/fsm.py --data FILE.jsonl --gguf MODEL.gguf [--peers llguidance] [--schemas N] [--json OUT]
 
-FILE has one `{"id", "schema", "valid", "invalid"}` a line. All engines run in this process, one thread, schema by schema,
-in the same run; they read the same compact JSON, keys in the schema's order where an engine insists on it. `cold` is the first
+FILE has one `{"id", "schema", "valid", "invalid"}` a line. All engines run in this process, one thread, schema by
+schema, in the same run; they read the same compact JSON, in the schema's order where an engine insists. `cold` is the
+first
 time an instance is walked with a fresh grammar, `warm` the second. Tables and compiled kernels are those of a second
 start: one schema is compiled and thrown away before. Times are those of the measuring thread (its CPU time), so that
 neighbours on the machine do not count. Shares of jumps are over the schemas that every engine compiles.
@@ -30,13 +31,28 @@ PACKAGES = ["llguidance==1.9.1", "xgrammar==0.2.8", "outlines-core==0.2.14", "ap
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "p999": 99.9}
 
 REGEXES = [
-    r"[a-zA-Z0-9._%+-]+@[a-zA-Z0-9.-]+\.[a-zA-Z]{2,}", r"\d{4}-\d{2}-\d{2}", r"(\+\d{1,2}\s?)?\(?\d{3}\)?[\s.-]?\d{3}[\s.-]?\d{4}",
-    r"https?://[^\s/$.?#][^\s]*", r"(25[0-5]|2[0-4]\d|1?\d?\d)(\.(25[0-5]|2[0-4]\d|1?\d?\d)){3}",
-    r"[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", r"(yes|no|maybe)", r"-?\d+(\.\d+)?([eE][+-]?\d+)?",
-    r"#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})", r"[A-Z][a-z]+( [A-Z][a-z]+){1,3}", r"(0?[1-9]|1[0-2]):[0-5]\d ?(AM|PM)", r"\$\d{1,3}(,\d{3})*(\.\d\d)?",
-    r"[^\n]{1,200}", r"(\w+\s){0,20}\w+\.", r".{10,1000}", r"[\u4e00-\u9fff]{2,8}", r"<(\w+)>[^<]*</\w+>", r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?",
-    r"([A-Z]{2}\d{2})( ?\d{4}){3,5}", r"(?:a|b|c){3,50}d?", r"Thought: [^\n]+\nAction: (search|answer)\nInput: [^\n]+",
-]  # fmt: skip
+    r"[a-zA-Z0-9._%+-]+@[a-zA-Z0-9.-]+\.[a-zA-Z]{2,}",
+    r"\d{4}-\d{2}-\d{2}",
+    r"(\+\d{1,2}\s?)?\(?\d{3}\)?[\s.-]?\d{3}[\s.-]?\d{4}",
+    r"https?://[^\s/$.?#][^\s]*",
+    r"(25[0-5]|2[0-4]\d|1?\d?\d)(\.(25[0-5]|2[0-4]\d|1?\d?\d)){3}",
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
+    r"(yes|no|maybe)",
+    r"-?\d+(\.\d+)?([eE][+-]?\d+)?",
+    r"#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})",
+    r"[A-Z][a-z]+( [A-Z][a-z]+){1,3}",
+    r"(0?[1-9]|1[0-2]):[0-5]\d ?(AM|PM)",
+    r"\$\d{1,3}(,\d{3})*(\.\d\d)?",
+    r"[^\n]{1,200}",
+    r"(\w+\s){0,20}\w+\.",
+    r".{10,1000}",
+    r"[\u4e00-\u9fff]{2,8}",
+    r"<(\w+)>[^<]*</\w+>",
+    r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?",
+    r"([A-Z]{2}\d{2})( ?\d{4}){3,5}",
+    r"(?:a|b|c){3,50}d?",
+    r"Thought: [^\n]+\nAction: (search|answer)\nInput: [^\n]+",
+]
 
 
 def environment() -> Path:
@@ -93,7 +109,7 @@ def accepts(compiled: Any, tokens: list[int]) -> bool:
 
 
 def jumps(compiled: Any, tokens: list[int], count: Counter[str]) -> None:
-    """Replays canonical tokens with jumps: how many were forced, verified as drafts, and how many were not canonical."""
+    """Replays canonical tokens with jumps: how many were forced, how many drafts held, how many were not canonical."""
     session = compiled.session()
     position = 0
     while position < len(tokens):

@@ -27,6 +27,7 @@ class SchemaCompiler:
     def __init__(self, meaning: Meaning, options: SchemaOptions) -> None:
         self.meaning = meaning
         self.any_order = options.property_order == "any"
+        self.plain = options.integers == "plain"
         self.goals: list[Goal] = []
         self.goal_numbers: dict[Goal, int] = {}
         self.shapes: list[Any] = []
@@ -38,7 +39,8 @@ class SchemaCompiler:
         self.colon = sequence((self.space, text(":"), after))
         self.providers: dict[str, Callable[..., Node]] = {
             "any": self.any_value, "string": lambda: texts.ANY_STRING, "number": lambda: numbers.ANY_NUMBER,
-            "integer": lambda: numbers.ANY_INTEGER, "array": self.any_array, "object": self.any_object,
+            "integer": lambda: numbers.PLAIN_INTEGER if self.plain else numbers.ANY_INTEGER,
+            "array": self.any_array, "object": self.any_object,
             "value": self.value_rule, "members": self.members_rule, "items": self.items_rule,
             "digits": self.digits_rule,
             "text": texts.string_node, "format": self.format_rule, "names": self.names_rule,
@@ -109,7 +111,7 @@ class SchemaCompiler:
         return choice((*ways, *(text(word) for kind, word in words if kinds & kind)))
 
     def exactly(self, value: Any) -> Node:
-        """One value; numbers also with `.0`."""
+        """One value; integers also with `.0`, unless they are to be plain."""
         if isinstance(value, list):
             parts = [sequence((self.comma if index else EMPTY, self.exactly(item))) for index, item in enumerate(value)]
             return self.enclosed("[", sequence(parts), "]")
@@ -119,7 +121,7 @@ class SchemaCompiler:
             parts = [sequence((self.comma if index else EMPTY, text(json_text(name)), self.colon, self.exactly(item)))
                      for index, (name, item) in enumerate(value.items())]  # fmt: skip
             return self.enclosed("{", sequence(parts), "}")
-        if kind_of(value) == Kind.INTEGER:
+        if kind_of(value) == Kind.INTEGER and not self.plain:
             whole = str(exact(value, "").numerator)
             return choice((sequence((text(whole), optional(text(".0")))), text(json.dumps(value))))
         return text(json.dumps(value, ensure_ascii=False))

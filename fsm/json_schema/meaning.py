@@ -101,7 +101,9 @@ class Meaning:
     def automaton(self, kinds: Kind, facts: tuple[NumberFact, ...], leading: bool) -> numbers.Automaton:
         key = (kinds, facts, leading)
         if key not in self.automata:
-            self.automata[key] = numbers.NumberReader(kinds, facts, leading).explored()
+            self.automata[key] = numbers.NumberReader(
+                kinds, facts, leading, self.options.integers == "plain"
+            ).explored()
         return self.automata[key]
 
     def array_shape(self, facts: tuple[ArrayFact, ...]) -> ArrayShape:

@@ -40,7 +40,8 @@ ANY_NUMBER = sequence((_MINUS, choice((
     sequence((_WHOLE, optional(_POINT_DIGITS), optional(sequence((_E, _SIGN, repeat(_DIGITS, 1, 2)))))),
     sequence((_LEADING, optional(_POINT_DIGITS), _E, _SIGN, _HUNDREDS)),
 ))))  # fmt: skip
-ANY_INTEGER = sequence((_MINUS, _WHOLE, optional(text(".0"))))
+PLAIN_INTEGER = sequence((_MINUS, _WHOLE))
+ANY_INTEGER = sequence((PLAIN_INTEGER, optional(text(".0"))))
 
 
 def fulfils(value: Fraction, facts: Many[NumberFact]) -> bool:
@@ -119,10 +120,11 @@ class Automaton:
 
 
 class NumberReader:
-    """The automaton before it is explored. `leading`: exactly one digit before the point, not 0 (a mantissa)."""
+    """The automaton before it is explored. `leading`: exactly one digit before the point, not 0 (a mantissa).
+    `plain`: integers have no fraction, not even `.0`."""
 
-    def __init__(self, kinds: Kind, facts: Many[NumberFact], leading: bool = False) -> None:
-        self.kinds, self.facts, self.leading = kinds, tuple(facts), leading
+    def __init__(self, kinds: Kind, facts: Many[NumberFact], leading: bool = False, plain: bool = False) -> None:
+        self.kinds, self.facts, self.leading, self.plain = kinds, tuple(facts), leading, plain
         values = {abs(fact.value): None for fact in facts if not isinstance(fact, Multiple)}
         self.values = [*{Fraction(0): None, **values}]
         self.bounds = list(map(magnitude, self.values))
@@ -168,7 +170,7 @@ class NumberReader:
                     continue
                 if is_zero or not self.short_part(phase):
                     yield symbols, self.after_digit(state, int(symbols[0]))
-        if phase in ("zero", "whole"):
+        if phase in ("zero", "whole") and not (self.plain and self.kinds == Kind.INTEGER):
             yield ".", state._replace(phase="point", readings=tuple(map(_closed, self.bounds, state.readings)))
 
     def alike(self, state: State) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 PropertyOrder = Literal["declared", "any"]
 WhiteSpace = Literal["compact", "spaced", "flexible"]
+IntegerText = Literal["plain", "any"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +16,12 @@ class SchemaOptions:
 
     `compact`: no white space; `spaced`: as `json.dumps` writes by default; `flexible`: up to `maximum_space`
     characters of white space wherever JSON allows it. `formats`: whether a known `format` is enforced or only noted.
+    `plain`: integers have no fraction, as programs write and expect them; `any`: they may also end in `.0`.
     """
 
     property_order: PropertyOrder = "declared"
     white_space: WhiteSpace = "compact"
     maximum_space: int = 20
     formats: Literal["enforced", "annotated"] = "enforced"
+    integers: IntegerText = "plain"
     on_unsupported: Literal["refuse", "ignore"] = "refuse"

@@ -11,7 +11,7 @@ from stemma.fsm.errors import LimitError, SchemaError, UnsupportedSchema
 from stemma.fsm.json_schema.compiler import SchemaCompiler
 from stemma.fsm.json_schema.document import Document, Schema
 from stemma.fsm.json_schema.meaning import Meaning
-from stemma.fsm.json_schema.options import PropertyOrder, SchemaOptions, WhiteSpace
+from stemma.fsm.json_schema.options import IntegerText, PropertyOrder, SchemaOptions, WhiteSpace
 from stemma.fsm.json_schema.support import problems
 
 MAXIMUM_TEXT = 16_000_000
@@ -30,11 +30,12 @@ class JSONSchema:
     white_space: WhiteSpace = "compact"
     maximum_space: int = 20
     formats: Literal["enforced", "annotated"] = "enforced"
+    integers: IntegerText = "plain"
     on_unsupported: Literal["refuse", "ignore"] = "refuse"
 
     def options(self) -> SchemaOptions:
         return SchemaOptions(
-            self.property_order, self.white_space, self.maximum_space, self.formats, self.on_unsupported
+            self.property_order, self.white_space, self.maximum_space, self.formats, self.integers, self.on_unsupported
         )
 
     def document(self) -> Document:

@@ -78,9 +78,16 @@ CASES: dict[str, Case] = {
 @pytest.mark.parametrize("order", ["declared", "any"])
 def test_keywords(name: str, order: Any) -> None:
     schema, valid, invalid = CASES[name]
-    grammar = JSONSchema(schema, property_order=order).grammar()
+    grammar = JSONSchema(schema, property_order=order, integers="any").grammar()
     assert [value for value in valid if not accepts(grammar, compact(value))] == []
     assert [value for value in invalid if accepts(grammar, compact(value))] == []
+
+
+@pytest.mark.parametrize("schema", [{"type": "integer"}, {"type": "integer", "minimum": 2}, {"enum": [2, 30]}])
+def test_integers_are_plain_unless_asked_otherwise(schema: Any) -> None:
+    plain, either = JSONSchema(schema).grammar(), JSONSchema(schema, integers="any").grammar()
+    assert [text for text in ("2", "30", "2.0", "30.0") if accepts(plain, text)] == ["2", "30"]
+    assert [text for text in ("2", "30", "2.0", "30.0", "2.5") if accepts(either, text)] == ["2", "30", "2.0", "30.0"]
 
 
 REFUSED: dict[str, tuple[Any, type[FormError], str]] = {

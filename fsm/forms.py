@@ -22,7 +22,6 @@ from stemma.fsm.ast import Grammar
 from stemma.fsm.choices import Choices
 from stemma.fsm.errors import FormError
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.snapshots import Snapshot, snapshot
 from stemma.fsm.structural_tags import FreeText
 
 T = TypeVar("T")
@@ -42,8 +41,6 @@ class Form(Generic[T]):
     spec: Spec | Grammar
     validate: Callable[[str], T]
     """The value of a complete text; pydantic's `ValidationError` where a validator of the type's own refuses it."""
-    partial: Callable[[str], Snapshot[T]]
-    """What can be said of a text that is still being generated: closed members are validated."""
 
     def grammar(self) -> Grammar:
         return self.spec if isinstance(self.spec, Grammar) else self.spec.grammar()
@@ -52,7 +49,7 @@ class Form(Generic[T]):
 def form_of(kind: Any) -> Form[Any]:
     """The form of a type, or of a grammar specification such as `Regex` (whose value is its text)."""
     if isinstance(kind, JSONSchema):
-        return Form(kind, json.loads, lambda text: snapshot(Any, text))
+        return Form(kind, json.loads)
     if isinstance(kind, Grammar) or (isinstance(kind, Spec) and not isinstance(kind, type)):
         return _bare(kind, str)
     if kind is str:
@@ -64,7 +61,7 @@ def form_of(kind: Any) -> Form[Any]:
 
 
 def _bare(spec: Spec | Grammar, value_of: Callable[[str], Any]) -> Form[Any]:
-    return Form(spec, value_of, lambda text: Snapshot(text))
+    return Form(spec, value_of)
 
 
 def _bare_values(kind: Any) -> dict[str, Any] | None:
@@ -83,7 +80,7 @@ def _json(kind: Any) -> Form[Any]:
         schema = adapter.json_schema(mode="validation", schema_generator=_Schemas)
     except (PydanticUserError, PydanticInvalidForJsonSchema) as error:
         raise FormError(f"{kind!r} has no JSON form: {error}") from error
-    return Form(JSONSchema(_closed(schema)), adapter.validate_json, lambda text: snapshot(kind, text))
+    return Form(JSONSchema(_closed(schema)), adapter.validate_json)
 
 
 class _Schemas(GenerateJsonSchema):

@@ -1,12 +1,11 @@
 """Typed forms: what is generated for a type, what comes back, and what a half-written text already tells."""
 
 import dataclasses
-import json
 from enum import Enum
 from typing import Annotated, Any, Literal, Optional
 
 import pytest
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from stemma.fsm.errors import FormError
@@ -14,7 +13,6 @@ from stemma.fsm.forms import form_of
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.recogniser import Recogniser
 from stemma.fsm.regex import Regex
-from stemma.fsm.snapshots import Snapshot
 
 
 class Colour(Enum):
@@ -89,34 +87,3 @@ def test_the_text_of_a_type_comes_back_as_its_value(kind: Any, text: str, value:
 def test_what_has_no_json_form_is_refused() -> None:
     with pytest.raises(FormError, match="JSON form"):
         form_of(type("Odd", (), {}))
-
-
-def test_snapshots_grow_with_the_text_and_end_in_the_value() -> None:
-    form = form_of(Person)
-    known: set[Any] = set()
-    for length in range(len(ADA) + 1):
-        part = form.partial(ADA[:length])
-        assert part.is_complete == (length == len(ADA))
-        assert set(part.closed) >= known
-        known = set(part.closed)
-    assert part.value == Person.model_validate_json(ADA)
-
-
-def test_a_snapshot_tells_closed_members_from_the_open_one() -> None:
-    part = form_of(Person).partial('{"name":"Ada","age":36,"colour":"red","addresses":[{"city":"Lon')
-    assert part.closed == {"name": "Ada", "age": 36, "colour": Colour.RED}
-    inner = part.get("addresses")
-    assert isinstance(inner, Snapshot)
-    assert inner.get(0).get("city") == "Lon"
-    assert part.get("shown-as") is None
-    number = form_of(Person).partial('{"name":"Ada","age":3')
-    assert number.get("age") is None  # 36 begins like 3
-    assert number.open_name == "age"
-    with pytest.raises(ValidationError):
-        form_of(Person).partial('{"name":"Ada","age":200,"')
-
-
-def test_snapshots_of_scalars_and_lists() -> None:
-    assert form_of(list[int]).partial("[1,2,3").closed == {0: 1, 1: 2}
-    assert form_of(str).partial("free te").text == "free te"
-    assert form_of(JSONSchema(True)).partial(json.dumps({"a": 1})[:-1]).is_complete is False

@@ -121,14 +121,16 @@ class Meaning:
     # Is it this value? -------------------------------------------------------------------------------------------
 
     def check(self, value: Any, goal: Goal) -> bool:
-        return any(self.holds(value, alternative) for alternative in self.alternatives(goal))
+        return any(
+            (alternative.values is None or identity(value) in map(identity, alternative.values))
+            and self.holds(value, alternative)
+            for alternative in self.alternatives(goal)
+        )
 
     def holds(self, value: Any, alternative: Alternative) -> bool:
         """Whether a value fulfils all facts of an alternative (that it is one of its `values` is taken for granted)."""
         kind = kind_of(value)
         if not kind & alternative.kinds:
-            return False
-        if alternative.values is not None and value not in alternative.values:
             return False
         if kind & Kind.NUMBER:
             return numbers.fulfils(exact(value, ""), alternative.numbers)

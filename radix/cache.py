@@ -18,7 +18,7 @@ from stemma.radix.policy import Policy
 from stemma.radix.publish import path_blocks, publish
 from stemma.radix.reuse import ReuseQueue
 from stemma.radix.store import BlockStore
-from stemma.radix.tokens import TOKEN_BYTES, Tokens, pack
+from stemma.radix.tokens import TOKEN_BYTES, Packed, Tokens, pack
 from stemma.radix.tree import Fence, Node, private_realm
 
 
@@ -139,13 +139,14 @@ class PrefixCache:
         self._miss_tokens += num_tokens - lease.hit_len
         return lease
 
-    def _lease(self, data: bytes, parts: "tuple[str, Fence | None]", limit: int, max_hit: int, priority: int) -> Lease:
-        store, fence, path = self._store, parts[1], list[Node]()
-        node, position = store.tree.descend(store.tree.root(parts[0]), 0, data, limit, path, 0, fence)
+    def _lease(self, data: Packed, parts: "tuple[str, Fence | None]", limit: int, max_hit: int, priority: int) -> Lease:
+        store, (name, fence) = self._store, parts
+        path: list[Node] = []
+        node, position = store.tree.descend(store.tree.root(name), 0, data, limit, path, 0, fence)
         if position < node.end:
             path[-1] = node = store.tree.split(node, position)
         self._use(path)
-        back = self._returned(data, position, parts[0], fence) if position < limit else None
+        back = self._returned(data, position, name, fence) if position < limit else None
         store.hold(node)
         hit_len = min(position, max_hit)
         lease = Lease(self, node, hit_len, path_blocks(path, hit_len, self.block_size), fence, back, priority)
@@ -166,14 +167,16 @@ class PrefixCache:
             node.used_at = churn
             node.outlook = 1.0
 
-    def _returned(self, data: bytes, position: int, name: str, fence: Fence | None) -> Return | None:
+    def _returned(self, data: Packed, position: int, name: str, fence: Fence | None) -> Return | None:
         """What is remembered of the text behind `position`, which was evicted; the policy learns from it."""
-        store, found = self._store, None
+        store = self._store
+        best: Node | None = None
         num_tokens = len(data) // TOKEN_BYTES
         while position < num_tokens:
-            private = fence is not None and position >= fence.position
-            realm = private_realm(name, fence.salt) if fence is not None and private else name
-            taken = store.history.take(realm, position, data)
+            if fence is not None and position >= fence.position:
+                taken = store.history.take(private_realm(name, fence.salt), position, data)
+            else:
+                taken = store.history.take(name, position, data)
             if taken is None:
                 break
             departed, same = taken
@@ -181,17 +184,18 @@ class PrefixCache:
             share = same * TOKEN_BYTES / len(departed.tokens)
             store.queue.returned(departed, share, store.churn)
             position += same
-            if found is None or node.hits >= found.hits:
-                found = Return(position, node.hits, node.born_at, node.children_born, node.children_used)
-            found = found._replace(end=position)
+            if best is None or node.hits >= best.hits:
+                best = node
             if share < 1.0:
-                return found._replace(children_born=1, children_used=0)
-        return found
+                return Return(position, best.hits, best.born_at, 1, 0)
+        if best is None:
+            return None
+        return Return(position, best.hits, best.born_at, best.children_born, best.children_used)
 
     # What leases ask for -------------------------------------------------------------------------
 
     def _allocate(self, count: int) -> "array[int]":
-        if len(self._pins) and count > self._store.pool.num_free:
+        if self._pins.num_blocks and count > self._store.pool.num_free:
             self._pins.expire(self._store.clock())
         return self._store.allocate(count)
 

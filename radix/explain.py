@@ -5,7 +5,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from stemma.radix.history import History
-from stemma.radix.tokens import TOKEN_BYTES, common_prefix, token_at
+from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix, token_at
 from stemma.radix.tree import Fence, Node, Tree, private_realm
 
 
@@ -41,7 +41,7 @@ class Explanation(NamedTuple):
         return text
 
 
-def explain(tree: Tree, history: History, root: Node, data: bytes, fence: Fence | None) -> Explanation:
+def explain(tree: Tree, history: History, root: Node, data: Packed, fence: Fence | None) -> Explanation:
     """Explain the match of packed tokens below `root`."""
     num_tokens = len(data) // TOKEN_BYTES
     node, hit_len = tree.descend(root, 0, data, num_tokens, [], 0, fence)
@@ -71,7 +71,7 @@ def _goes_on(node: Node, position: int, fence: Fence | None) -> tuple[int, ...]:
     return tuple(islice((token_at(token, 0) for mark, token in keys if mark == salt), 8))
 
 
-def _longest_elsewhere(tree: Tree, root: Node, data: bytes) -> int:
+def _longest_elsewhere(tree: Tree, root: Node, data: Packed) -> int:
     """How much of the text other namespaces have."""
     limit = len(data) // TOKEN_BYTES
     others = (other for other in tree.roots.values() if other is not root)

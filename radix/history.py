@@ -6,7 +6,7 @@ Holds token ids, never KV. Its size is bounded in tokens; the oldest are forgott
 from collections import OrderedDict
 from typing import NamedTuple
 
-from stemma.radix.tokens import TOKEN_BYTES, common_prefix
+from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix
 from stemma.radix.tree import Node
 
 _HEAD = 4 * TOKEN_BYTES  # an edge is found by its realm, its start and its first four tokens
@@ -53,18 +53,17 @@ class History:
             _, forgotten = self._edges.popitem(last=False)
             self._num_bytes -= len(forgotten.tokens)
 
-    def find(self, realm: str, start: int, data: bytes) -> Departed | None:
+    def find(self, realm: str, start: int, data: Packed) -> Departed | None:
         """The departed edge that began at `start` with the tokens that `data` has there."""
         first = TOKEN_BYTES * start
-        return self._edges.get((realm, start, data[first : first + _HEAD]))
+        return self._edges.get((realm, start, bytes(data[first : first + _HEAD])))
 
-    def take(self, realm: str, start: int, data: bytes) -> tuple[Departed, int] | None:
+    def take(self, realm: str, start: int, data: Packed) -> tuple[Departed, int] | None:
         """Find an edge, forget it, and say how many tokens of it `data` has."""
-        found = self.find(realm, start, data)
+        first = TOKEN_BYTES * start
+        found = self._edges.pop((realm, start, bytes(data[first : first + _HEAD])), None)
         if found is None:
             return None
-        first = TOKEN_BYTES * start
-        del self._edges[realm, start, data[first : first + _HEAD]]
         self._num_bytes -= len(found.tokens)
         return found, common_prefix(found.tokens, data, start)
 

@@ -65,11 +65,13 @@ def _publish_piece(store: BlockStore, lease: "Lease", data: bytes, stop: int) ->
     node = lease._node
     while node.parent is not None and node.start >= at:
         node = node.parent
-    path = [node]
-    node, met = store.tree.descend(node, at, data, stop, path, at, lease._fence)
-    _adopt(store, lease, path, -(-met // size) if met == stop else met // size)
-    if met < node.end:
-        node = store.tree.split(node, met)
+    met = at
+    if at < node.end or node.children:
+        path = [node]
+        node, met = store.tree.descend(node, at, memoryview(data), stop, path, at, lease._fence)
+        _adopt(store, lease, path, -(-met // size) if met == stop else met // size)
+        if met < node.end:
+            node = store.tree.split(node, met)
     if met == stop:
         if node is not lease._node:
             store.hold(node)
@@ -125,14 +127,13 @@ def _remember(store: BlockStore, lease: "Lease", leaf: Node, stop: int) -> None:
 
 def _settle(store: BlockStore, lease: "Lease", node: Node, stop: int, *, writes: bool) -> None:
     """The lease is now on `node` (held for it already, when it is another one than before), up to `stop`."""
-    before = lease._node
+    before, size = lease._node, store.tree.block_size
     if lease._writes:
         before.writer = False
     if writes:
         node.writer = True
     lease._writes = writes
     node.stamp = store.clock()
-    size = store.tree.block_size
     lease._node, lease._at = node, stop
     lease._private = -(-stop // size)
     lease._room_end = len(lease.blocks) * size if writes or stop % size == 0 else 0

@@ -226,7 +226,7 @@ class ReuseQueue:
 
     def _enter(self, leaf: Node, churn: int) -> Place:
         """The leaf begins to wait: foretell whether it comes back, and note what for."""
-        weight = float(max(leaf.owned, 1))
+        weight = float(len(leaf.blocks) - leaf.shared or 1)
         self._weigh(weight)
         hits = leaf.hits
         kind = _kind(leaf)

@@ -100,9 +100,10 @@ class BlockStore:
         if parent.ticket:
             self.queue.forget(parent)
         leaf = self.tree.grow(parent, tokens, blocks, shared, salt)
-        self.published_blocks += leaf.owned
+        owned = len(blocks) - shared
+        self.published_blocks += owned
         self.published_tokens += leaf.end - leaf.start
-        self.evictable += leaf.owned  # until it is held, on the next line
+        self.evictable += owned  # until it is held, on the next line
         self.hold(leaf)
         if self.events.listeners:
             self.events.stored(leaf, leaf.start)
@@ -145,17 +146,18 @@ class BlockStore:
 
     def _remove(self, leaf: Node, now: float) -> None:
         self.queue.forget(leaf)
-        self.history.remember(leaf, leaf.start, leaf.tokens, leaf.owned, now)
+        self.history.remember(leaf, leaf.start, leaf.tokens, len(leaf.blocks) - leaf.shared, now)
         parent = self.cut(leaf)
         if parent.held == 0 and not parent.children:
             self.queue.push(parent, self.churn)
 
     def cut(self, leaf: Node) -> Node:
         """Free a whole leaf that nobody holds and that waits no more; returns its parent."""
-        owned = leaf.owned
+        gone = leaf.blocks[1:] if leaf.shared else leaf.blocks
+        owned = len(gone)
         if self.events.listeners:
             self.events.removed(leaf, leaf.start // self.tree.block_size)
-        self.pool.give_back(leaf.blocks[leaf.shared :])
+        self.pool.give_back(gone)
         self.evictable -= owned
         self.published_blocks -= owned
         self.published_tokens -= leaf.end - leaf.start

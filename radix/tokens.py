@@ -22,12 +22,14 @@ class TokenArray(Protocol):
 
 
 Tokens: TypeAlias = "Sequence[int] | array[int] | TokenArray | bytes"
+Packed: TypeAlias = "bytes | memoryview"  # a query: only read while the call lasts. What is kept is bytes
 
 
-def pack(tokens: Tokens) -> bytes:
-    """Token ids as bytes. bytes are taken as packed already; lists cost 15 ns a token, arrays a memcpy."""
+def pack(tokens: Tokens) -> Packed:
+    """Token ids as bytes. bytes are taken as packed already; lists cost 15 ns a token, arrays of int32 nothing: what
+    they give is a view of them."""
     if isinstance(tokens, array):
-        return tokens.tobytes() if tokens.typecode == "i" else array("i", tokens.tolist()).tobytes()
+        return memoryview(tokens).cast("B") if tokens.typecode == "i" else array("i", tokens.tolist()).tobytes()
     if isinstance(tokens, bytes):
         return tokens
     if isinstance(tokens, (list, tuple)):
@@ -38,38 +40,36 @@ def pack(tokens: Tokens) -> bytes:
     return array("i", list(tokens)).tobytes()  # type: ignore[arg-type]
 
 
-def unpack(data: bytes) -> list[int]:
+def unpack(data: Packed) -> list[int]:
     """The token ids in packed bytes."""
     return array("i", data).tolist()
 
 
-def token_at(data: bytes, position: int) -> int:
+def token_at(data: Packed, position: int) -> int:
     """One token id of packed bytes."""
     start = TOKEN_BYTES * position
     return int.from_bytes(data[start : start + TOKEN_BYTES], sys.byteorder, signed=True)
 
 
-def packed_token(data: bytes, position: int) -> bytes:
+def packed_token(data: Packed, position: int) -> bytes:
     """One token of packed bytes, packed."""
-    return data[TOKEN_BYTES * position : TOKEN_BYTES * position + TOKEN_BYTES]
+    return bytes(data[TOKEN_BYTES * position : TOKEN_BYTES * position + TOKEN_BYTES])
 
 
-def common_prefix(edge: bytes, query: bytes, offset: int) -> int:
+def common_prefix(edge: bytes, query: Packed, offset: int) -> int:
     """How many tokens of `edge` equal those of `query` from the token `offset` on.
 
     Looks at 64 bytes, then at twice as many each time, and finds the first different bit of the chunk that differs
     with one big-integer XOR: the cost is linear in the answer, not in the edge.
     """
     start = TOKEN_BYTES * offset
-    if query.startswith(edge, start):
-        return len(edge) // TOKEN_BYTES
     length = min(len(edge), len(query) - start)
     done, step = 0, _FIRST_LOOK
     while done < length:
         stop = min(done + step, length)
-        left, right = edge[done:stop], query[start + done : start + stop]
-        if left != right:
-            different = int.from_bytes(left, "little") ^ int.from_bytes(right, "little")
+        other = query[start + done : start + stop]
+        if not edge.startswith(other, done):
+            different = int.from_bytes(edge[done:stop], "little") ^ int.from_bytes(other, "little")
             return done // TOKEN_BYTES + ((different & -different).bit_length() - 1) // (8 * TOKEN_BYTES)
         done, step = stop, 2 * step
     return length // TOKEN_BYTES

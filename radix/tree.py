@@ -16,7 +16,7 @@ from array import array
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
-from stemma.radix.tokens import TOKEN_BYTES, common_prefix, packed_token
+from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix, packed_token
 
 ChildKey: TypeAlias = "bytes | tuple[str, bytes]"  # the first token, packed; with a salt where private text begins
 
@@ -134,7 +134,7 @@ class Tree:
         self,
         node: Node,
         position: int,
-        data: bytes,
+        data: Packed,
         limit: int,
         path: list[Node],
         data_start: int = 0,
@@ -157,18 +157,18 @@ class Tree:
         path.append(child)
         return self._follow(child, position, data, limit, path, data_start)
 
-    def _follow(self, node: Node, position: int, data: bytes, limit: int, path: list[Node], data_start: int) -> Walk:
+    def _follow(self, node: Node, position: int, data: Packed, limit: int, path: list[Node], data_start: int) -> Walk:
         if position < node.end:
             rest = node.tokens[TOKEN_BYTES * (position - node.start) :]
             position = min(position + common_prefix(rest, data, position - data_start), limit)
         while node.end <= position < limit:
             at = TOKEN_BYTES * (position - data_start)
-            child = node.children.get(data[at : at + TOKEN_BYTES])
+            child = node.children.get(bytes(data[at : at + TOKEN_BYTES]))
             if child is None:
                 break
             node = child
             path.append(node)
-            if node.end <= limit and data.startswith(node.tokens, at):
+            if node.end <= limit and node.tokens.startswith(data[at : at + len(node.tokens)]):
                 position = node.end
             else:
                 position = min(position + common_prefix(node.tokens, data, position - data_start), limit)

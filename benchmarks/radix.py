@@ -41,10 +41,10 @@ class Row(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A request as int32 arrays, the form in which a runtime keeps it."""
+    """A request as int32 arrays, the form in which a runtime keeps it; slices of a view are free of copies."""
 
     prompt: "array[int]"
-    full: "array[int]"
+    full: memoryview
 
 
 class Ours:
@@ -57,7 +57,7 @@ class Ours:
 
     def prepare(self, request: Request) -> Prepared:
         prompt = request.prompt.tobytes()
-        return Prepared(array("i", prompt), array("i", prompt + request.output.tobytes()))
+        return Prepared(array("i", prompt), memoryview(array("i", prompt + request.output.tobytes())))
 
     def serve(self, prepared: Prepared) -> None:
         prompt, full = prepared

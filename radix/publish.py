@@ -17,7 +17,7 @@ from stemma.radix.tree import Node
 if TYPE_CHECKING:
     from stemma.radix.lease import Lease
 
-EDGE_TOKENS = 4096  # longer texts become a chain of nodes, so that no cut ever copies more than this
+EDGE_TOKENS = 8192  # longer texts become a chain of nodes, so that no cut ever copies more than this
 
 
 def publish(store: BlockStore, lease: "Lease") -> None:

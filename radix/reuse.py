@@ -38,7 +38,8 @@ def age_bin(age: int) -> int:
     if age < 4:
         return age
     bits = age.bit_length()
-    return min(2 * bits - 2 + (age >> (bits - 2) & 1), NUM_BINS - 1)
+    index = 2 * bits - 2 + (age >> (bits - 2) & 1)
+    return index if index < NUM_BINS else NUM_BINS - 1
 
 
 def bin_start(index: int) -> int:
@@ -240,6 +241,7 @@ class ReuseQueue:
         prior = self._table_prior
         foretold = (table.num_reused + prior / 2) / (table.num_entered + prior)
         factor.foretold += weight * foretold if foretold < 1.0 else weight
+        factor.keep_recent(self._factor_prior)
         rate = (hits + PRIOR_HITS) / (leaf.used_at - leaf.born_at + PRIOR_CHURN * self._num_blocks)
         table.entered(int(UNITS * (churn - leaf.used_at) * rate), weight)
         return Place(table, factor, rate)
@@ -300,8 +302,6 @@ class ReuseQueue:
         self._ends = ends
         for table in self._tables.values():
             table.keep_fresh(self._table_prior)
-        for factor in self._factors.values():
-            factor.keep_recent(self._factor_prior)
 
     def _index(self, leaf: Node, weight: float, churn: int) -> float:
         place = leaf.place

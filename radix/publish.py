@@ -46,8 +46,10 @@ def path_blocks(path: list[Node], end: int, size: int, first: int = 0) -> "array
 def _next_stop(lease: "Lease", end: int, size: int) -> int:
     """Where the next piece ends: at the fence, where the memory of evicted text ends, or where an edge is long."""
     at = lease._at
-    longest = max(EDGE_TOKENS // size, 1) * size
-    stop = min(end, (at // longest + 1) * longest)
+    longest = EDGE_TOKENS // size * size or size
+    stop = (at // longest + 1) * longest
+    if end < stop:
+        stop = end
     if lease._fence is not None and at < lease._fence.position:
         stop = min(stop, lease._fence.position)
     if lease._back is not None and at < lease._back.end:

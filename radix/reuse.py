@@ -213,8 +213,25 @@ class ReuseQueue:
             self._came_back(node.place, churn - node.used_at, departed.num_blocks * share)
 
     def first(self, churn: int) -> Node:
-        leaf = self._finished.leaves.first() if self._finished.leaves.num_live else None
-        return self._lowest(churn) if leaf is None else leaf
+        """A leaf that is finished, or the end of a line with the lowest index. Ends are ranked anew after some churn,
+        1/32 of the pool; in between an end is looked at again when it comes first."""
+        finished = self._finished.leaves
+        if finished.num_live and (leaf := finished.first()) is not None:
+            return leaf
+        if churn >= self._refresh_at:
+            self._refresh(churn)
+        while True:
+            if not self._ends:
+                self._refresh(churn)
+            value, number, newest, line = self._ends[0]
+            leaf = line.leaves.last() if newest else line.leaves.first()
+            if leaf is None:
+                heappop(self._ends)
+                continue
+            index = self._index(leaf, line.weight, churn)
+            if index <= value * 1.0001:
+                return leaf
+            heapreplace(self._ends, (index, number, newest, line))
 
     def oldest(self) -> float | None:
         leaves = [line.leaves.first() for line in [self._finished, *self._lines.values()]]
@@ -268,24 +285,6 @@ class ReuseQueue:
         place.factor.seen += weight
 
     # Choosing ------------------------------------------------------------------------------------
-
-    def _lowest(self, churn: int) -> Node:
-        """The end of a line with the lowest index. Ends are ranked anew after some churn, 1/32 of the pool; in
-        between an end is looked at again when it comes first."""
-        if churn >= self._refresh_at:
-            self._refresh(churn)
-        while True:
-            if not self._ends:
-                self._refresh(churn)
-            value, number, newest, line = self._ends[0]
-            leaf = line.leaves.last() if newest else line.leaves.first()
-            if leaf is None:
-                heappop(self._ends)
-                continue
-            index = self._index(leaf, line.weight, churn)
-            if index <= value * 1.0001:
-                return leaf
-            heapreplace(self._ends, (index, number, newest, line))
 
     def _refresh(self, churn: int) -> None:
         self._lines = {key: line for key, line in self._lines.items() if line.leaves.num_live}

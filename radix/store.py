@@ -16,6 +16,9 @@ from stemma.radix.pool import BlockPool
 from stemma.radix.tree import Fence, Node, Tree, private_realm, subtree
 
 
+SPARE_BLOCKS = 16
+
+
 class BlockStore:
     """The state of a cache and the moves that keep it consistent."""
 
@@ -30,6 +33,7 @@ class BlockStore:
         "published_blocks",
         "published_tokens",
         "queue",
+        "spare",
         "tree",
     )
 
@@ -48,6 +52,7 @@ class BlockStore:
         self.events = EventLog(block_size)
         self.clock = clock
         self.churn = 0  # blocks ever allocated
+        self.spare = min(num_blocks // 256, SPARE_BLOCKS)  # how many are evicted at once at least
         self.evictable = 0  # blocks of nodes that nobody holds
         self.evicted_blocks = 0
         self.published_blocks = 0  # blocks in the tree
@@ -63,7 +68,7 @@ class BlockStore:
         if count > free:
             if count > free + self.evictable:
                 raise OutOfBlocks(count, free + self.evictable)
-            self._evict(count - free)
+            self._evict(min(max(count - free, self.spare), self.evictable))
         self.churn += count
         return self.pool.take(count)
 

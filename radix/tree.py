@@ -170,8 +170,9 @@ class Tree:
             path.append(node)
             if node.end <= limit and node.tokens.startswith(data[at : at + len(node.tokens)]):
                 position = node.end
-            else:
-                position = min(position + common_prefix(node.tokens, data, position - data_start), limit)
+                continue
+            position += common_prefix(node.tokens, data, position - data_start)
+            return node, position if position < limit else limit
         return node, position
 
     def split(self, node: Node, position: int) -> Node:

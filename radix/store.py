@@ -15,8 +15,7 @@ from stemma.radix.policy import EvictionQueue
 from stemma.radix.pool import BlockPool
 from stemma.radix.tree import Fence, Node, Tree, private_realm, subtree
 
-
-SPARE_BLOCKS = 16
+SPARE_BLOCKS = 64  # so many at most, and 1/256 of the pool: leaves are not cut anew for every request
 
 
 class BlockStore:
@@ -63,7 +62,10 @@ class BlockStore:
         return self.pool.num_free + self.evictable
 
     def allocate(self, count: int) -> "array[int]":
-        """`count` blocks, evicting as needed; OutOfBlocks with nothing changed when there are not so many."""
+        """`count` blocks, evicting what is missing or a little more.
+
+        OutOfBlocks, with nothing changed, when there are not so many.
+        """
         free = self.pool.num_free
         if count > free:
             if count > free + self.evictable:

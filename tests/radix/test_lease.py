@@ -109,3 +109,19 @@ def test_tokens_come_as_lists_arrays_numpy_and_packed_bytes(cache: PrefixCache, 
         assert cache.match(tokens).hit_len == 4
     with pytest.raises(OverflowError):
         cache.match([2**31])
+
+
+def test_a_full_pool_is_evicted_from_a_little_ahead() -> None:
+    """A pool of 512 blocks gives up two at once at least, and never more than wait."""
+    cache = PrefixCache(512, 1)
+    for first in (0, 1000):
+        with cache.acquire([]) as lease:
+            lease.reserve(256)
+            lease.extend(range(first, first + 256))
+            lease.commit()
+    lease = cache.acquire([])
+    lease.reserve(1)
+    assert (cache.stats().free, cache.stats().evicted_blocks) == (1, 2)
+    lease.reserve(512)
+    assert (cache.stats().free, cache.stats().evicted_blocks) == (0, 512)
+    cache.check()

@@ -45,7 +45,7 @@ class Admission:
         return len(sequence.tokens) - 1 if request.prompt_logprobs is None else request.max_hit
 
     def is_being_computed(self, sequence: Sequence, hit_len: int, running: Iterable[Sequence]) -> bool:
-        """Whether a running prompt will soon publish a block more of this one's prefix, or all that is left of it.
+        """Whether a running prompt will soon publish a block more of this one's prefix, or all that is left of either.
 
         waiting   |--- hit ---|------------- common -----|
         running   |--------- published ---|- computing ->|
@@ -53,13 +53,14 @@ class Admission:
         if not self.reuse:
             return False
         request = sequence.request
-        worthwhile = min(hit_len + self.cache.block_size, request.max_hit)
-        return worthwhile > hit_len and any(
-            other.is_in_prompt
-            and other.request.namespace == request.namespace
-            and common_prefix(other.request.prompt, request.prompt[: request.max_hit]) >= worthwhile
-            for other in running
-        )
+        for other in running:
+            if not other.is_in_prompt or other.request.namespace != request.namespace:
+                continue
+            left = min(self.cache.block_size, request.max_hit - hit_len, other.num_prompt - hit_len)
+            common = common_prefix(other.request.prompt, request.prompt[: request.max_hit])
+            if left > 0 and common >= hit_len + left:
+                return True
+        return False
 
     def acquire(self, sequence: Sequence, running: Items[Sequence]) -> Lease | None:
         """A lease if there is room for the rest of its tokens, and beside others for what all are likely to need.

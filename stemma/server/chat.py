@@ -12,13 +12,13 @@ from starlette.responses import Response
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
 from stemma.server.answers import Answer, AnswerParser, CallArguments, CallBegin, Piece, TextPiece
 from stemma.server.endpoint import Call
-from stemma.server.errors import api_error, bad_request
+from stemma.server.errors import bad_request
 from stemma.server.forms import ToolUse, chat_form, tool_use
 from stemma.server.generating import completed, constrain, errors_of_prompt_named, said, start
 from stemma.server.keys import Tenant
 from stemma.server.options import sampling_options, stream_options
 from stemma.server.prompts import ChatPrompt, answer_key
-from stemma.server.replies import DONE, EventReply, event, json_reply
+from stemma.server.replies import EventReply, chunk_events, json_reply
 from stemma.server.reporting import logprob_entries, new_id, now, usage_report
 from stemma.server.service import Service
 from stemma.server.wire.chat import ChatRequest
@@ -163,18 +163,9 @@ class ChatAnswer:
         return {"content": logprob_entries(logprobs, self.turn.service.texts), "refusal": None}
 
     # Streamed ----------------------------------------------------------------
-    async def events(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[bytes]:
-        """The answer in chunks. An error on the way is an event of its own: the status has been sent."""
-        try:
-            async with aclosing(self._chunks(generations, include_usage)) as chunks:
-                async for chunk in chunks:
-                    yield event(chunk)
-        except Exception as error:
-            known = api_error(error)
-            if known is None:
-                raise
-            yield event(known.body())
-        yield DONE
+    def events(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[bytes]:
+        """The answer in chunks."""
+        return chunk_events(self._chunks(generations, include_usage))
 
     async def _chunks(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[dict[str, Any]]:
         streams = [ChoiceStream(self.turn.parser()) for _ in generations]

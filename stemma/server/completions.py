@@ -13,11 +13,11 @@ from starlette.responses import Response
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine import Completion, Generation
 from stemma.server.endpoint import Call
-from stemma.server.errors import api_error, bad_request
+from stemma.server.errors import bad_request
 from stemma.server.forms import text_form
 from stemma.server.generating import completed, constrain, said, start
 from stemma.server.options import sampling_options, stream_options
-from stemma.server.replies import DONE, EventReply, event, json_reply
+from stemma.server.replies import EventReply, chunk_events, json_reply
 from stemma.server.reporting import finite, new_id, now, usage_report
 from stemma.server.service import Service
 from stemma.server.token_texts import TokenTexts
@@ -142,18 +142,9 @@ class CompletionAnswer:
         return self.service.tokenizer.decode(self.prompts[at])
 
     # Streamed ----------------------------------------------------------------
-    async def events(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[bytes]:
-        """The answer in chunks. An error on the way is an event of its own: the status has been sent."""
-        try:
-            async with aclosing(self._chunks(generations, include_usage)) as chunks:
-                async for chunk in chunks:
-                    yield event(chunk)
-        except Exception as error:
-            known = api_error(error)
-            if known is None:
-                raise
-            yield event(known.body())
-        yield DONE
+    def events(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[bytes]:
+        """The answer in chunks."""
+        return chunk_events(self._chunks(generations, include_usage))
 
     async def _chunks(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[dict[str, Any]]:
         records = [LegacyLogprobs(self.service.texts) for _ in generations]

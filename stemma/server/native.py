@@ -15,11 +15,11 @@ from stemma.fsm.json_schema import JSONSchema
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine import Completion, Delta, Generation
 from stemma.server.endpoint import Call
-from stemma.server.errors import api_error, bad_request
+from stemma.server.errors import bad_request
 from stemma.server.forms import Form, text_form
 from stemma.server.generating import completed, constrain, said, start
 from stemma.server.options import sampling_options
-from stemma.server.replies import DONE, EventReply, event, json_reply
+from stemma.server.replies import EventReply, chunk_events, json_reply
 from stemma.server.reporting import finite, new_id
 from stemma.server.service import Service
 from stemma.server.wire.common import GenerationRequest, TokenId
@@ -173,30 +173,26 @@ class GenerateAnswer:
     def _tops(self, score: TokenLogprob) -> list[Any]:
         return [self._entry(token, logprob) for token, logprob in score.top]
 
-    async def events(self, generations: Sequence[Generation]) -> AsyncGenerator[bytes]:
+    def events(self, generations: Sequence[Generation]) -> AsyncGenerator[bytes]:
         """Each event has all the text so far, as SGLang's have."""
+        return chunk_events(self._chunks(generations))
+
+    async def _chunks(self, generations: Sequence[Generation]) -> AsyncGenerator[dict[str, Any]]:
         texts, counts = [""] * len(generations), [0] * len(generations)
-        try:
-            async with aclosing(said(generations)) as items:
-                async for index, what in items:
-                    if isinstance(what, Delta):
-                        texts[index] += what.text
-                        counts[index] += len(what.tokens)
-                        meta = self._meta(index) | {
-                            "finish_reason": None,
-                            "prompt_tokens": len(self.prompts[index // self.n]),
-                            "completion_tokens": counts[index],
-                        }
-                        report: dict[str, Any] = {"text": texts[index], "meta_info": meta}
-                    else:
-                        report = self._report(index, what)
-                    yield event(report if len(generations) == 1 else report | {"index": index})
-        except Exception as error:
-            known = api_error(error)
-            if known is None:
-                raise
-            yield event(known.body())
-        yield DONE
+        async with aclosing(said(generations)) as items:
+            async for index, what in items:
+                if isinstance(what, Delta):
+                    texts[index] += what.text
+                    counts[index] += len(what.tokens)
+                    meta = self._meta(index) | {
+                        "finish_reason": None,
+                        "prompt_tokens": len(self.prompts[index // self.n]),
+                        "completion_tokens": counts[index],
+                    }
+                    report: dict[str, Any] = {"text": texts[index], "meta_info": meta}
+                else:
+                    report = self._report(index, what)
+                yield report if len(generations) == 1 else report | {"index": index}
 
 
 def _reason(completion: Completion) -> dict[str, Any]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from stemma.server.errors import ClientGone
+from stemma.server.errors import ClientGone, api_error
 
 DONE = b"data: [DONE]\n\n"
 
@@ -24,6 +25,20 @@ def event(value: Any, name: str | None = None) -> bytes:
     """One server-sent event."""
     start = b"" if name is None else b"event: " + name.encode() + b"\n"
     return start + b"data: " + msgspec.json.encode(value) + b"\n\n"
+
+
+async def chunk_events(chunks: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:
+    """Chunks as events, then the end. An error on the way is an event of its own: the status has been sent."""
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield event(chunk)
+    except Exception as error:
+        known = api_error(error)
+        if known is None:
+            raise
+        yield event(known.body())
+    yield DONE
 
 
 class EventReply(Response):

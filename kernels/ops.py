@@ -128,6 +128,26 @@ class KV(Protocol):
         """Memory of the pool."""
 
 
+class Network(Protocol):
+    """What a step runs. Both take host arrays, or tensors on the device where a back end records its launches."""
+
+    def forward(self, ids: Any, plan: Any, kv: Any) -> torch.Tensor:
+        """Run a step's tokens, writing their KV: (tokens,) -> (tokens, hidden)."""
+
+    def logits(self, hidden: torch.Tensor, rows: Any) -> torch.Tensor:
+        """Logits of some rows of `hidden`: float32 (rows, vocabulary)."""
+
+
+class Stepper(Protocol):
+    """Runs whole steps of one network on one KV pool."""
+
+    def __call__(self, ids: Int32Array, layout: Layout, rows: Int32Array) -> torch.Tensor:
+        """Compute the layout's tokens and write their KV; float32 logits (len(rows), vocabulary) of these rows.
+
+        Without rows nothing but the KV is computed, and the logits are empty. The next step may write over them.
+        """
+
+
 class Ops(Protocol):
     """One back end. Handles are `Any` where they come back: each back end reads those that it made, and no others."""
 
@@ -151,6 +171,9 @@ class Ops(Protocol):
         """Allocate a KV pool. Raises MemoryError if it does not fit the device."""
 
     # A step ----------------------------------------------------------------
+    def stepper(self, network: Network, heads: HeadShape, kv: Any) -> Stepper:
+        """The fastest way this back end has to run the network's steps, with the operations below."""
+
     def plan(self, layout: Layout, shape: KVShape) -> Any:
         """Prepare a step: upload the layout, choose splits."""
 

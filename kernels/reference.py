@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, SamplingRows
+from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, Network, SamplingRows, Stepper
+from stemma.kernels.steps import EagerStepper
 from stemma.kernels.weights import StoredWeight, dequantize
 
 
@@ -101,6 +102,9 @@ class ReferenceOps:
         size = (shape.num_layers, shape.num_blocks * shape.block_size, shape.num_kv_heads, shape.head_dim)
         keys = torch.zeros(size, dtype=self.dtype, device=self.device)
         return ReferenceKV(shape, keys, torch.zeros_like(keys))
+
+    def stepper(self, network: Network, heads: HeadShape, kv: ReferenceKV) -> Stepper:
+        return EagerStepper(self, network, kv)
 
     def plan(self, layout: Layout, shape: KVShape) -> ReferencePlan:
         size = shape.block_size

@@ -28,7 +28,8 @@ from stemma.kernels.cpu.rows import add_gate, add_prepare
 from stemma.kernels.cpu.sampling import sample_row
 from stemma.kernels.cpu.table import STORED, CpuEmbedding, add_table, embedding
 from stemma.kernels.cpu.target import Target, host_target
-from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, SamplingRows
+from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, Network, SamplingRows, Stepper
+from stemma.kernels.steps import EagerStepper
 from stemma.kernels.weights import StoredWeight, dequantize
 
 SCRATCH_BYTES = 1 << 20
@@ -141,6 +142,9 @@ class CpuOps:
 
     def kv(self, shape: KVShape) -> CpuKV:
         return allocate(shape, self.kv_dtype)
+
+    def stepper(self, network: Network, heads: HeadShape, kv: CpuKV) -> Stepper:
+        return EagerStepper(self, network, kv)
 
     # A step ----------------------------------------------------------------------------------------------------------
     def plan(self, layout: Layout, shape: KVShape) -> CpuPlan:

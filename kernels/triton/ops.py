@@ -14,8 +14,10 @@ import numpy.typing as npt
 import torch
 import triton
 
-from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, SamplingRows
+from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, Network, SamplingRows, Stepper
+from stemma.kernels.steps import EagerStepper
 from stemma.kernels.triton import kv as pool
+from stemma.kernels.triton.graphs import CudaRecorder, GraphStepper
 from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.launches import DOTS, Kernels, Launcher, run
 from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope, pack
@@ -23,6 +25,7 @@ from stemma.kernels.triton.plan import (
     PIECE,
     AttentionPlan,
     Capacity,
+    Cut,
     Cutting,
     TritonPlan,
     attention_plan,
@@ -74,6 +77,11 @@ class TritonOps:
     def kv(self, shape: KVShape) -> TritonKV:
         return pool.allocate(shape, self._element, self.device)
 
+    def stepper(self, network: Network, heads: HeadShape, kv: TritonKV) -> Stepper:
+        if self.device.type == "cuda":
+            return GraphStepper(self, network, heads.num_heads, kv, CudaRecorder())
+        return EagerStepper(self, network, kv)
+
     # Plans -----------------------------------------------------------------------------------------------------------
     def plan(self, layout: Layout, shape: KVShape) -> TritonPlan:
         return step_plan(len(layout.positions), layout, shape, self.device)
@@ -87,6 +95,10 @@ class TritonOps:
         plan.attention[num_heads] = attention_plan(capacity, self._cutting(num_heads, shape), shape, self.device)
         plan.refill(layout)
         return plan
+
+    def cut(self, layout: Layout, shape: KVShape, num_heads: int) -> Cut:
+        """The step's rectangles."""
+        return cut(layout, self._cutting(num_heads, shape))
 
     def _cutting(self, num_heads: int, shape: KVShape) -> Cutting:
         group = num_heads // shape.num_kv_heads

@@ -296,13 +296,17 @@ class TritonPlan:
 
         Rows beyond the step's own write no KV, and their results mean nothing. Raises CapacityError if it does not fit.
         """
+        self.put(layout, {num_heads: cut(layout, plan.cutting) for num_heads, plan in self.attention.items()})
+
+    def put(self, layout: Layout, pieces: dict[int, Cut]) -> None:
+        """`refill` with a step that has been cut: its pieces, by number of query heads."""
         if len(layout.positions) > len(self.positions):
             raise CapacityError(
                 f"a step of {len(layout.positions)} tokens does not fit a plan of {len(self.positions)}; "
                 "make it a plan of its own"
             )
-        for plan in self.attention.values():
-            plan.send(layout, cut(layout, plan.cutting))
+        for num_heads, plan in self.attention.items():
+            plan.send(layout, pieces[num_heads])
         self.layout = layout
         arrays = {"positions": layout.positions, "slots": layout.slots}
         self.uploads.send(arrays, fill={"slots": -1})

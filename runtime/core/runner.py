@@ -17,21 +17,17 @@ class Runner:
     def __init__(self, model: Model, kv: KV) -> None:
         self.model = model
         self.kv = kv
+        self._step = model.ops.stepper(model, model.config.heads, kv)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Copy blocks, compute the batch's tokens and write their KV.
 
         Returns float32 logits (positions, vocabulary): the last `num_logits` positions of each row, row after row.
         """
-        ops = self.model.ops
-        ops.copy_blocks(self.kv, [BlockCopy(*copy) for copy in batch.copies])
+        self.model.ops.copy_blocks(self.kv, [BlockCopy(*copy) for copy in batch.copies])
         layout = make_layout(batch, self.kv.shape.block_size)
         ids = np.fromiter((token for row in batch.rows for token in row.tokens), np.int32, batch.num_tokens)
-        hidden = self.model.forward(ids, ops.plan(layout, self.kv.shape), self.kv)
-        rows = _logit_rows(batch, layout.query_starts)
-        if not len(rows):  # every row is inside a prompt
-            return torch.empty((0, self.model.config.vocab_size))
-        return self.model.logits(hidden, rows)
+        return self._step(ids, layout, _logit_rows(batch, layout.query_starts))
 
 
 def _logit_rows(batch: Batch, query_starts: Int32Array) -> Int32Array:

@@ -1,0 +1,140 @@
+"""Decode steps as CUDA graphs: the launches of a whole step are recorded once for each size of step and run again with
+one call, because some ten launches a layer take the host longer than the GPU needs for a small batch.
+
+A graph has fixed grids and buffers. A step is put into the smallest one that holds it: token ids, rows and rectangles
+are sent into its buffers; what is left of its tokens writes no KV, and their logits are cut off:
+
+    step of 5 tokens, 5,000 tokens of context      graph for 8 tokens, 16 rectangles, 512 table entries
+    ids        a b c d e                    ->     a b c d e . . .      slots of the dots: -1
+    logits     5 rows                       <-     the first 5 of 8
+
+Prompts are not recorded: their sizes vary and their kernels are long. Never decides what a step computes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from stemma.kernels.ops import Int32Array, Layout, Network
+from stemma.kernels.steps import EagerStepper
+from stemma.kernels.triton.kv import TritonKV
+from stemma.kernels.triton.plan import Capacity, Cut, TritonPlan, Uploads, needed
+
+if TYPE_CHECKING:
+    from stemma.kernels.triton.ops import TritonOps
+
+MOST_TOKENS = 256
+"""Larger steps keep the GPU busy longer than the host needs to launch them."""
+
+MOST_TOKENS_OF_A_SEQUENCE = 8
+"""Decode, with what forced tokens and drafts add to it; longer runs are prompts."""
+
+MOST_GRAPHS = 64
+"""The least recently used graph goes. A serving batch meets some ten: sizes and contexts are rounded up."""
+
+Replay = Callable[[], torch.Tensor]
+
+
+class Recorder(Protocol):
+    """Records the launches of `step`, which reads and writes the same memory at each call."""
+
+    def __call__(self, step: Callable[[], torch.Tensor]) -> Replay:
+        """A function that runs the launches again and returns the result of `step`, in the same memory."""
+
+
+class CudaRecorder:
+    """torch's CUDA (on AMD: HIP) graphs, in one pool of memory: steps run one after the other."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, step: Callable[[], torch.Tensor]) -> Replay:
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch says nothing of it
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            step()  # compiles kernels and allocates workspaces, which a capture must not
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            result = step()
+
+        def replay() -> torch.Tensor:
+            graph.replay()
+            return result
+
+        return replay
+
+
+class Size(NamedTuple):
+    """What a graph is recorded for."""
+
+    capacity: Capacity
+    num_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    plan: TritonPlan
+    inputs: Uploads  # "ids", "rows"
+    replay: Replay
+
+    def send(self, ids: Int32Array, layout: Layout, rows: Int32Array, pieces: dict[int, Cut]) -> None:
+        self.plan.put(layout, pieces)
+        self.inputs.send({"ids": ids, "rows": rows}, fill={})
+
+
+class GraphStepper:
+    """Runs small steps as graphs and others operation by operation. For one thread."""
+
+    def __init__(self, ops: TritonOps, network: Network, num_heads: int, kv: TritonKV, record: Recorder) -> None:
+        self._ops, self._network, self._num_heads, self._kv = ops, network, num_heads, kv
+        self._record = record
+        self._eager = EagerStepper(ops, network, kv)
+        self._graphs: OrderedDict[Size, Graph] = OrderedDict()
+
+    @property
+    def num_graphs(self) -> int:
+        return len(self._graphs)
+
+    def __call__(self, ids: Int32Array, layout: Layout, rows: Int32Array) -> torch.Tensor:
+        if not is_small(layout) or not len(rows):
+            return self._eager(ids, layout, rows)
+        pieces = self._ops.cut(layout, self._kv.shape, self._num_heads)
+        size = Size(Capacity(*map(round_up, needed(layout, pieces))), round_up(len(rows)))
+        graph = self._graphs.get(size)
+        if graph is None:
+            graph = self._graphs[size] = self._make(size, ids, layout, rows)
+            if len(self._graphs) > MOST_GRAPHS:
+                self._graphs.popitem(last=False)
+        self._graphs.move_to_end(size)
+        graph.send(ids, layout, rows, {self._num_heads: pieces})
+        return graph.replay()[: len(rows)]
+
+    def _make(self, size: Size, ids: Int32Array, layout: Layout, rows: Int32Array) -> Graph:
+        """Recording runs the step: with its own contents, so that all it writes is what the step will write."""
+        plan = self._ops.fixed_plan(layout, self._kv.shape, self._num_heads, size.capacity)
+        inputs = Uploads({"ids": size.capacity.num_tokens, "rows": size.num_rows}, self._ops.device)
+        inputs.send({"ids": ids, "rows": rows}, fill={})
+
+        def step() -> torch.Tensor:
+            hidden = self._network.forward(inputs["ids"], plan, self._kv)
+            return self._network.logits(hidden, inputs["rows"])
+
+        return Graph(plan, inputs, self._record(step))
+
+
+def is_small(layout: Layout) -> bool:
+    """Worth a graph: few tokens, and few of each sequence."""
+    num_tokens = len(layout.positions)
+    return num_tokens <= MOST_TOKENS and int(np.diff(layout.query_starts).max()) <= MOST_TOKENS_OF_A_SEQUENCE
+
+
+def round_up(count: int) -> int:
+    """To a power of two; nothing stays nothing."""
+    return 1 << (count - 1).bit_length() if count else 0

@@ -24,13 +24,17 @@ class Runner:
 
         Returns float32 logits (positions, vocabulary): the last `num_logits` positions of each row, row after row.
         """
-        self.model.ops.copy_blocks(self.kv, [BlockCopy(*copy) for copy in batch.copies])
+        if batch.copies:
+            self.model.ops.copy_blocks(self.kv, [BlockCopy(*copy) for copy in batch.copies])
         layout = make_layout(batch, self.kv.shape.block_size)
-        ids = np.fromiter((token for row in batch.rows for token in row.tokens), np.int32, batch.num_tokens)
-        return self._step(ids, layout, _logit_rows(batch, layout.query_starts))
+        ids = np.array([token for row in batch.rows for token in row.tokens], dtype=np.int32)
+        return self._step(ids, layout, _logit_rows(batch))
 
 
-def _logit_rows(batch: Batch, query_starts: Int32Array) -> Int32Array:
-    ends = query_starts[1:]
-    rows = [np.arange(end - row.num_logits, end) for row, end in zip(batch.rows, ends, strict=True)]
-    return np.concatenate(rows).astype(np.int32)
+def _logit_rows(batch: Batch) -> Int32Array:
+    rows: list[int] = []
+    end = 0
+    for row in batch.rows:
+        end += len(row.tokens)
+        rows += range(end - row.num_logits, end)
+    return np.array(rows, dtype=np.int32)

@@ -6,7 +6,8 @@ The order is vLLM's and OpenAI's: log-probabilities are the model's own, before 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +24,16 @@ from stemma.runtime.errors import GrammarFailed
 ALL = np.uint32(0xFFFFFFFF)
 
 
-@dataclass(frozen=True, slots=True)
-class _Position:
+class _Position(NamedTuple):
     """One row of logits from which a token is chosen. num_tokens: the tokens before it, drafts included."""
 
     logits_row: int
     sequence: Sequence
     num_tokens: int
+
+    @property
+    def sampling(self) -> Sampling:
+        return self.sequence.request.sampling
 
 
 class Sampler:
@@ -63,20 +67,17 @@ class Sampler:
     ) -> tuple[Iterator[int], Iterator[TokenLogprob]]:
         if not positions:
             return iter(()), iter(())
-        reported = [
-            (index, position)
-            for index, position in enumerate(positions)
-            if position.sequence.request.sampling.logprobs is not None
-        ]
+        reported = [item for item in enumerate(positions) if item[1].sampling.logprobs is not None]
         own = torch.log_softmax(logits[[position.logits_row for _, position in reported]], -1) if reported else None
         for position in positions:
-            _adjust(logits[position.logits_row], position)
+            if position.sampling.changes_logits:
+                _adjust(logits[position.logits_row], position)
         self._mask(batch, positions, logits)
         if len(positions) != len(logits):
             logits = logits[[position.logits_row for position in positions]]
         tokens = self.ops.sample(logits, _sampling_rows(positions)).tolist()
         logprobs = [
-            _logprob(own[row], tokens[index], position.sequence.request.sampling.logprobs or 0)
+            _logprob(own[row], tokens[index], position.sampling.logprobs or 0)
             for row, (index, position) in enumerate(reported)
             if own is not None
         ]
@@ -116,12 +117,14 @@ def _fill(masks: list[npt.NDArray[np.uint32]], guide: Guide, drafts: list[int]) 
 
 
 def _sampling_rows(positions: list[_Position]) -> SamplingRows:
-    chosen = [position.sequence.request.sampling for position in positions]
+    chosen = [position.sampling for position in positions]
+    if not any(sampling.temperature for sampling in chosen):
+        return _greedy_rows(len(chosen))
     draws = [
         uniform(position.sequence.request.seed, position.num_tokens - position.sequence.num_prompt)
-        if sampling.temperature
+        if position.sampling.temperature
         else 0.0
-        for position, sampling in zip(positions, chosen, strict=True)
+        for position in positions
     ]
     return SamplingRows(
         temperature=np.array([sampling.temperature for sampling in chosen], dtype=np.float32),
@@ -132,9 +135,15 @@ def _sampling_rows(positions: list[_Position]) -> SamplingRows:
     )
 
 
+@lru_cache(maxsize=64)
+def _greedy_rows(count: int) -> SamplingRows:
+    zeros = np.zeros(count, dtype=np.float32)
+    return SamplingRows(zeros, np.zeros(count, dtype=np.int32), zeros + 1, zeros, np.zeros(count))
+
+
 def _adjust(logits: torch.Tensor, position: _Position) -> None:
     """Bias and penalties on one row (vocabulary,), in place. Drafts are never made for sequences with penalties."""
-    sampling: Sampling = position.sequence.request.sampling
+    sampling = position.sampling
     if sampling.logit_bias:
         ids = torch.tensor(list(sampling.logit_bias), device=logits.device)
         logits[ids] += torch.tensor(list(sampling.logit_bias.values()), dtype=logits.dtype, device=logits.device)

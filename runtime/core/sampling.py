@@ -64,6 +64,11 @@ class Sampling:
         """Whether logits depend on which tokens came before."""
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
+    @property
+    def changes_logits(self) -> bool:
+        """Whether logits are changed before a token is chosen."""
+        return self.has_penalties or bool(self.logit_bias)
+
 
 class TokenLogprob(NamedTuple):
     """Log-probabilities at one position, of the model's own distribution (before temperature, penalties and masks).

@@ -90,7 +90,8 @@ class Sequence:
     guide: Guide | None = None
     stopper: Stopper | None = None
     held: Held | None = None  # takes the path over at the end
-    tokens: list[int] = field(default_factory=list)
+    tokens: list[int] = field(init=False)
+    num_prompt: int = field(init=False)
     lease: Lease | None = None
     finish_reason: FinishReason | None = None
     error: StemmaError | None = None  # set when the finish reason is ERROR
@@ -108,11 +109,7 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.tokens = self.request.prompt.tolist()
-
-    @property
-    def num_prompt(self) -> int:
-        """Tokens of the prompt."""
-        return len(self.request.prompt)
+        self.num_prompt = len(self.tokens)
 
     @property
     def generated(self) -> Tokens[int]:

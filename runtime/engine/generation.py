@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Usage
 
+Sleeper = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
+
 
 class Delta(NamedTuple):
     """What one or more steps added. `text` holds whole characters; `tokens` may run ahead of it."""
@@ -55,42 +57,48 @@ class Generation:
         async for delta in generation: ...
 
     Deltas that nobody iterates are kept for the completion only. Leaving an iteration early cancels the request.
+    Who waits for the end sleeps until the end: a thread that woke for each token would take a core from the kernels.
     """
 
     def __init__(self, cancel: Callable[[Generation], None]) -> None:
         self._cancel = cancel
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
+        self._end = threading.Condition(self._lock)
         self._deltas: deque[Delta] = deque()
         self._completion: Completion | None = None
         self._error: BaseException | None = None
-        self._sleepers: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._news_sleepers: list[Sleeper] = []
+        self._end_sleepers: list[Sleeper] = []
 
     # The loop's side ----------------------------------------------------------------
     def push(self, delta: Delta) -> None:
         """Add a delta (from the loop's thread)."""
         with self._lock:
             self._deltas.append(delta)
-            self._wake()
+            self._wake_readers()
 
     def finish(self, completion: Completion) -> None:
         """End well (from the loop's thread)."""
         with self._lock:
             self._completion = completion
-            self._wake()
+            self._wake_all()
 
     def fail(self, error: BaseException) -> None:
         """End with an error (from any thread)."""
         with self._lock:
             if not self.is_done:
                 self._error = error
-            self._wake()
+            self._wake_all()
 
-    def _wake(self) -> None:
-        self._lock.notify_all()
-        sleepers, self._sleepers = self._sleepers, []
-        for loop, future in sleepers:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_set, future)
+    def _wake_readers(self) -> None:
+        self._news.notify_all()
+        _wake(self._news_sleepers)
+
+    def _wake_all(self) -> None:
+        self._wake_readers()
+        self._end.notify_all()
+        _wake(self._end_sleepers)
 
     # The caller's side ----------------------------------------------------------------
     @property
@@ -105,7 +113,7 @@ class Generation:
     def result(self, timeout: float | None = None) -> Completion:
         """Wait for the end. Raises what the request failed with, or TimeoutError (the request goes on)."""
         with self._lock:
-            if not self._lock.wait_for(lambda: self.is_done, timeout):
+            if not self._end.wait_for(lambda: self.is_done, timeout):
                 raise TimeoutError(f"the request did not end within {timeout} s; it goes on: cancel() ends it")
         return self._outcome()
 
@@ -119,7 +127,7 @@ class Generation:
         try:
             while True:
                 with self._lock:
-                    self._lock.wait_for(lambda: self._deltas or self.is_done)
+                    self._news.wait_for(lambda: self._deltas or self.is_done)
                     delta = self._next()
                 if delta is None:
                     return
@@ -140,7 +148,7 @@ class Generation:
     async def __aiter__(self) -> AsyncIterator[Delta]:
         try:
             while True:
-                await self._sleep(lambda: bool(self._deltas) or self.is_done)
+                await self._sleep(self._news_sleepers, lambda: bool(self._deltas) or self.is_done)
                 with self._lock:
                     delta = self._next()
                 if delta is None:
@@ -155,20 +163,20 @@ class Generation:
 
     async def _finished(self) -> Completion:
         try:
-            await self._sleep(lambda: self.is_done)
+            await self._sleep(self._end_sleepers, lambda: self.is_done)
         except asyncio.CancelledError:
             self.cancel()
             raise
         return self._outcome()
 
-    async def _sleep(self, until: Callable[[], bool]) -> None:
+    async def _sleep(self, sleepers: list[Sleeper], until: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
         while True:
             with self._lock:
                 if until():
                     return
                 future: asyncio.Future[None] = loop.create_future()
-                self._sleepers.append((loop, future))
+                sleepers.append((loop, future))
             await future
 
 
@@ -179,6 +187,13 @@ def join(deltas: list[Delta]) -> Delta:
         tuple(token for delta in deltas for token in delta.tokens),
         tuple(logprob for delta in deltas for logprob in delta.logprobs),
     )
+
+
+def _wake(sleepers: list[Sleeper]) -> None:
+    for loop, future in sleepers:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_set, future)
+    sleepers.clear()
 
 
 def _set(future: asyncio.Future[None]) -> None:

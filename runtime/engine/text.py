@@ -17,6 +17,7 @@ class TextStream:
         """silent: tokens that have no text, such as end tokens."""
         self._detokenizer = detokenizer
         self._stop = tuple(stop)
+        self._longest_stop = max(map(len, self._stop), default=0)
         self._silent = silent
         self._text = ""
         self._num_taken = 0
@@ -34,7 +35,7 @@ class TextStream:
         return self._append(self._detokenizer.push(token))
 
     def _append(self, piece: str) -> bool:
-        searched_from = max(0, len(self._text) - max(map(len, self._stop), default=0) + 1)
+        searched_from = max(0, len(self._text) - self._longest_stop + 1)
         self._text += piece
         found = [at for stop in self._stop if (at := self._text.find(stop, searched_from)) >= 0]
         if found:
@@ -60,8 +61,7 @@ class TextStream:
     def _num_held(self) -> int:
         if self._is_stopped:
             return 0
-        longest = max(map(len, self._stop), default=1) - 1
-        for length in range(min(longest, len(self._text)), 0, -1):
+        for length in range(min(self._longest_stop - 1, len(self._text)), 0, -1):
             tail = self._text[-length:]
             if any(stop.startswith(tail) for stop in self._stop):
                 return length

@@ -214,6 +214,13 @@ class Code:
     def store(self, value: Value, address: Value, align: int = 1) -> None:
         self.builder.store(value.ir, self.pointer(address), align=align)
 
+    def prefetch(self, address: Value) -> None:
+        """Ask for a cache line that will be read soon; any address will do, also one that is not mapped."""
+        kind = ir.FunctionType(VOID, [ir.PointerType(), I32, I32, I32])
+        function = self.module.globals.get("llvm.prefetch.p0") or ir.Function(self.module, kind, "llvm.prefetch.p0")
+        reading, every_level, data = (ir.Constant(I32, number) for number in (0, 3, 1))
+        self.builder.call(function, [self.pointer(address), reading, every_level, data])
+
     def load_int(self, address: Value, index: int = 0) -> Value:
         """The 64-bit integer at `address[index]`."""
         return self.load(I64, address + 8 * index, 8)

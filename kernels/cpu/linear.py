@@ -28,6 +28,9 @@ FLOATING = ("bf16", "f16", "f32")
 SEGMENT = ("prepare", "multiply", "quantized", "weights", "scales", "bias", "outputs", "first_output", "stride")
 """What a packed matrix tells its kernel: addresses, then sizes."""
 PRODUCT = (*PREPARE, "segment", "out", "out_features", "add", "strips_per_piece", "strip_pieces", "rows_per_block")
+AHEAD = 2048
+"""Bytes of weights that are asked for before they are read: a strip comes from far away, line by line, and is read
+faster than the machine's own prefetcher fetches it."""
 ROW_BLOCK = 128
 """Rows of activations that stay in the second-level cache while the strips of a piece pass over them."""
 
@@ -152,8 +155,12 @@ def _put(code: Code, job: dict[str, Value], segment: dict[str, Value], row: Valu
 def _quantized(code: Code, kind: str, target: Target, digits: int, strip: Strip, inputs: list[Value]) -> list[Value]:
     sums = [code.variable(code.constant(FLOATS16, 0.0)) for _ in inputs]
     with code.loop(0, strip.blocks) as block:
-        weights = _bytes(code, kind, strip.weights + block * (256 if kind == "q4" else 512))
+        weights_at = strip.weights + block * (256 if kind == "q4" else 512)
         facts = strip.scales + block * (64 if kind == "q4" else 32)
+        for line in range(0, 256 if kind == "q4" else 512, 64):
+            code.prefetch(weights_at + (AHEAD + line))
+        code.prefetch(facts + AHEAD // (4 if kind == "q4" else 16))
+        weights = _bytes(code, kind, weights_at)
         scales = code.load(vector(HALF, 16), facts).to(FLOATS16)
         minima = code.load(vector(HALF, 16), facts + 32).to(FLOATS16) if kind == "q4" else None
         for row, total in zip(inputs, sums, strict=True):
@@ -204,6 +211,9 @@ def _floating(code: Code, kind: str, strips: list[Strip], inputs: list[Value]) -
     pair_bytes = 128 if kind == "f32" else 64
     with code.loop(0, strips[0].blocks * 16, PAIRS_AT_ONCE) as first:
         for pair in range(PAIRS_AT_ONCE):
+            for strip in strips:
+                for line in range(0, pair_bytes, 64):
+                    code.prefetch(strip.weights + ((first + pair) * pair_bytes + (AHEAD + line)))
             weights = [_pair(code, kind, strip.weights + (first + pair) * pair_bytes) for strip in strips]
             for row, row_sums in zip(inputs, sums, strict=True):
                 for odd in range(2):

@@ -19,7 +19,7 @@ from llvmlite import ir
 from stemma.kernels.cpu import amx
 from stemma.kernels.cpu.dialect import FLOAT, HALF, I16, I32, I64, Code, Value, vector
 from stemma.kernels.cpu.pool import ARGUMENTS, add_parallel
-from stemma.kernels.cpu.rows import FLOATS16, GATE, INTS16, PREPARE, _words
+from stemma.kernels.cpu.rows import FLOATS16, GATE, GROUP, GROUP_HALF, INTS16, PREPARE, _words
 from stemma.kernels.cpu.target import VECTOR_BYTES, Target
 
 STRIP = 16
@@ -58,10 +58,17 @@ def add_products(module: ir.Module, target: Target, digits: int) -> None:
         strips = (segment["outputs"] + (STRIP - 1)) // STRIP
         last = code.minimum(first + job["strips_per_piece"], strips)
         if kind in QUANTIZED:
-            if target.name == "amx":
-                rows = (_sweep_tiles(code, kind, target, digits, job, segment, (first, last), rows, scratch), rows[1])
             rows_at_once = [count for count in (8, 4, 2, 1) if count <= target.max_rows]
-            _sweep(code, kind, target, digits, job, segment, (first, last), rows, rows_at_once, 1)
+            if target.name != "amx":
+                _sweep(code, kind, target, digits, job, segment, (first, last), rows, rows_at_once, 1)
+                code.finish()
+                continue
+            with code.either(job["group"].equals(1)) as (single, grouped):
+                with single:
+                    few = [count for count in rows_at_once if count < amx.FROM]
+                    _sweep(code, kind, target, digits, job, segment, (first, last), rows, few, 1)
+                with grouped:
+                    _sweep_groups(code, kind, digits, job, segment, (first, last), rows, scratch)
         else:
             wide = target.max_rows == 8
             few = code.variable(first)
@@ -99,31 +106,41 @@ def _sweep(
                 row.value = row.value + count
 
 
-def _sweep_tiles(
-    code: Code, kind: str, target: Target, digits: int, job: dict[str, Value], segment: dict[str, Value],
+def _sweep_groups(
+    code: Code, kind: str, digits: int, job: dict[str, Value], segment: dict[str, Value],
     strips: tuple[Value, Value], rows: tuple[Value, Value], scratch: Value,
-) -> Value:  # fmt: skip
-    """Whole tiles of rows against all strips of the range, on the matrix unit; returns the first row that is left."""
-    until = rows[0] + (rows[1] - rows[0]) // amx.ROWS * amx.ROWS
+) -> None:  # fmt: skip
+    """Groups of rows against all strips of the range, on the matrix unit."""
+    half_full = rows[0] + (rows[1] - rows[0] + (GROUP_HALF - 1)) // GROUP * GROUP
+    for first, last, count in ((rows[0], half_full, GROUP), (half_full, rows[1], GROUP_HALF)):
+        with code.when(first < last):
+            amx.configure(code, scratch, count)
+            with code.loop(*strips) as index:
+                _sweep_strip(code, kind, digits, job, segment, index, (first, code.minimum(last, rows[1])), count, scratch)
+            amx.release(code)
+
+
+def _sweep_strip(
+    code: Code, kind: str, digits: int, job: dict[str, Value], segment: dict[str, Value], index: Value,
+    rows: tuple[Value, Value], count: int, scratch: Value,
+) -> None:  # fmt: skip
     blocks = (job["features"] + 31) // 32
-    with code.when(until > rows[0]):
-        amx.configure(code, scratch)
-        with code.loop(*strips) as index:
-            strip = _strip(kind, segment, index, blocks)
-            weights = strip.weights
-            if kind == "q4":
-                amx.unpack_strip(code, weights, blocks, scratch, lambda address: _bytes(code, "q4", address))
-                weights = scratch + amx.STRIP_AT
-            with code.loop(rows[0], until, amx.ROWS) as row:
-                start = job["prepared"] + row * job["prepared_stride"]
-                sums = amx.multiply(
-                    code, weights, strip.scales, kind == "q4", target.byte_offset, blocks, start,
-                    job["prepared_stride"], scratch, digits,
-                )  # fmt: skip
-                for i, total in enumerate(sums):
-                    _put(code, job, segment, row + i, index, total)
-        amx.release(code)
-    return until
+    strip = _strip(kind, segment, index, blocks)
+    tile = 256 if kind == "q4" else 512
+
+    def unpack(block: Value) -> list[Value]:
+        for line in range(0, tile, 64):
+            code.prefetch(strip.weights + (block * tile + (AHEAD + line)))
+        return _bytes(code, kind, strip.weights + block * tile)
+
+    amx.unpack_strip(code, strip.scales, kind == "q4", blocks, scratch, unpack)
+    offset = 128 if kind == "q8" else 0
+    with code.loop(rows[0], rows[1], GROUP) as row:
+        group = job["prepared"] + row * job["prepared_stride"]
+        sums = amx.Product(code, count, kind == "q4", offset, blocks, group, scratch, digits).sums()
+        for i, total in enumerate(sums):
+            with code.when((row + i) < rows[1]):
+                _put(code, job, segment, row + i, index, total)
 
 
 def _strip(kind: str, segment: dict[str, Value], strip: Value, blocks: Value) -> Strip:
@@ -234,14 +251,14 @@ def _pair(code: Code, kind: str, address: Value) -> tuple[Value, Value]:
     return code.load(FLOATS16, address), code.load(FLOATS16, address + 64)
 
 
-def add_operations(module: ir.Module) -> None:
+def add_operations(module: ir.Module, target: Target) -> None:
     """linear and gate_rows: what Python calls; each runs its jobs one after the other."""
     parallel = module.globals.get("parallel") or add_parallel(module)
-    _add_linear(module, parallel)
+    _add_linear(module, target, parallel)
     _add_gate_rows(module, parallel)
 
 
-def _add_linear(module: ir.Module, parallel: ir.Function) -> None:
+def _add_linear(module: ir.Module, target: Target, parallel: ir.Function) -> None:
     """linear(control, x, norm, row_ids, rows, features, linear, out, add, prepared, threads)
 
     `linear` is the address of: number of segments, out_features, then the address of each segment.
@@ -256,9 +273,12 @@ def _add_linear(module: ir.Module, parallel: ir.Function) -> None:
     with code.loop(0, code.load_int(linear)) as index:
         at = code.load_int(linear + 16 + index * 8)
         segment = _words(code, at, SEGMENT)
+        group = code.constant(I64, 1)
+        if target.name == "amx":
+            group = code.select((rows < amx.FROM) | segment["quantized"].equals(0), 1, code.constant(I64, GROUP))
         per_piece = code.select(rows < 8, rows, (rows + threads * 4 - 1) // (threads * 4))
         with code.when(segment["prepare"].differs(before.value)):
-            words = {"prepared_stride": segment["stride"], "rows_per_piece": per_piece}
+            words = {"prepared_stride": segment["stride"], "rows_per_piece": per_piece, "group": group}
             set_words(code, arguments, PRODUCT, words)
             code.call(parallel, control, segment["prepare"], (rows + per_piece - 1) // per_piece)
             before.value = segment["prepare"]

@@ -24,7 +24,7 @@ from stemma.kernels.cpu.linear import FLOATING, QUANTIZED, add_operations, add_p
 from stemma.kernels.cpu.pack import PackedLinear, pack
 from stemma.kernels.cpu.plan import CpuPlan, make_plan
 from stemma.kernels.cpu.pool import Pool, add_worker, aligned_zeros
-from stemma.kernels.cpu.rows import add_gate, add_prepare
+from stemma.kernels.cpu.rows import GROUP, add_gate, add_prepare
 from stemma.kernels.cpu.sampling import sample_row
 from stemma.kernels.cpu.table import STORED, CpuEmbedding, add_table, embedding
 from stemma.kernels.cpu.target import Target, host_target
@@ -121,7 +121,7 @@ class CpuOps:
         add_gate(module)
         add_table(module)
         add_products(module, self.target, self.digits)
-        add_operations(module)
+        add_operations(module, self.target)
 
     # Packing ---------------------------------------------------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> PackedLinear:
@@ -213,7 +213,7 @@ class CpuOps:
     def _product(
         self, x: torch.Tensor, norm: int, row_ids: int, num_rows: int, linear: PackedLinear, out: int, add: int
     ) -> None:
-        prepared = self._buffers.take("prepared", (num_rows, linear.stride // 4))[1]
+        prepared = self._buffers.take("prepared", (num_rows + 2 * GROUP, linear.stride // 4))[1]
         self._run(
             self._linear, x.data_ptr(), norm, row_ids, num_rows, linear.in_features, linear.address, out, add,
             prepared, self.num_threads,

@@ -2,11 +2,15 @@
 
 A quantised row is, for each block of 32 activations, 32 high digits and 32 low digits (signed bytes; value = scale *
 (256 * high + low), with one digit value = scale * high), then for each block 16 bytes: scale, scale * sum, sum.
+
+For the matrix unit 16 rows lie together in a group as long as 16 rows: for each block the 32 high digits of every row,
+then the low ones; after all blocks, for each block and half of the group, 8 scales, 8 scaled sums and 8 sums.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from llvmlite import ir
 
@@ -14,8 +18,9 @@ from stemma.kernels.cpu.dialect import FLOAT, I8, I32, I64, Code, Value, vector
 
 BLOCK = 32
 FLOATS16, INTS16 = vector(FLOAT, 16), vector(I32, 16)
-PREPARE = ("x", "norm", "row_ids", "rows", "features", "prepared", "prepared_stride", "rows_per_piece")
-"""Names of the first words of a linear job's arguments; see `linear.py` for the rest."""
+GROUP, GROUP_HALF = 16, 8
+PREPARE = ("x", "norm", "row_ids", "rows", "features", "prepared", "prepared_stride", "rows_per_piece", "group")
+"""Names of the first words of a linear job's arguments; see `linear.py` for the rest. group: 1 or GROUP."""
 
 
 def prepared_stride(features: int, quantized: bool) -> int:
@@ -63,7 +68,8 @@ def add_prepare(module: ir.Module, digits: int) -> None:
             normed = scratch if quantized else target
             _copy_normed(code, x, normed, job["norm"], job["features"])
             if quantized:
-                _quantize_row(code, normed, target, (job["features"] + (BLOCK - 1)) // BLOCK, digits)
+                place = _place(code, job, row)
+                _quantize_row(code, normed, place, (job["features"] + (BLOCK - 1)) // BLOCK, digits)
         code.finish()
 
 
@@ -91,7 +97,27 @@ def _copy_normed(code: Code, x: Value, target: Value, norm: Value, features: Val
                 code.store(single, target + i * 4)
 
 
-def _quantize_row(code: Code, x: Value, target: Value, blocks: Value, digits: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a quantised row goes: its first digits and facts, the bytes to the next block and to the next fact."""
+
+    digits: Value
+    facts: Value
+    group: Value
+    next_fact: Value
+
+
+def _place(code: Code, job: dict[str, Value], row: Value) -> Place:
+    group = job["group"]
+    start = job["prepared"] + row // group * group * job["prepared_stride"]
+    facts = start + (job["features"] + (BLOCK - 1)) // BLOCK * 64 * group
+    within = row % group
+    half = within // GROUP_HALF * (16 * GROUP_HALF) + within % GROUP_HALF * 4
+    next_fact = code.select(group.equals(1), 4, code.constant(I64, 4 * GROUP_HALF))
+    return Place(start + within * 32, facts + half, group, next_fact)
+
+
+def _quantize_row(code: Code, x: Value, place: Place, blocks: Value, digits: int) -> None:
     largest = 127.0 if digits == 1 else 127.0 * 256
     bytes16 = vector(I8, 16)
     with code.loop(0, blocks) as block:
@@ -107,14 +133,15 @@ def _quantize_row(code: Code, x: Value, target: Value, blocks: Value, digits: in
             number = code.maximum(code.minimum(number, int(largest)), -int(largest))
             total = total + number
             high = number if digits == 1 else (number + 128) >> 8
-            code.store(high.to(bytes16), target + block * 64 + 16 * half)
+            target = place.digits + (block * 64 * place.group + 16 * half)
+            code.store(high.to(bytes16), target)
             if digits == 2:
-                code.store((number - (high << 8)).to(bytes16), target + block * 64 + 32 + 16 * half)
+                code.store((number - (high << 8)).to(bytes16), target + place.group * 32)
         whole = code.sum(total)
-        facts = target + blocks * 64 + block * 16
+        facts = place.facts + block * 16 * place.group
         code.store(scale, facts)
-        code.store(scale * whole.to(FLOAT), facts + 4)
-        code.store(whole, facts + 8)
+        code.store(scale * whole.to(FLOAT), facts + place.next_fact)
+        code.store(whole, facts + place.next_fact * 2)
 
 
 GATE = ("both", "out", "rows", "half", "columns_per_piece", "column_pieces")

@@ -68,7 +68,8 @@ class Product:
         self, code: Code, rows: int, has_minima: bool, byte_offset: int, blocks: Value, group: Value, scratch: Value,
         digits: int,
     ) -> None:  # fmt: skip
-        self.code, self.rows, self.has_minima, self.byte_offset, self.digits = code, rows, has_minima, byte_offset, digits
+        self.code, self.rows, self.has_minima = code, rows, has_minima
+        self.byte_offset, self.digits = byte_offset, digits
         self.blocks, self.scratch, self.group = blocks, scratch, group
         self.strip = scratch + STRIP_AT
         self.facts = self.strip + blocks * BYTES

@@ -114,9 +114,10 @@ def _sweep_groups(
     half_full = rows[0] + (rows[1] - rows[0] + (GROUP_HALF - 1)) // GROUP * GROUP
     for first, last, count in ((rows[0], half_full, GROUP), (half_full, rows[1], GROUP_HALF)):
         with code.when(first < last):
+            part = first, code.minimum(last, rows[1])
             amx.configure(code, scratch, count)
             with code.loop(*strips) as index:
-                _sweep_strip(code, kind, digits, job, segment, index, (first, code.minimum(last, rows[1])), count, scratch)
+                _sweep_strip(code, kind, digits, job, segment, index, part, count, scratch)
             amx.release(code)
 
 

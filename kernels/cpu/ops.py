@@ -206,8 +206,8 @@ class CpuOps:
 
     def logits(self, x: torch.Tensor, rows: Int32Array, norm: CpuNorm, head: PackedLinear) -> torch.Tensor:
         rows = np.ascontiguousarray(rows, dtype=np.int32)
-        out = torch.empty((len(rows), head.out_features))
-        self._product(x, norm.address, rows.ctypes.data, len(rows), head, out.data_ptr(), 0)
+        out, address = self._buffers.take("logits", (len(rows), head.out_features))
+        self._product(x, norm.address, rows.ctypes.data, len(rows), head, address, 0)
         return out
 
     def _product(

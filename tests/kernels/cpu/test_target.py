@@ -43,7 +43,7 @@ def test_every_kernel_compiles_for_neon(machine: str, cpu: str, triple: str) -> 
     rows.add_prepare(module, 2)
     rows.add_gate(module)
     linear.add_products(module, chosen, 2)
-    linear.add_operations(module)
+    linear.add_operations(module, chosen)
     shape = attention.Shape(9, 3, 64, 16, chosen.accumulators)
     attention.add_attention(module, shape)
     kv.add_rope_write(module, shape)

@@ -65,8 +65,8 @@ def add_products(module: ir.Module, target: Target, digits: int) -> None:
                 continue
             with code.either(job["group"].equals(1)) as (single, grouped):
                 with single:
-                    few = [count for count in rows_at_once if count < amx.FROM]
-                    _sweep(code, kind, target, digits, job, segment, (first, last), rows, few, 1)
+                    at_once = [count for count in rows_at_once if count < amx.FROM]
+                    _sweep(code, kind, target, digits, job, segment, (first, last), rows, at_once, 1)
                 with grouped:
                     _sweep_groups(code, kind, digits, job, segment, (first, last), rows, scratch)
         else:

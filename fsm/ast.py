@@ -86,7 +86,11 @@ Node = Literal | Characters | Sequence | Choice | Repeat | Call | Difference | I
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """A start node and the rules it calls; `rule` is called at most once a name, on the first visit."""
+    """A start node and the rules it calls; `rule` is called at most once a name, on the first visit.
+
+    `specials` are the texts of the special tokens that it may ask for, where that is known beforehand.
+    """
 
     start: Node
     rule: Callable[[Hashable], Node]
+    specials: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from stemma.fsm.tables import BYTES, CALL, DIFFERENCE, PRODUCT, RANGE, REPEAT, R
 from stemma.fsm.trie import Trie
 
 FAR = 1 << 40
-MAX_RULES = 20_000
+MAX_RULES = 2_000  # that one search may build
 MAX_PAIRS = 5_000
 
 
@@ -111,25 +111,26 @@ class Completion:
             ends = self._automaton.tables.edges[first:second, 2].tolist()
             return min(FAR, min((distances[end] for end in ends), default=FAR) + (kind == BYTES))
         if kind == CALL:
-            return min(FAR, distances[int(self._automaton.tables.rules[first])] + distances[second])
+            entry = int(self._automaton.tables.rules[first])  # -1, which nothing measures, if it was not built
+            return min(FAR, distances.get(entry, FAR) + distances[second])
         if kind == REPEAT:
             return min(FAR, third * distances[first] + distances[second])
         return min(FAR, self._product_start(state) + distances[first])
 
     def _reached(self, states: list[int]) -> list[int]:
-        """All states reachable from `states`, building the rules on the way."""
+        """All states reachable from `states`, building the rules on the way, the nearest first."""
         found = dict.fromkeys(states)
-        todo = list(found)
-        automaton = self._automaton
+        todo = deque(found)
+        automaton, built = self._automaton, 0
         while todo:
-            state = todo.pop()
+            state = todo.popleft()
             kind, first, second, third, _ = automaton.tables.states[state].tolist()
             if kind in (BYTES, SPLIT):
                 ends = automaton.tables.edges[first:second, 2].tolist()
             elif kind == CALL:
-                if automaton.program.num_rules > MAX_RULES:
-                    continue
-                ends = [automaton.entry_of(first), second]
+                is_new = automaton.tables.rules[first] < 0
+                built += is_new
+                ends = [second] if is_new and built > MAX_RULES else [automaton.entry_of(first), second]
             else:
                 ends = {RANGE: [third], REPEAT: [first, second], PRODUCT: [first], RETURN: []}[kind]
             for end in ends:

@@ -13,7 +13,7 @@ from stemma.fsm import characters
 from stemma.fsm.ast import Call, Characters, Grammar, Node, Special
 from stemma.fsm.errors import GrammarError
 from stemma.fsm.left_recursion import without_left_recursion
-from stemma.fsm.nodes import choice, repeat, sequence, text
+from stemma.fsm.nodes import choice, repeat, sequence, specials, text
 
 TOKENS = re.compile(
     r"""(?P<blank>\s+|\#[^\n]*)|(?P<define>::=)|(?P<name>[A-Za-z_][A-Za-z0-9_-]*)|(?P<text>"(?:[^"\\\n]|\\.)*")
@@ -47,7 +47,15 @@ def rules_grammar(rules: dict[str, Node], lines: dict[str, int], root: str) -> G
         assert isinstance(name, str), "rules are named by strings"
         return readable[name]
 
-    return Grammar(Call(root), rule)
+    return Grammar(Call(root), rule, tuple(dict.fromkeys(name for node in rules.values() for name in specials(node))))
+
+
+def refuse_surrogates(source: str) -> None:
+    """A lone surrogate in a grammar's text can never be written."""
+    found = re.search("[\ud800-\udfff]", source)
+    if found is not None:
+        line = source.count("\n", 0, found.start()) + 1
+        raise GrammarError("a lone surrogate is no character; write the whole one", line)
 
 
 def unescaped(body: str, line: int) -> str:
@@ -78,6 +86,7 @@ class _Parser:
     def __init__(self, source: str) -> None:
         if len(source) > MAXIMUM_TEXT:
             raise GrammarError(f"the grammar is longer than {MAXIMUM_TEXT} characters", 1)
+        refuse_surrogates(source)
         self.tokens = list(_tokens(source))
         self.at = 0
         self.depth = 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from stemma.fsm import characters
 from stemma.fsm.ast import Call, Characters, Grammar, Node, Special
-from stemma.fsm.ebnf import MAXIMUM_DEPTH, MAXIMUM_TEXT, Token, rules_grammar, unescaped
+from stemma.fsm.ebnf import MAXIMUM_DEPTH, MAXIMUM_TEXT, Token, refuse_surrogates, rules_grammar, unescaped
 from stemma.fsm.errors import GrammarError, RegexError
 from stemma.fsm.nodes import EMPTY, choice, optional, repeat, sequence, text
 from stemma.fsm.regex import Regex
@@ -71,6 +71,7 @@ class _Parser:
     def __post_init__(self) -> None:
         if len(self.source) > MAXIMUM_TEXT:
             raise GrammarError(f"the grammar is longer than {MAXIMUM_TEXT} characters", 1)
+        refuse_surrogates(self.source)
         at, line = 0, 1
         while at < len(self.source):
             match = TOKENS.match(self.source, at)

@@ -5,10 +5,11 @@ Never looks into rules; nodes with a `Call` are for `recogniser.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from stemma.fsm import characters
 from stemma.fsm.ast import Call, Characters, Choice, Difference, Intersection, Literal, Node, Repeat, Sequence, Special
+from stemma.fsm.errors import FormError
 
 EMPTY = Sequence(())
 NOTHING = Choice(())
@@ -16,21 +17,28 @@ ANY_TEXT = Repeat(Characters(characters.SCALARS), 0, None)
 
 
 def text(value: str) -> Literal:
-    return Literal(value.encode())
+    try:
+        return Literal(value.encode())
+    except UnicodeEncodeError:
+        raise FormError(f"{value[:80]!r} holds a lone surrogate, which is no character; write the whole one") from None
 
 
 def sequence(parts: Iterable[Node]) -> Node:
     """The parts in order, flat; nothing at all where one of them matches nothing."""
     flat: list[Node] = []
+    literals: list[bytes] = []  # the last parts, one after the other
     for part in parts:
         if part == NOTHING:
             return NOTHING
-        if isinstance(part, Sequence):
-            flat += part.parts
-        elif isinstance(part, Literal) and flat and isinstance(flat[-1], Literal):
-            flat[-1] = Literal(flat[-1].data + part.data)
-        else:
-            flat.append(part)
+        if isinstance(part, Literal):
+            literals.append(part.data)
+            continue
+        if literals and part != EMPTY:
+            flat.append(Literal(b"".join(literals)))
+            literals.clear()
+        flat += part.parts if isinstance(part, Sequence) else (part,)
+    if literals:
+        flat.append(Literal(b"".join(literals)))
     return flat[0] if len(flat) == 1 else Sequence(tuple(flat))
 
 
@@ -69,6 +77,17 @@ def without(left: Node, right: Node) -> Node:
     if NOTHING in (left, right):
         return left
     return NOTHING if left == right else Difference(left, right)
+
+
+def specials(node: Node) -> Iterator[str]:
+    """The special tokens that stand in a node."""
+    if isinstance(node, Special):
+        yield node.text
+    elif isinstance(node, Sequence | Choice):
+        for part in node.parts:
+            yield from specials(part)
+    elif isinstance(node, Repeat):
+        yield from specials(node.part)
 
 
 def nullable(node: Node) -> bool:

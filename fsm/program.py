@@ -17,6 +17,8 @@ from stemma.fsm.utf8 import ByteBranch, byte_branches
 RETURN_STATE = 0
 FIRST_SPECIAL = 256
 MAX_DEPTH = 60
+MAX_NULLABLE_PARTS = 500
+MAX_COUNT = 1 << 30
 
 
 class Program:
@@ -38,9 +40,12 @@ class Program:
     def build_rule(self, rule: int) -> int:
         """The entry state of a rule, built now."""
         node = self._rule_nodes.pop(rule, None)
-        if node is None:
-            node = self._grammar.rule(self._rule_names[rule])
-        return self.emit(node, RETURN_STATE, 0)
+        try:
+            if node is None:
+                node = self._grammar.rule(self._rule_names[rule])
+            return self.emit(node, RETURN_STATE, 0)
+        except RecursionError:
+            raise LimitError("a part of the grammar is nested too deeply") from None
 
     def emit(self, node: ast.Node, following: int, depth: int) -> int:
         """The state from which `node` and then `following` is read."""
@@ -162,10 +167,14 @@ class Program:
 
     def _repeat(self, node: ast.Repeat, following: int, depth: int) -> int:
         part, minimum, maximum = node.part, node.minimum, node.maximum
+        if minimum > MAX_COUNT:
+            raise LimitError(f"a repeat of at least {minimum} is more than any output holds")
+        if maximum is not None and maximum > MAX_COUNT:
+            maximum = None  # no output is as long
         if maximum == 0:
             return following
         if nullable(part):
-            part, minimum = nonempty(part), 0
+            part, minimum = part if maximum is None else nonempty(part), 0
         if maximum == 1:
             entry = self.emit(part, following, depth + 1)
             return entry if minimum else self._split([entry, following])
@@ -198,10 +207,10 @@ def nonempty(node: ast.Node) -> ast.Node:
     if isinstance(node, ast.Repeat):
         if node.maximum == 0:
             return ast.Choice(())
-        part = nonempty(node.part)
-        rest = ast.Repeat(part, 0, None if node.maximum is None else node.maximum - 1)
-        return ast.Sequence((part, rest))
+        return ast.Repeat(nonempty(node.part), 1, node.maximum)
     if isinstance(node, ast.Sequence) and node.parts:
+        if len(node.parts) > MAX_NULLABLE_PARTS:
+            raise LimitError(f"a counted repeat of more than {MAX_NULLABLE_PARTS} parts that may all be empty")
         tails = [
             ast.Sequence((nonempty(part), *node.parts[position + 1 :])) for position, part in enumerate(node.parts)
         ]

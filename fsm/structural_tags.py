@@ -93,6 +93,8 @@ class _Stops:
     def __init__(self, markers: tuple[str, ...]) -> None:
         if any(not marker for marker in markers):
             raise FormError("a trigger or marker cannot be empty")
+        if any(not characters.contains(characters.SCALARS, ord(letter)) for marker in markers for letter in marker):
+            raise FormError("a lone surrogate is no character; write the whole one")
         self.markers = markers
         self.prefixes = {marker[:length] for marker in markers for length in range(len(marker))}
         self.letters = sorted({letter for marker in markers for letter in marker})
@@ -133,7 +135,10 @@ class _Tagged:
         self.forms = [tag.form.grammar() for tag in spec.tags]
 
     def grammar(self) -> Grammar:
-        return Grammar(Call(("text", False, "")), self.rule)
+        markers = (*self.triggers, *(marker for tag in self.spec.tags for marker in (tag.begin, tag.end)))
+        own = (marker.text for marker in markers if isinstance(marker, Special))
+        inner = (special for form in self.forms for special in form.specials)
+        return Grammar(Call(("text", False, "")), self.rule, tuple(dict.fromkeys((*own, *inner))))
 
     def rule(self, name: Hashable) -> Node:
         assert isinstance(name, tuple), "rules are named by tuples"

@@ -6,12 +6,13 @@ A state is how many items there were (as far as that matters), how many of them 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator
 from itertools import product
 from typing import Any, NamedTuple
 
 from stemma.fsm.errors import UnsupportedSchema
-from stemma.fsm.json_schema.context import Context, can_end, conjoined, subsets
+from stemma.fsm.json_schema.context import Context, can_end, subsets
 from stemma.fsm.json_schema.facts import (
     ANYTHING,
     NEVER,
@@ -22,9 +23,19 @@ from stemma.fsm.json_schema.facts import (
     Length,
     SomeItem,
     Unique,
+    conjoined,
     negated,
 )
 from stemma.fsm.json_schema.values import identity
+
+
+class Candidate(NamedTuple):
+    """One of few values that an item may have: which `contains` count it, and the flags that it sets."""
+
+    value: Any
+    identity: Hashable
+    contained: tuple[bool, ...]
+    flags: int
 
 
 class ArrayState(NamedTuple):
@@ -58,6 +69,7 @@ class ArrayShape:
         self.horizon = max(map(len, prefixes), default=0)
         self.unique = next((fact for fact in facts if isinstance(fact, Unique)), None)
         self.known: dict[ArrayState, bool] = {}
+        self.candidates: dict[int, list[Candidate]] = {}
         if self.unique is not None and self._is_trivially_unique():
             self.unique = None
         self.pure = not (self.some or self.contains or self.unique)
@@ -103,7 +115,37 @@ class ArrayShape:
     def can_end(self, state: ArrayState) -> bool:
         if self.unique is not None and not (self.contains or self.some or self.horizon):
             return self.has_enough_values  # which of them are taken already makes no difference
-        return can_end(state, self.ends, self._states_after, self.known)
+        return can_end(
+            self._alike(state), self.ends, lambda known: map(self._alike, self._states_after(known)), self.known
+        )
+
+    def _alike(self, state: ArrayState) -> ArrayState:
+        """A state that can end exactly if this one can: of values that count alike, only how many are taken matters."""
+        if self.unique is None or self.horizon:
+            return state
+        taken = Counter((each.contained, each.flags) for each in self.values_at(0) if each.identity in state.seen)
+        first: set[Hashable] = set()
+        for each in self.values_at(0):
+            kind = (each.contained, each.flags)
+            if taken[kind]:
+                taken[kind] -= 1
+                first.add(each.identity)
+        return state._replace(seen=frozenset(first))
+
+    def values_at(self, index: int) -> list[Candidate]:
+        """The values that the item at an index may have, where they are few."""
+        index = min(index, self.horizon)
+        if index not in self.candidates:
+            self.candidates[index] = [
+                Candidate(
+                    value,
+                    identity(value),
+                    tuple(self.context.check(value, fact.goal) for fact in self.contains),
+                    sum(self._at(fact, index, value) << flag for flag, fact in enumerate(self.some)),
+                )
+                for value in self.context.finite(self.item_goal(index)) or ()
+            ]
+        return self.candidates[index]
 
     def _states_after(self, state: ArrayState) -> Iterator[ArrayState]:
         return (
@@ -146,24 +188,17 @@ class ArrayShape:
             yield fact.goal, before + 1
 
     def _distinct(self, state: ArrayState, base: Goal) -> Iterator[Item]:
-        for value in self.context.finite(base) or ():
-            if identity(value) in state.seen:
+        for each in self.values_at(state.size):
+            if each.identity in state.seen:
                 continue
-            contained = tuple(
-                before + self.context.check(value, fact.goal)
-                for fact, before in zip(self.contains, state.contained, strict=True)
-            )
+            contained = tuple(map(int.__add__, state.contained, each.contained))
             if any(fact.maximum is not None and after > fact.maximum
                    for fact, after in zip(self.contains, contained, strict=True)):  # fmt: skip
                 continue
-            flags = state.flags
-            for flag, fact in enumerate(self.some):
-                goal = fact.prefix[state.size] if state.size < len(fact.prefix) else fact.rest
-                flags |= self.context.check(value, goal) << flag
             contained = tuple(after if fact.maximum is not None else min(after, fact.minimum)
                               for fact, after in zip(self.contains, contained, strict=True))  # fmt: skip
-            seen = state.seen | {identity(value)}
-            yield Item(base, value, True, ArrayState(self.counted(state), contained, flags, seen))
+            after = ArrayState(self.counted(state), contained, state.flags | each.flags, state.seen | {each.identity})
+            yield Item(base, each.value, True, after)
 
     def is_fulfilled_by(self, value: list[Any]) -> bool:
         """The same facts, asked of a whole array."""

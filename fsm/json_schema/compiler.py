@@ -17,7 +17,7 @@ from stemma.fsm.json_schema.options import SchemaOptions
 from stemma.fsm.json_schema.values import exact, json_text
 from stemma.fsm.nodes import ANY_TEXT, EMPTY, choice, optional, repeat, sequence, text
 
-NEAR = 16  # properties that one rule lists before it calls the next
+NEAR = 16  # a rule lists the properties up to a multiple of this and calls the next: so rules further on are shared
 LONG_PREFIX = 24
 
 
@@ -233,7 +233,7 @@ class SchemaCompiler:
         """What may follow in an object: the next properties up to a required one, other members, or its end."""
         shape: ObjectShape = self.shapes[number]
         ways = [sequence((self.space, text("}")))] if shape.ends(state) else []
-        for _ in range(NEAR):
+        for _ in range(NEAR - state.position % NEAR):
             if state.position >= shape.num_ordered:
                 return choice((*ways, *self.unordered_members(number, state)))
             members = shape.named_members(state, shape.names[state.position])

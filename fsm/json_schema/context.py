@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from stemma.fsm.ast import Node
 from stemma.fsm.errors import LimitError
-from stemma.fsm.json_schema.facts import NEVER, Alternative, Goal
+from stemma.fsm.json_schema.facts import Alternative, Goal
 from stemma.fsm.json_schema.options import SchemaOptions
 
 MAXIMUM_FREE_FLAGS = 6
@@ -37,12 +37,6 @@ class Context(Protocol):
     def names_language(self, goal: Goal) -> Node:
         """The texts that fulfil a goal, for names."""
         ...
-
-
-def conjoined(goals: Iterable[Goal]) -> Goal:
-    """All goals at once."""
-    claims = dict.fromkeys(claim for goal in goals for claim in goal)
-    return NEVER if NEVER[0] in claims else tuple(claims)
 
 
 def subsets(flags: list[int]) -> Iterator[tuple[int, ...]]:

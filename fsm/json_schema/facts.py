@@ -6,7 +6,7 @@ alternatives, one of which the value must fulfil.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from enum import IntFlag
 from fractions import Fraction
@@ -54,6 +54,12 @@ Goal = tuple["Claim | AnyOf", ...]
 
 ANYTHING: Goal = ()
 NEVER: Goal = (AnyOf(()),)
+
+
+def conjoined(goals: Iterable[Goal]) -> Goal:
+    """All goals at once."""
+    claims = dict.fromkeys(claim for goal in goals for claim in goal)
+    return NEVER if NEVER[0] in claims else tuple(claims)
 
 
 def negated(goal: Goal) -> Goal:
@@ -271,7 +277,7 @@ class Alternative:
             _joined(self.numbers, other.numbers),
             _joined(self.texts, other.texts),
             _joined(self.arrays, other.arrays),
-            _joined(self.objects, other.objects),
+            _joined_objects(self.objects, other.objects),
             values,
             self.evaluated if other.evaluated is NOTHING_EVALUATED else self.evaluated.merged(other.evaluated),
         )
@@ -284,6 +290,19 @@ def _joined(left: tuple[Any, ...], right: tuple[Any, ...]) -> tuple[Any, ...]:
     if not left or not right:
         return left or right
     return left + tuple(fact for fact in right if fact not in left)
+
+
+def _joined_objects(left: tuple[ObjectFact, ...], right: tuple[ObjectFact, ...]) -> tuple[ObjectFact, ...]:
+    """All facts; neighbours that only speak of names become one, for thousands of them would be asked for each name."""
+    last = next((fact for fact in reversed(left) if isinstance(fact, Members)), None)
+    first = next((fact for fact in right if isinstance(fact, Members)), None)
+    if last is None or first is None or last.patterns or first.patterns or last.rest or first.rest or last == first:
+        return _joined(left, right)
+    names = dict(last.names)
+    for name, goal in first.names:
+        names[name] = conjoined((names[name], goal)) if name in names else goal
+    whole = Members(tuple(names.items()), (), ANYTHING)
+    return _joined(tuple(whole if f is last else f for f in left), tuple(f for f in right if f is not first))
 
 
 UNRESTRICTED = Alternative()

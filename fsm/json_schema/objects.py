@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from stemma.fsm.ast import Node
 from stemma.fsm.errors import LimitError
 from stemma.fsm.json_schema import texts
-from stemma.fsm.json_schema.context import Context, can_end, conjoined, subsets
+from stemma.fsm.json_schema.context import Context, can_end, subsets
 from stemma.fsm.json_schema.facts import (
     ANYTHING,
     Absent,
@@ -29,12 +29,14 @@ from stemma.fsm.json_schema.facts import (
     Other,
     Required,
     SomeMember,
+    conjoined,
     negated,
 )
 from stemma.fsm.json_schema.readers import pattern_language
 from stemma.fsm.nodes import ANY_TEXT, both, choice, text, without
 
 MAXIMUM_PATTERNS = 8
+MAXIMUM_CONDITIONS = 120
 NOWHERE: frozenset[str] = frozenset()
 
 
@@ -86,6 +88,8 @@ class ObjectShape:
         self.cap = max(1, self.minimum, self.maximum or 0)
         self.named = [dict(fact.names) for fact in self.members]
         self.some = [fact for fact in facts if isinstance(fact, SomeMember) and not self._is_certain(fact)]
+        if len(self.some) > MAXIMUM_CONDITIONS:
+            raise LimitError(f"more than {MAXIMUM_CONDITIONS} conditions on the members of one object; simplify them")
         self.options = [option for fact in self.some for option in fact.options]
         self.known: dict[ObjectState, bool] = {}
         self.settable: dict[str, Settable] = {}
@@ -230,7 +234,7 @@ class ObjectShape:
 
     def ends(self, state: ObjectState) -> bool:
         """Whether the object can be closed here."""
-        if state.size < self.minimum or (state.position <= self.last_required and self._lacks(state)):
+        if state.size < self.minimum or self._lacks(state):
             return False
         flags, left = state.flags, set(self.left(state)) if self.absences else ()
         for name, bits in self.absences.items():
@@ -238,13 +242,19 @@ class ObjectShape:
                 flags |= bits
         return flags == (1 << len(self.some)) - 1
 
-    @cached_property
-    def last_required(self) -> int:
-        return max((self.positions[name] for name in self.required), default=-1)
-
     def _lacks(self, state: ObjectState) -> bool:
         """Whether a required property has not come yet."""
-        return any(self.positions[name] >= state.position and name not in state.seen for name in self.required)
+        in_order, in_any = self.required_places
+        if state.position <= in_order:
+            return True
+        return any(self.positions[name] >= state.position and name not in state.seen for name in in_any)
+
+    @cached_property
+    def required_places(self) -> tuple[int, list[str]]:
+        """The last position that is required among the properties in order, and the required names among the rest."""
+        places = [self.positions[name] for name in self.required]
+        in_order = max((place for place in places if place < self.num_ordered), default=-1)
+        return in_order, [name for name in self.required if self.positions[name] >= self.num_ordered]
 
     def left(self, state: ObjectState) -> list[str]:
         """The properties that may still come."""

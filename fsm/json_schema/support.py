@@ -33,7 +33,7 @@ def reachable(document: Document) -> Iterator[tuple[Place, list[SchemaError]]]:
             for target, deeper in _steps(document, place, place.schema, wrong):
                 if id(target) not in seen:
                     seen.add(id(target))
-                    todo.append((target, depth + deeper))
+                    todo.append((target, depth + 1 if deeper else 0))
         if len(seen) > MAXIMUM_PLACES:
             raise LimitError(f"the schema has more than {MAXIMUM_PLACES} subschemas")
         yield place, wrong

@@ -55,9 +55,9 @@ def decoded_language(facts: Many[TextFact]) -> Node:
     wanted = [language_of(fact) for fact in facts if isinstance(fact, Pattern | Format) and fact.positive]
     unwanted: list[Node] = [text(fact.text) for fact in facts if isinstance(fact, NotText)]
     unwanted += [language_of(fact) for fact in facts if isinstance(fact, Pattern | Format) and not fact.positive]
-    few = next((few for few in map(few_texts, wanted) if few is not None), None)
-    if few is not None:
-        return choice(text(value) for value in few if fulfils(value, facts))
+    listed = next((language for language in wanted if few_texts(language) is not None), None)
+    if listed is not None:
+        return choice(map(text, kept_texts(few_texts(listed) or [], listed, facts)))
     found: Node = ANY_TEXT
     for language in wanted:
         found = both(found, language)
@@ -75,6 +75,22 @@ def few_texts(language: Node) -> list[str] | None:
         if all(isinstance(part, Literal) for part in parts)
         else None
     )
+
+
+def kept_texts(values: list[str], listed: Node, facts: Many[TextFact]) -> list[str]:
+    """Those of the texts that a language lists which fulfil all facts."""
+    for fact in facts:
+        if not isinstance(fact, Pattern | Format):
+            values = [value for value in values if _fulfils(value, fact)]
+        elif not (fact.positive and language_of(fact) is listed):
+            few, recogniser = few_texts(language_of(fact)), Recogniser()
+            own = None if few is None else set(few)
+            values = [
+                value
+                for value in values
+                if (recogniser.matches(language_of(fact), value) if own is None else value in own) == fact.positive
+            ]
+    return values
 
 
 def length_of(facts: Many[TextFact]) -> tuple[int, int | None] | None:

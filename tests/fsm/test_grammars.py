@@ -1,7 +1,10 @@
 """Choices, EBNF, Lark and structural tags: what they accept, and how they refuse."""
 
+from typing import Any
+
 import pytest
 
+from stemma.fsm import Vocabulary, compile
 from stemma.fsm.ast import Grammar, Special
 from stemma.fsm.choices import Choices
 from stemma.fsm.ebnf import EBNF
@@ -144,3 +147,20 @@ def test_think_blocks_stop_at_their_marker() -> None:
 def test_structural_tags_refuse(tags: StructuralTags) -> None:
     with pytest.raises(FormError):
         tags.grammar()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        EBNF('root ::= "a" | other\nother ::= "b" (<|missing|> "c")*'),
+        Lark("start: other?\nother: <|missing|>"),
+        StructuralTags((Tag("<f>", EBNF("root ::= <|missing|>"), "</f>"),)),
+        StructuralTags((Tag("<f>", Regex("a"), Special("<|missing|>")),)),
+    ],
+)
+def test_special_tokens_that_the_vocabulary_lacks_are_refused_when_compiled(form: Any) -> None:
+    lacking = Vocabulary([bytes([byte]) for byte in range(256)] + [None], {"<|end|>": 256}, [256])
+    with pytest.raises(FormError, match=r"special tokens that the vocabulary does not have: <\|missing\|>"):
+        compile(form, lacking)
+    having = Vocabulary([bytes([b]) for b in range(256)] + [None] * 2, {"<|end|>": 256, "<|missing|>": 257}, [256])
+    assert compile(form, having).start

@@ -18,7 +18,7 @@ MISSING_FIELD = re.compile(r"^Object missing required field `([^`]*)`")
 def decode(body: bytes, kind: type[T]) -> T:
     """Raises ApiError."""
     try:
-        return msgspec.json.decode(body or b"null", type=kind)
+        return msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.ValidationError as error:
         raise _describe(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -26,6 +26,17 @@ async def constrain(service: Service, options: RequestOptions, form: Form | None
     """Have a form compiled, in bounded time, and put it among the options. Raises ApiError."""
     if form is None:
         return
+    try:
+        await _compiled(service, form)
+    except ApiError:
+        if form.otherwise is None:
+            raise
+        options["grammar"] = form.otherwise
+    else:
+        options["grammar"] = form.spec
+
+
+async def _compiled(service: Service, form: Form) -> None:
     config = service.config
     if form.num_bytes > config.max_grammar_bytes:
         message = f"{form.param} has {form.num_bytes} bytes; no more than {config.max_grammar_bytes} are taken"
@@ -40,7 +51,6 @@ async def constrain(service: Service, options: RequestOptions, form: Form | None
         raise bad_request(str(error), form.param) from error
     except RecursionError:
         raise bad_request(f"{form.param} is nested too deeply", form.param) from None
-    options["grammar"] = form.spec
 
 
 def start(

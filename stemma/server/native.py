@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -11,12 +10,11 @@ from typing import Any, cast
 import msgspec
 from starlette.responses import Response
 
-from stemma.fsm.json_schema import JSONSchema
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine import Completion, Delta, Generation
 from stemma.server.endpoint import Call
 from stemma.server.errors import bad_request
-from stemma.server.forms import Form, text_form
+from stemma.server.forms import Form, schema_form, text_form
 from stemma.server.generating import completed, constrain, said, start
 from stemma.server.options import sampling_options
 from stemma.server.replies import EventReply, chunk_events, json_reply
@@ -35,10 +33,10 @@ async def generate(call: Call[GenerateRequest]) -> Response:
     options = sampling_options(_as_request(body, sampling), call.tenant)
     await constrain(service, options, _form(sampling))
     prompts = await service.work(prompts_of, service, body)
-    answer = GenerateAnswer(service, body, prompts, sampling.n or 1)
+    answer = GenerateAnswer(service, body, prompts, sampling.n or 1, sampling.max_new_tokens == 0)
     if body.return_logprob:
         options["logprobs"] = body.top_logprobs_num or 0
-        if body.logprob_start_len not in (None, -1):
+        if answer.logprob_start >= 0:
             options["prompt_logprobs"] = body.top_logprobs_num or 0
             options["scored_from"] = answer.scored_from
     generations = start(call, prompts, answer.n, sampling.max_new_tokens, NATIVE_MAX_TOKENS, options)
@@ -77,11 +75,9 @@ def _form(sampling: NativeSampling) -> Form | None:
     given = [name for name in ("regex", "ebnf", "json_schema") if getattr(sampling, name) is not None]
     if len(given) > 1:
         raise bad_request("give one of regex, ebnf and json_schema", f"sampling_params.{given[1]}")
-    if sampling.json_schema is None:
-        return text_form(GenerationRequest(regex=sampling.regex, grammar=sampling.ebnf))
-    schema = sampling.json_schema
-    size = len(schema) if isinstance(schema, str) else len(json.dumps(schema))
-    return Form(JSONSchema(schema), size, "sampling_params.json_schema")
+    if sampling.json_schema is not None:
+        return schema_form(sampling.json_schema, "sampling_params.json_schema")
+    return text_form(GenerationRequest(regex=sampling.regex, ebnf=sampling.ebnf))
 
 
 def prompts_of(service: Service, body: GenerateRequest) -> list[list[int]]:
@@ -116,18 +112,30 @@ def _encode(service: Service, text: str) -> list[int]:
 
 @dataclass(slots=True)
 class GenerateAnswer:
-    """Writes the answers to one request. Those to prompt p are numbers p * n to p * n + n - 1."""
+    """Writes the answers to one request. Those to prompt p are numbers p * n to p * n + n - 1.
+
+    is_silent: nothing is to be generated.
+    """
 
     service: Service
     body: GenerateRequest
     prompts: Sequence[Sequence[int]]
     n: int
+    is_silent: bool
     id: str = field(default_factory=lambda: new_id(""))
+
+    @property
+    def logprob_start(self) -> int:
+        """Where the prompt's log-probabilities begin; -1 for none. Unless it is said: none, but where nothing is
+        generated there is nothing else to ask for."""
+        if self.body.logprob_start_len is None:
+            return 0 if self.is_silent else -1
+        return self.body.logprob_start_len
 
     @property
     def scored_from(self) -> int:
         """The first prompt token whose log-probability is asked for; the very first one has none."""
-        return min(max(1, self.body.logprob_start_len or 0), min(map(len, self.prompts)))
+        return min(max(1, self.logprob_start), min(map(len, self.prompts)))
 
     def whole(self, completions: Sequence[Completion]) -> list[dict[str, Any]]:
         """All answers."""
@@ -154,7 +162,7 @@ class GenerateAnswer:
         prompt, scores = self.prompts[index // self.n], completion.prompt_logprobs
         inputs = [self._entry(score.token, score.logprob) for score in scores]
         tops: list[Any] = [self._tops(score) for score in scores]
-        if self.body.logprob_start_len == 0:
+        if self.logprob_start == 0:
             inputs.insert(0, self._entry(prompt[0], None))
             tops.insert(0, None)
         report: dict[str, Any] = {

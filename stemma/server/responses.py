@@ -19,7 +19,7 @@ from stemma.server.generating import completed, said
 from stemma.server.replies import EventReply, event, json_reply
 from stemma.server.reporting import logprob_entries, new_id, now, usage_report
 from stemma.server.response_input import as_chat
-from stemma.server.wire.responses import ResponsesRequest
+from stemma.server.wire.responses import NamedChoice, ResponsesRequest
 
 
 async def responses(call: Call[ResponsesRequest]) -> Response:
@@ -139,7 +139,7 @@ class ResponseAnswer:
             "store": False,
             "temperature": 1.0 if body.temperature is None else body.temperature,
             "text": body.text if body.text and body.text.format else {"format": {"type": "text"}},
-            "tool_choice": body.tool_choice or "auto",
+            "tool_choice": _tool_choice(body.tool_choice),
             "tools": [_tool(tool) for tool in body.tools or []],
             "top_logprobs": body.top_logprobs or 0,
             "top_p": 1.0 if body.top_p is None else body.top_p,
@@ -243,6 +243,10 @@ def _at(item: Item, place: int) -> dict[str, Any]:
 
 def _empty(item: Item) -> dict[str, Any]:
     return {"arguments": ""} if item.kind == "function_call" else {}
+
+
+def _tool_choice(choice: str | NamedChoice | None) -> str | dict[str, str]:
+    return {"type": "function", "name": choice.name} if isinstance(choice, NamedChoice) else choice or "auto"
 
 
 def _tool(tool: Any) -> dict[str, Any]:

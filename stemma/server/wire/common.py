@@ -63,12 +63,23 @@ class JsonSchemaFormat(Wire, tag_field="type", tag="json_schema"):
 ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
 
 
+class StructuredOutputs(Wire):
+    """vLLM's name for the form of an output: one of these."""
+
+    json: str | dict[str, Any] | None = None
+    json_object: bool | None = None
+    regex: str | None = None
+    choice: Annotated[list[str], Meta(min_length=1)] | None = None
+    grammar: str | None = None
+
+
 class GenerationRequest(Wire):
     """What chat and plain completions have in common.
 
     Beyond OpenAI's fields: top_k, min_p, repetition_penalty, stop_token_ids, ignore_eos; regex, grammar: the form of
-    the output; cache_salt: a separate part of the caller's own cache namespace; priority: larger goes first;
-    return_token_ids: token ids of prompt and answer are reported; prompt_token_ids: the prompt itself, as token ids.
+    the output, which vLLM's clients call structured_outputs or guided_* and SGLang's ebnf; cache_salt: a separate part
+    of the caller's own cache namespace; priority: larger goes first; return_token_ids: token ids of prompt and answer
+    are reported; prompt_token_ids: the prompt itself, as token ids.
     """
 
     model: str | None = None
@@ -91,6 +102,12 @@ class GenerationRequest(Wire):
     ignore_eos: bool | None = None
     regex: str | None = None
     grammar: str | None = None
+    ebnf: str | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: str | dict[str, Any] | None = None
+    guided_regex: str | None = None
+    guided_choice: Annotated[list[str], Meta(min_length=1)] | None = None
+    guided_grammar: str | None = None
     response_format: ResponseFormat | None = None
     cache_salt: Salt | None = None
     priority: Priority | None = None

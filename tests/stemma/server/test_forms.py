@@ -10,6 +10,8 @@ import pytest
 
 from stemma.server import ServerConfig
 from stemma.server.closed_schema import closed
+from stemma.server.told_schema import told_schema
+from stemma.server.wire.chat import Message
 
 CHAT = "/v1/chat/completions"
 HI = [{"role": "user", "content": "hi"}]
@@ -48,6 +50,89 @@ async def test_json_object_is_an_object(client: Any) -> None:
     if answer["choices"][0]["finish_reason"] == "stop":
         assert isinstance(json.loads(content), dict)
     assert content.startswith("{")
+
+
+TOLD = json.dumps(POINT, indent=2)
+LANGCHAIN = (
+    'conforms to the JSON schema below.\n\nAs an example, for the schema {"properties": {"foo": {"type": "array"}}} '
+    'the object {"foo": ["bar"]} is well-formatted. The object {"properties": {"foo": ["bar"]}} is not.\n\n'
+    f"Here is the output schema:\n```\n{TOLD}\n```"
+)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        f"return objects in json that match the following json_schema:\n\n\n   {TOLD}\n\nReturn an instance",
+        f"Always respond with a JSON object that's compatible with this schema:\n\n{TOLD}\n\nNo fencing.",
+        f"Here's a JSON schema to follow:\n{TOLD}\n\nOutput a valid JSON object but do not repeat the schema.",
+        LANGCHAIN,
+    ],
+)
+async def test_a_json_object_is_one_of_the_schema_that_the_prompt_demands(client: Any, told: str) -> None:
+    asked = [{"role": "system", "content": told}, *HI]
+    for seed in range(3):
+        answer = await client.post(CHAT, messages=asked, response_format={"type": "json_object"}, seed=seed)
+        assert is_point(json.loads(answer["choices"][0]["message"]["content"]))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        f"Explain {TOLD} as JSON.",  # no demand
+        'Follow the JSON schema {"properties": 3}.',
+        'Follow the JSON schema {"type": "array", "properties": {}}.',
+        "Follow the schema { of the house }.",
+        "Follow the schema.",
+    ],
+)
+def test_what_is_no_demand_or_no_schema_of_objects_is_not_followed(told: str) -> None:
+    assert told_schema([Message(role="user", content=told)]) is None
+
+
+async def test_where_a_told_schema_cannot_be_compiled_any_object_will_do(client: Any) -> None:
+    asked = [{"role": "user", "content": 'Follow the JSON schema {"properties": {"a": {"type": "nothing"}}}.'}]
+    options = {"seed": 1, "max_tokens": 40}
+    answer = await client.post(CHAT, messages=asked, response_format={"type": "json_object"}, **options)
+    assert answer["choices"][0]["message"]["content"].startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("form", "pattern"),
+    [
+        ({"structured_outputs": {"regex": "[ab]{3}"}}, "[ab]{3}"),
+        ({"structured_outputs": {"choice": ["one", "two"]}}, "one|two"),
+        ({"structured_outputs": {"json": {"enum": ["x"]}}}, '"x"'),
+        ({"structured_outputs": {"grammar": 'root ::= "g"'}}, "g"),
+        ({"structured_outputs": {"json_object": True}}, r"\{.*"),
+        ({"guided_json": '{"enum": [1]}'}, "1"),
+        ({"guided_regex": "z{2}"}, "zz"),
+        ({"guided_choice": ["c"]}, "c"),
+        ({"guided_grammar": 'start: "l"'}, "l"),
+        ({"ebnf": 'root ::= "e"'}, "e"),
+    ],
+)
+async def test_forms_under_the_names_of_other_servers(client: Any, form: dict[str, Any], pattern: str) -> None:
+    for path, prompt in ((CHAT, {"messages": HI}), ("/v1/completions", {"prompt": "x"})):
+        choice = (await client.post(path, **prompt, **form, max_tokens=12))["choices"][0]
+        text = choice["text"] if "text" in choice else choice["message"]["content"]
+        assert re.fullmatch(pattern, text, re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("form", "param"),
+    [
+        ({"guided_json": "{"}, "guided_json"),
+        ({"guided_json": "3"}, "guided_json"),
+        ({"guided_regex": "a", "regex": "b"}, "guided_regex"),
+        ({"structured_outputs": {"regex": "("}}, "structured_outputs.regex"),
+        ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
+        ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs.structural_tag"),
+        ({"response_format": {"type": "json_object"}, "guided_choice": ["a"]}, "response_format"),
+    ],
+)
+async def test_wrong_forms_are_refused_by_name(client: Any, form: dict[str, Any], param: str) -> None:
+    assert (await client.post(CHAT, status=400, messages=HI, **form))["error"]["param"] == param
 
 
 async def test_a_regex_holds_for_chats_and_completions(client: Any) -> None:

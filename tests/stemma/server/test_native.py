@@ -47,6 +47,23 @@ async def test_scores_from_a_position_on(client: Any) -> None:
         assert end["meta_info"]["output_token_logprobs"] == []
 
 
+async def test_where_nothing_is_generated_the_whole_prompt_is_scored(client: Any) -> None:
+    """SGLang's unconditional selection asks so."""
+    asked: Any = {"input_ids": [list(b"yes"), list(b"no")], "return_logprob": True}
+    silent = await client.post(PATH, **asked, sampling_params={"max_new_tokens": 0})
+    assert [len(each["meta_info"]["input_token_logprobs"]) for each in silent] == [3, 2]
+    assert silent[0]["meta_info"]["input_token_logprobs"][0] == [None, ord("y"), None]
+    spoken = await client.post(PATH, **asked, sampling_params={"max_new_tokens": 1})
+    assert [each["meta_info"]["input_token_logprobs"] for each in spoken] == [[], []]
+    none = await client.post(PATH, **asked, logprob_start_len=-1, sampling_params={"max_new_tokens": 0})
+    assert [each["meta_info"]["input_token_logprobs"] for each in none] == [[], []]
+
+
+async def test_a_flush_needs_no_body(client: Any) -> None:
+    response = await client.http.post("/flush_cache")
+    assert response.status_code == 200
+
+
 async def test_a_stream_is_cumulative(client: Any) -> None:
     sampling = {"temperature": 0, "max_new_tokens": 12, "ignore_eos": True}
     whole = await client.post(PATH, text="go", sampling_params=sampling)

@@ -1,0 +1,70 @@
+"""Clients in environments of their own (see environments.py); each is left out where its environment is not made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.conftest import Served
+from tests.contract.environments import NPM, NPM_PROGRAMS, STEPS, interpreter
+
+PROGRAMS = Path(__file__).parent / "clients"
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_client(served: Served, name: str, tmp_path: Path) -> None:
+    if not interpreter(name).exists():
+        pytest.skip(f"{name} is not installed: python tests/contract/environments.py {name}")
+    done = subprocess.run(
+        [interpreter(name), PROGRAMS / f"{name}_client.py", served.url, served.key, served.model],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert done.stdout.rstrip().endswith("ok")
+
+
+def run_node(name: str, served: Served) -> Any:
+    """What an npm client's program says."""
+    if shutil.which("node") is None or not (NPM / "node_modules").exists():
+        pytest.skip("the npm clients are not installed: python tests/contract/environments.py npm")
+    shutil.copy(NPM_PROGRAMS / name, NPM)  # a module is looked for from where the program lies
+    done = subprocess.run(
+        ["node", name, served.base, served.key, served.model],
+        cwd=NPM, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads(done.stdout)
+
+
+def test_openai_npm(served: Served) -> None:
+    report = run_node("openai.mjs", served)
+    assert report["chat"]
+    assert report["stream"]
+    assert report["parsed"]["name"] in ("Paris", "Rome")
+    assert report["tool"] == "weather"
+    assert report["response"]
+
+
+def test_vercels_ai_sdk(served: Served) -> None:
+    report = run_node("vercel.mjs", served)
+    for name in ("compatible", "chat", "responses"):
+        said = report[name]
+        assert said["text"]
+        assert said["stream"]
+        assert {said["object"]["name"], said["streamedObject"]["name"]} <= {"Paris", "Rome"}
+        assert said["tool"] == said["streamedTool"] == "sunny"
+    assert report["completion"]["text"]
+    assert report["completion"]["stream"]
+
+
+def test_langchain_npm(served: Served) -> None:
+    report = run_node("langchain.mjs", served)
+    assert report["text"]
+    assert report["stream"]
+    assert {report["schema"]["name"], report["calling"]["name"]} <= {"Paris", "Rome"}
+    assert report["tool"] == {"city": "Paris"}

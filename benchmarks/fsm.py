@@ -1,19 +1,21 @@
 """Constraints against llguidance, xgrammar and outlines-core on JSON Schemas with valid and invalid instances.
 
-    python benchmarks/fsm.py --data FILE.jsonl --gguf MODEL.gguf [--peers llguidance] [--schemas N] [--json OUT]
+    python benchmarks/fsm.py --data FILE.jsonl --gguf MODEL.gguf [--peers llguidance xgrammar outlines-core]
+        [--vocabularies 49k 128k] [--schemas N] [--limit SECONDS] [--json OUT] [--charts FOLDER]
 
-FILE has one `{"id", "schema", "valid", "invalid"}` a line. All engines run in this process, one thread, schema by
-schema, in the same run; they read the same compact JSON, in the schema's order where an engine insists. `cold` is the
-first
-time an instance is walked with a fresh grammar, `warm` the second. Tables and compiled kernels are those of a second
-start: one schema is compiled and thrown away before. Times are those of the measuring thread (its CPU time), so that
-neighbours on the machine do not count. Shares of jumps are over the schemas that every engine compiles.
+FILE has one `{"id", "schema", "valid", "invalid"}` a line. Each engine has a process of its own, one thread; they take
+turns, schema by schema. They read the same compact JSON, in the schema's order where an engine insists.
+`cold` is the first time an instance is walked with a fresh grammar, `warm` the second. Tables and compiled kernels are
+those of a second start: one schema is compiled and thrown away before. Times are those of the measuring thread (its CPU
+time), so that neighbours on the machine do not count. What takes longer than the limit is ended and counts as that.
+Shares of jumps are over the schemas that both engines with forced tokens compile.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -75,7 +77,7 @@ def percentiles(values: list[float], scale: float) -> dict[str, float]:
 
 
 class Tally:
-    """What one engine did over all schemas."""
+    """What one engine did, over one schema or over all."""
 
     def __init__(self) -> None:
         self.count: Counter[str] = Counter()
@@ -84,6 +86,15 @@ class Tally:
         self.steps: list[float] = []
         self.why: dict[str, str] = {}
         self.jumps: dict[str, Counter[str]] = {}  # by schema
+
+    def add(self, other: Tally) -> None:
+        self.count += other.count
+        self.first += other.first
+        for kind, times in self.masks.items():
+            times += other.masks[kind]
+        self.steps += other.steps
+        self.why |= other.why
+        self.jumps |= other.jumps
 
 
 def walk(session: Any, tokens: list[int], row: Any, masks: list[float], steps: list[float], check: bool) -> bool:
@@ -176,26 +187,93 @@ def compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def measure_regexes(engine: Any, row: Any, tally: Tally) -> list[float]:
-    times = []
-    for pattern in REGEXES:
-        before = time.thread_time()
-        try:
-            engine.regex(pattern).session().mask(row)
-        except Exception as error:
-            tally.why[pattern] = f"refused: {str(error)[:150]}"
-            continue
-        times.append(time.thread_time() - before)
-    return times
+def measure_regex(engine: Any, pattern: str, tally: Tally, row: Any) -> None:
+    before = time.thread_time()
+    try:
+        engine.regex(pattern).session().mask(row)
+    except Exception as error:
+        tally.why[pattern] = f"refused: {str(error)[:150]}"
+        return
+    tally.first.append(time.thread_time() - before)
+    tally.count["compiled"] += 1
 
 
-def report(case: str, tallies: dict[str, Tally], regexes: dict[str, list[float]]) -> list[dict[str, Any]]:
+class Worker:
+    """One engine in a process of its own, which is ended and begun anew where one task takes longer than the limit."""
+
+    def __init__(self, name: str, vocabulary: str, arguments: argparse.Namespace) -> None:
+        self.name = name
+        self.vocabulary = vocabulary
+        self.arguments = arguments
+        self.begin()
+
+    def begin(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(
+            target=serve, args=(theirs, self.name, self.vocabulary, self.arguments.gguf), daemon=True
+        )
+        self.process.start()
+        self.pipe.recv()
+
+    def measure(self, subject: str, task: dict[str, Any] | str) -> Tally:
+        self.pipe.send(task)
+        if self.pipe.poll(self.arguments.limit):
+            found: Tally = self.pipe.recv()
+            return found
+        self.end()
+        self.begin()
+        late = Tally()
+        late.first.append(self.arguments.limit)
+        late.count["timed_out"] += 1
+        late.why[subject] = f"took longer than {self.arguments.limit} s"
+        return late
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+def serve(pipe: Any, name: str, vocabulary: str, gguf: Path) -> None:
+    """Measures a schema (a dictionary) or a regex (a text) a message, with everything ready as in a second start."""
+    import gc
+
+    import numpy as np
+    from fsm_engines import ENGINES
+    from fsm_vocabularies import vocabulary_49k, vocabulary_128k
+
+    from stemma.fsm.kernels import loader
+
+    file = vocabulary_49k(gguf) if vocabulary == "49k" else vocabulary_128k()
+    encoder = file.tokenizer()
+
+    def encode(text: str) -> list[int]:
+        return list(encoder.encode(text, add_special_tokens=False).ids)
+
+    engine = ENGINES[name](file)
+    if name == "stemma":
+        loader().wait()
+    row = np.zeros((len(file.token_bytes()) + 31) // 32, np.uint32)
+    first = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    measure_schema(engine, {"id": "", "schema": first, "valid": [{"a": "b"}], "invalid": []}, encode, Tally(), row)
+    gc.collect()
+    gc.disable()
+    pipe.send("ready")
+    while True:
+        task, tally = pipe.recv(), Tally()
+        if isinstance(task, str):
+            measure_regex(engine, task, tally, row)
+        else:
+            measure_schema(engine, task, encode, tally, row)
+        pipe.send(tally)
+
+
+def figures_of(tallies: dict[str, Tally], regexes: dict[str, Tally]) -> dict[str, dict[str, float]]:
+    """Every metric of every engine; jumps only of those that have them, over the schemas that all of those compile."""
     figures: dict[str, dict[str, float]] = defaultdict(dict)
-    common = set.intersection(*(set(tally.jumps) for tally in tallies.values()))
+    jumping = [name for name in tallies if name in ("stemma", "llguidance")]
+    common = set.intersection(*(set(tallies[name].jumps) for name in jumping))
     for name, tally in tallies.items():
-        count = tally.count
-        jumped = sum((tally.jumps[schema] for schema in common), Counter())
-        count["not_canonical"] = sum(each["not_canonical"] for each in tally.jumps.values())
         for kind in ("cold", "warm"):
             for q, value in percentiles(tally.masks[kind], 1e6).items():
                 figures[f"mask_{kind}_{q}"][name] = value
@@ -203,62 +281,60 @@ def report(case: str, tallies: dict[str, Tally], regexes: dict[str, list[float]]
             figures[f"first_mask_{q}"][name] = value
         for q, value in percentiles(tally.steps, 1e6).items():
             figures[f"advance_{q}"][name] = value
-        figures["regexes_compiled"][name] = len(regexes[name])
-        figures["regex_first_mask_p50"][name] = percentiles(regexes[name], 1e3)["p50"]
-        for key in ("compiled", "all_right", "accepted_invalid", "not_canonical"):
-            figures[key][name] = count[key]
-        figures["jump_share"][name] = jumped["hard"] / max(1, jumped["tokens"])
-        figures["jump_share_with_drafts"][name] = (jumped["hard"] + jumped["drafts"]) / max(1, jumped["tokens"])
+        figures["regexes_compiled"][name] = regexes[name].count["compiled"]
+        figures["regex_first_mask_p50"][name] = percentiles(regexes[name].first, 1e3)["p50"]
+        for key in ("compiled", "all_right", "accepted_invalid", "timed_out"):
+            figures[key][name] = tally.count[key]
+        if name in jumping:
+            jumped = sum((tally.jumps[schema] for schema in common), Counter())
+            figures["not_canonical"][name] = sum(each["not_canonical"] for each in tally.jumps.values())
+            figures["jump_share"][name] = jumped["hard"] / max(1, jumped["tokens"])
+            figures["jump_share_with_drafts"][name] = (jumped["hard"] + jumped["drafts"]) / max(1, jumped["tokens"])
+    return figures
+
+
+def report(case: str, figures: dict[str, dict[str, float]], engines: list[str]) -> list[dict[str, Any]]:
     print(f"\n{case} (masks and steps in us, first mask in ms)")
-    print(f"{'':28}" + "".join(f"{name:>16}" for name in tallies))
+    print(f"{'':28}" + "".join(f"{name:>16}" for name in engines))
     rows = []
     for metric, values in figures.items():
-        print(f"{metric:28}" + "".join(f"{values[name]:16.3f}" for name in tallies))
-        for peer in list(tallies)[1:]:
-            ratio = values["stemma"] / values[peer] if values[peer] else None
-            rows.append({"case": case, "metric": metric, "ours": values["stemma"], "peer": values[peer],
-                         "peer_name": peer, "ratio": ratio})  # fmt: skip
+        print(f"{metric:28}" + "".join(f"{values[name]:16.3f}" if name in values else f"{'-':>16}" for name in engines))
+        for peer in engines[1:]:
+            if peer in values:
+                ratio = values["stemma"] / values[peer] if values[peer] else None
+                rows.append({"case": case, "metric": metric, "ours": values["stemma"], "peer": values[peer],
+                             "peer_name": peer, "ratio": ratio})  # fmt: skip
     return rows
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import gc
-
-    import numpy as np
-    from fsm_engines import ENGINES, Stemma
-    from fsm_vocabularies import vocabulary_49k, vocabulary_128k
-
-    from stemma.fsm.kernels import loader
+    from fsm_charts import chart
 
     lines = [json.loads(text) for text in arguments.data.read_text().splitlines() if text.strip()]
     step = max(1, len(lines) // arguments.schemas) if arguments.schemas else 1
     lines = lines[::step]
+    names = ["stemma", *arguments.peers]
     rows = []
-    for file in [vocabulary_49k(arguments.gguf)] * ("49k" in arguments.vocabularies) + [vocabulary_128k()] * (
-        "128k" in arguments.vocabularies
-    ):
-        encoder = file.tokenizer()
-
-        def encode(text: str, encoder: Any = encoder) -> list[int]:
-            return list(encoder.encode(text, add_special_tokens=False).ids)
-
-        engines = [Stemma(file), *(ENGINES[name](file) for name in arguments.peers)]
-        loader().wait()
-        row = np.zeros((len(file.token_bytes()) + 31) // 32, np.uint32)
-        tallies = {engine.name: Tally() for engine in engines}
-        for engine in engines:
-            measure_schema(engine, {"id": "", "schema": {}, "valid": [{"a": "b"}], "invalid": []}, encode, Tally(), row)
-        gc.collect()
-        gc.disable()
+    for vocabulary in arguments.vocabularies:
+        workers = [Worker(name, vocabulary, arguments) for name in names]
+        tallies, regexes = {name: Tally() for name in names}, {name: Tally() for name in names}
         for number, line in enumerate(lines):
-            for engine in engines if number % 2 else engines[::-1]:
-                measure_schema(engine, line, encode, tallies[engine.name], row)
-        regexes = {engine.name: measure_regexes(engine, row, tallies[engine.name]) for engine in engines}
-        gc.enable()
-        rows += report(f"{len(lines)} schemas, {file.name}", tallies, regexes)
+            for worker in workers if number % 2 else workers[::-1]:
+                tallies[worker.name].add(worker.measure(line["id"], line))
+        for pattern in REGEXES:
+            for worker in workers:
+                regexes[worker.name].add(worker.measure(pattern, pattern))
+        for worker in workers:
+            worker.end()
+        figures = figures_of(tallies, regexes)
+        case = f"{len(lines)} schemas, {vocabulary}"
+        rows += report(case, figures, names)
+        if arguments.charts:
+            arguments.charts.mkdir(parents=True, exist_ok=True)
+            (arguments.charts / f"fsm-{vocabulary}-{len(names)}.svg").write_text(chart(case, figures, names))
         if arguments.why:
-            for name, tally in tallies.items():
-                for subject, why in tally.why.items():
+            for name in names:
+                for subject, why in (tallies[name].why | regexes[name].why).items():
                     print(f"{name:14} {subject:40} {why}")
     if arguments.json:
         arguments.json.write_text(json.dumps({"rows": rows}, indent=1))
@@ -271,6 +347,8 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=["llguidance"], help="llguidance xgrammar outlines-core")
     parser.add_argument("--vocabularies", nargs="*", default=["49k", "128k"])
     parser.add_argument("--schemas", type=int, default=0, help="only about so many, spread over the file")
+    parser.add_argument("--limit", type=float, default=10.0, help="seconds for one schema with its instances")
+    parser.add_argument("--charts", type=Path, help="a folder for one SVG a vocabulary")
     parser.add_argument("--why", action="store_true", help="say what was refused or wrong")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

@@ -216,10 +216,10 @@ class OutlinesSession:
         return True
 
     def is_complete(self) -> bool:
-        return bool(self.guide.accepts_tokens([self.eos]))
+        return bool(self.guide.is_finished())
 
     def forced(self) -> Jump:
         return Jump([], [])
 
 
-ENGINES = {"llguidance": LLGuidance, "xgrammar": XGrammar, "outlines-core": Outlines}
+ENGINES = {"stemma": Stemma, "llguidance": LLGuidance, "xgrammar": XGrammar, "outlines-core": Outlines}

@@ -1,6 +1,6 @@
 """The CPU kernels on the default model, without an engine: steps of decode and prefill, and where their time goes.
 
-    python benchmarks/kernels_cpu.py [--json FILE] [--threads N] [--digits 1|2] [--kv float32|bfloat16|int8]
+    python benchmarks/kernels_cpu.py [--json FILE] [--threads N] [--kv float32|bfloat16|int8]
 
 `ours` is tokens per second, the best of several steps; the peer is torch: all matrices of one step as `F.linear` on
 bfloat16 weights (no attention, no norms), in the same run.
@@ -128,12 +128,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--digits", type=int, default=2)
     parser.add_argument("--kv", default="float32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     started = time.perf_counter()
-    ops = CpuOps(num_threads=options.threads, digits=options.digits, kv_dtype=options.kv)
+    ops = CpuOps(num_threads=options.threads, kv_dtype=options.kv)
     bench = Bench(load(default_model(), ops))
     print(f"{ops.target.name}, {options.threads} threads; loaded in {time.perf_counter() - started:.1f} s")
     rows = []

@@ -1,8 +1,11 @@
 """Matrix products on packed weights.
 
 Weights lie in strips of 16 outputs, the lanes of a vector; along the inputs a strip is read once, from first to last,
-for up to 8 rows of activations. The sums of a row are formed in the same order whatever the number
-of rows, the strip's neighbours and the thread: a row's result is the same bits in any batch.
+for up to 8 rows of activations. A row's result is the same bits in any batch, on any thread and machine:
+
+- quantised weights are integers, scale * q + minimum, times one unit for each output; quantised rows are integers times
+  one scale for each row (`rows.py`). Their product is an exact integer, however it is summed, until it is scaled.
+- beside floats the sums of a row are formed in one order, whatever its company.
 
     4 and 8 bits   tile of 16 outputs x 32 inputs; vector j holds inputs 4j .. 4j+3 of the 16 outputs, as bytes
                    4 bits: 4 vectors of nibbles, j in the low half, j + 4 in the high half; scales, minima in 16 bits
@@ -12,20 +15,23 @@ of rows, the strip's neighbours and the thread: a row's result is the same bits 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llvmlite import ir
 
 from stemma.kernels.cpu import amx
-from stemma.kernels.cpu.dialect import FLOAT, HALF, I16, I32, I64, Code, Value, vector
+from stemma.kernels.cpu.amx import DOUBLES16
+from stemma.kernels.cpu.dialect import DOUBLE, FLOAT, HALF, I16, I32, I64, Code, Value, vector
 from stemma.kernels.cpu.pool import ARGUMENTS, add_parallel
-from stemma.kernels.cpu.rows import FLOATS16, GATE, GROUP, GROUP_HALF, INTS16, PREPARE, _words
+from stemma.kernels.cpu.rows import FLOATS16, GATE, GROUP, INTS16, PAIR, PREPARE, _words, pairs_of
 from stemma.kernels.cpu.target import VECTOR_BYTES, Target
 
 STRIP = 16
+WORDS = vector(I16, 32)
 QUANTIZED = ("q4", "q8")
 FLOATING = ("bf16", "f16", "f32")
-SEGMENT = ("prepare", "multiply", "quantized", "weights", "scales", "bias", "outputs", "first_output", "stride")
+SEGMENT = ("prepare", "multiply", "quantized", "weights", "scales", "units", "bias", "outputs", "first_output",
+           "stride")  # fmt: skip
 """What a packed matrix tells its kernel: addresses, then sizes."""
 PRODUCT = (*PREPARE, "segment", "out", "out_features", "add", "strips_per_piece", "strip_pieces", "rows_per_block")
 AHEAD = 2048
@@ -37,120 +43,124 @@ ROW_BLOCK = 128
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """One strip of one matrix, in the generated program."""
+    """One strip of one matrix, in the generated program. pairs: of a quantised row, see `rows.py`."""
 
     weights: Value
     scales: Value
+    units: Value
     blocks: Value
+    pairs: Value
 
 
-def add_products(module: ir.Module, target: Target, digits: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one piece of a job computes: strips (first, last) of a segment for rows (first, last)."""
+
+    kind: str
+    target: Target
+    job: dict[str, Value]
+    segment: dict[str, Value]
+    strips: tuple[Value, Value]
+    rows: tuple[Value, Value]
+
+    def strip(self, index: Value) -> Strip:
+        blocks = (self.job["features"] + 31) // 32
+        tile, scales = {"q4": (256, 64), "q8": (512, 32), "f32": (2048, 0)}.get(self.kind, (1024, 0))
+        return Strip(
+            self.segment["weights"] + index * blocks * tile, self.segment["scales"] + index * blocks * scales,
+            self.segment["units"] + index * 64, blocks, pairs_of(self.job["features"]),
+        )  # fmt: skip
+
+
+def add_products(module: ir.Module, target: Target) -> None:
     """multiply_q4, multiply_q8, multiply_bf16, multiply_f16, multiply_f32: (arguments, piece, scratch)."""
     for kind in QUANTIZED + FLOATING:
         code = Code(module, f"multiply_{kind}", 3)
         address, piece, scratch = code.arguments
         job = _words(code, address, PRODUCT)
         segment = _words(code, job["segment"], SEGMENT)
-        block, part = piece // job["strip_pieces"], piece % job["strip_pieces"]
-        first_row = block * job["rows_per_block"]
-        rows = (first_row, code.minimum(first_row + job["rows_per_block"], job["rows"]))
-        first = part * job["strips_per_piece"]
-        strips = (segment["outputs"] + (STRIP - 1)) // STRIP
-        last = code.minimum(first + job["strips_per_piece"], strips)
+        block, index = piece // job["strip_pieces"], piece % job["strip_pieces"]
+        row, strip = block * job["rows_per_block"], index * job["strips_per_piece"]
+        strips = strip, code.minimum(strip + job["strips_per_piece"], (segment["outputs"] + (STRIP - 1)) // STRIP)
+        rows = row, code.minimum(row + job["rows_per_block"], job["rows"])
+        part = Part(kind, target, job, segment, strips, rows)
         if kind in QUANTIZED:
-            rows_at_once = [count for count in (8, 4, 2, 1) if count <= target.max_rows]
-            if target.name != "amx":
-                _sweep(code, kind, target, digits, job, segment, (first, last), rows, rows_at_once, 1)
-                code.finish()
-                continue
-            with code.either(job["group"].equals(1)) as (single, grouped):
-                with single:
-                    at_once = [count for count in rows_at_once if count < amx.FROM]
-                    _sweep(code, kind, target, digits, job, segment, (first, last), rows, at_once, 1)
-                with grouped:
-                    _sweep_groups(code, kind, digits, job, segment, (first, last), rows, scratch)
+            _sweep_quantized(code, part, scratch)
         else:
-            wide = target.max_rows == 8
-            few = code.variable(first)
-            with code.when((rows[1] - rows[0]) < (4 if wide else 2)):
-                several = 4 if wide else 2
-                until = first + (last - first) // several * several
-                at_once = [2, 1] if wide else [1]
-                _sweep(code, kind, target, digits, job, segment, (first, until), rows, at_once, several)
-                few.value = until
-            at_once = [8, 4, 2, 1] if wide else [2, 1]
-            _sweep(code, kind, target, digits, job, segment, (few.value, last), rows, at_once, 1)
+            _sweep_floating(code, part)
         code.finish()
 
 
-def _sweep(
-    code: Code, kind: str, target: Target, digits: int, job: dict[str, Value], segment: dict[str, Value],
-    strips: tuple[Value, Value], rows: tuple[Value, Value], rows_at_once: list[int], strips_at_once: int,
-) -> None:  # fmt: skip
-    """All rows against all strips of the range."""
-    blocks = (job["features"] + 31) // 32
-    with code.loop(*strips, strips_at_once) as first:
-        row = code.variable(rows[0])
+def _sweep_quantized(code: Code, part: Part, scratch: Value) -> None:
+    rows_at_once = [count for count in (8, 4, 2, 1) if count <= part.target.max_rows]
+    if part.target.name != "amx":
+        _sweep(code, part, rows_at_once, 1)
+        return
+    with code.either(part.job["group"].equals(1)) as (single, grouped):
+        with single:
+            _sweep(code, part, [count for count in rows_at_once if count < amx.FROM], 1)
+        with grouped:
+            _sweep_groups(code, part, scratch)
+
+
+def _sweep_floating(code: Code, part: Part) -> None:
+    """Few rows pass over several strips at once, so that enough sums are under way."""
+    wide = part.target.max_rows == 8
+    several = 4 if wide else 2
+    (first, last), left = part.strips, code.variable(part.strips[0])
+    with code.when((part.rows[1] - part.rows[0]) < several):
+        until = first + (last - first) // several * several
+        _sweep(code, replace(part, strips=(first, until)), [2, 1] if wide else [1], several)
+        left.value = until
+    _sweep(code, replace(part, strips=(left.value, last)), [8, 4, 2, 1] if wide else [2, 1], 1)
+
+
+def _sweep(code: Code, part: Part, rows_at_once: list[int], strips_at_once: int) -> None:
+    """All rows against all strips of the part, on vectors."""
+    job = part.job
+    with code.loop(*part.strips, strips_at_once) as first:
+        row = code.variable(part.rows[0])
         for count in rows_at_once:
-            with code.repeat(lambda count=count: row.value + count <= rows[1]):  # type: ignore[misc]
+            with code.repeat(lambda count=count: row.value + count <= part.rows[1]):  # type: ignore[misc]
                 start = job["prepared"] + row.value * job["prepared_stride"]
                 inputs = [start + job["prepared_stride"] * i for i in range(count)]
-                many = [_strip(kind, segment, first + i, blocks) for i in range(strips_at_once)]
-                if kind in QUANTIZED:
-                    sums = [[total] for total in _quantized(code, kind, target, digits, many[0], inputs)]
+                strips = [part.strip(first + i) for i in range(strips_at_once)]
+                if part.kind in QUANTIZED:
+                    sums = [[total] for total in _quantized(code, part, strips[0], inputs)]
                 else:
-                    sums = _floating(code, kind, many, inputs)
+                    sums = _floating(code, part.kind, strips, inputs)
                 for i, row_sums in enumerate(sums):
                     for j, total in enumerate(row_sums):
-                        _put(code, job, segment, row.value + i, first + j, total)
+                        _put(code, part, row.value + i, first + j, total)
                 row.value = row.value + count
 
 
-def _sweep_groups(
-    code: Code, kind: str, digits: int, job: dict[str, Value], segment: dict[str, Value],
-    strips: tuple[Value, Value], rows: tuple[Value, Value], scratch: Value,
-) -> None:  # fmt: skip
-    """Groups of rows against all strips of the range, on the matrix unit."""
-    half_full = rows[0] + (rows[1] - rows[0] + (GROUP_HALF - 1)) // GROUP * GROUP
-    for first, last, count in ((rows[0], half_full, GROUP), (half_full, rows[1], GROUP_HALF)):
-        with code.when(first < last):
-            part = first, code.minimum(last, rows[1])
-            amx.configure(code, scratch, count)
-            with code.loop(*strips) as index:
-                _sweep_strip(code, kind, digits, job, segment, index, part, count, scratch)
-            amx.release(code)
+def _sweep_groups(code: Code, part: Part, scratch: Value) -> None:
+    """Groups of rows against all strips of the part, on the matrix unit."""
+    digits = 2 if part.kind == "q4" else 3
+    count = code.minimum(part.rows[1] - part.rows[0], GROUP)
+    amx.configure(code, scratch, count)
+    with code.loop(*part.strips) as index:
+        strip = part.strip(index)
+        amx.unpack_strip(code, strip.blocks, scratch, lambda block: _weight_digits(code, part.kind, strip, block))
+        units = code.load(FLOATS16, strip.units)
+        with code.loop(*part.rows, GROUP) as first:
+            group = part.job["prepared"] + first * part.job["prepared_stride"]
+            amx.multiply(code, strip.pairs, group, scratch, digits)
+            scales = group + strip.pairs * (2 * PAIR * GROUP)
+            with code.loop(0, code.minimum(part.rows[1] - first, GROUP)) as row:
+                total = amx.row_sums(code, scratch, row, digits)
+                _put(code, part, first + row, index, _scaled(code, total, scales + row * 4, units))
+    amx.release(code)
 
 
-def _sweep_strip(
-    code: Code, kind: str, digits: int, job: dict[str, Value], segment: dict[str, Value], index: Value,
-    rows: tuple[Value, Value], count: int, scratch: Value,
-) -> None:  # fmt: skip
-    blocks = (job["features"] + 31) // 32
-    strip = _strip(kind, segment, index, blocks)
-    tile = 256 if kind == "q4" else 512
-
-    def unpack(block: Value) -> list[Value]:
-        for line in range(0, tile, 64):
-            code.prefetch(strip.weights + (block * tile + (AHEAD + line)))
-        return _bytes(code, kind, strip.weights + block * tile)
-
-    amx.unpack_strip(code, strip.scales, kind == "q4", blocks, scratch, unpack)
-    offset = 128 if kind == "q8" else 0
-    with code.loop(rows[0], rows[1], GROUP) as row:
-        group = job["prepared"] + row * job["prepared_stride"]
-        sums = amx.Product(code, count, kind == "q4", offset, blocks, group, scratch, digits).sums()
-        for i, total in enumerate(sums):
-            with code.when((row + i) < rows[1]):
-                _put(code, job, segment, row + i, index, total)
+def _scaled(code: Code, total: Value, scale_at: Value, units: Value) -> Value:
+    return total.to(FLOATS16) * code.broadcast(FLOAT, scale_at, 16) * units
 
 
-def _strip(kind: str, segment: dict[str, Value], strip: Value, blocks: Value) -> Strip:
-    tile, scales = {"q4": (256, 64), "q8": (512, 32), "f32": (2048, 0)}.get(kind, (1024, 0))
-    return Strip(segment["weights"] + strip * blocks * tile, segment["scales"] + strip * blocks * scales, blocks)
-
-
-def _put(code: Code, job: dict[str, Value], segment: dict[str, Value], row: Value, strip: Value, sums: Value) -> None:
+def _put(code: Code, part: Part, row: Value, strip: Value, sums: Value) -> None:
     """Bias, residual, and the store; the last strip may stand over the matrix' edge."""
+    job, segment = part.job, part.segment
     column = strip * STRIP
     sums = sums + code.load(FLOATS16, segment["bias"] + column * 4)
     place = job["out"] + (row * job["out_features"] + segment["first_output"] + column) * 4
@@ -170,53 +180,103 @@ def _put(code: Code, job: dict[str, Value], segment: dict[str, Value], row: Valu
                     code.store(single.value, place + lane * 4)
 
 
-def _quantized(code: Code, kind: str, target: Target, digits: int, strip: Strip, inputs: list[Value]) -> list[Value]:
-    sums = [code.variable(code.constant(FLOATS16, 0.0)) for _ in inputs]
+def _quantized(code: Code, part: Part, strip: Strip, inputs: list[Value]) -> list[Value]:
+    totals = [code.variable(code.constant(DOUBLES16, 0.0)) for _ in inputs]
     with code.loop(0, strip.blocks) as block:
-        weights_at = strip.weights + block * (256 if kind == "q4" else 512)
-        facts = strip.scales + block * (64 if kind == "q4" else 32)
-        for line in range(0, 256 if kind == "q4" else 512, 64):
-            code.prefetch(weights_at + (AHEAD + line))
-        code.prefetch(facts + AHEAD // (4 if kind == "q4" else 16))
-        weights = _bytes(code, kind, weights_at)
-        scales = code.load(vector(HALF, 16), facts).to(FLOATS16)
-        minima = code.load(vector(HALF, 16), facts + 32).to(FLOATS16) if kind == "q4" else None
-        for row, total in zip(inputs, sums, strict=True):
-            about = row + strip.blocks * 64 + block * 16
-            whole = _integer_dot(code, kind, target, digits, weights, row + block * 64, about)
-            scaled = scales * code.broadcast(FLOAT, about, 16)
-            result = code.fma(whole.to(FLOATS16), scaled, total.value)
-            if minima is not None:
-                result = code.fma(minima, code.broadcast(FLOAT, about + 4, 16), result)
+        weights = _bytes(code, part.kind, _asked_for(code, part.kind, strip, block))
+        scales, minima = _facts(code, part.kind, strip, block)
+        scale, minimum = scales.to(DOUBLES16), None if minima is None else minima.to(DOUBLES16)
+        if minimum is None and part.target.byte_offset:
+            minimum = scale * -float(part.target.byte_offset)
+        for row, total in zip(inputs, totals, strict=True):
+            digits = row + ((block >> 1) * (2 * PAIR) + (block & 1) * 32)
+            result = code.fma(_integer_dot(code, part, weights, digits).to(DOUBLES16), scale, total.value)
+            if minimum is not None:
+                sum_at = row + strip.pairs * (2 * PAIR) + (64 + block * 8)
+                result = code.fma(minimum, code.broadcast(DOUBLE, sum_at, 16), result)
             total.value = result
-    return [total.value for total in sums]
+    units = code.load(FLOATS16, strip.units)
+    scales_at = [row + strip.pairs * (2 * PAIR) for row in inputs]
+    return [_scaled(code, total.value, at, units) for total, at in zip(totals, scales_at, strict=True)]
+
+
+def _asked_for(code: Code, kind: str, strip: Strip, block: Value) -> Value:
+    """The address of a block's weights; those that follow some way behind are asked for."""
+    tile = 256 if kind == "q4" else 512
+    place = strip.weights + block * tile
+    for line in range(0, tile, 64):
+        code.prefetch(place + (AHEAD + line))
+    code.prefetch(strip.scales + (block * (64 if kind == "q4" else 32) + AHEAD // (4 if kind == "q4" else 16)))
+    return place
+
+
+def _facts(code: Code, kind: str, strip: Strip, block: Value) -> tuple[Value, Value | None]:
+    """Scales and minima of 16 outputs, integers of 16 bits."""
+    place = strip.scales + block * (64 if kind == "q4" else 32)
+    words = vector(I16, 16)
+    return code.load(words, place), code.load(words, place + 32) if kind == "q4" else None
 
 
 def _bytes(code: Code, kind: str, address: Value) -> list[Value]:
     if kind == "q8":
         return [code.load(VECTOR_BYTES, address + 64 * j) for j in range(8)]
     packed = [code.load(VECTOR_BYTES, address + 64 * j) for j in range(4)]
-    wide = vector(I16, 32)
-    return [p & 15 for p in packed] + [p.bits(wide).unsigned_shift_right(4).bits(VECTOR_BYTES) & 15 for p in packed]
+    return [p & 15 for p in packed] + [p.bits(WORDS).unsigned_shift_right(4).bits(VECTOR_BYTES) & 15 for p in packed]
 
 
-def _integer_dot(
-    code: Code, kind: str, target: Target, digits: int, weights: list[Value], activations: Value, about: Value
-) -> Value:
-    """Exact in 32 bits: |digits| < 2^15, weights < 2^8, 32 products."""
-    zero = code.constant(INTS16, 0)
-    first = zero
-    if kind == "q8" and target.byte_offset and digits == 1:
-        first = code.broadcast(I32, about + 8, 16) * -target.byte_offset
-    high = first
+def _integer_dot(code: Code, part: Part, weights: list[Value], digits: Value) -> Value:
+    """Exact in 32 bits: |activations| < 2^15, weights < 2^8, 32 products."""
+    high, low = code.constant(INTS16, 0), code.constant(INTS16, 0)
     for j, weight in enumerate(weights):
-        high = target.dot(code, high, weight, code.broadcast(I32, activations + 4 * j, 16), kind == "q4")
-    if digits == 1:
-        return high
-    low = code.broadcast(I32, about + 8, 16) * -target.byte_offset if kind == "q8" and target.byte_offset else zero
-    for j, weight in enumerate(weights):
-        low = target.dot(code, low, weight, code.broadcast(I32, activations + 32 + 4 * j, 16), kind == "q4")
+        high = part.target.dot(code, high, weight, code.broadcast(I32, digits + 4 * j, 16), part.kind == "q4")
+        low = part.target.dot(code, low, weight, code.broadcast(I32, digits + (PAIR + 4 * j), 16), part.kind == "q4")
     return (high << 8) + low
+
+
+def _weight_digits(code: Code, kind: str, strip: Strip, block: Value) -> list[list[Value]]:
+    """The integers that a block's weights are, cut into bytes for the matrix unit, the lowest first.
+
+    Even and odd inputs are worked on apart, as words of 16 bits, and joined again.
+    """
+    place = _asked_for(code, kind, strip, block)
+    scale, minimum = (None if fact is None else _twice(fact) for fact in _facts(code, kind, strip, block))
+    assert scale is not None
+    digits: list[list[Value]] = []
+    if minimum is not None:
+        packed = [code.load(VECTOR_BYTES, place + 64 * j).bits(WORDS) for j in range(4)]
+        low = [(p & 15, p.unsigned_shift_right(8) & 15) for p in packed]
+        high = [(p.unsigned_shift_right(4) & 15, p.unsigned_shift_right(12)) for p in packed]
+        words = [[nibble * scale + minimum for nibble in both] for both in low + high]
+        return [[_low_bytes(*both) for both in words], [_high_bytes(*both) for both in words]]
+    digits = [[], [], []]
+    for j in range(8):
+        stored = (code.load(VECTOR_BYTES, place + 64 * j) ^ -128).bits(WORDS)
+        both = (stored << 8) >> 8, stored >> 8
+        low_words, high_words = [b * scale for b in both], [_high_product(b, scale) for b in both]
+        digits[0].append(_low_bytes(*low_words))
+        digits[1].append(_high_bytes(*low_words))
+        digits[2].append(_low_bytes(*high_words))
+    return digits
+
+
+def _twice(fact: Value) -> Value:
+    """16 words -> 32, each beside itself."""
+    wide = fact.widen_unsigned(INTS16)
+    return (wide | (wide << 16)).bits(WORDS)
+
+
+def _low_bytes(even: Value, odd: Value) -> Value:
+    return ((even & 255) | (odd << 8)).bits(VECTOR_BYTES)
+
+
+def _high_bytes(even: Value, odd: Value) -> Value:
+    return (even.unsigned_shift_right(8) | (odd & -256)).bits(VECTOR_BYTES)
+
+
+def _high_product(a: Value, b: Value) -> Value:
+    """The upper 16 of the product's 32 bits."""
+    wide = vector(I32, 32)
+    return ((a.to(wide) * b.to(wide)) >> 16).to(WORDS)
 
 
 PAIRS_AT_ONCE = 4
@@ -276,7 +336,8 @@ def _add_linear(module: ir.Module, target: Target, parallel: ir.Function) -> Non
         segment = _words(code, at, SEGMENT)
         group = code.constant(I64, 1)
         if target.name == "amx":
-            group = code.select((rows < amx.FROM) | segment["quantized"].equals(0), 1, code.constant(I64, GROUP))
+            alone = (rows < amx.FROM) | (features > amx.MAX_FEATURES) | segment["quantized"].equals(0)
+            group = code.select(alone, 1, code.constant(I64, GROUP))
         per_piece = code.select(rows < 8, rows, (rows + threads * 4 - 1) // (threads * 4))
         with code.when(segment["prepare"].differs(before.value)):
             words = {"prepared_stride": segment["stride"], "rows_per_piece": per_piece, "group": group}

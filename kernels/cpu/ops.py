@@ -18,6 +18,7 @@ import torch
 from llvmlite import ir
 
 from stemma.kernels.cpu import compile
+from stemma.kernels.cpu.amx import SCRATCH_BYTES
 from stemma.kernels.cpu.attention import PLAN, Shape, add_attention
 from stemma.kernels.cpu.kv import CpuKV, add_rope_write, allocate
 from stemma.kernels.cpu.linear import FLOATING, QUANTIZED, add_operations, add_products
@@ -31,8 +32,6 @@ from stemma.kernels.cpu.target import Target, host_target
 from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, Network, SamplingRows, Stepper
 from stemma.kernels.steps import EagerStepper
 from stemma.kernels.weights import StoredWeight, dequantize
-
-SCRATCH_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,22 +86,20 @@ class CpuOps:
 
     target: the instruction set, found by `host_target()`, which raises UnsupportedCPU where there is none.
     kv_dtype: float32; bfloat16 (half the memory, moves near-ties); int8 (a quarter, errors of some percent).
-    digits: 2 keeps activations beside quantised weights at 16 bits (faithful), 1 at 8 bits (faster, less exact).
     """
 
     name = "cpu"
     device = torch.device("cpu")
 
     def __init__(
-        self, target: Target | None = None, num_threads: int | None = None, digits: int = 2,
-        kv_dtype: str = "float32", cache_dir: Path | None = None,
+        self, target: Target | None = None, num_threads: int | None = None, kv_dtype: str = "float32",
+        cache_dir: Path | None = None,
     ) -> None:  # fmt: skip
         self.target = target or host_target()
         self.num_threads = num_threads or torch.get_num_threads()
-        self.digits = digits
         self.kv_dtype = kv_dtype
         self.cache_dir = cache_dir or compile.default_cache_dir()
-        self._library = compile.load("rows", self._write_rows, self.target, (digits,), self.cache_dir)
+        self._library = compile.load("rows", self._write_rows, self.target, (), self.cache_dir)
         names = ["prepare_float", "prepare_quantized", *(f"multiply_{k}" for k in QUANTIZED + FLOATING)]
         names += ["largest", "mask", *(f"embed_{type_}" for type_ in STORED)]
         self._kernels = {name: self._library.address(name) for name in names}
@@ -117,10 +114,10 @@ class CpuOps:
 
     def _write_rows(self, module: ir.Module) -> None:
         add_worker(module)
-        add_prepare(module, self.digits)
+        add_prepare(module)
         add_gate(module)
         add_table(module)
-        add_products(module, self.target, self.digits)
+        add_products(module, self.target)
         add_operations(module, self.target)
 
     # Packing ---------------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def pack(
     segments, memory, stride, num_bytes, first = [], [], 0, 0, 0
     for kind, group in _runs(parts):
         outputs = sum(part.shape[0] for part in group)
-        weights, scales = _pack_group(kind, group, in_features, byte_offset)
+        weights, scales, units = _pack_group(kind, group, in_features, byte_offset)
         for part in group:
             _let_go(part.data)
         padded = _aligned(np.pad(bias[first : first + outputs], (0, -outputs % STRIP)))
@@ -74,12 +74,16 @@ def pack(
         prepare = addresses["prepare_quantized" if kind in QUANTIZED else "prepare_float"]
         words = np.array(
             [prepare, addresses[f"multiply_{kind}"], int(kind in QUANTIZED), weights.ctypes.data, scales.ctypes.data,
-             padded.ctypes.data, outputs, first, row], dtype=np.int64,
+             units.ctypes.data, padded.ctypes.data, outputs, first, row], dtype=np.int64,
         )  # fmt: skip
         assert len(words) == len(SEGMENT)
         segments.append(words)
-        memory += [words, weights, scales, padded]
-        stride, first, num_bytes = max(stride, row), first + outputs, num_bytes + weights.nbytes + scales.nbytes
+        memory += [words, weights, scales, units, padded]
+        stride, first, num_bytes = (
+            max(stride, row),
+            first + outputs,
+            num_bytes + weights.nbytes + scales.nbytes + units.nbytes,
+        )
     table = np.array([len(segments), out_features, *(s.ctypes.data for s in segments)], dtype=np.int64)
     return PackedLinear(in_features, out_features, stride, num_bytes, table.ctypes.data, table, tuple(memory))
 
@@ -112,24 +116,52 @@ def _runs(parts: Sequence[StoredWeight]) -> list[tuple[str, list[StoredWeight]]]
     return runs
 
 
-def _pack_group(kind: str, parts: list[StoredWeight], in_features: int, byte_offset: int) -> tuple[Array, Array]:
+def _pack_group(kind: str, parts: list[StoredWeight], in_features: int, byte_offset: int) -> tuple[Array, Array, Array]:
+    """Weights, scales (with minima), units."""
     if kind in FLOATING:
-        return _pack_floats([np.asarray(part.data) for part in parts], in_features), aligned_zeros(64)
-    if kind == "q4":
-        split = [_four_bits(part) for part in parts]
-        nibbles = _strips([nibbles for nibbles, _ in split])
-        facts = _strips([facts for _, facts in split])
-        num_strips, _, blocks, _ = nibbles.shape
-        tiles = nibbles.reshape(num_strips, STRIP, blocks, 4, 4).view(np.uint32)[..., 0].transpose(0, 2, 3, 1)
-        return _aligned(tiles), _aligned(facts.transpose(0, 2, 3, 1))
-    split8 = [_eight_bits(part) for part in parts]
-    whole = _strips([values for values, _ in split8])
-    scales = _strips([scales for _, scales in split8])
-    num_strips, _, blocks, _ = whole.shape
-    tiles = whole.reshape(num_strips, STRIP, blocks, 8, 4).view(np.uint32)[..., 0].transpose(0, 2, 3, 1)
+        return (
+            _pack_floats([np.asarray(part.data) for part in parts], in_features),
+            aligned_zeros(64),
+            aligned_zeros(64),
+        )
+    split = [_four_bits(part) if kind == "q4" else _eight_bits(part) for part in parts]
+    whole = _strips([values for values, _ in split])
+    fixed = [_fixed_four(facts) if kind == "q4" else _fixed_eight(facts) for _, facts in split]
+    facts, units = _strips([facts for facts, _ in fixed]), _strips([units for _, units in fixed])
+    num_strips, _, blocks, size = whole.shape
+    tiles = whole.reshape(num_strips, STRIP, blocks, size // 4, 4).view(np.uint32)[..., 0].transpose(0, 2, 3, 1)
     packed = _aligned(tiles)
-    packed ^= np.uint32(0x01010101 * byte_offset)
-    return packed, _aligned(scales.transpose(0, 2, 1))
+    if kind == "q8":
+        packed ^= np.uint32(0x01010101 * byte_offset)
+    return packed, _aligned(facts.transpose(0, 2, 3, 1)), _aligned(units)
+
+
+def _fixed_four(facts: Array) -> tuple[Array, Array]:
+    """Scales and minima (outputs, blocks, 2) as integers of 16 bits, and what one is worth (outputs).
+
+    The unit is so small that the largest weight nearly fills 16 bits. What rounding a scale does to the middle of its
+    block's range is put right in the minimum.
+    """
+    scale, minimum = facts[..., 0].astype(np.float64), facts[..., 1].astype(np.float64)
+    largest = np.maximum(np.abs(minimum), np.abs(15 * scale + minimum)).max(axis=1)
+    unit = _unit(largest, 32_750)
+    scale, minimum = scale / unit[:, None], minimum / unit[:, None]
+    whole = np.rint(scale)
+    fixed = np.stack((whole, np.rint(minimum + 7.5 * (scale - whole))), axis=-1)
+    return fixed.astype(np.int16), unit.astype(np.float32)
+
+
+def _fixed_eight(scales: Array) -> tuple[Array, Array]:
+    """Scales (outputs, blocks) as integers of 16 bits (outputs, blocks, 1), and what one is worth (outputs)."""
+    scale = scales.astype(np.float64)
+    unit = _unit(np.abs(scale).max(axis=1), 32_767)
+    return np.rint(scale / unit[:, None]).astype(np.int16)[..., None], unit.astype(np.float32)
+
+
+def _unit(largest: Array, steps: int) -> Array:
+    """What one step is worth, as a float of 32 bits; 1 for outputs whose weights are all zero."""
+    unit = (largest / steps).astype(np.float32).astype(np.float64)
+    return np.where(unit == 0, 1.0, unit)
 
 
 def _pack_floats(parts: list[Array], in_features: int) -> Array:
@@ -156,19 +188,15 @@ def _aligned(values: Array) -> Array:
 
 
 def _four_bits(weight: StoredWeight) -> tuple[Array, Array]:
-    """Nibbles (outputs, blocks, 16): input i low in byte i, input i + 16 high; (outputs, blocks, 2) scale, minimum."""
+    """Nibbles (outputs, blocks, 16): input i low in byte i, input i + 16 high; (outputs, blocks, 2) scales, minima."""
     outputs = weight.shape[0]
     if weight.type == "Q4_K":
         return _four_bits_of_superblocks(np.ascontiguousarray(weight.data), outputs)
     size = 20 if weight.type == "Q4_1" else 18
     blocks = np.ascontiguousarray(weight.data).view(np.uint8).reshape(outputs, -1, size)
     nibbles = blocks[:, :, size - 16 :]
-    scale = np.ascontiguousarray(blocks[:, :, :2]).view(np.float16)[..., 0]
-    if weight.type == "Q4_1":
-        minimum = np.ascontiguousarray(blocks[:, :, 2:4]).view(np.float16)[..., 0]
-    else:
-        minimum = (scale.astype(np.float32) * -8).astype(np.float16)
-    return nibbles, np.stack((scale, minimum), axis=-1)
+    facts = np.ascontiguousarray(blocks[:, :, : size - 16]).view(np.float16).astype(np.float32)
+    return nibbles, facts if weight.type == "Q4_1" else facts * np.array([1, -8], dtype=np.float32)
 
 
 def _four_bits_of_superblocks(data: Array, outputs: int) -> tuple[Array, Array]:
@@ -179,7 +207,7 @@ def _four_bits_of_superblocks(data: Array, outputs: int) -> tuple[Array, Array]:
     low, high, last = packed[:, :, 0:4], packed[:, :, 4:8], packed[:, :, 8:12]
     scales = np.concatenate((low & 63, (last & 15) | ((low >> 6) << 4)), axis=-1)
     minima = np.concatenate((high & 63, (last >> 4) | ((high >> 6) << 4)), axis=-1)
-    facts = np.stack((d * scales, -m * minima), axis=-1).astype(np.float16).reshape(outputs, -1, 2)
+    facts = np.stack((d * scales, -m * minima), axis=-1).reshape(outputs, -1, 2)
     quants = blocks[:, :, 16:].reshape(outputs, -1, 4, 1, 32)
     values = np.concatenate((quants & 15, quants >> 4), axis=3).reshape(outputs, -1, 32)
     return values[..., :16] | (values[..., 16:] << 4), facts

@@ -1,32 +1,32 @@
 """Kernels that work on one row at a time: RMS norm, the quantisation of activations, SiLU, rotary embedding, embedding.
 
-A quantised row is, for each block of 32 activations, 32 high digits and 32 low digits (signed bytes; value = scale *
-(256 * high + low), with one digit value = scale * high), then for each block 16 bytes: scale, scale * sum, sum.
+A quantised row is integers of 16 bits and one scale: value = scale * (256 * high + low), two signed bytes. Rows lie in
+groups of one, or of 16 for the matrix unit, as long as that many rows:
 
-For the matrix unit 16 rows lie together in a group as long as 16 rows: for each block the 32 high digits of every row,
-then the low ones; after all blocks, for each block and half of the group, 8 scales, 8 scaled sums and 8 sums.
+    for each 64 inputs: 64 high digits of every row, 64 low digits of every row
+    16 scales; for each row and 32 inputs their sum, a double
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from llvmlite import ir
 
-from stemma.kernels.cpu.dialect import FLOAT, I8, I32, I64, Code, Value, vector
+from stemma.kernels.cpu.dialect import DOUBLE, FLOAT, I8, I32, I64, Code, Value, vector
 
 BLOCK = 32
-FLOATS16, INTS16 = vector(FLOAT, 16), vector(I32, 16)
-GROUP, GROUP_HALF = 16, 8
+FLOATS16, INTS16, BYTES16 = vector(FLOAT, 16), vector(I32, 16), vector(I8, 16)
+GROUP, PAIR = 16, 64
 PREPARE = ("x", "norm", "row_ids", "rows", "features", "prepared", "prepared_stride", "rows_per_piece", "group")
 """Names of the first words of a linear job's arguments; see `linear.py` for the rest. group: 1 or GROUP."""
 
 
 def prepared_stride(features: int, quantized: bool) -> int:
-    """Bytes of one prepared row."""
-    blocks = -(-features // BLOCK)
-    return blocks * 80 + (-blocks * 80) % 64 if quantized else blocks * BLOCK * 4
+    """Bytes of one prepared row, whole cache lines."""
+    if not quantized:
+        return -(-features // BLOCK) * BLOCK * 4
+    return -(-features // PAIR) * (2 * PAIR + 16) // 64 * 64 + 128
 
 
 def _words(code: Code, address: Value, names: tuple[str, ...]) -> dict[str, Value]:
@@ -52,7 +52,7 @@ def _norm_parts(code: Code, norm: Value) -> tuple[Value, Value]:
     return code.load_int(norm), code.load(FLOAT, norm + 8)
 
 
-def add_prepare(module: ir.Module, digits: int) -> None:
+def add_prepare(module: ir.Module) -> None:
     """prepare_float and prepare_quantized: rows of x, normed if asked, as the matrix products read them."""
     for quantized in (False, True):
         code = Code(module, "prepare_quantized" if quantized else "prepare_float", 3)
@@ -66,17 +66,17 @@ def add_prepare(module: ir.Module, digits: int) -> None:
                 source.value = code.load(I32, job["row_ids"] + row * 4).to(I64)
             x = job["x"] + source.value * job["features"] * 4
             normed = scratch if quantized else target
-            _copy_normed(code, x, normed, job["norm"], job["features"])
+            filled = PAIR if quantized else BLOCK
+            _copy_normed(code, x, normed, job["norm"], job["features"], filled)
             if quantized:
-                place = _place(code, job, row)
-                _quantize_row(code, normed, place, (job["features"] + (BLOCK - 1)) // BLOCK, digits)
+                _quantize_row(code, normed, job, row)
         code.finish()
 
 
-def _copy_normed(code: Code, x: Value, target: Value, norm: Value, features: Value) -> None:
-    """The row, normed unless norm is 0, filled up with zeros to whole blocks."""
+def _copy_normed(code: Code, x: Value, target: Value, norm: Value, features: Value, filled: int) -> None:
+    """The row, normed unless norm is 0, filled up with zeros to a multiple of `filled`."""
     whole = features // 16 * 16
-    padded = (features + (BLOCK - 1)) // BLOCK * BLOCK
+    padded = (features + (filled - 1)) // filled * filled
     with code.loop(whole, padded) as i:
         code.store(code.constant(FLOAT, 0.0), target + i * 4)
     with code.either(norm.equals(0)) as (plain, asked):
@@ -97,51 +97,37 @@ def _copy_normed(code: Code, x: Value, target: Value, norm: Value, features: Val
                 code.store(single, target + i * 4)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a quantised row goes: its first digits and facts, the bytes to the next block and to the next fact."""
-
-    digits: Value
-    facts: Value
-    group: Value
-    next_fact: Value
+def pairs_of(features: Value) -> Value:
+    """How many times 64 inputs a quantised row has."""
+    return (features + (PAIR - 1)) // PAIR
 
 
-def _place(code: Code, job: dict[str, Value], row: Value) -> Place:
-    group = job["group"]
-    start = job["prepared"] + row // group * group * job["prepared_stride"]
-    facts = start + (job["features"] + (BLOCK - 1)) // BLOCK * 64 * group
-    within = row % group
-    half = within // GROUP_HALF * (16 * GROUP_HALF) + within % GROUP_HALF * 4
-    next_fact = code.select(group.equals(1), 4, code.constant(I64, 4 * GROUP_HALF))
-    return Place(start + within * 32, facts + half, group, next_fact)
-
-
-def _quantize_row(code: Code, x: Value, place: Place, blocks: Value, digits: int) -> None:
-    largest = 127.0 if digits == 1 else 127.0 * 256
-    bytes16 = vector(I8, 16)
-    with code.loop(0, blocks) as block:
-        halves = [code.load(FLOATS16, x + block * 128 + 64 * half) for half in (0, 1)]
-        peaks = code.maximum(code.absolute(halves[0]), code.absolute(halves[1]))
-        scale = code.reduce(peaks, code.maximum) * (1.0 / largest)
-        inverse = code.select(scale > 0.0, 1.0 / scale, code.constant(FLOAT, 0.0))
-        # Numbers so small that 1 / scale overflows count as zero.
-        inverse = code.select(inverse < 1e38, inverse, code.constant(FLOAT, 0.0))
-        total = code.constant(INTS16, 0)
-        for half, values in enumerate(halves):
-            number = code.round(values * code.splat(inverse, 16)).to(INTS16)
-            number = code.maximum(code.minimum(number, int(largest)), -int(largest))
-            total = total + number
-            high = number if digits == 1 else (number + 128) >> 8
-            target = place.digits + (block * 64 * place.group + 16 * half)
-            code.store(high.to(bytes16), target)
-            if digits == 2:
-                code.store((number - (high << 8)).to(bytes16), target + place.group * 32)
-        whole = code.sum(total)
-        facts = place.facts + block * 16 * place.group
-        code.store(scale, facts)
-        code.store(scale * whole.to(FLOAT), facts + place.next_fact)
-        code.store(whole, facts + place.next_fact * 2)
+def _quantize_row(code: Code, x: Value, job: dict[str, Value], row: Value) -> None:
+    pairs, size, within = pairs_of(job["features"]), job["group"], row % job["group"]
+    group = job["prepared"] + (row - within) * job["prepared_stride"]
+    digits, facts = group + within * PAIR, group + pairs * (2 * PAIR) * size
+    largest = 127.0 * 256
+    peaks = code.variable(code.constant(FLOATS16, 0.0))
+    with code.loop(0, pairs * PAIR, 16) as i:
+        peaks.value = code.maximum(peaks.value, code.absolute(code.load(FLOATS16, x + i * 4)))
+    scale = code.reduce(peaks.value, code.maximum) * (1.0 / largest)
+    code.store(scale, facts + within * 4)
+    inverse = code.select(scale > 0.0, 1.0 / scale, code.constant(FLOAT, 0.0))
+    # Numbers so small that 1 / scale overflows count as zero.
+    inverses = code.splat(code.select(inverse < 1e38, inverse, code.constant(FLOAT, 0.0)), 16)
+    sums = facts + 64 + within * pairs * 16
+    with code.loop(0, pairs) as pair:
+        for half in range(2):
+            total = code.constant(INTS16, 0)
+            for part in (2 * half, 2 * half + 1):
+                number = code.round(code.load(FLOATS16, x + (pair * (PAIR * 4) + 64 * part)) * inverses).to(INTS16)
+                number = code.maximum(code.minimum(number, int(largest)), -int(largest))
+                total = total + number
+                high = (number + 128) >> 8
+                place = digits + (pair * (2 * PAIR) * size + 16 * part)
+                code.store(high.to(BYTES16), place)
+                code.store((number - (high << 8)).to(BYTES16), place + size * PAIR)
+            code.store(code.sum(total).to(DOUBLE), sums + (pair * 16 + 8 * half))
 
 
 GATE = ("both", "out", "rows", "half", "columns_per_piece", "column_pieces")

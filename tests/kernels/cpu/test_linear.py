@@ -18,7 +18,7 @@ from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.weights import StoredWeight, dequantize
 
 TYPES = ["Q4_0", "Q4_1", "Q8_0", "BF16", "F16", "F32"]
-TOLERANCE = {"Q4_0": 1e-4, "Q4_1": 1e-4, "Q8_0": 1e-4, "BF16": 1e-6, "F16": 1e-6, "F32": 1e-6}
+TOLERANCE = {"Q4_0": 3e-4, "Q4_1": 3e-4, "Q8_0": 2e-4, "BF16": 1e-6, "F16": 1e-6, "F32": 1e-6}
 SHAPES = [(1, 32), (16, 64), (50, 96), (100, 576), (384, 1536)]
 ROW_RANGES = [(0, 1), (7, 9), (9, 12), (3, 8), (64, 72), (20, 90), (0, 149), (130, 150)]
 
@@ -97,14 +97,20 @@ def test_any_number_of_threads_gives_the_same_bits(ops: CpuOps, cache_dir: Path,
     assert torch.equal(one, two)
 
 
-def test_one_digit_is_coarser_but_near(reference: ReferenceOps, cache_dir: Path) -> None:
-    coarse = CpuOps(num_threads=2, digits=1, cache_dir=cache_dir)
-    x = torch.randn(9, 576)
-    for type_ in ("Q4_1", "Q8_0"):
-        weight = stored(type_, (100, 576))
-        got = coarse.linear_add(x, coarse.linear([weight]), torch.zeros(9, 100))
-        want = reference.linear_add(x.double(), reference.linear([weight]), torch.zeros(9, 100).double())
-        assert 1e-4 < relative_error(got, want) < 2e-2
+@pytest.mark.parametrize("type_", ["Q4_0", "Q4_1", "Q8_0"])
+def test_rows_with_one_huge_value_and_outputs_of_any_size(ops: CpuOps, reference: ReferenceOps, type_: str) -> None:
+    """The error is small beside a row's result, whatever scales meet in a row and in a matrix."""
+    values = dequantize(stored(type_, (64, 320))).numpy() * np.logspace(-4, 2, 64, dtype=np.float32)[:, None]
+    weight = StoredWeight(type_, (64, 320), gguf.quants.quantize(values, gguf.GGMLQuantizationType[type_]))
+    x = torch.randn(40, 320, generator=torch.Generator().manual_seed(3)) * torch.logspace(-6, 6, 40)[:, None]
+    x[::3, 17] *= 1000
+    got = ops.linear_add(x, ops.linear([weight]), torch.zeros(40, 64))
+    want = reference.linear_add(x.double(), reference.linear([weight]), torch.zeros(40, 64).double())
+    lengths = x.double().norm(dim=1)[:, None] * dequantize(weight).double().norm(dim=1)
+    assert float(((got - want).abs() / lengths).max()) < 3e-4
+    for row in (0, 1, 39):
+        alone = ops.linear_add(x[row : row + 1].contiguous(), ops.linear([weight]), torch.zeros(1, 64))
+        assert torch.equal(alone[0], got[row])
 
 
 MIXED = [("Q4_1", "Q4_1", "Q8_0"), ("Q8_0", "F32"), ("BF16", "F16", "Q4_0"), ("Q6_K", "Q4_1")]
@@ -150,7 +156,7 @@ def test_superblocks(ops: CpuOps, reference: ReferenceOps, type_: str, tolerance
 def test_packed_weights_take_the_bytes_they_are_stored_in(ops: CpuOps) -> None:
     for type_ in ("Q4_1", "Q8_0", "BF16", "F32"):
         weight = stored(type_, (160, 320))
-        assert ops.linear([weight]).num_bytes <= weight.num_bytes + 64
+        assert ops.linear([weight]).num_bytes <= weight.num_bytes + 160 * 4 + 64
 
 
 def test_hopeless_activations_stay_in_their_row(ops: CpuOps) -> None:

@@ -40,9 +40,9 @@ def test_every_kernel_compiles_for_neon(machine: str, cpu: str, triple: str) -> 
     module = ir.Module("neon")
     module.triple = triple
     pool.add_worker(module)
-    rows.add_prepare(module, 2)
+    rows.add_prepare(module)
     rows.add_gate(module)
-    linear.add_products(module, chosen, 2)
+    linear.add_products(module, chosen)
     linear.add_operations(module, chosen)
     shape = attention.Shape(9, 3, 64, 16, chosen.accumulators)
     attention.add_attention(module, shape)

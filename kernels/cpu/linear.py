@@ -37,7 +37,7 @@ PRODUCT = (*PREPARE, "segment", "out", "out_features", "add", "strips_per_piece"
 AHEAD = 2048
 """Bytes of weights that are asked for before they are read: a strip comes from far away, line by line, and is read
 faster than the machine's own prefetcher fetches it."""
-ROW_BLOCK = 128
+ROW_BLOCK = 256
 """Rows of activations that stay in the second-level cache while the strips of a piece pass over them."""
 
 

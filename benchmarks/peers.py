@@ -1,247 +1,176 @@
 """Stemma beside other runtimes on the same model and machine: seven workloads, interleaved, medians of several rounds.
 
-    python benchmarks/peers.py --json peers.json [--rounds 3] [--only W1,W3] [--peers llama.cpp,openvino]
+    python benchmarks/peers.py --json peers.json [--rounds 3] [--only W1,W3] [--peers llama.cpp,openvino] [--limit 60]
 
-Each peer is installed from the package index into an environment of its own under ~/.cache/stemma-bench and runs as a
-process; one that cannot be installed or started is left out, and the table says so. Prompts are token ids, new ones in
-each round (caches are cold), outputs greedy and of equal length, but for W6, which is 16 JSON records from text.
+Each peer is installed from a package index into an environment of its own and runs as a process (`peer_contenders.py`);
+one that cannot be had, is wrong, or is slower than --limit seconds in a workload is left out, and the table says so.
+W6 is run without and with jump-forward; "W1 bf16" compares those with bfloat16 weights. Besides the speed-ups:
+`peak_rss_mb` of W1 alone (the peer is llama.cpp plus what importing torch costs).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import random
 import statistics
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from peer_contenders import LLAMA, LLAMA_SERVER, PEERS, STEMMA, STEMMA_BF16, Contender, TooSlow, Worker
+from peer_workloads import Wave, Workloads, check
 
 from stemma.runtime.model.pull import default_model
 
-HERE = Path(__file__).parent
-ENVIRONMENTS = Path.home() / ".cache" / "stemma-bench"
-Wave = list[dict[str, Any]]
+ALL = "W1,W2,W3,W4,W5,W6,W7"
+BFLOAT16 = ("BF16", "F16", "folder")
+FAILURES = (TooSlow, RuntimeError, ValueError, OSError, subprocess.CalledProcessError)
+Results = dict[str, dict[str, list[float]]]  # seconds by case and contender
+Rows = list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Contender:
-    name: str
-    script: str
-    requirement: str | None  # None: this environment
-    arguments: tuple[str, ...] = ()
+class Race:
+    """Starts workers when they are first needed, and remembers who is out of what."""
 
+    def __init__(self, contenders: list[Contender], model: Path) -> None:
+        self.contenders = contenders
+        self.model = model
+        self.left_out: dict[str, str] = {}
+        self._workers: dict[str, Worker] = {}
 
-STEMMA = Contender("stemma", "stemma_worker.py", None)
-PEERS = [
-    Contender("llama.cpp", "llama_cpp_worker.py", "xllamacpp"),
-    Contender("openvino-bf16", "openvino_worker.py", "openvino-genai", ("bf16",)),
-    Contender("openvino-f32", "openvino_worker.py", "openvino-genai", ("f32",)),
-]
+    def measure(self, contender: Contender, workload: str, seed: int, limit: float) -> dict[str, float]:
+        """Seconds (W1: of a decoded token) by case; nothing of one that is out."""
+        label = f"{contender.name} {workload}"
+        if {contender.name, label} & set(self.left_out) or workload not in contender.workloads:
+            return {}
+        try:
+            worker = self._worker(contender)
+        except FAILURES as error:
+            self.left_out[contender.name] = f"does not start: {error}"
+            return {}
+        try:
+            return _cases(contender, workload, lambda waves: _seconds(worker, workload, waves, limit), seed)
+        except FAILURES as error:
+            self.left_out[label] = str(error)
+            worker.close()
+            del self._workers[contender.name]
+            return {}
 
-RECORD = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "maxLength": 30},
-        "age": {"type": "integer", "minimum": 0, "maximum": 120},
-        "city": {"type": "string", "maxLength": 30},
-        "role": {"enum": ["engineer", "teacher", "doctor", "artist", "farmer"]},
-        "languages": {"type": "array", "items": {"type": "string", "maxLength": 15}, "minItems": 1, "maxItems": 3},
-        "remote": {"type": "boolean"},
-    },
-    "required": ["name", "age", "city", "role", "languages", "remote"],
-    "additionalProperties": False,
-}
-
-
-class Workloads:
-    """The waves of each workload. `label` keeps the ids of rounds apart."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
-        self.label = str(seed)
-
-    def ids(self, count: int) -> list[int]:
-        return [self.random.randrange(1000, 40_000) for _ in range(count)]
-
-    def request(self, name: str, append: list[int], new: int, parent: str | None = None) -> dict[str, Any]:
-        parent = None if parent is None else f"{self.label}/{parent}"
-        return {"id": f"{self.label}/{name}", "parent": parent, "append": append, "max": new}
-
-    def w1(self) -> list[Wave]:
-        return [[self.request("first", self.ids(128), 1)], [self.request("all", self.ids(128), 128)]]
-
-    def w2(self) -> list[Wave]:
-        return [[self.request(f"{i}", self.ids(128), 64) for i in range(16)]]
-
-    def w3(self) -> list[Wave]:
-        prefix = self.ids(1500)
-        return [[self.request(f"{i}", prefix + self.ids(self.random.randrange(35, 45)), 16) for i in range(32)]]
-
-    def w4(self) -> list[Wave]:
-        system = self.ids(400)
-        first = [self.request(f"{chat}.0", system + self.ids(30), 32) for chat in range(4)]
-        later = [
-            [self.request(f"{chat}.{turn}", self.ids(30), 32, f"{chat}.{turn - 1}") for chat in range(4)]
-            for turn in range(1, 5)
-        ]
-        return [first, *later]
-
-    def w5(self) -> list[Wave]:
-        context = self.ids(1000)
-        waves = [[self.request(f"{i}", context + self.ids(8), 32) for i in range(3)]]
-        names = ["0", "1", "2"]
-        for _ in range(2):
-            waves.append([self.request(f"{name}{i}", self.ids(8), 32, name) for name in names for i in range(3)])
-            names = [f"{name}{i}" for name in names for i in range(3)]
-        return waves
-
-    def w6(self) -> list[Wave]:
-        rule = "You keep the register of a village. " + "Write each record as JSON with all fields. " * 28
-        people = [f"{rule}\nRound {self.label}, person {i}: write the record.\n" for i in range(16)]
-        return [
-            [{"id": f"{self.label}/{i}", "text": text, "schema": RECORD, "max": 160} for i, text in enumerate(people)]
-        ]
-
-    def w7(self) -> list[Wave]:
-        prompt = self.ids(2000)
-        return [[self.request("cold", prompt, 1)], [self.request("hit", prompt, 1)]]
-
-
-class Worker:
-    """A contender's process."""
-
-    def __init__(self, contender: Contender, model: Path) -> None:
-        self.name = contender.name
-        python = environment(contender)
-        log = (ENVIRONMENTS / f"{contender.name}.log").open("w")
-        command = [str(python), str(HERE / "peer_workers" / contender.script), str(model), *contender.arguments]
-        variables = {**os.environ, "OMP_NUM_THREADS": "2"}
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=variables
-        )
-        self._answer()
-
-    def run(self, wave: Wave) -> dict[str, Any]:
-        stream: IO[str] = self.process.stdin  # type: ignore[assignment]
-        print(json.dumps(wave), file=stream, flush=True)
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        line = self.process.stdout.readline()  # type: ignore[union-attr]
-        if not line:
-            raise RuntimeError(f"{self.name} ended; see {ENVIRONMENTS / self.name}.log")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def peak_megabytes(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    def _worker(self, contender: Contender) -> Worker:
+        if contender.name not in self._workers:
+            self._workers[contender.name] = Worker(contender, self.model)
+        return self._workers[contender.name]
 
     def close(self) -> None:
-        self.process.stdin.close()  # type: ignore[union-attr]
-        self.process.terminate()
-        self.process.wait()
+        for worker in self._workers.values():
+            worker.close()
 
 
-def environment(contender: Contender) -> Path:
-    """The interpreter of a contender, installed if need be. Raises subprocess.CalledProcessError."""
-    if contender.requirement is None:
-        return Path(sys.executable)
-    folder = ENVIRONMENTS / contender.requirement
-    python = folder / "bin" / "python"
-    if not (folder / "installed").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", contender.requirement], check=True)
-        (folder / "installed").touch()
-    return python
+def _seconds(worker: Worker, workload: str, waves: list[Wave], limit: float) -> list[float]:
+    seconds: list[float] = []
+    for wave in waves:
+        answer = worker.run(wave, max(limit - sum(seconds), 1.0))
+        check(workload, wave, answer["outputs"])
+        seconds.append(answer["seconds"])
+    return seconds
 
 
-def measure(worker: Worker, name: str, seed: int) -> dict[str, float]:
-    """Seconds (W1: of a decoded token) of one workload, by case."""
-    waves = getattr(Workloads(seed), name.lower())()
-    answers = [worker.run(wave) for wave in waves]
-    for wave, answer in zip(waves, answers, strict=True):
-        for request in wave:
-            check(name, request, answer["outputs"][request["id"]])
-    seconds = [answer["seconds"] for answer in answers]
-    if name == "W1":
-        return {"W1": (seconds[1] - seconds[0]) / 127}
-    if name == "W7":
-        return {"W7 cold": seconds[0], "W7 hit": seconds[1]}
-    return {name: sum(seconds)}
+def _cases(contender: Contender, workload: str, seconds: Any, seed: int) -> dict[str, float]:
+    waves = getattr(Workloads(seed), workload.lower())()
+    if workload == "W6" and contender is STEMMA:
+        jumping = [[{**request, "jump": True} for request in wave] for wave in Workloads(seed + 500).w6()]
+        return {"W6": sum(seconds(waves)), "W6 jump": sum(seconds(jumping))}
+    measured = seconds(waves)
+    if workload == "W1":
+        token = (measured[1] - measured[0]) / 127
+        cases = {} if contender is STEMMA_BF16 else {"W1": token}
+        return cases | ({"W1 bf16": token} if contender.weights in BFLOAT16 else {})
+    if workload == "W6":
+        return {"W6": measured[0], "W6 jump": measured[0]}
+    if workload == "W7":
+        return {"W7 cold": measured[0], "W7 hit": measured[1]}
+    return {workload: sum(measured)}
 
 
-def check(workload: str, request: dict[str, Any], output: Any) -> None:
-    if "schema" in request:
-        record = json.loads(output)
-        assert set(record) == set(RECORD["required"]), record  # type: ignore[call-overload]
-    else:
-        assert len(output) == request["max"], f"{workload}: {len(output)} tokens instead of {request['max']}"
+def table(results: Results) -> Rows:
+    """Print medians; the row of each case compares with its best peer, as a speed-up."""
+    rows = []
+    for case, by_name in results.items():
+        medians = {name: statistics.median(values) for name, values in by_name.items()}
+        print(f"\n{case}: " + ", ".join(f"{name} {value:.4f} s" for name, value in medians.items()), end="")
+        ours = medians.pop("stemma-bf16" if case == "W1 bf16" else "stemma", None)
+        if ours is None or not medians:
+            continue
+        peer = min(medians, key=medians.__getitem__)
+        ratio = medians[peer] / ours
+        print(f"  -> {ratio:.2f}x {peer}", end="")
+        rows.append(
+            {"case": case, "metric": "speedup", "ours": 1 / ours, "peer": 1 / medians[peer], "peer_name": peer,
+             "ratio": ratio, "seconds": {"stemma": ours, **medians}}
+        )  # fmt: skip
+    print()
+    return rows
+
+
+def memory(model: Path, limit: float) -> Rows:
+    """Peak memory of W1 alone; llama.cpp with one slot, the leaner of its two builds, plus an import of torch."""
+    peaks: dict[str, float] = {}
+    for contender in (STEMMA, LLAMA, LLAMA_SERVER):
+        alone = Contender(
+            contender.name, contender.script, contender.environment, contender.packages,
+            arguments=("1", *contender.arguments[1:]) if contender.arguments else ("4096",),
+        )  # fmt: skip
+        try:
+            worker = Worker(alone, model)
+            for wave in Workloads(1).w1():
+                worker.run(wave, limit)
+        except FAILURES as error:
+            print(f"memory of {contender.name}: {error}")
+            continue
+        peaks[contender.name] = worker.peak_megabytes()
+        worker.close()
+    look = "import torch, re; print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
+    torch = int(subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True).stdout) / 1024
+    ours = peaks.pop("stemma", None)
+    print(f"peak memory of W1 in MB: stemma {ours}, {peaks}; a process that imports torch {torch:.0f}")
+    if ours is None or not peaks:
+        return []
+    name = min(peaks, key=peaks.__getitem__)
+    peer = peaks[name] + torch
+    return [
+        {"case": "W1", "metric": "peak_rss_mb", "ours": ours, "peer": peer, "peer_name": f"{name} + import torch",
+         "ratio": ours / peer}
+    ]  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="W1,W2,W3,W4,W5,W6,W7")
+    parser.add_argument("--only", default=ALL)
     parser.add_argument("--peers", default=",".join(peer.name for peer in PEERS))
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds of a workload after which a peer is out")
     options = parser.parse_args()
     model = default_model()
-    workers, missing = start([STEMMA, *(peer for peer in PEERS if peer.name in options.peers.split(","))], model)
-    results: dict[str, dict[str, list[float]]] = {}
+    chosen = [peer for peer in PEERS if peer.name in options.peers.split(",")]
+    race = Race([STEMMA, STEMMA_BF16, *chosen], model)
+    results: Results = {}
     for round_ in range(options.rounds + 1):  # the first one warms up
+        limit = options.limit if round_ else 3 * options.limit
         for workload in options.only.split(","):
-            for worker in workers[round_ % len(workers) :] + workers[: round_ % len(workers)]:
-                try:
-                    seconds = measure(worker, workload, 1000 * round_ + int(workload[1]))
-                except (AssertionError, ValueError, RuntimeError) as error:
-                    missing[f"{worker.name} {workload}"] = str(error)
-                    continue
-                for case, value in seconds.items():
+            shift = round_ % len(race.contenders)
+            for contender in race.contenders[shift:] + race.contenders[:shift]:
+                for case, value in race.measure(contender, workload, 1000 * round_ + int(workload[1]), limit).items():
+                    print(f"round {round_} {case} {contender.name} {value:.4f} s", flush=True)
                     if round_:
-                        results.setdefault(case, {}).setdefault(worker.name, []).append(value)
-    rows = table(results)
-    for worker in workers:
-        print(f"{worker.name}: peak memory {worker.peak_megabytes():,.0f} MB")
-        worker.close()
-    for name, reason in missing.items():
+                        results.setdefault(case, {}).setdefault(contender.name, []).append(value)
+    race.close()
+    rows = table(results) + (memory(model, options.limit) if "W1" in options.only else [])
+    for name, reason in race.left_out.items():
         print(f"left out: {name}: {reason}")
     if options.json:
-        options.json.write_text(json.dumps({"rows": rows, "left_out": missing}, indent=1))
-
-
-def start(contenders: list[Contender], model: Path) -> tuple[list[Worker], dict[str, str]]:
-    workers, missing = [], {}
-    for contender in contenders:
-        try:
-            workers.append(Worker(contender, model))
-        except (subprocess.CalledProcessError, OSError, RuntimeError) as error:
-            missing[contender.name] = str(error)
-    return workers, missing
-
-
-def table(results: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
-    """Print medians; the row of each case compares with its best peer, as a speed-up."""
-    rows = []
-    for case, by_name in results.items():
-        medians = {name: statistics.median(values) for name, values in by_name.items()}
-        print(case.ljust(8), "  ".join(f"{name} {value:.4f} s" for name, value in medians.items()), end="")
-        ours = medians.pop("stemma", None)
-        if ours is None or not medians:
-            print()
-            continue
-        peer = min(medians, key=medians.__getitem__)
-        ratio = medians[peer] / ours
-        print(f"  -> {ratio:.2f}x {peer}")
-        rows.append(
-            {"case": case, "metric": "speedup", "ours": 1 / ours, "peer": 1 / medians[peer], "peer_name": peer,
-             "ratio": ratio}
-        )  # fmt: skip
-    return rows
+        options.json.write_text(json.dumps({"rows": rows, "left_out": race.left_out}, indent=1))
 
 
 if __name__ == "__main__":

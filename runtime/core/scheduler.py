@@ -29,12 +29,14 @@ class Limits:
 
     max_running: sequences that hold KV at once. max_batch_tokens: tokens computed in a step, of all sequences.
     max_chunk: tokens of one prompt computed in a step (chunked prefill). reuse: look prefixes up and keep them.
+    jump: append what guides force.
     """
 
     max_running: int = 64
     max_batch_tokens: int = 1024
     max_chunk: int = 1024
     reuse: bool = True
+    jump: bool = True
 
 
 class Scheduler:
@@ -72,7 +74,7 @@ class Scheduler:
         self._num_arrived += 1
         sequence.arrival = self._num_arrived
         insort(self.waiting, sequence, key=_order)
-        if sequence.request.max_tokens > 0:
+        if self.limits.jump and sequence.request.max_tokens > 0:
             jump(sequence)  # what the output must begin with is computed with the prompt
         if sequence.error is not None:
             self._finish(sequence, FinishReason.ERROR)
@@ -198,7 +200,7 @@ class Scheduler:
         self._extend(sequence, row.start, len(row.tokens) - row.num_drafts + num_accepted)
         if was_in_prompt and self._shares(sequence):
             sequence.lease.commit()
-        if result.tokens and sequence.error is None:
+        if self.limits.jump and result.tokens and sequence.error is None:
             jump(sequence)
         if sequence.error is not None:
             sequence.finish_reason = FinishReason.ERROR

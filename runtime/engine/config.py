@@ -30,6 +30,7 @@ class EngineConfig:
     max_running: sequences computed side by side.
     max_batch_tokens: tokens of one step; max_chunk: of one prompt in one step.
     prefix_cache: look prefixes up and keep them; off, every prompt is computed whole.
+    jump_forward: append what a grammar forces without asking the model; off, every token is sampled.
     """
 
     device: str = "auto"
@@ -43,6 +44,7 @@ class EngineConfig:
     max_batch_tokens: int = 1024
     max_chunk: int = 512
     prefix_cache: bool = True
+    jump_forward: bool = True
 
     def __post_init__(self) -> None:
         for name in ("block_size", "max_running", "max_batch_tokens", "max_chunk"):
@@ -98,6 +100,7 @@ class EngineOptions(TypedDict, total=False):
     max_batch_tokens: int
     max_chunk: int
     prefix_cache: bool
+    jump_forward: bool
 
 
 def memory_for_kv(device: torch.device) -> int:

@@ -72,7 +72,9 @@ class Engine:
         self.context_length = config.context(loaded.config)
         ops = loaded.model.ops
         kv = ops.kv(config.kv_shape(loaded.config, ops))
-        limits = Limits(config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache)
+        limits = Limits(
+            config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache, config.jump_forward
+        )
         scheduler = Scheduler(PrefixCache(kv.shape.num_blocks, kv.shape.block_size), limits)
         self._guides = Guides(loaded)
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity)

@@ -38,6 +38,13 @@ def test_the_output_is_in_the_language(make, temperature):
         assert usage.decoded_tokens + usage.jumped_tokens == usage.completion_tokens == len(completion.tokens)
 
 
+def test_without_jump_forward_every_token_is_sampled(make):
+    usage = make(jump_forward=False).generate("prompt", max_tokens=60, grammar=PRICE).usage
+    assert usage.jumped_tokens == 0
+    assert usage.decoded_tokens == usage.completion_tokens > 20
+    assert make().generate("prompt", max_tokens=60, grammar=PRICE).usage.jumped_tokens > 0
+
+
 def test_max_tokens_too_short_is_reported(make):
     completion = make().generate("x", max_tokens=5, grammar=PRICE)
     assert completion.finish_reason == "length"

@@ -1,4 +1,4 @@
-"""llama.cpp's server (as the wheel `xllamacpp` ships it) behind the workers' protocol. Arguments: the model's file, slots.
+"""llama.cpp's server (as the wheel `xllamacpp` ships it) behind the workers' protocol. Arguments: the file, slots.
 
 This build knows AVX2 only; `llama_node_worker.mjs` has one for each kind of CPU, but not the server's batching."""
 

@@ -35,8 +35,7 @@ if __name__ == "__main__":  # vLLM may start processes that import this file
 
     def run(requests: list[Request], prompts: list[list[int]]) -> list[Any]:
         inputs = [
-            request["text"] if "text" in request else {"prompt_token_ids": prompt}
-            for request, prompt in zip(requests, prompts, strict=True)
+            request.get("text", {"prompt_token_ids": prompt}) for request, prompt in zip(requests, prompts, strict=True)
         ]
         results = llm.generate(inputs, [sampling(request) for request in requests], use_tqdm=False)
         outputs = [result.outputs[0] for result in results]

@@ -192,6 +192,12 @@ class PrefixCache:
             return None
         return Return(position, best.hits, best.born_at, best.children_born, best.children_used)
 
+    def hold(self, tokens: Tokens, namespace: Namespace = "") -> Lease:
+        """As `acquire`, but no request: the counters of hits know nothing of it. For what was computed elsewhere."""
+        data = pack(tokens)
+        num_tokens = len(data) // TOKEN_BYTES
+        return self._lease(data, _parts(namespace), num_tokens, num_tokens, 0)
+
     # What leases ask for -------------------------------------------------------------------------
 
     def _allocate(self, count: int) -> "array[int]":

@@ -46,6 +46,10 @@ class PoolExhausted(StemmaError):
     """No KV block can be had: what is not in use is held by pins or sessions."""
 
 
+class CacheFileError(StemmaError):
+    """A file is no saved cache, is damaged, or is of another model; or a cache is too large to be saved."""
+
+
 class GrammarFailed(StemmaError):
     """A grammar went past its limits while an output was generated."""
 

@@ -34,6 +34,7 @@ Seed = Annotated[int | None, typer.Option(help="The same seed gives the same tok
 Url = Annotated[str, typer.Option(help="Where the server is.")]
 Key = Annotated[str | None, typer.Option(help="An API key, if the server wants one.")]
 Salt = Annotated[str | None, typer.Option(help="The cache_salt of the requests in question.")]
+SavedAs = Annotated[str, typer.Argument(help="What the saved cache is called.")]
 HERE = "http://127.0.0.1:8000"
 Backend = Annotated[str, typer.Option(help="Kernels: auto, reference, cpu, triton.")]
 
@@ -132,6 +133,7 @@ def serve(
     kv_tokens: Annotated[int | None, typer.Option(help="Tokens that the KV pool holds.")] = None,
     max_running: Annotated[int, typer.Option(help="Sequences computed side by side.")] = 64,
     max_queue: Annotated[int, typer.Option(help="Sequences that may wait; more get 429.")] = 256,
+    cache_folder: Annotated[Path | None, typer.Option(help="Where `stemma cache save` has the cache written.")] = None,
     vllm_metrics: Annotated[bool, typer.Option(help="Also use vLLM's names in /metrics.")] = False,
     backend: Backend = "auto",
 ) -> None:
@@ -145,6 +147,7 @@ def serve(
         model_name=model_name,
         api_keys=parse_api_keys(api_key or [], api_keys_file),
         max_queue=max_queue,
+        cache_folder=cache_folder,
         vllm_metric_names=vllm_metrics,
     )
     from stemma.runtime.engine import Engine
@@ -206,6 +209,22 @@ def cache_pin(
     from stemma.terminal.remote import ask
 
     print(json.dumps(ask(url, "/cache/pin", key, {**_prefix(prompt, cache_salt), "ttl": ttl})))
+
+
+@cache_commands.command("save")
+def cache_save(name: SavedAs = "cache", url: Url = HERE, key: Key = None) -> None:
+    """Have a server write its cache, with the KV, to a file in its --cache-folder."""
+    from stemma.terminal.remote import ask
+
+    print(json.dumps(ask(url, "/cache/save", key, {"name": name})))
+
+
+@cache_commands.command("load")
+def cache_load(name: SavedAs = "cache", url: Url = HERE, key: Key = None) -> None:
+    """Have a server put a saved cache back into its free blocks."""
+    from stemma.terminal.remote import ask
+
+    print(json.dumps(ask(url, "/cache/load", key, {"name": name})))
 
 
 @schema_commands.command("lint")

@@ -6,8 +6,10 @@ from stemma.runtime.engine.generation import Completion, Delta, Generation, Timi
 from stemma.runtime.engine.hold import Hold
 from stemma.runtime.engine.metrics import EngineStats, Metrics
 from stemma.runtime.engine.options import RequestOptions
+from stemma.runtime.engine.saving import CacheFile
 
 __all__ = [
+    "CacheFile",
     "Completion",
     "Delta",
     "Engine",

@@ -28,6 +28,7 @@ from stemma.runtime.engine.hold import Hold
 from stemma.runtime.engine.loop import EngineLoop, Ticket
 from stemma.runtime.engine.metrics import EngineStats
 from stemma.runtime.engine.options import Prompt, RequestMaker, RequestOptions
+from stemma.runtime.engine.saving import CacheFile, Saver
 from stemma.runtime.engine.text import TextStream
 from stemma.runtime.engine.tree import TreeNode, snapshot
 from stemma.runtime.model import ChatTemplate, LoadedModel, Tokenizer, load
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Progress = Callable[[str, float], None]
+
+PROBE_TOKENS = 32
+PROBE_NAMESPACE = "stemma//probe"
+"""Where tokens are computed by which a saved cache is known to be of the same model."""
 
 
 class Engine:
@@ -220,6 +225,35 @@ class Engine:
         """The cache's tree, taken between two steps."""
         return self.with_cache(lambda cache: snapshot(cache, time.monotonic()))
 
+    def save_cache(
+        self, path: str | Path, *, owns: Callable[[str], bool] | None = None, max_bytes: int | None = None
+    ) -> CacheFile:
+        """Write the prefix cache with its KV to a file. Requests go on meanwhile.
+
+        owns: which namespaces; None is all. Raises CacheFileError if the file would be longer than `max_bytes`.
+        """
+        return self._saver().save(Path(path), owns or _every, max_bytes)
+
+    def load_cache(self, path: str | Path, *, owns: Callable[[str], bool] | None = None) -> CacheFile:
+        """Put what was saved into free blocks. The pool may have another size, the model and its KV must be the same.
+
+        Raises CacheFileError, with nothing changed, if they are not, or the file is damaged.
+        """
+        return self._saver().load(Path(path), owns or _every)
+
+    def _saver(self) -> Saver:
+        size, kv = self.loaded.config.vocab_size, self._loop.runner.kv
+        probe = [index * (size // PROBE_TOKENS) for index in range(PROBE_TOKENS)]
+        scored = self.generate(probe, max_tokens=0, prompt_logprobs=0, namespace=PROBE_NAMESPACE)
+        self.with_cache(lambda cache: cache.drop(PROBE_NAMESPACE))
+        identity = {
+            "model": repr(self.loaded.config),
+            "kv": [kv.num_bytes // kv.shape.num_blocks, *kv.shape._replace(num_blocks=0)],
+            "backend": [self.loaded.model.ops.name, self.config.dtype, self.config.kv_dtype],
+        }
+        logprobs = [score.logprob for score in scored.prompt_logprobs]
+        return Saver(self.loaded.model.ops, kv, identity, logprobs, self.with_cache)
+
     def close(self) -> None:
         """Stop the loop; requests that have not ended fail with EngineClosed. Safe to call twice."""
         self._loop.close()
@@ -231,6 +265,10 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _every(namespace: str) -> bool:
+    return True
 
 
 def _wait(generations: Sequence[Generation], progress: Progress | None) -> list[Completion]:

@@ -18,7 +18,7 @@ from stemma.server.replies import json_reply
 from stemma.server.service import Service
 from stemma.server.wire.chat import ChatRequest, DetokenizeRequest, TokenizeRequest
 from stemma.server.wire.completions import CompletionRequest
-from stemma.server.wire.native import FlushRequest, GenerateRequest, PinRequest, PrefixRequest
+from stemma.server.wire.native import FlushRequest, GenerateRequest, PinRequest, PrefixRequest, SavedName
 from stemma.server.wire.responses import ResponsesRequest
 
 ENDPOINTS = (
@@ -28,6 +28,7 @@ ENDPOINTS = (
     Endpoint("GET", "/v1/models", info.models, "The models served"),
     Endpoint("GET", "/v1/models/{model:path}", info.model, "One model"),
     Endpoint("GET", "/health", info.health, "Whether requests are taken", is_open=True),
+    Endpoint("GET", "/health_generate", info.health, "Whether requests are taken", is_open=True),
     Endpoint("GET", "/version", info.version, "Stemma's version", is_open=True),
     Endpoint("GET", "/metrics", metrics.metrics, "Prometheus metrics"),
     Endpoint("POST", "/tokenize", tokens.tokenize, "Tokens of a text or a chat", TokenizeRequest),
@@ -48,6 +49,10 @@ ENDPOINTS = (
     Endpoint("POST", "/cache/pin", cache_api.pin, "Have a prefix computed and kept", PinRequest),
     Endpoint("GET", "/cache/pins", cache_api.pins, "The caller's pins"),
     Endpoint("DELETE", "/cache/pins/{pin_id}", cache_api.unpin, "Let go of a pin"),
+    Endpoint("POST", "/cache/save", cache_api.save_cache, "Write the caller's part of the cache to a file", SavedName),
+    Endpoint("POST", "/cache/load", cache_api.load_cache, "Have a saved cache again", SavedName),
+    Endpoint("GET", "/cache/saved", cache_api.saved_caches, "The caller's saved caches"),
+    Endpoint("DELETE", "/cache/saved/{name}", cache_api.delete_saved, "Delete a saved cache"),
     Endpoint("GET", "/tree", cache_api.tree_page, "The live tree, as a page", is_open=True),
 )
 

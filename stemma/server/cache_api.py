@@ -1,4 +1,4 @@
-"""The cache over HTTP: look at the tree, ask why a prompt hits as far as it does, warm, pin and flush prefixes."""
+"""The cache over HTTP: look at the tree, ask why a prompt hits as far as it does, warm, pin, flush, save and load."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from starlette.responses import HTMLResponse, Response
 
 from stemma.radix import PrefixCache, Reason
+from stemma.runtime.engine import CacheFile
 from stemma.server.completions import encode_text
 from stemma.server.endpoint import Call
 from stemma.server.errors import bad_request
@@ -19,7 +20,7 @@ from stemma.server.pins import CallersPin
 from stemma.server.replies import EventReply, event, json_reply
 from stemma.server.reporting import usage_report
 from stemma.server.service import Service
-from stemma.server.wire.native import FlushRequest, PinRequest, PrefixRequest
+from stemma.server.wire.native import FlushRequest, PinRequest, PrefixRequest, SavedName
 
 PAGE = Path(__file__).with_name("tree.html")
 REFRESH_SECONDS = 0.5
@@ -142,6 +143,42 @@ async def flush_cache(call: Call[FlushRequest]) -> Response:
         return sum(cache.drop(name) for name in names)
 
     return json_reply({"freed_blocks": await call.service.work(call.service.engine.with_cache, flush)})
+
+
+async def save_cache(call: Call[SavedName]) -> Response:
+    """POST /cache/save: write the caller's part of the cache, with its KV, to a file of the server's."""
+    service, started = call.service, time.perf_counter()
+    made = await service.work(service.saves.save, call.body.name, call.tenant)
+    return json_reply(_report(call.body.name, made, started))
+
+
+async def load_cache(call: Call[SavedName]) -> Response:
+    """POST /cache/load: have it again, as far as blocks are free."""
+    service, started = call.service, time.perf_counter()
+    made = await service.work(service.saves.load, call.body.name, call.tenant)
+    return json_reply(_report(call.body.name, made, started) | {"skipped_tokens": made.num_skipped})
+
+
+async def saved_caches(call: Call[None]) -> Response:
+    """GET /cache/saved: the caller's files."""
+    return json_reply({"saved": await call.service.work(call.service.saves.list, call.tenant)})
+
+
+async def delete_saved(call: Call[None]) -> Response:
+    """DELETE /cache/saved/{name}."""
+    name = call.request.path_params["name"]
+    await call.service.work(call.service.saves.delete, name, call.tenant)
+    return json_reply({"name": name, "deleted": True})
+
+
+def _report(name: str, made: CacheFile, started: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "num_paths": made.num_paths,
+        "num_tokens": made.num_tokens,
+        "num_bytes": made.num_bytes,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
 
 
 def prefix_tokens(service: Service, body: PrefixRequest) -> list[int]:

@@ -45,6 +45,7 @@ class ServerConfig:
     turn_memory_tokens: tokens of answers that are kept to be recognised when they come back.
     write_seconds: a reader that takes nothing for so long is let go.
     shutdown_seconds: how long a stopping server waits for requests under way.
+    cache_folder: where /cache/save writes; None refuses it. max_saved_bytes: of all files of one tenant.
     vllm_metric_names: /metrics also uses vLLM's names, for its dashboards and gateways.
     """
 
@@ -62,6 +63,8 @@ class ServerConfig:
     turn_memory_tokens: int = 4 << 20
     write_seconds: float = 60.0
     shutdown_seconds: float = 10.0
+    cache_folder: Path | None = None
+    max_saved_bytes: int = 16 << 30
     vllm_metric_names: bool = False
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from stemma.server.keys import KeyRing
 from stemma.server.pins import Pins
 from stemma.server.prompts import ChatPrompter
 from stemma.server.request_log import RequestCounts
+from stemma.server.saves import Saves
 from stemma.server.token_texts import TokenTexts
 from stemma.server.tree_view import TreeFeed
 from stemma.server.turns import TurnMemory
@@ -47,6 +48,7 @@ class Service:
         self.turns = TurnMemory(config.turn_memory_tokens)
         self.prompter = ChatPrompter(engine.loaded, self.turns)
         self.pins = Pins(engine)
+        self.saves = Saves(engine, config.cache_folder, config.max_saved_bytes)
         self.tree = TreeFeed(engine)
         self.counts = RequestCounts()
         self.started = time.time()

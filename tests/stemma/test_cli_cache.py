@@ -18,12 +18,16 @@ from stemma.terminal.remote import ServerUnreachable
 
 
 @pytest.fixture(scope="module")
-def url(tiny_loaded):
+def url(tiny_loaded, tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with Engine.of(tiny_loaded, kv_tokens=8192) as llm:
-        server = uvicorn.Server(uvicorn.Config(app(llm, ServerConfig()), port=port, log_level="warning"))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app(llm, ServerConfig(cache_folder=tmp_path_factory.mktemp("saved"))), port=port, log_level="warning"
+            )
+        )
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started:
@@ -57,6 +61,14 @@ def test_a_pin_holds_its_prompt(url):
             return
         time.sleep(0.1)
     raise AssertionError("the pinned prompt never came to be in the tree")
+
+
+def test_a_cache_is_saved_and_loaded(url):
+    invoke("warm", "a text to be kept", "--url", url)
+    saved = json.loads(invoke("save", "mine", "--url", url))
+    loaded = json.loads(invoke("load", "mine", "--url", url))
+    assert saved["num_tokens"] == loaded["num_tokens"] > 0
+    assert loaded["skipped_tokens"] == 0
 
 
 def test_no_server_says_how_to_start_one():

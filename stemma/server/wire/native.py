@@ -70,6 +70,12 @@ class PinRequest(PrefixRequest, kw_only=True):
     ttl: Annotated[float, Meta(gt=0, le=86400)] = 300.0
 
 
+class SavedName(Wire):
+    """POST /cache/save and /cache/load: what a file of the cache is called."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")] = "cache"
+
+
 class FlushRequest(Wire):
     """POST /flush_cache."""
 

@@ -1,9 +1,10 @@
-"""The cache over HTTP: tree, events, explain, warm, pins, flush; and who may see what."""
+"""The cache over HTTP: tree, events, explain, warm, pins, flush, save and load; and who may see what."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,6 +155,59 @@ async def test_a_tenant_sees_and_changes_only_its_own(engine: Engine, serve_with
         await client.post("/flush_cache", key="ka")
         await asyncio.sleep(0.5)  # a picture is shared for so long
         assert (await client.get("/cache/tree", key="kr"))["nodes"] == []
+
+
+async def test_a_cache_is_saved_and_loaded(engine: Engine, serve_with: Any, tmp_path: Path) -> None:
+    text = "a text that is worth being kept on disk"
+    async with serve_with(engine, ServerConfig(cache_folder=tmp_path)) as client:
+        await client.post("/flush_cache")
+        await complete(client, text)
+        saved = await client.post("/cache/save", name="one")
+        assert saved["num_tokens"] >= len(text)
+        assert [(each["name"], each["num_bytes"]) for each in (await client.get("/cache/saved"))["saved"]] == [
+            ("one", saved["num_bytes"])
+        ]
+        await client.post("/flush_cache")
+        loaded = await client.post("/cache/load", name="one")
+        assert (loaded["num_tokens"], loaded["skipped_tokens"]) == (saved["num_tokens"], 0)
+        answer = await complete(client, text)
+        assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == len(text) - 1
+        assert (await client.http.delete("/cache/saved/one")).status_code == 200
+        assert (await client.http.delete("/cache/saved/one")).status_code == 404
+        assert (await client.post("/cache/load", status=404, name="one"))["error"]["param"] == "name"
+        for name in ("..", ".", "a/b", "", "x" * 65, ".hidden"):
+            assert (await client.post("/cache/save", status=400, name=name))["error"]["param"] == "name"
+        assert (await client.http.delete("/cache/saved/..%2Fx")).status_code == 404
+
+
+async def test_a_tenant_saves_and_loads_only_its_own(engine: Engine, serve_with: Any, tmp_path: Path) -> None:
+    secret = "alice has a secret that is long enough"
+    async with serve_with(engine, ServerConfig(api_keys=KEYS, cache_folder=tmp_path)) as client:
+        await client.post("/flush_cache", key="kr")
+        await complete(client, secret, key="ka")
+        assert (await client.post("/cache/save", key="kb"))["num_tokens"] == 0
+        assert (await client.post("/cache/save", key="ka"))["num_tokens"] >= len(secret)
+        assert (await client.post("/cache/save", key="kr", name="all"))["num_tokens"] >= len(secret)
+        await client.post("/flush_cache", key="kr")
+        assert (await client.post("/cache/load", key="kb"))["num_tokens"] == 0
+        assert (await client.post("/cache/load", key="kb", status=404, name="all"))["error"]["code"] == "not_found"
+        # a file of alice's is of no use to bob, even where his folder has it
+        (tmp_path / "tenant-bob" / "cache.kv").write_bytes((tmp_path / "tenant-alice" / "cache.kv").read_bytes())
+        assert (await client.post("/cache/load", key="kb"))["num_tokens"] == 0
+        assert engine.with_cache(lambda cache: list(cache.walk())) == []
+        assert (await client.post("/cache/load", key="kr", name="all"))["num_tokens"] >= len(secret)
+        assert {node.realm for node in engine.with_cache(lambda cache: list(cache.walk()))} == {"alice"}
+
+
+async def test_saving_needs_a_folder_and_has_a_limit(
+    engine: Engine, client: Any, serve_with: Any, tmp_path: Path
+) -> None:
+    await complete(client, "some text")
+    assert "--cache-folder" in (await client.post("/cache/save", status=400))["error"]["message"]
+    async with serve_with(engine, ServerConfig(cache_folder=tmp_path, max_saved_bytes=1000)) as small:
+        await complete(small, "some text")
+        assert (await small.post("/cache/save", status=400))["error"]["param"] == "name"
+        assert (await small.get("/cache/saved"))["saved"] == []
 
 
 @pytest.mark.parametrize("path", ["/cache/explain", "/cache/warm", "/cache/pin"])

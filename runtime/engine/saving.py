@@ -1,0 +1,212 @@
+"""The prefix cache with its KV as a file, and back into a pool of any size of the same model.
+
+Path by path, each between two steps, so that the engine goes on meanwhile. It evicts nothing: what does not fit into
+free blocks is left out.
+
+magic | KV of the blocks, one after the other | token ids | header (JSON) | length of the header | SHA-256 of all before
+
+A path is stored as what it does not share with the one before it, in whole blocks; in the tree's order that is all it
+shares with any earlier one:
+
+    path before   | block 0 | block 1 | block 2 ...
+    path          |  the same text    | its own blocks and tokens |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from stemma.kernels.ops import KV, BlockCopy, Int32Array, Ops
+from stemma.radix import PrefixCache
+from stemma.runtime.errors import CacheFileError
+
+MAGIC = b"stemma.kv\x00\x00\x01"
+DIGEST_BYTES = 32
+TOLERANCE = 0.05
+"""How far log-probabilities of the same tokens may differ: less between machines, more between models."""
+
+Owns = Callable[[str], bool]
+
+
+class CacheFile(NamedTuple):
+    """What was saved or loaded. num_tokens: of different text. num_skipped: of those, for which there was no room."""
+
+    num_paths: int
+    num_tokens: int
+    num_skipped: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Saver:
+    """An engine's cache and KV. between_steps: calls a function when nothing is being computed.
+
+    identity: what must be equal for KV to be of use. probe: log-probabilities of some tokens, which tell models apart.
+    """
+
+    ops: Ops
+    kv: KV
+    identity: dict[str, Any]
+    probe: Sequence[float]
+    between_steps: Callable[[Callable[[PrefixCache], Any]], Any]
+
+    @property
+    def block_bytes(self) -> int:
+        """Of one block in the file."""
+        return self.kv.num_bytes // self.kv.shape.num_blocks
+
+    # Saving ----------------------------------------------------------------
+    def save(self, path: Path, owns: Owns, max_bytes: int | None) -> CacheFile:
+        """Write what is cached in the namespaces that `owns` accepts; the file is whole, or as it was before.
+
+        Raises CacheFileError if it would be longer than `max_bytes`.
+        """
+        beside = path.with_name(f"{path.name}.part{os.getpid()}")
+        try:
+            with beside.open("wb") as file:
+                made = self._write(file, owns, max_bytes)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+        return made
+
+    def _write(self, file: BinaryIO, owns: Owns, max_bytes: int | None) -> CacheFile:
+        digest, rows, tokens = hashlib.sha256(), list[tuple[str, int, int]](), array("i")
+        before: tuple[str, Int32Array] = ("", np.empty(0, np.int32))
+
+        def put(data: bytes) -> None:
+            digest.update(data)
+            file.write(data)
+            if max_bytes is not None and file.tell() > max_bytes:
+                raise CacheFileError(
+                    f"the cache takes more than {max_bytes:,} bytes; save a part of it, or flush first"
+                )
+
+        put(MAGIC)
+        for name, ids in self.between_steps(lambda cache: _paths(cache, owns)):
+            first = _shared(before[1], ids) // self._block_size if before[0] == name else 0
+            ids, blocks = self.between_steps(partial(self._read, name=name, ids=ids, first=first))
+            if len(ids) <= first * self._block_size:
+                continue  # evicted meanwhile
+            for data in blocks:
+                put(data)
+            rows.append((name, first, len(ids)))
+            tokens.extend(ids[first * self._block_size :].tolist())
+            before = (name, ids)
+        put(tokens.tobytes())
+        header = {**self.identity, "probe": list(self.probe), "created": time.time(), "paths": rows}
+        put(data := json.dumps(header).encode())
+        put(len(data).to_bytes(8, "little"))
+        file.write(digest.digest())
+        return CacheFile(len(rows), len(tokens), 0, file.tell())
+
+    @property
+    def _block_size(self) -> int:
+        return self.kv.shape.block_size
+
+    def _read(self, cache: PrefixCache, name: str, ids: Int32Array, first: int) -> tuple[Int32Array, list[bytes]]:
+        """What is cached of a path, and the KV of its blocks from `first` on."""
+        found = cache.match(ids, name)
+        blocks = np.array(found.blocks[first:], dtype=np.int32)
+        return ids[: found.hit_len], [self.ops.read_blocks(self.kv, blocks[at : at + 1]) for at in range(len(blocks))]
+
+    # Loading ----------------------------------------------------------------
+    def load(self, path: Path, owns: Owns) -> CacheFile:
+        """Put what a file has of the namespaces that `owns` accepts into free blocks.
+
+        Raises CacheFileError, with nothing changed, for what is no such file, is damaged, or is of another model.
+        """
+        data = _checked(path)
+        header, tokens = self._header(data)
+        num_tokens = num_skipped = num_paths = tokens_at = 0
+        block_at = len(MAGIC)
+        before = np.empty(0, np.int32)
+        for name, first, length in header["paths"]:
+            start = first * self._block_size
+            ids = np.concatenate((before[:start], tokens[tokens_at : tokens_at + length - start]))
+            num_blocks = -(-length // self._block_size) - first
+            if owns(name):
+                kv = memoryview(data)[block_at : block_at + num_blocks * self.block_bytes]
+                loaded = self.between_steps(partial(self._put, name=name, ids=ids, first=first, data=kv))
+                num_paths += loaded
+                num_tokens += length - start
+                num_skipped += 0 if loaded else length - start
+            tokens_at, block_at, before = tokens_at + length - start, block_at + num_blocks * self.block_bytes, ids
+        return CacheFile(num_paths, num_tokens, num_skipped, len(data))
+
+    def _put(self, cache: PrefixCache, name: str, ids: Int32Array, first: int, data: memoryview) -> bool:
+        """Make a path cached; False if there is no room, or what it shares with the one before is not there."""
+        with cache.hold(ids, name) as lease:
+            begin = lease.hit_len // self._block_size
+            num_missing = len(ids) - lease.hit_len
+            if not num_missing:
+                return True
+            if begin < first or -(-num_missing // self._block_size) + 1 > cache.stats().free:
+                return False
+            copies = lease.reserve(num_missing)
+            if copies:
+                self.ops.copy_blocks(self.kv, [BlockCopy(*copy) for copy in copies])
+            for index in range(begin, -(-len(ids) // self._block_size)):
+                at = (index - first) * self.block_bytes
+                block = np.array([lease.blocks[index]], dtype=np.int32)
+                self.ops.write_blocks(self.kv, block, bytes(data[at : at + self.block_bytes]))
+            lease.extend(ids[lease.hit_len :])
+            lease.commit()
+        return True
+
+    def _header(self, data: bytes) -> tuple[dict[str, Any], Int32Array]:
+        length_at = len(data) - DIGEST_BYTES - 8
+        begin = length_at - int.from_bytes(data[length_at : length_at + 8], "little")
+        header = json.loads(data[begin:length_at])
+        for name, ours in self.identity.items():
+            if header.get(name) != json.loads(json.dumps(ours)):
+                raise CacheFileError(f"the file is of an engine with {name} {header.get(name)}; this one has {ours}")
+        if len(header["probe"]) != len(self.probe) or not np.allclose(header["probe"], self.probe, atol=TOLERANCE):
+            raise CacheFileError("the file is of a model with other weights")
+        num_tokens = sum(length - first * self._block_size for _, first, length in header["paths"])
+        return header, np.frombuffer(data[begin - 4 * num_tokens : begin], dtype=np.int32)
+
+
+def _paths(cache: PrefixCache, owns: Owns) -> list[tuple[str, Int32Array]]:
+    """Every path to a leaf, with its namespace, in the tree's order."""
+    paths = []
+    for node in cache.walk():
+        if not node.children and node.parent is not None and owns(node.realm):
+            parts, above = [], node
+            while above.parent is not None:
+                parts.append(above.tokens)
+                above = above.parent
+            paths.append((node.realm, np.frombuffer(b"".join(reversed(parts)), dtype=np.int32)))
+    return sorted(paths, key=lambda path: (path[0], path[1].tolist()))
+
+
+def _shared(left: Int32Array, right: Int32Array) -> int:
+    """Tokens that two texts begin with."""
+    length = min(len(left), len(right))
+    differing = np.flatnonzero(left[:length] != right[:length])
+    return int(differing[0]) if len(differing) else length
+
+
+def _checked(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CacheFileError(f"there is no saved cache at {path}: {error.strerror}") from error
+    if data[: len(MAGIC)] != MAGIC or len(data) < len(MAGIC) + 8 + DIGEST_BYTES:
+        raise CacheFileError(f"{path} is no saved cache of this version")
+    if hashlib.sha256(memoryview(data)[:-DIGEST_BYTES]).digest() != data[-DIGEST_BYTES:]:
+        raise CacheFileError(f"{path} is damaged: its checksum does not fit")
+    return data

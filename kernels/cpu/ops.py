@@ -7,7 +7,8 @@ lives in a buffer of that operation: the next call of the same operation in the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,10 @@ from stemma.kernels.cpu.plan import CpuPlan, make_plan
 from stemma.kernels.cpu.pool import Pool, add_worker, aligned_zeros
 from stemma.kernels.cpu.rows import GROUP, add_gate, add_prepare
 from stemma.kernels.cpu.sampling import sample_row
+from stemma.kernels.cpu.steps import Call, CpuStepper, add_replay
 from stemma.kernels.cpu.table import STORED, CpuEmbedding, add_table, embedding
 from stemma.kernels.cpu.target import Target, host_target
 from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, Network, SamplingRows, Stepper
-from stemma.kernels.steps import EagerStepper
 from stemma.kernels.weights import StoredWeight, dequantize
 
 
@@ -63,6 +64,7 @@ class _Buffers(threading.local):
     """Memory that operations return: by thread, operation and shape."""
 
     def __init__(self) -> None:
+        self.calls: list[Call] | None = None  # where this thread's calls are recorded
         self._flat: dict[str, torch.Tensor] = {}
         self._views: dict[tuple[str, tuple[int, ...]], tuple[torch.Tensor, int]] = {}
 
@@ -70,6 +72,10 @@ class _Buffers(threading.local):
         """A float32 tensor of this shape and its address."""
         found = self._views.get((name, shape))
         return found if found is not None else self._make(name, shape)
+
+    def memory(self) -> tuple[torch.Tensor, ...]:
+        """All of it."""
+        return tuple(self._flat.values())
 
     def _make(self, name: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, int]:
         size = int(np.prod(shape))
@@ -106,6 +112,7 @@ class CpuOps:
         self._linear = self._library.function("linear", 11)
         self._each_row = self._library.function("each_row", 7)
         self._gate_rows = self._library.function("gate_rows", 6)
+        self._replay = self._library.function("replay", 3)
         self._pool = Pool(self._library, self.num_threads, SCRATCH_BYTES)
         self._control = self._pool.control
         self._buffers = _Buffers()
@@ -119,6 +126,7 @@ class CpuOps:
         add_table(module)
         add_products(module, self.target)
         add_operations(module, self.target)
+        add_replay(module)
 
     # Packing ---------------------------------------------------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> PackedLinear:
@@ -141,7 +149,27 @@ class CpuOps:
         return allocate(shape, self.kv_dtype)
 
     def stepper(self, network: Network, heads: HeadShape, kv: CpuKV) -> Stepper:
-        return EagerStepper(self, network, kv)
+        return CpuStepper(self, network, heads.num_heads, kv)
+
+    # Steps that are recorded (steps.py) ------------------------------------------------------------------------------
+    @contextmanager
+    def recorded(self) -> Iterator[list[Call]]:
+        """Collect the native calls that this thread makes; they are made as well."""
+        calls: list[Call] = []
+        self._buffers.calls = calls
+        try:
+            yield calls
+        finally:
+            self._buffers.calls = None
+
+    def buffers(self) -> tuple[torch.Tensor, ...]:
+        """The memory that this thread's operations return; calls that were recorded write to it."""
+        return self._buffers.memory()
+
+    def replay(self, commands: npt.NDArray[np.int64], plan: CpuPlan, num_heads: int, shape: KVShape) -> None:
+        """Make recorded calls again, for a step with this plan."""
+        self._give_parts(plan, num_heads, shape)
+        self._run(self._replay, commands.ctypes.data, len(commands))
 
     # A step ----------------------------------------------------------------------------------------------------------
     def plan(self, layout: Layout, shape: KVShape) -> CpuPlan:
@@ -153,10 +181,9 @@ class CpuOps:
         if not embedding.kernel:
             return embedding.rows(ids)
         ids = np.ascontiguousarray(ids, dtype=np.int32)
-        out = torch.empty((len(ids), embedding.weight.shape[1]))
-        self._run(
-            self._each_row, embedding.kernel, len(ids), embedding.address, ids.ctypes.data, out.data_ptr(), out.shape[1]
-        )
+        width = embedding.weight.shape[1]
+        out, address = self._buffers.take("embed", (len(ids), width))
+        self._run(self._each_row, embedding.kernel, len(ids), embedding.address, ids.ctypes.data, address, width)
         return out
 
     def norm_linear(self, x: torch.Tensor, norm: CpuNorm, linear: PackedLinear) -> torch.Tensor:
@@ -182,11 +209,16 @@ class CpuOps:
         num_rows, num_heads, head_dim = q.shape
         paged = self._paged_for(HeadShape(num_heads, kv.shape.num_kv_heads, head_dim), kv.shape)
         out, address = self._buffers.take("attention", (num_rows, num_heads * head_dim))
-        if plan.num_parts:
-            size = (plan.num_parts, num_heads, paged.shape.part_floats)
-            plan.words[PLAN.index("parts")] = self._buffers.take("parts", size)[1]
+        self._give_parts(plan, num_heads, kv.shape)
         self._run(paged.attend, q.data_ptr(), address, kv.key_addresses[layer], kv.value_addresses[layer], plan.address)
         return out
+
+    def _give_parts(self, plan: CpuPlan, num_heads: int, shape: KVShape) -> None:
+        """Memory for the partial results of a plan."""
+        if plan.num_parts:
+            paged = self._paged_for(HeadShape(num_heads, shape.num_kv_heads, shape.head_dim), shape)
+            size = (plan.num_parts, num_heads, paged.shape.part_floats)
+            plan.words[PLAN.index("parts")] = self._buffers.take("parts", size)[1]
 
     def linear_add(self, x: torch.Tensor, linear: PackedLinear, residual: torch.Tensor) -> torch.Tensor:
         self._product(x, 0, 0, x.shape[0], linear, residual.data_ptr(), 1)
@@ -217,6 +249,8 @@ class CpuOps:
         )  # fmt: skip
 
     def _run(self, operation: Callable[..., None], *arguments: int) -> None:
+        if self._buffers.calls is not None:
+            self._buffers.calls.append(Call(operation, arguments))
         with self._turn:
             operation(self._control, *arguments)
 

@@ -1,0 +1,133 @@
+"""Small steps as one call: the native calls of a step, recorded once for each size and run again.
+
+A step of thirty layers is some two hundred calls from Python, a few microseconds each where kernels have just used the
+caches: up to two milliseconds of a decode step. All of their arguments are the same for steps of one size, except the
+addresses of the token ids, the plan and the rows of logits, which are found in the recording by their values and
+replaced. A model's `forward` and `logits` must therefore consist of operations of `Ops` alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from llvmlite import ir
+
+from stemma.kernels.cpu.dialect import Code
+from stemma.kernels.cpu.kv import CpuKV
+from stemma.kernels.cpu.plan import CpuPlan
+from stemma.kernels.ops import Int32Array, Layout, Network
+
+if TYPE_CHECKING:
+    from stemma.kernels.cpu.ops import CpuOps
+
+COMMAND_WORDS = 13
+"""The address of an operation and its arguments, those behind the control block."""
+
+MAX_TOKENS = 64
+"""Steps of more tokens take so long that their calls do not matter."""
+
+MAX_RECORDINGS = 256
+
+
+def add_replay(module: ir.Module) -> None:
+    """replay(control, commands, count): call each command's operation with its arguments, zeros behind the last."""
+    code = Code(module, "replay", 3)
+    control, commands, count = code.arguments
+    with code.loop(0, count) as index:
+        command = commands + index * (8 * COMMAND_WORDS)
+        arguments = [code.load_int(command, word) for word in range(1, COMMAND_WORDS)]
+        code.call_address(code.load_int(command), control, *arguments)
+    code.finish()
+
+
+class Addresses(NamedTuple):
+    """What differs between steps of one size."""
+
+    ids: int
+    rows: int
+    plan: int
+    positions: int
+    slots: int
+
+
+class Call(NamedTuple):
+    """One call of native code. operation: a function of ctypes."""
+
+    operation: object
+    arguments: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recording:
+    """commands: (calls, COMMAND_WORDS). places: flat indexes of each changing address. buffers: what it writes to."""
+
+    commands: npt.NDArray[np.int64]
+    places: tuple[npt.NDArray[np.intp], ...]
+    logits: torch.Tensor
+    buffers: tuple[torch.Tensor, ...]
+
+    @classmethod
+    def of(
+        cls, calls: list[Call], addresses: Addresses, logits: torch.Tensor, buffers: tuple[torch.Tensor, ...]
+    ) -> Recording:
+        commands = np.zeros((len(calls), COMMAND_WORDS), dtype=np.int64)
+        for command, call in zip(commands, calls, strict=True):
+            command[0] = ctypes.cast(call.operation, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+            command[1 : 1 + len(call.arguments)] = call.arguments
+        places = tuple(np.flatnonzero(commands == address) for address in addresses)
+        return cls(commands, places, logits, buffers)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether native code alone read what changes; embeddings of some storage types are read by torch."""
+        return all(map(len, self.places))
+
+    def point_to(self, addresses: Addresses) -> None:
+        """Let the commands read another step's arrays."""
+        flat = self.commands.reshape(-1)
+        for places, address in zip(self.places, addresses, strict=True):
+            flat[places] = address
+
+
+class CpuStepper:
+    """The `Stepper` of the CPU: the first step of a size is run as it is, the second is recorded, others replay it."""
+
+    def __init__(self, ops: CpuOps, network: Network, num_heads: int, kv: CpuKV) -> None:
+        self._ops, self._network, self._num_heads, self._kv = ops, network, num_heads, kv
+        self._recordings: dict[tuple[int, int], Recording | None] = {}
+        self._can_record = True
+
+    def __call__(self, ids: Int32Array, layout: Layout, rows: Int32Array) -> torch.Tensor:
+        ids, rows = (np.ascontiguousarray(array, dtype=np.int32) for array in (ids, rows))
+        plan = self._ops.plan(layout, self._kv.shape)
+        size = len(ids), len(rows)
+        if len(ids) > MAX_TOKENS or not len(rows) or not self._can_record:
+            return self._run(ids, plan, rows)
+        if size not in self._recordings:
+            if len(self._recordings) == MAX_RECORDINGS:
+                self._recordings.clear()
+            self._recordings[size] = None
+            return self._run(ids, plan, rows)  # buffers get their sizes
+        addresses = Addresses(ids.ctypes.data, rows.ctypes.data, plan.address, plan.positions, plan.slots)
+        recording = self._recordings[size]
+        if recording is None:
+            with self._ops.recorded() as calls:
+                logits = self._run(ids, plan, rows)
+            recording = Recording.of(calls, addresses, logits, self._ops.buffers())
+            self._recordings[size] = recording
+            self._can_record = recording.is_whole
+            return logits
+        recording.point_to(addresses)
+        self._ops.replay(recording.commands, plan, self._num_heads, self._kv.shape)
+        return recording.logits
+
+    def _run(self, ids: Int32Array, plan: CpuPlan, rows: Int32Array) -> torch.Tensor:
+        hidden = self._network.forward(ids, plan, self._kv)
+        if not len(rows):  # every sequence is inside a prompt
+            return torch.empty((0, 0))
+        return self._network.logits(hidden, rows)

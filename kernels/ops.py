@@ -129,7 +129,8 @@ class KV(Protocol):
 
 
 class Network(Protocol):
-    """What a step runs: operations of `Ops` and nothing else, since back ends record them. Both take host arrays, or tensors on the device where a back end records its launches."""
+    """What a step runs: operations of `Ops` and nothing else, because back ends record them. Both take host arrays, or
+    tensors on the device where that is what is recorded."""
 
     def forward(self, ids: Any, plan: Any, kv: Any) -> torch.Tensor:
         """Run a step's tokens, writing their KV: (tokens,) -> (tokens, hidden)."""

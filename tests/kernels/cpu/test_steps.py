@@ -1,4 +1,4 @@
-"""Recorded steps give the bits of steps that are run call by call, in logits and in KV, whatever was recorded before."""
+"""Recorded steps give the bits of steps that are run call by call, in logits and in KV, whatever came before."""
 
 from __future__ import annotations
 

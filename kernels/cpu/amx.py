@@ -22,8 +22,8 @@ MAX_FEATURES = 32_768
 DIGITS, WEIGHTS = (4, 5), (6, 7)
 """Tile registers; 0 to 3 are sums."""
 TILE_BYTES = 1024
-CONFIG, SUMS_AT, STRIP_AT = 0, 64, 1 << 15
-"""Where in a thread's scratch the tiles' shapes, the sums and the digits of one strip of weights stand."""
+CONFIG, SUMS_AT, RESULTS_AT, STRIP_AT = 0, 64, 8192, 1 << 17
+"""Where in a thread's scratch the tiles' shapes, the sums, finished sums and the digits of one strip stand."""
 SCRATCH_BYTES = STRIP_AT + MAX_FEATURES // PAIR * 3 * TILE_BYTES
 DOUBLES16 = vector(DOUBLE, 16)
 

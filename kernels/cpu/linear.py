@@ -23,7 +23,7 @@ from stemma.kernels.cpu import amx
 from stemma.kernels.cpu.amx import DOUBLES16
 from stemma.kernels.cpu.dialect import DOUBLE, FLOAT, HALF, I16, I32, I64, Code, Value, vector
 from stemma.kernels.cpu.pool import ARGUMENTS, add_parallel
-from stemma.kernels.cpu.rows import FLOATS16, GATE, GROUP, INTS16, PAIR, PREPARE, _words, pairs_of
+from stemma.kernels.cpu.rows import FLOATS16, GATE, GROUP, INTS16, PAIR, PREPARE, _words, pairs_of, silu
 from stemma.kernels.cpu.target import VECTOR_BYTES, Target
 
 STRIP = 16
@@ -33,12 +33,13 @@ FLOATING = ("bf16", "f16", "f32")
 SEGMENT = ("prepare", "multiply", "quantized", "weights", "scales", "units", "bias", "outputs", "first_output",
            "stride")  # fmt: skip
 """What a packed matrix tells its kernel: addresses, then sizes."""
-PRODUCT = (*PREPARE, "segment", "out", "out_features", "add", "strips_per_piece", "strip_pieces", "rows_per_block")
+PRODUCT = (*PREPARE, "segment", "out", "out_features", "add", "gate", "strips_per_piece")
 AHEAD = 2048
 """Bytes of weights that are asked for before they are read: a strip comes from far away, line by line, and is read
 faster than the machine's own prefetcher fetches it."""
-ROW_BLOCK = 256
-"""Rows of activations that stay in the second-level cache while the strips of a piece pass over them."""
+MAX_BLOCK, BLOCK_BYTES = 512, 1 << 20
+"""Rows of activations are prepared and multiplied block by block: so many that they stay in the second-level cache
+while all strips pass over them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,11 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one piece of a job computes: strips (first, last) of a segment for rows (first, last)."""
+    """What one piece of a job computes: strips (first, last) of a segment for rows (first, last).
+
+    results: where in the scratch sums wait to be finished. If the first half of the outputs gates the second half,
+    strips are counted so that a strip of gates is followed by what it gates.
+    """
 
     kind: str
     target: Target
@@ -62,8 +67,15 @@ class Part:
     segment: dict[str, Value]
     strips: tuple[Value, Value]
     rows: tuple[Value, Value]
+    results: Value
 
-    def strip(self, index: Value) -> Strip:
+    def place(self, code: Code, count: Value) -> Value:
+        """The strip that is counted as this one."""
+        gate = self.job["gate"]
+        return code.select(gate.equals(0), count, (count >> 1) + (count & 1) * gate)
+
+    def strip(self, code: Code, count: Value) -> Strip:
+        index = self.place(code, count)
         blocks = (self.job["features"] + 31) // 32
         tile, scales = {"q4": (256, 64), "q8": (512, 32), "f32": (2048, 0)}.get(self.kind, (1024, 0))
         return Strip(
@@ -79,16 +91,19 @@ def add_products(module: ir.Module, target: Target) -> None:
         address, piece, scratch = code.arguments
         job = _words(code, address, PRODUCT)
         segment = _words(code, job["segment"], SEGMENT)
-        block, index = piece // job["strip_pieces"], piece % job["strip_pieces"]
-        row, strip = block * job["rows_per_block"], index * job["strips_per_piece"]
+        strip = piece * job["strips_per_piece"]
         strips = strip, code.minimum(strip + job["strips_per_piece"], (segment["outputs"] + (STRIP - 1)) // STRIP)
-        rows = row, code.minimum(row + job["rows_per_block"], job["rows"])
-        part = Part(kind, target, job, segment, strips, rows)
+        part = Part(kind, target, job, segment, strips, (job["first"], job["last"]), scratch + amx.RESULTS_AT)
         if kind in QUANTIZED:
             _sweep_quantized(code, part, scratch)
         else:
             _sweep_floating(code, part)
         code.finish()
+
+
+def block_rows(stride: int) -> int:
+    """Rows of a block, by the bytes of a prepared row: whole groups."""
+    return min(MAX_BLOCK, max(GROUP, BLOCK_BYTES // stride // GROUP * GROUP))
 
 
 def _sweep_quantized(code: Code, part: Part, scratch: Value) -> None:
@@ -118,21 +133,27 @@ def _sweep_floating(code: Code, part: Part) -> None:
 def _sweep(code: Code, part: Part, rows_at_once: list[int], strips_at_once: int) -> None:
     """All rows against all strips of the part, on vectors."""
     job = part.job
+    width = 64 * max(strips_at_once, 2)
     with code.loop(*part.strips, strips_at_once) as first:
+        strips = [part.strip(code, first + i) for i in range(strips_at_once)]
         row = code.variable(part.rows[0])
+        results = part.results + (first & 1) * 64
         for count in rows_at_once:
             with code.repeat(lambda count=count: row.value + count <= part.rows[1]):  # type: ignore[misc]
-                start = job["prepared"] + row.value * job["prepared_stride"]
+                start = job["prepared"] + (row.value - part.rows[0]) * job["prepared_stride"]
                 inputs = [start + job["prepared_stride"] * i for i in range(count)]
-                strips = [part.strip(first + i) for i in range(strips_at_once)]
                 if part.kind in QUANTIZED:
                     sums = [[total] for total in _quantized(code, part, strips[0], inputs)]
                 else:
                     sums = _floating(code, part.kind, strips, inputs)
+                place = results + (row.value - part.rows[0]) * width
                 for i, row_sums in enumerate(sums):
                     for j, total in enumerate(row_sums):
-                        _put(code, part, row.value + i, first + j, total)
+                        code.store(total, place + (i * width + 64 * j))
                 row.value = row.value + count
+        with code.loop(*part.rows) as done, code.loop(0, strips_at_once) as nth:
+            place = results + ((done - part.rows[0]) * width + nth * 64)
+            _finish(code, part, done, first + nth, code.load(FLOATS16, place), place)
 
 
 def _sweep_groups(code: Code, part: Part, scratch: Value) -> None:
@@ -141,16 +162,17 @@ def _sweep_groups(code: Code, part: Part, scratch: Value) -> None:
     count = code.minimum(part.rows[1] - part.rows[0], GROUP)
     amx.configure(code, scratch, count)
     with code.loop(*part.strips) as index:
-        strip = part.strip(index)
+        strip = part.strip(code, index)
         amx.unpack_strip(code, strip.blocks, scratch, lambda block: _weight_digits(code, part.kind, strip, block))
         units = code.load(FLOATS16, strip.units)
         with code.loop(*part.rows, GROUP) as first:
-            group = part.job["prepared"] + first * part.job["prepared_stride"]
+            group = part.job["prepared"] + (first - part.rows[0]) * part.job["prepared_stride"]
             amx.multiply(code, strip.pairs, group, scratch, digits)
             scales = group + strip.pairs * (2 * PAIR * GROUP)
+            results = part.results + ((first - part.rows[0]) * 128 + (index & 1) * 64)
             with code.loop(0, code.minimum(part.rows[1] - first, GROUP)) as row:
-                total = amx.row_sums(code, scratch, row, digits)
-                _put(code, part, first + row, index, _scaled(code, total, scales + row * 4, units))
+                sums = _scaled(code, amx.row_sums(code, scratch, row, digits), scales + row * 4, units)
+                _finish(code, part, first + row, index, sums, results + row * 128)
     amx.release(code)
 
 
@@ -158,24 +180,38 @@ def _scaled(code: Code, total: Value, scale_at: Value, units: Value) -> Value:
     return total.to(FLOATS16) * code.broadcast(FLOAT, scale_at, 16) * units
 
 
-def _put(code: Code, part: Part, row: Value, strip: Value, sums: Value) -> None:
-    """Bias, residual, and the store; the last strip may stand over the matrix' edge."""
-    job, segment = part.job, part.segment
-    column = strip * STRIP
-    sums = sums + code.load(FLOATS16, segment["bias"] + column * 4)
-    place = job["out"] + (row * job["out_features"] + segment["first_output"] + column) * 4
-    with code.either((column + STRIP) <= segment["outputs"]) as (inside, over):
+def _finish(code: Code, part: Part, row: Value, count: Value, sums: Value, waiting: Value) -> None:
+    """Bias, then the residual and the store; or gates wait for what they gate, which follows them."""
+    job, gate = part.job, part.job["gate"]
+    strip = part.place(code, count)
+    sums = sums + code.load(FLOATS16, part.segment["bias"] + strip * 64)
+    with code.either(gate.equals(0)) as (plain, gated):
+        with plain:
+            column = part.segment["first_output"] + strip * STRIP
+            place = job["out"] + (row * job["out_features"] + column) * 4
+            _put(code, place, sums, part.segment["outputs"] - strip * STRIP, job["add"].differs(0))
+        with gated, code.either((count & 1).equals(0)) as (gates, values):
+            with gates:
+                code.store(sums, waiting)
+            with values:
+                place = job["out"] + (row * job["out_features"] + (strip - gate) * STRIP) * 4
+                code.store(silu(code, code.load(FLOATS16, waiting - 64)) * sums, place)
+
+
+def _put(code: Code, place: Value, sums: Value, outputs: Value, add: Value) -> None:
+    """Store, or add to what is there; the last strip may stand over the matrix' edge."""
+    with code.either(outputs >= STRIP) as (inside, over):
         with inside:
             result = code.variable(sums)
-            with code.when(job["add"].differs(0)):
+            with code.when(add):
                 result.value = code.load(FLOATS16, place) + sums
             code.store(result.value, place)
         with over:
             spare = code.variable(sums)
             for lane in range(STRIP - 1):
-                with code.when((column + lane) < segment["outputs"]):
+                with code.when(outputs > lane):
                     single = code.variable(code.lane(spare.value, lane))
-                    with code.when(job["add"].differs(0)):
+                    with code.when(add):
                         single.value = code.load(FLOAT, place + lane * 4) + single.value
                     code.store(single.value, place + lane * 4)
 
@@ -320,39 +356,54 @@ def add_operations(module: ir.Module, target: Target) -> None:
 
 
 def _add_linear(module: ir.Module, target: Target, parallel: ir.Function) -> None:
-    """linear(control, x, norm, row_ids, rows, features, linear, out, add, prepared, threads)
+    """linear(control, x, norm, row_ids, rows, features, linear, out, add, gate, prepared, threads)
 
-    `linear` is the address of: number of segments, out_features, then the address of each segment.
+    `linear` is the address of: number of segments, out_features, rows of a block, then the address of each segment.
+    gate: 0, or the number of strips that gate as many others.
     """
-    code = Code(module, "linear", 11)
-    control, x, norm, row_ids, rows, features, linear, out, add, prepared, threads = code.arguments
+    code = Code(module, "linear", 12)
+    control, x, norm, row_ids, rows, features, linear, out, add, gate, prepared, threads = code.arguments
     arguments = control + 8 * ARGUMENTS
-    words = {"x": x, "norm": norm, "row_ids": row_ids, "rows": rows, "features": features, "prepared": prepared,
-             "out": out, "add": add, "out_features": code.load_int(linear, 1)}  # fmt: skip
+    words = {"x": x, "norm": norm, "row_ids": row_ids, "features": features, "prepared": prepared,
+             "out": out, "add": add, "gate": gate,
+             "out_features": code.select(gate.equals(0), code.load_int(linear, 1), gate * STRIP)}  # fmt: skip
     set_words(code, arguments, PRODUCT, words)
+    first = code.variable(0)
+    with code.repeat(lambda: first.value < rows):
+        last = code.minimum(first.value + code.load_int(linear, 2), rows)
+        set_words(code, arguments, PRODUCT, {"first": first.value, "last": last})
+        _run_segments(code, target, parallel, control, linear, (last - first.value, features, threads))
+        first.value = last
+    code.finish()
+
+
+def _run_segments(
+    code: Code, target: Target, parallel: ir.Function, control: Value, linear: Value, sizes: tuple[Value, Value, Value]
+) -> None:
+    """A block of rows against each matrix; neighbours of one kind share the prepared rows.
+
+    sizes: rows, inputs, threads.
+    """
+    arguments = control + 8 * ARGUMENTS
+    rows, features, threads = sizes
     before = code.variable(0)
     with code.loop(0, code.load_int(linear)) as index:
-        at = code.load_int(linear + 16 + index * 8)
+        at = code.load_int(linear + 24 + index * 8)
         segment = _words(code, at, SEGMENT)
         group = code.constant(I64, 1)
         if target.name == "amx":
             alone = (rows < amx.FROM) | (features > amx.MAX_FEATURES) | segment["quantized"].equals(0)
             group = code.select(alone, 1, code.constant(I64, GROUP))
-        per_piece = code.select(rows < 8, rows, (rows + threads * 4 - 1) // (threads * 4))
         with code.when(segment["prepare"].differs(before.value)):
+            per_piece = code.select(rows < 8, rows, (rows + threads * 4 - 1) // (threads * 4))
             words = {"prepared_stride": segment["stride"], "rows_per_piece": per_piece, "group": group}
             set_words(code, arguments, PRODUCT, words)
             code.call(parallel, control, segment["prepare"], (rows + per_piece - 1) // per_piece)
             before.value = segment["prepare"]
         strips = (segment["outputs"] + (STRIP - 1)) // STRIP
-        strips_per_piece = (strips + threads * 4 - 1) // (threads * 4)
-        pieces = (strips + strips_per_piece - 1) // strips_per_piece
-        blocks = (rows + (ROW_BLOCK - 1)) // ROW_BLOCK
-        words = {"segment": at, "strips_per_piece": strips_per_piece, "strip_pieces": pieces,
-                 "rows_per_block": code.constant(I64, ROW_BLOCK)}  # fmt: skip
-        set_words(code, arguments, PRODUCT, words)
-        code.call(parallel, control, segment["multiply"], pieces * blocks)
-    code.finish()
+        strips_per_piece = (strips + threads * 8 - 1) // (threads * 8) * 2
+        set_words(code, arguments, PRODUCT, {"segment": at, "strips_per_piece": strips_per_piece})
+        code.call(parallel, control, segment["multiply"], (strips + strips_per_piece - 1) // strips_per_piece)
 
 
 def _add_gate_rows(module: ir.Module, parallel: ir.Function) -> None:

@@ -109,7 +109,7 @@ class CpuOps:
         names = ["prepare_float", "prepare_quantized", *(f"multiply_{k}" for k in QUANTIZED + FLOATING)]
         names += ["largest", "mask", *(f"embed_{type_}" for type_ in STORED)]
         self._kernels = {name: self._library.address(name) for name in names}
-        self._linear = self._library.function("linear", 11)
+        self._linear = self._library.function("linear", 12)
         self._each_row = self._library.function("each_row", 7)
         self._gate_rows = self._library.function("gate_rows", 6)
         self._replay = self._library.function("replay", 3)
@@ -226,10 +226,13 @@ class CpuOps:
 
     def norm_gated(self, x: torch.Tensor, norm: CpuNorm, gate_up: PackedLinear) -> torch.Tensor:
         num_rows = x.shape[0]  # len(x) takes three times as long
-        address = self._buffers.take("gate_up", (num_rows, gate_up.out_features))[1]
-        self._product(x, norm.address, 0, num_rows, gate_up, address, 0)
         half = gate_up.out_features // 2
         out, target = self._buffers.take("norm_gated", (num_rows, half))
+        if gate_up.gate_strips:
+            self._product(x, norm.address, 0, num_rows, gate_up, target, 0, gate_up.gate_strips)
+            return out
+        address = self._buffers.take("gate_up", (num_rows, gate_up.out_features))[1]
+        self._product(x, norm.address, 0, num_rows, gate_up, address, 0)
         self._run(self._gate_rows, address, target, num_rows, half, self.num_threads)
         return out
 
@@ -240,12 +243,13 @@ class CpuOps:
         return out
 
     def _product(
-        self, x: torch.Tensor, norm: int, row_ids: int, num_rows: int, linear: PackedLinear, out: int, add: int
-    ) -> None:
-        prepared = self._buffers.take("prepared", (num_rows + 2 * GROUP, linear.stride // 4))[1]
+        self, x: torch.Tensor, norm: int, row_ids: int, num_rows: int, linear: PackedLinear, out: int, add: int,
+        gate: int = 0,
+    ) -> None:  # fmt: skip
+        prepared = self._buffers.take("prepared", (min(num_rows, linear.block_rows) + GROUP, linear.stride // 4))[1]
         self._run(
             self._linear, x.data_ptr(), norm, row_ids, num_rows, linear.in_features, linear.address, out, add,
-            prepared, self.num_threads,
+            gate, prepared, self.num_threads,
         )  # fmt: skip
 
     def _run(self, operation: Callable[..., None], *arguments: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stemma.kernels.cpu.linear import FLOATING, QUANTIZED, SEGMENT, STRIP
+from stemma.kernels.cpu.linear import FLOATING, QUANTIZED, SEGMENT, STRIP, block_rows
 from stemma.kernels.cpu.pool import aligned_zeros
 from stemma.kernels.cpu.rows import BLOCK, prepared_stride
 from stemma.kernels.weights import StoredWeight, dequantize
@@ -32,13 +32,17 @@ class MismatchedWeights(ValueError):
 class PackedLinear:
     """Matrices with one input, packed.
 
-    address: of `words`: the number of segments, out_features, the address of each segment's words.
+    address: of `words`: the number of segments, out_features, rows of a block, the address of each segment's words.
     stride: the widest prepared row any segment needs, in bytes.
+    block_rows: rows that are prepared at once.
+    gate_strips: the strips of the first half of the outputs, if it can gate the second half while both are computed.
     """
 
     in_features: int
     out_features: int
     stride: int
+    block_rows: int
+    gate_strips: int
     num_bytes: int
     address: int
     words: Array
@@ -84,8 +88,12 @@ def pack(
             first + outputs,
             num_bytes + weights.nbytes + scales.nbytes + units.nbytes,
         )
-    table = np.array([len(segments), out_features, *(s.ctypes.data for s in segments)], dtype=np.int64)
-    return PackedLinear(in_features, out_features, stride, num_bytes, table.ctypes.data, table, tuple(memory))
+    rows = block_rows(stride)
+    table = np.array([len(segments), out_features, rows, *(s.ctypes.data for s in segments)], dtype=np.int64)
+    gate_strips = out_features // (2 * STRIP) if len(segments) == 1 and out_features % (2 * STRIP) == 0 else 0
+    return PackedLinear(
+        in_features, out_features, stride, rows, gate_strips, num_bytes, table.ctypes.data, table, tuple(memory)
+    )
 
 
 def _let_go(data: Array) -> None:

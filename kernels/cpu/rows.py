@@ -4,7 +4,7 @@ A quantised row is integers of 16 bits and one scale: value = scale * (256 * hig
 groups of one, or of 16 for the matrix unit, as long as that many rows:
 
     for each 64 inputs: 64 high digits of every row, 64 low digits of every row
-    16 scales; for each row and 32 inputs their sum, a double
+    16 scales; in a group of one, for each 32 inputs their sum, a double
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from stemma.kernels.cpu.dialect import DOUBLE, FLOAT, I8, I32, I64, Code, Value,
 BLOCK = 32
 FLOATS16, INTS16, BYTES16 = vector(FLOAT, 16), vector(I32, 16), vector(I8, 16)
 GROUP, PAIR = 16, 64
-PREPARE = ("x", "norm", "row_ids", "rows", "features", "prepared", "prepared_stride", "rows_per_piece", "group")
-"""Names of the first words of a linear job's arguments; see `linear.py` for the rest. group: 1 or GROUP."""
+PREPARE = ("x", "norm", "row_ids", "first", "last", "features", "prepared", "prepared_stride", "rows_per_piece",
+           "group")  # fmt: skip
+"""Names of the first words of a linear job's arguments; see `linear.py` for the rest. It is about the rows from first
+to last, which lie in groups of 1 or GROUP."""
 
 
 def prepared_stride(features: int, quantized: bool) -> int:
@@ -58,9 +60,10 @@ def add_prepare(module: ir.Module) -> None:
         code = Code(module, "prepare_quantized" if quantized else "prepare_float", 3)
         address, piece, scratch = code.arguments
         job = _words(code, address, PREPARE)
-        first = piece * job["rows_per_piece"]
-        with code.loop(first, code.minimum(first + job["rows_per_piece"], job["rows"])) as row:
-            target = job["prepared"] + row * job["prepared_stride"]
+        first = job["first"] + piece * job["rows_per_piece"]
+        with code.loop(first, code.minimum(first + job["rows_per_piece"], job["last"])) as row:
+            index = row - job["first"]
+            target = job["prepared"] + index * job["prepared_stride"]
             source = code.variable(row)
             with code.when(job["row_ids"].differs(0)):
                 source.value = code.load(I32, job["row_ids"] + row * 4).to(I64)
@@ -69,7 +72,7 @@ def add_prepare(module: ir.Module) -> None:
             filled = PAIR if quantized else BLOCK
             _copy_normed(code, x, normed, job["norm"], job["features"], filled)
             if quantized:
-                _quantize_row(code, normed, job, row)
+                _quantize_row(code, normed, job, index)
         code.finish()
 
 
@@ -103,6 +106,7 @@ def pairs_of(features: Value) -> Value:
 
 
 def _quantize_row(code: Code, x: Value, job: dict[str, Value], row: Value) -> None:
+    """row: its number among the prepared ones."""
     pairs, size, within = pairs_of(job["features"]), job["group"], row % job["group"]
     group = job["prepared"] + (row - within) * job["prepared_stride"]
     digits, facts = group + within * PAIR, group + pairs * (2 * PAIR) * size
@@ -115,7 +119,7 @@ def _quantize_row(code: Code, x: Value, job: dict[str, Value], row: Value) -> No
     inverse = code.select(scale > 0.0, 1.0 / scale, code.constant(FLOAT, 0.0))
     # Numbers so small that 1 / scale overflows count as zero.
     inverses = code.splat(code.select(inverse < 1e38, inverse, code.constant(FLOAT, 0.0)), 16)
-    sums = facts + 64 + within * pairs * 16
+    sums = facts + 64
     with code.loop(0, pairs) as pair:
         for half in range(2):
             total = code.constant(INTS16, 0)
@@ -127,10 +131,15 @@ def _quantize_row(code: Code, x: Value, job: dict[str, Value], row: Value) -> No
                 place = digits + (pair * (2 * PAIR) * size + 16 * part)
                 code.store(high.to(BYTES16), place)
                 code.store((number - (high << 8)).to(BYTES16), place + size * PAIR)
-            code.store(code.sum(total).to(DOUBLE), sums + (pair * 16 + 8 * half))
+            with code.when(size.equals(1)):
+                code.store(code.sum(total).to(DOUBLE), sums + (pair * 16 + 8 * half))
 
 
 GATE = ("both", "out", "rows", "half", "columns_per_piece", "column_pieces")
+
+
+def silu(code: Code, gate: Value) -> Value:
+    return gate / (code.exp(0.0 - gate) + 1.0)
 
 
 def add_gate(module: ir.Module) -> None:
@@ -147,8 +156,7 @@ def add_gate(module: ir.Module) -> None:
     for start, stop, type_, step in ((first, whole, FLOATS16, 16), (whole, last, FLOAT, 1)):
         with code.loop(start, stop, step) as i:
             gate = code.load(type_, gates + i * 4)
-            activated = gate / (code.exp(code.constant(type_, 0.0) - gate) + 1.0)
-            code.store(activated * code.load(type_, ups + i * 4), out + i * 4)
+            code.store(silu(code, gate) * code.load(type_, ups + i * 4), out + i * 4)
     code.finish()
 
 

@@ -242,8 +242,13 @@ def find_counter(t: Tables, config: int, leader: int, inside: Int64s, found: Int
         return 0
     maximum = t.states[repeat, 4]
     found[REMAINING] = maximum - number if maximum >= 0 else -1
-    if (maximum < 0 or number + 1 < maximum) and not same_turn(t, config, leader, frame, number):
-        return 0
+    if maximum < 0 or number + 1 < maximum:
+        after = run_frame(t, leader, inside)
+        is_next = t.stacks[after, 0] == repeat and t.stacks[after, 2] == t.stacks[frame, 2]
+        if not is_next or not same_turn(t, config, leader, frame, number):
+            return 0
+    elif not no_item_reads(t, leader, inside):
+        return 0  # not the end of the last turn, but a place inside it
     found[FREE] = max(t.states[repeat, 3] - number, 0)
     turns = min(found[FREE], found[LONGEST])
     if turns <= 0 or turns == found[LONGEST]:

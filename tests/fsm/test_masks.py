@@ -180,3 +180,34 @@ def test_many_sequences_do_not_exhaust_a_grammar(byte_vocabulary: Vocabularies) 
     assert first.advance(ord("]"))
     assert first.is_complete
     assert Matcher(grammar).grammar is not grammar
+
+
+HEX = ast.Characters(((48, 57), (65, 70), (97, 102)))
+NOT_D = ast.Characters(((48, 57), (65, 67), (69, 70), (97, 99), (101, 102)))
+INNER = {
+    "an escape of four": several(b"\\u", NOT_D, HEX, HEX, HEX),
+    "two at once": several(NOT_D, HEX),
+    "one, and perhaps a call": ast.Choice((WORD, several(WORD, ast.Call("more")))),
+    "a call": ast.Call("more"),
+}
+
+
+@pytest.mark.parametrize("limits", [(0, 3), (2, 3), (3, 3), (1, None)])
+@pytest.mark.parametrize("name", INNER)
+def test_counted_bodies_of_several_bytes(
+    name: str, limits: tuple[int, int | None], byte_vocabulary: Vocabularies
+) -> None:
+    loader().wait()
+    vocabulary = byte_vocabulary(1)
+    node = several(b'"', ast.Repeat(ast.Choice((INNER[name], ast.Literal(b"-"))), *limits), b'"')
+    grammar = compile(ast.Grammar(node, {"more": ast.Repeat(WORD, 1, 2)}.__getitem__), vocabulary)
+    draw = random.Random(name)
+    seen: set[int] = set()
+    for _ in range(60):
+        config = grammar.start
+        while config:
+            if config not in seen:
+                assert bits(grammar.mask(config).copy()) == brute_force(grammar, config)
+                seen.add(config)
+            row = np.flatnonzero(grammar.automaton.row(config))
+            config = grammar.automaton.step(config, int(draw.choice(row))) if len(row) else 0

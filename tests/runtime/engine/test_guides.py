@@ -105,3 +105,20 @@ def test_a_grammar_that_cannot_be_read_is_refused(make):
     with pytest.raises(InvalidRequest, match="no such thing") as refused:
         make().generate("x", grammar=Unreadable())
     assert refused.value.param == "grammar"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_jumps_on_and_off_are_one_language_and_what_jumped_is_canonical(make, temperature):
+    options = {"max_tokens": 60, "grammar": PRICE, "temperature": temperature, "seed": 7}
+    prompts = [f"prompt {index}" for index in range(6)]
+    jumping, asking = make(), make(jump_forward=False)
+    for completion in jumping.generate(prompts, **options):
+        assert PRICE_PATTERN.fullmatch(completion.text)
+        assert completion.usage.jumped_tokens == len(completion.jumped) > 20
+        again = jumping.loaded.tokenizer.encode_continuation(completion.text)
+        assert all(again[index] == completion.tokens[index] for index in completion.jumped if index < len(again))
+    for completion in asking.generate(prompts, **options):
+        assert PRICE_PATTERN.fullmatch(completion.text)
+        assert completion.usage.jumped_tokens == 0
+        assert completion.usage.decoded_tokens == len(completion.tokens)
+    assert jumping.stats().metrics.num_steps < asking.stats().metrics.num_steps

@@ -105,6 +105,16 @@ def _add_largest(module: ir.Module) -> None:
     with code.loop(whole, job["width"]) as i:
         best.value = code.maximum(best.value, code.load(FLOAT, values + i * 4))
     found = code.variable(0)
+
+    def largest_of_64() -> Value:
+        parts = [code.load(FLOATS16, values + (found.value + 16 * part) * 4) for part in range(4)]
+        halves = code.maximum(parts[0], parts[1]), code.maximum(parts[2], parts[3])
+        return code.reduce(code.maximum(*halves), code.maximum)
+
+    step = code.variable(64)  # to the 64 where it stands first, then to its place among them
+    with code.repeat(lambda: (found.value < whole) & step.value.differs(0)):
+        step.value = code.select(largest_of_64() < best.value, 64, code.constant(I64, 0))
+        found.value = found.value + step.value
     with code.repeat(lambda: (found.value < job["width"]) & (code.load(FLOAT, values + found.value * 4) < best.value)):
         found.value = found.value + 1
     code.store(code.minimum(found.value, job["width"] - 1).to(I32), job["out"] + row * 4)

@@ -17,6 +17,7 @@ from stemma.fsm.tables import (
     NUM_NEEDED,
     NUM_PRODUCTS,
     NUM_STACKS,
+    Int32s,
     Int64s,
     Limits,
     grown_tables,
@@ -70,13 +71,13 @@ class Automaton:
     def num_stacks(self) -> int:
         return int(self.tables.counts[NUM_STACKS])
 
-    def row(self, config: int) -> Int64s:
+    def row(self, config: int) -> Int32s:
         """The next configuration for each byte; the row moves when tables grow, so use it at once."""
         if self.tables.rows[config, 0] < 0:
             ensure_row = self.kernels.ensure_row
             while not ensure_row(self.tables, config):
                 self.provide()
-        row: Int64s = self.tables.rows[config]
+        row: Int32s = self.tables.rows[config]
         return row
 
     def step(self, config: int, byte: int) -> int:
@@ -119,27 +120,29 @@ class Automaton:
         return [symbol for symbol in symbols if self.step_special(config, symbol)]
 
     def provide(self) -> None:
-        """Do what a kernel stopped for: build the rules and starts it asked for, or double the table that is full."""
+        """Do what a kernel stopped for: build the rules and starts it asked for, or grow the table that is full."""
         counts = self.tables.counts
         full = int(counts[FULL])
         wanted = self.tables.needed[: counts[NUM_NEEDED]].tolist()
         counts[FULL] = counts[NUM_NEEDED] = 0
         if full:
             self.tables = grown_tables(self.tables, full, self._limits)
+        self._build([what for what in wanted if what >= 0])
         for what in wanted:
-            if what >= 0:
-                self.entry_of(what)
-            else:
+            if what < 0:
                 self.sides_of(-1 - what)
 
     def entry_of(self, rule: int) -> int:
         """The entry state of a rule, built if it is not."""
-        entry = int(self.tables.rules[rule])
-        if entry < 0:
-            entry = self.program.build_rule(rule)
+        self._build([rule])
+        return int(self.tables.rules[rule])
+
+    def _build(self, rules: list[int]) -> None:
+        entries = {rule: self.program.build_rule(rule) for rule in rules if self.tables.rules[rule] < 0}
+        if entries:
             self._copy_program()
-            self.tables.rules[rule] = entry
-        return entry
+            for rule, entry in entries.items():
+                self.tables.rules[rule] = entry
 
     def sides_of(self, state: int) -> tuple[int, int]:
         """The configurations in which the two sides of a product state start."""

@@ -161,7 +161,7 @@ class Completion:
             if automaton.is_accepting(left) and automaton.is_accepting(right) != (operation == DIFFERENCE):
                 return data
             lefts, rights = automaton.row(left).copy(), automaton.row(right).copy()
-            _, firsts = np.unique(lefts * (1 << 31) + rights, return_index=True)
+            _, firsts = np.unique(lefts.astype(np.int64) * (1 << 31) + rights, return_index=True)
             for byte in sorted(firsts.tolist()):
                 pair = int(lefts[byte]), int(rights[byte])
                 if pair[0] and (pair[1] or operation == DIFFERENCE) and pair not in seen:

@@ -1,7 +1,8 @@
 """Masks at full speed, as kernels: a run copied and patched, a neighbour's mask patched, or a pruned walk of the trie.
 
 Each gives exactly the tokens whose bytes the automaton reads. They return False when the automaton needs rules or
-room (see `step`), and are then called again from the start. Nothing here knows special tokens or end-of-text.
+room (see `step`), and are then called again from the start; they go on past a missing rule first, so that all rules
+that are missing are asked for at once. Nothing here knows special tokens or end-of-text.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from stemma.fsm.jit import helper
 from stemma.fsm.runs import NUM_CUMULATIVE, Run
 from stemma.fsm.step import ensure_row
-from stemma.fsm.tables import RANGE, REPEAT, Int64s, Tables
+from stemma.fsm.tables import FULL, RANGE, REPEAT, Int64s, Tables
 from stemma.fsm.trie import Trie
 
 Words = npt.NDArray[np.uint32]
@@ -46,12 +47,16 @@ def walk(t: Tables, trie: Trie, out: Words, path: Int64s, node: int, config: int
     path[0, 0] = node
     path[0, 1] = config
     depth = 1
+    done = True
     while depth > 0:
         depth -= 1
         here = path[depth, 0]
         config = path[depth, 1]
         if t.rows[config, 0] < 0 and not ensure_row(t, config):
-            return False
+            if t.counts[FULL]:
+                return False
+            done = False
+            continue
         for child in range(trie.first[here], trie.first[here + 1]):
             following = t.rows[config, trie.byte[child]]
             if following:
@@ -61,7 +66,7 @@ def walk(t: Tables, trie: Trie, out: Words, path: Int64s, node: int, config: int
                     path[depth, 0] = child
                     path[depth, 1] = following
                     depth += 1
-    return True
+    return done
 
 
 @helper
@@ -306,14 +311,16 @@ def plain_mask(t: Tables, trie: Trie, path: Int64s, config: int, out: Words) -> 
 def loop_mask(t: Tables, trie: Trie, path: Int64s, config: int, out: Words, run: Run) -> bool:
     """A configuration that a run leads back to itself."""
     copy_into(out, run.whole)
+    done = True
     for byte in range(256):
         following = t.rows[config, byte]
         if following == 0:
             continue
         for exit in range(run.exit_start[byte], run.exit_start[byte + 1]):
-            if not walk_exit(t, trie, out, path, run, exit, following):
+            done = walk_exit(t, trie, out, path, run, exit, following) and done
+            if t.counts[FULL]:
                 return False
-    return True
+    return done
 
 
 @helper
@@ -340,6 +347,7 @@ def chain_mask(
             put(out, run.tokens[number], 0)
     chain[0] = config
     known = 1
+    done = True
     free = found[FREE]
     for byte in range(256):
         for exit in range(run.exit_start[byte], run.exit_start[byte + 1]):
@@ -356,9 +364,11 @@ def chain_mask(
                 if known < 0:
                     return False
                 following = t.rows[chain[turns], byte]
-            if following and not walk_exit(t, trie, out, path, run, exit, following):
-                return False
-    return True
+            if following:
+                done = walk_exit(t, trie, out, path, run, exit, following) and done
+                if t.counts[FULL]:
+                    return False
+    return done
 
 
 @helper
@@ -381,13 +391,17 @@ def delta_mask(t: Tables, trie: Trie, path: Int64s, config: int, base: int, out:
     path[0, 1] = config
     path[0, 2] = base
     depth = 1
+    done = True
     while depth > 0:
         depth -= 1
         node = path[depth, 0]
         here = path[depth, 1]
         other = path[depth, 2]
         if not ensure_row(t, here) or not ensure_row(t, other):
-            return False
+            if t.counts[FULL]:
+                return False
+            done = False
+            continue
         for child in range(trie.first[node], trie.first[node + 1]):
             mine = t.rows[here, trie.byte[child]]
             theirs = t.rows[other, trie.byte[child]]
@@ -403,6 +417,7 @@ def delta_mask(t: Tables, trie: Trie, path: Int64s, config: int, base: int, out:
             setting = 1 if mine else 0
             if trie.key[child] >= 0:
                 put(out, trie.key[child], setting)
-            if not walk(t, trie, out, path[middle:], child, mine + theirs, setting):
+            done = walk(t, trie, out, path[middle:], child, mine + theirs, setting) and done
+            if t.counts[FULL]:
                 return False
-    return True
+    return done

@@ -34,18 +34,23 @@ class Program:
         self._rule_by_name: dict[Hashable, int] = {}
         self._rule_nodes: dict[int, ast.Node] = {}
         self._rule_names: dict[int, Hashable] = {}
+        self._entries: dict[int, int] = {}
         self.product_sides: dict[int, tuple[int, int]] = {}
         self.start = self.emit(grammar.start, RETURN_STATE, 0)
 
     def build_rule(self, rule: int) -> int:
-        """The entry state of a rule, built now."""
+        """The entry state of a rule, built when it is first asked for."""
+        entry = self._entries.get(rule)
+        if entry is not None:
+            return entry
         node = self._rule_nodes.pop(rule, None)
         try:
             if node is None:
                 node = self._grammar.rule(self._rule_names[rule])
-            return self.emit(node, RETURN_STATE, 0)
+            entry = self._entries[rule] = self.emit(node, RETURN_STATE, 0)
         except RecursionError:
             raise LimitError("a part of the grammar is nested too deeply") from None
+        return entry
 
     def emit(self, node: ast.Node, following: int, depth: int) -> int:
         """The state from which `node` and then `following` is read."""

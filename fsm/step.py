@@ -12,6 +12,7 @@ import numpy.typing as npt
 from stemma.fsm.jit import helper
 from stemma.fsm.tables import (
     ACCEPTING,
+    ASKED,
     BYTES,
     CALL,
     DEAD,
@@ -117,6 +118,7 @@ def product_accepts(t: Tables, product: int) -> bool:
 def need(t: Tables, what: int) -> None:
     """Ask the owner of the tables for a rule (`what` >= 0) or the start of a product state (-1 - state)."""
     t.counts[INCOMPLETE] = 1
+    t.counts[ASKED] += 1
     number = t.counts[NUM_NEEDED]
     for known in range(number):
         if t.needed[known] == what:
@@ -526,9 +528,10 @@ def run_tasks(t: Tables) -> bool:
     """Do everything in `tasks`, last first, with what it turns out to depend on. False if rules or room are missing."""
     while t.counts[NUM_TASKS] > 0:
         before = t.counts[NUM_TASKS]
+        asked = t.counts[ASKED]
         t.counts[INCOMPLETE] = 0
         attempt(t, t.tasks[before - 1, 0], t.tasks[before - 1, 1])
-        if t.counts[FULL] or t.counts[NUM_NEEDED]:
+        if t.counts[FULL] or t.counts[ASKED] != asked:
             return False
         if t.counts[INCOMPLETE] == 0:
             t.counts[NUM_TASKS] = before - 1

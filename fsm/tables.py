@@ -1,7 +1,7 @@
 """The arrays of one automaton, all in one tuple so that compiled kernels take them as one argument.
 
 Pairs are packed in 64 bits: an *item* is `state << 32 | stack`. A negative state `-1 - p` is product `p`. Stack 0 is
-empty, configuration 0 is dead. Arrays double when a kernel says that one is full; nothing here steps the automaton.
+empty, configuration 0 is dead. Arrays grow when a kernel says that one is full; nothing here steps the automaton.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from stemma.fsm.errors import LimitError
 
 Int64s = npt.NDArray[np.int64]
+Int32s = npt.NDArray[np.int32]
 
 # Kinds of states. RANGE: low, high, next. BYTES and SPLIT: first and end of their edges. CALL: rule, next.
 # REPEAT: body, next, minimum, maximum (-1: none). PRODUCT: next, operation, left and right configuration (-1: unknown).
@@ -23,13 +24,16 @@ UNKNOWN, LIVE, DEAD = range(3)
 
 # Indices of Tables.counts.
 NUM_STACKS, NUM_CONFIGS, NUM_ITEMS, NUM_PRODUCTS, NUM_PENDING, GENERATION, ACCEPTING, INCOMPLETE, NUM_TASKS, \
-    NUM_NEEDED, FULL, VISITS, NUM_COUNTERS = range(13)  # fmt: skip
+    NUM_NEEDED, FULL, VISITS, ASKED, NUM_COUNTERS = range(14)  # fmt: skip
 
 # What Tables.counts[FULL] names, and what a mask kernel returns when it stops early.
 FULL_STACKS, FULL_CONFIGS, FULL_ITEMS, FULL_PRODUCTS, FULL_WORK, FULL_TASKS, FULL_NEEDED, FULL_QUEUE = \
     range(1, 9)  # fmt: skip
 
 ROW_TASK, LIVE_TASK = range(2)
+
+GROWTH = 4
+FIRST_CONFIGS = 4000  # 4 MB of rows, of which only what is touched takes memory; few grammars need more
 
 
 class Tables(NamedTuple):
@@ -44,7 +48,7 @@ class Tables(NamedTuple):
     configs: Int64s  # (configurations, 4): first item, number of items, accepting, hash
     items: Int64s  # the items of all configurations
     config_index: Int64s
-    rows: Int64s  # (configurations, 256): next configuration by byte; -1 at byte 0 while the row is not filled
+    rows: Int32s  # (configurations, 256): next configuration by byte; -1 at byte 0 while the row is not filled
     products: Int64s  # (products, 5): operation, left and right configuration, live, generation of the last search
     product_index: Int64s
     pending: Int64s  # the items of the configuration in the making
@@ -69,7 +73,7 @@ class Limits(NamedTuple):
 
 
 def new_tables() -> Tables:
-    """Small tables: configuration 0 is dead, stack 0 is empty."""
+    """Tables without an entry but the first ones: configuration 0 is dead, stack 0 is empty."""
     counts = np.zeros(NUM_COUNTERS, np.int64)
     counts[NUM_STACKS] = counts[NUM_CONFIGS] = 1
     tables = Tables(
@@ -77,14 +81,14 @@ def new_tables() -> Tables:
         states=np.empty((1024, 5), np.int64),
         edges=np.empty((1024, 3), np.int64),
         rules=np.full(256, -1, np.int64),
-        stacks=np.empty((1024, 3), np.int64),
-        stack_index=np.full(2048, -1, np.int64),
-        configs=np.empty((512, 4), np.int64),
-        items=np.empty(2048, np.int64),
-        config_index=np.full(1024, -1, np.int64),
-        rows=np.empty((512, 256), np.int64),
-        products=np.empty((512, 5), np.int64),
-        product_index=np.full(1024, -1, np.int64),
+        stacks=np.empty((4096, 3), np.int64),
+        stack_index=np.full(8192, -1, np.int64),
+        configs=np.empty((FIRST_CONFIGS, 4), np.int64),
+        items=np.empty(32_768, np.int64),
+        config_index=np.full(8192, -1, np.int64),
+        rows=np.empty((FIRST_CONFIGS, 256), np.int32),
+        products=np.empty((4096, 5), np.int64),
+        product_index=np.full(8192, -1, np.int64),
         pending=np.empty(256, np.int64),
         work=np.empty(512, np.int64),
         seen=np.zeros((512, 2), np.int64),
@@ -98,44 +102,50 @@ def new_tables() -> Tables:
     return tables
 
 
-def doubled(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A copy with room for twice as many rows; the new ones are not initialised."""
-    grown = np.empty((len(array) * 2, *array.shape[1:]), array.dtype)
-    grown[: len(array)] = array
-    return grown
+def grown(array: npt.NDArray[Any], limit: int) -> npt.NDArray[Any]:
+    """A copy with more room, up to `limit`; the new rows are not initialised, and take no memory before they are."""
+    larger = np.empty((min(GROWTH * len(array), limit), *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+def slots_for(size: int) -> int:
+    """A power of two: at least twice as many slots as there are entries."""
+    return 1 << (2 * size - 1).bit_length()
 
 
 def grown_tables(t: Tables, full: int, limits: Limits) -> Tables:
     """`t` with more room for what is full, within the limits. A reindexed table keeps its ids."""
     if full == FULL_STACKS:
         _check(len(t.stacks), limits.stacks, "stack frames")
-        stacks = doubled(t.stacks)
+        stacks = grown(t.stacks, limits.stacks)
         return t._replace(stacks=stacks, stack_index=_reindexed_stacks(stacks, int(t.counts[NUM_STACKS])))
     if full == FULL_CONFIGS:
         _check(len(t.configs), limits.configurations, "configurations")
-        configs = doubled(t.configs)
-        index = _index_of(configs[:, 3], 1, int(t.counts[NUM_CONFIGS]), 2 * len(configs))
-        return t._replace(configs=configs, rows=doubled(t.rows), config_index=index)
+        configs = grown(t.configs, limits.configurations)
+        index = _index_of(configs[:, 3], 1, int(t.counts[NUM_CONFIGS]), slots_for(len(configs)))
+        return t._replace(configs=configs, rows=grown(t.rows, limits.configurations), config_index=index)
     if full == FULL_PRODUCTS:
         _check(len(t.products), limits.products, "product states")
-        products = doubled(t.products)
+        products = grown(t.products, limits.products)
         return t._replace(products=products, product_index=_reindexed_products(products, int(t.counts[NUM_PRODUCTS])))
     if full == FULL_ITEMS:
         _check(len(t.items), limits.items, "items")
-        return t._replace(items=doubled(t.items))
+        return t._replace(items=grown(t.items, limits.items))
     if full == FULL_WORK:
         _check(len(t.work), 4 * limits.closure, "alternatives at one place")
+        size = GROWTH * len(t.work)
         return t._replace(
-            pending=doubled(t.pending), work=doubled(t.work), seen=np.zeros((2 * len(t.seen), 2), np.int64)
+            pending=grown(t.pending, size), work=grown(t.work, size), seen=np.zeros((GROWTH * len(t.seen), 2), np.int64)
         )
     if full == FULL_QUEUE:
         _check(len(t.queue), limits.products, "product states")
-        return t._replace(queue=doubled(t.queue))
+        return t._replace(queue=grown(t.queue, limits.products))
     if full == FULL_TASKS:
         _check(len(t.tasks), limits.products, "dependent products")
-        return t._replace(tasks=doubled(t.tasks))
+        return t._replace(tasks=grown(t.tasks, limits.products))
     assert full == FULL_NEEDED
-    return t._replace(needed=doubled(t.needed))
+    return t._replace(needed=grown(t.needed, GROWTH * len(t.needed)))
 
 
 def _check(size: int, limit: int, what: str) -> None:
@@ -165,8 +175,8 @@ def _mixed(columns: Int64s) -> Int64s:
 
 
 def _reindexed_stacks(stacks: Int64s, end: int) -> Int64s:
-    return _index_of(_mixed(stacks[:, :3]), 1, end, 2 * len(stacks))
+    return _index_of(_mixed(stacks[:, :3]), 1, end, slots_for(len(stacks)))
 
 
 def _reindexed_products(products: Int64s, end: int) -> Int64s:
-    return _index_of(_mixed(products[:, :3]), 0, end, 2 * len(products))
+    return _index_of(_mixed(products[:, :3]), 0, end, slots_for(len(products)))

@@ -25,6 +25,9 @@ RAW: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))
 BEYOND_ASCII: Ranges = ((0x80, 0xD7FF), (0xE000, 0x10FFFF))
 SHORT = {8: "b", 9: "t", 10: "n", 12: "f", 13: "r", 34: '"', 92: "\\"}
 QUOTE = Literal(b'"')
+NUM_SAMPLES = 6
+LONGEST_SAMPLE = 200
+PREFERRED = tuple(map(ord, "aq0_Z "))  # characters that many patterns allow
 
 
 def _hexadecimal(*digits: str) -> Node:
@@ -116,10 +119,37 @@ def is_empty(language: Node) -> bool:
     """Whether a language holds no text; one too large to tell is taken to hold some."""
     if not has_algebra(language):
         return language == NOTHING
+    recogniser = Recogniser(limit=4_000)
     try:
-        return Recogniser(limit=4_000).is_empty(language)
+        guesses = dict.fromkeys(sample(language, salt) for salt in range(NUM_SAMPLES))
+        if any(recogniser.matches(language, guess) for guess in guesses if guess is not None):
+            return False
+        return recogniser.is_empty(language)
     except LimitError:
         return False
+
+
+def sample(node: Node, salt: int) -> str | None:
+    """A short text that `node` matches if nothing is excluded from it, another one by `salt`; None if there is none."""
+    if isinstance(node, Literal):
+        return node.data.decode()
+    if isinstance(node, Characters):
+        if not node.ranges:
+            return None
+        low, high = node.ranges[salt % len(node.ranges)]
+        return chr(min(high, max(low, PREFERRED[salt % len(PREFERRED)])))
+    if isinstance(node, Choice):
+        return sample(node.parts[salt % len(node.parts)], salt) if node.parts else None
+    if isinstance(node, Repeat):
+        times = max(node.minimum, min(salt, 1 if node.maximum is None else node.maximum))
+        one = sample(node.part, salt) if times else ""
+        return None if one is None or times * len(one) > LONGEST_SAMPLE else one * times
+    if isinstance(node, Sequence):
+        parts = [sample(part, salt) for part in node.parts]
+        found = "".join(part for part in parts if part is not None)
+        return None if None in parts or len(found) > LONGEST_SAMPLE else found
+    assert isinstance(node, Difference | Intersection), "texts hold no calls"
+    return sample(node.left, salt)
 
 
 def fulfils(value: str, facts: Many[TextFact]) -> bool:

@@ -35,6 +35,7 @@ class Program:
         self._rule_nodes: dict[int, ast.Node] = {}
         self._rule_names: dict[int, Hashable] = {}
         self._entries: dict[int, int] = {}
+        self._parts: dict[int, tuple[ast.Node, int]] = {}
         self.product_sides: dict[int, tuple[int, int]] = {}
         self.start = self.emit(grammar.start, RETURN_STATE, 0)
 
@@ -136,10 +137,19 @@ class Program:
     def _choice(self, node: ast.Choice, following: int, depth: int) -> int:
         literals = [part.data for part in node.parts if isinstance(part, ast.Literal)]
         if len(literals) < 2:
-            return self._split([self.emit(part, following, depth + 1) for part in node.parts])
+            return self._split([self._part(part, following, depth) for part in node.parts])
         others = [part for part in node.parts if not isinstance(part, ast.Literal)]
         entries = [self._literals(sorted(set(literals)), following)]
-        return self._split(entries + [self.emit(part, following, depth + 1) for part in others])
+        return self._split(entries + [self._part(part, following, depth) for part in others])
+
+    def _part(self, part: ast.Node, following: int, depth: int) -> int:
+        """A way of a choice. Rules that offer the same node before they return share its states."""
+        if following != RETURN_STATE or not isinstance(part, ast.Sequence):
+            return self.emit(part, following, depth + 1)
+        known = self._parts.get(id(part))
+        if known is None:
+            known = self._parts[id(part)] = (part, self.emit(part, following, depth + 1))
+        return known[1]
 
     def _literals(self, literals: list[bytes], following: int) -> int:
         """Sorted, distinct literals as a tree of their shared prefixes."""

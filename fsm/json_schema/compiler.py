@@ -32,6 +32,7 @@ class SchemaCompiler:
         self.goal_numbers: dict[Goal, int] = {}
         self.shapes: list[Any] = []
         self.shape_numbers: dict[int, int] = {}
+        self.properties: dict[tuple[int, int, bool], Node] = {}
         space = repeat(Characters(((9, 10), (13, 13), (32, 32))), 0, options.maximum_space)
         self.space = space if options.white_space == "flexible" else EMPTY
         after = text(" ") if options.white_space == "spaced" else self.space
@@ -236,6 +237,12 @@ class SchemaCompiler:
         for _ in range(NEAR - state.position % NEAR):
             if state.position >= shape.num_ordered:
                 return choice((*ways, *self.unordered_members(number, state)))
+            if shape.pure:
+                ways.append(self.plain_property(number, state))
+                if shape.names[state.position] in shape.required:
+                    return choice(ways)
+                state = state._replace(position=state.position + 1)
+                continue
             members = shape.named_members(state, shape.names[state.position])
             ways += [self.member(number, state, member) for member in members if self.leads(shape, member)]
             skipped = shape.skipped(state)
@@ -244,6 +251,18 @@ class SchemaCompiler:
             state = skipped
         # The end has been offered above; the rest of the chain offers it again, which is the same text.
         return choice((*ways, Call(("members", number, state))))
+
+    def plain_property(self, number: int, state: ObjectState) -> Node:
+        """The next property where nothing else about the object matters: one node, whatever was left out before it."""
+        key = (number, state.position, bool(state.size))
+        found = self.properties.get(key)
+        if found is None:
+            shape: ObjectShape = self.shapes[number]
+            name = shape.names[state.position]
+            member = Member(name, None, shape.goals[name], state._replace(position=state.position + 1, size=1))
+            leads = self.leads(shape, member)
+            found = self.properties[key] = self.member(number, state, member) if leads else choice(())
+        return found
 
     def leads(self, shape: ObjectShape, member: Member) -> bool:
         """Whether a member can stand and the object can be completed after it."""

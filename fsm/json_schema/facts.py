@@ -42,10 +42,22 @@ class Claim(NamedTuple):
         return self._replace(positive=True)
 
 
-class AnyOf(NamedTuple):
-    """That at least one of the goals holds."""
+class AnyOf:
+    """That at least one of the goals holds. Goals are asked for often, and may be deep: the hash is worked out once."""
 
-    goals: tuple[Goal, ...]
+    __slots__ = ("goals", "_hash")
+
+    def __init__(self, goals: tuple[Goal, ...]) -> None:
+        self.goals = goals
+        self._hash = hash(goals)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, AnyOf) and self._hash == other._hash and self.goals == other.goals
+        )
 
 
 Goal = tuple["Claim | AnyOf", ...]

@@ -17,6 +17,7 @@ from stemma.fsm.json_schema.facts import (
     Alternative,
     ArrayFact,
     Bound,
+    Claim,
     Goal,
     Kind,
     Marks,
@@ -24,6 +25,7 @@ from stemma.fsm.json_schema.facts import (
     ObjectFact,
     kind_of,
 )
+from stemma.fsm.json_schema.glance import Glance
 from stemma.fsm.json_schema.objects import ObjectShape
 from stemma.fsm.json_schema.options import SchemaOptions
 from stemma.fsm.json_schema.values import distinct, exact, identity
@@ -38,6 +40,7 @@ class Meaning:
     def __init__(self, document: Document, options: SchemaOptions) -> None:
         self.options = options
         self.expansion = Expansion(document, options, self)
+        self.glance = Glance(document)
         self.possible_goals: dict[Goal, bool] = {}
         self.asking: dict[Goal, None] = {}
         self.assumed: set[Goal] = set()
@@ -57,6 +60,9 @@ class Meaning:
         known = self.possible_goals.get(goal)
         if known is not None:
             return known
+        if len(goal) == 1 and isinstance(goal[0], Claim) and goal[0].positive and self.glance.has_value(goal[0].place):
+            self.possible_goals[goal] = True
+            return True
         if goal in self.asking:
             self.assumed.add(goal)
             return False

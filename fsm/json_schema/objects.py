@@ -163,19 +163,27 @@ class ObjectShape:
         for goal in self.name_goals:
             allowed = both(allowed, self.context.names_language(goal))
         found = []
+        apart: list[frozenset[str]] = []  # patterns that no name matches together
         for size in range(len(sources) + 1):
-            for matched in combinations(sources, size):
-                found += self._other(allowed, frozenset(matched), sources)
+            for matched in map(frozenset, combinations(sources, size)):
+                if any(matched >= never for never in apart):
+                    continue
+                own = self._other(allowed, matched, sources)
+                if not own and size > 1 and texts.are_apart([pattern_language(source) for source in matched]):
+                    apart.append(matched)
+                found += own
         return found
 
     def _other(self, allowed: Node, matched: frozenset[str], sources: list[str]) -> list[OtherNames]:
         goal = conjoined(self._other_goals(matched))
         if not self.context.possible_goal(goal):
             return []
+        wanted = [pattern_language(source) for source in sources if source in matched]
+        if texts.start_differently(wanted):
+            return []
         language = allowed
-        for source in sources:
-            if source in matched:
-                language = both(language, pattern_language(source))
+        for pattern in wanted:
+            language = both(language, pattern)
         unwanted = [pattern_language(source) for source in sources if source not in matched]
         unwanted += [text(name) for name in self.taken if all(texts.matches(source, name) for source in matched)]
         if unwanted:

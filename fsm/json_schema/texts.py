@@ -8,7 +8,9 @@ they are escaped.
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
-from functools import lru_cache
+from functools import lru_cache, reduce
+from itertools import pairwise
+from os.path import commonprefix
 
 from stemma.fsm import characters
 from stemma.fsm.ast import Characters, Choice, Difference, Intersection, Literal, Node, Repeat, Sequence
@@ -127,6 +129,37 @@ def is_empty(language: Node) -> bool:
         return recogniser.is_empty(language)
     except LimitError:
         return False
+
+
+def start_differently(languages: Many[Node]) -> bool:
+    """Whether two of the languages begin with texts that cannot be one, so that nothing is in both."""
+    known = sorted(map(prefix, languages))
+    return any(not right.startswith(left) for left, right in pairwise(known))
+
+
+def are_apart(languages: Many[Node]) -> bool:
+    """Whether no text is in all of the languages."""
+    return start_differently(languages) or is_empty(reduce(both, languages))
+
+
+def prefix(node: Node) -> str:
+    """A text that every text of a language begins with."""
+    if isinstance(node, Literal):
+        return node.data.decode()
+    if isinstance(node, Characters):
+        return chr(node.ranges[0][0]) if len(node.ranges) == 1 and node.ranges[0][0] == node.ranges[0][1] else ""
+    if isinstance(node, Sequence):
+        found = ""
+        for part in node.parts:
+            found += prefix(part)
+            if not isinstance(part, Literal | Characters) or (isinstance(part, Characters) and not prefix(part)):
+                break
+        return found
+    if isinstance(node, Choice):
+        return commonprefix([prefix(part) for part in node.parts]) if node.parts else ""
+    if isinstance(node, Repeat):
+        return prefix(node.part) if node.minimum else ""
+    return prefix(node.left) if isinstance(node, Difference | Intersection) else ""
 
 
 def sample(node: Node, salt: int) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable
+from functools import lru_cache
 from typing import Any
 
 from stemma.fsm.ast import Call, Characters, Grammar, Node
@@ -21,6 +22,11 @@ NEAR = 16  # a rule lists the properties up to a multiple of this and calls the 
 LONG_PREFIX = 24
 
 
+@lru_cache(maxsize=64)
+def quoted_format(name: str) -> Node:
+    return texts.quoted(format_language(name))
+
+
 class SchemaCompiler:
     """The rules of one schema's grammar."""
 
@@ -33,6 +39,7 @@ class SchemaCompiler:
         self.shapes: list[Any] = []
         self.shape_numbers: dict[int, int] = {}
         self.properties: dict[tuple[int, int, bool], Node] = {}
+        self.unordered: dict[tuple[int, ObjectState], list[Node]] = {}
         space = repeat(Characters(((9, 10), (13, 13), (32, 32))), 0, options.maximum_space)
         self.space = space if options.white_space == "flexible" else EMPTY
         after = text(" ") if options.white_space == "spaced" else self.space
@@ -137,7 +144,7 @@ class SchemaCompiler:
         return Call(("text", facts)) if texts.is_possible(facts) else choice(())
 
     def format_rule(self, name: str) -> Node:
-        return texts.quoted(format_language(name))
+        return quoted_format(name)
 
     def number(self, kinds: Kind, facts: tuple[NumberFact, ...]) -> Node:
         if not facts and kinds != Kind.FRACTION:
@@ -241,7 +248,7 @@ class SchemaCompiler:
                 ways.append(self.plain_property(number, state))
                 if shape.names[state.position] in shape.required:
                     return choice(ways)
-                state = state._replace(position=state.position + 1)
+                state = ObjectState(state.position + 1, state.seen, state.size, state.flags)
                 continue
             members = shape.named_members(state, shape.names[state.position])
             ways += [self.member(number, state, member) for member in members if self.leads(shape, member)]
@@ -270,10 +277,13 @@ class SchemaCompiler:
 
     def unordered_members(self, number: int, state: ObjectState) -> list[Node]:
         """The members that can come in any order: names without a declaration, then all others."""
-        shape: ObjectShape = self.shapes[number]
-        named = (member for name in shape.left(state) for member in shape.named_members(state, name))
-        members = [member for member in (*named, *shape.other_members(state)) if self.leads(shape, member)]
-        return [self.member(number, state, member) for member in members]
+        found = self.unordered.get((number, state))
+        if found is None:
+            shape: ObjectShape = self.shapes[number]
+            named = (member for name in shape.left(state) for member in shape.named_members(state, name))
+            members = [member for member in (*named, *shape.other_members(state)) if self.leads(shape, member)]
+            found = self.unordered[number, state] = [self.member(number, state, member) for member in members]
+        return found
 
     def member(self, number: int, state: ObjectState, member: Member) -> Node:
         comma = self.comma if state.size else EMPTY

@@ -244,6 +244,7 @@ def spelled(node: Node, strictly: bool) -> Node:
     return type(node)(spelled(node.left, strictly), spelled(node.right, strictly))
 
 
+@lru_cache(maxsize=1024)
 def spelled_characters(ranges: Ranges, strictly: bool) -> Node:
     ways: list[Node] = []
     raw = characters.intersection(ranges, RAW)

@@ -98,6 +98,11 @@ class Automaton:
             self.provide()
         return following
 
+    def after_frame(self, stack: int) -> int:
+        """The configuration where what stands in the frame `stack` has ended, and nothing else goes on."""
+        state, _, parent = self.tables.stacks[stack].tolist()
+        return self._start_at(state, parent)
+
     def is_accepting(self, config: int) -> bool:
         return bool(self.tables.configs[config, 2])
 
@@ -152,9 +157,9 @@ class Automaton:
             self.tables.states[state, 3:5] = left, right
         return left, right
 
-    def _start_at(self, state: int) -> int:
+    def _start_at(self, state: int, stack: int = 0) -> int:
         start_at = self.kernels.start_at
-        while (config := start_at(self.tables, state)) < 0:
+        while (config := start_at(self.tables, state, stack)) < 0:
             self.provide()
         return config
 

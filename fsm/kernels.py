@@ -16,7 +16,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from stemma.fsm import masks, runs, seams, step, tables
+from stemma.fsm import bounded, masks, runs, seams, step, tables
 from stemma.fsm.runs import Run
 from stemma.fsm.tables import Int64s, Tables, new_tables
 from stemma.fsm.trie import Trie, build_trie
@@ -29,7 +29,7 @@ class Kernels(NamedTuple):
     """The entry points, by what they answer."""
 
     ensure_row: Callable[[Tables, int], bool]
-    start_at: Callable[[Tables, int], int]
+    start_at: Callable[[Tables, int, int], int]
     step_special: Callable[[Tables, int, int], int]
     step_bytes: Callable[[Tables, int, Octets], int]
     find_seams: Callable[[Tables, Trie, Int64s, Octets, int, Int64s], bool]
@@ -43,6 +43,8 @@ class MaskKernels(NamedTuple):
     loop_mask: Callable[[Tables, Trie, Int64s, int, Words, Run], bool]
     chain_mask: Callable[[Tables, Trie, Int64s, int, Words, Run, Int64s, Int64s], bool]
     delta_mask: Callable[[Tables, Trie, Int64s, int, int, Words, Words], bool]
+    farthest: Callable[[Tables, int, Int64s], int]
+    bounded_mask: Callable[[Tables, Trie, Int64s, int, Words, Words, Run, int, Int64s], bool]
     find_run: Callable[[Trie, Int64s, Int64s, Int64s, Int64s, Int64s], int]
 
 
@@ -86,7 +88,7 @@ def loader() -> KernelLoader:
 
 def _source_digest(function: Callable[..., Any]) -> int:
     """Numba notices a change in the file of an entry point only; the key of its cache must cover every helper's."""
-    modules = (step, tables) if function.__module__ == step.__name__ else (masks, runs, seams, step, tables)
+    modules = (step, tables) if function.__module__ == step.__name__ else (bounded, masks, runs, seams, step, tables)
     sources = "".join(inspect.getsource(module) for module in modules)
     return int(hashlib.sha256(sources.encode()).hexdigest()[:12], 16)
 
@@ -100,7 +102,7 @@ def compile_kernels() -> Compiled:
     path = numba.int64[:, ::1]
     signatures: dict[Callable[..., Any], Any] = {
         step.ensure_row: truth(t, integer),
-        step.start_at: integer(t, integer),
+        step.start_at: integer(t, integer, integer),
         step.step_special: integer(t, integer, integer),
         step.step_bytes: integer(t, integer, octets),
         seams.find_seams: truth(t, trie, path, octets, integer, numbers),
@@ -109,6 +111,8 @@ def compile_kernels() -> Compiled:
         masks.loop_mask: truth(t, trie, path, integer, words, run),
         masks.chain_mask: truth(t, trie, path, integer, words, run, numbers, numbers),
         masks.delta_mask: truth(t, trie, path, integer, integer, words, words),
+        bounded.farthest: integer(t, integer, path),
+        bounded.bounded_mask: truth(t, trie, path, integer, words, words, run, integer, numbers),
         runs.find_run: integer(trie, numbers, path, path, path, numbers),
     }
     ready = {
@@ -138,5 +142,6 @@ def sealed(function: Callable[..., Any], digest: int, arity: int) -> Callable[..
         6: lambda a, b, c, d, e, f: (digest, function(a, b, c, d, e, f))[1],
         7: lambda a, b, c, d, e, f, g: (digest, function(a, b, c, d, e, f, g))[1],
         8: lambda a, b, c, d, e, f, g, h: (digest, function(a, b, c, d, e, f, g, h))[1],
+        9: lambda a, b, c, d, e, f, g, h, i: (digest, function(a, b, c, d, e, f, g, h, i))[1],
     }
     return by_arity[arity]

@@ -8,7 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from stemma.fsm import characters
-from stemma.fsm.ast import Call, Characters, Choice, Difference, Intersection, Literal, Node, Repeat, Sequence, Special
+from stemma.fsm.ast import (
+    Bounded,
+    Call,
+    Characters,
+    Choice,
+    Difference,
+    Intersection,
+    Literal,
+    Node,
+    Repeat,
+    Sequence,
+    Special,
+)
 from stemma.fsm.errors import FormError
 
 EMPTY = Sequence(())
@@ -70,6 +82,43 @@ def both(left: Node, right: Node) -> Node:
     if left == ANY_TEXT or right == ANY_TEXT:
         return right if left == ANY_TEXT else left
     return left if left == right else Intersection(left, right)
+
+
+def of_length(node: Node, minimum: int, maximum: int | None) -> Node:
+    """What `node` matches in so many characters."""
+    low, high = lengths(node)
+    too_long = maximum is not None and (high is None or high > maximum)
+    if minimum <= low and not too_long:
+        return node
+    cut = _cut(node, minimum, maximum)
+    if cut is not None:
+        return cut
+    character = Characters(characters.SCALARS)
+    if minimum > low:
+        node = both(node, Repeat(character, minimum, None))
+    if not too_long or node == NOTHING:
+        return node
+    assert maximum is not None, "there is a largest length"
+    return Bounded(node, Repeat(character, 0, maximum))
+
+
+def _cut(node: Node, minimum: int, maximum: int | None) -> Node | None:
+    """The same as the limits of a repeat that ends `node`, where all else has one length."""
+    if isinstance(node, Sequence) and node.parts:
+        *before, last = node.parts
+        sizes = [lengths(part) for part in before]
+        if any(low != high for low, high in sizes):
+            return None
+        size = sum(low for low, _ in sizes)
+        if maximum is not None and maximum < size:
+            return NOTHING
+        own = _cut(last, max(minimum - size, 0), None if maximum is None else maximum - size)
+        return None if own is None else sequence((*before, own))
+    if isinstance(node, Repeat) and isinstance(node.part, Characters):
+        least = max(node.minimum, minimum)
+        most = min((limit for limit in (node.maximum, maximum) if limit is not None), default=None)
+        return NOTHING if most is not None and most < least else repeat(node.part, least, most)
+    return None
 
 
 def without(left: Node, right: Node) -> Node:

@@ -11,7 +11,19 @@ from collections.abc import Hashable
 
 from stemma.fsm import ast
 from stemma.fsm.errors import LimitError
-from stemma.fsm.tables import BYTES, CALL, DIFFERENCE, INTERSECTION, PRODUCT, RANGE, REPEAT, RETURN, SPLIT, Limits
+from stemma.fsm.tables import (
+    BOUNDED,
+    BYTES,
+    CALL,
+    DIFFERENCE,
+    INTERSECTION,
+    PRODUCT,
+    RANGE,
+    REPEAT,
+    RETURN,
+    SPLIT,
+    Limits,
+)
 from stemma.fsm.utf8 import ByteBranch, byte_branches
 
 RETURN_STATE = 0
@@ -19,6 +31,11 @@ FIRST_SPECIAL = 256
 MAX_DEPTH = 60
 MAX_NULLABLE_PARTS = 500
 MAX_COUNT = 1 << 30
+OPERATIONS: dict[type[ast.Node], int] = {
+    ast.Difference: DIFFERENCE,
+    ast.Intersection: INTERSECTION,
+    ast.Bounded: BOUNDED,
+}
 
 
 class Program:
@@ -74,7 +91,7 @@ class Program:
         if isinstance(node, ast.Special):
             symbol = self.specials.setdefault(node.text, FIRST_SPECIAL + len(self.specials))
             return self._state(RANGE, symbol, symbol, following)
-        operation = DIFFERENCE if isinstance(node, ast.Difference) else INTERSECTION
+        operation = OPERATIONS[type(node)]
         left = self.emit(node.left, RETURN_STATE, depth + 1)
         right = self.emit(node.right, RETURN_STATE, depth + 1)
         state = self._state(PRODUCT, following, operation, -1, -1)

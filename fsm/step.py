@@ -30,6 +30,7 @@ from stemma.fsm.tables import (
     INCOMPLETE,
     LIVE,
     LIVE_TASK,
+    MARK,
     NUM_CONFIGS,
     NUM_ITEMS,
     NUM_NEEDED,
@@ -330,6 +331,7 @@ def intern_pending(t: Tables) -> int:
     t.configs[config, 1] = number
     t.configs[config, 2] = t.counts[ACCEPTING]
     t.configs[config, 3] = value
+    t.configs[config, MARK] = 0
     t.config_index[slot] = config
     t.rows[config, 0] = -1
     t.counts[NUM_ITEMS] = first + number
@@ -549,13 +551,13 @@ def ensure_row(t: Tables, config: int) -> bool:
 
 
 @helper
-def start_at(t: Tables, state: int) -> int:
-    """The configuration before anything of `state` is read. -1 if rules or room are missing."""
+def start_at(t: Tables, state: int, stack: int) -> int:
+    """The configuration before anything of `state` on `stack` is read. -1 if rules or room are missing."""
     while True:
         t.counts[INCOMPLETE] = 0
         t.counts[NUM_TASKS] = 0
         begin_set(t)
-        if not close_over(t, state, 0) or t.counts[NUM_NEEDED] or t.counts[FULL]:
+        if not close_over(t, state, stack) or t.counts[NUM_NEEDED] or t.counts[FULL]:
             return -1
         if t.counts[INCOMPLETE] == 0:
             return intern_pending(t)

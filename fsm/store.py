@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
-FORMAT = 1  # of the tables; another number leaves old files alone
+FORMAT = 2  # of the tables; another number leaves old files alone
 MAX_FILES = 32  # of one vocabulary
 
 Arrays = Mapping[str, npt.NDArray[Any]]

@@ -19,7 +19,7 @@ Int32s = npt.NDArray[np.int32]
 # Kinds of states. RANGE: low, high, next. BYTES and SPLIT: first and end of their edges. CALL: rule, next.
 # REPEAT: body, next, minimum, maximum (-1: none). PRODUCT: next, operation, left and right configuration (-1: unknown).
 RANGE, BYTES, SPLIT, CALL, RETURN, REPEAT, PRODUCT = range(7)
-DIFFERENCE, INTERSECTION = range(2)
+DIFFERENCE, INTERSECTION, BOUNDED = range(3)  # BOUNDED: an intersection with a largest length
 UNKNOWN, LIVE, DEAD = range(3)
 
 # Indices of Tables.counts.
@@ -31,6 +31,8 @@ FULL_STACKS, FULL_CONFIGS, FULL_ITEMS, FULL_PRODUCTS, FULL_WORK, FULL_TASKS, FUL
     range(1, 9)  # fmt: skip
 
 ROW_TASK, LIVE_TASK = range(2)
+
+MARK, DISTANCE = 4, 5  # columns of Tables.configs: the search that was here last, bytes to the nearest end
 
 GROWTH = 4
 FIRST_CONFIGS = 4000  # 4 MB of rows, of which only what is touched takes memory; few grammars need more
@@ -45,7 +47,7 @@ class Tables(NamedTuple):
     rules: Int64s  # (rules,): the entry state, -1 before the rule is built
     stacks: Int64s  # (stacks, 3): state to return to, count of a repeat, parent stack
     stack_index: Int64s  # open addressing over stacks
-    configs: Int64s  # (configurations, 4): first item, number of items, accepting, hash
+    configs: Int64s  # (configurations, 6): first item, number of items, accepting, hash, MARK, DISTANCE
     items: Int64s  # the items of all configurations
     config_index: Int64s
     rows: Int32s  # (configurations, 256): next configuration by byte; -1 at byte 0 while the row is not filled
@@ -83,7 +85,7 @@ def new_tables() -> Tables:
         rules=np.full(256, -1, np.int64),
         stacks=np.empty((4096, 3), np.int64),
         stack_index=np.full(8192, -1, np.int64),
-        configs=np.empty((FIRST_CONFIGS, 4), np.int64),
+        configs=np.empty((FIRST_CONFIGS, 6), np.int64),
         items=np.empty(32_768, np.int64),
         config_index=np.full(8192, -1, np.int64),
         rows=np.empty((FIRST_CONFIGS, 256), np.int32),

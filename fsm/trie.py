@@ -20,6 +20,7 @@ class Trie(NamedTuple):
     byte: npt.NDArray[np.uint8]  # (nodes,)
     first: Int64s  # (nodes + 1,)
     key: Int64s  # (nodes,): the index of the string that ends here, or -1
+    parent: Int64s  # (nodes,): of the root, itself
 
 
 def build_trie(strings: Sequence[bytes]) -> Trie:
@@ -51,8 +52,6 @@ def build_trie(strings: Sequence[bytes]) -> Trie:
         alive = alive[~ends]
     first_by_level.append(np.full(level_size + 1, num_nodes))
     key_by_level.append(level_key)
-    return Trie(
-        np.concatenate(bytes_by_level),
-        np.concatenate(first_by_level).astype(np.int64),
-        np.concatenate(key_by_level).astype(np.int64),
-    )
+    first = np.concatenate(first_by_level).astype(np.int64)
+    parent = np.concatenate(([0], np.repeat(np.arange(num_nodes), np.diff(first)))).astype(np.int64)
+    return Trie(np.concatenate(bytes_by_level), first, np.concatenate(key_by_level).astype(np.int64), parent)

@@ -49,6 +49,7 @@ class Vocabulary:
         self.key = _key(self.token_bytes)
         self._store = Store(self.key)
         self.trie, self.twins = self._loaded_trie()
+        self.nodes = _nodes_of(self.trie, self.size)
         self.longest = max(map(len, self.token_bytes), default=0)
         self._runs = self._loaded_runs()
         self._lock = threading.Lock()
@@ -75,7 +76,7 @@ class Vocabulary:
         """The trie with token ids for keys, and pairs of tokens with the same bytes, of which it has the first."""
         known = self._store.load("trie")
         if known is not None and set(known) == {*Trie._fields, "twins"}:
-            return Trie(known["byte"], known["first"], known["key"]), known["twins"]
+            return Trie(known["byte"], known["first"], known["key"], known["parent"]), known["twins"]
         strings: list[bytes] = []
         tokens: list[int] = []
         twins: list[tuple[int, int]] = []
@@ -105,6 +106,14 @@ def _with_tokens(trie: Trie, tokens: Int64s) -> Trie:
     if not len(tokens):
         return trie
     return trie._replace(key=np.where(trie.key >= 0, tokens[trie.key], -1).astype(np.int64))
+
+
+def _nodes_of(trie: Trie, size: int) -> Int64s:
+    """The node where each token ends; 0 for tokens without one."""
+    nodes = np.zeros(size, np.int64)
+    [ends] = np.nonzero(trie.key >= 0)
+    nodes[trie.key[ends]] = ends
+    return nodes
 
 
 def _key(token_bytes: Sequence[bytes]) -> str:

@@ -45,7 +45,7 @@ class Claim(NamedTuple):
 class AnyOf:
     """That at least one of the goals holds. Goals are asked for often, and may be deep: the hash is worked out once."""
 
-    __slots__ = ("goals", "_hash")
+    __slots__ = ("_hash", "goals")
 
     def __init__(self, goals: tuple[Goal, ...]) -> None:
         self.goals = goals
@@ -55,9 +55,7 @@ class AnyOf:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (
-            isinstance(other, AnyOf) and self._hash == other._hash and self.goals == other.goals
-        )
+        return self is other or (isinstance(other, AnyOf) and self._hash == other._hash and self.goals == other.goals)
 
 
 Goal = tuple["Claim | AnyOf", ...]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 from functools import lru_cache, reduce
 from itertools import pairwise
-from os.path import commonprefix
 
 from stemma.fsm import characters
 from stemma.fsm.ast import Characters, Choice, Difference, Intersection, Literal, Node, Repeat, Sequence
@@ -20,7 +19,7 @@ from stemma.fsm.json_schema.facts import Format, Length, NotText, Pattern, TextF
 from stemma.fsm.json_schema.formats import format_language
 from stemma.fsm.json_schema.readers import pattern_language
 from stemma.fsm.json_schema.values import json_text
-from stemma.fsm.nodes import ANY_TEXT, NOTHING, both, choice, lengths, repeat, sequence, text, without
+from stemma.fsm.nodes import ANY_TEXT, NOTHING, both, choice, of_length, repeat, sequence, text, without
 from stemma.fsm.recogniser import Recogniser
 
 RAW: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))
@@ -66,10 +65,7 @@ def decoded_language(facts: Many[TextFact]) -> Node:
     found: Node = ANY_TEXT
     for language in wanted:
         found = both(found, language)
-    low, high = lengths(found)
-    if bounds[0] > low or (bounds[1] is not None and (high is None or high > bounds[1])):
-        found = both(found, Repeat(Characters(characters.SCALARS), *bounds))
-    return without(found, choice(unwanted)) if unwanted else found
+    return of_length(without(found, choice(unwanted)) if unwanted else found, *bounds)
 
 
 def few_texts(language: Node) -> list[str] | None:
@@ -156,10 +152,16 @@ def prefix(node: Node) -> str:
                 break
         return found
     if isinstance(node, Choice):
-        return commonprefix([prefix(part) for part in node.parts]) if node.parts else ""
+        known = sorted(map(prefix, node.parts))
+        return shared_start(known[0], known[-1]) if known else ""
     if isinstance(node, Repeat):
         return prefix(node.part) if node.minimum else ""
     return prefix(node.left) if isinstance(node, Difference | Intersection) else ""
+
+
+def shared_start(left: str, right: str) -> str:
+    size = next((index for index, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), None)
+    return min(left, right, key=len) if size is None else left[:size]
 
 
 def sample(node: Node, salt: int) -> str | None:

@@ -44,6 +44,10 @@ RULES: dict[object, ast.Node] = {
     "object": several(b'{"a": ', text(0, 40), b', "abc":', text(3, 5), b', "', OTHER_KEY, b'": ', VALUE, b"}"),
 }
 
+NOT_SPACE = ast.Repeat(ast.Characters(((0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))), 1, None)
+WORDS = several(ast.Repeat(several(NOT_SPACE, ast.Repeat(ast.Literal(b" "), 1, None)), 0, 5), NOT_SPACE)
+HOST = several(WORD, ast.Repeat(several(ast.Repeat(ast.Choice((WORD, ast.Literal(b"-"))), 0, None), WORD), 0, 1))
+
 GRAMMARS = {
     "value": ast.Grammar(ast.Call("value"), RULES.__getitem__),
     "words": ast.Grammar(ast.Repeat(ast.Choice((LETTERS, ast.Literal(b" "))), 2, 9), RULES.__getitem__),
@@ -57,6 +61,28 @@ GRAMMARS = {
     "exactly": ast.Grammar(several(ast.Repeat(WORD, 9, 9), ast.Repeat(LETTERS, 0, 3), b"."), RULES.__getitem__),
     "names": ast.Grammar(several(ast.Repeat(several(WORD, b"-"), 0, 4), ast.Repeat(WORD, 1, 63)), RULES.__getitem__),
     "both": ast.Grammar(ast.Intersection(ast.Repeat(WORD, 0, None), ast.Repeat(CHARACTER, 3, 12)), RULES.__getitem__),
+    "bounded words": ast.Grammar(
+        several(b'"', ast.Bounded(WORDS, ast.Repeat(CHARACTER, 0, 30)), b'"}'), RULES.__getitem__
+    ),
+    "bounded host": ast.Grammar(
+        several(b'"', ast.Bounded(HOST, ast.Repeat(CHARACTER, 0, 21)), b'":1'), RULES.__getitem__
+    ),
+    "bounded escapes": ast.Grammar(
+        several(
+            b'"', ast.Bounded(ast.Repeat(several(CHARACTER, CHARACTER), 1, None), ast.Repeat(CHARACTER, 0, 9)), b'"'
+        ),
+        RULES.__getitem__,
+    ),
+    "bounded end": ast.Grammar(ast.Bounded(HOST, ast.Repeat(STRING, 0, 12)), RULES.__getitem__),
+    "two bounded": ast.Grammar(
+        ast.Choice(
+            (
+                several(b'"', ast.Bounded(HOST, ast.Repeat(CHARACTER, 0, 16)), b'"'),
+                several(b'"', ast.Bounded(WORDS, ast.Repeat(CHARACTER, 0, 18)), b'",'),
+            )
+        ),
+        RULES.__getitem__,
+    ),
     "any text": ast.Grammar(several(ast.Repeat(ANYTHING, 0, None), b"\x00"), RULES.__getitem__),
     "some letters": ast.Grammar(several(b'"', ast.Repeat(LATIN, 0, None), b'"'), RULES.__getitem__),
     "special": ast.Grammar(

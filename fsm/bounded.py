@@ -12,6 +12,7 @@ import numpy as np
 
 from stemma.fsm.jit import helper
 from stemma.fsm.masks import Words, put, walk_exit
+from stemma.fsm.regions import follow
 from stemma.fsm.runs import Run
 from stemma.fsm.step import ensure_row
 from stemma.fsm.tables import DISTANCE, FULL, GENERATION, MARK, Int64s, Tables
@@ -84,22 +85,6 @@ def leads_to_distance(t: Tables, config: int, distance: int) -> bool:
 
 
 @helper
-def follow(t: Tables, trie: Trie, path: Int64s, node: int, config: int) -> int:
-    """Where the bytes from the root to `node` lead from `config`: 0 nowhere, -1 if rules or room are missing."""
-    depth = 0
-    while node > 0:
-        path[depth, 2] = trie.byte[node]
-        node = trie.parent[node]
-        depth += 1
-    while depth > 0 and config > 0:
-        depth -= 1
-        if t.rows[config, 0] < 0 and not ensure_row(t, config):
-            return -1
-        config = t.rows[config, path[depth, 2]]
-    return config
-
-
-@helper
 def bounded_mask(
     t: Tables, trie: Trie, path: Int64s, config: int, out: Words, sure: Words, run: Run, left: int, nodes: Int64s
 ) -> bool:
@@ -126,15 +111,11 @@ def bounded_mask(
         for exit in range(run.exit_start[byte], run.exit_start[byte + 1]):
             before = trie.parent[run.exits[exit]]
             inner = follow(t, trie, path, before, left)
-            if inner > 0 and not ensure_row(t, inner):
-                inner = -1
             if inner < 0:
                 return False
             if inner == 0 or (t.configs[inner, 2] == 0 and t.rows[inner, byte] == 0):
                 continue
             here = follow(t, trie, path, before, config)
-            if here > 0 and not ensure_row(t, here):
-                here = -1
             if here < 0:
                 return False
             if here > 0 and t.rows[here, byte]:

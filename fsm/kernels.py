@@ -16,7 +16,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from stemma.fsm import bounded, masks, runs, seams, step, tables
+from stemma.fsm import bounded, masks, regions, runs, seams, step, tables
 from stemma.fsm.runs import Run
 from stemma.fsm.tables import Int64s, Tables, new_tables
 from stemma.fsm.trie import Trie, build_trie
@@ -43,6 +43,8 @@ class MaskKernels(NamedTuple):
     loop_mask: Callable[[Tables, Trie, Int64s, int, Words, Run], bool]
     chain_mask: Callable[[Tables, Trie, Int64s, int, Words, Run, Int64s, Int64s], bool]
     delta_mask: Callable[[Tables, Trie, Int64s, int, int, Words, Words], bool]
+    find_region: Callable[[Tables, int, Int64s, Int64s, Int64s], int]
+    region_mask: Callable[[Tables, Trie, Int64s, int, Words, Run, Int64s], bool]
     farthest: Callable[[Tables, int, Int64s], int]
     bounded_mask: Callable[[Tables, Trie, Int64s, int, Words, Words, Run, int, Int64s], bool]
     find_run: Callable[[Trie, Int64s, Int64s, Int64s, Int64s, Int64s], int]
@@ -88,7 +90,9 @@ def loader() -> KernelLoader:
 
 def _source_digest(function: Callable[..., Any]) -> int:
     """Numba notices a change in the file of an entry point only; the key of its cache must cover every helper's."""
-    modules = (step, tables) if function.__module__ == step.__name__ else (bounded, masks, runs, seams, step, tables)
+    modules = (
+        (step, tables) if function.__module__ == step.__name__ else (bounded, masks, regions, runs, seams, step, tables)
+    )
     sources = "".join(inspect.getsource(module) for module in modules)
     return int(hashlib.sha256(sources.encode()).hexdigest()[:12], 16)
 
@@ -111,6 +115,8 @@ def compile_kernels() -> Compiled:
         masks.loop_mask: truth(t, trie, path, integer, words, run),
         masks.chain_mask: truth(t, trie, path, integer, words, run, numbers, numbers),
         masks.delta_mask: truth(t, trie, path, integer, integer, words, words),
+        regions.find_region: integer(t, integer, path, numbers, numbers),
+        regions.region_mask: truth(t, trie, path, integer, words, run, numbers),
         bounded.farthest: integer(t, integer, path),
         bounded.bounded_mask: truth(t, trie, path, integer, words, words, run, integer, numbers),
         runs.find_run: integer(trie, numbers, path, path, path, numbers),
@@ -127,9 +133,9 @@ def compile_kernels() -> Compiled:
 
 
 def _empty_run() -> Run:
-    none = np.zeros(0, np.int64)
+    none, few = np.zeros(0, np.int64), np.zeros(0, np.int32)
     words = np.zeros(0, np.uint32)
-    return Run(words, np.zeros((1, 0), np.uint32), none, none, none, none, none, none, none)
+    return Run(words, np.zeros((1, 0), np.uint32), few, few, none, none, none, none, none)
 
 
 def sealed(function: Callable[..., Any], digest: int, arity: int) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from stemma.fsm.automaton import Automaton
 from stemma.fsm.bounded import MISSING
 from stemma.fsm.kernels import MaskKernels, Words, loader
-from stemma.fsm.masks import BASE, CHAIN, DELTA, FREE, KIND, LONGEST, LOOP, MIN_RUN, PLAIN, REMAINING, STEP_BYTE
+from stemma.fsm.masks import BASE, CHAIN, DELTA, FREE, KIND, LONGEST, LOOP, MIN_RUN, PLAIN, REMAINING, STEP_BYTE, STRAYS
 from stemma.fsm.tables import BOUNDED
 from stemma.fsm.vocabulary import Vocabulary
 from stemma.fsm.walk import allowed_keys
@@ -27,8 +27,10 @@ class Masking:
         self._loader = loader()
         self.path = vocabulary.new_path()
         self._inside = np.zeros(129, np.int64)
-        self._found = np.zeros(6, np.int64)
+        self._found = np.zeros(7, np.int64)
         self._chain = np.zeros(vocabulary.longest + 2, np.int64)
+        self._region_inside = np.zeros(129, np.int64)
+        self._reads = np.zeros(256, np.int64)
         self._bases: dict[int, Words] = {}
         self._distances: dict[int, int] = {}
 
@@ -58,8 +60,12 @@ class Masking:
             known = self._base_mask(base, kernels)
             while not kernels.delta_mask(automaton.tables, trie, path, config, base, out, known):
                 automaton.provide()
+        elif kind in (LOOP, PLAIN) and found[STRAYS] and self._region(config, kernels, kind):
+            run = self._vocabulary.run_within(self._inside)
+            while not kernels.region_mask(automaton.tables, trie, path, config, out, run, self._reads):
+                automaton.provide()
         elif kind == LOOP:
-            run = self._vocabulary.run(self._inside)
+            run = self._vocabulary.run_within(self._inside)
             while not kernels.loop_mask(automaton.tables, trie, path, config, out, run):
                 automaton.provide()
         elif kind == CHAIN:
@@ -75,6 +81,16 @@ class Masking:
         while not kernels.classify(self._automaton.tables, config, self._inside, self._found):
             self._automaton.provide()
         return int(self._found[KIND])
+
+    def _region(self, config: int, kernels: MaskKernels, kind: int) -> bool:
+        """Whether a run of more bytes than a LOOP has leads through a region: then that is `_inside`."""
+        inside = self._region_inside
+        while (number := kernels.find_region(self._automaton.tables, config, self.path, inside, self._reads)) < 0:
+            self._automaton.provide()
+        if number and (kind == PLAIN or inside.sum() > self._inside.sum()):
+            self._inside[:] = inside
+            return True
+        return False
 
     def _bounded(self, config: int, out: Words, kernels: MaskKernels) -> bool:
         """The mask inside a text with a pattern and a largest length; False where `config` is no such place."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.fsm.jit import helper
-from stemma.fsm.runs import NUM_CUMULATIVE, Run
+from stemma.fsm.runs import BUT_LINES, NONE, NUM_CUMULATIVE, WHOLE, Run
 from stemma.fsm.step import ensure_row
 from stemma.fsm.tables import FULL, RANGE, REPEAT, Int64s, Tables
 from stemma.fsm.trie import Trie
@@ -19,9 +19,10 @@ from stemma.fsm.trie import Trie
 Words = npt.NDArray[np.uint32]
 
 # What `classify` finds, in found[KIND], with the base configuration in found[BASE]. The caller sets
-# found[LONGEST], the length of the longest token. found[FREE] is how many turns it takes until a CHAIN may end.
+# found[LONGEST], the length of the longest token. found[FREE] is how many turns it takes until a CHAIN may end,
+# found[STRAYS] whether bytes lead from a PLAIN or a LOOP to others like it (see `regions`).
 PLAIN, LOOP, DELTA, CHAIN = range(4)
-KIND, BASE, REMAINING, STEP_BYTE, LONGEST, FREE = range(6)
+KIND, BASE, REMAINING, STEP_BYTE, LONGEST, FREE, STRAYS = range(7)
 MIN_RUN = 20  # a run of fewer ASCII bytes is not worth a table: the walk is short
 
 
@@ -108,19 +109,79 @@ def whole_characters(t: Tables, config: int) -> int:
         if t.rows[config, byte]:
             return 0
     two = same_target(t, config, 0xC2, 0xDF)
-    three = same_target(t, config, 0xE1, 0xEC)
+    three = same_target(t, config, 0xE3, 0xEC)
     four = same_target(t, config, 0xF1, 0xF3)
     if two == 0 or three == 0 or four == 0 or same_target(t, config, 0xEE, 0xEF) != three:
+        return 0
+    if t.rows[config, 0xE1] != three:
         return 0
     end = only(t, two, 0x80, 0xBF)
     if end <= 0:
         return end
+    if t.rows[config, 0xE2] != three:
+        lines = all_but_lines(t, t.rows[config, 0xE2], two, end)
+        if lines <= 0:
+            return lines
     known = min(leads_only(t, three, 0x80, 0xBF, two), leads_only(t, four, 0x80, 0xBF, three))
     known = min(known, leads_only(t, t.rows[config, 0xE0], 0xA0, 0xBF, two))
     known = min(known, leads_only(t, t.rows[config, 0xED], 0x80, 0x9F, two))
     known = min(known, leads_only(t, t.rows[config, 0xF0], 0x90, 0xBF, three))
     known = min(known, leads_only(t, t.rows[config, 0xF4], 0x80, 0x8F, three))
     return known if known <= 0 else end
+
+
+@helper
+def all_but_lines(t: Tables, config: int, two: int, end: int) -> int:
+    """1 if `config`, after E2, reads all characters there are but U+2028 and U+2029, 0 if not, -1 if not known."""
+    if config == 0:
+        return 0
+    if not ensure_row(t, config):
+        return -1
+    lines = t.rows[config, 0x80]
+    for byte in range(256):
+        if byte != 0x80 and t.rows[config, byte] != (two if 0x80 < byte <= 0xBF else 0):
+            return 0
+    if lines == 0:
+        return 0
+    if not ensure_row(t, lines):
+        return -1
+    for byte in range(256):
+        reads = 0x80 <= byte <= 0xBF and byte not in (0xA8, 0xA9)
+        if t.rows[lines, byte] != (end if reads else 0):
+            return 0
+    return 1
+
+
+@helper
+def kind_beyond(t: Tables, config: int) -> int:
+    """Which non-ASCII characters a configuration reads, if `whole_characters` says where they lead."""
+    return BUT_LINES if t.rows[config, 0xE2] != t.rows[config, 0xE1] else WHOLE
+
+
+@helper
+def num_shared(t: Tables, config: int, other: int) -> int:
+    """How many ASCII bytes both configurations read."""
+    number = 0
+    for byte in range(128):
+        number += t.rows[config, byte] != 0 and t.rows[other, byte] != 0
+    return number
+
+
+@helper
+def strays(t: Tables, config: int, leader: int) -> int:
+    """1 if a byte leads from `config` to a configuration like it that is not `leader`, 0 if not, -1 if not known."""
+    least = num_shared(t, config, config) // 2
+    if least < MIN_RUN // 2:
+        return 0
+    for byte in range(128):
+        other = t.rows[config, byte]
+        if other == 0 or other == leader or (byte and other == t.rows[config, byte - 1]):
+            continue
+        if not ensure_row(t, other):
+            return -1
+        if num_shared(t, config, other) >= least:
+            return 1
+    return 0
 
 
 @helper
@@ -168,8 +229,10 @@ def classify(t: Tables, config: int, inside: Int64s, found: Int64s) -> bool:
     if not ensure_row(t, config):
         return False
     leader = most_common(t, config)
+    found[STRAYS] = 0
     if leader == 0 or mark_inside(t, config, leader, inside) < MIN_RUN:
-        return True
+        found[STRAYS] = strays(t, config, 0)
+        return bool(found[STRAYS] >= 0)
     if not ensure_row(t, leader):
         return False
     if leader != config and mark_inside(t, leader, leader, inside) >= MIN_RUN:
@@ -180,13 +243,16 @@ def classify(t: Tables, config: int, inside: Int64s, found: Int64s) -> bool:
     end = whole_characters(t, config)
     if end < 0:
         return False
-    inside[128] = end == leader
+    inside[128] = kind_beyond(t, config) if end == leader else NONE
     if leader == config:
         found[KIND] = LOOP
-        return True
+        found[STRAYS] = strays(t, config, leader)
+        return bool(found[STRAYS] >= 0)
     counted = find_counter(t, config, leader, inside, found)
     if counted > 0:
         found[KIND] = CHAIN
+    elif counted == 0:
+        found[STRAYS] = 1
     return counted >= 0
 
 

@@ -17,7 +17,7 @@ def build_run(trie: Trie, inside: Int64s, path: Int64s, num_words: int, loader: 
     find = loader.compiled.masks.find_run if loader.compiled else find_run
     longest = find(trie, inside, path, found, exits, sizes)
     found, exits = found[: sizes[0]], exits[: sizes[1]]
-    found = found[np.argsort(found[:, 1], kind="stable")]
+    found = found[np.argsort(found[:, 1].astype(np.uint16), kind="stable")].astype(np.int32)
     exits = exits[np.lexsort((exits[:, 0], trie.byte[exits[:, 0]]))]
     nodes = np.ascontiguousarray(exits[:, 0])
     bits = np.zeros((NUM_CUMULATIVE + 1, 32 * num_words), np.bool_)

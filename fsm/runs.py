@@ -1,7 +1,8 @@
 """Tables of runs: for a set of bytes, the tokens made of them alone, and where the other tokens leave the set.
 
 They belong to a vocabulary, are built on first use and serve every grammar: inside a string, a mask is a copy of one
-of these and a walk over what leaves it. A run may hold all non-ASCII characters whole, or none of them.
+of these and a walk over what leaves it. Of the
+non-ASCII characters a run holds all, or none, or all but the line separators.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.fsm.jit import helper
-from stemma.fsm.tables import Int64s
+from stemma.fsm.tables import Int32s, Int64s
 from stemma.fsm.trie import Trie
 
 NUM_CUMULATIVE = 24  # masks by number of characters are stored up to here; few tokens are longer
 
 # Where inside a UTF-8 character: BOUNDARY, then by what may follow.
-BOUNDARY, ONE, TWO, THREE, AFTER_E0, AFTER_ED, AFTER_F0, AFTER_F4, INVALID = range(9)
+BOUNDARY, ONE, TWO, THREE, AFTER_E0, AFTER_ED, AFTER_F0, AFTER_F4, AFTER_E2, AFTER_E280, INVALID = range(11)
+
+# What a run holds of non-ASCII characters, in inside[128]: none, all, or all but U+2028 and U+2029 (`.` in a regex).
+NONE, WHOLE, BUT_LINES = range(3)
 
 
 class Run(NamedTuple):
@@ -26,8 +30,8 @@ class Run(NamedTuple):
 
     whole: npt.NDArray[np.uint32]  # (words,): tokens that never leave the set (they may end inside a character)
     cumulative: npt.NDArray[np.uint32]  # (NUM_CUMULATIVE + 1, words): those of at most n characters
-    tokens: Int64s  # the same tokens by number of characters
-    lengths: Int64s  # their numbers of characters, ascending
+    tokens: Int32s  # the same tokens by number of characters
+    lengths: Int32s  # their numbers of characters, ascending
     exits: Int64s  # trie nodes whose byte is the first outside the set, by that byte
     exit_keys: Int64s  # the token that ends there, or -1
     exit_ends: Int64s  # whether no longer token goes on from there
@@ -36,7 +40,7 @@ class Run(NamedTuple):
 
 
 @helper
-def after_lead(byte: int) -> int:
+def after_lead(byte: int, beyond: int) -> int:
     if byte < 0xC2 or byte > 0xF4:
         return INVALID
     if byte < 0xE0:
@@ -44,6 +48,8 @@ def after_lead(byte: int) -> int:
     if byte < 0xF0:
         if byte == 0xE0:
             return AFTER_E0
+        if byte == 0xE2 and beyond == BUT_LINES:
+            return AFTER_E2
         return AFTER_ED if byte == 0xED else TWO
     if byte == 0xF0:
         return AFTER_F0
@@ -56,6 +62,10 @@ def after_continuation(place: int, byte: int) -> int:
         return INVALID
     if place == ONE:
         return BOUNDARY
+    if place == AFTER_E2:
+        return AFTER_E280 if byte == 0x80 else ONE
+    if place == AFTER_E280:
+        return INVALID if byte in (0xA8, 0xA9) else BOUNDARY
     if place == TWO:
         return ONE
     if place == THREE:
@@ -71,7 +81,7 @@ def after_continuation(place: int, byte: int) -> int:
 
 @helper
 def find_run(trie: Trie, inside: Int64s, path: Int64s, found: Int64s, exits: Int64s, sizes: Int64s) -> int:
-    """Walk the part of the trie that stays inside. `inside[b]` for ASCII b, `inside[128]` for all the rest.
+    """Walk the part of the trie that stays inside. `inside[b]` for ASCII b, `inside[128]`: which of the rest.
 
     Fills `found` and `exits` with (token or node, characters) pairs and `sizes` with their numbers. Returns the
     largest number of characters.
@@ -95,7 +105,7 @@ def find_run(trie: Trie, inside: Int64s, path: Int64s, found: Int64s, exits: Int
                     exits[num_exits, 1] = length
                     num_exits += 1
                     continue
-                following = BOUNDARY if byte < 128 else after_lead(byte)
+                following = BOUNDARY if byte < 128 else after_lead(byte, inside[128])
                 characters = length + 1
             else:
                 following = after_continuation(place, byte)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
-FORMAT = 2  # of the tables; another number leaves old files alone
-MAX_FILES = 32  # of one vocabulary
+FORMAT = 3  # of the tables; another number leaves old files alone
+MAX_FILES = 48  # of one vocabulary
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -26,6 +27,7 @@ class Store:
     """The files of one vocabulary."""
 
     def __init__(self, key: str) -> None:
+        self._saving: list[threading.Thread] = []
         self.folder = Path(platformdirs.user_cache_dir("stemma")) / "fsm" / f"{key[:32]}-{FORMAT}"
 
     def load(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
@@ -46,6 +48,16 @@ class Store:
             os.replace(temporary, self.folder / f"{name}.npz")
         except OSError:
             return
+
+    def save_later(self, name: str, arrays: Arrays) -> None:
+        """Like `save`, in a thread of its own: nobody waits for a disk."""
+        self._saving = [thread for thread in self._saving if thread.is_alive()]
+        self._saving.append(threading.Thread(target=self.save, args=(name, arrays), daemon=True))
+        self._saving[-1].start()
+
+    def wait(self) -> None:
+        for thread in self._saving:
+            thread.join()
 
     def names(self) -> list[str]:
         """The names of all tables there are."""

@@ -19,6 +19,7 @@ from stemma.fsm.tables import Int64s
 from stemma.fsm.trie import Trie, build_trie
 
 RUN_PREFIX = "run-"
+FEW_BYTES = 4  # a run with so many bytes less will do
 Tokenize = Callable[[bytes], list[int]]
 
 
@@ -63,14 +64,32 @@ class Vocabulary:
         return np.empty((512 * (self.longest + 2), 3), np.int64)
 
     def run(self, inside: Int64s) -> Run:
-        """The run of a set of bytes: `inside[b]` for ASCII b, `inside[128]` for all other characters."""
-        key = np.packbits(inside.astype(np.bool_)).tobytes()
+        """The run of a set of bytes: `inside[b]` for ASCII b, `inside[128]`: which other characters (see `runs`)."""
+        key = np.packbits(inside[:128].astype(np.bool_)).tobytes() + bytes([inside[128]])
         run = self._runs.get(key)
         if run is None:
             with self._lock:
                 run = self._runs[key] = build_run(self.trie, inside, self.new_path(), self.num_words, self._loader)
-                self._store.save(RUN_PREFIX + key.hex(), run._asdict())
+            self._store.save_later(RUN_PREFIX + key.hex(), run._asdict())
         return run
+
+    def flush(self) -> None:
+        """Wait until all tables built so far are on disk."""
+        self._store.wait()
+
+    def run_within(self, inside: Int64s) -> Run:
+        """A known run with all but a few of the bytes, so that not every set of bytes takes tables of its own; else
+        the run of the set itself. For those who read what leaves the run as it is."""
+        wanted = np.packbits(inside[:128].astype(np.bool_)).tobytes()
+        bits, beyond = int.from_bytes(wanted), int(inside[128])
+        if wanted + bytes([beyond]) in self._runs:
+            return self.run(inside)
+        nearest, missing = None, FEW_BYTES + 1
+        for key, run in list(self._runs.items()):
+            known = int.from_bytes(key[:-1])
+            if key[-1] == beyond and not known & ~bits and (bits ^ known).bit_count() < missing:
+                nearest, missing = run, (bits ^ known).bit_count()
+        return nearest if nearest is not None else self.run(inside)
 
     def _loaded_trie(self) -> tuple[Trie, Int64s]:
         """The trie with token ids for keys, and pairs of tokens with the same bytes, of which it has the first."""

@@ -94,7 +94,10 @@ class Meaning:
     def has_number(self, kinds: Kind, facts: tuple[NumberFact, ...]) -> bool:
         if numbers.surely_possible(kinds, facts):
             return True
-        return bool(self.automaton(kinds, facts, False).edges[0]) or bool(numbers.scientific(kinds, facts))
+        return bool(self.automaton(kinds, facts, False).edges[0]) or any(
+            isinstance(part, numbers.Uniform) or self.automaton(Kind.NUMBER, part.facts, True).edges[0]
+            for part in numbers.scientific(kinds, facts)
+        )
 
     def has_array(self, facts: tuple[ArrayFact, ...]) -> bool:
         shape = self.array_shape(facts)

@@ -11,7 +11,8 @@ import pytest
 from stemma.fsm import Vocabulary
 
 PIECES = ["the", "ing", " a", " b", "ab", "abc", "bc", '"', '":', '","', '{"', '"}', "}}", "[[", "],", "  ", "\n",
-          "true", "false", "null", "12", "123", ".5", "e+", "é", "ßü", "中文", "\\n", "\\u0", '": "', "_x", "\u2028", "a\u2029b", "中\u2027"]  # fmt: skip
+          "true", "false", "null", "12", "123", ".5", "e+", "é", "ßü", "中文", "\\n", "\\u0", '": "', "_x",
+          "\u2028", "a\u2029b", "中\u2027"]  # fmt: skip
 
 
 def build_vocabulary(seed: int = 0, extra: int = 300) -> Vocabulary:

@@ -44,9 +44,8 @@ RULES: dict[object, ast.Node] = {
     "object": several(b'{"a": ', text(0, 40), b', "abc":', text(3, 5), b', "', OTHER_KEY, b'": ', VALUE, b"}"),
 }
 
-DOT = ast.Choice(
-    (ast.Characters(((0x20, 0x21), (0x23, 0x5B), (0x5D, 0x2027), (0x202A, 0xD7FF), (0xE000, 0x10FFFF))), ESCAPE)
-)
+NO_LINES = ast.Characters(((0x20, 0x21), (0x23, 0x5B), (0x5D, 0x2027), (0x202A, 0xD7FF), (0xE000, 0x10FFFF)))
+DOTS = ast.Repeat(ast.Choice((NO_LINES, ESCAPE)), 0, None)
 NOT_SPACE = ast.Repeat(ast.Characters(((0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))), 1, None)
 WORDS = several(ast.Repeat(several(NOT_SPACE, ast.Repeat(ast.Literal(b" "), 1, None)), 0, 5), NOT_SPACE)
 HOST = several(WORD, ast.Repeat(several(ast.Repeat(ast.Choice((WORD, ast.Literal(b"-"))), 0, None), WORD), 0, 1))
@@ -76,11 +75,9 @@ GRAMMARS = {
         ),
         RULES.__getitem__,
     ),
-    "searched": ast.Grammar(
-        several(b'"', ast.Repeat(DOT, 0, None), b"ab", ast.Repeat(DOT, 0, None), b'"'), RULES.__getitem__
-    ),
+    "searched": ast.Grammar(several(b'"', DOTS, b"ab", DOTS, b'"'), RULES.__getitem__),
     "extension": ast.Grammar(
-        several(b'"', ast.Repeat(DOT, 1, None), b".", ast.Choice((ast.Literal(b"the"), ast.Literal(b"abc"))), b'"'),
+        several(b'"', DOTS, b".", ast.Choice((ast.Literal(b"the"), ast.Literal(b"abc"))), b'"'),
         RULES.__getitem__,
     ),
     "bounded end": ast.Grammar(ast.Bounded(HOST, ast.Repeat(STRING, 0, 12)), RULES.__getitem__),

@@ -136,10 +136,9 @@ def grown_tables(t: Tables, full: int, limits: Limits) -> Tables:
         return t._replace(items=grown(t.items, limits.items))
     if full == FULL_WORK:
         _check(len(t.work), 4 * limits.closure, "alternatives at one place")
-        size = GROWTH * len(t.work)
-        return t._replace(
-            pending=grown(t.pending, size), work=grown(t.work, size), seen=np.zeros((GROWTH * len(t.seen), 2), np.int64)
-        )
+        size = min(GROWTH * len(t.work), 4 * limits.closure)
+        seen = np.zeros((slots_for(size // 2), 2), np.int64)
+        return t._replace(pending=grown(t.pending, size // 2), work=grown(t.work, size), seen=seen)
     if full == FULL_QUEUE:
         _check(len(t.queue), limits.products, "product states")
         return t._replace(queue=grown(t.queue, limits.products))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -94,11 +95,13 @@ def _cases(contender: Contender, workload: str, seconds: Any, seed: int) -> dict
 
 
 def table(results: Results) -> Rows:
-    """Print medians; the row of each case compares with its best peer, as a speed-up."""
+    """Print medians and, for a look at the noise, the best; the row of a case compares medians with its best peer."""
     rows = []
     for case, by_name in results.items():
         medians = {name: statistics.median(values) for name, values in by_name.items()}
-        print(f"\n{case}: " + ", ".join(f"{name} {value:.4f} s" for name, value in medians.items()), end="")
+        best = {name: min(values) for name, values in by_name.items()}
+        shown = (f"{name} {value:.4f} s (best {best[name]:.4f})" for name, value in medians.items())
+        print(f"\n{case}: " + ", ".join(shown), end="")
         ours = medians.pop("stemma-bf16" if case == "W1 bf16" else "stemma", None)
         if ours is None or not medians:
             continue
@@ -107,7 +110,7 @@ def table(results: Results) -> Rows:
         print(f"  -> {ratio:.2f}x {peer}", end="")
         rows.append(
             {"case": case, "metric": "speedup", "ours": 1 / ours, "peer": 1 / medians[peer], "peer_name": peer,
-             "ratio": ratio, "seconds": {"stemma": ours, **medians}}
+             "ratio": ratio, "seconds": by_name}
         )  # fmt: skip
     print()
     return rows
@@ -144,6 +147,21 @@ def memory(model: Path, limit: float) -> Rows:
     ]  # fmt: skip
 
 
+def run(race: Race, workloads: list[str], rounds: int, limit: float) -> Results:
+    """All contenders in turn, each round beginning with another one."""
+    results: Results = {}
+    for round_ in range(rounds + 1):  # the first one warms up, and may take longer
+        for workload in workloads:
+            shift = round_ % len(race.contenders)
+            for contender in race.contenders[shift:] + race.contenders[:shift]:
+                seed = 1000 * round_ + int(workload[1])
+                for case, value in race.measure(contender, workload, seed, limit if round_ else 3 * limit).items():
+                    print(f"round {round_} {case} {contender.name} {value:.4f} s", flush=True)
+                    if round_:
+                        results.setdefault(case, {}).setdefault(contender.name, []).append(value)
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
@@ -155,17 +173,11 @@ def main() -> None:
     model = default_model()
     chosen = [peer for peer in PEERS if peer.name in options.peers.split(",")]
     race = Race([STEMMA, STEMMA_BF16, *chosen], model)
-    results: Results = {}
-    for round_ in range(options.rounds + 1):  # the first one warms up
-        limit = options.limit if round_ else 3 * options.limit
-        for workload in options.only.split(","):
-            shift = round_ % len(race.contenders)
-            for contender in race.contenders[shift:] + race.contenders[:shift]:
-                for case, value in race.measure(contender, workload, 1000 * round_ + int(workload[1]), limit).items():
-                    print(f"round {round_} {case} {contender.name} {value:.4f} s", flush=True)
-                    if round_:
-                        results.setdefault(case, {}).setdefault(contender.name, []).append(value)
-    race.close()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
+    try:
+        results = run(race, options.only.split(","), options.rounds, options.limit)
+    finally:
+        race.close()  # stopped processes would stay for ever
     rows = table(results) + (memory(model, options.limit) if "W1" in options.only else [])
     for name, reason in race.left_out.items():
         print(f"left out: {name}: {reason}")

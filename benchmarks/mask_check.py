@@ -4,8 +4,8 @@
 
 The forms, the brute force (every token's bytes through the automaton) and the walks are those of
 tests/test_real_vocabulary.py; `--walks` of them a form, two a schema of FILE (one `{"id", "schema", ...}` a line). It
-fails at the first mask that differs. On schemas that both engines compile, what random walks write is read by llguidance
-and by jsonschema-rs; what they do not read is counted and shown.
+fails at the first mask that differs. On schemas that both engines compile, llguidance and jsonschema-rs read what
+random walks write; what they do not take is counted and shown.
 """
 
 from __future__ import annotations

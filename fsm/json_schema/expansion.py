@@ -6,7 +6,7 @@ none of those that overlap with it", and what would need too many alternatives i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, product
 from typing import Any, Protocol
@@ -40,9 +40,11 @@ from stemma.fsm.json_schema.facts import (
     SomeMember,
     enumerated,
     negated,
+    with_values_joined,
 )
 from stemma.fsm.json_schema.keywords import groups
 from stemma.fsm.json_schema.options import SchemaOptions
+from stemma.fsm.json_schema.values import identity
 
 MAXIMUM_ALTERNATIVES = 1_000
 MAXIMUM_EXACT_BRANCHES = 7
@@ -163,7 +165,7 @@ class Expansion:
             whole += part
             if len(whole) > 50 * MAXIMUM_ALTERNATIVES:
                 break
-        return self.bounded(tuple(whole))
+        return self.bounded(with_values_joined(whole) if len(whole) > 32 else tuple(whole))
 
     def bounded(self, alternatives: tuple[Alternative, ...]) -> tuple[Alternative, ...]:
         if len(alternatives) > 32:
@@ -380,7 +382,7 @@ class Expansion:
         given = [self.conjunction(beside, self.alternatives(goal)) for goal in goals]
         marks = [self.marks(alternatives) for alternatives in given]
         overlaps: dict[int, list[int]] = {index: [] for index in range(len(goals))}
-        for left, right in combinations(range(len(goals)), 2):
+        for left, right in sharing(given):
             if not marks[left].exclude(marks[right]) and any(
                 map(self.possible, self.conjunction(given[left], given[right]))
             ):
@@ -515,6 +517,20 @@ class Expansion:
         return self.union(
             [self.alternatives((*test, *negated(then))), self.alternatives((*negated(test), *negated(otherwise)))]
         )
+
+
+def sharing(given: Sequence[Sequence[Alternative]]) -> Iterator[tuple[int, int]]:
+    """The pairs of branches that may have a value in common; of those that only list values, those that share one."""
+    holders: dict[Hashable, list[int]] = {}
+    free = [index for index, ways in enumerate(given) if any(way.values is None for way in ways)]
+    for index, ways in enumerate(given):
+        if all(way.values is not None for way in ways):
+            for known in {identity(value) for way in ways for value in way.values or ()}:
+                holders.setdefault(known, []).append(index)
+    listed = sorted(set(range(len(given))) - set(free))
+    yield from combinations(free, 2)
+    yield from product(free, listed)
+    yield from {pair for sharers in holders.values() for pair in combinations(sharers, 2)}
 
 
 def forbidden(name: str) -> Members:

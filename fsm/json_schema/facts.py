@@ -327,6 +327,26 @@ def enumerated(values: list[Any]) -> Alternative | None:
     return Alternative(kinds, values=kept) if kept else None
 
 
+def with_values_joined(alternatives: list[Alternative]) -> tuple[Alternative, ...]:
+    """The same, all that only list values as one: the constants of an `anyOf` may be thousands."""
+    others: list[Alternative] = []
+    values: list[Any] = []
+    for one in alternatives:
+        if (
+            one.values is None
+            or one.numbers
+            or one.texts
+            or one.arrays
+            or one.objects
+            or one.evaluated != NOTHING_EVALUATED
+        ):
+            others.append(one)
+        else:
+            values += [value for value in one.values if kind_of(value) & one.kinds]
+    whole = enumerated(values)
+    return tuple(others) if whole is None else (*others, whole)
+
+
 def kind_of(value: Any) -> Kind:
     if value is None:
         return Kind.NULL

@@ -192,12 +192,15 @@ class ObjectShape:
             return []
         flags = self._other_flags(matched)
         found = [OtherNames(language, goal, self._sorted_out(goal, flags))]
-        for flag, fact in enumerate(self.some):
-            bad = [option.goal for option in fact.options if isinstance(option, Misnamed)]
-            for name_goal in bad:
-                narrower = both(language, self.context.names_language(name_goal))
-                if not texts.is_empty(narrower):
-                    found.append(OtherNames(narrower, goal, self._sorted_out(goal, [*flags, (flag, ANYTHING)])))
+        bad = [(flag, option.goal) for flag, fact in enumerate(self.some)
+               for option in fact.options if isinstance(option, Misnamed)]  # fmt: skip
+        for chosen in subsets(list(range(len(bad)))):
+            narrower = language
+            for index in chosen:
+                narrower = both(narrower, self.context.names_language(bad[index][1]))
+            if chosen and not texts.is_empty(narrower):
+                set_too = [(bad[index][0], ANYTHING) for index in chosen]
+                found.append(OtherNames(narrower, goal, self._sorted_out(goal, [*flags, *set_too])))
         return found
 
     def _other_goals(self, matched: frozenset[str]) -> Iterator[Goal]:

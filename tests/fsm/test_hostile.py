@@ -104,6 +104,7 @@ ANSWERED: dict[str, Callable[[], Any]] = {
     "30,000 closed properties": lambda: schema({"properties": wide(), "type": "object", "additionalProperties": False}),
     "30,000 items": lambda: schema({"prefixItems": list(wide().values())}),
     "30,000 definitions": lambda: schema(ring(29_999)),
+    "3,000 constants": lambda: schema({"anyOf": [{"const": f"c{i}", "title": f"the {i}th"} for i in range(3_000)]}),
     "900 discriminated objects": lambda: schema({"oneOf": [
         {"type": "object", "properties": {"k": {"const": i}}, "required": ["k"]} for i in range(900)]}),
     "1,000 parts of one object": lambda: schema({"allOf": [{"properties": {f"p{i}": {}}} for i in range(1_000)]}),

@@ -64,6 +64,8 @@ CASES: dict[str, Case] = {
     "discriminated": ({"oneOf": [{"properties": {"k": {"const": "x"}, "v": {"type": "integer"}}, "required": ["k"]}, {"properties": {"k": {"enum": ["y", "z"]}, "v": {"type": "string"}}, "required": ["k"]}]}, [{"k": "x", "v": 1}, {"k": "z", "v": "a"}], [{"k": "x", "v": "a"}, {"v": 1}, {"k": "q"}]),
     "not": ({"not": {"type": "object", "required": ["a"]}}, [1, {}, {"b": 1}], [{"a": 1}]),
     "not properties": ({"type": "object", "not": {"properties": {"a": {"type": "integer"}}, "additionalProperties": False}}, [{"a": "x"}, {"b": 1}], [{}, {"a": 1}]),
+    "two bad names in one": ({"type": "object", "allOf": [{"not": {"propertyNames": {"pattern": "^a"}}}, {"not": {"propertyNames": {"maxLength": 1}}}]}, [{"bb": 1}, {"ab": 1, "b": 2}], [{"a": 1}, {"b": 1}, {"ab": 1}, {}]),
+    "one of constants": ({"oneOf": [*({"const": i} for i in range(40)), {"enum": [3, "x"]}, {"type": "string"}]}, [0, 39, "y"], [3, "x", 40, True]),
     "if": ({"type": "object", "if": {"properties": {"k": {"const": 1}}, "required": ["k"]}, "then": {"required": ["a"]}, "else": {"required": ["b"]}, "properties": {"k": {}, "a": {}, "b": {}}}, [{"k": 1, "a": 1}, {"k": 2, "b": 1}, {"b": 1}], [{"k": 1, "b": 1}, {"k": 2, "a": 1}, {}]),
     "recursion": ({"$ref": "#/$defs/n", "$defs": {"n": {"type": "object", "properties": {"v": {"type": "integer"}, "n": {"$ref": "#/$defs/n"}}, "required": ["v"], "additionalProperties": False}}}, [{"v": 1}, {"v": 1, "n": {"v": 2, "n": {"v": 3}}}], [{"v": 1, "n": {}}, {"n": {"v": 1}}]),
     "anchors": ({"$id": "http://x/y", "properties": {"a": {"$ref": "#it"}, "b": {"$ref": "other"}}, "$defs": {"q": {"$anchor": "it", "type": "null"}, "o": {"$id": "other", "type": "integer"}}}, [{"a": None, "b": 1}], [{"a": 1}, {"b": None}]),

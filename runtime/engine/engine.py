@@ -28,6 +28,7 @@ from stemma.runtime.engine.hold import Hold
 from stemma.runtime.engine.loop import EngineLoop, Ticket
 from stemma.runtime.engine.metrics import EngineStats
 from stemma.runtime.engine.options import Prompt, RequestMaker, RequestOptions
+from stemma.runtime.engine.progress import wait
 from stemma.runtime.engine.saving import CacheFile, Saver
 from stemma.runtime.engine.text import TextStream
 from stemma.runtime.engine.tree import TreeNode, snapshot
@@ -88,7 +89,7 @@ class Engine:
     # Generating ----------------------------------------------------------------
     @overload
     def generate(
-        self, prompt: str | list[int], *, progress: Progress | None = None, **options: Unpack[RequestOptions]
+        self, prompt: str | list[int], *, progress: bool | Progress | None = None, **options: Unpack[RequestOptions]
     ) -> Completion: ...
 
     @overload
@@ -96,7 +97,7 @@ class Engine:
         self,
         prompt: list[str] | list[list[int]],
         *,
-        progress: Progress | None = None,
+        progress: bool | Progress | None = None,
         **options: Unpack[RequestOptions],
     ) -> list[Completion]: ...
 
@@ -106,7 +107,7 @@ class Engine:
         prompt: str | list[int],
         *,
         form: TypeForm[T],
-        progress: Progress | None = None,
+        progress: bool | Progress | None = None,
         **options: Unpack[RequestOptions],
     ) -> Answer[T]: ...
 
@@ -116,7 +117,7 @@ class Engine:
         prompt: list[str] | list[list[int]],
         *,
         form: TypeForm[T],
-        progress: Progress | None = None,
+        progress: bool | Progress | None = None,
         **options: Unpack[RequestOptions],
     ) -> list[Answer[T]]: ...
 
@@ -125,29 +126,29 @@ class Engine:
         prompt: str | list[int] | list[str] | list[list[int]],
         *,
         form: Any = None,
-        progress: Progress | None = None,
+        progress: bool | Progress | None = None,
         **options: Unpack[RequestOptions],
     ) -> Completion | list[Completion] | Answer[Any] | list[Answer[Any]]:
         """Complete one prompt, or a list of prompts as one prefix-aware batch, and wait.
 
         form: the type that each completion shall be a value of: a pydantic model, dataclass, TypedDict, Literal, Enum,
         union, list, int, float, bool. The model can say nothing else; the value comes validated.
-        progress: called with the share of the prompts that are done.
+        progress: True draws a bar; or a function that is called with what is done and the share of it that is done.
         Raises InvalidRequest, PromptTooLong or PoolExhausted; one prompt of a list that fails ends the others.
         """
         is_one = isinstance(prompt, str) or (bool(prompt) and isinstance(prompt[0], int | np.integer))
         prompts = cast("list[Prompt]", [prompt] if is_one else prompt)
         if form is None:
-            completions = _wait(self.submit_all(prompts, **options), progress)
+            completions = wait(self.submit_all(prompts, **options), progress)
             return completions[0] if is_one else completions
         reader = form_of(form)
-        completions = _wait(self.submit_all(prompts, **reader.over(options)), progress)
+        completions = wait(self.submit_all(prompts, **reader.over(options)), progress)
         answers = [Answer(reader.read(each), each) for each in completions]
         return answers[0] if is_one else answers
 
     def sample(self, prompt: str | list[int], n: int, **options: Unpack[RequestOptions]) -> list[Completion]:
         """`n` completions of one prompt, which share its blocks. Give a temperature, or they are all the same."""
-        return _wait(self.submit_samples(prompt, n, **options), None)
+        return wait(self.submit_samples(prompt, n, **options), None)
 
     def submit(self, prompt: Prompt, *, hold: Hold | None = None, **options: Unpack[RequestOptions]) -> Generation:
         """Start one request and return its handle at once: iterate it, await it, or call `result()`.
@@ -269,17 +270,3 @@ class Engine:
 
 def _every(namespace: str) -> bool:
     return True
-
-
-def _wait(generations: Sequence[Generation], progress: Progress | None) -> list[Completion]:
-    """The results in order. Whatever ends the wait ends the requests that are left."""
-    completions = []
-    try:
-        for done, generation in enumerate(generations, start=1):
-            completions.append(generation.result())
-            if progress is not None:
-                progress("generating", done / len(generations))
-    finally:
-        for generation in generations[len(completions) :]:
-            generation.cancel()
-    return completions

@@ -94,8 +94,6 @@ class RequestMaker:
         tokenizer = self.loaded.tokenizer
         if isinstance(prompt, str):
             prompt = tokenizer.encode_prompt(prompt)
-            if not prompt and tokenizer.bos_id is not None:
-                prompt = [tokenizer.bos_id]  # an empty text begins where every text begins
         tokens = np.asarray(prompt)
         if tokens.size == 0:
             raise InvalidRequest(

@@ -51,7 +51,17 @@ class Tokenizer:
 
     def encode_prompt(self, text: str) -> list[int]:
         """Tokens of a plain prompt: what the model expects to begin with (bos, or nothing), then the text."""
-        return [*self.prefix_ids, *self.encode(text)]
+        return self._begun(self.encode(text))
+
+    def encode_trusted_prompt(self, text: str) -> list[int]:
+        """The same for a prompt in which special tokens are written out, the one it begins with perhaps among them."""
+        return self._begun(self.encode_template(text))
+
+    def _begun(self, tokens: list[int]) -> list[int]:
+        """An empty text begins with bos whatever the model expects, if it has one: it can follow nothing else."""
+        prefix = list(self.prefix_ids)
+        begun = tokens if prefix and tokens[: len(prefix)] == prefix else [*prefix, *tokens]
+        return begun if begun or self.bos_id is None else [self.bos_id]
 
     def encode_template(self, text: str) -> list[int]:
         """Tokens of trusted text in which special tokens are written out."""

@@ -9,8 +9,8 @@ from contextlib import nullcontext
 from typing import Any, Generic, TypeVar
 
 from stemma.lang.loops import LoopThread, run_blocking
-from stemma.lang.progress import bar
 from stemma.lang.run import Run
+from stemma.runtime.engine.progress import bar
 from stemma.runtime.errors import InvalidRequest
 
 R = TypeVar("R")

@@ -7,23 +7,20 @@ ids and answers come as ids, so that a state's tokens are the same as with an en
 from __future__ import annotations
 
 import asyncio
-import json
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
-import httpx
-
 from stemma.lang.loops import LoopThread
 from stemma.lang.remote_body import body_of
+from stemma.lang.remote_http import RemoteServer, read_usage
 from stemma.radix import Explanation, Reason
-from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions, Timing
 from stemma.runtime.engine.forms import Answer, form_of
-from stemma.runtime.errors import InvalidRequest, RemoteError
+from stemma.runtime.engine.progress import Report, wait
+from stemma.runtime.errors import RemoteError
 from stemma.runtime.model import ChatTemplate, Tokenizer
 from stemma.runtime.model.checkpoint import TokenizerFiles
 
@@ -32,33 +29,29 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONNECT_SECONDS = 10.0
-MAX_CONNECTIONS = 256
+PATIENCE = 60.0
+Shown = bool | Report | None
 
 
-def connect(url: str, *, api_key: str | None = None) -> Remote:
+def connect(url: str, *, api_key: str | None = None, patience: float = PATIENCE) -> Remote:
     """A model behind a Stemma server, with the face of an engine: `generate`, and what State, Chat and programs need.
 
+    patience: seconds for which a request is tried again while the server is full or stops (429, 503), each time after
+    the pause that the server names; 0 raises at once.
     Raises RemoteError if there is no such server, or it refuses the key.
     """
-    return Remote(url, api_key)
+    return Remote(url, api_key, patience)
 
 
 class Remote:
     """A connection to a server. Made by `connect`; close it, or use it in a `with` block."""
 
-    def __init__(self, url: str, api_key: str | None) -> None:
-        headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+    def __init__(self, url: str, api_key: str | None, patience: float = PATIENCE) -> None:
         with ExitStack() as stack:
             self._thread = stack.enter_context(LoopThread())
-            self._http = httpx.AsyncClient(
-                base_url=url,
-                headers=headers,
-                timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-                limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
-            )
-            stack.callback(lambda: self._thread.wait(self._http.aclose()))
-            files = self._thread.wait(self._call("GET", "/tokenizer"))
+            self._server = RemoteServer(url, api_key, patience)
+            stack.callback(lambda: self._thread.wait(self._server.close()))
+            files = self._call("GET", "/tokenizer")
             self.model: str = files["model"]
             self._tokenizer = Tokenizer(
                 TokenizerFiles(files["spec"], files["special"], files["adds_bos"], files["chat_template"]),
@@ -80,34 +73,40 @@ class Remote:
 
     # Generating ----------------------------------------------------------------
     @overload
-    def generate(self, prompt: str | list[int], **options: Unpack[RequestOptions]) -> Completion: ...
-
-    @overload
-    def generate(self, prompt: list[str] | list[list[int]], **options: Unpack[RequestOptions]) -> list[Completion]: ...
+    def generate(
+        self, prompt: str | list[int], *, progress: Shown = None, **options: Unpack[RequestOptions]
+    ) -> Completion: ...
 
     @overload
     def generate(
-        self, prompt: str | list[int], *, form: TypeForm[T], **options: Unpack[RequestOptions]
+        self, prompt: list[str] | list[list[int]], *, progress: Shown = None, **options: Unpack[RequestOptions]
+    ) -> list[Completion]: ...
+
+    @overload
+    def generate(
+        self, prompt: str | list[int], *, form: TypeForm[T], progress: Shown = None, **options: Unpack[RequestOptions]
     ) -> Answer[T]: ...
 
     @overload
     def generate(
-        self, prompt: list[str] | list[list[int]], *, form: TypeForm[T], **options: Unpack[RequestOptions]
+        self,
+        prompt: list[str] | list[list[int]],
+        *,
+        form: TypeForm[T],
+        progress: Shown = None,
+        **options: Unpack[RequestOptions],
     ) -> list[Answer[T]]: ...
 
-    def generate(self, prompt: Any, *, form: Any = None, **options: Unpack[RequestOptions]) -> Any:
+    def generate(
+        self, prompt: Any, *, form: Any = None, progress: Shown = None, **options: Unpack[RequestOptions]
+    ) -> Any:
         """Complete one prompt, or a list of prompts side by side, and wait; see `Engine.generate`."""
         is_one = isinstance(prompt, str) or (bool(prompt) and isinstance(prompt[0], int))
         prompts = [prompt] if is_one else prompt
         tokens = [self._tokenizer.encode_prompt(each) if isinstance(each, str) else each for each in prompts]
         if form is not None:
             options = form_of(form).over(options)
-        generations = self.submit_all(tokens, **options)
-        try:
-            completions = [generation.result() for generation in generations]
-        finally:
-            for generation in generations:
-                generation.cancel()
+        completions = wait(self.submit_all(tokens, **options), progress)
         answers = completions if form is None else [Answer(form_of(form).read(each), each) for each in completions]
         return answers[0] if is_one else answers
 
@@ -120,21 +119,12 @@ class Remote:
     ) -> Generation:
         """Start one request. A hold with a pin has the server keep the prompt."""
         body = body_of(prompt, options)
-        if hold is not None and hold.pinned_for:
-            return self._start(hold.pin(body))
-        scores = options.get("prompt_logprobs")
-        if scores is not None:
-            if scores:
-                raise InvalidRequest(
-                    "alternatives to a prompt's tokens do not come over HTTP: give 0", "prompt_logprobs"
-                )
-            return self._start(self._score(body, options.get("scored_from", 1)))
-        return self._start(self._whole(body) if body["max_tokens"] == 0 else self._stream(body))
+        return self._start(hold.pin(body) if hold is not None and hold.pinned_for else self._server.generate(body))
 
     def explain(self, tokens: Sequence[int], namespace: str = "") -> Explanation:
         """How much of these tokens is cached on the server, and why it is not more."""
         body: dict[str, Any] = {"tokens": list(tokens), **({"cache_salt": namespace} if namespace else {})}
-        found = self._thread.wait(self._call("POST", "/cache/explain", body))
+        found = self._call("POST", "/cache/explain", body)
         at = found["position"]
         return Explanation(
             num_tokens=found["num_tokens"],
@@ -164,59 +154,8 @@ class Remote:
         loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(_feed(generation, work))))
         return generation
 
-    # What is asked of the server ----------------------------------------------------------------
-    async def _stream(self, body: dict[str, Any]) -> AsyncIterator[Delta | Completion]:
-        started, first = time.perf_counter(), None
-        text, tokens, reason, usage = "", list[int](), "abort", Usage()
-        asked = {**body, "stream": True, "stream_options": {"include_usage": True}, "return_token_ids": True}
-        async with self._http.stream("POST", "/v1/completions", json=asked) as response:
-            if response.status_code != 200:
-                await response.aread()
-                raise _error(response)
-            async for line in response.aiter_lines():
-                if not line.startswith("data: ") or line == "data: [DONE]":
-                    continue
-                event = json.loads(line.removeprefix("data: "))
-                if "error" in event:
-                    raise RemoteError(f"the server failed: {event['error'].get('message')}")
-                if event.get("usage"):
-                    usage = _usage(event["usage"])
-                for choice in event["choices"]:
-                    reason = choice["finish_reason"] or reason
-                    delta = Delta(choice["text"], tuple(choice.get("token_ids") or ()))
-                    if delta.tokens or delta.text:
-                        first = first or time.perf_counter()
-                        text += delta.text
-                        tokens += delta.tokens
-                        yield delta
-        ended = time.perf_counter()
-        timing = Timing(0.0, (first or ended) - started, ended - started)
-        yield Completion(text, tuple(tokens), reason, usage, timing)
-
-    async def _whole(self, body: dict[str, Any]) -> AsyncIterator[Delta | Completion]:
-        started = time.perf_counter()
-        answer = await self._call("POST", "/v1/completions", {**body, "max_tokens": 0})
-        seconds = time.perf_counter() - started
-        yield Completion("", (), "length", _usage(answer["usage"]), Timing(0.0, seconds, seconds))
-
-    async def _score(self, body: dict[str, Any], scored_from: int) -> AsyncIterator[Delta | Completion]:
-        started = time.perf_counter()
-        answer = await self._call("POST", "/v1/completions", {**body, "echo": True, "logprobs": 0})
-        values = answer["choices"][0]["logprobs"]["token_logprobs"]
-        pairs = list(zip(body["prompt_token_ids"], values, strict=False))[max(scored_from, 1) :]
-        scores = tuple(TokenLogprob(token, float(value)) for token, value in pairs)
-        seconds = time.perf_counter() - started
-        timing = Timing(0.0, seconds, seconds)
-        yield Completion("", (), "length", _usage(answer["usage"]), timing, prompt_logprobs=scores)
-
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        try:
-            response = await self._http.request(method, path, json=body)
-        except httpx.HTTPError as error:
-            raise _unreachable(error) from error
-        if response.status_code != 200:
-            raise _error(response)
-        return response.json()
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        return self._thread.wait(self._server.call(method, path, body))
 
     def close(self) -> None:
         """End the connection; requests under way end with an error. Safe to call twice."""
@@ -244,10 +183,9 @@ class RemoteHold:
         asked = {"tokens": body["prompt_token_ids"], "ttl": self.pinned_for}
         if "cache_salt" in body:
             asked["cache_salt"] = body["cache_salt"]
-        started = time.perf_counter()
-        self._pin_id = (await self._remote._call("POST", "/cache/pin", asked))["id"]
-        seconds = time.perf_counter() - started
-        yield Completion("", (), "length", Usage(prompt_tokens=len(asked["tokens"])), Timing(0.0, seconds, seconds))
+        made = await self._remote._server.call("POST", "/cache/pin", asked)
+        self._pin_id = made["id"]
+        yield Completion("", (), "length", read_usage(made["usage"]), Timing(0.0, 0.0, 0.0))
 
     def fork(self) -> RemoteHold:
         """A second one on nothing."""
@@ -257,7 +195,11 @@ class RemoteHold:
         """Let go of the pin."""
         pin_id, self._pin_id = self._pin_id, None
         if pin_id is not None:
-            self._remote._thread.wait(self._remote._call("DELETE", f"/cache/pins/{pin_id}"))
+            try:
+                self._remote._call("DELETE", f"/cache/pins/{pin_id}")
+            except RemoteError as error:
+                if error.status != 404:  # it ran out meanwhile
+                    raise
 
 
 async def _feed(generation: Generation, work: AsyncIterator[Delta | Completion]) -> None:
@@ -273,28 +215,5 @@ async def _feed(generation: Generation, work: AsyncIterator[Delta | Completion])
     except asyncio.CancelledError:
         text, tokens = "".join(each.text for each in said), tuple(token for each in said for token in each.tokens)
         generation.finish(Completion(text, tokens, "abort", Usage(), Timing(0.0, 0.0, 0.0)))
-    except httpx.HTTPError as error:
-        generation.fail(_unreachable(error))
     except Exception as error:
         generation.fail(error)
-
-
-def _usage(report: dict[str, Any]) -> Usage:
-    return Usage(report["prompt_tokens"], report["completion_tokens"], **report["stemma"])
-
-
-def _unreachable(error: httpx.HTTPError) -> RemoteError:
-    return RemoteError(
-        f"the server cannot be reached: {error or type(error).__name__}; is `stemma serve` running there?"
-    )
-
-
-def _error(response: httpx.Response) -> Exception:
-    try:
-        said = response.json()["error"]
-        message, param = str(said["message"]), said.get("param")
-    except (ValueError, KeyError, TypeError):
-        message, param = response.text[:200], None
-    if response.status_code == 400:
-        return InvalidRequest(message, str(param))
-    return RemoteError(f"the server says {response.status_code}: {message}", response.status_code)

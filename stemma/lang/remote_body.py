@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -19,31 +18,34 @@ from stemma.runtime.engine.options import make_sampling
 from stemma.runtime.errors import InvalidRequest
 
 DEFAULT_MAX_TOKENS = 128
+NAMES = {
+    "namespace": "cache_salt",
+    "priority": "priority",
+    "prompt_logprobs": "prompt_logprobs",
+    "scored_from": "scored_from",
+    "finish_in_time": "finish_in_time",
+}
+"""What the server calls these options."""
 
 
 def body_of(prompt: Sequence[int], options: RequestOptions) -> dict[str, Any]:
     """Raises InvalidRequest for an option that cannot be met over HTTP."""
     sampling = make_sampling(options)
-    if sampling.logprobs is not None:
-        raise InvalidRequest(
-            "log-probabilities of generated tokens do not come over HTTP yet: leave it out", "logprobs"
-        )
     max_tokens = options.get("max_tokens")
     body: dict[str, Any] = {
         "prompt_token_ids": [int(token) for token in prompt],
         "max_tokens": DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens,
         **_sampling(sampling),
     }
-    if options.get("namespace"):
-        body["cache_salt"] = options["namespace"]
-    if options.get("priority"):
-        body["priority"] = options["priority"]
+    for option, name in NAMES.items():
+        if (value := options.get(option)) is not None:
+            body[name] = value
     grammar = options.get("grammar")
     return body if grammar is None else {**body, **_grammar(grammar)}
 
 
 def _sampling(sampling: Sampling) -> dict[str, Any]:
-    named = {field.name: getattr(sampling, field.name) for field in fields(Sampling) if field.name != "logprobs"}
+    named = {field.name: getattr(sampling, field.name) for field in fields(Sampling)}
     named["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
     return {name: value for name, value in named.items() if value not in (None, (), {})}
 
@@ -53,7 +55,7 @@ def _grammar(spec: Any) -> dict[str, Any]:
         case Regex(pattern=pattern):
             return {"regex": pattern}
         case Choices(values=values):
-            return {"regex": "|".join(map(re.escape, values))}
+            return {"structured_outputs": {"choice": list(values)}}
         case EBNF(text=text, root="root") | Lark(text=text, start="start"):
             return {"grammar": text}
         case JSONSchema(schema=schema) as form if form == JSONSchema(schema):

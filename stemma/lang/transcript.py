@@ -99,8 +99,7 @@ class Transcript:
         if self.answer == len(self.messages) - 1:
             return (*self.base, *tokenizer.encode_continuation(self.open_text[self.covered :]))
         if self.is_plain:
-            prompt = tokenizer.encode_prompt(self.open_text)
-            return tuple(prompt) or (() if tokenizer.bos_id is None else (tokenizer.bos_id,))
+            return tuple(tokenizer.encode_prompt(self.open_text))
         prefix = tokenizer.encode_continuation(self.open_text) if self.is_answering else []
         return (*self._encode_closed(encoder), *prefix)
 

@@ -105,9 +105,9 @@ async def pin(call: Call[PinRequest]) -> Response:
     """POST /cache/pin: have a prefix computed and kept for a while."""
     service, body = call.service, call.body
     tokens = await service.work(prefix_tokens, service, body)
-    await _warmed(call, tokens)
+    warmed = await _warmed(call, tokens)
     made = await service.work(service.pins.add, tokens, call.tenant.namespace(body.cache_salt), body.ttl)
-    return json_reply(_pin_report(made))
+    return json_reply(_pin_report(made) | {"usage": warmed["usage"]})
 
 
 async def pins(call: Call[None]) -> Response:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from starlette.responses import Response
 
 from stemma.runtime.core.sampling import TokenLogprob
-from stemma.runtime.engine import Completion, Generation
+from stemma.runtime.engine import Completion, Generation, RequestOptions
 from stemma.server.endpoint import Call
 from stemma.server.errors import bad_request
 from stemma.server.forms import text_form
@@ -35,10 +35,7 @@ async def completions(call: Call[CompletionRequest]) -> Response:
     options = sampling_options(body, call.tenant)
     if body.best_of not in (None, body.n or 1):
         raise bad_request("best_of is supported only where it equals n", "best_of")
-    if body.logprobs is not None:
-        options["logprobs"] = body.logprobs
-        if body.echo:
-            options["prompt_logprobs"] = body.logprobs
+    options.update(logprob_options(body))
     await constrain(service, options, text_form(body))
     prompts = await service.work(prompts_of, service, body)
     generations = start(call, prompts, body.n or 1, body.max_tokens, LEGACY_MAX_TOKENS, options)
@@ -46,6 +43,23 @@ async def completions(call: Call[CompletionRequest]) -> Response:
     if body.stream:
         return EventReply(answer.events(generations, bool(streaming.include_usage)), service.config.write_seconds)
     return json_reply(answer.whole(await completed(generations)))
+
+
+def logprob_options(body: CompletionRequest) -> RequestOptions:
+    """Which log-probabilities are wanted. Raises ApiError if that is said twice."""
+    options = RequestOptions()
+    if body.logprobs is not None:
+        options["logprobs"] = body.logprobs
+        if body.echo:
+            options["prompt_logprobs"] = body.logprobs
+    if body.prompt_logprobs is not None:
+        if "prompt_logprobs" in options:
+            raise bad_request("echo with logprobs has those of the prompt already", "prompt_logprobs")
+        options["prompt_logprobs"] = body.prompt_logprobs
+        options["scored_from"] = 1 if body.scored_from is None else body.scored_from
+    elif body.scored_from is not None:
+        raise bad_request("scored_from is for prompt_logprobs", "scored_from")
+    return options
 
 
 def prompts_of(service: Service, body: CompletionRequest) -> list[list[int]]:
@@ -73,12 +87,9 @@ def prompts_of(service: Service, body: CompletionRequest) -> list[list[int]]:
 
 
 def encode_text(service: Service, text: str) -> list[int]:
-    """Tokens of a plain prompt. An empty one begins where every text begins."""
+    """Tokens of a plain prompt. Raises PromptTooLong."""
     service.prompter.check_length(len(text), "prompt")
-    tokens = service.tokenizer.encode_prompt(text)
-    if not tokens and service.tokenizer.bos_id is not None:
-        return [service.tokenizer.bos_id]
-    return tokens
+    return service.tokenizer.encode_prompt(text)
 
 
 @dataclass(slots=True)
@@ -120,14 +131,27 @@ class CompletionAnswer:
             "finish_reason": completion.finish_reason,
         }
         if self.body.logprobs is not None:
-            record = LegacyLogprobs(self.service.texts)
+            record = self._record()
             if self.body.echo:
                 record.add_prompt(prompt, completion.prompt_logprobs)
             record.add(completion.logprobs)
             choice["logprobs"] = record.report()
         if self.body.return_token_ids:
             choice |= {"prompt_token_ids": prompt, "token_ids": completion.tokens}
-        return choice
+        return choice | self._known_at_the_end(index, completion)
+
+    def _known_at_the_end(self, index: int, completion: Completion) -> dict[str, Any]:
+        """What a choice has beyond OpenAI's fields, if it was asked for. jumped: indexes of forced tokens."""
+        known: dict[str, Any] = {}
+        if self.body.prompt_logprobs is not None:
+            prompt = self.prompts[index // self._n]
+            known["prompt_logprobs"] = prompt_report(completion.prompt_logprobs, len(prompt), self.service.texts)
+        if self.body.return_token_ids:
+            known["jumped"] = completion.jumped
+        return known
+
+    def _record(self) -> LegacyLogprobs:
+        return LegacyLogprobs(self.service.texts, bool(self.body.return_token_ids))
 
     def _echo(self, index: int) -> str:
         """The prompt's text, if it is to be part of the answer."""
@@ -147,7 +171,7 @@ class CompletionAnswer:
         return chunk_events(self._chunks(generations, include_usage))
 
     async def _chunks(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[dict[str, Any]]:
-        records = [LegacyLogprobs(self.service.texts) for _ in generations]
+        records = [self._record() for _ in generations]
         last: list[Completion | None] = [None] * len(generations)
         for index, record in enumerate(records):
             chunk = self._chunk(index, self._echo(index), include_usage)
@@ -163,7 +187,9 @@ class CompletionAnswer:
             async for index, what in items:
                 if isinstance(what, Completion):
                     last[index] = what
-                    yield self._chunk(index, "", include_usage, what.finish_reason)
+                    chunk = self._chunk(index, "", include_usage, what.finish_reason)
+                    chunk["choices"][0] |= self._known_at_the_end(index, what)
+                    yield chunk
                     continue
                 chunk = self._chunk(index, what.text, include_usage)
                 if self.body.logprobs is not None:
@@ -185,47 +211,85 @@ class CompletionAnswer:
         return chunk
 
 
-class LegacyLogprobs:
-    """The `logprobs` object of /v1/completions: four lists, one entry a token. text_offset counts characters."""
+class Entry(NamedTuple):
+    """One token of the older log-probabilities. offset: of its text, in characters."""
 
-    def __init__(self, texts: TokenTexts) -> None:
+    token: int
+    text: str
+    logprob: float | None
+    top: Sequence[tuple[int, float]]
+    offset: int
+
+
+class LegacyLogprobs:
+    """The `logprobs` object of /v1/completions: lists with one entry a token. text_offset counts characters.
+
+    with_ids: texts of tokens are not unique, so token ids come too, where the client asked for token ids.
+    """
+
+    def __init__(self, texts: TokenTexts, with_ids: bool) -> None:
         self._texts = texts
-        self._entries: list[tuple[str, float | None, dict[str, float] | None, int]] = []
+        self._with_ids = with_ids
+        self._entries: list[Entry] = []
         self._offset = 0
         self._num_reported = 0
 
     def add_prompt(self, prompt: Sequence[int], logprobs: Sequence[TokenLogprob]) -> None:
         """The prompt: its first token has no log-probability."""
-        self._append(prompt[0], None, None)
+        self._append(prompt[0], None, ())
         self.add(logprobs)
 
     def add(self, logprobs: Sequence[TokenLogprob]) -> None:
         """More tokens."""
         for entry in logprobs:
-            top = {self._texts.text(token): finite(logprob) for token, logprob in reversed(entry.top)}
-            top.setdefault(self._texts.text(entry.token), finite(entry.logprob))
-            self._append(entry.token, finite(entry.logprob), top)
+            self._append(entry.token, finite(entry.logprob), entry.top)
 
     def report(self) -> dict[str, Any]:
         """All of it."""
-        return _report(self._entries)
+        return self._report(self._entries)
 
     def report_new(self) -> dict[str, Any]:
         """What came since the last report."""
         new = self._entries[self._num_reported :]
         self._num_reported = len(self._entries)
-        return _report(new)
+        return self._report(new)
 
-    def _append(self, token: int, logprob: float | None, top: dict[str, float] | None) -> None:
+    def _append(self, token: int, logprob: float | None, top: Sequence[tuple[int, float]]) -> None:
         text = self._texts.text(token)
-        self._entries.append((text, logprob, top, self._offset))
+        self._entries.append(Entry(token, text, logprob, top, self._offset))
         self._offset += len(text)
 
+    def _report(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        report: dict[str, Any] = {
+            "tokens": [entry.text for entry in entries],
+            "token_logprobs": [entry.logprob for entry in entries],
+            "top_logprobs": [self._top(entry) for entry in entries],
+            "text_offset": [entry.offset for entry in entries],
+        }
+        if self._with_ids:
+            report["token_ids"] = [entry.token for entry in entries]
+            report["top_token_ids"] = [[(token, finite(value)) for token, value in entry.top] for entry in entries]
+        return report
 
-def _report(entries: Sequence[tuple[str, float | None, dict[str, float] | None, int]]) -> dict[str, Any]:
+    def _top(self, entry: Entry) -> dict[str, float] | None:
+        if entry.logprob is None:
+            return None
+        top = {self._texts.text(token): finite(value) for token, value in reversed(entry.top)}
+        top.setdefault(entry.text, entry.logprob)
+        return top
+
+
+def prompt_report(scores: Sequence[TokenLogprob], prompt_len: int, texts: TokenTexts) -> list[dict[str, Any] | None]:
+    """vLLM's `prompt_logprobs`: for each token of the prompt the alternatives by id, itself among them; None for those
+    that were not scored."""
+    unscored: list[dict[str, Any] | None] = [None] * (prompt_len - len(scores))
+    return unscored + [_alternatives(score, texts) for score in scores]
+
+
+def _alternatives(score: TokenLogprob, texts: TokenTexts) -> dict[str, Any]:
+    ranked = {token: (rank, value) for rank, (token, value) in enumerate(score.top, start=1)}
+    known = {score.token: (None, score.logprob), **ranked}
     return {
-        "tokens": [entry[0] for entry in entries],
-        "token_logprobs": [entry[1] for entry in entries],
-        "top_logprobs": [entry[2] for entry in entries],
-        "text_offset": [entry[3] for entry in entries],
+        str(token): {"logprob": finite(value), "rank": rank, "decoded_token": texts.text(token)}
+        for token, (rank, value) in known.items()
     }

@@ -101,13 +101,7 @@ def prompts_of(service: Service, body: GenerateRequest) -> list[list[int]]:
 
 def _encode(service: Service, text: str) -> list[int]:
     service.prompter.check_length(len(text), "text")
-    tokens = service.tokenizer.encode_template(text)
-    prefix = list(service.tokenizer.prefix_ids)
-    if tokens[: len(prefix)] != prefix:
-        tokens = [*prefix, *tokens]
-    if not tokens and service.tokenizer.bos_id is not None:
-        return [service.tokenizer.bos_id]
-    return tokens
+    return service.tokenizer.encode_trusted_prompt(text)
 
 
 @dataclass(slots=True)

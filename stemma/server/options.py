@@ -27,6 +27,7 @@ def sampling_options(body: GenerationRequest, tenant: Tenant) -> RequestOptions:
         stop=[body.stop] if isinstance(body.stop, str) else body.stop or [],
         stop_token_ids=body.stop_token_ids or [],
         ignore_eos=bool(body.ignore_eos),
+        finish_in_time=bool(body.finish_in_time),
     )
 
 

@@ -79,7 +79,8 @@ class GenerationRequest(Wire):
     Beyond OpenAI's fields: top_k, min_p, repetition_penalty, stop_token_ids, ignore_eos; regex, grammar: the form of
     the output, which vLLM's clients call structured_outputs or guided_* and SGLang's ebnf; cache_salt: a separate part
     of the caller's own cache namespace; priority: larger goes first; return_token_ids: token ids of prompt and answer
-    are reported; prompt_token_ids: the prompt itself, as token ids.
+    are reported; prompt_token_ids: the prompt itself, as token ids; finish_in_time: a form ends by its shortest
+    completion before max_tokens would cut it.
     """
 
     model: str | None = None
@@ -113,3 +114,4 @@ class GenerationRequest(Wire):
     priority: Priority | None = None
     return_token_ids: bool | None = None
     prompt_token_ids: list[TokenId] | None = None
+    finish_in_time: bool | None = None

@@ -250,3 +250,13 @@ def test_an_internal_error_reaches_every_caller(loaded, monkeypatch):
     with pytest.raises(EngineClosed):
         engine.generate("hello")
     engine.close()
+
+
+def test_progress_is_a_bar_or_a_function(make, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    engine, seen = make(), []
+    prompts = [[1], [2], [3]]
+    engine.generate(prompts, max_tokens=2, progress=lambda what, share: seen.append((what, round(share, 2))))
+    assert seen == [("generating", 0.33), ("generating", 0.67), ("generating", 1.0)]
+    assert len(engine.generate(prompts, max_tokens=2, progress=True)) == 3
+    assert "generating" in capsys.readouterr().err

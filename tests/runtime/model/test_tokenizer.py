@@ -71,7 +71,8 @@ def test_the_real_tokenizer(text: str) -> None:
 @given(st.text())
 def test_the_real_tokenizer_on_any_text(text: str) -> None:
     expected = real_by_hand().encode(text).ids
-    assert real().encode(text) == real().encode_prompt(text) == real().encode_continuation(text) == expected
+    assert real().encode(text) == real().encode_continuation(text) == expected
+    assert real().encode_prompt(text) == (expected or [real().bos_id])
 
 
 SPECIAL_LIKE = st.lists(
@@ -383,3 +384,17 @@ def test_a_broken_character_becomes_a_replacement_character() -> None:
     assert [detokenizer.push(byte) for byte in "é".encode()[:1]] == [""]
     assert detokenizer.flush() == "\ufffd"
     assert detokenizer.push(ord("a")) == "a"
+
+
+def test_an_empty_prompt_begins_where_every_text_begins():
+    expecting = from_metadata(metadata("llama-bpe"))
+    (end,) = expecting.prefix_ids
+    without = from_metadata(metadata("llama-bpe", **{"ggml.add_bos_token": False}))
+    for encode in ("encode_prompt", "encode_trusted_prompt"):
+        assert getattr(expecting, encode)("") == [end]
+        assert getattr(without, encode)("") == [end]
+        assert getattr(expecting, encode)("hello") == [end, *getattr(without, encode)("hello")]
+        assert end not in getattr(without, encode)("hello")
+    (written,) = [text for text, token in expecting.special.items() if token == end]
+    assert expecting.encode_trusted_prompt(f"{written}hello") == expecting.encode_prompt("hello")
+    assert expecting.encode_prompt(written)[1:] == expecting.encode(written)

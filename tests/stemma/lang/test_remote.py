@@ -14,6 +14,7 @@ from stemma.lang.chat import Chat
 from stemma.lang.program import program
 from stemma.lang.state import State
 from stemma.runtime.errors import BranchError, InvalidRequest, RemoteError
+from stemma.server import ServerConfig
 from tests.stemma.server.live import is_idle, live_server, wait_until
 
 SYSTEM = "You judge essays by several dimensions, each on its own, and are brief. " * 2
@@ -104,6 +105,12 @@ def test_values_there(llm, remote):
     assert State(remote).user("x").gen(stemma.Grammar('root ::= "a" | "b"')).result() in "ab"
 
 
+def test_progress_there(remote):
+    seen = []
+    remote.generate(["a", "b"], max_tokens=2, progress=lambda what, share: seen.append(share))
+    assert seen == [0.5, 1.0]
+
+
 def test_many_runs_there(remote):
     runs = judge.map(remote, [f"essay {number}" for number in range(8)], concurrency=4).result()
     assert all(run.error is None for run in runs)
@@ -137,13 +144,66 @@ def test_a_pin_there(remote, engine):
     wait_until(lambda: engine.stats().cache.leased == 0)
 
 
+def test_a_pin_that_ran_out_is_let_go_in_silence(remote, engine):
+    with State(remote).system(SYSTEM).pinned(ttl=0.05):
+        wait_until(lambda: not remote._call("GET", "/cache/pins")["pins"])
+    engine.with_cache(lambda cache: cache.available)  # what ran out is noticed when blocks are counted
+
+
+def test_log_probabilities_are_the_same_here_and_there(llm, remote):
+    prompt = list(b"some text that is scored")
+    options = {"max_tokens": 5, "ignore_eos": True, "logprobs": 3, "prompt_logprobs": 2, "scored_from": 9}
+    here, there = llm.submit(prompt, **options).result(), remote.submit(prompt, **options).result()
+    assert there.tokens == here.tokens
+    for theirs, ours in ((there.logprobs, here.logprobs), (there.prompt_logprobs, here.prompt_logprobs)):
+        assert len(theirs) == len(ours) > 0
+        for one, other in zip(theirs, ours, strict=True):
+            assert one.token == other.token
+            assert [token for token, _ in one.top] == [token for token, _ in other.top]
+            assert one.logprob == pytest.approx(other.logprob, abs=1e-6)
+            assert [value for _, value in one.top] == pytest.approx([value for _, value in other.top], abs=1e-6)
+
+
+def test_a_selection_there_computes_its_options_alone(remote, engine):
+    s = State(remote).system(SYSTEM).user("Grade?")
+    s.prefill().result()
+    gen = s.select(["good", "bad"])
+    assert gen.result() in ("good", "bad")
+    assert gen.usage.prefilled_tokens <= 24
+    assert gen.usage.cached_tokens > len(SYSTEM)
+
+
+def test_forced_tokens_are_known_and_a_form_ends_in_time(llm, remote):
+    options = {"grammar": stemma.Regex("(abc){50}d*"), "max_tokens": 160, "finish_in_time": True}
+    here, there = llm.submit([1], **options).result(), remote.submit([1], **options).result()
+    assert there.text == here.text
+    assert there.jumped == here.jumped
+    assert len(there.jumped) > 100
+
+
+def test_a_full_server_is_asked_again(loaded):
+    with (
+        stemma.Engine.of(loaded, kv_tokens=4096, max_running=1, max_batch_tokens=64) as engine,
+        live_server(engine, ServerConfig(max_queue=0, shutdown_seconds=1)) as live,
+        stemma.connect(live.url) as patient,
+        stemma.connect(live.url, patience=0) as hasty,
+    ):
+        gens = [patient.submit([1, 2, number], max_tokens=30, ignore_eos=True) for number in range(3)]
+        wait_until(lambda: engine.stats().num_running == 1)
+        with pytest.raises(RemoteError) as refused:
+            hasty.submit([1], max_tokens=1).result()
+        assert refused.value.status == 429
+        assert [len(gen.result().tokens) for gen in gens] == [30, 30, 30]
+        assert live.server._service.gate.num_refused > 1
+
+
 def test_what_a_server_refuses_names_the_parameter(remote):
     with pytest.raises(InvalidRequest) as refused:
         State(remote).user("x").gen(max_tokens=10**6).result()
     assert refused.value.param == "max_tokens"
 
 
-@pytest.mark.parametrize("options", [{"logprobs": 1}, {"grammar": FreeText()}])
+@pytest.mark.parametrize("options", [{"no_option": 1}, {"grammar": FreeText()}])
 def test_what_cannot_be_sent_is_refused_here(remote, options):
     with pytest.raises(InvalidRequest):
         remote.submit([1, 2], **options)

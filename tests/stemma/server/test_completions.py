@@ -96,3 +96,27 @@ async def test_a_body_that_is_no_json_is_a_400(client: Any) -> None:
         response = await client.http.post(PATH, content=data)
         assert response.status_code == 400, data[:20]
         assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+async def test_log_probabilities_of_the_prompt_come_by_id(client: Any) -> None:
+    """As vLLM has them; `scored_from` leaves out what stands before."""
+    asked = {"prompt": "hello", "max_tokens": 2, "temperature": 0, "ignore_eos": True, "prompt_logprobs": 2}
+    choice = (await client.post(PATH, **asked))["choices"][0]
+    assert choice["prompt_logprobs"][0] is None
+    assert len(choice["prompt_logprobs"]) == 5
+    for char, found in zip("ello", choice["prompt_logprobs"][1:], strict=True):
+        assert found[str(ord(char))]["decoded_token"] == char
+        assert {each["rank"] for each in found.values()} >= {1, 2}
+        assert 2 <= len(found) <= 3
+    late = (await client.post(PATH, **asked, scored_from=3))["choices"][0]["prompt_logprobs"]
+    assert [found is None for found in late] == [True, True, True, False, False]
+    chunks = await client.stream(PATH, **asked)
+    assert chunks[-1]["choices"][0]["prompt_logprobs"] == choice["prompt_logprobs"]
+    for body in (
+        {"scored_from": 1},
+        {"prompt_logprobs": 1, "scored_from": 0},
+        {"prompt_logprobs": 1, "scored_from": 9},
+    ):
+        assert (await client.post(PATH, status=400, prompt="hello", **body))["error"]["param"] == "scored_from"
+    both = {"prompt_logprobs": 1, "echo": True, "logprobs": 1}
+    assert (await client.post(PATH, status=400, prompt="hello", **both))["error"]["param"] == "prompt_logprobs"

@@ -70,8 +70,8 @@ class Workloads:
         return waves
 
     def w6(self) -> list[Wave]:
-        rule = "You keep the register of a village. " + "Write each record as JSON with all fields. " * 28
-        people = [f"{rule}\nRound {self.label}, person {i}: write the record.\n" for i in range(16)]
+        rule = f"You keep register {self.label} of a village. " + "Write each record as JSON with all fields. " * 28
+        people = [f"{rule}\nPerson {i}: write the record.\n" for i in range(16)]
         return [
             [{"id": f"{self.label}/{i}", "text": text, "schema": RECORD, "max": 160} for i, text in enumerate(people)]
         ]

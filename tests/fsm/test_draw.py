@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from xml.etree import ElementTree
+
+import pytest
 
 from stemma.fsm import ast
 from stemma.fsm.automaton import Automaton
 from stemma.fsm.draw import draw_automaton, explored
+from stemma.fsm.json_schema import JSONSchema
 
 KINDS = ast.Choice((ast.Literal(b"true"), ast.Literal(b"<&>")))
 NODE = ast.Sequence((ast.Literal(b'{"kind":'), KINDS, ast.Repeat(ast.Literal(b"}"), 1, None)))
@@ -34,3 +39,13 @@ def test_a_large_automaton_is_cut() -> None:
     drawing = explored(Automaton(ast.Grammar(node, {}.__getitem__)), False, 20)
     assert drawing.is_cut
     assert len(drawing.configs) == 20
+
+
+@pytest.mark.parametrize(("name", "compressed"), [("before", False), ("after", True)])
+def test_the_documentations_pictures_are_what_is_drawn(name: str, compressed: bool) -> None:
+    """The schema in docs/fsm.md, by the command that stands there."""
+    pages = Path(__file__).resolve().parents[2] / "docs"
+    found = re.search(r"echo '(\{.*?\})' > schema.json", (pages / "fsm.md").read_text(), re.DOTALL)
+    assert found is not None
+    drawn = draw_automaton(JSONSchema(found[1]).grammar(), compressed)
+    assert drawn.strip() == (pages / "pictures" / f"fsm-{name}.svg").read_text().strip()

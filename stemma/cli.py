@@ -134,6 +134,8 @@ def serve(
     max_running: Annotated[int, typer.Option(help="Sequences computed side by side.")] = 64,
     max_queue: Annotated[int, typer.Option(help="Sequences that may wait; more get 429.")] = 256,
     cache_folder: Annotated[Path | None, typer.Option(help="Where `stemma cache save` has the cache written.")] = None,
+    shutdown_seconds: Annotated[float, typer.Option(help="How long requests may go on after a signal.")] = 10.0,
+    cors_origin: Annotated[list[str] | None, typer.Option(help="Web pages from here may call; * is any.")] = None,
     vllm_metrics: Annotated[bool, typer.Option(help="Also use vLLM's names in /metrics.")] = False,
     backend: Backend = "auto",
 ) -> None:
@@ -147,7 +149,9 @@ def serve(
         model_name=model_name,
         api_keys=parse_api_keys(api_key or [], api_keys_file),
         max_queue=max_queue,
+        shutdown_seconds=shutdown_seconds,
         cache_folder=cache_folder,
+        cors_origins=tuple(cors_origin or ()),
         vllm_metric_names=vllm_metrics,
     )
     from stemma.runtime.engine import Engine

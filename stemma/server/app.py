@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -67,6 +68,10 @@ def app(engine: Engine, config: ServerConfig | None = None) -> Starlette:
     table = (*ENDPOINTS, Endpoint("GET", "/openapi.json", openapi, "This document", is_open=True))
     routes = [Route(row.path, EndpointApp(row, service), methods=[row.method], name=row.path) for row in table]
     starlette = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_place})
+    if service.config.cors_origins:
+        starlette.add_middleware(
+            CORSMiddleware, allow_origins=service.config.cors_origins, allow_methods=["*"], allow_headers=["*"]
+        )
     starlette.state.service = service
     return starlette
 

@@ -40,7 +40,7 @@ async def tree(call: Call[None]) -> Response:
 
 async def tree_events(call: Call[None]) -> Response:
     """GET /cache/events: the tree, then what changes of it, as server-sent events."""
-    return EventReply(_changes(call.service, call.tenant), call.service.config.write_seconds)
+    return EventReply(_changes(call.service, call.tenant), call.service.config)
 
 
 async def _changes(service: Service, tenant: Tenant) -> AsyncGenerator[bytes]:

@@ -32,7 +32,7 @@ async def chat_completions(call: Call[ChatRequest]) -> Response:
     answer = ChatAnswer(turn)
     if body.stream:
         events = answer.events(generations, bool(streaming.include_usage))
-        return EventReply(events, call.service.config.write_seconds)
+        return EventReply(events, call.service.config)
     return json_reply(answer.whole(await completed(generations)))
 
 

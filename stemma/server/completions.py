@@ -41,7 +41,7 @@ async def completions(call: Call[CompletionRequest]) -> Response:
     generations = start(call, prompts, body.n or 1, body.max_tokens, LEGACY_MAX_TOKENS, options)
     answer = CompletionAnswer(service, body, prompts)
     if body.stream:
-        return EventReply(answer.events(generations, bool(streaming.include_usage)), service.config.write_seconds)
+        return EventReply(answer.events(generations, bool(streaming.include_usage)), service.config)
     return json_reply(answer.whole(await completed(generations)))
 
 

@@ -44,6 +44,8 @@ class ServerConfig:
     max_grammar_bytes, compile_seconds: size of a schema, regex or grammar, and the time that compiling it may take.
     turn_memory_tokens: tokens of answers that are kept to be recognised when they come back.
     write_seconds: a reader that takes nothing for so long is let go.
+    heartbeat_seconds: after so long without an event a stream has a comment, which clients skip and proxies see.
+    cors_origins: web pages from these origins may call the server from a browser; "*" is any. None by default.
     shutdown_seconds: how long a stopping server waits for requests under way.
     cache_folder: where /cache/save writes; None refuses it. max_saved_bytes: of all files of one tenant.
     vllm_metric_names: /metrics also uses vLLM's names, for its dashboards and gateways.
@@ -62,6 +64,8 @@ class ServerConfig:
     compile_seconds: float = 10.0
     turn_memory_tokens: int = 4 << 20
     write_seconds: float = 60.0
+    heartbeat_seconds: float = 15.0
+    cors_origins: tuple[str, ...] = ()
     shutdown_seconds: float = 10.0
     cache_folder: Path | None = None
     max_saved_bytes: int = 16 << 30
@@ -74,6 +78,8 @@ class ServerConfig:
         for name in ("max_queue", "turn_memory_tokens", "compile_seconds", "write_seconds", "shutdown_seconds"):
             if getattr(self, name) < 0:
                 raise InvalidRequest(f"{name} must not be negative; it is {getattr(self, name)}", name)
+        if not self.heartbeat_seconds > 0:
+            raise InvalidRequest("heartbeat_seconds must be more than 0", "heartbeat_seconds")
         if len({key.name for key in self.api_keys}) < len(self.api_keys):
             raise InvalidRequest("two API keys have the same name; the name is the cache's namespace", "api_keys")
 

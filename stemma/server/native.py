@@ -41,7 +41,7 @@ async def generate(call: Call[GenerateRequest]) -> Response:
             options["scored_from"] = answer.scored_from
     generations = start(call, prompts, answer.n, sampling.max_new_tokens, NATIVE_MAX_TOKENS, options)
     if body.stream:
-        return EventReply(answer.events(generations), service.config.write_seconds)
+        return EventReply(answer.events(generations), service.config)
     reports = answer.whole(await completed(generations))
     is_one = answer.n == 1 and (isinstance(body.text, str) or _is_one(body.input_ids))
     return json_reply(reports[0] if is_one else reports)

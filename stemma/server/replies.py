@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -11,9 +12,11 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from stemma.server.config import ServerConfig
 from stemma.server.errors import ClientGone, api_error
 
 DONE = b"data: [DONE]\n\n"
+HEARTBEAT = b": waiting\n\n"
 
 
 def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -43,26 +46,42 @@ async def chunk_events(chunks: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:
 
 class EventReply(Response):
     """A stream of events. A reader that is slow gets fewer, larger ones; one that takes nothing for `write_seconds` is
-    let go (ClientGone)."""
+    let go (ClientGone). While there is no event for `heartbeat_seconds`, a comment says that the server is there, so
+    that no proxy closes the connection of a request that waits."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes], write_seconds: float) -> None:
+    def __init__(self, events: AsyncIterator[bytes], config: ServerConfig) -> None:
         super().__init__(status_code=200, headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         self._events = events
-        self._write_seconds = write_seconds
+        self._config = config
+        self._sent_at = time.monotonic()
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         await send(start)
-        async for data in self._events:
-            await self._send(send, data, more=True)
+        heart = asyncio.ensure_future(self._beat(send))
+        try:
+            async for data in self._events:
+                await self._send(send, data, more=True)
+        finally:
+            heart.cancel()
+            await asyncio.gather(heart, return_exceptions=True)
         await self._send(send, b"", more=False)
 
+    async def _beat(self, send: Send) -> None:
+        while True:
+            silence = time.monotonic() - self._sent_at
+            if silence >= self._config.heartbeat_seconds:
+                await self._send(send, HEARTBEAT, more=True)
+                silence = 0.0
+            await asyncio.sleep(self._config.heartbeat_seconds - silence)
+
     async def _send(self, send: Send, data: bytes, *, more: bool) -> None:
+        self._sent_at = time.monotonic()
         try:
-            async with asyncio.timeout(self._write_seconds):
+            async with asyncio.timeout(self._config.write_seconds):
                 await send({"type": "http.response.body", "body": data, "more_body": more})
         except TimeoutError as error:
             raise ClientGone from error

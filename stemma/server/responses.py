@@ -27,7 +27,7 @@ async def responses(call: Call[ResponsesRequest]) -> Response:
     turn, generations = await start_chat(call, as_chat(call.body), "input")
     answer = ResponseAnswer(turn, call.body)
     if call.body.stream:
-        return EventReply(answer.events(generations[0]), call.service.config.write_seconds)
+        return EventReply(answer.events(generations[0]), call.service.config)
     (completion,) = await completed(generations)
     return json_reply(answer.whole(completion))
 

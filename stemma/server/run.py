@@ -21,9 +21,12 @@ class StemmaServer(uvicorn.Server):
         self._service = service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal asks, the second one insists."""
+        """The first signal asks, the second one insists.
+
+        A server that was asked to end has ended well: unlike uvicorn's it does not raise the signal again.
+        """
+        self.force_exit = self.should_exit
         self.stop()
-        super().handle_exit(sig, frame)
 
     def stop(self) -> None:
         """End as after a signal; to be called on the server's own loop, or before it runs."""

@@ -77,3 +77,35 @@ async def test_a_large_body_is_a_413_before_it_is_read(engine: Engine, serve_wit
         response = await client.http.post("/v1/completions", content=pieces())
         assert response.status_code == 413
         assert response.json()["error"]["code"] == "body_too_large"
+
+
+async def test_a_stream_that_waits_has_comments_that_clients_skip(serve_with: Any) -> None:
+    """One request runs, another waits for it: it hears that the server is there, and then its answer."""
+    with Engine.of(tiny(ReferenceOps(torch.device("cpu"))), kv_tokens=4096, max_running=1) as engine:
+        async with serve_with(engine, ServerConfig(heartbeat_seconds=0.02)) as client:
+            asked = {**LONG, "max_tokens": 200, "stream": True}
+            first = asyncio.create_task(client.http.post("/v1/completions", json=asked))
+            while not engine.stats().num_running:
+                await asyncio.sleep(0.001)
+            second = await client.http.post("/v1/completions", json={**asked, "max_tokens": 2})
+            await first
+    lines = [line for line in second.text.split("\n\n") if line]
+    assert ": waiting" in lines
+    events = [line for line in lines if not line.startswith(":")]
+    assert all(line.startswith("data: ") for line in events)
+    assert events[-1] == "data: [DONE]"
+
+
+async def test_browsers_are_let_in_where_that_is_wanted(engine: Engine, serve_with: Any) -> None:
+    asked = {"origin": "https://a.example", "access-control-request-method": "POST"}
+    async with serve_with(engine, ServerConfig()) as client:
+        refused = await client.http.options("/v1/chat/completions", headers=asked)
+        assert refused.status_code == 405
+        assert refused.json()["error"]["code"] == "not_found"
+        assert "access-control-allow-origin" not in (await client.http.get("/health", headers=asked)).headers
+    async with serve_with(engine, ServerConfig(cors_origins=("https://a.example",))) as client:
+        allowed = await client.http.options("/v1/chat/completions", headers=asked)
+        assert allowed.status_code == 200
+        assert allowed.headers["access-control-allow-origin"] == "https://a.example"
+        other = await client.http.get("/health", headers={"origin": "https://b.example"})
+        assert "access-control-allow-origin" not in other.headers

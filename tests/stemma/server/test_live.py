@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import socket
-import subprocess
-import sys
-import textwrap
 import time
 
 import httpx
@@ -133,22 +129,3 @@ def test_a_stopping_server_finishes_what_is_short_and_ends_what_is_long(engine: 
         wait_until(lambda: is_idle(engine))
         long.close()
         short.close()
-
-
-def test_a_signal_ends_the_process() -> None:
-    program = textwrap.dedent("""
-        import torch
-        from stemma.kernels.reference import ReferenceOps
-        from stemma.runtime.engine import Engine
-        from stemma.runtime.model.tiny import tiny
-        from stemma.server import ServerConfig, serve
-        with Engine.of(tiny(ReferenceOps(torch.device("cpu"))), kv_tokens=4096) as engine:
-            serve(engine, ServerConfig(port=0, shutdown_seconds=1))
-        print("ended well")
-    """)
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    time.sleep(5)
-    assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=20)
-    assert "ended well" in output or process.returncode == -signal.SIGTERM

@@ -1,6 +1,7 @@
 """Masks against brute force on thousands of random positions, over both vocabularies; agreement with llguidance.
 
-    python benchmarks/mask_check.py --gguf MODEL.gguf [--data FILE.jsonl] [--vocabularies 49k 128k] [--walks 40]
+    python benchmarks/mask_check.py --gguf MODEL.gguf [--data FILE.jsonl] [--schemas N]
+        [--vocabularies 49k 128k] [--walks 40]
 
 The forms, the brute force (every token's bytes through the automaton) and the walks are those of
 tests/test_real_vocabulary.py; `--walks` of them a form, two a schema of FILE (one `{"id", "schema", ...}` a line). It
@@ -78,6 +79,7 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     check = checks()
     loader().wait()
     lines = [json.loads(text) for text in arguments.data.read_text().splitlines() if text.strip()]
+    lines = lines[:: max(1, len(lines) // arguments.schemas)] if arguments.schemas else lines
     rows: list[dict[str, Any]] = []
     for name in arguments.vocabularies:
         file = vocabulary_49k(arguments.gguf) if name == "49k" else vocabulary_128k()
@@ -87,7 +89,9 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         for form in check.FORMS.values():
             positions += check.checked_masks(compile(form, vocabulary), brute, draw, arguments.walks)
         own, limited = positions, 0
-        for line in lines:
+        for number, line in enumerate(lines):
+            if number % 20 == 0:
+                print(f"{name}: {positions} masks, {number} of {len(lines)} schemas", flush=True)
             try:
                 positions += check.checked_masks(compile(JSONSchema(line["schema"]), vocabulary), brute, draw, 2)
             except LimitError:
@@ -116,6 +120,7 @@ def main() -> None:
     parser.add_argument("--gguf", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("/dev/null"), help="schemas of other people's")
     parser.add_argument("--vocabularies", nargs="*", default=["49k", "128k"])
+    parser.add_argument("--schemas", type=int, default=0, help="only about so many, spread over the file")
     parser.add_argument("--walks", type=int, default=40)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

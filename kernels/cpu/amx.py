@@ -25,6 +25,8 @@ TILE_BYTES = 1024
 CONFIG, SUMS_AT, RESULTS_AT, STRIP_AT = 0, 64, 8192, 1 << 17
 """Where in a thread's scratch the tiles' shapes, the sums, finished sums and the digits of one strip stand."""
 SCRATCH_BYTES = STRIP_AT + MAX_FEATURES // PAIR * 3 * TILE_BYTES
+AHEAD, RING = 2, 4
+"""With one group of rows, vectors unpack the weights so many tiles ahead of the matrix unit, in a ring of so many."""
 DOUBLES16 = vector(DOUBLE, 16)
 
 
@@ -43,14 +45,11 @@ def release(code: Code) -> None:
     _call(code, "tilerelease")
 
 
-def unpack_strip(code: Code, blocks: Value, scratch: Value, unpack: Callable[[Value], list[list[Value]]]) -> None:
-    """Write the digits of a strip's weights where `multiply` reads them. unpack: a block's vectors, digit by digit."""
-    with code.loop(0, blocks) as block:
-        digits = unpack(block)
-        place = scratch + STRIP_AT + (block >> 1) * (TILE_BYTES * len(digits)) + (block & 1) * (TILE_BYTES // 2)
-        for i, vectors in enumerate(digits):
-            for j, part in enumerate(vectors):
-                code.store(part, place + (TILE_BYTES * i + 64 * j), 64)
+def store_digits(code: Code, pair: Value, half: Value, digits: list[list[Value]]) -> None:
+    """Put 32 inputs' weights, vectors digit by digit, into the tiles of 64 inputs at `pair`."""
+    for i, vectors in enumerate(digits):
+        for j, part in enumerate(vectors):
+            code.store(part, pair + half * (TILE_BYTES // 2) + (TILE_BYTES * i + 64 * j), 64)
 
 
 def _sum_of(weight_digit: int, digit: int, weight_digits: int) -> int:
@@ -58,22 +57,28 @@ def _sum_of(weight_digit: int, digit: int, weight_digits: int) -> int:
     return 2 * weight_digit + digit if weight_digits == 2 else weight_digit + digit
 
 
-def multiply(code: Code, pairs: Value, group: Value, scratch: Value, weight_digits: int) -> None:
-    """Leave the sums of a group of prepared rows with the unpacked strip in the scratch."""
+def multiply(
+    code: Code, pairs: Value, group: Value, scratch: Value, weight_digits: int, tiles_of: Callable[[Value], Value],
+    beside: Callable[[Value, int], None],
+) -> None:  # fmt: skip
+    """Leave the sums of a group of prepared rows with a strip in the scratch.
+
+    tiles_of: where the digits of 64 inputs stand. beside: writes what vectors do meanwhile, for each of two halves.
+    """
     for tile in range(4):
         _call(code, "tilezero", ir.Constant(I8, tile))
     with code.loop(0, pairs) as pair:
         for digit in (0, 1):  # the high one lies first
-            place = group + pair * (2 * PAIR * GROUP) + PAIR * GROUP * (1 - digit)
-            _tile(code, "tileloadd64", DIGITS[digit], place)
+            _tile(code, "tileloadd64", DIGITS[digit], group + (pair * (2 * PAIR * GROUP) + PAIR * GROUP * (1 - digit)))
         for weight_digit in range(weight_digits):
             register = WEIGHTS[weight_digit % 2]
-            place = scratch + STRIP_AT + pair * (TILE_BYTES * weight_digits) + TILE_BYTES * weight_digit
-            _tile(code, "tileloadd64", register, place)
+            _tile(code, "tileloadd64", register, tiles_of(pair) + TILE_BYTES * weight_digit)
             signed = weight_digit == weight_digits - 1
             for digit in (0, 1):
                 tiles = (_sum_of(weight_digit, digit, weight_digits), DIGITS[digit], register)
                 _call(code, "tdpbssd" if signed else "tdpbsud", *(ir.Constant(I8, tile) for tile in tiles))
+            if weight_digit < 2:
+                beside(pair, weight_digit)
     for tile in range(4):
         _tile(code, "tilestored64", tile, scratch + (SUMS_AT + TILE_BYTES * tile))
 

@@ -158,22 +158,77 @@ def _sweep(code: Code, part: Part, rows_at_once: list[int], strips_at_once: int)
 
 def _sweep_groups(code: Code, part: Part, scratch: Value) -> None:
     """Groups of rows against all strips of the part, on the matrix unit."""
-    digits = 2 if part.kind == "q4" else 3
-    count = code.minimum(part.rows[1] - part.rows[0], GROUP)
-    amx.configure(code, scratch, count)
+    count = part.rows[1] - part.rows[0]
+    amx.configure(code, scratch, code.minimum(count, GROUP))
+    with code.either(count <= GROUP) as (one, many):
+        with one:
+            _sweep_one_group(code, part, scratch)
+        with many:
+            _sweep_many_groups(code, part, scratch)
+    amx.release(code)
+
+
+def _sweep_many_groups(code: Code, part: Part, scratch: Value) -> None:
+    """A strip is unpacked once for all groups."""
+    digits, tiles = 2 if part.kind == "q4" else 3, scratch + amx.STRIP_AT
+    size = amx.TILE_BYTES * digits
     with code.loop(*part.strips) as index:
         strip = part.strip(code, index)
-        amx.unpack_strip(code, strip.blocks, scratch, lambda block: _weight_digits(code, part.kind, strip, block))
+        with code.loop(0, strip.blocks) as block:
+            unpacked = _weight_digits(code, part.kind, strip, block)
+            amx.store_digits(code, tiles + (block >> 1) * size, block & 1, unpacked)
         units = code.load(FLOATS16, strip.units)
-        with code.loop(*part.rows, GROUP) as first:
-            group = part.job["prepared"] + (first - part.rows[0]) * part.job["prepared_stride"]
-            amx.multiply(code, strip.pairs, group, scratch, digits)
-            scales = group + strip.pairs * (2 * PAIR * GROUP)
-            results = part.results + ((first - part.rows[0]) * 128 + (index & 1) * 64)
-            with code.loop(0, code.minimum(part.rows[1] - first, GROUP)) as row:
-                sums = _scaled(code, amx.row_sums(code, scratch, row, digits), scales + row * 4, units)
-                _finish(code, part, first + row, index, sums, results + row * 128)
-    amx.release(code)
+        with code.loop(*part.rows, GROUP) as row:
+            group = part.job["prepared"] + (row - part.rows[0]) * part.job["prepared_stride"]
+            amx.multiply(code, strip.pairs, group, scratch, digits, lambda pair: tiles + pair * size, _nothing)
+            _finish_group(code, part, scratch, (row, index), group, units)
+
+
+def _nothing(pair: Value, half: int) -> None:
+    pass
+
+
+def _sweep_one_group(code: Code, part: Part, scratch: Value) -> None:
+    """Weights are used once: vectors unpack them a little ahead of the matrix unit, also across the end of a strip."""
+    digits, ring = 2 if part.kind == "q4" else 3, scratch + amx.STRIP_AT
+    (first, last), pairs = part.strips, pairs_of(part.job["features"])
+
+    def tiles_of(pair: Value) -> Value:
+        return ring + (pair & (amx.RING - 1)) * (amx.TILE_BYTES * digits)
+
+    def unpack(strip: Strip, block: Value, to: Value, half: Value) -> None:
+        unpacked = _weight_digits(code, part.kind, strip, code.minimum(block, strip.blocks - 1))
+        amx.store_digits(code, tiles_of(to), half, unpacked)
+
+    with code.loop(0, amx.AHEAD * 2) as block:
+        unpack(part.strip(code, first), block, block >> 1, block & 1)
+    with code.loop(first, last) as index:
+        before = (index - first) * pairs
+
+        def unpack_ahead(pair: Value, half: int, index: Value = index, before: Value = before) -> None:
+            ahead = pair + amx.AHEAD
+            beyond = (ahead >= pairs).widen_unsigned(I64)
+            strip = part.strip(code, code.minimum(index + beyond, last - 1))
+            block = (ahead - beyond * pairs) * 2 + half
+            unpack(strip, block, before + ahead, code.constant(I64, half))
+
+        amx.multiply(
+            code, pairs, part.job["prepared"], scratch, digits,
+            lambda pair, before=before: tiles_of(before + pair), unpack_ahead,  # type: ignore[misc]
+        )  # fmt: skip
+        units = code.load(FLOATS16, part.strip(code, index).units)
+        _finish_group(code, part, scratch, (part.rows[0], index), part.job["prepared"], units)
+
+
+def _finish_group(code: Code, part: Part, scratch: Value, at: tuple[Value, Value], group: Value, units: Value) -> None:
+    """at: the group's first row, the strip."""
+    first, index = at
+    results = part.results + ((first - part.rows[0]) * 128 + (index & 1) * 64)
+    scales = group + pairs_of(part.job["features"]) * (2 * PAIR * GROUP)
+    with code.loop(0, code.minimum(part.rows[1] - first, GROUP)) as row:
+        total = amx.row_sums(code, scratch, row, 2 if part.kind == "q4" else 3)
+        sums = _scaled(code, total, scales + row * 4, units)
+        _finish(code, part, first + row, index, sums, results + row * 128)
 
 
 def _scaled(code: Code, total: Value, scale_at: Value, units: Value) -> Value:
@@ -392,7 +447,8 @@ def _run_segments(
         segment = _words(code, at, SEGMENT)
         group = code.constant(I64, 1)
         if target.name == "amx":
-            alone = (rows < amx.FROM) | (features > amx.MAX_FEATURES) | segment["quantized"].equals(0)
+            fits = (features > amx.AHEAD * PAIR) & (features <= amx.MAX_FEATURES)
+            alone = (rows < amx.FROM) | fits.equals(0) | segment["quantized"].equals(0)
             group = code.select(alone, 1, code.constant(I64, GROUP))
         with code.when(segment["prepare"].differs(before.value)):
             per_piece = code.select(rows < 8, rows, (rows + threads * 4 - 1) // (threads * 4))

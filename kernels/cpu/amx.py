@@ -61,7 +61,7 @@ def multiply(
     code: Code, pairs: Value, group: Value, scratch: Value, weight_digits: int, tiles_of: Callable[[Value], Value],
     beside: Callable[[Value, int], None],
 ) -> None:  # fmt: skip
-    """Leave the sums of a group of prepared rows with a strip in the scratch.
+    """Form the sums of a group of prepared rows with a strip.
 
     tiles_of: where the digits of 64 inputs stand. beside: writes what vectors do meanwhile, for each of two halves.
     """
@@ -79,6 +79,10 @@ def multiply(
                 _call(code, "tdpbssd" if signed else "tdpbsud", *(ir.Constant(I8, tile) for tile in tiles))
             if weight_digit < 2:
                 beside(pair, weight_digit)
+
+
+def store_sums(code: Code, scratch: Value) -> None:
+    """Put the sums where `row_sums` reads them."""
     for tile in range(4):
         _tile(code, "tilestored64", tile, scratch + (SUMS_AT + TILE_BYTES * tile))
 

@@ -21,7 +21,7 @@ from llvmlite import ir
 
 from stemma.kernels.cpu import amx
 from stemma.kernels.cpu.amx import DOUBLES16
-from stemma.kernels.cpu.dialect import DOUBLE, FLOAT, HALF, I16, I32, I64, Code, Value, vector
+from stemma.kernels.cpu.dialect import DOUBLE, FLOAT, HALF, I16, I32, I64, Code, Value, Variable, vector
 from stemma.kernels.cpu.pool import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.rows import FLOATS16, GATE, GROUP, INTS16, PAIR, PREPARE, _words, pairs_of, silu
 from stemma.kernels.cpu.target import VECTOR_BYTES, Target
@@ -169,23 +169,31 @@ def _sweep_groups(code: Code, part: Part, scratch: Value) -> None:
 
 
 def _sweep_many_groups(code: Code, part: Part, scratch: Value) -> None:
-    """A strip is unpacked once for all groups."""
+    """A strip is unpacked once for all groups. Vectors finish one group while the matrix unit multiplies the next."""
     digits, tiles = 2 if part.kind == "q4" else 3, scratch + amx.STRIP_AT
-    size = amx.TILE_BYTES * digits
+    size, pairs = amx.TILE_BYTES * digits, pairs_of(part.job["features"])
+    formed = _Formed(code.variable(part.rows[0]), code.variable(part.strips[0]), code.variable(0))
+
+    def finish(pair: Value, half: int) -> None:
+        row = pair * 2 + half
+        with code.when(row < formed.count.value):
+            _finish_row(code, part, scratch, formed, row)
+
     with code.loop(*part.strips) as index:
         strip = part.strip(code, index)
         with code.loop(0, strip.blocks) as block:
             unpacked = _weight_digits(code, part.kind, strip, block)
             amx.store_digits(code, tiles + (block >> 1) * size, block & 1, unpacked)
-        units = code.load(FLOATS16, strip.units)
         with code.loop(*part.rows, GROUP) as row:
             group = part.job["prepared"] + (row - part.rows[0]) * part.job["prepared_stride"]
-            amx.multiply(code, strip.pairs, group, scratch, digits, lambda pair: tiles + pair * size, _nothing)
-            _finish_group(code, part, scratch, (row, index), group, units)
-
-
-def _nothing(pair: Value, half: int) -> None:
-    pass
+            amx.multiply(code, pairs, group, scratch, digits, lambda pair: tiles + pair * size, finish)
+            with code.loop(pairs * 2, formed.count.value) as rest:
+                _finish_row(code, part, scratch, formed, rest)
+            amx.store_sums(code, scratch)
+            formed.first.value, formed.strip.value = row, index
+            formed.count.value = code.minimum(part.rows[1] - row, GROUP)
+    with code.loop(0, formed.count.value) as row:
+        _finish_row(code, part, scratch, formed, row)
 
 
 def _sweep_one_group(code: Code, part: Part, scratch: Value) -> None:
@@ -216,19 +224,32 @@ def _sweep_one_group(code: Code, part: Part, scratch: Value) -> None:
             code, pairs, part.job["prepared"], scratch, digits,
             lambda pair, before=before: tiles_of(before + pair), unpack_ahead,  # type: ignore[misc]
         )  # fmt: skip
-        units = code.load(FLOATS16, part.strip(code, index).units)
-        _finish_group(code, part, scratch, (part.rows[0], index), part.job["prepared"], units)
+        amx.store_sums(code, scratch)
+        formed = _Formed(code.variable(part.rows[0]), code.variable(index), code.variable(part.rows[1] - part.rows[0]))
+        with code.loop(0, formed.count.value) as row:
+            _finish_row(code, part, scratch, formed, row)
 
 
-def _finish_group(code: Code, part: Part, scratch: Value, at: tuple[Value, Value], group: Value, units: Value) -> None:
-    """at: the group's first row, the strip."""
-    first, index = at
-    results = part.results + ((first - part.rows[0]) * 128 + (index & 1) * 64)
-    scales = group + pairs_of(part.job["features"]) * (2 * PAIR * GROUP)
-    with code.loop(0, code.minimum(part.rows[1] - first, GROUP)) as row:
-        total = amx.row_sums(code, scratch, row, 2 if part.kind == "q4" else 3)
-        sums = _scaled(code, total, scales + row * 4, units)
-        _finish(code, part, first + row, index, sums, results + row * 128)
+@dataclass(frozen=True, slots=True)
+class _Formed:
+    """Sums of a group that stand in the scratch: its first row, the strip as it is counted, its rows."""
+
+    first: Variable
+    strip: Variable
+    count: Variable
+
+
+def _finish_row(code: Code, part: Part, scratch: Value, formed: _Formed, row: Value) -> None:
+    before, index = formed.first.value - part.rows[0], formed.strip.value
+    scales = (
+        part.job["prepared"]
+        + before * part.job["prepared_stride"]
+        + pairs_of(part.job["features"]) * (2 * PAIR * GROUP)
+    )
+    units = code.load(FLOATS16, part.strip(code, index).units)
+    total = amx.row_sums(code, scratch, row, 2 if part.kind == "q4" else 3)
+    waiting = part.results + ((before + row) * 128 + (index & 1) * 64)
+    _finish(code, part, formed.first.value + row, index, _scaled(code, total, scales + row * 4, units), waiting)
 
 
 def _scaled(code: Code, total: Value, scale_at: Value, units: Value) -> Value:

@@ -9,11 +9,13 @@ digits is summed over all inputs of a row before a vector touches it. The sums a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from llvmlite import ir
 
-from stemma.kernels.cpu.dialect import DOUBLE, I8, I16, I64, VOID, Code, Value, vector
-from stemma.kernels.cpu.rows import GROUP, INTS16, PAIR
+from stemma.kernels.cpu.dialect import I8, I16, I64, VOID, Code, Value, Variable
+from stemma.kernels.cpu.rows import FLOATS16, GROUP, INTS16, PAIR, pairs_of
+from stemma.kernels.cpu.strips import DOUBLES16, Part, Strip, finish, scaled, weight_digits
 
 FROM = 5
 """Rows from which the matrix unit is faster than the vectors."""
@@ -27,7 +29,6 @@ CONFIG, SUMS_AT, RESULTS_AT, STRIP_AT = 0, 64, 8192, 1 << 17
 SCRATCH_BYTES = STRIP_AT + MAX_FEATURES // PAIR * 3 * TILE_BYTES
 AHEAD, RING = 2, 4
 """With one group of rows, vectors unpack the weights so many tiles ahead of the matrix unit, in a ring of so many."""
-DOUBLES16 = vector(DOUBLE, 16)
 
 
 def configure(code: Code, scratch: Value, rows: Value) -> None:
@@ -101,6 +102,102 @@ def row_sums(code: Code, scratch: Value, row: Value, weight_digits: int) -> Valu
         total = part if total is None else code.fma(total, code.constant(DOUBLES16, 256.0), part)
     assert total is not None
     return total
+
+
+def sweep_groups(code: Code, part: Part, scratch: Value) -> None:
+    """Groups of rows against all strips of the part, on the matrix unit."""
+    count = part.rows[1] - part.rows[0]
+    configure(code, scratch, code.minimum(count, GROUP))
+    with code.either(count <= GROUP) as (one, many):
+        with one:
+            _sweep_one_group(code, part, scratch)
+        with many:
+            _sweep_many_groups(code, part, scratch)
+    release(code)
+
+
+def _sweep_many_groups(code: Code, part: Part, scratch: Value) -> None:
+    """A strip is unpacked once for all groups. Vectors finish one group while the matrix unit multiplies the next."""
+    digits, tiles = 2 if part.kind == "q4" else 3, scratch + STRIP_AT
+    size, pairs = TILE_BYTES * digits, pairs_of(part.job["features"])
+    formed = _Formed(code.variable(part.rows[0]), code.variable(part.strips[0]), code.variable(0))
+
+    def finish(pair: Value, half: int) -> None:
+        row = pair * 2 + half
+        with code.when(row < formed.count.value):
+            _finish_row(code, part, scratch, formed, row)
+
+    with code.loop(*part.strips) as index:
+        strip = part.strip(code, index)
+        with code.loop(0, strip.blocks) as block:
+            unpacked = weight_digits(code, part.kind, strip, block)
+            store_digits(code, tiles + (block >> 1) * size, block & 1, unpacked)
+        with code.loop(*part.rows, GROUP) as row:
+            group = part.job["prepared"] + (row - part.rows[0]) * part.job["prepared_stride"]
+            multiply(code, pairs, group, scratch, digits, lambda pair: tiles + pair * size, finish)
+            with code.loop(pairs * 2, formed.count.value) as rest:
+                _finish_row(code, part, scratch, formed, rest)
+            store_sums(code, scratch)
+            formed.first.value, formed.strip.value = row, index
+            formed.count.value = code.minimum(part.rows[1] - row, GROUP)
+    with code.loop(0, formed.count.value) as row:
+        _finish_row(code, part, scratch, formed, row)
+
+
+def _sweep_one_group(code: Code, part: Part, scratch: Value) -> None:
+    """Weights are used once: vectors unpack them a little ahead of the matrix unit, also across the end of a strip."""
+    digits, ring = 2 if part.kind == "q4" else 3, scratch + STRIP_AT
+    (first, last), pairs = part.strips, pairs_of(part.job["features"])
+
+    def tiles_of(pair: Value) -> Value:
+        return ring + (pair & (RING - 1)) * (TILE_BYTES * digits)
+
+    def unpack(strip: Strip, block: Value, to: Value, half: Value) -> None:
+        unpacked = weight_digits(code, part.kind, strip, code.minimum(block, strip.blocks - 1))
+        store_digits(code, tiles_of(to), half, unpacked)
+
+    with code.loop(0, AHEAD * 2) as block:
+        unpack(part.strip(code, first), block, block >> 1, block & 1)
+    with code.loop(first, last) as index:
+        before = (index - first) * pairs
+
+        def unpack_ahead(pair: Value, half: int, index: Value = index, before: Value = before) -> None:
+            ahead = pair + AHEAD
+            beyond = (ahead >= pairs).widen_unsigned(I64)
+            strip = part.strip(code, code.minimum(index + beyond, last - 1))
+            block = (ahead - beyond * pairs) * 2 + half
+            unpack(strip, block, before + ahead, code.constant(I64, half))
+
+        multiply(
+            code, pairs, part.job["prepared"], scratch, digits,
+            lambda pair, before=before: tiles_of(before + pair), unpack_ahead,  # type: ignore[misc]
+        )  # fmt: skip
+        store_sums(code, scratch)
+        formed = _Formed(code.variable(part.rows[0]), code.variable(index), code.variable(part.rows[1] - part.rows[0]))
+        with code.loop(0, formed.count.value) as row:
+            _finish_row(code, part, scratch, formed, row)
+
+
+@dataclass(frozen=True, slots=True)
+class _Formed:
+    """Sums of a group that stand in the scratch: its first row, the strip as it is counted, its rows."""
+
+    first: Variable
+    strip: Variable
+    count: Variable
+
+
+def _finish_row(code: Code, part: Part, scratch: Value, formed: _Formed, row: Value) -> None:
+    before, index = formed.first.value - part.rows[0], formed.strip.value
+    scales = (
+        part.job["prepared"]
+        + before * part.job["prepared_stride"]
+        + pairs_of(part.job["features"]) * (2 * PAIR * GROUP)
+    )
+    units = code.load(FLOATS16, part.strip(code, index).units)
+    total = row_sums(code, scratch, row, 2 if part.kind == "q4" else 3)
+    waiting = part.results + ((before + row) * 128 + (index & 1) * 64)
+    finish(code, part, formed.first.value + row, index, scaled(code, total, scales + row * 4, units), waiting)
 
 
 def _tile(code: Code, name: str, tile: int, address: Value) -> None:

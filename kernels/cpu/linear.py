@@ -15,73 +15,35 @@ for up to 8 rows of activations. A row's result is the same bits in any batch, o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from llvmlite import ir
 
 from stemma.kernels.cpu import amx
-from stemma.kernels.cpu.amx import DOUBLES16
-from stemma.kernels.cpu.dialect import DOUBLE, FLOAT, HALF, I16, I32, I64, Code, Value, Variable, vector
+from stemma.kernels.cpu.dialect import DOUBLE, FLOAT, HALF, I32, I64, Code, Value, vector
 from stemma.kernels.cpu.pool import ARGUMENTS, add_parallel
-from stemma.kernels.cpu.rows import FLOATS16, GATE, GROUP, INTS16, PAIR, PREPARE, _words, pairs_of, silu
-from stemma.kernels.cpu.target import VECTOR_BYTES, Target
+from stemma.kernels.cpu.rows import FLOATS16, GATE, GROUP, INTS16, PAIR, PREPARE, _words
+from stemma.kernels.cpu.strips import (
+    AHEAD,
+    DOUBLES16,
+    SEGMENT,
+    STRIP,
+    Part,
+    Strip,
+    asked_for,
+    bytes_of,
+    facts_of,
+    finish,
+    scaled,
+)
+from stemma.kernels.cpu.target import Target
 
-STRIP = 16
-WORDS = vector(I16, 32)
 QUANTIZED = ("q4", "q8")
 FLOATING = ("bf16", "f16", "f32")
-SEGMENT = ("prepare", "multiply", "quantized", "weights", "scales", "units", "bias", "outputs", "first_output",
-           "stride")  # fmt: skip
-"""What a packed matrix tells its kernel: addresses, then sizes."""
 PRODUCT = (*PREPARE, "segment", "out", "out_features", "add", "gate", "strips_per_piece")
-AHEAD = 2048
-"""Bytes of weights that are asked for before they are read: a strip comes from far away, line by line, and is read
-faster than the machine's own prefetcher fetches it."""
 MAX_BLOCK, BLOCK_BYTES = 512, 1 << 20
 """Rows of activations are prepared and multiplied block by block: so many that they stay in the second-level cache
 while all strips pass over them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Strip:
-    """One strip of one matrix, in the generated program. pairs: of a quantised row, see `rows.py`."""
-
-    weights: Value
-    scales: Value
-    units: Value
-    blocks: Value
-    pairs: Value
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one piece of a job computes: strips (first, last) of a segment for rows (first, last).
-
-    results: where in the scratch sums wait to be finished. If the first half of the outputs gates the second half,
-    strips are counted so that a strip of gates is followed by what it gates.
-    """
-
-    kind: str
-    target: Target
-    job: dict[str, Value]
-    segment: dict[str, Value]
-    strips: tuple[Value, Value]
-    rows: tuple[Value, Value]
-    results: Value
-
-    def place(self, code: Code, count: Value) -> Value:
-        """The strip that is counted as this one."""
-        gate = self.job["gate"]
-        return code.select(gate.equals(0), count, (count >> 1) + (count & 1) * gate)
-
-    def strip(self, code: Code, count: Value) -> Strip:
-        index = self.place(code, count)
-        blocks = (self.job["features"] + 31) // 32
-        tile, scales = {"q4": (256, 64), "q8": (512, 32), "f32": (2048, 0)}.get(self.kind, (1024, 0))
-        return Strip(
-            self.segment["weights"] + index * blocks * tile, self.segment["scales"] + index * blocks * scales,
-            self.segment["units"] + index * 64, blocks, pairs_of(self.job["features"]),
-        )  # fmt: skip
 
 
 def add_products(module: ir.Module, target: Target) -> None:
@@ -115,7 +77,7 @@ def _sweep_quantized(code: Code, part: Part, scratch: Value) -> None:
         with single:
             _sweep(code, part, [count for count in rows_at_once if count < amx.FROM], 1)
         with grouped:
-            _sweep_groups(code, part, scratch)
+            amx.sweep_groups(code, part, scratch)
 
 
 def _sweep_floating(code: Code, part: Part) -> None:
@@ -153,150 +115,14 @@ def _sweep(code: Code, part: Part, rows_at_once: list[int], strips_at_once: int)
                 row.value = row.value + count
         with code.loop(*part.rows) as done, code.loop(0, strips_at_once) as nth:
             place = results + ((done - part.rows[0]) * width + nth * 64)
-            _finish(code, part, done, first + nth, code.load(FLOATS16, place), place)
-
-
-def _sweep_groups(code: Code, part: Part, scratch: Value) -> None:
-    """Groups of rows against all strips of the part, on the matrix unit."""
-    count = part.rows[1] - part.rows[0]
-    amx.configure(code, scratch, code.minimum(count, GROUP))
-    with code.either(count <= GROUP) as (one, many):
-        with one:
-            _sweep_one_group(code, part, scratch)
-        with many:
-            _sweep_many_groups(code, part, scratch)
-    amx.release(code)
-
-
-def _sweep_many_groups(code: Code, part: Part, scratch: Value) -> None:
-    """A strip is unpacked once for all groups. Vectors finish one group while the matrix unit multiplies the next."""
-    digits, tiles = 2 if part.kind == "q4" else 3, scratch + amx.STRIP_AT
-    size, pairs = amx.TILE_BYTES * digits, pairs_of(part.job["features"])
-    formed = _Formed(code.variable(part.rows[0]), code.variable(part.strips[0]), code.variable(0))
-
-    def finish(pair: Value, half: int) -> None:
-        row = pair * 2 + half
-        with code.when(row < formed.count.value):
-            _finish_row(code, part, scratch, formed, row)
-
-    with code.loop(*part.strips) as index:
-        strip = part.strip(code, index)
-        with code.loop(0, strip.blocks) as block:
-            unpacked = _weight_digits(code, part.kind, strip, block)
-            amx.store_digits(code, tiles + (block >> 1) * size, block & 1, unpacked)
-        with code.loop(*part.rows, GROUP) as row:
-            group = part.job["prepared"] + (row - part.rows[0]) * part.job["prepared_stride"]
-            amx.multiply(code, pairs, group, scratch, digits, lambda pair: tiles + pair * size, finish)
-            with code.loop(pairs * 2, formed.count.value) as rest:
-                _finish_row(code, part, scratch, formed, rest)
-            amx.store_sums(code, scratch)
-            formed.first.value, formed.strip.value = row, index
-            formed.count.value = code.minimum(part.rows[1] - row, GROUP)
-    with code.loop(0, formed.count.value) as row:
-        _finish_row(code, part, scratch, formed, row)
-
-
-def _sweep_one_group(code: Code, part: Part, scratch: Value) -> None:
-    """Weights are used once: vectors unpack them a little ahead of the matrix unit, also across the end of a strip."""
-    digits, ring = 2 if part.kind == "q4" else 3, scratch + amx.STRIP_AT
-    (first, last), pairs = part.strips, pairs_of(part.job["features"])
-
-    def tiles_of(pair: Value) -> Value:
-        return ring + (pair & (amx.RING - 1)) * (amx.TILE_BYTES * digits)
-
-    def unpack(strip: Strip, block: Value, to: Value, half: Value) -> None:
-        unpacked = _weight_digits(code, part.kind, strip, code.minimum(block, strip.blocks - 1))
-        amx.store_digits(code, tiles_of(to), half, unpacked)
-
-    with code.loop(0, amx.AHEAD * 2) as block:
-        unpack(part.strip(code, first), block, block >> 1, block & 1)
-    with code.loop(first, last) as index:
-        before = (index - first) * pairs
-
-        def unpack_ahead(pair: Value, half: int, index: Value = index, before: Value = before) -> None:
-            ahead = pair + amx.AHEAD
-            beyond = (ahead >= pairs).widen_unsigned(I64)
-            strip = part.strip(code, code.minimum(index + beyond, last - 1))
-            block = (ahead - beyond * pairs) * 2 + half
-            unpack(strip, block, before + ahead, code.constant(I64, half))
-
-        amx.multiply(
-            code, pairs, part.job["prepared"], scratch, digits,
-            lambda pair, before=before: tiles_of(before + pair), unpack_ahead,  # type: ignore[misc]
-        )  # fmt: skip
-        amx.store_sums(code, scratch)
-        formed = _Formed(code.variable(part.rows[0]), code.variable(index), code.variable(part.rows[1] - part.rows[0]))
-        with code.loop(0, formed.count.value) as row:
-            _finish_row(code, part, scratch, formed, row)
-
-
-@dataclass(frozen=True, slots=True)
-class _Formed:
-    """Sums of a group that stand in the scratch: its first row, the strip as it is counted, its rows."""
-
-    first: Variable
-    strip: Variable
-    count: Variable
-
-
-def _finish_row(code: Code, part: Part, scratch: Value, formed: _Formed, row: Value) -> None:
-    before, index = formed.first.value - part.rows[0], formed.strip.value
-    scales = (
-        part.job["prepared"]
-        + before * part.job["prepared_stride"]
-        + pairs_of(part.job["features"]) * (2 * PAIR * GROUP)
-    )
-    units = code.load(FLOATS16, part.strip(code, index).units)
-    total = amx.row_sums(code, scratch, row, 2 if part.kind == "q4" else 3)
-    waiting = part.results + ((before + row) * 128 + (index & 1) * 64)
-    _finish(code, part, formed.first.value + row, index, _scaled(code, total, scales + row * 4, units), waiting)
-
-
-def _scaled(code: Code, total: Value, scale_at: Value, units: Value) -> Value:
-    return total.to(FLOATS16) * code.broadcast(FLOAT, scale_at, 16) * units
-
-
-def _finish(code: Code, part: Part, row: Value, count: Value, sums: Value, waiting: Value) -> None:
-    """Bias, then the residual and the store; or gates wait for what they gate, which follows them."""
-    job, gate = part.job, part.job["gate"]
-    strip = part.place(code, count)
-    sums = sums + code.load(FLOATS16, part.segment["bias"] + strip * 64)
-    with code.either(gate.equals(0)) as (plain, gated):
-        with plain:
-            column = part.segment["first_output"] + strip * STRIP
-            place = job["out"] + (row * job["out_features"] + column) * 4
-            _put(code, place, sums, part.segment["outputs"] - strip * STRIP, job["add"].differs(0))
-        with gated, code.either((count & 1).equals(0)) as (gates, values):
-            with gates:
-                code.store(sums, waiting)
-            with values:
-                place = job["out"] + (row * job["out_features"] + (strip - gate) * STRIP) * 4
-                code.store(silu(code, code.load(FLOATS16, waiting - 64)) * sums, place)
-
-
-def _put(code: Code, place: Value, sums: Value, outputs: Value, add: Value) -> None:
-    """Store, or add to what is there; the last strip may stand over the matrix' edge."""
-    with code.either(outputs >= STRIP) as (inside, over):
-        with inside:
-            result = code.variable(sums)
-            with code.when(add):
-                result.value = code.load(FLOATS16, place) + sums
-            code.store(result.value, place)
-        with over:
-            spare = code.variable(sums)
-            for lane in range(STRIP - 1):
-                with code.when(outputs > lane):
-                    single = code.variable(code.lane(spare.value, lane))
-                    with code.when(add):
-                        single.value = code.load(FLOAT, place + lane * 4) + single.value
-                    code.store(single.value, place + lane * 4)
+            finish(code, part, done, first + nth, code.load(FLOATS16, place), place)
 
 
 def _quantized(code: Code, part: Part, strip: Strip, inputs: list[Value]) -> list[Value]:
     totals = [code.variable(code.constant(DOUBLES16, 0.0)) for _ in inputs]
     with code.loop(0, strip.blocks) as block:
-        weights = _bytes(code, part.kind, _asked_for(code, part.kind, strip, block))
-        scales, minima = _facts(code, part.kind, strip, block)
+        weights = bytes_of(code, part.kind, asked_for(code, part.kind, strip, block))
+        scales, minima = facts_of(code, part.kind, strip, block)
         scale, minimum = scales.to(DOUBLES16), None if minima is None else minima.to(DOUBLES16)
         if minimum is None and part.target.byte_offset:
             minimum = scale * -float(part.target.byte_offset)
@@ -309,31 +135,7 @@ def _quantized(code: Code, part: Part, strip: Strip, inputs: list[Value]) -> lis
             total.value = result
     units = code.load(FLOATS16, strip.units)
     scales_at = [row + strip.pairs * (2 * PAIR) for row in inputs]
-    return [_scaled(code, total.value, at, units) for total, at in zip(totals, scales_at, strict=True)]
-
-
-def _asked_for(code: Code, kind: str, strip: Strip, block: Value) -> Value:
-    """The address of a block's weights; those that follow some way behind are asked for."""
-    tile = 256 if kind == "q4" else 512
-    place = strip.weights + block * tile
-    for line in range(0, tile, 64):
-        code.prefetch(place + (AHEAD + line))
-    code.prefetch(strip.scales + (block * (64 if kind == "q4" else 32) + AHEAD // (4 if kind == "q4" else 16)))
-    return place
-
-
-def _facts(code: Code, kind: str, strip: Strip, block: Value) -> tuple[Value, Value | None]:
-    """Scales and minima of 16 outputs, integers of 16 bits."""
-    place = strip.scales + block * (64 if kind == "q4" else 32)
-    words = vector(I16, 16)
-    return code.load(words, place), code.load(words, place + 32) if kind == "q4" else None
-
-
-def _bytes(code: Code, kind: str, address: Value) -> list[Value]:
-    if kind == "q8":
-        return [code.load(VECTOR_BYTES, address + 64 * j) for j in range(8)]
-    packed = [code.load(VECTOR_BYTES, address + 64 * j) for j in range(4)]
-    return [p & 15 for p in packed] + [p.bits(WORDS).unsigned_shift_right(4).bits(VECTOR_BYTES) & 15 for p in packed]
+    return [scaled(code, total.value, at, units) for total, at in zip(totals, scales_at, strict=True)]
 
 
 def _integer_dot(code: Code, part: Part, weights: list[Value], digits: Value) -> Value:
@@ -343,52 +145,6 @@ def _integer_dot(code: Code, part: Part, weights: list[Value], digits: Value) ->
         high = part.target.dot(code, high, weight, code.broadcast(I32, digits + 4 * j, 16), part.kind == "q4")
         low = part.target.dot(code, low, weight, code.broadcast(I32, digits + (PAIR + 4 * j), 16), part.kind == "q4")
     return (high << 8) + low
-
-
-def _weight_digits(code: Code, kind: str, strip: Strip, block: Value) -> list[list[Value]]:
-    """The integers that a block's weights are, cut into bytes for the matrix unit, the lowest first.
-
-    Even and odd inputs are worked on apart, as words of 16 bits, and joined again.
-    """
-    place = _asked_for(code, kind, strip, block)
-    scale, minimum = (None if fact is None else _twice(fact) for fact in _facts(code, kind, strip, block))
-    assert scale is not None
-    digits: list[list[Value]] = []
-    if minimum is not None:
-        packed = [code.load(VECTOR_BYTES, place + 64 * j).bits(WORDS) for j in range(4)]
-        low = [(p & 15, p.unsigned_shift_right(8) & 15) for p in packed]
-        high = [(p.unsigned_shift_right(4) & 15, p.unsigned_shift_right(12)) for p in packed]
-        words = [[nibble * scale + minimum for nibble in both] for both in low + high]
-        return [[_low_bytes(*both) for both in words], [_high_bytes(*both) for both in words]]
-    digits = [[], [], []]
-    for j in range(8):
-        stored = (code.load(VECTOR_BYTES, place + 64 * j) ^ -128).bits(WORDS)
-        both = (stored << 8) >> 8, stored >> 8
-        low_words, high_words = [b * scale for b in both], [_high_product(b, scale) for b in both]
-        digits[0].append(_low_bytes(*low_words))
-        digits[1].append(_high_bytes(*low_words))
-        digits[2].append(_low_bytes(*high_words))
-    return digits
-
-
-def _twice(fact: Value) -> Value:
-    """16 words -> 32, each beside itself."""
-    wide = fact.widen_unsigned(INTS16)
-    return (wide | (wide << 16)).bits(WORDS)
-
-
-def _low_bytes(even: Value, odd: Value) -> Value:
-    return ((even & 255) | (odd << 8)).bits(VECTOR_BYTES)
-
-
-def _high_bytes(even: Value, odd: Value) -> Value:
-    return (even.unsigned_shift_right(8) | (odd & -256)).bits(VECTOR_BYTES)
-
-
-def _high_product(a: Value, b: Value) -> Value:
-    """The upper 16 of the product's 32 bits."""
-    wide = vector(I32, 32)
-    return ((a.to(wide) * b.to(wide)) >> 16).to(WORDS)
 
 
 PAIRS_AT_ONCE = 4

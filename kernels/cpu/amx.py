@@ -122,7 +122,7 @@ def _sweep_many_groups(code: Code, part: Part, scratch: Value) -> None:
     size, pairs = TILE_BYTES * digits, pairs_of(part.job["features"])
     formed = _Formed(code.variable(part.rows[0]), code.variable(part.strips[0]), code.variable(0))
 
-    def finish(pair: Value, half: int) -> None:
+    def finish_before(pair: Value, half: int) -> None:
         row = pair * 2 + half
         with code.when(row < formed.count.value):
             _finish_row(code, part, scratch, formed, row)
@@ -134,7 +134,7 @@ def _sweep_many_groups(code: Code, part: Part, scratch: Value) -> None:
             store_digits(code, tiles + (block >> 1) * size, block & 1, unpacked)
         with code.loop(*part.rows, GROUP) as row:
             group = part.job["prepared"] + (row - part.rows[0]) * part.job["prepared_stride"]
-            multiply(code, pairs, group, scratch, digits, lambda pair: tiles + pair * size, finish)
+            multiply(code, pairs, group, scratch, digits, lambda pair: tiles + pair * size, finish_before)
             with code.loop(pairs * 2, formed.count.value) as rest:
                 _finish_row(code, part, scratch, formed, rest)
             store_sums(code, scratch)

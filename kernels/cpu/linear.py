@@ -228,7 +228,7 @@ def _run_segments(
             alone = (rows < amx.FROM) | fits.equals(0) | segment["quantized"].equals(0)
             group = code.select(alone, 1, code.constant(I64, GROUP))
         with code.when(segment["prepare"].differs(before.value)):
-            per_piece = code.select(rows < 8, rows, (rows + threads * 4 - 1) // (threads * 4))
+            per_piece = code.select(rows < 4, rows, (rows + threads * 4 - 1) // (threads * 4))
             words = {"prepared_stride": segment["stride"], "rows_per_piece": per_piece, "group": group}
             set_words(code, arguments, PRODUCT, words)
             code.call(parallel, control, segment["prepare"], (rows + per_piece - 1) // per_piece)

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "examples"
 
@@ -28,6 +30,15 @@ def test_mypy_infers_what_people_write():
     command = [sys.executable, "-m", "mypy", "--strict", *map(str, files)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_pyright_infers_what_people_write():
+    pytest.importorskip("pyright", reason="pyright is not installed: pip install -e '.[contract]'")
+    files = [*EXAMPLES.glob("*.py"), Path(__file__).with_name("typing_cases.py")]
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, *map(str, files)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 errors" in done.stdout
 
 
 def test_essays_are_judged(real):

@@ -68,12 +68,20 @@ def add_prepare(module: ir.Module) -> None:
             with code.when(job["row_ids"].differs(0)):
                 source.value = code.load(I32, job["row_ids"] + row * 4).to(I64)
             x = job["x"] + source.value * job["features"] * 4
-            normed = scratch if quantized else target
-            filled = PAIR if quantized else BLOCK
-            _copy_normed(code, x, normed, job["norm"], job["features"], filled)
             if quantized:
-                _quantize_row(code, normed, job, index)
+                _quantize_row(code, _normed_or_itself(code, x, scratch, job), job, index)
+            else:
+                _copy_normed(code, x, target, job["norm"], job["features"], BLOCK)
         code.finish()
+
+
+def _normed_or_itself(code: Code, x: Value, scratch: Value, job: dict[str, Value]) -> Value:
+    """The address of what is to be quantised: the row where it lies, if nothing has to be done to it."""
+    source = code.variable(x)
+    with code.when(job["norm"].differs(0) | (job["features"] % PAIR).differs(0)):
+        _copy_normed(code, x, scratch, job["norm"], job["features"], PAIR)
+        source.value = scratch
+    return source.value
 
 
 def _copy_normed(code: Code, x: Value, target: Value, norm: Value, features: Value, filled: int) -> None:
@@ -111,10 +119,13 @@ def _quantize_row(code: Code, x: Value, job: dict[str, Value], row: Value) -> No
     group = job["prepared"] + (row - within) * job["prepared_stride"]
     digits, facts = group + within * PAIR, group + pairs * (2 * PAIR) * size
     largest = 127.0 * 256
-    peaks = code.variable(code.constant(FLOATS16, 0.0))
-    with code.loop(0, pairs * PAIR, 16) as i:
-        peaks.value = code.maximum(peaks.value, code.absolute(code.load(FLOATS16, x + i * 4)))
-    scale = code.reduce(peaks.value, code.maximum) * (1.0 / largest)
+    peaks = [code.variable(code.constant(FLOATS16, 0.0)) for _ in range(PAIR // 16)]
+    with code.loop(0, pairs) as pair:
+        for part, peak in enumerate(peaks):
+            values = code.load(FLOATS16, x + (pair * (PAIR * 4) + 64 * part))
+            peak.value = code.maximum(peak.value, code.absolute(values))
+    both = [code.maximum(peaks[i].value, peaks[i + 1].value) for i in (0, 2)]
+    scale = code.reduce(code.maximum(*both), code.maximum) * (1.0 / largest)
     code.store(scale, facts + within * 4)
     inverse = code.select(scale > 0.0, 1.0 / scale, code.constant(FLOAT, 0.0))
     # Numbers so small that 1 / scale overflows count as zero.

@@ -71,7 +71,10 @@ class Race:
 def _seconds(worker: Worker, workload: str, waves: list[Wave], limit: float) -> list[float]:
     seconds: list[float] = []
     for wave in waves:
-        answer = worker.run(wave, max(limit - sum(seconds), 1.0))
+        try:
+            answer = worker.run(wave, max(limit - sum(seconds), 1.0))
+        except TooSlow:
+            raise TooSlow(f"over {limit:.0f} s") from None
         check(workload, wave, answer["outputs"])
         seconds.append(answer["seconds"])
     return seconds

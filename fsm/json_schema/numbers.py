@@ -121,10 +121,11 @@ class Automaton:
 
 class NumberReader:
     """The automaton before it is explored. `leading`: exactly one digit before the point, not 0 (a mantissa).
-    `plain`: integers have no fraction, not even `.0`."""
+    `plain`: integers have no fraction, not even `.0`, and no zero has a sign where nothing negative can stand."""
 
     def __init__(self, kinds: Kind, facts: Many[NumberFact], leading: bool = False, plain: bool = False) -> None:
         self.kinds, self.facts, self.leading, self.plain = kinds, tuple(facts), leading, plain
+        self.unsigned = plain and any(isinstance(fact, Bound) and fact.is_lower and fact.value >= 0 for fact in facts)
         values = {abs(fact.value): None for fact in facts if not isinstance(fact, Multiple)}
         self.values = [*{Fraction(0): None, **values}]
         self.bounds = list(map(magnitude, self.values))
@@ -161,7 +162,7 @@ class NumberReader:
 
     def moves(self, state: State) -> Iterator[tuple[str, State]]:
         phase = state.phase
-        if phase == "start":
+        if phase == "start" and not self.unsigned:
             yield "-", state._replace(phase="minus", negative=True)
         if phase in ("start", "minus") or (phase == "whole" and not self.leading) or phase in ("point", "part"):
             for symbols in self.alike(state):

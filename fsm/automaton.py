@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from stemma.fsm import ast
+from stemma.fsm.deadline import check_time
 from stemma.fsm.kernels import PLAIN_KERNELS, KernelLoader, Kernels, loader
 from stemma.fsm.program import Program
 from stemma.fsm.tables import (
@@ -126,6 +127,7 @@ class Automaton:
 
     def provide(self) -> None:
         """Do what a kernel stopped for: build the rules and starts it asked for, or grow the table that is full."""
+        check_time()
         counts = self.tables.counts
         full = int(counts[FULL])
         wanted = self.tables.needed[: counts[NUM_NEEDED]].tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from stemma.fsm import ast
+from stemma.fsm.deadline import time_limit
 from stemma.fsm.errors import FormError
 from stemma.fsm.grammar import CompiledGrammar
 from stemma.fsm.tables import Limits
@@ -19,8 +20,10 @@ class Form(Protocol):
 
 def compile(form: Form | ast.Grammar, vocabulary: Vocabulary, limits: Limits = Limits()) -> CompiledGrammar:  # noqa: B008
     """`form` ready to constrain the tokens of `vocabulary`. Raises `FormError`, and `LimitError` beyond `limits`."""
-    grammar = form if isinstance(form, ast.Grammar) else form.grammar()
-    missing = [text for text in grammar.specials if text not in vocabulary.special]
-    if missing:
-        raise FormError(f"the grammar asks for special tokens that the vocabulary does not have: {', '.join(missing)}")
-    return CompiledGrammar(grammar, vocabulary, limits)
+    with time_limit(limits.seconds):
+        grammar = form if isinstance(form, ast.Grammar) else form.grammar()
+        missing = [text for text in grammar.specials if text not in vocabulary.special]
+        if missing:
+            names = ", ".join(missing)
+            raise FormError(f"the grammar asks for special tokens that the vocabulary does not have: {names}")
+        return CompiledGrammar(grammar, vocabulary, limits)

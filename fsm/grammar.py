@@ -15,6 +15,7 @@ import numpy.typing as npt
 from stemma.fsm import ast
 from stemma.fsm.automaton import Automaton
 from stemma.fsm.completion import Completion, fewest_tokens
+from stemma.fsm.deadline import time_limit
 from stemma.fsm.errors import FormError
 from stemma.fsm.masking import Masking
 from stemma.fsm.program import FIRST_SPECIAL
@@ -68,7 +69,7 @@ class CompiledGrammar:
         """The tokens allowed at `config`, a bit each, read only: bit i & 31 of word i >> 5."""
         mask = self._masks.get(config)
         if mask is None:
-            with self._lock:
+            with self._lock, time_limit(self._limits.seconds):
                 if len(self._masks) * self.vocabulary.num_words > MAX_MASK_WORDS:
                     self._masks.clear()
                 mask = self._masks[config] = self._computed(config)
@@ -79,7 +80,7 @@ class CompiledGrammar:
         key = (config, token)
         following = self._steps.get(key)
         if following is None:
-            with self._lock:
+            with self._lock, time_limit(self._limits.seconds):
                 if len(self._steps) > MAX_STEPS:
                     self._steps.clear()
                 following = self._steps[key] = self._stepped(config, token)
@@ -99,7 +100,7 @@ class CompiledGrammar:
         compressed automaton. It stops where the output may end or a special token may come."""
         chain = self._chains.get(config)
         if chain is None:
-            with self._lock:
+            with self._lock, time_limit(self._limits.seconds):
                 chain = self._chains[config] = Chain(*self.automaton.only_way(config))
         return chain
 
@@ -124,7 +125,7 @@ class CompiledGrammar:
         """For each place in `text`, whether a token can span it when `config` reads what follows (see `seams`)."""
         octets = np.frombuffer(bytearray(text), np.uint8)
         spanned = np.zeros(len(text) + 1, np.int64)
-        with self._lock:
+        with self._lock, time_limit(self._limits.seconds):
             automaton, path = self.automaton, self._masking.path
             find_seams = automaton.kernels.find_seams
             while not find_seams(automaton.tables, self.vocabulary.trie, path, octets, config, spanned):
@@ -133,7 +134,7 @@ class CompiledGrammar:
 
     def shortest_completion(self, config: int, budget: int) -> list[int] | None:
         """Tokens that complete the output from `config`: the fewest bytes, at most `budget` tokens, else None."""
-        with self._lock:
+        with self._lock, time_limit(self._limits.seconds):
             symbols = self._completion.shortest(config, budget * self.vocabulary.longest)
         if symbols is None:
             return None

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Hashable
 
 from stemma.fsm import ast
+from stemma.fsm.deadline import check_time
 from stemma.fsm.errors import LimitError
 from stemma.fsm.tables import (
     BOUNDED,
@@ -61,13 +62,15 @@ class Program:
         entry = self._entries.get(rule)
         if entry is not None:
             return entry
-        node = self._rule_nodes.pop(rule, None)
+        check_time()
+        node = self._rule_nodes.get(rule)
         try:
             if node is None:
                 node = self._grammar.rule(self._rule_names[rule])
             entry = self._entries[rule] = self.emit(node, RETURN_STATE, 0)
         except RecursionError:
             raise LimitError("a part of the grammar is nested too deeply") from None
+        self._rule_nodes.pop(rule, None)
         return entry
 
     def emit(self, node: ast.Node, following: int, depth: int) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from stemma.fsm.ast import Call, Characters, Choice, Difference, Intersection, Literal, Node, Repeat, Sequence, Special
+from stemma.fsm.deadline import check_time
 from stemma.fsm.errors import LimitError
 
 
@@ -90,6 +91,7 @@ class Recogniser:
                 return True
             if len(seen) > self.limit:
                 raise LimitError(f"more than {self.limit} states to see whether a language is empty; simplify it")
+            check_time()
             for code in self.representatives(state):
                 after = self.advance(state, code)
                 if after and after not in seen:

@@ -72,6 +72,7 @@ class Limits(NamedTuple):
     stacks: int = 1_000_000
     products: int = 200_000
     closure: int = 65_536
+    seconds: float = 10.0  # of one operation: to compile, to compute a mask, to take a step
 
 
 def new_tables() -> Tables:

@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import Any, Protocol, TypeVar
 
 from stemma.fsm.ast import Node
+from stemma.fsm.deadline import check_time
 from stemma.fsm.errors import LimitError
 from stemma.fsm.json_schema.facts import Alternative, Goal
 from stemma.fsm.json_schema.options import SchemaOptions
@@ -56,6 +57,7 @@ def can_end(first: S, ends: Callable[[S], bool], following: Callable[[S], Iterab
     came_from: dict[S, list[S]] = {first: []}
     todo = [first]
     while todo:
+        check_time()
         state = todo.pop()
         if known.get(state):
             continue

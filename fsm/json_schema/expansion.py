@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import combinations, product
 from typing import Any, Protocol
 
+from stemma.fsm.deadline import check_time
 from stemma.fsm.errors import LimitError, SchemaError, UnsupportedSchema
 from stemma.fsm.json_schema import readers
 from stemma.fsm.json_schema.document import LATEST, Document, Place
@@ -156,6 +157,7 @@ class Expansion:
         """Each of the left with each of the right, where that leaves any value."""
         if len(left) == 1 and left[0] is UNRESTRICTED:
             return tuple(right)
+        check_time()
         merged = (one.merged(other) for one in left for other in right)
         return self.bounded(tuple(alternative for alternative in merged if alternative is not None))
 

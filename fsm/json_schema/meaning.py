@@ -9,6 +9,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from stemma.fsm.ast import Node
+from stemma.fsm.deadline import check_time
 from stemma.fsm.json_schema import numbers, texts
 from stemma.fsm.json_schema.arrays import ArrayShape
 from stemma.fsm.json_schema.document import Document
@@ -76,6 +77,7 @@ class Meaning:
 
     def possible(self, alternative: Alternative) -> bool:
         """Whether any value is left."""
+        check_time()
         if alternative.values is not None:
             return any(self.holds(value, alternative) for value in alternative.values)
         kinds = alternative.kinds

@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from stemma.fsm.ast import Characters, Node
+from stemma.fsm.deadline import check_time
 from stemma.fsm.errors import LimitError
 from stemma.fsm.json_schema.facts import Bound, Kind, Multiple, NotNumber, NumberFact
 from stemma.fsm.nodes import EMPTY, choice, optional, repeat, sequence, text
@@ -147,6 +148,7 @@ class NumberReader:
         edges: list[list[tuple[str, int]]] = []
         todo = [first]
         for state in todo:
+            check_time()
             own: list[tuple[str, int]] = []
             for symbol, after in self.moves(state):
                 if after not in numbers:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from stemma.fsm.deadline import check_time
 from stemma.fsm.errors import LimitError, SchemaError
 from stemma.fsm.json_schema import readers
 from stemma.fsm.json_schema.document import MAXIMUM_DEPTH, MAXIMUM_PLACES, Document, Place
@@ -25,6 +26,7 @@ def reachable(document: Document) -> Iterator[tuple[Place, list[SchemaError]]]:
     seen = {id(document.root)}
     todo = [(document.root, 0)]
     while todo:
+        check_time()
         place, depth = todo.pop()
         if depth > MAXIMUM_DEPTH:
             raise LimitError(f"the schema is nested deeper than {MAXIMUM_DEPTH}; use $ref")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
 from stemma.runtime.errors import EngineClosed, InvalidRequest
+from stemma.server.compiling import TooHard
 from stemma.server.endpoint import Call
 from stemma.server.errors import ApiError, bad_request
 from stemma.server.forms import Form
@@ -42,9 +43,8 @@ async def _compiled(service: Service, form: Form) -> None:
         message = f"{form.param} has {form.num_bytes} bytes; no more than {config.max_grammar_bytes} are taken"
         raise bad_request(message, form.param)
     try:
-        async with asyncio.timeout(config.compile_seconds):
-            await service.compile(form.spec)
-    except TimeoutError as error:
+        await service.compilers.prepare(form.spec)
+    except TooHard as error:
         message = f"{form.param} takes longer than {config.compile_seconds} s to compile: simplify it"
         raise bad_request(message, form.param) from error
     except InvalidRequest as error:

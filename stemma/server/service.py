@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
 from stemma.runtime.engine import Engine
-from stemma.runtime.engine.guides import GrammarSpec
 from stemma.runtime.errors import EngineClosed
+from stemma.server.compiling import Compilers
 from stemma.server.config import ServerConfig
 from stemma.server.errors import ApiError
 from stemma.server.gate import Gate
@@ -28,13 +28,13 @@ from stemma.version import VERSION
 P = ParamSpec("P")
 T = TypeVar("T")
 NUM_WORKERS = 4
-NUM_COMPILERS = 2
 
 
 class Service:
     """An engine with what a server keeps beside it. Lives as long as the server.
 
-    turns: answers as they were generated. pins: what callers keep in the cache. stopping: set when the server ends.
+    compilers: compile grammars. turns: answers as they were generated. pins: what callers keep in the cache.
+    stopping: set when the server ends.
     """
 
     def __init__(self, engine: Engine, config: ServerConfig) -> None:
@@ -55,15 +55,11 @@ class Service:
         self.fingerprint = f"stemma-{VERSION}"
         self.stopping = asyncio.Event()
         self._workers = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="stemma-server")
-        self._compilers = ThreadPoolExecutor(NUM_COMPILERS, thread_name_prefix="stemma-compile")
+        self.compilers = Compilers(engine, config.compile_seconds)
 
     async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what takes time (tokenizing, compiling, asking the engine) beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._workers, lambda: function(*args, **kwargs))
-
-    async def compile(self, spec: GrammarSpec) -> None:
-        """Have a grammar ready. In threads of their own: a hard one holds up nothing but other grammars."""
-        await asyncio.get_running_loop().run_in_executor(self._compilers, self.engine.prepare, spec)
 
     def compute_later(self, tokens: Sequence[int], namespace: str, priority: int) -> None:
         """Have these tokens in the cache soon. Nobody waits for it, but what goes on from them comes behind it."""
@@ -80,5 +76,5 @@ class Service:
     def close(self) -> None:
         """Let go of threads. The engine stays whose it is."""
         self.stopping.set()
-        for threads in (self._workers, self._compilers):
-            threads.shutdown(wait=False, cancel_futures=True)
+        self.compilers.close()
+        self._workers.shutdown(wait=False, cancel_futures=True)

@@ -29,6 +29,8 @@ def test_nothing_that_the_document_allows_is_a_500(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=500, check=False)
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
         assert httpx.get(f"{live.url}/health").status_code == 200
-        wait_until(lambda: is_idle(engine))
+        for pin in httpx.get(f"{live.url}/cache/pins").json()["pins"]:
+            assert httpx.delete(f"{live.url}/cache/pins/{pin['id']}").status_code == 200
+        wait_until(lambda: is_idle(engine), seconds=60)
         assert not any(status == 500 for _, status in live.server._service.counts.answered)
         engine.with_cache(lambda cache: cache.check())

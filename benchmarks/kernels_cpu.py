@@ -1,6 +1,6 @@
 """The CPU kernels on the default model, without an engine: steps of decode and prefill, and where their time goes.
 
-    python benchmarks/kernels_cpu.py [--json FILE] [--threads N] [--kv float32|bfloat16|int8]
+    python benchmarks/kernels_cpu.py [--json FILE] [--threads N] [--kv int16|float32|bfloat16|int8]
 
 `ours` is tokens per second, the best of several steps; the peer is torch: all matrices of one step as `F.linear` on
 bfloat16 weights (no attention, no norms), in the same run.
@@ -128,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--kv", default="float32")
+    parser.add_argument("--kv", default="int16")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     started = time.perf_counter()

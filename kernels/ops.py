@@ -48,7 +48,8 @@ class KVShape(NamedTuple):
 
 
 class BlockCopy(NamedTuple):
-    """Copy on write: the first `num_tokens` tokens of block `source` become those of block `destination`."""
+    """Copy on write: the first `num_tokens` tokens of block `source` become those of block `destination`, a new one,
+    in which the back end may change what stands behind them."""
 
     source: int
     destination: int

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import torch
 
 from stemma.kernels.cpu.ops import CpuOps
-from stemma.kernels.cpu.store import ELEMENTS
+from stemma.kernels.cpu.store import KV_DTYPES
 from stemma.kernels.cpu.target import UnsupportedCPU, host_target
 from stemma.kernels.ops import Ops
 from stemma.kernels.reference import ReferenceOps
@@ -53,10 +53,10 @@ def _cpu(device: str, dtype: str, kv_dtype: str) -> Ops:
         raise UnknownBackend(f"the back end 'cpu' cannot serve the device {device!r}")
     if dtype not in ("auto", "float32"):
         raise UnknownBackend("the back end 'cpu' computes in float32; leave dtype out")
-    if kv_dtype not in ("auto", *ELEMENTS):
-        raise UnknownBackend(f"the back end 'cpu' keeps its KV in {', '.join(ELEMENTS)}; it has no {kv_dtype!r}")
+    if kv_dtype not in ("auto", *KV_DTYPES):
+        raise UnknownBackend(f"the back end 'cpu' keeps its KV in {', '.join(KV_DTYPES)}; it has no {kv_dtype!r}")
     try:
-        return CpuOps(kv_dtype="float32" if kv_dtype == "auto" else kv_dtype)
+        return CpuOps(kv_dtype="int16" if kv_dtype == "auto" else kv_dtype)
     except UnsupportedCPU as error:
         raise UnknownBackend(f"{error}; use backend='reference'") from error
 

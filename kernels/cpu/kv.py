@@ -1,4 +1,5 @@
-"""The paged KV pool and its kernel: rotate Q and K, write K and V to their slots. `attention.py` draws the layout."""
+"""The paged KV pool and its kernel: rotate Q and K, write K and V to their slots. `cells.py` and
+`float_tiles.py` draw the layouts."""
 
 from __future__ import annotations
 
@@ -10,35 +11,38 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numpy.lib.stride_tricks import as_strided
 
-from stemma.kernels.cpu.attention import Shape
+from stemma.kernels.cpu import cells
 from stemma.kernels.cpu.dialect import I32, I64, Code, Value
 from stemma.kernels.cpu.linear import set_words
 from stemma.kernels.cpu.pool import ARGUMENTS, add_parallel
-from stemma.kernels.cpu.rows import ROPE, _words, norm_head, rotate
-from stemma.kernels.cpu.store import ELEMENTS, element_bytes, region_bytes, store_kv
+from stemma.kernels.cpu.rows import _words, norm_head, rotate
+from stemma.kernels.cpu.store import element_bytes, region_bytes, store_kv
+from stemma.kernels.cpu.tiles import Shape
 from stemma.kernels.ops import KVShape
 
 Array = npt.NDArray[Any]
+READ_BEYOND = 1024
+"""A tile of keys may reach beyond a cell (`amx_attention.py`), so also beyond the last one."""
+
+
+ROPE = ("qkv", "q_out", "q_norm", "k_norm", "cos", "sin", "keys", "values", "block_stride", "positions", "slots",
+        "rows", "rows_per_piece")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CpuKV:
-    """memory: keys, then values, as bytes (2, layers, blocks, bytes of a block); the rest are views into it.
+    """memory: bytes (blocks, layers, keys and values, bytes of all heads of a block). A block of all layers stands
+    together, so that a copy is one stretch, and so that few large pages hold what is in use.
 
-    keys: (layers, blocks, kv_heads, head_dim, block_size); values: (..., block_size, head_dim), bf16 as uint16.
-    key_scales, value_scales: (layers, blocks, kv_heads, block_size); no blocks where the dtype has no scales.
+    *_addresses: of each layer, in block 0; block_stride: bytes from block to block.
     """
 
     shape: KVShape
     memory: Array
-    keys: Array
-    values: Array
-    key_scales: Array
-    value_scales: Array
     key_addresses: tuple[int, ...]
     value_addresses: tuple[int, ...]
+    block_stride: int
 
     @property
     def num_bytes(self) -> int:
@@ -47,41 +51,32 @@ class CpuKV:
 
 def allocate(shape: KVShape, kv_dtype: str) -> CpuKV:
     """Pages of zeros that the system hands out when they are first written. Raises MemoryError."""
-    region = region_bytes(shape.head_dim, shape.block_size, kv_dtype)
-    block_bytes = shape.num_kv_heads * region
+    block_bytes = shape.num_kv_heads * region_bytes(shape.head_dim, shape.block_size, kv_dtype)
     num_bytes = 2 * shape.num_layers * shape.num_blocks * block_bytes
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if num_bytes > installed:
         raise MemoryError(f"a KV pool of {num_bytes:,} bytes does not fit a machine of {installed:,} bytes")
-    memory = _zeros(num_bytes).reshape(2, shape.num_layers, shape.num_blocks, block_bytes)
-    cells, scales = [], []
-    for pool, order in zip(
-        memory, ((shape.head_dim, shape.block_size), (shape.block_size, shape.head_dim)), strict=True
-    ):
-        regions = pool.reshape(*pool.shape[:2], shape.num_kv_heads, region)
-        dtype = np.dtype(ELEMENTS[kv_dtype])
-        used = shape.head_dim * shape.block_size * dtype.itemsize
-        inner = (order[1] * dtype.itemsize, dtype.itemsize)
-        cells.append(
-            as_strided(regions[..., :used].view(dtype), (*regions.shape[:3], *order), regions.strides[:3] + inner)
-        )
-        scales.append(regions[..., used:].view(np.float32))
-    addresses = [tuple(pool[layer].ctypes.data for layer in range(shape.num_layers)) for pool in memory]
-    return CpuKV(shape, memory, cells[0], cells[1], scales[0], scales[1], addresses[0], addresses[1])
+    memory = _zeros(num_bytes + READ_BEYOND)[:num_bytes].reshape(shape.num_blocks, shape.num_layers, 2, block_bytes)
+    keys = [memory.ctypes.data + 2 * layer * block_bytes for layer in range(shape.num_layers)]
+    return CpuKV(shape, memory, tuple(keys), tuple(key + block_bytes for key in keys), memory.strides[0])
 
 
 def _zeros(num_bytes: int) -> Array:
     try:
-        return np.frombuffer(mmap.mmap(-1, num_bytes), dtype=np.uint8)
+        pages = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux
+            pages.madvise(mmap.MADV_HUGEPAGE)
+        return np.frombuffer(pages, dtype=np.uint8)
     except (OSError, ValueError) as error:
         raise MemoryError(f"no {num_bytes:,} bytes for the KV pool") from error
 
 
 def add_rope_write(module: ir.Module, shape: Shape) -> None:
-    """rope_write(control, qkv, q_out, q_norm, k_norm, cos, sin, keys, values, positions, slots, rows, threads)"""
+    """rope_write(control, qkv, q_out, q_norm, k_norm, cos, sin, keys, values, block_stride, positions, slots,
+    rows, threads)"""
     parallel = module.globals.get("parallel") or add_parallel(module)
     kernel = _add_rows(module, shape)
-    code = Code(module, "rope_write", 13)
+    code = Code(module, "rope_write", 14)
     control, *rest, rows, threads = code.arguments
     names = ROPE[: len(rest)]
     per_piece = code.select(rows < 8, rows, (rows + threads * 4 - 1) // (threads * 4))
@@ -109,17 +104,38 @@ def _add_rows(module: ir.Module, shape: Shape) -> ir.Function:
         block = slot.unsigned_divide(shape.block_size)
         offset = slot.unsigned_modulo(shape.block_size)
         with code.loop(0, shape.num_kv_heads) as head:
-            inside = (block * shape.num_kv_heads + head) * shape.region_bytes
+            inside = block * job["block_stride"] + head * shape.region_bytes
             key = source + (head + shape.num_heads) * size
             norm_head(code, key, scratch, job["k_norm"], shape.head_dim)
             rotate(code, scratch, scratch + size, cos, sin, shape.head_dim)
-            scales = inside + (shape.head_dim * shape.block_size) + offset * 4
-            store_kv(code, shape.kv_dtype, shape.head_dim, scratch + size, scratch, job["keys"] + scales)
-            _scatter(code, shape, scratch, job["keys"] + inside, offset)
             value = source + (head + (shape.num_heads + shape.num_kv_heads)) * size
-            target = job["values"] + inside + offset * (shape.head_dim * element_bytes(shape.kv_dtype))
-            store_kv(code, shape.kv_dtype, shape.head_dim, value, target, job["values"] + scales)
+            write = _write_integers if shape.kv_dtype == "int16" else _write_floats
+            write(code, shape, scratch + size, value, job["keys"] + inside, job["values"] + inside, offset, scratch)
     return code.finish()
+
+
+def _write_integers(
+    code: Code, shape: Shape, key: Value, value: Value, keys: Value, values: Value, offset: Value, scratch: Value
+) -> None:
+    for source, region, put in ((key, keys, cells.put_key), (value, values, cells.put_value)):
+        byte_offset = shape.target.byte_offset
+        if cells.in_cells(shape.block_size):
+            cell = offset.unsigned_divide(cells.TOKENS) * cells.cell_bytes(shape.head_dim)
+            cells.write_record(code, source, shape.head_dim, scratch, byte_offset)
+            put(code, scratch, shape.head_dim, region + cell, offset.unsigned_modulo(cells.TOKENS))
+        else:
+            record = region + offset * cells.record_bytes(shape.head_dim)
+            cells.write_record(code, source, shape.head_dim, record, byte_offset)
+
+
+def _write_floats(
+    code: Code, shape: Shape, key: Value, value: Value, keys: Value, values: Value, offset: Value, scratch: Value
+) -> None:
+    scales = offset * 4 + shape.head_dim * shape.block_size
+    store_kv(code, shape.kv_dtype, shape.head_dim, key, scratch, keys + scales)
+    _scatter(code, shape, scratch, keys, offset)
+    target = values + offset * (shape.head_dim * element_bytes(shape.kv_dtype))
+    store_kv(code, shape.kv_dtype, shape.head_dim, value, target, values + scales)
 
 
 def _scatter(code: Code, shape: Shape, key: Value, region: Value, offset: Value) -> None:

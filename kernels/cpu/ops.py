@@ -18,9 +18,8 @@ import numpy.typing as npt
 import torch
 from llvmlite import ir
 
-from stemma.kernels.cpu import compile
-from stemma.kernels.cpu.amx import SCRATCH_BYTES
-from stemma.kernels.cpu.attention import PLAN, Shape, add_attention
+from stemma.kernels.cpu import amx, compile, tiles
+from stemma.kernels.cpu.attention import add_attention
 from stemma.kernels.cpu.kv import CpuKV, add_rope_write, allocate
 from stemma.kernels.cpu.linear import FLOATING, QUANTIZED, add_operations, add_products
 from stemma.kernels.cpu.pack import PackedLinear, pack
@@ -31,6 +30,7 @@ from stemma.kernels.cpu.sampling import sample_row
 from stemma.kernels.cpu.steps import Call, CpuStepper, add_replay
 from stemma.kernels.cpu.table import STORED, CpuEmbedding, add_table, embedding
 from stemma.kernels.cpu.target import Target, host_target
+from stemma.kernels.cpu.tiles import PLAN, Shape, planned_rows
 from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, Network, SamplingRows, Stepper
 from stemma.kernels.weights import StoredWeight, dequantize
 
@@ -91,19 +91,21 @@ class CpuOps:
     """The CPU back end: one object, one pool of threads; callers of several threads take turns.
 
     target: the instruction set, found by `host_target()`, which raises UnsupportedCPU where there is none.
-    kv_dtype: float32; bfloat16 (half the memory, moves near-ties); int8 (a quarter, errors of some percent).
+    kv_dtype: int16 (16 bits and a scale for each token and head); float32 (twice the memory, exact, slower); bfloat16
+    (as much memory as int16, moves near-ties); int8 (half, errors of some percent).
     """
 
     name = "cpu"
     device = torch.device("cpu")
 
     def __init__(
-        self, target: Target | None = None, num_threads: int | None = None, kv_dtype: str = "float32",
+        self, target: Target | None = None, num_threads: int | None = None, kv_dtype: str = "int16",
         cache_dir: Path | None = None,
     ) -> None:  # fmt: skip
         self.target = target or host_target()
         self.num_threads = num_threads or torch.get_num_threads()
         self.kv_dtype = kv_dtype
+        self._tile_rows = planned_rows(self.target, kv_dtype)
         self.cache_dir = cache_dir or compile.default_cache_dir()
         self._library = compile.load("rows", self._write_rows, self.target, (), self.cache_dir)
         names = ["prepare_float", "prepare_quantized", *(f"multiply_{k}" for k in QUANTIZED + FLOATING)]
@@ -113,7 +115,7 @@ class CpuOps:
         self._each_row = self._library.function("each_row", 7)
         self._gate_rows = self._library.function("gate_rows", 6)
         self._replay = self._library.function("replay", 3)
-        self._pool = Pool(self._library, self.num_threads, SCRATCH_BYTES)
+        self._pool = Pool(self._library, self.num_threads, max(amx.SCRATCH_BYTES, tiles.SCRATCH_BYTES))
         self._control = self._pool.control
         self._buffers = _Buffers()
         self._turn = threading.Lock()
@@ -175,7 +177,7 @@ class CpuOps:
     def plan(self, layout: Layout, shape: KVShape) -> CpuPlan:
         if self._pool.parked:
             self._pool.wake()
-        return make_plan(layout, shape.block_size, 4 * self.num_threads)
+        return make_plan(layout, shape.block_size, 4 * self.num_threads, self._tile_rows)
 
     def embed(self, embedding: CpuEmbedding, ids: Int32Array) -> torch.Tensor:
         if not embedding.kernel:
@@ -201,7 +203,7 @@ class CpuOps:
         self._run(
             paged.rope_write, qkv.data_ptr(), address, q_norm.address if q_norm else 0, k_norm.address if k_norm else 0,
             rope.cos_address, rope.sin_address, kv.key_addresses[layer], kv.value_addresses[layer],
-            plan.positions, plan.slots, plan.num_rows, self.num_threads,
+            kv.block_stride, plan.positions, plan.slots, plan.num_rows, self.num_threads,
         )  # fmt: skip
         return out
 
@@ -210,7 +212,8 @@ class CpuOps:
         paged = self._paged_for(HeadShape(num_heads, kv.shape.num_kv_heads, head_dim), kv.shape)
         out, address = self._buffers.take("attention", (num_rows, num_heads * head_dim))
         self._give_parts(plan, num_heads, kv.shape)
-        self._run(paged.attend, q.data_ptr(), address, kv.key_addresses[layer], kv.value_addresses[layer], plan.address)
+        addresses = kv.key_addresses[layer], kv.value_addresses[layer]
+        self._run(paged.attend, q.data_ptr(), address, *addresses, kv.block_stride, plan.address)
         return out
 
     def _give_parts(self, plan: CpuPlan, num_heads: int, shape: KVShape) -> None:
@@ -259,7 +262,7 @@ class CpuOps:
             operation(self._control, *arguments)
 
     def _paged_for(self, heads: HeadShape, shape: KVShape) -> _Paged:
-        key = Shape(*heads, shape.block_size, self.target.accumulators, self.kv_dtype)
+        key = Shape(*heads, shape.block_size, self.target, self.kv_dtype)
         found = self._paged.get(key)
         if found is None:
             found = self._paged[key] = self._compile_paged(key)
@@ -271,26 +274,23 @@ class CpuOps:
             add_rope_write(module, shape)
 
         library = compile.load("attention", write, self.target, (shape,), self.cache_dir)
-        return _Paged(shape, library, library.function("attend", 6), library.function("rope_write", 13))
+        return _Paged(shape, library, library.function("attend", 7), library.function("rope_write", 14))
 
     # KV blocks and logits --------------------------------------------------------------------------------------------
     def copy_blocks(self, kv: CpuKV, copies: Sequence[BlockCopy]) -> None:
-        for source, destination, num_tokens in copies:
-            kv.keys[:, destination, ..., :num_tokens] = kv.keys[:, source, ..., :num_tokens]
-            kv.values[:, destination, :, :num_tokens] = kv.values[:, source, :, :num_tokens]
-            for scales in (kv.key_scales, kv.value_scales):
-                scales[:, destination, :, :num_tokens] = scales[:, source, :, :num_tokens]
+        for source, destination, _ in copies:  # whole blocks: what lies behind the copied tokens is not read
+            kv.memory[destination] = kv.memory[source]
 
     def read_blocks(self, kv: CpuKV, blocks: Int32Array) -> bytes:
-        return kv.memory[:, :, blocks].tobytes()
+        return kv.memory[blocks].tobytes()
 
     def write_blocks(self, kv: CpuKV, blocks: Int32Array, data: bytes) -> None:
-        shape = (*kv.memory.shape[:2], len(blocks), kv.memory.shape[3])
+        shape = (len(blocks), *kv.memory.shape[1:])
         if len(data) != int(np.prod(shape)):
             raise ValueError(
                 f"{len(data)} bytes do not fit {len(blocks)} blocks of {kv.shape}; the snapshot is another model's"
             )
-        kv.memory[:, :, blocks] = np.frombuffer(data, dtype=np.uint8).reshape(shape)
+        kv.memory[blocks] = np.frombuffer(data, dtype=np.uint8).reshape(shape)
 
     def apply_mask(self, logits: torch.Tensor, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
         rows = np.ascontiguousarray(rows, dtype=np.int32)

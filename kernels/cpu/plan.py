@@ -1,4 +1,4 @@
-"""From a layout to the tiles of attention (`attention.py`), once a step, for all layers.
+"""From a layout to the tiles of attention (`tiles.py`), once a step, for all layers.
 
     rows of sequence i, splits of its context     | split 0 | split 1 | split 2 |
       in a shared prefix of 2 splits              |<- tiles of all its sequences ->|<- own tiles ->|
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stemma.kernels.cpu.attention import ITEM, PLAN, TILE_ROWS
+from stemma.kernels.cpu.tiles import ITEM, PLAN
 from stemma.kernels.ops import KV_SPLIT, Layout
 
 Array = npt.NDArray[Any]
@@ -37,7 +37,7 @@ class CpuPlan:
     memory: tuple[Array, ...]
 
 
-def make_plan(layout: Layout, block_size: int, busy: int) -> CpuPlan:
+def make_plan(layout: Layout, block_size: int, busy: int, tile_rows: int) -> CpuPlan:
     """busy: tiles (times KV heads) below which a context is divided among threads."""
     starts, lengths = layout.query_starts.tolist(), layout.context_lens.tolist()
     num_rows = starts[-1]
@@ -48,19 +48,19 @@ def make_plan(layout: Layout, block_size: int, busy: int) -> CpuPlan:
         if splits > 0 and last - first > 1:
             shared[first:last] = [splits] * (last - first)
             items += [
-                (row, min(TILE_ROWS, starts[last] - row), first, split, split + 1, 1)
+                (row, min(tile_rows, starts[last] - row), first, split, split + 1, 1)
                 for split in range(splits)
-                for row in range(starts[first], starts[last], TILE_ROWS)
+                for row in range(starts[first], starts[last], tile_rows)
             ]
-    num_tiles = sum(-(-(end - start) // TILE_ROWS) for start, end in pairwise(starts))
+    num_tiles = sum(-(-(end - start) // tile_rows) for start, end in pairwise(starts))
     divide = num_tiles < busy
     later: list[int] = []
     for i, length in enumerate(lengths):
         splits = -(-length // KV_SPLIT)
         parts = shared[i] > 0 or (divide and splits > 1)
         ranges = [(s, s + 1) for s in range(shared[i], splits)] if divide else [(shared[i], splits)]
-        for row in range(starts[i], starts[i + 1], TILE_ROWS):
-            rows = min(TILE_ROWS, starts[i + 1] - row)
+        for row in range(starts[i], starts[i + 1], tile_rows):
+            rows = min(tile_rows, starts[i + 1] - row)
             items += [(row, rows, i, a, b, int(parts)) for a, b in ranges if b > a]
         if parts:
             later += range(starts[i], starts[i + 1])

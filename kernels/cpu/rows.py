@@ -171,10 +171,6 @@ def add_gate(module: ir.Module) -> None:
     code.finish()
 
 
-ROPE = ("qkv", "q_out", "q_norm", "k_norm", "cos", "sin", "keys", "values", "positions", "slots", "rows",
-        "rows_per_piece")  # fmt: skip
-
-
 def rotate(code: Code, x: Value, out: Value, cos: Value, sin: Value, head_dim: int) -> None:
     """Rotate the pairs (i, i + head_dim / 2) of one head."""
     half = head_dim // 2

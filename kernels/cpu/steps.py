@@ -25,7 +25,7 @@ from stemma.kernels.ops import Int32Array, Layout, Network
 if TYPE_CHECKING:
     from stemma.kernels.cpu.ops import CpuOps
 
-COMMAND_WORDS = 13
+COMMAND_WORDS = 14
 """The address of an operation and its arguments, those behind the control block."""
 
 MAX_TOKENS = 64

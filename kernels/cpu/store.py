@@ -1,14 +1,15 @@
-"""How a number of the KV is stored: float32, bfloat16, or int8 with one scale for each token and head."""
+"""How a number of the KV is stored: float32, bfloat16, or int8 with one scale for each token and head; and how much
+memory a block takes. The fourth dtype, int16, is the subject of `cells.py`."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+from stemma.kernels.cpu import cells
 from stemma.kernels.cpu.dialect import FLOAT, I8, I16, I32, Code, Value, vector
 
-ELEMENTS = {"float32": "float32", "bfloat16": "uint16", "int8": "int8"}
-"""NumPy's name for what is stored, by KV dtype."""
+KV_DTYPES = ("int16", "float32", "bfloat16", "int8")
 
 
 def element_bytes(kv_dtype: str) -> int:
@@ -17,6 +18,8 @@ def element_bytes(kv_dtype: str) -> int:
 
 def region_bytes(head_dim: int, block_size: int, kv_dtype: str) -> int:
     """Keys, or values, of one block and head; int8 adds a float scale for each token."""
+    if kv_dtype == "int16":
+        return cells.block_bytes(head_dim, block_size)
     scales = 4 * block_size if kv_dtype == "int8" else 0
     return head_dim * block_size * element_bytes(kv_dtype) + scales
 

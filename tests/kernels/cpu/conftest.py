@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import pytest
 import torch
 
+from stemma.kernels.cpu import target
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.reference import ReferenceOps
+
+
+def lesser_targets() -> list[target.Target]:
+    """Every instruction set of this machine but the best one."""
+    host = target.host_target()
+    flags = dict(llvm.get_host_cpu_features())
+    names = [name for name, needed in target.X86_FLAGS.items() if all(flags.get(flag) for flag in needed)]
+    every = (target.choose("x86_64", dict.fromkeys(target.X86_FLAGS[n], True), host.cpu, host.triple) for n in names)
+    return [other for other in every if other.name != host.name and host.name != "neon"]
+
+
+@pytest.fixture(params=lesser_targets(), ids=lambda target: target.name)
+def lesser(request: pytest.FixtureRequest) -> target.Target:
+    return request.param
 
 
 @pytest.fixture(scope="session")

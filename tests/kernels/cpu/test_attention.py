@@ -11,17 +11,20 @@ import pytest
 import torch
 
 from stemma.kernels.cpu.ops import CpuOps
+from stemma.kernels.cpu.target import Target
 from stemma.kernels.ops import BlockCopy, HeadShape, KVShape, Layout, SharedPrefix
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.weights import StoredWeight
 
 LENGTHS = [1, 17, 255, 256, 257, 700]
 CASES = [  # heads, kv heads, head_dim, block size, KV dtype
+    (9, 3, 64, 16, "int16"), (4, 4, 32, 4, "int16"), (8, 2, 128, 32, "int16"), (6, 1, 16, 8, "int16"),
+    (14, 2, 64, 64, "int16"), (3, 3, 24, 12, "int16"), (16, 1, 40, 1, "int16"), (4, 2, 96, 16, "int16"),
     (9, 3, 64, 16, "float32"), (4, 4, 32, 4, "float32"), (8, 2, 128, 32, "float32"), (6, 1, 16, 8, "float32"),
     (14, 2, 64, 64, "float32"), (3, 3, 24, 12, "float32"), (16, 1, 40, 1, "float32"),
     (9, 3, 64, 16, "bfloat16"), (3, 3, 24, 12, "bfloat16"), (9, 3, 64, 16, "int8"), (3, 3, 24, 12, "int8"),
 ]  # fmt: skip
-TOLERANCE = {"float32": 2e-6, "bfloat16": 6e-3, "int8": 2e-2}
+TOLERANCE = {"int16": 1e-4, "float32": 2e-6, "bfloat16": 6e-3, "int8": 2e-2}
 
 
 class Chunk(NamedTuple):
@@ -94,8 +97,8 @@ def world(request: pytest.FixtureRequest, backends: dict[str, CpuOps]) -> World:
 
 @pytest.fixture(scope="module")
 def backends(ops: CpuOps) -> dict[str, CpuOps]:
-    others = {name: CpuOps(ops.target, 2, kv_dtype=name, cache_dir=ops.cache_dir) for name in ("bfloat16", "int8")}
-    return {"float32": ops, **others}
+    others = ("float32", "bfloat16", "int8")
+    return {"int16": ops} | {n: CpuOps(ops.target, 2, kv_dtype=n, cache_dir=ops.cache_dir) for n in others}
 
 
 def test_equals_the_reference(world: World, reference: ReferenceOps) -> None:
@@ -139,6 +142,14 @@ def test_shared_prefixes_never_change_a_bit(world: World, new: list[int]) -> Non
     for prefixes in ([(0, 6, shared)], [(1, 4, shared - 1), (4, 6, 300 // size)]):
         hints = tuple(SharedPrefix(*prefix) for prefix in prefixes)
         assert torch.equal(world.run(chunks, qkv, hints), plain)
+
+
+@pytest.mark.parametrize("case", CASES[:4], ids=str)
+def test_lesser_instruction_sets_give_the_same_bits(lesser: Target, ops: CpuOps, case: tuple[Any, ...]) -> None:
+    heads, kv_heads, head_dim, size, _ = case
+    other = CpuOps(lesser, 2, cache_dir=ops.cache_dir)
+    worlds = [World(o, HeadShape(heads, kv_heads, head_dim), size, torch.float32) for o in (ops, other)]
+    assert torch.equal(*(world.whole() for world in worlds))
 
 
 def test_what_other_sequences_left_does_not_leak(world: World) -> None:

@@ -6,7 +6,6 @@ import mmap
 from pathlib import Path
 
 import gguf
-import llvmlite.binding as llvm
 import numpy as np
 import pytest
 import torch
@@ -64,19 +63,6 @@ def test_products_are_right_and_exact(ops: CpuOps, reference: ReferenceOps, type
     check(ops, reference, type_, shape)
 
 
-def runnable_targets() -> list[target.Target]:
-    """Every instruction set of this machine, the best one first."""
-    host = target.host_target()
-    flags = dict(llvm.get_host_cpu_features())
-    if host.name == "neon":
-        return [host]
-    names = [name for name, needed in target.X86_FLAGS.items() if all(flags.get(flag) for flag in needed)]
-    return [
-        target.choose("x86_64", dict.fromkeys(target.X86_FLAGS[name], True), host.cpu, host.triple) for name in names
-    ]
-
-
-@pytest.mark.parametrize("lesser", runnable_targets()[1:], ids=lambda lesser: lesser.name)
 def test_lesser_instruction_sets(lesser: target.Target, ops: CpuOps, reference: ReferenceOps, cache_dir: Path) -> None:
     """As right as the best one, and the same bits."""
     other = CpuOps(lesser, 2, cache_dir=cache_dir)

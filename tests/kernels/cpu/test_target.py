@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from llvmlite import ir
 
-from stemma.kernels.cpu import attention, compile, kv, linear, pool, rows, target
+from stemma.kernels.cpu import attention, compile, kv, linear, pool, rows, target, tiles
 
 
 def flags(*names: str) -> dict[str, bool]:
@@ -44,7 +44,7 @@ def test_every_kernel_compiles_for_neon(machine: str, cpu: str, triple: str) -> 
     rows.add_gate(module)
     linear.add_products(module, chosen)
     linear.add_operations(module, chosen)
-    shape = attention.Shape(9, 3, 64, 16, chosen.accumulators)
+    shape = tiles.Shape(9, 3, 64, 16, chosen, "int16")
     attention.add_attention(module, shape)
     kv.add_rope_write(module, shape)
     text = compile.assembly(module, chosen)

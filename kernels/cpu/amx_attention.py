@@ -1,0 +1,174 @@
+"""Paged attention on the matrix unit of Intel CPUs (AMX), for tiles of several rows: the sums of `digit_tiles.py`, 16
+queries at a time. The sums are exact and what follows them is the same, so a row's result is the same bits.
+
+    scores   C (16 queries x 16 tokens)  +=  A (16 queries x 64 dimensions)  x  B (a plane of a cell of keys)
+    values   C (16 queries x 16 dimensions)  +=  A (16 queries x 64 weights)  x  B (64 values of 16 dimensions)
+
+A tile that is stored can be read only long after: so the sums of one product are turned into floats while the next
+product runs. The values of a split are copied together first, since a cell has 16 tokens and a product takes 64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llvmlite import ir
+
+from stemma.kernels.cpu.amx import TILE_BYTES, _call
+from stemma.kernels.cpu.cells import TOKENS
+from stemma.kernels.cpu.dialect import FLOAT, I8, I16, I64, Code, Value, vector
+from stemma.kernels.cpu.digit_tiles import CELLS, SCORE_BYTES, WEIGHT_BYTES, DigitTiles
+from stemma.kernels.cpu.rows import FLOATS16, INTS16
+from stemma.kernels.cpu.tiles import Tile
+from stemma.kernels.ops import KV_SPLIT
+
+ROWS = 16
+CHUNK = 64
+"""Numbers that a product sums."""
+SUMS, DIGITS, STORED = (0, 1, 2), (3, 4), (5, 6)
+"""Tile registers: sums (high, middle, low), then high and low bytes of both sides."""
+
+
+def _tile(code: Code, name: str, register: int, address: Value, row_bytes: int) -> None:
+    _call(code, name, ir.Constant(I8, register), code.pointer(address), ir.Constant(I64, row_bytes))
+
+
+class MatrixTiles(DigitTiles):
+    """panel: the split's values (2, KV_SPLIT / 4, padded_dim, 4). sums: (3, 16, 16), of 16 queries."""
+
+    @property
+    def _padded_queries(self) -> int:
+        return -(-self.queries // ROWS) * ROWS
+
+    @property
+    def _query_bytes(self) -> int:
+        """Filled up with zeros, so that what a tile of keys holds beyond the last dimension does not count."""
+        return -(-self.shape.head_dim // CHUNK) * CHUNK
+
+    def _sizes(self) -> dict[str, int]:
+        panel = 2 * KV_SPLIT * self.shape.padded_dim
+        return super()._sizes() | {"panel": panel, "sums": 3 * TILE_BYTES, "config": 64}
+
+    def _rows(self, item: Mapping[str, Value]) -> Value:
+        return item["rows"]
+
+    def _begin(self, tile: Tile) -> None:
+        """All tile registers are 16 rows of 64 bytes: palette 1, bytes of a row from byte 16, rows from byte 48."""
+        code, config = self.code, tile.memory["config"]
+        code.store(code.constant(vector(I8, 64), 0), config)
+        code.store(code.constant(I8, 1), config)
+        for register in range(8):
+            code.store(code.constant(I16, 64), config + (16 + 2 * register))
+            code.store(code.constant(I8, ROWS), config + (48 + register))
+        _call(code, "ldtilecfg", code.pointer(config))
+        super()._begin(tile)
+
+    def _end(self, tile: Tile) -> None:
+        _call(self.code, "tilerelease")
+        super()._end(tile)
+
+    # Products --------------------------------------------------------------------------------------------------------
+    def _scores(self, tile: Tile, start: Value, count: Value) -> None:
+        code, memory = self.code, tile.memory
+        self._find_cells(tile, start, count)
+        chunks = self._query_bytes // CHUNK
+        turns = _Turns(self, tile, "query_correction", SCORE_BYTES, rows_have_scales=False)
+        with code.loop(0, (count + (TOKENS - 1)).unsigned_divide(TOKENS)) as cell:
+            keys = code.load_int(memory["keys"] + cell * 8)
+            if chunks == 1:
+                self._load(STORED, keys, self.plane, 64)
+            with code.loop(0, tile.queries, ROWS) as query:
+                self._clear_sums()
+                digits = memory["digits"] + query * (2 * self._query_bytes)
+                for chunk in range(chunks):
+                    if chunks > 1:
+                        self._load(STORED, keys + chunk * (CHUNK * TOKENS), self.plane, 64)
+                    self._load(DIGITS, digits + chunk * CHUNK, self._query_bytes, 2 * self._query_bytes)
+                    self._multiply()
+                out = memory["scores"] + query * SCORE_BYTES + cell * (4 * TOKENS)
+                turns.take(query, out, keys + 2 * self.plane)
+        turns.finish()
+
+    def _weigh(self, tile: Tile, start: Value, count: Value) -> None:
+        code, shape, memory = self.code, self.shape, tile.memory
+        self._copy_values(tile, count)
+        width = 4 * shape.padded_dim
+        turns = _Turns(self, tile, "weight_correction", 4 * shape.part_floats, rows_have_scales=True)
+        with code.loop(0, tile.queries, ROWS) as query, code.loop(0, shape.padded_dim, 16) as dim:
+            self._clear_sums()
+            with code.loop(0, self._written(count), CHUNK) as token:
+                self._load(DIGITS, memory["weights"] + query * WEIGHT_BYTES + token, KV_SPLIT, WEIGHT_BYTES)
+                values = memory["panel"] + token * shape.padded_dim + dim * 4
+                self._load(STORED, values, KV_SPLIT * shape.padded_dim, width)
+                self._multiply()
+            out = memory["parts"] + (query * shape.part_floats + dim) * 4
+            turns.take(query, out, memory["weight_scale"] + query * 4)
+        turns.finish()
+
+    def _written(self, count: Value) -> Value:
+        return (count + (CHUNK - 1)).unsigned_divide(CHUNK) * CHUNK
+
+    def _copy_values(self, tile: Tile, count: Value) -> None:
+        """The planes of all cells, one after the other."""
+        code, memory = self.code, tile.memory
+        with code.loop(0, (count + (TOKENS - 1)).unsigned_divide(TOKENS)) as cell:
+            values = code.load_int(memory["values"] + cell * 8)
+            for plane in range(2):
+                target = memory["panel"] + cell * self.plane + plane * (CELLS * self.plane)
+                for i in range(0, self.plane, 64):
+                    code.store(code.load(INTS16, values + plane * self.plane + i), target + i)
+
+    def _clear_sums(self) -> None:
+        for register in SUMS:
+            _call(self.code, "tilezero", ir.Constant(I8, register))
+
+    def _load(self, registers: tuple[int, int], address: Value, plane: int, row_bytes: int) -> None:
+        """High and low bytes."""
+        for index, register in enumerate(registers):
+            _tile(self.code, "tileloadd64", register, address + index * plane, row_bytes)
+
+    def _multiply(self) -> None:
+        for total, digits, stored in ((0, 0, 0), (1, 0, 1), (1, 1, 0), (2, 1, 1)):
+            registers = SUMS[total], DIGITS[digits], STORED[stored]
+            _call(self.code, "tdpbsud", *(ir.Constant(I8, register) for register in registers))
+
+
+class _Turns:
+    """Sums that the matrix unit computes in one turn and that become floats in the next, while it is busy again.
+
+    rows_have_scales: scales of the 16 rows, else of the 16 lanes.
+    """
+
+    def __init__(
+        self, tiles: MatrixTiles, tile: Tile, corrections: str, row_bytes: int, *, rows_have_scales: bool
+    ) -> None:
+        self._tiles, self._code, self._row_bytes = tiles, tiles.code, row_bytes
+        self._rows_have_scales = rows_have_scales
+        self._corrections, self._sums = tile.memory[corrections], tile.memory["sums"]
+        self._waiting = {name: self._code.variable(0) for name in ("query", "out", "scales")}
+
+    def take(self, query: Value, out: Value, scales: Value) -> None:
+        """The sums of 16 queries from `query` are on their way; their floats will stand at `out`.
+
+        They are stored after those of the turn before have been read: a load would wait for a store before it, if the
+        addresses look alike.
+        """
+        self.finish()
+        for index, register in enumerate(SUMS):
+            _tile(self._code, "tilestored64", register, self._sums + index * TILE_BYTES, 64)
+        for name, value in (("query", query), ("out", out), ("scales", scales)):
+            self._waiting[name].value = value
+
+    def finish(self) -> None:
+        """Turn what was stored in the last turn into floats."""
+        code = self._code
+        query, out, scales = (self._waiting[name].value for name in ("query", "out", "scales"))
+        with code.when(out.differs(0)):
+            for row in range(ROWS):
+                parts = [code.load(INTS16, self._sums + (index * TILE_BYTES + row * 64), 64) for index in range(3)]
+                whole = self._tiles._whole(parts[0], parts[1], parts[2], self._corrections + (query + row) * 4)
+                if self._rows_have_scales:
+                    scale = code.broadcast(FLOAT, scales + row * 4, 16)
+                else:
+                    scale = code.load(FLOATS16, scales)
+                code.store(whole * scale, out + row * self._row_bytes)

@@ -1,0 +1,294 @@
+"""Paged attention on KV of 16-bit integers (`cells.py`), with the dot product of bytes on the vectors.
+
+Queries and weights become two signed digits, keys and values are two bytes: four products, whose sums are exact in 32
+bits, so that the order of a sum, the tile and the machine never change a bit. Floats enter after the sums, one
+operation at a time:
+
+    score  = float(q . k / 256) * scale of k                     and per query: scale of q / sqrt(head_dim) * log2(e)
+    p      = 2**(score * query scale - maximum)
+    weight = p * scale of v, then 16 bits relative to the largest weight of the query in the split
+    value  = float(weight . v / 256) * scale of the weights
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from stemma.kernels.cpu.cells import (
+    LARGEST_SIGNED,
+    TOKENS,
+    cell_bytes,
+    correction,
+    in_cells,
+    plane_bytes,
+    put_key,
+    put_value,
+    quantize,
+    record_bytes,
+    whole_product,
+)  # fmt: skip
+from stemma.kernels.cpu.dialect import FLOAT, I8, I32, I64, ROUNDING, Code, Value, vector
+from stemma.kernels.cpu.rows import FLOATS16, INTS16
+from stemma.kernels.cpu.target import VECTOR_BYTES, Target
+from stemma.kernels.cpu.tiles import Shape, Tile, Tiles, pieces
+from stemma.kernels.ops import KV_SPLIT
+
+LOG2_E = 1.4426950408889634
+CELLS = KV_SPLIT // TOKENS
+SCORE_BYTES, WEIGHT_BYTES = 4 * (KV_SPLIT + 16), 2 * KV_SPLIT + 64
+"""Between the rows of two queries: not a power of 2, which would put them into the same lines of the cache."""
+ROUNDING_BITS = 0x4B400000
+"""`ROUNDING` as an integer; an integer n that was rounded by it stands in a float as ROUNDING_BITS + n."""
+
+
+class DigitTiles(Tiles):
+    """digits: (queries, 2, query_bytes) signed bytes, high then low. scores: (queries, KV_SPLIT), then weights.
+    weights: (queries, 2, KV_SPLIT) signed bytes. *_scale, *_correction: of each query's digits.
+    keys, values: addresses of the split's cells. value_scales: of the split.
+    cells: the split's cells where the blocks hold records.
+    """
+
+    def __init__(self, module: ir.Module, shape: Shape, rows: int, name: str) -> None:
+        super().__init__(module, shape, rows, name)
+        self.plane = plane_bytes(shape.head_dim)
+
+    @property
+    def _query_bytes(self) -> int:
+        """One plane of a query."""
+        return self.shape.padded_dim
+
+    def _sizes(self) -> dict[str, int]:
+        queries = self._padded_queries
+        sizes = {
+            "digits": 2 * self._query_bytes * queries, "query_scale": 4 * queries, "query_correction": 4 * queries,
+            "scores": SCORE_BYTES * queries, "weights": WEIGHT_BYTES * queries,
+            "weight_scale": 4 * queries, "weight_correction": 4 * queries,
+            "keys": 8 * CELLS, "values": 8 * CELLS, "value_scales": 4 * KV_SPLIT,
+        }  # fmt: skip
+        if not in_cells(self.shape.block_size):
+            sizes["cells"] = 2 * CELLS * cell_bytes(self.shape.head_dim)
+        return super()._sizes() | sizes
+
+    def _load_query(self, tile: Tile, query: Value, source: Value) -> None:
+        code, shape, memory = self.code, self.shape, tile.memory
+        high = memory["digits"] + query * (2 * self._query_bytes)
+        zero = code.constant(vector(I8, 16), 0)
+        for i in range(0, 2 * self._query_bytes, 16):
+            code.store(zero, high + i)
+        scale, total = quantize(code, source, shape.head_dim, LARGEST_SIGNED, high, high + self._query_bytes, None)
+        code.store(scale * (256 * shape.head_dim**-0.5 * LOG2_E), memory["query_scale"] + query * 4)
+        self._correct(total, memory["query_correction"] + query * 4)
+
+    # Where the split's cells are -------------------------------------------------------------------------------------
+    def _find_cells(self, tile: Tile, start: Value, count: Value) -> None:
+        code, shape, memory = self.code, self.shape, tile.memory
+        if not in_cells(shape.block_size):
+            self._gather(tile, start, count)
+        with code.loop(0, (count + (TOKENS - 1)).unsigned_divide(TOKENS)) as cell:
+            if in_cells(shape.block_size):
+                keys, values = (self._cell(tile, pool, start + cell * TOKENS) for pool in ("keys", "values"))
+            else:
+                keys = memory["cells"] + cell * cell_bytes(shape.head_dim)
+                values = keys + CELLS * cell_bytes(shape.head_dim)
+            code.store(keys, memory["keys"] + cell * 8, 8)
+            code.store(values, memory["values"] + cell * 8, 8)
+            scales = code.load(FLOATS16, values + 2 * self.plane)
+            code.store(scales, memory["value_scales"] + cell * (4 * TOKENS))
+            with code.when(start.equals(tile.item["first_split"] * KV_SPLIT)):
+                self._prefetch(keys)
+
+    def _cell(self, tile: Tile, pool: str, token: Value) -> Value:
+        block, offset = self._place(tile, token)
+        inside = offset.unsigned_divide(TOKENS) * cell_bytes(self.shape.head_dim)
+        return self._region(tile, pool, block) + inside
+
+    def _gather(self, tile: Tile, start: Value, count: Value) -> None:
+        """Records of the split to cells."""
+        code, head_dim = self.code, self.shape.head_dim
+        with code.loop(0, count) as token:
+            block, offset = self._place(tile, start + token)
+            cell = tile.memory["cells"] + token.unsigned_divide(TOKENS) * cell_bytes(head_dim)
+            lane = token.unsigned_modulo(TOKENS)
+            record = offset * record_bytes(head_dim)
+            put_key(code, self._region(tile, "keys", block) + record, head_dim, cell, lane)
+            values = cell + CELLS * cell_bytes(head_dim)
+            put_value(code, self._region(tile, "values", block) + record, head_dim, values, lane)
+
+    # Products --------------------------------------------------------------------------------------------------------
+    def _scores(self, tile: Tile, start: Value, count: Value) -> None:
+        code, memory = self.code, tile.memory
+        self._find_cells(tile, start, count)
+        for chosen in pieces(self.queries, max(1, self.shape.accumulators // 4)):
+            with code.loop(0, (count + (TOKENS - 1)).unsigned_divide(TOKENS)) as cell:
+                keys = code.load_int(memory["keys"] + cell * 8)
+                if chosen.start == 0:
+                    self._prefetch(code.load_int(memory["values"] + cell * 8))
+                sums = _Sums(self.code, self.shape.target, len(chosen), 1)
+                first = memory["digits"] + chosen.start * (2 * self._query_bytes)
+                with code.loop(0, self.shape.padded_dim // 4, 4) as step:
+                    for i in range(4):
+                        place = keys + (step + i) * (4 * TOKENS)
+                        sums.add([place], self.plane, first + (step + i) * 4, self._query_bytes, 2 * self._query_bytes)
+                scales = code.load(FLOATS16, keys + 2 * self.plane)
+                for i, query in enumerate(chosen):
+                    whole = self._whole(*sums.of(i, 0), memory["query_correction"] + 4 * query)
+                    code.store(whole * scales, memory["scores"] + cell * (4 * TOKENS) + query * SCORE_BYTES)
+
+    def _weigh(self, tile: Tile, start: Value, count: Value) -> None:
+        code, shape, memory = self.code, self.shape, tile.memory
+        last_row = tile.item["first_row"] + tile.item["rows"] - 1
+        last_token = code.load(I32, tile.job["positions"] + last_row * 4).to(I64)
+        at_once = max(1, shape.accumulators // 4)
+        for chosen in pieces(self.queries, at_once):
+            first = memory["weights"] + chosen.start * WEIGHT_BYTES
+            for dims in pieces(shape.padded_dim // 16, max(1, at_once // len(chosen))):
+                sums = _Sums(code, shape.target, len(chosen), len(dims))
+                with code.loop(0, (count + (TOKENS - 1)).unsigned_divide(TOKENS)) as cell:
+                    values = code.load_int(memory["values"] + cell * 8)
+                    if chosen.start == dims.start == 0 and in_cells(shape.block_size):
+                        following = code.minimum(start + KV_SPLIT + cell * TOKENS, last_token)
+                        self._prefetch(self._cell(tile, "keys", following))
+                    for i in range(TOKENS // 4):
+                        places = [values + (i * 4 * shape.padded_dim + dim * 64) for dim in dims]
+                        sums.add(places, self.plane, first + cell * TOKENS + 4 * i, KV_SPLIT, WEIGHT_BYTES)
+                for i, query in enumerate(chosen):
+                    scale = code.broadcast(FLOAT, memory["weight_scale"] + 4 * query, 16)
+                    for j, dim in enumerate(dims):
+                        whole = self._whole(*sums.of(i, j), memory["weight_correction"] + 4 * query)
+                        code.store(whole * scale, memory["parts"] + (query * shape.part_floats + dim * 16) * 4)
+
+    def _prefetch(self, cell: Value) -> None:
+        for line in range(0, cell_bytes(self.shape.head_dim), 64):
+            self.code.prefetch(cell + line)
+
+    def _whole(self, high: Value, middle: Value, low: Value, correction_at: Value) -> Value:
+        """The product as floats, from its parts and the address of the digits' correction."""
+        corrections = self.code.broadcast(I32, correction_at, 16)
+        return whole_product(high, middle, low, corrections, self.shape.target.byte_offset).to(FLOATS16)
+
+    # Softmax ---------------------------------------------------------------------------------------------------------
+    def _softmax(self, tile: Tile, start: Value, count: Value) -> None:
+        code = self.code
+        with code.loop(0, tile.queries) as query:
+            limit = code.load_int(tile.memory["limits"] + query * 8)
+            with code.either(limit.equals(KV_SPLIT)) as (whole, partial):
+                with whole:
+                    self._weights_of_whole(tile, query)
+                with partial:
+                    self._weights_of_partial(tile, query, limit, count)
+
+    def _weights_of_whole(self, tile: Tile, query: Value) -> None:
+        """The query sees all tokens of the split."""
+        code = self.code
+        row = tile.memory["scores"] + query * SCORE_BYTES
+        scores = [code.load(FLOATS16, row + i * 64) for i in range(CELLS)]
+        top = scores[0]
+        for score in scores[1:]:
+            top = code.maximum(top, score)
+        scale, base, maximum = self._base(tile, query, top)
+        total, largest = code.constant(FLOATS16, 0.0), code.constant(FLOATS16, 0.0)
+        weights = []
+        for i, score in enumerate(scores):
+            p = code.exp2(code.fma(score, scale, base))
+            total = total + p
+            weights.append(p * code.load(FLOATS16, tile.memory["value_scales"] + i * 64))
+            largest = code.maximum(weights[-1], largest)
+        inverse = self._note_weights(tile, query, maximum, total, largest)
+        whole = code.constant(INTS16, 0)
+        for i, weight in enumerate(weights):
+            whole = whole + self._put_weights(tile, query, code.constant(I64, i * TOKENS), weight, inverse)
+        self._correct(whole, tile.memory["weight_correction"] + query * 4)
+
+    def _weights_of_partial(self, tile: Tile, query: Value, limit: Value, count: Value) -> None:
+        """The query sees `limit` tokens of the split; weights up to `count` and a bit more are written as zeros."""
+        code, memory = self.code, tile.memory
+        row = memory["scores"] + query * SCORE_BYTES
+        numbers = code.constant(INTS16, list(range(TOKENS)))
+        limits = code.splat(limit.to(I32), TOKENS)
+        lowest, zero = code.constant(FLOATS16, float("-inf")), code.constant(FLOATS16, 0.0)
+        until = (limit + (TOKENS - 1)).unsigned_divide(TOKENS) * TOKENS
+        top, total, largest = code.variable(lowest), code.variable(zero), code.variable(zero)
+        with code.loop(0, until, TOKENS) as token:
+            seen = (numbers + code.splat(token.to(I32), TOKENS)) < limits
+            score = code.select(seen, code.load(FLOATS16, row + token * 4), lowest)
+            code.store(score, row + token * 4)
+            top.value = code.maximum(top.value, score)
+        scale, base, maximum = self._base(tile, query, top.value)
+        with code.loop(0, until, TOKENS) as token:
+            seen = (numbers + code.splat(token.to(I32), TOKENS)) < limits
+            p = code.exp2(code.fma(code.load(FLOATS16, row + token * 4), scale, base))
+            total.value = total.value + p
+            weight = code.select(seen, p * code.load(FLOATS16, memory["value_scales"] + token * 4), zero)
+            largest.value = code.maximum(weight, largest.value)
+            code.store(weight, row + token * 4)
+        inverse = self._note_weights(tile, query, maximum, total.value, largest.value)
+        whole = code.variable(code.constant(INTS16, 0))
+        with code.loop(0, until, TOKENS) as token:
+            weight = code.load(FLOATS16, row + token * 4)
+            whole.value = whole.value + self._put_weights(tile, query, token, weight, inverse)
+        self._correct(whole.value, memory["weight_correction"] + query * 4)
+        nothing = code.constant(vector(I8, TOKENS), 0)
+        with code.loop(until, self._written(count), TOKENS) as token:
+            for plane in range(2):
+                code.store(nothing, memory["weights"] + query * WEIGHT_BYTES + token + plane * KV_SPLIT)
+
+    def _correct(self, sums: Value, place: Value) -> None:
+        """Note what undoes the 128 in the stored bytes, from sums of the integers on the other side."""
+        code = self.code
+        code.store(correction(code.sum(sums), self.shape.target.byte_offset), place)
+
+    def _written(self, count: Value) -> Value:
+        """Weights that `_weigh` reads."""
+        return (count + (TOKENS - 1)).unsigned_divide(TOKENS) * TOKENS
+
+    def _base(self, tile: Tile, query: Value, top: Value) -> tuple[Value, Value, Value]:
+        """Scale and summand that turn scores into exponents, and the maximum (scaled)."""
+        code = self.code
+        scale = code.load(FLOAT, tile.memory["query_scale"] + query * 4)
+        maximum = code.reduce(top, code.maximum) * scale
+        return code.splat(scale, 16), code.splat(0.0 - maximum, 16), maximum
+
+    def _note_weights(self, tile: Tile, query: Value, maximum: Value, total: Value, largest: Value) -> Value:
+        """Maximum and sum to the parts, the scale of the weights; returns its inverse."""
+        code, memory, shape = self.code, tile.memory, self.shape
+        part = memory["parts"] + (query * shape.part_floats + shape.padded_dim) * 4
+        code.store(maximum, part)
+        code.store(code.sum(total), part + 4)
+        peak = code.reduce(largest, code.maximum)
+        code.store(peak * (256.0 / LARGEST_SIGNED), memory["weight_scale"] + query * 4)
+        inverse = code.select(peak > 1e-33, float(LARGEST_SIGNED) / peak, code.constant(FLOAT, 0.0))
+        return code.splat(inverse, 16)
+
+    def _put_weights(self, tile: Tile, query: Value, token: Value, weights: Value, inverse: Value) -> Value:
+        """Sixteen weights as two digits each; returns the integers."""
+        code = self.code
+        bytes_ = vector(I8, TOKENS)
+        bits = code.fma(weights, inverse, code.constant(FLOATS16, ROUNDING)).bits(INTS16)
+        place = tile.memory["weights"] + query * WEIGHT_BYTES + token
+        code.store(((bits + 128) >> 8).to(bytes_), place)
+        code.store(bits.to(bytes_), place + KV_SPLIT)
+        return bits - ROUNDING_BITS
+
+
+class _Sums:
+    """Sums of products of bytes, for some rows of digits and some vectors of 16: high, middle (two), low."""
+
+    def __init__(self, code: Code, target: Target, rows: int, vectors: int) -> None:
+        self._code, self._target = code, target
+        zero = code.constant(INTS16, 0)
+        self._sums = [[[code.variable(zero) for _ in range(4)] for _ in range(vectors)] for _ in range(rows)]
+
+    def add(self, places: list[Value], plane: int, digits: Value, digit_plane: int, row_bytes: int) -> None:
+        """64 stored bytes of each plane at every place, times 4 digits of each row."""
+        code = self._code
+        stored = [[code.load(VECTOR_BYTES, place + plane * low) for low in range(2)] for place in places]
+        for index, row in enumerate(self._sums):
+            high, low = (code.broadcast(I32, digits + (index * row_bytes + digit_plane * i), 16) for i in range(2))
+            for (stored_high, stored_low), totals in zip(stored, row, strict=True):
+                pairs = ((stored_high, high), (stored_low, high), (stored_high, low), (stored_low, low))
+                for total, (bytes_, four) in zip(totals, pairs, strict=True):
+                    total.value = self._target.dot(code, total.value, bytes_, four, False)
+
+    def of(self, row: int, vector_: int) -> tuple[Value, Value, Value]:
+        high, one, other, low = (total.value for total in self._sums[row][vector_])
+        return high, one + other, low

@@ -17,7 +17,7 @@ from llvmlite import ir
 from stemma.kernels.cpu.amx import TILE_BYTES, _call
 from stemma.kernels.cpu.cells import TOKENS
 from stemma.kernels.cpu.dialect import FLOAT, I8, I16, I64, Code, Value, vector
-from stemma.kernels.cpu.digit_tiles import CELLS, SCORE_BYTES, WEIGHT_BYTES, DigitTiles
+from stemma.kernels.cpu.digit_tiles import SCORE_BYTES, WEIGHT_BYTES, DigitTiles
 from stemma.kernels.cpu.rows import FLOATS16, INTS16
 from stemma.kernels.cpu.tiles import Tile
 from stemma.kernels.ops import KV_SPLIT
@@ -34,7 +34,7 @@ def _tile(code: Code, name: str, register: int, address: Value, row_bytes: int) 
 
 
 class MatrixTiles(DigitTiles):
-    """panel: the split's values (2, KV_SPLIT / 4, padded_dim, 4). sums: (3, 16, 16), of 16 queries."""
+    """panel: the split's values (padded_dim / 16, 2 planes, KV_SPLIT / 4, 16, 4). sums: (3, 16, 16), of 16 queries."""
 
     @property
     def _padded_queries(self) -> int:
@@ -47,7 +47,7 @@ class MatrixTiles(DigitTiles):
 
     def _sizes(self) -> dict[str, int]:
         panel = 2 * KV_SPLIT * self.shape.padded_dim
-        return super()._sizes() | {"panel": panel, "sums": 3 * TILE_BYTES, "config": 64}
+        return super()._sizes() | {"panel": panel, "sums": len(SUMS) * TILE_BYTES, "config": 64}
 
     def _rows(self, item: Mapping[str, Value]) -> Value:
         return item["rows"]
@@ -67,74 +67,77 @@ class MatrixTiles(DigitTiles):
         _call(self.code, "tilerelease")
         super()._end(tile)
 
-    # Products --------------------------------------------------------------------------------------------------------
-    def _scores(self, tile: Tile, start: Value, count: Value) -> None:
-        code, memory = self.code, tile.memory
+    # A split ---------------------------------------------------------------------------------------------------------
+    def _split(self, tile: Tile, start: Value, count: Value) -> None:
+        """Sixteen queries at a time, so that their scores and weights stay in the first-level cache."""
+        code = self.code
         self._find_cells(tile, start, count)
-        chunks = self._query_bytes // CHUNK
-        turns = _Turns(self, tile, "query_correction", SCORE_BYTES, rows_have_scales=False)
-        with code.loop(0, (count + (TOKENS - 1)).unsigned_divide(TOKENS)) as cell:
-            keys = code.load_int(memory["keys"] + cell * 8)
-            if chunks == 1:
-                self._load(STORED, keys, self.plane, 64)
-            with code.loop(0, tile.queries, ROWS) as query:
-                self._clear_sums()
-                digits = memory["digits"] + query * (2 * self._query_bytes)
-                for chunk in range(chunks):
-                    if chunks > 1:
-                        self._load(STORED, keys + chunk * (CHUNK * TOKENS), self.plane, 64)
-                    self._load(DIGITS, digits + chunk * CHUNK, self._query_bytes, 2 * self._query_bytes)
-                    self._multiply()
-                out = memory["scores"] + query * SCORE_BYTES + cell * (4 * TOKENS)
-                turns.take(query, out, keys + 2 * self.plane)
-        turns.finish()
-
-    def _weigh(self, tile: Tile, start: Value, count: Value) -> None:
-        code, shape, memory = self.code, self.shape, tile.memory
         self._copy_values(tile, count)
-        width = 4 * shape.padded_dim
-        turns = _Turns(self, tile, "weight_correction", 4 * shape.part_floats, rows_have_scales=True)
-        with code.loop(0, tile.queries, ROWS) as query, code.loop(0, shape.padded_dim, 16) as dim:
-            self._clear_sums()
-            with code.loop(0, self._written(count), CHUNK) as token:
-                self._load(DIGITS, memory["weights"] + query * WEIGHT_BYTES + token, KV_SPLIT, WEIGHT_BYTES)
-                values = memory["panel"] + token * shape.padded_dim + dim * 4
-                self._load(STORED, values, KV_SPLIT * shape.padded_dim, width)
-                self._multiply()
-            out = memory["parts"] + (query * shape.part_floats + dim) * 4
-            turns.take(query, out, memory["weight_scale"] + query * 4)
-        turns.finish()
+        scores = _Turns(self, tile, "query_correction", SCORE_BYTES, rows_have_scales=False)
+        values = _Turns(self, tile, "weight_correction", 4 * self.shape.part_floats, rows_have_scales=True)
+        with code.loop(0, tile.queries, ROWS) as first:
+            with code.loop(0, (count + (TOKENS - 1)).unsigned_divide(TOKENS)) as cell:
+                self._multiply_keys(tile, first, cell, scores)
+            scores.finish()
+            with code.loop(first, code.minimum(first + ROWS, tile.queries)) as query:
+                self._softmax(tile, query, count)
+            with code.loop(0, self.shape.padded_dim // 16) as dim:
+                self._multiply_values(tile, first, dim, count, values)
+            values.finish()
+
+    def _multiply_keys(self, tile: Tile, query: Value, cell: Value, turns: _Turns) -> None:
+        """Of 16 queries with 16 keys."""
+        code, memory = self.code, tile.memory
+        self._clear()
+        keys, digits = code.load_int(memory["keys"] + cell * 8), memory["digits"] + query * (2 * self._query_bytes)
+        for chunk in range(self._query_bytes // CHUNK):
+            stored = keys + chunk * (CHUNK * TOKENS)
+            self._multiply(digits + chunk * CHUNK, self._query_bytes, 2 * self._query_bytes, stored, self.plane)
+        turns.take(query, memory["scores"] + query * SCORE_BYTES + cell * (4 * TOKENS), keys + 2 * self.plane)
+
+    def _multiply_values(self, tile: Tile, query: Value, dim: Value, count: Value, turns: _Turns) -> None:
+        """Of 16 queries' weights with 16 dimensions."""
+        code, shape, memory = self.code, self.shape, tile.memory
+        self._clear()
+        with code.loop(0, self._written(count), CHUNK) as token:
+            weights = memory["weights"] + query * WEIGHT_BYTES + token
+            values = memory["panel"] + dim * (8 * TILE_BYTES) + token * (TILE_BYTES // CHUNK)
+            self._multiply(weights, KV_SPLIT, WEIGHT_BYTES, values, 4 * TILE_BYTES)
+        out = memory["parts"] + (query * shape.part_floats + dim * 16) * 4
+        turns.take(query, out, memory["weight_scale"] + query * 4)
 
     def _written(self, count: Value) -> Value:
         return (count + (CHUNK - 1)).unsigned_divide(CHUNK) * CHUNK
 
     def _copy_values(self, tile: Tile, count: Value) -> None:
-        """The planes of all cells, one after the other."""
+        """The planes of all cells to tiles of 64 tokens x 16 dimensions."""
         code, memory = self.code, tile.memory
         with code.loop(0, (count + (TOKENS - 1)).unsigned_divide(TOKENS)) as cell:
             values = code.load_int(memory["values"] + cell * 8)
             for plane in range(2):
-                target = memory["panel"] + cell * self.plane + plane * (CELLS * self.plane)
-                for i in range(0, self.plane, 64):
-                    code.store(code.load(INTS16, values + plane * self.plane + i), target + i)
+                target = memory["panel"] + cell * (TILE_BYTES // 4) + plane * (4 * TILE_BYTES)
+                for quad in range(4):
+                    for dim in range(self.shape.padded_dim // 16):
+                        source = values + (plane * self.plane + quad * 4 * self.shape.padded_dim + dim * 64)
+                        code.store(code.load(INTS16, source), target + (dim * (8 * TILE_BYTES) + quad * 64))
 
-    def _clear_sums(self) -> None:
+    def _clear(self) -> None:
         for register in SUMS:
             _call(self.code, "tilezero", ir.Constant(I8, register))
 
-    def _load(self, registers: tuple[int, int], address: Value, plane: int, row_bytes: int) -> None:
-        """High and low bytes."""
-        for index, register in enumerate(registers):
-            _tile(self.code, "tileloadd64", register, address + index * plane, row_bytes)
-
-    def _multiply(self) -> None:
-        for total, digits, stored in ((0, 0, 0), (1, 0, 1), (1, 1, 0), (2, 1, 1)):
-            registers = SUMS[total], DIGITS[digits], STORED[stored]
-            _call(self.code, "tdpbsud", *(ir.Constant(I8, register) for register in registers))
+    def _multiply(self, digits: Value, digit_plane: int, digit_row: int, stored: Value, stored_plane: int) -> None:
+        """Add the four products of high and low bytes to the sums."""
+        code = self.code
+        for low in range(2):
+            _tile(code, "tileloadd64", DIGITS[low], digits + low * digit_plane, digit_row)
+            _tile(code, "tileloadd64", STORED[low], stored + low * stored_plane, 64)
+        for total, of_digits, of_stored in ((0, 0, 0), (1, 0, 1), (2, 1, 1), (1, 1, 0)):
+            registers = SUMS[total], DIGITS[of_digits], STORED[of_stored]
+            _call(code, "tdpbsud", *(ir.Constant(I8, register) for register in registers))
 
 
 class _Turns:
-    """Sums that the matrix unit computes in one turn and that become floats in the next, while it is busy again.
+    """Sums that the matrix unit leaves and that become floats in the next turn, while it is busy again.
 
     rows_have_scales: scales of the 16 rows, else of the 16 lanes.
     """
@@ -160,7 +163,7 @@ class _Turns:
             self._waiting[name].value = value
 
     def finish(self) -> None:
-        """Turn what was stored in the last turn into floats."""
+        """Turn what was stored in the turn before, if anything, into floats."""
         code = self._code
         query, out, scales = (self._waiting[name].value for name in ("query", "out", "scales"))
         with code.when(out.differs(0)):
@@ -172,3 +175,4 @@ class _Turns:
                 else:
                     scale = code.load(FLOATS16, scales)
                 code.store(whole * scale, out + row * self._row_bytes)
+        self._waiting["out"].value = code.constant(I64, 0)

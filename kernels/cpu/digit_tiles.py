@@ -115,9 +115,15 @@ class DigitTiles(Tiles):
             put_value(code, self._region(tile, "values", block) + record, head_dim, values, lane)
 
     # Products --------------------------------------------------------------------------------------------------------
-    def _scores(self, tile: Tile, start: Value, count: Value) -> None:
-        code, memory = self.code, tile.memory
+    def _split(self, tile: Tile, start: Value, count: Value) -> None:
         self._find_cells(tile, start, count)
+        self._scores(tile, count)
+        with self.code.loop(0, tile.queries) as query:
+            self._softmax(tile, query, count)
+        self._weigh(tile, start, count)
+
+    def _scores(self, tile: Tile, count: Value) -> None:
+        code, memory = self.code, tile.memory
         for chosen in pieces(self.queries, max(1, self.shape.accumulators // 4)):
             with code.loop(0, (count + (TOKENS - 1)).unsigned_divide(TOKENS)) as cell:
                 keys = code.load_int(memory["keys"] + cell * 8)
@@ -167,15 +173,15 @@ class DigitTiles(Tiles):
         return whole_product(high, middle, low, corrections, self.shape.target.byte_offset).to(FLOATS16)
 
     # Softmax ---------------------------------------------------------------------------------------------------------
-    def _softmax(self, tile: Tile, start: Value, count: Value) -> None:
+    def _softmax(self, tile: Tile, query: Value, count: Value) -> None:
+        """From a query's scores to its weights."""
         code = self.code
-        with code.loop(0, tile.queries) as query:
-            limit = code.load_int(tile.memory["limits"] + query * 8)
-            with code.either(limit.equals(KV_SPLIT)) as (whole, partial):
-                with whole:
-                    self._weights_of_whole(tile, query)
-                with partial:
-                    self._weights_of_partial(tile, query, limit, count)
+        limit = code.load_int(tile.memory["limits"] + query * 8)
+        with code.either(limit.equals(KV_SPLIT)) as (whole, partial):
+            with whole:
+                self._weights_of_whole(tile, query)
+            with partial:
+                self._weights_of_partial(tile, query, limit, count)
 
     def _weights_of_whole(self, tile: Tile, query: Value) -> None:
         """The query sees all tokens of the split."""

@@ -35,8 +35,13 @@ class FloatTiles(Tiles):
             place = tile.memory["queries"] + (d * self.queries + query) * 4
             code.store(code.load(FLOAT, source + d * 4), place)
 
+    def _split(self, tile: Tile, start: Value, count: Value) -> None:
+        self._scores(tile, start, count)
+        self._softmax(tile, start, count)
+        self._weigh(tile, start, count)
+
     def _scores(self, tile: Tile, start: Value, count: Value) -> None:
-        """`_lanes` tokens at a time, in order of dimension."""
+        """Products of queries and keys, `_lanes` tokens at a time, in order of dimension."""
         code, shape = self.code, self.shape
         lanes = self._lanes
         groups = (count + (lanes - 1)) // lanes
@@ -113,7 +118,7 @@ class FloatTiles(Tiles):
             code.store(code.sum(total.value), part + 4)
 
     def _weigh(self, tile: Tile, start: Value, count: Value) -> None:
-        """In order of position."""
+        """parts[query] = sum of weight * value, in order of position."""
         code, shape = self.code, self.shape
         lanes = shape.dim_lanes
         type_ = vector(FLOAT, lanes)

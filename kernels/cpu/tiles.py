@@ -120,14 +120,15 @@ class Tiles(ABC):
         with code.loop(item["first_split"], item["end_split"]) as split:
             start = split * KV_SPLIT
             count = self._limits(tile, start)
-            self._scores(tile, start, count)
-            self._softmax(tile, start, count)
-            self._weigh(tile, start, count)
+            self._split(tile, start, count)
             self._finish_split(tile, split)
         self._end(tile)
         return code.finish()
 
     def _begin(self, tile: Tile) -> None:
+        with self._each_query(tile) as (_, floats):
+            for at in range(0, 4 * self.shape.head_dim, 64):
+                self.code.prefetch(tile.job["q"] + floats + at)
         with self._each_query(tile) as (query, floats):
             self._load_query(tile, query, tile.job["q"] + floats)
             clear(self.code, self.shape, tile.memory["state"] + query * (4 * self.shape.part_floats))
@@ -187,16 +188,8 @@ class Tiles(ABC):
         """Bring the floats of one query, at `source`, into the form that `_scores` reads."""
 
     @abstractmethod
-    def _scores(self, tile: Tile, start: Value, count: Value) -> None:
-        """Products of all queries with the `count` keys from position `start`."""
-
-    @abstractmethod
-    def _softmax(self, tile: Tile, start: Value, count: Value) -> None:
-        """Weights of the values, 0 beyond a query's limit; maximum and sum to the parts."""
-
-    @abstractmethod
-    def _weigh(self, tile: Tile, start: Value, count: Value) -> None:
-        """parts[query] = sum of weight * value."""
+    def _split(self, tile: Tile, start: Value, count: Value) -> None:
+        """All queries with the `count` tokens from position `start`: weighted values, maximum and sum to the parts."""
 
     def _place(self, tile: Tile, token: Value) -> tuple[Value, Value]:
         """Physical block of a token, and where in the block it stands."""

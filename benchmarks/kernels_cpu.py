@@ -128,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--kv", default="int16")
+    parser.add_argument("--kv", default="auto")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     started = time.perf_counter()

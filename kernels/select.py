@@ -56,7 +56,7 @@ def _cpu(device: str, dtype: str, kv_dtype: str) -> Ops:
     if kv_dtype not in ("auto", *KV_DTYPES):
         raise UnknownBackend(f"the back end 'cpu' keeps its KV in {', '.join(KV_DTYPES)}; it has no {kv_dtype!r}")
     try:
-        return CpuOps(kv_dtype="int16" if kv_dtype == "auto" else kv_dtype)
+        return CpuOps(kv_dtype=kv_dtype)
     except UnsupportedCPU as error:
         raise UnknownBackend(f"{error}; use backend='reference'") from error
 

@@ -92,20 +92,22 @@ class CpuOps:
 
     target: the instruction set, found by `host_target()`, which raises UnsupportedCPU where there is none.
     kv_dtype: int16 (16 bits and a scale for each token and head); float32 (twice the memory, exact, slower); bfloat16
-    (as much memory as int16, moves near-ties); int8 (half, errors of some percent).
+    (as much memory as int16, moves near-ties); int8 (half, errors of some percent). "auto": int16, or float32 where the
+    machine has no dot product of bytes.
     """
 
     name = "cpu"
     device = torch.device("cpu")
 
     def __init__(
-        self, target: Target | None = None, num_threads: int | None = None, kv_dtype: str = "int16",
+        self, target: Target | None = None, num_threads: int | None = None, kv_dtype: str = "auto",
         cache_dir: Path | None = None,
     ) -> None:  # fmt: skip
         self.target = target or host_target()
         self.num_threads = num_threads or torch.get_num_threads()
-        self.kv_dtype = kv_dtype
-        self._tile_rows = planned_rows(self.target, kv_dtype)
+        suitable = "int16" if self.target.multiplies_bytes else "float32"
+        self.kv_dtype = suitable if kv_dtype == "auto" else kv_dtype
+        self._tile_rows = planned_rows(self.target, self.kv_dtype)
         self.cache_dir = cache_dir or compile.default_cache_dir()
         self._library = compile.load("rows", self._write_rows, self.target, (), self.cache_dir)
         names = ["prepare_float", "prepare_quantized", *(f"multiply_{k}" for k in QUANTIZED + FLOATING)]

@@ -23,7 +23,7 @@ class EngineConfig:
     device: "auto", "cpu", "cuda" or another torch device.
     backend: the kernels; "auto" takes the fastest for the device.
     dtype: of weights and activations where the back end lets one choose ("auto", "float32", "float64", ...).
-    kv_dtype: of the KV pool ("auto", "float32", "bfloat16", "int8", as the back end offers).
+    kv_dtype: of the KV pool ("auto", "int16", "float32", "bfloat16", "int8", as the back end offers).
     block_size: tokens of a KV block.
     kv_tokens: size of the KV pool in tokens; None takes what an eighth of the host's memory, or most of a GPU's, holds.
     context_length: tokens of prompt and completion together; None takes the model's.

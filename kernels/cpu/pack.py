@@ -1,8 +1,9 @@
-"""Stored weights -> the strips that the products read (`linear.py` draws them). A pure permutation for Q4_0, Q4_1,
-Q8_0, BF16, F16 and F32: the bytes stay as they are stored.
+"""Stored weights -> the strips that the products read (`linear.py` draws them). The numbers of Q4_0, Q4_1, Q4_K, Q8_0,
+BF16, F16 and F32 are permuted, not changed; scales and minima of blocks become integers of 16 bits, times one unit for
+each output.
 
-Q4_K becomes 4-bit tiles with the scales of its sub-blocks rounded to 16 bits (relative 2^-11). Other block formats
-(Q6_K, Q5_K, ...) are rounded again to 8 bits a weight, one scale for 32 of them (at most 0.4 % of the block's largest).
+Other block formats (Q6_K, ...) are rounded again to 8 bits a weight, one scale for 32 of them (at most 0.4 % of the
+block's largest).
 """
 
 from __future__ import annotations

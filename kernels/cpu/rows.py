@@ -1,4 +1,4 @@
-"""Kernels that work on one row at a time: RMS norm, the quantisation of activations, SiLU, rotary embedding, embedding.
+"""Kernels that work on one row at a time: RMS norm, the quantisation of activations, SiLU, the rotation of heads.
 
 A quantised row is integers of 16 bits and one scale: value = scale * (256 * high + low), two signed bytes. Rows lie in
 groups of one, or of 16 for the matrix unit, as long as that many rows:

@@ -52,7 +52,7 @@ class Guides:
                 self._compiled.move_to_end(spec)
                 return self._compiled[spec]
         try:
-            compiled = compile(spec.grammar(), self.vocabulary)
+            compiled = compile(spec, self.vocabulary)
         except FormError as error:
             raise InvalidRequest(f"the grammar cannot be used: {error}", "grammar") from error
         with self._lock:

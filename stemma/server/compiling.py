@@ -1,7 +1,8 @@
 """Compiling grammars beside the event loop, in bounded time, so that a hard one holds up nothing but other grammars.
 
-A thread cannot be ended: one that takes too long goes on to its end. So what took too long is remembered and refused at
-once when it comes again, and who only waited for a thread is told to come back, not that its grammar is at fault.
+A thread cannot be ended from outside: the caller is answered after `seconds`, the thread ends soon after by the limit
+that compiling has of its own (`stemma.fsm.Limits`). What took too long is remembered and refused at once when it comes
+again; who only waited for a thread is told to come back, not that its grammar is at fault.
 """
 
 from __future__ import annotations

@@ -128,6 +128,10 @@ class KV(Protocol):
     def num_bytes(self) -> int:
         """Memory of the pool."""
 
+    @property
+    def format(self) -> str:
+        """How its bytes are read: blocks can be exchanged between pools of one format and shape."""
+
 
 class Network(Protocol):
     """What a step runs: operations of `Ops` and nothing else, because back ends record them. Both take host arrays, or

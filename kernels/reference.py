@@ -61,6 +61,10 @@ class ReferenceKV:
     def num_bytes(self) -> int:
         return self.keys.nbytes + self.values.nbytes
 
+    @property
+    def format(self) -> str:
+        return str(self.keys.dtype)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferencePlan:

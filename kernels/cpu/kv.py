@@ -13,6 +13,7 @@ import numpy.typing as npt
 from llvmlite import ir
 
 from stemma.kernels.cpu import cells
+from stemma.kernels.cpu.ahead import PagesAhead
 from stemma.kernels.cpu.dialect import I32, I64, Code, Value
 from stemma.kernels.cpu.linear import set_words
 from stemma.kernels.cpu.pool import ARGUMENTS, add_parallel
@@ -35,6 +36,7 @@ class CpuKV:
     """memory: bytes (blocks, layers, keys and values, bytes of all heads of a block). A block of all layers stands
     together, so that a copy is one stretch, and so that few large pages hold what is in use.
 
+    format: how its bytes are read, for snapshots: int16 has digits with the machine's own offset.
     *_addresses: of each layer, in block 0; block_stride: bytes from block to block.
     """
 
@@ -43,14 +45,16 @@ class CpuKV:
     key_addresses: tuple[int, ...]
     value_addresses: tuple[int, ...]
     block_stride: int
+    format: str
+    ahead: PagesAhead
 
     @property
     def num_bytes(self) -> int:
         return self.memory.nbytes
 
 
-def allocate(shape: KVShape, kv_dtype: str) -> CpuKV:
-    """Pages of zeros that the system hands out when they are first written. Raises MemoryError."""
+def allocate(shape: KVShape, kv_dtype: str, byte_offset: int) -> CpuKV:
+    """Zeros, whose pages the system hands out a little before they are written. Raises MemoryError."""
     block_bytes = shape.num_kv_heads * region_bytes(shape.head_dim, shape.block_size, kv_dtype)
     num_bytes = 2 * shape.num_layers * shape.num_blocks * block_bytes
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -58,7 +62,9 @@ def allocate(shape: KVShape, kv_dtype: str) -> CpuKV:
         raise MemoryError(f"a KV pool of {num_bytes:,} bytes does not fit a machine of {installed:,} bytes")
     memory = _zeros(num_bytes + READ_BEYOND)[:num_bytes].reshape(shape.num_blocks, shape.num_layers, 2, block_bytes)
     keys = [memory.ctypes.data + 2 * layer * block_bytes for layer in range(shape.num_layers)]
-    return CpuKV(shape, memory, tuple(keys), tuple(key + block_bytes for key in keys), memory.strides[0])
+    values = tuple(key + block_bytes for key in keys)
+    format = f"{kv_dtype}/{byte_offset}" if kv_dtype == "int16" else kv_dtype
+    return CpuKV(shape, memory, tuple(keys), values, memory.strides[0], format, PagesAhead(memory))
 
 
 def _zeros(num_bytes: int) -> Array:

@@ -150,7 +150,7 @@ class CpuOps:
         return CpuRope(cos, sin, cos.ctypes.data, sin.ctypes.data)
 
     def kv(self, shape: KVShape) -> CpuKV:
-        return allocate(shape, self.kv_dtype)
+        return allocate(shape, self.kv_dtype, self.target.byte_offset)
 
     def stepper(self, network: Network, heads: HeadShape, kv: CpuKV) -> Stepper:
         return CpuStepper(self, network, heads.num_heads, kv)

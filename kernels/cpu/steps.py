@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from llvmlite import ir
 
+from stemma.kernels.cpu.ahead import furthest_byte
 from stemma.kernels.cpu.dialect import Code
 from stemma.kernels.cpu.kv import CpuKV
 from stemma.kernels.cpu.plan import CpuPlan
@@ -105,6 +106,7 @@ class CpuStepper:
     def __call__(self, ids: Int32Array, layout: Layout, rows: Int32Array) -> torch.Tensor:
         ids, rows = (np.ascontiguousarray(array, dtype=np.int32) for array in (ids, rows))
         plan = self._ops.plan(layout, self._kv.shape)
+        self._kv.ahead.reach(furthest_byte(layout.slots, self._kv.shape.block_size, self._kv.block_stride))
         size = len(ids), len(rows)
         if len(ids) > MAX_TOKENS or not len(rows) or not self._can_record:
             return self._run(ids, plan, rows)

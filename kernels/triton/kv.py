@@ -33,6 +33,10 @@ class TritonKV:
     def num_bytes(self) -> int:
         return sum(tensor.nbytes for tensor in self.tensors)
 
+    @property
+    def format(self) -> str:
+        return str(self.keys.dtype)
+
     def layer_scales(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Scales of a layer; without scales the kernels never read them, and any tensor does."""
         keys, values = (self.keys, self.values) if self.scales is None else self.scales

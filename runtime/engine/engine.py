@@ -250,7 +250,7 @@ class Engine:
         identity = {
             "model": repr(self.loaded.config),
             "kv": [kv.num_bytes // kv.shape.num_blocks, *kv.shape._replace(num_blocks=0)],
-            "backend": [self.loaded.model.ops.name, self.config.dtype, self.config.kv_dtype],
+            "backend": [self.loaded.model.ops.name, kv.format],
         }
         logprobs = [score.logprob for score in scored.prompt_logprobs]
         return Saver(self.loaded.model.ops, kv, identity, logprobs, self.with_cache)

@@ -1,0 +1,56 @@
+"""Pages of the KV pool are asked of the system before a step writes them. A page costs its first writer the time to
+find and clear it, which on a virtual machine can be more than what is computed into it. Memory stays bounded: a fixed
+distance beyond the furthest block in use. Never touches a page's contents.
+
+    | written by steps ........ furthest | ready, AHEAD bytes at most | not there yet |
+                                              ^ when half is left, a thread asks for more
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+AHEAD = 64 << 20
+PIECE = 4 << 20
+MADV_POPULATE_WRITE = 23
+"""Linux 5.14; elsewhere pages come when they are written."""
+
+
+class PagesAhead:
+    """Keeps the pages behind the furthest written byte of `memory` ready. `reach` is for one thread."""
+
+    def __init__(self, memory: npt.NDArray[Any]) -> None:
+        self._memory = memory
+        self._ready = 0
+        self._can_ask = sys.platform == "linux"
+        self.reach(0)
+
+    def reach(self, furthest: int) -> None:
+        """A step writes below this byte. Returns at once."""
+        if not self._can_ask or self._ready - furthest > AHEAD // 2 or self._ready >= self._memory.nbytes:
+            return
+        start, self._ready = max(self._ready, furthest), min(furthest + AHEAD, self._memory.nbytes)
+        threading.Thread(target=self._ask, args=(start, self._ready), name="stemma-pages", daemon=True).start()
+
+    def _ask(self, start: int, end: int) -> None:
+        madvise = ctypes.CDLL(None, use_errno=True).madvise
+        madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        page = 4096
+        base = self._memory.ctypes.data
+        for first in range(base + start, base + end, PIECE):
+            address = first // page * page
+            length = min(first + PIECE, base + end) - address
+            if madvise(address, length, MADV_POPULATE_WRITE):
+                self._can_ask = False  # an older system, or no memory left: then a write would say so
+                return
+
+
+def furthest_byte(slots: npt.NDArray[np.int32], block_size: int, block_stride: int) -> int:
+    """The end of the last block that these slots lie in."""
+    return (int(slots.max()) // block_size + 1) * block_stride if len(slots) else 0

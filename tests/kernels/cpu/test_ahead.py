@@ -1,0 +1,63 @@
+"""Pages of the KV pool are there before they are written, so many and no more, and nobody's bytes change."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from stemma.kernels.cpu import ahead
+from stemma.kernels.cpu.ahead import PagesAhead, furthest_byte
+
+PAGE = mmap.PAGESIZE
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    monkeypatch.setattr(ahead, "AHEAD", 32 * PAGE)
+    monkeypatch.setattr(ahead, "PIECE", 5 * PAGE)
+    return np.frombuffer(mmap.mmap(-1, 256 * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype=np.uint8)
+
+
+def resident(memory: np.ndarray) -> list[int]:
+    """Numbers of the pages that have memory, once all that was asked for has come."""
+    for thread in threading.enumerate():
+        if thread.name == "stemma-pages":
+            thread.join()
+    pages = (ctypes.c_ubyte * (memory.nbytes // PAGE))()
+    assert ctypes.CDLL(None).mincore(ctypes.c_void_p(memory.ctypes.data), ctypes.c_size_t(memory.nbytes), pages) == 0
+    return [number for number, page in enumerate(pages) if page & 1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are asked for on Linux alone")
+def test_pages_come_ahead_of_the_furthest_byte(memory: np.ndarray) -> None:
+    pages = PagesAhead(memory)
+    assert resident(memory) == list(range(32))
+    pages.reach(10 * PAGE)
+    assert resident(memory) == list(range(32)), "more than half is left"
+    memory[: 20 * PAGE] = 7
+    pages.reach(20 * PAGE)
+    assert resident(memory) == list(range(52))
+    assert (memory[: 20 * PAGE] == 7).all()
+    pages.reach(100 * PAGE)
+    assert resident(memory) == [*range(52), *range(100, 132)], "what a step has passed over comes with the step"
+    pages.reach(memory.nbytes)
+    pages.reach(memory.nbytes)
+    assert not memory[20 * PAGE :].any()
+
+
+def test_a_system_that_cannot_is_asked_once(memory: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "MADV_POPULATE_WRITE", 12345)
+    pages = PagesAhead(memory)
+    assert resident(memory) == []
+    pages.reach(30 * PAGE)
+    assert not any(thread.name == "stemma-pages" for thread in threading.enumerate())
+
+
+def test_the_furthest_byte_of_a_step() -> None:
+    assert furthest_byte(np.array([3, 17, 5], dtype=np.int32), 16, 1000) == 2000
+    assert furthest_byte(np.zeros(0, dtype=np.int32), 16, 1000) == 0

@@ -177,8 +177,7 @@ class CpuOps:
 
     # A step ----------------------------------------------------------------------------------------------------------
     def plan(self, layout: Layout, shape: KVShape) -> CpuPlan:
-        if self._pool.parked:
-            self._pool.wake()
+        self._pool.wake()
         return make_plan(layout, shape.block_size, 4 * self.num_threads, self._tile_rows)
 
     def embed(self, embedding: CpuEmbedding, ids: Int32Array) -> torch.Tensor:
@@ -260,6 +259,8 @@ class CpuOps:
     def _run(self, operation: Callable[..., None], *arguments: int) -> None:
         if self._buffers.calls is not None:
             self._buffers.calls.append(Call(operation, arguments))
+        if self._pool.parked:
+            self._pool.wake()
         with self._turn:
             operation(self._control, *arguments)
 

@@ -114,7 +114,10 @@ def add_parallel(module: ir.Module) -> ir.Function:
 
 
 def add_worker(module: ir.Module) -> None:
-    """worker(control, thread, spins): serve jobs until none came in `spins` rests."""
+    """worker(control, thread, spins): serve jobs until none was under way in `spins` rests.
+
+    Who sleeps while another thread's last piece takes long would miss all further jobs of the step.
+    """
     take = module.globals.get("take") or _add_take(module)
     code = Code(module, "worker", 3)
     control, thread, spins = code.arguments
@@ -125,6 +128,9 @@ def add_worker(module: ir.Module) -> None:
                 idle.value = code.constant(I64, 0)
             with nothing:
                 _wait(code, control, idle)
+                under_way = _load_atomic(code, control + 8 * FINISHED) < code.load_int(control, PIECES)
+                with code.when(under_way):
+                    idle.value = code.minimum(idle.value, PAUSES)
         with code.when(_load_atomic(code, control + 8 * STOP).differs(0)):
             idle.value = spins
     code.finish()
@@ -134,7 +140,7 @@ class Pool:
     """Threads beside the caller's. One caller at a time.
 
     control: address of the control block, the first argument of every operation.
-    parked: workers asleep; an operation calls `wake` first when there are any.
+    parked: workers asleep. `wake` is called when a step begins, and by an operation that finds workers asleep.
     """
 
     def __init__(self, library: Library, num_threads: int, scratch_bytes: int) -> None:
@@ -164,29 +170,37 @@ class Pool:
 
 
 class _Sleep:
-    """Where workers wait between steps."""
+    """Where workers wait between steps.
+
+    A worker that has waited long enough comes here through Python's lock, which the next step may take before it: so it
+    sleeps only if no step has begun since it last looked.
+    """
 
     def __init__(self) -> None:
+        self.steps = 0
         self.parked = 0
         self.over = False
         self._condition = threading.Condition()
 
-    def wait(self) -> None:
+    def wait(self, steps: int) -> None:
+        """Sleep until a step begins, unless one has begun since there were `steps`."""
         with self._condition:
-            if not self.over:
+            if not self.over and self.steps == steps:
                 self.parked += 1
                 self._condition.wait()
 
     def wake(self) -> None:
         with self._condition:
+            self.steps += 1
             self.parked = 0
             self._condition.notify_all()
 
 
 def _serve(worker: Callable[..., object], control: int, index: int, sleep: _Sleep) -> None:
     while not sleep.over:
+        steps = sleep.steps
         worker(control, index, SPINS)
-        sleep.wait()
+        sleep.wait(steps)
 
 
 def _stop(

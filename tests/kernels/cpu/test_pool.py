@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from stemma.kernels.cpu.ops import CpuOps
+from stemma.kernels.cpu.pool import _Sleep
 from stemma.kernels.weights import StoredWeight
 
 
@@ -82,3 +83,18 @@ def test_callers_of_two_threads_take_turns(ops: CpuOps) -> None:
     for thread in threads:
         thread.join()
     assert not any(wrong)
+
+
+def test_who_was_about_to_sleep_sees_the_step_that_began() -> None:
+    """A step that begins between a worker's last look and its sleep keeps it awake; later it sleeps, and is woken."""
+    sleep = _Sleep()
+    seen = sleep.steps
+    sleep.wake()
+    sleep.wait(seen)  # returns: a step has begun
+    thread = threading.Thread(target=sleep.wait, args=(sleep.steps,))
+    thread.start()
+    while not sleep.parked:
+        time.sleep(0.001)
+    sleep.wake()
+    thread.join()
+    assert sleep.parked == 0

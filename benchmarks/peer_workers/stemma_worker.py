@@ -6,6 +6,7 @@ A request for JSON jumps ahead over what the schema forces only where it says "j
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import Any
 
 from protocol import Request, serve
@@ -14,12 +15,17 @@ from stemma.fsm.json_schema import JSONSchema
 from stemma.runtime.engine import Engine
 
 engine = Engine(sys.argv[1], max_running=64, kv_tokens=int(sys.argv[2]) if len(sys.argv) > 2 else 80_000)
-stepwise = Engine.of(engine.loaded, max_running=16, kv_tokens=16_000, jump_forward=False)
+
+
+@cache
+def stepwise() -> Engine:
+    """The same model without jump-forward, once it is needed."""
+    return Engine.of(engine.loaded, max_running=16, kv_tokens=16_000, jump_forward=False)
 
 
 def run(requests: list[Request], prompts: list[list[int]]) -> list[Any]:
     if "schema" in requests[0]:
-        chosen = engine if requests[0].get("jump") else stepwise
+        chosen = engine if requests[0].get("jump") else stepwise()
         grammar = JSONSchema(requests[0]["schema"])
         texts = [request["text"] for request in requests]
         return [c.text for c in chosen.generate(texts, max_tokens=requests[0]["max"], temperature=0, grammar=grammar)]

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from stemma.kernels.ops import KV, Int32Array, Layout, Network, Ops
+
+
+def run(network: Network, kv: KV, ids: Int32Array, plan: Any, rows: Int32Array) -> torch.Tensor:
+    """A planned step, from token ids to logits; without rows, where every sequence is inside a prompt, to nothing."""
+    hidden = network.forward(ids, plan, kv)
+    return network.logits(hidden, rows) if len(rows) else hidden.new_empty((0, 0))
 
 
 class EagerStepper:
@@ -14,7 +22,4 @@ class EagerStepper:
         self._ops, self._network, self._kv = ops, network, kv
 
     def __call__(self, ids: Int32Array, layout: Layout, rows: Int32Array) -> torch.Tensor:
-        hidden = self._network.forward(ids, self._ops.plan(layout, self._kv.shape), self._kv)
-        if not len(rows):  # every sequence is inside a prompt
-            return torch.empty((0, 0), device=self._ops.device)
-        return self._network.logits(hidden, rows)
+        return run(self._network, self._kv, ids, self._ops.plan(layout, self._kv.shape), rows)

@@ -22,6 +22,7 @@ from stemma.kernels.cpu.dialect import Code
 from stemma.kernels.cpu.kv import CpuKV
 from stemma.kernels.cpu.plan import CpuPlan
 from stemma.kernels.ops import Int32Array, Layout, Network
+from stemma.kernels.steps import run
 
 if TYPE_CHECKING:
     from stemma.kernels.cpu.ops import CpuOps
@@ -129,7 +130,4 @@ class CpuStepper:
         return recording.logits
 
     def _run(self, ids: Int32Array, plan: CpuPlan, rows: Int32Array) -> torch.Tensor:
-        hidden = self._network.forward(ids, plan, self._kv)
-        if not len(rows):  # every sequence is inside a prompt
-            return torch.empty((0, 0))
-        return self._network.logits(hidden, rows)
+        return run(self._network, self._kv, ids, plan, rows)

@@ -5,16 +5,19 @@ The plain and the compiled ones share tables and may be changed over between two
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 import numpy.typing as npt
+import platformdirs
 
 from stemma.fsm import bounded, masks, regions, runs, seams, step, tables
 from stemma.fsm.runs import Run
@@ -98,7 +101,7 @@ def _source_digest(function: Callable[..., Any]) -> int:
 
 
 def compile_kernels() -> Compiled:
-    """Every entry point with its one signature, from numba's cache on disk if it is there."""
+    """Every entry point with its one signature, from the cache on disk if it is there."""
     typeof: Callable[[object], Any] = numba.typeof
     t, trie, run = typeof(new_tables()), typeof(build_trie([b"a"])), typeof(_empty_run())
     integer, truth = numba.int64, numba.boolean
@@ -121,15 +124,29 @@ def compile_kernels() -> Compiled:
         bounded.bounded_mask: truth(t, trie, path, integer, words, words, run, integer, numbers),
         runs.find_run: integer(trie, numbers, path, path, path, numbers),
     }
-    ready = {
-        function.__name__: numba.jit(signature, nopython=True, nogil=True, cache=True)(
-            sealed(function, _source_digest(function), len(signature.args))
-        )
-        for function, signature in signatures.items()
-    }
+    with _cache_folder():
+        ready = {
+            function.__name__: numba.jit(signature, nopython=True, nogil=True, cache=True)(
+                sealed(function, _source_digest(function), len(signature.args))
+            )
+            for function, signature in signatures.items()
+        }
     return Compiled(
         Kernels(*(ready[name] for name in Kernels._fields)), MaskKernels(*(ready[name] for name in MaskKernels._fields))
     )
+
+
+@contextlib.contextmanager
+def _cache_folder() -> Iterator[None]:
+    """Numba's files go to the user's cache directory: beside the source they would outlive an installation there, and
+    what is left of a package's folder hides the package that is installed after it."""
+    settings: Any = numba.config
+    chosen = settings.CACHE_DIR
+    settings.CACHE_DIR = chosen or str(Path(platformdirs.user_cache_dir("stemma")) / "fsm" / "kernels")
+    try:
+        yield
+    finally:
+        settings.CACHE_DIR = chosen
 
 
 def _empty_run() -> Run:

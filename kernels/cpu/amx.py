@@ -31,19 +31,19 @@ AHEAD, RING = 2, 4
 """With one group of rows, vectors unpack the weights so many tiles ahead of the matrix unit, in a ring of so many."""
 
 
-def configure(code: Code, scratch: Value, rows: Value) -> None:
-    """Shapes of the tile registers: palette 1, bytes of a row from byte 16, rows from byte 48."""
+def configure(code: Code, config: Value, rows: Value) -> None:
+    """Shapes of the tile registers, in 64 bytes at `config`: palette 1, bytes of a row from 16, rows from 48."""
     for at in range(0, 64, 8):
-        code.store(code.constant(I64, 0), scratch + (CONFIG + at))
-    code.store(code.constant(I8, 1), scratch + CONFIG)
-    for tile in range(8):
-        code.store(code.constant(I16, 64), scratch + (CONFIG + 16 + 2 * tile))
-        code.store(code.constant(I8, GROUP) if tile in WEIGHTS else rows.to(I8), scratch + (CONFIG + 48 + tile))
-    _call(code, "ldtilecfg", code.pointer(scratch + CONFIG))
+        code.store(code.constant(I64, 0), config + at)
+    code.store(code.constant(I8, 1), config)
+    for register in range(8):
+        code.store(code.constant(I16, 64), config + (16 + 2 * register))
+        code.store(code.constant(I8, GROUP) if register in WEIGHTS else rows.to(I8), config + (48 + register))
+    call(code, "ldtilecfg", code.pointer(config))
 
 
 def release(code: Code) -> None:
-    _call(code, "tilerelease")
+    call(code, "tilerelease")
 
 
 def store_digits(code: Code, pair: Value, half: Value, digits: list[list[Value]]) -> None:
@@ -67,17 +67,17 @@ def multiply(
     tiles_of: where the digits of 64 inputs stand. beside: writes what vectors do meanwhile, for each of two halves.
     """
     for tile in range(4):
-        _call(code, "tilezero", ir.Constant(I8, tile))
+        call(code, "tilezero", ir.Constant(I8, tile))
     with code.loop(0, pairs) as pair:
         for digit in (0, 1):  # the high one lies first
-            _tile(code, "tileloadd64", DIGITS[digit], group + (pair * (2 * PAIR * GROUP) + PAIR * GROUP * (1 - digit)))
+            move(code, "tileloadd64", DIGITS[digit], group + (pair * (2 * PAIR * GROUP) + PAIR * GROUP * (1 - digit)))
         for weight_digit in range(weight_digits):
             register = WEIGHTS[weight_digit % 2]
-            _tile(code, "tileloadd64", register, tiles_of(pair) + TILE_BYTES * weight_digit)
+            move(code, "tileloadd64", register, tiles_of(pair) + TILE_BYTES * weight_digit)
             signed = weight_digit == weight_digits - 1
             for digit in (0, 1):
                 tiles = (_sum_of(weight_digit, digit, weight_digits), DIGITS[digit], register)
-                _call(code, "tdpbssd" if signed else "tdpbsud", *(ir.Constant(I8, tile) for tile in tiles))
+                call(code, "tdpbssd" if signed else "tdpbsud", *(ir.Constant(I8, tile) for tile in tiles))
             if weight_digit < 2:
                 beside(pair, weight_digit)
 
@@ -85,7 +85,7 @@ def multiply(
 def store_sums(code: Code, scratch: Value) -> None:
     """Put the sums where `row_sums` reads them."""
     for tile in range(4):
-        _tile(code, "tilestored64", tile, scratch + (SUMS_AT + TILE_BYTES * tile))
+        move(code, "tilestored64", tile, scratch + (SUMS_AT + TILE_BYTES * tile))
 
 
 def row_sums(code: Code, scratch: Value, row: Value, weight_digits: int) -> Value:
@@ -107,7 +107,7 @@ def row_sums(code: Code, scratch: Value, row: Value, weight_digits: int) -> Valu
 def sweep_groups(code: Code, part: Part, scratch: Value) -> None:
     """Groups of rows against all strips of the part, on the matrix unit."""
     count = part.rows[1] - part.rows[0]
-    configure(code, scratch, code.minimum(count, GROUP))
+    configure(code, scratch + CONFIG, code.minimum(count, GROUP))
     with code.either(count <= GROUP) as (one, many):
         with one:
             _sweep_one_group(code, part, scratch)
@@ -200,11 +200,13 @@ def _finish_row(code: Code, part: Part, scratch: Value, formed: _Formed, row: Va
     finish(code, part, formed.first.value + row, index, scaled(code, total, scales + row * 4, units), waiting)
 
 
-def _tile(code: Code, name: str, tile: int, address: Value) -> None:
-    _call(code, name, ir.Constant(I8, tile), code.pointer(address), ir.Constant(I64, 64))
+def move(code: Code, name: str, register: int, address: Value, row_bytes: int = 64) -> None:
+    """ "tileloadd64" or "tilestored64" of a register whose rows lie `row_bytes` apart."""
+    call(code, name, ir.Constant(I8, register), code.pointer(address), ir.Constant(I64, row_bytes))
 
 
-def _call(code: Code, name: str, *arguments: ir.Value) -> None:
+def call(code: Code, name: str, *arguments: ir.Value) -> None:
+    """One instruction of the matrix unit."""
     full = f"llvm.x86.{name}"
     kinds = [argument.type for argument in arguments]
     function = code.module.globals.get(full) or ir.Function(code.module, ir.FunctionType(VOID, kinds), full)

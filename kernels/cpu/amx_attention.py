@@ -14,9 +14,9 @@ from collections.abc import Mapping
 
 from llvmlite import ir
 
-from stemma.kernels.cpu.amx import TILE_BYTES, _call
+from stemma.kernels.cpu.amx import TILE_BYTES, call, configure, move, release
 from stemma.kernels.cpu.cells import TOKENS
-from stemma.kernels.cpu.dialect import FLOAT, I8, I16, I64, Code, Value, vector
+from stemma.kernels.cpu.dialect import FLOAT, I8, I64, Value
 from stemma.kernels.cpu.digit_tiles import SCORE_BYTES, WEIGHT_BYTES, DigitTiles
 from stemma.kernels.cpu.rows import FLOATS16, INTS16
 from stemma.kernels.cpu.tiles import Tile
@@ -27,10 +27,6 @@ CHUNK = 64
 """Numbers that a product sums."""
 SUMS, DIGITS, STORED = (0, 1, 2), (3, 4), (5, 6)
 """Tile registers: sums (high, middle, low), then high and low bytes of both sides."""
-
-
-def _tile(code: Code, name: str, register: int, address: Value, row_bytes: int) -> None:
-    _call(code, name, ir.Constant(I8, register), code.pointer(address), ir.Constant(I64, row_bytes))
 
 
 class MatrixTiles(DigitTiles):
@@ -53,18 +49,11 @@ class MatrixTiles(DigitTiles):
         return item["rows"]
 
     def _begin(self, tile: Tile) -> None:
-        """All tile registers are 16 rows of 64 bytes: palette 1, bytes of a row from byte 16, rows from byte 48."""
-        code, config = self.code, tile.memory["config"]
-        code.store(code.constant(vector(I8, 64), 0), config)
-        code.store(code.constant(I8, 1), config)
-        for register in range(8):
-            code.store(code.constant(I16, 64), config + (16 + 2 * register))
-            code.store(code.constant(I8, ROWS), config + (48 + register))
-        _call(code, "ldtilecfg", code.pointer(config))
+        configure(self.code, tile.memory["config"], self.code.constant(I64, ROWS))
         super()._begin(tile)
 
     def _end(self, tile: Tile) -> None:
-        _call(self.code, "tilerelease")
+        release(self.code)
         super()._end(tile)
 
     # A split ---------------------------------------------------------------------------------------------------------
@@ -123,17 +112,17 @@ class MatrixTiles(DigitTiles):
 
     def _clear(self) -> None:
         for register in SUMS:
-            _call(self.code, "tilezero", ir.Constant(I8, register))
+            call(self.code, "tilezero", ir.Constant(I8, register))
 
     def _multiply(self, digits: Value, digit_plane: int, digit_row: int, stored: Value, stored_plane: int) -> None:
         """Add the four products of high and low bytes to the sums."""
         code = self.code
         for low in range(2):
-            _tile(code, "tileloadd64", DIGITS[low], digits + low * digit_plane, digit_row)
-            _tile(code, "tileloadd64", STORED[low], stored + low * stored_plane, 64)
+            move(code, "tileloadd64", DIGITS[low], digits + low * digit_plane, digit_row)
+            move(code, "tileloadd64", STORED[low], stored + low * stored_plane, 64)
         for total, of_digits, of_stored in ((0, 0, 0), (1, 0, 1), (2, 1, 1), (1, 1, 0)):
             registers = SUMS[total], DIGITS[of_digits], STORED[of_stored]
-            _call(code, "tdpbsud", *(ir.Constant(I8, register) for register in registers))
+            call(code, "tdpbsud", *(ir.Constant(I8, register) for register in registers))
 
 
 class _Turns:
@@ -158,7 +147,7 @@ class _Turns:
         """
         self.finish()
         for index, register in enumerate(SUMS):
-            _tile(self._code, "tilestored64", register, self._sums + index * TILE_BYTES, 64)
+            move(self._code, "tilestored64", register, self._sums + index * TILE_BYTES, 64)
         for name, value in (("query", query), ("out", out), ("scales", scales)):
             self._waiting[name].value = value
 

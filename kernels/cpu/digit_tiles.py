@@ -30,10 +30,9 @@ from stemma.kernels.cpu.cells import (
 from stemma.kernels.cpu.dialect import FLOAT, I8, I32, I64, ROUNDING, Code, Value, vector
 from stemma.kernels.cpu.rows import FLOATS16, INTS16
 from stemma.kernels.cpu.target import VECTOR_BYTES, Target
-from stemma.kernels.cpu.tiles import Shape, Tile, Tiles, pieces
+from stemma.kernels.cpu.tiles import LOG2_E, Shape, Tile, Tiles, pieces
 from stemma.kernels.ops import KV_SPLIT
 
-LOG2_E = 1.4426950408889634
 CELLS = KV_SPLIT // TOKENS
 SCORE_BYTES, WEIGHT_BYTES = 4 * (KV_SPLIT + 16), 2 * KV_SPLIT + 64
 """Between the rows of two queries: not a power of 2, which would put them into the same lines of the cache."""

@@ -12,10 +12,8 @@ from contextlib import contextmanager
 
 from stemma.kernels.cpu.dialect import FLOAT, I32, I64, Value, vector
 from stemma.kernels.cpu.store import load_kv
-from stemma.kernels.cpu.tiles import Tile, Tiles, pieces
+from stemma.kernels.cpu.tiles import LOG2_E, Tile, Tiles, pieces
 from stemma.kernels.ops import KV_SPLIT
-
-LOG2_E = 1.4426950408889634
 
 
 class FloatTiles(Tiles):

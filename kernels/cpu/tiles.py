@@ -30,6 +30,8 @@ PLAN = ("items", "num_items", "positions", "tables", "table_width", "part_starts
 JOB = ("q", "out", "keys", "values", "block_stride", *PLAN)
 SCRATCH_BYTES, ITEM_AT = 1 << 20, (1 << 20) - 64
 """A thread's memory for one tile; at its end room for the words of an item."""
+LOG2_E = 1.4426950408889634
+"""Scores are in powers of 2: exp(x) = 2**(x * LOG2_E)."""
 MOST_QUERIES = 128
 """Rows of a tile times the heads that share a KV head, where that is more than one row."""
 

@@ -6,7 +6,6 @@ time and memory. All of them run in one child process whose memory and time are 
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -27,7 +26,6 @@ from stemma.fsm.lark import Lark
 from stemma.fsm.regex import Regex
 from stemma.fsm.structural_tags import FreeText
 
-ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
 SECONDS = 60  # a hang ends; on an idle machine each takes less than eight
 
@@ -214,8 +212,7 @@ def in_child() -> None:
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, str]:
     command = [sys.executable, str(Path(__file__)), "child"]
-    variables = {**os.environ, "PYTHONPATH": str(ROOT)}  # not what an earlier installation left behind
-    found = subprocess.run(command, capture_output=True, text=True, timeout=900, env=variables, check=False)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     return dict(json.loads(line) for line in found.stdout.splitlines()) | {"last words": found.stderr[-500:]}
 
 

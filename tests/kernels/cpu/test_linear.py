@@ -116,7 +116,7 @@ def test_parts_of_several_types_stand_one_after_the_other(
     got = ops.norm_linear(x, ops.norm(norm, 1e-6), ops.linear(parts, biases))
     want = reference.norm_linear(x.double(), reference.norm(norm, 1e-6), reference.linear(parts, biases))
     assert got.shape == want.shape
-    assert relative_error(got, want) < (1e-2 if "Q6_K" in types else 1e-4)
+    assert relative_error(got, want) < max(TOLERANCE.get(type_, 1e-2) for type_ in types)
 
 
 def stored_any(type_: str, shape: tuple[int, int], seed: int) -> StoredWeight:

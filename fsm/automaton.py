@@ -36,7 +36,7 @@ class Automaton:
         self._loader: KernelLoader = loader()
         self._kernels = PLAIN_KERNELS
         self.program = Program(grammar, limits)
-        self.tables = new_tables()
+        self.tables = new_tables(limits)
         self._num_states = 0
         self._num_edges = 0
         self._copy_program()

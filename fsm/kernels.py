@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
-from stemma.fsm import bounded, masks, regions, runs, seams, step, tables
+from stemma.fsm import bounded, masks, regions, runs, seams, step, tables, turns
 from stemma.fsm.runs import Run
-from stemma.fsm.tables import Int64s, Tables, new_tables
+from stemma.fsm.tables import Int64s, Limits, Tables, new_tables
 from stemma.fsm.trie import Trie, build_trie
 
 Words = npt.NDArray[np.uint32]
@@ -48,8 +48,10 @@ class MaskKernels(NamedTuple):
     delta_mask: Callable[[Tables, Trie, Int64s, int, int, Words, Words], bool]
     find_region: Callable[[Tables, int, Int64s, Int64s, Int64s], int]
     region_mask: Callable[[Tables, Trie, Int64s, int, Words, Run, Int64s], bool]
-    farthest: Callable[[Tables, int, Int64s], int]
-    bounded_mask: Callable[[Tables, Trie, Int64s, int, Words, Words, Run, int, Int64s], bool]
+    farthest: Callable[[Tables, int, Int64s, Int64s], int]
+    bounded_mask: Callable[[Tables, Trie, Int64s, int, Words, Words, Run, int, int, int, Int64s], bool]
+    earlier_turn: Callable[[Tables, int, Int64s, Int64s], int]
+    last_turn: Callable[[Tables, Int64s], int]
     find_run: Callable[[Trie, Int64s, Int64s, Int64s, Int64s, Int64s], int]
 
 
@@ -93,9 +95,8 @@ def loader() -> KernelLoader:
 
 def _source_digest(function: Callable[..., Any]) -> int:
     """Numba notices a change in the file of an entry point only; the key of its cache must cover every helper's."""
-    modules = (
-        (step, tables) if function.__module__ == step.__name__ else (bounded, masks, regions, runs, seams, step, tables)
-    )
+    everything = (bounded, masks, regions, runs, seams, step, tables, turns)
+    modules = (step, tables) if function.__module__ == step.__name__ else everything
     sources = "".join(inspect.getsource(module) for module in modules)
     return int(hashlib.sha256(sources.encode()).hexdigest()[:12], 16)
 
@@ -103,7 +104,7 @@ def _source_digest(function: Callable[..., Any]) -> int:
 def compile_kernels() -> Compiled:
     """Every entry point with its one signature, from the cache on disk if it is there."""
     typeof: Callable[[object], Any] = numba.typeof
-    t, trie, run = typeof(new_tables()), typeof(build_trie([b"a"])), typeof(_empty_run())
+    t, trie, run = typeof(new_tables(Limits())), typeof(build_trie([b"a"])), typeof(_empty_run())
     integer, truth = numba.int64, numba.boolean
     words, octets, numbers = numba.uint32[::1], numba.uint8[::1], numba.int64[::1]
     path = numba.int64[:, ::1]
@@ -120,8 +121,10 @@ def compile_kernels() -> Compiled:
         masks.delta_mask: truth(t, trie, path, integer, integer, words, words),
         regions.find_region: integer(t, integer, path, numbers, numbers),
         regions.region_mask: truth(t, trie, path, integer, words, run, numbers),
-        bounded.farthest: integer(t, integer, path),
-        bounded.bounded_mask: truth(t, trie, path, integer, words, words, run, integer, numbers),
+        bounded.farthest: integer(t, integer, path, numbers),
+        bounded.bounded_mask: truth(t, trie, path, integer, words, words, run, integer, integer, integer, numbers),
+        turns.earlier_turn: integer(t, integer, path, numbers),
+        turns.last_turn: integer(t, numbers),
         runs.find_run: integer(trie, numbers, path, path, path, numbers),
     }
     with _cache_folder():
@@ -166,5 +169,6 @@ def sealed(function: Callable[..., Any], digest: int, arity: int) -> Callable[..
         7: lambda a, b, c, d, e, f, g: (digest, function(a, b, c, d, e, f, g))[1],
         8: lambda a, b, c, d, e, f, g, h: (digest, function(a, b, c, d, e, f, g, h))[1],
         9: lambda a, b, c, d, e, f, g, h, i: (digest, function(a, b, c, d, e, f, g, h, i))[1],
+        11: lambda a, b, c, d, e, f, g, h, i, j, k: (digest, function(a, b, c, d, e, f, g, h, i, j, k))[1],
     }
     return by_arity[arity]

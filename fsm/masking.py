@@ -5,17 +5,28 @@ It holds the room the kernels work in, one for a grammar. Until they are compile
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 from stemma.fsm.automaton import Automaton
 from stemma.fsm.bounded import MISSING
 from stemma.fsm.kernels import MaskKernels, Words, loader
 from stemma.fsm.masks import BASE, CHAIN, DELTA, FREE, KIND, LONGEST, LOOP, MIN_RUN, PLAIN, REMAINING, STEP_BYTE, STRAYS
-from stemma.fsm.tables import BOUNDED
+from stemma.fsm.tables import BOUNDED, WALK, Int64s
+from stemma.fsm.turns import BELOW, TURNING, TURNS
 from stemma.fsm.vocabulary import Vocabulary
 from stemma.fsm.walk import allowed_keys
 
-MAXIMUM_BASES = 256  # masks of other configurations that are kept
+MAXIMUM_KEPT = 256  # masks of other configurations that are kept, of each kind
+
+
+class Turn(NamedTuple):
+    """The mask in an early turn of a counted repeat, and the last turn that its tokens get to."""
+
+    mask: Words
+    last: int
 
 
 class Masking:
@@ -27,10 +38,12 @@ class Masking:
         self._loader = loader()
         self.path = vocabulary.new_path()
         self._inside = np.zeros(129, np.int64)
-        self._found = np.zeros(7, np.int64)
+        self._found = np.zeros(BELOW + 1, np.int64)
         self._chain = np.zeros(vocabulary.longest + 2, np.int64)
         self._region_inside = np.zeros(129, np.int64)
         self._reads = np.zeros(256, np.int64)
+        self._turns: dict[tuple[int, int, int], Turn | None] = {}
+        self._walks = 0
         self._bases: dict[int, Words] = {}
         self._distances: dict[int, int] = {}
 
@@ -40,7 +53,9 @@ class Masking:
         if compiled is None:
             self._walk(config, out)
         else:
-            self._compute(config, out, compiled.masks)
+            self._turn_or_compute(config, out, compiled.masks)
+        if not len(self._vocabulary.twins):
+            return
         first, second = self._vocabulary.twins.T
         bits = (out[first >> 5] >> (first & 31).astype(np.uint32)) & np.uint32(1)
         np.bitwise_or.at(out, second >> 5, bits << (second & 31).astype(np.uint32))
@@ -50,14 +65,58 @@ class Masking:
         bits[allowed_keys(self._automaton, self._vocabulary.trie, config)] = True
         out[:] = np.packbits(bits, bitorder="little").view(np.uint32)
 
-    def _compute(self, config: int, out: Words, kernels: MaskKernels) -> None:
-        automaton, trie, path, found = self._automaton, self._vocabulary.trie, self.path, self._found
+    def _turn_or_compute(self, config: int, out: Words, kernels: MaskKernels) -> None:
+        """The mask, from an earlier turn of a counted repeat if that is like it."""
         kind = self._classify(config, kernels)
+        if self._found[TURNS] and kind != CHAIN:
+            if self._copy_turn(config, out, kernels):
+                return
+            kind = self._classify(config, kernels)
+        self._compute_as(kind, config, out, kernels)
+
+    def _copy_turn(self, config: int, out: Words, kernels: MaskKernels) -> bool:
+        """Whether `out` was written: no token from `config` passes a limit that none passes from an earlier turn."""
+        automaton, found = self._automaton, self._found.copy()
+        while (earlier := kernels.earlier_turn(automaton.tables, config, self.path, found)) < 0:
+            automaton.provide()
+        key = earlier, int(found[TURNING]), int(found[BELOW])
+        if key not in self._turns:
+            if len(self._turns) > MAXIMUM_KEPT:
+                self._turns.clear()
+            self._turns[key] = self._early_turn(earlier, found, kernels) if earlier else None
+        turn = self._turns[key]
+        if turn is None or turn.last + found[TURNS] + 1 >= automaton.tables.states[found[TURNING], 4]:
+            return False
+        out[:] = turn.mask
+        return True
+
+    def _early_turn(self, config: int, found: Int64s, kernels: MaskKernels) -> Turn | None:
+        """The mask of `config`, and how far its tokens get, for which all of it has to be walked here. None for a
+        CHAIN, which is quick and does not read all tokens."""
+        kind = self._classify(config, kernels)
+        if kind == CHAIN:
+            return None
+        if kind == DELTA:
+            self._bases.pop(int(self._found[BASE]), None)
+        counts, mask = self._automaton.tables.counts, np.zeros(self._vocabulary.num_words, np.uint32)
+        outer = int(counts[WALK])  # of a text of which this is a side: what is walked here stands in none of its turns
+        self._walks += 1
+        counts[WALK] = self._walks
+        self._compute_as(kind, config, mask, kernels)
+        last = int(kernels.last_turn(self._automaton.tables, found))
+        counts[WALK] = outer
+        return Turn(mask, last)
+
+    def _compute(self, config: int, out: Words, kernels: MaskKernels) -> None:
+        self._compute_as(self._classify(config, kernels), config, out, kernels)
+
+    def _compute_as(self, kind: int, config: int, out: Words, kernels: MaskKernels) -> None:
+        automaton, trie, path, found = self._automaton, self._vocabulary.trie, self.path, self._found
         if kind == PLAIN and self._bounded(config, out, kernels):
             return
         if kind == DELTA:
             base = int(found[BASE])
-            known = self._base_mask(base, kernels)
+            known = self._kept(base, self._compute, kernels)
             while not kernels.delta_mask(automaton.tables, trie, path, config, base, out, known):
                 automaton.provide()
         elif kind in (LOOP, PLAIN) and found[STRAYS] and self._region(config, kernels, kind):
@@ -111,10 +170,11 @@ class Masking:
         following = automaton.row(after) != 0
         if following[0x80:].any() or following.sum() > 128 - MIN_RUN:
             return False
-        spare = self._spare(left, right, kernels)
-        if spare is None:
+        found = self._spare(left, right, kernels)
+        if found is None:
             return False
-        known = self._base_mask(left, kernels)
+        spare, remaining = found
+        known = self._kept(left, self._turn_or_compute, kernels)
         sure = np.empty_like(out)
         self._compute(right, out, kernels)
         self._compute(spare, sure, kernels)
@@ -123,32 +183,45 @@ class Masking:
         inside[:128] -= following[:128]
         run = self._vocabulary.run(inside)
         nodes, trie = self._vocabulary.nodes, self._vocabulary.trie
-        while not kernels.bounded_mask(automaton.tables, trie, self.path, config, out, sure, run, left, nodes):
+        while not kernels.bounded_mask(
+            automaton.tables, trie, self.path, config, out, sure, run, left, after, remaining, nodes
+        ):
             automaton.provide()
         return True
 
-    def _spare(self, left: int, right: int, kernels: MaskKernels) -> int | None:
-        """`right` with as many characters less as it may take to end `left`; None where that is unknown or too many."""
+    def _spare(self, left: int, right: int, kernels: MaskKernels) -> tuple[int, int] | None:
+        """`right` with as many characters less as it may take to end `left`, and how many `right` has left; None where
+        that is unknown or too few."""
         automaton = self._automaton
-        distance = self._distances.get(left, MISSING)
-        while distance == MISSING:
-            distance = self._distances[left] = int(kernels.farthest(automaton.tables, left, self.path))
-            if distance == MISSING:
-                automaton.provide()
+        if left not in self._distances:
+            self._measure(left, kernels)
+        distance = self._distances[left]
         if self._classify(right, kernels) != CHAIN or self._found[FREE] > 0:
             return None
         if not 0 <= distance < self._found[REMAINING]:
             return None
-        byte = int(self._found[STEP_BYTE])
+        byte, remaining = int(self._found[STEP_BYTE]), int(self._found[REMAINING])
         for _ in range(distance):
             right = automaton.step(right, byte)
-        return right
+        return right, remaining
 
-    def _base_mask(self, base: int, kernels: MaskKernels) -> Words:
-        known = self._bases.get(base)
+    def _measure(self, left: int, kernels: MaskKernels) -> None:
+        """How many characters `left`, or what follows it, may be from an end: a bound for all that follows it, too."""
+        automaton, found = self._automaton, self._found
+        while (distance := int(kernels.farthest(automaton.tables, left, self.path, found))) == MISSING:
+            automaton.provide()
+        self._distances[left] = distance
+        if distance >= 0:
+            for config in self.path[: found[0], 0].tolist():
+                self._distances.setdefault(config, distance)
+
+    def _kept(self, config: int, compute: Callable[[int, Words, MaskKernels], None], kernels: MaskKernels) -> Words:
+        """The mask of another configuration, computed once."""
+        known = self._bases.get(config)
         if known is None:
-            if len(self._bases) > MAXIMUM_BASES:
+            if len(self._bases) > MAXIMUM_KEPT:
                 self._bases.clear()
-            known = self._bases[base] = np.zeros(self._vocabulary.num_words, np.uint32)
-            self._compute(base, known, kernels)
+            known = np.zeros(self._vocabulary.num_words, np.uint32)
+            compute(config, known, kernels)
+            self._bases[config] = known
         return known

@@ -13,14 +13,16 @@ import numpy.typing as npt
 from stemma.fsm.jit import helper
 from stemma.fsm.runs import BUT_LINES, NONE, NUM_CUMULATIVE, WHOLE, Run
 from stemma.fsm.step import ensure_row
-from stemma.fsm.tables import FULL, RANGE, REPEAT, Int64s, Tables
+from stemma.fsm.tables import FULL, RANGE, REPEAT, WALK, WALKED, Int64s, Tables
 from stemma.fsm.trie import Trie
+from stemma.fsm.turns import find_turning
 
 Words = npt.NDArray[np.uint32]
 
 # What `classify` finds, in found[KIND], with the base configuration in found[BASE]. The caller sets
 # found[LONGEST], the length of the longest token. found[FREE] is how many turns it takes until a CHAIN may end,
-# found[STRAYS] whether bytes lead from a PLAIN or a LOOP to others like it (see `regions`).
+# found[STRAYS] whether bytes lead from a PLAIN or a LOOP to others like it (see `regions`); behind that stands what
+# `find_turning` finds.
 PLAIN, LOOP, DELTA, CHAIN = range(4)
 KIND, BASE, REMAINING, STEP_BYTE, LONGEST, FREE, STRAYS = range(7)
 MIN_RUN = 20  # a run of fewer ASCII bytes is not worth a table: the walk is short
@@ -58,6 +60,7 @@ def walk(t: Tables, trie: Trie, out: Words, path: Int64s, node: int, config: int
                 return False
             done = False
             continue
+        t.configs[config, WALKED] = t.counts[WALK]
         for child in range(trie.first[here], trie.first[here + 1]):
             following = t.rows[config, trie.byte[child]]
             if following:
@@ -226,6 +229,7 @@ def mark_inside(t: Tables, config: int, leader: int, inside: Int64s) -> int:
 def classify(t: Tables, config: int, inside: Int64s, found: Int64s) -> bool:
     """How best to compute the mask of `config`; for a LOOP or a CHAIN also the set of bytes of its run."""
     found[KIND] = PLAIN
+    find_turning(t, config, found)
     if not ensure_row(t, config):
         return False
     leader = most_common(t, config)
@@ -376,6 +380,7 @@ def plain_mask(t: Tables, trie: Trie, path: Int64s, config: int, out: Words) -> 
 @helper
 def loop_mask(t: Tables, trie: Trie, path: Int64s, config: int, out: Words, run: Run) -> bool:
     """A configuration that a run leads back to itself."""
+    t.configs[config, WALKED] = t.counts[WALK]
     copy_into(out, run.whole)
     done = True
     for byte in range(256):
@@ -468,6 +473,7 @@ def delta_mask(t: Tables, trie: Trie, path: Int64s, config: int, base: int, out:
                 return False
             done = False
             continue
+        t.configs[here, WALKED] = t.configs[other, WALKED] = t.counts[WALK]
         for child in range(trie.first[node], trie.first[node + 1]):
             mine = t.rows[here, trie.byte[child]]
             theirs = t.rows[other, trie.byte[child]]

@@ -11,7 +11,7 @@ from stemma.fsm.jit import helper
 from stemma.fsm.masks import MIN_RUN, Words, copy_into, kind_beyond, num_shared, walk_exit, whole_characters
 from stemma.fsm.runs import WHOLE, Run
 from stemma.fsm.step import ensure_row
-from stemma.fsm.tables import FULL, GENERATION, MARK, Int64s, Tables
+from stemma.fsm.tables import FULL, GENERATION, MARK, WALK, WALKED, Int64s, Tables
 from stemma.fsm.trie import Trie
 
 MAXIMUM_REGION = 128
@@ -30,9 +30,11 @@ def follow(t: Tables, trie: Trie, path: Int64s, node: int, config: int) -> int:
         depth -= 1
         if t.rows[config, 0] < 0 and not ensure_row(t, config):
             return -1
+        t.configs[config, WALKED] = t.counts[WALK]
         config = t.rows[config, path[depth, 2]]
     if config > 0 and not ensure_row(t, config):
         return -1
+    t.configs[config, WALKED] = t.counts[WALK]
     return config
 
 
@@ -74,6 +76,8 @@ def find_region(t: Tables, config: int, path: Int64s, inside: Int64s, reads: Int
             number += inside[byte]
     if number < MIN_RUN:
         return TOO_FEW
+    for position in range(size):
+        t.configs[path[position, 0], WALKED] = t.counts[WALK]
     for byte in range(256):
         reads[byte] = 0
         for position in range(size):

@@ -17,6 +17,7 @@ from stemma.fsm.tables import (
     CALL,
     DEAD,
     DIFFERENCE,
+    DISTANCE,
     FULL,
     FULL_CONFIGS,
     FULL_ITEMS,
@@ -46,9 +47,11 @@ from stemma.fsm.tables import (
     SPLIT,
     UNKNOWN,
     VISITS,
+    WALKED,
     Tables,
 )
 
+NOWHERE, SEVERAL = 1 << 62, (1 << 62) + 1  # what `only_successor` says: no item is as large
 Octets = npt.NDArray[np.uint8]
 
 
@@ -318,7 +321,7 @@ def intern_pending(t: Tables) -> int:
             return int(config)
         slot = (slot + 1) & mask
     config = t.counts[NUM_CONFIGS]
-    if config == len(t.configs):
+    if config == len(t.configs) or 2 * config > mask:
         t.counts[FULL] = FULL_CONFIGS
         return -1
     first = t.counts[NUM_ITEMS]
@@ -331,7 +334,8 @@ def intern_pending(t: Tables) -> int:
     t.configs[config, 1] = number
     t.configs[config, 2] = t.counts[ACCEPTING]
     t.configs[config, 3] = value
-    t.configs[config, MARK] = 0
+    t.configs[config, MARK] = t.configs[config, WALKED] = 0
+    t.configs[config, DISTANCE] = -1
     t.config_index[slot] = config
     t.rows[config, 0] = -1
     t.counts[NUM_ITEMS] = first + number
@@ -433,6 +437,26 @@ def mark_cuts(t: Tables, config: int) -> None:
 
 
 @helper
+def only_successor(t: Tables, first: int, end: int, byte: int) -> int:
+    """What `byte` leads to before its closure (an item, or a state that is not one), if just one of the items `first`
+    to `end` reads it; else NOWHERE or SEVERAL."""
+    found = NOWHERE
+    for position in range(first, end):
+        item = t.items[position]
+        following = step_product(t, -1 - (item >> 32), byte) if item < 0 else target(t, item >> 32, byte)
+        if item < 0 and following >= 0:
+            following = -1 - following
+        elif following < 0:
+            if following == -1:
+                continue
+            return SEVERAL  # a table is full: whoever steps them all will say so
+        if found != NOWHERE:
+            return SEVERAL
+        found = (following << 32) | (item & 0x7FFFFFFF)
+    return found
+
+
+@helper
 def fill_row(t: Tables, config: int) -> None:
     """One attempt at the row of `config`; INCOMPLETE or FULL are set where something is missing."""
     mark_cuts(t, config)
@@ -445,6 +469,12 @@ def fill_row(t: Tables, config: int) -> None:
         stop = start + 1
         while stop < 256 and t.cuts[stop] == 0:
             stop += 1
+        alone = only_successor(t, first, end, start)
+        slot = hash_three(alone >> 32 & 0x7FFFFFFF, alone & 0x7FFFFFFF, 0) & (len(t.closures) - 1)
+        if t.closures[slot, 0] == alone:
+            t.row[start:stop] = t.closures[slot, 1]
+            start = stop
+            continue
         begin_set(t)
         for position in range(first, end):
             if not add_step(t, t.items[position], start):
@@ -454,6 +484,9 @@ def fill_row(t: Tables, config: int) -> None:
             if following < 0:
                 return
             t.row[start:stop] = following
+            if alone != SEVERAL:
+                t.closures[slot, 0] = alone
+                t.closures[slot, 1] = following
         start = stop
     if t.counts[INCOMPLETE] == 0 and t.counts[FULL] == 0:
         for byte in range(256):

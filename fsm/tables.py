@@ -24,7 +24,7 @@ UNKNOWN, LIVE, DEAD = range(3)
 
 # Indices of Tables.counts.
 NUM_STACKS, NUM_CONFIGS, NUM_ITEMS, NUM_PRODUCTS, NUM_PENDING, GENERATION, ACCEPTING, INCOMPLETE, NUM_TASKS, \
-    NUM_NEEDED, FULL, VISITS, ASKED, NUM_COUNTERS = range(14)  # fmt: skip
+    NUM_NEEDED, FULL, VISITS, ASKED, WALK, NUM_COUNTERS = range(15)  # fmt: skip
 
 # What Tables.counts[FULL] names, and what a mask kernel returns when it stops early.
 FULL_STACKS, FULL_CONFIGS, FULL_ITEMS, FULL_PRODUCTS, FULL_WORK, FULL_TASKS, FULL_NEEDED, FULL_QUEUE = \
@@ -32,10 +32,12 @@ FULL_STACKS, FULL_CONFIGS, FULL_ITEMS, FULL_PRODUCTS, FULL_WORK, FULL_TASKS, FUL
 
 ROW_TASK, LIVE_TASK = range(2)
 
-MARK, DISTANCE = 4, 5  # columns of Tables.configs: the search that was here last, bytes to the nearest end
+MARK, DISTANCE, WALKED = 4, 5, 6
+"""Columns of Tables.configs: the search that was here last, bytes to the nearest end, the mask that was (`turns`)."""
 
 GROWTH = 4
-FIRST_CONFIGS = 4000  # 4 MB of rows, of which only what is touched takes memory; few grammars need more
+CLOSURES = 2048  # slots
+FIRST_CONFIGS = 1 << 16  # 64 MB of rows, of which only what is touched takes memory; few grammars need more
 
 
 class Tables(NamedTuple):
@@ -47,7 +49,7 @@ class Tables(NamedTuple):
     rules: Int64s  # (rules,): the entry state, -1 before the rule is built
     stacks: Int64s  # (stacks, 3): state to return to, count of a repeat, parent stack
     stack_index: Int64s  # open addressing over stacks
-    configs: Int64s  # (configurations, 6): first item, number of items, accepting, hash, MARK, DISTANCE
+    configs: Int64s  # (configurations, 7): first item, number of items, accepting, hash, MARK, DISTANCE, WALKED
     items: Int64s  # the items of all configurations
     config_index: Int64s
     rows: Int32s  # (configurations, 256): next configuration by byte; -1 at byte 0 while the row is not filled
@@ -59,6 +61,7 @@ class Tables(NamedTuple):
     tasks: Int64s  # (tasks, 2): what has to be known first
     queue: Int64s  # (products, 2): breadth-first search: product, position of its parent
     needed: Int64s  # rules to build (r), product states whose start is unknown (-1 - state)
+    closures: Int64s  # (slots, 2): what a byte led to, the configuration which that alone makes; the last of each slot
     row: Int64s  # (256,): the row in the making
     cuts: Int64s  # (257,): where a row may change
 
@@ -75,8 +78,9 @@ class Limits(NamedTuple):
     seconds: float = 10.0  # of one operation: to compile, to compute a mask, to take a step
 
 
-def new_tables() -> Tables:
+def new_tables(limits: Limits) -> Tables:
     """Tables without an entry but the first ones: configuration 0 is dead, stack 0 is empty."""
+    num_configs = min(FIRST_CONFIGS, limits.configurations)
     counts = np.zeros(NUM_COUNTERS, np.int64)
     counts[NUM_STACKS] = counts[NUM_CONFIGS] = 1
     tables = Tables(
@@ -86,10 +90,10 @@ def new_tables() -> Tables:
         rules=np.full(256, -1, np.int64),
         stacks=np.empty((4096, 3), np.int64),
         stack_index=np.full(8192, -1, np.int64),
-        configs=np.empty((FIRST_CONFIGS, 6), np.int64),
+        configs=np.empty((num_configs, 7), np.int64),
         items=np.empty(32_768, np.int64),
         config_index=np.full(8192, -1, np.int64),
-        rows=np.empty((FIRST_CONFIGS, 256), np.int32),
+        rows=np.empty((num_configs, 256), np.int32),
         products=np.empty((4096, 5), np.int64),
         product_index=np.full(8192, -1, np.int64),
         pending=np.empty(256, np.int64),
@@ -98,6 +102,7 @@ def new_tables() -> Tables:
         tasks=np.empty((256, 2), np.int64),
         queue=np.empty((256, 2), np.int64),
         needed=np.empty(64, np.int64),
+        closures=np.full((CLOSURES, 2), -1 << 62, np.int64),
         row=np.empty(256, np.int64),
         cuts=np.empty(257, np.int64),
     )
@@ -124,10 +129,11 @@ def grown_tables(t: Tables, full: int, limits: Limits) -> Tables:
         stacks = grown(t.stacks, limits.stacks)
         return t._replace(stacks=stacks, stack_index=_reindexed_stacks(stacks, int(t.counts[NUM_STACKS])))
     if full == FULL_CONFIGS:
-        _check(len(t.configs), limits.configurations, "configurations")
-        configs = grown(t.configs, limits.configurations)
-        index = _index_of(configs[:, 3], 1, int(t.counts[NUM_CONFIGS]), slots_for(len(configs)))
-        return t._replace(configs=configs, rows=grown(t.rows, limits.configurations), config_index=index)
+        used = int(t.counts[NUM_CONFIGS])
+        if used < len(t.configs):
+            return t._replace(config_index=_index_of(t.configs[:, 3], 1, used, GROWTH * len(t.config_index)))
+        _check(used, limits.configurations, "configurations")
+        return t._replace(configs=grown(t.configs, limits.configurations), rows=grown(t.rows, limits.configurations))
     if full == FULL_PRODUCTS:
         _check(len(t.products), limits.products, "product states")
         products = grown(t.products, limits.products)

@@ -86,6 +86,14 @@ FORMS: dict[str, Any] = {
         {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": {"type": "string"}}
     ),
     "words": Regex(r"(\w+\s){0,20}\w+\."),
+    "words in a length": JSONSchema({"type": "string", "pattern": r"^(?:\S+\s+){0,9}\S+$", "maxLength": 60}),
+    "items in turns": JSONSchema(
+        {
+            "type": "array",
+            "maxItems": 20,
+            "items": {"type": "array", "items": {"type": "string", "pattern": r"^(?:\w+ ){2,7}\w+$"}, "maxItems": 9},
+        }
+    ),
     "long text": Regex(r"[^\n]{1,200}"),
     "an address": Regex(r"[a-zA-Z0-9._%+-]+@[a-zA-Z0-9.-]+\.[a-zA-Z]{2,}"),
     "Chinese": Regex(r"[\u4e00-\u9fff]{2,8}(, [\u4e00-\u9fff]{2,8})*"),

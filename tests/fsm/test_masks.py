@@ -80,6 +80,16 @@ GRAMMARS = {
         several(b'"', DOTS, b".", ast.Choice((ast.Literal(b"the"), ast.Literal(b"abc"))), b'"'),
         RULES.__getitem__,
     ),
+    "turns": ast.Grammar(
+        ast.Repeat(several(b"[", ast.Repeat(CHARACTER, 0, None), b'"', DIGITS, b"]"), 2, 14), RULES.__getitem__
+    ),
+    "turns in turns": ast.Grammar(
+        ast.Repeat(several(b"<", ast.Repeat(several(LETTERS, b"-"), 1, 12), b">"), 0, 9), RULES.__getitem__
+    ),
+    "turns of values": ast.Grammar(several(b"[", ast.Repeat(several(VALUE, b","), 0, 12), b"]"), RULES.__getitem__),
+    "words in turns": ast.Grammar(
+        ast.Repeat(several(b'"', ast.Bounded(WORDS, ast.Repeat(CHARACTER, 0, 30)), b'",'), 1, 11), RULES.__getitem__
+    ),
     "bounded end": ast.Grammar(ast.Bounded(HOST, ast.Repeat(STRING, 0, 12)), RULES.__getitem__),
     "two bounded": ast.Grammar(
         ast.Choice(

@@ -17,9 +17,12 @@ from typing import Any
 import tokenizers
 
 from stemma.fsm import Vocabulary
+from stemma.runtime.engine.guides import make_vocabulary
 from stemma.runtime.model.byte_alphabet import char_of_byte
+from stemma.runtime.model.checkpoint import TokenizerFiles
 from stemma.runtime.model.gguf_format import open_gguf
 from stemma.runtime.model.gguf_tokenizer import LLAMA3, read_tokenizer
+from stemma.runtime.model.tokenizer import Tokenizer
 
 CACHE = Path.home() / ".cache" / "stemma-bench"
 NPM_PACKAGE = "llama3-tokenizer-js@1.2.0"
@@ -52,13 +55,9 @@ class TokenizerFile:
         return {token["content"]: token["id"] for token in json.loads(self.path.read_text())["added_tokens"]}
 
     def vocabulary(self) -> Vocabulary:
-        encoder, special = self.tokenizer(), self.special()
-        return Vocabulary(
-            self.token_bytes(),
-            special,
-            [special[self.eos]],
-            lambda data: list(encoder.encode(data.decode("utf-8"), add_special_tokens=False).ids),
-        )
+        """As the runtime makes it of a model's files."""
+        files = TokenizerFiles(json.loads(self.path.read_text()), {}, False, None)
+        return make_vocabulary(Tokenizer(files, len(self.token_bytes())), [self.special()[self.eos]])
 
 
 def vocabulary_49k(gguf: Path) -> TokenizerFile:

@@ -2,12 +2,13 @@
 
 from stemma.fsm.compile import compile
 from stemma.fsm.errors import FormError, LimitError
-from stemma.fsm.grammar import CompiledGrammar
-from stemma.fsm.jump import Forced
+from stemma.fsm.grammar import CompiledGrammar, Forced
 from stemma.fsm.matcher import Matcher, fill_masks
+from stemma.fsm.pairs import PairEncoding
 from stemma.fsm.tables import Limits
 from stemma.fsm.vocabulary import Vocabulary
 
 __all__ = [
-    "CompiledGrammar", "Forced", "FormError", "LimitError", "Limits", "Matcher", "Vocabulary", "compile", "fill_masks",
+    "CompiledGrammar", "Forced", "FormError", "LimitError", "Limits", "Matcher", "PairEncoding", "Vocabulary",
+    "compile", "fill_masks",
 ]  # fmt: skip

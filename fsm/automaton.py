@@ -111,7 +111,7 @@ class Automaton:
         """The bytes that must follow `config` because there is no choice, and where they lead."""
         data = bytearray()
         while len(data) < LONGEST_CHAIN and not self.is_accepting(config):
-            exits = np.flatnonzero(self.row(config))
+            [exits] = self.row(config).nonzero()
             if len(exits) != 1 or self.special_symbols(config):
                 break
             data.append(int(exits[0]))

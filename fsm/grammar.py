@@ -25,6 +25,7 @@ from stemma.fsm.vocabulary import Vocabulary
 END = -1
 MAX_MASK_WORDS = 1 << 24  # 64 MiB of remembered masks
 MAX_STEPS = 1 << 18
+MAX_SPANS = 64
 Words = npt.NDArray[np.uint32]
 
 
@@ -33,6 +34,13 @@ class Chain(NamedTuple):
 
     data: bytes
     end: int
+
+
+class Forced(NamedTuple):
+    """Tokens that must come next: `hard` ones are certain and canonical, `drafts` have to be verified like guesses."""
+
+    hard: list[int]
+    drafts: list[int]
 
 
 class CompiledGrammar:
@@ -50,6 +58,7 @@ class CompiledGrammar:
         self._completion = Completion(self.automaton)
         self._masks: dict[int, Words] = {}
         self._steps: dict[tuple[int, int], int] = {}
+        self.jumps: dict[tuple[int, bytes], Forced] = {}  # filled by `jump`
 
     @property
     def start(self) -> int:
@@ -131,6 +140,28 @@ class CompiledGrammar:
             while not find_seams(automaton.tables, self.vocabulary.trie, path, octets, config, spanned):
                 automaton.provide()
         return spanned
+
+    def spans(self, text: bytes, config: int, cuts: Int64s) -> list[tuple[int, int]]:
+        """Where tokens may stand in `text`, (start, token), when `config` reads what follows; see `find_spans`."""
+        octets = np.frombuffer(bytearray(text), np.uint8)
+        spans = np.empty((MAX_SPANS, 2), np.int64)
+        with self._lock, time_limit(self._limits.seconds):
+            automaton, path = self.automaton, self._masking.path
+            find_spans = automaton.kernels.find_spans
+            while (count := find_spans(automaton.tables, self.vocabulary.trie, path, octets, config, cuts, spans)) < 0:
+                automaton.provide()
+        return [(start, token) for start, token in spans[:count].tolist()]
+
+    def next_bytes(self, config: int) -> list[int]:
+        """The bytes that may come next at `config`."""
+        with self._lock:
+            [following] = self.automaton.row(config).nonzero()
+        return list(following.tolist())
+
+    def after(self, config: int, data: bytes) -> int:
+        """The configuration behind `data`; 0 if it is not allowed."""
+        with self._lock, time_limit(self._limits.seconds):
+            return self.automaton.step_bytes(config, data)
 
     def shortest_completion(self, config: int, budget: int) -> list[int] | None:
         """Tokens that complete the output from `config`: the fewest bytes, at most `budget` tokens, else None."""

@@ -36,6 +36,7 @@ class Kernels(NamedTuple):
     step_special: Callable[[Tables, int, int], int]
     step_bytes: Callable[[Tables, int, Octets], int]
     find_seams: Callable[[Tables, Trie, Int64s, Octets, int, Int64s], bool]
+    find_spans: Callable[[Tables, Trie, Int64s, Octets, int, Int64s, Int64s], int]
 
 
 class MaskKernels(NamedTuple):
@@ -60,7 +61,9 @@ class Compiled(NamedTuple):
     masks: MaskKernels
 
 
-PLAIN_KERNELS = Kernels(step.ensure_row, step.start_at, step.step_special, step.step_bytes, seams.find_seams)
+PLAIN_KERNELS = Kernels(
+    step.ensure_row, step.start_at, step.step_special, step.step_bytes, seams.find_seams, seams.find_spans
+)
 
 
 class KernelLoader:
@@ -114,6 +117,7 @@ def compile_kernels() -> Compiled:
         step.step_special: integer(t, integer, integer),
         step.step_bytes: integer(t, integer, octets),
         seams.find_seams: truth(t, trie, path, octets, integer, numbers),
+        seams.find_spans: integer(t, trie, path, octets, integer, numbers, path),
         masks.classify: truth(t, integer, numbers, numbers),
         masks.plain_mask: truth(t, trie, path, integer, words),
         masks.loop_mask: truth(t, trie, path, integer, words, run),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stemma.fsm.grammar import CompiledGrammar
-from stemma.fsm.jump import WINDOW, Forced, forced_tokens
+from stemma.fsm.grammar import CompiledGrammar, Forced
+from stemma.fsm.jump import WINDOW, forced_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from stemma.fsm.kernels import loader
+from stemma.fsm.pairs import PairEncoding, PairRules, Tokenize
 from stemma.fsm.run_tables import build_run
 from stemma.fsm.runs import Run
 from stemma.fsm.store import Store
@@ -20,7 +21,6 @@ from stemma.fsm.trie import Trie, build_trie
 
 RUN_PREFIX = "run-"
 FEW_BYTES = 4  # a run with so many bytes less will do
-Tokenize = Callable[[bytes], list[int]]
 
 
 class Vocabulary:
@@ -32,11 +32,13 @@ class Vocabulary:
         special: Mapping[str, int],
         eos_ids: Sequence[int],
         tokenize: Tokenize | None = None,
+        pairs: PairEncoding | None = None,
     ) -> None:
         """`token_bytes[i]` is what token i decodes to; None or b"" for tokens that ordinary text never holds.
 
         `special` maps the text of special tokens to their ids; `eos_ids` end a complete output. `tokenize` is the
-        tokenizer's encoder without special tokens and without any prefix; without it no token is ever forced.
+        tokenizer's encoder without special tokens and without any prefix; without it no token is ever forced. `pairs`
+        says that it joins byte pairs, and how; with it more tokens are certain.
         """
         self.size = len(token_bytes)
         self.num_words = (self.size + 31) // 32
@@ -47,6 +49,7 @@ class Vocabulary:
         self.token_bytes = [
             b"" if not data or token in excluded else bytes(data) for token, data in enumerate(token_bytes)
         ]
+        self.pair_rules = None if tokenize is None or pairs is None else PairRules(pairs, tokenize, self.token_bytes)
         self.key = _key(self.token_bytes)
         self._store = Store(self.key)
         self.trie, self.twins = self._loaded_trie()

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 
-from stemma.fsm import CompiledGrammar, FormError, Matcher, Vocabulary, ast, compile
+from stemma.fsm import CompiledGrammar, FormError, Matcher, PairEncoding, Vocabulary, ast, compile
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import LoadedModel, Tokenizer
 
@@ -69,4 +69,9 @@ def make_vocabulary(tokenizer: Tokenizer, eos_ids: Sequence[int]) -> Vocabulary:
         """The model's own tokens of these bytes; of a character that is not whole at the end, none."""
         return tokenizer.encode_continuation(codecs.getincrementaldecoder("utf-8")().decode(data))
 
-    return Vocabulary(tokenizer.vocabulary(), tokenizer.special, eos_ids, tokenize)
+    def begins_piece(data: bytes) -> bool:
+        return tokenizer.begins_piece(data.decode())
+
+    added = tuple(text.encode() for text in tokenizer.added)
+    pairs = PairEncoding(begins_piece, tokenizer.takes_whole_pieces, added) if tokenizer.joins_pairs else None
+    return Vocabulary(tokenizer.vocabulary(), tokenizer.special, eos_ids, tokenize, pairs)

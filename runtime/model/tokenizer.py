@@ -14,6 +14,7 @@ import tokenizers
 
 from stemma.runtime.model import tokenizer_spec
 from stemma.runtime.model.checkpoint import TokenizerFiles
+from stemma.runtime.model.pair_merging import merges_in_known_pieces
 
 
 class Tokenizer:
@@ -23,6 +24,9 @@ class Tokenizer:
     special_texts: the texts of roles in chat templates: bos_token, eos_token, ...
     vocab_size: ids the model has, of which the last ones may have no token.
     prefix_ids: tokens that begin a plain prompt (bos, or nothing).
+    joins_pairs: it joins pairs inside pieces, and how it splits those off is known (see `pair_merging`).
+    takes_whole_pieces: a piece that is a token is taken as it is, whatever joining its pairs would give.
+    added: texts that become tokens of their own before text is split.
     """
 
     def __init__(self, files: TokenizerFiles, vocab_size: int) -> None:
@@ -38,6 +42,9 @@ class Tokenizer:
         self._leads = tokenizer_spec.adds_leading_space(spec)
         self._next = _build(tokenizer_spec.without_leading_space(text_spec)) if self._leads else self._first
         self._after_special = self._first if tokenizer_spec.leads_every_piece(spec) else self._next
+        self.joins_pairs = merges_in_known_pieces(text_spec)
+        self.takes_whole_pieces = bool(spec["model"].get("ignore_merges"))
+        self.added = tuple(token["content"] for token in text_spec["added_tokens"])
         self._control_pattern = _pattern([t for t in spec.get("added_tokens", ()) if t["content"] in control])
         self.prefix_ids = self._prefix(files.adds_bos)
 
@@ -48,6 +55,13 @@ class Tokenizer:
     def encode_continuation(self, text: str) -> list[int]:
         """Tokens of text that follows other tokens: no space is put before it."""
         return list(self._next.encode(text, add_special_tokens=False).ids)
+
+    def begins_piece(self, text: str) -> bool:
+        """Whether the last character of text that follows other tokens begins one of the pieces it is split into."""
+        if self._next.pre_tokenizer is None:
+            return False
+        _, (start, end) = self._next.pre_tokenizer.pre_tokenize_str(text)[-1]
+        return bool(end - start == 1)
 
     def encode_prompt(self, text: str) -> list[int]:
         """Tokens of a plain prompt: what the model expects to begin with (bos, or nothing), then the text."""

@@ -168,11 +168,8 @@ class Automaton:
     def _copy_program(self) -> None:
         """Bring new states, edges and rules of the program into the tables."""
         program = self.program
-        states = np.array(program.states[5 * self._num_states :], np.int64).reshape(-1, 5)
-        edges = np.array(program.edges[3 * self._num_edges :], np.int64).reshape(-1, 3)
         first_state, first_edge = self._num_states, self._num_edges
-        self._num_states += len(states)
-        self._num_edges += len(edges)
+        self._num_states, self._num_edges = program.num_states, program.num_edges
         t = self.tables
         if self._num_states > len(t.states):
             t = t._replace(states=_resized(t.states, 2 * self._num_states))
@@ -180,9 +177,14 @@ class Automaton:
             t = t._replace(edges=_resized(t.edges, 2 * self._num_edges))
         if program.num_rules > len(t.rules):
             t = t._replace(rules=_resized(t.rules, 2 * program.num_rules))
-        t.states[first_state : self._num_states] = states
-        t.edges[first_edge : self._num_edges] = edges
+        t.states[first_state : self._num_states] = _rows(program.states, 5, first_state)
+        t.edges[first_edge : self._num_edges] = _rows(program.edges, 3, first_edge)
         self.tables = t
+
+
+def _rows(packed: bytearray, width: int, first: int) -> Int64s:
+    """The rows from `first` on, as they lie in `packed`: no view may be kept, for that could not grow then."""
+    return np.frombuffer(packed, np.int64).reshape(-1, width)[first:]
 
 
 def _resized(array: Int64s, size: int) -> Int64s:

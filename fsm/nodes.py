@@ -40,15 +40,16 @@ def sequence(parts: Iterable[Node]) -> Node:
     flat: list[Node] = []
     literals: list[bytes] = []  # the last parts, one after the other
     for part in parts:
-        if part == NOTHING:
-            return NOTHING
         if isinstance(part, Literal):
             literals.append(part.data)
             continue
-        if literals and part != EMPTY:
+        own = part.parts if isinstance(part, Sequence) else (part,)
+        if isinstance(part, Choice) and not part.parts:
+            return NOTHING
+        if literals and own:
             flat.append(Literal(b"".join(literals)))
             literals.clear()
-        flat += part.parts if isinstance(part, Sequence) else (part,)
+        flat += own
     if literals:
         flat.append(Literal(b"".join(literals)))
     return flat[0] if len(flat) == 1 else Sequence(tuple(flat))

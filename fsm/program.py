@@ -6,8 +6,9 @@ patch lists. Repeats keep a counter state; nothing is unrolled. It never steps a
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from struct import Struct
+from typing import Any
 
 from stemma.fsm import ast
 from stemma.fsm.deadline import check_time
@@ -25,13 +26,14 @@ from stemma.fsm.tables import (
     SPLIT,
     Limits,
 )
-from stemma.fsm.utf8 import ByteBranch, byte_branches
+from stemma.fsm.utf8 import byte_states
 
 RETURN_STATE = 0
 FIRST_SPECIAL = 256
 MAX_DEPTH = 60
 MAX_NULLABLE_PARTS = 500
 MAX_COUNT = 1 << 30
+STATE, EDGE = Struct("5q"), Struct("3q")  # a row of `Tables.states`, of `Tables.edges`
 OPERATIONS: dict[type[ast.Node], int] = {
     ast.Difference: DIFFERENCE,
     ast.Intersection: INTERSECTION,
@@ -40,20 +42,22 @@ OPERATIONS: dict[type[ast.Node], int] = {
 
 
 class Program:
-    """States and edges in flat arrays (five and three numbers each), rules by name, special tokens by text."""
+    """States and edges, packed as the tables hold them; rules by name, special tokens by text."""
 
     def __init__(self, grammar: ast.Grammar, limits: Limits) -> None:
         self._grammar = grammar
         self._limits = limits
-        self.states = array("i", (RETURN, 0, 0, 0, 0))
-        self.edges = array("i")
+        self.states = bytearray(STATE.pack(RETURN, 0, 0, 0, 0))
+        self.edges = bytearray()
+        self.num_states = 1
+        self.num_edges = 0
         self.specials: dict[str, int] = {}
         self.num_rules = 0
         self._rule_by_name: dict[Hashable, int] = {}
         self._rule_nodes: dict[int, ast.Node] = {}
         self._rule_names: dict[int, Hashable] = {}
         self._entries: dict[int, int] = {}
-        self._parts: dict[int, tuple[ast.Node, int]] = {}
+        self._endings: dict[int, tuple[ast.Node, int]] = {}  # nodes that end a rule, by identity; held, so it stays
         self.product_sides: dict[int, tuple[int, int]] = {}
         self.start = self.emit(grammar.start, RETURN_STATE, 0)
 
@@ -74,50 +78,40 @@ class Program:
         return entry
 
     def emit(self, node: ast.Node, following: int, depth: int) -> int:
-        """The state from which `node` and then `following` is read."""
+        """The state from which `node` and then `following` is read; one for all that end their rules with `node`."""
+        known = self._endings.get(id(node)) if following == RETURN_STATE else None
+        if known is not None:
+            return known[1]
         if depth > MAX_DEPTH:
             return self._state(CALL, self._anonymous_rule(node), following)
-        if isinstance(node, ast.Literal):
-            return self._literal(node.data, following)
-        if isinstance(node, ast.Characters):
-            return self._branches(byte_branches(node.ranges), following, {})
-        if isinstance(node, ast.Sequence):
-            for part in reversed(node.parts):
-                following = self.emit(part, following, depth + 1)
-            return following
-        if isinstance(node, ast.Choice):
-            return self._choice(node, following, depth)
-        if isinstance(node, ast.Repeat):
-            return self._repeat(node, following, depth)
-        if isinstance(node, ast.Call):
-            return self._state(CALL, self._named_rule(node.rule), following)
-        if isinstance(node, ast.Special):
-            symbol = self.specials.setdefault(node.text, FIRST_SPECIAL + len(self.specials))
-            return self._state(RANGE, symbol, symbol, following)
-        operation = OPERATIONS[type(node)]
-        left = self.emit(node.left, RETURN_STATE, depth + 1)
-        right = self.emit(node.right, RETURN_STATE, depth + 1)
-        state = self._state(PRODUCT, following, operation, -1, -1)
-        self.product_sides[state] = (left, right)
+        state = EMITTERS[type(node)](self, node, following, depth + 1)
+        if following == RETURN_STATE:
+            self._endings[id(node)] = (node, state)
         return state
 
     def _state(self, kind: int, first: int = 0, second: int = 0, third: int = 0, fourth: int = 0) -> int:
-        state = len(self.states) // 5
+        state = self.num_states
         if state >= self._limits.states:
-            raise LimitError(f"the grammar needs more than {self._limits.states} states; split or simplify it")
-        self.states.extend((kind, first, second, third, fourth))
+            raise self._too_many()
+        self.states.extend(STATE.pack(kind, first, second, third, fourth))
+        self.num_states = state + 1
         return state
 
-    def _with_edges(self, kind: int, edges: list[tuple[int, int, int]]) -> int:
-        first = len(self.edges) // 3
-        for edge in edges:
-            self.edges.extend(edge)
-        return self._state(kind, first, first + len(edges))
+    def _too_many(self) -> LimitError:
+        return LimitError(f"the grammar needs more than {self._limits.states} states; split or simplify it")
+
+    def _new_edges(self, edges: list[tuple[int, int, int]]) -> tuple[int, int]:
+        """The first and the end of some edges: low, high, next."""
+        first, add, pack = self.num_edges, self.edges.extend, EDGE.pack
+        for low, high, target in edges:
+            add(pack(low, high, target))
+        self.num_edges = len(self.edges) // EDGE.size
+        return first, self.num_edges
 
     def _split(self, targets: list[int]) -> int:
         if len(targets) == 1:
             return targets[0]
-        return self._with_edges(SPLIT, [(0, 0, target) for target in targets])
+        return self._state(SPLIT, *self._new_edges([(0, 0, target) for target in targets]))
 
     def _named_rule(self, name: Hashable) -> int:
         rule = self._rule_by_name.get(name)
@@ -132,44 +126,58 @@ class Program:
         self.num_rules += 1
         return self.num_rules - 1
 
-    def _literal(self, data: bytes, following: int) -> int:
-        state = len(self.states) // 5 - 1
-        if state + len(data) >= self._limits.states:
-            raise LimitError(f"the grammar needs more than {self._limits.states} states; split or simplify it")
-        extend = self.states.extend
+    # One for each kind of node: what reads it and then `following` -----------------------------------------------
+
+    def _literal(self, node: ast.Literal, following: int, depth: int) -> int:
+        return self._bytes(node.data, following)
+
+    def _bytes(self, data: bytes, following: int) -> int:
+        state, add, pack = self.num_states, self.states.extend, STATE.pack
+        if state + len(data) > self._limits.states:
+            raise self._too_many()
         for byte in reversed(data):
-            extend((RANGE, byte, byte, following, 0))
-            state += 1
+            add(pack(RANGE, byte, byte, following, 0))
             following = state
+            state += 1
+        self.num_states = state
         return following
 
-    def _branches(self, branches: tuple[ByteBranch, ...], following: int, known: dict[object, int]) -> int:
-        state = known.get(branches)
-        if state is None:
-            edges = [
-                (low, high, self._branches(rest, following, known) if rest else following)
-                for low, high, rest in branches
-            ]
-            state = self._state(RANGE, *edges[0]) if len(edges) == 1 else self._with_edges(BYTES, edges)
-            known[branches] = state
+    def _characters(self, node: ast.Characters, following: int, depth: int) -> int:
+        states: list[int] = []
+        for ways in byte_states(node.ranges):
+            edges = [(low, high, states[rest] if rest >= 0 else following) for low, high, rest in ways]
+            own = self._state(RANGE, *edges[0]) if len(edges) == 1 else self._state(BYTES, *self._new_edges(edges))
+            states.append(own)
+        return states[-1]
+
+    def _sequence(self, node: ast.Sequence, following: int, depth: int) -> int:
+        for part in reversed(node.parts):
+            following = self.emit(part, following, depth)
+        return following
+
+    def _call(self, node: ast.Call, following: int, depth: int) -> int:
+        return self._state(CALL, self._named_rule(node.rule), following)
+
+    def _special(self, node: ast.Special, following: int, depth: int) -> int:
+        symbol = self.specials.setdefault(node.text, FIRST_SPECIAL + len(self.specials))
+        return self._state(RANGE, symbol, symbol, following)
+
+    def _product(self, node: ast.Difference | ast.Intersection, following: int, depth: int) -> int:
+        left = self.emit(node.left, RETURN_STATE, depth)
+        right = self.emit(node.right, RETURN_STATE, depth)
+        state = self._state(PRODUCT, following, OPERATIONS[type(node)], -1, -1)
+        self.product_sides[state] = (left, right)
         return state
 
     def _choice(self, node: ast.Choice, following: int, depth: int) -> int:
+        """The ways that are literals become one tree. The others are emitted from the last to the first, so that a way
+        which leads to a later one finds it."""
         literals = [part.data for part in node.parts if isinstance(part, ast.Literal)]
         if len(literals) < 2:
-            return self._split([self._part(part, following, depth) for part in node.parts])
+            return self._split([self.emit(part, following, depth) for part in reversed(node.parts)][::-1])
         others = [part for part in node.parts if not isinstance(part, ast.Literal)]
-        entries = [self._literals(sorted(set(literals)), following)]
-        return self._split(entries + [self._part(part, following, depth) for part in others])
-
-    def _part(self, part: ast.Node, following: int, depth: int) -> int:
-        """A way of a choice. Rules that offer the same node before they return share its states."""
-        if following != RETURN_STATE or not isinstance(part, ast.Sequence):
-            return self.emit(part, following, depth + 1)
-        known = self._parts.get(id(part))
-        if known is None:
-            known = self._parts[id(part)] = (part, self.emit(part, following, depth + 1))
-        return known[1]
+        entries = [self.emit(part, following, depth) for part in reversed(others)]
+        return self._split([*entries, self._literals(sorted(set(literals)), following)][::-1])
 
     def _literals(self, literals: list[bytes], following: int) -> int:
         """Sorted, distinct literals as a tree of their shared prefixes."""
@@ -186,18 +194,15 @@ class Program:
                 while stop < high and literals[stop][depth] == byte:
                     stop += 1
                 if stop == position + 1:
-                    child = self._literal(literals[position][depth + 1 :], following)
+                    child = self._bytes(literals[position][depth + 1 :], following)
                 else:
                     child = self._state(SPLIT)
                     open_nodes.append((child, position, stop, depth + 1))
                 edges.append((byte, byte, child))
                 position = stop
-            entries = [self._with_edges(BYTES, edges)] if edges else []
-            first = len(self.edges) // 3
-            for target in entries + [following] * ends:
-                self.edges.extend((0, 0, target))
-            self.states[5 * state + 1] = first
-            self.states[5 * state + 2] = len(self.edges) // 3
+            entries = [self._state(BYTES, *self._new_edges(edges))] if edges else []
+            split = self._new_edges([(0, 0, target) for target in entries + [following] * ends])
+            STATE.pack_into(self.states, state * STATE.size, SPLIT, *split, 0, 0)
         return start
 
     def _repeat(self, node: ast.Repeat, following: int, depth: int) -> int:
@@ -211,15 +216,28 @@ class Program:
         if nullable(part):
             part, minimum = part if maximum is None else nonempty(part), 0
         if maximum == 1:
-            entry = self.emit(part, following, depth + 1)
+            entry = self.emit(part, following, depth)
             return entry if minimum else self._split([entry, following])
         if maximum is None and minimum < 2:
-            loop = self._with_edges(SPLIT, [(0, 0, 0), (0, 0, following)])
-            entry = self.emit(part, loop, depth + 1)
-            self.edges[3 * self.states[5 * loop + 1] + 2] = entry
+            first, end = self._new_edges([(0, 0, 0), (0, 0, following)])
+            loop = self._state(SPLIT, first, end)
+            entry = self.emit(part, loop, depth)
+            EDGE.pack_into(self.edges, first * EDGE.size, 0, 0, entry)
             return entry if minimum else loop
-        body = self.emit(part, RETURN_STATE, depth + 1)
+        body = self.emit(part, RETURN_STATE, depth)
         return self._state(REPEAT, body, following, minimum, -1 if maximum is None else maximum)
+
+
+EMITTERS: dict[type[ast.Node], Callable[[Program, Any, int, int], int]] = {
+    ast.Literal: Program._literal,
+    ast.Characters: Program._characters,
+    ast.Sequence: Program._sequence,
+    ast.Choice: Program._choice,
+    ast.Repeat: Program._repeat,
+    ast.Call: Program._call,
+    ast.Special: Program._special,
+    **dict.fromkeys(OPERATIONS, Program._product),
+}
 
 
 def nullable(node: ast.Node) -> bool:

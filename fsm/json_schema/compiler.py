@@ -10,15 +10,14 @@ from typing import Any
 from stemma.fsm.ast import Call, Characters, Grammar, Node
 from stemma.fsm.json_schema import numbers, texts
 from stemma.fsm.json_schema.arrays import ArrayShape, ArrayState
-from stemma.fsm.json_schema.facts import ANYTHING, Alternative, Format, Goal, Kind, NumberFact, TextFact, kind_of
+from stemma.fsm.json_schema.facts import Alternative, AnyOf, Format, Goal, Kind, Kinds, NumberFact, TextFact, kind_of
 from stemma.fsm.json_schema.formats import format_language
 from stemma.fsm.json_schema.meaning import Meaning
-from stemma.fsm.json_schema.objects import Member, ObjectShape, ObjectState, OtherNames
+from stemma.fsm.json_schema.members import ObjectRules, Punctuation
 from stemma.fsm.json_schema.options import SchemaOptions
 from stemma.fsm.json_schema.values import exact, json_text
-from stemma.fsm.nodes import ANY_TEXT, EMPTY, choice, optional, repeat, sequence, text
+from stemma.fsm.nodes import EMPTY, choice, optional, repeat, sequence, text
 
-NEAR = 16  # a rule lists the properties up to a multiple of this and calls the next: so rules further on are shared
 LONG_PREFIX = 24
 
 
@@ -35,24 +34,27 @@ class SchemaCompiler:
         self.any_order = options.property_order == "any"
         self.plain = options.integers == "plain"
         self.goals: list[Goal] = []
-        self.goal_numbers: dict[Goal, int] = {}
+        self.calls: dict[Goal, Node] = {}
         self.shapes: list[Any] = []
         self.shape_numbers: dict[int, int] = {}
-        self.properties: dict[tuple[int, int, bool], Node] = {}
-        self.unordered: dict[tuple[int, ObjectState], list[Node]] = {}
         space = repeat(Characters(((9, 10), (13, 13), (32, 32))), 0, options.maximum_space)
         self.space = space if options.white_space == "flexible" else EMPTY
         after = text(" ") if options.white_space == "spaced" else self.space
         self.comma = sequence((self.space, text(","), after))
         self.colon = sequence((self.space, text(":"), after))
+        self.objects = ObjectRules(meaning, Punctuation(self.space, self.comma, self.colon), self.value)
+        self.types: dict[str, Node] = {
+            "string": Call("string"), "integer": Call("integer"), "number": Call("number"), "null": text("null"),
+            "boolean": Call("boolean"), "array": Call("array"), "object": Call("object"),
+        }  # fmt: skip
         self.providers: dict[str, Callable[..., Node]] = {
-            "any": self.any_value, "string": lambda: texts.ANY_STRING, "number": lambda: numbers.ANY_NUMBER,
+            "any": self.any_value, "boolean": lambda: choice((text("true"), text("false"))),
+            "string": lambda: texts.ANY_STRING, "number": lambda: numbers.ANY_NUMBER,
             "integer": lambda: numbers.PLAIN_INTEGER if self.plain else numbers.ANY_INTEGER,
             "array": self.any_array, "object": self.any_object,
-            "value": self.value_rule, "members": self.members_rule, "items": self.items_rule,
-            "digits": self.digits_rule,
-            "text": texts.string_node, "format": self.format_rule, "names": self.names_rule,
-            "exponents": self.exponents_rule,
+            "value": self.value_rule, "items": self.items_rule, "digits": self.digits_rule,
+            "exponents": self.exponents_rule, "text": texts.string_node, "format": self.format_rule,
+            "members": self.objects.members, "more": self.objects.more, "names": self.objects.names,
         }  # fmt: skip
 
     def grammar(self) -> Grammar:
@@ -87,12 +89,24 @@ class SchemaCompiler:
 
     def value(self, goal: Goal) -> Node:
         """A call to the rule of a goal."""
-        if goal == ANYTHING:
+        found = self.calls.get(goal)
+        if found is None:
+            found = self.at_a_glance(goal)
+            if found is None:
+                found = Call(("value", len(self.goals)))
+                self.goals.append(goal)
+            self.calls[goal] = found
+        return found
+
+    def at_a_glance(self, goal: Goal) -> Node | None:
+        """The values of a schema that says nothing but one type, for these are most."""
+        if not goal:
             return Call("any")
-        if goal not in self.goal_numbers:
-            self.goal_numbers[goal] = len(self.goals)
-            self.goals.append(goal)
-        return Call(("value", self.goal_numbers[goal]))
+        claim = goal[0]
+        if len(goal) > 1 or isinstance(claim, AnyOf) or not claim.positive:
+            return None
+        named = claim.place.only_type
+        return None if named is None else self.types.get(named)
 
     def value_rule(self, number: int) -> Node:
         possible = filter(self.meaning.possible, self.meaning.alternatives(self.goals[number]))
@@ -108,7 +122,7 @@ class SchemaCompiler:
             return Call("any")
         ways: list[Node] = []
         if kinds & Kind.OBJECT:
-            ways.append(self.object(alternative))
+            ways.append(self.objects.node(alternative.objects) if alternative.objects else Call("object"))
         if kinds & Kind.ARRAY:
             ways.append(self.array(alternative))
         if kinds & Kind.STRING:
@@ -146,7 +160,7 @@ class SchemaCompiler:
     def format_rule(self, name: str) -> Node:
         return quoted_format(name)
 
-    def number(self, kinds: Kind, facts: tuple[NumberFact, ...]) -> Node:
+    def number(self, kinds: Kinds, facts: tuple[NumberFact, ...]) -> Node:
         if not facts and kinds != Kind.FRACTION:
             return Call("integer" if kinds == Kind.INTEGER else "number")
         ways: list[Node] = [self.digits(kinds, facts, leading=False)]
@@ -154,7 +168,7 @@ class SchemaCompiler:
             ways.append(Call(("exponents", kinds, facts)))
         return choice(ways)
 
-    def digits(self, kinds: Kind, facts: tuple[NumberFact, ...], leading: bool) -> Node:
+    def digits(self, kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool) -> Node:
         automaton = self.meaning.automaton(kinds, facts, leading)
         return Call(("digits", self.numbered(automaton), 0)) if automaton.edges[0] else choice(())
 
@@ -170,7 +184,7 @@ class SchemaCompiler:
             ways.append(sequence((numbers.edge_characters(symbols), after)))
         return choice((*ways, *([EMPTY] if state in automaton.ends else [])))
 
-    def exponents_rule(self, kinds: Kind, facts: tuple[NumberFact, ...]) -> Node:
+    def exponents_rule(self, kinds: Kinds, facts: tuple[NumberFact, ...]) -> Node:
         ways: list[Node] = []
         for part in numbers.scientific(kinds, facts):
             if isinstance(part, numbers.Uniform):
@@ -226,74 +240,3 @@ class SchemaCompiler:
         if shape.ends(state):
             ways.append(sequence((self.space, text("]"))))
         return choice(ways)
-
-    # Objects -----------------------------------------------------------------------------------------------------
-
-    def object(self, alternative: Alternative) -> Node:
-        if not alternative.objects:
-            return Call("object")
-        shape = self.meaning.object_shape(alternative.objects)
-        if not shape.can_end(shape.first):
-            return choice(())
-        return sequence((text("{"), self.space, Call(("members", self.numbered(shape), shape.first))))
-
-    def members_rule(self, number: int, state: ObjectState) -> Node:
-        """What may follow in an object: the next properties up to a required one, other members, or its end."""
-        shape: ObjectShape = self.shapes[number]
-        ways = [sequence((self.space, text("}")))] if shape.ends(state) else []
-        for _ in range(NEAR - state.position % NEAR):
-            if state.position >= shape.num_ordered:
-                return choice((*ways, *self.unordered_members(number, state)))
-            if shape.pure:
-                ways.append(self.plain_property(number, state))
-                if shape.names[state.position] in shape.required:
-                    return choice(ways)
-                state = ObjectState(state.position + 1, state.seen, state.size, state.flags)
-                continue
-            members = shape.named_members(state, shape.names[state.position])
-            ways += [self.member(number, state, member) for member in members if self.leads(shape, member)]
-            skipped = shape.skipped(state)
-            if skipped is None or not shape.can_end(skipped):
-                return choice(ways)
-            state = skipped
-        # The end has been offered above; the rest of the chain offers it again, which is the same text.
-        return choice((*ways, Call(("members", number, state))))
-
-    def plain_property(self, number: int, state: ObjectState) -> Node:
-        """The next property where nothing else about the object matters: one node, whatever was left out before it."""
-        key = (number, state.position, bool(state.size))
-        found = self.properties.get(key)
-        if found is None:
-            shape: ObjectShape = self.shapes[number]
-            name = shape.names[state.position]
-            member = Member(name, None, shape.goals[name], state._replace(position=state.position + 1, size=1))
-            leads = self.leads(shape, member)
-            found = self.properties[key] = self.member(number, state, member) if leads else choice(())
-        return found
-
-    def leads(self, shape: ObjectShape, member: Member) -> bool:
-        """Whether a member can stand and the object can be completed after it."""
-        return self.meaning.possible_goal(member.goal) and shape.can_end(member.after)
-
-    def unordered_members(self, number: int, state: ObjectState) -> list[Node]:
-        """The members that can come in any order: names without a declaration, then all others."""
-        found = self.unordered.get((number, state))
-        if found is None:
-            shape: ObjectShape = self.shapes[number]
-            named = (member for name in shape.left(state) for member in shape.named_members(state, name))
-            members = [member for member in (*named, *shape.other_members(state)) if self.leads(shape, member)]
-            found = self.unordered[number, state] = [self.member(number, state, member) for member in members]
-        return found
-
-    def member(self, number: int, state: ObjectState, member: Member) -> Node:
-        comma = self.comma if state.size else EMPTY
-        name = text(json_text(member.name)) if member.name is not None else self.other_name(member.others)
-        return sequence((comma, name, self.colon, self.value(member.goal), Call(("members", number, member.after))))
-
-    def other_name(self, others: OtherNames | None) -> Node:
-        assert others is not None, "a member has a name or is one of the others"
-        return Call("string") if others.language == ANY_TEXT else Call(("names", self.numbered(others)))
-
-    def names_rule(self, number: int) -> Node:
-        others: OtherNames = self.shapes[number]
-        return texts.quoted(others.language)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import unquote, urljoin
 
 from stemma.fsm.errors import LimitError, SchemaError, UnsupportedSchema
+from stemma.fsm.json_schema.keywords import groups
 
 Schema = dict[str, Any] | bool
 
@@ -32,7 +34,7 @@ MAXIMUM_DEPTH = 256
 MAXIMUM_PLACES = 2_000_000
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Place:
     """A schema where it stands. One object a place, so that identity is equality."""
 
@@ -40,6 +42,17 @@ class Place:
     pointer: str
     base: str
     draft: int
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """The groups of keywords that the schema uses; none where it says nothing."""
+        return [] if isinstance(self.schema, bool) else groups(self.schema, self.draft)
+
+    @cached_property
+    def only_type(self) -> str | None:
+        """The one type that is all that the schema says, if it says no more than that."""
+        named = None if isinstance(self.schema, bool) else self.schema.get("type")
+        return named if isinstance(named, str) and self.groups == ["type"] else None
 
 
 class Document:
@@ -75,6 +88,9 @@ class Document:
 
     def child(self, place: Place, schema: Any, *path: str) -> Place:
         """The place of a schema inside another one."""
+        known = self.places.get((id(schema), place.base)) if isinstance(schema, dict) else None
+        if known is not None:
+            return known
         pointer = place.pointer
         for part in path:
             pointer += "/" + (part.replace("~", "~0").replace("/", "~1") if "~" in part or "/" in part else part)

@@ -43,7 +43,6 @@ from stemma.fsm.json_schema.facts import (
     negated,
     with_values_joined,
 )
-from stemma.fsm.json_schema.keywords import groups
 from stemma.fsm.json_schema.options import SchemaOptions
 from stemma.fsm.json_schema.values import identity
 
@@ -105,7 +104,7 @@ class Expansion:
         schema = place.schema
         if isinstance(schema, bool):
             return ANYTHING if schema else NEVER
-        if not groups(schema, place.draft):
+        if not place.groups:
             return ANYTHING
         if self.document.dynamic and place.base not in scope:
             scope = (*scope, place.base)
@@ -157,6 +156,11 @@ class Expansion:
         """Each of the left with each of the right, where that leaves any value."""
         if len(left) == 1 and left[0] is UNRESTRICTED:
             return tuple(right)
+        if len(right) == 1 and right[0] is UNRESTRICTED:
+            return tuple(left)
+        if len(left) == len(right) == 1:
+            both = left[0].merged(right[0])
+            return () if both is None else (both,)
         check_time()
         merged = (one.merged(other) for one in left for other in right)
         return self.bounded(tuple(alternative for alternative in merged if alternative is not None))
@@ -182,7 +186,7 @@ class Expansion:
     def positive(self, claim: Claim, exact: bool) -> tuple[Alternative, ...]:
         schema = claim.place.schema
         assert isinstance(schema, dict), "booleans are goals of their own"
-        used = groups(schema, claim.place.draft)
+        used = claim.place.groups
         unevaluated = "unevaluated" in used
         found = self.body(claim, schema, used, exact or unevaluated)
         if not unevaluated:
@@ -420,7 +424,7 @@ class Expansion:
         """One alternative or more for each keyword that may be violated."""
         schema = claim.place.schema
         assert isinstance(schema, dict), "booleans are goals of their own"
-        used = groups(schema, claim.place.draft)
+        used = claim.place.groups
         found: list[Iterable[Alternative]] = []
         plain_done = False
         for group in used:

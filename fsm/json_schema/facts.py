@@ -8,27 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
-from enum import IntFlag
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from stemma.fsm.json_schema.document import Place
 from stemma.fsm.json_schema.values import distinct, identity
 
 
-class Kind(IntFlag):
-    """The eight kinds of JSON values that schemas can tell apart by type or constant."""
+class Kind:
+    """The eight kinds of JSON values that schemas can tell apart by type or constant, a bit each."""
 
-    NULL = 1
-    FALSE = 2
-    TRUE = 4
-    INTEGER = 8
-    FRACTION = 16
-    STRING = 32
-    ARRAY = 64
-    OBJECT = 128
-    NUMBER = 24
-    ALL = 255
+    NULL: Final = 1
+    FALSE: Final = 2
+    TRUE: Final = 4
+    INTEGER: Final = 8
+    FRACTION: Final = 16
+    STRING: Final = 32
+    ARRAY: Final = 64
+    OBJECT: Final = 128
+    NUMBER: Final = 24
+    ALL: Final = 255
+
+
+Kinds = int
+"""Any number of kinds."""
 
 
 class Claim(NamedTuple):
@@ -261,7 +264,7 @@ NOTHING_EVALUATED = Evaluated()
 class Alternative:
     """The values of some kinds that fulfil all facts about their kind, and are among `values` where those are given."""
 
-    kinds: Kind = Kind.ALL
+    kinds: Kinds = Kind.ALL
     numbers: tuple[NumberFact, ...] = ()
     texts: tuple[TextFact, ...] = ()
     arrays: tuple[ArrayFact, ...] = ()
@@ -292,7 +295,7 @@ class Alternative:
             self.evaluated if other.evaluated is NOTHING_EVALUATED else self.evaluated.merged(other.evaluated),
         )
 
-    def only(self, kinds: Kind) -> Alternative:
+    def only(self, kinds: Kinds) -> Alternative:
         return replace(self, kinds=self.kinds & kinds)
 
 
@@ -321,7 +324,7 @@ UNRESTRICTED = Alternative()
 def enumerated(values: list[Any]) -> Alternative | None:
     """Exactly these values."""
     kept = distinct(values)
-    kinds = Kind(0)
+    kinds = 0
     for value in kept:
         kinds |= kind_of(value)
     return Alternative(kinds, values=kept) if kept else None
@@ -347,7 +350,7 @@ def with_values_joined(alternatives: list[Alternative]) -> tuple[Alternative, ..
     return tuple(others) if whole is None else (*others, whole)
 
 
-def kind_of(value: Any) -> Kind:
+def kind_of(value: Any) -> Kinds:
     if value is None:
         return Kind.NULL
     if isinstance(value, bool):
@@ -365,7 +368,7 @@ def kind_of(value: Any) -> Kind:
 class Marks:
     """The kinds of some values and, where all are objects, the few values of some of their required members."""
 
-    kinds: Kind
+    kinds: Kinds
     members: dict[str, frozenset[Hashable]]
 
     def exclude(self, other: Marks) -> bool:

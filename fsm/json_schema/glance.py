@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from stemma.fsm.json_schema.document import Document, Place
-from stemma.fsm.json_schema.facts import TYPES, Kind, kind_of
+from stemma.fsm.json_schema.facts import TYPES, kind_of
 from stemma.fsm.json_schema.keywords import KEYWORDS
 
 COMBINED = frozenset(
@@ -41,16 +41,18 @@ class Glance:
         schema = place.schema
         if isinstance(schema, bool):
             return schema
-        combined = COMBINED & schema.keys()
-        if "$ref" in combined and (place.draft <= 7 or KEYWORDS.keys() & schema.keys() == {"$ref"}):
+        if place.only_type in TYPES:
+            return True
+        if "$ref" in schema and (place.draft <= 7 or KEYWORDS.keys() & schema.keys() == {"$ref"}):
             return self.has_value(self.document.resolve(place, schema["$ref"]))
         named = schema.get("type")
-        if combined:
-            values = schema.get("enum")
-            return combined == {"enum"} and _is_plain_enumeration(schema, values, named)
+        if not COMBINED.isdisjoint(schema):
+            return "enum" in schema and _is_plain_enumeration(schema, schema["enum"], named)
         if named is None:
             return True  # null, of which no other keyword speaks
-        return any(self._has_value_of(place, schema, name) for name in (named if isinstance(named, list) else [named]))
+        if isinstance(named, list):
+            return any(self._has_value_of(place, schema, name) for name in named)
+        return self._has_value_of(place, schema, named)
 
     def _has_value_of(self, place: Place, schema: dict[str, Any], name: Any) -> bool:
         if name == "string":
@@ -86,9 +88,9 @@ def _is_plain_enumeration(schema: dict[str, Any], values: Any, named: Any) -> bo
         return False
     if named is None:
         return bool(values)
-    kinds = Kind(0)
+    kinds = 0
     for name in named if isinstance(named, list) else [named]:
-        kinds |= TYPES.get(name, Kind(0))
+        kinds |= TYPES.get(name, 0)
     return any(kind_of(value) & kinds for value in values)
 
 

@@ -21,6 +21,7 @@ from stemma.fsm.json_schema.facts import (
     Claim,
     Goal,
     Kind,
+    Kinds,
     Marks,
     NumberFact,
     ObjectFact,
@@ -47,7 +48,7 @@ class Meaning:
         self.assumed: set[Goal] = set()
         self.array_shapes: dict[tuple[ArrayFact, ...], ArrayShape] = {}
         self.object_shapes: dict[tuple[ObjectFact, ...], ObjectShape] = {}
-        self.automata: dict[tuple[Kind, tuple[NumberFact, ...], bool], numbers.Automaton] = {}
+        self.automata: dict[tuple[Kinds, tuple[NumberFact, ...], bool], numbers.Automaton] = {}
 
     def alternatives(self, goal: Goal) -> tuple[Alternative, ...]:
         return self.expansion.alternatives(goal)
@@ -93,7 +94,7 @@ class Meaning:
             return True
         return bool(kinds & Kind.OBJECT) and (not alternative.objects or self.has_object(alternative.objects))
 
-    def has_number(self, kinds: Kind, facts: tuple[NumberFact, ...]) -> bool:
+    def has_number(self, kinds: Kinds, facts: tuple[NumberFact, ...]) -> bool:
         if numbers.surely_possible(kinds, facts):
             return True
         return bool(self.automaton(kinds, facts, False).edges[0]) or any(
@@ -109,12 +110,10 @@ class Meaning:
         shape = self.object_shape(facts)
         return shape.can_end(shape.first)
 
-    def automaton(self, kinds: Kind, facts: tuple[NumberFact, ...], leading: bool) -> numbers.Automaton:
+    def automaton(self, kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool) -> numbers.Automaton:
         key = (kinds, facts, leading)
         if key not in self.automata:
-            self.automata[key] = numbers.NumberReader(
-                kinds, facts, leading, self.options.integers == "plain"
-            ).explored()
+            self.automata[key] = numbers.explored(kinds, facts, leading, self.options.integers == "plain")
         return self.automata[key]
 
     def array_shape(self, facts: tuple[ArrayFact, ...]) -> ArrayShape:
@@ -145,17 +144,17 @@ class Meaning:
             return False
         if kind & Kind.NUMBER:
             return numbers.fulfils(exact(value, ""), alternative.numbers)
-        if kind is Kind.STRING:
+        if kind == Kind.STRING:
             return texts.fulfils(value, alternative.texts)
-        if kind is Kind.ARRAY:
+        if kind == Kind.ARRAY:
             return not alternative.arrays or self.array_shape(alternative.arrays).is_fulfilled_by(value)
-        if kind is Kind.OBJECT:
+        if kind == Kind.OBJECT:
             return not alternative.objects or self.object_shape(alternative.objects).is_fulfilled_by(value)
         return True
 
     def marks(self, alternatives: Sequence[Alternative]) -> Marks:
         """What tells the values of some alternatives from others at a glance."""
-        kinds = Kind(0)
+        kinds = 0
         for alternative in alternatives:
             kinds |= alternative.kinds
         members: dict[str, frozenset[Hashable]] = {}

@@ -18,10 +18,11 @@ from typing import NamedTuple
 from stemma.fsm.ast import Characters, Node
 from stemma.fsm.deadline import check_time
 from stemma.fsm.errors import LimitError
-from stemma.fsm.json_schema.facts import Bound, Kind, Multiple, NotNumber, NumberFact
+from stemma.fsm.json_schema.facts import Bound, Kind, Kinds, Multiple, NotNumber, NumberFact
 from stemma.fsm.nodes import EMPTY, choice, optional, repeat, sequence, text
 
 MAXIMUM_STATES = 20_000
+LONG_BOUND = 1_000_000
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -307, 307  # beyond, doubles become 0 or infinite
 DIGITS = "0123456789"
 BELOW, AT, ABOVE = -1, 0, 1
@@ -59,7 +60,7 @@ def _fulfils(value: Fraction, fact: NumberFact) -> bool:
     return (value > fact.value) == fact.is_lower
 
 
-def surely_possible(kinds: Kind, facts: Many[NumberFact]) -> bool:
+def surely_possible(kinds: Kinds, facts: Many[NumberFact]) -> bool:
     """Whether a look at the bounds is enough to see that some number fulfils all facts."""
     bounds = [fact for fact in facts if isinstance(fact, Bound)]
     excluded = sum(isinstance(fact, NotNumber) for fact in facts)
@@ -120,11 +121,26 @@ class Automaton:
     ends: frozenset[int]
 
 
+def explored(kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool, plain: bool) -> Automaton:
+    """The automaton of some facts; those of a few short bounds are kept, for many schemas have the same."""
+    small = len(facts) <= 2 and all(isinstance(fact, Bound) and _is_short(fact.value) for fact in facts)
+    return _kept(kinds, facts, leading, plain) if small else NumberReader(kinds, facts, leading, plain).explored()
+
+
+@lru_cache(maxsize=512)
+def _kept(kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool, plain: bool) -> Automaton:
+    return NumberReader(kinds, facts, leading, plain).explored()
+
+
+def _is_short(value: Fraction) -> bool:
+    return max(abs(value.numerator), value.denominator) < LONG_BOUND
+
+
 class NumberReader:
     """The automaton before it is explored. `leading`: exactly one digit before the point, not 0 (a mantissa).
     `plain`: integers have no fraction, not even `.0`, and no zero has a sign where nothing negative can stand."""
 
-    def __init__(self, kinds: Kind, facts: Many[NumberFact], leading: bool = False, plain: bool = False) -> None:
+    def __init__(self, kinds: Kinds, facts: Many[NumberFact], leading: bool = False, plain: bool = False) -> None:
         self.kinds, self.facts, self.leading, self.plain = kinds, tuple(facts), leading, plain
         self.unsigned = plain and any(isinstance(fact, Bound) and fact.is_lower and fact.value >= 0 for fact in facts)
         values = {abs(fact.value): None for fact in facts if not isinstance(fact, Multiple)}
@@ -333,7 +349,7 @@ class Bounded(NamedTuple):
     facts: tuple[NumberFact, ...]
 
 
-def scientific(kinds: Kind, facts: Many[NumberFact]) -> list[Uniform | Bounded]:
+def scientific(kinds: Kinds, facts: Many[NumberFact]) -> list[Uniform | Bounded]:
     """Which numbers with exponents fulfil all facts. Integers and multiples are only ever written plainly."""
     if kinds == Kind.INTEGER or any(isinstance(fact, Multiple) for fact in facts):
         return []

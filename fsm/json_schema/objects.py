@@ -56,6 +56,9 @@ class Settable(NamedTuple):
     paid: tuple[tuple[int, Goal], ...]
 
 
+NO_FLAGS = Settable(0, ())
+
+
 class OtherNames(NamedTuple):
     """Names outside the properties that the same patterns match, and the goals of their values."""
 
@@ -65,10 +68,9 @@ class OtherNames(NamedTuple):
 
 
 class Member(NamedTuple):
-    """One more member: of a name, or of any of the `others`."""
+    """One more member: of a name, or of any of the others."""
 
-    name: str | None
-    others: OtherNames | None
+    name: str | OtherNames
     goal: Goal
     after: ObjectState
 
@@ -105,15 +107,28 @@ class ObjectShape:
         )
 
     @cached_property
+    def goals(self) -> dict[str, Goal]:
+        """What the member of each property fulfils, for those that can stand at all, in order."""
+        possible, required = self.context.possible_goal, self.required
+        goals = {name: self.member_goal(name) for name in self.taken}
+        return {
+            name: goal
+            for name, goal in goals.items()
+            if name in required or (self._may_be_named(name) and possible(goal))
+        }
+
+    @cached_property
     def names(self) -> list[str]:
         """The properties that can stand at all, in order."""
-        return [name for name in self.taken if name in self.required or self.is_possible(name)]
+        return list(self.goals)
 
     @cached_property
     def num_ordered(self) -> int:
         """How many of the names come in order: those that are declared as properties. The rest come in any."""
-        declared = set() if self.any_order else {name for named in self.named for name in named}
-        return sum(name in declared for name in self.names)
+        if self.any_order:
+            return 0
+        declared = self.named[0] if len(self.named) == 1 else set().union(*self.named)
+        return sum(map(declared.__contains__, self.names))
 
     @cached_property
     def positions(self) -> dict[str, int]:
@@ -137,13 +152,11 @@ class ObjectShape:
             own = [named[name]] if name in named else []
             own += [goal for source, goal in fact.patterns if texts.matches(source, name)]
             goals += own or [fact.rest]
-        return conjoined(goals)
+        return goals[0] if len(goals) == 1 else conjoined(goals)
 
     def is_possible(self, name: str) -> bool:
         """Whether a member of this name can stand at all."""
-        if not all(self.context.check(name, goal) for goal in self.name_goals):
-            return False
-        return self.context.possible_goal(self.member_goal(name))
+        return self._may_be_named(name) and self.context.possible_goal(self.member_goal(name))
 
     # The members besides the properties --------------------------------------------------------------------------
 
@@ -282,7 +295,7 @@ class ObjectShape:
         seen = state.seen if is_ordered else state.seen | {name}
         start = ObjectState(position, seen, min(state.size + 1, self.cap), state.flags)
         for goal, after in self._with_flags(start, self.goals[name], self._settable_by(name)):
-            yield Member(name, None, goal, after)
+            yield Member(name, goal, after)
 
     def _settable_by(self, name: str) -> Settable:
         """The flags that a property can set."""
@@ -299,16 +312,14 @@ class ObjectShape:
 
     def _sorted_out(self, base: Goal, options: list[tuple[int, Goal]]) -> Settable:
         """Flags that every value of a member sets, and those that some values can set."""
+        if not options:
+            return NO_FLAGS
         possible = self.context.possible_goal
         free = sum(
             1 << flag for flag in {flag for flag, goal in options if not possible(conjoined((base, negated(goal))))}
         )
         paid = [(flag, goal) for flag, goal in options if not free >> flag & 1 and possible(conjoined((base, goal)))]
         return Settable(free, tuple(paid))
-
-    @cached_property
-    def goals(self) -> dict[str, Goal]:
-        return {name: self.member_goal(name) for name in self.names}
 
     def _named_option(self, option: Absent | Named | Matching | Other | Misnamed, name: str) -> Goal | None:
         """The goal by which a member of this name fulfils an option."""
@@ -328,11 +339,14 @@ class ObjectShape:
         start = state._replace(size=min(state.size + 1, self.cap))
         for others in self.others:
             for goal, after in self._with_flags(start, others.goal, others.settable):
-                yield Member(None, others, goal, after)
+                yield Member(others, goal, after)
 
     def _with_flags(self, state: ObjectState, base: Goal, settable: Settable) -> Iterator[tuple[Goal, ObjectState]]:
         """Every choice of the flags that a member sets, with the goal that this takes."""
         flags = state.flags | settable.free
+        if not settable.paid:
+            yield base, state if flags == state.flags else state._replace(flags=flags)
+            return
         paid = [(flag, goal) for flag, goal in settable.paid if not flags >> flag & 1]
         for chosen in subsets(list(range(len(paid)))):
             goal = conjoined((base, *(paid[index][1] for index in chosen)))
@@ -370,7 +384,7 @@ class ObjectShape:
             )
 
     def _may_be_named(self, name: str) -> bool:
-        return all(self.context.check(name, goal) for goal in self.name_goals)
+        return not self.name_goals or all(self.context.check(name, goal) for goal in self.name_goals)
 
     def is_fulfilled_by(self, value: dict[str, Any]) -> bool:
         """The same facts, asked of a whole object."""

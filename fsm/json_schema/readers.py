@@ -20,6 +20,7 @@ from stemma.fsm.json_schema.facts import (
     Bound,
     Format,
     Kind,
+    Kinds,
     Length,
     Multiple,
     NotNumber,
@@ -38,13 +39,16 @@ from stemma.fsm.json_schema.options import SchemaOptions
 from stemma.fsm.json_schema.values import MAXIMUM_EXPONENT, exact, has_surrogate
 from stemma.fsm.regex import search_language
 
+OF_NUMBERS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"))
+OF_TEXTS = frozenset(("minLength", "maxLength", "pattern", "format"))
+
 
 def plain_facts(place: Place, schema: dict[str, Any], options: SchemaOptions) -> Alternative:
     """Everything that the keywords without schemas ask for."""
     different = (Unique(f"{place.pointer}/uniqueItems"),) if unique(place, schema) else ()
     return Alternative(
-        numbers=tuple(number_facts(place, schema)),
-        texts=tuple(text_facts(place, schema, options)),
+        numbers=() if OF_NUMBERS.isdisjoint(schema) else tuple(number_facts(place, schema)),
+        texts=() if OF_TEXTS.isdisjoint(schema) else tuple(text_facts(place, schema, options)),
         arrays=(*length_facts(place, schema, "Items"), *different),
         objects=tuple(object_facts(place, schema)),
     )
@@ -142,7 +146,10 @@ def pattern_language(source: str) -> Node:
 
 
 def length_facts(place: Place, schema: dict[str, Any], of: str) -> list[Length]:
-    low, high = count(place, schema, f"min{of}"), count(place, schema, f"max{of}")
+    lowest, highest = f"min{of}", f"max{of}"
+    if lowest not in schema and highest not in schema:
+        return []
+    low, high = count(place, schema, lowest), count(place, schema, highest)
     return [] if not low and high is None else [Length(low or 0, high)]
 
 
@@ -189,9 +196,9 @@ def mapping(place: Place, schema: dict[str, Any], keyword: str) -> dict[str, Any
 # Types and values ------------------------------------------------------------------------------------------------
 
 
-def kinds(place: Place, schema: dict[str, Any]) -> Kind:
+def kinds(place: Place, schema: dict[str, Any]) -> Kinds:
     named = schema["type"]
-    found = Kind(0)
+    found = 0
     for name in named if isinstance(named, list) else [named]:
         if not isinstance(name, str) or name not in TYPES:
             raise SchemaError(
@@ -234,8 +241,8 @@ def unequal(values: list[Any]) -> tuple[Alternative, list[Any]]:
     left = Kind.ALL
     for value in values:
         kind = kind_of(value)
-        left &= ~kind if kind in Kind.NULL | Kind.FALSE | Kind.TRUE else Kind.ALL
-    numbers = tuple(NotNumber(exact(value, "")) for value in values if kind_of(value) in Kind.NUMBER)
+        left &= ~kind if kind & (Kind.NULL | Kind.FALSE | Kind.TRUE) else Kind.ALL
+    numbers = tuple(NotNumber(exact(value, "")) for value in values if kind_of(value) & Kind.NUMBER)
     texts = tuple(NotText(value) for value in values if isinstance(value, str))
     return Alternative(left, numbers, texts), [value for value in values if isinstance(value, list | dict)]
 

@@ -106,7 +106,8 @@ def language_of(fact: Pattern | Format) -> Node:
     return pattern_language(fact.source) if isinstance(fact, Pattern) else format_language(fact.name)
 
 
-def is_possible(facts: Many[TextFact]) -> bool:
+@lru_cache(maxsize=4096)
+def is_possible(facts: tuple[TextFact, ...]) -> bool:
     """Whether any text fulfils all facts."""
     if len(facts) == 1 and isinstance(facts[0], Format | NotText | Length):
         return length_of(facts) is not None  # every format has texts
@@ -240,10 +241,18 @@ def spelled(node: Node, strictly: bool) -> Node:
         return sequence(spelled(part, strictly) for part in node.parts)
     if isinstance(node, Choice):
         return choice(spelled(part, strictly) for part in node.parts)
+    if node is ANY_TEXT:
+        return spelled_any(strictly)
     if isinstance(node, Repeat):
         return repeat(spelled(node.part, strictly), node.minimum, node.maximum)
     assert isinstance(node, Difference | Intersection), "texts hold no calls"
     return type(node)(spelled(node.left, strictly), spelled(node.right, strictly))
+
+
+@lru_cache(maxsize=2)
+def spelled_any(strictly: bool) -> Node:
+    """Any text, always the same node, so that a program has its states once."""
+    return repeat(spelled_characters(characters.SCALARS, strictly), 0, None)
 
 
 @lru_cache(maxsize=1024)

@@ -13,6 +13,7 @@ from typing import Any
 from stemma.fsm.errors import SchemaError
 
 MAXIMUM_EXPONENT = 5_000
+QUOTED = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def identity(value: Any) -> Hashable:
@@ -46,7 +47,7 @@ def distinct(values: Iterable[Any]) -> tuple[Any, ...]:
 
 def json_text(value: str) -> str:
     """A string as compact JSON writes it, with quotes."""
-    return json.dumps(value, ensure_ascii=False)
+    return QUOTED(value)
 
 
 def has_surrogate(value: str) -> bool:

@@ -135,6 +135,7 @@ def jumps(compiled: Any, tokens: list[int], count: Counter[str]) -> None:
         while drafts < len(forced.drafts) and forced.drafts[drafts : drafts + 1] == rest[len(hard) + drafts :][:1]:
             drafts += 1
         count["drafts"] += drafts
+        count["drafted"] += len(forced.drafts)
         taken = len(hard) + drafts
         taken += position + taken < len(tokens)
         for token in tokens[position : position + taken]:
@@ -290,6 +291,8 @@ def figures_of(tallies: dict[str, Tally], regexes: dict[str, Tally]) -> dict[str
             figures["not_canonical"][name] = sum(each["not_canonical"] for each in tally.jumps.values())
             figures["jump_share"][name] = jumped["hard"] / max(1, jumped["tokens"])
             figures["jump_share_with_drafts"][name] = (jumped["hard"] + jumped["drafts"]) / max(1, jumped["tokens"])
+            if jumped["drafted"]:
+                figures["drafts_right"][name] = jumped["drafts"] / jumped["drafted"]
     return figures
 
 

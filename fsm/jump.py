@@ -9,10 +9,13 @@ import itertools
 import numpy as np
 
 from stemma.fsm.grammar import CompiledGrammar, Forced
+from stemma.fsm.guesses import guessed_byte
 from stemma.fsm.pairs import MARKS, SPACES, PairRules, Tokenize, is_settled
 from stemma.fsm.tables import Int64s
 
 WINDOW = 96  # bytes of output before the jump that are encoded with it
+MAX_GUESSES = 4
+FEW = 4
 MAX_JUMPS = 1 << 14  # remembered in a grammar
 APOSTROPHE = 0x27
 COMPOSED_MARKS = b"<=>"
@@ -63,7 +66,32 @@ def _computed(grammar: CompiledGrammar, tokenize: Tokenize, config: int, tail: b
     if not grammar.is_end_of_text(end):
         while certain > first and not seams.is_certain(start, start + places[certain - 1], tokens[:certain]):
             certain -= 1
-    return Forced(tokens[first:certain], tokens[certain:])
+    return Forced(tokens[first:certain], _drafts(grammar, tokenize, text, end, tokens[:certain]))
+
+
+def _drafts(grammar: CompiledGrammar, tokenize: Tokenize, text: bytes, end: int, certain: list[int]) -> list[int]:
+    """What likely follows the tokens that are certain: the rest of `text`, and on where its end can be guessed."""
+    for _ in range(MAX_GUESSES):
+        following = grammar.next_bytes(end)
+        byte = None if grammar.is_accepting(end) else guessed_byte(text[-1], following)
+        if byte is None:
+            break
+        more = bytes([byte])
+        data, end = grammar.chain(grammar.after(end, more))
+        text += more + data
+    text = _whole_characters(text)
+    tokens = _encoded(grammar, tokenize, text) or []
+    drafts = tokens[len(certain) :] if tokens[: len(certain)] == certain else []
+    following = grammar.next_bytes(end)
+    if drafts and len(following) <= FEW and all(_joins(grammar, tokenize, text, byte) for byte in following):
+        drafts.pop()
+    return drafts
+
+
+def _joins(grammar: CompiledGrammar, tokenize: Tokenize, text: bytes, byte: int) -> bool:
+    """Whether the last token of `text` becomes another with `byte` behind it."""
+    longer = _encoded(grammar, tokenize, text + bytes([byte])) if byte < 0x80 else None
+    return longer is not None and len(grammar.vocabulary.token_bytes[longer[-1]]) > 1
 
 
 class Seams:

@@ -16,9 +16,10 @@ from stemma.fsm.json_schema.meaning import Meaning
 from stemma.fsm.json_schema.members import ObjectRules, Punctuation
 from stemma.fsm.json_schema.options import SchemaOptions
 from stemma.fsm.json_schema.values import exact, json_text
-from stemma.fsm.nodes import EMPTY, choice, optional, repeat, sequence, text
+from stemma.fsm.nodes import EMPTY, NOTHING, choice, optional, repeat, sequence, text
 
 LONG_PREFIX = 24
+SMALL_AUTOMATON = 16
 
 
 @lru_cache(maxsize=64)
@@ -37,6 +38,8 @@ class SchemaCompiler:
         self.calls: dict[Goal, Node] = {}
         self.shapes: list[Any] = []
         self.shape_numbers: dict[int, int] = {}
+        self.states: dict[tuple[int, int], Node] = {}
+        self.strings: dict[tuple[TextFact, ...], Node] = {}
         space = repeat(Characters(((9, 10), (13, 13), (32, 32))), 0, options.maximum_space)
         self.space = space if options.white_space == "flexible" else EMPTY
         after = text(" ") if options.white_space == "spaced" else self.space
@@ -53,7 +56,7 @@ class SchemaCompiler:
             "integer": lambda: numbers.PLAIN_INTEGER if self.plain else numbers.ANY_INTEGER,
             "array": self.any_array, "object": self.any_object,
             "value": self.value_rule, "items": self.items_rule, "digits": self.digits_rule,
-            "exponents": self.exponents_rule, "text": texts.string_node, "format": self.format_rule,
+            "exponents": self.exponents_rule,
             "members": self.objects.members, "more": self.objects.more, "names": self.objects.names,
         }  # fmt: skip
 
@@ -153,12 +156,15 @@ class SchemaCompiler:
     def string(self, facts: tuple[TextFact, ...]) -> Node:
         if not facts:
             return Call("string")
-        if len(facts) == 1 and isinstance(facts[0], Format) and facts[0].positive:
-            return Call(("format", facts[0].name))
-        return Call(("text", facts)) if texts.is_possible(facts) else choice(())
-
-    def format_rule(self, name: str) -> Node:
-        return quoted_format(name)
+        found = self.strings.get(facts)
+        if found is None:
+            only = facts[0]
+            if len(facts) == 1 and isinstance(only, Format) and only.positive:
+                found = quoted_format(only.name)
+            else:
+                found = texts.string_node(facts) if texts.is_possible(facts) else NOTHING
+            self.strings[facts] = found
+        return found
 
     def number(self, kinds: Kinds, facts: tuple[NumberFact, ...]) -> Node:
         if not facts and kinds != Kind.FRACTION:
@@ -173,16 +179,27 @@ class SchemaCompiler:
         return Call(("digits", self.numbered(automaton), 0)) if automaton.edges[0] else choice(())
 
     def digits_rule(self, number: int, state: int) -> Node:
+        """What a number's automaton reads from a state; a small one is one rule, but for its loops."""
+        found = self.states.get((number, state))
+        if found is None:
+            automaton: numbers.Automaton = self.shapes[number]
+            targets: dict[int, str] = {}
+            for symbol, target in automaton.edges[state]:
+                targets[target] = targets.get(target, "") + symbol
+            again = numbers.edge_characters(targets.pop(state, ""))
+            ways: list[Node] = [EMPTY] if state in automaton.ends else []
+            for target, symbols in targets.items():
+                ways.append(sequence((numbers.edge_characters(symbols), self.digits_after(number, state, target))))
+            found = sequence((repeat(again, 0, None), choice(ways))) if again.ranges else choice(ways)
+            self.states[number, state] = found
+        return found
+
+    def digits_after(self, number: int, state: int, target: int) -> Node:
         automaton: numbers.Automaton = self.shapes[number]
-        targets: dict[int, str] = {}
-        for symbol, target in automaton.edges[state]:
-            targets[target] = targets.get(target, "") + symbol
-        ways: list[Node] = []
-        for target, symbols in targets.items():
-            last = not automaton.edges[target]
-            after = EMPTY if last else Call(("digits", number, target))
-            ways.append(sequence((numbers.edge_characters(symbols), after)))
-        return choice((*ways, *([EMPTY] if state in automaton.ends else [])))
+        if not automaton.edges[target]:
+            return EMPTY
+        is_near = target > state and len(automaton.edges) <= SMALL_AUTOMATON
+        return self.digits_rule(number, target) if is_near else Call(("digits", number, target))
 
     def exponents_rule(self, kinds: Kinds, facts: tuple[NumberFact, ...]) -> Node:
         ways: list[Node] = []

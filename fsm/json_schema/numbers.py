@@ -349,10 +349,11 @@ class Bounded(NamedTuple):
     facts: tuple[NumberFact, ...]
 
 
-def scientific(kinds: Kinds, facts: Many[NumberFact]) -> list[Uniform | Bounded]:
+@lru_cache(maxsize=512)
+def scientific(kinds: Kinds, facts: tuple[NumberFact, ...]) -> tuple[Uniform | Bounded, ...]:
     """Which numbers with exponents fulfil all facts. Integers and multiples are only ever written plainly."""
     if kinds == Kind.INTEGER or any(isinstance(fact, Multiple) for fact in facts):
-        return []
+        return ()
     largest = LARGEST_EXPONENT if kinds == Kind.NUMBER else -1
     special = {_exponent(fact.value) for fact in facts if not isinstance(fact, Multiple) and fact.value} | {0}
     found: list[Uniform | Bounded] = []
@@ -364,7 +365,7 @@ def scientific(kinds: Kinds, facts: Many[NumberFact]) -> list[Uniform | Bounded]
             scale = Fraction(10) ** exponent
             found.append(Bounded(exponent, tuple(_divided(fact, scale) for fact in facts)))
         first = exponent + 1
-    return found
+    return tuple(found)
 
 
 def _uniform(first: int, last: int, facts: Many[NumberFact]) -> list[Uniform | Bounded]:
@@ -398,8 +399,28 @@ def exponent_node(first: int, last: int) -> Node:
     """`e`, its sign, and one of the exponents, all of one sign; at most one zero before it."""
     sign = text("-") if first < 0 else optional(text("+"))
     low, high = sorted((abs(first), abs(last)))
-    return sequence((_E, sign, optional(text("0")), choice(text(str(size)) for size in range(low, high + 1))))
+    sizes = range(len(str(low)), len(str(high)) + 1)
+    of_size = (whole_numbers(str(max(low, 10 ** (size - 1))), str(min(high, 10**size - 1))) for size in sizes)
+    return sequence((_E, sign, optional(text("0")), choice(of_size)))
 
 
+def whole_numbers(low: str, high: str) -> Node:
+    """The digits of every number from `low` to `high`, which are of one length."""
+    first, last, rest = int(low[0]), int(high[0]), len(low) - 1
+    if rest and first == last:
+        return sequence((text(low[0]), whole_numbers(low[1:], high[1:])))
+    ways: list[Node] = []
+    if low[1:] != "0" * rest:
+        ways.append(sequence((text(low[0]), whole_numbers(low[1:], "9" * rest))))
+        first += 1
+    if high[1:] != "9" * rest:
+        ways.append(sequence((text(high[0]), whole_numbers("0" * rest, high[1:]))))
+        last -= 1
+    if first <= last:
+        ways.append(sequence((Characters(((48 + first, 48 + last),)), repeat(_DIGITS, rest, rest))))
+    return choice(ways)
+
+
+@lru_cache(maxsize=1024)
 def edge_characters(symbols: str) -> Characters:
     return Characters(tuple((ord(symbol), ord(symbol)) for symbol in sorted(symbols)))

@@ -49,6 +49,7 @@ class MaskKernels(NamedTuple):
     delta_mask: Callable[[Tables, Trie, Int64s, int, int, Words, Words], bool]
     find_region: Callable[[Tables, int, Int64s, Int64s, Int64s], int]
     region_mask: Callable[[Tables, Trie, Int64s, int, Words, Run, Int64s], bool]
+    take_off: Callable[[Tables, Trie, Int64s, int, Words, Int64s, Int64s], bool]
     farthest: Callable[[Tables, int, Int64s, Int64s], int]
     bounded_mask: Callable[[Tables, Trie, Int64s, int, Words, Words, Run, int, int, int, Int64s], bool]
     earlier_turn: Callable[[Tables, int, Int64s, Int64s], int]
@@ -125,6 +126,7 @@ def compile_kernels() -> Compiled:
         masks.delta_mask: truth(t, trie, path, integer, integer, words, words),
         regions.find_region: integer(t, integer, path, numbers, numbers),
         regions.region_mask: truth(t, trie, path, integer, words, run, numbers),
+        regions.take_off: truth(t, trie, path, integer, words, numbers, numbers),
         bounded.farthest: integer(t, integer, path, numbers),
         bounded.bounded_mask: truth(t, trie, path, integer, words, words, run, integer, integer, integer, numbers),
         turns.earlier_turn: integer(t, integer, path, numbers),

@@ -15,10 +15,12 @@ from stemma.fsm.bounded import MISSING
 from stemma.fsm.kernels import MaskKernels, Words, loader
 from stemma.fsm.masks import BASE, CHAIN, DELTA, FREE, KIND, LONGEST, LOOP, MIN_RUN, PLAIN, REMAINING, STEP_BYTE, STRAYS
 from stemma.fsm.tables import BOUNDED, WALK, Int64s
-from stemma.fsm.turns import BELOW, TURNING, TURNS
+from stemma.fsm.turns import BELOW, LEFT, TURNING, TURNS
 from stemma.fsm.vocabulary import Vocabulary
 from stemma.fsm.walk import allowed_keys
 
+MOST_LONG = 20_000  # tokens that are looked at one by one
+FAR = 1 << 40
 MAXIMUM_KEPT = 256  # masks of other configurations that are kept, of each kind
 
 
@@ -38,11 +40,12 @@ class Masking:
         self._loader = loader()
         self.path = vocabulary.new_path()
         self._inside = np.zeros(129, np.int64)
-        self._found = np.zeros(BELOW + 1, np.int64)
+        self._found = np.zeros(LEFT + 1, np.int64)
         self._chain = np.zeros(vocabulary.longest + 2, np.int64)
         self._region_inside = np.zeros(129, np.int64)
         self._reads = np.zeros(256, np.int64)
         self._turns: dict[tuple[int, int, int], Turn | None] = {}
+        self._last: dict[int, int] = {}  # turn that tokens got to in a repeat
         self._walks = 0
         self._bases: dict[int, Words] = {}
         self._distances: dict[int, int] = {}
@@ -75,30 +78,53 @@ class Masking:
         self._compute_as(kind, config, out, kernels)
 
     def _copy_turn(self, config: int, out: Words, kernels: MaskKernels) -> bool:
-        """Whether `out` was written: no token from `config` passes a limit that none passes from an earlier turn."""
+        """Whether `out` was written: no token from `config` passes a limit that none passes from an earlier turn, or
+        only long ones may. A byte takes at most one turn, and who has fewer turns left reads no more."""
         automaton, found = self._automaton, self._found.copy()
+        turns, repeat, below, left = found[TURNS:].tolist()
+        maximum = int(automaton.tables.states[repeat, 4])
+        long_tokens = self._vocabulary.longer_than(left - 1)
+        few_are_long = len(long_tokens) <= MOST_LONG
+        if not few_are_long and self._last.get(repeat, 0) + turns + 1 >= maximum:
+            return False
         while (earlier := kernels.earlier_turn(automaton.tables, config, self.path, found)) < 0:
             automaton.provide()
-        key = earlier, int(found[TURNING]), int(found[BELOW])
+        key = earlier, repeat, below
         if key not in self._turns:
             if len(self._turns) > MAXIMUM_KEPT:
                 self._turns.clear()
             self._turns[key] = self._early_turn(earlier, found, kernels) if earlier else None
         turn = self._turns[key]
-        if turn is None or turn.last + found[TURNS] + 1 >= automaton.tables.states[found[TURNING], 4]:
+        if turn is None:
+            return False
+        self._last[repeat] = turn.last
+        passes = turn.last + turns + 1 >= maximum
+        if passes and not few_are_long:
             return False
         out[:] = turn.mask
+        trie, nodes = self._vocabulary.trie, self._vocabulary.nodes
+        while passes and not kernels.take_off(automaton.tables, trie, self.path, config, out, long_tokens, nodes):
+            automaton.provide()
         return True
 
     def _early_turn(self, config: int, found: Int64s, kernels: MaskKernels) -> Turn | None:
         """The mask of `config`, and how far its tokens get, for which all of it has to be walked here. None for a
         CHAIN, which is quick and does not read all tokens."""
+        mask = np.zeros(self._vocabulary.num_words, np.uint32)
         kind = self._classify(config, kernels)
         if kind == CHAIN:
             return None
+        if self._found[TURNS]:  # of another repeat
+            if self._copy_turn(config, mask, kernels):
+                return Turn(mask, FAR)
+            kind = self._classify(config, kernels)
         if kind == DELTA:
             self._bases.pop(int(self._found[BASE]), None)
-        counts, mask = self._automaton.tables.counts, np.zeros(self._vocabulary.num_words, np.uint32)
+        return self._walk_turn(kind, config, mask, found, kernels)
+
+    def _walk_turn(self, kind: int, config: int, mask: Words, found: Int64s, kernels: MaskKernels) -> Turn:
+        """Compute the mask of `config`, in the first turn of the repeat that is `found`."""
+        counts = self._automaton.tables.counts
         outer = int(counts[WALK])  # of a text of which this is a side: what is walked here stands in none of its turns
         self._walks += 1
         counts[WALK] = self._walks
@@ -116,7 +142,7 @@ class Masking:
             return
         if kind == DELTA:
             base = int(found[BASE])
-            known = self._kept(base, self._compute, kernels)
+            known = self._kept(base, self._compute_base, kernels)
             while not kernels.delta_mask(automaton.tables, trie, path, config, base, out, known):
                 automaton.provide()
         elif kind in (LOOP, PLAIN) and found[STRAYS] and self._region(config, kernels, kind):
@@ -225,3 +251,12 @@ class Masking:
             compute(config, known, kernels)
             self._bases[config] = known
         return known
+
+    def _compute_base(self, config: int, out: Words, kernels: MaskKernels) -> None:
+        """The mask of a base, which later turns may copy if nobody else counts what is walked."""
+        kind = self._classify(config, kernels)
+        repeat, below = self._found[[TURNING, BELOW]].tolist()
+        if repeat and not self._found[TURNS] and kind != CHAIN and not self._automaton.tables.counts[WALK]:
+            self._turns[config, repeat, below] = self._walk_turn(kind, config, out, self._found.copy(), kernels)
+        else:
+            self._compute_as(kind, config, out, kernels)

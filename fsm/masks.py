@@ -15,7 +15,7 @@ from stemma.fsm.runs import BUT_LINES, NONE, NUM_CUMULATIVE, WHOLE, Run
 from stemma.fsm.step import ensure_row
 from stemma.fsm.tables import FULL, RANGE, REPEAT, WALK, WALKED, Int64s, Tables
 from stemma.fsm.trie import Trie
-from stemma.fsm.turns import find_turning
+from stemma.fsm.turns import find_turning, is_later_turn
 
 Words = npt.NDArray[np.uint32]
 
@@ -171,8 +171,9 @@ def num_shared(t: Tables, config: int, other: int) -> int:
 
 
 @helper
-def strays(t: Tables, config: int, leader: int) -> int:
-    """1 if a byte leads from `config` to a configuration like it that is not `leader`, 0 if not, -1 if not known."""
+def strays(t: Tables, config: int, leader: int, found: Int64s) -> int:
+    """1 if a byte leads from `config` to a configuration like it that is not `leader`, 0 if not, or if that is a later
+    turn of a repeat (which ends: there is no region), -1 if not known."""
     least = num_shared(t, config, config) // 2
     if least < MIN_RUN // 2:
         return 0
@@ -183,7 +184,7 @@ def strays(t: Tables, config: int, leader: int) -> int:
         if not ensure_row(t, other):
             return -1
         if num_shared(t, config, other) >= least:
-            return 1
+            return int(not is_later_turn(t, config, other, found))
     return 0
 
 
@@ -235,7 +236,7 @@ def classify(t: Tables, config: int, inside: Int64s, found: Int64s) -> bool:
     leader = most_common(t, config)
     found[STRAYS] = 0
     if leader == 0 or mark_inside(t, config, leader, inside) < MIN_RUN:
-        found[STRAYS] = strays(t, config, 0)
+        found[STRAYS] = strays(t, config, 0, found)
         return bool(found[STRAYS] >= 0)
     if not ensure_row(t, leader):
         return False
@@ -250,13 +251,13 @@ def classify(t: Tables, config: int, inside: Int64s, found: Int64s) -> bool:
     inside[128] = kind_beyond(t, config) if end == leader else NONE
     if leader == config:
         found[KIND] = LOOP
-        found[STRAYS] = strays(t, config, leader)
+        found[STRAYS] = strays(t, config, leader, found)
         return bool(found[STRAYS] >= 0)
     counted = find_counter(t, config, leader, inside, found)
     if counted > 0:
         found[KIND] = CHAIN
     elif counted == 0:
-        found[STRAYS] = 1
+        found[STRAYS] = not is_later_turn(t, config, leader, found)
     return counted >= 0
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal as OneOf
 
 from stemma.fsm import characters
-from stemma.fsm.ast import Characters, Grammar, Node
+from stemma.fsm.ast import Characters, Choice, Grammar, Node, Repeat, Sequence
 from stemma.fsm.errors import RegexError
 from stemma.fsm.nodes import ANY_TEXT, EMPTY, NOTHING, both, choice, nullable, repeat, sequence, text, without
 from stemma.fsm.recogniser import Recogniser, no_rules
@@ -69,7 +69,7 @@ class _Translator:
 
     def search(self) -> Node:
         anything = Repeated(Class(characters.SCALARS), 0, None)
-        return self.after((anything, self.tree), ANY_TEXT, "start")
+        return _beside_anything(self.after((anything, self.tree), ANY_TEXT, "start"))
 
     def before(self, tree: Tree, then: Node, last: Before) -> Node:
         """The language of `tree` and then `then`, after a character of the kind `last`."""
@@ -159,6 +159,29 @@ class _Translator:
             return choice(map(self.plain, tree.parts))
         assert isinstance(tree, Repeated), "assertions are never plain"
         return repeat(self.plain(tree.part), tree.minimum, tree.maximum)
+
+
+def _beside_anything(node: Node) -> Node:
+    """The same language, without what makes no difference beside any text: `.*` there is nothing, `.+` is `.`."""
+    if isinstance(node, Choice):
+        return choice(map(_beside_anything, node.parts))
+    if not isinstance(node, Sequence):
+        return node
+    parts = _needed_after_anything(_needed_after_anything(node.parts)[::-1])[::-1]
+    return sequence(parts)
+
+
+def _needed_after_anything(parts: Iterable[Node]) -> list[Node]:
+    """Parts of a sequence, less what any text before them covers."""
+    needed: list[Node] = []
+    for part in parts:
+        is_beside = bool(needed) and needed[-1] == ANY_TEXT
+        if is_beside and nullable(part):
+            continue
+        if is_beside and isinstance(part, Repeat):
+            part = repeat(part.part, part.minimum, part.minimum)
+        needed.append(part)
+    return needed
 
 
 def _joined(parts: Iterable[Node]) -> list[Node]:

@@ -7,8 +7,10 @@ way it came.
 
 from __future__ import annotations
 
+import numpy as np
+
 from stemma.fsm.jit import helper
-from stemma.fsm.masks import MIN_RUN, Words, copy_into, kind_beyond, num_shared, walk_exit, whole_characters
+from stemma.fsm.masks import MIN_RUN, Words, copy_into, kind_beyond, num_shared, put, walk_exit, whole_characters
 from stemma.fsm.runs import WHOLE, Run
 from stemma.fsm.step import ensure_row
 from stemma.fsm.tables import FULL, GENERATION, MARK, WALK, WALKED, Int64s, Tables
@@ -147,3 +149,17 @@ def region_mask(t: Tables, trie: Trie, path: Int64s, config: int, out: Words, ru
                 if t.counts[FULL]:
                     return False
     return done
+
+
+@helper
+def take_off(t: Tables, trie: Trie, path: Int64s, config: int, out: Words, tokens: Int64s, nodes: Int64s) -> bool:
+    """Take off `out` those of `tokens` that `config` does not read. False if rules or room are missing."""
+    for key in tokens:
+        if out[key >> 5] >> np.uint32(key & 31) & np.uint32(1) == 0:
+            continue
+        end = follow(t, trie, path, nodes[key], config)
+        if end < 0:
+            return False
+        if end == 0:
+            put(out, key, 0)
+    return True

@@ -6,6 +6,7 @@ empty, configuration 0 is dead. Arrays grow when a kernel says that one is full;
 
 from __future__ import annotations
 
+import mmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,7 +94,7 @@ def new_tables(limits: Limits) -> Tables:
         configs=np.empty((num_configs, 7), np.int64),
         items=np.empty(32_768, np.int64),
         config_index=np.full(8192, -1, np.int64),
-        rows=np.empty((num_configs, 256), np.int32),
+        rows=_new_rows(num_configs),
         products=np.empty((4096, 5), np.int64),
         product_index=np.full(8192, -1, np.int64),
         pending=np.empty(256, np.int64),
@@ -108,6 +109,11 @@ def new_tables(limits: Limits) -> Tables:
     )
     tables.configs[0] = tables.stacks[0] = tables.rows[0] = 0
     return tables
+
+
+def _new_rows(number: int) -> Int32s:
+    """Room for rows in pages of the usual size: NumPy asks for huge ones, whose first touch may take milliseconds."""
+    return np.frombuffer(mmap.mmap(-1, number * 1024), np.int32).reshape(number, 256)
 
 
 def grown(array: npt.NDArray[Any], limit: int) -> npt.NDArray[Any]:
@@ -133,7 +139,10 @@ def grown_tables(t: Tables, full: int, limits: Limits) -> Tables:
         if used < len(t.configs):
             return t._replace(config_index=_index_of(t.configs[:, 3], 1, used, GROWTH * len(t.config_index)))
         _check(used, limits.configurations, "configurations")
-        return t._replace(configs=grown(t.configs, limits.configurations), rows=grown(t.rows, limits.configurations))
+        configs = grown(t.configs, limits.configurations)
+        rows = _new_rows(len(configs))
+        rows[:used] = t.rows
+        return t._replace(configs=configs, rows=rows)
     if full == FULL_PRODUCTS:
         _check(len(t.products), limits.products, "product states")
         products = grown(t.products, limits.products)

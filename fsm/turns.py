@@ -2,29 +2,18 @@
 
 Closures look at a count only to compare it with the limits of its repeat. Two configurations that differ by the count
 of one repeat alone read the same tokens, as long as no token passes a limit from either. So a mask in the fortieth
-turn is that of an early one. Nothing here computes masks.
+turn is that of an early one, less some long tokens. Nothing here computes the early one's.
 """
 
 from __future__ import annotations
 
 from stemma.fsm.jit import helper
 from stemma.fsm.step import add_item, begin_set, intern_pending, intern_stack
-from stemma.fsm.tables import (
-    ACCEPTING,
-    BYTES,
-    NUM_CONFIGS,
-    RANGE,
-    REPEAT,
-    RETURN,
-    SPLIT,
-    WALK,
-    WALKED,
-    Int64s,
-    Tables,
-)
+from stemma.fsm.tables import ACCEPTING, NUM_CONFIGS, REPEAT, WALK, WALKED, Int64s, Tables
 
-# What `find_turning` finds, behind what `classify` does: how many turns earlier, the repeat and the frames below it.
-TURNS, TURNING, BELOW = range(7, 10)
+# What `find_turning` finds, behind what `classify` does: how many turns earlier, the repeat (0: there is none), the
+# frames below it, and how many turns are left at least.
+TURNS, TURNING, BELOW, LEFT = range(7, 11)
 LEAST_LEFT = 3  # with fewer turns left, some token nearly always passes the limit
 MOST_FRAMES = 64  # that are looked at for each item
 MISSING, TOO_DEEP = -1, -2
@@ -47,45 +36,10 @@ def turn_of(t: Tables, stack: int, repeat: int, below: int) -> int:
 
 
 @helper
-def can_turn_back(t: Tables, frame: int) -> bool:
-    """Whether a frame counts turns of a limited repeat, and there are earlier ones like it."""
-    repeat = t.stacks[frame, 0]
-    number = t.stacks[frame, 1]
-    if number < 0 or t.states[repeat, 0] != REPEAT or t.states[repeat, 4] < 0:
-        return False
-    if number <= lowest_alike(t, repeat) or number + LEAST_LEFT >= t.states[repeat, 4]:
-        return False
-    return not may_be_a_byte(t, t.states[repeat, 1])
-
-
-@helper
-def may_be_a_byte(t: Tables, body: int) -> bool:
-    """Whether a turn of `body` may take a single byte, as far as can be seen at once: tokens take many such turns."""
-    if t.states[body, 0] != SPLIT:
-        return takes_a_byte(t, body)
-    for edge in range(t.states[body, 1], t.states[body, 2]):  # noqa: SIM110 - a loop that numba compiles
-        if takes_a_byte(t, t.edges[edge, 2]):
-            return True
-    return False
-
-
-@helper
-def takes_a_byte(t: Tables, state: int) -> bool:
-    """Whether a RANGE or BYTES state may end its rule, or its repeat's body, with one byte."""
-    kind = t.states[state, 0]
-    if kind == RANGE:
-        return bool(t.states[t.states[state, 3], 0] == RETURN)
-    if kind == BYTES:
-        for edge in range(t.states[state, 1], t.states[state, 2]):
-            if t.states[t.edges[edge, 2], 0] == RETURN:
-                return True
-    return False
-
-
-@helper
-def find_turning(t: Tables, config: int, found: Int64s) -> bool:
-    """The innermost repeat that all items of `config` which stand in it could be in at an earlier turn, if any."""
-    found[TURNS] = 0
+def find_turning(t: Tables, config: int, found: Int64s) -> None:
+    """The innermost repeat that `config` stands in and could stand in at an earlier turn, which is alike; if there is
+    none, the innermost one whose earliest such turn this is."""
+    found[TURNS] = found[TURNING] = 0
     first = t.configs[config, 0]
     end = first + t.configs[config, 1]
     for position in range(first, end):
@@ -93,29 +47,34 @@ def find_turning(t: Tables, config: int, found: Int64s) -> bool:
         for _ in range(MOST_FRAMES):
             if stack == 0:
                 break
-            if can_turn_back(t, stack) and turns_back(t, first, end, t.stacks[stack, 0], t.stacks[stack, 2], found):
-                return True
+            if t.stacks[stack, 1] >= 0 and try_turning(t, first, end, stack, found):
+                return
             stack = t.stacks[stack, 2]
-    return False
 
 
 @helper
-def turns_back(t: Tables, first: int, end: int, repeat: int, below: int, found: Int64s) -> bool:
-    """Whether the items can be in an earlier turn of `repeat`; then `found` says which."""
+def try_turning(t: Tables, first: int, end: int, frame: int, found: Int64s) -> bool:
+    """Put the repeat of `frame` into `found` if it is limited, and all items that stand in it are in turns alike and
+    not among the last. Whether they could be in earlier ones."""
+    repeat = t.stacks[frame, 0]
+    below = t.stacks[frame, 2]
     lowest = t.states[repeat, 4]
+    if t.states[repeat, 0] != REPEAT or lowest < 0:
+        return False
     highest = 0
     for position in range(first, end):
-        frame = turn_of(t, t.items[position] & 0x7FFFFFFF, repeat, below)
-        if frame > 0:
-            lowest = min(lowest, t.stacks[frame, 1])
-            highest = max(highest, t.stacks[frame, 1])
+        here = turn_of(t, t.items[position] & 0x7FFFFFFF, repeat, below)
+        if here > 0:
+            lowest = min(lowest, t.stacks[here, 1])
+            highest = max(highest, t.stacks[here, 1])
     turns = lowest - lowest_alike(t, repeat)
-    if turns <= 0 or highest + LEAST_LEFT >= t.states[repeat, 4]:
+    if turns < 0 or highest + LEAST_LEFT >= t.states[repeat, 4] or (turns == 0 and found[TURNING]):
         return False
     found[TURNS] = turns
     found[TURNING] = repeat
     found[BELOW] = below
-    return True
+    found[LEFT] = t.states[repeat, 4] - highest
+    return bool(turns > 0)
 
 
 @helper
@@ -180,3 +139,9 @@ def highest_turn(t: Tables, config: int, found: Int64s) -> int:
         if frame > 0:
             highest = max(highest, t.stacks[frame, 1])
     return highest
+
+
+@helper
+def is_later_turn(t: Tables, config: int, other: int, found: Int64s) -> bool:
+    """Whether `other` is in a later turn than `config` of the repeat in `found`, if there is one."""
+    return bool(found[TURNING] and highest_turn(t, other, found) > highest_turn(t, config, found))

@@ -54,7 +54,10 @@ class Vocabulary:
         self._store = Store(self.key)
         self.trie, self.twins = self._loaded_trie()
         self.nodes = _nodes_of(self.trie, self.size)
-        self.longest = max(map(len, self.token_bytes), default=0)
+        lengths = np.fromiter(map(len, self.token_bytes), np.int64, self.size)
+        self.longest = int(lengths.max(initial=0))
+        self._shortest_first = np.argsort(lengths, kind="stable")
+        self._starts = np.searchsorted(lengths[self._shortest_first], np.arange(self.longest + 2))
         self._runs = self._loaded_runs()
         self._lock = threading.Lock()
         self._loader = loader()
@@ -65,6 +68,10 @@ class Vocabulary:
     def new_path(self) -> Int64s:
         """Room for a walk over the trie: twice as much as the deepest one needs."""
         return np.empty((512 * (self.longest + 2), 3), np.int64)
+
+    def longer_than(self, length: int) -> Int64s:
+        """The tokens of more bytes than that."""
+        return self._shortest_first[self._starts[min(length, self.longest) + 1] :]
 
     def run(self, inside: Int64s) -> Run:
         """The run of a set of bytes: `inside[b]` for ASCII b, `inside[128]`: which other characters (see `runs`)."""

@@ -41,6 +41,7 @@ RULES: dict[object, ast.Node] = {
         (ast.Literal(b"true"), ast.Literal(b"null"), DIGITS, text(0, None), ast.Call("list"), ast.Call("object"))
     ),
     "list": several(b"[", LIST, b"]"),
+    "maybe": ast.Choice((several(b"ab"), several(), several(LETTERS, b"-", LETTERS))),
     "object": several(b'{"a": ', text(0, 40), b', "abc":', text(3, 5), b', "', OTHER_KEY, b'": ', VALUE, b"}"),
 }
 
@@ -87,6 +88,13 @@ GRAMMARS = {
         ast.Repeat(several(b"<", ast.Repeat(several(LETTERS, b"-"), 1, 12), b">"), 0, 9), RULES.__getitem__
     ),
     "turns of values": ast.Grammar(several(b"[", ast.Repeat(several(VALUE, b","), 0, 12), b"]"), RULES.__getitem__),
+    "turns that may be empty": ast.Grammar(
+        several(b"(", ast.Repeat(ast.Call("maybe"), 3, 13), b")"), RULES.__getitem__
+    ),
+    "turns of choices": ast.Grammar(
+        ast.Repeat(ast.Choice((LETTERS, several(b"the", WORD), several(b"-", ast.Repeat(DIGITS, 0, 6), b"."))), 0, 40),
+        RULES.__getitem__,
+    ),
     "words in turns": ast.Grammar(
         ast.Repeat(several(b'"', ast.Bounded(WORDS, ast.Repeat(CHARACTER, 0, 30)), b'",'), 1, 11), RULES.__getitem__
     ),

@@ -90,13 +90,23 @@ class Special:
 Node = Literal | Characters | Sequence | Choice | Repeat | Call | Difference | Intersection | Special
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Common:
+    """Rules that many grammars have under the same names, which call only each other: their states are kept."""
+
+    names: tuple[Hashable, ...]
+    rule: Callable[[Hashable], Node]
+
+
 @dataclass(frozen=True, slots=True)
 class Grammar:
     """A start node and the rules it calls; `rule` is called at most once a name, on the first visit.
 
-    `specials` are the texts of the special tokens that it may ask for, where that is known beforehand.
+    `specials` are the texts of the special tokens that it may ask for, where that is known beforehand; `common` are
+    those of its rules (`rule` gives them too) that other grammars have as well.
     """
 
     start: Node
     rule: Callable[[Hashable], Node]
     specials: tuple[str, ...] = ()
+    common: Common | None = None

@@ -40,6 +40,8 @@ class Automaton:
         self._num_states = 0
         self._num_edges = 0
         self._copy_program()
+        for rule, entry in self.program.built.items():
+            self.tables.rules[rule] = entry
         self.start = self._start_at(self.program.start)
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +50,7 @@ class CompiledGrammar:
     def __init__(self, grammar: ast.Grammar, vocabulary: Vocabulary, limits: Limits = Limits()) -> None:  # noqa: B008
         self.vocabulary = vocabulary
         self._lock = threading.RLock()
-        self._grammar = ast.Grammar(grammar.start, functools.cache(grammar.rule))
+        self._grammar = replace(grammar, rule=functools.cache(grammar.rule))
         self._limits = limits
         self._successor: CompiledGrammar | None = None
         self.automaton = Automaton(self._grammar, limits)

@@ -7,6 +7,7 @@ patch lists. Repeats keep a counter state; nothing is unrolled. It never steps a
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 
@@ -59,7 +60,24 @@ class Program:
         self._entries: dict[int, int] = {}
         self._endings: dict[int, tuple[ast.Node, int]] = {}  # nodes that end a rule, by identity; held, so it stays
         self.product_sides: dict[int, tuple[int, int]] = {}
+        if grammar.common is not None:
+            self._begin_with(common_program(grammar.common))
         self.start = self.emit(grammar.start, RETURN_STATE, 0)
+
+    def _begin_with(self, other: Program) -> None:
+        """All that another program has, under the same numbers."""
+        self.states, self.num_states = other.states[:], other.num_states
+        self.edges, self.num_edges = other.edges[:], other.num_edges
+        self.num_rules = other.num_rules
+        self._rule_by_name = other._rule_by_name.copy()
+        self._rule_names = other._rule_names.copy()
+        self._entries = other._entries.copy()
+        self._endings = other._endings.copy()
+
+    @property
+    def built(self) -> dict[int, int]:
+        """The entry states of the rules that are built."""
+        return self._entries
 
     def build_rule(self, rule: int) -> int:
         """The entry state of a rule, built when it is first asked for."""
@@ -113,7 +131,7 @@ class Program:
             return targets[0]
         return self._state(SPLIT, *self._new_edges([(0, 0, target) for target in targets]))
 
-    def _named_rule(self, name: Hashable) -> int:
+    def named_rule(self, name: Hashable) -> int:
         rule = self._rule_by_name.get(name)
         if rule is None:
             rule = self._rule_by_name[name] = self.num_rules
@@ -156,7 +174,7 @@ class Program:
         return following
 
     def _call(self, node: ast.Call, following: int, depth: int) -> int:
-        return self._state(CALL, self._named_rule(node.rule), following)
+        return self._state(CALL, self.named_rule(node.rule), following)
 
     def _special(self, node: ast.Special, following: int, depth: int) -> int:
         symbol = self.specials.setdefault(node.text, FIRST_SPECIAL + len(self.specials))
@@ -226,6 +244,16 @@ class Program:
             return entry if minimum else loop
         body = self.emit(part, RETURN_STATE, depth)
         return self._state(REPEAT, body, following, minimum, -1 if maximum is None else maximum)
+
+
+@lru_cache(maxsize=16)
+def common_program(common: ast.Common) -> Program:
+    """The states of rules that many grammars have; to be copied, never to be changed."""
+    program = Program(ast.Grammar(ast.Sequence(()), common.rule), Limits())
+    for name in common.names:
+        program.build_rule(program.named_rule(name))
+    assert not program.product_sides, "only plain states are copied"
+    return program
 
 
 EMITTERS: dict[type[ast.Node], Callable[[Program, Any, int, int], int]] = {

@@ -7,13 +7,14 @@ from collections.abc import Callable, Hashable
 from functools import lru_cache
 from typing import Any
 
-from stemma.fsm.ast import Call, Characters, Grammar, Node
+from stemma.fsm.ast import Call, Grammar, Node
 from stemma.fsm.json_schema import numbers, texts
+from stemma.fsm.json_schema.any_json import any_json, enclosed
 from stemma.fsm.json_schema.arrays import ArrayShape, ArrayState
 from stemma.fsm.json_schema.facts import Alternative, AnyOf, Format, Goal, Kind, Kinds, NumberFact, TextFact, kind_of
 from stemma.fsm.json_schema.formats import format_language
 from stemma.fsm.json_schema.meaning import Meaning
-from stemma.fsm.json_schema.members import ObjectRules, Punctuation
+from stemma.fsm.json_schema.members import ObjectRules
 from stemma.fsm.json_schema.options import SchemaOptions
 from stemma.fsm.json_schema.values import exact, json_text
 from stemma.fsm.nodes import EMPTY, NOTHING, choice, optional, repeat, sequence, text
@@ -40,53 +41,29 @@ class SchemaCompiler:
         self.shape_numbers: dict[int, int] = {}
         self.states: dict[tuple[int, int], Node] = {}
         self.strings: dict[tuple[TextFact, ...], Node] = {}
-        space = repeat(Characters(((9, 10), (13, 13), (32, 32))), 0, options.maximum_space)
-        self.space = space if options.white_space == "flexible" else EMPTY
-        after = text(" ") if options.white_space == "spaced" else self.space
-        self.comma = sequence((self.space, text(","), after))
-        self.colon = sequence((self.space, text(":"), after))
-        self.objects = ObjectRules(meaning, Punctuation(self.space, self.comma, self.colon), self.value)
+        self.generic = any_json(options)
+        self.marks = self.generic.marks
+        self.space, self.comma, self.colon = self.marks
+        self.objects = ObjectRules(meaning, self.marks, self.value)
         self.types: dict[str, Node] = {
             "string": Call("string"), "integer": Call("integer"), "number": Call("number"), "null": text("null"),
             "boolean": Call("boolean"), "array": Call("array"), "object": Call("object"),
         }  # fmt: skip
         self.providers: dict[str, Callable[..., Node]] = {
-            "any": self.any_value, "boolean": lambda: choice((text("true"), text("false"))),
-            "string": lambda: texts.ANY_STRING, "number": lambda: numbers.ANY_NUMBER,
-            "integer": lambda: numbers.PLAIN_INTEGER if self.plain else numbers.ANY_INTEGER,
-            "array": self.any_array, "object": self.any_object,
             "value": self.value_rule, "items": self.items_rule, "digits": self.digits_rule,
             "exponents": self.exponents_rule,
             "members": self.objects.members, "more": self.objects.more, "names": self.objects.names,
         }  # fmt: skip
 
     def grammar(self) -> Grammar:
-        return Grammar(self.value(self.meaning.expansion.root()), self.rule)
+        return Grammar(self.value(self.meaning.expansion.root()), self.rule, common=self.generic.common)
 
     def rule(self, name: Hashable) -> Node:
         """The node of a rule: a name, or a name and what it is about."""
         if isinstance(name, tuple):
             return self.providers[name[0]](*name[1:])
         assert isinstance(name, str), "rules are named by strings or tuples"
-        return self.providers[name]()
-
-    # Any JSON ----------------------------------------------------------------------------------------------------
-
-    def any_value(self) -> Node:
-        return choice(
-            (Call("object"), Call("array"), Call("string"), Call("number"), text("true"), text("false"), text("null"))
-        )
-
-    def any_array(self) -> Node:
-        more = repeat(sequence((self.comma, Call("any"))), 0, None)
-        return self.enclosed("[", optional(sequence((Call("any"), more))), "]")
-
-    def any_object(self) -> Node:
-        member = sequence((Call("string"), self.colon, Call("any")))
-        return self.enclosed("{", optional(sequence((member, repeat(sequence((self.comma, member)), 0, None)))), "}")
-
-    def enclosed(self, opening: str, inner: Node, closing: str) -> Node:
-        return sequence((text(opening), self.space, inner, self.space, text(closing)))
+        return self.generic.rules[name]
 
     # Values ------------------------------------------------------------------------------------------------------
 
@@ -139,13 +116,13 @@ class SchemaCompiler:
         """One value; integers also with `.0`, unless they are to be plain."""
         if isinstance(value, list):
             parts = [sequence((self.comma if index else EMPTY, self.exactly(item))) for index, item in enumerate(value)]
-            return self.enclosed("[", sequence(parts), "]")
+            return enclosed("[", sequence(parts), "]", self.marks)
         if isinstance(value, dict) and len(value) > 1 and self.any_order:
             return self.value(self.meaning.expansion.equal_to(value))
         if isinstance(value, dict):
             parts = [sequence((self.comma if index else EMPTY, text(json_text(name)), self.colon, self.exactly(item)))
                      for index, (name, item) in enumerate(value.items())]  # fmt: skip
-            return self.enclosed("{", sequence(parts), "}")
+            return enclosed("{", sequence(parts), "}", self.marks)
         if kind_of(value) == Kind.INTEGER and not self.plain:
             whole = str(exact(value, "").numerator)
             return choice((sequence((text(whole), optional(text(".0")))), text(json.dumps(value))))
@@ -227,7 +204,7 @@ class SchemaCompiler:
         if not shape.can_end(shape.first):
             return choice(())
         if shape.pure and shape.horizon <= LONG_PREFIX:
-            return self.enclosed("[", self.plain_items(shape, 0), "]")
+            return enclosed("[", self.plain_items(shape, 0), "]", self.marks)
         return sequence((text("["), self.space, Call(("items", self.numbered(shape), shape.first))))
 
     def plain_items(self, shape: ArrayShape, index: int) -> Node:

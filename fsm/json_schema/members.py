@@ -7,10 +7,10 @@ up to the next required one, each with what may follow it; what they are worth i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from stemma.fsm.ast import Call, Choice, Node, Sequence
 from stemma.fsm.json_schema import texts
+from stemma.fsm.json_schema.any_json import Punctuation
 from stemma.fsm.json_schema.facts import Goal, ObjectFact
 from stemma.fsm.json_schema.meaning import Meaning
 from stemma.fsm.json_schema.objects import Member, ObjectShape, ObjectState, OtherNames
@@ -18,14 +18,6 @@ from stemma.fsm.json_schema.values import json_text
 from stemma.fsm.nodes import ANY_TEXT, NOTHING, choice, sequence, text
 
 NEAR = 16  # a rule ends at a multiple of so many properties at the latest
-
-
-class Punctuation(NamedTuple):
-    """What stands between values, with the white space that is allowed there."""
-
-    space: Node
-    comma: Node
-    colon: Node
 
 
 class ObjectRules:

@@ -7,8 +7,6 @@ document is refused with its pointer.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 from urllib.parse import unquote, urljoin
 
@@ -34,25 +32,32 @@ MAXIMUM_DEPTH = 256
 MAXIMUM_PLACES = 2_000_000
 
 
-@dataclass(frozen=True, eq=False)
 class Place:
     """A schema where it stands. One object a place, so that identity is equality."""
 
-    schema: Schema
-    pointer: str
-    base: str
-    draft: int
+    __slots__ = ("_groups", "base", "draft", "pointer", "schema")
 
-    @cached_property
+    def __init__(self, schema: Schema, pointer: str, base: str, draft: int) -> None:
+        self.schema = schema
+        self.pointer = pointer
+        self.base = base
+        self.draft = draft
+        self._groups: list[str] | None = None
+
+    @property
     def groups(self) -> list[str]:
         """The groups of keywords that the schema uses; none where it says nothing."""
-        return [] if isinstance(self.schema, bool) else groups(self.schema, self.draft)
+        if self._groups is None:
+            self._groups = [] if isinstance(self.schema, bool) else groups(self.schema, self.draft)
+        return self._groups
 
-    @cached_property
+    @property
     def only_type(self) -> str | None:
         """The one type that is all that the schema says, if it says no more than that."""
-        named = None if isinstance(self.schema, bool) else self.schema.get("type")
-        return named if isinstance(named, str) and self.groups == ["type"] else None
+        if self.groups != ["type"] or isinstance(self.schema, bool):
+            return None
+        named = self.schema["type"]
+        return named if isinstance(named, str) else None
 
 
 class Document:

@@ -15,7 +15,7 @@ from stemma.fsm.json_schema.facts import Goal, ObjectFact
 from stemma.fsm.json_schema.meaning import Meaning
 from stemma.fsm.json_schema.objects import Member, ObjectShape, ObjectState, OtherNames
 from stemma.fsm.json_schema.values import json_text
-from stemma.fsm.nodes import ANY_TEXT, NOTHING, choice, sequence, text
+from stemma.fsm.nodes import ANY_TEXT, NOTHING, sequence, text
 
 NEAR = 16  # a rule ends at a multiple of so many properties at the latest
 
@@ -50,9 +50,10 @@ class ObjectRules:
         if found is None:
             shape = self.shapes[number]
             more = self.more(number, state)
-            ways = [Sequence((self.marks.comma, more)) if state.size and more != NOTHING else more]
-            found = choice((self.end, *ways) if shape.ends(state) else ways)
-            self.known_members[number, state] = found
+            ways = [self.end] if shape.ends(state) else []
+            if more != NOTHING:
+                ways.append(Sequence((self.marks.comma, more)) if state.size else more)
+            found = self.known_members[number, state] = ways[0] if len(ways) == 1 else Choice(tuple(ways))
         return found
 
     def more(self, number: int, state: ObjectState) -> Node:

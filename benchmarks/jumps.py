@@ -84,6 +84,17 @@ CASES = (
                strongest_aspect={"enum": ["clarity", "evidence", "style", "structure", "originality"]},
                recommendation={"enum": ["accept", "revise", "reject"]}),
     ),
+    Case(
+        "contacts",
+        "List the contacts as JSON. Text: Maria Silva (maria@example.com) is a nurse. Tom Baker has no address yet.",
+        closed(contacts={"type": "array", "minItems": 2, "maxItems": 2, "items": {
+            "type": "object",
+            "properties": {"full_name": short(20), "email_address": {"anyOf": [short(24), {"type": "null"}]},
+                           "occupation": short(16), "labels": {"type": "array", "items": short(12), "maxItems": 2}},
+            "required": ["full_name", "email_address"],
+            "additionalProperties": False,
+        }}),
+    ),
 )  # fmt: skip
 
 

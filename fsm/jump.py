@@ -14,9 +14,9 @@ from stemma.fsm.pairs import MARKS, SPACES, PairRules, Tokenize, is_settled
 from stemma.fsm.tables import Int64s
 
 WINDOW = 96  # bytes of output before the jump that are encoded with it
-MAX_GUESSES = 4
-FEW = 4
 MAX_JUMPS = 1 << 14  # remembered in a grammar
+MAX_GUESSES = 4
+FEW = 4  # bytes that may follow, each of which is tried
 APOSTROPHE = 0x27
 COMPOSED_MARKS = b"<=>"
 FIRST_ACCENT = 0xCC  # the first byte of U+0300
@@ -83,7 +83,7 @@ def _drafts(grammar: CompiledGrammar, tokenize: Tokenize, text: bytes, end: int,
     tokens = _encoded(grammar, tokenize, text) or []
     drafts = tokens[len(certain) :] if tokens[: len(certain)] == certain else []
     following = grammar.next_bytes(end)
-    if drafts and len(following) <= FEW and all(_joins(grammar, tokenize, text, byte) for byte in following):
+    if drafts and 0 < len(following) <= FEW and all(_joins(grammar, tokenize, text, byte) for byte in following):
         drafts.pop()
     return drafts
 

@@ -87,3 +87,7 @@ def test_a_draft_goes_on_where_json_mostly_does(text: bytes, draft: bytes) -> No
 def test_a_last_token_that_becomes_another_for_sure_is_not_drafted() -> None:
     vocabulary = words(b'"]', b'",', b"ne")
     assert jumped(Regex(r'\["one"(,"one")*\]'), vocabulary, b'["o') == b"ne"
+
+
+def test_a_draft_may_go_on_to_the_end() -> None:
+    assert jumped(Regex(r'x\{("a":1)?\}'), words(b'{"', b"1}"), b"x") == b'{"a":1}'

@@ -147,11 +147,12 @@ class ObjectShape:
 
     def member_goal(self, name: str) -> Goal:
         """What a member of this name fulfils in any case."""
-        goals = []
+        goals: list[Goal] = []
         for fact, named in zip(self.members, self.named, strict=True):
             own = [named[name]] if name in named else []
-            own += [goal for source, goal in fact.patterns if texts.matches(source, name)]
-            goals += own or [fact.rest]
+            if fact.patterns:
+                own += [goal for source, goal in fact.patterns if texts.matches(source, name)]
+            goals += filter(None, own or (fact.rest,))
         return goals[0] if len(goals) == 1 else conjoined(goals)
 
     def is_possible(self, name: str) -> bool:

@@ -20,6 +20,7 @@ import pytest
 from stemma.fsm import CompiledGrammar, Matcher, Vocabulary, compile
 from stemma.fsm.choices import Choices
 from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.jump import WINDOW, forced_tokens
 from stemma.fsm.kernels import loader
 from stemma.fsm.regex import Regex
 from stemma.fsm.structural_tags import StructuralTags, Tag
@@ -99,6 +100,8 @@ FORMS: dict[str, Any] = {
     "Chinese": Regex(r"[\u4e00-\u9fff]{2,8}(, [\u4e00-\u9fff]{2,8})*"),
     "not two": Regex(r"(?!.*(foo|bar))[a-z ]{3,40}"),
     "choices": Choices([f"choice {i * 7919 % 10007}" for i in range(2_000)]),
+    "apostrophes": Regex(r"(it|he|we)'(s|ll|re|ve) ( |  \\n)?[a-z']{1,6}(-?\d{1,5}|'[a-z]+)\."),
+    "signs": Regex(r'(\{"a":-?\d{1,6}\}|\("[a-z]*"\)|#[0-9a-f]{6}|abc( +|\s+x|\n)zz*|12(3|34|x)5*)+;'),
     "tool calls": StructuralTags((Tag("<tool>", JSONSchema(PERSON), "</tool>"),)),
 }
 
@@ -217,6 +220,42 @@ def test_hard_tokens_are_what_the_whole_output_is_encoded_as(name: str, vocabula
             canonical[position] = token
             position += len(vocabulary.token_bytes[token])
         assert [pair for pair in hard if canonical.get(pair[0], vocabulary.eos_ids[0]) != pair[1]] == []
+
+
+def claimed(grammar: CompiledGrammar, draw: random.Random) -> tuple[bytes, list[tuple[int, int]]]:
+    """A random output, a byte at a time, and the hard tokens that were named at any of its places."""
+    text = bytearray()
+    hard: list[tuple[int, int]] = []
+    config = grammar.start
+    while len(text) < 300:
+        position = len(text)
+        for token in forced_tokens(grammar, config, bytes(text[-WINDOW:]), position <= WINDOW).hard:
+            hard.append((position, token))
+            position += len(grammar.vocabulary.token_bytes[token])
+        following = grammar.next_bytes(config)
+        if not following or (grammar.is_accepting(config) and draw.random() < 0.2):
+            break
+        usual = [byte for byte in following if byte in b" '\"\n-1a"] or [byte for byte in following if byte < 0x7F]
+        text.append(draw.choice(usual if usual and draw.random() < 0.8 else following))
+        config = grammar.after(config, text[-1:])
+    return bytes(text), hard
+
+
+@pytest.mark.parametrize("name", [name for name in FORMS if name != "tool calls"])
+def test_what_is_named_hard_at_any_byte_is_what_the_whole_output_is_encoded_as(
+    name: str, vocabulary: Vocabulary
+) -> None:
+    grammar, draw = compile(FORMS[name], vocabulary), random.Random(name)
+    assert vocabulary.tokenize is not None
+    for _ in range(30):
+        text, hard = claimed(grammar, draw)
+        position, canonical = 0, {}
+        for token in vocabulary.tokenize(text):
+            canonical[position] = token
+            position += len(vocabulary.token_bytes[token])
+        if position == len(text):  # else it has bytes that this vocabulary lacks
+            known = [pair for pair in hard if pair[0] + 12 < len(text)]  # its end may be anywhere
+            assert [pair for pair in known if canonical.get(pair[0]) != pair[1]] == [], text
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 Pattern and length make a configuration for every character, so no walk pays twice. What the pattern allows is known
 from earlier positions, and what the length allows is a copy (a CHAIN): a token that stays inside the text is allowed
 by both, and the text can still be completed if the length has some characters to spare. Tokens that may not leave
-enough are looked at one by one: where the pattern stands after them, and how far it is to an end from there. What
-goes on after the text is read byte by byte.
+enough are looked at one by one: where both stand after them, and whether there is an end from there. What goes on after
+the text is read byte by byte.
 """
 
 from __future__ import annotations
@@ -15,8 +15,22 @@ from stemma.fsm.jit import helper
 from stemma.fsm.masks import Words, put, walk_exit
 from stemma.fsm.regions import follow
 from stemma.fsm.runs import Run
-from stemma.fsm.step import ensure_row
-from stemma.fsm.tables import DISTANCE, FULL, GENERATION, MARK, WALK, WALKED, Int64s, Tables
+from stemma.fsm.step import add_task, ensure_row, intern_product, run_tasks
+from stemma.fsm.tables import (
+    BOUNDED,
+    DISTANCE,
+    FULL,
+    GENERATION,
+    LIVE,
+    LIVE_TASK,
+    MARK,
+    NUM_TASKS,
+    UNKNOWN,
+    WALK,
+    WALKED,
+    Int64s,
+    Tables,
+)
 from stemma.fsm.trie import Trie
 
 MAXIMUM_LEFT = 4096
@@ -87,20 +101,39 @@ def leads_to_distance(t: Tables, config: int, distance: int) -> bool:
 
 
 @helper
-def ends_in_time(t: Tables, trie: Trie, node: int, inner: int, remaining: int) -> bool:
-    """Whether the text of `node`, after which the pattern stands at `inner`, leaves room for a nearest end. False also
-    where this cannot be told: distances are in bytes, and what `remaining` counts may be longer than characters."""
+def is_live(t: Tables, left: int, right: int) -> int:
+    """Whether a text can end from where both sides stand: 1 or 0, -1 if rules or room are missing."""
+    product = intern_product(t, BOUNDED, left, right)
+    if product < 0:
+        return -1
+    if t.products[product, 3] == UNKNOWN:
+        t.counts[NUM_TASKS] = 0
+        add_task(t, LIVE_TASK, product)
+        if not run_tasks(t):
+            return -1
+    return int(t.products[product, 3] == LIVE)
+
+
+@helper
+def ends_in_time(t: Tables, trie: Trie, path: Int64s, node: int, inner: int, right: int, remaining: int) -> int:
+    """Whether the text of `node`, after which the pattern stands at `inner`, leaves room for an end: 1 or 0, -1 if
+    rules or room are missing. Distances are in bytes, and what `remaining` counts may be longer than characters, so
+    that only a short distance tells it at once."""
     distance = t.configs[inner, DISTANCE]
     characters = 0
-    while node > 0:
-        characters += trie.byte[node] & 0xC0 != 0x80
-        node = trie.parent[node]
-    return bool(0 <= distance <= remaining - characters)
+    before = node
+    while before > 0:
+        characters += trie.byte[before] & 0xC0 != 0x80
+        before = trie.parent[before]
+    if 0 <= distance <= remaining - characters:
+        return 1
+    end = follow(t, trie, path, node, right)
+    return is_live(t, inner, end) if end > 0 else end
 
 
 @helper
 def check_unsure(
-    t: Tables, trie: Trie, path: Int64s, config: int, out: Words, sure: Words, left: int, remaining: int, nodes: Int64s
+    t: Tables, trie: Trie, path: Int64s, out: Words, sure: Words, left: int, right: int, remaining: int, nodes: Int64s
 ) -> bool:
     """Take off `out` the tokens among those that are not `sure` after which the text cannot end in time."""
     for word in range(len(out)):
@@ -109,12 +142,11 @@ def check_unsure(
         while unsure:
             if unsure & np.uint32(1):
                 key = 32 * word + bit
-                end = follow(t, trie, path, nodes[key], left)
-                if end > 0 and not ends_in_time(t, trie, nodes[key], end, remaining):
-                    end = follow(t, trie, path, nodes[key], config)
-                if end < 0:
+                inner = follow(t, trie, path, nodes[key], left)
+                in_time = ends_in_time(t, trie, path, nodes[key], inner, right, remaining) if inner > 0 else inner
+                if in_time < 0:
                     return False
-                if end == 0:
+                if in_time == 0:
                     put(out, key, 0)
             unsure >>= np.uint32(1)
             bit += 1
@@ -122,17 +154,27 @@ def check_unsure(
 
 
 @helper
+def leaves_text(t: Tables, trie: Trie, path: Int64s, before: int, inner: int, right: int, units: int) -> int:
+    """Whether the text may end with that of `before`, after which the pattern stands at `inner`: 1 or 0, -1 if rules
+    or room are missing. units: that the length still leaves then, if it leaves any for sure."""
+    if t.configs[inner, 2] == 0 or units >= 0:
+        return int(t.configs[inner, 2])
+    end = follow(t, trie, path, before, right)
+    return int(t.configs[end, 2]) if end > 0 else end
+
+
+@helper
 def bounded_mask(
-    t: Tables, trie: Trie, path: Int64s, config: int, out: Words, sure: Words, run: Run, left: int, after: int,
-    remaining: int, nodes: Int64s,
-) -> bool:  # fmt: skip
+    t: Tables, trie: Trie, path: Int64s, config: int, out: Words, sure: Words, run: Run, places: Int64s, nodes: Int64s
+) -> bool:
     """`out` holds what both sides allow, `sure` what is certain among that; adds what goes on after the text.
 
-    `run` are the tokens without any byte that may follow the text; `left` is the pattern's configuration in `config`,
-    `after` the one where the text has ended, `remaining` the units that the length leaves (a unit is a character or
-    more), `nodes` the place of each token in the trie.
+    `run` are the tokens without any byte that may follow the text; `places` are the configurations of the pattern and
+    of the length in `config`, the one where the text has ended, and the units that the length leaves (a unit is a
+    character or more); `nodes` the place of each token in the trie.
     """
-    if not ensure_row(t, after) or not check_unsure(t, trie, path, config, out, sure, left, remaining, nodes):
+    left, right, after, remaining = places[0], places[1], places[2], places[3]
+    if not ensure_row(t, after) or not check_unsure(t, trie, path, out, sure, left, right, remaining, nodes):
         return False
     t.configs[config, WALKED] = t.configs[after, WALKED] = t.counts[WALK]
     done = True
@@ -144,14 +186,19 @@ def bounded_mask(
             inner = follow(t, trie, path, before, left)
             if inner < 0:
                 return False
-            if inner == 0 or (t.configs[inner, 2] == 0 and t.rows[inner, byte] == 0):
+            if inner == 0:
                 continue
             following = t.rows[after, byte]
-            if t.rows[inner, byte] or run.exit_lengths[exit] > remaining:
+            if t.rows[inner, byte]:
                 here = follow(t, trie, path, before, config)
                 if here < 0:
                     return False
                 following = t.rows[here, byte]
+            else:
+                leaves = leaves_text(t, trie, path, before, inner, right, remaining - run.exit_lengths[exit])
+                if leaves < 0:
+                    return False
+                following *= leaves
             if following:
                 done = walk_exit(t, trie, out, path, run, exit, following) and done
                 if t.counts[FULL]:

@@ -51,7 +51,7 @@ class MaskKernels(NamedTuple):
     region_mask: Callable[[Tables, Trie, Int64s, int, Words, Run, Int64s], bool]
     take_off: Callable[[Tables, Trie, Int64s, int, Words, Int64s, Int64s], bool]
     farthest: Callable[[Tables, int, Int64s, Int64s], int]
-    bounded_mask: Callable[[Tables, Trie, Int64s, int, Words, Words, Run, int, int, int, Int64s], bool]
+    bounded_mask: Callable[[Tables, Trie, Int64s, int, Words, Words, Run, Int64s, Int64s], bool]
     earlier_turn: Callable[[Tables, int, Int64s, Int64s], int]
     last_turn: Callable[[Tables, Int64s], int]
     find_run: Callable[[Trie, Int64s, Int64s, Int64s, Int64s, Int64s], int]
@@ -128,7 +128,7 @@ def compile_kernels() -> Compiled:
         regions.region_mask: truth(t, trie, path, integer, words, run, numbers),
         regions.take_off: truth(t, trie, path, integer, words, numbers, numbers),
         bounded.farthest: integer(t, integer, path, numbers),
-        bounded.bounded_mask: truth(t, trie, path, integer, words, words, run, integer, integer, integer, numbers),
+        bounded.bounded_mask: truth(t, trie, path, integer, words, words, run, numbers, numbers),
         turns.earlier_turn: integer(t, integer, path, numbers),
         turns.last_turn: integer(t, numbers),
         runs.find_run: integer(trie, numbers, path, path, path, numbers),
@@ -175,6 +175,5 @@ def sealed(function: Callable[..., Any], digest: int, arity: int) -> Callable[..
         7: lambda a, b, c, d, e, f, g: (digest, function(a, b, c, d, e, f, g))[1],
         8: lambda a, b, c, d, e, f, g, h: (digest, function(a, b, c, d, e, f, g, h))[1],
         9: lambda a, b, c, d, e, f, g, h, i: (digest, function(a, b, c, d, e, f, g, h, i))[1],
-        11: lambda a, b, c, d, e, f, g, h, i, j, k: (digest, function(a, b, c, d, e, f, g, h, i, j, k))[1],
     }
     return by_arity[arity]

@@ -208,10 +208,8 @@ class Masking:
         inside = np.ones(129, np.int64)
         inside[:128] -= following[:128]
         run = self._vocabulary.run(inside)
-        nodes, trie = self._vocabulary.nodes, self._vocabulary.trie
-        while not kernels.bounded_mask(
-            automaton.tables, trie, self.path, config, out, sure, run, left, after, remaining, nodes
-        ):
+        nodes, trie, places = self._vocabulary.nodes, self._vocabulary.trie, np.array((left, right, after, remaining))
+        while not kernels.bounded_mask(automaton.tables, trie, self.path, config, out, sure, run, places, nodes):
             automaton.provide()
         return True
 

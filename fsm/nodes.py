@@ -59,8 +59,12 @@ def choice(parts: Iterable[Node]) -> Node:
     """Any of the parts, flat and without repetition (of calls and of texts: to compare larger nodes costs too much)."""
     flat: dict[object, Node] = {}
     for part in parts:
+        if isinstance(part, Literal):
+            flat.setdefault(part.data, part)
+            continue
         for each in part.parts if isinstance(part, Choice) else (part,):
-            flat.setdefault(each if isinstance(each, (Call, Literal)) else id(each), each)
+            key = each.data if isinstance(each, Literal) else each if isinstance(each, Call) else id(each)
+            flat.setdefault(key, each)
     return next(iter(flat.values())) if len(flat) == 1 else Choice(tuple(flat.values()))
 
 

@@ -71,7 +71,8 @@ class SchemaCompiler:
         """A call to the rule of a goal."""
         found = self.calls.get(goal)
         if found is None:
-            found = self.at_a_glance(goal)
+            target = self.meaning.expansion.followed(goal)
+            found = self.at_a_glance(target) if target == goal else self.value(target)
             if found is None:
                 found = Call(("value", len(self.goals)))
                 self.goals.append(goal)
@@ -94,7 +95,9 @@ class SchemaCompiler:
 
     def alternative(self, alternative: Alternative) -> Node:
         if alternative.values is not None:
-            held = [value for value in alternative.values if self.meaning.holds(value, alternative)]
+            any_text = bool(alternative.kinds & Kind.STRING) and not alternative.texts
+            held = (value for value in alternative.values
+                    if (any_text and isinstance(value, str)) or self.meaning.holds(value, alternative))  # fmt: skip
             return choice(map(self.exactly, held))
         kinds = alternative.kinds
         facts = (alternative.numbers, alternative.texts, alternative.arrays, alternative.objects)
@@ -114,6 +117,8 @@ class SchemaCompiler:
 
     def exactly(self, value: Any) -> Node:
         """One value; integers also with `.0`, unless they are to be plain."""
+        if isinstance(value, str):
+            return text(json_text(value))
         if isinstance(value, list):
             parts = [sequence((self.comma if index else EMPTY, self.exactly(item))) for index, item in enumerate(value)]
             return enclosed("[", sequence(parts), "]", self.marks)

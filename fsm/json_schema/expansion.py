@@ -110,6 +110,16 @@ class Expansion:
             scope = (*scope, place.base)
         return (Claim(place, scope, True),)
 
+    def followed(self, goal: Goal) -> Goal:
+        """What a goal that is a reference, and nothing else, refers to: so all that refer to it are the same."""
+        for _ in range(MAXIMUM_CHAIN):
+            claim = goal[0] if len(goal) == 1 else None
+            if not isinstance(claim, Claim) or not claim.positive or claim.place.groups != ["reference"]:
+                break
+            assert isinstance(claim.place.schema, dict), "only an object holds a reference"
+            [goal] = self.referred(claim, claim.place.schema)
+        return goal
+
     def inside(self, claim: Claim, schema: Any, *path: str) -> Goal:
         """That a schema inside the claim's place holds."""
         return self.goal(self.document.child(claim.place, schema, *path), claim.scope)

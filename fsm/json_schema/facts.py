@@ -351,6 +351,8 @@ def with_values_joined(alternatives: list[Alternative]) -> tuple[Alternative, ..
 
 
 def kind_of(value: Any) -> Kinds:
+    if isinstance(value, str):
+        return Kind.STRING
     if value is None:
         return Kind.NULL
     if isinstance(value, bool):
@@ -359,8 +361,6 @@ def kind_of(value: Any) -> Kinds:
         return Kind.INTEGER
     if isinstance(value, float):
         return Kind.INTEGER if value.is_integer() else Kind.FRACTION
-    if isinstance(value, str):
-        return Kind.STRING
     return Kind.ARRAY if isinstance(value, list) else Kind.OBJECT
 
 

@@ -18,6 +18,8 @@ QUOTED = json.JSONEncoder(ensure_ascii=False).encode
 
 def identity(value: Any) -> Hashable:
     """Equal for two JSON values exactly when JSON Schema takes them for equal."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool) or value is None:
         return (value,)
     if isinstance(value, int | float):

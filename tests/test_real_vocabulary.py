@@ -237,7 +237,7 @@ def claimed(grammar: CompiledGrammar, draw: random.Random) -> tuple[bytes, list[
             break
         usual = [byte for byte in following if byte in b" '\"\n-1a"] or [byte for byte in following if byte < 0x7F]
         text.append(draw.choice(usual if usual and draw.random() < 0.8 else following))
-        config = grammar.after(config, text[-1:])
+        config = grammar.after(config, bytes(text[-1:]))
     return bytes(text), hard
 
 

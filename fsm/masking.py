@@ -91,9 +91,7 @@ class Masking:
             automaton.provide()
         key = earlier, repeat, below
         if key not in self._turns:
-            if len(self._turns) > MAXIMUM_KEPT:
-                self._turns.clear()
-            self._turns[key] = self._early_turn(earlier, found, kernels) if earlier else None
+            self._keep_turn(key, self._early_turn(earlier, found, kernels) if earlier else None)
         turn = self._turns[key]
         if turn is None:
             return False
@@ -122,16 +120,22 @@ class Masking:
             self._bases.pop(int(self._found[BASE]), None)
         return self._walk_turn(kind, config, mask, found, kernels)
 
+    def _keep_turn(self, key: tuple[int, int, int], turn: Turn | None) -> None:
+        if len(self._turns) > MAXIMUM_KEPT:
+            self._turns.clear()
+        self._turns[key] = turn
+
     def _walk_turn(self, kind: int, config: int, mask: Words, found: Int64s, kernels: MaskKernels) -> Turn:
         """Compute the mask of `config`, in the first turn of the repeat that is `found`."""
         counts = self._automaton.tables.counts
         outer = int(counts[WALK])  # of a text of which this is a side: what is walked here stands in none of its turns
         self._walks += 1
         counts[WALK] = self._walks
-        self._compute_as(kind, config, mask, kernels)
-        last = int(kernels.last_turn(self._automaton.tables, found))
-        counts[WALK] = outer
-        return Turn(mask, last)
+        try:
+            self._compute_as(kind, config, mask, kernels)
+            return Turn(mask, int(kernels.last_turn(self._automaton.tables, found)))
+        finally:
+            counts[WALK] = outer
 
     def _compute(self, config: int, out: Words, kernels: MaskKernels) -> None:
         self._compute_as(self._classify(config, kernels), config, out, kernels)
@@ -255,6 +259,7 @@ class Masking:
         kind = self._classify(config, kernels)
         repeat, below = self._found[[TURNING, BELOW]].tolist()
         if repeat and not self._found[TURNS] and kind != CHAIN and not self._automaton.tables.counts[WALK]:
-            self._turns[config, repeat, below] = self._walk_turn(kind, config, out, self._found.copy(), kernels)
+            turn = self._walk_turn(kind, config, out, self._found.copy(), kernels)
+            self._keep_turn((config, repeat, below), turn)
         else:
             self._compute_as(kind, config, out, kernels)

@@ -16,6 +16,7 @@ from stemma.fsm.tables import ACCEPTING, NUM_CONFIGS, REPEAT, WALK, WALKED, Int6
 TURNS, TURNING, BELOW, LEFT = range(7, 11)
 LEAST_LEFT = 3  # with fewer turns left, some token nearly always passes the limit
 MOST_FRAMES = 64  # that are looked at for each item
+MOST_TRIES = 16  # repeats that are looked at
 MISSING, TOO_DEEP = -1, -2
 
 
@@ -42,13 +43,19 @@ def find_turning(t: Tables, config: int, found: Int64s) -> None:
     found[TURNS] = found[TURNING] = 0
     first = t.configs[config, 0]
     end = first + t.configs[config, 1]
+    tries = 0
+    repeat = below = -1  # of the last try
     for position in range(first, end):
         stack = t.items[position] & 0x7FFFFFFF
         for _ in range(MOST_FRAMES):
             if stack == 0:
                 break
-            if t.stacks[stack, 1] >= 0 and try_turning(t, first, end, stack, found):
-                return
+            if t.stacks[stack, 1] >= 0 and (t.stacks[stack, 0] != repeat or t.stacks[stack, 2] != below):
+                repeat = t.stacks[stack, 0]
+                below = t.stacks[stack, 2]
+                tries += 1
+                if tries > MOST_TRIES or try_turning(t, first, end, stack, found):
+                    return
             stack = t.stacks[stack, 2]
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemma.fsm import CompiledGrammar, Matcher, Vocabulary, ast, compile
+from stemma.fsm import Vocabulary, ast, compile
 from stemma.runtime.engine.guides import make_vocabulary
 from stemma.runtime.model.byte_alphabet import char_of_byte
 from stemma.runtime.model.checkpoint import TokenizerFiles
@@ -21,6 +21,7 @@ from stemma.runtime.model.gguf_tokenizer import DIGITS, GPT2, LLAMA3, QWEN2, TEK
 from stemma.runtime.model.pair_merging import merges_in_known_pieces
 from stemma.runtime.model.tokenizer import Tokenizer
 from stemma.runtime.model.tokenizer_spec import SPACE
+from tests.fsm.jumping import generate, places
 
 ALPHABET = 'aabsl11-"":{, \'\n\\é'
 TEXTS = (
@@ -127,36 +128,6 @@ def nodes() -> st.SearchStrategy[ast.Node]:
     return st.lists(parts, min_size=2, max_size=6).map(lambda found: ast.Sequence(tuple(found)))
 
 
-def generate(grammar: CompiledGrammar, draw: random.Random) -> tuple[bytes, list[tuple[int, int]]]:
-    """A random output that takes every hard token, and where in it the hard tokens lie (byte, token)."""
-    matcher, vocabulary = Matcher(grammar), grammar.vocabulary
-    hard: list[tuple[int, int]] = []
-    while True:
-        forced = matcher.forced()
-        for token in forced.hard:
-            hard.append((len(matcher.output), token))
-            assert matcher.advance(token)
-        for draft in forced.drafts:
-            assert matcher.advance(draft)
-        matcher.rollback(len(forced.drafts))
-        if matcher.is_finished or len(matcher.tokens) > 40:
-            return matcher.output, hard
-        words = grammar.mask(matcher.config)
-        allowed = [token for token in range(vocabulary.size) if words[token >> 5] >> (token & 31) & 1]
-        if forced.drafts and draw.random() < 0.3:
-            allowed = forced.drafts[:1]
-        assert matcher.advance(draw.choice(allowed))
-
-
-def places(vocabulary: Vocabulary, text: bytes) -> dict[int, int]:
-    assert vocabulary.tokenize is not None
-    found, position = {}, 0
-    for token in vocabulary.tokenize(text):
-        found[position] = token
-        position += len(vocabulary.token_bytes[token])
-    return found
-
-
 @pytest.mark.parametrize("takes_whole", [False, True])
 @pytest.mark.parametrize("kind", SPLITS)
 @settings(max_examples=150, deadline=None)
@@ -166,7 +137,7 @@ def test_hard_tokens_are_what_the_whole_output_is_encoded_as(
 ) -> None:
     vocabulary = encoder(kind, takes_whole, number)
     assert vocabulary.pair_rules is not None
-    text, hard = generate(compile(ast.Grammar(node, no_rules), vocabulary), random.Random(seed))
+    text, hard = generate(compile(ast.Grammar(node, no_rules), vocabulary), random.Random(seed), 40)
     try:
         text.decode()
     except UnicodeDecodeError:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers, trainers
 
 from stemma.fsm import Matcher, Vocabulary, ast, compile
-from stemma.fsm.grammar import CompiledGrammar
+from tests.fsm.jumping import generate, places
 
 CORPUS = [
     '{"name": "value", "names": [1, 2], "id": 12345}', '{"is_it": true,\n  "kind": "it\'s we\'ll they\'re"}',
@@ -82,38 +82,13 @@ def nodes() -> st.SearchStrategy[ast.Node]:
     return st.lists(parts, min_size=1, max_size=8).map(lambda found: ast.Sequence(tuple(found)))
 
 
-def generate(grammar: CompiledGrammar, draw: random.Random) -> tuple[list[int], list[tuple[int, int]]]:
-    """A random output that takes every hard token, and where in it the hard tokens lie (byte, token)."""
-    matcher = Matcher(grammar)
-    vocabulary = grammar.vocabulary
-    hard: list[tuple[int, int]] = []
-    while True:
-        forced = matcher.forced()
-        for token in forced.hard:
-            hard.append((len(matcher.output), token))
-            assert matcher.advance(token)
-        for draft in forced.drafts:
-            assert matcher.advance(draft)
-        matcher.rollback(len(forced.drafts))
-        if matcher.is_finished or len(matcher.tokens) > 60:
-            return matcher.tokens, hard
-        words = grammar.mask(matcher.config)
-        allowed = [token for token in range(vocabulary.size) if words[token >> 5] >> (token & 31) & 1]
-        assert matcher.advance(draw.choice(allowed))
-
-
 @settings(max_examples=300, deadline=None)
 @given(nodes(), st.integers(0, 1000))
 def test_hard_tokens_are_canonical_whatever_follows(node: ast.Node, seed: int) -> None:
     _, vocabulary = trained()
     grammar = compile(ast.Grammar(node, no_rules), vocabulary)
-    tokens, hard = generate(grammar, random.Random(seed))
-    text = b"".join(vocabulary.token_bytes[token] for token in tokens)
-    canonical = {}
-    position = 0
-    for token in vocabulary.tokenize(text) if vocabulary.tokenize else []:
-        canonical[position] = token
-        position += len(vocabulary.token_bytes[token])
+    text, hard = generate(grammar, random.Random(seed), 60)
+    canonical = places(vocabulary, text)
     for place, token in hard:
         assert canonical.get(place) == token, (text, place, vocabulary.token_bytes[token])
 

@@ -21,7 +21,7 @@ import platformdirs
 
 from stemma.fsm import bounded, masks, regions, runs, seams, step, tables, turns
 from stemma.fsm.runs import Run
-from stemma.fsm.tables import Int64s, Limits, Tables, new_tables
+from stemma.fsm.tables import Int32s, Int64s, Limits, Tables, new_tables
 from stemma.fsm.trie import Trie, build_trie
 
 Words = npt.NDArray[np.uint32]
@@ -55,6 +55,7 @@ class MaskKernels(NamedTuple):
     earlier_turn: Callable[[Tables, int, Int64s, Int64s], int]
     last_turn: Callable[[Tables, Int64s], int]
     find_run: Callable[[Trie, Int64s, Int64s, Int64s, Int64s, Int64s], int]
+    sort_run: Callable[[Int64s, int, Int64s, Int32s, Int32s, npt.NDArray[np.uint32]], None]
 
 
 class Compiled(NamedTuple):
@@ -132,6 +133,7 @@ def compile_kernels() -> Compiled:
         turns.earlier_turn: integer(t, integer, path, numbers),
         turns.last_turn: integer(t, numbers),
         runs.find_run: integer(trie, numbers, path, path, path, numbers),
+        runs.sort_run: numba.void(path, integer, numbers, numba.int32[::1], numba.int32[::1], numba.uint32[:, ::1]),
     }
     with _cache_folder():
         ready = {

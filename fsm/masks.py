@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.fsm.jit import helper
-from stemma.fsm.runs import BUT_LINES, NONE, NUM_CUMULATIVE, WHOLE, Run
+from stemma.fsm.runs import BUT_LINES, NONE, NUM_CUMULATIVE, WHOLE, Run, copy_into
 from stemma.fsm.step import ensure_row
 from stemma.fsm.tables import FULL, RANGE, REPEAT, WALK, WALKED, Int64s, Tables
 from stemma.fsm.trie import Trie
@@ -36,12 +36,6 @@ def put(out: Words, key: int, setting: int) -> None:
         out[word] = out[word] | bit
     else:
         out[word] = out[word] & ~bit
-
-
-@helper
-def copy_into(out: Words, mask: Words) -> None:
-    for word in range(len(out)):
-        out[word] = mask[word]
 
 
 @helper

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from stemma.fsm.jit import helper
-from stemma.fsm.masks import MIN_RUN, Words, copy_into, kind_beyond, num_shared, put, walk_exit, whole_characters
-from stemma.fsm.runs import WHOLE, Run
+from stemma.fsm.masks import MIN_RUN, Words, kind_beyond, num_shared, put, walk_exit, whole_characters
+from stemma.fsm.runs import WHOLE, Run, copy_into
 from stemma.fsm.step import ensure_row
 from stemma.fsm.tables import FULL, GENERATION, MARK, WALK, WALKED, Int64s, Tables
 from stemma.fsm.trie import Trie

@@ -127,3 +127,37 @@ def find_run(trie: Trie, inside: Int64s, path: Int64s, found: Int64s, exits: Int
     for position in range(num_found):
         longest = max(longest, int(found[position, 1]))
     return longest
+
+
+@helper
+def sort_run(
+    found: Int64s, number: int, starts: Int64s, tokens: Int32s, lengths: Int32s, masks: npt.NDArray[np.uint32]
+) -> None:
+    """Sort the first `number` (token, characters) pairs by characters into `tokens` and `lengths`, and set their bits
+    in `masks`: row n has those of at most n characters, the last row all. starts: room for a count a length."""
+    for position in range(number):
+        starts[found[position, 1] + 1] += 1
+    for length in range(1, len(starts)):
+        starts[length] += starts[length - 1]
+    for position in range(number):
+        length = found[position, 1]
+        place = starts[length]
+        tokens[place] = found[position, 0]
+        lengths[place] = length
+        starts[length] = place + 1
+    row = 1
+    for position in range(number):
+        while row < min(lengths[position], len(masks) - 1):
+            row += 1
+            copy_into(masks[row], masks[row - 1])
+        token = tokens[position]
+        masks[row, token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+    while row < len(masks) - 1:
+        row += 1
+        copy_into(masks[row], masks[row - 1])
+
+
+@helper
+def copy_into(out: npt.NDArray[np.uint32], mask: npt.NDArray[np.uint32]) -> None:
+    for word in range(len(out)):
+        out[word] = mask[word]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 from stemma.runtime.core.sampling import TokenLogprob
@@ -145,7 +145,7 @@ class Generation:
         self._deltas.clear()
         return deltas[0] if len(deltas) == 1 else join(deltas)
 
-    async def __aiter__(self) -> AsyncIterator[Delta]:
+    async def __aiter__(self) -> AsyncGenerator[Delta]:
         try:
             while True:
                 await self._sleep(self._news_sleepers, lambda: bool(self._deltas) or self.is_done)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any, NamedTuple
 
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
@@ -112,8 +112,9 @@ async def completed(generations: Sequence[Generation]) -> list[Completion]:
 async def said(generations: Sequence[Generation]) -> AsyncGenerator[Said]:
     """Deltas and completions as they come. What comes while the reader is busy is joined into one delta."""
     if len(generations) == 1:
-        async for delta in generations[0]:
-            yield Said(0, delta)
+        async with aclosing(aiter(generations[0])) as deltas:
+            async for delta in deltas:
+                yield Said(0, delta)
         yield Said(0, check(await generations[0]))
         return
     queue: asyncio.Queue[Said | Exception] = asyncio.Queue(maxsize=1)
@@ -129,12 +130,14 @@ async def said(generations: Sequence[Generation]) -> AsyncGenerator[Said]:
     finally:
         for feeder in feeders:
             feeder.cancel()
+        await asyncio.gather(*feeders, return_exceptions=True)
 
 
 async def _feed(queue: asyncio.Queue[Said | Exception], index: int, generation: Generation) -> None:
     try:
-        async for delta in generation:
-            await queue.put(Said(index, delta))
+        async with aclosing(aiter(generation)) as deltas:
+            async for delta in deltas:
+                await queue.put(Said(index, delta))
         await queue.put(Said(index, check(await generation)))
     except Exception as error:
         await queue.put(error)

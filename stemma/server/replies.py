@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -51,7 +51,7 @@ class EventReply(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes], config: ServerConfig) -> None:
+    def __init__(self, events: AsyncGenerator[bytes], config: ServerConfig) -> None:
         super().__init__(status_code=200, headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         self._events = events
         self._config = config
@@ -63,8 +63,10 @@ class EventReply(Response):
         await send(start)
         heart = asyncio.ensure_future(self._beat(send))
         try:
-            async for data in self._events:
-                await self._send(send, data, more=True)
+            # Closed here and now: left to the garbage collector, it would be closed in whatever thread that runs in.
+            async with aclosing(self._events):
+                async for data in self._events:
+                    await self._send(send, data, more=True)
         finally:
             heart.cancel()
             await asyncio.gather(heart, return_exceptions=True)

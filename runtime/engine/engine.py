@@ -25,10 +25,11 @@ from stemma.runtime.engine.forms import Answer, form_of
 from stemma.runtime.engine.generation import Completion, Generation
 from stemma.runtime.engine.guides import GrammarSpec, Guides
 from stemma.runtime.engine.hold import Hold
-from stemma.runtime.engine.loop import EngineLoop, Ticket
+from stemma.runtime.engine.loop import EngineLoop
 from stemma.runtime.engine.metrics import EngineStats
 from stemma.runtime.engine.options import Prompt, RequestMaker, RequestOptions
 from stemma.runtime.engine.progress import wait
+from stemma.runtime.engine.publishing import Ticket
 from stemma.runtime.engine.saving import CacheFile, Saver
 from stemma.runtime.engine.text import TextStream
 from stemma.runtime.engine.tree import TreeNode, snapshot

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -16,25 +15,12 @@ from stemma.runtime.core.batch import Batch
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Scheduler
-from stemma.runtime.engine.generation import Completion, Delta, Generation, Timing
+from stemma.runtime.engine.generation import Generation
 from stemma.runtime.engine.metrics import EngineStats, Metrics
-from stemma.runtime.engine.text import TextStream
+from stemma.runtime.engine.publishing import Publisher, Ticket
 from stemma.runtime.errors import EngineClosed, EngineFailed, StemmaError
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """A sequence and the caller who waits for it. Times in seconds of the loop's clock."""
-
-    sequence: core.Sequence
-    generation: Generation
-    text: TextStream
-    submitted: float
-    first_step: float | None = None
-    first_token: float | None = None
-    num_published: int = 0
 
 
 class EngineLoop:
@@ -48,6 +34,7 @@ class EngineLoop:
         self.sampler = sampler
         self.clock = clock
         self.metrics = Metrics()
+        self._publisher = Publisher(clock, self.metrics)
         self._tickets: dict[int, Ticket] = {}  # by id of the sequence
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._door = threading.Lock()  # nobody enters while it is being shut
@@ -147,54 +134,13 @@ class EngineLoop:
     def _publish(self, batch: Batch, started: float) -> None:
         self.metrics.num_steps += 1
         self.metrics.num_step_tokens += batch.num_tokens
-        now = self.clock()
         for row in batch.rows:
-            ticket = self._tickets[id(row.sequence)]
-            ticket.first_step = ticket.first_step or started
-            if row.sequence.num_generated > ticket.num_published:
-                ticket.first_token = ticket.first_token or now
-                self._push(ticket)
-
-    def _push(self, ticket: Ticket) -> None:
-        sequence = ticket.sequence
-        tokens = tuple(sequence.tokens[sequence.num_prompt + ticket.num_published :])
-        text = ticket.text.finish() if sequence.is_finished else ticket.text.take()
-        logprobs = tuple(sequence.logprobs[ticket.num_published :])
-        ticket.num_published += len(tokens)
-        ticket.generation.push(Delta(text, tokens, logprobs))
+            self._publisher.step(self._tickets[id(row.sequence)], started)
 
     def _settle(self, ended: Sequence[core.Sequence]) -> None:
         """Give the callers of ended sequences their completion or their error."""
         for sequence in ended:
-            ticket = self._tickets.pop(id(sequence))
-            assert sequence.finish_reason is not None
-            reason = sequence.finish_reason.value
-            self.metrics.num_finished[reason] = self.metrics.num_finished.get(reason, 0) + 1
-            self.metrics.usage += sequence.usage
-            if sequence.error is not None:
-                ticket.generation.fail(sequence.error)
-            else:
-                ticket.generation.finish(self._completion(ticket, reason))
-
-    def _completion(self, ticket: Ticket, reason: str) -> Completion:
-        sequence, now = ticket.sequence, self.clock()
-        ticket.text.finish()
-        first_step, first_token = ticket.first_step or now, ticket.first_token or now
-        timing = Timing(first_step - ticket.submitted, first_token - ticket.submitted, now - ticket.submitted)
-        self.metrics.ttft.add(timing.ttft)
-        self.metrics.total.add(timing.total)
-        if sequence.num_generated > 1:
-            self.metrics.tpot.add((now - first_token) / (sequence.num_generated - 1))
-        return Completion(
-            text=ticket.text.text,
-            tokens=tuple(sequence.generated),
-            finish_reason=reason,
-            usage=sequence.usage,
-            timing=timing,
-            logprobs=tuple(sequence.logprobs),
-            prompt_logprobs=tuple(sequence.prompt_logprobs),
-            jumped=tuple(sequence.jumped),
-        )
+            self._publisher.end(self._tickets.pop(id(sequence)))
 
 
 def _fulfil(future: Future[T], function: Callable[[], T]) -> None:

@@ -1,0 +1,86 @@
+"""What a caller hears of a sequence: a delta for each step that added to it; at the end, its completion or its error.
+
+Joined, the deltas are the completion, however it ends. Called in the loop's thread; touches one ticket at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stemma.runtime.core import sequence as core
+from stemma.runtime.engine.generation import Completion, Delta, Generation, Timing
+from stemma.runtime.engine.metrics import Metrics
+from stemma.runtime.engine.text import TextStream
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A sequence and the caller who waits for it. Times in seconds of the loop's clock.
+
+    generated tokens:  |<-- num_published -->|<-- what the next delta holds -->|
+    """
+
+    sequence: core.Sequence
+    generation: Generation
+    text: TextStream
+    submitted: float
+    first_step: float | None = None
+    first_token: float | None = None
+    num_published: int = 0
+
+
+class Publisher:
+    """Tells callers, and counts what it tells."""
+
+    def __init__(self, clock: Callable[[], float], metrics: Metrics) -> None:
+        self._clock = clock
+        self._metrics = metrics
+
+    def step(self, ticket: Ticket, started: float) -> None:
+        """Tell what a step, in which the sequence had a row, added to it. started: when the step began."""
+        ticket.first_step = ticket.first_step or started
+        if ticket.sequence.num_generated > ticket.num_published:
+            ticket.first_token = ticket.first_token or self._clock()
+            self._push(ticket)
+
+    def end(self, ticket: Ticket) -> None:
+        """Tell the end of a sequence: the rest of it and its completion, or its error."""
+        sequence = ticket.sequence
+        assert sequence.finish_reason is not None
+        reason = sequence.finish_reason.value
+        self._metrics.num_finished[reason] = self._metrics.num_finished.get(reason, 0) + 1
+        self._metrics.usage += sequence.usage
+        if sequence.error is not None:
+            ticket.generation.fail(sequence.error)
+        else:
+            self._push(ticket)  # tokens that no step of its own told, text that was held back
+            ticket.generation.finish(self._completion(ticket, reason))
+
+    def _push(self, ticket: Ticket) -> None:
+        sequence = ticket.sequence
+        tokens = tuple(sequence.tokens[sequence.num_prompt + ticket.num_published :])
+        text = ticket.text.finish() if sequence.is_finished else ticket.text.take()
+        logprobs = tuple(sequence.logprobs[ticket.num_published :])
+        ticket.num_published += len(tokens)
+        if tokens or text:
+            ticket.generation.push(Delta(text, tokens, logprobs))
+
+    def _completion(self, ticket: Ticket, reason: str) -> Completion:
+        sequence, now = ticket.sequence, self._clock()
+        first_step, first_token = ticket.first_step or now, ticket.first_token or now
+        timing = Timing(first_step - ticket.submitted, first_token - ticket.submitted, now - ticket.submitted)
+        self._metrics.ttft.add(timing.ttft)
+        self._metrics.total.add(timing.total)
+        if sequence.num_generated > 1:
+            self._metrics.tpot.add((now - first_token) / (sequence.num_generated - 1))
+        return Completion(
+            text=ticket.text.text,
+            tokens=tuple(sequence.generated),
+            finish_reason=reason,
+            usage=sequence.usage,
+            timing=timing,
+            logprobs=tuple(sequence.logprobs),
+            prompt_logprobs=tuple(sequence.prompt_logprobs),
+            jumped=tuple(sequence.jumped),
+        )

@@ -1,0 +1,74 @@
+"""What callers hear, joined, is the completion, however the request ends."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from stemma.fsm.choices import Choices
+from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.regex import Regex
+from stemma.runtime.engine.generation import join
+
+FORCED_WHOLE = [
+    Regex("hello world"),
+    Choices(("only",)),
+    JSONSchema('{"const": {"a": [1, null], "é": "ü"}}'),
+    Regex(""),
+]
+
+
+def both(generation):
+    """The deltas joined, and the completion."""
+    heard = join(list(generation))
+    return heard, generation.result()
+
+
+def assert_whole(heard, completion):
+    assert heard.text == completion.text
+    assert heard.tokens == completion.tokens
+    assert heard.logprobs == completion.logprobs
+
+
+@pytest.mark.parametrize("grammar", FORCED_WHOLE, ids=lambda grammar: type(grammar).__name__)
+@pytest.mark.parametrize("options", [{}, {"max_tokens": 3}, {"stop": "o"}, {"stop": ["lo wor", "ü"]}, {"stop": "xyz"}])
+def test_what_a_grammar_forces_whole_is_heard(make, grammar, options):
+    engine = make()
+    heard, completion = both(engine.submit("Say: ", grammar=grammar, **{"max_tokens": 40, **options}))
+    assert_whole(heard, completion)
+
+
+def test_what_a_grammar_forces_whole_is_heard_in_asyncio(make):
+    async def listen():
+        generation = make().submit("Say: ", grammar=Regex("hello world"), max_tokens=40)
+        return join([delta async for delta in generation]), await generation
+
+    heard, completion = asyncio.run(listen())
+    assert_whole(heard, completion)
+    assert heard.text == "hello world"
+
+
+def test_what_a_stop_string_held_back_is_heard_at_an_abort(make):
+    engine = make()
+    generation = engine.submit("Say: ", grammar=Regex("abcabc[xyz]{500}"), stop="abcabc!", max_tokens=500)
+    deltas = iter(generation)
+    first = next(deltas)
+    generation.cancel()
+    heard = join([first, *deltas])
+    assert_whole(heard, generation.result())
+    assert heard.text.startswith("abcabc")
+
+
+def test_what_is_forced_when_aborted_before_the_first_step_is_heard(make):
+    engine = make()
+
+    def submit_and_cancel(_):
+        generation = engine.submit("Say: ", grammar=Regex("hello [xyz]{500}"), max_tokens=500)
+        generation.cancel()
+        return generation
+
+    heard, completion = both(engine.with_cache(submit_and_cancel))  # between two steps
+    assert completion.finish_reason == "abort"
+    assert heard.text.startswith("hello")
+    assert_whole(heard, completion)

@@ -10,7 +10,7 @@ import numpy as np
 from stemma.fsm import ast
 from stemma.fsm.deadline import check_time
 from stemma.fsm.kernels import PLAIN_KERNELS, KernelLoader, Kernels, loader
-from stemma.fsm.program import Program
+from stemma.fsm.program import FIRST_SPECIAL, Program
 from stemma.fsm.tables import (
     FULL,
     NUM_CONFIGS,
@@ -18,6 +18,7 @@ from stemma.fsm.tables import (
     NUM_NEEDED,
     NUM_PRODUCTS,
     NUM_STACKS,
+    RANGE,
     Int32s,
     Int64s,
     Limits,
@@ -124,8 +125,12 @@ class Automaton:
         """The symbols of special tokens that may come next."""
         if not self.program.specials:
             return []
-        symbols = self.program.specials.values()
-        return [symbol for symbol in symbols if self.step_special(config, symbol)]
+        t = self.tables
+        first, number = t.configs[config, :2].tolist()
+        states = t.items[first : first + number] >> 32
+        states = t.states[states[states >= 0]]
+        read = np.unique(states[(states[:, 0] == RANGE) & (states[:, 1] >= FIRST_SPECIAL), 1]).tolist()
+        return [symbol for symbol in read if self.step_special(config, symbol)]
 
     def provide(self) -> None:
         """Do what a kernel stopped for: build the rules and starts it asked for, or grow the table that is full."""

@@ -100,10 +100,11 @@ class CompiledGrammar:
         return self.automaton.is_accepting(config)
 
     def ends_at(self, config: int) -> bool:
-        """Whether nothing can follow `config` but the end."""
+        """Whether nothing can follow `config` but the end; not where the end cannot come either."""
         with self._lock:
-            row = self.automaton.row(config)
-            return not row.any() and not self.automaton.special_symbols(config)
+            automaton = self.automaton
+            is_end = automaton.is_accepting(config) and not automaton.row(config).any()
+            return is_end and not automaton.special_symbols(config)
 
     def chain(self, config: int) -> Chain:
         """The bytes that must follow `config` because there is no choice, and where they lead: one edge of the
@@ -195,7 +196,7 @@ class CompiledGrammar:
         return 0
 
     def _special_token(self, symbol: int) -> int:
-        text = next(text for text, known in self.automaton.program.specials.items() if known == symbol)
+        text = self.automaton.program.specials[symbol - FIRST_SPECIAL]
         token = self.vocabulary.special.get(text)
         if token is None:
             raise FormError(f"the grammar asks for the special token {text!r}, which the vocabulary does not have")

@@ -49,6 +49,8 @@ def _computed(grammar: CompiledGrammar, tokenize: Tokenize, config: int, tail: b
     known = _whole_characters(tail + data)[len(tail) :]
     if len(known) < len(data):
         data, end = known, grammar.after(config, known)
+    if not data:  # the beginning of a character, of which no encoder knows the token
+        return Forced([], [])
     seams = Seams(grammar, tail + data, end)
     start = 0 if is_whole else seams.first(len(tail))
     if start is None:

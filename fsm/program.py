@@ -52,7 +52,8 @@ class Program:
         self.edges = bytearray()
         self.num_states = 1
         self.num_edges = 0
-        self.specials: dict[str, int] = {}
+        self.specials: list[str] = []  # by symbol, from FIRST_SPECIAL on
+        self._special_symbols: dict[str, int] = {}
         self.num_rules = 0
         self._rule_by_name: dict[Hashable, int] = {}
         self._rule_nodes: dict[int, ast.Node] = {}
@@ -177,7 +178,10 @@ class Program:
         return self._state(CALL, self.named_rule(node.rule), following)
 
     def _special(self, node: ast.Special, following: int, depth: int) -> int:
-        symbol = self.specials.setdefault(node.text, FIRST_SPECIAL + len(self.specials))
+        symbol = self._special_symbols.get(node.text)
+        if symbol is None:
+            symbol = self._special_symbols[node.text] = FIRST_SPECIAL + len(self.specials)
+            self.specials.append(node.text)
         return self._state(RANGE, symbol, symbol, following)
 
     def _product(self, node: ast.Difference | ast.Intersection, following: int, depth: int) -> int:

@@ -124,7 +124,8 @@ def nodes() -> st.SearchStrategy[ast.Node]:
     choice = st.lists(text, min_size=2, max_size=3).map(lambda found: ast.Choice(tuple(found)))
     inside = st.sampled_from([((97, 122),), ((48, 57),), ((45, 45), (48, 57)), ((32, 126),), ((0x20, 0x2FFF),)])
     many = st.builds(ast.Repeat, st.builds(ast.Characters, inside), st.integers(0, 2), st.sampled_from([2, 4, None]))
-    parts = st.one_of(text, text, choice, many)
+    foreign = st.sampled_from([("да", "нет"), ("大", "小"), ("été", "être"), ("👍", "👎"), ("é", "è")])
+    parts = st.one_of(text, text, choice, many, foreign.map(lambda words: ast.Choice(tuple(map(literal, words)))))
     return st.lists(parts, min_size=2, max_size=6).map(lambda found: ast.Sequence(tuple(found)))
 
 

@@ -70,6 +70,14 @@ PIECES = [
     "names",
     "é",
 ]
+FOREIGN = ["да", "нет", "大", "小", "été", "être", "👍", "👎", "ё", "¡", "中a", "𝔘"]
+RANGES = [
+    ((0xE01, 0xE5B),),
+    ((0x3041, 0x3093),),
+    ((0x1F600, 0x1F64F),),
+    ((0x430, 0x44F),),
+    ((0x61, 0x7A), (0x400, 0x4FF)),
+]
 
 
 def nodes() -> st.SearchStrategy[ast.Node]:
@@ -91,6 +99,28 @@ def test_hard_tokens_are_canonical_whatever_follows(node: ast.Node, seed: int) -
     canonical = places(vocabulary, text)
     for place, token in hard:
         assert canonical.get(place) == token, (text, place, vocabulary.token_bytes[token])
+
+
+def beginnings() -> st.SearchStrategy[ast.Node]:
+    """Outputs that begin with one of several characters, of which the first bytes may be the same."""
+    words = st.lists(st.sampled_from(FOREIGN), min_size=2, max_size=3).map(lambda texts: literal(*texts))
+    characters = st.builds(ast.Repeat, st.sampled_from(RANGES).map(ast.Characters), st.integers(0, 1), st.just(3))
+    return st.tuples(st.one_of(words, characters), st.one_of(words, characters, nodes())).map(ast.Sequence)
+
+
+@settings(max_examples=150, deadline=None)
+@given(beginnings(), st.integers(0, 1000))
+def test_the_beginning_of_a_character_is_no_text_of_its_own(node: ast.Node, seed: int) -> None:
+    _, vocabulary = trained()
+    text, hard = generate(compile(ast.Grammar(node, no_rules), vocabulary), random.Random(seed), 60)
+    canonical = places(vocabulary, text)
+    for place, token in hard:
+        assert canonical.get(place) == token, (text, place, vocabulary.token_bytes[token])
+
+
+def test_a_known_first_byte_is_not_forced() -> None:
+    _, vocabulary = trained()
+    assert Matcher(compile(ast.Grammar(literal("да", "нет"), no_rules), vocabulary)).forced() == ([], [])
 
 
 def test_a_forced_output_is_all_hard() -> None:
@@ -119,6 +149,23 @@ def test_a_special_token_that_must_come_is_hard() -> None:
     assert matcher.forced().hard == [vocabulary.special["<|tool|>"]]
     assert matcher.advance(vocabulary.special["<|tool|>"])
     assert b"".join(vocabulary.token_bytes[token] for token in matcher.forced().hard) == b"true"
+
+
+def test_specials_whose_rules_bring_further_ones() -> None:
+    """What a special token leads to is asked while it is looked for: rules built then may bring further specials."""
+    _, vocabulary = trained()
+    rules = {
+        "tag": ast.Sequence((ast.Special("<|tool|>"), ast.Call("inside"))),
+        "inside": ast.Choice((ast.Literal(b"true"), ast.Special("<|end|>"), ast.Call("tag"))),
+    }
+    matcher = Matcher(compile(ast.Grammar(ast.Call("tag"), rules.__getitem__), vocabulary))
+    tool, end = vocabulary.special["<|tool|>"], vocabulary.special["<|end|>"]
+    assert matcher.forced().hard == [tool]
+    assert matcher.advance(tool)
+    words = matcher.grammar.mask(matcher.config)
+    assert [token for token in (tool, end) if words[token >> 5] >> (token & 31) & 1] == [tool, end]
+    assert matcher.advance(end)
+    assert matcher.is_finished
 
 
 def test_without_an_encoder_nothing_is_forced() -> None:

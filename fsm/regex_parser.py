@@ -188,7 +188,7 @@ class Parser:
         ):
             return None  # a brace that is no quantifier is itself
         if not low and not self.python:
-            return None
+            raise self.error("{,n} has no meaning in ECMA-262; write {0,n}, or \\{ for the brace itself")
         minimum = int(low[:12]) if low else 0
         maximum = (int(high[:12]) if high else None) if comma else minimum
         if max(minimum, maximum or 0) > MAXIMUM_REPEAT:
@@ -266,7 +266,7 @@ class Parser:
         character = self.next()
         if character in "bB":
             return Assertion("boundary" if character == "b" else "inside")
-        if self.python and character in "AZ":
+        if character in ("AZ" if self.python else "AZz"):
             return Assertion("start" if character == "A" else "end")
         if character in "123456789":
             if self.python and character in "1234567" and len(code := self.octal_ahead()) == 2:
@@ -321,9 +321,9 @@ class Parser:
             return self.octal()
         if character == "c" and not self.python and self.peek() in ASCII_LETTERS:
             return ord(self.next()) % 32
-        if self.python and character in ASCII_LETTERS:
+        if character in ASCII_LETTERS or (character.isalpha() and not self.python):
             self.at -= 1
-            raise self.error(f"bad escape \\{character}")
+            raise self.error(f"bad escape \\{character}; a letter stands for itself without a backslash")
         return ord(character)
 
     def unicode_escape(self) -> int:

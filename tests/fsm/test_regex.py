@@ -1,6 +1,7 @@
 """Regexes against `re.fullmatch` and `re.search` themselves, on patterns and texts that hypothesis makes up."""
 
 import re
+import string
 
 import pytest
 from hypothesis import given, settings
@@ -124,7 +125,10 @@ def test_what_hypothesis_does_not_write(pattern: str, accepted: list[str], rejec
         (r"[^]", ["\n"], [""]),
         (r"\cA", ["\x01"], ["A"]),
         (r"\ud83d\ude00", ["😀"], ["x"]),
-        (r"^a{,2}$", ["a{,2}"], ["aa"]),
+        (r"\A[a-z]+\z", ["ab"], ["Aabz", "a1", "1ab", "ab\n"]),
+        (r"\Aab", ["abx"], ["xAab", "xab"]),
+        (r"ab\Z", ["ab", "xab"], ["abZ", "ab\n"]),
+        (r"^\/\-\.\@\ \_\"$", ['/-.@ _"'], ["/"]),
     ],
 )
 def test_ecma_search(pattern: str, accepted: list[str], rejected: list[str]) -> None:
@@ -135,6 +139,22 @@ def test_ecma_search(pattern: str, accepted: list[str], rejected: list[str]) -> 
 
 REFUSED = [r"(a)\1", "(?<=a)b", "(?<!a)b", "(", ")", "[a", "a{2,1}", "*a", r"\q", "(?P=x)", "a{99999999}", "[z-a]"]
 REFUSED += ["(?m)a", r"\u12", "a**", "(?>a*)a", "(" * 500 + ")" * 500, r"\ud800"]
+
+
+KNOWN_ESCAPES = frozenset("AZzbBdDwWsSpPkntrfvcxu")
+
+
+@pytest.mark.parametrize("letter", [*sorted(set(string.ascii_letters) - KNOWN_ESCAPES), "c1", "c", "é", "x1", "u12"])
+@pytest.mark.parametrize("pattern", ["a\\{}", "[a\\{}]", "(?:\\{})?"])
+def test_no_letter_is_escaped_for_nothing(letter: str, pattern: str) -> None:
+    with pytest.raises(RegexError, match="position"):
+        search_language(pattern.format(letter))
+
+
+@pytest.mark.parametrize("pattern", [r"[\A]", r"[\z]", r"[\Z]", r"[\B]", "^a{,2}$", "a{,}"])
+def test_what_validators_read_differently_is_refused(pattern: str) -> None:
+    with pytest.raises(RegexError, match="position"):
+        search_language(pattern)
 
 
 @pytest.mark.parametrize("pattern", REFUSED)

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -31,13 +32,19 @@ TEMPLATE_FAILURES = (
     jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError
 )  # fmt: skip
 ROLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+RESERVED = frozenset(
+    ("self", "messages", "tools", "add_generation_prompt", "continue_final_message", "tokenize", "conversation",
+     "template", "chat_template", "return_tensors", "return_dict")
+)  # fmt: skip
+"""Names that are said elsewhere, or mean something on the way to a template: a value of that name would be lost, or
+change what is no business of a value's. So are the tokenizer's special texts and the sandbox's functions."""
 
 
 class ChatTemplate:
     """A compiled template with the tokenizer it writes for.
 
     In every method, `values` is what else the template reads, e.g. `enable_thinking=False`, and ChatTemplateError is
-    raised if the template refuses the messages.
+    raised if the template refuses the messages, or a value has a name that is taken.
     """
 
     def __init__(self, source: str, tokenizer: Tokenizer) -> None:
@@ -49,17 +56,26 @@ class ChatTemplate:
             self._template = compile_template(source)
         except jinja2.TemplateError as error:
             raise ChatTemplateError(f"the model's chat template cannot be read: {error}; give another one") from error
+        self._taken = RESERVED | tokenizer.special_texts.keys() | self._template.globals.keys()
+
+    def check_values(self, names: Iterable[str]) -> None:
+        """Raises ChatTemplateError for a name that no value may have."""
+        if taken := self._taken.intersection(names):
+            raise ChatTemplateError(
+                f"{min(taken)} is not the template's to be told: leave it out of the values for the template"
+            )
 
     def render(
-        self, messages: Sequence[Message], *, add_generation_prompt: bool = True,
+        self, messages: Sequence[Message], /, *, add_generation_prompt: bool = True,
         tools: Sequence[Mapping[str, Any]] | None = None, **values: Any,
     ) -> str:  # fmt: skip
         """The text of a chat, to look at. To run it take `encode_chat`, which knows what is text in it."""
+        self.check_values(values)
         values = {**values, "tools": tools, "add_generation_prompt": add_generation_prompt}
         return self._render(_checked(messages), values)
 
     def encode_chat(
-        self, messages: Sequence[Message], *, add_generation_prompt: bool = True,
+        self, messages: Sequence[Message], /, *, add_generation_prompt: bool = True,
         tools: Sequence[Mapping[str, Any]] | None = None, **values: Any,
     ) -> list[int]:  # fmt: skip
         """Tokens of a chat; special tokens in it are the template's own only.
@@ -68,24 +84,28 @@ class ChatTemplate:
         turns, if the template writes the same text there: an answer is encoded apart from what stands before it, as
         it was when it was generated.
         """
+        self.check_values(values)
         said = _checked(messages), {**values, "tools": tools, "add_generation_prompt": add_generation_prompt}
-        marks = absent_marks([self.source, *strings_in(said)])
-        return self._tokenizer.encode_pieces(self._pieces(self._prepared(said, marks), marks))
+        with _depth_refused():
+            marks = absent_marks([self.source, *strings_in(said)])
+            return self._tokenizer.encode_pieces(self._pieces(self._prepared(said, marks), marks))
 
     def encode_after(
-        self, messages: Sequence[Message], answer: int, *, add_generation_prompt: bool = True, **values: Any
+        self, messages: Sequence[Message], answer: int, /, *, add_generation_prompt: bool = True, **values: Any
     ) -> list[int]:
         """Tokens that the template writes behind the answer `messages[answer]`: its end, later turns, the next prompt.
 
         What stands before is left out, and the answer's own words do not count: put the tokens it was generated with
         before these. Raises ChatTemplateError if the template does not show the answer.
         """
-        strings = [self.source, *strings_in((_checked(messages), values))]
-        marks = absent_marks(strings)
-        here = absent_marks([*strings, *marks]).seam
-        messages = [*messages[:answer], {**messages[answer], "content": here}, *messages[answer + 1 :]]
-        said = messages, {**values, "tools": None, "add_generation_prompt": add_generation_prompt}
-        _, found, rest = self._prepared(said, marks, answer + 1).rpartition(here)
+        self.check_values(values)
+        with _depth_refused():
+            strings = [self.source, *strings_in((_checked(messages), values))]
+            marks = absent_marks(strings)
+            here = absent_marks([*strings, *marks]).seam
+            messages = [*messages[:answer], {**messages[answer], "content": here}, *messages[answer + 1 :]]
+            said = messages, {**values, "tools": None, "add_generation_prompt": add_generation_prompt}
+            _, found, rest = self._prepared(said, marks, answer + 1).rpartition(here)
         if not found:
             raise ChatTemplateError("the model's chat template leaves an answer out; its turn cannot be continued")
         return self._tokenizer.encode_more_pieces(self._pieces(rest, marks))
@@ -99,7 +119,7 @@ class ChatTemplate:
 
     def _render(self, messages: Sequence[Message], values: Mapping[str, Any]) -> str:
         try:
-            return self._template.render(**self._tokenizer.special_texts, **values, messages=messages)
+            return self._template.render({**self._tokenizer.special_texts, **values, "messages": messages})
         except TEMPLATE_FAILURES as error:
             raise ChatTemplateError(f"the model's chat template refuses these messages: {error}") from error
 
@@ -161,14 +181,24 @@ class ChatTemplate:
                 yield from piece.replace(marks.inside, "").split(marks.seam)
 
 
+@contextmanager
+def _depth_refused() -> Iterator[None]:
+    try:
+        yield
+    except RecursionError as error:
+        raise ChatTemplateError("what is said to the chat template is nested too deeply") from error
+
+
 def _replaced(table: Mapping[str, str], string: str) -> str:
     return table.get(string, string)
 
 
 def _checked(messages: Sequence[Message]) -> Sequence[Message]:
     """Raises ChatTemplateError unless each message has a role that is a plain word."""
+    if isinstance(messages, str | Mapping):
+        raise ChatTemplateError(f"messages are a list of mappings with a role; these are {messages!r:.80}")
     for message in messages:
-        role = message.get("role")
+        role = message.get("role") if isinstance(message, Mapping) else message
         if not isinstance(role, str) or not ROLE.fullmatch(role):
             raise ChatTemplateError(f"the role {role!r} of a message is not a word like 'user'")
     return messages

@@ -70,9 +70,12 @@ def read_chat(path: Path, tokenizer: Tokenizer) -> SavedChat:
             f"{path} was saved with another tokenizer, its token ids mean nothing here: "
             'take its texts, Chat.of_messages(llm, json.load(file)["messages"])'
         )
-    messages = tuple(Message(**message) for message in value["messages"])
-    transcript = Transcript(messages, tuple(value["tokens"]), value["answer"], value["covered"])
-    return SavedChat(transcript, [SavedTurn(**turn) for turn in value["turns"]])
+    try:
+        messages = tuple(Message(**message) for message in value["messages"])
+        transcript = Transcript(messages, tuple(value["tokens"]), value["answer"], value["covered"])
+        return SavedChat(transcript, [SavedTurn(**turn) for turn in value["turns"]])
+    except (KeyError, TypeError) as error:
+        raise StateError(f"{path} is damaged: {error}") from error
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:

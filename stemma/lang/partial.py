@@ -172,7 +172,7 @@ def built(form: Any, data: Any, open_path: Path | None) -> Any:
     if issubclass(form, BaseModel):
         names = {field.alias or name: (name, field.annotation) for name, field in form.model_fields.items()}
         known = {names[key][0]: (names[key][1], key) for key in data if key in names}
-        return form.model_construct(**_members(known, data, open_path))
+        return constructed(form, _members(known, data, open_path))
     if dataclasses.is_dataclass(form):
         made = object.__new__(form)
         hints = typing.get_type_hints(form, include_extras=True)
@@ -183,6 +183,15 @@ def built(form: Any, data: Any, open_path: Path | None) -> Any:
         hints = typing.get_type_hints(form, include_extras=True)
         return _members({key: (hints[key], key) for key in data if key in hints}, data, open_path)
     return data
+
+
+def constructed(form: type[BaseModel], values: dict[str, Any]) -> BaseModel:
+    """A model with these values unchecked, also where a field is called as the class is in `model_construct`."""
+    made = form.model_construct(**{name: value for name, value in values.items() if name != "cls"})
+    if "cls" in values:
+        made.__dict__["cls"] = values["cls"]
+        made.model_fields_set.add("cls")
+    return made
 
 
 def _members(known: Mapping[str, tuple[Any, str]], data: dict[str, Any], open_path: Path) -> dict[str, Any]:

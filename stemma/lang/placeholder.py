@@ -11,6 +11,7 @@ from typing import Any, Literal, Union
 
 from pydantic import BaseModel
 
+from stemma.lang.partial import constructed
 from stemma.runtime.errors import InvalidRequest
 
 SIMPLE: Mapping[Any, Any] = types.MappingProxyType(
@@ -59,7 +60,7 @@ def _instance(form: type, name: str, depth: int) -> Any:
         return next(iter(form))
     if issubclass(form, BaseModel):
         fields = {key: field.annotation for key, field in form.model_fields.items()}
-        return form.model_construct(**_fields(fields, name, depth))
+        return constructed(form, _fields(fields, name, depth))
     if dataclasses.is_dataclass(form):
         made = object.__new__(form)
         for key, value in _fields(typing.get_type_hints(form), name, depth).items():

@@ -134,7 +134,8 @@ def _prompt_logprobs(prompt: list[int], report: list[dict[str, Any] | None]) -> 
 
 def read_usage(report: dict[str, Any]) -> Usage:
     """The usage of one answer."""
-    return Usage(report["prompt_tokens"], report["completion_tokens"], **report["stemma"])
+    told = {name: count for name, count in report["stemma"].items() if name in Usage._fields}
+    return Usage(**{**told, "prompt_tokens": report["prompt_tokens"], "completion_tokens": report["completion_tokens"]})
 
 
 def _pause(response: httpx.Response) -> float:

@@ -6,14 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stemma.runtime.errors import ModelError, PromptTooLong
+from stemma.runtime.errors import ChatTemplateError, ModelError, PromptTooLong
 from stemma.runtime.model import ChatTemplate, LoadedModel
 from stemma.server.errors import bad_request
 from stemma.server.tool_text import CALL_BEGIN, content_text, template_messages, tool_values, with_instructions
 from stemma.server.turns import TurnMemory
 from stemma.server.wire.chat import Message, Tool
-
-RESERVED = frozenset(("messages", "tools", "add_generation_prompt"))
 
 
 class ChatPrompt(NamedTuple):
@@ -51,8 +49,10 @@ class ChatPrompter:
         values = values or {}
         if not messages:
             raise bad_request("messages is empty", "messages")
-        if reserved := RESERVED & values.keys():
-            raise bad_request(f"{min(reserved)} has a field of its own", "chat_template_kwargs")
+        try:
+            self._template().check_values(values)
+        except ChatTemplateError as error:
+            raise bad_request(str(error), "chat_template_kwargs") from error
         self.check_length(sum(len(content_text(message.content)) for message in messages), "messages")
         written = template_messages(messages, native=self.is_native)
         if tools and not self.is_native:

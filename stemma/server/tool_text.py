@@ -89,6 +89,6 @@ def _base(message: Message) -> dict[str, Any]:
 def _arguments(call: Any) -> Any:
     try:
         return msgspec.json.decode(call.function.arguments or "{}")
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         message = f"the arguments of {call.function.name} are no JSON: {error}"
         raise bad_request(message, "messages[].tool_calls[].function.arguments", "invalid_value") from error

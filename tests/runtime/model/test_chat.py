@@ -265,3 +265,18 @@ def test_generation_tags_are_only_their_contents() -> None:
 def test_the_date_is_there() -> None:
     ours = ChatTemplate("{{ strftime_now('%Y') }}", Tokenizer(byte_tokenizer(), 260))
     assert ours.render(CHATS["one"]).isdigit()
+
+
+@pytest.mark.parametrize("name", ["self", "messages", "tokenize", "chat_template", "eos_token", "raise_exception"])
+def test_a_value_whose_name_is_taken_is_refused(name):
+    ours = template(templates.CHATML)
+    taken = {name: 1}
+    for run in (ours.render, ours.encode_chat, lambda chat, **values: ours.encode_after(chat, 0, **values)):
+        with pytest.raises(ChatTemplateError, match=name):
+            run([{"role": "assistant", "content": "x"}], **taken)
+
+
+@pytest.mark.parametrize("messages", ["hi", {"role": "user"}, [1], ["user"], [None]])
+def test_what_is_no_list_of_messages_is_refused(messages):
+    with pytest.raises(ChatTemplateError):
+        template(templates.CHATML).encode_chat(messages)

@@ -153,6 +153,17 @@ def test_other_files_are_refused(llm, chat, tmp_path):
             Chat.load(llm, path)
 
 
+def test_a_damaged_file_is_refused(llm, chat, tmp_path):
+    chat.send("one").result()
+    path = tmp_path / "chat.json"
+    chat.save(path)
+    value = json.loads(path.read_text())
+    for damage in ({"messages": [{"self": 1}]}, {"turns": [{"cls": 1}]}, {"turns": 1}, {"tokens": None}):
+        path.write_text(json.dumps({**value, **damage}))
+        with pytest.raises(StateError, match="damaged"):
+            Chat.load(llm, path)
+
+
 def test_a_chat_of_another_tokenizer_is_refused_and_its_texts_can_be_taken(llm, chat, loaded, tmp_path):
     chat.send("one").result()
     path = tmp_path / "chat.json"

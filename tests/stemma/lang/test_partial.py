@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from stemma.lang.partial import JSONScanner, Parts, built
+from stemma.lang.placeholder import placeholder
 from stemma.lang.state import State
 from stemma.runtime.engine.forms import form_of
 
@@ -152,3 +153,18 @@ async def test_a_stream_of_text_has_the_text_as_its_value(llm):
     made = [part async for part in gen]
     assert [part.value for part in made] == [part.so_far for part in made]
     assert made[-1].value == await gen
+
+
+class Awkward(BaseModel):
+    cls: str
+    self: int
+    values: list[int]
+
+
+def test_fields_may_be_called_as_parameters_are():
+    made = parts(Awkward, '{"cls":"a","self":1,"values":[2,3]}')
+    late = next(part for part in made if part.so_far.endswith("[2,"))
+    assert (late.value.cls, late.value.self, late.value.values) == ("a", 1, [2])
+    assert late.value.model_fields_set == {"cls", "self", "values"}
+    assert made[-1].value == Awkward(cls="a", self=1, values=[2, 3])
+    assert placeholder(Awkward, "x").cls

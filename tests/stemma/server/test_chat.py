@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -146,7 +147,22 @@ async def test_without_a_limit_the_answer_takes_the_room_that_is_left(client: An
         ({"messages": [{"role": "user", "content": "x" * 3000}]}, "messages"),
         ({"messages": [{"role": "user", "content": "x" * 2040}]}, "messages"),
         ({"messages": [{"role": "user", "content": "x" * 100_000}]}, "messages"),
-        ({"messages": HI, "chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
+        *(
+            ({"messages": HI, "chat_template_kwargs": {name: 1}}, "chat_template_kwargs")
+            for name in (
+                "self",
+                "messages",
+                "tools",
+                "tokenize",
+                "add_generation_prompt",
+                "template",
+                "chat_template",
+                "bos_token",
+                "eos_token",
+                "raise_exception",
+                "range",
+            )
+        ),
         ({"messages": HI, "prompt_token_ids": [1]}, "prompt_token_ids"),
     ],
 )
@@ -156,6 +172,24 @@ async def test_what_is_wrong_is_a_400_that_names_the_field(client: Any, body: di
     assert error["param"] is not None
     assert error["param"].startswith(param)
     assert error["message"]
+
+
+async def test_any_other_name_is_the_templates(client: Any) -> None:
+    names = ("context", "loop", "kwargs", "args", "values", "cls", "", "a b", "\0")
+    await client.post(CHAT, messages=HI, max_tokens=1, chat_template_kwargs={name: [1e300] for name in names})
+
+
+async def test_depth_is_no_fault_of_the_servers(client: Any) -> None:
+    for depth in (100, 300, 600, 900, 2000, 5000):
+        deep = "[" * depth + "]" * depth
+        hi = json.dumps(HI)
+        body = f'{{"messages": {hi}, "max_tokens": 1, "chat_template_kwargs": {{"a": {deep}}}}}'
+        answered = await client.http.post(CHAT, content=body)
+        assert answered.status_code in ((200, 400) if depth < 900 else (400,)), answered.text
+        call = {"id": "1", "function": {"name": "f", "arguments": deep}}
+        messages = [*HI, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "1"}]
+        answered = await client.http.post(CHAT, json={"messages": messages, "max_tokens": 1})
+        assert answered.status_code in (200, 400), answered.text
 
 
 async def test_an_unknown_model_is_a_404(client: Any) -> None:

@@ -5,6 +5,9 @@ lease     ======|------------|------------|
 tree      ======|-- has it --|
 becomes         | adopted    | a new leaf |      or, where the lease alone holds a leaf that ends at `at`,
 becomes   ======== the leaf, longer ======|
+
+What is published goes in pieces (a fence, the end of remembered text). Where a piece ends inside a block and more of
+the lease's own tokens follow, that block holds those already: it stays the lease's, whatever the tree has of it.
 """
 
 from array import array
@@ -26,7 +29,8 @@ def publish(store: BlockStore, lease: "Lease") -> None:
     lease._tokens = b""
     while lease._at < end:
         at, stop = lease._at, _next_stop(lease, end, store.tree.block_size)
-        _publish_piece(store, lease, data[TOKEN_BYTES * (at - begin) : TOKEN_BYTES * (stop - begin)], stop)
+        piece = data[TOKEN_BYTES * (at - begin) : TOKEN_BYTES * (stop - begin)]
+        _publish_piece(store, lease, piece, stop, is_last=stop == end)
 
 
 def path_blocks(path: list[Node], end: int, size: int, first: int = 0) -> "array[int]":
@@ -57,12 +61,13 @@ def _next_stop(lease: "Lease", end: int, size: int) -> int:
     return stop
 
 
-def _publish_piece(store: BlockStore, lease: "Lease", data: bytes, stop: int) -> None:
+def _publish_piece(store: BlockStore, lease: "Lease", data: bytes, stop: int, *, is_last: bool) -> None:
     at, size = lease._at, store.tree.block_size
+    num_blocks = -(-stop // size)
     if _can_lengthen(lease, stop, size):
         leaf = lease._node
-        store.lengthen(leaf, data, lease.blocks[lease._private : -(-stop // size)])
-        _settle(store, lease, leaf, stop, writes=stop % size != 0)
+        store.lengthen(leaf, data, lease.blocks[lease._private : num_blocks])
+        _settle(store, lease, leaf, stop, num_blocks, writes=stop % size != 0)
         return
     node = lease._node
     while node.parent is not None and node.start >= at:
@@ -71,20 +76,21 @@ def _publish_piece(store: BlockStore, lease: "Lease", data: bytes, stop: int) ->
     if at < node.end or node.children:
         path = [node]
         node, met = store.tree.descend(node, at, memoryview(data), stop, path, at, lease._fence)
-        _adopt(store, lease, path, -(-met // size) if met == stop else met // size)
+        last = num_blocks if met == stop and is_last else met // size
+        _adopt(store, lease, path, last)
         if met < node.end:
             node = store.tree.split(node, met)
     if met == stop:
         if node is not lease._node:
             store.hold(node)
-        _settle(store, lease, node, stop, writes=False)
+        _settle(store, lease, node, stop, max(last, min(lease._private, num_blocks)), writes=False)
         return
     head = met // size
     shared = 1 if met % size and head < lease._private else 0
     salt = lease._fence.salt if lease._fence is not None and lease._fence.position == met else None
-    leaf = store.grow(node, data[TOKEN_BYTES * (met - at) :], lease.blocks[head : -(-stop // size)], shared, salt)
+    leaf = store.grow(node, data[TOKEN_BYTES * (met - at) :], lease.blocks[head:num_blocks], shared, salt)
     _remember(store, lease, leaf, stop)
-    _settle(store, lease, leaf, stop, writes=stop % size != 0)
+    _settle(store, lease, leaf, stop, num_blocks, writes=stop % size != 0)
 
 
 def _can_lengthen(lease: "Lease", stop: int, size: int) -> bool:
@@ -127,8 +133,9 @@ def _remember(store: BlockStore, lease: "Lease", leaf: Node, stop: int) -> None:
         leaf.hits, leaf.born_at = parent.hits, parent.born_at
 
 
-def _settle(store: BlockStore, lease: "Lease", node: Node, stop: int, *, writes: bool) -> None:
-    """The lease is now on `node` (held for it already, when it is another one than before), up to `stop`."""
+def _settle(store: BlockStore, lease: "Lease", node: Node, stop: int, private: int, *, writes: bool) -> None:
+    """The lease is now on `node` (held for it already, when it is another one than before), up to `stop`; its blocks
+    from index `private` on are its own."""
     before, size = lease._node, store.tree.block_size
     if lease._writes:
         before.writer = False
@@ -137,7 +144,7 @@ def _settle(store: BlockStore, lease: "Lease", node: Node, stop: int, *, writes:
     lease._writes = writes
     node.stamp = store.clock()
     lease._node, lease._at = node, stop
-    lease._private = -(-stop // size)
+    lease._private = private
     lease._room_end = len(lease.blocks) * size if writes or stop % size == 0 else 0
     if before is not node:
         store.drop(before)

@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from stemma.fsm.errors import UnsupportedSchema
-from stemma.fsm.json_schema.context import Context, can_end, subsets
+from stemma.fsm.json_schema.context import Context, can_end, choices
 from stemma.fsm.json_schema.facts import (
     ANYTHING,
     NEVER,
@@ -116,7 +116,11 @@ class ArrayShape:
         if self.unique is not None and not (self.contains or self.some or self.horizon):
             return self.has_enough_values  # which of them are taken already makes no difference
         return can_end(
-            self._alike(state), self.ends, lambda known: map(self._alike, self._states_after(known)), self.known
+            self._alike(state),
+            self.ends,
+            lambda known: map(self._alike, self._states_after(known)),
+            self.known,
+            self.context,
         )
 
     def _alike(self, state: ArrayState) -> ArrayState:
@@ -162,14 +166,12 @@ class ArrayShape:
         count = self.counted(state)
         ways = [list(self._contain(fact, before)) for fact, before in zip(self.contains, state.contained, strict=True)]
         goals = [fact.prefix[state.size] if state.size < len(fact.prefix) else fact.rest for fact in self.some]
-        open_flags = [flag for flag, goal in enumerate(goals) if not state.flags >> flag & 1 and goal != NEVER]
+        settable = [(flag, goal) for flag, goal in enumerate(goals) if not state.flags >> flag & 1 and goal != NEVER]
         for contained in product(*ways):
-            for chosen in subsets(open_flags):
-                goal = conjoined((base, *(goal for goal, _ in contained), *(goals[flag] for flag in chosen)))
-                flags = state.flags | sum(1 << flag for flag in chosen)
-                yield Item(
-                    goal, None, False, ArrayState(count, tuple(after for _, after in contained), flags, frozenset())
-                )
+            counted = conjoined((base, *(goal for goal, _ in contained)))
+            after = ArrayState(count, tuple(after for _, after in contained), state.flags, frozenset())
+            for goal, bits in choices(counted, settable, self.context):
+                yield Item(goal, None, False, after._replace(flags=state.flags | bits))
 
     def counted(self, state: ArrayState) -> int:
         """One item more, as far as that matters."""

@@ -6,14 +6,15 @@ none of those that overlap with it", and what would need too many alternatives i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import combinations, product
+from itertools import combinations
 from typing import Any, Protocol
 
 from stemma.fsm.deadline import check_time
-from stemma.fsm.errors import LimitError, SchemaError, UnsupportedSchema
+from stemma.fsm.errors import LimitError, SchemaError
 from stemma.fsm.json_schema import readers
+from stemma.fsm.json_schema.branches import Looks, sharing
 from stemma.fsm.json_schema.document import LATEST, Document, Place
 from stemma.fsm.json_schema.facts import (
     ANYTHING,
@@ -29,7 +30,6 @@ from stemma.fsm.json_schema.facts import (
     Goal,
     Items,
     Kind,
-    Marks,
     Matching,
     Members,
     Misnamed,
@@ -37,29 +37,29 @@ from stemma.fsm.json_schema.facts import (
     Names,
     Other,
     Required,
-    SomeItem,
     SomeMember,
     enumerated,
+    forbidden,
     negated,
+    some_item,
+    some_member,
     with_values_joined,
 )
+from stemma.fsm.json_schema.joining import joined
 from stemma.fsm.json_schema.options import SchemaOptions
-from stemma.fsm.json_schema.values import identity
+from stemma.fsm.json_schema.possibility import Undecided
 
 MAXIMUM_ALTERNATIVES = 1_000
-MAXIMUM_EXACT_BRANCHES = 7
+MAXIMUM_FREE_BRANCHES = 4  # of more, what cannot be is left out at once
+MAXIMUM_QUESTIONS = 8  # within each other: more is guessed to be possible, which is exact, but not simple
 MAXIMUM_CHAIN = 200
 
 
 class Judge(Protocol):
     """What is asked about alternatives while goals are expanded."""
 
-    def possible(self, alternative: Alternative) -> bool:
-        """Whether any value is left."""
-        ...
-
-    def marks(self, alternatives: Sequence[Alternative]) -> Marks:
-        """What tells the values of some alternatives from others at a glance."""
+    def may_hold(self, alternative: Alternative) -> bool:
+        """False where surely no value is left."""
         ...
 
 
@@ -69,11 +69,12 @@ class Expansion:
     def __init__(self, document: Document, options: SchemaOptions, meaning: Judge) -> None:
         self.document = document
         self.options = options
-        self.possible = meaning.possible
-        self.marks = meaning.marks
+        self.may_hold = meaning.may_hold
+        self.looks = Looks(document)
         self.known: dict[Goal, tuple[Alternative, ...]] = {}
         self.expanded: dict[tuple[Claim, bool], tuple[Alternative, ...]] = {}
-        self.active: dict[tuple[Claim, bool], None] = {}
+        self.active: dict[tuple[Claim, bool], int] = {}
+        self.asked_at: list[int] = [0]  # how many claims were active when something was asked about alternatives
         self.positive_groups: dict[str, Callable[[Claim, dict[str, Any], bool], Sequence[Alternative]]] = {
             "reference": self.reference, "dynamic": self.reference, "type": self.type, "values": self.values,
             "bounds": self.plain, "multiple": self.plain, "text_length": self.plain, "pattern": self.plain,
@@ -143,12 +144,14 @@ class Expansion:
         if found is not None:
             return found
         if key in self.active:
+            if self.active[key] < self.asked_at[-1]:
+                raise Undecided
             raise SchemaError("a reference that leads back to itself without reading anything", claim.place.pointer)
-        if len(self.active) > MAXIMUM_CHAIN:
+        if len(self.active) - self.asked_at[-1] > MAXIMUM_CHAIN:
             raise LimitError(
                 f"a chain of more than {MAXIMUM_CHAIN} schemas about one value at {claim.place.pointer or '/'}"
             )
-        self.active[key] = None
+        self.active[key] = len(self.active)
         try:
             found = self.positive(claim, exact) if claim.positive else self.negative(claim)
         finally:
@@ -172,6 +175,8 @@ class Expansion:
             both = left[0].merged(right[0])
             return () if both is None else (both,)
         check_time()
+        if len(left) > 1 and len(right) > 1:
+            left, right = joined(left), joined(right)
         merged = (one.merged(other) for one in left for other in right)
         return self.bounded(tuple(alternative for alternative in merged if alternative is not None))
 
@@ -185,11 +190,24 @@ class Expansion:
 
     def bounded(self, alternatives: tuple[Alternative, ...]) -> tuple[Alternative, ...]:
         if len(alternatives) > 32:
-            alternatives = tuple(filter(self.possible, alternatives))
+            alternatives = tuple(filter(self.may_be_possible, alternatives))
         if len(alternatives) > MAXIMUM_ALTERNATIVES:
             where = next(reversed(self.active))[0].place.pointer if self.active else ""
             raise LimitError(f"{where or '/'}: more than {MAXIMUM_ALTERNATIVES} alternatives; split the schema")
         return alternatives
+
+    def may_be_possible(self, alternative: Alternative) -> bool:
+        """False where surely no value is left. What leans on a claim that is being expanded is not known, and may be:
+        dropping nothing for it, and excluding what need not be, is exact whatever turns out."""
+        if len(self.asked_at) > MAXIMUM_QUESTIONS:
+            return True
+        self.asked_at.append(len(self.active))
+        try:
+            return self.may_hold(alternative)
+        except Undecided:
+            return True
+        finally:
+            self.asked_at.pop()
 
     # What holds --------------------------------------------------------------------------------------------------
 
@@ -374,15 +392,16 @@ class Expansion:
         goals = self.branches(claim, schema, "anyOf")
         if not exact:
             return self.union(self.alternatives(goal) for goal in goals)
-        if len(goals) > MAXIMUM_EXACT_BRANCHES:
-            raise UnsupportedSchema(f"unevaluated keywords over more than {MAXIMUM_EXACT_BRANCHES} branches",
-                                    f"{claim.place.pointer}/anyOf")  # fmt: skip
-        choices = product(*([(goal, True), (negated(goal), False)] for goal in goals))
-        return self.union(
-            self.every([self.exact(goal, holds) for goal, holds in chosen])
-            for chosen in choices
-            if any(h for _, h in chosen)
-        )
+        some: tuple[Alternative, ...] = ()  # at least one branch so far holds
+        none: tuple[Alternative, ...] = (UNRESTRICTED,)
+        for goal in goals:
+            holds, fails = self.exact(goal, True), self.alternatives(negated(goal))
+            some = self.union(
+                (self.conjunction(some, holds), self.conjunction(some, fails), self.conjunction(none, holds))
+            )
+            some = tuple(filter(self.may_be_possible, some)) if len(goals) > MAXIMUM_FREE_BRANCHES else some
+            none = self.conjunction(none, fails)
+        return some
 
     def every(self, parts: Iterable[Sequence[Alternative]]) -> tuple[Alternative, ...]:
         found: tuple[Alternative, ...] = (UNRESTRICTED,)
@@ -396,17 +415,17 @@ class Expansion:
         beside = self.every([self.type(claim, schema, False)] if "type" in schema else [])
         beside = self.conjunction(beside, self.plain(claim, schema, False))
         given = [self.conjunction(beside, self.alternatives(goal)) for goal in goals]
-        marks = [self.marks(alternatives) for alternatives in given]
         overlaps: dict[int, list[int]] = {index: [] for index in range(len(goals))}
-        for left, right in sharing(given):
-            if not marks[left].exclude(marks[right]) and any(
-                map(self.possible, self.conjunction(given[left], given[right]))
-            ):
+        for left, right in sharing(given, list(map(self.looks.marks, given))):
+            if any(map(self.may_be_possible, self.conjunction(given[left], given[right]))):
                 overlaps[left].append(right)
                 overlaps[right].append(left)
         return self.union(
             self.every(
-                [self.exact(goal, exact), *(self.alternatives(negated(goals[other])) for other in overlaps[index])]
+                [
+                    self.exact(goal, exact),
+                    *(joined(self.alternatives(negated(goals[other]))) for other in overlaps[index]),
+                ]
             )
             for index, goal in enumerate(goals)
         )
@@ -533,40 +552,3 @@ class Expansion:
         return self.union(
             [self.alternatives((*test, *negated(then))), self.alternatives((*negated(test), *negated(otherwise)))]
         )
-
-
-def sharing(given: Sequence[Sequence[Alternative]]) -> Iterator[tuple[int, int]]:
-    """The pairs of branches that may have a value in common; of those that only list values, those that share one."""
-    holders: dict[Hashable, list[int]] = {}
-    free = [index for index, ways in enumerate(given) if any(way.values is None for way in ways)]
-    for index, ways in enumerate(given):
-        if all(way.values is not None for way in ways):
-            for known in {identity(value) for way in ways for value in way.values or ()}:
-                holders.setdefault(known, []).append(index)
-    listed = sorted(set(range(len(given))) - set(free))
-    yield from combinations(free, 2)
-    yield from product(free, listed)
-    yield from {pair for sharers in holders.values() for pair in combinations(sharers, 2)}
-
-
-def forbidden(name: str) -> Members:
-    return Members(((name, NEVER),), (), ANYTHING)
-
-
-def some_item(prefix: tuple[Goal, ...], rest: Goal) -> list[Alternative]:
-    if rest == NEVER and all(goal == NEVER for goal in prefix):
-        return []
-    return [Alternative(Kind.ARRAY, arrays=(SomeItem(prefix, rest),))]
-
-
-def some_member(options: tuple[Absent | Named | Matching | Other | Misnamed, ...]) -> list[Alternative]:
-    """Objects in which at least one option is the case, said as simply as can be."""
-    left = tuple(option for option in options if isinstance(option, Absent) or option.goal != NEVER)
-    if not left:
-        return []
-    if len(left) == 1 and isinstance(left[0], Absent):
-        return [Alternative(Kind.OBJECT, objects=(forbidden(left[0].name),))]
-    if len(left) == 1 and isinstance(left[0], Named):
-        facts = (Required((left[0].name,)), Members(((left[0].name, left[0].goal),), (), ANYTHING))
-        return [Alternative(Kind.OBJECT, objects=facts)]
-    return [Alternative(Kind.OBJECT, objects=(SomeMember(left),))]

@@ -6,7 +6,7 @@ alternatives, one of which the value must fulfil.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final, NamedTuple
@@ -222,11 +222,14 @@ class Misnamed:
     goal: Goal
 
 
+MemberOption = Absent | Named | Matching | Other | Misnamed
+
+
 @dataclass(frozen=True, slots=True)
 class SomeMember:
     """At least one of the options is the case."""
 
-    options: tuple[Absent | Named | Matching | Other | Misnamed, ...]
+    options: tuple[MemberOption, ...]
 
 
 NumberFact = Bound | Multiple | NotNumber
@@ -321,6 +324,29 @@ def _joined_objects(left: tuple[ObjectFact, ...], right: tuple[ObjectFact, ...])
 UNRESTRICTED = Alternative()
 
 
+def forbidden(name: str) -> Members:
+    return Members(((name, NEVER),), (), ANYTHING)
+
+
+def some_item(prefix: tuple[Goal, ...], rest: Goal) -> list[Alternative]:
+    if rest == NEVER and all(goal == NEVER for goal in prefix):
+        return []
+    return [Alternative(Kind.ARRAY, arrays=(SomeItem(prefix, rest),))]
+
+
+def some_member(options: tuple[MemberOption, ...]) -> list[Alternative]:
+    """Objects in which at least one option is the case, said as simply as can be."""
+    left = tuple(option for option in options if isinstance(option, Absent) or option.goal != NEVER)
+    if not left:
+        return []
+    if len(left) == 1 and isinstance(left[0], Absent):
+        return [Alternative(Kind.OBJECT, objects=(forbidden(left[0].name),))]
+    if len(left) == 1 and isinstance(left[0], Named):
+        facts = (Required((left[0].name,)), Members(((left[0].name, left[0].goal),), (), ANYTHING))
+        return [Alternative(Kind.OBJECT, objects=facts)]
+    return [Alternative(Kind.OBJECT, objects=(SomeMember(left),))]
+
+
 def enumerated(values: list[Any]) -> Alternative | None:
     """Exactly these values."""
     kept = distinct(values)
@@ -362,21 +388,6 @@ def kind_of(value: Any) -> Kinds:
     if isinstance(value, float):
         return Kind.INTEGER if value.is_integer() else Kind.FRACTION
     return Kind.ARRAY if isinstance(value, list) else Kind.OBJECT
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """The kinds of some values and, where all are objects, the few values of some of their required members."""
-
-    kinds: Kinds
-    members: dict[str, frozenset[Hashable]]
-
-    def exclude(self, other: Marks) -> bool:
-        """Whether no value can have both marks."""
-        if not self.kinds & other.kinds:
-            return True
-        shared = self.members.keys() & other.members.keys()
-        return any(self.members[name].isdisjoint(other.members[name]) for name in shared)
 
 
 TYPES = {

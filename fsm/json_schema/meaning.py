@@ -1,11 +1,11 @@
 """What goals mean: whether any value fulfils one, whether a given value does, which few values do.
 
-Everything is memoised by goal. A goal that can only be fulfilled by an endless value counts as impossible.
+Everything is memoised by goal, but for what leans on an assumption (`possibility.py`). A goal that only an endless
+value could fulfil counts as impossible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from typing import Any
 
 from stemma.fsm.ast import Node
@@ -22,7 +22,6 @@ from stemma.fsm.json_schema.facts import (
     Goal,
     Kind,
     Kinds,
-    Marks,
     NumberFact,
     ObjectFact,
     kind_of,
@@ -30,6 +29,7 @@ from stemma.fsm.json_schema.facts import (
 from stemma.fsm.json_schema.glance import Glance
 from stemma.fsm.json_schema.objects import ObjectShape
 from stemma.fsm.json_schema.options import SchemaOptions
+from stemma.fsm.json_schema.possibility import Possibility
 from stemma.fsm.json_schema.values import distinct, exact, identity
 from stemma.fsm.nodes import choice, text
 
@@ -43,9 +43,7 @@ class Meaning:
         self.options = options
         self.expansion = Expansion(document, options, self)
         self.glance = Glance(document)
-        self.possible_goals: dict[Goal, bool] = {}
-        self.asking: dict[Goal, None] = {}
-        self.assumed: set[Goal] = set()
+        self.possibility = Possibility()
         self.array_shapes: dict[tuple[ArrayFact, ...], ArrayShape] = {}
         self.object_shapes: dict[tuple[ObjectFact, ...], ObjectShape] = {}
         self.automata: dict[tuple[Kinds, tuple[NumberFact, ...], bool], numbers.Automaton] = {}
@@ -55,29 +53,38 @@ class Meaning:
 
     # Is there any value? -----------------------------------------------------------------------------------------
 
+    @property
+    def doubts(self) -> int:
+        """Grows whenever an answer is not final: nothing that was found out meanwhile may be remembered as a no."""
+        return self.possibility.doubts
+
     def possible_goal(self, goal: Goal) -> bool:
-        """Whether any finite value fulfils a goal: the least fixed point, where goals ask for each other."""
+        """Whether any finite value fulfils a goal; so far, if the question is part of such a question (`doubts`)."""
         if not goal:
             return True
-        known = self.possible_goals.get(goal)
+        known = self.possibility.known.get(goal)
         if known is not None:
             return known
         if len(goal) == 1 and isinstance(goal[0], Claim) and goal[0].positive and self.glance.has_value(goal[0].place):
-            self.possible_goals[goal] = True
+            self.possibility.known[goal] = True
             return True
-        if goal in self.asking:
-            self.assumed.add(goal)
-            return False
-        self.asking[goal] = None
-        found = any(map(self.possible, self.alternatives(goal)))
-        del self.asking[goal]
-        self.assumed.discard(goal)
-        if found or not self.assumed:
-            self.possible_goals[goal] = found
-        return found
+        return self.possibility.decide(goal, self._is_possible)
+
+    def may_be_possible(self, goal: Goal) -> bool:
+        """False where surely no value fulfils a goal."""
+        return self.possible_goal(goal) or self.possibility.known.get(goal) is not False
+
+    def _is_possible(self, goal: Goal) -> bool:
+        """What is quickly said is asked first: it may spare the rest."""
+        return any(map(self.possible, sorted(self.alternatives(goal), key=_is_compound)))
+
+    def may_hold(self, alternative: Alternative) -> bool:
+        """False where surely no value is left; raises Undecided where that leans on what is being expanded."""
+        doubts = self.doubts
+        return self.possible(alternative) or self.doubts != doubts
 
     def possible(self, alternative: Alternative) -> bool:
-        """Whether any value is left."""
+        """Whether any value is left, in the sense of `possible_goal`."""
         check_time()
         if alternative.values is not None:
             return any(self.holds(value, alternative) for value in alternative.values)
@@ -152,20 +159,6 @@ class Meaning:
             return not alternative.objects or self.object_shape(alternative.objects).is_fulfilled_by(value)
         return True
 
-    def marks(self, alternatives: Sequence[Alternative]) -> Marks:
-        """What tells the values of some alternatives from others at a glance."""
-        kinds = 0
-        for alternative in alternatives:
-            kinds |= alternative.kinds
-        members: dict[str, frozenset[Hashable]] = {}
-        if kinds == Kind.OBJECT and len(alternatives) == 1 and alternatives[0].values is None:
-            shape = self.object_shape(alternatives[0].objects)
-            for name in shape.required:
-                few = self.finite(shape.member_goal(name))
-                if few is not None:
-                    members[name] = frozenset(map(identity, few))
-        return Marks(kinds, members)
-
     # Which values? -----------------------------------------------------------------------------------------------
 
     def finite(self, goal: Goal) -> tuple[Any, ...] | None:
@@ -195,7 +188,7 @@ class Meaning:
         if left == Kind.STRING:
             few = texts.few_texts(texts.decoded_language(alternative.texts)) if alternative.texts else None
             return None if few is None else found + few
-        return None if left and self.possible(alternative.only(left)) else found
+        return None if left and self.may_hold(alternative.only(left)) else found
 
     def names_language(self, goal: Goal) -> Node:
         """The texts that fulfil a goal."""
@@ -209,3 +202,8 @@ class Meaning:
             elif alternative.kinds & Kind.STRING:
                 ways.append(texts.decoded_language(alternative.texts))
         return choice(ways)
+
+
+def _is_compound(alternative: Alternative) -> bool:
+    """Whether only arrays and objects are left."""
+    return alternative.values is None and not alternative.kinds & ~(Kind.ARRAY | Kind.OBJECT)

@@ -60,7 +60,7 @@ class ObjectRules:
         """One more member, behind the comma: the next property, or what may come without it."""
         shape = self.shapes[number]
         if shape.pure:
-            state = ObjectState(state.position, state.seen, 1, 0)
+            state = ObjectState(shape.possible_from(state.position), state.seen, 1, 0)
         found = self.known_more.get((number, state))
         if found is None:
             if state.position >= shape.num_ordered:

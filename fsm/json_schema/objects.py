@@ -6,7 +6,7 @@ order we are, how many members there were (as far as that matters), and which "a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 from stemma.fsm.ast import Node
 from stemma.fsm.errors import LimitError
 from stemma.fsm.json_schema import texts
-from stemma.fsm.json_schema.context import Context, can_end, subsets
+from stemma.fsm.json_schema.context import Context, can_end, choices, subsets
 from stemma.fsm.json_schema.facts import (
     ANYTHING,
     Absent,
     Goal,
     Length,
     Matching,
+    MemberOption,
     Members,
     Misnamed,
     Named,
@@ -32,6 +33,7 @@ from stemma.fsm.json_schema.facts import (
     conjoined,
     negated,
 )
+from stemma.fsm.json_schema.possibility import Undecided
 from stemma.fsm.json_schema.readers import pattern_language
 from stemma.fsm.nodes import ANY_TEXT, both, choice, text, without
 
@@ -94,6 +96,7 @@ class ObjectShape:
             raise LimitError(f"more than {MAXIMUM_CONDITIONS} conditions on the members of one object; simplify them")
         self.options = [option for fact in self.some for option in fact.options]
         self.known: dict[ObjectState, bool] = {}
+        self.completable: bool | None = None
         self.settable: dict[str, Settable] = {}
         self.pure = not self.some and self.maximum is None and self.minimum == 0
 
@@ -102,25 +105,29 @@ class ObjectShape:
         return any(
             isinstance(option, Named)
             and option.name in self.required
-            and not self.context.possible_goal(conjoined((self.member_goal(option.name), negated(option.goal))))
+            and not self.context.may_be_possible(conjoined((self.member_goal(option.name), negated(option.goal))))
             for option in fact.options
         )
 
     @cached_property
     def goals(self) -> dict[str, Goal]:
-        """What the member of each property fulfils, for those that can stand at all, in order."""
-        possible, required = self.context.possible_goal, self.required
-        goals = {name: self.member_goal(name) for name in self.taken}
-        return {
-            name: goal
-            for name, goal in goals.items()
-            if name in required or (self._may_be_named(name) and possible(goal))
-        }
+        """What the member of each property fulfils, for those that may have their names, in order."""
+        may_be_named = [name for name in self.taken if name in self.required or self._may_be_named(name)]
+        return {name: self.member_goal(name) for name in may_be_named}
 
     @cached_property
     def names(self) -> list[str]:
-        """The properties that can stand at all, in order."""
+        """The properties that may be named, in order. Whether they have values is asked when they are written."""
         return list(self.goals)
+
+    def possible_from(self, position: int) -> int:
+        """The next position in order whose property can stand at all, or must."""
+        while position < self.num_ordered:
+            name = self.names[position]
+            if name in self.required or self.context.possible_goal(self.goals[name]):
+                break
+            position += 1
+        return position
 
     @cached_property
     def num_ordered(self) -> int:
@@ -169,7 +176,7 @@ class ObjectShape:
             *(option.source for option in self.options if isinstance(option, Matching)),
             *(source for option in self.options if isinstance(option, Other) for source in option.sources),
         )))  # fmt: skip
-        if not sources and not self.context.possible_goal(conjoined(fact.rest for fact in self.members)):
+        if not sources and not self.context.may_be_possible(conjoined(fact.rest for fact in self.members)):
             return []
         if len(sources) > MAXIMUM_PATTERNS:
             raise LimitError(f"more than {MAXIMUM_PATTERNS} patterns for the names of one object; join some of them")
@@ -190,7 +197,7 @@ class ObjectShape:
 
     def _other(self, allowed: Node, matched: frozenset[str], sources: list[str]) -> list[OtherNames]:
         goal = conjoined(self._other_goals(matched))
-        if not self.context.possible_goal(goal):
+        if not self.context.may_be_possible(goal):
             return []
         wanted = [pattern_language(source) for source in sources if source in matched]
         if texts.start_differently(wanted):
@@ -208,6 +215,8 @@ class ObjectShape:
         found = [OtherNames(language, goal, self._sorted_out(goal, flags))]
         bad = [(flag, option.goal) for flag, fact in enumerate(self.some)
                for option in fact.options if isinstance(option, Misnamed)]  # fmt: skip
+        if len(bad) > MAXIMUM_PATTERNS:
+            raise LimitError(f"more than {MAXIMUM_PATTERNS} conditions on names that must not hold; join some of them")
         for chosen in subsets(list(range(len(bad)))):
             narrower = language
             for index in chosen:
@@ -315,14 +324,14 @@ class ObjectShape:
         """Flags that every value of a member sets, and those that some values can set."""
         if not options:
             return NO_FLAGS
-        possible = self.context.possible_goal
+        possible = self.context.may_be_possible
         free = sum(
             1 << flag for flag in {flag for flag, goal in options if not possible(conjoined((base, negated(goal))))}
         )
         paid = [(flag, goal) for flag, goal in options if not free >> flag & 1 and possible(conjoined((base, goal)))]
         return Settable(free, tuple(paid))
 
-    def _named_option(self, option: Absent | Named | Matching | Other | Misnamed, name: str) -> Goal | None:
+    def _named_option(self, option: MemberOption, name: str) -> Goal | None:
         """The goal by which a member of this name fulfils an option."""
         if isinstance(option, Named):
             return option.goal if option.name == name else None
@@ -349,23 +358,36 @@ class ObjectShape:
             yield base, state if flags == state.flags else state._replace(flags=flags)
             return
         paid = [(flag, goal) for flag, goal in settable.paid if not flags >> flag & 1]
-        for chosen in subsets(list(range(len(paid)))):
-            goal = conjoined((base, *(paid[index][1] for index in chosen)))
-            after = flags
-            for index in chosen:
-                after |= 1 << paid[index][0]
-            if not chosen or self.context.possible_goal(goal):
-                yield goal, state._replace(flags=after)
+        for goal, bits in choices(base, paid, self.context):
+            yield goal, state._replace(flags=flags | bits)
 
     def can_end(self, state: ObjectState) -> bool:
         """Whether the object can still be completed."""
         if self.pure:
-            return self._all_required_possible
-        return can_end(state, self.ends, self._states_after, self.known)
+            return self._has_all_required()
+        return can_end(state, self.ends, self._states_after, self.known, self.context)
 
-    @cached_property
-    def _all_required_possible(self) -> bool:
-        return all(map(self.is_possible, self.required))
+    def _has_all_required(self) -> bool:
+        if self.completable is None:
+            doubts = self.context.doubts
+            found = self._are_possible(self.required)
+            if not found and self.context.doubts != doubts:
+                return False
+            self.completable = found
+        return self.completable
+
+    def _are_possible(self, names: Iterable[str]) -> bool:
+        """Whether members of all these names can stand: one that cannot settles it, whatever is not known of others."""
+        undecided: Undecided | None = None
+        for name in names:
+            try:
+                if not self.is_possible(name):
+                    return False
+            except Undecided as error:
+                undecided = error
+        if undecided is not None:
+            raise undecided
+        return True
 
     def _states_after(self, state: ObjectState) -> Iterator[ObjectState]:
         """Any order can be completed exactly when the declared one can, so only that is tried."""
@@ -374,8 +396,13 @@ class ObjectShape:
             return
         name, past = self.names[state.position], state._replace(position=state.position + 1)
         if name in state.seen:
-            yield past
-            return
+            after: Iterable[ObjectState] = (past,)
+        else:
+            after = self._with_or_without(state, past, name)
+        lost = self.lost_from[past.position]
+        yield from (each for each in after if not lost & ~each.flags)
+
+    def _with_or_without(self, state: ObjectState, past: ObjectState, name: str) -> Iterator[ObjectState]:
         if name not in self.required:
             yield past._replace(flags=state.flags | self.absences.get(name, 0))
         if self.context.possible_goal(self.goals[name]) and self._may_be_named(name):
@@ -383,6 +410,25 @@ class ObjectShape:
                 member.after._replace(position=past.position, seen=state.seen)
                 for member in self.named_members(state, name)
             )
+
+    @cached_property
+    def lost_from(self) -> list[int]:
+        """The flags that nothing can set any more, by position: an object that lacks one there cannot be completed."""
+        last = dict.fromkeys(range(len(self.some)), -1)
+        for position, name in enumerate(self.names):
+            settable = self._settable_by(name)
+            bits = self.absences.get(name, 0) | settable.free
+            last |= {flag: position for flag in last if bits >> flag & 1}
+            last |= {flag: position for flag, _ in settable.paid}
+        late = {flag for flag, fact in enumerate(self.some) if any(map(self._is_late, fact.options))}
+        return [
+            sum(1 << flag for flag, at in last.items() if at < position and flag not in late)
+            for position in range(len(self.names) + 1)
+        ]
+
+    def _is_late(self, option: MemberOption) -> bool:
+        """Whether an option may be the case by what comes after all properties, or by what can never come."""
+        return not isinstance(option, Named) and (not isinstance(option, Absent) or option.name not in self.positions)
 
     def _may_be_named(self, name: str) -> bool:
         return not self.name_goals or all(self.context.check(name, goal) for goal in self.name_goals)
@@ -400,7 +446,7 @@ class ObjectShape:
             return False
         return all(any(self._is_the_case(option, value) for option in fact.options) for fact in self.some)
 
-    def _is_the_case(self, option: Absent | Named | Matching | Other | Misnamed, value: dict[str, Any]) -> bool:
+    def _is_the_case(self, option: MemberOption, value: dict[str, Any]) -> bool:
         if isinstance(option, Absent):
             return option.name not in value
         for name, item in value.items():

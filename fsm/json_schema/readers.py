@@ -28,10 +28,10 @@ from stemma.fsm.json_schema.facts import (
     NumberFact,
     Pattern,
     Required,
-    SomeMember,
     TextFact,
     Unique,
     kind_of,
+    some_member,
 )
 from stemma.fsm.json_schema.formats import FORMATS
 from stemma.fsm.json_schema.keywords import KEYWORDS
@@ -72,7 +72,7 @@ def violations(place: Place, schema: dict[str, Any], options: SchemaOptions) -> 
     for other in length_facts(place, schema, "Properties"):
         yield from (Alternative(Kind.OBJECT, objects=(violated,)) for violated in violated_length(other))
     for name in required(place, schema):
-        yield Alternative(Kind.OBJECT, objects=(SomeMember((Absent(name),)),))
+        yield from some_member((Absent(name),))
 
 
 def violated_number(fact: NumberFact) -> NumberFact:

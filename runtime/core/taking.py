@@ -68,6 +68,8 @@ def _ends_in_time(sequence: Sequence, token: int) -> bool:
         return False  # there never was time: it ends by its length
     for forced in completion:
         _take_forced(sequence, forced)
+        if sequence.finish_reason is FinishReason.STOP:
+            break  # by a stop string: nothing comes behind it
     sequence.finish_reason = FinishReason.STOP
     return True
 

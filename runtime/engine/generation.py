@@ -15,11 +15,15 @@ Sleeper = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
 class Delta(NamedTuple):
-    """What one or more steps added. `text` holds whole characters; `tokens` may run ahead of it."""
+    """What one or more steps added. All deltas of a request, joined, are its completion, however it ends.
+
+    text: whole characters; `tokens` may run ahead of it. prompt_logprobs: with the first delta behind the prompt.
+    """
 
     text: str
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Timing(NamedTuple):
@@ -36,6 +40,7 @@ class Completion(NamedTuple):
     tokens: generated ids, an end token included. finish_reason: "stop", "length" or "abort".
     jumped: indexes of those of `tokens` that the grammar forced.
     prompt_logprobs: of the prompt's tokens from `scored_from` on (by default the second), if asked for.
+    stopped_by: the stop string that ended it, if one did.
     """
 
     text: str
@@ -46,6 +51,7 @@ class Completion(NamedTuple):
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
     jumped: tuple[int, ...] = ()
+    stopped_by: str | None = None
 
 
 class Generation:
@@ -186,6 +192,7 @@ def join(deltas: list[Delta]) -> Delta:
         "".join(delta.text for delta in deltas),
         tuple(token for delta in deltas for token in delta.tokens),
         tuple(logprob for delta in deltas for logprob in delta.logprobs),
+        tuple(logprob for delta in deltas for logprob in delta.prompt_logprobs),
     )
 
 

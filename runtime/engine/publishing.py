@@ -6,9 +6,10 @@ Joined, the deltas are the completion, however it ends. Called in the loop's thr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stemma.runtime.core import sequence as core
+from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine.generation import Completion, Delta, Generation, Timing
 from stemma.runtime.engine.metrics import Metrics
 from stemma.runtime.engine.text import TextStream
@@ -19,6 +20,8 @@ class Ticket:
     """A sequence and the caller who waits for it. Times in seconds of the loop's clock.
 
     generated tokens:  |<-- num_published -->|<-- what the next delta holds -->|
+
+    prompt_logprobs: those that were told; they may be computed again behind a preemption.
     """
 
     sequence: core.Sequence
@@ -28,6 +31,7 @@ class Ticket:
     first_step: float | None = None
     first_token: float | None = None
     num_published: int = 0
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 class Publisher:
@@ -62,9 +66,11 @@ class Publisher:
         tokens = tuple(sequence.tokens[sequence.num_prompt + ticket.num_published :])
         text = ticket.text.finish() if sequence.is_finished else ticket.text.take()
         logprobs = tuple(sequence.logprobs[ticket.num_published :])
+        scores = () if sequence.is_in_prompt else tuple(sequence.prompt_logprobs[len(ticket.prompt_logprobs) :])
         ticket.num_published += len(tokens)
-        if tokens or text:
-            ticket.generation.push(Delta(text, tokens, logprobs))
+        ticket.prompt_logprobs += scores
+        if text or tokens or scores:
+            ticket.generation.push(Delta(text, tokens, logprobs, scores))
 
     def _completion(self, ticket: Ticket, reason: str) -> Completion:
         sequence, now = ticket.sequence, self._clock()
@@ -81,6 +87,7 @@ class Publisher:
             usage=sequence.usage,
             timing=timing,
             logprobs=tuple(sequence.logprobs),
-            prompt_logprobs=tuple(sequence.prompt_logprobs),
+            prompt_logprobs=tuple(ticket.prompt_logprobs),
             jumped=tuple(sequence.jumped),
+            stopped_by=ticket.text.stopped_by,
         )

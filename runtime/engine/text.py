@@ -21,7 +21,7 @@ class TextStream:
         self._silent = silent
         self._text = ""
         self._num_taken = 0
-        self._is_stopped = False
+        self.stopped_by: str | None = None  # the stop string that ended the text
 
     @property
     def text(self) -> str:
@@ -37,10 +37,10 @@ class TextStream:
     def _append(self, piece: str) -> bool:
         searched_from = max(0, len(self._text) - self._longest_stop + 1)
         self._text += piece
-        found = [at for stop in self._stop if (at := self._text.find(stop, searched_from)) >= 0]
+        found = [(at, stop) for stop in self._stop if (at := self._text.find(stop, searched_from)) >= 0]
         if found:
-            self._text = self._text[: min(found)]
-            self._is_stopped = True
+            end, self.stopped_by = min(found)
+            self._text = self._text[:end]
         return bool(found)
 
     def take(self) -> str:
@@ -52,14 +52,14 @@ class TextStream:
 
     def finish(self) -> str:
         """The rest of the text; an unfinished character becomes U+FFFD."""
-        if not self._is_stopped:
-            self._append(self._detokenizer.flush())
+        if self.stopped_by is None:
+            self._text += self._detokenizer.flush()
         taken = self._text[self._num_taken :]
         self._num_taken = len(self._text)
         return taken
 
     def _num_held(self) -> int:
-        if self._is_stopped:
+        if self.stopped_by is not None:
             return 0
         for length in range(min(self._longest_stop - 1, len(self._text)), 0, -1):
             tail = self._text[-length:]

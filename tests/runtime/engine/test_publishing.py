@@ -29,6 +29,7 @@ def assert_whole(heard, completion):
     assert heard.text == completion.text
     assert heard.tokens == completion.tokens
     assert heard.logprobs == completion.logprobs
+    assert heard.prompt_logprobs == completion.prompt_logprobs
 
 
 @pytest.mark.parametrize("grammar", FORCED_WHOLE, ids=lambda grammar: type(grammar).__name__)
@@ -72,3 +73,26 @@ def test_what_is_forced_when_aborted_before_the_first_step_is_heard(make):
     assert completion.finish_reason == "abort"
     assert heard.text.startswith("hello")
     assert_whole(heard, completion)
+
+
+@pytest.mark.parametrize("stop", [None, "}", "é", "nul"])
+def test_a_stop_string_in_what_completes_a_form_in_time_ends_it(make, stop):
+    grammar = JSONSchema(
+        '{"type": "object", "properties": {"a": {"type": "string"}, "é": {"const": null}}, "required": ["a", "é"]}'
+    )
+    options = {"max_tokens": 24, "finish_in_time": True, "temperature": 1.0, "seed": 5}
+    whole = make().generate("Say: ", grammar=grammar, **options)
+    heard, completion = both(make().submit("Say: ", grammar=grammar, stop=stop or [], **options))
+    assert_whole(heard, completion)
+    assert completion.text == (whole.text.split(stop)[0] if stop else whole.text)
+    assert (completion.finish_reason, completion.stopped_by) == ("stop", stop)
+
+
+def test_log_probabilities_of_the_prompt_are_heard_with_the_first_delta(make):
+    options = {"logprobs": 1, "prompt_logprobs": 1, "max_tokens": 5, "ignore_eos": True}
+    deltas = list(generation := make(max_chunk=16).submit("a prompt of three chunks, long enough", **options))
+    assert deltas[0].prompt_logprobs == generation.result().prompt_logprobs != ()
+    assert_whole(join(deltas), generation.result())
+    heard, completion = both(make().submit("a prompt", max_tokens=0, prompt_logprobs=0))
+    assert heard.prompt_logprobs == completion.prompt_logprobs
+    assert len(heard.prompt_logprobs) == len("a prompt") - 1

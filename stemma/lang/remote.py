@@ -19,6 +19,7 @@ from stemma.radix import Explanation, Reason
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions, Timing
 from stemma.runtime.engine.forms import Answer, form_of
+from stemma.runtime.engine.generation import join
 from stemma.runtime.engine.progress import Report, wait
 from stemma.runtime.errors import RemoteError
 from stemma.runtime.model import ChatTemplate, Tokenizer
@@ -148,10 +149,15 @@ class Remote:
 
         def cancel(generation: Generation) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(lambda: tasks and tasks[0].cancel())
+                loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+
+        def begin() -> None:
+            said: list[Delta] = []
+            tasks.append(loop.create_task(_feed(generation, said, work)))
+            tasks[0].add_done_callback(lambda task: _end(generation, said, task))  # also if it never began
 
         generation = Generation(cancel)
-        loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(_feed(generation, work))))
+        loop.call_soon_threadsafe(begin)
         return generation
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -202,18 +208,21 @@ class RemoteHold:
                     raise
 
 
-async def _feed(generation: Generation, work: AsyncIterator[Delta | Completion]) -> None:
-    """Give a generation what comes; however it ends, so does the generation."""
-    said: list[Delta] = []
-    try:
-        async for item in work:
-            if isinstance(item, Completion):
-                generation.finish(item)
-            else:
-                said.append(item)
-                generation.push(item)
-    except asyncio.CancelledError:
-        text, tokens = "".join(each.text for each in said), tuple(token for each in said for token in each.tokens)
-        generation.finish(Completion(text, tokens, "abort", Usage(), Timing(0.0, 0.0, 0.0)))
-    except Exception as error:
+async def _feed(generation: Generation, said: list[Delta], work: AsyncIterator[Delta | Completion]) -> None:
+    """Give a generation what comes."""
+    async for item in work:
+        if isinstance(item, Completion):
+            generation.finish(item)
+        else:
+            said.append(item)
+            generation.push(item)
+
+
+def _end(generation: Generation, said: list[Delta], task: asyncio.Task[None]) -> None:
+    """However the feeding ended, so does the generation. What an aborted one cost, no server says any more."""
+    if task.cancelled():
+        if not generation.is_done:
+            heard, timing = join(said), Timing(0.0, 0.0, 0.0)
+            generation.finish(Completion(heard.text, heard.tokens, "abort", Usage(), timing, heard.logprobs))
+    elif (error := task.exception()) is not None:
         generation.fail(error)

@@ -80,6 +80,7 @@ class RemoteServer:
             tuple(logprobs),
             _prompt_logprobs(body["prompt_token_ids"], last.get("prompt_logprobs") or []),
             tuple(last.get("jumped") or ()),
+            last.get("stopped_by"),
         )
 
     @asynccontextmanager
@@ -102,13 +103,22 @@ class RemoteServer:
 
 
 async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    async for line in response.aiter_lines():
+    async for line in _lines(response):
         if not line.startswith("data: ") or line == "data: [DONE]":
             continue
         event = json.loads(line.removeprefix("data: "))
         if "error" in event:
             raise RemoteError(f"the server failed: {event['error'].get('message')}")
         yield event
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+    """Lines of a stream of events. httpx's own end at every separator of Unicode, which texts in JSON may hold."""
+    rest = ""
+    async for text in response.aiter_text():
+        *lines, rest = (rest + text).split("\n")
+        for line in lines:
+            yield line.removesuffix("\r")
 
 
 def _delta(choice: dict[str, Any]) -> Delta:

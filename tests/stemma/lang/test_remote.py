@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from typing import Literal
 
@@ -9,6 +10,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 import stemma
+from stemma.fsm.regex import Regex
 from stemma.fsm.structural_tags import FreeText
 from stemma.lang.chat import Chat
 from stemma.lang.program import program
@@ -215,3 +217,19 @@ def test_nobody_there():
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(RemoteError, match="cannot be reached"):
         stemma.connect(url)
+
+
+def test_a_request_cancelled_before_it_began_ends(remote):
+    generations = [remote.submit([1, 2, 3], max_tokens=2000, ignore_eos=True) for _ in range(20)]
+    for generation in generations:
+        generation.cancel()
+    for generation in generations:
+        completion = generation.result(timeout=20)
+        assert completion.finish_reason == "abort"
+        assert "".join(delta.text for delta in generation) == completion.text
+
+
+def test_separators_of_lines_arrive(remote):
+    text = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\r\nh"
+    generation = remote.submit(list(b"say"), grammar=Regex(re.escape(text)), max_tokens=40)
+    assert "".join(delta.text for delta in generation) == text == generation.result().text

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import msgspec
 from starlette.responses import Response
 
 from stemma.runtime.core.sampling import TokenLogprob
-from stemma.runtime.engine import Completion, Generation, RequestOptions
+from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
 from stemma.server.endpoint import Call
 from stemma.server.errors import bad_request
 from stemma.server.forms import text_form
 from stemma.server.generating import completed, constrain, said, start
+from stemma.server.legacy_logprobs import LegacyLogprobs, prompt_report
 from stemma.server.options import sampling_options, stream_options
 from stemma.server.replies import EventReply, chunk_events, json_reply
-from stemma.server.reporting import finite, new_id, now, usage_report
+from stemma.server.reporting import new_id, now, usage_report
 from stemma.server.service import Service
-from stemma.server.token_texts import TokenTexts
 from stemma.server.wire.common import TokenId
 from stemma.server.wire.completions import CompletionRequest
 
@@ -122,38 +122,46 @@ class CompletionAnswer:
         }
 
     def _choice(self, index: int, completion: Completion) -> dict[str, Any]:
-        prompt = self.prompts[index // self._n]
-        before = self._echo(index)
+        prompt = self.prompt(index)
+        echo = self.echo(index)
         choice: dict[str, Any] = {
             "index": index,
-            "text": before + completion.text,
+            "text": echo + completion.text,
             "logprobs": None,
             "finish_reason": completion.finish_reason,
         }
         if self.body.logprobs is not None:
-            record = self._record()
+            record = self.record()
             if self.body.echo:
-                record.add_prompt(prompt, completion.prompt_logprobs)
+                record.add_prompt(prompt, completion.prompt_logprobs, echo)
             record.add(completion.logprobs)
-            choice["logprobs"] = record.report()
+            choice["logprobs"] = record.report_rest(len(echo + completion.text))
         if self.body.return_token_ids:
             choice |= {"prompt_token_ids": prompt, "token_ids": completion.tokens}
         return choice | self._known_at_the_end(index, completion)
 
     def _known_at_the_end(self, index: int, completion: Completion) -> dict[str, Any]:
-        """What a choice has beyond OpenAI's fields, if it was asked for. jumped: indexes of forced tokens."""
+        """What a choice has beyond OpenAI's fields, if it was asked for.
+
+        jumped: indexes of forced tokens. stopped_by: the stop string that ended it.
+        """
         known: dict[str, Any] = {}
         if self.body.prompt_logprobs is not None:
-            prompt = self.prompts[index // self._n]
-            known["prompt_logprobs"] = prompt_report(completion.prompt_logprobs, len(prompt), self.service.texts)
+            prompt_len = len(self.prompt(index))
+            known["prompt_logprobs"] = prompt_report(completion.prompt_logprobs, prompt_len, self.service.texts)
         if self.body.return_token_ids:
-            known["jumped"] = completion.jumped
+            known |= {"jumped": completion.jumped, "stopped_by": completion.stopped_by}
         return known
 
-    def _record(self) -> LegacyLogprobs:
+    def prompt(self, index: int) -> Sequence[int]:
+        """Tokens of a choice's prompt."""
+        return self.prompts[index // self._n]
+
+    def record(self) -> LegacyLogprobs:
+        """For the log-probabilities of one choice."""
         return LegacyLogprobs(self.service.texts, bool(self.body.return_token_ids))
 
-    def _echo(self, index: int) -> str:
+    def echo(self, index: int) -> str:
         """The prompt's text, if it is to be part of the answer."""
         if not self.body.echo:
             return ""
@@ -171,125 +179,87 @@ class CompletionAnswer:
         return chunk_events(self._chunks(generations, include_usage))
 
     async def _chunks(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[dict[str, Any]]:
-        records = [self._record() for _ in generations]
+        streams = [ChoiceStream(self, index) for index in range(len(generations))]
         last: list[Completion | None] = [None] * len(generations)
-        for index, record in enumerate(records):
-            chunk = self._chunk(index, self._echo(index), include_usage)
-            if self.body.return_token_ids:
-                chunk["choices"][0]["prompt_token_ids"] = self.prompts[index // self._n]
-            if self.body.echo and self.body.logprobs is not None:
-                completion = await generations[index]  # the prompt's log-probabilities are known at the end
-                record.add_prompt(self.prompts[index // self._n], completion.prompt_logprobs)
-                chunk["choices"][0]["logprobs"] = record.report_new()
-            if self.body.echo or self.body.return_token_ids:
-                yield chunk
+        if self.body.echo or self.body.return_token_ids:
+            for stream in streams:
+                yield self._chunk(stream.index, stream.begin(), include_usage)
         async with aclosing(said(generations)) as items:
             async for index, what in items:
                 if isinstance(what, Completion):
                     last[index] = what
-                    chunk = self._chunk(index, "", include_usage, what.finish_reason)
-                    chunk["choices"][0] |= self._known_at_the_end(index, what)
-                    yield chunk
-                    continue
-                chunk = self._chunk(index, what.text, include_usage)
-                if self.body.logprobs is not None:
-                    records[index].add(what.logprobs)
-                    chunk["choices"][0]["logprobs"] = records[index].report_new()
-                if self.body.return_token_ids:
-                    chunk["choices"][0]["token_ids"] = what.tokens
-                if what.text or self.body.logprobs is not None or self.body.return_token_ids:
-                    yield chunk
+                    end = streams[index].finish(what) | self._known_at_the_end(index, what)
+                    yield self._chunk(index, end, include_usage, what.finish_reason)
+                elif (more := streams[index].take(what)) is not None:
+                    yield self._chunk(index, more, include_usage)
         if include_usage:
             usages = [completion.usage for completion in last if completion is not None]
             yield {**self._head(), "choices": [], "usage": usage_report(usages, self._n)}
 
-    def _chunk(self, index: int, text: str, include_usage: bool, reason: str | None = None) -> dict[str, Any]:
+    def _chunk(
+        self, index: int, more: dict[str, Any], include_usage: bool, reason: str | None = None
+    ) -> dict[str, Any]:
         chunk = self._head()
-        chunk["choices"] = [{"index": index, "text": text, "logprobs": None, "finish_reason": reason}]
+        chunk["choices"] = [{"index": index, "text": "", "logprobs": None, "finish_reason": reason, **more}]
         if include_usage:
             chunk["usage"] = None
         return chunk
 
 
-class Entry(NamedTuple):
-    """One token of the older log-probabilities. offset: of its text, in characters."""
+class ChoiceStream:
+    """One choice on its way: fields of its chunks.
 
-    token: int
-    text: str
-    logprob: float | None
-    top: Sequence[tuple[int, float]]
-    offset: int
-
-
-class LegacyLogprobs:
-    """The `logprobs` object of /v1/completions: lists with one entry a token. text_offset counts characters.
-
-    with_ids: texts of tokens are not unique, so token ids come too, where the client asked for token ids.
+    With log-probabilities, token ids come with theirs, which may be after their text.
     """
 
-    def __init__(self, texts: TokenTexts, with_ids: bool) -> None:
-        self._texts = texts
-        self._with_ids = with_ids
-        self._entries: list[Entry] = []
-        self._offset = 0
-        self._num_reported = 0
+    def __init__(self, answer: CompletionAnswer, index: int) -> None:
+        self._answer = answer
+        self._body = answer.body
+        self.index = index
+        self._record = answer.record() if answer.body.logprobs is not None else None
+        self._has_prompt = False
+        self._num_echoed = 0  # tokens in the next report that are the prompt's
+        self._echo = answer.echo(index)
+        self._text_len = len(self._echo)
 
-    def add_prompt(self, prompt: Sequence[int], logprobs: Sequence[TokenLogprob]) -> None:
-        """The prompt: its first token has no log-probability."""
-        self._append(prompt[0], None, ())
-        self.add(logprobs)
+    def begin(self) -> dict[str, Any]:
+        """What is asked for of the prompt, but for its log-probabilities."""
+        chunk: dict[str, Any] = {"text": self._echo}
+        if self._body.return_token_ids:
+            chunk["prompt_token_ids"] = self._answer.prompt(self.index)
+        return chunk
 
-    def add(self, logprobs: Sequence[TokenLogprob]) -> None:
-        """More tokens."""
-        for entry in logprobs:
-            self._append(entry.token, finite(entry.logprob), entry.top)
+    def take(self, delta: Delta) -> dict[str, Any] | None:
+        """What a delta adds; None for nothing that was asked for."""
+        self._text_len += len(delta.text)
+        chunk: dict[str, Any] = {"text": delta.text}
+        if self._record is not None:
+            self._add_prompt(self._record, delta.prompt_logprobs)
+            self._record.add(delta.logprobs)
+            chunk |= self._scores(self._record.report(self._text_len))
+        elif self._body.return_token_ids:
+            chunk["token_ids"] = delta.tokens
+        return chunk if delta.text or len(chunk) > 1 else None
 
-    def report(self) -> dict[str, Any]:
-        """All of it."""
-        return self._report(self._entries)
+    def finish(self, completion: Completion) -> dict[str, Any]:
+        """What was held back."""
+        if self._record is None:
+            return {}
+        self._add_prompt(self._record, completion.prompt_logprobs)
+        rest = self._record.report_rest(self._text_len)
+        return self._scores(rest) if rest["tokens"] else {}
 
-    def report_new(self) -> dict[str, Any]:
-        """What came since the last report."""
-        new = self._entries[self._num_reported :]
-        self._num_reported = len(self._entries)
-        return self._report(new)
+    def _add_prompt(self, record: LegacyLogprobs, logprobs: Sequence[TokenLogprob]) -> None:
+        """They come with the first delta: where every token has a log-probability, none is told before its prompt."""
+        if self._body.echo and not self._has_prompt:
+            prompt = self._answer.prompt(self.index)
+            record.add_prompt(prompt, logprobs, self._echo)
+            self._num_echoed = len(prompt)
+        self._has_prompt = True
 
-    def _append(self, token: int, logprob: float | None, top: Sequence[tuple[int, float]]) -> None:
-        text = self._texts.text(token)
-        self._entries.append(Entry(token, text, logprob, top, self._offset))
-        self._offset += len(text)
-
-    def _report(self, entries: Sequence[Entry]) -> dict[str, Any]:
-        report: dict[str, Any] = {
-            "tokens": [entry.text for entry in entries],
-            "token_logprobs": [entry.logprob for entry in entries],
-            "top_logprobs": [self._top(entry) for entry in entries],
-            "text_offset": [entry.offset for entry in entries],
-        }
-        if self._with_ids:
-            report["token_ids"] = [entry.token for entry in entries]
-            report["top_token_ids"] = [[(token, finite(value)) for token, value in entry.top] for entry in entries]
-        return report
-
-    def _top(self, entry: Entry) -> dict[str, float] | None:
-        if entry.logprob is None:
-            return None
-        top = {self._texts.text(token): finite(value) for token, value in reversed(entry.top)}
-        top.setdefault(entry.text, entry.logprob)
-        return top
-
-
-def prompt_report(scores: Sequence[TokenLogprob], prompt_len: int, texts: TokenTexts) -> list[dict[str, Any] | None]:
-    """vLLM's `prompt_logprobs`: for each token of the prompt the alternatives by id, itself among them; None for those
-    that were not scored."""
-    unscored: list[dict[str, Any] | None] = [None] * (prompt_len - len(scores))
-    return unscored + [_alternatives(score, texts) for score in scores]
-
-
-def _alternatives(score: TokenLogprob, texts: TokenTexts) -> dict[str, Any]:
-    ranked = {token: (rank, value) for rank, (token, value) in enumerate(score.top, start=1)}
-    known = {score.token: (None, score.logprob), **ranked}
-    return {
-        str(token): {"logprob": finite(value), "rank": rank, "decoded_token": texts.text(token)}
-        for token, (rank, value) in known.items()
-    }
+    def _scores(self, report: dict[str, Any]) -> dict[str, Any]:
+        if not self._body.return_token_ids:
+            return {"logprobs": report}
+        num_echoed = self._num_echoed
+        self._num_echoed = 0
+        return {"logprobs": report, "token_ids": report["token_ids"][num_echoed:]}

@@ -137,67 +137,103 @@ class GenerateAnswer:
 
     def _report(self, index: int, completion: Completion) -> dict[str, Any]:
         usage = completion.usage
+        scores = Scores(self, index)
+        scores.add(completion.prompt_logprobs, completion.logprobs)
         meta = self._meta(index) | {
             "finish_reason": _reason(completion),
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,
             "cached_tokens": usage.cached_tokens,
             "e2e_latency": completion.timing.total,
+            **scores.report(),
         }
-        if self.body.return_logprob:
-            meta |= self._logprobs(index, completion)
         return {"text": completion.text, "output_ids": completion.tokens, "meta_info": meta}
 
     def _meta(self, index: int) -> dict[str, Any]:
         own = self.body.rid or self.id
         return {"id": own if len(self.prompts) * self.n == 1 else f"{own}-{index}", "weight_version": "default"}
 
-    def _logprobs(self, index: int, completion: Completion) -> dict[str, Any]:
-        prompt, scores = self.prompts[index // self.n], completion.prompt_logprobs
-        inputs = [self._entry(score.token, score.logprob) for score in scores]
-        tops: list[Any] = [self._tops(score) for score in scores]
-        if self.logprob_start == 0:
-            inputs.insert(0, self._entry(prompt[0], None))
-            tops.insert(0, None)
-        report: dict[str, Any] = {
-            "input_token_logprobs": inputs,
-            "output_token_logprobs": [self._entry(score.token, score.logprob) for score in completion.logprobs],
-        }
-        if self.body.top_logprobs_num:
-            report["input_top_logprobs"] = tops
-            report["output_top_logprobs"] = [self._tops(score) for score in completion.logprobs]
-        return report
-
-    def _entry(self, token: int, logprob: float | None) -> tuple[float | None, int, str | None]:
-        text = self.service.texts.text(token) if self.body.return_text_in_logprobs else None
-        return (None if logprob is None else finite(logprob), token, text)
-
-    def _tops(self, score: TokenLogprob) -> list[Any]:
-        return [self._entry(token, logprob) for token, logprob in score.top]
-
     def events(self, generations: Sequence[Generation]) -> AsyncGenerator[bytes]:
         """Each event has all the text so far, as SGLang's have."""
         return chunk_events(self._chunks(generations))
 
     async def _chunks(self, generations: Sequence[Generation]) -> AsyncGenerator[dict[str, Any]]:
-        texts, counts = [""] * len(generations), [0] * len(generations)
+        streams = [ChoiceStream(Scores(self, index)) for index in range(len(generations))]
         async with aclosing(said(generations)) as items:
             async for index, what in items:
                 if isinstance(what, Delta):
-                    texts[index] += what.text
-                    counts[index] += len(what.tokens)
-                    meta = self._meta(index) | {
-                        "finish_reason": None,
-                        "prompt_tokens": len(self.prompts[index // self.n]),
-                        "completion_tokens": counts[index],
-                    }
-                    report: dict[str, Any] = {"text": texts[index], "meta_info": meta}
+                    meta = self._meta(index) | {"finish_reason": None, "prompt_tokens": len(self.prompt(index))}
+                    report = streams[index].take(what, meta)
                 else:
                     report = self._report(index, what)
                 yield report if len(generations) == 1 else report | {"index": index}
+
+    def prompt(self, index: int) -> Sequence[int]:
+        """Tokens of an answer's prompt."""
+        return self.prompts[index // self.n]
+
+
+class Scores:
+    """The log-probabilities of one answer so far; nothing if they were not asked for."""
+
+    def __init__(self, answer: GenerateAnswer, index: int) -> None:
+        self._body = answer.body
+        self._texts = answer.service.texts
+        self._inputs: list[Any] = []
+        self._input_tops: list[Any] = []
+        self._outputs: list[Any] = []
+        self._output_tops: list[Any] = []
+        if answer.logprob_start == 0:  # the first token has no log-probability
+            self._inputs.append(self._entry(answer.prompt(index)[0], None))
+            self._input_tops.append(None)
+
+    def add(self, prompt_logprobs: Sequence[TokenLogprob], logprobs: Sequence[TokenLogprob]) -> None:
+        """More of the prompt's, and of the answer's."""
+        self._inputs += [self._entry(score.token, score.logprob) for score in prompt_logprobs]
+        self._input_tops += [self._tops(score) for score in prompt_logprobs]
+        self._outputs += [self._entry(score.token, score.logprob) for score in logprobs]
+        self._output_tops += [self._tops(score) for score in logprobs]
+
+    def report(self) -> dict[str, Any]:
+        """Fields of `meta_info`."""
+        if not self._body.return_logprob:
+            return {}
+        report: dict[str, Any] = {
+            "input_token_logprobs": self._inputs,
+            "output_token_logprobs": self._outputs,
+            "output_token_logprobs_length": len(self._outputs),
+        }
+        if self._body.top_logprobs_num:
+            report |= {"input_top_logprobs": self._input_tops, "output_top_logprobs": self._output_tops}
+        return report
+
+    def _entry(self, token: int, logprob: float | None) -> tuple[float | None, int, str | None]:
+        text = self._texts.text(token) if self._body.return_text_in_logprobs else None
+        return (None if logprob is None else finite(logprob), token, text)
+
+    def _tops(self, score: TokenLogprob) -> list[Any]:
+        return [self._entry(token, logprob) for token, logprob in score.top]
+
+
+@dataclass(slots=True)
+class ChoiceStream:
+    """One answer on its way: each chunk has all of it so far."""
+
+    scores: Scores
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+
+    def take(self, delta: Delta, meta: dict[str, Any]) -> dict[str, Any]:
+        """The chunk of a delta. meta: what is known of the answer besides."""
+        self.text += delta.text
+        self.tokens += delta.tokens
+        self.scores.add(delta.prompt_logprobs, delta.logprobs)
+        known = meta | {"completion_tokens": len(self.tokens), **self.scores.report()}
+        return {"text": self.text, "output_ids": self.tokens, "meta_info": known}
 
 
 def _reason(completion: Completion) -> dict[str, Any]:
     if completion.finish_reason == "length":
         return {"type": "length", "length": len(completion.tokens)}
-    return {"type": completion.finish_reason, "matched": completion.tokens[-1] if completion.tokens else None}
+    matched = completion.tokens[-1] if completion.stopped_by is None and completion.tokens else completion.stopped_by
+    return {"type": completion.finish_reason, "matched": matched}

@@ -17,6 +17,8 @@ from stemma.server.errors import ClientGone, api_error
 
 DONE = b"data: [DONE]\n\n"
 HEARTBEAT = b": waiting\n\n"
+SEPARATORS = [(char.encode(), b"\\u%04x" % ord(char)) for char in "\x85\u2028\u2029"]
+"""Other separators are control characters, which JSON escapes anyway."""
 
 
 def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -25,9 +27,12 @@ def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None 
 
 
 def event(value: Any, name: str | None = None) -> bytes:
-    """One server-sent event."""
+    """One server-sent event. Many clients end lines at every separator of Unicode, so those are escaped."""
     start = b"" if name is None else b"event: " + name.encode() + b"\n"
-    return start + b"data: " + msgspec.json.encode(value) + b"\n\n"
+    data = msgspec.json.encode(value)
+    for separator, escaped in SEPARATORS:
+        data = data.replace(separator, escaped)
+    return start + b"data: " + data + b"\n\n"
 
 
 async def chunk_events(chunks: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:

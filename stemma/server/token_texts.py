@@ -1,6 +1,8 @@
-"""The text of single tokens, for log-probabilities and token lists."""
+"""The text of single tokens, and where it stands in the whole text, for log-probabilities and token lists."""
 
 from __future__ import annotations
+
+import codecs
 
 from stemma.runtime.model import Tokenizer
 
@@ -24,3 +26,42 @@ class TokenTexts:
             return data.decode()
         except UnicodeDecodeError:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+    def places(self) -> TextPlaces:
+        """For the tokens of a text that begins."""
+        return TextPlaces(self._tokenizer)
+
+
+class TextPlaces:
+    """Where the tokens of one text begin in it: the length of the text before them, in characters.
+
+    A character that is split over tokens is in the text with its last one:
+
+    tokens    E6 97 | A5 | E6 9C AC | 20 69 73        text   日本 is
+    places    0       0    1          2
+
+    A special token has no text. Bytes that are no UTF-8 are U+FFFD there as in every text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.text_len = 0
+
+    def next(self, token: int) -> int:
+        """The place of the next token."""
+        data = self._tokenizer.token_bytes(token) or b""
+        pending, _ = self._decoder.getstate()
+        breaks = bool(pending and data) and not _goes_on(pending + data[:1])
+        place = self.text_len + breaks
+        self.text_len += len(self._decoder.decode(data))
+        return place
+
+
+def _goes_on(data: bytes) -> bool:
+    """Whether these bytes are a character, or the beginning of one."""
+    try:
+        codecs.getincrementaldecoder("utf-8")("strict").decode(data)
+    except UnicodeDecodeError:
+        return False
+    return True

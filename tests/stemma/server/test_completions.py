@@ -40,6 +40,46 @@ async def test_the_older_logprobs_cover_prompt_and_answer(client: Any) -> None:
     assert max(record["top_logprobs"][5], key=record["top_logprobs"][5].get) == record["tokens"][5]
 
 
+@pytest.mark.parametrize("echo", [True, False])
+@pytest.mark.parametrize("stop", [[], ["\ufffd\ufffd"], ["\ufffd"]])
+@pytest.mark.parametrize("seed", range(3))
+async def test_offsets_are_where_tokens_begin(client: Any, echo: bool, stop: list[str], seed: int) -> None:
+    """Whatever parts of characters the tokens are; what a stop string cut off is at the end."""
+    asked = {"prompt": "日本 é😀", "max_tokens": 12, "seed": seed, "logprobs": 0, "echo": echo, "stop": stop}
+    whole = await client.post(PATH, **asked, return_token_ids=True)
+    choice = whole["choices"][0]
+    offsets, text = choice["logprobs"]["text_offset"], choice["text"]
+    num_echoed = 0
+    if echo:
+        num_echoed = len("日本 é😀".encode())
+        assert offsets[:num_echoed] == [0] * 3 + [1] * 3 + [2] + [3] * 2 + [4] * 4
+    begun = b""
+    for token, offset in zip(choice["token_ids"], offsets[num_echoed:], strict=True):
+        before, after = (
+            5 * echo + len(data.decode("utf-8", "replace")) for data in (begun, begun + bytes([token % 256]))
+        )
+        goes_on = token < 256 and before == after  # it is a further part of a character
+        assert offset == min(before - goes_on, len(text))
+        begun += bytes([token]) if token < 256 else b""
+    chunks = await client.stream(PATH, **asked, return_token_ids=True)
+    mine = [chunk["choices"][0] for chunk in chunks]
+    assert "".join(c["text"] for c in mine) == text
+    assert [at for c in mine if c["logprobs"] for at in c["logprobs"]["text_offset"]] == offsets
+    assert [token for c in mine for token in c.get("token_ids", [])] == choice["token_ids"]
+    streamed = 0
+    for c in mine:
+        streamed += len(c["text"])
+        assert all(at <= streamed for at in (c["logprobs"] or {"text_offset": []})["text_offset"])
+
+
+async def test_a_special_token_has_no_text_of_its_own(client: Any) -> None:
+    ids = [256, *b"ab", 257, *b"c"]
+    asked = {"prompt": ids, "max_tokens": 2, "temperature": 0, "logprobs": 1, "echo": True, "ignore_eos": True}
+    choice = (await client.post(PATH, **asked))["choices"][0]
+    assert choice["logprobs"]["text_offset"][:6] == [0, 0, 1, 2, 2, 3]
+    assert choice["text"].startswith("abc")
+
+
 async def test_scoring_without_generating(client: Any) -> None:
     answer = await client.post(PATH, prompt=["ab", "abc"], max_tokens=0, logprobs=0, echo=True)
     assert [len(c["logprobs"]["tokens"]) for c in answer["choices"]] == [2, 3]

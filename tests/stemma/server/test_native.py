@@ -74,6 +74,37 @@ async def test_a_stream_is_cumulative(client: Any) -> None:
     assert events[-1]["meta_info"]["completion_tokens"] == 12
 
 
+@pytest.mark.parametrize("start", [None, 0, 2])
+async def test_chunks_have_the_log_probabilities_so_far(client: Any, start: int | None) -> None:
+    asked = {
+        "text": "hello", "sampling_params": {"max_new_tokens": 9, "ignore_eos": True, "sampling_seed": 3},
+        "return_logprob": True, "top_logprobs_num": 2, "logprob_start_len": start, "return_text_in_logprobs": True,
+    }  # fmt: skip
+    whole = await client.post(PATH, **asked)
+    chunks = await client.stream(PATH, **asked)
+    names = ("input_token_logprobs", "input_top_logprobs", "output_token_logprobs", "output_top_logprobs")
+    for chunk in chunks:
+        meta = chunk["meta_info"]
+        assert meta["output_token_logprobs_length"] == meta["completion_tokens"] == len(chunk["output_ids"])
+        assert [entry[1] for entry in meta["output_token_logprobs"]] == chunk["output_ids"]
+        for name in names:
+            entries = chunks[-1]["meta_info"][name]
+            assert meta[name] == (entries[: meta["completion_tokens"]] if name.startswith("output") else entries)
+    assert chunks[-1]["output_ids"] == whole["output_ids"]
+    for name in names:
+        assert len(chunks[-1]["meta_info"][name]) == len(whole["meta_info"][name])
+    assert len(chunks) > 2
+    silent = await client.stream(PATH, **{**asked, "return_logprob": False})
+    assert not any("logprobs" in name for chunk in silent for name in chunk["meta_info"])
+
+
+async def test_what_stopped_an_answer_is_said(client: Any) -> None:
+    sampling = {"regex": "abc[xyz]{20}", "stop": ["c", "q"]}
+    answer = await client.post(PATH, text="go", sampling_params=sampling)
+    assert answer["text"] == "ab"
+    assert answer["meta_info"]["finish_reason"] == {"type": "stop", "matched": "c"}
+
+
 @pytest.mark.parametrize(
     ("form", "pattern"),
     [

@@ -73,16 +73,21 @@ class AnswerParser:
     before    text <tool_call> {"name": "f", "arguments": {...}} </tool_call> text
     state     TEXT             HEAD          |            BODY |TAIL         |TEXT
 
-    What looks like a call and is none (an unknown function, no JSON) stays content.
+    What looks like a call and is none (an unknown function, no JSON) stays content; the beginning of a call, at which
+    the answer was cut off, is none.
     """
 
-    def __init__(self, functions: Collection[str] = (), max_calls: int | None = None) -> None:
+    def __init__(
+        self, functions: Collection[str] = (), max_calls: int | None = None, *, calls_first: bool = False
+    ) -> None:
+        """calls_first: an answer with calls begins with one; any other is content, whatever is in it."""
         self._functions = functions
         self._max_calls = max_calls
         self._buffer = ""
-        self._state = self._text
+        self._state = self._first if calls_first else self._text
         self._num_calls = 0
         self._scanner = ObjectScanner()
+        self.is_cut_in_call = False
 
     def push(self, text: str) -> list[Piece]:
         """What has become certain."""
@@ -92,18 +97,43 @@ class AnswerParser:
         return list(self._run())
 
     def finish(self) -> list[Piece]:
-        """The rest."""
+        """The rest of an answer that ended by itself."""
         rest, self._buffer = self._buffer, ""
         if self._state == self._head:
             rest = CALL_BEGIN + rest
-        elif self._state != self._text or (self._num_calls and not rest.strip()):
+        elif self._state not in (self._text, self._first) or (self._num_calls and not rest.strip()):
             rest = ""
         return [TextPiece(rest)] if rest else []
+
+    def cut(self) -> list[Piece]:
+        """The rest of an answer that was cut off, by a limit or a stop string."""
+        num_begun = _num_begun(self._buffer) if self._state in (self._text, self._first) else 0
+        self.is_cut_in_call = num_begun > 0 or self._state in (self._head, self._body)
+        if self.is_cut_in_call and self._state != self._body:
+            self._buffer = self._buffer[: len(self._buffer) - num_begun].rstrip() if num_begun else ""
+            self._state = self._text
+        return self.finish()
+
+    @property
+    def is_in_arguments(self) -> bool:
+        """Whether a call has begun whose arguments are not whole."""
+        return self._state == self._body
 
     def _run(self) -> Iterator[Piece]:
         before = None
         while before != (before := (self._state, len(self._buffer))):
             yield from self._state()
+
+    def _first(self) -> Iterator[Piece]:
+        if self._buffer.startswith(CALL_BEGIN):
+            self._state = self._text
+        elif not CALL_BEGIN.startswith(self._buffer):
+            self._state = self._content
+        return iter(())
+
+    def _content(self) -> Iterator[Piece]:
+        if self._buffer:
+            yield TextPiece(self._take(len(self._buffer)))
 
     def _text(self) -> Iterator[Piece]:
         at = self._buffer.find(CALL_BEGIN)
@@ -205,6 +235,10 @@ class ObjectScanner:
 
 def _num_held(text: str) -> int:
     """Characters at the end that may become white space before a call, or the beginning of one."""
-    longest = next((n for n in range(len(CALL_BEGIN) - 1, 0, -1) if text.endswith(CALL_BEGIN[:n])), 0)
-    body = text[: len(text) - longest]
+    body = text[: len(text) - _num_begun(text)]
     return len(text) - len(body.rstrip())
+
+
+def _num_begun(text: str) -> int:
+    """Characters at the end that may become the beginning of a call."""
+    return next((n for n in range(len(CALL_BEGIN) - 1, 0, -1) if text.endswith(CALL_BEGIN[:n])), 0)

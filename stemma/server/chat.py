@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
 from stemma.server.answers import Answer, AnswerParser, CallArguments, CallBegin, Piece, TextPiece
 from stemma.server.endpoint import Call
 from stemma.server.errors import bad_request
-from stemma.server.forms import ToolUse, chat_form, tool_use
+from stemma.server.forms import Form, ToolUse, chat_form, tool_use
 from stemma.server.generating import completed, constrain, errors_of_prompt_named, said, start
 from stemma.server.keys import Tenant
 from stemma.server.options import sampling_options, stream_options
@@ -21,6 +21,7 @@ from stemma.server.prompts import ChatPrompt, answer_key
 from stemma.server.replies import EventReply, chunk_events, json_reply
 from stemma.server.reporting import logprob_entries, new_id, now, usage_report
 from stemma.server.service import Service
+from stemma.server.tool_grammar import CallsForm
 from stemma.server.wire.chat import ChatRequest
 
 
@@ -42,12 +43,13 @@ async def start_chat(call: Call[Any], body: ChatRequest, prompt_param: str) -> t
     service.check_model(body.model)
     options = chat_options(body, call.tenant)
     tools = tool_use(body)
-    await constrain(service, options, chat_form(body, tools))
+    form = chat_form(body, tools)
+    await constrain(service, options, form)
     with errors_of_prompt_named(prompt_param):
         prompt = await service.work(chat_prompt, service, body, tools, options["namespace"])
         default = service.config.default_max_tokens
         generations = start(call, [prompt.tokens], body.n or 1, max_tokens(body), default, options)
-    return ChatTurn(service, body, prompt, tools, options["namespace"]), generations
+    return ChatTurn(service, body, prompt, tools, calls_first(form), options["namespace"]), generations
 
 
 def chat_options(body: ChatRequest, tenant: Tenant) -> RequestOptions:
@@ -86,19 +88,23 @@ class ChatTurn:
     body: ChatRequest
     prompt: ChatPrompt
     tools: ToolUse
+    calls_first: bool
     namespace: str
 
-    def parser(self) -> AnswerParser:
-        """For the text of one choice."""
-        return AnswerParser(self.tools.names, self.tools.max_calls)
+    def choice(self) -> Choice:
+        """For what one choice says."""
+        parser = AnswerParser(self.tools.names, self.tools.max_calls, calls_first=self.calls_first)
+        return Choice(parser, frozenset(self.body.stop_token_ids or ()))
 
-    def remember(self, answer: Answer, completion: Completion) -> None:
+    def remember(self, choice: Choice, completion: Completion) -> None:
         """Know the answer again when it comes back, and have all of it in the cache by then.
 
         Its last tokens were never computed if nothing followed them: those that the form forced, or one at the limit.
+        What was cut inside a call is not known again: the beginning of a call is no part of the answer.
         """
-        if self.body.prompt_token_ids is not None:
+        if self.body.prompt_token_ids is not None or choice.parser.is_cut_in_call:
             return
+        answer = choice.answer
         key = answer_key(answer.content, [(made.name, made.arguments) for made in answer.calls])
         prompter, tokens = self.service.prompter, completion.tokens
         ran = prompter.remember(self.prompt, self.namespace, completion.text, key, tokens)
@@ -135,23 +141,23 @@ class ChatAnswer:
         }
 
     def _choice(self, index: int, completion: Completion) -> dict[str, Any]:
-        parser, answer = self.turn.parser(), Answer()
-        for piece in [*parser.push(completion.text), *parser.finish()]:
-            answer.add(piece)
-        self.turn.remember(answer, completion)
-        message: dict[str, Any] = {"role": "assistant", "content": answer.content or None, "refusal": None}
-        if answer.calls:
+        said = self.turn.choice()
+        said.take(completion.text)
+        said.finish(completion)
+        self.turn.remember(said, completion)
+        message: dict[str, Any] = {"role": "assistant", "content": said.answer.content, "refusal": None}
+        if said.answer.calls or said.parser.is_cut_in_call:
+            message["content"] = said.answer.content or None
+        if said.answer.calls:
             message["tool_calls"] = [
                 {"id": made.id, "type": "function", "function": {"name": made.name, "arguments": made.arguments}}
-                for made in answer.calls
+                for made in said.answer.calls
             ]
-        else:
-            message["content"] = answer.content
         choice = {
             "index": index,
             "message": message,
             "logprobs": self._logprobs(completion.logprobs),
-            "finish_reason": finish_reason(completion, bool(answer.calls)),
+            "finish_reason": said.finish_reason(completion),
         }
         if self.turn.body.return_token_ids:
             choice["token_ids"] = completion.tokens
@@ -168,7 +174,7 @@ class ChatAnswer:
         return chunk_events(self._chunks(generations, include_usage))
 
     async def _chunks(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[dict[str, Any]]:
-        streams = [ChoiceStream(self.turn.parser()) for _ in generations]
+        choices = [self.turn.choice() for _ in generations]
         last: list[Completion | None] = [None] * len(generations)
         for index in range(len(generations)):
             chunk = self._chunk(index, {"role": "assistant", "content": "", "refusal": None}, include_usage)
@@ -177,25 +183,26 @@ class ChatAnswer:
             yield chunk
         async with aclosing(said(generations)) as items:
             async for index, what in items:
+                choice = choices[index]
                 if isinstance(what, Delta):
-                    for chunk in self._delta_chunks(index, streams[index].take(what), what, include_usage):
+                    for chunk in self._delta_chunks(index, choice.take(what.text), what, include_usage):
                         yield chunk
                     continue
                 last[index] = what
-                for delta in streams[index].finish():
-                    yield self._chunk(index, delta, include_usage)
-                self.turn.remember(streams[index].answer, what)
-                reason = finish_reason(what, bool(streams[index].answer.calls))
-                yield self._chunk(index, {}, include_usage, reason)
+                for piece in choice.finish(what):
+                    yield self._chunk(index, _delta(piece), include_usage)
+                self.turn.remember(choice, what)
+                yield self._chunk(index, {}, include_usage, choice.finish_reason(what))
         if include_usage:
             usages = [completion.usage for completion in last if completion is not None]
             chunk = self._head("chat.completion.chunk")
             yield {**chunk, "choices": [], "usage": usage_report(usages, len(usages))}
 
     def _delta_chunks(
-        self, index: int, deltas: list[dict[str, Any]], said: Delta, include_usage: bool
+        self, index: int, pieces: Sequence[Piece], said: Delta, include_usage: bool
     ) -> list[dict[str, Any]]:
-        """A chunk for each delta; log-probabilities and token ids go with the first one, whatever it says."""
+        """A chunk for each piece; log-probabilities and token ids go with the first one, whatever it says."""
+        deltas = [_delta(piece) for piece in pieces]
         has_extras = bool(said.tokens and self.turn.body.return_token_ids) or bool(said.logprobs)
         if not deltas and has_extras:
             deltas = [{}]
@@ -217,24 +224,40 @@ class ChatAnswer:
 
 
 @dataclass(slots=True)
-class ChoiceStream:
-    """One choice on its way: the parser, and what came of it so far."""
+class Choice:
+    """One choice, whole or on its way: the parser, and what came of it so far.
+
+    stops: tokens that cut an answer off, as stop strings do.
+    """
 
     parser: AnswerParser
+    stops: Collection[int] = ()
     answer: Answer = field(default_factory=Answer)
 
-    def take(self, delta: Delta) -> list[dict[str, Any]]:
-        """Chat deltas of more text."""
-        return self._deltas(self.parser.push(delta.text))
+    def take(self, text: str) -> list[Piece]:
+        """What has become certain with more text."""
+        return self._put(self.parser.push(text))
 
-    def finish(self) -> list[dict[str, Any]]:
-        """Chat deltas of what was held back."""
-        return self._deltas(self.parser.finish())
+    def finish(self, completion: Completion) -> list[Piece]:
+        """What was held back."""
+        is_stopped = completion.stopped_by is not None or (completion.tokens and completion.tokens[-1] in self.stops)
+        is_whole = completion.finish_reason == "stop" and not is_stopped
+        return self._put(self.parser.finish() if is_whole else self.parser.cut())
 
-    def _deltas(self, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
+    def _put(self, pieces: list[Piece]) -> list[Piece]:
         for piece in pieces:
             self.answer.add(piece)
-        return [_delta(piece) for piece in pieces]
+        return pieces
+
+    def finish_reason(self, completion: Completion) -> str:
+        """ "tool_calls" if the answer ended with calls that are whole, else the engine's."""
+        has_whole_calls = bool(self.answer.calls) and not self.parser.is_cut_in_call
+        return "tool_calls" if has_whole_calls and completion.finish_reason == "stop" else completion.finish_reason
+
+
+def calls_first(form: Form | None) -> bool:
+    """Whether an answer of this form has its calls at its beginning, or none."""
+    return form is not None and isinstance(form.spec, CallsForm) and form.spec.otherwise != "text"
 
 
 def _delta(piece: Piece) -> dict[str, Any]:
@@ -246,8 +269,3 @@ def _delta(piece: Piece) -> dict[str, Any]:
             return {"tool_calls": [begun]}
         case CallArguments(index, text):
             return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
-
-
-def finish_reason(completion: Completion, has_calls: bool) -> str:
-    """ "tool_calls" if the answer ended with calls, else the engine's."""
-    return "tool_calls" if has_calls and completion.finish_reason == "stop" else completion.finish_reason

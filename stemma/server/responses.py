@@ -11,14 +11,15 @@ from starlette.responses import Response
 
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine import Completion, Delta, Generation
-from stemma.server.answers import Answer, CallArguments, CallBegin, Piece, TextPiece
-from stemma.server.chat import ChatTurn, start_chat
+from stemma.server.answers import CallArguments, CallBegin, Piece, TextPiece
+from stemma.server.chat import ChatTurn, Choice, start_chat
 from stemma.server.endpoint import Call
 from stemma.server.errors import api_error
 from stemma.server.generating import completed, said
 from stemma.server.replies import EventReply, event, json_reply
 from stemma.server.reporting import logprob_entries, new_id, now, usage_report
 from stemma.server.response_input import as_chat
+from stemma.server.token_texts import TextPlaces
 from stemma.server.wire.responses import NamedChoice, ResponsesRequest
 
 
@@ -71,17 +72,21 @@ class ResponseAnswer:
     id: str = field(default_factory=lambda: new_id("resp_"))
     created: int = field(default_factory=now)
     _items: list[Item] = field(default_factory=list)
+    _scores: list[tuple[int, TokenLogprob]] = field(default_factory=list)  # not told yet, with their tokens' places
+    _choice: Choice = field(init=False)
+    _places: TextPlaces = field(init=False)
     _number: int = -1
 
+    def __post_init__(self) -> None:
+        self._choice = self.turn.choice()
+        self._places = self.turn.service.texts.places()
+
     def whole(self, completion: Completion) -> dict[str, Any]:
-        """The answer as one object."""
-        parser, answer = self.turn.parser(), Answer()
-        for piece in [*parser.push(completion.text), *parser.finish()]:
-            answer.add(piece)
-            self._take(piece)
-        if self._items and self._items[0].kind == "message":
-            self._items[0].logprobs = self._logprobs(completion.logprobs)
-        self.turn.remember(answer, completion)
+        """The answer as one object: what its events say, put together."""
+        said = Delta(completion.text, completion.tokens, completion.logprobs)
+        for _ in (*self._delta_events(said), *self._end_events(completion)):
+            pass
+        self.turn.remember(self._choice, completion)
         return self._finished(completion)
 
     def _take(self, piece: Piece) -> None:
@@ -97,12 +102,11 @@ class ResponseAnswer:
                 self._items[-1].text += text
 
     def _finished(self, completion: Completion) -> dict[str, Any]:
-        is_whole = completion.finish_reason == "stop"
-        status = "completed" if is_whole else "incomplete"
-        if not self._items:
-            self._items.append(Item(new_id("msg_"), "message"))
+        status = _status(completion)
+        is_whole = status == "completed"
         last = len(self._items) - 1
-        output = [item.report(status if at == last else "completed") for at, item in enumerate(self._items)]
+        ends = [self._end_status(completion) if at == last else "completed" for at in range(last + 1)]
+        output = [item.report(end) for item, end in zip(self._items, ends, strict=True)]
         usage = usage_report([completion.usage])
         return {
             **self._response(status),
@@ -149,8 +153,11 @@ class ResponseAnswer:
             "user": body.user,
         }
 
-    def _logprobs(self, logprobs: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
-        return logprob_entries(logprobs, self.turn.service.texts) if self.turn.body.logprobs else []
+    def _end_status(self, completion: Completion) -> str:
+        """The status of the last item: a call whose arguments are whole is complete, whatever cut the answer off."""
+        if self._items[-1].kind == "function_call":
+            return "incomplete" if self._choice.parser.is_in_arguments else "completed"
+        return _status(completion)
 
     # Streamed ----------------------------------------------------------------
     async def events(self, generation: Generation) -> AsyncGenerator[bytes]:
@@ -173,22 +180,21 @@ class ResponseAnswer:
     async def _events(self, generation: Generation) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
         yield "response.created", {"response": self._response("in_progress")}
         yield "response.in_progress", {"response": self._response("in_progress")}
-        parser, answer = self.turn.parser(), Answer()
         async with aclosing(said([generation])) as items:
             async for _, what in items:
-                is_last = isinstance(what, Completion)
-                pieces = parser.finish() if is_last else parser.push(what.text)
-                for piece in pieces:
-                    answer.add(piece)
-                    logprobs = what.logprobs if isinstance(what, Delta) else ()
-                    for told in self._piece_events(piece, logprobs):
-                        yield told
+                for told in self._delta_events(what) if isinstance(what, Delta) else self._end_events(what):
+                    yield told
                 if isinstance(what, Completion):
-                    for told in self._end_events(what):
-                        yield told
-                    self.turn.remember(answer, what)
+                    yield f"response.{_status(what)}", {"response": self._finished(what)}
+                    self.turn.remember(self._choice, what)
 
-    def _piece_events(self, piece: Piece, logprobs: Sequence[TokenLogprob]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _delta_events(self, delta: Delta) -> Iterator[tuple[str, dict[str, Any]]]:
+        if self.turn.body.logprobs:
+            self._scores += [(self._places.next(score.token), score) for score in delta.logprobs]
+        for piece in self._choice.take(delta.text):
+            yield from self._piece_events(piece)
+
+    def _piece_events(self, piece: Piece) -> Iterator[tuple[str, dict[str, Any]]]:
         num_before = len(self._items)
         if isinstance(piece, CallBegin) or (isinstance(piece, TextPiece) and not self._is_in_message):
             yield from self._done_events("completed")
@@ -204,12 +210,25 @@ class ResponseAnswer:
                 yield "response.content_part.added", {**_at(item, place), "part": part}
         match piece:
             case TextPiece(text):
-                entries = self._logprobs(logprobs)
-                item.logprobs += entries
-                yield "response.output_text.delta", {**_at(item, place), "delta": text, "logprobs": entries}
+                yield self._text_event(text, self._scores_before(len(item.text)))
             case CallArguments(_, text):
                 told = {"item_id": item.id, "output_index": place, "delta": text}
                 yield "response.function_call_arguments.delta", told
+
+    def _text_event(self, text: str, scores: Sequence[TokenLogprob]) -> tuple[str, dict[str, Any]]:
+        item, place = self._items[-1], len(self._items) - 1
+        entries = logprob_entries(scores, self.turn.service.texts)
+        item.logprobs += entries
+        return "response.output_text.delta", {**_at(item, place), "delta": text, "logprobs": entries}
+
+    def _scores_before(self, text_len: int) -> list[TokenLogprob]:
+        """Those of the tokens that begin in the first `text_len` characters, and were not told: of the first item's
+        text, where an answer begins. What stands behind it in the answer is no text."""
+        if len(self._items) > 1:
+            return []
+        num_told = sum(place < text_len for place, _ in self._scores)
+        told, self._scores = self._scores[:num_told], self._scores[num_told:]
+        return [score for _, score in told]
 
     @property
     def _is_in_message(self) -> bool:
@@ -230,11 +249,17 @@ class ResponseAnswer:
         yield "response.output_item.done", {"output_index": place, "item": item.report(status)}
 
     def _end_events(self, completion: Completion) -> Iterator[tuple[str, dict[str, Any]]]:
+        for piece in self._choice.finish(completion):
+            yield from self._piece_events(piece)
         if not self._items:
-            yield from self._piece_events(TextPiece(""), ())
-        status = "completed" if completion.finish_reason == "stop" else "incomplete"
-        yield from self._done_events(status)
-        yield f"response.{status}", {"response": self._finished(completion)}
+            yield from self._piece_events(TextPiece(""))
+        if len(self._items) == 1 and self._is_in_message and self._scores:  # without text, such as an end token's
+            yield self._text_event("", [score for _, score in self._scores])
+        yield from self._done_events(self._end_status(completion))
+
+
+def _status(completion: Completion) -> str:
+    return "completed" if completion.finish_reason == "stop" else "incomplete"
 
 
 def _at(item: Item, place: int) -> dict[str, Any]:

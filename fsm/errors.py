@@ -37,6 +37,22 @@ class UnsupportedSchema(SchemaError):
     """A keyword that no automaton can enforce; `on_unsupported="ignore"` accepts the schema without it."""
 
 
+class PlacedError(FormError):
+    """A part of a Python type that cannot be enforced, by the way to it: names of classes and of their fields."""
+
+    def __init__(self, message: str, place: tuple[str, ...]) -> None:
+        super().__init__(f"{'.'.join(place)}: {message}")
+        self.message = message
+        self.place = place
+
+    @classmethod
+    def of(cls, name: str, error: FormError) -> PlacedError:
+        """An error that was met on the way through `name`."""
+        if isinstance(error, PlacedError):
+            return cls(error.message, (name, *error.place))
+        return cls(str(error), (name,))
+
+
 class LimitError(FormError):
     """A specification that would need more memory or time than the limits allow."""
 

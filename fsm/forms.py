@@ -1,7 +1,8 @@
 """Python types as forms: `form_of(T)` says which texts to generate and gives the validated `T` back.
 
 pydantic models, dataclasses, TypedDicts, unions, lists and scalars become JSON; `str`, and a `Literal` or `Enum` of
-strings, are generated bare, without quotes. Objects are closed unless the type says that other members are allowed.
+strings, are generated bare, without quotes. What pydantic would refuse is never generated, or the type is refused with
+a FormError: `typed/` asks pydantic's core schemas. Validators written in Python are run afterwards.
 """
 
 from __future__ import annotations
@@ -15,14 +16,13 @@ from typing import Literal as OneOf
 
 from pydantic import PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import core_schema
 
 from stemma.fsm.ast import Grammar
 from stemma.fsm.choices import Choices
 from stemma.fsm.errors import FormError
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.structural_tags import FreeText
+from stemma.fsm.typed.schema import schema_of
 
 T = TypeVar("T")
 
@@ -77,34 +77,7 @@ def _bare_values(kind: Any) -> dict[str, Any] | None:
 def _json(kind: Any) -> Form[Any]:
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(kind)
-        schema = adapter.json_schema(mode="validation", schema_generator=_Schemas)
-    except (PydanticUserError, PydanticInvalidForJsonSchema) as error:
+        schema = schema_of(adapter)
+    except (PydanticUserError, PydanticInvalidForJsonSchema, OverflowError) as error:
         raise FormError(f"{kind!r} has no JSON form: {error}") from error
-    return Form(JSONSchema(_closed(schema)), adapter.validate_json)
-
-
-class _Schemas(GenerateJsonSchema):
-    """pydantic's schemas, but a set may be written with repetitions: validation drops them."""
-
-    def set_schema(self, schema: core_schema.SetSchema) -> JsonSchemaValue:
-        return _repeatable(super().set_schema(schema))
-
-    def frozenset_schema(self, schema: core_schema.FrozenSetSchema) -> JsonSchemaValue:
-        return _repeatable(super().frozenset_schema(schema))
-
-
-def _repeatable(schema: JsonSchemaValue) -> JsonSchemaValue:
-    return {keyword: value for keyword, value in schema.items() if keyword != "uniqueItems"}
-
-
-def _closed(schema: Any) -> Any:
-    """No members besides the declared ones, where the schema does not speak of any."""
-    if isinstance(schema, list):
-        return [_closed(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {keyword: value if keyword in ("const", "enum", "default", "examples") else _closed(value)
-              for keyword, value in schema.items()}  # fmt: skip
-    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
-        closed.setdefault("additionalProperties", False)
-    return closed
+    return Form(JSONSchema(schema), adapter.validate_json)

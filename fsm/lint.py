@@ -104,7 +104,7 @@ def _warnings(place: Place, schema: dict[str, Any]) -> Iterator[Warning]:
         return
     kinds = schema.get("type")
     types = kinds if isinstance(kinds, list) else [kinds]
-    if "string" in types and not schema.keys() & {"maxLength", "enum", "const", "pattern", "format"}:
+    if "string" in types and not schema.keys() & {"maxLength", "enum", "const", "pattern", "format", "x-stemma-format"}:
         yield Warning(place.pointer, "a string without maxLength may run on until the token limit")
     if "array" in types and not schema.keys() & {"maxItems", "enum", "const"} and not _is_closed(schema, place.draft):
         yield Warning(place.pointer, "an array without maxItems may run on until the token limit")

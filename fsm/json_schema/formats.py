@@ -11,6 +11,7 @@ from functools import cache
 from stemma.fsm.ast import Node
 from stemma.fsm.nodes import both, repeat
 from stemma.fsm.regex import Regex
+from stemma.fsm.typed.language import typed_language
 
 _LEAP_YEAR = r"(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
 _DATE = (
@@ -98,7 +99,9 @@ FORMATS = frozenset(_SOURCES)
 
 @cache
 def format_language(name: str) -> Node:
-    """The texts of an enforced format."""
+    """The texts of an enforced format, or of a language that `x-stemma-format` names."""
+    if name.startswith("python-"):
+        return typed_language(name)
     language = Regex(f"(?s:{_SOURCES[name]})").language()
     if name in ("hostname", "idn-hostname"):
         return both(language, repeat(Regex("(?s:.)").language(), 1, _LONGEST_HOST))

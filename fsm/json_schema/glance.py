@@ -15,6 +15,7 @@ COMBINED = frozenset(
     ("$ref", "$dynamicRef", "$recursiveRef", "enum", "const", "allOf", "anyOf", "oneOf", "not", "if")
 )  # what may speak of values of any kind, besides `type`
 OF_TEXTS = frozenset(("minLength", "maxLength", "format"))  # each by itself leaves texts
+NARROW_TEXTS = frozenset(("pattern", "x-stemma-format"))
 LOWER, UPPER = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
 OF_REQUIRED = frozenset(
     ("patternProperties", "propertyNames", "maxProperties", "dependencies", "dependentRequired", "dependentSchemas",
@@ -56,7 +57,7 @@ class Glance:
 
     def _has_value_of(self, place: Place, schema: dict[str, Any], name: Any) -> bool:
         if name == "string":
-            return "pattern" not in schema and len(OF_TEXTS & schema.keys()) < 2
+            return schema.keys().isdisjoint(NARROW_TEXTS) and len(OF_TEXTS & schema.keys()) < 2
         if name in ("integer", "number"):
             bounds = sum(any(keyword in schema for keyword in side) for side in (LOWER, UPPER))
             return bounds == 0 or (bounds == 1 and "multipleOf" not in schema)

@@ -23,6 +23,7 @@ KEYWORDS: dict[str, tuple[str, int, int]] = {
     "maxLength": ("text_length", FIRST, LAST),
     "pattern": ("pattern", FIRST, LAST),
     "format": ("format", FIRST, LAST),
+    "x-stemma-format": ("format", FIRST, LAST),
     "prefixItems": ("items", 2020, LAST),
     "items": ("items", FIRST, LAST),
     "additionalItems": ("items", FIRST, 2019),

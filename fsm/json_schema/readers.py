@@ -38,9 +38,10 @@ from stemma.fsm.json_schema.keywords import KEYWORDS
 from stemma.fsm.json_schema.options import SchemaOptions
 from stemma.fsm.json_schema.values import MAXIMUM_EXPONENT, exact, has_surrogate
 from stemma.fsm.regex import search_language
+from stemma.fsm.typed.language import typed_language
 
 OF_NUMBERS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"))
-OF_TEXTS = frozenset(("minLength", "maxLength", "pattern", "format"))
+OF_TEXTS = frozenset(("minLength", "maxLength", "pattern", "format", "x-stemma-format"))
 
 
 def plain_facts(place: Place, schema: dict[str, Any], options: SchemaOptions) -> Alternative:
@@ -121,9 +122,23 @@ def text_facts(place: Place, schema: dict[str, Any], options: SchemaOptions) -> 
     found: list[TextFact] = list(length_facts(place, schema, "Length"))
     if "pattern" in schema:
         found.append(Pattern(checked_pattern(schema["pattern"], f"{place.pointer}/pattern"), True))
-    if options.formats == "enforced" and schema.get("format") in FORMATS:
+    if options.formats == "enforced" and "x-stemma-format" in schema:
+        found.append(Format(typed_format(place, schema), True))
+    elif options.formats == "enforced" and schema.get("format") in FORMATS:
         found.append(Format(schema["format"], True))
     return found
+
+
+def typed_format(place: Place, schema: dict[str, Any]) -> str:
+    """The name of the language that is meant, more exactly than `format` says it."""
+    name = schema["x-stemma-format"]
+    if not isinstance(name, str):
+        raise SchemaError("must be a string", f"{place.pointer}/x-stemma-format")
+    try:
+        typed_language(name)
+    except ValueError as error:
+        raise SchemaError(f"{name!r}: {error}", f"{place.pointer}/x-stemma-format") from error
+    return name
 
 
 def checked_pattern(source: Any, pointer: str) -> str:

@@ -151,5 +151,6 @@ CHECKS: dict[str, Callable[[Document, Place, str, Any], Iterator[Step]]] = {
     **dict.fromkeys(("enum", "const"), _read(readers.value_lists)),
     "type": _read(readers.kinds),
     "pattern": _read(_pattern),
+    "x-stemma-format": _read(readers.typed_format),
     "required": _read(readers.required),
 }

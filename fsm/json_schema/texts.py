@@ -16,7 +16,7 @@ from stemma.fsm.ast import Characters, Choice, Difference, Intersection, Literal
 from stemma.fsm.characters import Ranges
 from stemma.fsm.errors import LimitError
 from stemma.fsm.json_schema.facts import Format, Length, NotText, Pattern, TextFact
-from stemma.fsm.json_schema.formats import format_language
+from stemma.fsm.json_schema.formats import FORMATS, format_language
 from stemma.fsm.json_schema.readers import pattern_language
 from stemma.fsm.json_schema.values import json_text
 from stemma.fsm.nodes import ANY_TEXT, NOTHING, both, choice, of_length, repeat, sequence, text, without
@@ -110,7 +110,8 @@ def language_of(fact: Pattern | Format) -> Node:
 def is_possible(facts: tuple[TextFact, ...]) -> bool:
     """Whether any text fulfils all facts."""
     if len(facts) == 1 and isinstance(facts[0], Format | NotText | Length):
-        return length_of(facts) is not None  # every format has texts
+        typed = isinstance(facts[0], Format) and facts[0].name not in FORMATS  # may be bounded; every format has texts
+        return format_language(facts[0].name) != NOTHING if typed else length_of(facts) is not None
     return not is_empty(decoded_language(facts))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -91,13 +92,14 @@ def form_of(kind: Any) -> Form:
     Raises InvalidRequest for what is neither, or has no JSON Schema.
     """
     try:
-        return _remembered(kind)
+        return _remembered(kind, date.today())
     except TypeError:  # a type that cannot be hashed, such as Annotated with a list in it
         return _form(kind)
 
 
 @lru_cache(maxsize=256)
-def _remembered(kind: Any) -> Form:
+def _remembered(kind: Any, today: date) -> Form:
+    """Kept for a day: what is past and what is future is told when a form is made."""
     return _form(kind)
 
 

@@ -110,8 +110,9 @@ def language_of(fact: Pattern | Format) -> Node:
 def is_possible(facts: tuple[TextFact, ...]) -> bool:
     """Whether any text fulfils all facts."""
     if len(facts) == 1 and isinstance(facts[0], Format | NotText | Length):
-        typed = isinstance(facts[0], Format) and facts[0].name not in FORMATS  # may be bounded; every format has texts
-        return format_language(facts[0].name) != NOTHING if typed else length_of(facts) is not None
+        if isinstance(facts[0], Format) and facts[0].name not in FORMATS:  # it may be bounded; every format has texts
+            return format_language(facts[0].name) != NOTHING
+        return length_of(facts) is not None
     return not is_empty(decoded_language(facts))
 
 

@@ -81,10 +81,11 @@ def decimal(core: Mapping[str, Any]) -> JSON:
         return _on_grid(bounds, multiple, min(places_for(bounds) if places is None else places, most), None)
     total = min(total, MOST_DIGITS)
     if places is not None and places >= total:  # nothing before the point, where zero has a digit
+        zero = Fraction(0)
         low, high, above, below = bounds
         ways = [
-            bounds._replace(low=max(low or 0, Fraction(0)), above=above or low is None or low <= 0),
-            bounds._replace(high=min(high or 0, Fraction(0)), below=below or high is None or high >= 0),
+            Between(max(low or zero, zero), high, above or low is None or low <= 0, below),
+            Between(low, min(high or zero, zero), above, below or high is None or high >= 0),
         ]
         return any_of([_on_grid(way, multiple, total, total) for way in ways])
     if places is not None:

@@ -13,7 +13,7 @@ from stemma.fsm.forms import form_of
 from .typed_kinds import ENFORCED
 
 NUM_WALKS = 200
-NUM_CONFIGS = 1_500  # after which walks through what counts its characters are enough
+NUM_CONFIGS = 500  # after which walks through what counts its characters are enough
 USUAL_LENGTH = 40
 
 

@@ -54,12 +54,16 @@ class GrammarFailed(StemmaError):
     """A grammar went past its limits while an output was generated."""
 
 
+class RequestFailed(StemmaError):
+    """One request met an internal error, which is the cause of this one. The engine and all other requests go on."""
+
+
 class EngineClosed(StemmaError):
     """The engine was closed before the request ended."""
 
 
 class EngineFailed(StemmaError):
-    """The engine's loop stopped on an internal error, which is the cause of this one."""
+    """The engine stopped for everybody on an internal error that is nobody's own, which is the cause of this one."""
 
 
 class RemoteError(StemmaError):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from stemma.radix import AdmissionEstimator, Lease, PrefixCache, Progress
 from stemma.runtime.core.sequence import Sequence
+from stemma.runtime.core.trouble import give_back, typed
 
 ADMISSION_WINDOW = 64
 """Waiting sequences that are looked at for one admission: bounds the host time of a step."""
@@ -27,9 +28,16 @@ class Admission:
         self._estimator = AdmissionEstimator(cache.block_size)
 
     def candidates(self, waiting: Items[Sequence]) -> list[tuple[Sequence, int]]:
-        """The first of the waiting with their hit lengths: by priority, then the longest hit, then arrival."""
-        window = waiting[:ADMISSION_WINDOW]
-        hits = [(item, self._hit_len(item)) for item in window]
+        """The first of the waiting with their hit lengths: by priority, then the longest hit, then arrival.
+
+        One that cannot be looked up has an error afterwards.
+        """
+        hits = [(item, 0) for item in waiting[:ADMISSION_WINDOW]]
+        for index, (item, _) in enumerate(hits):
+            try:
+                hits[index] = (item, self._hit_len(item))
+            except BaseException as error:
+                item.error = typed(error)
         return sorted(hits, key=lambda hit: (-hit[0].request.priority, hit[0].num_overtaken < MAX_OVERTAKEN, -hit[1]))
 
     def _hit_len(self, sequence: Sequence) -> int:
@@ -73,9 +81,14 @@ class Admission:
         longest = self._max_hit(sequence)
         for max_hit in (longest, longest // size * size, 0):
             lease = self.cache.acquire(tokens, sequence.request.namespace, max_hit=max_hit)
-            if self._num_needed(sequence, lease, running) <= self.cache.available:
+            try:
+                fits = self._num_needed(sequence, lease, running) <= self.cache.available
+            except BaseException:
+                give_back(lease)
+                raise
+            if fits:
                 return lease
-            lease.release()
+            give_back(lease)
         return None
 
     def ended(self, sequence: Sequence) -> None:

@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """One step: rows to compute, after copying blocks in order."""
+    """One step: rows to compute, after copying blocks in order. copies: those that are still to be made."""
 
     rows: list[Row] = field(default_factory=list)
     copies: list[BlockCopy] = field(default_factory=list)
@@ -46,6 +46,12 @@ class Batch:
         """Put a row into the step."""
         self.rows.append(row)
         self.num_tokens += len(row.tokens)
+
+    def drop_finished(self) -> None:
+        """Leave out the rows of sequences that ended after they were put in."""
+        if any(row.sequence.is_finished for row in self.rows):
+            self.rows = [row for row in self.rows if not row.sequence.is_finished]
+            self.num_tokens = sum(len(row.tokens) for row in self.rows)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stemma.radix import Lease
+from stemma.runtime.core.trouble import give_back
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +36,7 @@ class Holds:
     def keep(self, held: Held, lease: Lease) -> None:
         """`held` takes over this lease and lets go of the one it had."""
         if held.is_released:
-            lease.release()
+            give_back(lease)
             return
         self._drop(held)
         held.lease = lease
@@ -61,7 +62,7 @@ class Holds:
         return False
 
     def _drop(self, held: Held) -> None:
-        if held.lease is not None:
-            held.lease.release()
-            held.lease = None
+        lease, held.lease = held.lease, None
+        if lease is not None:
             del self._held[id(held)]
+            give_back(lease)

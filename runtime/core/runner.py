@@ -23,9 +23,11 @@ class Runner:
         """Copy blocks, compute the batch's tokens and write their KV.
 
         Returns float32 logits (positions, vocabulary): the last `num_logits` positions of each row, row after row.
+        What failed may be computed again: the copies that were made are no longer the batch's.
         """
         if batch.copies:
             self.model.ops.copy_blocks(self.kv, [BlockCopy(*copy) for copy in batch.copies])
+            batch.copies.clear()
         layout = make_layout(batch, self.kv.shape.block_size)
         ids = np.array([token for row in batch.rows for token in row.tokens], dtype=np.int32)
         return self._step(ids, layout, _logit_rows(batch))

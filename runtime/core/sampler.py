@@ -1,11 +1,13 @@
 """From logits to tokens: bias, penalties, grammar masks, then the back end's sampling; and log-probabilities.
 
-The order is vLLM's and OpenAI's: log-probabilities are the model's own, before anything is changed.
+The order is vLLM's and OpenAI's: log-probabilities are the model's own, before anything is changed. What is raised
+where one sequence is looked at becomes its error; it is sampled like all, and what comes of it is thrown away.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,15 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from stemma.fsm import FormError
 from stemma.kernels.ops import Ops, SamplingRows
 from stemma.runtime.core.batch import Batch, Row, RowResult
 from stemma.runtime.core.guide import Guide
 from stemma.runtime.core.sampling import Sampling, TokenLogprob, uniform
 from stemma.runtime.core.sequence import Sequence
+from stemma.runtime.core.trouble import typed
 from stemma.runtime.errors import GrammarFailed
 
 ALL = np.uint32(0xFFFFFFFF)
+GREEDY = Sampling()
 
 
 class _Position(NamedTuple):
@@ -50,7 +53,8 @@ class Sampler:
         for row, result in zip(batch.rows, results, strict=True):
             first, end = end, end + row.num_logits
             if row.num_logits > row.num_samples:
-                result.prompt_logprobs = _prompt_logprobs(row, logits[first:end])
+                with _own_trouble(row.sequence):
+                    result.prompt_logprobs = _prompt_logprobs(row, logits[first:end])
             before = row.start + len(row.tokens) - row.num_drafts
             for index in range(row.num_samples):
                 positions.append(_Position(end - row.num_samples + index, row.sequence, before + index))
@@ -59,28 +63,31 @@ class Sampler:
             for _ in range(row.num_samples):
                 result.tokens.append(next(tokens))
                 if row.sequence.request.sampling.logprobs is not None:
-                    result.logprobs.append(next(logprobs))
+                    result.logprobs += next(logprobs)
         return results
 
     def _choose(
         self, batch: Batch, positions: list[_Position], logits: torch.Tensor
-    ) -> tuple[Iterator[int], Iterator[TokenLogprob]]:
+    ) -> tuple[Iterator[int], Iterator[list[TokenLogprob]]]:
+        """A token of each position; a log-probability, or none after trouble, of each that reports it."""
         if not positions:
             return iter(()), iter(())
         reported = [item for item in enumerate(positions) if item[1].sampling.logprobs is not None]
         own = torch.log_softmax(logits[[position.logits_row for _, position in reported]], -1) if reported else None
         for position in positions:
             if position.sampling.changes_logits:
-                _adjust(logits[position.logits_row], position)
+                with _own_trouble(position.sequence):
+                    _adjust(logits[position.logits_row], position)
         self._mask(batch, positions, logits)
         if len(positions) != len(logits):
             logits = logits[[position.logits_row for position in positions]]
         tokens = self.ops.sample(logits, _sampling_rows(positions)).tolist()
-        logprobs = [
-            _logprob(own[row], tokens[index], position.sampling.logprobs or 0)
-            for row, (index, position) in enumerate(reported)
-            if own is not None
-        ]
+        logprobs: list[list[TokenLogprob]] = []
+        for row, (index, position) in enumerate(reported):
+            logprobs.append([])
+            with _own_trouble(position.sequence):
+                assert own is not None
+                logprobs[-1].append(_logprob(own[row], tokens[index], position.sampling.logprobs or 0))
         return iter(tokens), iter(logprobs)
 
     def _mask(self, batch: Batch, positions: list[_Position], logits: torch.Tensor) -> None:
@@ -95,10 +102,8 @@ class Sampler:
             if guide is None or not row.num_samples:
                 continue
             masked = [next(free) for _ in range(row.num_samples)]
-            try:
+            with _own_trouble(row.sequence):
                 _fill(masked, guide, row.tokens[len(row.tokens) - row.num_drafts :])
-            except FormError as error:
-                row.sequence.error = GrammarFailed(str(error))
             if row.sequence.error is None and not masked[0].any():
                 row.sequence.error = GrammarFailed("no token of this model's vocabulary can follow in the grammar")
             if row.sequence.error is not None:
@@ -116,16 +121,27 @@ def _fill(masks: list[npt.NDArray[np.uint32]], guide: Guide, drafts: list[int]) 
     guide.rollback(len(drafts))
 
 
+@contextmanager
+def _own_trouble(sequence: Sequence) -> Iterator[None]:
+    """What is raised in here is this sequence's."""
+    try:
+        yield
+    except BaseException as error:
+        sequence.error = sequence.error or typed(error)
+
+
 def _sampling_rows(positions: list[_Position]) -> SamplingRows:
     chosen = [position.sampling for position in positions]
     if not any(sampling.temperature for sampling in chosen):
         return _greedy_rows(len(chosen))
-    draws = [
-        uniform(position.sequence.request.seed, position.num_tokens - position.sequence.num_prompt)
-        if position.sampling.temperature
-        else 0.0
-        for position in positions
-    ]
+    draws = [0.0] * len(chosen)
+    for index, position in enumerate(positions):
+        if position.sampling.temperature:
+            chosen[index] = GREEDY
+            with _own_trouble(position.sequence):
+                number = position.num_tokens - position.sequence.num_prompt
+                draws[index] = uniform(position.sequence.request.seed, number)
+                chosen[index] = position.sampling
     return SamplingRows(
         temperature=np.array([sampling.temperature for sampling in chosen], dtype=np.float32),
         top_k=np.array([sampling.top_k for sampling in chosen], dtype=np.int32),

@@ -5,6 +5,8 @@
               +---- preempt -----+   its computed KV stays in the tree, evictable, and is found again on the way back
 
 A waiting sequence whose prefix a running one is computing waits for those blocks instead of computing them again.
+What is raised while something is done for one sequence ends that one, with its blocks given back; the cache is then
+proved to be whole, for if it is not, that concerns all.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from stemma.runtime.core.batch import Batch, Row, RowResult
 from stemma.runtime.core.holds import Holds
 from stemma.runtime.core.sequence import FinishReason, Sequence
 from stemma.runtime.core.taking import jump, take_samples
-from stemma.runtime.errors import PoolExhausted, PromptTooLong
+from stemma.runtime.core.trouble import give_back, typed
+from stemma.runtime.errors import PoolExhausted, PromptTooLong, StemmaError
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Scheduler:
         return not self.waiting and not self.running
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence. Raises PromptTooLong if the pool can never hold it."""
+        """Queue a sequence. Raises PromptTooLong if the pool can never hold it; it is not queued then."""
         longest = sequence.num_prompt + sequence.request.max_tokens
         if longest > self.capacity:
             raise PromptTooLong(
@@ -76,30 +79,48 @@ class Scheduler:
         insort(self.waiting, sequence, key=_order)
         if self.limits.jump and sequence.request.max_tokens > 0:
             jump(sequence)  # what the output must begin with is computed with the prompt
-        if sequence.error is not None:
-            self._finish(sequence, FinishReason.ERROR)
-        elif sequence.finish_reason is not None:
-            self._finish(sequence, sequence.finish_reason)
+        self._settle(sequence)
 
     def abort(self, sequence: Sequence) -> None:
         """End a sequence now, wherever it is. What it computed stays cached."""
         if not sequence.is_finished:
             self._finish(sequence, FinishReason.ABORT)
 
+    def fail(self, sequence: Sequence, error: BaseException) -> None:
+        """End a sequence, wherever it is, with what went wrong in it. What it computed last is not kept.
+
+        Raises AssertionError if the cache is broken.
+        """
+        sequence.error = sequence.error or typed(error)
+        sequence.finish_reason = FinishReason.ERROR
+        lease, sequence.lease = sequence.lease, None
+        self._leave(sequence)
+        if lease is not None:
+            give_back(lease)
+        if not isinstance(error, StemmaError):
+            self.cache.check()
+
     def schedule(self) -> Batch | None:
         """The next step: running sequences first (decodes before prompts), then whoever can be admitted."""
         batch = Batch()
         for sequence in sorted(self.running, key=lambda item: (item.is_in_prompt, *_order(item))):
             if sequence.lease is not None:  # else it was preempted by one before it
-                self._place_running(batch, sequence)
+                try:
+                    self._place_running(batch, sequence)
+                except BaseException as error:
+                    self.fail(sequence, error)
         self._admit(batch)
+        batch.drop_finished()
         batch.rows.sort(key=_blocks)  # those with a common beginning stand side by side
         return batch if batch.rows else None
 
     def commit(self, batch: Batch, results: Iterable[RowResult]) -> None:
         """Take what a step computed and sampled: extend leases, jump, finish, publish prefixes in the tree."""
         for row, result in zip(batch.rows, results, strict=True):
-            self._commit_row(row, result)
+            try:
+                self._commit_row(row, result)
+            except BaseException as error:
+                self.fail(row.sequence, error)
 
     def take_ended(self) -> list[Sequence]:
         """The sequences that ended since the last call: finished, aborted, or failed with an error."""
@@ -116,7 +137,7 @@ class Scheduler:
             victim = max(victims, key=_order)
             if victim is sequence and not batch.rows and len(self.running) == 1:
                 if sequence.goes_alone:
-                    self._fail(sequence)
+                    self._exhausted(sequence)
                     return
                 sequence.goes_alone = True
             self._preempt(victim)
@@ -145,7 +166,11 @@ class Scheduler:
         return True
 
     def _preempt(self, sequence: Sequence) -> None:
-        self._let_go(sequence)
+        try:
+            self._let_go(sequence)
+        except BaseException as error:
+            self.fail(sequence, error)
+            return
         self.running.remove(sequence)
         sequence.drafts = []
         insort(self.waiting, sequence, key=_order)
@@ -158,21 +183,34 @@ class Scheduler:
         for sequence, hit_len in self.admission.candidates(self.waiting):
             if self._is_full(batch):
                 break
-            if self.admission.is_being_computed(sequence, hit_len, self.running):
-                continue
-            while not (started := self._start(sequence)) and self.holds.give_up_one():
-                pass
-            if not started:
-                if self.running:
-                    break  # nobody smaller overtakes it: blocks will come free
-                self._fail(sequence)
-                continue
-            if not self._place(batch, sequence):
-                self._preempt(sequence)
-                break
-            last_arrival = max(last_arrival, sequence.arrival)
+            try:
+                if not self._admit_one(batch, sequence, hit_len):
+                    break
+            except BaseException as error:
+                self.fail(sequence, error)
+            if sequence.lease is not None:
+                last_arrival = max(last_arrival, sequence.arrival)
         for sequence in self.waiting[:ADMISSION_WINDOW]:
             sequence.num_overtaken += sequence.arrival < last_arrival
+
+    def _admit_one(self, batch: Batch, sequence: Sequence, hit_len: int) -> bool:
+        """Start it, if it need not wait for another's blocks; False if nobody may be started after it."""
+        if sequence.error is not None:
+            self.fail(sequence, sequence.error)
+            return True
+        if self.admission.is_being_computed(sequence, hit_len, self.running):
+            return True
+        while not (started := self._start(sequence)) and self.holds.give_up_one():
+            pass
+        if not started:
+            if self.running:
+                return False  # nobody smaller overtakes it: blocks will come free
+            self._exhausted(sequence)
+            return True
+        if not self._place(batch, sequence):
+            self._preempt(sequence)
+            return False
+        return True
 
     def _is_full(self, batch: Batch) -> bool:
         return len(self.running) >= self.limits.max_running or batch.num_tokens >= self.limits.max_batch_tokens
@@ -193,20 +231,27 @@ class Scheduler:
     # After a step ----------------------------------------------------------------
     def _commit_row(self, row: Row, result: RowResult) -> None:
         sequence = row.sequence
+        if sequence.error is not None:  # it may not have been computed
+            self.fail(sequence, sequence.error)
+            return
         assert sequence.lease is not None
         was_in_prompt = sequence.is_in_prompt
         sequence.prompt_logprobs += result.prompt_logprobs
-        num_accepted = take_samples(row, result) if sequence.error is None else 0
+        num_accepted = take_samples(row, result)
         self._extend(sequence, row.start, len(row.tokens) - row.num_drafts + num_accepted)
         if was_in_prompt and self._shares(sequence):
             sequence.lease.commit()
         if self.limits.jump and result.tokens and sequence.error is None:
             jump(sequence)
-        if sequence.error is not None:
-            sequence.finish_reason = FinishReason.ERROR
-        elif sequence.request.max_tokens == 0 and sequence.lease.num_tokens == sequence.num_prompt:
+        if sequence.request.max_tokens == 0 and sequence.lease.num_tokens == sequence.num_prompt:
             sequence.finish_reason = FinishReason.LENGTH
-        if sequence.finish_reason is not None:
+        self._settle(sequence)
+
+    def _settle(self, sequence: Sequence) -> None:
+        """End it if it has an error or a reason to."""
+        if sequence.error is not None:
+            self.fail(sequence, sequence.error)
+        elif sequence.finish_reason is not None:
             self._finish(sequence, sequence.finish_reason)
 
     def _extend(self, sequence: Sequence, start: int, num_tokens: int) -> None:
@@ -224,31 +269,45 @@ class Scheduler:
             return
         if self._shares(sequence):
             sequence.lease.commit()
-        sequence.lease.release()
-        sequence.lease = None
+        lease, sequence.lease = sequence.lease, None
+        give_back(lease)
 
     def _hand_over(self, sequence: Sequence) -> None:
         if sequence.held is not None and sequence.lease is not None and self._shares(sequence):
             sequence.lease.commit()
-            self.holds.keep(sequence.held, sequence.lease.fork())
+            kept = sequence.lease.fork()
+            try:
+                self.holds.keep(sequence.held, kept)
+            except BaseException:
+                give_back(kept)
+                raise
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         sequence.finish_reason = reason
-        if reason in (FinishReason.STOP, FinishReason.LENGTH):
-            self.admission.ended(sequence)
-        self._hand_over(sequence)
-        self._let_go(sequence)
+        try:
+            if reason in (FinishReason.STOP, FinishReason.LENGTH):
+                self.admission.ended(sequence)
+            self._hand_over(sequence)
+            self._let_go(sequence)
+        except BaseException as error:
+            self.fail(sequence, error)
+        else:
+            self._leave(sequence)
+
+    def _leave(self, sequence: Sequence) -> None:
+        """It stands in no queue any more, and once among those that ended."""
         for queue in (self.waiting, self.running):
             if sequence in queue:
                 queue.remove(sequence)
-        self._ended.append(sequence)
+        if sequence not in self._ended:
+            self._ended.append(sequence)
 
-    def _fail(self, sequence: Sequence) -> None:
-        sequence.error = PoolExhausted(
+    def _exhausted(self, sequence: Sequence) -> None:
+        error = PoolExhausted(
             f"the sequence needs {len(sequence.tokens)} tokens of KV; only {self.cache.available} blocks of "
             f"{self.cache.block_size} can be had, pins and sessions hold the rest: release some or raise kv_tokens"
         )
-        self._finish(sequence, FinishReason.ERROR)
+        self.fail(sequence, error)
 
 
 def _order(sequence: Sequence) -> tuple[int, int]:

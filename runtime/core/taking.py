@@ -1,19 +1,27 @@
 """What becomes of a sequence's tokens: samples are taken, drafts verified, forced ones appended, ends recognised.
 
-Touches nothing but the sequence; blocks and queues are the scheduler's.
+Touches nothing but the sequence; blocks and queues are the scheduler's. What its guide or its text raises becomes the
+sequence's error.
 """
 
 from __future__ import annotations
 
-from stemma.fsm import FormError
 from stemma.runtime.core.batch import Row, RowResult
 from stemma.runtime.core.guide import Guide
 from stemma.runtime.core.sequence import FinishReason, Sequence
-from stemma.runtime.errors import GrammarFailed
+from stemma.runtime.core.trouble import typed
 
 
 def take_samples(row: Row, result: RowResult) -> int:
     """Take the samples as far as the drafts agree with them. Returns how many drafts did."""
+    try:
+        return _take_samples(row, result)
+    except BaseException as error:
+        row.sequence.error = typed(error)
+        return 0
+
+
+def _take_samples(row: Row, result: RowResult) -> int:
     sequence, num_accepted = row.sequence, 0
     drafts, sequence.drafts = row.tokens[len(row.tokens) - row.num_drafts :], []
     for index, token in enumerate(result.tokens):
@@ -34,15 +42,18 @@ def jump(sequence: Sequence) -> None:
 
     Where log-probabilities are reported every token is sampled, so that each has one.
     """
+    try:
+        _jump(sequence)
+    except BaseException as error:
+        sequence.error = typed(error)
+
+
+def _jump(sequence: Sequence) -> None:
     sampling, guide = sequence.request.sampling, sequence.guide
     if sequence.is_finished or guide is None or sampling.logprobs is not None:
         return
-    try:
-        forced = guide.forced()
-        if forced.hard and not _leaves_time(sequence, guide, forced.hard):
-            return
-    except FormError as error:
-        sequence.error = GrammarFailed(str(error))
+    forced = guide.forced()
+    if forced.hard and not _leaves_time(sequence, guide, forced.hard):
         return
     for token in forced.hard:
         _take_forced(sequence, token)
@@ -57,13 +68,9 @@ def _ends_in_time(sequence: Sequence, token: int) -> bool:
     guide = sequence.guide
     if guide is None or not sequence.request.finish_in_time:
         return False
-    try:
-        if _leaves_time(sequence, guide, [token]):
-            return False
-        completion = guide.shortest_completion(sequence.request.max_tokens - sequence.num_generated)
-    except FormError as error:
-        sequence.error = GrammarFailed(str(error))
-        return True
+    if _leaves_time(sequence, guide, [token]):
+        return False
+    completion = guide.shortest_completion(sequence.request.max_tokens - sequence.num_generated)
     if completion is None:
         return False  # there never was time: it ends by its length
     for forced in completion:
@@ -106,10 +113,6 @@ def _advance(sequence: Sequence, token: int) -> bool:
     """Tell the guide; whether nothing can follow."""
     if sequence.guide is None:
         return False
-    try:
-        allowed = sequence.guide.advance(token)
-        assert allowed, f"token {token} was sampled or forced against the guide's mask"
-        return sequence.guide.is_finished
-    except FormError as error:
-        sequence.error = GrammarFailed(str(error))
-        return True
+    allowed = sequence.guide.advance(token)
+    assert allowed, f"token {token} was sampled or forced against the guide's mask"
+    return sequence.guide.is_finished

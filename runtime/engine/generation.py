@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from stemma.runtime.core.sampling import TokenLogprob
@@ -198,7 +199,7 @@ def join(deltas: list[Delta]) -> Delta:
 
 def _wake(sleepers: list[Sleeper]) -> None:
     for loop, future in sleepers:
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # its event loop is closed: nobody sleeps there any more
             loop.call_soon_threadsafe(_set, future)
     sleepers.clear()
 

@@ -1,8 +1,12 @@
-"""The step loop: one thread that owns scheduler, runner and sampler. Everybody else talks to it through `call`."""
+"""The step loop: one thread that owns scheduler, runner and sampler. Everybody else talks to it through `call`.
+
+What goes wrong for one caller is told to that one. What goes wrong for all ends the loop, and then everybody hears.
+"""
 
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,15 +16,18 @@ from typing import TypeVar
 
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.batch import Batch
+from stemma.runtime.core.computing import compute
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Scheduler
+from stemma.runtime.core.trouble import told, typed
 from stemma.runtime.engine.generation import Generation
 from stemma.runtime.engine.metrics import EngineStats, Metrics
 from stemma.runtime.engine.publishing import Publisher, Ticket
-from stemma.runtime.errors import EngineClosed, EngineFailed, StemmaError
+from stemma.runtime.errors import EngineClosed, EngineFailed
 
 T = TypeVar("T")
+log = logging.getLogger("stemma.engine")
 
 
 class EngineLoop:
@@ -48,15 +55,14 @@ class EngineLoop:
         started = self.clock()
         batch = self.scheduler.schedule()
         if batch is not None:
-            logits = self.runner.forward(batch)
-            self.scheduler.commit(batch, self.sampler.sample(batch, logits))
+            self.scheduler.commit(batch, compute(self.runner, self.sampler, batch))
             self._publish(batch, started)
         self._settle(self.scheduler.take_ended())
 
     # Any thread ----------------------------------------------------------------
     def submit(self, tickets: Sequence[Ticket]) -> None:
         """Queue sequences, all before the next step. Raises EngineClosed."""
-        self.call(lambda: self._add(tickets))
+        self._enter(lambda: self._add(tickets))
 
     def cancel(self, generation: Generation) -> None:
         """End a generation's sequence at the next step's beginning; does nothing if it ended or the loop did."""
@@ -65,15 +71,27 @@ class EngineLoop:
     def call(self, function: Callable[[], T]) -> Future[T]:
         """Run a function between two steps, in the loop's thread. Raises EngineClosed."""
         future: Future[T] = Future()
-        with self._door:
-            if self._closed_by is not None:
-                raise EngineClosed("the engine is closed; make a new one") from self._closed_by
-            self._calls.put(lambda: _fulfil(future, function))
+        if threading.current_thread() is self._thread:
+            self._fulfil(future, function)
+        else:
+            self._enter(lambda: self._fulfil(future, function))
         return future
 
     def post(self, function: Callable[[], None]) -> None:
         """Run a function between two steps if the loop still runs. Takes no lock: a finaliser may call it anywhere."""
-        self._calls.put(function)
+        self._calls.put(lambda: self._forgive(function))
+
+    def _enter(self, call: Callable[[], None]) -> None:
+        with self._door:
+            if self._closed_by is not None:
+                raise self._refusal()
+            self._calls.put(call)
+
+    def _refusal(self) -> EngineClosed:
+        why = f" ({self._closed_by})" if isinstance(self._closed_by, EngineFailed) else ""
+        refusal = EngineClosed(f"the engine is closed{why}; make a new one")
+        refusal.__cause__ = self._closed_by
+        return refusal
 
     def stats(self) -> EngineStats:
         """Counters and the cache's state, taken between two steps."""
@@ -97,7 +115,7 @@ class EngineLoop:
                 self._answer_calls()
                 self.step()
         except BaseException as error:
-            failure = EngineFailed(f"the engine's loop failed: {error!r}")
+            failure = EngineFailed(f"the engine's loop failed: {told(error)}")
             failure.__cause__ = error
             self._shut(failure)
         assert self._closed_by is not None
@@ -118,13 +136,37 @@ class EngineLoop:
         while not self._calls.empty():
             self._calls.get()()
 
+    def _fulfil(self, future: Future[T], function: Callable[[], T]) -> None:
+        """Whatever the function raises is its caller's."""
+        if self._closed_by is not None:
+            future.set_exception(self._refusal())
+            return
+        try:
+            result = function()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    def _forgive(self, function: Callable[[], None]) -> None:
+        """Run what nobody waits for. If it fails with the cache whole, that harms nobody."""
+        if self._closed_by is not None:
+            return
+        try:
+            function()
+        except Exception:
+            log.exception("something that nobody waits for failed")
+            self.scheduler.cache.check()
+
     def _add(self, tickets: Sequence[Ticket]) -> None:
+        """Each has its ticket before the scheduler knows of it; a loop that has ended tells them so afterwards."""
         for ticket in tickets:
-            try:
-                self.scheduler.add(ticket.sequence)
-                self._tickets[id(ticket.sequence)] = ticket
-            except StemmaError as error:
-                ticket.generation.fail(error)
+            self._tickets[id(ticket.sequence)] = ticket
+            if self._closed_by is None:
+                try:
+                    self.scheduler.add(ticket.sequence)
+                except BaseException as error:
+                    self.scheduler.fail(ticket.sequence, error)
 
     def _abort(self, generation: Generation) -> None:
         for ticket in self._tickets.values():
@@ -135,16 +177,16 @@ class EngineLoop:
         self.metrics.num_steps += 1
         self.metrics.num_step_tokens += batch.num_tokens
         for row in batch.rows:
-            self._publisher.step(self._tickets[id(row.sequence)], started)
+            try:
+                self._publisher.step(self._tickets[id(row.sequence)], started)
+            except BaseException as error:
+                self.scheduler.fail(row.sequence, error)
 
     def _settle(self, ended: Sequence[core.Sequence]) -> None:
         """Give the callers of ended sequences their completion or their error."""
         for sequence in ended:
-            self._publisher.end(self._tickets.pop(id(sequence)))
-
-
-def _fulfil(future: Future[T], function: Callable[[], T]) -> None:
-    try:
-        future.set_result(function())
-    except Exception as error:
-        future.set_exception(error)
+            ticket = self._tickets.pop(id(sequence))
+            try:
+                self._publisher.end(ticket)
+            except BaseException as error:
+                ticket.generation.fail(typed(error))

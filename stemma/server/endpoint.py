@@ -166,4 +166,6 @@ def _error_reply(error: Exception, path: str) -> Response:
     if known is None:
         log.exception("%s failed", path, exc_info=error)
         known = ApiError(500, "the server failed; its log says why", "server_error")
+    elif known.status == 500:
+        log.error("%s failed", path, exc_info=error)
     return json_reply(known.body(), known.status, known.headers)

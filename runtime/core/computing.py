@@ -1,0 +1,50 @@
+"""One step's forward pass and samples. Where a batch fails its rows are computed alone, so that trouble has an owner.
+
+A token of a blank sequence is computed first: if that fails too, it is the device, the memory or the model, and so
+everybody's. Computing a row again writes the same KV into the same places.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stemma.runtime.core.batch import Batch, Row, RowResult
+from stemma.runtime.core.runner import Runner
+from stemma.runtime.core.sampler import Sampler
+from stemma.runtime.core.sampling import Sampling
+from stemma.runtime.core.sequence import Request, Sequence
+from stemma.runtime.core.trouble import typed
+
+
+def compute(runner: Runner, sampler: Sampler, batch: Batch) -> list[RowResult]:
+    """One result for each row; the sequence of one that cannot be computed has an error. Raises what concerns all."""
+    try:
+        return sampler.sample(batch, runner.forward(batch))
+    except Exception:
+        if not _is_sound(runner, sampler, batch):
+            raise
+    return [_alone(runner, sampler, row) for row in batch.rows]
+
+
+def _is_sound(runner: Runner, sampler: Sampler, batch: Batch) -> bool:
+    """Whether the first token of the batch can be computed and sampled for a sequence that asks for nothing."""
+    row = batch.rows[0]
+    blank = Sequence(Request(np.array(row.tokens[:1], dtype=np.int32), 1, Sampling(), seed=0))
+    blank.lease = row.sequence.lease
+    probe = Batch([Row(blank, row.start, row.tokens[:1], num_drafts=0, num_samples=1)], batch.copies, 1)
+    try:
+        sampler.sample(probe, runner.forward(probe))
+    except Exception:
+        return False
+    return True
+
+
+def _alone(runner: Runner, sampler: Sampler, row: Row) -> RowResult:
+    if row.sequence.error is not None:
+        return RowResult()
+    alone = Batch([row], [], len(row.tokens))
+    try:
+        return sampler.sample(alone, runner.forward(alone))[0]
+    except Exception as error:
+        row.sequence.error = typed(error)
+        return RowResult()

@@ -1,0 +1,46 @@
+"""What went wrong in one sequence: the typed error that its caller gets, and its blocks given back all the same.
+
+Whatever is raised where something is done for one sequence is that sequence's own. What is raised anywhere else, or
+leaves the cache broken, belongs to all, and nothing here holds it up.
+"""
+
+from __future__ import annotations
+
+from stemma.fsm import FormError
+from stemma.radix import Lease
+from stemma.runtime.errors import GrammarFailed, RequestFailed, StemmaError
+
+
+def typed(error: BaseException) -> StemmaError:
+    """The error for the caller, with `error` as its cause. Raises it again where it is a wish to end the process.
+
+    Not only `Exception`s: a panic inside a compiled library, such as a tokenizer's, is none.
+    """
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        raise error
+    if isinstance(error, StemmaError):
+        return error
+    made: StemmaError
+    if isinstance(error, FormError):
+        made = GrammarFailed(str(error))
+    else:
+        made = RequestFailed(f"the request failed inside the engine: {told(error)}")
+    made.__cause__ = error
+    return made
+
+
+def told(error: BaseException) -> str:
+    """What an error is and says; some cannot even say that."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception:
+        return name
+
+
+def give_back(lease: Lease) -> None:
+    """Release a lease, whatever happens on the way: twice is once. Blocks that do not come back then concern all."""
+    try:
+        lease.release()
+    except Exception:
+        lease.release()

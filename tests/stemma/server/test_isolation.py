@@ -1,0 +1,52 @@
+"""What goes wrong inside is told in the API's shape: to one client where it is one's, by /health where it is all's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import torch
+
+from stemma.fsm.matcher import Matcher
+from stemma.kernels.reference import ReferenceOps
+from stemma.runtime.engine import Engine
+from stemma.runtime.model.tiny import tiny
+from stemma.server import ServerConfig
+
+BODY = {"prompt": "number: ", "max_tokens": 12, "temperature": 0}
+
+
+async def test_a_guide_that_breaks_is_its_clients_trouble_alone(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = await client.post("/v1/completions", **BODY)
+
+    def broken(*_: Any) -> None:
+        raise IndexError("the tables end here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Matcher, "mask_into", broken)
+        whole, streamed, beside = await asyncio.gather(
+            client.post("/v1/completions", **BODY, regex="[0-9]+", status=500),
+            client.stream("/v1/completions", **BODY, regex="[0-9]+"),
+            client.post("/v1/completions", **BODY),
+        )
+    assert whole["error"]["type"] == streamed[-1]["error"]["type"] == "server_error"
+    assert "the tables end here" in whole["error"]["message"]
+    assert beside["choices"] == alone["choices"]
+    assert (await client.get("/health"))["status"] == "ok"
+
+
+async def test_an_engine_that_failed_says_why_on_health(serve_with: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine.of(tiny(ReferenceOps(torch.device("cpu"))), kv_tokens=1024)
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("the device fell off")
+
+    monkeypatch.setattr(engine._loop.runner, "forward", broken)
+    async with serve_with(engine, ServerConfig()) as client:
+        waiting = [client.post("/v1/completions", **BODY, status=500) for _ in range(3)]
+        for answer in await asyncio.wait_for(asyncio.gather(*waiting), 30):
+            assert "the device fell off" in answer["error"]["message"]
+        unhealthy = await client.get("/health", status=503)
+        assert "the device fell off" in unhealthy["error"]["message"]
+    engine.close()

@@ -1,75 +1,74 @@
 """Regular expressions as forms: `Regex(pattern)` is what `re.fullmatch(pattern, text)` accepts.
 
-Also `search_language`, what JSON Schema's `pattern` means. Anchors, word boundaries, look-ahead and possessive repeats
-are resolved against what follows them, so the automaton never meets them.
+Also `search_language`, what JSON Schema's `pattern` means. Anchors, word boundaries, looking around and possessive
+repeats are resolved against what follows and what came before, so the automaton never meets them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal as OneOf
 
 from stemma.fsm import characters
 from stemma.fsm.ast import Characters, Choice, Grammar, Node, Repeat, Sequence
+from stemma.fsm.characters import Ranges
 from stemma.fsm.errors import RegexError
-from stemma.fsm.nodes import ANY_TEXT, EMPTY, NOTHING, both, choice, nullable, repeat, sequence, text, without
+from stemma.fsm.nodes import ANY_TEXT, EMPTY, NOTHING, both, choice, lengths, nullable, repeat, sequence, text, without
 from stemma.fsm.recogniser import Recogniser, no_rules
-from stemma.fsm.regex_parser import (
-    Ahead,
-    Assertion,
-    Class,
-    Concat,
-    Either,
-    Flavour,
-    Parser,
-    Repeated,
-    Tree,
-)
-
-Before = OneOf["start", "word", "other", "unknown"]
-"""What was read last: nothing at all, a word character, another one, or one of either kind."""
+from stemma.fsm.regex_parser import Parser
+from stemma.fsm.regex_tree import Ahead, Assertion, Behind, Class, Concat, Dialect, Either, Repeated, Tree
 
 MAXIMUM_UNROLLED = 8
+MAXIMUM_KINDS = 16  # of characters before a place that are told apart
+EMPTY_HAS_INSIDE = re.search(r"\B", "") is not None  # Python 3.14 finds \B in the empty text, earlier ones do not
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What may have been read last: nothing at all (`at_start`), or one of `ranges`."""
+
+    at_start: bool
+    ranges: Ranges
+
+
+START = Before(True, ())
 
 
 @dataclass(frozen=True, slots=True)
 class Regex:
-    """A text that matches a regular expression in Python's syntax as a whole; raises `RegexError` when used."""
+    """A text that matches a regular expression as a whole; raises `RegexError` when used. The syntax is Python's."""
 
     pattern: str
+    dialect: Dialect = "python"
 
     def language(self) -> Node:
-        return _Translator(self.pattern, "python").whole()
+        return _Translator(self.pattern, self.dialect).whole()
 
     def grammar(self) -> Grammar:
         return Grammar(self.language(), no_rules)
 
 
-def search_language(pattern: str) -> Node:
-    """Every text in which an ECMA-262 regular expression is found somewhere, as JSON Schema's `pattern` asks."""
-    return _Translator(pattern, "ecma").search()
+def search_language(pattern: str, dialect: Dialect = "ecma") -> Node:
+    """Every text in which a regular expression is found somewhere: as ECMA-262, what JSON Schema's `pattern` asks;
+    as Rust's or Python's, what pydantic asks."""
+    return _Translator(pattern, dialect).search()
 
 
 class _Translator:
     """Gives a parsed pattern its language, from the end backwards: `then` is the language of all that follows."""
 
-    def __init__(self, pattern: str, flavour: Flavour) -> None:
+    def __init__(self, pattern: str, dialect: Dialect) -> None:
         self.pattern = pattern
-        self.tree = Parser(pattern, flavour).parse()
-        self.word = self.word_characters(flavour)
-
-    def word_characters(self, flavour: Flavour) -> characters.Ranges:
-        if flavour == "python" and _has_boundary(self.tree):
-            return characters.unicode_class("w")
-        return characters.ASCII_WORD
+        self.dialect = dialect
+        self.tree = Parser(pattern, dialect).parse()
 
     def whole(self) -> Node:
-        return self.before(self.tree, EMPTY, "start")
+        return self.before(self.tree, EMPTY, START)
 
     def search(self) -> Node:
         anything = Repeated(Class(characters.SCALARS), 0, None)
-        return _beside_anything(self.after((anything, self.tree), ANY_TEXT, "start"))
+        return _beside_anything(self.after((anything, self.tree), ANY_TEXT, START))
 
     def before(self, tree: Tree, then: Node, last: Before) -> Node:
         """The language of `tree` and then `then`, after a character of the kind `last`."""
@@ -82,52 +81,129 @@ class _Translator:
         if isinstance(tree, Ahead):
             found = self.before(tree.part, ANY_TEXT, last)
             return without(then, found) if tree.negative else both(then, found)
+        if isinstance(tree, Behind):
+            return self.behind(tree, then, last)
         if isinstance(tree, Assertion):
             return self.asserted(tree, then, last)
-        assert isinstance(tree, Repeated), "every special tree is known"
         return self.possessive(tree, then) if tree.possessive else self.unrolled(tree, then, last)
 
     def after(self, parts: tuple[Tree, ...], then: Node, last: Before) -> Node:
         """A concatenation; where a later part asks what came before it, the parts before are told apart by that."""
         count = next((index for index, part in enumerate(parts) if _is_special(part)), len(parts))
-        body, tail = self.plain(Concat(parts[:count])), parts[count:]
+        body, tail = Concat(parts[:count]), parts[count:]
+        ending = _ending(body, last) if any(map(_asks_before, tail)) else last
+        return self.behind_body(self.plain(body), ending, tail, then, last)
+
+    def behind_body(self, body: Node, ending: Before, tail: tuple[Tree, ...], then: Node, last: Before) -> Node:
+        """`body`, which stands after `last` and ends in `ending`, then the parts `tail` and `then`."""
         if not tail or body == EMPTY:
             return sequence((body, self.from_special(tail, then, last) if tail else then))
+        if not any(map(_asks_before, tail)):
+            return sequence((body, self.from_special(tail, then, ending)))
+        if isinstance(tail[0], Behind) and not isinstance(tail[0].part, Class):
+            return self.behind_long(body, tail, then, last)
         ways = [self.from_special(tail, then, last)] if nullable(body) else []
-        if any(map(_has_boundary, tail)):
-            word, other = Characters(self.word), Characters(characters.complement(self.word))
-            ways.append(sequence((both(body, sequence((ANY_TEXT, word))), self.from_special(tail, then, "word"))))
-            ways.append(sequence((both(body, sequence((ANY_TEXT, other))), self.from_special(tail, then, "other"))))
-        else:
-            ways.append(sequence((body, self.from_special(tail, then, "unknown"))))
+        kinds = self.kinds(ending.ranges, tail)
+        for kind in kinds:
+            rest = self.from_special(tail, then, Before(False, kind))
+            if len(kinds) > 1 or nullable(body):
+                ways.append(sequence((both(body, sequence((ANY_TEXT, Characters(kind)))), rest)))
+            else:
+                ways.append(sequence((body, rest)))
         return choice(ways)
 
+    def kinds(self, ranges: Ranges, tail: tuple[Tree, ...]) -> list[Ranges]:
+        """`ranges` in as many parts as the parts of `tail` may have to tell apart."""
+        kinds = [ranges]
+        for asked in dict.fromkeys(found for part in tail for found in _asked(part)):
+            halves = [(characters.intersection(kind, asked), characters.difference(kind, asked)) for kind in kinds]
+            kinds = [half for pair in halves for half in pair if half]
+        if len(kinds) > MAXIMUM_KINDS:
+            raise self.error("too many kinds of characters are looked back at here")
+        return kinds
+
+    def behind_long(self, body: Node, tail: tuple[Tree, ...], then: Node, last: Before) -> Node:
+        """A look-behind at more than one character: `body` must be all that it can see."""
+        head = tail[0]
+        assert isinstance(head, Behind), "the caller looked"
+        found = self.looked_behind(head)
+        longest = lengths(found)[1]
+        if last != START and (longest is None or longest > lengths(body)[0]):
+            raise self.error("a look-behind that sees more than the texts before it is not supported")
+        seen = sequence((ANY_TEXT, found))
+        body = without(body, seen) if head.negative else both(body, seen)
+        rest = tail[1:]
+        count = next((index for index, part in enumerate(rest) if _is_special(part)), len(rest))
+        more = Concat(rest[:count])
+        ending = _ending(more, Before(last.at_start, characters.SCALARS))
+        return self.behind_body(sequence((body, self.plain(more))), ending, rest[count:], then, last)
+
+    def looked_behind(self, tree: Behind) -> Node:
+        """What a look-behind looks for."""
+        if _is_special(tree.part):
+            raise self.error("looking around inside a look-behind is not supported")
+        found = self.plain(tree.part)
+        shortest, longest = lengths(found)
+        if self.dialect == "python" and shortest != longest:
+            raise self.error("a look-behind must have one width")
+        return found
+
+    def behind(self, tree: Behind, then: Node, last: Before) -> Node:
+        """A look-behind at what is known of the last character."""
+        found = self.looked_behind(tree)
+        if last == START:
+            is_found: bool | None = nullable(found)
+        elif isinstance(tree.part, Class):
+            is_found = self.told(last, tree.part.ranges)
+        else:
+            is_found = True if nullable(found) else None
+        if is_found is None:
+            raise self.error("a look-behind that sees more than the texts before it is not supported")
+        return then if is_found != tree.negative else NOTHING
+
+    def told(self, last: Before, ranges: Ranges) -> bool | None:
+        """Whether the last character is one of `ranges`; None if it may be or not."""
+        inside = characters.intersection(last.ranges, ranges)
+        if not inside:
+            return False
+        return True if inside == last.ranges and not last.at_start else None
+
     def from_special(self, parts: tuple[Tree, ...], then: Node, last: Before) -> Node:
-        """A concatenation whose first part asserts something."""
+        """A concatenation whose first part looks around."""
         head, tail = parts[0], parts[1:]
-        if isinstance(head, Assertion | Ahead):
+        if isinstance(head, Assertion | Ahead | Behind):
             return self.before(head, self.after(tail, then, last), last)
-        if any(map(_asks_before, tail)):
-            raise self.error("an anchor or boundary after a group with anchors of its own is not supported")
-        return self.before(head, self.after(tail, then, "unknown"), last)
+        if not any(map(_asks_before, tail)):
+            return self.before(head, self.after(tail, then, last), last)
+        if isinstance(head, Concat):
+            return self.after((*head.parts, *tail), then, last)
+        if isinstance(head, Either):
+            return choice(self.after((part, *tail), then, last) for part in head.parts)
+        return self.before(head, self.after(tail, then, _ending(head, last)), last)
 
     def error(self, message: str) -> RegexError:
         return RegexError(f"{message}; write the alternatives out", self.pattern, 0)
 
     def asserted(self, tree: Assertion, then: Node, last: Before) -> Node:
         if tree.kind == "start":
-            return then if last == "start" else NOTHING
+            if last.at_start and last.ranges:
+                raise self.error("an anchor after a group with anchors of its own is not supported")
+            return then if last.at_start else NOTHING
         if tree.kind in ("end", "last"):
             rest: list[Node] = [EMPTY] if nullable(then) else []
             if tree.kind == "last" and Recogniser().matches(then, "\n"):
                 rest.append(text("\n"))
             return choice(rest)
-        if last == "unknown":
+        is_word = self.told(last, tree.word)
+        if is_word is None:
             raise self.error("a word boundary here is not supported")
-        word = sequence((Characters(self.word), ANY_TEXT))
-        other = choice((EMPTY, sequence((Characters(characters.complement(self.word)), ANY_TEXT))))
-        wants_word = (last != "word") == (tree.kind == "boundary")
-        return both(then, word if wants_word else other)
+        word = sequence((Characters(tree.word), ANY_TEXT))
+        other = sequence((Characters(characters.complement(tree.word)), ANY_TEXT))
+        ends = EMPTY
+        if last == START and tree.kind == "inside" and self.dialect == "python" and not EMPTY_HAS_INSIDE:
+            ends = NOTHING
+        wants_word = is_word != (tree.kind == "boundary")
+        return both(then, word if wants_word else choice((ends, other)))
 
     def possessive(self, tree: Repeated, then: Node) -> Node:
         """`x*+`: no more of `x` may follow where it stopped short of its maximum."""
@@ -196,15 +272,42 @@ def _is_special(tree: Tree) -> bool:
         return any(map(_is_special, tree.parts))
     if isinstance(tree, Repeated):
         return tree.possessive or _is_special(tree.part)
-    return isinstance(tree, Assertion | Ahead)
+    return isinstance(tree, Assertion | Ahead | Behind)
 
 
-def _has_boundary(tree: Tree) -> bool:
+def _asked(tree: Tree) -> Iterable[Ranges]:
+    """The sets of characters that a tree tells apart before it."""
     if isinstance(tree, Concat | Either):
-        return any(map(_has_boundary, tree.parts))
-    if isinstance(tree, Repeated | Ahead):
-        return _has_boundary(tree.part)
-    return isinstance(tree, Assertion) and tree.kind in ("boundary", "inside")
+        for part in tree.parts:
+            yield from _asked(part)
+    elif isinstance(tree, Repeated | Ahead):
+        yield from _asked(tree.part)
+    elif isinstance(tree, Behind):
+        if isinstance(tree.part, Class):
+            yield tree.part.ranges
+    elif isinstance(tree, Assertion) and tree.kind in ("boundary", "inside"):
+        yield tree.word
+
+
+def _ending(tree: Tree, last: Before) -> Before:
+    """What may have been read last behind `tree`, which stands after `last`."""
+    if isinstance(tree, Class):
+        return Before(False, tree.ranges)
+    if isinstance(tree, Concat):
+        for part in tree.parts:
+            last = _ending(part, last)
+        return last
+    if isinstance(tree, Either):
+        return _any_of([_ending(part, last) for part in tree.parts])
+    if isinstance(tree, Repeated):
+        once = _ending(tree.part, last)
+        more = _any_of([once, _ending(tree.part, once)]) if tree.maximum != 1 else once
+        return _any_of([last, more]) if tree.minimum == 0 else more
+    return last
+
+
+def _any_of(ways: list[Before]) -> Before:
+    return Before(any(way.at_start for way in ways), characters.union(span for way in ways for span in way.ranges))
 
 
 def _asks_before(tree: Tree) -> bool:
@@ -213,4 +316,4 @@ def _asks_before(tree: Tree) -> bool:
         return any(map(_asks_before, tree.parts))
     if isinstance(tree, Repeated | Ahead):
         return _asks_before(tree.part)
-    return isinstance(tree, Assertion) and tree.kind not in ("end", "last")
+    return isinstance(tree, Behind) or (isinstance(tree, Assertion) and tree.kind not in ("end", "last"))

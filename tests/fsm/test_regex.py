@@ -2,6 +2,7 @@
 
 import re
 import string
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -67,7 +68,7 @@ def test_agrees_with_fullmatch_and_anchors(pattern: str, texts: list[str]) -> No
         if "not supported" not in str(error):
             raise
         return
-    for text in filter(None, texts) if r"\B" in pattern else texts:  # before 3.14, `re` finds no \B in the empty text
+    for text in texts:
         assert Recogniser().matches(language, text) == bool(re.fullmatch(pattern, text)), (pattern, text)
 
 
@@ -137,7 +138,29 @@ def test_ecma_search(pattern: str, accepted: list[str], rejected: list[str]) -> 
     assert [Recogniser().matches(language, text) for text in rejected] == [False] * len(rejected)
 
 
-REFUSED = [r"(a)\1", "(?<=a)b", "(?<!a)b", "(", ")", "[a", "a{2,1}", "*a", r"\q", "(?P=x)", "a{99999999}", "[z-a]"]
+REFUSED = [
+    r"(a)\1",
+    "(?<=a|bc)b",
+    "x*(?:(?<!ab)y|z)",
+    "(",
+    ")",
+    "[a",
+    "a{2,1}",
+    "*a",
+    r"\q",
+    "(?P=x)",
+    "a{99999999}",
+    "[z-a]",
+]
+REFUSED += [
+    "(?P<a>x)(?P<a>y)",
+    "a(?i)b",
+    "(?<a>x)",
+    r"[\8]",
+    r"\z" if sys.version_info < (3, 14) else "(",
+    "^*",
+    "(?#a",
+]
 REFUSED += ["(?m)a", r"\u12", "a**", "(?>a*)a", "(" * 500 + ")" * 500, r"\ud800"]
 
 

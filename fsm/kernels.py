@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,17 +74,24 @@ class KernelLoader:
 
     def __init__(self) -> None:
         self._compiled: Compiled | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._load, name="stemma-fsm-kernels", daemon=True)
         self._thread.start()
 
     @property
     def compiled(self) -> Compiled | None:
         """The compiled kernels, or None as long as they are not ready."""
+        if self._compiled is None and os.getpid() != self._process:  # a fork does not have the thread
+            self._start()
         return self._compiled
 
     def wait(self) -> Compiled:
         """Block until the kernels are ready: for benchmarks and tests."""
-        self._thread.join()
+        if self.compiled is None:
+            self._thread.join()
         if self._compiled is None:
             raise RuntimeError("the kernels could not be compiled; see the traceback of thread stemma-fsm-kernels")
         return self._compiled

@@ -12,6 +12,7 @@ Positions of the KV, for a block size of 4, a sequence of 10 tokens and the bloc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -27,6 +28,19 @@ Int32Array = npt.NDArray[np.int32]
 KV_SPLIT = 256
 """Tokens of KV that are reduced as one piece, a constant on purpose: partial sums are merged in order of position, so
 that the result does not depend on what else is in the batch or in the cache (invariant 1 of docs/architecture.md)."""
+
+
+class ForkedOps(RuntimeError):
+    """A back end with threads was used in a process that was forked after it was made: they do not exist there."""
+
+
+def check_process(made_in: int) -> None:
+    """Raises ForkedOps in another process than that in which a back end was made."""
+    if os.getpid() != made_in:
+        raise ForkedOps(
+            f"the kernels' threads belong to process {made_in} and do not exist in its fork {os.getpid()}: "
+            "load the model in the child, or start children by 'spawn' or 'forkserver'"
+        )
 
 
 class HeadShape(NamedTuple):

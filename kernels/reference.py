@@ -6,6 +6,7 @@ products depend on the number of rows in the last bits.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,17 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, Network, SamplingRows, Stepper
+from stemma.kernels.ops import (
+    BlockCopy,
+    HeadShape,
+    Int32Array,
+    KVShape,
+    Layout,
+    Network,
+    SamplingRows,
+    Stepper,
+    check_process,
+)
 from stemma.kernels.steps import EagerStepper
 from stemma.kernels.weights import StoredWeight, dequantize
 
@@ -82,6 +93,7 @@ class ReferenceOps:
     def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.device = device
         self.dtype = dtype
+        self._process = os.getpid()
 
     def _load(self, weight: StoredWeight) -> torch.Tensor:
         return dequantize(weight).to(self.device, self.dtype)
@@ -103,6 +115,7 @@ class ReferenceOps:
         )
 
     def kv(self, shape: KVShape) -> ReferenceKV:
+        check_process(self._process)  # torch has threads too
         size = (shape.num_layers, shape.num_blocks * shape.block_size, shape.num_kv_heads, shape.head_dim)
         keys = torch.zeros(size, dtype=self.dtype, device=self.device)
         return ReferenceKV(shape, keys, torch.zeros_like(keys))

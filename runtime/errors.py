@@ -62,6 +62,10 @@ class EngineClosed(StemmaError):
     """The engine was closed before the request ended."""
 
 
+class EngineForked(EngineClosed):
+    """An engine, or what belongs to one, was used in a process that was forked after it was made."""
+
+
 class EngineFailed(StemmaError):
     """The engine stopped for everybody on an internal error that is nobody's own, which is the cause of this one."""
 

@@ -150,6 +150,7 @@ class CpuOps:
         return CpuRope(cos, sin, cos.ctypes.data, sin.ctypes.data)
 
     def kv(self, shape: KVShape) -> CpuKV:
+        self._pool.check()
         return allocate(shape, self.kv_dtype, self.target.byte_offset)
 
     def stepper(self, network: Network, heads: HeadShape, kv: CpuKV) -> Stepper:
@@ -259,6 +260,7 @@ class CpuOps:
     def _run(self, operation: Callable[..., None], *arguments: int) -> None:
         if self._buffers.calls is not None:
             self._buffers.calls.append(Call(operation, arguments))
+        self._pool.check()
         if self._pool.parked:
             self._pool.wake()
         with self._turn:

@@ -17,6 +17,7 @@ may read words 16 to 95, nobody else does.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from llvmlite import ir
 
 from stemma.kernels.cpu.compile import Library
 from stemma.kernels.cpu.dialect import I32, I64, Code, Value, Variable
+from stemma.kernels.ops import check_process
 
 TICKET, FINISHED, KERNEL, PIECES, SCRATCH, SCRATCH_BYTES, YIELD, STOP, ARGUMENTS, NUM_WORDS = (
     0,
@@ -145,6 +147,7 @@ class Pool:
 
     def __init__(self, library: Library, num_threads: int, scratch_bytes: int) -> None:
         self.num_threads = num_threads
+        self._process = os.getpid()
         worker = library.function("worker", 3)
         self._words = aligned_zeros(8 * NUM_WORDS).view(np.int64)
         self._scratch = aligned_zeros(num_threads * scratch_bytes)
@@ -159,13 +162,21 @@ class Pool:
         ]
         for thread in threads:
             thread.start()
-        self.close = weakref.finalize(self, _stop, self._words, self._scratch, self._sleep, threads, library)
+        self.close = weakref.finalize(
+            self, _stop, self._process, self._words, self._scratch, self._sleep, threads, library
+        )
 
     @property
     def parked(self) -> int:
         return self._sleep.parked
 
+    def check(self) -> None:
+        """Raises ForkedOps in a fork."""
+        check_process(self._process)
+
     def wake(self) -> None:
+        """Called when each step begins. Raises ForkedOps."""
+        self.check()
         self._sleep.wake()
 
 
@@ -204,10 +215,15 @@ def _serve(worker: Callable[..., object], control: int, index: int, sleep: _Slee
 
 
 def _stop(
-    words: np.ndarray[tuple[int], np.dtype[np.int64]], scratch: object, sleep: _Sleep,
+    process: int, words: np.ndarray[tuple[int], np.dtype[np.int64]], scratch: object, sleep: _Sleep,
     threads: list[threading.Thread], library: Library,
 ) -> None:  # fmt: skip
-    """`scratch` and `library` are arguments so that memory and code outlive the threads that use them."""
+    """`scratch` and `library` are arguments so that memory and code outlive the threads that use them.
+
+    A fork has none to stop, and locks that nobody there lets go of.
+    """
+    if os.getpid() != process:
+        return
     sleep.over = True
     words[STOP] = 1
     sleep.wake()

@@ -6,6 +6,7 @@ No HTTP, no DSL: those stand above and call `submit`.
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
 
 import numpy as np
 
+from stemma.kernels.ops import ForkedOps
 from stemma.radix import Explanation, PrefixCache
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.holds import Held
@@ -33,6 +35,7 @@ from stemma.runtime.engine.publishing import Ticket
 from stemma.runtime.engine.saving import CacheFile, Saver
 from stemma.runtime.engine.text import TextStream
 from stemma.runtime.engine.tree import TreeNode, snapshot
+from stemma.runtime.errors import EngineForked
 from stemma.runtime.model import ChatTemplate, LoadedModel, Tokenizer, load
 from stemma.runtime.model.pull import default_model
 
@@ -57,6 +60,9 @@ class Engine:
     progress: called with what is being done and the share of it that is done, 0 to 1.
     options: EngineConfig's fields.
     Raises ModelError if the model cannot be had or read, InvalidRequest for options that cannot be met.
+
+    Its thread and its memory go when it is closed or nobody refers to it any more; requests under way still end then.
+    After a fork it is the parent's alone: in the child everything but `close` raises EngineForked.
     """
 
     def __init__(
@@ -78,7 +84,10 @@ class Engine:
         self.loaded = loaded
         self.context_length = config.context(loaded.config)
         ops = loaded.model.ops
-        kv = ops.kv(config.kv_shape(loaded.config, ops))
+        try:
+            kv = ops.kv(config.kv_shape(loaded.config, ops))
+        except ForkedOps as error:
+            raise EngineForked(str(error)) from error
         limits = Limits(
             config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache, config.jump_forward
         )
@@ -86,6 +95,7 @@ class Engine:
         self._guides = Guides(loaded)
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity)
         self._loop = EngineLoop(scheduler, Runner(loaded.model, kv), Sampler(ops))
+        weakref.finalize(self, self._loop.leave).atexit = False
 
     # Generating ----------------------------------------------------------------
     @overload
@@ -156,20 +166,24 @@ class Engine:
 
         hold: keeps the KV of prompt and completion when the request has ended.
         """
+        self._loop.home.check()
         return self._submit([self._requests.make(prompt, options)], options.get("grammar"), hold)[0]
 
     def submit_all(self, prompts: Sequence[Prompt], **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start several requests between the same two steps; none is started if one is refused."""
+        self._loop.home.check()
         return self._submit([self._requests.make(prompt, options) for prompt in prompts], options.get("grammar"))
 
     def submit_samples(self, prompt: Prompt, n: int, **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start `n` requests on one prompt, with the seeds seed, seed + 1, ..."""
+        self._loop.home.check()
         request = self._requests.make(prompt, options)
         requests = [replace(request, seed=request.seed + index) for index in range(n)]
         return self._submit(requests, options.get("grammar"))
 
     def hold(self, pinned_for: float = 0.0) -> Hold:
         """A hold on nothing yet: give it to `submit`. pinned_for: seconds in which it does not yield."""
+        self._loop.home.check()
         pinned_until = self._loop.scheduler.holds.clock() + pinned_for
         return Hold(self._loop, Held(pinned_until=pinned_until))
 
@@ -200,6 +214,7 @@ class Engine:
 
     def prepare(self, grammar: GrammarSpec) -> None:
         """Compile a grammar, so that a later request with it starts at once. Raises InvalidRequest."""
+        self._loop.home.check()
         self._guides.guide(grammar)
 
     def room(self, prompt_len: int) -> int:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Usage
+from stemma.runtime.engine.home import Home
 
 Sleeper = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
@@ -63,12 +64,14 @@ class Generation:
         completion = await generation            # from asyncio
         async for delta in generation: ...
 
-    Deltas that nobody iterates are kept for the completion only. Leaving an iteration early cancels the request.
+    Deltas that nobody iterates are kept for the completion only. Leaving an iteration early cancels the request, and so
+    does whatever else ends a wait before the request ends, such as Ctrl-C; only a timeout leaves it running.
     Who waits for the end sleeps until the end: a thread that woke for each token would take a core from the kernels.
     """
 
     def __init__(self, cancel: Callable[[Generation], None]) -> None:
         self._cancel = cancel
+        self._home = Home()
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._end = threading.Condition(self._lock)
@@ -89,6 +92,7 @@ class Generation:
         """End well (from the loop's thread)."""
         with self._lock:
             self._completion = completion
+            self._cancel = _nothing_to_cancel
             self._wake_all()
 
     def fail(self, error: BaseException) -> None:
@@ -96,6 +100,7 @@ class Generation:
         with self._lock:
             if not self.is_done:
                 self._error = error
+                self._cancel = _nothing_to_cancel
             self._wake_all()
 
     def _wake_readers(self) -> None:
@@ -114,15 +119,37 @@ class Generation:
         return self._completion is not None or self._error is not None
 
     def cancel(self) -> None:
-        """Ask the engine to end it now; it then ends with finish_reason "abort"."""
+        """Ask the engine to end it now; it then ends with finish_reason "abort". Does nothing if it has ended."""
+        self._check_home()
         self._cancel(self)
 
+    def give_up(self) -> None:
+        """`cancel` for where nobody is left to hear an error, such as a finaliser."""
+        if self._home.is_here:
+            self._cancel(self)
+
     def result(self, timeout: float | None = None) -> Completion:
-        """Wait for the end. Raises what the request failed with, or TimeoutError (the request goes on)."""
-        with self._lock:
-            if not self._end.wait_for(lambda: self.is_done, timeout):
-                raise TimeoutError(f"the request did not end within {timeout} s; it goes on: cancel() ends it")
+        """Wait for the end, `timeout` seconds at most. Raises what the request failed with.
+
+        After a TimeoutError the request goes on: wait again, or `cancel` it. Any other end of the wait cancels it.
+        """
+        if not self._has_ended(None if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
+            raise TimeoutError(f"the request did not end within {timeout} s; it goes on: cancel() ends it")
         return self._outcome()
+
+    def _has_ended(self, timeout: float | None) -> bool:
+        self._check_home()
+        try:
+            with self._lock:
+                return self._end.wait_for(lambda: self.is_done, timeout)
+        except BaseException:  # a signal's handler raised, such as Ctrl-C's
+            self.give_up()
+            raise
+
+    def _check_home(self) -> None:
+        """What has ended can be read anywhere."""
+        if not self.is_done:
+            self._home.check()
 
     def _outcome(self) -> Completion:
         if self._error is not None:
@@ -133,6 +160,7 @@ class Generation:
     def __iter__(self) -> Iterator[Delta]:
         try:
             while True:
+                self._check_home()
                 with self._lock:
                     self._news.wait_for(lambda: self._deltas or self.is_done)
                     delta = self._next()
@@ -140,8 +168,7 @@ class Generation:
                     return
                 yield delta
         finally:
-            if not self.is_done:
-                self.cancel()
+            self.give_up()
 
     def _next(self) -> Delta | None:
         """Everything that has come, as one delta; None at the end. Call with the lock held."""
@@ -162,8 +189,7 @@ class Generation:
                     return
                 yield delta
         finally:
-            if not self.is_done:
-                self.cancel()
+            self.give_up()
 
     def __await__(self) -> Generator[Any, None, Completion]:
         return self._finished().__await__()
@@ -171,14 +197,15 @@ class Generation:
     async def _finished(self) -> Completion:
         try:
             await self._sleep(self._end_sleepers, lambda: self.is_done)
-        except asyncio.CancelledError:
-            self.cancel()
+        except BaseException:  # the task was cancelled, or the coroutine closed
+            self.give_up()
             raise
         return self._outcome()
 
     async def _sleep(self, sleepers: list[Sleeper], until: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            self._check_home()
             with self._lock:
                 if until():
                     return
@@ -195,6 +222,10 @@ def join(deltas: list[Delta]) -> Delta:
         tuple(logprob for delta in deltas for logprob in delta.logprobs),
         tuple(logprob for delta in deltas for logprob in delta.prompt_logprobs),
     )
+
+
+def _nothing_to_cancel(generation: Generation) -> None:
+    """An ended request keeps no hold of its engine."""
 
 
 def _wake(sleepers: list[Sleeper]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 
 from stemma.runtime.core.holds import Held
 from stemma.runtime.engine.loop import EngineLoop
+from stemma.runtime.errors import EngineClosed
 
 
 class Hold:
@@ -15,28 +17,28 @@ class Hold:
     """
 
     def __init__(self, loop: EngineLoop, held: Held) -> None:
-        self._loop = loop
+        self._loop = weakref.ref(loop)  # what is held is gone with the loop
         self.held = held
-        self._finalizer = weakref.finalize(self, loop.post, _Release(loop, held))
+        self._home = loop.home
+        self._finalizer = weakref.finalize(self, _release, self._loop, held)
         self._finalizer.atexit = False
 
     def fork(self) -> Hold:
         """A second hold on the same path, in constant time."""
-        other = Held()
-        self._loop.post(lambda: self._loop.scheduler.holds.copy(self.held, other))
-        return Hold(self._loop, other)
+        self._home.check()
+        loop, other = self._loop(), Held()
+        if loop is None:
+            raise EngineClosed("the engine is no longer there: keep it as long as it is used")
+        loop.post(partial(loop.scheduler.holds.copy, self.held, other))
+        return Hold(loop, other)
 
     def release(self) -> None:
         """Let go. Safe to call twice."""
         self._finalizer()
 
 
-class _Release:
+def _release(loop: weakref.ref[EngineLoop], held: Held) -> None:
     """Called by a finaliser, so it may refer to anything but the hold itself."""
-
-    def __init__(self, loop: EngineLoop, held: Held) -> None:
-        self._loop = loop
-        self._held = held
-
-    def __call__(self) -> None:
-        self._loop.scheduler.holds.release(self._held)
+    found = loop()
+    if found is not None:
+        found.post(partial(found.scheduler.holds.release, held))

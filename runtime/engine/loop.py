@@ -9,8 +9,10 @@ import atexit
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -22,12 +24,15 @@ from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Scheduler
 from stemma.runtime.core.trouble import told, typed
 from stemma.runtime.engine.generation import Generation
+from stemma.runtime.engine.home import Home
 from stemma.runtime.engine.metrics import EngineStats, Metrics
 from stemma.runtime.engine.publishing import Publisher, Ticket
 from stemma.runtime.errors import EngineClosed, EngineFailed
 
 T = TypeVar("T")
 log = logging.getLogger("stemma.engine")
+
+LEAVE_SECONDS = 1.0
 
 
 class EngineLoop:
@@ -46,9 +51,13 @@ class EngineLoop:
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._door = threading.Lock()  # nobody enters while it is being shut
         self._closed_by: BaseException | None = None
+        self._is_left = False  # by everybody who could ask for more
+        self._is_asleep = False
+        self.home = Home()
         self._thread = threading.Thread(target=self._run, name="stemma-engine", daemon=True)
+        self._at_exit = partial(_close, weakref.ref(self))
+        atexit.register(self._at_exit)  # a thread inside compiled code must not outlive the interpreter
         self._thread.start()
-        atexit.register(self.close)  # a thread inside compiled code must not outlive the interpreter
 
     def step(self) -> None:
         """Compute one batch, if there is one, and tell the callers."""
@@ -82,6 +91,7 @@ class EngineLoop:
         self._calls.put(lambda: self._forgive(function))
 
     def _enter(self, call: Callable[[], None]) -> None:
+        self.home.check()
         with self._door:
             if self._closed_by is not None:
                 raise self._refusal()
@@ -103,10 +113,22 @@ class EngineLoop:
 
     def close(self) -> None:
         """Stop the thread; what has not ended fails with EngineClosed."""
-        atexit.unregister(self.close)
+        atexit.unregister(self._at_exit)
+        if not self.home.is_here:
+            return
         self._shut(EngineClosed("the engine was closed before the request ended"))
         if threading.current_thread() is not self._thread:
             self._thread.join()
+
+    def leave(self) -> None:
+        """End when what is under way has ended; for the finaliser of the last who could ask for more.
+
+        Takes no lock. Waits for a thread that has nothing to do, but never for long: a finaliser can run anywhere.
+        """
+        was_asleep = self._is_asleep
+        self.post(self._note_left)
+        if was_asleep and self.home.is_here:
+            self._thread.join(LEAVE_SECONDS)
 
     # The loop's thread ----------------------------------------------------------------
     def _run(self) -> None:
@@ -114,6 +136,8 @@ class EngineLoop:
             while self._closed_by is None:
                 self._answer_calls()
                 self.step()
+                if self._is_left and not self._tickets:
+                    self._shut(EngineClosed("the engine is no longer there: keep it as long as it is used"))
         except BaseException as error:
             failure = EngineFailed(f"the engine's loop failed: {told(error)}")
             failure.__cause__ = error
@@ -123,6 +147,10 @@ class EngineLoop:
             self._calls.get()()
         for ticket in self._tickets.values():
             ticket.generation.fail(self._closed_by)
+        atexit.unregister(self._at_exit)
+
+    def _note_left(self) -> None:
+        self._is_left = True
 
     def _shut(self, reason: BaseException) -> None:
         with self._door:
@@ -132,7 +160,10 @@ class EngineLoop:
     def _answer_calls(self) -> None:
         """Run what was asked for; with no other work, wait until something is."""
         if self.scheduler.is_idle and not self._tickets:
-            self._calls.get()()
+            self._is_asleep = True
+            call = self._calls.get()
+            self._is_asleep = False
+            call()
         while not self._calls.empty():
             self._calls.get()()
 
@@ -190,3 +221,10 @@ class EngineLoop:
                 self._publisher.end(ticket)
             except BaseException as error:
                 ticket.generation.fail(typed(error))
+
+
+def _close(loop: weakref.ref[EngineLoop]) -> None:
+    """At the interpreter's exit, which keeps no loop alive until then."""
+    found = loop()
+    if found is not None:
+        found.close()

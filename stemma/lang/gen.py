@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -52,7 +53,7 @@ class Gen(Generic[T_co]):
         self._outcome: Outcome[T_co] | None = None
         self._error: BaseException | None = None
         self._watchers: list[Callable[[Gen[Any]], None]] = []
-        self._finalizers = [weakref.finalize(self, generation.cancel) for generation in generations]
+        self._finalizers = [weakref.finalize(self, generation.give_up) for generation in generations]
         for finalizer in self._finalizers:
             finalizer.atexit = False
 
@@ -70,10 +71,17 @@ class Gen(Generic[T_co]):
         return self._value()
 
     def result(self, timeout: float | None = None) -> T_co:
-        """Wait for the value. Raises what the requests fail with, or TimeoutError (they go on)."""
+        """Wait for the value, `timeout` seconds at most. Raises what the requests fail with.
+
+        After a TimeoutError they go on: wait again, or `cancel`. Any other end of the wait, as by Ctrl-C, cancels them.
+        """
         if not self._is_settled:
+            end = None if timeout is None else time.monotonic() + timeout
             try:
-                completions = [generation.result(timeout) for generation in self._generations]
+                completions = [
+                    generation.result(None if end is None else max(0.0, end - time.monotonic()))
+                    for generation in self._generations
+                ]
             except TimeoutError:
                 raise
             except BaseException as error:
@@ -171,7 +179,7 @@ class Gen(Generic[T_co]):
             return
         self._error = error if isinstance(error, Exception) else StateError("this value was cancelled")
         for generation in self._generations:
-            generation.cancel()
+            generation.give_up()
         self._abandon()
         self._tell()
 

@@ -8,6 +8,8 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from stemma.runtime.engine.home import Home
+
 Result = TypeVar("Result")
 
 
@@ -15,6 +17,7 @@ class LoopThread:
     """An event loop in a thread of its own while a `with` block runs."""
 
     def __enter__(self) -> Self:
+        self._home = Home()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="stemma-program", daemon=True)
         self._thread.start()
@@ -23,8 +26,23 @@ class LoopThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self.stop()
+
+    def stop(self) -> None:
+        """End the thread, and what runs in it. Safe to call twice; does nothing in a fork, where there is none."""
+        if self.is_here:
+            self.stop_soon()
+            self._thread.join()
+
+    def stop_soon(self) -> None:
+        """`stop` for finalisers, which wait for nothing."""
+        if self.is_here and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its thread is in this process, which may be a fork of the one that it was made in."""
+        return self._home.is_here
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -32,11 +50,15 @@ class LoopThread:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop, for `call_soon_threadsafe`."""
+        """The loop, for `call_soon_threadsafe`. Raises EngineForked in a fork."""
+        self._home.check()
         return self._loop
 
     def wait(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """Run it there and wait. An interrupt here (Ctrl-C) cancels it there and waits until it has ended."""
+        """Run it there and wait. An interrupt here (Ctrl-C) cancels it there and waits until it has ended.
+
+        Raises EngineForked in a fork.
+        """
         ended = threading.Event()
 
         async def run() -> Result:
@@ -45,7 +67,9 @@ class LoopThread:
             finally:
                 ended.set()
 
-        future = asyncio.run_coroutine_threadsafe(run(), self._loop)
+        if not self.is_here:
+            coroutine.close()
+        future = asyncio.run_coroutine_threadsafe(run(), self.loop)
         try:
             return future.result()
         except BaseException:

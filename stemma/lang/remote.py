@@ -7,6 +7,7 @@ ids and answers come as ids, so that a state's tokens are the same as with an en
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -45,13 +46,16 @@ def connect(url: str, *, api_key: str | None = None, patience: float = PATIENCE)
 
 
 class Remote:
-    """A connection to a server. Made by `connect`; close it, or use it in a `with` block."""
+    """A connection to a server. Made by `connect`; close it, or use it in a `with` block.
+
+    One that nobody refers to any more ends by itself when the requests under way have ended.
+    """
 
     def __init__(self, url: str, api_key: str | None, patience: float = PATIENCE) -> None:
         with ExitStack() as stack:
             self._thread = stack.enter_context(LoopThread())
             self._server = RemoteServer(url, api_key, patience)
-            stack.callback(lambda: self._thread.wait(self._server.close()))
+            stack.callback(_end_connections, self._thread, self._server)
             files = self._call("GET", "/tokenizer")
             self.model: str = files["model"]
             self._tokenizer = Tokenizer(
@@ -61,6 +65,7 @@ class Remote:
             source = files["chat_template"]
             self._chat_template = None if source is None else ChatTemplate(source, self._tokenizer)
             self._closing = stack.pop_all()
+        weakref.finalize(self, self._thread.stop_soon).atexit = False
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -147,7 +152,8 @@ class Remote:
         tasks: list[asyncio.Task[None]] = []
         loop = self._thread.loop
 
-        def cancel(generation: Generation) -> None:
+        def cancel(generation: Generation, _connection: Remote = self) -> None:
+            """Keeps the connection until the request has ended."""
             if not loop.is_closed():
                 loop.call_soon_threadsafe(lambda: tasks[0].cancel())
 
@@ -206,6 +212,12 @@ class RemoteHold:
             except RemoteError as error:
                 if error.status != 404:  # it ran out meanwhile
                     raise
+
+
+def _end_connections(thread: LoopThread, server: RemoteServer) -> None:
+    """A fork leaves them to the process that made them."""
+    if thread.is_here:
+        thread.wait(server.close())
 
 
 async def _feed(generation: Generation, said: list[Delta], work: AsyncIterator[Delta | Completion]) -> None:

@@ -233,3 +233,13 @@ def test_separators_of_lines_arrive(remote):
     text = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\r\nh"
     generation = remote.submit(list(b"say"), grammar=Regex(re.escape(text)), max_tokens=40)
     assert "".join(delta.text for delta in generation) == text == generation.result().text
+
+
+def test_a_connection_that_is_dropped_ends_its_thread_when_its_requests_have(live):
+    remote = stemma.connect(live.url)
+    thread = remote._thread._thread
+    generation = remote.submit([1, 2, 3], max_tokens=8)
+    del remote
+    assert len(generation.result().tokens) == 8
+    thread.join(30)
+    assert not thread.is_alive()

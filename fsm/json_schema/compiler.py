@@ -12,7 +12,7 @@ from stemma.fsm.json_schema import numbers, texts
 from stemma.fsm.json_schema.any_json import any_json, enclosed
 from stemma.fsm.json_schema.arrays import ArrayShape, ArrayState
 from stemma.fsm.json_schema.facts import Alternative, AnyOf, Format, Goal, Kind, Kinds, NumberFact, TextFact, kind_of
-from stemma.fsm.json_schema.formats import format_language
+from stemma.fsm.json_schema.formats import OF_TIMES, format_language, leap_minute, leap_offset, time_language
 from stemma.fsm.json_schema.meaning import Meaning
 from stemma.fsm.json_schema.members import ObjectRules
 from stemma.fsm.json_schema.options import SchemaOptions
@@ -25,7 +25,13 @@ SMALL_AUTOMATON = 16
 
 @lru_cache(maxsize=64)
 def quoted_format(name: str) -> Node:
-    return texts.quoted(format_language(name))
+    """The strings of a format; what makes a leap second are rules, for few texts come there."""
+    if name not in OF_TIMES:
+        return texts.quoted(format_language(name))
+    language = time_language(
+        name, lambda minute: Call(("leap_minute", minute)), lambda hour, minute: Call(("leap_offset", hour, minute))
+    )
+    return sequence((texts.QUOTE, language, texts.QUOTE))  # JSON writes all characters of times as they are
 
 
 class SchemaCompiler:
@@ -51,7 +57,7 @@ class SchemaCompiler:
         }  # fmt: skip
         self.providers: dict[str, Callable[..., Node]] = {
             "value": self.value_rule, "items": self.items_rule, "digits": self.digits_rule,
-            "exponents": self.exponents_rule,
+            "exponents": self.exponents_rule, "leap_minute": leap_minute, "leap_offset": leap_offset,
             "members": self.objects.members, "more": self.objects.more, "names": self.objects.names,
         }  # fmt: skip
 

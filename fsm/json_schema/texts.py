@@ -16,7 +16,7 @@ from stemma.fsm.ast import Characters, Choice, Difference, Intersection, Literal
 from stemma.fsm.characters import Ranges
 from stemma.fsm.errors import LimitError
 from stemma.fsm.json_schema.facts import Format, Length, NotText, Pattern, TextFact
-from stemma.fsm.json_schema.formats import FORMATS, format_language
+from stemma.fsm.json_schema.formats import FORMATS, format_language, wider_language
 from stemma.fsm.json_schema.readers import pattern_language
 from stemma.fsm.json_schema.values import json_text
 from stemma.fsm.nodes import ANY_TEXT, NOTHING, both, choice, of_length, repeat, sequence, text, without
@@ -103,7 +103,10 @@ def length_of(facts: Many[TextFact]) -> tuple[int, int | None] | None:
 
 
 def language_of(fact: Pattern | Format) -> Node:
-    return pattern_language(fact.source) if isinstance(fact, Pattern) else format_language(fact.name)
+    """What a fact speaks of; of a format that is forbidden, more than is ever written of it."""
+    if isinstance(fact, Pattern):
+        return pattern_language(fact.source)
+    return format_language(fact.name) if fact.positive else wider_language(fact.name)
 
 
 @lru_cache(maxsize=4096)
@@ -199,11 +202,9 @@ def _fulfils(value: str, fact: TextFact) -> bool:
         return fact.minimum <= len(value) and (fact.maximum is None or len(value) <= fact.maximum)
     if isinstance(fact, NotText):
         return value != fact.text
-    return (
-        matches(fact.source, value) == fact.positive
-        if isinstance(fact, Pattern)
-        else (Recogniser().matches(format_language(fact.name), value) == fact.positive)
-    )
+    if isinstance(fact, Pattern):
+        return matches(fact.source, value) == fact.positive
+    return Recogniser().matches(language_of(fact), value) == fact.positive
 
 
 @lru_cache(maxsize=4096)

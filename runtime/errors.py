@@ -83,7 +83,7 @@ class StateError(StemmaError):
 
 
 class IncompleteOutput(StemmaError):
-    """An output ended, at `max_tokens` or cancelled, before it was a value of its form. `text` is what there is."""
+    """An output ended, at `max_tokens`, a stop string or cancelled, before it was a value of its form: `text`."""
 
     def __init__(self, message: str, text: str) -> None:
         super().__init__(message)

@@ -8,8 +8,6 @@ from datetime import date
 from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from pydantic import ValidationError
-
 from stemma.fsm import FormError
 from stemma.fsm.forms import form_of as grammar_of
 from stemma.fsm.json_schema import JSONSchema
@@ -50,8 +48,9 @@ class Form:
         return {**options, "grammar": self.spec}
 
     def read(self, completion: Completion) -> Any:
-        """The value. Raises IncompleteOutput if the output ended too early, InvalidOutput if a validator of the type
-        says no: a grammar knows nothing of such code."""
+        """The value. Raises IncompleteOutput if the output ended too early, as at a stop string, InvalidOutput if a
+        validator of the type says no: a grammar knows nothing of such code."""
+        problem: IncompleteOutput | InvalidOutput
         if self.spec is not None and completion.finish_reason != "stop":
             raise IncompleteOutput(
                 f"the output ended ({completion.finish_reason}) before it was a whole {self.name}: raise max_tokens; "
@@ -60,8 +59,15 @@ class Form:
             )
         try:
             return self.value(completion.text)
-        except ValidationError as error:
-            problem = InvalidOutput(f"the output is no value of its type: {error}", completion.text)
+        except (ValueError, LookupError) as error:  # of pydantic, of JSON, of a text that is none of the choices
+            if completion.stopped_by is not None:
+                problem = IncompleteOutput(
+                    f"a stop string, {completion.stopped_by!r}, ended the output before it was a whole {self.name}: "
+                    f"leave it out; there is {completion.text!r:.80}",
+                    completion.text,
+                )
+            else:
+                problem = InvalidOutput(f"the output is no value of its type: {error}", completion.text)
         raise problem  # out here it keeps no hold of pydantic's error, which the garbage collector cannot see into
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stemma.fsm.errors import FormError
+from stemma.fsm.typed.members import check_hashable as check_format
 from stemma.fsm.typed.scalars import JSON
 
 Core = Mapping[str, Any]
@@ -19,6 +20,7 @@ MOST_IN_THE_MIDDLE = 8
 def distinct(schema: JSON, core: Core, definitions: Core) -> JSON:
     """A set's items, which may be said twice: the repetition is dropped. Whether that leaves enough: `finish.py`."""
     check_hashable(core.get("items_schema"), definitions)
+    check_format(schema["items"])
     found = {keyword: value for keyword, value in schema.items() if keyword != "uniqueItems"}
     if found["items"] == {}:
         found["items"] = {"type": ["string", "number", "boolean", "null"]}

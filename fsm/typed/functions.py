@@ -36,12 +36,17 @@ LANGUAGES = {
 """Formats of pydantic's JSON schemas whose core schemas are a function, and the languages that the functions take."""
 
 
+def name_of(function: object) -> str:
+    """The name with that of its class; nothing for what has none, such as a partial function."""
+    return str(getattr(function, "__qualname__", ""))
+
+
 def known(core: Mapping[str, Any], bytes_as: str) -> JSON | None:
     """The schema of what one of pydantic's functions takes; None for any other function."""
     function = function_of(core)
     if not str(getattr(function, "__module__", "")).startswith("pydantic."):
         return None
-    name = getattr(function, "__qualname__", "")
+    name = name_of(function)
     if name in UNENFORCED:
         raise FormError(UNENFORCED[name])
     if name == "ByteSize._validate":
@@ -74,4 +79,6 @@ def meant_by(schema: JSON) -> JSON:
 
 def adds_constraint(step: Mapping[str, Any]) -> bool:
     """Whether a step of a chain is a constraint of texts that pydantic puts behind another type."""
-    return step["type"] == "function-wrap" and function_of(step).__qualname__.startswith("apply_known_metadata.")
+    return step["type"] == "function-wrap" and name_of(function_of(step)).startswith(
+        "apply_known_metadata."
+    )

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from stemma.fsm.errors import FormError
 from stemma.fsm.typed.language import KEYWORD, named
-from stemma.fsm.typed.scalars import JSON, any_of
+from stemma.fsm.typed.scalars import JSON, USUAL_PLACES, any_of, exact
 
 Path = tuple[str | int, ...]
 LONGEST_LIST = 32
@@ -112,6 +113,7 @@ def keys(schema: JSON, definitions: dict[str, JSON]) -> Keys:
     for keyword in ("anyOf", "oneOf"):
         if keyword in schema:
             return _any_of([keys(branch, definitions) for branch in schema[keyword] if branch != {"type": "null"}])
+    check_hashable(schema)
     kind = schema.get("type")
     if kind == "string":
         return Keys(None, schema)
@@ -122,6 +124,12 @@ def keys(schema: JSON, definitions: dict[str, JSON]) -> Keys:
     if schema == {}:
         return Keys(None, {"type": "string"})
     raise FormError(f"a key that is {_article(kind)} has no name in JSON")
+
+
+def check_hashable(schema: JSON) -> None:
+    """Of what is only known by its format; the rest is known to `containers.py`."""
+    if schema.get("format") == "name-email":
+        raise FormError("values of NameEmail cannot be hashed, so that no set and no mapping takes them")
 
 
 def _article(kind: Any) -> str:
@@ -143,7 +151,9 @@ def _any_of(ways: list[Keys]) -> Keys:
 
 
 def _number(schema: JSON, kind: str) -> JSON:
-    if "multipleOf" in schema and kind == "integer":
+    step = exact(schema.get("multipleOf", 1 if kind == "integer" else Fraction(1, 10**USUAL_PLACES)))
+    places = len(str(step.denominator)) - 1
+    if step != Fraction(1, 10**places):
         raise FormError("keys that are multiples of a number are not enforced; list them")
     limits = {"ge": schema.get("minimum"), "le": schema.get("maximum")}
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
@@ -155,4 +165,4 @@ def _number(schema: JSON, kind: str) -> JSON:
         limits["ge"] = None
     if below is not None:
         limits["le"] = None
-    return {"type": "string", KEYWORD: named("decimal", **limits, gt=above, lt=below, places=6)}
+    return {"type": "string", KEYWORD: named("decimal", **limits, gt=above, lt=below, places=places)}

@@ -167,6 +167,13 @@ class TypedSchemas(GenerateJsonSchema):
             own["title"] = self.get_title_from_name(str(paths[0][-1]))
         return Member(paths, own, is_required)
 
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        """A default that is only said of errors leaves a field required."""
+        schema = field["schema"]
+        if field["type"] != "typed-dict-field" and schema["type"] == "default":
+            return "default" not in schema and "default_factory" not in schema
+        return super().field_is_required(field, total)
+
     def model_schema(self, schema: Any) -> JSON:
         return self._of_class(super().model_schema, schema)
 

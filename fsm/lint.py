@@ -19,7 +19,8 @@ from stemma.fsm.json_schema.support import problems, reachable
 
 Status = Literal["enforced", "refused", "malformed", "annotated"]
 STRUCTURE = frozenset({"$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$defs", "definitions"})
-WITH = {"then": "if", "else": "if", "minContains": "contains", "maxContains": "contains"}
+WITH = {"then": "if", "else": "if", "minContains": "contains", "maxContains": "contains",
+        "x-stemma-regex": "pattern"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

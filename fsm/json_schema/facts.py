@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from stemma.fsm.json_schema.document import Place
 from stemma.fsm.json_schema.values import distinct, identity
+from stemma.fsm.regex_tree import Dialect
 
 
 class Kind:
@@ -119,10 +120,11 @@ class Length:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """An ECMA-262 regular expression that must (not) be found in a string."""
+    """A regular expression that must (not) be found in a string."""
 
     source: str
     positive: bool
+    dialect: Dialect = "ecma"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from stemma.fsm.json_schema.keywords import KEYWORDS
 from stemma.fsm.json_schema.options import SchemaOptions
 from stemma.fsm.json_schema.values import MAXIMUM_EXPONENT, exact, has_surrogate
 from stemma.fsm.regex import search_language
+from stemma.fsm.regex_tree import Dialect
 from stemma.fsm.typed.language import typed_language
 
 OF_NUMBERS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"))
@@ -61,7 +62,7 @@ def violations(place: Place, schema: dict[str, Any], options: SchemaOptions) -> 
         yield Alternative(Kind.NUMBER, numbers=(violated_number(number),))
     for fact in text_facts(place, schema, options):
         for violated in (
-            [Pattern(fact.source, False)]
+            [Pattern(fact.source, False, fact.dialect)]
             if isinstance(fact, Pattern)
             else ([Format(fact.name, False)] if isinstance(fact, Format) else violated_length(fact))
         ):
@@ -121,7 +122,8 @@ def _number(place: Place, schema: dict[str, Any], keyword: str) -> Any:
 def text_facts(place: Place, schema: dict[str, Any], options: SchemaOptions) -> list[TextFact]:
     found: list[TextFact] = list(length_facts(place, schema, "Length"))
     if "pattern" in schema:
-        found.append(Pattern(checked_pattern(schema["pattern"], f"{place.pointer}/pattern"), True))
+        dialect = dialect_of(place, schema)
+        found.append(Pattern(checked_pattern(schema["pattern"], f"{place.pointer}/pattern", dialect), True, dialect))
     if options.formats == "enforced" and "x-stemma-format" in schema:
         found.append(Format(typed_format(place, schema), True))
     elif options.formats == "enforced" and schema.get("format") in FORMATS:
@@ -141,20 +143,29 @@ def typed_format(place: Place, schema: dict[str, Any]) -> str:
     return name
 
 
-def checked_pattern(source: Any, pointer: str) -> str:
+def dialect_of(place: Place, schema: dict[str, Any]) -> Dialect:
+    """How the pattern is read: as ECMA-262, but where `x-stemma-regex` says otherwise."""
+    named = schema.get("x-stemma-regex", "ecma")
+    if named not in ("ecma", "python", "rust"):
+        raise SchemaError('must be "ecma", "python" or "rust"', f"{place.pointer}/x-stemma-regex")
+    dialect: Dialect = named
+    return dialect
+
+
+def checked_pattern(source: Any, pointer: str, dialect: Dialect = "ecma") -> str:
     if not isinstance(source, str):
         raise SchemaError("must be a string", pointer)
     try:
-        pattern_language(source)
+        pattern_language(source, dialect)
     except RegexError as error:
         raise UnsupportedSchema(str(error), pointer) from error
     return source
 
 
 @lru_cache(maxsize=4096)
-def pattern_language(source: str) -> Node:
-    """The texts in which an ECMA-262 pattern is found."""
-    return search_language(source)
+def pattern_language(source: str, dialect: Dialect = "ecma") -> Node:
+    """The texts in which a pattern is found."""
+    return search_language(source, dialect)
 
 
 # Arrays and objects ----------------------------------------------------------------------------------------------

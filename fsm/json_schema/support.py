@@ -123,7 +123,7 @@ def _counts(place: Place, schema: Schema) -> None:
 
 
 def _pattern(place: Place, schema: Schema) -> None:
-    readers.checked_pattern(schema["pattern"], f"{place.pointer}/pattern")
+    readers.checked_pattern(schema["pattern"], f"{place.pointer}/pattern", readers.dialect_of(place, schema))
 
 
 COUNTS = {

@@ -21,6 +21,7 @@ from stemma.fsm.json_schema.readers import pattern_language
 from stemma.fsm.json_schema.values import json_text
 from stemma.fsm.nodes import ANY_TEXT, NOTHING, both, choice, of_length, repeat, sequence, text, without
 from stemma.fsm.recogniser import Recogniser
+from stemma.fsm.regex_tree import Dialect
 
 RAW: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))
 BEYOND_ASCII: Ranges = ((0x80, 0xD7FF), (0xE000, 0x10FFFF))
@@ -105,7 +106,7 @@ def length_of(facts: Many[TextFact]) -> tuple[int, int | None] | None:
 def language_of(fact: Pattern | Format) -> Node:
     """What a fact speaks of; of a format that is forbidden, more than is ever written of it."""
     if isinstance(fact, Pattern):
-        return pattern_language(fact.source)
+        return pattern_language(fact.source, fact.dialect)
     return format_language(fact.name) if fact.positive else wider_language(fact.name)
 
 
@@ -203,14 +204,14 @@ def _fulfils(value: str, fact: TextFact) -> bool:
     if isinstance(fact, NotText):
         return value != fact.text
     if isinstance(fact, Pattern):
-        return matches(fact.source, value) == fact.positive
+        return matches(fact.source, value, fact.dialect) == fact.positive
     return Recogniser().matches(language_of(fact), value) == fact.positive
 
 
 @lru_cache(maxsize=4096)
-def matches(source: str, value: str) -> bool:
-    """Whether an ECMA-262 pattern is found in a text."""
-    return Recogniser().matches(pattern_language(source), value)
+def matches(source: str, value: str, dialect: Dialect = "ecma") -> bool:
+    """Whether a pattern is found in a text."""
+    return Recogniser().matches(pattern_language(source, dialect), value)
 
 
 # Spelling --------------------------------------------------------------------------------------------------------

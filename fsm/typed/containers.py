@@ -79,7 +79,4 @@ def names_of_tag(discriminator: Any) -> list[str] | None:
     if isinstance(discriminator, str):
         return [discriminator]
     paths = discriminator if isinstance(discriminator[0], list) else [discriminator]
-    found = [path[0] for path in paths if len(path) == 1 and isinstance(path[0], str)]
-    if not found:
-        raise FormError("a tag that lies deeper than in a member of the object is not enforced")
-    return found
+    return [path[0] for path in paths if len(path) == 1 and isinstance(path[0], str)]

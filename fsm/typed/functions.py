@@ -79,6 +79,4 @@ def meant_by(schema: JSON) -> JSON:
 
 def adds_constraint(step: Mapping[str, Any]) -> bool:
     """Whether a step of a chain is a constraint of texts that pydantic puts behind another type."""
-    return step["type"] == "function-wrap" and name_of(function_of(step)).startswith(
-        "apply_known_metadata."
-    )
+    return step["type"] == "function-wrap" and name_of(function_of(step)).startswith("apply_known_metadata.")

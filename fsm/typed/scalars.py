@@ -19,6 +19,7 @@ from stemma.fsm.typed.ranges import MOST_DIGITS
 JSON = dict[str, Any]
 MICROSECOND = dt.timedelta(microseconds=1)
 USUAL_PLACES = 6
+SURE_DIGITS = 6  # of the whole part of a multiple of a double that is none of a power of two
 FLAGS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "a": re.ASCII, "x": re.VERBOSE}
 LONG_AGO = 2  # days: `now` is another day elsewhere, and a form is kept for one
 
@@ -62,12 +63,19 @@ def integer(core: Mapping[str, Any]) -> JSON:
 
 
 def real(core: Mapping[str, Any]) -> JSON:
-    """A float. One digit more may round a text to a bound that it must not reach: then its places are counted."""
+    """A float. One digit more may round a text to a bound that it must not reach: then its places are counted.
+
+    pydantic divides doubles to see whether one is a multiple of another: where they are large, its remainder is wrong.
+    """
     bounds, multiple = between(core), core.get("multiple_of")
+    if multiple is not None:
+        denominator = exact(multiple).denominator
+        is_sure = denominator & (denominator - 1) == 0
+        return _within(bounds, exact(multiple), Fraction(10 ** (MOST_DIGITS if is_sure else SURE_DIGITS)))
     is_close = (bounds.above and bounds.low != 0) or (bounds.below and bounds.high != 0)
-    if multiple is None and is_close:
+    if is_close:
         return {"type": "number", **_bounds(bounds), **_multiple(Fraction(1, 10 ** places_for(bounds)))}
-    return {"type": "number", **_bounds(bounds), **_multiple(multiple)}
+    return {"type": "number", **_bounds(bounds)}
 
 
 def decimal(core: Mapping[str, Any]) -> JSON:
@@ -97,15 +105,18 @@ def decimal(core: Mapping[str, Any]) -> JSON:
 def _on_grid(bounds: Between, multiple: Any, places: int, digits: int | None) -> JSON:
     """Numbers of at most so many digits, if that is said, some of them behind the point, and multiples of another."""
     step = Fraction(1, 10**places)
-    low, high, above, below = bounds
     if multiple is not None:
         step, digits = _common(step, exact(multiple)), MOST_DIGITS if digits is None else digits
-    if digits is not None:
-        limit = Fraction(10) ** (digits - places)
-        if low is None or low <= -limit:
-            low, above = -limit, True
-        if high is None or high >= limit:
-            high, below = limit, True
+    return _within(bounds, step, None if digits is None else Fraction(10) ** (digits - places))
+
+
+def _within(bounds: Between, step: Fraction, limit: Fraction | None) -> JSON:
+    """Multiples of `step` between the bounds and, if there is one, below a limit on both sides of zero."""
+    low, high, above, below = bounds
+    if limit is not None and (low is None or low <= -limit):
+        low, above = -limit, True
+    if limit is not None and (high is None or high >= limit):
+        high, below = limit, True
     return {"type": "number", **_bounds(Between(low, high, above, below)), **_multiple(step)}
 
 

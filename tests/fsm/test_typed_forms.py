@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from stemma.fsm.automaton import Automaton
+from stemma.fsm.errors import FormError
 from stemma.fsm.forms import form_of
 
-from .typed_kinds import ENFORCED
+from .typed_kinds import ENFORCED, REFUSED
 
 NUM_WALKS = 200
 NUM_CONFIGS = 500  # after which walks through what counts its characters are enough
@@ -60,3 +61,9 @@ def test_no_text_of_a_form_is_refused_by_its_type(kind: Any) -> None:
     assert texts
     for text in sorted(texts):
         form.validate(text)
+
+
+@pytest.mark.parametrize(("kind", "said"), REFUSED, ids=str)
+def test_what_no_grammar_enforces_is_refused_where_it_stands(kind: Any, said: str) -> None:
+    with pytest.raises(FormError, match=said):
+        form_of(kind)

@@ -199,6 +199,11 @@ class Stripped(BaseModel):
     s: str
 
 
+class InPython(BaseModel):
+    model_config = ConfigDict(regex_engine="python-re")
+    s: str = Field(pattern=r"^(?!b)\w\Z|a$")
+
+
 class Base64Config(BaseModel):
     model_config = ConfigDict(val_json_bytes="base64")
     b: Annotated[bytes, Field(max_length=5)]
@@ -269,6 +274,28 @@ class Pair(NamedTuple):
     right: Annotated[int, Field(ge=0)] = 0
 
 
+class Shape(enum.Enum):
+    WIDE = (2, 1)
+
+
+class Price(enum.Enum):
+    LOW = D("1.5")
+    SINCE = dt.date(2020, 1, 1)
+
+
+class LeftOut(BaseModel):
+    inner: LeftOutInner
+
+
+class LeftOutInner(BaseModel):
+    hidden: SkipJsonSchema[int]
+
+
+class BothWays(BaseModel):
+    a: int = Field(validation_alias=AliasPath("x", 0))
+    b: int = Field(validation_alias=AliasPath("x", "y"))
+
+
 class Custom:
     """A type that says its own core schema."""
 
@@ -312,9 +339,10 @@ TEXTS: list[Any] = [
     types.constr(to_lower=True, max_length=5), types.constr(to_upper=True, strip_whitespace=True, max_length=5),
     Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=6, pattern="^[ab ]+$")],
     Annotated[str, Field(pattern=r"\A[a-z]{2,4}\z")], Annotated[str, Field(pattern="^a+$")],
-    Annotated[str, Field(pattern=r"^\d{3}$")],
+    Annotated[str, Field(pattern=r"^\d{3}$")], Annotated[str, Field(pattern=r"^[\w&&[^_]]{2}$")],
+    Annotated[str, Field(pattern=r"^[[:alpha:]--b]\x{e9}$")], InPython,
     Annotated[str, Field(pattern=re.compile("^ab?$", re.IGNORECASE))],
-    Annotated[str, Field(pattern=r"^(?i)[k-m]{2}$")], Annotated[str, Field(pattern=r"(?-u:\bx\b)")],
+    Annotated[str, Field(pattern=r"^(?i)[k-m]{2}$")],
     bytes, Annotated[bytes, Field(max_length=4)], Annotated[bytes, Field(min_length=3, max_length=3)],
     Annotated[bytes, Field(min_length=2)], types.StrictBytes, SecretStr, SecretBytes, types.Secret[int],
     Annotated[SecretStr, Field(min_length=2, max_length=4)], types.Secret[dt.date],
@@ -398,3 +426,27 @@ MODELS: list[Any] = [
 ]  # fmt: skip
 
 ENFORCED = [*NUMBERS, *TEXTS, *TIMES, *ADDRESSES, *CONTAINERS, *MODELS]
+
+TWO: Any = Field(min_length=2)
+REFUSED: list[tuple[Any, str]] = [
+    (types.FilePath, "path"), (types.DirectoryPath, "path"), (types.NewPath, "path"),
+    (types.PaymentCardNumber, "check digit"), (types.ImportString, "imported"), (typing.Pattern[bytes], "bytes"),
+    (Shape, "WIDE"), (Price, "Price.LOW"), (Literal[Colour.RED], "RED"), (Literal[b"x"], "cannot be read"),
+    (LeftOut, "LeftOutInner.hidden: it is required"),
+    (BothWays, "both by name and by index"),
+    (Annotated[set[str], TWO], "set of at least two"), (Annotated[frozenset[float], TWO], "set of at least two"),
+    (Annotated[set[Literal[1, True]], TWO], "equal"), (set[list[int]], "hashed"),
+    (set[Point], "Point cannot be hashed"),
+    (set[networks.NameEmail], "NameEmail"), (set[int | tuple[list[int], str]], "hashed"),
+    (Annotated[dict[str, int], TWO], "one key twice"), (Annotated[dict[int, int], TWO], "one key twice"),
+    (dict[tuple[int, str], int], "no name"), (dict[Literal[1, 2], bool], "none of the keys"),
+    (dict[Annotated[int, Field(multiple_of=3)], bool], "multiples"), (dict[None, int], "no name"),
+    (Annotated[int | str, Field(gt=3)], "gt=3"), (typing.Callable[[], int], "JSON form"),
+    (collections.abc.Collection[int], "JSON form"),
+    (Annotated[dt.datetime, Field(gt=MOMENT, lt=AWARE)], "offset"),
+    (Annotated[types.NaiveDatetime, Field(gt=AWARE)], "offset"),
+    (Annotated[dt.time, Field(gt=dt.time(1, tzinfo=dt.timezone(dt.timedelta(hours=1))))], "UTC"),
+    (Annotated[dt.time, Field(gt=dt.time.max)], "beyond"), (Annotated[dt.date, Field(gt=dt.date.max)], "JSON form"),
+    (Annotated[networks.AnyUrl, networks.UrlConstraints(allowed_schemes=["HTTP"])], "small letters"),
+]  # fmt: skip
+"""Types of which some texts cannot be told from others by a grammar, and what the error says."""

@@ -9,7 +9,6 @@ Times are CPU time of the process, so that other programs on the machine disturb
 import argparse
 import gc
 import json
-import random
 import statistics
 from array import array
 from collections.abc import Callable, Iterator
@@ -20,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from radix_peers import PEERS, Peer, RustCore
 from radix_traces import FAMILIES, Request, Trace
+from radix_worlds import World
 
-from stemma.radix import Lease, OutOfBlocks, PrefixCache, ReuseQueue, lru
+from stemma.radix import Lease, PrefixCache, lru
 
 BLOCK = 16
 HELD_OUT_SEEDS = (11, 12, 13)
@@ -183,50 +183,12 @@ def evictions(repeats: int) -> Iterator[Row]:
 
 
 def soak(num_operations: int, seed: int = 1) -> None:
-    """Random operations on small caches; every block is accounted for after each thousand."""
-    numbers = random.Random(seed)
-    done = 0
-    while done < num_operations:
-        cache = PrefixCache(numbers.randint(4, 600), numbers.choice((1, 4, 16, 32)), numbers.choice((ReuseQueue, lru)))
-        done += _soak_one(cache, numbers, min(200_000, num_operations - done))
-        print(f"{done:,} operations, nothing lost", flush=True)
-
-
-def _soak_one(cache: PrefixCache, numbers: random.Random, num_operations: int) -> int:
-    texts = [[numbers.randrange(50) for _ in range(400)] for _ in range(20)]
-    leases: list[Lease] = []
-    for step in range(num_operations):
-        choice = numbers.random()
-        if choice < 0.25 or not leases:
-            text = numbers.choice(texts)[: numbers.randint(0, 400)] + [numbers.randrange(3) for _ in range(3)]
-            leases.append(cache.acquire(text, numbers.choice(("", "", "tenant"))))
-        elif choice < 0.55:
-            lease = numbers.choice(leases)
-            tokens = [numbers.randrange(3) for _ in range(numbers.randint(1, 40))]
-            try:
-                lease.reserve(len(tokens))
-                lease.extend(tokens)
-            except OutOfBlocks:
-                leases.pop(numbers.randrange(len(leases))).release()
-        elif choice < 0.7:
-            numbers.choice(leases).commit()
-        elif choice < 0.75:
-            lease = numbers.choice(leases)
-            lease.truncate(numbers.randint(lease.num_published, lease.num_tokens))
-        elif choice < 0.8 and len(leases) < 40:
-            leases.append(numbers.choice(leases).fork())
-        elif choice < 0.8005:
-            cache.drop("tenant")
-        else:
-            leases.pop(numbers.randrange(len(leases))).release()
-        if step % 1000 == 0:
-            cache.check()
-    for lease in leases:
-        lease.release()
-    cache.check()
-    cache.clear()
-    assert cache.stats().free == cache.num_blocks, "a block is lost"
-    return num_operations
+    """Random worlds: what every request reads is compared after each operation, and every block accounted for."""
+    operations = 1000
+    for number in range(-(-num_operations // operations)):
+        World(seed * 1_000_003 + number).run(operations)
+        if number % 100 == 99:
+            print(f"{(number + 1) * operations:,} operations, nothing lost, nothing read that is another's", flush=True)
 
 
 def main() -> None:

@@ -103,8 +103,7 @@ class PrefixCache:
     @property
     def available(self) -> int:
         """Blocks that reserves can get: free ones and those that may be evicted. O(1)."""
-        if len(self._pins):
-            self._pins.expire(self._store.clock())
+        self._expire_pins()
         return self._store.available
 
     # Requests ------------------------------------------------------------------------------------
@@ -174,7 +173,7 @@ class PrefixCache:
         num_tokens = len(data) // TOKEN_BYTES
         while position < num_tokens:
             if fence is not None and position >= fence.position:
-                taken = store.history.take(private_realm(name, fence.salt), position, data)
+                taken = store.history.take(private_realm(name, *fence), position, data)
             else:
                 taken = store.history.take(name, position, data)
             if taken is None:
@@ -201,8 +200,8 @@ class PrefixCache:
     # What leases ask for -------------------------------------------------------------------------
 
     def _allocate(self, count: int) -> "array[int]":
-        if self._pins.num_blocks and count > self._store.pool.num_free:
-            self._pins.expire(self._store.clock())
+        if count > self._store.pool.num_free:
+            self._expire_pins()
         return self._store.allocate(count)
 
     def _free_private(self, blocks: "array[int]") -> None:
@@ -251,8 +250,12 @@ class PrefixCache:
 
     def unpin(self, pin: Pin) -> None:
         """Let go of a pin. PinError when it has run out."""
-        self._pins.expire(self._store.clock())
+        self._expire_pins()
         self._pins.remove(pin)
+
+    def _expire_pins(self) -> None:
+        if len(self._pins):
+            self._pins.expire(self._store.clock())
 
     def warm(self, tokens: Tokens, namespace: Namespace = "") -> int:
         """Say that this prefix will be asked for soon: what is cached of it is kept longer. Returns how many tokens
@@ -266,17 +269,20 @@ class PrefixCache:
     def drop(self, namespace: Namespace) -> int:
         """Forget a namespace (of Segments: the private part, under its salt). Nothing of it is matched from now on;
         what leases hold stays theirs. Returns the blocks that came free at once."""
+        self._expire_pins()
         before = self._store.pool.num_free
         self._store.forget(*_parts(namespace))
         return self._store.pool.num_free - before
 
     def clear(self) -> int:
-        """Forget everything that nobody holds; returns the blocks that came free."""
+        """Forget everything. Nothing is matched from now on; what leases and pins hold stays theirs until they let go.
+        Returns the blocks that came free at once."""
+        self._expire_pins()
         before = self._store.pool.num_free
+        self._store.history.clear()
+        self._store.events.clearing(self._store.tree.nodes())
         for name in list(self._store.tree.roots):
             self._store.forget(name, None)
-        self._store.free_orphans()
-        self._store.history.clear()
         self._store.events.cleared()
         return self._store.pool.num_free - before
 
@@ -288,11 +294,12 @@ class PrefixCache:
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with each event from now on, first with all that is stored. Returns what ends it."""
-        self._store.events.join(listener, self._store.tree.nodes())
+        self._store.events.join(listener, self._store.tree.matchable())
         return lambda: self._store.events.leave(listener)
 
     def stats(self) -> CacheStats:
         """All counters; O(1) in the size of the cache."""
+        self._expire_pins()
         store = self._store
         free, room = store.pool.num_free, store.published_blocks * self.block_size
         oldest = store.queue.oldest()
@@ -313,8 +320,8 @@ class PrefixCache:
         )
 
     def walk(self) -> Iterator[Node]:
-        """Every node of the tree, each after its parent. For pictures: read them at once, do not write to them."""
-        return self._store.tree.nodes()
+        """Every node that can be matched, each after its parent. For pictures: read at once, do not write to them."""
+        return self._store.tree.matchable()
 
     def check(self) -> None:
         """Prove every invariant: each block has one owner, holds and counts are right. Costs a walk over the cache."""
@@ -326,6 +333,7 @@ class PrefixCache:
 
     def restore(self, data: bytes) -> None:
         """Take over a state into an empty cache of the same size. SnapshotError, with nothing changed, otherwise."""
+        self._expire_pins()
         old = self._store
         if self._leases or old.pool.num_free != old.pool.total:
             raise SnapshotError("restore needs an empty cache: make a new one, or release everything and clear")

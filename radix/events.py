@@ -11,6 +11,8 @@ from typing import NamedTuple, TypeAlias
 from stemma.radix.tokens import TOKEN_BYTES, unpack
 from stemma.radix.tree import Node
 
+_PRIVATE = b"behind a fence"  # sets the hashes of private realms apart from those of any namespace
+
 
 class BlocksStored(NamedTuple):
     """Blocks that follow each other; `parent` is the hash of the block before them, b"" at a root."""
@@ -34,9 +36,15 @@ Event: TypeAlias = BlocksStored | BlocksRemoved | AllCleared
 Listener: TypeAlias = Callable[[Event], None]
 
 
-def chain_hash(parent: bytes, realm: str, tokens: bytes) -> bytes:
+def realm_key(node: Node) -> bytes:
+    """The key of the hashes of a node's realm."""
+    name = node.realm.encode("utf-8", "surrogatepass")
+    return blake2b(name, digest_size=32, person=_PRIVATE if node.private else b"").digest()
+
+
+def chain_hash(parent: bytes, key: bytes, tokens: bytes) -> bytes:
     """The hash of a block of packed tokens after `parent`."""
-    return blake2b(parent + tokens, digest_size=16, key=blake2b(realm.encode(), digest_size=32).digest()).digest()
+    return blake2b(parent + tokens, digest_size=16, key=key).digest()
 
 
 class EventLog:
@@ -75,9 +83,9 @@ class EventLog:
         known = node.hashes if node.hashes is not None else []
         parent = known[-1] if known else _hash_before(node)
         data = _path_tokens(node, first * size, last * size)
-        event = BlocksStored(parent, [], unpack(data), size, node.realm)
+        event, key = BlocksStored(parent, [], unpack(data), size, node.realm), realm_key(node)
         for begin in range(0, len(data), TOKEN_BYTES * size):
-            parent = chain_hash(parent, node.realm, data[begin : begin + TOKEN_BYTES * size])
+            parent = chain_hash(parent, key, data[begin : begin + TOKEN_BYTES * size])
             event.hashes.append(parent)
         node.hashes = known + event.hashes
         self._tell(event)
@@ -86,6 +94,16 @@ class EventLog:
         """The node loses its blocks from index `first_block` (counted from the root) on."""
         if node.hashes is not None:
             self._tell(BlocksRemoved(node.hashes[first_block - node.start // self._block_size :]))
+
+    def forgotten(self, node: Node) -> None:
+        """The node is matched no more: from now on nothing is told of it."""
+        self.removed(node, node.start // self._block_size)
+        node.hashes = None
+
+    def clearing(self, nodes: Iterable[Node]) -> None:
+        """All nodes are about to be forgotten at once: no word of each."""
+        for node in nodes:
+            node.hashes = None
 
     def cleared(self) -> None:
         self._tell(AllCleared())

@@ -50,7 +50,7 @@ def explain(tree: Tree, history: History, root: Node, data: Packed, fence: Fence
     expected = _goes_on(node, hit_len, fence)
     reason = Reason.DIVERGED if expected else Reason.NEVER_SEEN
     private = fence is not None and hit_len >= fence.position
-    realm = private_realm(root.realm, fence.salt) if fence is not None and private else root.realm
+    realm = private_realm(root.realm, *fence) if fence is not None and private else root.realm
     departed = history.find(realm, hit_len, data)
     evicted_at, evicted_len = None, 0
     if departed is not None:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix
-from stemma.radix.tree import Node
+from stemma.radix.tree import Node, is_behind
 
 _HEAD = 4 * TOKEN_BYTES  # an edge is found by its realm, its start and its first four tokens
 
@@ -71,7 +71,8 @@ class History:
         self._edges.clear()
         self._num_bytes = 0
 
-    def forget_realms(self, realm: str) -> None:
-        """Forget everything of one realm and of the private realms behind it."""
-        for key in [key for key in self._edges if key[0] == realm or key[0].startswith(f"{realm}\x1f")]:
+    def forget_realms(self, namespace: str, salt: str | None) -> None:
+        """Forget everything of a namespace and behind its fences; with a salt: only what is behind fences of this."""
+        whole = None if salt is not None else namespace
+        for key in [key for key in self._edges if key[0] == whole or is_behind(key[0], namespace, salt)]:
             self._num_bytes -= len(self._edges.pop(key).tokens)

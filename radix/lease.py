@@ -76,7 +76,7 @@ class Lease:
         self.priority = priority
         self._node = node
         self._at = at
-        self._tokens = b""  # written, not yet in the tree
+        self._tokens = bytearray()  # written, not yet in the tree
         self._private = len(blocks)  # index of the first block that is this lease's alone
         self._writes = False  # holds the right to write on in the tree's last block
         self._released = False
@@ -146,7 +146,7 @@ class Lease:
             raise _released()
         if not self._at <= num_tokens <= self.num_tokens:
             raise LeaseError(f"cannot cut at {num_tokens}: {self._at} are published, {self.num_tokens} written")
-        self._tokens = self._tokens[: TOKEN_BYTES * (num_tokens - self._at)]
+        del self._tokens[TOKEN_BYTES * (num_tokens - self._at) :]
         self.num_tokens = num_tokens
         keep = max(-(-num_tokens // self._cache.block_size), self._private)
         self._cache._free_private(self.blocks[keep:])

@@ -25,8 +25,8 @@ EDGE_TOKENS = 8192  # longer texts become a chain of nodes, so that no cut ever 
 
 def publish(store: BlockStore, lease: "Lease") -> None:
     """Publish all written tokens, piece by piece; afterwards the lease holds the node in which they end."""
-    data, begin, end = lease._tokens, lease._at, lease.num_tokens
-    lease._tokens = b""
+    data, begin, end = bytes(lease._tokens), lease._at, lease.num_tokens
+    lease._tokens.clear()
     while lease._at < end:
         at, stop = lease._at, _next_stop(lease, end, store.tree.block_size)
         piece = data[TOKEN_BYTES * (at - begin) : TOKEN_BYTES * (stop - begin)]

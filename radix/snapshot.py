@@ -18,6 +18,7 @@ from stemma.radix.tree import Node
 
 _MAGIC = b"stemma.radix\x00\x01"  # the last byte is the version
 _DIGEST = 32
+_LENGTH = 8
 
 
 def dump(store: BlockStore) -> bytes:
@@ -26,12 +27,10 @@ def dump(store: BlockStore) -> bytes:
     rows: list[list[Any]] = []
     tokens, blocks, now = [], array("i"), store.clock()
     names = {root: name for name, root in store.tree.roots.items()}
-    for node in store.tree.nodes():
+    for node in store.tree.matchable():
         parent = node.parent
         assert parent is not None
-        above: int | str | None = numbers.get(parent, names.get(parent))
-        if above is None:
-            continue  # below a root that was dropped
+        above = numbers[parent] if parent in numbers else names[parent]
         numbers[node] = len(rows)
         salt = node.key[0] if isinstance(node.key, tuple) else None
         rows.append(
@@ -67,15 +66,27 @@ def dump(store: BlockStore) -> bytes:
 
 def load(data: bytes, store: BlockStore) -> None:
     """Fill an empty store. SnapshotError when the bytes are not a snapshot of a cache like this one."""
-    body = data[len(_MAGIC) + _DIGEST :]
+    data = bytes(data)
     if data[: len(_MAGIC) - 1] != _MAGIC[:-1]:
         raise SnapshotError("these bytes are not a snapshot of a prefix cache")
+    if len(data) < len(_MAGIC) + _DIGEST + _LENGTH:
+        raise SnapshotError(f"the snapshot is corrupt: it ends after {len(data)} bytes")
     if data[: len(_MAGIC)] != _MAGIC:
         raise SnapshotError(f"the snapshot has version {data[len(_MAGIC) - 1]}, this library reads {_MAGIC[-1]}")
+    body = data[len(_MAGIC) + _DIGEST :]
     if sha256(body).digest() != data[len(_MAGIC) : len(_MAGIC) + _DIGEST]:
         raise SnapshotError("the snapshot is corrupt: its checksum does not fit")
-    length = int.from_bytes(body[:8], "little")
-    header = json.loads(body[8 : 8 + length])
+    try:
+        _read(body, store)
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError, RecursionError) as error:
+        if isinstance(error, SnapshotError):
+            raise
+        raise SnapshotError(f"the snapshot is not one that a cache has written: {error}") from error
+
+
+def _read(body: bytes, store: BlockStore) -> None:
+    length = int.from_bytes(body[:_LENGTH], "little")
+    header = json.loads(body[_LENGTH : _LENGTH + length])
     for name, ours in (
         ("block_size", store.tree.block_size),
         ("num_blocks", store.pool.total),
@@ -83,16 +94,23 @@ def load(data: bytes, store: BlockStore) -> None:
     ):
         if header[name] != ours:
             raise SnapshotError(f"the snapshot is of a cache with {name} {header[name]}, this one has {ours}")
-    store.churn = header["churn"]
-    _fill(store, header["nodes"], body[8 + length :])
+    store.churn = int(header["churn"])
+    _fill(store, header["nodes"], body[_LENGTH + length :])
 
 
 def _fill(store: BlockStore, rows: list[list[Any]], data: bytes) -> None:
-    tree, now = store.tree, store.clock()
+    tree, now, size = store.tree, store.clock(), store.tree.block_size
     nodes: list[Node] = []
     at, blocks_at = 0, TOKEN_BYTES * sum(row[3] for row in rows)
     for above, salt, shared, num_tokens, num_blocks, *known in rows:
         parent = tree.root(above) if isinstance(above, str) else nodes[above]
+        key = data[at : at + TOKEN_BYTES]
+        if num_tokens < 1 or num_blocks != -(-(parent.end + num_tokens) // size) - parent.end // size:
+            raise ValueError(f"{num_tokens} tokens in {num_blocks} blocks")
+        if (key if salt is None else (salt, key)) in parent.children or shared not in (0, parent.end % size and 1):
+            raise ValueError("two texts in one place")
+        if not all(isinstance(number, int | float) for number in known):
+            raise ValueError("what is known of a text is not numbers")
         tokens = data[at : at + TOKEN_BYTES * num_tokens]
         blocks = array("i", data[blocks_at : blocks_at + TOKEN_BYTES * num_blocks])
         at, blocks_at = at + TOKEN_BYTES * num_tokens, blocks_at + TOKEN_BYTES * num_blocks
@@ -103,7 +121,12 @@ def _fill(store: BlockStore, rows: list[list[Any]], data: bytes) -> None:
         store.published_blocks += node.owned
         store.published_tokens += node.end - node.start
         store.evictable += node.owned
-    store.pool.claim(block for node in nodes for block in node.blocks[node.shared :])
+    owned = [block for node in nodes for block in node.blocks[node.shared :]]
+    if len(set(owned)) != len(owned) or any(not 0 <= block < store.pool.total for block in owned):
+        raise ValueError("a block that is not there, or has two owners")
+    if blocks_at != len(data):
+        raise ValueError("texts and blocks have other lengths than the header says")
+    store.pool.claim(owned)
     for node in nodes:
         if not node.children:
             store.queue.push(node, store.churn)

@@ -13,7 +13,7 @@ from stemma.radix.events import EventLog
 from stemma.radix.history import History
 from stemma.radix.policy import EvictionQueue
 from stemma.radix.pool import BlockPool
-from stemma.radix.tree import Fence, Node, Tree, private_realm, subtree
+from stemma.radix.tree import Fence, Node, Tree, subtree
 
 SPARE_BLOCKS = 64  # so many at most, and 1/256 of the pool: leaves are not cut anew for every request
 
@@ -94,11 +94,21 @@ class BlockStore:
         node.held -= 1
         while node.held == 0:
             self.evictable += len(node.blocks) - node.shared
-            if not node.children:
+            parent = node.parent
+            assert parent is not None
+            if node.forgotten:
+                self.cut(node)
+            elif not node.children:
                 self.queue.push(node, self.churn)
-            assert node.parent is not None
-            node = node.parent
+            node = parent
             node.held -= 1
+        if node.parent is None:
+            self._leave(node)
+
+    def _leave(self, root: Node) -> None:
+        """A namespace with nothing in it goes."""
+        if not root.children and not root.leases:
+            self.tree.remove_root(root)
 
     # Growth --------------------------------------------------------------------------------------
 
@@ -112,7 +122,7 @@ class BlockStore:
         self.published_tokens += leaf.end - leaf.start
         self.evictable += owned  # until it is held, on the next line
         self.hold(leaf)
-        if self.events.listeners:
+        if self.events.listeners and not leaf.forgotten:
             self.events.stored(leaf, leaf.start)
         return leaf
 
@@ -122,8 +132,10 @@ class BlockStore:
         self.tree.lengthen(leaf, tokens, blocks)
         self.published_blocks += len(blocks)
         self.published_tokens += leaf.end - before
-        if self.events.listeners:
+        if self.events.listeners and not leaf.forgotten:
             self.events.stored(leaf, before)
+        else:
+            leaf.hashes = None
 
     # Eviction ------------------------------------------------------------------------------------
 
@@ -155,7 +167,9 @@ class BlockStore:
         self.queue.forget(leaf)
         self.history.remember(leaf, leaf.start, leaf.tokens, len(leaf.blocks) - leaf.shared, now)
         parent = self.cut(leaf)
-        if parent.held == 0 and not parent.children:
+        if parent.parent is None:
+            self._leave(parent)
+        elif parent.held == 0 and not parent.children:
             self.queue.push(parent, self.churn)
 
     def cut(self, leaf: Node) -> Node:
@@ -173,39 +187,32 @@ class BlockStore:
     # Forgetting ----------------------------------------------------------------------------------
 
     def forget(self, namespace: str, fence: Fence | None) -> None:
-        """Unhook a namespace, or the private part behind a fence, and free what nobody holds of it.
+        """Unhook a namespace, or the private part behind fences of one salt, and free what nobody holds of it.
 
-        What leases hold stays, out of reach of every match, and goes first when it is released.
+        What leases hold stays, out of reach of every match and of every event, and goes when it is released.
         """
+        self.history.forget_realms(namespace, None if fence is None else fence.salt)
         root = self.tree.roots.get(namespace)
         if root is None:
             return
         if fence is None:
-            del self.tree.roots[namespace]
-            self.tree.orphans.append(root)
+            root.forgotten = True
             tops = list(root.children.values())
-            self.history.forget_realms(namespace)
+            del self.tree.roots[namespace]
+            self.tree.orphans[root] = None
         else:
-            realm = private_realm(namespace, fence.salt)
-            tops = [node for node in subtree(root) if node.realm == realm and isinstance(node.key, tuple)]
-            self.history.forget_realms(realm)
+            tops = [node for node in subtree(root) if isinstance(node.key, tuple) and node.key[0] == fence.salt]
         for top in tops:
             self.tree.hide(top)
             self._free_subtree(top)
-        self.free_orphans()
-
-    def free_orphans(self) -> None:
-        """Free what was forgotten while it was held and is not held any more."""
-        for orphan in self.tree.orphans:
-            for top in list(orphan.children.values()):
-                self._free_subtree(top)
-        self.tree.orphans = [orphan for orphan in self.tree.orphans if orphan.children or orphan.leases]
+        self._leave(root)
 
     def _free_subtree(self, top: Node) -> None:
         parent = top.parent
         assert parent is not None
         for node in reversed(list(subtree(top))):
-            node.outlook = 0.0
+            node.forgotten = True
+            self.events.forgotten(node)
             if not node.held:
                 if node.ticket:
                     self.queue.forget(node)

@@ -18,12 +18,23 @@ from typing import NamedTuple, TypeAlias
 
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix, packed_token
 
-ChildKey: TypeAlias = "bytes | tuple[str, bytes]"  # the first token, packed; with a salt where private text begins
+# The first token, packed; with a salt where private text begins; with a number where it was forgotten.
+ChildKey: TypeAlias = "bytes | tuple[str | int, bytes]"
 
 
-def private_realm(namespace: str, salt: str) -> str:
-    """The realm of the text behind a fence."""
-    return f"{namespace}\x1f{salt}"
+def private_realm(namespace: str, position: int, salt: str) -> str:
+    """The realm of the text behind a fence: no two fences have the same, whatever stands in their names."""
+    return f"{_before_salt(namespace)}{position}\x1f{salt}"
+
+
+def is_behind(realm: str, namespace: str, salt: str | None) -> bool:
+    """Whether a private realm lies behind a fence of this namespace; with a salt: behind one of this salt."""
+    before = _before_salt(namespace)
+    return realm.startswith(before) and (salt is None or realm[len(before) :].partition("\x1f")[2] == salt)
+
+
+def _before_salt(namespace: str) -> str:
+    return namespace.replace("\x1f", "\x1f\x1f") + "\x1f"
 
 
 class Node:
@@ -36,6 +47,7 @@ class Node:
         "children_born",
         "children_used",
         "end",
+        "forgotten",
         "hashes",
         "held",
         "hits",
@@ -46,6 +58,7 @@ class Node:
         "parent",
         "place",
         "priority",
+        "private",
         "realm",
         "shared",
         "stamp",
@@ -65,8 +78,11 @@ class Node:
         blocks: "array[int]",
         shared: int,
         realm: str,
+        private: bool = False,
     ) -> None:
-        self.realm = realm  # whose text this is: the namespace, with the private salt where the text is private
+        self.realm = realm  # whose text this is: the namespace, with fence and salt where the text is private
+        self.private = private  # behind a fence
+        self.forgotten = False  # nothing matches it any more; it goes when nobody holds it
         self.parent = parent
         self.key = key
         self.start = start
@@ -120,7 +136,7 @@ class Tree:
         self.block_size = block_size
         self.roots: dict[str, Node] = {}
         self._num_hidden = 0
-        self.orphans: list[Node] = []  # roots of what was dropped while leases still held a part of it
+        self.orphans: dict[Node, None] = {}  # roots of what was dropped while leases still held a part of it
 
     def root(self, namespace: str) -> Node:
         """The root of a namespace, made when it is missing. A root is always held, so nothing evicts it."""
@@ -188,7 +204,9 @@ class Tree:
             node.blocks[: -(-position // self.block_size) - first],
             node.shared,
             node.realm,
+            node.private,
         )
+        upper.forgotten = node.forgotten
         upper.held = 1 if node.held else 0
         upper.stamp, upper.used_at, upper.born_at = node.stamp, node.used_at, node.born_at
         upper.hits, upper.priority, upper.place = node.hits, node.priority, node.place
@@ -210,9 +228,11 @@ class Tree:
         """A new leaf below `parent`, starting at its end; `salt` begins private text."""
         token = tokens[:TOKEN_BYTES]
         key: ChildKey = token if salt is None else (salt, token)
-        realm = parent.realm if salt is None else private_realm(parent.realm, salt)
+        realm = parent.realm if salt is None else private_realm(parent.realm, parent.end, salt)
+        private = parent.private or salt is not None
         assert key not in parent.children
-        node = parent.children[key] = Node(parent, key, parent.end, tokens, blocks, shared, realm)
+        node = parent.children[key] = Node(parent, key, parent.end, tokens, blocks, shared, realm, private)
+        node.forgotten = parent.forgotten
         return node
 
     def lengthen(self, leaf: Node, tokens: bytes, blocks: "array[int]") -> None:
@@ -250,14 +270,29 @@ class Tree:
         del parent.children[node.key]
         token = node.key[1] if isinstance(node.key, tuple) else node.key
         self._num_hidden += 1
-        node.key = (f"\x1fhidden {self._num_hidden}", token)
+        node.key = (self._num_hidden, token)
         parent.children[node.key] = node
+
+    def remove_root(self, root: Node) -> None:
+        """Forget a namespace below which there is nothing."""
+        assert not root.children
+        if self.roots.get(root.realm) is root:
+            del self.roots[root.realm]
+        else:
+            self.orphans.pop(root, None)
 
     def nodes(self) -> Iterator[Node]:
         """Every node but the roots, each after its parent."""
         for root in [*self.roots.values(), *self.orphans]:
             for top in root.children.values():
                 yield from subtree(top)
+
+    def matchable(self) -> Iterator[Node]:
+        """Every node but the roots and what was forgotten, each after its parent."""
+        for root in self.roots.values():
+            for node in subtree(root):
+                if node is not root and not node.forgotten:
+                    yield node
 
 
 def subtree(top: Node) -> Iterator[Node]:

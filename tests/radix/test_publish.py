@@ -57,7 +57,7 @@ def test_an_evicted_text_that_two_ask_for_again_with_different_ends(
     store(cache, list(range(1000, 1000 + 40 * size)))
     store(cache, list(range(3000, 3000 + 20 * size)))
     assert cache.match(common).hit_len == 0
-    texts = [common + [91, 92, 93], common + [81, 82, 83]]
+    texts = [[*common, 91, 92, 93], [*common, 81, 82, 83]]
     leases = [compute(cache, text, "") for text in texts]
     for lease, text in zip(leases, texts, strict=True):
         write(memory, lease, text, size)

@@ -33,7 +33,9 @@ from stemma.radix import (
 NAMESPACES: tuple[Namespace, ...] = ("", "tenant", Segments("", 0, "a"), Segments("", 5, "a"), Segments("", 5, "b"))
 POLICIES = (ReuseQueue, ReuseQueue, lru, lfu, slru, by_priority, time_to_live({0: 5.0, 1: 50.0}))
 token = st.integers(0, 2)
-texts = st.lists(token, max_size=40)
+BASE = [0, 1, 2, 0, 0, 1, 1, 2, 2, 1, 0, 2, 1, 0, 0, 2, 2, 2, 1, 0, 1, 2, 0, 1]
+begun = st.tuples(st.integers(0, len(BASE)), st.lists(token, max_size=6)).map(lambda drawn: BASE[: drawn[0]] + drawn[1])
+texts = begun | st.lists(token, max_size=40)
 namespaces = st.sampled_from(NAMESPACES)
 Slot = tuple[str, tuple[int, ...]]
 
@@ -87,6 +89,7 @@ class CacheMachine(RuleBasedStateMachine):
             self.heard.clear()
         elif isinstance(event, BlocksStored):
             assert event.parent == b"" or event.parent in self.heard
+            assert not self.heard.intersection(event.hashes)
             assert len(event.tokens) == len(event.hashes) * event.block_size
             self.heard.update(event.hashes)
         else:
@@ -203,6 +206,12 @@ class CacheMachine(RuleBasedStateMachine):
         assert self.cache.match(tokens, namespace).hit_len <= public
         self.pins = [(pin, text, other) for pin, text, other in self.pins if not _drops(namespace, other)]
 
+    @rule(tokens=texts, namespace=namespaces)
+    def clear(self, tokens: list[int], namespace: Namespace) -> None:
+        self.cache.clear()
+        assert self.cache.match(tokens, namespace).hit_len == 0
+        self.pins.clear()
+
     @rule()
     def snapshot(self) -> None:
         """What is restored matches and reads as before; leases end with their cache."""
@@ -245,4 +254,4 @@ def _drops(dropped: Namespace, other: Namespace) -> bool:
 
 
 TestCacheMachine = CacheMachine.TestCase
-TestCacheMachine.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestCacheMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -25,6 +25,9 @@ from stemma.runtime.errors import GrammarFailed
 
 ALL = np.uint32(0xFFFFFFFF)
 GREEDY = Sampling()
+MOST = np.iinfo(np.int32).max
+LARGEST_LOGIT = 1e30
+"""What a small repetition penalty may make of a logit: finite, so that probabilities are numbers."""
 
 
 class _Position(NamedTuple):
@@ -144,7 +147,7 @@ def _sampling_rows(positions: list[_Position]) -> SamplingRows:
                 chosen[index] = position.sampling
     return SamplingRows(
         temperature=np.array([sampling.temperature for sampling in chosen], dtype=np.float32),
-        top_k=np.array([sampling.top_k for sampling in chosen], dtype=np.int32),
+        top_k=np.array([min(sampling.top_k, MOST) for sampling in chosen], dtype=np.int32),
         top_p=np.array([sampling.top_p for sampling in chosen], dtype=np.float32),
         min_p=np.array([sampling.min_p for sampling in chosen], dtype=np.float32),
         uniform=np.array(draws, dtype=np.float64),
@@ -169,7 +172,7 @@ def _adjust(logits: torch.Tensor, position: _Position) -> None:
         ids = torch.tensor(sorted(set(position.sequence.tokens)), device=logits.device)
         seen = logits[ids]
         factor = sampling.repetition_penalty
-        logits[ids] = torch.where(seen > 0, seen / factor, seen * factor)
+        logits[ids] = torch.where(seen > 0, seen / factor, seen * factor).clamp(max=LARGEST_LOGIT)
     generated, counts = np.unique(np.array(position.sequence.generated, dtype=np.int64), return_counts=True)
     penalty = sampling.presence_penalty + sampling.frequency_penalty * counts
     logits[torch.from_numpy(generated).to(logits.device)] -= torch.from_numpy(penalty).to(logits.device, logits.dtype)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from stemma.runtime.core.checking import check_fields, told
 from stemma.runtime.errors import InvalidRequest
 
 MAX_LOGPROBS = 20
@@ -27,6 +28,8 @@ class Sampling:
     stop_token_ids: tokens that end the text, besides the model's own end tokens.
     ignore_eos: go on past the model's end tokens.
     logprobs: None for none, else report the chosen token's log-probability and this many of the most likely.
+
+    Raises InvalidRequest for a value of another type, or out of its range; numpy's numbers are numbers.
     """
 
     temperature: float = 0.0
@@ -44,6 +47,7 @@ class Sampling:
     logprobs: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _require(0 <= self.temperature <= 100, "temperature", "between 0 (greedy) and 100", self.temperature)
         _require(self.top_k >= 0, "top_k", "0 (off) or more", self.top_k)
         _require(0 < self.top_p <= 1, "top_p", "above 0 and at most 1 (off)", self.top_p)
@@ -97,4 +101,4 @@ def uniform(seed: int, position: int) -> float:
 
 def _require(condition: bool, param: str, expected: str, given: object) -> None:
     if not condition:
-        raise InvalidRequest(f"{param} must be {expected}; it is {given!r}", param)
+        raise InvalidRequest(f"{param} must be {expected}; it is {told(given)}", param)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Literal, TypedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypedDict
 
 import torch
 
 from stemma.kernels.ops import KVShape, Ops
-from stemma.kernels.select import select_ops
+from stemma.kernels.select import UnknownBackend, select_ops
+from stemma.runtime.core.checking import check_fields, told
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import ModelConfig
 
@@ -47,10 +49,11 @@ class EngineConfig:
     jump_forward: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("block_size", "max_running", "max_batch_tokens", "max_chunk"):
             value = getattr(self, name)
             if value < 1:
-                raise InvalidRequest(f"{name} must be at least 1; it is {value}", name)
+                raise InvalidRequest(f"{name} must be at least 1; it is {told(value)}", name)
         if self.max_batch_tokens < self.max_running:
             raise InvalidRequest(
                 f"max_batch_tokens ({self.max_batch_tokens}) must be at least max_running ({self.max_running}): "
@@ -60,7 +63,20 @@ class EngineConfig:
 
     def make_ops(self) -> Ops:
         """The back end that these options name. Raises InvalidRequest if this machine has no such thing."""
-        return select_ops(device=self.device, backend=self.backend, dtype=self.dtype, kv_dtype=self.kv_dtype)
+        if self.dtype != "auto" and not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+            raise InvalidRequest(
+                f"there is no dtype {self.dtype!r}; there are 'auto', 'float32', 'bfloat16', ...", "dtype"
+            )
+        try:
+            torch.device("cpu" if self.device == "auto" else self.device)
+        except RuntimeError as error:
+            raise InvalidRequest(
+                f"there is no device {self.device!r}; there are 'auto', 'cpu', 'cuda'", "device"
+            ) from error
+        try:
+            return select_ops(device=self.device, backend=self.backend, dtype=self.dtype, kv_dtype=self.kv_dtype)
+        except UnknownBackend as error:
+            raise InvalidRequest(str(error), "backend") from error
 
     def context(self, model: ModelConfig) -> int:
         """Tokens of one sequence. Raises InvalidRequest if more is asked for than the model was made for."""
@@ -68,7 +84,8 @@ class EngineConfig:
             return model.context_length
         if not 1 <= self.context_length <= model.context_length:
             raise InvalidRequest(
-                f"context_length must be between 1 and the model's {model.context_length}; it is {self.context_length}",
+                f"context_length must be between 1 and the model's {model.context_length}; "
+                f"it is {told(self.context_length)}",
                 "context_length",
             )
         return self.context_length
@@ -84,6 +101,15 @@ class EngineConfig:
         if num_blocks < 1:
             raise InvalidRequest(f"the KV pool has no room for a block of {self.block_size} tokens", "kv_tokens")
         return model.kv_shape(num_blocks, self.block_size)
+
+
+def engine_config(options: Mapping[str, Any]) -> EngineConfig:
+    """Keyword arguments as a config. Raises InvalidRequest for a name that is no option."""
+    known = [field.name for field in fields(EngineConfig)]
+    if unknown := set(options) - set(known):
+        name = min(unknown)
+        raise InvalidRequest(f"there is no option {name!r}; there are {known}", name)
+    return EngineConfig(**options)
 
 
 class EngineOptions(TypedDict, total=False):

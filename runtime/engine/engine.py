@@ -11,31 +11,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from stemma.kernels.ops import ForkedOps
 from stemma.radix import Explanation, PrefixCache
 from stemma.runtime.core import sequence as core
+from stemma.runtime.core.checking import check_function, check_list, checked, told
 from stemma.runtime.core.holds import Held
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Limits, Scheduler
-from stemma.runtime.engine.config import EngineConfig, EngineOptions
+from stemma.runtime.engine.config import EngineConfig, EngineOptions, engine_config
 from stemma.runtime.engine.forms import Answer, form_of
 from stemma.runtime.engine.generation import Completion, Generation
 from stemma.runtime.engine.guides import GrammarSpec, Guides
 from stemma.runtime.engine.hold import Hold
 from stemma.runtime.engine.loop import EngineLoop
 from stemma.runtime.engine.metrics import EngineStats
-from stemma.runtime.engine.options import Prompt, RequestMaker, RequestOptions
-from stemma.runtime.engine.progress import wait
+from stemma.runtime.engine.options import (
+    Prompt,
+    RequestMaker,
+    RequestOptions,
+    check_grammar,
+    split_prompts,
+    token_ids,
+)
+from stemma.runtime.engine.progress import check_progress, wait
 from stemma.runtime.engine.publishing import Ticket
 from stemma.runtime.engine.saving import CacheFile, Saver
 from stemma.runtime.engine.text import TextStream
 from stemma.runtime.engine.tree import TreeNode, snapshot
-from stemma.runtime.errors import EngineForked
+from stemma.runtime.errors import EngineForked, InvalidRequest
 from stemma.runtime.model import ChatTemplate, LoadedModel, Tokenizer, load
 from stemma.runtime.model.pull import default_model
 
@@ -68,7 +74,8 @@ class Engine:
     def __init__(
         self, model: str | Path | None = None, *, progress: Progress | None = None, **options: Unpack[EngineOptions]
     ) -> None:
-        config = EngineConfig(**options)
+        config = engine_config(options)
+        checked(model, str | Path | None, "model")
         source = default_model(progress) if model is None else model
         self._start(load(source, config.make_ops(), progress), config)
 
@@ -76,7 +83,7 @@ class Engine:
     def of(cls, loaded: LoadedModel, **options: Unpack[EngineOptions]) -> Self:
         """An engine on a model that is loaded already; device, backend and dtype are the model's."""
         engine = cls.__new__(cls)
-        engine._start(loaded, EngineConfig(**options))
+        engine._start(checked(loaded, LoadedModel, "loaded"), engine_config(options))
         return engine
 
     def _start(self, loaded: LoadedModel, config: EngineConfig) -> None:
@@ -147,8 +154,8 @@ class Engine:
         progress: True draws a bar; or a function that is called with what is done and the share of it that is done.
         Raises InvalidRequest, PromptTooLong or PoolExhausted; one prompt of a list that fails ends the others.
         """
-        is_one = isinstance(prompt, str) or (bool(prompt) and isinstance(prompt[0], int | np.integer))
-        prompts = cast("list[Prompt]", [prompt] if is_one else prompt)
+        prompts, is_one = split_prompts(prompt)
+        check_progress(progress)
         if form is None:
             completions = wait(self.submit_all(prompts, **options), progress)
             return completions[0] if is_one else completions
@@ -167,24 +174,29 @@ class Engine:
         hold: keeps the KV of prompt and completion when the request has ended.
         """
         self._loop.home.check()
+        if hold is not None and not (isinstance(hold, Hold) and hold.is_of(self._loop)):
+            raise InvalidRequest(f"hold must be one that this engine's hold() made; it is {told(hold)}", "hold")
         return self._submit([self._requests.make(prompt, options)], options.get("grammar"), hold)[0]
 
     def submit_all(self, prompts: Sequence[Prompt], **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start several requests between the same two steps; none is started if one is refused."""
         self._loop.home.check()
+        check_list(prompts, "prompts")
         return self._submit([self._requests.make(prompt, options) for prompt in prompts], options.get("grammar"))
 
     def submit_samples(self, prompt: Prompt, n: int, **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start `n` requests on one prompt, with the seeds seed, seed + 1, ..."""
         self._loop.home.check()
         request = self._requests.make(prompt, options)
+        if checked(n, int, "n") < 1:
+            raise InvalidRequest(f"n must be at least 1; it is {told(n)}", "n")
         requests = [replace(request, seed=request.seed + index) for index in range(n)]
         return self._submit(requests, options.get("grammar"))
 
     def hold(self, pinned_for: float = 0.0) -> Hold:
         """A hold on nothing yet: give it to `submit`. pinned_for: seconds in which it does not yield."""
         self._loop.home.check()
-        pinned_until = self._loop.scheduler.holds.clock() + pinned_for
+        pinned_until = self._loop.scheduler.holds.clock() + checked(pinned_for, float, "pinned_for")
         return Hold(self._loop, Held(pinned_until=pinned_until))
 
     def _submit(
@@ -215,11 +227,12 @@ class Engine:
     def prepare(self, grammar: GrammarSpec) -> None:
         """Compile a grammar, so that a later request with it starts at once. Raises InvalidRequest."""
         self._loop.home.check()
+        check_grammar(grammar)
         self._guides.guide(grammar)
 
     def room(self, prompt_len: int) -> int:
         """Tokens that can follow a prompt of this length, by the context and the KV pool; may be negative."""
-        return self._requests.room(prompt_len)
+        return self._requests.room(checked(prompt_len, int, "prompt_len"))
 
     # Looking in, and the end ----------------------------------------------------------------
     def stats(self) -> EngineStats:
@@ -228,15 +241,18 @@ class Engine:
 
     def with_cache(self, look: Callable[[PrefixCache], T]) -> T:
         """Call a function with the prefix cache between two steps, and return what it returns."""
+        check_function(look, "look")
         return self._loop.call(lambda: look(self._loop.scheduler.cache)).result()
 
     def with_scheduler(self, look: Callable[[Scheduler], T]) -> T:
         """Call a function that only reads with the scheduler, between two steps, and return what it returns."""
+        check_function(look, "look")
         return self._loop.call(lambda: look(self._loop.scheduler)).result()
 
     def explain(self, tokens: Sequence[int], namespace: str = "") -> Explanation:
         """How much of these tokens is cached now, and why it is not more."""
-        return self.with_cache(lambda cache: cache.explain(list(tokens), namespace))
+        ids, name = token_ids(tokens), checked(namespace, str, "namespace")
+        return self.with_cache(lambda cache: cache.explain(ids.tolist(), name))
 
     def tree(self) -> list[TreeNode]:
         """The cache's tree, taken between two steps."""
@@ -249,13 +265,15 @@ class Engine:
 
         owns: which namespaces; None is all. Raises CacheFileError if the file would be longer than `max_bytes`.
         """
-        return self._saver().save(Path(path), owns or _every, max_bytes)
+        checked(path, str | Path, "path")
+        return self._saver().save(Path(path), owns or _every, checked(max_bytes, int | None, "max_bytes"))
 
     def load_cache(self, path: str | Path, *, owns: Callable[[str], bool] | None = None) -> CacheFile:
         """Put what was saved into free blocks. The pool may have another size, the model and its KV must be the same.
 
         Raises CacheFileError, with nothing changed, if they are not, or the file is damaged.
         """
+        checked(path, str | Path, "path")
         return self._saver().load(Path(path), owns or _every)
 
     def _saver(self) -> Saver:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -112,6 +112,8 @@ def _remembered(kind: Any, today: date) -> Form:
 def _form(kind: Any) -> Form:
     if kind is str:
         return TEXT
+    if isinstance(kind, Mapping):
+        raise InvalidRequest("a form is a type; a JSON schema is a grammar: grammar=JSONSchema({...})", "form")
     try:
         made = grammar_of(kind)
     except FormError as error:

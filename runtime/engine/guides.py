@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from stemma.fsm import CompiledGrammar, FormError, Matcher, PairEncoding, Vocabulary, ast, compile
+from stemma.runtime.core.trouble import typed
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import LoadedModel, Tokenizer
 
@@ -55,6 +56,10 @@ class Guides:
             compiled = compile(spec, self.vocabulary)
         except FormError as error:
             raise InvalidRequest(f"the grammar cannot be used: {error}", "grammar") from error
+        except RecursionError as error:
+            raise InvalidRequest("the grammar is nested too deeply", "grammar") from error
+        except Exception as error:  # of a grammar of the caller's own, or of how one is compiled
+            raise typed(error) from error
         with self._lock:
             self._compiled[spec] = compiled
             while len(self._compiled) > MAX_COMPILED:

@@ -23,6 +23,10 @@ class Hold:
         self._finalizer = weakref.finalize(self, _release, self._loop, held)
         self._finalizer.atexit = False
 
+    def is_of(self, loop: EngineLoop) -> bool:
+        """Whether it holds in this loop's cache."""
+        return loop is self._loop()
+
     def fork(self) -> Hold:
         """A second hold on the same path, in constant time."""
         self._home.check()

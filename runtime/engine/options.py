@@ -1,15 +1,20 @@
-"""What a caller can say of one request, as keyword arguments, and the core's Request made from it."""
+"""What a caller can say of one request, as keyword arguments, and the core's Request made from it.
+
+Every value is checked here, by the types of `RequestOptions`, before the loop sees it.
+"""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TypedDict
+from functools import lru_cache
+from typing import Any, NamedTuple, TypedDict, cast, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
+from stemma.runtime.core.checking import checked, told
 from stemma.runtime.core.sampling import MAX_LOGPROBS, Sampling
 from stemma.runtime.core.sequence import Request
 from stemma.runtime.engine.guides import GrammarSpec
@@ -63,52 +68,57 @@ class RequestMaker:
 
     def make(self, prompt: Prompt, options: RequestOptions) -> Request:
         """Raises InvalidRequest or PromptTooLong, whose `param` says what to change."""
-        sampling = make_sampling(options)
-        tokens = self._tokens(prompt)
+        asked, sampling = checked_options(options)
+        tokens = self.tokens(prompt)
         for name in ("logit_bias", "stop_token_ids"):
             for token in getattr(sampling, name):
                 self._check_token(token, name)
-        prompt_logprobs = options.get("prompt_logprobs")
+        prompt_logprobs = asked.get("prompt_logprobs")
         if prompt_logprobs is not None and not 0 <= prompt_logprobs <= MAX_LOGPROBS:
             raise InvalidRequest(f"prompt_logprobs must be between 0 and {MAX_LOGPROBS}", "prompt_logprobs")
-        scored_from = options.get("scored_from", 1)
+        scored_from = asked.get("scored_from", 1)
         if not 1 <= scored_from <= len(tokens):
             raise InvalidRequest(f"scored_from must be between 1 and the prompt's {len(tokens)} tokens", "scored_from")
-        if options.get("finish_in_time") and sampling.logprobs is not None:
+        if asked.get("finish_in_time") and sampling.logprobs is not None:
             raise InvalidRequest("finish_in_time forces tokens that have no logprobs; leave one out", "finish_in_time")
         ends = () if sampling.ignore_eos else self.loaded.generation.eos_ids
         return Request(
             prompt=tokens,
-            max_tokens=self._max_tokens(len(tokens), options.get("max_tokens")),
+            max_tokens=self._max_tokens(len(tokens), asked.get("max_tokens")),
             sampling=sampling,
             seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
             end_tokens=frozenset((*ends, *sampling.stop_token_ids)),
-            namespace=options.get("namespace", ""),
-            priority=options.get("priority", 0),
+            namespace=asked.get("namespace", ""),
+            priority=asked.get("priority", 0),
             prompt_logprobs=prompt_logprobs,
             scored_from=scored_from,
-            finish_in_time=options.get("finish_in_time", False),
+            finish_in_time=asked.get("finish_in_time", False),
         )
 
-    def _tokens(self, prompt: Prompt) -> npt.NDArray[np.int32]:
-        tokenizer = self.loaded.tokenizer
-        if isinstance(prompt, str):
-            prompt = tokenizer.encode_prompt(prompt)
-        tokens = np.asarray(prompt)
+    def tokens(self, prompt: Prompt) -> npt.NDArray[np.int32]:
+        """The prompt's tokens, which all are the model's. Raises InvalidRequest."""
+        tokens = token_ids(self._encoded(prompt) if isinstance(prompt, str) else prompt)
         if tokens.size == 0:
             raise InvalidRequest(
                 "the prompt is empty and this model has no token that begins a text; give some", "prompt"
             )
-        if tokens.ndim != 1 or not np.issubdtype(tokens.dtype, np.integer):
-            raise InvalidRequest(f"a prompt is text or a list of token ids; this one is {prompt!r:.80}", "prompt")
         self._check_token(int(tokens.min()), "prompt")
         self._check_token(int(tokens.max()), "prompt")
         return tokens.astype(np.int32)
 
+    def _encoded(self, text: str) -> list[int]:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"the prompt is no text: it has half a character at {error.start}", "prompt"
+            ) from error
+        return self.loaded.tokenizer.encode_prompt(text)
+
     def _check_token(self, token: int, param: str) -> None:
         size = self.loaded.tokenizer.vocab_size
         if not 0 <= token < size:
-            raise InvalidRequest(f"{param}: token {token} is not among the model's {size} tokens", param)
+            raise InvalidRequest(f"{param}: token {told(token)} is not among the model's {size} tokens", param)
 
     def room(self, prompt_len: int) -> int:
         """Tokens that can follow a prompt; less than one if the prompt itself does not fit."""
@@ -128,10 +138,11 @@ class RequestMaker:
         if asked is None:
             return min(DEFAULT_MAX_TOKENS, room)
         if asked < 0:
-            raise InvalidRequest(f"max_tokens must be 0 or more; it is {asked}", "max_tokens")
+            raise InvalidRequest(f"max_tokens must be 0 or more; it is {told(asked)}", "max_tokens")
         if asked > room:
             raise PromptTooLong(
-                f"the prompt has {prompt_len} tokens, which leaves room for {room}; max_tokens is {asked}", "max_tokens"
+                f"the prompt has {prompt_len} tokens, which leaves room for {room}; max_tokens is {told(asked)}",
+                "max_tokens",
             )
         return asked
 
@@ -139,20 +150,82 @@ class RequestMaker:
 SAMPLING_FIELDS = frozenset(field.name for field in fields(Sampling))
 
 
-def make_sampling(options: RequestOptions) -> Sampling:
-    """The Sampling that options describe. Raises InvalidRequest for a value out of range or an unknown name."""
-    given = {name: value for name, value in options.items() if name in SAMPLING_FIELDS}
-    unknown = set(options) - SAMPLING_FIELDS - set(RequestOptions.__annotations__)
-    if unknown:
+class Asked(NamedTuple):
+    """Options whose values are what their types say, and their Sampling."""
+
+    options: RequestOptions
+    sampling: Sampling
+
+
+def checked_options(options: RequestOptions) -> Asked:
+    """Raises InvalidRequest, whose `param` is the option's name, for an unknown name, another type, a wrong range."""
+    kinds = _kinds()
+    if unknown := set(options) - set(kinds):
         name = min(unknown)
-        raise InvalidRequest(f"there is no option {name!r}; there are {sorted(RequestOptions.__annotations__)}", name)
-    if "sampling" in options:
-        if given:
-            raise InvalidRequest(f"give either sampling or its fields by name, not both: {sorted(given)}", "sampling")
-        return options["sampling"]
-    for name in ("stop", "stop_token_ids"):
-        value = given.get(name, ())
-        if isinstance(value, str | int):
-            value = (value,)
-        given[name] = tuple(value)  # type: ignore[arg-type]
-    return Sampling(**given)  # type: ignore[arg-type]
+        raise InvalidRequest(f"there is no option {name!r}; there are {sorted(kinds)}", name)
+    given: dict[str, Any] = dict(options)
+    of_sampling = {name: given.pop(name) for name in SAMPLING_FIELDS & set(given)}
+    grammar = given.pop("grammar", None)
+    if grammar is not None:
+        check_grammar(grammar)
+    read = {name: checked(value, kinds[name], name) for name, value in given.items()}
+    if "sampling" not in read:
+        sampling = Sampling(**of_sampling)
+    elif of_sampling:
+        raise InvalidRequest(f"give either sampling or its fields by name, not both: {sorted(of_sampling)}", "sampling")
+    else:
+        sampling = read["sampling"]
+    return Asked(cast(RequestOptions, {**read, "grammar": grammar}), sampling)
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> dict[str, Any]:
+    return get_type_hints(RequestOptions)
+
+
+def check_grammar(spec: object) -> None:
+    """Raises InvalidRequest for what is no grammar: a text, a schema, a type."""
+    if isinstance(spec, type) or not callable(getattr(spec, "grammar", None)):
+        raise InvalidRequest(
+            f"grammar must be one of stemma.fsm's, such as Regex(...) or JSONSchema(...); it is {told(spec)}", "grammar"
+        )
+    try:
+        hash(spec)
+    except Exception as error:
+        raise InvalidRequest(
+            f"grammar must be hashable: equal ones are compiled once; it is {told(spec)}", "grammar"
+        ) from error
+
+
+def token_ids(prompt: object) -> npt.NDArray[Any]:
+    """A prompt that is no text as an array of whole numbers, perhaps none. Raises InvalidRequest."""
+    try:
+        tokens = np.asarray(prompt)
+        has_truths = isinstance(prompt, list | tuple) and not {bool, np.bool_}.isdisjoint(map(type, prompt))
+    except Exception as error:  # lists of unequal lengths, or whatever an object of the caller's raises
+        raise _no_prompt(prompt) from error
+    if tokens.ndim != 1 or has_truths or (tokens.size and not np.issubdtype(tokens.dtype, np.integer)):
+        raise _no_prompt(prompt)
+    return tokens
+
+
+def _no_prompt(prompt: object) -> InvalidRequest:
+    return InvalidRequest(f"a prompt is text or a list of token ids; this one is {told(prompt)}", "prompt")
+
+
+class Prompts(NamedTuple):
+    """What `generate` was given: one prompt, or a list of them."""
+
+    prompts: list[Any]
+    is_one: bool
+
+
+def split_prompts(prompt: object) -> Prompts:
+    """A list is several prompts if it begins with a text or a list; what is no prompt at all is found out later."""
+    if isinstance(prompt, np.ndarray):
+        return Prompts(list(prompt), is_one=False) if prompt.ndim == 2 else Prompts([prompt], is_one=True)
+    if isinstance(prompt, str | bytes) or not isinstance(prompt, Sequence):
+        return Prompts([prompt], is_one=True)
+    if len(prompt) and not isinstance(prompt[0], str | Sequence | np.ndarray):
+        return Prompts([prompt], is_one=True)
+    return Prompts(list(prompt), is_one=False)

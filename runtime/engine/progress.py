@@ -8,7 +8,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from stemma.runtime.core.checking import told
 from stemma.runtime.engine.generation import Completion, Generation
+from stemma.runtime.errors import InvalidRequest
 
 Report = Callable[[str, float], None]
 
@@ -24,6 +26,12 @@ def bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
             bars.update(task, completed=num_done, total=num_items)
 
         yield report
+
+
+def check_progress(progress: object) -> None:
+    """Raises InvalidRequest for what is neither True, False, None nor a function."""
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise InvalidRequest(f"progress must be True or a function; it is {told(progress)}", "progress")
 
 
 def shown(progress: bool | Report | None, what: str) -> AbstractContextManager[Callable[[int, int], None]]:

@@ -14,7 +14,7 @@ from stemma.fsm.lark import Lark
 from stemma.fsm.regex import Regex
 from stemma.runtime.core.sampling import Sampling
 from stemma.runtime.engine import RequestOptions
-from stemma.runtime.engine.options import make_sampling
+from stemma.runtime.engine.options import checked_options, token_ids
 from stemma.runtime.errors import InvalidRequest
 
 DEFAULT_MAX_TOKENS = 128
@@ -30,10 +30,10 @@ NAMES = {
 
 def body_of(prompt: Sequence[int], options: RequestOptions) -> dict[str, Any]:
     """Raises InvalidRequest for an option that cannot be met over HTTP."""
-    sampling = make_sampling(options)
+    options, sampling = checked_options(options)
     max_tokens = options.get("max_tokens")
     body: dict[str, Any] = {
-        "prompt_token_ids": [int(token) for token in prompt],
+        "prompt_token_ids": token_ids(prompt).tolist(),
         "max_tokens": DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens,
         **_sampling(sampling),
     }

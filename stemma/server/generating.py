@@ -49,8 +49,6 @@ async def _compiled(service: Service, form: Form) -> None:
         raise bad_request(message, form.param) from error
     except InvalidRequest as error:
         raise bad_request(str(error), form.param) from error
-    except RecursionError:
-        raise bad_request(f"{form.param} is nested too deeply", form.param) from None
 
 
 def start(

@@ -50,11 +50,12 @@ class Engine(Protocol):
 class Stemma:
     name = "stemma"
 
-    def __init__(self, file: TokenizerFile) -> None:
+    def __init__(self, file: TokenizerFile, **options: Any) -> None:
         self.vocabulary = file.vocabulary()
+        self.options = options
 
     def schema(self, schema: Any) -> Compiled:
-        return StemmaGrammar(compile(JSONSchema(schema), self.vocabulary))
+        return StemmaGrammar(compile(JSONSchema(schema, **self.options), self.vocabulary))
 
     def regex(self, pattern: str) -> Compiled:
         return StemmaGrammar(compile(Regex(pattern), self.vocabulary))

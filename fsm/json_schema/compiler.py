@@ -21,6 +21,7 @@ from stemma.fsm.nodes import EMPTY, NOTHING, choice, optional, repeat, sequence,
 
 LONG_PREFIX = 24
 SMALL_AUTOMATON = 16
+LONGEST_PLAIN = 10**21  # whole numbers from here on are spelled as they are given, as JSON writers do
 
 
 @lru_cache(maxsize=64)
@@ -62,7 +63,8 @@ class SchemaCompiler:
         }  # fmt: skip
 
     def grammar(self) -> Grammar:
-        return Grammar(self.value(self.meaning.expansion.root()), self.rule, common=self.generic.common)
+        value = sequence((self.space, self.value(self.meaning.expansion.root()), self.space))
+        return Grammar(value, self.rule, common=self.generic.common)
 
     def rule(self, name: Hashable) -> Node:
         """The node of a rule: a name, or a name and what it is about."""
@@ -122,7 +124,7 @@ class SchemaCompiler:
         return choice((*ways, *(text(word) for kind, word in words if kinds & kind)))
 
     def exactly(self, value: Any) -> Node:
-        """One value; integers also with `.0`, unless they are to be plain."""
+        """One value; a whole number without a fraction, or also with `.0` where integers need not be plain."""
         if isinstance(value, str):
             return text(json_text(value))
         if isinstance(value, list):
@@ -134,9 +136,9 @@ class SchemaCompiler:
             parts = [sequence((self.comma if index else EMPTY, text(json_text(name)), self.colon, self.exactly(item)))
                      for index, (name, item) in enumerate(value.items())]  # fmt: skip
             return enclosed("{", sequence(parts), "}", self.marks)
-        if kind_of(value) == Kind.INTEGER and not self.plain:
-            whole = str(exact(value, "").numerator)
-            return choice((sequence((text(whole), optional(text(".0")))), text(json.dumps(value))))
+        if kind_of(value) == Kind.INTEGER and abs(value) < LONGEST_PLAIN:
+            whole = text(str(exact(value, "").numerator))
+            return whole if self.plain else choice((sequence((whole, optional(text(".0")))), text(json.dumps(value))))
         return text(json.dumps(value, ensure_ascii=False))
 
     # Strings and numbers -----------------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
 """One JSON Schema document: its drafts, its places, and what a reference in it points to.
 
 Finds `$id`, `$anchor` and `$dynamicAnchor` wherever a schema can stand. Nothing is ever fetched: a reference to another
-document is refused with its pointer.
+document is looked up among the resources that came with the schema, or refused with its pointer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urljoin
 
@@ -61,10 +62,11 @@ class Place:
 
 
 class Document:
-    """Every place of one schema document, made when it is first asked for."""
+    """Every place of one schema document, made when it is first asked for. `resources`: other documents, by URI."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, resources: Mapping[str, Schema] = MappingProxyType({})) -> None:
         self.schema = schema
+        self.resources = resources
         self.places: dict[tuple[int, str], Place] = {}
         self.kept: list[Schema] = []
         self.targets: dict[tuple[str, str], Place] = {}  # (resource, anchor or "") -> place
@@ -127,8 +129,11 @@ class Document:
         if self.surveyed:
             return
         self.surveyed = True
-        seen = {id(self.root)}
-        todo = [(self.root, 0)]
+        self._survey(self.root)
+
+    def _survey(self, root: Place) -> None:
+        seen = {id(root)}
+        todo = [(root, 0)]
         while todo:
             place, depth = todo.pop()
             self._note_names(place)
@@ -171,10 +176,11 @@ class Document:
         by_name = bool(fragment) and not fragment.startswith("/")
         if by_name or (resource, "") not in self.targets:
             self.survey()
-        root = self.targets.get((resource, ""))
+        root = self.targets.get((resource, "")) or self._other(resource)
         if root is None:
             raise UnsupportedSchema(
-                f"{reference!r} is another document, and none is ever fetched; copy it into $defs",
+                f"{reference!r} is another document, and none is ever fetched; give it in `resources`, or copy it into "
+                "$defs",
                 f"{place.pointer}/$ref",
             )
         if not fragment:
@@ -185,6 +191,15 @@ class Document:
         if found is None:
             raise SchemaError(f"{reference!r} points to nothing in this document", f"{place.pointer}/$ref")
         return found
+
+    def _other(self, resource: str) -> Place | None:
+        """The root of another document that came with the schema."""
+        schema = self.resources.get(resource)
+        if schema is None:
+            return None
+        root = self.targets[(resource, "")] = self.place(schema, f"{resource}#", resource, LATEST)
+        self._survey(root)
+        return root
 
     def resolve_dynamically(self, place: Place, keyword: str, scope: tuple[str, ...]) -> Place:
         """What `$dynamicRef` or `$recursiveRef` points to, given the resources entered, the outermost first."""

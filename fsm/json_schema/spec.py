@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -22,7 +23,8 @@ class JSONSchema:
     """JSON that a schema accepts; `schema` is its dictionary, a boolean, or its JSON text.
 
     `SchemaOptions` says what the other fields mean. What cannot be enforced raises `UnsupportedSchema` with its JSON
-    pointer, unless `on_unsupported="ignore"`; `unsupported()` lists what that leaves out.
+    pointer, unless `on_unsupported="ignore"`; `unsupported()` lists what that leaves out. `resources` are the other
+    documents that it refers to, by their URIs.
     """
 
     schema: Schema | str = field(hash=False)
@@ -32,6 +34,7 @@ class JSONSchema:
     formats: Literal["enforced", "annotated"] = "enforced"
     integers: IntegerText = "plain"
     on_unsupported: Literal["refuse", "ignore"] = "refuse"
+    resources: Mapping[str, Schema] = field(default_factory=dict, hash=False)
 
     def options(self) -> SchemaOptions:
         return SchemaOptions(
@@ -40,7 +43,7 @@ class JSONSchema:
 
     def document(self) -> Document:
         """The schema, read but not yet understood."""
-        return Document(parsed(self.schema) if isinstance(self.schema, str) else self.schema)
+        return Document(parsed(self.schema) if isinstance(self.schema, str) else self.schema, self.resources)
 
     def meaning(self) -> Meaning:
         """What the schema says of values; raises what is wrong with it."""

@@ -85,7 +85,8 @@ def test_keywords(name: str, order: Any) -> None:
     assert [value for value in invalid if accepts(grammar, compact(value))] == []
 
 
-@pytest.mark.parametrize("schema", [{"type": "integer"}, {"type": "integer", "minimum": 2}, {"enum": [2, 30]}])
+@pytest.mark.parametrize("schema", [{"type": "integer"}, {"type": "integer", "minimum": 2}, {"enum": [2, 30]},
+                                    {"type": "integer", "enum": [2.0, 30.0]}, {"anyOf": [{"const": 2.0}, {"const": 3e1}]}])  # fmt: skip
 def test_integers_are_plain_unless_asked_otherwise(schema: Any) -> None:
     plain, either = JSONSchema(schema).grammar(), JSONSchema(schema, integers="any").grammar()
     assert [text for text in ("2", "30", "2.0", "30.0") if accepts(plain, text)] == ["2", "30"]
@@ -135,7 +136,11 @@ def test_declared_order_is_kept() -> None:
     [
         ("compact", ['{"a":[1,2]}'], ['{"a": [1,2]}']),
         ("spaced", ['{"a": [1, 2]}'], ['{"a":[1, 2]}', '{"a": [1,2]}']),
-        ("flexible", ['{"a":[1,2]}', '{\n  "a" : [ 1\n,2 ]\n}'], ['{"a":[1,2],}', '{"a":' + " " * 21 + "[1,2]}"]),
+        (
+            "flexible",
+            ['{"a":[1,2]}', ' {"a":[1,2]}', '{"a":[1,2]}\n', '{\n  "a" : [ 1\n,2 ]\n}'],
+            ['{"a":[1,2],}', '{"a":' + " " * 21 + "[1,2]}"],
+        ),
     ],
 )
 def test_white_space(white_space: Any, accepted: list[str], rejected: list[str]) -> None:
@@ -168,3 +173,29 @@ def test_large_and_hostile_schemas_answer_in_bounded_time() -> None:
     with pytest.raises(LimitError):
         JSONSchema({"allOf": [{"anyOf": [{"required": [f"{i}{j}"]} for j in range(9)]} for i in range(9)]}).grammar()
     assert accepts(JSONSchema({"enum": ["a\x00b"], "title": "\x00"}).grammar(), '"a\\u0000b"')
+
+
+def test_references_to_other_documents_that_came_along() -> None:
+    resources = {
+        "https://example.com/parts.json": {
+            "$defs": {"count": {"$anchor": "n", "type": "integer"}, "list": {"items": {"$ref": "#n"}}},
+        },
+        "https://example.com/tree.json": {
+            "$dynamicAnchor": "node",
+            "properties": {"kids": {"type": "array", "items": {"$dynamicRef": "#node"}}},
+        },
+    }
+    schema = {
+        "$id": "https://example.com/all.json",
+        "$dynamicAnchor": "node",
+        "properties": {"n": {"$ref": "parts.json#n"}, "l": {"$ref": "parts.json#/$defs/list"}},
+        "$ref": "tree.json",
+        "unevaluatedProperties": False,
+    }
+    grammar = JSONSchema(schema, resources=resources, property_order="any").grammar()
+    for value in ({"n": 1, "l": [1, 2]}, {"kids": [{"n": 1}, {"kids": []}]}):
+        assert accepts(grammar, compact(value)), value
+    for value in ({"n": "1"}, {"l": ["x"]}, {"x": 1}, {"kids": [{"x": 1}]}, {"kids": [{"kids": [{"n": "x"}]}]}):
+        assert not accepts(grammar, compact(value)), value
+    with pytest.raises(UnsupportedSchema, match="resources"):
+        JSONSchema(schema).grammar()

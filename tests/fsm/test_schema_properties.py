@@ -15,6 +15,7 @@ from stemma.fsm.automaton import Automaton
 from stemma.fsm.errors import FormError, LimitError
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.recogniser import Recogniser
+from tests.fsm.random_schemas import random_schema
 
 NAMES = ["a", "b", "ab", "c"]
 PATTERNS = ["^a", "b$", "^[ab]+$", "^.{1,2}$"]
@@ -171,3 +172,21 @@ def test_bounds_hold_in_every_spelling(value: float, bounds: tuple[float, float]
     assert recogniser.matches(grammar.start, json.dumps(value)) == expected
     if abs(value) < 1e15 and value == round(value, 9):
         assert recogniser.matches(grammar.start, f"{value:.9f}") == expected
+
+
+@pytest.mark.parametrize("first", range(0, 80, 10))
+def test_walks_of_schemas_with_everything_end_in_valid_instances(first: int) -> None:
+    judged = 0
+    for seed in range(first, first + 10):
+        schema = random_schema(seed)
+        try:
+            automaton = Automaton(JSONSchema(schema).grammar())
+        except FormError:
+            continue
+        validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+        for walk in range(3):
+            text = walked(automaton, random.Random(seed + walk), 30)
+            if text is not None and not repeats_a_name(text) and not BEYOND_DOUBLES.search(text):
+                assert validator.is_valid(json.loads(text)), (seed, text)
+                judged += 1
+    assert judged > 5

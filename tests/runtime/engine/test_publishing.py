@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
+from stemma.fsm import FormError, Matcher
 from stemma.fsm.choices import Choices
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.regex import Regex
 from stemma.runtime.engine.generation import join
+from stemma.runtime.errors import GrammarFailed
 
 FORCED_WHOLE = [
     Regex("hello world"),
@@ -96,3 +98,28 @@ def test_log_probabilities_of_the_prompt_are_heard_with_the_first_delta(make):
     heard, completion = both(make().submit("a prompt", max_tokens=0, prompt_logprobs=0))
     assert heard.prompt_logprobs == completion.prompt_logprobs
     assert len(heard.prompt_logprobs) == len("a prompt") - 1
+
+
+@pytest.mark.parametrize("stop", [[], ["abx"], ["ab!"]])
+@pytest.mark.parametrize("num_tokens", [1, 5, 8])
+def test_what_came_before_an_error_is_heard(make, monkeypatch, num_tokens, stop):
+    engine = make()
+    options = {"grammar": Regex("ab[ab]{20}"), "max_tokens": 30, "temperature": 1.0, "seed": 3, "stop": stop}
+    whole, advance = engine.generate("Say: ", **options), Matcher.advance
+    count = iter(range(1000))
+
+    def breaks(matcher, token):
+        if next(count) >= num_tokens:
+            raise FormError("this form breaks here")
+        return advance(matcher, token)
+
+    monkeypatch.setattr(Matcher, "advance", breaks)
+    generation, heard = engine.submit("Say: ", **options), []
+    with pytest.raises(GrammarFailed, match="breaks here"):
+        heard.extend(generation)
+    joined = join(heard)
+    assert whole.text.startswith(joined.text)
+    assert joined.tokens == whole.tokens[: len(joined.tokens)]
+    assert len(joined.tokens) >= num_tokens - 1
+    with pytest.raises(GrammarFailed, match="breaks here"):
+        generation.result()

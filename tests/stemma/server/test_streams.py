@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stemma.fsm import FormError, Matcher
 from stemma.server import ServerConfig
 from tests.stemma.server.streams import CHAT, COMPLETIONS, GENERATE, RESPONSES, both
 
@@ -20,6 +22,7 @@ FIND = {
     "additionalProperties": False,
 }
 TOOLS = [{"type": "function", "function": {"name": "find", "parameters": FIND}}]
+OBJECT = {"type": "json_schema", "name": "p", "schema": FIND}
 FORCED = ["hello world", "", "naïve 日本 😀", "</tool_call>", "<tool_call>", "\u2028\x85\n\r\x0b"]
 
 
@@ -206,3 +209,30 @@ def exact_engine(tiny_loaded: Any) -> Any:
     with Engine.of(tiny_loaded, kv_tokens=16384) as made:
         yield made
         assert made.stats().cache.leased == 0
+
+
+@pytest.mark.parametrize("num_choices", [1, 2])
+async def test_an_error_on_the_way_is_said_behind_what_came(client: Any, monkeypatch: Any, num_choices: int) -> None:
+    form = {"regex": "ab[ab]{30}", "max_tokens": 60, "seed": 1}
+    advance, count = Matcher.advance, itertools.count()
+    expected = (await client.post(CHAT, messages=HI, **form))["choices"][0]["message"]["content"]
+
+    def breaks(matcher: Matcher, token: int) -> bool:
+        if next(count) >= 9 * num_choices:
+            raise FormError("this form breaks here")
+        return advance(matcher, token)
+
+    monkeypatch.setattr(Matcher, "advance", breaks)
+    chunks = await client.stream(CHAT, messages=HI, n=num_choices, **form)
+    assert "breaks here" in chunks.pop()["error"]["message"]
+    said = [
+        choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"] if choice["index"] == 0
+    ]
+    assert expected.startswith("".join(said))
+    assert not any(choice["finish_reason"] for chunk in chunks for choice in chunk["choices"])
+    chunks = await client.stream(COMPLETIONS, prompt="x", n=num_choices, **form)
+    assert "breaks here" in chunks.pop()["error"]["message"]
+    response = await client.http.post(RESPONSES, json={"input": "x", "text": {"format": OBJECT}, "stream": True})
+    last = json.loads(response.text.split("\n\n")[-2].split("\n")[1].removeprefix("data: "))
+    assert last["type"] == "response.failed"
+    assert "breaks here" in last["response"]["error"]["message"]

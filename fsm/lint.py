@@ -11,11 +11,15 @@ from typing import Any, Literal
 
 from stemma.fsm.errors import SchemaError, UnsupportedSchema
 from stemma.fsm.json_schema.document import Place
+from stemma.fsm.json_schema.facts import Format
 from stemma.fsm.json_schema.formats import FORMATS
 from stemma.fsm.json_schema.keywords import KEYWORDS
 from stemma.fsm.json_schema.meaning import Meaning
+from stemma.fsm.json_schema.options import SchemaOptions
+from stemma.fsm.json_schema.readers import text_facts
 from stemma.fsm.json_schema.spec import JSONSchema
 from stemma.fsm.json_schema.support import problems, reachable
+from stemma.fsm.json_schema.texts import contradicts
 
 Status = Literal["enforced", "refused", "malformed", "annotated"]
 STRUCTURE = frozenset({"$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$defs", "definitions"})
@@ -66,6 +70,8 @@ def lint(spec: JSONSchema) -> LintReport:
         if isinstance(place.schema, dict):
             findings += _findings(place, place.schema, options.formats == "enforced", wrong)
             warnings += _warnings(place, place.schema)
+            if "pattern" in place.schema and f"{place.pointer}/pattern" not in wrong:
+                warnings += _contradictions(place, place.schema, options)
     shown = {finding.pointer for finding in findings} | {f"{finding.pointer}/{finding.keyword}" for finding in findings}
     findings += [_finding(problem, pointer, "") for pointer, problem in wrong.items() if pointer not in shown]
     return LintReport(tuple(sorted(findings, key=lambda found: (found.pointer, found.keyword))), tuple(warnings))
@@ -117,6 +123,13 @@ def _warnings(place: Place, schema: dict[str, Any]) -> Iterator[Warning]:
         "$ref",
     }:
         yield Warning(place.pointer, "an object without additionalProperties: false may have any other members")
+
+
+def _contradictions(place: Place, schema: dict[str, Any], options: SchemaOptions) -> Iterator[Warning]:
+    for fact in text_facts(place, schema, options):
+        if isinstance(fact, Format) and fact.beside is not None and contradicts(fact.name, fact.beside):
+            message = f"no text has both the format {fact.name!r} and the pattern beside it: the pattern counts"
+            yield Warning(place.pointer, message)
 
 
 def _is_closed(schema: dict[str, Any], draft: int) -> bool:

@@ -129,8 +129,11 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Format:
+    """A format, and the pattern that stands beside it: where no text has both, the pattern alone counts."""
+
     name: str
     positive: bool
+    beside: Pattern | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -64,7 +65,7 @@ def violations(place: Place, schema: dict[str, Any], options: SchemaOptions) -> 
         for violated in (
             [Pattern(fact.source, False, fact.dialect)]
             if isinstance(fact, Pattern)
-            else ([Format(fact.name, False)] if isinstance(fact, Format) else violated_length(fact))
+            else ([replace(fact, positive=False)] if isinstance(fact, Format) else violated_length(fact))
         ):
             yield Alternative(Kind.STRING, texts=(violated,))
     for length in length_facts(place, schema, "Items"):
@@ -121,13 +122,15 @@ def _number(place: Place, schema: dict[str, Any], keyword: str) -> Any:
 
 def text_facts(place: Place, schema: dict[str, Any], options: SchemaOptions) -> list[TextFact]:
     found: list[TextFact] = list(length_facts(place, schema, "Length"))
+    beside: Pattern | None = None
     if "pattern" in schema:
         dialect = dialect_of(place, schema)
-        found.append(Pattern(checked_pattern(schema["pattern"], f"{place.pointer}/pattern", dialect), True, dialect))
+        beside = Pattern(checked_pattern(schema["pattern"], f"{place.pointer}/pattern", dialect), True, dialect)
+        found.append(beside)
     if options.formats == "enforced" and "x-stemma-format" in schema:
         found.append(Format(typed_format(place, schema), True))
     elif options.formats == "enforced" and schema.get("format") in FORMATS:
-        found.append(Format(schema["format"], True))
+        found.append(Format(schema["format"], True, beside))
     return found
 
 

@@ -107,16 +107,25 @@ def language_of(fact: Pattern | Format) -> Node:
     """What a fact speaks of; of a format that is forbidden, more than is ever written of it."""
     if isinstance(fact, Pattern):
         return pattern_language(fact.source, fact.dialect)
+    if fact.beside is not None and contradicts(fact.name, fact.beside):
+        return ANY_TEXT
     return format_language(fact.name) if fact.positive else wider_language(fact.name)
+
+
+@lru_cache(maxsize=1024)
+def contradicts(name: str, beside: Pattern) -> bool:
+    """Whether no text has both a format and the pattern beside it, as where tools write both and mean their pattern."""
+    return is_empty(both(pattern_language(beside.source, beside.dialect), wider_language(name)))
 
 
 @lru_cache(maxsize=4096)
 def is_possible(facts: tuple[TextFact, ...]) -> bool:
     """Whether any text fulfils all facts."""
-    if len(facts) == 1 and isinstance(facts[0], Format | NotText | Length):
-        if isinstance(facts[0], Format) and facts[0].name not in FORMATS:  # it may be bounded; every format has texts
-            return format_language(facts[0].name) != NOTHING
+    only = facts[0] if len(facts) == 1 else None
+    if isinstance(only, NotText | Length):
         return length_of(facts) is not None
+    if isinstance(only, Format) and only.beside is None:  # every format has texts, but one of a type may be bounded
+        return only.name in FORMATS or format_language(only.name) != NOTHING
     return not is_empty(decoded_language(facts))
 
 
@@ -129,9 +138,30 @@ def is_empty(language: Node) -> bool:
         guesses = dict.fromkeys(sample(language, salt) for salt in range(NUM_SAMPLES))
         if any(recogniser.matches(language, guess) for guess in guesses if guess is not None):
             return False
-        return recogniser.is_empty(language)
+        return is_empty_at_any_length(language) or recogniser.is_empty(language)
     except LimitError:
         return False
+
+
+def is_empty_at_any_length(language: Node) -> bool:
+    """Whether a language holds no text, however often what it repeats may be repeated: then there are few states."""
+    try:
+        return Recogniser(limit=4_000).is_empty(any_length(language))
+    except LimitError:
+        return False
+
+
+def any_length(node: Node) -> Node:
+    """At least what a language holds: limits of repeats are taken off, except where texts are taken out."""
+    if isinstance(node, Sequence):
+        return sequence(map(any_length, node.parts))
+    if isinstance(node, Choice):
+        return choice(map(any_length, node.parts))
+    if isinstance(node, Repeat):
+        return repeat(any_length(node.part), min(node.minimum, 1), node.maximum if node.maximum == 1 else None)
+    if isinstance(node, Difference):
+        return without(any_length(node.left), node.right)
+    return both(any_length(node.left), any_length(node.right)) if isinstance(node, Intersection) else node
 
 
 def start_differently(languages: Many[Node]) -> bool:

@@ -40,6 +40,11 @@ CASES: dict[str, Case] = {
     "pattern and length": ({"type": "string", "pattern": "^a|b$", "maxLength": 3}, ["a", "xxb", "ab"], ["xx", "axxx"]),
     "not pattern": ({"type": "string", "not": {"pattern": "^a"}, "maxLength": 4}, ["", "ba"], ["a", "abc", "bbbbb"]),
     "formats": ({"type": "string", "format": "date"}, ["2024-02-29", "1999-12-31"], ["2023-02-29", "2024-13-01", "x"]),
+    "format against the pattern beside it": ({"type": "string", "format": "time", "pattern": "^(?:[01]\\d|2[0-3]):[0-5]\\d$"}, ["12:30"], ["12:30:00Z", "24:00", "x"]),
+    "local date-time": ({"type": "string", "format": "date-time", "pattern": "^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d(:\\d\\d)?$"}, ["2024-02-29T12:34", "2024-02-29T12:34:56"], ["2024-02-29T12:34:56Z"]),
+    "not a format against its pattern": ({"type": "string", "not": {"format": "date", "pattern": "^x"}}, ["", "2024-02-29"], ["x", "x1"]),
+    "format and a pattern that agree": ({"type": "string", "format": "date", "pattern": "^2024"}, ["2024-02-29"], ["2023-01-01", "2024"]),
+    "pattern elsewhere": ({"allOf": [{"format": "ipv4"}, {"pattern": "^\\w+-"}], "type": ["string", "null"]}, [None], ["a-b", "1.2.3.4"]),
     "unknown format": ({"type": "string", "format": "non-blank"}, ["", "x"], [1]),
     "items": ({"items": {"type": "integer"}, "minItems": 1, "maxItems": 3}, [[1], [1, 2, 3], "x"], [[], [1, 2, 3, 4], ["a"]]),
     "prefix": ({"prefixItems": [{"type": "integer"}, {"type": "string"}], "items": False}, [[], [1], [1, "a"]], [["a"], [1, "a", 2]]),
@@ -199,3 +204,16 @@ def test_references_to_other_documents_that_came_along() -> None:
         assert not accepts(grammar, compact(value)), value
     with pytest.raises(UnsupportedSchema, match="resources"):
         JSONSchema(schema).grammar()
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"pattern": r"^\S+\s\S+$", "allOf": [{"format": "hostname"}]},
+        {"pattern": "^[a-z]{2,900}$", "allOf": [{"pattern": "^[a-z]{1,800}[0-9]{3,700}$"}]},
+        {"pattern": r"\s", "maxLength": 250, "allOf": [{"format": "hostname"}]},
+    ],
+)
+def test_what_no_long_text_fulfils_is_found_when_compiling(facts: Any) -> None:
+    with pytest.raises(SchemaError, match="no value fulfils"):
+        JSONSchema({"type": "string", **facts}).grammar()

@@ -61,3 +61,10 @@ def test_warnings_and_verdict() -> None:
 def test_formats_may_be_annotations() -> None:
     report = lint(JSONSchema({"type": "string", "format": "date"}, formats="annotated"))
     assert {finding.keyword: finding.status for finding in report.findings}["format"] == "annotated"
+
+
+def test_a_format_against_its_pattern_is_pointed_out() -> None:
+    schema = {"properties": {"at": {"type": "string", "format": "time", "pattern": r"^\d\d:\d\d$"}}}
+    assert [warning.pointer for warning in lint(JSONSchema(schema)).warnings if "counts" in warning.message] == [
+        "/properties/at"
+    ]

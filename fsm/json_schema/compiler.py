@@ -11,7 +11,18 @@ from stemma.fsm.ast import Call, Grammar, Node
 from stemma.fsm.json_schema import numbers, texts
 from stemma.fsm.json_schema.any_json import any_json, enclosed
 from stemma.fsm.json_schema.arrays import ArrayShape, ArrayState
-from stemma.fsm.json_schema.facts import Alternative, AnyOf, Format, Goal, Kind, Kinds, NumberFact, TextFact, kind_of
+from stemma.fsm.json_schema.facts import (
+    Alternative,
+    AnyOf,
+    Content,
+    Format,
+    Goal,
+    Kind,
+    Kinds,
+    NumberFact,
+    TextFact,
+    kind_of,
+)
 from stemma.fsm.json_schema.formats import OF_TIMES, format_language, leap_minute, leap_offset, time_language
 from stemma.fsm.json_schema.meaning import Meaning
 from stemma.fsm.json_schema.members import ObjectRules
@@ -58,7 +69,8 @@ class SchemaCompiler:
         }  # fmt: skip
         self.providers: dict[str, Callable[..., Node]] = {
             "value": self.value_rule, "items": self.items_rule, "digits": self.digits_rule,
-            "exponents": self.exponents_rule, "leap_minute": leap_minute, "leap_offset": leap_offset,
+            "exponents": self.exponents_rule, "spelled": self.spelled_rule,
+            "leap_minute": leap_minute, "leap_offset": leap_offset,
             "members": self.objects.members, "more": self.objects.more, "names": self.objects.names,
         }  # fmt: skip
 
@@ -149,12 +161,18 @@ class SchemaCompiler:
         found = self.strings.get(facts)
         if found is None:
             only = facts[0]
-            if len(facts) == 1 and isinstance(only, Format) and only.positive:
+            if len(facts) == 1 and isinstance(only, Content):
+                found = sequence((texts.QUOTE, texts.spelled(self.value(only.goal), strictly=True), texts.QUOTE))
+            elif len(facts) == 1 and isinstance(only, Format) and only.positive:
                 found = quoted_format(only.name)
             else:
                 found = texts.string_node(facts) if texts.is_possible(facts) else NOTHING
             self.strings[facts] = found
         return found
+
+    def spelled_rule(self, name: Hashable) -> Node:
+        """What a rule reads, inside a string."""
+        return texts.spelled(self.rule(name), strictly=True)
 
     def number(self, kinds: Kinds, facts: tuple[NumberFact, ...]) -> Node:
         if not facts and kinds != Kind.FRACTION:

@@ -28,7 +28,7 @@ LATEST = 2020
 MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
 LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 SINGLES = ("items", "additionalItems", "additionalProperties", "unevaluatedItems", "unevaluatedProperties", "contains",
-           "propertyNames", "not", "if", "then", "else")  # fmt: skip
+           "propertyNames", "x-stemma-content", "not", "if", "then", "else")  # fmt: skip
 MAXIMUM_DEPTH = 256
 MAXIMUM_PLACES = 2_000_000
 

@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import Any, Protocol
 
 from stemma.fsm.deadline import check_time
-from stemma.fsm.errors import LimitError, SchemaError
+from stemma.fsm.errors import LimitError, SchemaError, UnsupportedSchema
 from stemma.fsm.json_schema import readers
 from stemma.fsm.json_schema.branches import Looks, sharing
 from stemma.fsm.json_schema.document import LATEST, Document, Place
@@ -26,6 +26,7 @@ from stemma.fsm.json_schema.facts import (
     AnyOf,
     Claim,
     Contains,
+    Content,
     Evaluated,
     Goal,
     Items,
@@ -80,6 +81,7 @@ class Expansion:
             "bounds": self.plain, "multiple": self.plain, "text_length": self.plain, "pattern": self.plain,
             "format": self.plain, "array_length": self.plain, "unique": self.plain, "object_length": self.plain,
             "required": self.plain, "items": self.items, "contains": self.contains, "members": self.members,
+            "content": self.content,
             "names": self.names, "dependencies": self.dependencies, "all_of": self.all_of, "any_of": self.any_of,
             "one_of": self.one_of, "negation": self.negation, "condition": self.condition,
         }  # fmt: skip
@@ -90,6 +92,7 @@ class Expansion:
             "pattern": self.not_plain, "format": self.not_plain, "array_length": self.not_plain,
             "unique": self.not_plain, "object_length": self.not_plain, "required": self.not_plain,
             "items": self.not_items, "contains": self.not_contains, "members": self.not_members,
+            "content": self.not_content,
             "names": self.not_names, "dependencies": self.not_dependencies, "all_of": self.not_all_of,
             "any_of": self.not_any_of, "one_of": self.not_one_of, "negation": self.not_negation,
             "condition": self.not_condition,
@@ -348,6 +351,9 @@ class Expansion:
     def names(self, claim: Claim, schema: dict[str, Any], exact: bool) -> Sequence[Alternative]:
         return [Alternative(objects=(Names(self.inside(claim, schema["propertyNames"], "propertyNames")),))]
 
+    def content(self, claim: Claim, schema: dict[str, Any], exact: bool) -> Sequence[Alternative]:
+        return [Alternative(texts=(Content(self.inside(claim, schema["x-stemma-content"], "x-stemma-content")),))]
+
     def dependencies(self, claim: Claim, schema: dict[str, Any], exact: bool) -> Sequence[Alternative]:
         found: tuple[Alternative, ...] = (UNRESTRICTED,)
         for name, needed in self.depending(claim, schema):
@@ -521,6 +527,9 @@ class Expansion:
 
     def not_names(self, claim: Claim, schema: dict[str, Any]) -> Iterable[Alternative]:
         return some_member((Misnamed(negated(self.inside(claim, schema["propertyNames"], "propertyNames"))),))
+
+    def not_content(self, claim: Claim, schema: dict[str, Any]) -> Iterable[Alternative]:
+        raise UnsupportedSchema("that a text is no such JSON cannot be asked for", claim.place.pointer)
 
     def not_dependencies(self, claim: Claim, schema: dict[str, Any]) -> Iterable[Alternative]:
         for name, needed in self.depending(claim, schema):

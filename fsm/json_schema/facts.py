@@ -137,6 +137,13 @@ class Format:
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """The string's text is JSON of a value that fulfils the goal."""
+
+    goal: Goal
+
+
+@dataclass(frozen=True, slots=True)
 class NotText:
     text: str
 
@@ -238,7 +245,7 @@ class SomeMember:
 
 
 NumberFact = Bound | Multiple | NotNumber
-TextFact = Length | Pattern | Format | NotText
+TextFact = Length | Pattern | Format | NotText | Content
 ArrayFact = Length | Items | SomeItem | Contains | Unique
 ObjectFact = Length | Members | Required | Names | SomeMember
 

@@ -15,7 +15,7 @@ COMBINED = frozenset(
     ("$ref", "$dynamicRef", "$recursiveRef", "enum", "const", "allOf", "anyOf", "oneOf", "not", "if")
 )  # what may speak of values of any kind, besides `type`
 OF_TEXTS = frozenset(("minLength", "maxLength", "format"))  # each by itself leaves texts
-NARROW_TEXTS = frozenset(("pattern", "x-stemma-format"))
+NARROW_TEXTS = frozenset(("pattern", "x-stemma-format", "x-stemma-content"))
 LOWER, UPPER = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
 OF_REQUIRED = frozenset(
     ("patternProperties", "propertyNames", "maxProperties", "dependencies", "dependentRequired", "dependentSchemas",

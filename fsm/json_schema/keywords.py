@@ -24,6 +24,7 @@ KEYWORDS: dict[str, tuple[str, int, int]] = {
     "pattern": ("pattern", FIRST, LAST),
     "format": ("format", FIRST, LAST),
     "x-stemma-format": ("format", FIRST, LAST),
+    "x-stemma-content": ("content", FIRST, LAST),
     "x-stemma-regex": ("pattern", FIRST, LAST),
     "prefixItems": ("items", 2020, LAST),
     "items": ("items", FIRST, LAST),

@@ -6,6 +6,7 @@ value could fulfil counts as impossible.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from stemma.fsm.ast import Node
@@ -19,11 +20,13 @@ from stemma.fsm.json_schema.facts import (
     ArrayFact,
     Bound,
     Claim,
+    Content,
     Goal,
     Kind,
     Kinds,
     NumberFact,
     ObjectFact,
+    TextFact,
     kind_of,
 )
 from stemma.fsm.json_schema.glance import Glance
@@ -95,11 +98,17 @@ class Meaning:
             not alternative.numbers or self.has_number(kinds & Kind.NUMBER, alternative.numbers)
         ):
             return True
-        if kinds & Kind.STRING and (not alternative.texts or texts.is_possible(alternative.texts)):
+        if kinds & Kind.STRING and (not alternative.texts or self.has_text(alternative.texts)):
             return True
         if kinds & Kind.ARRAY and (not alternative.arrays or self.has_array(alternative.arrays)):
             return True
         return bool(kinds & Kind.OBJECT) and (not alternative.objects or self.has_object(alternative.objects))
+
+    def has_text(self, facts: tuple[TextFact, ...]) -> bool:
+        only = facts[0]
+        if len(facts) == 1 and isinstance(only, Content):
+            return self.possible_goal(only.goal)
+        return texts.is_possible(facts)
 
     def has_number(self, kinds: Kinds, facts: tuple[NumberFact, ...]) -> bool:
         if numbers.surely_possible(kinds, facts):
@@ -144,6 +153,14 @@ class Meaning:
             for alternative in self.alternatives(goal)
         )
 
+    def is_content(self, text: str, goal: Goal) -> bool:
+        """Whether a text is JSON of a value that fulfils a goal."""
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return False
+        return self.check(value, goal)
+
     def holds(self, value: Any, alternative: Alternative) -> bool:
         """Whether a value fulfils all facts of an alternative (that it is one of its `values` is taken for granted)."""
         kind = kind_of(value)
@@ -152,7 +169,9 @@ class Meaning:
         if kind & Kind.NUMBER:
             return numbers.fulfils(exact(value, ""), alternative.numbers)
         if kind == Kind.STRING:
-            return texts.fulfils(value, alternative.texts)
+            contents = [fact for fact in alternative.texts if isinstance(fact, Content)]
+            plain = tuple(fact for fact in alternative.texts if not isinstance(fact, Content))
+            return texts.fulfils(value, plain) and all(self.is_content(value, fact.goal) for fact in contents)
         if kind == Kind.ARRAY:
             return not alternative.arrays or self.array_shape(alternative.arrays).is_fulfilled_by(value)
         if kind == Kind.OBJECT:
@@ -185,6 +204,8 @@ class Meaning:
                 return None
             whole = range(int(low), int(high) + 1)
             return found + [value for value in whole if numbers.fulfils(exact(value, ""), alternative.numbers)]
+        if left == Kind.STRING and any(isinstance(fact, Content) for fact in alternative.texts):
+            return None
         if left == Kind.STRING:
             few = texts.few_texts(texts.decoded_language(alternative.texts)) if alternative.texts else None
             return None if few is None else found + few

@@ -139,7 +139,17 @@ COUNTS = {
 CHECKS: dict[str, Callable[[Document, Place, str, Any], Iterator[Step]]] = {
     **dict.fromkeys(("$ref", "$dynamicRef", "$recursiveRef"), _reference),
     **dict.fromkeys(
-        ("items", "additionalItems", "contains", "additionalProperties", "propertyNames", "not", "if"), _one
+        (
+            "items",
+            "additionalItems",
+            "contains",
+            "additionalProperties",
+            "propertyNames",
+            "x-stemma-content",
+            "not",
+            "if",
+        ),
+        _one,
     ),
     **dict.fromkeys(("then", "else", "unevaluatedProperties", "unevaluatedItems"), _one),
     **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), _many),

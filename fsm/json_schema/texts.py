@@ -12,10 +12,10 @@ from functools import lru_cache, reduce
 from itertools import pairwise
 
 from stemma.fsm import characters
-from stemma.fsm.ast import Characters, Choice, Difference, Intersection, Literal, Node, Repeat, Sequence
+from stemma.fsm.ast import Call, Characters, Choice, Difference, Intersection, Literal, Node, Repeat, Sequence
 from stemma.fsm.characters import Ranges
-from stemma.fsm.errors import LimitError
-from stemma.fsm.json_schema.facts import Format, Length, NotText, Pattern, TextFact
+from stemma.fsm.errors import FormError, LimitError
+from stemma.fsm.json_schema.facts import Content, Format, Length, NotText, Pattern, TextFact
 from stemma.fsm.json_schema.formats import FORMATS, format_language, wider_language
 from stemma.fsm.json_schema.readers import pattern_language
 from stemma.fsm.json_schema.values import json_text
@@ -57,6 +57,8 @@ def decoded_language(facts: Many[TextFact]) -> Node:
     bounds = length_of(facts)
     if bounds is None:
         return NOTHING
+    if any(isinstance(fact, Content) for fact in facts):
+        raise FormError("JSON inside a text cannot be a name, nor have a length, a pattern or a format")
     wanted = [language_of(fact) for fact in facts if isinstance(fact, Pattern | Format) and fact.positive]
     unwanted: list[Node] = [text(fact.text) for fact in facts if isinstance(fact, NotText)]
     unwanted += [language_of(fact) for fact in facts if isinstance(fact, Pattern | Format) and not fact.positive]
@@ -233,6 +235,7 @@ def _fulfils(value: str, fact: TextFact) -> bool:
         return fact.minimum <= len(value) and (fact.maximum is None or len(value) <= fact.maximum)
     if isinstance(fact, NotText):
         return value != fact.text
+    assert not isinstance(fact, Content), "what a text holds is told where its schema is known"
     if isinstance(fact, Pattern):
         return matches(fact.source, value, fact.dialect) == fact.positive
     return Recogniser().matches(language_of(fact), value) == fact.positive
@@ -279,7 +282,9 @@ def spelled(node: Node, strictly: bool) -> Node:
         return spelled_any(strictly)
     if isinstance(node, Repeat):
         return repeat(spelled(node.part, strictly), node.minimum, node.maximum)
-    assert isinstance(node, Difference | Intersection), "texts hold no calls"
+    if isinstance(node, Call):
+        return Call(("spelled", node.rule))
+    assert isinstance(node, Difference | Intersection), "JSON has no special tokens"
     return type(node)(spelled(node.left, strictly), spelled(node.right, strictly))
 
 

@@ -14,6 +14,10 @@ from stemma.fsm.typed.scalars import JSON
 
 Core = Mapping[str, Any]
 UNHASHABLE = frozenset(("list", "dict", "set", "typed-dict", "deque", "counter", "ordered-dict"))
+PASSED = frozenset(
+    ("nullable", "default", "function-after", "function-wrap", "function-before", "frozenset", "json-or-python",
+     "lax-or-strict", "json")
+)  # fmt: skip
 MOST_IN_THE_MIDDLE = 8
 
 
@@ -30,6 +34,8 @@ def distinct(schema: JSON, core: Core, definitions: Core) -> JSON:
 def check_hashable(core: Core | None, definitions: Core) -> None:
     """Raises FormError for a type whose values no set and no mapping can hold."""
     for part in _parts(core, definitions, set()):
+        if part["type"] == "any" and part is not core:
+            raise FormError("values of any type cannot all be hashed, so that no set and no mapping takes them")
         cls = part.get("cls") if part["type"] in ("model", "dataclass") else None
         if part["type"] in UNHASHABLE or (cls is not None and cls.__hash__ is None):
             name = part["type"] if cls is None else cls.__name__
@@ -53,7 +59,9 @@ def _parts(core: Core | None, definitions: Core, seen: set[str]) -> Iterator[Cor
     elif core["type"] == "tuple":
         for item in core["items_schema"]:
             yield from _parts(item, definitions, seen)
-    elif core["type"] in ("nullable", "default", "function-after", "frozenset", "json-or-python", "lax-or-strict"):
+    elif core["type"] == "json" and "schema" not in core:
+        yield {"type": "any"}
+    elif core["type"] in PASSED:
         for key in ("schema", "json_schema", "lax_schema", "items_schema"):
             yield from _parts(core.get(key), definitions, seen)
 

@@ -19,6 +19,7 @@ from stemma.fsm.typed.scalars import JSON
 
 VALUES = frozenset(("const", "enum", "default", "examples", "discriminator"))
 MAPS = frozenset(("properties", "patternProperties", "$defs"))
+NOTES = frozenset(("x-stemma-keys", "x-stemma-set", "x-stemma-tag", "x-stemma-others", "x-stemma-names"))
 MOST_ITEMS = 64
 
 
@@ -35,8 +36,7 @@ def _finished(schema: Any, definitions: dict[str, JSON]) -> Any:
     if not isinstance(schema, dict):
         return schema
     made = {key: value if key in VALUES else _each(value, definitions) if key in MAPS else _finished(value, definitions)
-            for key, value in schema.items() if not key.startswith("x-stemma-") or key == "x-stemma-format"
-            or key == "x-stemma-regex"}  # fmt: skip
+            for key, value in schema.items() if key not in NOTES}  # fmt: skip
     if "x-stemma-keys" in schema:
         return _mapping(made, schema["x-stemma-keys"], definitions)
     if "x-stemma-set" in schema and made.get("minItems", 0) > 1:

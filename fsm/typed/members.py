@@ -115,6 +115,8 @@ def keys(schema: JSON, definitions: dict[str, JSON]) -> Keys:
             return _any_of([keys(branch, definitions) for branch in schema[keyword] if branch != {"type": "null"}])
     check_hashable(schema)
     kind = schema.get("type")
+    if "x-stemma-content" in schema:
+        raise FormError("JSON inside a name is not enforced")
     if kind == "string":
         return Keys(None, schema)
     if kind == "boolean":

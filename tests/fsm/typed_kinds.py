@@ -199,6 +199,14 @@ class Stripped(BaseModel):
     s: str
 
 
+class Inside(BaseModel):
+    """JSON in texts, also of itself."""
+
+    a: pydantic.Json[Point]
+    b: pydantic.Json[pydantic.Json[list[Colour]]]
+    c: pydantic.Json[Inside] | None = None
+
+
 class InPython(BaseModel):
     model_config = ConfigDict(regex_engine="python-re")
     s: str = Field(pattern=r"^(?!b)\w\Z|a$")
@@ -349,7 +357,7 @@ TEXTS: list[Any] = [
     types.Base64Bytes, types.Base64Str, types.Base64UrlBytes, types.Base64UrlStr,
     Annotated[types.Base64Bytes, Field(min_length=2, max_length=4)], Annotated[types.Base64Str, Field(max_length=5)],
     Annotated[types.Base64UrlBytes, Field(min_length=7, max_length=7)],
-    re.Pattern, re.Pattern[str],
+    pydantic.Json, pydantic.Json[list[int]], pydantic.Json[dict[str, str]], Inside, re.Pattern, re.Pattern[str],
     pathlib.Path, pathlib.PurePosixPath, zoneinfo.ZoneInfo, Name,
 ]  # fmt: skip
 
@@ -437,6 +445,8 @@ REFUSED: list[tuple[Any, str]] = [
     (Annotated[set[str], TWO], "set of at least two"), (Annotated[frozenset[float], TWO], "set of at least two"),
     (Annotated[set[Literal[1, True]], TWO], "equal"), (set[list[int]], "hashed"),
     (set[Point], "Point cannot be hashed"),
+    (set[pydantic.Json[list[int]]], "hashed"), (set[tuple[Any, ...]], "hashed"), (set[pydantic.JsonValue], "hashed"),
+    (dict[pydantic.Json[int], int], "JSON inside"), (set[collections.defaultdict[str, int]], "hashed"),
     (set[networks.NameEmail], "NameEmail"), (set[int | tuple[list[int], str]], "hashed"),
     (Annotated[dict[str, int], TWO], "one key twice"), (Annotated[dict[int, int], TWO], "one key twice"),
     (dict[tuple[int, str], int], "no name"), (dict[Literal[1, 2], bool], "none of the keys"),

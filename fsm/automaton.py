@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 from stemma.fsm import ast
-from stemma.fsm.deadline import check_time
 from stemma.fsm.kernels import PLAIN_KERNELS, KernelLoader, Kernels, loader
 from stemma.fsm.program import FIRST_SPECIAL, Program
 from stemma.fsm.tables import (
@@ -19,14 +18,18 @@ from stemma.fsm.tables import (
     NUM_PRODUCTS,
     NUM_STACKS,
     RANGE,
+    WORK,
     Int32s,
     Int64s,
     Limits,
     grown_tables,
     new_tables,
 )
+from stemma.fsm.work import count_work
 
 LONGEST_CHAIN = 1024  # bytes of one jump edge
+STOP_WORK = 50  # of a kernel
+VISITS_A_UNIT = 16  # of states
 
 
 class Automaton:
@@ -40,6 +43,7 @@ class Automaton:
         self.tables = new_tables(limits)
         self._num_states = 0
         self._num_edges = 0
+        self._visits = 0
         self._copy_program()
         for rule, entry in self.program.built.items():
             self.tables.rules[rule] = entry
@@ -134,8 +138,9 @@ class Automaton:
 
     def provide(self) -> None:
         """Do what a kernel stopped for: build the rules and starts it asked for, or grow the table that is full."""
-        check_time()
         counts = self.tables.counts
+        count_work(STOP_WORK + (int(counts[WORK]) - self._visits) // VISITS_A_UNIT)
+        self._visits = int(counts[WORK])
         full = int(counts[FULL])
         wanted = self.tables.needed[: counts[NUM_NEEDED]].tolist()
         counts[FULL] = counts[NUM_NEEDED] = 0

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from stemma.fsm import ast
-from stemma.fsm.deadline import time_limit
 from stemma.fsm.errors import FormError
 from stemma.fsm.grammar import CompiledGrammar
 from stemma.fsm.tables import Limits
 from stemma.fsm.vocabulary import Vocabulary
+from stemma.fsm.work import work_limit
 
 
 class Form(Protocol):
@@ -20,7 +20,7 @@ class Form(Protocol):
 
 def compile(form: Form | ast.Grammar, vocabulary: Vocabulary, limits: Limits = Limits()) -> CompiledGrammar:  # noqa: B008
     """`form` ready to constrain the tokens of `vocabulary`. Raises `FormError`, and `LimitError` beyond `limits`."""
-    with time_limit(limits.seconds):
+    with work_limit(limits.work):
         grammar = form if isinstance(form, ast.Grammar) else form.grammar()
         missing = [text for text in grammar.specials if text not in vocabulary.special]
         if missing:

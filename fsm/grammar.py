@@ -16,12 +16,12 @@ import numpy.typing as npt
 from stemma.fsm import ast
 from stemma.fsm.automaton import Automaton
 from stemma.fsm.completion import Completion, fewest_tokens
-from stemma.fsm.deadline import time_limit
 from stemma.fsm.errors import FormError
 from stemma.fsm.masking import Masking
 from stemma.fsm.program import FIRST_SPECIAL
 from stemma.fsm.tables import Int64s, Limits
 from stemma.fsm.vocabulary import Vocabulary
+from stemma.fsm.work import work_limit
 
 END = -1
 MAX_MASK_WORDS = 1 << 24  # 64 MiB of remembered masks
@@ -79,7 +79,7 @@ class CompiledGrammar:
         """The tokens allowed at `config`, a bit each, read only: bit i & 31 of word i >> 5."""
         mask = self._masks.get(config)
         if mask is None:
-            with self._lock, time_limit(self._limits.seconds):
+            with self._lock, work_limit(self._limits.work):
                 if len(self._masks) * self.vocabulary.num_words > MAX_MASK_WORDS:
                     self._masks.clear()
                 mask = self._masks[config] = self._computed(config)
@@ -90,7 +90,7 @@ class CompiledGrammar:
         key = (config, token)
         following = self._steps.get(key)
         if following is None:
-            with self._lock, time_limit(self._limits.seconds):
+            with self._lock, work_limit(self._limits.work):
                 if len(self._steps) > MAX_STEPS:
                     self._steps.clear()
                 following = self._steps[key] = self._stepped(config, token)
@@ -111,7 +111,7 @@ class CompiledGrammar:
         compressed automaton. It stops where the output may end or a special token may come."""
         chain = self._chains.get(config)
         if chain is None:
-            with self._lock, time_limit(self._limits.seconds):
+            with self._lock, work_limit(self._limits.work):
                 chain = self._chains[config] = Chain(*self.automaton.only_way(config))
         return chain
 
@@ -136,7 +136,7 @@ class CompiledGrammar:
         """For each place in `text`, whether a token can span it when `config` reads what follows (see `seams`)."""
         octets = np.frombuffer(bytearray(text), np.uint8)
         spanned = np.zeros(len(text) + 1, np.int64)
-        with self._lock, time_limit(self._limits.seconds):
+        with self._lock, work_limit(self._limits.work):
             automaton, path = self.automaton, self._masking.path
             find_seams = automaton.kernels.find_seams
             while not find_seams(automaton.tables, self.vocabulary.trie, path, octets, config, spanned):
@@ -147,7 +147,7 @@ class CompiledGrammar:
         """Where tokens may stand in `text`, (start, token), when `config` reads what follows; see `find_spans`."""
         octets = np.frombuffer(bytearray(text), np.uint8)
         spans = np.empty((MAX_SPANS, 2), np.int64)
-        with self._lock, time_limit(self._limits.seconds):
+        with self._lock, work_limit(self._limits.work):
             automaton, path = self.automaton, self._masking.path
             find_spans = automaton.kernels.find_spans
             while (count := find_spans(automaton.tables, self.vocabulary.trie, path, octets, config, cuts, spans)) < 0:
@@ -162,12 +162,12 @@ class CompiledGrammar:
 
     def after(self, config: int, data: bytes) -> int:
         """The configuration behind `data`; 0 if it is not allowed."""
-        with self._lock, time_limit(self._limits.seconds):
+        with self._lock, work_limit(self._limits.work):
             return self.automaton.step_bytes(config, data)
 
     def shortest_completion(self, config: int, budget: int) -> list[int] | None:
         """Tokens that complete the output from `config`: the fewest bytes, at most `budget` tokens, else None."""
-        with self._lock, time_limit(self._limits.seconds):
+        with self._lock, work_limit(self._limits.work):
             symbols = self._completion.shortest(config, budget * self.vocabulary.longest)
         if symbols is None:
             return None

@@ -12,7 +12,6 @@ from struct import Struct
 from typing import Any
 
 from stemma.fsm import ast
-from stemma.fsm.deadline import check_time
 from stemma.fsm.errors import LimitError
 from stemma.fsm.tables import (
     BOUNDED,
@@ -28,12 +27,14 @@ from stemma.fsm.tables import (
     Limits,
 )
 from stemma.fsm.utf8 import byte_states
+from stemma.fsm.work import count_work
 
 RETURN_STATE = 0
 FIRST_SPECIAL = 256
 MAX_DEPTH = 60
 MAX_NULLABLE_PARTS = 500
 MAX_COUNT = 1 << 30
+RULE_WORK, STATE_WORK = 100, 3
 STATE, EDGE = Struct("5q"), Struct("3q")  # a row of `Tables.states`, of `Tables.edges`
 OPERATIONS: dict[type[ast.Node], int] = {
     ast.Difference: DIFFERENCE,
@@ -85,8 +86,7 @@ class Program:
         entry = self._entries.get(rule)
         if entry is not None:
             return entry
-        check_time()
-        node = self._rule_nodes.get(rule)
+        node, num_states = self._rule_nodes.get(rule), self.num_states
         try:
             if node is None:
                 node = self._grammar.rule(self._rule_names[rule])
@@ -94,6 +94,7 @@ class Program:
         except RecursionError:
             raise LimitError("a part of the grammar is nested too deeply") from None
         self._rule_nodes.pop(rule, None)
+        count_work(RULE_WORK + STATE_WORK * (self.num_states - num_states))
         return entry
 
     def emit(self, node: ast.Node, following: int, depth: int) -> int:

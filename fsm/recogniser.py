@@ -10,8 +10,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from stemma.fsm.ast import Call, Characters, Choice, Difference, Intersection, Literal, Node, Repeat, Sequence, Special
-from stemma.fsm.deadline import check_time
 from stemma.fsm.errors import LimitError
+from stemma.fsm.work import count_work
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -91,8 +91,9 @@ class Recogniser:
                 return True
             if len(seen) > self.limit:
                 raise LimitError(f"more than {self.limit} states to see whether a language is empty; simplify it")
-            check_time()
-            for code in self.representatives(state):
+            codes = self.representatives(state)
+            count_work(len(codes) * len(state))
+            for code in codes:
                 after = self.advance(state, code)
                 if after and after not in seen:
                     seen.add(after)
@@ -144,6 +145,7 @@ class Recogniser:
                 heads.add(None)
             else:
                 self._expand(rest, heads, todo)
+        count_work(len(seen))
         self.closures[state] = frozenset(heads)
         return self.closures[state]
 

@@ -48,6 +48,7 @@ from stemma.fsm.tables import (
     UNKNOWN,
     VISITS,
     WALKED,
+    WORK,
     Tables,
 )
 
@@ -150,6 +151,7 @@ def add_task(t: Tables, kind: int, subject: int) -> None:
 def begin_set(t: Tables) -> None:
     t.counts[NUM_PENDING] = 0
     t.counts[ACCEPTING] = 0
+    t.counts[WORK] += t.counts[VISITS]
     t.counts[VISITS] = 0
     t.counts[GENERATION] += 1
 

@@ -25,7 +25,7 @@ UNKNOWN, LIVE, DEAD = range(3)
 
 # Indices of Tables.counts.
 NUM_STACKS, NUM_CONFIGS, NUM_ITEMS, NUM_PRODUCTS, NUM_PENDING, GENERATION, ACCEPTING, INCOMPLETE, NUM_TASKS, \
-    NUM_NEEDED, FULL, VISITS, ASKED, WALK, NUM_COUNTERS = range(15)  # fmt: skip
+    NUM_NEEDED, FULL, VISITS, ASKED, WALK, WORK, NUM_COUNTERS = range(16)  # fmt: skip
 
 # What Tables.counts[FULL] names, and what a mask kernel returns when it stops early.
 FULL_STACKS, FULL_CONFIGS, FULL_ITEMS, FULL_PRODUCTS, FULL_WORK, FULL_TASKS, FULL_NEEDED, FULL_QUEUE = \
@@ -76,7 +76,7 @@ class Limits(NamedTuple):
     stacks: int = 1_000_000
     products: int = 200_000
     closure: int = 65_536
-    seconds: float = 10.0  # of one operation: to compile, to compute a mask, to take a step
+    work: int = 20_000_000  # of one operation (to compile, to compute a mask, to take a step), see `work.py`
 
 
 def new_tables(limits: Limits) -> Tables:

@@ -7,14 +7,15 @@ from itertools import combinations
 from typing import Any, Protocol, TypeVar
 
 from stemma.fsm.ast import Node
-from stemma.fsm.deadline import check_time
 from stemma.fsm.errors import LimitError
 from stemma.fsm.json_schema.facts import Alternative, Goal, conjoined, negated
 from stemma.fsm.json_schema.options import SchemaOptions
+from stemma.fsm.work import count_work
 
 MAXIMUM_FREE_FLAGS = 3
 MAXIMUM_CHOICES = 256
 MAXIMUM_STATES = 20_000
+STATE_WORK = 100
 
 
 class Context(Protocol):
@@ -101,7 +102,7 @@ def can_end(
     came_from: dict[S, list[S]] = {first: []}
     todo = [first]
     while todo:
-        check_time()
+        count_work(STATE_WORK)
         state = todo.pop()
         if known.get(state):
             continue

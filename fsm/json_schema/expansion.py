@@ -11,7 +11,6 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any, Protocol
 
-from stemma.fsm.deadline import check_time
 from stemma.fsm.errors import LimitError, SchemaError, UnsupportedSchema
 from stemma.fsm.json_schema import readers
 from stemma.fsm.json_schema.branches import Looks, sharing
@@ -49,11 +48,13 @@ from stemma.fsm.json_schema.facts import (
 from stemma.fsm.json_schema.joining import joined
 from stemma.fsm.json_schema.options import SchemaOptions
 from stemma.fsm.json_schema.possibility import Undecided
+from stemma.fsm.work import count_work
 
 MAXIMUM_ALTERNATIVES = 1_000
 MAXIMUM_FREE_BRANCHES = 4  # of more, what cannot be is left out at once
 MAXIMUM_QUESTIONS = 8  # within each other: more is guessed to be possible, which is exact, but not simple
 MAXIMUM_CHAIN = 200
+MERGE_WORK = 5
 
 
 class Judge(Protocol):
@@ -177,9 +178,9 @@ class Expansion:
         if len(left) == len(right) == 1:
             both = left[0].merged(right[0])
             return () if both is None else (both,)
-        check_time()
         if len(left) > 1 and len(right) > 1:
             left, right = joined(left), joined(right)
+        count_work(MERGE_WORK * len(left) * len(right))
         merged = (one.merged(other) for one in left for other in right)
         return self.bounded(tuple(alternative for alternative in merged if alternative is not None))
 

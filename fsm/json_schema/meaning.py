@@ -10,7 +10,6 @@ import json
 from typing import Any
 
 from stemma.fsm.ast import Node
-from stemma.fsm.deadline import check_time
 from stemma.fsm.json_schema import numbers, texts
 from stemma.fsm.json_schema.arrays import ArrayShape
 from stemma.fsm.json_schema.document import Document
@@ -35,8 +34,11 @@ from stemma.fsm.json_schema.options import SchemaOptions
 from stemma.fsm.json_schema.possibility import Possibility
 from stemma.fsm.json_schema.values import distinct, exact, identity
 from stemma.fsm.nodes import choice, text
+from stemma.fsm.work import count_work
 
 MAXIMUM_ENUMERATED = 64
+QUESTION_WORK = 5
+MAXIMUM_GUESSES = 4
 
 
 class Meaning:
@@ -47,6 +49,7 @@ class Meaning:
         self.expansion = Expansion(document, options, self)
         self.glance = Glance(document)
         self.possibility = Possibility()
+        self.guessing = 0  # how many questions that only make things simpler are asked within each other
         self.array_shapes: dict[tuple[ArrayFact, ...], ArrayShape] = {}
         self.object_shapes: dict[tuple[ObjectFact, ...], ObjectShape] = {}
         self.automata: dict[tuple[Kinds, tuple[NumberFact, ...], bool], numbers.Automaton] = {}
@@ -75,7 +78,13 @@ class Meaning:
 
     def may_be_possible(self, goal: Goal) -> bool:
         """False where surely no value fulfils a goal."""
-        return self.possible_goal(goal) or self.possibility.known.get(goal) is not False
+        if self.guessing >= MAXIMUM_GUESSES:
+            return self.possibility.known.get(goal, True)
+        self.guessing += 1
+        try:
+            return self.possible_goal(goal) or self.possibility.known.get(goal) is not False
+        finally:
+            self.guessing -= 1
 
     def _is_possible(self, goal: Goal) -> bool:
         """What is quickly said is asked first: it may spare the rest."""
@@ -88,7 +97,7 @@ class Meaning:
 
     def possible(self, alternative: Alternative) -> bool:
         """Whether any value is left, in the sense of `possible_goal`."""
-        check_time()
+        count_work(QUESTION_WORK)
         if alternative.values is not None:
             return any(self.holds(value, alternative) for value in alternative.values)
         kinds = alternative.kinds

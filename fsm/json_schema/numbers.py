@@ -16,12 +16,13 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from stemma.fsm.ast import Characters, Node
-from stemma.fsm.deadline import check_time
 from stemma.fsm.errors import LimitError
 from stemma.fsm.json_schema.facts import Bound, Kind, Kinds, Multiple, NotNumber, NumberFact
 from stemma.fsm.nodes import EMPTY, choice, optional, repeat, sequence, text
+from stemma.fsm.work import count_work
 
 MAXIMUM_STATES = 20_000
+STATE_WORK = 50
 LONG_BOUND = 1_000_000
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -307, 307  # beyond, doubles become 0 or infinite
 DIGITS = "0123456789"
@@ -164,7 +165,7 @@ class NumberReader:
         edges: list[list[tuple[str, int]]] = []
         todo = [first]
         for state in todo:
-            check_time()
+            count_work(STATE_WORK)
             own: list[tuple[str, int]] = []
             for symbol, after in self.moves(state):
                 if after not in numbers:

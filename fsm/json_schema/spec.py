@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from stemma.fsm.ast import Grammar
 from stemma.fsm.errors import LimitError, SchemaError, UnsupportedSchema
+from stemma.fsm.json_schema.blame import impossible
 from stemma.fsm.json_schema.compiler import SchemaCompiler
 from stemma.fsm.json_schema.document import Document, Schema
 from stemma.fsm.json_schema.meaning import Meaning
@@ -57,8 +58,9 @@ class JSONSchema:
     def grammar(self) -> Grammar:
         try:
             meaning = self.meaning()
-            if not meaning.possible_goal(meaning.expansion.root()):
-                raise SchemaError("no value fulfils this schema", "")
+            root = meaning.expansion.root()
+            if not meaning.possible_goal(root):
+                raise impossible(meaning, root)
             return SchemaCompiler(meaning, self.options()).grammar()
         except RecursionError:
             raise LimitError("the schema's references or branches are nested too deeply") from None

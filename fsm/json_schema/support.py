@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from stemma.fsm.deadline import check_time
 from stemma.fsm.errors import LimitError, SchemaError
 from stemma.fsm.json_schema import readers
 from stemma.fsm.json_schema.document import MAXIMUM_DEPTH, MAXIMUM_PLACES, Document, Place
@@ -17,7 +16,9 @@ from stemma.fsm.json_schema.facts import TYPES
 from stemma.fsm.json_schema.keywords import KEYWORDS
 from stemma.fsm.json_schema.loops import IN_PLACE, loops
 from stemma.fsm.json_schema.meaning import Meaning
+from stemma.fsm.work import count_work
 
+PLACE_WORK = 3
 Schema = dict[str, Any]
 Step = tuple[Place, bool]  # a place, and whether it lies deeper in the document
 
@@ -27,7 +28,7 @@ def reachable(document: Document) -> Iterator[tuple[Place, list[SchemaError]]]:
     seen = {id(document.root)}
     todo = [(document.root, 0)]
     while todo:
-        check_time()
+        count_work(PLACE_WORK)
         place, depth = todo.pop()
         if depth > MAXIMUM_DEPTH:
             raise LimitError(f"the schema is nested deeper than {MAXIMUM_DEPTH}; use $ref")

@@ -41,7 +41,8 @@ class ServerConfig:
     max_requests_per_key: requests of one key at once; None is no limit.
     max_choices: completions of one request (n, times the prompts).
     default_max_tokens: tokens of a chat answer when the request names no limit and the context leaves as many.
-    max_grammar_bytes, compile_seconds: size of a schema, regex or grammar, and the time that compiling it may take.
+    max_grammar_bytes: size of a schema, regex or grammar.
+    compile_seconds: who waits so long for a grammar to be compiled is told to come back (503); it goes on compiling.
     turn_memory_tokens: tokens of answers that are kept to be recognised when they come back.
     write_seconds: a reader that takes nothing for so long is let go.
     heartbeat_seconds: after so long without an event a stream has a comment, which clients skip and proxies see.

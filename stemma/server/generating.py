@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
 from stemma.runtime.errors import EngineClosed, InvalidRequest
-from stemma.server.compiling import TooHard
 from stemma.server.endpoint import Call
 from stemma.server.errors import ApiError, bad_request
 from stemma.server.forms import Form
@@ -44,9 +43,6 @@ async def _compiled(service: Service, form: Form) -> None:
         raise bad_request(message, form.param)
     try:
         await service.compilers.prepare(form.spec)
-    except TooHard as error:
-        message = f"{form.param} takes longer than {config.compile_seconds} s to compile: simplify it"
-        raise bad_request(message, form.param) from error
     except InvalidRequest as error:
         raise bad_request(str(error), form.param) from error
 

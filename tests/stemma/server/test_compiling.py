@@ -1,4 +1,4 @@
-"""Grammars that take too long: refused, remembered, and no reason to refuse others."""
+"""Grammars that are hard: refused for their work, not for their time, remembered, and no reason to refuse others."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from stemma.fsm import ast
+from stemma.fsm import LimitError, ast
 from stemma.fsm.regex import Regex
 from stemma.runtime.engine import Engine
-from stemma.server.compiling import NUM_THREADS, Compilers, TooHard
+from stemma.runtime.errors import InvalidRequest
+from stemma.server.compiling import NUM_THREADS, Compilers
 from stemma.server.errors import ApiError
 
 GO_ON = threading.Event()
+ASKED: list[int] = []
 
 
 @dataclass(frozen=True)
@@ -28,22 +30,42 @@ class Slow:
         return Regex("a").grammar()
 
 
-async def test_what_is_too_hard_is_remembered_and_who_waits_is_not_to_blame(engine: Engine) -> None:
+@dataclass(frozen=True)
+class Hard:
+    """A grammar that takes more work than any may."""
+
+    number: int
+
+    def grammar(self) -> ast.Grammar:
+        ASKED.append(self.number)
+        raise LimitError("too much work")
+
+
+async def test_who_waits_is_not_to_blame_and_finds_it_ready_later(engine: Engine) -> None:
     GO_ON.clear()
     compilers = Compilers(engine, 0.2)
     try:
-        for number in range(NUM_THREADS):
-            with pytest.raises(TooHard):
-                await compilers.prepare(Slow(number))
-        with pytest.raises(TooHard):
-            await compilers.prepare(Slow(0))  # at once: no thread is free
-        with pytest.raises(ApiError) as waited:
-            await compilers.prepare(Regex("b"))
-        assert waited.value.status == 503
+        for spec in [*map(Slow, range(NUM_THREADS)), Slow(0), Regex("b")]:  # being compiled, and no thread is free
+            with pytest.raises(ApiError) as waited:
+                await compilers.prepare(spec)
+            assert waited.value.status == 503
         GO_ON.set()
-        await compilers.prepare(Regex("b"))
+        for spec in [Slow(0), Regex("b")]:
+            await compilers.prepare(spec)
     finally:
         GO_ON.set()
+        compilers.close()
+
+
+async def test_what_is_too_hard_is_compiled_once_and_refused_at_once(engine: Engine) -> None:
+    ASKED.clear()
+    compilers = Compilers(engine, 20.0)
+    try:
+        for _ in range(3):
+            with pytest.raises(InvalidRequest, match="too much work"):
+                await compilers.prepare(Hard(1))
+        assert ASKED == [1]
+    finally:
         compilers.close()
 
 

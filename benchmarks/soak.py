@@ -4,9 +4,9 @@ break things inside. Nothing may be lost: each answer is whole, or an error in t
     python benchmarks/soak.py [--minutes 60] [--clients 64] [--faults 0.02] [--seed 0]
 
 Endpoints: chat, completions, responses, /generate; whole and streamed; n, log-probabilities, stops, penalties;
-regexes, schemas, choices, grammars, tools. A part of the requests is left in the middle, and a part has a fault thrown into its
-guide, its text or its sampling. Prints a table; exits with 1 and the first findings if anything was lost, memory grew
-after warming up, or a block is not accounted for in the end.
+regexes, schemas, choices, grammars, tools. A part of the requests is left in the middle, and a part has a fault
+thrown into its guide, its text or its sampling. Prints a table; exits with 1 and the first findings if anything was
+lost, memory grew after warming up, or a block is not accounted for in the end.
 """
 
 from __future__ import annotations

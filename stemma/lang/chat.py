@@ -16,6 +16,7 @@ from stemma.lang.backend import Backend
 from stemma.lang.chat_file import SavedChat, SavedTurn, read_chat, write_chat
 from stemma.lang.gen import Gen
 from stemma.lang.state import Mark, State
+from stemma.runtime.core.checking import checked, told
 from stemma.runtime.engine import RequestOptions
 from stemma.runtime.errors import ModelError, StateError
 
@@ -116,8 +117,8 @@ class Chat:
 
     def _turn(self, index: int) -> Turn:
         self._check_idle()
-        if not -len(self.turns) <= index < len(self.turns):
-            raise StateError(f"there is no turn {index}: the chat has {len(self.turns)}")
+        if not -len(self.turns) <= checked(index, int, "index") < len(self.turns):
+            raise StateError(f"there is no turn {told(index)}: the chat has {len(self.turns)}")
         return self.turns[index]
 
     def _check_idle(self) -> None:
@@ -173,7 +174,8 @@ class Chat:
         chat = cls(llm, **options)
         before: Mark | None = None
         for message in messages:
-            role, text = message["role"], message["content"]
+            read = checked(message, Mapping[str, str], "messages")
+            role, text = read.get("role"), read.get("content", "")
             if role == "user" and before is None:
                 before = chat._state.mark()
                 chat._state.user(text)

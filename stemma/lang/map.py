@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from stemma.lang.loops import LoopThread, run_blocking
 from stemma.lang.run import Run
+from stemma.runtime.core.checking import checked, told
 from stemma.runtime.engine.progress import bar
 from stemma.runtime.errors import InvalidRequest
 
@@ -37,8 +38,8 @@ class Mapped(Generic[R]):
         progress: Progress,
         name: str,
     ) -> None:
-        if concurrency < 1:
-            raise InvalidRequest(f"concurrency must be at least 1; it is {concurrency}", "concurrency")
+        if checked(concurrency, int, "concurrency") < 1:
+            raise InvalidRequest(f"concurrency must be at least 1; it is {told(concurrency)}", "concurrency")
         self._attempt = attempt
         self._items = items
         self._concurrency = concurrency

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from stemma.runtime.core.checking import checked, told
 from stemma.runtime.engine import Completion
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import Tokenizer
@@ -21,8 +22,10 @@ class Scoring(NamedTuple):
 
 def check_options(options: Sequence[str]) -> None:
     """Raises InvalidRequest unless there is something to choose."""
-    if isinstance(options, str) or not options or not all(options) or len(set(options)) < len(options):
-        raise InvalidRequest(f"give select a list of different texts; these are {options!r:.80}", "options")
+    is_list = isinstance(options, Sequence) and not isinstance(options, str)
+    texts = checked(options, Sequence[str], "options") if is_list else []
+    if not texts or not all(texts) or len(set(texts)) < len(texts):
+        raise InvalidRequest(f"give select a list of different texts; these are {told(options)}", "options")
 
 
 def scorings(

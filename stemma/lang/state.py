@@ -22,6 +22,7 @@ from stemma.lang.select import By, check_options, scores, scorings
 from stemma.lang.session import Session
 from stemma.lang.trace import TraceNode
 from stemma.lang.transcript import Message, Role, Transcript, keep
+from stemma.runtime.core.checking import checked, told
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Generation, RequestOptions
 from stemma.runtime.engine.forms import TEXT, Form
@@ -98,11 +99,11 @@ class State:
 
     def text(self, text: str) -> Self:
         """More text in the turn that is open; before any turn, plain text without a chat template."""
-        self._transcript = self._idle().with_text(text)
+        self._transcript = self._idle().with_text(checked(text, str, "text"))
         return self
 
     def _turn(self, role: Role, text: str) -> Self:
-        self._transcript = self._idle().with_turn(role, text)
+        self._transcript = self._idle().with_turn(role, checked(text, str, "text"))
         return self
 
     def _idle(self) -> Transcript:
@@ -156,6 +157,7 @@ class State:
         Raises InvalidRequest unless the options are different texts.
         """
         check_options(options)
+        checked(by, By, "by")
         if by == "mask":
             return cast("Gen[Choice]", self.gen(cast("Any", Literal)[tuple(options)], name=name or "select"))
         transcript = self._idle().answering()
@@ -247,8 +249,9 @@ class State:
         limit: how many run side by side; None is all. If a branch fails, its siblings are cancelled and BranchError,
         an ExceptionGroup, names it. However it ends, the branches' blocks are given back.
         """
+        limit = checked(limit, int | None, "limit")
         if limit is not None and limit < 1:
-            raise InvalidRequest(f"limit must be at least 1; it is {limit}", "limit")
+            raise InvalidRequest(f"limit must be at least 1; it is {told(limit)}", "limit")
         listed = list(items)
         if len(listed) > 1 and len(self.tokens) - num_computed(self._runs) >= MIN_PREFILL:
             await self.prefill()
@@ -297,7 +300,9 @@ class State:
 
         ttl: seconds after which it may be evicted all the same.
         """
-        return Pin(self._session.llm, self._idle().encode(self._session.encoder), ttl, self._silent())
+        return Pin(
+            self._session.llm, self._idle().encode(self._session.encoder), checked(ttl, float, "ttl"), self._silent()
+        )
 
     def release(self) -> None:
         """Cancel what is under way and let go of the cache's blocks. Programs do this for their states."""

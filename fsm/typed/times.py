@@ -61,7 +61,9 @@ def _whole_years(first: int, last: int) -> Node:
     if first > last:
         return NOTHING
     years = digits(f"{first:04}", f"{last:04}")
-    leap = both(years, _language("[0-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00"))
+    leap = _language("[0-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00")
+    if (first, last) != (dt.MINYEAR, dt.MAXYEAR):
+        leap = both(years, leap)
     return choice((sequence((years, _any_day())), sequence((leap, text("-02-29")))))
 
 

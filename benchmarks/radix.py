@@ -1,6 +1,7 @@
 """The prefix cache against SGLang's, on traces of five families: time per request, hit rates, eviction; and the soak.
 
     python benchmarks/radix.py [--json FILE] [--repeats 5] [--scale 1.0]     figures, peers in the same run, interleaved
+    python benchmarks/radix.py --parts hedge --mooncake FOLDER               hit rates against LRU on growing sessions
     python benchmarks/radix.py --soak 10000000                               random operations, checked
 
 Times are CPU time of the process, so that other programs on the machine disturb them less; medians of the repeats.
@@ -18,13 +19,17 @@ from typing import NamedTuple
 
 import numpy as np
 from radix_peers import PEERS, Peer, RustCore
+from radix_sessions import coding_agents, mooncake, unique_tokens
 from radix_traces import FAMILIES, Request, Trace
 from radix_worlds import World
 
 from stemma.radix import Lease, PrefixCache, lru
+from stemma.radix.reuse import unhedged
 
 BLOCK = 16
 HELD_OUT_SEEDS = (11, 12, 13)
+SESSIONS = ((21, 6), (22, 12), (23, 20))  # seeds, and how many sessions are live
+POOL_SHARES = (0.02, 0.05, 0.1, 0.25, 0.5)
 
 
 class Row(NamedTuple):
@@ -87,6 +92,15 @@ class OursLRU(Ours):
         self.cache = PrefixCache(pool_tokens // page_size, page_size, lru)
 
 
+class OursUnhedged(Ours):
+    """The default policy without its hedge."""
+
+    name = "stemma, unhedged"
+
+    def __init__(self, pool_tokens: int, page_size: int) -> None:
+        self.cache = PrefixCache(pool_tokens // page_size, page_size, unhedged)
+
+
 def time_per_request(make: Callable[[int, int], Peer], trace: Trace) -> tuple[float, float]:
     """Microseconds per request and the token hit rate."""
     peer = make(trace.pool_tokens, BLOCK)
@@ -132,6 +146,21 @@ def held_out(scale: float, names: list[str]) -> Iterator[Row]:
                 sized = trace._replace(pool_tokens=int(trace.pool_tokens * share))
                 ours, theirs = time_per_request(Ours, sized)[1], time_per_request(OursLRU, sized)[1]
                 yield Row(f"{name}, seed {seed}, pool x{share}", "hit_rate", ours, theirs, OursLRU.name)
+
+
+def hedge(folder: Path | None) -> Iterator[Row]:
+    """Hit rates on recorded conversations and on sessions of agents, at pools of 2 to 50 % of the unique tokens."""
+    recorded = sorted(folder.glob("mooncake_*.jsonl")) if folder else []
+    drawn = [coding_agents(seed, num_live=live)._replace(name=f"coding agents {live}") for seed, live in SESSIONS]
+    for trace in [*map(mooncake, recorded), *drawn]:
+        unique = unique_tokens(trace)
+        for share in POOL_SHARES:
+            sized = trace._replace(pool_tokens=int(share * unique))
+            ours = time_per_request(Ours, sized)
+            for peer in (OursLRU, OursUnhedged):
+                theirs = time_per_request(peer, sized)
+                yield Row(f"{trace.name}, pool {share:.0%}", "hit_rate", ours[1], theirs[1], peer.name)
+                yield Row(f"{trace.name}, pool {share:.0%}", "us_per_request", ours[0], theirs[0], peer.name)
 
 
 def full_of_leaves(make: Callable[[int, int], Peer], num_leaves: int) -> Peer:
@@ -198,6 +227,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--families", nargs="*", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--parts", nargs="*", default=["traces", "held-out", "eviction"])
+    parser.add_argument("--mooncake", type=Path, help="folder with mooncake_*.jsonl of kvcache-ai/Mooncake")
     parser.add_argument("--soak", type=int)
     options = parser.parse_args()
     if options.soak:
@@ -207,6 +237,7 @@ def main() -> None:
     parts: dict[str, Callable[[], Iterator[Row]]] = {
         "traces": lambda: traces(options.repeats, options.scale, options.families),
         "held-out": lambda: held_out(options.scale, options.families),
+        "hedge": lambda: hedge(options.mooncake),
         "eviction": lambda: evictions(options.repeats),
     }
     for part in options.parts:

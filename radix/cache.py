@@ -156,6 +156,8 @@ class PrefixCache:
         """A request matched these nodes."""
         store = self._store
         now, churn, queue = store.clock(), store.churn, store.queue
+        if store.hedge is not None:
+            store.hedge.asked(path, churn)
         for node in path:
             if node.place is not None:
                 queue.used(node, churn)

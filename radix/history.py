@@ -19,6 +19,7 @@ class Departed(NamedTuple):
     num_blocks: int
     evicted_at: float  # by the cache's clock
     node: Node  # out of the tree, or still there where only its end went
+    touched_at: int  # when it was last used or written to, in churn
 
 
 class Return(NamedTuple):
@@ -47,7 +48,7 @@ class History:
         before = self._edges.pop(key, None)
         if before is not None:
             self._num_bytes -= len(before.tokens)
-        self._edges[key] = Departed(tokens, num_blocks, now, node)
+        self._edges[key] = Departed(tokens, num_blocks, now, node, node.touched_at)
         self._num_bytes += len(tokens)
         while self._num_bytes > self._max_bytes:
             _, forgotten = self._edges.popitem(last=False)

@@ -9,6 +9,8 @@ G        how fast leaves of the same kind came back after waiting that long, mea
 factor   how much more or less often leaves with that many hits came back than `rate` and G had foretold
 outlook  what the program told when it let go
 
+How far this may part from LRU is the hedge's to say (hedge.py).
+
 G and the factors are learned while the cache runs, from leaves that came back, evicted or not (the history), and
 begin as a prior that behaves like LRU among the new and like a decaying LFU among the used.
 """
@@ -17,6 +19,7 @@ from heapq import heapify, heappop, heapreplace
 from math import frexp
 from typing import NamedTuple
 
+from stemma.radix.hedge import Hedge
 from stemma.radix.history import Departed
 from stemma.radix.policy import Waiting
 from stemma.radix.tree import Node
@@ -156,16 +159,20 @@ class ReuseQueue:
         "_lines",
         "_live",
         "_num_blocks",
+        "_recent",
         "_refresh_at",
         "_table_prior",
         "_tables",
         "_ticket",
         "_weight",
         "_weight_squared",
+        "hedge",
     )
 
-    def __init__(self, num_blocks: int) -> None:
+    def __init__(self, num_blocks: int, *, hedged: bool = True) -> None:
         self._num_blocks = num_blocks
+        self.hedge = Hedge(num_blocks) if hedged else None
+        self._recent: Waiting[int] = Waiting()  # all leaves in the order of LRU; nothing while there is no hedge
         self._tables: dict[int, ReuseTable] = {}
         self._factors: dict[int, Factor] = {}
         self._lines: dict[tuple[ReuseTable, int, int], Line] = {}
@@ -192,11 +199,15 @@ class ReuseQueue:
             line = self._line(place.table, place.rate, place.factor.value(self._factor_prior) * leaf.outlook)
         leaf.line = line
         line.leaves.push(leaf.used_at, leaf)
+        if self.hedge is not None:
+            self._recent.push(leaf.touched_at, leaf)
 
     def forget(self, leaf: Node) -> None:
         if leaf.ticket:
             assert isinstance(leaf.line, Line)
             leaf.line.leaves.num_live -= 1
+            if self.hedge is not None:
+                self._recent.num_live -= 1
             leaf.ticket = 0
             self._live -= 1
 
@@ -208,6 +219,8 @@ class ReuseQueue:
             node.place = None
 
     def returned(self, departed: Departed, share: float, churn: int) -> None:
+        if self.hedge is not None:
+            self.hedge.returned(departed, share)
         node = departed.node
         if isinstance(node.place, Place):
             self._came_back(node.place, churn - node.used_at, departed.num_blocks * share)
@@ -218,6 +231,21 @@ class ReuseQueue:
         finished = self._finished.leaves
         if finished.num_live and (leaf := finished.first()) is not None:
             return leaf
+        hedge = self.hedge
+        if hedge is None or (hedge.boldness == 1.0 and not hedge.is_at_limit):
+            return self._lowest(churn)[0]
+        oldest = self._recent.first()
+        assert oldest is not None
+        if oldest.outlook > 1.0:  # LRU knows nothing of what the program says
+            return self._lowest(churn)[0]
+        if not hedge.boldness or hedge.is_at_limit:
+            return oldest
+        leaf, index = self._lowest(churn)
+        assert isinstance(oldest.line, Line)
+        return leaf if index < hedge.boldness * self._index(oldest, oldest.line.weight, churn) else oldest
+
+    def _lowest(self, churn: int) -> tuple[Node, float]:
+        """The end of a line with the lowest index, and that."""
         if churn >= self._refresh_at:
             self._refresh(churn)
         while True:
@@ -230,7 +258,7 @@ class ReuseQueue:
                 continue
             index = self._index(leaf, line.weight, churn)
             if index <= value * 1.0001:
-                return leaf
+                return leaf, index
             heapreplace(self._ends, (index, number, newest, line))
 
     def oldest(self) -> float | None:
@@ -279,6 +307,8 @@ class ReuseQueue:
         self._weight_squared += weight * weight
         mean = self._weight_squared / self._weight
         self._table_prior, self._factor_prior = TABLE_PRIOR * mean, FACTOR_PRIOR * mean
+        if self.hedge is not None:
+            self.hedge.leaf_blocks = mean
 
     def _came_back(self, place: Place, age: int, weight: float) -> None:
         place.table.reused(int(UNITS * age * place.rate), weight)
@@ -307,6 +337,11 @@ class ReuseQueue:
         assert isinstance(place, Place)
         rate = place.rate
         return rate * place.table.index[age_bin(int(UNITS * (churn - leaf.used_at) * rate))] * weight
+
+
+def unhedged(num_blocks: int) -> ReuseQueue:
+    """The default policy without its hedge: it does as it foretells, whatever LRU would have had."""
+    return ReuseQueue(num_blocks, hedged=False)
 
 
 def _kind(leaf: Node) -> int:

@@ -13,6 +13,7 @@ from stemma.radix.events import EventLog
 from stemma.radix.history import History
 from stemma.radix.policy import EvictionQueue
 from stemma.radix.pool import BlockPool
+from stemma.radix.reuse import ReuseQueue
 from stemma.radix.tree import Fence, Node, Tree, subtree
 
 SPARE_BLOCKS = 64  # so many at most, and 1/256 of the pool: leaves are not cut anew for every request
@@ -27,6 +28,7 @@ class BlockStore:
         "events",
         "evictable",
         "evicted_blocks",
+        "hedge",
         "history",
         "pool",
         "published_blocks",
@@ -47,6 +49,7 @@ class BlockStore:
         self.pool = BlockPool(num_blocks)
         self.tree = Tree(block_size)
         self.queue = queue
+        self.hedge = queue.hedge if isinstance(queue, ReuseQueue) else None
         self.history = History(history_tokens)
         self.events = EventLog(block_size)
         self.clock = clock
@@ -118,6 +121,8 @@ class BlockStore:
             self.queue.forget(parent)
         leaf = self.tree.grow(parent, tokens, blocks, shared, salt)
         owned = len(blocks) - shared
+        if self.hedge is not None:
+            self.hedge.written(leaf, owned, self.churn)
         self.published_blocks += owned
         self.published_tokens += leaf.end - leaf.start
         self.evictable += owned  # until it is held, on the next line
@@ -130,6 +135,8 @@ class BlockStore:
         """Add to a held leaf."""
         before = leaf.end
         self.tree.lengthen(leaf, tokens, blocks)
+        if self.hedge is not None:
+            self.hedge.written(leaf, len(blocks), self.churn)
         self.published_blocks += len(blocks)
         self.published_tokens += leaf.end - before
         if self.events.listeners and not leaf.forgotten:
@@ -155,6 +162,8 @@ class BlockStore:
     def _trim(self, leaf: Node, count: int, now: float) -> None:
         """Shorten a leaf; it goes on waiting where it is."""
         old_end, old_tokens = leaf.end, leaf.tokens
+        if self.hedge is not None:
+            self.hedge.evicted(leaf, count)
         if self.events.listeners:
             self.events.removed(leaf, leaf.start // self.tree.block_size + len(leaf.blocks) - count)
         self.pool.give_back(self.tree.trim(leaf, count))
@@ -165,6 +174,8 @@ class BlockStore:
 
     def _remove(self, leaf: Node, now: float) -> None:
         self.queue.forget(leaf)
+        if self.hedge is not None:
+            self.hedge.evicted(leaf, len(leaf.blocks) - leaf.shared)
         self.history.remember(leaf, leaf.start, leaf.tokens, len(leaf.blocks) - leaf.shared, now)
         parent = self.cut(leaf)
         if parent.parent is None:

@@ -65,6 +65,7 @@ class Node:
         "start",
         "ticket",
         "tokens",
+        "touched_at",
         "used_at",
         "writer",
     )
@@ -98,6 +99,7 @@ class Node:
         # What a policy may know. Churn counts the blocks ever allocated: the clock that eviction runs by.
         self.stamp = 0.0  # when it was last used, by the cache's clock
         self.used_at = 0  # the same in churn
+        self.touched_at = 0  # the same, or when it was last written to
         self.born_at = 0  # when it was first computed, in churn; survives eviction while that is remembered
         self.hits = 0  # how often it was matched; survives eviction likewise
         self.children_born = 0
@@ -209,6 +211,7 @@ class Tree:
         upper.forgotten = node.forgotten
         upper.held = 1 if node.held else 0
         upper.stamp, upper.used_at, upper.born_at = node.stamp, node.used_at, node.born_at
+        upper.touched_at = node.touched_at
         upper.hits, upper.priority, upper.place = node.hits, node.priority, node.place
         upper.children_born, upper.children_used = 1, int(node.hits > 0)
         if node.hashes is not None:

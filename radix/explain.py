@@ -8,6 +8,9 @@ from stemma.radix.history import History
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix, token_at
 from stemma.radix.tree import Fence, Node, Tree, private_realm
 
+MAX_NAMESPACES = 64  # how many other namespaces, the newest, are asked for a text that is not in its own
+MAX_CHILDREN = 1024  # how many of a node's children, the newest, are looked at for what goes on
+
 
 class Reason(Enum):
     """Why the match stopped."""
@@ -67,12 +70,12 @@ def _goes_on(node: Node, position: int, fence: Fence | None) -> tuple[int, ...]:
     salt = fence.salt if fence is not None and position == fence.position else None
     if position < node.end:
         return () if salt is not None else (token_at(node.tokens, position - node.start),)
-    keys = (key if isinstance(key, tuple) else (None, key) for key in node.children)
+    keys = (key if isinstance(key, tuple) else (None, key) for key in islice(reversed(node.children), MAX_CHILDREN))
     return tuple(islice((token_at(token, 0) for mark, token in keys if mark == salt), 8))
 
 
 def _longest_elsewhere(tree: Tree, root: Node, data: Packed) -> int:
-    """How much of the text other namespaces have."""
+    """How much of the text the newest of the other namespaces have."""
     limit = len(data) // TOKEN_BYTES
-    others = (other for other in tree.roots.values() if other is not root)
+    others = (other for other in islice(reversed(tree.roots.values()), MAX_NAMESPACES) if other is not root)
     return max((tree.descend(other, 0, data, limit, [])[1] for other in others), default=0)

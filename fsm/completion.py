@@ -14,6 +14,7 @@ import numpy as np
 from stemma.fsm.automaton import Automaton
 from stemma.fsm.program import FIRST_SPECIAL
 from stemma.fsm.seams import child_of
+from stemma.fsm.stacks import is_union
 from stemma.fsm.tables import BYTES, CALL, DIFFERENCE, PRODUCT, RANGE, REPEAT, RETURN, SPLIT
 from stemma.fsm.trie import Trie
 
@@ -58,24 +59,40 @@ class Completion:
 
     def _states_of(self, item: int) -> list[int]:
         """The states that an item still has to leave: its own and those its frames return to."""
-        states = [item >> 32] if item >= 0 else []
-        stack = item & 0x7FFFFFFF
-        while stack:
-            state, _, stack = self._automaton.tables.stacks[stack].tolist()
-            states.append(state)
-        return states
+        own = [item >> 32] if item >= 0 else []
+        stacks = self._automaton.tables.stacks
+        return own + [int(stacks[stack, 0]) for stack in self._below(item & 0x7FFFFFFF)]
+
+    def _below(self, stack: int) -> list[int]:
+        """All frames and unions of `stack`, the lowest first: what a frame stands on is older than it."""
+        stacks, found, todo = self._automaton.tables.stacks, {0}, [stack]
+        while todo:
+            each = todo.pop()
+            if each not in found:
+                found.add(each)
+                _, number, parent = stacks[each].tolist()
+                todo += [parent, number] if is_union(self._automaton.tables, each) else [parent]
+        return sorted(found - {0})
+
+    def _left_behind(self, stack: int) -> int:
+        """The distance from where the first frame of `stack` returns to."""
+        t = self._automaton.tables
+        left = {0: 0}
+        for each in self._below(stack):
+            back, number, parent = t.stacks[each].tolist()
+            if is_union(t, each):
+                left[each] = min(left[number], left[parent])
+            elif number >= 0 and t.states[back, 0] == REPEAT:
+                _, body, following, minimum, _ = t.states[back].tolist()
+                more = max(0, minimum - number - 1)
+                left[each] = left[parent] + more * self._distances[body] + self._distances[following]
+            else:
+                left[each] = left[parent] + self._distances[back]
+        return left[stack]
 
     def _way_of(self, item: int) -> Way:
         t = self._automaton.tables
-        distance, state, stack = 0, item >> 32, item & 0x7FFFFFFF
-        while stack:
-            back, number, stack = t.stacks[stack].tolist()
-            if number >= 0 and t.states[back, 0] == REPEAT:
-                _, body, following, minimum, _ = t.states[back].tolist()
-                more = max(0, minimum - number - 1)
-                distance += more * self._distances[body] + self._distances[following]
-            else:
-                distance += self._distances[back]
+        distance, state = self._left_behind(item & 0x7FFFFFFF), item >> 32
         if state < 0:
             data = self._shortest_product(*t.products[-1 - state, :3].tolist())
             return Way(FAR, -1) if not data else Way(distance + len(data), data[0])

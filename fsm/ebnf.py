@@ -6,7 +6,7 @@ Comments start with `#`. Left recursion within one rule is rewritten; look-ahead
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from stemma.fsm import characters
@@ -14,10 +14,11 @@ from stemma.fsm.ast import Call, Characters, Grammar, Node, Special
 from stemma.fsm.errors import GrammarError
 from stemma.fsm.left_recursion import without_left_recursion
 from stemma.fsm.nodes import choice, repeat, sequence, specials, text
+from stemma.fsm.rule_facts import blamed, can_end, fulfilled, possible
 
 TOKENS = re.compile(
-    r"""(?P<blank>\s+|\#[^\n]*)|(?P<define>::=)|(?P<name>[A-Za-z_][A-Za-z0-9_-]*)|(?P<text>"(?:[^"\\\n]|\\.)*")
-    |(?P<class>\[(?:[^\]\\]|\\.)*\])|(?P<special><\|?[^<>\n]+>)|(?P<bounds>\{\s*\d+\s*(?:,\s*\d*\s*)?\})|(?P<sign>[|()*+?.])""",
+    r"""(?P<blank>\s+|\#[^\n]*)|(?P<define>::=)|(?P<name>[A-Za-z0-9_-]+)|(?P<text>"(?:[^"\\\n]|\\.)*")
+    |(?P<class>\[(?:[^\]\\]|\\.)*\])|(?P<special><\|?[^<>\n]+>)|(?P<bounds>\{\s*(?:\d+\s*(?:,\s*\d*\s*)?|,\s*\d+\s*)\})|(?P<sign>[|()*+?.])""",
     re.VERBOSE | re.DOTALL,
 )
 ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))", re.DOTALL)
@@ -37,17 +38,18 @@ class EBNF:
         return rules_grammar(*_Parser(self.text).rules(), self.root)
 
 
-def rules_grammar(rules: dict[str, Node], lines: dict[str, int], root: str) -> Grammar:
+def rules_grammar(rules: Mapping[str, Node], lines: Mapping[str, int], root: str) -> Grammar:
     """A grammar of named rules, after all their names are known to be defined."""
     if root not in rules:
         raise GrammarError(f"there is no rule {root!r} to start from", 1)
-    readable = without_left_recursion(rules, lines)
-
-    def rule(name: Hashable) -> Node:
-        assert isinstance(name, str), "rules are named by strings"
-        return readable[name]
-
-    return Grammar(Call(root), rule, tuple(dict.fromkeys(name for node in rules.values() for name in specials(node))))
+    named: dict[Hashable, Node] = {**rules}
+    ends = fulfilled(named, can_end)
+    if root not in ends:
+        name = str(blamed(root, named, ends))
+        raise GrammarError(f"no text fulfils the rule {name!r}: it never ends, or asks for what is empty", lines[name])
+    readable = without_left_recursion({name: possible(named[name], ends) for name in named if name in ends})
+    texts = dict.fromkeys(special for node in rules.values() for special in specials(node))
+    return Grammar(Call(root), readable.__getitem__, tuple(texts))
 
 
 def refuse_surrogates(source: str) -> None:
@@ -152,8 +154,9 @@ class _Parser:
     def quantified(self, node: Node) -> Node:
         while (token := self.peek()) is not None:
             if token.kind == "bounds":
-                low, comma, high = token.text[1:-1].replace(" ", "").partition(",")
-                bounds = (int(low[:9]), int(high[:9]) if high else (None if comma else int(low[:9])))
+                low, comma, high = "".join(token.text[1:-1].split()).partition(",")
+                least = int(low[:9] or 0)
+                bounds = (least, int(high[:9]) if high else (None if comma else least))
             elif token.text in ("*", "+", "?"):
                 bounds = {"*": (0, None), "+": (1, None), "?": (0, 1)}[token.text]
             else:

@@ -85,6 +85,7 @@ class _Translator:
             return self.behind(tree, then, last)
         if isinstance(tree, Assertion):
             return self.asserted(tree, then, last)
+        assert isinstance(tree, Repeated), "a character is never special"
         return self.possessive(tree, then) if tree.possessive else self.unrolled(tree, then, last)
 
     def after(self, parts: tuple[Tree, ...], then: Node, last: Before) -> Node:
@@ -199,7 +200,7 @@ class _Translator:
             raise self.error("a word boundary here is not supported")
         word = sequence((Characters(tree.word), ANY_TEXT))
         other = sequence((Characters(characters.complement(tree.word)), ANY_TEXT))
-        ends = EMPTY
+        ends: Node = EMPTY
         if last == START and tree.kind == "inside" and self.dialect == "python" and not EMPTY_HAS_INSIDE:
             ends = NOTHING
         wants_word = is_word != (tree.kind == "boundary")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.fsm.jit import helper
+from stemma.fsm.stacks import MANY, hash_three, intern_stack, is_union, merge_pending
 from stemma.fsm.tables import (
     ACCEPTING,
     ASKED,
@@ -24,7 +25,6 @@ from stemma.fsm.tables import (
     FULL_NEEDED,
     FULL_PRODUCTS,
     FULL_QUEUE,
-    FULL_STACKS,
     FULL_TASKS,
     FULL_WORK,
     GENERATION,
@@ -37,7 +37,6 @@ from stemma.fsm.tables import (
     NUM_NEEDED,
     NUM_PENDING,
     NUM_PRODUCTS,
-    NUM_STACKS,
     NUM_TASKS,
     PRODUCT,
     RANGE,
@@ -54,36 +53,6 @@ from stemma.fsm.tables import (
 
 NOWHERE, SEVERAL = 1 << 62, (1 << 62) + 1  # what `only_successor` says: no item is as large
 Octets = npt.NDArray[np.uint8]
-
-
-@helper
-def hash_three(first: int, second: int, third: int) -> int:
-    value = first * 0x9E3779B1 & 0x7FFFFFFF
-    value = (value ^ second) * 0x85EBCA6B & 0x7FFFFFFF
-    value = (value ^ third) * 0xC2B2AE35 & 0x7FFFFFFF
-    return value ^ (value >> 15)
-
-
-@helper
-def intern_stack(t: Tables, state: int, number: int, parent: int) -> int:
-    """The id of a frame: where to return to, the count of the repeat it is for, the frames below. -1 if full."""
-    mask = len(t.stack_index) - 1
-    slot = hash_three(state, number, parent) & mask
-    while t.stack_index[slot] >= 0:
-        stack = t.stack_index[slot]
-        if t.stacks[stack, 0] == state and t.stacks[stack, 1] == number and t.stacks[stack, 2] == parent:
-            return int(stack)
-        slot = (slot + 1) & mask
-    stack = t.counts[NUM_STACKS]
-    if stack == len(t.stacks):
-        t.counts[FULL] = FULL_STACKS
-        return -1
-    t.stacks[stack, 0] = state
-    t.stacks[stack, 1] = number
-    t.stacks[stack, 2] = parent
-    t.stack_index[slot] = stack
-    t.counts[NUM_STACKS] = stack + 1
-    return int(stack)
 
 
 @helper
@@ -256,6 +225,10 @@ def close_over(t: Tables, state: int, stack: int) -> bool:
                 depth += 1
         elif stack == 0:
             t.counts[ACCEPTING] = 1
+        elif is_union(t, stack):
+            t.work[depth] = (state << 32) | t.stacks[stack, 1]
+            t.work[depth + 1] = (state << 32) | t.stacks[stack, 2]
+            depth += 2
         else:
             depth = pop_frame(t, stack, depth)
             if depth < 0:
@@ -312,6 +285,10 @@ def intern_pending(t: Tables) -> int:
     if number == 0 and t.counts[ACCEPTING] == 0:
         return 0
     sort_pending(t, number)
+    if number > MANY:
+        if not merge_pending(t):
+            return -1
+        number = t.counts[NUM_PENDING]
     value = t.counts[ACCEPTING]
     for i in range(number):
         value = hash_three(value, t.pending[i] >> 32 & 0x7FFFFFFF, t.pending[i] & 0x7FFFFFFF)

@@ -48,7 +48,7 @@ class Tables(NamedTuple):
     states: Int64s  # (states, 5)
     edges: Int64s  # (edges, 3): low, high, next
     rules: Int64s  # (rules,): the entry state, -1 before the rule is built
-    stacks: Int64s  # (stacks, 3): state to return to, count of a repeat, parent stack
+    stacks: Int64s  # (stacks, 3): state to return to, count of a repeat, parent stack; or a union (`stacks`)
     stack_index: Int64s  # open addressing over stacks
     configs: Int64s  # (configurations, 7): first item, number of items, accepting, hash, MARK, DISTANCE, WALKED
     items: Int64s  # the items of all configurations
@@ -184,7 +184,7 @@ def _index_of(hashes: Int64s, start: int, end: int, slots: int) -> Int64s:
 
 
 def _mixed(columns: Int64s) -> Int64s:
-    """The hash of `stemma.fsm.step.hash_three`, for whole columns."""
+    """The hash of `stemma.fsm.stacks.hash_three`, for whole columns."""
     value = columns[:, 0] * 0x9E3779B1 & 0x7FFFFFFF
     value = (value ^ columns[:, 1]) * 0x85EBCA6B & 0x7FFFFFFF
     value = (value ^ columns[:, 2]) * 0xC2B2AE35 & 0x7FFFFFFF

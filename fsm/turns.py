@@ -8,7 +8,8 @@ turn is that of an early one, less some long tokens. Nothing here computes the e
 from __future__ import annotations
 
 from stemma.fsm.jit import helper
-from stemma.fsm.step import add_item, begin_set, intern_pending, intern_stack
+from stemma.fsm.stacks import intern_stack, is_union
+from stemma.fsm.step import add_item, begin_set, intern_pending
 from stemma.fsm.tables import ACCEPTING, NUM_CONFIGS, REPEAT, WALK, WALKED, Int64s, Tables
 
 # What `find_turning` finds, behind what `classify` does: how many turns earlier, the repeat (0: there is none), the
@@ -28,8 +29,11 @@ def lowest_alike(t: Tables, repeat: int) -> int:
 
 @helper
 def turn_of(t: Tables, stack: int, repeat: int, below: int) -> int:
-    """The frame of `repeat` on `below` among the frames of `stack`; 0 if there is none."""
+    """The frame of `repeat` on `below` among the frames of `stack`; 0 if there is none, -1 if that is not one
+    question, since the stack is several."""
     while stack > below:
+        if is_union(t, stack):
+            return -1
         if t.stacks[stack, 0] == repeat and t.stacks[stack, 2] == below and t.stacks[stack, 1] >= 0:
             return stack
         stack = t.stacks[stack, 2]
@@ -48,7 +52,7 @@ def find_turning(t: Tables, config: int, found: Int64s) -> None:
     for position in range(first, end):
         stack = t.items[position] & 0x7FFFFFFF
         for _ in range(MOST_FRAMES):
-            if stack == 0:
+            if stack == 0 or is_union(t, stack):
                 break
             if t.stacks[stack, 1] >= 0 and (t.stacks[stack, 0] != repeat or t.stacks[stack, 2] != below):
                 repeat = t.stacks[stack, 0]
@@ -71,6 +75,8 @@ def try_turning(t: Tables, first: int, end: int, frame: int, found: Int64s) -> b
     highest = 0
     for position in range(first, end):
         here = turn_of(t, t.items[position] & 0x7FFFFFFF, repeat, below)
+        if here < 0:
+            return False
         if here > 0:
             lowest = min(lowest, t.stacks[here, 1])
             highest = max(highest, t.stacks[here, 1])
@@ -143,6 +149,8 @@ def highest_turn(t: Tables, config: int, found: Int64s) -> int:
     first = t.configs[config, 0]
     for position in range(first, first + t.configs[config, 1]):
         frame = turn_of(t, t.items[position] & 0x7FFFFFFF, found[TURNING], found[BELOW])
+        if frame < 0:
+            return int(t.states[found[TURNING], 4])  # nobody knows
         if frame > 0:
             highest = max(highest, t.stacks[frame, 1])
     return highest

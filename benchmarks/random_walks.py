@@ -86,7 +86,7 @@ def repeats_a_name(text: bytes) -> bool:
 def verdict(outcome: str, text: bytes, validator: Any) -> str:
     if outcome != "ended":
         return outcome
-    if repeats_a_name(text) or BEYOND_DOUBLES.search(text):
+    if validator is None or repeats_a_name(text) or BEYOND_DOUBLES.search(text):
         return "not judged"
     return "valid" if validator.is_valid(json.loads(text)) else "invalid"
 
@@ -100,7 +100,10 @@ def of_schema(
     except FormError as error:
         kind = "no value" if "no value fulfils" in str(error) else "unsupported"
         return Counter([f"refused: {kind}"])
-    validator = jsonschema_rs.validator_for(schema, validate_formats=True)
+    try:
+        validator = jsonschema_rs.validator_for(schema, validate_formats=True)
+    except jsonschema_rs.ValidationError:  # a pattern that it does not take for one
+        validator = None
     for _ in range(walks):
         try:
             outcome, text = walked(matcher.fork(), chance, chance.choice(LENGTHS))

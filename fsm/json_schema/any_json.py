@@ -37,6 +37,7 @@ def any_json(options: SchemaOptions) -> AnyJSON:
     space = between if options.white_space == "flexible" else EMPTY
     after = text(" ") if options.white_space == "spaced" else space
     marks = Punctuation(space, sequence((space, text(","), after)), sequence((space, text(":"), after)))
+    integer = numbers.plain_integer if options.integers == "plain" else numbers.any_integer
     values = [Call(name) for name in ("object", "array", "string", "number")]
     member = sequence((Call("string"), marks.colon, Call("any")))
     rules: dict[Hashable, Node] = {
@@ -44,8 +45,8 @@ def any_json(options: SchemaOptions) -> AnyJSON:
         "object": enclosed("{", any_number_of(member, marks), "}", marks),
         "array": enclosed("[", any_number_of(Call("any"), marks), "]", marks),
         "string": texts.ANY_STRING,
-        "number": numbers.ANY_NUMBER,
-        "integer": numbers.PLAIN_INTEGER if options.integers == "plain" else numbers.ANY_INTEGER,
+        "number": numbers.any_number(options.maximum_digits),
+        "integer": integer(options.maximum_digits),
         "boolean": choice((text("true"), text("false"))),
         "text": texts.spelled_any(strictly=True),
     }

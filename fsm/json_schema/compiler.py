@@ -57,7 +57,9 @@ class SchemaCompiler:
         self.calls: dict[Goal, Node] = {}
         self.shapes: list[Any] = []
         self.shape_numbers: dict[int, int] = {}
-        self.states: dict[tuple[int, int], Node] = {}
+        self.states: dict[tuple[int, int, int | None], Node] = {}
+        self.distances: dict[int, dict[int, int]] = {}
+        self.most_digits = options.maximum_digits
         self.strings: dict[tuple[TextFact, ...], Node] = {}
         self.generic = any_json(options)
         self.marks = self.generic.marks
@@ -184,36 +186,49 @@ class SchemaCompiler:
 
     def digits(self, kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool) -> Node:
         automaton = self.meaning.automaton(kinds, facts, leading)
-        return Call(("digits", self.numbered(automaton), 0)) if automaton.edges[0] else choice(())
+        if not automaton.edges[0]:
+            return choice(())
+        number = self.numbered(automaton)
+        if not automaton.goes_round:
+            return Call(("digits", number, 0, None))
+        self.distances[number] = automaton.distances()
+        return Call(("digits", number, 0, self.distances[number][0] + 2 * self.most_digits))
 
-    def digits_rule(self, number: int, state: int) -> Node:
-        """What a number's automaton reads from a state; a small one is one rule, but for its loops."""
-        found = self.states.get((number, state))
+    def digits_rule(self, number: int, state: int, left: int | None) -> Node:
+        """What a number's automaton reads from a state; a small one is one rule, but for its loops. `left`: how many
+        characters, where states lead back to each other."""
+        found = self.states.get((number, state, left))
         if found is None:
             automaton: numbers.Automaton = self.shapes[number]
             targets: dict[int, str] = {}
             for symbol, target in automaton.edges[state]:
-                targets[target] = targets.get(target, "") + symbol
-            again = numbers.edge_characters(targets.pop(state, ""))
+                if left is None or self.distances[number][target] < left:
+                    targets[target] = targets.get(target, "") + symbol
+            again = numbers.edge_characters(targets.pop(state, "") if left is None else "")
             ways: list[Node] = [EMPTY] if state in automaton.ends else []
             for target, symbols in targets.items():
-                ways.append(sequence((numbers.edge_characters(symbols), self.digits_after(number, state, target))))
-            found = sequence((repeat(again, 0, None), choice(ways))) if again.ranges else choice(ways)
-            self.states[number, state] = found
+                ways.append(
+                    sequence((numbers.edge_characters(symbols), self.digits_after(number, state, target, left)))
+                )
+            loop = repeat(again, 0, self.most_digits)
+            found = sequence((loop, choice(ways))) if again.ranges else choice(ways)
+            self.states[number, state, left] = found
         return found
 
-    def digits_after(self, number: int, state: int, target: int) -> Node:
+    def digits_after(self, number: int, state: int, target: int, left: int | None) -> Node:
         automaton: numbers.Automaton = self.shapes[number]
         if not automaton.edges[target]:
             return EMPTY
+        if left is not None:
+            return Call(("digits", number, target, left - 1))
         is_near = target > state and len(automaton.edges) <= SMALL_AUTOMATON
-        return self.digits_rule(number, target) if is_near else Call(("digits", number, target))
+        return self.digits_rule(number, target, None) if is_near else Call(("digits", number, target, None))
 
     def exponents_rule(self, kinds: Kinds, facts: tuple[NumberFact, ...]) -> Node:
         ways: list[Node] = []
         for part in numbers.scientific(kinds, facts):
             if isinstance(part, numbers.Uniform):
-                ways.append(numbers.uniform_node(part))
+                ways.append(numbers.uniform_node(part, self.most_digits))
             else:
                 mantissa = self.digits(Kind.NUMBER, part.facts, leading=True)
                 ways.append(sequence((mantissa, numbers.exponent_node(part.exponent, part.exponent))))

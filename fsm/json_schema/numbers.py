@@ -7,6 +7,7 @@ after one digit before the point, as JSON writers do (`1.5e-07`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
@@ -31,20 +32,38 @@ BELOW, AT, ABOVE = -1, 0, 1
 _DIGITS = Characters(((48, 57),))
 _LEADING = Characters(((49, 57),))
 _MINUS = optional(text("-"))
-_POINT_DIGITS = sequence((text("."), repeat(_DIGITS, 1, None)))
-_WHOLE = choice((text("0"), sequence((_LEADING, repeat(_DIGITS, 0, None)))))
 _E = Characters(((69, 69), (101, 101)))
 _SIGN = optional(Characters(((43, 43), (45, 45))))
 _HUNDREDS = choice((
     sequence((Characters(((49, 50),)), repeat(_DIGITS, 2, 2))), sequence((text("30"), Characters(((48, 55),)))),
 ))  # fmt: skip
-# Exponents stop where a double would become infinite, since readers would then no longer see a number.
-ANY_NUMBER = sequence((_MINUS, choice((
-    sequence((_WHOLE, optional(_POINT_DIGITS), optional(sequence((_E, _SIGN, repeat(_DIGITS, 1, 2)))))),
-    sequence((_LEADING, optional(_POINT_DIGITS), _E, _SIGN, _HUNDREDS)),
-))))  # fmt: skip
-PLAIN_INTEGER = sequence((_MINUS, _WHOLE))
-ANY_INTEGER = sequence((PLAIN_INTEGER, optional(text(".0"))))
+
+
+@lru_cache(maxsize=16)
+def point_digits(most: int) -> Node:
+    return sequence((text("."), repeat(_DIGITS, 1, most)))
+
+
+def any_number(most: int) -> Node:
+    """Any number of up to `most` digits before the point and behind it. Exponents stop where a double would become
+    infinite, since readers would then no longer see a number."""
+    fraction = optional(point_digits(most))
+    return sequence((_MINUS, choice((
+        sequence((_whole(most), fraction, optional(sequence((_E, _SIGN, repeat(_DIGITS, 1, 2)))))),
+        sequence((_LEADING, fraction, _E, _SIGN, _HUNDREDS)),
+    ))))  # fmt: skip
+
+
+def plain_integer(most: int) -> Node:
+    return sequence((_MINUS, _whole(most)))
+
+
+def any_integer(most: int) -> Node:
+    return sequence((plain_integer(most), optional(text(".0"))))
+
+
+def _whole(most: int) -> Node:
+    return choice((text("0"), sequence((_LEADING, repeat(_DIGITS, 0, most - 1)))))
 
 
 def fulfils(value: Fraction, facts: Many[NumberFact]) -> bool:
@@ -120,6 +139,33 @@ class Automaton:
 
     edges: tuple[tuple[tuple[str, int], ...], ...]  # (digits or another character, state)
     ends: frozenset[int]
+
+    @property
+    def goes_round(self) -> bool:
+        """Whether some states lead back to each other, as remainders do."""
+        before = Counter(target for state, own in enumerate(self.edges) for _, target in own if target != state)
+        todo = [state for state in range(len(self.edges)) if not before[state]]
+        for state in todo:
+            for _, target in self.edges[state]:
+                before[target] -= target != state
+                if not before[target] and target != state:
+                    todo.append(target)
+        return len(todo) < len(self.edges)
+
+    def distances(self) -> dict[int, int]:
+        """How many characters a number takes at least from each state to its end."""
+        known = dict.fromkeys(self.ends, 0)
+        sources: dict[int, list[int]] = {}
+        for state, own in enumerate(self.edges):
+            for _, target in own:
+                sources.setdefault(target, []).append(state)
+        todo = list(self.ends)
+        for state in todo:
+            for source in sources.get(state, ()):
+                if source not in known:
+                    known[source] = known[state] + 1
+                    todo.append(source)
+        return known
 
 
 def explored(kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool, plain: bool) -> Automaton:
@@ -388,10 +434,10 @@ def _divided(fact: NumberFact, scale: Fraction) -> NumberFact:
     return NotNumber(fact.value / scale)
 
 
-def uniform_node(uniform: Uniform) -> Node:
+def uniform_node(uniform: Uniform, most: int) -> Node:
     lead: dict[str, Node] = {"+": EMPTY, "-": text("-"), "+-": _MINUS}
     return sequence(
-        (lead[uniform.signs], _LEADING, optional(_POINT_DIGITS), exponent_node(uniform.first, uniform.last))
+        (lead[uniform.signs], _LEADING, optional(point_digits(most)), exponent_node(uniform.first, uniform.last))
     )
 
 

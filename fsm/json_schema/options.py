@@ -17,6 +17,8 @@ class SchemaOptions:
     `compact`: no white space; `spaced`: as `json.dumps` writes by default; `flexible`: up to `maximum_space`
     characters of white space wherever JSON allows it. `formats`: whether a known `format` is enforced or only noted.
     `plain`: integers have no fraction, as programs write and expect them; `any`: they may also end in `.0`.
+    `maximum_digits`: how many digits of a number may run on before the point, and behind it, besides those by which
+    its bounds are told apart, so that a small model comes to an end.
     """
 
     property_order: PropertyOrder = "declared"
@@ -25,3 +27,4 @@ class SchemaOptions:
     formats: Literal["enforced", "annotated"] = "enforced"
     integers: IntegerText = "plain"
     on_unsupported: Literal["refuse", "ignore"] = "refuse"
+    maximum_digits: int = 32

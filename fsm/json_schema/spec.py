@@ -35,11 +35,18 @@ class JSONSchema:
     formats: Literal["enforced", "annotated"] = "enforced"
     integers: IntegerText = "plain"
     on_unsupported: Literal["refuse", "ignore"] = "refuse"
+    maximum_digits: int = 32
     resources: Mapping[str, Schema] = field(default_factory=dict, hash=False)
 
     def options(self) -> SchemaOptions:
         return SchemaOptions(
-            self.property_order, self.white_space, self.maximum_space, self.formats, self.integers, self.on_unsupported
+            self.property_order,
+            self.white_space,
+            self.maximum_space,
+            self.formats,
+            self.integers,
+            self.on_unsupported,
+            self.maximum_digits,
         )
 
     def document(self) -> Document:

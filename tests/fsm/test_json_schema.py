@@ -217,3 +217,20 @@ def test_references_to_other_documents_that_came_along() -> None:
 def test_what_no_long_text_fulfils_is_found_when_compiling(facts: Any) -> None:
     with pytest.raises(SchemaError, match="no value fulfils"):
         JSONSchema({"type": "string", **facts}).grammar()
+
+
+@pytest.mark.parametrize(
+    ("schema", "longest", "too_long"),
+    [
+        ({"type": "integer"}, "9" * 32, "9" * 33),
+        ({"type": "number"}, "-" + "9" * 32 + "." + "0" * 32, "0." + "0" * 33),
+        ({"type": "number", "minimum": 0.25, "maximum": 10}, "1." + "5" * 30, "1." + "5" * 40),
+        ({"type": "integer", "multipleOf": 7}, "7" * 48, "7" * 96),
+        ({"type": "number", "exclusiveMinimum": 1e40}, "2" + "0" * 40, "2" + "0" * 80),
+        ({"type": "integer", "minimum": 10**60, "multipleOf": 7}, "7" * 66, "7" * 168),
+    ],
+)
+def test_digits_come_to_an_end(schema: Any, longest: str, too_long: str) -> None:
+    grammar = JSONSchema(schema).grammar()
+    assert (accepts(grammar, longest), accepts(grammar, too_long)) == (True, False)
+    assert accepts(JSONSchema(schema, maximum_digits=200).grammar(), too_long)

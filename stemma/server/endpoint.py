@@ -17,12 +17,17 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from stemma.server.decoding import decode
-from stemma.server.errors import ApiError, ClientGone, api_error
+from stemma.server.errors import ApiError, ClientGone, api_error, unavailable
 from stemma.server.keys import Tenant
 from stemma.server.replies import json_reply
 from stemma.server.service import Service
 
 Body = TypeVar("Body")
+T = TypeVar("T")
+
+END_SECONDS = 1.0
+"""What is told of the end has so long to be written."""
+
 log = logging.getLogger("stemma.server")
 tracer = trace.get_tracer("stemma.server")
 
@@ -79,6 +84,9 @@ class EndpointApp:
             except ClientGone:
                 counts.num_gone += 1
             except Exception as error:
+                if status and self._service.is_over.is_set():  # a reader so slow that it could not even be told
+                    counts.num_gone += 1
+                    return
                 if status:  # too late for another answer: the connection is cut
                     log.exception("%s failed while it was answered", path)
                     raise
@@ -99,7 +107,7 @@ class EndpointApp:
             tenant = service.keys.tenant(headers.get("authorization"), headers.get("x-api-key"))
         if endpoint.for_admin and not tenant.is_admin:
             raise ApiError(403, "this needs an admin's API key", "permission_error", code="permission_denied")
-        data = await read_body(headers, receive, service.config.max_body_bytes)
+        data = await before_the_end(read_body(headers, receive, service.config.max_body_bytes), service.is_over)
         body = None if endpoint.body is None else await _decoded(service, data, endpoint.body)
         with ExitStack() as cleanup:
             call = Call(service, tenant, body, Request(scope), cleanup)
@@ -108,7 +116,7 @@ class EndpointApp:
                 response = await endpoint.handler(call)
                 await response(scope, _never, send)
 
-            await until_gone(respond(), receive)
+            await until_gone(respond(), receive, service.is_over)
 
 
 async def _decoded(service: Service, data: bytes, kind: type[Any]) -> Any:
@@ -136,19 +144,45 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
             return b"".join(parts)
 
 
-async def until_gone(work: Coroutine[Any, Any, None], receive: Receive) -> None:
-    """Do the work, or cancel it when the client disconnects. Raises ClientGone."""
-    task = asyncio.ensure_future(work)
+async def until_gone(work: Coroutine[Any, Any, None], receive: Receive, is_over: asyncio.Event) -> None:
+    """Do the work, or cancel it when the client goes or the server's time is over. Raises ClientGone, ApiError."""
     watch = asyncio.ensure_future(_disconnect(receive))
+
+    async def work_or_leave() -> None:
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise ClientGone
+            await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
     try:
-        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        await task
+        await before_the_end(work_or_leave(), is_over)
     finally:
         watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+
+
+async def before_the_end(work: Coroutine[Any, Any, T], is_over: asyncio.Event) -> T:
+    """Do the work. What does not end by itself soon after the server's time is over ends with ApiError (503)."""
+    task, end = asyncio.ensure_future(work), asyncio.ensure_future(_end(is_over))
+    try:
+        await asyncio.wait((task, end), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise unavailable("the server is shutting down")
+        return await task
+    finally:
+        end.cancel()
         task.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
+        await asyncio.gather(task, end, return_exceptions=True)
+
+
+async def _end(is_over: asyncio.Event) -> None:
+    await is_over.wait()
+    await asyncio.sleep(END_SECONDS)
 
 
 async def _disconnect(receive: Receive) -> None:

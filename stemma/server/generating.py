@@ -67,7 +67,7 @@ def start(
         )
     call.cleanup.enter_context(service.gate.enter(call.tenant.name, len(prompts) * n))
     generations: list[Generation] = []
-    call.cleanup.callback(_cancel, generations)
+    call.cleanup.enter_context(service.under_way(generations))
     for prompt in prompts:
         submitted = options.copy()
         limit = max_tokens
@@ -87,12 +87,6 @@ def errors_of_prompt_named(param: str) -> Iterator[None]:
         if error.param in ("prompt", "messages"):
             error.param = param
         raise
-
-
-def _cancel(generations: Sequence[Generation]) -> None:
-    for generation in generations:
-        if not generation.is_done:
-            generation.cancel()
 
 
 async def completed(generations: Sequence[Generation]) -> list[Completion]:

@@ -1,8 +1,15 @@
-"""Running a server until it is told to stop: it then finishes what is under way, or refuses it, and never hangs."""
+"""Running a server until it is told to stop: it then finishes what is under way, or refuses it, and never hangs.
+
+signal                      shutdown_seconds later, or a second signal       LAST_SECONDS later
+  | nobody comes in, what runs goes on | every request left is told 503 or an error event | the rest is cut off |
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -12,6 +19,8 @@ from stemma.server.app import app
 from stemma.server.config import ServerConfig
 from stemma.server.service import Service
 
+LAST_SECONDS = 3.0
+
 
 class StemmaServer(uvicorn.Server):
     """uvicorn, which on a signal also ends streams that never end by themselves and refuses new requests."""
@@ -19,13 +28,31 @@ class StemmaServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+        self._insisted = asyncio.Event()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wait for what is under way, and end it when its time is over."""
+        ending = asyncio.create_task(self._end_in_time())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
+
+    async def _end_in_time(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._insisted.wait(), self._service.config.shutdown_seconds)
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is cut off now is no error
+        self._service.cut_short()
+        await asyncio.sleep(LAST_SECONDS)
+        self.force_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal asks, the second one insists.
 
         A server that was asked to end has ended well: unlike uvicorn's it does not raise the signal again.
         """
-        self.force_exit = self.should_exit
+        if self.should_exit:
+            self._insisted.set()
         self.stop()
 
     def stop(self) -> None:
@@ -45,7 +72,6 @@ def make_server(engine: Engine, config: ServerConfig | None = None) -> StemmaSer
         port=config.port,
         log_level="warning",
         access_log=False,
-        timeout_graceful_shutdown=max(1, round(config.shutdown_seconds)),
         server_header=False,
         lifespan="off",
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import ParamSpec, TypeVar
 
-from stemma.runtime.engine import Engine
+from stemma.runtime.engine import Engine, Generation
 from stemma.runtime.errors import EngineClosed
 from stemma.server.compiling import Compilers
 from stemma.server.config import ServerConfig
@@ -34,7 +34,7 @@ class Service:
     """An engine with what a server keeps beside it. Lives as long as the server.
 
     compilers: compile grammars. turns: answers as they were generated. pins: what callers keep in the cache.
-    stopping: set when the server ends.
+    stopping: set when the server ends. is_over: set when those who are still waiting then are sent away.
     """
 
     def __init__(self, engine: Engine, config: ServerConfig) -> None:
@@ -54,12 +54,33 @@ class Service:
         self.started = time.time()
         self.fingerprint = f"stemma-{VERSION}"
         self.stopping = asyncio.Event()
+        self.is_over = asyncio.Event()
+        self._under_way: list[Sequence[Generation]] = []
         self._workers = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="stemma-server")
         self.compilers = Compilers(engine, config.compile_seconds)
 
     async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what takes time (tokenizing, compiling, asking the engine) beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._workers, lambda: function(*args, **kwargs))
+
+    @contextmanager
+    def under_way(self, generations: Sequence[Generation]) -> Iterator[None]:
+        """These are somebody's answer meanwhile; they are cancelled at the end."""
+        self._under_way.append(generations)
+        try:
+            yield
+        finally:
+            self._under_way = [other for other in self._under_way if other is not generations]
+            for generation in generations:
+                generation.give_up()
+
+    def cut_short(self) -> None:
+        """End every answer that is under way with an error that tells its reader to come back; on the server's loop."""
+        self.is_over.set()
+        for generations in self._under_way:
+            for generation in generations:
+                generation.give_up()
+                generation.fail(EngineClosed("the server shut down before the answer was complete; ask again"))
 
     def compute_later(self, tokens: Sequence[int], namespace: str, priority: int) -> None:
         """Have these tokens in the cache soon. Nobody waits for it, but what goes on from them comes behind it."""

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -79,3 +81,69 @@ def test_a_signal_ends_what_is_too_long_and_refuses_what_is_new(tmp_path: Path) 
             process.wait(timeout=30)
             assert time.monotonic() - started < 20
         assert process.returncode == 0
+
+
+LONG: dict[str, Any] = {"max_tokens": 5000, "ignore_eos": True}
+LETTERS = {"type": "json_schema", "name": "text", "schema": {"type": "string", "minLength": 4000}}
+TURN = [{"role": "user", "content": "Tell me a long story."}]
+DIALECTS = {
+    "/v1/chat/completions": {"messages": TURN, **LONG},
+    "/v1/completions": {"prompt": "Once upon a time", **LONG},
+    "/v1/responses": {"input": "Tell me a long story.", "max_output_tokens": 5000, "text": {"format": LETTERS}},
+    "/generate": {"text": "Once", "sampling_params": {"max_new_tokens": 5000, "ignore_eos": True}},
+}
+
+
+def answer(url: str, path: str, body: dict[str, Any]) -> tuple[str, int, str]:
+    """How an answer ended: its path, its status, and all of its text."""
+    with httpx.stream("POST", f"{url}{path}", json=body, headers=KEY, timeout=120) as response:
+        return path, response.status_code, "".join(response.iter_text())
+
+
+def num_inside(url: str) -> int:
+    info = httpx.get(f"{url}/server_info", headers=KEY, timeout=60).json()
+    return int(info["num_running"] + info["num_waiting"])
+
+
+def check_end(path: str, status: int, text: str, stream: bool) -> None:
+    if not stream:
+        assert status == 503, text
+        error = json.loads(text)["error"]
+        assert error["type"] == "service_unavailable_error"
+        assert "shut down" in error["message"]
+        return
+    assert status == 200
+    events = [block for block in text.split("\n\n") if block]
+    if path == "/v1/responses":
+        assert events[-1].startswith("event: response.failed\n")
+        assert "shut down" in events[-1]
+    else:
+        assert events[-1] == "data: [DONE]"
+        assert "shut down" in json.loads(events[-2].removeprefix("data: "))["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "signals"),
+    [("1", [signal.SIGTERM]), ("600", [signal.SIGINT, signal.SIGTERM])],
+)
+def test_whoever_is_left_at_the_end_is_told(tmp_path: Path, seconds: str, signals: list[signal.Signals]) -> None:
+    asked = [(path, body, stream) for path, body in DIALECTS.items() for stream in (False, True)] * 2
+    log = tmp_path / "log"
+    with served(log, "--shutdown-seconds", seconds) as (url, process), ThreadPoolExecutor(len(asked)) as threads:
+        answers = [threads.submit(answer, url, path, {**body, "stream": stream}) for path, body, stream in asked]
+        half = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
+        half.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer secret\r\n")
+        half.sendall(b"content-length: 100\r\n\r\n{")
+        wait_until(lambda: num_inside(url) == len(asked), 60)
+        for sent in signals:
+            process.send_signal(sent)
+            time.sleep(0.3)
+        assert process.wait(timeout=60) == 0
+        for (_, _, stream), future in zip(asked, answers, strict=True):
+            check_end(*future.result(timeout=60), stream)
+        assert b"503 Service Unavailable" in half.recv(1 << 16)
+        half.close()
+    said = log.read_text()
+    assert "Traceback" not in said
+    assert "Error" not in said
+    assert "Exception" not in said

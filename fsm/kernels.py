@@ -9,7 +9,10 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import json
+import logging
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,13 +21,15 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
+from stemma.cache_folder import cache_folder
 from stemma.fsm import bounded, masks, regions, runs, seams, stacks, step, tables, turns
 from stemma.fsm.runs import Run
 from stemma.fsm.tables import Int32s, Int64s, Limits, Tables, new_tables
 from stemma.fsm.trie import Trie, build_trie
 
+log = logging.getLogger(__name__)
+SUMS = "sums.json"
 Words = npt.NDArray[np.uint32]
 Octets = npt.NDArray[np.uint8]
 
@@ -97,7 +102,16 @@ class KernelLoader:
         return self._compiled
 
     def _load(self) -> None:
-        self._compiled = compile_kernels()
+        settings: Any = numba.config
+        own = Path(settings.CACHE_DIR) if settings.CACHE_DIR else cache_folder() / "fsm"
+        folder = own / f"kernels-{_source_digest(masks.classify):012x}"
+        try:
+            with kept(folder):
+                self._compiled = compile_kernels()
+        except Exception as error:  # whatever numba makes of files that are damaged or cannot be written
+            log.warning("the automaton's kernels in %s cannot be used, and are compiled anew: %r", folder, error)
+            shutil.rmtree(folder, ignore_errors=True)
+            self._compiled = compile_kernels(keeps=False)
 
 
 @functools.cache
@@ -114,8 +128,8 @@ def _source_digest(function: Callable[..., Any]) -> int:
     return int(hashlib.sha256(sources.encode()).hexdigest()[:12], 16)
 
 
-def compile_kernels() -> Compiled:
-    """Every entry point with its one signature, from the cache on disk if it is there."""
+def compile_kernels(keeps: bool = True) -> Compiled:
+    """Every entry point with its one signature. keeps: in numba's folder, from where it also takes what is there."""
     typeof: Callable[[object], Any] = numba.typeof
     t, trie, run = typeof(new_tables(Limits())), typeof(build_trie([b"a"])), typeof(_empty_run())
     integer, truth = numba.int64, numba.boolean
@@ -143,29 +157,58 @@ def compile_kernels() -> Compiled:
         runs.find_run: integer(trie, numbers, path, path, path, numbers),
         runs.sort_run: numba.void(path, integer, numbers, numba.int32[::1], numba.int32[::1], numba.uint32[:, ::1]),
     }
-    with _cache_folder():
-        ready = {
-            function.__name__: numba.jit(signature, nopython=True, nogil=True, cache=True)(
-                sealed(function, _source_digest(function), len(signature.args))
-            )
-            for function, signature in signatures.items()
-        }
+    ready = {
+        function.__name__: numba.jit(signature, nopython=True, nogil=True, cache=keeps)(
+            sealed(function, _source_digest(function), len(signature.args))
+        )
+        for function, signature in signatures.items()
+    }
     return Compiled(
         Kernels(*(ready[name] for name in Kernels._fields)), MaskKernels(*(ready[name] for name in MaskKernels._fields))
     )
 
 
 @contextlib.contextmanager
-def _cache_folder() -> Iterator[None]:
-    """Numba's files go to the user's cache directory: beside the source they would outlive an installation there, and
-    what is left of a package's folder hides the package that is installed after it."""
+def kept(folder: Path) -> Iterator[None]:
+    """Numba's files go to this folder. Files that are not as they were left go first.
+
+    Beside the source they would outlive an installation there, and what is left of a package's folder hides the package
+    that is installed after it.
+    """
     settings: Any = numba.config
-    chosen = settings.CACHE_DIR
-    settings.CACHE_DIR = chosen or str(Path(platformdirs.user_cache_dir("stemma")) / "fsm" / "kernels")
+    before = settings.CACHE_DIR
+    if _is_damaged(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    settings.CACHE_DIR = str(folder)
     try:
         yield
+        _seal(folder)
     finally:
-        settings.CACHE_DIR = chosen
+        settings.CACHE_DIR = before
+
+
+def _is_damaged(folder: Path) -> bool:
+    """Whether the files are not those that were sealed. Another process may be writing those that were not yet."""
+    try:
+        return bool(json.loads((folder / SUMS).read_text()) != _sums(folder))
+    except OSError:
+        return False
+    except ValueError:
+        return True
+
+
+def _seal(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        beside = folder / f"{SUMS}.{os.getpid()}"
+        beside.write_text(json.dumps(_sums(folder)))
+        beside.replace(folder / SUMS)
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*.nb[ic]")
+    }
 
 
 def _empty_run() -> Run:

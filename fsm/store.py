@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
+
+from stemma.cache_folder import cache_folder
 
 FORMAT = 3  # of the tables; another number leaves old files alone
 MAX_FILES = 48  # of one vocabulary
@@ -28,24 +27,29 @@ class Store:
 
     def __init__(self, key: str) -> None:
         self._saving: list[threading.Thread] = []
-        self.folder = Path(platformdirs.user_cache_dir("stemma")) / "fsm" / f"{key[:32]}-{FORMAT}"
+        self.folder = cache_folder() / "fsm" / f"{key[:32]}-{FORMAT}"
 
     def load(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
         try:
             with np.load(self.folder / f"{name}.npz", allow_pickle=False) as file:
                 return dict(file)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        except Exception:  # of a damaged file, whatever numpy and zipfile make of it
             return None
 
     def save(self, name: str, arrays: Arrays) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if sum(1 for _ in self.folder.iterdir()) >= MAX_FILES:
+            path = self.folder / f"{name}.npz"
+            if not path.exists() and sum(1 for _ in self.folder.iterdir()) >= MAX_FILES:
                 return
             handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-            os.replace(temporary, self.folder / f"{name}.npz")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    np.savez(file, **arrays)  # type: ignore[arg-type]
+                os.replace(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
         except OSError:
             return
 
@@ -61,4 +65,7 @@ class Store:
 
     def names(self) -> list[str]:
         """The names of all tables there are."""
-        return sorted(path.stem for path in self.folder.glob("*.npz"))
+        try:
+            return sorted(name.removesuffix(".npz") for name in os.listdir(self.folder) if name.endswith(".npz"))
+        except OSError:
+            return []

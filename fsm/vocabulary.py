@@ -6,6 +6,7 @@ It knows nothing of grammars. A tokenizer's own encoder may be given, for forced
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +21,7 @@ from stemma.fsm.tables import Int64s
 from stemma.fsm.trie import Trie, build_trie
 
 RUN_PREFIX = "run-"
+RUN_NAME = re.compile(r"run-(?:[0-9a-f]{2})*")
 FEW_BYTES = 4  # a run with so many bytes less will do
 
 
@@ -124,7 +126,9 @@ class Vocabulary:
         """The runs that earlier grammars of this vocabulary asked for."""
         runs: dict[bytes, Run] = {}
         for name in self._store.names():
-            arrays = self._store.load(name) if name.startswith(RUN_PREFIX) else None
+            if not RUN_NAME.fullmatch(name):
+                continue
+            arrays = self._store.load(name)
             if arrays is not None and set(arrays) == set(Run._fields):
                 runs[bytes.fromhex(name.removeprefix(RUN_PREFIX))] = Run(**arrays)
         return runs

@@ -55,3 +55,31 @@ def dequantize(weight: StoredWeight) -> torch.Tensor:
             f"weights of type {weight.type} cannot be read; convert the file to Q8_0 or BF16"
         ) from error
     return torch.from_numpy(values.astype(np.float32, copy=False).reshape(weight.shape))
+
+
+SCALES = {"Q8_0": (34, (0,)), "Q4_0": (18, (0,)), "Q4_1": (20, (0, 2)), "Q4_K": (144, (0, 2)), "Q6_K": (210, (208,))}
+"""Block formats: bytes of a block, and where in it a float16 stands; all its other numbers are integers."""
+EXPONENTS = {"F32": (np.uint32, 0x7F80_0000), "F16": (np.uint16, 0x7C00), "BF16": (np.uint16, 0x7F80)}
+CHUNK_BYTES = 1 << 21
+
+
+def is_finite(weight: StoredWeight) -> bool:
+    """Whether no number of it is infinite or NaN: a look at the exponents, or at those of the blocks' scales, one pass
+    over what is stored and a few megabytes beside it."""
+    rows = weight.data.reshape(1, -1) if weight.data.ndim < 2 else weight.data
+    step = max(1, CHUNK_BYTES // max(1, rows[0].nbytes if len(rows) else 1))
+    kind, mask = EXPONENTS.get(weight.type, EXPONENTS["F16"])
+    for start in range(0, len(rows), step):
+        for numbers in _floats(weight.type, rows[start : start + step]):
+            exponents = np.ascontiguousarray(numbers).view(kind) & mask
+            if exponents.size and exponents.max() == mask:
+                return False
+    return True
+
+
+def _floats(kind: str, rows: npt.NDArray[np.generic]) -> list[npt.NDArray[np.generic]]:
+    if kind in EXPONENTS:
+        return [rows]
+    size, places = SCALES[kind]
+    blocks = rows.reshape(len(rows), -1, size)
+    return [blocks[:, :, place : place + 2] for place in places]

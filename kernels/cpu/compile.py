@@ -7,7 +7,9 @@ the parameters. A warm start neither generates nor compiles, it loads a file of 
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
-import platformdirs
 from llvmlite import ir
 
+from stemma.cache_folder import cache_folder
 from stemma.kernels.cpu.target import Target
 
 Generate = Callable[[ir.Module], None]
+DIGEST_BYTES = 32
+log = logging.getLogger(__name__)
 
 
 class Library:
@@ -42,16 +46,19 @@ class Library:
 
 
 def default_cache_dir() -> Path:
-    return Path(platformdirs.user_cache_dir("stemma")) / "kernels"
+    return cache_folder() / "kernels"
 
 
 def load(name: str, generate: Generate, target: Target, parameters: Sequence[object], cache_dir: Path) -> Library:
-    """Compile what `generate` writes into a module, or take the machine code from `cache_dir`."""
+    """Compile what `generate` writes into a module, or take the machine code from `cache_dir`.
+
+    A file that is not whole is made again; where none can be written, it is compiled at each start.
+    """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = _machine(target)
     path = cache_dir / f"{name}-{_key(target, parameters)}.o"
-    data = path.read_bytes() if path.is_file() else None
+    data = _read(path)
     if data is None:
         module = ir.Module(name)
         module.triple = target.triple
@@ -105,10 +112,32 @@ def _key(target: Target, parameters: Sequence[object]) -> str:
     return digest.hexdigest()[:24]
 
 
-def _write(path: Path, data: bytes) -> None:
+def _read(path: Path) -> bytes | None:
+    """The machine code, if it is there as it was written: its digest, then itself."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    digest, code = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def _write(path: Path, code: bytes) -> None:
     """Whole or not at all, also when two processes start at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    os.replace(name, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(code).digest() + code)
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        _warn(path.parent, str(error))
+
+
+@functools.cache
+def _warn(folder: Path, reason: str) -> None:
+    log.warning("compiled kernels cannot be kept in %s, so they are compiled at each start: %s", folder, reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from stemma.kernels.ops import KV, BlockCopy, Int32Array
+from stemma.kernels.ops import KV, BlockCopy, Int32Array, Layout
 from stemma.runtime.core.batch import Batch
 from stemma.runtime.core.layout import make_layout
 from stemma.runtime.model import Model
@@ -18,6 +18,13 @@ class Runner:
         self.model = model
         self.kv = kv
         self._step = model.ops.stepper(model, model.config.heads, kv)
+
+    def try_once(self) -> bool:
+        """Compute the first token of the vocabulary; whether its logits are finite. Writes to block 0, so it is for a
+        pool that holds nothing yet. Compiles what a step needs, so that the first request does not wait for it."""
+        one, zero = np.ones(1, np.int32), np.zeros(1, np.int32)
+        layout = Layout(zero, zero, np.array([0, 1], np.int32), one, np.zeros((1, 1), np.int32), ())
+        return bool(torch.isfinite(self._step(zero, layout, zero)).all())
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Copy blocks, compute the batch's tokens and write their KV.

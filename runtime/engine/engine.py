@@ -41,7 +41,7 @@ from stemma.runtime.engine.publishing import Ticket
 from stemma.runtime.engine.saving import CacheFile, Saver
 from stemma.runtime.engine.text import TextStream
 from stemma.runtime.engine.tree import TreeNode, snapshot
-from stemma.runtime.errors import EngineForked, InvalidRequest
+from stemma.runtime.errors import EngineForked, InvalidRequest, ModelFileError
 from stemma.runtime.model import ChatTemplate, LoadedModel, Tokenizer, load
 from stemma.runtime.model.pull import default_model
 
@@ -101,7 +101,13 @@ class Engine:
         scheduler = Scheduler(PrefixCache(kv.shape.num_blocks, kv.shape.block_size), limits)
         self._guides = Guides(loaded)
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity)
-        self._loop = EngineLoop(scheduler, Runner(loaded.model, kv), Sampler(ops))
+        runner = Runner(loaded.model, kv)
+        if not runner.try_once():
+            raise ModelFileError(
+                f"{loaded.config.name} computes numbers that are NaN or infinite, though none of its weights is: "
+                "they are not those of a working model, or too large; fetch or convert the model again"
+            )
+        self._loop = EngineLoop(scheduler, runner, Sampler(ops))
         weakref.finalize(self, self._loop.leave).atexit = False
 
     # Generating ----------------------------------------------------------------

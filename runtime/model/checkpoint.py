@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from stemma.kernels.weights import StoredWeight
@@ -28,9 +28,10 @@ class TokenizerFiles:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Everything that was read. tensors: memory maps, by Hugging Face's names."""
+    """Everything that was read. tensors: memory maps, by Hugging Face's names. file_names: the file's own, by those."""
 
     config: ModelConfig
     tensors: Mapping[str, StoredWeight]
     tokenizer: TokenizerFiles
     generation: GenerationDefaults
+    file_names: Mapping[str, str] = field(default_factory=dict)

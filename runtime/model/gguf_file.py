@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stemma.kernels.weights import StoredWeight, dequantize
+from stemma.kernels.weights import StoredWeight, dequantize, is_finite
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
 from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.config import GenerationDefaults, ModelConfig, RopeConfig
@@ -52,7 +52,8 @@ def read_gguf(path: Path) -> Checkpoint:
     }  # fmt: skip
     if config.family == "llama":
         tensors = {name: _unpermuted(name, tensor, config) for name, tensor in tensors.items()}
-    return Checkpoint(config, tensors, read_tokenizer(opened.metadata), _generation(opened.metadata))
+    names = {_hugging_face_name(name): name for name in opened.tensors}
+    return Checkpoint(config, tensors, read_tokenizer(opened.metadata), _generation(opened.metadata), names)
 
 
 def _config(opened: GGUF, name: str) -> ModelConfig:
@@ -94,6 +95,8 @@ def _rope(
         raise UnsupportedModel("models that rotate only a part of each head are not supported")
     theta = values.get(f"{family}.rope.freq_base", 10000.0)
     if ROPE_FACTORS in tensors:
+        if not is_finite(tensors[ROPE_FACTORS]):
+            raise ModelFileError(f"tensor {ROPE_FACTORS!r} has numbers that are NaN or infinite; fetch the model again")
         return RopeConfig(theta, tuple(dequantize(tensors[ROPE_FACTORS]).tolist()))
     scaling = values.get(f"{family}.rope.scaling.type", "none")
     factor = values.get(f"{family}.rope.scaling.factor", 1.0)

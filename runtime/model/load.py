@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from stemma.kernels.ops import Ops
-from stemma.runtime.errors import ModelNotFound
+from stemma.runtime.errors import ModelFileError, ModelNotFound
 from stemma.runtime.model.chat import ChatTemplate
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
 from stemma.runtime.model.config import GenerationDefaults, ModelConfig
@@ -60,10 +61,18 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
     raise ModelNotFound(f"there is no {source}; give a .gguf file, a model folder, or a hub id like owner/name")
 
 
+def _check_numbers(config: ModelConfig) -> None:
+    numbers = {"norm_epsilon": config.norm_epsilon, "rope theta": config.rope.theta}
+    for name, value in numbers.items():
+        if not (isinstance(value, int | float) and 0 < value < math.inf):
+            raise ModelFileError(f"the model's {name} is {value!r}, which is no positive number; fetch the model again")
+
+
 def assemble(checkpoint: Checkpoint, ops: Ops, progress: Progress | None = None) -> LoadedModel:
     """Pack a checkpoint for a device."""
     config = checkpoint.config
-    weights = Weights(checkpoint.tensors, progress)
+    _check_numbers(config)
+    weights = Weights(checkpoint.tensors, progress, checkpoint.file_names)
     model = FAMILIES[config.family](config, weights, ops)
     weights.check_all_taken()
     tokenizer = Tokenizer(checkpoint.tokenizer, config.vocab_size)

@@ -19,9 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from stemma.cache_folder import cache_folder
 from stemma.runtime.errors import ModelFileError, ModelNotFound
 from stemma.runtime.model.weights import Progress
-from stemma.runtime.settings import cache_folder, child_environment
+from stemma.runtime.settings import child_environment
 
 POLL_SECONDS = 0.1
 CHUNK_BYTES = 1 << 20

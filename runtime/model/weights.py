@@ -4,8 +4,9 @@ they came from, a model file sees only this. Never reads a file."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
-from stemma.kernels.weights import StoredWeight
+from stemma.kernels.weights import StoredWeight, is_finite
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
 
 STORAGE_TYPES = frozenset({"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K"})
@@ -15,17 +16,22 @@ Progress = Callable[[str, float], None]
 
 
 class Weights:
-    """Tensors by name. `take` checks the shape; `check_all_taken` refuses a model that was only partly understood."""
+    """Tensors by name. `take` checks the shape and that the numbers are finite; `check_all_taken` refuses a model that
+    was only partly understood. file_names: what the files call them, where that is another name."""
 
-    def __init__(self, tensors: Mapping[str, StoredWeight], progress: Progress | None = None) -> None:
+    def __init__(
+        self, tensors: Mapping[str, StoredWeight], progress: Progress | None = None,
+        file_names: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
         self._tensors = tensors
+        self._file_names = file_names
         self._taken: set[str] = set()
         self._progress = progress
         self._total_bytes = max(1, sum(tensor.num_bytes for tensor in tensors.values()))
         self._taken_bytes = 0
 
     def take(self, name: str, *shape: int) -> StoredWeight:
-        """The tensor of this name and shape. Raises ModelFileError if it is absent or has another shape."""
+        """The tensor of this name and shape. Raises ModelFileError if it is absent, damaged, or has another shape."""
         found = self._tensors.get(name)
         if found is None:
             raise ModelFileError(f"the model's files hold no tensor {name!r}; fetch or convert the model again")
@@ -34,6 +40,11 @@ class Weights:
         if found.type not in STORAGE_TYPES:
             known = ", ".join(sorted(STORAGE_TYPES))
             raise UnsupportedModel(f"tensor {name!r} is stored as {found.type}; use a file with one of: {known}")
+        if name not in self._taken and not is_finite(found):
+            raise ModelFileError(
+                f"tensor {self._file_names.get(name, name)!r} ({name}) has numbers that are NaN or infinite: the file "
+                "is damaged, or was converted with too small a range; fetch or convert the model again"
+            )
         self._count(name, found)
         return found
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from stemma.kernels.ops import KV, BlockCopy, Int32Array, Layout
+from stemma.kernels.steps import run
 from stemma.runtime.core.batch import Batch
 from stemma.runtime.core.layout import make_layout
 from stemma.runtime.model import Model
@@ -24,7 +25,9 @@ class Runner:
         pool that holds nothing yet. Compiles what a step needs, so that the first request does not wait for it."""
         one, zero = np.ones(1, np.int32), np.zeros(1, np.int32)
         layout = Layout(zero, zero, np.array([0, 1], np.int32), one, np.zeros((1, 1), np.int32), ())
-        return bool(torch.isfinite(self._step(zero, layout, zero)).all())
+        plan = self.model.ops.plan(layout, self.kv.shape)
+        # Not by the stepper: what that records of a size belongs to the thread that takes steps.
+        return bool(torch.isfinite(run(self.model, self.kv, zero, plan, zero)).all())
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Copy blocks, compute the batch's tokens and write their KV.

@@ -18,6 +18,7 @@ from stemma.fsm.nodes import ANY_TEXT, EMPTY, NOTHING, both, choice, lengths, nu
 from stemma.fsm.recogniser import Recogniser, no_rules
 from stemma.fsm.regex_parser import Parser
 from stemma.fsm.regex_tree import Ahead, Assertion, Behind, Class, Concat, Dialect, Either, Repeated, Tree
+from stemma.fsm.rule_facts import possible
 
 MAXIMUM_UNROLLED = 8
 MAXIMUM_KINDS = 16  # of characters before a place that are told apart
@@ -46,7 +47,10 @@ class Regex:
         return _Translator(self.pattern, self.dialect).whole()
 
     def grammar(self) -> Grammar:
-        return Grammar(self.language(), no_rules)
+        language = possible(self.language(), set())
+        if language == NOTHING:
+            raise RegexError("no text matches this", self.pattern, 0)
+        return Grammar(language, no_rules)
 
 
 def search_language(pattern: str, dialect: Dialect = "ecma") -> Node:

@@ -184,3 +184,9 @@ def test_what_validators_read_differently_is_refused(pattern: str) -> None:
 def test_refuses_with_a_position(pattern: str) -> None:
     with pytest.raises(RegexError, match="position"):
         Regex(pattern).grammar()
+
+
+@pytest.mark.parametrize("pattern", [r"[^\s\S]", "a(?=b)", r"(?<=a)b", r"a[^\s\S]"])
+def test_what_matches_nothing_is_refused(pattern: str) -> None:
+    with pytest.raises(RegexError, match="no text"):
+        Regex(pattern).grammar()

@@ -42,7 +42,7 @@ def rules_grammar(rules: Mapping[str, Node], lines: Mapping[str, int], root: str
     """A grammar of named rules, after all their names are known to be defined."""
     if root not in rules:
         raise GrammarError(f"there is no rule {root!r} to start from", 1)
-    named: dict[Hashable, Node] = {**rules}
+    named: dict[Hashable, Node] = dict(rules.items())
     ends = fulfilled(named, can_end)
     if root not in ends:
         name = str(blamed(root, named, ends))

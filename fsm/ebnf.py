@@ -38,16 +38,15 @@ class EBNF:
         return rules_grammar(*_Parser(self.text).rules(), self.root)
 
 
-def rules_grammar(rules: Mapping[str, Node], lines: Mapping[str, int], root: str) -> Grammar:
+def rules_grammar(rules: Mapping[Hashable, Node], lines: Mapping[Hashable, int], root: str) -> Grammar:
     """A grammar of named rules, after all their names are known to be defined."""
     if root not in rules:
         raise GrammarError(f"there is no rule {root!r} to start from", 1)
-    named: dict[Hashable, Node] = dict(rules.items())
-    ends = fulfilled(named, can_end)
+    ends = fulfilled(rules, can_end)
     if root not in ends:
-        name = str(blamed(root, named, ends))
+        name = blamed(root, rules, ends)
         raise GrammarError(f"no text fulfils the rule {name!r}: it never ends, or asks for what is empty", lines[name])
-    readable = without_left_recursion({name: possible(named[name], ends) for name in named if name in ends})
+    readable = without_left_recursion({name: possible(rules[name], ends) for name in rules if name in ends})
     texts = dict.fromkeys(special for node in rules.values() for special in specials(node))
     return Grammar(Call(root), readable.__getitem__, tuple(texts))
 
@@ -94,10 +93,10 @@ class _Parser:
         self.depth = 0
         self.called: dict[str, int] = {}
 
-    def rules(self) -> tuple[dict[str, Node], dict[str, int]]:
+    def rules(self) -> tuple[dict[Hashable, Node], dict[Hashable, int]]:
         """Every rule, and the line that it is defined on."""
-        rules: dict[str, Node] = {}
-        lines: dict[str, int] = {}
+        rules: dict[Hashable, Node] = {}
+        lines: dict[Hashable, int] = {}
         while self.at < len(self.tokens):
             name = self.expect("name", "a rule's name")
             self.expect("define", "'::='")

@@ -1,39 +1,43 @@
-"""`Lark(text)`: a subset of Lark's grammar notation, read as a context-free grammar over characters.
+"""`Lark(text)`: a grammar in Lark's notation, read as a context-free grammar over characters.
 
-Rules, terminals, strings and regexes with flags, `|`, `()`, `[]`, `?`, `*`, `+`, `~n..m`, `"a".."z"`, aliases,
-priorities, `%ignore`, `%import common.NAME`, and special tokens as `<|name|>`. There is no lexer: where Lark prefers
-the longest terminal, every reading is accepted. Templates, `%declare` and `%override` are refused.
+There is no lexer: what Lark's Earley parser reads with `lexer="dynamic_complete"` is read, every way to cut a text into
+terminals. What only shapes trees (`?`, `!`, `_`, aliases, priorities) says nothing here; what cannot be honoured is a
+`GrammarError` with its line. Special tokens are written `<|name|>`.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
 
-from stemma.fsm import characters
-from stemma.fsm.ast import Call, Characters, Grammar, Node, Special
-from stemma.fsm.ebnf import MAXIMUM_DEPTH, MAXIMUM_TEXT, Token, refuse_surrogates, rules_grammar, unescaped
-from stemma.fsm.errors import GrammarError, RegexError
-from stemma.fsm.nodes import EMPTY, choice, optional, repeat, sequence, text
-from stemma.fsm.regex import Regex
-
-TOKENS = re.compile(
-    r"""(?P<blank>[ \t\f\r]+|//[^\n]*|\#[^\n]*|\\\r?\n)|(?P<line>\n)|(?P<directive>%[a-z]+)|(?P<range>\.\.)
-    |(?P<name>[!?]?_?[A-Za-z][A-Za-z0-9_]*|_)|(?P<text>"(?:[^"\\\n]|\\.)*"i?)|(?P<regex>/(?!/)(?:[^/\\\n]|\\.)+/[imslux]*)
-    |(?P<special><\|?[^<>\s]+>)|(?P<number>\d+)|(?P<arrow>->)|(?P<sign>[|()\[\]*+?~:.,={}])""",
-    re.VERBOSE,
+from stemma.fsm.ast import Call, Grammar, Node, Special
+from stemma.fsm.ebnf import rules_grammar
+from stemma.fsm.errors import GrammarError
+from stemma.fsm.lark_ignored import Ignored, Spacing
+from stemma.fsm.lark_library import LIBRARIES
+from stemma.fsm.lark_parser import statements
+from stemma.fsm.lark_terminals import Terminals
+from stemma.fsm.lark_tree import (
+    Aliased,
+    Definition,
+    Ignore,
+    Import,
+    Marker,
+    Name,
+    Pattern,
+    Quoted,
+    Row,
+    Span,
+    Statement,
+    Times,
+    Tree,
+    Usage,
+    Ways,
 )
-COMMON = {
-    "DIGIT": "[0-9]", "HEXDIGIT": "[a-fA-F0-9]", "INT": "[0-9]+", "SIGNED_INT": "[+-]?[0-9]+",
-    "DECIMAL": r"[0-9]+\.[0-9]*|\.[0-9]+",
-    "FLOAT": r"[0-9]+[eE][+-]?[0-9]+|(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?",
-    "NUMBER": r"(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+)?",
-    "SIGNED_NUMBER": r"[+-]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+)?",
-    "ESCAPED_STRING": r'"(?:[^"\\\n]|\\.)*"', "LCASE_LETTER": "[a-z]", "UCASE_LETTER": "[A-Z]", "LETTER": "[A-Za-z]",
-    "WORD": "[A-Za-z]+", "CNAME": "[A-Za-z_][A-Za-z0-9_]*", "WS_INLINE": "[ \t]+", "WS": r"[ \t\f\r\n]+",
-    "CR": r"\r", "LF": r"\n", "NEWLINE": r"(?:\r?\n)+", "SH_COMMENT": r"#[^\n]*", "CPP_COMMENT": r"//[^\n]*",
-}  # fmt: skip
-IGNORED = "%ignored"
+from stemma.fsm.nodes import choice, repeat, sequence
+
+MAXIMUM_INSTANCES = 10_000  # of rules and of templates with arguments
+MAXIMUM_NAME = 1_000  # of a template with its arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,207 +48,206 @@ class Lark:
     start: str = "start"
 
     def grammar(self) -> Grammar:
-        parser = _Parser(self.text)
-        parser.statements()
-        if self.start not in parser.rules:
+        definitions = _Definitions()
+        definitions.read(statements(self.text))
+        definitions.check()
+        if self.start not in definitions.named:
             raise GrammarError(f"there is no rule {self.start!r} to start from", 1)
-        rules = {**parser.rules, IGNORED: repeat(choice(parser.ignored), 0, None) if parser.ignored else EMPTY}
-        rules["%start"] = sequence((Call(IGNORED), Call(self.start)))
-        lines = {name: parser.lines.get(name, 1) for name in rules}
-        return rules_grammar(rules, lines, "%start")
+        return _Rules(definitions).grammar(self.start)
 
 
-@dataclass
-class _Parser:
-    """A recursive descent over one grammar; statements end where a line that continues nothing ends."""
+class _Definitions:
+    """All that is defined, imported or ignored, by name."""
 
-    source: str
-    tokens: list[Token] = field(default_factory=list)
-    rules: dict[str, Node] = field(default_factory=dict)
-    lines: dict[str, int] = field(default_factory=dict)
-    called: dict[str, int] = field(default_factory=dict)
-    ignored: list[Node] = field(default_factory=list)
-    at: int = 0
-    depth: int = 0
-    in_terminal: bool = False
+    def __init__(self) -> None:
+        self.named: dict[str, Definition] = {}
+        self.ignored: list[Ignore] = []
 
-    def __post_init__(self) -> None:
-        if len(self.source) > MAXIMUM_TEXT:
-            raise GrammarError(f"the grammar is longer than {MAXIMUM_TEXT} characters", 1)
-        refuse_surrogates(self.source)
-        at, line = 0, 1
-        while at < len(self.source):
-            match = TOKENS.match(self.source, at)
-            if match is None:
-                raise GrammarError(f"cannot read {self.source[at : at + 20]!r}", line)
-            if match.lastgroup != "blank":
-                self.tokens.append(Token(str(match.lastgroup), match[0], line))
-            line += match[0].count("\n")
-            at = match.end()
-        self.tokens.append(Token("line", "\n", line))
+    def read(self, found: list[Statement]) -> None:
+        for statement in found:  # imports come before all else, wherever they stand
+            if isinstance(statement, Import):
+                self.take(statement, found)
+        for statement in found:
+            if isinstance(statement, Ignore):
+                self.ignored.append(statement)
+            elif isinstance(statement, Definition):
+                self.define(statement)
 
-    def statements(self) -> None:
-        while self.at < len(self.tokens):
-            token = self.tokens[self.at]
-            self.at += 1
-            if token.kind == "line":
+    def define(self, definition: Definition) -> None:
+        name, known = definition.name, self.named.get(definition.name)
+        if definition.how == "new" and known is not None:
+            raise GrammarError(f"{name!r} is defined twice; to replace it write %override", definition.line)
+        if definition.how != "new" and known is None:
+            raise GrammarError(f"{name!r} is not defined yet, so that it can be changed", definition.line)
+        if definition.how == "extend" and known is not None:
+            if definition.parameters != known.parameters:
+                raise GrammarError(f"{name!r} has other parameters", definition.line)
+            definition = definition._replace(body=Ways((definition.body, known.body)))
+        self.named[name] = definition
+
+    def take(self, wanted: Import, found: list[Statement]) -> None:
+        """Definitions of a library, and what they need under names of its own."""
+        library = wanted.library
+        if library not in LIBRARIES:
+            known = ", ".join(LIBRARIES)
+            raise GrammarError(f"there is no library {library!r}, only {known}; write its definitions out", wanted.line)
+        source = {each.name: each for each in statements(LIBRARIES[library]) if isinstance(each, Definition)}
+        aliases: dict[str, str] = {}
+        for each in found:
+            if isinstance(each, Import) and each.library == library:
+                aliases.update(each.names)
+        todo = list(wanted.names)
+        while todo:
+            name = todo.pop()
+            if name not in source:
+                raise GrammarError(f"{library}.{name} is not known; write it out", wanted.line)
+            own = _mangled(name, library, aliases)
+            if own not in self.named:
+                body = _renamed(source[name].body, {each: _mangled(each, library, aliases) for each in source})
+                self.named[own] = Definition(own, (), body, wanted.line)
+                todo += [each.name for each in _names(source[name].body)]
+
+    def check(self) -> None:
+        """Whether all names are defined."""
+        for definition in self.named.values():
+            self.check_names(definition.body, frozenset(definition.parameters))
+            for parameter in definition.parameters:
+                if parameter in self.named:
+                    raise GrammarError(f"the parameter {parameter!r} has the name of a rule", definition.line)
+        for ignored in self.ignored:
+            self.check_names(ignored.body, frozenset())
+
+    def check_names(self, body: Tree, parameters: frozenset[str]) -> None:
+        for tree in _names(body):
+            if tree.name in parameters:
                 continue
-            if token.kind == "directive":
-                self.directive(token)
-            elif token.kind == "name":
-                self.definition(token)
-            else:
-                raise GrammarError(f"unexpected {token.text!r}", token.line)
-        for called, line in self.called.items():
-            if called not in self.rules:
-                raise GrammarError(f"{called!r} is not defined; %import it or write it", line)
+            known = self.named.get(tree.name)
+            if known is None:
+                raise GrammarError(f"{tree.name!r} is not defined; %import it or write it", tree.line)
 
-    def definition(self, token: Token) -> None:
-        name = token.text.lstrip("!?")
-        if self.take("."):
-            self.at += 1  # a priority, which only a lexer would heed
-        if self.peek().text == "{":
-            raise GrammarError("templates are not supported; write the rule out", token.line)
-        if not self.take(":"):
-            raise GrammarError(f"expected ':' after {name!r}", token.line)
-        if name in self.rules:
-            raise GrammarError(f"{name!r} is defined twice", token.line)
-        self.lines[name] = token.line
-        self.in_terminal = name.lstrip("_").isupper()
-        self.rules[name] = self.alternatives()
-        if self.peek().kind != "line":
-            raise GrammarError(f"unexpected {self.peek().text!r}", self.peek().line)
 
-    def directive(self, token: Token) -> None:
-        if token.text == "%ignore":
-            self.in_terminal = True
-            self.ignored.append(self.alternatives())
-        elif token.text == "%import":
-            self.imported(token)
-        else:
-            raise GrammarError(f"{token.text} is not supported", token.line)
+class _Rules:
+    """Definitions as rules of an automaton: those that the start needs."""
 
-    def imported(self, token: Token) -> None:
-        """`%import common.NAME [-> ALIAS]` and `%import common (A, B)`."""
-        words: list[str] = []
-        while self.peek().kind != "line":
-            words.append(self.peek().text)
-            self.at += 1
-        if words[:1] != ["common"]:
-            raise GrammarError("only %import common is supported; write other terminals out", token.line)
-        alias = words[words.index("->") + 1] if "->" in words else None
-        for name in [word for word in words[1:] if word.isidentifier() and word != alias]:
-            if name not in COMMON:
-                raise GrammarError(f"common.{name} is not known; write it out", token.line)
-            self.rules[alias or name] = Regex(COMMON[name]).language()
-            self.lines[alias or name] = token.line
+    def __init__(self, definitions: _Definitions) -> None:
+        self.named = definitions.named
+        self.ignored = definitions.ignored
+        self.terminals = Terminals(definitions.named)
+        self.found: list[Node] = []  # terminals in rules
+        self.spacing: Spacing | None = None
+        self.todo: list[tuple[str, Tree, int]] = []
+        self.asked: set[str] = set()
 
-    def alternatives(self) -> Node:
-        self.depth += 1
-        if self.depth > MAXIMUM_DEPTH:
-            raise GrammarError(f"groups are nested deeper than {MAXIMUM_DEPTH}", self.peek().line)
-        parts = [self.sequence()]
-        while self.continued("|"):
-            parts.append(self.sequence())
-        self.depth -= 1
-        return choice(parts)
+    def grammar(self, start: str) -> Grammar:
+        first = Name(start, self.named[start].line)
+        self.node(first)
+        bodies: list[tuple[str, Tree, int]] = []
+        while self.todo:
+            bodies.append(self.todo.pop())
+            self.rule(*bodies[-1])
+        machines = [self.terminals.machine(ignored.body, ignored.line) for ignored in self.ignored]
+        named: dict[Hashable, Node] = {
+            name: self.rule(name, body, line) for name, body, line in bodies if name.isupper()
+        }
+        self.spacing = Spacing(Ignored(machines), dict.fromkeys(self.found), named | self.terminals.rules)
+        rules: dict[Hashable, Node] = {name: self.rule(name, body, line) for name, body, line in bodies}
+        rules["%start"] = sequence((self.spacing.before_all, self.node(first), self.spacing.after_all))
+        rules |= self.terminals.rules | self.spacing.ignored.rules
+        lines: dict[Hashable, int] = {name: line for name, _, line in bodies}
+        return rules_grammar(rules, {name: lines.get(name, first.line) for name in rules}, "%start")
 
-    def continued(self, sign: str) -> bool:
-        """Takes a sign, on a further line too."""
-        at = self.at
-        while at < len(self.tokens) and self.tokens[at].kind == "line":
-            at += 1
-        if at < len(self.tokens) and self.tokens[at].kind == "sign" and self.tokens[at].text == sign:
-            self.at = at + 1
-            return True
-        return False
+    def rule(self, name: str, body: Tree, line: int) -> Node:
+        return self.terminals.language(body, line) if name.isupper() else self.node(body)
 
-    def sequence(self) -> Node:
-        parts: list[Node] = []
-        while self.peek().text not in ("|", ")", "]"):
-            if self.peek().kind == "arrow":
-                self.at += 2
-            elif self.peek().kind == "line":
-                if self.depth == 1 or self.at >= len(self.tokens):
-                    break  # a group goes on over lines, but not past the end
-                self.at += 1
-            else:
-                parts.append(self.quantified(self.atom()))
-        return sequence(parts)
+    def node(self, tree: Tree) -> Node:
+        """What a tree in a rule reads, with what is ignored after each terminal."""
+        if isinstance(tree, Row):
+            return sequence(map(self.node, tree.parts))
+        if isinstance(tree, Ways):
+            return choice(map(self.node, tree.parts))
+        if isinstance(tree, Times):
+            return repeat(self.node(tree.part), tree.minimum, tree.maximum)
+        if isinstance(tree, Aliased):
+            return self.node(tree.part)
+        if isinstance(tree, Marker):
+            return self.spaced(Special(tree.text))
+        if isinstance(tree, Quoted | Pattern | Span):
+            return self.spaced(self.terminals.language(tree, tree.line))
+        call = self.called(tree)
+        return self.spaced(call) if tree.name.isupper() else call
 
-    def atom(self) -> Node:
-        token = self.peek()
-        self.at += 1
-        if token.text in ("(", "["):
-            inner = self.alternatives()
-            if not self.continued(")" if token.text == "(" else "]"):
-                raise GrammarError(f"{token.text!r} is not closed", token.line)
-            return optional(inner) if token.text == "[" else inner
-        if token.kind == "name":
-            name = token.text.lstrip("!?")
-            self.called.setdefault(name, token.line)
-            return self.spaced(Call(name)) if name.lstrip("_").isupper() else Call(name)
-        if token.kind == "text":
-            return self.spaced(self.quoted(token))
-        if token.kind == "regex":
-            return self.spaced(self.regex(token))
-        if token.kind == "special":
-            return self.spaced(Special(token.text))
-        raise GrammarError(f"unexpected {token.text!r}", token.line)
+    def called(self, tree: Name | Usage) -> Call:
+        """A call of a rule or a terminal, or of a template filled in."""
+        definition = self.named[tree.name]
+        name, body = tree.name, definition.body
+        wanted, given = len(definition.parameters), len(tree.arguments) if isinstance(tree, Usage) else 0
+        if wanted != given:
+            raise GrammarError(f"the template {tree.name!r} takes {wanted} arguments, not {given}", tree.line)
+        if isinstance(tree, Usage):
+            name = _written(tree)
+            if len(self.asked) > MAXIMUM_INSTANCES or len(name) > MAXIMUM_NAME:
+                raise GrammarError(f"the template {tree.name!r} recurs with ever more arguments", definition.line)
+            body = _filled(body, dict(zip(definition.parameters, tree.arguments, strict=True)))
+        if name not in self.asked:
+            self.asked.add(name)
+            self.todo.append((name, body, definition.line))
+        return Call(name)
 
     def spaced(self, node: Node) -> Node:
-        """A terminal in a rule, and what may be ignored after it."""
-        return node if self.in_terminal else sequence((node, Call(IGNORED)))
+        """A terminal and what may be ignored beside it; none is known before all terminals are."""
+        self.found.append(node)
+        return self.spacing.around(node) if self.spacing else node
 
-    def quoted(self, token: Token) -> Node:
-        body = unescaped(token.text.rstrip("i")[1:-1], token.line)
-        if self.peek().kind == "range":
-            self.at += 2
-            last = unescaped(self.tokens[self.at - 1].text[1:-1], token.line)
-            if len(body) != 1 or len(last) != 1 or body > last:
-                raise GrammarError("a range goes from one character to a later one", token.line)
-            return Characters(((ord(body), ord(last)),))
-        if not token.text.endswith("i"):
-            return text(body)
-        return sequence(Characters(characters.ignoring_case(((ord(letter), ord(letter)),))) for letter in body)
 
-    def regex(self, token: Token) -> Node:
-        body, _, flags = token.text[1:].rpartition("/")
-        used = "".join(flag for flag in "isx" if flag in flags)
-        try:
-            pattern = body.replace(r"\/", "/")
-            return Regex(f"(?{used}:{pattern})" if used else pattern).language()
-        except RegexError as error:
-            raise GrammarError(str(error), token.line) from error
+def _mangled(name: str, library: str, aliases: Mapping[str, str]) -> str:
+    return aliases.get(name, f"_{library.upper()}__{name}")
 
-    def quantified(self, node: Node) -> Node:
-        token = self.peek()
-        if token.kind == "sign" and token.text in ("*", "+", "?"):
-            self.at += 1
-            low, high = {"*": (0, None), "+": (1, None), "?": (0, 1)}[token.text]
-            return repeat(node, low, high)
-        if not self.take("~"):
-            return node
-        low = self.number()
-        if self.peek().kind != "range":
-            return repeat(node, low, low)
-        self.at += 1
-        high = self.number()
-        if high < low:
-            raise GrammarError("the repeat's minimum is greater than its maximum", token.line)
-        return repeat(node, low, high)
 
-    def number(self) -> int:
-        token = self.peek()
-        if token.kind != "number":
-            raise GrammarError(f"expected a number, not {token.text!r}", token.line)
-        self.at += 1
-        return int(token.text[:9])
+def _names(tree: Tree) -> Iterator[Name | Usage]:
+    """The names in a tree."""
+    if isinstance(tree, Name | Usage):
+        yield tree
+    if isinstance(tree, Row | Ways | Usage):
+        for part in tree.arguments if isinstance(tree, Usage) else tree.parts:
+            yield from _names(part)
+    elif isinstance(tree, Times | Aliased):
+        yield from _names(tree.part)
 
-    def peek(self) -> Token:
-        return self.tokens[min(self.at, len(self.tokens) - 1)]
 
-    def take(self, sign: str) -> bool:
-        found = self.peek().kind == "sign" and self.peek().text == sign
-        self.at += found
-        return found
+def _renamed(tree: Tree, names: Mapping[str, str]) -> Tree:
+    return _filled(tree, {name: Name(new, 0) for name, new in names.items()})
+
+
+def _filled(tree: Tree, values: Mapping[str, Tree]) -> Tree:
+    """A tree with values in place of names."""
+    if isinstance(tree, Name):
+        return values.get(tree.name, tree)
+    if isinstance(tree, Row):
+        return Row(tuple(_filled(part, values) for part in tree.parts))
+    if isinstance(tree, Ways):
+        return Ways(tuple(_filled(part, values) for part in tree.parts))
+    if isinstance(tree, Times):
+        return Times(_filled(tree.part, values), tree.minimum, tree.maximum)
+    if isinstance(tree, Aliased):
+        return Aliased(_filled(tree.part, values), tree.line)
+    if isinstance(tree, Usage):
+        head = values.get(tree.name)
+        name = head.name if isinstance(head, Name) else tree.name
+        return Usage(name, tuple(_filled(part, values) for part in tree.arguments), tree.line)
+    return tree
+
+
+def _written(tree: Tree) -> str:
+    """A template's name with its arguments."""
+    if isinstance(tree, Usage):
+        return f"{tree.name}{{{', '.join(map(_written, tree.arguments))}}}"
+    if isinstance(tree, Name):
+        return tree.name
+    if isinstance(tree, Quoted):
+        return f'"{tree.value}"{tree.flags}'
+    if isinstance(tree, Pattern):
+        return f"/{tree.value}/{tree.flags}"
+    if isinstance(tree, Span):
+        return f'"{tree.low}".."{tree.high}"'
+    assert isinstance(tree, Marker), "other trees are no arguments"
+    return tree.text

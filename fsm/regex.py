@@ -59,13 +59,18 @@ def search_language(pattern: str, dialect: Dialect = "ecma") -> Node:
     return _Translator(pattern, dialect).search()
 
 
+def language_ahead(tree: Tree, pattern: str) -> Node:
+    """Every text that begins with what a part of Python's `pattern` says: what a look-ahead sees."""
+    return _Translator(pattern, "python", tree).before(tree, ANY_TEXT, Before(False, characters.SCALARS))
+
+
 class _Translator:
     """Gives a parsed pattern its language, from the end backwards: `then` is the language of all that follows."""
 
-    def __init__(self, pattern: str, dialect: Dialect) -> None:
+    def __init__(self, pattern: str, dialect: Dialect, tree: Tree | None = None) -> None:
         self.pattern = pattern
         self.dialect = dialect
-        self.tree = Parser(pattern, dialect).parse()
+        self.tree = Parser(pattern, dialect).parse() if tree is None else tree
 
     def whole(self) -> Node:
         return self.before(self.tree, EMPTY, START)

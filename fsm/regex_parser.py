@@ -152,12 +152,11 @@ class Parser:
                 raise source.error("an anchor or a boundary cannot be repeated")
             is_repeated = True
             possessive = self.dialect == "python" and source.take("+")
-            if not possessive:
-                source.take("?")
+            lazy = not possessive and source.take("?")
             if isinstance(atom, Assertion | Ahead | Behind):
                 atom = NO_TEXT if bounds[0] == 0 else atom  # repeating what consumes nothing
             else:
-                atom = Repeated(atom, *bounds, possessive)
+                atom = Repeated(atom, *bounds, possessive, lazy)
         return atom
 
     def bounds(self) -> tuple[int, int | None] | None:

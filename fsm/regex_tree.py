@@ -35,6 +35,7 @@ class Repeated:
     minimum: int
     maximum: int | None
     possessive: bool = False
+    lazy: bool = False  # says nothing about whole texts, but which of several matches is preferred
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,12 @@ from typing import Protocol
 from stemma.fsm import ast
 from stemma.fsm.errors import FormError
 from stemma.fsm.grammar import CompiledGrammar
+from stemma.fsm.rule_facts import is_impossible
 from stemma.fsm.tables import Limits
 from stemma.fsm.vocabulary import Vocabulary
 from stemma.fsm.work import work_limit
+
+DEAD_END = 0  # the configuration in which nothing may go on
 
 
 class Form(Protocol):
@@ -19,11 +22,17 @@ class Form(Protocol):
 
 
 def compile(form: Form | ast.Grammar, vocabulary: Vocabulary, limits: Limits = Limits()) -> CompiledGrammar:  # noqa: B008
-    """`form` ready to constrain the tokens of `vocabulary`. Raises `FormError`, and `LimitError` beyond `limits`."""
+    """`form` ready to constrain the tokens of `vocabulary`. Raises `FormError`, also for what no text fulfils, and
+    `LimitError` beyond `limits`. Front ends look for what never ends themselves; a bare grammar is looked at here."""
     with work_limit(limits.work):
         grammar = form if isinstance(form, ast.Grammar) else form.grammar()
         missing = [text for text in grammar.specials if text not in vocabulary.special]
         if missing:
             names = ", ".join(missing)
             raise FormError(f"the grammar asks for special tokens that the vocabulary does not have: {names}")
-        return CompiledGrammar(grammar, vocabulary, limits)
+        if isinstance(form, ast.Grammar) and is_impossible(form):
+            raise FormError("no text fulfils this grammar: it never ends, or asks for what is empty")
+        compiled = CompiledGrammar(grammar, vocabulary, limits)
+        if compiled.start == DEAD_END:
+            raise FormError("no text fulfils this form: nothing can begin it")
+        return compiled

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 
-from stemma.fsm.ast import Call, Characters, Choice, Difference, Intersection, Node, Repeat, Sequence
+from stemma.fsm.ast import Call, Characters, Choice, Difference, Grammar, Intersection, Node, Repeat, Sequence
 from stemma.fsm.errors import LimitError
-from stemma.fsm.nodes import NOTHING, choice, repeat, sequence
+from stemma.fsm.nodes import NOTHING, choice, is_regular, repeat, sequence
 from stemma.fsm.recogniser import Recogniser
 
 Rules = Mapping[Hashable, Node]
+MAXIMUM_RULES = 2_000
+START = ("start",)
 MAXIMUM_STATES = 2_000  # of a difference or an intersection that are looked at; beyond, it is taken for possible
 
 
@@ -59,7 +61,21 @@ def can_end(node: Node, possible: set[Hashable]) -> bool:
     return not isinstance(node, Difference | Intersection) or not _is_empty(node)
 
 
+def is_impossible(grammar: Grammar) -> bool:
+    """Whether no text fulfils a grammar for sure: rules beyond the first MAXIMUM_RULES are taken for possible."""
+    rules: dict[Hashable, Node] = {}
+    todo = [START, *calls(grammar.start)]
+    while todo and len(rules) < MAXIMUM_RULES:
+        name = todo.pop()
+        if name not in rules:
+            rules[name] = grammar.start if name == START else grammar.rule(name)
+            todo += calls(rules[name])
+    return not todo and START not in fulfilled(rules, can_end)
+
+
 def _is_empty(node: Node) -> bool:
+    if not is_regular(node):
+        return False
     try:
         return Recogniser(limit=MAXIMUM_STATES).is_empty(node)
     except LimitError:

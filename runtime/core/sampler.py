@@ -108,11 +108,16 @@ class Sampler:
             with _own_trouble(row.sequence):
                 _fill(masked, guide, row.tokens[len(row.tokens) - row.num_drafts :])
             if row.sequence.error is None and not masked[0].any():
-                row.sequence.error = GrammarFailed("no token of this model's vocabulary can follow in the grammar")
+                row.sequence.error = _dead_end(row.sequence.num_generated)
             if row.sequence.error is not None:
                 for mask in masked:
                     mask.fill(ALL)  # the row is sampled, and thrown away
         self.ops.apply_mask(logits, masks, np.array(guided, dtype=np.int32))
+
+
+def _dead_end(num_tokens: int) -> GrammarFailed:
+    place = f"after {num_tokens} tokens of output" if num_tokens else "at the start of the output"
+    return GrammarFailed(f"no token of this model's vocabulary can follow in the grammar {place}, and it may not end")
 
 
 def _fill(masks: list[npt.NDArray[np.uint32]], guide: Guide, drafts: list[int]) -> None:

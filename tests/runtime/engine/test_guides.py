@@ -89,11 +89,32 @@ def test_every_token_has_a_logprob_when_asked(make):
     assert [item.token for item in completion.logprobs] == list(completion.tokens)
 
 
-def test_a_grammar_that_matches_nothing_fails_that_request_alone(make):
-    engine = make()
+def test_a_grammar_that_matches_nothing_is_refused(make):
+    with pytest.raises(InvalidRequest, match="no text fulfils"):
+        make().generate("x", grammar=Spec(ast.Choice(())))
+
+
+@dataclass(frozen=True)
+class DeadEnd:
+    """Behind some text it asks for what is empty, which is found only where it gets there."""
+
+    before: ast.Node
+
+    def grammar(self):
+        return ast.Grammar(ast.Sequence((self.before, ast.Call("nothing"))), lambda _: ast.Choice(()))
+
+
+@pytest.mark.parametrize("jump_forward", [True, False])
+@pytest.mark.parametrize("before", [ast.Literal(b"ab"), ast.Repeat(ast.Literal(b"x"), 1, 3), DIGITS])
+def test_a_dead_end_is_an_error_with_its_place_and_never_an_end(make, before, jump_forward):
+    engine = make(jump_forward=jump_forward)
     other = engine.submit("x", max_tokens=60, grammar=PRICE)
+    with pytest.raises(
+        GrammarFailed, match=r"no token .* can follow in the grammar (after \d+ tokens of|at the start of the) output"
+    ):
+        engine.generate("x", grammar=DeadEnd(before), max_tokens=20)
     with pytest.raises(GrammarFailed, match="no token"):
-        engine.generate("x", grammar=Spec(ast.Choice(())))
+        engine.generate("x", grammar=DeadEnd(before), max_tokens=20, finish_in_time=True)
     assert PRICE_PATTERN.fullmatch(other.result().text)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from stemma.fsm import ast
 from stemma.fsm.kernels import PLAIN_KERNELS, KernelLoader, Kernels, loader
-from stemma.fsm.program import FIRST_SPECIAL, Program
+from stemma.fsm.program import FIRST_SPECIAL, RETURN_STATE, Program
 from stemma.fsm.tables import (
     FULL,
     NUM_CONFIGS,
@@ -108,8 +108,7 @@ class Automaton:
 
     def after_frame(self, stack: int) -> int:
         """The configuration where what stands in the frame `stack` has ended, and nothing else goes on."""
-        state, _, parent = self.tables.stacks[stack].tolist()
-        return self._start_at(state, parent)
+        return self._start_at(RETURN_STATE, stack)
 
     def is_accepting(self, config: int) -> bool:
         return bool(self.tables.configs[config, 2])

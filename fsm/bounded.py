@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from stemma.fsm.closure import add_task, intern_product
 from stemma.fsm.jit import helper
 from stemma.fsm.masks import Words, put, walk_exit
 from stemma.fsm.regions import follow
 from stemma.fsm.runs import Run
-from stemma.fsm.step import add_task, ensure_row, intern_product, run_tasks
+from stemma.fsm.step import ensure_row, run_tasks
 from stemma.fsm.tables import (
     BOUNDED,
     DISTANCE,

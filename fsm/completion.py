@@ -70,7 +70,7 @@ class Completion:
             each = todo.pop()
             if each not in found:
                 found.add(each)
-                _, number, parent = stacks[each].tolist()
+                _, number, parent = stacks[each, :3].tolist()
                 todo += [parent, number] if is_union(self._automaton.tables, each) else [parent]
         return sorted(found - {0})
 
@@ -79,7 +79,7 @@ class Completion:
         t = self._automaton.tables
         left = {0: 0}
         for each in self._below(stack):
-            back, number, parent = t.stacks[each].tolist()
+            back, number, parent = t.stacks[each, :3].tolist()
             if is_union(t, each):
                 left[each] = min(left[number], left[parent])
             elif number >= 0 and t.states[back, 0] == REPEAT:

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.cache_folder import cache_folder
-from stemma.fsm import bounded, masks, regions, runs, seams, stacks, step, tables, turns
+from stemma.fsm import bounded, call_nodes, closure, masks, regions, runs, seams, stacks, step, tables, turns
 from stemma.fsm.runs import Run
 from stemma.fsm.tables import Int32s, Int64s, Limits, Tables, new_tables
 from stemma.fsm.trie import Trie, build_trie
@@ -122,8 +122,8 @@ def loader() -> KernelLoader:
 
 def _source_digest(function: Callable[..., Any]) -> int:
     """Numba notices a change in the file of an entry point only; the key of its cache must cover every helper's."""
-    everything = (bounded, masks, regions, runs, seams, stacks, step, tables, turns)
-    modules = (stacks, step, tables) if function.__module__ == step.__name__ else everything
+    everything = (bounded, call_nodes, closure, masks, regions, runs, seams, stacks, step, tables, turns)
+    modules = (call_nodes, closure, stacks, step, tables) if function.__module__ == step.__name__ else everything
     sources = "".join(inspect.getsource(module) for module in modules)
     return int(hashlib.sha256(sources.encode()).hexdigest()[:12], 16)
 

@@ -8,10 +8,11 @@ stack): a list of stacks, the newest first, as entries of the same table. A fram
 from __future__ import annotations
 
 from stemma.fsm.jit import helper
-from stemma.fsm.tables import FULL, FULL_STACKS, FULL_WORK, NUM_PENDING, NUM_STACKS, Tables
+from stemma.fsm.tables import FULL, FULL_STACKS, FULL_WORK, GENERATION, NUM_PENDING, NUM_STACKS, Tables
 
 MANY = 4  # items in one state that are still kept apart
 MANY_COUNTED = 64  # the same, where frames count: masks look at their counts
+COLLECTED = 3  # a column of Tables.stacks: the generation that looked at it last
 UNION_STATE = 0  # no frame that counts returns there
 
 
@@ -40,6 +41,7 @@ def intern_stack(t: Tables, state: int, number: int, parent: int) -> int:
     t.stacks[stack, 0] = state
     t.stacks[stack, 1] = number
     t.stacks[stack, 2] = parent
+    t.stacks[stack, COLLECTED] = 0
     t.stack_index[slot] = stack
     t.counts[NUM_STACKS] = stack + 1
     return int(stack)
@@ -56,8 +58,8 @@ def is_mergeable(t: Tables, item: int, number: int) -> bool:
     """Whether an item, one of `number` in its state, is not in a product, and its first frame counts nothing (or they
     are very many)."""
     stack = item & 0x7FFFFFFF
-    is_plain = stack == 0 or t.stacks[stack, 1] < 0 or is_union(t, stack)
-    return bool(item >= 0 and (is_plain or number > MANY_COUNTED))
+    is_plain = item >= 0 and (stack == 0 or t.stacks[stack, 1] < 0 or is_union(t, stack))
+    return bool(is_plain or number > MANY_COUNTED)
 
 
 @helper
@@ -101,43 +103,59 @@ def merged_stacks(t: Tables, start: int, end: int) -> int:
         many += is_mergeable(t, t.pending[position], end - start)
     if many <= MANY:
         return -1
+    t.counts[GENERATION] += 1
     size = 0
     for position in range(start, end):
-        if not is_mergeable(t, t.pending[position], end - start):
-            continue
-        stack = t.pending[position] & 0x7FFFFFFF
-        while True:
-            if size + 2 >= len(t.work):
-                t.counts[FULL] = FULL_WORK
+        if is_mergeable(t, t.pending[position], end - start):
+            size = collect(t, size, t.pending[position] & 0x7FFFFFFF)
+            if size < 0:
                 return -2
-            if not is_union(t, stack):
-                break
-            t.work[size] = t.stacks[stack, 1]
-            size += 1
-            stack = t.stacks[stack, 2]
-        t.work[size] = stack
+    union = union_of(t, 0, size)
+    return union if union >= 0 else -2
+
+
+@helper
+def collect(t: Tables, size: int, stack: int) -> int:
+    """Put `stack`, or all that a union stands for, into `work` from `size` on, but for what was put there since
+    GENERATION began: unions share what they end with. The new size, -1 if it is full."""
+    while t.stacks[stack, COLLECTED] != t.counts[GENERATION]:
+        if size + 2 >= len(t.work):
+            t.counts[FULL] = FULL_WORK
+            return -1
+        t.stacks[stack, COLLECTED] = t.counts[GENERATION]
+        if not is_union(t, stack):
+            t.work[size] = stack
+            return size + 1
+        t.work[size] = t.stacks[stack, 1]
         size += 1
-    sort_work(t, size)
-    union = t.work[0]
-    for position in range(1, size):
+        stack = t.stacks[stack, 2]
+    return size
+
+
+@helper
+def union_of(t: Tables, start: int, end: int) -> int:
+    """The union of the stacks in `work` from `start` to `end`; one alone is itself. -1 if a table is full."""
+    sort_work(t, start, end)
+    union = t.work[start]
+    for position in range(start + 1, end):
         if t.work[position] != t.work[position - 1]:
             union = intern_stack(t, UNION_STATE, t.work[position], union)
             if union < 0:
-                return -2
+                return -1
     return int(union)
 
 
 @helper
-def sort_work(t: Tables, number: int) -> None:
+def sort_work(t: Tables, start: int, end: int) -> None:
     """Shell's sort with gaps that halve."""
     gap = 1
-    while gap < number // 4:
+    while gap < (end - start) // 4:
         gap *= 2
     while gap > 0:
-        for i in range(gap, number):
+        for i in range(start + gap, end):
             stack = t.work[i]
             j = i - gap
-            while j >= 0 and t.work[j] > stack:
+            while j >= start and t.work[j] > stack:
                 t.work[j + gap] = t.work[j]
                 j -= gap
             t.work[j + gap] = stack

@@ -9,256 +9,42 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from stemma.fsm.call_nodes import resolve_nodes
+from stemma.fsm.closure import add_product, add_task, begin_set, close_over, intern_product, product_accepts
 from stemma.fsm.jit import helper
-from stemma.fsm.stacks import MANY, hash_three, intern_stack, is_union, merge_pending
+from stemma.fsm.stacks import MANY, hash_three, merge_pending
 from stemma.fsm.tables import (
     ACCEPTING,
     ASKED,
-    BYTES,
-    CALL,
     DEAD,
     DIFFERENCE,
     DISTANCE,
     FULL,
     FULL_CONFIGS,
     FULL_ITEMS,
-    FULL_NEEDED,
-    FULL_PRODUCTS,
     FULL_QUEUE,
-    FULL_TASKS,
     FULL_WORK,
     GENERATION,
     INCOMPLETE,
     LIVE,
-    LIVE_TASK,
     MARK,
     NUM_CONFIGS,
     NUM_ITEMS,
     NUM_NEEDED,
     NUM_PENDING,
-    NUM_PRODUCTS,
     NUM_TASKS,
-    PRODUCT,
     RANGE,
-    REPEAT,
-    RETURN,
     ROW_TASK,
-    SPLIT,
+    SHARING,
     UNKNOWN,
     VISITS,
     WALKED,
-    WORK,
     Tables,
 )
 
+RETURN_STATE = 0  # what any rule ends with
 NOWHERE, SEVERAL = 1 << 62, (1 << 62) + 1  # what `only_successor` says: no item is as large
 Octets = npt.NDArray[np.uint8]
-
-
-@helper
-def intern_product(t: Tables, operation: int, left: int, right: int) -> int:
-    """The id of two configurations side by side. -1 if full."""
-    mask = len(t.product_index) - 1
-    slot = hash_three(operation, left, right) & mask
-    while t.product_index[slot] >= 0:
-        product = t.product_index[slot]
-        if t.products[product, 0] == operation and t.products[product, 1] == left and t.products[product, 2] == right:
-            return int(product)
-        slot = (slot + 1) & mask
-    product = t.counts[NUM_PRODUCTS]
-    if product == len(t.products):
-        t.counts[FULL] = FULL_PRODUCTS
-        return -1
-    t.products[product, 0] = operation
-    t.products[product, 1] = left
-    t.products[product, 2] = right
-    t.products[product, 3] = UNKNOWN
-    t.products[product, 4] = 0
-    t.product_index[slot] = product
-    t.counts[NUM_PRODUCTS] = product + 1
-    return int(product)
-
-
-@helper
-def product_accepts(t: Tables, product: int) -> bool:
-    left = t.configs[t.products[product, 1], 2] != 0
-    right = t.configs[t.products[product, 2], 2] != 0
-    if t.products[product, 0] == DIFFERENCE:
-        return bool(left and not right)
-    return bool(left and right)
-
-
-@helper
-def need(t: Tables, what: int) -> None:
-    """Ask the owner of the tables for a rule (`what` >= 0) or the start of a product state (-1 - state)."""
-    t.counts[INCOMPLETE] = 1
-    t.counts[ASKED] += 1
-    number = t.counts[NUM_NEEDED]
-    for known in range(number):
-        if t.needed[known] == what:
-            return
-    if number == len(t.needed):
-        t.counts[FULL] = FULL_NEEDED
-        return
-    t.needed[number] = what
-    t.counts[NUM_NEEDED] = number + 1
-
-
-@helper
-def add_task(t: Tables, kind: int, subject: int) -> None:
-    t.counts[INCOMPLETE] = 1
-    number = t.counts[NUM_TASKS]
-    if number == len(t.tasks):
-        t.counts[FULL] = FULL_TASKS
-        return
-    t.tasks[number, 0] = kind
-    t.tasks[number, 1] = subject
-    t.counts[NUM_TASKS] = number + 1
-
-
-@helper
-def begin_set(t: Tables) -> None:
-    t.counts[NUM_PENDING] = 0
-    t.counts[ACCEPTING] = 0
-    t.counts[WORK] += t.counts[VISITS]
-    t.counts[VISITS] = 0
-    t.counts[GENERATION] += 1
-
-
-@helper
-def is_new(t: Tables, item: int) -> bool:
-    """Whether `item` was not seen since `begin_set`; it is now."""
-    mask = len(t.seen) - 1
-    generation = t.counts[GENERATION]
-    slot = hash_three(item >> 32 & 0x7FFFFFFF, item & 0x7FFFFFFF, 0) & mask
-    while t.seen[slot, 1] == generation:
-        if t.seen[slot, 0] == item:
-            return False
-        slot = (slot + 1) & mask
-    t.seen[slot, 0] = item
-    t.seen[slot, 1] = generation
-    t.counts[VISITS] += 1
-    return True
-
-
-@helper
-def add_item(t: Tables, item: int) -> None:
-    t.pending[t.counts[NUM_PENDING]] = item
-    t.counts[NUM_PENDING] += 1
-
-
-@helper
-def add_product(t: Tables, product: int, stack: int) -> int:
-    """A live product becomes an item; returns the stack to continue with if it accepts, else -1."""
-    if t.products[product, 3] == UNKNOWN:
-        add_task(t, LIVE_TASK, product)
-        return -1
-    if t.products[product, 3] == DEAD:
-        return -1
-    item = ((-1 - product) << 32) | stack
-    if not is_new(t, item):
-        return -1
-    add_item(t, item)
-    if product_accepts(t, product):
-        return stack
-    return -1
-
-
-@helper
-def close_over(t: Tables, state: int, stack: int) -> bool:
-    """Add all items that `state` with `stack` reaches without a byte. False if a table is full."""
-    t.work[0] = (state << 32) | stack
-    depth = 1
-    while depth > 0:
-        depth -= 1
-        item = t.work[depth]
-        state = item >> 32
-        stack = item & 0x7FFFFFFF
-        if t.states[state, 0] == SPLIT and t.states[state, 2] - t.states[state, 1] + depth > len(t.work) - 4:
-            t.counts[FULL] = FULL_WORK
-            return False
-        if not is_new(t, item):
-            continue
-        if t.counts[VISITS] + 2 >= len(t.pending) or depth + 4 >= len(t.work):
-            t.counts[FULL] = FULL_WORK
-            return False
-        kind = t.states[state, 0]
-        if kind in (RANGE, BYTES):
-            add_item(t, item)
-        elif kind == SPLIT:
-            for edge in range(t.states[state, 1], t.states[state, 2]):
-                t.work[depth] = (t.edges[edge, 2] << 32) | stack
-                depth += 1
-        elif kind == CALL:
-            entry = t.rules[t.states[state, 1]]
-            if entry < 0:
-                need(t, t.states[state, 1])
-                continue
-            following = t.states[state, 2]
-            if t.states[following, 0] != RETURN:
-                stack = intern_stack(t, following, -1, stack)
-                if stack < 0:
-                    return False
-            t.work[depth] = (entry << 32) | stack
-            depth += 1
-        elif kind == REPEAT:
-            number = intern_stack(t, state, 0, stack)
-            if number < 0:
-                return False
-            t.work[depth] = (t.states[state, 1] << 32) | number
-            depth += 1
-            if t.states[state, 3] == 0:
-                t.work[depth] = (t.states[state, 2] << 32) | stack
-                depth += 1
-        elif kind == PRODUCT:
-            if t.states[state, 3] < 0:
-                need(t, -1 - state)
-                continue
-            inner = intern_stack(t, t.states[state, 1], -1, stack)
-            if inner < 0:
-                return False
-            product = intern_product(t, t.states[state, 2], t.states[state, 3], t.states[state, 4])
-            if product < 0:
-                return False
-            if add_product(t, product, inner) >= 0:
-                t.work[depth] = (t.states[state, 1] << 32) | stack
-                depth += 1
-        elif stack == 0:
-            t.counts[ACCEPTING] = 1
-        elif is_union(t, stack):
-            t.work[depth] = (state << 32) | t.stacks[stack, 1]
-            t.work[depth + 1] = (state << 32) | t.stacks[stack, 2]
-            depth += 2
-        else:
-            depth = pop_frame(t, stack, depth)
-            if depth < 0:
-                return False
-    return True
-
-
-@helper
-def pop_frame(t: Tables, stack: int, depth: int) -> int:
-    """A rule, a product or the body of a repeat has ended: push what follows. The new depth of `work`, -1 if full."""
-    state = t.stacks[stack, 0]
-    parent = t.stacks[stack, 2]
-    if t.states[state, 0] != REPEAT or t.stacks[stack, 1] < 0:
-        t.work[depth] = (state << 32) | parent
-        return depth + 1
-    minimum = t.states[state, 3]
-    maximum = t.states[state, 4]
-    number = t.stacks[stack, 1] + 1
-    if number >= minimum:
-        t.work[depth] = (t.states[state, 2] << 32) | parent
-        depth += 1
-        if maximum < 0:
-            number = minimum
-    if maximum < 0 or number < maximum:
-        frame = intern_stack(t, state, number, parent)
-        if frame < 0:
-            return -1
-        t.work[depth] = (t.states[state, 1] << 32) | frame
-        depth += 1
-    return depth
 
 
 @helper
@@ -285,6 +71,8 @@ def intern_pending(t: Tables) -> int:
     if number == 0 and t.counts[ACCEPTING] == 0:
         return 0
     sort_pending(t, number)
+    if t.counts[SHARING]:
+        number = without_twins(t, number)
     if number > MANY:
         if not merge_pending(t):
             return -1
@@ -320,6 +108,18 @@ def intern_pending(t: Tables) -> int:
     t.counts[NUM_ITEMS] = first + number
     t.counts[NUM_CONFIGS] = config + 1
     return int(config)
+
+
+@helper
+def without_twins(t: Tables, number: int) -> int:
+    """Keep one of equal items among the sorted ones; how many that makes."""
+    kept = 0
+    for position in range(number):
+        if kept == 0 or t.pending[position] != t.pending[kept - 1]:
+            t.pending[kept] = t.pending[position]
+            kept += 1
+    t.counts[NUM_PENDING] = kept
+    return kept
 
 
 @helper
@@ -383,9 +183,29 @@ def add_step(t: Tables, item: int, byte: int) -> bool:
     product = step_product(t, -1 - state, byte)
     if product < 0:
         return product == -1
-    if add_product(t, product, stack) < 0:
+    return not add_product(t, product, stack) or close_over(t, RETURN_STATE, stack)
+
+
+@helper
+def add_all_steps(t: Tables, config: int, byte: int) -> bool:
+    """Make what all items of `config` become after `byte` the pending ones. False if a table is full."""
+    begin_set(t)
+    if add_each_step(t, config, byte):
         return True
-    return close_over(t, t.stacks[stack, 0], t.stacks[stack, 2])
+    if t.counts[FULL]:
+        return False
+    begin_set(t)
+    t.counts[SHARING] = 1
+    return add_each_step(t, config, byte) and resolve_nodes(t)
+
+
+@helper
+def add_each_step(t: Tables, config: int, byte: int) -> bool:
+    first = t.configs[config, 0]
+    for position in range(first, first + t.configs[config, 1]):  # noqa: SIM110 - a loop that numba compiles
+        if not add_step(t, t.items[position], byte):
+            return False
+    return True
 
 
 @helper
@@ -454,10 +274,8 @@ def fill_row(t: Tables, config: int) -> None:
             t.row[start:stop] = t.closures[slot, 1]
             start = stop
             continue
-        begin_set(t)
-        for position in range(first, end):
-            if not add_step(t, t.items[position], start):
-                return
+        if not add_all_steps(t, config, start):
+            return
         if t.counts[INCOMPLETE] == 0:
             following = intern_pending(t)
             if following < 0:
@@ -563,13 +381,25 @@ def ensure_row(t: Tables, config: int) -> bool:
 
 
 @helper
+def add_start(t: Tables, state: int, stack: int) -> bool:
+    """Make what `state` on `stack` leads to the pending items. False if a table is full."""
+    begin_set(t)
+    if close_over(t, state, stack):
+        return True
+    if t.counts[FULL]:
+        return False
+    begin_set(t)
+    t.counts[SHARING] = 1
+    return close_over(t, state, stack) and resolve_nodes(t)
+
+
+@helper
 def start_at(t: Tables, state: int, stack: int) -> int:
     """The configuration before anything of `state` on `stack` is read. -1 if rules or room are missing."""
     while True:
         t.counts[INCOMPLETE] = 0
         t.counts[NUM_TASKS] = 0
-        begin_set(t)
-        if not close_over(t, state, stack) or t.counts[NUM_NEEDED] or t.counts[FULL]:
+        if not add_start(t, state, stack) or t.counts[NUM_NEEDED] or t.counts[FULL]:
             return -1
         if t.counts[INCOMPLETE] == 0:
             return intern_pending(t)
@@ -580,15 +410,10 @@ def start_at(t: Tables, state: int, stack: int) -> int:
 @helper
 def step_special(t: Tables, config: int, symbol: int) -> int:
     """The configuration after a special token (256 and up). -1 if rules or room are missing."""
-    first = t.configs[config, 0]
     while True:
         t.counts[INCOMPLETE] = 0
         t.counts[NUM_TASKS] = 0
-        begin_set(t)
-        for position in range(first, first + t.configs[config, 1]):
-            if not add_step(t, t.items[position], symbol):
-                return -1
-        if t.counts[NUM_NEEDED] or t.counts[FULL]:
+        if not add_all_steps(t, config, symbol) or t.counts[NUM_NEEDED] or t.counts[FULL]:
             return -1
         if t.counts[INCOMPLETE] == 0:
             return intern_pending(t)

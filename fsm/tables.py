@@ -25,7 +25,7 @@ UNKNOWN, LIVE, DEAD = range(3)
 
 # Indices of Tables.counts.
 NUM_STACKS, NUM_CONFIGS, NUM_ITEMS, NUM_PRODUCTS, NUM_PENDING, GENERATION, ACCEPTING, INCOMPLETE, NUM_TASKS, \
-    NUM_NEEDED, FULL, VISITS, ASKED, WALK, WORK, NUM_COUNTERS = range(16)  # fmt: skip
+    NUM_NEEDED, FULL, VISITS, ASKED, WALK, WORK, CALLS, SHARING, NUM_COUNTERS = range(18)  # fmt: skip
 
 # What Tables.counts[FULL] names, and what a mask kernel returns when it stops early.
 FULL_STACKS, FULL_CONFIGS, FULL_ITEMS, FULL_PRODUCTS, FULL_WORK, FULL_TASKS, FULL_NEEDED, FULL_QUEUE = \
@@ -48,7 +48,7 @@ class Tables(NamedTuple):
     states: Int64s  # (states, 5)
     edges: Int64s  # (edges, 3): low, high, next
     rules: Int64s  # (rules,): the entry state, -1 before the rule is built
-    stacks: Int64s  # (stacks, 3): state to return to, count of a repeat, parent stack; or a union (`stacks`)
+    stacks: Int64s  # (stacks, 4): state to return to, count of a repeat, parent stack; or a union (`stacks`); COLLECTED
     stack_index: Int64s  # open addressing over stacks
     configs: Int64s  # (configurations, 7): first item, number of items, accepting, hash, MARK, DISTANCE, WALKED
     items: Int64s  # the items of all configurations
@@ -59,6 +59,7 @@ class Tables(NamedTuple):
     pending: Int64s  # the items of the configuration in the making
     work: Int64s  # states still to expand
     seen: Int64s  # (slots, 2): item, generation
+    calls: Int64s  # (calls, 5): of one closure, if it shares them (`call_nodes`)
     tasks: Int64s  # (tasks, 2): what has to be known first
     queue: Int64s  # (products, 2): breadth-first search: product, position of its parent
     needed: Int64s  # rules to build (r), product states whose start is unknown (-1 - state)
@@ -89,7 +90,7 @@ def new_tables(limits: Limits) -> Tables:
         states=np.empty((1024, 5), np.int64),
         edges=np.empty((1024, 3), np.int64),
         rules=np.full(256, -1, np.int64),
-        stacks=np.empty((4096, 3), np.int64),
+        stacks=np.empty((4096, 4), np.int64),
         stack_index=np.full(8192, -1, np.int64),
         configs=np.empty((num_configs, 7), np.int64),
         items=np.empty(32_768, np.int64),
@@ -100,6 +101,7 @@ def new_tables(limits: Limits) -> Tables:
         pending=np.empty(256, np.int64),
         work=np.empty(512, np.int64),
         seen=np.zeros((512, 2), np.int64),
+        calls=np.empty((256, 5), np.int64),
         tasks=np.empty((256, 2), np.int64),
         queue=np.empty((256, 2), np.int64),
         needed=np.empty(64, np.int64),
@@ -154,7 +156,8 @@ def grown_tables(t: Tables, full: int, limits: Limits) -> Tables:
         _check(len(t.work), 4 * limits.closure, "alternatives at one place")
         size = min(GROWTH * len(t.work), 4 * limits.closure)
         seen = np.zeros((slots_for(size // 2), 2), np.int64)
-        return t._replace(pending=grown(t.pending, size // 2), work=grown(t.work, size), seen=seen)
+        calls = grown(t.calls, size // 2)
+        return t._replace(pending=grown(t.pending, size // 2), work=grown(t.work, size), seen=seen, calls=calls)
     if full == FULL_QUEUE:
         _check(len(t.queue), limits.products, "product states")
         return t._replace(queue=grown(t.queue, limits.products))

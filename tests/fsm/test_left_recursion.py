@@ -7,9 +7,11 @@ import random
 
 import pytest
 
+from stemma.fsm import closure, stacks, step
 from stemma.fsm.automaton import Automaton
 from stemma.fsm.ebnf import EBNF
-from stemma.fsm.errors import GrammarError
+from stemma.fsm.errors import GrammarError, LimitError
+from stemma.fsm.kernels import loader
 
 LENGTH = 5
 TEXTS = ["".join(letters) for size in range(LENGTH + 1) for letters in itertools.product("ab", repeat=size)]
@@ -17,13 +19,12 @@ Parts = list[tuple[str, str]]  # what is read or called, and how often
 Rules = dict[str, list[Parts]]
 
 
-def drawn(draw: random.Random) -> Rules:
-    names = ["root", "x", "y"][: draw.randint(1, 3)]
+def drawn(draw: random.Random, names: list[str], most_ways: int) -> Rules:
     return {
         name: [
-            [(draw.choice([*names, '"a"', '"b"']), draw.choice(["", "", "", "", "?", "*", "+"]))
+            [(draw.choice([*names, '"a"', '"b"']), draw.choice(["", "", "", "?", "*", "+", "{2}"]))
              for _ in range(draw.choice([0, 1, 1, 2, 2, 2, 3]))]
-            for _ in range(draw.randint(1, 2))
+            for _ in range(draw.randint(1, most_ways))
         ]
         for name in names
     }  # fmt: skip
@@ -53,6 +54,8 @@ def joined(parts: Parts, known: dict[str, set[str]]) -> set[str]:
         once = after(texts, known[part])
         if sign == "?":
             texts |= once
+        elif sign == "{2}":
+            texts = after(once, known[part])
         elif sign:
             texts = (texts if sign == "*" else set()) | once
             while more := after(once, known[part]) - texts:
@@ -66,19 +69,37 @@ def after(texts: set[str], further: set[str]) -> set[str]:
     return {text + more for text in texts for more in further if len(text) + len(more) <= LENGTH}
 
 
+def check(rules: Rules) -> None:
+    expected = language(rules)
+    try:
+        machine = Automaton(EBNF(written(rules)).grammar())
+    except LimitError:
+        raise AssertionError(written(rules)) from None
+    except GrammarError:
+        assert not expected, written(rules)
+        return
+    read = {text for text in TEXTS if machine.is_accepting(machine.step_bytes(machine.start, text.encode()))}
+    assert read == expected, written(rules)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_the_automaton_reads_what_the_rules_say(seed: int) -> None:
+    loader().wait()
     draw = random.Random(seed)
     for _ in range(40):
-        rules = drawn(draw)
-        expected = language(rules)
-        try:
-            machine = Automaton(EBNF(written(rules)).grammar())
-        except GrammarError:
-            assert not expected, written(rules)
-            continue
-        read = {text for text in TEXTS if machine.is_accepting(machine.step_bytes(machine.start, text.encode()))}
-        assert read == expected, written(rules)
+        check(drawn(draw, ["root", "x", "y", "z", "w"][: draw.randint(1, 5)], 3))
+
+
+@pytest.mark.parametrize("calls", [0, 3, 12])
+def test_it_does_so_however_soon_calls_and_stacks_are_shared(calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader().wait()
+    monkeypatch.setattr(loader(), "_compiled", None)  # plain kernels see what is patched
+    monkeypatch.setattr(closure, "MANY_CALLS", calls)
+    monkeypatch.setattr(step, "MANY", 1)
+    monkeypatch.setattr(stacks, "MANY", 1)
+    draw = random.Random(calls)
+    for _ in range(40):
+        check(drawn(draw, ["root", "x", "y"][: draw.randint(1, 3)], 2))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from stemma.fsm import Limits, Matcher, Vocabulary, ast, compile, fill_masks
+from stemma.fsm.ebnf import EBNF
 from stemma.fsm.grammar import CompiledGrammar
 from stemma.fsm.kernels import loader
+from stemma.fsm.program import FIRST_SPECIAL
+from tests.fsm.ambiguous import AMBIGUOUS
 
 Vocabularies = Callable[[int], Vocabulary]
 STRING = ast.Characters(((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF)))
@@ -115,13 +118,15 @@ GRAMMARS = {
     ),
 }
 
+SEVERAL_WAYS = ["operators", "not at an end", "palindromes", "turns", "counted"]
+GRAMMARS |= {f"ambiguous: {name}": EBNF(AMBIGUOUS[name]).grammar() for name in SEVERAL_WAYS}
+
 
 def brute_force(grammar: CompiledGrammar, config: int) -> set[int]:
     vocabulary, automaton = grammar.vocabulary, grammar.automaton
     allowed = {t for t, data in enumerate(vocabulary.token_bytes) if data and automaton.step_bytes(config, data)}
     for symbol in automaton.special_symbols(config):
-        text = next(text for text, known in automaton.program.specials.items() if known == symbol)
-        allowed.add(vocabulary.special[text])
+        allowed.add(vocabulary.special[automaton.program.specials[symbol - FIRST_SPECIAL]])
     return allowed | (set(vocabulary.eos_ids) if automaton.is_accepting(config) else set())
 
 

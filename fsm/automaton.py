@@ -57,6 +57,15 @@ class Automaton:
         return self._kernels
 
     @property
+    def num_bytes(self) -> int:
+        """Memory of the tables: of those that are made large at once, what has been touched."""
+        tables, counts = self.tables, self.tables.counts
+        touched = ((tables.rows, NUM_CONFIGS), (tables.configs, NUM_CONFIGS), (tables.items, NUM_ITEMS),
+                   (tables.stacks, NUM_STACKS), (tables.products, NUM_PRODUCTS))  # fmt: skip
+        unused = sum(array[int(counts[number]) :].nbytes for array, number in touched)
+        return sum(array.nbytes for array in tables) - unused
+
+    @property
     def num_configurations(self) -> int:
         return int(self.tables.counts[NUM_CONFIGS])
 

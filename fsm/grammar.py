@@ -27,6 +27,7 @@ END = -1
 MAX_MASK_WORDS = 1 << 24  # 64 MiB of remembered masks
 MAX_STEPS = 1 << 18
 MAX_SPANS = 64
+BYTES_OF_AN_ENTRY = 250  # of a dict: its key, its value and their place
 Words = npt.NDArray[np.uint32]
 
 
@@ -64,6 +65,14 @@ class CompiledGrammar:
     @property
     def start(self) -> int:
         return self.automaton.start
+
+    @property
+    def num_bytes(self) -> int:
+        """About how much memory this takes by now: it grows with what is visited, up to the limits."""
+        masks = len(self._masks) * self.vocabulary.num_words * 4
+        remembered = (len(self._steps) + len(self._chains) + len(self.jumps)) * BYTES_OF_AN_ENTRY
+        successor = self._successor.num_bytes if self._successor is not None else 0
+        return self.automaton.num_bytes + masks + remembered + successor
 
     def for_new_sequence(self) -> CompiledGrammar:
         """This, or a fresh one where many sequences have half filled the limits. Those that have begun stay here."""

@@ -15,6 +15,7 @@ from stemma.fsm.nodes import EMPTY, choice, is_regular, nullable, optional, repe
 from stemma.fsm.rule_facts import components, fulfilled
 
 Rules = Mapping[Hashable, Node]
+MAXIMUM_COPIES = 100  # nodes of one rule that others are put into
 
 
 class Way(NamedTuple):
@@ -27,10 +28,11 @@ class Way(NamedTuple):
 def without_left_recursion(rules: Rules) -> dict[Hashable, Node]:
     """The same rules and others that they call, none of which can begin with itself before something is read."""
     empty = nullable_rules(rules)
-    edges = {name: left_calls(node, empty) for name, node in rules.items()}
-    systems = [found for found in components(edges) if len(found) > 1 or found[0] in edges[found[0]]]
+    systems = _systems(rules, empty)
     if not systems:
         return dict(rules)
+    rules = _with_short_circles(rules, systems, empty)
+    systems = _systems(rules, empty)
     trimmed = _Trimmed(rules, empty)
     readable = dict(rules)
     for system in systems:
@@ -40,6 +42,56 @@ def without_left_recursion(rules: Rules) -> dict[Hashable, Node]:
         if ("nonempty", name) not in readable:
             readable["nonempty", name] = trimmed.nonempty(rules[name])
     return readable
+
+
+def _systems(rules: Rules, empty: set[Hashable]) -> list[list[Hashable]]:
+    """The rules that begin with each other, or one that begins with itself."""
+    edges = {name: left_calls(node, empty) for name, node in rules.items()}
+    return [found for found in components(edges) if len(found) > 1 or found[0] in edges[found[0]]]
+
+
+def _with_short_circles(rules: Rules, systems: list[list[Hashable]], empty: set[Hashable]) -> Rules:
+    """Rules that do not begin with themselves are put in place of their names at the beginning of the others of their
+    system, if that stays small and they are not empty: from `value: call | x` and `call: value "()"` comes
+    `value: value "()" | x`, and what begins with itself alone is read in the least room."""
+    shorter = dict(rules)
+    for system in systems:
+        left = list(system)
+        for name in sorted(system, key=str):
+            node = shorter[name]
+            others = [each for each in left if each != name and name in left_calls(shorter[each], empty)]
+            if name in empty or name in left_calls(node, empty) or not others:
+                continue
+            opened = {each: with_opened(shorter[each], name, node, empty) for each in others}
+            if max(map(size, opened.values())) <= MAXIMUM_COPIES:
+                shorter |= opened
+                left.remove(name)
+    return shorter
+
+
+def with_opened(node: Node, name: Hashable, inside: Node, empty: set[Hashable]) -> Node:
+    """`node`, with what the rule `name` says wherever it can begin with it."""
+    if isinstance(node, Call):
+        return inside if node.rule == name else node
+    if isinstance(node, Choice):
+        return choice(with_opened(part, name, inside, empty) for part in node.parts)
+    if isinstance(node, Repeat):
+        return repeat(with_opened(node.part, name, inside, empty), node.minimum, node.maximum)
+    if isinstance(node, Sequence):
+        parts = list(node.parts)
+        for index, part in enumerate(parts):
+            parts[index] = with_opened(part, name, inside, empty)
+            if not can_be_empty(part, empty):
+                break
+        return sequence(parts)
+    return node
+
+
+def size(node: Node) -> int:
+    """How many nodes it takes to say `node`."""
+    if isinstance(node, Sequence | Choice):
+        return 1 + sum(map(size, node.parts))
+    return 1 + size(node.part) if isinstance(node, Repeat) else 1
 
 
 def nullable_rules(rules: Rules) -> set[Hashable]:

@@ -4,32 +4,30 @@
     LRU            gone              |== the blocks touched last, a pool full ==|
     here           some are kept: won when asked for | some were evicted: lost when asked for
 
-Of an LRU cache only this must be known: how many blocks of each time of last touch it would hold. Whatever is touched,
-cached or remembered as evicted, moves its blocks to the newest time; what goes over the size of the pool falls out at
-the oldest. So the account is exact up to what the history has forgotten, and nothing is simulated.
+Of an LRU cache only this must be known: how many blocks it would hold of what was touched last by each request. Whatever
+is touched, cached or remembered as evicted, moves its blocks to the newest time; what goes over the size of the pool
+falls out at the oldest. So the account is exact up to what the history has forgotten, and nothing is simulated.
 
-The policy does as it likes while it has won, overrides LRU only where it is sure while it has lost, and is LRU while it
-has lost more than chance explains. What it can lose is bounded by what it has won: the blocks that it evicted and LRU
-has.
+At stake are the blocks that LRU has and this policy has evicted: more can never be lost. The policy does as it likes
+while what it has won, less what of the stake is likely lost, is above a floor; else it is LRU, and the stake runs out.
 """
 
 from collections import deque
-from math import sqrt
 
 from stemma.radix.history import Departed
 from stemma.radix.tree import Node
 
-CAUTION = 0.25  # after losses a leaf goes before LRU's when its index is below this part of the index of LRU's
-TOLERANCE = 0.0002  # lost, as a part of what was asked for, before the policy becomes LRU
-CHANCE = 2.0  # standard deviations
-YOUNG = 16.0  # pools asked for; until then a loss that chance explains changes nothing
-OLD = 64.0  # pools asked for; from then on chance explains nothing beyond the tolerance
-STAKE = 40.0  # leaves of mean size that LRU would have and this policy has evicted, while nothing is won
-LEVERAGE = 20.0  # how many blocks more for each block won
+TOLERANCE = 0.0003  # what may be lost, as a part of what was asked for
+TRIAL = 2.0  # and so many leaves of mean size, without which nothing could ever be won
+KEPT = 0.5  # the part of the most that was won that is not risked again
+FADE = 32.0  # pools asked for, over which the most that was won is forgotten
+RISK = 0.1  # the part of the stake taken for lost, before this cache knows better
+RISK_PRIOR = 200.0  # leaves of mean size: how much knowing better it takes
+SPARE_PART, SPARE_BLOCKS = 256, 64  # what LRU would evict ahead, as the store does: a part of the pool, and the most
 
 
 class Hedge:
-    """The shadow, the account, and the boldness that follows: 0 is LRU, 1 the policy alone."""
+    """The shadow, the account, and whether the policy may part from LRU."""
 
     __slots__ = (
         "_asked",
@@ -37,111 +35,142 @@ class Hedge:
         "_change",
         "_evicted",
         "_held",
+        "_hits",
+        "_lost",
+        "_most",
+        "_now",
         "_num_blocks",
         "_num_held",
+        "_room",
+        "_settled",
+        "_spare",
         "_times",
-        "_variance",
         "_won",
-        "boldness",
         "leaf_blocks",
     )
 
     def __init__(self, num_blocks: int) -> None:
         self._num_blocks = num_blocks
-        self._held: dict[int, float] = {}  # blocks that LRU would hold, by the churn at which they were last touched
+        self._spare = min(num_blocks // SPARE_PART, SPARE_BLOCKS)
+        self._now = 0  # counts what touches: requests and writes
+        self._held: dict[int, float] = {}  # blocks that LRU would hold, by when they were last touched
         self._evicted: dict[int, float] = {}  # how many of them are evicted here
-        self._times: deque[int] = deque()  # the keys of `_held`, oldest first
+        self._times: deque[int] = deque()  # the keys of `_held`, oldest first, and some that are gone
         self._num_held = self._at_stake = 0.0  # the sums of both
-        self._asked = self._won = 0.0  # blocks; won less lost
-        self._change = self._variance = 0.0  # of `_won`: by the last request, and the sum of squares
-        self.boldness = 1.0
+        self._hits = 0  # blocks asked for that were cached; those that were not are the churn
+        self._asked = 0  # their sum, at the request before this
+        self._won = self._change = 0.0  # blocks won less blocks lost; the same by the last request
+        self._most = 0.0  # the most that was won, fading
+        self._settled = self._lost = 0.0  # blocks that were at stake, and those of them that were asked for
+        self._room = 0.0  # how much may be at stake
         self.leaf_blocks = 1.0  # the mean size of a leaf; the policy says it
 
     @property
-    def is_at_limit(self) -> bool:
-        """Whether nothing more may be evicted that LRU would keep."""
-        return self._at_stake > STAKE * self.leaf_blocks + LEVERAGE * max(self._won, 0.0)
+    def may_part(self) -> bool:
+        """Whether something may be evicted that LRU would keep."""
+        return self._at_stake <= self._room
 
     # What happens to blocks ----------------------------------------------------------------------
 
     def asked(self, path: list[Node], churn: int) -> None:
         """A request matched these nodes; called before `returned` tells what of its text was evicted."""
         self._settle(churn)
+        self._now = now = self._now + 1
         num_blocks, kept = 0, 0.0
         for node in path:
             owned = len(node.blocks) - node.shared
             num_blocks += owned
             kept += self._take(node.touched_at, owned)
-            node.touched_at = churn
-        self._asked += num_blocks
+            node.touched_at = now
+        self._hits += num_blocks
         self._change += num_blocks - kept
         if num_blocks:
-            self._touch(churn, num_blocks)
+            self._touch(num_blocks)
 
     def returned(self, departed: Departed, share: float) -> None:
         """A request asked for this share of an edge that was evicted; it is touched when it is written again."""
-        num_blocks = departed.num_blocks * share
-        self._change -= self._take(departed.touched_at, num_blocks)
-        there = min(self._evicted.get(departed.touched_at, 0.0), num_blocks)
-        if there:
-            self._evicted[departed.touched_at] -= there
-            self._at_stake -= there
+        num_blocks, time = departed.num_blocks * share, departed.touched_at
+        staked = min(self._evicted.get(time, 0.0), num_blocks)
+        if staked:
+            self._evicted[time] -= staked
+            self._at_stake -= staked
+            self._settled += staked
+            self._lost += staked
+        self._change -= self._take(time, num_blocks)
 
-    def written(self, leaf: Node, num_blocks: int, churn: int) -> None:
-        """So many blocks of a leaf are new."""
-        owned = len(leaf.blocks) - leaf.shared
-        if owned > num_blocks:
-            self._take(leaf.touched_at, owned - num_blocks)
-        leaf.touched_at = churn
-        if owned:
-            self._touch(churn, owned)
+    def written(self, leaf: Node, num_blocks: int) -> None:
+        """So many blocks of a leaf are new. All above are touched too: LRU evicts no node before what is below it."""
+        self._now = now = self._now + 1
+        total = len(leaf.blocks) - leaf.shared
+        if total > num_blocks:
+            self._take(leaf.touched_at, total - num_blocks)
+        leaf.touched_at = now
+        above = leaf.parent
+        while above is not None and above.touched_at != now:
+            owned = len(above.blocks) - above.shared
+            self._take(above.touched_at, owned)
+            total += owned
+            above.touched_at = now
+            above = above.parent
+        if total:
+            self._touch(total)
 
     def evicted(self, leaf: Node, num_blocks: int) -> None:
         """So many blocks of a leaf are gone, but for the history."""
-        if leaf.touched_at in self._held:
-            self._evicted[leaf.touched_at] = self._evicted.get(leaf.touched_at, 0.0) + num_blocks
+        time = leaf.touched_at
+        if time in self._held:
+            self._evicted[time] = self._evicted.get(time, 0.0) + num_blocks
             self._at_stake += num_blocks
 
     # The shadow and the account ------------------------------------------------------------------
 
-    def _touch(self, churn: int, num_blocks: float) -> None:
+    def _touch(self, num_blocks: float) -> None:
+        """So many blocks were touched now; what LRU has no room for falls out."""
         held, times = self._held, self._times
-        if churn in held:
-            held[churn] += num_blocks
-        else:
-            held[churn] = num_blocks
-            times.append(churn)
-        excess = self._num_held + num_blocks - self._num_blocks
-        while excess > 0 and times:
-            oldest = held[times[0]]
-            if oldest > excess:
-                held[times[0]] = oldest - excess
-                excess = 0.0
-                break
-            excess -= oldest
-            del held[times[0]]
-            self._at_stake -= self._evicted.pop(times.popleft(), 0.0)
-        self._num_held = self._num_blocks + excess
+        held[self._now] = num_blocks
+        times.append(self._now)
+        self._num_held += num_blocks
+        if self._num_held > self._num_blocks:
+            excess = max(self._num_held - self._num_blocks, self._spare)
+            self._num_held -= excess
+            while excess > 0:
+                time = times[0]
+                oldest = held.get(time, 0.0)
+                if oldest > excess:
+                    held[time] = oldest - excess
+                    break
+                excess -= oldest
+                times.popleft()
+                self._drop(time)
+        elif len(times) > 2 * len(held) + 64:
+            self._times = deque(time for time in times if time in held)
 
     def _take(self, time: int, num_blocks: float) -> float:
         """Take out up to so many blocks that were last touched then; returns how many LRU has."""
-        there = min(self._held.get(time, 0.0), num_blocks)
-        if there:
-            self._held[time] -= there
+        there = self._held.get(time, 0.0)
+        if there <= num_blocks:
             self._num_held -= there
-        return there
+            self._drop(time)
+            return there
+        self._held[time] = there - num_blocks
+        self._num_held -= num_blocks
+        return num_blocks
+
+    def _drop(self, time: int) -> None:
+        """LRU has nothing more of that time."""
+        if self._held.pop(time, None) is not None:
+            staked = self._evicted.pop(time, 0.0)
+            self._at_stake -= staked
+            self._settled += staked
 
     def _settle(self, churn: int) -> None:
-        """Enter what the request before this one has won or lost."""
-        self._won += self._change
-        self._variance += self._change * self._change
+        """Enter what the request before this one has won or lost, and say how much may be at stake from now on."""
+        self._won = won = self._won + self._change
         self._change = 0.0
-        asked = self._asked + churn + 1.0
-        lost, chance = -self._won, sqrt(self._variance)
-        tolerated, pools = TOLERANCE * asked, asked / self._num_blocks
-        if lost <= 0.0 or (pools < YOUNG and lost <= chance):
-            self.boldness = 1.0
-        elif lost > (tolerated if pools > OLD else max(tolerated, CHANCE * chance)):
-            self.boldness = 0.0
-        elif self.boldness or lost < tolerated / 2:
-            self.boldness = CAUTION
+        asked = self._hits + churn
+        passed, self._asked = (asked - self._asked) / (FADE * self._num_blocks), asked
+        self._most = won if won >= self._most else self._most + (won - self._most) * min(passed, 1.0)
+        prior = RISK_PRIOR * self.leaf_blocks
+        risk = (self._lost + RISK * prior) / (self._settled + prior)
+        floor = KEPT * max(self._most, 0.0) - TOLERANCE * asked - TRIAL * self.leaf_blocks
+        self._room = (won - floor) / risk

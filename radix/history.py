@@ -19,7 +19,7 @@ class Departed(NamedTuple):
     num_blocks: int
     evicted_at: float  # by the cache's clock
     node: Node  # out of the tree, or still there where only its end went
-    touched_at: int  # when it was last used or written to, in churn
+    touched_at: int  # when it was last used or written to, by the hedge's count of that
 
 
 class Return(NamedTuple):

@@ -231,21 +231,14 @@ class ReuseQueue:
         finished = self._finished.leaves
         if finished.num_live and (leaf := finished.first()) is not None:
             return leaf
-        hedge = self.hedge
-        if hedge is None or (hedge.boldness == 1.0 and not hedge.is_at_limit):
-            return self._lowest(churn)[0]
+        if self.hedge is None or self.hedge.may_part:
+            return self._lowest(churn)
         oldest = self._recent.first()
         assert oldest is not None
-        if oldest.outlook > 1.0:  # LRU knows nothing of what the program says
-            return self._lowest(churn)[0]
-        if not hedge.boldness or hedge.is_at_limit:
-            return oldest
-        leaf, index = self._lowest(churn)
-        assert isinstance(oldest.line, Line)
-        return leaf if index < hedge.boldness * self._index(oldest, oldest.line.weight, churn) else oldest
+        return oldest if oldest.outlook <= 1.0 else self._lowest(churn)  # LRU knows nothing of what the program says
 
-    def _lowest(self, churn: int) -> tuple[Node, float]:
-        """The end of a line with the lowest index, and that."""
+    def _lowest(self, churn: int) -> Node:
+        """The end of a line with the lowest index."""
         if churn >= self._refresh_at:
             self._refresh(churn)
         while True:
@@ -258,7 +251,7 @@ class ReuseQueue:
                 continue
             index = self._index(leaf, line.weight, churn)
             if index <= value * 1.0001:
-                return leaf, index
+                return leaf
             heapreplace(self._ends, (index, number, newest, line))
 
     def oldest(self) -> float | None:

@@ -122,7 +122,7 @@ class BlockStore:
         leaf = self.tree.grow(parent, tokens, blocks, shared, salt)
         owned = len(blocks) - shared
         if self.hedge is not None:
-            self.hedge.written(leaf, owned, self.churn)
+            self.hedge.written(leaf, owned)
         self.published_blocks += owned
         self.published_tokens += leaf.end - leaf.start
         self.evictable += owned  # until it is held, on the next line
@@ -136,7 +136,7 @@ class BlockStore:
         before = leaf.end
         self.tree.lengthen(leaf, tokens, blocks)
         if self.hedge is not None:
-            self.hedge.written(leaf, len(blocks), self.churn)
+            self.hedge.written(leaf, len(blocks))
         self.published_blocks += len(blocks)
         self.published_tokens += leaf.end - before
         if self.events.listeners and not leaf.forgotten:

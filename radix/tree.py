@@ -99,7 +99,7 @@ class Node:
         # What a policy may know. Churn counts the blocks ever allocated: the clock that eviction runs by.
         self.stamp = 0.0  # when it was last used, by the cache's clock
         self.used_at = 0  # the same in churn
-        self.touched_at = 0  # the same, or when it was last written to
+        self.touched_at = 0  # when it was last used or written to, by the hedge's count of that
         self.born_at = 0  # when it was first computed, in churn; survives eviction while that is remembered
         self.hits = 0  # how often it was matched; survives eviction likewise
         self.children_born = 0

@@ -27,6 +27,8 @@ from stemma.radix import (
     by_priority,
     lru,
 )
+from stemma.radix.events import chain_hash, realm_key
+from stemma.radix.tokens import TOKEN_BYTES
 
 BLOCK_SIZES = (1, 2, 3, 4, 8, 16)
 POLICIES = (ReuseQueue, ReuseQueue, lru, by_priority)
@@ -83,6 +85,22 @@ class Mirror:
         else:
             assert self.hashes.issuperset(event.hashes), "removed what is not stored"
             self.hashes.difference_update(event.hashes)
+
+
+def matchable_hashes(cache: PrefixCache) -> set[bytes]:
+    """The hashes of all full blocks that can be matched, made anew from their texts."""
+    size, hashes = cache.block_size, set()
+    for node in cache.walk():
+        path = [node]
+        while path[-1].parent is not None:
+            path.append(path[-1].parent)
+        data, before = b"".join(above.tokens for above in reversed(path)), b""
+        for end in range(size, node.end + 1, size):
+            owner = next(above for above in path if above.start < end <= above.end)
+            before = chain_hash(before, realm_key(owner), data[TOKEN_BYTES * (end - size) : TOKEN_BYTES * end])
+            if owner is node:
+                hashes.add(before)
+    return hashes
 
 
 class World:
@@ -321,9 +339,7 @@ class World:
             if pinned.pin.expires_at > self.now:
                 assert self.cache.match(pinned.tokens, pinned.namespace).hit_len == len(pinned.tokens)
         if self.mirror is not None:
-            assert len(self.mirror.hashes) == sum(
-                node.end // size - node.start // size for node in self.cache.walk()
-            ), "the mirror differs from what can be matched"
+            assert self.mirror.hashes == matchable_hashes(self.cache), "the mirror differs from what can be matched"
 
     def queries(self) -> Iterator[tuple[list[int], Namespace]]:
         """Some text whose cached part must be right, drawn anew each time, and what the requests wrote."""

@@ -6,7 +6,8 @@
 
 Of an LRU cache only this must be known: how many blocks it would hold of what was touched last by each request.
 Whatever is touched, cached or remembered as evicted, moves its blocks to the newest time; what goes over the size of
-the pool falls out at the oldest. So the account is exact up to what the history has forgotten, and nothing is simulated.
+the pool falls out at the oldest. So the account is exact up to what the history has forgotten, and nothing is
+simulated.
 
 At stake are the blocks that LRU has and this policy has evicted: more can never be lost. The policy does as it likes
 while what it has won, less what of the stake is likely lost, is above a floor; else it is LRU, and the stake runs out.

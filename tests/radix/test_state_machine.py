@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from benchmarks.radix_worlds import matchable_hashes
 from stemma.radix import (
     AllCleared,
     BlocksStored,
@@ -241,9 +242,7 @@ class CacheMachine(RuleBasedStateMachine):
             if pin.expires_at > self.time:
                 assert self.cache.match(tokens, namespace).hit_len == len(tokens)
         if self.listens:
-            assert len(self.heard) == sum(
-                view.end // self.block_size - view.start // self.block_size for view in self.cache.walk()
-            )
+            assert self.heard == matchable_hashes(self.cache)
 
 
 def _drops(dropped: Namespace, other: Namespace) -> bool:

@@ -6,6 +6,7 @@ document is looked up among the resources that came with the schema, or refused 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -71,6 +72,7 @@ class Document:
         self.kept: list[Schema] = []
         self.targets: dict[tuple[str, str], Place] = {}  # (resource, anchor or "") -> place
         self.dynamic: dict[tuple[str, str], Place] = {}  # (resource, dynamic anchor; "" for $recursiveAnchor) -> place
+        self.num_dynamic: Counter[str] = Counter()  # of each such anchor
         self.root = self.place(schema, "", "", LATEST)
         self.targets[("", "")] = self.targets[(self.root.base, "")] = self.root
         self.surveyed = False
@@ -161,9 +163,14 @@ class Document:
                 if isinstance(anchor, str):
                     self.targets.setdefault((place.base, anchor), place)
                     if keyword == "$dynamicAnchor":
-                        self.dynamic.setdefault((place.base, anchor), place)
+                        self._notice_dynamic(place, anchor)
             if schema.get("$recursiveAnchor") is True:
-                self.dynamic.setdefault((place.base, ""), place)
+                self._notice_dynamic(place, "")
+
+    def _notice_dynamic(self, place: Place, anchor: str) -> None:
+        if (place.base, anchor) not in self.dynamic:
+            self.dynamic[place.base, anchor] = place
+            self.num_dynamic[anchor] += 1
 
     # References --------------------------------------------------------------------------------------------------
 
@@ -203,13 +210,23 @@ class Document:
 
     def resolve_dynamically(self, place: Place, keyword: str, scope: tuple[str, ...]) -> Place:
         """What `$dynamicRef` or `$recursiveRef` points to, given the resources entered, the outermost first."""
-        assert isinstance(place.schema, dict), "only an object holds a reference"
-        reference = place.schema[keyword]
-        target = self.resolve(place, reference)
-        name = reference.rpartition("#")[2] if keyword == "$dynamicRef" else ""
+        target, name = self._dynamic_target(place, keyword)
         if self.dynamic.get((target.base, name)) is not target:
             return target
         return next((self.dynamic[(base, name)] for base in scope if (base, name) in self.dynamic), target)
+
+    def resolve_wherever(self, place: Place, keyword: str) -> Place | None:
+        """What a dynamic reference points to from wherever it is entered; None where that makes a difference."""
+        target, name = self._dynamic_target(place, keyword)
+        is_fixed = self.num_dynamic[name] <= 1 or self.dynamic.get((target.base, name)) is not target
+        return target if is_fixed else None
+
+    def _dynamic_target(self, place: Place, keyword: str) -> tuple[Place, str]:
+        """What a dynamic reference points to at first, and the name by which another may stand in for it."""
+        assert isinstance(place.schema, dict), "only an object holds a reference"
+        reference = place.schema[keyword]
+        target = self.resolve(place, reference)
+        return target, reference.rpartition("#")[2] if keyword == "$dynamicRef" else ""
 
     def _walk(self, root: Place, pointer: str) -> Place | None:
         """A JSON pointer from the root of a resource, noticing every `$id` on the way."""

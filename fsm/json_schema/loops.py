@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from stemma.fsm.errors import SchemaError
 from stemma.fsm.json_schema.document import Document, Place
+from stemma.fsm.json_schema.keywords import KEYWORDS
 
 LISTS = ("allOf", "anyOf", "oneOf")
 SINGLES = ("not", "if", "then", "else")
 MAPS = ("dependentSchemas", "dependencies")
-IN_PLACE = frozenset(("$ref", *LISTS, *SINGLES, *MAPS))
+DYNAMIC = ("$dynamicRef", "$recursiveRef")
+IN_PLACE = frozenset(("$ref", *DYNAMIC, *LISTS, *SINGLES, *MAPS))
 
 
 def loops(document: Document, places: Iterable[Place]) -> Iterator[SchemaError]:
@@ -44,6 +46,10 @@ def _in_place(document: Document, place: Place) -> Iterator[Place]:
         yield document.resolve(place, schema["$ref"])
         if place.draft <= 7:
             return
+    for keyword in DYNAMIC:
+        if keyword in schema and KEYWORDS[keyword][1] <= place.draft <= KEYWORDS[keyword][2]:
+            target = document.resolve_wherever(place, keyword)
+            yield from () if target is None else (target,)
     for keyword, group in zip(LISTS, ("all_of", "any_of", "one_of"), strict=True):
         if group in groups:
             yield from (document.child(place, inner, keyword, str(at)) for at, inner in enumerate(schema[keyword]))

@@ -17,7 +17,8 @@ from stemma.fsm.json_schema.objects import Member, ObjectShape, ObjectState, Oth
 from stemma.fsm.json_schema.values import json_text
 from stemma.fsm.nodes import ANY_TEXT, NOTHING, sequence, text
 
-NEAR = 16  # a rule ends at a multiple of so many properties at the latest
+NEAR, FAR = 16, 64  # a rule ends at a multiple of so many properties at the latest; of FAR where they are many
+MANY = 4_096
 
 
 class ObjectRules:
@@ -82,7 +83,7 @@ class ObjectRules:
         goal = shape.goals[name]
         if name in shape.required:
             return [self._member(name, goal, Call(("members", number, after)))]
-        if after.position % NEAR == 0:
+        if after.position % (NEAR if shape.num_ordered < MANY else FAR) == 0:
             return [self._member(name, goal, Call(("members", number, after))), Call(("more", number, after))]
         more = self.more(number, after)
         own = self._member(name, goal, self.members(number, after))

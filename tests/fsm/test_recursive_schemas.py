@@ -230,6 +230,14 @@ LOOPS = [
     {"oneOf": [{"type": "null"}, {"allOf": [{"$ref": "#"}]}]},
     {"not": {"$ref": "#"}},
     {"properties": {"x": ref("L")}, "$defs": {"L": {"if": {"type": "null"}, "then": ref("L")}}},
+    {"items": {"$dynamicRef": "#L"}, "$defs": {"L": {"$dynamicAnchor": "L", "anyOf": [{"$dynamicRef": "#L"}, {}]}}},
+    {"items": {"$dynamicRef": "#L"}, "$defs": {"L": {"$anchor": "L", "allOf": [{"$dynamicRef": "#L"}]}}},
+    {
+        "$schema": "https://json-schema.org/draft/2019-09/schema",
+        "items": {"not": {"$recursiveRef": "#"}},
+        "$recursiveAnchor": True,
+        "anyOf": [{"type": "null"}, {"$recursiveRef": "#"}],
+    },
     {"items": ref("L"), "$defs": {"L": {"dependentSchemas": {"a": ref("M")}}, "M": {"anyOf": [ref("L"), {}]}}},
 ]
 
@@ -238,6 +246,16 @@ LOOPS = [
 def test_a_reference_back_without_reading_is_refused_when_compiling(schema: Any) -> None:
     with pytest.raises(SchemaError, match="leads back to itself without reading"):
         JSONSchema(schema).grammar()
+
+
+def test_a_dynamic_reference_that_reads_first_is_no_loop() -> None:
+    tree = {"$dynamicAnchor": "T", "type": "object", "properties": {"k": {"items": {"$dynamicRef": "#T"}}}}
+    assert accepted(tree, [{"k": [{"k": []}]}, {"k": [1]}]) == [{"k": [{"k": []}]}]
+    elsewhere = {"$id": "http://x/root", "$ref": "list", "$defs": {
+        "own": {"$dynamicAnchor": "T", "type": "integer"},
+        "list": {"$id": "list", "$dynamicRef": "#T", "$defs": {"any": {"$dynamicAnchor": "T", "$dynamicRef": "#T"}}},
+    }}  # fmt: skip
+    assert accepted(elsewhere, [1, "x"]) == [1]
 
 
 # At random -----------------------------------------------------------------------------------------------------------

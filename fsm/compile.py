@@ -8,6 +8,7 @@ from stemma.fsm import ast
 from stemma.fsm.errors import FormError
 from stemma.fsm.grammar import CompiledGrammar
 from stemma.fsm.rule_facts import is_impossible
+from stemma.fsm.special_tokens import settled
 from stemma.fsm.tables import Limits
 from stemma.fsm.vocabulary import Vocabulary
 from stemma.fsm.work import work_limit
@@ -26,13 +27,9 @@ def compile(form: Form | ast.Grammar, vocabulary: Vocabulary, limits: Limits = L
     `LimitError` beyond `limits`. Front ends look for what never ends themselves; a bare grammar is looked at here."""
     with work_limit(limits.work):
         grammar = form if isinstance(form, ast.Grammar) else form.grammar()
-        missing = [text for text in grammar.specials if text not in vocabulary.special]
-        if missing:
-            names = ", ".join(missing)
-            raise FormError(f"the grammar asks for special tokens that the vocabulary does not have: {names}")
         if isinstance(form, ast.Grammar) and is_impossible(form):
             raise FormError("no text fulfils this grammar: it never ends, or asks for what is empty")
-        compiled = CompiledGrammar(grammar, vocabulary, limits)
+        compiled = CompiledGrammar(settled(grammar, vocabulary), vocabulary, limits)
         if compiled.start == DEAD_END:
             raise FormError("no text fulfils this form: nothing can begin it")
         return compiled

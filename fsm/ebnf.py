@@ -1,6 +1,7 @@
 """`EBNF(text)`: grammars in the notation of llama.cpp's GBNF and XGrammar: `root ::= "a" [0-9]+ (other | "x"){2,3}`.
 
-Comments start with `#`. Left recursion within one rule is rewritten; look-ahead is refused.
+Comments start with `#`. Special tokens are `<|name|>`, or `<[128]>` by id; `!<|name|>*` is text up to one. Left
+recursion is rewritten; look-ahead is refused.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from stemma.fsm.rule_facts import blamed, can_end, fulfilled, possible
 
 TOKENS = re.compile(
     r"""(?P<blank>\s+|\#[^\n]*)|(?P<define>::=)|(?P<name>[A-Za-z0-9_-]+)|(?P<text>"(?:[^"\\\n]|\\.)*")
-    |(?P<class>\[(?:[^\]\\]|\\.)*\])|(?P<special><\|?[^<>\n]+>)|(?P<bounds>\{\s*(?:\d+\s*(?:,\s*\d*\s*)?|,\s*\d+\s*)\})|(?P<sign>[|()*+?.])""",
+    |(?P<class>\[(?:[^\]\\]|\\.)*\])|(?P<special>!?<\|?[^<>\n]+>)|(?P<bounds>\{\s*(?:\d+\s*(?:,\s*\d*\s*)?|,\s*\d+\s*)\})|(?P<sign>[|()*+?.])""",
     re.VERBOSE | re.DOTALL,
 )
 ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))", re.DOTALL)
 NAMED_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "b": "\b", "a": "\a", "0": "\0"}
+DIGITS = {"x": 2, "u": 4, "U": 8}
 MAXIMUM_DEPTH = 200
 MAXIMUM_TEXT = 4_000_000
 
@@ -65,6 +67,8 @@ def unescaped(body: str, line: int) -> str:
     def character(match: re.Match[str]) -> str:
         digits = match[1] or match[2] or match[3]
         if digits is None:
+            if match[4] in DIGITS:
+                raise GrammarError(f"\\{match[4]} takes {DIGITS[match[4]]} hexadecimal digits", line)
             return NAMED_ESCAPES.get(match[4], match[4])
         code = int(digits, 16)
         if code > characters.LAST or 0xD800 <= code <= 0xDFFF:
@@ -140,7 +144,7 @@ class _Parser:
         if token.kind == "class":
             return Characters(_class(token))
         if token.kind == "special":
-            return Special(token.text)
+            return self.special(token)
         if token.text == ".":
             return Characters(characters.SCALARS)
         if token.text == "(":
@@ -149,6 +153,12 @@ class _Parser:
                 raise GrammarError("missing ')'", token.line)
             return inner
         raise GrammarError(f"unexpected {token.text!r}", token.line)
+
+    def special(self, token: Token) -> Node:
+        following = self.peek()
+        if token.text[0] == "!" and (following is None or following.text not in ("*", "+")):
+            raise GrammarError(f"{token.text} needs a * or +: how much text one token is, nobody knows", token.line)
+        return Special(token.text)
 
     def quantified(self, node: Node) -> Node:
         while (token := self.peek()) is not None:
@@ -193,6 +203,8 @@ def _tokens(source: str) -> list[Token]:
         match = TOKENS.match(source, at)
         if match is None:
             raise GrammarError(f"cannot read {source[at : at + 20]!r}", line)
+        if source.startswith(("(?=", "(?!"), at):
+            raise GrammarError("look-ahead is not supported; write the alternatives out", line)
         if match.lastgroup != "blank":
             found.append(Token(str(match.lastgroup), match[0], line))
         line += match[0].count("\n")

@@ -33,7 +33,7 @@ from stemma.fsm.lark_tree import (
 TOKENS = re.compile(
     r"""(?P<blank>[ \t\f\r]+|//[^\n]*|\#[^\n]*|\\[ ]*\r?\n)|(?P<line>\n)|(?P<directive>%[a-z]+)|(?P<range>\.\.)
     |(?P<name>_*[A-Za-z][A-Za-z0-9_]*)|(?P<text>"(?:[^"\\\n]|\\.)*"i?)
-    |(?P<regex>/(?!/)(?:[^/\\]|\\.)+/[a-z]*)|(?P<special>!?<(?:\[\d+\]|[^<>\[\]\s][^<>\s]*)>)
+    |(?P<regex>/(?!/)(?:[^/\\]|\\.)+/[a-z]*)|(?P<special>!?<(?:\[[\d,-]+\]|[^<>\[\]\s][^<>\s]*)>)
     |(?P<number>[+-]?\d+)|(?P<arrow>->)|(?P<sign>[|()\[\]*+?!~:.,{}])""",
     re.VERBOSE | re.DOTALL,
 )
@@ -212,6 +212,9 @@ class _Parser:
         if token.kind == "regex":
             return _regex(token)
         if token.kind == "special":
+            following = self.peek()
+            if token.text[0] == "!" and following.text not in ("*", "+"):
+                raise GrammarError(f"{token.text} needs a * or +: how much text one token is, nobody knows", token.line)
             return Marker(token.text, token.line)
         raise self.unexpected(token)
 

@@ -73,6 +73,7 @@ class Document:
         self.targets: dict[tuple[str, str], Place] = {}  # (resource, anchor or "") -> place
         self.dynamic: dict[tuple[str, str], Place] = {}  # (resource, dynamic anchor; "" for $recursiveAnchor) -> place
         self.num_dynamic: Counter[str] = Counter()  # of each such anchor
+        self.resolved: dict[tuple[str, str], Place] = {}  # (base, reference) -> place
         self.root = self.place(schema, "", "", LATEST)
         self.targets[("", "")] = self.targets[(self.root.base, "")] = self.root
         self.surveyed = False
@@ -178,6 +179,12 @@ class Document:
         """What `$ref` at a place points to."""
         if not isinstance(reference, str):
             raise SchemaError("$ref must be a string", place.pointer)
+        known = self.resolved.get((place.base, reference))
+        if known is None:
+            known = self.resolved[place.base, reference] = self._looked_up(place, reference)
+        return known
+
+    def _looked_up(self, place: Place, reference: str) -> Place:
         resource, _, fragment = joined(place.base, reference).partition("#")
         fragment = unquote(fragment)
         by_name = bool(fragment) and not fragment.startswith("/")

@@ -12,11 +12,15 @@ LISTS = ("allOf", "anyOf", "oneOf")
 SINGLES = ("not", "if", "then", "else")
 MAPS = ("dependentSchemas", "dependencies")
 DYNAMIC = ("$dynamicRef", "$recursiveRef")
-IN_PLACE = frozenset(("$ref", *DYNAMIC, *LISTS, *SINGLES, *MAPS))
+REFERENCES = frozenset(("$ref", *DYNAMIC))
+IN_PLACE = frozenset((*REFERENCES, *LISTS, *SINGLES, *MAPS))
 
 
 def loops(document: Document, places: Iterable[Place]) -> Iterator[SchemaError]:
-    """One error for each loop among sound places, where it closes; depth first, without recursion."""
+    """One error for each loop through sound places, where it closes; depth first, without recursion.
+
+    places: those that hold references: a document is a tree, so that no loop is without one.
+    """
     is_done: dict[int, bool] = {}  # by identity: False while its successors are looked at
     for first in places:
         if id(first) in is_done:
@@ -29,6 +33,8 @@ def loops(document: Document, places: Iterable[Place]) -> Iterator[SchemaError]:
             if following is None:
                 is_done[id(place)] = True
                 path.pop()
+            elif isinstance(following.schema, bool) or IN_PLACE.isdisjoint(following.schema):
+                continue
             elif id(following) not in is_done:
                 is_done[id(following)] = False
                 path.append((following, _in_place(document, following)))
@@ -39,8 +45,7 @@ def loops(document: Document, places: Iterable[Place]) -> Iterator[SchemaError]:
 def _in_place(document: Document, place: Place) -> Iterator[Place]:
     """The schemas that speak of the same value as a place, by its own keywords."""
     schema = place.schema
-    if isinstance(schema, bool) or IN_PLACE.isdisjoint(schema):
-        return
+    assert isinstance(schema, dict), "only an object holds keywords"
     groups = place.groups
     if "reference" in groups and "$ref" in schema:
         yield document.resolve(place, schema["$ref"])

@@ -14,7 +14,7 @@ from stemma.fsm.json_schema import readers
 from stemma.fsm.json_schema.document import MAXIMUM_DEPTH, MAXIMUM_PLACES, Document, Place
 from stemma.fsm.json_schema.facts import TYPES
 from stemma.fsm.json_schema.keywords import KEYWORDS
-from stemma.fsm.json_schema.loops import IN_PLACE, loops
+from stemma.fsm.json_schema.loops import REFERENCES, loops
 from stemma.fsm.json_schema.meaning import Meaning
 from stemma.fsm.work import count_work
 
@@ -46,18 +46,19 @@ def reachable(document: Document) -> Iterator[tuple[Place, list[SchemaError]]]:
 def problems(meaning: Meaning) -> Iterator[SchemaError]:
     """Everything that is malformed or cannot be enforced, by JSON pointer."""
     different: list[Place] = []
-    combined: list[Place] = []
+    referring: list[Place] = []
     is_sound = True
     document = meaning.expansion.document
     for place, wrong in reachable(document):
         yield from wrong
         is_sound = is_sound and not wrong
-        if isinstance(place.schema, dict) and not IN_PLACE.isdisjoint(place.schema) and not wrong:
-            combined.append(place)
-        if isinstance(place.schema, dict) and place.schema.get("uniqueItems") is True and not wrong:
-            different.append(place)
+        if isinstance(place.schema, dict) and not wrong:
+            if not REFERENCES.isdisjoint(place.schema):
+                referring.append(place)
+            if place.schema.get("uniqueItems") is True:
+                different.append(place)
     if is_sound:
-        yield from loops(document, combined)
+        yield from loops(document, referring)
     for place in different:
         try:
             for alternative in meaning.alternatives(meaning.expansion.goal(place, ())):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -40,6 +41,8 @@ async def test_an_engine_that_failed_says_why_on_health(serve_with: Any, monkeyp
     engine = Engine.of(tiny(ReferenceOps(torch.device("cpu"))), kv_tokens=1024)
 
     def broken(*_: Any) -> None:
+        while len(engine._loop._tickets) + engine._loop._calls.qsize() < 3:  # who comes later is told 503
+            time.sleep(0.01)
         raise RuntimeError("the device fell off")
 
     monkeypatch.setattr(engine._loop.runner, "forward", broken)

@@ -117,8 +117,11 @@ class ReferenceOps:
     def kv(self, shape: KVShape) -> ReferenceKV:
         check_process(self._process)  # torch has threads too
         size = (shape.num_layers, shape.num_blocks * shape.block_size, shape.num_kv_heads, shape.head_dim)
-        keys = torch.zeros(size, dtype=self.dtype, device=self.device)
-        return ReferenceKV(shape, keys, torch.zeros_like(keys))
+        try:
+            keys, values = (torch.zeros(size, dtype=self.dtype, device=self.device) for _ in range(2))
+        except RuntimeError as error:
+            raise MemoryError(f"a KV pool of {shape} does not fit {self.device}") from error
+        return ReferenceKV(shape, keys, values)
 
     def stepper(self, network: Network, heads: HeadShape, kv: ReferenceKV) -> Stepper:
         return EagerStepper(self, network, kv)

@@ -6,9 +6,11 @@ may stand alone where a list of such values is meant.
 
 from __future__ import annotations
 
+import os
 import reprlib
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -110,12 +112,20 @@ def _str(value: Any) -> str:
     return str.__str__(value)
 
 
+def _path(value: Any) -> Path:
+    if not isinstance(value, str | os.PathLike):
+        raise _Unfit
+    return Path(value)
+
+
 def _none(value: Any) -> None:
     if value is not None:
         raise _Unfit
 
 
-_PLAIN: Mapping[Any, Reader] = MappingProxyType({bool: _bool, int: _int, float: _float, str: _str, NoneType: _none})
+_PLAIN: Mapping[Any, Reader] = MappingProxyType(
+    {bool: _bool, int: _int, float: _float, str: _str, Path: _path, NoneType: _none}
+)
 
 
 def _any_of(readers: Sequence[Reader]) -> Reader:
@@ -169,7 +179,7 @@ def _instance(kind: Any) -> Reader:
 
 
 _NAMES: Mapping[Any, str] = MappingProxyType(
-    {bool: "True or False", int: "a whole number", float: "a number", str: "a text", NoneType: "None"}
+    {bool: "True or False", int: "a whole number", float: "a number", str: "a text", Path: "a path", NoneType: "None"}
 )
 
 

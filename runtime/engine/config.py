@@ -16,6 +16,8 @@ from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import ModelConfig
 
 BackendName = Literal["auto", "reference", "cpu", "triton"]
+MAX_COUNT = 2**63 - 1
+"""Of blocks, tokens and sequences: the greatest that the native kernels can count to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,10 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("block_size", "max_running", "max_batch_tokens", "max_chunk"):
+        for name in ("block_size", "max_running", "max_batch_tokens", "max_chunk", "kv_tokens", "context_length"):
             value = getattr(self, name)
-            if value < 1:
-                raise InvalidRequest(f"{name} must be at least 1; it is {told(value)}", name)
+            if value is not None and not 1 <= value <= MAX_COUNT:
+                raise InvalidRequest(f"{name} must be between 1 and {MAX_COUNT}; it is {told(value)}", name)
         if self.max_batch_tokens < self.max_running:
             raise InvalidRequest(
                 f"max_batch_tokens ({self.max_batch_tokens}) must be at least max_running ({self.max_running}): "

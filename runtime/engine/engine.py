@@ -95,6 +95,8 @@ class Engine:
             kv = ops.kv(config.kv_shape(loaded.config, ops))
         except ForkedOps as error:
             raise EngineForked(str(error)) from error
+        except MemoryError as error:
+            raise InvalidRequest(f"{error}: lower kv_tokens", "kv_tokens") from error
         limits = Limits(
             config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache, config.jump_forward
         )

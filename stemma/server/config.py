@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stemma.runtime.core.checking import check_fields, told
 from stemma.runtime.errors import InvalidRequest
 
 KEY_NAME = re.compile(r"[\w.-]{1,64}")
+MAX_PORT = 2**16 - 1
+AT_LEAST_ONE = ("max_body_bytes", "max_choices", "default_max_tokens", "max_grammar_bytes", "max_requests_per_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,7 @@ class ApiKey:
     is_admin: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not KEY_NAME.fullmatch(self.name):
             raise InvalidRequest(f"a key's name is 1 to 64 letters, digits, '.', '_', '-': {self.name!r}", "api_keys")
         if not (self.key.isascii() and self.key.isprintable() and self.key.strip() == self.key != ""):
@@ -73,13 +78,19 @@ class ServerConfig:
     vllm_metric_names: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_body_bytes", "max_choices", "default_max_tokens", "max_grammar_bytes"):
-            if getattr(self, name) < 1:
-                raise InvalidRequest(f"{name} must be at least 1; it is {getattr(self, name)}", name)
-        for name in ("max_queue", "turn_memory_tokens", "compile_seconds", "write_seconds", "shutdown_seconds"):
-            if getattr(self, name) < 0:
-                raise InvalidRequest(f"{name} must not be negative; it is {getattr(self, name)}", name)
-        if not self.heartbeat_seconds > 0:
+        check_fields(self)
+        if not 0 <= self.port <= MAX_PORT:
+            raise InvalidRequest(f"port must be between 0 and {MAX_PORT}; it is {told(self.port)}", "port")
+        for name in AT_LEAST_ONE:
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InvalidRequest(f"{name} must be at least 1; it is {told(value)}", name)
+        for name in ("max_queue", "turn_memory_tokens", "max_saved_bytes"):
+            if (value := getattr(self, name)) < 0:
+                raise InvalidRequest(f"{name} must not be negative; it is {told(value)}", name)
+        for name in ("compile_seconds", "write_seconds", "shutdown_seconds", "heartbeat_seconds"):
+            if not 0 <= (value := getattr(self, name)) <= threading.TIMEOUT_MAX:
+                raise InvalidRequest(f"{name} must be seconds that a clock can wait; it is {told(value)}", name)
+        if self.heartbeat_seconds == 0:
             raise InvalidRequest("heartbeat_seconds must be more than 0", "heartbeat_seconds")
         if len({key.name for key in self.api_keys}) < len(self.api_keys):
             raise InvalidRequest("two API keys have the same name; the name is the cache's namespace", "api_keys")

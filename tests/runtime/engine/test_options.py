@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,7 @@ from stemma.runtime.core.sampling import Sampling
 from stemma.runtime.engine import Engine, EngineConfig, EngineOptions, RequestOptions
 from stemma.runtime.engine.generation import Completion
 from stemma.runtime.errors import InvalidRequest, RequestFailed
+from stemma.server import ServerConfig
 
 PATIENCE = 30.0
 
@@ -257,6 +259,23 @@ def test_any_value_of_any_engine_option_is_taken_or_refused_by_name(data):
         assert refused.param in (name, "max_batch_tokens")
 
 
+@pytest.mark.parametrize("name", sorted(each.name for each in fields(EngineConfig) if "int" in str(each.type)))
+@pytest.mark.parametrize("value", [10**5000, -(10**5000), 0, 2**63], ids=told)
+def test_counts_that_nothing_can_have_are_refused_by_name(name, value):
+    with pytest.raises(InvalidRequest) as refused:
+        EngineConfig(**{name: value})
+    assert refused.value.param == name
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_value_of_any_server_option_is_taken_or_refused_by_name(data):
+    name = data.draw(st.sampled_from(sorted(get_type_hints(ServerConfig))))
+    value = data.draw(VALUES | NUMBERS, label=name)
+    made, refused = outcome(lambda: ServerConfig(**{name: value}))
+    assert refused.param == name if made is None else isinstance(made, ServerConfig)
+
+
 @pytest.mark.parametrize(
     ("options", "param"),
     [
@@ -264,6 +283,7 @@ def test_any_value_of_any_engine_option_is_taken_or_refused_by_name(data):
         ({"backend": "tpu"}, "backend"), ({"kv_dtype": "float1"}, "backend"), ({"block_size": 16.0}, "block_size"),
         ({"prefix_cache": 1}, "prefix_cache"), ({"blok_size": 16}, "blok_size"), ({"kv_tokens": "4k"}, "kv_tokens"),
         ({"context_length": 0}, "context_length"), ({"kv_tokens": -5}, "kv_tokens"),
+        ({"kv_tokens": 10**15}, "kv_tokens"), ({"kv_tokens": 2**62}, "kv_tokens"), ({"block_size": 2**60}, "kv_tokens"),
     ],
 )  # fmt: skip
 def test_engines_that_cannot_be_are_refused_by_name(tiny_loaded, monkeypatch, options, param):

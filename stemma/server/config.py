@@ -48,7 +48,7 @@ class ServerConfig:
     default_max_tokens: tokens of a chat answer when the request names no limit and the context leaves as many.
     max_grammar_bytes: size of a schema, regex or grammar.
     compile_seconds: who waits so long for a grammar to be compiled is told to come back (503); it goes on compiling.
-    turn_memory_tokens: tokens of answers that are kept to be recognised when they come back.
+    turn_memory_bytes: memory for answers that are kept to be recognised when they come back.
     write_seconds: a reader that takes nothing for so long is let go.
     heartbeat_seconds: after so long without an event a stream has a comment, which clients skip and proxies see.
     cors_origins: web pages from these origins may call the server from a browser; "*" is any. None by default.
@@ -68,7 +68,7 @@ class ServerConfig:
     default_max_tokens: int = 1024
     max_grammar_bytes: int = 256 << 10
     compile_seconds: float = 10.0
-    turn_memory_tokens: int = 4 << 20
+    turn_memory_bytes: int = 16 << 20
     write_seconds: float = 60.0
     heartbeat_seconds: float = 15.0
     cors_origins: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class ServerConfig:
         for name in AT_LEAST_ONE:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise InvalidRequest(f"{name} must be at least 1; it is {told(value)}", name)
-        for name in ("max_queue", "turn_memory_tokens", "max_saved_bytes"):
+        for name in ("max_queue", "turn_memory_bytes", "max_saved_bytes"):
             if (value := getattr(self, name)) < 0:
                 raise InvalidRequest(f"{name} must not be negative; it is {told(value)}", name)
         for name in ("compile_seconds", "write_seconds", "shutdown_seconds", "heartbeat_seconds"):

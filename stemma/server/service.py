@@ -45,7 +45,7 @@ class Service:
         self.texts = TokenTexts(self.tokenizer)
         self.keys = KeyRing(config.api_keys)
         self.gate = Gate(engine.config.max_running + config.max_queue, config.max_requests_per_key)
-        self.turns = TurnMemory(config.turn_memory_tokens)
+        self.turns = TurnMemory(config.turn_memory_bytes)
         self.prompter = ChatPrompter(engine.loaded, self.turns)
         self.pins = Pins(engine)
         self.saves = Saves(engine, config.cache_folder, config.max_saved_bytes)

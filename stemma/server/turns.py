@@ -14,11 +14,15 @@ nor text that merely looks like a turn can be taken for one.
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+BYTES_OF_A_TURN = 1024
+"""What finds a turn: its key, the digest of its place, its entries in both dicts."""
 
 
 class TurnKey(NamedTuple):
@@ -33,12 +37,18 @@ class TurnKey(NamedTuple):
 class TurnMemory:
     """The last turns, least recently used ones forgotten. Any thread may use it."""
 
-    def __init__(self, max_tokens: int) -> None:
-        self._max_tokens = max_tokens
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
         self._num_tokens = 0
         self._turns: OrderedDict[TurnKey, array[int]] = OrderedDict()
         self._lengths: dict[tuple[str, str], Counter[int]] = {}  # of the places of an answer
         self._lock = threading.Lock()
+
+    @property
+    def num_bytes(self) -> int:
+        """About how much memory they take."""
+        return self._num_bytes
 
     @property
     def num_tokens(self) -> int:
@@ -50,15 +60,17 @@ class TurnMemory:
 
         before: tokens of the prompt as it is encoded from text. tokens: prompt and answer as they were run.
         """
-        if len(tokens) > self._max_tokens:
-            return
         key = TurnKey(namespace, answer, len(before), next(_digests(before, [len(before)])))
+        turn = array("i", tokens)
+        if _size(key, turn) > self._max_bytes:
+            return
         with self._lock:
             self._forget(key)
-            self._turns[key] = array("i", tokens)
+            self._turns[key] = turn
             self._lengths.setdefault((namespace, answer), Counter())[len(before)] += 1
-            self._num_tokens += len(tokens)
-            while self._num_tokens > self._max_tokens:
+            self._num_tokens += len(turn)
+            self._num_bytes += _size(key, turn)
+            while self._num_bytes > self._max_bytes:
                 self._forget(next(iter(self._turns)))
 
     def find(self, namespace: str, answer: str, tokens: Sequence[int]) -> tuple[int, list[int]] | None:
@@ -80,12 +92,18 @@ class TurnMemory:
         if tokens is None:
             return
         self._num_tokens -= len(tokens)
+        self._num_bytes -= _size(key, tokens)
         lengths = self._lengths[key.namespace, key.answer]
         lengths[key.place_len] -= 1
         if not lengths[key.place_len]:
             del lengths[key.place_len]
         if not lengths:
             del self._lengths[key.namespace, key.answer]
+
+
+def _size(key: TurnKey, tokens: array[int]) -> int:
+    """Bytes of a turn, about."""
+    return BYTES_OF_A_TURN + sys.getsizeof(key.answer) + len(tokens) * tokens.itemsize
 
 
 def _digests(tokens: Sequence[int], lengths: Iterable[int]) -> Iterator[bytes]:

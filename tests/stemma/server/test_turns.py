@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,19 +101,37 @@ async def test_tenants_do_not_share_answers_or_blocks(engine: Any, serve_with: A
 
 
 def test_what_is_kept_is_bounded_and_the_oldest_goes_first() -> None:
-    memory = TurnMemory(max_tokens=100)
+    memory = TurnMemory(max_bytes=11 << 10)
     for number in range(50):
         memory.remember("", [number], "same text", [number, 1, 2, 3, 4, 5, 6, 7, 8, 9])
-        assert memory.num_tokens <= 100
+        assert memory.num_bytes <= 11 << 10
     assert memory.find("", "same text", [39, 1]) is None
     assert memory.find("", "same text", [40, 1]) == (1, [40, 1, 2, 3, 4, 5, 6, 7, 8, 9])
-    memory.remember("", [0], "too long", list(range(101)))
+    assert memory.num_tokens == 100
+    memory.remember("", [0], "too long", list(range(3000)))
     assert memory.find("", "too long", [0]) is None
+
+
+@pytest.mark.parametrize("num_tokens", [1, 50, 1000])
+@pytest.mark.parametrize("letter", ["x", "ж", "🙂"])
+def test_what_it_says_to_take_is_what_it_takes(num_tokens: int, letter: str) -> None:
+    """Many short turns must not take more than is allowed for their tokens alone."""
+    limit = 1 << 20
+    tracemalloc.start()
+    try:
+        memory = TurnMemory(max_bytes=limit)
+        for number in range(2 * limit // (1024 + 4 * num_tokens)):
+            memory.remember("tenant", [number], f"{number}{letter * num_tokens}", [number] * num_tokens)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert memory.num_bytes > 0.9 * limit
+    assert taken < 1.1 * limit
 
 
 @given(st.lists(st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=4), st.sampled_from("ab")), max_size=30))
 def test_the_longest_place_is_found(turns: list[tuple[list[int], str]]) -> None:
-    memory = TurnMemory(max_tokens=1000)
+    memory = TurnMemory(max_bytes=1 << 20)
     for before, answer in turns:
         memory.remember("n", before, answer, [*before, 9])
     query = [0, 1, 2, 0, 1]

@@ -7,7 +7,7 @@ mirror that hears nothing but events must know exactly the blocks that can be ma
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from stemma.radix import (
@@ -22,13 +22,14 @@ from stemma.radix import (
     Pin,
     PinError,
     PrefixCache,
+    Reason,
     ReuseQueue,
     Segments,
     by_priority,
     lru,
 )
 from stemma.radix.events import chain_hash, realm_key
-from stemma.radix.tokens import TOKEN_BYTES
+from stemma.radix.tokens import TOKEN_BYTES, unpack
 
 BLOCK_SIZES = (1, 2, 3, 4, 8, 16)
 POLICIES = (ReuseQueue, ReuseQueue, lru, by_priority)
@@ -103,6 +104,43 @@ def matchable_hashes(cache: PrefixCache) -> set[bytes]:
     return hashes
 
 
+def told_from(cache: PrefixCache, tokens: list[int], namespace: Namespace) -> tuple[int, set[int], bool]:
+    """By a look at all there is: how much of a text is cached, with what cached text goes on, and whether another
+    namespace has one token more."""
+    asked = list(zip(tokens, owners(len(tokens), namespace), strict=True))
+    name = namespace.public if isinstance(namespace, Segments) else namespace
+    hit_len, goes_on, elsewhere = 0, dict[int, set[object]](), 0
+    for node in cache.walk():
+        path = [node]
+        while path[-1].parent is not None:
+            path.append(path[-1].parent)
+        text, public = unpack(b"".join(above.tokens for above in reversed(path))), path[-1].realm
+        fenced = next((above for above in path if isinstance(above.key, tuple)), None)
+        whose: Namespace = public if fenced is None else Segments(public, fenced.start, str(fenced.key[0]))
+        cached = list(zip(text, owners(len(text), whose), strict=True))
+        same = num_common(asked, cached)
+        hit_len = max(hit_len, same)
+        if same < len(cached) and (same == len(asked) or cached[same][1] == asked[same][1]):
+            goes_on.setdefault(same, set()).add(cached[same][0])
+        if public != name and fenced is None:
+            elsewhere = max(elsewhere, num_common(tokens, text))
+    return hit_len, goes_on.get(hit_len, set()), elsewhere > hit_len
+
+
+def owners(num_tokens: int, namespace: Namespace) -> list[Namespace]:
+    """Who may read each token."""
+    if isinstance(namespace, str):
+        return [namespace] * num_tokens
+    public = min(namespace.public_len, num_tokens)
+    return [namespace.public] * public + [namespace] * (num_tokens - public)
+
+
+def num_common(left: Sequence[object], right: Sequence[object]) -> int:
+    """How long the common beginning is."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), min(len(left), len(right)))
+
+
 class World:
     """One cache, its KV memory, and the requests, pins and listeners that use it."""
 
@@ -127,6 +165,7 @@ class World:
         self.namespaces += [Segments("", fence, salt) for fence in fences for salt in "ab"] + [
             Segments("other", 3, "a")
         ]
+        self.namespaces += [f"user {number}" for number in range(pick.choice((0, 0, 14)))]
         self.operations = (
             *[self.acquire] * 6,
             *[self.step] * 6,
@@ -286,7 +325,7 @@ class World:
     def match(self) -> None:
         tokens, namespace = self.text(), self.random.choice(self.namespaces)
         self.reads(tokens, namespace)
-        assert self.cache.explain(tokens, namespace).hit_len == self.cache.match(tokens, namespace).hit_len
+        self.explains(tokens, namespace)
 
     def drop(self) -> None:
         namespace = self.random.choice(self.namespaces)
@@ -346,6 +385,20 @@ class World:
         yield self.text(), self.random.choice(self.namespaces)
         for request in self.requests:
             yield request.tokens, request.namespace
+
+    def explains(self, tokens: list[int], namespace: Namespace) -> None:
+        """What is said of a miss is what a look at everything shows."""
+        told = self.cache.explain(tokens, namespace)
+        hit_len, goes_on, elsewhere = told_from(self.cache, tokens, namespace)
+        assert told.hit_len == hit_len == self.cache.match(tokens, namespace).hit_len
+        if hit_len == len(tokens):
+            assert told.reason is Reason.COMPLETE
+            return
+        assert len(told.expected) == len(set(told.expected)) == min(len(goes_on), 8)
+        assert goes_on.issuperset(told.expected)
+        if told.reason is not Reason.EVICTED:
+            seen = Reason.DIVERGED if goes_on else Reason.NEVER_SEEN
+            assert told.reason is (Reason.OTHER_NAMESPACE if elsewhere else seen)
 
     def reads(self, tokens: list[int], namespace: Namespace) -> None:
         found, size = self.cache.match(tokens, namespace), self.block_size

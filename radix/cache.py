@@ -13,13 +13,14 @@ from stemma.radix.events import Listener
 from stemma.radix.explain import Explanation, explain
 from stemma.radix.history import Return
 from stemma.radix.lease import Lease, NextUse
+from stemma.radix.node import Node, private_realm
 from stemma.radix.pins import Pin, Pins
 from stemma.radix.policy import Policy
 from stemma.radix.publish import path_blocks, publish
 from stemma.radix.reuse import ReuseQueue
 from stemma.radix.store import BlockStore
 from stemma.radix.tokens import TOKEN_BYTES, Packed, Tokens, pack
-from stemma.radix.tree import Fence, Node, private_realm
+from stemma.radix.tree import Fence
 
 
 class Segments(NamedTuple):

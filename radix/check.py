@@ -3,9 +3,11 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from stemma.radix.elsewhere import Spot
 from stemma.radix.lease import Lease
+from stemma.radix.node import Node
 from stemma.radix.tokens import TOKEN_BYTES
-from stemma.radix.tree import Node
+from stemma.radix.tree import Tree
 
 if TYPE_CHECKING:
     from stemma.radix.cache import PrefixCache
@@ -34,6 +36,7 @@ def check_cache(cache: "PrefixCache") -> None:
     assert evictable == store.evictable, f"{store.evictable} counted as evictable, {evictable} are"
     assert (tokens, published) == (store.published_tokens, store.published_blocks), "the published are miscounted"
     assert waiting == len(store.queue), f"{len(store.queue)} counted as waiting, {waiting} are"
+    _check_elsewhere(store.tree)
     stats = cache.stats()
     assert stats.free + stats.leased + stats.cached == stats.total
 
@@ -55,6 +58,40 @@ def _check_node(node: Node, size: int, leases: int) -> None:
         while ancestor.blocks[-1] != node.blocks[0] or ancestor.end // size != node.start // size:
             assert ancestor.parent is not None
             ancestor = ancestor.parent
+
+
+def _check_elsewhere(tree: Tree) -> None:
+    """The text of all namespaces that are not looked at one by one: counted right, and nothing else is kept."""
+    num_nodes: Counter[Spot] = Counter()
+    num_ends: Counter[Spot] = Counter()
+    top = tree.elsewhere.root
+    for root in tree.roots.values():
+        assert root.spot is (None if tree.alone.get(root.realm) is root else top)
+    for node in tree.nodes():
+        assert node.parent is not None
+        entered = not node.private and not node.forgotten and node.parent.spot is not None
+        assert (node.spot is not None) == entered, "a text is missing elsewhere, or too much is there"
+        if node.spot is None:
+            continue
+        num_ends[node.spot] += 1
+        spot, rest = node.spot, node.tokens
+        while rest:
+            assert rest.endswith(spot.tokens), "a node ends elsewhere than its text does"
+            rest = rest[: -len(spot.tokens)]
+            num_nodes[spot] += 1
+            assert spot.parent is not None
+            spot = spot.parent
+        assert spot is node.parent.spot
+    waiting = list((top.children or {}).values())
+    while waiting:
+        spot = waiting.pop()
+        below = list((spot.children or {}).values())
+        assert (spot.num_nodes, spot.num_ends) == (num_nodes.pop(spot, 0), num_ends[spot])
+        assert spot.num_ends or len(below) > 1, "a spot ends where nothing ends"
+        assert spot.parent is not None
+        assert (spot.parent.children or {})[spot.tokens[:TOKEN_BYTES]] is spot
+        waiting += below
+    assert not num_nodes
 
 
 def _check_lease(lease: Lease, size: int) -> None:

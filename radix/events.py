@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import NamedTuple, TypeAlias
 
+from stemma.radix.node import Node
 from stemma.radix.tokens import TOKEN_BYTES, unpack
-from stemma.radix.tree import Node
 
 _PRIVATE = b"behind a fence"  # sets the hashes of private realms apart from those of any namespace
 

@@ -1,15 +1,14 @@
 """Why a query matched as far as it did. Reads only; works from the tree and the memory of evicted edges."""
 
 from enum import Enum
-from itertools import islice
 from typing import NamedTuple
 
 from stemma.radix.history import History
+from stemma.radix.node import Node, private_realm
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix, token_at
-from stemma.radix.tree import Fence, Node, Tree, private_realm
+from stemma.radix.tree import Fence, Tree
 
-MAX_NAMESPACES = 64  # how many other namespaces, the newest, are asked for a text that is not in its own
-MAX_CHILDREN = 1024  # how many of a node's children, the newest, are looked at for what goes on
+MAX_EXPECTED = 8
 
 
 class Reason(Enum):
@@ -30,7 +29,7 @@ class Explanation(NamedTuple):
     reason: Reason
     position: int
     got: int | None
-    expected: tuple[int, ...]  # the ids with which cached text goes on there, at most eight
+    expected: tuple[int, ...]  # the ids with which cached text goes on there, the newest eight
     evicted_at: float | None  # by the cache's clock
     evicted_len: int  # how many more tokens would have matched without that eviction
     copied_tokens: int  # tokens of the hit in a block used in part: copied, not computed
@@ -50,7 +49,7 @@ def explain(tree: Tree, history: History, root: Node, data: Packed, fence: Fence
     node, hit_len = tree.descend(root, 0, data, num_tokens, [], 0, fence)
     if hit_len == num_tokens:
         return Explanation(num_tokens, hit_len, Reason.COMPLETE, hit_len, None, (), None, 0, hit_len % tree.block_size)
-    expected = _goes_on(node, hit_len, fence)
+    expected = _goes_on(tree, node, hit_len, fence)
     reason = Reason.DIVERGED if expected else Reason.NEVER_SEEN
     private = fence is not None and hit_len >= fence.position
     realm = private_realm(root.realm, *fence) if fence is not None and private else root.realm
@@ -59,23 +58,15 @@ def explain(tree: Tree, history: History, root: Node, data: Packed, fence: Fence
     if departed is not None:
         reason, evicted_at = Reason.EVICTED, departed.evicted_at
         evicted_len = common_prefix(departed.tokens, data, hit_len)
-    elif _longest_elsewhere(tree, root, data) > hit_len:
+    elif tree.others_have(root, data, hit_len + 1):
         reason = Reason.OTHER_NAMESPACE
     got, copied = token_at(data, hit_len), hit_len % tree.block_size
     return Explanation(num_tokens, hit_len, reason, hit_len, got, expected, evicted_at, evicted_len, copied)
 
 
-def _goes_on(node: Node, position: int, fence: Fence | None) -> tuple[int, ...]:
-    """The ids that follow `position` in this realm, at most eight."""
+def _goes_on(tree: Tree, node: Node, position: int, fence: Fence | None) -> tuple[int, ...]:
+    """The ids that follow `position` in this realm, the newest eight."""
     salt = fence.salt if fence is not None and position == fence.position else None
     if position < node.end:
         return () if salt is not None else (token_at(node.tokens, position - node.start),)
-    keys = (key if isinstance(key, tuple) else (None, key) for key in islice(reversed(node.children), MAX_CHILDREN))
-    return tuple(islice((token_at(token, 0) for mark, token in keys if mark == salt), 8))
-
-
-def _longest_elsewhere(tree: Tree, root: Node, data: Packed) -> int:
-    """How much of the text the newest of the other namespaces have."""
-    limit = len(data) // TOKEN_BYTES
-    others = (other for other in islice(reversed(tree.roots.values()), MAX_NAMESPACES) if other is not root)
-    return max((tree.descend(other, 0, data, limit, [])[1] for other in others), default=0)
+    return tuple(token_at(token, 0) for token in tree.beginnings.newest(node, salt, MAX_EXPECTED))

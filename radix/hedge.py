@@ -16,7 +16,7 @@ while what it has won, less what of the stake is likely lost, is above a floor; 
 from collections import deque
 
 from stemma.radix.history import Departed
-from stemma.radix.tree import Node
+from stemma.radix.node import Node
 
 TOLERANCE = 0.0003  # what may be lost, as a part of what was asked for
 TRIAL = 2.0  # and so many leaves of mean size, without which nothing could ever be won

@@ -6,8 +6,8 @@ Holds token ids, never KV. Its size is bounded in tokens; the oldest are forgott
 from collections import OrderedDict
 from typing import NamedTuple
 
+from stemma.radix.node import Node, is_behind
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix
-from stemma.radix.tree import Node, is_behind
 
 _HEAD = 4 * TOKEN_BYTES  # an edge is found by its realm, its start and its first four tokens
 

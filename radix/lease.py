@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stemma.radix.errors import LeaseError
 from stemma.radix.history import Return
+from stemma.radix.node import Node
 from stemma.radix.tokens import TOKEN_BYTES, Tokens, pack
-from stemma.radix.tree import Fence, Node
+from stemma.radix.tree import Fence
 
 if TYPE_CHECKING:
     from stemma.radix.cache import PrefixCache

@@ -10,7 +10,7 @@ from heapq import heapify, heappop, heappush
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from stemma.radix.history import Departed
-from stemma.radix.tree import Node
+from stemma.radix.node import Node
 
 
 class EvictionQueue(Protocol):

@@ -13,9 +13,9 @@ the lease's own tokens follow, that block holds those already: it stays the leas
 from array import array
 from typing import TYPE_CHECKING
 
+from stemma.radix.node import Node
 from stemma.radix.store import BlockStore
 from stemma.radix.tokens import TOKEN_BYTES
-from stemma.radix.tree import Node
 
 if TYPE_CHECKING:
     from stemma.radix.lease import Lease

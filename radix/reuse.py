@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from stemma.radix.hedge import Hedge
 from stemma.radix.history import Departed
+from stemma.radix.node import Node
 from stemma.radix.policy import Waiting
-from stemma.radix.tree import Node
 
 NUM_BINS = 44
 UNITS = 16  # bins of age count sixteenths of the leaf's own interval

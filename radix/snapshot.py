@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from stemma.radix.errors import SnapshotError
+from stemma.radix.node import Node
 from stemma.radix.store import BlockStore
 from stemma.radix.tokens import TOKEN_BYTES
-from stemma.radix.tree import Node
 
 _MAGIC = b"stemma.radix\x00\x01"  # the last byte is the version
 _DIGEST = 32

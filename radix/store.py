@@ -11,10 +11,11 @@ from collections.abc import Callable
 from stemma.radix.errors import OutOfBlocks
 from stemma.radix.events import EventLog
 from stemma.radix.history import History
+from stemma.radix.node import Node
 from stemma.radix.policy import EvictionQueue
 from stemma.radix.pool import BlockPool
 from stemma.radix.reuse import ReuseQueue
-from stemma.radix.tree import Fence, Node, Tree, subtree
+from stemma.radix.tree import Fence, Tree, subtree
 
 SPARE_BLOCKS = 64  # so many at most, and 1/256 of the pool: leaves are not cut anew for every request
 
@@ -207,10 +208,8 @@ class BlockStore:
         if root is None:
             return
         if fence is None:
-            root.forgotten = True
             tops = list(root.children.values())
-            del self.tree.roots[namespace]
-            self.tree.orphans[root] = None
+            self.tree.forget_root(root)
         else:
             tops = [node for node in subtree(root) if isinstance(node.key, tuple) and node.key[0] == fence.salt]
         for top in tops:
@@ -222,7 +221,7 @@ class BlockStore:
         parent = top.parent
         assert parent is not None
         for node in reversed(list(subtree(top))):
-            node.forgotten = True
+            self.tree.forget(node)
             self.events.forgotten(node)
             if not node.held:
                 if node.ticket:

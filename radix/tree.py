@@ -16,104 +16,12 @@ from array import array
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
+from stemma.radix.beginnings import Beginnings
+from stemma.radix.elsewhere import Elsewhere
+from stemma.radix.node import ChildKey, Node, private_realm
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix, packed_token
 
-# The first token, packed; with a salt where private text begins; with a number where it was forgotten.
-ChildKey: TypeAlias = "bytes | tuple[str | int, bytes]"
-
-
-def private_realm(namespace: str, position: int, salt: str) -> str:
-    """The realm of the text behind a fence: no two fences have the same, whatever stands in their names."""
-    return f"{_before_salt(namespace)}{position}\x1f{salt}"
-
-
-def is_behind(realm: str, namespace: str, salt: str | None) -> bool:
-    """Whether a private realm lies behind a fence of this namespace; with a salt: behind one of this salt."""
-    before = _before_salt(namespace)
-    return realm.startswith(before) and (salt is None or realm[len(before) :].partition("\x1f")[2] == salt)
-
-
-def _before_salt(namespace: str) -> str:
-    return namespace.replace("\x1f", "\x1f\x1f") + "\x1f"
-
-
-class Node:
-    """One edge of the tree and what hangs below it."""
-
-    __slots__ = (
-        "blocks",
-        "born_at",
-        "children",
-        "children_born",
-        "children_used",
-        "end",
-        "forgotten",
-        "hashes",
-        "held",
-        "hits",
-        "key",
-        "leases",
-        "line",
-        "outlook",
-        "parent",
-        "place",
-        "priority",
-        "private",
-        "realm",
-        "shared",
-        "stamp",
-        "start",
-        "ticket",
-        "tokens",
-        "touched_at",
-        "used_at",
-        "writer",
-    )
-
-    def __init__(
-        self,
-        parent: "Node | None",
-        key: ChildKey,
-        start: int,
-        tokens: bytes,
-        blocks: "array[int]",
-        shared: int,
-        realm: str,
-        private: bool = False,
-    ) -> None:
-        self.realm = realm  # whose text this is: the namespace, with fence and salt where the text is private
-        self.private = private  # behind a fence
-        self.forgotten = False  # nothing matches it any more; it goes when nobody holds it
-        self.parent = parent
-        self.key = key
-        self.start = start
-        self.end = start + len(tokens) // TOKEN_BYTES
-        self.tokens = tokens
-        self.blocks = blocks
-        self.shared = shared  # 1: blocks[0] belongs to an ancestor
-        self.children: dict[ChildKey, Node] = {}
-        self.held = 0  # leases on this node + children that are held
-        self.leases = 0  # leases on this node itself
-        self.writer = False  # a lease writes on in the last block, past `end`
-        self.hashes: list[bytes] | None = None  # of the blocks that end in this node; while somebody listens
-        # What a policy may know. Churn counts the blocks ever allocated: the clock that eviction runs by.
-        self.stamp = 0.0  # when it was last used, by the cache's clock
-        self.used_at = 0  # the same in churn
-        self.touched_at = 0  # when it was last used or written to, by the hedge's count of that
-        self.born_at = 0  # when it was first computed, in churn; survives eviction while that is remembered
-        self.hits = 0  # how often it was matched; survives eviction likewise
-        self.children_born = 0
-        self.children_used = 0  # how many of the children born were matched later
-        self.priority = 0  # the highest of the leases that published it
-        self.outlook = 1.0  # what the program said when it let go: 0.0 never again, above 1.0 soon
-        self.ticket = 0  # the number of its entry in the eviction queue; 0: none
-        self.place: object = None  # what the policy keeps about it since its last use
-        self.line: object = None  # where in the policy's queue it waits
-
-    @property
-    def owned(self) -> int:
-        """How many blocks come free when this node goes."""
-        return len(self.blocks) - self.shared
+MAX_ALONE = 64  # so many namespaces are looked at one by one; what the others have is kept together as well
 
 
 class Fence(NamedTuple):
@@ -130,7 +38,7 @@ Walk: TypeAlias = "tuple[Node, int]"
 class Tree:
     """Roots by namespace; descent, split, growth and removal of nodes."""
 
-    __slots__ = ("_num_hidden", "block_size", "orphans", "roots")
+    __slots__ = ("_num_hidden", "alone", "beginnings", "block_size", "elsewhere", "orphans", "roots")
 
     def __init__(self, block_size: int) -> None:
         if block_size < 1:
@@ -138,6 +46,9 @@ class Tree:
         self.block_size = block_size
         self.roots: dict[str, Node] = {}
         self._num_hidden = 0
+        self.alone: dict[str, Node] = {}  # the roots of a few namespaces
+        self.elsewhere = Elsewhere()  # the public text of all others
+        self.beginnings = Beginnings()
         self.orphans: dict[Node, None] = {}  # roots of what was dropped while leases still held a part of it
 
     def root(self, namespace: str) -> Node:
@@ -146,6 +57,10 @@ class Tree:
         if root is None:
             root = self.roots[namespace] = Node(None, b"", 0, b"", array("i"), 0, namespace)
             root.held = 1
+            if len(self.alone) < MAX_ALONE:
+                self.alone[namespace] = root
+            else:
+                root.spot = self.elsewhere.root
         return root
 
     def descend(
@@ -225,6 +140,8 @@ class Tree:
         node.start = position
         node.key = node.tokens[:TOKEN_BYTES]
         upper.children[node.key] = node
+        if node.spot is not None:
+            self.elsewhere.was_split(upper, node, node.spot)
         return upper
 
     def grow(self, parent: Node, tokens: bytes, blocks: "array[int]", shared: int, salt: str | None = None) -> Node:
@@ -236,6 +153,10 @@ class Tree:
         assert key not in parent.children
         node = parent.children[key] = Node(parent, key, parent.end, tokens, blocks, shared, realm, private)
         node.forgotten = parent.forgotten
+        if salt is not None or parent in self.beginnings.of:
+            self.beginnings.grown(parent, salt, token)
+        if parent.spot is not None and salt is None:
+            self.elsewhere.grown(node, parent.spot)
         return node
 
     def lengthen(self, leaf: Node, tokens: bytes, blocks: "array[int]") -> None:
@@ -244,6 +165,8 @@ class Tree:
         leaf.tokens += tokens
         leaf.blocks.extend(blocks)
         leaf.end += len(tokens) // TOKEN_BYTES
+        if leaf.spot is not None:
+            self.elsewhere.lengthened(leaf, leaf.spot, tokens)
 
     def remove(self, leaf: Node) -> Node:
         """Take a leaf out; returns its parent."""
@@ -251,6 +174,12 @@ class Tree:
         assert parent is not None
         assert not leaf.children
         del parent.children[leaf.key]
+        if self.beginnings.of:
+            self.beginnings.gone(parent, leaf.key)
+            if not parent.children:
+                self.beginnings.closed(parent)
+        if leaf.spot is not None:
+            self.elsewhere.left(leaf, leaf.spot)
         leaf.parent = None
         return parent
 
@@ -263,7 +192,10 @@ class Tree:
         if leaf.hashes is not None:
             del leaf.hashes[len(leaf.blocks) :]
         leaf.end = (leaf.start // self.block_size + len(leaf.blocks)) * self.block_size
+        before = len(leaf.tokens)
         leaf.tokens = leaf.tokens[: TOKEN_BYTES * (leaf.end - leaf.start)]
+        if leaf.spot is not None:
+            self.elsewhere.trimmed(leaf, leaf.spot, before - len(leaf.tokens))
         return gone
 
     def hide(self, node: Node) -> None:
@@ -271,18 +203,44 @@ class Tree:
         parent = node.parent
         assert parent is not None
         del parent.children[node.key]
+        self.beginnings.gone(parent, node.key)
         token = node.key[1] if isinstance(node.key, tuple) else node.key
         self._num_hidden += 1
         node.key = (self._num_hidden, token)
         parent.children[node.key] = node
 
+    def forget(self, node: Node) -> None:
+        """Nothing matches a node any more, nor anything below it."""
+        node.forgotten = True
+        if node.spot is not None:
+            self.elsewhere.left(node, node.spot)
+
+    def forget_root(self, root: Node) -> None:
+        """Nothing matches in a namespace any more. The root stays, out of reach, until nothing is below it."""
+        root.forgotten = True
+        self._unhook(root)
+        self.orphans[root] = None
+
     def remove_root(self, root: Node) -> None:
         """Forget a namespace below which there is nothing."""
         assert not root.children
         if self.roots.get(root.realm) is root:
-            del self.roots[root.realm]
+            self._unhook(root)
         else:
             self.orphans.pop(root, None)
+
+    def _unhook(self, root: Node) -> None:
+        del self.roots[root.realm]
+        self.alone.pop(root.realm, None)
+        root.spot = None
+
+    def others_have(self, root: Node, data: Packed, num_tokens: int) -> bool:
+        """Whether a namespace other than that of `root` has the first `num_tokens` of packed tokens."""
+        others = (other for other in self.alone.values() if other is not root)
+        if any(self.descend(other, 0, data, num_tokens, [])[1] == num_tokens for other in others):
+            return True
+        own = root.spot is not None and self.descend(root, 0, data, num_tokens, [])[1] == num_tokens
+        return self.elsewhere.count(data, num_tokens) > own
 
     def nodes(self) -> Iterator[Node]:
         """Every node but the roots, each after its parent."""

@@ -12,12 +12,10 @@ from stemma.radix import (
     BlocksStored,
     Event,
     PrefixCache,
-    Reason,
     Segments,
     SnapshotError,
     lru,
 )
-from stemma.radix.tree import Tree
 
 TEXT = list(range(8))
 
@@ -185,14 +183,3 @@ def test_a_snapshot_with_a_right_checksum_and_wrong_content_is_refused(cache: Pr
         accepted += 1  # another token, or a name: nothing that could be known
         assert again.stats().free + again.stats().cached == 16
     assert accepted < 1500
-
-
-def test_explaining_a_miss_looks_at_the_newest_namespaces_only(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = PrefixCache(400, 4, lru)
-    for number in range(300):
-        store(cache, [number, number], f"user {number}")
-    looked: list[object] = []
-    descend = cache._store.tree.descend
-    monkeypatch.setattr(Tree, "descend", lambda self, *query: (looked.append(query[0]), descend(*query))[1])
-    assert cache.explain([299, 299], "new").reason is Reason.OTHER_NAMESPACE
-    assert len(looked) <= 65

@@ -1,0 +1,108 @@
+"""A node of the radix tree: one edge, its blocks, and what is known of it. Never changes anything by itself."""
+
+from array import array
+from typing import TYPE_CHECKING, TypeAlias
+
+from stemma.radix.tokens import TOKEN_BYTES
+
+if TYPE_CHECKING:
+    from stemma.radix.elsewhere import Spot
+
+# The first token, packed; with a salt where private text begins; with a number where it was forgotten.
+ChildKey: TypeAlias = "bytes | tuple[str | int, bytes]"
+
+
+def private_realm(namespace: str, position: int, salt: str) -> str:
+    """The realm of the text behind a fence: no two fences have the same, whatever stands in their names."""
+    return f"{_before_salt(namespace)}{position}\x1f{salt}"
+
+
+def is_behind(realm: str, namespace: str, salt: str | None) -> bool:
+    """Whether a private realm lies behind a fence of this namespace; with a salt: behind one of this salt."""
+    before = _before_salt(namespace)
+    return realm.startswith(before) and (salt is None or realm[len(before) :].partition("\x1f")[2] == salt)
+
+
+def _before_salt(namespace: str) -> str:
+    return namespace.replace("\x1f", "\x1f\x1f") + "\x1f"
+
+
+class Node:
+    """One edge of the tree and what hangs below it."""
+
+    __slots__ = (
+        "blocks",
+        "born_at",
+        "children",
+        "children_born",
+        "children_used",
+        "end",
+        "forgotten",
+        "hashes",
+        "held",
+        "hits",
+        "key",
+        "leases",
+        "line",
+        "outlook",
+        "parent",
+        "place",
+        "priority",
+        "private",
+        "realm",
+        "shared",
+        "spot",
+        "stamp",
+        "start",
+        "ticket",
+        "tokens",
+        "touched_at",
+        "used_at",
+        "writer",
+    )
+
+    def __init__(
+        self,
+        parent: "Node | None",
+        key: ChildKey,
+        start: int,
+        tokens: bytes,
+        blocks: "array[int]",
+        shared: int,
+        realm: str,
+        private: bool = False,
+    ) -> None:
+        self.realm = realm  # whose text this is: the namespace, with fence and salt where the text is private
+        self.private = private  # behind a fence
+        self.forgotten = False  # nothing matches it any more; it goes when nobody holds it
+        self.parent = parent
+        self.key = key
+        self.start = start
+        self.end = start + len(tokens) // TOKEN_BYTES
+        self.tokens = tokens
+        self.blocks = blocks
+        self.shared = shared  # 1: blocks[0] belongs to an ancestor
+        self.children: dict[ChildKey, Node] = {}
+        self.held = 0  # leases on this node + children that are held
+        self.leases = 0  # leases on this node itself
+        self.writer = False  # a lease writes on in the last block, past `end`
+        self.spot: Spot | None = None  # where it ends in the text of all namespaces, if that is kept of its own
+        self.hashes: list[bytes] | None = None  # of the blocks that end in this node; while somebody listens
+        # What a policy may know. Churn counts the blocks ever allocated: the clock that eviction runs by.
+        self.stamp = 0.0  # when it was last used, by the cache's clock
+        self.used_at = 0  # the same in churn
+        self.touched_at = 0  # when it was last used or written to, by the hedge's count of that
+        self.born_at = 0  # when it was first computed, in churn; survives eviction while that is remembered
+        self.hits = 0  # how often it was matched; survives eviction likewise
+        self.children_born = 0
+        self.children_used = 0  # how many of the children born were matched later
+        self.priority = 0  # the highest of the leases that published it
+        self.outlook = 1.0  # what the program said when it let go: 0.0 never again, above 1.0 soon
+        self.ticket = 0  # the number of its entry in the eviction queue; 0: none
+        self.place: object = None  # what the policy keeps about it since its last use
+        self.line: object = None  # where in the policy's queue it waits
+
+    @property
+    def owned(self) -> int:
+        """How many blocks come free when this node goes."""
+        return len(self.blocks) - self.shared

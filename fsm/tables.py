@@ -6,6 +6,7 @@ empty, configuration 0 is dead. Arrays grow when a kernel says that one is full;
 
 from __future__ import annotations
 
+import math
 import mmap
 from typing import Any, NamedTuple
 
@@ -38,6 +39,7 @@ MARK, DISTANCE, WALKED = 4, 5, 6
 
 GROWTH = 4
 CLOSURES = 2048  # slots
+MIN_MAPPED = 1 << 16  # bytes of an array that gets pages of its own
 FIRST_CONFIGS = 1 << 16  # 64 MB of rows, of which only what is touched takes memory; few grammars need more
 
 
@@ -90,13 +92,13 @@ def new_tables(limits: Limits) -> Tables:
         states=np.empty((1024, 5), np.int64),
         edges=np.empty((1024, 3), np.int64),
         rules=np.full(256, -1, np.int64),
-        stacks=np.empty((4096, 4), np.int64),
+        stacks=room((4096, 4), np.int64),
         stack_index=np.full(8192, -1, np.int64),
-        configs=np.empty((num_configs, 7), np.int64),
-        items=np.empty(32_768, np.int64),
+        configs=room((num_configs, 7), np.int64),
+        items=room((32_768,), np.int64),
         config_index=np.full(8192, -1, np.int64),
-        rows=_new_rows(num_configs),
-        products=np.empty((4096, 5), np.int64),
+        rows=room((num_configs, 256), np.int32),
+        products=room((4096, 5), np.int64),
         product_index=np.full(8192, -1, np.int64),
         pending=np.empty(256, np.int64),
         work=np.empty(512, np.int64),
@@ -113,14 +115,22 @@ def new_tables(limits: Limits) -> Tables:
     return tables
 
 
-def _new_rows(number: int) -> Int32s:
-    """Room for rows in pages of the usual size: NumPy asks for huge ones, whose first touch may take milliseconds."""
-    return np.frombuffer(mmap.mmap(-1, number * 1024), np.int32).reshape(number, 256)
+def room(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An array that takes memory only where it is touched, and none once it is gone; its entries are not initialised.
+
+    What malloc hands out may have been touched by others, and stays in memory after them. Pages are of the usual size:
+    NumPy asks for huge ones, whose first touch may take milliseconds.
+    """
+    num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    if num_bytes < MIN_MAPPED:
+        return np.empty(shape, dtype)
+    pages = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(pages, dtype).reshape(shape)
 
 
 def grown(array: npt.NDArray[Any], limit: int) -> npt.NDArray[Any]:
     """A copy with more room, up to `limit`; the new rows are not initialised, and take no memory before they are."""
-    larger = np.empty((min(GROWTH * len(array), limit), *array.shape[1:]), array.dtype)
+    larger = room((min(GROWTH * len(array), limit), *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger
 
@@ -142,7 +152,7 @@ def grown_tables(t: Tables, full: int, limits: Limits) -> Tables:
             return t._replace(config_index=_index_of(t.configs[:, 3], 1, used, GROWTH * len(t.config_index)))
         _check(used, limits.configurations, "configurations")
         configs = grown(t.configs, limits.configurations)
-        rows = _new_rows(len(configs))
+        rows = room((len(configs), 256), np.int32)
         rows[:used] = t.rows
         return t._replace(configs=configs, rows=rows)
     if full == FULL_PRODUCTS:

@@ -17,7 +17,7 @@ from stemma.fsm.pairs import PairEncoding, PairRules, Tokenize
 from stemma.fsm.run_tables import build_run
 from stemma.fsm.runs import Run
 from stemma.fsm.store import Store
-from stemma.fsm.tables import Int64s
+from stemma.fsm.tables import Int64s, room
 from stemma.fsm.trie import Trie, build_trie
 
 RUN_PREFIX = "run-"
@@ -69,7 +69,7 @@ class Vocabulary:
 
     def new_path(self) -> Int64s:
         """Room for a walk over the trie: twice as much as the deepest one needs."""
-        return np.empty((512 * (self.longest + 2), 3), np.int64)
+        return room((512 * (self.longest + 2), 3), np.int64)
 
     def longer_than(self, length: int) -> Int64s:
         """The tokens of more bytes than that."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -179,3 +181,56 @@ def test_specials_are_not_bytes() -> None:
     [symbol] = machine.special_symbols(after)
     assert machine.is_accepting(machine.step_bytes(machine.step_special(after, symbol), b"b"))
     assert machine.special_symbols(machine.start) == []
+
+
+FORKED = """
+import os
+from stemma.fsm.regex import Regex
+from stemma.fsm.automaton import Automaton
+
+def matches(data):
+    return machine.is_accepting(machine.step_bytes(machine.start, data))
+
+machine = Automaton(Regex("foo|bar").grammar())
+may_read, may_write = os.pipe()
+child = os.fork()
+if not child:
+    os.read(may_read, 1)
+    os._exit(not (matches(b"bar") and matches(b"foo")))
+assert matches(b"foo")
+os.write(may_write, b"x")
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert matches(b"foo") and matches(b"bar") and not matches(b"far")
+"""
+
+
+def test_a_forked_process_has_tables_of_its_own() -> None:
+    subprocess.run([sys.executable, "-c", FORKED], check=True)
+
+
+def test_what_others_touched_takes_no_memory_in_new_tables() -> None:
+    """Thousands of grammars come and go in a server: each must take what it touches and give it back."""
+    script = """
+from pathlib import Path
+from stemma.fsm.tables import Limits, new_tables, grown_tables, FULL_ITEMS, FULL_STACKS, FULL_PRODUCTS
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+def all_touched():
+    tables = new_tables(Limits())
+    for full in (FULL_ITEMS, FULL_STACKS, FULL_PRODUCTS):
+        tables = grown_tables(tables, full, Limits())
+    for array in tables:
+        array[...] = 1
+    return tables
+
+before = resident()
+for _ in range(3):
+    touched = [all_touched() for _ in range(4)]
+    fresh = [new_tables(Limits()) for _ in range(4)]
+    del touched
+    fresh += [new_tables(Limits()) for _ in range(16)]
+assert resident() - before < len(fresh) * (1 << 20), (resident() - before) / len(fresh)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

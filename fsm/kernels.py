@@ -6,6 +6,7 @@ The plain and the compiled ones share tables and may be changed over between two
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import hashlib
 import inspect
@@ -177,18 +178,36 @@ def kept(folder: Path) -> Iterator[None]:
     """
     settings: Any = numba.config
     before = settings.CACHE_DIR
-    if _is_damaged(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-    settings.CACHE_DIR = str(folder)
+    with _alone(folder):
+        if _is_damaged(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        settings.CACHE_DIR = str(folder)
+        try:
+            yield
+            _seal(folder)
+        finally:
+            settings.CACHE_DIR = before
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time: others wait, and load what it has compiled. In a folder that is read only, all at once."""
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder.with_name(f"{folder.name}.lock"), os.O_RDWR | os.O_CREAT)
+    except OSError:
         yield
-        _seal(folder)
+        return
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.lockf(lock, fcntl.LOCK_EX)  # of the process: a fork does not share it
+        yield
     finally:
-        settings.CACHE_DIR = before
+        os.close(lock)
 
 
 def _is_damaged(folder: Path) -> bool:
-    """Whether the files are not those that were sealed. Another process may be writing those that were not yet."""
+    """Whether the files are not those that were sealed, such as by a process that was killed."""
     try:
         return bool(json.loads((folder / SUMS).read_text()) != _sums(folder))
     except OSError:

@@ -2,6 +2,7 @@
 
     python benchmarks/radix.py [--json FILE] [--repeats 5] [--scale 1.0]     figures, peers in the same run, interleaved
     python benchmarks/radix.py --parts hedge --mooncake FOLDER               hit rates against LRU on growing sessions
+    python benchmarks/radix.py --parts memory                                bytes a token, full garbage collections
     python benchmarks/radix.py --soak 10000000                               random operations, checked
 
 Times are CPU time of the process, so that other programs on the machine disturb them less; medians of the repeats.
@@ -11,6 +12,8 @@ import argparse
 import gc
 import json
 import statistics
+import subprocess
+import sys
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -211,6 +214,20 @@ def evictions(repeats: int) -> Iterator[Row]:
     yield Row("64 tokens, 50,000 leaves", "us_per_eviction", ours[50_000], rust, RustCore.name)
 
 
+def memory(scale: float) -> Iterator[Row]:
+    """Bytes and garbage collections of a cache of 10M tokens: full, and before it had evicted anything."""
+    num_tokens = int(10_000_000 * scale)
+    for leaf_tokens in (64, 512):
+        script = [sys.executable, str(Path(__file__).with_name("radix_memory.py")), str(leaf_tokens), str(num_tokens)]
+        weight = json.loads(subprocess.run(script, check=True, capture_output=True, text=True).stdout)
+        case = f"{num_tokens:,} tokens, leaves of {leaf_tokens}"
+        for metric in ("live_bytes", "full_bytes", "remembered_bytes"):
+            yield Row(case, metric, weight[metric], 4.0, "bytes of a token id")
+        for metric in ("live_objects", "remembered_objects"):
+            yield Row(case, metric, weight[metric], 1.0, "an object a leaf")
+        yield Row(case, "collection_ms", weight["full_collection"], weight["live_collection"], "nothing remembered")
+
+
 def soak(num_operations: int, seed: int = 1) -> None:
     """Random worlds: what every request reads is compared after each operation, and every block accounted for."""
     operations = 1000
@@ -238,6 +255,7 @@ def main() -> None:
         "traces": lambda: traces(options.repeats, options.scale, options.families),
         "held-out": lambda: held_out(options.scale, options.families),
         "hedge": lambda: hedge(options.mooncake),
+        "memory": lambda: memory(options.scale),
         "eviction": lambda: evictions(options.repeats),
     }
     for part in options.parts:

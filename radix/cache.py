@@ -11,7 +11,7 @@ from stemma.radix.check import check_cache
 from stemma.radix.errors import PinError, SnapshotError
 from stemma.radix.events import Listener
 from stemma.radix.explain import Explanation, explain
-from stemma.radix.history import Return
+from stemma.radix.history import Known, Return
 from stemma.radix.lease import Lease, NextUse
 from stemma.radix.node import Node, private_realm
 from stemma.radix.pins import Pin, Pins
@@ -160,7 +160,7 @@ class PrefixCache:
         if store.hedge is not None:
             store.hedge.asked(path, churn)
         for node in path:
-            if node.place is not None:
+            if node.rate:
                 queue.used(node, churn)
             if not node.hits and node.parent is not None:
                 node.parent.children_used += 1
@@ -172,7 +172,7 @@ class PrefixCache:
     def _returned(self, data: Packed, position: int, name: str, fence: Fence | None) -> Return | None:
         """What is remembered of the text behind `position`, which was evicted; the policy learns from it."""
         store = self._store
-        best: Node | None = None
+        best: Known | None = None
         num_tokens = len(data) // TOKEN_BYTES
         while position < num_tokens:
             if fence is not None and position >= fence.position:
@@ -182,12 +182,12 @@ class PrefixCache:
             if taken is None:
                 break
             departed, same = taken
-            node = departed.node
+            known = departed.known
             share = same * TOKEN_BYTES / len(departed.tokens)
             store.queue.returned(departed, share, store.churn)
             position += same
-            if best is None or node.hits >= best.hits:
-                best = node
+            if best is None or known.hits >= best.hits:
+                best = known
             if share < 1.0:
                 return Return(position, best.hits, best.born_at, 1, 0)
         if best is None:

@@ -1,7 +1,8 @@
 """A node of the radix tree: one edge, its blocks, and what is known of it. Never changes anything by itself."""
 
 from array import array
-from typing import TYPE_CHECKING, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from stemma.radix.tokens import TOKEN_BYTES
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 
 # The first token, packed; with a salt where private text begins; with a number where it was forgotten.
 ChildKey: TypeAlias = "bytes | tuple[str | int, bytes]"
+Children: TypeAlias = "dict[ChildKey, Node] | MappingProxyType[ChildKey, Node]"
 
 
 def private_realm(namespace: str, position: int, salt: str) -> str:
@@ -27,6 +29,9 @@ def _before_salt(namespace: str) -> str:
     return namespace.replace("\x1f", "\x1f\x1f") + "\x1f"
 
 
+NO_CHILDREN: Final[Children] = MappingProxyType({})  # of all leaves: most nodes are leaves
+
+
 class Node:
     """One edge of the tree and what hangs below it."""
 
@@ -42,13 +47,14 @@ class Node:
         "held",
         "hits",
         "key",
+        "kind",
         "leases",
         "line",
         "outlook",
         "parent",
-        "place",
         "priority",
         "private",
+        "rate",
         "realm",
         "shared",
         "spot",
@@ -82,7 +88,7 @@ class Node:
         self.tokens = tokens
         self.blocks = blocks
         self.shared = shared  # 1: blocks[0] belongs to an ancestor
-        self.children: dict[ChildKey, Node] = {}
+        self.children = NO_CHILDREN
         self.held = 0  # leases on this node + children that are held
         self.leases = 0  # leases on this node itself
         self.writer = False  # a lease writes on in the last block, past `end`
@@ -99,8 +105,24 @@ class Node:
         self.priority = 0  # the highest of the leases that published it
         self.outlook = 1.0  # what the program said when it let go: 0.0 never again, above 1.0 soon
         self.ticket = 0  # the number of its entry in the eviction queue; 0: none
-        self.place: object = None  # what the policy keeps about it since its last use
+        self.rate = 0.0  # what the policy has foretold of it since its last use; 0.0: nothing
+        self.kind = 0  # as what it was foretold: a number of the policy's, below 65,536
         self.line: object = None  # where in the policy's queue it waits
+
+    def put(self, key: ChildKey, child: "Node") -> None:
+        """One more child, or another one in its place."""
+        if isinstance(self.children, dict):
+            self.children[key] = child
+        else:
+            self.children = {key: child}
+
+    def take(self, key: ChildKey) -> None:
+        """One child less."""
+        children = self.children
+        assert isinstance(children, dict)
+        del children[key]
+        if not children:
+            self.children = NO_CHILDREN
 
     @property
     def owned(self) -> int:

@@ -4,9 +4,10 @@ A queue holds the leaves that nobody holds. It never sees the tree, the pool or 
 the blocks ever allocated, the clock that eviction runs by; times called `stamp` are the cache's clock.
 """
 
-from collections import deque
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Mapping, MutableSequence
 from heapq import heapify, heappop, heappush
+from itertools import compress
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from stemma.radix.history import Departed
@@ -45,72 +46,92 @@ RankT = TypeVar("RankT", int, Rank)
 
 
 class Waiting(Generic[RankT]):
-    """Leaves by rank, with lazy deletion: an entry counts while its leaf carries its ticket.
+    """Leaves by rank, with lazy deletion: an entry counts while its ticket is among `leaves`, which the owner keeps.
 
-    Ranks mostly come in rising order, as times do: those go to the end of a deque, O(1), and the others to a heap.
+    Ranks mostly come in rising order, as times do: those go to the end of two arrays, O(1), and the others to a heap.
+    Holds numbers only: what is evicted is not kept by an entry that does not count, and a garbage collection does not
+    look at them.
     """
 
-    __slots__ = ("_in_order", "_late", "num_live")
+    __slots__ = ("_begin", "_late", "_leaves", "_ranks", "_tickets", "num_live")
 
-    def __init__(self) -> None:
-        self._in_order: deque[tuple[RankT, int, Node]] = deque()
-        self._late: list[tuple[RankT, int, Node]] = []
+    def __init__(self, leaves: Mapping[int, Node], ranks: MutableSequence[RankT]) -> None:
+        """`ranks` is empty: an array where ranks are numbers."""
+        self._leaves = leaves
+        self._ranks: MutableSequence[RankT] = ranks
+        self._tickets = array("q")
+        self._begin = 0  # entries before this are gone
+        self._late: list[tuple[RankT, int]] = []
         self.num_live = 0
 
-    def push(self, rank: RankT, leaf: Node) -> None:
-        """The leaf carries a new ticket."""
+    def push(self, rank: RankT, ticket: int) -> None:
+        """The leaf with this new ticket waits here."""
         self.num_live += 1
-        in_order = self._in_order
-        if not in_order or in_order[-1][0] <= rank:
-            in_order.append((rank, leaf.ticket, leaf))
+        ranks = self._ranks
+        if len(ranks) == self._begin or ranks[-1] <= rank:
+            ranks.append(rank)
+            self._tickets.append(ticket)
         else:
-            heappush(self._late, (rank, leaf.ticket, leaf))
-        if len(in_order) + len(self._late) > 2 * self.num_live + 64:
-            self._in_order = deque(entry for entry in in_order if entry[2].ticket == entry[1])
-            self._late = [entry for entry in self._late if entry[2].ticket == entry[1]]
-            heapify(self._late)
+            heappush(self._late, (rank, ticket))
+        if len(ranks) + len(self._late) > 1.5 * self.num_live + 64:
+            self._purge()
 
     def first(self) -> Node | None:
         """The leaf of the lowest rank, left where it is."""
-        in_order, late = self._in_order, self._late
-        while in_order and in_order[0][2].ticket != in_order[0][1]:
-            in_order.popleft()
-        while late and late[0][2].ticket != late[0][1]:
+        leaves, tickets, late, begin = self._leaves, self._tickets, self._late, self._begin
+        while begin < len(tickets) and tickets[begin] not in leaves:
+            begin += 1
+        self._begin = begin
+        while late and late[0][1] not in leaves:
             heappop(late)
-        if late and (not in_order or late[0][0] < in_order[0][0]):
-            return late[0][2]
-        return in_order[0][2] if in_order else None
+        if late and (begin == len(tickets) or late[0][0] < self._ranks[begin]):
+            return leaves[late[0][1]]
+        return leaves[tickets[begin]] if begin < len(tickets) else None
 
     def last(self) -> Node | None:
         """The leaf of the highest rank that came in order."""
-        in_order = self._in_order
-        while in_order:
-            _, ticket, leaf = in_order[-1]
-            if leaf.ticket == ticket:
+        leaves, tickets = self._leaves, self._tickets
+        while len(tickets) > self._begin:
+            leaf = leaves.get(tickets[-1])
+            if leaf is not None:
                 return leaf
-            in_order.pop()
+            tickets.pop()
+            self._ranks.pop()
         return None
+
+    def _purge(self) -> None:
+        """Forget the entries that do not count."""
+        counts = [ticket in self._leaves for ticket in self._tickets]
+        ranks = self._ranks[:0]
+        ranks.extend(compress(self._ranks, counts))
+        self._ranks, self._tickets = ranks, array("q", compress(self._tickets, counts))
+        self._begin = 0
+        self._late = [entry for entry in self._late if entry[1] in self._leaves]
+        heapify(self._late)
 
 
 class Ranked:
     """A policy that gives each leaf a rank when it becomes evictable; the lowest goes first."""
 
-    __slots__ = ("_leaves", "_rank", "_ticket")
+    __slots__ = ("_leaves", "_rank", "_ticket", "_waiting")
 
     def __init__(self, rank: Callable[[Node], Rank]) -> None:
         self._rank = rank
-        self._leaves: Waiting[Rank] = Waiting()
+        self._leaves: dict[int, Node] = {}  # those that wait, by ticket
+        self._waiting: Waiting[Rank] = Waiting(self._leaves, [])
         self._ticket = 0
 
     def push(self, leaf: Node, churn: int) -> None:
         self._ticket += 1
         leaf.ticket = self._ticket
-        self._leaves.push(self._rank(leaf) if leaf.outlook else (float("-inf"), leaf.stamp), leaf)
+        self._leaves[leaf.ticket] = leaf
+        self._waiting.push(self._rank(leaf) if leaf.outlook else (float("-inf"), leaf.stamp), leaf.ticket)
 
     def forget(self, leaf: Node) -> None:
         if leaf.ticket:
+            del self._leaves[leaf.ticket]
             leaf.ticket = 0
-            self._leaves.num_live -= 1
+            self._waiting.num_live -= 1
 
     def used(self, node: Node, churn: int) -> None:
         """Ranks follow from what the node itself carries."""
@@ -119,16 +140,16 @@ class Ranked:
         """Ranks know nothing of what is gone."""
 
     def first(self, churn: int) -> Node:
-        leaf = self._leaves.first()
+        leaf = self._waiting.first()
         assert leaf is not None
         return leaf
 
     def oldest(self) -> float | None:
-        leaf = self._leaves.first()
+        leaf = self._waiting.first()
         return None if leaf is None else leaf.stamp
 
     def __len__(self) -> int:
-        return self._leaves.num_live
+        return len(self._leaves)
 
 
 def lru(num_blocks: int) -> Ranked:

@@ -15,12 +15,13 @@ G and the factors are learned while the cache runs, from leaves that came back, 
 begin as a prior that behaves like LRU among the new and like a decaying LFU among the used.
 """
 
+from array import array
+from collections.abc import Mapping
 from heapq import heapify, heappop, heapreplace
 from math import frexp
-from typing import NamedTuple
 
 from stemma.radix.hedge import Hedge
-from stemma.radix.history import Departed
+from stemma.radix.history import Departed, Known
 from stemma.radix.node import Node
 from stemma.radix.policy import Waiting
 
@@ -34,6 +35,8 @@ SQRT_2 = 2.0**0.5
 PRIOR_HITS = 1.5
 PRIOR_CHURN = 3.6  # times the pool: what a leaf seen once is taken for
 MIN_LEVEL, MAX_LEVEL = -6, 2  # factors, as powers of two
+NUM_FACTORS = 33  # by hits: 0, 1, ..., 32 and more
+LOWEST_KIND = -3
 
 
 def age_bin(age: int) -> int:
@@ -135,17 +138,9 @@ class Line:
 
     __slots__ = ("leaves", "weight")
 
-    def __init__(self, level: int) -> None:
+    def __init__(self, level: int, leaves: Mapping[int, Node]) -> None:
         self.weight = 2.0**level
-        self.leaves: Waiting[int] = Waiting()  # by their last use
-
-
-class Place(NamedTuple):
-    """What the policy foretold of a leaf when it began to wait."""
-
-    table: ReuseTable
-    factor: Factor
-    rate: float
+        self.leaves: Waiting[int] = Waiting(leaves, array("q"))  # by their last use
 
 
 class ReuseQueue:
@@ -156,8 +151,8 @@ class ReuseQueue:
         "_factor_prior",
         "_factors",
         "_finished",
+        "_leaves",
         "_lines",
-        "_live",
         "_num_blocks",
         "_recent",
         "_refresh_at",
@@ -172,14 +167,14 @@ class ReuseQueue:
     def __init__(self, num_blocks: int, *, hedged: bool = True) -> None:
         self._num_blocks = num_blocks
         self.hedge = Hedge(num_blocks) if hedged else None
-        self._recent: Waiting[int] = Waiting()  # all leaves in the order of LRU; nothing while there is no hedge
+        self._leaves: dict[int, Node] = {}  # those that wait, by ticket
+        self._recent: Waiting[int] = Waiting(self._leaves, array("q"))  # in the order of LRU; empty without a hedge
         self._tables: dict[int, ReuseTable] = {}
-        self._factors: dict[int, Factor] = {}
-        self._lines: dict[tuple[ReuseTable, int, int], Line] = {}
+        self._factors: dict[int, Factor] = {}  # by hits
+        self._lines: dict[tuple[int, int, int], Line] = {}
         self._ends: list[tuple[float, int, bool, Line]] = []
-        self._finished = Line(0)  # the program will not come back to these: they go first
+        self._finished = Line(0, self._leaves)  # the program will not come back to these: they go first
         self._refresh_at = -1
-        self._live = 0
         self._ticket = 0
         self._weight = self._weight_squared = 0.0
         self._weigh(8.0)
@@ -188,19 +183,19 @@ class ReuseQueue:
 
     def push(self, leaf: Node, churn: int) -> None:
         self._ticket += 1
-        self._live += 1
-        leaf.ticket = self._ticket
-        place = leaf.place
-        if not isinstance(place, Place):
-            place = leaf.place = self._enter(leaf, churn)
+        leaf.ticket = ticket = self._ticket
+        self._leaves[ticket] = leaf
+        if not leaf.rate:
+            self._enter(leaf, churn)
         if leaf.outlook == 0.0:
             line = self._finished
         else:
-            line = self._line(place.table, place.rate, place.factor.value(self._factor_prior) * leaf.outlook)
+            factor = self._factors[leaf.kind % NUM_FACTORS]
+            line = self._line(leaf, factor.value(self._factor_prior) * leaf.outlook)
         leaf.line = line
-        line.leaves.push(leaf.used_at, leaf)
+        line.leaves.push(leaf.used_at, ticket)
         if self.hedge is not None:
-            self._recent.push(leaf.touched_at, leaf)
+            self._recent.push(leaf.touched_at, ticket)
 
     def forget(self, leaf: Node) -> None:
         if leaf.ticket:
@@ -208,22 +203,21 @@ class ReuseQueue:
             leaf.line.leaves.num_live -= 1
             if self.hedge is not None:
                 self._recent.num_live -= 1
+            del self._leaves[leaf.ticket]
             leaf.ticket = 0
-            self._live -= 1
 
     def used(self, node: Node, churn: int) -> None:
-        if isinstance(node.place, Place):
-            self._came_back(node.place, churn - node.used_at, float(len(node.blocks) - node.shared))
+        if node.rate:
+            self._came_back(node, churn, float(len(node.blocks) - node.shared))
             if node.ticket:
                 self.forget(node)
-            node.place = None
+            node.rate = 0.0
 
     def returned(self, departed: Departed, share: float, churn: int) -> None:
         if self.hedge is not None:
             self.hedge.returned(departed, share)
-        node = departed.node
-        if isinstance(node.place, Place):
-            self._came_back(node.place, churn - node.used_at, departed.num_blocks * share)
+        if departed.known.rate:
+            self._came_back(departed.known, churn, departed.num_blocks * share)
 
     def first(self, churn: int) -> Node:
         """A leaf that is finished, or the end of a line with the lowest index. Ends are ranked anew after some churn,
@@ -259,39 +253,40 @@ class ReuseQueue:
         return min((leaf.stamp for leaf in leaves if leaf is not None), default=None)
 
     def __len__(self) -> int:
-        return self._live
+        return len(self._leaves)
 
     # Learning ------------------------------------------------------------------------------------
 
-    def _enter(self, leaf: Node, churn: int) -> Place:
-        """The leaf begins to wait: foretell whether it comes back, and note what for."""
+    def _enter(self, leaf: Node, churn: int) -> None:
+        """The leaf begins to wait: foretell whether it comes back, and note in it as what."""
         weight = float(len(leaf.blocks) - leaf.shared or 1)
         self._weigh(weight)
         hits = leaf.hits
         kind = _kind(leaf)
-        table = self._tables.get(kind)
+        table = self._tables.get(kind - LOWEST_KIND)
         if table is None:
             table = ReuseTable(1.0, 0.5) if kind <= 0 else ReuseTable(1.5 * 2.0 ** (kind - 1), 0.9)
-            self._tables[kind] = table
-        factor = self._factors.get(hits if hits < 32 else 32)
+            self._tables[kind - LOWEST_KIND] = table
+        by_hits = hits if hits < NUM_FACTORS else NUM_FACTORS - 1
+        factor = self._factors.get(by_hits)
         if factor is None:
-            factor = self._factors[min(hits, 32)] = Factor()
+            factor = self._factors[by_hits] = Factor()
         prior = self._table_prior
         foretold = (table.num_reused + prior / 2) / (table.num_entered + prior)
         factor.foretold += weight * foretold if foretold < 1.0 else weight
         factor.keep_recent(self._factor_prior)
         rate = (hits + PRIOR_HITS) / (leaf.used_at - leaf.born_at + PRIOR_CHURN * self._num_blocks)
         table.entered(int(UNITS * (churn - leaf.used_at) * rate), weight)
-        return Place(table, factor, rate)
+        leaf.rate, leaf.kind = rate, NUM_FACTORS * (kind - LOWEST_KIND) + by_hits
 
-    def _line(self, table: ReuseTable, rate: float, value: float) -> Line:
-        """The line of leaves of about that rate whose index is to be multiplied by about `value`."""
+    def _line(self, leaf: Node, value: float) -> Line:
+        """The line of leaves of one kind and about one rate whose index is to be multiplied by about `value`."""
         level = frexp(value * SQRT_2)[1] - 1  # log2, rounded
         level = MIN_LEVEL if level < MIN_LEVEL else MAX_LEVEL if level > MAX_LEVEL else level
-        key = (table, frexp(rate * rate)[1], level)
+        key = (leaf.kind // NUM_FACTORS, frexp(leaf.rate * leaf.rate)[1], level)
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = Line(level)
+            line = self._lines[key] = Line(level, self._leaves)
         return line
 
     def _weigh(self, weight: float) -> None:
@@ -303,9 +298,10 @@ class ReuseQueue:
         if self.hedge is not None:
             self.hedge.leaf_blocks = mean
 
-    def _came_back(self, place: Place, age: int, weight: float) -> None:
-        place.table.reused(int(UNITS * age * place.rate), weight)
-        place.factor.seen += weight
+    def _came_back(self, what: Node | Known, churn: int, weight: float) -> None:
+        table = self._tables[what.kind // NUM_FACTORS]
+        table.reused(int(UNITS * (churn - what.used_at) * what.rate), weight)
+        self._factors[what.kind % NUM_FACTORS].seen += weight
 
     # Choosing ------------------------------------------------------------------------------------
 
@@ -326,10 +322,8 @@ class ReuseQueue:
             table.keep_fresh(self._table_prior)
 
     def _index(self, leaf: Node, weight: float, churn: int) -> float:
-        place = leaf.place
-        assert isinstance(place, Place)
-        rate = place.rate
-        return rate * place.table.index[age_bin(int(UNITS * (churn - leaf.used_at) * rate))] * weight
+        rate, table = leaf.rate, self._tables[leaf.kind // NUM_FACTORS]
+        return rate * table.index[age_bin(int(UNITS * (churn - leaf.used_at) * rate))] * weight
 
 
 def unhedged(num_blocks: int) -> ReuseQueue:

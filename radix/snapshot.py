@@ -8,6 +8,7 @@ import os
 import sys
 from array import array
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from stemma.radix.tokens import TOKEN_BYTES
 _MAGIC = b"stemma.radix\x00\x01"  # the last byte is the version
 _DIGEST = 32
 _LENGTH = 8
+MOST = 2**60  # of anything that is counted
 
 
 def dump(store: BlockStore) -> bytes:
@@ -94,7 +96,7 @@ def _read(body: bytes, store: BlockStore) -> None:
     ):
         if header[name] != ours:
             raise SnapshotError(f"the snapshot is of a cache with {name} {header[name]}, this one has {ours}")
-    store.churn = int(header["churn"])
+    store.churn = header["churn"]
     _fill(store, header["nodes"], body[_LENGTH + length :])
 
 
@@ -109,8 +111,9 @@ def _fill(store: BlockStore, rows: list[list[Any]], data: bytes) -> None:
             raise ValueError(f"{num_tokens} tokens in {num_blocks} blocks")
         if (key if salt is None else (salt, key)) in parent.children or shared not in (0, parent.end % size and 1):
             raise ValueError("two texts in one place")
-        if not all(isinstance(number, int | float) for number in known):
-            raise ValueError("what is known of a text is not numbers")
+        if salt is not None and not isinstance(salt, str):
+            raise ValueError(f"{salt!r} is no salt")
+        _check_known(known, store.churn)
         tokens = data[at : at + TOKEN_BYTES * num_tokens]
         blocks = array("i", data[blocks_at : blocks_at + TOKEN_BYTES * num_blocks])
         at, blocks_at = at + TOKEN_BYTES * num_tokens, blocks_at + TOKEN_BYTES * num_blocks
@@ -130,6 +133,16 @@ def _fill(store: BlockStore, rows: list[list[Any]], data: bytes) -> None:
     for node in nodes:
         if not node.children:
             store.queue.push(node, store.churn)
+
+
+def _check_known(known: list[Any], churn: int) -> None:
+    """The numbers of a text are counts and times that a cache can have counted."""
+    hits, born_at, used_at, age, priority, children_born, children_used = known
+    counts = (hits, born_at, used_at, children_born, children_used, churn)
+    if not all(type(count) is int and 0 <= count < MOST for count in counts) or not born_at <= used_at <= churn:
+        raise ValueError("what is known of a text are not counts")
+    if not isinstance(age, int | float) or not isfinite(age) or type(priority) is not int:
+        raise ValueError("what is known of a text are no numbers")
 
 
 def write(data: bytes, path: Path) -> None:

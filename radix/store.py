@@ -171,13 +171,13 @@ class BlockStore:
         self.evictable -= count
         self.published_blocks -= count
         self.published_tokens -= old_end - leaf.end
-        self.history.remember(leaf, leaf.end, old_tokens[len(leaf.tokens) :], count, now)
+        self.history.remember_end(leaf, old_tokens[len(leaf.tokens) :], count, now)
 
     def _remove(self, leaf: Node, now: float) -> None:
         self.queue.forget(leaf)
         if self.hedge is not None:
             self.hedge.evicted(leaf, len(leaf.blocks) - leaf.shared)
-        self.history.remember(leaf, leaf.start, leaf.tokens, len(leaf.blocks) - leaf.shared, now)
+        self.history.remember(leaf, now)
         parent = self.cut(leaf)
         if parent.parent is None:
             self._leave(parent)

@@ -127,19 +127,19 @@ class Tree:
         upper.held = 1 if node.held else 0
         upper.stamp, upper.used_at, upper.born_at = node.stamp, node.used_at, node.born_at
         upper.touched_at = node.touched_at
-        upper.hits, upper.priority, upper.place = node.hits, node.priority, node.place
+        upper.hits, upper.priority, upper.rate, upper.kind = node.hits, node.priority, node.rate, node.kind
         upper.children_born, upper.children_used = 1, int(node.hits > 0)
         if node.hashes is not None:
             ending = position // self.block_size - first
             upper.hashes, node.hashes = node.hashes[:ending], node.hashes[ending:]
-        node.parent.children[node.key] = upper
+        node.parent.put(node.key, upper)
         node.parent = upper
         node.tokens = node.tokens[TOKEN_BYTES * cut :]
         node.blocks = node.blocks[position // self.block_size - first :]
         node.shared = 1 if position % self.block_size else 0
         node.start = position
         node.key = node.tokens[:TOKEN_BYTES]
-        upper.children[node.key] = node
+        upper.put(node.key, node)
         if node.spot is not None:
             self.elsewhere.was_split(upper, node, node.spot)
         return upper
@@ -151,7 +151,8 @@ class Tree:
         realm = parent.realm if salt is None else private_realm(parent.realm, parent.end, salt)
         private = parent.private or salt is not None
         assert key not in parent.children
-        node = parent.children[key] = Node(parent, key, parent.end, tokens, blocks, shared, realm, private)
+        node = Node(parent, key, parent.end, tokens, blocks, shared, realm, private)
+        parent.put(key, node)
         node.forgotten = parent.forgotten
         if salt is not None or parent in self.beginnings.of:
             self.beginnings.grown(parent, salt, token)
@@ -173,7 +174,7 @@ class Tree:
         parent = leaf.parent
         assert parent is not None
         assert not leaf.children
-        del parent.children[leaf.key]
+        parent.take(leaf.key)
         if self.beginnings.of:
             self.beginnings.gone(parent, leaf.key)
             if not parent.children:
@@ -202,12 +203,12 @@ class Tree:
         """Move a node under a key that no query makes, so that nothing matches it any more."""
         parent = node.parent
         assert parent is not None
-        del parent.children[node.key]
+        parent.take(node.key)
         self.beginnings.gone(parent, node.key)
         token = node.key[1] if isinstance(node.key, tuple) else node.key
         self._num_hidden += 1
         node.key = (self._num_hidden, token)
-        parent.children[node.key] = node
+        parent.put(node.key, node)
 
     def forget(self, node: Node) -> None:
         """Nothing matches a node any more, nor anything below it."""

@@ -1,5 +1,6 @@
 """What is forgotten is told once and never again; what nothing needs any more leaves nothing behind."""
 
+import json
 import random
 from hashlib import sha256
 from typing import Any
@@ -183,3 +184,16 @@ def test_a_snapshot_with_a_right_checksum_and_wrong_content_is_refused(cache: Pr
         accepted += 1  # another token, or a name: nothing that could be known
         assert again.stats().free + again.stats().cached == 16
     assert accepted < 1500
+
+
+def test_a_snapshot_whose_numbers_no_cache_can_have_counted_is_refused(cache: PrefixCache, store: Any) -> None:
+    store(cache, list(range(11)))
+    data = cache.state()
+    length = int.from_bytes(data[46:54], "little")
+    for field, wrong in [(1, 7), *((field, number) for field in (5, 6, 7, 10, 11) for number in (-1, 0.5, 2**70, "1"))]:
+        header = json.loads(data[54 : 54 + length])
+        header["nodes"][0][field] = wrong
+        text = json.dumps(header).encode()
+        body = len(text).to_bytes(8, "little") + text + data[54 + length :]
+        with pytest.raises(SnapshotError):
+            PrefixCache(16, 4, lru).restore(data[:14] + sha256(body).digest() + body)

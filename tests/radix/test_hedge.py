@@ -8,8 +8,8 @@ import pytest
 
 from stemma.radix import PrefixCache, ReuseQueue, lru
 from stemma.radix.hedge import TOLERANCE, TRIAL, Hedge
-from stemma.radix.history import Departed
-from stemma.radix.tree import Node
+from stemma.radix.history import Departed, Known
+from stemma.radix.node import Node
 
 
 def leaf(num_blocks: int) -> Node:
@@ -17,7 +17,7 @@ def leaf(num_blocks: int) -> Node:
 
 
 def departed(node: Node) -> Departed:
-    return Departed(node.tokens, len(node.blocks), 0.0, node, node.touched_at)
+    return Departed(node.tokens, len(node.blocks), 0.0, Known(0, 0, 0, 0, 0, 0.0, 0), node.touched_at)
 
 
 def full_of_leaves(num_blocks: int, num_leaves: int) -> tuple[Hedge, list[Node]]:

@@ -41,12 +41,12 @@ class EBNF:
 
 
 def rules_grammar(rules: Mapping[Hashable, Node], lines: Mapping[Hashable, int], root: str) -> Grammar:
-    """A grammar of named rules, after all their names are known to be defined."""
+    """A grammar of named rules, whose names are known to be defined; `lines` are of those that users named."""
     if root not in rules:
         raise GrammarError(f"there is no rule {root!r} to start from", 1)
     ends = fulfilled(rules, can_end)
     if root not in ends:
-        name = blamed(root, rules, ends)
+        name = blamed(root, rules, ends, lines)
         raise GrammarError(f"no text fulfils the rule {name!r}: it never ends, or asks for what is empty", lines[name])
     readable = without_left_recursion({name: possible(rules[name], ends) for name in rules if name in ends})
     texts = dict.fromkeys(special for node in rules.values() for special in specials(node))

@@ -57,6 +57,10 @@ class LimitError(FormError):
     """A specification that would need more memory or time than the limits allow."""
 
 
+class GrammarLimit(GrammarError, LimitError):
+    """A grammar that would need more than the limits allow, with the line."""
+
+
 def shortened(text: str, limit: int = 200) -> str:
     """`text` for a message: its beginning if it is long."""
     return text if len(text) <= limit else f"{text[:limit]}..."

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from stemma.fsm.ast import Call, Grammar, Node, Special
 from stemma.fsm.ebnf import rules_grammar
 from stemma.fsm.errors import GrammarError
+from stemma.fsm.lark_following import Following, Told
 from stemma.fsm.lark_ignored import Ignored, Spacing
 from stemma.fsm.lark_library import LIBRARIES
 from stemma.fsm.lark_parser import statements
@@ -145,19 +146,23 @@ class _Rules:
         while self.todo:
             bodies.append(self.todo.pop())
             self.rule(*bodies[-1])
-        machines = [self.terminals.machine(ignored.body, ignored.line) for ignored in self.ignored]
+        lines = [ignored.line for ignored in self.ignored]
+        machines = [self.terminals.ignored(ignored.body, ignored.line) for ignored in self.ignored]
         named: dict[Hashable, Node] = {
             name: self.rule(name, body, line) for name, body, line in bodies if name.isupper()
         }
-        self.spacing = Spacing(Ignored(machines), dict.fromkeys(self.found), named | self.terminals.rules)
+        self.spacing = Spacing(Ignored(machines, lines), dict.fromkeys(self.found), named | self.terminals.rules)
         rules: dict[Hashable, Node] = {name: self.rule(name, body, line) for name, body, line in bodies}
         rules["%start"] = sequence((self.spacing.before_all, self.node(first), self.spacing.after_all))
         rules |= self.terminals.rules | self.spacing.ignored.rules
-        lines: dict[Hashable, int] = {name: line for name, _, line in bodies}
-        return rules_grammar(rules, {name: lines.get(name, first.line) for name in rules}, "%start")
+        if self.terminals.conditions:
+            rules = Following(rules, "%start", self.terminals.conditions).told()
+        known: dict[Hashable, int] = {name: line for name, _, line in bodies}
+        places = {name: known[own] for name in rules if (own := _original(name)) in known}
+        return rules_grammar(rules, places | {"%start": first.line}, "%start")
 
     def rule(self, name: str, body: Tree, line: int) -> Node:
-        return self.terminals.language(body, line) if name.isupper() else self.node(body)
+        return self.terminals.language(body, line, name) if name.isupper() else self.node(body)
 
     def node(self, tree: Tree) -> Node:
         """What a tree in a rule reads, with what is ignored after each terminal."""
@@ -197,6 +202,11 @@ class _Rules:
         """A terminal and what may be ignored beside it; none is known before all terminals are."""
         self.found.append(node)
         return self.spacing.around(node) if self.spacing else node
+
+
+def _original(name: Hashable) -> Hashable:
+    """The rule of which another one reads a part."""
+    return name.name if isinstance(name, Told) else name
 
 
 def _mangled(name: str, library: str, aliases: Mapping[str, str]) -> str:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from stemma.fsm import characters
 from stemma.fsm.ast import Call, Characters, Choice, Difference, Intersection, Literal, Node, Repeat, Sequence, Special
 from stemma.fsm.characters import Ranges
-from stemma.fsm.errors import FormError, LimitError
+from stemma.fsm.errors import GrammarError, GrammarLimit
+from stemma.fsm.lark_endings import Endings
 from stemma.fsm.nodes import ANY_TEXT, EMPTY, NOTHING, both, choice, nullable, sequence
 from stemma.fsm.preferred import MATCH, Place, Preferred
 
@@ -42,19 +43,24 @@ class Ignored:
     """The ignored terminals of one grammar, as rules: `("ignored", context, ends)` reads on from `context`, up to one
     of the contexts `ends`."""
 
-    def __init__(self, machines: list[Preferred]) -> None:
-        self.machines = machines
-        self.places = [machine.explored() for machine in machines]
+    def __init__(self, found: list[Preferred | Endings], lines: list[int]) -> None:
+        self.endings = [each if isinstance(each, Endings) else None for each in found]
+        self.machines = [each.machine if isinstance(each, Endings) else each for each in found]
+        self.lines = lines
+        self.places = [machine.explored() for machine in self.machines]
         self.rules: Rules = {}
+        for endings in self.endings:
+            self.rules |= endings.endings() if endings else {}
         self.verdicts: dict[Context | None, Verdict] = {START: Verdict(characters.SCALARS, ())}
-        for number, machine in enumerate(machines):
-            for place in self.places[number]:
+        for number, machine in enumerate(self.machines):
+            for place in self.places[number] if self.endings[number] is None else ():
                 if machine.accepts(place):
                     context = self.context(number, place)
                     if context is not START and context not in self.verdicts:
                         self.verdicts[context] = self.verdict(context)
         if len(self.verdicts) > MAXIMUM_CONTEXTS:
-            raise LimitError(f"what is ignored can stop in more than {MAXIMUM_CONTEXTS} ways; simplify it")
+            message = f"what is ignored can stop in more than {MAXIMUM_CONTEXTS} ways; simplify it"
+            raise GrammarLimit(message, self.lines[0])
 
     @property
     def contexts(self) -> frozenset[Context | None]:
@@ -79,13 +85,15 @@ class Ignored:
 
     def build(self, number: int, ends: frozenset[Context | None]) -> None:
         """The states of an ignored terminal, each a rule."""
-        machine = self.machines[number]
+        machine, endings = self.machines[number], self.endings[number]
         if (number, machine.start, ends) in self.rules:
             return
         self.rules[number, machine.start, ends] = NOTHING  # until it is known
         for place in self.places[number]:
             parts = self.steps(number, place, characters.SCALARS, ends)
-            if machine.accepts(place):
+            if endings is not None and place in endings.starts:
+                parts.append(sequence((endings.ending(place), self.read_on(START, ends))))
+            elif endings is None and machine.accepts(place):
                 parts.append(self.read_on(self.context(number, place), ends))
             self.rules[number, place, ends] = choice(parts)
 
@@ -185,7 +193,8 @@ class Spacing:
         for context in self.ignored.contexts - ends:
             verdict = self.ignored.verdicts[context]
             if characters.intersection(first, verdict.leaves_open):
-                raise FormError("a terminal begins with what %ignore may go on with; let them differ in a character")
+                message = "a terminal begins with what this %ignore may go on with; let them differ in a character"
+                raise GrammarError(message, self.ignored.lines[context.number if context else 0])
             if characters.intersection(first, verdict.ends):
                 begun = beginning(terminal, verdict.ends, self.rules)
                 ways.append(sequence((self.ignored.up_to(frozenset([context])), begun)))

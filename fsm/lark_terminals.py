@@ -6,11 +6,13 @@ So a terminal means what `re.match` takes whole: texts that `re` would never pre
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from stemma.fsm.ast import Node
-from stemma.fsm.errors import FormError, GrammarError, RegexError
+from stemma.fsm.ast import Call, Node
+from stemma.fsm.errors import FormError, GrammarError, GrammarLimit, LimitError, RegexError, shortened
+from stemma.fsm.lark_endings import Condition, Endings
 from stemma.fsm.lark_tree import (
     Aliased,
     Definition,
@@ -25,7 +27,7 @@ from stemma.fsm.lark_tree import (
     Usage,
     Ways,
 )
-from stemma.fsm.preferred import Preferred, preferred
+from stemma.fsm.preferred import Preferred, looks_ahead, preferred
 from stemma.fsm.regex_parser import Parser
 from stemma.fsm.regex_tree import Assertion, Class, Concat, Either, Repeated
 from stemma.fsm.regex_tree import Tree as RegexTree
@@ -49,33 +51,55 @@ class Piece(NamedTuple):
 
 
 class Terminals:
-    """The languages of terminals, each found once; `rules` are what they call."""
+    """The languages of terminals, each found once; `rules` are what they call, `conditions` what must follow them."""
 
     def __init__(self, definitions: Mapping[str, Definition]) -> None:
         self.definitions = definitions
         self.rules: dict[Hashable, Node] = {}
+        self.conditions: dict[Hashable, Condition] = {}
         self.known: dict[str, Node] = {}
         self.open: list[str] = []
 
-    def language(self, tree: Tree, line: int) -> Node:
+    def language(self, tree: Tree, line: int, name: str = "") -> Node:
         """The texts of a terminal, or of what stands for one in a rule."""
         pattern = self.piece(tree, line).regex
         if pattern not in self.known:
-            try:
-                found = preferred(pattern, Parser(pattern, "python").parse(), ("terminal", pattern))
-            except RegexError as error:
-                raise GrammarError(str(error), line) from error
-            self.known[pattern], rules = found
-            self.rules.update(rules)
+            with placed(line):
+                self.known[pattern] = self.read(pattern, name or f"/{shortened(pattern, 40)}/", line)
         return self.known[pattern]
 
-    def machine(self, tree: Tree, line: int) -> Preferred:
-        """A terminal's automaton."""
+    def read(self, pattern: str, name: str, line: int) -> Node:
+        parsed = self.parsed_whole(pattern)
+        key = ("terminal", pattern)
+        if not looks_ahead(parsed):
+            found, rules = preferred(pattern, parsed, key)
+            self.rules.update(rules)
+            return found
+        endings = Endings(Preferred(pattern, parsed), key, with_beginnings=True)
+        rules = endings.rules()
+        self.rules.update(rules)
+        self.conditions[key] = endings.condition(name, line)
+        return Call(next(iter(rules)))
+
+    def ignored(self, tree: Tree, line: int) -> Preferred | Endings:
+        """The automaton of an ignored terminal, of which only the longest match counts."""
         pattern = self.piece(tree, line).regex
-        try:
-            return Preferred(pattern, Parser(pattern, "python").parse())
-        except RegexError as error:
-            raise GrammarError(str(error), line) from error
+        with placed(line):
+            parsed = self.parsed_whole(pattern)
+            machine = Preferred(pattern, parsed)
+            if not looks_ahead(parsed):
+                return machine
+            endings = Endings(machine, ("ignored", pattern), with_beginnings=False)
+            self.conditions[endings.key] = endings.condition("of %ignore", line)
+            return endings
+
+    def parsed_whole(self, pattern: str) -> RegexTree:
+        parsed = Parser(pattern, "python").parse()
+        if widths(parsed)[0] == 0:
+            raise RegexError(
+                "a terminal that may read nothing; let it read something, and be optional in the rule", pattern, 0
+            )
+        return parsed
 
     def piece(self, tree: Tree, line: int) -> Piece:
         if isinstance(tree, Quoted):
@@ -131,15 +155,26 @@ class Terminals:
         return piece
 
     def parsed(self, piece: Piece, line: int) -> RegexTree:
-        try:
+        with placed(line):
             return Parser(piece.regex, "python").parse()
-        except FormError as error:
-            raise GrammarError(str(error), line) from error
 
     def order(self, piece: Piece) -> tuple[int, int, int]:
         """Where a piece stands among alternatives: what may be longer comes first."""
         low, high = widths(self.parsed(piece, 1))
         return -high, -low, -piece.size
+
+
+@contextmanager
+def placed(line: int) -> Iterator[None]:
+    """Errors of a terminal, with its line."""
+    try:
+        yield
+    except GrammarError:
+        raise
+    except LimitError as error:
+        raise GrammarLimit(str(error), line) from error
+    except FormError as error:
+        raise GrammarError(str(error), line) from error
 
 
 def widths(tree: RegexTree) -> tuple[int, int]:

@@ -7,8 +7,8 @@ carries what it has still to see or not to see (look-ahead); what it has seen (l
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from typing import NamedTuple
+from collections.abc import Hashable, Iterator, Mapping
+from typing import NamedTuple, TypeVar
 
 from stemma.fsm import characters
 from stemma.fsm.ast import Call, Characters, Node
@@ -23,6 +23,8 @@ from stemma.fsm.work import count_work
 MAXIMUM_STATES = 20_000  # of the regular expression, unrolled
 MAXIMUM_THREADS = 400_000
 MATCH = 0
+DONE = 1  # a match that has ended further back, if what it looks ahead at comes true
+Spot = TypeVar("Spot", bound=Hashable)  # a state of some automaton
 ANY_CHARACTER = Class(characters.SCALARS)
 NO_LINE_AFTER = Concat((Class(((10, 10),)), Ahead(ANY_CHARACTER, negative=True)))
 
@@ -90,7 +92,7 @@ class Preferred:
         self.pattern = pattern
         self.recogniser = Recogniser()
         self.anything = self.recogniser.start(ANY_TEXT)
-        self.steps: list[Step] = [None]
+        self.steps: list[Step] = [None, None]  # of MATCH and of DONE
         self.behinds: list[int] = []  # where the automata of look-behinds begin
         self.atoms = atoms(tree)
         self.has_cut = False
@@ -195,7 +197,10 @@ class Preferred:
     # The automaton -------------------------------------------------------------------------------------------------
 
     def place(self, threads: list[Thread], trackers: tuple[Tracker, ...]) -> Place:
-        """Threads at what reads a character or is a match, in order, none twice, those that a match excludes cut."""
+        """Threads at what reads a character or is a match, in order, none twice, those that a match excludes cut.
+
+        A match that still looks ahead excludes nothing yet: it goes on as DONE.
+        """
         found: dict[Thread, None] = {}
         seen: set[Thread] = set()
         todo = threads[::-1]
@@ -205,12 +210,11 @@ class Preferred:
                 continue
             seen.add(thread)
             step = self.steps[thread.state]
-            if thread.state == MATCH:
+            if thread.state in (MATCH, DONE):
                 found[thread] = None
                 if not thread.ahead:
                     self.has_cut |= bool(todo)
                     break
-                todo = [other for each in todo for other in self.unless(each, thread.ahead)]
             elif isinstance(step, Read):
                 found[thread] = None
             elif isinstance(step, Split):
@@ -222,16 +226,10 @@ class Preferred:
                 ahead = self.settled([Seen(step.start, step.negative)])
                 if ahead is not None:
                     todo.append(Thread(step.following, thread.ahead | ahead))
-        return Place(tuple(found), trackers)
-
-    def unless(self, thread: Thread, ahead: frozenset[Seen]) -> list[Thread]:
-        """`thread`, if not all of `ahead` comes true."""
-        found: list[Thread] = []
-        before: frozenset[Seen] = frozenset()
-        for seen in sorted(ahead, key=lambda each: (each.negative, len(each.left))):
-            found.append(Thread(thread.state, thread.ahead | before | {Seen(seen.left, not seen.negative)}))
-            before |= {seen}
-        return found[::-1]
+        ordered = list(found)
+        while ordered and ordered[-1].state == DONE:  # behind it nothing is left to exclude
+            ordered.pop()
+        return Place(tuple(ordered), trackers)
 
     def is_behind(self, tracker: Tracker) -> bool:
         if MATCH in tracker.surely:
@@ -257,19 +255,24 @@ class Preferred:
         threads: list[Thread] = []
         for thread in place.threads:
             step = self.steps[thread.state]
-            if isinstance(step, Read) and characters.contains(step.ranges, code):
-                left = [Seen(self.recogniser.advance(seen.left, code), seen.negative) for seen in thread.ahead]
-                ahead = self.settled(left)
-                if ahead is not None:
-                    threads.append(Thread(step.following, ahead))
+            if step is None:
+                following = DONE
+            elif isinstance(step, Read) and characters.contains(step.ranges, code):
+                following = step.following
+            else:
+                continue
+            left = [Seen(self.recogniser.advance(seen.left, code), seen.negative) for seen in thread.ahead]
+            ahead = self.settled(left)
+            if ahead is not None and (following != DONE or thread.ahead):
+                threads.append(Thread(following, ahead))
         return self.place(threads, self.tracked(place.trackers, code) if threads else ())
 
     def accepts(self, place: Place) -> bool:
         """Whether what was read is a match, if nothing follows."""
-        return any(
-            thread.state == MATCH and all((None in seen.left) != seen.negative for seen in thread.ahead)
-            for thread in place.threads
-        )
+        for thread in place.threads:
+            if thread.state in (MATCH, DONE) and holds(thread.ahead):
+                return thread.state == MATCH
+        return False
 
     def explored(self) -> dict[Place, dict[Place, list[int]]]:
         """Every state, and by which atoms it leads where."""
@@ -292,24 +295,35 @@ class Preferred:
             todo += ways
         return found
 
-    def rules(self, key: Hashable) -> Iterator[tuple[Hashable, Node]]:
+    def rules(self, key: Hashable) -> dict[Hashable, Node]:
         """The automaton as rules, each a state; the first is the start."""
         found = self.explored()
-        group = merged(found, {place: self.accepts(place) for place in found})
-        done: set[int] = set()
+        group = merged(found, {place: int(self.accepts(place)) for place in found})
+        return self.states(key, found, group, {place: EMPTY for place in found if self.accepts(place)})
+
+    def states(
+        self,
+        key: Hashable,
+        found: dict[Place, dict[Place, list[int]]],
+        group: dict[Place, int],
+        ends: Mapping[Place, Node],
+    ) -> dict[Hashable, Node]:
+        """Groups of states as rules; where a match may end stands what `ends` says."""
+        rules: dict[Hashable, Node] = {}
         for place, ways in found.items():
-            number = group[place]
-            if number in done:
-                continue
-            done.add(number)
-            targets: dict[int, list[int]] = {}
-            for after, indexes in ways.items():
-                targets.setdefault(group[after], []).extend(indexes)
-            parts: list[Node] = [EMPTY] if self.accepts(place) else []
-            for target, indexes in targets.items():
-                ranges = characters.union(span for index in indexes for span in self.atoms[index])
-                parts.append(sequence((Characters(ranges), Call((key, target)))))
-            yield (key, number), choice(parts)
+            name = (key, group[place])
+            if name not in rules:
+                parts = [ends[place]] if place in ends else []
+                for target, indexes in grouped(ways, group).items():
+                    ranges = characters.union(span for index in indexes for span in self.atoms[index])
+                    parts.append(sequence((Characters(ranges), Call((key, target)))))
+                rules[name] = choice(parts)
+        return rules
+
+
+def holds(seen: frozenset[Seen]) -> bool:
+    """Whether all that is to be seen is, if nothing follows."""
+    return all((None in each.left) != each.negative for each in seen)
 
 
 def preferred(pattern: str, tree: Tree, key: Hashable) -> tuple[Node, dict[Hashable, Node]]:
@@ -317,29 +331,35 @@ def preferred(pattern: str, tree: Tree, key: Hashable) -> tuple[Node, dict[Hasha
     if is_obvious(tree):
         return Regex(pattern).language(), {}
     machine = Preferred(pattern, tree)
-    rules = dict(machine.rules(key))
+    rules = machine.rules(key)
     if not machine.has_cut and not looks_around(tree):
         return Regex(pattern).language(), {}
     return Call(next(iter(rules))), rules
 
 
-def merged(found: dict[Place, dict[Place, list[int]]], accepting: dict[Place, bool]) -> dict[Place, int]:
+def merged(found: Mapping[Spot, Mapping[Spot, list[int]]], kinds: Mapping[Spot, int]) -> dict[Spot, int]:
     """Numbers of states; those that accept the same have the same (Moore 1956). The first has 0."""
-    group = {place: int(accepts) for place, accepts in accepting.items()}
+    group = dict(kinds)
     count = 0
     while True:
         keys: dict[Hashable, int] = {}
-        following: dict[Place, int] = {}
-        for place, ways in found.items():
-            targets: dict[int, list[int]] = {}
-            for after, indexes in ways.items():
-                targets.setdefault(group[after], []).extend(indexes)
-            key = (group[place], frozenset((target, *sorted(indexes)) for target, indexes in targets.items()))
-            following[place] = keys.setdefault(key, len(keys))
+        following: dict[Spot, int] = {}
+        for state, ways in found.items():
+            targets = grouped(ways, group)
+            key = (group[state], frozenset((target, *sorted(indexes)) for target, indexes in targets.items()))
+            following[state] = keys.setdefault(key, len(keys))
         group = following
         if len(keys) == count:
             return group
         count = len(keys)
+
+
+def grouped(ways: Mapping[Spot, list[int]], group: Mapping[Spot, int]) -> dict[int, list[int]]:
+    """By which atoms a state leads to which group."""
+    targets: dict[int, list[int]] = {}
+    for after, indexes in ways.items():
+        targets.setdefault(group[after], []).extend(indexes)
+    return targets
 
 
 def atoms(tree: Tree) -> list[Ranges]:
@@ -369,6 +389,14 @@ def looks_around(tree: Tree) -> bool:
     if isinstance(tree, Repeated):
         return tree.possessive or looks_around(tree.part)
     return not isinstance(tree, Class)
+
+
+def looks_ahead(tree: Tree) -> bool:
+    if isinstance(tree, Concat | Either):
+        return any(map(looks_ahead, tree.parts))
+    if isinstance(tree, Repeated):
+        return tree.possessive or looks_ahead(tree.part)
+    return isinstance(tree, Ahead) or (isinstance(tree, Assertion) and tree.kind != "start")
 
 
 def is_obvious(tree: Tree) -> bool:

@@ -6,7 +6,7 @@ no mask ever leads into them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping
 
 from stemma.fsm.ast import Call, Characters, Choice, Difference, Grammar, Intersection, Node, Repeat, Sequence
 from stemma.fsm.errors import LimitError
@@ -94,11 +94,11 @@ def possible(node: Node, rules: set[Hashable]) -> Node:
     return node if can_end(node, rules) else NOTHING
 
 
-def blamed(start: Hashable, rules: Rules, ends: set[Hashable]) -> Hashable:
-    """Of the rules that cannot end, the one because of which `start` cannot."""
+def blamed(start: Hashable, rules: Rules, ends: set[Hashable], known: Container[Hashable]) -> Hashable:
+    """Of the rules that cannot end, the one because of which `start` cannot; one of those that the user knows."""
     seen = {start}
     while True:
-        impossible = [name for name in calls(rules[start]) if name not in ends]
+        impossible = [name for name in calls(rules[start]) if name not in ends and name in known]
         fresh = [name for name in impossible if name not in seen]
         if not fresh or start in impossible:
             return start

@@ -1,5 +1,6 @@
 """Choices, EBNF, Lark and structural tags: what they accept, and how they refuse."""
 
+import keyword
 from typing import Any
 
 import pytest
@@ -76,6 +77,9 @@ def test_lark_terminals_repeats_and_left_recursion() -> None:
     assert accepted(grammar, texts) == ["ab", "xX", "ENDab", "ab,END,xx"]
 
 
+KEYWORDS = "|".join(keyword.kwlist)
+
+
 @pytest.mark.parametrize(
     ("spec", "line", "message"),
     [
@@ -119,6 +123,15 @@ def test_lark_terminals_repeats_and_left_recursion() -> None:
         (Lark('start "a"'), 1, "expected ':'"),
         (Lark('start: "a"\n%other X'), 2, "%other is not known"),
         (Lark("start: /\\bif/"), 1, "stands before the terminal"),
+        (Lark('start: "b"\n  | A\nA: "a"*'), 3, "may read nothing"),
+        (Lark("start: /a?/"), 1, "may read nothing"),
+        (Lark('start: ""'), 1, "may read nothing"),
+        (Lark('start: "a"\n%ignore /\\s*/'), 2, "may read nothing"),
+        (Lark('start: "a"\n  | A\nA: /(.|ab){9000}/'), 3, "more than 20000 characters"),
+        (Lark('start: "a" A\nA: /b(?!b)b/'), 2, "no text fulfils the rule 'A'"),
+        (Lark('start: A "b"\nA: /a(?!b)/'), 2, "no text fulfils the rule 'A'"),
+        (Lark(f"start: NAME+\nNAME: /(?!({KEYWORDS})\\b)\\w+/"), 2, "the terminal NAME: .* in too many ways"),
+        (Lark('start: "a" "-x"\n%ignore " "\n%ignore /-(->)?/'), 3, "may go on with"),
     ],
 )
 def test_refuses_by_line(spec: EBNF | Lark, line: int, message: str) -> None:

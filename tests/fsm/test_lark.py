@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Iterator
 
 import lark
@@ -51,6 +52,23 @@ CASES: dict[str, tuple[str, str, list[str]]] = {  # a grammar, an alphabet to en
     "look-ahead": ("start: /(?!ab)[abc]+/", "abc", []),
     "look-ahead for a word": ("start: /(?!if\\b|else\\b)[a-z]+/", "iflse", ["else", "elsea", "ifelse"]),
     "look-ahead inside": ("start: /a(?=b|cc)[abc]+/", "abc", []),
+    "look-ahead at the end": ('start: A ("b" | "c")?\nA: /a+(?!b)/', "abc", []),
+    "look-ahead at the end, wanted": ('start: A B?\nA: /a+(?=b)/\nB: "b" "c"?', "abc", []),
+    "look-ahead at two": ('start: A+ B?\nA: /a(?!ab)/\nB: "b"', "ab", []),
+    "look-ahead at any length": ('start: (NAME "a"*)~1..2\nNAME: /(?!ab+c)[ab]+/', "abc", []),
+    "look-ahead through rules": ('start: x | start x\nx: y? "c"*\ny: "(" start ")" | A\nA: /a(?!c?\\()/', "ac()", []),
+    "look-ahead through repeats": ('start: A B*\nA: /a(?!bbc)/\nB: "b" | "c"', "abc", []),
+    "look-ahead through counted repeats": ('start: (A | "b")~2..4\nA: /a(?!bb)/', "ab", []),
+    "look-ahead at what is ignored": ('start: A+ "("?\nA: /[ab](?! *\\()/\n%ignore " "', "ab( ", []),
+    "look-ahead at the end of the text": ('start: A+ B?\nA: /a(?=b|$)/\nB: "b"', "ab\n", []),
+    "look-ahead at the last line": ("start: A /\\n/*\nA: /a$/", "a\n", []),
+    "look-ahead before what is preferred": ('start: A ("a" | "b")*\nA: /a(?!b)b?|ab/', "ab", []),
+    "several look-aheads": ('start: (A | B)+\nA: /a(?!b)/\nB: /b(?!ba)/', "ab", []),
+    "a keyword, or what begins like it": ('start: NAME "f"?\nNAME: /(?!if\\b)[a-z]+/', "if.", ["iff", "iffi"]),
+    "a boundary at the end": ('start: "if" NAME | KEY "(" NAME ")"\nKEY: /if\\b/\nNAME: /[f-i]+/', "if()", ["if(g)"]),
+    "ignored with look-ahead": ('start: "a" "b"*\n%ignore /c+(?!b)/', "abc", []),
+    "ignored up to something": ('start: "a" "b"*\n%ignore /c+?(?=b)/\n%ignore " "', "abc ", []),
+    "what never matches is an alternative": ('start: A | "b"\nA: /a(?!b)b/', "ab", []),
     "a boundary inside": ("start: /[ab-]+\\b-a/", "ab-", []),
     "terminals of terminals": ('start: A B\nA: "a" | C\nB: C+ A?\nC: "c"', "abc", []),
     "a terminal with a group": ('start: A+\nA: "a" ("b" | /c+/)~1..2', "abc", []),
@@ -84,6 +102,19 @@ LIBRARY = {
     "UCASE_LETTER": "aZ", "LETTER": "aZé1", "WORD": "aZ1é", "CNAME": "a_1-", "WS_INLINE": " \t\n", "WS": " \t\n\f",
     "CR": "\r\n", "LF": "\r\n", "NEWLINE": "\r\n ", "SH_COMMENT": "#a\n", "CPP_COMMENT": "/a\n", "C_COMMENT": "/*a\n",
     "SQL_COMMENT": "-a\n",
+}  # fmt: skip
+
+
+PYTHON = {
+    "STRING": ('STRING+', "rb\"'a\\", ['"a""b"', '""\'\'', '"""', '""""', '""""""', '"\\\\""a"', "rb'a'"]),
+    "LONG_STRING": ('LONG_STRING+', '"a\\', ['"""a"""', '"""a""""""b"""', '"""a"""" """', "r'''a'''"]),
+    "both": ('"x" (STRING | LONG_STRING)+', 'x"', ['x""""', 'x"""a"""', 'x"a""""b"""', 'x""' * 2, 'x""""""']),
+    "DEC_NUMBER": ('DEC_NUMBER ("1" | ".")*', "01_.", ["00.1"]),
+    "NAME": ("NAME", "aé1_ ", []),
+    "COMMENT": ("COMMENT", "#a\n", []),
+    "FLOAT_NUMBER": ("FLOAT_NUMBER", "1_.e+", []),
+    "IMAG_NUMBER": ("IMAG_NUMBER", "1_.ej", []),
+    "HEX_NUMBER": ("HEX_NUMBER", "0xaF_g", []),
 }  # fmt: skip
 
 
@@ -141,6 +172,13 @@ def test_reads_what_lark_reads(name: str) -> None:
 @pytest.mark.parametrize("name", LIBRARY)
 def test_common_terminals_are_larks(name: str) -> None:
     compare(f"%import common.{name}\nstart: {name}", LIBRARY[name], [])
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_terminals_of_python_are_larks(name: str) -> None:
+    start, alphabet, further = PYTHON[name]
+    imports = "".join(f"%import python.{each}\n" for each in dict.fromkeys(re.findall("[A-Z_]{2,}", start)))
+    compare(f"{imports}start: {start}", alphabet, further)
 
 
 def test_no_common_terminal_is_left_out() -> None:

@@ -61,6 +61,10 @@ class GrammarLimit(GrammarError, LimitError):
     """A grammar that would need more than the limits allow, with the line."""
 
 
+class KernelsFailed(RuntimeError):
+    """The automaton's kernels cannot be compiled here, for the reason that is its cause. Plain Python works without."""
+
+
 def shortened(text: str, limit: int = 200) -> str:
     """`text` for a message: its beginning if it is long."""
     return text if len(text) <= limit else f"{text[:limit]}..."

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from stemma.cache_folder import cache_folder
 from stemma.fsm import bounded, call_nodes, closure, masks, regions, runs, seams, stacks, step, tables, turns
+from stemma.fsm.errors import KernelsFailed
 from stemma.fsm.runs import Run
 from stemma.fsm.tables import Int32s, Int64s, Limits, Tables, new_tables
 from stemma.fsm.trie import Trie, build_trie
@@ -83,6 +84,7 @@ class KernelLoader:
         self._start()
 
     def _start(self) -> None:
+        self._failure: Exception | None = None
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._load, name="stemma-fsm-kernels", daemon=True)
         self._thread.start()
@@ -95,24 +97,33 @@ class KernelLoader:
         return self._compiled
 
     def wait(self) -> Compiled:
-        """Block until the kernels are ready: for benchmarks and tests."""
+        """Block until the kernels are ready: for benchmarks and tests. Raises KernelsFailed with the cause."""
         if self.compiled is None:
             self._thread.join()
         if self._compiled is None:
-            raise RuntimeError("the kernels could not be compiled; see the traceback of thread stemma-fsm-kernels")
+            told = f"the automaton's kernels cannot be compiled: {self._failure!r}; is numba installed for this Python?"
+            raise KernelsFailed(told) from self._failure
         return self._compiled
 
     def _load(self) -> None:
+        """For the thread: its end is told by `_compiled`, or by `_failure` to who waits."""
+        try:
+            self._compiled = self._loaded()
+        except Exception as error:
+            log.exception("the automaton's kernels cannot be compiled, and grammars take plain Python")
+            self._failure = error
+
+    def _loaded(self) -> Compiled:
         settings: Any = numba.config
         own = Path(settings.CACHE_DIR) if settings.CACHE_DIR else cache_folder() / "fsm"
         folder = own / f"kernels-{_source_digest(masks.classify):012x}"
         try:
             with kept(folder):
-                self._compiled = compile_kernels()
+                return compile_kernels()
         except Exception as error:  # whatever numba makes of files that are damaged or cannot be written
             log.warning("the automaton's kernels in %s cannot be used, and are compiled anew: %r", folder, error)
             shutil.rmtree(folder, ignore_errors=True)
-            self._compiled = compile_kernels(keeps=False)
+            return compile_kernels(keeps=False)
 
 
 @functools.cache

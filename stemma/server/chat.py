@@ -171,7 +171,7 @@ class ChatAnswer:
     # Streamed ----------------------------------------------------------------
     def events(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[bytes]:
         """The answer in chunks."""
-        return chunk_events(self._chunks(generations, include_usage))
+        return chunk_events(self._chunks(generations, include_usage), self.id)
 
     async def _chunks(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[dict[str, Any]]:
         choices = [self.turn.choice() for _ in generations]

@@ -155,7 +155,7 @@ class GenerateAnswer:
 
     def events(self, generations: Sequence[Generation]) -> AsyncGenerator[bytes]:
         """Each event has all the text so far, as SGLang's have."""
-        return chunk_events(self._chunks(generations))
+        return chunk_events(self._chunks(generations), self.body.rid or self.id)
 
     async def _chunks(self, generations: Sequence[Generation]) -> AsyncGenerator[dict[str, Any]]:
         streams = [ChoiceStream(Scores(self, index)) for index in range(len(generations))]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+import traceback
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -13,8 +15,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from stemma.server.config import ServerConfig
-from stemma.server.errors import ClientGone, api_error
+from stemma.server.errors import ApiError, ClientGone, api_error
 
+log = logging.getLogger("stemma.server")
 DONE = b"data: [DONE]\n\n"
 HEARTBEAT = b": waiting\n\n"
 SEPARATORS = [(char.encode(), b"\\u%04x" % ord(char)) for char in "\x85\u2028\u2029"]
@@ -35,18 +38,41 @@ def event(value: Any, name: str | None = None) -> bytes:
     return start + b"data: " + data + b"\n\n"
 
 
-async def chunk_events(chunks: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:
+async def chunk_events(chunks: AsyncGenerator[Any], request_id: str) -> AsyncGenerator[bytes]:
     """Chunks as events, then the end. An error on the way is an event of its own: the status has been sent."""
     try:
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield event(chunk)
     except Exception as error:
-        known = api_error(error)
-        if known is None:
-            raise
-        yield event(known.body())
+        yield event(error_in_stream(error, request_id).body())
     yield DONE
+
+
+def error_in_stream(error: Exception, request_id: str) -> ApiError:
+    """What a stream tells of an error, which is logged here: its status says that all is well.
+
+    The log has the kinds of the errors and where they were raised, and no message: that may quote the request. Raises
+    a fault of the server's own again, which cuts the connection and is logged there.
+    """
+    known = api_error(error)
+    if known is None:
+        error.add_note(f"in the stream of {request_id!r}")
+        raise error
+    level = logging.ERROR if known.status >= 500 else logging.WARNING
+    log.log(level, "the stream of %r ended with an error: %s", request_id, raised(error))
+    return known
+
+
+def raised(error: BaseException) -> str:
+    """The kinds of an error and of its causes, the first one's place behind it."""
+    kinds = [type(error).__name__]
+    while error.__cause__ is not None:
+        error = error.__cause__
+        kinds.append(type(error).__name__)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return " because of ".join(kinds) + place
 
 
 class EventReply(Response):

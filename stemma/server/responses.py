@@ -14,9 +14,8 @@ from stemma.runtime.engine import Completion, Delta, Generation
 from stemma.server.answers import CallArguments, CallBegin, Piece, TextPiece
 from stemma.server.chat import ChatTurn, Choice, start_chat
 from stemma.server.endpoint import Call
-from stemma.server.errors import api_error
 from stemma.server.generating import completed, said
-from stemma.server.replies import EventReply, event, json_reply
+from stemma.server.replies import EventReply, error_in_stream, event, json_reply
 from stemma.server.reporting import logprob_entries, new_id, now, usage_report
 from stemma.server.response_input import as_chat
 from stemma.server.token_texts import TextPlaces
@@ -167,9 +166,7 @@ class ResponseAnswer:
                 async for kind, value in items:
                     yield self._event(kind, value)
         except Exception as error:
-            known = api_error(error)
-            if known is None:
-                raise
+            known = error_in_stream(error, self.id)
             failure = {"code": known.code or "server_error", "message": known.message}
             yield self._event("response.failed", {"response": {**self._response("failed"), "error": failure}})
 

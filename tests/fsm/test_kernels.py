@@ -7,7 +7,11 @@ import subprocess
 import sys
 import threading
 
-from stemma.fsm import kernels
+import pytest
+
+from stemma.fsm import automaton, kernels
+from stemma.fsm.errors import KernelsFailed
+from stemma.fsm.regex import Regex
 
 
 def test_a_fork_starts_its_own_compiler(monkeypatch):
@@ -22,6 +26,27 @@ def test_a_fork_starts_its_own_compiler(monkeypatch):
     assert loader.compiled is None
     may_end.set()
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_who_waits_for_what_cannot_be_compiled_is_told_why(monkeypatch, tmp_path, caplog):
+    """Grammars go on in plain Python, and a later wait is told the same."""
+
+    def broken(keeps=True):
+        raise ImportError("no compiler here")
+
+    monkeypatch.setattr(kernels, "compile_kernels", broken)
+    monkeypatch.setattr(kernels, "cache_folder", lambda: tmp_path)
+    loader = kernels.KernelLoader()
+    for _ in range(2):
+        with pytest.raises(KernelsFailed, match="no compiler here") as told:
+            loader.wait()
+        assert isinstance(told.value.__cause__, ImportError)
+        assert loader.compiled is None
+    assert sum("cannot be compiled" in record.message for record in caplog.records) == 1
+    monkeypatch.setattr(kernels, "loader", lambda: loader)
+    monkeypatch.setattr(automaton, "loader", lambda: loader)
+    machine = automaton.Automaton(Regex("a+b").grammar())
+    assert machine.is_accepting(machine.step_bytes(machine.start, b"aab"))
 
 
 COMPILES = """

@@ -64,6 +64,11 @@ CASES: dict[str, tuple[str, str, list[str]]] = {  # a grammar, an alphabet to en
     "look-ahead at the last line": ("start: A /\\n/*\nA: /a$/", "a\n", []),
     "look-ahead before what is preferred": ('start: A ("a" | "b")*\nA: /a(?!b)b?|ab/', "ab", []),
     "several look-aheads": ('start: (A | B)+\nA: /a(?!b)/\nB: /b(?!ba)/', "ab", []),
+    "look-aheads in a repeat": (
+        'start: "q" (CHARS | "$" | "$a")* "q"\n'
+        'CHARS: /(?:(?!\\$\\$a)(?!\\$a)(?!%%a)(?!%a)[^q]|(?:\\$(?!\\$?a))|%(?!%?a))+/',
+        "q$%a", ["q$$aq", "q%%aq", "q$a%$q", "qx$q", "q$$$aq", "q$x%ya$q"],
+    ),
     "a keyword, or what begins like it": ('start: NAME "f"?\nNAME: /(?!if\\b)[a-z]+/', "if.", ["iff", "iffi"]),
     "a boundary at the end": ('start: "if" NAME | KEY "(" NAME ")"\nKEY: /if\\b/\nNAME: /[f-i]+/', "if()", ["if(g)"]),
     "ignored with look-ahead": ('start: "a" "b"*\n%ignore /c+(?!b)/', "abc", []),

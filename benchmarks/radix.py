@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 from radix_peers import PEERS, Peer, RustCore
-from radix_sessions import coding_agents, mooncake, unique_tokens
+from radix_sessions import TOKENS_PER_ID, coding_agents, mooncake, unique_tokens
 from radix_traces import FAMILIES, Request, Trace
 from radix_worlds import World
 
@@ -104,9 +104,9 @@ class OursUnhedged(Ours):
         self.cache = PrefixCache(pool_tokens // page_size, page_size, unhedged)
 
 
-def time_per_request(make: Callable[[int, int], Peer], trace: Trace) -> tuple[float, float]:
+def time_per_request(make: Callable[[int, int], Peer], trace: Trace, block: int = BLOCK) -> tuple[float, float]:
     """Microseconds per request and the token hit rate."""
-    peer = make(trace.pool_tokens, BLOCK)
+    peer = make(trace.pool_tokens, block)
     prepared = [peer.prepare(request) for request in trace.requests]
     gc.collect()
     gc.disable()
@@ -152,16 +152,17 @@ def held_out(scale: float, names: list[str]) -> Iterator[Row]:
 
 
 def hedge(folder: Path | None) -> Iterator[Row]:
-    """Hit rates on recorded conversations and on sessions of agents, at pools of 2 to 50 % of the unique tokens."""
+    """Hit rates on recorded conversations and on sessions of agents, at pools of 2 to 50 % of the unique tokens. Blocks
+    of the size of what stands for one of the recorded ids."""
     recorded = sorted(folder.glob("mooncake_*.jsonl")) if folder else []
     drawn = [coding_agents(seed, num_live=live)._replace(name=f"coding agents {live}") for seed, live in SESSIONS]
     for trace in [*map(mooncake, recorded), *drawn]:
         unique = unique_tokens(trace)
         for share in POOL_SHARES:
             sized = trace._replace(pool_tokens=int(share * unique))
-            ours = time_per_request(Ours, sized)
+            ours = time_per_request(Ours, sized, TOKENS_PER_ID)
             for peer in (OursLRU, OursUnhedged):
-                theirs = time_per_request(peer, sized)
+                theirs = time_per_request(peer, sized, TOKENS_PER_ID)
                 yield Row(f"{trace.name}, pool {share:.0%}", "hit_rate", ours[1], theirs[1], peer.name)
                 yield Row(f"{trace.name}, pool {share:.0%}", "us_per_request", ours[0], theirs[0], peer.name)
 

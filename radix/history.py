@@ -12,10 +12,10 @@ from stemma.radix.node import Node, is_behind
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix
 
 _HEAD = 4 * TOKEN_BYTES  # an edge is found by its realm, its start and its first four tokens
-_EDGE = Struct("=iiiqdqqIIqdH")  # realm, start, num_blocks, touched_at, evicted_at, and the fields of Known
-_PLACE = Struct("=iiiqd")
+_EDGE = Struct("=qiiqdqqIIqdH")  # realm, start, num_blocks, touched_at, evicted_at, and the fields of Known
+_PLACE = Struct("=qiiqd")
 _KNOWN = Struct("=qqIIqdH")
-_REALM = Struct("=i")
+_REALM = Struct("=q")
 _BITS = 2**60 - 1  # of a hash: as many as an int keeps in 32 bytes
 _LONG = 4096  # bytes: the tokens of longer edges are not copied but kept beside
 _MOST = 2**32 - 1  # children that are told apart
@@ -53,45 +53,6 @@ class Return(NamedTuple):
     children_used: int
 
 
-class Realms:
-    """Numbers for the realms of what is remembered, as long as anything is."""
-
-    __slots__ = ("_counts", "_free", "_names", "numbers")
-
-    def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-        self._names: list[str] = []  # by number
-        self._counts: list[int] = []  # of edges, by number
-        self._free: list[int] = []  # numbers that are not in use
-
-    def enter(self, name: str) -> int:
-        """One edge more of this realm; returns its number."""
-        number = self.numbers.get(name)
-        if number is None:
-            number = self._number(name)
-        self._counts[number] += 1
-        return number
-
-    def leave(self, number: int) -> None:
-        """One edge less."""
-        self._counts[number] -= 1
-        if not self._counts[number]:
-            del self.numbers[self._names[number]]
-            self._names[number] = ""
-            self._free.append(number)
-
-    def _number(self, name: str) -> int:
-        if self._free:
-            number = self._free.pop()
-            self._names[number] = name
-        else:
-            number = len(self._names)
-            self._names.append(name)
-            self._counts.append(0)
-        self.numbers[name] = number
-        return number
-
-
 class Order:
     """Numbers in the order in which they came. Those that are taken out stay as they are until they come first."""
 
@@ -117,9 +78,10 @@ class Order:
     def pop(self) -> int:
         """The oldest that was not taken out."""
         begin = self._begin
-        while self._is_out(self._numbers[begin]):
-            begin += 1
         number = self._numbers[begin]
+        while self._out and self._is_out(number):
+            begin += 1
+            number = self._numbers[begin]
         self._begin = begin + 1
         if 2 * self._begin > len(self._numbers) + 64:
             del self._numbers[: self._begin]
@@ -142,7 +104,7 @@ class Order:
 class History:
     """Edges evicted of late, by (realm, start, first tokens)."""
 
-    __slots__ = ("_edges", "_ends", "_ends_of", "_long", "_max_bytes", "_num_bytes", "_order", "_realms")
+    __slots__ = ("_edges", "_ends", "_ends_of", "_long", "_max_bytes", "_next_realm", "_num_bytes", "_order", "_realms")
 
     def __init__(self, max_tokens: int) -> None:
         self._max_bytes = TOKEN_BYTES * max_tokens
@@ -152,7 +114,8 @@ class History:
         self._edges: dict[int, bytes] = {}  # by a hash of the key
         self._long: dict[int, bytes] = {}  # the tokens of long edges
         self._order = Order()
-        self._realms = Realms()
+        self._realms: dict[str, int] = {}  # numbers for the realms of edges, and of some that are forgotten
+        self._next_realm = 0
         self._ends: dict[int, Node] = {}  # of ends of edges that are still in the tree: what they were cut off
         self._ends_of: dict[Node, dict[int, None]] = {}  # the same by node
         self._num_bytes = 0
@@ -192,7 +155,7 @@ class History:
     def forget_realms(self, namespace: str, salt: str | None) -> None:
         """Forget everything of a namespace and behind its fences; with a salt: only what is behind fences of this."""
         whole = None if salt is not None else namespace
-        names = self._realms.numbers.items()
+        names = self._realms.items()
         numbers = {number for name, number in names if name == whole or is_behind(name, namespace, salt)}
         if numbers:
             for key in [key for key, edge in self._edges.items() if _REALM.unpack_from(edge)[0] in numbers]:
@@ -200,7 +163,7 @@ class History:
                 self._forget(key)
 
     def _key(self, realm: str, start: int, data: Packed) -> int | None:
-        number = self._realms.numbers.get(realm)
+        number = self._realms.get(realm)
         if number is None:
             return None
         head = bytes(data[TOKEN_BYTES * start : TOKEN_BYTES * start + _HEAD])
@@ -229,7 +192,9 @@ class History:
             self._edges[key] = edge[: _PLACE.size] + known + edge[_EDGE.size :]
 
     def _add(self, leaf: Node, start: int, num_blocks: int, now: float, tokens: bytes) -> int:
-        number = self._realms.enter(leaf.realm)
+        number = self._realms.get(leaf.realm)
+        if number is None:
+            number = self._enter(leaf.realm)
         key = hash((number, start, tokens[:_HEAD])) & _BITS
         if key in self._edges:
             self._order.take_out(key)
@@ -244,6 +209,15 @@ class History:
         self._num_bytes += len(tokens)
         return key
 
+    def _enter(self, realm: str) -> int:
+        """A number for a realm. Those of which nothing is remembered are forgotten when they are many."""
+        if len(self._realms) > 2 * len(self._edges) + 64:
+            used = {_REALM.unpack_from(edge)[0] for edge in self._edges.values()}
+            self._realms = {name: number for name, number in self._realms.items() if number in used}
+        self._next_realm += 1
+        self._realms[realm] = self._next_realm
+        return self._next_realm
+
     def _forget_oldest(self) -> None:
         while self._num_bytes > self._max_bytes:
             self._forget(self._order.pop())
@@ -251,10 +225,9 @@ class History:
     def _forget(self, key: int) -> None:
         """Forget an edge that is, or is taken, out of the order."""
         edge = self._edges.pop(key)
-        self._realms.leave(_REALM.unpack_from(edge)[0])
         self._num_bytes -= len(edge) - _EDGE.size or len(self._long.pop(key))
-        node = self._ends.pop(key, None)
-        if node is not None:
+        if key in self._ends:
+            node = self._ends.pop(key)
             ends = self._ends_of[node]
             del ends[key]
             if not ends:

@@ -172,3 +172,12 @@ def test_an_edge_weighs_little_more_than_its_tokens() -> None:
     history.remember(leaf("", 0, [5] * 64), 0.0)
     (edge,) = history._edges.values()
     assert len(edge) <= 4 * 64 + 80
+
+
+def test_realms_of_which_nothing_is_remembered_are_forgotten() -> None:
+    history = History(100)
+    for number in range(3000):
+        history.remember(leaf(f"user {number}", 0, [5] * 10), 0.0)
+    assert len(history) == 10
+    assert len(history._realms) < 100
+    assert history.find("user 2999", 0, pack([5] * 10)) is not None

@@ -154,7 +154,16 @@ class Detokenizer:
 
 
 def _build(spec: Mapping[str, Any]) -> tokenizers.Tokenizer:
-    return tokenizers.Tokenizer.from_str(json.dumps({**spec, "truncation": None, "padding": None}))
+    built = tokenizers.Tokenizer.from_str(json.dumps({**spec, "truncation": None, "padding": None}))
+    if spec["model"]["type"] == "BPE" and not _splits(spec):
+        built.model._resize_cache(0)  # of words, by number: there, a word is a whole text of up to kilobytes
+    return built
+
+
+def _splits(spec: Mapping[str, Any]) -> bool:
+    """Whether texts are cut into words, which come again and again."""
+    steps = tokenizer_spec.parts(spec, "pre_tokenizer")
+    return any(step["type"] != "ByteLevel" or step.get("use_regex", True) for step in steps)
 
 
 def _pattern(added: list[Mapping[str, Any]]) -> re.Pattern[str]:

@@ -218,13 +218,16 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _is_damaged(folder: Path) -> bool:
-    """Whether the files are not those that were sealed, such as by a process that was killed."""
+    """Whether files are not as they were sealed. More of them may have come, from a process that was killed before it
+    sealed them: numba puts each in place whole."""
     try:
-        return bool(json.loads((folder / SUMS).read_text()) != _sums(folder))
+        sealed_files = json.loads((folder / SUMS).read_text())
     except OSError:
         return False
     except ValueError:
         return True
+    found = _sums(folder)
+    return any(found.get(name) != digest for name, digest in sealed_files.items())
 
 
 def _seal(folder: Path) -> None:

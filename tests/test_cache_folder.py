@@ -167,6 +167,23 @@ def test_damaged_kernels_of_numba_go(tmp_path):
             assert not (folder / "sub" / "a.nbc").exists()
 
 
+def test_what_a_killed_process_added_does_no_harm_to_kernels(tmp_path):
+    """Compilation takes minutes: whoever is killed meanwhile must not cost the next one what was sealed before."""
+    folder = tmp_path / "kernels"
+    (folder / "one").mkdir(parents=True)
+    (folder / "one" / "a.nbc").write_bytes(b"code")
+    with kernels.kept(folder):
+        pass
+    (folder / "another").mkdir()
+    (folder / "another" / "b.nbc").write_bytes(b"code")
+    with kernels.kept(folder):
+        assert (folder / "one" / "a.nbc").exists()
+        assert (folder / "another" / "b.nbc").exists()
+    (folder / "one" / "a.nbc").unlink()
+    with kernels.kept(folder):
+        assert not (folder / "another").exists()
+
+
 def test_kernels_that_cannot_be_kept_are_compiled_all_the_same(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv("STEMMA_CACHE", str(tmp_path / "cache"))
 

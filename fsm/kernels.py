@@ -116,7 +116,7 @@ class KernelLoader:
     def _loaded(self) -> Compiled:
         settings: Any = numba.config
         own = Path(settings.CACHE_DIR) if settings.CACHE_DIR else cache_folder() / "fsm"
-        folder = own / f"kernels-{_source_digest(masks.classify):012x}"
+        folder = own / f"kernels-{_source_digest(masks.classify):012x}-{_installation()}"
         try:
             with kept(folder):
                 return compile_kernels()
@@ -130,6 +130,11 @@ class KernelLoader:
 def loader() -> KernelLoader:
     """The process's only loader, started by the first vocabulary."""
     return KernelLoader()
+
+
+def _installation() -> str:
+    """Numba tells functions apart by the paths of their files: each installation compiles, and waits, for itself."""
+    return hashlib.sha256(__file__.encode()).hexdigest()[:8]
 
 
 def _source_digest(function: Callable[..., Any]) -> int:

@@ -30,7 +30,7 @@ def run(check: str) -> subprocess.CompletedProcess[str]:
     environment |= {"PYTHONPATH": os.pathsep.join((str(ROOT), str(HERE))), "OMP_NUM_THREADS": "1"}
     if not torch.cuda.is_available():
         environment["TRITON_INTERPRET"] = "1"
-    command = (sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", str(HERE / f"{check}.py"))
+    command = (sys.executable, "-m", "pytest", "-x", "-n", "0", "-p", "no:cacheprovider", str(HERE / f"{check}.py"))
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -18,7 +18,7 @@ from stemma.fsm.errors import GrammarError
 from stemma.fsm.lark_endings import Condition, Ending
 from stemma.fsm.nodes import EMPTY, NOTHING, choice, repeat, sequence
 from stemma.fsm.nodes import text as literal
-from stemma.fsm.rule_facts import calls, fulfilled
+from stemma.fsm.rule_facts import calls, fulfilled, holds_of
 from stemma.fsm.work import count_work
 
 MAXIMUM_TOLD = 20_000  # rules, told apart by what is pending
@@ -99,17 +99,12 @@ class Surroundings:
         return found[name] != before
 
     def may_be_empty(self, node: Node, empty: set[Hashable]) -> bool:
-        if isinstance(node, Call):
-            return node.rule in empty
-        if isinstance(node, Sequence):
-            return all(self.may_be_empty(part, empty) for part in node.parts)
-        if isinstance(node, Choice):
-            return any(self.may_be_empty(part, empty) for part in node.parts)
-        if isinstance(node, Repeat):
-            return node.minimum == 0 or self.may_be_empty(node.part, empty)
-        if isinstance(node, Difference | Intersection):
-            return self.may_be_empty(node.left, empty)
-        return isinstance(node, Literal) and not node.data
+        def of_leaf(leaf: Node) -> bool:
+            if isinstance(leaf, Difference | Intersection):
+                return self.may_be_empty(leaf.left, empty)
+            return isinstance(leaf, Literal) and not leaf.data
+
+        return holds_of(node, empty, of_leaf)
 
     def first_of(self, node: Node) -> int:
         if isinstance(node, Call):

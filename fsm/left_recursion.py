@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from stemma.fsm.ast import Call, Choice, Node, Repeat, Sequence
 from stemma.fsm.nodes import EMPTY, choice, is_regular, nullable, optional, repeat, sequence, without
-from stemma.fsm.rule_facts import components, fulfilled
+from stemma.fsm.rule_facts import components, fulfilled, holds_of
 
 Rules = Mapping[Hashable, Node]
 MAXIMUM_COPIES = 100  # nodes of one rule that others are put into
@@ -100,15 +100,7 @@ def nullable_rules(rules: Rules) -> set[Hashable]:
 
 
 def can_be_empty(node: Node, empty: set[Hashable]) -> bool:
-    if isinstance(node, Call):
-        return node.rule in empty
-    if isinstance(node, Sequence):
-        return all(can_be_empty(part, empty) for part in node.parts)
-    if isinstance(node, Choice):
-        return any(can_be_empty(part, empty) for part in node.parts)
-    if isinstance(node, Repeat):
-        return node.minimum == 0 or can_be_empty(node.part, empty)
-    return is_regular(node) and nullable(node)
+    return holds_of(node, empty, lambda leaf: is_regular(leaf) and nullable(leaf))
 
 
 def left_calls(node: Node, empty: set[Hashable]) -> set[Hashable]:

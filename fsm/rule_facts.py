@@ -46,16 +46,26 @@ def fulfilled(rules: Rules, holds: Callable[[Node, set[Hashable]], bool]) -> set
     return found
 
 
+def holds_of(node: Node, rules: set[Hashable], of_leaf: Callable[[Node], bool]) -> bool:
+    """Whether something holds of `node`: of calls of these rules, of all parts of a sequence, of one alternative, of
+    what may be left out; of the other nodes as `of_leaf` says."""
+    if isinstance(node, Call):
+        return node.rule in rules
+    if isinstance(node, Sequence):
+        return all(holds_of(part, rules, of_leaf) for part in node.parts)
+    if isinstance(node, Choice):
+        return any(holds_of(part, rules, of_leaf) for part in node.parts)
+    if isinstance(node, Repeat):
+        return node.minimum == 0 or holds_of(node.part, rules, of_leaf)
+    return of_leaf(node)
+
+
 def can_end(node: Node, possible: set[Hashable]) -> bool:
     """Whether some text fulfils `node`, when the rules `possible` have one."""
-    if isinstance(node, Call):
-        return node.rule in possible
-    if isinstance(node, Sequence):
-        return all(can_end(part, possible) for part in node.parts)
-    if isinstance(node, Choice):
-        return any(can_end(part, possible) for part in node.parts)
-    if isinstance(node, Repeat):
-        return node.minimum == 0 or can_end(node.part, possible)
+    return holds_of(node, possible, _leaf_can_end)
+
+
+def _leaf_can_end(node: Node) -> bool:
     if isinstance(node, Characters):
         return bool(node.ranges)
     return not isinstance(node, Difference | Intersection) or not _is_empty(node)

@@ -24,6 +24,7 @@ from stemma.fsm.tables import (
     Limits,
     grown_tables,
     new_tables,
+    unused_bytes,
 )
 from stemma.fsm.work import count_work
 
@@ -62,7 +63,7 @@ class Automaton:
         tables, counts = self.tables, self.tables.counts
         touched = ((tables.rows, NUM_CONFIGS), (tables.configs, NUM_CONFIGS), (tables.items, NUM_ITEMS),
                    (tables.stacks, NUM_STACKS), (tables.products, NUM_PRODUCTS))  # fmt: skip
-        unused = sum(array[int(counts[number]) :].nbytes for array, number in touched)
+        unused = sum(unused_bytes(array, int(counts[number])) for array, number in touched)
         return sum(array.nbytes for array in tables) - unused
 
     @property
@@ -147,10 +148,10 @@ class Automaton:
     def provide(self) -> None:
         """Do what a kernel stopped for: build the rules and starts it asked for, or grow the table that is full."""
         counts = self.tables.counts
-        count_work(STOP_WORK + (int(counts[WORK]) - self._visits) // VISITS_A_UNIT)
-        self._visits = int(counts[WORK])
-        full = int(counts[FULL])
-        wanted = self.tables.needed[: counts[NUM_NEEDED]].tolist()
+        now: list[int] = counts.tolist()
+        count_work(STOP_WORK + (now[WORK] - self._visits) // VISITS_A_UNIT)
+        self._visits, full = now[WORK], now[FULL]
+        wanted = self.tables.needed[: now[NUM_NEEDED]].tolist()
         counts[FULL] = counts[NUM_NEEDED] = 0
         if full:
             self.tables = grown_tables(self.tables, full, self._limits)

@@ -6,6 +6,7 @@ patch lists. Repeats keep a counter state; nothing is unrolled. It never steps a
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Hashable
 from functools import lru_cache
 from struct import Struct
@@ -123,9 +124,9 @@ class Program:
     def _new_edges(self, edges: list[tuple[int, int, int]]) -> tuple[int, int]:
         """The first and the end of some edges: low, high, next."""
         first, add, pack = self.num_edges, self.edges.extend, EDGE.pack
-        for low, high, target in edges:
-            add(pack(low, high, target))
-        self.num_edges = len(self.edges) // EDGE.size
+        for edge in edges:
+            add(pack(*edge))
+        self.num_edges = first + len(edges)
         return first, self.num_edges
 
     def _split(self, targets: list[int]) -> int:
@@ -152,13 +153,14 @@ class Program:
         return self._bytes(node.data, following)
 
     def _bytes(self, data: bytes, following: int) -> int:
-        state, add, pack = self.num_states, self.states.extend, STATE.pack
+        state, rows = self.num_states, array("q")
         if state + len(data) > self._limits.states:
             raise self._too_many()
         for byte in reversed(data):
-            add(pack(RANGE, byte, byte, following, 0))
+            rows.fromlist([RANGE, byte, byte, following, 0])
             following = state
             state += 1
+        self.states.extend(rows.tobytes())
         self.num_states = state
         return following
 

@@ -263,7 +263,7 @@ def fill_row(t: Tables, config: int) -> None:
         return
     first = t.configs[config, 0]
     end = first + t.configs[config, 1]
-    start = 0
+    start = at_zero = 0
     while start < 256:
         stop = start + 1
         while stop < 256 and t.cuts[stop] == 0:
@@ -271,23 +271,26 @@ def fill_row(t: Tables, config: int) -> None:
         alone = only_successor(t, first, end, start)
         slot = hash_three(alone >> 32 & 0x7FFFFFFF, alone & 0x7FFFFFFF, 0) & (len(t.closures) - 1)
         if t.closures[slot, 0] == alone:
-            t.row[start:stop] = t.closures[slot, 1]
-            start = stop
-            continue
-        if not add_all_steps(t, config, start):
-            return
-        if t.counts[INCOMPLETE] == 0:
-            following = intern_pending(t)
-            if following < 0:
+            following = t.closures[slot, 1]
+        else:
+            if not add_all_steps(t, config, start):
                 return
-            t.row[start:stop] = following
-            if alone != SEVERAL:
-                t.closures[slot, 0] = alone
-                t.closures[slot, 1] = following
+            following = 0
+            if t.counts[INCOMPLETE] == 0:
+                following = intern_pending(t)
+                if following < 0:
+                    return
+                if alone != SEVERAL:
+                    t.closures[slot, 0] = alone
+                    t.closures[slot, 1] = following
+        if start == 0:
+            at_zero = following
+        else:
+            t.rows[config, start] = following
+        t.rows[config, start + 1 : stop] = following
         start = stop
     if t.counts[INCOMPLETE] == 0 and t.counts[FULL] == 0:
-        for byte in range(256):
-            t.rows[config, byte] = t.row[byte]
+        t.rows[config, 0] = at_zero  # last: now the row counts as filled
 
 
 @helper

@@ -39,8 +39,11 @@ MARK, DISTANCE, WALKED = 4, 5, 6
 
 GROWTH = 4
 CLOSURES = 2048  # slots
-MIN_MAPPED = 1 << 16  # bytes of an array that gets pages of its own
-FIRST_CONFIGS = 1 << 16  # 64 MB of rows, of which only what is touched takes memory; few grammars need more
+MIN_MAPPED = 1 << 17  # bytes of an array that gets pages of its own
+FIRST_CONFIGS = 64  # enough for most first masks: pages that malloc hands out again cost no faults
+MAPPED_CONFIGS = 1 << 16  # 64 MB of rows, of which only what is touched takes memory; few grammars need more
+FIRST_SLOTS = 2048  # of half as many configurations
+FIRST_STACKS, FIRST_ITEMS, FIRST_PRODUCTS = 1024, 4096, 512
 
 
 class Tables(NamedTuple):
@@ -66,7 +69,6 @@ class Tables(NamedTuple):
     queue: Int64s  # (products, 2): breadth-first search: product, position of its parent
     needed: Int64s  # rules to build (r), product states whose start is unknown (-1 - state)
     closures: Int64s  # (slots, 2): what a byte led to, the configuration which that alone makes; the last of each slot
-    row: Int64s  # (256,): the row in the making
     cuts: Int64s  # (257,): where a row may change
 
 
@@ -92,14 +94,14 @@ def new_tables(limits: Limits) -> Tables:
         states=np.empty((1024, 5), np.int64),
         edges=np.empty((1024, 3), np.int64),
         rules=np.full(256, -1, np.int64),
-        stacks=room((4096, 4), np.int64),
-        stack_index=np.full(8192, -1, np.int64),
+        stacks=room((FIRST_STACKS, 4), np.int64),
+        stack_index=np.full(slots_for(FIRST_STACKS), -1, np.int64),
         configs=room((num_configs, 7), np.int64),
-        items=room((32_768,), np.int64),
-        config_index=np.full(8192, -1, np.int64),
+        items=room((FIRST_ITEMS,), np.int64),
+        config_index=np.full(FIRST_SLOTS, -1, np.int64),
         rows=room((num_configs, 256), np.int32),
-        products=room((4096, 5), np.int64),
-        product_index=np.full(8192, -1, np.int64),
+        products=room((FIRST_PRODUCTS, 5), np.int64),
+        product_index=np.full(slots_for(FIRST_PRODUCTS), -1, np.int64),
         pending=np.empty(256, np.int64),
         work=np.empty(512, np.int64),
         seen=np.zeros((512, 2), np.int64),
@@ -108,7 +110,6 @@ def new_tables(limits: Limits) -> Tables:
         queue=np.empty((256, 2), np.int64),
         needed=np.empty(64, np.int64),
         closures=np.full((CLOSURES, 2), -1 << 62, np.int64),
-        row=np.empty(256, np.int64),
         cuts=np.empty(257, np.int64),
     )
     tables.configs[0] = tables.stacks[0] = tables.rows[0] = 0
@@ -128,9 +129,14 @@ def room(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.frombuffer(pages, dtype).reshape(shape)
 
 
-def grown(array: npt.NDArray[Any], limit: int) -> npt.NDArray[Any]:
-    """A copy with more room, up to `limit`; the new rows are not initialised, and take no memory before they are."""
-    larger = room((min(GROWTH * len(array), limit), *array.shape[1:]), array.dtype)
+def unused_bytes(array: npt.NDArray[Any], used: int) -> int:
+    """What `room` for more than `used` entries does not take."""
+    return array[used:].nbytes if array.nbytes >= MIN_MAPPED else 0
+
+
+def grown(array: npt.NDArray[Any], limit: int, size: int = 0) -> npt.NDArray[Any]:
+    """A copy with more room (for `size`), up to `limit`; new rows are not initialised, and take no memory before."""
+    larger = room((min(size or GROWTH * len(array), limit), *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger
 
@@ -151,9 +157,8 @@ def grown_tables(t: Tables, full: int, limits: Limits) -> Tables:
         if used < len(t.configs):
             return t._replace(config_index=_index_of(t.configs[:, 3], 1, used, GROWTH * len(t.config_index)))
         _check(used, limits.configurations, "configurations")
-        configs = grown(t.configs, limits.configurations)
-        rows = room((len(configs), 256), np.int32)
-        rows[:used] = t.rows
+        size = max(GROWTH * used, MAPPED_CONFIGS)
+        configs, rows = (grown(array, limits.configurations, size) for array in (t.configs, t.rows))
         return t._replace(configs=configs, rows=rows)
     if full == FULL_PRODUCTS:
         _check(len(t.products), limits.products, "product states")

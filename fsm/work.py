@@ -7,8 +7,6 @@ calling thread's current operation, not of a grammar: what was found out before 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 from stemma.fsm.errors import LimitError
@@ -26,19 +24,24 @@ class _Allowance:
 _ALLOWANCE: ContextVar[_Allowance | None] = ContextVar("stemma_fsm_work", default=None)
 
 
-@contextmanager
-def work_limit(units: int) -> Iterator[None]:
+class work_limit:
     """`count_work` raises once so many units are done; an outer limit holds on, and pays for what is done inside."""
-    outer = _ALLOWANCE.get()
-    first = units if outer is None else min(units, outer.left)
-    inner = _Allowance(first)
-    token = _ALLOWANCE.set(inner)
-    try:
-        yield
-    finally:
-        _ALLOWANCE.reset(token)
-        if outer is not None:
-            outer.left -= first - inner.left
+
+    __slots__ = ("_first", "_inner", "_outer", "_token", "_units")
+
+    def __init__(self, units: int) -> None:
+        self._units = units
+
+    def __enter__(self) -> None:
+        self._outer = outer = _ALLOWANCE.get()
+        self._first = self._units if outer is None else min(self._units, outer.left)
+        self._inner = _Allowance(self._first)
+        self._token = _ALLOWANCE.set(self._inner)
+
+    def __exit__(self, *_: object) -> None:
+        _ALLOWANCE.reset(self._token)
+        if self._outer is not None:
+            self._outer.left -= self._first - self._inner.left
 
 
 def count_work(units: int) -> None:

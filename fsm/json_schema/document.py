@@ -83,9 +83,9 @@ class Document:
         if not isinstance(schema, dict | bool):
             raise SchemaError(f"a schema is an object or a boolean, not {type(schema).__name__}", pointer)
         key = (id(schema), pointer if isinstance(schema, bool) else base)
-        found = self.places.get(key)
-        if found is not None:
-            return found
+        return self.places.get(key) or self._new_place(key, schema, pointer, base, draft)
+
+    def _new_place(self, key: tuple[int, str], schema: Schema, pointer: str, base: str, draft: int) -> Place:
         self.kept.append(schema)
         own_base = base
         if isinstance(schema, dict):
@@ -98,13 +98,11 @@ class Document:
 
     def child(self, place: Place, schema: Any, *path: str) -> Place:
         """The place of a schema inside another one."""
-        known = self.places.get((id(schema), place.base)) if isinstance(schema, dict) else None
-        if known is not None:
-            return known
-        pointer = place.pointer
-        for part in path:
-            pointer += "/" + (part.replace("~", "~0").replace("/", "~1") if "~" in part or "/" in part else part)
-        return self.place(schema, pointer, place.base, place.draft)
+        if not isinstance(schema, dict):
+            return self.place(schema, below(place.pointer, path), place.base, place.draft)
+        key = (id(schema), place.base)
+        known = self.places.get(key)
+        return known or self._new_place(key, schema, below(place.pointer, path), place.base, place.draft)
 
     def children(self, place: Place) -> Iterator[Place]:
         """Every schema that stands directly inside one."""
@@ -253,6 +251,13 @@ class Document:
         if isinstance(here, dict) and place.schema is here:
             return place
         return self.place(here, path, place.base, place.draft)
+
+
+def below(pointer: str, path: tuple[str, ...]) -> str:
+    """The JSON pointer to what lies at `path` inside what `pointer` points to."""
+    for part in path:
+        pointer += "/" + (part.replace("~", "~0").replace("/", "~1") if "~" in part or "/" in part else part)
+    return pointer
 
 
 def declared_draft(schema: dict[str, Any], inherited: int, pointer: str) -> int:

@@ -21,6 +21,7 @@ from stemma.fsm.work import count_work
 PLACE_WORK = 3
 Schema = dict[str, Any]
 Step = tuple[Place, bool]  # a place, and whether it lies deeper in the document
+Check = Callable[[Document, Place, str, Any, list[Step]], None]
 
 
 def reachable(document: Document) -> Iterator[tuple[Place, list[SchemaError]]]:
@@ -32,12 +33,11 @@ def reachable(document: Document) -> Iterator[tuple[Place, list[SchemaError]]]:
         place, depth = todo.pop()
         if depth > MAXIMUM_DEPTH:
             raise LimitError(f"the schema is nested deeper than {MAXIMUM_DEPTH}; use $ref")
-        wrong: list[SchemaError] = []
-        if isinstance(place.schema, dict):
-            for target, deeper in _steps(document, place, place.schema, wrong):
-                if id(target) not in seen:
-                    seen.add(id(target))
-                    todo.append((target, depth + 1 if deeper else 0))
+        steps, wrong = _checked(document, place)
+        for target, deeper in steps:
+            if id(target) not in seen:
+                seen.add(id(target))
+                todo.append((target, depth + 1 if deeper else 0))
         if len(seen) > MAXIMUM_PLACES:
             raise LimitError(f"the schema has more than {MAXIMUM_PLACES} subschemas")
         yield place, wrong
@@ -68,45 +68,50 @@ def problems(meaning: Meaning) -> Iterator[SchemaError]:
             yield error
 
 
-def _steps(document: Document, place: Place, schema: Schema, wrong: list[SchemaError]) -> Iterator[Step]:
-    """Checks the keywords of a place, and says where they lead; a reference to elsewhere is no deeper."""
-    only_reference = place.draft <= 7 and "$ref" in schema
+def _checked(document: Document, place: Place) -> tuple[list[Step], list[SchemaError]]:
+    """Where the keywords of a place lead (a reference to elsewhere is no deeper), and what is wrong with them."""
+    schema, draft = place.schema, place.draft
+    steps: list[Step] = []
+    wrong: list[SchemaError] = []
+    if isinstance(schema, bool):
+        return steps, wrong
+    only_reference = draft <= 7 and "$ref" in schema
     for keyword, value in schema.items():
-        check = CHECKS.get(keyword)
-        if check is None or (only_reference and keyword != "$ref"):
+        known = CHECKS.get(keyword)
+        if known is None or (only_reference and keyword != "$ref"):
             continue
         if keyword == "type" and value.__class__ is str and value in TYPES:
             continue
-        _, first, last = KEYWORDS["if" if keyword in ("then", "else") else keyword]
-        if not first <= place.draft <= last:
-            continue
-        try:
-            yield from check(document, place, keyword, value)
-        except SchemaError as error:
-            wrong.append(error)
+        check, first, last = known
+        if first <= draft <= last:
+            try:
+                check(document, place, keyword, value, steps)
+            except SchemaError as error:
+                wrong.append(error)
+    return steps, wrong
 
 
-def _reference(document: Document, place: Place, keyword: str, value: Any) -> Iterator[Step]:
+def _reference(document: Document, place: Place, keyword: str, value: Any, steps: list[Step]) -> None:
     if keyword != "$ref":
         document.survey()
-    yield document.resolve(place, value), False
+    steps.append((document.resolve(place, value), False))
 
 
-def _one(document: Document, place: Place, keyword: str, value: Any) -> Iterator[Step]:
+def _one(document: Document, place: Place, keyword: str, value: Any, steps: list[Step]) -> None:
     if isinstance(value, list) and keyword == "items":
-        yield from _many(document, place, keyword, value)
+        _many(document, place, keyword, value, steps)
     elif not isinstance(value, bool):
-        yield document.child(place, value, keyword), True
+        steps.append((document.child(place, value, keyword), True))
 
 
-def _many(document: Document, place: Place, keyword: str, value: Any) -> Iterator[Step]:
+def _many(document: Document, place: Place, keyword: str, value: Any, steps: list[Step]) -> None:
     if not isinstance(value, list) or not value:
         raise SchemaError("must be a non-empty list of schemas", f"{place.pointer}/{keyword}")
     for index, inner in enumerate(value):
-        yield document.child(place, inner, keyword, str(index)), True
+        steps.append((document.child(place, inner, keyword, str(index)), True))
 
 
-def _named(document: Document, place: Place, keyword: str, value: Any) -> Iterator[Step]:
+def _named(document: Document, place: Place, keyword: str, value: Any, steps: list[Step]) -> None:
     assert isinstance(place.schema, dict), "only objects hold keywords"
     readers.mapping(place, place.schema, keyword)
     for name, inner in value.items():
@@ -114,16 +119,15 @@ def _named(document: Document, place: Place, keyword: str, value: Any) -> Iterat
             readers.checked_pattern(name, f"{place.pointer}/{keyword}")
         if keyword == "dependencies" and isinstance(inner, str | list):
             continue
-        yield document.child(place, inner, keyword, name), True
+        steps.append((document.child(place, inner, keyword, name), True))
 
 
-def _read(reader: Callable[[Place, Schema], object]) -> Callable[[Document, Place, str, Any], Iterator[Step]]:
+def _read(reader: Callable[[Place, Schema], object]) -> Check:
     """A check that leads nowhere."""
 
-    def check(document: Document, place: Place, keyword: str, value: Any) -> Iterator[Step]:
+    def check(document: Document, place: Place, keyword: str, value: Any, steps: list[Step]) -> None:
         assert isinstance(place.schema, dict), "only objects hold keywords"
         reader(place, place.schema)
-        return iter(())
 
     return check
 
@@ -147,7 +151,7 @@ COUNTS = {
     "minContains",
     "maxContains",
 }
-CHECKS: dict[str, Callable[[Document, Place, str, Any], Iterator[Step]]] = {
+_CHECKS: dict[str, Check] = {
     **dict.fromkeys(("$ref", "$dynamicRef", "$recursiveRef"), _reference),
     **dict.fromkeys(
         (
@@ -174,4 +178,8 @@ CHECKS: dict[str, Callable[[Document, Place, str, Any], Iterator[Step]]] = {
     "pattern": _read(_pattern),
     "x-stemma-format": _read(readers.typed_format),
     "required": _read(readers.required),
+}
+CHECKS = {  # with the first and the last draft
+    keyword: (check, *KEYWORDS["if" if keyword in ("then", "else") else keyword][1:])
+    for keyword, check in _CHECKS.items()
 }

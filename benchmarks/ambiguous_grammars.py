@@ -21,7 +21,7 @@ from fsm_vocabularies import vocabulary_49k
 
 from stemma.fsm import Matcher, Vocabulary, compile
 from stemma.fsm.ebnf import EBNF
-from stemma.fsm.kernels import loader
+from stemma.fsm.kernels.loader import loader
 
 MEASURED = 50  # tokens
 

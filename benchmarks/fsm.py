@@ -243,7 +243,7 @@ def serve(pipe: Any, name: str, vocabulary: str, gguf: Path) -> None:
     from fsm_engines import ENGINES
     from fsm_vocabularies import vocabulary_49k, vocabulary_128k
 
-    from stemma.fsm.kernels import loader
+    from stemma.fsm.kernels.loader import loader
 
     file = vocabulary_49k(gguf) if vocabulary == "49k" else vocabulary_128k()
     encoder = file.tokenizer()

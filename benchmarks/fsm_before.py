@@ -75,7 +75,11 @@ def serve() -> None:
     import stemma.fsm
     from stemma.fsm import CompiledGrammar, Vocabulary
     from stemma.fsm.json_schema import JSONSchema
-    from stemma.fsm.kernels import loader
+
+    try:
+        from stemma.fsm.kernels.loader import loader
+    except ImportError:  # where the kernels were one file
+        from stemma.fsm.kernels import loader
 
     assert stemma.fsm.__file__.startswith(folder), (stemma.fsm.__file__, folder)
     loader().wait()

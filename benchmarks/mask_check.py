@@ -25,7 +25,7 @@ import llguidance
 
 from stemma.fsm import FormError, LimitError, Vocabulary, compile
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.kernels import loader
+from stemma.fsm.kernels.loader import loader
 
 CHECKS = Path(__file__).resolve().parent.parent / "tests" / "test_real_vocabulary.py"
 COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}

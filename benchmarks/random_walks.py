@@ -29,8 +29,8 @@ import numpy as np
 
 from stemma.fsm import FormError, Matcher, Vocabulary, compile
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.kernels import loader
-from stemma.fsm.lint import lint
+from stemma.fsm.kernels.loader import loader
+from stemma.fsm.languages.lint import lint
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "tests" / "fsm" / "random_schemas.py"
 LENGTHS = (0, 5, 20, 60, 200)

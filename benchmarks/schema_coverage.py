@@ -129,7 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
     from fsm_engines import ENGINES, Stemma
     from fsm_vocabularies import vocabulary_128k
 
-    from stemma.fsm.kernels import loader
+    from stemma.fsm.kernels.loader import loader
 
     file = vocabulary_128k()
     encoder = file.tokenizer()

@@ -30,7 +30,7 @@ from typing import Any
 
 import httpx
 
-from stemma.fsm.matcher import Matcher
+from stemma.fsm.matching.matcher import Matcher
 from stemma.kernels.select import select_ops
 from stemma.runtime.core import sampler as sampling_steps
 from stemma.runtime.engine import Engine

@@ -238,7 +238,7 @@ def schema_lint(
     as_json: Json = False,
 ) -> None:
     """Keyword by keyword: enforced, refused or an annotation; warnings; states, compile time, forced tokens."""
-    from stemma.fsm.lint import lint
+    from stemma.fsm.languages.lint import lint
     from stemma.terminal import schema as look
 
     spec = look.read_schema(schema)
@@ -260,7 +260,7 @@ def schema_draw(
     max_nodes: Annotated[int, typer.Option(help="Draw no more states than these.")] = 60,
 ) -> None:
     """Draw a schema's automaton as SVG: compressed, or byte by byte."""
-    from stemma.fsm.draw import draw_automaton
+    from stemma.fsm.automaton.draw import draw_automaton
     from stemma.terminal.schema import read_schema
 
     grammar = read_schema(schema).grammar()

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemma.fsm import Vocabulary, ast, compile
+from stemma.fsm import Vocabulary, compile
+from stemma.fsm.syntax import ast
 from stemma.runtime.engine.guides import make_vocabulary
 from stemma.runtime.model.byte_alphabet import char_of_byte
 from stemma.runtime.model.checkpoint import TokenizerFiles

@@ -20,8 +20,8 @@ import pytest
 from stemma.fsm import CompiledGrammar, Matcher, Vocabulary, compile
 from stemma.fsm.choices import Choices
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.jump import WINDOW, forced_tokens
-from stemma.fsm.kernels import loader
+from stemma.fsm.kernels.loader import loader
+from stemma.fsm.matching.jump import WINDOW, forced_tokens
 from stemma.fsm.regex import Regex
 from stemma.fsm.structural_tags import StructuralTags, Tag
 from stemma.runtime.engine.guides import make_vocabulary

@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from stemma.fsm import FormError
-from stemma.fsm.forms import form_of as grammar_of
 from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.languages.forms import form_of as grammar_of
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine.generation import Completion
 from stemma.runtime.engine.guides import GrammarSpec

@@ -12,7 +12,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 
-from stemma.fsm import CompiledGrammar, FormError, Matcher, PairEncoding, Vocabulary, ast, compile
+from stemma.fsm import CompiledGrammar, FormError, Matcher, PairEncoding, Vocabulary, compile
+from stemma.fsm.syntax import ast
 from stemma.runtime.core.trouble import typed
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import LoadedModel, Tokenizer

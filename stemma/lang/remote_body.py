@@ -8,8 +8,8 @@ from typing import Any
 
 from stemma.fsm.choices import Choices
 from stemma.fsm.ebnf import EBNF
-from stemma.fsm.forms import Form
 from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.languages.forms import Form
 from stemma.fsm.lark import Lark
 from stemma.fsm.regex import Regex
 from stemma.runtime.core.sampling import Sampling

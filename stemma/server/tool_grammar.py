@@ -7,10 +7,10 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Literal
 
-from stemma.fsm import ast
 from stemma.fsm.errors import LimitError
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.nodes import ANY_TEXT, choice, repeat, sequence, text, without
+from stemma.fsm.syntax import ast
+from stemma.fsm.syntax.nodes import ANY_TEXT, choice, repeat, sequence, text, without
 from stemma.runtime.engine.guides import GrammarSpec
 from stemma.server.tool_text import CALL_BEGIN, CALL_END
 

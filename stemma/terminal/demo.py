@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
 
-from stemma.fsm.kernels import loader
+from stemma.fsm.kernels.loader import loader
 from stemma.lang.chat import Chat
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Engine

@@ -16,9 +16,9 @@ from rich.console import Group
 from rich.table import Table
 
 from stemma.fsm import CompiledGrammar, FormError, Matcher, Vocabulary, compile
-from stemma.fsm.forms import form_of
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.lint import LintReport
+from stemma.fsm.languages.forms import form_of
+from stemma.fsm.languages.lint import LintReport
 from stemma.runtime.engine.guides import make_vocabulary
 from stemma.runtime.errors import StemmaError
 from stemma.runtime.model.load import read_checkpoint

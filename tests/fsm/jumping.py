@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from stemma.fsm import Matcher, Vocabulary
-from stemma.fsm.grammar import CompiledGrammar
+from stemma.fsm.matching.grammar import CompiledGrammar
 
 
 def generate(grammar: CompiledGrammar, draw: random.Random, most: int) -> tuple[bytes, list[tuple[int, int]]]:

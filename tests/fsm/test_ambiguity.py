@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
-from stemma.fsm import Matcher, Vocabulary, ast, compile
-from stemma.fsm.automaton import Automaton
+from stemma.fsm import Matcher, Vocabulary, compile
+from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.ebnf import EBNF
 from stemma.fsm.errors import LimitError
-from stemma.fsm.kernels import loader
-from stemma.fsm.tables import WORK, Limits
+from stemma.fsm.kernels.loader import loader
+from stemma.fsm.kernels.tables import WORK, Limits
+from stemma.fsm.syntax import ast
 from tests.fsm.ambiguous import AMBIGUOUS
 
 Vocabularies = Callable[[int], Vocabulary]

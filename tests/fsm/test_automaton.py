@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemma.fsm import LimitError, Limits, ast
-from stemma.fsm.automaton import Automaton
+from stemma.fsm import LimitError, Limits
+from stemma.fsm.automaton.automaton import Automaton
+from stemma.fsm.syntax import ast
 
 A, B, C = (ast.Literal(letter) for letter in (b"a", b"b", b"c"))
 
@@ -186,7 +187,7 @@ def test_specials_are_not_bytes() -> None:
 FORKED = """
 import os
 from stemma.fsm.regex import Regex
-from stemma.fsm.automaton import Automaton
+from stemma.fsm.automaton.automaton import Automaton
 
 def matches(data):
     return machine.is_accepting(machine.step_bytes(machine.start, data))
@@ -212,7 +213,7 @@ def test_what_others_touched_takes_no_memory_in_new_tables() -> None:
     """Thousands of grammars come and go in a server: each must take what it touches and give it back."""
     script = """
 from pathlib import Path
-from stemma.fsm.tables import Limits, new_tables, grown_tables, FULL_ITEMS, FULL_STACKS, FULL_PRODUCTS
+from stemma.fsm.kernels.tables import Limits, new_tables, grown_tables, FULL_ITEMS, FULL_STACKS, FULL_PRODUCTS
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

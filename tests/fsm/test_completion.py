@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from stemma.fsm import Matcher, Vocabulary, ast, compile
+from stemma.fsm import Matcher, Vocabulary, compile
+from stemma.fsm.syntax import ast
 
 Vocabularies = Callable[[int], Vocabulary]
 DIGIT = ast.Characters(((48, 57),))

@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from stemma.fsm import ast
-from stemma.fsm.automaton import Automaton
-from stemma.fsm.draw import draw_automaton, explored
+from stemma.fsm.automaton.automaton import Automaton
+from stemma.fsm.automaton.draw import draw_automaton, explored
 from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.syntax import ast
 
 KINDS = ast.Choice((ast.Literal(b"true"), ast.Literal(b"<&>")))
 NODE = ast.Sequence((ast.Literal(b'{"kind":'), KINDS, ast.Repeat(ast.Literal(b"}"), 1, None)))

@@ -9,7 +9,7 @@ import pytest
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from stemma.fsm import Matcher, Vocabulary, compile
-from stemma.fsm.automaton import Automaton
+from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.ebnf import EBNF
 from stemma.fsm.errors import FormError, GrammarError
 from stemma.fsm.lark import Lark

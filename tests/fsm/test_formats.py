@@ -8,10 +8,10 @@ import random
 import jsonschema_rs
 import pytest
 
-from stemma.fsm.automaton import Automaton
+from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.json_schema.formats import FORMATS, format_language, wider_language
-from stemma.fsm.recogniser import Recogniser
+from stemma.fsm.languages.json_schema.formats import FORMATS, format_language, wider_language
+from stemma.fsm.syntax.recogniser import Recogniser
 
 LONG = "a" * 63
 VALID = {

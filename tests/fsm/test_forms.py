@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from stemma.fsm.errors import FormError
-from stemma.fsm.forms import form_of
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.recogniser import Recogniser
+from stemma.fsm.languages.forms import form_of
 from stemma.fsm.regex import Regex
+from stemma.fsm.syntax.recogniser import Recogniser
 
 
 class Colour(Enum):

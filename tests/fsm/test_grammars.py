@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from stemma.fsm import Vocabulary, compile
-from stemma.fsm.ast import Grammar, Special
 from stemma.fsm.choices import Choices
 from stemma.fsm.ebnf import EBNF
 from stemma.fsm.errors import FormError, GrammarError
 from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.languages.structural_tags import FreeText, StructuralTags, Tag
 from stemma.fsm.lark import Lark
-from stemma.fsm.recogniser import Recogniser
 from stemma.fsm.regex import Regex
-from stemma.fsm.structural_tags import FreeText, StructuralTags, Tag
+from stemma.fsm.syntax.ast import Grammar, Special
+from stemma.fsm.syntax.recogniser import Recogniser
 
 
 def accepted(grammar: Grammar, texts: list[str]) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from stemma.fsm import Matcher, Vocabulary, compile
-from stemma.fsm.guesses import guessed_byte
 from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.matching.guesses import guessed_byte
 from stemma.fsm.regex import Regex
 
 VALUE = b'"-0123456789[{tfn'

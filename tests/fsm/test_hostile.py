@@ -21,10 +21,10 @@ from stemma.fsm.choices import Choices
 from stemma.fsm.ebnf import EBNF
 from stemma.fsm.errors import GrammarError, RegexError, SchemaError, UnsupportedSchema
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.kernels import loader
+from stemma.fsm.kernels.loader import loader
+from stemma.fsm.languages.structural_tags import FreeText
 from stemma.fsm.lark import Lark
 from stemma.fsm.regex import Regex
-from stemma.fsm.structural_tags import FreeText
 
 GIB = 1 << 30
 SECONDS = 60  # a hang ends; on an idle machine each takes less than eight

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from stemma.fsm.ast import Grammar
 from stemma.fsm.errors import FormError, LimitError, SchemaError, UnsupportedSchema
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.recogniser import Recogniser
+from stemma.fsm.syntax.ast import Grammar
+from stemma.fsm.syntax.recogniser import Recogniser
 
 
 def compact(value: Any) -> str:

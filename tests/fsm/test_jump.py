@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers, trainers
 
-from stemma.fsm import Matcher, Vocabulary, ast, compile
+from stemma.fsm import Matcher, Vocabulary, compile
+from stemma.fsm.syntax import ast
 from tests.fsm.jumping import generate, places
 
 CORPUS = [

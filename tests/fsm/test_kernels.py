@@ -9,8 +9,9 @@ import threading
 
 import pytest
 
-from stemma.fsm import automaton, kernels
+from stemma.fsm.automaton import automaton
 from stemma.fsm.errors import KernelsFailed
+from stemma.fsm.kernels import loader as kernels
 from stemma.fsm.regex import Regex
 
 
@@ -52,7 +53,7 @@ def test_who_waits_for_what_cannot_be_compiled_is_told_why(monkeypatch, tmp_path
 COMPILES = """
 import sys, time
 from pathlib import Path
-from stemma.fsm import kernels
+from stemma.fsm.kernels import loader as kernels
 
 folder, log = Path(sys.argv[1]), Path(sys.argv[2])
 

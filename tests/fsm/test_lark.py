@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import lark
 import pytest
 
-from stemma.fsm.automaton import Automaton
+from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.lark import Lark
 
 MOST_TEXTS = 500  # of one grammar that are enumerated

@@ -10,7 +10,7 @@ import warnings
 import lark
 import pytest
 
-from stemma.fsm.automaton import Automaton
+from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.errors import FormError
 from stemma.fsm.lark import Lark
 

@@ -7,11 +7,11 @@ import random
 
 import pytest
 
-from stemma.fsm import closure, stacks, step
-from stemma.fsm.automaton import Automaton
+from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.ebnf import EBNF
 from stemma.fsm.errors import GrammarError, LimitError
-from stemma.fsm.kernels import loader
+from stemma.fsm.kernels import closure, stacks, step
+from stemma.fsm.kernels.loader import loader
 
 LENGTH = 5
 TEXTS = ["".join(letters) for size in range(LENGTH + 1) for letters in itertools.product("ab", repeat=size)]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.lint import lint
+from stemma.fsm.languages.lint import lint
 
 SCHEMA: dict[str, Any] = {
     "$schema": "http://json-schema.org/draft-07/schema#",

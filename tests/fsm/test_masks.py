@@ -8,11 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from stemma.fsm import Limits, Matcher, Vocabulary, ast, compile, fill_masks
+from stemma.fsm import Limits, Matcher, Vocabulary, compile, fill_masks
+from stemma.fsm.automaton.program import FIRST_SPECIAL
 from stemma.fsm.ebnf import EBNF
-from stemma.fsm.grammar import CompiledGrammar
-from stemma.fsm.kernels import loader
-from stemma.fsm.program import FIRST_SPECIAL
+from stemma.fsm.kernels.loader import loader
+from stemma.fsm.matching.grammar import CompiledGrammar
+from stemma.fsm.syntax import ast
 from tests.fsm.ambiguous import AMBIGUOUS
 
 Vocabularies = Callable[[int], Vocabulary]

@@ -10,7 +10,7 @@ import jsonschema_rs
 import pytest
 
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.recogniser import Recogniser
+from stemma.fsm.syntax.recogniser import Recogniser
 
 OPEN: dict[str, Any] = {
     "names alone": lambda name: {"required": [name]},

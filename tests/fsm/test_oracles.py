@@ -20,7 +20,7 @@ from interegular import parse_pattern
 from interegular.fsm import FSM, anything_else
 
 from stemma.fsm import Matcher, Vocabulary, compile
-from stemma.fsm.automaton import Automaton
+from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.regex import Regex
 
 PATTERNS = [

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stemma.fsm.automaton import Automaton
+from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.errors import LimitError, SchemaError
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.recogniser import Recogniser
+from stemma.fsm.syntax.recogniser import Recogniser
 from stemma.fsm.work import work_limit
 
 WORK = 400_000  # of one schema

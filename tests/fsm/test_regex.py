@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemma.fsm.errors import RegexError
-from stemma.fsm.recogniser import Recogniser
-from stemma.fsm.regex import Regex, search_language
+from stemma.fsm.languages.regex.regex import Regex, search_language
+from stemma.fsm.syntax.recogniser import Recogniser
 
 ATOMS = [
     "a",

@@ -8,12 +8,12 @@ import warnings
 import pytest
 from pydantic_core import SchemaError, SchemaValidator, ValidationError, core_schema
 
-from stemma.fsm import characters
-from stemma.fsm.ast import Node
 from stemma.fsm.errors import RegexError
-from stemma.fsm.recogniser import Recogniser
-from stemma.fsm.regex import Regex, search_language
-from stemma.fsm.regex_tree import Dialect
+from stemma.fsm.languages.regex.regex import Regex, search_language
+from stemma.fsm.languages.regex.tree import Dialect
+from stemma.fsm.syntax import characters
+from stemma.fsm.syntax.ast import Node
+from stemma.fsm.syntax.recogniser import Recogniser
 
 UNDECIDED = ("not supported", "back-reference", "condition", "atomic", "surrogate", "not possible", "one width")
 SIGNS = [*"aAb1 -^$.*+?{}[]()|\\,:=!<>iPsx#&~_\n", "(?", "(?:", "(?i)", "(?P<n>", "(?<n>", "(?<=", "(?<!", "(?=", "(?!",

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stemma.fsm.automaton import Automaton
+from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.errors import FormError, LimitError
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.recogniser import Recogniser
+from stemma.fsm.syntax.recogniser import Recogniser
 from tests.fsm.random_schemas import random_schema
 
 NAMES = ["a", "b", "ab", "c"]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from stemma.fsm.automaton import Automaton
+from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.errors import FormError
-from stemma.fsm.forms import form_of
+from stemma.fsm.languages.forms import form_of
 
 from .typed_kinds import ENFORCED, REFUSED
 

@@ -8,12 +8,12 @@ from fractions import Fraction
 
 import pytest
 
-from stemma.fsm.ast import Node
 from stemma.fsm.errors import SchemaError
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.recogniser import Recogniser
-from stemma.fsm.typed import ranges, times
-from stemma.fsm.typed.language import typed_language
+from stemma.fsm.languages.typed import ranges, times
+from stemma.fsm.languages.typed.language import typed_language
+from stemma.fsm.syntax.ast import Node
+from stemma.fsm.syntax.recogniser import Recogniser
 
 
 def matches(language: Node, text: str) -> bool:

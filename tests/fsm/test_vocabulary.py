@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemma.fsm import Matcher, Vocabulary, ast, compile
-from stemma.fsm.kernels import loader
-from stemma.fsm.trie import Trie, build_trie
+from stemma.fsm import Matcher, Vocabulary, compile
+from stemma.fsm.kernels.loader import loader
+from stemma.fsm.kernels.trie import Trie, build_trie
+from stemma.fsm.syntax import ast
 
 
 def strings_of(trie: Trie) -> dict[bytes, int]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from triton_support import DEVICE, EXACT, INTERPRETED
 
-from stemma.fsm import ast
+from stemma.fsm.syntax import ast
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.triton.ops import TritonOps
 from stemma.runtime.engine import Engine

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from stemma.fsm import FormError, ast
+from stemma.fsm import FormError
+from stemma.fsm.syntax import ast
 from stemma.runtime.errors import GrammarFailed, InvalidRequest
 
 

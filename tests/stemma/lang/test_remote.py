@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 import stemma
+from stemma.fsm.languages.structural_tags import FreeText
 from stemma.fsm.regex import Regex
-from stemma.fsm.structural_tags import FreeText
 from stemma.lang.chat import Chat
 from stemma.lang.program import program
 from stemma.lang.state import State

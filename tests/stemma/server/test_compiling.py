@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from stemma.fsm import LimitError, ast
+from stemma.fsm import LimitError
 from stemma.fsm.regex import Regex
+from stemma.fsm.syntax import ast
 from stemma.runtime.engine import Engine
 from stemma.runtime.errors import InvalidRequest
 from stemma.server.compiling import NUM_THREADS, Compilers

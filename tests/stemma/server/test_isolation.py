@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stemma.fsm.errors import FormError
-from stemma.fsm.matcher import Matcher
+from stemma.fsm.matching.matcher import Matcher
 from stemma.kernels.reference import ReferenceOps
 from stemma.runtime.engine import Engine
 from stemma.runtime.model.tiny import tiny

@@ -1,0 +1,214 @@
+"""One grammar's automaton: it drives the kernels, builds what they ask for and makes room when a table is full.
+
+Configurations are small integers; 0 is dead. Not thread-safe: the owner holds a lock.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stemma.fsm.automaton.program import FIRST_SPECIAL, RETURN_STATE, Program
+from stemma.fsm.kernels.loader import PLAIN_KERNELS, KernelLoader, Kernels, loader
+from stemma.fsm.kernels.tables import (
+    FULL,
+    NUM_CONFIGS,
+    NUM_ITEMS,
+    NUM_NEEDED,
+    NUM_PRODUCTS,
+    NUM_STACKS,
+    RANGE,
+    WORK,
+    Int32s,
+    Int64s,
+    Limits,
+    grown_tables,
+    new_tables,
+    unused_bytes,
+)
+from stemma.fsm.syntax import ast
+from stemma.fsm.work import count_work
+
+LONGEST_CHAIN = 1024  # bytes of one jump edge
+STOP_WORK = 50  # of a kernel
+VISITS_A_UNIT = 16  # of states
+
+
+class Automaton:
+    """The lazy automaton of `grammar`."""
+
+    def __init__(self, grammar: ast.Grammar, limits: Limits = Limits()) -> None:  # noqa: B008 - immutable
+        self._limits = limits
+        self._loader: KernelLoader = loader()
+        self._kernels = PLAIN_KERNELS
+        self.program = Program(grammar, limits)
+        self.tables = new_tables(limits)
+        self._num_states = 0
+        self._num_edges = 0
+        self._visits = 0
+        self._copy_program()
+        for rule, entry in self.program.built.items():
+            self.tables.rules[rule] = entry
+        self.start = self._start_at(self.program.start)
+
+    @property
+    def kernels(self) -> Kernels:
+        """The compiled kernels as soon as they are ready, plain ones until then."""
+        if self._kernels is PLAIN_KERNELS and self._loader.compiled is not None:
+            self._kernels = self._loader.compiled.automaton
+        return self._kernels
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the tables: of those that are made large at once, what has been touched."""
+        tables, counts = self.tables, self.tables.counts
+        touched = ((tables.rows, NUM_CONFIGS), (tables.configs, NUM_CONFIGS), (tables.items, NUM_ITEMS),
+                   (tables.stacks, NUM_STACKS), (tables.products, NUM_PRODUCTS))  # fmt: skip
+        unused = sum(unused_bytes(array, int(counts[number])) for array, number in touched)
+        return sum(array.nbytes for array in tables) - unused
+
+    @property
+    def num_configurations(self) -> int:
+        return int(self.tables.counts[NUM_CONFIGS])
+
+    @property
+    def is_half_full(self) -> bool:
+        """Whether what was met so far has filled half of a limit."""
+        counts, limits = self.tables.counts, self._limits
+        return bool(
+            2 * counts[NUM_CONFIGS] > limits.configurations
+            or 2 * counts[NUM_STACKS] > limits.stacks
+            or 2 * counts[NUM_ITEMS] > limits.items
+            or 2 * counts[NUM_PRODUCTS] > limits.products
+        )
+
+    @property
+    def num_states(self) -> int:
+        return self._num_states
+
+    @property
+    def num_stacks(self) -> int:
+        return int(self.tables.counts[NUM_STACKS])
+
+    def row(self, config: int) -> Int32s:
+        """The next configuration for each byte; the row moves when tables grow, so use it at once."""
+        if self.tables.rows[config, 0] < 0:
+            ensure_row = self.kernels.ensure_row
+            while not ensure_row(self.tables, config):
+                self.provide()
+        row: Int32s = self.tables.rows[config]
+        return row
+
+    def step(self, config: int, byte: int) -> int:
+        return int(self.row(config)[byte])
+
+    def step_bytes(self, config: int, data: bytes) -> int:
+        """The configuration after all of `data`; 0 if it is not allowed."""
+        octets = np.frombuffer(bytearray(data), np.uint8)
+        step_bytes = self.kernels.step_bytes
+        while (following := step_bytes(self.tables, config, octets)) < 0:
+            self.provide()
+        return following
+
+    def step_special(self, config: int, symbol: int) -> int:
+        """The configuration after the special token with that symbol."""
+        step_special = self.kernels.step_special
+        while (following := step_special(self.tables, config, symbol)) < 0:
+            self.provide()
+        return following
+
+    def after_frame(self, stack: int) -> int:
+        """The configuration where what stands in the frame `stack` has ended, and nothing else goes on."""
+        return self._start_at(RETURN_STATE, stack)
+
+    def is_accepting(self, config: int) -> bool:
+        return bool(self.tables.configs[config, 2])
+
+    def only_way(self, config: int) -> tuple[bytes, int]:
+        """The bytes that must follow `config` because there is no choice, and where they lead."""
+        data = bytearray()
+        while len(data) < LONGEST_CHAIN and not self.is_accepting(config):
+            [exits] = self.row(config).nonzero()
+            if len(exits) != 1 or self.special_symbols(config):
+                break
+            data.append(int(exits[0]))
+            config = self.step(config, data[-1])
+        return bytes(data), config
+
+    def special_symbols(self, config: int) -> list[int]:
+        """The symbols of special tokens that may come next."""
+        if not self.program.specials:
+            return []
+        t = self.tables
+        first, number = t.configs[config, :2].tolist()
+        states = t.items[first : first + number] >> 32
+        states = t.states[states[states >= 0]]
+        read = np.unique(states[(states[:, 0] == RANGE) & (states[:, 1] >= FIRST_SPECIAL), 1]).tolist()
+        return [symbol for symbol in read if self.step_special(config, symbol)]
+
+    def provide(self) -> None:
+        """Do what a kernel stopped for: build the rules and starts it asked for, or grow the table that is full."""
+        counts = self.tables.counts
+        now: list[int] = counts.tolist()
+        count_work(STOP_WORK + (now[WORK] - self._visits) // VISITS_A_UNIT)
+        self._visits, full = now[WORK], now[FULL]
+        wanted = self.tables.needed[: now[NUM_NEEDED]].tolist()
+        counts[FULL] = counts[NUM_NEEDED] = 0
+        if full:
+            self.tables = grown_tables(self.tables, full, self._limits)
+        self._build([what for what in wanted if what >= 0])
+        for what in wanted:
+            if what < 0:
+                self.sides_of(-1 - what)
+
+    def entry_of(self, rule: int) -> int:
+        """The entry state of a rule, built if it is not."""
+        self._build([rule])
+        return int(self.tables.rules[rule])
+
+    def _build(self, rules: list[int]) -> None:
+        entries = {rule: self.program.build_rule(rule) for rule in rules if self.tables.rules[rule] < 0}
+        if entries:
+            self._copy_program()
+            for rule, entry in entries.items():
+                self.tables.rules[rule] = entry
+
+    def sides_of(self, state: int) -> tuple[int, int]:
+        """The configurations in which the two sides of a product state start."""
+        left, right = self.tables.states[state, 3:5].tolist()
+        if left < 0:
+            left, right = map(self._start_at, self.program.product_sides[state])
+            self.tables.states[state, 3:5] = left, right
+        return left, right
+
+    def _start_at(self, state: int, stack: int = 0) -> int:
+        start_at = self.kernels.start_at
+        while (config := start_at(self.tables, state, stack)) < 0:
+            self.provide()
+        return config
+
+    def _copy_program(self) -> None:
+        """Bring new states, edges and rules of the program into the tables."""
+        program = self.program
+        first_state, first_edge = self._num_states, self._num_edges
+        self._num_states, self._num_edges = program.num_states, program.num_edges
+        t = self.tables
+        if self._num_states > len(t.states):
+            t = t._replace(states=_resized(t.states, 2 * self._num_states))
+        if self._num_edges > len(t.edges):
+            t = t._replace(edges=_resized(t.edges, 2 * self._num_edges))
+        if program.num_rules > len(t.rules):
+            t = t._replace(rules=_resized(t.rules, 2 * program.num_rules))
+        t.states[first_state : self._num_states] = _rows(program.states, 5, first_state)
+        t.edges[first_edge : self._num_edges] = _rows(program.edges, 3, first_edge)
+        self.tables = t
+
+
+def _rows(packed: bytearray, width: int, first: int) -> Int64s:
+    """The rows from `first` on, as they lie in `packed`: no view may be kept, for that could not grow then."""
+    return np.frombuffer(packed, np.int64).reshape(-1, width)[first:]
+
+
+def _resized(array: Int64s, size: int) -> Int64s:
+    resized = np.full((size, *array.shape[1:]), -1, np.int64)
+    resized[: len(array)] = array
+    return resized

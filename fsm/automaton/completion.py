@@ -1,0 +1,205 @@
+"""The shortest way to a complete output: fewest bytes by the grammar, then fewest tokens for those bytes.
+
+Distances are least fixed points over the states (Knuth 1977, a generalization of Dijkstra's algorithm), so recursion is
+no special case. It builds every rule that can be reached, up to a limit, and never changes where a matcher stands.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+from stemma.fsm.automaton.automaton import Automaton
+from stemma.fsm.automaton.program import FIRST_SPECIAL
+from stemma.fsm.kernels.seams import child_of
+from stemma.fsm.kernels.stacks import is_union
+from stemma.fsm.kernels.tables import BYTES, CALL, DIFFERENCE, PRODUCT, RANGE, REPEAT, RETURN, SPLIT
+from stemma.fsm.kernels.trie import Trie
+
+FAR = 1 << 40
+MAX_RULES = 2_000  # that one search may build
+MAX_PAIRS = 5_000
+
+
+class Way(NamedTuple):
+    """How far an item is from the end, and a first byte (or special symbol) on the way; -1 at the end."""
+
+    distance: int
+    first: int
+
+
+class Completion:
+    """Distances to the end in one automaton, kept and extended as it grows."""
+
+    def __init__(self, automaton: Automaton) -> None:
+        self._automaton = automaton
+        self._distances: dict[int, int] = {}
+        self._products: dict[tuple[int, int, int], bytes | None] = {}
+
+    def shortest(self, config: int, budget: int) -> list[int] | None:
+        """Bytes (special symbols are 256 and up) that complete the output, at most `budget`, or None."""
+        symbols: list[int] = []
+        automaton = self._automaton
+        while not automaton.is_accepting(config):
+            way = self._way(config)
+            if len(symbols) + way.distance > budget:
+                return None
+            step = automaton.step if way.first < FIRST_SPECIAL else automaton.step_special
+            config = step(config, way.first)
+            symbols.append(way.first)
+        return symbols
+
+    def _way(self, config: int) -> Way:
+        first, number = self._automaton.tables.configs[config, :2].tolist()
+        items = self._automaton.tables.items[first : first + number].tolist()
+        self._measure([state for item in items for state in self._states_of(item)])
+        return min((self._way_of(item) for item in items), default=Way(FAR, -1))
+
+    def _states_of(self, item: int) -> list[int]:
+        """The states that an item still has to leave: its own and those its frames return to."""
+        own = [item >> 32] if item >= 0 else []
+        stacks = self._automaton.tables.stacks
+        return own + [int(stacks[stack, 0]) for stack in self._below(item & 0x7FFFFFFF)]
+
+    def _below(self, stack: int) -> list[int]:
+        """All frames and unions of `stack`, the lowest first: what a frame stands on is older than it."""
+        stacks, found, todo = self._automaton.tables.stacks, {0}, [stack]
+        while todo:
+            each = todo.pop()
+            if each not in found:
+                found.add(each)
+                _, number, parent = stacks[each, :3].tolist()
+                todo += [parent, number] if is_union(self._automaton.tables, each) else [parent]
+        return sorted(found - {0})
+
+    def _left_behind(self, stack: int) -> int:
+        """The distance from where the first frame of `stack` returns to."""
+        t = self._automaton.tables
+        left = {0: 0}
+        for each in self._below(stack):
+            back, number, parent = t.stacks[each, :3].tolist()
+            if is_union(t, each):
+                left[each] = min(left[number], left[parent])
+            elif number >= 0 and t.states[back, 0] == REPEAT:
+                _, body, following, minimum, _ = t.states[back].tolist()
+                more = max(0, minimum - number - 1)
+                left[each] = left[parent] + more * self._distances[body] + self._distances[following]
+            else:
+                left[each] = left[parent] + self._distances[back]
+        return left[stack]
+
+    def _way_of(self, item: int) -> Way:
+        t = self._automaton.tables
+        distance, state = self._left_behind(item & 0x7FFFFFFF), item >> 32
+        if state < 0:
+            data = self._shortest_product(*t.products[-1 - state, :3].tolist())
+            return Way(FAR, -1) if not data else Way(distance + len(data), data[0])
+        kind, low, high, following, _ = t.states[state].tolist()
+        edges = [(low, high, following)] if kind == RANGE else t.edges[low:high].tolist()
+        steps = [Way(distance + 1 + self._distances[end], start) for start, _, end in edges]
+        return min(steps, default=Way(FAR, -1))
+
+    def _measure(self, states: list[int]) -> None:
+        """Make the distances of `states`, and of all that they lead to, known."""
+        if all(state in self._distances for state in states):
+            return
+        reached = self._reached(states)
+        rows = {state: self._automaton.tables.states[state].tolist() for state in reached}
+        for state in reached:
+            self._distances.setdefault(state, FAR)
+        changed = True
+        while changed:
+            changed = False
+            for state in reversed(reached):
+                distance = self._distance(state, rows[state])
+                if distance < self._distances[state]:
+                    self._distances[state] = distance
+                    changed = True
+
+    def _distance(self, state: int, row: list[int]) -> int:
+        distances, (kind, first, second, third, _) = self._distances, row
+        if kind == RETURN:
+            return 0
+        if kind == RANGE:
+            return min(FAR, 1 + distances[third])
+        if kind in (BYTES, SPLIT):
+            ends = self._automaton.tables.edges[first:second, 2].tolist()
+            return min(FAR, min((distances[end] for end in ends), default=FAR) + (kind == BYTES))
+        if kind == CALL:
+            entry = int(self._automaton.tables.rules[first])  # -1, which nothing measures, if it was not built
+            return min(FAR, distances.get(entry, FAR) + distances[second])
+        if kind == REPEAT:
+            return min(FAR, third * distances[first] + distances[second])
+        return min(FAR, self._product_start(state) + distances[first])
+
+    def _reached(self, states: list[int]) -> list[int]:
+        """All states reachable from `states`, building the rules on the way, the nearest first."""
+        found = dict.fromkeys(states)
+        todo = deque(found)
+        automaton, built = self._automaton, 0
+        while todo:
+            state = todo.popleft()
+            kind, first, second, third, _ = automaton.tables.states[state].tolist()
+            if kind in (BYTES, SPLIT):
+                ends = automaton.tables.edges[first:second, 2].tolist()
+            elif kind == CALL:
+                is_new = automaton.tables.rules[first] < 0
+                built += is_new
+                ends = [second] if is_new and built > MAX_RULES else [automaton.entry_of(first), second]
+            else:
+                ends = {RANGE: [third], REPEAT: [first, second], PRODUCT: [first], RETURN: []}[kind]
+            for end in ends:
+                if end not in found:
+                    found[end] = None
+                    todo.append(end)
+        return list(found)
+
+    def _product_start(self, state: int) -> int:
+        left, right = self._automaton.sides_of(state)
+        operation = int(self._automaton.tables.states[state, 2])
+        data = self._shortest_product(operation, left, right)
+        return FAR if data is None else len(data)
+
+    def _shortest_product(self, operation: int, left: int, right: int) -> bytes | None:
+        """The shortest text that a product accepts from two configurations: a breadth-first search over pairs."""
+        key = (operation, left, right)
+        if key not in self._products:
+            self._products[key] = self._searched(operation, left, right)
+        return self._products[key]
+
+    def _searched(self, operation: int, left: int, right: int) -> bytes | None:
+        automaton = self._automaton
+        seen = {(left, right)}
+        todo = deque([(left, right, b"")])
+        while todo and len(seen) < MAX_PAIRS:
+            left, right, data = todo.popleft()
+            if automaton.is_accepting(left) and automaton.is_accepting(right) != (operation == DIFFERENCE):
+                return data
+            lefts, rights = automaton.row(left).copy(), automaton.row(right).copy()
+            _, firsts = np.unique(lefts.astype(np.int64) * (1 << 31) + rights, return_index=True)
+            for byte in sorted(firsts.tolist()):
+                pair = int(lefts[byte]), int(rights[byte])
+                if pair[0] and (pair[1] or operation == DIFFERENCE) and pair not in seen:
+                    seen.add(pair)
+                    todo.append((*pair, data + bytes([byte])))
+        return None
+
+
+def fewest_tokens(trie: Trie, data: bytes) -> list[int] | None:
+    """The fewest tokens that spell `data`, or None if the vocabulary cannot."""
+    best: list[list[int] | None] = [[], *([None] * len(data))]
+    for start in range(len(data)):
+        so_far = best[start]
+        if so_far is None:
+            continue
+        node = 0
+        for end in range(start, len(data)):
+            node = child_of(trie, node, data[end])
+            if node < 0:
+                break
+            known = best[end + 1]
+            if trie.key[node] >= 0 and (known is None or len(known) > len(so_far) + 1):
+                best[end + 1] = [*so_far, int(trie.key[node])]
+    return best[-1]

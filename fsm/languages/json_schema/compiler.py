@@ -1,0 +1,282 @@
+"""Goals to grammar nodes: how JSON writes the values that fulfil them, built on the first visit, one rule at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable
+from functools import lru_cache
+from typing import Any
+
+from stemma.fsm.languages.json_schema import numbers, texts
+from stemma.fsm.languages.json_schema.any_json import any_json, enclosed
+from stemma.fsm.languages.json_schema.arrays import ArrayShape, ArrayState
+from stemma.fsm.languages.json_schema.facts import (
+    Alternative,
+    AnyOf,
+    Content,
+    Format,
+    Goal,
+    Kind,
+    Kinds,
+    NumberFact,
+    TextFact,
+    kind_of,
+)
+from stemma.fsm.languages.json_schema.formats import OF_TIMES, format_language, leap_minute, leap_offset, time_language
+from stemma.fsm.languages.json_schema.meaning import Meaning
+from stemma.fsm.languages.json_schema.members import ObjectRules
+from stemma.fsm.languages.json_schema.options import SchemaOptions
+from stemma.fsm.languages.json_schema.values import exact, json_text
+from stemma.fsm.syntax.ast import Call, Grammar, Node
+from stemma.fsm.syntax.nodes import EMPTY, NOTHING, choice, optional, repeat, sequence, text
+
+LONG_PREFIX = 24
+SMALL_AUTOMATON = 16
+LONGEST_PLAIN = 10**21  # whole numbers from here on are spelled as they are given, as JSON writers do
+
+
+@lru_cache(maxsize=64)
+def quoted_format(name: str) -> Node:
+    """The strings of a format; what makes a leap second are rules, for few texts come there."""
+    if name not in OF_TIMES:
+        return texts.quoted(format_language(name))
+    language = time_language(
+        name, lambda minute: Call(("leap_minute", minute)), lambda hour, minute: Call(("leap_offset", hour, minute))
+    )
+    return sequence((texts.QUOTE, language, texts.QUOTE))  # JSON writes all characters of times as they are
+
+
+class SchemaCompiler:
+    """The rules of one schema's grammar."""
+
+    def __init__(self, meaning: Meaning, options: SchemaOptions) -> None:
+        self.meaning = meaning
+        self.any_order = options.property_order == "any"
+        self.plain = options.integers == "plain"
+        self.goals: list[Goal] = []
+        self.calls: dict[Goal, Node] = {}
+        self.shapes: list[Any] = []
+        self.shape_numbers: dict[int, int] = {}
+        self.states: dict[tuple[int, int, int | None], Node] = {}
+        self.distances: dict[int, dict[int, int]] = {}
+        self.most_digits = options.maximum_digits
+        self.strings: dict[tuple[TextFact, ...], Node] = {}
+        self.generic = any_json(options)
+        self.marks = self.generic.marks
+        self.space, self.comma, self.colon = self.marks
+        self.objects = ObjectRules(meaning, self.marks, self.value)
+        self.types: dict[str, Node] = {
+            "string": Call("string"), "integer": Call("integer"), "number": Call("number"), "null": text("null"),
+            "boolean": Call("boolean"), "array": Call("array"), "object": Call("object"),
+        }  # fmt: skip
+        self.providers: dict[str, Callable[..., Node]] = {
+            "value": self.value_rule, "items": self.items_rule, "digits": self.digits_rule,
+            "exponents": self.exponents_rule, "spelled": self.spelled_rule,
+            "leap_minute": leap_minute, "leap_offset": leap_offset,
+            "members": self.objects.members, "more": self.objects.more, "names": self.objects.names,
+        }  # fmt: skip
+
+    def grammar(self) -> Grammar:
+        value = sequence((self.space, self.value(self.meaning.expansion.root()), self.space))
+        return Grammar(value, self.rule, common=self.generic.common)
+
+    def rule(self, name: Hashable) -> Node:
+        """The node of a rule: a name, or a name and what it is about."""
+        if isinstance(name, tuple):
+            return self.providers[name[0]](*name[1:])
+        assert isinstance(name, str), "rules are named by strings or tuples"
+        return self.generic.rules[name]
+
+    # Values ------------------------------------------------------------------------------------------------------
+
+    def value(self, goal: Goal) -> Node:
+        """A call to the rule of a goal."""
+        found = self.calls.get(goal)
+        if found is None:
+            target = self.meaning.expansion.followed(goal)
+            found = self.at_a_glance(target) if target == goal else self.value(target)
+            if found is None:
+                found = Call(("value", len(self.goals)))
+                self.goals.append(goal)
+            self.calls[goal] = found
+        return found
+
+    def at_a_glance(self, goal: Goal) -> Node | None:
+        """The values of a schema that says nothing but one type, for these are most."""
+        if not goal:
+            return Call("any")
+        claim = goal[0]
+        if len(goal) > 1 or isinstance(claim, AnyOf) or not claim.positive:
+            return None
+        named = claim.place.only_type
+        return None if named is None else self.types.get(named)
+
+    def value_rule(self, number: int) -> Node:
+        possible = filter(self.meaning.possible, self.meaning.alternatives(self.goals[number]))
+        return choice(map(self.alternative, possible))
+
+    def alternative(self, alternative: Alternative) -> Node:
+        if alternative.values is not None:
+            any_text = bool(alternative.kinds & Kind.STRING) and not alternative.texts
+            held = (value for value in alternative.values
+                    if (any_text and isinstance(value, str)) or self.meaning.holds(value, alternative))  # fmt: skip
+            return choice(map(self.exactly, held))
+        kinds = alternative.kinds
+        facts = (alternative.numbers, alternative.texts, alternative.arrays, alternative.objects)
+        if kinds == Kind.ALL and not any(facts):
+            return Call("any")
+        ways: list[Node] = []
+        if kinds & Kind.OBJECT:
+            ways.append(self.objects.node(alternative.objects) if alternative.objects else Call("object"))
+        if kinds & Kind.ARRAY:
+            ways.append(self.array(alternative))
+        if kinds & Kind.STRING:
+            ways.append(self.string(alternative.texts))
+        if kinds & Kind.NUMBER:
+            ways.append(self.number(kinds & Kind.NUMBER, alternative.numbers))
+        words = ((Kind.TRUE, "true"), (Kind.FALSE, "false"), (Kind.NULL, "null"))
+        return choice((*ways, *(text(word) for kind, word in words if kinds & kind)))
+
+    def exactly(self, value: Any) -> Node:
+        """One value; a whole number without a fraction, or also with `.0` where integers need not be plain."""
+        if isinstance(value, str):
+            return text(json_text(value))
+        if isinstance(value, list):
+            parts = [sequence((self.comma if index else EMPTY, self.exactly(item))) for index, item in enumerate(value)]
+            return enclosed("[", sequence(parts), "]", self.marks)
+        if isinstance(value, dict) and len(value) > 1 and self.any_order:
+            return self.value(self.meaning.expansion.equal_to(value))
+        if isinstance(value, dict):
+            parts = [sequence((self.comma if index else EMPTY, text(json_text(name)), self.colon, self.exactly(item)))
+                     for index, (name, item) in enumerate(value.items())]  # fmt: skip
+            return enclosed("{", sequence(parts), "}", self.marks)
+        if kind_of(value) == Kind.INTEGER and abs(value) < LONGEST_PLAIN:
+            whole = text(str(exact(value, "").numerator))
+            return whole if self.plain else choice((sequence((whole, optional(text(".0")))), text(json.dumps(value))))
+        return text(json.dumps(value, ensure_ascii=False))
+
+    # Strings and numbers -----------------------------------------------------------------------------------------
+
+    def string(self, facts: tuple[TextFact, ...]) -> Node:
+        if not facts:
+            return Call("string")
+        found = self.strings.get(facts)
+        if found is None:
+            only = facts[0]
+            if len(facts) == 1 and isinstance(only, Content):
+                found = sequence((texts.QUOTE, texts.spelled(self.value(only.goal), strictly=True), texts.QUOTE))
+            elif len(facts) == 1 and isinstance(only, Format) and only.positive:
+                found = quoted_format(only.name)
+            else:
+                found = texts.string_node(facts) if texts.is_possible(facts) else NOTHING
+            self.strings[facts] = found
+        return found
+
+    def spelled_rule(self, name: Hashable) -> Node:
+        """What a rule reads, inside a string."""
+        return texts.spelled(self.rule(name), strictly=True)
+
+    def number(self, kinds: Kinds, facts: tuple[NumberFact, ...]) -> Node:
+        if not facts and kinds != Kind.FRACTION:
+            return Call("integer" if kinds == Kind.INTEGER else "number")
+        ways: list[Node] = [self.digits(kinds, facts, leading=False)]
+        if kinds != Kind.INTEGER and numbers.scientific(kinds, facts):
+            ways.append(Call(("exponents", kinds, facts)))
+        return choice(ways)
+
+    def digits(self, kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool) -> Node:
+        automaton = self.meaning.automaton(kinds, facts, leading)
+        if not automaton.edges[0]:
+            return choice(())
+        number = self.numbered(automaton)
+        if not automaton.goes_round:
+            return Call(("digits", number, 0, None))
+        self.distances[number] = automaton.distances()
+        return Call(("digits", number, 0, self.distances[number][0] + 2 * self.most_digits))
+
+    def digits_rule(self, number: int, state: int, left: int | None) -> Node:
+        """What a number's automaton reads from a state; a small one is one rule, but for its loops. `left`: how many
+        characters, where states lead back to each other."""
+        found = self.states.get((number, state, left))
+        if found is None:
+            automaton: numbers.Automaton = self.shapes[number]
+            targets: dict[int, str] = {}
+            for symbol, target in automaton.edges[state]:
+                if left is None or self.distances[number][target] < left:
+                    targets[target] = targets.get(target, "") + symbol
+            again = numbers.edge_characters(targets.pop(state, "") if left is None else "")
+            ways: list[Node] = [EMPTY] if state in automaton.ends else []
+            for target, symbols in targets.items():
+                ways.append(
+                    sequence((numbers.edge_characters(symbols), self.digits_after(number, state, target, left)))
+                )
+            loop = repeat(again, 0, self.most_digits)
+            found = sequence((loop, choice(ways))) if again.ranges else choice(ways)
+            self.states[number, state, left] = found
+        return found
+
+    def digits_after(self, number: int, state: int, target: int, left: int | None) -> Node:
+        automaton: numbers.Automaton = self.shapes[number]
+        if not automaton.edges[target]:
+            return EMPTY
+        if left is not None:
+            return Call(("digits", number, target, left - 1))
+        is_near = target > state and len(automaton.edges) <= SMALL_AUTOMATON
+        return self.digits_rule(number, target, None) if is_near else Call(("digits", number, target, None))
+
+    def exponents_rule(self, kinds: Kinds, facts: tuple[NumberFact, ...]) -> Node:
+        ways: list[Node] = []
+        for part in numbers.scientific(kinds, facts):
+            if isinstance(part, numbers.Uniform):
+                ways.append(numbers.uniform_node(part, self.most_digits))
+            else:
+                mantissa = self.digits(Kind.NUMBER, part.facts, leading=True)
+                ways.append(sequence((mantissa, numbers.exponent_node(part.exponent, part.exponent))))
+        return choice(ways)
+
+    def numbered(self, shape: Any) -> int:
+        """A small name for an object that lives as long as the grammar."""
+        if id(shape) not in self.shape_numbers:
+            self.shape_numbers[id(shape)] = len(self.shapes)
+            self.shapes.append(shape)
+        return self.shape_numbers[id(shape)]
+
+    # Arrays ------------------------------------------------------------------------------------------------------
+
+    def array(self, alternative: Alternative) -> Node:
+        if not alternative.arrays:
+            return Call("array")
+        shape = self.meaning.array_shape(alternative.arrays)
+        if not shape.can_end(shape.first):
+            return choice(())
+        if shape.pure and shape.horizon <= LONG_PREFIX:
+            return enclosed("[", self.plain_items(shape, 0), "]", self.marks)
+        return sequence((text("["), self.space, Call(("items", self.numbered(shape), shape.first))))
+
+    def plain_items(self, shape: ArrayShape, index: int) -> Node:
+        """The items from an index on, where nothing is counted but the items themselves."""
+        goal = shape.item_goal(index)
+        if (shape.maximum is not None and index >= shape.maximum) or not self.meaning.possible_goal(goal):
+            return EMPTY
+        item = self.value(goal)
+        least = max(shape.minimum - index, 0)
+        if index < shape.horizon:
+            own = sequence((self.comma if index else EMPTY, item, self.plain_items(shape, index + 1)))
+            return own if least else optional(own)
+        most = None if shape.maximum is None else shape.maximum - index
+        further = sequence((self.comma, item))
+        if index:
+            return repeat(further, least, most)
+        own = sequence((item, repeat(further, max(least - 1, 0), None if most is None else most - 1)))
+        return own if least else optional(own)
+
+    def items_rule(self, number: int, state: ArrayState) -> Node:
+        shape: ArrayShape = self.shapes[number]
+        ways: list[Node] = []
+        comma = self.comma if state.size else EMPTY
+        for item in shape.following(state):
+            value = self.exactly(item.value) if item.is_exact else self.value(item.goal)
+            ways.append(sequence((comma, value, Call(("items", number, item.after)))))
+        if shape.ends(state):
+            ways.append(sequence((self.space, text("]"))))
+        return choice(ways)

@@ -1,0 +1,98 @@
+"""Whether a schema surely has a value, told at a glance: most do, and need no expansion to say so.
+
+"No" only means "not at a glance": `meaning` then asks in earnest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stemma.fsm.languages.json_schema.document import Document, Place
+from stemma.fsm.languages.json_schema.facts import TYPES, kind_of
+from stemma.fsm.languages.json_schema.keywords import KEYWORDS
+
+COMBINED = frozenset(
+    ("$ref", "$dynamicRef", "$recursiveRef", "enum", "const", "allOf", "anyOf", "oneOf", "not", "if")
+)  # what may speak of values of any kind, besides `type`
+OF_TEXTS = frozenset(("minLength", "maxLength", "format"))  # each by itself leaves texts
+NARROW_TEXTS = frozenset(("pattern", "x-stemma-format", "x-stemma-content"))
+LOWER, UPPER = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
+OF_REQUIRED = frozenset(
+    ("patternProperties", "propertyNames", "maxProperties", "dependencies", "dependentRequired", "dependentSchemas",
+     "unevaluatedProperties")
+)  # fmt: skip
+
+
+class Glance:
+    """Remembers what it has seen of one document's places."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.known: dict[int, bool] = {}
+
+    def has_value(self, place: Place) -> bool:
+        """Whether some value surely fulfils the schema at a place."""
+        found = self.known.get(id(place))
+        if found is None:
+            self.known[id(place)] = False  # what asks for itself is not told at a glance
+            found = self.known[id(place)] = self._has_value(place)
+        return found
+
+    def _has_value(self, place: Place) -> bool:
+        schema = place.schema
+        if isinstance(schema, bool):
+            return schema
+        if place.only_type in TYPES:
+            return True
+        if "$ref" in schema and (place.draft <= 7 or KEYWORDS.keys() & schema.keys() == {"$ref"}):
+            return self.has_value(self.document.resolve(place, schema["$ref"]))
+        named = schema.get("type")
+        if not COMBINED.isdisjoint(schema):
+            return "enum" in schema and _is_plain_enumeration(schema, schema["enum"], named)
+        if named is None:
+            return True  # null, of which no other keyword speaks
+        if isinstance(named, list):
+            return any(self._has_value_of(place, schema, name) for name in named)
+        return self._has_value_of(place, schema, named)
+
+    def _has_value_of(self, place: Place, schema: dict[str, Any], name: Any) -> bool:
+        if name == "string":
+            return schema.keys().isdisjoint(NARROW_TEXTS) and len(OF_TEXTS & schema.keys()) < 2
+        if name in ("integer", "number"):
+            bounds = sum(any(keyword in schema for keyword in side) for side in (LOWER, UPPER))
+            return bounds == 0 or (bounds == 1 and "multipleOf" not in schema)
+        if name == "array":
+            return "minItems" not in schema and "contains" not in schema
+        if name == "object":
+            return "minProperties" not in schema and self._has_required(place, schema)
+        return name in ("null", "boolean")
+
+    def _has_required(self, place: Place, schema: dict[str, Any]) -> bool:
+        required = schema.get("required", [])
+        if not required:
+            return True
+        if not isinstance(required, list) or OF_REQUIRED & schema.keys():
+            return False
+        properties = schema.get("properties", {})
+        rest = schema.get("additionalProperties", True)
+        return all(
+            self.has_value(self.document.child(place, properties[name], "properties", name))
+            if name in properties
+            else rest is True
+            for name in required
+        )
+
+
+def _is_plain_enumeration(schema: dict[str, Any], values: Any, named: Any) -> bool:
+    """Whether the schema only lists values, and one of them is of a type that it allows."""
+    if not isinstance(values, list) or not schema.keys() <= ENUMERATION:
+        return False
+    if named is None:
+        return bool(values)
+    kinds = 0
+    for name in named if isinstance(named, list) else [named]:
+        kinds |= TYPES.get(name, 0)
+    return any(kind_of(value) & kinds for value in values)
+
+
+ENUMERATION = frozenset(("enum", "type", "title", "description", "default", "examples", "$comment"))

@@ -1,0 +1,1 @@
+"""Lark grammars as `lark`'s own Earley parser reads them, terminals and what follows them included."""

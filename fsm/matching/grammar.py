@@ -1,0 +1,223 @@
+"""A compiled grammar: an automaton, a vocabulary, and the masks of the configurations met so far.
+
+It may be shared by any number of matchers, in any threads. It knows no history; that is the matcher's.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from stemma.fsm.automaton.automaton import Automaton
+from stemma.fsm.automaton.completion import Completion, fewest_tokens
+from stemma.fsm.automaton.program import FIRST_SPECIAL
+from stemma.fsm.errors import FormError
+from stemma.fsm.kernels.tables import Int64s, Limits
+from stemma.fsm.matching.masking import Masking
+from stemma.fsm.syntax import ast
+from stemma.fsm.vocabulary.vocabulary import Vocabulary
+from stemma.fsm.work import work_limit
+
+END = -1
+MAX_MASK_WORDS = 1 << 24  # 64 MiB of remembered masks
+MAX_STEPS = 1 << 18
+MAX_SPANS = 64
+BYTES_OF_AN_ENTRY = 250  # of a dict: its key, its value and their place
+Words = npt.NDArray[np.uint32]
+
+
+class Chain(NamedTuple):
+    """Bytes with no alternative, and the configuration after them."""
+
+    data: bytes
+    end: int
+
+
+class Forced(NamedTuple):
+    """Tokens that must come next: `hard` ones are certain and canonical, `drafts` have to be verified like guesses."""
+
+    hard: list[int]
+    drafts: list[int]
+
+
+class CompiledGrammar:
+    """`grammar` made ready for `vocabulary`."""
+
+    def __init__(self, grammar: ast.Grammar, vocabulary: Vocabulary, limits: Limits = Limits()) -> None:  # noqa: B008
+        self.vocabulary = vocabulary
+        self._lock = threading.RLock()
+        self._grammar = replace(grammar, rule=functools.cache(grammar.rule))
+        self._limits = limits
+        self._successor: CompiledGrammar | None = None
+        self.automaton = Automaton(self._grammar, limits)
+        self._masking = Masking(self.automaton, vocabulary)
+        self._chains: dict[int, Chain] = {}
+        self._completion = Completion(self.automaton)
+        self._masks: dict[int, Words] = {}
+        self._steps: dict[tuple[int, int], int] = {}
+        self.jumps: dict[tuple[int, bytes], Forced] = {}  # filled by `jump`
+
+    @property
+    def start(self) -> int:
+        return self.automaton.start
+
+    @property
+    def num_bytes(self) -> int:
+        """About how much memory this takes by now: it grows with what is visited, up to the limits."""
+        masks = len(self._masks) * self.vocabulary.num_words * 4
+        remembered = (len(self._steps) + len(self._chains) + len(self.jumps)) * BYTES_OF_AN_ENTRY
+        successor = self._successor.num_bytes if self._successor is not None else 0
+        return self.automaton.num_bytes + masks + remembered + successor
+
+    def for_new_sequence(self) -> CompiledGrammar:
+        """This, or a fresh one where many sequences have half filled the limits. Those that have begun stay here."""
+        with self._lock:
+            if self._successor is None and not self.automaton.is_half_full:
+                return self
+            successor = self._successor
+            if successor is None or successor.automaton.is_half_full:
+                successor = self._successor = CompiledGrammar(self._grammar, self.vocabulary, self._limits)
+            return successor
+
+    def mask(self, config: int) -> Words:
+        """The tokens allowed at `config`, a bit each, read only: bit i & 31 of word i >> 5."""
+        mask = self._masks.get(config)
+        if mask is None:
+            with self._lock, work_limit(self._limits.work):
+                if len(self._masks) * self.vocabulary.num_words > MAX_MASK_WORDS:
+                    self._masks.clear()
+                mask = self._masks[config] = self._computed(config)
+        return mask
+
+    def step(self, config: int, token: int) -> int:
+        """The configuration after `token`, 0 if it is not allowed. End-of-text tokens are the matcher's affair."""
+        key = (config, token)
+        following = self._steps.get(key)
+        if following is None:
+            with self._lock, work_limit(self._limits.work):
+                if len(self._steps) > MAX_STEPS:
+                    self._steps.clear()
+                following = self._steps[key] = self._stepped(config, token)
+        return following
+
+    def is_accepting(self, config: int) -> bool:
+        return self.automaton.is_accepting(config)
+
+    def ends_at(self, config: int) -> bool:
+        """Whether nothing can follow `config` but the end; not where the end cannot come either."""
+        with self._lock:
+            automaton = self.automaton
+            is_end = automaton.is_accepting(config) and not automaton.row(config).any()
+            return is_end and not automaton.special_symbols(config)
+
+    def chain(self, config: int) -> Chain:
+        """The bytes that must follow `config` because there is no choice, and where they lead: one edge of the
+        compressed automaton. It stops where the output may end or a special token may come."""
+        chain = self._chains.get(config)
+        if chain is None:
+            with self._lock, work_limit(self._limits.work):
+                chain = self._chains[config] = Chain(*self.automaton.only_way(config))
+        return chain
+
+    def leaves_one_way(self, config: int) -> bool:
+        """Whether there is no choice at `config`: the next byte, or the next special token, is known."""
+        return bool(self.chain(config).data) or self.only_special(config) is not None
+
+    def only_special(self, config: int) -> int | None:
+        """The special token that must come at `config`, if one must."""
+        with self._lock:
+            symbols = self.automaton.special_symbols(config)
+            if len(symbols) != 1 or self.automaton.is_accepting(config) or self.automaton.row(config).any():
+                return None
+            return self._special_token(symbols[0])
+
+    def is_end_of_text(self, config: int) -> bool:
+        """Whether no ordinary byte can follow: the output ends there, or a special token comes."""
+        with self._lock:
+            return not self.automaton.row(config).any()
+
+    def spanned(self, text: bytes, config: int) -> Int64s:
+        """For each place in `text`, whether a token can span it when `config` reads what follows (see `seams`)."""
+        octets = np.frombuffer(bytearray(text), np.uint8)
+        spanned = np.zeros(len(text) + 1, np.int64)
+        with self._lock, work_limit(self._limits.work):
+            automaton, path = self.automaton, self._masking.path
+            find_seams = automaton.kernels.find_seams
+            while not find_seams(automaton.tables, self.vocabulary.trie, path, octets, config, spanned):
+                automaton.provide()
+        return spanned
+
+    def spans(self, text: bytes, config: int, cuts: Int64s) -> list[tuple[int, int]]:
+        """Where tokens may stand in `text`, (start, token), when `config` reads what follows; see `find_spans`."""
+        octets = np.frombuffer(bytearray(text), np.uint8)
+        spans = np.empty((MAX_SPANS, 2), np.int64)
+        with self._lock, work_limit(self._limits.work):
+            automaton, path = self.automaton, self._masking.path
+            find_spans = automaton.kernels.find_spans
+            while (count := find_spans(automaton.tables, self.vocabulary.trie, path, octets, config, cuts, spans)) < 0:
+                automaton.provide()
+        return [(start, token) for start, token in spans[:count].tolist()]
+
+    def next_bytes(self, config: int) -> list[int]:
+        """The bytes that may come next at `config`."""
+        with self._lock:
+            [following] = self.automaton.row(config).nonzero()
+        return list(following.tolist())
+
+    def after(self, config: int, data: bytes) -> int:
+        """The configuration behind `data`; 0 if it is not allowed."""
+        with self._lock, work_limit(self._limits.work):
+            return self.automaton.step_bytes(config, data)
+
+    def shortest_completion(self, config: int, budget: int) -> list[int] | None:
+        """Tokens that complete the output from `config`: the fewest bytes, at most `budget` tokens, else None."""
+        with self._lock, work_limit(self._limits.work):
+            symbols = self._completion.shortest(config, budget * self.vocabulary.longest)
+        if symbols is None:
+            return None
+        tokens: list[int] = []
+        data = bytearray()
+        for symbol in [*symbols, END]:
+            if 0 <= symbol < FIRST_SPECIAL:
+                data.append(symbol)
+                continue
+            spelled = fewest_tokens(self.vocabulary.trie, bytes(data))
+            if spelled is None:
+                return None
+            tokens += [*spelled, self._special_token(symbol)] if symbol != END else spelled
+            data.clear()
+        return tokens if len(tokens) <= budget else None
+
+    def _stepped(self, config: int, token: int) -> int:
+        if not 0 <= token < self.vocabulary.size:
+            raise ValueError(f"token {token} is outside the vocabulary of {self.vocabulary.size}")
+        data = self.vocabulary.token_bytes[token]
+        if data:
+            return self.automaton.step_bytes(config, data)
+        for symbol in self.automaton.special_symbols(config):
+            if self._special_token(symbol) == token:
+                return self.automaton.step_special(config, symbol)
+        return 0
+
+    def _special_token(self, symbol: int) -> int:
+        text = self.automaton.program.specials[symbol - FIRST_SPECIAL]
+        token = self.vocabulary.special.get(text)
+        if token is None:
+            raise FormError(f"the grammar asks for the special token {text!r}, which the vocabulary does not have")
+        return token
+
+    def _computed(self, config: int) -> Words:
+        words = np.zeros(self.vocabulary.num_words, np.uint32)
+        self._masking.compute(config, words)
+        tokens = [self._special_token(symbol) for symbol in self.automaton.special_symbols(config)]
+        if self.automaton.is_accepting(config):
+            tokens.extend(self.vocabulary.eos_ids)
+        for token in tokens:
+            words[token >> 5] |= np.uint32(1 << (token & 31))
+        words.flags.writeable = False
+        return words

@@ -1,0 +1,1 @@
+"""Nodes: what every language becomes, with sets of characters and what holds of rules. Uses no other room."""

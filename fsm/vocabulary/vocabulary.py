@@ -1,0 +1,157 @@
+"""A tokenizer as the automaton sees it: the bytes of every token, which are special, and the trie of the rest.
+
+It knows nothing of grammars. A tokenizer's own encoder may be given, for forced tokens; it is never guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from stemma.fsm.kernels.loader import loader
+from stemma.fsm.kernels.runs import Run
+from stemma.fsm.kernels.tables import Int64s, room
+from stemma.fsm.kernels.trie import Trie, build_trie
+from stemma.fsm.vocabulary.pairs import PairEncoding, PairRules, Tokenize
+from stemma.fsm.vocabulary.run_tables import build_run
+from stemma.fsm.vocabulary.store import Store
+
+RUN_PREFIX = "run-"
+RUN_NAME = re.compile(r"run-(?:[0-9a-f]{2})*")
+FEW_BYTES = 4  # a run with so many bytes less will do
+
+
+class Vocabulary:
+    """The tokens of one tokenizer; build it once and share it over all grammars."""
+
+    def __init__(
+        self,
+        token_bytes: Sequence[bytes | None],
+        special: Mapping[str, int],
+        eos_ids: Sequence[int],
+        tokenize: Tokenize | None = None,
+        pairs: PairEncoding | None = None,
+    ) -> None:
+        """`token_bytes[i]` is what token i decodes to; None or b"" for tokens that ordinary text never holds.
+
+        `special` maps the text of special tokens to their ids; `eos_ids` end a complete output. `tokenize` is the
+        tokenizer's encoder without special tokens and without any prefix; without it no token is ever forced. `pairs`
+        says that it joins byte pairs, and how; with it more tokens are certain.
+        """
+        self.size = len(token_bytes)
+        self.num_words = (self.size + 31) // 32
+        self.special = dict(special)
+        self.eos_ids = tuple(eos_ids)
+        self.tokenize = tokenize
+        excluded = {*self.special.values(), *self.eos_ids}
+        self.token_bytes = [
+            b"" if not data or token in excluded else bytes(data) for token, data in enumerate(token_bytes)
+        ]
+        self.pair_rules = None if tokenize is None or pairs is None else PairRules(pairs, tokenize, self.token_bytes)
+        self.key = _key(self.token_bytes)
+        self._store = Store(self.key)
+        self.trie, self.twins = self._loaded_trie()
+        self.nodes = _nodes_of(self.trie, self.size)
+        lengths = np.fromiter(map(len, self.token_bytes), np.int64, self.size)
+        self.longest = int(lengths.max(initial=0))
+        self._shortest_first = np.argsort(lengths, kind="stable")
+        self._starts = np.searchsorted(lengths[self._shortest_first], np.arange(self.longest + 2))
+        self._runs = self._loaded_runs()
+        self._lock = threading.Lock()
+        self._loader = loader()
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({self.size} tokens, {len(self.special)} special)"
+
+    def new_path(self) -> Int64s:
+        """Room for a walk over the trie: twice as much as the deepest one needs."""
+        return room((512 * (self.longest + 2), 3), np.int64)
+
+    def longer_than(self, length: int) -> Int64s:
+        """The tokens of more bytes than that."""
+        return self._shortest_first[self._starts[min(length, self.longest) + 1] :]
+
+    def run(self, inside: Int64s) -> Run:
+        """The run of a set of bytes: `inside[b]` for ASCII b, `inside[128]`: which other characters (see `runs`)."""
+        key = np.packbits(inside[:128].astype(np.bool_)).tobytes() + bytes([inside[128]])
+        run = self._runs.get(key)
+        if run is None:
+            with self._lock:
+                run = self._runs[key] = build_run(self.trie, inside, self.new_path(), self.num_words, self._loader)
+            self._store.save_later(RUN_PREFIX + key.hex(), run._asdict())
+        return run
+
+    def flush(self) -> None:
+        """Wait until all tables built so far are on disk."""
+        self._store.wait()
+
+    def run_within(self, inside: Int64s) -> Run:
+        """A known run with all but a few of the bytes, so that not every set of bytes takes tables of its own; else
+        the run of the set itself. For those who read what leaves the run as it is."""
+        wanted = np.packbits(inside[:128].astype(np.bool_)).tobytes()
+        bits, beyond = int.from_bytes(wanted), int(inside[128])
+        if wanted + bytes([beyond]) in self._runs:
+            return self.run(inside)
+        nearest, missing = None, FEW_BYTES + 1
+        for key, run in list(self._runs.items()):
+            known = int.from_bytes(key[:-1])
+            if key[-1] == beyond and not known & ~bits and (bits ^ known).bit_count() < missing:
+                nearest, missing = run, (bits ^ known).bit_count()
+        return nearest if nearest is not None else self.run(inside)
+
+    def _loaded_trie(self) -> tuple[Trie, Int64s]:
+        """The trie with token ids for keys, and pairs of tokens with the same bytes, of which it has the first."""
+        known = self._store.load("trie")
+        if known is not None and set(known) == {*Trie._fields, "twins"}:
+            return Trie(known["byte"], known["first"], known["key"], known["parent"]), known["twins"]
+        strings: list[bytes] = []
+        tokens: list[int] = []
+        twins: list[tuple[int, int]] = []
+        for data, token in sorted((data, token) for token, data in enumerate(self.token_bytes) if data):
+            if strings and strings[-1] == data:
+                twins.append((tokens[-1], token))
+            else:
+                strings.append(data)
+                tokens.append(token)
+        trie = _with_tokens(build_trie(strings), np.array(tokens, np.int64))
+        pairs = np.array(twins, np.int64).reshape(-1, 2)
+        self._store.save("trie", {**trie._asdict(), "twins": pairs})
+        return trie, pairs
+
+    def _loaded_runs(self) -> dict[bytes, Run]:
+        """The runs that earlier grammars of this vocabulary asked for."""
+        runs: dict[bytes, Run] = {}
+        for name in self._store.names():
+            if not RUN_NAME.fullmatch(name):
+                continue
+            arrays = self._store.load(name)
+            if arrays is not None and set(arrays) == set(Run._fields):
+                runs[bytes.fromhex(name.removeprefix(RUN_PREFIX))] = Run(**arrays)
+        return runs
+
+
+def _with_tokens(trie: Trie, tokens: Int64s) -> Trie:
+    """The trie with token ids for keys."""
+    if not len(tokens):
+        return trie
+    return trie._replace(key=np.where(trie.key >= 0, tokens[trie.key], -1).astype(np.int64))
+
+
+def _nodes_of(trie: Trie, size: int) -> Int64s:
+    """The node where each token ends; 0 for tokens without one."""
+    nodes = np.zeros(size, np.int64)
+    [ends] = np.nonzero(trie.key >= 0)
+    nodes[trie.key[ends]] = ends
+    return nodes
+
+
+def _key(token_bytes: Sequence[bytes]) -> str:
+    digest = hashlib.sha256()
+    for data in token_bytes:
+        digest.update(len(data).to_bytes(4, "little"))
+        digest.update(data)
+    return digest.hexdigest()

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from stemma.radix import snapshot
-from stemma.radix.check import check_cache
+from stemma.radix.check import check_held
 from stemma.radix.errors import PinError, SnapshotError
 from stemma.radix.events import Listener
 from stemma.radix.explain import Explanation, explain
+from stemma.radix.held import Held, NextUse
 from stemma.radix.history import Known, Return
-from stemma.radix.lease import Lease, NextUse
+from stemma.radix.keeper import Keeper
+from stemma.radix.lease import Lease
 from stemma.radix.node import Node, private_realm
 from stemma.radix.pins import Pin, Pins
 from stemma.radix.policy import Policy
-from stemma.radix.publish import path_blocks, publish
+from stemma.radix.publish import path_blocks
 from stemma.radix.reuse import ReuseQueue
 from stemma.radix.store import BlockStore
 from stemma.radix.tokens import TOKEN_BYTES, Packed, Tokens, pack
@@ -92,10 +94,13 @@ class PrefixCache:
         self.block_size = block_size
         self._policy = policy
         self._history_tokens = 2 * num_blocks * block_size if history_tokens is None else history_tokens
-        self._store = BlockStore(num_blocks, block_size, policy(num_blocks), self._history_tokens, clock)
-        self._pins = Pins(num_blocks // 2 if pin_budget is None else pin_budget)
-        self._leases: set[Lease] = set()
+        store = BlockStore(num_blocks, block_size, policy(num_blocks), self._history_tokens, clock)
+        self._keeper = Keeper(store, Pins(num_blocks // 2 if pin_budget is None else pin_budget))
         self._requests = self._hit_tokens = self._miss_tokens = 0
+
+    @property
+    def _store(self) -> BlockStore:
+        return self._keeper.store
 
     @property
     def num_blocks(self) -> int:
@@ -104,7 +109,7 @@ class PrefixCache:
     @property
     def available(self) -> int:
         """Blocks that reserves can get: free ones and those that may be evicted. O(1)."""
-        self._expire_pins()
+        self._keeper.expire_pins()
         return self._store.available
 
     # Requests ------------------------------------------------------------------------------------
@@ -133,13 +138,13 @@ class PrefixCache:
             max_hit = num_tokens
         elif max_hit < 0:
             raise ValueError(f"max_hit must not be negative, got {max_hit}")
-        lease = self._lease(data, _parts(namespace), min(num_tokens, max_hit + 1), max_hit, priority)
+        held = self._hold(data, _parts(namespace), min(num_tokens, max_hit + 1), max_hit, priority)
         self._requests += 1
-        self._hit_tokens += lease.hit_len
-        self._miss_tokens += num_tokens - lease.hit_len
-        return lease
+        self._hit_tokens += held.at
+        self._miss_tokens += num_tokens - held.at
+        return Lease(self._keeper, held, held.at)
 
-    def _lease(self, data: Packed, parts: "tuple[str, Fence | None]", limit: int, max_hit: int, priority: int) -> Lease:
+    def _hold(self, data: Packed, parts: "tuple[str, Fence | None]", limit: int, max_hit: int, priority: int) -> Held:
         store, (name, fence) = self._store, parts
         path: list[Node] = []
         node, position = store.tree.descend(store.tree.root(name), 0, data, limit, path, 0, fence)
@@ -149,9 +154,9 @@ class PrefixCache:
         back = self._returned(data, position, name, fence) if position < limit else None
         store.hold(node)
         hit_len = min(position, max_hit)
-        lease = Lease(self, node, hit_len, path_blocks(path, hit_len, self.block_size), fence, back, priority)
-        self._leases.add(lease)
-        return lease
+        held = Held(node, hit_len, path_blocks(path, hit_len, self.block_size), fence, back, priority)
+        self._keeper.hold(held)
+        return held
 
     def _use(self, path: list[Node]) -> None:
         """A request matched these nodes."""
@@ -198,81 +203,40 @@ class PrefixCache:
         """As `acquire`, but no request: the counters of hits know nothing of it. For what was computed elsewhere."""
         data = pack(tokens)
         num_tokens = len(data) // TOKEN_BYTES
-        return self._lease(data, _parts(namespace), num_tokens, num_tokens, 0)
-
-    # What leases ask for -------------------------------------------------------------------------
-
-    def _allocate(self, count: int) -> "array[int]":
-        if count > self._store.pool.num_free:
-            self._expire_pins()
-        return self._store.allocate(count)
-
-    def _free_private(self, blocks: "array[int]") -> None:
-        self._store.pool.give_back(blocks)
-
-    def _publish(self, lease: Lease) -> None:
-        publish(self._store, lease)
-
-    def _fork(self, lease: Lease) -> Lease:
-        at, size, node = lease._at, self.block_size, lease._node
-        self._store.hold(node)
-        blocks = lease.blocks[: -(-at // size)]
-        if len(blocks) > lease._private:  # the last one is a copy, made to write on: the fork gets the tree's
-            while node.start >= at and node.parent is not None:
-                node = node.parent
-            blocks[-1] = node.blocks[at // size - node.start // size]
-        fork = Lease(self, lease._node, at, blocks, lease._fence, None, lease.priority)
-        fork.hit_len = lease.hit_len
-        self._leases.add(fork)
-        return fork
-
-    def _release(self, lease: Lease, next_use: NextUse) -> None:
-        node = lease._node
-        self._store.pool.give_back(lease.blocks[lease._private :])
-        if lease._writes:
-            node.writer = False
-        if next_use is not NextUse.UNKNOWN and node.parent is not None:
-            node.outlook = next_use.value
-        self._leases.remove(lease)
-        lease._released = True
-        self._store.drop(node)
+        held = self._hold(data, _parts(namespace), num_tokens, num_tokens, 0)
+        return Lease(self._keeper, held, held.at)
 
     # What operators ask for ----------------------------------------------------------------------
 
     def pin(self, tokens: Tokens, namespace: Namespace = "", *, ttl: float = float("inf")) -> Pin:
         """Keep what is cached of `tokens` for `ttl` seconds. PinError when that goes over the budget."""
         data = pack(tokens)
-        now = self._store.clock()
-        self._pins.expire(now)
-        lease = self._lease(data, _parts(namespace), len(data) // TOKEN_BYTES, len(data) // TOKEN_BYTES, 0)
+        self._keeper.expire_pins()
+        held = self._hold(data, _parts(namespace), len(data) // TOKEN_BYTES, len(data) // TOKEN_BYTES, 0)
         try:
-            return self._pins.add(lease, now + ttl)
+            return self._keeper.pins.add(held, self._store.clock() + ttl)
         except PinError:
-            lease.release()
+            self._keeper.release(held)
             raise
 
     def unpin(self, pin: Pin) -> None:
         """Let go of a pin. PinError when it has run out."""
-        self._expire_pins()
-        self._pins.remove(pin)
-
-    def _expire_pins(self) -> None:
-        if len(self._pins):
-            self._pins.expire(self._store.clock())
+        self._keeper.expire_pins()
+        self._keeper.unpin(pin)
 
     def warm(self, tokens: Tokens, namespace: Namespace = "") -> int:
         """Say that this prefix will be asked for soon: what is cached of it is kept longer. Returns how many tokens
         are missing: run them through the model to have them too."""
         data = pack(tokens)
         num_tokens = len(data) // TOKEN_BYTES
-        lease = self._lease(data, _parts(namespace), num_tokens, num_tokens, 0)
-        lease.release(NextUse.SOON)
-        return num_tokens - lease.hit_len
+        held = self._hold(data, _parts(namespace), num_tokens, num_tokens, 0)
+        self._keeper.release(held, NextUse.SOON)
+        return num_tokens - held.at
 
     def drop(self, namespace: Namespace) -> int:
         """Forget a namespace (of Segments: the private part, under its salt). Nothing of it is matched from now on;
         what leases hold stays theirs. Returns the blocks that came free at once."""
-        self._expire_pins()
+        self._keeper.expire_pins()
         before = self._store.pool.num_free
         self._store.forget(*_parts(namespace))
         return self._store.pool.num_free - before
@@ -280,7 +244,7 @@ class PrefixCache:
     def clear(self) -> int:
         """Forget everything. Nothing is matched from now on; what leases and pins hold stays theirs until they let go.
         Returns the blocks that came free at once."""
-        self._expire_pins()
+        self._keeper.expire_pins()
         before = self._store.pool.num_free
         self._store.history.clear()
         self._store.events.clearing(self._store.tree.nodes())
@@ -302,7 +266,7 @@ class PrefixCache:
 
     def stats(self) -> CacheStats:
         """All counters; O(1) in the size of the cache."""
-        self._expire_pins()
+        self._keeper.expire_pins()
         store = self._store
         free, room = store.pool.num_free, store.published_blocks * self.block_size
         oldest = store.queue.oldest()
@@ -312,8 +276,8 @@ class PrefixCache:
             store.pool.total - free - store.evictable,
             store.evictable,
             store.published_blocks,
-            self._pins.num_blocks,
-            len(self._leases),
+            self._keeper.pins.num_blocks,
+            len(self._keeper.held),
             self._requests,
             self._hit_tokens,
             self._miss_tokens,
@@ -328,7 +292,9 @@ class PrefixCache:
 
     def check(self) -> None:
         """Prove every invariant: each block has one owner, holds and counts are right. Costs a walk over the cache."""
-        check_cache(self)
+        check_held(self._keeper)
+        stats = self.stats()
+        assert stats.free + stats.leased + stats.cached == stats.total
 
     def state(self) -> bytes:
         """The tree and its block numbers as bytes, checksummed. Keep the KV of the published blocks next to it."""
@@ -336,14 +302,14 @@ class PrefixCache:
 
     def restore(self, data: bytes) -> None:
         """Take over a state into an empty cache of the same size. SnapshotError, with nothing changed, otherwise."""
-        self._expire_pins()
+        self._keeper.expire_pins()
         old = self._store
-        if self._leases or old.pool.num_free != old.pool.total:
+        if self._keeper.held or old.pool.num_free != old.pool.total:
             raise SnapshotError("restore needs an empty cache: make a new one, or release everything and clear")
         queue = self._policy(self.num_blocks)
         fresh = BlockStore(self.num_blocks, self.block_size, queue, self._history_tokens, old.clock)
         snapshot.load(data, fresh)
-        self._store = fresh
+        self._keeper.store = fresh
         fresh.events.take_over(old.events, fresh.tree.nodes())
 
     def save(self, path: Path) -> None:

@@ -1,23 +1,21 @@
 """The proof of the cache's invariants, by a walk over everything. Reads only."""
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
-from stemma.radix.elsewhere import Spot
-from stemma.radix.lease import Lease
+from stemma.radix.held import Held
+from stemma.radix.keeper import Keeper
 from stemma.radix.node import Node
+from stemma.radix.spot import Spot
 from stemma.radix.tokens import TOKEN_BYTES
 from stemma.radix.tree import Tree
 
-if TYPE_CHECKING:
-    from stemma.radix.cache import PrefixCache
 
-
-def check_cache(cache: "PrefixCache") -> None:
-    """Raise AssertionError with what is wrong, if anything is."""
-    store, size = cache._store, cache.block_size
+def check_held(keeper: Keeper) -> None:
+    """Raise AssertionError with what is wrong in the store or with what is held of it, if anything is."""
+    store = keeper.store
+    size = store.tree.block_size
     owners: Counter[int] = Counter(store.pool.free_blocks())
-    leases = Counter(id(lease._node) for lease in cache._leases)
+    leases = Counter(id(held.node) for held in keeper.held)
     evictable = waiting = tokens = published = 0
     for node in store.tree.nodes():
         _check_node(node, size, leases[id(node)])
@@ -28,17 +26,15 @@ def check_cache(cache: "PrefixCache") -> None:
         ready = not node.held and not node.children
         assert bool(node.ticket) == ready, "a leaf that may go waits in the queue, and nothing else does"
         waiting += ready
-    for lease in cache._leases:
-        owners.update(lease.blocks[lease._private :])
-        _check_lease(lease, size)
-    assert len(owners) == cache.num_blocks, "a block is lost"
+    for held in keeper.held:
+        owners.update(held.blocks[held.private :])
+        _check_held(held, size)
+    assert len(owners) == store.pool.total, "a block is lost"
     assert set(owners.values()) == {1}, "a block has two owners"
     assert evictable == store.evictable, f"{store.evictable} counted as evictable, {evictable} are"
     assert (tokens, published) == (store.published_tokens, store.published_blocks), "the published are miscounted"
     assert waiting == len(store.queue), f"{len(store.queue)} counted as waiting, {waiting} are"
     _check_elsewhere(store.tree)
-    stats = cache.stats()
-    assert stats.free + stats.leased + stats.cached == stats.total
 
 
 def _check_node(node: Node, size: int, leases: int) -> None:
@@ -94,17 +90,17 @@ def _check_elsewhere(tree: Tree) -> None:
     assert not num_nodes
 
 
-def _check_lease(lease: Lease, size: int) -> None:
+def _check_held(held: Held, size: int) -> None:
     """Every block before the private ones is the tree's, on the lease's own path."""
-    node, blocks = lease._node, lease.blocks
-    assert lease._at <= node.end
+    node, blocks = held.node, held.blocks
+    assert held.at <= node.end
     assert node.held > 0
-    assert len(blocks) * size >= lease.num_tokens
+    assert len(blocks) * size >= held.num_tokens
     above: Node | None = node
     while above is not None:
         first = above.start // size
-        for index in range(-(-above.start // size), min(-(-above.end // size), lease._private, -(-lease._at // size))):
-            if index * size + size <= above.end or index == (lease._at - 1) // size:
+        for index in range(-(-above.start // size), min(-(-above.end // size), held.private, -(-held.at // size))):
+            if index * size + size <= above.end or index == (held.at - 1) // size:
                 assert blocks[index] == above.blocks[index - first] or _below(node, above, index, size, blocks[index])
         above = above.parent
 

@@ -9,20 +9,8 @@ when nothing ends or branches between them. Where one node alone has a text, its
 """
 
 from stemma.radix.node import Node
+from stemma.radix.spot import Spot
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix, packed_token
-
-
-class Spot:
-    """An edge of the trie."""
-
-    __slots__ = ("children", "num_ends", "num_nodes", "parent", "tokens")
-
-    def __init__(self, parent: "Spot | None", tokens: bytes, num_nodes: int) -> None:
-        self.parent = parent
-        self.tokens = tokens
-        self.children: dict[bytes, Spot] | None = None
-        self.num_nodes = num_nodes  # nodes of the tree that run along it, at most one of each namespace
-        self.num_ends = 0  # how many of them end where it ends
 
 
 class Elsewhere:

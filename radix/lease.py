@@ -1,31 +1,13 @@
-"""A lease: one request's hold on a path of the tree and its private room behind it. Never evicts by itself.
-
-position   0                     at            num_tokens            room
-           |== in the tree ======|-- written ---|.. reserved ........|
-blocks     |  shared with others | private from block `_private` on  |
-"""
+"""A lease: one request's hold on a path of the tree and its private room behind it. Never evicts by itself."""
 
 from array import array
-from enum import Enum
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from stemma.radix.errors import LeaseError
-from stemma.radix.history import Return
-from stemma.radix.node import Node
+from stemma.radix.held import Held, NextUse
+from stemma.radix.keeper import Keeper
 from stemma.radix.tokens import TOKEN_BYTES, Tokens, pack
-from stemma.radix.tree import Fence
-
-if TYPE_CHECKING:
-    from stemma.radix.cache import PrefixCache
-
-
-class NextUse(Enum):
-    """What the program knows about the next use of what a lease has published past the shared part."""
-
-    NEVER = 0.0
-    UNKNOWN = 1.0
-    SOON = 4.0
 
 
 class BlockCopy(NamedTuple):
@@ -44,47 +26,26 @@ class Lease:
     writing; what is reserved already is not reserved again.
     """
 
-    __slots__ = (
-        "_at",
-        "_back",
-        "_cache",
-        "_fence",
-        "_node",
-        "_private",
-        "_released",
-        "_room_end",
-        "_tokens",
-        "_writes",
-        "blocks",
-        "hit_len",
-        "num_tokens",
-        "priority",
-    )
+    __slots__ = ("_held", "_keeper", "_released", "hit_len")
 
-    def __init__(
-        self,
-        cache: "PrefixCache",
-        node: Node,
-        at: int,
-        blocks: "array[int]",
-        fence: Fence | None = None,
-        back: Return | None = None,
-        priority: int = 0,
-    ) -> None:
-        self._cache = cache
-        self._fence = fence
-        self._back = back  # what is remembered of text behind `at` that was evicted
-        self.priority = priority
-        self._node = node
-        self._at = at
-        self._tokens = bytearray()  # written, not yet in the tree
-        self._private = len(blocks)  # index of the first block that is this lease's alone
-        self._writes = False  # holds the right to write on in the tree's last block
+    def __init__(self, keeper: Keeper, held: Held, hit_len: int) -> None:
+        self._keeper = keeper
+        self._held = held
         self._released = False
-        self.blocks = blocks
-        self.hit_len = at
-        self.num_tokens = at  # tokens whose KV lies in the blocks: hit and written
-        self._room_end = 0  # up to where positions may be written; 0 while the last block is another's
+        self.hit_len = hit_len
+
+    @property
+    def blocks(self) -> "array[int]":
+        return self._held.blocks
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens whose KV lies in the blocks: hit and written."""
+        return self._held.num_tokens
+
+    @property
+    def priority(self) -> int:
+        return self._held.priority
 
     @property
     def released(self) -> bool:
@@ -93,12 +54,13 @@ class Lease:
     @property
     def num_published(self) -> int:
         """Tokens whose KV is in the tree."""
-        return self._at
+        return self._held.at
 
     @property
     def room(self) -> int:
         """How many tokens can be written before the next reserve."""
-        return self._room_end - self.num_tokens if self._room_end else 0
+        held = self._held
+        return held.room_end - held.num_tokens if held.room_end else 0
 
     def reserve(self, num_tokens: int) -> list[BlockCopy]:
         """Make room for `num_tokens` more tokens. Run the copies returned before any KV is written in this step.
@@ -111,61 +73,62 @@ class Lease:
             raise LeaseError(f"cannot reserve {num_tokens} tokens")
         if num_tokens == 0:
             return []
-        size, at, blocks = self._cache.block_size, self._at, self.blocks
-        missing = (self.num_tokens + num_tokens + size - 1) // size - len(blocks)
+        held, allocate, size = self._held, self._keeper.allocate, self._keeper.store.tree.block_size
+        at, blocks, node = held.at, held.blocks, held.node
+        missing = (held.num_tokens + num_tokens + size - 1) // size - len(blocks)
         copies: list[BlockCopy] = []
-        if self._room_end or at % size == 0:
+        if held.room_end or at % size == 0:
             if missing > 0:
-                blocks.extend(self._cache._allocate(missing))
-        elif self._node.end == at and not self._node.children and not self._node.writer:
+                blocks.extend(allocate(missing))
+        elif node.end == at and not node.children and not node.writer:
             if missing > 0:
-                blocks.extend(self._cache._allocate(missing))
-            self._node.writer = self._writes = True
+                blocks.extend(allocate(missing))
+            node.writer = held.writes = True
         else:
-            fresh, tail = self._cache._allocate(max(missing, 0) + 1), at // size
+            fresh, tail = allocate(max(missing, 0) + 1), at // size
             copies.append(BlockCopy(blocks[tail], fresh[0], at % size))
             blocks[tail] = fresh[0]
             blocks.extend(fresh[1:])
-            self._private = tail
-        self._room_end = len(blocks) * size
+            held.private = tail
+        held.room_end = len(blocks) * size
         return copies
 
     def extend(self, tokens: Tokens) -> None:
         """These tokens' KV has been written into the reserved room, in order."""
         if self._released:
             raise _released()
-        data = pack(tokens)
-        num_tokens = self.num_tokens + len(data) // TOKEN_BYTES
-        if num_tokens > self._room_end and data:
+        held, data = self._held, pack(tokens)
+        num_tokens = held.num_tokens + len(data) // TOKEN_BYTES
+        if num_tokens > held.room_end and data:
             raise LeaseError(f"{len(data) // TOKEN_BYTES} tokens written, room for {self.room}: reserve first")
-        self._tokens += data
-        self.num_tokens = num_tokens
+        held.tokens += data
+        held.num_tokens = num_tokens
 
     def truncate(self, num_tokens: int) -> None:
         """Forget what was written or reserved past `num_tokens`; only what is not published can be forgotten."""
         if self._released:
             raise _released()
-        if not self._at <= num_tokens <= self.num_tokens:
-            raise LeaseError(f"cannot cut at {num_tokens}: {self._at} are published, {self.num_tokens} written")
-        del self._tokens[TOKEN_BYTES * (num_tokens - self._at) :]
-        self.num_tokens = num_tokens
-        keep = max(-(-num_tokens // self._cache.block_size), self._private)
-        self._cache._free_private(self.blocks[keep:])
-        del self.blocks[keep:]
-        if self._room_end:
-            self._room_end = len(self.blocks) * self._cache.block_size
+        held, size = self._held, self._keeper.store.tree.block_size
+        if not held.at <= num_tokens <= held.num_tokens:
+            raise LeaseError(f"cannot cut at {num_tokens}: {held.at} are published, {held.num_tokens} written")
+        del held.tokens[TOKEN_BYTES * (num_tokens - held.at) :]
+        held.num_tokens = num_tokens
+        keep = max(-(-num_tokens // size), held.private)
+        self._keeper.give_back(held.blocks[keep:])
+        del held.blocks[keep:]
+        if held.room_end:
+            held.room_end = len(held.blocks) * size
 
     def commit(self) -> None:
         """Publish what was written. Where the tree has the same tokens already, its blocks replace ours."""
         if self._released:
             raise _released()
-        if self._tokens:
-            self._cache._publish(self)
+        self._keeper.publish(self._held)
 
     def fork(self) -> "Lease":
         """A second lease on the same tokens. Publishes first; room reserved stays with this one."""
         self.commit()
-        return self._cache._fork(self)
+        return Lease(self._keeper, self._keeper.fork(self._held), self.hit_len)
 
     def release(self, next_use: NextUse = NextUse.UNKNOWN) -> None:
         """Give back the private blocks and the hold on the path; what is published stays cached. Twice is once.
@@ -174,7 +137,8 @@ class Lease:
         that goes on.
         """
         if not self._released:
-            self._cache._release(self, next_use)
+            self._keeper.release(self._held, next_use)
+            self._released = True
 
     def __enter__(self) -> "Lease":
         return self

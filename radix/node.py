@@ -2,12 +2,10 @@
 
 from array import array
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
+from stemma.radix.spot import Spot
 from stemma.radix.tokens import TOKEN_BYTES
-
-if TYPE_CHECKING:
-    from stemma.radix.elsewhere import Spot
 
 # The first token, packed; with a salt where private text begins; with a number where it was forgotten.
 ChildKey: TypeAlias = "bytes | tuple[str | int, bytes]"

@@ -5,7 +5,7 @@ from itertools import count
 from typing import NamedTuple
 
 from stemma.radix.errors import PinError
-from stemma.radix.lease import Lease
+from stemma.radix.held import Held
 
 
 class Pin(NamedTuple):
@@ -18,48 +18,48 @@ class Pin(NamedTuple):
 
 
 class Pins:
-    """The pins of one cache, each a lease of its own. Blocks that two pins share count for both."""
+    """The pins of one cache, each held on its own. Blocks that two pins share count for both."""
 
-    __slots__ = ("_budget", "_by_expiry", "_leases", "_numbers", "num_blocks")
+    __slots__ = ("_budget", "_by_expiry", "_numbers", "_pinned", "num_blocks")
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
-        self._leases: dict[int, tuple[Pin, Lease]] = {}
+        self._pinned: dict[int, tuple[Pin, Held]] = {}
         self._by_expiry: list[tuple[float, int]] = []
         self._numbers = count(1)
         self.num_blocks = 0
 
     def __len__(self) -> int:
-        return len(self._leases)
+        return len(self._pinned)
 
-    def add(self, lease: Lease, expires_at: float) -> Pin:
-        """Keep the lease until then; PinError, and the lease stays the caller's, when the budget does not allow it."""
-        num_blocks = len(lease.blocks)
+    def add(self, held: Held, expires_at: float) -> Pin:
+        """Keep this until then; PinError, and it stays the caller's, when the budget does not allow it."""
+        num_blocks = len(held.blocks)
         if self.num_blocks + num_blocks > self._budget:
             raise PinError(
                 f"a pin of {num_blocks} blocks goes over the budget: {self.num_blocks} of {self._budget} are pinned; "
                 "unpin something or make the cache with a larger pin_budget"
             )
-        pin = Pin(next(self._numbers), lease.num_tokens, num_blocks, expires_at)
-        self._leases[pin.number] = (pin, lease)
+        pin = Pin(next(self._numbers), held.num_tokens, num_blocks, expires_at)
+        self._pinned[pin.number] = (pin, held)
         self.num_blocks += num_blocks
         heappush(self._by_expiry, (expires_at, pin.number))
         return pin
 
-    def remove(self, pin: Pin) -> None:
-        """Let go of a pin; PinError when it is not one, or has run out."""
-        held = self._leases.pop(pin.number, None)
-        if held is None or held[0] != pin:
-            if held is not None:
-                self._leases[pin.number] = held
+    def remove(self, pin: Pin) -> Held:
+        """What a pin held, to be released; PinError when it is not one, or has run out."""
+        known, held = self._pinned.get(pin.number, (None, None))
+        if held is None or known != pin:
             raise PinError(f"pin {pin.number} is not held: it has run out, was given back, or is another cache's")
+        del self._pinned[pin.number]
         self.num_blocks -= pin.num_blocks
-        held[1].release()
+        return held
 
-    def expire(self, now: float) -> None:
-        """Let go of what has run out."""
+    def expire(self, now: float) -> list[Held]:
+        """What the pins held that have run out, to be released."""
+        found: list[Held] = []
         while self._by_expiry and self._by_expiry[0][0] <= now:
             _, number = heappop(self._by_expiry)
-            held = self._leases.get(number)
-            if held is not None:
-                self.remove(held[0])
+            if number in self._pinned:
+                found.append(self.remove(self._pinned[number][0]))
+        return found

@@ -17,7 +17,7 @@ import uvicorn
 from stemma.runtime.engine import Engine, EngineConfig
 from stemma.server.app import app
 from stemma.server.config import ServerConfig
-from stemma.server.service import Service
+from stemma.server.generation.service import Service
 
 LAST_SECONDS = 3.0
 

@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions as it comes over the wire."""
+"""A chat to continue: POST /v1/chat/completions as it comes over the wire, and what other dialects translate into."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from stemma.server.wire.common import Count, FunctionSpec, GenerationRequest, NumLogprobs, TokenId, Wire
+from stemma.server.wire.common import Count, FunctionSpec, GenerationRequest, NumLogprobs, Wire
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
@@ -89,22 +89,3 @@ class ChatRequest(GenerationRequest, kw_only=True):
     service_tier: Literal["auto", "default"] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
-
-
-class TokenizeRequest(Wire):
-    """POST /tokenize: a text, or a chat with its template."""
-
-    prompt: str | None = None
-    messages: list[Message] | None = None
-    model: str | None = None
-    add_special_tokens: bool = True
-    add_generation_prompt: bool = True
-    tools: list[Tool] | None = None
-    return_token_strs: bool | None = None
-
-
-class DetokenizeRequest(Wire):
-    """POST /detokenize."""
-
-    tokens: list[TokenId]
-    model: str | None = None

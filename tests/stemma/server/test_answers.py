@@ -7,8 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemma.server.answers import Answer, AnswerParser
-from stemma.server.tool_text import CALL_BEGIN, CALL_END
+from stemma.server.outputs.answers import Answer, AnswerParser
+from stemma.server.prompts.tool_text import CALL_BEGIN, CALL_END
 
 FUNCTIONS = ("find", "go")
 TEXTS = st.text("ab< {}\n", max_size=6)

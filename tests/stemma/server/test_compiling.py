@@ -13,8 +13,8 @@ from stemma.fsm.regex import Regex
 from stemma.fsm.syntax import ast
 from stemma.runtime.engine import Engine
 from stemma.runtime.errors import InvalidRequest
-from stemma.server.compiling import NUM_THREADS, Compilers
-from stemma.server.errors import ApiError
+from stemma.server.http.errors import ApiError
+from stemma.server.outputs.compiling import NUM_THREADS, Compilers
 
 GO_ON = threading.Event()
 ASKED: list[int] = []

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from stemma.server import ServerConfig
-from stemma.server.closed_schema import closed
-from stemma.server.told_schema import told_schema
+from stemma.server.outputs.closed_schema import closed
+from stemma.server.outputs.told_schema import told_schema
 from stemma.server.wire.chat import Message
 
 CHAT = "/v1/chat/completions"

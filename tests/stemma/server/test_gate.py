@@ -12,8 +12,8 @@ from stemma.kernels.reference import ReferenceOps
 from stemma.runtime.engine import Engine
 from stemma.runtime.model.tiny import tiny
 from stemma.server import ApiKey, ServerConfig
-from stemma.server.errors import ApiError
-from stemma.server.gate import Gate
+from stemma.server.http.errors import ApiError
+from stemma.server.http.gate import Gate
 
 LONG = {"prompt": "x", "max_tokens": 200, "ignore_eos": True}
 

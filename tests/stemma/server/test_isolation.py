@@ -89,7 +89,7 @@ async def test_a_fault_of_the_servers_in_a_stream_is_logged_with_the_request(
     def broken(*_: Any) -> None:
         raise KeyError("nobody foresaw this")
 
-    monkeypatch.setattr("stemma.server.chat.Choice.take", broken)
+    monkeypatch.setattr("stemma.server.generation.chats.Choice.take", broken)
     body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 8, "stream": True}
     response = await client.http.post("/v1/chat/completions", json=body)
     assert "[DONE]" not in response.text

@@ -9,8 +9,8 @@ import pytest
 
 from stemma.runtime.errors import InvalidRequest
 from stemma.server import ApiKey, ServerConfig, parse_api_keys
-from stemma.server.errors import ApiError
-from stemma.server.keys import KeyRing, Tenant
+from stemma.server.http.errors import ApiError
+from stemma.server.http.keys import KeyRing, Tenant
 
 KEYS = (ApiKey("alice", "key-a"), ApiKey("root", "key-r", is_admin=True))
 

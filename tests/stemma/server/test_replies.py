@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stemma.server.config import ServerConfig
-from stemma.server.replies import EventReply
+from stemma.server.http.replies import EventReply
 
 
 async def test_a_stream_is_closed_when_its_reader_goes() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
-from stemma.server import endpoint
+from stemma.server.http import endpoint
 
 
 class Recorder(NonRecordingSpan):

@@ -1,0 +1,197 @@
+"""The cache over HTTP: look at the tree, ask why a prompt hits as far as it does, warm, pin, flush, save and load."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+from starlette.responses import HTMLResponse, Response
+
+from stemma.radix import PrefixCache, Reason
+from stemma.runtime.engine import CacheFile
+from stemma.server.cache.pins import CallersPin, Pins
+from stemma.server.cache.saves import Saves
+from stemma.server.cache.tree_view import TreeFeed
+from stemma.server.cache.wire import FlushRequest, PinRequest, PrefixRequest, SavedName
+from stemma.server.generation.reporting import usage_report
+from stemma.server.generation.service import Service
+from stemma.server.http.endpoint import Call
+from stemma.server.http.errors import bad_request
+from stemma.server.http.keys import Tenant
+from stemma.server.http.replies import EventReply, event, json_reply
+
+PAGE = Path(__file__).with_name("tree.html")
+REFRESH_SECONDS = 0.5
+KEEP_ALIVE_SECONDS = 10.0
+
+
+async def tree_page(call: Call[Service, None]) -> Response:
+    """GET /tree: the page. It asks for the key itself, if one is needed."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+    return HTMLResponse(PAGE.read_text(), headers={"content-security-policy": policy})
+
+
+class CacheApi:
+    """The endpoints for which something is kept: the picture of the tree, pins, files."""
+
+    def __init__(self, service: Service) -> None:
+        self._tree = TreeFeed(service.engine)
+        self._pins = Pins(service.engine)
+        self._saves = Saves(service.engine, service.config.cache_folder, service.config.max_saved_bytes)
+
+    async def tree(self, call: Call[Service, None]) -> Response:
+        """GET /cache/tree: all nodes that the caller may see, and the counters."""
+        return json_reply((await self._tree.latest()).report(call.tenant))
+
+    async def tree_events(self, call: Call[Service, None]) -> Response:
+        """GET /cache/events: the tree, then what changes of it, as server-sent events."""
+        return EventReply(self._changes(call.service.stopping, call.tenant), call.service.config)
+
+    async def _changes(self, stopping: asyncio.Event, tenant: Tenant) -> AsyncGenerator[bytes]:
+        known: dict[str, Any] = {}
+        last_counters: dict[str, Any] | None = None
+        told_at = 0.0
+        while not stopping.is_set():
+            picture = await self._tree.latest()
+            nodes = picture.nodes(tenant)
+            changed = [node for name, node in nodes.items() if known.get(name) != node]
+            gone = [name for name in known if name not in nodes]
+            counters = picture.counters
+            if changed or gone or counters != last_counters or time.monotonic() - told_at > KEEP_ALIVE_SECONDS:
+                yield event({"time": picture.time, "changed": changed, "gone": gone, "counters": counters})
+                told_at, known, last_counters = time.monotonic(), nodes, counters
+            try:
+                await asyncio.wait_for(stopping.wait(), REFRESH_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def pin(self, call: Call[Service, PinRequest]) -> Response:
+        """POST /cache/pin: have a prefix computed and kept for a while."""
+        service, body = call.service, call.body
+        tokens = await service.work(prefix_tokens, service, body)
+        warmed = await _warmed(call, tokens)
+        made = await service.work(self._pins.add, tokens, call.tenant.namespace(body.cache_salt), body.ttl)
+        return json_reply(_pin_report(made) | {"usage": warmed["usage"]})
+
+    async def pins(self, call: Call[Service, None]) -> Response:
+        """GET /cache/pins."""
+        return json_reply({"pins": [_pin_report(made) for made in self._pins.list(call.tenant)]})
+
+    async def unpin(self, call: Call[Service, None]) -> Response:
+        """DELETE /cache/pins/{pin_id}."""
+        pin_id = call.request.path_params["pin_id"]
+        await call.service.work(self._pins.remove, pin_id, call.tenant)
+        return json_reply({"id": pin_id, "deleted": True})
+
+    async def save_cache(self, call: Call[Service, SavedName]) -> Response:
+        """POST /cache/save: write the caller's part of the cache, with its KV, to a file of the server's."""
+        service, started = call.service, time.perf_counter()
+        made = await service.work(self._saves.save, call.body.name, call.tenant)
+        return json_reply(_report(call.body.name, made, started))
+
+    async def load_cache(self, call: Call[Service, SavedName]) -> Response:
+        """POST /cache/load: have it again, as far as blocks are free."""
+        service, started = call.service, time.perf_counter()
+        made = await service.work(self._saves.load, call.body.name, call.tenant)
+        return json_reply(_report(call.body.name, made, started) | {"skipped_tokens": made.num_skipped})
+
+    async def saved_caches(self, call: Call[Service, None]) -> Response:
+        """GET /cache/saved: the caller's files."""
+        return json_reply({"saved": await call.service.work(self._saves.list, call.tenant)})
+
+    async def delete_saved(self, call: Call[Service, None]) -> Response:
+        """DELETE /cache/saved/{name}."""
+        name = call.request.path_params["name"]
+        await call.service.work(self._saves.delete, name, call.tenant)
+        return json_reply({"name": name, "deleted": True})
+
+
+async def explain(call: Call[Service, PrefixRequest]) -> Response:
+    """POST /cache/explain: how much of a prompt is cached, and why it is not more."""
+    service = call.service
+    tokens = await service.work(prefix_tokens, service, call.body)
+    namespace = call.tenant.namespace(call.body.cache_salt)
+    found = await service.work(service.engine.with_cache, lambda cache: cache.explain(tokens, namespace))
+    reason = found.reason
+    if reason is Reason.OTHER_NAMESPACE and not call.tenant.is_admin:
+        reason = Reason.NEVER_SEEN  # what other tenants have is none of this one's business
+    at = found.position
+    return json_reply(
+        {
+            "num_tokens": found.num_tokens,
+            "hit_len": found.hit_len,
+            "reason": reason.name.lower(),
+            "explanation": reason.value,
+            "position": at,
+            "matched_text": service.tokenizer.decode(tokens[max(0, at - 20) : at]),
+            "next_text": service.tokenizer.decode(tokens[at : at + 20]),
+            "expected": [{"token": token, "text": service.texts.text(token)} for token in found.expected],
+            "evicted_tokens": found.evicted_len,
+            "copied_tokens": found.copied_tokens,
+        }
+    )
+
+
+async def warm(call: Call[Service, PrefixRequest]) -> Response:
+    """POST /cache/warm: have a prefix computed."""
+    return json_reply(await _warmed(call, await call.service.work(prefix_tokens, call.service, call.body)))
+
+
+async def _warmed(call: Call[Service, Any], tokens: list[int]) -> dict[str, Any]:
+    service = call.service
+    call.cleanup.enter_context(service.gate.enter(call.tenant.name, 1))
+    generation = service.engine.submit(tokens, max_tokens=0, namespace=call.tenant.namespace(call.body.cache_salt))
+    call.cleanup.callback(generation.cancel)
+    return {"num_tokens": len(tokens), "usage": usage_report([(await generation).usage])}
+
+
+def _pin_report(made: CallersPin) -> dict[str, Any]:
+    return {
+        "id": made.id,
+        "namespace": made.namespace,
+        "num_tokens": made.pin.num_tokens,
+        "num_blocks": made.pin.num_blocks,
+        "expires_in": round(made.expires - time.monotonic(), 3),
+    }
+
+
+async def flush_cache(call: Call[Service, FlushRequest]) -> Response:
+    """POST /flush_cache: forget what the caller's namespaces hold; with an admin's key, everything."""
+    tenant = call.tenant
+
+    def flush(cache: PrefixCache) -> int:
+        if tenant.is_admin:
+            return cache.clear()
+        names = {node.realm for node in cache.walk() if tenant.owns(node.realm)}
+        return sum(cache.drop(name) for name in names)
+
+    return json_reply({"freed_blocks": await call.service.work(call.service.engine.with_cache, flush)})
+
+
+def _report(name: str, made: CacheFile, started: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "num_paths": made.num_paths,
+        "num_tokens": made.num_tokens,
+        "num_bytes": made.num_bytes,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def prefix_tokens(service: Service, body: PrefixRequest) -> list[int]:
+    """The tokens that a cache request speaks of. Raises ApiError."""
+    given = [name for name in ("prompt", "messages", "tokens") if getattr(body, name) is not None]
+    if len(given) != 1:
+        raise bad_request("give one of prompt, messages and tokens", "prompt")
+    if body.tokens is not None:
+        size = service.tokenizer.vocab_size
+        if not body.tokens or any(token >= size for token in body.tokens):
+            raise bad_request(f"tokens are some ids below {size}", "tokens")
+        return body.tokens
+    if body.prompt is not None:
+        return service.prompter.encode_text(body.prompt)
+    tools = body.tools or []
+    return service.prompter.encode(body.messages or [], tools, add_generation_prompt=body.add_generation_prompt)

@@ -1,0 +1,210 @@
+"""Pictures of the radix tree as flat JSON: for the page at /tree and for whoever asks. Taken between two steps, made
+beside the event loop, shared by all who watch."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from array import array
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from stemma.radix import CacheStats
+from stemma.runtime.core.scheduler import Scheduler
+from stemma.runtime.core.sequence import Usage
+from stemma.runtime.engine import Engine
+from stemma.server.http.keys import Tenant
+
+MIN_SECONDS = 0.4
+HEAD_TOKENS, TAIL_TOKENS = 48, 16
+
+
+class RawNode(NamedTuple):
+    """A node as it is read between two steps. key, parent: identities that hold within one reading."""
+
+    key: int
+    parent: int
+    realm: str
+    start: int
+    tokens: bytes
+    num_blocks: int
+    references: int
+    hits: int
+    used: float
+
+
+class RawRun(NamedTuple):
+    """A running sequence. num_published: how many of its tokens are in the tree."""
+
+    namespace: str
+    tokens: list[int]
+    num_prompt: int
+    num_published: int
+    usage: Usage
+
+
+class Reading(NamedTuple):
+    """All that is read between two steps."""
+
+    nodes: list[RawNode]
+    runs: list[RawRun]
+    stats: CacheStats
+    num_waiting: int
+    now: float
+
+
+def read(scheduler: Scheduler) -> Reading:
+    """Read everything, quickly: the engine waits meanwhile."""
+    nodes = [
+        RawNode(
+            id(node), id(node.parent), node.realm, node.start, node.tokens, node.owned, node.held, node.hits, node.stamp
+        )
+        for node in scheduler.cache.walk()
+    ]
+    runs = [
+        RawRun(run.request.namespace, run.tokens[:], run.num_prompt, run.lease.num_published, run.usage)
+        for run in scheduler.running
+        if run.lease is not None
+    ]
+    return Reading(nodes, runs, scheduler.cache.stats(), len(scheduler.waiting), time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A reading as JSON values. A node's id is a digest of the path to its end: the same prefix, the same id."""
+
+    time: float
+    counters: dict[str, Any]
+    by_id: dict[str, dict[str, Any]]
+
+    def nodes(self, tenant: Tenant) -> dict[str, dict[str, Any]]:
+        """The nodes that this caller may see."""
+        if tenant.is_admin:
+            return self.by_id
+        return {name: node for name, node in self.by_id.items() if tenant.owns(node["namespace"])}
+
+    def report(self, tenant: Tenant) -> dict[str, Any]:
+        """All of it."""
+        return {"time": self.time, "counters": self.counters, "nodes": list(self.nodes(tenant).values())}
+
+
+class TreeFeed:
+    """The latest picture, at most MIN_SECONDS old, however many watch."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._picture: Picture | None = None
+        self._taken_at = 0.0
+        self._lock = asyncio.Lock()
+
+    async def latest(self) -> Picture:
+        """Raises EngineClosed."""
+        async with self._lock:
+            if self._picture is None or time.monotonic() - self._taken_at > MIN_SECONDS:
+                self._picture = await asyncio.to_thread(self._take)
+                self._taken_at = time.monotonic()
+            return self._picture
+
+    def _take(self) -> Picture:
+        reading = self._engine.with_scheduler(read)
+        finished = self._engine.stats().metrics
+        return draw(reading, finished.usage, sum(finished.num_finished.values()), self._engine, self._picture)
+
+
+def draw(reading: Reading, usage: Usage, num_finished: int, engine: Engine, before: Picture | None) -> Picture:
+    """Make a picture. Texts of nodes that the picture before had are taken from there."""
+    texts = Texts(engine, before)
+    by_id: dict[str, dict[str, Any]] = {}
+    paths: dict[int, Any] = {}
+    names: dict[int, str] = {}
+    offset = time.time() - reading.now
+    for raw in reading.nodes:
+        path = paths[raw.parent].copy() if raw.parent in paths else _root(raw.realm)
+        path.update(raw.tokens)
+        paths[raw.key] = path
+        name = names[raw.key] = path.hexdigest()
+        num_tokens = len(raw.tokens) // 4
+        by_id[name] = {
+            "id": name,
+            "parent": names.get(raw.parent),
+            "namespace": raw.realm,
+            "start": raw.start,
+            "tokens": num_tokens,
+            "blocks": raw.num_blocks,
+            "references": raw.references,
+            "hits": raw.hits,
+            "used": round(raw.used + offset, 1),
+            "text": texts.of(name, num_tokens, raw.tokens),
+        }
+    for number, run in enumerate(reading.runs):
+        node = _running(number, run, texts)
+        by_id[node["id"]] = node
+        usage += run.usage
+    stats = reading.stats
+    counters = {
+        "cached": usage.cached_tokens,
+        "prefilled": usage.prefilled_tokens,
+        "decoded": usage.decoded_tokens,
+        "jumped": usage.jumped_tokens,
+        "running": len(reading.runs),
+        "waiting": reading.num_waiting,
+        "finished": num_finished,
+        "blocks_total": stats.total,
+        "blocks_free": stats.free,
+        "blocks_leased": stats.leased,
+        "blocks_cached": stats.cached,
+        "evicted_blocks": stats.evicted_blocks,
+    }
+    return Picture(round(reading.now + offset, 1), counters, by_id)
+
+
+def _running(number: int, run: RawRun, texts: Texts) -> dict[str, Any]:
+    """A leaf for a sequence, below the last node of it that is in the tree."""
+    data = array("i", run.tokens).tobytes()
+    path = _root(run.namespace)
+    path.update(data[: 4 * run.num_published])
+    parent = path.hexdigest() if run.num_published else None
+    path.update(data[4 * run.num_published :])
+    return {
+        "id": f"run-{number}-{_digest_of(run)}",
+        "parent": parent,
+        "namespace": run.namespace,
+        "start": run.num_published,
+        "tokens": len(run.tokens) - run.num_published,
+        "running": len(run.tokens) - run.num_prompt,
+        "text": texts.excerpt(data[4 * run.num_published :]),
+    }
+
+
+def _digest_of(run: RawRun) -> str:
+    path = _root(run.namespace)
+    path.update(array("i", run.tokens[: run.num_prompt]).tobytes())
+    return str(path.hexdigest())
+
+
+def _root(realm: str) -> Any:
+    return hashlib.blake2b(realm.encode("utf-8", "surrogatepass") + b"\0", digest_size=8)
+
+
+class Texts:
+    """Excerpts of nodes' texts."""
+
+    def __init__(self, engine: Engine, before: Picture | None) -> None:
+        self._tokenizer = engine.loaded.tokenizer
+        self._known = before.by_id if before is not None else {}
+
+    def of(self, name: str, num_tokens: int, data: bytes) -> str:
+        """Of a node, as the picture before had it if it is the same."""
+        known = self._known.get(name)
+        if known is not None and known["tokens"] == num_tokens:
+            return str(known["text"])
+        return self.excerpt(data)
+
+    def excerpt(self, data: bytes) -> str:
+        """The beginning and the end."""
+        tokens = memoryview(data).cast("i")
+        if len(tokens) <= HEAD_TOKENS + TAIL_TOKENS:
+            return self._tokenizer.decode(tokens)
+        head, tail = tokens[:HEAD_TOKENS], tokens[len(tokens) - TAIL_TOKENS :]
+        return f"{self._tokenizer.decode(head)} … {self._tokenizer.decode(tail)}"

@@ -1,0 +1,134 @@
+"""A chat's way to the engine, and what its answer says, whatever the dialect in which it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from stemma.runtime.engine import Completion, Generation, RequestOptions
+from stemma.server.generation.generations import constrain, errors_of_prompt_named, start
+from stemma.server.generation.options import sampling_options
+from stemma.server.generation.service import Service
+from stemma.server.http.endpoint import Call
+from stemma.server.http.errors import bad_request
+from stemma.server.http.keys import Tenant
+from stemma.server.outputs.answers import Answer, AnswerParser, Piece
+from stemma.server.outputs.forms import Form, ToolUse, chat_form, tool_use
+from stemma.server.outputs.tool_grammar import CallsForm
+from stemma.server.prompts.prompter import ChatPrompt, answer_key
+from stemma.server.wire.chat import ChatRequest
+
+
+async def start_chat(
+    call: Call[Service, Any], body: ChatRequest, prompt_param: str
+) -> tuple[ChatTurn, list[Generation]]:
+    """Check a chat request and start its choices. prompt_param: the field that a wrong prompt is blamed on."""
+    service = call.service
+    service.check_model(body.model)
+    options = chat_options(body, call.tenant)
+    tools = tool_use(body)
+    form = chat_form(body, tools)
+    await constrain(service, options, form)
+    with errors_of_prompt_named(prompt_param):
+        prompt = await service.work(chat_prompt, service, body, tools, options["namespace"])
+        default = service.config.default_max_tokens
+        generations = start(call, [prompt.tokens], body.n or 1, max_tokens(body), default, options)
+    return ChatTurn(service, body, prompt, tools, calls_first(form), options["namespace"]), generations
+
+
+def chat_options(body: ChatRequest, tenant: Tenant) -> RequestOptions:
+    """The engine's options, the lengths left out. Raises ApiError."""
+    options = sampling_options(body, tenant)
+    if body.top_logprobs is not None and not body.logprobs:
+        raise bad_request("top_logprobs needs logprobs to be true", "top_logprobs")
+    if body.logprobs:
+        options["logprobs"] = body.top_logprobs or 0
+    return options
+
+
+def max_tokens(body: ChatRequest) -> int | None:
+    """Raises ApiError if both names are given and differ."""
+    if body.max_completion_tokens is None:
+        return body.max_tokens
+    if body.max_tokens not in (None, body.max_completion_tokens):
+        raise bad_request("give max_completion_tokens or max_tokens, not both", "max_tokens")
+    return body.max_completion_tokens
+
+
+def chat_prompt(service: Service, body: ChatRequest, tools: ToolUse, namespace: str) -> ChatPrompt:
+    """The prompt's tokens: those given, or those of the messages. Raises ApiError, PromptTooLong, ChatTemplateError."""
+    if body.prompt_token_ids is not None:
+        if body.messages:
+            raise bad_request("give messages or prompt_token_ids, not both", "prompt_token_ids")
+        return ChatPrompt(body.prompt_token_ids, body.prompt_token_ids)
+    return service.prompter.prompt(body.messages, tools.offered, namespace, body.chat_template_kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTurn:
+    """A request that was started: what its answer depends on."""
+
+    service: Service
+    body: ChatRequest
+    prompt: ChatPrompt
+    tools: ToolUse
+    calls_first: bool
+    namespace: str
+
+    def choice(self) -> Choice:
+        """For what one choice says."""
+        parser = AnswerParser(self.tools.names, self.tools.max_calls, calls_first=self.calls_first)
+        return Choice(parser, frozenset(self.body.stop_token_ids or ()))
+
+    def remember(self, choice: Choice, completion: Completion) -> None:
+        """Know the answer again when it comes back, and have all of it in the cache by then.
+
+        Its last tokens were never computed if nothing followed them: those that the form forced, or one at the limit.
+        What was cut inside a call is not known again: the beginning of a call is no part of the answer.
+        """
+        if self.body.prompt_token_ids is not None or choice.parser.is_cut_in_call:
+            return
+        answer = choice.answer
+        key = answer_key(answer.content, [(made.name, made.arguments) for made in answer.calls])
+        prompter, tokens = self.service.prompter, completion.tokens
+        ran = prompter.remember(self.prompt, self.namespace, completion.text, key, tokens)
+        if tokens and ran[-1] == tokens[-1]:
+            self.service.compute_later(ran, self.namespace, self.body.priority or 0)
+
+
+@dataclass(slots=True)
+class Choice:
+    """One choice, whole or on its way: the parser, and what came of it so far.
+
+    stops: tokens that cut an answer off, as stop strings do.
+    """
+
+    parser: AnswerParser
+    stops: Collection[int] = ()
+    answer: Answer = field(default_factory=Answer)
+
+    def take(self, text: str) -> list[Piece]:
+        """What has become certain with more text."""
+        return self._put(self.parser.push(text))
+
+    def finish(self, completion: Completion) -> list[Piece]:
+        """What was held back."""
+        is_stopped = completion.stopped_by is not None or (completion.tokens and completion.tokens[-1] in self.stops)
+        is_whole = completion.finish_reason == "stop" and not is_stopped
+        return self._put(self.parser.finish() if is_whole else self.parser.cut())
+
+    def _put(self, pieces: list[Piece]) -> list[Piece]:
+        for piece in pieces:
+            self.answer.add(piece)
+        return pieces
+
+    def finish_reason(self, completion: Completion) -> str:
+        """ "tool_calls" if the answer ended with calls that are whole, else the engine's."""
+        has_whole_calls = bool(self.answer.calls) and not self.parser.is_cut_in_call
+        return "tool_calls" if has_whole_calls and completion.finish_reason == "stop" else completion.finish_reason
+
+
+def calls_first(form: Form | None) -> bool:
+    """Whether an answer of this form has its calls at its beginning, or none."""
+    return form is not None and isinstance(form.spec, CallsForm) and form.spec.otherwise != "text"

@@ -1,0 +1,138 @@
+"""Starting generations for a call, and taking what several of them say in the order in which it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any, NamedTuple
+
+from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
+from stemma.runtime.errors import EngineClosed, InvalidRequest
+from stemma.server.generation.service import Service
+from stemma.server.http.endpoint import Call
+from stemma.server.http.errors import ApiError, bad_request
+from stemma.server.outputs.forms import Form
+
+
+class Said(NamedTuple):
+    """What one choice said: more, or that it is complete."""
+
+    choice: int
+    what: Delta | Completion
+
+
+async def constrain(service: Service, options: RequestOptions, form: Form | None) -> None:
+    """Have a form compiled, in bounded time, and put it among the options. Raises ApiError."""
+    if form is None:
+        return
+    try:
+        await _compiled(service, form)
+    except ApiError:
+        if form.otherwise is None:
+            raise
+        options["grammar"] = form.otherwise
+    else:
+        options["grammar"] = form.spec
+
+
+async def _compiled(service: Service, form: Form) -> None:
+    config = service.config
+    if form.num_bytes > config.max_grammar_bytes:
+        message = f"{form.param} has {form.num_bytes} bytes; no more than {config.max_grammar_bytes} are taken"
+        raise bad_request(message, form.param)
+    try:
+        await service.compilers.prepare(form.spec)
+    except InvalidRequest as error:
+        raise bad_request(str(error), form.param) from error
+
+
+def start(
+    call: Call[Service, Any],
+    prompts: Sequence[Sequence[int]],
+    n: int,
+    max_tokens: int | None,
+    default_tokens: int,
+    options: RequestOptions,
+) -> list[Generation]:
+    """`n` generations of each prompt, which end when the call does. Raises ApiError, InvalidRequest or PromptTooLong.
+
+    max_tokens: as asked. default_tokens: if nothing was asked, as far as the context has room.
+    """
+    service = call.service
+    if len(prompts) * n > service.config.max_choices:
+        param = "n" if n > 1 else "prompt"
+        raise bad_request(
+            f"a request may have {service.config.max_choices} choices; this has {len(prompts) * n}", param
+        )
+    call.cleanup.enter_context(service.gate.enter(call.tenant.name, len(prompts) * n))
+    generations: list[Generation] = []
+    call.cleanup.enter_context(service.under_way(generations))
+    for prompt in prompts:
+        submitted = options.copy()
+        limit = max_tokens
+        if limit is None:
+            limit = max(0, min(default_tokens, service.engine.room(len(prompt))))
+        submitted["max_tokens"] = limit
+        generations += service.engine.submit_samples(prompt, n, **submitted)
+    return generations
+
+
+@contextmanager
+def errors_of_prompt_named(param: str) -> Iterator[None]:
+    """What the engine says of its prompt is said of this field of the request."""
+    try:
+        yield
+    except (ApiError, InvalidRequest) as error:
+        if error.param in ("prompt", "messages"):
+            error.param = param
+        raise
+
+
+async def completed(generations: Sequence[Generation]) -> list[Completion]:
+    """All the completions, in order. Raises the first error."""
+    completions = await asyncio.gather(*generations)
+    for completion in completions:
+        check(completion)
+    return completions
+
+
+async def said(generations: Sequence[Generation]) -> AsyncGenerator[Said]:
+    """Deltas and completions as they come. What comes while the reader is busy is joined into one delta."""
+    if len(generations) == 1:
+        async with aclosing(aiter(generations[0])) as deltas:
+            async for delta in deltas:
+                yield Said(0, delta)
+        yield Said(0, check(await generations[0]))
+        return
+    queue: asyncio.Queue[Said | Exception] = asyncio.Queue(maxsize=1)
+    feeders = [asyncio.create_task(_feed(queue, index, item)) for index, item in enumerate(generations)]
+    try:
+        num_open = len(generations)
+        while num_open:
+            item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            num_open -= isinstance(item.what, Completion)
+            yield item
+    finally:
+        for feeder in feeders:
+            feeder.cancel()
+        await asyncio.gather(*feeders, return_exceptions=True)
+
+
+async def _feed(queue: asyncio.Queue[Said | Exception], index: int, generation: Generation) -> None:
+    try:
+        async with aclosing(aiter(generation)) as deltas:
+            async for delta in deltas:
+                await queue.put(Said(index, delta))
+        await queue.put(Said(index, check(await generation)))
+    except Exception as error:
+        await queue.put(error)
+
+
+def check(completion: Completion) -> Completion:
+    """Raises EngineClosed for a completion that was ended from outside."""
+    if completion.finish_reason == "abort":
+        raise EngineClosed("the request was ended before it was complete")
+    return completion

@@ -1,0 +1,44 @@
+"""Fields of a request to the engine's options. Names and defaults are OpenAI's; the engine checks the values."""
+
+from __future__ import annotations
+
+from stemma.runtime.engine import RequestOptions
+from stemma.server.http.errors import bad_request
+from stemma.server.http.keys import Tenant
+from stemma.server.wire.common import GenerationRequest, StreamOptions
+
+OPENAI_TEMPERATURE = 1.0
+
+
+def sampling_options(body: GenerationRequest, tenant: Tenant) -> RequestOptions:
+    """Everything but the lengths, the log-probabilities and the form of the output. Raises ApiError."""
+    return RequestOptions(
+        namespace=tenant.namespace(body.cache_salt),
+        priority=body.priority or 0,
+        temperature=OPENAI_TEMPERATURE if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        top_k=0 if body.top_k in (None, -1) else body.top_k,
+        min_p=body.min_p or 0.0,
+        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        seed=body.seed,
+        logit_bias=_biases(body.logit_bias or {}),
+        stop=[body.stop] if isinstance(body.stop, str) else body.stop or [],
+        stop_token_ids=body.stop_token_ids or [],
+        ignore_eos=bool(body.ignore_eos),
+        finish_in_time=bool(body.finish_in_time),
+    )
+
+
+def stream_options(body: GenerationRequest) -> StreamOptions:
+    """Raises ApiError for options without a stream."""
+    if body.stream_options is not None and not body.stream:
+        raise bad_request("stream_options is for streams: set stream to true", "stream_options")
+    return body.stream_options or StreamOptions()
+
+
+def _biases(given: dict[str, float]) -> dict[int, float]:
+    if not all(key.isascii() and key.isdigit() and len(key) < 10 for key in given):
+        raise bad_request("the keys of logit_bias are token ids in decimal digits", "logit_bias")
+    return {int(key): bias for key, bias in given.items()}

@@ -1,0 +1,74 @@
+"""What every endpoint works with: the engine, the configuration, and the little state a server has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from stemma.runtime.engine import Engine, Generation
+from stemma.runtime.errors import EngineClosed
+from stemma.server.config import ServerConfig
+from stemma.server.generation.token_texts import TokenTexts
+from stemma.server.http.errors import ApiError
+from stemma.server.http.state import HttpState
+from stemma.server.outputs.compiling import Compilers
+from stemma.server.prompts.prompter import ChatPrompter
+from stemma.server.prompts.turns import TurnMemory
+from stemma.version import VERSION
+
+
+class Service(HttpState):
+    """An engine with what a server keeps beside it. Lives as long as the server.
+
+    compilers: compile grammars. turns: answers as they were generated.
+    """
+
+    def __init__(self, engine: Engine, config: ServerConfig) -> None:
+        super().__init__(config, engine.config.max_running + config.max_queue)
+        self.engine = engine
+        self.model_name = config.model_name or engine.loaded.config.name
+        self.tokenizer = engine.loaded.tokenizer
+        self.texts = TokenTexts(self.tokenizer)
+        self.turns = TurnMemory(config.turn_memory_bytes)
+        self.prompter = ChatPrompter(engine.loaded, self.turns)
+        self.compilers = Compilers(engine, config.compile_seconds)
+        self.started = time.time()
+        self.fingerprint = f"stemma-{VERSION}"
+        self._under_way: list[Sequence[Generation]] = []
+
+    @contextmanager
+    def under_way(self, generations: Sequence[Generation]) -> Iterator[None]:
+        """These are somebody's answer meanwhile; they are cancelled at the end."""
+        self._under_way.append(generations)
+        try:
+            yield
+        finally:
+            self._under_way = [other for other in self._under_way if other is not generations]
+            for generation in generations:
+                generation.give_up()
+
+    def cut_short(self) -> None:
+        """End every answer that is under way with an error that tells its reader to come back; on the server's loop."""
+        self.is_over.set()
+        for generations in self._under_way:
+            for generation in generations:
+                generation.give_up()
+                generation.fail(EngineClosed("the server shut down before the answer was complete; ask again"))
+
+    def compute_later(self, tokens: Sequence[int], namespace: str, priority: int) -> None:
+        """Have these tokens in the cache soon. Nobody waits for it, but what goes on from them comes behind it."""
+        if self.engine.config.prefix_cache and self.engine.room(len(tokens)) > 0:
+            with suppress(EngineClosed):
+                self.engine.submit(tokens, max_tokens=0, namespace=namespace, priority=priority)
+
+    def check_model(self, name: str | None) -> None:
+        """Raises ApiError (404) for a model that is not served here."""
+        if name is not None and name.casefold() not in {self.model_name.casefold(), "default", "stemma"}:
+            message = f"there is no model {name!r} here; there is {self.model_name!r}"
+            raise ApiError(404, message, param="model", code="model_not_found")
+
+    def close(self) -> None:
+        """Let go of threads. The engine stays whose it is."""
+        self.compilers.close()
+        super().close()

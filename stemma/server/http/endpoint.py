@@ -1,0 +1,209 @@
+"""From an HTTP request to a typed call and back: key, body, decoding, errors, and the end when the client goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from opentelemetry import trace
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from stemma.server.http.decoding import decode
+from stemma.server.http.errors import ApiError, ClientGone, api_error, unavailable
+from stemma.server.http.keys import Tenant
+from stemma.server.http.replies import json_reply
+from stemma.server.http.state import HttpState
+
+Kept = TypeVar("Kept", bound=HttpState)
+Body = TypeVar("Body")
+T = TypeVar("T")
+
+END_SECONDS = 1.0
+"""What is told of the end has so long to be written."""
+
+log = logging.getLogger("stemma.server")
+tracer = trace.get_tracer("stemma.server")
+
+
+@dataclass(slots=True)
+class Call(Generic[Kept, Body]):
+    """One request at its handler, with what the server keeps.
+
+    cleanup: closed when the answer was sent, failed, or nobody wants it any more.
+    """
+
+    service: Kept
+    tenant: Tenant
+    body: Body
+    request: Request
+    cleanup: ExitStack = field(default_factory=ExitStack)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A row of the server's table of paths.
+
+    body: the type of the JSON body; None for no body. is_open: needs no key. for_admin: needs an admin's key.
+    """
+
+    method: str
+    path: str
+    handler: Callable[[Call[Any, Any]], Awaitable[Response]]
+    summary: str
+    body: type[Any] | None = None
+    is_open: bool = False
+    for_admin: bool = False
+
+
+class EndpointApp:
+    """An endpoint as an ASGI application."""
+
+    def __init__(self, endpoint: Endpoint, service: HttpState) -> None:
+        self._endpoint = endpoint
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        counts, path = self._service.counts, self._endpoint.path
+        started = time.monotonic()
+        status = 0
+
+        async def counted_send(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        counts.num_open += 1
+        with tracer.start_as_current_span(f"{self._endpoint.method} {path}") as span:
+            try:
+                await self._answer(scope, receive, counted_send)
+            except ClientGone:
+                counts.num_gone += 1
+            except Exception as error:
+                if status and self._service.is_over.is_set():  # a reader so slow that it could not even be told
+                    counts.num_gone += 1
+                    return
+                if status:  # too late for another answer: the connection is cut
+                    log.exception("%s failed while it was answered", path)
+                    raise
+                await _error_reply(error, path)(scope, receive, counted_send)
+            finally:
+                counts.num_open -= 1
+                if status:
+                    counts.answer(path, status)
+                    span.set_attribute("http.response.status_code", status)
+        if status == 200 and self._endpoint.body is not None:
+            self._service.gate.note_duration(time.monotonic() - started)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint, service = self._endpoint, self._service
+        headers = Headers(scope=scope)
+        tenant = Tenant("", is_admin=False)
+        if not endpoint.is_open:
+            tenant = service.keys.tenant(headers.get("authorization"), headers.get("x-api-key"))
+        if endpoint.for_admin and not tenant.is_admin:
+            raise ApiError(403, "this needs an admin's API key", "permission_error", code="permission_denied")
+        data = await before_the_end(read_body(headers, receive, service.config.max_body_bytes), service.is_over)
+        body = None if endpoint.body is None else await _decoded(service, data, endpoint.body)
+        with ExitStack() as cleanup:
+            call = Call(service, tenant, body, Request(scope), cleanup)
+
+            async def respond() -> None:
+                response = await endpoint.handler(call)
+                await response(scope, _never, send)
+
+            await until_gone(respond(), receive, service.is_over)
+
+
+async def _decoded(service: HttpState, data: bytes, kind: type[Any]) -> Any:
+    if len(data) < 64 << 10:
+        return decode(data, kind)
+    return await service.work(decode, data, kind)
+
+
+async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises ApiError (413) as soon as it is known to be too long, ClientGone if it never comes."""
+    declared = headers.get("content-length", "0")
+    too_long = ApiError(413, f"the body is longer than {limit} bytes", code="body_too_large")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_long
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise too_long
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def until_gone(work: Coroutine[Any, Any, None], receive: Receive, is_over: asyncio.Event) -> None:
+    """Do the work, or cancel it when the client goes or the server's time is over. Raises ClientGone, ApiError."""
+    watch = asyncio.ensure_future(_disconnect(receive))
+
+    async def work_or_leave() -> None:
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise ClientGone
+            await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    try:
+        await before_the_end(work_or_leave(), is_over)
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+
+
+async def before_the_end(work: Coroutine[Any, Any, T], is_over: asyncio.Event) -> T:
+    """Do the work. What does not end by itself soon after the server's time is over ends with ApiError (503)."""
+    task, end = asyncio.ensure_future(work), asyncio.ensure_future(_end(is_over))
+    try:
+        await asyncio.wait((task, end), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise unavailable("the server is shutting down")
+        return await task
+    finally:
+        end.cancel()
+        task.cancel()
+        await asyncio.gather(task, end, return_exceptions=True)
+
+
+async def _end(is_over: asyncio.Event) -> None:
+    await is_over.wait()
+    await asyncio.sleep(END_SECONDS)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _never() -> Any:
+    """Responses are not to look for the disconnect themselves."""
+    await asyncio.Event().wait()
+
+
+def _error_reply(error: Exception, path: str) -> Response:
+    known = api_error(error)
+    if known is None:
+        log.exception("%s failed", path, exc_info=error)
+        known = ApiError(500, "the server failed; its log says why", "server_error")
+    elif known.status == 500:
+        log.error("%s failed", path, exc_info=error)
+    return json_reply(known.body(), known.status, known.headers)

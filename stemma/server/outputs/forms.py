@@ -1,0 +1,179 @@
+"""What form an output must have, from the several ways in which clients ask for one. Compiling it is the engine's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from stemma.fsm.choices import Choices
+from stemma.fsm.ebnf import EBNF
+from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.lark import Lark
+from stemma.fsm.regex import Regex
+from stemma.runtime.engine.guides import GrammarSpec
+from stemma.server.http.errors import bad_request
+from stemma.server.outputs.closed_schema import closed
+from stemma.server.outputs.told_schema import told_schema
+from stemma.server.outputs.tool_grammar import CallsForm, Function
+from stemma.server.wire.chat import ChatRequest, NamedToolChoice, Tool
+from stemma.server.wire.common import GenerationRequest, JsonObjectFormat, JsonSchemaFormat, StructuredOutputs
+
+MAX_CALLS = 8
+"""Calls in one answer, however many the client would take: a model that repeats itself has an end."""
+
+ANY_OBJECT = JSONSchema({"type": "object"})
+
+
+class Form(NamedTuple):
+    """A form, its size in bytes as it came, and the field that asked for it.
+
+    otherwise: what will do if the form cannot be had; None if nothing else will.
+    """
+
+    spec: GrammarSpec
+    num_bytes: int
+    param: str
+    otherwise: GrammarSpec | None = None
+
+
+class ToolUse(NamedTuple):
+    """Which functions may be called. offered: told to the model. max_calls: of one answer."""
+
+    offered: Sequence[Tool] = ()
+    callable: Sequence[Tool] = ()
+    is_required: bool = False
+    max_calls: int = MAX_CALLS
+
+    @property
+    def names(self) -> list[str]:
+        """The functions that may be called."""
+        return [tool.function.name for tool in self.callable]
+
+
+def tool_use(body: ChatRequest) -> ToolUse:
+    """What `tools`, `tool_choice` and `parallel_tool_calls` say together. Raises ApiError if they contradict."""
+    tools = body.tools or []
+    names = [tool.function.name for tool in tools]
+    if len(set(names)) < len(names):
+        raise bad_request("two tools have the same name", "tools")
+    if not tools:
+        if body.tool_choice not in (None, "none", "auto"):
+            raise bad_request("tool_choice asks for a call, but there are no tools", "tool_choice")
+        if body.parallel_tool_calls is not None and body.tools is None:
+            raise bad_request("parallel_tool_calls is for requests with tools", "parallel_tool_calls")
+        return ToolUse()
+    max_calls = 1 if body.parallel_tool_calls is False else MAX_CALLS
+    match body.tool_choice:
+        case "none":
+            return ToolUse()
+        case NamedToolChoice(function=function):
+            chosen = [tool for tool in tools if tool.function.name == function.name]
+            if not chosen:
+                raise bad_request(f"there is no tool {function.name!r}; there are {names}", "tool_choice")
+            return ToolUse(tools, chosen, True, 1)
+        case "required":
+            return ToolUse(tools, tools, True, max_calls)
+        case _:
+            return ToolUse(tools, tools, False, max_calls)
+
+
+def chat_form(body: ChatRequest, tools: ToolUse) -> Form | None:
+    """The form of a chat's answer: a final form, calls, or either. Raises ApiError."""
+    final = text_form(body)
+    if not tools.callable:
+        return _told_form(body) or final
+    functions = tuple(_function(tool) for tool in tools.callable)
+    size = len(msgspec.json.encode(tools.callable)) + (final.num_bytes if final else 0)
+    if tools.is_required:
+        return Form(CallsForm(functions, tools.max_calls), size, "tools")
+    return Form(CallsForm(functions, tools.max_calls, final.spec if final else "text"), size, "tools")
+
+
+def _told_form(body: ChatRequest) -> Form | None:
+    """For `json_object`: the schema that the messages tell, where any object will do if it cannot be compiled."""
+    if not isinstance(body.response_format, JsonObjectFormat) or (schema := told_schema(body.messages)) is None:
+        return None
+    return schema_form(schema, "response_format")._replace(otherwise=ANY_OBJECT)
+
+
+def text_form(body: GenerationRequest) -> Form | None:
+    """The form of a text without calls. Raises ApiError if more than one is asked for."""
+    forms = list(_forms(body))
+    if len(forms) > 1:
+        raise bad_request(f"give one of {forms[0].param} and {forms[1].param}", forms[1].param)
+    return forms[0] if forms else None
+
+
+def _forms(body: GenerationRequest) -> Iterator[Form]:
+    """All that is asked for, under OpenAI's, our own, vLLM's and SGLang's names."""
+    vllm = body.structured_outputs or StructuredOutputs()
+    for param, pattern in (
+        ("regex", body.regex),
+        ("guided_regex", body.guided_regex),
+        ("structured_outputs.regex", vllm.regex),
+    ):
+        if pattern is not None:
+            yield Form(Regex(pattern), len(pattern), param)
+    for param, source in (
+        ("grammar", body.grammar),
+        ("guided_grammar", body.guided_grammar),
+        ("structured_outputs.grammar", vllm.grammar),
+    ):
+        if source is not None:
+            yield Form(grammar_text(source), len(source), param)
+    if body.ebnf is not None:
+        yield Form(EBNF(body.ebnf), len(body.ebnf), "ebnf")
+    for param, schema in (("guided_json", body.guided_json), ("structured_outputs.json", vllm.json)):
+        if schema is not None:
+            yield schema_form(schema, param)
+    for param, values in (("guided_choice", body.guided_choice), ("structured_outputs.choice", vllm.choice)):
+        if values is not None:
+            yield Form(Choices(values), sum(map(len, values)), param)
+    if vllm.json_object:
+        yield Form(ANY_OBJECT, 0, "structured_outputs.json_object")
+    if (form := _response_format(body)) is not None:
+        yield form
+
+
+def schema_form(schema: str | dict[str, Any], param: str) -> Form:
+    """A schema as JSON values or as their text. Raises ApiError if the text is no schema."""
+    size = len(schema) if isinstance(schema, str) else len(msgspec.json.encode(schema))
+    try:
+        read = msgspec.json.decode(schema) if isinstance(schema, str) else schema
+    except msgspec.DecodeError as error:
+        raise bad_request(f"{param} is no JSON: {error}", param) from error
+    if not isinstance(read, dict | bool):
+        raise bad_request(f"{param} is no JSON Schema: it is neither an object nor a boolean", param)
+    return Form(JSONSchema(read if isinstance(read, bool) else closed(read)), size, param)
+
+
+def grammar_text(text: str) -> EBNF | Lark:
+    """A grammar in either language: only EBNF defines its rules with `::=`."""
+    return EBNF(text) if "::=" in text else Lark(text)
+
+
+def _response_format(body: GenerationRequest) -> Form | None:
+    match body.response_format:
+        case JsonObjectFormat():
+            return Form(ANY_OBJECT, 0, "response_format")
+        case JsonSchemaFormat(json_schema=spec):
+            if spec.schema is None:
+                raise bad_request("json_schema has no schema", "response_format.json_schema.schema")
+            if isinstance(spec.schema, bool):
+                return Form(JSONSchema(spec.schema), 0, "response_format")
+            return schema_form(spec.schema, "response_format")
+        case _:
+            return None
+
+
+def _function(tool: Tool) -> Function:
+    parameters: dict[str, Any] = tool.function.parameters or {}
+    kind = parameters.get("type", "object")
+    if kind != "object":
+        raise bad_request(f"the parameters of {tool.function.name} must be an object, not {kind!r:.40}", "tools")
+    schema = {"type": "object", "properties": {}, **parameters}
+    if not schema["properties"] and set(schema) == {"type", "properties"}:
+        schema["additionalProperties"] = False
+    return Function(tool.function.name, JSONSchema(closed(schema)))

@@ -1,0 +1,4 @@
+"""SGLang's API: /generate.
+
+May use `generation` and all below; no other dialect, nor `cache` and `status`.
+"""

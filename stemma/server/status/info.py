@@ -1,0 +1,130 @@
+"""What a server says of itself: models, health, version, and what gateways ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import Response
+
+from stemma.runtime.errors import EngineClosed
+from stemma.server.generation.service import Service
+from stemma.server.http.endpoint import Call
+from stemma.server.http.errors import unavailable
+from stemma.server.http.replies import json_reply
+from stemma.version import VERSION
+
+
+async def models(call: Call[Service, None]) -> Response:
+    """GET /v1/models."""
+    return json_reply({"object": "list", "data": [_model(call.service)]})
+
+
+async def model(call: Call[Service, None]) -> Response:
+    """GET /v1/models/{model}."""
+    call.service.check_model(call.request.path_params["model"])
+    return json_reply(_model(call.service))
+
+
+def _model(service: Service) -> dict[str, Any]:
+    return {
+        "id": service.model_name,
+        "object": "model",
+        "created": int(service.started),
+        "owned_by": "stemma",
+        "root": service.engine.loaded.config.name,
+        "parent": None,
+        "max_model_len": service.engine.context_length,
+    }
+
+
+async def health(call: Call[Service, None]) -> Response:
+    """GET /health: 200 as long as the engine takes requests."""
+    if call.service.stopping.is_set():
+        raise unavailable("the server is shutting down")
+    try:
+        await call.service.work(call.service.engine.with_cache, lambda cache: None)
+    except EngineClosed as error:
+        raise unavailable(str(error)) from error
+    return json_reply({"status": "ok"})
+
+
+async def version(call: Call[Service, None]) -> Response:
+    """GET /version."""
+    return json_reply({"version": VERSION})
+
+
+async def model_info(call: Call[Service, None]) -> Response:
+    """GET /model_info and /get_model_info, as SGLang's clients read it."""
+    service = call.service
+    config = service.engine.loaded.config
+    template = service.engine.loaded.chat_template
+    return json_reply(
+        {
+            "model_path": service.model_name,
+            "served_model_name": service.model_name,
+            "tokenizer_path": service.model_name,
+            "is_generation": True,
+            "has_chat_template": template is not None,
+            "model_type": config.family,
+            "architectures": [config.family],
+            "vocab_size": config.vocab_size,
+            "max_context_length": service.engine.context_length,
+            "max_model_len": service.engine.context_length,
+            "weight_version": "default",
+            "eos_token_ids": list(service.engine.loaded.generation.eos_ids),
+            "bos_token_id": service.tokenizer.bos_id,
+        }
+    )
+
+
+async def server_info(call: Call[Service, None]) -> Response:
+    """GET /server_info and /get_server_info."""
+    service = call.service
+    stats = await service.work(service.engine.stats)
+    engine = service.engine.config
+    return json_reply(
+        {
+            "version": VERSION,
+            "model_path": service.model_name,
+            "served_model_name": service.model_name,
+            "tokenizer_path": service.model_name,
+            "context_length": service.engine.context_length,
+            "max_running_requests": engine.max_running,
+            "max_total_num_tokens": stats.cache.total * engine.block_size,
+            "block_size": engine.block_size,
+            "page_size": engine.block_size,
+            "tp_size": 1,
+            "dp_size": 1,
+            "disaggregation_mode": "null",
+            "is_embedding": False,
+            "prefix_cache": engine.prefix_cache,
+            "num_running": stats.num_running,
+            "num_waiting": stats.num_waiting,
+        }
+    )
+
+
+async def loads(call: Call[Service, None]) -> Response:
+    """GET /v1/loads: how busy each replica behind this address is; there is one."""
+    service = call.service
+    stats = await service.work(service.engine.stats)
+    block_size, cache = service.engine.config.block_size, stats.cache
+    used = cache.leased * block_size
+    load = {
+        "dp_rank": 0,
+        "num_running_reqs": stats.num_running,
+        "num_waiting_reqs": stats.num_waiting,
+        "num_total_reqs": stats.num_running + stats.num_waiting,
+        "num_used_tokens": used,
+        "num_tokens": used,
+        "max_total_num_tokens": cache.total * block_size,
+        "token_usage": cache.leased / cache.total,
+        "cache_hit_rate": cache.hit_tokens / max(1, cache.hit_tokens + cache.miss_tokens),
+    }
+    aggregate = {
+        "total_running_reqs": stats.num_running,
+        "total_waiting_reqs": stats.num_waiting,
+        "total_reqs": stats.num_running + stats.num_waiting,
+        "avg_token_usage": load["token_usage"],
+    }
+    return json_reply({"version": VERSION, "dp_rank_count": 1, "loads": [load], "aggregate": aggregate})

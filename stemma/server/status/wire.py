@@ -1,0 +1,25 @@
+"""Requests to the tokenizer's endpoints."""
+
+from __future__ import annotations
+
+from stemma.server.wire.chat import Message, Tool
+from stemma.server.wire.common import TokenId, Wire
+
+
+class TokenizeRequest(Wire):
+    """POST /tokenize: a text, or a chat with its template."""
+
+    prompt: str | None = None
+    messages: list[Message] | None = None
+    model: str | None = None
+    add_special_tokens: bool = True
+    add_generation_prompt: bool = True
+    tools: list[Tool] | None = None
+    return_token_strs: bool | None = None
+
+
+class DetokenizeRequest(Wire):
+    """POST /detokenize."""
+
+    tokens: list[TokenId]
+    model: str | None = None

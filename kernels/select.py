@@ -7,9 +7,9 @@ from importlib.util import find_spec
 
 import torch
 
+from stemma.kernels.cpu.attention.kv_dtypes import KV_DTYPES
+from stemma.kernels.cpu.machine.target import UnsupportedCPU, host_target
 from stemma.kernels.cpu.ops import CpuOps
-from stemma.kernels.cpu.store import KV_DTYPES
-from stemma.kernels.cpu.target import UnsupportedCPU, host_target
 from stemma.kernels.ops import Ops
 from stemma.kernels.reference import ReferenceOps
 

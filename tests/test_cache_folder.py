@@ -16,7 +16,7 @@ from stemma import cache_folder as cache
 from stemma.cache_folder import cache_folder
 from stemma.fsm.kernels import loader as kernels
 from stemma.fsm.vocabulary.store import Store
-from stemma.kernels.cpu import compile
+from stemma.kernels.cpu.machine import compile
 from stemma.runtime.model.pull import DEFAULT, default_model
 
 SCRIPT = """

@@ -18,19 +18,21 @@ import numpy.typing as npt
 import torch
 from llvmlite import ir
 
-from stemma.kernels.cpu import amx, compile, tiles
-from stemma.kernels.cpu.attention import add_attention
-from stemma.kernels.cpu.kv import CpuKV, add_rope_write, allocate
-from stemma.kernels.cpu.linear import FLOATING, QUANTIZED, add_operations, add_products
-from stemma.kernels.cpu.pack import PackedLinear, pack
-from stemma.kernels.cpu.plan import CpuPlan, make_plan
-from stemma.kernels.cpu.pool import Pool, add_worker, aligned_zeros
-from stemma.kernels.cpu.rows import GROUP, add_gate, add_prepare
-from stemma.kernels.cpu.sampling import sample_row
+from stemma.kernels.cpu.attention import tiles
+from stemma.kernels.cpu.attention.attend import add_attention
+from stemma.kernels.cpu.attention.kv import CpuKV, add_rope_write, allocate
+from stemma.kernels.cpu.attention.plan import CpuPlan, make_plan
+from stemma.kernels.cpu.attention.tiles import PLAN, Shape, planned_rows
+from stemma.kernels.cpu.machine import compile
+from stemma.kernels.cpu.machine.target import Target, host_target
+from stemma.kernels.cpu.machine.threads import Pool, add_worker, aligned_zeros
+from stemma.kernels.cpu.products import amx
+from stemma.kernels.cpu.products.linear import FLOATING, QUANTIZED, add_operations, add_products
+from stemma.kernels.cpu.products.pack import PackedLinear, pack
+from stemma.kernels.cpu.rows.activations import GROUP, add_gate, add_prepare
+from stemma.kernels.cpu.rows.sampling import sample_row
+from stemma.kernels.cpu.rows.table import STORED, CpuEmbedding, add_table, embedding
 from stemma.kernels.cpu.steps import Call, CpuStepper, add_replay
-from stemma.kernels.cpu.table import STORED, CpuEmbedding, add_table, embedding
-from stemma.kernels.cpu.target import Target, host_target
-from stemma.kernels.cpu.tiles import PLAN, Shape, planned_rows
 from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, Network, SamplingRows, Stepper
 from stemma.kernels.weights import StoredWeight, dequantize
 

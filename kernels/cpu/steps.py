@@ -9,23 +9,21 @@ replaced. A model's `forward` and `logits` must therefore consist of operations 
 from __future__ import annotations
 
 import ctypes
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from llvmlite import ir
 
-from stemma.kernels.cpu.ahead import furthest_byte
-from stemma.kernels.cpu.dialect import Code
-from stemma.kernels.cpu.kv import CpuKV
-from stemma.kernels.cpu.plan import CpuPlan
-from stemma.kernels.ops import Int32Array, Layout, Network
+from stemma.kernels.cpu.attention.ahead import furthest_byte
+from stemma.kernels.cpu.attention.kv import CpuKV
+from stemma.kernels.cpu.attention.plan import CpuPlan
+from stemma.kernels.cpu.machine.dialect import Code
+from stemma.kernels.ops import Int32Array, KVShape, Layout, Network
 from stemma.kernels.steps import run
-
-if TYPE_CHECKING:
-    from stemma.kernels.cpu.ops import CpuOps
 
 COMMAND_WORDS = 14
 """The address of an operation and its arguments, those behind the control block."""
@@ -96,10 +94,26 @@ class Recording:
             flat[places] = address
 
 
+class Recorder(Protocol):
+    """What a stepper asks of the operations that it records."""
+
+    def plan(self, layout: Layout, shape: KVShape) -> CpuPlan:
+        """The step's plan."""
+
+    def recorded(self) -> AbstractContextManager[list[Call]]:
+        """Collect the native calls that this thread makes; they are made as well."""
+
+    def buffers(self) -> tuple[torch.Tensor, ...]:
+        """The memory that recorded calls write to."""
+
+    def replay(self, commands: npt.NDArray[np.int64], plan: CpuPlan, num_heads: int, shape: KVShape) -> None:
+        """Make recorded calls again, for a step with this plan."""
+
+
 class CpuStepper:
     """The `Stepper` of the CPU: the first step of a size is run as it is, the second is recorded, others replay it."""
 
-    def __init__(self, ops: CpuOps, network: Network, num_heads: int, kv: CpuKV) -> None:
+    def __init__(self, ops: Recorder, network: Network, num_heads: int, kv: CpuKV) -> None:
         self._ops, self._network, self._num_heads, self._kv = ops, network, num_heads, kv
         self._recordings: dict[tuple[int, int], Recording | None] = {}
         self._can_record = True

@@ -16,18 +16,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from stemma.kernels.ops import Int32Array, Layout, Network
+from stemma.kernels.ops import Int32Array, KVShape, Layout, Network, Ops
 from stemma.kernels.steps import EagerStepper
 from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.plan import Capacity, Cut, TritonPlan, Uploads, needed
-
-if TYPE_CHECKING:
-    from stemma.kernels.triton.ops import TritonOps
 
 MOST_TOKENS = 256
 """Larger steps keep the GPU busy longer than the host needs to launch them."""
@@ -89,10 +86,20 @@ class Graph:
         self.inputs.send({"ids": ids, "rows": rows}, fill={})
 
 
+class Plans(Ops, Protocol):
+    """What a graph asks of the operations that it records: plans whose buffers stay where they are."""
+
+    def cut(self, layout: Layout, shape: KVShape, num_heads: int) -> Cut:
+        """The step's rectangles."""
+
+    def fixed_plan(self, layout: Layout, shape: KVShape, num_heads: int, capacity: Capacity) -> TritonPlan:
+        """A plan that can be filled again. Raises CapacityError if the layout does not fit."""
+
+
 class GraphStepper:
     """Runs small steps as graphs and others operation by operation. For one thread."""
 
-    def __init__(self, ops: TritonOps, network: Network, num_heads: int, kv: TritonKV, record: Recorder) -> None:
+    def __init__(self, ops: Plans, network: Network, num_heads: int, kv: TritonKV, record: Recorder) -> None:
         self._ops, self._network, self._num_heads, self._kv = ops, network, num_heads, kv
         self._record = record
         self._eager = EagerStepper(ops, network, kv)

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from stemma.kernels import select
-from stemma.kernels.cpu.target import UnsupportedCPU
+from stemma.kernels.cpu.machine.target import UnsupportedCPU
 from stemma.kernels.select import UnknownBackend, select_ops
 
 

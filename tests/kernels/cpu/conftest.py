@@ -8,7 +8,7 @@ import llvmlite.binding as llvm
 import pytest
 import torch
 
-from stemma.kernels.cpu import target
+from stemma.kernels.cpu.machine import target
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.reference import ReferenceOps
 

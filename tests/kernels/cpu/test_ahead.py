@@ -10,8 +10,8 @@ import threading
 import numpy as np
 import pytest
 
-from stemma.kernels.cpu import ahead
-from stemma.kernels.cpu.ahead import PagesAhead, furthest_byte
+from stemma.kernels.cpu.attention import ahead
+from stemma.kernels.cpu.attention.ahead import PagesAhead, furthest_byte
 
 PAGE = mmap.PAGESIZE
 

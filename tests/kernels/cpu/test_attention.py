@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from stemma.kernels.cpu.attention.kv_dtypes import KV_DTYPES
+from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.ops import CpuOps
-from stemma.kernels.cpu.store import KV_DTYPES
-from stemma.kernels.cpu.target import Target
 from stemma.kernels.ops import BlockCopy, HeadShape, KVShape, Layout, SharedPrefix
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.weights import StoredWeight

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from stemma.kernels.cpu import target
+from stemma.kernels.cpu.machine import target
 from stemma.kernels.cpu.ops import CpuOps
-from stemma.kernels.cpu.pack import MismatchedWeights
+from stemma.kernels.cpu.products.pack import MismatchedWeights
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.weights import StoredWeight, dequantize
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from stemma.kernels.cpu.machine.threads import _Sleep
 from stemma.kernels.cpu.ops import CpuOps
-from stemma.kernels.cpu.pool import _Sleep
 from stemma.kernels.weights import StoredWeight
 
 

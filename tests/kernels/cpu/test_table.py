@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemma.kernels.cpu.ops import CpuOps
-from stemma.kernels.cpu.sampling import sample_row
+from stemma.kernels.cpu.rows.sampling import sample_row
 from stemma.kernels.ops import SamplingRows
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.weights import StoredWeight

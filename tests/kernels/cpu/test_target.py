@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from llvmlite import ir
 
-from stemma.kernels.cpu import attention, compile, kv, linear, pool, rows, target, tiles
+from stemma.kernels.cpu.attention import attend, kv, tiles
+from stemma.kernels.cpu.machine import compile, target, threads
+from stemma.kernels.cpu.products import linear
+from stemma.kernels.cpu.rows import activations
 
 
 def flags(*names: str) -> dict[str, bool]:
@@ -39,13 +42,13 @@ def test_every_kernel_compiles_for_neon(machine: str, cpu: str, triple: str) -> 
     chosen = target.choose(machine, flags("dotprod"), cpu, triple)
     module = ir.Module("neon")
     module.triple = triple
-    pool.add_worker(module)
-    rows.add_prepare(module)
-    rows.add_gate(module)
+    threads.add_worker(module)
+    activations.add_prepare(module)
+    activations.add_gate(module)
     linear.add_products(module, chosen)
     linear.add_operations(module, chosen)
     shape = tiles.Shape(9, 3, 64, 16, chosen, "int16")
-    attention.add_attention(module, shape)
+    attend.add_attention(module, shape)
     kv.add_rope_write(module, shape)
     text = compile.assembly(module, chosen)
     assert "sdot" in text
@@ -53,12 +56,27 @@ def test_every_kernel_compiles_for_neon(machine: str, cpu: str, triple: str) -> 
     assert "fmaf" not in text  # a call for each lane
 
 
+def test_a_changed_source_compiles_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compile, "SOURCES", tmp_path / "sources")
+    inner = tmp_path / "sources" / "room" / "kernel.py"
+    inner.parent.mkdir(parents=True)
+    for text in ("first", "second", "first"):
+        inner.write_text(text)
+        compile.load("test", lambda module: threads.add_parallel(module), target.host_target(), (), tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_the_sources_in_a_key_are_the_back_ends() -> None:
+    names = {path.name for path in compile.SOURCES.rglob("*.py")}
+    assert {"ops.py", "linear.py", "attend.py", "activations.py", "dialect.py"} <= names
+
+
 def test_a_second_start_compiles_nothing(tmp_path: Path) -> None:
     calls = []
 
     def generate(module: ir.Module) -> None:
         calls.append(module)
-        pool.add_parallel(module)
+        threads.add_parallel(module)
 
     host = target.host_target()
     for parameter in (1, 1, 2):

@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from stemma.kernels.cpu.dialect import FLOAT, I32, I64, Value, vector
-from stemma.kernels.cpu.store import load_kv
-from stemma.kernels.cpu.tiles import LOG2_E, Tile, Tiles, pieces
+from stemma.kernels.cpu.attention.kv_dtypes import load_kv
+from stemma.kernels.cpu.attention.tiles import LOG2_E, Tile, Tiles, pieces
+from stemma.kernels.cpu.machine.dialect import FLOAT, I32, I64, Value, vector
 from stemma.kernels.ops import KV_SPLIT
 
 

@@ -19,10 +19,10 @@ from itertools import pairwise
 
 from llvmlite import ir
 
-from stemma.kernels.cpu.dialect import FLOAT, I32, I64, Code, Value, vector
-from stemma.kernels.cpu.rows import _words
-from stemma.kernels.cpu.store import region_bytes
-from stemma.kernels.cpu.target import Target
+from stemma.kernels.cpu.attention.kv_dtypes import region_bytes
+from stemma.kernels.cpu.machine.dialect import FLOAT, I32, I64, Code, Value, vector
+from stemma.kernels.cpu.machine.target import Target
+from stemma.kernels.cpu.machine.words import read_words
 from stemma.kernels.ops import KV_SPLIT
 
 ITEM = ("first_row", "rows", "table", "first_split", "end_split", "later")
@@ -114,7 +114,7 @@ class Tiles(ABC):
     def write(self) -> ir.Function:
         code = self.code
         job_address, item_address, head, scratch = code.arguments
-        job, item = _words(code, job_address, JOB), _words(code, item_address, ITEM)
+        job, item = read_words(code, job_address, JOB), read_words(code, item_address, ITEM)
         rows = self._rows(item)
         table = job["tables"] + item["table"] * job["table_width"] * 4
         tile = Tile(job, item, head, table, rows, rows * self.shape.group, self._divide_scratch(scratch))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
-from stemma.kernels.cpu.dialect import I8, I16, I32, Code, Value, vector
+from stemma.kernels.cpu.machine.dialect import I8, I16, I32, Code, Value, vector
 
 VECTOR_BYTES = vector(I8, 64)
 VECTOR_INTS = vector(I32, 16)

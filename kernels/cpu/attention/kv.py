@@ -12,19 +12,19 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
-from stemma.kernels.cpu import cells
-from stemma.kernels.cpu.ahead import PagesAhead
-from stemma.kernels.cpu.dialect import I32, I64, Code, Value
-from stemma.kernels.cpu.linear import set_words
-from stemma.kernels.cpu.pool import ARGUMENTS, add_parallel
-from stemma.kernels.cpu.rows import _words, norm_head, rotate
-from stemma.kernels.cpu.store import element_bytes, region_bytes, store_kv
-from stemma.kernels.cpu.tiles import Shape
+from stemma.kernels.cpu.attention import cells
+from stemma.kernels.cpu.attention.ahead import PagesAhead
+from stemma.kernels.cpu.attention.kv_dtypes import element_bytes, region_bytes, store_kv
+from stemma.kernels.cpu.attention.tiles import Shape
+from stemma.kernels.cpu.machine.dialect import I32, I64, Code, Value
+from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
+from stemma.kernels.cpu.machine.words import read_words, set_words
+from stemma.kernels.cpu.rows.activations import norm_head, rotate
 from stemma.kernels.ops import KVShape
 
 Array = npt.NDArray[Any]
 READ_BEYOND = 1024
-"""A tile of keys may reach beyond a cell (`amx_attention.py`), so also beyond the last one."""
+"""A tile of keys may reach beyond a cell (`matrix_tiles.py`), so also beyond the last one."""
 
 
 ROPE = ("qkv", "q_out", "q_norm", "k_norm", "cos", "sin", "keys", "values", "block_stride", "positions", "slots",
@@ -95,7 +95,7 @@ def add_rope_write(module: ir.Module, shape: Shape) -> None:
 def _add_rows(module: ir.Module, shape: Shape) -> ir.Function:
     code = Code(module, "rope_rows", 3)
     address, piece, scratch = code.arguments
-    job = _words(code, address, ROPE)
+    job = read_words(code, address, ROPE)
     first = piece * job["rows_per_piece"]
     with code.loop(first, code.minimum(first + job["rows_per_piece"], job["rows"])) as row:
         heads = shape.num_heads + 2 * shape.num_kv_heads

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stemma.kernels.cpu.linear import FLOATING, QUANTIZED, block_rows
-from stemma.kernels.cpu.pool import aligned_zeros
-from stemma.kernels.cpu.rows import BLOCK, prepared_stride
-from stemma.kernels.cpu.strips import SEGMENT, STRIP
+from stemma.kernels.cpu.machine.threads import aligned_zeros
+from stemma.kernels.cpu.products.linear import FLOATING, QUANTIZED, block_rows
+from stemma.kernels.cpu.products.strips import SEGMENT, STRIP
+from stemma.kernels.cpu.rows.activations import BLOCK, prepared_stride
 from stemma.kernels.weights import StoredWeight, dequantize
 
 Bytes = npt.NDArray[np.uint8]

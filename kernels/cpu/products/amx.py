@@ -13,37 +13,22 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from stemma.kernels.cpu.dialect import I8, I16, I64, VOID, Code, Value, Variable
-from stemma.kernels.cpu.rows import FLOATS16, GROUP, INTS16, PAIR, pairs_of
-from stemma.kernels.cpu.strips import DOUBLES16, Part, Strip, finish, scaled, weight_digits
+from stemma.kernels.cpu.machine.dialect import FLOATS16, I8, I64, INTS16, Code, Value, Variable
+from stemma.kernels.cpu.machine.matrix_unit import TILE_BYTES, WHOLE, call, configure, move, release
+from stemma.kernels.cpu.products.strips import DOUBLES16, Part, Strip, finish, scaled, weight_digits
+from stemma.kernels.cpu.rows.activations import GROUP, PAIR, pairs_of
 
 FROM = 5
 """Rows from which the matrix unit is faster than the vectors."""
 MAX_FEATURES = 32_768
 """Inputs whose digits' products fit a sum of 32 bits."""
-DIGITS, WEIGHTS = (4, 5), (6, 7)
+DIGITS, WEIGHTS = (4, 5), WHOLE
 """Tile registers; 0 to 3 are sums."""
-TILE_BYTES = 1024
 CONFIG, SUMS_AT, RESULTS_AT, STRIP_AT = 0, 64, 8192, 1 << 17
 """Where in a thread's scratch the tiles' shapes, the sums, finished sums and the digits of one strip stand."""
 SCRATCH_BYTES = STRIP_AT + MAX_FEATURES // PAIR * 3 * TILE_BYTES
 AHEAD, RING = 2, 4
 """With one group of rows, vectors unpack the weights so many tiles ahead of the matrix unit, in a ring of so many."""
-
-
-def configure(code: Code, config: Value, rows: Value) -> None:
-    """Shapes of the tile registers, in 64 bytes at `config`: palette 1, bytes of a row from 16, rows from 48."""
-    for at in range(0, 64, 8):
-        code.store(code.constant(I64, 0), config + at)
-    code.store(code.constant(I8, 1), config)
-    for register in range(8):
-        code.store(code.constant(I16, 64), config + (16 + 2 * register))
-        code.store(code.constant(I8, GROUP) if register in WEIGHTS else rows.to(I8), config + (48 + register))
-    call(code, "ldtilecfg", code.pointer(config))
-
-
-def release(code: Code) -> None:
-    call(code, "tilerelease")
 
 
 def store_digits(code: Code, pair: Value, half: Value, digits: list[list[Value]]) -> None:
@@ -198,16 +183,3 @@ def _finish_row(code: Code, part: Part, scratch: Value, formed: _Formed, row: Va
     total = row_sums(code, scratch, row, 2 if part.kind == "q4" else 3)
     waiting = part.results + ((before + row) * 128 + (index & 1) * 64)
     finish(code, part, formed.first.value + row, index, scaled(code, total, scales + row * 4, units), waiting)
-
-
-def move(code: Code, name: str, register: int, address: Value, row_bytes: int = 64) -> None:
-    """ "tileloadd64" or "tilestored64" of a register whose rows lie `row_bytes` apart."""
-    call(code, name, ir.Constant(I8, register), code.pointer(address), ir.Constant(I64, row_bytes))
-
-
-def call(code: Code, name: str, *arguments: ir.Value) -> None:
-    """One instruction of the matrix unit."""
-    full = f"llvm.x86.{name}"
-    kinds = [argument.type for argument in arguments]
-    function = code.module.globals.get(full) or ir.Function(code.module, ir.FunctionType(VOID, kinds), full)
-    code.builder.call(function, arguments)

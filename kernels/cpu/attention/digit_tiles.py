@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from stemma.kernels.cpu.cells import (
+from stemma.kernels.cpu.attention.cells import (
     LARGEST_SIGNED,
     TOKENS,
     cell_bytes,
@@ -27,10 +27,9 @@ from stemma.kernels.cpu.cells import (
     record_bytes,
     whole_product,
 )  # fmt: skip
-from stemma.kernels.cpu.dialect import FLOAT, I8, I32, I64, ROUNDING, Code, Value, vector
-from stemma.kernels.cpu.rows import FLOATS16, INTS16
-from stemma.kernels.cpu.target import VECTOR_BYTES, Target
-from stemma.kernels.cpu.tiles import LOG2_E, Shape, Tile, Tiles, pieces
+from stemma.kernels.cpu.attention.tiles import LOG2_E, Shape, Tile, Tiles, pieces
+from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I8, I32, I64, INTS16, ROUNDING, Code, Value, vector
+from stemma.kernels.cpu.machine.target import VECTOR_BYTES, Target
 from stemma.kernels.ops import KV_SPLIT
 
 CELLS = KV_SPLIT // TOKENS

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 
-from stemma.kernels.cpu.dialect import FLOAT, I8, I32, Code, Value, vector
+from stemma.kernels.cpu.machine.dialect import FLOAT, I8, I32, Code, Value, vector
 
 TOKENS = 16
 LARGEST = 32767

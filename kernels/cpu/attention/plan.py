@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stemma.kernels.cpu.tiles import ITEM, PLAN
+from stemma.kernels.cpu.attention.tiles import ITEM, PLAN
 from stemma.kernels.ops import KV_SPLIT, Layout
 
 Array = npt.NDArray[Any]

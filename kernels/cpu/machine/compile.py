@@ -20,10 +20,12 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from stemma.cache_folder import cache_folder
-from stemma.kernels.cpu.target import Target
+from stemma.kernels.cpu.machine.target import Target
 
 Generate = Callable[[ir.Module], None]
 DIGEST_BYTES = 32
+SOURCES = Path(__file__).parents[1]
+"""The back end's folder. Its sources, wherever they stand in it, are part of an object's key."""
 log = logging.getLogger(__name__)
 
 
@@ -106,7 +108,7 @@ def assembly(module: ir.Module, target: Target) -> str:
 
 def _key(target: Target, parameters: Sequence[object]) -> str:
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(SOURCES.rglob("*.py")):
         digest.update(source.read_bytes())
     digest.update(repr((target, tuple(parameters), llvm.llvm_version_info)).encode())
     return digest.hexdigest()[:24]

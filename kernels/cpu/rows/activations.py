@@ -13,10 +13,21 @@ import math
 
 from llvmlite import ir
 
-from stemma.kernels.cpu.dialect import DOUBLE, FLOAT, I8, I32, I64, Code, Value, vector
+from stemma.kernels.cpu.machine.dialect import (
+    BYTES16,
+    DOUBLE,
+    FLOAT,
+    FLOATS16,
+    I32,
+    I64,
+    INTS16,
+    Code,
+    Value,
+    vector,
+)
+from stemma.kernels.cpu.machine.words import read_words
 
 BLOCK = 32
-FLOATS16, INTS16, BYTES16 = vector(FLOAT, 16), vector(I32, 16), vector(I8, 16)
 GROUP, PAIR = 16, 64
 PREPARE = ("x", "norm", "row_ids", "first", "last", "features", "prepared", "prepared_stride", "rows_per_piece",
            "group")  # fmt: skip
@@ -29,10 +40,6 @@ def prepared_stride(features: int, quantized: bool) -> int:
     if not quantized:
         return -(-features // BLOCK) * BLOCK * 4
     return -(-features // PAIR) * (2 * PAIR + 16) // 64 * 64 + 128
-
-
-def _words(code: Code, address: Value, names: tuple[str, ...]) -> dict[str, Value]:
-    return {name: code.load_int(address, index) for index, name in enumerate(names)}
 
 
 def _inverse_root(code: Code, x: Value, count: Value, epsilon: Value) -> Value:
@@ -59,7 +66,7 @@ def add_prepare(module: ir.Module) -> None:
     for quantized in (False, True):
         code = Code(module, "prepare_quantized" if quantized else "prepare_float", 3)
         address, piece, scratch = code.arguments
-        job = _words(code, address, PREPARE)
+        job = read_words(code, address, PREPARE)
         first = job["first"] + piece * job["rows_per_piece"]
         with code.loop(first, code.minimum(first + job["rows_per_piece"], job["last"])) as row:
             index = row - job["first"]
@@ -157,7 +164,7 @@ def add_gate(module: ir.Module) -> None:
     """gate: out = silu(first half) * second half of each row."""
     code = Code(module, "gate", 3)
     address, piece, _ = code.arguments
-    job = _words(code, address, GATE)
+    job = read_words(code, address, GATE)
     row, part = piece // job["column_pieces"], piece % job["column_pieces"]
     first = part * job["columns_per_piece"]
     last = code.minimum(first + job["columns_per_piece"], job["half"])

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from stemma.kernels.cpu.compile import Library
-from stemma.kernels.cpu.dialect import I32, I64, Code, Value, Variable
+from stemma.kernels.cpu.machine.compile import Library
+from stemma.kernels.cpu.machine.dialect import I32, I64, Code, Value, Variable
 from stemma.kernels.ops import check_process
 
 TICKET, FINISHED, KERNEL, PIECES, SCRATCH, SCRATCH_BYTES, YIELD, STOP, ARGUMENTS, NUM_WORDS = (

@@ -7,15 +7,25 @@ from dataclasses import dataclass
 import torch
 from llvmlite import ir
 
-from stemma.kernels.cpu.dialect import FLOAT, HALF, I8, I16, I32, I64, Code, Value, vector
-from stemma.kernels.cpu.linear import set_words
-from stemma.kernels.cpu.pool import ARGUMENTS, add_parallel
-from stemma.kernels.cpu.rows import FLOATS16, INTS16, _words
+from stemma.kernels.cpu.machine.dialect import (
+    BYTES16,
+    FLOAT,
+    FLOATS16,
+    HALF,
+    I16,
+    I32,
+    I64,
+    INTS16,
+    Code,
+    Value,
+    vector,
+)
+from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
+from stemma.kernels.cpu.machine.words import read_words, set_words
 from stemma.kernels.ops import Int32Array
 from stemma.kernels.weights import StoredWeight, dequantize
 
 ROWS = ("first", "second", "out", "width")
-BYTES16 = vector(I8, 16)
 STORED = {"F32": 64, "F16": 32, "BF16": 32, "Q8_0": 34, "Q4_0": 18, "Q4_1": 20}
 """Storage types whose rows are read by compiled code: bytes of 16 values, or of a block of 32."""
 
@@ -59,7 +69,7 @@ def _add_embed(module: ir.Module, type_: str) -> None:
     """first: the table; second: ids; out: float rows; width: values of a row, a multiple of 32."""
     code = Code(module, f"embed_{type_}", 3)
     address, row, _ = code.arguments
-    job = _words(code, address, ROWS)
+    job = read_words(code, address, ROWS)
     row_bytes = job["width"] // (32 if type_[0] == "Q" else 16) * STORED[type_]
     source = job["first"] + code.load(I32, job["second"] + row * 4).to(I64) * row_bytes
     out = job["out"] + row * job["width"] * 4
@@ -92,7 +102,7 @@ def _add_largest(module: ir.Module) -> None:
     """first: float rows; out: int32 for each row; width: values of a row. The lowest index among equals."""
     code = Code(module, "largest", 3)
     address, row, _ = code.arguments
-    job = _words(code, address, ROWS)
+    job = read_words(code, address, ROWS)
     values = job["first"] + row * job["width"] * 4
     whole = job["width"] // 64 * 64
     lowest = code.constant(FLOATS16, float("-inf"))
@@ -125,7 +135,7 @@ def _add_mask(module: ir.Module) -> None:
     """first: float rows; second: bits of each mask; out: the row of each mask; width: values of a row."""
     code = Code(module, "mask", 3)
     address, index, _ = code.arguments
-    job = _words(code, address, ROWS)
+    job = read_words(code, address, ROWS)
     values = job["first"] + code.load(I32, job["out"] + index * 4).to(I64) * job["width"] * 4
     bits = job["second"] + index * ((job["width"] + 31) // 32 * 4)
     lanes = code.constant(INTS16, [1 << lane for lane in range(16)])

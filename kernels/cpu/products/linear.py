@@ -4,7 +4,7 @@ Weights lie in strips of 16 outputs, the lanes of a vector; along the inputs a s
 for up to 8 rows of activations. A row's result is the same bits in any batch, on any thread and machine:
 
 - quantised weights are integers, scale * q + minimum, times one unit for each output; quantised rows are integers times
-  one scale for each row (`rows.py`). Their product is an exact integer, however it is summed, until it is scaled.
+  one scale for each row (`activations.py`). Their product is an exact integer, however summed, until it is scaled.
 - beside floats the sums of a row are formed in one order, whatever its company.
 
     4 and 8 bits   tile of 16 outputs x 32 inputs; vector j holds inputs 4j .. 4j+3 of the 16 outputs, as bytes
@@ -19,11 +19,12 @@ from dataclasses import replace
 
 from llvmlite import ir
 
-from stemma.kernels.cpu import amx
-from stemma.kernels.cpu.dialect import DOUBLE, FLOAT, HALF, I32, I64, Code, Value, vector
-from stemma.kernels.cpu.pool import ARGUMENTS, add_parallel
-from stemma.kernels.cpu.rows import FLOATS16, GATE, GROUP, INTS16, PAIR, PREPARE, _words
-from stemma.kernels.cpu.strips import (
+from stemma.kernels.cpu.machine.dialect import DOUBLE, FLOAT, FLOATS16, HALF, I32, I64, INTS16, Code, Value, vector
+from stemma.kernels.cpu.machine.target import Target
+from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
+from stemma.kernels.cpu.machine.words import read_words, set_words
+from stemma.kernels.cpu.products import amx
+from stemma.kernels.cpu.products.strips import (
     AHEAD,
     DOUBLES16,
     SEGMENT,
@@ -36,7 +37,7 @@ from stemma.kernels.cpu.strips import (
     finish,
     scaled,
 )
-from stemma.kernels.cpu.target import Target
+from stemma.kernels.cpu.rows.activations import GATE, GROUP, PAIR, PREPARE
 
 QUANTIZED = ("q4", "q8")
 FLOATING = ("bf16", "f16", "f32")
@@ -51,8 +52,8 @@ def add_products(module: ir.Module, target: Target) -> None:
     for kind in QUANTIZED + FLOATING:
         code = Code(module, f"multiply_{kind}", 3)
         address, piece, scratch = code.arguments
-        job = _words(code, address, PRODUCT)
-        segment = _words(code, job["segment"], SEGMENT)
+        job = read_words(code, address, PRODUCT)
+        segment = read_words(code, job["segment"], SEGMENT)
         strip = piece * job["strips_per_piece"]
         strips = strip, code.minimum(strip + job["strips_per_piece"], (segment["outputs"] + (STRIP - 1)) // STRIP)
         part = Part(kind, target, job, segment, strips, (job["first"], job["last"]), scratch + amx.RESULTS_AT)
@@ -221,7 +222,7 @@ def _run_segments(
     before = code.variable(0)
     with code.loop(0, code.load_int(linear)) as index:
         at = code.load_int(linear + 24 + index * 8)
-        segment = _words(code, at, SEGMENT)
+        segment = read_words(code, at, SEGMENT)
         group = code.constant(I64, 1)
         if target.name == "amx":
             fits = (features > amx.AHEAD * PAIR) & (features <= amx.MAX_FEATURES)
@@ -250,8 +251,3 @@ def _add_gate_rows(module: ir.Module, parallel: ir.Function) -> None:
     set_words(code, control + 8 * ARGUMENTS, GATE, words)
     code.call(parallel, control, code.address_of(module.globals["gate"]), rows * column_pieces)
     code.finish()
-
-
-def set_words(code: Code, address: Value, names: tuple[str, ...], words: dict[str, Value]) -> None:
-    for name, value in words.items():
-        code.store(value, address + 8 * names.index(name), 8)

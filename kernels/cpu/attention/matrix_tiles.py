@@ -14,12 +14,11 @@ from collections.abc import Mapping
 
 from llvmlite import ir
 
-from stemma.kernels.cpu.amx import TILE_BYTES, call, configure, move, release
-from stemma.kernels.cpu.cells import TOKENS
-from stemma.kernels.cpu.dialect import FLOAT, I8, I64, Value
-from stemma.kernels.cpu.digit_tiles import SCORE_BYTES, WEIGHT_BYTES, DigitTiles
-from stemma.kernels.cpu.rows import FLOATS16, INTS16
-from stemma.kernels.cpu.tiles import Tile
+from stemma.kernels.cpu.attention.cells import TOKENS
+from stemma.kernels.cpu.attention.digit_tiles import SCORE_BYTES, WEIGHT_BYTES, DigitTiles
+from stemma.kernels.cpu.attention.tiles import Tile
+from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I8, I64, INTS16, Value
+from stemma.kernels.cpu.machine.matrix_unit import TILE_BYTES, call, configure, move, release
 from stemma.kernels.ops import KV_SPLIT
 
 ROWS = 16

@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from stemma.kernels.cpu import cells
-from stemma.kernels.cpu.dialect import FLOAT, I8, I16, I32, Code, Value, vector
+from stemma.kernels.cpu.attention import cells
+from stemma.kernels.cpu.machine.dialect import FLOAT, I8, I16, I32, Code, Value, vector
 
 KV_DTYPES = ("int16", "float32", "bfloat16", "int8")
 

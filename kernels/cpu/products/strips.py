@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stemma.kernels.cpu.dialect import DOUBLE, FLOAT, I16, I32, Code, Value, vector
-from stemma.kernels.cpu.rows import FLOATS16, INTS16, pairs_of, silu
-from stemma.kernels.cpu.target import VECTOR_BYTES, Target
+from stemma.kernels.cpu.machine.dialect import DOUBLE, FLOAT, FLOATS16, I16, I32, INTS16, Code, Value, vector
+from stemma.kernels.cpu.machine.target import VECTOR_BYTES, Target
+from stemma.kernels.cpu.rows.activations import pairs_of, silu
 
 STRIP = 16
 WORDS, DOUBLES16 = vector(I16, 32), vector(DOUBLE, 16)
@@ -23,7 +23,7 @@ faster than the machine's own prefetcher fetches it."""
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """One strip of one matrix, in the generated program. pairs: of a quantised row, see `rows.py`."""
+    """One strip of one matrix, in the generated program. pairs: of a quantised row, see `activations.py`."""
 
     weights: Value
     scales: Value

@@ -1,7 +1,7 @@
 """Paged attention, one operation for decode, extend and shared prefixes: the tiles of a plan on all threads, then the
 merge of what tiles put into memory. `tiles.py` says what a tile is; how it computes depends on how the KV is stored.
 
-    int16                          `digit_tiles.py`, and `amx_attention.py` for tiles of several rows where there is AMX
+    int16                          `digit_tiles.py`, and `matrix_tiles.py` for tiles of several rows where there is AMX
     float32, bfloat16, int8        `float_tiles.py`
 """
 
@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from stemma.kernels.cpu.amx_attention import MatrixTiles
-from stemma.kernels.cpu.dialect import I32, I64, Code, Value
-from stemma.kernels.cpu.digit_tiles import DigitTiles
-from stemma.kernels.cpu.float_tiles import FloatTiles
-from stemma.kernels.cpu.linear import set_words
-from stemma.kernels.cpu.pool import ARGUMENTS, add_parallel
-from stemma.kernels.cpu.rows import _words
-from stemma.kernels.cpu.tiles import (
+from stemma.kernels.cpu.attention.digit_tiles import DigitTiles
+from stemma.kernels.cpu.attention.float_tiles import FloatTiles
+from stemma.kernels.cpu.attention.matrix_tiles import MatrixTiles
+from stemma.kernels.cpu.attention.tiles import (
     ITEM,
     ITEM_AT,
     JOB,
@@ -29,6 +25,9 @@ from stemma.kernels.cpu.tiles import (
     merge,
     planned_rows,
 )  # fmt: skip
+from stemma.kernels.cpu.machine.dialect import I32, I64, Code, Value
+from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
+from stemma.kernels.cpu.machine.words import read_words, set_words
 from stemma.kernels.ops import KV_SPLIT
 
 
@@ -43,7 +42,7 @@ def add_attention(module: ir.Module, shape: Shape) -> None:
     merged = _add_merge(module, shape)
     code = Code(module, "attend", 7)
     control, *given, plan = code.arguments
-    planned = _words(code, plan, PLAN)
+    planned = read_words(code, plan, PLAN)
     set_words(code, control + 8 * ARGUMENTS, JOB, dict(zip(JOB, given, strict=False)) | planned)
     code.call(parallel, control, code.address_of(tile), planned["num_items"] * shape.num_kv_heads)
     with code.when(planned["num_merged"] > 0):
@@ -55,7 +54,7 @@ def _add_tile(module: ir.Module, shape: Shape, single: ir.Function, several: ir.
     """One piece of the job: all tiles of a KV head stand together, so that its KV stays in the cache."""
     code = Code(module, "attend_tile", 3)
     address, piece, scratch = code.arguments
-    job = _words(code, address, JOB)
+    job = read_words(code, address, JOB)
     head, index = piece // job["num_items"], piece % job["num_items"]
     item = job["items"] + index * (8 * len(ITEM))
     with code.either(code.load_int(item, 1).equals(1)) as (one, more):
@@ -87,7 +86,7 @@ def _add_merge(module: ir.Module, shape: Shape) -> ir.Function:
     """Merge a row's parts in order of position."""
     code = Code(module, "attend_merge", 3)
     address, piece, scratch = code.arguments
-    job = _words(code, address, JOB)
+    job = read_words(code, address, JOB)
     row = code.load_int(job["merged_rows"] + piece * 8)
     first = code.load_int(job["part_starts"] + row * 8)
     splits = (code.load(I32, job["positions"] + row * 4).to(I64) + KV_SPLIT) // KV_SPLIT

@@ -32,6 +32,9 @@ def vector(element: Any, lanes: int) -> Any:
     return ir.VectorType(element, lanes)
 
 
+FLOATS16, INTS16, BYTES16 = vector(FLOAT, 16), vector(I32, 16), vector(I8, 16)
+
+
 def element_of(type_: Any) -> Any:
     return type_.element if isinstance(type_, ir.VectorType) else type_
 

@@ -1,0 +1,16 @@
+"""Words of 64 bits by name: how operations, jobs and plans give kernels their arguments."""
+
+from __future__ import annotations
+
+from stemma.kernels.cpu.machine.dialect import Code, Value
+
+
+def read_words(code: Code, address: Value, names: tuple[str, ...]) -> dict[str, Value]:
+    """All of them, as they stand at `address`."""
+    return {name: code.load_int(address, index) for index, name in enumerate(names)}
+
+
+def set_words(code: Code, address: Value, names: tuple[str, ...], words: dict[str, Value]) -> None:
+    """Store some of them."""
+    for name, value in words.items():
+        code.store(value, address + 8 * names.index(name), 8)

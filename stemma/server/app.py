@@ -13,6 +13,7 @@ from stemma.runtime.engine import Engine
 from stemma.server.cache.endpoints import cache_endpoints
 from stemma.server.config import ServerConfig
 from stemma.server.generation.service import Service
+from stemma.server.http.dialect import openai_error
 from stemma.server.http.endpoint import Call, Endpoint, EndpointApp
 from stemma.server.http.errors import ApiError
 from stemma.server.http.openapi import openapi_document
@@ -46,4 +47,4 @@ async def _no_such_place(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = {404: f"there is no {request.url.path}", 405: f"{request.url.path} takes no {request.method}"}
     known = ApiError(error.status_code, message.get(error.status_code, error.detail), code="not_found")
-    return json_reply(known.body(), known.status, error.headers)
+    return json_reply(openai_error(known), known.status, error.headers)

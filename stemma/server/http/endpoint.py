@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from stemma.server.http.decoding import decode
+from stemma.server.http.dialect import OPENAI, Dialect
 from stemma.server.http.errors import ApiError, ClientGone, api_error, unavailable
 from stemma.server.http.keys import Tenant
 from stemma.server.http.replies import json_reply
@@ -44,6 +45,7 @@ class Call(Generic[Kept, Body]):
     tenant: Tenant
     body: Body
     request: Request
+    dialect: Dialect
     cleanup: ExitStack = field(default_factory=ExitStack)
 
 
@@ -52,6 +54,7 @@ class Endpoint:
     """A row of the server's table of paths.
 
     body: the type of the JSON body; None for no body. is_open: needs no key. for_admin: needs an admin's key.
+    dialect: how errors and streams are written.
     """
 
     method: str
@@ -61,6 +64,7 @@ class Endpoint:
     body: type[Any] | None = None
     is_open: bool = False
     for_admin: bool = False
+    dialect: Dialect = OPENAI
 
 
 class EndpointApp:
@@ -94,7 +98,7 @@ class EndpointApp:
                 if status:  # too late for another answer: the connection is cut
                     log.exception("%s failed while it was answered", path)
                     raise
-                await _error_reply(error, path)(scope, receive, counted_send)
+                await _error_reply(error, self._endpoint)(scope, receive, counted_send)
             finally:
                 counts.num_open -= 1
                 if status:
@@ -114,7 +118,7 @@ class EndpointApp:
         data = await before_the_end(read_body(headers, receive, service.config.max_body_bytes), service.is_over)
         body = None if endpoint.body is None else await _decoded(service, data, endpoint.body)
         with ExitStack() as cleanup:
-            call = Call(service, tenant, body, Request(scope), cleanup)
+            call = Call(service, tenant, body, Request(scope), endpoint.dialect, cleanup)
 
             async def respond() -> None:
                 response = await endpoint.handler(call)
@@ -199,11 +203,11 @@ async def _never() -> Any:
     await asyncio.Event().wait()
 
 
-def _error_reply(error: Exception, path: str) -> Response:
+def _error_reply(error: Exception, endpoint: Endpoint) -> Response:
     known = api_error(error)
     if known is None:
-        log.exception("%s failed", path, exc_info=error)
+        log.exception("%s failed", endpoint.path, exc_info=error)
         known = ApiError(500, "the server failed; its log says why", "server_error")
     elif known.status == 500:
-        log.error("%s failed", path, exc_info=error)
-    return json_reply(known.body(), known.status, known.headers)
+        log.error("%s failed", endpoint.path, exc_info=error)
+    return json_reply(endpoint.dialect.error(known), known.status, known.headers)

@@ -1,10 +1,9 @@
-"""Errors as clients see them: OpenAI's shape, the parameter to change, and a status for each of Stemma's own errors."""
+"""Errors as clients see them: a status for each of Stemma's own, the parameter to change. A `Dialect` writes them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from stemma.fsm.errors import FormError
 from stemma.runtime.errors import (
@@ -28,10 +27,6 @@ class ApiError(Exception):
     param: str | None = None
     code: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-
-    def body(self) -> dict[str, Any]:
-        """As JSON values, in OpenAI's shape."""
-        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
 
 class ClientGone(Exception):

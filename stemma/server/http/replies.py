@@ -18,7 +18,6 @@ from stemma.server.config import ServerConfig
 from stemma.server.http.errors import ApiError, ClientGone, api_error
 
 log = logging.getLogger("stemma.server")
-DONE = b"data: [DONE]\n\n"
 HEARTBEAT = b": waiting\n\n"
 SEPARATORS = [(char.encode(), b"\\u%04x" % ord(char)) for char in "\x85\u2028\u2029"]
 """Other separators are control characters, which JSON escapes anyway."""
@@ -36,17 +35,6 @@ def event(value: Any, name: str | None = None) -> bytes:
     for separator, escaped in SEPARATORS:
         data = data.replace(separator, escaped)
     return start + b"data: " + data + b"\n\n"
-
-
-async def chunk_events(chunks: AsyncGenerator[Any], request_id: str) -> AsyncGenerator[bytes]:
-    """Chunks as events, then the end. An error on the way is an event of its own: the status has been sent."""
-    try:
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                yield event(chunk)
-    except Exception as error:
-        yield event(error_in_stream(error, request_id).body())
-    yield DONE
 
 
 def error_in_stream(error: Exception, request_id: str) -> ApiError:

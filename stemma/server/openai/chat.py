@@ -10,13 +10,13 @@ from typing import Any
 from starlette.responses import Response
 
 from stemma.runtime.engine import Completion, Delta, Generation
+from stemma.server.generation.answering import reply
 from stemma.server.generation.chats import ChatTurn, start_chat
-from stemma.server.generation.generations import completed, said
+from stemma.server.generation.generations import said
 from stemma.server.generation.options import stream_options
 from stemma.server.generation.reporting import logprob_entries, new_id, now, usage_report
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import Call
-from stemma.server.http.replies import EventReply, chunk_events, json_reply
 from stemma.server.outputs.answers import CallArguments, CallBegin, Piece, TextPiece
 from stemma.server.wire.chat import ChatRequest
 
@@ -26,11 +26,7 @@ async def chat_completions(call: Call[Service, ChatRequest]) -> Response:
     body = call.body
     streaming = stream_options(body)
     turn, generations = await start_chat(call, body, "messages")
-    answer = ChatAnswer(turn)
-    if body.stream:
-        events = answer.events(generations, bool(streaming.include_usage))
-        return EventReply(events, call.service.config)
-    return json_reply(answer.whole(await completed(generations)))
+    return await reply(call, ChatAnswer(turn, bool(streaming.include_usage)), generations)
 
 
 @dataclass(slots=True)
@@ -38,6 +34,7 @@ class ChatAnswer:
     """Writes the answer to one request."""
 
     turn: ChatTurn
+    include_usage: bool
     id: str = field(default_factory=lambda: new_id("chatcmpl-"))
     created: int = field(default_factory=now)
 
@@ -90,15 +87,12 @@ class ChatAnswer:
         return {"content": logprob_entries(logprobs, self.turn.service.texts), "refusal": None}
 
     # Streamed ----------------------------------------------------------------
-    def events(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[bytes]:
-        """The answer in chunks."""
-        return chunk_events(self._chunks(generations, include_usage), self.id)
-
-    async def _chunks(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[dict[str, Any]]:
+    async def chunks(self, generations: Sequence[Generation]) -> AsyncGenerator[dict[str, Any]]:
+        """The answer in pieces."""
         choices = [self.turn.choice() for _ in generations]
         last: list[Completion | None] = [None] * len(generations)
         for index in range(len(generations)):
-            chunk = self._chunk(index, {"role": "assistant", "content": "", "refusal": None}, include_usage)
+            chunk = self._chunk(index, {"role": "assistant", "content": "", "refusal": None})
             if self.turn.body.return_token_ids and index == 0:
                 chunk["prompt_token_ids"] = self.turn.prompt.tokens
             yield chunk
@@ -106,40 +100,36 @@ class ChatAnswer:
             async for index, what in items:
                 choice = choices[index]
                 if isinstance(what, Delta):
-                    for chunk in self._delta_chunks(index, choice.take(what.text), what, include_usage):
+                    for chunk in self._delta_chunks(index, choice.take(what.text), what):
                         yield chunk
                     continue
                 last[index] = what
                 for piece in choice.finish(what):
-                    yield self._chunk(index, _delta(piece), include_usage)
+                    yield self._chunk(index, _delta(piece))
                 self.turn.remember(choice, what)
-                yield self._chunk(index, {}, include_usage, choice.finish_reason(what))
-        if include_usage:
+                yield self._chunk(index, {}, choice.finish_reason(what))
+        if self.include_usage:
             usages = [completion.usage for completion in last if completion is not None]
             chunk = self._head("chat.completion.chunk")
             yield {**chunk, "choices": [], "usage": usage_report(usages, len(usages))}
 
-    def _delta_chunks(
-        self, index: int, pieces: Sequence[Piece], said: Delta, include_usage: bool
-    ) -> list[dict[str, Any]]:
+    def _delta_chunks(self, index: int, pieces: Sequence[Piece], said: Delta) -> list[dict[str, Any]]:
         """A chunk for each piece; log-probabilities and token ids go with the first one, whatever it says."""
         deltas = [_delta(piece) for piece in pieces]
         has_extras = bool(said.tokens and self.turn.body.return_token_ids) or bool(said.logprobs)
         if not deltas and has_extras:
             deltas = [{}]
-        chunks = [self._chunk(index, delta, include_usage) for delta in deltas]
+        chunks = [self._chunk(index, delta) for delta in deltas]
         if chunks:
             chunks[0]["choices"][0]["logprobs"] = self._logprobs(said.logprobs)
             if self.turn.body.return_token_ids:
                 chunks[0]["choices"][0]["token_ids"] = said.tokens
         return chunks
 
-    def _chunk(
-        self, index: int, delta: dict[str, Any], include_usage: bool, reason: str | None = None
-    ) -> dict[str, Any]:
+    def _chunk(self, index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
         chunk = self._head("chat.completion.chunk")
         chunk["choices"] = [{"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}]
-        if include_usage:
+        if self.include_usage:
             chunk["usage"] = None
         return chunk
 

@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
-from stemma.server.generation.generations import completed, constrain, said, start
+from stemma.server.generation.answering import reply
+from stemma.server.generation.generations import constrain, said, start
 from stemma.server.generation.options import sampling_options, stream_options
 from stemma.server.generation.reporting import new_id, now, usage_report
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import Call
 from stemma.server.http.errors import bad_request
-from stemma.server.http.replies import EventReply, chunk_events, json_reply
 from stemma.server.openai.legacy_logprobs import LegacyLogprobs, prompt_report
 from stemma.server.openai.wire import CompletionRequest
 from stemma.server.outputs.forms import text_form
@@ -39,10 +39,8 @@ async def completions(call: Call[Service, CompletionRequest]) -> Response:
     await constrain(service, options, text_form(body))
     prompts = await service.work(prompts_of, service, body)
     generations = start(call, prompts, body.n or 1, body.max_tokens, LEGACY_MAX_TOKENS, options)
-    answer = CompletionAnswer(service, body, prompts)
-    if body.stream:
-        return EventReply(answer.events(generations, bool(streaming.include_usage)), service.config)
-    return json_reply(answer.whole(await completed(generations)))
+    answer = CompletionAnswer(service, body, prompts, bool(streaming.include_usage))
+    return await reply(call, answer, generations)
 
 
 def logprob_options(body: CompletionRequest) -> RequestOptions:
@@ -93,6 +91,7 @@ class CompletionAnswer:
     service: Service
     body: CompletionRequest
     prompts: Sequence[Sequence[int]]
+    include_usage: bool
     id: str = field(default_factory=lambda: new_id("cmpl-"))
     created: int = field(default_factory=now)
 
@@ -168,34 +167,29 @@ class CompletionAnswer:
         return self.service.tokenizer.decode(self.prompts[at])
 
     # Streamed ----------------------------------------------------------------
-    def events(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[bytes]:
-        """The answer in chunks."""
-        return chunk_events(self._chunks(generations, include_usage), self.id)
-
-    async def _chunks(self, generations: Sequence[Generation], include_usage: bool) -> AsyncGenerator[dict[str, Any]]:
+    async def chunks(self, generations: Sequence[Generation]) -> AsyncGenerator[dict[str, Any]]:
+        """The answer in pieces."""
         streams = [ChoiceStream(self, index) for index in range(len(generations))]
         last: list[Completion | None] = [None] * len(generations)
         if self.body.echo or self.body.return_token_ids:
             for stream in streams:
-                yield self._chunk(stream.index, stream.begin(), include_usage)
+                yield self._chunk(stream.index, stream.begin())
         async with aclosing(said(generations)) as items:
             async for index, what in items:
                 if isinstance(what, Completion):
                     last[index] = what
                     end = streams[index].finish(what) | self._known_at_the_end(index, what)
-                    yield self._chunk(index, end, include_usage, what.finish_reason)
+                    yield self._chunk(index, end, what.finish_reason)
                 elif (more := streams[index].take(what)) is not None:
-                    yield self._chunk(index, more, include_usage)
-        if include_usage:
+                    yield self._chunk(index, more)
+        if self.include_usage:
             usages = [completion.usage for completion in last if completion is not None]
             yield {**self._head(), "choices": [], "usage": usage_report(usages, self._n)}
 
-    def _chunk(
-        self, index: int, more: dict[str, Any], include_usage: bool, reason: str | None = None
-    ) -> dict[str, Any]:
+    def _chunk(self, index: int, more: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
         chunk = self._head()
         chunk["choices"] = [{"index": index, "text": "", "logprobs": None, "finish_reason": reason, **more}]
-        if include_usage:
+        if self.include_usage:
             chunk["usage"] = None
         return chunk
 

@@ -11,13 +11,14 @@ from starlette.responses import Response
 
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine import Completion, Delta, Generation
+from stemma.server.generation.answering import reply
 from stemma.server.generation.chats import ChatTurn, Choice, start_chat
-from stemma.server.generation.generations import completed, said
+from stemma.server.generation.generations import said
 from stemma.server.generation.reporting import logprob_entries, new_id, now, usage_report
 from stemma.server.generation.service import Service
 from stemma.server.generation.token_texts import TextPlaces
 from stemma.server.http.endpoint import Call
-from stemma.server.http.replies import EventReply, error_in_stream, event, json_reply
+from stemma.server.http.replies import error_in_stream, event
 from stemma.server.openai.response_input import as_chat
 from stemma.server.openai.wire import NamedChoice, ResponsesRequest
 from stemma.server.outputs.answers import CallArguments, CallBegin, Piece, TextPiece
@@ -26,11 +27,12 @@ from stemma.server.outputs.answers import CallArguments, CallBegin, Piece, TextP
 async def responses(call: Call[Service, ResponsesRequest]) -> Response:
     """Answer a conversation."""
     turn, generations = await start_chat(call, as_chat(call.body), "input")
-    answer = ResponseAnswer(turn, call.body)
-    if call.body.stream:
-        return EventReply(answer.events(generations[0]), call.service.config)
-    (completion,) = await completed(generations)
-    return json_reply(answer.whole(completion))
+    return await reply(call, ResponseAnswer(turn, call.body), generations)
+
+
+def response_event(chunk: dict[str, Any]) -> bytes:
+    """Events here have names. An answer's last one says that it is the last."""
+    return event(chunk, chunk["type"])
 
 
 @dataclass(slots=True)
@@ -81,8 +83,9 @@ class ResponseAnswer:
         self._choice = self.turn.choice()
         self._places = self.turn.service.texts.places()
 
-    def whole(self, completion: Completion) -> dict[str, Any]:
+    def whole(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """The answer as one object: what its events say, put together."""
+        (completion,) = completions
         said = Delta(completion.text, completion.tokens, completion.logprobs)
         for _ in (*self._delta_events(said), *self._end_events(completion)):
             pass
@@ -160,25 +163,25 @@ class ResponseAnswer:
         return _status(completion)
 
     # Streamed ----------------------------------------------------------------
-    async def events(self, generation: Generation) -> AsyncGenerator[bytes]:
+    async def chunks(self, generations: Sequence[Generation]) -> AsyncGenerator[dict[str, Any]]:
         """The events in OpenAI's order. An error on the way is the last one: the status has been sent."""
         try:
-            async with aclosing(self._events(generation)) as items:
+            async with aclosing(self._events(generations)) as items:
                 async for kind, value in items:
-                    yield self._event(kind, value)
+                    yield self._chunk(kind, value)
         except Exception as error:
             known = error_in_stream(error, self.id)
             failure = {"code": known.code or "server_error", "message": known.message}
-            yield self._event("response.failed", {"response": {**self._response("failed"), "error": failure}})
+            yield self._chunk("response.failed", {"response": {**self._response("failed"), "error": failure}})
 
-    def _event(self, kind: str, value: dict[str, Any]) -> bytes:
+    def _chunk(self, kind: str, value: dict[str, Any]) -> dict[str, Any]:
         self._number += 1
-        return event({"type": kind, "sequence_number": self._number, **value}, kind)
+        return {"type": kind, "sequence_number": self._number, **value}
 
-    async def _events(self, generation: Generation) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
+    async def _events(self, generations: Sequence[Generation]) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
         yield "response.created", {"response": self._response("in_progress")}
         yield "response.in_progress", {"response": self._response("in_progress")}
-        async with aclosing(said([generation])) as items:
+        async with aclosing(said(generations)) as items:
             async for _, what in items:
                 for told in self._delta_events(what) if isinstance(what, Delta) else self._end_events(what):
                     yield told

@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine import Completion, Delta, Generation
-from stemma.server.generation.generations import completed, constrain, said, start
+from stemma.server.generation.answering import reply
+from stemma.server.generation.generations import constrain, said, start
 from stemma.server.generation.options import sampling_options
 from stemma.server.generation.reporting import finite, new_id
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import Call
 from stemma.server.http.errors import bad_request
-from stemma.server.http.replies import EventReply, chunk_events, json_reply
 from stemma.server.outputs.forms import Form, schema_form, text_form
 from stemma.server.sglang.wire import GenerateRequest, NativeSampling
 from stemma.server.wire.common import GenerationRequest, TokenId
@@ -40,11 +40,7 @@ async def generate(call: Call[Service, GenerateRequest]) -> Response:
             options["prompt_logprobs"] = body.top_logprobs_num or 0
             options["scored_from"] = answer.scored_from
     generations = start(call, prompts, answer.n, sampling.max_new_tokens, NATIVE_MAX_TOKENS, options)
-    if body.stream:
-        return EventReply(answer.events(generations), service.config)
-    reports = answer.whole(await completed(generations))
-    is_one = answer.n == 1 and (isinstance(body.text, str) or _is_one(body.input_ids))
-    return json_reply(reports[0] if is_one else reports)
+    return await reply(call, answer, generations)
 
 
 def _is_one(ids: list[Any] | None) -> bool:
@@ -116,7 +112,10 @@ class GenerateAnswer:
     prompts: Sequence[Sequence[int]]
     n: int
     is_silent: bool
-    id: str = field(default_factory=lambda: new_id(""))
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.id = self.body.rid or new_id("")
 
     @property
     def logprob_start(self) -> int:
@@ -131,9 +130,11 @@ class GenerateAnswer:
         """The first prompt token whose log-probability is asked for; the very first one has none."""
         return min(max(1, self.logprob_start), min(map(len, self.prompts)))
 
-    def whole(self, completions: Sequence[Completion]) -> list[dict[str, Any]]:
-        """All answers."""
-        return [self._report(index, completion) for index, completion in enumerate(completions)]
+    def whole(self, completions: Sequence[Completion]) -> dict[str, Any] | list[dict[str, Any]]:
+        """All answers; the answer itself, if one was asked for."""
+        reports = [self._report(index, completion) for index, completion in enumerate(completions)]
+        is_one = self.n == 1 and (isinstance(self.body.text, str) or _is_one(self.body.input_ids))
+        return reports[0] if is_one else reports
 
     def _report(self, index: int, completion: Completion) -> dict[str, Any]:
         usage = completion.usage
@@ -150,14 +151,10 @@ class GenerateAnswer:
         return {"text": completion.text, "output_ids": completion.tokens, "meta_info": meta}
 
     def _meta(self, index: int) -> dict[str, Any]:
-        own = self.body.rid or self.id
-        return {"id": own if len(self.prompts) * self.n == 1 else f"{own}-{index}", "weight_version": "default"}
+        return {"id": self.id if len(self.prompts) * self.n == 1 else f"{self.id}-{index}", "weight_version": "default"}
 
-    def events(self, generations: Sequence[Generation]) -> AsyncGenerator[bytes]:
-        """Each event has all the text so far, as SGLang's have."""
-        return chunk_events(self._chunks(generations), self.body.rid or self.id)
-
-    async def _chunks(self, generations: Sequence[Generation]) -> AsyncGenerator[dict[str, Any]]:
+    async def chunks(self, generations: Sequence[Generation]) -> AsyncGenerator[dict[str, Any]]:
+        """Each chunk has all the text so far, as SGLang's have."""
         streams = [ChoiceStream(Scores(self, index)) for index in range(len(generations))]
         async with aclosing(said(generations)) as items:
             async for index, what in items:

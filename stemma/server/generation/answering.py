@@ -1,0 +1,35 @@
+"""An answer on its way out: whole, or as the stream that its call asks for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Protocol
+
+from starlette.responses import Response
+
+from stemma.runtime.engine import Completion, Generation
+from stemma.server.generation.generations import completed
+from stemma.server.generation.service import Service
+from stemma.server.http.endpoint import Call
+from stemma.server.http.replies import EventReply, json_reply
+
+
+class AnswerWriter(Protocol):
+    """What a dialect makes of the generations of one request. Used once: either whole or in chunks."""
+
+    @property
+    def id(self) -> str:
+        """What the request is called in the log."""
+
+    def whole(self, completions: Sequence[Completion]) -> Any:
+        """The answer as JSON values."""
+
+    def chunks(self, generations: Sequence[Generation]) -> AsyncGenerator[Any]:
+        """The answer in pieces, which the call's dialect makes events of."""
+
+
+async def reply(call: Call[Service, Any], answer: AnswerWriter, generations: Sequence[Generation]) -> Response:
+    """Answer a call whose body has `stream`."""
+    if call.body.stream:
+        return EventReply(call.dialect.events(answer.chunks(generations), answer.id), call.service.config)
+    return json_reply(answer.whole(await completed(generations)))

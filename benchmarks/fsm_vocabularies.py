@@ -18,11 +18,12 @@ import tokenizers
 
 from stemma.fsm import Vocabulary
 from stemma.runtime.engine.guides import make_vocabulary
-from stemma.runtime.model.byte_alphabet import char_of_byte
 from stemma.runtime.model.checkpoint import TokenizerFiles
-from stemma.runtime.model.gguf_format import open_gguf
-from stemma.runtime.model.gguf_tokenizer import LLAMA3, read_tokenizer
-from stemma.runtime.model.tokenizer import Tokenizer
+from stemma.runtime.model.files.gguf_format import open_gguf
+from stemma.runtime.model.files.gguf_tokenizer import read_tokenizer
+from stemma.runtime.model.text.byte_alphabet import char_of_byte
+from stemma.runtime.model.text.splits import LLAMA3
+from stemma.runtime.model.text.tokenizer import Tokenizer
 
 CACHE = Path.home() / ".cache" / "stemma-bench"
 NPM_PACKAGE = "llama3-tokenizer-js@1.2.0"

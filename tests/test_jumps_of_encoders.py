@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from stemma.fsm import Vocabulary, compile
 from stemma.fsm.syntax import ast
 from stemma.runtime.engine.guides import make_vocabulary
-from stemma.runtime.model.byte_alphabet import char_of_byte
 from stemma.runtime.model.checkpoint import TokenizerFiles
-from stemma.runtime.model.gguf_tokenizer import DIGITS, GPT2, LLAMA3, QWEN2, TEKKEN
-from stemma.runtime.model.pair_merging import merges_in_known_pieces
-from stemma.runtime.model.tokenizer import Tokenizer
-from stemma.runtime.model.tokenizer_spec import SPACE
+from stemma.runtime.model.text.byte_alphabet import char_of_byte
+from stemma.runtime.model.text.pair_merging import merges_in_known_pieces
+from stemma.runtime.model.text.splits import DIGITS, GPT2, LLAMA3, QWEN2, TEKKEN
+from stemma.runtime.model.text.tokenizer import Tokenizer
+from stemma.runtime.model.text.tokenizer_spec import SPACE
 from tests.fsm.jumping import generate, places
 
 ALPHABET = 'aabsl11-"":{, \'\n\\é'

@@ -25,10 +25,10 @@ from stemma.fsm.matching.jump import WINDOW, forced_tokens
 from stemma.fsm.regex import Regex
 from stemma.fsm.structural_tags import StructuralTags, Tag
 from stemma.runtime.engine.guides import make_vocabulary
-from stemma.runtime.model.gguf_format import open_gguf
-from stemma.runtime.model.gguf_tokenizer import read_tokenizer
+from stemma.runtime.model.files.gguf_format import open_gguf
+from stemma.runtime.model.files.gguf_tokenizer import read_tokenizer
 from stemma.runtime.model.pull import default_model
-from stemma.runtime.model.tokenizer import Tokenizer
+from stemma.runtime.model.text.tokenizer import Tokenizer
 
 PERSON = {
     "type": "object",

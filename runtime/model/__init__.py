@@ -1,11 +1,11 @@
 """Layer 1: models and their text. A place on disk or on the hub becomes a network, a tokenizer and a chat template.
 Knows nothing of requests, grammars or sampling."""
 
-from stemma.runtime.model.chat import ChatTemplate
 from stemma.runtime.model.config import GenerationDefaults, ModelConfig
+from stemma.runtime.model.families.protocol import Model
 from stemma.runtime.model.load import LoadedModel, load
-from stemma.runtime.model.protocol import Model
-from stemma.runtime.model.tokenizer import Detokenizer, Tokenizer
+from stemma.runtime.model.text.chat import ChatTemplate
+from stemma.runtime.model.text.tokenizer import Detokenizer, Tokenizer
 
 __all__ = [
     "ChatTemplate",

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from stemma.kernels.ops import Ops
 from stemma.runtime.errors import ModelFileError, ModelNotFound
-from stemma.runtime.model.chat import ChatTemplate
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
 from stemma.runtime.model.config import GenerationDefaults, ModelConfig
-from stemma.runtime.model.families import FAMILIES
-from stemma.runtime.model.gguf_file import read_gguf
-from stemma.runtime.model.hub import fetch_from_hub
-from stemma.runtime.model.hugging_face import read_hugging_face
-from stemma.runtime.model.protocol import Model
-from stemma.runtime.model.tokenizer import Tokenizer
+from stemma.runtime.model.families.protocol import Model
+from stemma.runtime.model.families.register import FAMILIES
+from stemma.runtime.model.files.gguf_file import read_gguf
+from stemma.runtime.model.files.hub import fetch_from_hub
+from stemma.runtime.model.files.hugging_face import read_hugging_face
+from stemma.runtime.model.text.chat import ChatTemplate
+from stemma.runtime.model.text.tokenizer import Tokenizer
 from stemma.runtime.model.weights import Progress, Weights
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

@@ -9,10 +9,10 @@ import numpy as np
 
 from stemma.kernels.ops import Ops
 from stemma.kernels.weights import StoredWeight
-from stemma.runtime.model.byte_alphabet import char_of_byte
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
 from stemma.runtime.model.config import GenerationDefaults, ModelConfig, RopeConfig
 from stemma.runtime.model.load import LoadedModel, assemble
+from stemma.runtime.model.text.byte_alphabet import char_of_byte
 
 SPECIAL = MappingProxyType({"<|end|>": 256, "<|start|>": 257, "<|bos|>": 258, "<|pad|>": 259})
 TEMPLATE = (

@@ -23,7 +23,7 @@ from stemma.runtime.engine.guides import make_vocabulary
 from stemma.runtime.errors import StemmaError
 from stemma.runtime.model.load import read_checkpoint
 from stemma.runtime.model.pull import default_model
-from stemma.runtime.model.tokenizer import Tokenizer
+from stemma.runtime.model.text.tokenizer import Tokenizer
 from stemma.terminal.progress import progress
 
 COLOURS = {"enforced": "green", "annotated": "yellow", "refused": "red", "malformed": "red"}

@@ -12,7 +12,7 @@ from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.cpu.steps import MAX_TOKENS, CpuStepper
 from stemma.kernels.ops import Layout, SharedPrefix
 from stemma.kernels.steps import EagerStepper
-from stemma.runtime.model.families import FAMILIES
+from stemma.runtime.model.families.register import FAMILIES
 from stemma.runtime.model.tiny import tiny
 
 BLOCK = 16

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stemma.runtime.errors import ChatTemplateError
 from stemma.runtime.model import ChatTemplate, Tokenizer
 from stemma.runtime.model.checkpoint import TokenizerFiles
-from stemma.runtime.model.gguf_file import read_gguf
+from stemma.runtime.model.files.gguf_file import read_gguf
 from stemma.runtime.model.pull import default_model
 from stemma.runtime.model.tiny import byte_tokenizer
 from tests.runtime.model import templates

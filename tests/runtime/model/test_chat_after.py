@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from stemma.runtime.errors import ChatTemplateError
-from stemma.runtime.model.chat import ChatTemplate
+from stemma.runtime.model.text.chat import ChatTemplate
+from stemma.runtime.model.text.tokenizer import Tokenizer
 from stemma.runtime.model.tiny import TEMPLATE, byte_tokenizer
-from stemma.runtime.model.tokenizer import Tokenizer
 
 TRIMMING = TEMPLATE.replace("message.content", "(message.content | trim)")
 THOUGHTLESS = TEMPLATE.replace(

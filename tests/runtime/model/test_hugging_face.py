@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from stemma.kernels.weights import dequantize
 from stemma.runtime.errors import ModelError, ModelFileError, ModelNotFound, UnsupportedModel
 from stemma.runtime.model import load
-from stemma.runtime.model.hugging_face import read_config, read_hugging_face
+from stemma.runtime.model.files.hugging_face import read_config, read_hugging_face
 from stemma.runtime.model.tiny import byte_tokenizer, tiny, tiny_config, tiny_tensors
 from tests.runtime.model.running import all_logits, reference_ops
 

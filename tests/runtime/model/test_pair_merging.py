@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stemma.runtime.model.gguf_tokenizer import LLAMA3
-from stemma.runtime.model.pair_merging import merges_in_known_pieces
+from stemma.runtime.model.text.pair_merging import merges_in_known_pieces
+from stemma.runtime.model.text.splits import LLAMA3
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stemma.runtime.model.families import FAMILIES
+from stemma.runtime.model.families.register import FAMILIES
 from stemma.runtime.model.tiny import tiny
 from tests.runtime.model.running import all_logits, reference_ops
 

@@ -20,11 +20,11 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
 from stemma.runtime.model import Tokenizer
 from stemma.runtime.model.checkpoint import TokenizerFiles
-from stemma.runtime.model.gguf_file import read_gguf
-from stemma.runtime.model.gguf_tokenizer import SPLITS, read_tokenizer, scored_merges
+from stemma.runtime.model.files.gguf_file import read_gguf
+from stemma.runtime.model.files.gguf_tokenizer import SPLITS, read_tokenizer, scored_merges
 from stemma.runtime.model.pull import default_model
+from stemma.runtime.model.text.tokenizer_spec import vocabulary_bytes
 from stemma.runtime.model.tiny import byte_tokenizer
-from stemma.runtime.model.tokenizer_spec import vocabulary_bytes
 
 TEXTS = (
     "", " ", "\n", "a", "Hello, world!", "  two  spaces ", "tab\tand\r\nlines\n\n\n", "12345 67890 3.14159 1,000",

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from stemma.lang.transcript import Encoder, Transcript, keep
 from stemma.runtime.errors import ModelError, StateError
-from stemma.runtime.model.chat import ChatTemplate
+from stemma.runtime.model.text.chat import ChatTemplate
+from stemma.runtime.model.text.tokenizer import Tokenizer
 from stemma.runtime.model.tiny import SPECIAL, TEMPLATE, byte_tokenizer
-from stemma.runtime.model.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer(byte_tokenizer(), 260)
 ENCODER = Encoder(TOKENIZER, ChatTemplate(TEMPLATE, TOKENIZER))

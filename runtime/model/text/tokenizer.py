@@ -12,9 +12,9 @@ from typing import Any
 
 import tokenizers
 
-from stemma.runtime.model import tokenizer_spec
 from stemma.runtime.model.checkpoint import TokenizerFiles
-from stemma.runtime.model.pair_merging import merges_in_known_pieces
+from stemma.runtime.model.text import tokenizer_spec
+from stemma.runtime.model.text.pair_merging import merges_in_known_pieces
 
 
 class Tokenizer:

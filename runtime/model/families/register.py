@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from stemma.runtime.errors import UnsupportedModel
-from stemma.runtime.model.llama import Llama
-from stemma.runtime.model.protocol import BuildModel
-from stemma.runtime.model.qwen2 import Qwen2
-from stemma.runtime.model.qwen3 import Qwen3
+from stemma.runtime.model.families.llama import Llama
+from stemma.runtime.model.families.protocol import BuildModel
+from stemma.runtime.model.families.qwen2 import Qwen2
+from stemma.runtime.model.families.qwen3 import Qwen3
 
 FAMILIES: Mapping[str, BuildModel] = MappingProxyType(
     {"llama": Llama, "mistral": Llama, "qwen2": Qwen2, "qwen3": Qwen3}

@@ -9,7 +9,7 @@ import torch
 
 from stemma.kernels.ops import KV, Int32Array, Linear, Ops
 from stemma.runtime.model.config import ModelConfig
-from stemma.runtime.model.rope import rope_tables
+from stemma.runtime.model.families.rope import rope_tables
 from stemma.runtime.model.weights import Weights
 
 

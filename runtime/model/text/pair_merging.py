@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from stemma.runtime.model.gguf_tokenizer import DIGITS, GPT2, LLAMA3, QWEN2, TEKKEN
-from stemma.runtime.model.tokenizer_spec import SPACE, Spec, parts
+from stemma.runtime.model.text.splits import DIGITS, GPT2, LLAMA3, QWEN2, TEKKEN
+from stemma.runtime.model.text.tokenizer_spec import SPACE, Spec, parts
 
 KNOWN_SPLITS = frozenset({DIGITS, GPT2, LLAMA3, QWEN2, TEKKEN})
 

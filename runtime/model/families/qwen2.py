@@ -1,5 +1,5 @@
-"""The Llama family: Llama 1 to 3, SmolLM and SmolLM2, Mistral. Pre-norm blocks of rotary attention with grouped heads
-(MHA, GQA, MQA) and a SwiGLU MLP; embeddings tied to the head or not. Knows nothing of files, requests or sampling."""
+"""Qwen2 and Qwen2.5 (Yang et al. 2024): Llama's blocks with biases on Q, K and V. Knows nothing of files, requests or
+sampling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from stemma.kernels.ops import KV, Int32Array, Linear, Ops
 from stemma.runtime.model.config import ModelConfig
-from stemma.runtime.model.rope import rope_tables
+from stemma.runtime.model.families.rope import rope_tables
 from stemma.runtime.model.weights import Weights
 
 
@@ -22,7 +22,7 @@ class Block(NamedTuple):
     down: Linear
 
 
-class Llama:
+class Qwen2:
     """The network. Shapes: x (tokens, hidden), q (tokens, num_heads, head_dim)."""
 
     def __init__(self, config: ModelConfig, weights: Weights, ops: Ops) -> None:
@@ -61,15 +61,17 @@ def load_block(config: ModelConfig, weights: Weights, ops: Ops, prefix: str) -> 
         weights.take(attention + "k_proj.weight", kv_size, hidden),
         weights.take(attention + "v_proj.weight", kv_size, hidden),
     ]
-    biases = weights.take_present(
-        (attention + "q_proj.bias", q_size), (attention + "k_proj.bias", kv_size), (attention + "v_proj.bias", kv_size)
-    )
+    biases = [
+        weights.take(attention + "q_proj.bias", q_size),
+        weights.take(attention + "k_proj.bias", kv_size),
+        weights.take(attention + "v_proj.bias", kv_size),
+    ]
     output = weights.take(attention + "o_proj.weight", hidden, q_size)
     gate_up = [weights.take(mlp + name, inner, hidden) for name in ("gate_proj.weight", "up_proj.weight")]
     return Block(
         attention_norm=ops.norm(weights.take(prefix + "input_layernorm.weight", hidden), config.norm_epsilon),
         qkv=ops.linear(qkv, biases),
-        output=ops.linear([output], weights.take_present((attention + "o_proj.bias", hidden))),
+        output=ops.linear([output]),
         mlp_norm=ops.norm(weights.take(prefix + "post_attention_layernorm.weight", hidden), config.norm_epsilon),
         gate_up=ops.linear(gate_up),
         down=ops.linear([weights.take(mlp + "down_proj.weight", hidden, inner)]),

@@ -11,9 +11,9 @@ from typing import Any
 from stemma.runtime.errors import ModelFileError, ModelNotFound, UnsupportedModel
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
 from stemma.runtime.model.config import GenerationDefaults, ModelConfig, RopeConfig
-from stemma.runtime.model.families import check_supported
-from stemma.runtime.model.rope import linear_factors, llama3_factors
-from stemma.runtime.model.safetensors_format import open_safetensors
+from stemma.runtime.model.families.register import check_supported
+from stemma.runtime.model.families.rope import linear_factors, llama3_factors
+from stemma.runtime.model.files.safetensors_format import open_safetensors
 
 Json = dict[str, Any]
 TIED_COPY, ROPE_BUFFER = "lm_head.weight", ".rotary_emb.inv_freq"

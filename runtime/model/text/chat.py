@@ -22,9 +22,9 @@ from typing import Any
 import jinja2
 
 from stemma.runtime.errors import ChatTemplateError
-from stemma.runtime.model.chat_marks import Marker, Marks, absent_marks, map_strings, strings_in
-from stemma.runtime.model.chat_sandbox import compile_template
-from stemma.runtime.model.tokenizer import Tokenizer
+from stemma.runtime.model.text.chat_marks import Marker, Marks, absent_marks, map_strings, strings_in
+from stemma.runtime.model.text.chat_sandbox import compile_template
+from stemma.runtime.model.text.tokenizer import Tokenizer
 
 Message = Mapping[str, Any]
 Said = tuple[Sequence[Message], Mapping[str, Any]]

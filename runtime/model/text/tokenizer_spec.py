@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from stemma.runtime.errors import UnsupportedModel
-from stemma.runtime.model.byte_alphabet import byte_of_char
+from stemma.runtime.model.text.byte_alphabet import byte_of_char
 
 Spec = Mapping[str, Any]
 SPACE = "\u2581"

@@ -15,10 +15,10 @@ from stemma.kernels.weights import StoredWeight, dequantize, is_finite
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
 from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.config import GenerationDefaults, ModelConfig, RopeConfig
-from stemma.runtime.model.families import check_supported
-from stemma.runtime.model.gguf_format import GGUF, open_gguf
-from stemma.runtime.model.gguf_tokenizer import read_tokenizer
-from stemma.runtime.model.rope import linear_factors
+from stemma.runtime.model.families.register import check_supported
+from stemma.runtime.model.families.rope import linear_factors
+from stemma.runtime.model.files.gguf_format import GGUF, open_gguf
+from stemma.runtime.model.files.gguf_tokenizer import read_tokenizer
 
 WHOLE_NAMES = MappingProxyType(
     {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight",

@@ -8,24 +8,12 @@ from types import MappingProxyType
 from typing import Any
 
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
-from stemma.runtime.model.byte_alphabet import char_of_byte
 from stemma.runtime.model.checkpoint import TokenizerFiles
+from stemma.runtime.model.text.byte_alphabet import char_of_byte
+from stemma.runtime.model.text.splits import DIGITS, GPT2, LLAMA3, QWEN2, TEKKEN
 
 CONTROL, USER_DEFINED = 3, 4
 SPACE = "\u2581"
-
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-TEKKEN = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
-    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-DIGITS = r"\p{N}"
 SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "gpt-2": (GPT2,),

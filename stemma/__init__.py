@@ -13,11 +13,11 @@ from stemma.version import VERSION
 if TYPE_CHECKING:
     from stemma.fsm.ebnf import EBNF as Grammar
     from stemma.fsm.regex import Regex
-    from stemma.lang.chat import Chat
-    from stemma.lang.gen import Gen
-    from stemma.lang.program import program
-    from stemma.lang.remote import connect
-    from stemma.lang.state import State
+    from stemma.lang.chats.chat import Chat
+    from stemma.lang.programs.program import program
+    from stemma.lang.remote.connect import connect
+    from stemma.lang.states.state import State
+    from stemma.lang.values.gen import Gen
     from stemma.runtime import errors
     from stemma.runtime.core.sampling import Sampling
     from stemma.runtime.core.sequence import Usage
@@ -40,17 +40,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Chat": "stemma.lang.chat:Chat",
+    "Chat": "stemma.lang.chats.chat:Chat",
     "Completion": "stemma.runtime.engine:Completion",
     "Engine": "stemma.runtime.engine:Engine",
-    "Gen": "stemma.lang.gen:Gen",
+    "Gen": "stemma.lang.values.gen:Gen",
     "Grammar": "stemma.fsm.ebnf:EBNF",
     "Regex": "stemma.fsm.regex:Regex",
     "Sampling": "stemma.runtime.core.sampling:Sampling",
-    "State": "stemma.lang.state:State",
+    "State": "stemma.lang.states.state:State",
     "Usage": "stemma.runtime.core.sequence:Usage",
-    "connect": "stemma.lang.remote:connect",
-    "program": "stemma.lang.program:program",
+    "connect": "stemma.lang.remote.connect:connect",
+    "program": "stemma.lang.programs.program:program",
 }
 
 

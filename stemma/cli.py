@@ -84,7 +84,7 @@ def chat(
     as_json: Json = False,
 ) -> None:
     """Talk to a model, one line a turn; /undo takes a turn back, /tree shows the cache, an empty line ends it."""
-    from stemma.lang.chat import Chat
+    from stemma.lang.chats.chat import Chat
     from stemma.terminal.tree import draw, of_engine
 
     console = Console(stderr=True)

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from stemma.fsm.kernels.loader import loader
-from stemma.lang.chat import Chat
+from stemma.lang.chats.chat import Chat
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Engine
 from stemma.terminal.tree import as_json, draw, of_engine

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from stemma.lang.chat import Chat
+from stemma.lang.chats.chat import Chat
 from stemma.runtime.engine import Engine
 from stemma.runtime.errors import InvalidRequest, ModelError, StateError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stemma
-from stemma.lang.state import State
+from stemma.lang.states.state import State
 from stemma.radix import Reason
 from tests.stemma.server.live import live_server
 

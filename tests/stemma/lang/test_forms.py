@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field, TypeAdapter, field_validator
 from typing_extensions import TypedDict
 
 from stemma.fsm.regex import Regex
-from stemma.lang.chat import Chat
-from stemma.lang.program import program
-from stemma.lang.state import State
+from stemma.lang.chats.chat import Chat
+from stemma.lang.programs.program import program
+from stemma.lang.states.state import State
 from stemma.runtime.engine.forms import form_of
 from stemma.runtime.errors import BranchError, IncompleteOutput, InvalidOutput, InvalidRequest
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from stemma.lang.partial import JSONScanner, Parts, built
-from stemma.lang.placeholder import placeholder
-from stemma.lang.state import State
+from stemma.lang.programs.placeholder import placeholder
+from stemma.lang.states.state import State
+from stemma.lang.values.partial import JSONScanner, Parts, built
 from stemma.runtime.engine.forms import form_of
 
 

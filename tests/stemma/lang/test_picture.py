@@ -9,8 +9,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemma.lang.runs import Run, num_computed, with_generated, with_prompt
-from stemma.lang.state import State
+from stemma.lang.reports.origins import Run, num_computed, with_generated, with_prompt
+from stemma.lang.states.state import State
 
 
 def test_runs_after_a_prompt():

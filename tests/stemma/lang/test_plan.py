@@ -11,9 +11,9 @@ from typing import Annotated, Literal, TypedDict
 import pytest
 from pydantic import BaseModel
 
-from stemma.lang.placeholder import placeholder
-from stemma.lang.program import program
-from stemma.lang.state import State
+from stemma.lang.programs.placeholder import placeholder
+from stemma.lang.programs.program import program
+from stemma.lang.states.state import State
 from stemma.runtime.errors import BranchError, InvalidRequest
 
 RULES = "Judge strictly. Give reasons for each remark, never praise, and be brief in everything you write. " * 3

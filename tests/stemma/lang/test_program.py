@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from stemma.lang.program import program
-from stemma.lang.state import State
+from stemma.lang.programs.program import program
+from stemma.lang.states.state import State
 from stemma.runtime.errors import BranchError, InvalidRequest, StateError
 
 SYSTEM = "You judge essays by several dimensions, each on its own, and are brief. " * 3

@@ -12,9 +12,9 @@ from pydantic import BaseModel, Field
 import stemma
 from stemma.fsm.languages.structural_tags import FreeText
 from stemma.fsm.regex import Regex
-from stemma.lang.chat import Chat
-from stemma.lang.program import program
-from stemma.lang.state import State
+from stemma.lang.chats.chat import Chat
+from stemma.lang.programs.program import program
+from stemma.lang.states.state import State
 from stemma.runtime.errors import BranchError, InvalidRequest, RemoteError
 from stemma.server import ServerConfig
 from tests.stemma.server.live import is_idle, live_server, wait_until

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from stemma.lang.state import State
+from stemma.lang.states.state import State
 from stemma.runtime.errors import InvalidRequest, StateError
 
 LONG = "A long shared instruction that every branch begins with, word for word. " * 4

@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 
 import stemma
 from stemma.fsm.regex import Regex
-from stemma.lang.chat import Chat
-from stemma.lang.state import State
+from stemma.lang.chats.chat import Chat
+from stemma.lang.states.state import State
 from stemma.runtime.engine.generation import join
 from stemma.runtime.errors import IncompleteOutput, InvalidOutput
 from tests.stemma.server.live import is_idle, live_server, wait_until

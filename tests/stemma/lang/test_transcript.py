@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemma.lang.transcript import Encoder, Transcript, keep
+from stemma.lang.states.transcript import Encoder, Transcript, keep
 from stemma.runtime.errors import ModelError, StateError
 from stemma.runtime.model.text.chat import ChatTemplate
 from stemma.runtime.model.text.tokenizer import Tokenizer

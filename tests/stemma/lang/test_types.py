@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from stemma.lang.chat import Chat
-from stemma.lang.program import program
-from stemma.lang.state import State
+from stemma.lang.chats.chat import Chat
+from stemma.lang.programs.program import program
+from stemma.lang.states.state import State
 from stemma.runtime.errors import InvalidRequest
 
 

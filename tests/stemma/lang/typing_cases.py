@@ -8,9 +8,9 @@ from typing import Literal, assert_type
 from pydantic import BaseModel
 
 import stemma
-from stemma.lang.map import Mapped
-from stemma.lang.partial import Part
-from stemma.lang.run import Run
+from stemma.lang.programs.map import Mapped
+from stemma.lang.programs.run import Run
+from stemma.lang.values.partial import Part
 from stemma.runtime.engine import Completion
 from stemma.runtime.engine.forms import Answer
 

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack, overload
 
 from stemma.lang.backend import Backend
-from stemma.lang.chat_file import SavedChat, SavedTurn, read_chat, write_chat
-from stemma.lang.gen import Gen
-from stemma.lang.state import Mark, State
+from stemma.lang.chats.chat_file import SavedChat, SavedTurn, read_chat, write_chat
+from stemma.lang.states.state import Mark, State
+from stemma.lang.values.gen import Gen
 from stemma.runtime.core.checking import checked, told
 from stemma.runtime.engine import RequestOptions
 from stemma.runtime.errors import ModelError, StateError

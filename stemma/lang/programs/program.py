@@ -15,14 +15,14 @@ from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from stemma.lang.backend import Backend
-from stemma.lang.dry import DryBackend, dry_form
 from stemma.lang.loops import run_blocking
-from stemma.lang.map import Mapped, Progress
-from stemma.lang.plan import Plan, bound_parameters, make_plan, text_of, texts_of
-from stemma.lang.run import Call, Run
-from stemma.lang.session import Session
-from stemma.lang.state import State
-from stemma.lang.trace import TraceNode
+from stemma.lang.programs.dry import DryBackend, dry_form
+from stemma.lang.programs.map import Mapped, Progress
+from stemma.lang.programs.plan import Plan, bound_parameters, make_plan, text_of, texts_of
+from stemma.lang.programs.run import Call, Run
+from stemma.lang.reports.trace import TraceNode
+from stemma.lang.states.session import Session
+from stemma.lang.states.state import State
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Unpack
 
-from stemma.lang.placeholder import placeholder
+from stemma.lang.programs.placeholder import placeholder
 from stemma.radix import Explanation, Reason
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Usage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stemma.lang.picture import text_of
+from stemma.lang.reports.picture import text_of
 from stemma.radix import Explanation, Reason
 from stemma.runtime.model import Tokenizer
 

@@ -5,13 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
+from stemma.lang.reports.trace import TraceNode
 from stemma.runtime.errors import BranchError
 
-if TYPE_CHECKING:
-    from stemma.lang.state import State
 
+class Forkable(Protocol):
+    """What branches run on: a state."""
+
+    trace: TraceNode
+
+    def copy(self, name: str | None = None) -> Self:
+        """A second one with the same past. name: what the report calls it."""
+
+    def release(self) -> None:
+        """Cancel what is under way and let go of its blocks."""
+
+
+Forked = TypeVar("Forked", bound=Forkable)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -20,9 +32,9 @@ MAX_NAME = 40
 
 
 async def run_branches(
-    state: State,
+    state: Forked,
     items: Sequence[Item],
-    branch: Callable[[State, Item], Coroutine[Any, Any, Result]],
+    branch: Callable[[Forked, Item], Coroutine[Any, Any, Result]],
     limit: int | None,
 ) -> list[Result]:
     """The branches' results in the order of their items.
@@ -32,7 +44,7 @@ async def run_branches(
     gate = asyncio.Semaphore(max(len(items), 1) if limit is None else limit)
     failed: dict[int, str] = {}  # by id of the error, the name of its branch
 
-    async def run(own: State, item: Item, name: str) -> Result:
+    async def run(own: Forked, item: Item, name: str) -> Result:
         async with gate:
             started = time.perf_counter()
             try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any, NamedTuple
 
-from stemma.lang.trace import TraceNode
+from stemma.lang.reports.trace import TraceNode
 from stemma.runtime.core.sequence import Usage
 
 HEADINGS = ("cached", "prefilled", "decoded", "jumped", "ms")

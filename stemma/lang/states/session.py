@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from stemma.lang.backend import Backend
-from stemma.lang.transcript import Encoder
+from stemma.lang.states.transcript import Encoder
 from stemma.runtime.engine.forms import Form, form_of
 
 

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from stemma.lang.loops import LoopThread
-from stemma.lang.remote_body import body_of
-from stemma.lang.remote_http import RemoteServer, read_usage
+from stemma.lang.remote.body import body_of
+from stemma.lang.remote.http import RemoteServer, read_usage
 from stemma.radix import Explanation, Reason
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions, Timing

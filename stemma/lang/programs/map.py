@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import Any, Generic, TypeVar
 
 from stemma.lang.loops import LoopThread, run_blocking
-from stemma.lang.run import Run
+from stemma.lang.programs.run import Run
 from stemma.runtime.core.checking import checked, told
 from stemma.runtime.engine.progress import bar
 from stemma.runtime.errors import InvalidRequest

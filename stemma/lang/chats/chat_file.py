@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stemma.lang.transcript import Message, Transcript
+from stemma.lang.states.transcript import Message, Transcript
 from stemma.runtime.errors import StateError
 from stemma.runtime.model import Tokenizer
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Union
 
 from pydantic import BaseModel
 
-from stemma.lang.partial import constructed
+from stemma.lang.values.partial import constructed
 from stemma.runtime.errors import InvalidRequest
 
 SIMPLE: Mapping[Any, Any] = types.MappingProxyType(

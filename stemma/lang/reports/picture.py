@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from stemma.lang.runs import Run
+from stemma.lang.reports.origins import Run
 from stemma.runtime.model import Tokenizer
 
 STYLES = {

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from stemma.lang.dry import ANSWER, DryBackend
-from stemma.lang.lints import (
+from stemma.lang.programs.dry import ANSWER, DryBackend
+from stemma.lang.programs.lints import (
     Lint,
     lint_parameters,
     lint_siblings,
@@ -20,7 +20,7 @@ from stemma.lang.lints import (
     lint_unsteady,
     shared_prefix,
 )
-from stemma.lang.placeholder import placeholder
+from stemma.lang.programs.placeholder import placeholder
 
 MAX_TEXT = 56
 

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from stemma.lang.partial import Part, Parts
+from stemma.lang.values.partial import Part, Parts
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Generation
 from stemma.runtime.engine.forms import TEXT, Form

@@ -11,17 +11,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar, Unpack, cast, overload
 
 from stemma.lang.backend import Backend, Hold
-from stemma.lang.explain import StateExplanation, explained
-from stemma.lang.fork import run_branches
-from stemma.lang.gen import Gen, Outcome
-from stemma.lang.picture import picture
-from stemma.lang.pin import Pin
-from stemma.lang.report import Report
-from stemma.lang.runs import Run, num_computed, with_generated, with_prompt
-from stemma.lang.select import By, check_options, scores, scorings
-from stemma.lang.session import Session
-from stemma.lang.trace import TraceNode
-from stemma.lang.transcript import Message, Role, Transcript, keep
+from stemma.lang.reports.explain import StateExplanation, explained
+from stemma.lang.reports.origins import Run, num_computed, with_generated, with_prompt
+from stemma.lang.reports.picture import picture
+from stemma.lang.reports.report import Report
+from stemma.lang.reports.trace import TraceNode
+from stemma.lang.states.fork import run_branches
+from stemma.lang.states.pin import Pin
+from stemma.lang.states.session import Session
+from stemma.lang.states.transcript import Message, Role, Transcript, keep
+from stemma.lang.values.gen import Gen, Outcome
+from stemma.lang.values.select import By, check_options, scores, scorings
 from stemma.runtime.core.checking import checked, told
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Generation, RequestOptions

@@ -6,12 +6,12 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar
 
-from stemma.lang.report import Report
-from stemma.lang.trace import TraceNode
+from stemma.lang.reports.report import Report
+from stemma.lang.reports.trace import TraceNode
 from stemma.runtime.core.sequence import Usage
 
 if TYPE_CHECKING:
-    from stemma.lang.state import State
+    from stemma.lang.states.state import State
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)

@@ -16,22 +16,46 @@ from stemma.kernels.reference import ReferenceOps
 log = logging.getLogger(__name__)
 
 
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+"""Of weights and activations: what the reference computes in; the other back ends offer fewer."""
+
+
 class UnknownBackend(ValueError):
-    """This machine has no such device or back end."""
+    """This machine has no such device or back end, or not with these types; `param` names the option to change."""
+
+    def __init__(self, message: str, param: str = "backend") -> None:
+        super().__init__(message)
+        self.param = param
 
 
 def select_ops(device: str = "auto", backend: str = "auto", dtype: str = "auto", kv_dtype: str = "auto") -> Ops:
     """The back end of that name for a device; "auto" takes what suits. Raises UnknownBackend, saying what there is."""
-    chosen = "cpu" if device == "auto" else device
+    if device == "auto":
+        device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
+    _check_device(device)
+    if dtype not in ("auto", *DTYPES):
+        raise UnknownBackend(f"nothing is computed in dtype {dtype!r}; there are {', '.join(DTYPES)}", "dtype")
     if backend == "auto":
-        backend = _fastest(chosen, dtype)
+        backend = _fastest(device, dtype)
     if backend == "reference":
-        return _reference(chosen, dtype, kv_dtype)
+        return _reference(device, dtype, kv_dtype)
     if backend == "cpu":
-        return _cpu(chosen, dtype, kv_dtype)
+        return _cpu(device, dtype, kv_dtype)
     if backend == "triton":
-        return _triton(chosen, dtype, kv_dtype)
+        return _triton(device, dtype, kv_dtype)
     raise UnknownBackend(f"there is no back end {backend!r}; there are 'cpu', 'triton' and 'reference'")
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.empty(1, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # as each of torch's back ends has it
+        gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        raise UnknownBackend(
+            f"this machine has no device {name!r}; it has {', '.join(['cpu', *gpus])}", "device"
+        ) from error
+    if device.type == "meta":
+        raise UnknownBackend("the device 'meta' computes nothing; use 'cpu' or 'cuda'", "device")
 
 
 def _fastest(device: str, dtype: str) -> str:
@@ -50,11 +74,12 @@ def _fastest(device: str, dtype: str) -> str:
 
 def _cpu(device: str, dtype: str, kv_dtype: str) -> Ops:
     if device != "cpu":
-        raise UnknownBackend(f"the back end 'cpu' cannot serve the device {device!r}")
+        raise UnknownBackend(f"the back end 'cpu' cannot serve the device {device!r}", "device")
     if dtype not in ("auto", "float32"):
-        raise UnknownBackend("the back end 'cpu' computes in float32; leave dtype out")
+        raise UnknownBackend("the back end 'cpu' computes in float32; leave dtype out", "dtype")
     if kv_dtype not in ("auto", *KV_DTYPES):
-        raise UnknownBackend(f"the back end 'cpu' keeps its KV in {', '.join(KV_DTYPES)}; it has no {kv_dtype!r}")
+        known = ", ".join(KV_DTYPES)
+        raise UnknownBackend(f"the back end 'cpu' keeps its KV in {known}; it has no {kv_dtype!r}", "kv_dtype")
     try:
         return CpuOps(kv_dtype=kv_dtype)
     except UnsupportedCPU as error:
@@ -72,7 +97,8 @@ def _triton(device: str, dtype: str, kv_dtype: str) -> Ops:
 
     kv_type = "activation" if kv_dtype in ("auto", dtype) else kv_dtype
     if kv_type not in KV_TYPES:
-        raise UnknownBackend(f"the back end 'triton' has no kv_dtype {kv_dtype!r}; use 'auto', 'int8' or 'fp8'")
+        message = f"the back end 'triton' has no kv_dtype {kv_dtype!r}; use 'auto', 'int8' or 'fp8'"
+        raise UnknownBackend(message, "kv_dtype")
     try:
         return TritonOps(torch.device(device), getattr(torch, "bfloat16" if dtype == "auto" else dtype), kv_type)
     except UnsupportedDevice as error:
@@ -81,5 +107,6 @@ def _triton(device: str, dtype: str, kv_dtype: str) -> Ops:
 
 def _reference(device: str, dtype: str, kv_dtype: str) -> Ops:
     if kv_dtype not in ("auto", dtype):
-        raise UnknownBackend("the reference keeps its KV in the dtype of its activations; leave kv_dtype out")
+        message = "the reference keeps its KV in the dtype of its activations; leave kv_dtype out"
+        raise UnknownBackend(message, "kv_dtype")
     return ReferenceOps(torch.device(device), getattr(torch, "float32" if dtype == "auto" else dtype))

@@ -11,7 +11,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from stemma.runtime.core.config import EngineConfig
 from stemma.runtime.errors import StemmaError
+from stemma.server.config import ServerConfig
+from stemma.terminal.options import fields_of, takes
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,7 +39,6 @@ Key = Annotated[str | None, typer.Option(help="An API key, if the server wants o
 Salt = Annotated[str | None, typer.Option(help="The cache_salt of the requests in question.")]
 SavedAs = Annotated[str, typer.Argument(help="What the saved cache is called.")]
 HERE = "http://127.0.0.1:8000"
-Backend = Annotated[str, typer.Option(help="Kernels: auto, reference, cpu, triton.")]
 
 
 @app.command()
@@ -51,17 +53,18 @@ def pull() -> None:
 
 
 @app.command()
+@takes(EngineConfig)
 def generate(
     prompt: str,
     model: Model = None,
     max_tokens: MaxTokens = 128,
     temperature: Temperature = 0.0,
     seed: Seed = None,
-    backend: Backend = "auto",
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Complete a prompt; the text is streamed, the figures follow on standard error."""
-    with _engine(model, backend) as llm:
+    with _engine(model, options) as llm:
         generation = llm.submit(prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
         if not as_json:
             for delta in generation:
@@ -75,20 +78,21 @@ def generate(
 
 
 @app.command()
+@takes(EngineConfig)
 def chat(
     model: Model = None,
     system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0,
-    backend: Backend = "auto",
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Talk to a model, one line a turn; /undo takes a turn back, /tree shows the cache, an empty line ends it."""
     from stemma.lang.chats.chat import Chat
     from stemma.terminal.tree import draw, of_engine
 
     console = Console(stderr=True)
-    with _engine(model, backend) as llm:
+    with _engine(model, options) as llm:
         session = Chat(llm, system, max_tokens=max_tokens, temperature=temperature)
         while line := _read_line(console):
             if line == "/undo":
@@ -110,11 +114,12 @@ def chat(
 
 
 @app.command()
-def demo(model: Model = None, backend: Backend = "auto", as_json: Json = False) -> None:
+@takes(EngineConfig)
+def demo(model: Model = None, as_json: Json = False, **options: Any) -> None:
     """A batch over a shared prefix, a chat, samples: with the cache and without it; then the tree it leaves."""
     from stemma.terminal import demo as show
 
-    with _engine(model, backend) as llm:
+    with _engine(model, options) as llm:
         cached, plain = show.run(llm, Console(stderr=True))
         if as_json:
             print(json.dumps(show.report(cached, plain, llm)))
@@ -123,45 +128,22 @@ def demo(model: Model = None, backend: Backend = "auto", as_json: Json = False) 
 
 
 @app.command()
+@takes(ServerConfig, EngineConfig, without="api_keys", also={"vllm_metric_names": "--vllm-metrics"})
 def serve(
     model: Model = None,
-    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen at.")] = 8000,
-    model_name: Annotated[str | None, typer.Option(help="What clients call the model.")] = None,
     api_key: Annotated[list[str] | None, typer.Option(help="NAME:KEY of a tenant; may be given several times.")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(help="Lines of `name key` or `name key admin`.")] = None,
-    kv_tokens: Annotated[int | None, typer.Option(help="Tokens that the KV pool holds.")] = None,
-    max_running: Annotated[int, typer.Option(help="Sequences computed side by side.")] = 64,
-    max_queue: Annotated[int, typer.Option(help="Sequences that may wait; more get 429.")] = 256,
-    cache_folder: Annotated[Path | None, typer.Option(help="Where `stemma cache save` has the cache written.")] = None,
-    shutdown_seconds: Annotated[float, typer.Option(help="How long requests may go on after a signal.")] = 10.0,
-    cors_origin: Annotated[list[str] | None, typer.Option(help="Web pages from here may call; * is any.")] = None,
-    vllm_metrics: Annotated[bool, typer.Option(help="Also use vLLM's names in /metrics.")] = False,
-    backend: Backend = "auto",
+    **options: Any,
 ) -> None:
     """Serve a model over HTTP, to OpenAI's clients and others; the live cache is at /tree."""
-    from stemma.server import ServerConfig, parse_api_keys, serve
-    from stemma.terminal.progress import progress
+    from stemma.server import parse_api_keys, serve
 
-    config = ServerConfig(
-        host=host,
-        port=port,
-        model_name=model_name,
-        api_keys=parse_api_keys(api_key or [], api_keys_file),
-        max_queue=max_queue,
-        shutdown_seconds=shutdown_seconds,
-        cache_folder=cache_folder,
-        cors_origins=tuple(cors_origin or ()),
-        vllm_metric_names=vllm_metrics,
-    )
-    from stemma.runtime.engine import Engine
-
-    with progress() as report:
-        engine = Engine(model, progress=report, backend=backend, kv_tokens=kv_tokens, max_running=max_running)  # type: ignore[arg-type]
-    with engine:
-        served = model_name or engine.loaded.config.name
+    keys = parse_api_keys(api_key or [], api_keys_file)
+    config = ServerConfig(**fields_of(ServerConfig, options), api_keys=keys)
+    with _engine(model, fields_of(EngineConfig, options)) as engine:
+        served = config.model_name or engine.loaded.config.name
         Console(stderr=True).print(
-            f"{escape(served)} at http://{host}:{port}/v1, the live cache at /tree; Ctrl-C stops"
+            f"{escape(served)} at http://{config.host}:{config.port}/v1, the live cache at /tree; Ctrl-C stops"
         )
         serve(engine, config)
 
@@ -277,12 +259,12 @@ def main() -> None:
         sys.exit(1)
 
 
-def _engine(model: str | None, backend: str) -> Any:
+def _engine(model: str | None, options: dict[str, Any]) -> Any:
     from stemma.runtime.engine import Engine
     from stemma.terminal.progress import progress
 
     with progress() as report:
-        return Engine(model, progress=report, backend=backend)  # type: ignore[arg-type]
+        return Engine(model, progress=report, **options)
 
 
 def _prefix(prompt: str, cache_salt: str | None) -> dict[str, str]:

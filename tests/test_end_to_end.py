@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stemma.runtime.engine import Engine, EngineConfig
+from stemma.runtime.engine.resources import make_ops
 from stemma.runtime.model import LoadedModel, load
 from stemma.runtime.model.pull import default_model
 
@@ -22,7 +23,7 @@ PROMPTS = ["The capital of France is", "Once upon a time", "def fibonacci(n):", 
 
 @pytest.fixture(scope="module")
 def real() -> LoadedModel:
-    return load(default_model(), EngineConfig().make_ops())
+    return load(default_model(), make_ops(EngineConfig()))
 
 
 @pytest.fixture(scope="module")

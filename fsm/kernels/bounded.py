@@ -15,8 +15,8 @@ from stemma.fsm.kernels.closure import add_task, intern_product
 from stemma.fsm.kernels.jit import helper
 from stemma.fsm.kernels.masks import Words, put, walk_exit
 from stemma.fsm.kernels.regions import follow
+from stemma.fsm.kernels.rows import ensure_row, run_tasks
 from stemma.fsm.kernels.runs import Run
-from stemma.fsm.kernels.step import ensure_row, run_tasks
 from stemma.fsm.kernels.tables import (
     BOUNDED,
     DISTANCE,

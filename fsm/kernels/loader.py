@@ -25,7 +25,22 @@ import numpy.typing as npt
 
 from stemma.cache_folder import cache_folder
 from stemma.fsm.errors import KernelsFailed
-from stemma.fsm.kernels import bounded, call_nodes, closure, masks, regions, runs, seams, stacks, step, tables, turns
+from stemma.fsm.kernels import (
+    bounded,
+    call_nodes,
+    closure,
+    configurations,
+    kinds,
+    masks,
+    regions,
+    rows,
+    runs,
+    seams,
+    stacks,
+    step,
+    tables,
+    turns,
+)
 from stemma.fsm.kernels.runs import Run
 from stemma.fsm.kernels.tables import Int32s, Int64s, Limits, Tables, new_tables
 from stemma.fsm.kernels.trie import Trie, build_trie
@@ -72,7 +87,7 @@ class Compiled(NamedTuple):
 
 
 PLAIN_KERNELS = Kernels(
-    step.ensure_row, step.start_at, step.step_special, step.step_bytes, seams.find_seams, seams.find_spans
+    rows.ensure_row, step.start_at, step.step_special, step.step_bytes, seams.find_seams, seams.find_spans
 )
 
 
@@ -116,7 +131,7 @@ class KernelLoader:
     def _loaded(self) -> Compiled:
         settings: Any = numba.config
         own = Path(settings.CACHE_DIR) if settings.CACHE_DIR else cache_folder() / "fsm"
-        folder = own / f"kernels-{_source_digest(masks.classify):012x}-{_installation()}"
+        folder = own / f"kernels-{_source_digest(kinds.classify):012x}-{_installation()}"
         try:
             with kept(folder):
                 return compile_kernels()
@@ -139,8 +154,9 @@ def _installation() -> str:
 
 def _source_digest(function: Callable[..., Any]) -> int:
     """Numba notices a change in the file of an entry point only; the key of its cache must cover every helper's."""
-    everything = (bounded, call_nodes, closure, masks, regions, runs, seams, stacks, step, tables, turns)
-    modules = (call_nodes, closure, stacks, step, tables) if function.__module__ == step.__name__ else everything
+    steps = (call_nodes, closure, configurations, rows, stacks, step, tables)
+    of_masks = (bounded, kinds, masks, regions, runs, seams, turns)
+    modules = steps if function.__module__ in (rows.__name__, step.__name__) else (*of_masks, *steps)
     sources = "".join(inspect.getsource(module) for module in modules)
     return int(hashlib.sha256(sources.encode()).hexdigest()[:12], 16)
 
@@ -153,13 +169,13 @@ def compile_kernels(keeps: bool = True) -> Compiled:
     words, octets, numbers = numba.uint32[::1], numba.uint8[::1], numba.int64[::1]
     path = numba.int64[:, ::1]
     signatures: dict[Callable[..., Any], Any] = {
-        step.ensure_row: truth(t, integer),
+        rows.ensure_row: truth(t, integer),
         step.start_at: integer(t, integer, integer),
         step.step_special: integer(t, integer, integer),
         step.step_bytes: integer(t, integer, octets),
         seams.find_seams: truth(t, trie, path, octets, integer, numbers),
         seams.find_spans: integer(t, trie, path, octets, integer, numbers, path),
-        masks.classify: truth(t, integer, numbers, numbers),
+        kinds.classify: truth(t, integer, numbers, numbers),
         masks.plain_mask: truth(t, trie, path, integer, words),
         masks.loop_mask: truth(t, trie, path, integer, words, run),
         masks.chain_mask: truth(t, trie, path, integer, words, run, numbers, numbers),

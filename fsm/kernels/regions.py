@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from stemma.fsm.kernels.jit import helper
-from stemma.fsm.kernels.masks import MIN_RUN, Words, kind_beyond, num_shared, put, walk_exit, whole_characters
+from stemma.fsm.kernels.kinds import MIN_RUN, kind_beyond, num_shared, whole_characters
+from stemma.fsm.kernels.masks import Words, put, walk_exit
+from stemma.fsm.kernels.rows import ensure_row
 from stemma.fsm.kernels.runs import WHOLE, Run, copy_into
-from stemma.fsm.kernels.step import ensure_row
 from stemma.fsm.kernels.tables import FULL, GENERATION, MARK, WALK, WALKED, Int64s, Tables
 from stemma.fsm.kernels.trie import Trie
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.fsm.kernels.jit import helper
-from stemma.fsm.kernels.step import ensure_row
+from stemma.fsm.kernels.rows import ensure_row
 from stemma.fsm.kernels.tables import Int64s, Tables
 from stemma.fsm.kernels.trie import Trie
 

@@ -8,9 +8,9 @@ turn is that of an early one, less some long tokens. Nothing here computes the e
 from __future__ import annotations
 
 from stemma.fsm.kernels.closure import add_item, begin_set
+from stemma.fsm.kernels.configurations import intern_pending
 from stemma.fsm.kernels.jit import helper
 from stemma.fsm.kernels.stacks import intern_stack, is_union
-from stemma.fsm.kernels.step import intern_pending
 from stemma.fsm.kernels.tables import ACCEPTING, NUM_CONFIGS, REPEAT, WALK, WALKED, Int64s, Tables
 
 # What `find_turning` finds, behind what `classify` does: how many turns earlier, the repeat (0: there is none), the

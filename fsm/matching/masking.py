@@ -13,8 +13,7 @@ import numpy as np
 from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.automaton.walk import allowed_keys
 from stemma.fsm.kernels.bounded import MISSING
-from stemma.fsm.kernels.loader import MaskKernels, Words, loader
-from stemma.fsm.kernels.masks import (
+from stemma.fsm.kernels.kinds import (
     BASE,
     CHAIN,
     DELTA,
@@ -28,6 +27,7 @@ from stemma.fsm.kernels.masks import (
     STEP_BYTE,
     STRAYS,
 )
+from stemma.fsm.kernels.loader import MaskKernels, Words, loader
 from stemma.fsm.kernels.tables import BOUNDED, WALK, Int64s
 from stemma.fsm.kernels.turns import BELOW, LEFT, TURNING, TURNS
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
@@ -215,6 +215,7 @@ class Masking:
             return False
         found = self._spare(left, right, kernels)
         if found is None:
+            self._classify(config, kernels)  # what was found out about `right` stands where that of `config` stood
             return False
         spare, remaining = found
         known = self._kept(left, self._turn_or_compute, kernels)

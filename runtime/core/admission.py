@@ -13,10 +13,7 @@ from stemma.runtime.core.sequence import Sequence
 from stemma.runtime.core.trouble import give_back, typed
 
 ADMISSION_WINDOW = 64
-"""Waiting sequences that are looked at for one admission: bounds the host time of a step."""
-
-MAX_OVERTAKEN = 64
-"""How often a waiting sequence may be overtaken by ones with a longer cached prefix before it goes first."""
+"""Waiting sequences that are looked at for one admission, beside the oldest: bounds the host time of a step."""
 
 
 class Admission:
@@ -27,18 +24,23 @@ class Admission:
         self.reuse = reuse
         self._estimator = AdmissionEstimator(cache.block_size)
 
-    def candidates(self, waiting: Items[Sequence]) -> list[tuple[Sequence, int]]:
-        """The first of the waiting with their hit lengths: by priority, then the longest hit, then arrival.
+    def considered(self, waiting: Items[Sequence]) -> list[Sequence]:
+        """The first of the waiting, and the one that has waited longest, wherever it stands."""
+        first, rest = list(waiting[:ADMISSION_WINDOW]), waiting[ADMISSION_WINDOW:]
+        return [*first, min(rest, key=lambda item: item.arrival)] if rest else first
+
+    def candidates(self, considered: Items[Sequence]) -> list[tuple[Sequence, int]]:
+        """These with their hit lengths: who was overtaken too often, then by priority, the longest hit, arrival.
 
         One that cannot be looked up has an error afterwards.
         """
-        hits = [(item, 0) for item in waiting[:ADMISSION_WINDOW]]
+        hits = [(item, 0) for item in considered]
         for index, (item, _) in enumerate(hits):
             try:
                 hits[index] = (item, self._hit_len(item))
             except BaseException as error:
                 item.error = typed(error)
-        return sorted(hits, key=lambda hit: (-hit[0].request.priority, hit[0].num_overtaken < MAX_OVERTAKEN, -hit[1]))
+        return sorted(hits, key=lambda hit: (not hit[0].is_overdue, -hit[0].request.priority, -hit[1]))
 
     def _hit_len(self, sequence: Sequence) -> int:
         if not self.reuse:
@@ -76,11 +78,11 @@ class Admission:
         A path that diverges inside blocks holds a few more blocks than its tokens fill. Where these are too many, the
         hit is rounded down to whole blocks; where that does not do either, a pool this small goes without.
         """
-        size = self.cache.block_size
+        size, request = self.cache.block_size, sequence.request
         tokens = np.array(sequence.tokens, dtype=np.int32)
         longest = self._max_hit(sequence)
         for max_hit in (longest, longest // size * size, 0):
-            lease = self.cache.acquire(tokens, sequence.request.namespace, max_hit=max_hit)
+            lease = self.cache.acquire(tokens, request.namespace, max_hit=max_hit, priority=request.priority)
             try:
                 fits = self._num_needed(sequence, lease, running) <= self.cache.available
             except BaseException:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stemma.radix import OutOfBlocks, PrefixCache
-from stemma.runtime.core.admission import ADMISSION_WINDOW, Admission
+from stemma.runtime.core.admission import Admission
 from stemma.runtime.core.batch import Batch, Row, RowResult
 from stemma.runtime.core.holds import Holds
 from stemma.runtime.core.sequence import FinishReason, Sequence
@@ -134,7 +134,7 @@ class Scheduler:
                 continue
             placed = {id(row.sequence) for row in batch.rows}
             victims = [item for item in self.running if id(item) not in placed]
-            victim = max(victims, key=_order)
+            victim = max(victims, key=lambda item: (not item.is_overdue, *_order(item)))
             if victim is sequence and not batch.rows and len(self.running) == 1:
                 if sequence.goes_alone:
                     self._exhausted(sequence)
@@ -180,7 +180,8 @@ class Scheduler:
         if not self.waiting or self._is_full(batch):
             return
         last_arrival = 0
-        for sequence, hit_len in self.admission.candidates(self.waiting):
+        considered = self.admission.considered(self.waiting)
+        for sequence, hit_len in self.admission.candidates(considered):
             if self._is_full(batch):
                 break
             try:
@@ -190,8 +191,8 @@ class Scheduler:
                 self.fail(sequence, error)
             if sequence.lease is not None:
                 last_arrival = max(last_arrival, sequence.arrival)
-        for sequence in self.waiting[:ADMISSION_WINDOW]:
-            sequence.num_overtaken += sequence.arrival < last_arrival
+        for sequence in considered:
+            sequence.num_overtaken += sequence.lease is None and sequence.arrival < last_arrival
 
     def _admit_one(self, batch: Batch, sequence: Sequence, hit_len: int) -> bool:
         """Start it, if it need not wait for another's blocks; False if nobody may be started after it."""

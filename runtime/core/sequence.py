@@ -48,6 +48,10 @@ class Usage(NamedTuple):
         return Usage(*(mine + yours for mine, yours in zip(self, other, strict=True)))
 
 
+MAX_OVERTAKEN = 64
+"""So many times may others be admitted before one that came earlier; then it goes first, whatever their priority."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
     """What a caller asked: one prompt, one completion.
@@ -125,6 +129,11 @@ class Sequence:
     def is_in_prompt(self) -> bool:
         """Whether it runs and some of its prompt is still to be computed."""
         return self.lease is not None and self.lease.num_tokens < self.num_prompt
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it was overtaken so often that it goes before those of a higher priority."""
+        return self.num_overtaken >= MAX_OVERTAKEN
 
     @property
     def is_finished(self) -> bool:

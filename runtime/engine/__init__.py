@@ -1,6 +1,6 @@
 """The step loop behind a face for plain Python and asyncio."""
 
-from stemma.runtime.engine.config import EngineConfig, EngineOptions
+from stemma.runtime.core.config import EngineConfig, EngineOptions
 from stemma.runtime.engine.engine import Engine
 from stemma.runtime.engine.generation import Completion, Delta, Generation, Timing
 from stemma.runtime.engine.hold import Hold

@@ -17,11 +17,11 @@ from stemma.kernels.ops import ForkedOps
 from stemma.radix import Explanation, PrefixCache
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.checking import check_function, check_list, checked, told
+from stemma.runtime.core.config import POLICIES, EngineConfig, EngineOptions, engine_config
 from stemma.runtime.core.holds import Held
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Limits, Scheduler
-from stemma.runtime.engine.config import EngineConfig, EngineOptions, engine_config
 from stemma.runtime.engine.forms import Answer, form_of
 from stemma.runtime.engine.generation import Completion, Generation
 from stemma.runtime.engine.guides import GrammarSpec, Guides
@@ -38,6 +38,7 @@ from stemma.runtime.engine.options import (
 )
 from stemma.runtime.engine.progress import check_progress, wait
 from stemma.runtime.engine.publishing import Ticket
+from stemma.runtime.engine.resources import context_of, kv_shape, make_ops
 from stemma.runtime.engine.saving import CacheFile, Saver
 from stemma.runtime.engine.text import TextStream
 from stemma.runtime.engine.tree import TreeNode, snapshot
@@ -77,7 +78,7 @@ class Engine:
         config = engine_config(options)
         checked(model, str | Path | None, "model")
         source = default_model(progress) if model is None else model
-        self._start(load(source, config.make_ops(), progress), config)
+        self._start(load(source, make_ops(config), progress), config)
 
     @classmethod
     def of(cls, loaded: LoadedModel, **options: Unpack[EngineOptions]) -> Self:
@@ -89,10 +90,10 @@ class Engine:
     def _start(self, loaded: LoadedModel, config: EngineConfig) -> None:
         self.config = config
         self.loaded = loaded
-        self.context_length = config.context(loaded.config)
+        self.context_length = context_of(config, loaded.config)
         ops = loaded.model.ops
         try:
-            kv = ops.kv(config.kv_shape(loaded.config, ops))
+            kv = ops.kv(kv_shape(config, loaded.config, ops))
         except ForkedOps as error:
             raise EngineForked(str(error)) from error
         except MemoryError as error:
@@ -100,7 +101,8 @@ class Engine:
         limits = Limits(
             config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache, config.jump_forward
         )
-        scheduler = Scheduler(PrefixCache(kv.shape.num_blocks, kv.shape.block_size), limits)
+        cache = PrefixCache(kv.shape.num_blocks, kv.shape.block_size, POLICIES[config.policy])
+        scheduler = Scheduler(cache, limits)
         self._guides = Guides(loaded)
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity)
         runner = Runner(loaded.model, kv)

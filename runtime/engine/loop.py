@@ -107,7 +107,10 @@ class EngineLoop:
         """Counters and the cache's state, taken between two steps."""
         return self.call(
             lambda: EngineStats(
-                len(self.scheduler.running), len(self.scheduler.waiting), self.scheduler.cache.stats(), self.metrics
+                len(self.scheduler.running),
+                len(self.scheduler.waiting),
+                self.scheduler.cache.stats(),
+                self.metrics.copy(),
             )
         ).result()
 

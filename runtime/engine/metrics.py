@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 from stemma.radix import CacheStats
@@ -36,6 +37,10 @@ class Metrics:
     ttft: Histogram = field(default_factory=Histogram)
     tpot: Histogram = field(default_factory=Histogram)
     total: Histogram = field(default_factory=Histogram)
+
+    def copy(self) -> Metrics:
+        """These totals, which change no more."""
+        return deepcopy(self)
 
 
 @dataclass(frozen=True, slots=True)

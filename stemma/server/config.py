@@ -39,6 +39,8 @@ class ApiKey:
 class ServerConfig:
     """Options of a server; the defaults suit one machine and a few hundred clients.
 
+    host: the address to listen at.
+    port: the port to listen at; 0 takes a free one.
     model_name: what /v1/models calls the model; None takes the model's own name.
     api_keys: with none, everybody may come in and all share one namespace.
     max_body_bytes: larger bodies are refused with 413.
@@ -53,7 +55,8 @@ class ServerConfig:
     heartbeat_seconds: after so long without an event a stream has a comment, which clients skip and proxies see.
     cors_origins: web pages from these origins may call the server from a browser; "*" is any. None by default.
     shutdown_seconds: how long a stopping server waits for requests under way.
-    cache_folder: where /cache/save writes; None refuses it. max_saved_bytes: of all files of one tenant.
+    cache_folder: where /cache/save writes; None refuses it.
+    max_saved_bytes: of all files of one tenant.
     vllm_metric_names: /metrics also uses vLLM's names, for its dashboards and gateways.
     """
 

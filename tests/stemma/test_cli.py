@@ -16,7 +16,7 @@ from stemma.runtime.errors import StemmaError
 @pytest.fixture(autouse=True)
 def _tiny_default(monkeypatch, tiny_loaded):
     """Commands without --model get a tiny model instead of the default one."""
-    monkeypatch.setattr(cli, "_engine", lambda model, backend: Engine.of(tiny_loaded, kv_tokens=8192))
+    monkeypatch.setattr(cli, "_engine", lambda model, options: Engine.of(tiny_loaded, kv_tokens=8192))
 
 
 def invoke(*arguments: str, text: str = "") -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
 
+from stemma.fsm.languages.json_schema.alternatives import kind_of
 from stemma.fsm.languages.json_schema.document import Document
 from stemma.fsm.languages.json_schema.facts import (
     ANYTHING,
@@ -25,7 +26,6 @@ from stemma.fsm.languages.json_schema.facts import (
     Kinds,
     Members,
     Required,
-    kind_of,
 )
 from stemma.fsm.languages.json_schema.values import identity
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Hashable
 from functools import lru_cache
 from typing import Any
 
-from stemma.fsm.languages.json_schema import numbers, texts
+from stemma.fsm.languages.json_schema import exponents, numbers, texts
+from stemma.fsm.languages.json_schema.alternatives import kind_of
 from stemma.fsm.languages.json_schema.any_json import any_json, enclosed
 from stemma.fsm.languages.json_schema.arrays import ArrayShape, ArrayState
 from stemma.fsm.languages.json_schema.facts import (
@@ -20,7 +21,6 @@ from stemma.fsm.languages.json_schema.facts import (
     Kinds,
     NumberFact,
     TextFact,
-    kind_of,
 )
 from stemma.fsm.languages.json_schema.formats import OF_TIMES, format_language, leap_minute, leap_offset, time_language
 from stemma.fsm.languages.json_schema.meaning import Meaning
@@ -180,7 +180,7 @@ class SchemaCompiler:
         if not facts and kinds != Kind.FRACTION:
             return Call("integer" if kinds == Kind.INTEGER else "number")
         ways: list[Node] = [self.digits(kinds, facts, leading=False)]
-        if kinds != Kind.INTEGER and numbers.scientific(kinds, facts):
+        if kinds != Kind.INTEGER and exponents.scientific(kinds, facts):
             ways.append(Call(("exponents", kinds, facts)))
         return choice(ways)
 
@@ -204,11 +204,11 @@ class SchemaCompiler:
             for symbol, target in automaton.edges[state]:
                 if left is None or self.distances[number][target] < left:
                     targets[target] = targets.get(target, "") + symbol
-            again = numbers.edge_characters(targets.pop(state, "") if left is None else "")
+            again = exponents.edge_characters(targets.pop(state, "") if left is None else "")
             ways: list[Node] = [EMPTY] if state in automaton.ends else []
             for target, symbols in targets.items():
                 ways.append(
-                    sequence((numbers.edge_characters(symbols), self.digits_after(number, state, target, left)))
+                    sequence((exponents.edge_characters(symbols), self.digits_after(number, state, target, left)))
                 )
             loop = repeat(again, 0, self.most_digits)
             found = sequence((loop, choice(ways))) if again.ranges else choice(ways)
@@ -226,12 +226,12 @@ class SchemaCompiler:
 
     def exponents_rule(self, kinds: Kinds, facts: tuple[NumberFact, ...]) -> Node:
         ways: list[Node] = []
-        for part in numbers.scientific(kinds, facts):
-            if isinstance(part, numbers.Uniform):
-                ways.append(numbers.uniform_node(part, self.most_digits))
+        for part in exponents.scientific(kinds, facts):
+            if isinstance(part, exponents.Uniform):
+                ways.append(exponents.uniform_node(part, self.most_digits))
             else:
                 mantissa = self.digits(Kind.NUMBER, part.facts, leading=True)
-                ways.append(sequence((mantissa, numbers.exponent_node(part.exponent, part.exponent))))
+                ways.append(sequence((mantissa, exponents.exponent_node(part.exponent, part.exponent))))
         return choice(ways)
 
     def numbered(self, shape: Any) -> int:

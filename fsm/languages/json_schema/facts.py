@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
 from stemma.fsm.languages.json_schema.document import Place
-from stemma.fsm.languages.json_schema.values import distinct, identity
+from stemma.fsm.languages.json_schema.values import identity
 from stemma.fsm.languages.regex.tree import Dialect
 
 
@@ -334,72 +334,6 @@ def _joined_objects(left: tuple[ObjectFact, ...], right: tuple[ObjectFact, ...])
 
 
 UNRESTRICTED = Alternative()
-
-
-def forbidden(name: str) -> Members:
-    return Members(((name, NEVER),), (), ANYTHING)
-
-
-def some_item(prefix: tuple[Goal, ...], rest: Goal) -> list[Alternative]:
-    if rest == NEVER and all(goal == NEVER for goal in prefix):
-        return []
-    return [Alternative(Kind.ARRAY, arrays=(SomeItem(prefix, rest),))]
-
-
-def some_member(options: tuple[MemberOption, ...]) -> list[Alternative]:
-    """Objects in which at least one option is the case, said as simply as can be."""
-    left = tuple(option for option in options if isinstance(option, Absent) or option.goal != NEVER)
-    if not left:
-        return []
-    if len(left) == 1 and isinstance(left[0], Absent):
-        return [Alternative(Kind.OBJECT, objects=(forbidden(left[0].name),))]
-    if len(left) == 1 and isinstance(left[0], Named):
-        facts = (Required((left[0].name,)), Members(((left[0].name, left[0].goal),), (), ANYTHING))
-        return [Alternative(Kind.OBJECT, objects=facts)]
-    return [Alternative(Kind.OBJECT, objects=(SomeMember(left),))]
-
-
-def enumerated(values: list[Any]) -> Alternative | None:
-    """Exactly these values."""
-    kept = distinct(values)
-    kinds = 0
-    for value in kept:
-        kinds |= kind_of(value)
-    return Alternative(kinds, values=kept) if kept else None
-
-
-def with_values_joined(alternatives: list[Alternative]) -> tuple[Alternative, ...]:
-    """The same, all that only list values as one: the constants of an `anyOf` may be thousands."""
-    others: list[Alternative] = []
-    values: list[Any] = []
-    for one in alternatives:
-        if (
-            one.values is None
-            or one.numbers
-            or one.texts
-            or one.arrays
-            or one.objects
-            or one.evaluated != NOTHING_EVALUATED
-        ):
-            others.append(one)
-        else:
-            values += [value for value in one.values if kind_of(value) & one.kinds]
-    whole = enumerated(values)
-    return tuple(others) if whole is None else (*others, whole)
-
-
-def kind_of(value: Any) -> Kinds:
-    if isinstance(value, str):
-        return Kind.STRING
-    if value is None:
-        return Kind.NULL
-    if isinstance(value, bool):
-        return Kind.TRUE if value else Kind.FALSE
-    if isinstance(value, int):
-        return Kind.INTEGER
-    if isinstance(value, float):
-        return Kind.INTEGER if value.is_integer() else Kind.FRACTION
-    return Kind.ARRAY if isinstance(value, list) else Kind.OBJECT
 
 
 TYPES = {

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from stemma.fsm.languages.json_schema.alternatives import kind_of
 from stemma.fsm.languages.json_schema.document import Document, Place
-from stemma.fsm.languages.json_schema.facts import TYPES, kind_of
+from stemma.fsm.languages.json_schema.facts import TYPES
 from stemma.fsm.languages.json_schema.keywords import KEYWORDS
 
 COMBINED = frozenset(

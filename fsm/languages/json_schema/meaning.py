@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from stemma.fsm.languages.json_schema import numbers, texts
+from stemma.fsm.languages.json_schema import denying, exponents, holding, numbers, reading, texts, whole_objects
+from stemma.fsm.languages.json_schema.alternatives import kind_of
 from stemma.fsm.languages.json_schema.arrays import ArrayShape
 from stemma.fsm.languages.json_schema.document import Document
-from stemma.fsm.languages.json_schema.expansion import Expansion
+from stemma.fsm.languages.json_schema.expansion import Expansion, Keywords
 from stemma.fsm.languages.json_schema.facts import (
     Alternative,
     ArrayFact,
@@ -25,7 +26,6 @@ from stemma.fsm.languages.json_schema.facts import (
     NumberFact,
     ObjectFact,
     TextFact,
-    kind_of,
 )
 from stemma.fsm.languages.json_schema.glance import Glance
 from stemma.fsm.languages.json_schema.objects import ObjectShape
@@ -41,12 +41,15 @@ QUESTION_WORK = 5
 MAXIMUM_GUESSES = 4
 
 
+KEYWORDS = Keywords(holding.positive, denying.negative, reading.referred)
+
+
 class Meaning:
     """The meaning of every goal of one document."""
 
     def __init__(self, document: Document, options: SchemaOptions) -> None:
         self.options = options
-        self.expansion = Expansion(document, options, self)
+        self.expansion = Expansion(document, options, self, KEYWORDS)
         self.glance = Glance(document)
         self.possibility = Possibility()
         self.guessing = 0  # how many questions that only make things simpler are asked within each other
@@ -123,8 +126,8 @@ class Meaning:
         if numbers.surely_possible(kinds, facts):
             return True
         return bool(self.automaton(kinds, facts, False).edges[0]) or any(
-            isinstance(part, numbers.Uniform) or self.automaton(Kind.NUMBER, part.facts, True).edges[0]
-            for part in numbers.scientific(kinds, facts)
+            isinstance(part, exponents.Uniform) or self.automaton(Kind.NUMBER, part.facts, True).edges[0]
+            for part in exponents.scientific(kinds, facts)
         )
 
     def has_array(self, facts: tuple[ArrayFact, ...]) -> bool:
@@ -184,7 +187,7 @@ class Meaning:
         if kind == Kind.ARRAY:
             return not alternative.arrays or self.array_shape(alternative.arrays).is_fulfilled_by(value)
         if kind == Kind.OBJECT:
-            return not alternative.objects or self.object_shape(alternative.objects).is_fulfilled_by(value)
+            return not alternative.objects or whole_objects.fulfils(value, self.object_shape(alternative.objects))
         return True
 
     # Which values? -----------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from stemma.fsm.languages.json_schema import texts
 from stemma.fsm.languages.json_schema.any_json import Punctuation
 from stemma.fsm.languages.json_schema.facts import Goal, ObjectFact
 from stemma.fsm.languages.json_schema.meaning import Meaning
-from stemma.fsm.languages.json_schema.objects import Member, ObjectShape, ObjectState, OtherNames
+from stemma.fsm.languages.json_schema.object_parts import Member, ObjectState, OtherNames
+from stemma.fsm.languages.json_schema.objects import ObjectShape
 from stemma.fsm.languages.json_schema.values import json_text
 from stemma.fsm.syntax.ast import Call, Choice, Node, Sequence
 from stemma.fsm.syntax.nodes import ANY_TEXT, NOTHING, sequence, text

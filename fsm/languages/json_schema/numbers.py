@@ -19,7 +19,7 @@ from typing import NamedTuple
 from stemma.fsm.errors import LimitError
 from stemma.fsm.languages.json_schema.facts import Bound, Kind, Kinds, Multiple, NotNumber, NumberFact
 from stemma.fsm.syntax.ast import Characters, Node
-from stemma.fsm.syntax.nodes import EMPTY, choice, optional, repeat, sequence, text
+from stemma.fsm.syntax.nodes import choice, optional, repeat, sequence, text
 from stemma.fsm.work import count_work
 
 MAXIMUM_STATES = 20_000
@@ -29,33 +29,33 @@ SMALLEST_EXPONENT, LARGEST_EXPONENT = -307, 307  # beyond, doubles become 0 or i
 DIGITS = "0123456789"
 BELOW, AT, ABOVE = -1, 0, 1
 
-_DIGITS = Characters(((48, 57),))
-_LEADING = Characters(((49, 57),))
-_MINUS = optional(text("-"))
-_E = Characters(((69, 69), (101, 101)))
-_SIGN = optional(Characters(((43, 43), (45, 45))))
-_HUNDREDS = choice((
-    sequence((Characters(((49, 50),)), repeat(_DIGITS, 2, 2))), sequence((text("30"), Characters(((48, 55),)))),
+DIGIT = Characters(((48, 57),))
+LEADING_DIGIT = Characters(((49, 57),))
+MINUS = optional(text("-"))
+EXPONENT_MARK = Characters(((69, 69), (101, 101)))
+SIGN = optional(Characters(((43, 43), (45, 45))))
+HUNDREDS = choice((
+    sequence((Characters(((49, 50),)), repeat(DIGIT, 2, 2))), sequence((text("30"), Characters(((48, 55),)))),
 ))  # fmt: skip
 
 
 @lru_cache(maxsize=16)
 def point_digits(most: int) -> Node:
-    return sequence((text("."), repeat(_DIGITS, 1, most)))
+    return sequence((text("."), repeat(DIGIT, 1, most)))
 
 
 def any_number(most: int) -> Node:
     """Any number of up to `most` digits before the point and behind it. Exponents stop where a double would become
     infinite, since readers would then no longer see a number."""
     fraction = optional(point_digits(most))
-    return sequence((_MINUS, choice((
-        sequence((_whole(most), fraction, optional(sequence((_E, _SIGN, repeat(_DIGITS, 1, 2)))))),
-        sequence((_LEADING, fraction, _E, _SIGN, _HUNDREDS)),
+    return sequence((MINUS, choice((
+        sequence((_whole(most), fraction, optional(sequence((EXPONENT_MARK, SIGN, repeat(DIGIT, 1, 2)))))),
+        sequence((LEADING_DIGIT, fraction, EXPONENT_MARK, SIGN, HUNDREDS)),
     ))))  # fmt: skip
 
 
 def plain_integer(most: int) -> Node:
-    return sequence((_MINUS, _whole(most)))
+    return sequence((MINUS, _whole(most)))
 
 
 def any_integer(most: int) -> Node:
@@ -63,7 +63,7 @@ def any_integer(most: int) -> Node:
 
 
 def _whole(most: int) -> Node:
-    return choice((text("0"), sequence((_LEADING, repeat(_DIGITS, 0, most - 1)))))
+    return choice((text("0"), sequence((LEADING_DIGIT, repeat(DIGIT, 0, most - 1)))))
 
 
 def fulfils(value: Fraction, facts: Many[NumberFact]) -> bool:
@@ -376,98 +376,3 @@ def _trimmed(edges: list[list[tuple[str, int]]], ends: set[int]) -> Automaton:
                 alive.add(source)
                 todo.append(source)
     return Automaton(tuple(tuple(edge for edge in own if edge[1] in alive) for own in edges), frozenset(ends))
-
-
-# Exponents -------------------------------------------------------------------------------------------------------
-
-
-class Uniform(NamedTuple):
-    """Numbers of some signs with an exponent between two: any mantissa will do."""
-
-    signs: str
-    first: int
-    last: int
-
-
-class Bounded(NamedTuple):
-    """An exponent whose mantissas need a reader of their own, with facts about them."""
-
-    exponent: int
-    facts: tuple[NumberFact, ...]
-
-
-@lru_cache(maxsize=512)
-def scientific(kinds: Kinds, facts: tuple[NumberFact, ...]) -> tuple[Uniform | Bounded, ...]:
-    """Which numbers with exponents fulfil all facts. Integers and multiples are only ever written plainly."""
-    if kinds == Kind.INTEGER or any(isinstance(fact, Multiple) for fact in facts):
-        return ()
-    largest = LARGEST_EXPONENT if kinds == Kind.NUMBER else -1
-    special = {_exponent(fact.value) for fact in facts if not isinstance(fact, Multiple) and fact.value} | {0}
-    found: list[Uniform | Bounded] = []
-    first = SMALLEST_EXPONENT
-    for exponent in (*sorted(exponent for exponent in special if first <= exponent <= largest), largest + 1):
-        if first < exponent:
-            found += _uniform(first, exponent - 1, facts)
-        if exponent and exponent <= largest:
-            scale = Fraction(10) ** exponent
-            found.append(Bounded(exponent, tuple(_divided(fact, scale) for fact in facts)))
-        first = exponent + 1
-    return tuple(found)
-
-
-def _uniform(first: int, last: int, facts: Many[NumberFact]) -> list[Uniform | Bounded]:
-    scale = Fraction(10) ** last
-    signs = "".join(sign for sign, value in (("+", 5 * scale), ("-", -5 * scale)) if fulfils(value, facts))
-    return [Uniform(signs, first, last)] if signs else []
-
-
-def _exponent(value: Fraction) -> int:
-    """Of the first digit that is not 0."""
-    whole, part = magnitude(value)
-    return len(whole) - 1 if whole != "0" else len(part.lstrip("0")) - len(part) - 1
-
-
-def _divided(fact: NumberFact, scale: Fraction) -> NumberFact:
-    if isinstance(fact, Bound):
-        return Bound(fact.value / scale, fact.is_lower, fact.is_strict)
-    assert isinstance(fact, NotNumber), "multiples are written plainly"
-    return NotNumber(fact.value / scale)
-
-
-def uniform_node(uniform: Uniform, most: int) -> Node:
-    lead: dict[str, Node] = {"+": EMPTY, "-": text("-"), "+-": _MINUS}
-    return sequence(
-        (lead[uniform.signs], _LEADING, optional(point_digits(most)), exponent_node(uniform.first, uniform.last))
-    )
-
-
-@lru_cache(maxsize=256)
-def exponent_node(first: int, last: int) -> Node:
-    """`e`, its sign, and one of the exponents, all of one sign; at most one zero before it."""
-    sign = text("-") if first < 0 else optional(text("+"))
-    low, high = sorted((abs(first), abs(last)))
-    sizes = range(len(str(low)), len(str(high)) + 1)
-    of_size = (whole_numbers(str(max(low, 10 ** (size - 1))), str(min(high, 10**size - 1))) for size in sizes)
-    return sequence((_E, sign, optional(text("0")), choice(of_size)))
-
-
-def whole_numbers(low: str, high: str) -> Node:
-    """The digits of every number from `low` to `high`, which are of one length."""
-    first, last, rest = int(low[0]), int(high[0]), len(low) - 1
-    if rest and first == last:
-        return sequence((text(low[0]), whole_numbers(low[1:], high[1:])))
-    ways: list[Node] = []
-    if low[1:] != "0" * rest:
-        ways.append(sequence((text(low[0]), whole_numbers(low[1:], "9" * rest))))
-        first += 1
-    if high[1:] != "9" * rest:
-        ways.append(sequence((text(high[0]), whole_numbers("0" * rest, high[1:]))))
-        last -= 1
-    if first <= last:
-        ways.append(sequence((Characters(((48 + first, 48 + last),)), repeat(_DIGITS, rest, rest))))
-    return choice(ways)
-
-
-@lru_cache(maxsize=1024)
-def edge_characters(symbols: str) -> Characters:
-    return Characters(tuple((ord(symbol), ord(symbol)) for symbol in sorted(symbols)))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import combinations
-from typing import Any, NamedTuple
 
 from stemma.fsm.errors import LimitError
 from stemma.fsm.languages.json_schema import texts
@@ -32,6 +31,7 @@ from stemma.fsm.languages.json_schema.facts import (
     conjoined,
     negated,
 )
+from stemma.fsm.languages.json_schema.object_parts import NO_FLAGS, Member, ObjectState, OtherNames, Settable
 from stemma.fsm.languages.json_schema.possibility import Undecided
 from stemma.fsm.languages.json_schema.readers import pattern_language
 from stemma.fsm.syntax.ast import Node
@@ -40,41 +40,6 @@ from stemma.fsm.syntax.nodes import ANY_TEXT, both, choice, text, without
 MAXIMUM_PATTERNS = 8
 MAXIMUM_CONDITIONS = 120
 NOWHERE: frozenset[str] = frozenset()
-
-
-class ObjectState(NamedTuple):
-    """`position`: the first property in order that may still come; of the others, `seen` holds those that have."""
-
-    position: int
-    seen: frozenset[str]
-    size: int
-    flags: int
-
-
-class Settable(NamedTuple):
-    """The flags that a member sets: those that any value of it sets, as bits, and those that take a goal."""
-
-    free: int
-    paid: tuple[tuple[int, Goal], ...]
-
-
-NO_FLAGS = Settable(0, ())
-
-
-class OtherNames(NamedTuple):
-    """Names outside the properties that the same patterns match, and the goals of their values."""
-
-    language: Node
-    goal: Goal
-    settable: Settable
-
-
-class Member(NamedTuple):
-    """One more member: of a name, or of any of the others."""
-
-    name: str | OtherNames
-    goal: Goal
-    after: ObjectState
 
 
 class ObjectShape:
@@ -311,7 +276,7 @@ class ObjectShape:
         """The flags that a property can set."""
         if name not in self.settable:
             options = [
-                (flag, self._named_option(option, name))
+                (flag, self.named_option(option, name))
                 for flag, fact in enumerate(self.some)
                 for option in fact.options
             ]
@@ -331,7 +296,7 @@ class ObjectShape:
         paid = [(flag, goal) for flag, goal in options if not free >> flag & 1 and possible(conjoined((base, goal)))]
         return Settable(free, tuple(paid))
 
-    def _named_option(self, option: MemberOption, name: str) -> Goal | None:
+    def named_option(self, option: MemberOption, name: str) -> Goal | None:
         """The goal by which a member of this name fulfils an option."""
         if isinstance(option, Named):
             return option.goal if option.name == name else None
@@ -432,25 +397,3 @@ class ObjectShape:
 
     def _may_be_named(self, name: str) -> bool:
         return not self.name_goals or all(self.context.check(name, goal) for goal in self.name_goals)
-
-    def is_fulfilled_by(self, value: dict[str, Any]) -> bool:
-        """The same facts, asked of a whole object."""
-        check = self.context.check
-        if len(value) < self.minimum or (self.maximum is not None and len(value) > self.maximum):
-            return False
-        if any(name not in value for name in self.required):
-            return False
-        if not all(check(name, goal) for goal in self.name_goals for name in value):
-            return False
-        if not all(check(item, self.member_goal(name)) for name, item in value.items()):
-            return False
-        return all(any(self._is_the_case(option, value) for option in fact.options) for fact in self.some)
-
-    def _is_the_case(self, option: MemberOption, value: dict[str, Any]) -> bool:
-        if isinstance(option, Absent):
-            return option.name not in value
-        for name, item in value.items():
-            goal = self._named_option(option, name)
-            if goal is not None and self.context.check(item, goal):
-                return True
-        return False

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from stemma.fsm.errors import LimitError, RegexError, SchemaError, UnsupportedSchema
+from stemma.fsm.languages.json_schema.alternatives import kind_of, some_member
 from stemma.fsm.languages.json_schema.document import Place
 from stemma.fsm.languages.json_schema.facts import (
     TYPES,
@@ -30,8 +31,6 @@ from stemma.fsm.languages.json_schema.facts import (
     Required,
     TextFact,
     Unique,
-    kind_of,
-    some_member,
 )
 from stemma.fsm.languages.json_schema.formats import FORMATS
 from stemma.fsm.languages.json_schema.keywords import KEYWORDS

@@ -27,9 +27,10 @@ from stemma.fsm.languages.lark.tree import (
     Ways,
 )
 from stemma.fsm.languages.regex.parser import Parser
-from stemma.fsm.languages.regex.preferred import Preferred, looks_ahead, preferred
+from stemma.fsm.languages.regex.preferred import Preferred, preferred
 from stemma.fsm.languages.regex.tree import Assertion, Class, Concat, Either, Repeated
 from stemma.fsm.languages.regex.tree import Tree as RegexTree
+from stemma.fsm.languages.regex.tree_facts import looks_ahead
 from stemma.fsm.syntax.ast import Call, Node
 
 ENDLESS = 1 << 62

@@ -145,6 +145,45 @@ def test_a_long_prefix_does_not_starve_the_others(fake):
     assert ended.index(stranger) < 80
 
 
+@pytest.mark.parametrize("num_others", [10, 200])
+def test_a_high_priority_does_not_starve_the_others(fake, num_others):
+    """Two of a higher priority come for each one that ends: somebody always waits before the one of the lowest."""
+    scheduler, model = make(num_blocks=256, max_running=1), fake.Model(256, 4)
+    low = sequence([99, 98], 1)
+    scheduler.add(low)
+    for index in range(num_others):
+        scheduler.add(sequence([60, index], 1, priority=1))
+    ended: list[Sequence] = []
+    while low not in ended and len(ended) < 300:
+        scheduler.add(sequence([61, len(ended)], 1, priority=2))
+        scheduler.add(sequence([62, len(ended)], 1, priority=2))
+        batch = scheduler.schedule()
+        assert batch is not None
+        scheduler.commit(batch, model.forward(batch))
+        ended += scheduler.take_ended()
+    assert 60 < ended.index(low) < 80
+
+
+def test_the_lowest_priority_that_came_last_gives_way_to_the_others(fake):
+    scheduler, model = make(num_blocks=64), fake.Model(64, 4)
+    items = [sequence([index * 10 + at for at in range(5 + index)], 40, priority=index % 2) for index in range(4)]
+    for item in items:
+        scheduler.add(item)
+    while len(scheduler.running) < 4 or any(item.is_in_prompt for item in items):
+        scheduler.commit(batch := scheduler.schedule(), model.forward(batch))
+    lease = scheduler.cache.acquire([77])
+    lease.reserve(scheduler.cache.available * 4)  # now nothing is left to grow into
+    gave_way = []
+    while len(gave_way) < 3:
+        scheduler.commit(batch := scheduler.schedule(), model.forward(batch))
+        gave_way += [item for item in items if item in scheduler.waiting and item not in gave_way]
+    lease.release()
+    assert [items.index(item) for item in gave_way] == [2, 0, 3]
+    fake.run(scheduler, model)
+    for item in items:
+        assert item.generated == fake.expected(item.request.prompt.tolist(), item.request.max_tokens)
+
+
 @pytest.mark.parametrize("step", range(12))
 def test_cancellation_at_every_step_returns_every_block(fake, step):
     scheduler, model = make(max_chunk=3), fake.Model(64, 4)

@@ -6,7 +6,9 @@ from typing import get_type_hints
 
 import pytest
 
-from stemma.runtime.engine import EngineConfig, EngineOptions
+from stemma.runtime.core.config import POLICIES
+from stemma.runtime.engine import Engine, EngineConfig, EngineOptions
+from stemma.runtime.engine.resources import context_of, kv_shape, make_ops
 from stemma.runtime.errors import InvalidRequest
 
 
@@ -29,17 +31,57 @@ def test_impossible_options_are_refused(options, param):
     assert refused.value.param == param
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"device": "cuda:99"},
+        {"device": "meta"},
+        {"device": "abacus"},
+        {"dtype": "int8"},
+        {"dtype": "complex64"},
+        {"dtype": "bool"},
+        {"dtype": "float23"},
+        {"kv_dtype": "float23"},
+        {"kv_dtype": "int8", "backend": "reference"},
+        {"dtype": "float64", "backend": "cpu"},
+        {"device": "cpu", "backend": "triton"},
+    ],
+)
+def test_what_this_machine_does_not_have_is_refused_by_the_option_to_change(options):
+    with pytest.raises(InvalidRequest) as refused:
+        make_ops(EngineConfig(**options))
+    assert refused.value.param == ("backend" if options.get("backend") == "triton" else next(iter(options)))
+
+
+@pytest.mark.parametrize("policy", ["reuse", "lru", "lfu", "slru", "priority"])
+def test_the_policy_is_the_caches(policy, tiny_loaded):
+    with Engine.of(tiny_loaded, kv_tokens=64, policy=policy) as engine:
+        texts = [engine.generate(f"{number} and more text", max_tokens=4).text for number in range(20)]
+        assert texts[0] == engine.generate("0 and more text", max_tokens=4).text
+        assert engine.stats().cache.evicted_blocks > 0
+        queue = engine.with_cache(lambda cache: POLICIES[policy](cache.num_blocks))
+        assert type(engine.with_cache(lambda cache: cache._store.queue)) is type(queue)
+
+
+def test_the_priority_of_a_request_reaches_the_policy(tiny_loaded):
+    with Engine.of(tiny_loaded, kv_tokens=128, policy="priority") as engine:
+        kept = engine.generate("this text is to be kept", max_tokens=1, priority=7).usage.prompt_tokens
+        for number in range(40):
+            engine.generate(f"{number}: what else is there to say", max_tokens=1)
+        assert engine.generate("this text is to be kept", max_tokens=1).usage.cached_tokens == kept - 1
+
+
 def test_a_context_beyond_the_models_is_refused(tiny_loaded):
     with pytest.raises(InvalidRequest, match="2048"):
-        EngineConfig(context_length=4096).context(tiny_loaded.config)
+        context_of(EngineConfig(context_length=4096), tiny_loaded.config)
 
 
 def test_a_pool_without_a_block_is_refused(tiny_loaded):
     with pytest.raises(InvalidRequest) as refused:
-        EngineConfig(kv_tokens=15).kv_shape(tiny_loaded.config, tiny_loaded.model.ops)
+        kv_shape(EngineConfig(kv_tokens=15), tiny_loaded.config, tiny_loaded.model.ops)
     assert refused.value.param == "kv_tokens"
 
 
 def test_the_pool_holds_the_running_sequences_and_no_more(tiny_loaded):
-    shape = EngineConfig(max_running=2).kv_shape(tiny_loaded.config, tiny_loaded.model.ops)
+    shape = kv_shape(EngineConfig(max_running=2), tiny_loaded.config, tiny_loaded.model.ops)
     assert shape.num_blocks * shape.block_size == 2 * 2048

@@ -1,0 +1,76 @@
+"""Options of commands, made from dataclasses: each field is an option of its name, its type and its default.
+
+What an option is for stands in the dataclass's docstring, one line `name: text` a field. A field that holds several
+values is an option in the singular, which may be given several times.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from functools import wraps
+from types import MappingProxyType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+
+HELP = re.compile(r"^(\w+): (.+)$", re.MULTILINE)
+Command = Callable[..., None]
+
+
+def takes(
+    *configs: type[Any], without: str = "", also: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[Command], Command]:
+    """For a command with `**options`: they are the fields of these dataclasses.
+
+    without: the field that the command makes of parameters of its own. also: another flag of a field.
+    """
+
+    def decorated(command: Command) -> Command:
+        parameters = inspect.signature(command, eval_str=True).parameters
+        own = [each for each in parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        fields = [each for config in configs for each in _options(config, also) if each.name != without]
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            command(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+
+        made = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *fields)]
+        run.__dict__.pop("__wrapped__")  # typer is to read what follows, not the command
+        run.__dict__["__signature__"] = inspect.Signature(made)
+        run.__annotations__ = {each.name: each.annotation for each in made}
+        return run
+
+    return decorated
+
+
+def fields_of(config: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that this dataclass has."""
+    names = {field.name for field in dataclasses.fields(config)}
+    return {name: value for name, value in options.items() if name in names}
+
+
+def _options(config: type[Any], also: Mapping[str, str]) -> list[inspect.Parameter]:
+    help_texts = dict(HELP.findall(inspect.cleandoc(config.__doc__ or "")))
+    hints = get_type_hints(config)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=_option(field.name, hints[field.name], help_texts[field.name], also.get(field.name)),
+        )
+        for field in dataclasses.fields(config)
+        if field.name in help_texts
+    ]
+
+
+def _option(name: str, kind: Any, help_text: str, also: str | None) -> Any:
+    flag = "--" + name.replace("_", "-")
+    if kind is bool:
+        flag = f"{flag}/--no{flag[1:]}"
+    elif get_origin(kind) is tuple:
+        kind, flag = list[get_args(kind)[0]], flag.removesuffix("s")  # type: ignore[misc]
+    return Annotated[kind, typer.Option(*filter(None, (flag, also)), help=help_text[:1].upper() + help_text[1:])]

@@ -15,7 +15,7 @@ from types import FrameType
 import uvicorn
 
 from stemma.runtime.engine import Engine, EngineConfig
-from stemma.server.app import app
+from stemma.server.application import app
 from stemma.server.config import ServerConfig
 from stemma.server.generation.service import Service
 

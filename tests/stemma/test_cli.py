@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from stemma import cli
-from stemma.runtime.engine import Engine
+from stemma.runtime.engine import Engine, EngineConfig
 from stemma.runtime.engine.guides import make_vocabulary
 from stemma.runtime.errors import StemmaError
+from stemma.server import ServerConfig
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +99,27 @@ def test_schema_lint_of_no_schema_says_what_to_give():
 
 def test_an_unknown_option_is_an_error():
     assert CliRunner().invoke(cli.app, ["generate", "hello", "--temprature", "1"]).exit_code == 2
+
+
+@pytest.mark.parametrize(("command", "configs"), [("serve", (EngineConfig, ServerConfig)), ("chat", (EngineConfig,))])
+def test_every_field_of_the_dataclasses_is_an_option_with_its_default(command, configs):
+    options = {each.name: each for each in get_command(cli.app).commands[command].params}
+    for config in configs:
+        for field in dataclasses.fields(config):
+            if field.name != "api_keys":
+                assert options[field.name].default == field.default
+                assert options[field.name].help
+
+
+def test_options_reach_the_engine(monkeypatch, tiny_loaded):
+    taken = {}
+
+    def engine(model, options):
+        taken.update(options)
+        return Engine.of(tiny_loaded, kv_tokens=8192)
+
+    monkeypatch.setattr(cli, "_engine", engine)
+    arguments = ["generate", "hi", "--max-tokens", "2", "--policy", "lru", "--device", "cpu", "--no-prefix-cache"]
+    assert CliRunner().invoke(cli.app, arguments).exit_code == 0
+    assert EngineConfig(**taken) == EngineConfig(policy="lru", device="cpu", prefix_cache=False)
+    assert CliRunner().invoke(cli.app, ["generate", "hi", "--policy", "best"]).exit_code == 2

@@ -57,7 +57,7 @@ def max_tokens(body: ChatRequest) -> int | None:
 
 
 def chat_prompt(service: Service, body: ChatRequest, tools: ToolUse, namespace: str) -> ChatPrompt:
-    """The prompt's tokens: those given, or those of the messages. Raises ApiError, PromptTooLong, ChatTemplateError."""
+    """The prompt's tokens: those given, or those of the messages. Raises ApiError or PromptTooLong."""
     if body.prompt_token_ids is not None:
         if body.messages:
             raise bad_request("give messages or prompt_token_ids, not both", "prompt_token_ids")

@@ -57,10 +57,8 @@ def api_error(error: Exception) -> ApiError | None:
             return bad_request(str(error), error.param, "context_length_exceeded")
         case InvalidRequest():
             return bad_request(str(error), error.param)
-        case FormError() | GrammarFailed():
-            return bad_request(str(error), "response_format")
-        case ModelError():
-            return bad_request(str(error), "messages")
+        case FormError() | GrammarFailed() | ModelError():
+            return bad_request(str(error), None)  # whichever field asked for it: who knows that has said so before
         case PoolExhausted() | EngineClosed():
             return unavailable(str(error))
         case StemmaError():

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stemma.runtime.errors import ChatTemplateError, ModelError, PromptTooLong
-from stemma.runtime.model import ChatTemplate, LoadedModel
+from stemma.runtime.errors import ChatTemplateError, PromptTooLong
+from stemma.runtime.model import LoadedModel
 from stemma.server.http.errors import bad_request
 from stemma.server.prompts.tool_text import CALL_BEGIN, content_text, template_messages, tool_values, with_instructions
 from stemma.server.prompts.turns import TurnMemory
@@ -37,7 +37,7 @@ class ChatPrompter:
         namespace: str,
         values: Mapping[str, Any] | None = None,
     ) -> ChatPrompt:
-        """The prompt of the next answer. Raises ChatTemplateError, ApiError or PromptTooLong."""
+        """The prompt of the next answer. Raises ApiError or PromptTooLong."""
         plain = self.encode(messages, tools, values)
         return ChatPrompt(plain, self._spliced(plain, messages, tools, namespace, values or {}))
 
@@ -46,23 +46,28 @@ class ChatPrompter:
         add_generation_prompt: bool = True,
     ) -> list[int]:  # fmt: skip
         """Tokens of a chat, from its text alone."""
-        values = values or {}
+        values, template = values or {}, self._loaded.chat_template
         if not messages:
             raise bad_request("messages is empty", "messages")
+        if template is None:
+            raise bad_request(f"{self._loaded.config.name} has no chat template: use /v1/completions", "messages")
         try:
-            self._template().check_values(values)
+            template.check_values(values)
         except ChatTemplateError as error:
             raise bad_request(str(error), "chat_template_kwargs") from error
         self.check_length(sum(len(content_text(message.content)) for message in messages), "messages")
         written = template_messages(messages, native=self.is_native)
         if tools and not self.is_native:
             written = with_instructions(written, tools)
-        return self._template().encode_chat(
-            written,
-            add_generation_prompt=add_generation_prompt,
-            tools=tool_values(tools) if tools and self.is_native else None,
-            **values,
-        )
+        try:
+            return template.encode_chat(
+                written,
+                add_generation_prompt=add_generation_prompt,
+                tools=tool_values(tools) if tools and self.is_native else None,
+                **values,
+            )
+        except ChatTemplateError as error:
+            raise bad_request(str(error), "messages") from error
 
     def encode_text(self, text: str) -> list[int]:
         """Tokens of a plain prompt. Raises PromptTooLong."""
@@ -83,11 +88,6 @@ class ChatPrompter:
         ran = [*prompt.tokens, *self._as_said(answer, tokens)]
         self._turns.remember(namespace, prompt.plain, key, ran)
         return ran
-
-    def _template(self) -> ChatTemplate:
-        if self._loaded.chat_template is None:
-            raise ModelError(f"{self._loaded.config.name} has no chat template: use /v1/completions")
-        return self._loaded.chat_template
 
     def _as_said(self, answer: str, tokens: Sequence[int]) -> list[int]:
         """The generated tokens without what is no part of the answer: end tokens, stop strings that were cut."""

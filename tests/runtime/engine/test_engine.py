@@ -260,3 +260,14 @@ def test_progress_is_a_bar_or_a_function(make, capsys, monkeypatch):
     assert seen == [("generating", 0.33), ("generating", 0.67), ("generating", 1.0)]
     assert len(engine.generate(prompts, max_tokens=2, progress=True)) == 3
     assert "generating" in capsys.readouterr().err
+
+
+def test_two_statistics_are_two_moments(make):
+    engine = make()
+    engine.generate("hello", max_tokens=2)
+    before = engine.stats()
+    engine.generate("hello there", max_tokens=5)
+    after = engine.stats()
+    assert after.metrics.usage.completion_tokens - before.metrics.usage.completion_tokens == 5
+    assert sum(after.metrics.total.counts) - sum(before.metrics.total.counts) == 1
+    assert after.metrics.num_finished["length"] - before.metrics.num_finished["length"] == 1

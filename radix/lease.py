@@ -1,6 +1,5 @@
 """A lease: one request's hold on a path of the tree and its private room behind it. Never evicts by itself."""
 
-from array import array
 from types import TracebackType
 from typing import NamedTuple
 
@@ -26,17 +25,14 @@ class Lease:
     writing; what is reserved already is not reserved again.
     """
 
-    __slots__ = ("_held", "_keeper", "_released", "hit_len")
+    __slots__ = ("_held", "_keeper", "_released", "blocks", "hit_len")
 
     def __init__(self, keeper: Keeper, held: Held, hit_len: int) -> None:
         self._keeper = keeper
         self._held = held
         self._released = False
         self.hit_len = hit_len
-
-    @property
-    def blocks(self) -> "array[int]":
-        return self._held.blocks
+        self.blocks = held.blocks  # one array for as long as there is something to hold
 
     @property
     def num_tokens(self) -> int:

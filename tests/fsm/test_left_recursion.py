@@ -10,7 +10,7 @@ import pytest
 from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.ebnf import EBNF
 from stemma.fsm.errors import GrammarError, LimitError
-from stemma.fsm.kernels import closure, stacks, step
+from stemma.fsm.kernels import closure, configurations, stacks
 from stemma.fsm.kernels.loader import loader
 
 LENGTH = 5
@@ -95,7 +95,7 @@ def test_it_does_so_however_soon_calls_and_stacks_are_shared(calls: int, monkeyp
     loader().wait()
     monkeypatch.setattr(loader(), "_compiled", None)  # plain kernels see what is patched
     monkeypatch.setattr(closure, "MANY_CALLS", calls)
-    monkeypatch.setattr(step, "MANY", 1)
+    monkeypatch.setattr(configurations, "MANY", 1)
     monkeypatch.setattr(stacks, "MANY", 1)
     draw = random.Random(calls)
     for _ in range(40):

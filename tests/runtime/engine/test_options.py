@@ -286,7 +286,7 @@ def test_any_value_of_any_server_option_is_taken_or_refused_by_name(data):
     ("options", "param"),
     [
         ({"device": "toaster"}, "device"), ({"dtype": "float33"}, "dtype"), ({"dtype": "nn"}, "dtype"),
-        ({"backend": "tpu"}, "backend"), ({"kv_dtype": "float1"}, "backend"), ({"block_size": 16.0}, "block_size"),
+        ({"backend": "tpu"}, "backend"), ({"kv_dtype": "float1"}, "kv_dtype"), ({"block_size": 16.0}, "block_size"),
         ({"prefix_cache": 1}, "prefix_cache"), ({"blok_size": 16}, "blok_size"), ({"kv_tokens": "4k"}, "kv_tokens"),
         ({"context_length": 0}, "context_length"), ({"kv_tokens": -5}, "kv_tokens"),
         ({"kv_tokens": 10**15}, "kv_tokens"), ({"kv_tokens": 2**62}, "kv_tokens"), ({"block_size": 2**60}, "kv_tokens"),

@@ -19,6 +19,14 @@ from tests.stemma.server.live import live_server, wait_until
 LONG = {"max_tokens": 1900, "ignore_eos": True}
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heard():
+    """A shell starts what runs in the background so that it does not hear Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def llm():
     with Engine.of(tiny(ReferenceOps(torch.device("cpu"))), kv_tokens=16384) as made:

@@ -105,14 +105,7 @@ class EngineLoop:
 
     def stats(self) -> EngineStats:
         """Counters and the cache's state, taken between two steps."""
-        return self.call(
-            lambda: EngineStats(
-                len(self.scheduler.running),
-                len(self.scheduler.waiting),
-                self.scheduler.cache.stats(),
-                self.metrics.copy(),
-            )
-        ).result()
+        return self.call(self._moment).result()
 
     def close(self) -> None:
         """Stop the thread; what has not ended fails with EngineClosed."""
@@ -201,6 +194,11 @@ class EngineLoop:
                     self.scheduler.add(ticket.sequence)
                 except BaseException as error:
                     self.scheduler.fail(ticket.sequence, error)
+
+    def _moment(self) -> EngineStats:
+        self._settle(self.scheduler.take_ended())  # who does not run any more is among those that have ended
+        cache = self.scheduler.cache.stats()
+        return EngineStats(len(self.scheduler.running), len(self.scheduler.waiting), cache, self.metrics.copy())
 
     def _abort(self, generation: Generation) -> None:
         for ticket in self._tickets.values():

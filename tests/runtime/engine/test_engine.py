@@ -271,3 +271,13 @@ def test_two_statistics_are_two_moments(make):
     assert after.metrics.usage.completion_tokens - before.metrics.usage.completion_tokens == 5
     assert sum(after.metrics.total.counts) - sum(before.metrics.total.counts) == 1
     assert after.metrics.num_finished["length"] - before.metrics.num_finished["length"] == 1
+
+
+def test_who_does_not_run_any_more_is_counted_among_those_that_have_ended(make):
+    engine = make()
+    generation = engine.submit("hello", max_tokens=1500, ignore_eos=True)
+    next(iter(generation))
+    _, stats = engine._loop.call(lambda: (engine._loop._abort(generation), engine._loop._moment())).result()
+    assert stats.num_running == 0
+    assert stats.metrics.num_finished == {"abort": 1}
+    assert generation.result().finish_reason == "abort"

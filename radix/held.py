@@ -33,6 +33,7 @@ class Held:
         "num_tokens",
         "priority",
         "private",
+        "released",
         "room_end",
         "tokens",
         "writes",
@@ -50,5 +51,6 @@ class Held:
         self.tokens = bytearray()  # written, not yet in the tree
         self.num_tokens = at  # tokens whose KV lies in the blocks: hit and written
         self.private = len(blocks)  # index of the first block that is this lease's alone
+        self.released = False
         self.writes = False  # has the right to write on in the tree's last block
         self.room_end = 0  # up to where positions may be written; 0 while the last block is another's

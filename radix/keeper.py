@@ -47,7 +47,7 @@ class Keeper:
                 node = node.parent
             blocks[-1] = node.blocks[at // size - node.start // size]
         fork = Held(held.node, at, blocks, held.fence, None, held.priority)
-        self.held.add(fork)
+        self.hold(fork)
         return fork
 
     def release(self, held: Held, next_use: NextUse = NextUse.UNKNOWN) -> None:
@@ -59,6 +59,7 @@ class Keeper:
         if next_use is not NextUse.UNKNOWN and node.parent is not None:
             node.outlook = next_use.value
         self.held.remove(held)
+        held.released = True
         self.store.drop(node)
 
     def unpin(self, pin: Pin) -> None:

@@ -25,12 +25,11 @@ class Lease:
     writing; what is reserved already is not reserved again.
     """
 
-    __slots__ = ("_held", "_keeper", "_released", "blocks", "hit_len")
+    __slots__ = ("_held", "_keeper", "blocks", "hit_len")
 
     def __init__(self, keeper: Keeper, held: Held, hit_len: int) -> None:
         self._keeper = keeper
         self._held = held
-        self._released = False
         self.hit_len = hit_len
         self.blocks = held.blocks  # one array for as long as there is something to hold
 
@@ -45,7 +44,7 @@ class Lease:
 
     @property
     def released(self) -> bool:
-        return self._released
+        return self._held.released
 
     @property
     def num_published(self) -> int:
@@ -63,7 +62,7 @@ class Lease:
 
         Raises OutOfBlocks, with nothing changed, when the pool cannot give the blocks.
         """
-        if self._released:
+        if self._held.released:
             raise _released()
         if num_tokens < 0:
             raise LeaseError(f"cannot reserve {num_tokens} tokens")
@@ -91,7 +90,7 @@ class Lease:
 
     def extend(self, tokens: Tokens) -> None:
         """These tokens' KV has been written into the reserved room, in order."""
-        if self._released:
+        if self._held.released:
             raise _released()
         held, data = self._held, pack(tokens)
         num_tokens = held.num_tokens + len(data) // TOKEN_BYTES
@@ -102,7 +101,7 @@ class Lease:
 
     def truncate(self, num_tokens: int) -> None:
         """Forget what was written or reserved past `num_tokens`; only what is not published can be forgotten."""
-        if self._released:
+        if self._held.released:
             raise _released()
         held, size = self._held, self._keeper.store.tree.block_size
         if not held.at <= num_tokens <= held.num_tokens:
@@ -117,7 +116,7 @@ class Lease:
 
     def commit(self) -> None:
         """Publish what was written. Where the tree has the same tokens already, its blocks replace ours."""
-        if self._released:
+        if self._held.released:
             raise _released()
         self._keeper.publish(self._held)
 
@@ -132,9 +131,8 @@ class Lease:
         `next_use` tells the eviction what the program knows: NEVER for a branch that has ended, SOON for a session
         that goes on.
         """
-        if not self._released:
+        if not self._held.released:
             self._keeper.release(self._held, next_use)
-            self._released = True
 
     def __enter__(self) -> "Lease":
         return self

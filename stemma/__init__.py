@@ -5,9 +5,9 @@ Names are loaded when they are first used: importing this package imports neithe
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from stemma.lazy_names import loaded
 from stemma.version import VERSION
 
 if TYPE_CHECKING:
@@ -50,17 +50,13 @@ _HOMES = {
     "State": "stemma.lang.states.state:State",
     "Usage": "stemma.runtime.core.sequence:Usage",
     "connect": "stemma.lang.remote.connect:connect",
+    "errors": "stemma.runtime.errors",
     "program": "stemma.lang.programs.program:program",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name == "errors":
-        return import_module("stemma.runtime.errors")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'stemma' has no attribute {name!r}; it has {__all__}")
-    module, _, attribute = _HOMES[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return loaded(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:

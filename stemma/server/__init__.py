@@ -5,8 +5,9 @@ Names are loaded when they are first used: its options are read without a server
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from stemma.lazy_names import loaded
 
 if TYPE_CHECKING:
     from stemma.server.application import app
@@ -16,18 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["ApiKey", "ServerConfig", "StemmaServer", "app", "make_server", "parse_api_keys", "read_api_keys", "serve"]
 
 _HOMES = {
-    "ApiKey": "config",
-    "ServerConfig": "config",
-    "StemmaServer": "run",
-    "app": "application",
-    "make_server": "run",
-    "parse_api_keys": "config",
-    "read_api_keys": "config",
-    "serve": "run",
+    "ApiKey": "stemma.server.config:ApiKey",
+    "ServerConfig": "stemma.server.config:ServerConfig",
+    "StemmaServer": "stemma.server.run:StemmaServer",
+    "app": "stemma.server.application:app",
+    "make_server": "stemma.server.run:make_server",
+    "parse_api_keys": "stemma.server.config:parse_api_keys",
+    "read_api_keys": "stemma.server.config:read_api_keys",
+    "serve": "stemma.server.run:serve",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'stemma.server' has no attribute {name!r}; it has {__all__}")
-    return getattr(import_module(f"stemma.server.{_HOMES[name]}"), name)
+    return loaded(__name__, _HOMES, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -28,7 +28,7 @@ from stemma.radix import (
     by_priority,
     lru,
 )
-from stemma.radix.events import chain_hash, realm_key
+from stemma.radix.events import chain_hash, scope_key
 from stemma.radix.tokens import TOKEN_BYTES, unpack
 
 BLOCK_SIZES = (1, 2, 3, 4, 8, 16)
@@ -98,7 +98,7 @@ def matchable_hashes(cache: PrefixCache) -> set[bytes]:
         data, before = b"".join(above.tokens for above in reversed(path)), b""
         for end in range(size, node.end + 1, size):
             owner = next(above for above in path if above.start < end <= above.end)
-            before = chain_hash(before, realm_key(owner), data[TOKEN_BYTES * (end - size) : TOKEN_BYTES * end])
+            before = chain_hash(before, scope_key(owner), data[TOKEN_BYTES * (end - size) : TOKEN_BYTES * end])
             if owner is node:
                 hashes.add(before)
     return hashes
@@ -114,15 +114,15 @@ def told_from(cache: PrefixCache, tokens: list[int], namespace: Namespace) -> tu
         path = [node]
         while path[-1].parent is not None:
             path.append(path[-1].parent)
-        text, public = unpack(b"".join(above.tokens for above in reversed(path))), path[-1].realm
-        fenced = next((above for above in path if isinstance(above.key, tuple)), None)
-        whose: Namespace = public if fenced is None else Segments(public, fenced.start, str(fenced.key[0]))
+        text, public = unpack(b"".join(above.tokens for above in reversed(path))), path[-1].scope
+        salted = next((above for above in path if isinstance(above.key, tuple)), None)
+        whose: Namespace = public if salted is None else Segments(public, salted.start, str(salted.key[0]))
         cached = list(zip(text, owners(len(text), whose), strict=True))
         same = num_common(asked, cached)
         hit_len = max(hit_len, same)
         if same < len(cached) and (same == len(asked) or cached[same][1] == asked[same][1]):
             goes_on.setdefault(same, set()).add(cached[same][0])
-        if public != name and fenced is None:
+        if public != name and salted is None:
             elsewhere = max(elsewhere, num_common(tokens, text))
     return hit_len, goes_on.get(hit_len, set()), elsewhere > hit_len
 
@@ -152,7 +152,7 @@ class World:
         self.now = 0.0
         policy, history = pick.choice(POLICIES), pick.choice((None, None, 0, 60))
         self.make: Callable[[], PrefixCache] = lambda: PrefixCache(
-            self.num_blocks, self.block_size, policy, lambda: self.now, history_tokens=history
+            self.num_blocks, self.block_size, policy, lambda: self.now, ghost_tokens=history
         )
         self.cache = self.make()
         self.memory = [[0] * self.block_size for _ in range(self.num_blocks)]
@@ -160,9 +160,9 @@ class World:
         self.pins: list[Pinned] = []
         self.mirror: Mirror | None = None
         self.texts = [[pick.randrange(3) for _ in range(5 * self.block_size + 9)] for _ in range(3)]
-        fences = pick.sample(range(4 * self.block_size + 2), 2)
+        salt_boundaries = pick.sample(range(4 * self.block_size + 2), 2)
         self.namespaces: list[Namespace] = ["", "", "other"]
-        self.namespaces += [Segments("", fence, salt) for fence in fences for salt in "ab"] + [
+        self.namespaces += [Segments("", salt_boundary, salt) for salt_boundary in salt_boundaries for salt in "ab"] + [
             Segments("other", 3, "a")
         ]
         self.namespaces += [f"user {number}" for number in range(pick.choice((0, 0, 14)))]

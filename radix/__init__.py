@@ -5,8 +5,8 @@ from stemma.radix.cache import CacheStats, Match, Namespace, PrefixCache, Segmen
 from stemma.radix.errors import LeaseError, OutOfBlocks, PinError, SnapshotError
 from stemma.radix.events import AllCleared, BlocksRemoved, BlocksStored, Event
 from stemma.radix.explain import Explanation, Reason
-from stemma.radix.held import NextUse
 from stemma.radix.lease import BlockCopy, Lease
+from stemma.radix.lease_state import NextUse
 from stemma.radix.node import Node
 from stemma.radix.pins import Pin
 from stemma.radix.policy import EvictionQueue, Policy, by_priority, lfu, lru, slru, time_to_live

@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from stemma.radix import snapshot
-from stemma.radix.check import check_held
+from stemma.radix.check import check_state
 from stemma.radix.errors import PinError, SnapshotError
 from stemma.radix.events import Listener
 from stemma.radix.explain import Explanation, explain
-from stemma.radix.held import Held, NextUse
-from stemma.radix.history import Known, Return
-from stemma.radix.keeper import Keeper
+from stemma.radix.ghost_list import Known, Return
 from stemma.radix.lease import Lease
-from stemma.radix.node import Node, private_realm
+from stemma.radix.lease_state import LeaseState, NextUse
+from stemma.radix.lease_table import LeaseTable
+from stemma.radix.node import Node, private_scope
 from stemma.radix.pins import Pin, Pins
 from stemma.radix.policy import Policy
 from stemma.radix.publish import path_blocks
 from stemma.radix.reuse import ReuseQueue
 from stemma.radix.store import BlockStore
 from stemma.radix.tokens import TOKEN_BYTES, Packed, Tokens, pack
-from stemma.radix.tree import Fence
+from stemma.radix.tree import SaltBoundary
 
 
 class Segments(NamedTuple):
@@ -74,7 +74,7 @@ class PrefixCache:
     `acquire` gives a Lease: its prefix cannot be evicted. The lease reserves room (the only call that can find the
     pool too small), is told what was written, and publishes it by `commit`. `policy` makes the eviction queue
     (default: ReuseQueue; others in stemma.radix.policy), `clock` gives seconds, `pin_budget` bounds the pinned
-    blocks (default: half of them), `history_tokens` the memory of evicted text (default: twice the cache). Not
+    blocks (default: half of them), `ghost_tokens` the memory of evicted text (default: twice the cache). Not
     thread-safe: one owner, as a scheduler is.
 
     A namespace is a string (a salt: equal text under another one is never matched) or Segments. Statistics and
@@ -89,18 +89,18 @@ class PrefixCache:
         clock: Callable[[], float] = time.monotonic,
         *,
         pin_budget: int | None = None,
-        history_tokens: int | None = None,
+        ghost_tokens: int | None = None,
     ) -> None:
         self.block_size = block_size
         self._policy = policy
-        self._history_tokens = 2 * num_blocks * block_size if history_tokens is None else history_tokens
-        store = BlockStore(num_blocks, block_size, policy(num_blocks), self._history_tokens, clock)
-        self._keeper = Keeper(store, Pins(num_blocks // 2 if pin_budget is None else pin_budget))
+        self._ghost_tokens = 2 * num_blocks * block_size if ghost_tokens is None else ghost_tokens
+        store = BlockStore(num_blocks, block_size, policy(num_blocks), self._ghost_tokens, clock)
+        self._lease_table = LeaseTable(store, Pins(num_blocks // 2 if pin_budget is None else pin_budget))
         self._requests = self._hit_tokens = self._miss_tokens = 0
 
     @property
     def _store(self) -> BlockStore:
-        return self._keeper.store
+        return self._lease_table.store
 
     @property
     def num_blocks(self) -> int:
@@ -109,7 +109,7 @@ class PrefixCache:
     @property
     def available(self) -> int:
         """Blocks that reserves can get: free ones and those that may be evicted. O(1)."""
-        self._keeper.expire_pins()
+        self._lease_table.expire_pins()
         return self._store.available
 
     # Requests ------------------------------------------------------------------------------------
@@ -117,12 +117,12 @@ class PrefixCache:
     def match(self, tokens: Tokens, namespace: Namespace = "") -> Match:
         """The longest cached prefix. Changes nothing: neither recency nor the shape of the tree."""
         data = pack(tokens)
-        name, fence = _parts(namespace)
+        name, salt_boundary = _parts(namespace)
         root = self._store.tree.roots.get(name)
         if root is None:
             return Match(0, array("i"))
         path: list[Node] = []
-        _, hit_len = self._store.tree.descend(root, 0, data, len(data) // TOKEN_BYTES, path, 0, fence)
+        _, hit_len = self._store.tree.descend(root, 0, data, len(data) // TOKEN_BYTES, path, 0, salt_boundary)
         return Match(hit_len, path_blocks(path, hit_len, self.block_size))
 
     def acquire(
@@ -138,58 +138,60 @@ class PrefixCache:
             max_hit = num_tokens
         elif max_hit < 0:
             raise ValueError(f"max_hit must not be negative, got {max_hit}")
-        held = self._hold(data, _parts(namespace), min(num_tokens, max_hit + 1), max_hit, priority)
+        state = self._hold(data, _parts(namespace), min(num_tokens, max_hit + 1), max_hit, priority)
         self._requests += 1
-        self._hit_tokens += held.at
-        self._miss_tokens += num_tokens - held.at
-        return Lease(self._keeper, held, held.at)
+        self._hit_tokens += state.at
+        self._miss_tokens += num_tokens - state.at
+        return Lease(self._lease_table, state, state.at)
 
-    def _hold(self, data: Packed, parts: "tuple[str, Fence | None]", limit: int, max_hit: int, priority: int) -> Held:
-        store, (name, fence) = self._store, parts
+    def _hold(
+        self, data: Packed, parts: "tuple[str, SaltBoundary | None]", limit: int, max_hit: int, priority: int
+    ) -> LeaseState:
+        store, (name, salt_boundary) = self._store, parts
         path: list[Node] = []
-        node, position = store.tree.descend(store.tree.root(name), 0, data, limit, path, 0, fence)
+        node, position = store.tree.descend(store.tree.root(name), 0, data, limit, path, 0, salt_boundary)
         if position < node.end:
             path[-1] = node = store.tree.split(node, position)
         self._use(path)
-        back = self._returned(data, position, name, fence) if position < limit else None
+        back = self._returned(data, position, name, salt_boundary) if position < limit else None
         store.hold(node)
         hit_len = min(position, max_hit)
-        held = Held(node, hit_len, path_blocks(path, hit_len, self.block_size), fence, back, priority)
-        self._keeper.hold(held)
-        return held
+        state = LeaseState(node, hit_len, path_blocks(path, hit_len, self.block_size), salt_boundary, back, priority)
+        self._lease_table.hold(state)
+        return state
 
     def _use(self, path: list[Node]) -> None:
         """A request matched these nodes."""
         store = self._store
-        now, churn, queue = store.clock(), store.churn, store.queue
+        now, logical_time, queue = store.clock(), store.logical_time, store.queue
         if store.hedge is not None:
-            store.hedge.asked(path, churn)
+            store.hedge.asked(path, logical_time)
         for node in path:
             if node.rate:
-                queue.used(node, churn)
+                queue.used(node, logical_time)
             if not node.hits and node.parent is not None:
                 node.parent.children_used += 1
             node.hits += 1
-            node.stamp = now
-            node.used_at = churn
-            node.outlook = 1.0
+            node.last_access = now
+            node.used_at = logical_time
+            node.reuse_hint = 1.0
 
-    def _returned(self, data: Packed, position: int, name: str, fence: Fence | None) -> Return | None:
+    def _returned(self, data: Packed, position: int, name: str, salt_boundary: SaltBoundary | None) -> Return | None:
         """What is remembered of the text behind `position`, which was evicted; the policy learns from it."""
         store = self._store
         best: Known | None = None
         num_tokens = len(data) // TOKEN_BYTES
         while position < num_tokens:
-            if fence is not None and position >= fence.position:
-                taken = store.history.take(private_realm(name, *fence), position, data)
+            if salt_boundary is not None and position >= salt_boundary.position:
+                taken = store.ghosts.take(private_scope(name, *salt_boundary), position, data)
             else:
-                taken = store.history.take(name, position, data)
+                taken = store.ghosts.take(name, position, data)
             if taken is None:
                 break
-            departed, same = taken
-            known = departed.known
-            share = same * TOKEN_BYTES / len(departed.tokens)
-            store.queue.returned(departed, share, store.churn)
+            ghost, same = taken
+            known = ghost.known
+            share = same * TOKEN_BYTES / len(ghost.tokens)
+            store.queue.returned(ghost, share, store.logical_time)
             position += same
             if best is None or known.hits >= best.hits:
                 best = known
@@ -203,40 +205,40 @@ class PrefixCache:
         """As `acquire`, but no request: the counters of hits know nothing of it. For what was computed elsewhere."""
         data = pack(tokens)
         num_tokens = len(data) // TOKEN_BYTES
-        held = self._hold(data, _parts(namespace), num_tokens, num_tokens, 0)
-        return Lease(self._keeper, held, held.at)
+        state = self._hold(data, _parts(namespace), num_tokens, num_tokens, 0)
+        return Lease(self._lease_table, state, state.at)
 
     # What operators ask for ----------------------------------------------------------------------
 
     def pin(self, tokens: Tokens, namespace: Namespace = "", *, ttl: float = float("inf")) -> Pin:
         """Keep what is cached of `tokens` for `ttl` seconds. PinError when that goes over the budget."""
         data = pack(tokens)
-        self._keeper.expire_pins()
-        held = self._hold(data, _parts(namespace), len(data) // TOKEN_BYTES, len(data) // TOKEN_BYTES, 0)
+        self._lease_table.expire_pins()
+        state = self._hold(data, _parts(namespace), len(data) // TOKEN_BYTES, len(data) // TOKEN_BYTES, 0)
         try:
-            return self._keeper.pins.add(held, self._store.clock() + ttl)
+            return self._lease_table.pins.add(state, self._store.clock() + ttl)
         except PinError:
-            self._keeper.release(held)
+            self._lease_table.release(state)
             raise
 
     def unpin(self, pin: Pin) -> None:
         """Let go of a pin. PinError when it has run out."""
-        self._keeper.expire_pins()
-        self._keeper.unpin(pin)
+        self._lease_table.expire_pins()
+        self._lease_table.unpin(pin)
 
     def warm(self, tokens: Tokens, namespace: Namespace = "") -> int:
         """Say that this prefix will be asked for soon: what is cached of it is kept longer. Returns how many tokens
         are missing: run them through the model to have them too."""
         data = pack(tokens)
         num_tokens = len(data) // TOKEN_BYTES
-        held = self._hold(data, _parts(namespace), num_tokens, num_tokens, 0)
-        self._keeper.release(held, NextUse.SOON)
-        return num_tokens - held.at
+        state = self._hold(data, _parts(namespace), num_tokens, num_tokens, 0)
+        self._lease_table.release(state, NextUse.SOON)
+        return num_tokens - state.at
 
     def drop(self, namespace: Namespace) -> int:
         """Forget a namespace (of Segments: the private part, under its salt). Nothing of it is matched from now on;
         what leases hold stays theirs. Returns the blocks that came free at once."""
-        self._keeper.expire_pins()
+        self._lease_table.expire_pins()
         before = self._store.pool.num_free
         self._store.forget(*_parts(namespace))
         return self._store.pool.num_free - before
@@ -244,9 +246,9 @@ class PrefixCache:
     def clear(self) -> int:
         """Forget everything. Nothing is matched from now on; what leases and pins hold stays theirs until they let go.
         Returns the blocks that came free at once."""
-        self._keeper.expire_pins()
+        self._lease_table.expire_pins()
         before = self._store.pool.num_free
-        self._store.history.clear()
+        self._store.ghosts.clear()
         self._store.events.clearing(self._store.tree.nodes())
         for name in list(self._store.tree.roots):
             self._store.forget(name, None)
@@ -255,9 +257,9 @@ class PrefixCache:
 
     def explain(self, tokens: Tokens, namespace: Namespace = "") -> Explanation:
         """How much of `tokens` is cached and why it is not more. Changes nothing."""
-        name, fence = _parts(namespace)
+        name, salt_boundary = _parts(namespace)
         root = self._store.tree.roots.get(name) or Node(None, b"", 0, b"", array("i"), 0, name)
-        return explain(self._store.tree, self._store.history, root, pack(tokens), fence)
+        return explain(self._store.tree, self._store.ghosts, root, pack(tokens), salt_boundary)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with each event from now on, first with all that is stored. Returns what ends it."""
@@ -266,7 +268,7 @@ class PrefixCache:
 
     def stats(self) -> CacheStats:
         """All counters; O(1) in the size of the cache."""
-        self._keeper.expire_pins()
+        self._lease_table.expire_pins()
         store = self._store
         free, room = store.pool.num_free, store.published_blocks * self.block_size
         oldest = store.queue.oldest()
@@ -276,8 +278,8 @@ class PrefixCache:
             store.pool.total - free - store.evictable,
             store.evictable,
             store.published_blocks,
-            self._keeper.pins.num_blocks,
-            len(self._keeper.held),
+            self._lease_table.pins.num_blocks,
+            len(self._lease_table.states),
             self._requests,
             self._hit_tokens,
             self._miss_tokens,
@@ -292,7 +294,7 @@ class PrefixCache:
 
     def check(self) -> None:
         """Prove every invariant: each block has one owner, holds and counts are right. Costs a walk over the cache."""
-        check_held(self._keeper)
+        check_state(self._lease_table)
         stats = self.stats()
         assert stats.free + stats.leased + stats.cached == stats.total
 
@@ -302,14 +304,14 @@ class PrefixCache:
 
     def restore(self, data: bytes) -> None:
         """Take over a state into an empty cache of the same size. SnapshotError, with nothing changed, otherwise."""
-        self._keeper.expire_pins()
+        self._lease_table.expire_pins()
         old = self._store
-        if self._keeper.held or old.pool.num_free != old.pool.total:
+        if self._lease_table.states or old.pool.num_free != old.pool.total:
             raise SnapshotError("restore needs an empty cache: make a new one, or release everything and clear")
         queue = self._policy(self.num_blocks)
-        fresh = BlockStore(self.num_blocks, self.block_size, queue, self._history_tokens, old.clock)
+        fresh = BlockStore(self.num_blocks, self.block_size, queue, self._ghost_tokens, old.clock)
         snapshot.load(data, fresh)
-        self._keeper.store = fresh
+        self._lease_table.store = fresh
         fresh.events.take_over(old.events, fresh.tree.nodes())
 
     def save(self, path: Path) -> None:
@@ -317,7 +319,7 @@ class PrefixCache:
         snapshot.write(self.state(), path)
 
 
-def _parts(namespace: Namespace) -> "tuple[str, Fence | None]":
+def _parts(namespace: Namespace) -> "tuple[str, SaltBoundary | None]":
     if isinstance(namespace, str):
         return namespace, None
-    return namespace.public, Fence(namespace.public_len, namespace.salt)
+    return namespace.public, SaltBoundary(namespace.public_len, namespace.salt)

@@ -1,6 +1,6 @@
 """What the cache tells others: blocks stored, removed, all cleared, with hashes that are the same in every process.
 
-A block's hash covers its realm and all tokens up to its end (a chain of BLAKE2b), so equal hashes mean equal
+A block's hash covers its scope and all tokens up to its end (a chain of BLAKE2b), so equal hashes mean equal
 prefixes. Only full blocks are told of. Callers ask for nothing while nobody listens.
 """
 
@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 from stemma.radix.node import Node
 from stemma.radix.tokens import TOKEN_BYTES, unpack
 
-_PRIVATE = b"behind a fence"  # sets the hashes of private realms apart from those of any namespace
+_PRIVATE = b"behind a fence"  # sets the hashes of private scopes apart from those of any namespace
 
 
 class BlocksStored(NamedTuple):
@@ -21,7 +21,7 @@ class BlocksStored(NamedTuple):
     hashes: list[bytes]
     tokens: list[int]  # block_size for each hash
     block_size: int
-    realm: str
+    scope: str
 
 
 class BlocksRemoved(NamedTuple):
@@ -36,9 +36,9 @@ Event: TypeAlias = BlocksStored | BlocksRemoved | AllCleared
 Listener: TypeAlias = Callable[[Event], None]
 
 
-def realm_key(node: Node) -> bytes:
-    """The key of the hashes of a node's realm."""
-    name = node.realm.encode("utf-8", "surrogatepass")
+def scope_key(node: Node) -> bytes:
+    """The key of the hashes of a node's scope."""
+    name = node.scope.encode("utf-8", "surrogatepass")
     return blake2b(name, digest_size=32, person=_PRIVATE if node.private else b"").digest()
 
 
@@ -83,7 +83,7 @@ class EventLog:
         known = node.hashes if node.hashes is not None else []
         parent = known[-1] if known else _hash_before(node)
         data = _path_tokens(node, first * size, last * size)
-        event, key = BlocksStored(parent, [], unpack(data), size, node.realm), realm_key(node)
+        event, key = BlocksStored(parent, [], unpack(data), size, node.scope), scope_key(node)
         for begin in range(0, len(data), TOKEN_BYTES * size):
             parent = chain_hash(parent, key, data[begin : begin + TOKEN_BYTES * size])
             event.hashes.append(parent)

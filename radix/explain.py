@@ -3,10 +3,10 @@
 from enum import Enum
 from typing import NamedTuple
 
-from stemma.radix.history import History
-from stemma.radix.node import Node, private_realm
+from stemma.radix.ghost_list import GhostList
+from stemma.radix.node import Node, private_scope
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix, token_at
-from stemma.radix.tree import Fence, Tree
+from stemma.radix.tree import SaltBoundary, Tree
 
 MAX_EXPECTED = 8
 
@@ -43,30 +43,30 @@ class Explanation(NamedTuple):
         return text
 
 
-def explain(tree: Tree, history: History, root: Node, data: Packed, fence: Fence | None) -> Explanation:
+def explain(tree: Tree, ghosts: GhostList, root: Node, data: Packed, salt_boundary: SaltBoundary | None) -> Explanation:
     """Explain the match of packed tokens below `root`."""
     num_tokens = len(data) // TOKEN_BYTES
-    node, hit_len = tree.descend(root, 0, data, num_tokens, [], 0, fence)
+    node, hit_len = tree.descend(root, 0, data, num_tokens, [], 0, salt_boundary)
     if hit_len == num_tokens:
         return Explanation(num_tokens, hit_len, Reason.COMPLETE, hit_len, None, (), None, 0, hit_len % tree.block_size)
-    expected = _goes_on(tree, node, hit_len, fence)
+    expected = _goes_on(tree, node, hit_len, salt_boundary)
     reason = Reason.DIVERGED if expected else Reason.NEVER_SEEN
-    private = fence is not None and hit_len >= fence.position
-    realm = private_realm(root.realm, *fence) if fence is not None and private else root.realm
-    departed = history.find(realm, hit_len, data)
+    private = salt_boundary is not None and hit_len >= salt_boundary.position
+    scope = private_scope(root.scope, *salt_boundary) if salt_boundary is not None and private else root.scope
+    ghost = ghosts.find(scope, hit_len, data)
     evicted_at, evicted_len = None, 0
-    if departed is not None:
-        reason, evicted_at = Reason.EVICTED, departed.evicted_at
-        evicted_len = common_prefix(departed.tokens, data, hit_len)
+    if ghost is not None:
+        reason, evicted_at = Reason.EVICTED, ghost.evicted_at
+        evicted_len = common_prefix(ghost.tokens, data, hit_len)
     elif tree.others_have(root, data, hit_len + 1):
         reason = Reason.OTHER_NAMESPACE
     got, copied = token_at(data, hit_len), hit_len % tree.block_size
     return Explanation(num_tokens, hit_len, reason, hit_len, got, expected, evicted_at, evicted_len, copied)
 
 
-def _goes_on(tree: Tree, node: Node, position: int, fence: Fence | None) -> tuple[int, ...]:
-    """The ids that follow `position` in this realm, the newest eight."""
-    salt = fence.salt if fence is not None and position == fence.position else None
+def _goes_on(tree: Tree, node: Node, position: int, salt_boundary: SaltBoundary | None) -> tuple[int, ...]:
+    """The ids that follow `position` in this scope, the newest eight."""
+    salt = salt_boundary.salt if salt_boundary is not None and position == salt_boundary.position else None
     if position < node.end:
         return () if salt is not None else (token_at(node.tokens, position - node.start),)
     return tuple(token_at(token, 0) for token in tree.beginnings.newest(node, salt, MAX_EXPECTED))

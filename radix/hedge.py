@@ -6,7 +6,7 @@
 
 Of an LRU cache only this must be known: how many blocks it would hold of what was touched last by each request.
 Whatever is touched, cached or remembered as evicted, moves its blocks to the newest time; what goes over the size of
-the pool falls out at the oldest. So the account is exact up to what the history has forgotten, and nothing is
+the pool falls out at the oldest. So the account is exact up to what the ghost list has forgotten, and nothing is
 simulated.
 
 At stake are the blocks that LRU has and this policy has evicted: more can never be lost. The policy does as it likes
@@ -15,7 +15,7 @@ while what it has won, less what of the stake is likely lost, is above a floor; 
 
 from collections import deque
 
-from stemma.radix.history import Departed
+from stemma.radix.ghost_list import Ghost
 from stemma.radix.node import Node
 
 TOLERANCE = 0.0003  # what may be lost, as a part of what was asked for
@@ -35,15 +35,15 @@ class Hedge:
         "_at_stake",
         "_change",
         "_evicted",
-        "_held",
         "_hits",
         "_lost",
         "_most",
         "_now",
         "_num_blocks",
-        "_num_held",
+        "_num_in_shadow",
         "_room",
         "_settled",
+        "_shadow",
         "_spare",
         "_times",
         "_won",
@@ -54,11 +54,11 @@ class Hedge:
         self._num_blocks = num_blocks
         self._spare = min(num_blocks // SPARE_PART, SPARE_BLOCKS)
         self._now = 0  # counts what touches: requests and writes
-        self._held: dict[int, float] = {}  # blocks that LRU would hold, by when they were last touched
+        self._shadow: dict[int, float] = {}  # blocks that LRU would hold, by when they were last touched
         self._evicted: dict[int, float] = {}  # how many of them are evicted here
-        self._times: deque[int] = deque()  # the keys of `_held`, oldest first, and some that are gone
-        self._num_held = self._at_stake = 0.0  # the sums of both
-        self._hits = 0  # blocks asked for that were cached; those that were not are the churn
+        self._times: deque[int] = deque()  # the keys of `_shadow`, oldest first, and some that are gone
+        self._num_in_shadow = self._at_stake = 0.0  # the sums of both
+        self._hits = 0  # blocks asked for that were cached; those that were not are the logical time
         self._asked = 0  # their sum, at the request before this
         self._won = self._change = 0.0  # blocks won less blocks lost; the same by the last request
         self._most = 0.0  # the most that was won, fading
@@ -73,9 +73,9 @@ class Hedge:
 
     # What happens to blocks ----------------------------------------------------------------------
 
-    def asked(self, path: list[Node], churn: int) -> None:
+    def asked(self, path: list[Node], logical_time: int) -> None:
         """A request matched these nodes; called before `returned` tells what of its text was evicted."""
-        self._settle(churn)
+        self._settle(logical_time)
         self._now = now = self._now + 1
         num_blocks, kept = 0, 0.0
         for node in path:
@@ -88,9 +88,9 @@ class Hedge:
         if num_blocks:
             self._touch(num_blocks)
 
-    def returned(self, departed: Departed, share: float) -> None:
+    def returned(self, ghost: Ghost, share: float) -> None:
         """A request asked for this share of an edge that was evicted; it is touched when it is written again."""
-        num_blocks, time = departed.num_blocks * share, departed.touched_at
+        num_blocks, time = ghost.num_blocks * share, ghost.touched_at
         staked = min(self._evicted.get(time, 0.0), num_blocks)
         if staked:
             self._evicted[time] -= staked
@@ -117,9 +117,9 @@ class Hedge:
             self._touch(total)
 
     def evicted(self, leaf: Node, num_blocks: int) -> None:
-        """So many blocks of a leaf are gone, but for the history."""
+        """So many blocks of a leaf are gone, but for the ghost list."""
         time = leaf.touched_at
-        if time in self._held:
+        if time in self._shadow:
             self._evicted[time] = self._evicted.get(time, 0.0) + num_blocks
             self._at_stake += num_blocks
 
@@ -127,48 +127,48 @@ class Hedge:
 
     def _touch(self, num_blocks: float) -> None:
         """So many blocks were touched now; what LRU has no room for falls out."""
-        held, times = self._held, self._times
-        held[self._now] = num_blocks
+        shadow, times = self._shadow, self._times
+        shadow[self._now] = num_blocks
         times.append(self._now)
-        self._num_held += num_blocks
-        if self._num_held > self._num_blocks:
-            excess = max(self._num_held - self._num_blocks, self._spare)
-            self._num_held -= excess
+        self._num_in_shadow += num_blocks
+        if self._num_in_shadow > self._num_blocks:
+            excess = max(self._num_in_shadow - self._num_blocks, self._spare)
+            self._num_in_shadow -= excess
             while excess > 0:
                 time = times[0]
-                oldest = held.get(time, 0.0)
+                oldest = shadow.get(time, 0.0)
                 if oldest > excess:
-                    held[time] = oldest - excess
+                    shadow[time] = oldest - excess
                     break
                 excess -= oldest
                 times.popleft()
                 self._drop(time)
-        elif len(times) > 2 * len(held) + 64:
-            self._times = deque(time for time in times if time in held)
+        elif len(times) > 2 * len(shadow) + 64:
+            self._times = deque(time for time in times if time in shadow)
 
     def _take(self, time: int, num_blocks: float) -> float:
         """Take out up to so many blocks that were last touched then; returns how many LRU has."""
-        there = self._held.get(time, 0.0)
+        there = self._shadow.get(time, 0.0)
         if there <= num_blocks:
-            self._num_held -= there
+            self._num_in_shadow -= there
             self._drop(time)
             return there
-        self._held[time] = there - num_blocks
-        self._num_held -= num_blocks
+        self._shadow[time] = there - num_blocks
+        self._num_in_shadow -= num_blocks
         return num_blocks
 
     def _drop(self, time: int) -> None:
         """LRU has nothing more of that time."""
-        if self._held.pop(time, None) is not None:
+        if self._shadow.pop(time, None) is not None:
             staked = self._evicted.pop(time, 0.0)
             self._at_stake -= staked
             self._settled += staked
 
-    def _settle(self, churn: int) -> None:
+    def _settle(self, logical_time: int) -> None:
         """Enter what the request before this one has won or lost, and say how much may be at stake from now on."""
         self._won = won = self._won + self._change
         self._change = 0.0
-        asked = self._hits + churn
+        asked = self._hits + logical_time
         passed, self._asked = (asked - self._asked) / (FADE * self._num_blocks), asked
         self._most = won if won >= self._most else self._most + (won - self._most) * min(passed, 1.0)
         prior = RISK_PRIOR * self.leaf_blocks

@@ -4,23 +4,23 @@ from array import array
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from stemma.radix.spot import Spot
 from stemma.radix.tokens import TOKEN_BYTES
+from stemma.radix.trie_edge import TrieEdge
 
 # The first token, packed; with a salt where private text begins; with a number where it was forgotten.
 ChildKey: TypeAlias = "bytes | tuple[str | int, bytes]"
 Children: TypeAlias = "dict[ChildKey, Node] | MappingProxyType[ChildKey, Node]"
 
 
-def private_realm(namespace: str, position: int, salt: str) -> str:
-    """The realm of the text behind a fence: no two fences have the same, whatever stands in their names."""
+def private_scope(namespace: str, position: int, salt: str) -> str:
+    """The scope of the text behind a salt boundary: no two have the same, whatever stands in their names."""
     return f"{_before_salt(namespace)}{position}\x1f{salt}"
 
 
-def is_behind(realm: str, namespace: str, salt: str | None) -> bool:
-    """Whether a private realm lies behind a fence of this namespace; with a salt: behind one of this salt."""
+def is_behind(scope: str, namespace: str, salt: str | None) -> bool:
+    """Whether a private scope lies behind a salt boundary of this namespace; with a salt: behind one of this salt."""
     before = _before_salt(namespace)
-    return realm.startswith(before) and (salt is None or realm[len(before) :].partition("\x1f")[2] == salt)
+    return scope.startswith(before) and (salt is None or scope[len(before) :].partition("\x1f")[2] == salt)
 
 
 def _before_salt(namespace: str) -> str:
@@ -36,31 +36,31 @@ class Node:
     __slots__ = (
         "blocks",
         "born_at",
+        "bucket",
         "children",
         "children_born",
         "children_used",
         "end",
         "forgotten",
         "hashes",
-        "held",
         "hits",
         "key",
         "kind",
+        "last_access",
         "leases",
-        "line",
-        "outlook",
         "parent",
         "priority",
         "private",
         "rate",
-        "realm",
+        "ref_count",
+        "reuse_hint",
+        "scope",
         "shared",
-        "spot",
-        "stamp",
         "start",
         "ticket",
         "tokens",
         "touched_at",
+        "trie_edge",
         "used_at",
         "writer",
     )
@@ -73,11 +73,11 @@ class Node:
         tokens: bytes,
         blocks: "array[int]",
         shared: int,
-        realm: str,
+        scope: str,
         private: bool = False,
     ) -> None:
-        self.realm = realm  # whose text this is: the namespace, with fence and salt where the text is private
-        self.private = private  # behind a fence
+        self.scope = scope  # whose text this is: the namespace, with salt boundary and salt where the text is private
+        self.private = private  # behind a salt boundary
         self.forgotten = False  # nothing matches it any more; it goes when nobody holds it
         self.parent = parent
         self.key = key
@@ -87,25 +87,25 @@ class Node:
         self.blocks = blocks
         self.shared = shared  # 1: blocks[0] belongs to an ancestor
         self.children = NO_CHILDREN
-        self.held = 0  # leases on this node + children that are held
+        self.ref_count = 0  # leases on this node + children that are held
         self.leases = 0  # leases on this node itself
         self.writer = False  # a lease writes on in the last block, past `end`
-        self.spot: Spot | None = None  # where it ends in the text of all namespaces, if that is kept of its own
+        self.trie_edge: TrieEdge | None = None  # where it ends in the trie of all namespaces, if it is there
         self.hashes: list[bytes] | None = None  # of the blocks that end in this node; while somebody listens
-        # What a policy may know. Churn counts the blocks ever allocated: the clock that eviction runs by.
-        self.stamp = 0.0  # when it was last used, by the cache's clock
-        self.used_at = 0  # the same in churn
+        # What a policy may know. Logical time counts the blocks ever allocated: the clock that eviction runs by.
+        self.last_access = 0.0  # when it was last used, by the cache's clock
+        self.used_at = 0  # the same in logical time
         self.touched_at = 0  # when it was last used or written to, by the hedge's count of that
-        self.born_at = 0  # when it was first computed, in churn; survives eviction while that is remembered
+        self.born_at = 0  # when it was first computed, in logical time; survives eviction while that is remembered
         self.hits = 0  # how often it was matched; survives eviction likewise
         self.children_born = 0
         self.children_used = 0  # how many of the children born were matched later
         self.priority = 0  # the highest of the leases that published it
-        self.outlook = 1.0  # what the program said when it let go: 0.0 never again, above 1.0 soon
+        self.reuse_hint = 1.0  # what the program said when it let go: 0.0 never again, above 1.0 soon
         self.ticket = 0  # the number of its entry in the eviction queue; 0: none
-        self.rate = 0.0  # what the policy has foretold of it since its last use; 0.0: nothing
-        self.kind = 0  # as what it was foretold: a number of the policy's, below 65,536
-        self.line: object = None  # where in the policy's queue it waits
+        self.rate = 0.0  # what the policy has predicted of it since its last use; 0.0: nothing
+        self.kind = 0  # as what it was predicted: a number of the policy's, below 65,536
+        self.bucket: object = None  # where in the policy's queue it waits
 
     def put(self, key: ChildKey, child: "Node") -> None:
         """One more child, or another one in its place."""

@@ -1,7 +1,7 @@
 """What goes first when memory is short: the queue that every policy is, and the classic ones by rank.
 
-A queue holds the leaves that nobody holds. It never sees the tree, the pool or a token. Times called `churn` count
-the blocks ever allocated, the clock that eviction runs by; times called `stamp` are the cache's clock.
+A queue holds the leaves that nobody holds. It never sees the tree, the pool or a token. `logical_time` counts the
+blocks ever allocated, the clock that eviction runs by; `last_access` is by the cache's clock.
 """
 
 from array import array
@@ -10,30 +10,30 @@ from heapq import heapify, heappop, heappush
 from itertools import compress
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from stemma.radix.history import Departed
+from stemma.radix.ghost_list import Ghost
 from stemma.radix.node import Node
 
 
 class EvictionQueue(Protocol):
     """A policy at work in one cache. An entry counts while the leaf carries the ticket it was given."""
 
-    def push(self, leaf: Node, churn: int) -> None:
+    def push(self, leaf: Node, logical_time: int) -> None:
         """The leaf may go from now on."""
 
     def forget(self, leaf: Node) -> None:
-        """The leaf may not go any more: it is held, or it has children."""
+        """The leaf may not go any more: it is state, or it has children."""
 
-    def used(self, node: Node, churn: int) -> None:
+    def used(self, node: Node, logical_time: int) -> None:
         """A request matched this node; called before its hits and times change."""
 
-    def returned(self, departed: Departed, share: float, churn: int) -> None:
+    def returned(self, ghost: Ghost, share: float, logical_time: int) -> None:
         """A request asked for this share of an edge that was evicted."""
 
-    def first(self, churn: int) -> Node:
+    def first(self, logical_time: int) -> Node:
         """The leaf that goes first, left where it is; there is one."""
 
     def oldest(self) -> float | None:
-        """The earliest stamp among the leaves that wait."""
+        """The earliest last access among the leaves that wait."""
 
     def __len__(self) -> int: ...
 
@@ -121,11 +121,11 @@ class Ranked:
         self._waiting: Waiting[Rank] = Waiting(self._leaves, [])
         self._ticket = 0
 
-    def push(self, leaf: Node, churn: int) -> None:
+    def push(self, leaf: Node, logical_time: int) -> None:
         self._ticket += 1
         leaf.ticket = self._ticket
         self._leaves[leaf.ticket] = leaf
-        self._waiting.push(self._rank(leaf) if leaf.outlook else (float("-inf"), leaf.stamp), leaf.ticket)
+        self._waiting.push(self._rank(leaf) if leaf.reuse_hint else (float("-inf"), leaf.last_access), leaf.ticket)
 
     def forget(self, leaf: Node) -> None:
         if leaf.ticket:
@@ -133,20 +133,20 @@ class Ranked:
             leaf.ticket = 0
             self._waiting.num_live -= 1
 
-    def used(self, node: Node, churn: int) -> None:
+    def used(self, node: Node, logical_time: int) -> None:
         """Ranks follow from what the node itself carries."""
 
-    def returned(self, departed: Departed, share: float, churn: int) -> None:
+    def returned(self, ghost: Ghost, share: float, logical_time: int) -> None:
         """Ranks know nothing of what is gone."""
 
-    def first(self, churn: int) -> Node:
+    def first(self, logical_time: int) -> Node:
         leaf = self._waiting.first()
         assert leaf is not None
         return leaf
 
     def oldest(self) -> float | None:
         leaf = self._waiting.first()
-        return None if leaf is None else leaf.stamp
+        return None if leaf is None else leaf.last_access
 
     def __len__(self) -> int:
         return len(self._leaves)
@@ -154,28 +154,28 @@ class Ranked:
 
 def lru(num_blocks: int) -> Ranked:
     """The least recently used goes first."""
-    return Ranked(lambda leaf: (0.0, leaf.stamp))
+    return Ranked(lambda leaf: (0.0, leaf.last_access))
 
 
 def lfu(num_blocks: int) -> Ranked:
     """The least often matched goes first, among equals the least recently used."""
-    return Ranked(lambda leaf: (leaf.hits, leaf.stamp))
+    return Ranked(lambda leaf: (leaf.hits, leaf.last_access))
 
 
 def slru(num_blocks: int) -> Ranked:
     """Segmented LRU: what was never matched goes before what was (Karedla et al., 1994)."""
-    return Ranked(lambda leaf: (min(leaf.hits, 1), leaf.stamp))
+    return Ranked(lambda leaf: (min(leaf.hits, 1), leaf.last_access))
 
 
 def by_priority(num_blocks: int) -> Ranked:
     """The lowest priority goes first, among equals the least recently used."""
-    return Ranked(lambda leaf: (leaf.priority, leaf.stamp))
+    return Ranked(lambda leaf: (leaf.priority, leaf.last_access))
 
 
 def time_to_live(seconds: Mapping[int, float]) -> Policy:
     """What runs out first goes first: a leaf lives so many seconds after its last use, by its priority."""
 
     def policy(num_blocks: int) -> Ranked:
-        return Ranked(lambda leaf: (leaf.stamp + seconds.get(leaf.priority, 0.0), leaf.stamp))
+        return Ranked(lambda leaf: (leaf.last_access + seconds.get(leaf.priority, 0.0), leaf.last_access))
 
     return policy

@@ -6,13 +6,13 @@ tree      ======|-- has it --|
 becomes         | adopted    | a new leaf |      or, where the lease alone holds a leaf that ends at `at`,
 becomes   ======== the leaf, longer ======|
 
-What is published goes in pieces (a fence, the end of remembered text). Where a piece ends inside a block and more of
-the lease's own tokens follow, that block holds those already: it stays the lease's, whatever the tree has of it.
+What is published goes in pieces (a salt boundary, the end of remembered text). Where a piece ends inside a block and
+more of the lease's own tokens follow, that block holds those already: it stays the lease's, whatever the tree has.
 """
 
 from array import array
 
-from stemma.radix.held import Held
+from stemma.radix.lease_state import LeaseState
 from stemma.radix.node import Node
 from stemma.radix.store import BlockStore
 from stemma.radix.tokens import TOKEN_BYTES
@@ -20,14 +20,14 @@ from stemma.radix.tokens import TOKEN_BYTES
 EDGE_TOKENS = 8192  # longer texts become a chain of nodes, so that no cut ever copies more than this
 
 
-def publish(store: BlockStore, held: Held) -> None:
+def publish(store: BlockStore, state: LeaseState) -> None:
     """Publish all written tokens, piece by piece; afterwards the lease holds the node in which they end."""
-    data, begin, end = bytes(held.tokens), held.at, held.num_tokens
-    held.tokens.clear()
-    while held.at < end:
-        at, stop = held.at, _next_stop(held, end, store.tree.block_size)
+    data, begin, end = bytes(state.tokens), state.at, state.num_tokens
+    state.tokens.clear()
+    while state.at < end:
+        at, stop = state.at, _next_stop(state, end, store.tree.block_size)
         piece = data[TOKEN_BYTES * (at - begin) : TOKEN_BYTES * (stop - begin)]
-        _publish_piece(store, held, piece, stop, is_last=stop == end)
+        _publish_piece(store, state, piece, stop, is_last=stop == end)
 
 
 def path_blocks(path: list[Node], end: int, size: int, first: int = 0) -> "array[int]":
@@ -44,85 +44,85 @@ def path_blocks(path: list[Node], end: int, size: int, first: int = 0) -> "array
     return table
 
 
-def _next_stop(held: Held, end: int, size: int) -> int:
-    """Where the next piece ends: at the fence, where the memory of evicted text ends, or where an edge is long."""
-    at = held.at
+def _next_stop(state: LeaseState, end: int, size: int) -> int:
+    """Where the next piece ends: at the salt boundary, where the ghost of evicted text ends, where an edge is long."""
+    at = state.at
     longest = EDGE_TOKENS // size * size or size
     stop = (at // longest + 1) * longest
     if end < stop:
         stop = end
-    if held.fence is not None and at < held.fence.position:
-        stop = min(stop, held.fence.position)
-    if held.back is not None and at < held.back.end:
-        stop = min(stop, held.back.end)
+    if state.salt_boundary is not None and at < state.salt_boundary.position:
+        stop = min(stop, state.salt_boundary.position)
+    if state.back is not None and at < state.back.end:
+        stop = min(stop, state.back.end)
     return stop
 
 
-def _publish_piece(store: BlockStore, held: Held, data: bytes, stop: int, *, is_last: bool) -> None:
-    at, size = held.at, store.tree.block_size
+def _publish_piece(store: BlockStore, state: LeaseState, data: bytes, stop: int, *, is_last: bool) -> None:
+    at, size = state.at, store.tree.block_size
     num_blocks = -(-stop // size)
-    if _can_lengthen(held, stop, size):
-        leaf = held.node
-        store.lengthen(leaf, data, held.blocks[held.private : num_blocks])
-        _settle(store, held, leaf, stop, num_blocks, writes=stop % size != 0)
+    if _can_lengthen(state, stop, size):
+        leaf = state.node
+        store.lengthen(leaf, data, state.blocks[state.private : num_blocks])
+        _settle(store, state, leaf, stop, num_blocks, writes=stop % size != 0)
         return
-    node = held.node
+    node = state.node
     while node.parent is not None and node.start >= at:
         node = node.parent
     met = at
     if at < node.end or node.children:
         path = [node]
-        node, met = store.tree.descend(node, at, memoryview(data), stop, path, at, held.fence)
+        node, met = store.tree.descend(node, at, memoryview(data), stop, path, at, state.salt_boundary)
         last = num_blocks if met == stop and is_last else met // size
-        _adopt(store, held, path, last)
+        _adopt(store, state, path, last)
         if met < node.end:
             node = store.tree.split(node, met)
     if met == stop:
-        if node is not held.node:
+        if node is not state.node:
             store.hold(node)
-        _settle(store, held, node, stop, max(last, min(held.private, num_blocks)), writes=False)
+        _settle(store, state, node, stop, max(last, min(state.private, num_blocks)), writes=False)
         return
     head = met // size
-    shared = 1 if met % size and head < held.private else 0
-    salt = held.fence.salt if held.fence is not None and held.fence.position == met else None
-    leaf = store.grow(node, data[TOKEN_BYTES * (met - at) :], held.blocks[head:num_blocks], shared, salt)
-    _remember(store, held, leaf, stop)
-    _settle(store, held, leaf, stop, num_blocks, writes=stop % size != 0)
+    shared = 1 if met % size and head < state.private else 0
+    salt = state.salt_boundary.salt if state.salt_boundary is not None and state.salt_boundary.position == met else None
+    leaf = store.grow(node, data[TOKEN_BYTES * (met - at) :], state.blocks[head:num_blocks], shared, salt)
+    _remember(store, state, leaf, stop)
+    _settle(store, state, leaf, stop, num_blocks, writes=stop % size != 0)
 
 
-def _can_lengthen(held: Held, stop: int, size: int) -> bool:
+def _can_lengthen(state: LeaseState, stop: int, size: int) -> bool:
     """Is the lease alone on a leaf that ends where it goes on, and may the new tokens belong to the same node?"""
-    node, at = held.node, held.at
+    node, at = state.node, state.at
     return (
         node.end == at
         and not node.children
         and node.leases == 1
         and node.parent is not None
-        and (held.writes or at % size == 0)
+        and (state.writes or at % size == 0)
         and stop - node.start <= EDGE_TOKENS
-        and (held.fence is None or held.fence.position != at)
-        and (held.back is None or held.back.end != at)
+        and (state.salt_boundary is None or state.salt_boundary.position != at)
+        and (state.back is None or state.back.end != at)
     )
 
 
-def _adopt(store: BlockStore, held: Held, path: list[Node], last: int) -> None:
+def _adopt(store: BlockStore, state: LeaseState, path: list[Node], last: int) -> None:
     """Take the tree's blocks from the one of position `_at` up to block index `last`; free the private ones."""
     size = store.tree.block_size
-    first = held.at // size
+    first = state.at // size
     if last > first:
         theirs = path_blocks(path, last * size, size, first)
-        store.pool.give_back(held.blocks[max(first, held.private) : last])
-        held.blocks[first:last] = theirs
+        store.pool.give_back(state.blocks[max(first, state.private) : last])
+        state.blocks[first:last] = theirs
 
 
-def _remember(store: BlockStore, held: Held, leaf: Node, stop: int) -> None:
+def _remember(store: BlockStore, state: LeaseState, leaf: Node, stop: int) -> None:
     """A new leaf knows what was known of its text: from before its eviction, or from the text it goes on with."""
-    parent, back = leaf.parent, held.back
+    parent, back = leaf.parent, state.back
     assert parent is not None
     parent.children_born += 1
-    leaf.priority = held.priority
-    leaf.used_at = leaf.born_at = store.churn
-    if back is not None and held.at < back.end:
+    leaf.priority = state.priority
+    leaf.used_at = leaf.born_at = store.logical_time
+    if back is not None and state.at < back.end:
         leaf.hits, leaf.born_at = back.hits + 1, back.born_at
         if stop == back.end:
             leaf.children_born, leaf.children_used = back.children_born, back.children_used
@@ -130,18 +130,18 @@ def _remember(store: BlockStore, held: Held, leaf: Node, stop: int) -> None:
         leaf.hits, leaf.born_at = parent.hits, parent.born_at
 
 
-def _settle(store: BlockStore, held: Held, node: Node, stop: int, private: int, *, writes: bool) -> None:
+def _settle(store: BlockStore, state: LeaseState, node: Node, stop: int, private: int, *, writes: bool) -> None:
     """The lease is now on `node` (held for it already, when it is another one than before), up to `stop`; its blocks
     from index `private` on are its own."""
-    before, size = held.node, store.tree.block_size
-    if held.writes:
+    before, size = state.node, store.tree.block_size
+    if state.writes:
         before.writer = False
     if writes:
         node.writer = True
-    held.writes = writes
-    node.stamp = store.clock()
-    held.node, held.at = node, stop
-    held.private = private
-    held.room_end = len(held.blocks) * size if writes or stop % size == 0 else 0
+    state.writes = writes
+    node.last_access = store.clock()
+    state.node, state.at = node, stop
+    state.private = private
+    state.room_end = len(state.blocks) * size if writes or stop % size == 0 else 0
     if before is not node:
         store.drop(before)

@@ -1,17 +1,17 @@
 """The default policy: keeps what is expected back soonest, by each leaf's own rate of use and by what the cache has
 seen of leaves like it. Never walks the tree or all leaves.
 
-    index(leaf) = rate x G(age x rate) x factor x outlook              the lowest index goes first
+    index(leaf) = rate x G(age x rate) x factor x reuse hint              the lowest index goes first
 
-rate     hits per churn of the leaf itself, drawn towards a prior: frequency, as in LFU and GDSF, kept across evictions
+rate     hits of the leaf itself in logical time, drawn towards a prior: frequency, as in LFU, GDSF; kept when evicted
 G        how fast leaves of the same kind came back after waiting that long, measured in their own intervals: the best
          ratio, over all horizons, of reuses to time waited (a Gittins index; LHD and EVA rank by such ratios too)
-factor   how much more or less often leaves with that many hits came back than `rate` and G had foretold
-outlook  what the program told when it let go
+factor   how much more or less often leaves with that many hits came back than `rate` and G had predicted
+reuse hint  what the program told when it let go
 
 How far this may part from LRU is the hedge's to say (hedge.py).
 
-G and the factors are learned while the cache runs, from leaves that came back, evicted or not (the history), and
+G and the factors are learned while the cache runs, from leaves that came back, evicted or not (the ghost list), and
 begin as a prior that behaves like LRU among the new and like a decaying LFU among the used.
 """
 
@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from heapq import heapify, heappop, heapreplace
 from math import frexp
 
+from stemma.radix.ghost_list import Ghost, Known
 from stemma.radix.hedge import Hedge
-from stemma.radix.history import Departed, Known
 from stemma.radix.node import Node
 from stemma.radix.policy import Waiting
 
@@ -33,7 +33,7 @@ MEMORY = 32.0  # times the prior: experience after which all before weighs half
 FACTOR_MEMORY = 256.0
 SQRT_2 = 2.0**0.5
 PRIOR_HITS = 1.5
-PRIOR_CHURN = 3.6  # times the pool: what a leaf seen once is taken for
+PRIOR_INTERVAL = 3.6  # times the pool: what a leaf seen once is taken for
 MIN_LEVEL, MAX_LEVEL = -6, 2  # factors, as powers of two
 NUM_FACTORS = 33  # by hits: 0, 1, ..., 32 and more
 LOWEST_KIND = -3
@@ -115,25 +115,25 @@ class ReuseTable:
 
 
 class Factor:
-    """Reuses seen against reuses foretold."""
+    """Reuses seen against reuses predicted."""
 
-    __slots__ = ("foretold", "seen")
+    __slots__ = ("predicted", "seen")
 
     def __init__(self) -> None:
         self.seen = 0.0
-        self.foretold = 0.0
+        self.predicted = 0.0
 
     def value(self, prior: float) -> float:
-        """Above 1 where more came back than foretold; `prior` weighs for 1."""
-        return (self.seen + prior) / (self.foretold + prior)
+        """Above 1 where more came back than predicted; `prior` weighs for 1."""
+        return (self.seen + prior) / (self.predicted + prior)
 
     def keep_recent(self, prior: float) -> None:
         """Let old experience weigh half after so much of it."""
-        if self.foretold > FACTOR_MEMORY * prior:
-            self.seen, self.foretold = self.seen / 2, self.foretold / 2
+        if self.predicted > FACTOR_MEMORY * prior:
+            self.seen, self.predicted = self.seen / 2, self.predicted / 2
 
 
-class Line:
+class Bucket:
     """Leaves of one table with about the same rate and factor: only the oldest or the newest of them can be first."""
 
     __slots__ = ("leaves", "weight")
@@ -144,15 +144,15 @@ class Line:
 
 
 class ReuseQueue:
-    """The queue of the default policy: lines of like leaves, and a heap of the ends of the lines."""
+    """The queue of the default policy: buckets of like leaves, and a heap of the ends of the buckets."""
 
     __slots__ = (
+        "_buckets",
         "_ends",
         "_factor_prior",
         "_factors",
         "_finished",
         "_leaves",
-        "_lines",
         "_num_blocks",
         "_recent",
         "_refresh_at",
@@ -171,9 +171,9 @@ class ReuseQueue:
         self._recent: Waiting[int] = Waiting(self._leaves, array("q"))  # in the order of LRU; empty without a hedge
         self._tables: dict[int, ReuseTable] = {}
         self._factors: dict[int, Factor] = {}  # by hits
-        self._lines: dict[tuple[int, int, int], Line] = {}
-        self._ends: list[tuple[float, int, bool, Line]] = []
-        self._finished = Line(0, self._leaves)  # the program will not come back to these: they go first
+        self._buckets: dict[tuple[int, int, int], Bucket] = {}
+        self._ends: list[tuple[float, int, bool, Bucket]] = []
+        self._finished = Bucket(0, self._leaves)  # the program will not come back to these: they go first
         self._refresh_at = -1
         self._ticket = 0
         self._weight = self._weight_squared = 0.0
@@ -181,84 +181,86 @@ class ReuseQueue:
 
     # The life of a leaf --------------------------------------------------------------------------
 
-    def push(self, leaf: Node, churn: int) -> None:
+    def push(self, leaf: Node, logical_time: int) -> None:
         self._ticket += 1
         leaf.ticket = ticket = self._ticket
         self._leaves[ticket] = leaf
         if not leaf.rate:
-            self._enter(leaf, churn)
-        if leaf.outlook == 0.0:
-            line = self._finished
+            self._enter(leaf, logical_time)
+        if leaf.reuse_hint == 0.0:
+            bucket = self._finished
         else:
             factor = self._factors[leaf.kind % NUM_FACTORS]
-            line = self._line(leaf, factor.value(self._factor_prior) * leaf.outlook)
-        leaf.line = line
-        line.leaves.push(leaf.used_at, ticket)
+            bucket = self._bucket(leaf, factor.value(self._factor_prior) * leaf.reuse_hint)
+        leaf.bucket = bucket
+        bucket.leaves.push(leaf.used_at, ticket)
         if self.hedge is not None:
             self._recent.push(leaf.touched_at, ticket)
 
     def forget(self, leaf: Node) -> None:
         if leaf.ticket:
-            assert isinstance(leaf.line, Line)
-            leaf.line.leaves.num_live -= 1
+            assert isinstance(leaf.bucket, Bucket)
+            leaf.bucket.leaves.num_live -= 1
             if self.hedge is not None:
                 self._recent.num_live -= 1
             del self._leaves[leaf.ticket]
             leaf.ticket = 0
 
-    def used(self, node: Node, churn: int) -> None:
+    def used(self, node: Node, logical_time: int) -> None:
         if node.rate:
-            self._came_back(node, churn, float(len(node.blocks) - node.shared))
+            self._came_back(node, logical_time, float(len(node.blocks) - node.shared))
             if node.ticket:
                 self.forget(node)
             node.rate = 0.0
 
-    def returned(self, departed: Departed, share: float, churn: int) -> None:
+    def returned(self, ghost: Ghost, share: float, logical_time: int) -> None:
         if self.hedge is not None:
-            self.hedge.returned(departed, share)
-        if departed.known.rate:
-            self._came_back(departed.known, churn, departed.num_blocks * share)
+            self.hedge.returned(ghost, share)
+        if ghost.known.rate:
+            self._came_back(ghost.known, logical_time, ghost.num_blocks * share)
 
-    def first(self, churn: int) -> Node:
-        """A leaf that is finished, or the end of a line with the lowest index. Ends are ranked anew after some churn,
-        1/32 of the pool; in between an end is looked at again when it comes first."""
+    def first(self, logical_time: int) -> Node:
+        """A leaf that is finished, or the end of a bucket with the lowest index. Ends are ranked anew after 1/32 of the
+        pool was allocated; in between an end is looked at again when it comes first."""
         finished = self._finished.leaves
         if finished.num_live and (leaf := finished.first()) is not None:
             return leaf
         if self.hedge is None or self.hedge.may_part:
-            return self._lowest(churn)
+            return self._lowest(logical_time)
         oldest = self._recent.first()
         assert oldest is not None
-        return oldest if oldest.outlook <= 1.0 else self._lowest(churn)  # LRU knows nothing of what the program says
+        return (
+            oldest if oldest.reuse_hint <= 1.0 else self._lowest(logical_time)
+        )  # LRU knows nothing of what the program says
 
-    def _lowest(self, churn: int) -> Node:
-        """The end of a line with the lowest index."""
-        if churn >= self._refresh_at:
-            self._refresh(churn)
+    def _lowest(self, logical_time: int) -> Node:
+        """The end of a bucket with the lowest index."""
+        if logical_time >= self._refresh_at:
+            self._refresh(logical_time)
         while True:
             if not self._ends:
-                self._refresh(churn)
-            value, number, newest, line = self._ends[0]
-            leaf = line.leaves.last() if newest else line.leaves.first()
+                self._refresh(logical_time)
+            value, number, newest, bucket = self._ends[0]
+            leaf = bucket.leaves.last() if newest else bucket.leaves.first()
             if leaf is None:
                 heappop(self._ends)
                 continue
-            index = self._index(leaf, line.weight, churn)
+            index = self._index(leaf, bucket.weight, logical_time)
             if index <= value * 1.0001:
                 return leaf
-            heapreplace(self._ends, (index, number, newest, line))
+            heapreplace(self._ends, (index, number, newest, bucket))
 
     def oldest(self) -> float | None:
-        leaves = [line.leaves.first() for line in [self._finished, *self._lines.values()]]
-        return min((leaf.stamp for leaf in leaves if leaf is not None), default=None)
+        leaves = [bucket.leaves.first() for bucket in [self._finished, *self._buckets.values()]]
+        return min((leaf.last_access for leaf in leaves if leaf is not None), default=None)
 
     def __len__(self) -> int:
         return len(self._leaves)
 
     # Learning ------------------------------------------------------------------------------------
 
-    def _enter(self, leaf: Node, churn: int) -> None:
-        """The leaf begins to wait: foretell whether it comes back, and note in it as what."""
+    def _enter(self, leaf: Node, logical_time: int) -> None:
+        """The leaf begins to wait: predict whether it comes back, and note in it as what."""
         weight = float(len(leaf.blocks) - leaf.shared or 1)
         self._weigh(weight)
         hits = leaf.hits
@@ -272,22 +274,22 @@ class ReuseQueue:
         if factor is None:
             factor = self._factors[by_hits] = Factor()
         prior = self._table_prior
-        foretold = (table.num_reused + prior / 2) / (table.num_entered + prior)
-        factor.foretold += weight * foretold if foretold < 1.0 else weight
+        predicted = (table.num_reused + prior / 2) / (table.num_entered + prior)
+        factor.predicted += weight * predicted if predicted < 1.0 else weight
         factor.keep_recent(self._factor_prior)
-        rate = (hits + PRIOR_HITS) / (leaf.used_at - leaf.born_at + PRIOR_CHURN * self._num_blocks)
-        table.entered(int(UNITS * (churn - leaf.used_at) * rate), weight)
+        rate = (hits + PRIOR_HITS) / (leaf.used_at - leaf.born_at + PRIOR_INTERVAL * self._num_blocks)
+        table.entered(int(UNITS * (logical_time - leaf.used_at) * rate), weight)
         leaf.rate, leaf.kind = rate, NUM_FACTORS * (kind - LOWEST_KIND) + by_hits
 
-    def _line(self, leaf: Node, value: float) -> Line:
-        """The line of leaves of one kind and about one rate whose index is to be multiplied by about `value`."""
+    def _bucket(self, leaf: Node, value: float) -> Bucket:
+        """The bucket of leaves of one kind and about one rate whose index is to be multiplied by about `value`."""
         level = frexp(value * SQRT_2)[1] - 1  # log2, rounded
         level = MIN_LEVEL if level < MIN_LEVEL else MAX_LEVEL if level > MAX_LEVEL else level
         key = (leaf.kind // NUM_FACTORS, frexp(leaf.rate * leaf.rate)[1], level)
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = Line(level, self._leaves)
-        return line
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = Bucket(level, self._leaves)
+        return bucket
 
     def _weigh(self, weight: float) -> None:
         """Blocks come and go together: the priors count in leaves of the mean weight, by blocks."""
@@ -298,36 +300,36 @@ class ReuseQueue:
         if self.hedge is not None:
             self.hedge.leaf_blocks = mean
 
-    def _came_back(self, what: Node | Known, churn: int, weight: float) -> None:
+    def _came_back(self, what: Node | Known, logical_time: int, weight: float) -> None:
         table = self._tables[what.kind // NUM_FACTORS]
-        table.reused(int(UNITS * (churn - what.used_at) * what.rate), weight)
+        table.reused(int(UNITS * (logical_time - what.used_at) * what.rate), weight)
         self._factors[what.kind % NUM_FACTORS].seen += weight
 
     # Choosing ------------------------------------------------------------------------------------
 
-    def _refresh(self, churn: int) -> None:
-        self._lines = {key: line for key, line in self._lines.items() if line.leaves.num_live}
-        self._refresh_at = churn + max(self._num_blocks // 32, 2 * len(self._lines))
-        ends: list[tuple[float, int, bool, Line]] = []
-        for line in self._lines.values():
-            oldest = line.leaves.first()
+    def _refresh(self, logical_time: int) -> None:
+        self._buckets = {key: bucket for key, bucket in self._buckets.items() if bucket.leaves.num_live}
+        self._refresh_at = logical_time + max(self._num_blocks // 32, 2 * len(self._buckets))
+        ends: list[tuple[float, int, bool, Bucket]] = []
+        for bucket in self._buckets.values():
+            oldest = bucket.leaves.first()
             assert oldest is not None
-            ends.append((self._index(oldest, line.weight, churn), len(ends), False, line))
-            newest = line.leaves.last()
+            ends.append((self._index(oldest, bucket.weight, logical_time), len(ends), False, bucket))
+            newest = bucket.leaves.last()
             if newest is not None and newest is not oldest:
-                ends.append((self._index(newest, line.weight, churn), len(ends), True, line))
+                ends.append((self._index(newest, bucket.weight, logical_time), len(ends), True, bucket))
         heapify(ends)
         self._ends = ends
         for table in self._tables.values():
             table.keep_fresh(self._table_prior)
 
-    def _index(self, leaf: Node, weight: float, churn: int) -> float:
+    def _index(self, leaf: Node, weight: float, logical_time: int) -> float:
         rate, table = leaf.rate, self._tables[leaf.kind // NUM_FACTORS]
-        return rate * table.index[age_bin(int(UNITS * (churn - leaf.used_at) * rate))] * weight
+        return rate * table.index[age_bin(int(UNITS * (logical_time - leaf.used_at) * rate))] * weight
 
 
 def unhedged(num_blocks: int) -> ReuseQueue:
-    """The default policy without its hedge: it does as it foretells, whatever LRU would have had."""
+    """The default policy without its hedge: it does as it predicts, whatever LRU would have had."""
     return ReuseQueue(num_blocks, hedged=False)
 
 

@@ -45,7 +45,7 @@ def dump(store: BlockStore) -> bytes:
                 node.hits,
                 node.born_at,
                 node.used_at,
-                now - node.stamp,
+                now - node.last_access,
                 node.priority,
                 node.children_born,
                 node.children_used,
@@ -58,7 +58,7 @@ def dump(store: BlockStore) -> bytes:
             "block_size": store.tree.block_size,
             "num_blocks": store.pool.total,
             "byte_order": sys.byteorder,
-            "churn": store.churn,
+            "churn": store.logical_time,  # the name in files
             "nodes": rows,
         }
     ).encode()
@@ -96,7 +96,7 @@ def _read(body: bytes, store: BlockStore) -> None:
     ):
         if header[name] != ours:
             raise SnapshotError(f"the snapshot is of a cache with {name} {header[name]}, this one has {ours}")
-    store.churn = header["churn"]
+    store.logical_time = header["churn"]
     _fill(store, header["nodes"], body[_LENGTH + length :])
 
 
@@ -113,13 +113,13 @@ def _fill(store: BlockStore, rows: list[list[Any]], data: bytes) -> None:
             raise ValueError("two texts in one place")
         if salt is not None and not isinstance(salt, str):
             raise ValueError(f"{salt!r} is no salt")
-        _check_known(known, store.churn)
+        _check_known(known, store.logical_time)
         tokens = data[at : at + TOKEN_BYTES * num_tokens]
         blocks = array("i", data[blocks_at : blocks_at + TOKEN_BYTES * num_blocks])
         at, blocks_at = at + TOKEN_BYTES * num_tokens, blocks_at + TOKEN_BYTES * num_blocks
         node = tree.grow(parent, tokens, blocks, shared, salt)
         node.hits, node.born_at, node.used_at, age, node.priority, node.children_born, node.children_used = known
-        node.stamp = now - age
+        node.last_access = now - age
         nodes.append(node)
         store.published_blocks += node.owned
         store.published_tokens += node.end - node.start
@@ -132,14 +132,14 @@ def _fill(store: BlockStore, rows: list[list[Any]], data: bytes) -> None:
     store.pool.claim(owned)
     for node in nodes:
         if not node.children:
-            store.queue.push(node, store.churn)
+            store.queue.push(node, store.logical_time)
 
 
-def _check_known(known: list[Any], churn: int) -> None:
+def _check_known(known: list[Any], logical_time: int) -> None:
     """The numbers of a text are counts and times that a cache can have counted."""
     hits, born_at, used_at, age, priority, children_born, children_used = known
-    counts = (hits, born_at, used_at, children_born, children_used, churn)
-    if not all(type(count) is int and 0 <= count < MOST for count in counts) or not born_at <= used_at <= churn:
+    counts = (hits, born_at, used_at, children_born, children_used, logical_time)
+    if not all(type(count) is int and 0 <= count < MOST for count in counts) or not born_at <= used_at <= logical_time:
         raise ValueError("what is known of a text are not counts")
     if not isinstance(age, int | float) or not isfinite(age) or type(priority) is not int:
         raise ValueError("what is known of a text are no numbers")

@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 from stemma.radix.errors import OutOfBlocks
 from stemma.radix.events import EventLog
-from stemma.radix.history import History
+from stemma.radix.ghost_list import GhostList
 from stemma.radix.node import Node
 from stemma.radix.policy import EvictionQueue
 from stemma.radix.pool import BlockPool
 from stemma.radix.reuse import ReuseQueue
-from stemma.radix.tree import Fence, Tree, subtree
+from stemma.radix.tree import SaltBoundary, Tree, subtree
 
 SPARE_BLOCKS = 64  # so many at most, and 1/256 of the pool: leaves are not cut anew for every request
 
@@ -24,13 +24,13 @@ class BlockStore:
     """The state of a cache and the moves that keep it consistent."""
 
     __slots__ = (
-        "churn",
         "clock",
         "events",
         "evictable",
         "evicted_blocks",
+        "ghosts",
         "hedge",
-        "history",
+        "logical_time",
         "pool",
         "published_blocks",
         "published_tokens",
@@ -44,17 +44,17 @@ class BlockStore:
         num_blocks: int,
         block_size: int,
         queue: EvictionQueue,
-        history_tokens: int,
+        ghost_tokens: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pool = BlockPool(num_blocks)
         self.tree = Tree(block_size)
         self.queue = queue
         self.hedge = queue.hedge if isinstance(queue, ReuseQueue) else None
-        self.history = History(history_tokens)
+        self.ghosts = GhostList(ghost_tokens)
         self.events = EventLog(block_size)
         self.clock = clock
-        self.churn = 0  # blocks ever allocated
+        self.logical_time = 0  # blocks ever allocated
         self.spare = min(num_blocks // 256, SPARE_BLOCKS)  # how many are evicted at once at least
         self.evictable = 0  # blocks of nodes that nobody holds
         self.evicted_blocks = 0
@@ -75,7 +75,7 @@ class BlockStore:
             if count > free + self.evictable:
                 raise OutOfBlocks(count, free + self.evictable)
             self._evict(min(max(count - free, self.spare), self.evictable))
-        self.churn += count
+        self.logical_time += count
         return self.pool.take(count)
 
     # Holds ---------------------------------------------------------------------------------------
@@ -83,29 +83,29 @@ class BlockStore:
     def hold(self, node: Node) -> None:
         """One more lease on `node`."""
         node.leases += 1
-        node.held += 1
-        while node.held == 1:
+        node.ref_count += 1
+        while node.ref_count == 1:
             self.evictable -= len(node.blocks) - node.shared
             if node.ticket:
                 self.queue.forget(node)
             assert node.parent is not None  # a root is always held
             node = node.parent
-            node.held += 1
+            node.ref_count += 1
 
     def drop(self, node: Node) -> None:
         """One lease less on `node`."""
         node.leases -= 1
-        node.held -= 1
-        while node.held == 0:
+        node.ref_count -= 1
+        while node.ref_count == 0:
             self.evictable += len(node.blocks) - node.shared
             parent = node.parent
             assert parent is not None
             if node.forgotten:
                 self.cut(node)
             elif not node.children:
-                self.queue.push(node, self.churn)
+                self.queue.push(node, self.logical_time)
             node = parent
-            node.held -= 1
+            node.ref_count -= 1
         if node.parent is None:
             self._leave(node)
 
@@ -126,7 +126,7 @@ class BlockStore:
             self.hedge.written(leaf, owned)
         self.published_blocks += owned
         self.published_tokens += leaf.end - leaf.start
-        self.evictable += owned  # until it is held, on the next line
+        self.evictable += owned  # until it is state, on the next line
         self.hold(leaf)
         if self.events.listeners and not leaf.forgotten:
             self.events.stored(leaf, leaf.start)
@@ -152,7 +152,7 @@ class BlockStore:
         self.evicted_blocks += count
         now = self.clock()
         while count:
-            leaf = self.queue.first(self.churn)
+            leaf = self.queue.first(self.logical_time)
             owned = len(leaf.blocks) - leaf.shared
             if owned > count:
                 self._trim(leaf, count, now)
@@ -171,18 +171,18 @@ class BlockStore:
         self.evictable -= count
         self.published_blocks -= count
         self.published_tokens -= old_end - leaf.end
-        self.history.remember_end(leaf, old_tokens[len(leaf.tokens) :], count, now)
+        self.ghosts.remember_end(leaf, old_tokens[len(leaf.tokens) :], count, now)
 
     def _remove(self, leaf: Node, now: float) -> None:
         self.queue.forget(leaf)
         if self.hedge is not None:
             self.hedge.evicted(leaf, len(leaf.blocks) - leaf.shared)
-        self.history.remember(leaf, now)
+        self.ghosts.remember(leaf, now)
         parent = self.cut(leaf)
         if parent.parent is None:
             self._leave(parent)
-        elif parent.held == 0 and not parent.children:
-            self.queue.push(parent, self.churn)
+        elif parent.ref_count == 0 and not parent.children:
+            self.queue.push(parent, self.logical_time)
 
     def cut(self, leaf: Node) -> Node:
         """Free a whole leaf that nobody holds and that waits no more; returns its parent."""
@@ -198,20 +198,20 @@ class BlockStore:
 
     # Forgetting ----------------------------------------------------------------------------------
 
-    def forget(self, namespace: str, fence: Fence | None) -> None:
-        """Unhook a namespace, or the private part behind fences of one salt, and free what nobody holds of it.
+    def forget(self, namespace: str, salt_boundary: SaltBoundary | None) -> None:
+        """Unhook a namespace, or the private part behind salt boundaries of one salt, and free what nobody holds of it.
 
         What leases hold stays, out of reach of every match and of every event, and goes when it is released.
         """
-        self.history.forget_realms(namespace, None if fence is None else fence.salt)
+        self.ghosts.forget_scopes(namespace, None if salt_boundary is None else salt_boundary.salt)
         root = self.tree.roots.get(namespace)
         if root is None:
             return
-        if fence is None:
+        if salt_boundary is None:
             tops = list(root.children.values())
             self.tree.forget_root(root)
         else:
-            tops = [node for node in subtree(root) if isinstance(node.key, tuple) and node.key[0] == fence.salt]
+            tops = [node for node in subtree(root) if isinstance(node.key, tuple) and node.key[0] == salt_boundary.salt]
         for top in tops:
             self.tree.hide(top)
             self._free_subtree(top)
@@ -223,9 +223,9 @@ class BlockStore:
         for node in reversed(list(subtree(top))):
             self.tree.forget(node)
             self.events.forgotten(node)
-            if not node.held:
+            if not node.ref_count:
                 if node.ticket:
                     self.queue.forget(node)
                 self.cut(node)
-        if not parent.held and not parent.children:
-            self.queue.push(parent, self.churn)
+        if not parent.ref_count and not parent.children:
+            self.queue.push(parent, self.logical_time)

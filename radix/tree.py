@@ -17,14 +17,14 @@ from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 from stemma.radix.beginnings import Beginnings
-from stemma.radix.elsewhere import Elsewhere
-from stemma.radix.node import ChildKey, Node, private_realm
+from stemma.radix.namespace_trie import NamespaceTrie
+from stemma.radix.node import ChildKey, Node, private_scope
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix, packed_token
 
 MAX_ALONE = 64  # so many namespaces are looked at one by one; what the others have is kept together as well
 
 
-class Fence(NamedTuple):
+class SaltBoundary(NamedTuple):
     """From `position` on, the text is private to those who know the salt."""
 
     position: int
@@ -38,7 +38,7 @@ Walk: TypeAlias = "tuple[Node, int]"
 class Tree:
     """Roots by namespace; descent, split, growth and removal of nodes."""
 
-    __slots__ = ("_num_hidden", "alone", "beginnings", "block_size", "elsewhere", "orphans", "roots")
+    __slots__ = ("_num_hidden", "alone", "beginnings", "block_size", "namespace_trie", "orphans", "roots")
 
     def __init__(self, block_size: int) -> None:
         if block_size < 1:
@@ -47,20 +47,20 @@ class Tree:
         self.roots: dict[str, Node] = {}
         self._num_hidden = 0
         self.alone: dict[str, Node] = {}  # the roots of a few namespaces
-        self.elsewhere = Elsewhere()  # the public text of all others
+        self.namespace_trie = NamespaceTrie()  # the public text of all others
         self.beginnings = Beginnings()
         self.orphans: dict[Node, None] = {}  # roots of what was dropped while leases still held a part of it
 
     def root(self, namespace: str) -> Node:
-        """The root of a namespace, made when it is missing. A root is always held, so nothing evicts it."""
+        """The root of a namespace, made when it is missing. A root is always state, so nothing evicts it."""
         root = self.roots.get(namespace)
         if root is None:
             root = self.roots[namespace] = Node(None, b"", 0, b"", array("i"), 0, namespace)
-            root.held = 1
+            root.ref_count = 1
             if len(self.alone) < MAX_ALONE:
                 self.alone[namespace] = root
             else:
-                root.spot = self.elsewhere.root
+                root.trie_edge = self.namespace_trie.root
         return root
 
     def descend(
@@ -71,20 +71,20 @@ class Tree:
         limit: int,
         path: list[Node],
         data_start: int = 0,
-        fence: Fence | None = None,
+        salt_boundary: SaltBoundary | None = None,
     ) -> Walk:
         """Follow `data` from the token `position` (which lies in `node` or at its end) as far as it goes.
 
         `data` begins at position `data_start` of the path and counts up to position `limit`. Reads only; nodes
-        entered are appended to `path`. At a fence only children under its salt are entered.
+        entered are appended to `path`. At a salt boundary only children under its salt are entered.
         """
-        if fence is None or position > fence.position:
+        if salt_boundary is None or position > salt_boundary.position:
             return self._follow(node, position, data, limit, path, data_start)
-        walk = self._follow(node, position, data, min(limit, fence.position), path, data_start)
+        walk = self._follow(node, position, data, min(limit, salt_boundary.position), path, data_start)
         node, position = walk
-        if not position == fence.position == node.end < limit:
+        if not position == salt_boundary.position == node.end < limit:
             return walk
-        child = node.children.get((fence.salt, packed_token(data, position - data_start)))
+        child = node.children.get((salt_boundary.salt, packed_token(data, position - data_start)))
         if child is None:
             return walk
         path.append(child)
@@ -120,12 +120,12 @@ class Tree:
             node.tokens[: TOKEN_BYTES * cut],
             node.blocks[: -(-position // self.block_size) - first],
             node.shared,
-            node.realm,
+            node.scope,
             node.private,
         )
         upper.forgotten = node.forgotten
-        upper.held = 1 if node.held else 0
-        upper.stamp, upper.used_at, upper.born_at = node.stamp, node.used_at, node.born_at
+        upper.ref_count = 1 if node.ref_count else 0
+        upper.last_access, upper.used_at, upper.born_at = node.last_access, node.used_at, node.born_at
         upper.touched_at = node.touched_at
         upper.hits, upper.priority, upper.rate, upper.kind = node.hits, node.priority, node.rate, node.kind
         upper.children_born, upper.children_used = 1, int(node.hits > 0)
@@ -140,24 +140,24 @@ class Tree:
         node.start = position
         node.key = node.tokens[:TOKEN_BYTES]
         upper.put(node.key, node)
-        if node.spot is not None:
-            self.elsewhere.was_split(upper, node, node.spot)
+        if node.trie_edge is not None:
+            self.namespace_trie.was_split(upper, node, node.trie_edge)
         return upper
 
     def grow(self, parent: Node, tokens: bytes, blocks: "array[int]", shared: int, salt: str | None = None) -> Node:
         """A new leaf below `parent`, starting at its end; `salt` begins private text."""
         token = tokens[:TOKEN_BYTES]
         key: ChildKey = token if salt is None else (salt, token)
-        realm = parent.realm if salt is None else private_realm(parent.realm, parent.end, salt)
+        scope = parent.scope if salt is None else private_scope(parent.scope, parent.end, salt)
         private = parent.private or salt is not None
         assert key not in parent.children
-        node = Node(parent, key, parent.end, tokens, blocks, shared, realm, private)
+        node = Node(parent, key, parent.end, tokens, blocks, shared, scope, private)
         parent.put(key, node)
         node.forgotten = parent.forgotten
         if salt is not None or parent in self.beginnings.of:
             self.beginnings.grown(parent, salt, token)
-        if parent.spot is not None and salt is None:
-            self.elsewhere.grown(node, parent.spot)
+        if parent.trie_edge is not None and salt is None:
+            self.namespace_trie.grown(node, parent.trie_edge)
         return node
 
     def lengthen(self, leaf: Node, tokens: bytes, blocks: "array[int]") -> None:
@@ -166,8 +166,8 @@ class Tree:
         leaf.tokens += tokens
         leaf.blocks.extend(blocks)
         leaf.end += len(tokens) // TOKEN_BYTES
-        if leaf.spot is not None:
-            self.elsewhere.lengthened(leaf, leaf.spot, tokens)
+        if leaf.trie_edge is not None:
+            self.namespace_trie.lengthened(leaf, leaf.trie_edge, tokens)
 
     def remove(self, leaf: Node) -> Node:
         """Take a leaf out; returns its parent."""
@@ -179,8 +179,8 @@ class Tree:
             self.beginnings.gone(parent, leaf.key)
             if not parent.children:
                 self.beginnings.closed(parent)
-        if leaf.spot is not None:
-            self.elsewhere.left(leaf, leaf.spot)
+        if leaf.trie_edge is not None:
+            self.namespace_trie.left(leaf, leaf.trie_edge)
         leaf.parent = None
         return parent
 
@@ -195,8 +195,8 @@ class Tree:
         leaf.end = (leaf.start // self.block_size + len(leaf.blocks)) * self.block_size
         before = len(leaf.tokens)
         leaf.tokens = leaf.tokens[: TOKEN_BYTES * (leaf.end - leaf.start)]
-        if leaf.spot is not None:
-            self.elsewhere.trimmed(leaf, leaf.spot, before - len(leaf.tokens))
+        if leaf.trie_edge is not None:
+            self.namespace_trie.trimmed(leaf, leaf.trie_edge, before - len(leaf.tokens))
         return gone
 
     def hide(self, node: Node) -> None:
@@ -213,8 +213,8 @@ class Tree:
     def forget(self, node: Node) -> None:
         """Nothing matches a node any more, nor anything below it."""
         node.forgotten = True
-        if node.spot is not None:
-            self.elsewhere.left(node, node.spot)
+        if node.trie_edge is not None:
+            self.namespace_trie.left(node, node.trie_edge)
 
     def forget_root(self, root: Node) -> None:
         """Nothing matches in a namespace any more. The root stays, out of reach, until nothing is below it."""
@@ -225,23 +225,23 @@ class Tree:
     def remove_root(self, root: Node) -> None:
         """Forget a namespace below which there is nothing."""
         assert not root.children
-        if self.roots.get(root.realm) is root:
+        if self.roots.get(root.scope) is root:
             self._unhook(root)
         else:
             self.orphans.pop(root, None)
 
     def _unhook(self, root: Node) -> None:
-        del self.roots[root.realm]
-        self.alone.pop(root.realm, None)
-        root.spot = None
+        del self.roots[root.scope]
+        self.alone.pop(root.scope, None)
+        root.trie_edge = None
 
     def others_have(self, root: Node, data: Packed, num_tokens: int) -> bool:
         """Whether a namespace other than that of `root` has the first `num_tokens` of packed tokens."""
         others = (other for other in self.alone.values() if other is not root)
         if any(self.descend(other, 0, data, num_tokens, [])[1] == num_tokens for other in others):
             return True
-        own = root.spot is not None and self.descend(root, 0, data, num_tokens, [])[1] == num_tokens
-        return self.elsewhere.count(data, num_tokens) > own
+        own = root.trie_edge is not None and self.descend(root, 0, data, num_tokens, [])[1] == num_tokens
+        return self.namespace_trie.count(data, num_tokens) > own
 
     def nodes(self) -> Iterator[Node]:
         """Every node but the roots, each after its parent."""

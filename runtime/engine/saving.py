@@ -184,12 +184,12 @@ def _paths(cache: PrefixCache, owns: Owns) -> list[tuple[str, Int32Array]]:
     """Every path to a leaf, with its namespace, in the tree's order."""
     paths = []
     for node in cache.walk():
-        if not node.children and node.parent is not None and owns(node.realm):
+        if not node.children and node.parent is not None and owns(node.scope):
             parts, above = [], node
             while above.parent is not None:
                 parts.append(above.tokens)
                 above = above.parent
-            paths.append((node.realm, np.frombuffer(b"".join(reversed(parts)), dtype=np.int32)))
+            paths.append((node.scope, np.frombuffer(b"".join(reversed(parts)), dtype=np.int32)))
     return sorted(paths, key=lambda path: (path[0], path[1].tolist()))
 
 

@@ -39,13 +39,13 @@ def snapshot(cache: PrefixCache, now: float) -> list[TreeNode]:
         picture = TreeNode(
             tokens=np.frombuffer(node.tokens, dtype=np.int32).tolist(),
             blocks=list(node.blocks[node.shared :]),
-            references=node.held,
+            references=node.ref_count,
             hits=node.hits,
-            idle=max(0.0, now - node.stamp),
+            idle=max(0.0, now - node.last_access),
         )
         made[id(node)] = picture
         if id(node.parent) not in made:  # the roots themselves are not walked
-            roots.append(TreeNode([], [], 0, 0, 0.0, namespace=node.realm))
+            roots.append(TreeNode([], [], 0, 0, 0.0, namespace=node.scope))
             made[id(node.parent)] = roots[-1]
         made[id(node.parent)].children.append(picture)
     return roots

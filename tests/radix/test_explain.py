@@ -14,7 +14,7 @@ from stemma.radix import Explanation, Namespace, PrefixCache, Reason, Segments, 
 
 NAMESPACES: tuple[Namespace, ...] = (
     *("", "a", "b", "c"),
-    *(Segments("", fence, salt) for fence in (0, 2, 5) for salt in "xy"),
+    *(Segments("", salt_boundary, salt) for salt_boundary in (0, 2, 5) for salt in "xy"),
     Segments("a", 2, "x"),
 )
 texts = st.lists(st.integers(0, 1), max_size=14)
@@ -30,16 +30,16 @@ def test_an_explanation_is_what_a_look_at_everything_shows(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tree, "MAX_ALONE", max_alone)
-        cache = PrefixCache(-(-num_tokens // block_size), block_size, lru, history_tokens=0)
-        held = [cache.hold([])]
+        cache = PrefixCache(-(-num_tokens // block_size), block_size, lru, ghost_tokens=0)
+        state = [cache.hold([])]
         for way, tokens, namespace in ways:
             if way == "drop":
                 cache.drop(namespace)
             elif way == "clear":
                 cache.clear()
             elif way == "hold":
-                held.append(cache.hold(tokens, namespace))
-                held.pop(0).release()
+                state.append(cache.hold(tokens, namespace))
+                state.pop(0).release()
             else:
                 with cache.acquire(tokens, namespace) as lease:
                     if -(-len(tokens) // block_size) < cache.available:
@@ -124,5 +124,5 @@ def test_nothing_is_kept_of_namespaces_that_are_gone(store: Any) -> None:
         store(cache, [1, 2, number], Segments(f"app {number % 20}", 2, f"{number}"))
     for name in list(cache._store.tree.roots):
         cache.drop(name)
-    assert not cache._store.tree.elsewhere.root.children
+    assert not cache._store.tree.namespace_trie.root.children
     assert not cache._store.tree.beginnings.of

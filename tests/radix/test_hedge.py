@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from stemma.radix import PrefixCache, ReuseQueue, lru
+from stemma.radix.ghost_list import Ghost, Known
 from stemma.radix.hedge import TOLERANCE, TRIAL, Hedge
-from stemma.radix.history import Departed, Known
 from stemma.radix.node import Node
 
 
@@ -16,8 +16,8 @@ def leaf(num_blocks: int) -> Node:
     return Node(None, b"", 0, bytes(4 * num_blocks), array("i", range(num_blocks)), 0, "")
 
 
-def departed(node: Node) -> Departed:
-    return Departed(node.tokens, len(node.blocks), 0.0, Known(0, 0, 0, 0, 0, 0.0, 0), node.touched_at)
+def ghost(node: Node) -> Ghost:
+    return Ghost(node.tokens, len(node.blocks), 0.0, Known(0, 0, 0, 0, 0, 0.0, 0), node.touched_at)
 
 
 def full_of_leaves(num_blocks: int, num_leaves: int) -> tuple[Hedge, list[Node]]:
@@ -35,10 +35,10 @@ def test_what_lru_would_have_dropped_is_won_and_what_it_would_have_kept_is_lost(
     assert (hedge._won, hedge._hits) == (2.0, 2)
     hedge.evicted(leaves[5], 2)
     assert hedge._at_stake == 2.0
-    hedge.returned(departed(leaves[5]), 0.5)
+    hedge.returned(ghost(leaves[5]), 0.5)
     hedge.asked([], 12)
     assert (hedge._won, hedge._at_stake) == (1.0, 1.0)
-    hedge.returned(departed(leaves[1]), 1.0)  # LRU has not got it either
+    hedge.returned(ghost(leaves[1]), 1.0)  # LRU has not got it either
     hedge.asked([], 12)
     assert hedge._won == 1.0
 
@@ -50,7 +50,7 @@ def test_losses_end_the_parting_and_what_is_asked_for_in_vain_lets_it_begin_agai
     assert hedge.may_part
     for node in leaves[:4]:
         hedge.evicted(node, 2)
-        hedge.returned(departed(node), 1.0)
+        hedge.returned(ghost(node), 1.0)
     hedge.asked([], 0)
     assert hedge._won == -8.0
     assert not hedge.may_part
@@ -71,7 +71,7 @@ def test_half_of_what_was_won_is_not_risked_again() -> None:
         node = leaf(8)
         hedge.written(node, 8)
         hedge.evicted(node, 8)
-        hedge.returned(departed(node), 1.0)
+        hedge.returned(ghost(node), 1.0)
         hedge.asked([], 0)
         lost += 1
     assert 11 <= lost <= 14, "half of 200 blocks, in leaves of 8"
@@ -121,7 +121,7 @@ def test_the_account_is_what_lru_really_has(draw: Callable[[random.Random], int]
                 lease.commit()
     hedge = ours._store.hedge
     assert hedge is not None
-    hedge.asked([], ours._store.churn)
+    hedge.asked([], ours._store.logical_time)
     won = (ours.stats().hit_tokens - plain.stats().hit_tokens) / block_size
     assert hedge._won == pytest.approx(won, abs=10)
     assert won >= -(TOLERANCE * asked / block_size + 3 * TRIAL * hedge.leaf_blocks)

@@ -147,10 +147,10 @@ def test_statistics_add_up(cache: PrefixCache, store: Any, clock: Any) -> None:
 
 def test_matching_changes_neither_shape_nor_recency(cache: PrefixCache, store: Any) -> None:
     store(cache, list(range(10)))
-    before = [(node.tokens, node.stamp, node.hits) for node in cache.walk()]
+    before = [(node.tokens, node.last_access, node.hits) for node in cache.walk()]
     assert cache.match([0, 1, 2, 50]).hit_len == 3
     cache.explain([0, 1, 2, 50])
-    assert [(node.tokens, node.stamp, node.hits) for node in cache.walk()] == before
+    assert [(node.tokens, node.last_access, node.hits) for node in cache.walk()] == before
 
 
 def test_admission_learns_how_long_answers_are() -> None:

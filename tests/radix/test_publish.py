@@ -26,19 +26,21 @@ def read(memory: Memory, lease: Lease, size: int) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 8, 16])
-@pytest.mark.parametrize("fence", [1, 5, 6, 7, 9])
-def test_a_common_beginning_is_adopted_and_what_follows_it_stays_each_tenants_own(size: int, fence: int) -> None:
+@pytest.mark.parametrize("salt_boundary", [1, 5, 6, 7, 9])
+def test_a_common_beginning_is_adopted_and_what_follows_it_stays_each_tenants_own(
+    size: int, salt_boundary: int
+) -> None:
     cache, memory = PrefixCache(64, size), Memory()
-    common = list(range(fence))
+    common = list(range(salt_boundary))
     ends = {"a": [91, 92, 93, 94, 95], "b": [81, 82, 83, 84, 85]}
-    leases = {salt: compute(cache, common + end, Segments("app", fence, salt)) for salt, end in ends.items()}
+    leases = {salt: compute(cache, common + end, Segments("app", salt_boundary, salt)) for salt, end in ends.items()}
     for salt, end in ends.items():
         write(memory, leases[salt], common + end, size)
     for salt, end in ends.items():
         leases[salt].commit()
         cache.check()
-        found = cache.match(common + end, Segments("app", fence, salt))
-        assert found.hit_len == fence + 5
+        found = cache.match(common + end, Segments("app", salt_boundary, salt))
+        assert found.hit_len == salt_boundary + 5
         assert found.blocks == leases[salt].blocks
     for salt, end in ends.items():
         text = common + end

@@ -42,7 +42,7 @@ Slot = tuple[str, tuple[int, ...]]
 
 
 def slot_of(tokens: list[int], position: int, namespace: Namespace) -> Slot:
-    """Whose KV the position must be: the realm of each token up to it, and the tokens."""
+    """Whose KV the position must be: the scope of each token up to it, and the tokens."""
     if isinstance(namespace, str):
         return namespace, tuple(tokens[: position + 1])
     private = position >= namespace.public_len
@@ -69,7 +69,7 @@ class CacheMachine(RuleBasedStateMachine):
     )
     def start(self, num_blocks: int, block_size: int, policy: object) -> None:
         self.time = 0.0
-        self.make = lambda: PrefixCache(num_blocks, block_size, policy, self.tick, history_tokens=60)
+        self.make = lambda: PrefixCache(num_blocks, block_size, policy, self.tick, ghost_tokens=60)
         self.cache = self.make()
         self.block_size = block_size
         self.memory: dict[tuple[int, int], Slot] = {}
@@ -99,7 +99,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     def shape(self) -> list[tuple[object, ...]]:
         """The whole tree."""
-        return sorted((node.realm, node.end, node.tokens, node.blocks.tolist()) for node in self.cache.walk())
+        return sorted((node.scope, node.end, node.tokens, node.blocks.tolist()) for node in self.cache.walk())
 
     def reads(self, blocks: "list[int]", tokens: list[int], num_tokens: int, namespace: Namespace) -> None:
         """Each position holds the KV of exactly its prefix."""

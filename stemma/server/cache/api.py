@@ -165,7 +165,7 @@ async def flush_cache(call: Call[Service, FlushRequest]) -> Response:
     def flush(cache: PrefixCache) -> int:
         if tenant.is_admin:
             return cache.clear()
-        names = {node.realm for node in cache.walk() if tenant.owns(node.realm)}
+        names = {node.scope for node in cache.walk() if tenant.owns(node.scope)}
         return sum(cache.drop(name) for name in names)
 
     return json_reply({"freed_blocks": await call.service.work(call.service.engine.with_cache, flush)})

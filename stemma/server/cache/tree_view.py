@@ -25,7 +25,7 @@ class RawNode(NamedTuple):
 
     key: int
     parent: int
-    realm: str
+    scope: str
     start: int
     tokens: bytes
     num_blocks: int
@@ -58,7 +58,15 @@ def read(scheduler: Scheduler) -> Reading:
     """Read everything, quickly: the engine waits meanwhile."""
     nodes = [
         RawNode(
-            id(node), id(node.parent), node.realm, node.start, node.tokens, node.owned, node.held, node.hits, node.stamp
+            id(node),
+            id(node.parent),
+            node.scope,
+            node.start,
+            node.tokens,
+            node.owned,
+            node.ref_count,
+            node.hits,
+            node.last_access,
         )
         for node in scheduler.cache.walk()
     ]
@@ -120,7 +128,7 @@ def draw(reading: Reading, usage: Usage, num_finished: int, engine: Engine, befo
     names: dict[int, str] = {}
     offset = time.time() - reading.now
     for raw in reading.nodes:
-        path = paths[raw.parent].copy() if raw.parent in paths else _root(raw.realm)
+        path = paths[raw.parent].copy() if raw.parent in paths else _root(raw.scope)
         path.update(raw.tokens)
         paths[raw.key] = path
         name = names[raw.key] = path.hexdigest()
@@ -128,7 +136,7 @@ def draw(reading: Reading, usage: Usage, num_finished: int, engine: Engine, befo
         by_id[name] = {
             "id": name,
             "parent": names.get(raw.parent),
-            "namespace": raw.realm,
+            "namespace": raw.scope,
             "start": raw.start,
             "tokens": num_tokens,
             "blocks": raw.num_blocks,
@@ -183,8 +191,8 @@ def _digest_of(run: RawRun) -> str:
     return str(path.hexdigest())
 
 
-def _root(realm: str) -> Any:
-    return hashlib.blake2b(realm.encode("utf-8", "surrogatepass") + b"\0", digest_size=8)
+def _root(scope: str) -> Any:
+    return hashlib.blake2b(scope.encode("utf-8", "surrogatepass") + b"\0", digest_size=8)
 
 
 class Texts:

@@ -2,25 +2,25 @@
 
 from array import array
 
-from stemma.radix.held import Held, NextUse
+from stemma.radix.lease_state import LeaseState, NextUse
 from stemma.radix.pins import Pin, Pins
 from stemma.radix.publish import publish
 from stemma.radix.store import BlockStore
 
 
-class Keeper:
+class LeaseTable:
     """All that is held of a store, by leases and by pins."""
 
-    __slots__ = ("held", "pins", "store")
+    __slots__ = ("pins", "states", "store")
 
     def __init__(self, store: BlockStore, pins: Pins) -> None:
         self.store = store
         self.pins = pins
-        self.held: set[Held] = set()
+        self.states: set[LeaseState] = set()
 
-    def hold(self, held: Held) -> None:
+    def hold(self, state: LeaseState) -> None:
         """One more lease, on a node that is held for it."""
-        self.held.add(held)
+        self.states.add(state)
 
     def allocate(self, count: int) -> "array[int]":
         """`count` blocks, if need be those that were pinned until now. OutOfBlocks, with nothing changed, otherwise."""
@@ -32,34 +32,34 @@ class Keeper:
         """These private blocks are free."""
         self.store.pool.give_back(blocks)
 
-    def publish(self, held: Held) -> None:
+    def publish(self, state: LeaseState) -> None:
         """Put what is written into the tree."""
-        if held.tokens:
-            publish(self.store, held)
+        if state.tokens:
+            publish(self.store, state)
 
-    def fork(self, held: Held) -> Held:
+    def fork(self, state: LeaseState) -> LeaseState:
         """One more lease where this one is, with all of it published."""
-        at, size, node = held.at, self.store.tree.block_size, held.node
+        at, size, node = state.at, self.store.tree.block_size, state.node
         self.store.hold(node)
-        blocks = held.blocks[: -(-at // size)]
-        if len(blocks) > held.private:  # the last one is a copy, made to write on: the fork gets the tree's
+        blocks = state.blocks[: -(-at // size)]
+        if len(blocks) > state.private:  # the last one is a copy, made to write on: the fork gets the tree's
             while node.start >= at and node.parent is not None:
                 node = node.parent
             blocks[-1] = node.blocks[at // size - node.start // size]
-        fork = Held(held.node, at, blocks, held.fence, None, held.priority)
+        fork = LeaseState(state.node, at, blocks, state.salt_boundary, None, state.priority)
         self.hold(fork)
         return fork
 
-    def release(self, held: Held, next_use: NextUse = NextUse.UNKNOWN) -> None:
+    def release(self, state: LeaseState, next_use: NextUse = NextUse.UNKNOWN) -> None:
         """One lease less."""
-        node = held.node
-        self.store.pool.give_back(held.blocks[held.private :])
-        if held.writes:
+        node = state.node
+        self.store.pool.give_back(state.blocks[state.private :])
+        if state.writes:
             node.writer = False
         if next_use is not NextUse.UNKNOWN and node.parent is not None:
-            node.outlook = next_use.value
-        self.held.remove(held)
-        held.released = True
+            node.reuse_hint = next_use.value
+        self.states.remove(state)
+        state.released = True
         self.store.drop(node)
 
     def unpin(self, pin: Pin) -> None:
@@ -69,5 +69,5 @@ class Keeper:
     def expire_pins(self) -> None:
         """Let go of the pins that have run out."""
         if len(self.pins):
-            for held in self.pins.expire(self.store.clock()):
-                self.release(held)
+            for state in self.pins.expire(self.store.clock()):
+                self.release(state)

@@ -8,9 +8,9 @@ blocks     |  shared with others | private from block `private` on   |
 from array import array
 from enum import Enum
 
-from stemma.radix.history import Return
+from stemma.radix.ghost_list import Return
 from stemma.radix.node import Node
-from stemma.radix.tree import Fence
+from stemma.radix.tree import SaltBoundary
 
 
 class NextUse(Enum):
@@ -21,31 +21,37 @@ class NextUse(Enum):
     SOON = 4.0
 
 
-class Held:
+class LeaseState:
     """The state of a lease, which whoever grows, publishes and checks leases reads and writes."""
 
     __slots__ = (
         "at",
         "back",
         "blocks",
-        "fence",
         "node",
         "num_tokens",
         "priority",
         "private",
         "released",
         "room_end",
+        "salt_boundary",
         "tokens",
         "writes",
     )
 
     def __init__(
-        self, node: Node, at: int, blocks: "array[int]", fence: Fence | None, back: Return | None, priority: int
+        self,
+        node: Node,
+        at: int,
+        blocks: "array[int]",
+        salt_boundary: SaltBoundary | None,
+        back: Return | None,
+        priority: int,
     ) -> None:
         self.node = node  # where `at` lies; held once for this
         self.at = at  # tokens whose KV is in the tree
         self.blocks = blocks
-        self.fence = fence
+        self.salt_boundary = salt_boundary
         self.back = back  # what is remembered of text behind `at` that was evicted
         self.priority = priority
         self.tokens = bytearray()  # written, not yet in the tree

@@ -11,11 +11,11 @@ from typing import NamedTuple
 from stemma.radix.node import Node, is_behind
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix
 
-_HEAD = 4 * TOKEN_BYTES  # an edge is found by its realm, its start and its first four tokens
-_EDGE = Struct("=qiiqdqqIIqdH")  # realm, start, num_blocks, touched_at, evicted_at, and the fields of Known
+_HEAD = 4 * TOKEN_BYTES  # an edge is found by its scope, its start and its first four tokens
+_EDGE = Struct("=qiiqdqqIIqdH")  # scope, start, num_blocks, touched_at, evicted_at, and the fields of Known
 _PLACE = Struct("=qiiqd")
 _KNOWN = Struct("=qqIIqdH")
-_REALM = Struct("=q")
+_SCOPE = Struct("=q")
 _BITS = 2**60 - 1  # of a hash: as many as an int keeps in 32 bytes
 _LONG = 4096  # bytes: the tokens of longer edges are not copied but kept beside
 _MOST = 2**32 - 1  # children that are told apart
@@ -33,7 +33,7 @@ class Known(NamedTuple):
     kind: int
 
 
-class Departed(NamedTuple):
+class Ghost(NamedTuple):
     """An edge, or the end of one, that was evicted. What is known of it is its node's where that is still there."""
 
     tokens: bytes
@@ -44,7 +44,7 @@ class Departed(NamedTuple):
 
 
 class Return(NamedTuple):
-    """What a query finds of the departed from some position on: up to `end`, and what the last edge knew."""
+    """What a query finds of the ghost from some position on: up to `end`, and what the last edge knew."""
 
     end: int
     hits: int
@@ -101,10 +101,10 @@ class Order:
         return True
 
 
-class History:
-    """Edges evicted of late, by (realm, start, first tokens)."""
+class GhostList:
+    """Edges evicted of late, by (scope, start, first tokens)."""
 
-    __slots__ = ("_edges", "_ends", "_ends_of", "_long", "_max_bytes", "_next_realm", "_num_bytes", "_order", "_realms")
+    __slots__ = ("_edges", "_ends", "_ends_of", "_long", "_max_bytes", "_next_scope", "_num_bytes", "_order", "_scopes")
 
     def __init__(self, max_tokens: int) -> None:
         self._max_bytes = TOKEN_BYTES * max_tokens
@@ -114,8 +114,8 @@ class History:
         self._edges: dict[int, bytes] = {}  # by a hash of the key
         self._long: dict[int, bytes] = {}  # the tokens of long edges
         self._order = Order()
-        self._realms: dict[str, int] = {}  # numbers for the realms of edges, and of some that are forgotten
-        self._next_realm = 0
+        self._scopes: dict[str, int] = {}  # numbers for the scopes of edges, and of some that are forgotten
+        self._next_scope = 0
         self._ends: dict[int, Node] = {}  # of ends of edges that are still in the tree: what they were cut off
         self._ends_of: dict[Node, dict[int, None]] = {}  # the same by node
         self._num_bytes = 0
@@ -137,14 +137,14 @@ class History:
         self._ends_of.setdefault(leaf, {})[key] = None
         self._forget_oldest()
 
-    def find(self, realm: str, start: int, data: Packed) -> Departed | None:
-        """The departed edge that began at `start` with the tokens that `data` has there."""
-        key = self._key(realm, start, data)
+    def find(self, scope: str, start: int, data: Packed) -> Ghost | None:
+        """The ghost edge that began at `start` with the tokens that `data` has there."""
+        key = self._key(scope, start, data)
         return None if key is None else self._departed(key)
 
-    def take(self, realm: str, start: int, data: Packed) -> tuple[Departed, int] | None:
+    def take(self, scope: str, start: int, data: Packed) -> tuple[Ghost, int] | None:
         """Find an edge, forget it, and say how many tokens of it `data` has."""
-        key = self._key(realm, start, data)
+        key = self._key(scope, start, data)
         if key is None:
             return None
         found = self._departed(key)
@@ -152,18 +152,18 @@ class History:
         self._forget(key)
         return found, common_prefix(found.tokens, data, start)
 
-    def forget_realms(self, namespace: str, salt: str | None) -> None:
-        """Forget everything of a namespace and behind its fences; with a salt: only what is behind fences of this."""
+    def forget_scopes(self, namespace: str, salt: str | None) -> None:
+        """Forget all of a namespace and behind its salt boundaries; with a salt: only what is behind those of this."""
         whole = None if salt is not None else namespace
-        names = self._realms.items()
+        names = self._scopes.items()
         numbers = {number for name, number in names if name == whole or is_behind(name, namespace, salt)}
         if numbers:
-            for key in [key for key, edge in self._edges.items() if _REALM.unpack_from(edge)[0] in numbers]:
+            for key in [key for key, edge in self._edges.items() if _SCOPE.unpack_from(edge)[0] in numbers]:
                 self._order.take_out(key)
                 self._forget(key)
 
-    def _key(self, realm: str, start: int, data: Packed) -> int | None:
-        number = self._realms.get(realm)
+    def _key(self, scope: str, start: int, data: Packed) -> int | None:
+        number = self._scopes.get(scope)
         if number is None:
             return None
         head = bytes(data[TOKEN_BYTES * start : TOKEN_BYTES * start + _HEAD])
@@ -177,11 +177,11 @@ class History:
     def _tokens(self, key: int, edge: bytes) -> bytes:
         return self._long[key] if len(edge) == _EDGE.size else edge[_EDGE.size :]
 
-    def _departed(self, key: int) -> Departed:
+    def _departed(self, key: int) -> Ghost:
         edge, node = self._edges[key], self._ends.get(key)
         known = Known._make(_KNOWN.unpack_from(edge, _PLACE.size) if node is None else _known(node))
         _, _, num_blocks, touched_at, evicted_at = _PLACE.unpack_from(edge)
-        return Departed(self._tokens(key, edge), num_blocks, evicted_at, known, touched_at)
+        return Ghost(self._tokens(key, edge), num_blocks, evicted_at, known, touched_at)
 
     def _settle(self, leaf: Node) -> None:
         """Write down with the ends of a leaf what is known of it."""
@@ -192,9 +192,9 @@ class History:
             self._edges[key] = edge[: _PLACE.size] + known + edge[_EDGE.size :]
 
     def _add(self, leaf: Node, start: int, num_blocks: int, now: float, tokens: bytes) -> int:
-        number = self._realms.get(leaf.realm)
+        number = self._scopes.get(leaf.scope)
         if number is None:
-            number = self._enter(leaf.realm)
+            number = self._enter(leaf.scope)
         key = hash((number, start, tokens[:_HEAD])) & _BITS
         if key in self._edges:
             self._order.take_out(key)
@@ -209,14 +209,14 @@ class History:
         self._num_bytes += len(tokens)
         return key
 
-    def _enter(self, realm: str) -> int:
-        """A number for a realm. Those of which nothing is remembered are forgotten when they are many."""
-        if len(self._realms) > 2 * len(self._edges) + 64:
-            used = {_REALM.unpack_from(edge)[0] for edge in self._edges.values()}
-            self._realms = {name: number for name, number in self._realms.items() if number in used}
-        self._next_realm += 1
-        self._realms[realm] = self._next_realm
-        return self._next_realm
+    def _enter(self, scope: str) -> int:
+        """A number for a scope. Those of which nothing is remembered are forgotten when they are many."""
+        if len(self._scopes) > 2 * len(self._edges) + 64:
+            used = {_SCOPE.unpack_from(edge)[0] for edge in self._edges.values()}
+            self._scopes = {name: number for name, number in self._scopes.items() if number in used}
+        self._next_scope += 1
+        self._scopes[scope] = self._next_scope
+        return self._next_scope
 
     def _forget_oldest(self) -> None:
         while self._num_bytes > self._max_bytes:

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 
 from stemma.radix import Node, Policy, PrefixCache, ReuseQueue, Segments, lru
-from stemma.radix.history import History, Order
-from stemma.radix.node import private_realm
+from stemma.radix.ghost_list import GhostList, Order
+from stemma.radix.node import private_scope
 from stemma.radix.tokens import pack
 
-REALMS = ("", "a", private_realm("", 2, "salt"), private_realm("a", 2, "salt"))
+REALMS = ("", "a", private_scope("", 2, "salt"), private_scope("a", 2, "salt"))
 texts = st.lists(st.integers(0, 1), min_size=1, max_size=7)
 
 
-def leaf(realm: str, start: int, tokens: list[int], number: int = 0) -> Node:
-    node = Node(None, b"", start, bytes(pack(tokens)), array("i", [0] * (1 + number % 3)), 0, realm)
+def leaf(scope: str, start: int, tokens: list[int], number: int = 0) -> Node:
+    node = Node(None, b"", start, bytes(pack(tokens)), array("i", [0] * (1 + number % 3)), 0, scope)
     node.hits, node.born_at, node.used_at, node.touched_at = number, 2**40 + number, 2**41 + number, 2**42 + number
     node.children_born, node.children_used, node.rate, node.kind = 2 * number, number, number / 7, number % 231
     return node
@@ -39,38 +39,38 @@ def leaf(realm: str, start: int, tokens: list[int], number: int = 0) -> Node:
 )
 def test_it_is_a_bounded_list_of_what_came_last(ways: list[tuple[str, str, int, list[int]]], room: int) -> None:
     """Against a plain list, oldest first."""
-    history = History(room)
-    kept: list[tuple[str, int, list[int], int, float]] = []  # realm, start, tokens, number of its node, when
+    ghost_list = GhostList(room)
+    kept: list[tuple[str, int, list[int], int, float]] = []  # scope, start, tokens, number of its node, when
     whole = {"": REALMS[::2], "a": REALMS[1::2]}
-    for number, (way, realm, start, tokens) in enumerate(ways):
+    for number, (way, scope, start, tokens) in enumerate(ways):
         now = float(number)
         if way.startswith("remember"):
-            node = leaf(realm, start, tokens, number)
+            node = leaf(scope, start, tokens, number)
             if way == "remember":
-                history.remember(node, now)
+                ghost_list.remember(node, now)
             else:
                 node.end = start
-                history.remember_end(node, node.tokens, len(node.blocks), now)
-            kept = [one for one in kept if (*one[:2], one[2][:4]) != (realm, start, tokens[:4])]
-            kept.append((realm, start, tokens, number, now))
+                ghost_list.remember_end(node, node.tokens, len(node.blocks), now)
+            kept = [one for one in kept if (*one[:2], one[2][:4]) != (scope, start, tokens[:4])]
+            kept.append((scope, start, tokens, number, now))
             while sum(len(one[2]) for one in kept) > room:
                 kept.pop(0)
         elif way == "take":
-            found = history.take(realm, start, pack([9] * start + tokens))
-            same = [one for one in kept if (*one[:2], one[2][:4]) == (realm, start, tokens[:4])]
+            found = ghost_list.take(scope, start, pack([9] * start + tokens))
+            same = [one for one in kept if (*one[:2], one[2][:4]) == (scope, start, tokens[:4])]
             assert (found is None) == (not same)
             if found is not None:
                 kept.remove(same[0])
                 is_right(found[0], same[0])
-        elif realm in whole:
-            history.forget_realms(realm, None)
-            kept = [one for one in kept if one[0] not in whole[realm]]
+        elif scope in whole:
+            ghost_list.forget_scopes(scope, None)
+            kept = [one for one in kept if one[0] not in whole[scope]]
         else:
-            history.forget_realms("", "salt")
+            ghost_list.forget_scopes("", "salt")
             kept = [one for one in kept if one[0] != REALMS[2]]
-        assert len(history) == len(kept)
+        assert len(ghost_list) == len(kept)
         for one in kept:
-            is_right(history.find(one[0], one[1], pack([9] * one[1] + one[2])), one)
+            is_right(ghost_list.find(one[0], one[1], pack([9] * one[1] + one[2])), one)
 
 
 def is_right(found: Any, one: tuple[str, int, list[int], int, float]) -> None:
@@ -82,19 +82,19 @@ def is_right(found: Any, one: tuple[str, int, list[int], int, float]) -> None:
 
 
 def test_an_end_that_was_cut_off_knows_what_its_edge_came_to_know() -> None:
-    history, node = History(100), leaf("", 0, [1, 2, 3, 4], 5)
+    ghost_list, node = GhostList(100), leaf("", 0, [1, 2, 3, 4], 5)
     node.end = 3
-    history.remember_end(node, node.tokens[12:], 1, 1.0)
+    ghost_list.remember_end(node, node.tokens[12:], 1, 1.0)
     query = pack([1, 2, 3, 4])
-    assert history.find("", 3, query).known.hits == 5
+    assert ghost_list.find("", 3, query).known.hits == 5
     node.hits = 6
-    assert history.find("", 3, query).known.hits == 6
+    assert ghost_list.find("", 3, query).known.hits == 6
     node.end, node.tokens = 3, node.tokens[:12]
-    history.remember(node, 2.0)
+    ghost_list.remember(node, 2.0)
     node.hits = 7
-    assert history.find("", 3, query).known.hits == 6
-    assert history.find("", 0, query[:12]).known.hits == 6
-    assert history.find("", 3, query).evicted_at == 1.0
+    assert ghost_list.find("", 3, query).known.hits == 6
+    assert ghost_list.find("", 0, query[:12]).known.hits == 6
+    assert ghost_list.find("", 3, query).evicted_at == 1.0
 
 
 @given(st.lists(st.integers(-6, 4)))
@@ -155,7 +155,7 @@ def test_what_is_remembered_is_nothing_that_a_garbage_collection_looks_at(namesp
     live = num_objects()
     assert live - begun < 2 * num_nodes + (num_nodes if namespace else 0) + 100
     fill(cache, range(200, 2000), namespace)
-    assert len(cache._store.history) > 480
+    assert len(cache._store.ghosts) > 480
     assert num_objects() - live < 1.4 * (live - begun)
 
 
@@ -178,16 +178,16 @@ def test_nothing_keeps_a_node_that_was_evicted(policy: Policy) -> None:
 
 
 def test_an_edge_weighs_little_more_than_its_tokens() -> None:
-    history = History(10**9)
-    history.remember(leaf("", 0, [5] * 64), 0.0)
-    (edge,) = history._edges.values()
+    ghost_list = GhostList(10**9)
+    ghost_list.remember(leaf("", 0, [5] * 64), 0.0)
+    (edge,) = ghost_list._edges.values()
     assert len(edge) <= 4 * 64 + 80
 
 
 def test_realms_of_which_nothing_is_remembered_are_forgotten() -> None:
-    history = History(100)
+    ghost_list = GhostList(100)
     for number in range(3000):
-        history.remember(leaf(f"user {number}", 0, [5] * 10), 0.0)
-    assert len(history) == 10
-    assert len(history._realms) < 100
-    assert history.find("user 2999", 0, pack([5] * 10)) is not None
+        ghost_list.remember(leaf(f"user {number}", 0, [5] * 10), 0.0)
+    assert len(ghost_list) == 10
+    assert len(ghost_list._scopes) < 100
+    assert ghost_list.find("user 2999", 0, pack([5] * 10)) is not None

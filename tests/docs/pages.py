@@ -1,0 +1,58 @@
+"""The pages that people read, taken apart: code blocks, words in backticks, links and headings."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"(?:^|\n\n)((?:    .*\n|\n)+)")
+LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    name: str  # from the root, e.g. docs/radix.md
+    text: str
+
+    @property
+    def prose(self) -> str:
+        """The page without its code blocks."""
+        return FENCE.sub("", self.text)
+
+    def blocks(self, *languages: str) -> list[str]:
+        return [code for language, code in FENCE.findall(self.text) if language in languages]
+
+    @property
+    def pictures(self) -> list[str]:
+        """What is drawn or listed in plain blocks."""
+        return self.blocks("") + INDENTED.findall(self.prose)
+
+    @property
+    def commands(self) -> list[str]:
+        """Lines for a shell: in blocks for one, in indented blocks, or in backticks."""
+        lines = "\n".join([*self.blocks("sh", "bash"), *self.pictures]).replace("\\\n", " ").splitlines()
+        return [line.strip() for line in lines] + self.spans
+
+    @property
+    def spans(self) -> list[str]:
+        """What stands in backticks, joined where a line ends inside."""
+        return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", self.prose)]
+
+    @property
+    def links(self) -> list[str]:
+        return [link for link in LINK.findall(self.prose) if "://" not in link]
+
+    @property
+    def anchors(self) -> set[str]:
+        """What its headings are called in links, as GitHub makes it."""
+        headings = (heading.lower().replace("`", "") for heading in HEADING.findall(self.prose))
+        return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in headings}
+
+
+def pages() -> list[Page]:
+    paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [Page(path.relative_to(ROOT).as_posix(), path.read_text()) for path in paths if path.exists()]

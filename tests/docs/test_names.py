@@ -1,0 +1,125 @@
+"""Whatever a page names in backticks, pictures or examples is there: files, folders, modules, classes, attributes.
+
+A name of the form `NEW`, in capitals where a name would stand, is one that the reader is to choose.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+from functools import reduce
+from importlib import import_module
+from itertools import pairwise
+
+import pydantic
+import pytest
+
+import stemma
+from tests.docs.pages import Page, pages
+from tests.docs.source import has_file, has_folder, names, requirements
+
+FILE = re.compile(r"(?<![\w/.{}-])((?:[\w*.-]+/)*[\w*.-]*[\w*]\.(?:py|md|sh|html|svg|png|mjs|toml))\b(?![\w/])")
+FOLDER = re.compile(r"(?<![\w/.:{<\\-])((?:[\w.-]{2,}/)+)(?![\w.*<{])")
+DOTTED = re.compile(r"\bstemma(?:\.[A-Za-z_]\w*)+")
+NAME = re.compile(r"(?<![\w\\{/<|-])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*(?![\w/-])")
+CHOSEN = re.compile(r"\bNEW")
+DATA = re.compile(r".*\.(?:jsonl?|gguf|txt|kv)")
+ABOUT = {  # a file without a folder before it stands below the one that the page is about
+    "docs/fsm.md": "fsm/",
+    "docs/schemas.md": "fsm/",
+    "docs/radix.md": "radix/",
+    "docs/kernels.md": "kernels/",
+    "docs/kernels-gpu.md": "kernels/",
+    "docs/model.md": "runtime/model/",
+    "docs/dsl.md": "stemma/lang/",
+}
+# Names of other libraries, files and instruction sets.
+OF_OTHERS = """
+    ESCAPED_STRING dynamic_complete basic contextual remotes jsonschema aab
+    sgl.set_default_backend sgl.RuntimeEndpoint chat_template_name run_batch litellm.register_model litellm_provider
+    supports_response_schema dspy.LM api_base MD_JSON PARALLEL_TOOLS
+    gguf.GGUFReader rope_freqs apply_chat_template RustUnifiedTreeCore RadixCache llama.cpp
+    grimp vpdpbusd sdot vpmaddubsw vpmaddwd vdpbf16ps SiLU
+    UUID1 UUID8 IPv4 IPv6 IPvAny ZoneInfo PaymentCardNumber UUID json_schema_input_type json_schema_extra Decimal
+"""
+
+
+def every(page: Page) -> list[str]:
+    return [*page.spans, *page.pictures, *page.blocks("sh", "bash")]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_files_and_folders(page):
+    about = ABOUT.get(page.name, "")
+    found = [path for text in every(page) for path in FILE.findall(text) if not CHOSEN.search(path)]
+    below = {path: [""] if "/" in path else [about, f"tests/{about}"] for path in found}
+    assert [path for path in found if not any(has_file(path, folder) for folder in below[path])] == []
+    folders = [path for text in every(page) for path in FOLDER.findall(text) if not CHOSEN.search(path)]
+    assert [path for path in folders if not has_folder(path)] == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_dotted_names(page):
+    for name in set(DOTTED.findall(page.text)):
+        assert resolves(name), f"{page.name}: there is no {name}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_names_in_backticks_and_pictures(page):
+    found = {name for text in [*page.spans, *page.pictures] for name in NAME.findall(text) if is_name(name)}
+    found |= {span for span in page.spans if re.fullmatch(r"[A-Za-z]\w{3,}", span) and span not in requirements()}
+    ours = [
+        name for name in found if not any(kind.search(name) for kind in (CHOSEN, DATA)) and not FILE.fullmatch(name)
+    ]
+    wrong = [name for name in ours if not is_there(name)]
+    assert sorted(wrong) == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_examples(page):
+    """They compile, and what they import from here is there."""
+    for code in page.blocks("python", "py"):
+        tree = compile(code, page.name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "stemma":
+                for alias in node.names:
+                    name = f"{node.module}.{alias.name}"
+                    assert CHOSEN.search(name) or resolves(name), f"{page.name}: there is no {name}"
+
+
+def test_every_public_name_is_on_a_page():
+    texts = "\n".join(page.text for page in pages())
+    assert [name for name in stemma.__all__ if not re.search(rf"stemma\.{name}\b", texts)] == []
+
+
+def is_name(word: str) -> bool:
+    """Whether it is no word of a language."""
+    return "_" in word.strip("_") or "." in word or bool(re.search(r"[a-z][A-Z]|[A-Z]{2,}[a-z]", word))
+
+
+def is_there(name: str) -> bool:
+    """Whether the source has such a name; of a class of ours, whether it has the attribute."""
+    if name in OF_OTHERS.split() or any(hasattr(home, name) for home in (builtins, pydantic)):
+        return True
+    source = names()
+    *owners, last = name.split(".")
+    if last[0].isupper() and not last.isupper() and last not in source.defined:
+        return False
+    pairs = pairwise([*owners, last])
+    return last in source.words and all(part in source.members.get(owner, [part]) for owner, part in pairs)
+
+
+def resolves(name: str) -> bool:
+    first, *rest = name.split(".")
+    for cut in range(len(rest), -1, -1):
+        try:
+            module = import_module(".".join([first, *rest[:cut]]))
+        except ImportError:
+            continue
+        try:
+            reduce(getattr, rest[cut:], module)
+        except AttributeError:
+            return False
+        return True
+    return False

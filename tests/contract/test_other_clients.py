@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import openai
 import pytest
 from pydantic import BaseModel
 
@@ -21,15 +22,22 @@ class City(BaseModel):
 ASK: Any = [{"role": "user", "content": "A city in France"}]
 
 
+def greedy(served: Served, messages: Any, max_tokens: int) -> str | None:
+    """What the model says, as OpenAI's own client hears it."""
+    client = openai.OpenAI(base_url=served.base, api_key=served.key)
+    asked: Any = {"model": served.model, "messages": messages, "max_tokens": max_tokens, "temperature": 0}
+    return client.chat.completions.create(**asked).choices[0].message.content
+
+
 @pytest.mark.parametrize("mode", ["TOOLS", "JSON_SCHEMA", "JSON"])
 def test_instructor(served: Served, mode: str) -> None:
     instructor = pytest.importorskip("instructor")
-    openai = pytest.importorskip("openai")
     client = instructor.from_openai(openai.OpenAI(base_url=served.base, api_key=served.key), mode=instructor.Mode[mode])
     asked: Any = {"model": served.model, "messages": ASK, "response_model": City, "max_retries": 0}
-    assert isinstance(client.chat.completions.create(**asked), City)
-    parts = list(client.chat.completions.create_partial(**asked))
-    assert City.model_validate(parts[-1].model_dump())
+    whole = client.chat.completions.create(**asked, temperature=0)
+    assert isinstance(whole, City)
+    parts = list(client.chat.completions.create_partial(**asked, temperature=0))
+    assert parts[-1].model_dump() == whole.model_dump()
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
@@ -42,9 +50,10 @@ def test_pydantic_ai(served: Served, api: str, output: str) -> None:
     provider = OpenAIProvider(base_url=served.base, api_key=served.key)
     model = (OpenAIResponsesModel if api == "responses" else OpenAIChatModel)(served.model, provider=provider)
     agent = pydantic_ai.Agent(model, output_type=City if output == "tool" else pydantic_ai.NativeOutput(City))
+    before = served.engine.stats().metrics.usage.completion_tokens
     result = agent.run_sync("A city in France")
     assert isinstance(result.output, City)
-    assert result.usage.input_tokens > 0
+    assert result.usage.output_tokens == served.engine.stats().metrics.usage.completion_tokens - before
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
@@ -52,25 +61,32 @@ def test_langchain_openai(served: Served, method: str) -> None:
     langchain = pytest.importorskip("langchain_openai")
     model = langchain.ChatOpenAI(model=served.model, base_url=served.base, api_key=served.key, max_tokens=60)
     assert isinstance(model.with_structured_output(City, method=method).invoke("A city"), City)
-    assert model.bind(max_tokens=5).invoke("hi").usage_metadata["output_tokens"] <= 5
-    assert "".join(chunk.content for chunk in model.bind(max_tokens=5).stream("hi"))
+    short = model.bind(max_tokens=5, temperature=0)
+    whole = short.invoke("hi")
+    assert whole.usage_metadata["output_tokens"] <= 5
+    assert "".join(chunk.content for chunk in short.stream("hi")) == whole.content
+    assert whole.content == greedy(served, [{"role": "user", "content": "hi"}], 5)
 
 
 def test_litellm(served: Served) -> None:
     litellm = pytest.importorskip("litellm")
     asked: Any = {"model": f"openai/{served.model}", "api_base": served.base, "api_key": served.key, "messages": ASK}
-    assert litellm.completion(**asked, max_tokens=5).choices[0].message.content
-    chunks = litellm.completion(**asked, max_tokens=5, stream=True)
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    short = {**asked, "max_tokens": 5, "temperature": 0}
+    said = greedy(served, ASK, 5)
+    assert litellm.completion(**short).choices[0].message.content == said
+    chunks = litellm.completion(**short, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == said
     answer = litellm.completion(**asked, response_format=City)
     assert City.model_validate_json(answer.choices[0].message.content)
 
 
 def test_dspy(served: Served) -> None:
     dspy = pytest.importorskip("dspy")
-    model = dspy.LM(f"openai/{served.model}", api_base=served.base, api_key=served.key, max_tokens=8, cache=False)
-    (answer,) = model("What is the capital of France?")
-    assert answer
+    where: Any = {"api_base": served.base, "api_key": served.key, "cache": False}
+    model = dspy.LM(f"openai/{served.model}", **where, max_tokens=8, temperature=0)
+    question = "What is the capital of France?"
+    (answer,) = model(question)
+    assert answer == greedy(served, [{"role": "user", "content": question}], 8)
 
 
 def test_dspy_with_json(served: Served) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -85,28 +86,29 @@ def test_products_are_difference_and_intersection(left: ast.Node, right: ast.Nod
         assert matches(both, text.encode()) == (one and two)
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.parametrize("product", [ast.Difference, ast.Intersection])
+@settings(max_examples=100, deadline=None)
 @given(nodes(), nodes())
-def test_a_product_has_no_dead_end(left: ast.Node, right: ast.Node) -> None:
-    machine = automaton(ast.Sequence((ast.Difference(left, right), C)))
+def test_a_product_has_no_dead_end(product: Callable[..., ast.Node], left: ast.Node, right: ast.Node) -> None:
+    """Where a byte was let through, an end can be reached: a product that is empty from some place on is cut there."""
+    machine = automaton(ast.Sequence((product(left, right), C)))
     reached, todo = {machine.start}, [machine.start]
     back: dict[int, set[int]] = {}
-    while todo and len(reached) < 300:
+    while todo:
         config = todo.pop()
         for following in set(machine.row(config).tolist()) - {0}:
             back.setdefault(following, set()).add(config)
             if following not in reached:
                 reached.add(following)
                 todo.append(following)
-    if todo:
-        return
+        assert len(reached) < 300
     alive = [config for config in reached if machine.is_accepting(config)]
     useful = set(alive)
     while alive:
         for config in back.get(alive.pop(), set()) - useful:
             useful.add(config)
             alive.append(config)
-    assert useful == reached or reached == {machine.start}
+    assert reached - useful <= {machine.start}  # of an empty language not even the first byte is let through
 
 
 def test_recursion_has_no_depth_limit() -> None:

@@ -15,8 +15,12 @@ from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.work import count_work, work_limit
 
 
-def test_nothing_is_counted_without_a_limit() -> None:
+def test_what_was_done_without_a_limit_does_not_count_in_one() -> None:
     count_work(10**12)
+    with work_limit(3):
+        count_work(3)
+        with pytest.raises(LimitError):
+            count_work(1)
 
 
 def test_an_outer_limit_holds_inside_a_wider_one() -> None:

@@ -28,8 +28,13 @@ def invoke(*arguments: str, text: str = "") -> str:
     return result.stdout
 
 
-def test_generate_prints_the_text():
-    assert invoke("generate", "hello", "--max-tokens", "4")
+def test_generate_prints_the_text_and_the_figures_beside_it(tiny_loaded):
+    with Engine.of(tiny_loaded, kv_tokens=8192) as engine:
+        text = engine.generate("hello", max_tokens=4).text
+    result = CliRunner().invoke(cli.app, ["generate", "hello", "--max-tokens", "4"])
+    assert result.exit_code == 0
+    assert result.stdout == text + "\n"
+    assert result.stderr.startswith("0 cached, 5 prefilled, 4 decoded, 0 jumped")
 
 
 def test_generate_as_json_says_where_the_tokens_came_from():

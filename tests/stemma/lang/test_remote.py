@@ -113,9 +113,12 @@ def test_progress_there(remote):
     assert seen == [0.5, 1.0]
 
 
-def test_many_runs_there(remote):
-    runs = judge.map(remote, [f"essay {number}" for number in range(8)], concurrency=4).result()
-    assert all(run.error is None for run in runs)
+def test_many_runs_there_are_those_here_in_the_same_order(llm, remote):
+    essays = [f"{word} " * 20 for word in ("sea", "sun", "a", "of", "1", "harbour", "why", "Zoë")]
+    here = [judge.run_sync(llm, essay).value for essay in essays]
+    assert len(set(map(str, here))) > 4  # so that another order would be seen
+    there = judge.map(remote, essays, concurrency=4).result()
+    assert [(run.value, run.error) for run in there] == [(value, None) for value in here]
 
 
 def test_a_cancelled_request_ends_there(remote, engine):
@@ -146,10 +149,23 @@ def test_a_pin_there(remote, engine):
     wait_until(lambda: engine.stats().cache.leased == 0)
 
 
-def test_a_pin_that_ran_out_is_let_go_in_silence(remote, engine):
+def test_a_pin_that_ran_out_is_let_go_in_silence(remote, engine, monkeypatch):
+    """Its blocks are anybody's while the caller still believes in it; what the server then answers is no error."""
+    call, refused = remote._call, []
+
+    def listening(method, path, body=None):
+        try:
+            return call(method, path, body)
+        except RemoteError as error:
+            refused.append((method, error.status))
+            raise
+
+    monkeypatch.setattr(remote, "_call", listening)
     with State(remote).system(SYSTEM).pinned(ttl=0.05):
         wait_until(lambda: not remote._call("GET", "/cache/pins")["pins"])
-    engine.with_cache(lambda cache: cache.available)  # what ran out is noticed when blocks are counted
+        engine.with_cache(lambda cache: cache.available)  # what ran out is noticed when blocks are counted
+        assert engine.stats().cache.leased == 0
+    assert refused == [("DELETE", 404)]
 
 
 def test_log_probabilities_are_the_same_here_and_there(llm, remote):

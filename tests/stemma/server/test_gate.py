@@ -59,11 +59,15 @@ async def test_a_full_server_says_429_and_loses_nothing(serve_with: Any) -> None
 async def test_one_tenant_cannot_take_everything(engine: Engine, serve_with: Any) -> None:
     keys = (ApiKey("a", "ka"), ApiKey("b", "kb"))
     async with serve_with(engine, ServerConfig(api_keys=keys, max_requests_per_key=1)) as client:
-        first = asyncio.create_task(client.post("/v1/completions", key="ka", **LONG))
-        await asyncio.sleep(0.05)
-        await client.post("/v1/completions", key="ka", status=429, prompt="x")
+        first = asyncio.create_task(client.post("/v1/completions", key="ka", **{**LONG, "max_tokens": 400}))
+        while not engine.stats().num_running:
+            await asyncio.sleep(0.001)
+        refused = await client.post("/v1/completions", key="ka", status=429, prompt="x")
+        assert refused["error"]["code"] == "rate_limit_exceeded"
         await client.post("/v1/completions", key="kb", prompt="x", max_tokens=1)
-        await first
+        assert not first.done()  # what refused the one did not hold up the other
+        assert (await first)["usage"]["completion_tokens"] == 400
+        await client.post("/v1/completions", key="ka", prompt="x", max_tokens=1)
 
 
 async def test_a_large_body_is_a_413_before_it_is_read(engine: Engine, serve_with: Any) -> None:

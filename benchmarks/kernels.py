@@ -4,7 +4,7 @@
     python benchmarks/kernels.py --model       bytes moved by decode against the ideal, contexts of 1k to 128k
     python benchmarks/kernels.py --json FILE   on a GPU: against torch SDPA, FlexAttention, torch's products and sort
 
-`--tables` and `--model` write Markdown, which docs/kernels-gpu.md holds.
+`--tables` and `--model` write Markdown, which docs/measurements/kernels-gpu*.md hold.
 """
 
 from __future__ import annotations

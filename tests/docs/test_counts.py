@@ -117,7 +117,7 @@ COUNTS: list[tuple[str, str, Callable[[], int]]] = [
     ("docs/model", r"for (\S+) configurations of", lambda: len(logits_cases())),
     ("docs/model", r"configurations of (\S+) families", lambda: len(set(logits_cases()))),
     ("docs/model", r"through (\S+) rooms: `files/`", lambda: len(list((ROOT / "runtime/model").glob("*/__init__.py")))),
-    ("docs/peers", r"(\S+) workloads on one model", num_workloads),
+    ("docs/measurements/peers", r"(\S+) workloads on one model", num_workloads),
 ]
 COUNTED = r"(?:contracts|families|dialects|findings|workloads|endpoints|rooms)"
 

@@ -1,6 +1,7 @@
 """The GPUs the kernels are made for: what each can hold, and the tile sizes that were chosen for it.
 
-How the tiles were chosen, and what each compiles to: docs/measurements/kernels-gpu.md (`benchmarks/kernels.py --tables`).
+How the tiles were chosen, and what each compiles to: docs/measurements/kernels-gpu.md, which
+`benchmarks/kernels.py --tables` makes.
 """
 
 from __future__ import annotations

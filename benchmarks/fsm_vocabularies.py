@@ -17,7 +17,7 @@ from typing import Any
 import tokenizers
 
 from stemma.fsm import Vocabulary
-from stemma.runtime.engine.guides import make_vocabulary
+from stemma.runtime.engine.grammars import make_vocabulary
 from stemma.runtime.model.checkpoint import TokenizerFiles
 from stemma.runtime.model.files.gguf_format import open_gguf
 from stemma.runtime.model.files.gguf_tokenizer import read_tokenizer

@@ -1,4 +1,4 @@
-"""What a decode step costs outside kernels: scheduling, layout, sampling's bookkeeping, text, handing tokens over.
+"""What a decode step costs outside kernels: scheduling, metadata, sampling's bookkeeping, text, handing tokens over.
 
     python benchmarks/host.py [--json FILE] [--rounds 3]
 

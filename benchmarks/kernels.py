@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention.flex_attention import flex_attention
 
-from stemma.kernels.ops import KVShape, Layout, SamplingRows, SharedPrefix
+from stemma.kernels.ops import AttentionMetadata, KVShape, SamplingRows, SharedPrefix
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.packing import DenseLinear, PackedLinear
 from stemma.kernels.triton.plan import PIECE, Cutting, cut
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
 
 # Layouts -------------------------------------------------------------------------------------------------------------
-def decode_layout(batch: int, context: int, block_size: int, num_shared: int = 0) -> Layout:
+def decode_layout(batch: int, context: int, block_size: int, num_shared: int = 0) -> AttentionMetadata:
     """One token a sequence; the first `num_shared` blocks are common to all of them."""
     width = -(-context // block_size)
     own = np.arange(batch * width, dtype=np.int32).reshape(batch, width)
@@ -53,15 +53,15 @@ def decode_layout(batch: int, context: int, block_size: int, num_shared: int = 0
     shared = (SharedPrefix(0, batch, num_shared),) if num_shared else ()
     slots = own[:, (context - 1) // block_size] * block_size + (context - 1) % block_size
     contexts = np.full(batch, context, dtype=np.int32)
-    return Layout(positions, slots, np.arange(batch + 1, dtype=np.int32), contexts, own, shared)
+    return AttentionMetadata(positions, slots, np.arange(batch + 1, dtype=np.int32), contexts, own, shared)
 
 
-def extend_layout(cached: int, new: int, block_size: int) -> Layout:
+def extend_layout(cached: int, new: int, block_size: int) -> AttentionMetadata:
     """One sequence: `new` tokens behind `cached` ones."""
     positions = np.arange(cached, cached + new, dtype=np.int32)
     table = np.arange(-(-(cached + new) // block_size), dtype=np.int32)[None]
     starts, contexts = np.array([0, new], dtype=np.int32), np.array([cached + new], dtype=np.int32)
-    return Layout(positions, positions, starts, contexts, table)
+    return AttentionMetadata(positions, positions, starts, contexts, table)
 
 
 # Without a GPU -------------------------------------------------------------------------------------------------------
@@ -77,11 +77,11 @@ def byte_rows() -> Iterator[Row]:
                 factors = []
                 for block_size in (16, 32, 64, 128):
                     for batch in (1, 16):
-                        layout = decode_layout(batch, context, block_size)
+                        metadata = decode_layout(batch, context, block_size)
                         shape = KVShape(1, 1, block_size, num_kv_heads, head_dim)
                         cutting = Cutting(num_heads // num_kv_heads, 16, 128, PIECE[kv_bytes], block_size)
-                        moved = attention_traffic(layout, cut(layout, cutting), shape, num_heads, kv_bytes)
-                        factors.append(moved.total / ideal_bytes(layout, shape, kv_bytes))
+                        moved = attention_traffic(metadata, cut(metadata, cutting), shape, num_heads, kv_bytes)
+                        factors.append(moved.total / ideal_bytes(metadata, shape, kv_bytes))
                 heads = f"{num_heads}/{num_kv_heads} heads of {head_dim}, {8 * kv_bytes}-bit KV"
                 yield Row(f"{heads}, context {context}", "bytes", max(factors), 1.0, "ideal")
 
@@ -163,13 +163,13 @@ def copy_bandwidth(device: Device, num_bytes: int) -> float:
 def decode_rows(device: Device, sizes: Sizes, bandwidth: float) -> Iterator[Row]:
     ops, (num_heads, num_kv_heads, head_dim) = device.ops, sizes.heads
     for batch, context in sizes.decode:
-        layout = decode_layout(batch, context, sizes.block_size)
-        shape = KVShape(1, layout.block_tables.size, sizes.block_size, num_kv_heads, head_dim)
-        kv, plan = filled(ops, shape), ops.plan(layout, shape)
+        metadata = decode_layout(batch, context, sizes.block_size)
+        shape = KVShape(1, metadata.block_tables.size, sizes.block_size, num_kv_heads, head_dim)
+        kv, plan = filled(ops, shape), ops.plan(metadata, shape)
         q = torch.randn(batch, num_heads, head_dim, device=ops.device, dtype=ops.dtype)
         ours = device.timer(lambda q=q, kv=kv, plan=plan: ops.attention(q, kv, 0, plan))
         case = f"decode {batch} x {context}"
-        gigabytes = ideal_bytes(layout, shape, kv.keys.itemsize) / ours / 1e3
+        gigabytes = ideal_bytes(metadata, shape, kv.keys.itemsize) / ours / 1e3
         yield Row(case, "GB/s of KV", gigabytes, bandwidth, "copy on the device")
         if kv.scales is None:
             k, v = contiguous_kv(device, batch, context, sizes.heads)
@@ -179,9 +179,9 @@ def decode_rows(device: Device, sizes: Sizes, bandwidth: float) -> Iterator[Row]
 def extend_rows(device: Device, sizes: Sizes) -> Iterator[Row]:
     ops, (num_heads, num_kv_heads, head_dim) = device.ops, sizes.heads
     for cached, new in sizes.extend:
-        layout = extend_layout(cached, new, sizes.block_size)
-        shape = KVShape(1, layout.block_tables.size, sizes.block_size, num_kv_heads, head_dim)
-        kv, plan = filled(ops, shape), ops.plan(layout, shape)
+        metadata = extend_layout(cached, new, sizes.block_size)
+        shape = KVShape(1, metadata.block_tables.size, sizes.block_size, num_kv_heads, head_dim)
+        kv, plan = filled(ops, shape), ops.plan(metadata, shape)
         q = torch.randn(new, num_heads, head_dim, device=ops.device, dtype=ops.dtype)
         ours = device.timer(lambda q=q, kv=kv, plan=plan: ops.attention(q, kv, 0, plan))
         k, v = contiguous_kv(device, 1, cached + new, sizes.heads)
@@ -214,16 +214,16 @@ def shared_rows(device: Device, sizes: Sizes) -> Iterator[Row]:
     """The same sequences with and without the hint that they share a prefix; 64 tokens of their own."""
     ops, (num_heads, num_kv_heads, head_dim) = device.ops, sizes.heads
     for batch, prefix in sizes.shared:
-        layout = decode_layout(batch, prefix + 64, sizes.block_size, prefix // sizes.block_size)
-        plain = Layout(
-            layout.positions, layout.slots, layout.query_starts, layout.context_lens, layout.block_tables, ()
+        metadata = decode_layout(batch, prefix + 64, sizes.block_size, prefix // sizes.block_size)
+        plain = AttentionMetadata(
+            metadata.positions, metadata.slots, metadata.query_starts, metadata.context_lens, metadata.block_tables, ()
         )
-        shape = KVShape(1, layout.block_tables.size, sizes.block_size, num_kv_heads, head_dim)
+        shape = KVShape(1, metadata.block_tables.size, sizes.block_size, num_kv_heads, head_dim)
         kv = filled(ops, shape)
         q = torch.randn(batch, num_heads, head_dim, device=ops.device, dtype=ops.dtype)
         ours, peer = (
             device.timer(lambda q=q, kv=kv, plan=plan: ops.attention(q, kv, 0, plan))
-            for plan in (ops.plan(layout, shape), ops.plan(plain, shape))
+            for plan in (ops.plan(metadata, shape), ops.plan(plain, shape))
         )
         yield Row(f"{batch} sequences over {prefix} shared tokens", "us", ours, peer, "without sharing")
 

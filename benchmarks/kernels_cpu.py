@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from stemma.kernels.cpu.ops import CpuOps
-from stemma.kernels.ops import Layout, SharedPrefix
+from stemma.kernels.ops import AttentionMetadata, SharedPrefix
 from stemma.runtime.model.load import LoadedModel, load
 from stemma.runtime.model.pull import default_model
 
@@ -68,7 +68,7 @@ class Bench:
         """All sequences compute `new` tokens behind `cached` ones."""
         places = np.arange(cached, cached + new)
         count = len(tables)
-        layout = Layout(
+        metadata = AttentionMetadata(
             np.tile(places, count).astype(np.int32),
             np.concatenate([t[places // BLOCK] * BLOCK + places % BLOCK for t in tables]).astype(np.int32),
             np.arange(0, (count + 1) * new, new, dtype=np.int32),
@@ -81,7 +81,7 @@ class Bench:
         model = self.loaded.model
 
         def run() -> torch.Tensor:
-            hidden = model.forward(ids, model.ops.plan(layout, self.shape), self.kv)
+            hidden = model.forward(ids, model.ops.plan(metadata, self.shape), self.kv)
             return model.logits(hidden, rows)
 
         return run

@@ -5,7 +5,7 @@ break things inside. Nothing may be lost: each answer is whole, or an error in t
 
 Endpoints: chat, completions, responses, /generate; whole and streamed; n, log-probabilities, stops, penalties;
 regexes, schemas, choices, grammars, tools. A part of the requests is left in the middle, and a part has a fault
-thrown into its guide, its text or its sampling. Prints a table; exits with 1 and the first findings if anything was
+thrown into its matcher, its text or its sampling. Prints a table; exits with 1 and the first findings if anything was
 lost, memory grew after warming up, or a block is not accounted for in the end.
 """
 
@@ -413,8 +413,8 @@ def left_behind(engine: Engine, service: Any) -> list[str]:
         "sequences": stats.num_running + stats.num_waiting,
         "leased blocks": stats.cache.leased,
         "lost blocks": stats.cache.total - stats.cache.free - stats.cache.leased - stats.cache.cached,
-        "tickets": len(engine._loop._tickets),
-        "places at the gate": service.gate.num_inside,
+        "states": len(engine._loop._states),
+        "places at the limiter": service.limiter.num_inside,
         "open requests": service.counts.num_open,
     }
     return [f"{count} {name} left behind" for name, count in counts.items() if count]

@@ -71,7 +71,7 @@ class BlockCopy(NamedTuple):
 
 
 class SharedPrefix(NamedTuple):
-    """Sequences `[first, last)` of the layout begin with the same `num_blocks` physical blocks."""
+    """Sequences `[first, last)` of the metadata begin with the same `num_blocks` physical blocks."""
 
     first: int
     last: int
@@ -79,7 +79,7 @@ class SharedPrefix(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class AttentionMetadata:
     """Where the tokens of one step stand: host arrays, made by the runner, the same for all layers.
 
     The tokens of sequence i are rows `[query_starts[i], query_starts[i + 1])`, the last ones of its context:
@@ -158,11 +158,11 @@ class Network(Protocol):
         """Logits of some rows of `hidden`: float32 (rows, vocabulary)."""
 
 
-class Stepper(Protocol):
+class StepExecutor(Protocol):
     """Runs whole steps of one network on one KV pool."""
 
-    def __call__(self, ids: Int32Array, layout: Layout, rows: Int32Array) -> torch.Tensor:
-        """Compute the layout's tokens and write their KV; float32 logits (len(rows), vocabulary) of these rows.
+    def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> torch.Tensor:
+        """Compute the metadata's tokens and write their KV; float32 logits (len(rows), vocabulary) of these rows.
 
         Without rows nothing but the KV is computed, and the logits are empty. The next step may write over them.
         """
@@ -191,11 +191,11 @@ class Ops(Protocol):
         """Allocate a KV pool. Raises MemoryError if it does not fit the device."""
 
     # A step ----------------------------------------------------------------
-    def stepper(self, network: Network, heads: HeadShape, kv: Any) -> Stepper:
+    def executor(self, network: Network, heads: HeadShape, kv: Any) -> StepExecutor:
         """The fastest way this back end has to run the network's steps, with the operations below."""
 
-    def plan(self, layout: Layout, shape: KVShape) -> Any:
-        """Prepare a step: upload the layout, choose splits."""
+    def plan(self, metadata: AttentionMetadata, shape: KVShape) -> Any:
+        """Prepare a step: upload the metadata, choose splits."""
 
     def embed(self, embedding: Any, ids: Int32Array) -> torch.Tensor:
         """Rows of the table -> (tokens, hidden)."""

@@ -16,17 +16,17 @@ import torch
 import torch.nn.functional as F
 
 from stemma.kernels.ops import (
+    AttentionMetadata,
     BlockCopy,
     HeadShape,
     Int32Array,
     KVShape,
-    Layout,
     Network,
     SamplingRows,
-    Stepper,
+    StepExecutor,
     check_process,
 )
-from stemma.kernels.steps import EagerStepper
+from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.weights import StoredWeight, dequantize
 
 
@@ -79,7 +79,7 @@ class ReferenceKV:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferencePlan:
-    layout: Layout
+    metadata: AttentionMetadata
     positions: torch.Tensor
     slots: torch.Tensor
     context_slots: tuple[torch.Tensor, ...]  # for each sequence (context_len,)
@@ -123,19 +123,19 @@ class ReferenceOps:
             raise MemoryError(f"a KV pool of {shape} does not fit {self.device}") from error
         return ReferenceKV(shape, keys, values)
 
-    def stepper(self, network: Network, heads: HeadShape, kv: ReferenceKV) -> Stepper:
-        return EagerStepper(self, network, kv)
+    def executor(self, network: Network, heads: HeadShape, kv: ReferenceKV) -> StepExecutor:
+        return EagerExecutor(self, network, kv)
 
-    def plan(self, layout: Layout, shape: KVShape) -> ReferencePlan:
+    def plan(self, metadata: AttentionMetadata, shape: KVShape) -> ReferencePlan:
         size = shape.block_size
         context_slots = []
-        for table, length in zip(layout.block_tables, layout.context_lens, strict=True):
+        for table, length in zip(metadata.block_tables, metadata.context_lens, strict=True):
             slots = (table.astype(np.int64)[:, None] * size + np.arange(size)).reshape(-1)[:length]
             context_slots.append(torch.from_numpy(slots).to(self.device))
         return ReferencePlan(
-            layout,
-            torch.from_numpy(layout.positions.astype(np.int64)).to(self.device),
-            torch.from_numpy(layout.slots.astype(np.int64)).to(self.device),
+            metadata,
+            torch.from_numpy(metadata.positions.astype(np.int64)).to(self.device),
+            torch.from_numpy(metadata.slots.astype(np.int64)).to(self.device),
             tuple(context_slots),
         )
 
@@ -159,7 +159,7 @@ class ReferenceOps:
         return rope(q, plan.positions)
 
     def attention(self, q: torch.Tensor, kv: ReferenceKV, layer: int, plan: ReferencePlan) -> torch.Tensor:
-        starts = plan.layout.query_starts
+        starts = plan.metadata.query_starts
         out = [
             self._attend(q[start:end], kv.keys[layer, slots], kv.values[layer, slots], plan.positions[start:end])
             for start, end, slots in zip(starts[:-1], starts[1:], plan.context_slots, strict=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from stemma.kernels.ops import KV, Int32Array, Layout, Network, Ops
+from stemma.kernels.ops import KV, AttentionMetadata, Int32Array, Network, Ops
 
 
 def run(network: Network, kv: KV, ids: Int32Array, plan: Any, rows: Int32Array) -> torch.Tensor:
@@ -15,11 +15,11 @@ def run(network: Network, kv: KV, ids: Int32Array, plan: Any, rows: Int32Array) 
     return network.logits(hidden, rows) if len(rows) else hidden.new_empty((0, 0))
 
 
-class EagerStepper:
-    """The `Stepper` of a back end that has nothing faster."""
+class EagerExecutor:
+    """The `StepExecutor` of a back end that has nothing faster."""
 
     def __init__(self, ops: Ops, network: Network, kv: KV) -> None:
         self._ops, self._network, self._kv = ops, network, kv
 
-    def __call__(self, ids: Int32Array, layout: Layout, rows: Int32Array) -> torch.Tensor:
-        return run(self._network, self._kv, ids, self._ops.plan(layout, self._kv.shape), rows)
+    def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> torch.Tensor:
+        return run(self._network, self._kv, ids, self._ops.plan(metadata, self._kv.shape), rows)

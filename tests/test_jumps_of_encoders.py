@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from stemma.fsm import Vocabulary, compile
 from stemma.fsm.syntax import ast
-from stemma.runtime.engine.guides import make_vocabulary
+from stemma.runtime.engine.grammars import make_vocabulary
 from stemma.runtime.model.checkpoint import TokenizerFiles
 from stemma.runtime.model.text.byte_alphabet import char_of_byte
 from stemma.runtime.model.text.pair_merging import merges_in_known_pieces

@@ -24,7 +24,7 @@ from stemma.fsm.kernels.loader import loader
 from stemma.fsm.matching.jump import WINDOW, forced_tokens
 from stemma.fsm.regex import Regex
 from stemma.fsm.structural_tags import StructuralTags, Tag
-from stemma.runtime.engine.guides import make_vocabulary
+from stemma.runtime.engine.grammars import make_vocabulary
 from stemma.runtime.model.files.gguf_format import open_gguf
 from stemma.runtime.model.files.gguf_tokenizer import read_tokenizer
 from stemma.runtime.model.pull import default_model

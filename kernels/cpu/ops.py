@@ -25,15 +25,24 @@ from stemma.kernels.cpu.attention.plan import CpuPlan, make_plan
 from stemma.kernels.cpu.attention.tiles import PLAN, Shape, planned_rows
 from stemma.kernels.cpu.machine import compile
 from stemma.kernels.cpu.machine.target import Target, host_target
-from stemma.kernels.cpu.machine.threads import Pool, add_worker, aligned_zeros
+from stemma.kernels.cpu.machine.threads import ThreadPool, add_worker, aligned_zeros
 from stemma.kernels.cpu.products import amx
 from stemma.kernels.cpu.products.linear import FLOATING, QUANTIZED, add_operations, add_products
 from stemma.kernels.cpu.products.pack import PackedLinear, pack
 from stemma.kernels.cpu.rows.activations import GROUP, add_gate, add_prepare
 from stemma.kernels.cpu.rows.sampling import sample_row
 from stemma.kernels.cpu.rows.table import STORED, CpuEmbedding, add_table, embedding
-from stemma.kernels.cpu.steps import Call, CpuStepper, add_replay
-from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, Network, SamplingRows, Stepper
+from stemma.kernels.cpu.steps import CpuExecutor, NativeCall, add_replay
+from stemma.kernels.ops import (
+    AttentionMetadata,
+    BlockCopy,
+    HeadShape,
+    Int32Array,
+    KVShape,
+    Network,
+    SamplingRows,
+    StepExecutor,
+)
 from stemma.kernels.weights import StoredWeight, dequantize
 
 
@@ -66,7 +75,7 @@ class _Buffers(threading.local):
     """Memory that operations return: by thread, operation and shape."""
 
     def __init__(self) -> None:
-        self.calls: list[Call] | None = None  # where this thread's calls are recorded
+        self.calls: list[NativeCall] | None = None  # where this thread's calls are recorded
         self._flat: dict[str, torch.Tensor] = {}
         self._views: dict[tuple[str, tuple[int, ...]], tuple[torch.Tensor, int]] = {}
 
@@ -119,7 +128,7 @@ class CpuOps:
         self._each_row = self._library.function("each_row", 7)
         self._gate_rows = self._library.function("gate_rows", 6)
         self._replay = self._library.function("replay", 3)
-        self._pool = Pool(self._library, self.num_threads, max(amx.SCRATCH_BYTES, tiles.SCRATCH_BYTES))
+        self._pool = ThreadPool(self._library, self.num_threads, max(amx.SCRATCH_BYTES, tiles.SCRATCH_BYTES))
         self._control = self._pool.control
         self._buffers = _Buffers()
         self._turn = threading.Lock()
@@ -155,14 +164,14 @@ class CpuOps:
         self._pool.check()
         return allocate(shape, self.kv_dtype, self.target.byte_offset)
 
-    def stepper(self, network: Network, heads: HeadShape, kv: CpuKV) -> Stepper:
-        return CpuStepper(self, network, heads.num_heads, kv)
+    def executor(self, network: Network, heads: HeadShape, kv: CpuKV) -> StepExecutor:
+        return CpuExecutor(self, network, heads.num_heads, kv)
 
     # Steps that are recorded (steps.py) ------------------------------------------------------------------------------
     @contextmanager
-    def recorded(self) -> Iterator[list[Call]]:
+    def recorded(self) -> Iterator[list[NativeCall]]:
         """Collect the native calls that this thread makes; they are made as well."""
-        calls: list[Call] = []
+        calls: list[NativeCall] = []
         self._buffers.calls = calls
         try:
             yield calls
@@ -179,9 +188,9 @@ class CpuOps:
         self._run(self._replay, commands.ctypes.data, len(commands))
 
     # A step ----------------------------------------------------------------------------------------------------------
-    def plan(self, layout: Layout, shape: KVShape) -> CpuPlan:
+    def plan(self, metadata: AttentionMetadata, shape: KVShape) -> CpuPlan:
         self._pool.wake()
-        return make_plan(layout, shape.block_size, 4 * self.num_threads, self._tile_rows)
+        return make_plan(metadata, shape.block_size, 4 * self.num_threads, self._tile_rows)
 
     def embed(self, embedding: CpuEmbedding, ids: Int32Array) -> torch.Tensor:
         if not embedding.kernel:
@@ -261,7 +270,7 @@ class CpuOps:
 
     def _run(self, operation: Callable[..., None], *arguments: int) -> None:
         if self._buffers.calls is not None:
-            self._buffers.calls.append(Call(operation, arguments))
+            self._buffers.calls.append(NativeCall(operation, arguments))
         self._pool.check()
         if self._pool.parked:
             self._pool.wake()

@@ -22,7 +22,7 @@ from stemma.kernels.cpu.attention.ahead import furthest_byte
 from stemma.kernels.cpu.attention.kv import CpuKV
 from stemma.kernels.cpu.attention.plan import CpuPlan
 from stemma.kernels.cpu.machine.dialect import Code
-from stemma.kernels.ops import Int32Array, KVShape, Layout, Network
+from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network
 from stemma.kernels.steps import run
 
 COMMAND_WORDS = 14
@@ -55,7 +55,7 @@ class Addresses(NamedTuple):
     slots: int
 
 
-class Call(NamedTuple):
+class NativeCall(NamedTuple):
     """One call of native code. operation: a function of ctypes."""
 
     operation: object
@@ -73,7 +73,7 @@ class Recording:
 
     @classmethod
     def of(
-        cls, calls: list[Call], addresses: Addresses, logits: torch.Tensor, buffers: tuple[torch.Tensor, ...]
+        cls, calls: list[NativeCall], addresses: Addresses, logits: torch.Tensor, buffers: tuple[torch.Tensor, ...]
     ) -> Recording:
         commands = np.zeros((len(calls), COMMAND_WORDS), dtype=np.int64)
         for command, call in zip(commands, calls, strict=True):
@@ -95,12 +95,12 @@ class Recording:
 
 
 class Recorder(Protocol):
-    """What a stepper asks of the operations that it records."""
+    """What a executor asks of the operations that it records."""
 
-    def plan(self, layout: Layout, shape: KVShape) -> CpuPlan:
+    def plan(self, metadata: AttentionMetadata, shape: KVShape) -> CpuPlan:
         """The step's plan."""
 
-    def recorded(self) -> AbstractContextManager[list[Call]]:
+    def recorded(self) -> AbstractContextManager[list[NativeCall]]:
         """Collect the native calls that this thread makes; they are made as well."""
 
     def buffers(self) -> tuple[torch.Tensor, ...]:
@@ -110,18 +110,18 @@ class Recorder(Protocol):
         """Make recorded calls again, for a step with this plan."""
 
 
-class CpuStepper:
-    """The `Stepper` of the CPU: the first step of a size is run as it is, the second is recorded, others replay it."""
+class CpuExecutor:
+    """The CPU's `StepExecutor`: the first step of a size is run as it is, the second is recorded, others replay it."""
 
     def __init__(self, ops: Recorder, network: Network, num_heads: int, kv: CpuKV) -> None:
         self._ops, self._network, self._num_heads, self._kv = ops, network, num_heads, kv
         self._recordings: dict[tuple[int, int], Recording | None] = {}
         self._can_record = True
 
-    def __call__(self, ids: Int32Array, layout: Layout, rows: Int32Array) -> torch.Tensor:
+    def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> torch.Tensor:
         ids, rows = (np.ascontiguousarray(array, dtype=np.int32) for array in (ids, rows))
-        plan = self._ops.plan(layout, self._kv.shape)
-        self._kv.ahead.reach(furthest_byte(layout.slots, self._kv.shape.block_size, self._kv.block_stride))
+        plan = self._ops.plan(metadata, self._kv.shape)
+        self._kv.ahead.reach(furthest_byte(metadata.slots, self._kv.shape.block_size, self._kv.block_stride))
         size = len(ids), len(rows)
         if len(ids) > MAX_TOKENS or not len(rows) or not self._can_record:
             return self._run(ids, plan, rows)

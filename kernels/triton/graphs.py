@@ -21,8 +21,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from stemma.kernels.ops import Int32Array, KVShape, Layout, Network, Ops
-from stemma.kernels.steps import EagerStepper
+from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network, Ops
+from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.plan import Capacity, Cut, TritonPlan, Uploads, needed
 
@@ -81,51 +81,51 @@ class Graph:
     inputs: Uploads  # "ids", "rows"
     replay: Replay
 
-    def send(self, ids: Int32Array, layout: Layout, rows: Int32Array, pieces: dict[int, Cut]) -> None:
-        self.plan.put(layout, pieces)
+    def send(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array, pieces: dict[int, Cut]) -> None:
+        self.plan.put(metadata, pieces)
         self.inputs.send({"ids": ids, "rows": rows}, fill={})
 
 
 class Plans(Ops, Protocol):
     """What a graph asks of the operations that it records: plans whose buffers stay where they are."""
 
-    def cut(self, layout: Layout, shape: KVShape, num_heads: int) -> Cut:
+    def cut(self, metadata: AttentionMetadata, shape: KVShape, num_heads: int) -> Cut:
         """The step's rectangles."""
 
-    def fixed_plan(self, layout: Layout, shape: KVShape, num_heads: int, capacity: Capacity) -> TritonPlan:
-        """A plan that can be filled again. Raises CapacityError if the layout does not fit."""
+    def fixed_plan(self, metadata: AttentionMetadata, shape: KVShape, num_heads: int, capacity: Capacity) -> TritonPlan:
+        """A plan that can be filled again. Raises CapacityError if the metadata does not fit."""
 
 
-class GraphStepper:
+class GraphExecutor:
     """Runs small steps as graphs and others operation by operation. For one thread."""
 
     def __init__(self, ops: Plans, network: Network, num_heads: int, kv: TritonKV, record: Recorder) -> None:
         self._ops, self._network, self._num_heads, self._kv = ops, network, num_heads, kv
         self._record = record
-        self._eager = EagerStepper(ops, network, kv)
+        self._eager = EagerExecutor(ops, network, kv)
         self._graphs: OrderedDict[Size, Graph] = OrderedDict()
 
     @property
     def num_graphs(self) -> int:
         return len(self._graphs)
 
-    def __call__(self, ids: Int32Array, layout: Layout, rows: Int32Array) -> torch.Tensor:
-        if not is_small(layout) or not len(rows):
-            return self._eager(ids, layout, rows)
-        pieces = self._ops.cut(layout, self._kv.shape, self._num_heads)
-        size = Size(Capacity(*map(round_up, needed(layout, pieces))), round_up(len(rows)))
+    def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> torch.Tensor:
+        if not is_small(metadata) or not len(rows):
+            return self._eager(ids, metadata, rows)
+        pieces = self._ops.cut(metadata, self._kv.shape, self._num_heads)
+        size = Size(Capacity(*map(round_up, needed(metadata, pieces))), round_up(len(rows)))
         graph = self._graphs.get(size)
         if graph is None:
-            graph = self._graphs[size] = self._make(size, ids, layout, rows)
+            graph = self._graphs[size] = self._make(size, ids, metadata, rows)
             if len(self._graphs) > MOST_GRAPHS:
                 self._graphs.popitem(last=False)
         self._graphs.move_to_end(size)
-        graph.send(ids, layout, rows, {self._num_heads: pieces})
+        graph.send(ids, metadata, rows, {self._num_heads: pieces})
         return graph.replay()[: len(rows)]
 
-    def _make(self, size: Size, ids: Int32Array, layout: Layout, rows: Int32Array) -> Graph:
+    def _make(self, size: Size, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Graph:
         """Recording runs the step: with its own contents, so that all it writes is what the step will write."""
-        plan = self._ops.fixed_plan(layout, self._kv.shape, self._num_heads, size.capacity)
+        plan = self._ops.fixed_plan(metadata, self._kv.shape, self._num_heads, size.capacity)
         inputs = Uploads({"ids": size.capacity.num_tokens, "rows": size.num_rows}, self._ops.device)
         inputs.send({"ids": ids, "rows": rows}, fill={})
 
@@ -136,10 +136,10 @@ class GraphStepper:
         return Graph(plan, inputs, self._record(step))
 
 
-def is_small(layout: Layout) -> bool:
+def is_small(metadata: AttentionMetadata) -> bool:
     """Worth a graph: few tokens, and few of each sequence."""
-    num_tokens = len(layout.positions)
-    return num_tokens <= MOST_TOKENS and int(np.diff(layout.query_starts).max()) <= MOST_TOKENS_OF_A_SEQUENCE
+    num_tokens = len(metadata.positions)
+    return num_tokens <= MOST_TOKENS and int(np.diff(metadata.query_starts).max()) <= MOST_TOKENS_OF_A_SEQUENCE
 
 
 def round_up(count: int) -> int:

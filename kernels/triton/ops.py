@@ -14,10 +14,19 @@ import numpy.typing as npt
 import torch
 import triton
 
-from stemma.kernels.ops import BlockCopy, HeadShape, Int32Array, KVShape, Layout, Network, SamplingRows, Stepper
-from stemma.kernels.steps import EagerStepper
+from stemma.kernels.ops import (
+    AttentionMetadata,
+    BlockCopy,
+    HeadShape,
+    Int32Array,
+    KVShape,
+    Network,
+    SamplingRows,
+    StepExecutor,
+)
+from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.triton import kv as pool
-from stemma.kernels.triton.graphs import CudaRecorder, GraphStepper
+from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor
 from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.launches import DOTS, Kernels, Launcher, run
 from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope, pack
@@ -77,28 +86,28 @@ class TritonOps:
     def kv(self, shape: KVShape) -> TritonKV:
         return pool.allocate(shape, self._element, self.device)
 
-    def stepper(self, network: Network, heads: HeadShape, kv: TritonKV) -> Stepper:
+    def executor(self, network: Network, heads: HeadShape, kv: TritonKV) -> StepExecutor:
         if self.device.type == "cuda":
-            return GraphStepper(self, network, heads.num_heads, kv, CudaRecorder())
-        return EagerStepper(self, network, kv)
+            return GraphExecutor(self, network, heads.num_heads, kv, CudaRecorder())
+        return EagerExecutor(self, network, kv)
 
     # Plans -----------------------------------------------------------------------------------------------------------
-    def plan(self, layout: Layout, shape: KVShape) -> TritonPlan:
-        return step_plan(len(layout.positions), layout, shape, self.device)
+    def plan(self, metadata: AttentionMetadata, shape: KVShape) -> TritonPlan:
+        return step_plan(len(metadata.positions), metadata, shape, self.device)
 
-    def fixed_plan(self, layout: Layout, shape: KVShape, num_heads: int, capacity: Capacity) -> TritonPlan:
+    def fixed_plan(self, metadata: AttentionMetadata, shape: KVShape, num_heads: int, capacity: Capacity) -> TritonPlan:
         """A plan that `refill` fills again: same buffers, same grids, for launches that are captured as a graph.
 
-        Raises CapacityError if the layout does not fit.
+        Raises CapacityError if the metadata does not fit.
         """
-        plan = step_plan(capacity.num_tokens, layout, shape, self.device)
+        plan = step_plan(capacity.num_tokens, metadata, shape, self.device)
         plan.attention[num_heads] = attention_plan(capacity, self._cutting(num_heads, shape), shape, self.device)
-        plan.refill(layout)
+        plan.refill(metadata)
         return plan
 
-    def cut(self, layout: Layout, shape: KVShape, num_heads: int) -> Cut:
+    def cut(self, metadata: AttentionMetadata, shape: KVShape, num_heads: int) -> Cut:
         """The step's rectangles."""
-        return cut(layout, self._cutting(num_heads, shape))
+        return cut(metadata, self._cutting(num_heads, shape))
 
     def _cutting(self, num_heads: int, shape: KVShape) -> Cutting:
         group = num_heads // shape.num_kv_heads
@@ -108,9 +117,9 @@ class TritonOps:
     def _attention_plan(self, plan: TritonPlan, num_heads: int) -> AttentionPlan:
         if num_heads not in plan.attention:
             cutting = self._cutting(num_heads, plan.shape)
-            pieces = cut(plan.layout, cutting)
-            made = attention_plan(needed(plan.layout, pieces), cutting, plan.shape, self.device)
-            made.send(plan.layout, pieces)
+            pieces = cut(plan.metadata, cutting)
+            made = attention_plan(needed(plan.metadata, pieces), cutting, plan.shape, self.device)
+            made.send(plan.metadata, pieces)
             plan.attention[num_heads] = made
         return plan.attention[num_heads]
 

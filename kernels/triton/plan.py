@@ -1,4 +1,4 @@
-"""A step's layout, cut into the rectangles of attention.py, and the device arrays that say so. No kernel runs here.
+"""A step's metadata, cut into the rectangles of attention.py, and the device arrays that say so. No kernel runs here.
 
 One sequence of 40 query tokens, 3 query heads a KV head, 128 rows a tile (42 tokens), behind 1,030 cached ones; then a
 decode token at position 1,300 (pieces of 512):
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from stemma.kernels.ops import Int32Array, KVShape, Layout, SharedPrefix
+from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, SharedPrefix
 
 PIECE = {4: 256, 2: 512, 1: 2048}
 """Tokens of a piece, by the bytes of a KV element: constants, so that sums never depend on the batch. Long enough that
@@ -38,7 +38,7 @@ class CapacityError(ValueError):
 
 
 class Cutting(NamedTuple):
-    """What rectangles depend on besides the layout."""
+    """What rectangles depend on besides the metadata."""
 
     group: int
     narrow_rows: int
@@ -69,29 +69,29 @@ class Cut(NamedTuple):
         return int(self.partial_starts[-1])
 
 
-def cut(layout: Layout, cutting: Cutting) -> Cut:
+def cut(metadata: AttentionMetadata, cutting: Cutting) -> Cut:
     """Cut a step into rectangles."""
-    lengths = np.diff(layout.query_starts)
+    lengths = np.diff(metadata.query_starts)
     prefix_lens = np.zeros(len(lengths), dtype=np.int64)
     wide: list[Rectangle] = []
-    for prefix in layout.shared_prefixes:
-        length = shared_len(layout, prefix, cutting)
+    for prefix in metadata.shared_prefixes:
+        length = shared_len(metadata, prefix, cutting)
         if length:
             prefix_lens[prefix.first : prefix.last] = length
-            wide.extend(prefix_rectangles(layout, prefix, length, cutting))
+            wide.extend(prefix_rectangles(metadata, prefix, length, cutting))
     few = lengths * cutting.group <= FEW_ROWS
-    own_pieces = np.where(few, -(-(layout.context_lens - prefix_lens) // cutting.piece), 1)
+    own_pieces = np.where(few, -(-(metadata.context_lens - prefix_lens) // cutting.piece), 1)
     pieces = own_pieces + prefix_lens // cutting.piece
     pieces[pieces == 1] = 0
     singles = lengths * cutting.group <= cutting.narrow_rows
     for index in np.flatnonzero(~singles & (lengths > 0)):
         kv_first, is_direct = int(prefix_lens[index]), bool(pieces[index] == 0)
         cutter = cut_pieces if few[index] else cut_rows
-        wide.extend(cutter(layout, int(index), kv_first, is_direct, cutting))
+        wide.extend(cutter(metadata, int(index), kv_first, is_direct, cutting))
     counts = np.repeat(pieces, lengths)
     starts = np.concatenate(([0], np.cumsum(counts)))
     return Cut(
-        cut_singles(layout, singles & (lengths > 0), prefix_lens, pieces, cutting),
+        cut_singles(metadata, singles & (lengths > 0), prefix_lens, pieces, cutting),
         as_array(wide),
         starts.astype(np.int32),
         np.flatnonzero(counts).astype(np.int32),
@@ -102,41 +102,47 @@ def as_array(rectangles: list[Rectangle]) -> Int32Array:
     return np.array(rectangles, dtype=np.int32).reshape(-1, len(Rectangle._fields))
 
 
-def shared_len(layout: Layout, prefix: SharedPrefix, cutting: Cutting) -> int:
+def shared_len(metadata: AttentionMetadata, prefix: SharedPrefix, cutting: Cutting) -> int:
     """Positions of the prefix that are worth rectangles of their own: whole pieces, before any token of this step."""
     members = slice(prefix.first, prefix.last)
-    num_tokens = int(layout.query_starts[prefix.last] - layout.query_starts[prefix.first])
+    num_tokens = int(metadata.query_starts[prefix.last] - metadata.query_starts[prefix.first])
     num_sequences = prefix.last - prefix.first
     if num_sequences < 2 or num_tokens * cutting.group > SHARED_ROWS * num_sequences:
         return 0
-    cached = layout.context_lens[members] - np.diff(layout.query_starts)[members]
+    cached = metadata.context_lens[members] - np.diff(metadata.query_starts)[members]
     length = min(int(cached.min()), prefix.num_blocks * cutting.block_size)
     return length // cutting.piece * cutting.piece
 
 
-def prefix_rectangles(layout: Layout, prefix: SharedPrefix, length: int, cutting: Cutting) -> Iterator[Rectangle]:
+def prefix_rectangles(
+    metadata: AttentionMetadata, prefix: SharedPrefix, length: int, cutting: Cutting
+) -> Iterator[Rectangle]:
     """All tokens of all the sequences, piece by piece: each piece of the prefix is read once for a tile of them."""
-    first, end = int(layout.query_starts[prefix.first]), int(layout.query_starts[prefix.last])
-    offset = prefix.first * layout.block_tables.shape[1]
+    first, end = int(metadata.query_starts[prefix.first]), int(metadata.query_starts[prefix.last])
+    offset = prefix.first * metadata.block_tables.shape[1]
     step = cutting.wide_rows // cutting.group
     for start in range(0, length, cutting.piece):
         for row in range(first, end, step):
             yield Rectangle(row, min(step, end - row), offset, start, start + cutting.piece, start // cutting.piece)
 
 
-def cut_pieces(layout: Layout, index: int, kv_first: int, is_direct: bool, cutting: Cutting) -> Iterator[Rectangle]:
+def cut_pieces(
+    metadata: AttentionMetadata, index: int, kv_first: int, is_direct: bool, cutting: Cutting
+) -> Iterator[Rectangle]:
     """A few tokens of one sequence: one tile high, a rectangle a piece."""
-    first, end = int(layout.query_starts[index]), int(layout.query_starts[index + 1])
-    offset, context = index * layout.block_tables.shape[1], int(layout.context_lens[index])
+    first, end = int(metadata.query_starts[index]), int(metadata.query_starts[index + 1])
+    offset, context = index * metadata.block_tables.shape[1], int(metadata.context_lens[index])
     for start in range(kv_first, context, cutting.piece):
         piece = -1 if is_direct else start // cutting.piece
         yield Rectangle(first, end - first, offset, start, min(start + cutting.piece, context), piece)
 
 
-def cut_rows(layout: Layout, index: int, kv_first: int, is_direct: bool, cutting: Cutting) -> Iterator[Rectangle]:
+def cut_rows(
+    metadata: AttentionMetadata, index: int, kv_first: int, is_direct: bool, cutting: Cutting
+) -> Iterator[Rectangle]:
     """Many tokens of one sequence: tiles, each down to the position of its last token."""
-    first, end = int(layout.query_starts[index]), int(layout.query_starts[index + 1])
-    offset, context = index * layout.block_tables.shape[1], int(layout.context_lens[index])
+    first, end = int(metadata.query_starts[index]), int(metadata.query_starts[index + 1])
+    offset, context = index * metadata.block_tables.shape[1], int(metadata.context_lens[index])
     step = cutting.wide_rows // cutting.group
     piece = -1 if is_direct else kv_first // cutting.piece
     for row in range(first, end, step):
@@ -145,21 +151,21 @@ def cut_rows(layout: Layout, index: int, kv_first: int, is_direct: bool, cutting
 
 
 def cut_singles(
-    layout: Layout, chosen: np.ndarray, prefix_lens: np.ndarray, pieces: np.ndarray, cutting: Cutting
+    metadata: AttentionMetadata, chosen: np.ndarray, prefix_lens: np.ndarray, pieces: np.ndarray, cutting: Cutting
 ) -> Int32Array:
     """Sequences that fit one narrow tile, all at once: decode steps have hundreds of them."""
     index = np.flatnonzero(chosen)
     if len(index) == 0:
         return as_array([])
-    contexts = layout.context_lens[index].astype(np.int64)
+    contexts = metadata.context_lens[index].astype(np.int64)
     counts = -(-(contexts - prefix_lens[index]) // cutting.piece)
     owner = np.repeat(np.arange(len(index)), counts)
     number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
     starts = prefix_lens[index][owner] + number * cutting.piece
     direct = pieces[index][owner] == 0
-    first = layout.query_starts[index][owner]
-    rows = layout.query_starts[index + 1][owner] - first
-    offset = index[owner] * layout.block_tables.shape[1]
+    first = metadata.query_starts[index][owner]
+    rows = metadata.query_starts[index + 1][owner] - first
+    offset = index[owner] * metadata.block_tables.shape[1]
     ends = np.minimum(starts + cutting.piece, contexts[owner])
     piece = np.where(direct, -1, starts // cutting.piece)
     return np.stack((first, rows, offset, starts, ends, piece), axis=1).astype(np.int32)
@@ -175,10 +181,10 @@ class Capacity(NamedTuple):
     num_partials: int
 
 
-def needed(layout: Layout, pieces: Cut) -> Capacity:
+def needed(metadata: AttentionMetadata, pieces: Cut) -> Capacity:
     """What this step needs."""
     return Capacity(
-        len(layout.positions), layout.block_tables.size, len(pieces.narrow), len(pieces.wide), pieces.num_partials
+        len(metadata.positions), metadata.block_tables.size, len(pieces.narrow), len(pieces.wide), pieces.num_partials
     )
 
 
@@ -223,14 +229,14 @@ class AttentionPlan:
     partial_out: torch.Tensor  # (partials, heads, head_dim) float32
     partial_stats: torch.Tensor  # (partials, heads, 2) float32
 
-    def send(self, layout: Layout, pieces: Cut) -> None:
+    def send(self, metadata: AttentionMetadata, pieces: Cut) -> None:
         """Raises CapacityError if the step needs more than the capacity."""
-        wanted = needed(layout, pieces)
+        wanted = needed(metadata, pieces)
         if any(need > have for need, have in zip(wanted, self.capacity, strict=True)):
             raise CapacityError(f"a step of {wanted} does not fit a plan of {self.capacity}; make it a plan of its own")
         self.uploads.send(
             {
-                "tables": layout.block_tables,
+                "tables": metadata.block_tables,
                 "narrow": pieces.narrow,
                 "wide": pieces.wide,
                 "partial_starts": pieces.partial_starts,
@@ -279,7 +285,7 @@ class TritonPlan:
     """A step: its rows on the device, and its rectangles, cut when attention first says how many heads there are."""
 
     shape: KVShape
-    layout: Layout
+    metadata: AttentionMetadata
     uploads: Uploads
     attention: dict[int, AttentionPlan] = field(default_factory=dict)
 
@@ -291,29 +297,29 @@ class TritonPlan:
     def slots(self) -> torch.Tensor:
         return self.uploads["slots"]
 
-    def refill(self, layout: Layout) -> None:
+    def refill(self, metadata: AttentionMetadata) -> None:
         """Another step in the same buffers, for launches that were captured: the grids stay as they are.
 
         Rows beyond the step's own write no KV, and their results mean nothing. Raises CapacityError if it does not fit.
         """
-        self.put(layout, {num_heads: cut(layout, plan.cutting) for num_heads, plan in self.attention.items()})
+        self.put(metadata, {num_heads: cut(metadata, plan.cutting) for num_heads, plan in self.attention.items()})
 
-    def put(self, layout: Layout, pieces: dict[int, Cut]) -> None:
+    def put(self, metadata: AttentionMetadata, pieces: dict[int, Cut]) -> None:
         """`refill` with a step that has been cut: its pieces, by number of query heads."""
-        if len(layout.positions) > len(self.positions):
+        if len(metadata.positions) > len(self.positions):
             raise CapacityError(
-                f"a step of {len(layout.positions)} tokens does not fit a plan of {len(self.positions)}; "
+                f"a step of {len(metadata.positions)} tokens does not fit a plan of {len(self.positions)}; "
                 "make it a plan of its own"
             )
         for num_heads, plan in self.attention.items():
-            plan.send(layout, pieces[num_heads])
-        self.layout = layout
-        arrays = {"positions": layout.positions, "slots": layout.slots}
+            plan.send(metadata, pieces[num_heads])
+        self.metadata = metadata
+        arrays = {"positions": metadata.positions, "slots": metadata.slots}
         self.uploads.send(arrays, fill={"slots": -1})
 
 
-def step_plan(num_tokens: int, layout: Layout, shape: KVShape, device: torch.device) -> TritonPlan:
-    """A plan with room for `num_tokens` rows, holding `layout`."""
-    plan = TritonPlan(shape, layout, Uploads({"positions": num_tokens, "slots": num_tokens}, device))
-    plan.refill(layout)
+def step_plan(num_tokens: int, metadata: AttentionMetadata, shape: KVShape, device: torch.device) -> TritonPlan:
+    """A plan with room for `num_tokens` rows, holding `metadata`."""
+    plan = TritonPlan(shape, metadata, Uploads({"positions": num_tokens, "slots": num_tokens}, device))
+    plan.refill(metadata)
     return plan

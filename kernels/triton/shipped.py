@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from stemma.kernels.ops import BlockCopy, HeadShape, KVShape, Layout, SamplingRows
+from stemma.kernels.ops import AttentionMetadata, BlockCopy, HeadShape, KVShape, SamplingRows
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope
 from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice
@@ -118,10 +118,10 @@ def specimens(target: Target) -> list[Specimen]:
     return list(recorder.specimens.values())
 
 
-def mixed_layout() -> Layout:
+def mixed_layout() -> AttentionMetadata:
     """A decode token behind 1,500 cached ones, and 200 tokens of a prompt."""
     width = 100
-    return Layout(
+    return AttentionMetadata(
         positions=np.concatenate(([1500], np.arange(200))).astype(np.int32),
         slots=np.arange(201, dtype=np.int32),
         query_starts=np.array([0, 1, 201], dtype=np.int32),
@@ -137,8 +137,8 @@ def record_attention(recorder: Recorder, target: Target, model: Model, kv_type: 
     except UnsupportedDevice:
         return
     shape = KVShape(1, 100, BLOCK_SIZE, model.heads.num_kv_heads, model.heads.head_dim)
-    kv, layout = ops.kv(shape), mixed_layout()
-    plan = ops.plan(layout, shape)
+    kv, metadata = ops.kv(shape), mixed_layout()
+    plan = ops.plan(metadata, shape)
     head_dim = model.heads.head_dim
     rope = TritonRope(*(torch.zeros(2048, head_dim // 2) for _ in range(2)))
     norm = TritonNorm(torch.zeros(head_dim), 1e-6) if model.head_norms else None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stemma.kernels.ops import KVShape, Layout
+from stemma.kernels.ops import AttentionMetadata, KVShape
 from stemma.kernels.triton.plan import Cut
 
 Int64Array = npt.NDArray[np.int64]
@@ -32,13 +32,13 @@ class Traffic(NamedTuple):
         return sum(self)
 
 
-def ideal_bytes(layout: Layout, shape: KVShape, kv_bytes: int) -> int:
+def ideal_bytes(metadata: AttentionMetadata, shape: KVShape, kv_bytes: int) -> int:
     """2 x tokens of context x KV heads x head_dim x bytes, over all sequences."""
-    return 2 * int(layout.context_lens.sum()) * shape.num_kv_heads * shape.head_dim * kv_bytes
+    return 2 * int(metadata.context_lens.sum()) * shape.num_kv_heads * shape.head_dim * kv_bytes
 
 
 def attention_traffic(
-    layout: Layout, cut: Cut, shape: KVShape, num_heads: int, kv_bytes: int, activation_bytes: int = 2
+    metadata: AttentionMetadata, cut: Cut, shape: KVShape, num_heads: int, kv_bytes: int, activation_bytes: int = 2
 ) -> Traffic:
     """Of one layer. Scales (float16) are there for KV of one byte."""
     rectangles = np.concatenate((cut.narrow, cut.wide)).astype(np.int64)

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.radix import AdmissionEstimator, Lease, PrefixCache, Progress
+from stemma.runtime.core.failures import as_stemma_error, give_back
 from stemma.runtime.core.sequence import Sequence
-from stemma.runtime.core.trouble import give_back, typed
 
 ADMISSION_WINDOW = 64
 """Waiting sequences that are looked at for one admission, beside the oldest: bounds the host time of a step."""
@@ -39,7 +39,7 @@ class Admission:
             try:
                 hits[index] = (item, self._hit_len(item))
             except BaseException as error:
-                item.error = typed(error)
+                item.error = as_stemma_error(error)
         return sorted(hits, key=lambda hit: (not hit[0].is_overdue, -hit[0].request.priority, -hit[1]))
 
     def _hit_len(self, sequence: Sequence) -> int:

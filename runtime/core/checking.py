@@ -30,7 +30,7 @@ def checked(value: Any, kind: Any, param: str) -> Any:
     try:
         return _reader(kind)(value)
     except Exception as error:  # _Unfit, or whatever looking into an object of the caller's raises
-        raise InvalidRequest(f"{param} must be {_name(kind)}; it is {told(value)}", param) from error
+        raise InvalidRequest(f"{param} must be {_name(kind)}; it is {describe(value)}", param) from error
 
 
 def check_fields(made: Any) -> None:
@@ -45,16 +45,16 @@ def check_fields(made: Any) -> None:
 def check_function(value: object, param: str) -> None:
     """Raises InvalidRequest for what cannot be called."""
     if not callable(value):
-        raise InvalidRequest(f"{param} must be a function; it is {told(value)}", param)
+        raise InvalidRequest(f"{param} must be a function; it is {describe(value)}", param)
 
 
 def check_list(value: object, param: str) -> None:
     """Raises InvalidRequest for what is no list, tuple or array; what is in it is not looked at."""
     if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray):
-        raise InvalidRequest(f"{param} must be a list; it is {told(value)}", param)
+        raise InvalidRequest(f"{param} must be a list; it is {describe(value)}", param)
 
 
-def told(value: Any) -> str:
+def describe(value: Any) -> str:
     """What a value is, for a message: short, and whatever its own `repr` does."""
     try:
         return reprlib.repr(value)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from stemma.runtime.core.batch import Batch, Row, RowResult
+from stemma.runtime.core.failures import as_stemma_error
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.sampling import Sampling
 from stemma.runtime.core.sequence import Request, Sequence
-from stemma.runtime.core.trouble import typed
 
 
 def compute(runner: Runner, sampler: Sampler, batch: Batch) -> list[RowResult]:
@@ -46,5 +46,5 @@ def _alone(runner: Runner, sampler: Sampler, row: Row) -> RowResult:
     try:
         return sampler.sample(alone, runner.forward(alone))[0]
     except Exception as error:
-        row.sequence.error = typed(error)
+        row.sequence.error = as_stemma_error(error)
         return RowResult()

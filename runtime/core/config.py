@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypedDict
 
 from stemma.radix import Policy, ReuseQueue, by_priority, lfu, lru, slru
-from stemma.runtime.core.checking import check_fields, told
+from stemma.runtime.core.checking import check_fields, describe
 from stemma.runtime.errors import InvalidRequest
 
 BackendName = Literal["auto", "reference", "cpu", "triton"]
@@ -61,7 +61,7 @@ class EngineConfig:
         for name in ("block_size", "max_running", "max_batch_tokens", "max_chunk", "kv_tokens", "context_length"):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= MAX_COUNT:
-                raise InvalidRequest(f"{name} must be between 1 and {MAX_COUNT}; it is {told(value)}", name)
+                raise InvalidRequest(f"{name} must be between 1 and {MAX_COUNT}; it is {describe(value)}", name)
         if self.max_batch_tokens < self.max_running:
             raise InvalidRequest(
                 f"max_batch_tokens ({self.max_batch_tokens}) must be at least max_running ({self.max_running}): "

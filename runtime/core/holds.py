@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stemma.radix import Lease
-from stemma.runtime.core.trouble import give_back
+from stemma.runtime.core.failures import give_back
 
 
 @dataclass(slots=True, eq=False)

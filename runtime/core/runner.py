@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from stemma.kernels.ops import KV, BlockCopy, Int32Array, Layout
+from stemma.kernels.ops import KV, AttentionMetadata, BlockCopy, Int32Array
 from stemma.kernels.steps import run
+from stemma.runtime.core.attention_metadata import make_attention_metadata
 from stemma.runtime.core.batch import Batch
-from stemma.runtime.core.layout import make_layout
 from stemma.runtime.model import Model
 
 
@@ -18,15 +18,15 @@ class Runner:
     def __init__(self, model: Model, kv: KV) -> None:
         self.model = model
         self.kv = kv
-        self._step = model.ops.stepper(model, model.config.heads, kv)
+        self._step = model.ops.executor(model, model.config.heads, kv)
 
     def try_once(self) -> bool:
         """Compute the first token of the vocabulary; whether its logits are finite. Writes to block 0, so it is for a
         pool that holds nothing yet. Compiles what a step needs, so that the first request does not wait for it."""
         one, zero = np.ones(1, np.int32), np.zeros(1, np.int32)
-        layout = Layout(zero, zero, np.array([0, 1], np.int32), one, np.zeros((1, 1), np.int32), ())
-        plan = self.model.ops.plan(layout, self.kv.shape)
-        # Not by the stepper: what that records of a size belongs to the thread that takes steps.
+        metadata = AttentionMetadata(zero, zero, np.array([0, 1], np.int32), one, np.zeros((1, 1), np.int32), ())
+        plan = self.model.ops.plan(metadata, self.kv.shape)
+        # Not by the executor: what that records of a size belongs to the thread that takes steps.
         return bool(torch.isfinite(run(self.model, self.kv, zero, plan, zero)).all())
 
     def forward(self, batch: Batch) -> torch.Tensor:
@@ -38,9 +38,9 @@ class Runner:
         if batch.copies:
             self.model.ops.copy_blocks(self.kv, [BlockCopy(*copy) for copy in batch.copies])
             batch.copies.clear()
-        layout = make_layout(batch, self.kv.shape.block_size)
+        metadata = make_attention_metadata(batch, self.kv.shape.block_size)
         ids = np.array([token for row in batch.rows for token in row.tokens], dtype=np.int32)
-        return self._step(ids, layout, _logit_rows(batch))
+        return self._step(ids, metadata, _logit_rows(batch))
 
 
 def _logit_rows(batch: Batch) -> Int32Array:

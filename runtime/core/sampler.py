@@ -17,10 +17,10 @@ import torch
 
 from stemma.kernels.ops import Ops, SamplingRows
 from stemma.runtime.core.batch import Batch, Row, RowResult
-from stemma.runtime.core.guide import Guide
+from stemma.runtime.core.failures import as_stemma_error
+from stemma.runtime.core.matchers import GrammarMatcher
 from stemma.runtime.core.sampling import Sampling, TokenLogprob, uniform
 from stemma.runtime.core.sequence import Sequence
-from stemma.runtime.core.trouble import typed
 from stemma.runtime.errors import GrammarFailed
 
 ALL = np.uint32(0xFFFFFFFF)
@@ -94,19 +94,19 @@ class Sampler:
         return iter(tokens), iter(logprobs)
 
     def _mask(self, batch: Batch, positions: list[_Position], logits: torch.Tensor) -> None:
-        """Set to -inf what the guides do not allow; a guide is walked along its drafts and back."""
-        guided = [position.logits_row for position in positions if position.sequence.guide is not None]
+        """Set to -inf what the grammar matchers do not allow; a matcher is walked along its drafts and back."""
+        guided = [position.logits_row for position in positions if position.sequence.matcher is not None]
         if not guided:
             return
         masks = np.zeros((len(guided), -(-logits.shape[1] // 32)), dtype=np.uint32)
         free = iter(masks)
         for row in batch.rows:
-            guide = row.sequence.guide
-            if guide is None or not row.num_samples:
+            matcher = row.sequence.matcher
+            if matcher is None or not row.num_samples:
                 continue
             masked = [next(free) for _ in range(row.num_samples)]
             with _own_trouble(row.sequence):
-                _fill(masked, guide, row.tokens[len(row.tokens) - row.num_drafts :])
+                _fill(masked, matcher, row.tokens[len(row.tokens) - row.num_drafts :])
             if row.sequence.error is None and not masked[0].any():
                 row.sequence.error = _dead_end(row.sequence.num_generated)
             if row.sequence.error is not None:
@@ -120,13 +120,13 @@ def _dead_end(num_tokens: int) -> GrammarFailed:
     return GrammarFailed(f"no token of this model's vocabulary can follow in the grammar {place}, and it may not end")
 
 
-def _fill(masks: list[npt.NDArray[np.uint32]], guide: Guide, drafts: list[int]) -> None:
-    guide.mask_into(masks[0])
+def _fill(masks: list[npt.NDArray[np.uint32]], matcher: GrammarMatcher, drafts: list[int]) -> None:
+    matcher.mask_into(masks[0])
     for mask, draft in zip(masks[1:], drafts, strict=True):
-        allowed = guide.advance(draft)
-        assert allowed, f"draft {draft} is not allowed by the guide that proposed it"
-        guide.mask_into(mask)
-    guide.rollback(len(drafts))
+        allowed = matcher.advance(draft)
+        assert allowed, f"draft {draft} is not allowed by the matcher that proposed it"
+        matcher.mask_into(mask)
+    matcher.rollback(len(drafts))
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def _own_trouble(sequence: Sequence) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        sequence.error = sequence.error or typed(error)
+        sequence.error = sequence.error or as_stemma_error(error)
 
 
 def _sampling_rows(positions: list[_Position]) -> SamplingRows:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from stemma.runtime.core.checking import check_fields, told
+from stemma.runtime.core.checking import check_fields, describe
 from stemma.runtime.errors import InvalidRequest
 
 MAX_LOGPROBS = 20
@@ -101,4 +101,4 @@ def uniform(seed: int, position: int) -> float:
 
 def _require(condition: bool, param: str, expected: str, given: object) -> None:
     if not condition:
-        raise InvalidRequest(f"{param} must be {expected}; it is {told(given)}", param)
+        raise InvalidRequest(f"{param} must be {expected}; it is {describe(given)}", param)

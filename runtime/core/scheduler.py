@@ -17,12 +17,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stemma.radix import OutOfBlocks, PrefixCache
+from stemma.runtime.core.acceptance import accept_samples, jump_forward
 from stemma.runtime.core.admission import Admission
 from stemma.runtime.core.batch import Batch, Row, RowResult
+from stemma.runtime.core.failures import as_stemma_error, give_back
 from stemma.runtime.core.holds import Holds
 from stemma.runtime.core.sequence import FinishReason, Sequence
-from stemma.runtime.core.taking import jump, take_samples
-from stemma.runtime.core.trouble import give_back, typed
 from stemma.runtime.errors import PoolExhausted, PromptTooLong, StemmaError
 
 
@@ -32,14 +32,14 @@ class Limits:
 
     max_running: sequences that hold KV at once. max_batch_tokens: tokens computed in a step, of all sequences.
     max_chunk: tokens of one prompt computed in a step (chunked prefill). reuse: look prefixes up and keep them.
-    jump: append what guides force.
+    jump_forward: append what grammar matchers force.
     """
 
     max_running: int = 64
     max_batch_tokens: int = 1024
     max_chunk: int = 1024
     reuse: bool = True
-    jump: bool = True
+    jump_forward: bool = True
 
 
 class Scheduler:
@@ -77,8 +77,8 @@ class Scheduler:
         self._num_arrived += 1
         sequence.arrival = self._num_arrived
         insort(self.waiting, sequence, key=_order)
-        if self.limits.jump and sequence.request.max_tokens > 0:
-            jump(sequence)  # what the output must begin with is computed with the prompt
+        if self.limits.jump_forward and sequence.request.max_tokens > 0:
+            jump_forward(sequence)  # what the output must begin with is computed with the prompt
         self._settle(sequence)
 
     def abort(self, sequence: Sequence) -> None:
@@ -91,7 +91,7 @@ class Scheduler:
 
         Raises AssertionError if the cache is broken.
         """
-        sequence.error = sequence.error or typed(error)
+        sequence.error = sequence.error or as_stemma_error(error)
         sequence.finish_reason = FinishReason.ERROR
         lease, sequence.lease = sequence.lease, None
         self._leave(sequence)
@@ -238,12 +238,12 @@ class Scheduler:
         assert sequence.lease is not None
         was_in_prompt = sequence.is_in_prompt
         sequence.prompt_logprobs += result.prompt_logprobs
-        num_accepted = take_samples(row, result)
+        num_accepted = accept_samples(row, result)
         self._extend(sequence, row.start, len(row.tokens) - row.num_drafts + num_accepted)
         if was_in_prompt and self._shares(sequence):
             sequence.lease.commit()
-        if self.limits.jump and result.tokens and sequence.error is None:
-            jump(sequence)
+        if self.limits.jump_forward and result.tokens and sequence.error is None:
+            jump_forward(sequence)
         if sequence.request.max_tokens == 0 and sequence.lease.num_tokens == sequence.num_prompt:
             sequence.finish_reason = FinishReason.LENGTH
         self._settle(sequence)

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.radix import Lease
-from stemma.runtime.core.guide import Guide, Stopper
 from stemma.runtime.core.holds import Held
+from stemma.runtime.core.matchers import GrammarMatcher, StopChecker
 from stemma.runtime.core.sampling import Sampling, TokenLogprob
 from stemma.runtime.errors import StemmaError
 
@@ -91,8 +91,8 @@ class Sequence:
     """
 
     request: Request
-    guide: Guide | None = None
-    stopper: Stopper | None = None
+    matcher: GrammarMatcher | None = None
+    stop_checker: StopChecker | None = None
     held: Held | None = None  # takes the path over at the end
     tokens: list[int] = field(init=False)
     num_prompt: int = field(init=False)

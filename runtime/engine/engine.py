@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from stemma.kernels.ops import ForkedOps
 from stemma.radix import Explanation, PrefixCache
 from stemma.runtime.core import sequence as core
-from stemma.runtime.core.checking import check_function, check_list, checked, told
+from stemma.runtime.core.checking import check_function, check_list, checked, describe
 from stemma.runtime.core.config import POLICIES, EngineConfig, EngineOptions, engine_config
 from stemma.runtime.core.holds import Held
 from stemma.runtime.core.runner import Runner
@@ -24,7 +24,7 @@ from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Limits, Scheduler
 from stemma.runtime.engine.forms import Answer, form_of
 from stemma.runtime.engine.generation import Completion, Generation
-from stemma.runtime.engine.guides import GrammarSpec, Guides
+from stemma.runtime.engine.grammars import GrammarCompiler, GrammarSpec
 from stemma.runtime.engine.hold import Hold
 from stemma.runtime.engine.loop import EngineLoop
 from stemma.runtime.engine.metrics import EngineStats
@@ -36,8 +36,8 @@ from stemma.runtime.engine.options import (
     split_prompts,
     token_ids,
 )
+from stemma.runtime.engine.output_processor import RequestState
 from stemma.runtime.engine.progress import check_progress, wait
-from stemma.runtime.engine.publishing import Ticket
 from stemma.runtime.engine.resources import context_of, kv_shape, make_ops
 from stemma.runtime.engine.saving import CacheFile, Saver
 from stemma.runtime.engine.text import TextStream
@@ -103,7 +103,7 @@ class Engine:
         )
         cache = PrefixCache(kv.shape.num_blocks, kv.shape.block_size, POLICIES[config.policy])
         scheduler = Scheduler(cache, limits)
-        self._guides = Guides(loaded)
+        self._grammars = GrammarCompiler(loaded)
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity)
         runner = Runner(loaded.model, kv)
         if not runner.try_once():
@@ -183,29 +183,29 @@ class Engine:
 
         hold: keeps the KV of prompt and completion when the request has ended.
         """
-        self._loop.home.check()
+        self._loop.fork_guard.check()
         if hold is not None and not (isinstance(hold, Hold) and hold.is_of(self._loop)):
-            raise InvalidRequest(f"hold must be one that this engine's hold() made; it is {told(hold)}", "hold")
+            raise InvalidRequest(f"hold must be one that this engine's hold() made; it is {describe(hold)}", "hold")
         return self._submit([self._requests.make(prompt, options)], options.get("grammar"), hold)[0]
 
     def submit_all(self, prompts: Sequence[Prompt], **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start several requests between the same two steps; none is started if one is refused."""
-        self._loop.home.check()
+        self._loop.fork_guard.check()
         check_list(prompts, "prompts")
         return self._submit([self._requests.make(prompt, options) for prompt in prompts], options.get("grammar"))
 
     def submit_samples(self, prompt: Prompt, n: int, **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start `n` requests on one prompt, with the seeds seed, seed + 1, ..."""
-        self._loop.home.check()
+        self._loop.fork_guard.check()
         request = self._requests.make(prompt, options)
         if checked(n, int, "n") < 1:
-            raise InvalidRequest(f"n must be at least 1; it is {told(n)}", "n")
+            raise InvalidRequest(f"n must be at least 1; it is {describe(n)}", "n")
         requests = [replace(request, seed=request.seed + index) for index in range(n)]
         return self._submit(requests, options.get("grammar"))
 
     def hold(self, pinned_for: float = 0.0) -> Hold:
         """A hold on nothing yet: give it to `submit`. pinned_for: seconds in which it does not yield."""
-        self._loop.home.check()
+        self._loop.fork_guard.check()
         pinned_until = self._loop.scheduler.holds.clock() + checked(pinned_for, float, "pinned_for")
         return Hold(self._loop, Held(pinned_until=pinned_until))
 
@@ -213,16 +213,16 @@ class Engine:
         self, requests: Sequence[core.Request], grammar: GrammarSpec | None, hold: Hold | None = None
     ) -> list[Generation]:
         now = self._loop.clock()
-        tickets = [self._ticket(request, grammar, now) for request in requests]
-        for ticket in tickets:
-            ticket.sequence.held = None if hold is None else hold.held
-        self._loop.submit(tickets)
-        return [ticket.generation for ticket in tickets]
+        states = [self._state(request, grammar, now) for request in requests]
+        for state in states:
+            state.sequence.held = None if hold is None else hold.held
+        self._loop.submit(states)
+        return [state.generation for state in states]
 
-    def _ticket(self, request: core.Request, grammar: GrammarSpec | None, now: float) -> Ticket:
+    def _state(self, request: core.Request, grammar: GrammarSpec | None, now: float) -> RequestState:
         text = TextStream(self.loaded.tokenizer.detokenizer(), request.sampling.stop, request.end_tokens)
-        guide = None if grammar is None else self._guides.guide(grammar)
-        return Ticket(core.Sequence(request, guide, text), Generation(self._loop.cancel), text, now)
+        matcher = None if grammar is None else self._grammars.matcher(grammar)
+        return RequestState(core.Sequence(request, matcher, text), Generation(self._loop.cancel), text, now)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -236,9 +236,9 @@ class Engine:
 
     def prepare(self, grammar: GrammarSpec) -> None:
         """Compile a grammar, so that a later request with it starts at once. Raises InvalidRequest."""
-        self._loop.home.check()
+        self._loop.fork_guard.check()
         check_grammar(grammar)
-        self._guides.guide(grammar)
+        self._grammars.matcher(grammar)
 
     def room(self, prompt_len: int) -> int:
         """Tokens that can follow a prompt of this length, by the context and the KV pool; may be negative."""

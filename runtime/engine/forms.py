@@ -13,7 +13,7 @@ from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.languages.forms import form_of as grammar_of
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine.generation import Completion
-from stemma.runtime.engine.guides import GrammarSpec
+from stemma.runtime.engine.grammars import GrammarSpec
 from stemma.runtime.engine.options import RequestOptions
 from stemma.runtime.errors import IncompleteOutput, InvalidOutput, InvalidRequest
 

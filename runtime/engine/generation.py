@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Usage
-from stemma.runtime.engine.home import Home
+from stemma.runtime.engine.fork_guard import ForkGuard
 
 Sleeper = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
@@ -71,7 +71,7 @@ class Generation:
 
     def __init__(self, cancel: Callable[[Generation], None]) -> None:
         self._cancel = cancel
-        self._home = Home()
+        self._fork_guard = ForkGuard()
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._end = threading.Condition(self._lock)
@@ -125,7 +125,7 @@ class Generation:
 
     def give_up(self) -> None:
         """`cancel` for where nobody is left to hear an error, such as a finaliser."""
-        if self._home.is_here:
+        if self._fork_guard.is_here:
             self._cancel(self)
 
     def result(self, timeout: float | None = None) -> Completion:
@@ -149,7 +149,7 @@ class Generation:
     def _check_home(self) -> None:
         """What has ended can be read anywhere."""
         if not self.is_done:
-            self._home.check()
+            self._fork_guard.check()
 
     def _outcome(self) -> Completion:
         if self._error is not None:

@@ -19,7 +19,7 @@ class Hold:
     def __init__(self, loop: EngineLoop, held: Held) -> None:
         self._loop = weakref.ref(loop)  # what is held is gone with the loop
         self.held = held
-        self._home = loop.home
+        self._fork_guard = loop.fork_guard
         self._finalizer = weakref.finalize(self, _release, self._loop, held)
         self._finalizer.atexit = False
 
@@ -29,7 +29,7 @@ class Hold:
 
     def fork(self) -> Hold:
         """A second hold on the same path, in constant time."""
-        self._home.check()
+        self._fork_guard.check()
         loop, other = self._loop(), Held()
         if loop is None:
             raise EngineClosed("the engine is no longer there: keep it as long as it is used")

@@ -19,14 +19,14 @@ from typing import TypeVar
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.batch import Batch
 from stemma.runtime.core.computing import compute
+from stemma.runtime.core.failures import as_stemma_error, describe_error
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Scheduler
-from stemma.runtime.core.trouble import told, typed
+from stemma.runtime.engine.fork_guard import ForkGuard
 from stemma.runtime.engine.generation import Generation
-from stemma.runtime.engine.home import Home
 from stemma.runtime.engine.metrics import EngineStats, Metrics
-from stemma.runtime.engine.publishing import Publisher, Ticket
+from stemma.runtime.engine.output_processor import OutputProcessor, RequestState
 from stemma.runtime.errors import EngineClosed, EngineFailed
 
 T = TypeVar("T")
@@ -46,14 +46,14 @@ class EngineLoop:
         self.sampler = sampler
         self.clock = clock
         self.metrics = Metrics()
-        self._publisher = Publisher(clock, self.metrics)
-        self._tickets: dict[int, Ticket] = {}  # by id of the sequence
+        self._outputs = OutputProcessor(clock, self.metrics)
+        self._states: dict[int, RequestState] = {}  # by id of the sequence
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._door = threading.Lock()  # nobody enters while it is being shut
         self._closed_by: BaseException | None = None
         self._is_left = False  # by everybody who could ask for more
         self._is_asleep = False
-        self.home = Home()
+        self.fork_guard = ForkGuard()
         self._thread = threading.Thread(target=self._run, name="stemma-engine", daemon=True)
         self._at_exit = partial(_close, weakref.ref(self))
         atexit.register(self._at_exit)  # a thread inside compiled code must not outlive the interpreter
@@ -69,9 +69,9 @@ class EngineLoop:
         self._settle(self.scheduler.take_ended())
 
     # Any thread ----------------------------------------------------------------
-    def submit(self, tickets: Sequence[Ticket]) -> None:
+    def submit(self, states: Sequence[RequestState]) -> None:
         """Queue sequences, all before the next step. Raises EngineClosed."""
-        self._enter(lambda: self._add(tickets))
+        self._enter(lambda: self._add(states))
 
     def cancel(self, generation: Generation) -> None:
         """End a generation's sequence at the next step's beginning; does nothing if it ended or the loop did."""
@@ -91,7 +91,7 @@ class EngineLoop:
         self._calls.put(lambda: self._forgive(function))
 
     def _enter(self, call: Callable[[], None]) -> None:
-        self.home.check()
+        self.fork_guard.check()
         with self._door:
             if self._closed_by is not None:
                 raise self._refusal()
@@ -110,7 +110,7 @@ class EngineLoop:
     def close(self) -> None:
         """Stop the thread; what has not ended fails with EngineClosed."""
         atexit.unregister(self._at_exit)
-        if not self.home.is_here:
+        if not self.fork_guard.is_here:
             return
         self._shut(EngineClosed("the engine was closed before the request ended"))
         if threading.current_thread() is not self._thread:
@@ -123,7 +123,7 @@ class EngineLoop:
         """
         was_asleep = self._is_asleep
         self.post(self._note_left)
-        if was_asleep and self.home.is_here:
+        if was_asleep and self.fork_guard.is_here:
             self._thread.join(LEAVE_SECONDS)
 
     # The loop's thread ----------------------------------------------------------------
@@ -132,17 +132,17 @@ class EngineLoop:
             while self._closed_by is None:
                 self._answer_calls()
                 self.step()
-                if self._is_left and not self._tickets:
+                if self._is_left and not self._states:
                     self._shut(EngineClosed("the engine is no longer there: keep it as long as it is used"))
         except BaseException as error:
-            failure = EngineFailed(f"the engine's loop failed: {told(error)}")
+            failure = EngineFailed(f"the engine's loop failed: {describe_error(error)}")
             failure.__cause__ = error
             self._shut(failure)
         assert self._closed_by is not None
         while not self._calls.empty():
             self._calls.get()()
-        for ticket in self._tickets.values():
-            ticket.generation.fail(self._closed_by)
+        for state in self._states.values():
+            state.generation.fail(self._closed_by)
         atexit.unregister(self._at_exit)
 
     def _note_left(self) -> None:
@@ -155,7 +155,7 @@ class EngineLoop:
 
     def _answer_calls(self) -> None:
         """Run what was asked for; with no other work, wait until something is."""
-        if self.scheduler.is_idle and not self._tickets:
+        if self.scheduler.is_idle and not self._states:
             self._is_asleep = True
             call = self._calls.get()
             self._is_asleep = False
@@ -185,15 +185,15 @@ class EngineLoop:
             log.exception("something that nobody waits for failed")
             self.scheduler.cache.check()
 
-    def _add(self, tickets: Sequence[Ticket]) -> None:
-        """Each has its ticket before the scheduler knows of it; a loop that has ended tells them so afterwards."""
-        for ticket in tickets:
-            self._tickets[id(ticket.sequence)] = ticket
+    def _add(self, states: Sequence[RequestState]) -> None:
+        """Each has its state before the scheduler knows of it; a loop that has ended tells them so afterwards."""
+        for state in states:
+            self._states[id(state.sequence)] = state
             if self._closed_by is None:
                 try:
-                    self.scheduler.add(ticket.sequence)
+                    self.scheduler.add(state.sequence)
                 except BaseException as error:
-                    self.scheduler.fail(ticket.sequence, error)
+                    self.scheduler.fail(state.sequence, error)
 
     def _moment(self) -> EngineStats:
         self._settle(self.scheduler.take_ended())  # who does not run any more is among those that have ended
@@ -201,27 +201,27 @@ class EngineLoop:
         return EngineStats(len(self.scheduler.running), len(self.scheduler.waiting), cache, self.metrics.copy())
 
     def _abort(self, generation: Generation) -> None:
-        for ticket in self._tickets.values():
-            if ticket.generation is generation:
-                self.scheduler.abort(ticket.sequence)
+        for state in self._states.values():
+            if state.generation is generation:
+                self.scheduler.abort(state.sequence)
 
     def _publish(self, batch: Batch, started: float) -> None:
         self.metrics.num_steps += 1
         self.metrics.num_step_tokens += batch.num_tokens
         for row in batch.rows:
             try:
-                self._publisher.step(self._tickets[id(row.sequence)], started)
+                self._outputs.step(self._states[id(row.sequence)], started)
             except BaseException as error:
                 self.scheduler.fail(row.sequence, error)
 
     def _settle(self, ended: Sequence[core.Sequence]) -> None:
         """Give the callers of ended sequences their completion or their error."""
         for sequence in ended:
-            ticket = self._tickets.pop(id(sequence))
+            state = self._states.pop(id(sequence))
             try:
-                self._publisher.end(ticket)
+                self._outputs.end(state)
             except BaseException as error:
-                ticket.generation.fail(typed(error))
+                state.generation.fail(as_stemma_error(error))
 
 
 def _close(loop: weakref.ref[EngineLoop]) -> None:

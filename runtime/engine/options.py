@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, TypedDict, cast, get_type_hints
 import numpy as np
 import numpy.typing as npt
 
-from stemma.runtime.core.checking import checked, told
+from stemma.runtime.core.checking import checked, describe
 from stemma.runtime.core.sampling import MAX_LOGPROBS, Sampling
 from stemma.runtime.core.sequence import Request
-from stemma.runtime.engine.guides import GrammarSpec
+from stemma.runtime.engine.grammars import GrammarSpec
 from stemma.runtime.errors import InvalidRequest, PromptTooLong
 from stemma.runtime.model import LoadedModel
 
@@ -118,7 +118,7 @@ class RequestMaker:
     def _check_token(self, token: int, param: str) -> None:
         size = self.loaded.tokenizer.vocab_size
         if not 0 <= token < size:
-            raise InvalidRequest(f"{param}: token {told(token)} is not among the model's {size} tokens", param)
+            raise InvalidRequest(f"{param}: token {describe(token)} is not among the model's {size} tokens", param)
 
     def room(self, prompt_len: int) -> int:
         """Tokens that can follow a prompt; less than one if the prompt itself does not fit."""
@@ -138,10 +138,10 @@ class RequestMaker:
         if asked is None:
             return min(DEFAULT_MAX_TOKENS, room)
         if asked < 0:
-            raise InvalidRequest(f"max_tokens must be 0 or more; it is {told(asked)}", "max_tokens")
+            raise InvalidRequest(f"max_tokens must be 0 or more; it is {describe(asked)}", "max_tokens")
         if asked > room:
             raise PromptTooLong(
-                f"the prompt has {prompt_len} tokens, which leaves room for {room}; max_tokens is {told(asked)}",
+                f"the prompt has {prompt_len} tokens, which leaves room for {room}; max_tokens is {describe(asked)}",
                 "max_tokens",
             )
         return asked
@@ -150,14 +150,14 @@ class RequestMaker:
 SAMPLING_FIELDS = frozenset(field.name for field in fields(Sampling))
 
 
-class Asked(NamedTuple):
+class CheckedOptions(NamedTuple):
     """Options whose values are what their types say, and their Sampling."""
 
     options: RequestOptions
     sampling: Sampling
 
 
-def checked_options(options: RequestOptions) -> Asked:
+def checked_options(options: RequestOptions) -> CheckedOptions:
     """Raises InvalidRequest, whose `param` is the option's name, for an unknown name, another type, a wrong range."""
     kinds = _kinds()
     if unknown := set(options) - set(kinds):
@@ -175,7 +175,7 @@ def checked_options(options: RequestOptions) -> Asked:
         raise InvalidRequest(f"give either sampling or its fields by name, not both: {sorted(of_sampling)}", "sampling")
     else:
         sampling = read["sampling"]
-    return Asked(cast(RequestOptions, {**read, "grammar": grammar}), sampling)
+    return CheckedOptions(cast(RequestOptions, {**read, "grammar": grammar}), sampling)
 
 
 @lru_cache(maxsize=1)
@@ -187,13 +187,14 @@ def check_grammar(spec: object) -> None:
     """Raises InvalidRequest for what is no grammar: a text, a schema, a type."""
     if isinstance(spec, type) or not callable(getattr(spec, "grammar", None)):
         raise InvalidRequest(
-            f"grammar must be one of stemma.fsm's, such as Regex(...) or JSONSchema(...); it is {told(spec)}", "grammar"
+            f"grammar must be one of stemma.fsm's, such as Regex(...) or JSONSchema(...); it is {describe(spec)}",
+            "grammar",
         )
     try:
         hash(spec)
     except Exception as error:
         raise InvalidRequest(
-            f"grammar must be hashable: equal ones are compiled once; it is {told(spec)}", "grammar"
+            f"grammar must be hashable: equal ones are compiled once; it is {describe(spec)}", "grammar"
         ) from error
 
 
@@ -210,7 +211,7 @@ def token_ids(prompt: object) -> npt.NDArray[Any]:
 
 
 def _no_prompt(prompt: object) -> InvalidRequest:
-    return InvalidRequest(f"a prompt is text or a list of token ids; this one is {told(prompt)}", "prompt")
+    return InvalidRequest(f"a prompt is text or a list of token ids; this one is {describe(prompt)}", "prompt")
 
 
 class Prompts(NamedTuple):

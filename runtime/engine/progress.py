@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from stemma.runtime.core.checking import told
+from stemma.runtime.core.checking import describe
 from stemma.runtime.engine.generation import Completion, Generation
 from stemma.runtime.errors import InvalidRequest
 
@@ -31,7 +31,7 @@ def bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
 def check_progress(progress: object) -> None:
     """Raises InvalidRequest for what is neither True, False, None nor a function."""
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
-        raise InvalidRequest(f"progress must be True or a function; it is {told(progress)}", "progress")
+        raise InvalidRequest(f"progress must be True or a function; it is {describe(progress)}", "progress")
 
 
 def shown(progress: bool | Report | None, what: str) -> AbstractContextManager[Callable[[int, int], None]]:

@@ -8,7 +8,7 @@ import torch
 
 from stemma.kernels.ops import KVShape, Ops
 from stemma.kernels.select import UnknownBackend, select_ops
-from stemma.runtime.core.checking import told
+from stemma.runtime.core.checking import describe
 from stemma.runtime.core.config import EngineConfig
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import ModelConfig
@@ -29,7 +29,7 @@ def context_of(config: EngineConfig, model: ModelConfig) -> int:
     if not 1 <= config.context_length <= model.context_length:
         raise InvalidRequest(
             f"context_length must be between 1 and the model's {model.context_length}; "
-            f"it is {told(config.context_length)}",
+            f"it is {describe(config.context_length)}",
             "context_length",
         )
     return config.context_length

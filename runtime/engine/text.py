@@ -8,7 +8,7 @@ from stemma.runtime.model import Detokenizer
 
 
 class TextStream:
-    """Text of one sequence, given out as soon as no later token can change it (a core `Stopper`).
+    """Text of one sequence, given out as soon as no later token can change it (a core `StopChecker`).
 
     |<---- taken ---->|<--- ready --->|<-- held: may be the beginning of a stop string -->|
     """

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from stemma.runtime.engine.home import Home
+from stemma.runtime.engine.fork_guard import ForkGuard
 
 Result = TypeVar("Result")
 
@@ -17,7 +17,7 @@ class LoopThread:
     """An event loop in a thread of its own while a `with` block runs."""
 
     def __enter__(self) -> Self:
-        self._home = Home()
+        self._fork_guard = ForkGuard()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="stemma-program", daemon=True)
         self._thread.start()
@@ -42,7 +42,7 @@ class LoopThread:
     @property
     def is_here(self) -> bool:
         """Whether its thread is in this process, which may be a fork of the one that it was made in."""
-        return self._home.is_here
+        return self._fork_guard.is_here
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -51,7 +51,7 @@ class LoopThread:
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop, for `call_soon_threadsafe`. Raises EngineForked in a fork."""
-        self._home.check()
+        self._fork_guard.check()
         return self._loop
 
     def wait(self, coroutine: Coroutine[Any, Any, Result]) -> Result:

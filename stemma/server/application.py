@@ -14,7 +14,7 @@ from stemma.server.cache.endpoints import cache_endpoints
 from stemma.server.config import ServerConfig
 from stemma.server.generation.service import Service
 from stemma.server.http.dialect import openai_error
-from stemma.server.http.endpoint import Call, Endpoint, EndpointApp
+from stemma.server.http.endpoint import Endpoint, EndpointApp, RequestContext
 from stemma.server.http.errors import ApiError
 from stemma.server.http.openapi import openapi_document
 from stemma.server.http.replies import json_reply
@@ -29,7 +29,7 @@ def app(engine: Engine, config: ServerConfig | None = None) -> Starlette:
 
     endpoints = (*OPENAI, *STATUS, *SGLANG, *cache_endpoints(service))
 
-    async def openapi(call: Call[Service, None]) -> Response:
+    async def openapi(context: RequestContext[Service, None]) -> Response:
         return json_reply(openapi_document(endpoints))
 
     table = (*endpoints, Endpoint("GET", "/openapi.json", openapi, "This document", is_open=True))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stemma.runtime.core.checking import check_fields, told
+from stemma.runtime.core.checking import check_fields, describe
 from stemma.runtime.errors import InvalidRequest
 
 KEY_NAME = re.compile(r"[\w.-]{1,64}")
@@ -83,16 +83,16 @@ class ServerConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         if not 0 <= self.port <= MAX_PORT:
-            raise InvalidRequest(f"port must be between 0 and {MAX_PORT}; it is {told(self.port)}", "port")
+            raise InvalidRequest(f"port must be between 0 and {MAX_PORT}; it is {describe(self.port)}", "port")
         for name in AT_LEAST_ONE:
             if (value := getattr(self, name)) is not None and value < 1:
-                raise InvalidRequest(f"{name} must be at least 1; it is {told(value)}", name)
+                raise InvalidRequest(f"{name} must be at least 1; it is {describe(value)}", name)
         for name in ("max_queue", "turn_memory_bytes", "max_saved_bytes"):
             if (value := getattr(self, name)) < 0:
-                raise InvalidRequest(f"{name} must not be negative; it is {told(value)}", name)
+                raise InvalidRequest(f"{name} must not be negative; it is {describe(value)}", name)
         for name in ("compile_seconds", "write_seconds", "shutdown_seconds", "heartbeat_seconds"):
             if not 0 <= (value := getattr(self, name)) <= threading.TIMEOUT_MAX:
-                raise InvalidRequest(f"{name} must be seconds that a clock can wait; it is {told(value)}", name)
+                raise InvalidRequest(f"{name} must be seconds that a clock can wait; it is {describe(value)}", name)
         if self.heartbeat_seconds == 0:
             raise InvalidRequest("heartbeat_seconds must be more than 0", "heartbeat_seconds")
         if len({key.name for key in self.api_keys}) < len(self.api_keys):

@@ -57,7 +57,7 @@ class StemmaServer(uvicorn.Server):
 
     def stop(self) -> None:
         """End as after a signal; to be called on the server's own loop, or before it runs."""
-        self._service.gate.shut()
+        self._service.limiter.shut()
         self._service.stopping.set()
         self.should_exit = True
 

@@ -19,7 +19,7 @@ from stemma.fsm import CompiledGrammar, FormError, Matcher, Vocabulary, compile
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.languages.forms import form_of
 from stemma.fsm.languages.lint import LintReport
-from stemma.runtime.engine.guides import make_vocabulary
+from stemma.runtime.engine.grammars import make_vocabulary
 from stemma.runtime.errors import StemmaError
 from stemma.runtime.model.load import read_checkpoint
 from stemma.runtime.model.pull import default_model

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from stemma import cli
 from stemma.runtime.engine import Engine, EngineConfig
-from stemma.runtime.engine.guides import make_vocabulary
+from stemma.runtime.engine.grammars import make_vocabulary
 from stemma.runtime.errors import StemmaError
 from stemma.server import ServerConfig
 

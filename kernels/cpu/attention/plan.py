@@ -1,4 +1,4 @@
-"""From a layout to the tiles of attention (`tiles.py`), once a step, for all layers.
+"""From a metadata to the tiles of attention (`tiles.py`), once a step, for all layers.
 
     rows of sequence i, splits of its context     | split 0 | split 1 | split 2 |
       in a shared prefix of 2 splits              |<- tiles of all its sequences ->|<- own tiles ->|
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.kernels.cpu.attention.tiles import ITEM, PLAN
-from stemma.kernels.ops import KV_SPLIT, Layout
+from stemma.kernels.ops import KV_SPLIT, AttentionMetadata
 
 Array = npt.NDArray[Any]
 
@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 class CpuPlan:
     """address: of the words that `attend` reads. num_parts: partial results that need memory, times all heads."""
 
-    layout: Layout
+    metadata: AttentionMetadata
     address: int
     num_rows: int
     num_parts: int
@@ -37,13 +37,13 @@ class CpuPlan:
     memory: tuple[Array, ...]
 
 
-def make_plan(layout: Layout, block_size: int, busy: int, tile_rows: int) -> CpuPlan:
+def make_plan(metadata: AttentionMetadata, block_size: int, busy: int, tile_rows: int) -> CpuPlan:
     """busy: tiles (times KV heads) below which a context is divided among threads."""
-    starts, lengths = layout.query_starts.tolist(), layout.context_lens.tolist()
+    starts, lengths = metadata.query_starts.tolist(), metadata.context_lens.tolist()
     num_rows = starts[-1]
     shared = [0] * len(lengths)  # splits of each sequence that are computed with its neighbours
     items: list[tuple[int, ...]] = []
-    for first, last, num_blocks in layout.shared_prefixes:
+    for first, last, num_blocks in metadata.shared_prefixes:
         splits = min(num_blocks * block_size, *lengths[first:last]) // KV_SPLIT
         if splits > 0 and last - first > 1:
             shared[first:last] = [splits] * (last - first)
@@ -64,12 +64,12 @@ def make_plan(layout: Layout, block_size: int, busy: int, tile_rows: int) -> Cpu
             items += [(row, rows, i, a, b, int(parts)) for a, b in ranges if b > a]
         if parts:
             later += range(starts[i], starts[i + 1])
-    return _with_words(layout, num_rows, items, later)
+    return _with_words(metadata, num_rows, items, later)
 
 
-def _with_words(layout: Layout, num_rows: int, items: list[tuple[int, ...]], later: list[int]) -> CpuPlan:
-    positions, slots = (np.ascontiguousarray(a, dtype=np.int32) for a in (layout.positions, layout.slots))
-    tables = np.ascontiguousarray(layout.block_tables, dtype=np.int32)
+def _with_words(metadata: AttentionMetadata, num_rows: int, items: list[tuple[int, ...]], later: list[int]) -> CpuPlan:
+    positions, slots = (np.ascontiguousarray(a, dtype=np.int32) for a in (metadata.positions, metadata.slots))
+    tables = np.ascontiguousarray(metadata.block_tables, dtype=np.int32)
     table_of_items = np.array(items, dtype=np.int64).reshape(-1, len(ITEM))
     merged = np.array(later, dtype=np.int64)
     part_starts = np.zeros(num_rows, dtype=np.int64)
@@ -83,5 +83,5 @@ def _with_words(layout: Layout, num_rows: int, items: list[tuple[int, ...]], lat
     memory = (positions, slots, tables, table_of_items, merged, part_starts)
     num_parts = int(ends[-1]) if later else 0
     return CpuPlan(
-        layout, words.ctypes.data, num_rows, num_parts, positions.ctypes.data, slots.ctypes.data, words, memory
+        metadata, words.ctypes.data, num_rows, num_parts, positions.ctypes.data, slots.ctypes.data, words, memory
     )

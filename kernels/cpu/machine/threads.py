@@ -138,7 +138,7 @@ def add_worker(module: ir.Module) -> None:
     code.finish()
 
 
-class Pool:
+class ThreadPool:
     """Threads beside the caller's. One caller at a time.
 
     control: address of the control block, the first argument of every operation.

@@ -27,7 +27,7 @@ from stemma.runtime.model.text.chat_sandbox import compile_template
 from stemma.runtime.model.text.tokenizer import Tokenizer
 
 Message = Mapping[str, Any]
-Said = tuple[Sequence[Message], Mapping[str, Any]]
+RenderArguments = tuple[Sequence[Message], Mapping[str, Any]]
 TEMPLATE_FAILURES = (
     jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError
 )  # fmt: skip
@@ -36,7 +36,7 @@ RESERVED = frozenset(
     ("self", "messages", "tools", "add_generation_prompt", "continue_final_message", "tokenize", "conversation",
      "template", "chat_template", "return_tensors", "return_dict")
 )  # fmt: skip
-"""Names that are said elsewhere, or mean something on the way to a template: a value of that name would be lost, or
+"""Names that are taken elsewhere, or mean something on the way to a template: a value of that name would be lost, or
 change what is no business of a value's. So are the tokenizer's special texts and the sandbox's functions."""
 
 
@@ -85,10 +85,10 @@ class ChatTemplate:
         it was when it was generated.
         """
         self.check_values(values)
-        said = _checked(messages), {**values, "tools": tools, "add_generation_prompt": add_generation_prompt}
+        arguments = _checked(messages), {**values, "tools": tools, "add_generation_prompt": add_generation_prompt}
         with _depth_refused():
-            marks = absent_marks([self.source, *strings_in(said)])
-            return self._tokenizer.encode_pieces(self._pieces(self._prepared(said, marks), marks))
+            marks = absent_marks([self.source, *strings_in(arguments)])
+            return self._tokenizer.encode_pieces(self._pieces(self._prepared(arguments, marks), marks))
 
     def encode_after(
         self, messages: Sequence[Message], answer: int, /, *, add_generation_prompt: bool = True, **values: Any
@@ -102,20 +102,20 @@ class ChatTemplate:
         with _depth_refused():
             strings = [self.source, *strings_in((_checked(messages), values))]
             marks = absent_marks(strings)
-            here = absent_marks([*strings, *marks]).seam
+            here = absent_marks([*strings, *marks]).boundary
             messages = [*messages[:answer], {**messages[answer], "content": here}, *messages[answer + 1 :]]
-            said = messages, {**values, "tools": None, "add_generation_prompt": add_generation_prompt}
-            _, found, rest = self._prepared(said, marks, answer + 1).rpartition(here)
+            arguments = messages, {**values, "tools": None, "add_generation_prompt": add_generation_prompt}
+            _, found, rest = self._prepared(arguments, marks, answer + 1).rpartition(here)
         if not found:
             raise ChatTemplateError("the model's chat template leaves an answer out; its turn cannot be continued")
         return self._tokenizer.encode_more_pieces(self._pieces(rest, marks))
 
-    def _prepared(self, said: Said, marks: Marks, first_answer: int = 1) -> str:
+    def _prepared(self, arguments: RenderArguments, marks: Marks, first_answer: int = 1) -> str:
         """The rendered text with marks in what messages say, and at the answers from message `first_answer` on."""
-        text = self._render(*said)
-        if self._marker.needed(strings_in(said)):
-            text = self._marked(text, said, marks)
-        return self._with_seams(text, said, marks, first_answer)
+        text = self._render(*arguments)
+        if self._marker.needed(strings_in(arguments)):
+            text = self._marked(text, arguments, marks)
+        return self._with_boundaries(text, arguments, marks, first_answer)
 
     def _render(self, messages: Sequence[Message], values: Mapping[str, Any]) -> str:
         try:
@@ -123,46 +123,46 @@ class ChatTemplate:
         except TEMPLATE_FAILURES as error:
             raise ChatTemplateError(f"the model's chat template refuses these messages: {error}") from error
 
-    def _marked(self, text: str, said: Said, marks: Marks) -> str:
+    def _marked(self, text: str, arguments: RenderArguments, marks: Marks) -> str:
         """The rendered text with marks in what messages say.
 
         If the template's choices depend on a mark wherever it is put, the rendering differs from `text`, but is safe.
         """
-        rendered = self._rendered_with(said, partial(self._marker.inside, marks=marks), marks)
+        rendered = self._rendered_with(arguments, partial(self._marker.inside, marks=marks), marks)
         if rendered.replace(marks.inside, "") == text:
             return rendered
-        risky = {string for string in strings_in(said) if self._marker.needed([string])}
-        chosen = {string: self._best_marks(string, text, said, marks) for string in risky}
-        return self._rendered_with(said, partial(_replaced, chosen), marks)
+        risky = {string for string in strings_in(arguments) if self._marker.needed([string])}
+        chosen = {string: self._best_marks(string, text, arguments, marks) for string in risky}
+        return self._rendered_with(arguments, partial(_replaced, chosen), marks)
 
-    def _best_marks(self, string: str, text: str, said: Said, marks: Marks) -> str:
+    def _best_marks(self, string: str, text: str, arguments: RenderArguments, marks: Marks) -> str:
         """One string with marks that change nothing else in the rendering, if there is a way to put them."""
         marked = string
         for way in (self._marker.inside, self._marker.before, self._marker.beside):
             marked = way(string, marks)
-            rendered = self._rendered_with(said, partial(_replaced, {string: marked}), marks)
+            rendered = self._rendered_with(arguments, partial(_replaced, {string: marked}), marks)
             if rendered.replace(marks.inside, "") == text:
                 break
         return marked
 
-    def _rendered_with(self, said: Said, put: Callable[[str], str], marks: Marks) -> str:
-        messages, values = map_strings(said, put)
+    def _rendered_with(self, arguments: RenderArguments, put: Callable[[str], str], marks: Marks) -> str:
+        messages, values = map_strings(arguments, put)
         return self._marker.settle(self._render(messages, values), marks)
 
-    def _with_seams(self, text: str, said: Said, marks: Marks, first_answer: int) -> str:
+    def _with_boundaries(self, text: str, arguments: RenderArguments, marks: Marks, first_answer: int) -> str:
         """A mark where each answer begins, right behind what a generation prompt would have been."""
         plain = text.replace(marks.inside, "")
         marked_at = [found.start() - i for i, found in enumerate(re.finditer(marks.inside, text))]
         parts, done = [], 0
-        for seam in self._answers(plain, said, first_answer):
-            position = seam + bisect_left(marked_at, seam)
+        for boundary in self._answers(plain, arguments, first_answer):
+            position = boundary + bisect_left(marked_at, boundary)
             parts.append(text[done:position])
             done = position
-        return marks.seam.join([*parts, text[done:]])
+        return marks.boundary.join([*parts, text[done:]])
 
-    def _answers(self, plain: str, said: Said, first_answer: int) -> Iterator[int]:
+    def _answers(self, plain: str, arguments: RenderArguments, first_answer: int) -> Iterator[int]:
         """Positions at which answers begin, in order; none where the template has no generation prompt."""
-        messages, values = said
+        messages, values = arguments
         for index in range(first_answer, len(messages)):
             if messages[index]["role"] == "assistant":
                 try:
@@ -178,7 +178,7 @@ class ChatTemplate:
             if isinstance(piece, int):
                 yield piece
             else:
-                yield from piece.replace(marks.inside, "").split(marks.seam)
+                yield from piece.replace(marks.inside, "").split(marks.boundary)
 
 
 @contextmanager
@@ -186,7 +186,7 @@ def _depth_refused() -> Iterator[None]:
     try:
         yield
     except RecursionError as error:
-        raise ChatTemplateError("what is said to the chat template is nested too deeply") from error
+        raise ChatTemplateError("what is arguments to the chat template is nested too deeply") from error
 
 
 def _replaced(table: Mapping[str, str], string: str) -> str:

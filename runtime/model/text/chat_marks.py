@@ -16,7 +16,7 @@ class Marks(NamedTuple):
     inside: str  # breaks a special token that a message wrote
     opening: str  # stands before such a token where it must stay whole for the template to find it
     closing: str  # or behind it
-    seam: str  # where one run of text ends and another, encoded apart, begins
+    boundary: str  # where one run of text ends and another, encoded apart, begins
 
 
 def absent_marks(texts: Iterable[str]) -> Marks:

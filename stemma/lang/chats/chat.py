@@ -16,7 +16,7 @@ from stemma.lang.backend import Backend
 from stemma.lang.chats.chat_file import SavedChat, SavedTurn, read_chat, write_chat
 from stemma.lang.states.state import Mark, State
 from stemma.lang.values.gen import Gen
-from stemma.runtime.core.checking import checked, told
+from stemma.runtime.core.checking import checked, describe
 from stemma.runtime.engine import RequestOptions
 from stemma.runtime.errors import ModelError, StateError
 
@@ -118,7 +118,7 @@ class Chat:
     def _turn(self, index: int) -> Turn:
         self._check_idle()
         if not -len(self.turns) <= checked(index, int, "index") < len(self.turns):
-            raise StateError(f"there is no turn {told(index)}: the chat has {len(self.turns)}")
+            raise StateError(f"there is no turn {describe(index)}: the chat has {len(self.turns)}")
         return self.turns[index]
 
     def _check_idle(self) -> None:

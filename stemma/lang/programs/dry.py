@@ -23,7 +23,7 @@ ANSWER = "⟨answer⟩"
 Purpose = Literal["gen", "select", "prefill"]
 
 
-class Asked(NamedTuple):
+class DryRequest(NamedTuple):
     """One request: its prompt in dry tokens."""
 
     purpose: Purpose
@@ -45,7 +45,7 @@ class DryBackend:
     """Records every request in `asked`."""
 
     def __init__(self) -> None:
-        self.asked: list[Asked] = []
+        self.asked: list[DryRequest] = []
         self._tokenizer = Tokenizer(byte_tokenizer(), VOCABULARY)
         self._chat_template = ChatTemplate(TEMPLATE, self._tokenizer)
 
@@ -72,7 +72,7 @@ class DryBackend:
         scored = options.get("prompt_logprobs") is not None
         is_silent = options.get("max_tokens") == 0
         purpose: Purpose = "select" if scored else "prefill" if is_silent else "gen"
-        self.asked.append(Asked(purpose, tuple(prompt)))
+        self.asked.append(DryRequest(purpose, tuple(prompt)))
         text = "" if is_silent else ANSWER
         tokens = tuple(self._tokenizer.encode_continuation(text))
         scores = [TokenLogprob(token, -1.0) for token in prompt[options.get("scored_from", 1) :]] if scored else []

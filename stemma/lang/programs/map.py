@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from stemma.lang.loops import LoopThread, run_blocking
 from stemma.lang.programs.run import Run
-from stemma.runtime.core.checking import checked, told
+from stemma.runtime.core.checking import checked, describe
 from stemma.runtime.engine.progress import bar
 from stemma.runtime.errors import InvalidRequest
 
@@ -39,7 +39,7 @@ class Mapped(Generic[R]):
         name: str,
     ) -> None:
         if checked(concurrency, int, "concurrency") < 1:
-            raise InvalidRequest(f"concurrency must be at least 1; it is {told(concurrency)}", "concurrency")
+            raise InvalidRequest(f"concurrency must be at least 1; it is {describe(concurrency)}", "concurrency")
         self._attempt = attempt
         self._items = items
         self._concurrency = concurrency

@@ -19,7 +19,7 @@ from stemma.lang.loops import run_blocking
 from stemma.lang.programs.dry import DryBackend, dry_form
 from stemma.lang.programs.map import Mapped, Progress
 from stemma.lang.programs.plan import Plan, bound_parameters, make_plan, text_of, texts_of
-from stemma.lang.programs.run import Call, Run
+from stemma.lang.programs.run import ProgramCall, Run
 from stemma.lang.reports.trace import TraceNode
 from stemma.lang.states.session import Session
 from stemma.lang.states.state import State
@@ -36,7 +36,7 @@ Body = Callable[Concatenate[State, P], Coroutine[Any, Any, R]]
 class OfOne(Protocol[A_contra, R_co]):
     """A program that can be called with one argument."""
 
-    def call(self, item: A_contra, /) -> Call[R_co]: ...
+    def call(self, item: A_contra, /) -> ProgramCall[R_co]: ...
 
 
 class Program(Generic[P, R]):
@@ -62,13 +62,13 @@ class Program(Generic[P, R]):
         """`run` for plain Python, and for a notebook's cell without `await`."""
         return run_blocking(self.run(llm, *args, **kwargs))
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> ProgramCall[R]:
         """Arguments for `map` to run it with, where it takes more than one parameter."""
-        return Call(self._body, args, kwargs)
+        return ProgramCall(self._body, args, kwargs)
 
     @overload
     def map(
-        self, llm: Backend, calls: Iterable[Call[R]], /, *, concurrency: int = 64, progress: Progress = False
+        self, llm: Backend, calls: Iterable[ProgramCall[R]], /, *, concurrency: int = 64, progress: Progress = False
     ) -> Mapped[R]: ...
 
     @overload
@@ -87,7 +87,7 @@ class Program(Generic[P, R]):
         """
 
         def attempt(item: Any, index: int) -> Coroutine[Any, Any, Run[R]]:
-            call = item if isinstance(item, Call) else Call(self._body, (item,), {})
+            call = item if isinstance(item, ProgramCall) else ProgramCall(self._body, (item,), {})
             return self._attempt(Session(llm), call, index)
 
         return Mapped(attempt, items, concurrency, progress, self.name)
@@ -107,12 +107,12 @@ class Program(Generic[P, R]):
 
     async def _dry(self, values: dict[str, Any]) -> DryBackend:
         backend = DryBackend()
-        run = await self._attempt(Session(backend, dry_form), Call(self._body, (), values), 0)
+        run = await self._attempt(Session(backend, dry_form), ProgramCall(self._body, (), values), 0)
         if run.error is not None:
             raise run.error
         return backend
 
-    async def _attempt(self, session: Session, call: Call[R], index: int) -> Run[R]:
+    async def _attempt(self, session: Session, call: ProgramCall[R], index: int) -> Run[R]:
         """Run it; a failure becomes the run's error."""
         trace, started = TraceNode("program", self.name), time.perf_counter()
         state = State.of(session, trace, {})

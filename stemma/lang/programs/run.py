@@ -18,7 +18,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[R_co]):
+class ProgramCall(Generic[R_co]):
     """A program's body with arguments, to be run on a state."""
 
     body: Callable[Concatenate[State, ...], Coroutine[Any, Any, R_co]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from stemma.lang.reports.origins import Run
+from stemma.lang.reports.origins import OriginSpan
 from stemma.runtime.model import Tokenizer
 
 STYLES = {
@@ -18,11 +18,11 @@ STYLES = {
 """Colour and underline, so that colour alone never tells."""
 
 
-def picture(tokens: Sequence[int], runs: Sequence[Run], tokenizer: Tokenizer) -> str:
+def picture(tokens: Sequence[int], origins: Sequence[OriginSpan], tokenizer: Tokenizer) -> str:
     """HTML of a sequence of tokens."""
     spans: list[str] = []
     start = 0
-    for origin, end in [*runs, ("new", len(tokens))]:
+    for origin, end in [*origins, ("new", len(tokens))]:
         text = text_of(tokens[start:end], tokenizer)
         if text:
             spans.append(f"<span style='{_style(origin)}' title='{STYLES[origin][2]}'>{escape(text)}</span>")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar, Unpac
 
 from stemma.lang.backend import Backend, Hold
 from stemma.lang.reports.explain import StateExplanation, explained
-from stemma.lang.reports.origins import Run, num_computed, with_generated, with_prompt
+from stemma.lang.reports.origins import OriginSpan, num_computed, with_generated, with_prompt
 from stemma.lang.reports.picture import picture
 from stemma.lang.reports.report import Report
 from stemma.lang.reports.trace import TraceNode
@@ -22,7 +22,7 @@ from stemma.lang.states.session import Session
 from stemma.lang.states.transcript import Message, Role, Transcript, keep
 from stemma.lang.values.gen import Gen, Outcome
 from stemma.lang.values.select import By, check_options, scores, scorings
-from stemma.runtime.core.checking import checked, told
+from stemma.runtime.core.checking import checked, describe
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Generation, RequestOptions
 from stemma.runtime.engine.forms import TEXT, Form
@@ -31,7 +31,7 @@ from stemma.runtime.errors import InvalidRequest, StateError
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
-    from stemma.runtime.engine.guides import GrammarSpec
+    from stemma.runtime.engine.grammars import GrammarSpec
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,7 +49,7 @@ class Mark(NamedTuple):
     """A place in a state's past."""
 
     transcript: Transcript
-    runs: tuple[Run, ...]
+    origins: tuple[OriginSpan, ...]
 
 
 class State:
@@ -80,7 +80,7 @@ class State:
         self.trace = trace
         self._options = options
         self._transcript = Transcript()
-        self._runs: tuple[Run, ...] = ()
+        self._origins: tuple[OriginSpan, ...] = ()
         self._pending: Gen[Any] | None = None
         session.states.add(self)
 
@@ -216,7 +216,7 @@ class State:
         node.usage, node.seconds, node.text = usage, time.perf_counter() - started, text[:MAX_PREVIEW]
 
     def _extend_runs(self, num_prompt: int, num_cached: int, num_generated: int, forced: Sequence[int]) -> None:
-        self._runs = with_generated(with_prompt(self._runs, num_prompt, num_cached), num_generated, forced)
+        self._origins = with_generated(with_prompt(self._origins, num_prompt, num_cached), num_generated, forced)
 
     def _silent(self) -> RequestOptions:
         """Options of a request that computes and says nothing, where this state's requests run."""
@@ -234,7 +234,7 @@ class State:
         copy = type(self).__new__(type(self))
         trace = self.trace if name is None else self.trace.child("branch", name)
         copy._begin(self._session, self._hold.fork(), trace, self._options)
-        copy._transcript, copy._runs = self._transcript, self._runs
+        copy._transcript, copy._origins = self._transcript, self._origins
         return copy
 
     async def fork(
@@ -251,20 +251,20 @@ class State:
         """
         limit = checked(limit, int | None, "limit")
         if limit is not None and limit < 1:
-            raise InvalidRequest(f"limit must be at least 1; it is {told(limit)}", "limit")
+            raise InvalidRequest(f"limit must be at least 1; it is {describe(limit)}", "limit")
         listed = list(items)
-        if len(listed) > 1 and len(self.tokens) - num_computed(self._runs) >= MIN_PREFILL:
+        if len(listed) > 1 and len(self.tokens) - num_computed(self._origins) >= MIN_PREFILL:
             await self.prefill()
         return await run_branches(self, listed, branch, limit)
 
     def mark(self) -> Mark:
         """Where it stands, to come back to."""
-        return Mark(self._idle(), self._runs)
+        return Mark(self._idle(), self._origins)
 
     def back_to(self, mark: Mark) -> Self:
         """Take back everything since `mark`, which may be another state's of the same model."""
         self._idle()
-        self._transcript, self._runs = mark
+        self._transcript, self._origins = mark
         return self
 
     # Looking in, and the end ----------------------------------------------------------------
@@ -283,7 +283,7 @@ class State:
         return self._transcript.open_text
 
     def _repr_html_(self) -> str:
-        return picture(self.tokens, self._runs, self._session.llm.tokenizer)
+        return picture(self.tokens, self._origins, self._session.llm.tokenizer)
 
     def report(self) -> Report:
         """What this state and its branches did: print it, or show it in a notebook."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from stemma.runtime.core.checking import checked, told
+from stemma.runtime.core.checking import checked, describe
 from stemma.runtime.engine import Completion
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import Tokenizer
@@ -25,7 +25,7 @@ def check_options(options: Sequence[str]) -> None:
     is_list = isinstance(options, Sequence) and not isinstance(options, str)
     texts = checked(options, Sequence[str], "options") if is_list else []
     if not texts or not all(texts) or len(set(texts)) < len(texts):
-        raise InvalidRequest(f"give select a list of different texts; these are {told(options)}", "options")
+        raise InvalidRequest(f"give select a list of different texts; these are {describe(options)}", "options")
 
 
 def scorings(

@@ -18,7 +18,7 @@ from stemma.server.cache.tree_view import TreeFeed
 from stemma.server.cache.wire import FlushRequest, PinRequest, PrefixRequest, SavedName
 from stemma.server.generation.reporting import usage_report
 from stemma.server.generation.service import Service
-from stemma.server.http.endpoint import Call
+from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import bad_request
 from stemma.server.http.keys import Tenant
 from stemma.server.http.replies import EventReply, event, json_reply
@@ -28,7 +28,7 @@ REFRESH_SECONDS = 0.5
 KEEP_ALIVE_SECONDS = 10.0
 
 
-async def tree_page(call: Call[Service, None]) -> Response:
+async def tree_page(context: RequestContext[Service, None]) -> Response:
     """GET /tree: the page. It asks for the key itself, if one is needed."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
     return HTMLResponse(PAGE.read_text(), headers={"content-security-policy": policy})
@@ -42,13 +42,13 @@ class CacheApi:
         self._pins = Pins(service.engine)
         self._saves = Saves(service.engine, service.config.cache_folder, service.config.max_saved_bytes)
 
-    async def tree(self, call: Call[Service, None]) -> Response:
+    async def tree(self, context: RequestContext[Service, None]) -> Response:
         """GET /cache/tree: all nodes that the caller may see, and the counters."""
-        return json_reply((await self._tree.latest()).report(call.tenant))
+        return json_reply((await self._tree.latest()).report(context.tenant))
 
-    async def tree_events(self, call: Call[Service, None]) -> Response:
+    async def tree_events(self, context: RequestContext[Service, None]) -> Response:
         """GET /cache/events: the tree, then what changes of it, as server-sent events."""
-        return EventReply(self._changes(call.service.stopping, call.tenant), call.service.config)
+        return EventReply(self._changes(context.service.stopping, context.tenant), context.service.config)
 
     async def _changes(self, stopping: asyncio.Event, tenant: Tenant) -> AsyncGenerator[bytes]:
         known: dict[str, Any] = {}
@@ -68,55 +68,55 @@ class CacheApi:
             except TimeoutError:
                 continue
 
-    async def pin(self, call: Call[Service, PinRequest]) -> Response:
+    async def pin(self, context: RequestContext[Service, PinRequest]) -> Response:
         """POST /cache/pin: have a prefix computed and kept for a while."""
-        service, body = call.service, call.body
+        service, body = context.service, context.body
         tokens = await service.work(prefix_tokens, service, body)
-        warmed = await _warmed(call, tokens)
-        made = await service.work(self._pins.add, tokens, call.tenant.namespace(body.cache_salt), body.ttl)
+        warmed = await _warmed(context, tokens)
+        made = await service.work(self._pins.add, tokens, context.tenant.namespace(body.cache_salt), body.ttl)
         return json_reply(_pin_report(made) | {"usage": warmed["usage"]})
 
-    async def pins(self, call: Call[Service, None]) -> Response:
+    async def pins(self, context: RequestContext[Service, None]) -> Response:
         """GET /cache/pins."""
-        return json_reply({"pins": [_pin_report(made) for made in self._pins.list(call.tenant)]})
+        return json_reply({"pins": [_pin_report(made) for made in self._pins.list(context.tenant)]})
 
-    async def unpin(self, call: Call[Service, None]) -> Response:
+    async def unpin(self, context: RequestContext[Service, None]) -> Response:
         """DELETE /cache/pins/{pin_id}."""
-        pin_id = call.request.path_params["pin_id"]
-        await call.service.work(self._pins.remove, pin_id, call.tenant)
+        pin_id = context.request.path_params["pin_id"]
+        await context.service.work(self._pins.remove, pin_id, context.tenant)
         return json_reply({"id": pin_id, "deleted": True})
 
-    async def save_cache(self, call: Call[Service, SavedName]) -> Response:
+    async def save_cache(self, context: RequestContext[Service, SavedName]) -> Response:
         """POST /cache/save: write the caller's part of the cache, with its KV, to a file of the server's."""
-        service, started = call.service, time.perf_counter()
-        made = await service.work(self._saves.save, call.body.name, call.tenant)
-        return json_reply(_report(call.body.name, made, started))
+        service, started = context.service, time.perf_counter()
+        made = await service.work(self._saves.save, context.body.name, context.tenant)
+        return json_reply(_report(context.body.name, made, started))
 
-    async def load_cache(self, call: Call[Service, SavedName]) -> Response:
+    async def load_cache(self, context: RequestContext[Service, SavedName]) -> Response:
         """POST /cache/load: have it again, as far as blocks are free."""
-        service, started = call.service, time.perf_counter()
-        made = await service.work(self._saves.load, call.body.name, call.tenant)
-        return json_reply(_report(call.body.name, made, started) | {"skipped_tokens": made.num_skipped})
+        service, started = context.service, time.perf_counter()
+        made = await service.work(self._saves.load, context.body.name, context.tenant)
+        return json_reply(_report(context.body.name, made, started) | {"skipped_tokens": made.num_skipped})
 
-    async def saved_caches(self, call: Call[Service, None]) -> Response:
+    async def saved_caches(self, context: RequestContext[Service, None]) -> Response:
         """GET /cache/saved: the caller's files."""
-        return json_reply({"saved": await call.service.work(self._saves.list, call.tenant)})
+        return json_reply({"saved": await context.service.work(self._saves.list, context.tenant)})
 
-    async def delete_saved(self, call: Call[Service, None]) -> Response:
+    async def delete_saved(self, context: RequestContext[Service, None]) -> Response:
         """DELETE /cache/saved/{name}."""
-        name = call.request.path_params["name"]
-        await call.service.work(self._saves.delete, name, call.tenant)
+        name = context.request.path_params["name"]
+        await context.service.work(self._saves.delete, name, context.tenant)
         return json_reply({"name": name, "deleted": True})
 
 
-async def explain(call: Call[Service, PrefixRequest]) -> Response:
+async def explain(context: RequestContext[Service, PrefixRequest]) -> Response:
     """POST /cache/explain: how much of a prompt is cached, and why it is not more."""
-    service = call.service
-    tokens = await service.work(prefix_tokens, service, call.body)
-    namespace = call.tenant.namespace(call.body.cache_salt)
+    service = context.service
+    tokens = await service.work(prefix_tokens, service, context.body)
+    namespace = context.tenant.namespace(context.body.cache_salt)
     found = await service.work(service.engine.with_cache, lambda cache: cache.explain(tokens, namespace))
     reason = found.reason
-    if reason is Reason.OTHER_NAMESPACE and not call.tenant.is_admin:
+    if reason is Reason.OTHER_NAMESPACE and not context.tenant.is_admin:
         reason = Reason.NEVER_SEEN  # what other tenants have is none of this one's business
     at = found.position
     return json_reply(
@@ -135,16 +135,18 @@ async def explain(call: Call[Service, PrefixRequest]) -> Response:
     )
 
 
-async def warm(call: Call[Service, PrefixRequest]) -> Response:
+async def warm(context: RequestContext[Service, PrefixRequest]) -> Response:
     """POST /cache/warm: have a prefix computed."""
-    return json_reply(await _warmed(call, await call.service.work(prefix_tokens, call.service, call.body)))
+    return json_reply(await _warmed(context, await context.service.work(prefix_tokens, context.service, context.body)))
 
 
-async def _warmed(call: Call[Service, Any], tokens: list[int]) -> dict[str, Any]:
-    service = call.service
-    call.cleanup.enter_context(service.gate.enter(call.tenant.name, 1))
-    generation = service.engine.submit(tokens, max_tokens=0, namespace=call.tenant.namespace(call.body.cache_salt))
-    call.cleanup.callback(generation.cancel)
+async def _warmed(context: RequestContext[Service, Any], tokens: list[int]) -> dict[str, Any]:
+    service = context.service
+    context.cleanup.enter_context(service.limiter.enter(context.tenant.name, 1))
+    generation = service.engine.submit(
+        tokens, max_tokens=0, namespace=context.tenant.namespace(context.body.cache_salt)
+    )
+    context.cleanup.callback(generation.cancel)
     return {"num_tokens": len(tokens), "usage": usage_report([(await generation).usage])}
 
 
@@ -158,9 +160,9 @@ def _pin_report(made: CallersPin) -> dict[str, Any]:
     }
 
 
-async def flush_cache(call: Call[Service, FlushRequest]) -> Response:
+async def flush_cache(context: RequestContext[Service, FlushRequest]) -> Response:
     """POST /flush_cache: forget what the caller's namespaces hold; with an admin's key, everything."""
-    tenant = call.tenant
+    tenant = context.tenant
 
     def flush(cache: PrefixCache) -> int:
         if tenant.is_admin:
@@ -168,7 +170,7 @@ async def flush_cache(call: Call[Service, FlushRequest]) -> Response:
         names = {node.scope for node in cache.walk() if tenant.owns(node.scope)}
         return sum(cache.drop(name) for name in names)
 
-    return json_reply({"freed_blocks": await call.service.work(call.service.engine.with_cache, flush)})
+    return json_reply({"freed_blocks": await context.service.work(context.service.engine.with_cache, flush)})
 
 
 def _report(name: str, made: CacheFile, started: float) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class RawRun(NamedTuple):
     usage: Usage
 
 
-class Reading(NamedTuple):
+class CacheSnapshot(NamedTuple):
     """All that is read between two steps."""
 
     nodes: list[RawNode]
@@ -54,7 +54,7 @@ class Reading(NamedTuple):
     now: float
 
 
-def read(scheduler: Scheduler) -> Reading:
+def read(scheduler: Scheduler) -> CacheSnapshot:
     """Read everything, quickly: the engine waits meanwhile."""
     nodes = [
         RawNode(
@@ -75,7 +75,7 @@ def read(scheduler: Scheduler) -> Reading:
         for run in scheduler.running
         if run.lease is not None
     ]
-    return Reading(nodes, runs, scheduler.cache.stats(), len(scheduler.waiting), time.monotonic())
+    return CacheSnapshot(nodes, runs, scheduler.cache.stats(), len(scheduler.waiting), time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class TreeFeed:
         return draw(reading, finished.usage, sum(finished.num_finished.values()), self._engine, self._picture)
 
 
-def draw(reading: Reading, usage: Usage, num_finished: int, engine: Engine, before: Picture | None) -> Picture:
+def draw(reading: CacheSnapshot, usage: Usage, num_finished: int, engine: Engine, before: Picture | None) -> Picture:
     """Make a picture. Texts of nodes that the picture before had are taken from there."""
     texts = Texts(engine, before)
     by_id: dict[str, dict[str, Any]] = {}

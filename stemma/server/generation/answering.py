@@ -10,7 +10,7 @@ from starlette.responses import Response
 from stemma.runtime.engine import Completion, Generation
 from stemma.server.generation.generations import completed
 from stemma.server.generation.service import Service
-from stemma.server.http.endpoint import Call
+from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.replies import EventReply, json_reply
 
 
@@ -28,8 +28,10 @@ class AnswerWriter(Protocol):
         """The answer in pieces, which the call's dialect makes events of."""
 
 
-async def reply(call: Call[Service, Any], answer: AnswerWriter, generations: Sequence[Generation]) -> Response:
+async def reply(
+    context: RequestContext[Service, Any], answer: AnswerWriter, generations: Sequence[Generation]
+) -> Response:
     """Answer a call whose body has `stream`."""
-    if call.body.stream:
-        return EventReply(call.dialect.events(answer.chunks(generations), answer.id), call.service.config)
+    if context.body.stream:
+        return EventReply(context.dialect.events(answer.chunks(generations), answer.id), context.service.config)
     return json_reply(answer.whole(await completed(generations)))

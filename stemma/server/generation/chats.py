@@ -10,31 +10,31 @@ from stemma.runtime.engine import Completion, Generation, RequestOptions
 from stemma.server.generation.generations import constrain, errors_of_prompt_named, start
 from stemma.server.generation.options import sampling_options
 from stemma.server.generation.service import Service
-from stemma.server.http.endpoint import Call
+from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import bad_request
 from stemma.server.http.keys import Tenant
 from stemma.server.outputs.answers import Answer, AnswerParser, Piece
-from stemma.server.outputs.forms import Form, ToolUse, chat_form, tool_use
-from stemma.server.outputs.tool_grammar import CallsForm
+from stemma.server.outputs.constraints import OutputConstraint, ToolUse, chat_constraint, tool_use
+from stemma.server.outputs.tool_grammar import ToolCallsGrammar
 from stemma.server.prompts.prompter import ChatPrompt, answer_key
 from stemma.server.wire.chat import ChatRequest
 
 
 async def start_chat(
-    call: Call[Service, Any], body: ChatRequest, prompt_param: str
+    context: RequestContext[Service, Any], body: ChatRequest, prompt_param: str
 ) -> tuple[ChatTurn, list[Generation]]:
     """Check a chat request and start its choices. prompt_param: the field that a wrong prompt is blamed on."""
-    service = call.service
+    service = context.service
     service.check_model(body.model)
-    options = chat_options(body, call.tenant)
+    options = chat_options(body, context.tenant)
     tools = tool_use(body)
-    form = chat_form(body, tools)
-    await constrain(service, options, form)
+    constraint = chat_constraint(body, tools)
+    await constrain(service, options, constraint)
     with errors_of_prompt_named(prompt_param):
         prompt = await service.work(chat_prompt, service, body, tools, options["namespace"])
         default = service.config.default_max_tokens
-        generations = start(call, [prompt.tokens], body.n or 1, max_tokens(body), default, options)
-    return ChatTurn(service, body, prompt, tools, calls_first(form), options["namespace"]), generations
+        generations = start(context, [prompt.tokens], body.n or 1, max_tokens(body), default, options)
+    return ChatTurn(service, body, prompt, tools, calls_first(constraint), options["namespace"]), generations
 
 
 def chat_options(body: ChatRequest, tenant: Tenant) -> RequestOptions:
@@ -84,7 +84,7 @@ class ChatTurn:
     def remember(self, choice: Choice, completion: Completion) -> None:
         """Know the answer again when it comes back, and have all of it in the cache by then.
 
-        Its last tokens were never computed if nothing followed them: those that the form forced, or one at the limit.
+        Its last tokens were never computed if nothing followed them: those that were forced, or one at the limit.
         What was cut inside a call is not known again: the beginning of a call is no part of the answer.
         """
         if self.body.prompt_token_ids is not None or choice.parser.is_cut_in_call:
@@ -129,6 +129,8 @@ class Choice:
         return "tool_calls" if has_whole_calls and completion.finish_reason == "stop" else completion.finish_reason
 
 
-def calls_first(form: Form | None) -> bool:
-    """Whether an answer of this form has its calls at its beginning, or none."""
-    return form is not None and isinstance(form.spec, CallsForm) and form.spec.otherwise != "text"
+def calls_first(constraint: OutputConstraint | None) -> bool:
+    """Whether an answer of this constraint has its calls at its beginning, or none."""
+    return (
+        constraint is not None and isinstance(constraint.spec, ToolCallsGrammar) and constraint.spec.otherwise != "text"
+    )

@@ -10,45 +10,47 @@ from typing import Any, NamedTuple
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
 from stemma.runtime.errors import EngineClosed, InvalidRequest
 from stemma.server.generation.service import Service
-from stemma.server.http.endpoint import Call
+from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import ApiError, bad_request
-from stemma.server.outputs.forms import Form
+from stemma.server.outputs.constraints import OutputConstraint
 
 
-class Said(NamedTuple):
+class ChoiceOutput(NamedTuple):
     """What one choice said: more, or that it is complete."""
 
     choice: int
     what: Delta | Completion
 
 
-async def constrain(service: Service, options: RequestOptions, form: Form | None) -> None:
-    """Have a form compiled, in bounded time, and put it among the options. Raises ApiError."""
-    if form is None:
+async def constrain(service: Service, options: RequestOptions, constraint: OutputConstraint | None) -> None:
+    """Have a constraint compiled, in bounded time, and put it among the options. Raises ApiError."""
+    if constraint is None:
         return
     try:
-        await _compiled(service, form)
+        await _compiled(service, constraint)
     except ApiError:
-        if form.otherwise is None:
+        if constraint.otherwise is None:
             raise
-        options["grammar"] = form.otherwise
+        options["grammar"] = constraint.otherwise
     else:
-        options["grammar"] = form.spec
+        options["grammar"] = constraint.spec
 
 
-async def _compiled(service: Service, form: Form) -> None:
+async def _compiled(service: Service, constraint: OutputConstraint) -> None:
     config = service.config
-    if form.num_bytes > config.max_grammar_bytes:
-        message = f"{form.param} has {form.num_bytes} bytes; no more than {config.max_grammar_bytes} are taken"
-        raise bad_request(message, form.param)
+    if constraint.num_bytes > config.max_grammar_bytes:
+        message = (
+            f"{constraint.param} has {constraint.num_bytes} bytes; no more than {config.max_grammar_bytes} are taken"
+        )
+        raise bad_request(message, constraint.param)
     try:
-        await service.compilers.prepare(form.spec)
+        await service.compilers.prepare(constraint.spec)
     except InvalidRequest as error:
-        raise bad_request(str(error), form.param) from error
+        raise bad_request(str(error), constraint.param) from error
 
 
 def start(
-    call: Call[Service, Any],
+    context: RequestContext[Service, Any],
     prompts: Sequence[Sequence[int]],
     n: int,
     max_tokens: int | None,
@@ -59,15 +61,15 @@ def start(
 
     max_tokens: as asked. default_tokens: if nothing was asked, as far as the context has room.
     """
-    service = call.service
+    service = context.service
     if len(prompts) * n > service.config.max_choices:
         param = "n" if n > 1 else "prompt"
         raise bad_request(
             f"a request may have {service.config.max_choices} choices; this has {len(prompts) * n}", param
         )
-    call.cleanup.enter_context(service.gate.enter(call.tenant.name, len(prompts) * n))
+    context.cleanup.enter_context(service.limiter.enter(context.tenant.name, len(prompts) * n))
     generations: list[Generation] = []
-    call.cleanup.enter_context(service.under_way(generations))
+    context.cleanup.enter_context(service.under_way(generations))
     for prompt in prompts:
         submitted = options.copy()
         limit = max_tokens
@@ -97,15 +99,15 @@ async def completed(generations: Sequence[Generation]) -> list[Completion]:
     return completions
 
 
-async def said(generations: Sequence[Generation]) -> AsyncGenerator[Said]:
+async def outputs(generations: Sequence[Generation]) -> AsyncGenerator[ChoiceOutput]:
     """Deltas and completions as they come. What comes while the reader is busy is joined into one delta."""
     if len(generations) == 1:
         async with aclosing(aiter(generations[0])) as deltas:
             async for delta in deltas:
-                yield Said(0, delta)
-        yield Said(0, check(await generations[0]))
+                yield ChoiceOutput(0, delta)
+        yield ChoiceOutput(0, check(await generations[0]))
         return
-    queue: asyncio.Queue[Said | Exception] = asyncio.Queue(maxsize=1)
+    queue: asyncio.Queue[ChoiceOutput | Exception] = asyncio.Queue(maxsize=1)
     feeders = [asyncio.create_task(_feed(queue, index, item)) for index, item in enumerate(generations)]
     try:
         num_open = len(generations)
@@ -121,12 +123,12 @@ async def said(generations: Sequence[Generation]) -> AsyncGenerator[Said]:
         await asyncio.gather(*feeders, return_exceptions=True)
 
 
-async def _feed(queue: asyncio.Queue[Said | Exception], index: int, generation: Generation) -> None:
+async def _feed(queue: asyncio.Queue[ChoiceOutput | Exception], index: int, generation: Generation) -> None:
     try:
         async with aclosing(aiter(generation)) as deltas:
             async for delta in deltas:
-                await queue.put(Said(index, delta))
-        await queue.put(Said(index, check(await generation)))
+                await queue.put(ChoiceOutput(index, delta))
+        await queue.put(ChoiceOutput(index, check(await generation)))
     except Exception as error:
         await queue.put(error)
 

@@ -27,18 +27,18 @@ class TokenTexts:
         except UnicodeDecodeError:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
-    def places(self) -> TextPlaces:
+    def offsets(self) -> TextOffsets:
         """For the tokens of a text that begins."""
-        return TextPlaces(self._tokenizer)
+        return TextOffsets(self._tokenizer)
 
 
-class TextPlaces:
+class TextOffsets:
     """Where the tokens of one text begin in it: the length of the text before them, in characters.
 
     A character that is split over tokens is in the text with its last one:
 
     tokens    E6 97 | A5 | E6 9C AC | 20 69 73        text   日本 is
-    places    0       0    1          2
+    offsets    0       0    1          2
 
     A special token has no text. Bytes that are no UTF-8 are U+FFFD there as in every text.
     """
@@ -49,13 +49,13 @@ class TextPlaces:
         self.text_len = 0
 
     def next(self, token: int) -> int:
-        """The place of the next token."""
+        """The offset of the next token."""
         data = self._tokenizer.token_bytes(token) or b""
         pending, _ = self._decoder.getstate()
         breaks = bool(pending and data) and not _goes_on(pending + data[:1])
-        place = self.text_len + breaks
+        offset = self.text_len + breaks
         self.text_len += len(self._decoder.decode(data))
-        return place
+        return offset
 
 
 def _goes_on(data: bytes) -> bool:

@@ -35,7 +35,7 @@ tracer = trace.get_tracer("stemma.server")
 
 
 @dataclass(slots=True)
-class Call(Generic[Kept, Body]):
+class RequestContext(Generic[Kept, Body]):
     """One request at its handler, with what the server keeps.
 
     cleanup: closed when the answer was sent, failed, or nobody wants it any more.
@@ -59,7 +59,7 @@ class Endpoint:
 
     method: str
     path: str
-    handler: Callable[[Call[Any, Any]], Awaitable[Response]]
+    handler: Callable[[RequestContext[Any, Any]], Awaitable[Response]]
     summary: str
     body: type[Any] | None = None
     is_open: bool = False
@@ -105,7 +105,7 @@ class EndpointApp:
                     counts.answer(path, status)
                     span.set_attribute("http.response.status_code", status)
         if status == 200 and self._endpoint.body is not None:
-            self._service.gate.note_duration(time.monotonic() - started)
+            self._service.limiter.note_duration(time.monotonic() - started)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint, service = self._endpoint, self._service
@@ -118,10 +118,10 @@ class EndpointApp:
         data = await before_the_end(read_body(headers, receive, service.config.max_body_bytes), service.is_over)
         body = None if endpoint.body is None else await _decoded(service, data, endpoint.body)
         with ExitStack() as cleanup:
-            call = Call(service, tenant, body, Request(scope), endpoint.dialect, cleanup)
+            context = RequestContext(service, tenant, body, Request(scope), endpoint.dialect, cleanup)
 
             async def respond() -> None:
-                response = await endpoint.handler(call)
+                response = await endpoint.handler(context)
                 await response(scope, _never, send)
 
             await until_gone(respond(), receive, service.is_over)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from stemma.server.config import ServerConfig
-from stemma.server.http.gate import Gate
+from stemma.server.http.admission_limiter import AdmissionLimiter
 from stemma.server.http.keys import KeyRing
 from stemma.server.http.request_log import RequestCounts
 
@@ -27,7 +27,7 @@ class HttpState:
         """capacity: sequences that may be inside."""
         self.config = config
         self.keys = KeyRing(config.api_keys)
-        self.gate = Gate(capacity, config.max_requests_per_key)
+        self.limiter = AdmissionLimiter(capacity, config.max_requests_per_key)
         self.counts = RequestCounts()
         self.stopping = asyncio.Event()
         self.is_over = asyncio.Event()

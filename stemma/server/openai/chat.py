@@ -12,21 +12,21 @@ from starlette.responses import Response
 from stemma.runtime.engine import Completion, Delta, Generation
 from stemma.server.generation.answering import reply
 from stemma.server.generation.chats import ChatTurn, start_chat
-from stemma.server.generation.generations import said
+from stemma.server.generation.generations import outputs
 from stemma.server.generation.options import stream_options
 from stemma.server.generation.reporting import logprob_entries, new_id, now, usage_report
 from stemma.server.generation.service import Service
-from stemma.server.http.endpoint import Call
-from stemma.server.outputs.answers import CallArguments, CallBegin, Piece, TextPiece
+from stemma.server.http.endpoint import RequestContext
+from stemma.server.outputs.answers import Piece, TextPiece, ToolCallArguments, ToolCallStart
 from stemma.server.wire.chat import ChatRequest
 
 
-async def chat_completions(call: Call[Service, ChatRequest]) -> Response:
+async def chat_completions(context: RequestContext[Service, ChatRequest]) -> Response:
     """Answer a chat."""
-    body = call.body
+    body = context.body
     streaming = stream_options(body)
-    turn, generations = await start_chat(call, body, "messages")
-    return await reply(call, ChatAnswer(turn, bool(streaming.include_usage)), generations)
+    turn, generations = await start_chat(context, body, "messages")
+    return await reply(context, ChatAnswer(turn, bool(streaming.include_usage)), generations)
 
 
 @dataclass(slots=True)
@@ -59,27 +59,27 @@ class ChatAnswer:
         }
 
     def _choice(self, index: int, completion: Completion) -> dict[str, Any]:
-        said = self.turn.choice()
-        said.take(completion.text)
-        said.finish(completion)
-        self.turn.remember(said, completion)
-        message: dict[str, Any] = {"role": "assistant", "content": said.answer.content, "refusal": None}
-        if said.answer.calls or said.parser.is_cut_in_call:
-            message["content"] = said.answer.content or None
-        if said.answer.calls:
+        choice = self.turn.choice()
+        choice.take(completion.text)
+        choice.finish(completion)
+        self.turn.remember(choice, completion)
+        message: dict[str, Any] = {"role": "assistant", "content": choice.answer.content, "refusal": None}
+        if choice.answer.calls or choice.parser.is_cut_in_call:
+            message["content"] = choice.answer.content or None
+        if choice.answer.calls:
             message["tool_calls"] = [
-                {"id": made.id, "type": "function", "function": {"name": made.name, "arguments": made.arguments}}
-                for made in said.answer.calls
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in choice.answer.calls
             ]
-        choice = {
+        made = {
             "index": index,
             "message": message,
             "logprobs": self._logprobs(completion.logprobs),
-            "finish_reason": said.finish_reason(completion),
+            "finish_reason": choice.finish_reason(completion),
         }
         if self.turn.body.return_token_ids:
-            choice["token_ids"] = completion.tokens
-        return choice
+            made["token_ids"] = completion.tokens
+        return made
 
     def _logprobs(self, logprobs: Sequence[Any]) -> dict[str, Any] | None:
         if not self.turn.body.logprobs:
@@ -96,7 +96,7 @@ class ChatAnswer:
             if self.turn.body.return_token_ids and index == 0:
                 chunk["prompt_token_ids"] = self.turn.prompt.tokens
             yield chunk
-        async with aclosing(said(generations)) as items:
+        async with aclosing(outputs(generations)) as items:
             async for index, what in items:
                 choice = choices[index]
                 if isinstance(what, Delta):
@@ -113,17 +113,17 @@ class ChatAnswer:
             chunk = self._head("chat.completion.chunk")
             yield {**chunk, "choices": [], "usage": usage_report(usages, len(usages))}
 
-    def _delta_chunks(self, index: int, pieces: Sequence[Piece], said: Delta) -> list[dict[str, Any]]:
+    def _delta_chunks(self, index: int, pieces: Sequence[Piece], choice: Delta) -> list[dict[str, Any]]:
         """A chunk for each piece; log-probabilities and token ids go with the first one, whatever it says."""
         deltas = [_delta(piece) for piece in pieces]
-        has_extras = bool(said.tokens and self.turn.body.return_token_ids) or bool(said.logprobs)
+        has_extras = bool(choice.tokens and self.turn.body.return_token_ids) or bool(choice.logprobs)
         if not deltas and has_extras:
             deltas = [{}]
         chunks = [self._chunk(index, delta) for delta in deltas]
         if chunks:
-            chunks[0]["choices"][0]["logprobs"] = self._logprobs(said.logprobs)
+            chunks[0]["choices"][0]["logprobs"] = self._logprobs(choice.logprobs)
             if self.turn.body.return_token_ids:
-                chunks[0]["choices"][0]["token_ids"] = said.tokens
+                chunks[0]["choices"][0]["token_ids"] = choice.tokens
         return chunks
 
     def _chunk(self, index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
@@ -138,8 +138,8 @@ def _delta(piece: Piece) -> dict[str, Any]:
     match piece:
         case TextPiece(text):
             return {"content": text}
-        case CallBegin(index, call_id, name):
+        case ToolCallStart(index, call_id, name):
             begun = {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
             return {"tool_calls": [begun]}
-        case CallArguments(index, text):
+        case ToolCallArguments(index, text):
             return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}

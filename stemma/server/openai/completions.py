@@ -13,34 +13,34 @@ from starlette.responses import Response
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
 from stemma.server.generation.answering import reply
-from stemma.server.generation.generations import constrain, said, start
+from stemma.server.generation.generations import constrain, outputs, start
 from stemma.server.generation.options import sampling_options, stream_options
 from stemma.server.generation.reporting import new_id, now, usage_report
 from stemma.server.generation.service import Service
-from stemma.server.http.endpoint import Call
+from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import bad_request
 from stemma.server.openai.legacy_logprobs import LegacyLogprobs, prompt_report
 from stemma.server.openai.wire import CompletionRequest
-from stemma.server.outputs.forms import text_form
+from stemma.server.outputs.constraints import text_constraint
 from stemma.server.wire.common import TokenId
 
 LEGACY_MAX_TOKENS = 16
 
 
-async def completions(call: Call[Service, CompletionRequest]) -> Response:
+async def completions(context: RequestContext[Service, CompletionRequest]) -> Response:
     """Continue texts."""
-    body, service = call.body, call.service
+    body, service = context.body, context.service
     service.check_model(body.model)
     streaming = stream_options(body)
-    options = sampling_options(body, call.tenant)
+    options = sampling_options(body, context.tenant)
     if body.best_of not in (None, body.n or 1):
         raise bad_request("best_of is supported only where it equals n", "best_of")
     options.update(logprob_options(body))
-    await constrain(service, options, text_form(body))
+    await constrain(service, options, text_constraint(body))
     prompts = await service.work(prompts_of, service, body)
-    generations = start(call, prompts, body.n or 1, body.max_tokens, LEGACY_MAX_TOKENS, options)
+    generations = start(context, prompts, body.n or 1, body.max_tokens, LEGACY_MAX_TOKENS, options)
     answer = CompletionAnswer(service, body, prompts, bool(streaming.include_usage))
-    return await reply(call, answer, generations)
+    return await reply(context, answer, generations)
 
 
 def logprob_options(body: CompletionRequest) -> RequestOptions:
@@ -174,7 +174,7 @@ class CompletionAnswer:
         if self.body.echo or self.body.return_token_ids:
             for stream in streams:
                 yield self._chunk(stream.index, stream.begin())
-        async with aclosing(said(generations)) as items:
+        async with aclosing(outputs(generations)) as items:
             async for index, what in items:
                 if isinstance(what, Completion):
                     last[index] = what

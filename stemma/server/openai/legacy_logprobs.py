@@ -11,13 +11,13 @@ from stemma.server.generation.token_texts import TokenTexts
 
 
 class Entry(NamedTuple):
-    """One token. place: where it begins in the text, in characters."""
+    """One token. offset: where it begins in the text, in characters."""
 
     token: int
     text: str
     logprob: float | None
     top: Sequence[tuple[int, float]]
-    place: int
+    offset: int
 
 
 class LegacyLogprobs:
@@ -32,45 +32,45 @@ class LegacyLogprobs:
     def __init__(self, texts: TokenTexts, with_ids: bool) -> None:
         self._texts = texts
         self._with_ids = with_ids
-        self._places = texts.places()
+        self._offsets = texts.offsets()
         self._before = 0  # characters of the prompt
         self._waiting: list[Entry] = []
 
     def add_prompt(self, prompt: Sequence[int], logprobs: Sequence[TokenLogprob], echo: str) -> None:
         """The prompt: its first token has no log-probability. echo: its text, which may lack a leading space."""
-        places = self._texts.places()
-        at = [places.next(token) for token in prompt]
-        surplus = max(places.text_len - len(echo), 0)
+        offsets = self._texts.offsets()
+        at = [offsets.next(token) for token in prompt]
+        surplus = max(offsets.text_len - len(echo), 0)
         self._before = len(echo)
         scores = [(None, ()), *((finite(score.logprob), score.top) for score in logprobs)]
-        for token, place, (logprob, top) in zip(prompt, at, scores, strict=True):
-            offset = min(max(place - surplus, 0), len(echo))
+        for token, offset, (logprob, top) in zip(prompt, at, scores, strict=True):
+            offset = min(max(offset - surplus, 0), len(echo))
             self._waiting.append(Entry(token, self._texts.text(token), logprob, top, offset))
 
     def add(self, logprobs: Sequence[TokenLogprob]) -> None:
         """More tokens of the answer."""
         for score in logprobs:
-            place = self._before + self._places.next(score.token)
+            offset = self._before + self._offsets.next(score.token)
             text = self._texts.text(score.token)
-            self._waiting.append(Entry(score.token, text, finite(score.logprob), score.top, place))
+            self._waiting.append(Entry(score.token, text, finite(score.logprob), score.top, offset))
 
     def report(self, text_len: int) -> dict[str, Any]:
         """The entries that are certain now that the text has this length, and were not reported."""
-        num_certain = sum(entry.place <= text_len for entry in self._waiting)  # places never decrease
+        num_certain = sum(entry.offset <= text_len for entry in self._waiting)  # offsets never decrease
         certain, self._waiting = self._waiting[:num_certain], self._waiting[num_certain:]
         return self._report(certain)
 
     def report_rest(self, text_len: int) -> dict[str, Any]:
         """The entries that were not reported, of a text that has ended with this length."""
         rest, self._waiting = self._waiting, []
-        return self._report([entry._replace(place=min(entry.place, text_len)) for entry in rest])
+        return self._report([entry._replace(offset=min(entry.offset, text_len)) for entry in rest])
 
     def _report(self, entries: Sequence[Entry]) -> dict[str, Any]:
         report: dict[str, Any] = {
             "tokens": [entry.text for entry in entries],
             "token_logprobs": [entry.logprob for entry in entries],
             "top_logprobs": [self._top(entry) for entry in entries],
-            "text_offset": [entry.place for entry in entries],
+            "text_offset": [entry.offset for entry in entries],
         }
         if self._with_ids:
             report["token_ids"] = [entry.token for entry in entries]

@@ -13,21 +13,21 @@ from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine import Completion, Delta, Generation
 from stemma.server.generation.answering import reply
 from stemma.server.generation.chats import ChatTurn, Choice, start_chat
-from stemma.server.generation.generations import said
+from stemma.server.generation.generations import outputs
 from stemma.server.generation.reporting import logprob_entries, new_id, now, usage_report
 from stemma.server.generation.service import Service
-from stemma.server.generation.token_texts import TextPlaces
-from stemma.server.http.endpoint import Call
+from stemma.server.generation.token_texts import TextOffsets
+from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.replies import error_in_stream, event
 from stemma.server.openai.response_input import as_chat
 from stemma.server.openai.wire import NamedChoice, ResponsesRequest
-from stemma.server.outputs.answers import CallArguments, CallBegin, Piece, TextPiece
+from stemma.server.outputs.answers import Piece, TextPiece, ToolCallArguments, ToolCallStart
 
 
-async def responses(call: Call[Service, ResponsesRequest]) -> Response:
+async def responses(context: RequestContext[Service, ResponsesRequest]) -> Response:
     """Answer a conversation."""
-    turn, generations = await start_chat(call, as_chat(call.body), "input")
-    return await reply(call, ResponseAnswer(turn, call.body), generations)
+    turn, generations = await start_chat(context, as_chat(context.body), "input")
+    return await reply(context, ResponseAnswer(turn, context.body), generations)
 
 
 def response_event(chunk: dict[str, Any]) -> bytes:
@@ -76,18 +76,18 @@ class ResponseAnswer:
     _items: list[Item] = field(default_factory=list)
     _scores: list[tuple[int, TokenLogprob]] = field(default_factory=list)  # not told yet, with their tokens' places
     _choice: Choice = field(init=False)
-    _places: TextPlaces = field(init=False)
+    _offsets: TextOffsets = field(init=False)
     _number: int = -1
 
     def __post_init__(self) -> None:
         self._choice = self.turn.choice()
-        self._places = self.turn.service.texts.places()
+        self._offsets = self.turn.service.texts.offsets()
 
     def whole(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """The answer as one object: what its events say, put together."""
         (completion,) = completions
-        said = Delta(completion.text, completion.tokens, completion.logprobs)
-        for _ in (*self._delta_events(said), *self._end_events(completion)):
+        output = Delta(completion.text, completion.tokens, completion.logprobs)
+        for _ in (*self._delta_events(output), *self._end_events(completion)):
             pass
         self.turn.remember(self._choice, completion)
         return self._finished(completion)
@@ -99,9 +99,9 @@ class ResponseAnswer:
                 if not self._items or self._items[-1].kind != "message":
                     self._items.append(Item(new_id("msg_"), "message"))
                 self._items[-1].text += text
-            case CallBegin(_, call_id, name):
+            case ToolCallStart(_, call_id, name):
                 self._items.append(Item(new_id("fc_"), "function_call", call_id, name))
-            case CallArguments(_, text):
+            case ToolCallArguments(_, text):
                 self._items[-1].text += text
 
     def _finished(self, completion: Completion) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class ResponseAnswer:
     async def _events(self, generations: Sequence[Generation]) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
         yield "response.created", {"response": self._response("in_progress")}
         yield "response.in_progress", {"response": self._response("in_progress")}
-        async with aclosing(said(generations)) as items:
+        async with aclosing(outputs(generations)) as items:
             async for _, what in items:
                 for told in self._delta_events(what) if isinstance(what, Delta) else self._end_events(what):
                     yield told
@@ -191,13 +191,13 @@ class ResponseAnswer:
 
     def _delta_events(self, delta: Delta) -> Iterator[tuple[str, dict[str, Any]]]:
         if self.turn.body.logprobs:
-            self._scores += [(self._places.next(score.token), score) for score in delta.logprobs]
+            self._scores += [(self._offsets.next(score.token), score) for score in delta.logprobs]
         for piece in self._choice.take(delta.text):
             yield from self._piece_events(piece)
 
     def _piece_events(self, piece: Piece) -> Iterator[tuple[str, dict[str, Any]]]:
         num_before = len(self._items)
-        if isinstance(piece, CallBegin) or (isinstance(piece, TextPiece) and not self._is_in_message):
+        if isinstance(piece, ToolCallStart) or (isinstance(piece, TextPiece) and not self._is_in_message):
             yield from self._done_events("completed")
         self._take(piece)
         item, place = self._items[-1], len(self._items) - 1
@@ -212,7 +212,7 @@ class ResponseAnswer:
         match piece:
             case TextPiece(text):
                 yield self._text_event(text, self._scores_before(len(item.text)))
-            case CallArguments(_, text):
+            case ToolCallArguments(_, text):
                 told = {"item_id": item.id, "output_index": place, "delta": text}
                 yield "response.function_call_arguments.delta", told
 

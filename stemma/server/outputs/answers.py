@@ -22,7 +22,7 @@ class TextPiece(NamedTuple):
     text: str
 
 
-class CallBegin(NamedTuple):
+class ToolCallStart(NamedTuple):
     """The model calls a function."""
 
     number: int
@@ -30,18 +30,18 @@ class CallBegin(NamedTuple):
     name: str
 
 
-class CallArguments(NamedTuple):
+class ToolCallArguments(NamedTuple):
     """More of a call's arguments, as JSON text."""
 
     number: int
     text: str
 
 
-Piece = TextPiece | CallBegin | CallArguments
+Piece = TextPiece | ToolCallStart | ToolCallArguments
 
 
 @dataclass(slots=True)
-class Call:
+class ParsedToolCall:
     """A whole call."""
 
     id: str
@@ -54,16 +54,16 @@ class Answer:
     """Pieces put together."""
 
     content: str = ""
-    calls: list[Call] = field(default_factory=list)
+    calls: list[ParsedToolCall] = field(default_factory=list)
 
     def add(self, piece: Piece) -> None:
         """Take the next piece."""
         match piece:
             case TextPiece(text):
                 self.content += text
-            case CallBegin(_, call_id, name):
-                self.calls.append(Call(call_id, name))
-            case CallArguments(number, text):
+            case ToolCallStart(_, call_id, name):
+                self.calls.append(ParsedToolCall(call_id, name))
+            case ToolCallArguments(number, text):
                 self.calls[number].arguments += text
 
 
@@ -166,7 +166,7 @@ class AnswerParser:
         if self._scanner.is_done:
             self._state = self._tail
         if text:
-            yield CallArguments(self._num_calls - 1, text)
+            yield ToolCallArguments(self._num_calls - 1, text)
 
     def _tail(self) -> Iterator[Piece]:
         end = self._buffer.find(CALL_END)
@@ -191,13 +191,13 @@ class AnswerParser:
             yield TextPiece(CALL_BEGIN + text + CALL_END)
             return
         yield self._begin(name)
-        yield CallArguments(self._num_calls - 1, json.dumps(arguments, ensure_ascii=False))
+        yield ToolCallArguments(self._num_calls - 1, json.dumps(arguments, ensure_ascii=False))
         if self._num_calls == self._max_calls:
             self._state = self._drop
 
-    def _begin(self, name: str) -> CallBegin:
+    def _begin(self, name: str) -> ToolCallStart:
         self._num_calls += 1
-        return CallBegin(self._num_calls - 1, f"call_{secrets.token_hex(12)}", name)
+        return ToolCallStart(self._num_calls - 1, f"call_{secrets.token_hex(12)}", name)
 
     def _take(self, length: int) -> str:
         taken, self._buffer = self._buffer[:length], self._buffer[length:]

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from stemma.fsm import LimitError
 from stemma.runtime.engine import Engine
-from stemma.runtime.engine.guides import GrammarSpec
+from stemma.runtime.engine.grammars import GrammarSpec
 from stemma.runtime.errors import InvalidRequest
 from stemma.server.http.errors import unavailable
 

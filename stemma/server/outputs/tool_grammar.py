@@ -11,7 +11,7 @@ from stemma.fsm.errors import LimitError
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.syntax import ast
 from stemma.fsm.syntax.nodes import ANY_TEXT, choice, repeat, sequence, text, without
-from stemma.runtime.engine.guides import GrammarSpec
+from stemma.runtime.engine.grammars import GrammarSpec
 from stemma.server.prompts.tool_text import CALL_BEGIN, CALL_END
 
 Otherwise = Literal["nothing", "text"]
@@ -26,7 +26,7 @@ class Function:
 
 
 @dataclass(frozen=True)
-class CallsForm:
+class ToolCallsGrammar:
     """Up to `max_calls` calls; or instead of them `otherwise`: a form, free text (which calls may follow), or nothing.
 
     calls:      <tool_call> {"name": "f", "arguments": ...} </tool_call>  (a line break)  <tool_call> ...

@@ -13,25 +13,25 @@ from starlette.responses import Response
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine import Completion, Delta, Generation
 from stemma.server.generation.answering import reply
-from stemma.server.generation.generations import constrain, said, start
+from stemma.server.generation.generations import constrain, outputs, start
 from stemma.server.generation.options import sampling_options
 from stemma.server.generation.reporting import finite, new_id
 from stemma.server.generation.service import Service
-from stemma.server.http.endpoint import Call
+from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import bad_request
-from stemma.server.outputs.forms import Form, schema_form, text_form
+from stemma.server.outputs.constraints import OutputConstraint, schema_constraint, text_constraint
 from stemma.server.sglang.wire import GenerateRequest, NativeSampling
 from stemma.server.wire.common import GenerationRequest, TokenId
 
 NATIVE_MAX_TOKENS = 128
 
 
-async def generate(call: Call[Service, GenerateRequest]) -> Response:
+async def generate(context: RequestContext[Service, GenerateRequest]) -> Response:
     """Continue texts."""
-    body, service = call.body, call.service
+    body, service = context.body, context.service
     sampling = body.sampling_params or NativeSampling()
-    options = sampling_options(_as_request(body, sampling), call.tenant)
-    await constrain(service, options, _form(sampling))
+    options = sampling_options(_as_request(body, sampling), context.tenant)
+    await constrain(service, options, _constraint(sampling))
     prompts = await service.work(prompts_of, service, body)
     answer = GenerateAnswer(service, body, prompts, sampling.n or 1, sampling.max_new_tokens == 0)
     if body.return_logprob:
@@ -39,8 +39,8 @@ async def generate(call: Call[Service, GenerateRequest]) -> Response:
         if answer.logprob_start >= 0:
             options["prompt_logprobs"] = body.top_logprobs_num or 0
             options["scored_from"] = answer.scored_from
-    generations = start(call, prompts, answer.n, sampling.max_new_tokens, NATIVE_MAX_TOKENS, options)
-    return await reply(call, answer, generations)
+    generations = start(context, prompts, answer.n, sampling.max_new_tokens, NATIVE_MAX_TOKENS, options)
+    return await reply(context, answer, generations)
 
 
 def _is_one(ids: list[Any] | None) -> bool:
@@ -67,13 +67,13 @@ def _as_request(body: GenerateRequest, sampling: NativeSampling) -> GenerationRe
     )
 
 
-def _form(sampling: NativeSampling) -> Form | None:
+def _constraint(sampling: NativeSampling) -> OutputConstraint | None:
     given = [name for name in ("regex", "ebnf", "json_schema") if getattr(sampling, name) is not None]
     if len(given) > 1:
         raise bad_request("give one of regex, ebnf and json_schema", f"sampling_params.{given[1]}")
     if sampling.json_schema is not None:
-        return schema_form(sampling.json_schema, "sampling_params.json_schema")
-    return text_form(GenerationRequest(regex=sampling.regex, ebnf=sampling.ebnf))
+        return schema_constraint(sampling.json_schema, "sampling_params.json_schema")
+    return text_constraint(GenerationRequest(regex=sampling.regex, ebnf=sampling.ebnf))
 
 
 def prompts_of(service: Service, body: GenerateRequest) -> list[list[int]]:
@@ -156,7 +156,7 @@ class GenerateAnswer:
     async def chunks(self, generations: Sequence[Generation]) -> AsyncGenerator[dict[str, Any]]:
         """Each chunk has all the text so far, as SGLang's have."""
         streams = [ChoiceStream(Scores(self, index)) for index in range(len(generations))]
-        async with aclosing(said(generations)) as items:
+        async with aclosing(outputs(generations)) as items:
             async for index, what in items:
                 if isinstance(what, Delta):
                     meta = self._meta(index) | {"finish_reason": None, "prompt_tokens": len(self.prompt(index))}

@@ -8,21 +8,21 @@ from starlette.responses import Response
 
 from stemma.runtime.errors import EngineClosed
 from stemma.server.generation.service import Service
-from stemma.server.http.endpoint import Call
+from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import unavailable
 from stemma.server.http.replies import json_reply
 from stemma.version import VERSION
 
 
-async def models(call: Call[Service, None]) -> Response:
+async def models(context: RequestContext[Service, None]) -> Response:
     """GET /v1/models."""
-    return json_reply({"object": "list", "data": [_model(call.service)]})
+    return json_reply({"object": "list", "data": [_model(context.service)]})
 
 
-async def model(call: Call[Service, None]) -> Response:
+async def model(context: RequestContext[Service, None]) -> Response:
     """GET /v1/models/{model}."""
-    call.service.check_model(call.request.path_params["model"])
-    return json_reply(_model(call.service))
+    context.service.check_model(context.request.path_params["model"])
+    return json_reply(_model(context.service))
 
 
 def _model(service: Service) -> dict[str, Any]:
@@ -37,25 +37,25 @@ def _model(service: Service) -> dict[str, Any]:
     }
 
 
-async def health(call: Call[Service, None]) -> Response:
+async def health(context: RequestContext[Service, None]) -> Response:
     """GET /health: 200 as long as the engine takes requests."""
-    if call.service.stopping.is_set():
+    if context.service.stopping.is_set():
         raise unavailable("the server is shutting down")
     try:
-        await call.service.work(call.service.engine.with_cache, lambda cache: None)
+        await context.service.work(context.service.engine.with_cache, lambda cache: None)
     except EngineClosed as error:
         raise unavailable(str(error)) from error
     return json_reply({"status": "ok"})
 
 
-async def version(call: Call[Service, None]) -> Response:
+async def version(context: RequestContext[Service, None]) -> Response:
     """GET /version."""
     return json_reply({"version": VERSION})
 
 
-async def model_info(call: Call[Service, None]) -> Response:
+async def model_info(context: RequestContext[Service, None]) -> Response:
     """GET /model_info and /get_model_info, as SGLang's clients read it."""
-    service = call.service
+    service = context.service
     config = service.engine.loaded.config
     template = service.engine.loaded.chat_template
     return json_reply(
@@ -77,9 +77,9 @@ async def model_info(call: Call[Service, None]) -> Response:
     )
 
 
-async def server_info(call: Call[Service, None]) -> Response:
+async def server_info(context: RequestContext[Service, None]) -> Response:
     """GET /server_info and /get_server_info."""
-    service = call.service
+    service = context.service
     stats = await service.work(service.engine.stats)
     engine = service.engine.config
     return json_reply(
@@ -104,9 +104,9 @@ async def server_info(call: Call[Service, None]) -> Response:
     )
 
 
-async def loads(call: Call[Service, None]) -> Response:
+async def loads(context: RequestContext[Service, None]) -> Response:
     """GET /v1/loads: how busy each replica behind this address is; there is one."""
-    service = call.service
+    service = context.service
     stats = await service.work(service.engine.stats)
     block_size, cache = service.engine.config.block_size, stats.cache
     used = cache.leased * block_size

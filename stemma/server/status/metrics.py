@@ -14,20 +14,20 @@ from starlette.responses import Response
 from stemma.runtime.engine import EngineStats
 from stemma.runtime.engine.metrics import BUCKETS, Histogram
 from stemma.server.generation.service import Service
-from stemma.server.http.endpoint import Call
+from stemma.server.http.endpoint import RequestContext
 
 
-async def metrics(call: Call[Service, None]) -> Response:
+async def metrics(context: RequestContext[Service, None]) -> Response:
     """One reading."""
-    service = call.service
+    service = context.service
     stats = await service.work(service.engine.stats)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Reading(service, stats))
+    registry.register(EngineCollector(service, stats))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reading(Collector):
+class EngineCollector(Collector):
     """What is true of the engine at one moment."""
 
     service: Service
@@ -47,7 +47,7 @@ class Reading(Collector):
             answered.add_metric([path, str(status)], count)
         yield answered
         yield _counter("stemma_http_disconnects", "Clients that left early", service.counts.num_gone)
-        yield _counter("stemma_refused_requests", "Requests refused with 429", service.gate.num_refused)
+        yield _counter("stemma_refused_requests", "Requests refused with 429", service.limiter.num_refused)
         yield _gauge("stemma_http_requests_open", "Requests under way", service.counts.num_open)
         yield _gauge("stemma_remembered_turn_tokens", "Tokens kept to splice answers", service.turns.num_tokens)
 

@@ -7,15 +7,15 @@ from typing import Any
 from starlette.responses import Response
 
 from stemma.server.generation.service import Service
-from stemma.server.http.endpoint import Call
+from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import bad_request
 from stemma.server.http.replies import json_reply
 from stemma.server.status.wire import DetokenizeRequest, TokenizeRequest
 
 
-async def tokenize(call: Call[Service, TokenizeRequest]) -> Response:
+async def tokenize(context: RequestContext[Service, TokenizeRequest]) -> Response:
     """The tokens of a text or a chat."""
-    body, service = call.body, call.service
+    body, service = context.body, context.service
     service.check_model(body.model)
     tokens = await service.work(_tokens, service, body)
     answer: dict[str, Any] = {"count": len(tokens), "max_model_len": service.engine.context_length, "tokens": tokens}
@@ -39,17 +39,17 @@ def _tokens(service: Service, body: TokenizeRequest) -> list[int]:
     )
 
 
-async def tokenizer_info(call: Call[Service, None]) -> Response:
+async def tokenizer_info(context: RequestContext[Service, None]) -> Response:
     """GET /tokenizer_info: what lm-eval's remote tokenizer asks before it uses the other two."""
-    loaded = call.service.engine.loaded
+    loaded = context.service.engine.loaded
     template = None if loaded.chat_template is None else loaded.chat_template.source
     special = {name: text for name, text in loaded.tokenizer.special_texts.items() if isinstance(text, str)}
     return json_reply({"tokenizer_class": "remote", **special, "chat_template": template})
 
 
-async def tokenizer(call: Call[Service, None]) -> Response:
+async def tokenizer(context: RequestContext[Service, None]) -> Response:
     """What the model's tokenizer and chat template are made of, for clients that encode by themselves."""
-    service = call.service
+    service = context.service
     loaded = service.engine.loaded
     files = loaded.tokenizer_files
     answer = {
@@ -63,11 +63,11 @@ async def tokenizer(call: Call[Service, None]) -> Response:
     return await service.work(json_reply, answer)
 
 
-async def detokenize(call: Call[Service, DetokenizeRequest]) -> Response:
+async def detokenize(context: RequestContext[Service, DetokenizeRequest]) -> Response:
     """The text of tokens, special ones left out."""
-    service = call.service
-    service.check_model(call.body.model)
+    service = context.service
+    service.check_model(context.body.model)
     size = service.tokenizer.vocab_size
-    if any(token >= size for token in call.body.tokens):
+    if any(token >= size for token in context.body.tokens):
         raise bad_request(f"the model has {size} tokens; one of these ids is larger", "tokens")
-    return json_reply({"prompt": await service.work(service.tokenizer.decode, call.body.tokens)})
+    return json_reply({"prompt": await service.work(service.tokenizer.decode, context.body.tokens)})

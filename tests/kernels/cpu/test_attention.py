@@ -13,7 +13,7 @@ import torch
 from stemma.kernels.cpu.attention.kv_dtypes import KV_DTYPES
 from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.ops import CpuOps
-from stemma.kernels.ops import BlockCopy, HeadShape, KVShape, Layout, SharedPrefix
+from stemma.kernels.ops import AttentionMetadata, BlockCopy, HeadShape, KVShape, SharedPrefix
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.weights import StoredWeight
 
@@ -36,13 +36,13 @@ class Chunk(NamedTuple):
     new: int
 
 
-def layout(chunks: Sequence[Chunk], size: int, prefixes: tuple[SharedPrefix, ...] = ()) -> Layout:
+def metadata(chunks: Sequence[Chunk], size: int, prefixes: tuple[SharedPrefix, ...] = ()) -> AttentionMetadata:
     positions = [np.arange(c.cached, c.cached + c.new) for c in chunks]
     slots = [c.table[p // size] * size + p % size for c, p in zip(chunks, positions, strict=True)]
     tables = np.zeros((len(chunks), max(len(c.table) for c in chunks)), dtype=np.int32)
     for row, chunk in zip(tables, chunks, strict=True):
         row[: len(chunk.table)] = chunk.table
-    return Layout(
+    return AttentionMetadata(
         np.concatenate(positions).astype(np.int32),
         np.concatenate(slots).astype(np.int32),
         np.cumsum([0, *(c.new for c in chunks)]).astype(np.int32),
@@ -80,7 +80,7 @@ class World:
         self.norms = (self.ops.norm(for_q, 1e-5), self.ops.norm(for_k, 1e-6))
 
     def run(self, chunks: Sequence[Chunk], qkv: torch.Tensor, prefixes: tuple[SharedPrefix, ...] = ()) -> torch.Tensor:
-        plan = self.ops.plan(layout(chunks, self.shape.block_size, prefixes), self.shape)
+        plan = self.ops.plan(metadata(chunks, self.shape.block_size, prefixes), self.shape)
         q = self.ops.rope_write(qkv.to(self.dtype), self.heads, self.rope, *self.norms, self.kv, 1, plan)
         return torch.clone(self.ops.attention(q, self.kv, 1, plan))
 

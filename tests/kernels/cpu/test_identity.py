@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from stemma.kernels.cpu.ops import CpuOps
-from stemma.kernels.ops import Layout
+from stemma.kernels.ops import AttentionMetadata
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.weights import StoredWeight, dequantize
 from stemma.runtime.engine import Engine
@@ -60,10 +60,10 @@ def logits(loaded: LoadedModel, sequences: list[list[int]]) -> list[torch.Tensor
         table[: last - first] = np.arange(first, last)
     positions = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
     slots = positions + np.repeat(blocks[:-1] * 16, lengths).astype(np.int32)
-    layout = Layout(positions, slots, starts, np.array(lengths, dtype=np.int32), tables)
+    metadata = AttentionMetadata(positions, slots, starts, np.array(lengths, dtype=np.int32), tables)
     shape = loaded.config.kv_shape(int(blocks[-1]), 16)
     ops = loaded.model.ops
-    hidden = loaded.model.forward(np.concatenate(sequences).astype(np.int32), ops.plan(layout, shape), ops.kv(shape))
+    hidden = loaded.model.forward(np.concatenate(sequences).astype(np.int32), ops.plan(metadata, shape), ops.kv(shape))
     return list(torch.split(loaded.model.logits(hidden, np.arange(starts[-1], dtype=np.int32)), lengths))
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from stemma.kernels.cpu.ops import CpuOps
-from stemma.kernels.cpu.steps import MAX_TOKENS, CpuStepper
-from stemma.kernels.ops import Layout, SharedPrefix
-from stemma.kernels.steps import EagerStepper
+from stemma.kernels.cpu.steps import MAX_TOKENS, CpuExecutor
+from stemma.kernels.ops import AttentionMetadata, SharedPrefix
+from stemma.kernels.steps import EagerExecutor
 from stemma.runtime.model.families.register import FAMILIES
 from stemma.runtime.model.tiny import tiny
 
@@ -19,13 +19,13 @@ BLOCK = 16
 WIDTH = 40  # blocks of a sequence
 
 
-def layout_of(spans: Sequence[tuple[int, int]], num_shared: int) -> Layout:
+def metadata_of(spans: Sequence[tuple[int, int]], num_shared: int) -> AttentionMetadata:
     """Sequences with (cached, new) tokens, each in blocks of its own but for the first `num_shared`."""
     positions = [np.arange(cached, cached + new) for cached, new in spans]
     tables = np.arange(len(spans) * WIDTH).reshape(len(spans), WIDTH)
     tables[:, :num_shared] = tables[0, :num_shared]
     slots = [t[place // BLOCK] * BLOCK + place % BLOCK for t, place in zip(tables, positions, strict=True)]
-    return Layout(
+    return AttentionMetadata(
         positions=np.concatenate(positions).astype(np.int32),
         slots=np.concatenate(slots).astype(np.int32),
         query_starts=np.cumsum([0, *(new for _, new in spans)]).astype(np.int32),
@@ -42,28 +42,31 @@ def test_a_replay_is_the_step(ops: CpuOps, family: str) -> None:
     pools = ops.kv(shape), ops.kv(shape)
     for pool in pools:
         ops.write_blocks(pool, np.arange(8 * WIDTH, dtype=np.int32), bytes(pool.num_bytes))
-    eager = EagerStepper(ops, loaded.model, pools[0])
-    stepper = CpuStepper(ops, loaded.model, loaded.config.num_heads, pools[1])
+    eager = EagerExecutor(ops, loaded.model, pools[0])
+    executor = CpuExecutor(ops, loaded.model, loaded.config.num_heads, pools[1])
     random = np.random.default_rng(0)
     decodes = [[(60 + step, 1), (300 + step, 1), (9 + step, 1)] for step in range(5)]
     decodes += [[(300 + step, 1), (420 + step, 1)] for step in range(3)]  # these have a common beginning too
     steps = [*decodes, [(0, MAX_TOKENS + 200)], *decodes, [(30, 8), (600, 1)], [(0, 5)], *decodes, [(40, 8), (601, 1)]]
     for spans in [*steps, *steps]:
         for num_shared in (0, 16 if min(cached for cached, _ in spans) >= 256 else 0):
-            layout = layout_of(spans, num_shared)
-            ids = random.integers(0, loaded.config.vocab_size, len(layout.positions)).astype(np.int32)
-            rows = (layout.query_starts[1:] - 1).astype(np.int32)
-            expected = eager(ids, layout, rows).clone()
-            assert torch.equal(stepper(ids, layout, rows), expected)
+            metadata = metadata_of(spans, num_shared)
+            ids = random.integers(0, loaded.config.vocab_size, len(metadata.positions)).astype(np.int32)
+            rows = (metadata.query_starts[1:] - 1).astype(np.int32)
+            expected = eager(ids, metadata, rows).clone()
+            assert torch.equal(executor(ids, metadata, rows), expected)
     blocks = np.arange(8 * WIDTH, dtype=np.int32)
     assert ops.read_blocks(pools[0], blocks) == ops.read_blocks(pools[1], blocks)
 
 
 def test_nothing_is_called_from_python_but_the_replay(ops: CpuOps, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = tiny(ops)
-    stepper = CpuStepper(ops, loaded.model, loaded.config.num_heads, ops.kv(loaded.config.kv_shape(WIDTH, BLOCK)))
+    executor = CpuExecutor(ops, loaded.model, loaded.config.num_heads, ops.kv(loaded.config.kv_shape(WIDTH, BLOCK)))
     row = np.zeros(1, dtype=np.int32)
     for position in range(2):
-        stepper(np.array([65], dtype=np.int32), layout_of([(position, 1)], 0), row)
+        executor(np.array([65], dtype=np.int32), metadata_of([(position, 1)], 0), row)
     monkeypatch.setattr(loaded.model, "forward", None)
-    assert stepper(np.array([65], dtype=np.int32), layout_of([(2, 1)], 0), row).shape == (1, loaded.config.vocab_size)
+    assert executor(np.array([65], dtype=np.int32), metadata_of([(2, 1)], 0), row).shape == (
+        1,
+        loaded.config.vocab_size,
+    )

@@ -15,11 +15,11 @@ from triton_support import (
     assert_guards,
     filled_kv,
     guarded,
-    layout_of,
+    metadata_of,
     reference_of,
 )
 
-from stemma.kernels.ops import KVShape, Layout
+from stemma.kernels.ops import AttentionMetadata, KVShape
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.plan import Capacity, CapacityError
 
@@ -40,35 +40,37 @@ EIGHT_BIT_STEPS = {"long": ([(2040, 9), (2050, 1)], ()), "long shared": ([(2060,
 HEADS = [(1, 1), (3, 1), (6, 2), (8, 1), (20, 1)]
 
 
-def compare(ops: TritonOps, layout: Layout, num_blocks: int, heads: tuple[int, int], head_dim: int, bs: int) -> None:
+def compare(
+    ops: TritonOps, metadata: AttentionMetadata, num_blocks: int, heads: tuple[int, int], head_dim: int, bs: int
+) -> None:
     num_heads, num_kv_heads = heads
     shape = KVShape(2, num_blocks, bs, num_kv_heads, head_dim)
-    kv = filled_kv(ops, shape, layout)
-    q = torch.randn(len(layout.positions), num_heads, head_dim).to(ops.dtype)
+    kv = filled_kv(ops, shape, metadata)
+    q = torch.randn(len(metadata.positions), num_heads, head_dim).to(ops.dtype)
     reference, reference_kv = reference_of(kv)
-    expected = reference.attention(q.double(), reference_kv, 1, reference.plan(layout, shape))
-    actual = ops.attention(q.to(DEVICE), kv, 1, ops.plan(layout, shape))
+    expected = reference.attention(q.double(), reference_kv, 1, reference.plan(metadata, shape))
+    actual = ops.attention(q.to(DEVICE), kv, 1, ops.plan(metadata, shape))
     assert_close(actual, expected, TOLERANCE[ops.dtype])
 
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_every_step_matches_the_reference(step: str, dtype: torch.dtype) -> None:
-    layout, num_blocks = layout_of(STEPS[step][0], 16, STEPS[step][1])
-    compare(TritonOps(DEVICE, dtype), layout, num_blocks, (6, 2), 64, 16)
+    metadata, num_blocks = metadata_of(STEPS[step][0], 16, STEPS[step][1])
+    compare(TritonOps(DEVICE, dtype), metadata, num_blocks, (6, 2), 64, 16)
 
 
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("head_dim", [8, 48, 128])
 def test_heads(heads: tuple[int, int], head_dim: int) -> None:
-    layout, num_blocks = layout_of([(0, 11), (30, 1), (520, 2)], 16)
-    compare(TritonOps(DEVICE, EXACT), layout, num_blocks, heads, head_dim, 16)
+    metadata, num_blocks = metadata_of([(0, 11), (30, 1), (520, 2)], 16)
+    compare(TritonOps(DEVICE, EXACT), metadata, num_blocks, heads, head_dim, 16)
 
 
 @pytest.mark.parametrize("block_size", [1, 3, 4, 32, 128])
 def test_block_sizes(block_size: int) -> None:
-    layout, num_blocks = layout_of([(0, 11), (130, 1)], block_size)
-    compare(TritonOps(DEVICE, EXACT), layout, num_blocks, (4, 2), 32, block_size)
+    metadata, num_blocks = metadata_of([(0, 11), (130, 1)], block_size)
+    compare(TritonOps(DEVICE, EXACT), metadata, num_blocks, (4, 2), 32, block_size)
 
 
 @pytest.mark.parametrize("kv_type", ["int8", "fp8"])
@@ -76,18 +78,18 @@ def test_block_sizes(block_size: int) -> None:
 @pytest.mark.parametrize("step", ["mixed", "long shared", "long"])
 def test_eight_bit_kv(kv_type: str, dtype: torch.dtype, step: str) -> None:
     sequences, shared = (STEPS | EIGHT_BIT_STEPS)[step]
-    layout, num_blocks = layout_of(sequences, 16, shared)
-    compare(TritonOps(DEVICE, dtype, kv_type), layout, num_blocks, (6, 2), 32, 16)  # type: ignore[arg-type]
+    metadata, num_blocks = metadata_of(sequences, 16, shared)
+    compare(TritonOps(DEVICE, dtype, kv_type), metadata, num_blocks, (6, 2), 32, 16)  # type: ignore[arg-type]
 
 
 def test_nothing_is_written_outside_the_outputs() -> None:
     ops = TritonOps(DEVICE, EXACT)
-    layout, num_blocks = layout_of([(700, 1), (0, 40), (520, 3)], 16)
+    metadata, num_blocks = metadata_of([(700, 1), (0, 40), (520, 3)], 16)
     shape = KVShape(1, num_blocks, 16, 2, 32)
-    kv = filled_kv(ops, shape, layout)
+    kv = filled_kv(ops, shape, metadata)
     before = [tensor.clone() for tensor in kv.tensors]
-    q = torch.randn(len(layout.positions), 6, 32).to(DEVICE, EXACT)
-    plan = ops.plan(layout, shape)
+    q = torch.randn(len(metadata.positions), 6, 32).to(DEVICE, EXACT)
+    plan = ops.plan(metadata, shape)
     expected = ops.attention(q, kv, 0, plan)
     pieces = plan.attention[6]
     pieces.partial_out, all_partials = guarded(pieces.partial_out.shape, torch.float32)
@@ -104,37 +106,37 @@ def test_nothing_is_written_outside_the_outputs() -> None:
 def test_a_row_does_not_depend_on_its_batch() -> None:
     """Bit for bit: pieces begin at multiples of a constant and are merged in order of position."""
     ops = TritonOps(DEVICE, EXACT)
-    layout, num_blocks = layout_of([(700, 1), (0, 40), (1030, 1), (520, 3)], 16)
+    metadata, num_blocks = metadata_of([(700, 1), (0, 40), (1030, 1), (520, 3)], 16)
     shape = KVShape(1, num_blocks, 16, 2, 32)
-    kv = filled_kv(ops, shape, layout)
-    q = torch.randn(len(layout.positions), 6, 32).to(DEVICE, EXACT)
-    together = ops.attention(q, kv, 0, ops.plan(layout, shape))
-    for index in range(len(layout.context_lens)):
-        rows = slice(layout.query_starts[index], layout.query_starts[index + 1])
-        alone = Layout(
-            layout.positions[rows],
-            layout.slots[rows],
+    kv = filled_kv(ops, shape, metadata)
+    q = torch.randn(len(metadata.positions), 6, 32).to(DEVICE, EXACT)
+    together = ops.attention(q, kv, 0, ops.plan(metadata, shape))
+    for index in range(len(metadata.context_lens)):
+        rows = slice(metadata.query_starts[index], metadata.query_starts[index + 1])
+        alone = AttentionMetadata(
+            metadata.positions[rows],
+            metadata.slots[rows],
             np.array([0, rows.stop - rows.start], dtype=np.int32),
-            layout.context_lens[index : index + 1],
-            layout.block_tables[index : index + 1],
+            metadata.context_lens[index : index + 1],
+            metadata.block_tables[index : index + 1],
         )
         assert torch.equal(ops.attention(q[rows], kv, 0, ops.plan(alone, shape)), together[rows])
 
 
 def test_chunks_of_a_prompt_give_the_rows_of_the_whole() -> None:
     ops = TritonOps(DEVICE, EXACT)
-    layout, num_blocks = layout_of([(0, 150)], 16)
+    metadata, num_blocks = metadata_of([(0, 150)], 16)
     shape = KVShape(1, num_blocks, 16, 1, 32)
-    kv = filled_kv(ops, shape, layout)
+    kv = filled_kv(ops, shape, metadata)
     q = torch.randn(150, 2, 32).to(DEVICE, EXACT)
-    whole = ops.attention(q, kv, 0, ops.plan(layout, shape))
+    whole = ops.attention(q, kv, 0, ops.plan(metadata, shape))
     for start, end in ((0, 70), (70, 150)):
-        chunk = Layout(
-            layout.positions[start:end],
-            layout.slots[start:end],
+        chunk = AttentionMetadata(
+            metadata.positions[start:end],
+            metadata.slots[start:end],
             np.array([0, end - start], dtype=np.int32),
             np.array([end], dtype=np.int32),
-            layout.block_tables,
+            metadata.block_tables,
         )
         rows = ops.attention(q[start:end], kv, 0, ops.plan(chunk, shape))
         assert_close(rows, whole[start:end], 2e-6 if INTERPRETED else TOLERANCE[EXACT])
@@ -143,17 +145,17 @@ def test_chunks_of_a_prompt_give_the_rows_of_the_whole() -> None:
 def test_a_fixed_plan_serves_step_after_step() -> None:
     """What a captured graph does: the same buffers and grids, other contents, fewer sequences than they hold."""
     ops = TritonOps(DEVICE, EXACT)
-    steps = [layout_of([(700, 1), (20, 1), (1030, 1)], 16)[0], layout_of([(3, 1), (900, 1)], 16)[0]]
+    steps = [metadata_of([(700, 1), (20, 1), (1030, 1)], 16)[0], metadata_of([(3, 1), (900, 1)], 16)[0]]
     shape = KVShape(1, 120, 16, 2, 32)
     capacity = Capacity(num_tokens=4, num_table_entries=4 * 80, num_narrow=16, num_wide=0, num_partials=16)
     plan = ops.fixed_plan(steps[0], shape, 6, capacity)
     addresses = [plan.attention[6].uploads[name].data_ptr() for name in ("narrow", "tables", "counts")]
-    for layout in (*steps, steps[0]):
-        kv = filled_kv(ops, shape, layout)
-        num_rows = len(layout.positions)
+    for metadata in (*steps, steps[0]):
+        kv = filled_kv(ops, shape, metadata)
+        num_rows = len(metadata.positions)
         q = torch.randn(4, 6, 32).to(DEVICE, EXACT)
-        plan.refill(layout)
-        expected = ops.attention(q[:num_rows], kv, 0, ops.plan(layout, shape))
+        plan.refill(metadata)
+        expected = ops.attention(q[:num_rows], kv, 0, ops.plan(metadata, shape))
         assert torch.equal(ops.attention(q, kv, 0, plan)[:num_rows], expected)
     assert addresses == [plan.attention[6].uploads[name].data_ptr() for name in ("narrow", "tables", "counts")]
     assert plan.slots.tolist()[3:] == [-1]
@@ -164,6 +166,6 @@ def test_a_step_too_large_for_a_fixed_plan_is_refused(sequences: list[tuple[int,
     ops = TritonOps(DEVICE, EXACT)
     shape = KVShape(1, 120, 16, 2, 32)
     capacity = Capacity(num_tokens=4, num_table_entries=4 * 80, num_narrow=16, num_wide=0, num_partials=16)
-    plan = ops.fixed_plan(layout_of([(3, 1)], 16)[0], shape, 6, capacity)
+    plan = ops.fixed_plan(metadata_of([(3, 1)], 16)[0], shape, 6, capacity)
     with pytest.raises(CapacityError, match="plan of its own"):
-        plan.refill(layout_of(sequences, 16)[0])
+        plan.refill(metadata_of(sequences, 16)[0])

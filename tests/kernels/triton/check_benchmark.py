@@ -41,8 +41,8 @@ def test_decode_moves_at_most_a_twentieth_more_than_it_must(benchmark: ModuleTyp
 
 def test_traffic_of_a_step_counted_by_hand(benchmark: ModuleType) -> None:
     """700 tokens in pieces of 512: 2 KV heads of 8, 3 query heads each, fp16, blocks of 16."""
-    layout, shape = benchmark.decode_layout(1, 700, 16), KVShape(1, 44, 16, 2, 8)
-    moved = attention_traffic(layout, cut(layout, Cutting(3, 16, 128, 512, 16)), shape, 6, 2)
+    metadata, shape = benchmark.decode_layout(1, 700, 16), KVShape(1, 44, 16, 2, 8)
+    moved = attention_traffic(metadata, cut(metadata, Cutting(3, 16, 128, 512, 16)), shape, 6, 2)
     assert moved.kv == 2 * 700 * 2 * 8 * 2
     assert moved.scales == 0
     assert moved.queries == 2 * 6 * 8 * 2
@@ -54,7 +54,7 @@ def test_traffic_of_a_step_counted_by_hand(benchmark: ModuleType) -> None:
 def test_a_shared_prefix_is_read_once(benchmark: ModuleType) -> None:
     shape, cutting = KVShape(1, 1, 16, 8, 128), Cutting(4, 16, 128, 512, 16)
     shared, plain = (benchmark.decode_layout(16, 4096 + 64, 16, num) for num in (256, 0))
-    once, often = (attention_traffic(layout, cut(layout, cutting), shape, 32, 2) for layout in (shared, plain))
+    once, often = (attention_traffic(metadata, cut(metadata, cutting), shape, 32, 2) for metadata in (shared, plain))
     assert once.kv == (4096 + 16 * 64) * 2 * 8 * 128 * 2
     assert often.kv == 16 * (4096 + 64) * 2 * 8 * 128 * 2
 

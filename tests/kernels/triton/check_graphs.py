@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
-from triton_support import DEVICE, EXACT, INTERPRETED, TOLERANCE, layout_of
+from triton_support import DEVICE, EXACT, INTERPRETED, TOLERANCE, metadata_of
 
-from stemma.kernels.ops import KVShape, Layout
-from stemma.kernels.steps import EagerStepper
+from stemma.kernels.ops import AttentionMetadata, KVShape
+from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.triton import graphs, plan
-from stemma.kernels.triton.graphs import CudaRecorder, GraphStepper, round_up
+from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor, round_up
 from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.ops import TritonOps
 from stemma.runtime.model.tiny import tiny
@@ -59,19 +59,19 @@ class Bench:
             mine.normal_()
             theirs.copy_(mine)
         self.record = Again(patch) if recorder == "again" else CudaRecorder()
-        self.eager = EagerStepper(ops, model, self.pools[0])
-        self.graphs = GraphStepper(ops, model, self.config.num_heads, self.pools[1], self.record)
+        self.eager = EagerExecutor(ops, model, self.pools[0])
+        self.graphs = GraphExecutor(ops, model, self.config.num_heads, self.pools[1], self.record)
         self.random = np.random.default_rng(1)
 
     def step(self, sequences: Sequence[tuple[int, int]], shared: Sequence[tuple[int, int, int]] = ()) -> None:
         """Both ways, compared: logits of each sequence's last token, and all of both pools."""
-        layout, _ = layout_of(sequences, 16, shared)
-        ids = self.random.integers(0, self.config.vocab_size, len(layout.positions)).astype(np.int32)
-        rows = (layout.query_starts[1:] - 1).astype(np.int32)
-        self.compare(ids, layout, rows)
+        metadata, _ = metadata_of(sequences, 16, shared)
+        ids = self.random.integers(0, self.config.vocab_size, len(metadata.positions)).astype(np.int32)
+        rows = (metadata.query_starts[1:] - 1).astype(np.int32)
+        self.compare(ids, metadata, rows)
 
-    def compare(self, ids: np.ndarray, layout: Layout, rows: np.ndarray) -> None:
-        expected, got = self.eager(ids, layout, rows).clone(), self.graphs(ids, layout, rows)
+    def compare(self, ids: np.ndarray, metadata: AttentionMetadata, rows: np.ndarray) -> None:
+        expected, got = self.eager(ids, metadata, rows).clone(), self.graphs(ids, metadata, rows)
         assert got.shape == expected.shape
         tolerance = TOLERANCE[EXACT]
         torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
@@ -98,9 +98,9 @@ def test_steps_of_all_sizes(bench: Bench) -> None:
 
 def test_prompts_and_steps_without_rows_are_not_recorded(bench: Bench) -> None:
     bench.step([(0, graphs.MOST_TOKENS_OF_A_SEQUENCE + 1), (5, 1)])
-    layout, _ = layout_of([(0, 4)], 16)
+    metadata, _ = metadata_of([(0, 4)], 16)
     no_rows = np.zeros(0, dtype=np.int32)
-    assert bench.graphs(np.arange(4, dtype=np.int32), layout, no_rows).numel() == 0
+    assert bench.graphs(np.arange(4, dtype=np.int32), metadata, no_rows).numel() == 0
     assert bench.graphs.num_graphs == 0
 
 

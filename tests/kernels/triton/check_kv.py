@@ -18,7 +18,7 @@ from triton_support import (
     clone_kv,
     filled_kv,
     guarded,
-    layout_of,
+    metadata_of,
     real_values,
 )
 
@@ -44,7 +44,7 @@ def head_norm(ops: object, head_dim: int, seed: int) -> object:
 @pytest.mark.parametrize("norms", ["none", "both", "keys"])
 def test_rope_write_matches_the_reference(dtype: torch.dtype, heads: tuple[int, int, int], norms: str) -> None:
     shape_of_heads = HeadShape(*heads)
-    layout, num_blocks = layout_of([(5, 3), (0, 9), (17, 1)], 4)
+    metadata, num_blocks = metadata_of([(5, 3), (0, 9), (17, 1)], 4)
     shape = KVShape(2, num_blocks, 4, heads[1], heads[2])
     ops, reference = TritonOps(DEVICE, dtype), ReferenceOps(torch.device("cpu"), torch.float64)
     kv, expected_kv = ops.kv(shape), reference.kv(shape)
@@ -53,7 +53,7 @@ def test_rope_write_matches_the_reference(dtype: torch.dtype, heads: tuple[int, 
     for back_end, pool, x in ((ops, kv, qkv.to(DEVICE)), (reference, expected_kv, qkv.double())):
         q_norm = head_norm(back_end, heads[2], 1) if norms == "both" else None
         k_norm = head_norm(back_end, heads[2], 2) if norms != "none" else None
-        rope, plan = back_end.rope(*tables(64, heads[2])), back_end.plan(layout, shape)
+        rope, plan = back_end.rope(*tables(64, heads[2])), back_end.plan(metadata, shape)
         results.append(back_end.rope_write(x, shape_of_heads, rope, q_norm, k_norm, pool, 1, plan))  # type: ignore
     assert_close(results[0], results[1], TOLERANCE[dtype])
     keys, values = real_values(kv)
@@ -64,7 +64,7 @@ def test_rope_write_matches_the_reference(dtype: torch.dtype, heads: tuple[int, 
 @pytest.mark.parametrize("kv_type", ["int8", "fp8"])
 def test_quantised_kv_is_within_its_rounding(kv_type: str) -> None:
     heads = HeadShape(4, 2, 32)
-    layout, num_blocks = layout_of([(0, 40)], 8)
+    metadata, num_blocks = metadata_of([(0, 40)], 8)
     shape = KVShape(1, num_blocks, 8, 2, 32)
     ops, reference = TritonOps(DEVICE, EXACT, kv_type), ReferenceOps(torch.device("cpu"), torch.float64)  # type: ignore
     kv, expected = ops.kv(shape), reference.kv(shape)
@@ -73,7 +73,7 @@ def test_quantised_kv_is_within_its_rounding(kv_type: str) -> None:
     qkv = (torch.randn(40, 8 * 32) * spread).to(EXACT)
     qkv[7] = 0.0
     for back_end, pool, x in ((ops, kv, qkv.to(DEVICE)), (reference, expected, qkv.double())):
-        plan, rope = back_end.plan(layout, shape), back_end.rope(*tables(64, 32))
+        plan, rope = back_end.plan(metadata, shape), back_end.rope(*tables(64, 32))
         back_end.rope_write(x, heads, rope, None, None, pool, 0, plan)  # type: ignore[arg-type]
     for actual, wanted in zip(real_values(kv), (expected.keys, expected.values), strict=True):
         largest = wanted.abs().amax(-1, keepdim=True)
@@ -93,14 +93,14 @@ def test_quantised_kv_is_within_its_rounding(kv_type: str) -> None:
 
 def test_only_the_slots_of_the_step_are_written() -> None:
     heads = HeadShape(4, 2, 16)
-    layout, num_blocks = layout_of([(5, 3), (17, 1)], 4)
+    metadata, num_blocks = metadata_of([(5, 3), (17, 1)], 4)
     shape = KVShape(3, num_blocks, 4, 2, 16)
     for kv_type in ("activation", "int8"):
         ops = TritonOps(DEVICE, EXACT, kv_type)  # type: ignore[arg-type]
-        kv = filled_kv(ops, shape, layout)
+        kv = filled_kv(ops, shape, metadata)
         before = clone_kv(kv)
         qkv = torch.randn(5, 8 * 16).to(DEVICE, EXACT)
-        plan = ops.plan(layout, shape)
+        plan = ops.plan(metadata, shape)
         slots = plan.slots.clone()
         slots = torch.cat((slots, torch.tensor([-1], dtype=torch.int32, device=DEVICE)))
         positions = torch.cat((plan.positions, plan.positions[:1]))
@@ -108,7 +108,7 @@ def test_only_the_slots_of_the_step_are_written() -> None:
         ops._kernels.rope_write(qkv, heads, ops.rope(*tables(64, 16)), None, None, kv, 1, positions, slots, q)
         assert_guards(whole)
         written = torch.zeros(num_blocks, 4, dtype=torch.bool)
-        written.view(-1)[torch.from_numpy(layout.slots.astype(np.int64))] = True
+        written.view(-1)[torch.from_numpy(metadata.slots.astype(np.int64))] = True
         for tensor, old in zip(kv.tensors, before, strict=True):
             changed = (tensor != old) & ~(tensor.isnan() & old.isnan())
             changed = changed.flatten(4).any(-1) if changed.dim() == 5 else changed
@@ -121,8 +121,8 @@ def test_copies_run_in_order_in_every_layer() -> None:
     for kv_type in ("activation", "int8", "fp8"):
         ops = TritonOps(DEVICE, EXACT, kv_type)  # type: ignore[arg-type]
         shape = KVShape(3, 9, 4, 2, 10)
-        layout, _ = layout_of([(0, 28)], 4)
-        kv = filled_kv(ops, shape, layout)
+        metadata, _ = metadata_of([(0, 28)], 4)
+        kv = filled_kv(ops, shape, metadata)
         expected = [tensor.clone() for tensor in kv.tensors]
         for tensor in expected:
             for source, destination, num_tokens in copies:
@@ -148,8 +148,8 @@ def test_waves_keep_the_order_of_what_depends(copies: list[BlockCopy]) -> None:
 def test_snapshots_go_around(kv_type: str) -> None:
     ops = TritonOps(DEVICE, EXACT, kv_type)  # type: ignore[arg-type]
     shape = KVShape(2, 9, 4, 2, 16)
-    layout, _ = layout_of([(0, 28)], 4)
-    kv, other = filled_kv(ops, shape, layout), ops.kv(shape)
+    metadata, _ = metadata_of([(0, 28)], 4)
+    kv, other = filled_kv(ops, shape, metadata), ops.kv(shape)
     blocks = np.array([3, 1, 7], dtype=np.int32)
     data = ops.read_blocks(kv, blocks)
     assert len(data) == kv.num_bytes // 9 * 3
@@ -168,7 +168,7 @@ def test_a_pool_too_large_is_a_memory_error() -> None:
 
 
 def test_the_reference_pool_is_untouched_by_what_is_compared() -> None:
-    """`real_values` is the layout that the comparisons above rest on."""
+    """`real_values` is the metadata that the comparisons above rest on."""
     ops = TritonOps(DEVICE, EXACT)
     shape = KVShape(1, 3, 4, 2, 8)
     kv = ops.kv(shape)

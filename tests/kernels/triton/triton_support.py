@@ -1,4 +1,4 @@
-"""What the checks in this folder share: a device, layouts, pools with poison around them, the reference in float64.
+"""What the checks in this folder share: a device, metadata, pools with poison around them, the reference in float64.
 
 On a machine with a GPU the checks run on it; elsewhere in Triton's interpreter, on the CPU.
 """
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import triton
 
-from stemma.kernels.ops import HeadShape, KVShape, Layout, SharedPrefix
+from stemma.kernels.ops import AttentionMetadata, HeadShape, KVShape, SharedPrefix
 from stemma.kernels.reference import ReferenceKV, ReferenceOps
 from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.ops import TritonOps
@@ -36,10 +36,10 @@ def assert_guards(whole: torch.Tensor) -> None:
     assert (whole[-128:] == 1).all()
 
 
-def layout_of(
+def metadata_of(
     sequences: Sequence[tuple[int, int]], block_size: int, shared: Sequence[tuple[int, int, int]] = (), seed: int = 0
-) -> tuple[Layout, int]:
-    """A layout of (cached, new) tokens per sequence in scattered blocks, and the number of blocks of its pool.
+) -> tuple[AttentionMetadata, int]:
+    """A metadata of (cached, new) tokens per sequence in scattered blocks, and the number of blocks of its pool.
 
     shared: (first, last, number of common blocks). Block 0 is nobody's: it is what tables are padded with.
     """
@@ -59,7 +59,7 @@ def layout_of(
         np.array(table)[rows // block_size] * block_size + rows % block_size
         for table, rows in zip(tables, positions, strict=True)
     ]
-    layout = Layout(
+    metadata = AttentionMetadata(
         np.concatenate(positions).astype(np.int32),
         np.concatenate(slots).astype(np.int32),
         np.cumsum([0] + [new for _, new in sequences]).astype(np.int32),
@@ -67,14 +67,14 @@ def layout_of(
         padded,
         tuple(SharedPrefix(*prefix) for prefix in shared),
     )
-    return layout, num_blocks
+    return metadata, num_blocks
 
 
-def used_slots(layout: Layout, block_size: int) -> torch.Tensor:
+def used_slots(metadata: AttentionMetadata, block_size: int) -> torch.Tensor:
     """Every slot that some sequence's context covers."""
     slots = [
         (table[:, None] * block_size + np.arange(block_size)).reshape(-1)[:length]
-        for table, length in zip(layout.block_tables.astype(np.int64), layout.context_lens, strict=True)
+        for table, length in zip(metadata.block_tables.astype(np.int64), metadata.context_lens, strict=True)
     ]
     return torch.from_numpy(np.unique(np.concatenate(slots)))
 
@@ -93,11 +93,11 @@ def real_values(kv: TritonKV) -> tuple[torch.Tensor, torch.Tensor]:
     return keys, values
 
 
-def filled_kv(ops: TritonOps, shape: KVShape, layout: Layout, seed: int = 0) -> TritonKV:
-    """A pool with noise in the slots of the layout's contexts, and what no kernel may read, NaN, everywhere else."""
+def filled_kv(ops: TritonOps, shape: KVShape, metadata: AttentionMetadata, seed: int = 0) -> TritonKV:
+    """A pool with noise in the slots of the metadata's contexts, and what no kernel may read, NaN, everywhere else."""
     generator = torch.Generator().manual_seed(seed)
     kv = ops.kv(shape)
-    slots = used_slots(layout, shape.block_size)
+    slots = used_slots(metadata, shape.block_size)
     unused = torch.ones(shape.num_blocks * shape.block_size, dtype=torch.bool)
     unused[slots] = False
     unused = unused.view(1, shape.num_blocks, 1, shape.block_size)

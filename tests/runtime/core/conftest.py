@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from stemma.runtime.core.attention_metadata import make_attention_metadata
 from stemma.runtime.core.batch import Batch, RowResult
-from stemma.runtime.core.layout import make_layout
 from stemma.runtime.core.scheduler import Scheduler
 from stemma.runtime.core.sequence import Sequence
 
@@ -34,12 +34,12 @@ class FakeModel:
         for copy in batch.copies:
             for offset in range(copy.num_tokens):
                 self.kv[copy.destination * size + offset] = self.kv[copy.source * size + offset]
-        layout = make_layout(batch, size)
+        metadata = make_attention_metadata(batch, size)
         tokens = [token for row in batch.rows for token in row.tokens]
-        for slot, token in zip(layout.slots, tokens, strict=True):
+        for slot, token in zip(metadata.slots, tokens, strict=True):
             self.kv[slot] = token
         self.num_computed += len(tokens)
-        return [self._sample(row, table) for row, table in zip(batch.rows, layout.block_tables, strict=True)]
+        return [self._sample(row, table) for row, table in zip(batch.rows, metadata.block_tables, strict=True)]
 
     def _sample(self, row, table) -> RowResult:
         end = row.start + len(row.tokens)

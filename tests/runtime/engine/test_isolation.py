@@ -2,7 +2,7 @@
 what they say alone, its caller hears why, and every block comes back.
 
 Where to raise is not listed here: a run without faults is watched, and each call that the engine makes with something
-of the victim's (its sequence, lease, guide, text, rows, ...) is a place.
+of the victim's (its sequence, lease, matcher, text, rows, ...) is a place.
 """
 
 from __future__ import annotations
@@ -66,15 +66,15 @@ class Ward:
         """All four between the same two steps; the generations, the victim's last."""
         self.engine.with_cache(lambda cache: cache.clear())
         now = self.loop.clock()
-        tickets = [self.engine._ticket(self.engine._requests.make(prompt, given), form, now)
+        states = [self.engine._state(self.engine._requests.make(prompt, given), form, now)
                    for prompt, given, form in self.asked]  # fmt: skip
         hold = self.engine.hold()
-        tickets[-1].sequence.held = hold.held
+        states[-1].sequence.held = hold.held
         if watch is not None:
-            watch.ticket = tickets[-1]
+            watch.state = states[-1]
             self.loop.call(lambda: sys.settrace(watch)).result(PATIENCE)
-        self.loop.submit(tickets)
-        return [ticket.generation for ticket in tickets], hold
+        self.loop.submit(states)
+        return [state.generation for state in states], hold
 
     def check(self, generations, hold):
         """The others are as alone, nothing is left behind. Returns what the victim's caller hears."""
@@ -87,7 +87,7 @@ class Ward:
         self.engine.with_cache(lambda cache: cache.check())
         assert stats.cache.leased == 0
         assert stats.num_running == stats.num_waiting == 0
-        assert not self.loop._tickets
+        assert not self.loop._states
         return told
 
 
@@ -97,7 +97,7 @@ class Watch:
     def __init__(self, place=None) -> None:
         self.place = place  # (function, caller, which of these calls)
         self.has_raised = False
-        self.ticket = None
+        self.state = None
         self.seen: Counter[tuple[str, str]] = Counter()
 
     def __call__(self, frame, event, argument):
@@ -118,10 +118,10 @@ class Watch:
             raise Injected(self.place)
 
     def _is_victims(self, value) -> bool:
-        ticket = self.ticket
-        sequence = ticket.sequence
-        own = (ticket, sequence, sequence.request, sequence.request.prompt, sequence.guide, ticket.text,
-               ticket.text._detokenizer, ticket.generation, sequence.held, sequence.lease)  # fmt: skip
+        state = self.state
+        sequence = state.sequence
+        own = (state, sequence, sequence.request, sequence.request.prompt, sequence.matcher, state.text,
+               state.text._detokenizer, state.generation, sequence.held, sequence.lease)  # fmt: skip
         if value is not None and any(value is each for each in own):
             return True
         return getattr(value, "sequence", None) is sequence
@@ -173,9 +173,9 @@ def test_a_step_that_fails_with_one_sequence_in_it_goes_on_without_it(tiny_loade
                 raise Injected(stage)
             return real(batch, *rest)
 
-        def note(tickets):
-            victims.add(id(tickets[-1].sequence))
-            submit(tickets)
+        def note(states):
+            victims.add(id(states[-1].sequence))
+            submit(states)
 
         submit = engine._loop.submit
         monkeypatch.setattr(owner, stage, broken)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.regex import Regex
-from stemma.runtime.core.checking import told
+from stemma.runtime.core.checking import describe
 from stemma.runtime.core.sampling import Sampling
 from stemma.runtime.engine import Engine, EngineConfig, EngineOptions, RequestOptions
 from stemma.runtime.engine.generation import Completion
@@ -76,7 +76,7 @@ def engine(tiny_loaded):
 
 def named(value):
     """A test's name: the same in every process, without addresses."""
-    return re.sub(r"x?[0-9a-f]{6,}>", ">", told(value))
+    return re.sub(r"x?[0-9a-f]{6,}>", ">", describe(value))
 
 
 def outcome(call):

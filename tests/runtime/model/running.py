@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from stemma.kernels.ops import Layout, Ops
+from stemma.kernels.ops import AttentionMetadata, Ops
 from stemma.kernels.reference import ReferenceOps
 from stemma.runtime.model import Model
 
@@ -22,7 +22,7 @@ def all_logits(model: Model, ids: list[int]) -> torch.Tensor:
     length = len(ids)
     num_blocks = -(-length // BLOCK_SIZE)
     positions = np.arange(length, dtype=np.int32)
-    layout = Layout(
+    metadata = AttentionMetadata(
         positions=positions,
         slots=positions,
         query_starts=np.array([0, length], dtype=np.int32),
@@ -30,5 +30,5 @@ def all_logits(model: Model, ids: list[int]) -> torch.Tensor:
         block_tables=np.arange(num_blocks, dtype=np.int32)[None],
     )
     kv = ops.kv(model.config.kv_shape(num_blocks, BLOCK_SIZE))
-    hidden = model.forward(np.array(ids, dtype=np.int32), ops.plan(layout, kv.shape), kv)
+    hidden = model.forward(np.array(ids, dtype=np.int32), ops.plan(metadata, kv.shape), kv)
     return model.logits(hidden, positions)

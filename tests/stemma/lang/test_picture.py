@@ -9,28 +9,28 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemma.lang.reports.origins import Run, num_computed, with_generated, with_prompt
+from stemma.lang.reports.origins import OriginSpan, num_computed, with_generated, with_prompt
 from stemma.lang.states.state import State
 
 
 def test_runs_after_a_prompt():
-    assert with_prompt((), 10, 0) == (Run("computed", 10),)
-    assert with_prompt((), 10, 4) == (Run("cached", 4), Run("computed", 10))
-    known = (Run("computed", 10), Run("sampled", 12))
-    assert with_prompt(known, 20, 11) == (*known, Run("computed", 20))
-    assert with_prompt(known, 20, 19) == (*known, Run("cached", 19), Run("computed", 20))
+    assert with_prompt((), 10, 0) == (OriginSpan("computed", 10),)
+    assert with_prompt((), 10, 4) == (OriginSpan("cached", 4), OriginSpan("computed", 10))
+    known = (OriginSpan("computed", 10), OriginSpan("sampled", 12))
+    assert with_prompt(known, 20, 11) == (*known, OriginSpan("computed", 20))
+    assert with_prompt(known, 20, 19) == (*known, OriginSpan("cached", 19), OriginSpan("computed", 20))
     assert with_prompt(known, 12, 11) == known
 
 
 @given(st.integers(0, 9), st.integers(0, 30), st.sets(st.integers(0, 29)))
 def test_runs_after_generated_tokens(start, count, forced):
-    runs = with_generated(with_prompt((), start, 0), count, forced)
-    assert num_computed(runs) == start + count
-    ends = [run.end for run in runs]
+    spans = with_generated(with_prompt((), start, 0), count, forced)
+    assert num_computed(spans) == start + count
+    ends = [run.end for run in spans]
     assert ends == sorted(set(ends))
-    origins = [next(run.origin for run in runs if index < run.end) for index in range(start, start + count)]
+    origins = [next(run.origin for run in spans if index < run.end) for index in range(start, start + count)]
     assert origins == ["forced" if index in forced else "sampled" for index in range(count)]
-    assert all(one.origin != other.origin for one, other in pairwise(runs))
+    assert all(one.origin != other.origin for one, other in pairwise(spans))
 
 
 def test_a_picture_shows_every_token_and_escapes_it(llm):

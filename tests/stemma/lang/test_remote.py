@@ -212,7 +212,7 @@ def test_a_full_server_is_asked_again(loaded):
             hasty.submit([1], max_tokens=1).result()
         assert refused.value.status == 429
         assert [len(gen.result().tokens) for gen in gens] == [30, 30, 30]
-        assert live.server._service.gate.num_refused > 1
+        assert live.server._service.limiter.num_refused > 1
 
 
 def test_what_a_server_refuses_names_the_parameter(remote):

@@ -196,7 +196,7 @@ async def test_a_tenant_saves_and_loads_only_its_own(engine: Engine, serve_with:
         assert (await client.post("/cache/load", key="kb"))["num_tokens"] == 0
         assert engine.with_cache(lambda cache: list(cache.walk())) == []
         assert (await client.post("/cache/load", key="kr", name="all"))["num_tokens"] >= len(secret)
-        assert {node.realm for node in engine.with_cache(lambda cache: list(cache.walk()))} == {"alice"}
+        assert {node.scope for node in engine.with_cache(lambda cache: list(cache.walk()))} == {"alice"}
 
 
 async def test_saving_needs_a_folder_and_has_a_limit(

@@ -17,13 +17,13 @@ from stemma.fsm.matching.matcher import Matcher
 from stemma.runtime.engine import Completion, Delta, Engine, Generation
 from stemma.server import ApiKey, ServerConfig
 from stemma.server.generation.answering import reply
-from stemma.server.generation.generations import constrain, said, start
+from stemma.server.generation.generations import constrain, outputs, start
 from stemma.server.generation.options import sampling_options
 from stemma.server.generation.service import Service
 from stemma.server.http.dialect import Dialect
-from stemma.server.http.endpoint import Call, Endpoint, EndpointApp
+from stemma.server.http.endpoint import Endpoint, EndpointApp, RequestContext
 from stemma.server.http.errors import ApiError, bad_request
-from stemma.server.outputs.forms import text_form
+from stemma.server.outputs.constraints import text_constraint
 from stemma.server.wire.common import GenerationRequest
 
 
@@ -40,19 +40,19 @@ class Spoken:
         return completions[0].text
 
     async def chunks(self, generations: Sequence[Generation]) -> AsyncGenerator[str]:
-        async with aclosing(said(generations)) as items:
+        async with aclosing(outputs(generations)) as items:
             async for _, what in items:
                 if isinstance(what, Delta):
                     yield what.text
 
 
-async def ask(call: Call[Service, AskRequest]) -> Response:
-    if not call.body.question:
+async def ask(context: RequestContext[Service, AskRequest]) -> Response:
+    if not context.body.question:
         raise bad_request("ask something", "question")
-    options = sampling_options(call.body, call.tenant)
-    await constrain(call.service, options, text_form(call.body))
-    prompt = call.service.prompter.encode_text(call.body.question)
-    return await reply(call, Spoken(), start(call, [prompt], 1, call.body.max_tokens, 8, options))
+    options = sampling_options(context.body, context.tenant)
+    await constrain(context.service, options, text_constraint(context.body))
+    prompt = context.service.prompter.encode_text(context.body.question)
+    return await reply(context, Spoken(), start(context, [prompt], 1, context.body.max_tokens, 8, options))
 
 
 def shouted(error: ApiError) -> str:

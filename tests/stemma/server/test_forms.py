@@ -10,7 +10,7 @@ import pytest
 
 from stemma.server import ServerConfig
 from stemma.server.outputs.closed_schema import closed
-from stemma.server.outputs.told_schema import told_schema
+from stemma.server.outputs.prompt_schema import prompt_schema
 from stemma.server.wire.chat import Message
 
 CHAT = "/v1/chat/completions"
@@ -87,7 +87,7 @@ async def test_a_json_object_is_one_of_the_schema_that_the_prompt_demands(client
     ],
 )
 def test_what_is_no_demand_or_no_schema_of_objects_is_not_followed(told: str) -> None:
-    assert told_schema([Message(role="user", content=told)]) is None
+    assert prompt_schema([Message(role="user", content=told)]) is None
 
 
 async def test_where_a_told_schema_cannot_be_compiled_any_object_will_do(client: Any) -> None:

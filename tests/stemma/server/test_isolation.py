@@ -43,7 +43,7 @@ async def test_an_engine_that_failed_says_why_on_health(serve_with: Any, monkeyp
     engine = Engine.of(tiny(ReferenceOps(torch.device("cpu"))), kv_tokens=1024)
 
     def broken(*_: Any) -> None:
-        while len(engine._loop._tickets) + engine._loop._calls.qsize() < 3:  # who comes later is told 503
+        while len(engine._loop._states) + engine._loop._calls.qsize() < 3:  # who comes later is told 503
             time.sleep(0.01)
         raise RuntimeError("the device fell off")
 

@@ -41,7 +41,7 @@ def test_a_client_that_vanishes_ends_its_request(engine: Engine, stream: bool) -
         connection.close()
         wait_until(lambda: is_idle(engine))
         assert engine.stats().metrics.num_finished["abort"] == before + 1
-        wait_until(lambda: live.server._service.gate.num_inside == 0)
+        wait_until(lambda: live.server._service.limiter.num_inside == 0)
         engine.with_cache(lambda cache: cache.check())
 
 
@@ -110,7 +110,7 @@ def test_two_hundred_streams_with_clients_that_vanish_lose_nothing() -> None:
         with live_server(engine) as live:
             assert asyncio.run(all_of_them(live.url)) == [16] * 204
             wait_until(lambda: is_idle(engine))
-            wait_until(lambda: live.server._service.gate.num_inside == 0)
+            wait_until(lambda: live.server._service.limiter.num_inside == 0)
             assert live.server._service.counts.num_open == 0
         engine.with_cache(lambda cache: cache.check())
         stats = engine.stats().cache

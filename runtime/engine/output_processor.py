@@ -1,6 +1,6 @@
 """What a caller hears of a sequence: a delta for each step that added to it; at the end, its completion or its error.
 
-Joined, the deltas are the completion, however it ends. Called in the loop's thread; touches one ticket at a time.
+Joined, the deltas are the completion, however it ends. Called in the loop's thread; touches one state at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stemma.runtime.engine.text import TextStream
 
 
 @dataclass(slots=True, eq=False)
-class Ticket:
+class RequestState:
     """A sequence and the caller who waits for it. Times in seconds of the loop's clock.
 
     generated tokens:  |<-- num_published -->|<-- what the next delta holds -->|
@@ -34,60 +34,60 @@ class Ticket:
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
-class Publisher:
+class OutputProcessor:
     """Tells callers, and counts what it tells."""
 
     def __init__(self, clock: Callable[[], float], metrics: Metrics) -> None:
         self._clock = clock
         self._metrics = metrics
 
-    def step(self, ticket: Ticket, started: float) -> None:
+    def step(self, state: RequestState, started: float) -> None:
         """Tell what a step, in which the sequence had a row, added to it. started: when the step began."""
-        ticket.first_step = ticket.first_step or started
-        if ticket.sequence.num_generated > ticket.num_published:
-            ticket.first_token = ticket.first_token or self._clock()
-            self._push(ticket)
+        state.first_step = state.first_step or started
+        if state.sequence.num_generated > state.num_published:
+            state.first_token = state.first_token or self._clock()
+            self._push(state)
 
-    def end(self, ticket: Ticket) -> None:
+    def end(self, state: RequestState) -> None:
         """Tell the end of a sequence: the rest of it and its completion, or its error."""
-        sequence = ticket.sequence
+        sequence = state.sequence
         assert sequence.finish_reason is not None
         reason = sequence.finish_reason.value
         self._metrics.num_finished[reason] = self._metrics.num_finished.get(reason, 0) + 1
         self._metrics.usage += sequence.usage
         if sequence.error is not None:
-            ticket.generation.fail(sequence.error)
+            state.generation.fail(sequence.error)
         else:
-            self._push(ticket)  # tokens that no step of its own told, text that was held back
-            ticket.generation.finish(self._completion(ticket, reason))
+            self._push(state)  # tokens that no step of its own told, text that was held back
+            state.generation.finish(self._completion(state, reason))
 
-    def _push(self, ticket: Ticket) -> None:
-        sequence = ticket.sequence
-        tokens = tuple(sequence.tokens[sequence.num_prompt + ticket.num_published :])
-        text = ticket.text.finish() if sequence.is_finished else ticket.text.take()
-        logprobs = tuple(sequence.logprobs[ticket.num_published :])
-        scores = () if sequence.is_in_prompt else tuple(sequence.prompt_logprobs[len(ticket.prompt_logprobs) :])
-        ticket.num_published += len(tokens)
-        ticket.prompt_logprobs += scores
+    def _push(self, state: RequestState) -> None:
+        sequence = state.sequence
+        tokens = tuple(sequence.tokens[sequence.num_prompt + state.num_published :])
+        text = state.text.finish() if sequence.is_finished else state.text.take()
+        logprobs = tuple(sequence.logprobs[state.num_published :])
+        scores = () if sequence.is_in_prompt else tuple(sequence.prompt_logprobs[len(state.prompt_logprobs) :])
+        state.num_published += len(tokens)
+        state.prompt_logprobs += scores
         if text or tokens or scores:
-            ticket.generation.push(Delta(text, tokens, logprobs, scores))
+            state.generation.push(Delta(text, tokens, logprobs, scores))
 
-    def _completion(self, ticket: Ticket, reason: str) -> Completion:
-        sequence, now = ticket.sequence, self._clock()
-        first_step, first_token = ticket.first_step or now, ticket.first_token or now
-        timing = Timing(first_step - ticket.submitted, first_token - ticket.submitted, now - ticket.submitted)
+    def _completion(self, state: RequestState, reason: str) -> Completion:
+        sequence, now = state.sequence, self._clock()
+        first_step, first_token = state.first_step or now, state.first_token or now
+        timing = Timing(first_step - state.submitted, first_token - state.submitted, now - state.submitted)
         self._metrics.ttft.add(timing.ttft)
         self._metrics.total.add(timing.total)
         if sequence.num_generated > 1:
             self._metrics.tpot.add((now - first_token) / (sequence.num_generated - 1))
         return Completion(
-            text=ticket.text.text,
+            text=state.text.text,
             tokens=tuple(sequence.generated),
             finish_reason=reason,
             usage=sequence.usage,
             timing=timing,
             logprobs=tuple(sequence.logprobs),
-            prompt_logprobs=tuple(ticket.prompt_logprobs),
+            prompt_logprobs=tuple(state.prompt_logprobs),
             jumped=tuple(sequence.jumped),
-            stopped_by=ticket.text.stopped_by,
+            stopped_by=state.text.stopped_by,
         )

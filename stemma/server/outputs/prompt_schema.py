@@ -27,7 +27,7 @@ MAX_PLACES = 8
 """Of a message at which a schema is looked for."""
 
 
-def told_schema(messages: Sequence[Message]) -> dict[str, Any] | None:
+def prompt_schema(messages: Sequence[Message]) -> dict[str, Any] | None:
     """The schema of the last message that demands one, or None."""
     for message in reversed(messages):
         text = content_text(message.content)

@@ -6,7 +6,7 @@ from array import array
 
 import numpy as np
 
-from stemma.kernels.ops import Int32Array, Layout, SharedPrefix
+from stemma.kernels.ops import AttentionMetadata, Int32Array, SharedPrefix
 from stemma.runtime.core.batch import Batch
 from stemma.runtime.core.sequence import Sequence
 
@@ -14,8 +14,8 @@ MIN_SHARED_TOKENS = 128
 """A common beginning shorter than this is not worth a pass of its own."""
 
 
-def make_layout(batch: Batch, block_size: int) -> Layout:
-    """The layout of a batch's rows, in their order.
+def make_attention_metadata(batch: Batch, block_size: int) -> AttentionMetadata:
+    """The metadata of a batch's rows, in their order.
 
     Plain integers until the end: for the few tokens of a decode step that is faster than arrays.
     """
@@ -31,7 +31,7 @@ def make_layout(batch: Batch, block_size: int) -> Layout:
         query_starts.append(len(positions))
         context_lens.append(places.stop)
     block_tables = _stack(tables)
-    return Layout(
+    return AttentionMetadata(
         positions=np.array(positions, dtype=np.int32),
         slots=np.array(slots, dtype=np.int32),
         query_starts=np.array(query_starts, dtype=np.int32),

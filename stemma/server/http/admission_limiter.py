@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from stemma.server.http.errors import too_many, unavailable
 
 
-class Gate:
+class AdmissionLimiter:
     """Counts what goes in and out.
 
     capacity: sequences inside at which the next request is refused. per_key: requests of one tenant, or None.

@@ -12,32 +12,32 @@ from stemma.kernels.reference import ReferenceOps
 from stemma.runtime.engine import Engine
 from stemma.runtime.model.tiny import tiny
 from stemma.server import ApiKey, ServerConfig
+from stemma.server.http.admission_limiter import AdmissionLimiter
 from stemma.server.http.errors import ApiError
-from stemma.server.http.gate import Gate
 
 LONG = {"prompt": "x", "max_tokens": 200, "ignore_eos": True}
 
 
 def test_the_gate_counts_in_and_out() -> None:
-    gate = Gate(capacity=2, per_key=None)
-    with gate.enter("a", 1), gate.enter("b", 5), pytest.raises(ApiError) as caught, gate.enter("c", 1):
+    limiter = AdmissionLimiter(capacity=2, per_key=None)
+    with limiter.enter("a", 1), limiter.enter("b", 5), pytest.raises(ApiError) as caught, limiter.enter("c", 1):
         pass
     assert caught.value.status == 429
     assert int(caught.value.headers["retry-after"]) >= 1
-    assert gate.num_inside == 0
-    with gate.enter("c", 1):
-        gate.shut()
-        with pytest.raises(ApiError) as caught, gate.enter("c", 1):
+    assert limiter.num_inside == 0
+    with limiter.enter("c", 1):
+        limiter.shut()
+        with pytest.raises(ApiError) as caught, limiter.enter("c", 1):
             pass
     assert caught.value.status == 503
 
 
 def test_a_tenant_has_a_share() -> None:
-    gate = Gate(capacity=100, per_key=1)
-    with gate.enter("a", 1):
-        with gate.enter("b", 1):
+    limiter = AdmissionLimiter(capacity=100, per_key=1)
+    with limiter.enter("a", 1):
+        with limiter.enter("b", 1):
             pass
-        with pytest.raises(ApiError) as caught, gate.enter("a", 1):
+        with pytest.raises(ApiError) as caught, limiter.enter("a", 1):
             pass
         assert caught.value.status == 429
 

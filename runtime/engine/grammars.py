@@ -14,7 +14,7 @@ from typing import Protocol
 
 from stemma.fsm import CompiledGrammar, FormError, Matcher, PairEncoding, Vocabulary, compile
 from stemma.fsm.syntax import ast
-from stemma.runtime.core.trouble import typed
+from stemma.runtime.core.failures import as_stemma_error
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import LoadedModel, Tokenizer
 
@@ -33,8 +33,8 @@ class GrammarSpec(Protocol):
         """Equal specs are compiled once."""
 
 
-class Guides:
-    """Makes the guides of one model. Safe to use from any thread."""
+class GrammarCompiler:
+    """Makes the grammar matchers of one model. Safe to use from any thread."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
@@ -51,8 +51,8 @@ class Guides:
                 self._vocabulary = make_vocabulary(self._loaded.tokenizer, self._loaded.generation.eos_ids)
             return self._vocabulary
 
-    def guide(self, spec: GrammarSpec) -> Matcher:
-        """A guide at the beginning of its output. Raises InvalidRequest if the spec cannot be enforced."""
+    def matcher(self, spec: GrammarSpec) -> Matcher:
+        """A matcher at the beginning of its output. Raises InvalidRequest if the spec cannot be enforced."""
         return Matcher(self._compile(spec))
 
     def _compile(self, spec: GrammarSpec) -> CompiledGrammar:
@@ -70,7 +70,7 @@ class Guides:
         except RecursionError as error:
             raise InvalidRequest("the grammar is nested too deeply", "grammar") from error
         except Exception as error:  # of a grammar of the caller's own, or of how one is compiled
-            raise typed(error) from error
+            raise as_stemma_error(error) from error
         with self._lock:
             self._compiled[spec] = compiled
             self._forget_oldest()

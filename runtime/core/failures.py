@@ -11,7 +11,7 @@ from stemma.radix import Lease
 from stemma.runtime.errors import GrammarFailed, RequestFailed, StemmaError
 
 
-def typed(error: BaseException) -> StemmaError:
+def as_stemma_error(error: BaseException) -> StemmaError:
     """The error for the caller, with `error` as its cause. Raises it again where it is a wish to end the process.
 
     Not only `Exception`s: a panic inside a compiled library, such as a tokenizer's, is none.
@@ -24,12 +24,12 @@ def typed(error: BaseException) -> StemmaError:
     if isinstance(error, FormError):
         made = GrammarFailed(str(error))
     else:
-        made = RequestFailed(f"the request failed inside the engine: {told(error)}")
+        made = RequestFailed(f"the request failed inside the engine: {describe_error(error)}")
     made.__cause__ = error
     return made
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What an error is and says; some cannot even say that."""
     name = type(error).__name__
     try:

@@ -8,7 +8,7 @@ import os
 from stemma.runtime.errors import EngineForked
 
 
-class Home:
+class ForkGuard:
     """The process in which something was made."""
 
     def __init__(self) -> None:

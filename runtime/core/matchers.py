@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 
-class Forced(Protocol):
-    """What a guide knows of the next tokens: `hard` ones are certain, `drafts` are likely and must be verified."""
+class ForcedTokens(Protocol):
+    """What a matcher knows of the next tokens: `hard` ones are certain, `drafts` are likely and must be verified."""
 
     @property
     def hard(self) -> list[int]:
@@ -20,7 +20,7 @@ class Forced(Protocol):
         """Computed behind the last token and kept as far as the samples agree."""
 
 
-class Guide(Protocol):
+class GrammarMatcher(Protocol):
     """The grammar of one sequence, at its current position (stemma.fsm.Matcher)."""
 
     def mask_into(self, row: npt.NDArray[np.uint32]) -> None:
@@ -29,7 +29,7 @@ class Guide(Protocol):
     def advance(self, token: int) -> bool:
         """Take a token; False if it is not allowed."""
 
-    def forced(self) -> Forced:
+    def forced(self) -> ForcedTokens:
         """The tokens that must or should come next."""
 
     def rollback(self, num_tokens: int) -> None:
@@ -43,7 +43,7 @@ class Guide(Protocol):
         """The fewest tokens that complete the output, perhaps none; None if it takes more than `budget`."""
 
 
-class Stopper(Protocol):
+class StopChecker(Protocol):
     """Watches the generated text for what ends it."""
 
     def push(self, token: int) -> bool:

@@ -1,4 +1,4 @@
-"""What form an output must have, from the several ways in which clients ask for one. Compiling it is the engine's."""
+"""What an output is constrained to, in all the ways in which clients ask. Compiling it is the engine's."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from stemma.fsm.ebnf import EBNF
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.lark import Lark
 from stemma.fsm.regex import Regex
-from stemma.runtime.engine.guides import GrammarSpec
+from stemma.runtime.engine.grammars import GrammarSpec
 from stemma.server.http.errors import bad_request
 from stemma.server.outputs.closed_schema import closed
-from stemma.server.outputs.told_schema import told_schema
-from stemma.server.outputs.tool_grammar import CallsForm, Function
+from stemma.server.outputs.prompt_schema import prompt_schema
+from stemma.server.outputs.tool_grammar import Function, ToolCallsGrammar
 from stemma.server.wire.chat import ChatRequest, NamedToolChoice, Tool
 from stemma.server.wire.common import GenerationRequest, JsonObjectFormat, JsonSchemaFormat, StructuredOutputs
 
@@ -26,10 +26,10 @@ MAX_CALLS = 8
 ANY_OBJECT = JSONSchema({"type": "object"})
 
 
-class Form(NamedTuple):
-    """A form, its size in bytes as it came, and the field that asked for it.
+class OutputConstraint(NamedTuple):
+    """A constraint, its size in bytes as it came, and the field that asked for it.
 
-    otherwise: what will do if the form cannot be had; None if nothing else will.
+    otherwise: what will do if the constraint cannot be had; None if nothing else will.
     """
 
     spec: GrammarSpec
@@ -79,34 +79,36 @@ def tool_use(body: ChatRequest) -> ToolUse:
             return ToolUse(tools, tools, False, max_calls)
 
 
-def chat_form(body: ChatRequest, tools: ToolUse) -> Form | None:
-    """The form of a chat's answer: a final form, calls, or either. Raises ApiError."""
-    final = text_form(body)
+def chat_constraint(body: ChatRequest, tools: ToolUse) -> OutputConstraint | None:
+    """The constraint of a chat's answer: a final constraint, calls, or either. Raises ApiError."""
+    final = text_constraint(body)
     if not tools.callable:
-        return _told_form(body) or final
+        return _prompted_constraint(body) or final
     functions = tuple(_function(tool) for tool in tools.callable)
     size = len(msgspec.json.encode(tools.callable)) + (final.num_bytes if final else 0)
     if tools.is_required:
-        return Form(CallsForm(functions, tools.max_calls), size, "tools")
-    return Form(CallsForm(functions, tools.max_calls, final.spec if final else "text"), size, "tools")
+        return OutputConstraint(ToolCallsGrammar(functions, tools.max_calls), size, "tools")
+    return OutputConstraint(
+        ToolCallsGrammar(functions, tools.max_calls, final.spec if final else "text"), size, "tools"
+    )
 
 
-def _told_form(body: ChatRequest) -> Form | None:
+def _prompted_constraint(body: ChatRequest) -> OutputConstraint | None:
     """For `json_object`: the schema that the messages tell, where any object will do if it cannot be compiled."""
-    if not isinstance(body.response_format, JsonObjectFormat) or (schema := told_schema(body.messages)) is None:
+    if not isinstance(body.response_format, JsonObjectFormat) or (schema := prompt_schema(body.messages)) is None:
         return None
-    return schema_form(schema, "response_format")._replace(otherwise=ANY_OBJECT)
+    return schema_constraint(schema, "response_format")._replace(otherwise=ANY_OBJECT)
 
 
-def text_form(body: GenerationRequest) -> Form | None:
-    """The form of a text without calls. Raises ApiError if more than one is asked for."""
-    forms = list(_forms(body))
-    if len(forms) > 1:
-        raise bad_request(f"give one of {forms[0].param} and {forms[1].param}", forms[1].param)
-    return forms[0] if forms else None
+def text_constraint(body: GenerationRequest) -> OutputConstraint | None:
+    """The constraint of a text without calls. Raises ApiError if more than one is asked for."""
+    constraints = list(_constraints(body))
+    if len(constraints) > 1:
+        raise bad_request(f"give one of {constraints[0].param} and {constraints[1].param}", constraints[1].param)
+    return constraints[0] if constraints else None
 
 
-def _forms(body: GenerationRequest) -> Iterator[Form]:
+def _constraints(body: GenerationRequest) -> Iterator[OutputConstraint]:
     """All that is asked for, under OpenAI's, our own, vLLM's and SGLang's names."""
     vllm = body.structured_outputs or StructuredOutputs()
     for param, pattern in (
@@ -115,29 +117,29 @@ def _forms(body: GenerationRequest) -> Iterator[Form]:
         ("structured_outputs.regex", vllm.regex),
     ):
         if pattern is not None:
-            yield Form(Regex(pattern), len(pattern), param)
+            yield OutputConstraint(Regex(pattern), len(pattern), param)
     for param, source in (
         ("grammar", body.grammar),
         ("guided_grammar", body.guided_grammar),
         ("structured_outputs.grammar", vllm.grammar),
     ):
         if source is not None:
-            yield Form(grammar_text(source), len(source), param)
+            yield OutputConstraint(grammar_text(source), len(source), param)
     if body.ebnf is not None:
-        yield Form(EBNF(body.ebnf), len(body.ebnf), "ebnf")
+        yield OutputConstraint(EBNF(body.ebnf), len(body.ebnf), "ebnf")
     for param, schema in (("guided_json", body.guided_json), ("structured_outputs.json", vllm.json)):
         if schema is not None:
-            yield schema_form(schema, param)
+            yield schema_constraint(schema, param)
     for param, values in (("guided_choice", body.guided_choice), ("structured_outputs.choice", vllm.choice)):
         if values is not None:
-            yield Form(Choices(values), sum(map(len, values)), param)
+            yield OutputConstraint(Choices(values), sum(map(len, values)), param)
     if vllm.json_object:
-        yield Form(ANY_OBJECT, 0, "structured_outputs.json_object")
-    if (form := _response_format(body)) is not None:
-        yield form
+        yield OutputConstraint(ANY_OBJECT, 0, "structured_outputs.json_object")
+    if (constraint := _response_format(body)) is not None:
+        yield constraint
 
 
-def schema_form(schema: str | dict[str, Any], param: str) -> Form:
+def schema_constraint(schema: str | dict[str, Any], param: str) -> OutputConstraint:
     """A schema as JSON values or as their text. Raises ApiError if the text is no schema."""
     size = len(schema) if isinstance(schema, str) else len(msgspec.json.encode(schema))
     try:
@@ -146,7 +148,7 @@ def schema_form(schema: str | dict[str, Any], param: str) -> Form:
         raise bad_request(f"{param} is no JSON: {error}", param) from error
     if not isinstance(read, dict | bool):
         raise bad_request(f"{param} is no JSON Schema: it is neither an object nor a boolean", param)
-    return Form(JSONSchema(read if isinstance(read, bool) else closed(read)), size, param)
+    return OutputConstraint(JSONSchema(read if isinstance(read, bool) else closed(read)), size, param)
 
 
 def grammar_text(text: str) -> EBNF | Lark:
@@ -154,16 +156,16 @@ def grammar_text(text: str) -> EBNF | Lark:
     return EBNF(text) if "::=" in text else Lark(text)
 
 
-def _response_format(body: GenerationRequest) -> Form | None:
+def _response_format(body: GenerationRequest) -> OutputConstraint | None:
     match body.response_format:
         case JsonObjectFormat():
-            return Form(ANY_OBJECT, 0, "response_format")
+            return OutputConstraint(ANY_OBJECT, 0, "response_format")
         case JsonSchemaFormat(json_schema=spec):
             if spec.schema is None:
                 raise bad_request("json_schema has no schema", "response_format.json_schema.schema")
             if isinstance(spec.schema, bool):
-                return Form(JSONSchema(spec.schema), 0, "response_format")
-            return schema_form(spec.schema, "response_format")
+                return OutputConstraint(JSONSchema(spec.schema), 0, "response_format")
+            return schema_constraint(spec.schema, "response_format")
         case _:
             return None
 

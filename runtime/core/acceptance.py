@@ -1,27 +1,27 @@
 """What becomes of a sequence's tokens: samples are taken, drafts verified, forced ones appended, ends recognised.
 
-Touches nothing but the sequence; blocks and queues are the scheduler's. What its guide or its text raises becomes the
+Touches nothing but the sequence; blocks and queues are the scheduler's. What its matcher or its text raises becomes the
 sequence's error.
 """
 
 from __future__ import annotations
 
 from stemma.runtime.core.batch import Row, RowResult
-from stemma.runtime.core.guide import Guide
+from stemma.runtime.core.failures import as_stemma_error
+from stemma.runtime.core.matchers import GrammarMatcher
 from stemma.runtime.core.sequence import FinishReason, Sequence
-from stemma.runtime.core.trouble import typed
 
 
-def take_samples(row: Row, result: RowResult) -> int:
+def accept_samples(row: Row, result: RowResult) -> int:
     """Take the samples as far as the drafts agree with them. Returns how many drafts did."""
     try:
-        return _take_samples(row, result)
+        return _accept_samples(row, result)
     except BaseException as error:
-        row.sequence.error = typed(error)
+        row.sequence.error = as_stemma_error(error)
         return 0
 
 
-def _take_samples(row: Row, result: RowResult) -> int:
+def _accept_samples(row: Row, result: RowResult) -> int:
     sequence, num_accepted = row.sequence, 0
     drafts, sequence.drafts = row.tokens[len(row.tokens) - row.num_drafts :], []
     for index, token in enumerate(result.tokens):
@@ -30,33 +30,33 @@ def _take_samples(row: Row, result: RowResult) -> int:
         if result.logprobs:
             sequence.logprobs.append(result.logprobs[index])
         sequence.num_decoded += 1
-        _take(sequence, token)
+        _append(sequence, token)
         if sequence.is_finished or index == len(drafts) or drafts[index] != token:
             break
         num_accepted += 1
     return num_accepted
 
 
-def jump(sequence: Sequence) -> None:
-    """Append what the guide forces; the next step computes it like a piece of prompt.
+def jump_forward(sequence: Sequence) -> None:
+    """Append what the matcher forces; the next step computes it like a piece of prompt.
 
     Where log-probabilities are reported every token is sampled, so that each has one.
     """
     try:
-        _jump(sequence)
+        _jump_forward(sequence)
     except BaseException as error:
-        sequence.error = typed(error)
+        sequence.error = as_stemma_error(error)
 
 
-def _jump(sequence: Sequence) -> None:
-    sampling, guide = sequence.request.sampling, sequence.guide
-    if sequence.is_finished or guide is None or sampling.logprobs is not None:
+def _jump_forward(sequence: Sequence) -> None:
+    sampling, matcher = sequence.request.sampling, sequence.matcher
+    if sequence.is_finished or matcher is None or sampling.logprobs is not None:
         return
-    forced = guide.forced()
-    if forced.hard and not _leaves_time(sequence, guide, forced.hard):
+    forced = matcher.forced()
+    if forced.hard and not _leaves_time(sequence, matcher, forced.hard):
         return
     for token in forced.hard:
-        _take_forced(sequence, token)
+        _append_forced(sequence, token)
         if sequence.is_finished:
             return
     if not sampling.has_penalties:  # penalties of a draft would depend on drafts before it
@@ -65,44 +65,44 @@ def _jump(sequence: Sequence) -> None:
 
 def _ends_in_time(sequence: Sequence, token: int) -> bool:
     """Whether the output was ended by its shortest completion, because after this token none would fit."""
-    guide = sequence.guide
-    if guide is None or not sequence.request.finish_in_time:
+    matcher = sequence.matcher
+    if matcher is None or not sequence.request.finish_in_time:
         return False
-    if _leaves_time(sequence, guide, [token]):
+    if _leaves_time(sequence, matcher, [token]):
         return False
-    completion = guide.shortest_completion(sequence.request.max_tokens - sequence.num_generated)
+    completion = matcher.shortest_completion(sequence.request.max_tokens - sequence.num_generated)
     if completion is None:
         return False  # there never was time: it ends by its length
     for forced in completion:
-        _take_forced(sequence, forced)
+        _append_forced(sequence, forced)
         if sequence.finish_reason is FinishReason.STOP:
             break  # by a stop string: nothing comes behind it
     sequence.finish_reason = FinishReason.STOP
     return True
 
 
-def _leaves_time(sequence: Sequence, guide: Guide, tokens: list[int]) -> bool:
+def _leaves_time(sequence: Sequence, matcher: GrammarMatcher, tokens: list[int]) -> bool:
     """Whether a completion still fits behind these tokens; always, where nobody asked for that."""
     if not sequence.request.finish_in_time:
         return True
     remaining = sequence.request.max_tokens - sequence.num_generated - len(tokens)
     for token in tokens:
-        guide.advance(token)
-    fits = guide.is_finished or (remaining >= 0 and guide.shortest_completion(remaining) is not None)
-    guide.rollback(len(tokens))
+        matcher.advance(token)
+    fits = matcher.is_finished or (remaining >= 0 and matcher.shortest_completion(remaining) is not None)
+    matcher.rollback(len(tokens))
     return fits
 
 
-def _take_forced(sequence: Sequence, token: int) -> None:
+def _append_forced(sequence: Sequence, token: int) -> None:
     sequence.jumped.append(sequence.num_generated)
-    _take(sequence, token)
+    _append(sequence, token)
 
 
-def _take(sequence: Sequence, token: int) -> None:
+def _append(sequence: Sequence, token: int) -> None:
     """Append a token and see whether it ends the sequence."""
     request = sequence.request
     sequence.tokens.append(token)
-    stopped = sequence.stopper is not None and sequence.stopper.push(token)
+    stopped = sequence.stop_checker is not None and sequence.stop_checker.push(token)
     if stopped or _advance(sequence, token) or token in request.end_tokens:
         sequence.finish_reason = FinishReason.STOP
     elif sequence.num_generated >= request.max_tokens:
@@ -110,9 +110,9 @@ def _take(sequence: Sequence, token: int) -> None:
 
 
 def _advance(sequence: Sequence, token: int) -> bool:
-    """Tell the guide; whether nothing can follow."""
-    if sequence.guide is None:
+    """Tell the matcher; whether nothing can follow."""
+    if sequence.matcher is None:
         return False
-    allowed = sequence.guide.advance(token)
-    assert allowed, f"token {token} was sampled or forced against the guide's mask"
-    return sequence.guide.is_finished
+    allowed = sequence.matcher.advance(token)
+    assert allowed, f"token {token} was sampled or forced against the matcher's mask"
+    return sequence.matcher.is_finished

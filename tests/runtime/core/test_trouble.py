@@ -1,0 +1,84 @@
+"""What becomes of an error inside one sequence, and of its blocks."""
+
+from __future__ import annotations
+
+import pytest
+
+from stemma.fsm import FormError
+from stemma.radix import PrefixCache
+from stemma.runtime.core.trouble import give_back, told, typed
+from stemma.runtime.errors import EngineFailed, GrammarFailed, PromptTooLong, RequestFailed
+
+
+class Panic(BaseException):
+    """As a compiled library raises one: no Exception."""
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(FormError("no such rule"), GrammarFailed), (KeyError("x"), RequestFailed), (Panic("x"), RequestFailed),
+     (Mute(), RequestFailed), (AssertionError(), RequestFailed), (MemoryError(), RequestFailed)],
+    ids=lambda value: value.__name__ if isinstance(value, type) else type(value).__name__,
+)  # fmt: skip
+def test_the_caller_gets_a_typed_error_with_the_cause(error, kind):
+    made = typed(error)
+    assert type(made) is kind
+    assert made.__cause__ is error
+    assert type(error).__name__ in str(made) or str(made) == str(error)
+
+
+@pytest.mark.parametrize("error", [PromptTooLong("too long", param="prompt"), EngineFailed("x"), RequestFailed("y")])
+def test_what_is_typed_already_stays_what_it_is(error):
+    assert typed(error) is error
+
+
+@pytest.mark.parametrize("wish", [KeyboardInterrupt(), SystemExit(3)], ids=["interrupt", "exit"])
+def test_a_wish_to_end_the_process_is_nobodys_trouble(wish):
+    with pytest.raises(type(wish)) as raised:
+        typed(wish)
+    assert raised.value is wish
+
+
+def test_an_error_is_told_by_its_name_even_if_it_says_nothing():
+    assert told(KeyError("x")) == "KeyError: 'x'"
+    assert told(Mute()) == "Mute"
+
+
+class Lease:
+    """Fails the first times that it is released."""
+
+    def __init__(self, num_failures):
+        self.num_failures, self.num_calls = num_failures, 0
+
+    def release(self):
+        self.num_calls += 1
+        if self.num_calls <= self.num_failures:
+            raise OSError("on the way")
+
+
+@pytest.mark.parametrize(("num_failures", "num_calls"), [(0, 1), (1, 2)])
+def test_blocks_are_given_back_whatever_happens_on_the_way(num_failures, num_calls):
+    lease = Lease(num_failures)
+    give_back(lease)
+    assert lease.num_calls == num_calls
+
+
+def test_blocks_that_do_not_come_back_concern_all():
+    with pytest.raises(OSError, match="on the way"):
+        give_back(Lease(2))
+
+
+def test_a_lease_given_back_twice_is_given_back_once():
+    cache = PrefixCache(4, 4)
+    lease = cache.acquire([1, 2, 3])
+    lease.reserve(3)
+    lease.extend([1, 2, 3])
+    give_back(lease)
+    give_back(lease)
+    assert cache.stats().free == 4
+    cache.check()

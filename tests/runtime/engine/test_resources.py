@@ -1,34 +1,13 @@
-"""Options of an engine: both spellings agree, what cannot be is refused, the pool is as large as it should be."""
+"""What an engine makes of its options: what this machine cannot is refused, the pool is as large as it should be."""
 
 from __future__ import annotations
-
-from typing import get_type_hints
 
 import pytest
 
 from stemma.runtime.core.config import POLICIES
-from stemma.runtime.engine import Engine, EngineConfig, EngineOptions
+from stemma.runtime.engine import Engine, EngineConfig
 from stemma.runtime.engine.resources import context_of, kv_shape, make_ops
 from stemma.runtime.errors import InvalidRequest
-
-
-def test_the_keyword_arguments_are_the_dataclass():
-    assert get_type_hints(EngineOptions) == get_type_hints(EngineConfig)
-
-
-@pytest.mark.parametrize(
-    ("options", "param"),
-    [
-        ({"block_size": 0}, "block_size"),
-        ({"max_running": 0}, "max_running"),
-        ({"max_chunk": -1}, "max_chunk"),
-        ({"max_batch_tokens": 8, "max_running": 9}, "max_batch_tokens"),
-    ],
-)
-def test_impossible_options_are_refused(options, param):
-    with pytest.raises(InvalidRequest) as refused:
-        EngineConfig(**options)
-    assert refused.value.param == param
 
 
 @pytest.mark.parametrize(

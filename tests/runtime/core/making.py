@@ -10,10 +10,10 @@ from stemma.runtime.core.sampling import Sampling
 from stemma.runtime.core.sequence import Request, Sequence
 
 
-def sequence(prompt, max_tokens=8, sampling=None, seed=0, guide=None, stopper=None, **options) -> Sequence:
+def sequence(prompt, max_tokens=8, sampling=None, seed=0, matcher=None, stop_checker=None, **options) -> Sequence:
     """A sequence that greedily continues a prompt; options: other fields of its request."""
     asked = Request(np.array(prompt, dtype=np.int32), max_tokens, sampling or Sampling(), seed, **options)
-    return Sequence(asked, guide, stopper)
+    return Sequence(asked, matcher, stop_checker)
 
 
 def running(cache: PrefixCache, item: Sequence, num_tokens: int) -> Sequence:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from stemma.runtime.core.checking import check_fields, check_function, check_list, checked, told
+from stemma.runtime.core.checking import check_fields, check_function, check_list, checked, describe
 from stemma.runtime.errors import InvalidRequest
 
 
@@ -62,7 +62,7 @@ def test_what_is_meant_is_taken_as_plain_python(kind, value, plain):
 
 @pytest.mark.parametrize(("kind", "value"), [*REFUSED, *((kind, Hostile()) for kind, _, _ in TAKEN)], ids=named)
 def test_what_is_of_another_type_is_refused_by_name(kind, value):
-    with pytest.raises(InvalidRequest, match="^x must be ") as refused:
+    with pytest.raises(InvalidRequest, match=r"^x must be ") as refused:
         checked(value, kind, "x")
     assert refused.value.param == "x"
     assert len(str(refused.value)) < 200
@@ -116,8 +116,8 @@ def test_lists_and_functions_are_let_through():
     assert refused.value.param == "look"
 
 
-def test_any_value_can_be_told_in_a_line():
-    assert told([1, 2]) == "[1, 2]"
-    assert re.fullmatch("<Hostile instance at 0x[0-9a-f]+>", told(Hostile()))
-    assert told(10**5000) == "a value of type int"
-    assert len(told("x" * 10**6)) < 100
+def test_any_value_can_be_described_in_a_line():
+    assert describe([1, 2]) == "[1, 2]"
+    assert re.fullmatch("<Hostile instance at 0x[0-9a-f]+>", describe(Hostile()))
+    assert describe(10**5000) == "a value of type int"
+    assert len(describe("x" * 10**6)) < 100

@@ -46,7 +46,7 @@ def test_counts_are_taken_up_to_the_greatest(name):
 
 
 def test_an_unknown_option_is_refused_with_those_that_there_are():
-    with pytest.raises(InvalidRequest, match="'blok_size'.*'block_size'") as refused:
+    with pytest.raises(InvalidRequest, match=r"'blok_size'.*'block_size'") as refused:
         engine_config({"policy": "lru", "blok_size": 16})
     assert refused.value.param == "blok_size"
     assert engine_config({"policy": "lru", "block_size": 32}) == EngineConfig(policy="lru", block_size=32)

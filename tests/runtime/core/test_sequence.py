@@ -36,8 +36,9 @@ def test_usages_add_up_count_by_count(one, other):
 
 
 def test_a_usage_is_not_joined_to_another_tuple():
+    other: tuple[int, ...] = (1,)
     with pytest.raises(TypeError):
-        Usage() + (1,)
+        Usage() + other
 
 
 @given(num_prompt=st.integers(1, 20), num_cached=st.integers(0, 19), num_computed=st.integers(0, 30))

@@ -6,7 +6,7 @@ import pytest
 
 from stemma.fsm import FormError
 from stemma.radix import PrefixCache
-from stemma.runtime.core.trouble import give_back, told, typed
+from stemma.runtime.core.failures import as_stemma_error, describe_error, give_back
 from stemma.runtime.errors import EngineFailed, GrammarFailed, PromptTooLong, RequestFailed
 
 
@@ -26,7 +26,7 @@ class Mute(Exception):
     ids=lambda value: value.__name__ if isinstance(value, type) else type(value).__name__,
 )  # fmt: skip
 def test_the_caller_gets_a_typed_error_with_the_cause(error, kind):
-    made = typed(error)
+    made = as_stemma_error(error)
     assert type(made) is kind
     assert made.__cause__ is error
     assert type(error).__name__ in str(made) or str(made) == str(error)
@@ -34,19 +34,19 @@ def test_the_caller_gets_a_typed_error_with_the_cause(error, kind):
 
 @pytest.mark.parametrize("error", [PromptTooLong("too long", param="prompt"), EngineFailed("x"), RequestFailed("y")])
 def test_what_is_typed_already_stays_what_it_is(error):
-    assert typed(error) is error
+    assert as_stemma_error(error) is error
 
 
 @pytest.mark.parametrize("wish", [KeyboardInterrupt(), SystemExit(3)], ids=["interrupt", "exit"])
 def test_a_wish_to_end_the_process_is_nobodys_trouble(wish):
     with pytest.raises(type(wish)) as raised:
-        typed(wish)
+        as_stemma_error(wish)
     assert raised.value is wish
 
 
 def test_an_error_is_told_by_its_name_even_if_it_says_nothing():
-    assert told(KeyError("x")) == "KeyError: 'x'"
-    assert told(Mute()) == "Mute"
+    assert describe_error(KeyError("x")) == "KeyError: 'x'"
+    assert describe_error(Mute()) == "Mute"
 
 
 class Lease:

@@ -1,6 +1,10 @@
-"""Sequences, leases and rows by hand, for tests of one module of the core at a time."""
+"""Sequences, leases, rows and a grammar by hand, for tests of one module of the core at a time."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import takewhile
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,3 +33,51 @@ def running(cache: PrefixCache, item: Sequence, num_tokens: int) -> Sequence:
 def row(item: Sequence, start: int, tokens: list[int], num_drafts=0, num_samples=None) -> Row:
     """A step's row; sampled behind its last token and each of its drafts, if nothing else is said."""
     return Row(item, start, tokens, num_drafts, 1 + num_drafts if num_samples is None else num_samples)
+
+
+def common(*lists: list[int]) -> list[int]:
+    """What all of them begin with."""
+    return [tokens[0] for tokens in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*lists, strict=False))]
+
+
+class Forced(NamedTuple):
+    """What must, and what may, come next."""
+
+    hard: list[int]
+    drafts: list[int]
+
+
+class Words:
+    """A grammar matcher of finitely many outputs, none of which begins another. It guesses nothing."""
+
+    def __init__(self, *words: Iterable[int]) -> None:
+        self.words = [list(word) for word in words]
+        self.said: list[int] = []
+
+    def _rests(self) -> list[list[int]]:
+        length = len(self.said)
+        return [word[length:] for word in self.words if word[:length] == self.said]
+
+    def mask_into(self, row) -> None:
+        row[:] = 0
+        for token in {rest[0] for rest in self._rests() if rest}:
+            row[token // 32] |= np.uint32(1 << token % 32)
+
+    def advance(self, token: int) -> bool:
+        allowed = any(rest[:1] == [token] for rest in self._rests())
+        if allowed:
+            self.said.append(token)
+        return allowed
+
+    def forced(self) -> Forced:
+        return Forced(common(*self._rests()), [])
+
+    def rollback(self, num_tokens: int) -> None:
+        del self.said[len(self.said) - num_tokens :]
+
+    @property
+    def is_finished(self) -> bool:
+        return self.said in self.words
+
+    def shortest_completion(self, budget: int) -> list[int] | None:
+        return min((rest for rest in self._rests() if len(rest) <= budget), key=len, default=None)

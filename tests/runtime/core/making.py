@@ -54,6 +54,11 @@ class Words:
         self.words = [list(word) for word in words]
         self.said: list[int] = []
 
+    def past(self, *tokens: int) -> Words:
+        """Itself, with these tokens taken."""
+        assert all(map(self.advance, tokens))
+        return self
+
     def _rests(self) -> list[list[int]]:
         length = len(self.said)
         return [word[length:] for word in self.words if word[:length] == self.said]

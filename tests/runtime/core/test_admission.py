@@ -1,0 +1,146 @@
+"""Who starts next: order, waiting for another's blocks, room; all read off a cache, nothing computed."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stemma.radix import PrefixCache
+from stemma.runtime.core.admission import ADMISSION_WINDOW, Admission, common_prefix
+from stemma.runtime.core.sequence import MAX_OVERTAKEN
+from stemma.runtime.errors import RequestFailed
+from tests.runtime.core.making import common, running, sequence
+
+SIZE = 4
+
+
+def cached(cache, tokens):
+    """Has the cache hold these tokens."""
+    item = running(cache, sequence(tokens), len(tokens))
+    item.lease.commit()
+    item.lease.release()
+
+
+def arriving(*items):
+    for number, item in enumerate(items):
+        item.arrival = number + 1
+    return list(items)
+
+
+@given(st.integers(1, 2 * ADMISSION_WINDOW), st.integers(0, 99))
+def test_one_that_has_waited_longest_is_looked_at_wherever_it_stands(num_waiting, seed):
+    waiting = arriving(*(sequence([number]) for number in range(num_waiting)))
+    random.Random(seed).shuffle(waiting)
+    considered = Admission(PrefixCache(4, SIZE), reuse=True).considered(waiting)
+    assert considered[:ADMISSION_WINDOW] == waiting[:ADMISSION_WINDOW]
+    assert len(considered) <= ADMISSION_WINDOW + 1
+    assert min(waiting, key=lambda item: item.arrival) in considered
+
+
+def test_the_order_is_overdue_then_priority_then_hit_then_arrival():
+    cache = PrefixCache(64, SIZE)
+    cached(cache, range(20))
+    names = {
+        "miss": sequence([90]), "hit": sequence(range(21)), "short hit": sequence([*range(5), 91]),
+        "first": sequence([92], priority=1), "overdue": sequence([93], priority=-1), "late miss": sequence([94]),
+    }  # fmt: skip
+    items = arriving(*names.values())
+    names["overdue"].num_overtaken = MAX_OVERTAKEN
+    ordered = Admission(cache, reuse=True).candidates(items)
+    wanted = [("overdue", 0), ("first", 0), ("hit", 20), ("short hit", 5), ("miss", 0), ("late miss", 0)]
+    assert ordered == [(names[name], hit_len) for name, hit_len in wanted]
+    plain = Admission(cache, reuse=False).candidates(items)
+    assert [hit_len for _, hit_len in plain] == [0] * 6
+    assert [item for item, _ in plain][2:] == [names[name] for name in ("miss", "hit", "short hit", "late miss")]
+
+
+def test_a_hit_leaves_what_logits_are_computed_from():
+    cache = PrefixCache(64, SIZE)
+    cached(cache, range(20))
+    items = [sequence(range(20)), sequence(range(20), prompt_logprobs=0, scored_from=7)]
+    assert [hit for _, hit in Admission(cache, reuse=True).candidates(items)] == [19, 6]
+
+
+def test_one_that_cannot_be_looked_up_has_an_error_and_the_others_their_hits(monkeypatch):
+    cache = PrefixCache(64, SIZE)
+    cached(cache, range(8))
+    broken, sound = sequence([7, 7], namespace="broken"), sequence(range(9))
+    match = cache.match
+    monkeypatch.setattr(cache, "match", lambda tokens, name: 1 / 0 if name == "broken" else match(tokens, name))
+    assert Admission(cache, reuse=True).candidates([broken, sound]) == [(sound, 8), (broken, 0)]
+    assert type(broken.error) is RequestFailed
+    assert sound.error is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "is_computed"),
+    [
+        ([*range(20), 99], {}, True),
+        ([*range(12), 99, 98], {}, True),  # a block more than is published
+        ([*range(11), 99, 98, 97], {}, False),  # less than a block more
+        (range(9), {}, False),  # all of it but its last token is published
+        (range(10), {}, True),  # what is left is less than a block, but it is all that is left
+        ([*range(20), 99], {"namespace": "other"}, False),
+        ([*range(20), 99], {"prompt_logprobs": 0}, False),  # it looks nothing up
+    ],
+    ids=str,
+)
+def test_it_waits_for_a_prompt_that_will_publish_more_of_its_prefix(prompt, options, is_computed):
+    """Eight of the running prompt's twenty tokens are computed and published."""
+    cache = PrefixCache(64, SIZE)
+    ahead = running(cache, sequence(range(20)), 8)
+    ahead.lease.commit()
+    item = sequence(prompt, **options)
+    limiter = Admission(cache, reuse=True)
+    ((_, hit_len),) = limiter.candidates([item])
+    assert limiter.is_being_computed(item, hit_len, [ahead]) == is_computed
+    assert not Admission(cache, reuse=False).is_being_computed(item, 0, [ahead])
+    ahead.lease.reserve(12)
+    ahead.lease.extend(range(8, 20))  # now it is past its prompt, and publishes no more of it
+    assert not limiter.is_being_computed(item, hit_len, [ahead])
+
+
+def test_alone_it_needs_room_for_its_prompt_and_beside_others_for_all_ends():
+    """Sixteen blocks; each prompt takes one, each output up to eight more while nobody knows better."""
+    cache = PrefixCache(16, SIZE)
+    limiter = Admission(cache, reuse=True)
+    first, second = (sequence([number, 1, 2], max_tokens=33) for number in range(2))
+    first.lease = limiter.acquire(first, [])
+    assert first.lease is not None
+    assert limiter.acquire(second, [first]) is None
+    assert cache.stats().num_leases == 1  # nothing is kept of the attempt
+    for _ in range(20):
+        limiter.ended(sequence([1]))  # outputs turn out to be short
+    assert limiter.acquire(second, [first]) is not None
+
+
+def test_where_a_prompt_does_not_fit_there_is_no_lease():
+    cache = PrefixCache(4, SIZE)
+    other = running(cache, sequence([9] * 8), 8)
+    limiter = Admission(cache, reuse=True)
+    assert limiter.acquire(sequence(range(9)), []) is None
+    assert limiter.acquire(sequence(range(8)), []) is not None
+    other.lease.release()
+
+
+def test_who_goes_alone_and_who_may_reuse_nothing_looks_nothing_up():
+    cache = PrefixCache(16, SIZE)
+    cached(cache, range(12))
+    alone, plain = sequence(range(12)), sequence(range(12))
+    alone.goes_alone = True
+    assert Admission(cache, reuse=True).acquire(alone, []).num_tokens == 0
+    assert Admission(cache, reuse=False).acquire(plain, []).num_tokens == 0
+    assert Admission(cache, reuse=True).acquire(plain, []).num_tokens == 11
+
+
+TOKENS = st.lists(st.integers(0, 1), max_size=9)
+
+
+@given(TOKENS, TOKENS)
+def test_a_common_prefix_is_what_both_begin_with(left, right):
+    arrays = [np.array(tokens, dtype=np.int32) for tokens in (left, right)]
+    assert common_prefix(*arrays) == len(common(left, right))

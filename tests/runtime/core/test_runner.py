@@ -1,0 +1,102 @@
+"""A step of the tiny model in float64: chunks, company and copied blocks never change a logit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stemma.radix import BlockCopy, PrefixCache
+from stemma.runtime.core.batch import Batch
+from stemma.runtime.core.runner import Runner
+from tests.runtime.core.making import row, sequence
+
+PROMPT = [(37 * at) % 250 for at in range(21)]
+SIZE = 4
+
+
+@pytest.fixture
+def runner(tiny_loaded):
+    model = tiny_loaded.model
+    return Runner(model, model.ops.kv(model.config.kv_shape(16, SIZE)))
+
+
+def step(runner, *rows, copies=()):
+    batch = Batch(copies=list(copies))
+    for made in rows:
+        batch.add(made)
+    return runner.forward(batch)
+
+
+def leased(cache, prompt, **options):
+    """A sequence with room for its prompt and one token more."""
+    item = sequence(prompt, **options)
+    item.lease = cache.acquire(item.tokens, max_hit=0)
+    item.lease.reserve(len(prompt) + 1)
+    return item
+
+
+def close(one, other):
+    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_a_prompt_in_chunks_is_the_prompt_at_once(runner):
+    whole = step(runner, row(leased(PrefixCache(16, SIZE), PROMPT), 0, PROMPT))
+    assert whole.shape == (1, runner.model.config.vocab_size)
+    item = leased(PrefixCache(16, SIZE), PROMPT)
+    for start, end in ((0, 7), (7, 14), (14, 20)):
+        assert step(runner, row(item, start, PROMPT[start:end], num_samples=0)).numel() == 0
+    close(step(runner, row(item, 20, PROMPT[20:])), whole)
+
+
+def test_logits_come_row_by_row_and_position_by_position(runner):
+    """Of one that is scored from its middle on, one inside its prompt, and one with two drafts."""
+    cache = PrefixCache(16, SIZE)
+    scored, inside, drafting = (
+        leased(cache, PROMPT, prompt_logprobs=0, scored_from=18), leased(cache, PROMPT[:9]), leased(cache, PROMPT[3:9])
+    )  # fmt: skip
+    rows = (row(scored, 0, PROMPT), row(inside, 0, PROMPT[:6], num_samples=0),
+            row(drafting, 0, [*PROMPT[3:7], 5, 6], num_drafts=2))  # fmt: skip
+    logits = step(runner, *rows)
+    assert [made.num_logits for made in rows] == [4, 0, 3]
+    assert len(logits) == 7
+    for at, prefix in enumerate((*(PROMPT[:end] for end in (18, 19, 20, 21)),
+                                 PROMPT[3:7], [*PROMPT[3:7], 5], [*PROMPT[3:7], 5, 6])):  # fmt: skip
+        close(step(runner, row(leased(PrefixCache(16, SIZE), prefix), 0, prefix))[0], logits[at])
+
+
+def test_copies_are_made_before_the_step_writes_and_once(runner):
+    """A prompt that goes on from the middle of another's block: the copy has its tokens, the other keeps its own."""
+    cache = PrefixCache(16, SIZE)
+    first = leased(cache, PROMPT[:8])
+    step(runner, row(first, 0, PROMPT[:8]))
+    second = leased(cache, [*PROMPT[:6], 240, 241])
+    table, source = second.lease.blocks, first.lease.blocks
+    copies = [BlockCopy(source[0], table[0], SIZE), BlockCopy(source[1], table[1], 2)]
+    batch = Batch([row(second, 6, [240, 241])], copies, 2)
+    logits = runner.forward(batch)
+    assert batch.copies == []
+    alone = PrefixCache(16, SIZE)
+    other = Runner(runner.model, runner.model.ops.kv(runner.kv.shape))
+    close(logits, step(other, row(leased(alone, second.tokens), 0, second.tokens)))
+    close(step(runner, row(first, 8, [9])), step(other, row(leased(alone, [*PROMPT[:8], 9]), 0, [*PROMPT[:8], 9])))
+
+
+def test_a_trial_leaves_all_but_the_first_block_alone(runner):
+    runner.kv.keys.fill_(7.0)
+    assert runner.try_once()
+    keys = runner.kv.keys
+    assert not torch.equal(keys[:, :1], torch.full_like(keys[:, :1], 7.0))
+    assert torch.equal(keys[:, SIZE:], torch.full_like(keys[:, SIZE:], 7.0))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf")])
+def test_a_trial_tells_a_model_whose_logits_are_no_numbers(runner, monkeypatch, wrong):
+    computed = runner.model.logits
+
+    def spoilt(hidden, rows):
+        logits = computed(hidden, rows)
+        logits[0, 3] = wrong
+        return logits
+
+    monkeypatch.setattr(runner.model, "logits", spoilt)
+    assert not runner.try_once()

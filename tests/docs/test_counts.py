@@ -71,9 +71,9 @@ CONSTANTS: list[tuple[str, str, str, int]] = [
     ("serving", r"`default_max_tokens` \((\S+)\)", "server.config:ServerConfig().default_max_tokens", 1),
     ("serving", r"`compile_seconds` \((\S+)\)", "server.config:ServerConfig().compile_seconds", 1),
     ("serving", r"`turn_memory_bytes`, (\S+) MiB", "server.config:ServerConfig().turn_memory_bytes", 1 << 20),
-    ("serving", r"at most (\S+) calls in an answer", "server.outputs.forms:MAX_CALLS", 1),
-    ("serving", r"compiled grammars \| (\S+), and", "runtime.engine.guides:MAX_COMPILED", 1),
-    ("serving", r"and (\S+) MiB of what they have touched", "runtime.engine.guides:MAX_COMPILED_BYTES", 1 << 20),
+    ("serving", r"at most (\S+) calls in an answer", "server.outputs.constraints:MAX_CALLS", 1),
+    ("serving", r"compiled grammars \| (\S+), and", "runtime.engine.grammars:MAX_COMPILED", 1),
+    ("serving", r"and (\S+) MiB of what they have touched", "runtime.engine.grammars:MAX_COMPILED_BYTES", 1 << 20),
     ("serving", r"recorded small steps \| (\S+) sizes", "kernels.cpu.steps:MAX_RECORDINGS", 1),
     ("serving", r"log-probabilities of (\S+) fixed tokens", "runtime.engine.engine:PROBE_TOKENS", 1),
 ]

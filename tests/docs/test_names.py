@@ -36,12 +36,12 @@ ABOUT = {  # a file without a folder before it stands below the one that the pag
 }
 # Names of other libraries, files and instruction sets.
 OF_OTHERS = """
-    ESCAPED_STRING dynamic_complete basic contextual remotes jsonschema aab
-    sgl.set_default_backend sgl.RuntimeEndpoint chat_template_name run_batch litellm.register_model litellm_provider
-    supports_response_schema dspy.LM api_base MD_JSON PARALLEL_TOOLS
-    gguf.GGUFReader rope_freqs apply_chat_template RustUnifiedTreeCore RadixCache llama.cpp
-    grimp vpdpbusd sdot vpmaddubsw vpmaddwd vdpbf16ps SiLU
-    UUID1 UUID8 IPv4 IPv6 IPvAny ZoneInfo PaymentCardNumber UUID json_schema_input_type json_schema_extra Decimal
+typing_extensions.TypedDict UUID UUID1 UUID8 IPv4 IPv6 IPvAny ZoneInfo Decimal json_schema_input_type json_schema_extra
+PaymentCardNumber gguf.GGUFReader rope_freqs apply_chat_template RustUnifiedTreeCore RadixCache llama.cpp grimp
+ESCAPED_STRING dynamic_complete basic contextual remotes jsonschema aab
+sgl.set_default_backend sgl.RuntimeEndpoint chat_template_name run_batch litellm.register_model litellm_provider
+supports_response_schema dspy.LM api_base MD_JSON PARALLEL_TOOLS
+vpdpbusd sdot vpmaddubsw vpmaddwd vdpbf16ps SiLU
 """
 
 
@@ -103,11 +103,11 @@ def is_there(name: str) -> bool:
     if name in OF_OTHERS.split() or any(hasattr(home, name) for home in (builtins, pydantic)):
         return True
     source = names()
-    *owners, last = name.split(".")
-    if last[0].isupper() and not last.isupper() and last not in source.defined:
+    parts = name.split(".")
+    classes = [part for part in parts if part[0].isupper() and not part.isupper()]
+    if not source.words.issuperset(parts) or not source.defined.issuperset(classes):
         return False
-    pairs = pairwise([*owners, last])
-    return last in source.words and all(part in source.members.get(owner, [part]) for owner, part in pairs)
+    return all(part in source.members.get(owner, [part]) for owner, part in pairwise(parts))
 
 
 def resolves(name: str) -> bool:

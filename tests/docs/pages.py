@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 
 ROOT = Path(__file__).parent.parent.parent
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?:^|\n\n)((?:    .*\n|\n)+)")
 LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -24,7 +25,7 @@ class Page:
         return FENCE.sub("", self.text)
 
     def blocks(self, *languages: str) -> list[str]:
-        return [code for language, code in FENCE.findall(self.text) if language in languages]
+        return [dedent(code) for _, language, code in FENCE.findall(self.text) if language in languages]
 
     @property
     def pictures(self) -> list[str]:

@@ -91,10 +91,17 @@ class Names(ast.NodeVisitor):
 
 @cache
 def names() -> Names:
-    """Of the product and the benchmarks."""
+    """Of the product and the benchmarks; of the tests, what stands in no function."""
     found = Names()
     for tree in trees(*PRODUCT):
         found.visit(tree)
+    tests = Names()
+    for node in (node for tree in trees("tests") for node in tree.body):
+        tests.visit(
+            node if isinstance(node, ast.Assign | ast.AnnAssign) else ast.Name(getattr(node, "name", ""), ast.Store())
+        )
+    found.words |= tests.defined
+    found.defined |= tests.defined
     found.words.update(part for name in files() for part in Path(name).with_suffix("").parts)
     for name, members in found.members.items():
         members.update(*(found.members.get(base, set()) for base in found.bases[name]))

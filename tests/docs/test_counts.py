@@ -109,6 +109,8 @@ def num_dialects_of_regexes() -> int:
 
 
 COUNTS: list[tuple[str, str, Callable[[], int]]] = [
+    ("CONTRIBUTING", r"(\S+) contracts of import-linter", num_contracts),
+    ("docs/findings", r"(\S+) findings in libraries", lambda: len(list((ROOT / "findings").iterdir()))),
     ("docs/fsm", r"has (\S+) that are walked", lambda: num_hostile("ANSWERED")),
     ("docs/fsm", r"and (\S+) that are refused", lambda: num_hostile("REFUSED")),
     ("docs/schemas", r"An own parser for (\S+) dialects", num_dialects_of_regexes),

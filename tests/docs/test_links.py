@@ -35,6 +35,12 @@ def test_every_page_is_reached_from_the_readme():
     assert sorted(PAGES.keys() - reached) == []
 
 
+def test_every_finding_is_told_of():
+    assert [
+        path.name for path in (ROOT / "findings").iterdir() if f"`{path.name}`" not in PAGES["docs/findings.md"].text
+    ] == []
+
+
 def test_every_picture_is_shown():
     shown = {target(page.name, link) for page in PAGES.values() for link in page.links}
     assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs/pictures").iterdir()} <= shown

@@ -8,6 +8,7 @@ mirror that hears nothing but events must know exactly the blocks that can be ma
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from stemma.radix import (
@@ -19,10 +20,10 @@ from stemma.radix import (
     Namespace,
     NextUse,
     OutOfBlocks,
-    Pin,
     PinError,
     PrefixCache,
     Reason,
+    Retained,
     ReuseQueue,
     Segments,
     by_priority,
@@ -65,7 +66,7 @@ class Request:
 
 
 class Pinned(NamedTuple):
-    pin: Pin
+    pin: Retained
     tokens: list[int]
     namespace: Namespace
 
@@ -170,10 +171,11 @@ class World:
             *[self.acquire] * 6,
             *[self.step] * 6,
             *[self.commit] * 3,
-            *[self.truncate, self.fork, self.release, self.release, self.reserve, self.pass_time] * 2,
+            *[self.fork, self.release, self.release, self.reserve, self.pass_time] * 2,
             self.pin,
             self.unpin,
-            self.warm,
+            self.share,
+            self.give_up_one,
             self.match,
         )
         self.rare = (self.drop, self.drop, self.clear, self.snapshot, self.subscribe, self.subscribe)
@@ -189,6 +191,8 @@ class World:
             request.lease.release()
         self.requests.clear()
         self.check()
+        while self.cache.give_up_one():
+            self.check()
         self.now += 1000.0
         assert self.cache.stats().leased == 0
         self.cache.clear()
@@ -270,13 +274,6 @@ class World:
         if request is not None:
             request.lease.commit()
 
-    def truncate(self) -> None:
-        request = self.some()
-        if request is not None:
-            keep = self.random.randint(request.lease.num_published, request.lease.num_tokens)
-            request.lease.truncate(keep)
-            del request.tokens[keep:], request.cells[keep:]
-
     def fork(self) -> None:
         request = self.some()
         if request is not None and len(self.requests) < 12:
@@ -303,24 +300,27 @@ class World:
     # What operators do ---------------------------------------------------------------------------
 
     def pin(self) -> None:
+        """Keep a text, for a while or as long as blocks last."""
         tokens, namespace = self.text(), self.random.choice(self.namespaces)
         hit_len = self.cache.match(tokens, namespace).hit_len
-        try:
-            pin = self.cache.pin(tokens, namespace, ttl=self.random.randint(1, 40))
-        except PinError:
-            return
-        self.pins.append(Pinned(pin, tokens[:hit_len], namespace))
+        retained = Retained(self.random.choice((None, self.random.randint(1, 40))))
+        with suppress(PinError), self.cache.acquire_uncounted(tokens, namespace) as lease:
+            lease.retain(retained)
+            self.pins.append(Pinned(retained, tokens[:hit_len], namespace))
+
+    def share(self) -> None:
+        if self.pins:
+            pinned, other = self.random.choice(self.pins), Retained()
+            self.cache.share(pinned.pin, other)
+            self.pins.append(pinned._replace(pin=other))
 
     def unpin(self) -> None:
         if self.pins:
             pinned = self.pins.pop(self.random.randrange(len(self.pins)))
-            try:
-                self.cache.unpin(pinned.pin)
-            except PinError:
-                assert pinned.pin.expires_at <= self.now
+            self.cache.let_go(pinned.pin, self.random.choice(tuple(NextUse)))
 
-    def warm(self) -> None:
-        self.cache.warm(self.text(), self.random.choice(self.namespaces))
+    def give_up_one(self) -> None:
+        self.cache.give_up_one()
 
     def match(self) -> None:
         tokens, namespace = self.text(), self.random.choice(self.namespaces)
@@ -330,10 +330,14 @@ class World:
     def drop(self) -> None:
         namespace = self.random.choice(self.namespaces)
         self.cache.drop(namespace)
-        self.pins = [pinned for pinned in self.pins if not covers(namespace, pinned.namespace)]
+        for pinned in [pinned for pinned in self.pins if covers(namespace, pinned.namespace)]:
+            self.cache.let_go(pinned.pin)
+            self.pins.remove(pinned)
 
     def clear(self) -> None:
         self.cache.clear()
+        for pinned in self.pins:
+            self.cache.let_go(pinned.pin)
         self.pins.clear()
 
     def snapshot(self) -> None:
@@ -375,7 +379,7 @@ class World:
         for tokens, namespace in self.queries():
             self.reads(tokens, namespace)
         for pinned in self.pins:
-            if pinned.pin.expires_at > self.now:
+            if pinned.pin.num_tokens and (pinned.pin.pinned_until is None or pinned.pin.pinned_until > self.now):
                 assert self.cache.match(pinned.tokens, pinned.namespace).hit_len == len(pinned.tokens)
         if self.mirror is not None:
             assert self.mirror.hashes == matchable_hashes(self.cache), "the mirror differs from what can be matched"

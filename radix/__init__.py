@@ -8,8 +8,8 @@ from stemma.radix.explain import Explanation, Reason
 from stemma.radix.lease import BlockCopy, Lease
 from stemma.radix.lease_state import NextUse
 from stemma.radix.node import Node
-from stemma.radix.pins import Pin
 from stemma.radix.policy import EvictionQueue, Policy, by_priority, lfu, lru, slru, time_to_live
+from stemma.radix.retained import Retained
 from stemma.radix.reuse import ReuseQueue
 
 __all__ = [
@@ -29,12 +29,12 @@ __all__ = [
     "NextUse",
     "Node",
     "OutOfBlocks",
-    "Pin",
     "PinError",
     "Policy",
     "PrefixCache",
     "Progress",
     "Reason",
+    "Retained",
     "ReuseQueue",
     "Segments",
     "SnapshotError",

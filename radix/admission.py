@@ -6,7 +6,6 @@ its own limit. Reserving for the limit wastes the pool; reserving nothing makes 
 
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -56,13 +55,6 @@ class AdmissionEstimator:
         output = self.expected_output(request.num_output, request.max_output) - request.num_output
         total = -(-(request.num_tokens + num_prompt_left + output) // self._block_size)
         return max(total - request.num_blocks, 0)
-
-    def admits(
-        self, request: Progress, num_prompt_left: int, running: Iterable[Progress], available: int, slack: int = 0
-    ) -> bool:
-        """Will the pool do for this request next to those that run? `available` as the cache says it."""
-        needed = self.blocks_needed(request, num_prompt_left) + slack
-        return needed + sum(self.blocks_needed(other) for other in running) <= available
 
     def _expected_output(self, num_output: int) -> int:
         """The quantile among those that wrote more; raised while estimates turn out too small too often."""

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from stemma.radix import snapshot
 from stemma.radix.check import check_state
-from stemma.radix.errors import PinError, SnapshotError
+from stemma.radix.errors import SnapshotError
 from stemma.radix.events import Listener
 from stemma.radix.explain import Explanation, explain
 from stemma.radix.ghost_list import Known, Return
@@ -16,9 +16,9 @@ from stemma.radix.lease import Lease
 from stemma.radix.lease_state import LeaseState, NextUse
 from stemma.radix.lease_table import LeaseTable
 from stemma.radix.node import Node, private_scope
-from stemma.radix.pins import Pin, Pins
 from stemma.radix.policy import Policy
 from stemma.radix.publish import path_blocks
+from stemma.radix.retained import Retained
 from stemma.radix.reuse import ReuseQueue
 from stemma.radix.store import BlockStore
 from stemma.radix.tokens import TOKEN_BYTES, Packed, Tokens, pack
@@ -49,11 +49,11 @@ class CacheStats(NamedTuple):
 
     total: int
     free: int
-    leased: int  # held by leases and pins: private blocks and blocks of the tree
+    leased: int  # held by leases: private blocks and blocks of the tree
     cached: int  # in the tree, held by nobody: can be evicted
     published: int  # in the tree, held or not
     pinned: int  # blocks that pins count against their budget
-    num_leases: int  # pins are leases too
+    num_leases: int  # what is retained between requests counts too
     requests: int
     hit_tokens: int
     miss_tokens: int
@@ -95,12 +95,12 @@ class PrefixCache:
         self._policy = policy
         self._ghost_tokens = 2 * num_blocks * block_size if ghost_tokens is None else ghost_tokens
         store = BlockStore(num_blocks, block_size, policy(num_blocks), self._ghost_tokens, clock)
-        self._lease_table = LeaseTable(store, Pins(num_blocks // 2 if pin_budget is None else pin_budget))
+        self._leases = LeaseTable(store, num_blocks // 2 if pin_budget is None else pin_budget)
         self._requests = self._hit_tokens = self._miss_tokens = 0
 
     @property
     def _store(self) -> BlockStore:
-        return self._lease_table.store
+        return self._leases.store
 
     @property
     def num_blocks(self) -> int:
@@ -109,7 +109,7 @@ class PrefixCache:
     @property
     def available(self) -> int:
         """Blocks that reserves can get: free ones and those that may be evicted. O(1)."""
-        self._lease_table.expire_pins()
+        self._leases.expire_pins()
         return self._store.available
 
     # Requests ------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ class PrefixCache:
         self._requests += 1
         self._hit_tokens += state.at
         self._miss_tokens += num_tokens - state.at
-        return Lease(self._lease_table, state, state.at)
+        return Lease(self._leases, state, state.at)
 
     def _hold(
         self, data: Packed, parts: "tuple[str, SaltBoundary | None]", limit: int, max_hit: int, priority: int
@@ -157,7 +157,7 @@ class PrefixCache:
         store.hold(node)
         hit_len = min(position, max_hit)
         state = LeaseState(node, hit_len, path_blocks(path, hit_len, self.block_size), salt_boundary, back, priority)
-        self._lease_table.hold(state)
+        self._leases.hold(state)
         return state
 
     def _use(self, path: list[Node]) -> None:
@@ -201,44 +201,36 @@ class PrefixCache:
             return None
         return Return(position, best.hits, best.born_at, best.children_born, best.children_used)
 
-    def hold(self, tokens: Tokens, namespace: Namespace = "") -> Lease:
+    def acquire_uncounted(self, tokens: Tokens, namespace: Namespace = "") -> Lease:
         """As `acquire`, but no request: the counters of hits know nothing of it. For what was computed elsewhere."""
         data = pack(tokens)
         num_tokens = len(data) // TOKEN_BYTES
         state = self._hold(data, _parts(namespace), num_tokens, num_tokens, 0)
-        return Lease(self._lease_table, state, state.at)
+        return Lease(self._leases, state, state.at)
 
     # What operators ask for ----------------------------------------------------------------------
 
-    def pin(self, tokens: Tokens, namespace: Namespace = "", *, ttl: float = float("inf")) -> Pin:
-        """Keep what is cached of `tokens` for `ttl` seconds. PinError when that goes over the budget."""
-        data = pack(tokens)
-        self._lease_table.expire_pins()
-        state = self._hold(data, _parts(namespace), len(data) // TOKEN_BYTES, len(data) // TOKEN_BYTES, 0)
-        try:
-            return self._lease_table.pins.add(state, self._store.clock() + ttl)
-        except PinError:
-            self._lease_table.release(state)
-            raise
+    def check_pin(self, retained: Retained, num_tokens: int) -> None:
+        """Raises PinError if so many tokens would be too much for this pin now."""
+        self._leases.expire_pins()
+        self._leases.retained.check_budget(retained, -(-num_tokens // self.block_size))
 
-    def unpin(self, pin: Pin) -> None:
-        """Let go of a pin. PinError when it has run out."""
-        self._lease_table.expire_pins()
-        self._lease_table.unpin(pin)
+    def share(self, retained: Retained, other: Retained) -> None:
+        """`other` keeps the same path as `retained`, in constant time."""
+        self._leases.share(retained, other)
 
-    def warm(self, tokens: Tokens, namespace: Namespace = "") -> int:
-        """Say that this prefix will be asked for soon: what is cached of it is kept longer. Returns how many tokens
-        are missing: run them through the model to have them too."""
-        data = pack(tokens)
-        num_tokens = len(data) // TOKEN_BYTES
-        state = self._hold(data, _parts(namespace), num_tokens, num_tokens, 0)
-        self._lease_table.release(state, NextUse.SOON)
-        return num_tokens - state.at
+    def let_go(self, retained: Retained, next_use: NextUse = NextUse.UNKNOWN) -> None:
+        """Nothing is kept there any more. Twice is once. `next_use`: as for a lease, of what was not shared."""
+        self._leases.let_go(retained, next_use)
+
+    def give_up_one(self) -> bool:
+        """Let go of what is retained, not pinned, and was used longest ago; False if there is nothing."""
+        return self._leases.give_up_one()
 
     def drop(self, namespace: Namespace) -> int:
         """Forget a namespace (of Segments: the private part, under its salt). Nothing of it is matched from now on;
         what leases hold stays theirs. Returns the blocks that came free at once."""
-        self._lease_table.expire_pins()
+        self._leases.expire_pins()
         before = self._store.pool.num_free
         self._store.forget(*_parts(namespace))
         return self._store.pool.num_free - before
@@ -246,7 +238,7 @@ class PrefixCache:
     def clear(self) -> int:
         """Forget everything. Nothing is matched from now on; what leases and pins hold stays theirs until they let go.
         Returns the blocks that came free at once."""
-        self._lease_table.expire_pins()
+        self._leases.expire_pins()
         before = self._store.pool.num_free
         self._store.ghosts.clear()
         self._store.events.clearing(self._store.tree.nodes())
@@ -268,7 +260,7 @@ class PrefixCache:
 
     def stats(self) -> CacheStats:
         """All counters; O(1) in the size of the cache."""
-        self._lease_table.expire_pins()
+        self._leases.expire_pins()
         store = self._store
         free, room = store.pool.num_free, store.published_blocks * self.block_size
         oldest = store.queue.oldest()
@@ -278,8 +270,8 @@ class PrefixCache:
             store.pool.total - free - store.evictable,
             store.evictable,
             store.published_blocks,
-            self._lease_table.pins.num_blocks,
-            len(self._lease_table.states),
+            self._leases.retained.num_pinned_blocks,
+            len(self._leases.states),
             self._requests,
             self._hit_tokens,
             self._miss_tokens,
@@ -294,7 +286,7 @@ class PrefixCache:
 
     def check(self) -> None:
         """Prove every invariant: each block has one owner, holds and counts are right. Costs a walk over the cache."""
-        check_state(self._lease_table)
+        check_state(self._leases)
         stats = self.stats()
         assert stats.free + stats.leased + stats.cached == stats.total
 
@@ -304,14 +296,14 @@ class PrefixCache:
 
     def restore(self, data: bytes) -> None:
         """Take over a state into an empty cache of the same size. SnapshotError, with nothing changed, otherwise."""
-        self._lease_table.expire_pins()
+        self._leases.expire_pins()
         old = self._store
-        if self._lease_table.states or old.pool.num_free != old.pool.total:
+        if self._leases.states or old.pool.num_free != old.pool.total:
             raise SnapshotError("restore needs an empty cache: make a new one, or release everything and clear")
         queue = self._policy(self.num_blocks)
         fresh = BlockStore(self.num_blocks, self.block_size, queue, self._ghost_tokens, old.clock)
         snapshot.load(data, fresh)
-        self._lease_table.store = fresh
+        self._leases.store = fresh
         fresh.events.take_over(old.events, fresh.tree.nodes())
 
     def save(self, path: Path) -> None:

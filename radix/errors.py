@@ -14,11 +14,11 @@ class OutOfBlocks(Exception):
 
 
 class LeaseError(ValueError):
-    """A lease was used out of order: written without room, cut below what is published, used after its release."""
+    """A lease was used out of order: written without room, used after its release."""
 
 
 class PinError(ValueError):
-    """A pin would go over the budget for pins, or is not (any more) a pin of this cache."""
+    """A pin would go over the budget for pins; nothing is retained for it."""
 
 
 class SnapshotError(ValueError):

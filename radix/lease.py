@@ -6,6 +6,7 @@ from typing import NamedTuple
 from stemma.radix.errors import LeaseError
 from stemma.radix.lease_state import LeaseState, NextUse
 from stemma.radix.lease_table import LeaseTable
+from stemma.radix.retained import Retained
 from stemma.radix.tokens import TOKEN_BYTES, Tokens, pack
 
 
@@ -25,10 +26,10 @@ class Lease:
     writing; what is reserved already is not reserved again.
     """
 
-    __slots__ = ("_lease_table", "_state", "blocks", "hit_len")
+    __slots__ = ("_leases", "_state", "blocks", "hit_len")
 
-    def __init__(self, lease_table: LeaseTable, state: LeaseState, hit_len: int) -> None:
-        self._lease_table = lease_table
+    def __init__(self, leases: LeaseTable, state: LeaseState, hit_len: int) -> None:
+        self._leases = leases
         self._state = state
         self.hit_len = hit_len
         self.blocks = state.blocks  # one array for as long as there is something to hold
@@ -68,7 +69,7 @@ class Lease:
             raise LeaseError(f"cannot reserve {num_tokens} tokens")
         if num_tokens == 0:
             return []
-        state, allocate, size = self._state, self._lease_table.allocate, self._lease_table.store.tree.block_size
+        state, allocate, size = self._state, self._leases.allocate, self._leases.store.tree.block_size
         at, blocks, node = state.at, state.blocks, state.node
         missing = (state.num_tokens + num_tokens + size - 1) // size - len(blocks)
         copies: list[BlockCopy] = []
@@ -99,40 +100,30 @@ class Lease:
         state.tokens += data
         state.num_tokens = num_tokens
 
-    def truncate(self, num_tokens: int) -> None:
-        """Forget what was written or reserved past `num_tokens`; only what is not published can be forgotten."""
-        if self._state.released:
-            raise _released()
-        state, size = self._state, self._lease_table.store.tree.block_size
-        if not state.at <= num_tokens <= state.num_tokens:
-            raise LeaseError(f"cannot cut at {num_tokens}: {state.at} are published, {state.num_tokens} written")
-        del state.tokens[TOKEN_BYTES * (num_tokens - state.at) :]
-        state.num_tokens = num_tokens
-        keep = max(-(-num_tokens // size), state.private)
-        self._lease_table.give_back(state.blocks[keep:])
-        del state.blocks[keep:]
-        if state.room_end:
-            state.room_end = len(state.blocks) * size
-
     def commit(self) -> None:
         """Publish what was written. Where the tree has the same tokens already, its blocks replace ours."""
         if self._state.released:
             raise _released()
-        self._lease_table.publish(self._state)
+        self._leases.publish(self._state)
 
     def fork(self) -> "Lease":
         """A second lease on the same tokens. Publishes first; room reserved stays with this one."""
         self.commit()
-        return Lease(self._lease_table, self._lease_table.fork(self._state), self.hit_len)
+        return Lease(self._leases, self._leases.fork(self._state), self.hit_len)
+
+    def retain(self, retained: Retained) -> None:
+        """Publish, and have `retained` keep it from now on. Raises PinError, with nothing retained, over the budget."""
+        self.commit()
+        self._leases.retain(retained, self._state)
 
     def release(self, next_use: NextUse = NextUse.UNKNOWN) -> None:
         """Give back the private blocks and the hold on the path; what is published stays cached. Twice is once.
 
-        `next_use` tells the eviction what the program knows: NEVER for a branch that has ended, SOON for a session
-        that goes on.
+        `next_use` tells the eviction what the program knows: SOON, that all of it will be asked for again, as by a
+        session that goes on; NEVER, that nothing will which was computed for this lease, as by a branch that has ended.
         """
         if not self._state.released:
-            self._lease_table.release(self._state, next_use)
+            self._leases.release(self._state, next_use, self.hit_len)
 
     def __enter__(self) -> "Lease":
         return self

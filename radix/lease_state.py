@@ -14,7 +14,7 @@ from stemma.radix.tree import SaltBoundary
 
 
 class NextUse(Enum):
-    """What the program knows about the next use of what a lease has published past the shared part."""
+    """What the program knows about the next use of what was computed for it: a hint to the eviction."""
 
     NEVER = 0.0
     UNKNOWN = 1.0

@@ -3,19 +3,20 @@
 from array import array
 
 from stemma.radix.lease_state import LeaseState, NextUse
-from stemma.radix.pins import Pin, Pins
+from stemma.radix.node import Node
 from stemma.radix.publish import publish
+from stemma.radix.retained import Retained, RetainedLeases
 from stemma.radix.store import BlockStore
 
 
 class LeaseTable:
-    """All that is held of a store, by leases and by pins."""
+    """All leases on a store, those of requests and those that are retained between requests."""
 
-    __slots__ = ("pins", "states", "store")
+    __slots__ = ("retained", "states", "store")
 
-    def __init__(self, store: BlockStore, pins: Pins) -> None:
+    def __init__(self, store: BlockStore, pin_budget: int) -> None:
         self.store = store
-        self.pins = pins
+        self.retained = RetainedLeases(pin_budget)
         self.states: set[LeaseState] = set()
 
     def hold(self, state: LeaseState) -> None:
@@ -23,7 +24,7 @@ class LeaseTable:
         self.states.add(state)
 
     def allocate(self, count: int) -> "array[int]":
-        """`count` blocks, if need be those that were pinned until now. OutOfBlocks, with nothing changed, otherwise."""
+        """`count` blocks, if need be those of pins that have ended. OutOfBlocks, with nothing changed, otherwise."""
         if count > self.store.pool.num_free:
             self.expire_pins()
         return self.store.allocate(count)
@@ -50,24 +51,77 @@ class LeaseTable:
         self.hold(fork)
         return fork
 
-    def release(self, state: LeaseState, next_use: NextUse = NextUse.UNKNOWN) -> None:
-        """One lease less."""
+    def release(self, state: LeaseState, next_use: NextUse = NextUse.UNKNOWN, shared_len: int | None = None) -> None:
+        """One lease less. `next_use`: NEVER is of what lies past `shared_len` (None: of the last node alone), SOON of
+        the whole path."""
         node = state.node
         self.store.pool.give_back(state.blocks[state.private :])
         if state.writes:
             node.writer = False
-        if next_use is not NextUse.UNKNOWN and node.parent is not None:
-            node.reuse_hint = next_use.value
+        if next_use is NextUse.SOON:
+            _hint(node, next_use, 0)
+        elif next_use is NextUse.NEVER:
+            _hint(node, next_use, node.start if shared_len is None else shared_len)
         self.states.remove(state)
         state.released = True
         self.store.drop(node)
 
-    def unpin(self, pin: Pin) -> None:
-        """Let go of a pin. PinError when it has run out."""
-        self.release(self.pins.remove(pin))
+    # Between requests ----------------------------------------------------------------------------
+
+    def retain(self, retained: Retained, state: LeaseState) -> None:
+        """`retained` keeps where this lease is, in place of what it kept; nothing, if it was let go or has run out.
+
+        PinError, with nothing changed, over the budget.
+        """
+        self.expire_pins()
+        if retained.is_released:
+            return
+        if state.node.forgotten:  # nobody could find it again
+            self._empty(retained, NextUse.UNKNOWN)
+            return
+        self.retained.check_budget(retained, -(-state.at // self.store.tree.block_size))
+        kept = self.fork(state)
+        try:
+            self._empty(retained, NextUse.UNKNOWN)
+            self.retained.put(retained, kept, self.store.clock())
+        except BaseException:
+            self.release(kept)
+            raise
+
+    def share(self, retained: Retained, other: Retained) -> None:
+        """`other` keeps the same path."""
+        self.expire_pins()
+        state = retained.state
+        if state is not None:
+            self.retain(other, state)
+            other.shared_len = state.at
+
+    def let_go(self, retained: Retained, next_use: NextUse) -> None:
+        """Nothing is kept here any more. Twice is once."""
+        retained.is_released = True
+        self._empty(retained, next_use)
+
+    def give_up_one(self) -> bool:
+        """Let go of the path used longest ago that is not pinned; False if there is none. Its caller may come back."""
+        retained = self.retained.longest_unused()
+        if retained is None:
+            return False
+        self._empty(retained, NextUse.SOON)
+        return True
 
     def expire_pins(self) -> None:
-        """Let go of the pins that have run out."""
-        if len(self.pins):
-            for state in self.pins.expire(self.store.clock()):
-                self.release(state)
+        """Let go of the pins whose time has ended."""
+        for retained in self.retained.expired(self.store.clock()):
+            self.let_go(retained, NextUse.UNKNOWN)
+
+    def _empty(self, retained: Retained, next_use: NextUse) -> None:
+        state = self.retained.take(retained)
+        if state is not None:
+            self.release(state, next_use, retained.shared_len)
+
+
+def _hint(node: Node, next_use: NextUse, shared_len: int) -> None:
+    """Note what is known of the nodes of a path that begin at `shared_len` or behind it; of a root nothing is."""
+    while node.parent is not None and node.start >= shared_len:
+        node.reuse_hint = next_use.value
+        node = node.parent

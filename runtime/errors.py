@@ -46,6 +46,10 @@ class PoolExhausted(StemmaError):
     """No KV block can be had: what is not in use is held by pins or sessions."""
 
 
+class PinRefused(StemmaError):
+    """A pin would keep more blocks than pins may: release one, or raise `pin_share`."""
+
+
 class CacheFileError(StemmaError):
     """A file is no saved cache, is damaged, or is of another model; or a cache is too large to be saved."""
 

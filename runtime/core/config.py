@@ -34,6 +34,7 @@ class EngineConfig:
     block_size: tokens of a KV block.
     kv_tokens: size of the KV pool in tokens; None takes what an eighth of the host's memory, or most of a GPU's, holds.
     policy: what of the cache goes first when memory is short; "reuse" learns from what comes back (docs/radix.md).
+    pin_share: the most of the pool that pins may keep; a pin that goes over it is refused.
     context_length: tokens of prompt and completion together; None takes the model's.
     max_running: sequences computed side by side.
     max_batch_tokens: tokens of one step.
@@ -49,6 +50,7 @@ class EngineConfig:
     block_size: int = 16
     kv_tokens: int | None = None
     policy: PolicyName = "reuse"
+    pin_share: float = 0.5
     context_length: int | None = None
     max_running: int = 64
     max_batch_tokens: int = 1024
@@ -62,6 +64,8 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and not 1 <= value <= MAX_COUNT:
                 raise InvalidRequest(f"{name} must be between 1 and {MAX_COUNT}; it is {describe(value)}", name)
+        if not 0 <= self.pin_share <= 1:
+            raise InvalidRequest(f"pin_share must be between 0 and 1; it is {describe(self.pin_share)}", "pin_share")
         if self.max_batch_tokens < self.max_running:
             raise InvalidRequest(
                 f"max_batch_tokens ({self.max_batch_tokens}) must be at least max_running ({self.max_running}): "
@@ -89,6 +93,7 @@ class EngineOptions(TypedDict, total=False):
     block_size: int
     kv_tokens: int | None
     policy: PolicyName
+    pin_share: float
     context_length: int | None
     max_running: int
     max_batch_tokens: int

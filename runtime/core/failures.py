@@ -7,7 +7,7 @@ leaves the cache broken, belongs to all, and nothing here holds it up.
 from __future__ import annotations
 
 from stemma.fsm import FormError
-from stemma.radix import Lease
+from stemma.radix import Lease, NextUse
 from stemma.runtime.errors import GrammarFailed, RequestFailed, StemmaError
 
 
@@ -38,9 +38,9 @@ def describe_error(error: BaseException) -> str:
         return name
 
 
-def give_back(lease: Lease) -> None:
+def give_back(lease: Lease, next_use: NextUse = NextUse.UNKNOWN) -> None:
     """Release a lease, whatever happens on the way: twice is once. Blocks that do not come back then concern all."""
     try:
-        lease.release()
+        lease.release(next_use)
     except Exception:
-        lease.release()
+        lease.release(next_use)

@@ -16,14 +16,13 @@ from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from stemma.radix import OutOfBlocks, PrefixCache
+from stemma.radix import NextUse, OutOfBlocks, PinError, PrefixCache
 from stemma.runtime.core.acceptance import accept_samples, jump_forward
 from stemma.runtime.core.admission import Admission
 from stemma.runtime.core.batch import Batch, Row, RowResult
 from stemma.runtime.core.failures import as_stemma_error, give_back
-from stemma.runtime.core.holds import Holds
 from stemma.runtime.core.sequence import FinishReason, Sequence
-from stemma.runtime.errors import PoolExhausted, PromptTooLong, StemmaError
+from stemma.runtime.errors import PinRefused, PoolExhausted, PromptTooLong, StemmaError
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,6 @@ class Scheduler:
         self.cache = cache
         self.limits = limits
         self.admission = Admission(cache, limits.reuse)
-        self.holds = Holds()
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self._ended: list[Sequence] = []
@@ -74,12 +72,21 @@ class Scheduler:
                 f"{longest} tokens of KV; the pool holds {self.capacity}: lower max_tokens or raise kv_tokens",
                 param="max_tokens",
             )
+        self._check_pin(sequence, longest)
         self._num_arrived += 1
         sequence.arrival = self._num_arrived
         insort(self.waiting, sequence, key=_order)
         if self.limits.jump_forward and sequence.request.max_tokens > 0:
             jump_forward(sequence)  # what the output must begin with is computed with the prompt
         self._settle(sequence)
+
+    def _check_pin(self, sequence: Sequence, num_tokens: int) -> None:
+        """Nothing is computed for a pin that could not be kept. Raises PinRefused."""
+        if sequence.retained is not None:
+            try:
+                self.cache.check_pin(sequence.retained, num_tokens)
+            except PinError as error:
+                raise PinRefused(str(error)) from error
 
     def abort(self, sequence: Sequence) -> None:
         """End a sequence now, wherever it is. What it computed stays cached."""
@@ -130,7 +137,7 @@ class Scheduler:
     # Placing rows ----------------------------------------------------------------
     def _place_running(self, batch: Batch, sequence: Sequence) -> None:
         while not self._place(batch, sequence):
-            if self.holds.give_up_one():
+            if self.cache.give_up_one():
                 continue
             placed = {id(row.sequence) for row in batch.rows}
             victims = [item for item in self.running if id(item) not in placed]
@@ -167,7 +174,7 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         try:
-            self._let_go(sequence)
+            self._let_go(sequence, NextUse.SOON)
         except BaseException as error:
             self.fail(sequence, error)
             return
@@ -201,7 +208,7 @@ class Scheduler:
             return True
         if self.admission.is_being_computed(sequence, hit_len, self.running):
             return True
-        while not (started := self._start(sequence)) and self.holds.give_up_one():
+        while not (started := self._start(sequence)) and self.cache.give_up_one():
             pass
         if not started:
             if self.running:
@@ -265,23 +272,20 @@ class Scheduler:
     def _shares(self, sequence: Sequence) -> bool:
         return self.limits.reuse and not sequence.goes_alone
 
-    def _let_go(self, sequence: Sequence) -> None:
+    def _let_go(self, sequence: Sequence, next_use: NextUse) -> None:
         if sequence.lease is None:
             return
         if self._shares(sequence):
             sequence.lease.commit()
         lease, sequence.lease = sequence.lease, None
-        give_back(lease)
+        give_back(lease, next_use)
 
     def _hand_over(self, sequence: Sequence) -> None:
-        if sequence.held is not None and sequence.lease is not None and self._shares(sequence):
-            sequence.lease.commit()
-            kept = sequence.lease.fork()
+        if sequence.retained is not None and sequence.lease is not None and self._shares(sequence):
             try:
-                self.holds.keep(sequence.held, kept)
-            except BaseException:
-                give_back(kept)
-                raise
+                sequence.lease.retain(sequence.retained)
+            except PinError as error:
+                raise PinRefused(str(error)) from error
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         sequence.finish_reason = reason
@@ -289,7 +293,7 @@ class Scheduler:
             if reason in (FinishReason.STOP, FinishReason.LENGTH):
                 self.admission.ended(sequence)
             self._hand_over(sequence)
-            self._let_go(sequence)
+            self._let_go(sequence, sequence.request.next_use)
         except BaseException as error:
             self.fail(sequence, error)
         else:

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stemma.radix import Lease
-from stemma.runtime.core.holds import Held
+from stemma.radix import Lease, NextUse, Retained
 from stemma.runtime.core.matchers import GrammarMatcher, StopChecker
 from stemma.runtime.core.sampling import Sampling, TokenLogprob
 from stemma.runtime.errors import StemmaError
@@ -61,6 +60,7 @@ class Request:
     priority: larger goes first.
     prompt_logprobs: report log-probabilities of the prompt's tokens from `scored_from` on, with this many alternatives.
     finish_in_time: end a guided output by its shortest completion before `max_tokens` would cut it.
+    next_use: what is known of the next use of what is computed for it: a hint to the eviction.
     scored_from: index of the first prompt token to score; KV before the token that predicts it may be looked up.
     """
 
@@ -74,6 +74,7 @@ class Request:
     prompt_logprobs: int | None = None
     scored_from: int = 1
     finish_in_time: bool = False
+    next_use: NextUse = NextUse.UNKNOWN
 
     @property
     def max_hit(self) -> int:
@@ -93,7 +94,7 @@ class Sequence:
     request: Request
     matcher: GrammarMatcher | None = None
     stop_checker: StopChecker | None = None
-    held: Held | None = None  # takes the path over at the end
+    retained: Retained | None = None  # takes the path over at the end
     tokens: list[int] = field(init=False)
     num_prompt: int = field(init=False)
     lease: Lease | None = None

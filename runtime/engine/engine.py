@@ -14,11 +14,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from stemma.kernels.ops import ForkedOps
-from stemma.radix import Explanation, PrefixCache
+from stemma.radix import Explanation, PrefixCache, Retained
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.checking import check_function, check_list, checked, describe
 from stemma.runtime.core.config import POLICIES, EngineConfig, EngineOptions, engine_config
-from stemma.runtime.core.holds import Held
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Limits, Scheduler
@@ -101,7 +100,10 @@ class Engine:
         limits = Limits(
             config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache, config.jump_forward
         )
-        cache = PrefixCache(kv.shape.num_blocks, kv.shape.block_size, POLICIES[config.policy])
+        num_blocks = kv.shape.num_blocks
+        cache = PrefixCache(
+            num_blocks, kv.shape.block_size, POLICIES[config.policy], pin_budget=int(config.pin_share * num_blocks)
+        )
         scheduler = Scheduler(cache, limits)
         self._grammars = GrammarCompiler(loaded)
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity)
@@ -204,10 +206,16 @@ class Engine:
         return self._submit(requests, options.get("grammar"))
 
     def hold(self, pinned_for: float = 0.0) -> Hold:
-        """A hold on nothing yet: give it to `submit`. pinned_for: seconds in which it does not yield."""
+        """A hold on nothing yet: give it to `submit`.
+
+        pinned_for: seconds in which it does not yield, from when it has something; 0 is no pin. A request that would
+        have all pins keep more than `pin_share` of the pool fails with PinRefused.
+        """
         self._loop.fork_guard.check()
-        pinned_until = self._loop.scheduler.holds.clock() + checked(pinned_for, float, "pinned_for")
-        return Hold(self._loop, Held(pinned_until=pinned_until))
+        seconds = checked(pinned_for, float, "pinned_for")
+        if not seconds >= 0:
+            raise InvalidRequest(f"pinned_for must be 0 seconds or more; it is {describe(pinned_for)}", "pinned_for")
+        return Hold(self._loop, Retained(seconds or None))
 
     def _submit(
         self, requests: Sequence[core.Request], grammar: GrammarSpec | None, hold: Hold | None = None
@@ -215,7 +223,7 @@ class Engine:
         now = self._loop.clock()
         states = [self._state(request, grammar, now) for request in requests]
         for state in states:
-            state.sequence.held = None if hold is None else hold.held
+            state.sequence.retained = None if hold is None else hold.retained
         self._loop.submit(states)
         return [state.generation for state in states]
 

@@ -9,11 +9,12 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any, NamedTuple, TypedDict, cast, get_type_hints
+from typing import Any, Literal, NamedTuple, TypedDict, cast, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
+from stemma.radix import NextUse
 from stemma.runtime.core.checking import checked, describe
 from stemma.runtime.core.sampling import MAX_LOGPROBS, Sampling
 from stemma.runtime.core.sequence import Request
@@ -23,6 +24,8 @@ from stemma.runtime.model import LoadedModel
 
 Prompt = str | Sequence[int] | npt.NDArray[np.int32]
 
+NextUseName = Literal["never", "unknown", "soon"]
+
 DEFAULT_MAX_TOKENS = 128
 
 
@@ -31,13 +34,17 @@ class RequestOptions(TypedDict, total=False):
 
     max_tokens: the most tokens to generate; None is 128, or what the context leaves.
     namespace: a separate root of the cache: nothing is shared between namespaces.
-    priority: larger goes first. prompt_logprobs, scored_from, finish_in_time: see Request.
+    priority: larger goes first.
+    next_use: what is known of what is computed for this request: "soon" keeps it longer in the cache, "never" lets it
+        go first. A hint, for what was not cached before; the cache learns by itself what comes back.
+    prompt_logprobs, scored_from, finish_in_time: see Request.
     grammar: how the completion must look: stemma.fsm's Regex, JSONSchema, Choices, EBNF, Lark, StructuralTags.
     """
 
     max_tokens: int | None
     namespace: str
     priority: int
+    next_use: NextUseName
     prompt_logprobs: int | None
     scored_from: int
     finish_in_time: bool
@@ -90,6 +97,7 @@ class RequestMaker:
             end_tokens=frozenset((*ends, *sampling.stop_token_ids)),
             namespace=asked.get("namespace", ""),
             priority=asked.get("priority", 0),
+            next_use=NextUse[asked.get("next_use", "unknown").upper()],
             prompt_logprobs=prompt_logprobs,
             scored_from=scored_from,
             finish_in_time=asked.get("finish_in_time", False),

@@ -149,7 +149,7 @@ class Saver:
 
     def _put(self, cache: PrefixCache, name: str, ids: Int32Array, first: int, data: memoryview) -> bool:
         """Make a path cached; False if there is no room, or what it shares with the one before is not there."""
-        with cache.hold(ids, name) as lease:
+        with cache.acquire_uncounted(ids, name) as lease:
             begin = lease.hit_len // self._block_size
             num_missing = len(ids) - lease.hit_len
             if not num_missing:

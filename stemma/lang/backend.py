@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, Self, Unpack
 
-from stemma.radix import Explanation
+from stemma.radix import Explanation, NextUse
 from stemma.runtime.engine import Generation, RequestOptions
 from stemma.runtime.model import ChatTemplate, Tokenizer
 
@@ -16,8 +16,8 @@ class Hold(Protocol):
     def fork(self) -> Self:
         """A second hold on the same path."""
 
-    def release(self) -> None:
-        """Let go."""
+    def release(self, next_use: NextUse = NextUse.UNKNOWN) -> None:
+        """Let go. next_use: what is known of what was computed past the hold it was forked from."""
 
 
 class Backend(Protocol):

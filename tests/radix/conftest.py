@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stemma.radix import Namespace, NextUse, PrefixCache, lru
+from stemma.radix import Namespace, NextUse, PrefixCache, Retained, lru
 
 
 class Clock:
@@ -17,6 +17,7 @@ class Clock:
 
 
 Store = Callable[..., list[int]]
+Pin = Callable[..., Retained]
 
 
 @pytest.fixture
@@ -50,3 +51,16 @@ def store() -> Store:
         return blocks
 
     return write
+
+
+@pytest.fixture
+def pin() -> Pin:
+    """Pin what is cached of a text."""
+
+    def keep(cache: PrefixCache, tokens: list[int], namespace: Namespace = "", ttl: float = float("inf")) -> Retained:
+        retained = Retained(ttl)
+        with cache.acquire_uncounted(tokens, namespace) as lease:
+            lease.retain(retained)
+        return retained
+
+    return keep

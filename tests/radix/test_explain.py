@@ -31,14 +31,14 @@ def test_an_explanation_is_what_a_look_at_everything_shows(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tree, "MAX_ALONE", max_alone)
         cache = PrefixCache(-(-num_tokens // block_size), block_size, lru, ghost_tokens=0)
-        state = [cache.hold([])]
+        state = [cache.acquire_uncounted([])]
         for way, tokens, namespace in ways:
             if way == "drop":
                 cache.drop(namespace)
             elif way == "clear":
                 cache.clear()
             elif way == "hold":
-                state.append(cache.hold(tokens, namespace))
+                state.append(cache.acquire_uncounted(tokens, namespace))
                 state.pop(0).release()
             else:
                 with cache.acquire(tokens, namespace) as lease:

@@ -110,7 +110,7 @@ def test_no_salt_reaches_what_was_dropped(cache: PrefixCache, store: Any) -> Non
 def test_namespaces_that_hold_nothing_are_forgotten(cache: PrefixCache, store: Any) -> None:
     for number in range(2000):
         cache.acquire(TEXT, f"user {number}").release()
-        cache.warm(TEXT, Segments(f"app {number}", 4, "salt"))
+        cache.acquire_uncounted(TEXT, Segments(f"app {number}", 4, "salt")).release()
         assert cache.match(TEXT, f"user {number}").hit_len == 0
     assert not cache._store.tree.roots
     for number in range(40):
@@ -128,22 +128,22 @@ def test_namespaces_that_hold_nothing_are_forgotten(cache: PrefixCache, store: A
     cache.check()
 
 
-def test_pins_that_ran_out_hold_nothing(cache: PrefixCache, store: Any, clock: Any) -> None:
+def test_pins_that_ran_out_keep_nothing(cache: PrefixCache, store: Any, pin: Any, clock: Any) -> None:
     store(cache, TEXT)
-    cache.pin(TEXT, ttl=10)
+    pin(cache, TEXT, ttl=10)
     clock.now += 11
     stats = cache.stats()
     assert (stats.pinned, stats.num_leases, stats.leased, stats.cached) == (0, 0, 0, 2)
-    cache.pin(TEXT, ttl=10)
+    pin(cache, TEXT, ttl=10)
     clock.now += 11
     assert cache.clear() == 2
     store(cache, TEXT, "tenant")
-    cache.pin(TEXT, "tenant", ttl=10)
+    pin(cache, TEXT, "tenant", ttl=10)
     clock.now += 11
     assert cache.drop("tenant") == 2
     store(cache, TEXT)
     state = cache.state()
-    cache.pin(TEXT, ttl=10)
+    pin(cache, TEXT, ttl=10)
     cache.drop("")
     clock.now += 11
     cache.restore(state)

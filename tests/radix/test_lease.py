@@ -66,18 +66,6 @@ def test_forks_share_and_part_where_they_differ(cache: PrefixCache) -> None:
     assert branch.blocks[1] != trunk.blocks[1]
 
 
-def test_rejected_drafts_are_forgotten(cache: PrefixCache) -> None:
-    with cache.acquire([]) as lease:
-        lease.reserve(9)
-        lease.extend(range(9))
-        lease.truncate(3)
-        assert (lease.num_tokens, len(lease.blocks), lease.room) == (3, 1, 1)
-        lease.commit()
-        with pytest.raises(LeaseError, match="published"):
-            lease.truncate(2)
-    assert cache.match(range(9)).hit_len == 3
-
-
 def test_refusals_change_nothing(cache: PrefixCache, store: Any) -> None:
     store(cache, list(range(20)))
     lease = cache.acquire(list(range(20)))

@@ -1,4 +1,4 @@
-"""What operators use: pins, drop, segments, explain, events, snapshots, statistics, admission."""
+"""What operators use: drop, segments, explain, events, snapshots, statistics, admission."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from stemma.radix import (
     BlocksRemoved,
     BlocksStored,
     Event,
-    PinError,
     PrefixCache,
     Progress,
     Reason,
@@ -18,23 +17,6 @@ from stemma.radix import (
     SnapshotError,
     lru,
 )
-
-
-def test_pins_hold_until_they_run_out_and_within_their_budget(cache: PrefixCache, store: Any, clock: Any) -> None:
-    store(cache, list(range(16)))
-    pin = cache.pin(list(range(16)), ttl=10)
-    assert (pin.num_tokens, pin.num_blocks, cache.available) == (16, 4, 12)
-    store(cache, list(range(50, 98)))
-    assert cache.match(range(16)).hit_len == 16
-    with pytest.raises(PinError, match="budget"):
-        cache.pin(list(range(50, 98)))
-    clock.now += 10
-    assert cache.available == 16
-    with pytest.raises(PinError, match="run out"):
-        cache.unpin(pin)
-    again = cache.pin(list(range(16)))
-    cache.unpin(again)
-    assert cache.stats().pinned == 0
 
 
 def test_tenants_share_the_public_part_and_nothing_else(cache: PrefixCache, store: Any) -> None:
@@ -166,7 +148,5 @@ def test_admission_learns_how_long_answers_are() -> None:
     assert estimator.blocks_needed(waiting, 160) <= 23
     running = Progress(num_tokens=100, num_blocks=7, num_output=50, max_output=1000)
     assert estimator.blocks_needed(running) == 9
-    assert estimator.admits(waiting, 160, [running], available=32)
-    assert not estimator.admits(waiting, 160, [running] * 10, available=40)
     with pytest.raises(ValueError, match="quantile"):
         AdmissionEstimator(16, quantile=0)

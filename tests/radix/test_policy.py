@@ -47,11 +47,11 @@ def test_a_branch_that_has_ended_goes_first(store: Any, clock: Any, policy: Poli
     assert kept(cache) == {0, 2, 9}
 
 
-def test_what_is_warmed_outlives_what_is_as_old(store: Any, clock: Any) -> None:
+def test_what_is_said_to_come_back_outlives_what_is_as_old(store: Any, clock: Any) -> None:
     cache = PrefixCache(12, 4, ReuseQueue, clock)
     for number in range(3):
         store(cache, text(number))
-    assert cache.warm(text(0)) == 0
+    cache.acquire(text(0)).release(NextUse.SOON)
     for number in range(1, 3):
         cache.acquire(text(number)).release()
     store(cache, text(9))

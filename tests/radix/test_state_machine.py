@@ -5,7 +5,6 @@ its own salt. A listener rebuilds the set of full blocks from the events; check(
 """
 
 import hypothesis.strategies as st
-import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -18,10 +17,10 @@ from stemma.radix import (
     Namespace,
     NextUse,
     OutOfBlocks,
-    Pin,
     PinError,
     PrefixCache,
     Reason,
+    Retained,
     ReuseQueue,
     Segments,
     by_priority,
@@ -74,7 +73,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.block_size = block_size
         self.memory: dict[tuple[int, int], Slot] = {}
         self.requests: list[Request] = []
-        self.pins: list[tuple[Pin, list[int], Namespace]] = []
+        self.kept: list[tuple[Retained, list[int], Namespace]] = []
         self.heard: set[bytes] = set()
         self.listens = False
 
@@ -141,14 +140,6 @@ class CacheMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data())
-    def truncate(self, data: st.DataObject) -> None:
-        request = self.pick(data)
-        keep = data.draw(st.integers(request.lease.num_published, request.lease.num_tokens))
-        request.lease.truncate(keep)
-        del request.tokens[keep:]
-
-    @precondition(lambda self: self.requests)
-    @rule(data=st.data())
     def commit(self, data: st.DataObject) -> None:
         self.pick(data).lease.commit()
 
@@ -176,49 +167,70 @@ class CacheMachine(RuleBasedStateMachine):
             assert tokens[told.position] == told.got
             assert told.got not in told.expected
 
-    @rule(tokens=texts, namespace=namespaces, ttl=st.integers(1, 200))
-    def pin(self, tokens: list[int], namespace: Namespace, ttl: int) -> None:
-        hit_len = self.cache.match(tokens, namespace).hit_len
-        try:
-            pin = self.cache.pin(tokens, namespace, ttl=ttl)
-        except PinError:
-            return
-        assert pin.num_tokens == hit_len
-        self.pins.append((pin, tokens[:hit_len], namespace))
-
-    @precondition(lambda self: self.pins)
-    @rule(data=st.data())
-    def unpin(self, data: st.DataObject) -> None:
-        pin, _, _ = self.pins.pop(data.draw(st.integers(0, len(self.pins) - 1)))
-        if pin.expires_at <= self.time + 1:
-            with pytest.raises(PinError):
-                self.cache.unpin(pin)
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data(), ttl=st.none() | st.integers(1, 200), again=st.booleans())
+    def retain(self, data: st.DataObject, ttl: int | None, again: bool) -> None:
+        """A caller keeps where a request is, perhaps in place of what it kept."""
+        request = self.pick(data)
+        if again and self.kept:
+            retained, _, _ = self.kept.pop(data.draw(st.integers(0, len(self.kept) - 1)))
         else:
-            self.cache.unpin(pin)
+            retained = Retained(ttl)
+        before = retained.num_tokens
+        try:
+            request.lease.retain(retained)
+        except PinError:
+            assert retained.num_tokens in (before, 0), "what was kept stays, until its time"
+            self.cache.let_go(retained)
+            return
+        if retained.state is not None:
+            assert retained.num_tokens == len(request.tokens)
+            self.kept.append((retained, list(request.tokens), request.namespace))
 
-    @rule(tokens=texts, namespace=namespaces)
-    def warm(self, tokens: list[int], namespace: Namespace) -> None:
-        assert self.cache.warm(tokens, namespace) == len(tokens) - self.cache.match(tokens, namespace).hit_len
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data())
+    def share(self, data: st.DataObject) -> None:
+        retained, tokens, namespace = self.kept[data.draw(st.integers(0, len(self.kept) - 1))]
+        other = Retained()
+        self.cache.share(retained, other)
+        assert other.num_tokens == retained.num_tokens
+        self.kept.append((other, tokens, namespace))
+
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data(), next_use=st.sampled_from(NextUse))
+    def let_go(self, data: st.DataObject, next_use: NextUse) -> None:
+        retained, _, _ = self.kept.pop(data.draw(st.integers(0, len(self.kept) - 1)))
+        self.cache.let_go(retained, next_use)
+        self.cache.let_go(retained, next_use)
+        assert (retained.num_tokens, retained.num_blocks) == (0, 0)
+
+    @rule()
+    def give_up_one(self) -> None:
+        yields = [retained for retained, _, _ in self.kept if retained.state and retained.pinned_for is None]
+        assert self.cache.give_up_one() == bool(yields)
+        assert sum(retained.state is not None for retained in yields) == max(len(yields) - 1, 0)
 
     @rule(namespace=namespaces, tokens=texts)
     def drop(self, namespace: Namespace, tokens: list[int]) -> None:
         self.cache.drop(namespace)
         public = 0 if isinstance(namespace, str) else namespace.public_len
         assert self.cache.match(tokens, namespace).hit_len <= public
-        self.pins = [(pin, text, other) for pin, text, other in self.pins if not _drops(namespace, other)]
+        self.kept = [entry for entry in self.kept if not _drops(namespace, entry[2]) or self.cache.let_go(entry[0])]
 
     @rule(tokens=texts, namespace=namespaces)
     def clear(self, tokens: list[int], namespace: Namespace) -> None:
         self.cache.clear()
         assert self.cache.match(tokens, namespace).hit_len == 0
-        self.pins.clear()
+        for retained, _, _ in self.kept:
+            self.cache.let_go(retained)
+        self.kept.clear()
 
     @rule()
     def snapshot(self) -> None:
         """What is restored matches and reads as before; leases end with their cache."""
         state, queries = self.cache.state(), [(request.tokens, request.namespace) for request in self.requests]
         before = [self.cache.match(*query).hit_len for query in queries]
-        self.cache, self.requests, self.pins, self.listens = self.make(), [], [], False
+        self.cache, self.requests, self.kept, self.listens = self.make(), [], [], False
         self.cache.restore(state)
         assert [self.cache.match(*query).hit_len for query in queries] == before
         assert self.cache.state()[:12] == state[:12]
@@ -238,8 +250,8 @@ class CacheMachine(RuleBasedStateMachine):
         for request in self.requests:
             assert request.lease.num_tokens == len(request.tokens)
             self.reads(list(request.lease.blocks), request.tokens, len(request.tokens), request.namespace)
-        for pin, tokens, namespace in self.pins:
-            if pin.expires_at > self.time:
+        for retained, tokens, namespace in self.kept:
+            if retained.state and (retained.pinned_until is None or retained.pinned_until > self.time):
                 assert self.cache.match(tokens, namespace).hit_len == len(tokens)
         if self.listens:
             assert self.heard == matchable_hashes(self.cache)

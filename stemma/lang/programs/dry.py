@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Unpack
 
 from stemma.lang.programs.placeholder import placeholder
-from stemma.radix import Explanation, Reason
+from stemma.radix import Explanation, NextUse, Reason
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions, Timing
@@ -37,7 +37,7 @@ class DryHold:
         """Another one."""
         return self
 
-    def release(self) -> None:
+    def release(self, next_use: NextUse = NextUse.UNKNOWN) -> None:
         """Nothing was held."""
 
 

@@ -21,6 +21,7 @@ DEFAULT_MAX_TOKENS = 128
 NAMES = {
     "namespace": "cache_salt",
     "priority": "priority",
+    "next_use": "next_use",
     "prompt_logprobs": "prompt_logprobs",
     "scored_from": "scored_from",
     "finish_in_time": "finish_in_time",

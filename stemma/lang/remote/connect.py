@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from stemma.lang.loops import LoopThread
 from stemma.lang.remote.body import body_of
 from stemma.lang.remote.http import RemoteServer, read_usage
-from stemma.radix import Explanation, Reason
+from stemma.radix import Explanation, NextUse, Reason
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions, Timing
 from stemma.runtime.engine.forms import Answer, form_of
@@ -203,8 +203,8 @@ class RemoteHold:
         """A second one on nothing."""
         return RemoteHold(self._remote, 0.0)
 
-    def release(self) -> None:
-        """Let go of the pin."""
+    def release(self, next_use: NextUse = NextUse.UNKNOWN) -> None:
+        """Let go of the pin. Hints go with requests; a server keeps no path for a hold."""
         pin_id, self._pin_id = self._pin_id, None
         if pin_id is not None:
             try:

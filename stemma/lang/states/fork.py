@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
 from stemma.lang.reports.trace import TraceNode
+from stemma.radix import NextUse
 from stemma.runtime.errors import BranchError
 
 
@@ -19,8 +20,8 @@ class Forkable(Protocol):
     def copy(self, name: str | None = None) -> Self:
         """A second one with the same past. name: what the report calls it."""
 
-    def release(self) -> None:
-        """Cancel what is under way and let go of its blocks."""
+    def release(self, next_use: NextUse) -> None:
+        """Cancel what is under way and let go of its blocks. next_use: of what it has beyond its origin."""
 
 
 Forked = TypeVar("Forked", bound=Forkable)
@@ -55,7 +56,7 @@ async def run_branches(
                 raise
             finally:
                 own.trace.seconds = time.perf_counter() - started
-                own.release()
+                own.release(NextUse.NEVER)  # the program goes on from the state that was forked
 
     names = [branch_name(branch, item, index) for index, item in enumerate(items)]
     copies = [state.copy(name) for name in names]
@@ -70,7 +71,7 @@ async def run_branches(
         raise BranchError(failed_names, errors.exceptions) from errors.exceptions[0]
     finally:
         for own in copies:  # of branches that were cancelled before they began
-            own.release()
+            own.release(NextUse.NEVER)
     return [task.result() for task in tasks]
 
 

@@ -22,6 +22,7 @@ from stemma.lang.states.session import Session
 from stemma.lang.states.transcript import Message, Role, Transcript, keep
 from stemma.lang.values.gen import Gen, Outcome
 from stemma.lang.values.select import By, check_options, scores, scorings
+from stemma.radix import NextUse
 from stemma.runtime.core.checking import checked, describe
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Generation, RequestOptions
@@ -220,7 +221,7 @@ class State:
 
     def _silent(self) -> RequestOptions:
         """Options of a request that computes and says nothing, where this state's requests run."""
-        silent: RequestOptions = {"max_tokens": 0}
+        silent: RequestOptions = {"max_tokens": 0, "next_use": "soon"}
         if "namespace" in self._options:
             silent["namespace"] = self._options["namespace"]
         if "priority" in self._options:
@@ -304,11 +305,14 @@ class State:
             self._session.llm, self._idle().encode(self._session.encoder), checked(ttl, float, "ttl"), self._silent()
         )
 
-    def release(self) -> None:
-        """Cancel what is under way and let go of the cache's blocks. Programs do this for their states."""
+    def release(self, next_use: NextUse = NextUse.UNKNOWN) -> None:
+        """Cancel what is under way and let go of the cache's blocks. Programs do this for their states.
+
+        next_use: what is known of what was added since this state was copied, a hint to the eviction.
+        """
         if self._pending is not None:
             self._pending.cancel()
-        self._hold.release()
+        self._hold.release(next_use)
 
     def __enter__(self) -> Self:
         return self

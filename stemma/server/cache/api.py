@@ -11,7 +11,7 @@ from typing import Any
 from starlette.responses import HTMLResponse, Response
 
 from stemma.radix import PrefixCache, Reason
-from stemma.runtime.engine import CacheFile
+from stemma.runtime.engine import CacheFile, Hold
 from stemma.server.cache.pins import CallersPin, Pins
 from stemma.server.cache.saves import Saves
 from stemma.server.cache.tree_view import TreeFeed
@@ -39,7 +39,7 @@ class CacheApi:
 
     def __init__(self, service: Service) -> None:
         self._tree = TreeFeed(service.engine)
-        self._pins = Pins(service.engine)
+        self._pins = Pins()
         self._saves = Saves(service.engine, service.config.cache_folder, service.config.max_saved_bytes)
 
     async def tree(self, context: RequestContext[Service, None]) -> Response:
@@ -72,8 +72,9 @@ class CacheApi:
         """POST /cache/pin: have a prefix computed and kept for a while."""
         service, body = context.service, context.body
         tokens = await service.work(prefix_tokens, service, body)
-        warmed = await _warmed(context, tokens)
-        made = await service.work(self._pins.add, tokens, context.tenant.namespace(body.cache_salt), body.ttl)
+        hold = service.engine.hold(pinned_for=body.ttl)
+        warmed = await _warmed(context, tokens, hold)
+        made = self._pins.add(hold, context.tenant.namespace(body.cache_salt), body.ttl)
         return json_reply(_pin_report(made) | {"usage": warmed["usage"]})
 
     async def pins(self, context: RequestContext[Service, None]) -> Response:
@@ -136,15 +137,19 @@ async def explain(context: RequestContext[Service, PrefixRequest]) -> Response:
 
 
 async def warm(context: RequestContext[Service, PrefixRequest]) -> Response:
-    """POST /cache/warm: have a prefix computed."""
+    """POST /cache/warm: have a prefix computed, and kept longer than what nobody spoke of."""
     return json_reply(await _warmed(context, await context.service.work(prefix_tokens, context.service, context.body)))
 
 
-async def _warmed(context: RequestContext[Service, Any], tokens: list[int]) -> dict[str, Any]:
+async def _warmed(context: RequestContext[Service, Any], tokens: list[int], hold: Hold | None = None) -> dict[str, Any]:
     service = context.service
     context.cleanup.enter_context(service.limiter.enter(context.tenant.name, 1))
     generation = service.engine.submit(
-        tokens, max_tokens=0, namespace=context.tenant.namespace(context.body.cache_salt)
+        tokens,
+        hold=hold,
+        max_tokens=0,
+        namespace=context.tenant.namespace(context.body.cache_salt),
+        next_use="soon",
     )
     context.cleanup.callback(generation.cancel)
     return {"num_tokens": len(tokens), "usage": usage_report([(await generation).usage])}
@@ -154,8 +159,8 @@ def _pin_report(made: CallersPin) -> dict[str, Any]:
     return {
         "id": made.id,
         "namespace": made.namespace,
-        "num_tokens": made.pin.num_tokens,
-        "num_blocks": made.pin.num_blocks,
+        "num_tokens": made.hold.num_tokens,
+        "num_blocks": made.hold.num_blocks,
         "expires_in": round(made.expires - time.monotonic(), 3),
     }
 

@@ -15,6 +15,7 @@ def sampling_options(body: GenerationRequest, tenant: Tenant) -> RequestOptions:
     return RequestOptions(
         namespace=tenant.namespace(body.cache_salt),
         priority=body.priority or 0,
+        next_use=body.next_use or "unknown",
         temperature=OPENAI_TEMPERATURE if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else body.top_p,
         top_k=0 if body.top_k in (None, -1) else body.top_k,

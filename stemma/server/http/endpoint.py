@@ -53,7 +53,7 @@ class RequestContext(Generic[Kept, Body]):
 class Endpoint:
     """A row of the server's table of paths.
 
-    body: the type of the JSON body; None for no body. is_open: needs no key. for_admin: needs an admin's key.
+    body: the type of the JSON body; None for no body. is_open: needs no key.
     dialect: how errors and streams are written.
     """
 
@@ -63,7 +63,6 @@ class Endpoint:
     summary: str
     body: type[Any] | None = None
     is_open: bool = False
-    for_admin: bool = False
     dialect: Dialect = OPENAI
 
 
@@ -113,8 +112,6 @@ class EndpointApp:
         tenant = Tenant("", is_admin=False)
         if not endpoint.is_open:
             tenant = service.keys.tenant(headers.get("authorization"), headers.get("x-api-key"))
-        if endpoint.for_admin and not tenant.is_admin:
-            raise ApiError(403, "this needs an admin's API key", "permission_error", code="permission_denied")
         data = await before_the_end(read_body(headers, receive, service.config.max_body_bytes), service.is_over)
         body = None if endpoint.body is None else await _decoded(service, data, endpoint.body)
         with ExitStack() as cleanup:

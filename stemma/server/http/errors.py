@@ -11,10 +11,14 @@ from stemma.runtime.errors import (
     GrammarFailed,
     InvalidRequest,
     ModelError,
+    PinRefused,
     PoolExhausted,
     PromptTooLong,
     StemmaError,
 )
+
+PIN_SECONDS = 30
+"""When a pin that was refused may be asked for again: some end by themselves."""
 
 
 @dataclass(eq=False)
@@ -59,6 +63,8 @@ def api_error(error: Exception) -> ApiError | None:
             return bad_request(str(error), error.param)
         case FormError() | GrammarFailed() | ModelError():
             return bad_request(str(error), None)  # whichever field asked for it: who knows that has said so before
+        case PinRefused():
+            return too_many(str(error), PIN_SECONDS)
         case PoolExhausted() | EngineClosed():
             return unavailable(str(error))
         case StemmaError():

@@ -52,6 +52,7 @@ def as_chat(body: ResponsesRequest) -> ChatRequest:
         seed=body.seed,
         cache_salt=body.cache_salt,
         priority=body.priority,
+        next_use=body.next_use,
         stream=body.stream,
     )
 

@@ -10,6 +10,7 @@ from stemma.server.wire.chat import TextPart
 from stemma.server.wire.common import (
     Count,
     GenerationRequest,
+    NextUseName,
     NumChoices,
     NumLogprobs,
     Priority,
@@ -156,3 +157,4 @@ class ResponsesRequest(Wire, kw_only=True):
     seed: Seed | None = None
     cache_salt: Salt | None = None
     priority: Priority | None = None
+    next_use: NextUseName | None = None

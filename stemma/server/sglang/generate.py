@@ -64,6 +64,7 @@ def _as_request(body: GenerateRequest, sampling: NativeSampling) -> GenerationRe
         ignore_eos=sampling.ignore_eos,
         cache_salt=body.extra_key,
         priority=body.priority,
+        next_use=body.next_use,
     )
 
 

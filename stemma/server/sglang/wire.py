@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from stemma.server.wire.common import Count, NumChoices, NumLogprobs, Priority, Salt, Stop, TokenId, Wire
+from stemma.server.wire.common import Count, NextUseName, NumChoices, NumLogprobs, Priority, Salt, Stop, TokenId, Wire
 
 
 class NativeSampling(Wire):
@@ -49,4 +49,5 @@ class GenerateRequest(Wire):
     return_text_in_logprobs: bool | None = None
     rid: str | None = None
     priority: Priority | None = None
+    next_use: NextUseName | None = None
     extra_key: Salt | None = None

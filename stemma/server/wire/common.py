@@ -11,6 +11,7 @@ Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Priority = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+NextUseName = Literal["never", "unknown", "soon"]
 NumChoices = Annotated[int, Meta(ge=1, le=1024)]
 NumLogprobs = Annotated[int, Meta(ge=0, le=20)]
 Salt = Annotated[str, Meta(max_length=256)]
@@ -78,7 +79,8 @@ class GenerationRequest(Wire):
 
     Beyond OpenAI's fields: top_k, min_p, repetition_penalty, stop_token_ids, ignore_eos; regex, grammar: the form of
     the output, which vLLM's clients call structured_outputs or guided_* and SGLang's ebnf; cache_salt: a separate part
-    of the caller's own cache namespace; priority: larger goes first; return_token_ids: token ids of prompt and answer
+    of the caller's own cache namespace; priority: larger goes first; next_use: what is known of the next use of what
+    is computed for it, "soon" or "never", a hint to the eviction; return_token_ids: token ids of prompt and answer
     are reported; prompt_token_ids: the prompt itself, as token ids; finish_in_time: a form ends by its shortest
     completion before max_tokens would cut it.
     """
@@ -112,6 +114,7 @@ class GenerationRequest(Wire):
     response_format: ResponseFormat | None = None
     cache_salt: Salt | None = None
     priority: Priority | None = None
+    next_use: NextUseName | None = None
     return_token_ids: bool | None = None
     prompt_token_ids: list[TokenId] | None = None
     finish_in_time: bool | None = None

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from stemma.runtime.errors import InvalidRequest, PoolExhausted
+from stemma.runtime.errors import InvalidRequest, PinRefused, PoolExhausted
 
 PROMPT = list(range(40))
 
@@ -80,7 +80,7 @@ def test_holds_yield_to_a_request_that_needs_their_blocks(make):
 
 
 def test_a_pin_does_not_yield_until_its_time_is_over(make):
-    engine = make(kv_tokens=128)
+    engine = make(kv_tokens=128, pin_share=1.0)
     hold = engine.hold(pinned_for=60.0)
     engine.submit(PROMPT, hold=hold, max_tokens=40, ignore_eos=True).result()
     with pytest.raises(PoolExhausted):
@@ -90,6 +90,72 @@ def test_a_pin_does_not_yield_until_its_time_is_over(make):
     engine.submit(PROMPT, hold=short, max_tokens=40, ignore_eos=True).result()
     time.sleep(0.02)
     assert len(engine.generate([7] * 60, max_tokens=60, ignore_eos=True).tokens) == 60
+
+
+def test_a_pin_over_the_budget_is_refused_before_it_is_computed(make):
+    engine = make(kv_tokens=256)
+    first = engine.hold(pinned_for=60.0)
+    engine.submit(PROMPT, hold=first, max_tokens=0).result()
+    assert (first.num_tokens, first.num_blocks, engine.stats().cache.pinned) == (40, 3, 3)
+    steps = engine.stats().metrics.num_steps
+    with pytest.raises(PinRefused, match="budget"):
+        engine.submit([9] * 90, hold=engine.hold(pinned_for=60.0), max_tokens=0).result()
+    assert engine.stats().metrics.num_steps == steps
+    first.release()
+    engine.submit([9] * 90, hold=engine.hold(pinned_for=60.0), max_tokens=0).result()
+    none = make(kv_tokens=256, pin_share=0.0)
+    with pytest.raises(PinRefused):
+        none.submit([1], hold=none.hold(pinned_for=60.0), max_tokens=0).result()
+    engine.with_cache(lambda cache: cache.check())
+
+
+def test_a_pin_that_others_overtook_costs_its_request_and_no_block(make):
+    engine = make(kv_tokens=256)
+    holds = [engine.hold(pinned_for=60.0) for _ in range(2)]
+    both = [engine.submit([index] * 60, hold=hold, max_tokens=30, ignore_eos=True) for index, hold in enumerate(holds)]
+    ends = []
+    for generation in both:
+        try:
+            ends.append(len(generation.result().tokens))
+        except PinRefused:
+            ends.append(None)
+    assert sorted(ends, key=str) == [30, None]
+    assert engine.stats().cache.leased == engine.stats().cache.pinned == 6
+    for hold in holds:
+        hold.release()
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), "60", None])
+def test_a_pin_lasts_for_a_number_of_seconds(make, seconds):
+    with pytest.raises(InvalidRequest) as refused:
+        make().hold(pinned_for=seconds)
+    assert refused.value.param == "pinned_for"
+
+
+@pytest.mark.parametrize(
+    ("hints", "kept"), [(("unknown", "never"), 0), (("soon", "unknown"), 0), (("never", "soon"), 1)]
+)
+def test_a_hint_says_which_of_two_goes_first(make, hints, kept):
+    engine = make(kv_tokens=128)
+    prompts = [PROMPT, [8] * 40]
+    for prompt, hint in zip(prompts, hints, strict=True):
+        engine.generate(prompt, max_tokens=1, next_use=hint)
+    engine.generate([9] * 60, max_tokens=1)
+    whole = [engine.with_cache(lambda cache, prompt=prompt: cache.match(prompt).hit_len) == 40 for prompt in prompts]
+    assert whole == [kept == 0, kept == 1]
+
+
+def test_a_path_that_was_given_up_is_kept_longer_than_what_nobody_wanted(make):
+    """Its caller still has the hold: it will come back."""
+    engine = make(kv_tokens=208)
+    hold = engine.hold()
+    engine.submit(PROMPT, hold=hold, max_tokens=1).result()
+    assert engine.with_cache(lambda cache: cache.give_up_one())
+    for first in (70, 80):
+        engine.generate([first] * 40, max_tokens=1)
+    engine.generate([90] * 60, max_tokens=1)
+    assert engine.generate(PROMPT, max_tokens=1).usage.cached_tokens == 39
+    assert hold.num_tokens == 0
 
 
 def test_scoring_the_end_of_a_prompt_looks_the_rest_up(make):

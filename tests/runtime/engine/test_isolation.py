@@ -69,7 +69,7 @@ class Ward:
         states = [self.engine._state(self.engine._requests.make(prompt, given), form, now)
                    for prompt, given, form in self.asked]  # fmt: skip
         hold = self.engine.hold()
-        states[-1].sequence.held = hold.held
+        states[-1].sequence.retained = hold.retained
         if watch is not None:
             watch.state = states[-1]
             self.loop.call(lambda: sys.settrace(watch)).result(PATIENCE)
@@ -121,7 +121,7 @@ class Watch:
         state = self.state
         sequence = state.sequence
         own = (state, sequence, sequence.request, sequence.request.prompt, sequence.matcher, state.text,
-               state.text._detokenizer, state.generation, sequence.held, sequence.lease)  # fmt: skip
+               state.text._detokenizer, state.generation, sequence.retained, sequence.lease)  # fmt: skip
         if value is not None and any(value is each for each in own):
             return True
         return getattr(value, "sequence", None) is sequence

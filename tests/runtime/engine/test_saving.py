@@ -86,7 +86,7 @@ def test_only_the_namespaces_that_are_wanted(tiny_loaded: LoadedModel, tmp_path:
         engine.save_cache(path, owns=lambda name: name != "c")
     with Engine.of(tiny_loaded, kv_tokens=1024) as engine:
         assert engine.load_cache(path, owns=lambda name: name != "b").num_paths == 1
-        names = engine.with_cache(lambda cache: {node.realm for node in cache.walk()})
+        names = engine.with_cache(lambda cache: {node.scope for node in cache.walk()})
         assert names == {"a"}
 
 

@@ -363,3 +363,30 @@ async def test_time_of_parallel_branches_is_wall_time(llm):
     run = await run_both.run(llm)
     assert run.seconds <= time.perf_counter() - started
     assert all(child.seconds >= 0.05 for child in run.trace.children)
+
+
+async def test_what_only_branches_had_goes_first_and_what_they_share_does_not(llm):
+    """The program goes on from the state that was forked: no branch will be asked for again."""
+    s = State(llm, max_tokens=3, ignore_eos=True).system("They all have this, which is long enough to be shared. ")
+
+    async def one(branch, item):
+        branch.user(item)
+        await branch.gen()
+        branch.user("and then?")
+        await branch.gen()
+        return branch.tokens
+
+    ends = await s.fork(["aa", "bb"], one)
+    shared_len = len(s.tokens)
+
+    def hints(cache):
+        return {node.reuse_hint for node in cache.walk() if node.start >= shared_len}, [
+            node.reuse_hint for node in cache.walk() if node.end <= shared_len
+        ]
+
+    beyond, before = llm.with_cache(hints)
+    assert beyond == {0.0}
+    assert before
+    assert 0.0 not in before
+    assert llm.with_cache(lambda cache: [cache.match(end).hit_len >= len(end) - 1 for end in ends]) == [True, True]
+    s.release()

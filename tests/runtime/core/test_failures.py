@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stemma.fsm import FormError
-from stemma.radix import PrefixCache
+from stemma.radix import NextUse, PrefixCache
 from stemma.runtime.core.failures import as_stemma_error, describe_error, give_back
 from stemma.runtime.errors import EngineFailed, GrammarFailed, PromptTooLong, RequestFailed
 
@@ -55,7 +55,8 @@ class Lease:
     def __init__(self, num_failures):
         self.num_failures, self.num_calls = num_failures, 0
 
-    def release(self):
+    def release(self, next_use):
+        assert next_use is NextUse.SOON
         self.num_calls += 1
         if self.num_calls <= self.num_failures:
             raise OSError("on the way")
@@ -64,13 +65,13 @@ class Lease:
 @pytest.mark.parametrize(("num_failures", "num_calls"), [(0, 1), (1, 2)])
 def test_blocks_are_given_back_whatever_happens_on_the_way(num_failures, num_calls):
     lease = Lease(num_failures)
-    give_back(lease)
+    give_back(lease, NextUse.SOON)
     assert lease.num_calls == num_calls
 
 
 def test_blocks_that_do_not_come_back_concern_all():
     with pytest.raises(OSError, match="on the way"):
-        give_back(Lease(2))
+        give_back(Lease(2), NextUse.SOON)
 
 
 def test_a_lease_given_back_twice_is_given_back_once():

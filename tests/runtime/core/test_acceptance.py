@@ -141,6 +141,26 @@ def test_an_output_that_can_end_in_time_does(words, max_tokens, jumps, seed):
     assert item.num_generated <= max_tokens
 
 
+class Spelled(Words):
+    """One text, that the tokenizer writes in three tokens and that two say as well."""
+
+    def __init__(self):
+        super().__init__([1, 1, 1, 4], [2, 3, 4])
+
+    def forced(self):
+        return Forced([] if self.said else [1, 1, 1], [])
+
+
+@pytest.mark.parametrize(("max_tokens", "generated"), [(3, []), (4, [1, 1, 1])])
+def test_what_is_forced_does_not_take_the_room_that_an_end_needs(max_tokens, generated):
+    item = sequence([9], max_tokens, matcher=Spelled(), finish_in_time=True)
+    jump_forward(item)
+    assert item.generated == generated
+    accept_samples(row(item, 0, [9]), RowResult([4] if generated else [1]))
+    assert item.generated == ([1, 1, 1, 4] if generated else [2, 3, 4])
+    assert item.finish_reason is FinishReason.STOP
+
+
 class Raising:
     """Fails at whatever is asked."""
 

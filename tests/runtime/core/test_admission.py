@@ -104,6 +104,16 @@ def test_it_waits_for_a_prompt_that_will_publish_more_of_its_prefix(prompt, opti
     assert not limiter.is_being_computed(item, hit_len, [ahead])
 
 
+def test_it_waits_for_the_last_piece_of_a_prompt_even_if_that_fills_no_block():
+    """Eight of ten tokens are published; the two that are left are all that the running prompt will ever publish."""
+    cache = PrefixCache(64, SIZE)
+    ahead = running(cache, sequence(range(10)), 8)
+    ahead.lease.commit()
+    limiter = Admission(cache, reuse=True)
+    assert limiter.is_being_computed(sequence([*range(10), 99, 98, 97, 96]), 8, [ahead])
+    assert not limiter.is_being_computed(sequence([*range(9), 99, 98, 97, 96]), 8, [ahead])
+
+
 def test_alone_it_needs_room_for_its_prompt_and_beside_others_for_all_ends():
     """Sixteen blocks; each prompt takes one, each output up to eight more while nobody knows better."""
     cache = PrefixCache(16, SIZE)

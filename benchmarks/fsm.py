@@ -68,6 +68,14 @@ def environment() -> Path:
     return python
 
 
+def enter_environment() -> None:
+    """Begin this command again in the environment of its peers, unless it runs there."""
+    python = environment()
+    if Path(sys.prefix) != ENVIRONMENT:
+        paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        os.execve(python, [str(python), *sys.argv], {**os.environ, "PYTHONPATH": paths})
+
+
 def percentiles(values: list[float], scale: float) -> dict[str, float]:
     import numpy as np
 
@@ -355,10 +363,7 @@ def main() -> None:
     parser.add_argument("--why", action="store_true", help="say what was refused or wrong")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    python = environment()
-    if Path(sys.prefix) != ENVIRONMENT:
-        paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        os.execve(python, [str(python), __file__, *sys.argv[1:]], {**os.environ, "PYTHONPATH": paths})
+    enter_environment()
     run(arguments)
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tarfile
@@ -27,7 +26,7 @@ from typing import Any
 
 from declared_order import arranged
 
-from fsm import ENVIRONMENT, ROOT, accepts, compact, environment
+from fsm import accepts, compact, enter_environment
 
 SUITE_PACKAGE = "jsonschema==4.26.0"
 DRAFTS = {
@@ -167,10 +166,7 @@ def main() -> None:
     parser.add_argument("--why", action="store_true", help="say what was wrong")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    python = environment()
-    if Path(sys.prefix) != ENVIRONMENT:
-        paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        os.execve(python, [str(python), __file__, *sys.argv[1:]], {**os.environ, "PYTHONPATH": paths})
+    enter_environment()
     run(arguments)
 
 

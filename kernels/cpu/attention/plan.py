@@ -1,4 +1,4 @@
-"""From a metadata to the tiles of attention (`tiles.py`), once a step, for all layers.
+"""From attention metadata to the tiles of attention (`tiles.py`), once a step, for all layers.
 
     rows of sequence i, splits of its context     | split 0 | split 1 | split 2 |
       in a shared prefix of 2 splits              |<- tiles of all its sequences ->|<- own tiles ->|

@@ -12,6 +12,9 @@ from typing import Any, get_args
 import pytest
 
 from docs.draw_rooms import BEGIN, END, block
+from stemma.fsm.automaton.automaton import Automaton
+from stemma.fsm.automaton.draw import Drawing, explored
+from stemma.fsm.json_schema import JSONSchema
 from tests.docs.pages import ROOT, pages
 
 TEXTS = {page.name: " ".join(page.text.split()) for page in pages()}
@@ -98,6 +101,12 @@ def logits_cases() -> list[str]:
     return re.findall(r"\(\s*transformers\.(\w+),", text)
 
 
+def drawn(compressed: bool) -> Drawing:
+    """The automaton of the schema that the page draws."""
+    (schema,) = re.findall(r"echo '(\{.*?\})' > schema.json", TEXTS["docs/fsm.md"])
+    return explored(Automaton(JSONSchema(schema).grammar()), compressed, 60)
+
+
 def num_workloads() -> int:
     """Read from the text: the module imports what only its own environment has."""
     (names,) = re.findall(r'^ALL = "(.*)"$', (ROOT / "benchmarks/peers.py").read_text(), re.MULTILINE)
@@ -113,6 +122,10 @@ COUNTS: list[tuple[str, str, Callable[[], int]]] = [
     ("docs/findings", r"(\S+) findings in libraries", lambda: len(list((ROOT / "findings").iterdir()))),
     ("docs/fsm", r"has (\S+) that are walked", lambda: num_hostile("ANSWERED")),
     ("docs/fsm", r"and (\S+) that are refused", lambda: num_hostile("REFUSED")),
+    ("docs/fsm", r"(\S+) configurations and \d+ edges become", lambda: len(drawn(compressed=False).configs)),
+    ("docs/fsm", r"configurations and (\S+) edges become", lambda: len(drawn(compressed=False).edges)),
+    ("docs/fsm", r"edges become (\S+) and", lambda: len(drawn(compressed=True).configs)),
+    ("docs/fsm", r"edges become \S+ and (\d+)", lambda: len(drawn(compressed=True).edges)),
     ("docs/schemas", r"An own parser for (\S+) dialects", num_dialects_of_regexes),
     ("docs/schemas", r"(\S+) keywords of ours", num_own_keywords),
     ("docs/schemas", r"names without the (\S+) keywords of Python", lambda: len(keyword.kwlist)),

@@ -2,6 +2,7 @@
 
 A request that has written g tokens is taken to end at a quantile of the finished ones that wrote more than g, or at
 its own limit. Reserving for the limit wastes the pool; reserving nothing makes requests evict and preempt each other.
+Others call it admission control by predicted output length (LightLLM's past-future scheduler, Gong et al. 2025).
 """
 
 from bisect import bisect_right, insort

@@ -1,5 +1,7 @@
 """A bounded memory of edges that were evicted: what a policy learns from when they come back, and what explains a miss.
 
+The literature's ghost list (ARC, Megiddo and Modha 2003; S3-FIFO, Yang et al. 2023), of edges where theirs is of keys.
+
 Holds token ids, never KV. Its size is bounded in tokens; the oldest are forgotten first. An edge is remembered as one
 string of bytes, with its tokens at the end: cheap to keep, and nothing that a garbage collection would look at.
 """

@@ -11,6 +11,9 @@ simulated.
 
 At stake are the blocks that LRU has and this policy has evicted: more can never be lost. The policy does as it likes
 while what it has won, less what of the stake is likely lost, is above a floor; else it is LRU, and the stake runs out.
+
+The shadow is what others call a ghost or simulated cache (Mattson's stack for one size); the account is the regret
+against LRU of online learning, bounded as it is made; set duelling would sample what is counted here.
 """
 
 from collections import deque

@@ -21,7 +21,7 @@ class EvictionQueue(Protocol):
         """The leaf may go from now on."""
 
     def forget(self, leaf: Node) -> None:
-        """The leaf may not go any more: it is state, or it has children."""
+        """The leaf may not go any more: it is held, or it has children."""
 
     def used(self, node: Node, logical_time: int) -> None:
         """A request matched this node; called before its hits and times change."""

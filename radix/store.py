@@ -2,6 +2,9 @@
 
 A held node and all above it cannot be evicted. A hold goes up only as far as nodes become held by it, so that the
 number of evictable blocks is exact at any time and holding a path that is held already costs one step.
+
+    root 2 --- A 2 --- B 1 --- C 0      `ref_count` with a lease on A and one on B: leases on a node, and held children.
+                                        C may be evicted; when the lease on B ends, B may too, and A counts 1.
 """
 
 import time
@@ -126,7 +129,7 @@ class BlockStore:
             self.hedge.written(leaf, owned)
         self.published_blocks += owned
         self.published_tokens += leaf.end - leaf.start
-        self.evictable += owned  # until it is state, on the next line
+        self.evictable += owned  # until it is held, on the next line
         self.hold(leaf)
         if self.events.listeners and not leaf.forgotten:
             self.events.stored(leaf, leaf.start)

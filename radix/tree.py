@@ -9,7 +9,10 @@ A node covers positions [start, end) of the path and lists every block that touc
 Where a node starts inside a block, its first block (its head) repeats the tokens before `start`: either it is the very
 block of an ancestor (`shared`, the ancestor owns it and outlives the node), or a copy of its own. So each block has
 one owner, a path's block table is the concatenation in which a child's head replaces the parent's last block, and
-no reference counts are needed.
+no reference counts of blocks are needed.
+
+SGLang's RadixAttention (Zheng et al. 2024) has such a tree with edges cut at pages; vLLM hashes each full block with
+all before it instead. Here edges are cut at tokens, so a hit need not end where a block does.
 """
 
 from array import array
@@ -52,7 +55,7 @@ class Tree:
         self.orphans: dict[Node, None] = {}  # roots of what was dropped while leases still held a part of it
 
     def root(self, namespace: str) -> Node:
-        """The root of a namespace, made when it is missing. A root is always state, so nothing evicts it."""
+        """The root of a namespace, made when it is missing. A root is always held, so nothing evicts it."""
         root = self.roots.get(namespace)
         if root is None:
             root = self.roots[namespace] = Node(None, b"", 0, b"", array("i"), 0, namespace)

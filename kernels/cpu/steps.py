@@ -95,7 +95,7 @@ class Recording:
 
 
 class Recorder(Protocol):
-    """What a executor asks of the operations that it records."""
+    """What an executor asks of the operations that it records."""
 
     def plan(self, metadata: AttentionMetadata, shape: KVShape) -> CpuPlan:
         """The step's plan."""

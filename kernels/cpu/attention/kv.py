@@ -1,5 +1,5 @@
 """The paged KV pool and its kernel: rotate Q and K, write K and V to their slots. `cells.py` and `float_tiles.py`
-draw the metadata."""
+draw the layouts."""
 
 from __future__ import annotations
 

@@ -27,6 +27,9 @@ class Page:
     def blocks(self, *languages: str) -> list[str]:
         return [dedent(code) for _, language, code in FENCE.findall(self.text) if language in languages]
 
+    def section(self, heading: str) -> Page:
+        return Page(self.name, self.text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0])
+
     @property
     def pictures(self) -> list[str]:
         """What is drawn or listed in plain blocks."""

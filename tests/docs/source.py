@@ -35,6 +35,11 @@ def has_file(path: str, below: str = "") -> bool:
     return any(fnmatch(name, f"/{below}*/{path}") or fnmatch(name, f"/{below}{path}") for name in files())
 
 
+def text_of(path: str) -> str:
+    """Of all files whose path ends so."""
+    return "\n".join((ROOT / name[1:]).read_text() for name in files() if name.endswith(f"/{path}"))
+
+
 def has_folder(path: str) -> bool:
     return any(f"/{path}" in name for name in files())
 

@@ -18,13 +18,14 @@ import pytest
 
 import stemma
 from tests.docs.pages import Page, pages
-from tests.docs.source import Names, has_file, has_folder, names, requirements
+from tests.docs.source import Names, has_file, has_folder, names, requirements, text_of
 
 FILE = re.compile(r"(?<![\w/.{}(-])((?:[\w*.-]+/)*[\w*.-]*[\w*]\.(?:py|md|sh|html|svg|png|mjs|toml))\b(?![\w/])")
 FOLDER = re.compile(r"(?<![\w/.:{<\\-])((?:[\w.-]{2,}/)+)(?![\w.*<{])")
 DOTTED = re.compile(r"\bstemma(?:\.[A-Za-z_]\w*)+")
 NAME = re.compile(r"(?<![\w\\{/<|-])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*(?![\w/-])")
 CHOSEN = re.compile(r"(?:\b|_)NEW")
+INSTANCES = {"llm", "lease", "matcher", "model", "ops", "runner", "sampler", "scheduler"}  # as pictures call objects
 DATA = re.compile(r".*\.(?:jsonl?|gguf|txt|kv)")
 ABOUT = {  # a file without a folder before it stands below the one that the page is about
     "docs/fsm.md": "fsm/",
@@ -78,6 +79,25 @@ def test_names_in_backticks_and_pictures(page):
         own.visit(parsed(code, page))
     wrong = [name for name in ours if not (is_there(name) or own.words.issuperset(name.split(".")))]
     assert sorted(wrong) == []
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "docs/serving.md"])
+def test_the_way_of_a_request_names_the_file_where_each_thing_stands(name):
+    """Of a line with names on its left and files on its right, each name is in one of the files."""
+    (page,) = (page for page in pages() if page.name == name)
+    (way,) = page.section("The way of one request").blocks("")
+    lines = [
+        (line[: files[0].start()], [file[0] for file in files])
+        for line in way.splitlines()
+        if (files := list(FILE.finditer(line)))
+    ]
+    assert len(lines) >= 8
+    for left, files in lines:
+        texts = "\n".join(text_of(path) for path in files)
+        for part in {
+            part for name in NAME.findall(left) if is_name(name) or f"{name}(" in left for part in name.split(".")
+        }:
+            assert part in INSTANCES or re.search(rf"\b{part}\b", texts), f"{part} is not in {files}"
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 from typer.main import get_command
@@ -57,11 +58,15 @@ def test_demo_saves_tokens_and_shows_the_tree():
         assert cached["usage"]["prompt_tokens"] == plain["usage"]["prompt_tokens"]
         assert cached["usage"]["prefilled_tokens"] < plain["usage"]["prefilled_tokens"]
         assert plain["usage"]["cached_tokens"] == 0
-    assert said["tree"]
+    (story,) = [node for root in said["tree"] for node in root["children"] if node["text"].startswith("Once upon")]
+    assert (story["hits"], len(story["children"])) == (3, 4)  # of four samples of one prompt
 
 
 def test_the_demos_picture_names_what_is_shared():
-    assert "tokens" in invoke("demo")
+    shown = invoke("demo")
+    assert re.search(r"62 tokens +4 blocks +3 hits +“Once upon a time", shown)
+    for beginning in ("The Harbour Lights", "Who is this about?", "system⏎You are a helpful"):
+        assert f"“{beginning}" in shown
 
 
 SCHEMA = {

@@ -29,23 +29,25 @@ def test_workers_sleep_and_wake(ops: CpuOps) -> None:
 
 
 def test_the_lock_of_python_is_free_meanwhile(ops: CpuOps) -> None:
-    """Another thread counts while one long product runs."""
+    """Another thread counts while each of three long products runs."""
     weight, norm = ops.linear([stored((4096, 1536))]), ops.norm(stored((1536,)), 1e-5)
     x = torch.randn(512, 1536)
-    over, counts = threading.Event(), []
+    over, counter = threading.Event(), [0]
 
     def count() -> None:
-        number = 0
         while not over.is_set():
-            number += 1
-        counts.append(number)
+            counter[0] += 1
 
     thread = threading.Thread(target=count)
     thread.start()
-    ops.norm_linear(x, norm, weight)
+    counted = []
+    for _ in range(3):
+        before = counter[0]
+        ops.norm_linear(x, norm, weight)
+        counted.append(counter[0] - before)
     over.set()
     thread.join()
-    assert counts[0] > 0
+    assert min(counted) > 0
 
 
 @pytest.mark.parametrize("num_threads", [1, 2, 4])

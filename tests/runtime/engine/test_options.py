@@ -121,30 +121,38 @@ def test_any_prompt_is_completed_or_refused(engine, prompt):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "plain"),
     [
-        {"seed": np.int64(5), "temperature": 1.0},
-        {"temperature": np.float32(0.5), "seed": 3},
-        {"top_k": np.uint8(3), "temperature": 1.0, "seed": 1},
-        {"top_k": 2**40, "temperature": 1.0, "seed": 1},
-        {"seed": 10**5000, "temperature": 1.0},
-        {"temperature": 1},
-        {"priority": np.int32(-4)},
-        {"max_tokens": np.int16(3)},
-        {"logit_bias": {np.int64(65): np.float64(100)}},
-        {"stop_token_ids": np.array([65, 66])},
-        {"stop_token_ids": 65},
-        {"stop": "zz"},
-        {"stop": {"zz", "yy"}},
-        {"ignore_eos": np.True_},
-        {"prompt_logprobs": np.int64(1), "scored_from": np.int64(1)},
-        {"logprobs": np.int8(2)},
-        {"seed": None, "max_tokens": None, "logprobs": None, "prompt_logprobs": None, "grammar": None},
+        ({"seed": np.int64(5), "temperature": 1.0}, {"seed": 5, "temperature": 1.0}),
+        ({"temperature": np.float32(0.5), "seed": 3}, {"temperature": 0.5, "seed": 3}),
+        ({"top_k": np.uint8(3), "temperature": 1.0, "seed": 1}, {"top_k": 3, "temperature": 1.0, "seed": 1}),
+        ({"top_k": 2**40, "temperature": 1.0, "seed": 1}, {"temperature": 1.0, "seed": 1}),
+        ({"seed": 10**5000, "temperature": 1.0}, {"seed": 10**5000 % 2**64, "temperature": 1.0}),
+        ({"temperature": 1, "seed": 2}, {"temperature": 1.0, "seed": 2}),
+        ({"priority": np.int32(-4)}, {}),
+        ({"max_tokens": np.int16(3)}, {"max_tokens": 3}),
+        ({"logit_bias": {np.int64(65): np.float64(100)}}, {"logit_bias": {65: 100.0}}),
+        ({"logit_bias": {65: 100.0}, "stop_token_ids": np.array([65, 66])}, {"max_tokens": 1, "logit_bias": {65: 100}}),
+        ({"logit_bias": {65: 100.0}, "stop_token_ids": 65}, {"max_tokens": 1, "logit_bias": {65: 100}}),
+        ({"logit_bias": {65: 100.0}, "stop": "AA"}, {"max_tokens": 2, "logit_bias": {65: 100}}),
+        ({"logit_bias": {65: 100.0}, "stop": {"zz", "AA"}}, {"max_tokens": 2, "logit_bias": {65: 100}}),
+        ({"logit_bias": {256: 100.0}, "ignore_eos": np.True_}, {"logit_bias": {256: 100.0}, "ignore_eos": True}),
+        ({"seed": None, "max_tokens": None, "logprobs": None, "prompt_logprobs": None, "grammar": None,
+          "stop": "\n"}, {"stop": "\n", "max_tokens": 1000}),
     ],
     ids=named,
-)
-def test_what_is_meant_is_honoured(engine, options):
-    assert isinstance(engine.generate("ab", **{"max_tokens": 3, **options}), Completion)
+)  # fmt: skip
+def test_what_is_meant_is_honoured(engine, options, plain):
+    made, wanted = (engine.generate("ab", **{"max_tokens": 3, **asked}) for asked in (options, plain))
+    assert made.tokens == wanted.tokens
+
+
+def test_as_many_log_probabilities_are_given_as_were_asked_for(engine):
+    made = engine.generate(
+        "ab", max_tokens=3, logprobs=np.int8(2), prompt_logprobs=np.int64(1), scored_from=np.int64(1)
+    )
+    assert [len(report.top) for report in made.logprobs] == [2] * len(made.tokens)
+    assert [(report.token, len(report.top)) for report in made.prompt_logprobs] == [(ord("b"), 1)]
 
 
 def test_numpys_numbers_mean_what_pythons_mean(engine):

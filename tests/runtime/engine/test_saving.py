@@ -69,7 +69,8 @@ def test_any_tree_into_any_pool(
         assert loaded.num_tokens == saved.num_tokens
         engine.with_cache(lambda cache: cache.check())
         cached = engine.stats().cache
-        assert (loaded.num_skipped == 0) or cached.free < 20
+        if loaded.num_skipped:
+            assert cached.free < 16  # what the longest path takes
         for number, (prompt, tokens) in enumerate(zip(prompts, expected, strict=True)):
             again = engine.generate(prompt, namespace=str(number % 2), max_tokens=2, ignore_eos=True)
             assert again.tokens == tokens

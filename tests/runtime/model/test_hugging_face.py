@@ -56,6 +56,7 @@ def test_a_folder_is_the_model_it_was_made_from(tmp_path: Path) -> None:
 
 def test_weights_are_memory_maps(tmp_path: Path) -> None:
     tensors = read_hugging_face(write_folder(tmp_path)).tensors
+    assert "model.embed_tokens.weight" in tensors
     for tensor in tensors.values():
         base: Any = tensor.data
         while base.base is not None and not isinstance(base, np.memmap):

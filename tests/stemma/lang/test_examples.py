@@ -50,6 +50,7 @@ def test_essays_are_judged(real):
     assert all(0 <= score.score <= 10 for score in run.value.scores)
     assert run.value.grade in ("A", "B", "C")
     prefix, *branches, summary, grade = run.trace.children
+    assert len(branches) == len(run.value.scores) == 3
     assert all(branch.total_usage.cached_tokens >= prefix.usage.prompt_tokens - 1 for branch in branches)
     assert summary.usage.cached_tokens >= prefix.usage.prompt_tokens - 1
     assert grade.usage.cached_tokens >= summary.usage.prompt_tokens
@@ -61,7 +62,9 @@ def test_essays_are_judged(real):
 
 def test_people_are_extracted(real):
     example = load("extract_people")
-    assert set(example.classify(real, example.REVIEWS)) <= {"good", "bad"}
+    said = example.classify(real, example.REVIEWS)
+    assert len(said) == len(example.REVIEWS)
+    assert set(said) <= {"good", "bad"}
     person = asyncio.run(example.extract(real, example.STORY))
     assert len(person.interests) <= 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 
@@ -294,8 +295,13 @@ def test_map_with_several_parameters_and_progress(llm):
     assert seen == [(done, 10) for done in range(1, 11)]
 
 
-def test_map_draws_a_bar(llm, capsys):
+def test_map_draws_a_bar_and_takes_it_away(llm, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in a terminal
     assert len(echo.map(llm, range(3), progress=True).result()) == 3
+    drawn = capsys.readouterr().err
+    assert "echo" in drawn
+    assert re.search(r"\D3/3\D", drawn)
+    assert drawn.rstrip().endswith("\x1b[2K")  # the line is erased
 
 
 def test_a_thousand_instances_share_what_they_have_in_common(llm):
@@ -304,7 +310,7 @@ def test_a_thousand_instances_share_what_they_have_in_common(llm):
         return await s.text(SYSTEM).text(str(number)).gen(max_tokens=1)
 
     runs = short.map(llm, range(1000)).result()
-    assert all(run.error is None for run in runs)
+    assert [run.error for run in runs] == [None] * 1000
     prefilled = sum(run.usage.prefilled_tokens for run in runs)
     assert prefilled < 70 * len(SYSTEM) + 1000 * 4
 
@@ -361,8 +367,9 @@ async def test_time_of_parallel_branches_is_wall_time(llm):
         await s.fork(range(5), sleepy)
 
     run = await run_both.run(llm)
-    assert run.seconds <= time.perf_counter() - started
-    assert all(child.seconds >= 0.05 for child in run.trace.children)
+    seconds = [child.seconds for child in run.trace.children]
+    assert len(seconds) == 5
+    assert 0.05 <= min(seconds) <= max(seconds) <= run.seconds <= time.perf_counter() - started
 
 
 async def test_what_only_branches_had_goes_first_and_what_they_share_does_not(llm):

@@ -63,7 +63,7 @@ def test_a_program_gives_the_same_here_and_there(llm, remote):
     assert there.value == here.value
     assert there.usage.completion_tokens == here.usage.completion_tokens
     branches = [child for child in there.trace.children if child.kind == "branch"]
-    assert all(branch.total_usage.cached_tokens > len(SYSTEM) for branch in branches)
+    assert [branch.total_usage.cached_tokens > len(SYSTEM) for branch in branches] == [True, True]
 
 
 def test_tokens_are_the_same_here_and_there(llm, remote):

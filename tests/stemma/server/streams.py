@@ -16,9 +16,7 @@ async def both(client: Any, path: str, body: dict[str, Any]) -> tuple[Any, Any]:
     assert response.status_code == 200, response.text
     lines = [line for block in response.text.split("\n\n") for line in block.split("\n")]
     events = [json.loads(line[6:]) for line in lines if line.startswith("data: ") and line != "data: [DONE]"]
-    assert (
-        path == RESPONSES or lines[-2:] == ["data: [DONE]", ""] or lines[-1] == "data: [DONE]" or "[DONE]" in lines[-3]
-    )
+    assert response.text.endswith("\n\ndata: [DONE]\n\n") == (path != RESPONSES)
     shapes = {CHAT: (_chat, _chat_stream), COMPLETIONS: (_completion, _completion_stream),
               RESPONSES: (_response, _response_stream), GENERATE: (_native, _native_stream)}  # fmt: skip
     of_whole, of_stream = shapes[path]

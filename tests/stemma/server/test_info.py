@@ -66,8 +66,12 @@ async def test_the_tokenizer_tells_its_special_tokens(client: Any) -> None:
 
 
 async def test_wrong_tokens_are_a_400(client: Any) -> None:
-    for body in ({}, {"prompt": "a", "messages": []}, {"prompt": "a", "tools": [{"function": {"name": "f"}}]}):
-        assert (await client.post("/tokenize", status=400, **body))["error"]["param"]
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({}, "prompt"), ({"prompt": "a", "messages": []}, "prompt"),
+        ({"prompt": "a", "tools": [{"function": {"name": "f"}}]}, "tools"),
+    ]  # fmt: skip
+    for body, param in wrong:
+        assert (await client.post("/tokenize", status=400, **body))["error"]["param"] == param
     for tokens in ([-1], [260], ["a"], [2**40]):
         assert (await client.post("/detokenize", status=400, tokens=tokens))["error"]["param"].startswith("tokens")
 
@@ -94,8 +98,12 @@ async def test_vllms_names_only_on_request(client: Any) -> None:
 
 
 async def test_errors_of_paths_have_the_same_shape(client: Any) -> None:
-    assert (await client.get("/nowhere", status=404))["error"]["message"]
-    assert (await client.get("/v1/completions", status=405))["error"]["message"]
+    nowhere = (await client.get("/nowhere", status=404))["error"]
+    wrong = (await client.get("/v1/completions", status=405))["error"]
+    of_a_body = (await client.post("/v1/completions", status=400))["error"]
+    assert nowhere.keys() == wrong.keys() == of_a_body.keys() == {"message", "type", "param", "code"}
+    assert "/nowhere" in nowhere["message"]
+    assert wrong["message"] == "/v1/completions takes no GET"
 
 
 async def test_the_openapi_document_has_every_path(client: Any) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from stemma.runtime.engine import Engine
+
 PATH = "/generate"
 
 
@@ -59,9 +61,11 @@ async def test_where_nothing_is_generated_the_whole_prompt_is_scored(client: Any
     assert [each["meta_info"]["input_token_logprobs"] for each in none] == [[], []]
 
 
-async def test_a_flush_needs_no_body(client: Any) -> None:
-    response = await client.http.post("/flush_cache")
-    assert response.status_code == 200
+async def test_a_flush_needs_no_body_and_leaves_nothing_cached(client: Any, engine: Engine) -> None:
+    await client.post(PATH, text="some text that is cached", sampling_params={"max_new_tokens": 1})
+    assert engine.stats().cache.cached > 0
+    assert (await client.http.post("/flush_cache")).status_code == 200
+    assert engine.stats().cache.cached == 0
 
 
 async def test_a_stream_is_cumulative(client: Any) -> None:
@@ -69,6 +73,7 @@ async def test_a_stream_is_cumulative(client: Any) -> None:
     whole = await client.post(PATH, text="go", sampling_params=sampling)
     events = await client.stream(PATH, text="go", sampling_params=sampling)
     texts = [event["text"] for event in events]
+    assert len(texts) > 1
     assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
     assert texts[-1] == whole["text"]
     assert events[-1]["meta_info"]["completion_tokens"] == 12

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
-from docs.draw_rooms import BEGIN, END, block
+from docs.draw_rooms import BEGIN, END, block, floors
 from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.automaton.draw import Drawing, explored
 from stemma.fsm.json_schema import JSONSchema
@@ -161,3 +161,10 @@ def test_the_rooms_are_drawn_as_they_are():
     """`python docs/draw_rooms.py` draws them anew."""
     drawn = (ROOT / "docs/architecture.md").read_text().split(BEGIN)[1].split(END)[0]
     assert drawn.strip() == block().strip()
+
+
+def test_a_circle_of_rooms_cannot_be_drawn():
+    using = {"a": frozenset({"b"}), "b": frozenset({"a"}), "c": frozenset({"d"}), "d": frozenset[str]()}
+    with pytest.raises(ValueError, match=r"\['a', 'b'\]"):
+        floors(using)
+    assert floors({name: using[name] for name in "cd"}) == {"d": 0, "c": 1}

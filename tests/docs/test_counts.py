@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import keyword
 import re
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any, get_args
 
@@ -15,6 +17,7 @@ from docs.draw_rooms import BEGIN, END, block, floors
 from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.automaton.draw import Drawing, explored
 from stemma.fsm.json_schema import JSONSchema
+from stemma.kernels.cpu.attention.kv_dtypes import KV_DTYPES, region_bytes
 from tests.docs.pages import ROOT, pages
 
 TEXTS = {page.name: " ".join(page.text.split()) for page in pages()}
@@ -29,12 +32,28 @@ def number(text: str) -> int:
 
 
 def constant(path: str) -> Any:
+    """`module:NAME`, or `file.py:NAME` of what is not there on every machine: Triton."""
+    if ".py:" in path:
+        return written(*path.split(":"))
     module, _, names = path.partition(":")
     value: Any = import_module(f"stemma.{module}")
     for name in names.split("."):
         value = getattr(value, name.removesuffix("()"))
         value = value() if name.endswith("()") else value
     return value
+
+
+def written(path: str, name: str) -> Any:
+    """What a file gives to a name at its top."""
+    nodes = ast.parse((ROOT / path).read_text()).body
+    assigned = {
+        target.id: node.value
+        for node in nodes
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    return ast.literal_eval(assigned[name])
 
 
 # A page, what it says there, and the constant that has to be it; a factor, where the page counts in another unit.
@@ -66,6 +85,11 @@ CONSTANTS: list[tuple[str, str, str, int]] = [
     ("kernels", r"from (\S+) rows on that pays", "kernels.cpu.products.amx:FROM", 1),
     ("kernels", r"Steps of more than (\S+) tokens go", "kernels.cpu.steps:MAX_TOKENS", 1),
     ("kernels", r"arguments, (\S+) words each", "kernels.cpu.steps:COMMAND_WORDS", 1),
+    ("kernels-gpu", r"if it has at most (\S+) tokens", "kernels/triton/graphs.py:MOST_TOKENS", 1),
+    ("kernels-gpu", r"at most (\S+) of a sequence", "kernels/triton/graphs.py:MOST_TOKENS_OF_A_SEQUENCE", 1),
+    ("kernels-gpu", r"(\S+) are kept", "kernels/triton/graphs.py:MOST_GRAPHS", 1),
+    ("kernels-gpu", r"at most (\S+) rows a KV head", "kernels/triton/plan.py:FEW_ROWS", 1),
+    ("kernels-gpu", r"up to (\S+) rows a sequence", "kernels/triton/plan.py:SHARED_ROWS", 1),
     ("radix", r"edges are at most (\S+) tokens long", "radix.publish:EDGE_TOKENS", 1),
     ("radix", r"as match, in (\S+) namespaces", "radix.tree:MAX_ALONE", 1),
     ("radix", r"1/256 of the pool, (\S+) blocks at most", "radix.store:SPARE_BLOCKS", 1),
@@ -107,6 +131,11 @@ def drawn(compressed: bool) -> Drawing:
     return explored(Automaton(JSONSchema(schema).grammar()), compressed, 60)
 
 
+def bytes_of_a_token(kv_dtype: str) -> int:
+    """Of a layer, with 3 KV heads of 64, in blocks of 16."""
+    return 2 * 3 * region_bytes(64, 16, kv_dtype) // 16
+
+
 def num_workloads() -> int:
     """Read from the text: the module imports what only its own environment has."""
     (names,) = re.findall(r'^ALL = "(.*)"$', (ROOT / "benchmarks/peers.py").read_text(), re.MULTILINE)
@@ -122,6 +151,9 @@ COUNTS: list[tuple[str, str, Callable[[], int]]] = [
     ("docs/findings", r"(\S+) findings in libraries", lambda: len(list((ROOT / "findings").iterdir()))),
     ("docs/fsm", r"has (\S+) that are walked", lambda: num_hostile("ANSWERED")),
     ("docs/fsm", r"and (\S+) that are refused", lambda: num_hostile("REFUSED")),
+    ("docs/kernels-gpu", r"(\S+) tokens of 16-bit KV", lambda: written("kernels/triton/plan.py", "PIECE")[2]),
+    ("docs/kernels-gpu", r"(\S+) of 8-bit KV \(", lambda: written("kernels/triton/plan.py", "PIECE")[1]),
+    *(("docs/kernels", rf"\| {name} \| (\S+) \|", partial(bytes_of_a_token, name)) for name in KV_DTYPES),
     ("docs/fsm", r"(\S+) configurations and \d+ edges become", lambda: len(drawn(compressed=False).configs)),
     ("docs/fsm", r"configurations and (\S+) edges become", lambda: len(drawn(compressed=False).edges)),
     ("docs/fsm", r"edges become (\S+) and", lambda: len(drawn(compressed=True).configs)),

@@ -162,7 +162,7 @@ class StepExecutor(Protocol):
     """Runs whole steps of one network on one KV pool."""
 
     def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> torch.Tensor:
-        """Compute the metadata's tokens and write their KV; float32 logits (len(rows), vocabulary) of these rows.
+        """Compute the tokens that the metadata describes and write their KV; float32 logits (len(rows), vocabulary).
 
         Without rows nothing but the KV is computed, and the logits are empty. The next step may write over them.
         """

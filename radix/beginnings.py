@@ -1,4 +1,4 @@
-"""With what text goes on behind a node, told apart by who may read it, without a look at all its children.
+"""The first tokens of what follows a node, told apart by who may read it, without a look at all its children.
 
 Kept only for nodes behind which there is private text: the children of any other are all public.
 """

@@ -157,7 +157,7 @@ class PrefixCache:
         store.hold(node)
         hit_len = min(position, max_hit)
         state = LeaseState(node, hit_len, path_blocks(path, hit_len, self.block_size), salt_boundary, back, priority)
-        self._leases.hold(state)
+        self._leases.add(state)
         return state
 
     def _use(self, path: list[Node]) -> None:
@@ -202,7 +202,7 @@ class PrefixCache:
         return Return(position, best.hits, best.born_at, best.children_born, best.children_used)
 
     def acquire_uncounted(self, tokens: Tokens, namespace: Namespace = "") -> Lease:
-        """As `acquire`, but no request: the counters of hits know nothing of it. For what was computed elsewhere."""
+        """As `acquire`, but no request: the hit counters do not count it. For what was computed elsewhere."""
         data = pack(tokens)
         num_tokens = len(data) // TOKEN_BYTES
         state = self._hold(data, _parts(namespace), num_tokens, num_tokens, 0)

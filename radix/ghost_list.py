@@ -70,7 +70,7 @@ class Order:
         self._numbers.append(number)
 
     def take_out(self, number: int) -> None:
-        """One that is there, the newest if it is there more often."""
+        """Take out a number that is there, the oldest of equal ones."""
         self._out[number] = self._out.get(number, 0) + 1
         self._num_out += 1
         if 2 * self._num_out > len(self._numbers) - self._begin + 64:

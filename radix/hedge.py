@@ -67,7 +67,7 @@ class Hedge:
         self._most = 0.0  # the most that was won, fading
         self._settled = self._lost = 0.0  # blocks that were at stake, and those of them that were asked for
         self._room = 0.0  # how much may be at stake
-        self.leaf_blocks = 1.0  # the mean size of a leaf; the policy says it
+        self.leaf_blocks = 1.0  # the mean size of a leaf; set by the policy
 
     @property
     def may_part(self) -> bool:

@@ -19,8 +19,8 @@ class LeaseTable:
         self.retained = RetainedLeases(pin_budget)
         self.states: set[LeaseState] = set()
 
-    def hold(self, state: LeaseState) -> None:
-        """One more lease, on a node that is held for it."""
+    def add(self, state: LeaseState) -> None:
+        """One more lease, whose node is held already."""
         self.states.add(state)
 
     def allocate(self, count: int) -> "array[int]":
@@ -28,10 +28,6 @@ class LeaseTable:
         if count > self.store.pool.num_free:
             self.expire_pins()
         return self.store.allocate(count)
-
-    def give_back(self, blocks: "array[int]") -> None:
-        """These private blocks are free."""
-        self.store.pool.give_back(blocks)
 
     def publish(self, state: LeaseState) -> None:
         """Put what is written into the tree."""
@@ -48,7 +44,7 @@ class LeaseTable:
                 node = node.parent
             blocks[-1] = node.blocks[at // size - node.start // size]
         fork = LeaseState(state.node, at, blocks, state.salt_boundary, None, state.priority)
-        self.hold(fork)
+        self.add(fork)
         return fork
 
     def release(self, state: LeaseState, next_use: NextUse = NextUse.UNKNOWN, shared_len: int | None = None) -> None:
@@ -121,7 +117,7 @@ class LeaseTable:
 
 
 def _hint(node: Node, next_use: NextUse, shared_len: int) -> None:
-    """Note what is known of the nodes of a path that begin at `shared_len` or behind it; of a root nothing is."""
+    """Put the hint on the nodes of a path that begin at `shared_len` or behind it; a root has none."""
     while node.parent is not None and node.start >= shared_len:
         node.reuse_hint = next_use.value
         node = node.parent

@@ -45,7 +45,7 @@ def path_blocks(path: list[Node], end: int, size: int, first: int = 0) -> "array
 
 
 def _next_stop(state: LeaseState, end: int, size: int) -> int:
-    """Where the next piece ends: at the salt boundary, where the ghost of evicted text ends, where an edge is long."""
+    """Where the next piece ends: at the salt boundary, where remembered text ends, where an edge is long."""
     at = state.at
     longest = EDGE_TOKENS // size * size or size
     stop = (at // longest + 1) * longest
@@ -131,8 +131,8 @@ def _remember(store: BlockStore, state: LeaseState, leaf: Node, stop: int) -> No
 
 
 def _settle(store: BlockStore, state: LeaseState, node: Node, stop: int, private: int, *, writes: bool) -> None:
-    """The lease is now on `node` (held for it already, when it is another one than before), up to `stop`; its blocks
-    from index `private` on are its own."""
+    """The lease is now on `node` (which is held already, if it is another than before), up to `stop`; its blocks from
+    index `private` on are its own."""
     before, size = state.node, store.tree.block_size
     if state.writes:
         before.writer = False

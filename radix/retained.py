@@ -1,4 +1,4 @@
-"""Retained leases: paths that callers keep between requests, under one budget. Decides which go; the lease table acts.
+"""Retained leases: paths that callers keep between requests, held or pinned. Decides which go; the lease table acts.
 
 pinned      nothing gives it up before its time; then it ends. What all pins hold is bounded.
 held        costs nobody anything: where blocks are short, the one used longest ago is given up
@@ -62,7 +62,7 @@ class RetainedLeases:
             )
 
     def put(self, retained: Retained, state: LeaseState, now: float) -> None:
-        """It keeps this now, which is within the budget, and had nothing before."""
+        """`retained`, which kept nothing, keeps `state` from now on. The caller has checked the budget."""
         retained.state = state
         if retained.pinned_for is None:
             self._held[retained] = None

@@ -151,8 +151,8 @@ class ReuseQueue:
         "_ends",
         "_factor_prior",
         "_factors",
-        "_finished",
         "_leaves",
+        "_never_again",
         "_num_blocks",
         "_recent",
         "_refresh_at",
@@ -173,7 +173,7 @@ class ReuseQueue:
         self._factors: dict[int, Factor] = {}  # by hits
         self._buckets: dict[tuple[int, int, int], Bucket] = {}
         self._ends: list[tuple[float, int, bool, Bucket]] = []
-        self._finished = Bucket(0, self._leaves)  # the program will not come back to these: they go first
+        self._never_again = Bucket(0, self._leaves)  # the program will not come back to these: they go first
         self._refresh_at = -1
         self._ticket = 0
         self._weight = self._weight_squared = 0.0
@@ -188,7 +188,7 @@ class ReuseQueue:
         if not leaf.rate:
             self._enter(leaf, logical_time)
         if leaf.reuse_hint == 0.0:
-            bucket = self._finished
+            bucket = self._never_again
         else:
             factor = self._factors[leaf.kind % NUM_FACTORS]
             bucket = self._bucket(leaf, factor.value(self._factor_prior) * leaf.reuse_hint)
@@ -220,18 +220,17 @@ class ReuseQueue:
             self._came_back(ghost.known, logical_time, ghost.num_blocks * share)
 
     def first(self, logical_time: int) -> Node:
-        """A leaf that is finished, or the end of a bucket with the lowest index. Ends are ranked anew after 1/32 of the
-        pool was allocated; in between an end is looked at again when it comes first."""
-        finished = self._finished.leaves
-        if finished.num_live and (leaf := finished.first()) is not None:
+        """A leaf that nobody comes back to, or the end of a bucket with the lowest index. Ends are ranked anew after
+        1/32 of the pool was allocated; in between an end is looked at again when it comes first."""
+        never_again = self._never_again.leaves
+        if never_again.num_live and (leaf := never_again.first()) is not None:
             return leaf
         if self.hedge is None or self.hedge.may_part:
             return self._lowest(logical_time)
         oldest = self._recent.first()
         assert oldest is not None
-        return (
-            oldest if oldest.reuse_hint <= 1.0 else self._lowest(logical_time)
-        )  # LRU knows nothing of what the program says
+        # LRU knows no hints: a leaf that will be used soon is not left to it.
+        return oldest if oldest.reuse_hint <= 1.0 else self._lowest(logical_time)
 
     def _lowest(self, logical_time: int) -> Node:
         """The end of a bucket with the lowest index."""
@@ -251,7 +250,7 @@ class ReuseQueue:
             heapreplace(self._ends, (index, number, newest, bucket))
 
     def oldest(self) -> float | None:
-        leaves = [bucket.leaves.first() for bucket in [self._finished, *self._buckets.values()]]
+        leaves = [bucket.leaves.first() for bucket in [self._never_again, *self._buckets.values()]]
         return min((leaf.last_access for leaf in leaves if leaf is not None), default=None)
 
     def __len__(self) -> int:

@@ -20,32 +20,36 @@ VALUE_GAIN = 1024.0
 
 
 @triton.jit
+def read_rectangle(rectangle, tables):
+    """First row, number of rows, block table, first position, end position, piece: see RECTANGLE_FIELDS."""
+    first_row, num_rows = tl.load(rectangle), tl.load(rectangle + 1)
+    table = tables + tl.load(rectangle + 2)
+    return first_row, num_rows, table, tl.load(rectangle + 3), tl.load(rectangle + 4), tl.load(rectangle + 5)
+
+
+@triton.jit
+def online_softmax(scores, maximum, total):
+    """Weights of a tile of scores below the maximum so far, what earlier sums shrink by, the new maximum and sum."""
+    higher = tl.maximum(maximum, tl.max(scores, 1))
+    shrink = tl.exp2(maximum - higher)
+    weight = tl.exp2(scores - higher[:, None])
+    return weight, shrink, higher, total * shrink + tl.sum(weight, 1)
+
+
+@triton.jit
+def store_stats(stats, maximum, total, exists):
+    """What `merge_kernel` needs of a piece beside its values."""
+    tl.store(stats, maximum, mask=exists)
+    tl.store(stats + 1, total, mask=exists)
+
+
+@triton.jit
 def attend_kernel(
-    q,
-    keys,
-    values,
-    key_scales,
-    value_scales,
-    out,
-    partial_out,
-    partial_stats,
-    rectangles,
-    num_rectangles,
-    positions,
-    partial_starts,
-    tables,
-    score_scale,
-    NUM_KV_HEADS: tl.constexpr,
-    GROUP: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
-    HEAD_PAD: tl.constexpr,
-    BLOCK_SIZE: tl.constexpr,
-    ROWS: tl.constexpr,
-    TOKENS: tl.constexpr,
-    SCALED: tl.constexpr,
-    GAIN: tl.constexpr,
-    DOT: tl.constexpr,
-):
+    q, keys, values, key_scales, value_scales, out, partial_out, partial_stats, rectangles, num_rectangles,
+    positions, partial_starts, tables, score_scale, NUM_KV_HEADS: tl.constexpr, GROUP: tl.constexpr,
+    HEAD_DIM: tl.constexpr, HEAD_PAD: tl.constexpr, BLOCK_SIZE: tl.constexpr, ROWS: tl.constexpr,
+    TOKENS: tl.constexpr, SCALED: tl.constexpr, GAIN: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
     """Program (r, h): rectangle r of KV head h. Rows of the tile are (token, query head of the group), token first.
 
     q, out: (tokens, NUM_KV_HEADS * GROUP, HEAD_DIM). keys, values: (blocks, NUM_KV_HEADS, BLOCK_SIZE, HEAD_DIM).
@@ -54,15 +58,8 @@ def attend_kernel(
     """
     if tl.program_id(0) >= tl.load(num_rectangles):
         return
-    rectangle = rectangles + tl.program_id(0) * 6
+    first_row, num_rows, table, kv_first, kv_end, piece = read_rectangle(rectangles + tl.program_id(0) * 6, tables)
     kv_head = tl.program_id(1)
-    first_row = tl.load(rectangle)
-    num_rows = tl.load(rectangle + 1)
-    table = tables + tl.load(rectangle + 2)
-    kv_first = tl.load(rectangle + 3)
-    kv_end = tl.load(rectangle + 4)
-    piece = tl.load(rectangle + 5)
-
     row = tl.arange(0, ROWS)
     token = first_row + row // GROUP
     head = kv_head * GROUP + row % GROUP
@@ -92,18 +89,13 @@ def attend_kernel(
         if SCALED:
             scores *= tl.load(key_scales + slot, mask=exists, other=0.0).to(tl.float32)[None, :]
         scores = tl.where(exists[None, :] & (index[None, :] <= position[:, None]), scores, float("-inf"))
-        higher = tl.maximum(maximum, tl.max(scores, 1))
-        shrink = tl.exp2(maximum - higher)
-        weight = tl.exp2(scores - higher[:, None])
-        total = total * shrink + tl.sum(weight, 1)
-        maximum = higher
+        weight, shrink, maximum, total = online_softmax(scores, maximum, total)
         if SCALED:
             weight *= tl.load(value_scales + slot, mask=exists, other=0.0).to(tl.float32)[None, :] * GAIN
         value = tl.load(values + offset, mask=tile_mask, other=0.0).to(DOT)
         accumulator = tl.dot(weight.to(DOT), value, accumulator * shrink[:, None], input_precision="ieee")
     if SCALED:
         accumulator = accumulator / GAIN
-
     if piece < 0:
         result = accumulator / total[:, None]
         tl.store(out + query_offset[:, None] + dim[None, :], result.to(out.dtype.element_ty), mask=tile_exists)
@@ -111,8 +103,7 @@ def attend_kernel(
         partial = tl.load(partial_starts + token, mask=row_exists, other=0) + piece
         partial = partial.to(tl.int64) * (NUM_KV_HEADS * GROUP) + head
         tl.store(partial_out + partial[:, None] * HEAD_DIM + dim[None, :], accumulator, mask=tile_exists)
-        tl.store(partial_stats + partial * 2, maximum, mask=row_exists)
-        tl.store(partial_stats + partial * 2 + 1, total, mask=row_exists)
+        store_stats(partial_stats + partial * 2, maximum, total, row_exists)
 
 
 @triton.jit

@@ -23,24 +23,10 @@ def spread(blocks, OUTPUTS: tl.constexpr, BLOCKS: tl.constexpr, WIDTH: tl.conste
 
 @triton.jit(do_not_specialize=["num_rows"])
 def packed_linear_kernel(
-    x,
-    codes,
-    scales,
-    minima,
-    bias,
-    residual,
-    out,
-    num_rows,
-    IN: tl.constexpr,
-    OUT: tl.constexpr,
-    FOUR_BITS: tl.constexpr,
-    BIAS: tl.constexpr,
-    RESIDUAL: tl.constexpr,
-    ROWS: tl.constexpr,
-    OUTPUTS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    DOT: tl.constexpr,
-):
+    x, codes, scales, minima, bias, residual, out, num_rows,
+    IN: tl.constexpr, OUT: tl.constexpr, FOUR_BITS: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
+    ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
     """Program (n, m): outputs [n * OUTPUTS, ...) of rows [m * ROWS, ...).
 
     x: (num_rows, IN). codes: (OUT, IN / 2) uint8 or (OUT, IN) int8. scales, minima: (OUT, IN / 32) float16.

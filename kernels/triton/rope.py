@@ -29,33 +29,32 @@ def quantize(low, high, scales, offset, exists, element: tl.constexpr, LIMIT: tl
 
 
 @triton.jit
+def norm_heads(low, high, weight, epsilon, is_normed, dim, HALF: tl.constexpr):
+    """RMS norm of the heads that are normed, each as its two halves; the others as they are."""
+    factor = tl.rsqrt((tl.sum(low * low, 1) + tl.sum(high * high, 1)) / (2 * HALF) + epsilon)[:, None]
+    low_weight = tl.load(weight + dim, mask=dim < HALF, other=0.0).to(tl.float32)[None, :]
+    high_weight = tl.load(weight + HALF + dim, mask=dim < HALF, other=0.0).to(tl.float32)[None, :]
+    normed = is_normed[:, None]
+    return tl.where(normed, low * factor * low_weight, low), tl.where(normed, high * factor * high_weight, high)
+
+
+@triton.jit
+def rotate_heads(low, high, cos, sin, position, is_rotated, dim, HALF: tl.constexpr):
+    """The heads that are rotated by the angles of a position; the others as they are."""
+    angle_cos = tl.load(cos + position * HALF + dim, mask=dim < HALF, other=0.0)[None, :]
+    angle_sin = tl.load(sin + position * HALF + dim, mask=dim < HALF, other=0.0)[None, :]
+    rotated = is_rotated[:, None]
+    first = tl.where(rotated, low * angle_cos - high * angle_sin, low)
+    return first, tl.where(rotated, high * angle_cos + low * angle_sin, high)
+
+
+@triton.jit
 def rope_write_kernel(
-    qkv,
-    q,
-    keys,
-    values,
-    key_scales,
-    value_scales,
-    cos,
-    sin,
-    q_norm,
-    k_norm,
-    positions,
-    slots,
-    q_epsilon,
-    k_epsilon,
-    NUM_HEADS: tl.constexpr,
-    NUM_KV_HEADS: tl.constexpr,
-    HALF: tl.constexpr,
-    HALF_PAD: tl.constexpr,
-    BLOCK_SIZE: tl.constexpr,
-    HEADS: tl.constexpr,
-    Q_NORM: tl.constexpr,
-    K_NORM: tl.constexpr,
-    SCALED: tl.constexpr,
-    LIMIT: tl.constexpr,
-    SMALLEST: tl.constexpr,
-):
+    qkv, q, keys, values, key_scales, value_scales, cos, sin, q_norm, k_norm, positions, slots, q_epsilon, k_epsilon,
+    NUM_HEADS: tl.constexpr, NUM_KV_HEADS: tl.constexpr, HALF: tl.constexpr, HALF_PAD: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr, HEADS: tl.constexpr, Q_NORM: tl.constexpr, K_NORM: tl.constexpr,
+    SCALED: tl.constexpr, LIMIT: tl.constexpr, SMALLEST: tl.constexpr,
+):  # fmt: skip
     """Program (t, i): heads [i * HEADS, (i + 1) * HEADS) of row t, each head as its two halves of HALF dimensions.
 
     qkv: (tokens, (NUM_HEADS + 2 * NUM_KV_HEADS) * 2 * HALF). q: (tokens, NUM_HEADS, 2 * HALF). keys, values: (blocks,
@@ -74,26 +73,12 @@ def rope_write_kernel(
     high = tl.load(source + HALF, mask=exists, other=0.0).to(tl.float32)
 
     if Q_NORM:
-        factor = tl.rsqrt((tl.sum(low * low, 1) + tl.sum(high * high, 1)) / (2 * HALF) + q_epsilon)[:, None]
-        normed = is_query[:, None]
-        low_weight = tl.load(q_norm + dim, mask=dim < HALF, other=0.0).to(tl.float32)[None, :]
-        high_weight = tl.load(q_norm + HALF + dim, mask=dim < HALF, other=0.0).to(tl.float32)[None, :]
-        low = tl.where(normed, low * factor * low_weight, low)
-        high = tl.where(normed, high * factor * high_weight, high)
+        low, high = norm_heads(low, high, q_norm, q_epsilon, is_query, dim, HALF)
     if K_NORM:
-        factor = tl.rsqrt((tl.sum(low * low, 1) + tl.sum(high * high, 1)) / (2 * HALF) + k_epsilon)[:, None]
-        normed = is_key[:, None]
-        low_weight = tl.load(k_norm + dim, mask=dim < HALF, other=0.0).to(tl.float32)[None, :]
-        high_weight = tl.load(k_norm + HALF + dim, mask=dim < HALF, other=0.0).to(tl.float32)[None, :]
-        low = tl.where(normed, low * factor * low_weight, low)
-        high = tl.where(normed, high * factor * high_weight, high)
+        low, high = norm_heads(low, high, k_norm, k_epsilon, is_key, dim, HALF)
 
     position = tl.load(positions + token).to(tl.int64)
-    angle_cos = tl.load(cos + position * HALF + dim, mask=dim < HALF, other=0.0)[None, :]
-    angle_sin = tl.load(sin + position * HALF + dim, mask=dim < HALF, other=0.0)[None, :]
-    rotated = (is_query | is_key)[:, None]
-    first = tl.where(rotated, low * angle_cos - high * angle_sin, low)
-    second = tl.where(rotated, high * angle_cos + low * angle_sin, high)
+    first, second = rotate_heads(low, high, cos, sin, position, is_query | is_key, dim, HALF)
 
     to_query = q + (token * NUM_HEADS + head[:, None]) * (2 * HALF) + dim[None, :]
     tl.store(to_query, first.to(q.dtype.element_ty), mask=is_query[:, None] & dim_exists)

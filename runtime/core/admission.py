@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.radix import AdmissionEstimator, Lease, PrefixCache, Progress
-from stemma.runtime.core.failures import as_stemma_error, give_back
+from stemma.runtime.core.failures import as_stemma_error, release_lease
 from stemma.runtime.core.sequence import Sequence
 
 ADMISSION_WINDOW = 64
@@ -86,11 +86,11 @@ class Admission:
             try:
                 fits = self._num_needed(sequence, lease, running) <= self.cache.available
             except BaseException:
-                give_back(lease)
+                release_lease(lease)
                 raise
             if fits:
                 return lease
-            give_back(lease)
+            release_lease(lease)
         return None
 
     def ended(self, sequence: Sequence) -> None:

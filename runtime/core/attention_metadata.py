@@ -15,7 +15,7 @@ MIN_SHARED_TOKENS = 128
 
 
 def make_attention_metadata(batch: Batch, block_size: int) -> AttentionMetadata:
-    """The metadata of a batch's rows, in their order.
+    """Where the tokens of a batch's rows stand, row by row.
 
     Plain integers until the end: for the few tokens of a decode step that is faster than arrays.
     """

@@ -38,7 +38,7 @@ def describe_error(error: BaseException) -> str:
         return name
 
 
-def give_back(lease: Lease, next_use: NextUse = NextUse.UNKNOWN) -> None:
+def release_lease(lease: Lease, next_use: NextUse = NextUse.UNKNOWN) -> None:
     """Release a lease, whatever happens on the way: twice is once. Blocks that do not come back then concern all."""
     try:
         lease.release(next_use)

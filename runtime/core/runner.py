@@ -26,7 +26,7 @@ class Runner:
         one, zero = np.ones(1, np.int32), np.zeros(1, np.int32)
         metadata = AttentionMetadata(zero, zero, np.array([0, 1], np.int32), one, np.zeros((1, 1), np.int32), ())
         plan = self.model.ops.plan(metadata, self.kv.shape)
-        # Not by the executor: what that records of a size belongs to the thread that takes steps.
+        # Not by the step executor: a step that it records belongs to the thread that runs steps.
         return bool(torch.isfinite(run(self.model, self.kv, zero, plan, zero)).all())
 
     def forward(self, batch: Batch) -> torch.Tensor:

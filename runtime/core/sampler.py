@@ -131,7 +131,7 @@ def _fill(masks: list[npt.NDArray[np.uint32]], matcher: GrammarMatcher, drafts: 
 
 @contextmanager
 def _own_trouble(sequence: Sequence) -> Iterator[None]:
-    """What is raised in here is this sequence's."""
+    """An error raised in this block becomes the sequence's."""
     try:
         yield
     except BaseException as error:

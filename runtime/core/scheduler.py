@@ -20,7 +20,7 @@ from stemma.radix import NextUse, OutOfBlocks, PinError, PrefixCache
 from stemma.runtime.core.acceptance import accept_samples, jump_forward
 from stemma.runtime.core.admission import Admission
 from stemma.runtime.core.batch import Batch, Row, RowResult
-from stemma.runtime.core.failures import as_stemma_error, give_back
+from stemma.runtime.core.failures import as_stemma_error, release_lease
 from stemma.runtime.core.sequence import FinishReason, Sequence
 from stemma.runtime.errors import PinRefused, PoolExhausted, PromptTooLong, StemmaError
 
@@ -103,7 +103,7 @@ class Scheduler:
         lease, sequence.lease = sequence.lease, None
         self._leave(sequence)
         if lease is not None:
-            give_back(lease)
+            release_lease(lease)
         if not isinstance(error, StemmaError):
             self.cache.check()
 
@@ -278,7 +278,7 @@ class Scheduler:
         if self._shares(sequence):
             sequence.lease.commit()
         lease, sequence.lease = sequence.lease, None
-        give_back(lease, next_use)
+        release_lease(lease, next_use)
 
     def _hand_over(self, sequence: Sequence) -> None:
         if sequence.retained is not None and sequence.lease is not None and self._shares(sequence):

@@ -48,7 +48,7 @@ class Usage(NamedTuple):
 
 
 MAX_OVERTAKEN = 64
-"""So many times may others be admitted before one that came earlier; then it goes first, whatever their priority."""
+"""How often others may be admitted before one that came earlier; then it goes first, whatever their priority."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -53,7 +53,7 @@ Progress = Callable[[str, float], None]
 
 PROBE_TOKENS = 32
 PROBE_NAMESPACE = "stemma//probe"
-"""Where tokens are computed by which a saved cache is known to be of the same model."""
+"""Namespace of the tokens whose log-probabilities tell whether a saved cache is of this model."""
 
 
 class Engine:
@@ -62,7 +62,7 @@ class Engine:
         with stemma.Engine() as llm:
             print(llm.generate("The capital of France is", max_tokens=8).text)
 
-    model: a .gguf file, a Hugging Face folder or hub id; None is the embedded SmolLM2-135M-Instruct, fetched once.
+    model: a .gguf file, a Hugging Face folder or hub id; None is the default, SmolLM2-135M-Instruct, fetched once.
     progress: called with what is being done and the share of it that is done, 0 to 1.
     options: EngineConfig's fields.
     Raises ModelError if the model cannot be had or read, InvalidRequest for options that cannot be met.

@@ -68,7 +68,7 @@ class Form:
                 )
             else:
                 problem = InvalidOutput(f"the output is no value of its type: {error}", completion.text)
-        raise problem  # out here it keeps no hold of pydantic's error, which the garbage collector cannot see into
+        raise problem  # out here it keeps no reference to pydantic's error, which the garbage collector cannot see into
 
 
 class Answer(NamedTuple, Generic[T_co]):

@@ -225,7 +225,7 @@ def join(deltas: list[Delta]) -> Delta:
 
 
 def _nothing_to_cancel(generation: Generation) -> None:
-    """An ended request keeps no hold of its engine."""
+    """An ended request keeps no reference to its engine."""
 
 
 def _wake(sleepers: list[Sleeper]) -> None:

@@ -1,4 +1,4 @@
-"""The handle of a held path: what a program's state keeps between two requests. Usable from any thread."""
+"""The handle of a retained path, held or pinned: what a state keeps between two requests. Usable from any thread."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Hold:
 
 
 def _release(loop: weakref.ref[EngineLoop], retained: Retained, next_use: NextUse = NextUse.UNKNOWN) -> None:
-    """Called by a finaliser, so it may refer to anything but the hold itself."""
+    """Called by a finaliser, so it must not refer to the hold itself."""
     found = loop()
     if found is not None:
         found.post(partial(found.scheduler.cache.let_go, retained, next_use))

@@ -186,7 +186,7 @@ class EngineLoop:
             self.scheduler.cache.check()
 
     def _add(self, states: Sequence[RequestState]) -> None:
-        """Each has its state before the scheduler knows of it; a loop that has ended tells them so afterwards."""
+        """Each is listed before the scheduler gets its sequence, so that a loop that ends can tell its caller."""
         for state in states:
             self._states[id(state.sequence)] = state
             if self._closed_by is None:

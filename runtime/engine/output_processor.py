@@ -1,6 +1,6 @@
 """What a caller hears of a sequence: a delta for each step that added to it; at the end, its completion or its error.
 
-Joined, the deltas are the completion, however it ends. Called in the loop's thread; touches one state at a time.
+Joined, the deltas are the completion, however it ends. Called in the loop's thread; touches one RequestState at a time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stemma.runtime.engine.text import TextStream
 class RequestState:
     """A sequence and the caller who waits for it. Times in seconds of the loop's clock.
 
-    generated tokens:  |<-- num_published -->|<-- what the next delta holds -->|
+    generated tokens:  |<-- num_told -->|<-- what the next delta holds -->|
 
     prompt_logprobs: those that were told; they may be computed again behind a preemption.
     """
@@ -30,7 +30,7 @@ class RequestState:
     submitted: float
     first_step: float | None = None
     first_token: float | None = None
-    num_published: int = 0
+    num_told: int = 0
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
@@ -44,7 +44,7 @@ class OutputProcessor:
     def step(self, state: RequestState, started: float) -> None:
         """Tell what a step, in which the sequence had a row, added to it. started: when the step began."""
         state.first_step = state.first_step or started
-        if state.sequence.num_generated > state.num_published:
+        if state.sequence.num_generated > state.num_told:
             state.first_token = state.first_token or self._clock()
             self._push(state)
 
@@ -63,11 +63,11 @@ class OutputProcessor:
 
     def _push(self, state: RequestState) -> None:
         sequence = state.sequence
-        tokens = tuple(sequence.tokens[sequence.num_prompt + state.num_published :])
+        tokens = tuple(sequence.tokens[sequence.num_prompt + state.num_told :])
         text = state.text.finish() if sequence.is_finished else state.text.take()
-        logprobs = tuple(sequence.logprobs[state.num_published :])
+        logprobs = tuple(sequence.logprobs[state.num_told :])
         scores = () if sequence.is_in_prompt else tuple(sequence.prompt_logprobs[len(state.prompt_logprobs) :])
-        state.num_published += len(tokens)
+        state.num_told += len(tokens)
         state.prompt_logprobs += scores
         if text or tokens or scores:
             state.generation.push(Delta(text, tokens, logprobs, scores))

@@ -9,7 +9,7 @@ from stemma.server.http.endpoint import Endpoint
 
 
 def cache_endpoints(service: Service) -> tuple[Endpoint, ...]:
-    """For one server, whose pins and files they keep."""
+    """The endpoints of one server; they keep its pins and files."""
     kept = api.CacheApi(service)
     return (
         Endpoint("POST", "/flush_cache", api.flush_cache, "Forget the caller's part of the cache", FlushRequest),

@@ -1,4 +1,4 @@
-"""Pins of callers: holds of the engine that nothing evicts for a while, by the ids that callers know them by."""
+"""Pins of callers: pinned holds of the engine, by the ids that callers know them by."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ class Texts:
         self._known = before.by_id if before is not None else {}
 
     def of(self, name: str, num_tokens: int, data: bytes) -> str:
-        """Of a node, as the picture before had it if it is the same."""
+        """The excerpt of a node, taken from the picture before if it is the same."""
         known = self._known.get(name)
         if known is not None and known["tokens"] == num_tokens:
             return str(known["text"])

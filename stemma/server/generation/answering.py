@@ -1,4 +1,4 @@
-"""An answer on its way out: whole, or as the stream that its call asks for."""
+"""An answer on its way out: whole, or as the stream that its request asks for."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class AnswerWriter(Protocol):
         """The answer as JSON values."""
 
     def chunks(self, generations: Sequence[Generation]) -> AsyncGenerator[Any]:
-        """The answer in pieces, which the call's dialect makes events of."""
+        """The answer in pieces, which the request's dialect makes events of."""
 
 
 async def reply(
     context: RequestContext[Service, Any], answer: AnswerWriter, generations: Sequence[Generation]
 ) -> Response:
-    """Answer a call whose body has `stream`."""
+    """Answer a request whose body has `stream`."""
     if context.body.stream:
         return EventReply(context.dialect.events(answer.chunks(generations), answer.id), context.service.config)
     return json_reply(answer.whole(await completed(generations)))

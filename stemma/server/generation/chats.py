@@ -77,7 +77,7 @@ class ChatTurn:
     namespace: str
 
     def choice(self) -> Choice:
-        """For what one choice says."""
+        """A new choice, to be fed what it says."""
         parser = AnswerParser(self.tools.names, self.tools.max_calls, calls_first=self.calls_first)
         return Choice(parser, frozenset(self.body.stop_token_ids or ()))
 
@@ -130,7 +130,7 @@ class Choice:
 
 
 def calls_first(constraint: OutputConstraint | None) -> bool:
-    """Whether an answer of this constraint has its calls at its beginning, or none."""
+    """Whether an answer under this constraint has its calls at its beginning, or none."""
     return (
         constraint is not None and isinstance(constraint.spec, ToolCallsGrammar) and constraint.spec.otherwise != "text"
     )

@@ -1,4 +1,4 @@
-"""Starting generations for a call, and taking what several of them say in the order in which it comes."""
+"""Starting generations for an HTTP request, and taking what several of them say in the order in which it comes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def start(
     default_tokens: int,
     options: RequestOptions,
 ) -> list[Generation]:
-    """`n` generations of each prompt, which end when the call does. Raises ApiError, InvalidRequest or PromptTooLong.
+    """`n` generations of each prompt, which end with the request. Raises ApiError, InvalidRequest or PromptTooLong.
 
     max_tokens: as asked. default_tokens: if nothing was asked, as far as the context has room.
     """

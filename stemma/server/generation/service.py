@@ -39,7 +39,7 @@ class Service(HttpState):
 
     @contextmanager
     def under_way(self, generations: Sequence[Generation]) -> Iterator[None]:
-        """These are somebody's answer meanwhile; they are cancelled at the end."""
+        """Inside, these generations are part of somebody's answer; they are cancelled at the end."""
         self._under_way.append(generations)
         try:
             yield

@@ -28,7 +28,7 @@ class TokenTexts:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
     def offsets(self) -> TextOffsets:
-        """For the tokens of a text that begins."""
+        """Offsets for the tokens of a new text."""
         return TextOffsets(self._tokenizer)
 
 

@@ -1,4 +1,4 @@
-"""From an HTTP request to a typed call and back: key, body, decoding, errors, and the end when the client goes away."""
+"""From an HTTP request to a typed RequestContext and back: key, body, errors, and the end when the client goes away."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Body = TypeVar("Body")
 T = TypeVar("T")
 
 END_SECONDS = 1.0
-"""What is told of the end has so long to be written."""
+"""How long the last words of a request that is cut off may take to be written."""
 
 log = logging.getLogger("stemma.server")
 tracer = trace.get_tracer("stemma.server")

@@ -62,7 +62,7 @@ def api_error(error: Exception) -> ApiError | None:
         case InvalidRequest():
             return bad_request(str(error), error.param)
         case FormError() | GrammarFailed() | ModelError():
-            return bad_request(str(error), None)  # whichever field asked for it: who knows that has said so before
+            return bad_request(str(error), None)  # who knows which field asked for it has raised an ApiError before
         case PinRefused():
             return too_many(str(error), PIN_SECONDS)
         case PoolExhausted() | EngineClosed():

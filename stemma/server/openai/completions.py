@@ -151,7 +151,7 @@ class CompletionAnswer:
         return self.prompts[index // self._n]
 
     def record(self) -> LegacyLogprobs:
-        """For the log-probabilities of one choice."""
+        """A collector of one choice's log-probabilities."""
         return LegacyLogprobs(self.service.texts, bool(self.body.return_token_ids))
 
     def echo(self, index: int) -> str:

@@ -27,9 +27,9 @@ ANY_OBJECT = JSONSchema({"type": "object"})
 
 
 class OutputConstraint(NamedTuple):
-    """A constraint, its size in bytes as it came, and the field that asked for it.
+    """What an output must match, its size in bytes as it came, and the field that asked for it.
 
-    otherwise: what will do if the constraint cannot be had; None if nothing else will.
+    otherwise: used if `spec` cannot be compiled; None if nothing else will do.
     """
 
     spec: GrammarSpec
@@ -80,7 +80,7 @@ def tool_use(body: ChatRequest) -> ToolUse:
 
 
 def chat_constraint(body: ChatRequest, tools: ToolUse) -> OutputConstraint | None:
-    """The constraint of a chat's answer: a final constraint, calls, or either. Raises ApiError."""
+    """The constraint of a chat's answer: the form of its final text, calls, or either. Raises ApiError."""
     final = text_constraint(body)
     if not tools.callable:
         return _prompted_constraint(body) or final

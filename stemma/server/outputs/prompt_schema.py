@@ -21,10 +21,10 @@ DEMAND = re.compile(
     re.IGNORECASE,
 )
 MAX_CHARACTERS = 64 << 10
-"""Of a message that is searched: a longer one is a document."""
+"""Characters of a message that is searched: a longer one is a document."""
 
 MAX_PLACES = 8
-"""Of a message at which a schema is looked for."""
+"""Places of a message at which a schema is looked for."""
 
 
 def prompt_schema(messages: Sequence[Message]) -> dict[str, Any] | None:

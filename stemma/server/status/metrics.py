@@ -47,9 +47,13 @@ class EngineCollector(Collector):
             answered.add_metric([path, str(status)], count)
         yield answered
         yield _counter("stemma_http_disconnects", "Clients that left early", service.counts.num_gone)
-        yield _counter("stemma_refused_requests", "Requests refused with 429", service.limiter.num_refused)
+        yield _counter(
+            "stemma_refused_requests",
+            "Requests refused because the server or a key was full",
+            service.limiter.num_refused,
+        )
         yield _gauge("stemma_http_requests_open", "Requests under way", service.counts.num_open)
-        yield _gauge("stemma_remembered_turn_tokens", "Tokens kept to splice answers", service.turns.num_tokens)
+        yield _gauge("stemma_remembered_turn_tokens", "Tokens of remembered turns", service.turns.num_tokens)
 
     def _engine(self) -> Iterator[Metric]:
         stats, cache, usage = self.stats, self.stats.cache, self.stats.metrics.usage

@@ -6,7 +6,7 @@ import pytest
 
 from stemma.fsm import FormError
 from stemma.radix import NextUse, PrefixCache
-from stemma.runtime.core.failures import as_stemma_error, describe_error, give_back
+from stemma.runtime.core.failures import as_stemma_error, describe_error, release_lease
 from stemma.runtime.errors import EngineFailed, GrammarFailed, PromptTooLong, RequestFailed
 
 
@@ -65,13 +65,13 @@ class Lease:
 @pytest.mark.parametrize(("num_failures", "num_calls"), [(0, 1), (1, 2)])
 def test_blocks_are_given_back_whatever_happens_on_the_way(num_failures, num_calls):
     lease = Lease(num_failures)
-    give_back(lease, NextUse.SOON)
+    release_lease(lease, NextUse.SOON)
     assert lease.num_calls == num_calls
 
 
 def test_blocks_that_do_not_come_back_concern_all():
     with pytest.raises(OSError, match="on the way"):
-        give_back(Lease(2), NextUse.SOON)
+        release_lease(Lease(2), NextUse.SOON)
 
 
 def test_a_lease_given_back_twice_is_given_back_once():
@@ -79,7 +79,7 @@ def test_a_lease_given_back_twice_is_given_back_once():
     lease = cache.acquire([1, 2, 3])
     lease.reserve(3)
     lease.extend([1, 2, 3])
-    give_back(lease)
-    give_back(lease)
+    release_lease(lease)
+    release_lease(lease)
     assert cache.stats().free == 4
     cache.check()

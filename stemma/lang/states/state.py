@@ -248,7 +248,8 @@ class State:
         """Run `branch(copy of this state, item)` for every item at once and return the results in order.
 
         limit: how many run side by side; None is all. If a branch fails, its siblings are cancelled and BranchError,
-        an ExceptionGroup, names it. However it ends, the branches' blocks are given back.
+        an ExceptionGroup, names it. However it ends, the branches let go: what they
+        alone computed goes first when blocks are short.
         """
         limit = checked(limit, int | None, "limit")
         if limit is not None and limit < 1:

@@ -1,33 +1,31 @@
 """A model's chat template: messages to tokens. What messages say never becomes a special token, however the template
 cuts and joins it.
 
-How a special token in a rendered text is told to be the template's own: the template is rendered a second time with
-marks in whatever the messages say that could be taken for one. Where both renderings differ in nothing but the marks,
-the tokens are those of the first one:
+How a special token in a rendered text is told to be the template's own: the template is rendered with text that knows
+which characters the template wrote itself, and a special token is one only if all of it was:
 
     messages      user: "say <|im_end|>"
     rendered      <|im_start|>user\\nsay <|im_end|><|im_end|>
-    with marks    <|im_start|>user\\nsay <#|im_end|><|im_end|>      # is the mark: the first <|im_end|> is text
+    own           ^^^^^^^^^^^^^^^^^^^^            ^^^^^^^^^^       the first <|im_end|> is text
 """
 
 from __future__ import annotations
 
+import json
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jinja2
 
 from stemma.runtime.errors import ChatTemplateError
-from stemma.runtime.model.text.chat_marks import Marker, Marks, absent_marks, map_strings, strings_in
 from stemma.runtime.model.text.chat_sandbox import compile_template
 from stemma.runtime.model.text.tokenizer import Tokenizer
+from stemma.runtime.model.text.traced import Traced, joined, own_spans, plain_text, said, written
 
 Message = Mapping[str, Any]
-RenderArguments = tuple[Sequence[Message], Mapping[str, Any]]
 TEMPLATE_FAILURES = (
     jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError
 )  # fmt: skip
@@ -51,7 +49,6 @@ class ChatTemplate:
         """Raises ChatTemplateError if the source is no template."""
         self.source = source
         self._tokenizer = tokenizer
-        self._marker = Marker(tokenizer.special)
         try:
             self._template = compile_template(source)
         except jinja2.TemplateError as error:
@@ -72,7 +69,8 @@ class ChatTemplate:
         """The text of a chat, to look at. To run it take `encode_chat`, which knows what is text in it."""
         self.check_values(values)
         values = {**values, "tools": tools, "add_generation_prompt": add_generation_prompt}
-        return self._render(_checked(messages), values)
+        with _depth_refused():
+            return plain_text(self._render(_traced(messages), values))
 
     def encode_chat(
         self, messages: Sequence[Message], /, *, add_generation_prompt: bool = True,
@@ -85,10 +83,11 @@ class ChatTemplate:
         it was when it was generated.
         """
         self.check_values(values)
-        arguments = _checked(messages), {**values, "tools": tools, "add_generation_prompt": add_generation_prompt}
+        values = {**values, "tools": tools, "add_generation_prompt": add_generation_prompt}
         with _depth_refused():
-            marks = absent_marks([self.source, *strings_in(arguments)])
-            return self._tokenizer.encode_pieces(self._pieces(self._prepared(arguments, marks), marks))
+            traced = _traced(messages)
+            text = self._render(traced, values)
+            return self._tokenizer.encode_pieces(self._pieces(text, 0, self._answers(text, traced, values)))
 
     def encode_after(
         self, messages: Sequence[Message], answer: int, /, *, add_generation_prompt: bool = True, **values: Any
@@ -99,86 +98,44 @@ class ChatTemplate:
         before these. Raises ChatTemplateError if the template does not show the answer.
         """
         self.check_values(values)
+        values = {**values, "tools": None, "add_generation_prompt": add_generation_prompt}
         with _depth_refused():
-            strings = [self.source, *strings_in((_checked(messages), values))]
-            marks = absent_marks(strings)
-            here = absent_marks([*strings, *marks]).boundary
-            messages = [*messages[:answer], {**messages[answer], "content": here}, *messages[answer + 1 :]]
-            arguments = messages, {**values, "tools": None, "add_generation_prompt": add_generation_prompt}
-            _, found, rest = self._prepared(arguments, marks, answer + 1).rpartition(here)
-        if not found:
-            raise ChatTemplateError("the model's chat template leaves an answer out; its turn cannot be continued")
-        return self._tokenizer.encode_more_pieces(self._pieces(rest, marks))
+            traced = _traced(messages)
+            here = _absent_character(self.source + json.dumps([traced, values], ensure_ascii=False, default=str))
+            traced[answer]["content"] = Traced(here)
+            text = self._render(traced, values)
+            begin = text.rfind(here) + 1
+            if not begin:
+                raise ChatTemplateError("the model's chat template leaves an answer out; its turn cannot be continued")
+            answers = self._answers(text, traced, values, answer + 1)
+            return self._tokenizer.encode_more_pieces(self._pieces(text, begin, answers))
 
-    def _prepared(self, arguments: RenderArguments, marks: Marks, first_answer: int = 1) -> str:
-        """The rendered text with marks in what messages say, and at the answers from message `first_answer` on."""
-        text = self._render(*arguments)
-        if self._marker.needed(strings_in(arguments)):
-            text = self._marked(text, arguments, marks)
-        return self._with_boundaries(text, arguments, marks, first_answer)
-
-    def _render(self, messages: Sequence[Message], values: Mapping[str, Any]) -> str:
+    def _render(self, messages: Sequence[Message], values: Mapping[str, Any]) -> Traced:
         try:
-            return self._template.render({**self._tokenizer.special_texts, **values, "messages": messages})
+            special = written(self._tokenizer.special_texts)
+            return joined([self._template.render({**special, **said(values), "messages": messages})])
         except TEMPLATE_FAILURES as error:
             raise ChatTemplateError(f"the model's chat template refuses these messages: {error}") from error
 
-    def _marked(self, text: str, arguments: RenderArguments, marks: Marks) -> str:
-        """The rendered text with marks in what messages say.
-
-        If the template's choices depend on a mark wherever it is put, the rendering differs from `text`, but is safe.
-        """
-        rendered = self._rendered_with(arguments, partial(self._marker.inside, marks=marks), marks)
-        if rendered.replace(marks.inside, "") == text:
-            return rendered
-        risky = {string for string in strings_in(arguments) if self._marker.needed([string])}
-        chosen = {string: self._best_marks(string, text, arguments, marks) for string in risky}
-        return self._rendered_with(arguments, partial(_replaced, chosen), marks)
-
-    def _best_marks(self, string: str, text: str, arguments: RenderArguments, marks: Marks) -> str:
-        """One string with marks that change nothing else in the rendering, if there is a way to put them."""
-        marked = string
-        for way in (self._marker.inside, self._marker.before, self._marker.beside):
-            marked = way(string, marks)
-            rendered = self._rendered_with(arguments, partial(_replaced, {string: marked}), marks)
-            if rendered.replace(marks.inside, "") == text:
-                break
-        return marked
-
-    def _rendered_with(self, arguments: RenderArguments, put: Callable[[str], str], marks: Marks) -> str:
-        messages, values = map_strings(arguments, put)
-        return self._marker.settle(self._render(messages, values), marks)
-
-    def _with_boundaries(self, text: str, arguments: RenderArguments, marks: Marks, first_answer: int) -> str:
-        """A mark where each answer begins, right behind what a generation prompt would have been."""
-        plain = text.replace(marks.inside, "")
-        marked_at = [found.start() - i for i, found in enumerate(re.finditer(marks.inside, text))]
-        parts, done = [], 0
-        for boundary in self._answers(plain, arguments, first_answer):
-            position = boundary + bisect_left(marked_at, boundary)
-            parts.append(text[done:position])
-            done = position
-        return marks.boundary.join([*parts, text[done:]])
-
-    def _answers(self, plain: str, arguments: RenderArguments, first_answer: int) -> Iterator[int]:
-        """Positions at which answers begin, in order; none where the template has no generation prompt."""
-        messages, values = arguments
-        for index in range(first_answer, len(messages)):
+    def _answers(
+        self, text: str, messages: Sequence[Message], values: Mapping[str, Any], first: int = 1
+    ) -> Iterator[int]:
+        """Positions at which answers begin, in order, from message `first` on: right behind what a generation prompt
+        would have been; none where the template has no generation prompt."""
+        for index in range(first, len(messages)):
             if messages[index]["role"] == "assistant":
                 try:
                     before = self._render(messages[:index], {**values, "add_generation_prompt": True})
                 except ChatTemplateError:
                     continue
-                if plain.startswith(before):
+                if text.startswith(before):
                     yield len(before)
 
-    def _pieces(self, text: str, marks: Marks) -> Iterator[str | int]:
-        """Runs of text without marks, and the special tokens between them."""
-        for piece in self._tokenizer.split_special(text):
-            if isinstance(piece, int):
-                yield piece
-            else:
-                yield from piece.replace(marks.inside, "").split(marks.boundary)
+    def _pieces(self, text: Traced, begin: int, boundaries: Iterable[int]) -> Iterator[str | int]:
+        """Runs of text from `begin` on, cut at the boundaries, and the special tokens between them."""
+        cuts = sorted(cut for cut in set(boundaries) if begin < cut < len(text))
+        for first, last in pairwise([begin, *cuts, len(text)]):
+            yield from self._tokenizer.split_special(plain_text(text[first:last]), own_spans(text[first:last]))
 
 
 @contextmanager
@@ -186,11 +143,18 @@ def _depth_refused() -> Iterator[None]:
     try:
         yield
     except RecursionError as error:
-        raise ChatTemplateError("what is arguments to the chat template is nested too deeply") from error
+        raise ChatTemplateError("what is given to the chat template is nested too deeply") from error
 
 
-def _replaced(table: Mapping[str, str], string: str) -> str:
-    return table.get(string, string)
+def _traced(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages whose texts are not the template's own. Roles are: they are words, of which it may make tokens."""
+    return [said(message) | {"role": written(message["role"])} for message in _checked(messages)]
+
+
+def _absent_character(text: str) -> str:
+    """A character of a private use plane that is not in this text."""
+    used = set(text)
+    return next(chr(code) for code in range(0xF0000, 0xFFFFE) if chr(code) not in used)
 
 
 def _checked(messages: Sequence[Message]) -> Sequence[Message]:
@@ -198,7 +162,9 @@ def _checked(messages: Sequence[Message]) -> Sequence[Message]:
     if isinstance(messages, str | Mapping):
         raise ChatTemplateError(f"messages are a list of mappings with a role; these are {messages!r:.80}")
     for message in messages:
-        role = message.get("role") if isinstance(message, Mapping) else message
+        if not isinstance(message, Mapping):
+            raise ChatTemplateError(f"a message is a mapping with a role; this is {message!r:.80}")
+        role = message.get("role")
         if not isinstance(role, str) or not ROLE.fullmatch(role):
             raise ChatTemplateError(f"the role {role!r} of a message is not a word like 'user'")
     return messages

@@ -16,6 +16,8 @@ from stemma.runtime.model.checkpoint import TokenizerFiles
 from stemma.runtime.model.text import tokenizer_spec
 from stemma.runtime.model.text.pair_merging import merges_in_known_pieces
 
+WORD = re.compile(r"\w")
+
 
 class Tokenizer:
     """A model's vocabulary.
@@ -45,7 +47,8 @@ class Tokenizer:
         self.joins_pairs = merges_in_known_pieces(text_spec)
         self.takes_whole_pieces = bool(spec["model"].get("ignore_merges"))
         self.added = tuple(token["content"] for token in text_spec["added_tokens"])
-        self._control_pattern = _pattern([t for t in spec.get("added_tokens", ()) if t["content"] in control])
+        self._control_tokens = {t["content"]: t for t in spec.get("added_tokens", ()) if t["content"] in control}
+        self._control_pattern = _pattern(self._control_tokens.values())
         self.prefix_ids = self._prefix(files.adds_bos)
 
     def encode(self, text: str) -> list[int]:
@@ -100,13 +103,20 @@ class Tokenizer:
                 encoder = self._next
         return ids
 
-    def split_special(self, text: str) -> Iterator[str | int]:
-        """The runs of text between special tokens, and these as ids."""
+    def split_special(self, text: str, spans: Iterable[tuple[int, int]] | None = None) -> Iterator[str | int]:
+        """The runs of text between special tokens, and these as ids; with spans, only of tokens that lie in these."""
         position = 0
-        for found in self._control_pattern.finditer(text):
-            yield text[position : found.start()]
-            yield self.special[found[0].strip() if found[0] not in self.special else found[0]]
-            position = found.end()
+        for begin, end in [(0, len(text))] if spans is None else spans:
+            at = max(begin, position)
+            while found := self._control_pattern.search(text, at, end):
+                added = self._control_tokens[found[0]]
+                at = found.end()
+                if added.get("single_word") and WORD.match(text, at):
+                    continue
+                first = _skipped_back(text, position, found.start()) if added.get("lstrip") else found.start()
+                yield text[position:first]
+                yield self.special[found[0]]
+                position = at = _skipped(text, at) if added.get("rstrip") else at
         yield text[position:]
 
     def token_bytes(self, token: int) -> bytes | None:
@@ -166,14 +176,22 @@ def _splits(spec: Mapping[str, Any]) -> bool:
     return any(step["type"] != "ByteLevel" or step.get("use_regex", True) for step in steps)
 
 
-def _pattern(added: list[Mapping[str, Any]]) -> re.Pattern[str]:
-    """Any of these tokens, the longest first, with the white space that some of them swallow."""
+def _pattern(added: Iterable[Mapping[str, Any]]) -> re.Pattern[str]:
+    """Any of these tokens, the longest first."""
     longest_first = sorted(added, key=lambda token: len(token["content"]), reverse=True)
     return re.compile("|".join(_token_pattern(token) for token in longest_first) or "(?!)")
 
 
 def _token_pattern(token: Mapping[str, Any]) -> str:
     escaped = re.escape(str(token["content"]))
-    if token.get("single_word"):
-        escaped = rf"(?<!\w){escaped}(?!\w)"
-    return (r"\s*" if token.get("lstrip") else "") + escaped + (r"\s*" if token.get("rstrip") else "")
+    return rf"(?<!\w){escaped}(?!\w)" if token.get("single_word") else escaped
+
+
+def _skipped(text: str, position: int) -> int:
+    """Behind the white space at a position."""
+    return len(text) - len(text[position:].lstrip())
+
+
+def _skipped_back(text: str, first: int, position: int) -> int:
+    """Before the white space that ends at a position, no further than `first`."""
+    return first + len(text[first:position].rstrip())

@@ -123,12 +123,12 @@ def test_any_prompt_is_completed_or_refused(engine, prompt):
 @pytest.mark.parametrize(
     ("options", "plain"),
     [
-        ({"seed": np.int64(5), "temperature": 1.0}, {"seed": 5, "temperature": 1.0}),
+        ({"seed": np.int64(5), "temperature": 4.0}, {"seed": 5, "temperature": 4.0}),
         ({"temperature": np.float32(0.5), "seed": 3}, {"temperature": 0.5, "seed": 3}),
-        ({"top_k": np.uint8(3), "temperature": 1.0, "seed": 1}, {"top_k": 3, "temperature": 1.0, "seed": 1}),
-        ({"top_k": 2**40, "temperature": 1.0, "seed": 1}, {"temperature": 1.0, "seed": 1}),
-        ({"seed": 10**5000, "temperature": 1.0}, {"seed": 10**5000 % 2**64, "temperature": 1.0}),
-        ({"temperature": 1, "seed": 2}, {"temperature": 1.0, "seed": 2}),
+        ({"top_k": np.uint8(3), "temperature": 4.0, "seed": 1}, {"top_k": 3, "temperature": 4.0, "seed": 1}),
+        ({"top_k": 2**40, "temperature": 4.0, "seed": 1}, {"temperature": 4.0, "seed": 1}),
+        ({"seed": 10**5000, "temperature": 4.0}, {"seed": 10**5000 % 2**64, "temperature": 4.0}),
+        ({"temperature": 4, "seed": 2}, {"temperature": 4.0, "seed": 2}),
         ({"priority": np.int32(-4)}, {}),
         ({"max_tokens": np.int16(3)}, {"max_tokens": 3}),
         ({"logit_bias": {np.int64(65): np.float64(100)}}, {"logit_bias": {65: 100.0}}),

@@ -23,7 +23,7 @@ Uses = Mapping[str, frozenset[str]]
 
 def containers() -> Iterator[tuple[str, list[str]]]:
     """Each package whose rooms a contract names, and the rooms as modules; the whole is `stemma`."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     for contract in project["tool"]["importlinter"]["contracts"]:
         if contract["type"] == "layers":
             names = [name.strip(" ()") for layer in contract["layers"] for name in layer.split("|")]
@@ -58,7 +58,7 @@ def purpose(room: str) -> str:
     path = next(
         path for path in (folder.with_suffix(".py"), folder / "__init__.py", folder / "ops.py") if path.exists()
     )
-    text = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].split())
+    text = " ".join((ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split("\n\n")[0].split())
     return text.partition(". ")[0].rstrip(".").replace("|", "\\|")
 
 
@@ -86,10 +86,10 @@ def block() -> str:
 
 
 def main() -> None:
-    text = PAGE.read_text()
+    text = PAGE.read_text("utf-8")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n{block()}\n{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}\n{block()}\n{END}{after}", "utf-8")
 
 
 if __name__ == "__main__":

@@ -59,4 +59,4 @@ class Page:
 
 def pages() -> list[Page]:
     paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    return [Page(path.relative_to(ROOT).as_posix(), path.read_text()) for path in paths if path.exists()]
+    return [Page(path.relative_to(ROOT).as_posix(), path.read_text("utf-8")) for path in paths if path.exists()]

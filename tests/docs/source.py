@@ -37,7 +37,7 @@ def has_file(path: str, below: str = "") -> bool:
 
 def text_of(path: str) -> str:
     """Of all files whose path ends so."""
-    return "\n".join((ROOT / name[1:]).read_text() for name in files() if name.endswith(f"/{path}"))
+    return "\n".join((ROOT / name[1:]).read_text("utf-8") for name in files() if name.endswith(f"/{path}"))
 
 
 def has_folder(path: str) -> bool:
@@ -48,7 +48,7 @@ def trees(*tops: str) -> Iterator[ast.Module]:
     """The modules below these folders; links to folders are left alone."""
     for name in files():
         if name.endswith(".py") and name[1:].startswith(tuple(f"{top}/" for top in tops)):
-            yield ast.parse((ROOT / name[1:]).read_text())
+            yield ast.parse((ROOT / name[1:]).read_text("utf-8"))
 
 
 class Names(ast.NodeVisitor):
@@ -116,7 +116,7 @@ def names() -> Names:
 @cache
 def requirements() -> set[str]:
     """Packages that pyproject.toml names, and its extras."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
     packages = {re.split(r"[\[<>=; ]", item)[0] for group in groups for item in group}
     return packages | set(project["optional-dependencies"])

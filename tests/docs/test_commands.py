@@ -39,11 +39,11 @@ def options_of(command: object) -> set[str]:
 
 def options_of_script(path: str) -> set[str]:
     """What it gives to `add_argument`, what it imports from beside it included."""
-    text = (ROOT / path).read_text()
+    text = (ROOT / path).read_text("utf-8")
     beside = [
         ROOT / path.rpartition("/")[0] / f"{name}.py" for name in re.findall(r"^(?:from|import) (\w+)", text, re.M)
     ]
-    texts = [text, *(other.read_text() for other in beside if other.exists())]
+    texts = [text, *(other.read_text("utf-8") for other in beside if other.exists())]
     return {option for each in texts for option in re.findall(r'"(--[a-z][\w-]*)"', each)} | {"--help"}
 
 

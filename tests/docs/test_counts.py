@@ -45,7 +45,7 @@ def constant(path: str) -> Any:
 
 def written(path: str, name: str) -> Any:
     """What a file gives to a name at its top."""
-    nodes = ast.parse((ROOT / path).read_text()).body
+    nodes = ast.parse((ROOT / path).read_text("utf-8")).body
     assigned = {
         target.id: node.value
         for node in nodes
@@ -107,7 +107,7 @@ CONSTANTS: list[tuple[str, str, str, int]] = [
 
 
 def num_contracts() -> int:
-    return len(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"])
+    return len(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"])
 
 
 def num_hostile(which: str) -> int:
@@ -116,12 +116,12 @@ def num_hostile(which: str) -> int:
 
 def num_own_keywords() -> int:
     """In JSON Schemas."""
-    return len(re.findall(r'"x-stemma-\w+": ', (ROOT / "fsm/languages/json_schema/keywords.py").read_text()))
+    return len(re.findall(r'"x-stemma-\w+": ', (ROOT / "fsm/languages/json_schema/keywords.py").read_text("utf-8")))
 
 
 def logits_cases() -> list[str]:
     """The configuration's class of each case, read from the text: transformers takes seconds to import."""
-    text = (ROOT / "tests/runtime/model/test_logits.py").read_text().partition("\nCASES: ")[2].partition("\n}\n")[0]
+    text = (ROOT / "tests/runtime/model/test_logits.py").read_text("utf-8").partition("\nCASES: ")[2].partition("\n}\n")[0]
     return re.findall(r"\(\s*transformers\.(\w+),", text)
 
 
@@ -138,7 +138,7 @@ def bytes_of_a_token(kv_dtype: str) -> int:
 
 def num_workloads() -> int:
     """Read from the text: the module imports what only its own environment has."""
-    (names,) = re.findall(r'^ALL = "(.*)"$', (ROOT / "benchmarks/peers.py").read_text(), re.MULTILINE)
+    (names,) = re.findall(r'^ALL = "(.*)"$', (ROOT / "benchmarks/peers.py").read_text("utf-8"), re.MULTILINE)
     return len(names.split(","))
 
 
@@ -191,7 +191,7 @@ def test_whoever_counts_such_things_is_checked():
 
 def test_the_rooms_are_drawn_as_they_are():
     """`python docs/draw_rooms.py` draws them anew."""
-    drawn = (ROOT / "docs/architecture.md").read_text().split(BEGIN)[1].split(END)[0]
+    drawn = (ROOT / "docs/architecture.md").read_text("utf-8").split(BEGIN)[1].split(END)[0]
     assert drawn.strip() == block().strip()
 
 

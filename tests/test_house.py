@@ -122,3 +122,22 @@ def modules() -> list[Path]:
 def test_every_module_says_what_it_is():
     said = {path.relative_to(ROOT).as_posix(): ast.get_docstring(ast.parse(path.read_text())) for path in modules()}
     assert [path for path, doc in said.items() if doc is None or len(doc.split()) < 3] == []
+
+
+def test_text_files_are_opened_with_an_encoding():
+    """The locale is no help: while numba compiles in a thread, llvmlite sets it to C for the whole process."""
+    calls = ((path, call) for path in modules() for call in ast.walk(ast.parse(path.read_bytes())) if opens_text(call))
+    bare = [f"{path.relative_to(ROOT)}:{call.lineno}" for path, call in calls if "encoding" not in ast.unparse(call)]
+    assert bare == []
+
+
+def opens_text(node: ast.AST) -> bool:
+    """Whether it is a call of `open`, `read_text` or `write_text` that is not known to be of something else."""
+    if not isinstance(node, ast.Call):
+        return False
+    text = ast.unparse(node.func)
+    is_binary = any(isinstance(arg, ast.Constant) and "b" in str(arg.value) for arg in node.args)
+    of_bytes = text in ("os.open", "archive.open") or is_binary
+    return text.rpartition(".")[2] in ("read_text", "write_text") or (
+        text.rpartition(".")[2] == "open" and not of_bytes
+    )

@@ -242,7 +242,7 @@ def _is_damaged(folder: Path) -> bool:
     """Whether files are not as they were sealed. More of them may have come, from a process that was killed before it
     sealed them: numba puts each in place whole."""
     try:
-        sealed_files = json.loads((folder / SUMS).read_text())
+        sealed_files = json.loads((folder / SUMS).read_bytes())
     except OSError:
         return False
     except ValueError:
@@ -254,7 +254,7 @@ def _is_damaged(folder: Path) -> bool:
 def _seal(folder: Path) -> None:
     with contextlib.suppress(OSError):
         beside = folder / f"{SUMS}.{os.getpid()}"
-        beside.write_text(json.dumps(_sums(folder)))
+        beside.write_bytes(json.dumps(_sums(folder)).encode())
         beside.replace(folder / SUMS)
 
 

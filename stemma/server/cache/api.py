@@ -31,7 +31,7 @@ KEEP_ALIVE_SECONDS = 10.0
 async def tree_page(context: RequestContext[Service, None]) -> Response:
     """GET /tree: the page. It asks for the key itself, if one is needed."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
-    return HTMLResponse(PAGE.read_text(), headers={"content-security-policy": policy})
+    return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers={"content-security-policy": policy})
 
 
 class CacheApi:

@@ -149,10 +149,10 @@ def test_what_is_meant_is_honoured(engine, options, plain):
 
 def test_as_many_log_probabilities_are_given_as_were_asked_for(engine):
     made = engine.generate(
-        "ab", max_tokens=3, logprobs=np.int8(2), prompt_logprobs=np.int64(1), scored_from=np.int64(1)
+        "abc", max_tokens=3, logprobs=np.int8(2), prompt_logprobs=np.int64(1), scored_from=np.int64(2)
     )
     assert [len(report.top) for report in made.logprobs] == [2] * len(made.tokens)
-    assert [(report.token, len(report.top)) for report in made.prompt_logprobs] == [(ord("b"), 1)]
+    assert [(report.token, len(report.top)) for report in made.prompt_logprobs] == [(ord("c"), 1)]
 
 
 def test_numpys_numbers_mean_what_pythons_mean(engine):

@@ -62,8 +62,8 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
 
 
 def _check_numbers(config: ModelConfig) -> None:
-    numbers = {"norm_epsilon": config.norm_epsilon, "rope theta": config.rope.theta}
-    for name, value in numbers.items():
+    factors = [("factor of rotary frequencies", factor) for factor in config.rope.factors]
+    for name, value in [("norm_epsilon", config.norm_epsilon), ("rope theta", config.rope.theta), *factors]:
         if not (isinstance(value, int | float) and 0 < value < math.inf):
             raise ModelFileError(f"the model's {name} is {value!r}, which is no positive number; fetch the model again")
 

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from stemma.kernels.weights import StoredWeight, dequantize, is_finite
-from stemma.runtime.errors import ModelFileError, UnsupportedModel
+from stemma.kernels.weights import StoredWeight
+from stemma.runtime.errors import ModelFileError
 from stemma.runtime.model.checkpoint import Checkpoint
-from stemma.runtime.model.config import GenerationDefaults, ModelConfig, RopeConfig
+from stemma.runtime.model.config import GenerationDefaults, ModelConfig
 from stemma.runtime.model.families.register import check_supported
-from stemma.runtime.model.families.rope import linear_factors
 from stemma.runtime.model.files.gguf_format import GGUF, open_gguf
 from stemma.runtime.model.files.gguf_tokenizer import read_tokenizer
+from stemma.runtime.model.files.rope_settings import ROPE_FACTORS, read_gguf_rope
+from stemma.runtime.model.files.settings import METADATA_WITHOUT_EFFECT, Settings
 
 WHOLE_NAMES = MappingProxyType(
     {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight",
@@ -39,7 +40,6 @@ BLOCK_NAMES = MappingProxyType(
         "ffn_down": "mlp.down_proj",
     }
 )
-ROPE_FACTORS = "rope_freqs.weight"
 END_OF_TURN = ("<|eot_id|>", "<|im_end|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>", "</s>")
 
 
@@ -60,51 +60,33 @@ def _config(opened: GGUF, name: str) -> ModelConfig:
     values, tensors = opened.metadata, opened.tensors
     family = values.get("general.architecture", "")
     check_supported(family)
-
-    def need(key: str) -> Any:
-        if f"{family}.{key}" not in values:
-            raise ModelFileError(f"the GGUF file has no value {family}.{key}; convert the model again")
-        return values[f"{family}.{key}"]
-
-    num_heads, hidden = need("attention.head_count"), need("embedding_length")
-    head_dim = values.get(f"{family}.attention.key_length", hidden // num_heads)
-    window = values.get(f"{family}.attention.sliding_window") or need("context_length")
     if "token_embd.weight" not in tensors:
         raise ModelFileError("the GGUF file has no tensor token_embd.weight; it holds no whole language model")
-    return ModelConfig(
+    settings = Settings(values, "the GGUF file", f"{family}.")
+    num_heads, hidden = settings.number("attention.head_count"), settings.number("embedding_length")
+    head_dim = settings.number("attention.key_length", hidden // num_heads)
+    if settings.number("attention.value_length", head_dim) != head_dim:
+        settings.refuse("attention.value_length", f"values are as long as keys ({head_dim}) in models that are run")
+    if not settings.get("attention.causal", True):
+        settings.refuse("attention.causal", "tokens would see what comes behind them, and such models write no text")
+    whole = settings.number("context_length")
+    config = ModelConfig(
         name=values.get("general.name", name),
         family=family,
-        num_layers=need("block_count"),
+        num_layers=settings.number("block_count"),
         num_heads=num_heads,
-        num_kv_heads=values.get(f"{family}.attention.head_count_kv", num_heads),
+        num_kv_heads=settings.number("attention.head_count_kv", num_heads),
         head_dim=head_dim,
         hidden=hidden,
-        intermediate=need("feed_forward_length"),
+        intermediate=settings.number("feed_forward_length"),
         vocab_size=tensors["token_embd.weight"].shape[0],
-        context_length=min(need("context_length"), window),
-        norm_epsilon=need("attention.layer_norm_rms_epsilon"),
-        rope=_rope(values, tensors, family, head_dim),
+        context_length=min(whole, settings.get("attention.sliding_window") or whole),
+        norm_epsilon=settings.need("attention.layer_norm_rms_epsilon"),
+        rope=read_gguf_rope(settings, tensors, head_dim),
         tied_embeddings="output.weight" not in tensors,
     )
-
-
-def _rope(
-    values: Mapping[str, Any], tensors: Mapping[str, StoredWeight], family: str, head_dim: int
-) -> RopeConfig:  # fmt: skip
-    if values.get(f"{family}.rope.dimension_count", head_dim) != head_dim:
-        raise UnsupportedModel("models that rotate only a part of each head are not supported")
-    theta = values.get(f"{family}.rope.freq_base", 10000.0)
-    if ROPE_FACTORS in tensors:
-        if not is_finite(tensors[ROPE_FACTORS]):
-            raise ModelFileError(f"tensor {ROPE_FACTORS!r} has numbers that are NaN or infinite; fetch the model again")
-        return RopeConfig(theta, tuple(dequantize(tensors[ROPE_FACTORS]).tolist()))
-    scaling = values.get(f"{family}.rope.scaling.type", "none")
-    factor = values.get(f"{family}.rope.scaling.factor", 1.0)
-    if scaling == "none" or factor == 1.0:
-        return RopeConfig(theta)
-    if scaling != "linear":
-        raise UnsupportedModel(f"rope scaling {scaling!r} is not supported; supported: linear, llama3")
-    return RopeConfig(theta, linear_factors(head_dim, factor))
+    settings.check_all_used(METADATA_WITHOUT_EFFECT)
+    return config
 
 
 def _hugging_face_name(name: str) -> str:

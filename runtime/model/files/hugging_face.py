@@ -5,19 +5,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
+from stemma.kernels.weights import StoredWeight
 from stemma.runtime.errors import ModelFileError, ModelNotFound, UnsupportedModel
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
-from stemma.runtime.model.config import GenerationDefaults, ModelConfig, RopeConfig
+from stemma.runtime.model.config import GenerationDefaults, ModelConfig
 from stemma.runtime.model.families.register import check_supported
-from stemma.runtime.model.families.rope import linear_factors, llama3_factors
+from stemma.runtime.model.files.rope_settings import read_rope
 from stemma.runtime.model.files.safetensors_format import open_safetensors
+from stemma.runtime.model.files.settings import WITHOUT_EFFECT, WITHOUT_EFFECT_IN, Settings
 
 Json = dict[str, Any]
-TIED_COPY, ROPE_BUFFER = "lm_head.weight", ".rotary_emb.inv_freq"
-MISTRAL_WINDOW = 4096  # what a Mistral configuration means that does not say
+EMBEDDING, HEAD, ROPE_BUFFER = "model.embed_tokens.weight", "lm_head.weight", ".rotary_emb.inv_freq"
+WINDOW, MAX_WINDOW_LAYERS = 4096, 28  # what a configuration means that does not say
+KV_HEADS = MappingProxyType({"mistral": 8, "qwen2": 32, "qwen3": 32})
+HEAD_DIM = MappingProxyType({"qwen3": 128})
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
@@ -30,70 +38,101 @@ def read_hugging_face(folder: Path) -> Checkpoint:
         name: tensor
         for path in _weight_files(folder)
         for name, tensor in open_safetensors(path).items()
-        if not name.endswith(ROPE_BUFFER) and not (config.tied_embeddings and name == TIED_COPY)
+        if not name.endswith(ROPE_BUFFER)
     }
+    _check_biases(raw, config.family, tensors)
+    config, tensors = _tied(config, tensors)
     return Checkpoint(config, tensors, _tokenizer(folder), _generation(generation, raw))
+
+
+def _tied(
+    config: ModelConfig, tensors: Mapping[str, StoredWeight]
+) -> tuple[ModelConfig, dict[str, StoredWeight]]:  # fmt: skip
+    """Embeddings and head are one where the configuration says so, unless the files hold two that differ: then the
+    configuration is wrong, as for transformers. A file may hold either of them."""
+    embedding, head = tensors.get(EMBEDDING), tensors.get(HEAD)
+    if not config.tied_embeddings or head is None:
+        return config, dict(tensors)
+    if embedding is not None and not _same(embedding, head):
+        return replace(config, tied_embeddings=False), dict(tensors)
+    return config, {name: tensor for name, tensor in tensors.items() if name != HEAD} | {EMBEDDING: embedding or head}
+
+
+def _same(one: StoredWeight, other: StoredWeight) -> bool:
+    return one.type == other.type and one.shape == other.shape and bool(np.array_equal(one.data, other.data))
+
+
+def _check_biases(raw: Json, family: str, tensors: Mapping[str, StoredWeight]) -> None:
+    """Raises UnsupportedModel where the configuration and the tensors disagree about biases of Llama's attention."""
+    said = family == "llama" and bool(raw.get("attention_bias"))
+    held = any(".self_attn." in name and name.endswith(".bias") for name in tensors)
+    if family in ("llama", "mistral") and said != held:
+        raise UnsupportedModel(
+            f"config.json sets 'attention_bias' to {said}, but the files hold {'' if held else 'no '}biases of the "
+            "attention; correct the setting, or fetch the model again"
+        )
 
 
 def read_config(raw: Json, name: str) -> ModelConfig:
     """The shape that a config.json describes."""
     family = raw.get("model_type", "")
     check_supported(family)
-    _check_runnable(raw)
-    try:
-        num_heads, hidden = raw["num_attention_heads"], raw["hidden_size"]
-        head_dim = raw.get("head_dim") or hidden // num_heads
-        return ModelConfig(
-            name=name,
-            family=family,
-            num_layers=raw["num_hidden_layers"],
-            num_heads=num_heads,
-            num_kv_heads=raw.get("num_key_value_heads") or num_heads,
-            head_dim=head_dim,
-            hidden=hidden,
-            intermediate=raw["intermediate_size"],
-            vocab_size=raw["vocab_size"],
-            context_length=_context_length(raw, family),
-            norm_epsilon=raw.get("rms_norm_eps", 1e-6),
-            rope=_rope(raw, head_dim),
-            tied_embeddings=raw.get("tie_word_embeddings", False),
-        )
-    except KeyError as error:
-        raise ModelFileError(f"config.json has no value {error}; fetch the model again") from error
+    settings = Settings(raw, "config.json")
+    _check_runnable(settings)
+    num_heads, hidden = settings.number("num_attention_heads"), settings.number("hidden_size")
+    head_dim = settings.number("head_dim", HEAD_DIM.get(family, hidden // num_heads))
+    kv_heads = num_heads if raw.get("num_key_value_heads", "") is None else KV_HEADS.get(family, num_heads)
+    config = ModelConfig(
+        name=name,
+        family=family,
+        num_layers=settings.number("num_hidden_layers"),
+        num_heads=num_heads,
+        num_kv_heads=settings.number("num_key_value_heads", kv_heads),
+        head_dim=head_dim,
+        hidden=hidden,
+        intermediate=settings.number("intermediate_size"),
+        vocab_size=settings.number("vocab_size"),
+        context_length=_context_length(settings, family),
+        norm_epsilon=settings.get("rms_norm_eps", 1e-6),
+        rope=read_rope(settings, head_dim),
+        tied_embeddings=settings.get("tie_word_embeddings", False),
+    )
+    settings.check_all_used(WITHOUT_EFFECT | WITHOUT_EFFECT_IN.get(family, frozenset()))
+    return config
 
 
-def _check_runnable(raw: Json) -> None:
-    if raw.get("hidden_act", "silu") not in ("silu", "swish"):
-        raise UnsupportedModel(f"the activation {raw['hidden_act']!r} is not supported; supported: silu")
-    if raw.get("quantization_config"):
-        method = raw["quantization_config"].get("quant_method")
+def _check_runnable(settings: Settings) -> None:
+    settings.get("model_type")
+    if settings.get("hidden_act", "silu") not in ("silu", "swish"):
+        settings.refuse("hidden_act", "this activation is not supported; supported: silu")
+    if settings.get("quantization_config"):
+        method = settings.get("quantization_config").get("quant_method")
         raise UnsupportedModel(f"safetensors quantised by {method!r} are not read; use the original or a GGUF file")
+    if not settings.get("is_causal", True):
+        settings.refuse("is_causal", "tokens would see what comes behind them, and such models write no text")
+    if settings.get("mlp_bias", False):
+        settings.refuse("mlp_bias", "an MLP with biases is not supported")
+    settings.get("attention_bias")  # what the tensors say is compared with it
 
 
-def _context_length(raw: Json, family: str) -> int:
-    """Up to the sliding window, where there is one: within it, sliding and full attention are the same."""
-    whole = int(raw["max_position_embeddings"])
-    uses_window = raw.get("use_sliding_window", family == "mistral")
-    window = raw.get("sliding_window", MISTRAL_WINDOW if family == "mistral" else None)
-    return min(whole, window or whole) if uses_window else whole
+def _context_length(settings: Settings, family: str) -> int:
+    """Up to the sliding window, where there is one: within it, sliding and full attention are the same.
+
+    Mistral has one whatever `use_sliding_window` says, which is Qwen's; Llama has none.
+    """
+    whole = settings.number("max_position_embeddings")
+    slides = family == "mistral" or (settings.get("use_sliding_window", False) and _some_layer_slides(settings))
+    if family == "llama" or not slides or (settings.has("sliding_window") and settings.get("sliding_window") is None):
+        settings.get("sliding_window")
+        return whole
+    return min(whole, settings.number("sliding_window", WINDOW))
 
 
-def _rope(raw: Json, head_dim: int) -> RopeConfig:
-    """Both spellings: `rope_theta` with `rope_scaling`, and the newer `rope_parameters`."""
-    scaling: Json = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    theta = float(scaling.get("rope_theta") or raw.get("rope_theta") or 10000.0)
-    kind = scaling.get("rope_type") or scaling.get("type") or "default"
-    if scaling.get("partial_rotary_factor", raw.get("partial_rotary_factor", 1.0)) != 1.0:
-        raise UnsupportedModel("models that rotate only a part of each head are not supported")
-    if kind == "default":
-        return RopeConfig(theta)
-    if kind == "linear":
-        return RopeConfig(theta, linear_factors(head_dim, scaling["factor"]))
-    if kind == "llama3":
-        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
-        original = scaling["original_max_position_embeddings"]
-        return RopeConfig(theta, llama3_factors(theta, head_dim, scaling["factor"], low, high, original))
-    raise UnsupportedModel(f"rope scaling {kind!r} is not supported; supported: linear, llama3")
+def _some_layer_slides(settings: Settings) -> bool:
+    layers = settings.get("layer_types")
+    if layers is not None:
+        return "sliding_attention" in layers
+    return bool(settings.get("max_window_layers", MAX_WINDOW_LAYERS) < settings.number("num_hidden_layers"))
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -24,6 +24,11 @@ NAMES = {
     "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
 }  # fmt: skip
 
+ADD = {
+    str: gguf.GGUFWriter.add_string, float: gguf.GGUFWriter.add_float32, int: gguf.GGUFWriter.add_uint32,
+    bool: gguf.GGUFWriter.add_bool, list: gguf.GGUFWriter.add_array,
+}  # fmt: skip
+
 
 def write_gguf(
     path: Path, model: transformers.PreTrainedModel, kind: str = "F32", scalars: Mapping[str, Any] | None = None,
@@ -37,8 +42,7 @@ def write_gguf(
     writer = gguf.GGUFWriter(path, config.model_type)
     _write_config(writer, config)
     for key, value in (scalars or {}).items():
-        add = writer.add_string if isinstance(value, str) else writer.add_float32
-        add(f"{config.model_type}.{key}", value)
+        ADD[type(value)](writer, f"{config.model_type}.{key}", value)
     write_byte_tokenizer(writer)
     if rope_factors is not None:
         writer.add_tensor("rope_freqs.weight", rope_factors.astype(np.float32))

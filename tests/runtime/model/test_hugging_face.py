@@ -116,18 +116,27 @@ def test_the_window_bounds_the_context() -> None:
     assert read_config({**CONFIG, "model_type": "mistral", "sliding_window": None}, "x").context_length == 2048
     long = {**CONFIG, "max_position_embeddings": 8192}
     assert read_config({**long, "model_type": "mistral"}, "x").context_length == 4096
-    qwen = {**CONFIG, "model_type": "qwen2", "sliding_window": 512}
+    mistral = {**CONFIG, "model_type": "mistral", "sliding_window": 512, "use_sliding_window": False}
+    assert read_config(mistral, "x").context_length == 512  # that setting is Qwen's
+    qwen = {**CONFIG, "model_type": "qwen2", "sliding_window": 512, "max_window_layers": 1}
     assert read_config({**qwen, "use_sliding_window": False}, "x").context_length == 2048
     assert read_config({**qwen, "use_sliding_window": True}, "x").context_length == 512
+    assert read_config({**qwen, "use_sliding_window": True, "max_window_layers": 2}, "x").context_length == 2048
+    layers = {"layer_types": ["full_attention", "sliding_attention"], "max_window_layers": 2}
+    assert read_config({**qwen, **layers, "use_sliding_window": True}, "x").context_length == 512
 
 
 # What is refused ----------------------------------------------------------------------------------------------------
 REFUSED: list[tuple[dict[str, Any], type[ModelError], str]] = [
     ({"model_type": "gpt2"}, UnsupportedModel, "'gpt2' are not supported; supported: llama, mistral, qwen2, qwen3"),
-    ({"hidden_act": "gelu"}, UnsupportedModel, "'gelu' is not supported; supported: silu"),
+    ({"hidden_act": "gelu"}, UnsupportedModel, "'hidden_act' to 'gelu': .* supported: silu"),
     ({"quantization_config": {"quant_method": "gptq"}}, UnsupportedModel, "quantised by 'gptq' are not read"),
-    ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, UnsupportedModel, "'yarn' is not supported"),
-    ({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, UnsupportedModel, "'dynamic' is not supported"),
+    ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, UnsupportedModel, "'yarn' in rope_scaling is not supported"),
+    (
+        {"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}},
+        UnsupportedModel,
+        "'dynamic' in rope_scaling is not supported",
+    ),
     ({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}, ModelFileError, "no value 'low_freq_factor'"),
     ({"partial_rotary_factor": 0.5}, UnsupportedModel, "a part of each head"),
     ({"hidden_size": 32}, ModelFileError, r"has shape \(260, 64\), but the model's configuration says \(260, 32\)"),

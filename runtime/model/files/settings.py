@@ -1,0 +1,97 @@
+"""Settings of a model's files, each of which is used, known to be without effect, or refused by its name: one that is
+ignored changes the numbers in silence. Reads no file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from stemma.runtime.errors import ModelFileError, UnsupportedModel
+
+WITHOUT_EFFECT = frozenset(
+    ("add_cross_attention", "architectures", "attention_dropout", "attn_implementation", "attn_pdrop", "auto_map",
+     "bad_words_ids", "begin_suppress_tokens", "bos_token_id", "chunk_size_feed_forward",
+     "cross_attention_hidden_size", "custom_pipelines", "decoder_start_token_id", "diversity_penalty", "do_sample",
+     "dtype", "early_stopping", "embd_pdrop", "encoder_no_repeat_ngram_size", "eos_token_id",
+     "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id",
+     "gradient_checkpointing", "hidden_dropout", "id2label", "initializer_range", "is_decoder", "is_encoder_decoder",
+     "is_llama_config", "label2id", "length_penalty", "max_length", "max_new_tokens", "max_seq_len",
+     "max_sequence_length", "min_length", "model_max_length", "n_ctx", "no_repeat_ngram_size", "num_beam_groups",
+     "num_beams", "num_labels", "num_return_sequences", "output_attentions", "output_hidden_states", "output_scores",
+     "pad_token_id", "prefix", "pretraining_tp", "problem_type", "pruned_heads", "remove_invalid_values",
+     "repetition_penalty", "resid_pdrop", "residual_dropout", "return_dict", "return_dict_in_generate",
+     "sep_token_id", "seq_length", "suppress_tokens", "task_specific_params", "temperature", "tf_legacy_loss",
+     "tie_encoder_decoder", "tokenizer_class", "top_k", "top_p", "torch_dtype", "torchscript",
+     "transformers.js_config", "transformers_version", "typical_p", "unsloth_fixed", "unsloth_version",
+     "use_bfloat16", "use_cache")
+)  # fmt: skip
+"""Names in a config.json that change no number of any model: what it is and how it was made, how transformers runs it,
+what a classifier over it would say, tokens and sampling (which are read elsewhere), and what is met on the hub and read
+by nobody."""
+
+WINDOWS = frozenset({"use_sliding_window", "max_window_layers", "layer_types"})
+WITHOUT_EFFECT_IN: Mapping[str, frozenset[str]] = MappingProxyType(
+    {"llama": WINDOWS | {"sliding_window"}, "mistral": WINDOWS, "qwen2": WINDOWS, "qwen3": WINDOWS}
+)
+"""Names that change no number of one family, though of others."""
+
+METADATA_WITHOUT_EFFECT = frozenset(
+    ("vocab_size", "tensor_data_layout", "pooling_type", "rope.scaling.finetuned",
+     "rope.scaling.original_context_length", "attention.layer_norm_epsilon")
+)  # fmt: skip
+"""The same of a GGUF file, behind the architecture's name."""
+
+
+class Settings:
+    """Settings by name that remember which were asked for."""
+
+    def __init__(self, values: Mapping[str, Any], place: str, prefix: str = "") -> None:
+        """place: the file, as messages name it. prefix: what stands before every name in it."""
+        self._values = values
+        self._place = place
+        self._prefix = prefix
+        self._used: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A setting; the default if it is not there, or null."""
+        self._used.add(name)
+        value = self._values.get(self._prefix + name)
+        return default if value is None else value
+
+    def has(self, name: str) -> bool:
+        """Whether it is there, if only as null."""
+        return self._prefix + name in self._values
+
+    def need(self, name: str) -> Any:
+        """A setting that must be there. Raises ModelFileError."""
+        value = self.get(name)
+        if value is None:
+            raise ModelFileError(
+                f"{self._place} has no value {self._prefix + name!r}; fetch or convert the model again"
+            )
+        return value
+
+    def number(self, name: str, default: int | None = None) -> int:
+        """A positive whole number, one for all layers."""
+        value = self.need(name) if default is None else self.get(name, default)
+        if isinstance(value, list) and len(set(map(str, value))) == 1:
+            value = value[0]
+        if isinstance(value, list):
+            raise UnsupportedModel(f"{self._place} gives each layer its own {self._prefix + name!r}, which is not run")
+        if not isinstance(value, int) or value < 1:
+            raise ModelFileError(f"{self._prefix + name!r} in {self._place} is {value!r}, no positive whole number")
+        return value
+
+    def refuse(self, name: str, why: str) -> NoReturn:
+        """Raises UnsupportedModel for a setting that is not run as it is."""
+        raise UnsupportedModel(f"{self._place} sets {self._prefix + name!r} to {self.get(name)!r}: {why}")
+
+    def check_all_used(self, without_effect: Collection[str]) -> None:
+        """Raises UnsupportedModel for a setting that is on, was not asked for and is not known to be without effect."""
+        for key, value in self._values.items():
+            name = key.removeprefix(self._prefix)
+            ours = key.startswith(self._prefix) and not name.startswith("_")
+            if ours and value and name not in self._used and name not in without_effect:
+                self.refuse(name, "this version does not know what it does, so the model could answer nonsense; if it "
+                            "changes nothing, take it out of the file")  # fmt: skip

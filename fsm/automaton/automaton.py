@@ -8,16 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from stemma.fsm.automaton.program import FIRST_SPECIAL, RETURN_STATE, Program
+from stemma.fsm.kernels.columns import CONFIG, COUNT, STACK_BITS, STATE, is_filled, start_of
 from stemma.fsm.kernels.loader import PLAIN_KERNELS, KernelLoader, Kernels, loader
 from stemma.fsm.kernels.tables import (
-    FULL,
-    NUM_CONFIGS,
-    NUM_ITEMS,
-    NUM_NEEDED,
-    NUM_PRODUCTS,
-    NUM_STACKS,
     RANGE,
-    WORK,
     Int32s,
     Int64s,
     Limits,
@@ -61,24 +55,29 @@ class Automaton:
     def num_bytes(self) -> int:
         """Memory of the tables: of those that are made large at once, what has been touched."""
         tables, counts = self.tables, self.tables.counts
-        touched = ((tables.rows, NUM_CONFIGS), (tables.configs, NUM_CONFIGS), (tables.items, NUM_ITEMS),
-                   (tables.stacks, NUM_STACKS), (tables.products, NUM_PRODUCTS))  # fmt: skip
+        touched = (
+            (tables.rows, COUNT.num_configs),
+            (tables.configs, COUNT.num_configs),
+            (tables.items, COUNT.num_items),
+            (tables.stacks, COUNT.num_stacks),
+            (tables.products, COUNT.num_products),
+        )
         unused = sum(unused_bytes(array, int(counts[number])) for array, number in touched)
         return sum(array.nbytes for array in tables) - unused
 
     @property
     def num_configurations(self) -> int:
-        return int(self.tables.counts[NUM_CONFIGS])
+        return int(self.tables.counts[COUNT.num_configs])
 
     @property
     def is_half_full(self) -> bool:
         """Whether what was met so far has filled half of a limit."""
         counts, limits = self.tables.counts, self._limits
         return bool(
-            2 * counts[NUM_CONFIGS] > limits.configurations
-            or 2 * counts[NUM_STACKS] > limits.stacks
-            or 2 * counts[NUM_ITEMS] > limits.items
-            or 2 * counts[NUM_PRODUCTS] > limits.products
+            2 * counts[COUNT.num_configs] > limits.configurations
+            or 2 * counts[COUNT.num_stacks] > limits.stacks
+            or 2 * counts[COUNT.num_items] > limits.items
+            or 2 * counts[COUNT.num_products] > limits.products
         )
 
     @property
@@ -87,11 +86,11 @@ class Automaton:
 
     @property
     def num_stacks(self) -> int:
-        return int(self.tables.counts[NUM_STACKS])
+        return int(self.tables.counts[COUNT.num_stacks])
 
     def row(self, config: int) -> Int32s:
         """The next configuration for each byte; the row moves when tables grow, so use it at once."""
-        if self.tables.rows[config, 0] < 0:
+        if not is_filled(self.tables.rows, config):
             ensure_row = self.kernels.ensure_row
             while not ensure_row(self.tables, config):
                 self.provide()
@@ -120,8 +119,13 @@ class Automaton:
         """The configuration where what stands in the frame `stack` has ended, and nothing else goes on."""
         return self._start_at(RETURN_STATE, stack)
 
+    def items_of(self, config: int) -> slice:
+        """Where the items of `config` stand in the table of items."""
+        first = int(self.tables.configs[config, CONFIG.first])
+        return slice(first, first + int(self.tables.configs[config, CONFIG.size]))
+
     def is_accepting(self, config: int) -> bool:
-        return bool(self.tables.configs[config, 2])
+        return bool(self.tables.configs[config, CONFIG.accepting])
 
     def only_way(self, config: int) -> tuple[bytes, int]:
         """The bytes that must follow `config` because there is no choice, and where they lead."""
@@ -139,26 +143,26 @@ class Automaton:
         if not self.program.specials:
             return []
         t = self.tables
-        first, number = t.configs[config, :2].tolist()
-        states = t.items[first : first + number] >> 32
+        states = t.items[self.items_of(config)] >> STACK_BITS
         states = t.states[states[states >= 0]]
-        read = np.unique(states[(states[:, 0] == RANGE) & (states[:, 1] >= FIRST_SPECIAL), 1]).tolist()
+        lowest = states[states[:, STATE.kind] == RANGE, STATE.low]
+        read = np.unique(lowest[lowest >= FIRST_SPECIAL]).tolist()
         return [symbol for symbol in read if self.step_special(config, symbol)]
 
     def provide(self) -> None:
         """Do what a kernel stopped for: build the rules and starts it asked for, or grow the table that is full."""
         counts = self.tables.counts
         now: list[int] = counts.tolist()
-        count_work(STOP_WORK + (now[WORK] - self._visits) // VISITS_A_UNIT)
-        self._visits, full = now[WORK], now[FULL]
-        wanted = self.tables.needed[: now[NUM_NEEDED]].tolist()
-        counts[FULL] = counts[NUM_NEEDED] = 0
+        count_work(STOP_WORK + (now[COUNT.work] - self._visits) // VISITS_A_UNIT)
+        self._visits, full = now[COUNT.work], now[COUNT.full]
+        wanted = self.tables.needed[: now[COUNT.num_needed]].tolist()
+        counts[COUNT.full] = counts[COUNT.num_needed] = 0
         if full:
             self.tables = grown_tables(self.tables, full, self._limits)
         self._build([what for what in wanted if what >= 0])
         for what in wanted:
             if what < 0:
-                self.sides_of(-1 - what)
+                self.sides_of(start_of(what))
 
     def entry_of(self, rule: int) -> int:
         """The entry state of a rule, built if it is not."""
@@ -174,10 +178,11 @@ class Automaton:
 
     def sides_of(self, state: int) -> tuple[int, int]:
         """The configurations in which the two sides of a product state start."""
-        left, right = self.tables.states[state, 3:5].tolist()
+        sides = slice(STATE.left, STATE.right + 1)
+        left, right = self.tables.states[state, sides].tolist()
         if left < 0:
             left, right = map(self._start_at, self.program.product_sides[state])
-            self.tables.states[state, 3:5] = left, right
+            self.tables.states[state, sides] = left, right
         return left, right
 
     def _start_at(self, state: int, stack: int = 0) -> int:
@@ -198,8 +203,8 @@ class Automaton:
             t = t._replace(edges=_resized(t.edges, 2 * self._num_edges))
         if program.num_rules > len(t.rules):
             t = t._replace(rules=_resized(t.rules, 2 * program.num_rules))
-        t.states[first_state : self._num_states] = _rows(program.states, 5, first_state)
-        t.edges[first_edge : self._num_edges] = _rows(program.edges, 3, first_edge)
+        t.states[first_state : self._num_states] = _rows(program.states, t.states.shape[1], first_state)
+        t.edges[first_edge : self._num_edges] = _rows(program.edges, t.edges.shape[1], first_edge)
         self.tables = t
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.automaton.program import FIRST_SPECIAL
+from stemma.fsm.kernels.columns import EDGE, FRAME, PAIR, STATE, product_of, stack_of, state_of
 from stemma.fsm.kernels.seams import child_of
 from stemma.fsm.kernels.stacks import is_union
 from stemma.fsm.kernels.tables import BYTES, CALL, DIFFERENCE, PRODUCT, RANGE, REPEAT, RETURN, SPLIT
@@ -52,26 +53,25 @@ class Completion:
         return symbols
 
     def _way(self, config: int) -> Way:
-        first, number = self._automaton.tables.configs[config, :2].tolist()
-        items = self._automaton.tables.items[first : first + number].tolist()
+        items = self._automaton.tables.items[self._automaton.items_of(config)].tolist()
         self._measure([state for item in items for state in self._states_of(item)])
         return min((self._way_of(item) for item in items), default=Way(FAR, -1))
 
     def _states_of(self, item: int) -> list[int]:
         """The states that an item still has to leave: its own and those its frames return to."""
-        own = [item >> 32] if item >= 0 else []
+        own = [state_of(item)] if item >= 0 else []
         stacks = self._automaton.tables.stacks
-        return own + [int(stacks[stack, 0]) for stack in self._below(item & 0x7FFFFFFF)]
+        return own + [int(stacks[stack, FRAME.back]) for stack in self._below(stack_of(item))]
 
     def _below(self, stack: int) -> list[int]:
         """All frames and unions of `stack`, the lowest first: what a frame stands on is older than it."""
-        stacks, found, todo = self._automaton.tables.stacks, {0}, [stack]
+        tables, found, todo = self._automaton.tables, {0}, [stack]
         while todo:
             each = todo.pop()
             if each not in found:
                 found.add(each)
-                _, number, parent = stacks[each, :3].tolist()
-                todo += [parent, number] if is_union(self._automaton.tables, each) else [parent]
+                row = tables.stacks[each].tolist()
+                todo += [row[FRAME.rest], row[FRAME.first]] if is_union(tables, each) else [row[FRAME.parent]]
         return sorted(found - {0})
 
     def _left_behind(self, stack: int) -> int:
@@ -79,26 +79,30 @@ class Completion:
         t = self._automaton.tables
         left = {0: 0}
         for each in self._below(stack):
-            back, number, parent = t.stacks[each, :3].tolist()
+            frame = t.stacks[each].tolist()
+            back, count = frame[FRAME.back], frame[FRAME.iteration]
             if is_union(t, each):
-                left[each] = min(left[number], left[parent])
-            elif number >= 0 and t.states[back, 0] == REPEAT:
-                _, body, following, minimum, _ = t.states[back].tolist()
-                more = max(0, minimum - number - 1)
-                left[each] = left[parent] + more * self._distances[body] + self._distances[following]
+                left[each] = min(left[frame[FRAME.first]], left[frame[FRAME.rest]])
+            elif count >= 0 and t.states[back, STATE.kind] == REPEAT:
+                repeat = t.states[back].tolist()
+                more = max(0, repeat[STATE.minimum] - count - 1) * self._distances[repeat[STATE.body]]
+                left[each] = left[frame[FRAME.parent]] + more + self._distances[repeat[STATE.next]]
             else:
-                left[each] = left[parent] + self._distances[back]
+                left[each] = left[frame[FRAME.parent]] + self._distances[back]
         return left[stack]
 
     def _way_of(self, item: int) -> Way:
         t = self._automaton.tables
-        distance, state = self._left_behind(item & 0x7FFFFFFF), item >> 32
+        distance, state = self._left_behind(stack_of(item)), state_of(item)
         if state < 0:
-            data = self._shortest_product(*t.products[-1 - state, :3].tolist())
+            pair = t.products[product_of(state)].tolist()
+            data = self._shortest_product(pair[PAIR.operation], pair[PAIR.left], pair[PAIR.right])
             return Way(FAR, -1) if not data else Way(distance + len(data), data[0])
-        kind, low, high, following, _ = t.states[state].tolist()
-        edges = [(low, high, following)] if kind == RANGE else t.edges[low:high].tolist()
-        steps = [Way(distance + 1 + self._distances[end], start) for start, _, end in edges]
+        row = t.states[state].tolist()
+        if row[STATE.kind] == RANGE:
+            return Way(distance + 1 + self._distances[row[STATE.target]], row[STATE.low])
+        edges = t.edges[row[STATE.first_edge] : row[STATE.end_edge]].tolist()
+        steps = [Way(distance + 1 + self._distances[edge[EDGE.target]], edge[EDGE.low]) for edge in edges]
         return min(steps, default=Way(FAR, -1))
 
     def _measure(self, states: list[int]) -> None:
@@ -119,20 +123,20 @@ class Completion:
                     changed = True
 
     def _distance(self, state: int, row: list[int]) -> int:
-        distances, (kind, first, second, third, _) = self._distances, row
+        distances, kind = self._distances, row[STATE.kind]
         if kind == RETURN:
             return 0
         if kind == RANGE:
-            return min(FAR, 1 + distances[third])
+            return min(FAR, 1 + distances[row[STATE.target]])
         if kind in (BYTES, SPLIT):
-            ends = self._automaton.tables.edges[first:second, 2].tolist()
+            ends = self._targets(row)
             return min(FAR, min((distances[end] for end in ends), default=FAR) + (kind == BYTES))
         if kind == CALL:
-            entry = int(self._automaton.tables.rules[first])  # -1, which nothing measures, if it was not built
-            return min(FAR, distances.get(entry, FAR) + distances[second])
+            entry = int(self._automaton.tables.rules[row[STATE.rule]])  # -1, which nothing measures, if not built
+            return min(FAR, distances.get(entry, FAR) + distances[row[STATE.next]])
         if kind == REPEAT:
-            return min(FAR, third * distances[first] + distances[second])
-        return min(FAR, self._product_start(state) + distances[first])
+            return min(FAR, row[STATE.minimum] * distances[row[STATE.body]] + distances[row[STATE.next]])
+        return min(FAR, self._product_start(state) + distances[row[STATE.next]])
 
     def _reached(self, states: list[int]) -> list[int]:
         """All states reachable from `states`, building the rules on the way, the nearest first."""
@@ -141,24 +145,34 @@ class Completion:
         automaton, built = self._automaton, 0
         while todo:
             state = todo.popleft()
-            kind, first, second, third, _ = automaton.tables.states[state].tolist()
+            row = automaton.tables.states[state].tolist()
+            kind = row[STATE.kind]
             if kind in (BYTES, SPLIT):
-                ends = automaton.tables.edges[first:second, 2].tolist()
+                ends = self._targets(row)
             elif kind == CALL:
-                is_new = automaton.tables.rules[first] < 0
+                rule = row[STATE.rule]
+                is_new = automaton.tables.rules[rule] < 0
                 built += is_new
-                ends = [second] if is_new and built > MAX_RULES else [automaton.entry_of(first), second]
+                entries = [] if is_new and built > MAX_RULES else [automaton.entry_of(rule)]
+                ends = [*entries, row[STATE.next]]
+            elif kind == REPEAT:
+                ends = [row[STATE.body], row[STATE.next]]
             else:
-                ends = {RANGE: [third], REPEAT: [first, second], PRODUCT: [first], RETURN: []}[kind]
+                ends = {RANGE: [row[STATE.target]], PRODUCT: [row[STATE.next]], RETURN: []}[kind]
             for end in ends:
                 if end not in found:
                     found[end] = None
                     todo.append(end)
         return list(found)
 
+    def _targets(self, row: list[int]) -> list[int]:
+        """Where the edges of a BYTES or SPLIT state lead."""
+        edges = self._automaton.tables.edges[row[STATE.first_edge] : row[STATE.end_edge], EDGE.target]
+        return list(edges.tolist())
+
     def _product_start(self, state: int) -> int:
         left, right = self._automaton.sides_of(state)
-        operation = int(self._automaton.tables.states[state, 2])
+        operation = int(self._automaton.tables.states[state, STATE.operation])
         data = self._shortest_product(operation, left, right)
         return FAR if data is None else len(data)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from stemma.fsm.automaton.utf8 import byte_states
 from stemma.fsm.errors import LimitError
+from stemma.fsm.kernels.columns import EDGE, STATE, width
 from stemma.fsm.kernels.tables import (
     BOUNDED,
     BYTES,
@@ -36,7 +37,7 @@ MAX_DEPTH = 60
 MAX_NULLABLE_PARTS = 500
 MAX_COUNT = 1 << 30
 RULE_WORK, STATE_WORK = 100, 3
-STATE, EDGE = Struct("5q"), Struct("3q")  # a row of `Tables.states`, of `Tables.edges`
+STATE_ROW, EDGE_ROW = Struct(f"{width(STATE)}q"), Struct(f"{width(EDGE)}q")
 OPERATIONS: dict[type[ast.Node], int] = {
     ast.Difference: DIFFERENCE,
     ast.Intersection: INTERSECTION,
@@ -50,7 +51,7 @@ class Program:
     def __init__(self, grammar: ast.Grammar, limits: Limits) -> None:
         self._grammar = grammar
         self._limits = limits
-        self.states = bytearray(STATE.pack(RETURN, 0, 0, 0, 0))
+        self.states = bytearray(STATE_ROW.pack(RETURN, 0, 0, 0, 0))
         self.edges = bytearray()
         self.num_states = 1
         self.num_edges = 0
@@ -114,7 +115,7 @@ class Program:
         state = self.num_states
         if state >= self._limits.states:
             raise self._too_many()
-        self.states.extend(STATE.pack(kind, first, second, third, fourth))
+        self.states.extend(STATE_ROW.pack(kind, first, second, third, fourth))
         self.num_states = state + 1
         return state
 
@@ -123,7 +124,7 @@ class Program:
 
     def _new_edges(self, edges: list[tuple[int, int, int]]) -> tuple[int, int]:
         """The first and the end of some edges: low, high, next."""
-        first, add, pack = self.num_edges, self.edges.extend, EDGE.pack
+        first, add, pack = self.num_edges, self.edges.extend, EDGE_ROW.pack
         for edge in edges:
             add(pack(*edge))
         self.num_edges = first + len(edges)
@@ -190,7 +191,7 @@ class Program:
     def _product(self, node: ast.Difference | ast.Intersection, following: int, depth: int) -> int:
         left = self.emit(node.left, RETURN_STATE, depth)
         right = self.emit(node.right, RETURN_STATE, depth)
-        state = self._state(PRODUCT, following, OPERATIONS[type(node)], -1, -1)
+        state = self._state(PRODUCT, OPERATIONS[type(node)], following, -1, -1)
         self.product_sides[state] = (left, right)
         return state
 
@@ -227,7 +228,7 @@ class Program:
                 position = stop
             entries = [self._state(BYTES, *self._new_edges(edges))] if edges else []
             split = self._new_edges([(0, 0, target) for target in entries + [following] * ends])
-            STATE.pack_into(self.states, state * STATE.size, SPLIT, *split, 0, 0)
+            STATE_ROW.pack_into(self.states, state * STATE_ROW.size, SPLIT, *split, 0, 0)
         return start
 
     def _repeat(self, node: ast.Repeat, following: int, depth: int) -> int:
@@ -247,7 +248,7 @@ class Program:
             first, end = self._new_edges([(0, 0, 0), (0, 0, following)])
             loop = self._state(SPLIT, first, end)
             entry = self.emit(part, loop, depth)
-            EDGE.pack_into(self.edges, first * EDGE.size, 0, 0, entry)
+            EDGE_ROW.pack_into(self.edges, first * EDGE_ROW.size, 0, 0, entry)
             return entry if minimum else loop
         body = self.emit(part, RETURN_STATE, depth)
         return self._state(REPEAT, body, following, minimum, -1 if maximum is None else maximum)

@@ -9,9 +9,12 @@ the text is read byte by byte.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from stemma.fsm.kernels.closure import add_task, intern_product
+from stemma.fsm.kernels.columns import CONFIG, COUNT, PAIR, PATH
 from stemma.fsm.kernels.jit import helper
 from stemma.fsm.kernels.masks import Words, put, walk_exit
 from stemma.fsm.kernels.regions import follow
@@ -19,16 +22,9 @@ from stemma.fsm.kernels.rows import ensure_row, run_tasks
 from stemma.fsm.kernels.runs import Run
 from stemma.fsm.kernels.tables import (
     BOUNDED,
-    DISTANCE,
-    FULL,
-    GENERATION,
     LIVE,
     LIVE_TASK,
-    MARK,
-    NUM_TASKS,
     UNKNOWN,
-    WALK,
-    WALKED,
     Int64s,
     Tables,
 )
@@ -38,38 +34,53 @@ MAXIMUM_LEFT = 4096
 MISSING, UNKNOWN_DISTANCE = -1, -2
 
 
+class Farthest(NamedTuple):
+    """What `farthest` finds."""
+
+    distance: int  # the most bytes to the nearest end, MISSING or UNKNOWN_DISTANCE
+    size: int  # configurations that were looked at
+
+
+class BoundedText(NamedTuple):
+    """Where pattern and length stand in a text that is bounded."""
+
+    left: int  # the configuration of the pattern
+    right: int  # that of the length
+    after: int  # the one where the text has ended
+    remaining: int  # units that the length leaves; a unit is a character or more
+
+
 @helper
-def farthest(t: Tables, config: int, path: Int64s, found: Int64s) -> int:
-    """The most bytes that any configuration after `config` needs to the nearest end; these lie in `path` then, their
-    number in `found[0]`. MISSING if rules or room are, UNKNOWN_DISTANCE if there are too many to tell."""
-    t.counts[GENERATION] += 1
-    generation = t.counts[GENERATION]
+def farthest(t: Tables, config: int, path: Int64s) -> Farthest:
+    """The most bytes that any configuration after `config` needs to the nearest end; these lie in `path` then.
+    MISSING if rules or room are, UNKNOWN_DISTANCE if there are too many to tell."""
+    t.counts[COUNT.generation] += 1
+    generation = t.counts[COUNT.generation]
     limit = min(MAXIMUM_LEFT, len(path))
-    t.configs[config, MARK] = generation
-    path[0, 0] = config
+    t.configs[config, CONFIG.mark] = generation
+    path[0, PATH.config] = config
     size = 1
     position = 0
     missing = False
     while position < size:
-        here = path[position, 0]
+        here = path[position, PATH.config]
         position += 1
-        t.configs[here, DISTANCE] = 0 if t.configs[here, 2] else -1
+        t.configs[here, CONFIG.distance] = 0 if t.configs[here, CONFIG.accepting] else -1
         if not ensure_row(t, here):
-            if t.counts[FULL]:
-                return MISSING
+            if t.counts[COUNT.full]:
+                return Farthest(MISSING, size)
             missing = True
             continue
         for byte in range(256):
             following = t.rows[here, byte]
-            if following == 0 or t.configs[following, MARK] == generation:
+            if following == 0 or t.configs[following, CONFIG.mark] == generation:
                 continue
             if size == limit:
-                return UNKNOWN_DISTANCE
-            t.configs[following, MARK] = generation
-            path[size, 0] = following
+                return Farthest(UNKNOWN_DISTANCE, size)
+            t.configs[following, CONFIG.mark] = generation
+            path[size, PATH.config] = following
             size += 1
-    found[0] = size
-    return MISSING if missing else settle_distances(t, path, size)
+    return Farthest(MISSING if missing else settle_distances(t, path, size), size)
 
 
 @helper
@@ -77,14 +88,14 @@ def settle_distances(t: Tables, path: Int64s, size: int) -> int:
     """Number the configurations in `path` by their distance to an end, level by level; the largest distance."""
     left = 0
     for position in range(size):
-        left += t.configs[path[position, 0], DISTANCE] < 0
+        left += t.configs[path[position, PATH.config], CONFIG.distance] < 0
     distance = 0
     while left > 0:
         before = left
         for position in range(size):
-            here = path[position, 0]
-            if t.configs[here, DISTANCE] < 0 and leads_to_distance(t, here, distance):
-                t.configs[here, DISTANCE] = distance + 1
+            here = path[position, PATH.config]
+            if t.configs[here, CONFIG.distance] < 0 and leads_to_distance(t, here, distance):
+                t.configs[here, CONFIG.distance] = distance + 1
                 left -= 1
         if left == before:
             return UNKNOWN_DISTANCE
@@ -96,7 +107,7 @@ def settle_distances(t: Tables, path: Int64s, size: int) -> int:
 def leads_to_distance(t: Tables, config: int, distance: int) -> bool:
     for byte in range(256):
         following = t.rows[config, byte]
-        if following and t.configs[following, DISTANCE] == distance:
+        if following and t.configs[following, CONFIG.distance] == distance:
             return True
     return False
 
@@ -107,12 +118,12 @@ def is_live(t: Tables, left: int, right: int) -> int:
     product = intern_product(t, BOUNDED, left, right)
     if product < 0:
         return -1
-    if t.products[product, 3] == UNKNOWN:
-        t.counts[NUM_TASKS] = 0
+    if t.products[product, PAIR.liveness] == UNKNOWN:
+        t.counts[COUNT.num_tasks] = 0
         add_task(t, LIVE_TASK, product)
         if not run_tasks(t):
             return -1
-    return int(t.products[product, 3] == LIVE)
+    return int(t.products[product, PAIR.liveness] == LIVE)
 
 
 @helper
@@ -120,7 +131,7 @@ def ends_in_time(t: Tables, trie: Trie, path: Int64s, node: int, inner: int, rig
     """Whether the text of `node`, after which the pattern stands at `inner`, leaves room for an end: 1 or 0, -1 if
     rules or room are missing. Distances are in bytes, and what `remaining` counts may be longer than characters, so
     that only a short distance tells it at once."""
-    distance = t.configs[inner, DISTANCE]
+    distance = t.configs[inner, CONFIG.distance]
     characters = 0
     before = node
     while before > 0:
@@ -158,26 +169,32 @@ def check_unsure(
 def leaves_text(t: Tables, trie: Trie, path: Int64s, before: int, inner: int, right: int, units: int) -> int:
     """Whether the text may end with that of `before`, after which the pattern stands at `inner`: 1 or 0, -1 if rules
     or room are missing. units: that the length still leaves then, if it leaves any for sure."""
-    if t.configs[inner, 2] == 0 or units >= 0:
-        return int(t.configs[inner, 2])
+    if t.configs[inner, CONFIG.accepting] == 0 or units >= 0:
+        return int(t.configs[inner, CONFIG.accepting])
     end = follow(t, trie, path, before, right)
-    return int(t.configs[end, 2]) if end > 0 else end
+    return int(t.configs[end, CONFIG.accepting]) if end > 0 else end
 
 
 @helper
 def bounded_mask(
-    t: Tables, trie: Trie, path: Int64s, config: int, out: Words, sure: Words, run: Run, places: Int64s, nodes: Int64s
+    t: Tables,
+    trie: Trie,
+    path: Int64s,
+    config: int,
+    out: Words,
+    sure: Words,
+    run: Run,
+    text: BoundedText,
+    nodes: Int64s,
 ) -> bool:
     """`out` holds what both sides allow, `sure` what is certain among that; adds what goes on after the text.
 
-    `run` are the tokens without any byte that may follow the text; `places` are the configurations of the pattern and
-    of the length in `config`, the one where the text has ended, and the units that the length leaves (a unit is a
-    character or more); `nodes` the place of each token in the trie.
+    `run` are the tokens without any byte that may follow the text; `nodes` the place of each token in the trie.
     """
-    left, right, after, remaining = places[0], places[1], places[2], places[3]
+    left, right, after, remaining = text
     if not ensure_row(t, after) or not check_unsure(t, trie, path, out, sure, left, right, remaining, nodes):
         return False
-    t.configs[config, WALKED] = t.configs[after, WALKED] = t.counts[WALK]
+    t.configs[config, CONFIG.walked] = t.configs[after, CONFIG.walked] = t.counts[COUNT.walk]
     done = True
     for byte in range(256):
         if t.rows[after, byte] == 0:
@@ -202,6 +219,6 @@ def bounded_mask(
                 following *= leaves
             if following:
                 done = walk_exit(t, trie, out, path, run, exit, following) and done
-                if t.counts[FULL]:
+                if t.counts[COUNT.full]:
                     return False
     return done

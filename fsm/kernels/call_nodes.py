@@ -8,12 +8,13 @@ node becomes the union of its callers' frames, those that are called last first.
 
 from __future__ import annotations
 
+from stemma.fsm.kernels.columns import CALLER, COUNT, SEEN, STATE, item_of, stack_of, state_of
+from stemma.fsm.kernels.interning import hash_item
 from stemma.fsm.kernels.jit import helper
-from stemma.fsm.kernels.stacks import collect, hash_three, intern_stack, union_of
-from stemma.fsm.kernels.tables import CALLS, FULL, FULL_WORK, GENERATION, NUM_PENDING, RETURN, Tables
+from stemma.fsm.kernels.stacks import collect, intern_stack, union_of
+from stemma.fsm.kernels.tables import FULL_WORK, RETURN, Tables
 
 NODE = 1 << 30  # a stack of this and the state that is entered is a node
-BACK, NUMBER, BELOW, RESOLVED = 1, 2, 3, 4
 
 
 @helper
@@ -25,9 +26,9 @@ def is_node(stack: int) -> bool:
 def was_seen(t: Tables, item: int) -> bool:
     """Whether `item` was met in this closure."""
     mask = len(t.seen) - 1
-    slot = hash_three(item >> 32 & 0x7FFFFFFF, item & 0x7FFFFFFF, 0) & mask
-    while t.seen[slot, 1] == t.counts[GENERATION]:
-        if t.seen[slot, 0] == item:
+    slot = hash_item(item) & mask
+    while t.seen[slot, SEEN.generation] == t.counts[COUNT.generation]:
+        if t.seen[slot, SEEN.item] == item:
             return True
         slot = (slot + 1) & mask
     return False
@@ -36,15 +37,15 @@ def was_seen(t: Tables, item: int) -> bool:
 @helper
 def add_caller(t: Tables, entry: int, back: int, number: int, stack: int) -> int:
     """One more caller of `entry`, counted already: the node's stack, -1 if a table is full."""
-    row = t.counts[CALLS] - 1
+    row = t.counts[COUNT.calls] - 1
     if row == len(t.calls):
-        t.counts[FULL] = FULL_WORK
+        t.counts[COUNT.full] = FULL_WORK
         return -1
-    t.calls[row, 0] = entry
-    t.calls[row, BACK] = back
-    t.calls[row, NUMBER] = number
-    t.calls[row, BELOW] = stack
-    t.calls[row, RESOLVED] = -1
+    t.calls[row, CALLER.entry] = entry
+    t.calls[row, CALLER.back] = back
+    t.calls[row, CALLER.iteration] = number
+    t.calls[row, CALLER.parent] = stack
+    t.calls[row, CALLER.resolved] = -1
     return NODE | entry
 
 
@@ -53,14 +54,14 @@ def add_call(t: Tables, entry: int, back: int, number: int, stack: int, depth: i
     """Enter `entry` on its node; what follows it too, where it has ended without a byte. The new depth of `work`, -1 if
     a table is full. What ends a rule that stands on a node has the same callers: it needs no node, and rules that end
     with each other make no circle."""
-    if is_node(stack) and number < 0 and t.states[back, 0] == RETURN:
-        t.counts[CALLS] -= 1
-        t.work[depth] = (entry << 32) | stack
+    if is_node(stack) and number < 0 and t.states[back, STATE.kind] == RETURN:
+        t.counts[COUNT.calls] -= 1
+        t.work[depth] = item_of(entry, stack)
         return depth + 1
     node = add_caller(t, entry, back, number, stack)
     if node < 0:
         return -1
-    t.work[depth] = (entry << 32) | node
+    t.work[depth] = item_of(entry, node)
     depth += 1
     if was_seen(t, node):
         depth = return_to(t, back, number, stack, depth)
@@ -70,7 +71,7 @@ def add_call(t: Tables, entry: int, back: int, number: int, stack: int, depth: i
 @helper
 def return_to(t: Tables, back: int, number: int, stack: int, depth: int) -> int:
     """Go on behind what has read nothing. A repeat ends at once: what may be empty may be so in all its turns."""
-    t.work[depth] = ((back if number < 0 else t.states[back, 2]) << 32) | stack
+    t.work[depth] = item_of(back if number < 0 else t.states[back, STATE.next], stack)
     return depth + 1
 
 
@@ -78,12 +79,13 @@ def return_to(t: Tables, back: int, number: int, stack: int, depth: int) -> int:
 def return_to_callers(t: Tables, node: int, depth: int) -> int:
     """What was entered has ended without a byte (a state that returns is the item `node` itself): go on behind all its
     callers so far. The new depth of `work`, -1 if it is full."""
-    for row in range(t.counts[CALLS]):
-        if NODE | t.calls[row, 0] == node:
+    for row in range(t.counts[COUNT.calls]):
+        if NODE | t.calls[row, CALLER.entry] == node:
             if depth + 4 >= len(t.work):
-                t.counts[FULL] = FULL_WORK
+                t.counts[COUNT.full] = FULL_WORK
                 return -1
-            depth = return_to(t, t.calls[row, BACK], t.calls[row, NUMBER], t.calls[row, BELOW], depth)
+            caller = t.calls[row]
+            depth = return_to(t, caller[CALLER.back], caller[CALLER.iteration], caller[CALLER.parent], depth)
     return depth
 
 
@@ -91,41 +93,41 @@ def return_to_callers(t: Tables, node: int, depth: int) -> int:
 def resolve_nodes(t: Tables) -> bool:
     """Give all pending items stacks in place of nodes. False if a table is full, or where a rule calls itself before a
     byte is read: more room does not help there, so that a limit will say so."""
-    sort_calls(t, t.counts[CALLS])
-    left = t.counts[CALLS] + 1
+    sort_calls(t, t.counts[COUNT.calls])
+    left = t.counts[COUNT.calls] + 1
     while left > 0:
         before = left
         left = resolve_ready(t)
         if left < 0:
             return False
         if left == before:
-            t.counts[FULL] = FULL_WORK
+            t.counts[COUNT.full] = FULL_WORK
             return False
-    for position in range(t.counts[NUM_PENDING]):
+    for position in range(t.counts[COUNT.num_pending]):
         item = t.pending[position]
-        if is_node(item & 0x7FFFFFFF):
-            t.pending[position] = (item >> 32 << 32) | resolved(t, item & 0x7FFFFFFF)
+        if is_node(stack_of(item)):
+            t.pending[position] = item_of(state_of(item), resolved(t, stack_of(item)))
     return True
 
 
 @helper
 def resolve_ready(t: Tables) -> int:
     """Resolve the nodes of which all callers stand on stacks by now. How many are left, -1 if a table is full."""
-    number = t.counts[CALLS]
+    number = t.counts[COUNT.calls]
     left = 0
     start = 0
     while start < number:
         end = start + 1
-        ready = resolved(t, t.calls[start, BELOW]) >= 0
-        while end < number and t.calls[end, 0] == t.calls[start, 0]:
-            ready = ready and resolved(t, t.calls[end, BELOW]) >= 0
+        ready = resolved(t, t.calls[start, CALLER.parent]) >= 0
+        while end < number and t.calls[end, CALLER.entry] == t.calls[start, CALLER.entry]:
+            ready = ready and resolved(t, t.calls[end, CALLER.parent]) >= 0
             end += 1
-        if t.calls[start, RESOLVED] < 0:
+        if t.calls[start, CALLER.resolved] < 0:
             if ready:
                 stack = callers_of(t, start, end)
                 if stack < 0:
                     return -1
-                t.calls[start, RESOLVED] = stack
+                t.calls[start, CALLER.resolved] = stack
             else:
                 left += 1
         start = end
@@ -139,14 +141,14 @@ def resolved(t: Tables, stack: int) -> int:
         return stack
     entry = stack - NODE
     low = 0
-    high = t.counts[CALLS]
+    high = t.counts[COUNT.calls]
     while low < high:
         middle = (low + high) >> 1
-        if t.calls[middle, 0] < entry:
+        if t.calls[middle, CALLER.entry] < entry:
             low = middle + 1
         else:
             high = middle
-    return int(t.calls[low, RESOLVED])
+    return int(t.calls[low, CALLER.resolved])
 
 
 @helper
@@ -155,16 +157,16 @@ def callers_of(t: Tables, start: int, end: int) -> int:
     below them. -1 if a table is full."""
     size = 0
     while start < end:
-        back = t.calls[start, BACK]
-        number = t.calls[start, NUMBER]
+        back = t.calls[start, CALLER.back]
+        number = t.calls[start, CALLER.iteration]
         first = size
-        t.counts[GENERATION] += 1
-        while start < end and t.calls[start, BACK] == back and t.calls[start, NUMBER] == number:
-            size = collect(t, size, resolved(t, t.calls[start, BELOW]))
+        t.counts[COUNT.generation] += 1
+        while start < end and t.calls[start, CALLER.back] == back and t.calls[start, CALLER.iteration] == number:
+            size = collect(t, size, resolved(t, t.calls[start, CALLER.parent]))
             if size < 0:
                 return -1
             start += 1
-        if number < 0 and t.states[back, 0] == RETURN:
+        if number < 0 and t.states[back, STATE.kind] == RETURN:
             continue
         below = union_of(t, first, size)
         frame = intern_stack(t, back, number, below) if below >= 0 else -1
@@ -183,26 +185,26 @@ def sort_calls(t: Tables, number: int) -> None:
         gap *= 2
     while gap > 0:
         for i in range(gap, number):
-            entry = t.calls[i, 0]
-            back = t.calls[i, BACK]
-            count = t.calls[i, NUMBER]
-            below = t.calls[i, BELOW]
+            entry = t.calls[i, CALLER.entry]
+            back = t.calls[i, CALLER.back]
+            count = t.calls[i, CALLER.iteration]
+            below = t.calls[i, CALLER.parent]
             j = i - gap
             while j >= 0 and comes_later(t, j, entry, back, count):
                 for column in range(4):
                     t.calls[j + gap, column] = t.calls[j, column]
                 j -= gap
-            t.calls[j + gap, 0] = entry
-            t.calls[j + gap, BACK] = back
-            t.calls[j + gap, NUMBER] = count
-            t.calls[j + gap, BELOW] = below
+            t.calls[j + gap, CALLER.entry] = entry
+            t.calls[j + gap, CALLER.back] = back
+            t.calls[j + gap, CALLER.iteration] = count
+            t.calls[j + gap, CALLER.parent] = below
         gap //= 2
 
 
 @helper
 def comes_later(t: Tables, row: int, entry: int, back: int, number: int) -> bool:
-    if t.calls[row, 0] != entry:
-        return bool(t.calls[row, 0] > entry)
-    if t.calls[row, BACK] != back:
-        return bool(t.calls[row, BACK] > back)
-    return bool(t.calls[row, NUMBER] > number)
+    if t.calls[row, CALLER.entry] != entry:
+        return bool(t.calls[row, CALLER.entry] > entry)
+    if t.calls[row, CALLER.back] != back:
+        return bool(t.calls[row, CALLER.back] > back)
+    return bool(t.calls[row, CALLER.iteration] > number)

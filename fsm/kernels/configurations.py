@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from stemma.fsm.kernels.call_nodes import resolve_nodes
 from stemma.fsm.kernels.closure import add_product, begin_set, close_over, intern_product
+from stemma.fsm.kernels.columns import (
+    CONFIG,
+    COUNT,
+    EDGE,
+    FILLED,
+    LOW_BITS,
+    PAIR,
+    STATE,
+    product_of,
+    stack_of,
+    state_of,
+)
+from stemma.fsm.kernels.interning import hash_three
 from stemma.fsm.kernels.jit import helper
-from stemma.fsm.kernels.stacks import MANY, hash_three, merge_pending
+from stemma.fsm.kernels.stacks import MANY, merge_pending
 from stemma.fsm.kernels.tables import (
-    ACCEPTING,
     DIFFERENCE,
-    DISTANCE,
-    FULL,
     FULL_CONFIGS,
     FULL_ITEMS,
     FULL_WORK,
-    MARK,
-    NUM_CONFIGS,
-    NUM_ITEMS,
-    NUM_PENDING,
     RANGE,
-    SHARING,
-    VISITS,
-    WALKED,
     Tables,
 )
 
@@ -48,46 +51,46 @@ def sort_pending(t: Tables, number: int) -> None:
 @helper
 def intern_pending(t: Tables) -> int:
     """The id of the configuration of the pending items. -1 if a table is full."""
-    number = t.counts[NUM_PENDING]
-    if number == 0 and t.counts[ACCEPTING] == 0:
+    number = t.counts[COUNT.num_pending]
+    if number == 0 and t.counts[COUNT.accepting] == 0:
         return 0
     sort_pending(t, number)
-    if t.counts[SHARING]:
+    if t.counts[COUNT.sharing]:
         number = without_twins(t, number)
     if number > MANY:
         if not merge_pending(t):
             return -1
-        number = t.counts[NUM_PENDING]
-    value = t.counts[ACCEPTING]
+        number = t.counts[COUNT.num_pending]
+    value = t.counts[COUNT.accepting]
     for i in range(number):
-        value = hash_three(value, t.pending[i] >> 32 & 0x7FFFFFFF, t.pending[i] & 0x7FFFFFFF)
+        value = hash_three(value, state_of(t.pending[i]) & LOW_BITS, stack_of(t.pending[i]))
     mask = len(t.config_index) - 1
     slot = value & mask
     while t.config_index[slot] >= 0:
         config = t.config_index[slot]
-        if t.configs[config, 3] == value and same_items(t, config, number):
+        if t.configs[config, CONFIG.hash] == value and same_items(t, config, number):
             return int(config)
         slot = (slot + 1) & mask
-    config = t.counts[NUM_CONFIGS]
+    config = t.counts[COUNT.num_configs]
     if config == len(t.configs) or 2 * config > mask:
-        t.counts[FULL] = FULL_CONFIGS
+        t.counts[COUNT.full] = FULL_CONFIGS
         return -1
-    first = t.counts[NUM_ITEMS]
+    first = t.counts[COUNT.num_items]
     if first + number > len(t.items):
-        t.counts[FULL] = FULL_ITEMS
+        t.counts[COUNT.full] = FULL_ITEMS
         return -1
     for i in range(number):
         t.items[first + i] = t.pending[i]
-    t.configs[config, 0] = first
-    t.configs[config, 1] = number
-    t.configs[config, 2] = t.counts[ACCEPTING]
-    t.configs[config, 3] = value
-    t.configs[config, MARK] = t.configs[config, WALKED] = 0
-    t.configs[config, DISTANCE] = -1
+    t.configs[config, CONFIG.first] = first
+    t.configs[config, CONFIG.size] = number
+    t.configs[config, CONFIG.accepting] = t.counts[COUNT.accepting]
+    t.configs[config, CONFIG.hash] = value
+    t.configs[config, CONFIG.mark] = t.configs[config, CONFIG.walked] = 0
+    t.configs[config, CONFIG.distance] = -1
     t.config_index[slot] = config
-    t.rows[config, 0] = -1
-    t.counts[NUM_ITEMS] = first + number
-    t.counts[NUM_CONFIGS] = config + 1
+    t.rows[config, FILLED] = -1
+    t.counts[COUNT.num_items] = first + number
+    t.counts[COUNT.num_configs] = config + 1
     return int(config)
 
 
@@ -99,15 +102,15 @@ def without_twins(t: Tables, number: int) -> int:
         if kept == 0 or t.pending[position] != t.pending[kept - 1]:
             t.pending[kept] = t.pending[position]
             kept += 1
-    t.counts[NUM_PENDING] = kept
+    t.counts[COUNT.num_pending] = kept
     return kept
 
 
 @helper
 def same_items(t: Tables, config: int, number: int) -> bool:
-    if t.configs[config, 1] != number or t.configs[config, 2] != t.counts[ACCEPTING]:
+    if t.configs[config, CONFIG.size] != number or t.configs[config, CONFIG.accepting] != t.counts[COUNT.accepting]:
         return False
-    first = t.configs[config, 0]
+    first = t.configs[config, CONFIG.first]
     for i in range(number):  # noqa: SIM110 - a loop that numba compiles
         if t.items[first + i] != t.pending[i]:
             return False
@@ -117,29 +120,29 @@ def same_items(t: Tables, config: int, number: int) -> bool:
 @helper
 def target(t: Tables, state: int, byte: int) -> int:
     """Where a RANGE or BYTES state goes with `byte` (or a special symbol, 256 and up), or -1."""
-    if t.states[state, 0] == RANGE:
-        if t.states[state, 1] <= byte <= t.states[state, 2]:
-            return int(t.states[state, 3])
+    if t.states[state, STATE.kind] == RANGE:
+        if t.states[state, STATE.low] <= byte <= t.states[state, STATE.high]:
+            return int(t.states[state, STATE.target])
         return -1
-    low = t.states[state, 1]
-    high = t.states[state, 2] - 1
+    low = t.states[state, STATE.first_edge]
+    high = t.states[state, STATE.end_edge] - 1
     while low <= high:
         middle = (low + high) >> 1
-        if byte < t.edges[middle, 0]:
+        if byte < t.edges[middle, EDGE.low]:
             high = middle - 1
-        elif byte > t.edges[middle, 1]:
+        elif byte > t.edges[middle, EDGE.high]:
             low = middle + 1
         else:
-            return int(t.edges[middle, 2])
+            return int(t.edges[middle, EDGE.target])
     return -1
 
 
 @helper
 def step_product(t: Tables, product: int, byte: int) -> int:
     """The product after `byte` (rows of both sides are filled): its id, -1 if it ends, -2 if a table is full."""
-    left = t.rows[t.products[product, 1], byte]
-    right = t.rows[t.products[product, 2], byte]
-    operation = t.products[product, 0]
+    left = t.rows[t.products[product, PAIR.left], byte]
+    right = t.rows[t.products[product, PAIR.right], byte]
+    operation = t.products[product, PAIR.operation]
     if left == 0 or (right == 0 and operation != DIFFERENCE):
         return -1
     following = intern_product(t, operation, left, right)
@@ -151,17 +154,17 @@ def step_product(t: Tables, product: int, byte: int) -> int:
 @helper
 def add_step(t: Tables, item: int, byte: int) -> bool:
     """Add what `item` becomes after `byte`. False if a table is full."""
-    state = item >> 32
-    stack = item & 0x7FFFFFFF
+    state = state_of(item)
+    stack = stack_of(item)
     if state >= 0:
         following = target(t, state, byte)
         return following < 0 or close_over(t, following, stack)
     if byte > 255:
         return True
-    if t.counts[VISITS] + 2 >= len(t.pending):
-        t.counts[FULL] = FULL_WORK
+    if t.counts[COUNT.visits] + 2 >= len(t.pending):
+        t.counts[COUNT.full] = FULL_WORK
         return False
-    product = step_product(t, -1 - state, byte)
+    product = step_product(t, product_of(state), byte)
     if product < 0:
         return product == -1
     return not add_product(t, product, stack) or close_over(t, RETURN_STATE, stack)
@@ -173,17 +176,17 @@ def add_all_steps(t: Tables, config: int, byte: int) -> bool:
     begin_set(t)
     if add_each_step(t, config, byte):
         return True
-    if t.counts[FULL]:
+    if t.counts[COUNT.full]:
         return False
     begin_set(t)
-    t.counts[SHARING] = 1
+    t.counts[COUNT.sharing] = 1
     return add_each_step(t, config, byte) and resolve_nodes(t)
 
 
 @helper
 def add_each_step(t: Tables, config: int, byte: int) -> bool:
-    first = t.configs[config, 0]
-    for position in range(first, first + t.configs[config, 1]):  # noqa: SIM110 - a loop that numba compiles
+    first = t.configs[config, CONFIG.first]
+    for position in range(first, first + t.configs[config, CONFIG.size]):
         if not add_step(t, t.items[position], byte):
             return False
     return True

@@ -2,19 +2,62 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from stemma.fsm.kernels.columns import CONFIG, EDGE, FRAME, STATE, item_of, stack_of, state_of
 from stemma.fsm.kernels.jit import helper
 from stemma.fsm.kernels.rows import ensure_row
 from stemma.fsm.kernels.runs import BUT_LINES, NONE, WHOLE
+from stemma.fsm.kernels.stacks import is_frame_of
 from stemma.fsm.kernels.tables import RANGE, REPEAT, Int64s, Tables
-from stemma.fsm.kernels.turns import find_turning, is_later_turn
+from stemma.fsm.kernels.turns import Turning, find_turning, is_later_turn
 
-# What `classify` finds, in found[KIND], with the base configuration in found[BASE]. The caller sets
-# found[LONGEST], the length of the longest token. found[FREE] is how many turns it takes until a CHAIN may end,
-# found[STRAYS] whether bytes lead from a PLAIN or a LOOP to others like it (see `regions`); behind that stands what
-# `find_turning` finds.
+NOT_YET = -1  # rules or room are missing
 PLAIN, LOOP, DELTA, CHAIN = range(4)
-KIND, BASE, REMAINING, STEP_BYTE, LONGEST, FREE, STRAYS = range(7)
 MIN_RUN = 20  # a run of fewer ASCII bytes is not worth a table: the walk is short
+
+
+class Chain(NamedTuple):
+    """How a run goes through a counted repeat, one turn a character."""
+
+    is_chain: int  # 1, 0 or NOT_YET
+    remaining: int  # turns, -1: any number
+    free: int  # turns until it may end
+    step_byte: int  # one of the run
+
+
+class Place(NamedTuple):
+    """What `classify` finds: a kind, with what belongs to it, and the fields of a `Chain` and a `Turning` (flat, since
+    tuples in tuples take numba three times as long to hand over)."""
+
+    kind: int  # PLAIN, LOOP, DELTA, CHAIN or NOT_YET
+    base: int  # of a DELTA: the configuration that it is much like
+    strays: int  # whether bytes lead from a PLAIN or a LOOP to others like it (see `regions`)
+    remaining: int
+    free: int
+    step_byte: int
+    turns: int
+    repeat: int
+    below: int
+    left: int
+
+    @property
+    def chain(self) -> Chain:
+        return Chain(int(self.kind == CHAIN), self.remaining, self.free, self.step_byte)
+
+    @property
+    def turning(self) -> Turning:
+        return Turning(self.turns, self.repeat, self.below, self.left)
+
+
+NO_CHAIN = Chain(0, 0, 0, 0)
+
+
+@helper
+def place_of(kind: int, base: int, strays: int, chain: Chain, turning: Turning) -> Place:
+    _, remaining, free, step_byte = chain
+    turns, repeat, below, left = turning
+    return Place(kind, base, strays, remaining, free, step_byte, turns, repeat, below, left)
 
 
 @helper
@@ -107,7 +150,7 @@ def num_shared(t: Tables, config: int, other: int) -> int:
 
 
 @helper
-def strays(t: Tables, config: int, leader: int, found: Int64s) -> int:
+def strays(t: Tables, config: int, leader: int, turning: Turning) -> int:
     """1 if a byte leads from `config` to a configuration like it that is not `leader`, 0 if not, or if that is a later
     turn of a repeat (which ends: there is no region), -1 if not known."""
     least = num_shared(t, config, config) // 2
@@ -120,7 +163,7 @@ def strays(t: Tables, config: int, leader: int, found: Int64s) -> int:
         if not ensure_row(t, other):
             return -1
         if num_shared(t, config, other) >= least:
-            return int(not is_later_turn(t, config, other, found))
+            return int(not is_later_turn(t, config, other, turning))
     return 0
 
 
@@ -163,48 +206,47 @@ def mark_inside(t: Tables, config: int, leader: int, inside: Int64s) -> int:
 
 
 @helper
-def classify(t: Tables, config: int, inside: Int64s, found: Int64s) -> bool:
-    """How best to compute the mask of `config`; for a LOOP or a CHAIN also the set of bytes of its run."""
-    found[KIND] = PLAIN
-    find_turning(t, config, found)
+def classify(t: Tables, config: int, inside: Int64s, longest: int) -> Place:
+    """How best to compute the mask of `config`, where the longest token has so many bytes; for a LOOP or a CHAIN, and
+    a PLAIN that strays, also the set of bytes of its run."""
+    turning = find_turning(t, config)
     if not ensure_row(t, config):
-        return False
+        return place_of(NOT_YET, 0, 0, NO_CHAIN, turning)
     leader = most_common(t, config)
-    found[STRAYS] = 0
     if leader == 0 or mark_inside(t, config, leader, inside) < MIN_RUN:
-        found[STRAYS] = strays(t, config, 0, found)
-        return bool(found[STRAYS] >= 0)
+        return with_strays(t, PLAIN, config, 0, turning)
     if not ensure_row(t, leader):
-        return False
+        return place_of(NOT_YET, 0, 0, NO_CHAIN, turning)
     if leader != config and mark_inside(t, leader, leader, inside) >= MIN_RUN:
-        found[KIND] = DELTA
-        found[BASE] = leader
-        return True
+        return place_of(DELTA, leader, 0, NO_CHAIN, turning)
     mark_inside(t, config, leader, inside)
     end = whole_characters(t, config)
     if end < 0:
-        return False
+        return place_of(NOT_YET, 0, 0, NO_CHAIN, turning)
     inside[128] = kind_beyond(t, config) if end == leader else NONE
     if leader == config:
-        found[KIND] = LOOP
-        found[STRAYS] = strays(t, config, leader, found)
-        return bool(found[STRAYS] >= 0)
-    counted = find_counter(t, config, leader, inside, found)
-    if counted > 0:
-        found[KIND] = CHAIN
-    elif counted == 0:
-        found[STRAYS] = not is_later_turn(t, config, leader, found)
-    return counted >= 0
+        return with_strays(t, LOOP, config, leader, turning)
+    chain = find_chain(t, config, leader, inside, longest)
+    if chain.is_chain == 0:
+        return place_of(PLAIN, 0, int(not is_later_turn(t, config, leader, turning)), chain, turning)
+    return place_of(CHAIN if chain.is_chain > 0 else NOT_YET, 0, 0, chain, turning)
+
+
+@helper
+def with_strays(t: Tables, kind: int, config: int, leader: int, turning: Turning) -> Place:
+    """A PLAIN or a LOOP, and whether it strays."""
+    found = strays(t, config, leader, turning)
+    return place_of(kind if found >= 0 else NOT_YET, 0, found, NO_CHAIN, turning)
 
 
 @helper
 def run_frame(t: Tables, config: int, inside: Int64s) -> int:
     """The one frame in which all items of `config` stand that read a byte of the run; 0 if there is no such frame."""
     frame = -1
-    first = t.configs[config, 0]
-    for position in range(first, first + t.configs[config, 1]):
-        state = t.items[position] >> 32
-        stack = t.items[position] & 0x7FFFFFFF
+    first = t.configs[config, CONFIG.first]
+    for position in range(first, first + t.configs[config, CONFIG.size]):
+        state = state_of(t.items[position])
+        stack = stack_of(t.items[position])
         if state < 0:
             return 0
         if reads_inside(t, state, inside):
@@ -217,10 +259,10 @@ def run_frame(t: Tables, config: int, inside: Int64s) -> int:
 @helper
 def reads_inside(t: Tables, state: int, inside: Int64s) -> bool:
     """Whether a RANGE or BYTES state reads any byte of the run."""
-    if t.states[state, 0] == RANGE:
-        return any_inside(inside, t.states[state, 1], t.states[state, 2])
-    for edge in range(t.states[state, 1], t.states[state, 2]):
-        if any_inside(inside, t.edges[edge, 0], t.edges[edge, 1]):
+    if t.states[state, STATE.kind] == RANGE:
+        return any_inside(inside, t.states[state, STATE.low], t.states[state, STATE.high])
+    for edge in range(t.states[state, STATE.first_edge], t.states[state, STATE.end_edge]):
+        if any_inside(inside, t.edges[edge, EDGE.low], t.edges[edge, EDGE.high]):
             return True
     return False
 
@@ -236,43 +278,48 @@ def any_inside(inside: Int64s, low: int, high: int) -> bool:
 
 
 @helper
-def find_counter(t: Tables, config: int, leader: int, inside: Int64s, found: Int64s) -> int:
-    """Whether each byte of the run is one turn of one counted repeat; sets the turns that remain (-1: any number).
+def find_chain(t: Tables, config: int, leader: int, inside: Int64s, longest: int) -> Chain:
+    """Whether each byte of the run is one turn of one counted repeat, and how many turns remain.
 
     All items that read a byte of the run must stand in the same frame (repeat, count, parent), also when the repeat
     may first be left, and the same states must stand in (repeat, count + 1, parent) after it. Closures look at counts
-    only to compare them with the limits, so every further turn is like this one until the maximum. -1: not known yet.
+    only to compare them with the limits, so every further turn is like this one until the maximum.
     """
     byte = 0
     while inside[byte] == 0:
         byte += 1
-    found[STEP_BYTE] = byte
     frame = run_frame(t, config, inside)
-    repeat = t.stacks[frame, 0]
-    number = t.stacks[frame, 1]
-    if frame == 0 or t.states[repeat, 0] != REPEAT or number < 0:
-        return 0
-    maximum = t.states[repeat, 4]
-    found[REMAINING] = maximum - number if maximum >= 0 else -1
-    if maximum < 0 or number + 1 < maximum:
+    repeat = t.stacks[frame, FRAME.back]
+    count = t.stacks[frame, FRAME.iteration]
+    below = t.stacks[frame, FRAME.parent]
+    if frame == 0 or t.states[repeat, STATE.kind] != REPEAT or count < 0:
+        return NO_CHAIN
+    maximum = t.states[repeat, STATE.maximum]
+    if maximum < 0 or count + 1 < maximum:
         after = run_frame(t, leader, inside)
-        is_next = t.stacks[after, 0] == repeat and t.stacks[after, 2] == t.stacks[frame, 2]
-        if not is_next or not same_turn(t, config, leader, frame, number):
-            return 0
+        if not is_frame_of(t.stacks, after, repeat, below) or not same_turn(t, config, leader, frame, count):
+            return NO_CHAIN
     elif not no_item_reads(t, leader, inside):
-        return 0  # not the end of the last turn, but a place inside it
-    found[FREE] = max(t.states[repeat, 3] - number, 0)
-    turns = min(found[FREE], found[LONGEST])
-    if turns <= 0 or turns == found[LONGEST]:
-        return 1
-    for _ in range(turns):
+        return NO_CHAIN  # not the end of the last turn, but a place inside it
+    remaining = maximum - count if maximum >= 0 else -1
+    free = max(t.states[repeat, STATE.minimum] - count, 0)
+    is_chain = 1 if free == 0 or free >= longest else ends_alike(t, config, inside, frame, free, byte)
+    return Chain(is_chain, remaining, free, byte)
+
+
+@helper
+def ends_alike(t: Tables, config: int, inside: Int64s, frame: int, free: int, byte: int) -> int:
+    """Whether the run still goes through the repeat of `frame` alone where that may first be left, `free` turns on: 1
+    or 0, NOT_YET."""
+    for _ in range(free):
         config = t.rows[config, byte]
         if not ensure_row(t, config):
-            return -1
-    at_minimum = run_frame(t, config, inside)
-    if t.states[repeat, 3] == maximum:
-        return int(at_minimum == 0 and no_item_reads(t, config, inside))
-    return int(t.stacks[at_minimum, 0] == repeat and t.stacks[at_minimum, 2] == t.stacks[frame, 2])
+            return NOT_YET
+    repeat = t.stacks[frame, FRAME.back]
+    here = run_frame(t, config, inside)
+    if t.states[repeat, STATE.minimum] == t.states[repeat, STATE.maximum]:
+        return int(here == 0 and no_item_reads(t, config, inside))
+    return int(is_frame_of(t.stacks, here, repeat, t.stacks[frame, FRAME.parent]))
 
 
 @helper
@@ -286,21 +333,21 @@ def no_item_reads(t: Tables, config: int, inside: Int64s) -> bool:
 @helper
 def same_turn(t: Tables, config: int, leader: int, frame: int, number: int) -> bool:
     """Whether `leader` has the same states in the next turn's frame as `config` has in `frame`."""
-    first = t.configs[config, 0]
-    start = t.configs[leader, 0]
+    first = t.configs[config, CONFIG.first]
+    start = t.configs[leader, CONFIG.first]
     matched = 0
     standing = 0
-    for position in range(first, first + t.configs[config, 1]):
-        standing += (t.items[position] & 0x7FFFFFFF) == frame
-    for other in range(start, start + t.configs[leader, 1]):
-        stack = t.items[other] & 0x7FFFFFFF
-        if t.stacks[stack, 0] != t.stacks[frame, 0] or t.stacks[stack, 2] != t.stacks[frame, 2]:
+    for position in range(first, first + t.configs[config, CONFIG.size]):
+        standing += stack_of(t.items[position]) == frame
+    for other in range(start, start + t.configs[leader, CONFIG.size]):
+        stack = stack_of(t.items[other])
+        if not is_frame_of(t.stacks, stack, t.stacks[frame, FRAME.back], t.stacks[frame, FRAME.parent]):
             continue
-        if t.stacks[stack, 1] != number + 1:
+        if t.stacks[stack, FRAME.iteration] != number + 1:
             return False
-        wanted = (t.items[other] >> 32 << 32) | frame
+        wanted = item_of(state_of(t.items[other]), frame)
         present = False
-        for position in range(first, first + t.configs[config, 1]):
+        for position in range(first, first + t.configs[config, CONFIG.size]):
             present = present or t.items[position] == wanted
         if not present:
             return False

@@ -29,7 +29,9 @@ from stemma.fsm.kernels import (
     bounded,
     call_nodes,
     closure,
+    columns,
     configurations,
+    interning,
     kinds,
     masks,
     regions,
@@ -41,9 +43,12 @@ from stemma.fsm.kernels import (
     tables,
     turns,
 )
-from stemma.fsm.kernels.runs import Run
+from stemma.fsm.kernels.bounded import BoundedText, Farthest
+from stemma.fsm.kernels.kinds import NO_CHAIN, Chain, Place, place_of
+from stemma.fsm.kernels.runs import Run, RunSizes
 from stemma.fsm.kernels.tables import Int32s, Int64s, Limits, Tables, new_tables
 from stemma.fsm.kernels.trie import Trie, build_trie
+from stemma.fsm.kernels.turns import Turning
 
 log = logging.getLogger(__name__)
 SUMS = "sums.json"
@@ -65,19 +70,19 @@ class Kernels(NamedTuple):
 class MaskKernels(NamedTuple):
     """What only exists compiled: in plain Python these would be slower than `walk.allowed_keys`."""
 
-    classify: Callable[[Tables, int, Int64s, Int64s], bool]
+    classify: Callable[[Tables, int, Int64s, int], Place]
     plain_mask: Callable[[Tables, Trie, Int64s, int, Words], bool]
     loop_mask: Callable[[Tables, Trie, Int64s, int, Words, Run], bool]
-    chain_mask: Callable[[Tables, Trie, Int64s, int, Words, Run, Int64s, Int64s], bool]
+    chain_mask: Callable[[Tables, Trie, Int64s, int, Words, Run, Chain, Int64s], bool]
     delta_mask: Callable[[Tables, Trie, Int64s, int, int, Words, Words], bool]
     find_region: Callable[[Tables, int, Int64s, Int64s, Int64s], int]
     region_mask: Callable[[Tables, Trie, Int64s, int, Words, Run, Int64s], bool]
     take_off: Callable[[Tables, Trie, Int64s, int, Words, Int64s, Int64s], bool]
-    farthest: Callable[[Tables, int, Int64s, Int64s], int]
-    bounded_mask: Callable[[Tables, Trie, Int64s, int, Words, Words, Run, Int64s, Int64s], bool]
-    earlier_turn: Callable[[Tables, int, Int64s, Int64s], int]
-    last_turn: Callable[[Tables, Int64s], int]
-    find_run: Callable[[Trie, Int64s, Int64s, Int64s, Int64s, Int64s], int]
+    farthest: Callable[[Tables, int, Int64s], Farthest]
+    bounded_mask: Callable[[Tables, Trie, Int64s, int, Words, Words, Run, BoundedText, Int64s], bool]
+    earlier_turn: Callable[[Tables, int, Int64s, Turning], int]
+    last_turn: Callable[[Tables, Turning], int]
+    find_run: Callable[[Trie, Int64s, Int64s, Int64s, Int64s], RunSizes]
     sort_run: Callable[[Int64s, int, Int64s, Int32s, Int32s, npt.NDArray[np.uint32]], None]
 
 
@@ -154,7 +159,7 @@ def _installation() -> str:
 
 def _source_digest(function: Callable[..., Any]) -> int:
     """Numba notices a change in the file of an entry point only; the key of its cache must cover every helper's."""
-    steps = (call_nodes, closure, configurations, rows, stacks, step, tables)
+    steps = (call_nodes, closure, columns, configurations, interning, rows, stacks, step, tables)
     of_masks = (bounded, kinds, masks, regions, runs, seams, turns)
     modules = steps if function.__module__ in (rows.__name__, step.__name__) else (*of_masks, *steps)
     sources = "".join(inspect.getsource(module) for module in modules)
@@ -168,6 +173,9 @@ def compile_kernels(keeps: bool = True) -> Compiled:
     integer, truth = numba.int64, numba.boolean
     words, octets, numbers = numba.uint32[::1], numba.uint8[::1], numba.int64[::1]
     path = numba.int64[:, ::1]
+    turning, chain = typeof(Turning(0, 0, 0, 0)), typeof(NO_CHAIN)
+    place = typeof(place_of(0, 0, 0, NO_CHAIN, Turning(0, 0, 0, 0)))
+    text, far, sizes = typeof(BoundedText(0, 0, 0, 0)), typeof(Farthest(0, 0)), typeof(RunSizes(0, 0, 0))
     signatures: dict[Callable[..., Any], Any] = {
         rows.ensure_row: truth(t, integer),
         step.start_at: integer(t, integer, integer),
@@ -175,30 +183,32 @@ def compile_kernels(keeps: bool = True) -> Compiled:
         step.step_bytes: integer(t, integer, octets),
         seams.find_seams: truth(t, trie, path, octets, integer, numbers),
         seams.find_spans: integer(t, trie, path, octets, integer, numbers, path),
-        kinds.classify: truth(t, integer, numbers, numbers),
+        kinds.classify: place(t, integer, numbers, integer),
         masks.plain_mask: truth(t, trie, path, integer, words),
         masks.loop_mask: truth(t, trie, path, integer, words, run),
-        masks.chain_mask: truth(t, trie, path, integer, words, run, numbers, numbers),
+        masks.chain_mask: truth(t, trie, path, integer, words, run, chain, numbers),
         masks.delta_mask: truth(t, trie, path, integer, integer, words, words),
         regions.find_region: integer(t, integer, path, numbers, numbers),
         regions.region_mask: truth(t, trie, path, integer, words, run, numbers),
         regions.take_off: truth(t, trie, path, integer, words, numbers, numbers),
-        bounded.farthest: integer(t, integer, path, numbers),
-        bounded.bounded_mask: truth(t, trie, path, integer, words, words, run, numbers, numbers),
-        turns.earlier_turn: integer(t, integer, path, numbers),
-        turns.last_turn: integer(t, numbers),
-        runs.find_run: integer(trie, numbers, path, path, path, numbers),
+        bounded.farthest: far(t, integer, path),
+        bounded.bounded_mask: truth(t, trie, path, integer, words, words, run, text, numbers),
+        turns.earlier_turn: integer(t, integer, path, turning),
+        turns.last_turn: integer(t, turning),
+        runs.find_run: sizes(trie, numbers, path, path, path),
         runs.sort_run: numba.void(path, integer, numbers, numba.int32[::1], numba.int32[::1], numba.uint32[:, ::1]),
     }
-    ready = {
-        function.__name__: numba.jit(signature, nopython=True, nogil=True, cache=keeps)(
-            sealed(function, _source_digest(function), len(signature.args))
-        )
-        for function, signature in signatures.items()
-    }
+    ready = {function.__name__: _compiled(function, signature, keeps) for function, signature in signatures.items()}
     return Compiled(
         Kernels(*(ready[name] for name in Kernels._fields)), MaskKernels(*(ready[name] for name in MaskKernels._fields))
     )
+
+
+def _compiled(function: Callable[..., Any], signature: Any, keeps: bool) -> Any:
+    """The code for the one signature, without numba's dispatcher: that looks at the types of all arrays of an automaton
+    at each call, which takes longer than most kernels do."""
+    compiler = numba.jit(signature, nopython=True, nogil=True, cache=keeps)
+    return compiler(sealed(function, _source_digest(function), len(signature.args))).get_overload(signature)
 
 
 @contextlib.contextmanager

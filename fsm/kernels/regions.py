@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from stemma.fsm.kernels.columns import CONFIG, COUNT, PATH, is_filled
 from stemma.fsm.kernels.jit import helper
 from stemma.fsm.kernels.kinds import MIN_RUN, kind_beyond, num_shared, whole_characters
 from stemma.fsm.kernels.masks import Words, put, walk_exit
 from stemma.fsm.kernels.rows import ensure_row
 from stemma.fsm.kernels.runs import WHOLE, Run, copy_into
-from stemma.fsm.kernels.tables import FULL, GENERATION, MARK, WALK, WALKED, Int64s, Tables
+from stemma.fsm.kernels.tables import Int64s, Tables
 from stemma.fsm.kernels.trie import Trie
 
 MAXIMUM_REGION = 128
@@ -26,25 +27,25 @@ def follow(t: Tables, trie: Trie, path: Int64s, node: int, config: int) -> int:
     """Where the bytes from the root to `node` lead from `config`: 0 nowhere, -1 if rules or room are missing."""
     depth = 0
     while node > 0:
-        path[depth, 2] = trie.byte[node]
+        path[depth, PATH.byte] = trie.byte[node]
         node = trie.parent[node]
         depth += 1
     while depth > 0 and config > 0:
         depth -= 1
-        if t.rows[config, 0] < 0 and not ensure_row(t, config):
+        if not is_filled(t.rows, config) and not ensure_row(t, config):
             return -1
-        t.configs[config, WALKED] = t.counts[WALK]
-        config = t.rows[config, path[depth, 2]]
+        t.configs[config, CONFIG.walked] = t.counts[COUNT.walk]
+        config = t.rows[config, path[depth, PATH.byte]]
     if config > 0 and not ensure_row(t, config):
         return -1
-    t.configs[config, WALKED] = t.counts[WALK]
+    t.configs[config, CONFIG.walked] = t.counts[COUNT.walk]
     return config
 
 
 @helper
 def joins(t: Tables, config: int, other: int, least: int, path: Int64s, size: int, mark: int) -> int:
     """Add `other` to the region in `path` if it is much like `config`: the new size, 0 if it is not, -1 if unknown."""
-    if other == 0 or t.configs[other, MARK] == mark:
+    if other == 0 or t.configs[other, CONFIG.mark] == mark:
         return size if other else 0
     if size == MAXIMUM_REGION:
         return 0
@@ -52,8 +53,8 @@ def joins(t: Tables, config: int, other: int, least: int, path: Int64s, size: in
         return -1
     if num_shared(t, config, other) < least:
         return 0
-    t.configs[other, MARK] = mark
-    path[size, 0] = other
+    t.configs[other, CONFIG.mark] = mark
+    path[size, PATH.config] = other
     return size + 1
 
 
@@ -80,11 +81,11 @@ def find_region(t: Tables, config: int, path: Int64s, inside: Int64s, reads: Int
     if number < MIN_RUN:
         return TOO_FEW
     for position in range(size):
-        t.configs[path[position, 0], WALKED] = t.counts[WALK]
+        t.configs[path[position, PATH.config], CONFIG.walked] = t.counts[COUNT.walk]
     for byte in range(256):
         reads[byte] = 0
         for position in range(size):
-            reads[byte] += t.rows[path[position, 0], byte] != 0
+            reads[byte] += t.rows[path[position, PATH.config], byte] != 0
     return number
 
 
@@ -92,15 +93,15 @@ def find_region(t: Tables, config: int, path: Int64s, inside: Int64s, reads: Int
 def region_of(t: Tables, config: int, least: int, path: Int64s, inside: Int64s) -> int:
     """The configurations that the run leads to, in `path`: their number, 0 if bytes had to be taken off the run (then
     it is to be asked again), NOT_YET if rules or room are missing."""
-    t.counts[GENERATION] += 1
-    mark = t.counts[GENERATION]
-    t.configs[config, MARK] = mark
-    path[0, 0] = config
+    t.counts[COUNT.generation] += 1
+    mark = t.counts[COUNT.generation]
+    t.configs[config, CONFIG.mark] = mark
+    path[0, PATH.config] = config
     size = 1
     position = 0
     shrunk = False
     while position < size:
-        here = path[position, 0]
+        here = path[position, PATH.config]
         position += 1
         for byte in range(128):
             if inside[byte] == 0:
@@ -142,12 +143,12 @@ def region_mask(t: Tables, trie: Trie, path: Int64s, config: int, out: Words, ru
         for exit in range(run.exit_start[byte], run.exit_start[byte + 1]):
             here = follow(t, trie, path, trie.parent[run.exits[exit]], config)
             if here < 0:
-                if t.counts[FULL]:
+                if t.counts[COUNT.full]:
                     return False
                 done = False
             elif t.rows[here, byte]:
                 done = walk_exit(t, trie, out, path, run, exit, t.rows[here, byte]) and done
-                if t.counts[FULL]:
+                if t.counts[COUNT.full]:
                     return False
     return done
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from stemma.fsm.kernels.columns import LENGTH, PATH
 from stemma.fsm.kernels.jit import helper
 from stemma.fsm.kernels.tables import Int32s, Int64s
 from stemma.fsm.kernels.trie import Trie
@@ -37,6 +38,14 @@ class Run(NamedTuple):
     exit_ends: Int64s  # whether no longer token goes on from there
     exit_lengths: Int64s  # characters before that byte
     exit_start: Int64s  # (257,): where the exits of each byte start
+
+
+class RunSizes(NamedTuple):
+    """What `find_run` has found."""
+
+    num_tokens: int
+    num_exits: int
+    longest: int  # the most characters of a token
 
 
 @helper
@@ -80,29 +89,28 @@ def after_continuation(place: int, byte: int) -> int:
 
 
 @helper
-def find_run(trie: Trie, inside: Int64s, path: Int64s, found: Int64s, exits: Int64s, sizes: Int64s) -> int:
+def find_run(trie: Trie, inside: Int64s, path: Int64s, found: Int64s, exits: Int64s) -> RunSizes:
     """Walk the part of the trie that stays inside. `inside[b]` for ASCII b, `inside[128]`: which of the rest.
 
-    Fills `found` and `exits` with (token or node, characters) pairs and `sizes` with their numbers. Returns the
-    largest number of characters.
+    Fills `found` with tokens and `exits` with nodes, and their numbers of characters (`LENGTH`).
     """
-    path[0, 0] = 0
-    path[0, 1] = 0
-    path[0, 2] = BOUNDARY
+    path[0, PATH.node] = 0
+    path[0, PATH.characters] = 0
+    path[0, PATH.place] = BOUNDARY
     depth = 1
     num_found = 0
     num_exits = 0
     while depth > 0:
         depth -= 1
-        node = path[depth, 0]
-        length = path[depth, 1]
-        place = path[depth, 2]
+        node = path[depth, PATH.node]
+        length = path[depth, PATH.characters]
+        place = path[depth, PATH.place]
         for child in range(trie.first[node], trie.first[node + 1]):
             byte = int(trie.byte[child])
             if place == BOUNDARY:
                 if inside[min(byte, 128)] == 0:
-                    exits[num_exits, 0] = child
-                    exits[num_exits, 1] = length
+                    exits[num_exits, LENGTH.key] = child
+                    exits[num_exits, LENGTH.characters] = length
                     num_exits += 1
                     continue
                 following = BOUNDARY if byte < 128 else after_lead(byte, inside[128])
@@ -113,20 +121,18 @@ def find_run(trie: Trie, inside: Int64s, path: Int64s, found: Int64s, exits: Int
             if following == INVALID:
                 continue
             if trie.key[child] >= 0:
-                found[num_found, 0] = trie.key[child]
-                found[num_found, 1] = characters
+                found[num_found, LENGTH.key] = trie.key[child]
+                found[num_found, LENGTH.characters] = characters
                 num_found += 1
             if trie.first[child] < trie.first[child + 1]:
-                path[depth, 0] = child
-                path[depth, 1] = characters
-                path[depth, 2] = following
+                path[depth, PATH.node] = child
+                path[depth, PATH.characters] = characters
+                path[depth, PATH.place] = following
                 depth += 1
-    sizes[0] = num_found
-    sizes[1] = num_exits
     longest = 0
     for position in range(num_found):
-        longest = max(longest, int(found[position, 1]))
-    return longest
+        longest = max(longest, int(found[position, LENGTH.characters]))
+    return RunSizes(num_found, num_exits, longest)
 
 
 @helper
@@ -136,13 +142,13 @@ def sort_run(
     """Sort the first `number` (token, characters) pairs by characters into `tokens` and `lengths`, and set their bits
     in `masks`: row n has those of at most n characters, the last row all. starts: room for a count a length."""
     for position in range(number):
-        starts[found[position, 1] + 1] += 1
+        starts[found[position, LENGTH.characters] + 1] += 1
     for length in range(1, len(starts)):
         starts[length] += starts[length - 1]
     for position in range(number):
-        length = found[position, 1]
+        length = found[position, LENGTH.characters]
         place = starts[length]
-        tokens[place] = found[position, 0]
+        tokens[place] = found[position, LENGTH.key]
         lengths[place] = length
         starts[length] = place + 1
     row = 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from stemma.fsm.kernels.columns import PATH, SPAN
 from stemma.fsm.kernels.jit import helper
 from stemma.fsm.kernels.rows import ensure_row
 from stemma.fsm.kernels.tables import Int64s, Tables
@@ -35,13 +36,13 @@ def child_of(trie: Trie, node: int, byte: int) -> int:
 @helper
 def reads_any(t: Tables, trie: Trie, path: Int64s, node: int, config: int) -> int:
     """1 if `config` can read any string below `node`, 0 if none; -1 if rules or room are missing."""
-    path[0, 0] = node
-    path[0, 1] = config
+    path[0, PATH.node] = node
+    path[0, PATH.config] = config
     depth = 1
     while depth > 0:
         depth -= 1
-        here = path[depth, 0]
-        config = path[depth, 1]
+        here = path[depth, PATH.node]
+        config = path[depth, PATH.config]
         if not ensure_row(t, config):
             return -1
         for child in range(trie.first[here], trie.first[here + 1]):
@@ -50,8 +51,8 @@ def reads_any(t: Tables, trie: Trie, path: Int64s, node: int, config: int) -> in
                 if trie.key[child] >= 0:
                     return 1
                 if trie.first[child] < trie.first[child + 1]:
-                    path[depth, 0] = child
-                    path[depth, 1] = following
+                    path[depth, PATH.node] = child
+                    path[depth, PATH.config] = following
                     depth += 1
     return 0
 
@@ -87,25 +88,25 @@ def spans_below(
 ) -> int:
     """Add the tokens below `node` that `config` can read, but for those whose next byte is in `cuts`."""
     root = node
-    path[0, 0] = node
-    path[0, 1] = config
+    path[0, PATH.node] = node
+    path[0, PATH.config] = config
     depth = 1
     while depth > 0 and count < len(spans) - 1:
         depth -= 1
-        node = path[depth, 0]
-        config = path[depth, 1]
+        node = path[depth, PATH.node]
+        config = path[depth, PATH.config]
         if not ensure_row(t, config):
             return -1
         for child in range(trie.first[node], trie.first[node + 1]):
             following = t.rows[config, trie.byte[child]]
             if following and not (node == root and cuts[trie.byte[child]]):
                 if trie.key[child] >= 0 and count < len(spans) - 1:
-                    spans[count, 0] = start
-                    spans[count, 1] = trie.key[child]
+                    spans[count, SPAN.start] = start
+                    spans[count, SPAN.token] = trie.key[child]
                     count += 1
                 if trie.first[child] < trie.first[child + 1]:
-                    path[depth, 0] = child
-                    path[depth, 1] = following
+                    path[depth, PATH.node] = child
+                    path[depth, PATH.config] = following
                     depth += 1
     return count
 
@@ -128,15 +129,15 @@ def find_spans(
             if node >= 0 and trie.key[node] >= 0 and position > start + 1:
                 if count == room:
                     break
-                spans[count, 0] = start
-                spans[count, 1] = trie.key[node]
+                spans[count, SPAN.start] = start
+                spans[count, SPAN.token] = trie.key[node]
                 count += 1
         if node >= 0 and count < room:
             count = spans_below(t, trie, path, node, config, cuts, start, spans, count)
             if count < 0:
                 return -1
         if count == room:
-            spans[count, 0] = start
-            spans[count, 1] = -1
+            spans[count, SPAN.start] = start
+            spans[count, SPAN.token] = -1
             return count + 1
     return count

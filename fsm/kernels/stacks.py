@@ -7,70 +7,66 @@ stack): a list of stacks, the newest first, as entries of the same table. A fram
 
 from __future__ import annotations
 
+from stemma.fsm.kernels.columns import COUNT, FRAME, item_of, stack_of, state_of
+from stemma.fsm.kernels.interning import slot_of
 from stemma.fsm.kernels.jit import helper
-from stemma.fsm.kernels.tables import FULL, FULL_STACKS, FULL_WORK, GENERATION, NUM_PENDING, NUM_STACKS, Tables
+from stemma.fsm.kernels.tables import FULL_STACKS, FULL_WORK, Int64s, Tables
 
 MANY = 4  # items in one state that are still kept apart
 MANY_COUNTED = 64  # the same, where frames count: masks look at their counts
-COLLECTED = 3  # a column of Tables.stacks: the generation that looked at it last
+NOT_COUNTED = -1  # the count of a frame that is not of a repeat
 UNION_STATE = 0  # no frame that counts returns there
 
 
 @helper
-def hash_three(first: int, second: int, third: int) -> int:
-    value = first * 0x9E3779B1 & 0x7FFFFFFF
-    value = (value ^ second) * 0x85EBCA6B & 0x7FFFFFFF
-    value = (value ^ third) * 0xC2B2AE35 & 0x7FFFFFFF
-    return value ^ (value >> 15)
-
-
-@helper
-def intern_stack(t: Tables, state: int, number: int, parent: int) -> int:
+def intern_stack(t: Tables, state: int, count: int, parent: int) -> int:
     """The id of a frame: where to return to, the count of the repeat it is for, the frames below. -1 if full."""
-    mask = len(t.stack_index) - 1
-    slot = hash_three(state, number, parent) & mask
-    while t.stack_index[slot] >= 0:
-        stack = t.stack_index[slot]
-        if t.stacks[stack, 0] == state and t.stacks[stack, 1] == number and t.stacks[stack, 2] == parent:
-            return int(stack)
-        slot = (slot + 1) & mask
-    stack = t.counts[NUM_STACKS]
+    slot = slot_of(t.stacks, t.stack_index, state, count, parent)
+    if t.stack_index[slot] >= 0:
+        return int(t.stack_index[slot])
+    stack = t.counts[COUNT.num_stacks]
     if stack == len(t.stacks):
-        t.counts[FULL] = FULL_STACKS
+        t.counts[COUNT.full] = FULL_STACKS
         return -1
-    t.stacks[stack, 0] = state
-    t.stacks[stack, 1] = number
-    t.stacks[stack, 2] = parent
-    t.stacks[stack, COLLECTED] = 0
+    t.stacks[stack, FRAME.back] = state
+    t.stacks[stack, FRAME.iteration] = count
+    t.stacks[stack, FRAME.parent] = parent
+    t.stacks[stack, FRAME.collected] = 0
     t.stack_index[slot] = stack
-    t.counts[NUM_STACKS] = stack + 1
+    t.counts[COUNT.num_stacks] = stack + 1
     return int(stack)
 
 
 @helper
+def is_frame_of(stacks: Int64s, stack: int, repeat: int, parent: int) -> bool:
+    """Whether the top frame of `stack` is of `repeat` on `parent`, whatever its count."""
+    return bool(stacks[stack, FRAME.back] == repeat and stacks[stack, FRAME.parent] == parent)
+
+
+@helper
 def is_union(t: Tables, stack: int) -> bool:
-    """Whether `stack` stands for several: that of its second column and, further on, those of its third."""
-    return bool(stack != 0 and t.stacks[stack, 0] == UNION_STATE and t.stacks[stack, 1] >= 0)
+    """Whether `stack` stands for several: its first and, further on, those of its rest."""
+    return bool(stack != 0 and t.stacks[stack, FRAME.back] == UNION_STATE and t.stacks[stack, FRAME.iteration] >= 0)
 
 
 @helper
 def is_mergeable(t: Tables, item: int, number: int) -> bool:
     """Whether an item, one of `number` in its state, is not in a product, and its first frame counts nothing (or they
     are very many)."""
-    stack = item & 0x7FFFFFFF
-    is_plain = item >= 0 and (stack == 0 or t.stacks[stack, 1] < 0 or is_union(t, stack))
+    stack = stack_of(item)
+    is_plain = item >= 0 and (stack == 0 or t.stacks[stack, FRAME.iteration] < 0 or is_union(t, stack))
     return bool(is_plain or number > MANY_COUNTED)
 
 
 @helper
 def merge_pending(t: Tables) -> bool:
     """Make one item of those in one state, where they are many. `pending` is sorted, and stays so. False if full."""
-    number = t.counts[NUM_PENDING]
+    number = t.counts[COUNT.num_pending]
     kept = 0
     start = 0
     while start < number:
         end = start + 1
-        while end < number and t.pending[end] >> 32 == t.pending[start] >> 32:
+        while end < number and state_of(t.pending[end]) == state_of(t.pending[start]):
             end += 1
         merged = -1
         if end - start > MANY:
@@ -83,7 +79,7 @@ def merge_pending(t: Tables) -> bool:
                 t.pending[kept] = item
                 kept += 1
         if merged >= 0:
-            item = (t.pending[end - 1] >> 32 << 32) | merged
+            item = item_of(state_of(t.pending[end - 1]), merged)
             place = kept
             while place > 0 and t.pending[place - 1] > item:
                 t.pending[place] = t.pending[place - 1]
@@ -91,7 +87,7 @@ def merge_pending(t: Tables) -> bool:
             t.pending[place] = item
             kept += 1
         start = end
-    t.counts[NUM_PENDING] = kept
+    t.counts[COUNT.num_pending] = kept
     return True
 
 
@@ -103,11 +99,11 @@ def merged_stacks(t: Tables, start: int, end: int) -> int:
         many += is_mergeable(t, t.pending[position], end - start)
     if many <= MANY:
         return -1
-    t.counts[GENERATION] += 1
+    t.counts[COUNT.generation] += 1
     size = 0
     for position in range(start, end):
         if is_mergeable(t, t.pending[position], end - start):
-            size = collect(t, size, t.pending[position] & 0x7FFFFFFF)
+            size = collect(t, size, stack_of(t.pending[position]))
             if size < 0:
                 return -2
     union = union_of(t, 0, size)
@@ -118,17 +114,17 @@ def merged_stacks(t: Tables, start: int, end: int) -> int:
 def collect(t: Tables, size: int, stack: int) -> int:
     """Put `stack`, or all that a union stands for, into `work` from `size` on, but for what was put there since
     GENERATION began: unions share what they end with. The new size, -1 if it is full."""
-    while t.stacks[stack, COLLECTED] != t.counts[GENERATION]:
+    while t.stacks[stack, FRAME.collected] != t.counts[COUNT.generation]:
         if size + 2 >= len(t.work):
-            t.counts[FULL] = FULL_WORK
+            t.counts[COUNT.full] = FULL_WORK
             return -1
-        t.stacks[stack, COLLECTED] = t.counts[GENERATION]
+        t.stacks[stack, FRAME.collected] = t.counts[COUNT.generation]
         if not is_union(t, stack):
             t.work[size] = stack
             return size + 1
-        t.work[size] = t.stacks[stack, 1]
+        t.work[size] = t.stacks[stack, FRAME.first]
         size += 1
-        stack = t.stacks[stack, 2]
+        stack = t.stacks[stack, FRAME.rest]
     return size
 
 

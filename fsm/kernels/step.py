@@ -11,15 +11,11 @@ import numpy.typing as npt
 
 from stemma.fsm.kernels.call_nodes import resolve_nodes
 from stemma.fsm.kernels.closure import begin_set, close_over
+from stemma.fsm.kernels.columns import COUNT
 from stemma.fsm.kernels.configurations import add_all_steps, intern_pending
 from stemma.fsm.kernels.jit import helper
 from stemma.fsm.kernels.rows import ensure_row, run_tasks
 from stemma.fsm.kernels.tables import (
-    FULL,
-    INCOMPLETE,
-    NUM_NEEDED,
-    NUM_TASKS,
-    SHARING,
     Tables,
 )
 
@@ -32,10 +28,10 @@ def add_start(t: Tables, state: int, stack: int) -> bool:
     begin_set(t)
     if close_over(t, state, stack):
         return True
-    if t.counts[FULL]:
+    if t.counts[COUNT.full]:
         return False
     begin_set(t)
-    t.counts[SHARING] = 1
+    t.counts[COUNT.sharing] = 1
     return close_over(t, state, stack) and resolve_nodes(t)
 
 
@@ -43,11 +39,11 @@ def add_start(t: Tables, state: int, stack: int) -> bool:
 def start_at(t: Tables, state: int, stack: int) -> int:
     """The configuration before anything of `state` on `stack` is read. -1 if rules or room are missing."""
     while True:
-        t.counts[INCOMPLETE] = 0
-        t.counts[NUM_TASKS] = 0
-        if not add_start(t, state, stack) or t.counts[NUM_NEEDED] or t.counts[FULL]:
+        t.counts[COUNT.incomplete] = 0
+        t.counts[COUNT.num_tasks] = 0
+        if not add_start(t, state, stack) or t.counts[COUNT.num_needed] or t.counts[COUNT.full]:
             return -1
-        if t.counts[INCOMPLETE] == 0:
+        if t.counts[COUNT.incomplete] == 0:
             return intern_pending(t)
         if not run_tasks(t):
             return -1
@@ -57,11 +53,11 @@ def start_at(t: Tables, state: int, stack: int) -> int:
 def step_special(t: Tables, config: int, symbol: int) -> int:
     """The configuration after a special token (256 and up). -1 if rules or room are missing."""
     while True:
-        t.counts[INCOMPLETE] = 0
-        t.counts[NUM_TASKS] = 0
-        if not add_all_steps(t, config, symbol) or t.counts[NUM_NEEDED] or t.counts[FULL]:
+        t.counts[COUNT.incomplete] = 0
+        t.counts[COUNT.num_tasks] = 0
+        if not add_all_steps(t, config, symbol) or t.counts[COUNT.num_needed] or t.counts[COUNT.full]:
             return -1
-        if t.counts[INCOMPLETE] == 0:
+        if t.counts[COUNT.incomplete] == 0:
             return intern_pending(t)
         if not run_tasks(t):
             return -1

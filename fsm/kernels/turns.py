@@ -7,25 +7,34 @@ turn is that of an early one, less some long tokens. Nothing here computes the e
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from stemma.fsm.kernels.closure import add_item, begin_set
+from stemma.fsm.kernels.columns import CONFIG, COUNT, FRAME, PATH, STATE, item_of, stack_of, state_of
 from stemma.fsm.kernels.configurations import intern_pending
 from stemma.fsm.kernels.jit import helper
-from stemma.fsm.kernels.stacks import intern_stack, is_union
-from stemma.fsm.kernels.tables import ACCEPTING, NUM_CONFIGS, REPEAT, WALK, WALKED, Int64s, Tables
+from stemma.fsm.kernels.stacks import intern_stack, is_frame_of, is_union
+from stemma.fsm.kernels.tables import REPEAT, Int64s, Tables
 
-# What `find_turning` finds, behind what `classify` does: how many turns earlier, the repeat (0: there is none), the
-# frames below it, and how many turns are left at least.
-TURNS, TURNING, BELOW, LEFT = range(7, 11)
 LEAST_LEFT = 3  # with fewer turns left, some token nearly always passes the limit
 MOST_FRAMES = 64  # that are looked at for each item
 MOST_TRIES = 16  # repeats that are looked at
 MISSING, TOO_DEEP = -1, -2
 
 
+class Turning(NamedTuple):
+    """A counted repeat in which a configuration could as well stand some turns earlier."""
+
+    turns: int  # how many; 0 if this is the earliest one alike
+    repeat: int  # its state; 0: there is none
+    below: int  # the frames below it
+    left: int  # turns that are left at least
+
+
 @helper
 def lowest_alike(t: Tables, repeat: int) -> int:
     """The first count from which on the minimum of `repeat` has no say any more."""
-    return max(int(t.states[repeat, 3]) - 1, 0)
+    return max(int(t.states[repeat, STATE.minimum]) - 1, 0)
 
 
 @helper
@@ -35,129 +44,130 @@ def turn_of(t: Tables, stack: int, repeat: int, below: int) -> int:
     while stack > below:
         if is_union(t, stack):
             return -1
-        if t.stacks[stack, 0] == repeat and t.stacks[stack, 2] == below and t.stacks[stack, 1] >= 0:
+        if is_frame_of(t.stacks, stack, repeat, below) and t.stacks[stack, FRAME.iteration] >= 0:
             return stack
-        stack = t.stacks[stack, 2]
+        stack = t.stacks[stack, FRAME.parent]
     return 0
 
 
 @helper
-def find_turning(t: Tables, config: int, found: Int64s) -> None:
+def find_turning(t: Tables, config: int) -> Turning:
     """The innermost repeat that `config` stands in and could stand in at an earlier turn, which is alike; if there is
     none, the innermost one whose earliest such turn this is."""
-    found[TURNS] = found[TURNING] = 0
-    first = t.configs[config, 0]
-    end = first + t.configs[config, 1]
+    found = Turning(0, 0, 0, 0)
+    first = t.configs[config, CONFIG.first]
+    end = first + t.configs[config, CONFIG.size]
     tries = 0
     repeat = below = -1  # of the last try
     for position in range(first, end):
-        stack = t.items[position] & 0x7FFFFFFF
+        stack = stack_of(t.items[position])
         for _ in range(MOST_FRAMES):
             if stack == 0 or is_union(t, stack):
                 break
-            if t.stacks[stack, 1] >= 0 and (t.stacks[stack, 0] != repeat or t.stacks[stack, 2] != below):
-                repeat = t.stacks[stack, 0]
-                below = t.stacks[stack, 2]
+            if t.stacks[stack, FRAME.iteration] >= 0 and not is_frame_of(t.stacks, stack, repeat, below):
+                repeat = t.stacks[stack, FRAME.back]
+                below = t.stacks[stack, FRAME.parent]
                 tries += 1
-                if tries > MOST_TRIES or try_turning(t, first, end, stack, found):
-                    return
-            stack = t.stacks[stack, 2]
+                if tries > MOST_TRIES:
+                    return found
+                here = turning_of(t, first, end, repeat, below)
+                if here.turns > 0:
+                    return here
+                if here.repeat > 0 and found.repeat == 0:
+                    found = here
+            stack = t.stacks[stack, FRAME.parent]
+    return found
 
 
 @helper
-def try_turning(t: Tables, first: int, end: int, frame: int, found: Int64s) -> bool:
-    """Put the repeat of `frame` into `found` if it is limited, and all items that stand in it are in turns alike and
-    not among the last. Whether they could be in earlier ones."""
-    repeat = t.stacks[frame, 0]
-    below = t.stacks[frame, 2]
-    lowest = t.states[repeat, 4]
-    if t.states[repeat, 0] != REPEAT or lowest < 0:
-        return False
+def turning_of(t: Tables, first: int, end: int, repeat: int, below: int) -> Turning:
+    """The turning of `repeat` on `below`, if it is limited, and all items that stand in it are in turns alike and not
+    among the last; else that of no repeat."""
+    lowest = t.states[repeat, STATE.maximum]
+    if t.states[repeat, STATE.kind] != REPEAT or lowest < 0:
+        return Turning(0, 0, 0, 0)
     highest = 0
     for position in range(first, end):
-        here = turn_of(t, t.items[position] & 0x7FFFFFFF, repeat, below)
+        here = turn_of(t, stack_of(t.items[position]), repeat, below)
         if here < 0:
-            return False
+            return Turning(0, 0, 0, 0)
         if here > 0:
-            lowest = min(lowest, t.stacks[here, 1])
-            highest = max(highest, t.stacks[here, 1])
+            lowest = min(lowest, t.stacks[here, FRAME.iteration])
+            highest = max(highest, t.stacks[here, FRAME.iteration])
     turns = lowest - lowest_alike(t, repeat)
-    if turns < 0 or highest + LEAST_LEFT >= t.states[repeat, 4] or (turns == 0 and found[TURNING]):
-        return False
-    found[TURNS] = turns
-    found[TURNING] = repeat
-    found[BELOW] = below
-    found[LEFT] = t.states[repeat, 4] - highest
-    return bool(turns > 0)
+    maximum = t.states[repeat, STATE.maximum]
+    if turns < 0 or highest + LEAST_LEFT >= maximum:
+        return Turning(0, 0, 0, 0)
+    return Turning(turns, repeat, below, maximum - highest)
 
 
 @helper
-def turned_back(t: Tables, stack: int, found: Int64s, path: Int64s) -> int:
+def turned_back(t: Tables, stack: int, turning: Turning, path: Int64s) -> int:
     """`stack` with its frame of the repeat some turns earlier. MISSING if a table is full, or TOO_DEEP."""
-    frame = turn_of(t, stack, found[TURNING], found[BELOW])
+    frame = turn_of(t, stack, turning.repeat, turning.below)
     if frame == 0:
         return stack
     depth = 0
     while stack != frame:
         if depth == MOST_FRAMES:
             return TOO_DEEP
-        path[depth, 0] = stack
+        path[depth, PATH.stack] = stack
         depth += 1
-        stack = t.stacks[stack, 2]
-    stack = intern_stack(t, found[TURNING], t.stacks[frame, 1] - found[TURNS], found[BELOW])
+        stack = t.stacks[stack, FRAME.parent]
+    stack = intern_stack(t, turning.repeat, t.stacks[frame, FRAME.iteration] - turning.turns, turning.below)
     while depth > 0 and stack >= 0:
         depth -= 1
-        above = path[depth, 0]
-        stack = intern_stack(t, t.stacks[above, 0], t.stacks[above, 1], stack)
+        above = path[depth, PATH.stack]
+        stack = intern_stack(t, t.stacks[above, FRAME.back], t.stacks[above, FRAME.iteration], stack)
     return stack
 
 
 @helper
-def earlier_turn(t: Tables, config: int, path: Int64s, found: Int64s) -> int:
+def earlier_turn(t: Tables, config: int, path: Int64s, turning: Turning) -> int:
     """The configuration like `config` as many turns earlier as `find_turning` says; 0 if its stacks are too deep for
     that, MISSING if a table is full."""
     begin_set(t)
-    first = t.configs[config, 0]
-    for position in range(first, first + t.configs[config, 1]):
+    first = t.configs[config, CONFIG.first]
+    for position in range(first, first + t.configs[config, CONFIG.size]):
         item = t.items[position]
-        stack = turned_back(t, item & 0x7FFFFFFF, found, path)
+        stack = turned_back(t, stack_of(item), turning, path)
         if stack < 0:
             return 0 if stack == TOO_DEEP else MISSING
-        add_item(t, (item >> 32 << 32) | stack)
-    t.counts[ACCEPTING] = t.configs[config, 2]
+        add_item(t, item_of(state_of(item), stack))
+    t.counts[COUNT.accepting] = t.configs[config, CONFIG.accepting]
     return intern_pending(t)
 
 
 @helper
-def last_turn(t: Tables, found: Int64s) -> int:
-    """The highest count of the repeat in `found` that the last WALK, the tokens of one mask, got to."""
+def last_turn(t: Tables, turning: Turning) -> int:
+    """The highest count of the repeat that turns that the last WALK, the tokens of one mask, got to."""
     highest = 0
-    for config in range(1, t.counts[NUM_CONFIGS]):
-        if t.configs[config, WALKED] != t.counts[WALK]:
+    for config in range(1, t.counts[COUNT.num_configs]):
+        if t.configs[config, CONFIG.walked] != t.counts[COUNT.walk]:
             continue
-        highest = max(highest, highest_turn(t, config, found))
+        highest = max(highest, highest_turn(t, config, turning))
         for byte in range(256):
             following = t.rows[config, byte]
             if following > 0 and (byte == 0 or following != t.rows[config, byte - 1]):
-                highest = max(highest, highest_turn(t, following, found))
+                highest = max(highest, highest_turn(t, following, turning))
     return highest
 
 
 @helper
-def highest_turn(t: Tables, config: int, found: Int64s) -> int:
-    """The highest count of the repeat in `found` among the items of `config`, -1 if none stands in it."""
+def highest_turn(t: Tables, config: int, turning: Turning) -> int:
+    """The highest count of the repeat that turns among the items of `config`, -1 if none stands in it."""
     highest = -1
-    first = t.configs[config, 0]
-    for position in range(first, first + t.configs[config, 1]):
-        frame = turn_of(t, t.items[position] & 0x7FFFFFFF, found[TURNING], found[BELOW])
+    first = t.configs[config, CONFIG.first]
+    for position in range(first, first + t.configs[config, CONFIG.size]):
+        frame = turn_of(t, stack_of(t.items[position]), turning.repeat, turning.below)
         if frame < 0:
-            return int(t.states[found[TURNING], 4])  # nobody knows
+            return int(t.states[turning.repeat, STATE.maximum])  # nobody knows
         if frame > 0:
-            highest = max(highest, t.stacks[frame, 1])
+            highest = max(highest, t.stacks[frame, FRAME.iteration])
     return highest
 
 
 @helper
-def is_later_turn(t: Tables, config: int, other: int, found: Int64s) -> bool:
-    """Whether `other` is in a later turn than `config` of the repeat in `found`, if there is one."""
-    return bool(found[TURNING] and highest_turn(t, other, found) > highest_turn(t, config, found))
+def is_later_turn(t: Tables, config: int, other: int, turning: Turning) -> bool:
+    """Whether `other` is in a later turn than `config` of the repeat that turns, if there is one."""
+    return bool(turning.repeat and highest_turn(t, other, turning) > highest_turn(t, config, turning))

@@ -11,24 +11,22 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.automaton.completion import Completion, fewest_tokens
 from stemma.fsm.automaton.program import FIRST_SPECIAL
 from stemma.fsm.errors import FormError
 from stemma.fsm.kernels.tables import Int64s, Limits
+from stemma.fsm.matching.mask_cache import MaskCache, Words
 from stemma.fsm.matching.masking import Masking
 from stemma.fsm.syntax import ast
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
 from stemma.fsm.work import work_limit
 
 END = -1
-MAX_MASK_WORDS = 1 << 24  # 64 MiB of remembered masks
 MAX_STEPS = 1 << 18
 MAX_SPANS = 64
 BYTES_OF_AN_ENTRY = 250  # of a dict: its key, its value and their place
-Words = npt.NDArray[np.uint32]
 
 
 class Chain(NamedTuple):
@@ -55,10 +53,10 @@ class CompiledGrammar:
         self._limits = limits
         self._successor: CompiledGrammar | None = None
         self.automaton = Automaton(self._grammar, limits)
-        self._masking = Masking(self.automaton, vocabulary)
+        self._cache = MaskCache(vocabulary.num_words)
+        self._masking = Masking(self.automaton, vocabulary, self._cache)
         self._chains: dict[int, Chain] = {}
         self._completion = Completion(self.automaton)
-        self._masks: dict[int, Words] = {}
         self._steps: dict[tuple[int, int], int] = {}
         self.jumps: dict[tuple[int, bytes], Forced] = {}  # filled by `jump`
 
@@ -69,10 +67,9 @@ class CompiledGrammar:
     @property
     def num_bytes(self) -> int:
         """About how much memory this takes by now: it grows with what is visited, up to the limits."""
-        masks = len(self._masks) * self.vocabulary.num_words * 4
         remembered = (len(self._steps) + len(self._chains) + len(self.jumps)) * BYTES_OF_AN_ENTRY
         successor = self._successor.num_bytes if self._successor is not None else 0
-        return self.automaton.num_bytes + masks + remembered + successor
+        return self.automaton.num_bytes + self._cache.num_bytes + remembered + successor
 
     def for_new_sequence(self) -> CompiledGrammar:
         """This, or a fresh one where many sequences have half filled the limits. Those that have begun stay here."""
@@ -86,12 +83,10 @@ class CompiledGrammar:
 
     def mask(self, config: int) -> Words:
         """The tokens allowed at `config`, a bit each, read only: bit i & 31 of word i >> 5."""
-        mask = self._masks.get(config)
+        mask = self._cache.masks.get(config)
         if mask is None:
             with self._lock, work_limit(self._limits.work):
-                if len(self._masks) * self.vocabulary.num_words > MAX_MASK_WORDS:
-                    self._masks.clear()
-                mask = self._masks[config] = self._computed(config)
+                mask = self._cache.masks.keep(config, self._computed(config))
         return mask
 
     def step(self, config: int, token: int) -> int:

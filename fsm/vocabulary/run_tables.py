@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from stemma.fsm.kernels.columns import LENGTH, width
 from stemma.fsm.kernels.loader import KernelLoader
 from stemma.fsm.kernels.runs import NUM_CUMULATIVE, Run, find_run, sort_run
 from stemma.fsm.kernels.tables import Int64s
@@ -13,16 +14,16 @@ from stemma.fsm.kernels.trie import Trie
 def build_run(trie: Trie, inside: Int64s, path: Int64s, num_words: int, loader: KernelLoader) -> Run:
     """The tokens of the run by their number of characters, and the places where other tokens leave it."""
     num_nodes = len(trie.byte)
-    found, exits, sizes = np.empty((num_nodes, 2), np.int64), np.empty((num_nodes, 2), np.int64), np.zeros(2, np.int64)
+    found, exits = (np.empty((num_nodes, width(LENGTH)), np.int64) for _ in range(2))
     kernels = loader.compiled.masks if loader.compiled else None
     find, sort = (kernels.find_run, kernels.sort_run) if kernels else (find_run, sort_run)
-    longest = find(trie, inside, path, found, exits, sizes)
-    number, exits = int(sizes[0]), exits[: sizes[1]]
+    number, num_exits, longest = find(trie, inside, path, found, exits)
+    exits = exits[:num_exits]
     tokens, lengths = np.empty(number, np.int32), np.empty(number, np.int32)
     masks = np.zeros((NUM_CUMULATIVE + 2, num_words), np.uint32)
     sort(found, number, np.zeros(longest + 2, np.int64), tokens, lengths, masks)
-    exits = exits[np.lexsort((exits[:, 0], trie.byte[exits[:, 0]]))]
-    nodes = np.ascontiguousarray(exits[:, 0])
+    exits = exits[np.lexsort((exits[:, LENGTH.key], trie.byte[exits[:, LENGTH.key]]))]
+    nodes = np.ascontiguousarray(exits[:, LENGTH.key])
     return Run(
         whole=masks[-1].copy(),
         cumulative=masks[:-1].copy(),
@@ -31,6 +32,6 @@ def build_run(trie: Trie, inside: Int64s, path: Int64s, num_words: int, loader: 
         exits=nodes,
         exit_keys=trie.key[nodes],
         exit_ends=(trie.first[nodes] == trie.first[nodes + 1]).astype(np.int64),
-        exit_lengths=np.ascontiguousarray(exits[:, 1]),
+        exit_lengths=np.ascontiguousarray(exits[:, LENGTH.characters]),
         exit_start=np.searchsorted(trie.byte[nodes], np.arange(257)).astype(np.int64),
     )

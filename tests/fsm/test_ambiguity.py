@@ -12,8 +12,9 @@ from stemma.fsm import Matcher, Vocabulary, compile
 from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.ebnf import EBNF
 from stemma.fsm.errors import LimitError
+from stemma.fsm.kernels.columns import CONFIG, COUNT
 from stemma.fsm.kernels.loader import loader
-from stemma.fsm.kernels.tables import WORK, Limits
+from stemma.fsm.kernels.tables import Limits
 from stemma.fsm.syntax import ast
 from tests.fsm.ambiguous import AMBIGUOUS
 
@@ -33,10 +34,12 @@ def walked(machine: Automaton, name: str, length: int) -> list[tuple[int, int]]:
         allowed = [ord(each) for each in LETTERS.get(name, "ab,") if machine.step(config, ord(each))]
         if not allowed:
             break
-        before = int(machine.tables.counts[WORK])
+        before = int(machine.tables.counts[COUNT.work])
         config = machine.step(config, draw.choice(allowed))
         machine.row(config)
-        found.append((int(machine.tables.configs[config, 1]), int(machine.tables.counts[WORK]) - before))
+        found.append(
+            (int(machine.tables.configs[config, CONFIG.size]), int(machine.tables.counts[COUNT.work]) - before)
+        )
     return found
 
 

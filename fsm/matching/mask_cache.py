@@ -1,0 +1,64 @@
+"""Masks that are known: of configurations, of those that others copy, of early turns; and how much memory they take.
+
+It computes nothing and knows no grammar. What grows beyond its limit is dropped as a whole and computed again.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+MAX_WORDS = 1 << 24  # 64 MiB of masks of configurations
+MAX_OTHERS = 256  # masks of each other kind
+
+Words = npt.NDArray[np.uint32]
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Turn(NamedTuple):
+    """The mask in an early turn of a counted repeat, and the last turn that its tokens get to."""
+
+    mask: Words
+    last: int
+
+
+class TurnKey(NamedTuple):
+    """A configuration in an early turn of a repeat, with the frames below it."""
+
+    config: int
+    repeat: int
+    below: int
+
+
+class Limited(dict[K, V], Generic[K, V]):
+    """A dict that is emptied before it has more entries than it may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def keep(self, key: K, value: V) -> V:
+        if len(self) >= self._limit:
+            self.clear()
+        self[key] = value
+        return value
+
+
+class MaskCache:
+    """The masks of one grammar."""
+
+    def __init__(self, num_words: int) -> None:
+        self._num_words = num_words
+        self.masks: Limited[int, Words] = Limited(MAX_WORDS // max(num_words, 1) + 1)
+        self.bases: Limited[int, Words] = Limited(MAX_OTHERS)
+        self.turns: Limited[TurnKey, Turn | None] = Limited(MAX_OTHERS)  # None: there is nothing to copy
+        self.last_turns: dict[int, int] = {}  # that tokens got to in a repeat
+        self.distances: dict[int, int] = {}  # of configurations to their ends, at most; negative: unknown
+
+    @property
+    def num_bytes(self) -> int:
+        turns = sum(turn is not None for turn in self.turns.values())
+        return (len(self.masks) + len(self.bases) + turns) * self._num_words * 4

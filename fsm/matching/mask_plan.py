@@ -1,0 +1,185 @@
+"""How the mask of a configuration is to be computed: which of the exact ways is the cheapest there. A planner.
+
+It asks the kernels what a configuration is like, and remembers nothing: the same configuration has the same plan. What
+other masks a plan needs it names by their configurations, and whoever carries it out (`masking`) has them computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from stemma.fsm.automaton.automaton import Automaton
+from stemma.fsm.kernels.bounded import MISSING, BoundedText, Farthest
+from stemma.fsm.kernels.columns import PAIR, PATH, STATE, product_of, stack_of, state_of
+from stemma.fsm.kernels.kinds import CHAIN, DELTA, LOOP, MIN_RUN, NOT_YET, PLAIN, Chain, Place
+from stemma.fsm.kernels.loader import MaskKernels
+from stemma.fsm.kernels.tables import BOUNDED, Int64s
+from stemma.fsm.kernels.turns import Turning
+from stemma.fsm.vocabulary.vocabulary import Vocabulary
+
+NUM_INSIDE = 129  # the ASCII bytes of a run, and which other characters it has
+
+
+class Look(NamedTuple):
+    """What a configuration is like, and the bytes of its run."""
+
+    config: int
+    place: Place
+    inside: Int64s
+
+    @property
+    def turning(self) -> Turning | None:
+        """The repeat whose earlier turns have much the same mask. A CHAIN is quick without."""
+        return self.place.turning if self.place.turns and self.place.kind != CHAIN else None
+
+
+class Walk(NamedTuple):
+    """Walk the trie."""
+
+
+class Loop(NamedTuple):
+    """Copy the mask of a run that leads back here, and walk from where tokens leave it."""
+
+    inside: Int64s
+
+
+class Counted(NamedTuple):
+    """The same where each character of the run is one turn of a repeat."""
+
+    inside: Int64s
+    chain: Chain
+
+
+class Delta(NamedTuple):
+    """Copy the mask of `base`, and walk where the two differ."""
+
+    base: int
+
+
+class Region(NamedTuple):
+    """Copy the mask of a run that leads through a region which reads all of it; `reads`: all bytes it reads."""
+
+    inside: Int64s
+    reads: Int64s
+
+
+class Bounded(NamedTuple):
+    """Join the masks of the two sides of a text with a pattern and a largest length; `spare` is the length's side where
+    so many characters have been spent that the pattern may not end in time. `inside`: what cannot follow the text."""
+
+    text: BoundedText
+    spare: int
+    inside: Int64s
+
+
+Plan = Walk | Loop | Counted | Delta | Region | Bounded
+Distances = Callable[[int], int]
+
+
+class Planner:
+    """Plans for one grammar and one vocabulary."""
+
+    def __init__(self, automaton: Automaton, vocabulary: Vocabulary, kernels: MaskKernels, path: Int64s) -> None:
+        self._automaton = automaton
+        self._longest = vocabulary.longest
+        self._kernels = kernels
+        self._path = path
+
+    def look(self, config: int) -> Look:
+        """What `config` is like."""
+        inside = np.zeros(NUM_INSIDE, np.int64)
+        classify, automaton = self._kernels.classify, self._automaton
+        while (place := classify(automaton.tables, config, inside, self._longest)).kind == NOT_YET:
+            automaton.provide()
+        return Look(config, place, inside)
+
+    def plan(self, look: Look, distance_to_end: Distances) -> Plan:
+        """How to compute the mask there. distance_to_end: what `farthest` says of a configuration, if need be."""
+        place = look.place
+        kind = place.kind
+        if kind == PLAIN and (bounded := self._bounded(look.config, distance_to_end)) is not None:
+            return bounded
+        if kind == DELTA:
+            return Delta(place.base)
+        if kind == CHAIN:
+            return Counted(look.inside, place.chain)
+        if place.strays and (region := self._region(look)) is not None:
+            return region
+        return Loop(look.inside) if kind == LOOP else Walk()
+
+    def earlier(self, config: int, turning: Turning) -> int:
+        """The configuration like `config` as many turns earlier as may be; 0 if its stacks are too deep for that."""
+        automaton = self._automaton
+        while (earlier := self._kernels.earlier_turn(automaton.tables, config, self._path, turning)) < 0:
+            automaton.provide()
+        return earlier
+
+    def maximum_of(self, turning: Turning) -> int:
+        return int(self._automaton.tables.states[turning.repeat, STATE.maximum])
+
+    def farthest(self, config: int) -> tuple[int, list[int]]:
+        """The most characters that `config`, or what follows it, may be from an end (negative: unknown), and all that
+        it is true of."""
+        automaton = self._automaton
+        found = Farthest(MISSING, 0)
+        while found.distance == MISSING:
+            found = self._kernels.farthest(automaton.tables, config, self._path)
+            if found.distance == MISSING:
+                automaton.provide()
+        return found.distance, self._path[: found.size, PATH.config].tolist() if found.distance >= 0 else []
+
+    def _region(self, look: Look) -> Region | None:
+        """A run of more bytes than a LOOP has, if it leads through a region."""
+        inside, reads = np.zeros(NUM_INSIDE, np.int64), np.zeros(256, np.int64)
+        find_region, automaton = self._kernels.find_region, self._automaton
+        while (number := find_region(automaton.tables, look.config, self._path, inside, reads)) < 0:
+            automaton.provide()
+        if number and (look.place.kind == PLAIN or inside.sum() > look.inside.sum()):
+            return Region(inside, reads)
+        return None
+
+    def _bounded(self, config: int, distance_to_end: Distances) -> Bounded | None:
+        """The plan inside a text with a pattern and a largest length, if `config` is such a place."""
+        automaton = self._automaton
+        all_items = automaton.items_of(config)
+        number = all_items.stop - all_items.start
+        if number == 0 or (first := int(automaton.tables.items[all_items.start])) >= 0:
+            return None
+        if number > 1 and automaton.tables.items[all_items.start + 1] < 0:
+            return None
+        pair = automaton.tables.products[product_of(state_of(first))].tolist()
+        left, right = pair[PAIR.left], pair[PAIR.right]
+        if pair[PAIR.operation] != BOUNDED or automaton.row(config)[0x80:0xC0].any():
+            return None
+        ends = automaton.is_accepting(left) and automaton.is_accepting(right)
+        after = automaton.after_frame(stack_of(first))
+        others = automaton.items_of(after)
+        is_alone = number == 1 + (others.stop - others.start if ends else 0)
+        if not is_alone or automaton.is_accepting(config) != (ends and automaton.is_accepting(after)):
+            return None
+        following = automaton.row(after) != 0
+        if following[0x80:].any() or following.sum() > 128 - MIN_RUN:
+            return None
+        spare = self._spare(right, distance_to_end(left))
+        if spare is None:
+            return None
+        inside = np.ones(NUM_INSIDE, np.int64)
+        inside[:128] -= following[:128]
+        return Bounded(BoundedText(left, right, after, spare.remaining), spare.config, inside)
+
+    def _spare(self, right: int, distance: int) -> Spare | None:
+        """`right` with so many characters less, and how many `right` has left; None where unknown or too few."""
+        _, place, _ = self.look(right)
+        if place.kind != CHAIN or place.free > 0 or not 0 <= distance < place.remaining:
+            return None
+        for _ in range(distance):
+            right = self._automaton.step(right, place.step_byte)
+        return Spare(right, place.remaining)
+
+
+class Spare(NamedTuple):
+    config: int
+    remaining: int

@@ -133,18 +133,18 @@ def jumps(compiled: Any, tokens: list[int], count: Counter[str]) -> None:
     position = 0
     while position < len(tokens):
         forced = session.forced()
-        hard, rest = forced.hard, tokens[position:]
-        if hard:
-            if hard != rest[: len(hard)]:
+        certain, rest = forced.tokens, tokens[position:]
+        if certain:
+            if certain != rest[: len(certain)]:
                 count["not_canonical"] += 1
                 return
-            count["hard"] += len(hard)
+            count["certain"] += len(certain)
         drafts = 0
-        while drafts < len(forced.drafts) and forced.drafts[drafts : drafts + 1] == rest[len(hard) + drafts :][:1]:
+        while drafts < len(forced.drafts) and forced.drafts[drafts : drafts + 1] == rest[len(certain) + drafts :][:1]:
             drafts += 1
         count["drafts"] += drafts
         count["drafted"] += len(forced.drafts)
-        taken = len(hard) + drafts
+        taken = len(certain) + drafts
         taken += position + taken < len(tokens)
         for token in tokens[position : position + taken]:
             if not session.advance(token):
@@ -297,8 +297,8 @@ def figures_of(tallies: dict[str, Tally], regexes: dict[str, Tally]) -> dict[str
         if name in jumping:
             jumped = sum((tally.jumps[schema] for schema in common), Counter())
             figures["not_canonical"][name] = sum(each["not_canonical"] for each in tally.jumps.values())
-            figures["jump_share"][name] = jumped["hard"] / max(1, jumped["tokens"])
-            figures["jump_share_with_drafts"][name] = (jumped["hard"] + jumped["drafts"]) / max(1, jumped["tokens"])
+            figures["jump_share"][name] = jumped["certain"] / max(1, jumped["tokens"])
+            figures["jump_share_with_drafts"][name] = (jumped["certain"] + jumped["drafts"]) / max(1, jumped["tokens"])
             if jumped["drafted"]:
                 figures["drafts_right"][name] = jumped["drafts"] / jumped["drafted"]
     return figures

@@ -21,7 +21,7 @@ Words = npt.NDArray[np.uint32]
 
 
 class Jump(NamedTuple):
-    hard: list[int]
+    tokens: list[int]
     drafts: list[int]
 
 
@@ -80,7 +80,7 @@ class StemmaSession:
 
     def forced(self) -> Jump:
         forced = self.matcher.forced()
-        return Jump(forced.hard, forced.drafts)
+        return Jump(forced.tokens, forced.drafts)
 
 
 class LLGuidance:

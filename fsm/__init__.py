@@ -5,7 +5,7 @@ from stemma.fsm.kernels.tables import Limits
 from stemma.fsm.matching.compile import compile
 from stemma.fsm.matching.grammar import CompiledGrammar, Forced
 from stemma.fsm.matching.matcher import Matcher, fill_masks
-from stemma.fsm.vocabulary.pairs import PairEncoding
+from stemma.fsm.vocabulary.byte_pairs import PairEncoding
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
 
 __all__ = [

@@ -15,7 +15,7 @@ import pytest
 from stemma import cache_folder as cache
 from stemma.cache_folder import cache_folder
 from stemma.fsm.kernels import loader as kernels
-from stemma.fsm.vocabulary.store import Store
+from stemma.fsm.vocabulary.disk_cache import DiskCache
 from stemma.kernels.cpu.machine import compile
 from stemma.runtime.model.pull import DEFAULT, default_model
 
@@ -118,7 +118,7 @@ def test_no_place_at_all_is_no_error(monkeypatch):
     monkeypatch.setenv("STEMMA_CACHE", "/dev/null/x")
     for name in ("mkdtemp", "mkstemp", "TemporaryFile"):
         monkeypatch.setattr(tempfile, name, full)
-    store = Store("0" * 64)
+    store = DiskCache("0" * 64)
     store.save("a", {"x": np.arange(3)})
     assert store.load("a") is None
     assert store.names() == []
@@ -139,7 +139,7 @@ def test_damaged_machine_code_is_made_again(tmp_path):
 
 def test_damaged_tables_are_made_again(monkeypatch, tmp_path):
     monkeypatch.setenv("STEMMA_CACHE", str(tmp_path / "cache"))
-    store = Store("1" * 64)
+    store = DiskCache("1" * 64)
     store.save("a", {"x": np.arange(100)})
     path = store.folder / "a.npz"
     whole = path.read_bytes()

@@ -1,6 +1,6 @@
 """Hard tokens under encoders of every kind: random merges, random splits, tokens that no merges make, added tokens.
 
-Whatever is generated after a hard token, encoding the whole output again must give the same token there.
+Whatever is generated after a forced token, encoding the whole output again must give the same token there.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def nodes() -> st.SearchStrategy[ast.Node]:
     many = st.builds(ast.Repeat, st.builds(ast.Characters, inside), st.integers(0, 2), st.sampled_from([2, 4, None]))
     foreign = st.sampled_from([("да", "нет"), ("大", "小"), ("été", "être"), ("👍", "👎"), ("é", "è")])
     parts = st.one_of(text, text, choice, many, foreign.map(lambda words: ast.Choice(tuple(map(literal, words)))))
-    return st.lists(parts, min_size=2, max_size=6).map(lambda found: ast.Sequence(tuple(found)))
+    return st.lists(parts, min_size=2, max_size=6).map(lambda found: ast.Concatenation(tuple(found)))
 
 
 @pytest.mark.parametrize("takes_whole", [False, True])
@@ -139,11 +139,11 @@ def test_hard_tokens_are_what_the_whole_output_is_encoded_as(
 ) -> None:
     vocabulary = encoder(kind, takes_whole, number)
     assert vocabulary.pair_rules is not None
-    text, hard = generate(compile(ast.Grammar(node, no_rules), vocabulary), random.Random(seed), 40)
+    text, certain = generate(compile(ast.Grammar(node, no_rules), vocabulary), random.Random(seed), 40)
     try:
         text.decode()
     except UnicodeDecodeError:
         return  # it was stopped inside a character
     canonical = places(vocabulary, text)
-    for place, token in hard:
+    for place, token in certain:
         assert canonical.get(place) == token, (text, place, vocabulary.token_bytes[token])

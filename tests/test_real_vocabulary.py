@@ -164,13 +164,13 @@ def checked_masks(grammar: CompiledGrammar, brute: BruteForce, draw: random.Rand
 
 
 def outputs(grammar: CompiledGrammar, draw: random.Random, num_tokens: int) -> tuple[bytes, list[tuple[int, int]]]:
-    """A random output, ended in time, that takes every hard token; and the places and ids of those."""
+    """A random output, ended in time, that takes every forced token; and the places and ids of those."""
     matcher = Matcher(grammar)
     row = np.zeros(grammar.vocabulary.num_words, np.uint32)
-    hard: list[tuple[int, int]] = []
+    certain: list[tuple[int, int]] = []
     while len(matcher.tokens) < num_tokens and not matcher.is_finished:
-        for token in matcher.forced().hard:
-            hard.append((len(matcher.output), token))
+        for token in matcher.forced().tokens:
+            certain.append((len(matcher.output), token))
             assert matcher.advance(token)
         if not matcher.is_finished:
             matcher.mask_into(row)
@@ -178,7 +178,7 @@ def outputs(grammar: CompiledGrammar, draw: random.Random, num_tokens: int) -> t
     for token in matcher.shortest_completion(10_000) or []:
         assert matcher.advance(token)
     assert matcher.is_complete or matcher.is_finished
-    return matcher.output, hard
+    return matcher.output, certain
 
 
 @pytest.fixture(scope="module")
@@ -214,23 +214,23 @@ def test_hard_tokens_are_what_the_whole_output_is_encoded_as(name: str, vocabula
     grammar, draw = compile(FORMS[name], vocabulary), random.Random(name)
     assert vocabulary.tokenize is not None
     for _ in range(6):
-        output, hard = outputs(grammar, draw, 30)
+        output, certain = outputs(grammar, draw, 30)
         position, canonical = 0, {}
         for token in vocabulary.tokenize(output):
             canonical[position] = token
             position += len(vocabulary.token_bytes[token])
-        assert [pair for pair in hard if canonical.get(pair[0], vocabulary.eos_ids[0]) != pair[1]] == []
+        assert [pair for pair in certain if canonical.get(pair[0], vocabulary.eos_ids[0]) != pair[1]] == []
 
 
 def claimed(grammar: CompiledGrammar, draw: random.Random) -> tuple[bytes, list[tuple[int, int]]]:
-    """A random output, a byte at a time, and the hard tokens that were named at any of its places."""
+    """A random output, a byte at a time, and the forced tokens that were named at any of its places."""
     text = bytearray()
-    hard: list[tuple[int, int]] = []
+    certain: list[tuple[int, int]] = []
     config = grammar.start
     while len(text) < 300:
         position = len(text)
-        for token in forced_tokens(grammar, config, bytes(text[-WINDOW:]), position <= WINDOW).hard:
-            hard.append((position, token))
+        for token in forced_tokens(grammar, config, bytes(text[-WINDOW:]), position <= WINDOW).tokens:
+            certain.append((position, token))
             position += len(grammar.vocabulary.token_bytes[token])
         following = grammar.next_bytes(config)
         if not following or (grammar.is_accepting(config) and draw.random() < 0.2):
@@ -238,7 +238,7 @@ def claimed(grammar: CompiledGrammar, draw: random.Random) -> tuple[bytes, list[
         usual = [byte for byte in following if byte in b" '\"\n-1a"] or [byte for byte in following if byte < 0x7F]
         text.append(draw.choice(usual if usual and draw.random() < 0.8 else following))
         config = grammar.after(config, bytes(text[-1:]))
-    return bytes(text), hard
+    return bytes(text), certain
 
 
 @pytest.mark.parametrize("name", [name for name in FORMS if name != "tool calls"])
@@ -248,13 +248,13 @@ def test_what_is_named_hard_at_any_byte_is_what_the_whole_output_is_encoded_as(
     grammar, draw = compile(FORMS[name], vocabulary), random.Random(name)
     assert vocabulary.tokenize is not None
     for _ in range(30):
-        text, hard = claimed(grammar, draw)
+        text, certain = claimed(grammar, draw)
         position, canonical = 0, {}
         for token in vocabulary.tokenize(text):
             canonical[position] = token
             position += len(vocabulary.token_bytes[token])
         if position == len(text):  # else it has bytes that this vocabulary lacks
-            known = [pair for pair in hard if pair[0] + 12 < len(text)]  # its end may be anywhere
+            known = [pair for pair in certain if pair[0] + 12 < len(text)]  # its end may be anywhere
             assert [pair for pair in known if canonical.get(pair[0]) != pair[1]] == [], text
 
 

@@ -1,6 +1,14 @@
 """One grammar's automaton: it drives the kernels, builds what they ask for and makes room when a table is full.
 
-Configurations are small integers; 0 is dead. Not thread-safe: the owner holds a lock.
+A pushdown automaton determinised lazily (subset construction on demand; Cox's regex engine builds its DFA so,
+llguidance its lexer's). A *configuration* here is a DFA state; it is a small integer, 0 is the dead state. What a
+kernel stops for:
+
+    ensure_row(t, 7)   False, and counts say: rule 12 is needed
+    provide()          rule 12 becomes states: nodes, program, tables
+    ensure_row(t, 7)   True: row 7 has the successor of each byte
+
+Not thread-safe: the owner holds a lock.
 """
 
 from __future__ import annotations

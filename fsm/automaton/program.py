@@ -173,12 +173,12 @@ class Program:
             states.append(own)
         return states[-1]
 
-    def _sequence(self, node: ast.Sequence, following: int, depth: int) -> int:
+    def _sequence(self, node: ast.Concatenation, following: int, depth: int) -> int:
         for part in reversed(node.parts):
             following = self.emit(part, following, depth)
         return following
 
-    def _call(self, node: ast.Call, following: int, depth: int) -> int:
+    def _call(self, node: ast.RuleRef, following: int, depth: int) -> int:
         return self._state(CALL, self.named_rule(node.rule), following)
 
     def _special(self, node: ast.Special, following: int, depth: int) -> int:
@@ -257,7 +257,7 @@ class Program:
 @lru_cache(maxsize=16)
 def common_program(common: ast.Common) -> Program:
     """The states of rules that many grammars have; to be copied, never to be changed."""
-    program = Program(ast.Grammar(ast.Sequence(()), common.rule), Limits())
+    program = Program(ast.Grammar(ast.Concatenation(()), common.rule), Limits())
     for name in common.names:
         program.build_rule(program.named_rule(name))
     assert not program.product_sides, "only plain states are copied"
@@ -267,10 +267,10 @@ def common_program(common: ast.Common) -> Program:
 EMITTERS: dict[type[ast.Node], Callable[[Program, Any, int, int], int]] = {
     ast.Literal: Program._literal,
     ast.Characters: Program._characters,
-    ast.Sequence: Program._sequence,
+    ast.Concatenation: Program._sequence,
     ast.Choice: Program._choice,
     ast.Repeat: Program._repeat,
-    ast.Call: Program._call,
+    ast.RuleRef: Program._call,
     ast.Special: Program._special,
     **dict.fromkeys(OPERATIONS, Program._product),
 }
@@ -280,7 +280,7 @@ def nullable(node: ast.Node) -> bool:
     """Whether `node` matches the empty string without entering a rule or a product."""
     if isinstance(node, ast.Literal):
         return not node.data
-    if isinstance(node, ast.Sequence):
+    if isinstance(node, ast.Concatenation):
         return all(map(nullable, node.parts))
     if isinstance(node, ast.Choice):
         return any(map(nullable, node.parts))
@@ -297,11 +297,11 @@ def nonempty(node: ast.Node) -> ast.Node:
         if node.maximum == 0:
             return ast.Choice(())
         return ast.Repeat(nonempty(node.part), 1, node.maximum)
-    if isinstance(node, ast.Sequence) and node.parts:
+    if isinstance(node, ast.Concatenation) and node.parts:
         if len(node.parts) > MAX_NULLABLE_PARTS:
             raise LimitError(f"a counted repeat of more than {MAX_NULLABLE_PARTS} parts that may all be empty")
         tails = [
-            ast.Sequence((nonempty(part), *node.parts[position + 1 :])) for position, part in enumerate(node.parts)
+            ast.Concatenation((nonempty(part), *node.parts[position + 1 :])) for position, part in enumerate(node.parts)
         ]
         return ast.Choice(tuple(tails))
     return ast.Choice(())

@@ -42,7 +42,7 @@ def byte_sequences(low: int, high: int) -> list[ByteRanges]:
     return [tuple(zip(chr(low).encode(), chr(high).encode(), strict=True))]
 
 
-class Way(NamedTuple):
+class ByteEdge(NamedTuple):
     """Bytes `low` to `high`, then the state `rest`; a `rest` of -1 ends the character."""
 
     low: int
@@ -51,15 +51,15 @@ class Way(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def byte_states(ranges: tuple[tuple[int, int], ...]) -> tuple[tuple[Way, ...], ...]:
+def byte_states(ranges: tuple[tuple[int, int], ...]) -> tuple[tuple[ByteEdge, ...], ...]:
     """The UTF-8 of sorted, disjoint code point ranges as states: each leads to earlier ones, the last one begins."""
-    known: dict[tuple[Way, ...], int] = {}
+    known: dict[tuple[ByteEdge, ...], int] = {}
     _number(byte_branches(ranges), known)
     return tuple(known)
 
 
-def _number(branches: tuple[ByteBranch, ...], known: dict[tuple[Way, ...], int]) -> int:
-    ways = tuple(Way(low, high, _number(rest, known) if rest else -1) for low, high, rest in branches)
+def _number(branches: tuple[ByteBranch, ...], known: dict[tuple[ByteEdge, ...], int]) -> int:
+    ways = tuple(ByteEdge(low, high, _number(rest, known) if rest else -1) for low, high, rest in branches)
     return known.setdefault(ways, len(known))
 
 

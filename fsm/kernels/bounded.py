@@ -1,10 +1,16 @@
 """Masks of texts with a pattern and a largest length, as kernels: the pattern's mask and the length's, joined.
 
-Pattern and length make a configuration for every character, so no walk pays twice. What the pattern allows is known
-from earlier positions, and what the length allows is a copy (a CHAIN): a token that stays inside the text is allowed
-by both, and the text can still be completed if the length has some characters to spare. Tokens that may not leave
-enough are looked at one by one: where both stand after them, and whether there is an end from there. What goes on after
-the text is read byte by byte.
+The product of the two automata has a state for every character, so no walk pays twice. What the pattern allows is known
+from earlier positions, and what the length allows is a copy (a COUNTER): a token that stays inside the text is allowed
+by both, and the text can still be completed if the length has some characters to spare:
+
+    [a-z]+[.]csv up to 9 characters      read    a token of 3 letters
+                                         ""      allowed: 4 more end it, 6 are left
+                                         ab      allowed: 4 are left
+                                         abc     refused: 3 are left, no state that can accept is that near
+
+Tokens that may not leave enough are looked at one by one: where both stand after them, and whether the product is live
+there. What goes on after the text is read byte by byte.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from stemma.fsm.kernels.jit import helper
 from stemma.fsm.kernels.masks import Words, put, walk_exit
 from stemma.fsm.kernels.regions import follow
 from stemma.fsm.kernels.rows import ensure_row, run_tasks
-from stemma.fsm.kernels.runs import Run
+from stemma.fsm.kernels.slices import TokenSlice
 from stemma.fsm.kernels.tables import (
     BOUNDED,
     LIVE,
@@ -183,7 +189,7 @@ def bounded_mask(
     config: int,
     out: Words,
     sure: Words,
-    run: Run,
+    sliced: TokenSlice,
     text: BoundedText,
     nodes: Int64s,
 ) -> bool:
@@ -199,8 +205,8 @@ def bounded_mask(
     for byte in range(256):
         if t.rows[after, byte] == 0:
             continue
-        for exit in range(run.exit_start[byte], run.exit_start[byte + 1]):
-            before = trie.parent[run.exits[exit]]
+        for exit in range(sliced.exit_start[byte], sliced.exit_start[byte + 1]):
+            before = trie.parent[sliced.exits[exit]]
             inner = follow(t, trie, path, before, left)
             if inner < 0:
                 return False
@@ -213,12 +219,12 @@ def bounded_mask(
                     return False
                 following = t.rows[here, byte]
             else:
-                leaves = leaves_text(t, trie, path, before, inner, right, remaining - run.exit_lengths[exit])
+                leaves = leaves_text(t, trie, path, before, inner, right, remaining - sliced.exit_lengths[exit])
                 if leaves < 0:
                     return False
                 following *= leaves
             if following:
-                done = walk_exit(t, trie, out, path, run, exit, following) and done
+                done = walk_exit(t, trie, out, path, sliced, exit, following) and done
                 if t.counts[COUNT.full]:
                     return False
     return done

@@ -55,7 +55,7 @@ class EdgeColumns(NamedTuple):
 
 
 class FrameColumns(NamedTuple):
-    """Of `Tables.stacks`: a stack is its top frame and the stack below, or the union of a stack and others. The first
+    """Of `Tables.stacks`: a stack is its top frame and the stack parent, or the union of a stack and others. The first
     three columns are the row's key."""
 
     back: int = 0  # the state to return to
@@ -75,7 +75,7 @@ class ConfigColumns(NamedTuple):
     hash: int = 3
     mark: int = 4  # the search that was here last
     distance: int = 5  # bytes to the nearest end (`bounded`)
-    walked: int = 6  # the mask whose walk was here last (`turns`)
+    walked: int = 6  # the mask whose walk was here last (`iterations`)
 
 
 class PairColumns(NamedTuple):
@@ -133,9 +133,9 @@ class PathColumns(NamedTuple):
     config: int = 1
     base: int = 2  # the configuration beside (`delta_mask`)
     byte: int = 2  # on the way down to a node (`follow`)
-    characters: int = 1  # from the root (`find_run`)
-    place: int = 2  # inside a character (`find_run`)
-    stack: int = 0  # above the frame that is replaced (`turned_back`)
+    characters: int = 1  # from the root (`find_slice`)
+    place: int = 2  # inside a character (`find_slice`)
+    stack: int = 0  # above the frame that is replaced (`moved_back`)
 
 
 class SpanColumns(NamedTuple):
@@ -146,7 +146,7 @@ class SpanColumns(NamedTuple):
 
 
 class LengthColumns(NamedTuple):
-    """Of what `find_run` writes: a token or a node of the trie, and its number of characters."""
+    """Of what `find_slice` writes: a token or a node of the trie, and its number of characters."""
 
     key: int = 0
     characters: int = 1

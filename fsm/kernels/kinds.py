@@ -5,59 +5,60 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from stemma.fsm.kernels.columns import CONFIG, EDGE, FRAME, STATE, item_of, stack_of, state_of
+from stemma.fsm.kernels.iterations import Repetition, find_repetition, is_later_iteration
 from stemma.fsm.kernels.jit import helper
 from stemma.fsm.kernels.rows import ensure_row
-from stemma.fsm.kernels.runs import BUT_LINES, NONE, WHOLE
+from stemma.fsm.kernels.slices import BUT_LINES, NONE, WHOLE
 from stemma.fsm.kernels.stacks import is_frame_of
 from stemma.fsm.kernels.tables import RANGE, REPEAT, Int64s, Tables
-from stemma.fsm.kernels.turns import Turning, find_turning, is_later_turn
 
 NOT_YET = -1  # rules or room are missing
-PLAIN, LOOP, DELTA, CHAIN = range(4)
-MIN_RUN = 20  # a run of fewer ASCII bytes is not worth a table: the walk is short
+PLAIN, LOOP, DELTA, COUNTER = range(4)
+MIN_SLICE = 20  # a run of fewer ASCII bytes is not worth a table: the walk is short
 
 
-class Chain(NamedTuple):
-    """How a run goes through a counted repeat, one turn a character."""
+class Counter(NamedTuple):
+    """How a run goes through a counted repeat, one iteration a character."""
 
-    is_chain: int  # 1, 0 or NOT_YET
-    remaining: int  # turns, -1: any number
-    free: int  # turns until it may end
+    is_counter: int  # 1, 0 or NOT_YET
+    remaining: int  # iterations, -1: any number
+    free: int  # iterations until it may end
     step_byte: int  # one of the run
 
 
 class Place(NamedTuple):
-    """What `classify` finds: a kind, with what belongs to it, and the fields of a `Chain` and a `Turning` (flat, since
-    tuples in tuples take numba three times as long to hand over)."""
+    """What `classify` finds: a kind with what belongs to it, and the fields of a `Counter` and a `Repetition`."""
 
-    kind: int  # PLAIN, LOOP, DELTA, CHAIN or NOT_YET
+    kind: int  # PLAIN, LOOP, DELTA, COUNTER or NOT_YET
     base: int  # of a DELTA: the configuration that it is much like
     strays: int  # whether bytes lead from a PLAIN or a LOOP to others like it (see `regions`)
     remaining: int
     free: int
     step_byte: int
-    turns: int
+    earlier: int
     repeat: int
-    below: int
+    parent: int
     left: int
 
     @property
-    def chain(self) -> Chain:
-        return Chain(int(self.kind == CHAIN), self.remaining, self.free, self.step_byte)
+    def counter(self) -> Counter:
+        return Counter(int(self.kind == COUNTER), self.remaining, self.free, self.step_byte)
 
     @property
-    def turning(self) -> Turning:
-        return Turning(self.turns, self.repeat, self.below, self.left)
+    def repetition(self) -> Repetition:
+        return Repetition(self.earlier, self.repeat, self.parent, self.left)
 
 
-NO_CHAIN = Chain(0, 0, 0, 0)
+NO_COUNTER = Counter(0, 0, 0, 0)
+Found = tuple[int, int, int, int, int, int, int, int, int, int]
 
 
 @helper
-def place_of(kind: int, base: int, strays: int, chain: Chain, turning: Turning) -> Place:
-    _, remaining, free, step_byte = chain
-    turns, repeat, below, left = turning
-    return Place(kind, base, strays, remaining, free, step_byte, turns, repeat, below, left)
+def place_of(kind: int, base: int, strays: int, counter: Counter, repetition: Repetition) -> Found:
+    """The fields of a `Place`, as a plain tuple: numba hands it over in a third of the time."""
+    _, remaining, free, step_byte = counter
+    earlier, repeat, parent, left = repetition
+    return kind, base, strays, remaining, free, step_byte, earlier, repeat, parent, left
 
 
 @helper
@@ -150,11 +151,11 @@ def num_shared(t: Tables, config: int, other: int) -> int:
 
 
 @helper
-def strays(t: Tables, config: int, leader: int, turning: Turning) -> int:
+def strays(t: Tables, config: int, leader: int, repetition: Repetition) -> int:
     """1 if a byte leads from `config` to a configuration like it that is not `leader`, 0 if not, or if that is a later
-    turn of a repeat (which ends: there is no region), -1 if not known."""
+    iteration of a repeat (which ends: there is no region), -1 if not known."""
     least = num_shared(t, config, config) // 2
-    if least < MIN_RUN // 2:
+    if least < MIN_SLICE // 2:
         return 0
     for byte in range(128):
         other = t.rows[config, byte]
@@ -163,7 +164,7 @@ def strays(t: Tables, config: int, leader: int, turning: Turning) -> int:
         if not ensure_row(t, other):
             return -1
         if num_shared(t, config, other) >= least:
-            return int(not is_later_turn(t, config, other, turning))
+            return int(not is_later_iteration(t, config, other, repetition))
     return 0
 
 
@@ -206,41 +207,41 @@ def mark_inside(t: Tables, config: int, leader: int, inside: Int64s) -> int:
 
 
 @helper
-def classify(t: Tables, config: int, inside: Int64s, longest: int) -> Place:
-    """How best to compute the mask of `config`, where the longest token has so many bytes; for a LOOP or a CHAIN, and
+def classify(t: Tables, config: int, inside: Int64s, longest: int) -> Found:
+    """How best to compute the mask of `config`, where the longest token has so many bytes; for a LOOP or a COUNTER, and
     a PLAIN that strays, also the set of bytes of its run."""
-    turning = find_turning(t, config)
+    repetition = find_repetition(t, config)
     if not ensure_row(t, config):
-        return place_of(NOT_YET, 0, 0, NO_CHAIN, turning)
+        return place_of(NOT_YET, 0, 0, NO_COUNTER, repetition)
     leader = most_common(t, config)
-    if leader == 0 or mark_inside(t, config, leader, inside) < MIN_RUN:
-        return with_strays(t, PLAIN, config, 0, turning)
+    if leader == 0 or mark_inside(t, config, leader, inside) < MIN_SLICE:
+        return with_strays(t, PLAIN, config, 0, repetition)
     if not ensure_row(t, leader):
-        return place_of(NOT_YET, 0, 0, NO_CHAIN, turning)
-    if leader != config and mark_inside(t, leader, leader, inside) >= MIN_RUN:
-        return place_of(DELTA, leader, 0, NO_CHAIN, turning)
+        return place_of(NOT_YET, 0, 0, NO_COUNTER, repetition)
+    if leader != config and mark_inside(t, leader, leader, inside) >= MIN_SLICE:
+        return place_of(DELTA, leader, 0, NO_COUNTER, repetition)
     mark_inside(t, config, leader, inside)
     end = whole_characters(t, config)
     if end < 0:
-        return place_of(NOT_YET, 0, 0, NO_CHAIN, turning)
+        return place_of(NOT_YET, 0, 0, NO_COUNTER, repetition)
     inside[128] = kind_beyond(t, config) if end == leader else NONE
     if leader == config:
-        return with_strays(t, LOOP, config, leader, turning)
-    chain = find_chain(t, config, leader, inside, longest)
-    if chain.is_chain == 0:
-        return place_of(PLAIN, 0, int(not is_later_turn(t, config, leader, turning)), chain, turning)
-    return place_of(CHAIN if chain.is_chain > 0 else NOT_YET, 0, 0, chain, turning)
+        return with_strays(t, LOOP, config, leader, repetition)
+    counter = find_counter(t, config, leader, inside, longest)
+    if counter.is_counter == 0:
+        return place_of(PLAIN, 0, int(not is_later_iteration(t, config, leader, repetition)), counter, repetition)
+    return place_of(COUNTER if counter.is_counter > 0 else NOT_YET, 0, 0, counter, repetition)
 
 
 @helper
-def with_strays(t: Tables, kind: int, config: int, leader: int, turning: Turning) -> Place:
+def with_strays(t: Tables, kind: int, config: int, leader: int, repetition: Repetition) -> Found:
     """A PLAIN or a LOOP, and whether it strays."""
-    found = strays(t, config, leader, turning)
-    return place_of(kind if found >= 0 else NOT_YET, 0, found, NO_CHAIN, turning)
+    found = strays(t, config, leader, repetition)
+    return place_of(kind if found >= 0 else NOT_YET, 0, found, NO_COUNTER, repetition)
 
 
 @helper
-def run_frame(t: Tables, config: int, inside: Int64s) -> int:
+def slice_frame(t: Tables, config: int, inside: Int64s) -> int:
     """The one frame in which all items of `config` stand that read a byte of the run; 0 if there is no such frame."""
     frame = -1
     first = t.configs[config, CONFIG.first]
@@ -278,45 +279,45 @@ def any_inside(inside: Int64s, low: int, high: int) -> bool:
 
 
 @helper
-def find_chain(t: Tables, config: int, leader: int, inside: Int64s, longest: int) -> Chain:
-    """Whether each byte of the run is one turn of one counted repeat, and how many turns remain.
+def find_counter(t: Tables, config: int, leader: int, inside: Int64s, longest: int) -> Counter:
+    """Whether each byte of the run is one iteration of one counted repeat, and how many iterations remain.
 
     All items that read a byte of the run must stand in the same frame (repeat, count, parent), also when the repeat
     may first be left, and the same states must stand in (repeat, count + 1, parent) after it. Closures look at counts
-    only to compare them with the limits, so every further turn is like this one until the maximum.
+    only to compare them with the limits, so every further iteration is like this one until the maximum.
     """
     byte = 0
     while inside[byte] == 0:
         byte += 1
-    frame = run_frame(t, config, inside)
+    frame = slice_frame(t, config, inside)
     repeat = t.stacks[frame, FRAME.back]
     count = t.stacks[frame, FRAME.iteration]
-    below = t.stacks[frame, FRAME.parent]
+    parent = t.stacks[frame, FRAME.parent]
     if frame == 0 or t.states[repeat, STATE.kind] != REPEAT or count < 0:
-        return NO_CHAIN
+        return NO_COUNTER
     maximum = t.states[repeat, STATE.maximum]
     if maximum < 0 or count + 1 < maximum:
-        after = run_frame(t, leader, inside)
-        if not is_frame_of(t.stacks, after, repeat, below) or not same_turn(t, config, leader, frame, count):
-            return NO_CHAIN
+        after = slice_frame(t, leader, inside)
+        if not is_frame_of(t.stacks, after, repeat, parent) or not same_iteration(t, config, leader, frame, count):
+            return NO_COUNTER
     elif not no_item_reads(t, leader, inside):
-        return NO_CHAIN  # not the end of the last turn, but a place inside it
+        return NO_COUNTER  # not the end of the last iteration, but a place inside it
     remaining = maximum - count if maximum >= 0 else -1
     free = max(t.states[repeat, STATE.minimum] - count, 0)
-    is_chain = 1 if free == 0 or free >= longest else ends_alike(t, config, inside, frame, free, byte)
-    return Chain(is_chain, remaining, free, byte)
+    is_counter = 1 if free == 0 or free >= longest else ends_alike(t, config, inside, frame, free, byte)
+    return Counter(is_counter, remaining, free, byte)
 
 
 @helper
 def ends_alike(t: Tables, config: int, inside: Int64s, frame: int, free: int, byte: int) -> int:
-    """Whether the run still goes through the repeat of `frame` alone where that may first be left, `free` turns on: 1
-    or 0, NOT_YET."""
+    """Whether the run still goes through the repeat of `frame` alone where that may first be left, `free` iterations
+    on: 1 or 0, NOT_YET."""
     for _ in range(free):
         config = t.rows[config, byte]
         if not ensure_row(t, config):
             return NOT_YET
     repeat = t.stacks[frame, FRAME.back]
-    here = run_frame(t, config, inside)
+    here = slice_frame(t, config, inside)
     if t.states[repeat, STATE.minimum] == t.states[repeat, STATE.maximum]:
         return int(here == 0 and no_item_reads(t, config, inside))
     return int(is_frame_of(t.stacks, here, repeat, t.stacks[frame, FRAME.parent]))
@@ -331,8 +332,8 @@ def no_item_reads(t: Tables, config: int, inside: Int64s) -> bool:
 
 
 @helper
-def same_turn(t: Tables, config: int, leader: int, frame: int, number: int) -> bool:
-    """Whether `leader` has the same states in the next turn's frame as `config` has in `frame`."""
+def same_iteration(t: Tables, config: int, leader: int, frame: int, number: int) -> bool:
+    """Whether `leader` has the same states in the next iteration's frame as `config` has in `frame`."""
     first = t.configs[config, CONFIG.first]
     start = t.configs[leader, CONFIG.first]
     matched = 0

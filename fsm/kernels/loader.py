@@ -26,29 +26,29 @@ import numpy.typing as npt
 from stemma.cache_folder import cache_folder
 from stemma.fsm.errors import KernelsFailed
 from stemma.fsm.kernels import (
+    boundaries,
     bounded,
     call_nodes,
     closure,
     columns,
     configurations,
     interning,
+    iterations,
     kinds,
     masks,
     regions,
     rows,
-    runs,
-    seams,
+    slices,
     stacks,
     step,
     tables,
-    turns,
 )
 from stemma.fsm.kernels.bounded import BoundedText, Farthest
-from stemma.fsm.kernels.kinds import NO_CHAIN, Chain, Place, place_of
-from stemma.fsm.kernels.runs import Run, RunSizes
+from stemma.fsm.kernels.iterations import Repetition
+from stemma.fsm.kernels.kinds import NO_COUNTER, Counter, Found, place_of
+from stemma.fsm.kernels.slices import SliceSizes, TokenSlice
 from stemma.fsm.kernels.tables import Int32s, Int64s, Limits, Tables, new_tables
 from stemma.fsm.kernels.trie import Trie, build_trie
-from stemma.fsm.kernels.turns import Turning
 
 log = logging.getLogger(__name__)
 SUMS = "sums.json"
@@ -63,27 +63,27 @@ class Kernels(NamedTuple):
     start_at: Callable[[Tables, int, int], int]
     step_special: Callable[[Tables, int, int], int]
     step_bytes: Callable[[Tables, int, Octets], int]
-    find_seams: Callable[[Tables, Trie, Int64s, Octets, int, Int64s], bool]
+    find_boundaries: Callable[[Tables, Trie, Int64s, Octets, int, Int64s], bool]
     find_spans: Callable[[Tables, Trie, Int64s, Octets, int, Int64s, Int64s], int]
 
 
 class MaskKernels(NamedTuple):
     """What only exists compiled: in plain Python these would be slower than `walk.allowed_keys`."""
 
-    classify: Callable[[Tables, int, Int64s, int], Place]
+    classify: Callable[[Tables, int, Int64s, int], Found]
     plain_mask: Callable[[Tables, Trie, Int64s, int, Words], bool]
-    loop_mask: Callable[[Tables, Trie, Int64s, int, Words, Run], bool]
-    chain_mask: Callable[[Tables, Trie, Int64s, int, Words, Run, Chain, Int64s], bool]
+    loop_mask: Callable[[Tables, Trie, Int64s, int, Words, TokenSlice], bool]
+    counter_mask: Callable[[Tables, Trie, Int64s, int, Words, TokenSlice, Counter, Int64s], bool]
     delta_mask: Callable[[Tables, Trie, Int64s, int, int, Words, Words], bool]
     find_region: Callable[[Tables, int, Int64s, Int64s, Int64s], int]
-    region_mask: Callable[[Tables, Trie, Int64s, int, Words, Run, Int64s], bool]
+    region_mask: Callable[[Tables, Trie, Int64s, int, Words, TokenSlice, Int64s], bool]
     take_off: Callable[[Tables, Trie, Int64s, int, Words, Int64s, Int64s], bool]
     farthest: Callable[[Tables, int, Int64s], Farthest]
-    bounded_mask: Callable[[Tables, Trie, Int64s, int, Words, Words, Run, BoundedText, Int64s], bool]
-    earlier_turn: Callable[[Tables, int, Int64s, Turning], int]
-    last_turn: Callable[[Tables, Turning], int]
-    find_run: Callable[[Trie, Int64s, Int64s, Int64s, Int64s], RunSizes]
-    sort_run: Callable[[Int64s, int, Int64s, Int32s, Int32s, npt.NDArray[np.uint32]], None]
+    bounded_mask: Callable[[Tables, Trie, Int64s, int, Words, Words, TokenSlice, BoundedText, Int64s], bool]
+    earlier_iteration: Callable[[Tables, int, Int64s, Repetition], int]
+    last_iteration: Callable[[Tables, Repetition], int]
+    find_slice: Callable[[Trie, Int64s, Int64s, Int64s, Int64s], SliceSizes]
+    sort_slice: Callable[[Int64s, int, Int64s, Int32s, Int32s, npt.NDArray[np.uint32]], None]
 
 
 class Compiled(NamedTuple):
@@ -92,7 +92,12 @@ class Compiled(NamedTuple):
 
 
 PLAIN_KERNELS = Kernels(
-    rows.ensure_row, step.start_at, step.step_special, step.step_bytes, seams.find_seams, seams.find_spans
+    rows.ensure_row,
+    step.start_at,
+    step.step_special,
+    step.step_bytes,
+    boundaries.find_boundaries,
+    boundaries.find_spans,
 )
 
 
@@ -160,7 +165,7 @@ def _installation() -> str:
 def _source_digest(function: Callable[..., Any]) -> int:
     """Numba notices a change in the file of an entry point only; the key of its cache must cover every helper's."""
     steps = (call_nodes, closure, columns, configurations, interning, rows, stacks, step, tables)
-    of_masks = (bounded, kinds, masks, regions, runs, seams, turns)
+    of_masks = (bounded, kinds, masks, regions, slices, boundaries, iterations)
     modules = steps if function.__module__ in (rows.__name__, step.__name__) else (*of_masks, *steps)
     sources = "".join(inspect.getsource(module) for module in modules)
     return int(hashlib.sha256(sources.encode()).hexdigest()[:12], 16)
@@ -169,34 +174,34 @@ def _source_digest(function: Callable[..., Any]) -> int:
 def compile_kernels(keeps: bool = True) -> Compiled:
     """Every entry point with its one signature. keeps: in numba's folder, from where it also takes what is there."""
     typeof: Callable[[object], Any] = numba.typeof
-    t, trie, run = typeof(new_tables(Limits())), typeof(build_trie([b"a"])), typeof(_empty_run())
+    t, trie, sliced = typeof(new_tables(Limits())), typeof(build_trie([b"a"])), typeof(_empty_slice())
     integer, truth = numba.int64, numba.boolean
     words, octets, numbers = numba.uint32[::1], numba.uint8[::1], numba.int64[::1]
     path = numba.int64[:, ::1]
-    turning, chain = typeof(Turning(0, 0, 0, 0)), typeof(NO_CHAIN)
-    place = typeof(place_of(0, 0, 0, NO_CHAIN, Turning(0, 0, 0, 0)))
-    text, far, sizes = typeof(BoundedText(0, 0, 0, 0)), typeof(Farthest(0, 0)), typeof(RunSizes(0, 0, 0))
+    repetition, counter = typeof(Repetition(0, 0, 0, 0)), typeof(NO_COUNTER)
+    place = typeof(place_of(0, 0, 0, NO_COUNTER, Repetition(0, 0, 0, 0)))
+    text, far, sizes = typeof(BoundedText(0, 0, 0, 0)), typeof(Farthest(0, 0)), typeof(SliceSizes(0, 0, 0))
     signatures: dict[Callable[..., Any], Any] = {
         rows.ensure_row: truth(t, integer),
         step.start_at: integer(t, integer, integer),
         step.step_special: integer(t, integer, integer),
         step.step_bytes: integer(t, integer, octets),
-        seams.find_seams: truth(t, trie, path, octets, integer, numbers),
-        seams.find_spans: integer(t, trie, path, octets, integer, numbers, path),
+        boundaries.find_boundaries: truth(t, trie, path, octets, integer, numbers),
+        boundaries.find_spans: integer(t, trie, path, octets, integer, numbers, path),
         kinds.classify: place(t, integer, numbers, integer),
         masks.plain_mask: truth(t, trie, path, integer, words),
-        masks.loop_mask: truth(t, trie, path, integer, words, run),
-        masks.chain_mask: truth(t, trie, path, integer, words, run, chain, numbers),
+        masks.loop_mask: truth(t, trie, path, integer, words, sliced),
+        masks.counter_mask: truth(t, trie, path, integer, words, sliced, counter, numbers),
         masks.delta_mask: truth(t, trie, path, integer, integer, words, words),
         regions.find_region: integer(t, integer, path, numbers, numbers),
-        regions.region_mask: truth(t, trie, path, integer, words, run, numbers),
+        regions.region_mask: truth(t, trie, path, integer, words, sliced, numbers),
         regions.take_off: truth(t, trie, path, integer, words, numbers, numbers),
         bounded.farthest: far(t, integer, path),
-        bounded.bounded_mask: truth(t, trie, path, integer, words, words, run, text, numbers),
-        turns.earlier_turn: integer(t, integer, path, turning),
-        turns.last_turn: integer(t, turning),
-        runs.find_run: sizes(trie, numbers, path, path, path),
-        runs.sort_run: numba.void(path, integer, numbers, numba.int32[::1], numba.int32[::1], numba.uint32[:, ::1]),
+        bounded.bounded_mask: truth(t, trie, path, integer, words, words, sliced, text, numbers),
+        iterations.earlier_iteration: integer(t, integer, path, repetition),
+        iterations.last_iteration: integer(t, repetition),
+        slices.find_slice: sizes(trie, numbers, path, path, path),
+        slices.sort_slice: numba.void(path, integer, numbers, numba.int32[::1], numba.int32[::1], numba.uint32[:, ::1]),
     }
     ready = {function.__name__: _compiled(function, signature, keeps) for function, signature in signatures.items()}
     return Compiled(
@@ -275,10 +280,10 @@ def _sums(folder: Path) -> dict[str, str]:
     }
 
 
-def _empty_run() -> Run:
+def _empty_slice() -> TokenSlice:
     none, few = np.zeros(0, np.int64), np.zeros(0, np.int32)
     words = np.zeros(0, np.uint32)
-    return Run(words, np.zeros((1, 0), np.uint32), few, few, none, none, none, none, none)
+    return TokenSlice(words, np.zeros((1, 0), np.uint32), few, few, none, none, none, none, none)
 
 
 def sealed(function: Callable[..., Any], digest: int, arity: int) -> Callable[..., Any]:

@@ -1,4 +1,11 @@
-"""Masks at full speed, as kernels: a run copied and patched, a neighbour's mask patched, or a pruned walk of the trie.
+"""Masks at full speed, as kernels: a slice copied and patched, a neighbour's mask patched, a pruned walk of the trie.
+
+XGrammar splits tokens into context-independent and -dependent ones, llguidance has slices; so a slice here is the mask
+of the tokens made of some bytes alone, which needs no walk where all these bytes lead back to where they came from:
+
+    inside a JSON string     ab  é        made of the slice's characters: copied (LOOP)
+                             a",  "}      leave it at `"`: walked from there, with the successor by `"`
+                             a\\n        leaves it at the backslash: walked likewise
 
 Each gives exactly the tokens whose bytes the automaton reads. They return False when the automaton needs rules or
 room (see `step`), and are then called again from the start; they go on past a missing rule first, so that all rules
@@ -12,9 +19,9 @@ import numpy.typing as npt
 
 from stemma.fsm.kernels.columns import CONFIG, COUNT, PATH, is_filled
 from stemma.fsm.kernels.jit import helper
-from stemma.fsm.kernels.kinds import Chain
+from stemma.fsm.kernels.kinds import Counter
 from stemma.fsm.kernels.rows import ensure_row
-from stemma.fsm.kernels.runs import NUM_CUMULATIVE, Run, copy_into
+from stemma.fsm.kernels.slices import NUM_CUMULATIVE, TokenSlice, copy_into
 from stemma.fsm.kernels.tables import Int64s, Tables
 from stemma.fsm.kernels.trie import Trie
 
@@ -61,11 +68,11 @@ def walk(t: Tables, trie: Trie, out: Words, path: Int64s, node: int, config: int
 
 
 @helper
-def walk_exit(t: Tables, trie: Trie, out: Words, path: Int64s, run: Run, exit: int, config: int) -> bool:
+def walk_exit(t: Tables, trie: Trie, out: Words, path: Int64s, sliced: TokenSlice, exit: int, config: int) -> bool:
     """Set the string that ends at an exit of a run, reached as `config`, and all below that can be read."""
-    if run.exit_keys[exit] >= 0:
-        put(out, run.exit_keys[exit], 1)
-    return run.exit_ends[exit] != 0 or walk(t, trie, out, path, run.exits[exit], config, 1)
+    if sliced.exit_keys[exit] >= 0:
+        put(out, sliced.exit_keys[exit], 1)
+    return sliced.exit_ends[exit] != 0 or walk(t, trie, out, path, sliced.exits[exit], config, 1)
 
 
 @helper
@@ -75,75 +82,75 @@ def plain_mask(t: Tables, trie: Trie, path: Int64s, config: int, out: Words) -> 
 
 
 @helper
-def loop_mask(t: Tables, trie: Trie, path: Int64s, config: int, out: Words, run: Run) -> bool:
+def loop_mask(t: Tables, trie: Trie, path: Int64s, config: int, out: Words, sliced: TokenSlice) -> bool:
     """A configuration that a run leads back to itself."""
     t.configs[config, CONFIG.walked] = t.counts[COUNT.walk]
-    copy_into(out, run.whole)
+    copy_into(out, sliced.whole)
     done = True
     for byte in range(256):
         following = t.rows[config, byte]
         if following == 0:
             continue
-        for exit in range(run.exit_start[byte], run.exit_start[byte + 1]):
-            done = walk_exit(t, trie, out, path, run, exit, following) and done
+        for exit in range(sliced.exit_start[byte], sliced.exit_start[byte + 1]):
+            done = walk_exit(t, trie, out, path, sliced, exit, following) and done
             if t.counts[COUNT.full]:
                 return False
     return done
 
 
 @helper
-def chain_mask(
-    t: Tables, trie: Trie, path: Int64s, config: int, out: Words, run: Run, chain: Chain, configs: Int64s
+def counter_mask(
+    t: Tables, trie: Trie, path: Int64s, config: int, out: Words, sliced: TokenSlice, counter: Counter, configs: Int64s
 ) -> bool:
-    """A configuration that each character of a run leads one turn further in a counted repeat.
+    """A configuration that each character of a run leads one iteration further in a counted repeat.
 
-    A byte outside the run that leads to one place at two turns, both of which may leave the repeat, is not read by the
-    body (that would stand in two frames): it leads there at every later turn. One that leads nowhere before the repeat
-    may be left leads nowhere until then. So long runs before a quote need no long chains. configs: room for
-    where the chain leads.
+    A byte outside the run that leads to one place at two iterations, both of which may leave the repeat, is not read by
+    the body (that would stand in two frames): it leads there at every later iteration. One that leads nowhere before
+    the repeat may be left leads nowhere until then. So long runs before a quote need no long counters. configs: room
+    for where the counter leads.
     """
-    remaining = chain.remaining
-    number = len(run.tokens)
-    if remaining < 0 or number == 0 or run.lengths[number - 1] <= remaining:
-        copy_into(out, run.whole)
+    remaining = counter.remaining
+    number = len(sliced.tokens)
+    if remaining < 0 or number == 0 or sliced.lengths[number - 1] <= remaining:
+        copy_into(out, sliced.whole)
     elif remaining <= NUM_CUMULATIVE:
         for word in range(len(out)):
-            out[word] = run.cumulative[remaining, word]
+            out[word] = sliced.cumulative[remaining, word]
     else:
-        copy_into(out, run.whole)
-        while number > 0 and run.lengths[number - 1] > remaining:
+        copy_into(out, sliced.whole)
+        while number > 0 and sliced.lengths[number - 1] > remaining:
             number -= 1
-            put(out, run.tokens[number], 0)
+            put(out, sliced.tokens[number], 0)
     configs[0] = config
     known = 1
     done = True
-    free = chain.free
+    free = counter.free
     for byte in range(256):
-        for exit in range(run.exit_start[byte], run.exit_start[byte + 1]):
-            turns = run.exit_lengths[exit]
-            if 0 <= remaining < turns or (turns < free and t.rows[config, byte] == 0):
+        for exit in range(sliced.exit_start[byte], sliced.exit_start[byte + 1]):
+            iterations = sliced.exit_lengths[exit]
+            if 0 <= remaining < iterations or (iterations < free and t.rows[config, byte] == 0):
                 continue
-            nearest = min(turns, free + 1)
-            known = lengthen(t, configs, known, nearest, chain.step_byte)
+            nearest = min(iterations, free + 1)
+            known = lengthen(t, configs, known, nearest, counter.step_byte)
             if known < 0:
                 return False
             following = t.rows[configs[nearest], byte]
-            if turns > nearest and following != t.rows[configs[free], byte]:
-                known = lengthen(t, configs, known, turns, chain.step_byte)
+            if iterations > nearest and following != t.rows[configs[free], byte]:
+                known = lengthen(t, configs, known, iterations, counter.step_byte)
                 if known < 0:
                     return False
-                following = t.rows[configs[turns], byte]
+                following = t.rows[configs[iterations], byte]
             if following:
-                done = walk_exit(t, trie, out, path, run, exit, following) and done
+                done = walk_exit(t, trie, out, path, sliced, exit, following) and done
                 if t.counts[COUNT.full]:
                     return False
     return done
 
 
 @helper
-def lengthen(t: Tables, configs: Int64s, known: int, turns: int, byte: int) -> int:
-    """Step the chain on to `turns`; how much of it is known then, -1 if rules or room are missing."""
-    while known <= turns:
+def lengthen(t: Tables, configs: Int64s, known: int, iterations: int, byte: int) -> int:
+    """Step the counter on to `iterations`; how much of it is known then, -1 if rules or room are missing."""
+    while known <= iterations:
         configs[known] = t.rows[configs[known - 1], byte]
         if not ensure_row(t, configs[known]):
             return -1

@@ -1,8 +1,12 @@
 """Masks where a run of bytes leads from state to state, but never out of a region that reads all of the run: kernels.
 
-A pattern that is searched for, or a name that must not be one of some, makes many configurations out of one string;
-which of them a token leads through does not matter as long as it stays inside. What leaves the run is read along the
-way it came.
+A pattern that is searched for, or a name that must not be one of some, makes many DFA states out of one string; which
+of them a token leads through does not matter as long as it stays inside:
+
+    .*ab.*      after a    x, a and b lead to three states, each of which reads all printable bytes: one region
+                           the mask is the slice's; `x"` leaves the region, and `"` is read where `x` has led
+
+What leaves the run is read along the way it came.
 """
 
 from __future__ import annotations
@@ -11,10 +15,10 @@ import numpy as np
 
 from stemma.fsm.kernels.columns import CONFIG, COUNT, PATH, is_filled
 from stemma.fsm.kernels.jit import helper
-from stemma.fsm.kernels.kinds import MIN_RUN, kind_beyond, num_shared, whole_characters
+from stemma.fsm.kernels.kinds import MIN_SLICE, kind_beyond, num_shared, whole_characters
 from stemma.fsm.kernels.masks import Words, put, walk_exit
 from stemma.fsm.kernels.rows import ensure_row
-from stemma.fsm.kernels.runs import WHOLE, Run, copy_into
+from stemma.fsm.kernels.slices import WHOLE, TokenSlice, copy_into
 from stemma.fsm.kernels.tables import Int64s, Tables
 from stemma.fsm.kernels.trie import Trie
 
@@ -71,14 +75,14 @@ def find_region(t: Tables, config: int, path: Int64s, inside: Int64s, reads: Int
     inside[128] = WHOLE
     least = number // 2
     size = 0
-    while number >= MIN_RUN and size == 0:
+    while number >= MIN_SLICE and size == 0:
         size = region_of(t, config, least, path, inside)
         if size < 0:
             return NOT_YET
         number = 0
         for byte in range(128):
             number += inside[byte]
-    if number < MIN_RUN:
+    if number < MIN_SLICE:
         return TOO_FEW
     for position in range(size):
         t.configs[path[position, PATH.config], CONFIG.walked] = t.counts[COUNT.walk]
@@ -133,21 +137,23 @@ def region_of(t: Tables, config: int, least: int, path: Int64s, inside: Int64s) 
 
 
 @helper
-def region_mask(t: Tables, trie: Trie, path: Int64s, config: int, out: Words, run: Run, reads: Int64s) -> bool:
+def region_mask(
+    t: Tables, trie: Trie, path: Int64s, config: int, out: Words, sliced: TokenSlice, reads: Int64s
+) -> bool:
     """A configuration from which a run leads through a region that reads all of it."""
-    copy_into(out, run.whole)
+    copy_into(out, sliced.whole)
     done = True
     for byte in range(256):
         if reads[byte] == 0:
             continue
-        for exit in range(run.exit_start[byte], run.exit_start[byte + 1]):
-            here = follow(t, trie, path, trie.parent[run.exits[exit]], config)
+        for exit in range(sliced.exit_start[byte], sliced.exit_start[byte + 1]):
+            here = follow(t, trie, path, trie.parent[sliced.exits[exit]], config)
             if here < 0:
                 if t.counts[COUNT.full]:
                     return False
                 done = False
             elif t.rows[here, byte]:
-                done = walk_exit(t, trie, out, path, run, exit, t.rows[here, byte]) and done
+                done = walk_exit(t, trie, out, path, sliced, exit, t.rows[here, byte]) and done
                 if t.counts[COUNT.full]:
                     return False
     return done

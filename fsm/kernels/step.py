@@ -1,7 +1,16 @@
 """The lazy pushdown automaton: from a configuration and a byte to the next configuration. Kernels over `Tables`.
 
-A configuration is the set of everything that may be going on: items (state, stack). Rows are filled on demand; a row
-that meets a rule not yet built, or a full table, says so in `count` and is asked again. Never raises, never allocates.
+An *item* here is a state of a nondeterministic automaton with its parser stack; a *configuration* is the set of all
+that may be going on, so a state of the deterministic automaton that the subset construction makes, made when it is met:
+
+    value ::= "a" | "[" value "]"        read     configuration: {state . stack}
+                                         (none)   { a . -    [ . -  }
+                                         [        { a . ]    [ . ]  }     a frame says where to return to
+                                         [[       { a . ]]   [ . ]] }
+                                         [[a      { ] . ]           }     the inner value has ended
+
+Rows (256 successors of one configuration) are filled on demand; what meets a rule not yet built, or a full table, says
+so in `counts` and is asked again. Never raises, never allocates.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from stemma.fsm.errors import GrammarError
 from stemma.fsm.languages.left_recursion import without_left_recursion
 from stemma.fsm.syntax import characters
-from stemma.fsm.syntax.ast import Call, Characters, Grammar, Node, Special
-from stemma.fsm.syntax.nodes import choice, repeat, sequence, specials, text
+from stemma.fsm.syntax.ast import Characters, Grammar, Node, RuleRef, Special
+from stemma.fsm.syntax.nodes import choice, concat, repeat, specials, text
 from stemma.fsm.syntax.rule_facts import blamed, can_end, fulfilled, possible
 
 TOKENS = re.compile(
@@ -50,7 +50,7 @@ def rules_grammar(rules: Mapping[Hashable, Node], lines: Mapping[Hashable, int],
         raise GrammarError(f"no text fulfils the rule {name!r}: it never ends, or asks for what is empty", lines[name])
     readable = without_left_recursion({name: possible(rules[name], ends) for name in rules if name in ends})
     texts = dict.fromkeys(special for node in rules.values() for special in specials(node))
-    return Grammar(Call(root), readable.__getitem__, tuple(texts))
+    return Grammar(RuleRef(root), readable.__getitem__, tuple(texts))
 
 
 def refuse_surrogates(source: str) -> None:
@@ -117,17 +117,17 @@ class _Parser:
         self.depth += 1
         if self.depth > MAXIMUM_DEPTH:
             raise GrammarError(f"groups are nested deeper than {MAXIMUM_DEPTH}", self.line())
-        parts = [self.sequence()]
+        parts = [self.concat()]
         while self.take("|"):
-            parts.append(self.sequence())
+            parts.append(self.concat())
         self.depth -= 1
         return choice(parts)
 
-    def sequence(self) -> Node:
+    def concat(self) -> Node:
         parts: list[Node] = []
         while (token := self.peek()) is not None and token.text not in ("|", ")") and not self.starts_rule():
             parts.append(self.quantified(self.atom()))
-        return sequence(parts)
+        return concat(parts)
 
     def starts_rule(self) -> bool:
         following = self.tokens[self.at + 1] if self.at + 1 < len(self.tokens) else None
@@ -138,7 +138,7 @@ class _Parser:
         self.at += 1
         if token.kind == "name":
             self.called.setdefault(token.text, token.line)
-            return Call(token.text)
+            return RuleRef(token.text)
         if token.kind == "text":
             return text(unescaped(token.text[1:-1], token.line))
         if token.kind == "class":

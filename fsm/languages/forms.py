@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin, runtime_checkable
+from typing import Any, Generic, TypeVar, get_args, get_origin
 from typing import Literal as OneOf
 
 from pydantic import PydanticUserError, TypeAdapter
@@ -22,23 +22,16 @@ from stemma.fsm.languages.choices import Choices
 from stemma.fsm.languages.json_schema import JSONSchema
 from stemma.fsm.languages.structural_tags import FreeText
 from stemma.fsm.languages.typed.schema import schema_of
-from stemma.fsm.syntax.ast import Grammar
+from stemma.fsm.syntax.ast import Grammar, GrammarSpec
 
 T = TypeVar("T")
-
-
-@runtime_checkable
-class Spec(Protocol):
-    """Anything that says its grammar."""
-
-    def grammar(self) -> Grammar: ...
 
 
 @dataclass(frozen=True)
 class Form(Generic[T]):
     """What to generate, and how its text becomes a value."""
 
-    spec: Spec | Grammar
+    spec: GrammarSpec | Grammar
     validate: Callable[[str], T]
     """The value of a complete text; pydantic's `ValidationError` where a validator of the type's own refuses it."""
 
@@ -50,7 +43,7 @@ def form_of(kind: Any) -> Form[Any]:
     """The form of a type, or of a grammar specification such as `Regex` (whose value is its text)."""
     if isinstance(kind, JSONSchema):
         return Form(kind, json.loads)
-    if isinstance(kind, Grammar) or (isinstance(kind, Spec) and not isinstance(kind, type)):
+    if isinstance(kind, Grammar) or (isinstance(kind, GrammarSpec) and not isinstance(kind, type)):
         return _bare(kind, str)
     if kind is str:
         return _bare(FreeText(), str)
@@ -60,7 +53,7 @@ def form_of(kind: Any) -> Form[Any]:
     return _json(kind)
 
 
-def _bare(spec: Spec | Grammar, value_of: Callable[[str], Any]) -> Form[Any]:
+def _bare(spec: GrammarSpec | Grammar, value_of: Callable[[str], Any]) -> Form[Any]:
     return Form(spec, value_of)
 
 

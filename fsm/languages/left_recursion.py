@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
-from stemma.fsm.syntax.ast import Call, Choice, Node, Repeat, Sequence
-from stemma.fsm.syntax.nodes import EMPTY, choice, is_regular, nullable, optional, repeat, sequence, without
+from stemma.fsm.syntax.ast import Choice, Concatenation, Node, Repeat, RuleRef
+from stemma.fsm.syntax.nodes import EMPTY, choice, concat, is_regular, nullable, optional, repeat, without
 from stemma.fsm.syntax.rule_facts import components, fulfilled, holds_of
 
 Rules = Mapping[Hashable, Node]
 MAXIMUM_COPIES = 100  # nodes of one rule that others are put into
 
 
-class Way(NamedTuple):
+class Alternative(NamedTuple):
     """One way to read a rule: the rule of its system that it begins with, if it does, and all that follows."""
 
     head: Hashable | None
@@ -71,25 +71,25 @@ def _with_short_circles(rules: Rules, systems: list[list[Hashable]], empty: set[
 
 def with_opened(node: Node, name: Hashable, inside: Node, empty: set[Hashable]) -> Node:
     """`node`, with what the rule `name` says wherever it can begin with it."""
-    if isinstance(node, Call):
+    if isinstance(node, RuleRef):
         return inside if node.rule == name else node
     if isinstance(node, Choice):
         return choice(with_opened(part, name, inside, empty) for part in node.parts)
     if isinstance(node, Repeat):
         return repeat(with_opened(node.part, name, inside, empty), node.minimum, node.maximum)
-    if isinstance(node, Sequence):
+    if isinstance(node, Concatenation):
         parts = list(node.parts)
         for index, part in enumerate(parts):
             parts[index] = with_opened(part, name, inside, empty)
             if not can_be_empty(part, empty):
                 break
-        return sequence(parts)
+        return concat(parts)
     return node
 
 
 def size(node: Node) -> int:
     """How many nodes it takes to say `node`."""
-    if isinstance(node, Sequence | Choice):
+    if isinstance(node, Concatenation | Choice):
         return 1 + sum(map(size, node.parts))
     return 1 + size(node.part) if isinstance(node, Repeat) else 1
 
@@ -105,14 +105,14 @@ def can_be_empty(node: Node, empty: set[Hashable]) -> bool:
 
 def left_calls(node: Node, empty: set[Hashable]) -> set[Hashable]:
     """The rules that a node can begin with."""
-    if isinstance(node, Call):
+    if isinstance(node, RuleRef):
         return {node.rule}
     if isinstance(node, Choice):
         return set().union(*(left_calls(part, empty) for part in node.parts))
     if isinstance(node, Repeat):
         return left_calls(node.part, empty)
     found: set[Hashable] = set()
-    if isinstance(node, Sequence):
+    if isinstance(node, Concatenation):
         for part in node.parts:
             found |= left_calls(part, empty)
             if not can_be_empty(part, empty):
@@ -131,16 +131,16 @@ class _Trimmed:
     def nonempty(self, node: Node) -> Node:
         if not can_be_empty(node, self.empty):
             return node
-        if isinstance(node, Call):
+        if isinstance(node, RuleRef):
             self.wanted.add(node.rule)
-            return Call(("nonempty", node.rule))
+            return RuleRef(("nonempty", node.rule))
         if isinstance(node, Choice):
             return choice(self.nonempty(part) for part in node.parts)
         if isinstance(node, Repeat):
             return repeat(self.nonempty(node.part), 1, node.maximum)
-        if isinstance(node, Sequence):  # all parts may be empty: one of them is the first that is not
+        if isinstance(node, Concatenation):  # all parts may be empty: one of them is the first that is not
             tails = [node.parts[index:] for index in range(len(node.parts))]
-            return choice(sequence((self.nonempty(tail[0]), *tail[1:])) for tail in tails)
+            return choice(concat((self.nonempty(tail[0]), *tail[1:])) for tail in tails)
         return without(node, EMPTY)
 
 
@@ -150,22 +150,22 @@ class _System:
     def __init__(self, names: tuple[Hashable, ...], rules: Rules, trimmed: _Trimmed) -> None:
         self.names = names
         self.trimmed = trimmed
-        self.own = {Call(name) for name in names} | {Call(("nonempty", name)) for name in names}
-        self.ways = {name: self.ways_of(rules[name]) for name in names}
+        self.own = {RuleRef(name) for name in names} | {RuleRef(("nonempty", name)) for name in names}
+        self.ways = {name: self.alternatives_of(rules[name]) for name in names}
 
     def rewritten(self) -> dict[Hashable, Node]:
         found: dict[Hashable, Node] = self.alone() if len(self.names) == 1 else {}
         for name in self.names if not found else ():
             leading = self.leading_to(name)
             found[self.full(name)] = choice(
-                sequence((way.rest, Call(("after", each, name))))
+                concat((way.rest, RuleRef(("after", each, name))))
                 for each in leading for way in self.ways[each] if way.head is None
             )  # fmt: skip
             for each in leading:
                 found["after", each, name] = self.onwards(each, name, leading)
         for name in self.names:
             if name in self.trimmed.empty:
-                found[name] = optional(Call(("nonempty", name)))
+                found[name] = optional(RuleRef(("nonempty", name)))
         return found
 
     def full(self, name: Hashable) -> Hashable:
@@ -182,17 +182,17 @@ class _System:
         trimmed = [self.trimmed.nonempty(rest) for rest in further if rest != EMPTY]
         return {
             operand: choice(firsts),
-            onwards: choice((EMPTY, *(sequence((rest, Call(onwards))) for rest in trimmed))),
-            self.full(name): sequence((Call(operand), Call(onwards))),
+            onwards: choice((EMPTY, *(concat((rest, RuleRef(onwards))) for rest in trimmed))),
+            self.full(name): concat((RuleRef(operand), RuleRef(onwards))),
         }
 
     def shortened(self, node: Node, operand: Hashable) -> Node:
         """`node`, with an operand for the rule itself where it ends in it."""
         if node in self.own:
-            may_be_empty = isinstance(node, Call) and node.rule in self.trimmed.empty
-            return optional(Call(operand)) if may_be_empty else Call(operand)
-        if isinstance(node, Sequence) and node.parts:
-            return sequence((*node.parts[:-1], self.shortened(node.parts[-1], operand)))
+            may_be_empty = isinstance(node, RuleRef) and node.rule in self.trimmed.empty
+            return optional(RuleRef(operand)) if may_be_empty else RuleRef(operand)
+        if isinstance(node, Concatenation) and node.parts:
+            return concat((*node.parts[:-1], self.shortened(node.parts[-1], operand)))
         if isinstance(node, Choice):
             return choice(self.shortened(part, operand) for part in node.parts)
         return node
@@ -216,26 +216,26 @@ class _System:
                 if way.head != each:
                     continue
                 if can_be_empty(way.rest, self.trimmed.empty) and above != each:
-                    parts.append(Call(("after", above, name)))
+                    parts.append(RuleRef(("after", above, name)))
                 if way.rest != EMPTY:
-                    parts.append(sequence((self.trimmed.nonempty(way.rest), Call(("after", above, name)))))
+                    parts.append(concat((self.trimmed.nonempty(way.rest), RuleRef(("after", above, name)))))
         return choice(parts)
 
-    def ways_of(self, node: Node) -> list[Way]:
+    def alternatives_of(self, node: Node) -> list[Alternative]:
         """How the texts of `node` begin, but the empty one."""
         if node in self.own:
-            assert isinstance(node, Call), "a rule of the system"
-            return [Way(node.rule[1] if node.rule not in self.names else node.rule, EMPTY)]  # type: ignore[index]
-        if not any(Call(name) in self.own for name in left_calls(node, self.trimmed.empty)):
-            return [Way(None, self.trimmed.nonempty(node))]
+            assert isinstance(node, RuleRef), "a rule of the system"
+            return [Alternative(node.rule[1] if node.rule not in self.names else node.rule, EMPTY)]  # type: ignore[index]
+        if not any(RuleRef(name) in self.own for name in left_calls(node, self.trimmed.empty)):
+            return [Alternative(None, self.trimmed.nonempty(node))]
         if isinstance(node, Choice):
-            return [way for part in node.parts for way in self.ways_of(part)]
+            return [way for part in node.parts for way in self.alternatives_of(part)]
         if isinstance(node, Repeat):
             is_empty = can_be_empty(node.part, self.trimmed.empty)
             least = 0 if is_empty else max(node.minimum - 1, 0)
             more = repeat(node.part, least, None if node.maximum is None else node.maximum - 1)
-            return [Way(way.head, sequence((way.rest, more))) for way in self.ways_of(node.part)]
-        assert isinstance(node, Sequence), "nothing else begins with a rule"
+            return [Alternative(way.head, concat((way.rest, more))) for way in self.alternatives_of(node.part)]
+        assert isinstance(node, Concatenation), "nothing else begins with a rule"
         head, tail = node.parts[0], node.parts[1:]
-        found = [Way(way.head, sequence((way.rest, *tail))) for way in self.ways_of(head)]
-        return found + (self.ways_of(sequence(tail)) if can_be_empty(head, self.trimmed.empty) else [])
+        found = [Alternative(way.head, concat((way.rest, *tail))) for way in self.alternatives_of(head)]
+        return found + (self.alternatives_of(concat(tail)) if can_be_empty(head, self.trimmed.empty) else [])

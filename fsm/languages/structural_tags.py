@@ -7,31 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from stemma.fsm.errors import FormError
 from stemma.fsm.languages.json_schema import JSONSchema
 from stemma.fsm.syntax import characters
 from stemma.fsm.syntax.ast import (
-    Call,
     Characters,
     Choice,
+    Concatenation,
     Difference,
     Grammar,
+    GrammarSpec,
     Intersection,
     Node,
     Repeat,
-    Sequence,
+    RuleRef,
     Special,
 )
-from stemma.fsm.syntax.nodes import EMPTY, choice, sequence, text
-
-
-class Spec(Protocol):
-    """Anything that says its grammar: a regex, a schema, choices, or tags again."""
-
-    def grammar(self) -> Grammar: ...
-
+from stemma.fsm.syntax.nodes import EMPTY, choice, concat, text
 
 Marker = str | Special
 
@@ -41,7 +35,7 @@ class Tag:
     """`begin`, then `form`, then `end`."""
 
     begin: Marker
-    form: Spec
+    form: GrammarSpec
     end: Marker
 
 
@@ -58,7 +52,7 @@ class FreeText:
             assert isinstance(name, str), "states are named by what was read of a marker"
             return choice((EMPTY, *stops.steps(name)))
 
-        return Grammar(Call(""), rule)
+        return Grammar(RuleRef(""), rule)
 
 
 @dataclass(frozen=True)
@@ -105,9 +99,9 @@ class _Stops:
         for letter in self.letters:
             after = state + letter
             if self.completed(after) is None:
-                ways.append(sequence((text(letter), Call(self.watched(after)))))
+                ways.append(concat((text(letter), RuleRef(self.watched(after)))))
         others = characters.complement(characters.union((ord(letter), ord(letter)) for letter in self.letters))
-        ways.append(sequence((Characters(others), Call(""))))
+        ways.append(concat((Characters(others), RuleRef(""))))
         return ways
 
     def completed(self, read: str) -> str | None:
@@ -138,7 +132,7 @@ class _Tagged:
         markers = (*self.triggers, *(marker for tag in self.spec.tags for marker in (tag.begin, tag.end)))
         own = (marker.text for marker in markers if isinstance(marker, Special))
         inner = (special for form in self.forms for special in form.specials)
-        return Grammar(Call(("text", False, "")), self.rule, tuple(dict.fromkeys((*own, *inner))))
+        return Grammar(RuleRef(("text", False, "")), self.rule, tuple(dict.fromkeys((*own, *inner))))
 
     def rule(self, name: Hashable) -> Node:
         assert isinstance(name, tuple), "rules are named by tuples"
@@ -156,13 +150,13 @@ class _Tagged:
         for letter in self.stops.letters:
             trigger = self.stops.completed(state + letter)
             if trigger is None:
-                ways.append(sequence((text(letter), Call(("text", tagged, self.stops.watched(state + letter))))))
+                ways.append(concat((text(letter), RuleRef(("text", tagged, self.stops.watched(state + letter))))))
             else:
-                ways.append(sequence((text(letter), Call(("tag", trigger)))))
+                ways.append(concat((text(letter), RuleRef(("tag", trigger)))))
         known = characters.union((ord(letter), ord(letter)) for letter in self.stops.letters)
-        ways.append(sequence((Characters(characters.complement(known)), Call(("text", tagged, "")))))
+        ways.append(concat((Characters(characters.complement(known)), RuleRef(("text", tagged, "")))))
         specials = [trigger for trigger in self.triggers if isinstance(trigger, Special)]
-        ways += [sequence((special, Call(("tag", special)))) for special in specials]
+        ways += [concat((special, RuleRef(("tag", special)))) for special in specials]
         return choice(ways)
 
     def tagged(self, trigger: Marker) -> Node:
@@ -173,7 +167,7 @@ class _Tagged:
                 continue
             rest = text(tag.begin[len(trigger) :]) if isinstance(tag.begin, str) and isinstance(trigger, str) else EMPTY
             form = renamed(self.forms[index].start, index)
-            ways.append(sequence((rest, form, _marked(tag.end), Call(("text", True, "")))))
+            ways.append(concat((rest, form, _marked(tag.end), RuleRef(("text", True, "")))))
         return choice(ways)
 
 
@@ -189,10 +183,10 @@ def _marked(marker: Marker) -> Node:
 
 def renamed(node: Node, index: int) -> Node:
     """The same node, calling its rules by a name of their own, so that grammars can stand side by side."""
-    if isinstance(node, Call):
-        return Call(("form", index, node.rule))
-    if isinstance(node, Sequence):
-        return Sequence(tuple(renamed(part, index) for part in node.parts))
+    if isinstance(node, RuleRef):
+        return RuleRef(("form", index, node.rule))
+    if isinstance(node, Concatenation):
+        return Concatenation(tuple(renamed(part, index) for part in node.parts))
     if isinstance(node, Choice):
         return Choice(tuple(renamed(part, index) for part in node.parts))
     if isinstance(node, Repeat):

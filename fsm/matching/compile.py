@@ -1,8 +1,6 @@
-"""From what a user asks for to a compiled grammar: any object with a `grammar()` is a form (`Regex`, `JSONSchema`)."""
+"""From what a user asks for to a compiled grammar: any object with a `grammar()` will do (`Regex`, `JSONSchema`)."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 from stemma.fsm.errors import FormError
 from stemma.fsm.kernels.tables import Limits
@@ -16,13 +14,7 @@ from stemma.fsm.work import work_limit
 DEAD_END = 0  # the configuration in which nothing may go on
 
 
-class Form(Protocol):
-    """What can be said as a grammar; raises a `FormError` for what cannot."""
-
-    def grammar(self) -> ast.Grammar: ...
-
-
-def compile(form: Form | ast.Grammar, vocabulary: Vocabulary, limits: Limits = Limits()) -> CompiledGrammar:  # noqa: B008
+def compile(form: ast.GrammarSpec | ast.Grammar, vocabulary: Vocabulary, limits: Limits = Limits()) -> CompiledGrammar:  # noqa: B008
     """`form` ready to constrain the tokens of `vocabulary`. Raises `FormError`, also for what no text fulfils, and
     `LimitError` beyond `limits`. Front ends look for what never ends themselves; a bare grammar is looked at here."""
     with work_limit(limits.work):

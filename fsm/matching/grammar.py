@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stemma.fsm.automaton.automaton import Automaton
-from stemma.fsm.automaton.completion import Completion, fewest_tokens
 from stemma.fsm.automaton.program import FIRST_SPECIAL
+from stemma.fsm.automaton.shortest_completion import ShortestCompletion, fewest_tokens
 from stemma.fsm.errors import FormError
 from stemma.fsm.kernels.tables import Int64s, Limits
 from stemma.fsm.matching.mask_cache import MaskCache, Words
@@ -29,7 +29,7 @@ MAX_SPANS = 64
 BYTES_OF_AN_ENTRY = 250  # of a dict: its key, its value and their place
 
 
-class Chain(NamedTuple):
+class JumpEdge(NamedTuple):
     """Bytes with no alternative, and the configuration after them."""
 
     data: bytes
@@ -37,9 +37,9 @@ class Chain(NamedTuple):
 
 
 class Forced(NamedTuple):
-    """Tokens that must come next: `hard` ones are certain and canonical, `drafts` have to be verified like guesses."""
+    """Tokens that must come next: `tokens` are certain and canonical, `drafts` have to be verified like guesses."""
 
-    hard: list[int]
+    tokens: list[int]
     drafts: list[int]
 
 
@@ -55,8 +55,8 @@ class CompiledGrammar:
         self.automaton = Automaton(self._grammar, limits)
         self._cache = MaskCache(vocabulary.num_words)
         self._masking = Masking(self.automaton, vocabulary, self._cache)
-        self._chains: dict[int, Chain] = {}
-        self._completion = Completion(self.automaton)
+        self._jump_edges: dict[int, JumpEdge] = {}
+        self._completion = ShortestCompletion(self.automaton)
         self._steps: dict[tuple[int, int], int] = {}
         self.jumps: dict[tuple[int, bytes], Forced] = {}  # filled by `jump`
 
@@ -67,7 +67,7 @@ class CompiledGrammar:
     @property
     def num_bytes(self) -> int:
         """About how much memory this takes by now: it grows with what is visited, up to the limits."""
-        remembered = (len(self._steps) + len(self._chains) + len(self.jumps)) * BYTES_OF_AN_ENTRY
+        remembered = (len(self._steps) + len(self._jump_edges) + len(self.jumps)) * BYTES_OF_AN_ENTRY
         successor = self._successor.num_bytes if self._successor is not None else 0
         return self.automaton.num_bytes + self._cache.num_bytes + remembered + successor
 
@@ -110,18 +110,18 @@ class CompiledGrammar:
             is_end = automaton.is_accepting(config) and not automaton.row(config).any()
             return is_end and not automaton.special_symbols(config)
 
-    def chain(self, config: int) -> Chain:
+    def jump_edge(self, config: int) -> JumpEdge:
         """The bytes that must follow `config` because there is no choice, and where they lead: one edge of the
         compressed automaton. It stops where the output may end or a special token may come."""
-        chain = self._chains.get(config)
-        if chain is None:
+        edge = self._jump_edges.get(config)
+        if edge is None:
             with self._lock, work_limit(self._limits.work):
-                chain = self._chains[config] = Chain(*self.automaton.only_way(config))
-        return chain
+                edge = self._jump_edges[config] = JumpEdge(*self.automaton.only_way(config))
+        return edge
 
     def leaves_one_way(self, config: int) -> bool:
         """Whether there is no choice at `config`: the next byte, or the next special token, is known."""
-        return bool(self.chain(config).data) or self.only_special(config) is not None
+        return bool(self.jump_edge(config).data) or self.only_special(config) is not None
 
     def only_special(self, config: int) -> int | None:
         """The special token that must come at `config`, if one must."""
@@ -137,13 +137,13 @@ class CompiledGrammar:
             return not self.automaton.row(config).any()
 
     def spanned(self, text: bytes, config: int) -> Int64s:
-        """For each place in `text`, whether a token can span it when `config` reads what follows (see `seams`)."""
+        """For each place in `text`, whether a token can span it when `config` reads what follows (see `boundaries`)."""
         octets = np.frombuffer(bytearray(text), np.uint8)
         spanned = np.zeros(len(text) + 1, np.int64)
         with self._lock, work_limit(self._limits.work):
             automaton, path = self.automaton, self._masking.path
-            find_seams = automaton.kernels.find_seams
-            while not find_seams(automaton.tables, self.vocabulary.trie, path, octets, config, spanned):
+            find_boundaries = automaton.kernels.find_boundaries
+            while not find_boundaries(automaton.tables, self.vocabulary.trie, path, octets, config, spanned):
                 automaton.provide()
         return spanned
 

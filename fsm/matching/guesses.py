@@ -1,7 +1,11 @@
-"""Where the grammar leaves a choice between signs of JSON, which one usually comes. Guesses only make drafts.
+"""Where the grammar leaves a choice between signs of JSON, which one usually comes. Guesses only make draft tokens, as
+the small model does in speculative decoding, or a text that is looked up.
 
-A forced text mostly ends in such a choice, and its last token depends on it: `{` or `{"` or `{}`. What is drafted is
-verified, so a guess need not be right; it has to be right often.
+A forced text mostly ends in such a choice, and its last token depends on it:
+
+    {"tags":      next `[` or `n` of null: guessed `[`, drafted `":[`, and kept if the model samples the same
+
+What is drafted is verified, so a guess need not be right; it has to be right often.
 """
 
 from __future__ import annotations

@@ -1,5 +1,10 @@
-"""Forced tokens. Where the grammar leaves one way, its bytes are known; which tokens they become depends on what
-follows, so only tokens left of the last seam are hard. The rest are drafts, to be verified like any guess.
+"""Forced tokens (llguidance: fast-forward tokens; SGLang: jump-forward). Where the grammar leaves one way, its bytes
+are known, but not yet which tokens they become: that depends on what follows. Tokens that end at or before the last
+token boundary are forced, the rest are drafts, verified like any guess.
+
+    output ...{         forced bytes "name":      what may follow: any text, so `"`
+    tokens              { " name ":               `":` may become `":"`
+    forced, drafts      " name                    ":"
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ import numpy as np
 from stemma.fsm.kernels.tables import Int64s
 from stemma.fsm.matching.grammar import CompiledGrammar, Forced
 from stemma.fsm.matching.guesses import guessed_byte
-from stemma.fsm.vocabulary.pairs import MARKS, SPACES, PairRules, Tokenize, is_settled
+from stemma.fsm.vocabulary.byte_pairs import MARKS, SPACES, BytePairRules, Tokenize, is_settled
 
 WINDOW = 96  # bytes of output before the jump that are encoded with it
 MAX_JUMPS = 1 << 14  # remembered in a grammar
@@ -24,7 +29,7 @@ FIRST_ACCENT = 0xCC  # the first byte of U+0300
 
 def forced_tokens(grammar: CompiledGrammar, config: int, tail: bytes, is_whole: bool) -> Forced:
     """What must follow `tail`, the end of the output (`is_whole`: all of it, back to its start or a special token)."""
-    data, _ = grammar.chain(config)
+    data, _ = grammar.jump_edge(config)
     tokenize, rules = grammar.vocabulary.tokenize, grammar.vocabulary.pair_rules
     if not data:
         token = grammar.only_special(config)
@@ -40,19 +45,19 @@ def forced_tokens(grammar: CompiledGrammar, config: int, tail: bytes, is_whole: 
         if len(grammar.jumps) > MAX_JUMPS:
             grammar.jumps.clear()
         known = grammar.jumps[key] = _computed(grammar, tokenize, config, tail[start:], True)
-    return Forced([*known.hard], [*known.drafts])
+    return Forced([*known.tokens], [*known.drafts])
 
 
 def _computed(grammar: CompiledGrammar, tokenize: Tokenize, config: int, tail: bytes, is_whole: bool) -> Forced:
     """The same; `is_whole`: an encoder may start where `tail` does."""
-    data, end = grammar.chain(config)
+    data, end = grammar.jump_edge(config)
     known = _whole_characters(tail + data)[len(tail) :]
     if len(known) < len(data):
         data, end = known, grammar.after(config, known)
     if not data:  # the beginning of a character, of which no encoder knows the token
         return Forced([], [])
-    seams = Seams(grammar, tail + data, end)
-    start = 0 if is_whole else seams.first(len(tail))
+    boundaries = TokenBoundaries(grammar, tail + data, end)
+    start = 0 if is_whole else boundaries.first(len(tail))
     if start is None:
         return Forced([], _encoded(grammar, tokenize, data) or [])
     text = tail[start:] + data
@@ -66,7 +71,7 @@ def _computed(grammar: CompiledGrammar, tokenize: Tokenize, config: int, tail: b
     first = places.index(begun) + 1 if begun else 0
     certain = len(tokens)
     if not grammar.is_end_of_text(end):
-        while certain > first and not seams.is_certain(start, start + places[certain - 1], tokens[:certain]):
+        while certain > first and not boundaries.is_certain(start, start + places[certain - 1], tokens[:certain]):
             certain -= 1
     return Forced(tokens[first:certain], _drafts(grammar, tokenize, text, end, tokens[:certain]))
 
@@ -79,7 +84,7 @@ def _drafts(grammar: CompiledGrammar, tokenize: Tokenize, text: bytes, end: int,
         if byte is None:
             break
         more = bytes([byte])
-        data, end = grammar.chain(grammar.after(end, more))
+        data, end = grammar.jump_edge(grammar.after(end, more))
         text += more + data
     text = _whole_characters(text)
     tokens = _encoded(grammar, tokenize, text) or []
@@ -96,7 +101,7 @@ def _joins(grammar: CompiledGrammar, tokenize: Tokenize, text: bytes, byte: int)
     return longer is not None and len(grammar.vocabulary.token_bytes[longer[-1]]) > 1
 
 
-class Seams:
+class TokenBoundaries:
     """The places in `text` that no token spans in any encoding, given that `end` reads what follows."""
 
     def __init__(self, grammar: CompiledGrammar, text: bytes, end: int) -> None:
@@ -126,10 +131,10 @@ class Seams:
         if not self._is_cut(rules, left, place):
             if not rules.is_joined(tokens[-1]):
                 return False
-            is_seam = self._is_seam(rules, origin, place) if is_settled(left) else None
-            if is_seam is None:
+            is_boundary = self._is_boundary(rules, origin, place) if is_settled(left) else None
+            if is_boundary is None:
                 return self._is_never_spanned(place)
-            if not is_seam:
+            if not is_boundary:
                 return False
         known = rules.tokens(left)
         return known is not None and known == tokens[len(tokens) - len(known) :]
@@ -141,12 +146,12 @@ class Seams:
             return False
         return any(byte >= FIRST_ACCENT for byte in self.grammar.next_bytes(self.end))
 
-    def _is_cut(self, rules: PairRules, left: bytes, place: int) -> bool:
+    def _is_cut(self, rules: BytePairRules, left: bytes, place: int) -> bool:
         """Whether a piece ends at `place` whatever follows."""
         following = [self.text[place]] if place < len(self.text) else self.grammar.next_bytes(self.end)
         return all(rules.cuts(left, byte) for byte in following)
 
-    def _is_seam(self, rules: PairRules, origin: int, place: int) -> bool | None:
+    def _is_boundary(self, rules: BytePairRules, origin: int, place: int) -> bool | None:
         """Whether no token that could span `place` can stand there; None if these are too many to look at. Encodings
         are cut at `origin`."""
         text = self.text[origin:]

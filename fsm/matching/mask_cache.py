@@ -1,4 +1,5 @@
-"""Masks that are known: of configurations, of those that others copy, of early turns; and how much memory they take.
+"""Masks that are known: of configurations, of those that others copy, of early iterations; and how much memory they
+take.
 
 It computes nothing and knows no grammar. What grows beyond its limit is dropped as a whole and computed again.
 """
@@ -18,19 +19,19 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Turn(NamedTuple):
-    """The mask in an early turn of a counted repeat, and the last turn that its tokens get to."""
+class IterationMask(NamedTuple):
+    """The mask in an early iteration of a counted repeat, and the last iteration that its tokens get to."""
 
     mask: Words
     last: int
 
 
-class TurnKey(NamedTuple):
-    """A configuration in an early turn of a repeat, with the frames below it."""
+class IterationKey(NamedTuple):
+    """A configuration in an early iteration of a repeat, with the frames below it."""
 
     config: int
     repeat: int
-    below: int
+    parent: int
 
 
 class Limited(dict[K, V], Generic[K, V]):
@@ -54,11 +55,13 @@ class MaskCache:
         self._num_words = num_words
         self.masks: Limited[int, Words] = Limited(MAX_WORDS // max(num_words, 1) + 1)
         self.bases: Limited[int, Words] = Limited(MAX_OTHERS)
-        self.turns: Limited[TurnKey, Turn | None] = Limited(MAX_OTHERS)  # None: there is nothing to copy
-        self.last_turns: dict[int, int] = {}  # that tokens got to in a repeat
+        self.iterations: Limited[IterationKey, IterationMask | None] = Limited(
+            MAX_OTHERS
+        )  # None: there is nothing to copy
+        self.last_iterations: dict[int, int] = {}  # that tokens got to in a repeat
         self.distances: dict[int, int] = {}  # of configurations to their ends, at most; negative: unknown
 
     @property
     def num_bytes(self) -> int:
-        turns = sum(turn is not None for turn in self.turns.values())
-        return (len(self.masks) + len(self.bases) + turns) * self._num_words * 4
+        iterations = sum(iteration is not None for iteration in self.iterations.values())
+        return (len(self.masks) + len(self.bases) + iterations) * self._num_words * 4

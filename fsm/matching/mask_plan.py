@@ -1,5 +1,10 @@
 """How the mask of a configuration is to be computed: which of the exact ways is the cheapest there. A planner.
 
+    inside a string            Loop(slice of its characters)       copy, and walk from the exits
+    at its first character     Delta(base: inside a string)        that one's mask, and walk where they differ
+    in `[a-z]{0,40}`           Counted(slice, 33 characters left)  copy the mask of at most 33 characters
+    at the start of an object  Walk()                              the whole trie, pruned
+
 It asks the kernels what a configuration is like, and remembers nothing: the same configuration has the same plan. What
 other masks a plan needs it names by their configurations, and whoever carries it out (`masking`) has them computed.
 """
@@ -14,26 +19,26 @@ import numpy as np
 from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.kernels.bounded import MISSING, BoundedText, Farthest
 from stemma.fsm.kernels.columns import PAIR, PATH, STATE, product_of, stack_of, state_of
-from stemma.fsm.kernels.kinds import CHAIN, DELTA, LOOP, MIN_RUN, NOT_YET, PLAIN, Chain, Place
+from stemma.fsm.kernels.iterations import Repetition
+from stemma.fsm.kernels.kinds import COUNTER, DELTA, LOOP, MIN_SLICE, NOT_YET, PLAIN, Counter, Place
 from stemma.fsm.kernels.loader import MaskKernels
 from stemma.fsm.kernels.tables import BOUNDED, Int64s
-from stemma.fsm.kernels.turns import Turning
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
 
-NUM_INSIDE = 129  # the ASCII bytes of a run, and which other characters it has
+NUM_INSIDE = 129  # the ASCII bytes of a slice, and which other characters it has
 
 
 class Look(NamedTuple):
-    """What a configuration is like, and the bytes of its run."""
+    """What a configuration is like, and the bytes of its slice."""
 
     config: int
     place: Place
     inside: Int64s
 
     @property
-    def turning(self) -> Turning | None:
-        """The repeat whose earlier turns have much the same mask. A CHAIN is quick without."""
-        return self.place.turning if self.place.turns and self.place.kind != CHAIN else None
+    def repetition(self) -> Repetition | None:
+        """The repeat whose earlier iterations have much the same mask. A COUNTER is quick without."""
+        return self.place.repetition if self.place.earlier and self.place.kind != COUNTER else None
 
 
 class Walk(NamedTuple):
@@ -41,16 +46,16 @@ class Walk(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """Copy the mask of a run that leads back here, and walk from where tokens leave it."""
+    """Copy the mask of a slice whose bytes lead back here, and walk from its exits."""
 
     inside: Int64s
 
 
 class Counted(NamedTuple):
-    """The same where each character of the run is one turn of a repeat."""
+    """The same where each character of the slice is one iteration of a repeat."""
 
     inside: Int64s
-    chain: Chain
+    counter: Counter
 
 
 class Delta(NamedTuple):
@@ -60,7 +65,7 @@ class Delta(NamedTuple):
 
 
 class Region(NamedTuple):
-    """Copy the mask of a run that leads through a region which reads all of it; `reads`: all bytes it reads."""
+    """Copy the mask of a slice that leads through a region which reads all of it; `reads`: all bytes it reads."""
 
     inside: Int64s
     reads: Int64s
@@ -92,8 +97,10 @@ class Planner:
         """What `config` is like."""
         inside = np.zeros(NUM_INSIDE, np.int64)
         classify, automaton = self._kernels.classify, self._automaton
-        while (place := classify(automaton.tables, config, inside, self._longest)).kind == NOT_YET:
+        place = Place(*classify(automaton.tables, config, inside, self._longest))
+        while place.kind == NOT_YET:
             automaton.provide()
+            place = Place(*classify(automaton.tables, config, inside, self._longest))
         return Look(config, place, inside)
 
     def plan(self, look: Look, distance_to_end: Distances) -> Plan:
@@ -104,21 +111,22 @@ class Planner:
             return bounded
         if kind == DELTA:
             return Delta(place.base)
-        if kind == CHAIN:
-            return Counted(look.inside, place.chain)
+        if kind == COUNTER:
+            return Counted(look.inside, place.counter)
         if place.strays and (region := self._region(look)) is not None:
             return region
         return Loop(look.inside) if kind == LOOP else Walk()
 
-    def earlier(self, config: int, turning: Turning) -> int:
-        """The configuration like `config` as many turns earlier as may be; 0 if its stacks are too deep for that."""
+    def earlier(self, config: int, repetition: Repetition) -> int:
+        """The configuration like `config` as many iterations earlier as may be; 0 if its stacks are too deep for
+        that."""
         automaton = self._automaton
-        while (earlier := self._kernels.earlier_turn(automaton.tables, config, self._path, turning)) < 0:
+        while (earlier := self._kernels.earlier_iteration(automaton.tables, config, self._path, repetition)) < 0:
             automaton.provide()
         return earlier
 
-    def maximum_of(self, turning: Turning) -> int:
-        return int(self._automaton.tables.states[turning.repeat, STATE.maximum])
+    def maximum_of(self, repetition: Repetition) -> int:
+        return int(self._automaton.tables.states[repetition.repeat, STATE.maximum])
 
     def farthest(self, config: int) -> tuple[int, list[int]]:
         """The most characters that `config`, or what follows it, may be from an end (negative: unknown), and all that
@@ -132,7 +140,7 @@ class Planner:
         return found.distance, self._path[: found.size, PATH.config].tolist() if found.distance >= 0 else []
 
     def _region(self, look: Look) -> Region | None:
-        """A run of more bytes than a LOOP has, if it leads through a region."""
+        """A slice of more bytes than a LOOP has, if it leads through a region."""
         inside, reads = np.zeros(NUM_INSIDE, np.int64), np.zeros(256, np.int64)
         find_region, automaton = self._kernels.find_region, self._automaton
         while (number := find_region(automaton.tables, look.config, self._path, inside, reads)) < 0:
@@ -161,7 +169,7 @@ class Planner:
         if not is_alone or automaton.is_accepting(config) != (ends and automaton.is_accepting(after)):
             return None
         following = automaton.row(after) != 0
-        if following[0x80:].any() or following.sum() > 128 - MIN_RUN:
+        if following[0x80:].any() or following.sum() > 128 - MIN_SLICE:
             return None
         spare = self._spare(right, distance_to_end(left))
         if spare is None:
@@ -173,7 +181,7 @@ class Planner:
     def _spare(self, right: int, distance: int) -> Spare | None:
         """`right` with so many characters less, and how many `right` has left; None where unknown or too few."""
         _, place, _ = self.look(right)
-        if place.kind != CHAIN or place.free > 0 or not 0 <= distance < place.remaining:
+        if place.kind != COUNTER or place.free > 0 or not 0 <= distance < place.remaining:
             return None
         for _ in range(distance):
             right = self._automaton.step(right, place.step_byte)

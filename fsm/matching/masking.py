@@ -1,6 +1,8 @@
 """Masks of ordinary tokens: plans (`mask_plan`) carried out by the compiled kernels, with what is known (`mask_cache`).
 
-Until the kernels are compiled the trie is walked with numpy. Special tokens and end-of-text are the grammar's affair.
+XGrammar computes its masks before the first request, a stack top at a time; here one is computed when a configuration
+is first met, and kept. Until the kernels are compiled the trie is walked with numpy. Special tokens and end-of-text are
+the grammar's affair.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ import numpy as np
 from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.automaton.walk import allowed_keys
 from stemma.fsm.kernels.columns import COUNT
-from stemma.fsm.kernels.kinds import CHAIN, DELTA
+from stemma.fsm.kernels.iterations import Repetition
+from stemma.fsm.kernels.kinds import COUNTER, DELTA
 from stemma.fsm.kernels.loader import MaskKernels, loader
 from stemma.fsm.kernels.tables import Int64s, Tables
-from stemma.fsm.kernels.turns import Turning
-from stemma.fsm.matching.mask_cache import MaskCache, Turn, TurnKey, Words
+from stemma.fsm.matching.mask_cache import IterationKey, IterationMask, MaskCache, Words
 from stemma.fsm.matching.mask_plan import Bounded, Counted, Delta, Look, Loop, Planner, Region
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
 
@@ -74,26 +76,26 @@ class CompiledMasking:
         self._walks = 0
 
     def compute(self, config: int, out: Words) -> None:
-        """The mask, from an earlier turn of a counted repeat if that is like it."""
+        """The mask, from an earlier iteration of a counted repeat if that is like it."""
         look = self._planner.look(config)
-        if look.turning is None or not self._copy_turn(config, look.turning, out):
+        if look.repetition is None or not self._copy_iteration(config, look.repetition, out):
             self._carry_out(look, out)
 
     def _carry_out(self, look: Look, out: Words) -> None:
         kernels, trie, path, config = self._kernels, self._vocabulary.trie, self._path, look.config
         plan = self._planner.plan(look, self._distance_to_end)
         if isinstance(plan, Loop):
-            run = self._vocabulary.run_within(plan.inside)
-            self._until_done(kernels.loop_mask, trie, path, config, out, run)
+            sliced = self._vocabulary.slice_within(plan.inside)
+            self._until_done(kernels.loop_mask, trie, path, config, out, sliced)
         elif isinstance(plan, Counted):
-            run = self._vocabulary.run(plan.inside)
-            self._until_done(kernels.chain_mask, trie, path, config, out, run, plan.chain, self._configs)
+            sliced = self._vocabulary.slice_of(plan.inside)
+            self._until_done(kernels.counter_mask, trie, path, config, out, sliced, plan.counter, self._configs)
         elif isinstance(plan, Delta):
             known = self._kept(plan.base, self._compute_base)
             self._until_done(kernels.delta_mask, trie, path, config, plan.base, out, known)
         elif isinstance(plan, Region):
-            run = self._vocabulary.run_within(plan.inside)
-            self._until_done(kernels.region_mask, trie, path, config, out, run, plan.reads)
+            sliced = self._vocabulary.slice_within(plan.inside)
+            self._until_done(kernels.region_mask, trie, path, config, out, sliced, plan.reads)
         elif isinstance(plan, Bounded):
             self._join(config, plan, out)
         else:
@@ -105,9 +107,11 @@ class CompiledMasking:
         self._carry_out(self._planner.look(plan.text.right), out)
         self._carry_out(self._planner.look(plan.spare), sure)
         np.bitwise_and(out, known, out=out)
-        vocabulary, run = self._vocabulary, self._vocabulary.run(plan.inside)
+        vocabulary, sliced = self._vocabulary, self._vocabulary.slice_of(plan.inside)
         bounded_mask = self._kernels.bounded_mask
-        self._until_done(bounded_mask, vocabulary.trie, self._path, config, out, sure, run, plan.text, vocabulary.nodes)
+        self._until_done(
+            bounded_mask, vocabulary.trie, self._path, config, out, sure, sliced, plan.text, vocabulary.nodes
+        )
 
     def _until_done(
         self, kernel: Callable[Concatenate[Tables, P], bool], *arguments: P.args, **named: P.kwargs
@@ -126,12 +130,12 @@ class CompiledMasking:
         return known
 
     def _compute_base(self, config: int, out: Words) -> None:
-        """The mask of a base, which later turns may copy if nobody else counts what is walked."""
+        """The mask of a base, which later iterations may copy if nobody else counts what is walked."""
         look = self._planner.look(config)
         place, counted = look.place, self._automaton.tables.counts[COUNT.walk]
-        if place.repeat and not place.turns and place.kind != CHAIN and not counted:
-            key = TurnKey(config, place.repeat, place.below)
-            self._cache.turns.keep(key, self._walked_turn(look, place.turning, out))
+        if place.repeat and not place.earlier and place.kind != COUNTER and not counted:
+            key = IterationKey(config, place.repeat, place.parent)
+            self._cache.iterations.keep(key, self._walked_iteration(look, place.repetition, out))
         else:
             self._carry_out(look, out)
 
@@ -144,55 +148,58 @@ class CompiledMasking:
                 distances.setdefault(each, distance)
         return distances[config]
 
-    def _copy_turn(self, config: int, turning: Turning, out: Words) -> bool:
-        """Whether `out` was written: no token from `config` passes a limit that none passes from an earlier turn, or
-        only long ones may. A byte takes at most one turn, and who has fewer turns left reads no more."""
-        last_turns, maximum = self._cache.last_turns, self._planner.maximum_of(turning)
-        long_tokens = self._vocabulary.longer_than(turning.left - 1)
+    def _copy_iteration(self, config: int, repetition: Repetition, out: Words) -> bool:
+        """Whether `out` was written: no token from `config` passes a limit that none passes from an earlier iteration,
+        or only long ones may. A byte takes at most one iteration, and who has fewer iterations left reads no more."""
+        last_iterations, maximum = self._cache.last_iterations, self._planner.maximum_of(repetition)
+        long_tokens = self._vocabulary.longer_than(repetition.left - 1)
         few_are_long = len(long_tokens) <= MOST_LONG
-        if not few_are_long and last_turns.get(turning.repeat, 0) + turning.turns + 1 >= maximum:
+        if not few_are_long and last_iterations.get(repetition.repeat, 0) + repetition.earlier + 1 >= maximum:
             return False
-        turn = self._early_turn(config, turning)
-        if turn is None:
+        iteration = self._early_iteration(config, repetition)
+        if iteration is None:
             return False
-        last_turns[turning.repeat] = turn.last
-        passes = turn.last + turning.turns + 1 >= maximum
+        last_iterations[repetition.repeat] = iteration.last
+        passes = iteration.last + repetition.earlier + 1 >= maximum
         if passes and not few_are_long:
             return False
-        out[:] = turn.mask
+        out[:] = iteration.mask
         if passes:
             trie, nodes = self._vocabulary.trie, self._vocabulary.nodes
             self._until_done(self._kernels.take_off, trie, self._path, config, out, long_tokens, nodes)
         return True
 
-    def _early_turn(self, config: int, turning: Turning) -> Turn | None:
-        """The turn like that of `config`, as many turns earlier as may be; None if there is nothing to copy."""
-        earlier, turns = self._planner.earlier(config, turning), self._cache.turns
-        key = TurnKey(earlier, turning.repeat, turning.below)
-        if key in turns:
-            return turns[key]
-        return turns.keep(key, self._turn_at(earlier, turning) if earlier else None)
+    def _early_iteration(self, config: int, repetition: Repetition) -> IterationMask | None:
+        """The iteration like that of `config`, as many iterations earlier as may be; None if there is nothing to
+        copy."""
+        earlier, iterations = self._planner.earlier(config, repetition), self._cache.iterations
+        key = IterationKey(earlier, repetition.repeat, repetition.parent)
+        if key in iterations:
+            return iterations[key]
+        return iterations.keep(key, self._iteration_at(earlier, repetition) if earlier else None)
 
-    def _turn_at(self, config: int, turning: Turning) -> Turn | None:
+    def _iteration_at(self, config: int, repetition: Repetition) -> IterationMask | None:
         """The mask of `config`, and how far its tokens get, for which all of it has to be walked here. None for a
-        CHAIN, which is quick and does not read all tokens."""
+        COUNTER, which is quick and does not read all tokens."""
         look, mask = self._planner.look(config), np.zeros(self._vocabulary.num_words, np.uint32)
-        if look.place.kind == CHAIN:
+        if look.place.kind == COUNTER:
             return None
-        if look.turning is not None and self._copy_turn(config, look.turning, mask):  # of another repeat
-            return Turn(mask, FAR)
+        if look.repetition is not None and self._copy_iteration(config, look.repetition, mask):  # of another repeat
+            return IterationMask(mask, FAR)
         if look.place.kind == DELTA:
             self._cache.bases.pop(look.place.base, None)
-        return self._walked_turn(look, turning, mask)
+        return self._walked_iteration(look, repetition, mask)
 
-    def _walked_turn(self, look: Look, turning: Turning, out: Words) -> Turn:
-        """Compute the mask there, in the first turn of a repeat."""
+    def _walked_iteration(self, look: Look, repetition: Repetition, out: Words) -> IterationMask:
+        """Compute the mask there, in the first iteration of a repeat."""
         counts = self._automaton.tables.counts
-        outer = int(counts[COUNT.walk])  # of a text of which this is a side: what is walked here, its turns do not see
+        outer = int(
+            counts[COUNT.walk]
+        )  # of a text of which this is a side: what is walked here, its iterations do not see
         self._walks += 1
         counts[COUNT.walk] = self._walks
         try:
             self._carry_out(look, out)
-            return Turn(out, int(self._kernels.last_turn(self._automaton.tables, turning)))
+            return IterationMask(out, int(self._kernels.last_iteration(self._automaton.tables, repetition)))
         finally:
             counts[COUNT.walk] = outer

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from stemma.fsm.errors import FormError
 from stemma.fsm.syntax import characters
-from stemma.fsm.syntax.ast import Characters, Choice, Grammar, Literal, Node, Repeat, Sequence, Special
-from stemma.fsm.syntax.nodes import choice, repeat, sequence
+from stemma.fsm.syntax.ast import Characters, Choice, Concatenation, Grammar, Literal, Node, Repeat, Special
+from stemma.fsm.syntax.nodes import choice, concat, repeat
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
 
 IDS = re.compile(r"<\[(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)\]>")
@@ -34,8 +34,8 @@ def settled(grammar: Grammar, vocabulary: Vocabulary) -> Grammar:
     def replaced(node: Node) -> Node:
         if isinstance(node, Special):
             return nodes.get(node.text) or node
-        if isinstance(node, Sequence):
-            return sequence(map(replaced, node.parts))
+        if isinstance(node, Concatenation):
+            return concat(map(replaced, node.parts))
         if isinstance(node, Choice):
             return choice(map(replaced, node.parts))
         return repeat(replaced(node.part), node.minimum, node.maximum) if isinstance(node, Repeat) else node

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Characters:
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class Concatenation:
     """The parts, one after the other; no parts is the empty string."""
 
     parts: tuple[Node, ...]
@@ -48,7 +49,7 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RuleRef:
     """The rule of that name, asked of the grammar when the automaton first gets there. Recursion is allowed.
 
     A call that ends its rule replaces the caller's frame (front ends write loops and long member lists as chains of
@@ -60,7 +61,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What `left` matches and `right` does not. Both regular: no `Call` to a recursive rule, no `Special`."""
+    """What `left` matches and `right` does not. Both regular: no `RuleRef` to a recursive rule, no `Special`."""
 
     left: Node
     right: Node
@@ -87,7 +88,7 @@ class Special:
     text: str
 
 
-Node = Literal | Characters | Sequence | Choice | Repeat | Call | Difference | Intersection | Special
+Node = Literal | Characters | Concatenation | Choice | Repeat | RuleRef | Difference | Intersection | Special
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,3 +111,10 @@ class Grammar:
     rule: Callable[[Hashable], Node]
     specials: tuple[str, ...] = ()
     common: Common | None = None
+
+
+@runtime_checkable
+class GrammarSpec(Protocol):
+    """Anything that says its grammar: a regex, a schema, choices, tags. Raises a `FormError` for what it cannot say."""
+
+    def grammar(self) -> Grammar: ...

@@ -1,6 +1,6 @@
 """Small constructors and questions over `ast` nodes: they drop what matches nothing and what says nothing.
 
-Never looks into rules; nodes with a `Call` are for `recogniser.py`.
+Never looks into rules; nodes with a `RuleRef` are for `recogniser.py`.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from stemma.fsm.errors import FormError
 from stemma.fsm.syntax import characters
 from stemma.fsm.syntax.ast import (
     Bounded,
-    Call,
     Characters,
     Choice,
+    Concatenation,
     Difference,
     Intersection,
     Literal,
     Node,
     Repeat,
-    Sequence,
+    RuleRef,
     Special,
 )
 
-EMPTY = Sequence(())
+EMPTY = Concatenation(())
 NOTHING = Choice(())
 ANY_TEXT = Repeat(Characters(characters.SCALARS), 0, None)
 
@@ -35,7 +35,7 @@ def text(value: str) -> Literal:
         raise FormError(f"{value[:80]!r} holds a lone surrogate, which is no character; write the whole one") from None
 
 
-def sequence(parts: Iterable[Node]) -> Node:
+def concat(parts: Iterable[Node]) -> Node:
     """The parts in order, flat; nothing at all where one of them matches nothing."""
     flat: list[Node] = []
     literals: list[bytes] = []  # the last parts, one after the other
@@ -43,7 +43,7 @@ def sequence(parts: Iterable[Node]) -> Node:
         if isinstance(part, Literal):
             literals.append(part.data)
             continue
-        own = part.parts if isinstance(part, Sequence) else (part,)
+        own = part.parts if isinstance(part, Concatenation) else (part,)
         if isinstance(part, Choice) and not part.parts:
             return NOTHING
         if literals and own:
@@ -52,7 +52,7 @@ def sequence(parts: Iterable[Node]) -> Node:
         flat += own
     if literals:
         flat.append(Literal(b"".join(literals)))
-    return flat[0] if len(flat) == 1 else Sequence(tuple(flat))
+    return flat[0] if len(flat) == 1 else Concatenation(tuple(flat))
 
 
 def choice(parts: Iterable[Node]) -> Node:
@@ -63,7 +63,7 @@ def choice(parts: Iterable[Node]) -> Node:
             flat.setdefault(part.data, part)
             continue
         for each in part.parts if isinstance(part, Choice) else (part,):
-            key = each.data if isinstance(each, Literal) else each if isinstance(each, Call) else id(each)
+            key = each.data if isinstance(each, Literal) else each if isinstance(each, RuleRef) else id(each)
             flat.setdefault(key, each)
     return next(iter(flat.values())) if len(flat) == 1 else Choice(tuple(flat.values()))
 
@@ -109,7 +109,7 @@ def of_length(node: Node, minimum: int, maximum: int | None) -> Node:
 
 def _cut(node: Node, minimum: int, maximum: int | None) -> Node | None:
     """The same as the limits of a repeat that ends `node`, where all else has one length."""
-    if isinstance(node, Sequence) and node.parts:
+    if isinstance(node, Concatenation) and node.parts:
         *before, last = node.parts
         sizes = [lengths(part) for part in before]
         if any(low != high for low, high in sizes):
@@ -118,7 +118,7 @@ def _cut(node: Node, minimum: int, maximum: int | None) -> Node | None:
         if maximum is not None and maximum < size:
             return NOTHING
         own = _cut(last, max(minimum - size, 0), None if maximum is None else maximum - size)
-        return None if own is None else sequence((*before, own))
+        return None if own is None else concat((*before, own))
     if isinstance(node, Repeat) and isinstance(node.part, Characters):
         least = max(node.minimum, minimum)
         most = min((limit for limit in (node.maximum, maximum) if limit is not None), default=None)
@@ -137,7 +137,7 @@ def specials(node: Node) -> Iterator[str]:
     """The special tokens that stand in a node."""
     if isinstance(node, Special):
         yield node.text
-    elif isinstance(node, Sequence | Choice):
+    elif isinstance(node, Concatenation | Choice):
         for part in node.parts:
             yield from specials(part)
     elif isinstance(node, Repeat):
@@ -148,7 +148,7 @@ def nullable(node: Node) -> bool:
     """Whether a node without calls matches the empty text."""
     if isinstance(node, Literal):
         return not node.data
-    if isinstance(node, Sequence):
+    if isinstance(node, Concatenation):
         return all(map(nullable, node.parts))
     if isinstance(node, Choice):
         return any(map(nullable, node.parts))
@@ -173,7 +173,7 @@ def lengths(node: Node) -> tuple[int, int | None]:
         low, high = lengths(node.part)
         unlimited = high is None or node.maximum is None
         return low * node.minimum, None if unlimited and high != 0 else (high or 0) * (node.maximum or 0)
-    if isinstance(node, Sequence):
+    if isinstance(node, Concatenation):
         bounds = [lengths(part) for part in node.parts]
         return sum(low for low, _ in bounds), _total([high for _, high in bounds])
     if isinstance(node, Choice):
@@ -195,9 +195,9 @@ def _total(bounds: list[int | None]) -> int | None:
 
 def is_regular(node: Node) -> bool:
     """Whether a node holds neither calls nor special tokens."""
-    if isinstance(node, Call | Special):
+    if isinstance(node, RuleRef | Special):
         return False
-    if isinstance(node, Sequence | Choice):
+    if isinstance(node, Concatenation | Choice):
         return all(map(is_regular, node.parts))
     if isinstance(node, Repeat):
         return is_regular(node.part)

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 from stemma.fsm.errors import LimitError
 from stemma.fsm.syntax.ast import (
-    Call,
     Characters,
     Choice,
+    Concatenation,
     Difference,
     Intersection,
     Literal,
     Node,
     Repeat,
-    Sequence,
+    RuleRef,
     Special,
 )
 from stemma.fsm.work import count_work
@@ -178,7 +178,7 @@ class Recogniser:
             heads.add(rest)
         elif isinstance(top, Literal):
             todo.append(self.push(top.data.decode(), below) if top.data else below)
-        elif isinstance(top, Sequence):
+        elif isinstance(top, Concatenation):
             for part in reversed(top.parts):
                 below = self.push(part, below)
             todo.append(below)
@@ -186,7 +186,7 @@ class Recogniser:
             todo += [self.push(part, below) for part in top.parts]
         elif isinstance(top, Repeat):
             self._expand_repeat(top, below, todo)
-        elif isinstance(top, Call):
+        elif isinstance(top, RuleRef):
             todo.append(self.push(self.called(top.rule), below))
         elif isinstance(top, Difference | Intersection):
             pair = Pair(self.start(top.left), self.start(top.right), isinstance(top, Intersection))

@@ -9,8 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping
 
 from stemma.fsm.errors import LimitError
-from stemma.fsm.syntax.ast import Call, Characters, Choice, Difference, Grammar, Intersection, Node, Repeat, Sequence
-from stemma.fsm.syntax.nodes import NOTHING, choice, is_regular, repeat, sequence
+from stemma.fsm.syntax.ast import (
+    Characters,
+    Choice,
+    Concatenation,
+    Difference,
+    Grammar,
+    Intersection,
+    Node,
+    Repeat,
+    RuleRef,
+)
+from stemma.fsm.syntax.nodes import NOTHING, choice, concat, is_regular, repeat
 from stemma.fsm.syntax.recogniser import Recogniser
 
 Rules = Mapping[Hashable, Node]
@@ -21,9 +31,9 @@ MAXIMUM_STATES = 2_000  # of a difference or an intersection that are looked at;
 
 def calls(node: Node) -> Iterator[Hashable]:
     """The rules that a node names."""
-    if isinstance(node, Call):
+    if isinstance(node, RuleRef):
         yield node.rule
-    elif isinstance(node, Sequence | Choice):
+    elif isinstance(node, Concatenation | Choice):
         for part in node.parts:
             yield from calls(part)
     elif isinstance(node, Repeat):
@@ -47,11 +57,11 @@ def fulfilled(rules: Rules, holds: Callable[[Node, set[Hashable]], bool]) -> set
 
 
 def holds_of(node: Node, rules: set[Hashable], of_leaf: Callable[[Node], bool]) -> bool:
-    """Whether something holds of `node`: of calls of these rules, of all parts of a sequence, of one alternative, of
+    """Whether something holds of `node`: of calls of these rules, of all parts of a concat, of one alternative, of
     what may be left out; of the other nodes as `of_leaf` says."""
-    if isinstance(node, Call):
+    if isinstance(node, RuleRef):
         return node.rule in rules
-    if isinstance(node, Sequence):
+    if isinstance(node, Concatenation):
         return all(holds_of(part, rules, of_leaf) for part in node.parts)
     if isinstance(node, Choice):
         return any(holds_of(part, rules, of_leaf) for part in node.parts)
@@ -94,9 +104,9 @@ def _is_empty(node: Node) -> bool:
 
 def possible(node: Node, rules: set[Hashable]) -> Node:
     """`node` without the alternatives that can never end; NOTHING if none is left."""
-    if isinstance(node, Sequence):
+    if isinstance(node, Concatenation):
         parts = [possible(part, rules) for part in node.parts]
-        return NOTHING if NOTHING in parts else sequence(parts)
+        return NOTHING if NOTHING in parts else concat(parts)
     if isinstance(node, Choice):
         return choice(part for each in node.parts if (part := possible(each, rules)) != NOTHING)
     if isinstance(node, Repeat):

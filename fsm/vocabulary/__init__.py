@@ -1,4 +1,4 @@
-"""The tokens of one tokenizer, ready for masks: a trie of their bytes, masks of runs, the merges of its pair encoding.
+"""The tokens of one tokenizer: a trie of their bytes, its slices, the merges of its byte-pair encoding.
 
 May use `kernels` alone. Built once a vocabulary and kept on disk.
 """

@@ -13,16 +13,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stemma.fsm.kernels.loader import loader
-from stemma.fsm.kernels.runs import Run
+from stemma.fsm.kernels.slices import TokenSlice
 from stemma.fsm.kernels.tables import Int64s, room
 from stemma.fsm.kernels.trie import Trie, build_trie
-from stemma.fsm.vocabulary.pairs import PairEncoding, PairRules, Tokenize
-from stemma.fsm.vocabulary.run_tables import build_run
-from stemma.fsm.vocabulary.store import Store
+from stemma.fsm.vocabulary.byte_pairs import BytePairRules, PairEncoding, Tokenize
+from stemma.fsm.vocabulary.disk_cache import DiskCache
+from stemma.fsm.vocabulary.slice_tables import build_slice
 
-RUN_PREFIX = "run-"
-RUN_NAME = re.compile(r"run-(?:[0-9a-f]{2})*")
-FEW_BYTES = 4  # a run with so many bytes less will do
+SLICE_PREFIX = "run-"
+SLICE_NAME = re.compile(r"run-(?:[0-9a-f]{2})*")
+FEW_BYTES = 4  # a slice with so many bytes less will do
 
 
 class Vocabulary:
@@ -51,16 +51,18 @@ class Vocabulary:
         self.token_bytes = [
             b"" if not data or token in excluded else bytes(data) for token, data in enumerate(token_bytes)
         ]
-        self.pair_rules = None if tokenize is None or pairs is None else PairRules(pairs, tokenize, self.token_bytes)
+        self.pair_rules = (
+            None if tokenize is None or pairs is None else BytePairRules(pairs, tokenize, self.token_bytes)
+        )
         self.key = _key(self.token_bytes)
-        self._store = Store(self.key)
+        self._store = DiskCache(self.key)
         self.trie, self.twins = self._loaded_trie()
         self.nodes = _nodes_of(self.trie, self.size)
         lengths = np.fromiter(map(len, self.token_bytes), np.int64, self.size)
         self.longest = int(lengths.max(initial=0))
         self._shortest_first = np.argsort(lengths, kind="stable")
         self._starts = np.searchsorted(lengths[self._shortest_first], np.arange(self.longest + 2))
-        self._runs = self._loaded_runs()
+        self._slices = self._loaded_slices()
         self._lock = threading.Lock()
         self._loader = loader()
 
@@ -75,33 +77,36 @@ class Vocabulary:
         """The tokens of more bytes than that."""
         return self._shortest_first[self._starts[min(length, self.longest) + 1] :]
 
-    def run(self, inside: Int64s) -> Run:
-        """The run of a set of bytes: `inside[b]` for ASCII b, `inside[128]`: which other characters (see `runs`)."""
+    def slice_of(self, inside: Int64s) -> TokenSlice:
+        """The slice of a set of bytes: `inside[b]` for ASCII b, `inside[128]`: which other characters (see
+        `slices`)."""
         key = np.packbits(inside[:128].astype(np.bool_)).tobytes() + bytes([inside[128]])
-        run = self._runs.get(key)
-        if run is None:
+        sliced = self._slices.get(key)
+        if sliced is None:
             with self._lock:
-                run = self._runs[key] = build_run(self.trie, inside, self.new_path(), self.num_words, self._loader)
-            self._store.save_later(RUN_PREFIX + key.hex(), run._asdict())
-        return run
+                sliced = self._slices[key] = build_slice(
+                    self.trie, inside, self.new_path(), self.num_words, self._loader
+                )
+            self._store.save_later(SLICE_PREFIX + key.hex(), sliced._asdict())
+        return sliced
 
     def flush(self) -> None:
         """Wait until all tables built so far are on disk."""
         self._store.wait()
 
-    def run_within(self, inside: Int64s) -> Run:
-        """A known run with all but a few of the bytes, so that not every set of bytes takes tables of its own; else
-        the run of the set itself. For those who read what leaves the run as it is."""
+    def slice_within(self, inside: Int64s) -> TokenSlice:
+        """A known slice with all but a few of the bytes, so that not every set of bytes takes tables of its own; else
+        the slice of the set itself. For those who read what leaves it as it is."""
         wanted = np.packbits(inside[:128].astype(np.bool_)).tobytes()
         bits, beyond = int.from_bytes(wanted), int(inside[128])
-        if wanted + bytes([beyond]) in self._runs:
-            return self.run(inside)
+        if wanted + bytes([beyond]) in self._slices:
+            return self.slice_of(inside)
         nearest, missing = None, FEW_BYTES + 1
-        for key, run in list(self._runs.items()):
+        for key, sliced in list(self._slices.items()):
             known = int.from_bytes(key[:-1])
             if key[-1] == beyond and not known & ~bits and (bits ^ known).bit_count() < missing:
-                nearest, missing = run, (bits ^ known).bit_count()
-        return nearest if nearest is not None else self.run(inside)
+                nearest, missing = sliced, (bits ^ known).bit_count()
+        return nearest if nearest is not None else self.slice_of(inside)
 
     def _loaded_trie(self) -> tuple[Trie, Int64s]:
         """The trie with token ids for keys, and pairs of tokens with the same bytes, of which it has the first."""
@@ -122,16 +127,16 @@ class Vocabulary:
         self._store.save("trie", {**trie._asdict(), "twins": pairs})
         return trie, pairs
 
-    def _loaded_runs(self) -> dict[bytes, Run]:
-        """The runs that earlier grammars of this vocabulary asked for."""
-        runs: dict[bytes, Run] = {}
+    def _loaded_slices(self) -> dict[bytes, TokenSlice]:
+        """The slices that earlier grammars of this vocabulary asked for."""
+        slices: dict[bytes, TokenSlice] = {}
         for name in self._store.names():
-            if not RUN_NAME.fullmatch(name):
+            if not SLICE_NAME.fullmatch(name):
                 continue
             arrays = self._store.load(name)
-            if arrays is not None and set(arrays) == set(Run._fields):
-                runs[bytes.fromhex(name.removeprefix(RUN_PREFIX))] = Run(**arrays)
-        return runs
+            if arrays is not None and set(arrays) == set(TokenSlice._fields):
+                slices[bytes.fromhex(name.removeprefix(SLICE_PREFIX))] = TokenSlice(**arrays)
+        return slices
 
 
 def _with_tokens(trie: Trie, tokens: Int64s) -> Trie:

@@ -53,9 +53,9 @@ def _jump_forward(sequence: Sequence) -> None:
     if sequence.is_finished or matcher is None or sampling.logprobs is not None:
         return
     forced = matcher.forced()
-    if forced.hard and not _leaves_time(sequence, matcher, forced.hard):
+    if forced.tokens and not _leaves_time(sequence, matcher, forced.tokens):
         return
-    for token in forced.hard:
+    for token in forced.tokens:
         _append_forced(sequence, token)
         if sequence.is_finished:
             return

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 
 class ForcedTokens(Protocol):
-    """What a matcher knows of the next tokens: `hard` ones are certain, `drafts` are likely and must be verified."""
+    """What a matcher knows of the next tokens: `tokens` are certain, `drafts` are likely and must be verified."""
 
     @property
-    def hard(self) -> list[int]:
+    def tokens(self) -> list[int]:
         """Appended without asking the model."""
 
     @property

@@ -91,7 +91,7 @@ def _walk(grammar: CompiledGrammar, chance: random.Random) -> tuple[int, int]:
     matcher, num_tokens, num_forced = Matcher(grammar), 0, 0
     row = np.zeros(grammar.vocabulary.num_words, dtype=np.uint32)
     while not matcher.is_finished and num_tokens < LONGEST_WALK:
-        for token in matcher.forced().hard:
+        for token in matcher.forced().tokens:
             matcher.advance(token)
             num_tokens, num_forced = num_tokens + 1, num_forced + 1
         if matcher.is_finished:

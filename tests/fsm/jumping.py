@@ -1,4 +1,4 @@
-"""Outputs that take every hard token, and what their tokens are when they are encoded whole."""
+"""Outputs that take every forced token, and what their tokens are when they are encoded whole."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from stemma.fsm.matching.grammar import CompiledGrammar
 
 
 def generate(grammar: CompiledGrammar, draw: random.Random, most: int) -> tuple[bytes, list[tuple[int, int]]]:
-    """A random output of `most` tokens or a few more, and where in it the hard ones lie (byte, token)."""
+    """A random output of `most` tokens or a few more, and where in it the forced ones lie (byte, token)."""
     matcher, vocabulary = Matcher(grammar), grammar.vocabulary
-    hard: list[tuple[int, int]] = []
+    certain: list[tuple[int, int]] = []
     while True:
         forced = matcher.forced()
-        for token in forced.hard:
-            hard.append((len(matcher.output), token))
+        for token in forced.tokens:
+            certain.append((len(matcher.output), token))
             assert matcher.advance(token)
         for draft in forced.drafts:
             assert matcher.advance(draft)
         matcher.rollback(len(forced.drafts))
         if matcher.is_finished or len(matcher.tokens) > most:
-            return matcher.output, hard
+            return matcher.output, certain
         words = grammar.mask(matcher.config)
         allowed = [token for token in range(vocabulary.size) if words[token >> 5] >> (token & 31) & 1]
         if forced.drafts and draw.random() < 0.3:

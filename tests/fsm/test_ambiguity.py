@@ -157,6 +157,6 @@ def test_forks_and_rollbacks_come_back_to_the_same_configuration(name: str, byte
 
 def test_what_begins_with_itself_in_a_bare_grammar_is_a_limit_and_not_a_hang() -> None:
     """Front ends rewrite left recursion; whoever hands over rules as they are is told."""
-    rules = {"x": ast.Choice((ast.Sequence((ast.Call("x"), ast.Literal(b"a"))), ast.Literal(b"b")))}
+    rules = {"x": ast.Choice((ast.Concatenation((ast.RuleRef("x"), ast.Literal(b"a"))), ast.Literal(b"b")))}
     with pytest.raises(LimitError, match="left recursion"):
-        Automaton(ast.Grammar(ast.Call("x"), rules.__getitem__), Limits(closure=2000))
+        Automaton(ast.Grammar(ast.RuleRef("x"), rules.__getitem__), Limits(closure=2000))

@@ -36,7 +36,7 @@ def pattern(node: ast.Node) -> str:
             return re.escape(data.decode())
         case ast.Characters(ranges):
             return "[" + "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in ranges) + "]"
-        case ast.Sequence(parts):
+        case ast.Concatenation(parts):
             return "".join(f"(?:{pattern(part)})" for part in parts)
         case ast.Choice(parts):
             return "(?:" + "|".join(f"(?:{pattern(part)})" for part in parts) + ")" if parts else "(?!)"
@@ -55,7 +55,7 @@ def nodes() -> st.SearchStrategy[ast.Node]:
         several = st.lists(inner, max_size=3).map(tuple)
         counts = st.tuples(st.integers(0, 3), st.one_of(st.none(), st.integers(0, 3)))
         return st.one_of(
-            several.map(ast.Sequence),
+            several.map(ast.Concatenation),
             several.map(ast.Choice),
             st.builds(lambda part, c: ast.Repeat(part, c[0], None if c[1] is None else c[0] + c[1]), inner, counts),
         )
@@ -91,7 +91,7 @@ def test_products_are_difference_and_intersection(left: ast.Node, right: ast.Nod
 @given(nodes(), nodes())
 def test_a_product_has_no_dead_end(product: Callable[..., ast.Node], left: ast.Node, right: ast.Node) -> None:
     """Where a byte was let through, an end can be reached: a product that is empty from some place on is cut there."""
-    machine = automaton(ast.Sequence((product(left, right), C)))
+    machine = automaton(ast.Concatenation((product(left, right), C)))
     reached, todo = {machine.start}, [machine.start]
     back: dict[int, set[int]] = {}
     while todo:
@@ -112,8 +112,10 @@ def test_a_product_has_no_dead_end(product: Callable[..., ast.Node], left: ast.N
 
 
 def test_recursion_has_no_depth_limit() -> None:
-    rules = {"list": ast.Sequence((ast.Literal(b"["), ast.Repeat(ast.Call("list"), 0, None), ast.Literal(b"]")))}
-    machine = Automaton(ast.Grammar(ast.Call("list"), rules.__getitem__))
+    rules = {
+        "list": ast.Concatenation((ast.Literal(b"["), ast.Repeat(ast.RuleRef("list"), 0, None), ast.Literal(b"]")))
+    }
+    machine = Automaton(ast.Grammar(ast.RuleRef("list"), rules.__getitem__))
     assert matches(machine, b"[" * 5000 + b"]" * 5000)
     assert not matches(machine, b"[" * 500 + b"]" * 499)
 
@@ -123,9 +125,9 @@ def test_rules_are_asked_for_once_and_only_on_the_way() -> None:
 
     def rule(name: object) -> ast.Node:
         asked.append(name)
-        return {"x": ast.Sequence((A, ast.Call("y"))), "y": B, "z": C}[str(name)]
+        return {"x": ast.Concatenation((A, ast.RuleRef("y"))), "y": B, "z": C}[str(name)]
 
-    machine = Automaton(ast.Grammar(ast.Choice((ast.Call("x"), ast.Sequence((B, ast.Call("z"))))), rule))
+    machine = Automaton(ast.Grammar(ast.Choice((ast.RuleRef("x"), ast.Concatenation((B, ast.RuleRef("z"))))), rule))
     assert asked == ["x"]
     assert matches(machine, b"ab")
     assert matches(machine, b"ab")
@@ -135,8 +137,8 @@ def test_rules_are_asked_for_once_and_only_on_the_way() -> None:
 
 
 def test_a_tail_call_costs_no_stack() -> None:
-    rules = {"loop": ast.Choice((ast.Sequence((A, ast.Call("loop"))), B))}
-    machine = Automaton(ast.Grammar(ast.Call("loop"), rules.__getitem__))
+    rules = {"loop": ast.Choice((ast.Concatenation((A, ast.RuleRef("loop"))), B))}
+    machine = Automaton(ast.Grammar(ast.RuleRef("loop"), rules.__getitem__))
     assert matches(machine, b"a" * 3000 + b"b")
     assert machine.num_stacks < 4
 
@@ -158,7 +160,7 @@ def test_ambiguity_is_bounded() -> None:
 
 
 def test_equal_alternatives_do_not_multiply() -> None:
-    machine = automaton(ast.Sequence((ast.Repeat(ast.Choice((A, A)), 0, None), B)))
+    machine = automaton(ast.Concatenation((ast.Repeat(ast.Choice((A, A)), 0, None), B)))
     assert matches(machine, b"a" * 5000 + b"b")
     assert machine.num_configurations < 6
 
@@ -173,12 +175,12 @@ def test_many_choices() -> None:
 def test_deep_nesting_of_nodes() -> None:
     node: ast.Node = A
     for _ in range(5000):
-        node = ast.Choice((ast.Sequence((node,)), B))
+        node = ast.Choice((ast.Concatenation((node,)), B))
     assert matches(automaton(node), b"a")
 
 
 def test_specials_are_not_bytes() -> None:
-    machine = automaton(ast.Sequence((A, ast.Special("<|end|>"), B)))
+    machine = automaton(ast.Concatenation((A, ast.Special("<|end|>"), B)))
     after = machine.step_bytes(machine.start, b"a")
     assert machine.step_bytes(after, b"<") == 0
     [symbol] = machine.special_symbols(after)

@@ -14,7 +14,7 @@ from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.syntax import ast
 
 KINDS = ast.Choice((ast.Literal(b"true"), ast.Literal(b"<&>")))
-NODE = ast.Sequence((ast.Literal(b'{"kind":'), KINDS, ast.Repeat(ast.Literal(b"}"), 1, None)))
+NODE = ast.Concatenation((ast.Literal(b'{"kind":'), KINDS, ast.Repeat(ast.Literal(b"}"), 1, None)))
 GRAMMAR = ast.Grammar(NODE, {}.__getitem__)
 
 

@@ -55,8 +55,8 @@ def jumped(form: object, vocabulary: Vocabulary, text: bytes) -> bytes:
     for byte in text:
         assert matcher.advance(byte)
     forced = matcher.forced()
-    assert all(matcher.advance(token) for token in forced.hard + forced.drafts)
-    return b"".join(vocabulary.token_bytes[token] for token in forced.hard + forced.drafts)
+    assert all(matcher.advance(token) for token in forced.tokens + forced.drafts)
+    return b"".join(vocabulary.token_bytes[token] for token in forced.tokens + forced.drafts)
 
 
 SCHEMA = {

@@ -1,4 +1,4 @@
-"""Forced tokens: what is hard stays what a later encoding of the whole output gives, and nothing legal is lost."""
+"""Forced tokens: what is forced stays what a later encoding of the whole output gives, and nothing legal is lost."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def nodes() -> st.SearchStrategy[ast.Node]:
         ast.Repeat, st.just(ast.Characters(((97, 122),))), st.integers(0, 1), st.sampled_from([2, None])
     )
     parts = st.one_of(leaf, leaf, words, letters)
-    return st.lists(parts, min_size=1, max_size=8).map(lambda found: ast.Sequence(tuple(found)))
+    return st.lists(parts, min_size=1, max_size=8).map(lambda found: ast.Concatenation(tuple(found)))
 
 
 @settings(max_examples=300, deadline=None)
@@ -96,9 +96,9 @@ def nodes() -> st.SearchStrategy[ast.Node]:
 def test_hard_tokens_are_canonical_whatever_follows(node: ast.Node, seed: int) -> None:
     _, vocabulary = trained()
     grammar = compile(ast.Grammar(node, no_rules), vocabulary)
-    text, hard = generate(grammar, random.Random(seed), 60)
+    text, certain = generate(grammar, random.Random(seed), 60)
     canonical = places(vocabulary, text)
-    for place, token in hard:
+    for place, token in certain:
         assert canonical.get(place) == token, (text, place, vocabulary.token_bytes[token])
 
 
@@ -106,16 +106,16 @@ def beginnings() -> st.SearchStrategy[ast.Node]:
     """Outputs that begin with one of several characters, of which the first bytes may be the same."""
     words = st.lists(st.sampled_from(FOREIGN), min_size=2, max_size=3).map(lambda texts: literal(*texts))
     characters = st.builds(ast.Repeat, st.sampled_from(RANGES).map(ast.Characters), st.integers(0, 1), st.just(3))
-    return st.tuples(st.one_of(words, characters), st.one_of(words, characters, nodes())).map(ast.Sequence)
+    return st.tuples(st.one_of(words, characters), st.one_of(words, characters, nodes())).map(ast.Concatenation)
 
 
 @settings(max_examples=150, deadline=None)
 @given(beginnings(), st.integers(0, 1000))
 def test_the_beginning_of_a_character_is_no_text_of_its_own(node: ast.Node, seed: int) -> None:
     _, vocabulary = trained()
-    text, hard = generate(compile(ast.Grammar(node, no_rules), vocabulary), random.Random(seed), 60)
+    text, certain = generate(compile(ast.Grammar(node, no_rules), vocabulary), random.Random(seed), 60)
     canonical = places(vocabulary, text)
-    for place, token in hard:
+    for place, token in certain:
         assert canonical.get(place) == token, (text, place, vocabulary.token_bytes[token])
 
 
@@ -129,39 +129,39 @@ def test_a_forced_output_is_all_hard() -> None:
     text = '{"name": "value", "id": 12345}'
     matcher = Matcher(compile(ast.Grammar(ast.Literal(text.encode()), no_rules), vocabulary))
     forced = matcher.forced()
-    assert forced.hard == tokenizer.encode(text).ids
+    assert forced.tokens == tokenizer.encode(text).ids
     assert forced.drafts == []
 
 
 def test_a_tail_that_may_join_what_follows_is_a_draft() -> None:
     _, vocabulary = trained()
-    node = ast.Sequence((ast.Literal(b'{"a": {"name"'), literal(": 1", "x")))
+    node = ast.Concatenation((ast.Literal(b'{"a": {"name"'), literal(": 1", "x")))
     forced = Matcher(compile(ast.Grammar(node, no_rules), vocabulary)).forced()
-    text = b"".join(vocabulary.token_bytes[token] for token in forced.hard + forced.drafts)
+    text = b"".join(vocabulary.token_bytes[token] for token in forced.tokens + forced.drafts)
     assert text == b'{"a": {"name"'
     assert forced.drafts
-    assert forced.hard
+    assert forced.tokens
 
 
 def test_a_special_token_that_must_come_is_hard() -> None:
     _, vocabulary = trained()
-    node = ast.Sequence((ast.Special("<|tool|>"), ast.Literal(b"true")))
+    node = ast.Concatenation((ast.Special("<|tool|>"), ast.Literal(b"true")))
     matcher = Matcher(compile(ast.Grammar(node, no_rules), vocabulary))
-    assert matcher.forced().hard == [vocabulary.special["<|tool|>"]]
+    assert matcher.forced().tokens == [vocabulary.special["<|tool|>"]]
     assert matcher.advance(vocabulary.special["<|tool|>"])
-    assert b"".join(vocabulary.token_bytes[token] for token in matcher.forced().hard) == b"true"
+    assert b"".join(vocabulary.token_bytes[token] for token in matcher.forced().tokens) == b"true"
 
 
 def test_specials_whose_rules_bring_further_ones() -> None:
     """What a special token leads to is asked while it is looked for: rules built then may bring further specials."""
     _, vocabulary = trained()
     rules = {
-        "tag": ast.Sequence((ast.Special("<|tool|>"), ast.Call("inside"))),
-        "inside": ast.Choice((ast.Literal(b"true"), ast.Special("<|end|>"), ast.Call("tag"))),
+        "tag": ast.Concatenation((ast.Special("<|tool|>"), ast.RuleRef("inside"))),
+        "inside": ast.Choice((ast.Literal(b"true"), ast.Special("<|end|>"), ast.RuleRef("tag"))),
     }
-    matcher = Matcher(compile(ast.Grammar(ast.Call("tag"), rules.__getitem__), vocabulary))
+    matcher = Matcher(compile(ast.Grammar(ast.RuleRef("tag"), rules.__getitem__), vocabulary))
     tool, end = vocabulary.special["<|tool|>"], vocabulary.special["<|end|>"]
-    assert matcher.forced().hard == [tool]
+    assert matcher.forced().tokens == [tool]
     assert matcher.advance(tool)
     words = matcher.grammar.mask(matcher.config)
     assert [token for token in (tool, end) if words[token >> 5] >> (token & 31) & 1] == [tool, end]

@@ -18,7 +18,7 @@ from tests.fsm.ambiguous import AMBIGUOUS
 
 Vocabularies = Callable[[int], Vocabulary]
 STRING = ast.Characters(((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF)))
-ESCAPE = ast.Sequence((ast.Literal(b"\\"), ast.Characters(((34, 34), (92, 92), (110, 110)))))
+ESCAPE = ast.Concatenation((ast.Literal(b"\\"), ast.Characters(((34, 34), (92, 92), (110, 110)))))
 CHARACTER = ast.Choice((STRING, ESCAPE))
 QUOTE = ast.Literal(b'"')
 DIGITS = ast.Repeat(ast.Characters(((48, 57),)), 1, None)
@@ -29,20 +29,20 @@ LATIN = ast.Characters(((97, 122), (0xC0, 0x24F), (0x4E00, 0x9FFF)))
 
 
 def text(minimum: int, maximum: int | None) -> ast.Node:
-    return ast.Sequence((QUOTE, ast.Repeat(CHARACTER, minimum, maximum), QUOTE))
+    return ast.Concatenation((QUOTE, ast.Repeat(CHARACTER, minimum, maximum), QUOTE))
 
 
 def several(*parts: ast.Node | bytes) -> ast.Node:
-    return ast.Sequence(tuple(ast.Literal(part) if isinstance(part, bytes) else part for part in parts))
+    return ast.Concatenation(tuple(ast.Literal(part) if isinstance(part, bytes) else part for part in parts))
 
 
-VALUE = ast.Call("value")
+VALUE = ast.RuleRef("value")
 KNOWN_KEYS = ast.Choice((ast.Literal(b"a"), ast.Literal(b"abc"), ast.Literal(b"the")))
 OTHER_KEY = ast.Difference(ast.Repeat(CHARACTER, 0, None), KNOWN_KEYS)
 LIST = ast.Choice((several(), several(VALUE, ast.Repeat(several(b",", VALUE), 0, None))))
 RULES: dict[object, ast.Node] = {
     "value": ast.Choice(
-        (ast.Literal(b"true"), ast.Literal(b"null"), DIGITS, text(0, None), ast.Call("list"), ast.Call("object"))
+        (ast.Literal(b"true"), ast.Literal(b"null"), DIGITS, text(0, None), ast.RuleRef("list"), ast.RuleRef("object"))
     ),
     "list": several(b"[", LIST, b"]"),
     "maybe": ast.Choice((several(b"ab"), several(), several(LETTERS, b"-", LETTERS))),
@@ -56,7 +56,7 @@ WORDS = several(ast.Repeat(several(NOT_SPACE, ast.Repeat(ast.Literal(b" "), 1, N
 HOST = several(WORD, ast.Repeat(several(ast.Repeat(ast.Choice((WORD, ast.Literal(b"-"))), 0, None), WORD), 0, 1))
 
 GRAMMARS = {
-    "value": ast.Grammar(ast.Call("value"), RULES.__getitem__),
+    "value": ast.Grammar(ast.RuleRef("value"), RULES.__getitem__),
     "words": ast.Grammar(ast.Repeat(ast.Choice((LETTERS, ast.Literal(b" "))), 2, 9), RULES.__getitem__),
     "choices": ast.Grammar(
         ast.Choice(tuple(ast.Literal(f"{'abc'[i % 3]}{i}the".encode()) for i in range(200))), RULES.__getitem__
@@ -93,7 +93,7 @@ GRAMMARS = {
     ),
     "turns of values": ast.Grammar(several(b"[", ast.Repeat(several(VALUE, b","), 0, 12), b"]"), RULES.__getitem__),
     "turns that may be empty": ast.Grammar(
-        several(b"(", ast.Repeat(ast.Call("maybe"), 3, 13), b")"), RULES.__getitem__
+        several(b"(", ast.Repeat(ast.RuleRef("maybe"), 3, 13), b")"), RULES.__getitem__
     ),
     "turns of choices": ast.Grammar(
         ast.Repeat(ast.Choice((LETTERS, several(b"the", WORD), several(b"-", ast.Repeat(DIGITS, 0, 6), b"."))), 0, 40),
@@ -115,7 +115,8 @@ GRAMMARS = {
     "any text": ast.Grammar(several(ast.Repeat(ANYTHING, 0, None), b"\x00"), RULES.__getitem__),
     "some letters": ast.Grammar(several(b'"', ast.Repeat(LATIN, 0, None), b'"'), RULES.__getitem__),
     "special": ast.Grammar(
-        ast.Sequence((ast.Repeat(LETTERS, 0, None), ast.Special("<|tool|>"), ast.Call("object"))), RULES.__getitem__
+        ast.Concatenation((ast.Repeat(LETTERS, 0, None), ast.Special("<|tool|>"), ast.RuleRef("object"))),
+        RULES.__getitem__,
     ),
 }
 
@@ -244,8 +245,8 @@ NOT_D = ast.Characters(((48, 57), (65, 67), (69, 70), (97, 99), (101, 102)))
 INNER = {
     "an escape of four": several(b"\\u", NOT_D, HEX, HEX, HEX),
     "two at once": several(NOT_D, HEX),
-    "one, and perhaps a call": ast.Choice((WORD, several(WORD, ast.Call("more")))),
-    "a call": ast.Call("more"),
+    "one, and perhaps a call": ast.Choice((WORD, several(WORD, ast.RuleRef("more")))),
+    "a call": ast.RuleRef("more"),
 }
 
 

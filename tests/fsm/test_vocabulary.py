@@ -67,7 +67,7 @@ def test_tables_come_back_from_disk(damage: bool, tmp_path: Path, monkeypatch: p
     loader().wait()
     tokens = [bytes([byte]) for byte in range(256)] + [b"abc", b'ab"', b"caba", b"b,c"]
     first = Vocabulary(tokens, {}, [])
-    built = first.run(inside(b"abc"))
+    built = first.slice_of(inside(b"abc"))
     first.flush()
     files = sorted(tmp_path.rglob("*.npz"))
     assert len(files) == 2

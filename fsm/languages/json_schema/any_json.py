@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from stemma.fsm.languages.json_schema import numbers, texts
 from stemma.fsm.languages.json_schema.options import SchemaOptions
-from stemma.fsm.syntax.ast import Call, Characters, Common, Node
-from stemma.fsm.syntax.nodes import EMPTY, choice, optional, repeat, sequence, text
+from stemma.fsm.syntax.ast import Characters, Common, Node, RuleRef
+from stemma.fsm.syntax.nodes import EMPTY, choice, concat, optional, repeat, text
 
 
 class Punctuation(NamedTuple):
@@ -36,14 +36,14 @@ def any_json(options: SchemaOptions) -> AnyJSON:
     between = repeat(Characters(((9, 10), (13, 13), (32, 32))), 0, options.maximum_space)
     space = between if options.white_space == "flexible" else EMPTY
     after = text(" ") if options.white_space == "spaced" else space
-    marks = Punctuation(space, sequence((space, text(","), after)), sequence((space, text(":"), after)))
+    marks = Punctuation(space, concat((space, text(","), after)), concat((space, text(":"), after)))
     integer = numbers.plain_integer if options.integers == "plain" else numbers.any_integer
-    values = [Call(name) for name in ("object", "array", "string", "number")]
-    member = sequence((Call("string"), marks.colon, Call("any")))
+    values = [RuleRef(name) for name in ("object", "array", "string", "number")]
+    member = concat((RuleRef("string"), marks.colon, RuleRef("any")))
     rules: dict[Hashable, Node] = {
         "any": choice((*values, text("true"), text("false"), text("null"))),
         "object": enclosed("{", any_number_of(member, marks), "}", marks),
-        "array": enclosed("[", any_number_of(Call("any"), marks), "]", marks),
+        "array": enclosed("[", any_number_of(RuleRef("any"), marks), "]", marks),
         "string": texts.ANY_STRING,
         "number": numbers.any_number(options.maximum_digits),
         "integer": integer(options.maximum_digits),
@@ -54,8 +54,8 @@ def any_json(options: SchemaOptions) -> AnyJSON:
 
 
 def any_number_of(part: Node, marks: Punctuation) -> Node:
-    return optional(sequence((part, repeat(sequence((marks.comma, part)), 0, None))))
+    return optional(concat((part, repeat(concat((marks.comma, part)), 0, None))))
 
 
 def enclosed(opening: str, inner: Node, closing: str, marks: Punctuation) -> Node:
-    return sequence((text(opening), marks.space, inner, marks.space, text(closing)))
+    return concat((text(opening), marks.space, inner, marks.space, text(closing)))

@@ -1,4 +1,12 @@
-"""Goals to grammar nodes: how JSON writes the values that fulfil them, built on the first visit, one rule at a time."""
+"""Goals to grammar nodes: how JSON writes the values that fulfil them, built on the first visit, one rule at a time.
+
+A *goal* is a conjunction of subschemas about one value, as `allOf` makes it, with what is to be denied (`not`) among
+it. `meaning` takes it apart into alternatives (a disjunctive normal form), each of which becomes a node:
+
+    {"type": ["string", "null"], "maxLength": 3}     goal: (this schema holds)
+    alternatives                                     string and length <= 3 | null
+    node                                             Choice(RuleRef(string of up to 3), "null")
+"""
 
 from __future__ import annotations
 
@@ -27,8 +35,8 @@ from stemma.fsm.languages.json_schema.meaning import Meaning
 from stemma.fsm.languages.json_schema.members import ObjectRules
 from stemma.fsm.languages.json_schema.options import SchemaOptions
 from stemma.fsm.languages.json_schema.values import exact, json_text
-from stemma.fsm.syntax.ast import Call, Grammar, Node
-from stemma.fsm.syntax.nodes import EMPTY, NOTHING, choice, optional, repeat, sequence, text
+from stemma.fsm.syntax.ast import Grammar, Node, RuleRef
+from stemma.fsm.syntax.nodes import EMPTY, NOTHING, choice, concat, optional, repeat, text
 
 LONG_PREFIX = 24
 SMALL_AUTOMATON = 16
@@ -41,9 +49,11 @@ def quoted_format(name: str) -> Node:
     if name not in OF_TIMES:
         return texts.quoted(format_language(name))
     language = time_language(
-        name, lambda minute: Call(("leap_minute", minute)), lambda hour, minute: Call(("leap_offset", hour, minute))
+        name,
+        lambda minute: RuleRef(("leap_minute", minute)),
+        lambda hour, minute: RuleRef(("leap_offset", hour, minute)),
     )
-    return sequence((texts.QUOTE, language, texts.QUOTE))  # JSON writes all characters of times as they are
+    return concat((texts.QUOTE, language, texts.QUOTE))  # JSON writes all characters of times as they are
 
 
 class SchemaCompiler:
@@ -66,8 +76,8 @@ class SchemaCompiler:
         self.space, self.comma, self.colon = self.marks
         self.objects = ObjectRules(meaning, self.marks, self.value)
         self.types: dict[str, Node] = {
-            "string": Call("string"), "integer": Call("integer"), "number": Call("number"), "null": text("null"),
-            "boolean": Call("boolean"), "array": Call("array"), "object": Call("object"),
+            "string": RuleRef("string"), "integer": RuleRef("integer"), "number": RuleRef("number"),
+            "null": text("null"), "boolean": RuleRef("boolean"), "array": RuleRef("array"), "object": RuleRef("object"),
         }  # fmt: skip
         self.providers: dict[str, Callable[..., Node]] = {
             "value": self.value_rule, "items": self.items_rule, "digits": self.digits_rule,
@@ -77,7 +87,7 @@ class SchemaCompiler:
         }  # fmt: skip
 
     def grammar(self) -> Grammar:
-        value = sequence((self.space, self.value(self.meaning.expansion.root()), self.space))
+        value = concat((self.space, self.value(self.meaning.expansion.root()), self.space))
         return Grammar(value, self.rule, common=self.generic.common)
 
     def rule(self, name: Hashable) -> Node:
@@ -96,7 +106,7 @@ class SchemaCompiler:
             target = self.meaning.expansion.followed(goal)
             found = self.at_a_glance(target) if target == goal else self.value(target)
             if found is None:
-                found = Call(("value", len(self.goals)))
+                found = RuleRef(("value", len(self.goals)))
                 self.goals.append(goal)
             self.calls[goal] = found
         return found
@@ -104,7 +114,7 @@ class SchemaCompiler:
     def at_a_glance(self, goal: Goal) -> Node | None:
         """The values of a schema that says nothing but one type, for these are most."""
         if not goal:
-            return Call("any")
+            return RuleRef("any")
         claim = goal[0]
         if len(goal) > 1 or isinstance(claim, AnyOf) or not claim.positive:
             return None
@@ -124,10 +134,10 @@ class SchemaCompiler:
         kinds = alternative.kinds
         facts = (alternative.numbers, alternative.texts, alternative.arrays, alternative.objects)
         if kinds == Kind.ALL and not any(facts):
-            return Call("any")
+            return RuleRef("any")
         ways: list[Node] = []
         if kinds & Kind.OBJECT:
-            ways.append(self.objects.node(alternative.objects) if alternative.objects else Call("object"))
+            ways.append(self.objects.node(alternative.objects) if alternative.objects else RuleRef("object"))
         if kinds & Kind.ARRAY:
             ways.append(self.array(alternative))
         if kinds & Kind.STRING:
@@ -142,29 +152,29 @@ class SchemaCompiler:
         if isinstance(value, str):
             return text(json_text(value))
         if isinstance(value, list):
-            parts = [sequence((self.comma if index else EMPTY, self.exactly(item))) for index, item in enumerate(value)]
-            return enclosed("[", sequence(parts), "]", self.marks)
+            parts = [concat((self.comma if index else EMPTY, self.exactly(item))) for index, item in enumerate(value)]
+            return enclosed("[", concat(parts), "]", self.marks)
         if isinstance(value, dict) and len(value) > 1 and self.any_order:
             return self.value(self.meaning.expansion.equal_to(value))
         if isinstance(value, dict):
-            parts = [sequence((self.comma if index else EMPTY, text(json_text(name)), self.colon, self.exactly(item)))
+            parts = [concat((self.comma if index else EMPTY, text(json_text(name)), self.colon, self.exactly(item)))
                      for index, (name, item) in enumerate(value.items())]  # fmt: skip
-            return enclosed("{", sequence(parts), "}", self.marks)
+            return enclosed("{", concat(parts), "}", self.marks)
         if kind_of(value) == Kind.INTEGER and abs(value) < LONGEST_PLAIN:
             whole = text(str(exact(value, "").numerator))
-            return whole if self.plain else choice((sequence((whole, optional(text(".0")))), text(json.dumps(value))))
+            return whole if self.plain else choice((concat((whole, optional(text(".0")))), text(json.dumps(value))))
         return text(json.dumps(value, ensure_ascii=False))
 
     # Strings and numbers -----------------------------------------------------------------------------------------
 
     def string(self, facts: tuple[TextFact, ...]) -> Node:
         if not facts:
-            return Call("string")
+            return RuleRef("string")
         found = self.strings.get(facts)
         if found is None:
             only = facts[0]
             if len(facts) == 1 and isinstance(only, Content):
-                found = sequence((texts.QUOTE, texts.spelled(self.value(only.goal), strictly=True), texts.QUOTE))
+                found = concat((texts.QUOTE, texts.spelled(self.value(only.goal), strictly=True), texts.QUOTE))
             elif len(facts) == 1 and isinstance(only, Format) and only.positive:
                 found = quoted_format(only.name)
             else:
@@ -178,10 +188,10 @@ class SchemaCompiler:
 
     def number(self, kinds: Kinds, facts: tuple[NumberFact, ...]) -> Node:
         if not facts and kinds != Kind.FRACTION:
-            return Call("integer" if kinds == Kind.INTEGER else "number")
+            return RuleRef("integer" if kinds == Kind.INTEGER else "number")
         ways: list[Node] = [self.digits(kinds, facts, leading=False)]
         if kinds != Kind.INTEGER and exponents.scientific(kinds, facts):
-            ways.append(Call(("exponents", kinds, facts)))
+            ways.append(RuleRef(("exponents", kinds, facts)))
         return choice(ways)
 
     def digits(self, kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool) -> Node:
@@ -190,16 +200,16 @@ class SchemaCompiler:
             return choice(())
         number = self.numbered(automaton)
         if not automaton.goes_round:
-            return Call(("digits", number, 0, None))
+            return RuleRef(("digits", number, 0, None))
         self.distances[number] = automaton.distances()
-        return Call(("digits", number, 0, self.distances[number][0] + 2 * self.most_digits))
+        return RuleRef(("digits", number, 0, self.distances[number][0] + 2 * self.most_digits))
 
     def digits_rule(self, number: int, state: int, left: int | None) -> Node:
         """What a number's automaton reads from a state; a small one is one rule, but for its loops. `left`: how many
         characters, where states lead back to each other."""
         found = self.states.get((number, state, left))
         if found is None:
-            automaton: numbers.Automaton = self.shapes[number]
+            automaton: numbers.DigitAutomaton = self.shapes[number]
             targets: dict[int, str] = {}
             for symbol, target in automaton.edges[state]:
                 if left is None or self.distances[number][target] < left:
@@ -208,21 +218,21 @@ class SchemaCompiler:
             ways: list[Node] = [EMPTY] if state in automaton.ends else []
             for target, symbols in targets.items():
                 ways.append(
-                    sequence((exponents.edge_characters(symbols), self.digits_after(number, state, target, left)))
+                    concat((exponents.edge_characters(symbols), self.digits_after(number, state, target, left)))
                 )
             loop = repeat(again, 0, self.most_digits)
-            found = sequence((loop, choice(ways))) if again.ranges else choice(ways)
+            found = concat((loop, choice(ways))) if again.ranges else choice(ways)
             self.states[number, state, left] = found
         return found
 
     def digits_after(self, number: int, state: int, target: int, left: int | None) -> Node:
-        automaton: numbers.Automaton = self.shapes[number]
+        automaton: numbers.DigitAutomaton = self.shapes[number]
         if not automaton.edges[target]:
             return EMPTY
         if left is not None:
-            return Call(("digits", number, target, left - 1))
+            return RuleRef(("digits", number, target, left - 1))
         is_near = target > state and len(automaton.edges) <= SMALL_AUTOMATON
-        return self.digits_rule(number, target, None) if is_near else Call(("digits", number, target, None))
+        return self.digits_rule(number, target, None) if is_near else RuleRef(("digits", number, target, None))
 
     def exponents_rule(self, kinds: Kinds, facts: tuple[NumberFact, ...]) -> Node:
         ways: list[Node] = []
@@ -231,7 +241,7 @@ class SchemaCompiler:
                 ways.append(exponents.uniform_node(part, self.most_digits))
             else:
                 mantissa = self.digits(Kind.NUMBER, part.facts, leading=True)
-                ways.append(sequence((mantissa, exponents.exponent_node(part.exponent, part.exponent))))
+                ways.append(concat((mantissa, exponents.exponent_node(part.exponent, part.exponent))))
         return choice(ways)
 
     def numbered(self, shape: Any) -> int:
@@ -245,13 +255,13 @@ class SchemaCompiler:
 
     def array(self, alternative: Alternative) -> Node:
         if not alternative.arrays:
-            return Call("array")
+            return RuleRef("array")
         shape = self.meaning.array_shape(alternative.arrays)
         if not shape.can_end(shape.first):
             return choice(())
         if shape.pure and shape.horizon <= LONG_PREFIX:
             return enclosed("[", self.plain_items(shape, 0), "]", self.marks)
-        return sequence((text("["), self.space, Call(("items", self.numbered(shape), shape.first))))
+        return concat((text("["), self.space, RuleRef(("items", self.numbered(shape), shape.first))))
 
     def plain_items(self, shape: ArrayShape, index: int) -> Node:
         """The items from an index on, where nothing is counted but the items themselves."""
@@ -261,13 +271,13 @@ class SchemaCompiler:
         item = self.value(goal)
         least = max(shape.minimum - index, 0)
         if index < shape.horizon:
-            own = sequence((self.comma if index else EMPTY, item, self.plain_items(shape, index + 1)))
+            own = concat((self.comma if index else EMPTY, item, self.plain_items(shape, index + 1)))
             return own if least else optional(own)
         most = None if shape.maximum is None else shape.maximum - index
-        further = sequence((self.comma, item))
+        further = concat((self.comma, item))
         if index:
             return repeat(further, least, most)
-        own = sequence((item, repeat(further, max(least - 1, 0), None if most is None else most - 1)))
+        own = concat((item, repeat(further, max(least - 1, 0), None if most is None else most - 1)))
         return own if least else optional(own)
 
     def items_rule(self, number: int, state: ArrayState) -> Node:
@@ -276,7 +286,7 @@ class SchemaCompiler:
         comma = self.comma if state.size else EMPTY
         for item in shape.following(state):
             value = self.exactly(item.value) if item.is_exact else self.value(item.goal)
-            ways.append(sequence((comma, value, Call(("items", number, item.after)))))
+            ways.append(concat((comma, value, RuleRef(("items", number, item.after)))))
         if shape.ends(state):
-            ways.append(sequence((self.space, text("]"))))
+            ways.append(concat((self.space, text("]"))))
         return choice(ways)

@@ -20,7 +20,7 @@ from stemma.fsm.languages.json_schema.numbers import (
     point_digits,
 )
 from stemma.fsm.syntax.ast import Characters, Node
-from stemma.fsm.syntax.nodes import EMPTY, choice, optional, repeat, sequence, text
+from stemma.fsm.syntax.nodes import EMPTY, choice, concat, optional, repeat, text
 
 
 class Uniform(NamedTuple):
@@ -78,7 +78,7 @@ def _divided(fact: NumberFact, scale: Fraction) -> NumberFact:
 
 def uniform_node(uniform: Uniform, most: int) -> Node:
     lead: dict[str, Node] = {"+": EMPTY, "-": text("-"), "+-": MINUS}
-    return sequence(
+    return concat(
         (lead[uniform.signs], LEADING_DIGIT, optional(point_digits(most)), exponent_node(uniform.first, uniform.last))
     )
 
@@ -90,23 +90,23 @@ def exponent_node(first: int, last: int) -> Node:
     low, high = sorted((abs(first), abs(last)))
     sizes = range(len(str(low)), len(str(high)) + 1)
     of_size = (whole_numbers(str(max(low, 10 ** (size - 1))), str(min(high, 10**size - 1))) for size in sizes)
-    return sequence((EXPONENT_MARK, sign, optional(text("0")), choice(of_size)))
+    return concat((EXPONENT_MARK, sign, optional(text("0")), choice(of_size)))
 
 
 def whole_numbers(low: str, high: str) -> Node:
     """The digits of every number from `low` to `high`, which are of one length."""
     first, last, rest = int(low[0]), int(high[0]), len(low) - 1
     if rest and first == last:
-        return sequence((text(low[0]), whole_numbers(low[1:], high[1:])))
+        return concat((text(low[0]), whole_numbers(low[1:], high[1:])))
     ways: list[Node] = []
     if low[1:] != "0" * rest:
-        ways.append(sequence((text(low[0]), whole_numbers(low[1:], "9" * rest))))
+        ways.append(concat((text(low[0]), whole_numbers(low[1:], "9" * rest))))
         first += 1
     if high[1:] != "9" * rest:
-        ways.append(sequence((text(high[0]), whole_numbers("0" * rest, high[1:]))))
+        ways.append(concat((text(high[0]), whole_numbers("0" * rest, high[1:]))))
         last -= 1
     if first <= last:
-        ways.append(sequence((Characters(((48 + first, 48 + last),)), repeat(DIGIT, rest, rest))))
+        ways.append(concat((Characters(((48 + first, 48 + last),)), repeat(DIGIT, rest, rest))))
     return choice(ways)
 
 

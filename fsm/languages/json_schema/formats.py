@@ -14,7 +14,7 @@ from stemma.fsm.languages.json_schema.regex_format import pattern_texts
 from stemma.fsm.languages.regex.regex import Regex
 from stemma.fsm.languages.typed.language import typed_language
 from stemma.fsm.syntax.ast import Node
-from stemma.fsm.syntax.nodes import choice, sequence, text
+from stemma.fsm.syntax.nodes import choice, concat, text
 
 LONGEST_FRACTION = 18  # digits of a second, so that a model that writes zeros comes to an end
 LONGEST_COUNT = 80  # digits of one number of a duration or a relative pointer
@@ -147,10 +147,10 @@ def format_language(name: str) -> Node:
 def time_language(name: str, minute: Callable[[int], Node], offset: Callable[[int, int], Node]) -> Node:
     """A time of day, and what stands before it; a leap second for offsets of whole and half hours."""
     leaps = (
-        sequence((text(f"{hour:02}"), choice(sequence((minute(m), offset(hour, m))) for m in LEAP_MINUTES)))
+        concat((text(f"{hour:02}"), choice(concat((minute(m), offset(hour, m))) for m in LEAP_MINUTES)))
         for hour in range(24)
     )
-    return sequence((Regex(OF_TIMES[name]).language(), choice((Regex(TIME).language(), *leaps))))
+    return concat((Regex(OF_TIMES[name]).language(), choice((Regex(TIME).language(), *leaps))))
 
 
 @cache

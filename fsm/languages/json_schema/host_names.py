@@ -14,7 +14,7 @@ from stemma.fsm.languages.regex.regex import Regex
 from stemma.fsm.syntax import characters
 from stemma.fsm.syntax.ast import Characters, Node
 from stemma.fsm.syntax.characters import Ranges
-from stemma.fsm.syntax.nodes import choice, of_length, optional, repeat, sequence, text
+from stemma.fsm.syntax.nodes import choice, concat, of_length, optional, repeat, text
 
 LONGEST_HOST = 253
 LONGEST_LOCAL_PART = 64
@@ -48,7 +48,7 @@ def internationalised_host_name() -> Node:
     """ASCII names of any length, or up to three labels of any kind, behind any full stop that IDNA knows."""
     label = choice((Regex(LABEL).language(), foreign_label()))
     stop = Characters(characters.union((ord(c), ord(c)) for c in ".\u3002\uff0e\uff61"))
-    return choice((host_name(), sequence((label, repeat(sequence((stop, label)), 0, NUM_FOREIGN_LABELS - 1)))))
+    return choice((host_name(), concat((label, repeat(concat((stop, label)), 0, NUM_FOREIGN_LABELS - 1)))))
 
 
 @cache
@@ -61,16 +61,16 @@ def foreign_label() -> Node:
         Characters(characters.union((*own, *ascii)))
         for own, ascii in ((start, alnum.ranges), (other, ldh), (other, alnum.ranges))
     )
-    no_second_hyphen = choice((sequence((last, middle)), sequence((text("-"), last))))
-    short = sequence((first, optional(choice((
-        sequence((repeat(middle, 0, 2), last)),
-        sequence((middle, no_second_hyphen, repeat(middle, 0, LONGEST_FOREIGN - 5), last)),
+    no_second_hyphen = choice((concat((last, middle)), concat((text("-"), last))))
+    short = concat((first, optional(choice((
+        concat((repeat(middle, 0, 2), last)),
+        concat((middle, no_second_hyphen, repeat(middle, 0, LONGEST_FOREIGN - 5), last)),
     )))))  # fmt: skip
     hyphen = optional(text("-"))
-    known = sequence((hyphen, alnum))
-    foreign = choice((sequence((hyphen, Characters(start))), Characters(other)))
-    begun = choice((sequence((alnum, repeat(known, 0, 5), foreign)), Characters(start)))
-    return choice((short, sequence((begun, optional(sequence((repeat(known, 0, 6), foreign))), repeat(known, 0, 6)))))
+    known = concat((hyphen, alnum))
+    foreign = choice((concat((hyphen, Characters(start))), Characters(other)))
+    begun = choice((concat((alnum, repeat(known, 0, 5), foreign)), Characters(start)))
+    return choice((short, concat((begun, optional(concat((repeat(known, 0, 6), foreign))), repeat(known, 0, 6)))))
 
 
 @cache
@@ -106,4 +106,4 @@ def internationalised_mail_address(literals: str) -> Node:
 
 def _mail(local_part: str, host: Node, literals: str) -> Node:
     local = of_length(Regex(local_part).language(), 1, LONGEST_LOCAL_PART)
-    return sequence((local, text("@"), choice((host, Regex(rf"\[(?:{literals})\]").language()))))
+    return concat((local, text("@"), choice((host, Regex(rf"\[(?:{literals})\]").language()))))

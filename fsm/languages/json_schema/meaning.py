@@ -55,7 +55,7 @@ class Meaning:
         self.guessing = 0  # how many questions that only make things simpler are asked within each other
         self.array_shapes: dict[tuple[ArrayFact, ...], ArrayShape] = {}
         self.object_shapes: dict[tuple[ObjectFact, ...], ObjectShape] = {}
-        self.automata: dict[tuple[Kinds, tuple[NumberFact, ...], bool], numbers.Automaton] = {}
+        self.automata: dict[tuple[Kinds, tuple[NumberFact, ...], bool], numbers.DigitAutomaton] = {}
 
     def alternatives(self, goal: Goal) -> tuple[Alternative, ...]:
         return self.expansion.alternatives(goal)
@@ -138,7 +138,7 @@ class Meaning:
         shape = self.object_shape(facts)
         return shape.can_end(shape.first)
 
-    def automaton(self, kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool) -> numbers.Automaton:
+    def automaton(self, kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool) -> numbers.DigitAutomaton:
         key = (kinds, facts, leading)
         if key not in self.automata:
             self.automata[key] = numbers.explored(kinds, facts, leading, self.options.integers == "plain")

@@ -15,8 +15,8 @@ from stemma.fsm.languages.json_schema.meaning import Meaning
 from stemma.fsm.languages.json_schema.object_parts import Member, ObjectState, OtherNames
 from stemma.fsm.languages.json_schema.objects import ObjectShape
 from stemma.fsm.languages.json_schema.values import json_text
-from stemma.fsm.syntax.ast import Call, Choice, Node, Sequence
-from stemma.fsm.syntax.nodes import ANY_TEXT, NOTHING, sequence, text
+from stemma.fsm.syntax.ast import Choice, Concatenation, Node, RuleRef
+from stemma.fsm.syntax.nodes import ANY_TEXT, NOTHING, concat, text
 
 NEAR, FAR = 16, 64  # a rule ends at a multiple of so many properties at the latest; of FAR where they are many
 MANY = 4_096
@@ -29,7 +29,7 @@ class ObjectRules:
         self.meaning = meaning
         self.marks = marks
         self.value = value
-        self.end = sequence((marks.space, text("}")))
+        self.end = concat((marks.space, text("}")))
         self.shapes: list[ObjectShape] = []
         self.others: list[OtherNames] = []
         self.nodes: dict[int, Node] = {}  # of shapes by identity, of other names too: both are held
@@ -43,7 +43,7 @@ class ObjectRules:
         if found is None:
             self.shapes.append(shape)
             inner = self.members(len(self.shapes) - 1, shape.first) if shape.can_end(shape.first) else NOTHING
-            found = self.nodes[id(shape)] = sequence((text("{"), self.marks.space, inner))
+            found = self.nodes[id(shape)] = concat((text("{"), self.marks.space, inner))
         return found
 
     def members(self, number: int, state: ObjectState) -> Node:
@@ -54,7 +54,7 @@ class ObjectRules:
             more = self.more(number, state)
             ways = [self.end] if shape.ends(state) else []
             if more != NOTHING:
-                ways.append(Sequence((self.marks.comma, more)) if state.size else more)
+                ways.append(Concatenation((self.marks.comma, more)) if state.size else more)
             found = self.known_members[number, state] = ways[0] if len(ways) == 1 else Choice(tuple(ways))
         return found
 
@@ -83,9 +83,9 @@ class ObjectRules:
         name, after = shape.names[state.position], ObjectState(state.position + 1, state.seen, 1, 0)
         goal = shape.goals[name]
         if name in shape.required:
-            return [self._member(name, goal, Call(("members", number, after)))]
+            return [self._member(name, goal, RuleRef(("members", number, after)))]
         if after.position % (NEAR if shape.num_ordered < MANY else FAR) == 0:
-            return [self._member(name, goal, Call(("members", number, after))), Call(("more", number, after))]
+            return [self._member(name, goal, RuleRef(("members", number, after))), RuleRef(("more", number, after))]
         more = self.more(number, after)
         own = self._member(name, goal, self.members(number, after))
         return [own] if more == NOTHING else [own, more]
@@ -96,7 +96,7 @@ class ObjectRules:
         skipped = shape.skipped(state)
         if skipped is not None and shape.can_end(skipped):
             is_near = skipped.position % NEAR != 0
-            ways.append(self.more(number, skipped) if is_near else Call(("more", number, skipped)))
+            ways.append(self.more(number, skipped) if is_near else RuleRef(("more", number, skipped)))
         return ways
 
     def _unordered(self, number: int, shape: ObjectShape, state: ObjectState) -> list[Node]:
@@ -107,20 +107,20 @@ class ObjectRules:
     def _possible(self, number: int, shape: ObjectShape, members: Iterable[Member]) -> list[Node]:
         """Those members that can stand, if the object can be completed after them."""
         return [
-            self._member(member.name, member.goal, Call(("members", number, member.after)))
+            self._member(member.name, member.goal, RuleRef(("members", number, member.after)))
             for member in members
             if self.meaning.possible_goal(member.goal) and shape.can_end(member.after)
         ]
 
     def _member(self, name: str | OtherNames, goal: Goal, rest: Node) -> Node:
         written = text(json_text(name)) if isinstance(name, str) else self._other_name(name)
-        return sequence((written, self.marks.colon, self.value(goal), rest))
+        return concat((written, self.marks.colon, self.value(goal), rest))
 
     def _other_name(self, others: OtherNames) -> Node:
         if others.language == ANY_TEXT:
-            return Call("string")
+            return RuleRef("string")
         found = self.nodes.get(id(others))
         if found is None:
-            found = self.nodes[id(others)] = Call(("names", len(self.others)))
+            found = self.nodes[id(others)] = RuleRef(("names", len(self.others)))
             self.others.append(others)
         return found

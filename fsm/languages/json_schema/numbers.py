@@ -19,7 +19,7 @@ from typing import NamedTuple
 from stemma.fsm.errors import LimitError
 from stemma.fsm.languages.json_schema.facts import Bound, Kind, Kinds, Multiple, NotNumber, NumberFact
 from stemma.fsm.syntax.ast import Characters, Node
-from stemma.fsm.syntax.nodes import choice, optional, repeat, sequence, text
+from stemma.fsm.syntax.nodes import choice, concat, optional, repeat, text
 from stemma.fsm.work import count_work
 
 MAXIMUM_STATES = 20_000
@@ -35,35 +35,35 @@ MINUS = optional(text("-"))
 EXPONENT_MARK = Characters(((69, 69), (101, 101)))
 SIGN = optional(Characters(((43, 43), (45, 45))))
 HUNDREDS = choice((
-    sequence((Characters(((49, 50),)), repeat(DIGIT, 2, 2))), sequence((text("30"), Characters(((48, 55),)))),
+    concat((Characters(((49, 50),)), repeat(DIGIT, 2, 2))), concat((text("30"), Characters(((48, 55),)))),
 ))  # fmt: skip
 
 
 @lru_cache(maxsize=16)
 def point_digits(most: int) -> Node:
-    return sequence((text("."), repeat(DIGIT, 1, most)))
+    return concat((text("."), repeat(DIGIT, 1, most)))
 
 
 def any_number(most: int) -> Node:
     """Any number of up to `most` digits before the point and behind it. Exponents stop where a double would become
     infinite, since readers would then no longer see a number."""
     fraction = optional(point_digits(most))
-    return sequence((MINUS, choice((
-        sequence((_whole(most), fraction, optional(sequence((EXPONENT_MARK, SIGN, repeat(DIGIT, 1, 2)))))),
-        sequence((LEADING_DIGIT, fraction, EXPONENT_MARK, SIGN, HUNDREDS)),
+    return concat((MINUS, choice((
+        concat((_whole(most), fraction, optional(concat((EXPONENT_MARK, SIGN, repeat(DIGIT, 1, 2)))))),
+        concat((LEADING_DIGIT, fraction, EXPONENT_MARK, SIGN, HUNDREDS)),
     ))))  # fmt: skip
 
 
 def plain_integer(most: int) -> Node:
-    return sequence((MINUS, _whole(most)))
+    return concat((MINUS, _whole(most)))
 
 
 def any_integer(most: int) -> Node:
-    return sequence((plain_integer(most), optional(text(".0"))))
+    return concat((plain_integer(most), optional(text(".0"))))
 
 
 def _whole(most: int) -> Node:
-    return choice((text("0"), sequence((LEADING_DIGIT, repeat(DIGIT, 0, most - 1)))))
+    return choice((text("0"), concat((LEADING_DIGIT, repeat(DIGIT, 0, most - 1)))))
 
 
 def fulfils(value: Fraction, facts: Many[NumberFact]) -> bool:
@@ -109,7 +109,7 @@ def magnitude(value: Fraction) -> Magnitude:
     return Magnitude(digits[:cut], digits[cut:].rstrip("0"))
 
 
-class Reading(NamedTuple):
+class Comparison(NamedTuple):
     """How what was read compares with a bound: after `whole` or `part` digits, or decided."""
 
     whole: int
@@ -129,12 +129,12 @@ class Remainder(NamedTuple):
 class State(NamedTuple):
     phase: str  # "start", "minus", "zero", "whole", "point", "part" or "end"
     negative: bool
-    readings: tuple[Reading, ...]
+    comparisons: tuple[Comparison, ...]
     remainders: tuple[Remainder, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Automaton:
+class DigitAutomaton:
     """States by number, the first at 0: what digits lead where, and which states may end the number."""
 
     edges: tuple[tuple[tuple[str, int], ...], ...]  # (digits or another character, state)
@@ -168,14 +168,14 @@ class Automaton:
         return known
 
 
-def explored(kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool, plain: bool) -> Automaton:
+def explored(kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool, plain: bool) -> DigitAutomaton:
     """The automaton of some facts; those of a few short bounds are kept, for many schemas have the same."""
     small = len(facts) <= 2 and all(isinstance(fact, Bound) and _is_short(fact.value) for fact in facts)
     return _kept(kinds, facts, leading, plain) if small else NumberReader(kinds, facts, leading, plain).explored()
 
 
 @lru_cache(maxsize=512)
-def _kept(kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool, plain: bool) -> Automaton:
+def _kept(kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool, plain: bool) -> DigitAutomaton:
     return NumberReader(kinds, facts, leading, plain).explored()
 
 
@@ -199,12 +199,12 @@ class NumberReader:
         self.multiples = list(multiples)
         self.scaled = list(map(_scaled, self.multiples))
 
-    def explored(self) -> Automaton:
+    def explored(self) -> DigitAutomaton:
         """Every state that can still end in a number; empty where there is none."""
         first = State(
             "start",
             False,
-            tuple(Reading(0, 0, AT) for _ in self.bounds),
+            tuple(Comparison(0, 0, AT) for _ in self.bounds),
             tuple(Remainder(0, 0, False) for _ in self.scaled),
         )
         numbers = {first: 0}
@@ -237,7 +237,7 @@ class NumberReader:
                 if is_zero or not self.short_part(phase):
                     yield symbols, self.after_digit(state, int(symbols[0]))
         if phase in ("zero", "whole") and not (self.plain and self.kinds == Kind.INTEGER):
-            yield ".", state._replace(phase="point", readings=tuple(map(_closed, self.bounds, state.readings)))
+            yield ".", state._replace(phase="point", comparisons=tuple(map(_closed, self.bounds, state.comparisons)))
 
     def alike(self, state: State) -> Iterator[str]:
         """The digits, those together that lead to the same state: 0, then between the digits of the bounds."""
@@ -246,9 +246,9 @@ class NumberReader:
             return
         cuts = {0, 1, 10}
         in_part = state.phase in ("point", "part")
-        for bound, reading in zip(self.bounds, state.readings, strict=True):
-            digits, at = (bound.part, reading.part) if in_part else (bound.whole, reading.whole)
-            if not reading.decided and at < len(digits):
+        for bound, comparison in zip(self.bounds, state.comparisons, strict=True):
+            digits, at = (bound.part, comparison.part) if in_part else (bound.whole, comparison.whole)
+            if not comparison.decided and at < len(digits):
                 cuts |= {int(digits[at]), int(digits[at]) + 1}
         yield from (DIGITS[low:high] for low, high in pairwise(sorted(cuts)))
 
@@ -262,7 +262,8 @@ class NumberReader:
                 "end" if self.kinds == Kind.INTEGER else "part",
                 state.negative,
                 tuple(
-                    _behind(bound, reading, digit) for bound, reading in zip(self.bounds, state.readings, strict=True)
+                    _behind(bound, comparison, digit)
+                    for bound, comparison in zip(self.bounds, state.comparisons, strict=True)
                 ),
                 tuple(
                     _smaller(scaled, rest, digit) for scaled, rest in zip(self.scaled, state.remainders, strict=True)
@@ -272,7 +273,8 @@ class NumberReader:
         return State(
             "zero" if is_zero else "whole",
             state.negative,
-            tuple(_before(bound, reading, digit) for bound, reading in zip(self.bounds, state.readings, strict=True)),
+            tuple(_before(bound, comparison, digit)
+                  for bound, comparison in zip(self.bounds, state.comparisons, strict=True)),
             tuple(Remainder((rest.rest * 10 + digit) % scaled[0], 0, False)
                   for scaled, rest in zip(self.scaled, state.remainders, strict=True)),
         )  # fmt: skip
@@ -280,8 +282,8 @@ class NumberReader:
     def may_end(self, state: State) -> bool:
         if state.phase in ("start", "minus", "point"):
             return False
-        orders = {value: _order(bound, reading) for value, bound, reading in
-                  zip(self.values, self.bounds, state.readings, strict=True)}  # fmt: skip
+        orders = {value: _order(bound, comparison) for value, bound, comparison in
+                  zip(self.values, self.bounds, state.comparisons, strict=True)}  # fmt: skip
         divides = {of: _divides(scaled, rest) for of, scaled, rest in
                    zip(self.multiples, self.scaled, state.remainders, strict=True)}  # fmt: skip
         if self.kinds in (Kind.INTEGER, Kind.FRACTION) and divides[Fraction(1)] != (self.kinds == Kind.INTEGER):
@@ -314,41 +316,41 @@ def _scaled(of: Fraction) -> tuple[int, int]:
     return of.numerator, places
 
 
-def _before(bound: Magnitude, reading: Reading, digit: int) -> Reading:
-    if reading.decided:
-        return reading
-    if reading.whole == len(bound.whole):
-        return Reading(0, 0, ABOVE, True)
-    own = int(bound.whole[reading.whole])
-    return Reading(reading.whole + 1, 0, reading.order or (digit > own) - (digit < own))
+def _before(bound: Magnitude, comparison: Comparison, digit: int) -> Comparison:
+    if comparison.decided:
+        return comparison
+    if comparison.whole == len(bound.whole):
+        return Comparison(0, 0, ABOVE, True)
+    own = int(bound.whole[comparison.whole])
+    return Comparison(comparison.whole + 1, 0, comparison.order or (digit > own) - (digit < own))
 
 
-def _closed(bound: Magnitude, reading: Reading) -> Reading:
+def _closed(bound: Magnitude, comparison: Comparison) -> Comparison:
     """At the point: fewer digits are less, as many are as they compared."""
-    if reading.decided:
-        return reading
-    if reading.whole < len(bound.whole):
-        return Reading(0, 0, BELOW, True)
-    return Reading(0, 0, reading.order, reading.order != AT)
+    if comparison.decided:
+        return comparison
+    if comparison.whole < len(bound.whole):
+        return Comparison(0, 0, BELOW, True)
+    return Comparison(0, 0, comparison.order, comparison.order != AT)
 
 
-def _behind(bound: Magnitude, reading: Reading, digit: int) -> Reading:
-    if reading.decided:
-        return reading
-    own = int(bound.part[reading.part]) if reading.part < len(bound.part) else 0
+def _behind(bound: Magnitude, comparison: Comparison, digit: int) -> Comparison:
+    if comparison.decided:
+        return comparison
+    own = int(bound.part[comparison.part]) if comparison.part < len(bound.part) else 0
     if digit != own:
-        return Reading(0, 0, ABOVE if digit > own else BELOW, True)
-    return Reading(0, min(reading.part + 1, len(bound.part)), AT)
+        return Comparison(0, 0, ABOVE if digit > own else BELOW, True)
+    return Comparison(0, min(comparison.part + 1, len(bound.part)), AT)
 
 
-def _order(bound: Magnitude, reading: Reading) -> int:
-    if reading.decided:
-        return reading.order
-    if reading.whole:
-        reading = _closed(bound, reading)
-        if reading.decided:
-            return reading.order
-    return BELOW if reading.part < len(bound.part) else AT
+def _order(bound: Magnitude, comparison: Comparison) -> int:
+    if comparison.decided:
+        return comparison.order
+    if comparison.whole:
+        comparison = _closed(bound, comparison)
+        if comparison.decided:
+            return comparison.order
+    return BELOW if comparison.part < len(bound.part) else AT
 
 
 def _smaller(scaled: tuple[int, int], rest: Remainder, digit: int) -> Remainder:
@@ -363,7 +365,7 @@ def _divides(scaled: tuple[int, int], rest: Remainder) -> bool:
     return not rest.finer and rest.rest * 10 ** (places - rest.part) % modulus == 0
 
 
-def _trimmed(edges: list[list[tuple[str, int]]], ends: set[int]) -> Automaton:
+def _trimmed(edges: list[list[tuple[str, int]]], ends: set[int]) -> DigitAutomaton:
     """Only edges to states from which a number can still end."""
     sources: list[list[int]] = [[] for _ in edges]
     for source, own in enumerate(edges):
@@ -375,4 +377,4 @@ def _trimmed(edges: list[list[tuple[str, int]]], ends: set[int]) -> Automaton:
             if source not in alive:
                 alive.add(source)
                 todo.append(source)
-    return Automaton(tuple(tuple(edge for edge in own if edge[1] in alive) for own in edges), frozenset(ends))
+    return DigitAutomaton(tuple(tuple(edge for edge in own if edge[1] in alive) for own in edges), frozenset(ends))

@@ -11,7 +11,7 @@ from string import ascii_lowercase, ascii_uppercase, digits
 from stemma.fsm.languages.regex.regex import Regex
 from stemma.fsm.syntax import characters
 from stemma.fsm.syntax.ast import Characters, Node
-from stemma.fsm.syntax.nodes import choice, optional, repeat, sequence, text
+from stemma.fsm.syntax.nodes import choice, concat, optional, repeat, text
 
 DEEPEST = 3
 CATEGORIES = "L[ultmo]?|M[nce]?|N[dlo]?|P[cdseifo]?|S[mcko]?|Z[slp]?"
@@ -26,17 +26,17 @@ _ESCAPE = (
 
 
 def pattern_texts() -> Node:
-    quantifier = optional(sequence((_counts(), optional(text("?")))))
+    quantifier = optional(concat((_counts(), optional(text("?")))))
     single = choice((
         Characters(characters.complement(characters.union((*_SYNTAX, (0x2028, 0x2029))))), text("."), _class(),
-        sequence((text("\\"), Regex(_ESCAPE).language())),
+        concat((text("\\"), Regex(_ESCAPE).language())),
     ))  # fmt: skip
     assertion = choice((Characters(((36, 36), (94, 94))), Regex(r"\\[bB]").language()))
-    flat = choice((sequence((single, quantifier)), assertion, text("|")))
-    around = sequence((text("(?"), Regex("=|!|<=|<!").language(), repeat(flat, 0, None), text(")")))
+    flat = choice((concat((single, quantifier)), assertion, text("|")))
+    around = concat((text("(?"), Regex("=|!|<=|<!").language(), repeat(flat, 0, None), text(")")))
     inner = repeat(choice((flat, around)), 0, None)
     for _ in range(DEEPEST):
-        group = sequence((text("("), optional(text("?:")), inner, text(")"), quantifier))
+        group = concat((text("("), optional(text("?:")), inner, text(")"), quantifier))
         inner = repeat(choice((flat, around, group)), 0, None)
     return inner
 
@@ -45,16 +45,16 @@ def _counts() -> Node:
     """`*`, `+`, `?`, and counts of which the second is not smaller: it has the first as its beginning, or follows 0."""
     above = choice(Regex(rf"{low},[{low}-9][0-9]{{0,2}}").language() for low in "123456789")
     return choice((Regex(r"[*+?]|\{(?:0|[1-9][0-9]{0,2})(?:,|)\}").language(),
-                   sequence((text("{"), choice((Regex("0,[0-9]{1,1}").language(), above)), text("}")))))  # fmt: skip
+                   concat((text("{"), choice((Regex("0,[0-9]{1,1}").language(), above)), text("}")))))  # fmt: skip
 
 
 def _class() -> Node:
     """`[...]`, with ranges among letters of one case or digits."""
     ranges = choice(
-        sequence((text(f"{low}-"), Characters(((ord(low), ord(row[-1])),))))
+        concat((text(f"{low}-"), Characters(((ord(low), ord(row[-1])),))))
         for row in (digits, ascii_lowercase, ascii_uppercase)
         for low in row
     )
     plain = Characters(characters.complement(characters.union((*_CLASS_SYNTAX, (0x2028, 0x2029)))))
-    escaped = sequence((text("\\"), choice((Regex(_ESCAPE).language(), text("b")))))
-    return sequence((text("["), optional(text("^")), repeat(choice((plain, ranges, escaped)), 0, None), text("]")))
+    escaped = concat((text("\\"), choice((Regex(_ESCAPE).language(), text("b")))))
+    return concat((text("["), optional(text("^")), repeat(choice((plain, ranges, escaped)), 0, None), text("]")))

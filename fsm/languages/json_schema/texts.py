@@ -18,9 +18,19 @@ from stemma.fsm.languages.json_schema.readers import pattern_language
 from stemma.fsm.languages.json_schema.values import json_text
 from stemma.fsm.languages.regex.tree import Dialect
 from stemma.fsm.syntax import characters
-from stemma.fsm.syntax.ast import Call, Characters, Choice, Difference, Intersection, Literal, Node, Repeat, Sequence
+from stemma.fsm.syntax.ast import (
+    Characters,
+    Choice,
+    Concatenation,
+    Difference,
+    Intersection,
+    Literal,
+    Node,
+    Repeat,
+    RuleRef,
+)
 from stemma.fsm.syntax.characters import Ranges
-from stemma.fsm.syntax.nodes import ANY_TEXT, NOTHING, both, choice, of_length, repeat, sequence, text, without
+from stemma.fsm.syntax.nodes import ANY_TEXT, NOTHING, both, choice, concat, of_length, repeat, text, without
 from stemma.fsm.syntax.recogniser import Recogniser
 
 RAW: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))
@@ -35,21 +45,21 @@ PREFERRED = tuple(map(ord, "aq0_Z "))  # characters that many patterns allow
 def _hexadecimal(*digits: str) -> Node:
     """Hexadecimal digits, one position each, in either case."""
     ranges = [characters.union((ord(d), ord(d)) for d in digit.lower() + digit.upper()) for digit in digits]
-    return sequence(Characters(each) for each in ranges)
+    return concat(Characters(each) for each in ranges)
 
 
 _ANY_HEX = "0123456789abcdef"
 _BASIC_ESCAPE = choice(
     (_hexadecimal("0123456789abcef", *[_ANY_HEX] * 3), _hexadecimal("d", "01234567", *[_ANY_HEX] * 2))
 )
-_PAIR = sequence((_hexadecimal("d", "89ab", *[_ANY_HEX] * 2), text("\\u"), _hexadecimal("d", "cdef", *[_ANY_HEX] * 2)))
+_PAIR = concat((_hexadecimal("d", "89ab", *[_ANY_HEX] * 2), text("\\u"), _hexadecimal("d", "cdef", *[_ANY_HEX] * 2)))
 # One code point of any string, in every spelling that JSON has for it; a lone surrogate is none.
 ANY_CHARACTER = choice((
     Characters(RAW),
-    sequence((text("\\"), choice((Characters(characters.union((ord(c), ord(c)) for c in '"\\/bfnrt')),
-                                  sequence((text("u"), choice((_BASIC_ESCAPE, _PAIR)))))))),
+    concat((text("\\"), choice((Characters(characters.union((ord(c), ord(c)) for c in '"\\/bfnrt')),
+                                  concat((text("u"), choice((_BASIC_ESCAPE, _PAIR)))))))),
 ))  # fmt: skip
-ANY_STRING = sequence((QUOTE, repeat(ANY_CHARACTER, 0, None), QUOTE))
+ANY_STRING = concat((QUOTE, repeat(ANY_CHARACTER, 0, None), QUOTE))
 
 
 def decoded_language(facts: Many[TextFact]) -> Node:
@@ -155,8 +165,8 @@ def is_empty_at_any_length(language: Node) -> bool:
 
 def any_length(node: Node) -> Node:
     """At least what a language holds: limits of repeats are taken off, except where texts are taken out."""
-    if isinstance(node, Sequence):
-        return sequence(map(any_length, node.parts))
+    if isinstance(node, Concatenation):
+        return concat(map(any_length, node.parts))
     if isinstance(node, Choice):
         return choice(map(any_length, node.parts))
     if isinstance(node, Repeat):
@@ -183,7 +193,7 @@ def prefix(node: Node) -> str:
         return node.data.decode()
     if isinstance(node, Characters):
         return chr(node.ranges[0][0]) if len(node.ranges) == 1 and node.ranges[0][0] == node.ranges[0][1] else ""
-    if isinstance(node, Sequence):
+    if isinstance(node, Concatenation):
         found = ""
         for part in node.parts:
             found += prefix(part)
@@ -218,7 +228,7 @@ def sample(node: Node, salt: int) -> str | None:
         times = max(node.minimum, min(salt, 1 if node.maximum is None else node.maximum))
         one = sample(node.part, salt) if times else ""
         return None if one is None or times * len(one) > LONGEST_SAMPLE else one * times
-    if isinstance(node, Sequence):
+    if isinstance(node, Concatenation):
         parts = [sample(part, salt) for part in node.parts]
         found = "".join(part for part in parts if part is not None)
         return None if None in parts or len(found) > LONGEST_SAMPLE else found
@@ -254,7 +264,7 @@ def string_node(facts: Many[TextFact]) -> Node:
     """The JSON strings whose texts fulfil all facts."""
     bounds = length_of(facts)
     if bounds is not None and all(isinstance(fact, Length) for fact in facts):
-        return sequence((QUOTE, repeat(ANY_CHARACTER, *bounds), QUOTE))
+        return concat((QUOTE, repeat(ANY_CHARACTER, *bounds), QUOTE))
     return quoted(decoded_language(facts))
 
 
@@ -262,7 +272,7 @@ def quoted(language: Node) -> Node:
     """The JSON strings of a language of texts."""
     if language == ANY_TEXT:
         return ANY_STRING
-    return sequence((QUOTE, spelled(language, has_difference(language)), QUOTE))
+    return concat((QUOTE, spelled(language, has_difference(language)), QUOTE))
 
 
 def spelled(node: Node, strictly: bool) -> Node:
@@ -274,16 +284,16 @@ def spelled(node: Node, strictly: bool) -> Node:
         return Literal(json_text(node.data.decode())[1:-1].encode())
     if isinstance(node, Characters):
         return spelled_characters(node.ranges, strictly)
-    if isinstance(node, Sequence):
-        return sequence(spelled(part, strictly) for part in node.parts)
+    if isinstance(node, Concatenation):
+        return concat(spelled(part, strictly) for part in node.parts)
     if isinstance(node, Choice):
         return choice(spelled(part, strictly) for part in node.parts)
     if node is ANY_TEXT:
         return spelled_any(strictly)
     if isinstance(node, Repeat):
         return repeat(spelled(node.part, strictly), node.minimum, node.maximum)
-    if isinstance(node, Call):
-        return Call(("spelled", node.rule))
+    if isinstance(node, RuleRef):
+        return RuleRef(("spelled", node.rule))
     assert isinstance(node, Difference | Intersection), "JSON has no special tokens"
     return type(node)(spelled(node.left, strictly), spelled(node.right, strictly))
 
@@ -306,14 +316,14 @@ def spelled_characters(ranges: Ranges, strictly: bool) -> Node:
     escaped: list[Node] = [Characters(characters.union((code, code) for code in short))] if short else []
     control = [code for low, high in characters.intersection(ranges, ((0, 31),)) for code in range(low, high + 1)]
     if control == list(range(32)):
-        escaped.append(sequence((text("u00"), _hexadecimal("01", _ANY_HEX))))
+        escaped.append(concat((text("u00"), _hexadecimal("01", _ANY_HEX))))
     else:
-        escaped += [sequence((text("u00"), _hexadecimal(f"{code >> 4}", f"{code & 15:x}"))) for code in control
+        escaped += [concat((text("u00"), _hexadecimal(f"{code >> 4}", f"{code & 15:x}"))) for code in control
                     if code not in SHORT]  # fmt: skip
     if not strictly and characters.intersection(ranges, BEYOND_ASCII) == BEYOND_ASCII:
-        escaped.append(sequence((text("u"), choice((_BEYOND_BASIC, _PAIR)))))
+        escaped.append(concat((text("u"), choice((_BEYOND_BASIC, _PAIR)))))
     if escaped:
-        ways.append(sequence((text("\\"), choice(escaped))))
+        ways.append(concat((text("\\"), choice(escaped))))
     return choice(ways)
 
 
@@ -324,7 +334,7 @@ _BEYOND_BASIC = choice((
 
 
 def has_difference(node: Node) -> bool:
-    if isinstance(node, Sequence | Choice):
+    if isinstance(node, Concatenation | Choice):
         return any(map(has_difference, node.parts))
     if isinstance(node, Repeat):
         return has_difference(node.part)
@@ -334,7 +344,7 @@ def has_difference(node: Node) -> bool:
 
 
 def has_algebra(node: Node) -> bool:
-    if isinstance(node, Sequence | Choice):
+    if isinstance(node, Concatenation | Choice):
         return any(map(has_algebra, node.parts))
     if isinstance(node, Repeat):
         return has_algebra(node.part)

@@ -1,11 +1,14 @@
 """What must follow a match of a terminal that looks ahead, as Lark judges it: the text that follows, whatever reads it.
 
-Lark matches a terminal where it is expected with all of the following text in sight. The match that `re` prefers there
-is read, and of that match's beginnings, each held for the whole text, the ones that `re` prefers (`dynamic_complete`).
-So a text is read up to here if one of these comes true of what follows, which is a finite automaton over it:
+Lark's dynamic lexer matches a terminal where its Earley parser expects it, with all of the following text in sight. The
+match that `re` prefers there is read, and of that match's beginnings, each held for the whole text, the ones that `re`
+prefers (`dynamic_complete`). So a text is read up to here if one of these comes true of what follows, which is a finite
+automaton over it, as FOLLOW is for one token in an LR parser:
 
-    Ended   the preferred match ends here: its look-aheads come true, and no thread before it comes to a match
+    Ended   the preferred match ends here: its lookaheads come true, and no thread before it comes to a match
     Longer  it ends further on, and of its beginnings this one is preferred (terminals in rules, not ignored ones)
+
+    NAME: /[a-z]+(?![a-z(])/     `ab` before `(`: no ending comes true, so `ab` is no NAME there; before ` `: Ended
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import NamedTuple
 
 from stemma.fsm.errors import LimitError
 from stemma.fsm.languages.regex.preferred import DONE, MATCH, Place, Preferred, Seen, Thread, grouped, holds, merged
-from stemma.fsm.syntax.ast import Call, Node
+from stemma.fsm.syntax.ast import Node, RuleRef
 from stemma.fsm.syntax.characters import Ranges
 from stemma.fsm.syntax.nodes import EMPTY
 from stemma.fsm.work import count_work
@@ -114,9 +117,9 @@ class Endings:
     def endings(self) -> dict[Hashable, Node]:
         return {Ending(self.key, number): EMPTY for number in set(self.group.values())}
 
-    def ending(self, place: Place) -> Call:
+    def ending(self, place: Place) -> RuleRef:
         """What must follow a match that ends at `place`."""
-        return Call(Ending(self.key, self.group[self.starts[place]]))
+        return RuleRef(Ending(self.key, self.group[self.starts[place]]))
 
     # The automaton of what follows -----------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 Where nothing that can stand behind a terminal matters to it, which is usual, nothing is changed. Else rules are told
 apart by what is pending when they begin and when they end (Bar-Hillel, Perles, Shamir 1961: product of a context-free
-grammar and a finite automaton): the rule `Told(before, name, after)` reads those texts of `name` that lead from one to
-the other.
+grammar and a finite automaton): the rule `Triple(before, name, after)` reads those texts of `name` that lead from one
+to the other.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from stemma.fsm.errors import GrammarError
 from stemma.fsm.languages.lark.endings import Condition, Ending
 from stemma.fsm.syntax import characters
 from stemma.fsm.syntax.ast import (
-    Call,
     Characters,
     Choice,
+    Concatenation,
     Difference,
     Intersection,
     Literal,
     Node,
     Repeat,
-    Sequence,
+    RuleRef,
     Special,
 )
 from stemma.fsm.syntax.characters import Ranges
-from stemma.fsm.syntax.nodes import EMPTY, NOTHING, choice, repeat, sequence
+from stemma.fsm.syntax.nodes import EMPTY, NOTHING, choice, concat, repeat
 from stemma.fsm.syntax.nodes import text as literal
 from stemma.fsm.syntax.rule_facts import calls, fulfilled, holds_of
 from stemma.fsm.work import count_work
@@ -40,7 +40,7 @@ Rules = dict[Hashable, Node]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Triple:
     """What of the rule `name` leads from `before` to `after`."""
 
     before: Pending
@@ -118,7 +118,7 @@ class Surroundings:
         return holds_of(node, empty, of_leaf)
 
     def first_of(self, node: Node) -> int:
-        if isinstance(node, Call):
+        if isinstance(node, RuleRef):
             return self.first[node.rule]
         if isinstance(node, Special):
             return self.kinds.end
@@ -133,13 +133,13 @@ class Surroundings:
         found = 0
         for part in node.parts:
             found |= self.first_of(part)
-            if isinstance(node, Sequence) and not self.may_be_empty(part, self.empty):
+            if isinstance(node, Concatenation) and not self.may_be_empty(part, self.empty):
                 break
         return found
 
     def spread(self, node: Node, behind: int) -> bool:
         """Tells the rules in a node what stands behind them; whether any did not know."""
-        if isinstance(node, Call):
+        if isinstance(node, RuleRef):
             return self.grown(self.behind, node.rule, behind)
         if isinstance(node, Choice):
             return sum(self.spread(part, behind) for part in node.parts) > 0
@@ -147,7 +147,7 @@ class Surroundings:
             again = self.first_of(node.part) if node.maximum != 1 else 0
             return self.spread(node.part, behind | again)
         changed = False
-        for part in reversed(node.parts if isinstance(node, Sequence) else ()):
+        for part in reversed(node.parts if isinstance(node, Concatenation) else ()):
             changed |= self.spread(part, behind)
             behind = self.first_of(part) | (behind if self.may_be_empty(part, self.empty) else 0)
         return changed
@@ -165,7 +165,7 @@ class Following:
         endings = [name for name in rules if isinstance(name, Ending)]
         self.endings = {ending: self.decided(ending, surroundings.behind[ending]) for ending in endings}
         self.rules: Rules = {name: self.replaced(node) for name, node in rules.items() if name not in self.endings}
-        opened = {ending for ending, node in self.endings.items() if isinstance(node, Call)}
+        opened = {ending for ending, node in self.endings.items() if isinstance(node, RuleRef)}
         self.not_plain = fulfilled(self.rules, lambda node, found: any(c in opened or c in found for c in calls(node)))
         self.parts: dict[tuple[int, int], Part] = {}
         self.kept: list[Node] = []  # so that their identities stay theirs
@@ -186,13 +186,13 @@ class Following:
             is_never &= not condition.at_end[ending.state]
         if is_always:
             return EMPTY
-        return NOTHING if is_never else Call(ending)
+        return NOTHING if is_never else RuleRef(ending)
 
     def replaced(self, node: Node) -> Node:
-        if isinstance(node, Call) and isinstance(node.rule, Ending):
+        if isinstance(node, RuleRef) and isinstance(node.rule, Ending):
             return self.endings[node.rule]
-        if isinstance(node, Sequence):
-            return sequence(map(self.replaced, node.parts))
+        if isinstance(node, Concatenation):
+            return concat(map(self.replaced, node.parts))
         if isinstance(node, Choice):
             return choice(map(self.replaced, node.parts))
         return repeat(self.replaced(node.part), node.minimum, node.maximum) if isinstance(node, Repeat) else node
@@ -211,12 +211,12 @@ class Following:
             self.ways_of[asked] = ways
         found: Rules = {name: node for name, node in self.rules.items() if name not in self.not_plain}
         for (before, name), ways in self.ways_of.items():
-            found.update({Told(before, name, after): node for after, node in ways.items()})
+            found.update({Triple(before, name, after): node for after, node in ways.items()})
         ends = [after for after in self.ways_of[FREE, self.start] if self.may_end(after)]
         if not ends:
             message = "no text fulfils this: a rule never ends, or what a terminal looks ahead at never follows it"
             raise GrammarError(message, min(condition.line for condition in self.conditions.values()))
-        found[self.start] = choice(Call(Told(FREE, self.start, after)) for after in ends)
+        found[self.start] = choice(RuleRef(Triple(FREE, self.start, after)) for after in ends)
         return found
 
     def ask(self, before: Pending, name: Hashable) -> dict[Pending, Node]:
@@ -234,13 +234,13 @@ class Following:
     def body(self, name: Hashable) -> Node:
         return self.kept[name.number] if isinstance(name, Part) else self.rules[name]
 
-    def part(self, node: Node, index: int, make: Callable[[], Node]) -> Call:
+    def part(self, node: Node, index: int, make: Callable[[], Node]) -> RuleRef:
         """A rule of its own for a piece of a node, one for each index."""
         key = (id(node), index)
         if key not in self.parts:
             self.parts[key] = Part(len(self.kept))
             self.kept += [make(), node]
-        return Call(self.parts[key])
+        return RuleRef(self.parts[key])
 
     def is_plain(self, node: Node) -> bool:
         return not any(isinstance(c, Part | Ending) or c in self.not_plain for c in calls(node))
@@ -250,7 +250,7 @@ class Following:
     def ways(self, before: Pending, node: Node, asked: tuple[Pending, Hashable]) -> dict[Pending, Node]:
         if before == FREE and self.is_plain(node):
             return {FREE: node}
-        if isinstance(node, Call):
+        if isinstance(node, RuleRef):
             return self.called(before, node.rule, asked)
         if isinstance(node, Characters):
             return self.character(before, node)
@@ -260,7 +260,7 @@ class Following:
             return {FREE: node} if self.may_end(before) else {}
         if isinstance(node, Choice):
             return joined([self.ways(before, part, asked) for part in node.parts])
-        if isinstance(node, Sequence):
+        if isinstance(node, Concatenation):
             return self.row(before, node, asked)
         if isinstance(node, Repeat):
             return self.rounds(before, node, asked)
@@ -271,22 +271,22 @@ class Following:
             return {before | {(name.terminal, name.state)}: EMPTY}
         found = self.ask(before, name)
         self.asking[before, name].add(asked)
-        return {after: Call(Told(before, name, after)) for after in found}
+        return {after: RuleRef(Triple(before, name, after)) for after in found}
 
-    def row(self, before: Pending, node: Sequence, asked: tuple[Pending, Hashable]) -> dict[Pending, Node]:
+    def row(self, before: Pending, node: Concatenation, asked: tuple[Pending, Hashable]) -> dict[Pending, Node]:
         """A sequence; where the first part may lead to several ends, the rest becomes a rule."""
         read: Node = EMPTY
         for index, part in enumerate(node.parts):
             found = self.ways(before, part, asked)
             if len(found) != 1:
-                rest = self.part(node, index, lambda after=node.parts[index + 1 :]: sequence(after))  # type: ignore[misc]
+                rest = self.part(node, index, lambda after=node.parts[index + 1 :]: concat(after))  # type: ignore[misc]
                 ways = [
-                    {end: sequence((read, first, last)) for end, last in self.ways(after, rest, asked).items()}
+                    {end: concat((read, first, last)) for end, last in self.ways(after, rest, asked).items()}
                     for after, first in found.items()
                 ]
                 return joined(ways)
             ((before, first),) = found.items()
-            read = sequence((read, first))
+            read = concat((read, first))
         return {before: read}
 
     def rounds(self, before: Pending, node: Repeat, asked: tuple[Pending, Hashable]) -> dict[Pending, Node]:
@@ -296,7 +296,7 @@ class Following:
         least, most = max(node.minimum - 1, 0), None if node.maximum is None else node.maximum - 1
         fewer = node if (least, most) == (node.minimum, node.maximum) else None
         rest = self.part(node, -1, lambda: fewer or Repeat(node.part, least, most))
-        once = self.ways(before, self.part(node, -2, lambda: Sequence((node.part, rest))), asked)
+        once = self.ways(before, self.part(node, -2, lambda: Concatenation((node.part, rest))), asked)
         return joined([{before: EMPTY}, once]) if node.minimum == 0 else once
 
     def character(self, before: Pending, node: Characters) -> dict[Pending, Node]:

@@ -15,19 +15,19 @@ from stemma.fsm.languages.lark.endings import Endings
 from stemma.fsm.languages.regex.preferred import MATCH, Place, Preferred
 from stemma.fsm.syntax import characters
 from stemma.fsm.syntax.ast import (
-    Call,
     Characters,
     Choice,
+    Concatenation,
     Difference,
     Intersection,
     Literal,
     Node,
     Repeat,
-    Sequence,
+    RuleRef,
     Special,
 )
 from stemma.fsm.syntax.characters import Ranges
-from stemma.fsm.syntax.nodes import ANY_TEXT, EMPTY, NOTHING, both, choice, nullable, sequence
+from stemma.fsm.syntax.nodes import ANY_TEXT, EMPTY, NOTHING, both, choice, concat, nullable
 
 MAXIMUM_CONTEXTS = 64
 
@@ -81,7 +81,7 @@ class Ignored:
         """What may be ignored, if it leads to one of `ends`."""
         return self.read_on(START, ends) if self.machines else EMPTY
 
-    def read_on(self, context: Context | None, ends: frozenset[Context | None]) -> Call:
+    def read_on(self, context: Context | None, ends: frozenset[Context | None]) -> RuleRef:
         name = ("ignored", context, ends)
         if name not in self.rules:
             self.rules[name] = NOTHING  # until it is known: it may call itself
@@ -92,7 +92,7 @@ class Ignored:
                 self.build(number, ends)
                 ways += self.steps(number, self.machines[number].start, allowed, ends)
             self.rules[name] = choice(ways)
-        return Call(name)
+        return RuleRef(name)
 
     def build(self, number: int, ends: frozenset[Context | None]) -> None:
         """The states of an ignored terminal, each a rule."""
@@ -103,7 +103,7 @@ class Ignored:
         for place in self.places[number]:
             parts = self.steps(number, place, characters.SCALARS, ends)
             if endings is not None and place in endings.starts:
-                parts.append(sequence((endings.ending(place), self.read_on(START, ends))))
+                parts.append(concat((endings.ending(place), self.read_on(START, ends))))
             elif endings is None and machine.accepts(place):
                 parts.append(self.read_on(self.context(number, place), ends))
             self.rules[number, place, ends] = choice(parts)
@@ -115,7 +115,7 @@ class Ignored:
             ranges = characters.union(span for index in indexes for span in self.machines[number].atoms[index])
             inside = characters.intersection(ranges, allowed)
             if inside:
-                found.append(sequence((Characters(inside), Call((number, after, ends)))))
+                found.append(concat((Characters(inside), RuleRef((number, after, ends)))))
         return found
 
     def context(self, number: int, place: Place) -> Context | None:
@@ -145,16 +145,16 @@ def first_characters(node: Node, rules: Mapping[Hashable, Node]) -> Ranges:
         return node.ranges
     if isinstance(node, Choice):
         return characters.union(span for part in node.parts for span in first_characters(part, rules))
-    if isinstance(node, Call):
+    if isinstance(node, RuleRef):
         return first_characters(rules[node.rule], rules)
     if isinstance(node, Repeat):
         return first_characters(node.part, rules)
     if isinstance(node, Difference | Intersection):
         return first_characters(node.left, rules)
     found: list[tuple[int, int]] = []
-    for part in node.parts if isinstance(node, Sequence) else ():
+    for part in node.parts if isinstance(node, Concatenation) else ():
         found += first_characters(part, rules)
-        if isinstance(part, Call) or not nullable(part):
+        if isinstance(part, RuleRef) or not nullable(part):
             break
     return characters.union(found)
 
@@ -168,11 +168,11 @@ def beginning(node: Node, ranges: Ranges, rules: Mapping[Hashable, Node]) -> Nod
         return Characters(inside) if inside else NOTHING
     if isinstance(node, Literal):
         return node if node.data and characters.contains(ranges, ord(node.data.decode()[0])) else NOTHING
-    if isinstance(node, Call):
+    if isinstance(node, RuleRef):
         return beginning(rules[node.rule], ranges, rules)
-    if isinstance(node, Sequence) and node.parts and isinstance(node.parts[0], Literal | Characters):
-        return sequence((beginning(node.parts[0], ranges, rules), *node.parts[1:]))
-    return both(node, sequence((Characters(ranges), ANY_TEXT)))
+    if isinstance(node, Concatenation) and node.parts and isinstance(node.parts[0], Literal | Characters):
+        return concat((beginning(node.parts[0], ranges, rules), *node.parts[1:]))
+    return both(node, concat((Characters(ranges), ANY_TEXT)))
 
 
 class Spacing:
@@ -197,10 +197,10 @@ class Spacing:
     def around(self, terminal: Node) -> Node:
         """A terminal in a rule, with what may be ignored beside it."""
         if self.is_behind:
-            return sequence((terminal, self.before_all))
+            return concat((terminal, self.before_all))
         first = self.first(terminal)
         ends = frozenset(context for context in self.ignored.contexts if self.follows(terminal, context))
-        ways = [sequence((self.ignored.up_to(ends), terminal))]
+        ways = [concat((self.ignored.up_to(ends), terminal))]
         for context in self.ignored.contexts - ends:
             verdict = self.ignored.verdicts[context]
             if characters.intersection(first, verdict.leaves_open):
@@ -208,5 +208,5 @@ class Spacing:
                 raise GrammarError(message, self.ignored.lines[context.number if context else 0])
             if characters.intersection(first, verdict.ends):
                 begun = beginning(terminal, verdict.ends, self.rules)
-                ways.append(sequence((self.ignored.up_to(frozenset([context])), begun)))
+                ways.append(concat((self.ignored.up_to(frozenset([context])), begun)))
         return choice(ways)

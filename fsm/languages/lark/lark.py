@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from stemma.fsm.errors import GrammarError
 from stemma.fsm.languages.ebnf import rules_grammar
-from stemma.fsm.languages.lark.following import Following, Told
+from stemma.fsm.languages.lark.following import Following, Triple
 from stemma.fsm.languages.lark.ignored import Ignored, Spacing
 from stemma.fsm.languages.lark.library import LIBRARIES
 from stemma.fsm.languages.lark.parser import statements
 from stemma.fsm.languages.lark.terminals import Terminals
 from stemma.fsm.languages.lark.tree import (
     Aliased,
+    Alternatives,
     Definition,
     Ignore,
     Import,
@@ -32,10 +33,9 @@ from stemma.fsm.languages.lark.tree import (
     Times,
     Tree,
     Usage,
-    Ways,
 )
-from stemma.fsm.syntax.ast import Call, Grammar, Node, Special
-from stemma.fsm.syntax.nodes import choice, repeat, sequence
+from stemma.fsm.syntax.ast import Grammar, Node, RuleRef, Special
+from stemma.fsm.syntax.nodes import choice, concat, repeat
 
 MAXIMUM_INSTANCES = 10_000  # of rules and of templates with arguments
 MAXIMUM_NAME = 1_000  # of a template with its arguments
@@ -83,7 +83,7 @@ class _Definitions:
         if definition.how == "extend" and known is not None:
             if definition.parameters != known.parameters:
                 raise GrammarError(f"{name!r} has other parameters", definition.line)
-            definition = definition._replace(body=Ways((definition.body, known.body)))
+            definition = definition._replace(body=Alternatives((definition.body, known.body)))
         self.named[name] = definition
 
     def take(self, wanted: Import, found: list[Statement]) -> None:
@@ -153,7 +153,7 @@ class _Rules:
         }
         self.spacing = Spacing(Ignored(machines, lines), dict.fromkeys(self.found), named | self.terminals.rules)
         rules: dict[Hashable, Node] = {name: self.rule(name, body, line) for name, body, line in bodies}
-        rules["%start"] = sequence((self.spacing.before_all, self.node(first), self.spacing.after_all))
+        rules["%start"] = concat((self.spacing.before_all, self.node(first), self.spacing.after_all))
         rules |= self.terminals.rules | self.spacing.ignored.rules
         if self.terminals.conditions:
             rules = Following(rules, "%start", self.terminals.conditions).told()
@@ -167,8 +167,8 @@ class _Rules:
     def node(self, tree: Tree) -> Node:
         """What a tree in a rule reads, with what is ignored after each terminal."""
         if isinstance(tree, Row):
-            return sequence(map(self.node, tree.parts))
-        if isinstance(tree, Ways):
+            return concat(map(self.node, tree.parts))
+        if isinstance(tree, Alternatives):
             return choice(map(self.node, tree.parts))
         if isinstance(tree, Times):
             return repeat(self.node(tree.part), tree.minimum, tree.maximum)
@@ -181,7 +181,7 @@ class _Rules:
         call = self.called(tree)
         return self.spaced(call) if tree.name.isupper() else call
 
-    def called(self, tree: Name | Usage) -> Call:
+    def called(self, tree: Name | Usage) -> RuleRef:
         """A call of a rule or a terminal, or of a template filled in."""
         definition = self.named[tree.name]
         name, body = tree.name, definition.body
@@ -196,7 +196,7 @@ class _Rules:
         if name not in self.asked:
             self.asked.add(name)
             self.todo.append((name, body, definition.line))
-        return Call(name)
+        return RuleRef(name)
 
     def spaced(self, node: Node) -> Node:
         """A terminal and what may be ignored beside it; none is known before all terminals are."""
@@ -206,7 +206,7 @@ class _Rules:
 
 def _original(name: Hashable) -> Hashable:
     """The rule of which another one reads a part."""
-    return name.name if isinstance(name, Told) else name
+    return name.name if isinstance(name, Triple) else name
 
 
 def _mangled(name: str, library: str, aliases: Mapping[str, str]) -> str:
@@ -217,7 +217,7 @@ def _names(tree: Tree) -> Iterator[Name | Usage]:
     """The names in a tree."""
     if isinstance(tree, Name | Usage):
         yield tree
-    if isinstance(tree, Row | Ways | Usage):
+    if isinstance(tree, Row | Alternatives | Usage):
         for part in tree.arguments if isinstance(tree, Usage) else tree.parts:
             yield from _names(part)
     elif isinstance(tree, Times | Aliased):
@@ -234,8 +234,8 @@ def _filled(tree: Tree, values: Mapping[str, Tree]) -> Tree:
         return values.get(tree.name, tree)
     if isinstance(tree, Row):
         return Row(tuple(_filled(part, values) for part in tree.parts))
-    if isinstance(tree, Ways):
-        return Ways(tuple(_filled(part, values) for part in tree.parts))
+    if isinstance(tree, Alternatives):
+        return Alternatives(tuple(_filled(part, values) for part in tree.parts))
     if isinstance(tree, Times):
         return Times(_filled(tree.part, values), tree.minimum, tree.maximum)
     if isinstance(tree, Aliased):

@@ -14,6 +14,7 @@ from stemma.fsm.errors import GrammarError
 from stemma.fsm.languages.ebnf import MAXIMUM_DEPTH, MAXIMUM_TEXT, Token, refuse_surrogates
 from stemma.fsm.languages.lark.tree import (
     Aliased,
+    Alternatives,
     Definition,
     Ignore,
     Import,
@@ -27,7 +28,6 @@ from stemma.fsm.languages.lark.tree import (
     Times,
     Tree,
     Usage,
-    Ways,
 )
 
 TOKENS = re.compile(
@@ -140,7 +140,7 @@ class _Parser:
         while self.continued("|"):
             parts.append(self.aliased())
         self.depth -= 1
-        return parts[0] if len(parts) == 1 else Ways(tuple(parts))
+        return parts[0] if len(parts) == 1 else Alternatives(tuple(parts))
 
     def continued(self, sign: str) -> bool:
         """Takes a sign, on a further line too."""

@@ -14,6 +14,7 @@ from stemma.fsm.errors import FormError, GrammarError, GrammarLimit, LimitError,
 from stemma.fsm.languages.lark.endings import Condition, Endings
 from stemma.fsm.languages.lark.tree import (
     Aliased,
+    Alternatives,
     Definition,
     Marker,
     Name,
@@ -24,14 +25,13 @@ from stemma.fsm.languages.lark.tree import (
     Times,
     Tree,
     Usage,
-    Ways,
 )
 from stemma.fsm.languages.regex.parser import Parser
 from stemma.fsm.languages.regex.preferred import Preferred, preferred
 from stemma.fsm.languages.regex.tree import Assertion, Class, Concat, Either, Repeated
 from stemma.fsm.languages.regex.tree import Tree as RegexTree
 from stemma.fsm.languages.regex.tree_facts import looks_ahead
-from stemma.fsm.syntax.ast import Call, Node
+from stemma.fsm.syntax.ast import Node, RuleRef
 
 ENDLESS = 1 << 62
 
@@ -80,7 +80,7 @@ class Terminals:
         rules = endings.rules()
         self.rules.update(rules)
         self.conditions[key] = endings.condition(name, line)
-        return Call(next(iter(rules)))
+        return RuleRef(next(iter(rules)))
 
     def ignored(self, tree: Tree, line: int) -> Preferred | Endings:
         """The automaton of an ignored terminal, of which only the longest match counts."""
@@ -113,7 +113,7 @@ class Terminals:
         if isinstance(tree, Row):
             pieces = [self.piece(part, line) for part in tree.parts]
             return _joined("".join(piece.regex for piece in pieces))
-        if isinstance(tree, Ways):
+        if isinstance(tree, Alternatives):
             pieces = sorted((self.piece(part, line) for part in tree.parts), key=self.order)
             return _joined(f"(?:{'|'.join(piece.regex for piece in pieces)})")
         if isinstance(tree, Times):

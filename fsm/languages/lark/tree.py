@@ -71,7 +71,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class Alternatives:
     """Any of the parts."""
 
     parts: tuple[Tree, ...]
@@ -94,7 +94,7 @@ class Aliased:
     line: int
 
 
-Tree = Name | Quoted | Pattern | Span | Marker | Usage | Row | Ways | Times | Aliased
+Tree = Name | Quoted | Pattern | Span | Marker | Usage | Row | Alternatives | Times | Aliased
 
 
 class Definition(NamedTuple):

@@ -1,8 +1,13 @@
 """The texts of a regular expression that `re.match` would take whole: with lazy repeats, `|` from left to right.
 
-`re` prefers one match of many: `"a".*?"b"` stops at the first b, `a|ab` never reads ab. Threads in order of preference,
-the ones behind a match cut off, are a finite automaton (Cox 2010, "Regular Expression Matching in the Wild"). A thread
-carries what it has still to see or not to see (look-ahead); what it has seen (look-behind) is the same for all threads.
+`re` prefers one match of many (leftmost, with the priorities of backtracking). Threads in order of preference, the ones
+behind a match cut off, are a finite automaton (Pike's VM; Cox 2010, "Regular Expression Matching in the Wild"):
+
+    a|ab      after a    threads: matched; b to come      the first cuts off the second: ab is never read
+    "a".*?"b" stops at the first b, since the thread that ends the lazy repeat comes first
+
+A thread carries what it has still to see or not to see (lookahead); what it has seen (lookbehind) is the same for all
+threads.
 """
 
 from __future__ import annotations
@@ -15,9 +20,9 @@ from stemma.fsm.languages.regex.regex import Regex, language_ahead
 from stemma.fsm.languages.regex.tree import Ahead, Behind, Class, Concat, Either, Repeated, Tree
 from stemma.fsm.languages.regex.tree_facts import around, atoms, is_obvious, looks_around
 from stemma.fsm.syntax import characters
-from stemma.fsm.syntax.ast import Call, Characters, Node
+from stemma.fsm.syntax.ast import Characters, Node, RuleRef
 from stemma.fsm.syntax.characters import Ranges
-from stemma.fsm.syntax.nodes import ANY_TEXT, EMPTY, choice, sequence
+from stemma.fsm.syntax.nodes import ANY_TEXT, EMPTY, choice, concat
 from stemma.fsm.syntax.recogniser import Recogniser, State
 from stemma.fsm.work import count_work
 
@@ -315,7 +320,7 @@ class Preferred:
                 parts = [ends[place]] if place in ends else []
                 for target, indexes in grouped(ways, group).items():
                     ranges = characters.union(span for index in indexes for span in self.atoms[index])
-                    parts.append(sequence((Characters(ranges), Call((key, target)))))
+                    parts.append(concat((Characters(ranges), RuleRef((key, target)))))
                 rules[name] = choice(parts)
         return rules
 
@@ -333,7 +338,7 @@ def preferred(pattern: str, tree: Tree, key: Hashable) -> tuple[Node, dict[Hasha
     rules = machine.rules(key)
     if not machine.has_cut and not looks_around(tree):
         return Regex(pattern).language(), {}
-    return Call(next(iter(rules))), rules
+    return RuleRef(next(iter(rules))), rules
 
 
 def merged(found: Mapping[Spot, Mapping[Spot, list[int]]], kinds: Mapping[Spot, int]) -> dict[Spot, int]:

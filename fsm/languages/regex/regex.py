@@ -14,7 +14,7 @@ from stemma.fsm.errors import RegexError
 from stemma.fsm.languages.regex.parser import Parser
 from stemma.fsm.languages.regex.tree import Ahead, Assertion, Behind, Class, Concat, Dialect, Either, Repeated, Tree
 from stemma.fsm.syntax import characters
-from stemma.fsm.syntax.ast import Characters, Choice, Grammar, Node, Repeat, Sequence
+from stemma.fsm.syntax.ast import Characters, Choice, Concatenation, Grammar, Node, Repeat
 from stemma.fsm.syntax.characters import Ranges
 from stemma.fsm.syntax.nodes import (
     ANY_TEXT,
@@ -22,10 +22,10 @@ from stemma.fsm.syntax.nodes import (
     NOTHING,
     both,
     choice,
+    concat,
     lengths,
     nullable,
     repeat,
-    sequence,
     text,
     without,
 )
@@ -94,7 +94,7 @@ class _Translator:
     def before(self, tree: Tree, then: Node, last: Before) -> Node:
         """The language of `tree` and then `then`, after a character of the kind `last`."""
         if not _is_special(tree):
-            return sequence((self.plain(tree), then))
+            return concat((self.plain(tree), then))
         if isinstance(tree, Concat):
             return self.after(tree.parts, then, last)
         if isinstance(tree, Either):
@@ -119,9 +119,9 @@ class _Translator:
     def behind_body(self, body: Node, ending: Before, tail: tuple[Tree, ...], then: Node, last: Before) -> Node:
         """`body`, which stands after `last` and ends in `ending`, then the parts `tail` and `then`."""
         if not tail or body == EMPTY:
-            return sequence((body, self.from_special(tail, then, last) if tail else then))
+            return concat((body, self.from_special(tail, then, last) if tail else then))
         if not any(map(_asks_before, tail)):
-            return sequence((body, self.from_special(tail, then, ending)))
+            return concat((body, self.from_special(tail, then, ending)))
         if isinstance(tail[0], Behind) and not isinstance(tail[0].part, Class):
             return self.behind_long(body, tail, then, last)
         ways = [self.from_special(tail, then, last)] if nullable(body) else []
@@ -129,9 +129,9 @@ class _Translator:
         for kind in kinds:
             rest = self.from_special(tail, then, Before(False, kind))
             if len(kinds) > 1 or nullable(body):
-                ways.append(sequence((both(body, sequence((ANY_TEXT, Characters(kind)))), rest)))
+                ways.append(concat((both(body, concat((ANY_TEXT, Characters(kind)))), rest)))
             else:
-                ways.append(sequence((body, rest)))
+                ways.append(concat((body, rest)))
         return choice(ways)
 
     def kinds(self, ranges: Ranges, tail: tuple[Tree, ...]) -> list[Ranges]:
@@ -152,13 +152,13 @@ class _Translator:
         longest = lengths(found)[1]
         if last != START and (longest is None or longest > lengths(body)[0]):
             raise self.error("a look-behind that sees more than the texts before it is not supported")
-        seen = sequence((ANY_TEXT, found))
+        seen = concat((ANY_TEXT, found))
         body = without(body, seen) if head.negative else both(body, seen)
         rest = tail[1:]
         count = next((index for index, part in enumerate(rest) if _is_special(part)), len(rest))
         more = Concat(rest[:count])
         ending = _ending(more, Before(last.at_start, characters.SCALARS))
-        return self.behind_body(sequence((body, self.plain(more))), ending, rest[count:], then, last)
+        return self.behind_body(concat((body, self.plain(more))), ending, rest[count:], then, last)
 
     def looked_behind(self, tree: Behind) -> Node:
         """What a look-behind looks for."""
@@ -219,8 +219,8 @@ class _Translator:
         is_word = self.told(last, tree.word)
         if is_word is None:
             raise self.error("a word boundary here is not supported")
-        word = sequence((Characters(tree.word), ANY_TEXT))
-        other = sequence((Characters(characters.complement(tree.word)), ANY_TEXT))
+        word = concat((Characters(tree.word), ANY_TEXT))
+        other = concat((Characters(characters.complement(tree.word)), ANY_TEXT))
         ends: Node = EMPTY
         if last == START and tree.kind == "inside" and self.dialect == "python" and not EMPTY_HAS_INSIDE:
             ends = NOTHING
@@ -232,13 +232,13 @@ class _Translator:
         if not isinstance(tree.part, Class):
             raise self.error("a possessive repeat of more than one character is not supported")
         body = Characters(tree.part.ranges)
-        stopped = both(then, choice((EMPTY, sequence((Characters(characters.complement(body.ranges)), ANY_TEXT)))))
+        stopped = both(then, choice((EMPTY, concat((Characters(characters.complement(body.ranges)), ANY_TEXT)))))
         if tree.maximum is None:
-            return sequence((repeat(body, tree.minimum, None), stopped))
-        full = sequence((repeat(body, tree.maximum, tree.maximum), then))
+            return concat((repeat(body, tree.minimum, None), stopped))
+        full = concat((repeat(body, tree.maximum, tree.maximum), then))
         if tree.maximum == tree.minimum:
             return full
-        return choice((sequence((repeat(body, tree.minimum, tree.maximum - 1), stopped)), full))
+        return choice((concat((repeat(body, tree.minimum, tree.maximum - 1), stopped)), full))
 
     def unrolled(self, tree: Repeated, then: Node, last: Before) -> Node:
         """A repeat of something with anchors inside: only few rounds can be told apart."""
@@ -252,7 +252,7 @@ class _Translator:
         if isinstance(tree, Class):
             return Characters(tree.ranges) if tree.ranges else NOTHING
         if isinstance(tree, Concat):
-            return sequence(_joined(map(self.plain, tree.parts)))
+            return concat(_joined(map(self.plain, tree.parts)))
         if isinstance(tree, Either):
             return choice(map(self.plain, tree.parts))
         assert isinstance(tree, Repeated), "assertions are never plain"
@@ -263,14 +263,14 @@ def _beside_anything(node: Node) -> Node:
     """The same language, without what makes no difference beside any text: `.*` there is nothing, `.+` is `.`."""
     if isinstance(node, Choice):
         return choice(map(_beside_anything, node.parts))
-    if not isinstance(node, Sequence):
+    if not isinstance(node, Concatenation):
         return node
     parts = _needed_after_anything(_needed_after_anything(node.parts)[::-1])[::-1]
-    return sequence(parts)
+    return concat(parts)
 
 
 def _needed_after_anything(parts: Iterable[Node]) -> list[Node]:
-    """Parts of a sequence, less what any text before them covers."""
+    """Parts of a concat, less what any text before them covers."""
     needed: list[Node] = []
     for part in parts:
         is_beside = bool(needed) and needed[-1] == ANY_TEXT

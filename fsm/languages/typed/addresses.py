@@ -11,7 +11,7 @@ from functools import cache
 
 from stemma.fsm.languages.regex.regex import Regex
 from stemma.fsm.syntax.ast import Node
-from stemma.fsm.syntax.nodes import choice, of_length, sequence, text, without
+from stemma.fsm.syntax.nodes import choice, concat, of_length, text, without
 
 HEX = "[0-9a-fA-F]"
 OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -87,13 +87,13 @@ def _networks_6() -> Iterable[str]:
 
 
 def email() -> Node:
-    return sequence((_language(f"{LOCAL}@{DOMAIN}"), without(_language(TOP), _language(RESERVED))))
+    return concat((_language(f"{LOCAL}@{DOMAIN}"), without(_language(TOP), _language(RESERVED))))
 
 
 def named_email() -> Node:
     """`Ada Lovelace <ada@example.com>`, or the address alone."""
     name = _language(rf"{NAME}{{1,30}}(?: {NAME}{{1,30}}){{0,3}} <")
-    return choice((email(), sequence((name, email(), text(">")))))
+    return choice((email(), concat((name, email(), text(">")))))
 
 
 def url(schemes: tuple[str, ...], longest: int | None, many_hosts: bool, with_host: bool) -> Node:
@@ -108,6 +108,6 @@ def url(schemes: tuple[str, ...], longest: int | None, many_hosts: bool, with_ho
 
 def _of_scheme(scheme: str, many_hosts: bool, with_host: bool) -> Node:
     if scheme == "file":
-        return sequence((text("file://"), _language(f"{HOST}{PATH}" if with_host else PATH)))
+        return concat((text("file://"), _language(f"{HOST}{PATH}" if with_host else PATH)))
     hosts = f"{HOST}{PORT}" + (f"(?:,{HOST}{PORT})*" if many_hosts else "")
-    return sequence((text(f"{scheme}://"), _language(f"{USER}{hosts}{TAIL}")))
+    return concat((text(f"{scheme}://"), _language(f"{USER}{hosts}{TAIL}")))

@@ -8,7 +8,7 @@ from stemma.fsm.languages.regex.regex import Regex
 from stemma.fsm.languages.typed.ranges import MOST_DIGITS
 from stemma.fsm.syntax import characters
 from stemma.fsm.syntax.ast import Characters, Node
-from stemma.fsm.syntax.nodes import ANY_TEXT, EMPTY, NOTHING, choice, optional, repeat, sequence, text
+from stemma.fsm.syntax.nodes import ANY_TEXT, EMPTY, NOTHING, choice, concat, optional, repeat, text
 
 STANDARD, OF_URLS = "+/", "-_"
 SIXTY_TWO = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -48,16 +48,16 @@ def base64(minimum: int, maximum: int | None, of_urls: bool, of_ascii: bool) -> 
     first = some(range(32 if of_ascii else 64))
     second = some([value for value in range(64) if not (of_ascii and value & 8)])
     third = some([value for value in range(64) if not (of_ascii and value & 2)])
-    one = sequence((first, some([0, 16, 32, 48]), text("==")))
-    two = sequence((first, second, some([value for value in range(0, 64, 4) if not (of_ascii and value & 2)]),
+    one = concat((first, some([0, 16, 32, 48]), text("==")))
+    two = concat((first, second, some([value for value in range(0, 64, 4) if not (of_ascii and value & 2)]),
                     text("=")))  # fmt: skip
-    group = sequence((first, second, third, some(range(64))))
+    group = concat((first, second, third, some(range(64))))
     ways = []
     for rest, last in ((0, EMPTY), (1, one), (2, two)):
         least = max(0, -(-(minimum - rest) // 3))
         most = None if maximum is None else (maximum - rest) // 3
         if most is None or most >= least:
-            ways.append(sequence((repeat(group, least, most), last)))
+            ways.append(concat((repeat(group, least, most), last)))
     return choice(ways)
 
 
@@ -66,13 +66,13 @@ def hexadecimal(minimum: int, maximum: int | None) -> Node:
     if maximum is not None and maximum < minimum:
         return NOTHING
     digit = Characters(((48, 57), (97, 102)))
-    return repeat(sequence((digit, digit)), minimum, maximum)
+    return repeat(concat((digit, digit)), minimum, maximum)
 
 
 def stripped() -> Node:
     """Texts that neither begin nor end with white space."""
     inner = Characters(characters.complement(WHITE))
-    return optional(sequence((inner, optional(sequence((ANY_TEXT, inner))))))
+    return optional(concat((inner, optional(concat((ANY_TEXT, inner))))))
 
 
 def ascii_text() -> Node:

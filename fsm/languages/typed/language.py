@@ -15,7 +15,7 @@ from zoneinfo import available_timezones
 
 from stemma.fsm.languages.typed import addresses, codes, ranges, times
 from stemma.fsm.syntax.ast import Node
-from stemma.fsm.syntax.nodes import ANY_TEXT, choice, sequence, text
+from stemma.fsm.syntax.nodes import ANY_TEXT, choice, concat, text
 
 Parameters = Mapping[str, str]
 KEYWORD = "x-stemma-format"
@@ -74,7 +74,7 @@ def _date_time(given: Parameters) -> Node:
         dt.datetime.min if low is None else dt.datetime.fromisoformat(low),
         dt.datetime.max if high is None else dt.datetime.fromisoformat(high),
     )
-    return sequence((moment, times.zone(given.get("zone", "aware"))))
+    return concat((moment, times.zone(given.get("zone", "aware"))))
 
 
 def _time(given: Parameters) -> Node:
@@ -83,7 +83,7 @@ def _time(given: Parameters) -> Node:
         dt.time.min if low is None else dt.time.fromisoformat(low),
         dt.time.max if high is None else dt.time.fromisoformat(high),
     )
-    return sequence((clock, times.zone(given.get("zone", "aware"))))
+    return concat((clock, times.zone(given.get("zone", "aware"))))
 
 
 def _integer(given: Parameters) -> Node:

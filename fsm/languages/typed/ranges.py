@@ -10,7 +10,7 @@ from fractions import Fraction
 from math import ceil, floor
 
 from stemma.fsm.syntax.ast import Characters, Node
-from stemma.fsm.syntax.nodes import EMPTY, NOTHING, choice, repeat, sequence, text
+from stemma.fsm.syntax.nodes import EMPTY, NOTHING, choice, concat, repeat, text
 
 MOST_DIGITS = 15
 """Of a number that its type does not bound: as many as a double always keeps, and an end for a model that repeats."""
@@ -21,22 +21,22 @@ DIGIT = Characters(((48, 57),))
 def digits(low: str, high: str, point: int | None = None) -> Node:
     """The digits from `low` to `high`, which are equally long, with a point before the index `point`."""
     if point == 0:
-        return sequence((text("."), digits(low, high)))
+        return concat((text("."), digits(low, high)))
     if not low:
         return EMPTY
     after = None if point is None else point - 1
     first, last, rest = int(low[0]), int(high[0]), len(low) - 1
     if first == last:
-        return sequence((text(low[0]), digits(low[1:], high[1:], after)))
+        return concat((text(low[0]), digits(low[1:], high[1:], after)))
     ways: list[Node] = []
     if low[1:] != "0" * rest:
-        ways.append(sequence((text(low[0]), digits(low[1:], "9" * rest, after))))
+        ways.append(concat((text(low[0]), digits(low[1:], "9" * rest, after))))
         first += 1
     if high[1:] != "9" * rest:
-        ways.append(sequence((text(high[0]), digits("0" * rest, high[1:], after))))
+        ways.append(concat((text(high[0]), digits("0" * rest, high[1:], after))))
         last -= 1
     if first <= last:
-        ways.append(sequence((Characters(((48 + first, 48 + last),)), free(rest, after))))
+        ways.append(concat((Characters(((48 + first, 48 + last),)), free(rest, after))))
     return choice(ways)
 
 
@@ -44,7 +44,7 @@ def free(count: int, point: int | None) -> Node:
     """Any so many digits."""
     if point is None:
         return repeat(DIGIT, count, count)
-    return sequence((repeat(DIGIT, point, point), text("."), repeat(DIGIT, count - point, count - point)))
+    return concat((repeat(DIGIT, point, point), text("."), repeat(DIGIT, count - point, count - point)))
 
 
 def _of_size(low: int, high: int, places: int) -> Node:
@@ -66,7 +66,7 @@ def scaled(low: int, high: int, places: int) -> Node:
     """Numbers from `low` to `high`, of which the last `places` digits stand behind a point."""
     ways = [_of_size(max(low, 0), high, places)]
     if low < 0:
-        ways.append(sequence((text("-"), _of_size(max(1, -high), -low, places))))
+        ways.append(concat((text("-"), _of_size(max(1, -high), -low, places))))
     return choice(ways)
 
 
@@ -101,16 +101,16 @@ def fields(low: Many[int], high: Many[int], limits: Many[tuple[int, int]], separ
         return two_digits(first, last)
     between = text(separator)
     if first == last:
-        return sequence((two_digits(first, first), between, fields(low[1:], high[1:], limits[1:], separator)))
+        return concat((two_digits(first, first), between, fields(low[1:], high[1:], limits[1:], separator)))
     ways: list[Node] = []
     if list(low[1:]) != least:
-        ways.append(sequence((two_digits(first, first), between, fields(low[1:], most, limits[1:], separator))))
+        ways.append(concat((two_digits(first, first), between, fields(low[1:], most, limits[1:], separator))))
         first += 1
     if list(high[1:]) != most:
-        ways.append(sequence((two_digits(last, last), between, fields(least, high[1:], limits[1:], separator))))
+        ways.append(concat((two_digits(last, last), between, fields(least, high[1:], limits[1:], separator))))
         last -= 1
     if first <= last:
-        ways.append(sequence((two_digits(first, last), between, fields(least, most, limits[1:], separator))))
+        ways.append(concat((two_digits(first, last), between, fields(least, most, limits[1:], separator))))
     return choice(ways)
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from stemma.fsm.languages.regex.regex import Regex
 from stemma.fsm.languages.typed.ranges import DIGIT, decimals, digits, fields, two_digits
 from stemma.fsm.syntax.ast import Node
-from stemma.fsm.syntax.nodes import EMPTY, NOTHING, both, choice, repeat, sequence, text
+from stemma.fsm.syntax.nodes import EMPTY, NOTHING, both, choice, concat, repeat, text
 
 DAY = 86_400
 LONGEST = 999_999_999 * DAY
@@ -20,7 +20,7 @@ LONGEST_CLOCK = 2**32 - 1
 """Of a duration, and of the part of it that is not said in days, in seconds."""
 
 CLOCK = ((0, 23), (0, 59), (0, 59))
-FRACTION = sequence((text("."), repeat(DIGIT, 1, 6)))
+FRACTION = concat((text("."), repeat(DIGIT, 1, 6)))
 OFFSET = r"(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 
 
@@ -49,8 +49,8 @@ def _in_year(low: dt.date, high: dt.date) -> Node:
     for month in range(low.month, high.month + 1):
         first = low.day if month == low.month else 1
         last = high.day if month == high.month else _days(low.year, month)
-        ways.append(sequence((two_digits(month, month), text("-"), two_digits(first, last))))
-    return sequence((text(f"{low.year:04}-"), choice(ways)))
+        ways.append(concat((two_digits(month, month), text("-"), two_digits(first, last))))
+    return concat((text(f"{low.year:04}-"), choice(ways)))
 
 
 def _days(year: int, month: int) -> int:
@@ -64,7 +64,7 @@ def _whole_years(first: int, last: int) -> Node:
     leap = _language("[0-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00")
     if (first, last) != (dt.MINYEAR, dt.MAXYEAR):
         leap = both(years, leap)
-    return choice((sequence((years, _any_day())), sequence((leap, text("-02-29")))))
+    return choice((concat((years, _any_day())), concat((leap, text("-02-29")))))
 
 
 @cache
@@ -90,9 +90,9 @@ def clock(low: dt.time, high: dt.time) -> Node:
     if first <= last:
         ways.append(fields(_fields(first), _fields(last), CLOCK, ":"))
     if first < last:
-        ways.append(sequence((fields(_fields(first), _fields(last - 1), CLOCK, ":"), FRACTION)))
+        ways.append(concat((fields(_fields(first), _fields(last - 1), CLOCK, ":"), FRACTION)))
     if first <= last and high.microsecond == 999_999:
-        ways.append(sequence((fields(_fields(last), _fields(last), CLOCK, ":"), FRACTION)))
+        ways.append(concat((fields(_fields(last), _fields(last), CLOCK, ":"), FRACTION)))
     return choice(ways)
 
 
@@ -122,7 +122,7 @@ def date_time(low: dt.datetime, high: dt.datetime) -> Node:
 
 
 def _at(day: Node, low: dt.time, high: dt.time) -> Node:
-    return sequence((day, text("T"), clock(low, high)))
+    return concat((day, text("T"), clock(low, high)))
 
 
 def zone(name: str) -> Node:
@@ -155,5 +155,5 @@ def _signed(low: Fraction, high: Fraction, unit: int, places: int, before: str, 
     for sign, least, most in (("", max(low, Fraction(0)), high), ("-", max(-high, Fraction(0)), -low)):
         if least <= most and (sign == "" or most > 0):
             number = decimals(least / unit, most / unit, (sign == "-" and least == 0, False), places)
-            ways.append(sequence((text(sign + before), number, text(behind))))
+            ways.append(concat((text(sign + before), number, text(behind))))
     return ways

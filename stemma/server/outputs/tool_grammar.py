@@ -10,7 +10,7 @@ from typing import Literal
 from stemma.fsm.errors import LimitError
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.syntax import ast
-from stemma.fsm.syntax.nodes import ANY_TEXT, choice, repeat, sequence, text, without
+from stemma.fsm.syntax.nodes import ANY_TEXT, choice, concat, repeat, text, without
 from stemma.runtime.engine.grammars import GrammarSpec
 from stemma.server.prompts.tool_text import CALL_BEGIN, CALL_END
 
@@ -41,7 +41,7 @@ class ToolCallsGrammar:
         """Raises FormError."""
         parts = [function.arguments.grammar() for function in self.functions]
         call = choice(
-            sequence(
+            concat(
                 [
                     text(f'{CALL_BEGIN}\n{{"name": {json.dumps(function.name)}, "arguments": '),
                     renamed(part.start, at),
@@ -50,12 +50,12 @@ class ToolCallsGrammar:
             )
             for at, (function, part) in enumerate(zip(self.functions, parts, strict=True))
         )
-        calls = sequence([call, repeat(sequence([text("\n"), call]), 0, self.max_calls - 1)])
+        calls = concat([call, repeat(concat([text("\n"), call]), 0, self.max_calls - 1)])
         if self.otherwise == "nothing":
             return ast.Grammar(calls, _rules_of(parts))
         if self.otherwise == "text":
-            begins_one = sequence([ANY_TEXT, text(CALL_BEGIN), ANY_TEXT])
-            return ast.Grammar(sequence([without(ANY_TEXT, begins_one), repeat(calls, 0, 1)]), _rules_of(parts))
+            begins_one = concat([ANY_TEXT, text(CALL_BEGIN), ANY_TEXT])
+            return ast.Grammar(concat([without(ANY_TEXT, begins_one), repeat(calls, 0, 1)]), _rules_of(parts))
         assert not isinstance(self.otherwise, str)
         parts.append(self.otherwise.grammar())
         return ast.Grammar(choice([calls, renamed(parts[-1].start, len(parts) - 1)]), _rules_of(parts))
@@ -78,10 +78,10 @@ def _rules_of(parts: list[ast.Grammar]) -> Callable[[Hashable], ast.Node]:
 def renamed(node: ast.Node, part: int) -> ast.Node:
     """The node with its calls turned into calls of that part's rules."""
     match node:
-        case ast.Call(rule):
-            return ast.Call((part, rule))
-        case ast.Sequence(parts):
-            return ast.Sequence(tuple(renamed(inner, part) for inner in parts))
+        case ast.RuleRef(rule):
+            return ast.RuleRef((part, rule))
+        case ast.Concatenation(parts):
+            return ast.Concatenation(tuple(renamed(inner, part) for inner in parts))
         case ast.Choice(parts):
             return ast.Choice(tuple(renamed(inner, part) for inner in parts))
         case ast.Repeat(inner, minimum, maximum):

@@ -22,7 +22,7 @@ class Code:
         digits = ast.Repeat(ast.Characters(((48, 57),)), 3, 3)
         letters = ast.Repeat(ast.Characters(((97, 98),)), 2, 2)
         return ast.Grammar(
-            ast.Sequence((digits, ast.Literal(b"-"), letters)), lambda rule: ast.Literal(str(rule).encode())
+            ast.Concatenation((digits, ast.Literal(b"-"), letters)), lambda rule: ast.Literal(str(rule).encode())
         )
 
 

@@ -43,7 +43,7 @@ def common(*lists: list[int]) -> list[int]:
 class Forced(NamedTuple):
     """What must, and what may, come next."""
 
-    hard: list[int]
+    tokens: list[int]
     drafts: list[int]
 
 

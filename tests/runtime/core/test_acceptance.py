@@ -102,12 +102,12 @@ def test_drafts_leave_room_for_a_sample_and_keep_away_from_penalties(options, ge
 class Guessing(Words):
     """Forces some tokens once, and guesses what comes behind them."""
 
-    def __init__(self, hard, guesses):
-        super().__init__([*hard, *guesses, 5], [*hard, 7])
-        self.hard, self.guesses = hard, guesses
+    def __init__(self, certain, guesses):
+        super().__init__([*certain, *guesses, 5], [*certain, 7])
+        self.certain, self.guesses = certain, guesses
 
     def forced(self):
-        return Forced(self.hard[len(self.said) :], self.guesses)
+        return Forced(self.certain[len(self.said) :], self.guesses)
 
 
 def test_after_the_end_nothing_is_forced():

@@ -90,12 +90,12 @@ def test_a_shortest_completion_ends_the_output_within_its_budget(matcher, seed):
 
 
 def test_forced_tokens_are_those_that_every_output_goes_on_with(matcher):
-    assert matcher.forced().hard == []
+    assert matcher.forced().tokens == []
     assert matcher.advance(ord("a"))
-    assert bytes(token for token in matcher.forced().hard if token != END) == b" rather long one"
+    assert bytes(token for token in matcher.forced().tokens if token != END) == b" rather long one"
     matcher.rollback(1)
     for letter in b"ca":
         assert matcher.advance(letter)
-    assert matcher.forced().hard == []
+    assert matcher.forced().tokens == []
     assert matcher.advance(ord("r"))
-    assert matcher.forced().hard[:1] == [ord("t")]
+    assert matcher.forced().tokens[:1] == [ord("t")]

@@ -1,7 +1,12 @@
 """The shortest way to a complete output: fewest bytes by the grammar, then fewest tokens for those bytes.
 
-Distances are least fixed points over the states (Knuth 1977, a generalization of Dijkstra's algorithm), so recursion is
-no special case. It builds every rule that can be reached, up to a limit, and never changes where a matcher stands.
+Distances to an accepting state are least fixed points over the states (Knuth 1977, a generalization of Dijkstra's
+algorithm), so recursion is no special case:
+
+    value ::= "a" | "[" value "]"      distance of `value`: min(1, 2 + itself) = 1
+    after `[[`                         1 + 1 + 1: the value and both brackets, `a]]`; one token if the vocabulary has it
+
+It builds every rule that can be reached, up to a limit, and never changes where a matcher stands.
 """
 
 from __future__ import annotations
@@ -13,8 +18,8 @@ import numpy as np
 
 from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.automaton.program import FIRST_SPECIAL
+from stemma.fsm.kernels.boundaries import child_of
 from stemma.fsm.kernels.columns import EDGE, FRAME, PAIR, STATE, product_of, stack_of, state_of
-from stemma.fsm.kernels.seams import child_of
 from stemma.fsm.kernels.stacks import is_union
 from stemma.fsm.kernels.tables import BYTES, CALL, DIFFERENCE, PRODUCT, RANGE, REPEAT, RETURN, SPLIT
 from stemma.fsm.kernels.trie import Trie
@@ -24,14 +29,14 @@ MAX_RULES = 2_000  # that one search may build
 MAX_PAIRS = 5_000
 
 
-class Way(NamedTuple):
+class FirstStep(NamedTuple):
     """How far an item is from the end, and a first byte (or special symbol) on the way; -1 at the end."""
 
     distance: int
     first: int
 
 
-class Completion:
+class ShortestCompletion:
     """Distances to the end in one automaton, kept and extended as it grows."""
 
     def __init__(self, automaton: Automaton) -> None:
@@ -44,18 +49,18 @@ class Completion:
         symbols: list[int] = []
         automaton = self._automaton
         while not automaton.is_accepting(config):
-            way = self._way(config)
-            if len(symbols) + way.distance > budget:
+            step = self._first_step(config)
+            if len(symbols) + step.distance > budget:
                 return None
-            step = automaton.step if way.first < FIRST_SPECIAL else automaton.step_special
-            config = step(config, way.first)
-            symbols.append(way.first)
+            advance = automaton.step if step.first < FIRST_SPECIAL else automaton.step_special
+            config = advance(config, step.first)
+            symbols.append(step.first)
         return symbols
 
-    def _way(self, config: int) -> Way:
+    def _first_step(self, config: int) -> FirstStep:
         items = self._automaton.tables.items[self._automaton.items_of(config)].tolist()
         self._measure([state for item in items for state in self._states_of(item)])
-        return min((self._way_of(item) for item in items), default=Way(FAR, -1))
+        return min((self._first_step_of(item) for item in items), default=FirstStep(FAR, -1))
 
     def _states_of(self, item: int) -> list[int]:
         """The states that an item still has to leave: its own and those its frames return to."""
@@ -91,19 +96,19 @@ class Completion:
                 left[each] = left[frame[FRAME.parent]] + self._distances[back]
         return left[stack]
 
-    def _way_of(self, item: int) -> Way:
+    def _first_step_of(self, item: int) -> FirstStep:
         t = self._automaton.tables
         distance, state = self._left_behind(stack_of(item)), state_of(item)
         if state < 0:
             pair = t.products[product_of(state)].tolist()
             data = self._shortest_product(pair[PAIR.operation], pair[PAIR.left], pair[PAIR.right])
-            return Way(FAR, -1) if not data else Way(distance + len(data), data[0])
+            return FirstStep(FAR, -1) if not data else FirstStep(distance + len(data), data[0])
         row = t.states[state].tolist()
         if row[STATE.kind] == RANGE:
-            return Way(distance + 1 + self._distances[row[STATE.target]], row[STATE.low])
+            return FirstStep(distance + 1 + self._distances[row[STATE.target]], row[STATE.low])
         edges = t.edges[row[STATE.first_edge] : row[STATE.end_edge]].tolist()
-        steps = [Way(distance + 1 + self._distances[edge[EDGE.target]], edge[EDGE.low]) for edge in edges]
-        return min(steps, default=Way(FAR, -1))
+        steps = [FirstStep(distance + 1 + self._distances[edge[EDGE.target]], edge[EDGE.low]) for edge in edges]
+        return min(steps, default=FirstStep(FAR, -1))
 
     def _measure(self, states: list[int]) -> None:
         """Make the distances of `states`, and of all that they lead to, known."""

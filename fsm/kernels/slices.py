@@ -1,8 +1,14 @@
-"""Tables of runs: for a set of bytes, the tokens made of them alone, and where the other tokens leave the set.
+"""Slices of a vocabulary (llguidance's word; XGrammar: context-independent tokens): the tokens of some bytes alone.
 
-They belong to a vocabulary, are built on first use and serve every grammar: inside a string, a mask is a copy of one
-of these and a walk over what leaves it. Of the
-non-ASCII characters a run holds all, or none, or all but the line separators.
+The longest beginning of a token inside the set of bytes is its *run*; where that is not all of it, the token has an
+*exit*, the node of the trie where it leaves the set:
+
+    set a-z    token  the     run 3 characters, in the slice
+                      the,    run 3 characters, exit at `,`
+                      ,       no run, exit at `,`
+
+Slices belong to a vocabulary, are built on first use and serve every grammar: inside a string, a mask is a copy of one
+and a walk from its exits. Of the non-ASCII characters a slice holds all, or none, or all but the line separators.
 """
 
 from __future__ import annotations
@@ -19,14 +25,14 @@ from stemma.fsm.kernels.trie import Trie
 
 NUM_CUMULATIVE = 24  # masks by number of characters are stored up to here; few tokens are longer
 
-# Where inside a UTF-8 character: BOUNDARY, then by what may follow.
-BOUNDARY, ONE, TWO, THREE, AFTER_E0, AFTER_ED, AFTER_F0, AFTER_F4, AFTER_E2, AFTER_E280, INVALID = range(11)
+# Where inside a UTF-8 character: UTF8_ACCEPT, then by what may follow.
+UTF8_ACCEPT, ONE, TWO, THREE, AFTER_E0, AFTER_ED, AFTER_F0, AFTER_F4, AFTER_E2, AFTER_E280, UTF8_REJECT = range(11)
 
 # What a run holds of non-ASCII characters, in inside[128]: none, all, or all but U+2028 and U+2029 (`.` in a regex).
 NONE, WHOLE, BUT_LINES = range(3)
 
 
-class Run(NamedTuple):
+class TokenSlice(NamedTuple):
     """Tokens by their longest prefix inside a set of bytes."""
 
     whole: npt.NDArray[np.uint32]  # (words,): tokens that never leave the set (they may end inside a character)
@@ -40,8 +46,8 @@ class Run(NamedTuple):
     exit_start: Int64s  # (257,): where the exits of each byte start
 
 
-class RunSizes(NamedTuple):
-    """What `find_run` has found."""
+class SliceSizes(NamedTuple):
+    """What `find_slice` has found."""
 
     num_tokens: int
     num_exits: int
@@ -51,7 +57,7 @@ class RunSizes(NamedTuple):
 @helper
 def after_lead(byte: int, beyond: int) -> int:
     if byte < 0xC2 or byte > 0xF4:
-        return INVALID
+        return UTF8_REJECT
     if byte < 0xE0:
         return ONE
     if byte < 0xF0:
@@ -68,35 +74,35 @@ def after_lead(byte: int, beyond: int) -> int:
 @helper
 def after_continuation(place: int, byte: int) -> int:
     if byte < 0x80 or byte > 0xBF:
-        return INVALID
+        return UTF8_REJECT
     if place == ONE:
-        return BOUNDARY
+        return UTF8_ACCEPT
     if place == AFTER_E2:
         return AFTER_E280 if byte == 0x80 else ONE
     if place == AFTER_E280:
-        return INVALID if byte in (0xA8, 0xA9) else BOUNDARY
+        return UTF8_REJECT if byte in (0xA8, 0xA9) else UTF8_ACCEPT
     if place == TWO:
         return ONE
     if place == THREE:
         return TWO
     if place == AFTER_E0:
-        return ONE if byte >= 0xA0 else INVALID
+        return ONE if byte >= 0xA0 else UTF8_REJECT
     if place == AFTER_ED:
-        return ONE if byte < 0xA0 else INVALID
+        return ONE if byte < 0xA0 else UTF8_REJECT
     if place == AFTER_F0:
-        return TWO if byte >= 0x90 else INVALID
-    return TWO if byte < 0x90 else INVALID
+        return TWO if byte >= 0x90 else UTF8_REJECT
+    return TWO if byte < 0x90 else UTF8_REJECT
 
 
 @helper
-def find_run(trie: Trie, inside: Int64s, path: Int64s, found: Int64s, exits: Int64s) -> RunSizes:
+def find_slice(trie: Trie, inside: Int64s, path: Int64s, found: Int64s, exits: Int64s) -> SliceSizes:
     """Walk the part of the trie that stays inside. `inside[b]` for ASCII b, `inside[128]`: which of the rest.
 
     Fills `found` with tokens and `exits` with nodes, and their numbers of characters (`LENGTH`).
     """
     path[0, PATH.node] = 0
     path[0, PATH.characters] = 0
-    path[0, PATH.place] = BOUNDARY
+    path[0, PATH.place] = UTF8_ACCEPT
     depth = 1
     num_found = 0
     num_exits = 0
@@ -107,18 +113,18 @@ def find_run(trie: Trie, inside: Int64s, path: Int64s, found: Int64s, exits: Int
         place = path[depth, PATH.place]
         for child in range(trie.first[node], trie.first[node + 1]):
             byte = int(trie.byte[child])
-            if place == BOUNDARY:
+            if place == UTF8_ACCEPT:
                 if inside[min(byte, 128)] == 0:
                     exits[num_exits, LENGTH.key] = child
                     exits[num_exits, LENGTH.characters] = length
                     num_exits += 1
                     continue
-                following = BOUNDARY if byte < 128 else after_lead(byte, inside[128])
+                following = UTF8_ACCEPT if byte < 128 else after_lead(byte, inside[128])
                 characters = length + 1
             else:
                 following = after_continuation(place, byte)
                 characters = length
-            if following == INVALID:
+            if following == UTF8_REJECT:
                 continue
             if trie.key[child] >= 0:
                 found[num_found, LENGTH.key] = trie.key[child]
@@ -132,11 +138,11 @@ def find_run(trie: Trie, inside: Int64s, path: Int64s, found: Int64s, exits: Int
     longest = 0
     for position in range(num_found):
         longest = max(longest, int(found[position, LENGTH.characters]))
-    return RunSizes(num_found, num_exits, longest)
+    return SliceSizes(num_found, num_exits, longest)
 
 
 @helper
-def sort_run(
+def sort_slice(
     found: Int64s, number: int, starts: Int64s, tokens: Int32s, lengths: Int32s, masks: npt.NDArray[np.uint32]
 ) -> None:
     """Sort the first `number` (token, characters) pairs by characters into `tokens` and `lengths`, and set their bits

@@ -12,20 +12,28 @@ from stemma.fsm.syntax import ast
 Vocabularies = Callable[[int], Vocabulary]
 DIGIT = ast.Characters(((48, 57),))
 RULES: dict[object, ast.Node] = {
-    "tree": ast.Sequence(
-        (ast.Literal(b"("), ast.Choice((ast.Sequence((ast.Call("tree"), ast.Call("tree"))), DIGIT)), ast.Literal(b")"))
+    "tree": ast.Concatenation(
+        (
+            ast.Literal(b"("),
+            ast.Choice((ast.Concatenation((ast.RuleRef("tree"), ast.RuleRef("tree"))), DIGIT)),
+            ast.Literal(b")"),
+        )
     )
 }
 WORDS = ast.Repeat(ast.Characters(((97, 99),)), 0, None)
 CASES = [
-    (ast.Sequence((ast.Literal(b"ab"), ast.Choice((ast.Literal(b"long"), ast.Literal(b"x"))))), b"", 3),
-    (ast.Sequence((ast.Repeat(DIGIT, 5, 9), ast.Literal(b"."))), b"12", 4),
-    (ast.Call("tree"), b"((", 6),
-    (ast.Call("tree"), b"((1)", 4),
+    (ast.Concatenation((ast.Literal(b"ab"), ast.Choice((ast.Literal(b"long"), ast.Literal(b"x"))))), b"", 3),
+    (ast.Concatenation((ast.Repeat(DIGIT, 5, 9), ast.Literal(b"."))), b"12", 4),
+    (ast.RuleRef("tree"), b"((", 6),
+    (ast.RuleRef("tree"), b"((1)", 4),
     (ast.Difference(WORDS, ast.Choice((ast.Literal(b""), ast.Literal(b"a"), ast.Literal(b"b")))), b"", 1),
     (ast.Difference(WORDS, ast.Choice((ast.Literal(b"a"), ast.Literal(b"ab")))), b"a", 1),
-    (ast.Sequence((ast.Intersection(WORDS, ast.Repeat(ast.Literal(b"c"), 2, 3)), ast.Literal(b"!"))), b"c", 2),
-    (ast.Repeat(ast.Sequence((ast.Literal(b"<"), ast.Repeat(DIGIT, 2, 3), ast.Literal(b">"))), 3, None), b"<12><", 7),
+    (ast.Concatenation((ast.Intersection(WORDS, ast.Repeat(ast.Literal(b"c"), 2, 3)), ast.Literal(b"!"))), b"c", 2),
+    (
+        ast.Repeat(ast.Concatenation((ast.Literal(b"<"), ast.Repeat(DIGIT, 2, 3), ast.Literal(b">"))), 3, None),
+        b"<12><",
+        7,
+    ),
 ]
 
 
@@ -52,6 +60,6 @@ def test_it_keeps_to_the_budget(byte_vocabulary: Vocabularies) -> None:
 
 def test_special_tokens_are_on_the_way(byte_vocabulary: Vocabularies) -> None:
     vocabulary = byte_vocabulary(0)
-    node = ast.Sequence((ast.Literal(b"a"), ast.Special("<|tool|>"), ast.Literal(b"b")))
+    node = ast.Concatenation((ast.Literal(b"a"), ast.Special("<|tool|>"), ast.Literal(b"b")))
     matcher = Matcher(compile(ast.Grammar(node, RULES.__getitem__), vocabulary))
     assert matcher.shortest_completion() == [ord("a"), vocabulary.special["<|tool|>"], ord("b")]

@@ -22,7 +22,7 @@ MAX_FILES = 48  # of one vocabulary
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-class Store:
+class DiskCache:
     """The files of one vocabulary."""
 
     def __init__(self, key: str) -> None:

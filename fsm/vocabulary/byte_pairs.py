@@ -38,7 +38,7 @@ class PairEncoding(NamedTuple):
     added: tuple[bytes, ...]
 
 
-class PairRules:
+class BytePairRules:
     """Answers about one tokenizer, remembered. What is not proved is answered with the careful side."""
 
     def __init__(self, encoding: PairEncoding, tokenize: Tokenize, token_bytes: Sequence[bytes]) -> None:

@@ -1,8 +1,13 @@
-"""Which tokens could span a place in a text, whatever legally follows. Where none can there is a seam: a tokenizer cuts
-there, always.
+"""Token boundaries: places in a text that no token spans whatever legally follows: a tokenizer always cuts there.
 
-Byte-pair and unigram tokenizers only join what is a token in the end, so what lies left of a seam is encoded the same
-with any continuation. Kernels; they need the automaton for what may follow, and know nothing of encoders.
+llguidance and SGLang's jump-forward meet the same question: forced bytes are not forced tokens. With the tokens `":`
+and `:t`:
+
+    "ok"|:|?    the place before `:`     spanned by `":`: no boundary
+                the place behind `:`     spanned by `:t` if the automaton reads t next; else a boundary
+
+Byte-pair and unigram tokenizers only join what is a token in the end, so what lies left of a token boundary is encoded
+the same with any continuation. Kernels; they need the automaton for what may follow, and know nothing of encoders.
 """
 
 from __future__ import annotations
@@ -58,7 +63,9 @@ def reads_any(t: Tables, trie: Trie, path: Int64s, node: int, config: int) -> in
 
 
 @helper
-def find_seams(t: Tables, trie: Trie, path: Int64s, text: npt.NDArray[np.uint8], config: int, spanned: Int64s) -> bool:
+def find_boundaries(
+    t: Tables, trie: Trie, path: Int64s, text: npt.NDArray[np.uint8], config: int, spanned: Int64s
+) -> bool:
     """Mark in `spanned` (len(text) + 1) each place that a token can span, given that `config` reads what follows."""
     spanned[:] = 0
     length = len(text)

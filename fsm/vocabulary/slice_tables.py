@@ -1,4 +1,4 @@
-"""Builds the tables of one run from a vocabulary's trie: a walk by the kernel, then sorting."""
+"""Builds one slice of a vocabulary from its trie: a walk by the kernel, then sorting."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import numpy as np
 
 from stemma.fsm.kernels.columns import LENGTH, width
 from stemma.fsm.kernels.loader import KernelLoader
-from stemma.fsm.kernels.runs import NUM_CUMULATIVE, Run, find_run, sort_run
+from stemma.fsm.kernels.slices import NUM_CUMULATIVE, TokenSlice, find_slice, sort_slice
 from stemma.fsm.kernels.tables import Int64s
 from stemma.fsm.kernels.trie import Trie
 
 
-def build_run(trie: Trie, inside: Int64s, path: Int64s, num_words: int, loader: KernelLoader) -> Run:
-    """The tokens of the run by their number of characters, and the places where other tokens leave it."""
+def build_slice(trie: Trie, inside: Int64s, path: Int64s, num_words: int, loader: KernelLoader) -> TokenSlice:
+    """The tokens of the slice by their number of characters, and the places where other tokens leave it."""
     num_nodes = len(trie.byte)
     found, exits = (np.empty((num_nodes, width(LENGTH)), np.int64) for _ in range(2))
     kernels = loader.compiled.masks if loader.compiled else None
-    find, sort = (kernels.find_run, kernels.sort_run) if kernels else (find_run, sort_run)
+    find, sort = (kernels.find_slice, kernels.sort_slice) if kernels else (find_slice, sort_slice)
     number, num_exits, longest = find(trie, inside, path, found, exits)
     exits = exits[:num_exits]
     tokens, lengths = np.empty(number, np.int32), np.empty(number, np.int32)
@@ -24,7 +24,7 @@ def build_run(trie: Trie, inside: Int64s, path: Int64s, num_words: int, loader: 
     sort(found, number, np.zeros(longest + 2, np.int64), tokens, lengths, masks)
     exits = exits[np.lexsort((exits[:, LENGTH.key], trie.byte[exits[:, LENGTH.key]]))]
     nodes = np.ascontiguousarray(exits[:, LENGTH.key])
-    return Run(
+    return TokenSlice(
         whole=masks[-1].copy(),
         cumulative=masks[:-1].copy(),
         tokens=tokens,

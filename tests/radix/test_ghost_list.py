@@ -115,6 +115,7 @@ def test_the_order_stays_whatever_is_taken_out(ways: list[int]) -> None:
 
 
 def test_the_order_keeps_no_more_than_twice_what_is_there() -> None:
+    """Numbers that were taken out of the middle stay in the queue until they are half of it."""
     order = Order()
     order.append(-1)
     for number in range(2000):

@@ -88,6 +88,7 @@ def test_only_so_much_is_at_stake() -> None:
 
 
 def test_a_cache_that_only_hits_remembers_no_more_times() -> None:
+    """Each request leaves the time of the one before it behind; these go before they are more than those that count."""
     hedge, leaves = full_of_leaves(100, 40)
     for turn in range(5000):
         hedge.asked([leaves[turn % 3]], 80)

@@ -136,6 +136,7 @@ def test_matching_changes_neither_shape_nor_recency(cache: PrefixCache, store: A
 
 
 def test_admission_learns_how_long_answers_are() -> None:
+    """Three quarters of a hundred answers had 20 tokens and one quarter 200; who has 50 already will have 200."""
     estimator = AdmissionEstimator(16, quantile=0.75)
     waiting = Progress(num_tokens=0, num_blocks=0, num_output=0, max_output=1000)
     assert estimator.expected_output(0, 1000) == 1000

@@ -88,6 +88,7 @@ def test_documents_read_once_do_not_push_out_those_that_are_used(store: Any, clo
 
 
 def test_a_round_of_sessions_larger_than_the_pool_still_hits(store: Any, clock: Any) -> None:
+    """In turn, over and over: LRU evicts each session just before it comes again, and never hits."""
     cache = PrefixCache(60, 4, ReuseQueue, clock)
     for _ in range(60):
         for number in range(20):

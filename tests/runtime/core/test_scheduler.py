@@ -47,6 +47,7 @@ def test_a_prefix_of_waiting_requests_is_computed_once(fake):
 
 
 def test_samples_of_one_prompt_share_all_of_it_but_the_last_token(fake):
+    """Each needs logits of its own to sample from, and these come with the last token's KV."""
     scheduler, model = make(), fake.Model(64, 4)
     items = [sequence(list(range(10)), 6) for _ in range(4)]
     for item in items:
@@ -57,6 +58,7 @@ def test_samples_of_one_prompt_share_all_of_it_but_the_last_token(fake):
 
 
 def test_a_generated_answer_is_cached_for_the_next_turn(fake):
+    """All but its last token: that was sampled, and never computed."""
     scheduler, model = make(), fake.Model(64, 4)
     first = sequence([1, 2, 3], 8)
     scheduler.add(first)
@@ -78,6 +80,7 @@ def test_without_reuse_nothing_is_found_and_nothing_is_kept(fake):
 
 
 def test_namespaces_share_nothing(fake):
+    """The same text under another name is computed again: hits would tell one tenant what another asked."""
     scheduler, model = make(), fake.Model(64, 4)
     for tenant in ("a", "b"):
         item = sequence(list(range(20)), 1, namespace=tenant)
@@ -134,6 +137,7 @@ def test_priority_goes_first(fake):
 
 
 def test_a_long_prefix_does_not_starve_the_others(fake):
+    """Two hundred that hit forty tokens may pass one that hits nothing, but only MAX_OVERTAKEN (64) times."""
     scheduler, model = make(num_blocks=256, max_running=1), fake.Model(256, 4)
     scheduler.add(sequence(list(range(40)), 1))
     fake.run(scheduler, model)
@@ -165,6 +169,7 @@ def test_a_high_priority_does_not_starve_the_others(fake, num_others):
 
 
 def test_the_lowest_priority_that_came_last_gives_way_to_the_others(fake):
+    """Of two priorities, two each: of the low ones the later first, then the other, then the later of the high ones."""
     scheduler, model = make(num_blocks=64), fake.Model(64, 4)
     items = [sequence([index * 10 + at for at in range(5 + index)], 40, priority=index % 2) for index in range(4)]
     for item in items:

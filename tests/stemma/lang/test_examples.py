@@ -70,6 +70,7 @@ def test_people_are_extracted(real):
 
 
 def test_chats_cost_only_their_new_tokens(real, capsys):
+    """Of the second turn, and of one behind a saved and loaded chat, only the new message is computed."""
     example = load("support_chats")
     first, second, after_loading = example.talk(real, max_tokens=12)
     num_system = len(real.tokenizer.encode(example.SYSTEM))

@@ -75,7 +75,7 @@ def test_tables_come_back_from_disk(damage: bool, tmp_path: Path, monkeypatch: p
         for file in files:
             file.write_bytes(file.read_bytes()[:100])
     again = Vocabulary(tokens, {}, [])
-    loaded = again.run(inside(b"abc"))
+    loaded = again.slice_of(inside(b"abc"))
     assert strings_of(again.trie) == {data: token for token, data in enumerate(tokens)}
     for left, right in zip(built, loaded, strict=True):
         assert (left == right).all()

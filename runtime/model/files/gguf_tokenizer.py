@@ -3,21 +3,33 @@ and Hugging Face use for the names in `tokenizer.ggml.pre`; a name that is not k
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
 from stemma.runtime.model.checkpoint import TokenizerFiles
+from stemma.runtime.model.files.settings import Settings
 from stemma.runtime.model.text.byte_alphabet import char_of_byte
-from stemma.runtime.model.text.splits import DIGITS, GPT2, LLAMA3, QWEN2, TEKKEN
+from stemma.runtime.model.text.splits import DIGITS, GPT2, LLAMA3, LLAMA_CPP_DEFAULT, QWEN2, TEKKEN
 
 CONTROL, USER_DEFINED = 3, 4
+PREFIX = "tokenizer.ggml."
+NAMES = frozenset(
+    ("model", "pre", "tokens", "token_type", "scores", "merges", "add_bos_token", "add_space_prefix",
+     *(f"{role}_token_id" for role in ("bos", "eos", "eot", "eom", "unknown", "padding")),
+     # without effect on text: tokens of other tasks, what only encoders put behind a prompt, other kinds' normalisers
+     *(f"{role}_token_id" for role in ("seperator", "separator", "mask", "cls", "prefix", "suffix", "middle", "nl")),
+     *(f"fim_{role}_token_id" for role in ("pre", "suf", "mid", "pad", "rep", "sep")),
+     "add_eos_token", "add_sep_token", "token_type_count", "remove_extra_whitespaces", "precompiled_charsmap")
+)  # fmt: skip
+"""Settings of a tokenizer that are used, or known to be without effect; others are refused."""
 SPACE = "\u2581"
 SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "gpt-2": (GPT2,),
-        "default": (GPT2,),
+        "default": LLAMA_CPP_DEFAULT,
         "smollm": (DIGITS, GPT2),
         "codeshell": (DIGITS, GPT2),
         "starcoder": (DIGITS, GPT2),
@@ -47,8 +59,10 @@ ROLES = MappingProxyType(
 
 def read_tokenizer(values: Mapping[str, Any]) -> TokenizerFiles:
     """Raises UnsupportedModel for a kind of tokenizer that is not read."""
-    kind, pre = values.get("tokenizer.ggml.model"), values.get("tokenizer.ggml.pre", "default")
+    Settings(values, "the GGUF file", PREFIX).check_all_used(NAMES)
+    kind = values.get("tokenizer.ggml.model")
     if kind == "gpt2":
+        pre = values.get("tokenizer.ggml.pre") or _unsaid_split(_need(values, "tokens"))
         spec, adds_bos = _byte_level(values, pre), pre in ADDS_BOS
     elif kind == "llama":
         spec, adds_bos = _sentencepiece(values), True
@@ -59,6 +73,22 @@ def read_tokenizer(values: Mapping[str, Any]) -> TokenizerFiles:
     special = {role: tokens[index] for role, index in ids.items() if index is not None and index < len(tokens)}
     adds_bos = values.get("tokenizer.ggml.add_bos_token", adds_bos)
     return TokenizerFiles(spec, special, adds_bos, values.get("tokenizer.chat_template"))
+
+
+def _unsaid_split(tokens: list[str]) -> str:
+    """The split of a file that does not say it, as conversions of before May 2024: Llama 3's where the vocabulary is
+    Llama 3's, else what llama.cpp does."""
+    is_llama3 = len(tokens) >= 128256 and tokens[128000] == "<|begin_of_text|>"
+    taken = "its vocabulary is Llama 3's, whose split is taken" if is_llama3 else (
+        "llama.cpp's default is taken, which is no model's own: prompts are not what the model was trained on, and "
+        "answers will be worse"
+    )  # fmt: skip
+    warnings.warn(
+        f"the GGUF file does not say how its tokenizer splits text (tokenizer.ggml.pre): {taken}; fetch a newer "
+        "conversion, or convert the model again",
+        stacklevel=2,
+    )
+    return "llama-bpe" if is_llama3 else "default"
 
 
 def _byte_level(values: Mapping[str, Any], pre: str) -> dict[str, Any]:

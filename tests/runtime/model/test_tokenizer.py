@@ -165,6 +165,43 @@ def test_every_split_keeps_the_text(pre: str, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == composed
 
 
+def test_without_a_split_llama_cpps_default_is_taken_aloud() -> None:
+    """As llama.cpp cuts: runs of marks, GPT-2's words, digits by three."""
+    values = metadata("gpt-2")
+    del values["tokenizer.ggml.pre"]
+    with pytest.warns(
+        UserWarning, match=r"tokenizer\.ggml\.pre.*llama.cpp's default is taken.*convert the model again"
+    ):
+        spec = read_tokenizer(values).spec
+    assert spec == read_tokenizer(metadata("default")).spec != read_tokenizer(metadata("gpt-2")).spec
+    steps = spec["pre_tokenizer"]["pretokenizers"][:-1]
+    sequence = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(tokenizers.Regex(step["pattern"]["Regex"]), "isolated") for step in steps]
+    )
+    pieces = [piece for piece, _ in sequence.pre_tokenize_str("it's 12345 (a+b)  x")]
+    assert pieces == ["it", "'", "s", " ", "123", "45", " ", "(", "a", "+", "b", ")", " ", " x"]
+    assert Tokenizer(read_tokenizer(metadata("default")), 702).prefix_ids == ()
+
+
+def test_without_a_split_llama_3s_vocabulary_is_known() -> None:
+    values = metadata("llama-bpe")
+    tokens, types = values["tokenizer.ggml.tokens"], values["tokenizer.ggml.token_type"]
+    filler = [f"<|{index}|>" for index in range(len(tokens), 128256)]
+    filler[128000 - len(tokens)] = "<|begin_of_text|>"
+    values |= {"tokenizer.ggml.tokens": [*tokens, *filler], "tokenizer.ggml.token_type": [*types, *[1] * len(filler)]}
+    said = read_tokenizer(values)
+    del values["tokenizer.ggml.pre"]
+    with pytest.warns(UserWarning, match="its vocabulary is Llama 3's, whose split is taken"):
+        unsaid = read_tokenizer(values)
+    assert (unsaid.spec, unsaid.adds_bos) == (said.spec, True)
+
+
+def test_a_setting_of_a_tokenizer_that_is_not_known_is_refused() -> None:
+    assert from_metadata(metadata("gpt-2", **{"ggml.add_eos_token": True, "ggml.lowercases": False}))
+    with pytest.raises(UnsupportedModel, match=r"tokenizer\.ggml\.lowercases"):
+        from_metadata(metadata("gpt-2", **{"ggml.lowercases": True}))
+
+
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(UnsupportedModel, match="'klingon' of this GGUF tokenizer is not known; known: gpt-2"):
         from_metadata(metadata("klingon"))

@@ -54,9 +54,13 @@ class GenerationDefaults:
     """What the model's authors recommend; None where they say nothing.
 
     eos_ids: tokens that end an answer, in ascending order.
+    do_sample: whether they recommend to sample at all; False is the likeliest token each time.
     """
 
     eos_ids: tuple[int, ...]
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    do_sample: bool | None = None

@@ -3,19 +3,18 @@ Packs nothing, computes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.errors import ModelFileError
 from stemma.runtime.model.checkpoint import Checkpoint
-from stemma.runtime.model.config import GenerationDefaults, ModelConfig
+from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.families.register import check_supported
+from stemma.runtime.model.files.generation import read_gguf_generation
 from stemma.runtime.model.files.gguf_format import GGUF, open_gguf
 from stemma.runtime.model.files.gguf_tokenizer import read_tokenizer
 from stemma.runtime.model.files.rope_settings import ROPE_FACTORS, read_gguf_rope
@@ -40,7 +39,6 @@ BLOCK_NAMES = MappingProxyType(
         "ffn_down": "mlp.down_proj",
     }
 )
-END_OF_TURN = ("<|eot_id|>", "<|im_end|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>", "</s>")
 
 
 def read_gguf(path: Path) -> Checkpoint:
@@ -53,7 +51,8 @@ def read_gguf(path: Path) -> Checkpoint:
     if config.family == "llama":
         tensors = {name: _unpermuted(name, tensor, config) for name, tensor in tensors.items()}
     names = {_hugging_face_name(name): name for name in opened.tensors}
-    return Checkpoint(config, tensors, read_tokenizer(opened.metadata), _generation(opened.metadata), names)
+    tokenizer = read_tokenizer(opened.metadata)
+    return Checkpoint(config, tensors, tokenizer, read_gguf_generation(opened.metadata, tokenizer), names)
 
 
 def _config(opened: GGUF, name: str) -> ModelConfig:
@@ -109,14 +108,3 @@ def _unpermuted(name: str, tensor: StoredWeight, config: ModelConfig) -> StoredW
         return tensor
     rows = np.arange(tensor.shape[0]).reshape(num_heads, config.head_dim // 2, 2).swapaxes(1, 2).reshape(-1)
     return replace(tensor, data=tensor.data[rows])
-
-
-def _generation(values: Mapping[str, Any]) -> GenerationDefaults:
-    """The end tokens the file names, and its control tokens that are known to end a turn."""
-    keys = ("eos_token_id", "eot_token_id", "eom_token_id")
-    named = {values[f"tokenizer.ggml.{key}"] for key in keys if f"tokenizer.ggml.{key}" in values}
-    tokens, types = values["tokenizer.ggml.tokens"], values.get("tokenizer.ggml.token_type", [])
-    known = {
-        i for i, (token, kind) in enumerate(zip(tokens, types, strict=False)) if kind == 3 and token in END_OF_TURN
-    }
-    return GenerationDefaults(eos_ids=tuple(sorted(named | known)))

@@ -15,8 +15,9 @@ import numpy as np
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.errors import ModelFileError, ModelNotFound, UnsupportedModel
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
-from stemma.runtime.model.config import GenerationDefaults, ModelConfig
+from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.families.register import check_supported
+from stemma.runtime.model.files.generation import read_generation
 from stemma.runtime.model.files.rope_settings import read_rope
 from stemma.runtime.model.files.safetensors_format import open_safetensors
 from stemma.runtime.model.files.settings import WITHOUT_EFFECT, WITHOUT_EFFECT_IN, Settings
@@ -42,7 +43,8 @@ def read_hugging_face(folder: Path) -> Checkpoint:
     }
     _check_biases(raw, config.family, tensors)
     config, tensors = _tied(config, tensors)
-    return Checkpoint(config, tensors, _tokenizer(folder), _generation(generation, raw))
+    tokenizer = _tokenizer(folder)
+    return Checkpoint(config, tensors, tokenizer, read_generation(generation, raw, tokenizer, config.vocab_size))
 
 
 def _tied(
@@ -172,14 +174,6 @@ def _chat_template(folder: Path, setting: str | list[Mapping[str, str]] | None) 
     if isinstance(setting, list):
         return next((entry["template"] for entry in setting if entry["name"] == "default"), None)
     return setting
-
-
-def _generation(settings: Json, config: Json) -> GenerationDefaults:
-    eos = settings.get("eos_token_id", config.get("eos_token_id"))
-    eos_ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
-    return GenerationDefaults(
-        tuple(sorted(eos_ids)), settings.get("temperature"), settings.get("top_k"), settings.get("top_p")
-    )
 
 
 def _read_json(path: Path) -> Json:

@@ -121,9 +121,9 @@ def vocabulary_bytes(spec: Spec, size: int) -> list[bytes | None]:
     tokens = model["vocab"].items() if model["type"] == "BPE" else ((p, i) for i, (p, _) in enumerate(model["vocab"]))
     decoders = {step["type"] for step in parts(spec, "decoder")}
     if "ByteLevel" in decoders:
-        to_bytes = _byte_level_bytes
+        to_bytes, of_added = _byte_level_bytes, str.encode
     elif decoders & {"ByteFallback", "Metaspace"}:
-        to_bytes = _sentencepiece_bytes
+        to_bytes = of_added = _sentencepiece_bytes  # Gemma's added runs of spaces are spelled as pieces are
     else:
         raise UnsupportedModel(f"tokenizers with the decoder {sorted(decoders)} are not supported")
     table: list[bytes | None] = [None] * size
@@ -132,7 +132,7 @@ def vocabulary_bytes(spec: Spec, size: int) -> list[bytes | None]:
             table[index] = to_bytes(token)
     for added in spec.get("added_tokens", ()):
         if added["id"] < size:
-            table[added["id"]] = None if added["special"] else added["content"].encode()
+            table[added["id"]] = None if added["special"] else of_added(added["content"])
     return table
 
 

@@ -133,16 +133,30 @@ class PrefixCache:
         Only what matched becomes recent. `priority` is for the policy of that name.
         """
         data = pack(tokens)
+        lease = self._acquire(data, namespace, max_hit, priority)
+        self.count(len(data) // TOKEN_BYTES, lease.hit_len)
+        return lease
+
+    def acquire_uncounted(
+        self, tokens: Tokens, namespace: Namespace = "", *, max_hit: int | None = None, priority: int = 0
+    ) -> Lease:
+        """As `acquire`, but the counters know nothing of it: for a try, or for what was computed elsewhere."""
+        return self._acquire(pack(tokens), namespace, max_hit, priority)
+
+    def _acquire(self, data: Packed, namespace: Namespace, max_hit: int | None, priority: int) -> Lease:
         num_tokens = len(data) // TOKEN_BYTES
         if max_hit is None or max_hit > num_tokens:
             max_hit = num_tokens
         elif max_hit < 0:
             raise ValueError(f"max_hit must not be negative, got {max_hit}")
         state = self._hold(data, _parts(namespace), min(num_tokens, max_hit + 1), max_hit, priority)
-        self._requests += 1
-        self._hit_tokens += state.at
-        self._miss_tokens += num_tokens - state.at
         return Lease(self._leases, state, state.at)
+
+    def count(self, num_tokens: int, hit_len: int) -> None:
+        """One more request, for so many tokens, of which so many were found."""
+        self._requests += 1
+        self._hit_tokens += hit_len
+        self._miss_tokens += num_tokens - hit_len
 
     def _hold(
         self, data: Packed, parts: "tuple[str, SaltBoundary | None]", limit: int, max_hit: int, priority: int
@@ -200,13 +214,6 @@ class PrefixCache:
         if best is None:
             return None
         return Return(position, best.hits, best.born_at, best.children_born, best.children_used)
-
-    def acquire_uncounted(self, tokens: Tokens, namespace: Namespace = "") -> Lease:
-        """As `acquire`, but no request: the hit counters do not count it. For what was computed elsewhere."""
-        data = pack(tokens)
-        num_tokens = len(data) // TOKEN_BYTES
-        state = self._hold(data, _parts(namespace), num_tokens, num_tokens, 0)
-        return Lease(self._leases, state, state.at)
 
     # What operators ask for ----------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ def _leaves_time(sequence: Sequence, matcher: GrammarMatcher, tokens: list[int])
     remaining = sequence.request.max_tokens - sequence.num_generated - len(tokens)
     for token in tokens:
         matcher.advance(token)
-    fits = matcher.is_finished or (remaining >= 0 and matcher.shortest_completion(remaining) is not None)
+    fits = remaining >= 0 and (matcher.is_finished or matcher.shortest_completion(remaining) is not None)
     matcher.rollback(len(tokens))
     return fits
 

@@ -80,17 +80,21 @@ class Admission:
         """
         size, request = self.cache.block_size, sequence.request
         tokens = np.array(sequence.tokens, dtype=np.int32)
-        longest = self._max_hit(sequence)
-        for max_hit in (longest, longest // size * size, 0):
-            lease = self.cache.acquire(tokens, request.namespace, max_hit=max_hit, priority=request.priority)
+        priority, max_hit = request.priority, self._max_hit(sequence)
+        known = tokens if max_hit else tokens[:0]  # what is cached beyond a largest hit would be held with it
+        lease = self.cache.acquire_uncounted(known, request.namespace, max_hit=max_hit, priority=priority)
+        for shorter in (lease.num_tokens // size * size, 0, None):
             try:
                 fits = self._num_needed(sequence, lease, running) <= self.cache.available
             except BaseException:
                 release_lease(lease)
                 raise
             if fits:
+                self.cache.count(len(tokens), lease.num_tokens)
                 return lease
             release_lease(lease)
+            if shorter is not None:
+                lease = self.cache.acquire_uncounted(tokens[:shorter], request.namespace, priority=priority)
         return None
 
     def ended(self, sequence: Sequence) -> None:

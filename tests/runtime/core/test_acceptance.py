@@ -161,6 +161,25 @@ def test_what_is_forced_does_not_take_the_room_that_an_end_needs(max_tokens, gen
     assert item.finish_reason is FinishReason.STOP
 
 
+class Finishing(Words):
+    """What is forced is one word to its end; another is shorter."""
+
+    def __init__(self):
+        super().__init__([1, 1, 1, 4], [2, 4])
+
+    def forced(self):
+        return Forced([] if self.said else [1, 1, 1, 4], [])
+
+
+@pytest.mark.parametrize(("max_tokens", "generated"), [(3, [2, 4]), (4, [1, 1, 1, 4])])
+def test_a_forced_end_beyond_the_limit_is_not_in_time(max_tokens, generated):
+    item = sequence([9], max_tokens, matcher=Finishing(), finish_in_time=True)
+    jump_forward(item)
+    if not item.is_finished:
+        accept_samples(row(item, 0, [9]), RowResult([1]))
+    assert (item.generated, item.finish_reason) == (generated, FinishReason.STOP)
+
+
 class Raising:
     """Fails at whatever is asked."""
 

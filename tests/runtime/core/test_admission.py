@@ -137,6 +137,18 @@ def test_where_a_prompt_does_not_fit_there_is_no_lease():
     other.lease.release()
 
 
+def test_in_a_small_pool_a_hit_is_rounded_down_to_whole_blocks():
+    """Six cached tokens lie in two blocks of four; a path that leaves the second in its middle has to copy it."""
+    cache = PrefixCache(4, SIZE)
+    cached(cache, range(6))
+    lease = Admission(cache, reuse=True).acquire(sequence([*range(6), *range(90, 100)]), [])
+    assert lease.num_tokens == 4
+    cache = PrefixCache(5, SIZE)
+    cached(cache, range(6))
+    lease = Admission(cache, reuse=True).acquire(sequence([*range(6), *range(90, 100)]), [])
+    assert lease.num_tokens == 6
+
+
 def test_who_goes_alone_and_who_may_reuse_nothing_looks_nothing_up():
     cache = PrefixCache(16, SIZE)
     cached(cache, range(12))

@@ -255,3 +255,25 @@ def test_any_schedule_gives_the_models_tokens(
     stats = scheduler.cache.stats()
     assert stats.leased == 0
     assert stats.free + stats.cached == stats.total
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    data=st.data(),
+    block_size=st.sampled_from([1, 2, 4]),
+    num_blocks=st.integers(2, 8),
+    max_chunk=st.sampled_from([1, 7]),
+)
+def test_whatever_is_cached_what_fits_the_pool_runs(fake, data, block_size, num_blocks, max_chunk):
+    """Prompts that begin alike and end inside blocks, each with as many tokens to come as the pool holds."""
+    scheduler = Scheduler(PrefixCache(num_blocks, block_size), Limits(max_chunk=max_chunk))
+    model = fake.Model(num_blocks, block_size)
+    prompts = st.lists(st.integers(0, 1), min_size=1, max_size=scheduler.capacity - 1)
+    items = [sequence(prompt, scheduler.capacity - len(prompt)) for prompt in data.draw(st.lists(prompts, max_size=5))]
+    for item in items:
+        scheduler.add(item)
+        if data.draw(st.booleans()):
+            fake.run(scheduler, model)
+    fake.run(scheduler, model)
+    for item in items:
+        assert item.generated == fake.expected(item.request.prompt.tolist(), item.request.max_tokens)

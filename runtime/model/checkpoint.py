@@ -18,12 +18,14 @@ class TokenizerFiles:
     special: the texts that stand for roles in a template, by role: bos_token, eos_token, ...
     adds_bos: whether a plain prompt begins with the bos token; None leaves it to the spec's post-processor.
     chat_template: Jinja source.
+    tool_template: another for chats with tools, where the model has one.
     """
 
     spec: dict[str, Any]
     special: Mapping[str, str]
     adds_bos: bool | None
     chat_template: str | None
+    tool_template: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,5 +77,5 @@ def assemble(checkpoint: Checkpoint, ops: Ops, progress: Progress | None = None)
     weights.check_all_taken()
     tokenizer = Tokenizer(checkpoint.tokenizer, config.vocab_size)
     source = checkpoint.tokenizer.chat_template
-    chat_template = None if source is None else ChatTemplate(source, tokenizer)
+    chat_template = None if source is None else ChatTemplate(source, tokenizer, checkpoint.tokenizer.tool_template)
     return LoadedModel(config, tokenizer, chat_template, checkpoint.generation, model, checkpoint.tokenizer)

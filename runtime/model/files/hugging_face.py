@@ -158,22 +158,38 @@ def _tokenizer(folder: Path) -> TokenizerFiles:
         if (folder / name).exists():
             settings |= {key: value for key, value in _read_json(folder / name).items() if value is not None}
     special = {role: _text(settings[role]) for role in ROLES if role in settings}
-    template = _chat_template(folder, settings.get("chat_template"))
-    return TokenizerFiles(_read_json(folder / "tokenizer.json"), special, None, template)
+    templates = _chat_templates(folder, settings.get("chat_template"))
+    spec = _read_json(folder / "tokenizer.json")
+    return TokenizerFiles(spec, special, None, templates.get("default"), templates.get("tool_use"))
 
 
 def _text(token: str | Mapping[str, Any]) -> str:
     return token if isinstance(token, str) else str(token["content"])
 
 
-def _chat_template(folder: Path, setting: str | list[Mapping[str, str]] | None) -> str | None:
-    """A file of its own, or a setting: one template, or named ones, of which the one called default is taken."""
-    path = folder / "chat_template.jinja"
-    if path.exists():
-        return path.read_text(encoding="utf-8")
+def _chat_templates(folder: Path, setting: Any) -> Mapping[str, str]:
+    """Templates by name, of which `default` is the one of plain chats: files of their own, else a setting of the
+    tokenizer, else that of a processor (models that also see); each is one template, or several with names."""
+    named = _named(setting)
+    if not named and (folder / "chat_template.json").exists():
+        named = _named(_read_json(folder / "chat_template.json").get("chat_template"))
+    if (folder / "chat_template.jinja").exists():
+        named = {"default": _read_text(folder / "chat_template.jinja")}
+    more = sorted((folder / "additional_chat_templates").glob("*.jinja"))
+    return named | {path.stem: _read_text(path) for path in more}
+
+
+def _named(setting: Any) -> dict[str, str]:
     if isinstance(setting, list):
-        return next((entry["template"] for entry in setting if entry["name"] == "default"), None)
-    return setting
+        return {entry["name"]: entry["template"] for entry in setting}
+    return dict(setting) if isinstance(setting, Mapping) else {} if setting is None else {"default": setting}
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"{path} is damaged ({error}); fetch it again") from error
 
 
 def _read_json(path: Path) -> Json:

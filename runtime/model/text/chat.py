@@ -41,18 +41,19 @@ change what is no business of a value's. So are the tokenizer's special texts an
 class ChatTemplate:
     """A compiled template with the tokenizer it writes for.
 
+    A model may have another template for chats with tools: it is taken where `tools` are given, if only an empty list.
     In every method, `values` is what else the template reads, e.g. `enable_thinking=False`, and ChatTemplateError is
     raised if the template refuses the messages, or a value has a name that is taken.
     """
 
-    def __init__(self, source: str, tokenizer: Tokenizer) -> None:
-        """Raises ChatTemplateError if the source is no template."""
+    def __init__(self, source: str, tokenizer: Tokenizer, tool_source: str | None = None) -> None:
+        """tool_source: the template of chats with tools, if it is another. Raises ChatTemplateError if a source is no
+        template."""
         self.source = source
+        self.tool_source = source if tool_source is None else tool_source
         self._tokenizer = tokenizer
-        try:
-            self._template = compile_template(source)
-        except jinja2.TemplateError as error:
-            raise ChatTemplateError(f"the model's chat template cannot be read: {error}; give another one") from error
+        self._template = _compiled(source)
+        self._tool_template = self._template if tool_source is None else _compiled(tool_source)
         self._taken = RESERVED | tokenizer.special_texts.keys() | self._template.globals.keys()
 
     def check_values(self, names: Iterable[str]) -> None:
@@ -113,7 +114,8 @@ class ChatTemplate:
     def _render(self, messages: Sequence[Message], values: Mapping[str, Any]) -> Traced:
         try:
             special = written(self._tokenizer.special_texts)
-            return joined([self._template.render({**special, **said(values), "messages": messages})])
+            template = self._template if values["tools"] is None else self._tool_template
+            return joined([template.render({**special, **said(values), "messages": messages})])
         except TEMPLATE_FAILURES as error:
             raise ChatTemplateError(f"the model's chat template refuses these messages: {error}") from error
 
@@ -136,6 +138,13 @@ class ChatTemplate:
         cuts = sorted(cut for cut in set(boundaries) if begin < cut < len(text))
         for first, last in pairwise([begin, *cuts, len(text)]):
             yield from self._tokenizer.split_special(plain_text(text[first:last]), own_spans(text[first:last]))
+
+
+def _compiled(source: str) -> jinja2.Template:
+    try:
+        return compile_template(source)
+    except jinja2.TemplateError as error:
+        raise ChatTemplateError(f"the model's chat template cannot be read: {error}; give another one") from error
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class Tokenizer:
 
     def __init__(self, files: TokenizerFiles, vocab_size: int) -> None:
         spec = files.spec
-        control = tokenizer_spec.control_tokens(spec, files.chat_template)
+        control = tokenizer_spec.control_tokens(spec, (files.chat_template or "") + (files.tool_template or ""))
         text_spec = tokenizer_spec.for_text(spec, control)
         self.vocab_size = vocab_size
         self.special: Mapping[str, int] = MappingProxyType(control)

@@ -34,12 +34,12 @@ def _flatten(step: Spec | None) -> Iterator[Spec]:
         yield step
 
 
-def control_tokens(spec: Spec, template: str | None) -> dict[str, int]:
+def control_tokens(spec: Spec, template: str) -> dict[str, int]:
     """Added tokens that text must not turn into: the special ones, and tags that the chat template writes itself."""
     return {
         token["content"]: token["id"]
         for token in spec.get("added_tokens", ())
-        if token["special"] or (TAG.fullmatch(token["content"]) and token["content"] in (template or ""))
+        if token["special"] or (TAG.fullmatch(token["content"]) and token["content"] in template)
     }
 
 
@@ -121,7 +121,7 @@ def vocabulary_bytes(spec: Spec, size: int) -> list[bytes | None]:
     tokens = model["vocab"].items() if model["type"] == "BPE" else ((p, i) for i, (p, _) in enumerate(model["vocab"]))
     decoders = {step["type"] for step in parts(spec, "decoder")}
     if "ByteLevel" in decoders:
-        to_bytes, of_added = _byte_level_bytes, str.encode
+        to_bytes, of_added = _byte_level_bytes, _written_bytes
     elif decoders & {"ByteFallback", "Metaspace"}:
         to_bytes = of_added = _sentencepiece_bytes  # Gemma's added runs of spaces are spelled as pieces are
     else:
@@ -142,6 +142,10 @@ def _byte_level_bytes(token: str) -> bytes:
         return bytes(map(alphabet.__getitem__, token))
     except KeyError:
         return token.encode()
+
+
+def _written_bytes(token: str) -> bytes:
+    return token.encode()
 
 
 def _sentencepiece_bytes(token: str) -> bytes:

@@ -59,11 +59,15 @@ class Remote:
             files = self._call("GET", "/tokenizer")
             self.model: str = files["model"]
             self._tokenizer = Tokenizer(
-                TokenizerFiles(files["spec"], files["special"], files["adds_bos"], files["chat_template"]),
+                TokenizerFiles(
+                    files["spec"], files["special"], files["adds_bos"], files["chat_template"], files["tool_template"]
+                ),
                 files["vocab_size"],
             )
             source = files["chat_template"]
-            self._chat_template = None if source is None else ChatTemplate(source, self._tokenizer)
+            self._chat_template = (
+                None if source is None else ChatTemplate(source, self._tokenizer, files["tool_template"])
+            )
             self._closing = stack.pop_all()
         weakref.finalize(self, self._thread.stop_soon).atexit = False
 

@@ -28,7 +28,7 @@ class ChatPrompter:
         self._loaded = loaded
         self._turns = turns
         self._longest_token = max((len(data) for data in loaded.tokenizer.vocabulary() if data), default=1)
-        self.is_native = loaded.chat_template is not None and CALL_BEGIN in loaded.chat_template.source
+        self.is_native = loaded.chat_template is not None and CALL_BEGIN in loaded.chat_template.tool_source
 
     def prompt(
         self,

@@ -59,6 +59,7 @@ async def tokenizer(context: RequestContext[Service, None]) -> Response:
         "special": dict(files.special),
         "adds_bos": files.adds_bos,
         "chat_template": files.chat_template,
+        "tool_template": files.tool_template,
     }
     return await service.work(json_reply, answer)
 

@@ -32,7 +32,7 @@ ADD = {
 
 def write_gguf(
     path: Path, model: transformers.PreTrainedModel, kind: str = "F32", scalars: Mapping[str, Any] | None = None,
-    rope_factors: Array | None = None,
+    rope_factors: Array | None = None, tool_template: str | None = None,
 ) -> None:  # fmt: skip
     """Save a model with its matrices stored as `kind`, and change the model's weights to what was stored.
 
@@ -44,6 +44,8 @@ def write_gguf(
     for key, value in (scalars or {}).items():
         ADD[type(value)](writer, f"{config.model_type}.{key}", value)
     write_byte_tokenizer(writer)
+    if tool_template is not None:
+        writer.add_string("tokenizer.chat_template.tool_use", tool_template)
     if rope_factors is not None:
         writer.add_tensor("rope_freqs.weight", rope_factors.astype(np.float32))
     with torch.no_grad():

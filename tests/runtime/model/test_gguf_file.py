@@ -93,6 +93,17 @@ def test_text_parts_of_the_file(tmp_path: Path) -> None:
     assert ids == [257, *b"user\n<|end|>", 256, *b"\n"]
 
 
+def test_the_template_for_tools(tmp_path: Path) -> None:
+    write_gguf(
+        tmp_path / "model.gguf", random_model(transformers.LlamaConfig), tool_template="tools {{ tools | length }}"
+    )
+    template = load(tmp_path / "model.gguf", reference_ops()).chat_template
+    assert template is not None
+    chat = [{"role": "user", "content": "x"}]
+    assert template.render(chat, tools=[{"name": "f"}]) == "tools 1"
+    assert template.render(chat).startswith("<|start|>user")
+
+
 def test_a_scaling_that_is_not_known_is_refused(tmp_path: Path) -> None:
     scalars = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}
     write_gguf(tmp_path / "model.gguf", random_model(transformers.LlamaConfig), scalars=scalars)

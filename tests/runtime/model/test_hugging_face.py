@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import save_file
 
 from stemma.kernels.weights import dequantize
@@ -92,9 +93,51 @@ def test_a_template_file_goes_before_a_setting(tmp_path: Path) -> None:
 
 
 def test_of_named_templates_the_default_is_taken(tmp_path: Path) -> None:
-    named = [{"name": "tool_use", "template": "a"}, {"name": "default", "template": "b"}]
+    named = [
+        {"name": "tool_use", "template": "a"},
+        {"name": "default", "template": "b"},
+        {"name": "rag", "template": "c"},
+    ]
     write(write_folder(tmp_path) / "tokenizer_config.json", {"chat_template": named})
-    assert read_hugging_face(tmp_path).tokenizer.chat_template == "b"
+    assert templates_of(tmp_path) == ("b", "a")
+    write(tmp_path / "chat_template.json", {"chat_template": "not asked"})
+    assert templates_of(tmp_path) == ("b", "a")
+    write(tmp_path / "tokenizer_config.json", {})
+    write(tmp_path / "chat_template.json", {"chat_template": {"default": "d", "tool_use": "e"}})
+    assert templates_of(tmp_path) == ("d", "e")
+    write(tmp_path / "chat_template.json", {"chat_template": "f"})
+    assert templates_of(tmp_path) == ("f", None)
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "tool_use.jinja").write_text("g")
+    (tmp_path / "chat_template.jinja").write_text("h")
+    assert templates_of(tmp_path) == ("h", "g")
+
+
+def templates_of(folder: Path) -> tuple[str | None, str | None]:
+    files = read_hugging_face(folder).tokenizer
+    return files.chat_template, files.tool_template
+
+
+def test_the_template_for_tools_is_taken_where_there_are_tools(tmp_path: Path) -> None:
+    """As transformers takes it, from the same folder; tags that only it writes are control tokens too."""
+    named = [
+        {"name": name, "template": f"{name}<tool>{{{{ messages[0].content }}}}"} for name in ("default", "tool_use")
+    ]
+    named[0]["template"] = named[0]["template"].replace("<tool>", "")
+    spec = byte_tokenizer().spec
+    tag = {**spec["added_tokens"][0], "id": 259, "content": "<tool>", "special": False}
+    vocabulary = {text: index for text, index in spec["model"]["vocab"].items() if index != 259}
+    changed = {"added_tokens": [*spec["added_tokens"][:3], tag], "model": {**spec["model"], "vocab": vocabulary}}
+    write(write_folder(tmp_path) / "tokenizer.json", {**spec, **changed})
+    write(tmp_path / "tokenizer_config.json", {"chat_template": named, "tokenizer_class": "PreTrainedTokenizerFast"})
+    template = load(tmp_path, reference_ops()).chat_template
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    chat = [{"role": "user", "content": "<tool>"}]
+    assert template is not None
+    for tools in (None, [], [{"type": "function", "function": {"name": "f"}}]):
+        assert template.render(chat, tools=tools) == theirs.apply_chat_template(chat, tools=tools, tokenize=False)
+    assert template.encode_chat(chat) == [*b"default<tool>"]
+    assert template.encode_chat(chat, tools=[]) == [*b"tool_use", 259, *b"<tool>"]
 
 
 def test_a_base_model_has_no_template(tmp_path: Path) -> None:

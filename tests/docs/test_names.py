@@ -43,7 +43,8 @@ PaymentCardNumber gguf.GGUFReader rope_freqs apply_chat_template RustUnifiedTree
 ESCAPED_STRING dynamic_complete basic contextual remotes jsonschema aab
 sgl.set_default_backend sgl.RuntimeEndpoint chat_template_name run_batch litellm.register_model litellm_provider
 supports_response_schema dspy.LM api_base MD_JSON PARALLEL_TOOLS
-num_x x_len vLLM OpenAI general.architecture fnmatch.fnmatchcase vpdpbusd sdot vpmaddubsw vpmaddwd vdpbf16ps SiLU
+num_x x_len vLLM OpenAI general.architecture hidden_activation fnmatch.fnmatchcase
+vpdpbusd sdot vpmaddubsw vpmaddwd vdpbf16ps SiLU
 """
 
 

@@ -70,7 +70,7 @@ def add_call(t: Tables, entry: int, back: int, number: int, stack: int, depth: i
 
 @helper
 def return_to(t: Tables, back: int, number: int, stack: int, depth: int) -> int:
-    """Go on behind what has read nothing. A repeat ends at once: what may be empty may be so in all its turns."""
+    """Go on behind what has read nothing. A repeat ends at once: what may be empty may be so each time."""
     t.work[depth] = item_of(back if number < 0 else t.states[back, STATE.next], stack)
     return depth + 1
 

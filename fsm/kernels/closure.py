@@ -209,8 +209,8 @@ def close_over(t: Tables, state: int, stack: int) -> bool:
 
 @helper
 def enter(t: Tables, entry: int, back: int, number: int, stack: int, depth: int) -> int:
-    """Call what begins at `entry`, to return to `back` (a repeat that has turned `number` times, or -1) on `stack`.
-    The new depth of `work`, -1 if a table is full or there are too many calls."""
+    """Call what begins at `entry`, to return to `back` (a repeat that was gone through `number` times, or -1) on
+    `stack`. The new depth of `work`, -1 if a table is full or there are too many calls."""
     t.counts[COUNT.calls] += 1
     if t.counts[COUNT.sharing]:
         return add_call(t, entry, back, number, stack, depth)

@@ -26,7 +26,7 @@ class Counter(NamedTuple):
     step_byte: int  # one of the run
 
 
-class Place(NamedTuple):
+class Classification(NamedTuple):
     """What `classify` finds: a kind with what belongs to it, and the fields of a `Counter` and a `Repetition`."""
 
     kind: int  # PLAIN, LOOP, DELTA, COUNTER or NOT_YET
@@ -54,8 +54,8 @@ Found = tuple[int, int, int, int, int, int, int, int, int, int]
 
 
 @helper
-def place_of(kind: int, base: int, strays: int, counter: Counter, repetition: Repetition) -> Found:
-    """The fields of a `Place`, as a plain tuple: numba hands it over in a third of the time."""
+def classification_of(kind: int, base: int, strays: int, counter: Counter, repetition: Repetition) -> Found:
+    """The fields of a `Classification`, as a plain tuple: numba hands it over in a third of the time."""
     _, remaining, free, step_byte = counter
     earlier, repeat, parent, left = repetition
     return kind, base, strays, remaining, free, step_byte, earlier, repeat, parent, left
@@ -212,32 +212,34 @@ def classify(t: Tables, config: int, inside: Int64s, longest: int) -> Found:
     a PLAIN that strays, also the set of bytes of its run."""
     repetition = find_repetition(t, config)
     if not ensure_row(t, config):
-        return place_of(NOT_YET, 0, 0, NO_COUNTER, repetition)
+        return classification_of(NOT_YET, 0, 0, NO_COUNTER, repetition)
     leader = most_common(t, config)
     if leader == 0 or mark_inside(t, config, leader, inside) < MIN_SLICE:
         return with_strays(t, PLAIN, config, 0, repetition)
     if not ensure_row(t, leader):
-        return place_of(NOT_YET, 0, 0, NO_COUNTER, repetition)
+        return classification_of(NOT_YET, 0, 0, NO_COUNTER, repetition)
     if leader != config and mark_inside(t, leader, leader, inside) >= MIN_SLICE:
-        return place_of(DELTA, leader, 0, NO_COUNTER, repetition)
+        return classification_of(DELTA, leader, 0, NO_COUNTER, repetition)
     mark_inside(t, config, leader, inside)
     end = whole_characters(t, config)
     if end < 0:
-        return place_of(NOT_YET, 0, 0, NO_COUNTER, repetition)
+        return classification_of(NOT_YET, 0, 0, NO_COUNTER, repetition)
     inside[128] = kind_beyond(t, config) if end == leader else NONE
     if leader == config:
         return with_strays(t, LOOP, config, leader, repetition)
     counter = find_counter(t, config, leader, inside, longest)
     if counter.is_counter == 0:
-        return place_of(PLAIN, 0, int(not is_later_iteration(t, config, leader, repetition)), counter, repetition)
-    return place_of(COUNTER if counter.is_counter > 0 else NOT_YET, 0, 0, counter, repetition)
+        return classification_of(
+            PLAIN, 0, int(not is_later_iteration(t, config, leader, repetition)), counter, repetition
+        )
+    return classification_of(COUNTER if counter.is_counter > 0 else NOT_YET, 0, 0, counter, repetition)
 
 
 @helper
 def with_strays(t: Tables, kind: int, config: int, leader: int, repetition: Repetition) -> Found:
     """A PLAIN or a LOOP, and whether it strays."""
     found = strays(t, config, leader, repetition)
-    return place_of(kind if found >= 0 else NOT_YET, 0, found, NO_COUNTER, repetition)
+    return classification_of(kind if found >= 0 else NOT_YET, 0, found, NO_COUNTER, repetition)
 
 
 @helper

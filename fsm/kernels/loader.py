@@ -45,7 +45,7 @@ from stemma.fsm.kernels import (
 )
 from stemma.fsm.kernels.bounded import BoundedText, Farthest
 from stemma.fsm.kernels.iterations import Repetition
-from stemma.fsm.kernels.kinds import NO_COUNTER, Counter, Found, place_of
+from stemma.fsm.kernels.kinds import NO_COUNTER, Counter, Found, classification_of
 from stemma.fsm.kernels.slices import SliceSizes, TokenSlice
 from stemma.fsm.kernels.tables import Int32s, Int64s, Limits, Tables, new_tables
 from stemma.fsm.kernels.trie import Trie, build_trie
@@ -126,8 +126,10 @@ class KernelLoader:
         if self.compiled is None:
             self._thread.join()
         if self._compiled is None:
-            told = f"the automaton's kernels cannot be compiled: {self._failure!r}; is numba installed for this Python?"
-            raise KernelsFailed(told) from self._failure
+            message = (
+                f"the automaton's kernels cannot be compiled: {self._failure!r}; is numba installed for this Python?"
+            )
+            raise KernelsFailed(message) from self._failure
         return self._compiled
 
     def _load(self) -> None:
@@ -179,7 +181,7 @@ def compile_kernels(keeps: bool = True) -> Compiled:
     words, octets, numbers = numba.uint32[::1], numba.uint8[::1], numba.int64[::1]
     path = numba.int64[:, ::1]
     repetition, counter = typeof(Repetition(0, 0, 0, 0)), typeof(NO_COUNTER)
-    place = typeof(place_of(0, 0, 0, NO_COUNTER, Repetition(0, 0, 0, 0)))
+    place = typeof(classification_of(0, 0, 0, NO_COUNTER, Repetition(0, 0, 0, 0)))
     text, far, sizes = typeof(BoundedText(0, 0, 0, 0)), typeof(Farthest(0, 0)), typeof(SliceSizes(0, 0, 0))
     signatures: dict[Callable[..., Any], Any] = {
         rows.ensure_row: truth(t, integer),

@@ -1,8 +1,9 @@
 """Stacks of frames, and several stacks as one: what makes ambiguous grammars take bounded room. Kernels over `Tables`.
 
-A frame is where a call returns to (or how often a repeat has turned) and the stack below. Where many items stand in one
-state, only their stacks differ; they become one item with the *union* of these (Tomita 1985, the graph-structured
-stack): a list of stacks, the newest first, as entries of the same table. A frame put on a union stands for all of them.
+A frame is where a call returns to (or how often a repeat was gone through) and the stack below. Where many items stand
+in one state, only their stacks differ; they become one item with the *union* of these (Tomita 1985, the
+graph-structured stack): a list of stacks, the newest first, as entries of the same table. A frame put on a union stands
+for all of them.
 """
 
 from __future__ import annotations

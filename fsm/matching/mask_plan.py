@@ -20,7 +20,7 @@ from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.kernels.bounded import MISSING, BoundedText, Farthest
 from stemma.fsm.kernels.columns import PAIR, PATH, STATE, product_of, stack_of, state_of
 from stemma.fsm.kernels.iterations import Repetition
-from stemma.fsm.kernels.kinds import COUNTER, DELTA, LOOP, MIN_SLICE, NOT_YET, PLAIN, Counter, Place
+from stemma.fsm.kernels.kinds import COUNTER, DELTA, LOOP, MIN_SLICE, NOT_YET, PLAIN, Classification, Counter
 from stemma.fsm.kernels.loader import MaskKernels
 from stemma.fsm.kernels.tables import BOUNDED, Int64s
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
@@ -28,17 +28,17 @@ from stemma.fsm.vocabulary.vocabulary import Vocabulary
 NUM_INSIDE = 129  # the ASCII bytes of a slice, and which other characters it has
 
 
-class Look(NamedTuple):
+class Classified(NamedTuple):
     """What a configuration is like, and the bytes of its slice."""
 
     config: int
-    place: Place
+    found: Classification
     inside: Int64s
 
     @property
     def repetition(self) -> Repetition | None:
         """The repeat whose earlier iterations have much the same mask. A COUNTER is quick without."""
-        return self.place.repetition if self.place.earlier and self.place.kind != COUNTER else None
+        return self.found.repetition if self.found.earlier and self.found.kind != COUNTER else None
 
 
 class Walk(NamedTuple):
@@ -93,29 +93,29 @@ class Planner:
         self._kernels = kernels
         self._path = path
 
-    def look(self, config: int) -> Look:
+    def classify(self, config: int) -> Classified:
         """What `config` is like."""
         inside = np.zeros(NUM_INSIDE, np.int64)
         classify, automaton = self._kernels.classify, self._automaton
-        place = Place(*classify(automaton.tables, config, inside, self._longest))
-        while place.kind == NOT_YET:
+        found = Classification(*classify(automaton.tables, config, inside, self._longest))
+        while found.kind == NOT_YET:
             automaton.provide()
-            place = Place(*classify(automaton.tables, config, inside, self._longest))
-        return Look(config, place, inside)
+            found = Classification(*classify(automaton.tables, config, inside, self._longest))
+        return Classified(config, found, inside)
 
-    def plan(self, look: Look, distance_to_end: Distances) -> Plan:
+    def plan(self, classified: Classified, distance_to_end: Distances) -> Plan:
         """How to compute the mask there. distance_to_end: what `farthest` says of a configuration, if need be."""
-        place = look.place
-        kind = place.kind
-        if kind == PLAIN and (bounded := self._bounded(look.config, distance_to_end)) is not None:
+        found = classified.found
+        kind = found.kind
+        if kind == PLAIN and (bounded := self._bounded(classified.config, distance_to_end)) is not None:
             return bounded
         if kind == DELTA:
-            return Delta(place.base)
+            return Delta(found.base)
         if kind == COUNTER:
-            return Counted(look.inside, place.counter)
-        if place.strays and (region := self._region(look)) is not None:
+            return Counted(classified.inside, found.counter)
+        if found.strays and (region := self._region(classified)) is not None:
             return region
-        return Loop(look.inside) if kind == LOOP else Walk()
+        return Loop(classified.inside) if kind == LOOP else Walk()
 
     def earlier(self, config: int, repetition: Repetition) -> int:
         """The configuration like `config` as many iterations earlier as may be; 0 if its stacks are too deep for
@@ -139,13 +139,13 @@ class Planner:
                 automaton.provide()
         return found.distance, self._path[: found.size, PATH.config].tolist() if found.distance >= 0 else []
 
-    def _region(self, look: Look) -> Region | None:
+    def _region(self, classified: Classified) -> Region | None:
         """A slice of more bytes than a LOOP has, if it leads through a region."""
         inside, reads = np.zeros(NUM_INSIDE, np.int64), np.zeros(256, np.int64)
         find_region, automaton = self._kernels.find_region, self._automaton
-        while (number := find_region(automaton.tables, look.config, self._path, inside, reads)) < 0:
+        while (number := find_region(automaton.tables, classified.config, self._path, inside, reads)) < 0:
             automaton.provide()
-        if number and (look.place.kind == PLAIN or inside.sum() > look.inside.sum()):
+        if number and (classified.found.kind == PLAIN or inside.sum() > classified.inside.sum()):
             return Region(inside, reads)
         return None
 
@@ -180,12 +180,12 @@ class Planner:
 
     def _spare(self, right: int, distance: int) -> Spare | None:
         """`right` with so many characters less, and how many `right` has left; None where unknown or too few."""
-        _, place, _ = self.look(right)
-        if place.kind != COUNTER or place.free > 0 or not 0 <= distance < place.remaining:
+        _, found, _ = self.classify(right)
+        if found.kind != COUNTER or found.free > 0 or not 0 <= distance < found.remaining:
             return None
         for _ in range(distance):
-            right = self._automaton.step(right, place.step_byte)
-        return Spare(right, place.remaining)
+            right = self._automaton.step(right, found.step_byte)
+        return Spare(right, found.remaining)
 
 
 class Spare(NamedTuple):

@@ -20,7 +20,7 @@ from stemma.fsm.kernels.kinds import COUNTER, DELTA
 from stemma.fsm.kernels.loader import MaskKernels, loader
 from stemma.fsm.kernels.tables import Int64s, Tables
 from stemma.fsm.matching.mask_cache import IterationKey, IterationMask, MaskCache, Words
-from stemma.fsm.matching.mask_plan import Bounded, Counted, Delta, Look, Loop, Planner, Region
+from stemma.fsm.matching.mask_plan import Bounded, Classified, Counted, Delta, Loop, Planner, Region
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
 
 MOST_LONG = 20_000  # tokens that are looked at one by one
@@ -77,13 +77,13 @@ class CompiledMasking:
 
     def compute(self, config: int, out: Words) -> None:
         """The mask, from an earlier iteration of a counted repeat if that is like it."""
-        look = self._planner.look(config)
-        if look.repetition is None or not self._copy_iteration(config, look.repetition, out):
-            self._carry_out(look, out)
+        classified = self._planner.classify(config)
+        if classified.repetition is None or not self._copy_iteration(config, classified.repetition, out):
+            self._carry_out(classified, out)
 
-    def _carry_out(self, look: Look, out: Words) -> None:
-        kernels, trie, path, config = self._kernels, self._vocabulary.trie, self._path, look.config
-        plan = self._planner.plan(look, self._distance_to_end)
+    def _carry_out(self, classified: Classified, out: Words) -> None:
+        kernels, trie, path, config = self._kernels, self._vocabulary.trie, self._path, classified.config
+        plan = self._planner.plan(classified, self._distance_to_end)
         if isinstance(plan, Loop):
             sliced = self._vocabulary.slice_within(plan.inside)
             self._until_done(kernels.loop_mask, trie, path, config, out, sliced)
@@ -104,8 +104,8 @@ class CompiledMasking:
     def _join(self, config: int, plan: Bounded, out: Words) -> None:
         """What both sides of a bounded text allow, and what goes on after it."""
         known, sure = self._kept(plan.text.left, self.compute), np.empty_like(out)
-        self._carry_out(self._planner.look(plan.text.right), out)
-        self._carry_out(self._planner.look(plan.spare), sure)
+        self._carry_out(self._planner.classify(plan.text.right), out)
+        self._carry_out(self._planner.classify(plan.spare), sure)
         np.bitwise_and(out, known, out=out)
         vocabulary, sliced = self._vocabulary, self._vocabulary.slice_of(plan.inside)
         bounded_mask = self._kernels.bounded_mask
@@ -131,13 +131,13 @@ class CompiledMasking:
 
     def _compute_base(self, config: int, out: Words) -> None:
         """The mask of a base, which later iterations may copy if nobody else counts what is walked."""
-        look = self._planner.look(config)
-        place, counted = look.place, self._automaton.tables.counts[COUNT.walk]
-        if place.repeat and not place.earlier and place.kind != COUNTER and not counted:
-            key = IterationKey(config, place.repeat, place.parent)
-            self._cache.iterations.keep(key, self._walked_iteration(look, place.repetition, out))
+        classified = self._planner.classify(config)
+        found, counted = classified.found, self._automaton.tables.counts[COUNT.walk]
+        if found.repeat and not found.earlier and found.kind != COUNTER and not counted:
+            key = IterationKey(config, found.repeat, found.parent)
+            self._cache.iterations.keep(key, self._walked_iteration(classified, found.repetition, out))
         else:
-            self._carry_out(look, out)
+            self._carry_out(classified, out)
 
     def _distance_to_end(self, config: int) -> int:
         distances = self._cache.distances
@@ -181,16 +181,18 @@ class CompiledMasking:
     def _iteration_at(self, config: int, repetition: Repetition) -> IterationMask | None:
         """The mask of `config`, and how far its tokens get, for which all of it has to be walked here. None for a
         COUNTER, which is quick and does not read all tokens."""
-        look, mask = self._planner.look(config), np.zeros(self._vocabulary.num_words, np.uint32)
-        if look.place.kind == COUNTER:
+        classified, mask = self._planner.classify(config), np.zeros(self._vocabulary.num_words, np.uint32)
+        if classified.found.kind == COUNTER:
             return None
-        if look.repetition is not None and self._copy_iteration(config, look.repetition, mask):  # of another repeat
+        if classified.repetition is not None and self._copy_iteration(
+            config, classified.repetition, mask
+        ):  # of another repeat
             return IterationMask(mask, FAR)
-        if look.place.kind == DELTA:
-            self._cache.bases.pop(look.place.base, None)
-        return self._walked_iteration(look, repetition, mask)
+        if classified.found.kind == DELTA:
+            self._cache.bases.pop(classified.found.base, None)
+        return self._walked_iteration(classified, repetition, mask)
 
-    def _walked_iteration(self, look: Look, repetition: Repetition, out: Words) -> IterationMask:
+    def _walked_iteration(self, classified: Classified, repetition: Repetition, out: Words) -> IterationMask:
         """Compute the mask there, in the first iteration of a repeat."""
         counts = self._automaton.tables.counts
         outer = int(
@@ -199,7 +201,7 @@ class CompiledMasking:
         self._walks += 1
         counts[COUNT.walk] = self._walks
         try:
-            self._carry_out(look, out)
+            self._carry_out(classified, out)
             return IterationMask(out, int(self._kernels.last_iteration(self._automaton.tables, repetition)))
         finally:
             counts[COUNT.walk] = outer

@@ -32,7 +32,7 @@ from stemma.fsm.syntax.nodes import text as literal
 from stemma.fsm.syntax.rule_facts import calls, fulfilled, holds_of
 from stemma.fsm.work import count_work
 
-MAXIMUM_TOLD = 20_000  # rules, told apart by what is pending
+MAXIMUM_TRIPLES = 20_000  # rules, told apart by what is pending
 MAXIMUM_PENDING = 64
 Pending = frozenset[tuple[Hashable, int]]  # states of conditions, all of which must come true
 FREE: Pending = frozenset()
@@ -197,7 +197,7 @@ class Following:
             return choice(map(self.replaced, node.parts))
         return repeat(self.replaced(node.part), node.minimum, node.maximum) if isinstance(node, Repeat) else node
 
-    def told(self) -> Rules:
+    def product(self) -> Rules:
         """All rules, told apart where something is pending."""
         if self.start not in self.not_plain:
             return self.rules
@@ -222,7 +222,7 @@ class Following:
     def ask(self, before: Pending, name: Hashable) -> dict[Pending, Node]:
         if (before, name) not in self.ways_of:
             self.pending.add(before)
-            if len(self.ways_of) > MAXIMUM_TOLD or len(self.pending) > MAXIMUM_PENDING:
+            if len(self.ways_of) > MAXIMUM_TRIPLES or len(self.pending) > MAXIMUM_PENDING:
                 raise self.error(
                     before, "what it looks ahead at may be read in too many ways; say in rules what follows"
                 )

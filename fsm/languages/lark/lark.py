@@ -156,7 +156,7 @@ class _Rules:
         rules["%start"] = concat((self.spacing.before_all, self.node(first), self.spacing.after_all))
         rules |= self.terminals.rules | self.spacing.ignored.rules
         if self.terminals.conditions:
-            rules = Following(rules, "%start", self.terminals.conditions).told()
+            rules = Following(rules, "%start", self.terminals.conditions).product()
         known: dict[Hashable, int] = {name: line for name, _, line in bodies}
         places = {name: known[own] for name in rules if (own := _original(name)) in known}
         return rules_grammar(rules, places | {"%start": first.line}, "%start")

@@ -176,14 +176,14 @@ class _Translator:
         if last == START:
             is_found: bool | None = nullable(found)
         elif isinstance(tree.part, Class):
-            is_found = self.told(last, tree.part.ranges)
+            is_found = self.decided(last, tree.part.ranges)
         else:
             is_found = True if nullable(found) else None
         if is_found is None:
             raise self.error("a look-behind that sees more than the texts before it is not supported")
         return then if is_found != tree.negative else NOTHING
 
-    def told(self, last: Before, ranges: Ranges) -> bool | None:
+    def decided(self, last: Before, ranges: Ranges) -> bool | None:
         """Whether the last character is one of `ranges`; None if it may be or not."""
         inside = characters.intersection(last.ranges, ranges)
         if not inside:
@@ -216,7 +216,7 @@ class _Translator:
             if tree.kind == "last" and Recogniser().matches(then, "\n"):
                 rest.append(text("\n"))
             return choice(rest)
-        is_word = self.told(last, tree.word)
+        is_word = self.decided(last, tree.word)
         if is_word is None:
             raise self.error("a word boundary here is not supported")
         word = concat((Characters(tree.word), ANY_TEXT))

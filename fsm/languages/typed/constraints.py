@@ -23,8 +23,8 @@ BOUNDS = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "
 
 def function_of(core: Mapping[str, Any]) -> Callable[..., Any]:
     """The Python function of a core schema."""
-    said = core["function"]
-    found: Callable[..., Any] = said["function"] if isinstance(said, dict) else said
+    settings = core["function"]
+    found: Callable[..., Any] = settings["function"] if isinstance(settings, dict) else settings
     return found
 
 
@@ -32,8 +32,8 @@ def checked(core: Mapping[str, Any]) -> dict[str, Any]:
     """What a function of pydantic's own checks, by the name of the constraint; nothing if it is another function."""
     function = function_of(core)
     if isinstance(function, partial) and function.func.__module__ == ITS_OWN:
-        said = {**function.keywords, **(function.args[0] if function.args else {})}
-        return {name: value for name, value in said.items() if name in KNOWN}
+        settings = {**function.keywords, **(function.args[0] if function.args else {})}
+        return {name: value for name, value in settings.items() if name in KNOWN}
     return {}
 
 

@@ -69,8 +69,8 @@ def _mapping(schema: JSON, key: JSON, definitions: dict[str, JSON]) -> JSON:
         raise FormError("a mapping of at least two members may get one key twice; give a list of pairs, or few keys")
     schema.setdefault("additionalProperties", True)
     own = _finished(names.schema, definitions)
-    said = {keyword: value for keyword, value in own.items() if keyword not in ("title", "default", "examples")}
-    return schema if said == {"type": "string"} else {**schema, "propertyNames": said}
+    constraints = {keyword: value for keyword, value in own.items() if keyword not in ("title", "default", "examples")}
+    return schema if constraints == {"type": "string"} else {**schema, "propertyNames": constraints}
 
 
 def _set(schema: JSON, definitions: dict[str, JSON]) -> JSON:

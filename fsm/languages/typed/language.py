@@ -26,8 +26,8 @@ NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40}|/[1-9][0-9]{0,40})?(?:e-?[0-
 
 def named(kind: str, **parameters: object) -> str:
     """The name of a language; parameters that are None are left out."""
-    said = (f"{key}={value}" for key, value in parameters.items() if value is not None)
-    return ";".join((f"python-{kind}", *said))
+    settings = (f"{key}={value}" for key, value in parameters.items() if value is not None)
+    return ";".join((f"python-{kind}", *settings))
 
 
 @lru_cache(maxsize=512)

@@ -175,12 +175,15 @@ def text(known_as: str | None, kind: str, **parameters: object) -> JSON:
     return {"type": "string", **noted, KEYWORD: named(kind, **parameters)}
 
 
-def pattern(said: str | re.Pattern[str], engine: str) -> JSON:
+def pattern(expression: str | re.Pattern[str], engine: str) -> JSON:
     """A pattern and the dialect that it is read in, which is searched for."""
-    if isinstance(said, re.Pattern):
-        flags = "".join(letter for letter, flag in FLAGS.items() if said.flags & flag)
-        return {"pattern": f"(?{flags}:{said.pattern})" if flags else said.pattern, "x-stemma-regex": "python"}
-    return {"pattern": said, "x-stemma-regex": "python" if engine == "python-re" else "rust"}
+    if isinstance(expression, re.Pattern):
+        flags = "".join(letter for letter, flag in FLAGS.items() if expression.flags & flag)
+        return {
+            "pattern": f"(?{flags}:{expression.pattern})" if flags else expression.pattern,
+            "x-stemma-regex": "python",
+        }
+    return {"pattern": expression, "x-stemma-regex": "python" if engine == "python-re" else "rust"}
 
 
 def encoded(core: Mapping[str, Any], how: str) -> JSON:

@@ -31,10 +31,10 @@ def _checked(core: Any, members: Sequence[Any]) -> JSON:
     names = []
     values = [member.value if isinstance(member, Enum) else member for member in members]
     for member, value in zip(members, values, strict=True):
-        said = to_jsonable_python(value)
-        if not _reads(validator, said):
+        jsonable = to_jsonable_python(value)
+        if not _reads(validator, jsonable):
             raise FormError(f"{member!r} cannot be read from JSON")
-        name = said if isinstance(said, str) else json.dumps(said)
+        name = jsonable if isinstance(jsonable, str) else json.dumps(jsonable)
         if _reads(of_names, {name: None}):
             names.append(name)
     return {} if all(isinstance(value, str) for value in values) else {"x-stemma-names": names}

@@ -69,6 +69,7 @@ def _config(opened: GGUF, name: str) -> ModelConfig:
     if not settings.get("attention.causal", True):
         settings.refuse("attention.causal", "tokens would see what comes behind them, and such models write no text")
     whole = settings.number("context_length")
+    window = settings.number("attention.sliding_window", whole) if settings.get("attention.sliding_window") else whole
     config = ModelConfig(
         name=values.get("general.name", name),
         family=family,
@@ -79,7 +80,7 @@ def _config(opened: GGUF, name: str) -> ModelConfig:
         hidden=hidden,
         intermediate=settings.number("feed_forward_length"),
         vocab_size=tensors["token_embd.weight"].shape[0],
-        context_length=min(whole, settings.get("attention.sliding_window") or whole),
+        context_length=min(whole, window),
         norm_epsilon=settings.need("attention.layer_norm_rms_epsilon"),
         rope=read_gguf_rope(settings, tensors, head_dim),
         tied_embeddings="output.weight" not in tensors,

@@ -41,10 +41,10 @@ def read_rope(settings: Settings, head_dim: int) -> RopeConfig:
     inner = Settings(scaling, f"{place} of config.json")
     factors: tuple[float, ...] = ()
     if kind == "linear":
-        factors = linear_factors(head_dim, inner.need("factor"))
+        factors = linear_factors(head_dim, inner.amount("factor"))
     elif kind == "llama3":
-        low, high = inner.need("low_freq_factor"), inner.need("high_freq_factor")
-        factors = llama3_factors(theta, head_dim, inner.need("factor"), low, high, original)
+        low, high = inner.amount("low_freq_factor"), inner.amount("high_freq_factor")
+        factors = llama3_factors(theta, head_dim, inner.amount("factor"), low, high, original)
     inner.check_all_used(without_effect)
     return RopeConfig(theta, factors)
 

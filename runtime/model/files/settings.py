@@ -3,6 +3,7 @@ ignored changes the numbers in silence. Reads no file."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -81,6 +82,13 @@ class Settings:
             raise UnsupportedModel(f"{self._place} gives each layer its own {self._prefix + name!r}, which is not run")
         if not isinstance(value, int) or value < 1:
             raise ModelFileError(f"{self._prefix + name!r} in {self._place} is {value!r}, no positive whole number")
+        return value
+
+    def amount(self, name: str) -> float:
+        """A positive number that must be there."""
+        value = self.need(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ModelFileError(f"{self._prefix + name!r} in {self._place} is {value!r}, no positive number")
         return value
 
     def refuse(self, name: str, why: str) -> NoReturn:

@@ -118,6 +118,20 @@ def test_a_setting_that_is_not_used_is_refused(changes: dict[str, Any], name: st
         read_config({**CONFIG, **changes}, "x")
 
 
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"rope_scaling": {**LINEAR, "factor": "4"}}, "factor"),
+        ({"rope_scaling": {**LLAMA3, "low_freq_factor": 0}}, "low_freq_factor"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers"),
+        ({"vocab_size": "260"}, "vocab_size"),
+    ],
+)
+def test_a_setting_that_is_no_number_is_refused(changes: dict[str, Any], name: str) -> None:
+    with pytest.raises(ModelFileError, match=f"{name}.* is .*, no positive"):
+        read_config({**CONFIG, **changes}, "x")
+
+
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
 def test_what_transformers_writes_is_not_refused(family: str) -> None:
     """Every setting of its own, the generation settings that older versions kept here, and what is off."""
@@ -179,6 +193,7 @@ REFUSED_METADATA: list[tuple[dict[str, Any], str]] = [
     ({"attention.scale": 0.5}, "attention.scale"),
     ({"expert_count": 8}, "expert_count"),
     ({"rope.dimension_sections": [8, 12, 12, 0]}, "rope.dimension_sections"),
+    ({"attention.sliding_window": [64, 128]}, "attention.sliding_window"),
 ]
 
 

@@ -175,7 +175,7 @@ def test_limits(page, claim, path, factor):
     assert number(claimed) * factor == constant(path)
 
 
-@pytest.mark.parametrize(("page", "claim", "count"), COUNTS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("page", "claim", "count"), COUNTS, ids=[f"{page}: {claim}" for page, claim, _ in COUNTS])
 def test_counts(page, claim, count):
     (claimed,) = re.findall(claim, TEXTS[f"{page}.md"])
     assert number(claimed) == count()

@@ -221,7 +221,7 @@ class State:
 
     def _silent(self) -> RequestOptions:
         """Options of a request that computes and says nothing, where this state's requests run."""
-        silent: RequestOptions = {"max_tokens": 0, "next_use": "soon"}
+        silent: RequestOptions = {"max_tokens": 0}
         if "namespace" in self._options:
             silent["namespace"] = self._options["namespace"]
         if "priority" in self._options:

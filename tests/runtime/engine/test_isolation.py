@@ -219,7 +219,7 @@ def test_a_cache_that_is_found_broken_ends_the_engine(tiny_loaded, monkeypatch):
         cache._store.pool.take(1)
         raise Injected
 
-    monkeypatch.setattr(cache, "acquire", lose_a_block)
+    monkeypatch.setattr(cache, "acquire_uncounted", lose_a_block)
     told = heard(engine.submit("hello"))
     assert isinstance(told, EngineFailed)
     assert isinstance(told.__cause__, AssertionError)

@@ -1,11 +1,13 @@
-"""Compile times and first masks of this build beside an earlier one's, on the schemas that the earlier one reads.
+"""Compile times and masks of this build beside an earlier one's, on the schemas that the earlier one reads.
 
     python benchmarks/fsm_before.py --before REVISION --data FILE.jsonl --gguf MODEL.gguf [--runs N] [--json FILE]
 
-FILE has one `{"id", "schema", ...}` a line. Both builds run in processes of their own and take turns, schema by schema
-and run by run, on one core; times are CPU time of the measuring thread. `compile` is from the schema to a compiled
-grammar, with what it takes to drop the one before; a schema's time is the median of its runs. The earlier build is
-taken from this repository's history, into a folder of the cache. Kernels are compiled before anything is timed.
+FILE has one `{"id", "schema", "valid", ...}` a line. Both builds run in processes of their own and take turns, schema
+by schema and run by run, on one core; times are CPU time of the measuring thread. `compile` is from the schema to a
+compiled grammar, with what it takes to drop the one before; `walk` is a matcher's way along the tokens of a valid
+instance, with a mask at each; `walk again` the same when all masks are known. A schema's time is the median of its
+runs. The earlier build is taken from this repository's history, into a folder of the cache. Kernels are compiled
+before anything is timed.
 """
 
 from __future__ import annotations
@@ -21,9 +23,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path.home() / ".cache" / "stemma-bench" / "revisions"
-Pair = tuple[float, float]  # seconds of compiling, and of the first mask
+Times = tuple[float, float, float, float]  # seconds: compiling, the first mask, a walk, the walk again
+PARTS = ("compile", "first mask", "walk", "walk again")
 
 
 def folder_of(revision: str) -> Path:
@@ -63,7 +68,7 @@ class Build:
 
 
 def serve() -> None:
-    """Measures a schema a message: a `Pair`, or None where the build refuses it."""
+    """Measures a schema with an instance's tokens a message: its `Times`, or None where the build refuses it."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
 
@@ -73,7 +78,7 @@ def serve() -> None:
 
     folder, token_bytes, eos = pickle.load(sys.stdin.buffer)
     import stemma.fsm
-    from stemma.fsm import CompiledGrammar, Vocabulary
+    from stemma.fsm import CompiledGrammar, Matcher, Vocabulary
     from stemma.fsm.json_schema import JSONSchema
 
     try:
@@ -85,20 +90,30 @@ def serve() -> None:
     loader().wait()
     vocabulary = Vocabulary(token_bytes, {"<eos>": eos}, [eos])
     clock, compiled = time.thread_time, None
+    row = np.zeros(-(-len(token_bytes) // 32), dtype=np.uint32)
+
+    def walk(tokens: list[int]) -> float:
+        matcher, begin = Matcher(compiled), clock()
+        for token in tokens:
+            matcher.mask_into(row)
+            assert matcher.advance(token)
+        return clock() - begin
+
     answer("ready")
     while True:
-        schema = pickle.load(sys.stdin.buffer)
+        schema, tokens = pickle.load(sys.stdin.buffer)
         try:
             begin = clock()
             compiled = CompiledGrammar(JSONSchema(schema).grammar(), vocabulary)
             middle = clock()
             compiled.mask(compiled.start)
-            answer((middle - begin, clock() - middle))
+            end = clock()
+            answer((middle - begin, end - middle, walk(tokens), walk(tokens)))
         except Exception:  # whatever either build refuses
             answer(None)
 
 
-def measure(builds: list[Build], schemas: list[Any], runs: int) -> list[list[list[Pair | None]]]:
+def measure(builds: list[Build], schemas: list[tuple[Any, list[int]]], runs: int) -> list[list[list[Times | None]]]:
     """By run, schema and build. The builds take turns at being first."""
     found = []
     for run in range(runs):
@@ -110,11 +125,26 @@ def measure(builds: list[Build], schemas: list[Any], runs: int) -> list[list[lis
     return found
 
 
-def rows_of(found: list[list[list[Pair | None]]], before: str) -> list[dict[str, Any]]:
+def compact(value: Any) -> bytes:
+    """JSON as a grammar without white space writes it."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def tokenized(text: bytes, ids: dict[bytes, int]) -> list[int]:
+    """The longest token at each place."""
+    tokens = []
+    while text:
+        length = next(length for length in range(min(32, len(text)), 0, -1) if text[:length] in ids)
+        tokens.append(ids[text[:length]])
+        text = text[length:]
+    return tokens
+
+
+def rows_of(found: list[list[list[Times | None]]], before: str) -> list[dict[str, Any]]:
     """Sums and medians over the schemas that both builds read."""
     by_schema = [each for each in zip(*found, strict=True) if all(all(pairs) for pairs in each)]
     rows = []
-    for part, name in enumerate(("compile", "first mask")):
+    for part, name in enumerate(PARTS):
         times = [[statistics.median(pairs[build][part] for pairs in each) for build in (0, 1)] for each in by_schema]
         ratios = [ours / peer for ours, peer in times]
         sums = [sum(column) * 1e3 for column in zip(*times, strict=True)]
@@ -142,8 +172,10 @@ def main() -> None:
     from fsm_vocabularies import vocabulary_49k
 
     file = vocabulary_49k(options.gguf)
-    schemas = [json.loads(line)["schema"] for line in options.data.read_text().splitlines() if line.strip()]
+    lines = [json.loads(line) for line in options.data.read_text("utf-8").splitlines() if line.strip()]
     token_bytes, eos = file.token_bytes(), file.special()[file.eos]
+    ids = {data: token for token, data in enumerate(token_bytes) if data}
+    schemas = [(line["schema"], tokenized(compact(line["valid"][0]), ids)) for line in lines if line["valid"]]
     folders = [ROOT, folder_of(options.before)]
     for folder in folders:  # compiles what is not compiled yet
         Build(folder, token_bytes, eos).end()

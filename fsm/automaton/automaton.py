@@ -92,10 +92,6 @@ class Automaton:
     def num_states(self) -> int:
         return self._num_states
 
-    @property
-    def num_stacks(self) -> int:
-        return int(self.tables.counts[COUNT.num_stacks])
-
     def row(self, config: int) -> Int32s:
         """The next configuration for each byte; the row moves when tables grow, so use it at once."""
         if not is_filled(self.tables.rows, config):

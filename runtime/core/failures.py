@@ -6,9 +6,12 @@ leaves the cache broken, belongs to all, and nothing here holds it up.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from stemma.fsm import FormError
-from stemma.radix import Lease, NextUse
-from stemma.runtime.errors import GrammarFailed, RequestFailed, StemmaError
+from stemma.radix import Lease, NextUse, PinError
+from stemma.runtime.errors import GrammarFailed, PinRefused, RequestFailed, StemmaError
 
 
 def as_stemma_error(error: BaseException) -> StemmaError:
@@ -36,6 +39,15 @@ def describe_error(error: BaseException) -> str:
         return f"{name}: {error}"
     except Exception:
         return name
+
+
+@contextmanager
+def typed_pin_error() -> Iterator[None]:
+    """What the cache refuses a pin is PinRefused for its caller: nothing is broken."""
+    try:
+        yield
+    except PinError as error:
+        raise PinRefused(str(error)) from error
 
 
 def release_lease(lease: Lease, next_use: NextUse = NextUse.UNKNOWN) -> None:

@@ -16,13 +16,13 @@ from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from stemma.radix import NextUse, OutOfBlocks, PinError, PrefixCache
+from stemma.radix import NextUse, OutOfBlocks, PrefixCache
 from stemma.runtime.core.acceptance import accept_samples, jump_forward
 from stemma.runtime.core.admission import Admission
 from stemma.runtime.core.batch import Batch, Row, RowResult
-from stemma.runtime.core.failures import as_stemma_error, release_lease
+from stemma.runtime.core.failures import as_stemma_error, release_lease, typed_pin_error
 from stemma.runtime.core.sequence import FinishReason, Sequence
-from stemma.runtime.errors import PinRefused, PoolExhausted, PromptTooLong, StemmaError
+from stemma.runtime.errors import PoolExhausted, PromptTooLong, StemmaError
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +83,8 @@ class Scheduler:
     def _check_pin(self, sequence: Sequence, num_tokens: int) -> None:
         """Nothing is computed for a pin that could not be kept. Raises PinRefused."""
         if sequence.retained is not None:
-            try:
+            with typed_pin_error():
                 self.cache.check_pin(sequence.retained, num_tokens)
-            except PinError as error:
-                raise PinRefused(str(error)) from error
 
     def abort(self, sequence: Sequence) -> None:
         """End a sequence now, wherever it is. What it computed stays cached."""
@@ -282,10 +280,8 @@ class Scheduler:
 
     def _hand_over(self, sequence: Sequence) -> None:
         if sequence.retained is not None and sequence.lease is not None and self._shares(sequence):
-            try:
+            with typed_pin_error():
                 sequence.lease.retain(sequence.retained)
-            except PinError as error:
-                raise PinRefused(str(error)) from error
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         sequence.finish_reason = reason

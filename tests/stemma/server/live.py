@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -13,6 +17,10 @@ import httpx
 
 from stemma.runtime.engine import Engine
 from stemma.server import ServerConfig, StemmaServer, make_server
+
+
+STOP_SECONDS = 60
+"""Far more than a stop takes, also where other tests keep the machine busy."""
 
 
 class Live(NamedTuple):
@@ -26,7 +34,7 @@ class Live(NamedTuple):
 
 @contextmanager
 def live_server(engine: Engine, config: ServerConfig | None = None) -> Iterator[Live]:
-    """Runs until the block ends, and then ends within ten seconds."""
+    """Runs until the block ends; then it must end too, or the test says where it hangs."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     server = make_server(engine, config or ServerConfig(shutdown_seconds=1))
@@ -39,8 +47,17 @@ def live_server(engine: Engine, config: ServerConfig | None = None) -> Iterator[
         yield Live(url, port, server, thread)
     finally:
         server.stop()
-        thread.join(timeout=10)
-        assert not thread.is_alive(), "the server did not stop"
+        thread.join(timeout=STOP_SECONDS)
+        assert not thread.is_alive(), f"the server did not stop:\n{_where(thread)}"
+
+
+def _where(thread: threading.Thread) -> str:
+    """What a thread is doing, and what asyncio's tasks wait for."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    lines = traceback.format_stack(frame)
+    for task in (found for found in gc.get_objects() if isinstance(found, asyncio.Task) and not found.done()):
+        lines += [f"{task}\n", *(f"  {frame}\n" for frame in task.get_stack())]
+    return "".join(lines)
 
 
 def wait_until(condition, seconds: float = 20.0) -> None:  # type: ignore[no-untyped-def]

@@ -15,7 +15,7 @@ from stemma.kernels.reference import ReferenceOps
 from stemma.runtime.engine import Engine
 from stemma.runtime.model.tiny import tiny
 from stemma.server import ServerConfig
-from tests.stemma.server.live import is_idle, live_server, wait_until
+from tests.stemma.server.live import STOP_SECONDS, is_idle, live_server, wait_until
 
 LONG = {"prompt": "x", "max_tokens": 1900, "ignore_eos": True}
 
@@ -123,7 +123,7 @@ def test_a_stopping_server_finishes_what_is_short_and_ends_what_is_long(engine: 
         long = raw_request(live.port, {**LONG, "n": 64})
         wait_until(lambda: engine.stats().num_running >= 64)
         live.server.stop()
-        live.thread.join(timeout=10)
+        live.thread.join(timeout=STOP_SECONDS)
         assert not live.thread.is_alive()
         assert b"200 OK" in short.recv(1 << 16)
         wait_until(lambda: is_idle(engine))

@@ -18,7 +18,6 @@ import httpx
 from stemma.runtime.engine import Engine
 from stemma.server import ServerConfig, StemmaServer, make_server
 
-
 STOP_SECONDS = 60
 """Far more than a stop takes, also where other tests keep the machine busy."""
 

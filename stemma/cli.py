@@ -32,7 +32,9 @@ Model = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MaxTokens = Annotated[int, typer.Option(help="The most tokens to generate.")]
-Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
+Temperature = Annotated[
+    float | None, typer.Option(help="0 is greedy; left out, what the model's files recommend, else greedy.")
+]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same tokens.")]
 Url = Annotated[str, typer.Option(help="Where the server is.")]
 Key = Annotated[str | None, typer.Option(help="An API key, if the server wants one.")]
@@ -58,14 +60,14 @@ def generate(
     prompt: str,
     model: Model = None,
     max_tokens: MaxTokens = 128,
-    temperature: Temperature = 0.0,
+    temperature: Temperature = None,
     seed: Seed = None,
     as_json: Json = False,
     **options: Any,
 ) -> None:
     """Complete a prompt; the text is streamed, the figures follow on standard error."""
     with _engine(model, options) as llm:
-        generation = llm.submit(prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        generation = llm.submit(prompt, max_tokens=max_tokens, seed=seed, **_asked(temperature=temperature))
         if not as_json:
             for delta in generation:
                 print(delta.text, end="", flush=True)
@@ -83,7 +85,7 @@ def chat(
     model: Model = None,
     system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
     max_tokens: MaxTokens = 256,
-    temperature: Temperature = 0.0,
+    temperature: Temperature = None,
     as_json: Json = False,
     **options: Any,
 ) -> None:
@@ -93,7 +95,7 @@ def chat(
 
     console = Console(stderr=True)
     with _engine(model, options) as llm:
-        session = Chat(llm, system, max_tokens=max_tokens, temperature=temperature)
+        session = Chat(llm, system, max_tokens=max_tokens, **_asked(temperature=temperature))
         while line := _read_line(console):
             if line == "/undo":
                 session.undo()
@@ -265,6 +267,11 @@ def _engine(model: str | None, options: dict[str, Any]) -> Any:
 
     with progress() as report:
         return Engine(model, progress=report, **options)
+
+
+def _asked(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _prefix(prompt: str, cache_salt: str | None) -> dict[str, str]:

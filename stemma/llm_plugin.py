@@ -34,8 +34,8 @@ class StemmaModel(llm.Model):
         """`llm -o NAME VALUE`."""
 
         max_tokens: int = Field(default=512, ge=1, description="The most tokens to generate.")
-        temperature: float = Field(default=0.0, ge=0, description="0 is greedy.")
-        top_p: float = Field(default=1.0, gt=0, le=1, description="The smallest set of tokens with this probability.")
+        temperature: float | None = Field(default=None, ge=0, description="0 is greedy.")
+        top_p: float | None = Field(default=None, gt=0, le=1, description="The likeliest tokens of this probability.")
         seed: int | None = Field(default=None, description="The same seed gives the same tokens.")
 
     def __init__(self) -> None:
@@ -49,9 +49,11 @@ class StemmaModel(llm.Model):
         if template is None:
             raise ModelError("this model has no chat template")
         given = prompt.options
-        options = RequestOptions(
-            max_tokens=given.max_tokens, temperature=given.temperature, top_p=given.top_p, seed=given.seed
-        )
+        options = RequestOptions(max_tokens=given.max_tokens, seed=given.seed)
+        if given.temperature is not None:
+            options["temperature"] = given.temperature
+        if given.top_p is not None:
+            options["top_p"] = given.top_p
         if prompt.schema:
             options["grammar"] = JSONSchema(closed(prompt.schema))
         generation = self._engine.submit(template.encode_chat(messages_of(prompt, conversation)), **options)

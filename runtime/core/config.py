@@ -12,6 +12,7 @@ from stemma.runtime.errors import InvalidRequest
 
 BackendName = Literal["auto", "reference", "cpu", "triton"]
 PolicyName = Literal["reuse", "lru", "lfu", "slru", "priority"]
+GenerationConfig = Literal["auto", "none"]
 POLICIES: Mapping[PolicyName, Policy] = {
     "reuse": ReuseQueue,
     "lru": lru,
@@ -41,6 +42,7 @@ class EngineConfig:
     max_chunk: tokens of one prompt in one step.
     prefix_cache: look prefixes up and keep them; off, every prompt is computed whole.
     jump_forward: append what a grammar forces without asking the model; off, every token is sampled.
+    generation_config: where a request does not say how to sample: "auto" takes what the model's files recommend.
     """
 
     device: str = "auto"
@@ -57,6 +59,7 @@ class EngineConfig:
     max_chunk: int = 512
     prefix_cache: bool = True
     jump_forward: bool = True
+    generation_config: GenerationConfig = "auto"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -100,3 +103,4 @@ class EngineOptions(TypedDict, total=False):
     max_chunk: int
     prefix_cache: bool
     jump_forward: bool
+    generation_config: GenerationConfig

@@ -37,6 +37,7 @@ from stemma.runtime.engine.options import (
 )
 from stemma.runtime.engine.output_processor import RequestState
 from stemma.runtime.engine.progress import check_progress, wait
+from stemma.runtime.engine.recommended import recommended
 from stemma.runtime.engine.resources import context_of, kv_shape, make_ops
 from stemma.runtime.engine.saving import CacheFile, Saver
 from stemma.runtime.engine.text import TextStream
@@ -106,7 +107,8 @@ class Engine:
         )
         scheduler = Scheduler(cache, limits)
         self._grammars = GrammarCompiler(loaded)
-        self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity)
+        self.recommended = recommended(loaded.generation, config.generation_config)
+        self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity, self.recommended)
         runner = Runner(loaded.model, kv)
         if not runner.try_once():
             raise ModelFileError(

@@ -67,15 +67,19 @@ class RequestOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class RequestMaker:
-    """Checks options against a model and its engine, and makes requests. Touches no engine state."""
+    """Checks options against a model and its engine, and makes requests. Touches no engine state.
+
+    recommended: options that count where a request gives none of these names, nor a whole Sampling.
+    """
 
     loaded: LoadedModel
     context_length: int
     pool_tokens: int
+    recommended: RequestOptions
 
     def make(self, prompt: Prompt, options: RequestOptions) -> Request:
         """Raises InvalidRequest or PromptTooLong, whose `param` says what to change."""
-        asked, sampling = checked_options(options)
+        asked, sampling = checked_options(with_defaults(options, self.recommended))
         tokens = self.tokens(prompt)
         for name in ("logit_bias", "stop_token_ids"):
             for token in getattr(sampling, name):
@@ -153,6 +157,11 @@ class RequestMaker:
                 "max_tokens",
             )
         return asked
+
+
+def with_defaults(options: RequestOptions, recommended: RequestOptions) -> RequestOptions:
+    """The options, and what is recommended for those that are not given; a whole Sampling leaves nothing open."""
+    return options if "sampling" in options else {**recommended, **options}
 
 
 SAMPLING_FIELDS = frozenset(field.name for field in fields(Sampling))

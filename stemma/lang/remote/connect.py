@@ -11,7 +11,7 @@ import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
 
 from stemma.lang.loops import LoopThread
 from stemma.lang.remote.body import body_of
@@ -21,6 +21,7 @@ from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions, Timing
 from stemma.runtime.engine.forms import Answer, form_of
 from stemma.runtime.engine.generation import join
+from stemma.runtime.engine.options import with_defaults
 from stemma.runtime.engine.progress import Report, wait
 from stemma.runtime.errors import RemoteError
 from stemma.runtime.model import ChatTemplate, Tokenizer
@@ -64,6 +65,7 @@ class Remote:
                 ),
                 files["vocab_size"],
             )
+            self._recommended = cast(RequestOptions, files["sampling"])
             source = files["chat_template"]
             self._chat_template = (
                 None if source is None else ChatTemplate(source, self._tokenizer, files["tool_template"])
@@ -128,7 +130,7 @@ class Remote:
         self, prompt: Sequence[int], *, hold: RemoteHold | None = None, **options: Unpack[RequestOptions]
     ) -> Generation:
         """Start one request. A hold with a pin has the server keep the prompt."""
-        body = body_of(prompt, options)
+        body = body_of(prompt, with_defaults(options, self._recommended))
         return self._start(hold.pin(body) if hold is not None and hold.pinned_for else self._server.generate(body))
 
     def explain(self, tokens: Sequence[int], namespace: str = "") -> Explanation:

@@ -26,7 +26,7 @@ async def start_chat(
     """Check a chat request and start its choices. prompt_param: the field that a wrong prompt is blamed on."""
     service = context.service
     service.check_model(body.model)
-    options = chat_options(body, context.tenant)
+    options = chat_options(body, context.tenant, service.engine.recommended)
     tools = tool_use(body)
     constraint = chat_constraint(body, tools)
     await constrain(service, options, constraint)
@@ -34,12 +34,12 @@ async def start_chat(
         prompt = await service.work(chat_prompt, service, body, tools, options["namespace"])
         default = service.config.default_max_tokens
         generations = start(context, [prompt.tokens], body.n or 1, max_tokens(body), default, options)
-    return ChatTurn(service, body, prompt, tools, calls_first(constraint), options["namespace"]), generations
+    return ChatTurn(service, body, prompt, tools, calls_first(constraint), options), generations
 
 
-def chat_options(body: ChatRequest, tenant: Tenant) -> RequestOptions:
+def chat_options(body: ChatRequest, tenant: Tenant, recommended: RequestOptions) -> RequestOptions:
     """The engine's options, the lengths left out. Raises ApiError."""
-    options = sampling_options(body, tenant)
+    options = sampling_options(body, tenant, recommended)
     if body.top_logprobs is not None and not body.logprobs:
         raise bad_request("top_logprobs needs logprobs to be true", "top_logprobs")
     if body.logprobs:
@@ -74,7 +74,7 @@ class ChatTurn:
     prompt: ChatPrompt
     tools: ToolUse
     calls_first: bool
-    namespace: str
+    options: RequestOptions
 
     def choice(self) -> Choice:
         """A new choice, to be fed what it says."""
@@ -92,9 +92,10 @@ class ChatTurn:
         answer = choice.answer
         key = answer_key(answer.content, [(made.name, made.arguments) for made in answer.calls])
         prompter, tokens = self.service.prompter, completion.tokens
-        ran = prompter.remember(self.prompt, self.namespace, completion.text, key, tokens)
+        namespace = self.options["namespace"]
+        ran = prompter.remember(self.prompt, namespace, completion.text, key, tokens)
         if tokens and ran[-1] == tokens[-1]:
-            self.service.compute_later(ran, self.namespace, self.body.priority or 0)
+            self.service.compute_later(ran, namespace, self.body.priority or 0)
 
 
 @dataclass(slots=True)

@@ -1,6 +1,9 @@
-"""Fields of a request to the engine's options. Names and defaults are OpenAI's; the engine checks the values."""
+"""Fields of a request to the engine's options. Names and defaults are OpenAI's, where the model recommends
+nothing; the engine checks the values."""
 
 from __future__ import annotations
+
+from typing import Any, cast
 
 from stemma.runtime.engine import RequestOptions
 from stemma.server.http.errors import bad_request
@@ -10,17 +13,23 @@ from stemma.server.wire.common import GenerationRequest, StreamOptions
 OPENAI_TEMPERATURE = 1.0
 
 
-def sampling_options(body: GenerationRequest, tenant: Tenant) -> RequestOptions:
-    """Everything but the lengths, the log-probabilities and the form of the output. Raises ApiError."""
-    return RequestOptions(
+def sampling_options(body: GenerationRequest, tenant: Tenant, recommended: RequestOptions) -> RequestOptions:
+    """Everything but the lengths, the log-probabilities and the form of the output. Raises ApiError.
+
+    recommended: the model's own sampling, for what the request leaves out.
+    """
+    asked: dict[str, Any] = {
+        "temperature": body.temperature,
+        "top_p": body.top_p,
+        "top_k": 0 if body.top_k == -1 else body.top_k,
+        "min_p": body.min_p,
+        "repetition_penalty": body.repetition_penalty,
+    }
+    sampling = {name: value for name, value in asked.items() if value is not None}
+    options = RequestOptions(
         namespace=tenant.namespace(body.cache_salt),
         priority=body.priority or 0,
         next_use=body.next_use or "unknown",
-        temperature=OPENAI_TEMPERATURE if body.temperature is None else body.temperature,
-        top_p=1.0 if body.top_p is None else body.top_p,
-        top_k=0 if body.top_k in (None, -1) else body.top_k,
-        min_p=body.min_p or 0.0,
-        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
         presence_penalty=body.presence_penalty or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,
         seed=body.seed,
@@ -30,6 +39,7 @@ def sampling_options(body: GenerationRequest, tenant: Tenant) -> RequestOptions:
         ignore_eos=bool(body.ignore_eos),
         finish_in_time=bool(body.finish_in_time),
     )
+    return cast(RequestOptions, {"temperature": OPENAI_TEMPERATURE, "top_p": 1.0, **recommended, **sampling, **options})
 
 
 def stream_options(body: GenerationRequest) -> StreamOptions:

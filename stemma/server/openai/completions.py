@@ -32,7 +32,7 @@ async def completions(context: RequestContext[Service, CompletionRequest]) -> Re
     body, service = context.body, context.service
     service.check_model(body.model)
     streaming = stream_options(body)
-    options = sampling_options(body, context.tenant)
+    options = sampling_options(body, context.tenant, service.engine.recommended)
     if body.best_of not in (None, body.n or 1):
         raise bad_request("best_of is supported only where it equals n", "best_of")
     options.update(logprob_options(body))

@@ -48,7 +48,8 @@ async def tokenizer_info(context: RequestContext[Service, None]) -> Response:
 
 
 async def tokenizer(context: RequestContext[Service, None]) -> Response:
-    """What the model's tokenizer and chat template are made of, for clients that encode by themselves."""
+    """What the model's tokenizer and chat template are made of, for clients that encode by themselves; and the sampling
+    that counts where they ask for none."""
     service = context.service
     loaded = service.engine.loaded
     files = loaded.tokenizer_files
@@ -60,6 +61,7 @@ async def tokenizer(context: RequestContext[Service, None]) -> Response:
         "adds_bos": files.adds_bos,
         "chat_template": files.chat_template,
         "tool_template": files.tool_template,
+        "sampling": service.engine.recommended,
     }
     return await service.work(json_reply, answer)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import cast
 
 from stemma.runtime.core.config import GenerationConfig
 from stemma.runtime.core.sampling import Sampling
@@ -32,7 +33,7 @@ def recommended(defaults: GenerationDefaults, use: GenerationConfig) -> RequestO
             f"the sampling that the model's files recommend cannot be used: {error}; correct it, or leave it out with "
             'generation_config="none"'
         ) from error
-    return RequestOptions(**found)
+    return cast(RequestOptions, found)
 
 
 SAMPLING = frozenset(("temperature", "top_k", "top_p", "min_p", "repetition_penalty"))

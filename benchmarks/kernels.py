@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention.flex_attention import flex_attention
 
-from stemma.kernels.ops import AttentionMetadata, KVShape, SamplingRows, SharedPrefix
+from stemma.kernels.ops import AttentionMetadata, AttentionSpec, KVShape, SamplingRows, SharedPrefix
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.packing import DenseLinear, PackedLinear
 from stemma.kernels.triton.plan import PIECE, Cutting, cut
@@ -162,12 +162,13 @@ def copy_bandwidth(device: Device, num_bytes: int) -> float:
 
 def decode_rows(device: Device, sizes: Sizes, bandwidth: float) -> Iterator[Row]:
     ops, (num_heads, num_kv_heads, head_dim) = device.ops, sizes.heads
+    spec = AttentionSpec(head_dim**-0.5)
     for batch, context in sizes.decode:
         metadata = decode_layout(batch, context, sizes.block_size)
         shape = KVShape(1, metadata.block_tables.size, sizes.block_size, num_kv_heads, head_dim)
         kv, plan = filled(ops, shape), ops.plan(metadata, shape)
         q = torch.randn(batch, num_heads, head_dim, device=ops.device, dtype=ops.dtype)
-        ours = device.timer(lambda q=q, kv=kv, plan=plan: ops.attention(q, kv, 0, plan))
+        ours = device.timer(lambda q=q, kv=kv, plan=plan: ops.attention(q, kv, 0, plan, spec))
         case = f"decode {batch} x {context}"
         gigabytes = ideal_bytes(metadata, shape, kv.keys.itemsize) / ours / 1e3
         yield Row(case, "GB/s of KV", gigabytes, bandwidth, "copy on the device")
@@ -178,12 +179,13 @@ def decode_rows(device: Device, sizes: Sizes, bandwidth: float) -> Iterator[Row]
 
 def extend_rows(device: Device, sizes: Sizes) -> Iterator[Row]:
     ops, (num_heads, num_kv_heads, head_dim) = device.ops, sizes.heads
+    spec = AttentionSpec(head_dim**-0.5)
     for cached, new in sizes.extend:
         metadata = extend_layout(cached, new, sizes.block_size)
         shape = KVShape(1, metadata.block_tables.size, sizes.block_size, num_kv_heads, head_dim)
         kv, plan = filled(ops, shape), ops.plan(metadata, shape)
         q = torch.randn(new, num_heads, head_dim, device=ops.device, dtype=ops.dtype)
-        ours = device.timer(lambda q=q, kv=kv, plan=plan: ops.attention(q, kv, 0, plan))
+        ours = device.timer(lambda q=q, kv=kv, plan=plan: ops.attention(q, kv, 0, plan, spec))
         k, v = contiguous_kv(device, 1, cached + new, sizes.heads)
         yield from peer_rows(device, f"extend {new} behind {cached}", ours, q.transpose(0, 1)[None], k, v, causal=True)
 
@@ -213,6 +215,7 @@ def peer_rows(
 def shared_rows(device: Device, sizes: Sizes) -> Iterator[Row]:
     """The same sequences with and without the hint that they share a prefix; 64 tokens of their own."""
     ops, (num_heads, num_kv_heads, head_dim) = device.ops, sizes.heads
+    spec = AttentionSpec(head_dim**-0.5)
     for batch, prefix in sizes.shared:
         metadata = decode_layout(batch, prefix + 64, sizes.block_size, prefix // sizes.block_size)
         plain = AttentionMetadata(
@@ -222,7 +225,7 @@ def shared_rows(device: Device, sizes: Sizes) -> Iterator[Row]:
         kv = filled(ops, shape)
         q = torch.randn(batch, num_heads, head_dim, device=ops.device, dtype=ops.dtype)
         ours, peer = (
-            device.timer(lambda q=q, kv=kv, plan=plan: ops.attention(q, kv, 0, plan))
+            device.timer(lambda q=q, kv=kv, plan=plan: ops.attention(q, kv, 0, plan, spec))
             for plan in (ops.plan(metadata, shape), ops.plan(plain, shape))
         )
         yield Row(f"{batch} sequences over {prefix} shared tokens", "us", ours, peer, "without sharing")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,39 @@ class HeadShape(NamedTuple):
     num_heads: int
     num_kv_heads: int
     head_dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionSpec:
+    """How one layer's queries weigh the keys that they see.
+
+    scale: of the products of queries and keys, usually 1 / sqrt(head_dim).
+    window: how many tokens a row sees, the last of them itself; None is all (Beltagy et al. 2020).
+    softcap: scores become `softcap * tanh(score / softcap)` (Gemma 2); None is off.
+    sinks: for each head a score that takes part in the softmax and adds nothing (gpt-oss); () is off.
+    """
+
+    scale: float
+    window: int | None = None
+    softcap: float | None = None
+    sinks: tuple[float, ...] = ()
+
+
+class HeadNorms(NamedTuple):
+    """RMS norms of queries and keys.
+
+    q, k: norms of (head_dim,), one for all heads, or of all heads together, (num_heads * head_dim,); None is none.
+    after_rope: whether heads are rotated first (Hunyuan).
+    """
+
+    q: Any | None
+    k: Any | None
+    after_rope: bool = False
+
+
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu2", "clamped_silu"]
+"""Of an MLP. gelu is the exact one, gelu_tanh its approximation, relu2 the square of relu. clamped_silu, for gated ones
+alone, is gpt-oss's: gates at most 7, ups within 7, `gate * sigmoid(1.702 * gate) * (up + 1)`."""
 
 
 class KVShape(NamedTuple):
@@ -178,14 +211,21 @@ class Ops(Protocol):
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> Linear:
         """Pack matrices (out_i, in) that share their input; the outputs stand one after the other."""
 
-    def embedding(self, weight: StoredWeight) -> Any:
-        """Pack an embedding table (vocabulary, hidden)."""
+    def embedding(self, weight: StoredWeight, scale: float = 1.0) -> Any:
+        """Pack an embedding table (vocabulary, hidden). scale: what its rows are multiplied by when they are read."""
 
     def norm(self, weight: StoredWeight, epsilon: float) -> Any:
         """An RMS norm (Zhang and Sennrich 2019) with its weight (features,)."""
 
+    def layer_norm(self, weight: StoredWeight, bias: StoredWeight | None, epsilon: float) -> Any:
+        """A layer norm (Ba et al. 2016), which stands wherever an RMS norm may, but for those of heads."""
+
     def rope(self, cos: npt.NDArray[np.float32], sin: npt.NDArray[np.float32]) -> Any:
-        """Rotary tables (positions, head_dim / 2) for the pairs (i, i + head_dim / 2) (Su et al. 2021)."""
+        """Rotary tables (positions, head_dim / 2) for the pairs (i, i + head_dim / 2) (Su et al. 2021).
+
+        Interleaved pairs and heads of which a part is rotated come to this form when a model is loaded: the rows of Q
+        and K change places within each head, which changes no product of the two, and what is not rotated has cosine 1.
+        """
 
     def kv(self, shape: KVShape) -> KV:
         """Allocate a KV pool. Raises MemoryError if it does not fit the device."""
@@ -200,32 +240,42 @@ class Ops(Protocol):
     def embed(self, embedding: Any, ids: Int32Array) -> torch.Tensor:
         """Rows of the table -> (tokens, hidden)."""
 
-    def norm_linear(self, x: torch.Tensor, norm: Any, linear: Any) -> torch.Tensor:
-        """`linear(norm(x))`: (tokens, hidden) -> (tokens, out_features)."""
+    def norm_linear(self, x: torch.Tensor, norm: Any | None, linear: Any) -> torch.Tensor:
+        """`linear(norm(x))`: (tokens, hidden) -> (tokens, out_features). No norm leaves x as it is."""
 
     def rope_write(
-        self, qkv: torch.Tensor, heads: HeadShape, rope: Any, q_norm: Any | None, k_norm: Any | None,
+        self, qkv: torch.Tensor, heads: HeadShape, rope: Any | None, norms: HeadNorms | None,
         kv: Any, layer: int, plan: Any,
     ) -> torch.Tensor:  # fmt: skip
-        """Norm the heads of Q and K if asked, rotate them, write K and V to their slots.
+        """Norm the heads of Q and K if asked, rotate them if asked, write K and V to their slots.
 
         qkv: (tokens, (num_heads + 2 * num_kv_heads) * head_dim) -> Q as (tokens, num_heads, head_dim).
         """
 
-    def attention(self, q: torch.Tensor, kv: Any, layer: int, plan: Any) -> torch.Tensor:
-        """Causal attention of this step's rows over their contexts, scores scaled by 1 / sqrt(head_dim).
+    def attention(self, q: torch.Tensor, kv: Any, layer: int, plan: Any, spec: AttentionSpec) -> torch.Tensor:
+        """Causal attention of this step's rows over what they see of their contexts.
 
         q: (tokens, num_heads, head_dim) -> (tokens, num_heads * head_dim).
         """
 
-    def linear_add(self, x: torch.Tensor, linear: Any, residual: torch.Tensor) -> torch.Tensor:
-        """`residual + linear(x)`; may work in place on `residual`, which the caller must not use again."""
+    def linear_add(self, x: torch.Tensor, linear: Any, residual: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        """`residual + scale * linear(x)`; may work in place on `residual`, which the caller must not use again."""
 
-    def norm_gated(self, x: torch.Tensor, norm: Any, gate_up: Any) -> torch.Tensor:
-        """`silu(gate) * up` of `gate_up(norm(x))`, gate first -> (tokens, out_features / 2) (Shazeer 2020, SwiGLU)."""
+    def linear_norm_add(
+        self, x: torch.Tensor, linear: Any, norm: Any, residual: torch.Tensor, scale: float = 1.0
+    ) -> torch.Tensor:
+        """`residual + scale * norm(linear(x))`; may work in place on `residual`."""
 
-    def logits(self, x: torch.Tensor, rows: Int32Array, norm: Any, head: Any) -> torch.Tensor:
-        """`head(norm(x[rows]))` -> float32 (rows, vocabulary)."""
+    def norm_gated(self, x: torch.Tensor, norm: Any | None, gate_up: Any, activation: Activation) -> torch.Tensor:
+        """`activation(gate) * up` of `gate_up(norm(x))`, gate first -> (tokens, out_features / 2) (Shazeer 2020)."""
+
+    def norm_activated(self, x: torch.Tensor, norm: Any | None, up: Any, activation: Activation) -> torch.Tensor:
+        """`activation(up(norm(x)))` -> (tokens, out_features), an MLP without a gate."""
+
+    def logits(
+        self, x: torch.Tensor, rows: Int32Array, norm: Any, head: Any, softcap: float | None = None
+    ) -> torch.Tensor:
+        """`head(norm(x[rows]))` -> float32 (rows, vocabulary), with a soft cap like that of scores if asked."""
 
     # KV blocks and logits ----------------------------------------------------------------
     def copy_blocks(self, kv: Any, copies: Sequence[BlockCopy]) -> None:

@@ -7,8 +7,10 @@ products depend on the number of rows in the last bits.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +18,11 @@ import torch
 import torch.nn.functional as F
 
 from stemma.kernels.ops import (
+    Activation,
     AttentionMetadata,
+    AttentionSpec,
     BlockCopy,
+    HeadNorms,
     HeadShape,
     Int32Array,
     KVShape,
@@ -48,6 +53,25 @@ class ReferenceNorm:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.epsilon) * self.weight
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReferenceLayerNorm:
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    epsilon: float
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.epsilon)
+
+
+AnyNorm = ReferenceNorm | ReferenceLayerNorm
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReferenceEmbedding:
+    table: torch.Tensor
+    scale: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +109,43 @@ class ReferencePlan:
     context_slots: tuple[torch.Tensor, ...]  # for each sequence (context_len,)
 
 
+ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType(
+    {
+        "silu": F.silu,
+        "gelu": F.gelu,
+        "gelu_tanh": partial(F.gelu, approximate="tanh"),
+        "relu2": lambda x: F.relu(x).square(),
+    }
+)
+
+
+def _capped(x: torch.Tensor, softcap: float | None) -> torch.Tensor:
+    return x if softcap is None else softcap * torch.tanh(x / softcap)
+
+
+def _norm_heads(x: torch.Tensor, norm: ReferenceNorm | None) -> torch.Tensor:
+    """(tokens, heads, head_dim), each head by itself or all of a token together, as the norm is wide."""
+    return x if norm is None else norm(x.reshape(len(x), -1, norm.weight.shape[0])).view(x.shape)
+
+
+def _attend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, positions: torch.Tensor, spec: AttentionSpec
+) -> torch.Tensor:
+    """One sequence: q (rows, heads, head_dim), k and v (context, kv_heads, head_dim)."""
+    group = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+    scores = _capped(torch.einsum("qhd,khd->hqk", q, k) * spec.scale, spec.softcap)
+    key_positions = torch.arange(len(k), device=q.device)[None, :]
+    hidden = key_positions > positions[:, None]
+    if spec.window is not None:
+        hidden |= key_positions <= positions[:, None] - spec.window
+    scores = scores.masked_fill(hidden, float("-inf"))
+    if spec.sinks:
+        sinks = torch.tensor(spec.sinks, dtype=q.dtype, device=q.device)[:, None, None]
+        scores = torch.cat((scores, sinks.expand(-1, len(q), 1)), dim=-1)
+    return torch.einsum("hqk,khd->qhd", scores.softmax(-1)[..., : len(k)], v)
+
+
 class ReferenceOps:
     """Plain torch on any device torch knows."""
 
@@ -103,11 +164,14 @@ class ReferenceOps:
         bias = torch.cat([self._load(part) for part in biases]) if biases else None
         return ReferenceLinear(weight, bias, weight.shape[1], weight.shape[0])
 
-    def embedding(self, weight: StoredWeight) -> torch.Tensor:
-        return self._load(weight)
+    def embedding(self, weight: StoredWeight, scale: float = 1.0) -> ReferenceEmbedding:
+        return ReferenceEmbedding(self._load(weight), scale)
 
     def norm(self, weight: StoredWeight, epsilon: float) -> ReferenceNorm:
         return ReferenceNorm(self._load(weight), epsilon)
+
+    def layer_norm(self, weight: StoredWeight, bias: StoredWeight | None, epsilon: float) -> ReferenceLayerNorm:
+        return ReferenceLayerNorm(self._load(weight), None if bias is None else self._load(bias), epsilon)
 
     def rope(self, cos: npt.NDArray[np.float32], sin: npt.NDArray[np.float32]) -> ReferenceRope:
         return ReferenceRope(
@@ -139,52 +203,67 @@ class ReferenceOps:
             tuple(context_slots),
         )
 
-    def embed(self, embedding: torch.Tensor, ids: Int32Array) -> torch.Tensor:
-        return embedding[torch.from_numpy(ids.astype(np.int64)).to(self.device)]
+    def embed(self, embedding: ReferenceEmbedding, ids: Int32Array) -> torch.Tensor:
+        return embedding.table[torch.from_numpy(ids.astype(np.int64)).to(self.device)] * embedding.scale
 
-    def norm_linear(self, x: torch.Tensor, norm: ReferenceNorm, linear: ReferenceLinear) -> torch.Tensor:
-        return linear(norm(x))
+    def norm_linear(self, x: torch.Tensor, norm: AnyNorm | None, linear: ReferenceLinear) -> torch.Tensor:
+        return linear(x if norm is None else norm(x))
 
     def rope_write(
-        self, qkv: torch.Tensor, heads: HeadShape, rope: ReferenceRope, q_norm: ReferenceNorm | None,
-        k_norm: ReferenceNorm | None, kv: ReferenceKV, layer: int, plan: ReferencePlan,
+        self, qkv: torch.Tensor, heads: HeadShape, rope: ReferenceRope | None, norms: HeadNorms | None,
+        kv: ReferenceKV, layer: int, plan: ReferencePlan,
     ) -> torch.Tensor:  # fmt: skip
         qkv = qkv.view(len(qkv), -1, heads.head_dim)
-        sizes = [heads.num_heads, heads.num_kv_heads, heads.num_kv_heads]
-        q, k, v = torch.split(qkv, sizes, dim=1)
-        q = q if q_norm is None else q_norm(q)
-        k = k if k_norm is None else k_norm(k)
-        kv.keys[layer, plan.slots] = rope(k, plan.positions)
+        q, k, v = torch.split(qkv, [heads.num_heads, heads.num_kv_heads, heads.num_kv_heads], dim=1)
+        if norms is not None and not norms.after_rope:
+            q, k = _norm_heads(q, norms.q), _norm_heads(k, norms.k)
+        if rope is not None:
+            q, k = rope(q, plan.positions), rope(k, plan.positions)
+        if norms is not None and norms.after_rope:
+            q, k = _norm_heads(q, norms.q), _norm_heads(k, norms.k)
+        kv.keys[layer, plan.slots] = k
         kv.values[layer, plan.slots] = v
-        return rope(q, plan.positions)
+        return q
 
-    def attention(self, q: torch.Tensor, kv: ReferenceKV, layer: int, plan: ReferencePlan) -> torch.Tensor:
+    def attention(
+        self, q: torch.Tensor, kv: ReferenceKV, layer: int, plan: ReferencePlan, spec: AttentionSpec
+    ) -> torch.Tensor:
         starts = plan.metadata.query_starts
         out = [
-            self._attend(q[start:end], kv.keys[layer, slots], kv.values[layer, slots], plan.positions[start:end])
+            _attend(q[start:end], kv.keys[layer, slots], kv.values[layer, slots], plan.positions[start:end], spec)
             for start, end, slots in zip(starts[:-1], starts[1:], plan.context_slots, strict=True)
         ]
         return torch.cat(out).reshape(len(q), -1)
 
-    def _attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """One sequence: q (rows, heads, head_dim), k and v (context, kv_heads, head_dim)."""
-        group = q.shape[1] // k.shape[1]
-        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-        scores = torch.einsum("qhd,khd->hqk", q, k) * q.shape[-1] ** -0.5
-        future = torch.arange(len(k), device=q.device)[None, :] > positions[:, None]
-        scores = scores.masked_fill(future, float("-inf"))
-        return torch.einsum("hqk,khd->qhd", scores.softmax(-1), v)
+    def linear_add(
+        self, x: torch.Tensor, linear: ReferenceLinear, residual: torch.Tensor, scale: float = 1.0
+    ) -> torch.Tensor:
+        return residual + scale * linear(x)
 
-    def linear_add(self, x: torch.Tensor, linear: ReferenceLinear, residual: torch.Tensor) -> torch.Tensor:
-        return residual + linear(x)
+    def linear_norm_add(
+        self, x: torch.Tensor, linear: ReferenceLinear, norm: AnyNorm, residual: torch.Tensor, scale: float = 1.0
+    ) -> torch.Tensor:
+        return residual + scale * norm(linear(x))
 
-    def norm_gated(self, x: torch.Tensor, norm: ReferenceNorm, gate_up: ReferenceLinear) -> torch.Tensor:
-        gate, up = gate_up(norm(x)).chunk(2, dim=-1)
-        return F.silu(gate) * up
+    def norm_gated(
+        self, x: torch.Tensor, norm: AnyNorm | None, gate_up: ReferenceLinear, activation: Activation
+    ) -> torch.Tensor:
+        gate, up = self.norm_linear(x, norm, gate_up).chunk(2, dim=-1)
+        if activation == "clamped_silu":
+            gate, up = gate.clamp(max=7.0), up.clamp(-7.0, 7.0)
+            return gate * torch.sigmoid(1.702 * gate) * (up + 1)
+        return ACTIVATIONS[activation](gate) * up
 
-    def logits(self, x: torch.Tensor, rows: Int32Array, norm: ReferenceNorm, head: ReferenceLinear) -> torch.Tensor:
+    def norm_activated(
+        self, x: torch.Tensor, norm: AnyNorm | None, up: ReferenceLinear, activation: Activation
+    ) -> torch.Tensor:
+        return ACTIVATIONS[activation](self.norm_linear(x, norm, up))
+
+    def logits(
+        self, x: torch.Tensor, rows: Int32Array, norm: AnyNorm, head: ReferenceLinear, softcap: float | None = None
+    ) -> torch.Tensor:
         chosen = x[torch.from_numpy(rows.astype(np.int64)).to(self.device)]
-        return head(norm(chosen)).to(torch.float32)
+        return _capped(head(norm(chosen)), softcap).to(torch.float32)
 
     def copy_blocks(self, kv: ReferenceKV, copies: Sequence[BlockCopy]) -> None:
         size = kv.shape.block_size

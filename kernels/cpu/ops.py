@@ -34,8 +34,11 @@ from stemma.kernels.cpu.rows.sampling import sample_row
 from stemma.kernels.cpu.rows.table import STORED, CpuEmbedding, add_table, embedding
 from stemma.kernels.cpu.steps import CpuExecutor, NativeCall, add_replay
 from stemma.kernels.ops import (
+    Activation,
     AttentionMetadata,
+    AttentionSpec,
     BlockCopy,
+    HeadNorms,
     HeadShape,
     Int32Array,
     KVShape,
@@ -44,6 +47,13 @@ from stemma.kernels.ops import (
     StepExecutor,
 )
 from stemma.kernels.weights import StoredWeight, dequantize
+
+
+def plain(**asked: tuple[Any, Any]) -> None:
+    """Raises NotImplementedError for what these kernels do not compute yet; (given, what they compute) by name."""
+    for name, (given, computed) in asked.items():
+        if given != computed:
+            raise NotImplementedError(f"{name} {given!r}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +157,8 @@ class CpuOps:
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> PackedLinear:
         return pack(parts, biases, self._kernels, self.target.byte_offset)
 
-    def embedding(self, weight: StoredWeight) -> CpuEmbedding:
+    def embedding(self, weight: StoredWeight, scale: float = 1.0) -> CpuEmbedding:
+        plain(scale=(scale, 1.0))
         return embedding(weight, self._kernels)
 
     def norm(self, weight: StoredWeight, epsilon: float) -> CpuNorm:
@@ -155,6 +166,9 @@ class CpuOps:
         words = np.array([values.ctypes.data, 0], dtype=np.int64)
         words[1:].view(np.float32)[0] = epsilon
         return CpuNorm(values, words, words.ctypes.data)
+
+    def layer_norm(self, weight: StoredWeight, bias: StoredWeight | None, epsilon: float) -> CpuNorm:
+        raise NotImplementedError
 
     def rope(self, cos: npt.NDArray[np.float32], sin: npt.NDArray[np.float32]) -> CpuRope:
         cos, sin = (np.ascontiguousarray(table, dtype=np.float32) for table in (cos, sin))
@@ -201,27 +215,31 @@ class CpuOps:
         self._run(self._each_row, embedding.kernel, len(ids), embedding.address, ids.ctypes.data, address, width)
         return out
 
-    def norm_linear(self, x: torch.Tensor, norm: CpuNorm, linear: PackedLinear) -> torch.Tensor:
+    def norm_linear(self, x: torch.Tensor, norm: CpuNorm | None, linear: PackedLinear) -> torch.Tensor:
         num_rows = x.shape[0]
         out, address = self._buffers.take("norm_linear", (num_rows, linear.out_features))
-        self._product(x, norm.address, 0, num_rows, linear, address, 0)
+        self._product(x, norm.address if norm else 0, 0, num_rows, linear, address, 0)
         return out
 
     def rope_write(
-        self, qkv: torch.Tensor, heads: HeadShape, rope: CpuRope, q_norm: CpuNorm | None, k_norm: CpuNorm | None,
+        self, qkv: torch.Tensor, heads: HeadShape, rope: CpuRope | None, norms: HeadNorms | None,
         kv: CpuKV, layer: int, plan: CpuPlan,
     ) -> torch.Tensor:  # fmt: skip
+        plain(after_rope=(norms is not None and norms.after_rope, False))
+        assert rope is not None
+        q_norm, k_norm = (norm.address if norm else 0 for norm in (norms or (None, None))[:2])
         paged = self._paged_for(heads, kv.shape)
         out, address = self._buffers.take("rope_write", (plan.num_rows, heads.num_heads, heads.head_dim))
         self._run(
-            paged.rope_write, qkv.data_ptr(), address, q_norm.address if q_norm else 0, k_norm.address if k_norm else 0,
+            paged.rope_write, qkv.data_ptr(), address, q_norm, k_norm,
             rope.cos_address, rope.sin_address, kv.key_addresses[layer], kv.value_addresses[layer],
             kv.block_stride, plan.positions, plan.slots, plan.num_rows, self.num_threads,
         )  # fmt: skip
         return out
 
-    def attention(self, q: torch.Tensor, kv: CpuKV, layer: int, plan: CpuPlan) -> torch.Tensor:
+    def attention(self, q: torch.Tensor, kv: CpuKV, layer: int, plan: CpuPlan, spec: AttentionSpec) -> torch.Tensor:
         num_rows, num_heads, head_dim = q.shape
+        plain(spec=(spec, AttentionSpec(head_dim**-0.5)))
         paged = self._paged_for(HeadShape(num_heads, kv.shape.num_kv_heads, head_dim), kv.shape)
         out, address = self._buffers.take("attention", (num_rows, num_heads * head_dim))
         self._give_parts(plan, num_heads, kv.shape)
@@ -236,23 +254,42 @@ class CpuOps:
             size = (plan.num_parts, num_heads, paged.shape.part_floats)
             plan.words[PLAN.index("parts")] = self._buffers.take("parts", size)[1]
 
-    def linear_add(self, x: torch.Tensor, linear: PackedLinear, residual: torch.Tensor) -> torch.Tensor:
+    def linear_add(
+        self, x: torch.Tensor, linear: PackedLinear, residual: torch.Tensor, scale: float = 1.0
+    ) -> torch.Tensor:
+        plain(scale=(scale, 1.0))
         self._product(x, 0, 0, x.shape[0], linear, residual.data_ptr(), 1)
         return residual
 
-    def norm_gated(self, x: torch.Tensor, norm: CpuNorm, gate_up: PackedLinear) -> torch.Tensor:
+    def linear_norm_add(
+        self, x: torch.Tensor, linear: PackedLinear, norm: CpuNorm, residual: torch.Tensor, scale: float = 1.0
+    ) -> torch.Tensor:
+        raise NotImplementedError
+
+    def norm_activated(
+        self, x: torch.Tensor, norm: CpuNorm | None, up: PackedLinear, activation: Activation
+    ) -> torch.Tensor:
+        raise NotImplementedError
+
+    def norm_gated(
+        self, x: torch.Tensor, norm: CpuNorm | None, gate_up: PackedLinear, activation: Activation
+    ) -> torch.Tensor:
+        plain(activation=(activation, "silu"))
         num_rows = x.shape[0]  # len(x) takes three times as long
         half = gate_up.out_features // 2
         out, target = self._buffers.take("norm_gated", (num_rows, half))
         if gate_up.gate_strips:
-            self._product(x, norm.address, 0, num_rows, gate_up, target, 0, gate_up.gate_strips)
+            self._product(x, norm.address if norm else 0, 0, num_rows, gate_up, target, 0, gate_up.gate_strips)
             return out
         address = self._buffers.take("gate_up", (num_rows, gate_up.out_features))[1]
-        self._product(x, norm.address, 0, num_rows, gate_up, address, 0)
+        self._product(x, norm.address if norm else 0, 0, num_rows, gate_up, address, 0)
         self._run(self._gate_rows, address, target, num_rows, half, self.num_threads)
         return out
 
-    def logits(self, x: torch.Tensor, rows: Int32Array, norm: CpuNorm, head: PackedLinear) -> torch.Tensor:
+    def logits(
+        self, x: torch.Tensor, rows: Int32Array, norm: CpuNorm, head: PackedLinear, softcap: float | None = None
+    ) -> torch.Tensor:
+        plain(softcap=(softcap, None))
         rows = np.ascontiguousarray(rows, dtype=np.int32)
         out, address = self._buffers.take("logits", (len(rows), head.out_features))
         self._product(x, norm.address, rows.ctypes.data, len(rows), head, address, 0)

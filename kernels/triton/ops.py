@@ -15,8 +15,11 @@ import torch
 import triton
 
 from stemma.kernels.ops import (
+    Activation,
     AttentionMetadata,
+    AttentionSpec,
     BlockCopy,
+    HeadNorms,
     HeadShape,
     Int32Array,
     KVShape,
@@ -44,6 +47,13 @@ from stemma.kernels.triton.plan import (
 )
 from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice, kv_element, target_of
 from stemma.kernels.weights import StoredWeight, dequantize
+
+
+def plain(**asked: tuple[Any, Any]) -> None:
+    """Raises NotImplementedError for what these kernels do not compute yet; (given, what they compute) by name."""
+    for name, (given, computed) in asked.items():
+        if given != computed:
+            raise NotImplementedError(f"{name} {given!r}")
 
 
 class TritonOps:
@@ -74,11 +84,15 @@ class TritonOps:
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> DenseLinear | PackedLinear:
         return pack(parts, biases, self.device, self.dtype)
 
-    def embedding(self, weight: StoredWeight) -> torch.Tensor:
+    def embedding(self, weight: StoredWeight, scale: float = 1.0) -> torch.Tensor:
+        plain(scale=(scale, 1.0))
         return dequantize(weight).to(self.device, self.dtype)
 
     def norm(self, weight: StoredWeight, epsilon: float) -> TritonNorm:
         return TritonNorm(dequantize(weight).to(self.device, torch.float32), epsilon)
+
+    def layer_norm(self, weight: StoredWeight, bias: StoredWeight | None, epsilon: float) -> TritonNorm:
+        raise NotImplementedError
 
     def rope(self, cos: npt.NDArray[np.float32], sin: npt.NDArray[np.float32]) -> TritonRope:
         return TritonRope(*(torch.from_numpy(np.ascontiguousarray(table)).to(self.device) for table in (cos, sin)))
@@ -128,36 +142,61 @@ class TritonOps:
         """`ids` may be a tensor on the device, which a captured graph reads again."""
         return embedding.index_select(0, self._upload(ids))
 
-    def norm_linear(self, x: torch.Tensor, norm: TritonNorm, linear: DenseLinear | PackedLinear) -> torch.Tensor:
-        return self._linear(self._norm(x, norm), linear)
+    def norm_linear(self, x: torch.Tensor, norm: TritonNorm | None, linear: DenseLinear | PackedLinear) -> torch.Tensor:
+        return self._linear(x if norm is None else self._norm(x, norm), linear)
 
     def rope_write(
-        self, qkv: torch.Tensor, heads: HeadShape, rope: TritonRope, q_norm: TritonNorm | None,
-        k_norm: TritonNorm | None, kv: TritonKV, layer: int, plan: TritonPlan,
+        self, qkv: torch.Tensor, heads: HeadShape, rope: TritonRope | None, norms: HeadNorms | None,
+        kv: TritonKV, layer: int, plan: TritonPlan,
     ) -> torch.Tensor:  # fmt: skip
+        plain(after_rope=(norms is not None and norms.after_rope, False))
+        assert rope is not None
+        q_norm, k_norm = (None, None) if norms is None else (norms.q, norms.k)
         q = qkv.new_empty((len(qkv), heads.num_heads, heads.head_dim))
         positions, slots = plan.positions, plan.slots
         self._kernels.rope_write(qkv, heads, rope, q_norm, k_norm, kv, layer, positions, slots, q)
         return q
 
-    def attention(self, q: torch.Tensor, kv: TritonKV, layer: int, plan: TritonPlan) -> torch.Tensor:
+    def attention(
+        self, q: torch.Tensor, kv: TritonKV, layer: int, plan: TritonPlan, spec: AttentionSpec
+    ) -> torch.Tensor:
+        plain(spec=(spec, AttentionSpec(q.shape[-1] ** -0.5)))
         out = torch.empty_like(q)
         self._kernels.attend(q, kv, layer, plan.positions, self._attention_plan(plan, q.shape[1]), out)
         return out.view(len(q), -1)
 
-    def linear_add(self, x: torch.Tensor, linear: DenseLinear | PackedLinear, residual: torch.Tensor) -> torch.Tensor:
+    def linear_norm_add(
+        self, x: torch.Tensor, linear: DenseLinear | PackedLinear, norm: TritonNorm, residual: torch.Tensor,
+        scale: float = 1.0,
+    ) -> torch.Tensor:  # fmt: skip
+        raise NotImplementedError
+
+    def norm_activated(
+        self, x: torch.Tensor, norm: TritonNorm | None, up: DenseLinear | PackedLinear, activation: Activation
+    ) -> torch.Tensor:
+        raise NotImplementedError
+
+    def linear_add(
+        self, x: torch.Tensor, linear: DenseLinear | PackedLinear, residual: torch.Tensor, scale: float = 1.0
+    ) -> torch.Tensor:
+        plain(scale=(scale, 1.0))
         return self._linear(x, linear, residual)
 
-    def norm_gated(self, x: torch.Tensor, norm: TritonNorm, gate_up: DenseLinear | PackedLinear) -> torch.Tensor:
+    def norm_gated(
+        self, x: torch.Tensor, norm: TritonNorm | None, gate_up: DenseLinear | PackedLinear, activation: Activation
+    ) -> torch.Tensor:
+        plain(activation=(activation, "silu"))
         products = self.norm_linear(x, norm, gate_up)
         out = products.new_empty((len(x), gate_up.out_features // 2))
         self._kernels.gated(products, out)
         return out
 
     def logits(
-        self, x: torch.Tensor, rows: Int32Array | torch.Tensor, norm: TritonNorm, head: DenseLinear | PackedLinear
-    ) -> torch.Tensor:
+        self, x: torch.Tensor, rows: Int32Array | torch.Tensor, norm: TritonNorm, head: DenseLinear | PackedLinear,
+        softcap: float | None = None,
+    ) -> torch.Tensor:  # fmt: skip
         """`rows` may be a tensor on the device, which a captured graph reads again."""
+        plain(softcap=(softcap, None))
         return self._linear(self._norm(x, norm, self._upload(rows)), head).to(torch.float32)
 
     def _upload(self, array: npt.NDArray[Any] | torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from stemma.kernels.ops import AttentionMetadata, BlockCopy, HeadShape, KVShape, SamplingRows
+from stemma.kernels.ops import AttentionMetadata, AttentionSpec, BlockCopy, HeadNorms, HeadShape, KVShape, SamplingRows
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope
 from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice
@@ -141,10 +141,11 @@ def record_attention(recorder: Recorder, target: Target, model: Model, kv_type: 
     plan = ops.plan(metadata, shape)
     head_dim = model.heads.head_dim
     rope = TritonRope(*(torch.zeros(2048, head_dim // 2) for _ in range(2)))
-    norm = TritonNorm(torch.zeros(head_dim), 1e-6) if model.head_norms else None
+    norm = TritonNorm(torch.zeros(head_dim), 1e-6)
+    norms = HeadNorms(norm, norm) if model.head_norms else None
     width = (model.heads.num_heads + 2 * model.heads.num_kv_heads) * head_dim
-    q = ops.rope_write(torch.zeros(201, width, dtype=dtype), model.heads, rope, norm, norm, kv, 0, plan)
-    ops.attention(q, kv, 0, plan)
+    q = ops.rope_write(torch.zeros(201, width, dtype=dtype), model.heads, rope, norms, kv, 0, plan)
+    ops.attention(q, kv, 0, plan, AttentionSpec(head_dim**-0.5))
     ops.copy_blocks(kv, [BlockCopy(0, 1, 5)])
 
 
@@ -160,7 +161,7 @@ def record_rows(recorder: Recorder, target: Target, model: Model, dtype: torch.d
     gate_up = DenseLinear(
         torch.zeros(2 * model.intermediate, model.hidden, dtype=dtype), None, model.hidden, 2 * model.intermediate
     )
-    ops.norm_gated(torch.zeros(1, model.hidden, dtype=dtype), norm, gate_up)
+    ops.norm_gated(torch.zeros(1, model.hidden, dtype=dtype), norm, gate_up, "silu")
     head = DenseLinear(torch.zeros(32, model.hidden, dtype=dtype), None, model.hidden, 32)
     ops.logits(torch.zeros(2, model.hidden, dtype=dtype), np.zeros(1, dtype=np.int32), norm, head)
     logits = torch.zeros(1, model.vocabulary)

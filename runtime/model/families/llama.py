@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from stemma.kernels.ops import KV, Int32Array, Linear, Ops
+from stemma.kernels.ops import KV, AttentionSpec, Int32Array, Linear, Ops
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.families.rope import rope_tables
 from stemma.runtime.model.weights import Weights
@@ -34,19 +34,20 @@ class Llama:
         head = table if config.tied_embeddings else weights.take("lm_head.weight", config.vocab_size, config.hidden)
         self.head = ops.linear([head])
         self.rope = ops.rope(*rope_tables(config))
+        self.attention = AttentionSpec(config.head_dim**-0.5)
 
     def forward(self, ids: Int32Array, plan: Any, kv: KV) -> torch.Tensor:
         x = self.ops.embed(self.embedding, ids)
         for layer, block in enumerate(self.blocks):
             x = self._attend(x, block, layer, plan, kv)
-            gated = self.ops.norm_gated(x, block.mlp_norm, block.gate_up)
+            gated = self.ops.norm_gated(x, block.mlp_norm, block.gate_up, "silu")
             x = self.ops.linear_add(gated, block.down, x)
         return x
 
     def _attend(self, x: torch.Tensor, block: Block, layer: int, plan: Any, kv: KV) -> torch.Tensor:
         qkv = self.ops.norm_linear(x, block.attention_norm, block.qkv)
-        q = self.ops.rope_write(qkv, self.config.heads, self.rope, None, None, kv, layer, plan)
-        return self.ops.linear_add(self.ops.attention(q, kv, layer, plan), block.output, x)
+        q = self.ops.rope_write(qkv, self.config.heads, self.rope, None, kv, layer, plan)
+        return self.ops.linear_add(self.ops.attention(q, kv, layer, plan, self.attention), block.output, x)
 
     def logits(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
         return self.ops.logits(hidden, rows, self.norm, self.head)

@@ -13,7 +13,7 @@ import torch
 from stemma.kernels.cpu.attention.kv_dtypes import KV_DTYPES
 from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.ops import CpuOps
-from stemma.kernels.ops import AttentionMetadata, BlockCopy, HeadShape, KVShape, SharedPrefix
+from stemma.kernels.ops import AttentionMetadata, AttentionSpec, BlockCopy, HeadNorms, HeadShape, KVShape, SharedPrefix
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.weights import StoredWeight
 
@@ -26,6 +26,11 @@ CASES = [  # heads, kv heads, head_dim, block size, KV dtype
     (9, 3, 64, 16, "bfloat16"), (3, 3, 24, 12, "bfloat16"), (9, 3, 64, 16, "int8"), (3, 3, 24, 12, "int8"),
 ]  # fmt: skip
 TOLERANCE = {"int16": 1e-4, "float32": 2e-6, "bfloat16": 6e-3, "int8": 2e-2}
+
+
+def plain(q: torch.Tensor) -> AttentionSpec:
+    """Attention as most models have it."""
+    return AttentionSpec(q.shape[-1] ** -0.5)
 
 
 class Chunk(NamedTuple):
@@ -71,18 +76,18 @@ class World:
         self.rows = [
             torch.randn(n, width, generator=torch.Generator().manual_seed(n)).to(dtype).contiguous() for n in LENGTHS
         ]
-        self.norms: tuple[Any, Any] = (None, None)
+        self.norms: HeadNorms | None = None
 
     def use_norms(self) -> None:
         size = self.heads.head_dim
         values = np.random.default_rng(1).normal(size=(2, size)).astype(np.float32)
         for_q, for_k = (StoredWeight("F32", (size,), row) for row in values)
-        self.norms = (self.ops.norm(for_q, 1e-5), self.ops.norm(for_k, 1e-6))
+        self.norms = HeadNorms(self.ops.norm(for_q, 1e-5), self.ops.norm(for_k, 1e-6))
 
     def run(self, chunks: Sequence[Chunk], qkv: torch.Tensor, prefixes: tuple[SharedPrefix, ...] = ()) -> torch.Tensor:
         plan = self.ops.plan(metadata(chunks, self.shape.block_size, prefixes), self.shape)
-        q = self.ops.rope_write(qkv.to(self.dtype), self.heads, self.rope, *self.norms, self.kv, 1, plan)
-        return torch.clone(self.ops.attention(q, self.kv, 1, plan))
+        q = self.ops.rope_write(qkv.to(self.dtype), self.heads, self.rope, self.norms, self.kv, 1, plan)
+        return torch.clone(self.ops.attention(q, self.kv, 1, plan, plain(q)))
 
     def whole(self) -> torch.Tensor:
         """All sequences from their beginning, in one step."""

@@ -162,8 +162,8 @@ def test_hopeless_activations_stay_in_their_row(ops: CpuOps) -> None:
 def test_gated(ops: CpuOps, reference: ReferenceOps, features: int, rows: int) -> None:
     parts, norm = [stored("F32", (features, 64), seed) for seed in (0, 1)], vector(64)
     x = torch.randn(rows, 64)
-    got = ops.norm_gated(x, ops.norm(norm, 1e-5), ops.linear(parts))
-    want = reference.norm_gated(x.double(), reference.norm(norm, 1e-5), reference.linear(parts))
+    got = ops.norm_gated(x, ops.norm(norm, 1e-5), ops.linear(parts), "silu")
+    want = reference.norm_gated(x.double(), reference.norm(norm, 1e-5), reference.linear(parts), "silu")
     assert relative_error(got, want) < 1e-6
 
 

@@ -16,6 +16,7 @@ from triton_support import (
     filled_kv,
     guarded,
     metadata_of,
+    plain,
     reference_of,
 )
 
@@ -48,8 +49,8 @@ def compare(
     kv = filled_kv(ops, shape, metadata)
     q = torch.randn(len(metadata.positions), num_heads, head_dim).to(ops.dtype)
     reference, reference_kv = reference_of(kv)
-    expected = reference.attention(q.double(), reference_kv, 1, reference.plan(metadata, shape))
-    actual = ops.attention(q.to(DEVICE), kv, 1, ops.plan(metadata, shape))
+    expected = reference.attention(q.double(), reference_kv, 1, reference.plan(metadata, shape), plain(q))
+    actual = ops.attention(q.to(DEVICE), kv, 1, ops.plan(metadata, shape), plain(q))
     assert_close(actual, expected, TOLERANCE[ops.dtype])
 
 
@@ -90,7 +91,7 @@ def test_nothing_is_written_outside_the_outputs() -> None:
     before = [tensor.clone() for tensor in kv.tensors]
     q = torch.randn(len(metadata.positions), 6, 32).to(DEVICE, EXACT)
     plan = ops.plan(metadata, shape)
-    expected = ops.attention(q, kv, 0, plan)
+    expected = ops.attention(q, kv, 0, plan, plain(q))
     pieces = plan.attention[6]
     pieces.partial_out, all_partials = guarded(pieces.partial_out.shape, torch.float32)
     pieces.partial_stats, all_stats = guarded(pieces.partial_stats.shape, torch.float32)
@@ -110,7 +111,7 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
     shape = KVShape(1, num_blocks, 16, 2, 32)
     kv = filled_kv(ops, shape, metadata)
     q = torch.randn(len(metadata.positions), 6, 32).to(DEVICE, EXACT)
-    together = ops.attention(q, kv, 0, ops.plan(metadata, shape))
+    together = ops.attention(q, kv, 0, ops.plan(metadata, shape), plain(q))
     for index in range(len(metadata.context_lens)):
         rows = slice(metadata.query_starts[index], metadata.query_starts[index + 1])
         alone = AttentionMetadata(
@@ -120,7 +121,7 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
             metadata.context_lens[index : index + 1],
             metadata.block_tables[index : index + 1],
         )
-        assert torch.equal(ops.attention(q[rows], kv, 0, ops.plan(alone, shape)), together[rows])
+        assert torch.equal(ops.attention(q[rows], kv, 0, ops.plan(alone, shape), plain(q)), together[rows])
 
 
 def test_chunks_of_a_prompt_give_the_rows_of_the_whole() -> None:
@@ -129,7 +130,7 @@ def test_chunks_of_a_prompt_give_the_rows_of_the_whole() -> None:
     shape = KVShape(1, num_blocks, 16, 1, 32)
     kv = filled_kv(ops, shape, metadata)
     q = torch.randn(150, 2, 32).to(DEVICE, EXACT)
-    whole = ops.attention(q, kv, 0, ops.plan(metadata, shape))
+    whole = ops.attention(q, kv, 0, ops.plan(metadata, shape), plain(q))
     for start, end in ((0, 70), (70, 150)):
         chunk = AttentionMetadata(
             metadata.positions[start:end],
@@ -138,7 +139,7 @@ def test_chunks_of_a_prompt_give_the_rows_of_the_whole() -> None:
             np.array([end], dtype=np.int32),
             metadata.block_tables,
         )
-        rows = ops.attention(q[start:end], kv, 0, ops.plan(chunk, shape))
+        rows = ops.attention(q[start:end], kv, 0, ops.plan(chunk, shape), plain(q))
         assert_close(rows, whole[start:end], 2e-6 if INTERPRETED else TOLERANCE[EXACT])
 
 
@@ -155,8 +156,8 @@ def test_a_fixed_plan_serves_step_after_step() -> None:
         num_rows = len(metadata.positions)
         q = torch.randn(4, 6, 32).to(DEVICE, EXACT)
         plan.refill(metadata)
-        expected = ops.attention(q[:num_rows], kv, 0, ops.plan(metadata, shape))
-        assert torch.equal(ops.attention(q, kv, 0, plan)[:num_rows], expected)
+        expected = ops.attention(q[:num_rows], kv, 0, ops.plan(metadata, shape), plain(q))
+        assert torch.equal(ops.attention(q, kv, 0, plan, plain(q))[:num_rows], expected)
     assert addresses == [plan.attention[6].uploads[name].data_ptr() for name in ("narrow", "tables", "counts")]
     assert plan.slots.tolist()[3:] == [-1]
 

@@ -22,7 +22,7 @@ from triton_support import (
     real_values,
 )
 
-from stemma.kernels.ops import BlockCopy, HeadShape, KVShape
+from stemma.kernels.ops import BlockCopy, HeadNorms, HeadShape, KVShape
 from stemma.kernels.reference import ReferenceKV, ReferenceOps
 from stemma.kernels.triton.kv import waves
 from stemma.kernels.triton.ops import TritonOps
@@ -54,7 +54,7 @@ def test_rope_write_matches_the_reference(dtype: torch.dtype, heads: tuple[int, 
         q_norm = head_norm(back_end, heads[2], 1) if norms == "both" else None
         k_norm = head_norm(back_end, heads[2], 2) if norms != "none" else None
         rope, plan = back_end.rope(*tables(64, heads[2])), back_end.plan(metadata, shape)
-        results.append(back_end.rope_write(x, shape_of_heads, rope, q_norm, k_norm, pool, 1, plan))  # type: ignore
+        results.append(back_end.rope_write(x, shape_of_heads, rope, HeadNorms(q_norm, k_norm), pool, 1, plan))  # type: ignore
     assert_close(results[0], results[1], TOLERANCE[dtype])
     keys, values = real_values(kv)
     assert_close(keys, expected_kv.keys, TOLERANCE[dtype])
@@ -74,7 +74,7 @@ def test_quantised_kv_is_within_its_rounding(kv_type: str) -> None:
     qkv[7] = 0.0
     for back_end, pool, x in ((ops, kv, qkv.to(DEVICE)), (reference, expected, qkv.double())):
         plan, rope = back_end.plan(metadata, shape), back_end.rope(*tables(64, 32))
-        back_end.rope_write(x, heads, rope, None, None, pool, 0, plan)  # type: ignore[arg-type]
+        back_end.rope_write(x, heads, rope, None, pool, 0, plan)  # type: ignore[arg-type]
     for actual, wanted in zip(real_values(kv), (expected.keys, expected.values), strict=True):
         largest = wanted.abs().amax(-1, keepdim=True)
         # int8: half a step of 1/127. e4m3: 1/16 of each value, for its three bits; below, half the least subnormal.

@@ -48,9 +48,9 @@ def test_norm_linear_and_norm_gated_match_the_reference(kind: str) -> None:
     ops = TritonOps(DEVICE, EXACT)
     norm, weight = stored("F32", 96, seed=5), stored(kind, 80, 96)
     x = torch.randn(6, 96).to(EXACT)
-    for name in ("norm_linear", "norm_gated"):
-        expected = getattr(REFERENCE, name)(x.double(), REFERENCE.norm(norm, 1e-5), REFERENCE.linear([weight]))
-        actual = getattr(ops, name)(x.to(DEVICE), ops.norm(norm, 1e-5), ops.linear([weight]))
+    for name, more in (("norm_linear", ()), ("norm_gated", ("silu",))):
+        expected = getattr(REFERENCE, name)(x.double(), REFERENCE.norm(norm, 1e-5), REFERENCE.linear([weight]), *more)
+        actual = getattr(ops, name)(x.to(DEVICE), ops.norm(norm, 1e-5), ops.linear([weight]), *more)
         assert_close(actual, expected, 4 * TOLERANCE[EXACT])
 
 

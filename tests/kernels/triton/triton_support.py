@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import triton
 
-from stemma.kernels.ops import AttentionMetadata, HeadShape, KVShape, SharedPrefix
+from stemma.kernels.ops import AttentionMetadata, AttentionSpec, HeadShape, KVShape, SharedPrefix
 from stemma.kernels.reference import ReferenceKV, ReferenceOps
 from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.ops import TritonOps
@@ -127,6 +127,11 @@ def assert_close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float)
     assert torch.isfinite(actual).all()
     error = (actual - expected).abs().max().item()
     assert error <= tolerance * max(1.0, expected.abs().max().item()), f"largest error {error}"
+
+
+def plain(q: torch.Tensor) -> AttentionSpec:
+    """Attention as most models have it."""
+    return AttentionSpec(q.shape[-1] ** -0.5)
 
 
 def heads_of(num_heads: int, num_kv_heads: int, head_dim: int) -> HeadShape:

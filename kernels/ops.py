@@ -277,6 +277,9 @@ class Ops(Protocol):
     ) -> torch.Tensor:
         """`head(norm(x[rows]))` -> float32 (rows, vocabulary), with a soft cap like that of scores if asked."""
 
+    def norm_rows(self, x: torch.Tensor, rows: Int32Array, norm: Any) -> torch.Tensor:
+        """`norm(x[rows])` -> float32 (rows, hidden), what embeddings are made of."""
+
     # KV blocks and logits ----------------------------------------------------------------
     def copy_blocks(self, kv: Any, copies: Sequence[BlockCopy]) -> None:
         """Run copies in order, in every layer: a later one may read what an earlier one wrote."""

@@ -265,6 +265,9 @@ class ReferenceOps:
         chosen = x[torch.from_numpy(rows.astype(np.int64)).to(self.device)]
         return _capped(head(norm(chosen)), softcap).to(torch.float32)
 
+    def norm_rows(self, x: torch.Tensor, rows: Int32Array, norm: AnyNorm) -> torch.Tensor:
+        return norm(x[torch.from_numpy(rows.astype(np.int64)).to(self.device)]).to(torch.float32)
+
     def copy_blocks(self, kv: ReferenceKV, copies: Sequence[BlockCopy]) -> None:
         size = kv.shape.block_size
         for source, destination, num_tokens in copies:

@@ -295,6 +295,13 @@ class CpuOps:
         self._product(x, norm.address, rows.ctypes.data, len(rows), head, address, 0)
         return out
 
+    def norm_rows(self, x: torch.Tensor, rows: Int32Array, norm: CpuNorm) -> torch.Tensor:
+        """By torch, in double precision: once a request, and no row's sum depends on the others."""
+        chosen = x[torch.from_numpy(rows.astype(np.int64))].double()
+        epsilon = float(norm.words[1:].view(np.float32)[0])
+        scale = torch.rsqrt(chosen.square().mean(-1, keepdim=True) + epsilon)
+        return (chosen * scale * torch.from_numpy(norm.weight)).float()
+
     def _product(
         self, x: torch.Tensor, norm: int, row_ids: int, num_rows: int, linear: PackedLinear, out: int, add: int,
         gate: int = 0,

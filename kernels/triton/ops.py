@@ -199,6 +199,9 @@ class TritonOps:
         plain(softcap=(softcap, None))
         return self._linear(self._norm(x, norm, self._upload(rows)), head).to(torch.float32)
 
+    def norm_rows(self, x: torch.Tensor, rows: Int32Array, norm: TritonNorm) -> torch.Tensor:
+        return self._norm(x, norm, self._upload(rows)).to(torch.float32)
+
     def _upload(self, array: npt.NDArray[Any] | torch.Tensor) -> torch.Tensor:
         if isinstance(array, torch.Tensor):
             return array

@@ -167,6 +167,14 @@ def test_gated(ops: CpuOps, reference: ReferenceOps, features: int, rows: int) -
     assert relative_error(got, want) < 1e-6
 
 
+def test_normed_rows(ops: CpuOps, reference: ReferenceOps) -> None:
+    norm, x, rows = vector(96), torch.randn(20, 96), np.array([19, 0, 7], dtype=np.int32)
+    got = ops.norm_rows(x, rows, ops.norm(norm, 1e-5))
+    want = reference.norm_rows(x.double(), rows, reference.norm(norm, 1e-5))
+    assert torch.allclose(got, want, rtol=1e-6, atol=1e-7)
+    assert torch.equal(ops.norm_rows(x, rows[:1], ops.norm(norm, 1e-5)), got[:1])
+
+
 def test_logits_of_chosen_rows(ops: CpuOps, reference: ReferenceOps) -> None:
     head, norm = stored("Q8_0", (300, 96)), vector(96)
     x = torch.randn(20, 96)

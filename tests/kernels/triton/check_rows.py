@@ -54,6 +54,15 @@ def test_norm_linear_and_norm_gated_match_the_reference(kind: str) -> None:
         assert_close(actual, expected, 4 * TOLERANCE[EXACT])
 
 
+def test_normed_rows_are_float32() -> None:
+    ops, rows, norm = TritonOps(DEVICE, EXACT), np.array([4, 0], dtype=np.int32), stored("F32", 64, seed=5)
+    x = torch.randn(6, 64).to(EXACT)
+    expected = REFERENCE.norm_rows(x.double(), rows, REFERENCE.norm(norm, 1e-5))
+    actual = ops.norm_rows(x.to(DEVICE), rows, ops.norm(norm, 1e-5))
+    assert actual.dtype == torch.float32
+    assert_close(actual, expected, 4 * TOLERANCE[EXACT])
+
+
 def test_logits_of_chosen_rows_are_float32() -> None:
     ops, rows = TritonOps(DEVICE, EXACT), np.array([4, 0], dtype=np.int32)
     norm, head = stored("F32", 64, seed=5), stored("Q8_0", 50, 64)

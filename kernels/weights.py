@@ -5,7 +5,10 @@ Block formats are those of GGUF (https://github.com/ggml-org/ggml, ggml-common.h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 import gguf
 import numpy as np
@@ -21,7 +24,7 @@ class UnsupportedWeight(ValueError):
 class StoredWeight:
     """One tensor as it lies in its file, usually a memory map.
 
-    type: GGUF's name of the storage type: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q6_K.
+    type: GGUF's name of the storage type: F32, F16, BF16, or one of `FORMATS`.
     shape: the logical shape, `(out_features, in_features)` for a matrix, `(n,)` for a vector.
     data: float32 / float16 of that shape; uint16 bit patterns of that shape for BF16; else uint8 `(out_features,
         bytes of a row)`. Rows are independent: blocks run along `in_features`.
@@ -47,19 +50,46 @@ def dequantize(weight: StoredWeight) -> torch.Tensor:
     if weight.type == "BF16":
         widened = np.ascontiguousarray(weight.data).astype(np.uint32) << 16
         return torch.from_numpy(widened.view(np.float32).reshape(weight.shape))
-    try:
-        kind = gguf.GGMLQuantizationType[weight.type]
-        values = gguf.quants.dequantize(np.ascontiguousarray(weight.data), kind)
-    except (KeyError, NotImplementedError) as error:
-        raise UnsupportedWeight(
-            f"weights of type {weight.type} cannot be read; convert the file to Q8_0 or BF16"
-        ) from error
+    if weight.type not in FORMATS:
+        raise UnsupportedWeight(f"weights of type {weight.type} cannot be read; convert the file to Q8_0 or BF16")
+    if weight.type == "Q1_0":
+        values = _signs(weight.data)
+    else:
+        values = gguf.quants.dequantize(np.ascontiguousarray(weight.data), gguf.GGMLQuantizationType[weight.type])
     return torch.from_numpy(values.astype(np.float32, copy=False).reshape(weight.shape))
 
 
-SCALES = {"Q8_0": (34, (0,)), "Q4_0": (18, (0,)), "Q4_1": (20, (0, 2)), "Q4_K": (144, (0, 2)), "Q6_K": (210, (208,))}
-"""Block formats: bytes of a block, and where in it a float16 stands; all its other numbers are integers."""
+def _signs(data: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """Q1_0, which `gguf.quants` does not read: a scale, then a bit for each of 128 inputs, 0 for minus."""
+    blocks = np.ascontiguousarray(data).view(np.uint8).reshape(-1, 18)
+    bits = np.unpackbits(blocks[:, 2:], axis=-1, bitorder="little")
+    return np.ascontiguousarray(blocks[:, :2]).view(np.float16).astype(np.float32) * (2 * bits.astype(np.float32) - 1)
+
+
+class Format(NamedTuple):
+    """A block format. num_inputs, num_bytes: of a block. halves: where in it a float16 stands; all else is integers."""
+
+    num_inputs: int
+    num_bytes: int
+    halves: tuple[int, ...]
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        "Q4_0": Format(32, 18, (0,)), "Q4_1": Format(32, 20, (0, 2)), "Q5_0": Format(32, 22, (0,)),
+        "Q5_1": Format(32, 24, (0, 2)), "Q8_0": Format(32, 34, (0,)), "Q1_0": Format(128, 18, (0,)),
+        "Q2_K": Format(256, 84, (80, 82)), "Q3_K": Format(256, 110, (108,)), "Q4_K": Format(256, 144, (0, 2)),
+        "Q5_K": Format(256, 176, (0, 2)), "Q6_K": Format(256, 210, (208,)), "IQ1_S": Format(256, 50, (0,)),
+        "IQ1_M": Format(256, 56, ()), "IQ2_XXS": Format(256, 66, (0,)), "IQ2_XS": Format(256, 74, (0,)),
+        "IQ2_S": Format(256, 82, (0,)), "IQ3_XXS": Format(256, 98, (0,)), "IQ3_S": Format(256, 110, (0,)),
+        "IQ4_NL": Format(32, 18, (0,)), "IQ4_XS": Format(256, 136, (0,)), "TQ1_0": Format(256, 54, (52,)),
+        "TQ2_0": Format(256, 66, (64,)), "MXFP4": Format(32, 17, ()), "NVFP4": Format(64, 36, ()),
+    }
+)  # fmt: skip
+"""Block formats of files. (Q8_1 and Q8_K are what products make of activations; no file holds them.)"""
 EXPONENTS = {"F32": (np.uint32, 0x7F80_0000), "F16": (np.uint16, 0x7C00), "BF16": (np.uint16, 0x7F80)}
+BYTE_SCALES = {"MXFP4": (1, 0xFF), "NVFP4": (4, 0x7F)}
+"""Formats whose scales are bytes with an exponent: how many lead a block, and which is not a number."""
 CHUNK_BYTES = 1 << 21
 
 
@@ -80,6 +110,18 @@ def is_finite(weight: StoredWeight) -> bool:
 def _floats(kind: str, rows: npt.NDArray[np.generic]) -> list[npt.NDArray[np.generic]]:
     if kind in EXPONENTS:
         return [rows]
-    size, places = SCALES[kind]
-    blocks = rows.reshape(len(rows), -1, size)
-    return [blocks[:, :, place : place + 2] for place in places]
+    blocks = rows.view(np.uint8).reshape(len(rows), -1, FORMATS[kind].num_bytes)
+    if kind == "IQ1_M":
+        return [iq1_m_scales(blocks)]
+    if kind in BYTE_SCALES:  # as a float16 that is infinite where the byte is not a number
+        size, bad = BYTE_SCALES[kind]
+        return [np.where(blocks[:, :, :size] == bad, np.float16("inf"), np.float16(0))]
+    return [blocks[:, :, place : place + 2] for place in FORMATS[kind].halves]
+
+
+def iq1_m_scales(blocks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+    """The one float16 of each block of IQ1_M, (..., 1): its four words of scales hold four bits of it each."""
+    words = np.ascontiguousarray(blocks[..., 48:56]).view(np.uint16) & np.uint16(0xF000)
+    parts = words >> np.array([12, 8, 4, 0], dtype=np.uint16)
+    joined: npt.NDArray[np.uint16] = np.bitwise_or.reduce(parts, axis=-1).astype(np.uint16)
+    return joined.view(np.float16)[..., None]

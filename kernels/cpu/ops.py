@@ -27,11 +27,12 @@ from stemma.kernels.cpu.machine import compile
 from stemma.kernels.cpu.machine.target import Target, host_target
 from stemma.kernels.cpu.machine.threads import ThreadPool, add_worker, aligned_zeros
 from stemma.kernels.cpu.products import amx
-from stemma.kernels.cpu.products.linear import FLOATING, QUANTIZED, add_operations, add_products
-from stemma.kernels.cpu.products.pack import PackedLinear, pack
+from stemma.kernels.cpu.products.linear import add_operations, add_product
+from stemma.kernels.cpu.products.pack import PackedLinear, kind_of, pack
 from stemma.kernels.cpu.rows.activations import GROUP, add_gate, add_prepare
+from stemma.kernels.cpu.rows.embed import CpuEmbedding, add_embed, embedding
 from stemma.kernels.cpu.rows.sampling import sample_row
-from stemma.kernels.cpu.rows.table import STORED, CpuEmbedding, add_table, embedding
+from stemma.kernels.cpu.rows.table import add_table
 from stemma.kernels.cpu.steps import CpuExecutor, NativeCall, add_replay
 from stemma.kernels.ops import (
     Activation,
@@ -131,9 +132,9 @@ class CpuOps:
         self._tile_rows = planned_rows(self.target, self.kv_dtype)
         self.cache_dir = cache_dir or compile.default_cache_dir()
         self._library = compile.load("rows", self._write_rows, self.target, (), self.cache_dir)
-        names = ["prepare_float", "prepare_quantized", *(f"multiply_{k}" for k in QUANTIZED + FLOATING)]
-        names += ["largest", "mask", *(f"embed_{type_}" for type_ in STORED)]
+        names = ["prepare_float", "prepare_quantized", "largest", "mask"]
         self._kernels = {name: self._library.address(name) for name in names}
+        self._libraries: dict[str, compile.Library] = {}
         self._linear = self._library.function("linear", 12)
         self._each_row = self._library.function("each_row", 7)
         self._gate_rows = self._library.function("gate_rows", 6)
@@ -149,17 +150,29 @@ class CpuOps:
         add_prepare(module)
         add_gate(module)
         add_table(module)
-        add_products(module, self.target)
         add_operations(module, self.target)
         add_replay(module)
 
     # Packing ---------------------------------------------------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> PackedLinear:
-        return pack(parts, biases, self._kernels, self.target.byte_offset)
+        kernels = {f"multiply_{kind}": self._product_of(kind) for kind in map(kind_of, parts)}
+        return pack(parts, biases, self._kernels | kernels, self.target.byte_offset)
 
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> CpuEmbedding:
         plain(scale=(scale, 1.0))
-        return embedding(weight, self._kernels)
+        return embedding(weight, self._embed_of)
+
+    def _product_of(self, kind: str) -> int:
+        return self._kernel_of(f"multiply_{kind}", lambda module: add_product(module, self.target, kind))
+
+    def _embed_of(self, type_: str) -> int:
+        return self._kernel_of(f"embed_{type_}", lambda module: add_embed(module, type_))
+
+    def _kernel_of(self, name: str, write: compile.Generate) -> int:
+        """The address of a kernel that not every model needs: compiled when the first weight asks for it."""
+        if name not in self._libraries:
+            self._libraries[name] = compile.load(name, write, self.target, (name,), self.cache_dir)
+        return self._libraries[name].address(name)
 
     def norm(self, weight: StoredWeight, epsilon: float) -> CpuNorm:
         values = np.ascontiguousarray(dequantize(weight).numpy())

@@ -1,4 +1,5 @@
-"""Products with packed weights: GGUF's Q4_0, Q4_1 and Q8_0 blocks of 32, read as stored, expanded in registers.
+"""Products with packed weights: blocks of 32 of four bits (GGUF's Q4_0, Q4_1) or of bytes (Q8_0; Q5_0 and IQ4_NL, which
+are widened when loading), expanded in registers.
 
     four bits: byte j of a block holds value j (low nibble) and value j + 16 (high nibble): 16 bytes
     eight bits: byte j of a block holds value j: 32 bytes

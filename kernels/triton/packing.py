@@ -14,10 +14,12 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from stemma.kernels.codes import codes_of, table_of
 from stemma.kernels.weights import StoredWeight, dequantize
 
-BLOCK_BYTES = {"Q4_0": 18, "Q4_1": 20, "Q8_0": 34}
 FOUR_BITS = {"Q4_0", "Q4_1"}
+EIGHT_BITS = {"Q8_0", "Q5_0", "IQ4_NL"}
+"""Formats whose weights are a signed byte times a float16, one for 32 inputs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,27 +70,29 @@ class Fields(NamedTuple):
 
 
 def split(weight: StoredWeight) -> Fields:
-    """The fields of the stored blocks; values stay what they are: Q4_0 is Q4_1 with a minimum of -8 scales."""
+    """The fields of the stored blocks; values stay what they are: Q4_0 is Q4_1 with a minimum of -8 scales, and
+    the codes of Q5_0 and IQ4_NL become the signed bytes they stand for."""
     rows, width = weight.shape
-    blocks = np.ascontiguousarray(weight.data).view(np.uint8).reshape(rows, width // 32, BLOCK_BYTES[weight.type])
-    scales = np.ascontiguousarray(blocks[..., :2]).view(np.float16)[..., 0]
-    if weight.type == "Q8_0":
-        return Fields(np.ascontiguousarray(blocks[..., 2:]).view(np.int8).reshape(rows, width), scales, None)
-    if weight.type == "Q4_0":
-        minima, start = scales * np.float16(-8), 2
-    else:
-        minima, start = np.ascontiguousarray(blocks[..., 2:4]).view(np.float16)[..., 0], 4
-    return Fields(np.ascontiguousarray(blocks[..., start:]).reshape(rows, width // 2), scales, minima)
+    codes, scales, minima = codes_of(weight)
+    halves = scales.astype(np.float16)
+    if weight.type in FOUR_BITS:
+        assert minima is not None
+        by_block = codes.reshape(rows, width // 32, 2, 16)
+        packed = by_block[:, :, 0] | (by_block[:, :, 1] << 4)
+        return Fields(packed.reshape(rows, width // 2), halves, minima.astype(np.float16))
+    table = table_of(weight.type)
+    middle = 16 if weight.type == "Q5_0" else 128
+    return Fields((codes - np.uint8(middle)).view(np.int8) if table is None else table[codes], halves, None)
 
 
 def pack(
     parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], device: torch.device, dtype: torch.dtype
 ) -> DenseLinear | PackedLinear:
-    """Parts that are all of four bits, or all Q8_0, stay packed; any other mixture becomes dense."""
+    """Parts that are all of four bits, or all of bytes, stay packed; any other mixture becomes dense."""
     bias = torch.cat([dequantize(part) for part in biases]).to(device, dtype) if biases else None
     types = {part.type for part in parts}
     out_features, in_features = sum(part.shape[0] for part in parts), parts[0].shape[1]
-    if types <= FOUR_BITS or types == {"Q8_0"}:
+    if types <= FOUR_BITS or types <= EIGHT_BITS:
         fields = [split(part) for part in parts]
         codes = torch.from_numpy(np.concatenate([field.codes for field in fields])).to(device)
         scales = torch.from_numpy(np.concatenate([field.scales for field in fields])).to(device)

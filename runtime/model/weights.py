@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from stemma.kernels.weights import StoredWeight, is_finite
+from stemma.kernels.weights import FORMATS, StoredWeight, is_finite
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
 
-STORAGE_TYPES = frozenset({"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K"})
+STORAGE_TYPES = frozenset({"F32", "F16", "BF16", *FORMATS})
 
 Progress = Callable[[str, float], None]
 """Called with a stage ("download", "weights", "ready") and the fraction of it that is done."""

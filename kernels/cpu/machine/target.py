@@ -59,7 +59,7 @@ class Target:
         """Add to each of 16 sums the products of its 4 weights with its 4 activations.
 
         weights: 64 bytes, unsigned (signed on NEON). activations: 16 integers of 4 signed bytes each.
-        small: the weights are below 16, so that sums of two products cannot overflow 16 bits.
+        small: the weights are below 128, so that sums of two products cannot overflow 16 bits.
         """
         if self.name in ("amx", "avx512-vnni"):
             return _vpdpbusd(code, 512, sums, weights, activations)
@@ -74,6 +74,26 @@ class Target:
         high = (weights.bits(vector(I16, 32)).unsigned_shift_right(4)).bits(VECTOR_BYTES) & 15
         zero = code.constant(VECTOR_INTS, 0)
         return add(code, sums, low, activations) + (add(code, zero, high, activations) << 4)
+
+    def look_up(self, code: Code, table: Value, places: Value) -> Value:
+        """64 bytes of a table of 16, which stands in every 16 of its vector; places: 64 bytes below 16."""
+        if self.name == "neon":
+            return _each(code, 4, table, places, "llvm.aarch64.neon.tbl1.v16i8")
+        if self.name in ("avx-vnni", "avx2"):
+            return _each(code, 2, table, places, "llvm.x86.avx2.pshuf.b")
+        return code.intrinsic("llvm.x86.avx512.pshuf.b.512", VECTOR_BYTES, table, places)
+
+
+def _each(code: Code, parts: int, table: Value, places: Value, name: str) -> Value:
+    """An operation on two vectors narrower than 512 bits, part by part."""
+    kind, width = vector(I8, 64 // parts), 64 // parts
+    pieces = []
+    for part in range(parts):
+        chosen = range(part * width, (part + 1) * width)
+        pieces.append(
+            code.intrinsic(name, kind, code.shuffle(table, table, chosen), code.shuffle(places, places, chosen))
+        )
+    return _joined(code, pieces)
 
 
 def _vpdpbusd(code: Code, bits: int, sums: Value, weights: Value, activations: Value) -> Value:
@@ -114,14 +134,17 @@ def _in_parts(code: Code, parts: int, sums: Value, weights: Value, activations: 
         chosen = range(part * lanes, (part + 1) * lanes)
         pick = [code.shuffle(v, v, chosen) for v in (sums, weights, activations)]
         pieces.append(dot(code, *pick))
+    return _joined(code, pieces)
+
+
+def _joined(code: Code, pieces: list[Value]) -> Value:
+    """Vectors one after the other."""
     while len(pieces) > 1:
         width = pieces[0].type.count
         pieces = [
             code.shuffle(low, high, range(2 * width)) for low, high in zip(pieces[::2], pieces[1::2], strict=True)
         ]
-    result = pieces[0]
-    assert isinstance(result, Value)
-    return result
+    return pieces[0]
 
 
 X86_FLAGS = {  # best first: what LLVM calls the flags each needs

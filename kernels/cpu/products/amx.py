@@ -16,6 +16,7 @@ from llvmlite import ir
 from stemma.kernels.cpu.machine.dialect import FLOATS16, I8, I64, INTS16, Code, Value, Variable
 from stemma.kernels.cpu.machine.matrix_unit import TILE_BYTES, WHOLE, call, configure, move, release
 from stemma.kernels.cpu.products.strips import DOUBLES16, Part, Strip, finish, scaled, weight_digits
+from stemma.kernels.cpu.products.tiles import tile_of
 from stemma.kernels.cpu.rows.activations import GROUP, PAIR, pairs_of
 
 FROM = 5
@@ -103,7 +104,7 @@ def sweep_groups(code: Code, part: Part, scratch: Value) -> None:
 
 def _sweep_many_groups(code: Code, part: Part, scratch: Value) -> None:
     """A strip is unpacked once for all groups. Vectors finish one group while the matrix unit multiplies the next."""
-    digits, tiles = 2 if part.kind == "q4" else 3, scratch + STRIP_AT
+    digits, tiles = tile_of(part.kind).num_digits, scratch + STRIP_AT
     size, pairs = TILE_BYTES * digits, pairs_of(part.job["features"])
     formed = _Formed(code.variable(part.rows[0]), code.variable(part.strips[0]), code.variable(0))
 
@@ -115,7 +116,7 @@ def _sweep_many_groups(code: Code, part: Part, scratch: Value) -> None:
     with code.loop(*part.strips) as index:
         strip = part.strip(code, index)
         with code.loop(0, strip.blocks) as block:
-            unpacked = weight_digits(code, part.kind, strip, block)
+            unpacked = weight_digits(code, part, strip, block)
             store_digits(code, tiles + (block >> 1) * size, block & 1, unpacked)
         with code.loop(*part.rows, GROUP) as row:
             group = part.job["prepared"] + (row - part.rows[0]) * part.job["prepared_stride"]
@@ -131,14 +132,14 @@ def _sweep_many_groups(code: Code, part: Part, scratch: Value) -> None:
 
 def _sweep_one_group(code: Code, part: Part, scratch: Value) -> None:
     """Weights are used once: vectors unpack them a little ahead of the matrix unit, also across the end of a strip."""
-    digits, ring = 2 if part.kind == "q4" else 3, scratch + STRIP_AT
+    digits, ring = tile_of(part.kind).num_digits, scratch + STRIP_AT
     (first, last), pairs = part.strips, pairs_of(part.job["features"])
 
     def tiles_of(pair: Value) -> Value:
         return ring + (pair & (RING - 1)) * (TILE_BYTES * digits)
 
     def unpack(strip: Strip, block: Value, to: Value, half: Value) -> None:
-        unpacked = weight_digits(code, part.kind, strip, code.minimum(block, strip.blocks - 1))
+        unpacked = weight_digits(code, part, strip, code.minimum(block, strip.blocks - 1))
         store_digits(code, tiles_of(to), half, unpacked)
 
     with code.loop(0, AHEAD * 2) as block:
@@ -180,6 +181,6 @@ def _finish_row(code: Code, part: Part, scratch: Value, formed: _Formed, row: Va
         + pairs_of(part.job["features"]) * (2 * PAIR * GROUP)
     )
     units = code.load(FLOATS16, part.strip(code, index).units)
-    total = row_sums(code, scratch, row, 2 if part.kind == "q4" else 3)
+    total = row_sums(code, scratch, row, tile_of(part.kind).num_digits)
     waiting = part.results + ((before + row) * 128 + (index & 1) * 64)
     finish(code, part, formed.first.value + row, index, scaled(code, total, scales + row * 4, units), waiting)

@@ -7,10 +7,8 @@ for up to 8 rows of activations. A row's result is the same bits in any batch, o
   one scale for each row (`activations.py`). Their product is an exact integer, however summed, until it is scaled.
 - beside floats the sums of a row are formed in one order, whatever its company.
 
-    4 and 8 bits   tile of 16 outputs x 32 inputs; vector j holds inputs 4j .. 4j+3 of the 16 outputs, as bytes
-                   4 bits: 4 vectors of nibbles, j in the low half, j + 4 in the high half; scales, minima in 16 bits
-                   8 bits: 8 vectors; scales in 16 bits
-    floats         pair of inputs x 16 outputs; even and odd inputs have a sum each
+    quantised   tile of 16 outputs x 32 inputs, as its form has it (`tiles.py`)
+    floats      pair of inputs x 16 outputs; even and odd inputs have a sum each
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from dataclasses import replace
 
 from llvmlite import ir
 
+from stemma.kernels.codes import FORMS
 from stemma.kernels.cpu.machine.dialect import DOUBLE, FLOAT, FLOATS16, HALF, I32, I64, INTS16, Code, Value, vector
 from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
@@ -35,11 +34,12 @@ from stemma.kernels.cpu.products.strips import (
     bytes_of,
     facts_of,
     finish,
+    looked_up,
     scaled,
 )
+from stemma.kernels.cpu.products.tiles import Tile, tile_of
 from stemma.kernels.cpu.rows.activations import GATE, GROUP, PAIR, PREPARE
 
-QUANTIZED = ("q4", "q8")
 FLOATING = ("bf16", "f16", "f32")
 PRODUCT = (*PREPARE, "segment", "out", "out_features", "add", "gate", "strips_per_piece")
 MAX_BLOCK, BLOCK_BYTES = 512, 1 << 20
@@ -47,21 +47,20 @@ MAX_BLOCK, BLOCK_BYTES = 512, 1 << 20
 while all strips pass over them."""
 
 
-def add_products(module: ir.Module, target: Target) -> None:
-    """multiply_q4, multiply_q8, multiply_bf16, multiply_f16, multiply_f32: (arguments, piece, scratch)."""
-    for kind in QUANTIZED + FLOATING:
-        code = Code(module, f"multiply_{kind}", 3)
-        address, piece, scratch = code.arguments
-        job = read_words(code, address, PRODUCT)
-        segment = read_words(code, job["segment"], SEGMENT)
-        strip = piece * job["strips_per_piece"]
-        strips = strip, code.minimum(strip + job["strips_per_piece"], (segment["outputs"] + (STRIP - 1)) // STRIP)
-        part = Part(kind, target, job, segment, strips, (job["first"], job["last"]), scratch + amx.RESULTS_AT)
-        if kind in QUANTIZED:
-            _sweep_quantized(code, part, scratch)
-        else:
-            _sweep_floating(code, part)
-        code.finish()
+def add_product(module: ir.Module, target: Target, kind: str) -> None:
+    """multiply_<kind>, of a form of codes or of floats: (arguments, piece, scratch)."""
+    code = Code(module, f"multiply_{kind}", 3)
+    address, piece, scratch = code.arguments
+    job = read_words(code, address, PRODUCT)
+    segment = read_words(code, job["segment"], SEGMENT)
+    strip = piece * job["strips_per_piece"]
+    strips = strip, code.minimum(strip + job["strips_per_piece"], (segment["outputs"] + (STRIP - 1)) // STRIP)
+    part = Part(kind, target, job, segment, strips, (job["first"], job["last"]), scratch + amx.RESULTS_AT)
+    if kind in FORMS:
+        _sweep_quantized(code, part, scratch)
+    else:
+        _sweep_floating(code, part)
+    code.finish()
 
 
 def block_rows(stride: int) -> int:
@@ -105,7 +104,7 @@ def _sweep(code: Code, part: Part, rows_at_once: list[int], strips_at_once: int)
             with code.repeat(lambda count=count: row.value + count <= part.rows[1]):  # type: ignore[misc]
                 start = job["prepared"] + (row.value - part.rows[0]) * job["prepared_stride"]
                 inputs = [start + job["prepared_stride"] * i for i in range(count)]
-                if part.kind in QUANTIZED:
+                if part.kind in FORMS:
                     sums = [[total] for total in _quantized(code, part, strips[0], inputs)]
                 else:
                     sums = _floating(code, part.kind, strips, inputs)
@@ -120,31 +119,48 @@ def _sweep(code: Code, part: Part, rows_at_once: list[int], strips_at_once: int)
 
 
 def _quantized(code: Code, part: Part, strip: Strip, inputs: list[Value]) -> list[Value]:
+    tile = tile_of(part.kind)
+    offset = part.target.byte_offset if tile.form.has_table or tile.form.bits == 8 else tile.form.offset
     totals = [code.variable(code.constant(DOUBLES16, 0.0)) for _ in inputs]
     with code.loop(0, strip.blocks) as block:
-        weights = bytes_of(code, part.kind, asked_for(code, part.kind, strip, block))
-        scales, minima = facts_of(code, part.kind, strip, block)
-        scale, minimum = scales.to(DOUBLES16), None if minima is None else minima.to(DOUBLES16)
-        if minimum is None and part.target.byte_offset:
-            minimum = scale * -float(part.target.byte_offset)
+        weights = bytes_of(code, tile, asked_for(code, tile, strip, block))
+        if tile.form.has_table:
+            weights = looked_up(code, part, weights)
+        scales, minima = ([fact.to(DOUBLES16) for fact in facts] for facts in facts_of(code, tile, strip, block))
+        if offset:
+            minima = [scale * -float(offset) for scale in scales]
+        in_group = len(weights) // tile.num_groups
         for row, total in zip(inputs, totals, strict=True):
             digits = row + ((block >> 1) * (2 * PAIR) + (block & 1) * 32)
-            result = code.fma(_integer_dot(code, part, weights, digits).to(DOUBLES16), scale, total.value)
-            if minimum is not None:
-                sum_at = row + strip.pairs * (2 * PAIR) + (64 + block * 8)
-                result = code.fma(minimum, code.broadcast(DOUBLE, sum_at, 16), result)
+            result = total.value
+            for group, scale in enumerate(scales):
+                chosen = weights[group * in_group : (group + 1) * in_group]
+                dot = _integer_dot(code, part, chosen, digits + group * 4 * in_group)
+                result = code.fma(dot.to(DOUBLES16), scale, result)
+                if minima:
+                    result = code.fma(minima[group], _sum_at(code, tile, strip, row, (block, group)), result)
             total.value = result
     units = code.load(FLOATS16, strip.units)
     scales_at = [row + strip.pairs * (2 * PAIR) for row in inputs]
     return [scaled(code, total.value, at, units) for total, at in zip(totals, scales_at, strict=True)]
 
 
+def _sum_at(code: Code, tile: Tile, strip: Strip, row: Value, place: tuple[Value, int]) -> Value:
+    """The sum of a row's integers in a block, or in one group of it."""
+    block, group = place
+    sums = row + strip.pairs * (2 * PAIR) + 64
+    if tile.num_groups == 1:
+        return code.broadcast(DOUBLE, sums + block * 8, 16)
+    return code.broadcast(I32, sums + strip.pairs * 16 + (block * 8 + group * 4), 16).to(DOUBLES16)
+
+
 def _integer_dot(code: Code, part: Part, weights: list[Value], digits: Value) -> Value:
     """Exact in 32 bits: |activations| < 2^15, weights < 2^8, 32 products."""
     high, low = code.constant(INTS16, 0), code.constant(INTS16, 0)
+    small = tile_of(part.kind).is_small
     for j, weight in enumerate(weights):
-        high = part.target.dot(code, high, weight, code.broadcast(I32, digits + 4 * j, 16), part.kind == "q4")
-        low = part.target.dot(code, low, weight, code.broadcast(I32, digits + (PAIR + 4 * j), 16), part.kind == "q4")
+        high = part.target.dot(code, high, weight, code.broadcast(I32, digits + 4 * j, 16), small)
+        low = part.target.dot(code, low, weight, code.broadcast(I32, digits + (PAIR + 4 * j), 16), small)
     return (high << 8) + low
 
 

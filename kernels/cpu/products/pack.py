@@ -1,9 +1,5 @@
-"""Stored weights -> the strips that the products read (`linear.py` draws them). The numbers of Q4_0, Q4_1, Q4_K, Q8_0,
-BF16, F16 and F32 are permuted, not changed; scales and minima of blocks become integers of 16 bits, times one unit for
-each output.
-
-Other block formats (Q6_K, ...) are rounded again to 8 bits a weight, one scale for 32 of them (at most 0.4 % of the
-block's largest).
+"""Stored weights -> the strips that the products read (`linear.py` draws them). Codes and floats are permuted, not
+changed; scales and minima of groups become integers of 16 bits, times one unit for each output.
 """
 
 from __future__ import annotations
@@ -16,14 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stemma.kernels.codes import FORM_OF, FORMS, TABLES, codes_of, table_of
 from stemma.kernels.cpu.machine.threads import aligned_zeros
-from stemma.kernels.cpu.products.linear import FLOATING, QUANTIZED, block_rows
+from stemma.kernels.cpu.products.linear import FLOATING, block_rows
 from stemma.kernels.cpu.products.strips import SEGMENT, STRIP
+from stemma.kernels.cpu.products.tiles import Tile, tile_of
 from stemma.kernels.cpu.rows.activations import BLOCK, prepared_stride
 from stemma.kernels.weights import StoredWeight, dequantize
 
-Bytes = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
+CHUNK = 1 << 17
+"""Weights that are read at a time."""
 
 
 class MismatchedWeights(ValueError):
@@ -52,8 +51,8 @@ class PackedLinear:
 
 
 def kind_of(weight: StoredWeight) -> str:
-    """How a stored type is packed."""
-    return {"F32": "f32", "F16": "f16", "BF16": "bf16", "Q4_0": "q4", "Q4_1": "q4", "Q4_K": "q4"}.get(weight.type, "q8")
+    """How a stored type is packed: floats as they are, block formats in their form."""
+    return FORM_OF[weight.type].name if weight.type in FORM_OF else weight.type.lower()
 
 
 def pack(
@@ -73,28 +72,38 @@ def pack(
     for kind, group in _runs(parts):
         outputs = sum(part.shape[0] for part in group)
         weights, scales, units = _pack_group(kind, group, in_features, byte_offset)
+        table = _table(group[0].type, byte_offset)
         for part in group:
             _let_go(part.data)
         padded = _aligned(np.pad(bias[first : first + outputs], (0, -outputs % STRIP)))
-        row = prepared_stride(in_features, kind in QUANTIZED)
-        prepare = addresses["prepare_quantized" if kind in QUANTIZED else "prepare_float"]
+        row = prepared_stride(in_features, kind in FORMS)
+        prepare = addresses["prepare_quantized" if kind in FORMS else "prepare_float"]
         words = np.array(
-            [prepare, addresses[f"multiply_{kind}"], int(kind in QUANTIZED), weights.ctypes.data, scales.ctypes.data,
-             units.ctypes.data, padded.ctypes.data, outputs, first, row], dtype=np.int64,
+            [prepare, addresses[f"multiply_{kind}"], int(kind in FORMS), weights.ctypes.data, scales.ctypes.data,
+             units.ctypes.data, padded.ctypes.data, outputs, first, row,
+             table.ctypes.data], dtype=np.int64,
         )  # fmt: skip
         assert len(words) == len(SEGMENT)
         segments.append(words)
-        memory += [words, weights, scales, units, padded]
+        memory += [words, weights, scales, units, padded, table]
         stride, first, num_bytes = (
             max(stride, row),
             first + outputs,
             num_bytes + weights.nbytes + scales.nbytes + units.nbytes,
         )
     rows = block_rows(stride)
-    table = np.array([len(segments), out_features, rows, *(s.ctypes.data for s in segments)], dtype=np.int64)
+    all_words = np.array([len(segments), out_features, rows, *(s.ctypes.data for s in segments)], dtype=np.int64)
     gate_strips = out_features // (2 * STRIP) if len(segments) == 1 and out_features % (2 * STRIP) == 0 else 0
     return PackedLinear(
-        in_features, out_features, stride, rows, gate_strips, num_bytes, table.ctypes.data, table, tuple(memory)
+        in_features,
+        out_features,
+        stride,
+        rows,
+        gate_strips,
+        num_bytes,
+        all_words.ctypes.data,
+        all_words,
+        tuple(memory),
     )
 
 
@@ -115,15 +124,24 @@ def _let_go(data: Array) -> None:
 
 
 def _runs(parts: Sequence[StoredWeight]) -> list[tuple[str, list[StoredWeight]]]:
-    """Neighbours of the same kind together: they share strips."""
+    """Neighbours of the same kind, with the same table, together: they share strips."""
     runs: list[tuple[str, list[StoredWeight]]] = []
     for part in parts:
         kind = kind_of(part)
-        if runs and runs[-1][0] == kind:
+        if runs and runs[-1][0] == kind and TABLES.get(runs[-1][1][0].type) == TABLES.get(part.type):
             runs[-1][1].append(part)
         else:
             runs.append((kind, [part]))
     return runs
+
+
+def _table(type_: str, byte_offset: int) -> Array:
+    """What codes stand for, in every 16 bytes of a vector; zeros for formats without a table."""
+    table = aligned_zeros(64)
+    numbers = table_of(type_)
+    if numbers is not None:
+        table[...] = np.tile(numbers.view(np.uint8) ^ np.uint8(byte_offset), 4)
+    return table
 
 
 def _pack_group(kind: str, parts: list[StoredWeight], in_features: int, byte_offset: int) -> tuple[Array, Array, Array]:
@@ -134,38 +152,62 @@ def _pack_group(kind: str, parts: list[StoredWeight], in_features: int, byte_off
             aligned_zeros(64),
             aligned_zeros(64),
         )
-    split = [_four_bits(part) if kind == "q4" else _eight_bits(part) for part in parts]
-    whole = _strips([values for values, _ in split])
-    fixed = [_fixed_four(facts) if kind == "q4" else _fixed_eight(facts) for _, facts in split]
-    facts, units = _strips([facts for facts, _ in fixed]), _strips([units for _, units in fixed])
-    num_strips, _, blocks, size = whole.shape
-    tiles = whole.reshape(num_strips, STRIP, blocks, size // 4, 4).view(np.uint32)[..., 0].transpose(0, 2, 3, 1)
-    packed = _aligned(tiles)
-    if kind == "q8":
-        packed ^= np.uint32(0x01010101 * byte_offset)
-    return packed, _aligned(facts.transpose(0, 2, 3, 1)), _aligned(units)
+    tile, blocks = tile_of(kind), in_features // BLOCK
+    outputs = sum(part.shape[0] for part in parts)
+    padded = -(-outputs // STRIP) * STRIP
+    rows = np.zeros((padded, blocks, tile.weight_bytes // STRIP), dtype=np.uint8)
+    facts = np.zeros((padded, blocks, tile.fact_bytes // 2 // STRIP), dtype=np.int16)
+    units = np.zeros(padded, dtype=np.float32)
+    first = 0
+    for part in parts:
+        _read_rows(tile, part, (rows[first:], facts[first:], units[first:]))
+        first += part.shape[0]
+    if tile.form.bits == 8 and byte_offset != tile.form.offset:
+        rows ^= np.uint8(tile.form.offset)
+    words = rows.reshape(padded // STRIP, STRIP, blocks, -1, 4).view(np.uint32)[..., 0]
+    by_strip = facts.reshape(padded // STRIP, STRIP, blocks, -1)
+    return _aligned(words.transpose(0, 2, 3, 1)), _aligned(by_strip.transpose(0, 2, 3, 1)), _aligned(units)
 
 
-def _fixed_four(facts: Array) -> tuple[Array, Array]:
-    """Scales and minima (outputs, blocks, 2) as integers of 16 bits, and what one is worth (outputs).
+def _read_rows(tile: Tile, part: StoredWeight, into: tuple[Array, Array, Array]) -> None:
+    """A matrix, so many rows at a time that what is made of them stays in the cache."""
+    rows, facts, units = into
+    outputs, width = part.shape
+    step = max(1, CHUNK // width)
+    for start in range(0, outputs, step):
+        data = part.data[start : start + step]
+        chunk = slice(start, start + len(data))
+        codes, scales, minima = codes_of(StoredWeight(part.type, (len(data), width), data))
+        rows[chunk] = tile.rows(codes.reshape(len(data), -1, BLOCK))
+        if minima is None:
+            facts[chunk], units[chunk] = _fixed_scales(tile, scales)
+        else:
+            facts[chunk], units[chunk] = _fixed_with_minima(tile, scales, minima)
+
+
+def _fixed_with_minima(tile: Tile, scales: Array, minima: Array) -> tuple[Array, Array]:
+    """Scales and minima (outputs, groups) as integers of 16 bits (outputs, blocks, facts), and what one is worth.
 
     The unit is so small that the largest weight nearly fills 16 bits. What rounding a scale does to the middle of its
-    block's range is put right in the minimum.
+    group's range is put right in the minimum.
     """
-    scale, minimum = facts[..., 0].astype(np.float64), facts[..., 1].astype(np.float64)
-    largest = np.maximum(np.abs(minimum), np.abs(15 * scale + minimum)).max(axis=1)
+    top = (1 << tile.form.bits) - 1
+    scale, minimum = scales.astype(np.float64), minima.astype(np.float64)
+    largest = np.maximum(np.abs(minimum), np.abs(top * scale + minimum)).max(axis=1)
     unit = _unit(largest, 32_750)
     scale, minimum = scale / unit[:, None], minimum / unit[:, None]
     whole = np.rint(scale)
-    fixed = np.stack((whole, np.rint(minimum + 7.5 * (scale - whole))), axis=-1)
-    return fixed.astype(np.int16), unit.astype(np.float32)
+    fixed = np.stack((whole, np.rint(minimum + top / 2 * (scale - whole))), axis=1)  # (outputs, 2, groups)
+    by_block = fixed.reshape(len(scales), 2, -1, tile.num_groups).transpose(0, 2, 1, 3)
+    return by_block.reshape(len(scales), by_block.shape[1], -1).astype(np.int16), unit.astype(np.float32)
 
 
-def _fixed_eight(scales: Array) -> tuple[Array, Array]:
-    """Scales (outputs, blocks) as integers of 16 bits (outputs, blocks, 1), and what one is worth (outputs)."""
+def _fixed_scales(tile: Tile, scales: Array) -> tuple[Array, Array]:
+    """Scales (outputs, groups) as integers of 16 bits (outputs, blocks, facts), and what one is worth (outputs)."""
     scale = scales.astype(np.float64)
     unit = _unit(np.abs(scale).max(axis=1), 32_767)
-    return np.rint(scale / unit[:, None]).astype(np.int16)[..., None], unit.astype(np.float32)
+    fixed = np.rint(scale / unit[:, None]).astype(np.int16)
+    return fixed.reshape(len(scales), -1, tile.num_groups), unit.astype(np.float32)
 
 
 def _unit(largest: Array, steps: int) -> Array:
@@ -195,41 +237,3 @@ def _aligned(values: Array) -> Array:
     target = aligned_zeros(values.nbytes).view(values.dtype).reshape(values.shape)
     target[...] = values
     return target
-
-
-def _four_bits(weight: StoredWeight) -> tuple[Array, Array]:
-    """Nibbles (outputs, blocks, 16): input i low in byte i, input i + 16 high; (outputs, blocks, 2) scales, minima."""
-    outputs = weight.shape[0]
-    if weight.type == "Q4_K":
-        return _four_bits_of_superblocks(np.ascontiguousarray(weight.data), outputs)
-    size = 20 if weight.type == "Q4_1" else 18
-    blocks = np.ascontiguousarray(weight.data).view(np.uint8).reshape(outputs, -1, size)
-    nibbles = blocks[:, :, size - 16 :]
-    facts = np.ascontiguousarray(blocks[:, :, : size - 16]).view(np.float16).astype(np.float32)
-    return nibbles, facts if weight.type == "Q4_1" else facts * np.array([1, -8], dtype=np.float32)
-
-
-def _four_bits_of_superblocks(data: Array, outputs: int) -> tuple[Array, Array]:
-    """Q4_K: 256 inputs with 8 six-bit scales and minima (ggml-common.h, block_q4_K)."""
-    blocks = data.view(np.uint8).reshape(outputs, -1, 144)
-    d, m = (np.ascontiguousarray(blocks[:, :, at : at + 2]).view(np.float16).astype(np.float32) for at in (0, 2))
-    packed = blocks[:, :, 4:16]
-    low, high, last = packed[:, :, 0:4], packed[:, :, 4:8], packed[:, :, 8:12]
-    scales = np.concatenate((low & 63, (last & 15) | ((low >> 6) << 4)), axis=-1)
-    minima = np.concatenate((high & 63, (last >> 4) | ((high >> 6) << 4)), axis=-1)
-    facts = np.stack((d * scales, -m * minima), axis=-1).reshape(outputs, -1, 2)
-    quants = blocks[:, :, 16:].reshape(outputs, -1, 4, 1, 32)
-    values = np.concatenate((quants & 15, quants >> 4), axis=3).reshape(outputs, -1, 32)
-    return values[..., :16] | (values[..., 16:] << 4), facts
-
-
-def _eight_bits(weight: StoredWeight) -> tuple[Array, Array]:
-    """Signed bytes (outputs, blocks, 32) and scales (outputs, blocks)."""
-    if weight.type == "Q8_0":
-        blocks = np.ascontiguousarray(weight.data).view(np.uint8).reshape(weight.shape[0], -1, 34)
-        scale = np.ascontiguousarray(blocks[:, :, :2]).view(np.float16)[..., 0]
-        return np.ascontiguousarray(blocks[:, :, 2:]).view(np.int8), scale
-    values = dequantize(weight).numpy().reshape(weight.shape[0], -1, BLOCK)
-    scale = (np.abs(values).max(axis=-1) / 127).astype(np.float16)
-    divisor = np.where(scale == 0, 1, scale).astype(np.float32)[..., None]
-    return np.clip(np.rint(values / divisor), -127, 127).astype(np.int8), scale

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stemma.kernels.codes import FORMS
 from stemma.kernels.cpu.machine.dialect import DOUBLE, FLOAT, FLOATS16, I16, I32, INTS16, Code, Value, vector
 from stemma.kernels.cpu.machine.target import VECTOR_BYTES, Target
+from stemma.kernels.cpu.products.tiles import Tile, tile_of
 from stemma.kernels.cpu.rows.activations import pairs_of, silu
 
 STRIP = 16
 WORDS, DOUBLES16 = vector(I16, 32), vector(DOUBLE, 16)
 SEGMENT = ("prepare", "multiply", "quantized", "weights", "scales", "units", "bias", "outputs", "first_output",
-           "stride")  # fmt: skip
+           "stride", "table")  # fmt: skip
 """What a packed matrix tells its kernel: addresses, then sizes."""
 AHEAD = 2048
 """Bytes of weights that are asked for before they are read: a strip comes from far away, line by line, and is read
@@ -56,7 +58,10 @@ class Part:
     def strip(self, code: Code, count: Value) -> Strip:
         index = self.place(code, count)
         blocks = (self.job["features"] + 31) // 32
-        tile, scales = {"q4": (256, 64), "q8": (512, 32), "f32": (2048, 0)}.get(self.kind, (1024, 0))
+        if self.kind in FORMS:
+            tile, scales = tile_of(self.kind).weight_bytes, tile_of(self.kind).fact_bytes
+        else:
+            tile, scales = 2048 if self.kind == "f32" else 1024, 0
         return Strip(
             self.segment["weights"] + index * blocks * tile, self.segment["scales"] + index * blocks * scales,
             self.segment["units"] + index * 64, blocks, pairs_of(self.job["features"]),
@@ -103,54 +108,91 @@ def _put(code: Code, place: Value, sums: Value, outputs: Value, add: Value) -> N
                     code.store(single.value, place + lane * 4)
 
 
-def asked_for(code: Code, kind: str, strip: Strip, block: Value) -> Value:
+def asked_for(code: Code, tile: Tile, strip: Strip, block: Value) -> Value:
     """The address of a block's weights; those that follow some way behind are asked for."""
-    tile = 256 if kind == "q4" else 512
-    place = strip.weights + block * tile
-    for line in range(0, tile, 64):
+    place = strip.weights + block * tile.weight_bytes
+    for line in range(0, tile.weight_bytes, 64):
         code.prefetch(place + (AHEAD + line))
-    code.prefetch(strip.scales + (block * (64 if kind == "q4" else 32) + AHEAD // (4 if kind == "q4" else 16)))
+    code.prefetch(strip.scales + (block * tile.fact_bytes + AHEAD * tile.fact_bytes // tile.weight_bytes))
     return place
 
 
-def facts_of(code: Code, kind: str, strip: Strip, block: Value) -> tuple[Value, Value | None]:
-    """Scales and minima of 16 outputs, integers of 16 bits."""
-    place = strip.scales + block * (64 if kind == "q4" else 32)
-    words = vector(I16, 16)
-    return code.load(words, place), code.load(words, place + 32) if kind == "q4" else None
+def facts_of(code: Code, tile: Tile, strip: Strip, block: Value) -> tuple[list[Value], list[Value]]:
+    """Scales and minima of 16 outputs for each group of the block, integers of 16 bits."""
+    place = strip.scales + block * tile.fact_bytes
+    words = [code.load(vector(I16, 16), place + 32 * i) for i in range(tile.fact_bytes // 32)]
+    return words[: tile.num_groups], words[tile.num_groups :]
 
 
-def bytes_of(code: Code, kind: str, address: Value) -> list[Value]:
-    if kind == "q8":
+def bytes_of(code: Code, tile: Tile, address: Value) -> list[Value]:
+    """The codes of 32 inputs, 8 vectors of bytes."""
+    if tile.form.bits == 8:
         return [code.load(VECTOR_BYTES, address + 64 * j) for j in range(8)]
-    packed = [code.load(VECTOR_BYTES, address + 64 * j) for j in range(4)]
-    return [p & 15 for p in packed] + [p.bits(WORDS).unsigned_shift_right(4).bits(VECTOR_BYTES) & 15 for p in packed]
+    planes = [code.load(VECTOR_BYTES, address + 64 * i) for i in range(tile.weight_bytes // 64)]
+    codes: list[Value] = []
+    for j in range(8):
+        parts = [_cut(planes[cut.vector], cut.from_bit, cut.to_bit, cut.num_bits) for cut in tile.cuts(j)]
+        joined = parts[0]
+        for part in parts[1:]:
+            joined = joined | part
+        codes.append(joined)
+    return codes
 
 
-def weight_digits(code: Code, kind: str, strip: Strip, block: Value) -> list[list[Value]]:
+def _cut(plane: Value, from_bit: int, to_bit: int, num_bits: int) -> Value:
+    """Some bits of every byte, moved. There is no shift of bytes: words are shifted, and foreign bits masked."""
+    mask = ((1 << num_bits) - 1) << to_bit
+    if from_bit == to_bit:
+        return plane & mask
+    words = plane.bits(WORDS)
+    moved = words.unsigned_shift_right(from_bit - to_bit) if from_bit > to_bit else words << (to_bit - from_bit)
+    return moved.bits(VECTOR_BYTES) & mask
+
+
+def looked_up(code: Code, part: Part, codes: list[Value]) -> list[Value]:
+    """What codes stand for in the segment's table, as the target multiplies bytes."""
+    table = code.load(VECTOR_BYTES, part.segment["table"])
+    return [part.target.look_up(code, table, j) for j in codes]
+
+
+def weight_digits(code: Code, part: Part, strip: Strip, block: Value) -> list[list[Value]]:
     """The integers that a block's weights are, cut into bytes for the matrix unit, the lowest first.
 
     Even and odd inputs are worked on apart, as words of 16 bits, and joined again.
     """
-    place = asked_for(code, kind, strip, block)
-    scale, minimum = (None if fact is None else _twice(fact) for fact in facts_of(code, kind, strip, block))
-    assert scale is not None
-    digits: list[list[Value]] = []
-    if minimum is not None:
-        packed = [code.load(VECTOR_BYTES, place + 64 * j).bits(WORDS) for j in range(4)]
-        low = [(p & 15, p.unsigned_shift_right(8) & 15) for p in packed]
-        high = [(p.unsigned_shift_right(4) & 15, p.unsigned_shift_right(12)) for p in packed]
-        words = [[nibble * scale + minimum for nibble in both] for both in low + high]
-        return [[_low_bytes(*both) for both in words], [_high_bytes(*both) for both in words]]
-    digits = [[], [], []]
-    for j in range(8):
-        stored = (code.load(VECTOR_BYTES, place + 64 * j) ^ -128).bits(WORDS)
-        both = (stored << 8) >> 8, stored >> 8
-        low_words, high_words = [b * scale for b in both], [_high_product(b, scale) for b in both]
-        digits[0].append(_low_bytes(*low_words))
-        digits[1].append(_high_bytes(*low_words))
-        digits[2].append(_low_bytes(*high_words))
+    tile = tile_of(part.kind)
+    codes = bytes_of(code, tile, asked_for(code, tile, strip, block))
+    scales, minima = ([_twice(fact) for fact in facts] for facts in facts_of(code, tile, strip, block))
+    if tile.form.has_table:
+        codes = looked_up(code, part, codes)
+    digits: list[list[Value]] = [[] for _ in range(tile.num_digits)]
+    for j, vector_of_codes in enumerate(codes):
+        group = j * tile.num_groups // 8
+        if minima:
+            both = _unsigned_words(vector_of_codes)
+            words = [word * scales[group] + minima[group] for word in both]
+        else:
+            both = _signed_words(vector_of_codes, tile)
+            words = [word * scales[group] for word in both]
+            upper = [_high_product(word, scales[group]) for word in both]
+            digits[2].append(_low_bytes(*upper))
+        digits[0].append(_low_bytes(*words))
+        digits[1].append(_high_bytes(*words))
     return digits
+
+
+def _unsigned_words(codes: Value) -> tuple[Value, Value]:
+    words = codes.bits(WORDS)
+    return words & 255, words.unsigned_shift_right(8)
+
+
+def _signed_words(codes: Value, tile: Tile) -> tuple[Value, Value]:
+    """Even and odd codes less their offset. Bytes that are stored with 128 added are signed without it."""
+    if tile.form.bits == 8 or tile.form.has_table:
+        words = (codes ^ -128).bits(WORDS)
+        return (words << 8) >> 8, words >> 8
+    even, odd = _unsigned_words(codes)
+    return even - tile.form.offset, odd - tile.form.offset
 
 
 def _twice(fact: Value) -> Value:

@@ -116,6 +116,11 @@ def _tensor_info(cursor: Cursor) -> TensorInfo:
 
 
 def _tensor(data: Bytes, start: int, info: TensorInfo) -> StoredWeight:
+    if info.type not in list(gguf.GGMLQuantizationType):
+        raise UnsupportedModel(
+            f"tensor {info.name!r} is stored as type {info.type}, which is not known: it was taken out of GGUF, or is "
+            "newer than this version; convert the model again, e.g. to Q8_0 or Q4_K_M"
+        )
     kind = gguf.GGMLQuantizationType(info.type)
     block_size, block_bytes = gguf.GGML_QUANT_SIZES[kind]
     num_bytes = math.prod(info.shape) // block_size * block_bytes

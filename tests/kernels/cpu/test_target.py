@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from llvmlite import ir
 
+from stemma.kernels.codes import FORMS
 from stemma.kernels.cpu.attention import attend, kv, tiles
 from stemma.kernels.cpu.machine import compile, target, threads
 from stemma.kernels.cpu.products import linear
-from stemma.kernels.cpu.rows import activations
+from stemma.kernels.cpu.rows import activations, embed
 
 
 def flags(*names: str) -> dict[str, bool]:
@@ -45,13 +46,18 @@ def test_every_kernel_compiles_for_neon(machine: str, cpu: str, triple: str) -> 
     threads.add_worker(module)
     activations.add_prepare(module)
     activations.add_gate(module)
-    linear.add_products(module, chosen)
+    every_other = slice(None, None, 2) if machine == "arm64" else slice(1, None, 2)
+    for kind in [*FORMS, *linear.FLOATING][every_other]:
+        linear.add_product(module, chosen, kind)
+    for type_ in embed.READERS:
+        embed.add_embed(module, type_)
     linear.add_operations(module, chosen)
     shape = tiles.Shape(9, 3, 64, 16, chosen, "int16")
     attend.add_attention(module, shape)
     kv.add_rope_write(module, shape)
     text = compile.assembly(module, chosen)
     assert "sdot" in text
+    assert "tbl" in text
     assert "fmla" in text
     assert "fmaf" not in text  # a call for each lane
 

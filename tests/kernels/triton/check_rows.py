@@ -10,14 +10,17 @@ from triton_support import DEVICE, EXACT, FLOATS, TOLERANCE, assert_close, asser
 
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import DenseLinear, PackedLinear
+from stemma.kernels.triton.packing import EIGHT_BITS, FOUR_BITS, DenseLinear, PackedLinear
 from stemma.kernels.triton.targets import UnsupportedDevice
 from stemma.kernels.weights import StoredWeight
+from tests.kernels.stored import stored as random_blocks
 
 REFERENCE = ReferenceOps(torch.device("cpu"), torch.float64)
 
 
 def stored(kind: str, *shape: int, seed: int = 0) -> StoredWeight:
+    if kind in ("IQ4_NL", "MXFP4"):
+        return random_blocks(kind, shape, seed, 0.003)
     values = np.random.default_rng(seed).normal(0.0, 0.2, shape).astype(np.float32)
     if kind == "F32":
         return StoredWeight(kind, shape, values)
@@ -29,7 +32,7 @@ def stored(kind: str, *shape: int, seed: int = 0) -> StoredWeight:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0", "BF16", "F32"])
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0", "Q5_0", "IQ4_NL", "Q5_1", "MXFP4", "BF16", "F32"])
 @pytest.mark.parametrize(("rows", "width"), [(1, 96), (5, 64), (17, 288), (70, 160)])
 def test_linear_add_matches_the_reference(dtype: torch.dtype, kind: str, rows: int, width: int) -> None:
     ops = TritonOps(DEVICE, dtype)
@@ -38,7 +41,7 @@ def test_linear_add_matches_the_reference(dtype: torch.dtype, kind: str, rows: i
     x, residual = torch.randn(rows, width).to(dtype), torch.randn(rows, 73).to(dtype)
     expected = REFERENCE.linear_add(x.double(), REFERENCE.linear(parts, biases), residual.double())
     linear = ops.linear(parts, biases)
-    assert isinstance(linear, PackedLinear if kind.startswith("Q") else DenseLinear)
+    assert isinstance(linear, PackedLinear if kind in FOUR_BITS | EIGHT_BITS else DenseLinear)
     assert (linear.in_features, linear.out_features) == (width, 73)
     assert_close(ops.linear_add(x.to(DEVICE), linear, residual.to(DEVICE)), expected, 4 * TOLERANCE[dtype])
 

@@ -13,7 +13,9 @@ import numpy.typing as npt
 import torch
 import transformers
 
+from stemma.kernels.weights import FORMATS, StoredWeight, dequantize
 from stemma.runtime.model.tiny import SPECIAL, byte_tokenizer
+from tests.kernels.stored import stored
 
 Array = npt.NDArray[Any]
 NAMES = {
@@ -101,21 +103,16 @@ def interleaved(rows: Array, heads: int) -> Array:
 
 
 def stored_rows(values: Array, kind: str) -> Array:
-    """Rows in a storage type. For K-quants, which the gguf library cannot make: random blocks with small scales."""
-    type_of = gguf.GGMLQuantizationType[kind]
-    if kind not in ("Q4_K", "Q6_K"):
-        return gguf.quants.quantize(np.ascontiguousarray(values), type_of)
-    _, block_bytes = gguf.GGML_QUANT_SIZES[type_of]
-    rng = np.random.default_rng(len(values))
-    blocks = rng.integers(0, 256, (values.size // 256, block_bytes), dtype=np.uint8)
-    if kind == "Q4_K":
-        blocks[:, :4] = np.frombuffer(np.float16([0.0005, 0.003]).tobytes(), dtype=np.uint8)  # d and dmin
-    else:
-        blocks[:, -2:] = np.frombuffer(np.float16([0.0001]).tobytes(), dtype=np.uint8)  # d
-    return blocks.reshape(len(values), -1)
+    """Rows in a storage type; random blocks with small scales, where the gguf library cannot make it."""
+    if kind not in FORMATS or (FORMATS[kind].num_inputs == 32 and kind not in ("IQ4_NL", "MXFP4")):
+        return gguf.quants.quantize(np.ascontiguousarray(values), gguf.GGMLQuantizationType[kind])
+    size = {"IQ4_NL": 0.001, "IQ4_XS": 5e-5, "Q6_K": 0.0001, "TQ1_0": 0.1, "TQ2_0": 0.1, "Q1_0": 0.1}.get(kind, 0.003)
+    return stored(kind, (len(values), values.size // len(values)), len(values), size).data
 
 
 def values_of(stored: Array, kind: str) -> npt.NDArray[np.float32]:
+    if kind == "Q1_0":  # which the gguf library does not read
+        return dequantize(StoredWeight(kind, (len(stored), stored.shape[1] // 18 * 128), stored)).numpy()
     return gguf.quants.dequantize(stored, gguf.GGMLQuantizationType[kind]).astype(np.float32)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 
+from stemma.kernels.weights import FORMATS
 from stemma.runtime.errors import ModelFileError, ModelNotFound, UnsupportedModel
 from stemma.runtime.model import load
 from stemma.runtime.model.families.rope import llama3_factors
@@ -41,7 +42,7 @@ def assert_same_logits(path: Path, theirs: transformers.PreTrainedModel) -> None
     assert float((found - expected).abs().max()) < 1e-3
 
 
-@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K"])
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", *FORMATS])
 def test_every_storage_type(kind: str, tmp_path: Path) -> None:
     model = random_model(transformers.LlamaConfig)
     write_gguf(tmp_path / "model.gguf", model, kind)
@@ -112,9 +113,15 @@ def test_a_scaling_that_is_not_known_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_storage_type_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    write_gguf(tmp_path / "model.gguf", random_model(transformers.LlamaConfig), "Q5_1")
-    with pytest.raises(UnsupportedModel, match="Q5_1; use a file with one of: BF16"):
-        load(tmp_path / "model.gguf", reference_ops())
+    write_gguf(tmp_path / "model.gguf", random_model(transformers.LlamaConfig))
+    content = (tmp_path / "model.gguf").read_bytes()
+    entry = b"output_norm.weight" + (1).to_bytes(4, "little") + (256).to_bytes(8, "little")
+    assert content.count(entry + bytes(4)) == 1
+    for type_, said in ((15, "stored as Q8_K; use a file with one of: BF16"), (31, "type 31"), (99, "type 99")):
+        changed = content.replace(entry + bytes(4), entry + type_.to_bytes(4, "little"))
+        (tmp_path / "other.gguf").write_bytes(changed)
+        with pytest.raises(UnsupportedModel, match=said):
+            load(tmp_path / "other.gguf", reference_ops())
 
 
 @pytest.mark.parametrize("keep", [0, 10, 30, 1000, 5000, -100])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 import pytest
 import torch
@@ -11,13 +10,14 @@ from hypothesis import strategies as st
 
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.select import select_ops
-from stemma.kernels.weights import SCALES, StoredWeight, is_finite
+from stemma.kernels.weights import FORMATS, StoredWeight, is_finite
 from stemma.runtime.engine import Engine
 from stemma.runtime.errors import ModelFileError
 from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.config import GenerationDefaults
 from stemma.runtime.model.load import assemble
 from stemma.runtime.model.tiny import byte_tokenizer, tiny, tiny_config, tiny_tensors
+from tests.kernels.stored import stored as stored_blocks
 
 BAD = (float("nan"), float("inf"), float("-inf"))
 FINITE = st.floats(-60000, 60000, width=16)
@@ -36,16 +36,28 @@ def stored(kind, values):
         return StoredWeight(kind, values.shape, values.astype(np.float16))
     if kind == "BF16":
         return StoredWeight(kind, values.shape, (values.view(np.uint32) >> 16).astype(np.uint16))
-    if kind in ("Q8_0", "Q4_0", "Q4_1"):
-        return StoredWeight(kind, values.shape, gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind]))
-    rows, columns = values.shape
-    data = np.random.default_rng(0).integers(0, 256, (rows, columns // 256 * SCALES[kind][0]), dtype=np.uint8)
-    for place in SCALES[kind][1]:
-        data.reshape(rows, -1, SCALES[kind][0])[:, :, place : place + 2] = np.full(1, 0.5, np.float16).view(np.uint8)
-    return StoredWeight(kind, values.shape, data)
+    return stored_blocks(kind, values.shape)
 
 
-@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", *SCALES])
+def broken(kind, block, bad):
+    """A block with one number that is none, once for each place where it has one."""
+    for place in FORMATS[kind].halves:
+        damaged = block.copy()
+        damaged[place : place + 2] = np.array([bad], np.float16).view(np.uint8)
+        yield damaged
+    for place in range({"MXFP4": 1, "NVFP4": 4}.get(kind, 0)):
+        damaged = block.copy()
+        damaged[place] = 0xFF if kind == "MXFP4" else 0x7F
+        yield damaged
+    if kind == "IQ1_M":
+        damaged = block.copy()
+        words = damaged[48:].view(np.uint16)
+        words &= 0x0FFF
+        words |= (np.array([bad], np.float16).view(np.uint16) << np.array([12, 8, 4, 0], np.uint16)) & 0xF000
+        yield damaged
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", *FORMATS])
 def test_one_number_among_many_is_seen(kind):
     values = np.random.default_rng(1).normal(size=(40, 512)).astype(np.float32)
     weight = stored(kind, values)
@@ -53,14 +65,15 @@ def test_one_number_among_many_is_seen(kind):
     for bad in BAD:
         for row, column in ((0, 0), (20, 300), (39, 511)):
             data = weight.data.copy()
-            if kind in SCALES:
-                size, places = SCALES[kind]
+            if kind in FORMATS:
+                size = FORMATS[kind].num_bytes
                 block = column * (data.shape[1] // size) // 512
-                for place in places:
-                    broken = data.copy()
-                    at = block * size + place
-                    broken[row, at : at + 2] = np.array([bad], np.float16).view(np.uint8)
-                    assert not is_finite(StoredWeight(kind, weight.shape, broken))
+                place = slice(block * size, (block + 1) * size)
+                cases = list(broken(kind, data[row, place], bad))
+                assert cases
+                for damaged in cases:
+                    data[row, place] = damaged
+                    assert not is_finite(StoredWeight(kind, weight.shape, data))
             else:
                 data[row, column] = np.array([bad], np.float32).view(np.uint32)[0] >> 16 if kind == "BF16" else bad
                 assert not is_finite(StoredWeight(kind, weight.shape, data))

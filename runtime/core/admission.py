@@ -52,7 +52,7 @@ class Admission:
         if not self.reuse or sequence.goes_alone:
             return 0
         request = sequence.request
-        return len(sequence.tokens) - 1 if request.prompt_logprobs is None else request.max_hit
+        return request.max_hit if request.reads_prompt else len(sequence.tokens) - 1
 
     def is_being_computed(self, sequence: Sequence, hit_len: int, running: Iterable[Sequence]) -> bool:
         """Whether a running prompt will soon publish a block more of this one's prefix, or all that is left of either.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stemma.radix import BlockCopy
+from stemma.runtime.core.pooling import Vector
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Sequence
 
@@ -28,10 +29,24 @@ class Row(NamedTuple):
     def num_logits(self) -> int:
         """How many of the last positions need logits: those sampled, and those that predict a scored prompt token."""
         request = self.sequence.request
+        if request.pooling is not None and not request.pooling.reads_hidden:
+            return int(self._ends_prompt)
         if request.prompt_logprobs is None or self.start >= self.sequence.num_prompt:
             return self.num_samples
         first = max(self.start, request.scored_from - 1)
         return max(self.start + len(self.tokens) - first, self.num_samples)
+
+    @property
+    def num_hidden(self) -> int:
+        """How many of the last positions need their hidden states themselves."""
+        pooling = self.sequence.request.pooling
+        if pooling is None or not pooling.reads_hidden:
+            return 0
+        return len(self.tokens) if pooling.kind == "mean" else int(self._ends_prompt)
+
+    @property
+    def _ends_prompt(self) -> bool:
+        return self.start + len(self.tokens) >= self.sequence.num_prompt
 
 
 @dataclass(slots=True)
@@ -59,9 +74,10 @@ class RowResult:
     """What the sampler says of one row.
 
     tokens: one for each sampled position. logprobs: likewise, if asked for. prompt_logprobs: of the prompt tokens that
-    follow each computed position, if asked for.
+    follow each computed position, if asked for. pooled: what these positions add to what is read off the prompt.
     """
 
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    pooled: Vector | None = None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
@@ -10,6 +14,17 @@ from stemma.kernels.steps import run
 from stemma.runtime.core.attention_metadata import make_attention_metadata
 from stemma.runtime.core.batch import Batch
 from stemma.runtime.model import Model
+
+
+class StepOutput(NamedTuple):
+    """Float32 tensors, row after row of the batch.
+
+    logits: (positions, vocabulary), of the last `num_logits` positions of each row.
+    hidden: (positions, hidden), behind the last norm, of the last `num_hidden` positions of each row.
+    """
+
+    logits: torch.Tensor
+    hidden: torch.Tensor
 
 
 class Runner:
@@ -29,10 +44,9 @@ class Runner:
         # Not by the step executor: a step that it records belongs to the thread that runs steps.
         return bool(torch.isfinite(run(self.model, self.kv, zero, plan, zero)).all())
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: Batch) -> StepOutput:
         """Copy blocks, compute the batch's tokens and write their KV.
 
-        Returns float32 logits (positions, vocabulary): the last `num_logits` positions of each row, row after row.
         What failed may be computed again: the copies that were made are no longer the batch's.
         """
         if batch.copies:
@@ -40,13 +54,16 @@ class Runner:
             batch.copies.clear()
         metadata = make_attention_metadata(batch, self.kv.shape.block_size)
         ids = np.array([token for row in batch.rows for token in row.tokens], dtype=np.int32)
-        return self._step(ids, metadata, _logit_rows(batch))
+        rows = _last([row.num_logits for row in batch.rows], batch)
+        if not any(row.num_hidden for row in batch.rows):
+            return StepOutput(self._step(ids, metadata, rows), torch.empty((0, 0)))
+        read = _last([row.num_hidden for row in batch.rows], batch)
+        hidden = self.model.forward(ids, self.model.ops.plan(metadata, self.kv.shape), self.kv)
+        states = self.model.hidden_states(hidden, read)
+        return StepOutput(self.model.logits(hidden, rows) if len(rows) else hidden.new_empty((0, 0)), states)
 
 
-def _logit_rows(batch: Batch) -> Int32Array:
-    rows: list[int] = []
-    end = 0
-    for row in batch.rows:
-        end += len(row.tokens)
-        rows += range(end - row.num_logits, end)
-    return np.array(rows, dtype=np.int32)
+def _last(counts: Sequence[int], batch: Batch) -> Int32Array:
+    """The last positions of each row, so many of each, as rows of the step."""
+    ends = accumulate(len(row.tokens) for row in batch.rows)
+    return np.array([i for n, end in zip(counts, ends, strict=True) for i in range(end - n, end)], dtype=np.int32)

@@ -19,6 +19,7 @@ from stemma.kernels.ops import Ops, SamplingRows
 from stemma.runtime.core.batch import Batch, Row, RowResult
 from stemma.runtime.core.failures import as_stemma_error
 from stemma.runtime.core.matchers import GrammarMatcher
+from stemma.runtime.core.runner import StepOutput
 from stemma.runtime.core.sampling import Sampling, TokenLogprob, uniform
 from stemma.runtime.core.sequence import Sequence
 from stemma.runtime.errors import GrammarFailed
@@ -48,14 +49,15 @@ class Sampler:
     def __init__(self, ops: Ops) -> None:
         self.ops = ops
 
-    def sample(self, batch: Batch, logits: torch.Tensor) -> list[RowResult]:
-        """One result for each row of the batch. Changes `logits` (positions, vocabulary) in place."""
-        results = [RowResult() for _ in batch.rows]
+    def sample(self, batch: Batch, output: StepOutput) -> list[RowResult]:
+        """One result for each row of the batch. Changes the logits in place."""
+        results, logits = [RowResult() for _ in batch.rows], output.logits
+        _pool(batch, output, results)
         positions: list[_Position] = []
         end = 0
         for row, result in zip(batch.rows, results, strict=True):
             first, end = end, end + row.num_logits
-            if row.num_logits > row.num_samples:
+            if row.num_logits > row.num_samples and row.sequence.request.pooling is None:
                 with _own_trouble(row.sequence):
                     result.prompt_logprobs = _prompt_logprobs(row, logits[first:end])
             before = row.start + len(row.tokens) - row.num_drafts
@@ -181,6 +183,21 @@ def _adjust(logits: torch.Tensor, position: _Position) -> None:
     generated, counts = np.unique(np.array(position.sequence.generated, dtype=np.int64), return_counts=True)
     penalty = sampling.presence_penalty + sampling.frequency_penalty * counts
     logits[torch.from_numpy(generated).to(logits.device)] -= torch.from_numpy(penalty).to(logits.device, logits.dtype)
+
+
+def _pool(batch: Batch, output: StepOutput, results: list[RowResult]) -> None:
+    """What the rows add to what is read off their prompts."""
+    num_logits = num_hidden = 0
+    for row, result in zip(batch.rows, results, strict=True):
+        logits = output.logits[num_logits : num_logits + row.num_logits]
+        hidden = output.hidden[num_hidden : num_hidden + row.num_hidden]
+        num_logits += row.num_logits
+        num_hidden += row.num_hidden
+        pooling = row.sequence.request.pooling
+        states = hidden if pooling is not None and pooling.reads_hidden else logits
+        if pooling is not None and len(states):
+            with _own_trouble(row.sequence):
+                result.pooled = pooling.of_step(states)
 
 
 def _prompt_logprobs(row: Row, logits: torch.Tensor) -> list[TokenLogprob]:

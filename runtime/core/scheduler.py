@@ -228,6 +228,7 @@ class Scheduler:
             return False
         sequence.lease = lease
         sequence.prompt_logprobs.clear()
+        sequence.pooled.clear()
         sequence.num_cached += max(0, min(lease.num_tokens, sequence.num_prompt) - sequence.num_computed_once)
         sequence.num_computed_once = max(sequence.num_computed_once, lease.num_tokens)
         self.waiting.remove(sequence)
@@ -243,6 +244,8 @@ class Scheduler:
         assert sequence.lease is not None
         was_in_prompt = sequence.is_in_prompt
         sequence.prompt_logprobs += result.prompt_logprobs
+        if result.pooled is not None:
+            sequence.pooled.append(result.pooled)
         num_accepted = accept_samples(row, result)
         self._extend(sequence, row.start, len(row.tokens) - row.num_drafts + num_accepted)
         if was_in_prompt and self._shares(sequence):

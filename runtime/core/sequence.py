@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from stemma.radix import Lease, NextUse, Retained
 from stemma.runtime.core.matchers import GrammarMatcher, StopChecker
+from stemma.runtime.core.pooling import Pooling, Vector
 from stemma.runtime.core.sampling import Sampling, TokenLogprob
 from stemma.runtime.errors import StemmaError
 
@@ -62,6 +63,7 @@ class Request:
     finish_in_time: end a guided output by its shortest completion before `max_tokens` would cut it.
     next_use: what is known of the next use of what is computed for it: a hint to the eviction.
     scored_from: index of the first prompt token to score; KV before the token that predicts it may be looked up.
+    pooling: what is read off the prompt, instead of a completion.
     """
 
     prompt: npt.NDArray[np.int32]
@@ -75,10 +77,19 @@ class Request:
     scored_from: int = 1
     finish_in_time: bool = False
     next_use: NextUse = NextUse.UNKNOWN
+    pooling: Pooling | None = None
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether something is wanted of the tokens of the prompt themselves, so that some may have to be computed
+        though their KV is cached."""
+        return self.prompt_logprobs is not None or (self.pooling is not None and self.pooling.kind == "mean")
 
     @property
     def max_hit(self) -> int:
-        """The most prompt tokens whose KV may be looked up: logits come from the tokens behind them."""
+        """The most prompt tokens whose KV may be looked up: what is wanted comes from the tokens behind them."""
+        if self.pooling is not None and self.pooling.kind == "mean":
+            return 0
         scored = len(self.prompt) if self.prompt_logprobs is None else self.scored_from
         return min(scored, len(self.prompt)) - 1
 
@@ -102,6 +113,7 @@ class Sequence:
     error: StemmaError | None = None  # set when the finish reason is ERROR
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    pooled: list[Vector] = field(default_factory=list)
     drafts: list[int] = field(default_factory=list)
     arrival: int = 0
     num_overtaken: int = 0
@@ -140,6 +152,12 @@ class Sequence:
     def is_finished(self) -> bool:
         """Whether it has a finish reason."""
         return self.finish_reason is not None
+
+    @property
+    def pooled_value(self) -> npt.NDArray[np.float32] | None:
+        """What was read off the prompt, if that was asked for and all of it was computed."""
+        pooling = self.request.pooling
+        return None if pooling is None or not self.pooled else pooling.value(self.pooled, self.num_prompt)
 
     @property
     def usage(self) -> Usage:

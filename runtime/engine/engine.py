@@ -21,6 +21,7 @@ from stemma.runtime.core.config import POLICIES, EngineConfig, EngineOptions, en
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Limits, Scheduler
+from stemma.runtime.engine.embedding import Embedder, Embedding, EmbeddingOptions, Score, Scorer, ScoringOptions
 from stemma.runtime.engine.forms import Answer, form_of
 from stemma.runtime.engine.generation import Completion, Generation
 from stemma.runtime.engine.grammars import GrammarCompiler, GrammarSpec
@@ -182,6 +183,29 @@ class Engine:
         """`n` completions of one prompt, which share its blocks. Give a temperature, or they are all the same."""
         return wait(self.submit_samples(prompt, n, **options), None)
 
+    @overload
+    def embed(self, texts: str | list[int], **options: Unpack[EmbeddingOptions]) -> Embedding: ...
+
+    @overload
+    def embed(self, texts: list[str] | list[list[int]], **options: Unpack[EmbeddingOptions]) -> list[Embedding]: ...
+
+    def embed(
+        self, texts: str | list[int] | list[str] | list[list[int]], **options: Unpack[EmbeddingOptions]
+    ) -> Embedding | list[Embedding]:
+        """One text, or a list of texts, as vectors. Raises InvalidRequest, PromptTooLong or PoolExhausted."""
+        given, is_one = split_prompts(texts)
+        ask = self.embedder.ask(options)
+        completions = wait(self.submit_all([ask.tokens(text) for text in given], **ask.request), None)
+        embeddings = [ask.embedding(completion) for completion in completions]
+        return embeddings[0] if is_one else embeddings
+
+    def score(self, query: str, documents: Sequence[str], **options: Unpack[ScoringOptions]) -> list[Score]:
+        """How well each document answers the query, in their order: by the model's word, yes or no; by the angle
+        between embeddings where the model was made for these. Raises InvalidRequest, PromptTooLong or PoolExhausted."""
+        check_list(documents, "documents")
+        asked = self.scorer.ask(checked(query, str, "query"), documents, options)
+        return asked.scores(wait(self.submit_all(asked.prompts, **asked.request), None))
+
     def submit(self, prompt: Prompt, *, hold: Hold | None = None, **options: Unpack[RequestOptions]) -> Generation:
         """Start one request and return its handle at once: iterate it, await it, or call `result()`.
 
@@ -243,6 +267,16 @@ class Engine:
     def chat_template(self) -> ChatTemplate | None:
         """The model's chat template, if it has one."""
         return self.loaded.chat_template
+
+    @property
+    def embedder(self) -> Embedder:
+        """How this model's embeddings are made, for those who submit requests themselves."""
+        return Embedder(self.loaded)
+
+    @property
+    def scorer(self) -> Scorer:
+        """How this model scores documents, likewise."""
+        return Scorer(self.embedder)
 
     def prepare(self, grammar: GrammarSpec) -> None:
         """Compile a grammar, so that a later request with it starts at once. Raises InvalidRequest."""

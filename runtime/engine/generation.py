@@ -9,6 +9,9 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine.fork_guard import ForkGuard
@@ -43,6 +46,7 @@ class Completion(NamedTuple):
     jumped: indexes of those of `tokens` that the grammar forced.
     prompt_logprobs: of the prompt's tokens from `scored_from` on (by default the second), if asked for.
     stopped_by: the stop string that ended it, if one did.
+    pooled: what was read off the prompt, if that was asked for: a hidden state, (hidden,), or log-probabilities.
     """
 
     text: str
@@ -54,6 +58,7 @@ class Completion(NamedTuple):
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
     jumped: tuple[int, ...] = ()
     stopped_by: str | None = None
+    pooled: npt.NDArray[np.float32] | None = None
 
 
 class Generation:

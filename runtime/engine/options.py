@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from stemma.radix import NextUse
 from stemma.runtime.core.checking import checked, describe
+from stemma.runtime.core.pooling import Pooling
 from stemma.runtime.core.sampling import MAX_LOGPROBS, Sampling
 from stemma.runtime.core.sequence import Request
 from stemma.runtime.engine.grammars import GrammarSpec
@@ -38,6 +39,7 @@ class RequestOptions(TypedDict, total=False):
     next_use: what is known of what is computed for this request: "soon" keeps it longer in the cache, "never" lets it
         go first. A hint, for what was not cached before; the cache learns by itself what comes back.
     prompt_logprobs, scored_from, finish_in_time: see Request.
+    pooling: read a vector or log-probabilities off the prompt (see `Pooling`), instead of a completion.
     grammar: how the completion must look: stemma.fsm's Regex, JSONSchema, Choices, EBNF, Lark, StructuralTags.
     """
 
@@ -48,6 +50,7 @@ class RequestOptions(TypedDict, total=False):
     prompt_logprobs: int | None
     scored_from: int
     finish_in_time: bool
+    pooling: Pooling | None
     grammar: GrammarSpec | None
     sampling: Sampling
     temperature: float
@@ -92,10 +95,13 @@ class RequestMaker:
             raise InvalidRequest(f"scored_from must be between 1 and the prompt's {len(tokens)} tokens", "scored_from")
         if asked.get("finish_in_time") and sampling.logprobs is not None:
             raise InvalidRequest("finish_in_time forces tokens that have no logprobs; leave one out", "finish_in_time")
+        pooling = asked.get("pooling")
+        if pooling is not None:
+            self._check_pooling(pooling, asked)
         ends = () if sampling.ignore_eos else self.loaded.generation.eos_ids
         return Request(
             prompt=tokens,
-            max_tokens=self._max_tokens(len(tokens), asked.get("max_tokens")),
+            max_tokens=self._max_tokens(len(tokens), asked.get("max_tokens") if pooling is None else 0),
             sampling=sampling,
             seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
             end_tokens=frozenset((*ends, *sampling.stop_token_ids)),
@@ -105,7 +111,18 @@ class RequestMaker:
             prompt_logprobs=prompt_logprobs,
             scored_from=scored_from,
             finish_in_time=asked.get("finish_in_time", False),
+            pooling=pooling,
         )
+
+    def _check_pooling(self, pooling: Pooling, asked: RequestOptions) -> None:
+        """Raises InvalidRequest for what makes no sense beside it."""
+        for token in pooling.tokens:
+            self._check_token(token, "pooling")
+        if (pooling.kind == "tokens") != bool(pooling.tokens):
+            raise InvalidRequest("pooling needs tokens for kind 'tokens', and for no other", "pooling")
+        for name in ("prompt_logprobs", "grammar", "max_tokens"):
+            if asked.get(name):
+                raise InvalidRequest(f"{name} is for completions, and pooling for what has none: leave one out", name)
 
     def tokens(self, prompt: Prompt) -> npt.NDArray[np.int32]:
         """The prompt's tokens, which all are the model's. Raises InvalidRequest."""

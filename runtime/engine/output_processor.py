@@ -90,4 +90,5 @@ class OutputProcessor:
             prompt_logprobs=tuple(state.prompt_logprobs),
             jumped=tuple(sequence.jumped),
             stopped_by=state.text.stopped_by,
+            pooled=sequence.pooled_value,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stemma.kernels.weights import StoredWeight
-from stemma.runtime.model.config import GenerationDefaults, ModelConfig
+from stemma.runtime.model.config import EmbeddingDefaults, GenerationDefaults, ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,7 @@ class TokenizerFiles:
     spec: the contents of a `tokenizer.json`.
     special: the texts that stand for roles in a template, by role: bos_token, eos_token, ...
     adds_bos: whether a plain prompt begins with the bos token; None leaves it to the spec's post-processor.
+    adds_eos: whether a text that is embedded ends with the eos token; None likewise.
     chat_template: Jinja source.
     tool_template: another for chats with tools, where the model has one.
     """
@@ -26,14 +27,19 @@ class TokenizerFiles:
     adds_bos: bool | None
     chat_template: str | None
     tool_template: str | None = None
+    adds_eos: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Everything that was read. tensors: memory maps, by Hugging Face's names. file_names: the file's own, by those."""
+    """Everything that was read. tensors: memory maps, by Hugging Face's names. file_names: the file's own, by those.
+
+    embedding: None for a model whose files do not say that it makes embeddings.
+    """
 
     config: ModelConfig
     tensors: Mapping[str, StoredWeight]
     tokenizer: TokenizerFiles
     generation: GenerationDefaults
     file_names: Mapping[str, str] = field(default_factory=dict)
+    embedding: EmbeddingDefaults | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from stemma.kernels.ops import HeadShape, KVShape
 
@@ -64,3 +66,16 @@ class GenerationDefaults:
     min_p: float | None = None
     repetition_penalty: float | None = None
     do_sample: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingDefaults:
+    """How a model that was made for embeddings makes them.
+
+    pooling: of the last token's state or the mean of all; None where the files do not say. normalize: to length 1.
+    prompts: texts that are put before others, by name ("query", "document").
+    """
+
+    pooling: Literal["last", "mean"] | None
+    normalize: bool
+    prompts: Mapping[str, str]

@@ -10,7 +10,7 @@ from pathlib import Path
 from stemma.kernels.ops import Ops
 from stemma.runtime.errors import ModelFileError, ModelNotFound
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
-from stemma.runtime.model.config import GenerationDefaults, ModelConfig
+from stemma.runtime.model.config import EmbeddingDefaults, GenerationDefaults, ModelConfig
 from stemma.runtime.model.families.protocol import Model
 from stemma.runtime.model.families.register import FAMILIES
 from stemma.runtime.model.files.gguf_file import read_gguf
@@ -28,6 +28,7 @@ class LoadedModel:
     """A model with all that belongs to it. chat_template is None for a base model without one.
 
     tokenizer_files: what the tokenizer and the template were made of, for those who run them elsewhere.
+    embedding: how it makes embeddings, if it was made for that.
     """
 
     config: ModelConfig
@@ -36,6 +37,7 @@ class LoadedModel:
     generation: GenerationDefaults
     model: Model
     tokenizer_files: TokenizerFiles
+    embedding: EmbeddingDefaults | None = None
 
 
 def load(source: str | Path, ops: Ops, progress: Progress | None = None) -> LoadedModel:
@@ -78,4 +80,5 @@ def assemble(checkpoint: Checkpoint, ops: Ops, progress: Progress | None = None)
     tokenizer = Tokenizer(checkpoint.tokenizer, config.vocab_size)
     source = checkpoint.tokenizer.chat_template
     chat_template = None if source is None else ChatTemplate(source, tokenizer, checkpoint.tokenizer.tool_template)
-    return LoadedModel(config, tokenizer, chat_template, checkpoint.generation, model, checkpoint.tokenizer)
+    files, generation = checkpoint.tokenizer, checkpoint.generation
+    return LoadedModel(config, tokenizer, chat_template, generation, model, files, checkpoint.embedding)

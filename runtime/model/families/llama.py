@@ -49,6 +49,9 @@ class Llama:
         q = self.ops.rope_write(qkv, self.config.heads, self.rope, None, kv, layer, plan)
         return self.ops.linear_add(self.ops.attention(q, kv, layer, plan, self.attention), block.output, x)
 
+    def hidden_states(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
+        return self.ops.norm_rows(hidden, rows, self.norm)
+
     def logits(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
         return self.ops.logits(hidden, rows, self.norm, self.head)
 

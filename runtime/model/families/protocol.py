@@ -20,6 +20,9 @@ class Model(Protocol):
     def forward(self, ids: Int32Array, plan: Any, kv: KV) -> torch.Tensor:
         """Run a step's tokens, writing their KV: (tokens,) -> (tokens, hidden). `plan` comes from `ops.plan`."""
 
+    def hidden_states(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
+        """Some of the rows that `forward` returned, behind the last norm: float32 (rows, hidden)."""
+
     def logits(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
         """Logits of some of the rows that `forward` returned: float32 (rows, vocab_size)."""
 

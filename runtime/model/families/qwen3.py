@@ -53,6 +53,9 @@ class Qwen3:
         )
         return self.ops.linear_add(self.ops.attention(q, kv, layer, plan, self.attention), block.output, x)
 
+    def hidden_states(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
+        return self.ops.norm_rows(hidden, rows, self.norm)
+
     def logits(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
         return self.ops.logits(hidden, rows, self.norm, self.head)
 

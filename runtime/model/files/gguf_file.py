@@ -14,6 +14,7 @@ from stemma.runtime.errors import ModelFileError
 from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.families.register import check_supported
+from stemma.runtime.model.files.embedding import read_gguf_embedding
 from stemma.runtime.model.files.generation import read_gguf_generation
 from stemma.runtime.model.files.gguf_format import GGUF, open_gguf
 from stemma.runtime.model.files.gguf_tokenizer import read_tokenizer
@@ -52,7 +53,9 @@ def read_gguf(path: Path) -> Checkpoint:
         tensors = {name: _unpermuted(name, tensor, config) for name, tensor in tensors.items()}
     names = {_hugging_face_name(name): name for name in opened.tensors}
     tokenizer = read_tokenizer(opened.metadata)
-    return Checkpoint(config, tensors, tokenizer, read_gguf_generation(opened.metadata, tokenizer), names)
+    generation = read_gguf_generation(opened.metadata, tokenizer)
+    embedding = read_gguf_embedding(opened.metadata.get(f"{config.family}.pooling_type"))
+    return Checkpoint(config, tensors, tokenizer, generation, names, embedding)
 
 
 def _config(opened: GGUF, name: str) -> ModelConfig:

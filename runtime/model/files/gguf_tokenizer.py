@@ -72,8 +72,8 @@ def read_tokenizer(values: Mapping[str, Any]) -> TokenizerFiles:
     ids = {role: values.get(f"tokenizer.ggml.{key}") for role, key in ROLES.items()}
     special = {role: tokens[index] for role, index in ids.items() if index is not None and index < len(tokens)}
     adds_bos = values.get("tokenizer.ggml.add_bos_token", adds_bos)
-    templates = (values.get(f"tokenizer.chat_template{name}") for name in ("", ".tool_use"))
-    return TokenizerFiles(spec, special, adds_bos, *templates)
+    chat, tools = (values.get(f"tokenizer.chat_template{name}") for name in ("", ".tool_use"))
+    return TokenizerFiles(spec, special, adds_bos, chat, tools, bool(values.get("tokenizer.ggml.add_eos_token")))
 
 
 def _unsaid_split(tokens: list[str]) -> str:

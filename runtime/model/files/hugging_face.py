@@ -17,6 +17,7 @@ from stemma.runtime.errors import ModelFileError, ModelNotFound, UnsupportedMode
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.families.register import check_supported
+from stemma.runtime.model.files.embedding import read_embedding
 from stemma.runtime.model.files.generation import read_generation
 from stemma.runtime.model.files.rope_settings import read_rope
 from stemma.runtime.model.files.safetensors_format import open_safetensors
@@ -44,7 +45,8 @@ def read_hugging_face(folder: Path) -> Checkpoint:
     _check_biases(raw, config.family, tensors)
     config, tensors = _tied(config, tensors)
     tokenizer = _tokenizer(folder)
-    return Checkpoint(config, tensors, tokenizer, read_generation(generation, raw, tokenizer, config.vocab_size))
+    defaults = read_generation(generation, raw, tokenizer, config.vocab_size)
+    return Checkpoint(config, tensors, tokenizer, defaults, embedding=read_embedding(folder))
 
 
 def _tied(

@@ -26,6 +26,7 @@ class Tokenizer:
     special_texts: the texts of roles in chat templates: bos_token, eos_token, ...
     vocab_size: ids the model has, of which the last ones may have no token.
     prefix_ids: tokens that begin a plain prompt (bos, or nothing).
+    suffix_ids: tokens that end a text which is embedded (eos, or nothing).
     joins_pairs: it joins pairs inside pieces, and how it splits those off is known (see `pair_merging`).
     takes_whole_pieces: a piece that is a token is taken as it is, whatever joining its pairs would give.
     added: texts that become tokens of their own before text is split.
@@ -49,7 +50,9 @@ class Tokenizer:
         self.added = tuple(token["content"] for token in text_spec["added_tokens"])
         self._control_tokens = {t["content"]: t for t in spec.get("added_tokens", ()) if t["content"] in control}
         self._control_pattern = _pattern(self._control_tokens.values())
-        self.prefix_ids = self._prefix(files.adds_bos)
+        around = self._around()
+        self.prefix_ids = self._chosen(around[0], files.adds_bos, self.bos_id)
+        self.suffix_ids = self._chosen(around[1], files.adds_eos, control.get(files.special.get("eos_token", "")))
 
     def encode(self, text: str) -> list[int]:
         """Tokens of text that begins a sequence, without bos."""
@@ -136,13 +139,19 @@ class Tokenizer:
         """For the text of a continuation, token by token."""
         return Detokenizer(self)
 
-    def _prefix(self, adds_bos: bool | None) -> tuple[int, ...]:
-        if adds_bos is not None:
-            return (self.bos_id,) if adds_bos and self.bos_id is not None else ()
+    def _around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What the spec's post-processor puts before a text and behind it."""
         alone = self._first.encode("a", add_special_tokens=False).ids
         whole = self._first.encode("a", add_special_tokens=True).ids
         starts = (i for i in range(len(whole)) if whole[i : i + len(alone)] == alone)
-        return tuple(whole[: next(starts, 0)])
+        start = next(starts, 0)
+        return tuple(whole[:start]), tuple(whole[start + len(alone) :])
+
+    @staticmethod
+    def _chosen(of_spec: tuple[int, ...], adds: bool | None, token: int | None) -> tuple[int, ...]:
+        if adds is None:
+            return of_spec
+        return (token,) if adds and token is not None else ()
 
 
 class Detokenizer:

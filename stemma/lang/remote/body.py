@@ -32,6 +32,8 @@ NAMES = {
 def body_of(prompt: Sequence[int], options: RequestOptions) -> dict[str, Any]:
     """Raises InvalidRequest for an option that cannot be met over HTTP."""
     options, sampling = checked_options(options)
+    if options.get("pooling") is not None:
+        raise InvalidRequest("pooling is not sent to a server: ask its /v1/embeddings or /v1/score", "pooling")
     max_tokens = options.get("max_tokens")
     body: dict[str, Any] = {
         "prompt_token_ids": token_ids(prompt).tolist(),

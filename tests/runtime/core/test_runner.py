@@ -24,7 +24,7 @@ def step(runner, *rows, copies=()):
     batch = Batch(copies=list(copies))
     for made in rows:
         batch.add(made)
-    return runner.forward(batch)
+    return runner.forward(batch).logits
 
 
 def leased(cache, prompt, **options):
@@ -73,7 +73,7 @@ def test_copies_are_made_before_the_step_writes_and_once(runner):
     table, source = second.lease.blocks, first.lease.blocks
     copies = [BlockCopy(source[0], table[0], SIZE), BlockCopy(source[1], table[1], 2)]
     batch = Batch([row(second, 6, [240, 241])], copies, 2)
-    logits = runner.forward(batch)
+    logits = runner.forward(batch).logits
     assert batch.copies == []
     alone = PrefixCache(16, SIZE)
     other = Runner(runner.model, runner.model.ops.kv(runner.kv.shape))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from stemma.kernels.reference import ReferenceOps
 from stemma.runtime.core.batch import Batch
+from stemma.runtime.core.runner import StepOutput
 from stemma.runtime.core.sampler import LARGEST_LOGIT, Sampler
 from stemma.runtime.core.sampling import Sampling
 from stemma.runtime.errors import GrammarFailed, RequestFailed
@@ -34,11 +35,15 @@ def batch_of(*rows):
     return batch
 
 
+def sampled(batch, logits):
+    return SAMPLER.sample(batch, StepOutput(logits, torch.empty(0, 0)))
+
+
 def one(logits, generated=(), **options):
     """What is sampled behind a prompt and some output; `logits` as they were sampled from."""
     item = sequence([1, 2, 3], max_tokens=50, **options)
     item.tokens += generated
-    (result,) = SAMPLER.sample(batch_of(row(item, len(item.tokens) - 1, item.tokens[-1:])), logits)
+    (result,) = sampled(batch_of(row(item, len(item.tokens) - 1, item.tokens[-1:])), logits)
     return item, result
 
 
@@ -105,7 +110,7 @@ def test_a_prompt_is_scored_by_what_predicts_each_token(start, end, scored_from)
     made = row(item, start, prompt[start:end], num_samples=int(end == 10))
     logits = logits_of(made.num_logits)
     own = torch.log_softmax(logits.double(), -1)
-    (result,) = SAMPLER.sample(batch_of(made), logits)
+    (result,) = sampled(batch_of(made), logits)
     wanted = {at + 1: own[at - end] for at in range(max(start, scored_from - 1), min(end, 9))}
     assert [report.token for report in result.prompt_logprobs] == [prompt[at] for at in wanted]
     for report, (at, values) in zip(result.prompt_logprobs, wanted.items(), strict=True):
@@ -118,7 +123,7 @@ def test_drafts_are_sampled_where_the_grammar_stands_behind_each():
     matcher = Words([10, 11, 12], [10, 11, 13], [10, 14, 15], [16, 17, 18]).past(10)
     item = sequence([1], matcher=matcher)
     item.tokens.append(10)
-    (result,) = SAMPLER.sample(batch_of(row(item, 1, [10, 11], num_drafts=1)), logits_of(2))
+    (result,) = sampled(batch_of(row(item, 1, [10, 11], num_drafts=1)), logits_of(2))
     first, second = result.tokens
     assert first in (11, 14)
     assert second in (12, 13)
@@ -172,10 +177,10 @@ def made(kind, seed):
 def test_a_row_in_company_is_what_it_is_alone(kinds):
     rows = [made(*each) for each in kinds]
     logits = [logits_of(each.num_logits, at) for at, each in enumerate(rows)]
-    together = SAMPLER.sample(batch_of(*rows), torch.cat(logits))
+    together = sampled(batch_of(*rows), torch.cat(logits))
     for kind, each, result, own in zip(kinds, rows, together, logits, strict=True):
         again = made(*kind)
-        (alone,) = SAMPLER.sample(batch_of(again), own.clone())
+        (alone,) = sampled(batch_of(again), own.clone())
         errors = [type(item.sequence.error) for item in (each, again)]
         assert errors == [RequestFailed if kind[0] == "refused" else NoneType] * 2
         assert result == alone
@@ -183,13 +188,13 @@ def test_a_row_in_company_is_what_it_is_alone(kinds):
 
 def test_a_draft_that_its_own_grammar_refuses_is_the_sequences_trouble():
     item = sequence([1], matcher=Words([10, 11], [12, 13]))
-    SAMPLER.sample(batch_of(row(item, 0, [1, 30], num_drafts=1)), logits_of(2))
+    sampled(batch_of(row(item, 0, [1, 30], num_drafts=1)), logits_of(2))
     assert isinstance(item.error.__cause__, AssertionError)
 
 
 def test_no_logits_are_asked_for_inside_a_prompt():
     item = sequence(range(8))
-    (result,) = SAMPLER.sample(batch_of(row(item, 0, [0, 1, 2], num_samples=0)), torch.empty(0, 0))
+    (result,) = sampled(batch_of(row(item, 0, [0, 1, 2], num_samples=0)), torch.empty(0, 0))
     assert (result.tokens, result.logprobs, result.prompt_logprobs) == ([], [], [])
 
 
@@ -199,6 +204,6 @@ def test_temperature_spreads_what_is_drawn():
     rows = [row(sequence([1], seed=seed, sampling=warm), 0, [1]) for seed in range(1000)]
     logits = torch.full((1000, SIZE), -math.inf)
     logits[:, :2] = torch.tensor([math.log(3), 0.0])
-    drawn = [result.tokens[0] for result in SAMPLER.sample(batch_of(*rows), logits)]
+    drawn = [result.tokens[0] for result in sampled(batch_of(*rows), logits)]
     assert set(drawn) == {0, 1}
     assert abs(drawn.count(0) - 750) < 70  # five standard deviations

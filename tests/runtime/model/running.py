@@ -18,6 +18,11 @@ def reference_ops() -> ReferenceOps:
 
 def all_logits(model: Model, ids: list[int]) -> torch.Tensor:
     """Logits after each token, (tokens, vocab_size)."""
+    return model.logits(all_hidden(model, ids), np.arange(len(ids), dtype=np.int32))
+
+
+def all_hidden(model: Model, ids: list[int]) -> torch.Tensor:
+    """What the model's `forward` gives for each token, (tokens, hidden)."""
     ops: Ops = model.ops
     length = len(ids)
     num_blocks = -(-length // BLOCK_SIZE)
@@ -30,5 +35,4 @@ def all_logits(model: Model, ids: list[int]) -> torch.Tensor:
         block_tables=np.arange(num_blocks, dtype=np.int32)[None],
     )
     kv = ops.kv(model.config.kv_shape(num_blocks, BLOCK_SIZE))
-    hidden = model.forward(np.array(ids, dtype=np.int32), ops.plan(metadata, kv.shape), kv)
-    return model.logits(hidden, positions)
+    return model.forward(np.array(ids, dtype=np.int32), ops.plan(metadata, kv.shape), kv)

@@ -132,43 +132,48 @@ class Scorer:
 
     embedder: Embedder
 
-    def ask(self, query: str, documents: Sequence[str], options: ScoringOptions) -> ScoringRequest:
-        """Raises InvalidRequest."""
+    def ask(self, pairs: Sequence[tuple[str, str]], options: ScoringOptions) -> ScoringRequest:
+        """pairs: a query and a document each. Raises InvalidRequest."""
         asked, loaded = _checked(options, ScoringOptions), self.embedder.loaded
-        texts = [checked(document, str, "documents") for document in documents]
         instruction = asked.pop("instruction", None)
         if loaded.embedding is None:
             judge = Judge(loaded)
-            prompts = [judge.tokens(query, text, instruction) for text in texts]
-            return ScoringRequest(prompts, _request(asked, judge.pooling()), None)
+            prompts = [judge.tokens(query, text, instruction) for query, text in pairs]
+            return ScoringRequest(prompts, _request(asked, judge.pooling()), None, [])
         if instruction is not None:
             raise InvalidRequest("this model embeds texts and is told nothing: put it into the query", "instruction")
-        sides = [
+        for_queries, for_documents = (
             self.embedder.ask(cast(EmbeddingOptions, {**asked, "prompt_name": self.embedder.first_prompt(names)}))
             for names in (QUERY_PROMPTS, DOCUMENT_PROMPTS)
-        ]
-        prompts = [sides[0].tokens(query), *map(sides[1].tokens, texts)]
-        return ScoringRequest(prompts, sides[0].request, sides[0])
+        )
+        queries = list(dict.fromkeys(query for query, _ in pairs))
+        prompts = [*map(for_queries.tokens, queries), *(for_documents.tokens(text) for _, text in pairs)]
+        return ScoringRequest(prompts, for_queries.request, for_queries, [queries.index(query) for query, _ in pairs])
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringRequest:
-    """What to ask for some documents, and what comes of it. embeds: None where the model judges."""
+    """What to ask for some pairs, and what comes of it.
+
+    embeds: None where the model judges. queries: which prompt is the query of each pair; the documents' come last.
+    """
 
     prompts: list[list[int]]
     request: RequestOptions
     embeds: EmbeddingRequest | None
+    queries: list[int]
 
     def scores(self, completions: Sequence[Completion]) -> list[Score]:
-        """In the order of the documents. The query's own embedding is accounted to the first."""
+        """In the order of the pairs. A query's own tokens are accounted to the first pair that has it."""
         if self.embeds is None:
             return [Score(_share_of_yes(completion), completion.usage) for completion in completions]
-        query, *others = (self.embeds.embedding(completion) for completion in completions)
-        usages = [other.usage for other in others]
-        usages[:1] = [usage + query.usage for usage in usages[:1]]
-        return [
-            Score(cosine(query.vector, other.vector), usage) for other, usage in zip(others, usages, strict=True)
-        ]  # fmt: skip
+        made = [self.embeds.embedding(completion) for completion in completions]
+        documents = made[len(made) - len(self.queries) :]
+        scores: list[Score] = []
+        for pair, (query, document) in enumerate(zip(self.queries, documents, strict=True)):
+            usage = document.usage + made[query].usage if query not in self.queries[:pair] else document.usage
+            scores.append(Score(cosine(made[query].vector, document.vector), usage))
+        return scores
 
 
 @dataclass(frozen=True, slots=True)

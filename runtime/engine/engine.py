@@ -203,7 +203,8 @@ class Engine:
         """How well each document answers the query, in their order: by the model's word, yes or no; by the angle
         between embeddings where the model was made for these. Raises InvalidRequest, PromptTooLong or PoolExhausted."""
         check_list(documents, "documents")
-        asked = self.scorer.ask(checked(query, str, "query"), documents, options)
+        text = checked(query, str, "query")
+        asked = self.scorer.ask([(text, checked(each, str, "documents")) for each in documents], options)
         return asked.scores(wait(self.submit_all(asked.prompts, **asked.request), None))
 
     def submit(self, prompt: Prompt, *, hold: Hold | None = None, **options: Unpack[RequestOptions]) -> Generation:

@@ -19,6 +19,7 @@ from stemma.server.http.errors import ApiError
 from stemma.server.http.openapi import openapi_document
 from stemma.server.http.replies import json_reply
 from stemma.server.openai.endpoints import ENDPOINTS as OPENAI
+from stemma.server.pooling.endpoints import ENDPOINTS as POOLING
 from stemma.server.sglang.endpoints import ENDPOINTS as SGLANG
 from stemma.server.status.endpoints import ENDPOINTS as STATUS
 
@@ -27,7 +28,7 @@ def app(engine: Engine, config: ServerConfig | None = None) -> Starlette:
     """The application on an engine, which stays the caller's to close. `app.state.service` is what it works with."""
     service = Service(engine, config or ServerConfig())
 
-    endpoints = (*OPENAI, *STATUS, *SGLANG, *cache_endpoints(service))
+    endpoints = (*OPENAI, *POOLING, *STATUS, *SGLANG, *cache_endpoints(service))
 
     async def openapi(context: RequestContext[Service, None]) -> Response:
         return json_reply(openapi_document(endpoints))

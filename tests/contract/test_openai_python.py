@@ -150,6 +150,20 @@ def test_completions(client: openai.OpenAI) -> None:
     assert text
 
 
+def test_embeddings(client: openai.OpenAI) -> None:
+    """The client asks for base64 by itself and decodes it."""
+    texts = ["A cat sleeps on the sofa.", "A kitten naps on the couch.", "Interest rates rose by a quarter point."]
+    answer = client.embeddings.create(model="smollm2", input=texts)
+    vectors = [entry.embedding for entry in answer.data]
+    assert [entry.index for entry in answer.data] == [0, 1, 2]
+    assert all(len(vector) == 576 and abs(sum(x * x for x in vector) - 1) < 1e-5 for vector in vectors)
+    near, far = (sum(x * y for x, y in zip(vectors[0], other, strict=True)) for other in vectors[1:])
+    assert near > far
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens > 20
+    plain = client.embeddings.create(model="smollm2", input=texts[0], encoding_format="float", dimensions=8)
+    assert len(plain.data[0].embedding) == 8
+
+
 def test_responses(client: openai.OpenAI) -> None:
     answer = client.responses.create(model="smollm2", input="Say hello.", max_output_tokens=12)
     assert answer.output_text

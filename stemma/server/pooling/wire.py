@@ -1,0 +1,64 @@
+"""Requests to /v1/embeddings, /v1/rerank and /v1/score."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from stemma.server.wire.common import Count, Priority, Salt, Wire
+
+
+class PoolingRequest(Wire, kw_only=True):
+    """What they have in common. cache_salt, priority: as of chats."""
+
+    model: str | None = None
+    user: str | None = None
+    cache_salt: Salt | None = None
+    priority: Priority | None = None
+
+
+class EmbeddingsRequest(PoolingRequest):
+    """Texts, or token ids, to embed.
+
+    Beyond OpenAI's fields: pooling and normalize, which else are as the model's files say; prompt_name: the text among
+    these that is put before.
+    """
+
+    input: str | list[Any]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Count | None = None
+    pooling: Literal["last", "mean"] | None = None
+    normalize: bool | None = None
+    prompt_name: str | None = None
+
+
+class Document(Wire):
+    """A document as an object."""
+
+    text: str
+
+
+Documents = Annotated[list[str | Document], Meta(min_length=1)]
+Texts = str | Annotated[list[str], Meta(min_length=1)]
+
+
+class RerankRequest(PoolingRequest):
+    """Documents to put into the order in which they answer the query, best first.
+
+    top_n: how many of them come back. instruction: what they are wanted for.
+    """
+
+    query: str
+    documents: Documents
+    top_n: Annotated[int, Meta(ge=0)] | None = None
+    return_documents: bool | None = None
+    instruction: str | None = None
+
+
+class ScoreRequest(PoolingRequest):
+    """Pairs to score: each text of one side with its counterpart, or one text with all."""
+
+    text_1: Texts
+    text_2: Texts
+    instruction: str | None = None

@@ -2,7 +2,7 @@
 Knows nothing of requests, grammars or sampling."""
 
 from stemma.runtime.model.config import GenerationDefaults, ModelConfig
-from stemma.runtime.model.families.protocol import Model
+from stemma.runtime.model.families.family import Model
 from stemma.runtime.model.load import LoadedModel, load
 from stemma.runtime.model.text.chat import ChatTemplate
 from stemma.runtime.model.text.tokenizer import Detokenizer, Tokenizer

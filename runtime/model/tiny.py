@@ -6,12 +6,17 @@ from __future__ import annotations
 from types import MappingProxyType
 
 import numpy as np
+import torch
 
 from stemma.kernels.ops import Ops
+from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
-from stemma.runtime.model.config import GenerationDefaults, ModelConfig, RopeConfig
+from stemma.runtime.model.config import GenerationDefaults, ModelConfig
+from stemma.runtime.model.families.folder_config import read_config
+from stemma.runtime.model.families.register import find_family
 from stemma.runtime.model.load import LoadedModel, assemble
+from stemma.runtime.model.parts.decoder import Decoder
 from stemma.runtime.model.text.byte_alphabet import char_of_byte
 
 SPECIAL = MappingProxyType({"<|end|>": 256, "<|start|>": 257, "<|bos|>": 258, "<|pad|>": 259})
@@ -31,59 +36,44 @@ def tiny(ops: Ops, family: str = "llama", seed: int = 0, vocab_size: int = 260) 
 
 
 def tiny_config(family: str, vocab_size: int = 260) -> ModelConfig:
-    return ModelConfig(
-        name=f"tiny-{family}",
-        family=family,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=16,
-        hidden=64,
-        intermediate=128,
-        vocab_size=vocab_size,
-        context_length=2048,
-        norm_epsilon=1e-5,
-        rope=RopeConfig(10000.0),
-        tied_embeddings=False,
-    )
+    """What the family makes of a config.json of such sizes that says no more than it must."""
+    sizes = {
+        "model_type": family, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 16, "hidden_size": 64, "intermediate_size": 128, "vocab_size": vocab_size,
+        "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
+    }  # fmt: skip
+    return read_config({**sizes, **find_family(family).tiny}, f"tiny-{family}")
 
 
 def tiny_tensors(config: ModelConfig, seed: int) -> dict[str, StoredWeight]:
     """Random weights, large enough that the next token depends strongly on what came before."""
-    rng = np.random.default_rng(seed)
+    made = RandomTensors(seed)
+    Decoder(config, made, ReferenceOps(torch.device("cpu")))
+    return made.tensors
 
-    def random(*shape: int, scale: float = 1.0) -> StoredWeight:
-        return StoredWeight("F32", shape, (rng.standard_normal(shape) * scale).astype(np.float32))
 
-    def norm(size: int) -> StoredWeight:
-        return StoredWeight("F32", (size,), (1 + 0.1 * rng.standard_normal(size)).astype(np.float32))
+class RandomTensors:
+    """Makes up each tensor that a network asks for, in the order in which it asks."""
 
-    def matrix(rows: int, columns: int) -> StoredWeight:
-        return random(rows, columns, scale=1.5 / columns**0.5)
+    def __init__(self, seed: int) -> None:
+        self.tensors: dict[str, StoredWeight] = {}
+        self._rng = np.random.default_rng(seed)
 
-    hidden, inner = config.hidden, config.intermediate
-    kv_size = config.num_kv_heads * config.head_dim
-    sizes = {"q": config.num_heads * config.head_dim, "k": kv_size, "v": kv_size}
-    tensors = {
-        "model.embed_tokens.weight": random(config.vocab_size, hidden),
-        "model.norm.weight": norm(hidden),
-        "lm_head.weight": matrix(config.vocab_size, hidden),
-    }
-    for layer in range(config.num_layers):
-        attention, mlp = f"model.layers.{layer}.self_attn.", f"model.layers.{layer}.mlp."
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            tensors[f"model.layers.{layer}.{name}.weight"] = norm(hidden)
-        for name, size in sizes.items():
-            tensors[f"{attention}{name}_proj.weight"] = matrix(size, hidden)
-            if config.family == "qwen2":
-                tensors[f"{attention}{name}_proj.bias"] = random(size, scale=0.5)
-        if config.family == "qwen3":
-            tensors |= {f"{attention}{name}_norm.weight": norm(config.head_dim) for name in "qk"}
-        tensors[attention + "o_proj.weight"] = matrix(hidden, sizes["q"])
-        tensors[mlp + "gate_proj.weight"] = matrix(inner, hidden)
-        tensors[mlp + "up_proj.weight"] = matrix(inner, hidden)
-        tensors[mlp + "down_proj.weight"] = matrix(hidden, inner)
-    return tensors
+    def has(self, name: str) -> bool:
+        """Those that were asked for; files here hold each matrix by itself."""
+        return name in self.tensors
+
+    def take(self, name: str, *shape: int) -> StoredWeight:
+        if name not in self.tensors:
+            values = self._rng.standard_normal(shape)
+            if "norm" in name and not name.endswith(".bias"):
+                values = 1 + 0.1 * values
+            elif len(shape) == 1:
+                values *= 0.5
+            elif "embed" not in name:
+                values *= 1.5 / shape[-1] ** 0.5
+            self.tensors[name] = StoredWeight("F32", shape, values.astype(np.float32))
+        return self.tensors[name]
 
 
 def byte_tokenizer() -> TokenizerFiles:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Protocol
 
 from stemma.kernels.weights import FORMATS, StoredWeight, is_finite
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
@@ -13,6 +14,16 @@ STORAGE_TYPES = frozenset({"F32", "F16", "BF16", *FORMATS})
 
 Progress = Callable[[str, float], None]
 """Called with a stage ("download", "weights", "ready") and the fraction of it that is done."""
+
+
+class WeightSource(Protocol):
+    """What a network asks for its tensors."""
+
+    def has(self, name: str) -> bool:
+        """Whether there is a tensor of that name: files may hold several matrices as one."""
+
+    def take(self, name: str, *shape: int) -> StoredWeight:
+        """The tensor of this name and shape."""
 
 
 class Weights:
@@ -29,6 +40,10 @@ class Weights:
         self._progress = progress
         self._total_bytes = max(1, sum(tensor.num_bytes for tensor in tensors.values()))
         self._taken_bytes = 0
+
+    def has(self, name: str) -> bool:
+        """Whether there is a tensor of that name."""
+        return name in self._tensors
 
     def take(self, name: str, *shape: int) -> StoredWeight:
         """The tensor of this name and shape. Raises ModelFileError if it is absent, damaged, or has another shape."""
@@ -47,13 +62,6 @@ class Weights:
             )
         self._count(name, found)
         return found
-
-    def take_present(self, *names_and_sizes: tuple[str, int]) -> tuple[StoredWeight, ...]:
-        """Vectors that a checkpoint has all of or none of (biases): all, or ()."""
-        present = [name in self._tensors for name, _ in names_and_sizes]
-        if any(present) and not all(present):
-            raise ModelFileError(f"the model's files hold only some of {[name for name, _ in names_and_sizes]}")
-        return tuple(self.take(name, size) for name, size in names_and_sizes) if all(present) else ()
 
     def check_all_taken(self) -> None:
         """Raises UnsupportedModel if tensors are left that the model file did not ask for."""

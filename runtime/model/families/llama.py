@@ -1,80 +1,45 @@
-"""The Llama family: Llama 1 to 3, SmolLM and SmolLM2, Mistral. Pre-norm blocks of rotary attention with grouped heads
-(MHA, GQA, MQA) and a SwiGLU MLP; embeddings tied to the head or not. Knows nothing of files, requests or sampling."""
+"""Llama 1 to 3 (Touvron et al. 2023), SmolLM 1 and 2, and all that is built like them: pre-norm blocks of rotary
+attention with grouped heads and a SwiGLU MLP. The configuration's defaults are this family."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import replace
 
-import torch
+import numpy as np
 
-from stemma.kernels.ops import KV, AttentionSpec, Int32Array, Linear, Ops
-from stemma.runtime.model.config import ModelConfig
-from stemma.runtime.model.families.rope import rope_tables
-from stemma.runtime.model.weights import Weights
-
-
-class Block(NamedTuple):
-    attention_norm: Any
-    qkv: Linear
-    output: Linear
-    mlp_norm: Any
-    gate_up: Linear
-    down: Linear
+from stemma.kernels.weights import StoredWeight
+from stemma.runtime.model.config import MLP, Attention, ModelConfig
+from stemma.runtime.model.families.family import GGUF, Family
+from stemma.runtime.model.families.reading import read_activation, read_sizes, read_window
+from stemma.runtime.model.settings import Settings
 
 
-class Llama:
-    """The network. Shapes: x (tokens, hidden), q (tokens, num_heads, head_dim)."""
-
-    def __init__(self, config: ModelConfig, weights: Weights, ops: Ops) -> None:
-        self.config, self.ops = config, ops
-        table = weights.take("model.embed_tokens.weight", config.vocab_size, config.hidden)
-        self.embedding = ops.embedding(table)
-        self.blocks = [load_block(config, weights, ops, f"model.layers.{i}.") for i in range(config.num_layers)]
-        self.norm = ops.norm(weights.take("model.norm.weight", config.hidden), config.norm_epsilon)
-        head = table if config.tied_embeddings else weights.take("lm_head.weight", config.vocab_size, config.hidden)
-        self.head = ops.linear([head])
-        self.rope = ops.rope(*rope_tables(config))
-        self.attention = AttentionSpec(config.head_dim**-0.5)
-
-    def forward(self, ids: Int32Array, plan: Any, kv: KV) -> torch.Tensor:
-        x = self.ops.embed(self.embedding, ids)
-        for layer, block in enumerate(self.blocks):
-            x = self._attend(x, block, layer, plan, kv)
-            gated = self.ops.norm_gated(x, block.mlp_norm, block.gate_up, "silu")
-            x = self.ops.linear_add(gated, block.down, x)
-        return x
-
-    def _attend(self, x: torch.Tensor, block: Block, layer: int, plan: Any, kv: KV) -> torch.Tensor:
-        qkv = self.ops.norm_linear(x, block.attention_norm, block.qkv)
-        q = self.ops.rope_write(qkv, self.config.heads, self.rope, None, kv, layer, plan)
-        return self.ops.linear_add(self.ops.attention(q, kv, layer, plan, self.attention), block.output, x)
-
-    def hidden_states(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
-        return self.ops.norm_rows(hidden, rows, self.norm)
-
-    def logits(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
-        return self.ops.logits(hidden, rows, self.norm, self.head)
-
-
-def load_block(config: ModelConfig, weights: Weights, ops: Ops, prefix: str) -> Block:
-    hidden, inner = config.hidden, config.intermediate
-    q_size, kv_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    attention, mlp = prefix + "self_attn.", prefix + "mlp."
-    qkv = [
-        weights.take(attention + "q_proj.weight", q_size, hidden),
-        weights.take(attention + "k_proj.weight", kv_size, hidden),
-        weights.take(attention + "v_proj.weight", kv_size, hidden),
-    ]
-    biases = weights.take_present(
-        (attention + "q_proj.bias", q_size), (attention + "k_proj.bias", kv_size), (attention + "v_proj.bias", kv_size)
+def read(settings: Settings) -> ModelConfig:
+    config, bias = read_sizes(settings), settings.get("attention_bias", False)
+    return replace(
+        config,
+        layers=read_window(settings, config, "attention.sliding_window"),  # a Mistral, as llama.cpp calls it
+        attention=Attention(bias=bias, output_bias=settings.get("output_bias", bias)),
+        mlp=MLP(activation=read_activation(settings), bias=settings.get("mlp_bias", False)),
     )
-    output = weights.take(attention + "o_proj.weight", hidden, q_size)
-    gate_up = [weights.take(mlp + name, inner, hidden) for name in ("gate_proj.weight", "up_proj.weight")]
-    return Block(
-        attention_norm=ops.norm(weights.take(prefix + "input_layernorm.weight", hidden), config.norm_epsilon),
-        qkv=ops.linear(qkv, biases),
-        output=ops.linear([output], weights.take_present((attention + "o_proj.bias", hidden))),
-        mlp_norm=ops.norm(weights.take(prefix + "post_attention_layernorm.weight", hidden), config.norm_epsilon),
-        gate_up=ops.linear(gate_up),
-        down=ops.linear([weights.take(mlp + "down_proj.weight", hidden, inner)]),
-    )
+
+
+def unpermuted(name: str, tensor: StoredWeight, config: ModelConfig) -> StoredWeight:
+    """The rows of Q and K in the order of rotary halves; llama.cpp's converter interleaves them:
+
+        in the file  0 h 1 h+1 2 h+2 ...      here  0 1 2 ... h h+1 h+2 ...      h = head_dim / 2, in each head
+
+    Whole rows move, so quantised ones move as they are.
+    """
+    num_heads = {"q_proj": config.num_heads, "k_proj": config.num_kv_heads}.get(name.split(".")[-2])
+    if num_heads is None:
+        return tensor
+    rows = np.arange(tensor.shape[0]).reshape(num_heads, config.head_dim // 2, 2).swapaxes(1, 2).reshape(-1)
+    return replace(tensor, data=tensor.data[rows])
+
+
+LLAMA = Family(
+    read,
+    GGUF("llama", undo=unpermuted),
+    without_effect=frozenset({"sliding_window", "use_sliding_window", "max_window_layers", "layer_types"}),
+)

@@ -1,82 +1,32 @@
-"""Qwen2 and Qwen2.5 (Yang et al. 2024): Llama's blocks with biases on Q, K and V. Knows nothing of files, requests or
-sampling."""
+"""Qwen 2 and 2.5 (Yang et al. 2024): Llama with biases of Q, K and V, and windows in the upper layers of some."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
-import torch
+from stemma.runtime.model.config import MLP, Attention, ModelConfig
+from stemma.runtime.model.families.family import GGUF, Family
+from stemma.runtime.model.families.reading import read_activation, read_layers, read_sizes
+from stemma.runtime.model.settings import Settings
 
-from stemma.kernels.ops import KV, AttentionSpec, Int32Array, Linear, Ops
-from stemma.runtime.model.config import ModelConfig
-from stemma.runtime.model.families.rope import rope_tables
-from stemma.runtime.model.weights import Weights
-
-
-class Block(NamedTuple):
-    attention_norm: Any
-    qkv: Linear
-    output: Linear
-    mlp_norm: Any
-    gate_up: Linear
-    down: Linear
+DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 28}
+)
 
 
-class Qwen2:
-    """The network. Shapes: x (tokens, hidden), q (tokens, num_heads, head_dim)."""
-
-    def __init__(self, config: ModelConfig, weights: Weights, ops: Ops) -> None:
-        self.config, self.ops = config, ops
-        table = weights.take("model.embed_tokens.weight", config.vocab_size, config.hidden)
-        self.embedding = ops.embedding(table)
-        self.blocks = [load_block(config, weights, ops, f"model.layers.{i}.") for i in range(config.num_layers)]
-        self.norm = ops.norm(weights.take("model.norm.weight", config.hidden), config.norm_epsilon)
-        head = table if config.tied_embeddings else weights.take("lm_head.weight", config.vocab_size, config.hidden)
-        self.head = ops.linear([head])
-        self.rope = ops.rope(*rope_tables(config))
-        self.attention = AttentionSpec(config.head_dim**-0.5)
-
-    def forward(self, ids: Int32Array, plan: Any, kv: KV) -> torch.Tensor:
-        x = self.ops.embed(self.embedding, ids)
-        for layer, block in enumerate(self.blocks):
-            x = self._attend(x, block, layer, plan, kv)
-            gated = self.ops.norm_gated(x, block.mlp_norm, block.gate_up, "silu")
-            x = self.ops.linear_add(gated, block.down, x)
-        return x
-
-    def _attend(self, x: torch.Tensor, block: Block, layer: int, plan: Any, kv: KV) -> torch.Tensor:
-        qkv = self.ops.norm_linear(x, block.attention_norm, block.qkv)
-        q = self.ops.rope_write(qkv, self.config.heads, self.rope, None, kv, layer, plan)
-        return self.ops.linear_add(self.ops.attention(q, kv, layer, plan, self.attention), block.output, x)
-
-    def hidden_states(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
-        return self.ops.norm_rows(hidden, rows, self.norm)
-
-    def logits(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
-        return self.ops.logits(hidden, rows, self.norm, self.head)
+def read(settings: Settings) -> ModelConfig:
+    return replace(read_windows(settings), attention=Attention(bias=True))
 
 
-def load_block(config: ModelConfig, weights: Weights, ops: Ops, prefix: str) -> Block:
-    hidden, inner = config.hidden, config.intermediate
-    q_size, kv_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    attention, mlp = prefix + "self_attn.", prefix + "mlp."
-    qkv = [
-        weights.take(attention + "q_proj.weight", q_size, hidden),
-        weights.take(attention + "k_proj.weight", kv_size, hidden),
-        weights.take(attention + "v_proj.weight", kv_size, hidden),
-    ]
-    biases = [
-        weights.take(attention + "q_proj.bias", q_size),
-        weights.take(attention + "k_proj.bias", kv_size),
-        weights.take(attention + "v_proj.bias", kv_size),
-    ]
-    output = weights.take(attention + "o_proj.weight", hidden, q_size)
-    gate_up = [weights.take(mlp + name, inner, hidden) for name in ("gate_proj.weight", "up_proj.weight")]
-    return Block(
-        attention_norm=ops.norm(weights.take(prefix + "input_layernorm.weight", hidden), config.norm_epsilon),
-        qkv=ops.linear(qkv, biases),
-        output=ops.linear([output]),
-        mlp_norm=ops.norm(weights.take(prefix + "post_attention_layernorm.weight", hidden), config.norm_epsilon),
-        gate_up=ops.linear(gate_up),
-        down=ops.linear([weights.take(mlp + "down_proj.weight", hidden, inner)]),
-    )
+def read_windows(settings: Settings) -> ModelConfig:
+    """Llama's configuration with Qwen's windows: from the layer on that is named."""
+    config = read_sizes(settings)
+    slides, first = settings.get("use_sliding_window", False), settings.get("max_window_layers", config.num_layers)
+    layers = read_layers(settings, config.rope, slides=lambda layer: slides and layer >= first)
+    return replace(config, layers=layers if slides else (), mlp=MLP(activation=read_activation(settings)))
+
+
+QWEN2 = Family(read, GGUF("qwen2"), defaults=DEFAULTS)

@@ -10,7 +10,7 @@ from typing import Any
 
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
 from stemma.runtime.model.checkpoint import TokenizerFiles
-from stemma.runtime.model.files.settings import Settings
+from stemma.runtime.model.settings import Settings
 from stemma.runtime.model.text.byte_alphabet import char_of_byte
 from stemma.runtime.model.text.splits import DIGITS, GPT2, LLAMA3, LLAMA_CPP_DEFAULT, QWEN2, TEKKEN
 

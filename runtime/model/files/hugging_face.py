@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,24 +15,20 @@ from stemma.kernels.weights import StoredWeight
 from stemma.runtime.errors import ModelFileError, ModelNotFound, UnsupportedModel
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
 from stemma.runtime.model.config import ModelConfig
-from stemma.runtime.model.families.register import check_supported
+from stemma.runtime.model.families.folder_config import check_biases, read_config
 from stemma.runtime.model.files.embedding import read_embedding
 from stemma.runtime.model.files.generation import read_generation
-from stemma.runtime.model.files.rope_settings import read_rope
 from stemma.runtime.model.files.safetensors_format import open_safetensors
-from stemma.runtime.model.files.settings import WITHOUT_EFFECT, WITHOUT_EFFECT_IN, Settings
 
 Json = dict[str, Any]
 EMBEDDING, HEAD, ROPE_BUFFER = "model.embed_tokens.weight", "lm_head.weight", ".rotary_emb.inv_freq"
-WINDOW, MAX_WINDOW_LAYERS = 4096, 28  # what a configuration means that does not say
-KV_HEADS = MappingProxyType({"mistral": 8, "qwen2": 32, "qwen3": 32})
-HEAD_DIM = MappingProxyType({"qwen3": 128})
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 def read_hugging_face(folder: Path) -> Checkpoint:
     """Read a folder. Raises ModelFileError for what is damaged or missing, UnsupportedModel for what is not run."""
     raw = _read_json(folder / "config.json")
+    _check_unquantised(raw)
     config = read_config(raw, folder.resolve().name)
     generation = _read_json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else {}
     tensors = {
@@ -42,11 +37,17 @@ def read_hugging_face(folder: Path) -> Checkpoint:
         for name, tensor in open_safetensors(path).items()
         if not name.endswith(ROPE_BUFFER)
     }
-    _check_biases(raw, config.family, tensors)
+    check_biases(raw, config, tensors)
     config, tensors = _tied(config, tensors)
     tokenizer = _tokenizer(folder)
     defaults = read_generation(generation, raw, tokenizer, config.vocab_size)
     return Checkpoint(config, tensors, tokenizer, defaults, embedding=read_embedding(folder))
+
+
+def _check_unquantised(raw: Json) -> None:
+    if raw.get("quantization_config"):
+        method = raw["quantization_config"].get("quant_method")
+        raise UnsupportedModel(f"safetensors quantised by {method!r} are not read; use the original or a GGUF file")
 
 
 def _tied(
@@ -64,79 +65,6 @@ def _tied(
 
 def _same(one: StoredWeight, other: StoredWeight) -> bool:
     return one.type == other.type and one.shape == other.shape and bool(np.array_equal(one.data, other.data))
-
-
-def _check_biases(raw: Json, family: str, tensors: Mapping[str, StoredWeight]) -> None:
-    """Raises UnsupportedModel where the configuration and the tensors disagree about biases of Llama's attention."""
-    said = family == "llama" and bool(raw.get("attention_bias"))
-    held = any(".self_attn." in name and name.endswith(".bias") for name in tensors)
-    if family in ("llama", "mistral") and said != held:
-        raise UnsupportedModel(
-            f"config.json sets 'attention_bias' to {said}, but the files hold {'' if held else 'no '}biases of the "
-            "attention; correct the setting, or fetch the model again"
-        )
-
-
-def read_config(raw: Json, name: str) -> ModelConfig:
-    """The shape that a config.json describes."""
-    family = raw.get("model_type", "")
-    check_supported(family)
-    settings = Settings(raw, "config.json")
-    _check_runnable(settings)
-    num_heads, hidden = settings.number("num_attention_heads"), settings.number("hidden_size")
-    head_dim = settings.number("head_dim", HEAD_DIM.get(family, hidden // num_heads))
-    kv_heads = num_heads if raw.get("num_key_value_heads", "") is None else KV_HEADS.get(family, num_heads)
-    config = ModelConfig(
-        name=name,
-        family=family,
-        num_layers=settings.number("num_hidden_layers"),
-        num_heads=num_heads,
-        num_kv_heads=settings.number("num_key_value_heads", kv_heads),
-        head_dim=head_dim,
-        hidden=hidden,
-        intermediate=settings.number("intermediate_size"),
-        vocab_size=settings.number("vocab_size"),
-        context_length=_context_length(settings, family),
-        norm_epsilon=settings.get("rms_norm_eps", 1e-6),
-        rope=read_rope(settings, head_dim),
-        tied_embeddings=settings.get("tie_word_embeddings", False),
-    )
-    settings.check_all_used(WITHOUT_EFFECT | WITHOUT_EFFECT_IN.get(family, frozenset()))
-    return config
-
-
-def _check_runnable(settings: Settings) -> None:
-    settings.get("model_type")
-    if settings.get("hidden_act", "silu") not in ("silu", "swish"):
-        settings.refuse("hidden_act", "this activation is not supported; supported: silu")
-    if settings.get("quantization_config"):
-        method = settings.get("quantization_config").get("quant_method")
-        raise UnsupportedModel(f"safetensors quantised by {method!r} are not read; use the original or a GGUF file")
-    if not settings.get("is_causal", True):
-        settings.refuse("is_causal", "tokens would see what comes behind them, and such models write no text")
-    if settings.get("mlp_bias", False):
-        settings.refuse("mlp_bias", "an MLP with biases is not supported")
-    settings.get("attention_bias")  # what the tensors say is compared with it
-
-
-def _context_length(settings: Settings, family: str) -> int:
-    """Up to the sliding window, where there is one: within it, sliding and full attention are the same.
-
-    Mistral has one whatever `use_sliding_window` says, which is Qwen's; Llama has none.
-    """
-    whole = settings.number("max_position_embeddings")
-    slides = family == "mistral" or (settings.get("use_sliding_window", False) and _some_layer_slides(settings))
-    if family == "llama" or not slides or (settings.has("sliding_window") and settings.get("sliding_window") is None):
-        settings.get("sliding_window")
-        return whole
-    return min(whole, settings.number("sliding_window", WINDOW))
-
-
-def _some_layer_slides(settings: Settings) -> bool:
-    layers = settings.get("layer_types")
-    if layers is not None:
-        return "sliding_attention" in layers
-    return bool(settings.get("max_window_layers", MAX_WINDOW_LAYERS) < settings.number("num_hidden_layers"))
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -1,5 +1,5 @@
-"""The sandbox that chat templates run in, with the names that templates on the Hugging Face hub expect. What it renders
-is `Traced`: it knows what the template wrote itself. Reads nothing but what it is given, except the date."""
+"""The sandbox that chat templates run in, with the names that templates on the Hugging Face hub expect. What it
+renders is `Traced`: it knows what the template wrote itself. Reads nothing but what it is given, except the date."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ import transformers
 from stemma.kernels.weights import FORMATS
 from stemma.runtime.errors import ModelFileError, ModelNotFound, UnsupportedModel
 from stemma.runtime.model import load
-from stemma.runtime.model.families.rope import llama3_factors
 from stemma.runtime.model.load import read_checkpoint
+from stemma.runtime.model.parts.scalings import llama3_factors
 from tests.runtime.model.gguf_writing import write_gguf
 from tests.runtime.model.running import all_logits, reference_ops
 

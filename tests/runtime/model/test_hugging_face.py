@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from stemma.kernels.weights import dequantize
 from stemma.runtime.errors import ModelError, ModelFileError, ModelNotFound, UnsupportedModel
 from stemma.runtime.model import load
-from stemma.runtime.model.files.hugging_face import read_config, read_hugging_face
+from stemma.runtime.model.families.folder_config import read_config
+from stemma.runtime.model.files.hugging_face import read_hugging_face
 from stemma.runtime.model.tiny import byte_tokenizer, tiny, tiny_config, tiny_tensors
 from tests.runtime.model.running import all_logits, reference_ops
 
@@ -153,35 +154,37 @@ def test_special_tokens_are_spelled_in_three_ways(tmp_path: Path) -> None:
     assert special == {"bos_token": "<|bos|>", "eos_token": "<|end|>", "pad_token": "<|pad|>"}
 
 
-def test_the_window_bounds_the_context() -> None:
-    assert read_config({**CONFIG, "sliding_window": 512}, "x").context_length == 2048
-    assert read_config({**CONFIG, "model_type": "mistral", "sliding_window": 512}, "x").context_length == 512
-    assert read_config({**CONFIG, "model_type": "mistral", "sliding_window": None}, "x").context_length == 2048
-    long = {**CONFIG, "max_position_embeddings": 8192}
-    assert read_config({**long, "model_type": "mistral"}, "x").context_length == 4096
-    mistral = {**CONFIG, "model_type": "mistral", "sliding_window": 512, "use_sliding_window": False}
-    assert read_config(mistral, "x").context_length == 512  # that setting is Qwen's
-    qwen = {**CONFIG, "model_type": "qwen2", "sliding_window": 512, "max_window_layers": 1}
-    assert read_config({**qwen, "use_sliding_window": False}, "x").context_length == 2048
-    assert read_config({**qwen, "use_sliding_window": True}, "x").context_length == 512
-    assert read_config({**qwen, "use_sliding_window": True, "max_window_layers": 2}, "x").context_length == 2048
-    layers = {"layer_types": ["full_attention", "sliding_attention"], "max_window_layers": 2}
-    assert read_config({**qwen, **layers, "use_sliding_window": True}, "x").context_length == 512
+def windows(**changes: Any) -> list[int | None]:
+    config = read_config({**CONFIG, **changes}, "x")
+    return [config.layer(index).window for index in range(config.num_layers)]
+
+
+def test_windows_are_those_of_the_family() -> None:
+    assert windows(sliding_window=512) == [None, None]
+    assert windows(model_type="mistral", sliding_window=512) == [512, 512]
+    assert windows(model_type="mistral", sliding_window=None) == [None, None]
+    assert windows(model_type="mistral") == [4096, 4096]
+    assert windows(model_type="mistral", sliding_window=512, use_sliding_window=False) == [512, 512]  # that is Qwen's
+    qwen = {"model_type": "qwen2", "sliding_window": 512, "max_window_layers": 1}
+    assert windows(**qwen, use_sliding_window=False) == [None, None]
+    assert windows(**qwen, use_sliding_window=True) == [None, 512]
+    assert windows(**{**qwen, "max_window_layers": 2}, use_sliding_window=True) == [None, None]
+    assert windows(**qwen, use_sliding_window=True, layer_types=["sliding_attention", "full_attention"]) == [512, None]
+    assert read_config({**CONFIG, "model_type": "mistral", "sliding_window": 512}, "x").context_length == 2048
 
 
 # What is refused ----------------------------------------------------------------------------------------------------
 REFUSED: list[tuple[dict[str, Any], type[ModelError], str]] = [
-    ({"model_type": "gpt2"}, UnsupportedModel, "'gpt2' are not supported; supported: llama, mistral, qwen2, qwen3"),
-    ({"hidden_act": "gelu"}, UnsupportedModel, "'hidden_act' to 'gelu': .* supported: silu"),
+    ({"model_type": "gpt2"}, UnsupportedModel, "'gpt2' are not supported; supported: .*llama, .*mistral"),
+    ({"hidden_act": "mish"}, UnsupportedModel, "'hidden_act' to 'mish': .* supported: gelu, .*silu"),
     ({"quantization_config": {"quant_method": "gptq"}}, UnsupportedModel, "quantised by 'gptq' are not read"),
-    ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, UnsupportedModel, "'yarn' in rope_scaling is not supported"),
-    (
-        {"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}},
-        UnsupportedModel,
-        "'dynamic' in rope_scaling is not supported",
-    ),
+    ({"rope_scaling": {"type": "mrope"}}, UnsupportedModel, "'mrope' in rope_scaling is not supported; supported: lin"),
     ({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}, ModelFileError, "no value 'low_freq_factor'"),
-    ({"partial_rotary_factor": 0.5}, UnsupportedModel, "a part of each head"),
+    (
+        {"partial_rotary_factor": 0.5},
+        UnsupportedModel,
+        "'partial_rotary_factor' to 0.5: models of this type rotate whole",
+    ),
     ({"hidden_size": 32}, ModelFileError, r"has shape \(260, 64\), but the model's configuration says \(260, 32\)"),
     ({"num_hidden_layers": 3}, ModelFileError, "no tensor 'model.layers.2"),
     ({"num_hidden_layers": 1}, UnsupportedModel, "does not compute with: model.layers.1"),

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
 from stemma.runtime.model import load
-from stemma.runtime.model.files.hugging_face import read_config
+from stemma.runtime.model.families.folder_config import read_config
 from stemma.runtime.model.load import read_checkpoint
 from tests.runtime.model.gguf_writing import write_gguf
 from tests.runtime.model.running import all_logits, reference_ops
@@ -71,7 +71,8 @@ def test_what_is_absent_is_what_its_family_means() -> None:
         head_dim = getattr(theirs, "head_dim", None) or theirs.hidden_size // theirs.num_attention_heads
         assert (ours.num_kv_heads, ours.head_dim) == (theirs.num_key_value_heads, head_dim)
         assert (ours.norm_epsilon, ours.tied_embeddings) == (theirs.rms_norm_eps, theirs.tie_word_embeddings)
-        assert ours.context_length == (theirs.sliding_window if family == "mistral" else 8192)
+        assert ours.context_length == 8192
+        assert ours.layer(0).window == (theirs.sliding_window if family == "mistral" else None)
 
 
 @pytest.mark.parametrize("case", ["another head", "the same head", "only a head"])
@@ -97,12 +98,11 @@ def test_biases_are_what_the_configuration_says(bias: bool, tmp_path: Path) -> N
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"rope_scaling": {"type": "yarn", "factor": 4.0}, "rope_parameters": {"rope_type": "default"}}, "yarn"),
+    ({"rope_scaling": {"type": "mrope", "factor": 4.0}, "rope_parameters": {"rope_type": "default"}}, "mrope"),
     ({"rope_scaling": {**LINEAR, "attention_factor": 2.0}}, "attention_factor"),
     ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "full_attention"),
     ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
     ({"is_causal": False}, "is_causal"),
-    ({"mlp_bias": True}, "mlp_bias"),
     ({"logit_scale": 0.5}, "logit_scale"),
     ({"use_bidirectional_attention": True}, "use_bidirectional_attention"),
     ({"num_local_experts": 8}, "num_local_experts"),

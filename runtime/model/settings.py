@@ -31,75 +31,76 @@ WITHOUT_EFFECT = frozenset(
 what a classifier over it would say, tokens and sampling (which are read elsewhere), and what is met on the hub and read
 by nobody."""
 
-WINDOWS = frozenset({"use_sliding_window", "max_window_layers", "layer_types"})
-WITHOUT_EFFECT_IN: Mapping[str, frozenset[str]] = MappingProxyType(
-    {"llama": WINDOWS | {"sliding_window"}, "mistral": WINDOWS, "qwen2": WINDOWS, "qwen3": WINDOWS}
-)
-"""Names that change no number of one family, though of others."""
-
-METADATA_WITHOUT_EFFECT = frozenset(
-    ("vocab_size", "tensor_data_layout", "pooling_type", "rope.scaling.finetuned",
-     "rope.scaling.original_context_length", "attention.layer_norm_epsilon")
-)  # fmt: skip
-"""The same of a GGUF file, behind the architecture's name."""
-
 
 class Settings:
     """Settings by name that remember which were asked for."""
 
-    def __init__(self, values: Mapping[str, Any], place: str, prefix: str = "") -> None:
-        """place: the file, as messages name it. prefix: what stands before every name in it."""
+    def __init__(
+        self, values: Mapping[str, Any], place: str, prefix: str = "", names: Mapping[str, str] = MappingProxyType({}),
+        defaults: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        """place: the file, as messages name it. prefix: what stands before every name in it. names: what settings are
+        called in it that are called otherwise here. defaults: what the family means by a setting that is not there; a
+        null is none of it."""
+        self.place = place
         self._values = values
-        self._place = place
         self._prefix = prefix
+        self._names = names
+        self._defaults = defaults
         self._used: set[str] = set()
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """A setting; the default if it is not there, or null."""
-        self._used.add(name)
-        value = self._values.get(self._prefix + name)
-        return default if value is None else value
+    def with_values(self, values: Mapping[str, Any]) -> Settings:
+        """These and more, by their names in the file; what was asked for before counts."""
+        more = Settings({**self._values, **values}, self.place, self._prefix, self._names, self._defaults)
+        more._used |= self._used
+        return more
 
-    def has(self, name: str) -> bool:
-        """Whether it is there, if only as null."""
-        return self._prefix + name in self._values
+    def _own(self, name: str) -> str:
+        """What it is called in the file."""
+        return self._prefix + self._names.get(name, name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A setting; what the family means if it is not there; the default if that is nothing, or it is null."""
+        own = self._own(name)
+        self._used.add(own)
+        value = self._values[own] if own in self._values else self._defaults.get(name)
+        return default if value is None else value
 
     def need(self, name: str) -> Any:
         """A setting that must be there. Raises ModelFileError."""
         value = self.get(name)
         if value is None:
-            raise ModelFileError(
-                f"{self._place} has no value {self._prefix + name!r}; fetch or convert the model again"
-            )
+            raise ModelFileError(f"{self.place} has no value {self._own(name)!r}; fetch or convert the model again")
         return value
 
     def number(self, name: str, default: int | None = None) -> int:
         """A positive whole number, one for all layers."""
-        value = self.need(name) if default is None else self.get(name, default)
+        value = self.get(name, default)
+        value = self.need(name) if value is None else value
         if isinstance(value, list) and len(set(map(str, value))) == 1:
             value = value[0]
         if isinstance(value, list):
-            raise UnsupportedModel(f"{self._place} gives each layer its own {self._prefix + name!r}, which is not run")
+            raise UnsupportedModel(f"{self.place} gives each layer its own {self._own(name)!r}, which is not run")
         if not isinstance(value, int) or value < 1:
-            raise ModelFileError(f"{self._prefix + name!r} in {self._place} is {value!r}, no positive whole number")
+            raise ModelFileError(f"{self._own(name)!r} in {self.place} is {value!r}, no positive whole number")
         return value
 
     def amount(self, name: str) -> float:
         """A positive number that must be there."""
         value = self.need(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise ModelFileError(f"{self._prefix + name!r} in {self._place} is {value!r}, no positive number")
+            raise ModelFileError(f"{self._own(name)!r} in {self.place} is {value!r}, no positive number")
         return value
 
     def refuse(self, name: str, why: str) -> NoReturn:
         """Raises UnsupportedModel for a setting that is not run as it is."""
-        raise UnsupportedModel(f"{self._place} sets {self._prefix + name!r} to {self.get(name)!r}: {why}")
+        raise UnsupportedModel(f"{self.place} sets {self._own(name)!r} to {self.get(name)!r}: {why}")
 
     def check_all_used(self, without_effect: Collection[str]) -> None:
         """Raises UnsupportedModel for a setting that is on, was not asked for and is not known to be without effect."""
         for key, value in self._values.items():
             name = key.removeprefix(self._prefix)
             ours = key.startswith(self._prefix) and not name.startswith("_")
-            if ours and value and name not in self._used and name not in without_effect:
+            if ours and value and key not in self._used and name not in without_effect:
                 self.refuse(name, "this version does not know what it does, so the model could answer nonsense; if it "
                             "changes nothing, take it out of the file")  # fmt: skip

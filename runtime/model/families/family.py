@@ -1,0 +1,67 @@
+"""What a family's file says: how its configuration is read, and what is its own in names and in GGUF files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from stemma.kernels.ops import KV, Int32Array, Ops
+from stemma.kernels.weights import StoredWeight
+from stemma.runtime.model.config import ModelConfig
+from stemma.runtime.model.settings import Settings
+
+ReadConfig = Callable[[Settings], ModelConfig]
+Undo = Callable[[str, StoredWeight, ModelConfig], StoredWeight]
+
+
+class Model(Protocol):
+    """A network with its packed weights. Has no state of its own: what a step reads and writes is the KV."""
+
+    config: ModelConfig
+    ops: Ops
+
+    def forward(self, ids: Int32Array, plan: Any, kv: KV) -> torch.Tensor:
+        """Run a step's tokens, writing their KV: (tokens,) -> (tokens, hidden). `plan` comes from `ops.plan`."""
+
+    def hidden_states(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
+        """Some of the rows that `forward` returned, behind the last norm: float32 (rows, hidden)."""
+
+    def logits(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
+        """Logits of some of the rows that `forward` returned: float32 (rows, vocab_size)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GGUF:
+    """What llama.cpp's converter makes of a family.
+
+    architecture: `general.architecture`.
+    settings: its keys, by the names of config.json, where they are no architecture's but this one's.
+    tensors: Hugging Face's names, by those of the file, in a layer or outside, where they differ from Llama's.
+    undo: puts back what the converter changed in a tensor, by its Hugging Face name.
+    without_effect: keys that change no number.
+    """
+
+    architecture: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    tensors: Mapping[str, str] = field(default_factory=dict)
+    undo: Undo = field(default=lambda name, tensor, config: tensor)
+    without_effect: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One family. read: its settings, by the names of config.json, from either format.
+
+    defaults: what a config.json means by a setting that is not there.
+    without_effect: settings that change no number of this family, though of others.
+    tiny: what a tiny model of it must say beside its sizes.
+    """
+
+    read: ReadConfig
+    gguf: GGUF
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    without_effect: frozenset[str] = frozenset()
+    tiny: Mapping[str, Any] = field(default_factory=dict)

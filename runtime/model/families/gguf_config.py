@@ -1,0 +1,149 @@
+"""A GGUF file's metadata as a `ModelConfig`, by its family: its keys are read under the names of config.json, its
+tensors get Hugging Face's names, and what llama.cpp's converter changed is undone. Opens no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from stemma.kernels.weights import StoredWeight, dequantize, is_finite
+from stemma.runtime.errors import ModelFileError
+from stemma.runtime.model.config import ModelConfig
+from stemma.runtime.model.families.family import Family
+from stemma.runtime.model.families.register import find_architecture, find_family
+from stemma.runtime.model.settings import Settings
+
+Tensors = Mapping[str, StoredWeight]
+SETTINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "num_hidden_layers": "block_count",
+        "hidden_size": "embedding_length",
+        "intermediate_size": "feed_forward_length",
+        "max_position_embeddings": "context_length",
+        "num_attention_heads": "attention.head_count",
+        "num_key_value_heads": "attention.head_count_kv",
+        "head_dim": "attention.key_length",
+        "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+        "layer_norm_eps": "attention.layer_norm_epsilon",
+        "norm_epsilon": "attention.layer_norm_epsilon",
+        "sliding_window": "attention.sliding_window",
+        "is_causal": "attention.causal",
+        "partial_rotary_factor": "rope.dimension_count",
+    }
+)
+WITHOUT_EFFECT = frozenset(
+    ("vocab_size", "tensor_data_layout", "pooling_type", "rope.scaling.finetuned",
+     "rope.scaling.original_context_length", "attention.layer_norm_epsilon")
+)  # fmt: skip
+"""Keys behind the architecture's name that change no number of any family."""
+WHOLE_NAMES = MappingProxyType(
+    {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+)  # fmt: skip
+BLOCK_NAMES = MappingProxyType(
+    {
+        "attn_norm": "input_layernorm",
+        "attn_q": "self_attn.q_proj",
+        "attn_k": "self_attn.k_proj",
+        "attn_v": "self_attn.v_proj",
+        "attn_qkv": "self_attn.qkv_proj",
+        "attn_output": "self_attn.o_proj",
+        "attn_q_norm": "self_attn.q_norm",
+        "attn_k_norm": "self_attn.k_norm",
+        "ffn_norm": "post_attention_layernorm",
+        "ffn_gate": "mlp.gate_proj",
+        "ffn_up": "mlp.up_proj",
+        "ffn_down": "mlp.down_proj",
+    }
+)
+ROPE_FACTORS = "rope_freqs.weight"
+ROPE_TENSORS = frozenset({ROPE_FACTORS, "rope_factors_long.weight", "rope_factors_short.weight"})
+YARN_KEYS = tuple(f"rope.scaling.yarn_{name}" for name in ("log_multiplier", "ext_factor", "beta_fast", "beta_slow"))
+BIASES = MappingProxyType({"attention_bias": ("attn_q", "attn_qkv"), "output_bias": ("attn_output",),
+                           "mlp_bias": ("ffn_up", "ffn_down")})  # fmt: skip
+
+
+def read_gguf_config(metadata: Mapping[str, Any], tensors: Tensors, name: str) -> ModelConfig:
+    """The configuration that a file describes. Raises UnsupportedModel for a key that is not run."""
+    architecture = metadata.get("general.architecture", "")
+    model_type, family = find_architecture(architecture)
+    if "token_embd.weight" not in tensors:
+        raise ModelFileError("the GGUF file has no tensor token_embd.weight; it holds no whole language model")
+    prefix = f"{architecture}."
+    known = Settings(metadata, "the GGUF file", prefix, {**SETTINGS, **family.gguf.settings})
+    _check_values(known)
+    told = _told(tensors) | {"rope_parameters": _rope(known, tensors)}
+    settings = known.with_values({prefix + key: value for key, value in told.items()})
+    config = replace(family.read(settings), name=metadata.get("general.name", name), family=model_type)
+    settings.check_all_used(WITHOUT_EFFECT | family.gguf.without_effect | told.keys())
+    return config
+
+
+def _check_values(settings: Settings) -> None:
+    head_dim = settings.get("head_dim") or settings.number("hidden_size") // settings.number("num_attention_heads")
+    if settings.number("attention.value_length", head_dim) != head_dim:
+        settings.refuse("attention.value_length", f"values are as long as keys ({head_dim}) in models that are run")
+
+
+def _told(tensors: Tensors) -> dict[str, Any]:
+    """What a config.json says, and here only the tensors do."""
+    biases = {
+        name: any(f"blk.0.{part}.bias" in tensors for part in parts) for name, parts in BIASES.items()
+    }  # fmt: skip
+    tied = "output.weight" not in tensors
+    return {"vocab_size": tensors["token_embd.weight"].shape[0], "tie_word_embeddings": tied, **biases}
+
+
+def _rope(settings: Settings, tensors: Tensors) -> dict[str, Any]:
+    """The scaling as a config.json has it: the file's divisors of frequencies, times its linear factor.
+
+    As in llama.cpp, a factor without a type is linear, 0 is none, and `rope.scale_linear` is its older name.
+    """
+    head_dim = settings.number("head_dim", settings.number("hidden_size") // settings.number("num_attention_heads"))
+    rotated = settings.number("rope.dimension_count", head_dim)
+    said = {"rope_theta": settings.get("rope.freq_base", 10000.0), "partial_rotary_factor": rotated / head_dim}
+    for name in ("rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor"):
+        if settings.get(name, 1.0) != 1.0:
+            settings.refuse(name, "a factor on rotated queries and keys is not supported")
+    kind = settings.get("rope.scaling.type", "linear")
+    older = settings.get("rope.scale_linear", 0.0)
+    factor = float(settings.get("rope.scaling.factor", older) or 1.0)
+    if kind not in ("none", "linear", "yarn") or (kind == "yarn" and factor != 1.0):
+        settings.refuse("rope.scaling.type", "this rope scaling is not supported; supported: linear, llama3")
+    factor = 1.0 if kind == "none" else factor
+    if factor == 1.0:
+        for name in YARN_KEYS:
+            settings.get(name)  # nothing is scaled, so they are without effect
+    if ROPE_FACTORS in tensors:
+        divisors = [divisor * factor for divisor in _divisors(tensors, ROPE_FACTORS, rotated // 2)]
+        return said | {"rope_type": "divisors", "divisors": divisors}
+    return said | ({"rope_type": "linear", "factor": factor} if factor != 1.0 else {})
+
+
+def _divisors(tensors: Tensors, name: str, length: int) -> list[float]:
+    if not is_finite(tensors[name]):
+        raise ModelFileError(f"tensor {name!r} has numbers that are NaN or infinite; fetch the model again")
+    divisors: list[float] = dequantize(tensors[name]).tolist()
+    if len(divisors) != length:
+        raise ModelFileError(f"tensor {name!r} has {len(divisors)} numbers, but a head has {length}")
+    return divisors
+
+
+def hugging_face_name(family: Family, name: str) -> str:
+    """`blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`; a name that is not known stays."""
+    parts = name.split(".")
+    own = family.gguf.tensors
+    if parts[0] == "blk" and len(parts) == 4:
+        inner = own.get(parts[2], BLOCK_NAMES.get(parts[2]))
+        return name if inner is None else f"model.layers.{parts[1]}.{inner}.{parts[3]}"
+    whole = own.get(parts[0], WHOLE_NAMES.get(parts[0]))
+    return name if whole is None or len(parts) != 2 else f"{whole}.{parts[1]}"
+
+
+def hugging_face_tensors(config: ModelConfig, tensors: Tensors) -> dict[str, tuple[str, StoredWeight]]:
+    """The file's tensors as Hugging Face has them, by its names, each with the file's own name."""
+    family = find_family(config.family)
+    named = {hugging_face_name(family, name): (name, tensor) for name, tensor in tensors.items()
+             if name not in ROPE_TENSORS}  # fmt: skip
+    return {name: (own, family.gguf.undo(name, tensor, config)) for name, (own, tensor) in named.items()}

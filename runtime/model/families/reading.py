@@ -1,0 +1,89 @@
+"""What most families' settings have in common: sizes, layers with a window, activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MappingProxyType
+
+from stemma.kernels.ops import Activation
+from stemma.runtime.errors import ModelFileError
+from stemma.runtime.model.config import Layer, ModelConfig, RopeConfig
+from stemma.runtime.model.families.rope_settings import Rotation, read_rope
+from stemma.runtime.model.settings import Settings
+
+ACTIVATIONS: MappingProxyType[str, Activation] = MappingProxyType(
+    {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh",
+     "gelu_fast": "gelu_tanh", "relu2": "relu2"}
+)  # fmt: skip
+SLIDING = "sliding_attention"
+KINDS_OF_LAYERS = frozenset({"full_attention", SLIDING})
+
+
+def read_sizes(settings: Settings, rotation: Rotation | None = None, epsilon: str = "rms_norm_eps") -> ModelConfig:
+    """A configuration like Llama's. rotation: None is read as Llama's. epsilon: the setting of the norms'."""
+    num_heads, head_dim = settings.number("num_attention_heads"), read_head_dim(settings)
+    rotation = rotation or read_rope(settings, head_dim)
+    _check_runnable(settings)
+    return ModelConfig(
+        name="",
+        family="",
+        num_layers=settings.number("num_hidden_layers"),
+        num_heads=num_heads,
+        num_kv_heads=settings.number("num_key_value_heads", num_heads),
+        head_dim=head_dim,
+        hidden=settings.number("hidden_size"),
+        intermediate=settings.number("intermediate_size"),
+        vocab_size=settings.number("vocab_size"),
+        context_length=rotation.context_length,
+        norm_epsilon=settings.get(epsilon, 1e-6),
+        rope=rotation.rope,
+        tied_embeddings=settings.get("tie_word_embeddings", False),
+    )
+
+
+def read_head_dim(settings: Settings) -> int:
+    num_heads, hidden = settings.number("num_attention_heads"), settings.number("hidden_size")
+    return settings.number("head_dim", hidden // num_heads)
+
+
+def _check_runnable(settings: Settings) -> None:
+    settings.get("model_type")
+    settings.get("quantization_config")  # is the business of whoever reads the tensors
+    if not settings.get("is_causal", True):
+        settings.refuse("is_causal", "tokens would see what comes behind them, and such models write no text")
+
+
+def read_activation(settings: Settings, default: Activation = "silu", name: str = "hidden_act") -> Activation:
+    """An MLP's activation. Raises UnsupportedModel for one that is not computed."""
+    said = settings.get(name)
+    if said is None:
+        return default
+    if said not in ACTIVATIONS:
+        settings.refuse(name, f"this activation is not supported; supported: {', '.join(sorted(ACTIVATIONS))}")
+    return ACTIVATIONS[said]
+
+
+def read_window(settings: Settings, config: ModelConfig, name: str = "sliding_window") -> tuple[Layer, ...]:
+    """One window in all layers, if the files say one."""
+    window = settings.number(name) if settings.get(name) else None
+    return () if window is None else (Layer(config.rope, window),) * config.num_layers
+
+
+def read_layers(
+    settings: Settings, rope: RopeConfig, slides: Callable[[int], bool],
+    ropes: tuple[RopeConfig | None, RopeConfig | None] | None = None,
+) -> tuple[Layer, ...]:  # fmt: skip
+    """What each layer has of its own, by `layer_types`; where a file does not say them, `slides` does. A file's window
+    counts for the layers that slide. ropes: of full layers and of those that slide; None is `rope` for both."""
+    num_layers, window = settings.number("num_hidden_layers"), settings.get("sliding_window")
+    kinds = settings.get("layer_types")
+    if kinds is None:
+        kinds = [SLIDING if slides(index) else "full_attention" for index in range(num_layers)]
+    unknown = set(kinds) - KINDS_OF_LAYERS
+    if unknown:
+        settings.refuse("layer_types", f"layers of kind {', '.join(sorted(unknown))} are not supported")
+    if len(kinds) < num_layers:
+        raise ModelFileError(f"{settings.place} has {num_layers} layers, but 'layer_types' says {len(kinds)}")
+    full, sliding = ropes or (rope, rope)
+    made = tuple(Layer(sliding, window) if kind == SLIDING else Layer(full) for kind in kinds[:num_layers])
+    return made if any(layer != Layer(rope) for layer in made) else ()

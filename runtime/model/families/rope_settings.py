@@ -1,0 +1,115 @@
+"""Rotary scalings as a config.json says them, read as transformers reads it. All that is supported comes down to one
+divisor for each frequency and one factor of all, and what does not is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stemma.runtime.errors import UnsupportedModel
+from stemma.runtime.model.config import RopeConfig
+from stemma.runtime.model.parts.scalings import (
+    linear_factors,
+    llama3_factors,
+    longrope_amplitude,
+    yarn_amplitude,
+    yarn_factors,
+)
+from stemma.runtime.model.settings import Settings
+
+KINDS = ("linear", "llama3", "yarn", "longrope", "dynamic", "divisors")
+SHARED_KEYS = frozenset(
+    {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings",
+     "max_position_embeddings"}
+)  # fmt: skip
+LLAMA3_KEYS = frozenset({"low_freq_factor", "high_freq_factor"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """How a model rotates. rotated: dimensions of each head. context_length: up to where the scaling is exact."""
+
+    rope: RopeConfig
+    rotated: int
+    context_length: int
+
+
+def read_rope(
+    settings: Settings, head_dim: int, theta: float = 10000.0, partial: float | None = None, kind: str | None = None
+) -> Rotation:  # fmt: skip
+    """theta, partial: what a file means that does not say; partial None is a family that rotates whole heads. kind: of
+    the layers that are asked for, where a file has a scaling for each kind.
+
+    `rope_scaling`, the older spelling, goes before `rope_parameters` and hides all of it: it is what a user adds by
+    hand to a file that transformers wrote.
+    """
+    newer, older = settings.get("rope_parameters"), settings.get("rope_scaling")
+    place = "rope_scaling" if older else "rope_parameters"
+    scaling: Mapping[str, Any] = older or newer or {}
+    if kind is not None and not older:
+        scaling = scaling.get(kind) or {}
+    whole = settings.number("max_position_embeddings")
+    inner = Settings({"rope_theta": settings.get("rope_theta", theta)} | _said(scaling), f"{place} of config.json")
+    share = inner.get("partial_rotary_factor", settings.get("partial_rotary_factor", partial or 1.0))
+    if partial is None and share != 1.0:
+        settings.refuse("partial_rotary_factor", "models of this type rotate whole heads")
+    original = settings.get("original_max_position_embeddings", inner.get("original_max_position_embeddings", whole))
+    return _rotation(inner, int(head_dim * share), whole, int(original), place)
+
+
+def _said(scaling: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in scaling.items() if value is not None}
+
+
+def _rotation(inner: Settings, rotated: int, whole: int, original: int, place: str) -> Rotation:
+    kind = inner.get("rope_type", inner.get("type", "default"))
+    theta = float(inner.get("rope_theta"))
+    kind = "longrope" if kind == "su" else kind
+    if kind != "default" and kind not in KINDS:
+        raise UnsupportedModel(f"rope scaling {kind!r} in {place} is not supported; supported: {', '.join(KINDS[:-1])}")
+    without_effect = SHARED_KEYS | (LLAMA3_KEYS if kind != "llama3" else frozenset())
+    factors: tuple[float, ...] = ()
+    amplitude, context = 1.0, whole
+    if kind == "linear":
+        factors = linear_factors(rotated, inner.amount("factor"))
+    elif kind == "llama3":
+        low, high = inner.amount("low_freq_factor"), inner.amount("high_freq_factor")
+        factors = llama3_factors(theta, rotated, inner.amount("factor"), low, high, original)
+    elif kind == "yarn":
+        factors, amplitude = _yarn(inner, theta, rotated, whole, original)
+    elif kind == "longrope":
+        factors, amplitude = _longrope(inner, whole, original)
+        context = min(whole, original)
+    elif kind == "dynamic" and inner.get("alpha"):
+        theta *= inner.amount("alpha") ** (rotated / (rotated - 2))
+        without_effect |= {"factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"}
+    elif kind == "divisors":
+        factors = tuple(inner.need("divisors"))
+    else:
+        without_effect |= {"factor"}  # up to the context that the model was trained on, dynamic scaling is none
+    inner.check_all_used(without_effect)
+    return Rotation(RopeConfig(theta, factors, amplitude), rotated, context)
+
+
+def _yarn(inner: Settings, theta: float, rotated: int, whole: int, original: int) -> tuple[tuple[float, ...], float]:
+    factor = float(inner.get("factor", whole / original))
+    slope, all_slope = inner.get("mscale"), inner.get("mscale_all_dim")
+    amplitude = inner.get("attention_factor")
+    if amplitude is None:
+        both = bool(slope and all_slope)
+        amplitude = (
+            yarn_amplitude(factor, slope) / yarn_amplitude(factor, all_slope) if both else yarn_amplitude(factor)
+        )
+    fast, slow = inner.get("beta_fast") or 32, inner.get("beta_slow") or 1
+    factors = yarn_factors(theta, rotated, factor, fast, slow, original, inner.get("truncate", True))
+    return factors, float(amplitude)
+
+
+def _longrope(inner: Settings, whole: int, original: int) -> tuple[tuple[float, ...], float]:
+    """The short factors: those of the context that the model was trained on. A key has one place in the KV whatever
+    comes behind it, so the frequencies cannot change with the length, as they do in transformers."""
+    inner.need("long_factor")
+    factor = inner.get("factor", whole / original)
+    amplitude = inner.get("attention_factor", longrope_amplitude(factor, original))
+    return tuple(float(divisor) for divisor in inner.need("short_factor")), float(amplitude)

@@ -1,0 +1,70 @@
+"""Attention of one layer: projections, rotation, what rows see, and the way back to the residual stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from stemma.kernels.ops import KV, AttentionSpec, HeadNorms, Ops
+from stemma.kernels.weights import dequantize
+from stemma.runtime.model.config import ModelConfig
+from stemma.runtime.model.parts.residual import Addition
+from stemma.runtime.model.parts.rope import rows_of_a_head
+from stemma.runtime.model.parts.tensors import head_norm, reordered, take_divided
+from stemma.runtime.model.weights import WeightSource
+
+
+class SelfAttention:
+    """Queries of each group of heads share a head of keys and values (MHA, GQA, MQA)."""
+
+    def __init__(self, config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, norm: Any, rope: Any) -> None:
+        self._ops, self._heads, self._layer = ops, config.heads, layer
+        self._norm, self._rope = norm, rope
+        prefix = f"model.layers.{layer}.self_attn."
+        rows = rows_of_a_head(config)
+        self._qkv = _projections(config, weights, ops, prefix, rows)
+        self._norms = None
+        if config.attention.norms is not None:
+            self._norms = HeadNorms(
+                head_norm(config, weights, ops, prefix + config.attention.q_norm, config.num_heads, rows),
+                head_norm(config, weights, ops, prefix + config.attention.k_norm, config.num_kv_heads, rows),
+                config.attention.norms_after_rope,
+            )
+        width = config.num_heads * config.head_dim
+        self._output = Addition(
+            config, weights, ops, prefix + config.attention.output, width, config.attention.output_bias,
+            norm=None if config.norms.behind_attention is None else f"model.layers.{layer}."
+            + config.norms.behind_attention,
+        )  # fmt: skip
+        self._spec = _spec(config, layer, weights, prefix)
+
+    def add(self, x: torch.Tensor, kv: KV, plan: Any) -> torch.Tensor:
+        """The residual stream with what this layer's rows see: (tokens, hidden) -> (tokens, hidden)."""
+        qkv = self._ops.norm_linear(x, self._norm, self._qkv)
+        q = self._ops.rope_write(qkv, self._heads, self._rope, self._norms, kv, self._layer, plan)
+        return self._output.add(self._ops.attention(q, kv, self._layer, plan, self._spec), x)
+
+
+def _projections(config: ModelConfig, weights: WeightSource, ops: Ops, prefix: str, rows: Any) -> Any:
+    """Q, K and V as one matrix, the rows of Q and K in the order of rotary halves."""
+    kv_size = config.num_kv_heads * config.head_dim
+    sizes = (config.num_heads * config.head_dim, kv_size, kv_size)
+
+    def take(kind: str, *columns: int) -> list[Any]:
+        names = [f"{prefix}{name}_proj.{kind}" for name in "qkv"]
+        q, k, v = take_divided(weights, f"{prefix}qkv_proj.{kind}", names, sizes, *columns)
+        return [reordered(q, rows), reordered(k, rows), v]
+
+    matrices = take("weight", config.hidden)
+    return ops.linear(matrices, take("bias") if config.attention.bias else ())
+
+
+def _spec(config: ModelConfig, layer: int, weights: WeightSource, prefix: str) -> AttentionSpec:
+    attention = config.attention
+    scale = config.head_dim**-0.5 if attention.scale is None else attention.scale
+    sinks = dequantize(weights.take(prefix + "sinks", config.num_heads)).tolist() if attention.sinks else ()
+    window = config.layer(layer).window
+    if window is not None and window >= config.context_length:
+        window = None  # a row sees all that there can be
+    return AttentionSpec(scale, window, attention.softcap, tuple(sinks))

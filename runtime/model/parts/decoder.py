@@ -1,0 +1,75 @@
+"""The decoder: blocks of attention and MLP on one residual stream, by a `ModelConfig`. Every family is this network;
+what is its own is in its configuration. Knows nothing of files, requests or sampling."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+from stemma.kernels.ops import KV, Int32Array, Ops
+from stemma.runtime.model.config import ModelConfig, RopeConfig
+from stemma.runtime.model.parts.attention import SelfAttention
+from stemma.runtime.model.parts.mlp import DenseMLP
+from stemma.runtime.model.parts.rope import rope_tables
+from stemma.runtime.model.parts.tensors import take_norm
+from stemma.runtime.model.weights import WeightSource
+
+
+class Block(NamedTuple):
+    attention: SelfAttention
+    mlp: DenseMLP
+
+
+class Decoder:
+    """The network. Shapes: x (tokens, hidden)."""
+
+    def __init__(self, config: ModelConfig, weights: WeightSource, ops: Ops) -> None:
+        self.config, self.ops = config, ops
+        size = (config.vocab_size, config.hidden)
+        table = weights.take("model.embed_tokens.weight", *size)
+        self._embedding = ops.embedding(table, config.scales.embedding)
+        self._norm = take_norm(config, weights, ops, config.norms.last)
+        self._scaled_norm = take_norm(config, weights, ops, config.norms.last, scale=config.scales.logits)
+        self._head = ops.linear([table if config.tied_embeddings else weights.take("lm_head.weight", *size)])
+        ropes = {config.layer(index).rope for index in range(config.num_layers)}
+        tables = {rope: _rope(config, ops, rope) for rope in ropes}
+        self._blocks = [
+            _block(config, layer, weights, ops, tables[config.layer(layer).rope]) for layer in range(config.num_layers)
+        ]
+
+    def forward(self, ids: Int32Array, plan: Any, kv: KV) -> torch.Tensor:
+        x = self.ops.embed(self._embedding, ids)
+        for attention, mlp in self._blocks:
+            if self.config.norms.parallel:
+                inner = mlp.inner(x)
+                x = mlp.add(inner, attention.add(x, kv, plan))
+            else:
+                x = attention.add(x, kv, plan)
+                x = mlp.add(mlp.inner(x), x)
+        return x
+
+    def hidden_states(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
+        return self.ops.norm_rows(hidden, rows, self._norm)
+
+    def logits(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
+        return self.ops.logits(hidden, rows, self._scaled_norm, self._head, self.config.scales.logits_softcap)
+
+
+def _rope(config: ModelConfig, ops: Ops, rope: RopeConfig | None) -> Any:
+    if rope is None:
+        return None
+    rotated = config.attention.rotated or config.head_dim
+    return ops.rope(*rope_tables(rope, config.context_length, config.head_dim, rotated))
+
+
+def _block(config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, rope: Any) -> Block:
+    norms = config.norms
+    before = [
+        None if name is None else take_norm(config, weights, ops, f"model.layers.{layer}.{name}")
+        for name in (norms.attention, norms.mlp)
+    ]
+    return Block(
+        SelfAttention(config, layer, weights, ops, before[0], rope),
+        DenseMLP(config, layer, weights, ops, before[0] if norms.parallel else before[1]),
+    )

@@ -1,0 +1,45 @@
+"""The MLP of one layer, with a gate (Shazeer 2020) or without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from stemma.kernels.ops import Ops
+from stemma.runtime.model.config import ModelConfig
+from stemma.runtime.model.parts.residual import Addition
+from stemma.runtime.model.parts.tensors import take_divided
+from stemma.runtime.model.weights import WeightSource
+
+
+class DenseMLP:
+    """Two steps, because a parallel block reads the residual stream before the attention adds to it."""
+
+    def __init__(self, config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, norm: Any) -> None:
+        self._ops, self._norm = ops, norm
+        mlp, inner = config.mlp, config.intermediate
+        self._activation, self._gated = mlp.activation, mlp.gate is not None
+        prefix = f"model.layers.{layer}.mlp."
+        names = [name for name in (mlp.gate, mlp.up) if name is not None]
+
+        def take(kind: str, *columns: int) -> list[Any]:
+            whole = [f"{prefix}{name}.{kind}" for name in names]
+            return take_divided(weights, f"{prefix}gate_up_proj.{kind}", whole, [inner] * len(names), *columns)
+
+        self._up = ops.linear(take("weight", config.hidden), take("bias") if mlp.bias else ())
+        behind = config.norms.behind_mlp
+        self._down = Addition(
+            config, weights, ops, prefix + mlp.down, inner, mlp.bias,
+            norm=None if behind is None else f"model.layers.{layer}.{behind}",
+        )  # fmt: skip
+
+    def inner(self, x: torch.Tensor) -> torch.Tensor:
+        """(tokens, hidden) -> (tokens, intermediate)."""
+        if self._gated:
+            return self._ops.norm_gated(x, self._norm, self._up, self._activation)
+        return self._ops.norm_activated(x, self._norm, self._up, self._activation)
+
+    def add(self, inner: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """The residual stream with what `inner` says."""
+        return self._down.add(inner, x)

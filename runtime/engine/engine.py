@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
@@ -46,6 +47,8 @@ from stemma.runtime.engine.tree import TreeNode, snapshot
 from stemma.runtime.errors import EngineForked, InvalidRequest, ModelFileError
 from stemma.runtime.model import ChatTemplate, LoadedModel, Tokenizer, load
 from stemma.runtime.model.pull import default_model
+from stemma.runtime.tongues.recognise import recognise
+from stemma.runtime.tongues.tongue import Tongue
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -215,13 +218,13 @@ class Engine:
         self._loop.fork_guard.check()
         if hold is not None and not (isinstance(hold, Hold) and hold.is_of(self._loop)):
             raise InvalidRequest(f"hold must be one that this engine's hold() made; it is {describe(hold)}", "hold")
-        return self._submit([self._requests.make(prompt, options)], options.get("grammar"), hold)[0]
+        return self._submit([self._requests.make(prompt, options)], options, hold)[0]
 
     def submit_all(self, prompts: Sequence[Prompt], **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start several requests between the same two steps; none is started if one is refused."""
         self._loop.fork_guard.check()
         check_list(prompts, "prompts")
-        return self._submit([self._requests.make(prompt, options) for prompt in prompts], options.get("grammar"))
+        return self._submit([self._requests.make(prompt, options) for prompt in prompts], options)
 
     def submit_samples(self, prompt: Prompt, n: int, **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start `n` requests on one prompt, with the seeds seed, seed + 1, ..."""
@@ -230,7 +233,7 @@ class Engine:
         if checked(n, int, "n") < 1:
             raise InvalidRequest(f"n must be at least 1; it is {describe(n)}", "n")
         requests = [replace(request, seed=request.seed + index) for index in range(n)]
-        return self._submit(requests, options.get("grammar"))
+        return self._submit(requests, options)
 
     def hold(self, pinned_for: float = 0.0) -> Hold:
         """A hold on nothing yet: give it to `submit`.
@@ -245,17 +248,21 @@ class Engine:
         return Hold(self._loop, Retained(seconds or None))
 
     def _submit(
-        self, requests: Sequence[core.Request], grammar: GrammarSpec | None, hold: Hold | None = None
+        self, requests: Sequence[core.Request], options: RequestOptions, hold: Hold | None = None
     ) -> list[Generation]:
         now = self._loop.clock()
-        states = [self._state(request, grammar, now) for request in requests]
+        shown = {token: self._special_texts[token] for token in options.get("shown_tokens", ())
+                 if token in self._special_texts}  # fmt: skip
+        states = [self._state(request, options.get("grammar"), shown, now) for request in requests]
         for state in states:
             state.sequence.retained = None if hold is None else hold.retained
         self._loop.submit(states)
         return [state.generation for state in states]
 
-    def _state(self, request: core.Request, grammar: GrammarSpec | None, now: float) -> RequestState:
-        text = TextStream(self.loaded.tokenizer.detokenizer(), request.sampling.stop, request.end_tokens)
+    def _state(
+        self, request: core.Request, grammar: GrammarSpec | None, shown: Mapping[int, str], now: float
+    ) -> RequestState:
+        text = TextStream(self.loaded.tokenizer.detokenizer(), request.sampling.stop, request.end_tokens, shown)
         matcher = None if grammar is None else self._grammars.matcher(grammar)
         return RequestState(core.Sequence(request, matcher, text), Generation(self._loop.cancel), text, now)
 
@@ -278,6 +285,15 @@ class Engine:
     def scorer(self) -> Scorer:
         """How this model scores documents, likewise."""
         return Scorer(self.embedder)
+
+    @cached_property
+    def tongue(self) -> Tongue:
+        """What the model's answers are written with: its calls, its thoughts; found in its chat template."""
+        return recognise(self.loaded.chat_template, self.loaded.tokenizer, self.loaded.generation.eos_ids)
+
+    @cached_property
+    def _special_texts(self) -> Mapping[int, str]:
+        return {index: text for text, index in self.loaded.tokenizer.special.items()}
 
     def prepare(self, grammar: GrammarSpec) -> None:
         """Compile a grammar, so that a later request with it starts at once. Raises InvalidRequest."""

@@ -40,6 +40,7 @@ class RequestOptions(TypedDict, total=False):
         go first. A hint, for what was not cached before; the cache learns by itself what comes back.
     prompt_logprobs, scored_from, finish_in_time: see Request.
     pooling: read a vector or log-probabilities off the prompt (see `Pooling`), instead of a completion.
+    shown_tokens: special tokens that the text shows by their names, such as those that begin a call.
     grammar: how the completion must look: stemma.fsm's Regex, JSONSchema, Choices, EBNF, Lark, StructuralTags.
     """
 
@@ -51,6 +52,7 @@ class RequestOptions(TypedDict, total=False):
     scored_from: int
     finish_in_time: bool
     pooling: Pooling | None
+    shown_tokens: Sequence[int]
     grammar: GrammarSpec | None
     sampling: Sampling
     temperature: float
@@ -87,6 +89,8 @@ class RequestMaker:
         for name in ("logit_bias", "stop_token_ids"):
             for token in getattr(sampling, name):
                 self._check_token(token, name)
+        for token in asked.get("shown_tokens", ()):
+            self._check_token(token, "shown_tokens")
         prompt_logprobs = asked.get("prompt_logprobs")
         if prompt_logprobs is not None and not 0 <= prompt_logprobs <= MAX_LOGPROBS:
             raise InvalidRequest(f"prompt_logprobs must be between 0 and {MAX_LOGPROBS}", "prompt_logprobs")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from stemma.runtime.model import Detokenizer
 
@@ -13,12 +14,16 @@ class TextStream:
     |<---- taken ---->|<--- ready --->|<-- held: may be the beginning of a stop string -->|
     """
 
-    def __init__(self, detokenizer: Detokenizer, stop: Sequence[str], silent: Collection[int]) -> None:
-        """silent: tokens that have no text, such as end tokens."""
+    def __init__(
+        self, detokenizer: Detokenizer, stop: Sequence[str], silent: Collection[int],
+        shown: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        """silent: tokens that have no text, such as end tokens. shown: special tokens that have one here."""
         self._detokenizer = detokenizer
         self._stop = tuple(stop)
         self._longest_stop = max(map(len, self._stop), default=0)
         self._silent = silent
+        self._shown = shown
         self._text = ""
         self._num_taken = 0
         self.stopped_by: str | None = None  # the stop string that ended the text
@@ -32,6 +37,8 @@ class TextStream:
         """Take a token; True if a stop string is complete."""
         if token in self._silent:
             return False
+        if token in self._shown:
+            return self._append(self._detokenizer.flush() + self._shown[token])
         return self._append(self._detokenizer.push(token))
 
     def _append(self, piece: str) -> bool:

@@ -25,6 +25,7 @@ NAMES = {
     "prompt_logprobs": "prompt_logprobs",
     "scored_from": "scored_from",
     "finish_in_time": "finish_in_time",
+    "shown_tokens": "shown_token_ids",
 }
 """What the server calls these options."""
 

@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stemma.runtime.engine import Completion, Generation, RequestOptions
+from stemma.runtime.tongues.answer_grammar import AnswerGrammar
+from stemma.runtime.tongues.parser import AnswerParser
+from stemma.runtime.tongues.pieces import Answer, Piece
+from stemma.runtime.tongues.tongue import Standing
 from stemma.server.generation.generations import constrain, errors_of_prompt_named, start
 from stemma.server.generation.options import sampling_options
 from stemma.server.generation.service import Service
+from stemma.server.generation.token_texts import TextOffsets
 from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import bad_request
 from stemma.server.http.keys import Tenant
-from stemma.server.outputs.answers import Answer, AnswerParser, Piece
-from stemma.server.outputs.constraints import OutputConstraint, ToolUse, chat_constraint, tool_use
-from stemma.server.outputs.tool_grammar import ToolCallsGrammar
+from stemma.server.outputs.constraints import OutputConstraint, ToolUse, chat_constraint, function_of, tool_use
 from stemma.server.prompts.prompter import ChatPrompt, answer_key
 from stemma.server.wire.chat import ChatRequest
 
@@ -27,14 +30,17 @@ async def start_chat(
     service = context.service
     service.check_model(body.model)
     options = chat_options(body, context.tenant, service.engine.recommended)
+    options["shown_tokens"] = service.prompter.shown
     tools = tool_use(body)
-    constraint = chat_constraint(body, tools)
-    await constrain(service, options, constraint)
     with errors_of_prompt_named(prompt_param):
         prompt = await service.work(chat_prompt, service, body, tools, options["namespace"])
+    standing = service.prompter.standing(prompt.tokens)
+    constraint = chat_constraint(body, tools, service.prompter.tongue, standing)
+    await constrain(service, options, constraint)
+    with errors_of_prompt_named(prompt_param):
         default = service.config.default_max_tokens
         generations = start(context, [prompt.tokens], body.n or 1, max_tokens(body), default, options)
-    return ChatTurn(service, body, prompt, tools, calls_first(constraint), options), generations
+    return ChatTurn(service, body, prompt, tools, calls_first(constraint), standing, options), generations
 
 
 def chat_options(body: ChatRequest, tenant: Tenant, recommended: RequestOptions) -> RequestOptions:
@@ -62,7 +68,17 @@ def chat_prompt(service: Service, body: ChatRequest, tools: ToolUse, namespace: 
         if body.messages:
             raise bad_request("give messages or prompt_token_ids, not both", "prompt_token_ids")
         return ChatPrompt(body.prompt_token_ids, body.prompt_token_ids)
-    return service.prompter.prompt(body.messages, tools.offered, namespace, body.chat_template_kwargs)
+    return service.prompter.prompt(body.messages, tools.offered, namespace, template_values(body))
+
+
+def template_values(body: ChatRequest) -> dict[str, Any]:
+    """What the template is told besides the chat: how much to think, under the names that templates have for it."""
+    effort = body.reasoning_effort
+    if effort is None:
+        return body.chat_template_kwargs or {}
+    thinks = effort != "none"
+    told = {"enable_thinking": thinks, "thinking": thinks} | ({"reasoning_effort": effort} if thinks else {})
+    return {**told, **(body.chat_template_kwargs or {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +90,14 @@ class ChatTurn:
     prompt: ChatPrompt
     tools: ToolUse
     calls_first: bool
+    standing: Standing
     options: RequestOptions
 
     def choice(self) -> Choice:
         """A new choice, to be fed what it says."""
-        parser = AnswerParser(self.tools.names, self.tools.max_calls, calls_first=self.calls_first)
+        functions = [function_of(tool) for tool in self.tools.callable]
+        tongue = self.service.prompter.tongue
+        parser = AnswerParser(tongue, functions, self.tools.max_calls, self.standing, calls_first=self.calls_first)
         return Choice(parser, frozenset(self.body.stop_token_ids or ()))
 
     def remember(self, choice: Choice, completion: Completion) -> None:
@@ -90,7 +109,7 @@ class ChatTurn:
         if self.body.prompt_token_ids is not None or choice.parser.is_cut_in_call:
             return
         answer = choice.answer
-        key = answer_key(answer.content, [(made.name, made.arguments) for made in answer.calls])
+        key = answer_key(answer.content, [(made.name, made.arguments) for made in answer.calls], answer.reasoning)
         prompter, tokens = self.service.prompter, completion.tokens
         namespace = self.options["namespace"]
         ran = prompter.remember(self.prompt, namespace, completion.text, key, tokens)
@@ -124,6 +143,11 @@ class Choice:
             self.answer.add(piece)
         return pieces
 
+    def num_reasoning(self, completion: Completion, offsets: TextOffsets) -> int:
+        """Tokens of the thoughts. offsets: of a text in which the tongue's marks are shown."""
+        end = self.parser.reasoning_len
+        return sum(offsets.next(token) < end for token in completion.tokens) if end else 0
+
     def finish_reason(self, completion: Completion) -> str:
         """ "tool_calls" if the answer ended with calls that are whole, else the engine's."""
         has_whole_calls = bool(self.answer.calls) and not self.parser.is_cut_in_call
@@ -132,6 +156,4 @@ class Choice:
 
 def calls_first(constraint: OutputConstraint | None) -> bool:
     """Whether an answer under this constraint has its calls at its beginning, or none."""
-    return (
-        constraint is not None and isinstance(constraint.spec, ToolCallsGrammar) and constraint.spec.otherwise != "text"
-    )
+    return constraint is not None and isinstance(constraint.spec, AnswerGrammar) and constraint.spec.otherwise != "text"

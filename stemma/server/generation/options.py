@@ -38,6 +38,7 @@ def sampling_options(body: GenerationRequest, tenant: Tenant, recommended: Reque
         stop_token_ids=body.stop_token_ids or [],
         ignore_eos=bool(body.ignore_eos),
         finish_in_time=bool(body.finish_in_time),
+        shown_tokens=body.shown_token_ids or [],
     )
     return cast(RequestOptions, {"temperature": OPENAI_TEMPERATURE, "top_p": 1.0, **recommended, **sampling, **options})
 

@@ -12,8 +12,9 @@ from stemma.runtime.core.sequence import Usage
 from stemma.server.generation.token_texts import TokenTexts
 
 
-def usage_report(usages: Sequence[Usage], num_choices: int = 1) -> dict[str, Any]:
+def usage_report(usages: Sequence[Usage], num_choices: int = 1, num_reasoning: int = 0) -> dict[str, Any]:
     """The usage of one request. usages: of its choices, `num_choices` to a prompt; a prompt counts once.
+    num_reasoning: tokens of thoughts.
 
     `stemma` says where all the tokens came from, over all choices.
     """
@@ -25,7 +26,7 @@ def usage_report(usages: Sequence[Usage], num_choices: int = 1) -> dict[str, Any
         "completion_tokens": total.completion_tokens,
         "total_tokens": prompt + total.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": sum(usage.cached_tokens for usage in firsts)},
-        "completion_tokens_details": {"reasoning_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": num_reasoning},
         "stemma": {
             "cached_tokens": total.cached_tokens,
             "prefilled_tokens": total.prefilled_tokens,

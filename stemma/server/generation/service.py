@@ -31,7 +31,7 @@ class Service(HttpState):
         self.tokenizer = engine.loaded.tokenizer
         self.texts = TokenTexts(self.tokenizer)
         self.turns = TurnMemory(config.turn_memory_bytes)
-        self.prompter = ChatPrompter(engine.loaded, self.turns)
+        self.prompter = ChatPrompter(engine.loaded, engine.tongue, self.turns)
         self.compilers = Compilers(engine, config.compile_seconds)
         self.started = time.time()
         self.fingerprint = f"stemma-{VERSION}"

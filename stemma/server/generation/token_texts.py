@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 from stemma.runtime.model import Tokenizer
 
@@ -27,9 +29,9 @@ class TokenTexts:
         except UnicodeDecodeError:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
-    def offsets(self) -> TextOffsets:
-        """Offsets for the tokens of a new text."""
-        return TextOffsets(self._tokenizer)
+    def offsets(self, shown: Collection[int] = ()) -> TextOffsets:
+        """Offsets for the tokens of a new text, in which these special tokens are shown."""
+        return TextOffsets(self._tokenizer, {token: self._special[token] for token in shown if token in self._special})
 
 
 class TextOffsets:
@@ -40,16 +42,22 @@ class TextOffsets:
     tokens    E6 97 | A5 | E6 9C AC | 20 69 73        text   日本 is
     offsets    0       0    1          2
 
-    A special token has no text. Bytes that are no UTF-8 are U+FFFD there as in every text.
+    A special token has no text unless it is shown. Bytes that are no UTF-8 are U+FFFD there as in every text.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, shown: Mapping[int, str] = MappingProxyType({})) -> None:
         self._tokenizer = tokenizer
+        self._shown = shown
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.text_len = 0
 
     def next(self, token: int) -> int:
         """The offset of the next token."""
+        if token in self._shown:
+            self.text_len += len(self._decoder.decode(b"", final=True))
+            offset = self.text_len
+            self.text_len += len(self._shown[token])
+            return offset
         data = self._tokenizer.token_bytes(token) or b""
         pending, _ = self._decoder.getstate()
         breaks = bool(pending and data) and not _goes_on(pending + data[:1])

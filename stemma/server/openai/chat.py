@@ -10,14 +10,14 @@ from typing import Any
 from starlette.responses import Response
 
 from stemma.runtime.engine import Completion, Delta, Generation
+from stemma.runtime.tongues.pieces import Piece, ReasoningPiece, TextPiece, ToolCallArguments, ToolCallStart
 from stemma.server.generation.answering import reply
-from stemma.server.generation.chats import ChatTurn, start_chat
+from stemma.server.generation.chats import ChatTurn, Choice, start_chat
 from stemma.server.generation.generations import outputs
 from stemma.server.generation.options import stream_options
 from stemma.server.generation.reporting import logprob_entries, new_id, now, usage_report
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import RequestContext
-from stemma.server.outputs.answers import Piece, TextPiece, ToolCallArguments, ToolCallStart
 from stemma.server.wire.chat import ChatRequest
 
 
@@ -37,13 +37,15 @@ class ChatAnswer:
     include_usage: bool
     id: str = field(default_factory=lambda: new_id("chatcmpl-"))
     created: int = field(default_factory=now)
+    _num_reasoning: int = 0
 
     # Whole ----------------------------------------------------------------
     def whole(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """The answer as one object."""
         answer = self._head("chat.completion")
         answer["choices"] = [self._choice(index, completion) for index, completion in enumerate(completions)]
-        answer["usage"] = usage_report([completion.usage for completion in completions], len(completions))
+        usages = [completion.usage for completion in completions]
+        answer["usage"] = usage_report(usages, len(completions), self._num_reasoning)
         if self.turn.body.return_token_ids:
             answer["prompt_token_ids"] = self.turn.prompt.tokens
         return answer
@@ -62,10 +64,12 @@ class ChatAnswer:
         choice = self.turn.choice()
         choice.take(completion.text)
         choice.finish(completion)
-        self.turn.remember(choice, completion)
+        self._ended(choice, completion)
         message: dict[str, Any] = {"role": "assistant", "content": choice.answer.content, "refusal": None}
         if choice.answer.calls or choice.parser.is_cut_in_call:
             message["content"] = choice.answer.content or None
+        if choice.answer.reasoning:
+            message["reasoning_content"] = choice.answer.reasoning
         if choice.answer.calls:
             message["tool_calls"] = [
                 {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -80,6 +84,12 @@ class ChatAnswer:
         if self.turn.body.return_token_ids:
             made["token_ids"] = completion.tokens
         return made
+
+    def _ended(self, choice: Choice, completion: Completion) -> None:
+        """A choice is complete."""
+        service = self.turn.service
+        self._num_reasoning += choice.num_reasoning(completion, service.texts.offsets(service.prompter.shown))
+        self.turn.remember(choice, completion)
 
     def _logprobs(self, logprobs: Sequence[Any]) -> dict[str, Any] | None:
         if not self.turn.body.logprobs:
@@ -106,12 +116,12 @@ class ChatAnswer:
                 last[index] = what
                 for piece in choice.finish(what):
                     yield self._chunk(index, _delta(piece))
-                self.turn.remember(choice, what)
+                self._ended(choice, what)
                 yield self._chunk(index, {}, choice.finish_reason(what))
         if self.include_usage:
             usages = [completion.usage for completion in last if completion is not None]
             chunk = self._head("chat.completion.chunk")
-            yield {**chunk, "choices": [], "usage": usage_report(usages, len(usages))}
+            yield {**chunk, "choices": [], "usage": usage_report(usages, len(usages), self._num_reasoning)}
 
     def _delta_chunks(self, index: int, pieces: Sequence[Piece], choice: Delta) -> list[dict[str, Any]]:
         """A chunk for each piece; log-probabilities and token ids go with the first one, whatever it says."""
@@ -138,6 +148,8 @@ def _delta(piece: Piece) -> dict[str, Any]:
     match piece:
         case TextPiece(text):
             return {"content": text}
+        case ReasoningPiece(text):
+            return {"reasoning_content": text}
         case ToolCallStart(index, call_id, name):
             begun = {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
             return {"tool_calls": [begun]}

@@ -152,7 +152,7 @@ class CompletionAnswer:
 
     def record(self) -> LegacyLogprobs:
         """A collector of one choice's log-probabilities."""
-        return LegacyLogprobs(self.service.texts, bool(self.body.return_token_ids))
+        return LegacyLogprobs(self.service.texts, bool(self.body.return_token_ids), self.body.shown_token_ids or ())
 
     def echo(self, index: int) -> str:
         """The prompt's text, if it is to be part of the answer."""

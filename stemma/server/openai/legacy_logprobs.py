@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from stemma.runtime.core.sampling import TokenLogprob
@@ -29,10 +29,10 @@ class LegacyLogprobs:
     with_ids: texts of tokens are not unique, so token ids come too, where the client asked for token ids.
     """
 
-    def __init__(self, texts: TokenTexts, with_ids: bool) -> None:
+    def __init__(self, texts: TokenTexts, with_ids: bool, shown: Collection[int] = ()) -> None:
         self._texts = texts
         self._with_ids = with_ids
-        self._offsets = texts.offsets()
+        self._offsets = texts.offsets(shown)
         self._before = 0  # characters of the prompt
         self._waiting: list[Entry] = []
 

@@ -12,6 +12,7 @@ from stemma.server.openai.wire import (
     InputCallOutput,
     InputItem,
     InputMessage,
+    InputReasoning,
     NamedChoice,
     ObjectFormat,
     OutputText,
@@ -49,6 +50,7 @@ def as_chat(body: ResponsesRequest) -> ChatRequest:
         tools=_tools(body),
         tool_choice=_tool_choice(body),
         parallel_tool_calls=body.parallel_tool_calls if body.tools else None,
+        reasoning_effort=None if body.reasoning is None else body.reasoning.effort,
         seed=body.seed,
         cache_salt=body.cache_salt,
         priority=body.priority,
@@ -58,21 +60,27 @@ def as_chat(body: ResponsesRequest) -> ChatRequest:
 
 
 def messages_of(body: ResponsesRequest) -> list[Message]:
-    """The conversation. Calls in a row belong to the assistant message before them."""
+    """The conversation. Calls in a row belong to the assistant message before them, thoughts to the one behind them."""
     messages = [] if body.instructions is None else [Message(role="system", content=body.instructions)]
     if isinstance(body.input, str):
         return [*messages, Message(role="user", content=body.input)]
+    thoughts: str | None = None
     for index, value in enumerate(body.input):
         item = _item(value, index)
         match item:
+            case InputReasoning():
+                thoughts = "\n".join(part.text for part in item.content or ()) or None
             case InputMessage(role=role):
                 messages.append(Message(role=role, content=_content(item, index)))
+                if role == "assistant":
+                    messages[-1].reasoning_content, thoughts = thoughts, None
             case InputCallOutput(call_id=call_id, output=output):
                 messages.append(Message(role="tool", content=content_text(output), tool_call_id=call_id))
             case InputCall():
                 call = ToolCall(id=item.call_id, function=FunctionCall(name=item.name, arguments=item.arguments))
-                if not messages or messages[-1].role != "assistant":
-                    messages.append(Message(role="assistant"))
+                if not messages or messages[-1].role != "assistant" or thoughts:
+                    messages.append(Message(role="assistant", reasoning_content=thoughts))
+                    thoughts = None
                 messages[-1].tool_calls = [*(messages[-1].tool_calls or []), call]
     return messages
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine import Completion, Delta, Generation
+from stemma.runtime.tongues.pieces import Piece, ReasoningPiece, TextPiece, ToolCallArguments, ToolCallStart
 from stemma.server.generation.answering import reply
 from stemma.server.generation.chats import ChatTurn, Choice, start_chat
 from stemma.server.generation.generations import outputs
@@ -21,7 +22,6 @@ from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.replies import error_in_stream, event
 from stemma.server.openai.response_input import as_chat
 from stemma.server.openai.wire import NamedChoice, ResponsesRequest
-from stemma.server.outputs.answers import Piece, TextPiece, ToolCallArguments, ToolCallStart
 
 
 async def responses(context: RequestContext[Service, ResponsesRequest]) -> Response:
@@ -58,10 +58,14 @@ class Item:
                 "status": status,
             }
         content = [] if status == "in_progress" else [self.part()]
+        if self.kind == "reasoning":
+            return {"type": "reasoning", "id": self.id, "summary": [], "content": content, "status": status}
         return {"type": "message", "id": self.id, "role": "assistant", "status": status, "content": content}
 
     def part(self) -> dict[str, Any]:
-        """The one part of a message."""
+        """The one part of a message, or of thoughts."""
+        if self.kind == "reasoning":
+            return {"type": "reasoning_text", "text": self.text}
         return {"type": "output_text", "text": self.text, "annotations": [], "logprobs": self.logprobs}
 
 
@@ -78,10 +82,15 @@ class ResponseAnswer:
     _choice: Choice = field(init=False)
     _offsets: TextOffsets = field(init=False)
     _number: int = -1
+    _num_reasoning: int = 0
 
     def __post_init__(self) -> None:
         self._choice = self.turn.choice()
-        self._offsets = self.turn.service.texts.offsets()
+        self._offsets = self._new_offsets()
+
+    def _new_offsets(self) -> TextOffsets:
+        service = self.turn.service
+        return service.texts.offsets(service.prompter.shown)
 
     def whole(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """The answer as one object: what its events say, put together."""
@@ -95,9 +104,10 @@ class ResponseAnswer:
     def _take(self, piece: Piece) -> None:
         """Put a piece where it belongs."""
         match piece:
-            case TextPiece(text):
-                if not self._items or self._items[-1].kind != "message":
-                    self._items.append(Item(new_id("msg_"), "message"))
+            case TextPiece(text) | ReasoningPiece(text):
+                kind, prefix = ("message", "msg_") if isinstance(piece, TextPiece) else ("reasoning", "rs_")
+                if not self._items or self._items[-1].kind != kind:
+                    self._items.append(Item(new_id(prefix), kind))
                 self._items[-1].text += text
             case ToolCallStart(_, call_id, name):
                 self._items.append(Item(new_id("fc_"), "function_call", call_id, name))
@@ -110,7 +120,7 @@ class ResponseAnswer:
         last = len(self._items) - 1
         ends = [self._end_status(completion) if at == last else "completed" for at in range(last + 1)]
         output = [item.report(end) for item, end in zip(self._items, ends, strict=True)]
-        usage = usage_report([completion.usage])
+        usage = usage_report([completion.usage], num_reasoning=self._num_reasoning)
         return {
             **self._response(status),
             "incomplete_details": None if is_whole else {"reason": "max_output_tokens"},
@@ -197,7 +207,8 @@ class ResponseAnswer:
 
     def _piece_events(self, piece: Piece) -> Iterator[tuple[str, dict[str, Any]]]:
         num_before = len(self._items)
-        if isinstance(piece, ToolCallStart) or (isinstance(piece, TextPiece) and not self._is_in_message):
+        goes_on = isinstance(piece, ToolCallArguments) or (bool(self._items) and self._items[-1].kind == _kind(piece))
+        if isinstance(piece, ToolCallStart) or not goes_on:
             yield from self._done_events("completed")
         self._take(piece)
         item, place = self._items[-1], len(self._items) - 1
@@ -209,9 +220,13 @@ class ResponseAnswer:
             if item.kind == "message":
                 part = {**item.part(), "text": "", "logprobs": []}
                 yield "response.content_part.added", {**_at(item, place), "part": part}
+            elif item.kind == "reasoning":
+                yield "response.content_part.added", {**_at(item, place), "part": {**item.part(), "text": ""}}
         match piece:
             case TextPiece(text):
                 yield self._text_event(text, self._scores_before(len(item.text)))
+            case ReasoningPiece(text):
+                yield "response.reasoning_text.delta", {**_at(item, place), "delta": text}
             case ToolCallArguments(_, text):
                 told = {"item_id": item.id, "output_index": place, "delta": text}
                 yield "response.function_call_arguments.delta", told
@@ -223,11 +238,13 @@ class ResponseAnswer:
         return "response.output_text.delta", {**_at(item, place), "delta": text, "logprobs": entries}
 
     def _scores_before(self, text_len: int) -> list[TokenLogprob]:
-        """Those of the tokens that begin in the first `text_len` characters, and were not told: of the first item's
-        text, where an answer begins. What stands behind it in the answer is no text."""
-        if len(self._items) > 1:
+        """Those of the tokens that begin in the first `text_len` characters behind the thoughts, and were not told: of
+        the first message's text. What stands behind it in the answer is no text."""
+        if sum(item.kind != "reasoning" for item in self._items) > 1:
             return []
-        num_told = sum(place < text_len for place, _ in self._scores)
+        begin = self._choice.parser.reasoning_len
+        self._scores = [score for score in self._scores if score[0] >= begin]
+        num_told = sum(place < begin + text_len for place, _ in self._scores)
         told, self._scores = self._scores[:num_told], self._scores[num_told:]
         return [score for _, score in told]
 
@@ -244,6 +261,9 @@ class ResponseAnswer:
             told = {**_at(item, place), "text": item.text, "logprobs": item.logprobs}
             yield "response.output_text.done", told
             yield "response.content_part.done", {**_at(item, place), "part": item.part()}
+        elif item.kind == "reasoning":
+            yield "response.reasoning_text.done", {**_at(item, place), "text": item.text}
+            yield "response.content_part.done", {**_at(item, place), "part": item.part()}
         else:
             told = {"item_id": item.id, "output_index": place, "name": item.name, "arguments": item.text}
             yield "response.function_call_arguments.done", told
@@ -252,15 +272,27 @@ class ResponseAnswer:
     def _end_events(self, completion: Completion) -> Iterator[tuple[str, dict[str, Any]]]:
         for piece in self._choice.finish(completion):
             yield from self._piece_events(piece)
-        if not self._items:
+        self._num_reasoning = self._choice.num_reasoning(completion, self._new_offsets())
+        if not self._items or (self._items[-1].kind == "reasoning" and _status(completion) == "completed"):
             yield from self._piece_events(TextPiece(""))
-        if len(self._items) == 1 and self._is_in_message and self._scores:  # without text, such as an end token's
+        is_one = sum(item.kind != "reasoning" for item in self._items) == 1
+        if is_one and self._is_in_message and self._scores:  # without text, such as an end token's
             yield self._text_event("", [score for _, score in self._scores])
         yield from self._done_events(self._end_status(completion))
 
 
 def _status(completion: Completion) -> str:
     return "completed" if completion.finish_reason == "stop" else "incomplete"
+
+
+def _kind(piece: Piece) -> str:
+    """The kind of item that a piece belongs to."""
+    match piece:
+        case TextPiece():
+            return "message"
+        case ReasoningPiece():
+            return "reasoning"
+    return "function_call"
 
 
 def _at(item: Item, place: int) -> dict[str, Any]:

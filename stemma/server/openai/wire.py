@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from stemma.server.wire.chat import TextPart
+from stemma.server.wire.chat import ReasoningEffort, TextPart
 from stemma.server.wire.common import (
     Count,
     GenerationRequest,
@@ -78,7 +78,32 @@ class InputCallOutput(Wire, tag_field="type", tag="function_call_output"):
     status: str | None = None
 
 
-InputItem = InputMessage | InputCall | InputCallOutput
+class ReasoningText(Wire):
+    """Thoughts that come back."""
+
+    text: str
+    type: Literal["reasoning_text", "summary_text"] = "reasoning_text"
+
+
+class InputReasoning(Wire, tag_field="type", tag="reasoning"):
+    """What the model thought before: shown to it where its template does."""
+
+    id: str | None = None
+    summary: list[ReasoningText] | None = None
+    content: list[ReasoningText] | None = None
+    status: str | None = None
+    encrypted_content: None = None
+
+
+InputItem = InputMessage | InputCall | InputCallOutput | InputReasoning
+
+
+class ReasoningOptions(Wire):
+    """How much to think. Thoughts are given whole, so a summary of them is never made."""
+
+    effort: ReasoningEffort | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: None = None
 
 
 class ResponseTool(Wire):
@@ -140,6 +165,7 @@ class ResponsesRequest(Wire, kw_only=True):
     stream: bool | None = None
     stream_options: ResponsesStreamOptions | None = None
     text: TextOptions | None = None
+    reasoning: ReasoningOptions | None = None
     tools: list[ResponseTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
     parallel_tool_calls: bool | None = None

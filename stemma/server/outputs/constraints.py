@@ -13,10 +13,12 @@ from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.lark import Lark
 from stemma.fsm.regex import Regex
 from stemma.runtime.engine.grammars import GrammarSpec
+from stemma.runtime.tongues.answer_grammar import AnswerGrammar, Otherwise
+from stemma.runtime.tongues.functions import Function
+from stemma.runtime.tongues.tongue import Standing, Tongue
 from stemma.server.http.errors import bad_request
 from stemma.server.outputs.closed_schema import closed
 from stemma.server.outputs.prompt_schema import prompt_schema
-from stemma.server.outputs.tool_grammar import Function, ToolCallsGrammar
 from stemma.server.wire.chat import ChatRequest, NamedToolChoice, Tool
 from stemma.server.wire.common import GenerationRequest, JsonObjectFormat, JsonSchemaFormat, StructuredOutputs
 
@@ -79,18 +81,31 @@ def tool_use(body: ChatRequest) -> ToolUse:
             return ToolUse(tools, tools, False, max_calls)
 
 
-def chat_constraint(body: ChatRequest, tools: ToolUse) -> OutputConstraint | None:
-    """The constraint of a chat's answer: the form of its final text, calls, or either. Raises ApiError."""
+def chat_constraint(body: ChatRequest, tools: ToolUse, tongue: Tongue, standing: Standing) -> OutputConstraint | None:
+    """The constraint of a chat's answer, behind the model's thoughts: the form of its final text, calls, or either.
+
+    standing: where the prompt leaves the model. Raises ApiError.
+    """
     final = text_constraint(body)
     if not tools.callable:
-        return _prompted_constraint(body) or final
-    functions = tuple(_function(tool) for tool in tools.callable)
+        constraint = _prompted_constraint(body) or final
+        return None if constraint is None else _behind_thoughts(constraint, tongue, standing)
     size = len(msgspec.json.encode(tools.callable)) + (final.num_bytes if final else 0)
-    if tools.is_required:
-        return OutputConstraint(ToolCallsGrammar(functions, tools.max_calls), size, "tools")
-    return OutputConstraint(
-        ToolCallsGrammar(functions, tools.max_calls, final.spec if final else "text"), size, "tools"
-    )
+    otherwise: GrammarSpec | Otherwise = "nothing" if tools.is_required else final.spec if final else "text"
+    functions = tuple(map(function_of, tools.callable))
+    return OutputConstraint(AnswerGrammar(tongue, functions, tools.max_calls, otherwise, standing), size, "tools")
+
+
+def _behind_thoughts(constraint: OutputConstraint, tongue: Tongue, standing: Standing) -> OutputConstraint:
+    """A form that begins where the answer does."""
+    if standing == "answering" and not (tongue.opens or tongue.closes):
+        return constraint
+
+    def within(form: GrammarSpec) -> GrammarSpec:
+        return AnswerGrammar(tongue, otherwise=form, standing=standing)
+
+    otherwise = None if constraint.otherwise is None else within(constraint.otherwise)
+    return constraint._replace(spec=within(constraint.spec), otherwise=otherwise)
 
 
 def _prompted_constraint(body: ChatRequest) -> OutputConstraint | None:
@@ -170,7 +185,8 @@ def _response_format(body: GenerationRequest) -> OutputConstraint | None:
             return None
 
 
-def _function(tool: Tool) -> Function:
+def function_of(tool: Tool) -> Function:
+    """A tool with the schema of its arguments. Raises ApiError."""
     parameters: dict[str, Any] = tool.function.parameters or {}
     kind = parameters.get("type", "object")
     if kind != "object":

@@ -8,10 +8,15 @@ from typing import Any, NamedTuple
 
 from stemma.runtime.errors import ChatTemplateError, PromptTooLong
 from stemma.runtime.model import LoadedModel
+from stemma.runtime.tongues.history import TemplateInput, for_template
+from stemma.runtime.tongues.tongue import Standing, Tongue
 from stemma.server.http.errors import bad_request
-from stemma.server.prompts.tool_text import CALL_BEGIN, content_text, template_messages, tool_values, with_instructions
+from stemma.server.prompts.tool_text import content_text, message_values, tool_values
 from stemma.server.prompts.turns import TurnMemory
 from stemma.server.wire.chat import Message, Tool
+
+WINDOW = 48
+"""Tokens at the end of a prompt that tell where it leaves the model."""
 
 
 class ChatPrompt(NamedTuple):
@@ -24,11 +29,14 @@ class ChatPrompt(NamedTuple):
 class ChatPrompter:
     """Writes prompts for one model. Any thread may use it."""
 
-    def __init__(self, loaded: LoadedModel, turns: TurnMemory) -> None:
+    def __init__(self, loaded: LoadedModel, tongue: Tongue, turns: TurnMemory) -> None:
         self._loaded = loaded
+        self.tongue = tongue
         self._turns = turns
         self._longest_token = max((len(data) for data in loaded.tokenizer.vocabulary() if data), default=1)
-        self.is_native = loaded.chat_template is not None and CALL_BEGIN in loaded.chat_template.tool_source
+        self._special = {index: text for text, index in loaded.tokenizer.special.items()}
+        self.shown = [loaded.tokenizer.special[text] for text in sorted(tongue.shown)]
+        """Special tokens that answers are read by."""
 
     def prompt(
         self,
@@ -56,18 +64,30 @@ class ChatPrompter:
         except ChatTemplateError as error:
             raise bad_request(str(error), "chat_template_kwargs") from error
         self.check_length(sum(len(content_text(message.content)) for message in messages), "messages")
-        written = template_messages(messages, native=self.is_native)
-        if tools and not self.is_native:
-            written = with_instructions(written, tools)
+        given = self.for_template(messages, tools)
         try:
             return template.encode_chat(
-                written,
-                add_generation_prompt=add_generation_prompt,
-                tools=tool_values(tools) if tools and self.is_native else None,
-                **values,
+                given.messages, add_generation_prompt=add_generation_prompt, tools=given.tools, **values
             )
         except ChatTemplateError as error:
             raise bad_request(str(error), "messages") from error
+
+    def for_template(self, messages: Sequence[Message], tools: Sequence[Tool]) -> TemplateInput:
+        """What the chat template is given. Raises ApiError for arguments that are no JSON."""
+        try:
+            return for_template(message_values(messages), tool_values(tools), self.tongue)
+        except ChatTemplateError as error:
+            raise bad_request(str(error), "messages[].tool_calls[].function.arguments", "invalid_value") from error
+
+    def standing(self, prompt: Sequence[int]) -> Standing:
+        """Where a prompt leaves the model: in thoughts, behind them, or free to begin some."""
+        return self.tongue.standing(self._text(prompt[-WINDOW:]))
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        """With all special tokens in it."""
+        tokenizer = self._loaded.tokenizer
+        texts = (self._special.get(token, "").encode() or tokenizer.token_bytes(token) or b"" for token in tokens)
+        return b"".join(texts).decode("utf-8", "replace")
 
     def encode_text(self, text: str) -> list[int]:
         """Tokens of a plain prompt. Raises PromptTooLong."""
@@ -92,7 +112,7 @@ class ChatPrompter:
     def _as_said(self, answer: str, tokens: Sequence[int]) -> list[int]:
         """The generated tokens without what is no part of the answer: end tokens, stop strings that were cut."""
         tokenizer = self._loaded.tokenizer
-        pieces = [(token, data) for token in tokens if (data := tokenizer.token_bytes(token)) is not None]
+        pieces = [(token, data) for token in tokens if (data := self._data(token)) is not None]
         said = b"".join(data for _, data in pieces)
         if said.decode("utf-8", "replace") == answer:
             return [token for token, _ in pieces]
@@ -101,6 +121,12 @@ class ChatPrompter:
             said = said[: len(said) - len(pieces.pop()[1])]
         rest = wanted[len(said) :].decode("utf-8", "replace")
         return [*(token for token, _ in pieces), *tokenizer.encode_continuation(rest)]
+
+    def _data(self, token: int) -> bytes | None:
+        """What a token is in an answer's text."""
+        data = self._loaded.tokenizer.token_bytes(token)
+        is_shown = data is None and token in self.shown and token not in self._loaded.generation.eos_ids
+        return self._special[token].encode() if is_shown else data
 
     def _spliced(
         self, plain: list[int], messages: Sequence[Message], tools: Sequence[Tool], namespace: str,
@@ -114,9 +140,14 @@ class ChatPrompter:
             if found is not None:
                 begin, tokens = found
                 end = self._answer_end(plain, begin, messages[: index + 1], tools, values)
-                if end is not None:
+                if end is not None and self._has_thoughts(message, plain[begin:end]):
                     return [*tokens, *plain[end:]]
         return plain
+
+    def _has_thoughts(self, message: Message, written: Sequence[int]) -> bool:
+        """Whether the template wrote the thoughts that belong to an answer, as it seldom does in earlier turns."""
+        thoughts = (message.reasoning_content or message.reasoning or "").strip()
+        return not thoughts or thoughts in self._loaded.tokenizer.decode(written)
 
     def _answer_end(
         self, plain: list[int], begin: int, messages: Sequence[Message], tools: Sequence[Tool],
@@ -124,7 +155,8 @@ class ChatPrompter:
     ) -> int | None:  # fmt: skip
         """Where the answer that begins at `begin`, the last of `messages`, ends: before the template's end token."""
         said = self._loaded.tokenizer.encode_continuation(content_text(messages[-1].content))
-        if not messages[-1].tool_calls and plain[begin : begin + len(said)] == said:
+        is_text = not (messages[-1].tool_calls or messages[-1].reasoning_content or messages[-1].reasoning)
+        if is_text and plain[begin : begin + len(said)] == said:
             return begin + len(said)
         upto = self.encode(messages, tools, values, add_generation_prompt=False)
         ends = [at for at in range(begin, len(upto)) if upto[at] in self._loaded.generation.eos_ids]
@@ -134,9 +166,9 @@ class ChatPrompter:
 def message_key(message: Message) -> str:
     """What an assistant message is recognised by."""
     calls = [(call.function.name, call.function.arguments) for call in message.tool_calls or ()]
-    return answer_key(content_text(message.content), calls)
+    return answer_key(content_text(message.content), calls, message.reasoning_content or message.reasoning or "")
 
 
-def answer_key(content: str, calls: Sequence[tuple[str, str]]) -> str:
+def answer_key(content: str, calls: Sequence[tuple[str, str]], reasoning: str) -> str:
     """The same of an answer that is given now."""
-    return json.dumps([content, calls]) if calls else content
+    return json.dumps([content, calls, reasoning]) if calls or reasoning else content

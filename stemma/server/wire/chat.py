@@ -44,6 +44,7 @@ class Message(Wire):
     tool_call_id: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None
     annotations: Annotated[list[Any], Meta(max_length=0)] | None = None
     audio: None = None
     function_call: None = None
@@ -69,6 +70,8 @@ class NamedToolChoice(Wire):
     type: Literal["function"] = "function"
 
 
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+
 ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice
 
 
@@ -83,6 +86,7 @@ class ChatRequest(GenerationRequest, kw_only=True):
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: ReasoningEffort | None = None
     modalities: list[Literal["text"]] | None = None
     store: Literal[False] | None = None
     metadata: dict[str, str] | None = None

@@ -81,7 +81,8 @@ class GenerationRequest(Wire):
     the output, which vLLM's clients call structured_outputs or guided_* and SGLang's ebnf; cache_salt: a separate part
     of the caller's own cache namespace; priority: larger goes first; next_use: what is known of the next use of what
     is computed for it, "soon" or "never", a hint to the eviction; return_token_ids: token ids of prompt and answer
-    are reported; prompt_token_ids: the prompt itself, as token ids; finish_in_time: a form ends by its shortest
+    are reported; prompt_token_ids: the prompt itself, as token ids; shown_token_ids: special tokens that the text shows
+    by their names; finish_in_time: a form ends by its shortest
     completion before max_tokens would cut it.
     """
 
@@ -117,4 +118,5 @@ class GenerationRequest(Wire):
     next_use: NextUseName | None = None
     return_token_ids: bool | None = None
     prompt_token_ids: list[TokenId] | None = None
+    shown_token_ids: Annotated[list[TokenId], Meta(max_length=256)] | None = None
     finish_in_time: bool | None = None

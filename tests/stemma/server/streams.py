@@ -51,6 +51,7 @@ def _chat(answer: dict[str, Any]) -> Any:
     choices = [
         {
             "content": choice["message"]["content"] or "",
+            "thoughts": choice["message"].get("reasoning_content", ""),
             "calls": [_call(call) for call in choice["message"].get("tool_calls", ())],
             "logprobs": _scores(choice["logprobs"]["content"]) if choice["logprobs"] else [],
             "tokens": choice.get("token_ids", []),
@@ -64,13 +65,15 @@ def _chat(answer: dict[str, Any]) -> Any:
 def _chat_stream(chunks: list[dict[str, Any]]) -> Any:
     num_choices = 1 + max(choice["index"] for chunk in chunks for choice in chunk["choices"])
     choices: list[dict[str, Any]] = [
-        {"content": "", "calls": [], "logprobs": [], "tokens": [], "finish": None} for _ in range(num_choices)
+        {"content": "", "thoughts": "", "calls": [], "logprobs": [], "tokens": [], "finish": None}
+        for _ in range(num_choices)
     ]
     for chunk in chunks:
         for choice in chunk["choices"]:
             made, delta = choices[choice["index"]], choice["delta"]
             assert made["finish"] is None, "nothing comes behind the end"
             made["content"] += delta.get("content") or ""
+            made["thoughts"] += delta.get("reasoning_content", "")
             for part in delta.get("tool_calls", ()):
                 if "id" in part:
                     assert part["index"] == len(made["calls"])
@@ -133,7 +136,7 @@ def _items(answer: dict[str, Any]) -> list[Any]:
     return [
         (item["type"], item["status"], item["name"], item["arguments"])
         if item["type"] == "function_call"
-        else (item["type"], item["status"], item["content"][0]["text"], _scores(item["content"][0]["logprobs"]))
+        else (item["type"], item["status"], item["content"][0]["text"], _scores(item["content"][0].get("logprobs", [])))
         for item in answer["output"]
     ]
 
@@ -152,6 +155,8 @@ def _response_stream(events: list[dict[str, Any]]) -> Any:
             case "response.output_text.delta":
                 items[event["output_index"]][2] += event["delta"]
                 items[event["output_index"]][3] += _scores(event["logprobs"])
+            case "response.reasoning_text.delta":
+                items[event["output_index"]][2] += event["delta"]
             case "response.function_call_arguments.delta":
                 items[event["output_index"]][3] += event["delta"]
             case "response.output_item.done":

@@ -1,0 +1,106 @@
+"""How a model's calls are written: what stands before, between and behind their arguments, and the language of these.
+
+first          arguments  again              arguments  last
+<tool_call>..  {...}      ..</tool_call>...  {...}      ..</tool_call>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from stemma.fsm.syntax import ast
+from stemma.fsm.syntax.nodes import choice, concat, optional, repeat
+from stemma.runtime.tongues import slots
+from stemma.runtime.tongues.functions import Arguments, Function
+from stemma.runtime.tongues.marks import Marks
+from stemma.runtime.tongues.rules import Rules
+from stemma.runtime.tongues.slots import Slot, Slots
+
+
+class Call(NamedTuple):
+    """A call as values."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    id: str = "000000000"
+
+
+@dataclass(frozen=True)
+class CallForm:
+    """The calls of one answer.
+
+    first: from what begins the first call to its arguments. variants: other ways in which the model begins one.
+    again: from the end of one call's arguments to the next one's; None if an answer has one call only.
+    last: what is behind the last call's arguments. gap: what the template has between words and calls.
+    """
+
+    name: str
+    arguments: Arguments
+    first: Slots
+    again: Slots | None
+    last: Slots
+    gap: str = ""
+    variants: tuple[Slots, ...] = ()
+
+    @property
+    def begins(self) -> str:
+        """The literal text with which the first call begins."""
+        return self.first[0] if self.first and isinstance(self.first[0], str) else ""
+
+    def mark(self, marks: Marks) -> str:
+        """What tells a call from words: a special token or a tag; else all that stands before the name."""
+        return marks.first(self.begins)
+
+    @property
+    def has_late_ids(self) -> bool:
+        """Whether a call's id stands behind its arguments."""
+        behind = [slots_ for slots_ in (self.again, self.last) if slots_ is not None]
+        return Slot.ID not in self.first and any(Slot.ID in slots_ for slots_ in behind)
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether a call's id is a part of it."""
+        return Slot.ID in self.first or self.has_late_ids
+
+    def is_last_mark_closed(self) -> bool:
+        """Whether something stands behind the last call."""
+        return bool(self.last)
+
+    def write(self, calls: Sequence[Call]) -> str:
+        """As the template writes them, in one answer."""
+        text = ""
+        for number, call in enumerate(calls):
+            before = self.first if number == 0 else self.again
+            assert before is not None, "an answer of this model has one call"
+            call_id = calls[number - 1].id if number and self.has_late_ids else call.id
+            text += slots.write(before, call.name, call_id, number + self.counts_from) + self.arguments.write(
+                call.arguments
+            )
+        return text + slots.write(self.last, "", calls[-1].id, len(calls) + self.counts_from)
+
+    counts_from: int = 0
+    """The number of the first call, where calls are counted."""
+
+    def node(self, functions: Sequence[Function], max_calls: int, marks: Marks, rules: Rules) -> ast.Node:
+        """One call or more, up to a maximum."""
+        arguments = [rules.add(self.arguments.grammar(function, marks)) for function in functions]
+
+        def calls(before: Slots, number: int) -> ast.Node:
+            """A call of each function."""
+            return choice(
+                concat([slots.node(before, function.name, number, marks), given])
+                for function, given in zip(functions, arguments, strict=True)
+            )
+
+        first = choice(calls(before, self.counts_from) for before in (self.first, *self.variants))
+        last = slots.node(self.last, "", 0, marks)
+        if self.again is None or max_calls == 1:
+            return concat([first, last])
+        if Slot.NUMBER not in self.again:
+            return concat([first, repeat(calls(self.again, 0), 0, max_calls - 1), last])
+        more = concat([])
+        for number in range(max_calls - 1, 0, -1):
+            more = optional(concat([calls(self.again, number + self.counts_from), more]))
+        return concat([first, more, last])

@@ -1,0 +1,40 @@
+"""The tongue of a chat template, found by what it makes of a probe: a call with a known name and known arguments, a
+result, thoughts. No word in the template counts, only what it does with what it is given.
+
+    rendered     ...assistant\\n  <think>\\n  THOUGHT  \\n</think>\\n\\n  WORDS  \\n<tool_call>\\n{"name": "  NAME  ...
+    found                        opens              closes, gap            what calls begin with
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from stemma.runtime.model import ChatTemplate, Tokenizer
+from stemma.runtime.tongues.marks import Marks
+from stemma.runtime.tongues.named_forms import hermes
+from stemma.runtime.tongues.probe import Probe
+from stemma.runtime.tongues.probing_calls import find_calls
+from stemma.runtime.tongues.probing_words import find_words
+from stemma.runtime.tongues.tongue import Tongue
+
+
+def recognise(template: ChatTemplate | None, tokenizer: Tokenizer, ends: Iterable[int] = ()) -> Tongue:
+    """What a model's answers are written with. ends: tokens that end an answer, which are no part of it."""
+    marks = Marks(frozenset(tokenizer.special))
+    if template is None:
+        return Tongue(hermes(), marks=marks)
+    names = {index: text for text, index in tokenizer.special.items()}
+    probe = Probe(template, marks, frozenset(names[index] for index in ends if index in names))
+    words = find_words(probe)
+    calls = find_calls(probe, words)
+    is_told = probe.tells_tools()
+    return Tongue(
+        calls or hermes(),
+        is_told=is_told and calls is not None,
+        is_written=calls is not None,
+        marks=marks,
+        has_text_arguments=probe.wants_text,
+        has_short_ids=probe.wants_short_ids,
+        has_system=probe.has_system(),
+        **words._asdict(),
+    )

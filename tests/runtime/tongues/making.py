@@ -1,0 +1,114 @@
+"""A byte tokenizer with the marks of the templates, and tongues on it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from stemma.fsm import CompiledGrammar, Matcher, compile
+from stemma.fsm.json_schema import JSONSchema
+from stemma.runtime.engine.grammars import make_vocabulary
+from stemma.runtime.model import ChatTemplate, Tokenizer
+from stemma.runtime.model.checkpoint import TokenizerFiles
+from stemma.runtime.model.tiny import byte_tokenizer
+from stemma.runtime.tongues.answer_grammar import AnswerGrammar
+from stemma.runtime.tongues.functions import Function
+from stemma.runtime.tongues.parser import AnswerParser
+from stemma.runtime.tongues.pieces import Answer
+from stemma.runtime.tongues.recognise import recognise
+from stemma.runtime.tongues.tongue import Standing, Tongue
+from tests.runtime.tongues.templates import TOKENS
+
+FIRST = 260
+NESTED = {
+    "type": "object",
+    "properties": {"a": {"type": "boolean"}, "b": {"type": "array", "items": {"type": "string"}}},
+    "required": ["a", "b"],
+    "additionalProperties": False,
+}
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "get_weather": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 1}, "deep": NESTED},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+    "get": {"type": "object", "properties": {}, "additionalProperties": False},
+    "go_now": {
+        "type": "object",
+        "properties": {"on": {"type": "boolean"}, "why": {"type": "string", "enum": ["a b", "c"]},
+                       "n": {"type": ["null", "integer"], "minimum": 1}},
+        "required": ["on", "why", "n"],
+        "additionalProperties": False,
+    },
+}  # fmt: skip
+FUNCTIONS = tuple(Function(name, JSONSchema(schema)) for name, schema in SCHEMAS.items())
+
+
+def files_of(source: str) -> TokenizerFiles:
+    """The files of the tokenizer, with a chat template."""
+    files = byte_tokenizer()
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = [{"id": FIRST + at, "content": text, **flags} for at, text in enumerate(TOKENS)]
+    vocabulary = files.spec["model"]["vocab"] | {token["content"]: token["id"] for token in added}
+    spec = {**files.spec, "added_tokens": [*files.spec["added_tokens"], *added],
+            "model": {**files.spec["model"], "vocab": vocabulary}}  # fmt: skip
+    return replace(files, spec=spec, chat_template=source)
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    return Tokenizer(files_of(""), FIRST + len(TOKENS))
+
+
+@cache
+def template(source: str) -> ChatTemplate:
+    return ChatTemplate(source, tokenizer())
+
+
+@cache
+def tongue(source: str) -> Tongue:
+    return recognise(template(source), tokenizer(), [tokenizer().special["<|end|>"]])
+
+
+@cache
+def compiled(grammar: AnswerGrammar) -> CompiledGrammar:
+    return compile(grammar, make_vocabulary(tokenizer(), [tokenizer().special["<|end|>"]]))
+
+
+def matcher(grammar: AnswerGrammar) -> Matcher:
+    return Matcher(compiled(grammar))
+
+
+def calls_grammar(found: Tongue, **fields: Any) -> AnswerGrammar:
+    return AnswerGrammar(found, FUNCTIONS, 1 if found.calls.again is None else 4, **fields)
+
+
+def tokens(text: str) -> list[int]:
+    return tokenizer().encode_template(text)
+
+
+def shown(ids: list[int]) -> str:
+    names = {index: text for text, index in tokenizer().special.items()}
+    return b"".join(names[i].encode() if i in names else tokenizer().token_bytes(i) or b"" for i in ids).decode()
+
+
+def accepts(grammar: AnswerGrammar, text: str) -> bool:
+    walk = matcher(grammar)
+    return all(walk.advance(token) for token in tokens(text)) and walk.is_complete
+
+
+def parsed(
+    found: Tongue, pieces: list[str], standing: Standing = "answering", functions: tuple[Function, ...] = FUNCTIONS,
+    **options: Any,
+) -> Answer:  # fmt: skip
+    parser, answer = AnswerParser(found, functions, 4, standing, **options), Answer()
+    for piece in [made for text in pieces for made in parser.push(text)] + parser.finish():
+        answer.add(piece)
+    return answer
+
+
+def said(answer: Answer) -> list[tuple[str, Any]]:
+    return [(call.name, json.loads(call.arguments)) for call in answer.calls]

@@ -1,0 +1,123 @@
+"""Calls and thoughts over HTTP, in the form that the model's own template has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from stemma.kernels.reference import ReferenceOps
+from stemma.runtime.engine import Engine
+from stemma.runtime.model.checkpoint import Checkpoint
+from stemma.runtime.model.config import GenerationDefaults
+from stemma.runtime.model.load import assemble
+from stemma.runtime.model.tiny import tiny_config, tiny_tensors
+from stemma.server import ServerConfig
+from tests.runtime.tongues.making import files_of, tokenizer
+from tests.runtime.tongues.templates import HERMES, MISTRAL_LIST, OPENED, PAIRED
+from tests.stemma.server.streams import CHAT, RESPONSES, both
+
+HI = [{"role": "user", "content": "hi"}]
+PARAMETERS = {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]}
+TOOLS = [{"type": "function", "function": {"name": "find", "description": "d", "parameters": PARAMETERS}}]
+ASKED = {"messages": HI, "tools": TOOLS, "tool_choice": "required", "seed": 3, "finish_in_time": True}
+
+
+@pytest.fixture(scope="module", params=[HERMES, OPENED, PAIRED, MISTRAL_LIST], ids=["hermes", "opened", "pairs", "ids"])
+def engine(request: Any) -> Iterator[Engine]:
+    size = tokenizer().vocab_size
+    config = tiny_config("llama", size)
+    checkpoint = Checkpoint(config, tiny_tensors(config, 0), files_of(request.param), GenerationDefaults((256,)))
+    with Engine.of(assemble(checkpoint, ReferenceOps(torch.device("cpu"))), kv_tokens=8192) as made:
+        yield made
+        assert made.stats().cache.leased == 0
+
+
+@pytest.fixture
+async def client(engine: Engine, serve_with: Any) -> AsyncIterator[Any]:
+    async with serve_with(engine, ServerConfig(model_name="tiny")) as made:
+        yield made
+
+
+def is_opened(engine: Engine) -> bool:
+    return engine.chat_template.source == OPENED
+
+
+async def test_a_call_is_one_in_the_models_own_form(client: Any, engine: Engine) -> None:
+    answer = await client.post(CHAT, **ASKED, max_tokens=120, return_token_ids=True)
+    (choice,) = answer["choices"]
+    (call, *_) = choice["message"]["tool_calls"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] is None
+    assert call["function"]["name"] == "find"
+    assert set(json.loads(call["function"]["arguments"])) == {"on"}
+    marks = {engine.tokenizer.special[text] for text in engine.tongue.marks.inside(engine.tongue.calls.begins)}
+    assert marks
+    assert marks <= set(choice["token_ids"]), "marks are tokens, not their letters"
+    assert len(call["id"]) == (9 if engine.tongue.has_short_ids else 29)
+
+
+async def test_streams_of_calls_and_thoughts_are_the_whole_answers(client: Any) -> None:
+    for limit in (3, 40, 120):
+        whole, streamed = await both(client, CHAT, {**ASKED, "max_tokens": limit, "return_token_ids": True})
+        assert whole == streamed
+
+
+async def test_a_call_that_comes_back_is_cached_to_its_last_token(client: Any, engine: Engine) -> None:
+    if is_opened(engine):
+        pytest.skip("this template leaves thoughts out of earlier turns")
+    first = await client.post(CHAT, **{**ASKED, "parallel_tool_calls": False}, max_tokens=120)
+    message = first["choices"][0]["message"]
+    message.pop("refusal")
+    result = {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "done"}
+    second = await client.post(CHAT, messages=[*HI, message, result], tools=TOOLS, max_tokens=2)
+    cached = second["usage"]["prompt_tokens_details"]["cached_tokens"]
+    assert cached >= first["usage"]["prompt_tokens"] + first["usage"]["completion_tokens"] - 1
+
+
+async def test_thoughts_are_no_content(client: Any, engine: Engine) -> None:
+    if not is_opened(engine):
+        pytest.skip("this template's prompt opens no thoughts")
+    answer = await client.post(CHAT, messages=HI, max_tokens=12, seed=1, ignore_eos=True)
+    (choice,) = answer["choices"]
+    assert choice["message"]["reasoning_content"]
+    assert choice["message"]["content"] == ""
+    assert answer["usage"]["completion_tokens_details"]["reasoning_tokens"] >= 10
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": PARAMETERS}}
+    asked = {"messages": HI, "seed": 1, "max_tokens": 40, "finish_in_time": True}
+    bound = await client.post(CHAT, **asked, response_format=form)
+    (choice,) = bound["choices"]
+    assert choice["finish_reason"] == "stop"
+    assert set(json.loads(choice["message"]["content"])) == {"on"}
+    assert choice["message"]["reasoning_content"]
+    thoughts = bound["usage"]["completion_tokens_details"]["reasoning_tokens"]
+    assert 0 < thoughts < bound["usage"]["completion_tokens"]
+    streamed = await client.stream(CHAT, **asked, response_format=form)
+    deltas = [chunk["choices"][0]["delta"] for chunk in streamed]
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == choice["message"]["reasoning_content"]
+    assert "".join(delta.get("content", "") for delta in deltas) == choice["message"]["content"]
+
+
+async def test_thoughts_are_items_of_responses(client: Any, engine: Engine) -> None:
+    if not is_opened(engine):
+        pytest.skip("this template's prompt opens no thoughts")
+    asked = {"input": "hi", "max_output_tokens": 12, "seed": 1, "reasoning": {"effort": "high"}}
+    whole, streamed = await both(client, RESPONSES, asked)
+    assert whole == streamed
+    answer = await client.post(RESPONSES, **asked)
+    (thoughts,) = answer["output"]
+    assert (thoughts["type"], thoughts["content"][0]["type"]) == ("reasoning", "reasoning_text")
+    assert answer["usage"]["output_tokens_details"]["reasoning_tokens"] > 0
+    again = [{"role": "user", "content": "hi"}, thoughts, {"role": "assistant", "content": "A"}]
+    await client.post(RESPONSES, input=[*again, {"role": "user", "content": "more"}], max_output_tokens=2)
+
+
+async def test_history_has_the_thoughts_that_the_template_writes(client: Any, engine: Engine) -> None:
+    chat = [*HI, {"role": "assistant", "content": "A", "reasoning_content": "Because."}]
+    bare = [*HI, {"role": "assistant", "content": "A"}]
+    told = [(await client.post("/tokenize", messages=messages))["count"] for messages in (chat, bare)]
+    reasoning = engine.tongue.reasoning
+    assert (told[0] > told[1]) == (reasoning is not None and reasoning.field is not None)

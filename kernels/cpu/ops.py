@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from llvmlite import ir
 
+from stemma.kernels.codes import FORMS
 from stemma.kernels.cpu.attention import tiles
 from stemma.kernels.cpu.attention.attend import add_attention
 from stemma.kernels.cpu.attention.kv import CpuKV, add_rope_write, allocate
@@ -27,8 +28,9 @@ from stemma.kernels.cpu.machine import compile
 from stemma.kernels.cpu.machine.target import Target, host_target
 from stemma.kernels.cpu.machine.threads import ThreadPool, add_worker, aligned_zeros
 from stemma.kernels.cpu.products import amx
+from stemma.kernels.cpu.products.lay import add_lay
 from stemma.kernels.cpu.products.linear import add_operations, add_product
-from stemma.kernels.cpu.products.pack import PackedLinear, kind_of, pack
+from stemma.kernels.cpu.products.pack import PackedLinear, Packing, kind_of, pack
 from stemma.kernels.cpu.rows.activations import GROUP, add_gate, add_prepare
 from stemma.kernels.cpu.rows.embed import CpuEmbedding, add_embed, embedding
 from stemma.kernels.cpu.rows.sampling import sample_row
@@ -155,8 +157,10 @@ class CpuOps:
 
     # Packing ---------------------------------------------------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> PackedLinear:
-        kernels = {f"multiply_{kind}": self._product_of(kind) for kind in map(kind_of, parts)}
-        return pack(parts, biases, self._kernels | kernels, self.target.byte_offset)
+        kinds = set(map(kind_of, parts))
+        kernels = {f"multiply_{kind}": self._product_of(kind) for kind in kinds}
+        kernels |= {f"lay_{kind}": self._lay_of(kind) for kind in kinds & FORMS.keys()}
+        return pack(parts, biases, Packing(self._kernels | kernels, self.target.byte_offset, self.num_threads))
 
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> CpuEmbedding:
         plain(scale=(scale, 1.0))
@@ -164,6 +168,9 @@ class CpuOps:
 
     def _product_of(self, kind: str) -> int:
         return self._kernel_of(f"multiply_{kind}", lambda module: add_product(module, self.target, kind))
+
+    def _lay_of(self, kind: str) -> int:
+        return self._kernel_of(f"lay_{kind}", lambda module: add_lay(module, kind))
 
     def _embed_of(self, type_: str) -> int:
         return self._kernel_of(f"embed_{type_}", lambda module: add_embed(module, type_))

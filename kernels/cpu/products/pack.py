@@ -5,15 +5,18 @@ changed; scales and minima of groups become integers of 16 bits, times one unit 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from stemma.kernels.codes import FORM_OF, FORMS, TABLES, codes_of, table_of
 from stemma.kernels.cpu.machine.threads import aligned_zeros
+from stemma.kernels.cpu.products.lay import Lay, callable_at
 from stemma.kernels.cpu.products.linear import FLOATING, block_rows
 from stemma.kernels.cpu.products.strips import SEGMENT, STRIP
 from stemma.kernels.cpu.products.tiles import Tile, tile_of
@@ -55,10 +58,19 @@ def kind_of(weight: StoredWeight) -> str:
     return FORM_OF[weight.type].name if weight.type in FORM_OF else weight.type.lower()
 
 
-def pack(
-    parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], addresses: dict[str, int], byte_offset: int
-) -> PackedLinear:
-    """Pack matrices; `addresses` are those of the compiled kernels. Raises MismatchedWeights."""
+class Packing(NamedTuple):
+    """What a machine packs with.
+
+    addresses: of the compiled kernels. byte_offset: what codes of 8 bits stand above. num_threads: that read files.
+    """
+
+    addresses: Mapping[str, int]
+    byte_offset: int
+    num_threads: int
+
+
+def pack(parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], packing: Packing) -> PackedLinear:
+    """Pack matrices. Raises MismatchedWeights."""
     in_features = parts[0].shape[1]
     if any(part.shape[1] != in_features for part in parts):
         raise MismatchedWeights(f"matrices of inputs {[part.shape[1] for part in parts]} cannot share one input")
@@ -71,16 +83,16 @@ def pack(
     segments, memory, stride, num_bytes, first = [], [], 0, 0, 0
     for kind, group in _runs(parts):
         outputs = sum(part.shape[0] for part in group)
-        weights, scales, units = _pack_group(kind, group, in_features, byte_offset)
-        table = _table(group[0].type, byte_offset)
+        weights, scales, units = _pack_group(kind, group, in_features, packing)
+        table = _table(group[0].type, packing.byte_offset)
         for part in group:
             _let_go(part.data)
         padded = _aligned(np.pad(bias[first : first + outputs], (0, -outputs % STRIP)))
         row = prepared_stride(in_features, kind in FORMS)
-        prepare = addresses["prepare_quantized" if kind in FORMS else "prepare_float"]
+        addresses, prepare = packing.addresses, "prepare_quantized" if kind in FORMS else "prepare_float"
         words = np.array(
-            [prepare, addresses[f"multiply_{kind}"], int(kind in FORMS), weights.ctypes.data, scales.ctypes.data,
-             units.ctypes.data, padded.ctypes.data, outputs, first, row,
+            [addresses[prepare], addresses[f"multiply_{kind}"], int(kind in FORMS), weights.ctypes.data,
+             scales.ctypes.data, units.ctypes.data, padded.ctypes.data, outputs, first, row,
              table.ctypes.data], dtype=np.int64,
         )  # fmt: skip
         assert len(words) == len(SEGMENT)
@@ -144,7 +156,9 @@ def _table(type_: str, byte_offset: int) -> Array:
     return table
 
 
-def _pack_group(kind: str, parts: list[StoredWeight], in_features: int, byte_offset: int) -> tuple[Array, Array, Array]:
+def _pack_group(
+    kind: str, parts: list[StoredWeight], in_features: int, packing: Packing
+) -> tuple[Array, Array, Array]:  # fmt: skip
     """Weights, scales (with minima), units."""
     if kind in FLOATING:
         return (
@@ -153,36 +167,44 @@ def _pack_group(kind: str, parts: list[StoredWeight], in_features: int, byte_off
             aligned_zeros(64),
         )
     tile, blocks = tile_of(kind), in_features // BLOCK
-    outputs = sum(part.shape[0] for part in parts)
-    padded = -(-outputs // STRIP) * STRIP
-    rows = np.zeros((padded, blocks, tile.weight_bytes // STRIP), dtype=np.uint8)
-    facts = np.zeros((padded, blocks, tile.fact_bytes // 2 // STRIP), dtype=np.int16)
-    units = np.zeros(padded, dtype=np.float32)
+    strips = -(-sum(part.shape[0] for part in parts) // STRIP)
+    tiles = aligned_zeros(strips * blocks * tile.weight_bytes)
+    facts = np.zeros((strips * STRIP, blocks, tile.fact_bytes // 2 // STRIP), dtype=np.int16)
+    units = np.zeros(strips * STRIP, dtype=np.float32)
+    flip = 0x01010101 * tile.form.offset if tile.form.bits == 8 and packing.byte_offset != tile.form.offset else 0
+    reader = Reader(tile, callable_at(packing.addresses[f"lay_{kind}"]), tiles, facts, units, flip)
     first = 0
-    for part in parts:
-        _read_rows(tile, part, (rows[first:], facts[first:], units[first:]))
-        first += part.shape[0]
-    if tile.form.bits == 8 and byte_offset != tile.form.offset:
-        rows ^= np.uint8(tile.form.offset)
-    words = rows.reshape(padded // STRIP, STRIP, blocks, -1, 4).view(np.uint32)[..., 0]
-    by_strip = facts.reshape(padded // STRIP, STRIP, blocks, -1)
-    return _aligned(words.transpose(0, 2, 3, 1)), _aligned(by_strip.transpose(0, 2, 3, 1)), _aligned(units)
+    with ThreadPoolExecutor(packing.num_threads) as pool:
+        for part in parts:
+            step = max(1, CHUNK // part.shape[1])
+            list(pool.map(partial(reader.read, part, first, step), range(0, part.shape[0], step)))
+            first += part.shape[0]
+    by_strip = facts.reshape(strips, STRIP, blocks, -1)
+    return tiles, _aligned(by_strip.transpose(0, 2, 3, 1)), _aligned(units)
 
 
-def _read_rows(tile: Tile, part: StoredWeight, into: tuple[Array, Array, Array]) -> None:
-    """A matrix, so many rows at a time that what is made of them stays in the cache."""
-    rows, facts, units = into
-    outputs, width = part.shape
-    step = max(1, CHUNK // width)
-    for start in range(0, outputs, step):
+class Reader(NamedTuple):
+    """Where the codes (`lay.py`) and the facts (outputs, blocks, facts) of matrices in one form go."""
+
+    tile: Tile
+    lay: Lay
+    tiles: Array
+    facts: Array
+    units: Array
+    flip: int
+
+    def read(self, part: StoredWeight, first: int, step: int, start: int) -> None:
+        """`step` rows of a matrix whose outputs begin at number `first`, so few that what is made of them stays in the
+        cache."""
         data = part.data[start : start + step]
-        chunk = slice(start, start + len(data))
-        codes, scales, minima = codes_of(StoredWeight(part.type, (len(data), width), data))
-        rows[chunk] = tile.rows(codes.reshape(len(data), -1, BLOCK))
+        codes, scales, minima = codes_of(StoredWeight(part.type, (len(data), part.shape[1]), data))
+        codes, begin = np.ascontiguousarray(codes), first + start
+        chunk, blocks = slice(begin, begin + len(data)), self.facts.shape[1]
+        self.lay(codes.ctypes.data, begin, len(data), blocks, self.tiles.ctypes.data, self.flip)
         if minima is None:
-            facts[chunk], units[chunk] = _fixed_scales(tile, scales)
+            self.facts[chunk], self.units[chunk] = _fixed_scales(self.tile, scales)
         else:
-            facts[chunk], units[chunk] = _fixed_with_minima(tile, scales, minima)
+            self.facts[chunk], self.units[chunk] = _fixed_with_minima(self.tile, scales, minima)
 
 
 def _fixed_with_minima(tile: Tile, scales: Array, minima: Array) -> tuple[Array, Array]:
@@ -197,9 +219,10 @@ def _fixed_with_minima(tile: Tile, scales: Array, minima: Array) -> tuple[Array,
     unit = _unit(largest, 32_750)
     scale, minimum = scale / unit[:, None], minimum / unit[:, None]
     whole = np.rint(scale)
-    fixed = np.stack((whole, np.rint(minimum + top / 2 * (scale - whole))), axis=1)  # (outputs, 2, groups)
-    by_block = fixed.reshape(len(scales), 2, -1, tile.num_groups).transpose(0, 2, 1, 3)
-    return by_block.reshape(len(scales), by_block.shape[1], -1).astype(np.int16), unit.astype(np.float32)
+    fixed = np.empty((len(scales), scales.shape[1] // tile.num_groups, 2, tile.num_groups), dtype=np.int16)
+    fixed[:, :, 0] = whole.reshape(len(scales), -1, tile.num_groups)
+    fixed[:, :, 1] = np.rint(minimum + top / 2 * (scale - whole)).reshape(len(scales), -1, tile.num_groups)
+    return fixed.reshape(*fixed.shape[:2], -1), unit.astype(np.float32)
 
 
 def _fixed_scales(tile: Tile, scales: Array) -> tuple[Array, Array]:

@@ -14,14 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import NamedTuple
 
 from stemma.kernels.codes import FORMS, Form
-
-Array = npt.NDArray[Any]
 
 
 class Cut(NamedTuple):
@@ -62,33 +57,28 @@ class Tile:
         """Whether the codes that are multiplied are below 128."""
         return self.form.bits < 8 and not self.form.has_table
 
+    def planes(self) -> list[int]:
+        """Bits of each plane, that of the lowest bits of codes first."""
+        return [size for size in (8, 4, 2, 1) if self.form.bits & size]
+
+    @staticmethod
+    def places(num_bits: int) -> list[list[int]]:
+        """For each place in the bytes of a plane's vectors, from the lowest bits up: which vector of inputs has it in
+        each of them."""
+        if num_bits == 4:
+            return [[0, 1, 2, 3], [4, 5, 6, 7]]
+        num_places = 8 // num_bits
+        return [[vector * num_places + place for vector in range(num_bits)] for place in range(num_places)]
+
     def cuts(self, j: int) -> list[Cut]:
         """What vector j is put together of."""
-        cuts, first, bit = [], 0, 0
-        for num_bits in self._planes():
-            per_vector = 8 // num_bits
-            if num_bits == 4:
-                cuts.append(Cut(first + j % 4, j // 4 * 4, bit, 4))
-            else:
-                cuts.append(Cut(first + j // per_vector, j % per_vector * num_bits, bit, num_bits))
-            first, bit = first + num_bits, bit + num_bits
+        cuts, bit = [], 0
+        for num_bits in self.planes():
+            for place, vectors in enumerate(self.places(num_bits)):
+                if j in vectors:
+                    cuts.append(Cut(bit + vectors.index(j), place * num_bits, bit, num_bits))
+            bit += num_bits
         return cuts
-
-    def rows(self, codes: Array) -> Array:
-        """What one output contributes: codes (outputs, blocks, 32) -> (outputs, blocks, 4 * bits) bytes, of which each
-        four in turn belong to one vector."""
-        if self.form.bits == 8:
-            return codes
-        vectors = codes.view(np.uint32)  # (outputs, blocks, 8): byte m of number j is input 4j + m
-        whole = np.zeros((*vectors.shape[:2], self.form.bits), dtype=np.uint32)
-        for j in range(8):
-            for cut in self.cuts(j):
-                bits = (vectors[..., j] >> cut.to_bit) & np.uint32(0x01010101 * ((1 << cut.num_bits) - 1))
-                whole[..., cut.vector] |= bits << cut.from_bit
-        return whole.view(np.uint8)
-
-    def _planes(self) -> list[int]:
-        return [size for size in (4, 2, 1) if self.form.bits & size]
 
 
 @cache

@@ -3,7 +3,7 @@ share a scale, and perhaps a minimum.
 
     weight = scale * (code - offset) + minimum      or, where a format has a table,      weight = scale * table[code]
 
-Every block format of GGUF is one of these forms, exactly. A back end packs forms and knows no format.
+Every block format but FP8 is one of these forms, exactly. A back end packs forms and knows no format.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ FORM_OF: Mapping[str, Form] = MappingProxyType(
     {
         type_: FORMS[name]
         for name, types in {
-            "q2": "Q1_0 TQ1_0 TQ2_0", "q2x16": "Q2_K", "q3x16": "Q3_K", "q4": "Q4_0 Q4_1 Q4_K", "q5": "Q5_0 Q5_1 Q5_K",
-            "q6x16": "Q6_K", "q8": "Q8_0", "t4": "IQ4_NL IQ4_XS MXFP4 IQ3_XXS IQ3_S IQ2_XXS IQ1_S",
+            "q2": "Q1_0 TQ1_0 TQ2_0", "q2x16": "Q2_K", "q3x16": "Q3_K", "q4": "Q4_0 Q4_1 Q4_K INT4",
+            "q5": "Q5_0 Q5_1 Q5_K",
+            "q6x16": "Q6_K", "q8": "Q8_0 INT8", "t4": "IQ4_NL IQ4_XS MXFP4 IQ3_XXS IQ3_S IQ2_XXS IQ1_S",
             "t4x16": "NVFP4 IQ2_XS IQ2_S IQ1_M",
         }.items()
         for type_ in types.split()
@@ -260,11 +261,20 @@ def _nvfp4(blocks: Array) -> Read:
     return _nibbles(blocks[:, 4:].reshape(len(blocks), 4, 8)), np.where(stored == 0x7F, 0, scales), None
 
 
+def _int4(blocks: Array) -> Read:
+    facts = np.ascontiguousarray(blocks[:, :8]).view(np.float32)
+    return _nibbles(blocks[:, 8:]), facts[:, :1], facts[:, 1:]
+
+
+def _int8(blocks: Array) -> Read:
+    return blocks[:, 4:] ^ 128, np.ascontiguousarray(blocks[:, :4]).view(np.float32), None
+
+
 READERS: Mapping[str, Callable[[Array], Read]] = MappingProxyType(
     {
         "Q4_0": _q4_0, "Q4_1": _q4_1, "Q5_0": _q5_0, "Q5_1": _q5_1, "Q8_0": _q8_0, "Q2_K": _q2_k, "Q3_K": _q3_k,
         "Q4_K": _q4_k, "Q5_K": _q5_k, "Q6_K": _q6_k, "TQ1_0": _tq1_0, "TQ2_0": _tq2_0, "Q1_0": _q1_0,
-        "IQ4_NL": _iq4_nl, "IQ4_XS": _iq4_xs, "MXFP4": _mxfp4, "NVFP4": _nvfp4,
+        "IQ4_NL": _iq4_nl, "IQ4_XS": _iq4_xs, "MXFP4": _mxfp4, "NVFP4": _nvfp4, "INT4": _int4, "INT8": _int8,
     }
 )  # fmt: skip
 

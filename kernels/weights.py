@@ -52,26 +52,63 @@ def dequantize(weight: StoredWeight) -> torch.Tensor:
         return torch.from_numpy(widened.view(np.float32).reshape(weight.shape))
     if weight.type not in FORMATS:
         raise UnsupportedWeight(f"weights of type {weight.type} cannot be read; convert the file to Q8_0 or BF16")
-    if weight.type == "Q1_0":
-        values = _signs(weight.data)
+    if weight.type in OWN:
+        values = OWN[weight.type](np.ascontiguousarray(weight.data).view(np.uint8))
     else:
         values = gguf.quants.dequantize(np.ascontiguousarray(weight.data), gguf.GGMLQuantizationType[weight.type])
     return torch.from_numpy(values.astype(np.float32, copy=False).reshape(weight.shape))
 
 
-def _signs(data: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+def _signs(data: Bytes) -> Floats:
     """Q1_0, which `gguf.quants` does not read: a scale, then a bit for each of 128 inputs, 0 for minus."""
-    blocks = np.ascontiguousarray(data).view(np.uint8).reshape(-1, 18)
+    blocks = data.reshape(-1, 18)
     bits = np.unpackbits(blocks[:, 2:], axis=-1, bitorder="little")
     return np.ascontiguousarray(blocks[:, :2]).view(np.float16).astype(np.float32) * (2 * bits.astype(np.float32) - 1)
 
 
+def _int4(data: Bytes) -> Floats:
+    blocks = data.reshape(-1, 24)
+    facts = np.ascontiguousarray(blocks[:, :8]).view(np.float32)
+    codes = np.concatenate((blocks[:, 8:] & 15, blocks[:, 8:] >> 4), axis=-1)
+    values: Floats = facts[:, :1] * codes.astype(np.float32) + facts[:, 1:]
+    return values
+
+
+def _int8(data: Bytes) -> Floats:
+    blocks = data.reshape(-1, 36)
+    values: Floats = blocks[:, :4].copy().view(np.float32) * blocks[:, 4:].view(np.int8).astype(np.float32)
+    return values
+
+
+def _fp8(data: Bytes) -> Floats:
+    blocks = data.reshape(-1, 36)
+    values: Floats = blocks[:, :4].copy().view(np.float32) * small_floats(blocks[:, 4:])
+    return values
+
+
+def small_floats(stored: Bytes) -> Floats:
+    """The values of floats of 8 bits (E4M3, without infinities; Micikevicius et al. 2022): the bits of a float16 whose
+    exponent is too small by 8."""
+    wide = stored.astype(np.uint16)
+    values: Floats = (((wide & 0x80) << 8) | ((wide & 0x7F) << 7)).view(np.float16).astype(np.float32) * np.float32(256)
+    values[(stored & 0x7F) == 0x7F] = np.nan
+    return values
+
+
+OWN = {"Q1_0": _signs, "INT4": _int4, "INT8": _int8, "FP8": _fp8}
+
+
 class Format(NamedTuple):
-    """A block format. num_inputs, num_bytes: of a block. halves: where in it a float16 stands; all else is integers."""
+    """A block format. num_inputs, num_bytes: of a block. halves, singles: where in it a float16, a float32 stands."""
 
     num_inputs: int
     num_bytes: int
     halves: tuple[int, ...]
+    singles: tuple[int, ...] = ()
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
@@ -84,12 +121,21 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "IQ2_S": Format(256, 82, (0,)), "IQ3_XXS": Format(256, 98, (0,)), "IQ3_S": Format(256, 110, (0,)),
         "IQ4_NL": Format(32, 18, (0,)), "IQ4_XS": Format(256, 136, (0,)), "TQ1_0": Format(256, 54, (52,)),
         "TQ2_0": Format(256, 66, (64,)), "MXFP4": Format(32, 17, ()), "NVFP4": Format(64, 36, ()),
+        "INT4": Format(32, 24, (), (0, 4)), "INT8": Format(32, 36, (), (0,)), "FP8": Format(32, 36, (), (0,)),
     }
 )  # fmt: skip
-"""Block formats of files. (Q8_1 and Q8_K are what products make of activations; no file holds them.)"""
+"""Block formats of files. (Q8_1 and Q8_K are what products make of activations; no file holds them.) The last three are
+our own, for what folders hold whose scales are no float16:
+
+    INT4   scale and minimum (float32), 32 codes of 4 bits in the order of Q4_1
+    INT8   scale (float32), 32 signed bytes
+    FP8    scale (float32), 32 floats of 8 bits with 4 of exponent (E4M3)
+"""
 EXPONENTS = {"F32": (np.uint32, 0x7F80_0000), "F16": (np.uint16, 0x7C00), "BF16": (np.uint16, 0x7F80)}
-BYTE_SCALES = {"MXFP4": (1, 0xFF), "NVFP4": (4, 0x7F)}
-"""Formats whose scales are bytes with an exponent: how many lead a block, and which is not a number."""
+NOT_NUMBERS = {
+    "MXFP4": (slice(1), 0xFF, 0xFF), "NVFP4": (slice(4), 0x7F, 0xFF), "FP8": (slice(4, None), 0x7F, 0x7F)
+}  # fmt: skip
+"""Formats with floats of a byte: where in a block they stand, and which of them, but for a mask, is not a number."""
 CHUNK_BYTES = 1 << 21
 
 
@@ -98,25 +144,29 @@ def is_finite(weight: StoredWeight) -> bool:
     over what is stored and a few megabytes beside it."""
     rows = weight.data.reshape(1, -1) if weight.data.ndim < 2 else weight.data
     step = max(1, CHUNK_BYTES // max(1, rows[0].nbytes if len(rows) else 1))
-    kind, mask = EXPONENTS.get(weight.type, EXPONENTS["F16"])
     for start in range(0, len(rows), step):
-        for numbers in _floats(weight.type, rows[start : start + step]):
-            exponents = np.ascontiguousarray(numbers).view(kind) & mask
+        for kind, numbers in _floats(weight.type, rows[start : start + step]):
+            size, mask = EXPONENTS[kind]
+            exponents = np.ascontiguousarray(numbers).view(size) & mask
             if exponents.size and exponents.max() == mask:
                 return False
     return True
 
 
-def _floats(kind: str, rows: npt.NDArray[np.generic]) -> list[npt.NDArray[np.generic]]:
-    if kind in EXPONENTS:
-        return [rows]
-    blocks = rows.view(np.uint8).reshape(len(rows), -1, FORMATS[kind].num_bytes)
-    if kind == "IQ1_M":
-        return [iq1_m_scales(blocks)]
-    if kind in BYTE_SCALES:  # as a float16 that is infinite where the byte is not a number
-        size, bad = BYTE_SCALES[kind]
-        return [np.where(blocks[:, :, :size] == bad, np.float16("inf"), np.float16(0))]
-    return [blocks[:, :, place : place + 2] for place in FORMATS[kind].halves]
+def _floats(type_: str, rows: npt.NDArray[np.generic]) -> list[tuple[str, npt.NDArray[np.generic]]]:
+    """All numbers of rows that may be none, with the type they are to be read as."""
+    if type_ in EXPONENTS:
+        return [(type_, rows)]
+    blocks = rows.view(np.uint8).reshape(len(rows), -1, FORMATS[type_].num_bytes)
+    found: list[tuple[str, npt.NDArray[np.generic]]] = []
+    found += [("F16", blocks[:, :, place : place + 2]) for place in FORMATS[type_].halves]
+    found += [("F32", blocks[:, :, place : place + 4]) for place in FORMATS[type_].singles]
+    if type_ == "IQ1_M":
+        found.append(("F16", iq1_m_scales(blocks)))
+    if type_ in NOT_NUMBERS:  # as a float16 that is infinite where the byte is not a number
+        places, bad, mask = NOT_NUMBERS[type_]
+        found.append(("F16", np.where((blocks[:, :, places] & mask) == bad, np.float16("inf"), np.float16(0))))
+    return found
 
 
 def iq1_m_scales(blocks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:

@@ -3,6 +3,7 @@ they came from, a model file sees only this. Never reads a file."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Protocol
@@ -49,7 +50,7 @@ class Weights:
         """The tensor of this name and shape. Raises ModelFileError if it is absent, damaged, or has another shape."""
         found = self._tensors.get(name)
         if found is None:
-            raise ModelFileError(f"the model's files hold no tensor {name!r}; fetch or convert the model again")
+            raise ModelFileError(f"the model's files hold no tensor {name!r}{self._instead_of(name)}")
         if found.shape != shape:
             raise ModelFileError(f"tensor {name!r} has shape {found.shape}, but the model's configuration says {shape}")
         if found.type not in STORAGE_TYPES:
@@ -69,6 +70,18 @@ class Weights:
         if left:
             shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
             raise UnsupportedModel(f"the model has tensors that this version does not compute with: {shown}")
+
+    def _instead_of(self, name: str) -> str:
+        """What to do about a tensor that is absent: other forms of a model have others of nearly its name."""
+        left = [other for other in self._tensors if other not in self._taken]
+        close = difflib.get_close_matches(name, left, n=2, cutoff=0.75)
+        module = name.rsplit(".", 2)[0]
+        kin = [
+            other for other in close if other.startswith(module + ".") and not other.endswith(name.rsplit(".", 2)[1])
+        ]
+        if not kin:
+            return "; fetch or convert the model again"
+        return f", but {' and '.join(map(repr, kin))}: a form of this family that is not run; convert it to another"
 
     def _count(self, name: str, tensor: StoredWeight) -> None:
         if name not in self._taken:

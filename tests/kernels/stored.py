@@ -23,12 +23,18 @@ def stored(type_: str, shape: tuple[int, int], seed: int = 0, size: float = 0.01
     for place in form.halves:
         scales = random.uniform(0.5, 1, blocks.shape[:2]) * size
         blocks[:, :, place : place + 2] = scales.astype(np.float16)[..., None].view(np.uint8)
+    for place in form.singles:
+        scales = random.uniform(0.5, 1, blocks.shape[:2]) * size
+        blocks[:, :, place : place + 4] = scales.astype(np.float32)[..., None].view(np.uint8)
     if type_ == "MXFP4":
         blocks[:, :, 0] = random.integers(116, 126, blocks.shape[:2])
     elif type_ == "NVFP4":
         blocks[:, :, :4] = random.integers(0, 100, (*blocks.shape[:2], 4))
     elif type_ == "IQ1_M":
         blocks[:, :, 55] = 0x20 | blocks[:, :, 55] & 15  # the upper bits of its float16
+    elif type_ == "FP8":
+        numbers = blocks[:, :, 4:]
+        numbers[(numbers & 0x7F) == 0x7F] = 0x7E  # the largest
     return StoredWeight(type_, shape, blocks.reshape(shape[0], -1))
 
 

@@ -8,7 +8,8 @@ for up to 8 rows of activations. A row's result is the same bits in any batch, o
 - beside floats the sums of a row are formed in one order, whatever its company.
 
     quantised   tile of 16 outputs x 32 inputs, as its form has it (`tiles.py`)
-    floats      pair of inputs x 16 outputs; even and odd inputs have a sum each
+    floats      pair of inputs x 16 outputs; even and odd inputs have a sum each. Those of 8 bits have a scale for
+                32 inputs
 """
 
 from __future__ import annotations
@@ -18,7 +19,20 @@ from dataclasses import replace
 from llvmlite import ir
 
 from stemma.kernels.codes import FORMS
-from stemma.kernels.cpu.machine.dialect import DOUBLE, FLOAT, FLOATS16, HALF, I32, I64, INTS16, Code, Value, vector
+from stemma.kernels.cpu.machine.dialect import (
+    BYTES16,
+    DOUBLE,
+    FLOAT,
+    FLOATS16,
+    HALF,
+    I16,
+    I32,
+    I64,
+    INTS16,
+    Code,
+    Value,
+    vector,
+)
 from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.machine.words import read_words, set_words
@@ -40,7 +54,7 @@ from stemma.kernels.cpu.products.strips import (
 from stemma.kernels.cpu.products.tiles import Tile, tile_of
 from stemma.kernels.cpu.rows.activations import GATE, GROUP, PAIR, PREPARE
 
-FLOATING = ("bf16", "f16", "f32")
+FLOATING = ("bf16", "f16", "f32", "fp8")
 PRODUCT = (*PREPARE, "segment", "out", "out_features", "add", "gate", "strips_per_piece")
 MAX_BLOCK, BLOCK_BYTES = 512, 1 << 20
 """Rows of activations are prepared and multiplied block by block: so many that they stay in the second-level cache
@@ -106,6 +120,8 @@ def _sweep(code: Code, part: Part, rows_at_once: list[int], strips_at_once: int)
                 inputs = [start + job["prepared_stride"] * i for i in range(count)]
                 if part.kind in FORMS:
                     sums = [[total] for total in _quantized(code, part, strips[0], inputs)]
+                elif part.kind == "fp8":
+                    sums = _scaled_floating(code, strips, inputs)
                 else:
                     sums = _floating(code, part.kind, strips, inputs)
                 place = results + (row.value - part.rows[0]) * width
@@ -184,6 +200,37 @@ def _floating(code: Code, kind: str, strips: list[Strip], inputs: list[Value]) -
                     for strip_sums, weight in zip(row_sums, weights, strict=True):
                         strip_sums[odd].value = code.fma(weight[odd], x, strip_sums[odd].value)
     return [[even.value + odd.value for even, odd in row_sums] for row_sums in sums]
+
+
+def _scaled_floating(code: Code, strips: list[Strip], inputs: list[Value]) -> list[list[Value]]:
+    """The same for floats of 8 bits: a block's sums are scaled, then added."""
+    zero = code.constant(FLOATS16, 0.0)
+    totals = [[code.variable(zero) for _ in strips] for _ in inputs]
+    with code.loop(0, strips[0].blocks) as block:
+        scales = [code.load(FLOATS16, strip.scales + block * 64) for strip in strips]
+        sums = [[[code.variable(zero) for _ in range(2)] for _ in strips] for _ in inputs]
+        with code.loop(0, 16, PAIRS_AT_ONCE) as first:
+            for nth in range(PAIRS_AT_ONCE):
+                pair = block * 16 + first + nth
+                for j, strip in enumerate(strips):
+                    place = strip.weights + pair * 32
+                    if nth % 2 == 0:
+                        code.prefetch(place + AHEAD)
+                    weight = [_small_floats(code, place), _small_floats(code, place + 16)]
+                    for row, row_sums in zip(inputs, sums, strict=True):
+                        for odd in range(2):
+                            x = code.broadcast(FLOAT, row + pair * 8 + 4 * odd, 16)
+                            row_sums[j][odd].value = code.fma(weight[odd], x, row_sums[j][odd].value)
+        for row_totals, row_sums in zip(totals, sums, strict=True):
+            for total, (even, odd_sum), scale in zip(row_totals, row_sums, scales, strict=True):
+                total.value = code.fma(even.value + odd_sum.value, scale, total.value)
+    return [[total.value for total in row_totals] for row_totals in totals]
+
+
+def _small_floats(code: Code, address: Value) -> Value:
+    """16 floats of 8 bits, each 1/256 of its value: the bits of a float16 with another exponent."""
+    stored = code.load(BYTES16, address).widen_unsigned(vector(I16, 16))
+    return (((stored & 0x80) << 8) | ((stored & 0x7F) << 7)).bits(vector(HALF, 16)).to(FLOATS16)
 
 
 def _pair(code: Code, kind: str, address: Value) -> tuple[Value, Value]:

@@ -160,6 +160,8 @@ def _pack_group(
     kind: str, parts: list[StoredWeight], in_features: int, packing: Packing
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """Weights, scales (with minima), units."""
+    if kind == "fp8":
+        return _pack_small_floats(parts)
     if kind in FLOATING:
         return (
             _pack_floats([np.asarray(part.data) for part in parts], in_features),
@@ -246,6 +248,14 @@ def _pack_floats(parts: list[Array], in_features: int) -> Array:
     if rows.dtype == np.uint16:  # bf16: a pair of inputs is one 32-bit lane
         return _aligned(np.ascontiguousarray(rows).view(np.uint32).transpose(0, 2, 1))
     return _aligned(rows.transpose(0, 2, 1))
+
+
+def _pack_small_floats(parts: list[StoredWeight]) -> tuple[Array, Array, Array]:
+    """Bytes by strip and input; the kernel reads them as 1/256 of what they are, which the scales put right."""
+    rows = _strips([np.ascontiguousarray(part.data).view(np.uint8).reshape(part.shape[0], -1, 36) for part in parts])
+    scales = np.ascontiguousarray(rows[..., :4]).view(np.float32)[..., 0] * np.float32(256)
+    by_input = rows[..., 4:].reshape(*rows.shape[:2], -1).transpose(0, 2, 1)
+    return _aligned(by_input), _aligned(scales.transpose(0, 2, 1)), aligned_zeros(64)
 
 
 def _strips(parts: list[Array]) -> Array:

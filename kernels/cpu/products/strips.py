@@ -61,7 +61,7 @@ class Part:
         if self.kind in FORMS:
             tile, scales = tile_of(self.kind).weight_bytes, tile_of(self.kind).fact_bytes
         else:
-            tile, scales = 2048 if self.kind == "f32" else 1024, 0
+            tile, scales = {"f32": (2048, 0), "fp8": (512, 64)}.get(self.kind, (1024, 0))
         return Strip(
             self.segment["weights"] + index * blocks * tile, self.segment["scales"] + index * blocks * scales,
             self.segment["units"] + index * 64, blocks, pairs_of(self.job["features"]),

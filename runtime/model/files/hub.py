@@ -7,6 +7,9 @@ from pathlib import Path
 from stemma.runtime.errors import ModelNotFound
 
 FILES = ("*.json", "*.jinja", "*.safetensors")
+OTHER_FILES = ("*/*.json", "*/*.safetensors", "consolidated*", "adapter_*", "optimizer*", "training_args*")
+"""What lies beside a model in its repository: copies for other programs, weights as their authors have them, adapters,
+states of a training."""
 
 
 def fetch_from_hub(repository: str) -> Path:
@@ -18,7 +21,8 @@ def fetch_from_hub(repository: str) -> Path:
     from huggingface_hub import errors
 
     try:
-        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(FILES)))
+        wanted, others = list(FILES), list(OTHER_FILES)
+        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=wanted, ignore_patterns=others))
     except errors.GatedRepoError as error:
         raise ModelNotFound(
             f"{repository} asks for consent: accept its terms on the hub, then `hf auth login`"

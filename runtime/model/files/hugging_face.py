@@ -3,7 +3,6 @@ Packs nothing, never imports transformers."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,42 +11,30 @@ from typing import Any
 import numpy as np
 
 from stemma.kernels.weights import StoredWeight
-from stemma.runtime.errors import ModelFileError, ModelNotFound, UnsupportedModel
+from stemma.runtime.errors import ModelFileError, ModelNotFound
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.families.folder_config import check_biases, read_config
 from stemma.runtime.model.files.embedding import read_embedding
+from stemma.runtime.model.files.folder_weights import folder_tensors, read_json
 from stemma.runtime.model.files.generation import read_generation
-from stemma.runtime.model.files.safetensors_format import open_safetensors
 
 Json = dict[str, Any]
-EMBEDDING, HEAD, ROPE_BUFFER = "model.embed_tokens.weight", "lm_head.weight", ".rotary_emb.inv_freq"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 def read_hugging_face(folder: Path) -> Checkpoint:
     """Read a folder. Raises ModelFileError for what is damaged or missing, UnsupportedModel for what is not run."""
     raw = _read_json(folder / "config.json")
-    _check_unquantised(raw)
     config = read_config(raw, folder.resolve().name)
     generation = _read_json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else {}
-    tensors = {
-        name: tensor
-        for path in _weight_files(folder)
-        for name, tensor in open_safetensors(path).items()
-        if not name.endswith(ROPE_BUFFER)
-    }
+    tensors = folder_tensors(folder, raw)
     check_biases(raw, config, tensors)
     config, tensors = _tied(config, tensors)
     tokenizer = _tokenizer(folder)
     defaults = read_generation(generation, raw, tokenizer, config.vocab_size)
     return Checkpoint(config, tensors, tokenizer, defaults, embedding=read_embedding(folder))
-
-
-def _check_unquantised(raw: Json) -> None:
-    if raw.get("quantization_config"):
-        method = raw["quantization_config"].get("quant_method")
-        raise UnsupportedModel(f"safetensors quantised by {method!r} are not read; use the original or a GGUF file")
 
 
 def _tied(
@@ -65,19 +52,6 @@ def _tied(
 
 def _same(one: StoredWeight, other: StoredWeight) -> bool:
     return one.type == other.type and one.shape == other.shape and bool(np.array_equal(one.data, other.data))
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        files = [folder / name for name in sorted(set(_read_json(index)["weight_map"].values()))]
-    else:
-        files = sorted(folder.glob("*.safetensors"))
-    missing = [path.name for path in files if not path.exists()]
-    if missing or not files:
-        what = ", ".join(missing) or "*.safetensors"
-        raise ModelNotFound(f"{folder} has no {what}; fetch the model again (pickled .bin weights are not read)")
-    return files
 
 
 def _tokenizer(folder: Path) -> TokenizerFiles:
@@ -124,11 +98,8 @@ def _read_text(path: Path) -> str:
 
 def _read_json(path: Path) -> Json:
     if not path.exists():
-        raise ModelNotFound(f"{path.parent} has no {path.name}; it is not a model folder, or not a whole one")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ModelFileError(f"{path} is damaged ({error}); fetch it again") from error
-    if not isinstance(content, dict):
-        raise ModelFileError(f"{path} is not a JSON object; fetch it again")
-    return content
+        raise ModelNotFound(
+            f"{path.parent} has no {path.name}; it is not a model folder, or not a whole one "
+            "(of a repository of GGUF files, fetch one and give its path)"
+        )
+    return read_json(path)

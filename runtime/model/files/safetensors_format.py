@@ -18,11 +18,17 @@ import numpy.typing as npt
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.errors import ModelFileError
 
-NUMPY_TYPES = MappingProxyType({"F32": np.float32, "F16": np.float16, "BF16": np.uint16})
+NUMPY_TYPES = MappingProxyType(
+    {
+        "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "F64": np.float64, "I64": np.int64, "I32": np.int32,
+        "I16": np.int16, "I8": np.int8, "U8": np.uint8, "F8_E4M3": np.uint8, "F8_E8M0": np.uint8,
+    }
+)  # fmt: skip
+"""What numpy has no type for is its bits."""
 
 
 def open_safetensors(path: Path) -> dict[str, StoredWeight]:
-    """Map a file. A dtype other than F32, F16 and BF16 stays raw bytes, which no model takes.
+    """Map a file. A dtype that is not known stays raw bytes, which no model takes.
 
     Raises ModelFileError if the file is damaged or cut short.
     """

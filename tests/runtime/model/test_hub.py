@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
+from stemma.runtime.model.files.hub import FILES, OTHER_FILES
 from stemma.runtime.settings import child_environment
 from tests.runtime.model.test_hugging_face import write_folder
 
@@ -46,6 +48,22 @@ def cache(tmp_path: Path) -> Path:
 
 def test_a_model_in_the_cache_is_loaded_without_transformers(cache: Path) -> None:
     assert load_offline(cache, "some/model") == ["64", "False"]
+
+
+def test_only_what_is_needed_is_fetched() -> None:
+    needed = [
+        "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+        "chat_template.jinja", "additional_chat_templates/tool_use.jinja", "model-00001-of-00002.safetensors",
+        "model.safetensors.index.json", "quantize_config.json",
+    ]  # fmt: skip
+    others = [
+        "README.md", "consolidated.safetensors", "consolidated.safetensors.index.json", "original/params.json",
+        "original/consolidated.00.pth", "original/model.safetensors", "metal/model.bin", "onnx/model.onnx",
+        "pytorch_model.bin", "adapter_model.safetensors", "adapter_config.json", "model.gguf", "onnx/config.json",
+        "tokenizer.model", "checkpoint-100/model.safetensors", "training_args.bin", ".gitattributes",
+    ]  # fmt: skip
+    taken = filter_repo_objects(needed + others, allow_patterns=list(FILES), ignore_patterns=list(OTHER_FILES))
+    assert list(taken) == needed
 
 
 def test_an_absent_model_says_what_to_do(cache: Path) -> None:

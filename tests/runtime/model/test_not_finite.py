@@ -45,9 +45,13 @@ def broken(kind, block, bad):
         damaged = block.copy()
         damaged[place : place + 2] = np.array([bad], np.float16).view(np.uint8)
         yield damaged
-    for place in range({"MXFP4": 1, "NVFP4": 4}.get(kind, 0)):
+    for place in FORMATS[kind].singles:
         damaged = block.copy()
-        damaged[place] = 0xFF if kind == "MXFP4" else 0x7F
+        damaged[place : place + 4] = np.array([bad], np.float32).view(np.uint8)
+        yield damaged
+    for place in {"MXFP4": (0,), "NVFP4": range(4), "FP8": (4, 17, 35)}.get(kind, ()):
+        damaged = block.copy()
+        damaged[place] = 0xFF if kind == "MXFP4" or (kind == "FP8" and place == 17) else 0x7F
         yield damaged
     if kind == "IQ1_M":
         damaged = block.copy()

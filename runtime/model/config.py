@@ -59,10 +59,13 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class MLP:
-    """How a family's MLP differs from Llama's. up, down: what its matrices are called; gate: None has none."""
+    """How a family's MLP differs from Llama's. gate, up, down: what its matrices are called, and gate_up one that is
+    both; no gate is None. place: what the part is called in a layer."""
 
     activation: Activation = "silu"
     bias: bool = False
+    place: str = "mlp"
+    gate_up: str = "gate_up_proj"
     gate: str | None = "gate_proj"
     up: str = "up_proj"
     down: str = "down_proj"

@@ -19,6 +19,7 @@ from stemma.fsm.automaton.draw import Drawing, explored
 from stemma.fsm.json_schema import JSONSchema
 from stemma.kernels.cpu.attention.kv_dtypes import KV_DTYPES, region_bytes
 from tests.docs.pages import ROOT, pages
+from tests.runtime.model.family_cases import CASES
 
 TEXTS = {page.name: " ".join(page.text.split()) for page in pages()}
 WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
@@ -119,12 +120,6 @@ def num_own_keywords() -> int:
     return len(re.findall(r'"x-stemma-\w+": ', (ROOT / "fsm/languages/json_schema/keywords.py").read_text("utf-8")))
 
 
-def logits_cases() -> list[str]:
-    """The configuration's class of each case, read from the text: transformers takes seconds to import."""
-    text = (ROOT / "tests/runtime/model/test_logits.py").read_text("utf-8")
-    return re.findall(r"\(\s*transformers\.(\w+),", text.partition("\nCASES: ")[2].partition("\n}\n")[0])
-
-
 def drawn(compressed: bool) -> Drawing:
     """The automaton of the schema that the page draws."""
     (schema,) = re.findall(r"echo '(\{.*?\})' > schema.json", TEXTS["docs/fsm.md"])
@@ -161,8 +156,8 @@ COUNTS: list[tuple[str, str, Callable[[], int]]] = [
     ("docs/schemas", r"An own parser for (\S+) dialects", num_dialects_of_regexes),
     ("docs/schemas", r"(\S+) keywords of ours", num_own_keywords),
     ("docs/schemas", r"names without the (\S+) keywords of Python", lambda: len(keyword.kwlist)),
-    ("docs/model", r"for (\S+) configurations of", lambda: len(logits_cases())),
-    ("docs/model", r"configurations of (\S+) families", lambda: len(set(logits_cases()))),
+    ("docs/model", r"for (\S+) configurations of", lambda: sum(map(len, CASES.values()))),
+    ("docs/model", r"configurations of (\S+) families", lambda: len(CASES)),
     ("docs/model", r"through (\S+) rooms: `files/`", lambda: len(list((ROOT / "runtime/model").glob("*/__init__.py")))),
     ("docs/measurements/peers", r"(\S+) workloads on one model", num_workloads),
 ]

@@ -41,6 +41,7 @@ class GGUF:
     settings: its keys, by the names of config.json, where they are no architecture's but this one's.
     tensors: Hugging Face's names, by those of the file, in a layer or outside, where they differ from Llama's.
     undo: puts back what the converter changed in a tensor, by its Hugging Face name.
+    defaults: what a file means by a setting that is not there, by the names of config.json.
     without_effect: keys that change no number.
     """
 
@@ -48,6 +49,7 @@ class GGUF:
     settings: Mapping[str, str] = field(default_factory=dict)
     tensors: Mapping[str, str] = field(default_factory=dict)
     undo: Undo = field(default=lambda name, tensor, config: tensor)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     without_effect: frozenset[str] = frozenset()
 
 

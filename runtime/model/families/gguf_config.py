@@ -13,6 +13,7 @@ from stemma.runtime.errors import ModelFileError
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.families.family import Family
 from stemma.runtime.model.families.register import find_architecture, find_family
+from stemma.runtime.model.parts.scalings import yarn_amplitude
 from stemma.runtime.model.settings import Settings
 
 Tensors = Mapping[str, StoredWeight]
@@ -29,6 +30,7 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "layer_norm_eps": "attention.layer_norm_epsilon",
         "norm_epsilon": "attention.layer_norm_epsilon",
         "sliding_window": "attention.sliding_window",
+        "sliding_window_pattern": "attention.sliding_window_pattern",
         "is_causal": "attention.causal",
         "partial_rotary_factor": "rope.dimension_count",
     }
@@ -58,7 +60,8 @@ BLOCK_NAMES = MappingProxyType(
     }
 )
 ROPE_FACTORS = "rope_freqs.weight"
-ROPE_TENSORS = frozenset({ROPE_FACTORS, "rope_factors_long.weight", "rope_factors_short.weight"})
+LONG_AND_SHORT = frozenset({"rope_factors_long.weight", "rope_factors_short.weight"})
+ROPE_TENSORS = LONG_AND_SHORT | {ROPE_FACTORS}
 YARN_KEYS = tuple(f"rope.scaling.yarn_{name}" for name in ("log_multiplier", "ext_factor", "beta_fast", "beta_slow"))
 BIASES = MappingProxyType({"attention_bias": ("attn_q", "attn_qkv"), "output_bias": ("attn_output",),
                            "mlp_bias": ("ffn_up", "ffn_down")})  # fmt: skip
@@ -71,7 +74,7 @@ def read_gguf_config(metadata: Mapping[str, Any], tensors: Tensors, name: str) -
     if "token_embd.weight" not in tensors:
         raise ModelFileError("the GGUF file has no tensor token_embd.weight; it holds no whole language model")
     prefix = f"{architecture}."
-    known = Settings(metadata, "the GGUF file", prefix, {**SETTINGS, **family.gguf.settings})
+    known = Settings(metadata, "the GGUF file", prefix, {**SETTINGS, **family.gguf.settings}, family.gguf.defaults)
     _check_values(known)
     told = _told(tensors) | {"rope_parameters": _rope(known, tensors)}
     settings = known.with_values({prefix + key: value for key, value in told.items()})
@@ -96,29 +99,47 @@ def _told(tensors: Tensors) -> dict[str, Any]:
 
 
 def _rope(settings: Settings, tensors: Tensors) -> dict[str, Any]:
-    """The scaling as a config.json has it: the file's divisors of frequencies, times its linear factor.
+    """The scaling as a config.json has it.
 
-    As in llama.cpp, a factor without a type is linear, 0 is none, and `rope.scale_linear` is its older name.
+    As in llama.cpp, a factor without a type is linear, 0 is none, and `rope.scale_linear` is its older name; the file's
+    divisors of frequencies come on top of it; and cosines and sines are multiplied by an attention factor of any kind.
     """
     head_dim = settings.number("head_dim", settings.number("hidden_size") // settings.number("num_attention_heads"))
     rotated = settings.number("rope.dimension_count", head_dim)
     said = {"rope_theta": settings.get("rope.freq_base", 10000.0), "partial_rotary_factor": rotated / head_dim}
-    for name in ("rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor"):
-        if settings.get(name, 1.0) != 1.0:
-            settings.refuse(name, "a factor on rotated queries and keys is not supported")
+    amplitude = float(
+        settings.get("rope.scaling.attn_factor", 1.0) * settings.get("rope.scaling.yarn_attn_factor", 1.0)
+    )
     kind = settings.get("rope.scaling.type", "linear")
-    older = settings.get("rope.scale_linear", 0.0)
-    factor = float(settings.get("rope.scaling.factor", older) or 1.0)
-    if kind not in ("none", "linear", "yarn") or (kind == "yarn" and factor != 1.0):
-        settings.refuse("rope.scaling.type", "this rope scaling is not supported; supported: linear, llama3")
-    factor = 1.0 if kind == "none" else factor
-    if factor == 1.0:
+    factor = float(settings.get("rope.scaling.factor", settings.get("rope.scale_linear", 0.0)) or 1.0)
+    original = settings.get("rope.scaling.original_context_length", settings.number("max_position_embeddings"))
+    if tensors.keys() >= LONG_AND_SHORT:
+        long, short = (_divisors(tensors, name, rotated // 2) for name in sorted(LONG_AND_SHORT))
+        longrope = {"rope_type": "longrope", "long_factor": long, "short_factor": short}
+        return said | longrope | {"attention_factor": amplitude, "original_max_position_embeddings": original}
+    if kind not in ("none", "linear", "yarn"):
+        settings.refuse("rope.scaling.type", "this rope scaling is not supported; supported: linear, yarn")
+    if kind == "none" or factor == 1.0:
+        factor = 1.0
         for name in YARN_KEYS:
             settings.get(name)  # nothing is scaled, so they are without effect
+    elif kind == "yarn":
+        return said | _yarn(settings, factor, amplitude) | {"original_max_position_embeddings": original}
+    divisors = [factor] * (rotated // 2)
     if ROPE_FACTORS in tensors:
         divisors = [divisor * factor for divisor in _divisors(tensors, ROPE_FACTORS, rotated // 2)]
-        return said | {"rope_type": "divisors", "divisors": divisors}
-    return said | ({"rope_type": "linear", "factor": factor} if factor != 1.0 else {})
+    scaled = ROPE_FACTORS in tensors or factor != 1.0 or amplitude != 1.0
+    return said | ({"rope_type": "divisors", "divisors": divisors, "attention_factor": amplitude} if scaled else {})
+
+
+def _yarn(settings: Settings, factor: float, amplitude: float) -> dict[str, Any]:
+    """YaRN as llama.cpp has it: its attention factor is that of the paper, times the file's."""
+    if settings.get("rope.scaling.yarn_ext_factor", 1.0) != 1.0:
+        settings.refuse("rope.scaling.yarn_ext_factor", "a share of YaRN's scaling is not supported")
+    slope = settings.get("rope.scaling.yarn_log_multiplier")
+    amplitude *= yarn_amplitude(factor) / (yarn_amplitude(factor, slope) if slope else 1.0)
+    betas = {f"beta_{name}": settings.get(f"rope.scaling.yarn_beta_{name}") for name in ("fast", "slow")}
+    return {"rope_type": "yarn", "factor": factor, "attention_factor": amplitude, **betas}
 
 
 def _divisors(tensors: Tensors, name: str, length: int) -> list[float]:

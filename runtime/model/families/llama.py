@@ -10,18 +10,28 @@ import numpy as np
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.config import MLP, Attention, ModelConfig
 from stemma.runtime.model.families.family import GGUF, Family
-from stemma.runtime.model.families.reading import read_activation, read_sizes, read_window
+from stemma.runtime.model.families.reading import read_activation, read_head_dim, read_sizes, read_window
+from stemma.runtime.model.families.rope_settings import Rotation, read_rope
 from stemma.runtime.model.settings import Settings
 
 
-def read(settings: Settings) -> ModelConfig:
-    config, bias = read_sizes(settings), settings.get("attention_bias", False)
+def read_llama(
+    settings: Settings, theta: float = 10000.0, rotation: Rotation | None = None, epsilon: str = "rms_norm_eps"
+) -> ModelConfig:
+    """theta, epsilon: of the rotation that a file means that does not say, and the norms' setting."""
+    rotation = rotation or read_rope(settings, read_head_dim(settings), theta)
+    bias = settings.get("attention_bias", False)
     return replace(
-        config,
-        layers=read_window(settings, config, "attention.sliding_window"),  # a Mistral, as llama.cpp calls it
+        read_sizes(settings, rotation, epsilon),
         attention=Attention(bias=bias, output_bias=settings.get("output_bias", bias)),
         mlp=MLP(activation=read_activation(settings), bias=settings.get("mlp_bias", False)),
     )
+
+
+def read(settings: Settings) -> ModelConfig:
+    """Files of llama.cpp call a Mistral a Llama, and say its window; a config.json of a Llama has none."""
+    config = read_llama(settings)
+    return replace(config, layers=read_window(settings, config, "attention.sliding_window"))
 
 
 def unpermuted(name: str, tensor: StoredWeight, config: ModelConfig) -> StoredWeight:

@@ -69,6 +69,15 @@ def read_window(settings: Settings, config: ModelConfig, name: str = "sliding_wi
     return () if window is None else (Layer(config.rope, window),) * config.num_layers
 
 
+def slides_but_every(settings: Settings, default: int) -> Callable[[int], bool]:
+    """Which layers have a window in a file that does not say their kinds: all but every n-th. A GGUF file gives n, or
+    says it of each layer."""
+    pattern = settings.get("sliding_window_pattern", default)
+    if isinstance(pattern, list):
+        return lambda layer: bool(pattern[layer])
+    return lambda layer: (layer + 1) % pattern != 0
+
+
 def read_layers(
     settings: Settings, rope: RopeConfig, slides: Callable[[int], bool],
     ropes: tuple[RopeConfig | None, RopeConfig | None] | None = None,

@@ -7,13 +7,59 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from stemma.runtime.errors import UnsupportedModel
+from stemma.runtime.model.families.arcee import ARCEE
+from stemma.runtime.model.families.cohere2 import COHERE2
+from stemma.runtime.model.families.ernie4_5 import ERNIE4_5
+from stemma.runtime.model.families.exaone4 import EXAONE4
 from stemma.runtime.model.families.family import Family
+from stemma.runtime.model.families.gemma import GEMMA
+from stemma.runtime.model.families.gemma2 import GEMMA2
+from stemma.runtime.model.families.gemma3 import GEMMA3
+from stemma.runtime.model.families.glm4 import GLM, GLM4
+from stemma.runtime.model.families.granite import GRANITE, GRANITE_HYBRID
+from stemma.runtime.model.families.hunyuan import HUNYUAN
 from stemma.runtime.model.families.llama import LLAMA
+from stemma.runtime.model.families.minicpm import MINICPM
+from stemma.runtime.model.families.ministral3 import MINISTRAL3
 from stemma.runtime.model.families.mistral import MISTRAL
+from stemma.runtime.model.families.olmo2 import OLMO2, OLMO3
+from stemma.runtime.model.families.phi3 import PHI3
 from stemma.runtime.model.families.qwen2 import QWEN2
 from stemma.runtime.model.families.qwen3 import QWEN3
+from stemma.runtime.model.families.seed_oss import SEED_OSS
+from stemma.runtime.model.families.smollm3 import SMOLLM3
+from stemma.runtime.model.families.stablelm import STABLELM
+from stemma.runtime.model.families.starcoder2 import STARCODER2
 
-FAMILIES: Mapping[str, Family] = MappingProxyType({"llama": LLAMA, "mistral": MISTRAL, "qwen2": QWEN2, "qwen3": QWEN3})
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "llama": LLAMA,
+        "mistral": MISTRAL,
+        "qwen2": QWEN2,
+        "qwen3": QWEN3,
+        "arcee": ARCEE,
+        "cohere2": COHERE2,
+        "ernie4_5": ERNIE4_5,
+        "exaone4": EXAONE4,
+        "gemma": GEMMA,
+        "gemma2": GEMMA2,
+        "gemma3_text": GEMMA3,
+        "glm": GLM,
+        "glm4": GLM4,
+        "granite": GRANITE,
+        "granitemoehybrid": GRANITE_HYBRID,
+        "hunyuan_v1_dense": HUNYUAN,
+        "minicpm": MINICPM,
+        "ministral3": MINISTRAL3,
+        "olmo2": OLMO2,
+        "olmo3": OLMO3,
+        "phi3": PHI3,
+        "seed_oss": SEED_OSS,
+        "smollm3": SMOLLM3,
+        "stablelm": STABLELM,
+        "starcoder2": STARCODER2,
+    }
+)
 ARCHITECTURES: Mapping[str, str] = MappingProxyType(
     {family.gguf.architecture: name for name, family in reversed(list(FAMILIES.items()))}
 )

@@ -85,9 +85,11 @@ def _rotation(inner: Settings, rotated: int, whole: int, original: int, place: s
         theta *= inner.amount("alpha") ** (rotated / (rotated - 2))
         without_effect |= {"factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"}
     elif kind == "divisors":
-        factors = tuple(inner.need("divisors"))
+        factors, amplitude = tuple(inner.need("divisors")), inner.get("attention_factor", 1.0)
     else:
         without_effect |= {"factor"}  # up to the context that the model was trained on, dynamic scaling is none
+    if inner.get("llama_4_scaling_beta"):
+        context = min(context, original)  # from there on queries grow with their position (Ministral 3)
     inner.check_all_used(without_effect)
     return Rotation(RopeConfig(theta, factors, amplitude), rotated, context)
 

@@ -20,12 +20,12 @@ class DenseMLP:
         self._ops, self._norm = ops, norm
         mlp, inner = config.mlp, config.intermediate
         self._activation, self._gated = mlp.activation, mlp.gate is not None
-        prefix = f"model.layers.{layer}.mlp."
+        prefix = f"model.layers.{layer}.{mlp.place}."
         names = [name for name in (mlp.gate, mlp.up) if name is not None]
 
         def take(kind: str, *columns: int) -> list[Any]:
             whole = [f"{prefix}{name}.{kind}" for name in names]
-            return take_divided(weights, f"{prefix}gate_up_proj.{kind}", whole, [inner] * len(names), *columns)
+            return take_divided(weights, f"{prefix}{mlp.gate_up}.{kind}", whole, [inner] * len(names), *columns)
 
         self._up = ops.linear(take("weight", config.hidden), take("bias") if mlp.bias else ())
         behind = config.norms.behind_mlp

@@ -109,9 +109,9 @@ def test_the_template_for_tools(tmp_path: Path) -> None:
 
 
 def test_a_scaling_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    scalars = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}
+    scalars = {"rope.scaling.type": "mrope", "rope.scaling.factor": 4.0}
     write_gguf(tmp_path / "model.gguf", random_model(transformers.LlamaConfig), scalars=scalars)
-    with pytest.raises(UnsupportedModel, match=r"yarn.*supported: linear, llama3"):
+    with pytest.raises(UnsupportedModel, match=r"mrope.*supported: linear, yarn"):
         read_checkpoint(tmp_path / "model.gguf")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +143,9 @@ def test_what_transformers_writes_is_not_refused(family: str) -> None:
 
 
 # GGUF -----------------------------------------------------------------------------------------------------------------
-def scaled(factor: float) -> transformers.PreTrainedModel:
-    return random_model(
-        transformers.LlamaConfig, rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": factor}
-    )
+def scaled(factor: float, kind: str = "linear", **more: Any) -> transformers.PreTrainedModel:
+    rope = {"rope_type": kind, "rope_theta": 10000.0, "factor": factor, **more}
+    return random_model(transformers.LlamaConfig, rope_parameters=rope)
 
 
 METADATA: dict[str, tuple[dict[str, Any], float]] = {
@@ -170,6 +170,31 @@ def test_metadata_of_rope_means_what_it_means_to_llama_cpp(case: str, tmp_path: 
     assert_same_logits(tmp_path / "model.gguf", model)
 
 
+SCALED_BY_YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 64}
+YARN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain": ({}, {}),
+    "betas": (
+        {"rope.scaling.yarn_beta_fast": 16.0, "rope.scaling.yarn_beta_slow": 2.0}, {"beta_fast": 16, "beta_slow": 2}
+    ),
+    "a factor of attention": ({"rope.scaling.attn_factor": 1.5}, {"attention_factor": 1.5 * (1 + 0.1 * math.log(4))}),
+    "that of DeepSeek": ({"rope.scaling.yarn_log_multiplier": 0.7}, {"mscale": 1.0, "mscale_all_dim": 0.7}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", YARN)
+def test_yarn_in_metadata_is_what_it_is_to_llama_cpp(case: str, tmp_path: Path) -> None:
+    scalars, meaning = YARN[case]
+    model = scaled(4.0, "yarn", original_max_position_embeddings=64, **meaning)
+    write_gguf(tmp_path / "model.gguf", model, scalars=SCALED_BY_YARN | scalars)
+    assert_same_logits(tmp_path / "model.gguf", model)
+
+
+def test_a_factor_of_attention_counts_without_a_scaling(tmp_path: Path) -> None:
+    model = scaled(1.0, "yarn", attention_factor=2.0)
+    write_gguf(tmp_path / "model.gguf", model, scalars={"rope.scaling.attn_factor": 2.0})
+    assert_same_logits(tmp_path / "model.gguf", model)
+
+
 def test_divisors_of_frequencies_and_a_linear_factor_together(tmp_path: Path) -> None:
     model = scaled(4.0)
     factors = torch.linspace(1, 8, 32)
@@ -181,9 +206,7 @@ def test_divisors_of_frequencies_and_a_linear_factor_together(tmp_path: Path) ->
 
 
 REFUSED_METADATA: list[tuple[dict[str, Any], str]] = [
-    ({"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}, "rope.scaling.type"),
-    ({"rope.scaling.type": "yarn", "rope.scaling.factor": 1.0, "rope.scaling.attn_factor": 2.0}, "attn_factor"),
-    ({"rope.scaling.attn_factor": 2.0}, "attn_factor"),
+    ({"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.yarn_ext_factor": 0.5}, "ext_factor"),
     ({"rope.scaling.type": "longrope"}, "longrope"),
     ({"rope.scaling.factor": 2.0, "rope.scaling.yarn_ext_factor": 1.0}, "yarn_ext_factor"),
     ({"rope.dimension_count": 32}, "rope.dimension_count"),

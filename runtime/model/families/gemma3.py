@@ -1,0 +1,38 @@
+"""Gemma 3, the text of it (Gemma Team 2025): norms of the heads of Q and K in place of soft caps, a window in five of
+six layers, and another rotation in these."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stemma.runtime.model.config import ModelConfig
+from stemma.runtime.model.families.family import GGUF, Family
+from stemma.runtime.model.families.gemma import one_less
+from stemma.runtime.model.families.gemma2 import TENSORS, with_caps
+from stemma.runtime.model.families.reading import SLIDING, read_head_dim, read_layers, read_sizes, slides_but_every
+from stemma.runtime.model.families.rope_settings import read_rope
+from stemma.runtime.model.settings import Settings
+
+LARGEST = 62
+
+
+def read(settings: Settings) -> ModelConfig:
+    full = read_rope(settings, read_head_dim(settings), theta=1e6, kind="full_attention")
+    local = read_rope(
+        settings, read_head_dim(settings), theta=settings.get("rope_local_base_freq", 10000.0), kind=SLIDING
+    )
+    config = with_caps(read_sizes(settings, full), settings, LARGEST)
+    return replace(
+        config,
+        layers=read_layers(settings, full.rope, slides_but_every(settings, 6), ropes=(full.rope, local.rope)),
+        attention=replace(config.attention, norms="head"),
+    )
+
+
+GEMMA3 = Family(
+    read,
+    GGUF("gemma3", tensors=TENSORS, undo=one_less, defaults={"sliding_window": 1024}),
+    defaults={"num_key_value_heads": 4, "head_dim": 256, "tie_word_embeddings": True, "query_pre_attn_scalar": 256,
+              "sliding_window": 4096},
+    without_effect=frozenset({"hidden_act", "cache_implementation"}),
+)  # fmt: skip

@@ -1,0 +1,32 @@
+"""MiniCPM 1 to 4 (Hu et al. 2024): Llama with three scales, of embeddings, of what each part adds, and of logits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stemma.runtime.model.config import ModelConfig, Scales
+from stemma.runtime.model.families.family import GGUF, Family
+from stemma.runtime.model.families.llama import read_llama, unpermuted
+from stemma.runtime.model.settings import Settings
+
+
+def read(settings: Settings) -> ModelConfig:
+    """llama.cpp's converter writes the scales as they are multiplied."""
+    config = read_llama(settings)
+    depth = settings.get("scale_depth", 1.0) / config.num_layers**0.5
+    width = settings.get("dim_model_base", config.hidden) / config.hidden
+    return replace(
+        config,
+        scales=Scales(
+            embedding=settings.get("scale_emb", 1.0),
+            residual=settings.get("residual_scale", depth),
+            logits=1.0 / settings.get("logit_scale", 1.0 / width),
+        ),
+    )
+
+
+MINICPM = Family(
+    read,
+    GGUF("minicpm", settings={"scale_emb": "embedding_scale"}, undo=unpermuted),
+    without_effect=frozenset({"num_experts", "mup_denominator"}),
+)

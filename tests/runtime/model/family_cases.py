@@ -1,0 +1,96 @@
+"""Tiny configurations of every family, by Hugging Face's `model_type`: what each switch of a family does to a small
+model. The first of a family is the plainest, and every other changes the numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SHARED: dict[str, Any] = {
+    "vocab_size": 260, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 1024, "initializer_range": 0.15,
+    "bos_token_id": 258, "eos_token_id": 256, "pad_token_id": 259,
+}  # fmt: skip
+
+
+def rope(kind: str = "default", theta: float = 10000.0, **more: Any) -> dict[str, Any]:
+    return {"rope_parameters": {"rope_type": kind, "rope_theta": theta, **more}}
+
+
+def windows(*flags: int) -> dict[str, Any]:
+    kinds = ["sliding_attention" if flag else "full_attention" for flag in flags]
+    return {"layer_types": kinds, "sliding_window": 40, "num_hidden_layers": len(flags)}
+
+
+LLAMA3 = rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
+YARN = rope("yarn", factor=4.0, original_max_position_embeddings=128)
+SHORT, LONG = [1.0, 1.1, 1.3, 1.5, 2.0, 2.5, 3.0, 4.0], [float(n) for n in range(1, 9)]
+LONGROPE = rope("longrope", short_factor=SHORT, long_factor=LONG)
+QUERIES = rope(llama_4_scaling_beta=0.3, original_max_position_embeddings=650)
+TIED = {"tie_word_embeddings": True}
+UNTIED = {"tie_word_embeddings": False}
+BIASED = {"attention_bias": True}
+PLAIN: dict[str, Any] = {}
+
+CASES: dict[str, list[dict[str, Any]]] = {
+    "llama": [
+        PLAIN, TIED, {"num_key_value_heads": 4}, {"num_key_value_heads": 1}, BIASED, {"head_dim": 32}, LLAMA3,
+        {"mlp_bias": True}, {"hidden_act": "gelu"}, rope("linear", factor=4.0), YARN,
+        rope("yarn", factor=4.0, original_max_position_embeddings=128, mscale=0.7, mscale_all_dim=0.4, truncate=False),
+        rope("yarn", factor=8.0, original_max_position_embeddings=64, attention_factor=1.3, beta_fast=16, beta_slow=2),
+    ],
+    "mistral": [{"sliding_window": None}, {"sliding_window": 40}, TIED],
+    "qwen2": [PLAIN, rope(theta=1e6), {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 40}, TIED],
+    "qwen3": [PLAIN, TIED, BIASED, YARN, {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 40}],
+    "arcee": [PLAIN, {"mlp_bias": True}, BIASED, {"hidden_act": "silu"}, YARN],
+    "cohere2": [{"num_hidden_layers": 4}, windows(0, 1), {**windows(1, 1), "logit_scale": 0.5}, BIASED, UNTIED],
+    "ernie4_5": [PLAIN, {"use_bias": True}, UNTIED, rope(theta=1e4)],
+    "exaone4": [
+        {**windows(0, 0), "sliding_window": None}, windows(1, 0), windows(1, 1),
+        {"sliding_window": 40, "sliding_window_pattern": 2, "num_hidden_layers": 3},
+    ],
+    "gemma": [PLAIN, UNTIED, BIASED, {"hidden_act": "silu"}],
+    "gemma2": [
+        PLAIN, windows(1, 0), {"query_pre_attn_scalar": 40}, {"attn_logit_softcapping": 2.0},
+        {"final_logit_softcapping": 3.0}, {"attn_logit_softcapping": None, "final_logit_softcapping": None}, BIASED,
+        {"hidden_activation": "silu"},
+    ],
+    "gemma3_text": [
+        PLAIN, windows(1, 0), {"query_pre_attn_scalar": 40}, {"final_logit_softcapping": 3.0},
+        {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                             "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0}}, **windows(1, 0)},
+    ],
+    "glm": [PLAIN, {"attention_bias": False}, rope(partial_rotary_factor=1.0)],
+    "glm4": [PLAIN, {"attention_bias": False}, rope(partial_rotary_factor=1.0), TIED],
+    "granite": [
+        PLAIN, {"attention_multiplier": 0.1}, {"embedding_multiplier": 3.0}, {"residual_multiplier": 0.4},
+        {"logits_scaling": 4.0}, BIASED, {"mlp_bias": True},
+    ],
+    "granitemoehybrid": [
+        {**kind, "num_local_experts": 0, "shared_intermediate_size": 80, "layer_types": ["full_attention"] * 2}
+        for kind in ({"position_embedding_type": "rope"}, {"position_embedding_type": None},
+                     {"position_embedding_type": "rope", "attention_multiplier": 0.1, "logits_scaling": 3.0})
+    ],
+    "hunyuan_v1_dense": [PLAIN, BIASED, rope("dynamic", alpha=50.0, factor=1.0), TIED],
+    "ministral3": [PLAIN, QUERIES, {**QUERIES, "sliding_window": 40}],
+    "olmo2": [PLAIN, BIASED, TIED, LLAMA3],
+    "olmo3": [
+        PLAIN, windows(1, 0),
+        {**windows(1, 0), "rope_parameters": {"full_attention": YARN["rope_parameters"],
+                                              "sliding_attention": rope()["rope_parameters"]}},
+    ],
+    "phi3": [
+        PLAIN, {"sliding_window": 40}, rope(partial_rotary_factor=0.5),
+        {**LONGROPE, "original_max_position_embeddings": 700},
+        {**rope("longrope", short_factor=SHORT[:4], long_factor=LONG[:4], partial_rotary_factor=0.5),
+         "original_max_position_embeddings": 800},
+    ],
+    "seed_oss": [PLAIN, {"attention_out_bias": True}, {"attention_bias": False}, {"mlp_bias": True}],
+    "smollm3": [
+        {"num_hidden_layers": 4}, {"no_rope_layers": [1, 0]}, {"no_rope_layers": [0, 0], **UNTIED},
+        {"no_rope_layers": [1, 0], "use_sliding_window": True, "sliding_window": 40}, {**YARN, **BIASED},
+    ],
+    "stablelm": [
+        PLAIN, {"use_parallel_residual": True}, {"use_qkv_bias": True}, rope(partial_rotary_factor=0.5), TIED
+    ],
+    "starcoder2": [PLAIN, {"use_bias": False}, {"sliding_window": 40}, UNTIED, {"hidden_act": "gelu"}],
+}  # fmt: skip

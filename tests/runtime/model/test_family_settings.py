@@ -1,0 +1,67 @@
+"""Every setting that a family has in transformers is used, known to be without effect, or refused by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import transformers
+
+from stemma.runtime.errors import ModelFileError, UnsupportedModel
+from stemma.runtime.model.families.folder_config import read_config
+from stemma.runtime.model.families.register import FAMILIES
+from stemma.runtime.model.settings import WITHOUT_EFFECT
+from tests.runtime.model.family_cases import CASES, SHARED
+
+SIZES = ("intermediate_size", "vocab_size", "max_position_embeddings", "num_attention_heads", "hidden_size",
+         "num_hidden_layers")  # fmt: skip
+ONLY_WITH_OTHERS = frozenset(
+    {"model_type", "max_window_layers", "use_sliding_window", "sliding_window", "layer_types", "rope_parameters",
+     "no_rope_layer_interval", "no_rope_layers", "original_max_position_embeddings", "num_hidden_layers"}
+)  # fmt: skip
+"""Settings that count only where another is on: the cases of logits have those."""
+
+
+def written(family: str, **options: Any) -> dict[str, Any]:
+    return transformers.CONFIG_MAPPING[family](**options).to_dict()
+
+
+def changed(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value * 2 or 3
+    return 3 if value is None else "something else"
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_what_transformers_writes_is_read(family: str) -> None:
+    """Every setting of its own, the generation settings that older versions kept here, and what is off."""
+    older = {"max_length": 20, "top_p": 1.0, "use_bfloat16": False, "torch_dtype": "bfloat16", "auto_map": {"A": "b"}}
+    off = {"some_switch": False, "some_name": None, "some_list": [], "_attn_implementation_autoset": True}
+    for case in CASES[family]:
+        raw = written(family, **{**SHARED, **case})
+        assert read_config({**raw, **older, **off}, "x").family == family
+
+
+@pytest.mark.parametrize("family", sorted(CASES.keys() - {"granitemoehybrid"}))  # which means state layers
+def test_what_is_absent_is_what_the_family_means(family: str) -> None:
+    """The sizes alone, of the family's own default, say what all settings say."""
+    whole = written(family)
+    assert read_config({key: whole[key] for key in ("model_type", *SIZES)}, "x") == read_config(whole, "x")
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_every_setting_is_used_or_refused(family: str) -> None:
+    raw = written(family, **{**SHARED, **CASES[family][0]})
+    before = read_config(raw, "x")
+    ignored = []
+    for name, value in raw.items():
+        if name in WITHOUT_EFFECT | FAMILIES[family].without_effect | ONLY_WITH_OTHERS or name.startswith("_"):
+            continue
+        try:
+            if read_config({**raw, name: changed(value)}, "x") == before:
+                ignored.append(name)
+        except (UnsupportedModel, ModelFileError):
+            continue
+    assert ignored == []

@@ -8,11 +8,16 @@ result, thoughts. No word in the template counts, only what it does with what it
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 
+from stemma.runtime.errors import ChatTemplateError
 from stemma.runtime.model import ChatTemplate, Tokenizer
+from stemma.runtime.tongues.changes import first_change
+from stemma.runtime.tongues.history import for_template
 from stemma.runtime.tongues.marks import Marks
 from stemma.runtime.tongues.named_forms import hermes
-from stemma.runtime.tongues.probe import Probe
+from stemma.runtime.tongues.probe import QUESTION, THOUGHT, WORDS, Probe, tools
 from stemma.runtime.tongues.probing_calls import find_calls
 from stemma.runtime.tongues.probing_words import find_words
 from stemma.runtime.tongues.tongue import Tongue
@@ -28,7 +33,7 @@ def recognise(template: ChatTemplate | None, tokenizer: Tokenizer, ends: Iterabl
     words = find_words(probe)
     calls = find_calls(probe, words)
     is_told = probe.tells_tools()
-    return Tongue(
+    found = Tongue(
         calls or hermes(),
         is_told=is_told and calls is not None,
         is_written=calls is not None,
@@ -38,3 +43,19 @@ def recognise(template: ChatTemplate | None, tokenizer: Tokenizer, ends: Iterabl
         has_system=probe.has_system(),
         **words._asdict(),
     )
+    return replace(found, changes_turns=_changes_turns(template, found))
+
+
+def _changes_turns(template: ChatTemplate, tongue: Tongue) -> bool:
+    """Whether the template writes earlier turns of some chat otherwise than it did for their answers."""
+    answers = [{"role": "assistant", "content": WORDS}]
+    if tongue.reasoning is not None:
+        answers.append({**answers[0], "reasoning_content": THOUGHT})
+    for answer in answers:
+        for before in ([], [{"role": "system", "content": WORDS}] if tongue.has_system else []):
+            user = {"role": "user", "content": QUESTION}
+            given = for_template([*before, user, answer, user], tools(), tongue)
+            with suppress(ChatTemplateError):
+                if first_change(template, given, tongue) is not None:
+                    return True
+    return False

@@ -44,7 +44,7 @@ class Tongue:
     is_told: the template tells tools. is_written: it writes calls and their results. Else both are written here.
     opens, closes: what stands around the words of an answer. has_text_arguments: the template wants them as JSON text.
     has_short_ids: it takes ids of nine letters and digits only. has_system: it takes system messages.
-    is_refusing_words: it refuses words, or thoughts, beside calls.
+    changes_turns: it writes earlier turns otherwise than they stood in the prompts of their answers.
     """
 
     calls: CallForm
@@ -57,6 +57,7 @@ class Tongue:
     has_text_arguments: bool = False
     has_short_ids: bool = False
     has_system: bool = True
+    changes_turns: bool = False
 
     @property
     def is_plain(self) -> bool:

@@ -44,4 +44,6 @@ def show_explanation(said: dict[str, Any]) -> Group:
     if said["expected"]:
         texts = ", ".join(repr(item["text"]) for item in said["expected"])
         lines.append(Text(f"the cache goes on with {texts}", style="dim"))
+    if change := said.get("changed_turn"):
+        lines.append(Text(f"turn {change['turn']} ({change['role']}): {change['reason']}", style="dim"))
     return Group(*lines)

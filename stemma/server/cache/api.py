@@ -114,6 +114,7 @@ async def explain(context: RequestContext[Service, PrefixRequest]) -> Response:
     """POST /cache/explain: how much of a prompt is cached, and why it is not more."""
     service = context.service
     tokens = await service.work(prefix_tokens, service, context.body)
+    change = await service.work(service.prompter.first_change, context.body.messages or [], context.body.tools or [])
     namespace = context.tenant.namespace(context.body.cache_salt)
     found = await service.work(service.engine.with_cache, lambda cache: cache.explain(tokens, namespace))
     reason = found.reason
@@ -132,6 +133,7 @@ async def explain(context: RequestContext[Service, PrefixRequest]) -> Response:
             "expected": [{"token": token, "text": service.texts.text(token)} for token in found.expected],
             "evicted_tokens": found.evicted_len,
             "copied_tokens": found.copied_tokens,
+            "changed_turn": None if change is None else change._asdict(),
         }
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from stemma.runtime.engine import Completion, Generation, RequestOptions
+from stemma.runtime.errors import StemmaError
 from stemma.runtime.tongues.answer_grammar import AnswerGrammar
 from stemma.runtime.tongues.parser import AnswerParser
 from stemma.runtime.tongues.pieces import Answer, Piece
@@ -16,11 +18,11 @@ from stemma.server.generation.options import sampling_options
 from stemma.server.generation.service import Service
 from stemma.server.generation.token_texts import TextOffsets
 from stemma.server.http.endpoint import RequestContext
-from stemma.server.http.errors import bad_request
+from stemma.server.http.errors import ApiError, bad_request
 from stemma.server.http.keys import Tenant
 from stemma.server.outputs.constraints import OutputConstraint, ToolUse, chat_constraint, function_of, tool_use
 from stemma.server.prompts.prompter import ChatPrompt, answer_key
-from stemma.server.wire.chat import ChatRequest
+from stemma.server.wire.chat import ChatRequest, FunctionCall, Message, ToolCall
 
 
 async def start_chat(
@@ -81,6 +83,10 @@ def template_values(body: ChatRequest) -> dict[str, Any]:
     return {**told, **(body.chat_template_kwargs or {})}
 
 
+WHEN_IDLE = -(2**31)
+"""The priority of what nobody waits for."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChatTurn:
     """A request that was started: what its answer depends on."""
@@ -115,6 +121,24 @@ class ChatTurn:
         ran = prompter.remember(self.prompt, namespace, completion.text, key, tokens)
         if tokens and ran[-1] == tokens[-1]:
             self.service.compute_later(ran, namespace, self.body.priority or 0)
+        if prompter.tongue.changes_turns:
+            self.service.later(self._compute_next_beginning, answer, ran)
+
+    def _compute_next_beginning(self, answer: Answer, ran: Sequence[int]) -> None:
+        """Have in the cache what the next turn will begin with, where the template writes it otherwise than it ran."""
+        calls = [
+            ToolCall(id=made.id, function=FunctionCall(name=made.name, arguments=made.arguments))
+            for made in answer.calls
+        ]
+        said = Message(role="assistant", content=answer.content, tool_calls=calls or None)
+        said.reasoning_content = answer.reasoning or None
+        namespace, values = self.options["namespace"], template_values(self.body)
+        with suppress(ApiError, StemmaError):  # a template that takes no user there, a prompt that is too long
+            begins = self.service.prompter.next_beginning(
+                [*self.body.messages, said], self.tools.offered, namespace, values
+            )
+            if begins[: len(ran)] != list(ran):
+                self.service.compute_later(begins, namespace, WHEN_IDLE)
 
 
 @dataclass(slots=True)

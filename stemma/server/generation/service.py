@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import ParamSpec
 
 from stemma.runtime.engine import Engine, Generation
 from stemma.runtime.errors import EngineClosed
@@ -16,6 +18,8 @@ from stemma.server.outputs.compiling import Compilers
 from stemma.server.prompts.prompter import ChatPrompter
 from stemma.server.prompts.turns import TurnMemory
 from stemma.version import VERSION
+
+P = ParamSpec("P")
 
 
 class Service(HttpState):
@@ -55,6 +59,11 @@ class Service(HttpState):
             for generation in generations:
                 generation.give_up()
                 generation.fail(EngineClosed("the server shut down before the answer was complete; ask again"))
+
+    def later(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Have something done beside the event loop that nobody waits for."""
+        if not self.stopping.is_set():
+            asyncio.get_running_loop().run_in_executor(self._workers, lambda: work(*args, **kwargs))
 
     def compute_later(self, tokens: Sequence[int], namespace: str, priority: int) -> None:
         """Have these tokens in the cache soon. Nobody waits for it, but what goes on from them comes behind it."""

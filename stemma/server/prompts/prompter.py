@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from stemma.runtime.errors import ChatTemplateError, PromptTooLong
 from stemma.runtime.model import LoadedModel
+from stemma.runtime.tongues.changes import TurnChange, first_change
 from stemma.runtime.tongues.history import TemplateInput, for_template
 from stemma.runtime.tongues.tongue import Standing, Tongue
 from stemma.server.http.errors import bad_request
@@ -78,6 +79,26 @@ class ChatPrompter:
             return for_template(message_values(messages), tool_values(tools), self.tongue)
         except ChatTemplateError as error:
             raise bad_request(str(error), "messages[].tool_calls[].function.arguments", "invalid_value") from error
+
+    def first_change(self, messages: Sequence[Message], tools: Sequence[Tool]) -> TurnChange | None:
+        """Where the template writes earlier turns otherwise than when the model was asked."""
+        template = self._loaded.chat_template
+        if template is None:
+            return None
+        try:
+            return first_change(template, self.for_template(messages, tools), self.tongue)
+        except ChatTemplateError:
+            return None
+
+    def next_beginning(
+        self, messages: Sequence[Message], tools: Sequence[Tool], namespace: str, values: Mapping[str, Any]
+    ) -> list[int]:
+        """What the prompt of the next turn will begin with, whatever the user says in it. Raises ApiError."""
+        one, other = (
+            self.prompt([*messages, Message(role="user", content=text)], tools, namespace, values).tokens
+            for text in ("a", "b")
+        )
+        return one[: next((at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), 0)]
 
     def standing(self, prompt: Sequence[int]) -> Standing:
         """Where a prompt leaves the model: in thoughts, behind them, or free to begin some."""

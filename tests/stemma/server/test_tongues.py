@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -121,3 +122,23 @@ async def test_history_has_the_thoughts_that_the_template_writes(client: Any, en
     told = [(await client.post("/tokenize", messages=messages))["count"] for messages in (chat, bare)]
     reasoning = engine.tongue.reasoning
     assert (told[0] > told[1]) == (reasoning is not None and reasoning.field is not None)
+
+
+async def test_a_turn_that_the_template_changes_is_computed_before_it_is_needed(client: Any, engine: Engine) -> None:
+    if not is_opened(engine):
+        pytest.skip("this template changes no turn")
+    question = [{"role": "user", "content": "a question that is rather long"}]
+    first = await client.post(CHAT, messages=question, max_tokens=8, seed=5, ignore_eos=True)
+    message = {name: first["choices"][0]["message"][name] for name in ("role", "content", "reasoning_content")}
+    chat = [*question, message, {"role": "user", "content": "more"}]
+    found = await client.post("/cache/explain", messages=chat)
+    assert (found["changed_turn"]["turn"], found["changed_turn"]["role"]) == (1, "assistant")
+    for _ in range(200):
+        if (
+            engine.stats().num_running == engine.stats().num_waiting == 0
+            and found["hit_len"] > found["num_tokens"] - 12
+        ):
+            break
+        await asyncio.sleep(0.02)
+        found = await client.post("/cache/explain", messages=chat)
+    assert found["num_tokens"] - found["hit_len"] < 12, "all but the new question"

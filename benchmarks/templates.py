@@ -135,9 +135,12 @@ def theirs(source: str, chat: dict[str, Any], special: dict[str, str]) -> str | 
 
 
 def ours(template: ChatTemplate, chat: dict[str, Any]) -> str | None:
+    """With thoughts under both names that transformers gives them."""
     values = {name: value for name, value in chat.items() if name != "messages"}
+    messages = [message | ({"thinking": thoughts} if (thoughts := message.get("reasoning_content")) else {})
+                for message in chat["messages"]]  # fmt: skip
     try:
-        return template.render(chat["messages"], **values)
+        return template.render(messages, **values)
     except ChatTemplateError:
         return None
 

@@ -104,13 +104,15 @@ def chat(
             else:
                 reply = session.send(line)
                 if not as_json:
-                    for delta in reply:
-                        print(delta.text, end="", flush=True)
+                    for part in reply:
+                        console.print(part.thoughts, end="", style="dim", markup=False, highlight=False)
+                        print(part.text, end="", flush=True)
                     print()
                 reply.result()
                 completion = reply.completion
                 if as_json:
-                    print(json.dumps(_completion_json(completion, llm.loaded.config.name)), flush=True)
+                    thoughts = {"thoughts": reply.thoughts} if reply.thoughts else {}
+                    print(json.dumps(_completion_json(completion, llm.loaded.config.name) | thoughts), flush=True)
                 else:
                     console.print(_figures(completion), style="dim")
 

@@ -81,6 +81,9 @@ def _with_thoughts(message: Mapping[str, Any], tongue: Tongue) -> dict[str, Any]
     field = tongue.reasoning.field if tongue.reasoning else None
     if thoughts and field is not None:
         del value["reasoning_content"]
+        assert tongue.reasoning is not None
+        if tongue.reasoning.excludes_words and value.get("tool_calls") and value["content"]:
+            thoughts, value["content"] = f"{thoughts}\n\n{value['content']}", ""
         value |= thoughtful(field, thoughts, value["content"])
     return value
 

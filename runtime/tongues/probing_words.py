@@ -69,8 +69,15 @@ def _written_thoughts(probe: Probe) -> Reasoning | None:
             opens, behind = text.partition(THOUGHT)[0].strip(), found.lstrip()
             closes = _closing_mark(probe, opens, behind)
             if opens and closes and '"type"' not in opens.replace("'", '"'):  # parts that were printed as they are
-                return Reasoning(opens, closes, behind[len(closes) :] if behind_it == WORDS else "", field)
+                gap = behind[len(closes) :] if behind_it == WORDS else ""
+                return Reasoning(opens, closes, gap, field, excludes_words=_excludes_words(probe, field))
     return None
+
+
+def _excludes_words(probe: Probe, field: str) -> bool:
+    """Whether a template takes thoughts beside calls, and words beside calls, but not both."""
+    called = [probe.calls({KEYS[0]: VALUES[0]}, **thoughtful(field, THOUGHT, words)) for words in ("", WORDS)]
+    return called[0] is not None and called[1] is None
 
 
 def _closing_mark(probe: Probe, opens: str, behind: str) -> str:

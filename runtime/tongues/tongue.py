@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from stemma.runtime.model import Tokenizer
 from stemma.runtime.tongues.calls import CallForm
 from stemma.runtime.tongues.marks import Marks
 
@@ -28,13 +30,15 @@ def thoughtful(field: str, thoughts: str, content: str) -> dict[str, Any]:
 class Reasoning:
     """What stands around thoughts. gap: between their end and the answer, as the template writes it.
 
-    field: of a message, where the template looks for them, or PARTS; None if it leaves them out.
+    field: of a message, where the template looks for them, or PARTS; None if it leaves them out. excludes_words: beside
+    calls, it takes either thoughts or words.
     """
 
     opens: str
     closes: str
     gap: str = ""
     field: str | None = "reasoning_content"
+    excludes_words: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,3 +86,14 @@ class Tongue:
         if end.endswith(self.reasoning.closes.strip()):
             return "answering"
         return "thinking" if end.endswith(self.reasoning.opens.strip()) else "either"
+
+
+WINDOW = 48
+"""Tokens at the end of a prompt that tell where it leaves the model."""
+
+
+def prompt_end(prompt: Sequence[int], tokenizer: Tokenizer) -> str:
+    """The text of a prompt's last tokens, special ones with their names."""
+    names = {index: text for text, index in tokenizer.special.items()}
+    pieces = (names.get(token, "").encode() or tokenizer.token_bytes(token) or b"" for token in prompt[-WINDOW:])
+    return b"".join(pieces).decode("utf-8", "replace")

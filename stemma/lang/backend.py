@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self, Unpack
 from stemma.radix import Explanation, NextUse
 from stemma.runtime.engine import Generation, RequestOptions
 from stemma.runtime.model import ChatTemplate, Tokenizer
+from stemma.runtime.tongues.tongue import Tongue
 
 
 class Hold(Protocol):
@@ -30,6 +31,10 @@ class Backend(Protocol):
     @property
     def chat_template(self) -> ChatTemplate | None:
         """The model's chat template, if it has one."""
+
+    @property
+    def tongue(self) -> Tongue:
+        """What the model's answers are written with."""
 
     def submit(self, prompt: Sequence[int], *, hold: Any = None, **options: Unpack[RequestOptions]) -> Generation:
         """Start one request; `hold` (from this back end) keeps its path at the end."""

@@ -16,6 +16,9 @@ END_OF_TURN = frozenset(
      "[EOT]", "<\uff5cend\u2581of\u2581sentence\uff5c>", "<end_of_utterance>", "<|eom_id|>", "</s>")
 )  # fmt: skip
 """Tokens that end a turn wherever they are in a vocabulary, as llama.cpp has it: many files forget to say so."""
+HARMONY_ENDS = frozenset(("<|return|>", "<|call|>"))
+"""What ends an answer of gpt-oss, where `<|end|>` only ends one message of several."""
+
 GGUF_ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 GGUF_SAMPLING = MappingProxyType({"temperature": "temp", "repetition_penalty": "penalty_repeat"})
 
@@ -41,7 +44,8 @@ def _known_ends(tokenizer: TokenizerFiles) -> set[int]:
     among its added tokens."""
     own = tokenizer.special.get("eos_token")
     added = {token["content"]: token["id"] for token in tokenizer.spec.get("added_tokens", ())}
-    ends = {index for text, index in added.items() if text in END_OF_TURN or text == own}
+    known = END_OF_TURN - {"<|end|>"} if added.keys() >= HARMONY_ENDS else END_OF_TURN
+    ends = {index for text, index in added.items() if text in known or text == own}
     vocabulary = tokenizer.spec["model"].get("vocab")
     if own is not None and own not in added and isinstance(vocabulary, Mapping) and own in vocabulary:
         ends.add(vocabulary[own])

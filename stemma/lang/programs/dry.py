@@ -16,6 +16,8 @@ from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions,
 from stemma.runtime.engine.forms import TEXT, Form, form_of
 from stemma.runtime.model import ChatTemplate, Tokenizer
 from stemma.runtime.model.tiny import TEMPLATE, byte_tokenizer
+from stemma.runtime.tongues.recognise import recognise
+from stemma.runtime.tongues.tongue import Tongue
 
 VOCABULARY = 260
 ANSWER = "⟨answer⟩"
@@ -58,6 +60,11 @@ class DryBackend:
     def chat_template(self) -> ChatTemplate:
         """Roles and contents, one after the other."""
         return self._chat_template
+
+    @property
+    def tongue(self) -> Tongue:
+        """Plain words."""
+        return recognise(None, self._tokenizer)
 
     def explain(self, tokens: Sequence[int], namespace: str = "") -> Explanation:
         """Nothing is cached."""

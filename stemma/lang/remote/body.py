@@ -16,6 +16,7 @@ from stemma.runtime.core.sampling import Sampling
 from stemma.runtime.engine import RequestOptions
 from stemma.runtime.engine.options import checked_options, token_ids
 from stemma.runtime.errors import InvalidRequest
+from stemma.runtime.tongues.answer_grammar import AnswerGrammar
 
 DEFAULT_MAX_TOKENS = 128
 NAMES = {
@@ -55,6 +56,8 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
 
 
 def _grammar(spec: Any) -> dict[str, Any]:
+    if isinstance(spec, AnswerGrammar) and not (spec.functions or isinstance(spec.otherwise, str)):
+        return {**_grammar(spec.otherwise), "behind_thoughts": True}
     match spec.spec if isinstance(spec, Form) else spec:
         case Regex(pattern=pattern):
             return {"regex": pattern}

@@ -10,6 +10,7 @@ import asyncio
 import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
 
@@ -26,6 +27,8 @@ from stemma.runtime.engine.progress import Report, wait
 from stemma.runtime.errors import RemoteError
 from stemma.runtime.model import ChatTemplate, Tokenizer
 from stemma.runtime.model.checkpoint import TokenizerFiles
+from stemma.runtime.tongues.recognise import recognise
+from stemma.runtime.tongues.tongue import Tongue
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -66,6 +69,7 @@ class Remote:
                 files["vocab_size"],
             )
             self._recommended = cast(RequestOptions, files["sampling"])
+            self._ends: list[int] = files["ends"]
             source = files["chat_template"]
             self._chat_template = (
                 None if source is None else ChatTemplate(source, self._tokenizer, files["tool_template"])
@@ -82,6 +86,11 @@ class Remote:
     def chat_template(self) -> ChatTemplate | None:
         """The model's chat template, if it has one."""
         return self._chat_template
+
+    @cached_property
+    def tongue(self) -> Tongue:
+        """What the model's answers are written with."""
+        return recognise(self._chat_template, self._tokenizer, self._ends)
 
     # Generating ----------------------------------------------------------------
     @overload

@@ -19,8 +19,10 @@ from stemma.lang.reports.trace import TraceNode
 from stemma.lang.states.fork import run_branches
 from stemma.lang.states.pin import Pin
 from stemma.lang.states.session import Session
+from stemma.lang.states.speaker import Speaker
 from stemma.lang.states.transcript import Message, Role, Transcript, keep
 from stemma.lang.values.gen import Gen, Outcome
+from stemma.lang.values.hearing import Ear, PlainEar
 from stemma.lang.values.select import By, check_options, scores, scorings
 from stemma.radix import NextUse
 from stemma.runtime.core.checking import checked, describe
@@ -136,18 +138,22 @@ class State:
         reader = self._session.form_of(form)
         transcript = self._idle().answering()
         prompt = transcript.encode(self._session.encoder)
+        speaker = Speaker.of(self._session.llm, transcript, prompt)
         node, started = self.trace.child("gen", name or reader.name), time.perf_counter()
 
         def finish(completions: list[Completion]) -> Outcome[Any]:
             (completion,) = completions
-            kept = keep(completion.tokens, completion.text, self._session.llm.tokenizer)
-            self._record(node, started, completion.usage, completion.text)
+            kept = keep(completion.tokens, completion.text, self._session.llm.tokenizer, speaker.shown)
+            heard = speaker.heard(completion)
+            said = completion._replace(text=heard.words)
+            self._record(node, started, completion.usage, said.text)
             self._extend_runs(len(prompt), completion.usage.cached_tokens, len(kept.tokens), completion.jumped)
-            self._transcript = transcript.with_generated(prompt, kept.tokens, completion.text, kept.uncovered)
-            return Outcome(reader.read(completion), completion, completion.usage, {})
+            self._transcript = transcript.with_generated(prompt, kept.tokens, said.text, kept.uncovered)
+            return Outcome(reader.read(said), said, completion.usage, {}, heard.thoughts)
 
-        merged = reader.over({**self._options, **options})
-        return self._start([self._session.llm.submit(prompt, hold=self._hold, **merged)], finish, reader)
+        merged = speaker.over(reader.over({**self._options, **options}))
+        generation = self._session.llm.submit(prompt, hold=self._hold, **merged)
+        return self._start([generation], finish, reader, speaker.ear)
 
     def select(self, options: Sequence[Choice], *, by: By = "likelihood", name: str | None = None) -> Gen[Choice]:
         """Let the model choose one of these texts, which becomes part of the state. `scores` tells how they did.
@@ -198,8 +204,9 @@ class State:
         return self._start([generation], finish)
 
     def _start(
-        self, generations: list[Generation], finish: Callable[[list[Completion]], Outcome[Value]], form: Form = TEXT
-    ) -> Gen[Value]:
+        self, generations: list[Generation], finish: Callable[[list[Completion]], Outcome[Value]], form: Form = TEXT,
+        ear: Callable[[], Ear] = PlainEar,
+    ) -> Gen[Value]:  # fmt: skip
         """Make these requests the state's pending value."""
 
         def finish_here(completions: list[Completion]) -> Outcome[Value]:
@@ -209,7 +216,7 @@ class State:
         def abandon() -> None:
             self._pending = None
 
-        gen = Gen(generations, finish_here, abandon, form)
+        gen = Gen(generations, finish_here, abandon, form, ear)
         self._pending = gen
         return gen
 

@@ -10,7 +10,9 @@ No I/O, no engine: a transcript is copied by reference.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from stemma.runtime.errors import ModelError, StateError
@@ -124,12 +126,17 @@ class Kept(NamedTuple):
     uncovered: str
 
 
-def keep(tokens: tuple[int, ...], text: str, tokenizer: Tokenizer) -> Kept:
-    """Leave out end tokens, and tokens behind a stop string; a token that a stop string cut is given back as text."""
+def keep(
+    tokens: tuple[int, ...], text: str, tokenizer: Tokenizer, shown: Mapping[int, str] = MappingProxyType({})
+) -> Kept:
+    """Leave out end tokens, and tokens behind a stop string; a token that a stop string cut is given back as text.
+
+    shown: special tokens that stand in the text.
+    """
     end = len(tokens)
-    while end and tokenizer.token_bytes(tokens[end - 1]) is None:
+    while end and tokenizer.token_bytes(tokens[end - 1]) is None and tokens[end - 1] not in shown:
         end -= 1
-    pieces = [tokenizer.token_bytes(token) or b"" for token in tokens[:end]]
+    pieces = [tokenizer.token_bytes(token) or shown.get(token, "").encode() for token in tokens[:end]]
     if b"".join(pieces).decode("utf-8", "replace") == text:
         return Kept(tokens[:end], "")
     wanted, covered = text.encode(), b""

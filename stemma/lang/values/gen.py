@@ -7,6 +7,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from stemma.lang.values.hearing import Ear, PlainEar
 from stemma.lang.values.partial import Part, Parts
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Generation
@@ -17,12 +18,13 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Outcome(NamedTuple, Generic[T_co]):
-    """A finished value. scores: of each option, for a selection."""
+    """A finished value. scores: of each option, for a selection. thoughts: what the model thought before it."""
 
     value: T_co
     completion: Completion
     usage: Usage
     scores: Mapping[str, float]
+    thoughts: str = ""
 
 
 class Gen(Generic[T_co]):
@@ -41,11 +43,13 @@ class Gen(Generic[T_co]):
         finish: Callable[[list[Completion]], Outcome[T_co]],
         abandon: Callable[[], None],
         form: Form = TEXT,
+        ear: Callable[[], Ear] = PlainEar,
     ) -> None:
         """finish: makes the value, once. abandon: called instead if the requests fail or are cancelled.
 
-        form: that of the first request's output, for its parts.
+        form, ear: of the first request's output, for its parts.
         """
+        self._ear = ear
         self._form = form
         self._generations = generations
         self._finish = finish
@@ -91,24 +95,28 @@ class Gen(Generic[T_co]):
         return self._value()
 
     def __iter__(self) -> Iterator[Part[T_co]]:
-        parts = Parts(self._form)
+        parts, ear = Parts(self._form), self._ear()
         try:
             for generation in self._generations[:1]:
                 for delta in generation:
-                    if delta.text:
-                        yield parts.add(delta.text)
+                    for part in parts.heard(ear.push(delta.text)):
+                        yield part
+                for part in parts.heard(ear.finish()):
+                    yield part
             self.result()
         except BaseException as error:
             self._fail(error)
             raise
 
     async def __aiter__(self) -> AsyncIterator[Part[T_co]]:
-        parts = Parts(self._form)
+        parts, ear = Parts(self._form), self._ear()
         try:
             for generation in self._generations[:1]:
                 async for delta in generation:
-                    if delta.text:
-                        yield parts.add(delta.text)
+                    for part in parts.heard(ear.push(delta.text)):
+                        yield part
+                for part in parts.heard(ear.finish()):
+                    yield part
             await self
         except BaseException as error:
             self._fail(error)
@@ -143,6 +151,11 @@ class Gen(Generic[T_co]):
     def usage(self) -> Usage:
         """Where the tokens came from, of all requests for this value."""
         return self._done().usage
+
+    @property
+    def thoughts(self) -> str:
+        """What the model thought before it answered; empty for one that does not, or was not let."""
+        return self._done().thoughts
 
     @property
     def scores(self) -> Mapping[str, float]:

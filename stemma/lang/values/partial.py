@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from stemma.lang.values.hearing import Heard
 from stemma.runtime.engine.forms import Form
 
 T_co = TypeVar("T_co", covariant=True)
@@ -30,12 +31,14 @@ class Part(NamedTuple, Generic[T_co]):
     value: what is there of the value, fields that have not begun left out; None before its first piece. A text is
     the text so far; of a model there is an instance, whose closed fields are validated.
     open: the path of the innermost part that may still change, such as ("tags", 1); None if nothing may.
+    thoughts: what was added to what the model thinks before it answers; such a part adds no text.
     """
 
     text: str
     so_far: str
     value: T_co | None
     open: Path | None
+    thoughts: str = ""
 
     def is_closed(self, *path: str | int) -> bool:
         """Whether the part of the value at this path is there and final."""
@@ -149,6 +152,13 @@ class Parts:
             self._scanner.feed(text)
             return Part(text, self._so_far, self._json_value(), self._scanner.open)
         return Part(text, self._so_far, self._so_far if self._form.is_text else None, ())
+
+    def heard(self, more: Heard) -> Iterator[Part[Any]]:
+        """The parts of what was heard: thoughts, then words."""
+        if more.thoughts:
+            yield Part("", self._so_far, None, (), more.thoughts)
+        if more.words:
+            yield self.add(more.words)
 
     def _json_value(self) -> Any:
         try:

@@ -21,7 +21,7 @@ from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import bad_request
 from stemma.server.openai.legacy_logprobs import LegacyLogprobs, prompt_report
 from stemma.server.openai.wire import CompletionRequest
-from stemma.server.outputs.constraints import text_constraint
+from stemma.server.outputs.constraints import behind_thoughts, text_constraint
 from stemma.server.wire.common import TokenId
 
 LEGACY_MAX_TOKENS = 16
@@ -36,8 +36,14 @@ async def completions(context: RequestContext[Service, CompletionRequest]) -> Re
     if body.best_of not in (None, body.n or 1):
         raise bad_request("best_of is supported only where it equals n", "best_of")
     options.update(logprob_options(body))
-    await constrain(service, options, text_constraint(body))
     prompts = await service.work(prompts_of, service, body)
+    constraint = text_constraint(body)
+    if body.behind_thoughts and constraint is not None:
+        if len(prompts) > 1:
+            raise bad_request("behind_thoughts is for one prompt", "behind_thoughts")
+        prompter = service.prompter
+        constraint = behind_thoughts(constraint, prompter.tongue, prompter.standing(prompts[0]))
+    await constrain(service, options, constraint)
     generations = start(context, prompts, body.n or 1, body.max_tokens, LEGACY_MAX_TOKENS, options)
     answer = CompletionAnswer(service, body, prompts, bool(streaming.include_usage))
     return await reply(context, answer, generations)

@@ -27,7 +27,8 @@ class CompletionRequest(GenerationRequest):
 
     logprobs: this many of the most likely tokens at each position. echo: the prompt is part of the answer.
     prompt_logprobs: as vLLM's: the prompt's own log-probabilities, with this many alternatives; scored_from: beginning
-    with this token of it (1 if left out), so that what stands before is looked up in the cache.
+    with this token of it (1 if left out), so that what stands before is looked up in the cache. behind_thoughts: the
+    prompt is a chat's, as token ids, and the form binds what the model says when it has thought.
     """
 
     prompt: str | list[Any] | None = None
@@ -36,6 +37,7 @@ class CompletionRequest(GenerationRequest):
     logprobs: NumLogprobs | None = None
     prompt_logprobs: NumLogprobs | None = None
     scored_from: Count | None = None
+    behind_thoughts: bool | None = None
     suffix: None = None
 
 

@@ -89,14 +89,14 @@ def chat_constraint(body: ChatRequest, tools: ToolUse, tongue: Tongue, standing:
     final = text_constraint(body)
     if not tools.callable:
         constraint = _prompted_constraint(body) or final
-        return None if constraint is None else _behind_thoughts(constraint, tongue, standing)
+        return None if constraint is None else behind_thoughts(constraint, tongue, standing)
     size = len(msgspec.json.encode(tools.callable)) + (final.num_bytes if final else 0)
     otherwise: GrammarSpec | Otherwise = "nothing" if tools.is_required else final.spec if final else "text"
     functions = tuple(map(function_of, tools.callable))
     return OutputConstraint(AnswerGrammar(tongue, functions, tools.max_calls, otherwise, standing), size, "tools")
 
 
-def _behind_thoughts(constraint: OutputConstraint, tongue: Tongue, standing: Standing) -> OutputConstraint:
+def behind_thoughts(constraint: OutputConstraint, tongue: Tongue, standing: Standing) -> OutputConstraint:
     """A form that begins where the answer does."""
     if standing == "answering" and not (tongue.opens or tongue.closes):
         return constraint

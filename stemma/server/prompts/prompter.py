@@ -10,14 +10,11 @@ from stemma.runtime.errors import ChatTemplateError, PromptTooLong
 from stemma.runtime.model import LoadedModel
 from stemma.runtime.tongues.changes import TurnChange, first_change
 from stemma.runtime.tongues.history import TemplateInput, for_template
-from stemma.runtime.tongues.tongue import Standing, Tongue
+from stemma.runtime.tongues.tongue import Standing, Tongue, prompt_end
 from stemma.server.http.errors import bad_request
 from stemma.server.prompts.tool_text import content_text, message_values, tool_values
 from stemma.server.prompts.turns import TurnMemory
 from stemma.server.wire.chat import Message, Tool
-
-WINDOW = 48
-"""Tokens at the end of a prompt that tell where it leaves the model."""
 
 
 class ChatPrompt(NamedTuple):
@@ -102,13 +99,7 @@ class ChatPrompter:
 
     def standing(self, prompt: Sequence[int]) -> Standing:
         """Where a prompt leaves the model: in thoughts, behind them, or free to begin some."""
-        return self.tongue.standing(self._text(prompt[-WINDOW:]))
-
-    def _text(self, tokens: Sequence[int]) -> str:
-        """With all special tokens in it."""
-        tokenizer = self._loaded.tokenizer
-        texts = (self._special.get(token, "").encode() or tokenizer.token_bytes(token) or b"" for token in tokens)
-        return b"".join(texts).decode("utf-8", "replace")
+        return self.tongue.standing(prompt_end(prompt, self._loaded.tokenizer))
 
     def encode_text(self, text: str) -> list[int]:
         """Tokens of a plain prompt. Raises PromptTooLong."""

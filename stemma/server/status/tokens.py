@@ -61,6 +61,7 @@ async def tokenizer(context: RequestContext[Service, None]) -> Response:
         "adds_bos": files.adds_bos,
         "chat_template": files.chat_template,
         "tool_template": files.tool_template,
+        "ends": loaded.generation.eos_ids,
         "sampling": service.engine.recommended,
     }
     return await service.work(json_reply, answer)

@@ -62,6 +62,13 @@ def test_ends_of_a_gguf_file_without_a_type() -> None:
     assert read_gguf_generation(values, files).eos_ids == (1, 2, 3)
 
 
+def test_the_end_of_a_message_is_none_of_an_answer_that_has_several() -> None:
+    values = {"tokenizer.ggml.tokens": ["x"] * 9, "tokenizer.ggml.eos_token_id": 1}
+    harmony = tokenizer({"<|end|>": 3, "<|return|>": 1, "<|call|>": 4})
+    assert read_gguf_generation(values, harmony).eos_ids == (1,)
+    assert read_gguf_generation(values, tokenizer({"<|end|>": 3})).eos_ids == (1, 3)
+
+
 SAMPLING = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0.1, "repetition_penalty": 1.05, "do_sample": True}
 
 

@@ -15,12 +15,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from stemma.kernels.experts import Activation as Activation
+from stemma.kernels.experts import ExpertsSpec, SharedExpert
 from stemma.kernels.weights import StoredWeight
 
 Int32Array = npt.NDArray[np.int32]
@@ -79,19 +81,19 @@ class HeadNorms(NamedTuple):
     after_rope: bool = False
 
 
-Activation = Literal["silu", "gelu", "gelu_tanh", "relu2", "clamped_silu"]
-"""Of an MLP. gelu is the exact one, gelu_tanh its approximation, relu2 the square of relu. clamped_silu, for gated ones
-alone, is gpt-oss's: gates at most 7, ups within 7, `gate * sigmoid(1.702 * gate) * (up + 1)`."""
-
-
 class KVShape(NamedTuple):
-    """The paged KV pool of one model."""
+    """The paged KV pool of one model.
+
+    value_dim: None if keys have values beside them, of head_dim too; else values are the first value_dim numbers of the
+    keys themselves (latent attention, DeepSeek V2) and take no memory.
+    """
 
     num_layers: int
     num_blocks: int
     block_size: int
     num_kv_heads: int
     head_dim: int
+    value_dim: int | None = None
 
 
 class BlockCopy(NamedTuple):
@@ -227,6 +229,18 @@ class Ops(Protocol):
         and K change places within each head, which changes no product of the two, and what is not rotated has cosine 1.
         """
 
+    def head_linear(self, weights: Sequence[StoredWeight]) -> Any:
+        """Pack a matrix (out, in) for each head; all have one shape."""
+
+    def experts(
+        self, spec: ExpertsSpec, router: Linear, correction: StoredWeight | None,
+        gate_up: Sequence[Linear], down: Sequence[Linear], shared: SharedExpert | None = None,
+    ) -> Any:  # fmt: skip
+        """Experts that stand in one layer, each with a gated MLP (Jacobs et al. 1991, Shazeer et al. 2017).
+
+        router: hidden -> experts. correction: (experts,), added to the scores by which experts are chosen.
+        """
+
     def kv(self, shape: KVShape) -> KV:
         """Allocate a KV pool. Raises MemoryError if it does not fit the device."""
 
@@ -252,10 +266,26 @@ class Ops(Protocol):
         qkv: (tokens, (num_heads + 2 * num_kv_heads) * head_dim) -> Q as (tokens, num_heads, head_dim).
         """
 
+    def multiply_heads(self, x: torch.Tensor, linear: Any) -> torch.Tensor:
+        """Each head by its own matrix: (tokens, heads * in) -> (tokens, heads * out)."""
+
+    def latent_write(self, latent: torch.Tensor, norm: Any, rope: Any, kv: Any, layer: int, plan: Any) -> None:
+        """Norm the first numbers of a latent, rotate those behind them, write both as the token's key, of one head.
+
+        latent: (tokens, head_dim). What is normed is as wide as the norm, what is rotated has twice rope's angles.
+        """
+
+    def latent_queries(self, q: torch.Tensor, keys: Any, rope: Any, plan: Any) -> torch.Tensor:
+        """Queries for latent keys (DeepSeek V2, section 2.1, with its keys' matrix absorbed in the queries).
+
+        q: (tokens, heads * (in + rotated)); keys: a head_linear (in -> latent). Each head's first numbers are
+        multiplied, those behind them rotated -> (tokens, heads, latent + rotated).
+        """
+
     def attention(self, q: torch.Tensor, kv: Any, layer: int, plan: Any, spec: AttentionSpec) -> torch.Tensor:
         """Causal attention of this step's rows over what they see of their contexts.
 
-        q: (tokens, num_heads, head_dim) -> (tokens, num_heads * head_dim).
+        q: (tokens, num_heads, head_dim) -> (tokens, num_heads * head_dim); where the KV has a value_dim, that many.
         """
 
     def linear_add(self, x: torch.Tensor, linear: Any, residual: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
@@ -271,6 +301,11 @@ class Ops(Protocol):
 
     def norm_activated(self, x: torch.Tensor, norm: Any | None, up: Any, activation: Activation) -> torch.Tensor:
         """`activation(up(norm(x)))` -> (tokens, out_features), an MLP without a gate."""
+
+    def norm_experts_add(
+        self, x: torch.Tensor, norm: Any | None, experts: Any, residual: torch.Tensor, scale: float = 1.0
+    ) -> torch.Tensor:
+        """`residual + scale * the weighted sum of each token's experts of norm(x)`; may work in place on `residual`."""
 
     def logits(
         self, x: torch.Tensor, rows: Int32Array, norm: Any, head: Any, softcap: float | None = None

@@ -11,14 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from stemma.kernels.experts import Activation, ExpertsSpec, SharedExpert
 from stemma.kernels.ops import (
-    Activation,
     AttentionMetadata,
     AttentionSpec,
     BlockCopy,
@@ -31,6 +32,7 @@ from stemma.kernels.ops import (
     StepExecutor,
     check_process,
 )
+from stemma.kernels.reference_experts import ReferenceExperts, apply_experts
 from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.weights import StoredWeight, dequantize
 
@@ -90,11 +92,16 @@ class ReferenceRope:
 class ReferenceKV:
     shape: KVShape
     keys: torch.Tensor  # (layers, slots, kv_heads, head_dim)
-    values: torch.Tensor
+    values: torch.Tensor  # in latent attention a view of the keys
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """What is stored."""
+        return (self.keys,) if self.shape.value_dim else (self.keys, self.values)
 
     @property
     def num_bytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes
+        return sum(tensor.nbytes for tensor in self.tensors)
 
     @property
     def format(self) -> str:
@@ -121,6 +128,15 @@ ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = MappingProxy
 
 def _capped(x: torch.Tensor, softcap: float | None) -> torch.Tensor:
     return x if softcap is None else softcap * torch.tanh(x / softcap)
+
+
+def _gated(both: torch.Tensor, activation: Activation) -> torch.Tensor:
+    """Gates and ups, side by side."""
+    gate, up = both.chunk(2, dim=-1)
+    if activation == "clamped_silu":
+        gate, up = gate.clamp(max=7.0), up.clamp(-7.0, 7.0)
+        return gate * torch.sigmoid(1.702 * gate) * (up + 1)
+    return ACTIVATIONS[activation](gate) * up
 
 
 def _norm_heads(x: torch.Tensor, norm: ReferenceNorm | None) -> torch.Tensor:
@@ -178,11 +194,22 @@ class ReferenceOps:
             torch.from_numpy(cos).to(self.device, self.dtype), torch.from_numpy(sin).to(self.device, self.dtype)
         )
 
+    def head_linear(self, weights: Sequence[StoredWeight]) -> torch.Tensor:
+        return torch.stack([self._load(weight) for weight in weights])
+
+    def experts(
+        self, spec: ExpertsSpec, router: Any, correction: StoredWeight | None, gate_up: Sequence[Any],
+        down: Sequence[Any], shared: SharedExpert | None = None,
+    ) -> ReferenceExperts:  # fmt: skip
+        added = None if correction is None else self._load(correction)
+        return ReferenceExperts(spec, router, added, gate_up, down, shared)
+
     def kv(self, shape: KVShape) -> ReferenceKV:
         check_process(self._process)  # torch has threads too
         size = (shape.num_layers, shape.num_blocks * shape.block_size, shape.num_kv_heads, shape.head_dim)
         try:
-            keys, values = (torch.zeros(size, dtype=self.dtype, device=self.device) for _ in range(2))
+            keys = torch.zeros(size, dtype=self.dtype, device=self.device)
+            values = keys[..., : shape.value_dim] if shape.value_dim else torch.zeros_like(keys)
         except RuntimeError as error:
             raise MemoryError(f"a KV pool of {shape} does not fit {self.device}") from error
         return ReferenceKV(shape, keys, values)
@@ -225,6 +252,25 @@ class ReferenceOps:
         kv.values[layer, plan.slots] = v
         return q
 
+    def multiply_heads(self, x: torch.Tensor, linear: torch.Tensor) -> torch.Tensor:
+        by_head = x.view(len(x), len(linear), -1)
+        return torch.einsum("thi,hoi->tho", by_head, linear).reshape(len(x), -1)
+
+    def latent_write(
+        self, latent: torch.Tensor, norm: ReferenceNorm, rope: ReferenceRope, kv: ReferenceKV, layer: int,
+        plan: ReferencePlan,
+    ) -> None:  # fmt: skip
+        width = len(norm.weight)
+        rotated = rope(latent[:, None, width:], plan.positions)
+        kv.keys[layer, plan.slots] = torch.cat((norm(latent[:, :width])[:, None], rotated), dim=-1)
+
+    def latent_queries(
+        self, q: torch.Tensor, keys: torch.Tensor, rope: ReferenceRope, plan: ReferencePlan
+    ) -> torch.Tensor:
+        plain, turned = torch.tensor_split(q.view(len(q), len(keys), -1), [keys.shape[2]], dim=-1)
+        absorbed = torch.einsum("thi,hoi->tho", plain, keys)
+        return torch.cat((absorbed, rope(turned, plan.positions)), dim=-1)
+
     def attention(
         self, q: torch.Tensor, kv: ReferenceKV, layer: int, plan: ReferencePlan, spec: AttentionSpec
     ) -> torch.Tensor:
@@ -248,16 +294,19 @@ class ReferenceOps:
     def norm_gated(
         self, x: torch.Tensor, norm: AnyNorm | None, gate_up: ReferenceLinear, activation: Activation
     ) -> torch.Tensor:
-        gate, up = self.norm_linear(x, norm, gate_up).chunk(2, dim=-1)
-        if activation == "clamped_silu":
-            gate, up = gate.clamp(max=7.0), up.clamp(-7.0, 7.0)
-            return gate * torch.sigmoid(1.702 * gate) * (up + 1)
-        return ACTIVATIONS[activation](gate) * up
+        return _gated(self.norm_linear(x, norm, gate_up), activation)
 
     def norm_activated(
         self, x: torch.Tensor, norm: AnyNorm | None, up: ReferenceLinear, activation: Activation
     ) -> torch.Tensor:
         return ACTIVATIONS[activation](self.norm_linear(x, norm, up))
+
+    def norm_experts_add(
+        self, x: torch.Tensor, norm: AnyNorm | None, experts: ReferenceExperts, residual: torch.Tensor,
+        scale: float = 1.0,
+    ) -> torch.Tensor:  # fmt: skip
+        gate = partial(_gated, activation=experts.spec.activation)
+        return residual + scale * apply_experts(x if norm is None else norm(x), experts, gate)
 
     def logits(
         self, x: torch.Tensor, rows: Int32Array, norm: AnyNorm, head: ReferenceLinear, softcap: float | None = None
@@ -271,7 +320,7 @@ class ReferenceOps:
     def copy_blocks(self, kv: ReferenceKV, copies: Sequence[BlockCopy]) -> None:
         size = kv.shape.block_size
         for source, destination, num_tokens in copies:
-            for pool in (kv.keys, kv.values):
+            for pool in kv.tensors:
                 pool[:, destination * size : destination * size + num_tokens] = pool[
                     :, source * size : source * size + num_tokens
                 ].clone()
@@ -283,18 +332,19 @@ class ReferenceOps:
 
     def read_blocks(self, kv: ReferenceKV, blocks: Int32Array) -> bytes:
         slots = self._blocks(kv, blocks)
-        data = torch.stack((kv.keys[:, slots], kv.values[:, slots])).cpu().contiguous()
+        data = torch.stack([tensor[:, slots] for tensor in kv.tensors]).cpu().contiguous()
         return data.view(torch.uint8).numpy().tobytes()
 
     def write_blocks(self, kv: ReferenceKV, blocks: Int32Array, data: bytes) -> None:
         slots = self._blocks(kv, blocks)
-        shape = (2, kv.shape.num_layers, len(slots), kv.shape.num_kv_heads, kv.shape.head_dim)
+        shape = (len(kv.tensors), kv.shape.num_layers, len(slots), kv.shape.num_kv_heads, kv.shape.head_dim)
         if len(data) != int(np.prod(shape)) * self.dtype.itemsize:
             raise ValueError(
                 f"{len(data)} bytes do not fit {len(blocks)} blocks of {kv.shape}; the snapshot is another model's"
             )
         values = torch.frombuffer(bytearray(data), dtype=self.dtype).view(shape).to(self.device)
-        kv.keys[:, slots], kv.values[:, slots] = values[0], values[1]
+        for tensor, stored in zip(kv.tensors, values, strict=True):
+            tensor[:, slots] = stored
 
     def apply_mask(self, logits: torch.Tensor, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
         bits = np.unpackbits(mask.view(np.uint8), axis=1, bitorder="little", count=logits.shape[1])

@@ -20,24 +20,28 @@ from llvmlite import ir
 
 from stemma.kernels.codes import FORMS
 from stemma.kernels.cpu.attention import tiles
-from stemma.kernels.cpu.attention.attend import add_attention
-from stemma.kernels.cpu.attention.kv import CpuKV, add_rope_write, allocate
+from stemma.kernels.cpu.attention.kv import CpuKV, allocate
+from stemma.kernels.cpu.attention.paged import PagedKernels
 from stemma.kernels.cpu.attention.plan import CpuPlan, make_plan
-from stemma.kernels.cpu.attention.tiles import PLAN, Shape, planned_rows
+from stemma.kernels.cpu.attention.tiles import PLAN, part_floats, planned_rows
+from stemma.kernels.cpu.buffers import Buffers
 from stemma.kernels.cpu.machine import compile
 from stemma.kernels.cpu.machine.target import Target, host_target
-from stemma.kernels.cpu.machine.threads import ThreadPool, add_worker, aligned_zeros
+from stemma.kernels.cpu.machine.threads import ThreadPool, add_worker
+from stemma.kernels.cpu.machine.words import word_of
 from stemma.kernels.cpu.products import amx
 from stemma.kernels.cpu.products.lay import add_lay
 from stemma.kernels.cpu.products.linear import add_operations, add_product
 from stemma.kernels.cpu.products.pack import PackedLinear, Packing, kind_of, pack
-from stemma.kernels.cpu.rows.activations import GROUP, add_gate, add_prepare
+from stemma.kernels.cpu.rows.activations import GROUP, add_prepare
 from stemma.kernels.cpu.rows.embed import CpuEmbedding, add_embed, embedding
+from stemma.kernels.cpu.rows.gates import ACTIVATIONS, CAP, PLAIN, add_gate
+from stemma.kernels.cpu.rows.norms import CpuNorm, add_norm_add, address_of, make_norm, normed_rows
 from stemma.kernels.cpu.rows.sampling import sample_row
 from stemma.kernels.cpu.rows.table import add_table
 from stemma.kernels.cpu.steps import CpuExecutor, NativeCall, add_replay
+from stemma.kernels.experts import Activation, ExpertsSpec, SharedExpert
 from stemma.kernels.ops import (
-    Activation,
     AttentionMetadata,
     AttentionSpec,
     BlockCopy,
@@ -49,21 +53,7 @@ from stemma.kernels.ops import (
     SamplingRows,
     StepExecutor,
 )
-from stemma.kernels.weights import StoredWeight, dequantize
-
-
-def plain(**asked: tuple[Any, Any]) -> None:
-    """Raises NotImplementedError for what these kernels do not compute yet; (given, what they compute) by name."""
-    for name, (given, computed) in asked.items():
-        if given != computed:
-            raise NotImplementedError(f"{name} {given!r}")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CpuNorm:
-    weight: npt.NDArray[np.float32]
-    words: npt.NDArray[np.int64]
-    address: int
+from stemma.kernels.weights import StoredWeight
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,43 +62,6 @@ class CpuRope:
     sin: npt.NDArray[np.float32]
     cos_address: int
     sin_address: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Paged:
-    """The functions compiled for one shape of attention."""
-
-    shape: Shape
-    library: compile.Library
-    attend: Any
-    rope_write: Any
-
-
-class _Buffers(threading.local):
-    """Memory that operations return: by thread, operation and shape."""
-
-    def __init__(self) -> None:
-        self.calls: list[NativeCall] | None = None  # where this thread's calls are recorded
-        self._flat: dict[str, torch.Tensor] = {}
-        self._views: dict[tuple[str, tuple[int, ...]], tuple[torch.Tensor, int]] = {}
-
-    def take(self, name: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, int]:
-        """A float32 tensor of this shape and its address."""
-        found = self._views.get((name, shape))
-        return found if found is not None else self._make(name, shape)
-
-    def memory(self) -> tuple[torch.Tensor, ...]:
-        """All of it."""
-        return tuple(self._flat.values())
-
-    def _make(self, name: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, int]:
-        size = int(np.prod(shape))
-        if name not in self._flat or len(self._flat[name]) < size:
-            self._flat[name] = torch.from_numpy(aligned_zeros(size * 4).view(np.float32))
-            self._views = {key: view for key, view in self._views.items() if key[0] != name}
-        view = self._flat[name][:size].view(shape)
-        self._views[name, shape] = (view, view.data_ptr())
-        return self._views[name, shape]
 
 
 class CpuOps:
@@ -134,24 +87,25 @@ class CpuOps:
         self._tile_rows = planned_rows(self.target, self.kv_dtype)
         self.cache_dir = cache_dir or compile.default_cache_dir()
         self._library = compile.load("rows", self._write_rows, self.target, (), self.cache_dir)
-        names = ["prepare_float", "prepare_quantized", "largest", "mask"]
+        names = ["prepare_float", "prepare_quantized", "norm_add", "largest", "mask"]
         self._kernels = {name: self._library.address(name) for name in names}
         self._libraries: dict[str, compile.Library] = {}
-        self._linear = self._library.function("linear", 12)
-        self._each_row = self._library.function("each_row", 7)
-        self._gate_rows = self._library.function("gate_rows", 6)
+        self._linear = self._library.function("linear", 14)
+        self._each_row = self._library.function("each_row", 8)
+        self._gate_rows = self._library.function("gate_rows", 7)
         self._replay = self._library.function("replay", 3)
         self._pool = ThreadPool(self._library, self.num_threads, max(amx.SCRATCH_BYTES, tiles.SCRATCH_BYTES))
         self._control = self._pool.control
-        self._buffers = _Buffers()
+        self._buffers = Buffers()
         self._turn = threading.Lock()
-        self._paged: dict[Shape, _Paged] = {}
+        self._paged = PagedKernels(self.target, self.kv_dtype, self.cache_dir)
 
     def _write_rows(self, module: ir.Module) -> None:
         add_worker(module)
         add_prepare(module)
         add_gate(module)
         add_table(module)
+        add_norm_add(module)
         add_operations(module, self.target)
         add_replay(module)
 
@@ -163,8 +117,7 @@ class CpuOps:
         return pack(parts, biases, Packing(self._kernels | kernels, self.target.byte_offset, self.num_threads))
 
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> CpuEmbedding:
-        plain(scale=(scale, 1.0))
-        return embedding(weight, self._embed_of)
+        return embedding(weight, self._embed_of, scale)
 
     def _product_of(self, kind: str) -> int:
         return self._kernel_of(f"multiply_{kind}", lambda module: add_product(module, self.target, kind))
@@ -182,13 +135,10 @@ class CpuOps:
         return self._libraries[name].address(name)
 
     def norm(self, weight: StoredWeight, epsilon: float) -> CpuNorm:
-        values = np.ascontiguousarray(dequantize(weight).numpy())
-        words = np.array([values.ctypes.data, 0], dtype=np.int64)
-        words[1:].view(np.float32)[0] = epsilon
-        return CpuNorm(values, words, words.ctypes.data)
+        return make_norm(weight, None, epsilon, centred=False)
 
     def layer_norm(self, weight: StoredWeight, bias: StoredWeight | None, epsilon: float) -> CpuNorm:
-        raise NotImplementedError
+        return make_norm(weight, bias, epsilon, centred=True)
 
     def rope(self, cos: npt.NDArray[np.float32], sin: npt.NDArray[np.float32]) -> CpuRope:
         cos, sin = (np.ascontiguousarray(table, dtype=np.float32) for table in (cos, sin))
@@ -232,104 +182,131 @@ class CpuOps:
         ids = np.ascontiguousarray(ids, dtype=np.int32)
         width = embedding.weight.shape[1]
         out, address = self._buffers.take("embed", (len(ids), width))
-        self._run(self._each_row, embedding.kernel, len(ids), embedding.address, ids.ctypes.data, address, width)
+        addresses = embedding.address, ids.ctypes.data, address
+        self._run(self._each_row, embedding.kernel, len(ids), *addresses, width, word_of(embedding.scale))
         return out
 
     def norm_linear(self, x: torch.Tensor, norm: CpuNorm | None, linear: PackedLinear) -> torch.Tensor:
         num_rows = x.shape[0]
         out, address = self._buffers.take("norm_linear", (num_rows, linear.out_features))
-        self._product(x, norm.address if norm else 0, 0, num_rows, linear, address, 0)
+        self._product(x, address_of(norm), linear, address)
         return out
 
     def rope_write(
         self, qkv: torch.Tensor, heads: HeadShape, rope: CpuRope | None, norms: HeadNorms | None,
         kv: CpuKV, layer: int, plan: CpuPlan,
     ) -> torch.Tensor:  # fmt: skip
-        plain(after_rope=(norms is not None and norms.after_rope, False))
-        assert rope is not None
-        q_norm, k_norm = (norm.address if norm else 0 for norm in (norms or (None, None))[:2])
-        paged = self._paged_for(heads, kv.shape)
+        q_norm, k_norm, behind = norms or (None, None, False)
         out, address = self._buffers.take("rope_write", (plan.num_rows, heads.num_heads, heads.head_dim))
         self._run(
-            paged.rope_write, qkv.data_ptr(), address, q_norm, k_norm,
-            rope.cos_address, rope.sin_address, kv.key_addresses[layer], kv.value_addresses[layer],
+            self._paged.rope_write(heads, kv.shape), qkv.data_ptr(), address, address_of(q_norm), address_of(k_norm),
+            int(behind),
+            rope.cos_address if rope else 0, rope.sin_address if rope else 0,
+            kv.key_addresses[layer], kv.value_addresses[layer],
             kv.block_stride, plan.positions, plan.slots, plan.num_rows, self.num_threads,
         )  # fmt: skip
         return out
 
     def attention(self, q: torch.Tensor, kv: CpuKV, layer: int, plan: CpuPlan, spec: AttentionSpec) -> torch.Tensor:
         num_rows, num_heads, head_dim = q.shape
-        plain(spec=(spec, AttentionSpec(head_dim**-0.5)))
-        paged = self._paged_for(HeadShape(num_heads, kv.shape.num_kv_heads, head_dim), kv.shape)
+        kernel = self._paged.attend(num_heads, kv.shape, spec)
         out, address = self._buffers.take("attention", (num_rows, num_heads * head_dim))
         self._give_parts(plan, num_heads, kv.shape)
         addresses = kv.key_addresses[layer], kv.value_addresses[layer]
-        self._run(paged.attend, q.data_ptr(), address, *addresses, kv.block_stride, plan.address)
+        self._run(kernel.call, q.data_ptr(), address, *addresses, kv.block_stride, plan.address, kernel.spec)
         return out
 
     def _give_parts(self, plan: CpuPlan, num_heads: int, shape: KVShape) -> None:
         """Memory for the partial results of a plan."""
         if plan.num_parts:
-            paged = self._paged_for(HeadShape(num_heads, shape.num_kv_heads, shape.head_dim), shape)
-            size = (plan.num_parts, num_heads, paged.shape.part_floats)
+            size = (plan.num_parts, num_heads, part_floats(shape.head_dim))
             plan.words[PLAN.index("parts")] = self._buffers.take("parts", size)[1]
+
+    def head_linear(self, weights: Sequence[StoredWeight]) -> Any:
+        raise NotImplementedError
+
+    def experts(
+        self, spec: ExpertsSpec, router: Any, correction: StoredWeight | None, gate_up: Sequence[Any],
+        down: Sequence[Any], shared: SharedExpert | None = None,
+    ) -> Any:  # fmt: skip
+        raise NotImplementedError
+
+    def multiply_heads(self, x: torch.Tensor, linear: Any) -> torch.Tensor:
+        raise NotImplementedError
+
+    def latent_write(self, latent: torch.Tensor, norm: Any, rope: Any, kv: Any, layer: int, plan: Any) -> None:
+        raise NotImplementedError
+
+    def latent_queries(self, q: torch.Tensor, keys: Any, rope: Any, plan: Any) -> torch.Tensor:
+        raise NotImplementedError
+
+    def norm_experts_add(
+        self, x: torch.Tensor, norm: Any | None, experts: Any, residual: torch.Tensor, scale: float = 1.0
+    ) -> torch.Tensor:
+        raise NotImplementedError
 
     def linear_add(
         self, x: torch.Tensor, linear: PackedLinear, residual: torch.Tensor, scale: float = 1.0
     ) -> torch.Tensor:
-        plain(scale=(scale, 1.0))
-        self._product(x, 0, 0, x.shape[0], linear, residual.data_ptr(), 1)
+        self._product(x, 0, linear, residual.data_ptr(), add=1, scale=scale)
         return residual
 
     def linear_norm_add(
         self, x: torch.Tensor, linear: PackedLinear, norm: CpuNorm, residual: torch.Tensor, scale: float = 1.0
     ) -> torch.Tensor:
-        raise NotImplementedError
-
-    def norm_activated(
-        self, x: torch.Tensor, norm: CpuNorm | None, up: PackedLinear, activation: Activation
-    ) -> torch.Tensor:
-        raise NotImplementedError
+        num_rows, width = residual.shape
+        address = self._buffers.take("linear_norm_add", (num_rows, width))[1]
+        self._product(x, 0, linear, address)
+        addresses = address, norm.address, residual.data_ptr()
+        self._run(self._each_row, self._kernels["norm_add"], num_rows, *addresses, width, word_of(scale))
+        return residual
 
     def norm_gated(
         self, x: torch.Tensor, norm: CpuNorm | None, gate_up: PackedLinear, activation: Activation
     ) -> torch.Tensor:
-        plain(activation=(activation, "silu"))
         num_rows = x.shape[0]  # len(x) takes three times as long
         half = gate_up.out_features // 2
         out, target = self._buffers.take("norm_gated", (num_rows, half))
+        chosen = ACTIVATIONS[activation]
         if gate_up.gate_strips:
-            self._product(x, norm.address if norm else 0, 0, num_rows, gate_up, target, 0, gate_up.gate_strips)
+            self._product(x, address_of(norm), gate_up, target, gate=gate_up.gate_strips, activation=chosen)
             return out
         address = self._buffers.take("gate_up", (num_rows, gate_up.out_features))[1]
-        self._product(x, norm.address if norm else 0, 0, num_rows, gate_up, address, 0)
-        self._run(self._gate_rows, address, target, num_rows, half, self.num_threads)
+        self._product(x, address_of(norm), gate_up, address)
+        self._run(self._gate_rows, address, target, num_rows, half, self.num_threads, chosen)
+        return out
+
+    def norm_activated(
+        self, x: torch.Tensor, norm: CpuNorm | None, up: PackedLinear, activation: Activation
+    ) -> torch.Tensor:
+        assert activation != "clamped_silu", "needs a gate"
+        out, address = self._buffers.take("norm_activated", (x.shape[0], up.out_features))
+        self._product(x, address_of(norm), up, address, activation=ACTIVATIONS[activation])
         return out
 
     def logits(
         self, x: torch.Tensor, rows: Int32Array, norm: CpuNorm, head: PackedLinear, softcap: float | None = None
     ) -> torch.Tensor:
-        plain(softcap=(softcap, None))
         rows = np.ascontiguousarray(rows, dtype=np.int32)
         out, address = self._buffers.take("logits", (len(rows), head.out_features))
-        self._product(x, norm.address, rows.ctypes.data, len(rows), head, address, 0)
+        chosen, scale = (PLAIN, 1.0) if softcap is None else (CAP, softcap)
+        chosen_rows = rows.ctypes.data, len(rows)
+        self._product(x, norm.address, head, address, rows=chosen_rows, activation=chosen, scale=scale)
         return out
 
     def norm_rows(self, x: torch.Tensor, rows: Int32Array, norm: CpuNorm) -> torch.Tensor:
-        """By torch, in double precision: once a request, and no row's sum depends on the others."""
-        chosen = x[torch.from_numpy(rows.astype(np.int64))].double()
-        epsilon = float(norm.words[1:].view(np.float32)[0])
-        scale = torch.rsqrt(chosen.square().mean(-1, keepdim=True) + epsilon)
-        return (chosen * scale * torch.from_numpy(norm.weight)).float()
+        return normed_rows(x[torch.from_numpy(rows.astype(np.int64))], norm)
 
     def _product(
-        self, x: torch.Tensor, norm: int, row_ids: int, num_rows: int, linear: PackedLinear, out: int, add: int,
-        gate: int = 0,
+        self, x: torch.Tensor, norm: int, linear: PackedLinear, out: int, *, rows: tuple[int, int] | None = None,
+        add: int = 0, gate: int = 0, activation: int = PLAIN, scale: float = 1.0,
     ) -> None:  # fmt: skip
+        """rows: the address of those that are multiplied, and their number."""
+        row_ids, num_rows = rows or (0, x.shape[0])
         prepared = self._buffers.take("prepared", (min(num_rows, linear.block_rows) + GROUP, linear.stride // 4))[1]
         self._run(
             self._linear, x.data_ptr(), norm, row_ids, num_rows, linear.in_features, linear.address, out, add,
-            gate, prepared, self.num_threads,
+            gate, prepared, self.num_threads, word_of(scale), activation,
         )  # fmt: skip
 
     def _run(self, operation: Callable[..., None], *arguments: int) -> None:
@@ -340,21 +317,6 @@ class CpuOps:
             self._pool.wake()
         with self._turn:
             operation(self._control, *arguments)
-
-    def _paged_for(self, heads: HeadShape, shape: KVShape) -> _Paged:
-        key = Shape(*heads, shape.block_size, self.target, self.kv_dtype)
-        found = self._paged.get(key)
-        if found is None:
-            found = self._paged[key] = self._compile_paged(key)
-        return found
-
-    def _compile_paged(self, shape: Shape) -> _Paged:
-        def write(module: ir.Module) -> None:
-            add_attention(module, shape)
-            add_rope_write(module, shape)
-
-        library = compile.load("attention", write, self.target, (shape,), self.cache_dir)
-        return _Paged(shape, library, library.function("attend", 7), library.function("rope_write", 14))
 
     # KV blocks and logits --------------------------------------------------------------------------------------------
     def copy_blocks(self, kv: CpuKV, copies: Sequence[BlockCopy]) -> None:
@@ -376,13 +338,13 @@ class CpuOps:
         rows = np.ascontiguousarray(rows, dtype=np.int32)
         mask = np.ascontiguousarray(mask, dtype=np.uint32)
         addresses = logits.data_ptr(), mask.ctypes.data, rows.ctypes.data
-        self._run(self._each_row, self._kernels["mask"], len(rows), *addresses, logits.shape[1])
+        self._run(self._each_row, self._kernels["mask"], len(rows), *addresses, logits.shape[1], 0)
 
     def sample(self, logits: torch.Tensor, rows: SamplingRows) -> Int32Array:
         logits = logits.contiguous()
         tokens = np.empty(len(logits), dtype=np.int32)
         addresses = logits.data_ptr(), 0, tokens.ctypes.data
-        self._run(self._each_row, self._kernels["largest"], len(logits), *addresses, logits.shape[1])
+        self._run(self._each_row, self._kernels["largest"], len(logits), *addresses, logits.shape[1], 0)
         for row in np.flatnonzero(rows.temperature).tolist():
             tokens[row] = sample_row(
                 logits[row].numpy(), float(rows.temperature[row]), int(rows.top_k[row]), float(rows.top_p[row]),

@@ -25,7 +25,7 @@ from stemma.kernels.cpu.machine.dialect import Code
 from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network
 from stemma.kernels.steps import run
 
-COMMAND_WORDS = 14
+COMMAND_WORDS = 16
 """The address of an operation and its arguments, those behind the control block."""
 
 MAX_TOKENS = 64

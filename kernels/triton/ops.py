@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 import triton
 
+from stemma.kernels.experts import Activation, ExpertsSpec, SharedExpert
 from stemma.kernels.ops import (
-    Activation,
     AttentionMetadata,
     AttentionSpec,
     BlockCopy,
@@ -173,6 +173,29 @@ class TritonOps:
 
     def norm_activated(
         self, x: torch.Tensor, norm: TritonNorm | None, up: DenseLinear | PackedLinear, activation: Activation
+    ) -> torch.Tensor:
+        raise NotImplementedError
+
+    def head_linear(self, weights: Sequence[StoredWeight]) -> Any:
+        raise NotImplementedError
+
+    def experts(
+        self, spec: ExpertsSpec, router: Any, correction: StoredWeight | None, gate_up: Sequence[Any],
+        down: Sequence[Any], shared: SharedExpert | None = None,
+    ) -> Any:  # fmt: skip
+        raise NotImplementedError
+
+    def multiply_heads(self, x: torch.Tensor, linear: Any) -> torch.Tensor:
+        raise NotImplementedError
+
+    def latent_write(self, latent: torch.Tensor, norm: Any, rope: Any, kv: Any, layer: int, plan: Any) -> None:
+        raise NotImplementedError
+
+    def latent_queries(self, q: torch.Tensor, keys: Any, rope: Any, plan: Any) -> torch.Tensor:
+        raise NotImplementedError
+
+    def norm_experts_add(
+        self, x: torch.Tensor, norm: Any | None, experts: Any, residual: torch.Tensor, scale: float = 1.0
     ) -> torch.Tensor:
         raise NotImplementedError
 

@@ -17,10 +17,13 @@ from stemma.kernels.cpu.attention.tiles import (
     ITEM_AT,
     JOB,
     PLAN,
+    SPEC,
     Shape,
     Tiles,
     clear,
     divide,
+    first_seen,
+    lowest_position,
     matrix_unit,
     merge,
     planned_rows,
@@ -32,7 +35,8 @@ from stemma.kernels.ops import KV_SPLIT
 
 
 def add_attention(module: ir.Module, shape: Shape) -> None:
-    """attend(control, q, out, keys, values, block_stride, plan): a plan's tiles, then the merge of what they left."""
+    """attend(control, q, out, keys, values, block_stride, plan, spec): a plan's tiles, then the merge of what they
+    left. plan, spec: addresses of the words PLAN and SPEC."""
     parallel = module.globals.get("parallel") or add_parallel(module)
     kind: type[Tiles] = DigitTiles if shape.kv_dtype == "int16" else FloatTiles
     single = kind(module, shape, 1, "tile_1").write()
@@ -40,14 +44,29 @@ def add_attention(module: ir.Module, shape: Shape) -> None:
     several = kind(module, shape, shape.tile_rows, "tile_several").write()
     tile = _add_tile(module, shape, single, several)
     merged = _add_merge(module, shape)
-    code = Code(module, "attend", 7)
-    control, *given, plan = code.arguments
-    planned = read_words(code, plan, PLAN)
-    set_words(code, control + 8 * ARGUMENTS, JOB, dict(zip(JOB, given, strict=False)) | planned)
-    code.call(parallel, control, code.address_of(tile), planned["num_items"] * shape.num_kv_heads)
+    code = Code(module, "attend", 8)
+    control, *given, plan, spec = code.arguments
+    planned, asked = read_words(code, plan, PLAN), read_words(code, spec, SPEC)
+    job = dict(zip(JOB, given, strict=False)) | planned | asked
+    if shape.windowed:
+        job["num_items"] = _find_live(code, job)
+    set_words(code, control + 8 * ARGUMENTS, JOB, job)
+    with code.when(job["num_items"] > 0):
+        code.call(parallel, control, code.address_of(tile), job["num_items"] * shape.num_kv_heads)
     with code.when(planned["num_merged"] > 0):
         code.call(parallel, control, code.address_of(merged), planned["num_merged"])
     code.finish()
+
+
+def _find_live(code: Code, job: dict[str, Value]) -> Value:
+    """Note the items of which the window of some row sees something; returns how many there are."""
+    count = code.variable(0)
+    with code.loop(0, job["num_items"]) as index:
+        item = read_words(code, job["items"] + index * (8 * len(ITEM)), ITEM)
+        with code.when(item["end_split"] * KV_SPLIT > first_seen(code, job, lowest_position(code, job, item))):
+            code.store(index, job["live"] + count.value * 8, 8)
+            count.value = count.value + 1
+    return count.value
 
 
 def _add_tile(module: ir.Module, shape: Shape, single: ir.Function, several: ir.Function) -> ir.Function:
@@ -56,6 +75,8 @@ def _add_tile(module: ir.Module, shape: Shape, single: ir.Function, several: ir.
     address, piece, scratch = code.arguments
     job = read_words(code, address, JOB)
     head, index = piece // job["num_items"], piece % job["num_items"]
+    if shape.windowed:
+        index = code.load_int(job["live"] + index * 8)
     item = job["items"] + index * (8 * len(ITEM))
     with code.either(code.load_int(item, 1).equals(1)) as (one, more):
         with one:
@@ -88,11 +109,14 @@ def _add_merge(module: ir.Module, shape: Shape) -> ir.Function:
     address, piece, scratch = code.arguments
     job = read_words(code, address, JOB)
     row = code.load_int(job["merged_rows"] + piece * 8)
-    first = code.load_int(job["part_starts"] + row * 8)
-    splits = (code.load(I32, job["positions"] + row * 4).to(I64) + KV_SPLIT) // KV_SPLIT
+    part = code.load_int(job["part_starts"] + row * 8)
+    position = code.load(I32, job["positions"] + row * 4).to(I64)
+    first = part + first_seen(code, job, position).unsigned_divide(KV_SPLIT) if shape.windowed else part
+    end = part + (position + KV_SPLIT) // KV_SPLIT
     with code.loop(0, shape.num_heads) as head:
         clear(code, shape, scratch)
-        with code.loop(first, first + splits) as slot:
+        with code.loop(first, end) as slot:
             merge(code, shape, scratch, job["parts"] + (slot * shape.num_heads + head) * (shape.part_floats * 4))
-        divide(code, shape, scratch, job["out"] + (row * shape.num_heads + head) * (shape.head_dim * 4))
+        target = job["out"] + (row * shape.num_heads + head) * (shape.head_dim * 4)
+        divide(code, shape, job, head, scratch, target)
     return code.finish()

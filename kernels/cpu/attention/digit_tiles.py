@@ -4,7 +4,7 @@ Queries and weights become two signed digits, keys and values are two bytes: fou
 bits, so that the order of a sum, the tile and the machine never change a bit. Floats enter after the sums, one
 operation at a time:
 
-    score  = float(q . k / 256) * scale of k                     and per query: scale of q / sqrt(head_dim) * log2(e)
+    score  = float(q . k / 256) * scale of k                     and per query: scale of q * score scale * log2(e)
     p      = 2**(score * query scale - maximum)
     weight = p * scale of v, then 16 bits relative to the largest weight of the query in the split
     value  = float(weight . v / 256) * scale of the weights
@@ -27,9 +27,10 @@ from stemma.kernels.cpu.attention.cells import (
     record_bytes,
     whole_product,
 )  # fmt: skip
-from stemma.kernels.cpu.attention.tiles import LOG2_E, Shape, Tile, Tiles, pieces
+from stemma.kernels.cpu.attention.tiles import Shape, Span, Tile, Tiles, pieces
 from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I8, I32, I64, INTS16, ROUNDING, Code, Value, vector
 from stemma.kernels.cpu.machine.target import VECTOR_BYTES, Target
+from stemma.kernels.cpu.rows.gates import tanh
 from stemma.kernels.ops import KV_SPLIT
 
 CELLS = KV_SPLIT // TOKENS
@@ -74,17 +75,18 @@ class DigitTiles(Tiles):
         for i in range(0, 2 * self._query_bytes, 16):
             code.store(zero, high + i)
         scale, total = quantize(code, source, shape.head_dim, LARGEST_SIGNED, high, high + self._query_bytes, None)
-        code.store(scale * (256 * shape.head_dim**-0.5 * LOG2_E), memory["query_scale"] + query * 4)
+        factor = tile.job["score_scale"].to(I32).bits(FLOAT) * 256.0
+        code.store(scale * factor, memory["query_scale"] + query * 4)
         self._correct(total, memory["query_correction"] + query * 4)
 
     # Where the split's cells are -------------------------------------------------------------------------------------
-    def _find_cells(self, tile: Tile, start: Value, count: Value) -> None:
+    def _find_cells(self, tile: Tile, span: Span) -> None:
         code, shape, memory = self.code, self.shape, tile.memory
         if not in_cells(shape.block_size):
-            self._gather(tile, start, count)
-        with code.loop(0, (count + (TOKENS - 1)).unsigned_divide(TOKENS)) as cell:
+            self._gather(tile, span)
+        with code.loop(*span.groups(TOKENS)) as cell:
             if in_cells(shape.block_size):
-                keys, values = (self._cell(tile, pool, start + cell * TOKENS) for pool in ("keys", "values"))
+                keys, values = (self._cell(tile, pool, span.start + cell * TOKENS) for pool in ("keys", "values"))
             else:
                 keys = memory["cells"] + cell * cell_bytes(shape.head_dim)
                 values = keys + CELLS * cell_bytes(shape.head_dim)
@@ -92,7 +94,7 @@ class DigitTiles(Tiles):
             code.store(values, memory["values"] + cell * 8, 8)
             scales = code.load(FLOATS16, values + 2 * self.plane)
             code.store(scales, memory["value_scales"] + cell * (4 * TOKENS))
-            with code.when(start.equals(tile.item["first_split"] * KV_SPLIT)):
+            with code.when(span.start.equals(tile.first_split * KV_SPLIT)):
                 self._prefetch(keys)
 
     def _cell(self, tile: Tile, pool: str, token: Value) -> Value:
@@ -100,11 +102,11 @@ class DigitTiles(Tiles):
         inside = offset.unsigned_divide(TOKENS) * cell_bytes(self.shape.head_dim)
         return self._region(tile, pool, block) + inside
 
-    def _gather(self, tile: Tile, start: Value, count: Value) -> None:
+    def _gather(self, tile: Tile, span: Span) -> None:
         """Records of the split to cells."""
         code, head_dim = self.code, self.shape.head_dim
-        with code.loop(0, count) as token:
-            block, offset = self._place(tile, start + token)
+        with code.loop(span.begin, span.end) as token:
+            block, offset = self._place(tile, span.start + token)
             cell = tile.memory["cells"] + token.unsigned_divide(TOKENS) * cell_bytes(head_dim)
             lane = token.unsigned_modulo(TOKENS)
             record = offset * record_bytes(head_dim)
@@ -113,53 +115,73 @@ class DigitTiles(Tiles):
             put_value(code, self._region(tile, "values", block) + record, head_dim, values, lane)
 
     # Products --------------------------------------------------------------------------------------------------------
-    def _split(self, tile: Tile, start: Value, count: Value) -> None:
-        self._find_cells(tile, start, count)
-        self._scores(tile, count)
+    def _split(self, tile: Tile, span: Span) -> None:
+        self._find_cells(tile, span)
+        self._scores(tile, span)
         with self.code.loop(0, tile.queries) as query:
-            self._softmax(tile, query, count)
-        self._weigh(tile, start, count)
+            self._softmax(tile, query, span)
+        self._weigh(tile, span)
 
-    def _scores(self, tile: Tile, count: Value) -> None:
+    def _scores(self, tile: Tile, span: Span) -> None:
         code, memory = self.code, tile.memory
-        for chosen in pieces(self.queries, max(1, self.shape.accumulators // 4)):
-            with code.loop(0, (count + (TOKENS - 1)).unsigned_divide(TOKENS)) as cell:
+
+        def write(query: Value | int, count: int) -> None:
+            with code.loop(*span.groups(TOKENS)) as cell:
                 keys = code.load_int(memory["keys"] + cell * 8)
-                if chosen.start == 0:
-                    self._prefetch(code.load_int(memory["values"] + cell * 8))
-                sums = _Sums(self.code, self.shape.target, len(chosen), 1)
-                first = memory["digits"] + chosen.start * (2 * self._query_bytes)
+                self._prefetch_once(query, code.load_int(memory["values"] + cell * 8))
+                sums = _Sums(self.code, self.shape.target, count, 1)
+                first = memory["digits"] + query * (2 * self._query_bytes)
                 with code.loop(0, self.shape.padded_dim // 4, 4) as step:
                     for i in range(4):
                         place = keys + (step + i) * (4 * TOKENS)
                         sums.add([place], self.plane, first + (step + i) * 4, self._query_bytes, 2 * self._query_bytes)
                 scales = code.load(FLOATS16, keys + 2 * self.plane)
-                for i, query in enumerate(chosen):
-                    whole = self._whole(*sums.of(i, 0), memory["query_correction"] + 4 * query)
-                    code.store(whole * scales, memory["scores"] + cell * (4 * TOKENS) + query * SCORE_BYTES)
+                for i in range(count):
+                    whole = self._whole(*sums.of(i, 0), memory["query_correction"] + (query + i) * 4)
+                    code.store(whole * scales, memory["scores"] + cell * (4 * TOKENS) + (query + i) * SCORE_BYTES)
 
-    def _weigh(self, tile: Tile, start: Value, count: Value) -> None:
-        code, shape, memory = self.code, self.shape, tile.memory
+        self._each_piece(max(1, self.shape.accumulators // 4), write)
+
+    def _weigh(self, tile: Tile, span: Span) -> None:
+        code, shape = self.code, self.shape
         last_row = tile.item["first_row"] + tile.item["rows"] - 1
         last_token = code.load(I32, tile.job["positions"] + last_row * 4).to(I64)
         at_once = max(1, shape.accumulators // 4)
-        for chosen in pieces(self.queries, at_once):
-            first = memory["weights"] + chosen.start * WEIGHT_BYTES
-            for dims in pieces(shape.padded_dim // 16, max(1, at_once // len(chosen))):
-                sums = _Sums(code, shape.target, len(chosen), len(dims))
-                with code.loop(0, (count + (TOKENS - 1)).unsigned_divide(TOKENS)) as cell:
-                    values = code.load_int(memory["values"] + cell * 8)
-                    if chosen.start == dims.start == 0 and in_cells(shape.block_size):
-                        following = code.minimum(start + KV_SPLIT + cell * TOKENS, last_token)
-                        self._prefetch(self._cell(tile, "keys", following))
-                    for i in range(TOKENS // 4):
-                        places = [values + (i * 4 * shape.padded_dim + dim * 64) for dim in dims]
-                        sums.add(places, self.plane, first + cell * TOKENS + 4 * i, KV_SPLIT, WEIGHT_BYTES)
-                for i, query in enumerate(chosen):
-                    scale = code.broadcast(FLOAT, memory["weight_scale"] + 4 * query, 16)
-                    for j, dim in enumerate(dims):
-                        whole = self._whole(*sums.of(i, j), memory["weight_correction"] + 4 * query)
-                        code.store(whole * scale, memory["parts"] + (query * shape.part_floats + dim * 16) * 4)
+
+        def write(query: Value | int, count: int) -> None:
+            for dims in pieces(shape.padded_dim // 16, max(1, at_once // count)):
+                self._weigh_piece(tile, span, (query, count), dims, last_token)
+
+        self._each_piece(at_once, write)
+
+    def _weigh_piece(
+        self, tile: Tile, span: Span, queries: tuple[Value | int, int], dims: range, last_token: Value
+    ) -> None:
+        code, shape, memory = self.code, self.shape, tile.memory
+        query, count = queries
+        first = memory["weights"] + query * WEIGHT_BYTES
+        sums = _Sums(code, shape.target, count, len(dims))
+        with code.loop(*span.groups(TOKENS)) as cell:
+            values = code.load_int(memory["values"] + cell * 8)
+            if dims.start == 0 and in_cells(shape.block_size):
+                following = code.minimum(span.start + KV_SPLIT + cell * TOKENS, last_token)
+                self._prefetch_once(query, self._cell(tile, "keys", following))
+            for i in range(TOKENS // 4):
+                places = [values + (i * 4 * shape.padded_dim + dim * 64) for dim in dims]
+                sums.add(places, self.plane, first + cell * TOKENS + 4 * i, KV_SPLIT, WEIGHT_BYTES)
+        for i in range(count):
+            scale = code.broadcast(FLOAT, memory["weight_scale"] + (query + i) * 4, 16)
+            for j, dim in enumerate(dims):
+                whole = self._whole(*sums.of(i, j), memory["weight_correction"] + (query + i) * 4)
+                code.store(whole * scale, memory["parts"] + ((query + i) * shape.part_floats + dim * 16) * 4)
+
+    def _prefetch_once(self, query: Value | int, cell: Value) -> None:
+        """For the first queries of a tile."""
+        if isinstance(query, Value):
+            with self.code.when(query.equals(0)):
+                self._prefetch(cell)
+        elif query == 0:
+            self._prefetch(cell)
 
     def _prefetch(self, cell: Value) -> None:
         for line in range(0, cell_bytes(self.shape.head_dim), 64):
@@ -171,15 +193,29 @@ class DigitTiles(Tiles):
         return whole_product(high, middle, low, corrections, self.shape.target.byte_offset).to(FLOATS16)
 
     # Softmax ---------------------------------------------------------------------------------------------------------
-    def _softmax(self, tile: Tile, query: Value, count: Value) -> None:
+    def _softmax(self, tile: Tile, query: Value, span: Span) -> None:
         """From a query's scores to its weights."""
         code = self.code
-        limit = code.load_int(tile.memory["limits"] + query * 8)
-        with code.either(limit.equals(KV_SPLIT)) as (whole, partial):
+        if self.shape.softcapped:
+            self._cap(tile, query, span)
+        whole_split = code.load_int(tile.memory["limits"] + query * 8).equals(KV_SPLIT)
+        if self.shape.windowed:
+            whole_split = whole_split & code.load_int(tile.memory["lows"] + query * 8).equals(0)
+        with code.either(whole_split) as (whole, partial):
             with whole:
                 self._weights_of_whole(tile, query)
             with partial:
-                self._weights_of_partial(tile, query, limit, count)
+                self._weights_of_partial(tile, query, span)
+
+    def _cap(self, tile: Tile, query: Value, span: Span) -> None:
+        """Scores become tanh(score / cap): from here on the cap is their scale."""
+        code = self.code
+        row = tile.memory["scores"] + query * SCORE_BYTES
+        scale = code.load(FLOAT, tile.memory["query_scale"] + query * 4)
+        factor = code.splat(scale / tile.job["softcap"].to(I32).bits(FLOAT), TOKENS)
+        with code.loop(*span.groups(TOKENS)) as cell:
+            place = row + cell * (4 * TOKENS)
+            code.store(tanh(code, code.load(FLOATS16, place) * factor), place)
 
     def _weights_of_whole(self, tile: Tile, query: Value) -> None:
         """The query sees all tokens of the split."""
@@ -203,23 +239,23 @@ class DigitTiles(Tiles):
             whole = whole + self._put_weights(tile, query, code.constant(I64, i * TOKENS), weight, inverse)
         self._correct(whole, tile.memory["weight_correction"] + query * 4)
 
-    def _weights_of_partial(self, tile: Tile, query: Value, limit: Value, count: Value) -> None:
-        """The query sees `limit` tokens of the split; weights up to `count` and a bit more are written as zeros."""
+    def _weights_of_partial(self, tile: Tile, query: Value, span: Span) -> None:
+        """The query sees some tokens of the split; the weights of others in the span and a bit more are zeros."""
         code, memory = self.code, tile.memory
         row = memory["scores"] + query * SCORE_BYTES
-        numbers = code.constant(INTS16, list(range(TOKENS)))
-        limits = code.splat(limit.to(I32), TOKENS)
+        limit = code.load_int(memory["limits"] + query * 8)
         lowest, zero = code.constant(FLOATS16, float("-inf")), code.constant(FLOATS16, 0.0)
         until = (limit + (TOKENS - 1)).unsigned_divide(TOKENS) * TOKENS
         top, total, largest = code.variable(lowest), code.variable(zero), code.variable(zero)
-        with code.loop(0, until, TOKENS) as token:
-            seen = (numbers + code.splat(token.to(I32), TOKENS)) < limits
+        bounds = self._bounds(tile, query, TOKENS)
+        with code.loop(span.begin, until, TOKENS) as token:
+            seen = bounds.hold(code, token)
             score = code.select(seen, code.load(FLOATS16, row + token * 4), lowest)
             code.store(score, row + token * 4)
             top.value = code.maximum(top.value, score)
         scale, base, maximum = self._base(tile, query, top.value)
-        with code.loop(0, until, TOKENS) as token:
-            seen = (numbers + code.splat(token.to(I32), TOKENS)) < limits
+        with code.loop(span.begin, until, TOKENS) as token:
+            seen = bounds.hold(code, token)
             p = code.exp2(code.fma(code.load(FLOATS16, row + token * 4), scale, base))
             total.value = total.value + p
             weight = code.select(seen, p * code.load(FLOATS16, memory["value_scales"] + token * 4), zero)
@@ -227,12 +263,12 @@ class DigitTiles(Tiles):
             code.store(weight, row + token * 4)
         inverse = self._note_weights(tile, query, maximum, total.value, largest.value)
         whole = code.variable(code.constant(INTS16, 0))
-        with code.loop(0, until, TOKENS) as token:
+        with code.loop(span.begin, until, TOKENS) as token:
             weight = code.load(FLOATS16, row + token * 4)
             whole.value = whole.value + self._put_weights(tile, query, token, weight, inverse)
         self._correct(whole.value, memory["weight_correction"] + query * 4)
         nothing = code.constant(vector(I8, TOKENS), 0)
-        with code.loop(until, self._written(count), TOKENS) as token:
+        with code.loop(code.maximum(until, span.begin), self._written(span.end), TOKENS) as token:
             for plane in range(2):
                 code.store(nothing, memory["weights"] + query * WEIGHT_BYTES + token + plane * KV_SPLIT)
 
@@ -249,6 +285,8 @@ class DigitTiles(Tiles):
         """Scale and summand that turn scores into exponents, and the maximum (scaled)."""
         code = self.code
         scale = code.load(FLOAT, tile.memory["query_scale"] + query * 4)
+        if self.shape.softcapped:
+            scale = tile.job["softcap"].to(I32).bits(FLOAT)
         maximum = code.reduce(top, code.maximum) * scale
         return code.splat(scale, 16), code.splat(0.0 - maximum, 16), maximum
 

@@ -7,12 +7,13 @@ head_dim), so that the lanes are the head's dimensions. No vector is ever summed
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from stemma.kernels.cpu.attention.kv_dtypes import load_kv
-from stemma.kernels.cpu.attention.tiles import LOG2_E, Tile, Tiles, pieces
-from stemma.kernels.cpu.machine.dialect import FLOAT, I32, I64, Value, vector
+from stemma.kernels.cpu.attention.tiles import Span, Tile, Tiles, pieces
+from stemma.kernels.cpu.machine.dialect import FLOAT, I32, Value, vector
+from stemma.kernels.cpu.rows.gates import tanh
 from stemma.kernels.ops import KV_SPLIT
 
 
@@ -33,31 +34,36 @@ class FloatTiles(Tiles):
             place = tile.memory["queries"] + (d * self.queries + query) * 4
             code.store(code.load(FLOAT, source + d * 4), place)
 
-    def _split(self, tile: Tile, start: Value, count: Value) -> None:
-        self._scores(tile, start, count)
-        self._softmax(tile, start, count)
-        self._weigh(tile, start, count)
+    def _split(self, tile: Tile, span: Span) -> None:
+        self._scores(tile, span)
+        self._softmax(tile, span)
+        self._weigh(tile, span)
 
-    def _scores(self, tile: Tile, start: Value, count: Value) -> None:
+    def _scores(self, tile: Tile, span: Span) -> None:
         """Products of queries and keys, `_lanes` tokens at a time, in order of dimension."""
-        code, shape = self.code, self.shape
-        lanes = self._lanes
-        groups = (count + (lanes - 1)) // lanes
-        for chosen in pieces(self.queries, max(1, min(6, shape.accumulators // 2))):
-            at_once = max(1, shape.accumulators // len(chosen))
-            done = code.constant(I64, 0)
+        code, lanes = self.code, self._lanes
+        begin, end = span.groups(lanes)
+
+        def write(query: Value | int, count: int) -> None:
+            at_once = max(1, self.shape.accumulators // count)
+            done = begin
             for width in dict.fromkeys((at_once, 1)):
-                until = groups // width * width
+                until = end - (end - done) % width
                 with code.loop(done, until, width) as first:
                     keys = []
                     for i in range(width):
-                        block, offset = self._place(tile, start + (first + i) * lanes)
+                        block, offset = self._place(tile, span.start + (first + i) * lanes)
                         keys.append((self._region(tile, "keys", block), offset))
-                    self._score_piece(tile, chosen, keys, first * lanes)
+                    self._score_piece(tile, query, count, keys, first * lanes)
                 done = until
 
-    def _score_piece(self, tile: Tile, chosen: range, keys: list[tuple[Value, Value]], token: Value) -> None:
+        self._each_piece(max(1, min(6, self.shape.accumulators // 2)), write)
+
+    def _score_piece(
+        self, tile: Tile, query: Value | int, count: int, keys: list[tuple[Value, Value]], token: Value
+    ) -> None:
         code, shape = self.code, self.shape
+        chosen = [query + i for i in range(count)]
         lanes = self._lanes
         type_ = vector(FLOAT, lanes)
         sums = [[code.variable(code.constant(type_, 0.0)) for _ in keys] for _ in chosen]
@@ -72,11 +78,17 @@ class FloatTiles(Tiles):
                     q = code.broadcast(FLOAT, tile.memory["queries"] + ((first + i) * self.queries + query) * 4, lanes)
                     for total, column in zip(row, columns, strict=True):
                         total.value = code.fma(column, q, total.value)
+        scale = code.splat(tile.job["score_scale"].to(I32).bits(FLOAT), lanes)
         for query, row in zip(chosen, sums, strict=True):
             for i, total in enumerate(row):
                 place = tile.memory["scores"] + (token + (query * KV_SPLIT + i * lanes)) * 4
-                score = total.value * (shape.head_dim**-0.5 * LOG2_E)
-                code.store(self._scaled(score, *keys[i]), place)
+                code.store(self._capped(tile, self._scaled(total.value * scale, *keys[i])), place)
+
+    def _capped(self, tile: Tile, scores: Value) -> Value:
+        if not self.shape.softcapped:
+            return scores
+        cap = self.code.splat(tile.job["softcap"].to(I32).bits(FLOAT), scores.type.count)
+        return cap * tanh(self.code, scores / cap)
 
     def _scaled(self, values: Value, region: Value, token: Value) -> Value:
         """Values of neighbouring tokens times the tokens' scales, if the KV has scales."""
@@ -85,69 +97,72 @@ class FloatTiles(Tiles):
         scales = region + (self.shape.head_dim * self.shape.block_size + token * 4)
         return values * self.code.load(values.type, scales)
 
-    def _softmax(self, tile: Tile, start: Value, count: Value) -> None:
+    def _softmax(self, tile: Tile, span: Span) -> None:
         """scores -> 2**(score - maximum); what is kept for the weighing is scaled as the values are."""
         code, shape = self.code, self.shape
         lanes = self._lanes
         type_ = vector(FLOAT, lanes)
-        numbers = code.constant(vector(I32, lanes), list(range(lanes)))
         lowest = code.constant(type_, float("-inf"))
-        groups = (count + (lanes - 1)) // lanes
         with code.loop(0, self.queries) as query:
-            limit = code.splat(code.load_int(tile.memory["limits"] + query * 8).to(I32), lanes)
             row = tile.memory["scores"] + query * (KV_SPLIT * 4)
             top = code.variable(lowest)
-            with code.loop(0, groups) as group:
-                token = code.splat((group * lanes).to(I32), lanes) + numbers
-                score = code.select(token < limit, code.load(type_, row + group * (lanes * 4)), lowest)
+            bounds = self._bounds(tile, query, lanes)
+            with code.loop(*span.groups(lanes)) as group:
+                score = code.select(
+                    bounds.hold(code, group * lanes), code.load(type_, row + group * (lanes * 4)), lowest
+                )
                 code.store(score, row + group * (lanes * 4))
                 top.value = code.maximum(top.value, score)
             maximum = code.reduce(top.value, code.maximum)
             base = code.splat(maximum, lanes)
             total = code.variable(code.constant(type_, 0.0))
-            with code.loop(0, groups) as group:
+            with code.loop(*span.groups(lanes)) as group:
                 weight = code.exp2(code.load(type_, row + group * (lanes * 4)) - base)
                 total.value = total.value + weight
-                block, offset = self._place(tile, start + group * lanes)
+                block, offset = self._place(tile, span.start + group * lanes)
                 scaled = self._scaled(weight, self._region(tile, "values", block), offset)
                 code.store(scaled, row + group * (lanes * 4))
             part = tile.memory["parts"] + (query * shape.part_floats + shape.padded_dim) * 4
             code.store(maximum, part)
             code.store(code.sum(total.value), part + 4)
 
-    def _weigh(self, tile: Tile, start: Value, count: Value) -> None:
+    def _weigh(self, tile: Tile, span: Span) -> None:
         """parts[query] = sum of weight * value, in order of position."""
+        shape = self.shape
+        for dims in pieces(shape.head_dim // shape.dim_lanes, min(4, shape.accumulators)):
+
+            def write(query: Value | int, count: int, dims: range = dims) -> None:
+                self._weigh_piece(tile, span, [query + i for i in range(count)], dims)
+
+            self._each_piece(max(1, shape.accumulators // len(dims)), write)
+
+    def _weigh_piece(self, tile: Tile, span: Span, chosen: Sequence[Value | int], dims: range) -> None:
         code, shape = self.code, self.shape
         lanes = shape.dim_lanes
         type_ = vector(FLOAT, lanes)
-        vectors = shape.head_dim // lanes
-        for dims in pieces(vectors, min(4, shape.accumulators)):
-            for chosen in pieces(self.queries, max(1, shape.accumulators // len(dims))):
-                sums = [[code.variable(code.constant(type_, 0.0)) for _ in dims] for _ in chosen]
-                with self._tokens(tile, start, count) as (block, offset, token, tokens):
-                    region = self._region(tile, "values", block)
-                    weights = tile.memory["scores"] + token * 4
-                    with code.loop(0, tokens) as t:
-                        row_start = (offset + t) * shape.head_dim
-                        columns = [
-                            load_kv(code, shape.kv_dtype, lanes, region, row_start + dim * lanes) for dim in dims
-                        ]
-                        for query, row in zip(chosen, sums, strict=True):
-                            p = code.broadcast(FLOAT, weights + (t + query * KV_SPLIT) * 4, lanes)
-                            for total, column in zip(row, columns, strict=True):
-                                total.value = code.fma(column, p, total.value)
+        sums = [[code.variable(code.constant(type_, 0.0)) for _ in dims] for _ in chosen]
+        with self._tokens(tile, span) as (block, offset, token, tokens):
+            region = self._region(tile, "values", block)
+            weights = tile.memory["scores"] + token * 4
+            with code.loop(0, tokens) as t:
+                row_start = (offset + t) * shape.head_dim
+                columns = [load_kv(code, shape.kv_dtype, lanes, region, row_start + dim * lanes) for dim in dims]
                 for query, row in zip(chosen, sums, strict=True):
-                    for dim, total in zip(dims, row, strict=True):
-                        place = tile.memory["parts"] + (query * shape.part_floats + dim * lanes) * 4
-                        code.store(total.value, place)
+                    p = code.broadcast(FLOAT, weights + (t + query * KV_SPLIT) * 4, lanes)
+                    for total, column in zip(row, columns, strict=True):
+                        total.value = code.fma(column, p, total.value)
+        for query, row in zip(chosen, sums, strict=True):
+            for dim, total in zip(dims, row, strict=True):
+                place = tile.memory["parts"] + (query * shape.part_floats + dim * lanes) * 4
+                code.store(total.value, place)
 
     @contextmanager
-    def _tokens(self, tile: Tile, start: Value, count: Value) -> Iterator[tuple[Value, Value, Value, Value]]:
+    def _tokens(self, tile: Tile, span: Span) -> Iterator[tuple[Value, Value, Value, Value]]:
         """Runs of tokens that lie in one block: block, place in it, first token of the run, how many."""
         code = self.code
-        token = code.variable(0)
-        with code.repeat(lambda: token.value < count):
-            block, offset = self._place(tile, start + token.value)
-            tokens = code.minimum(self.shape.block_size - offset, count - token.value)
+        token = code.variable(span.begin)
+        with code.repeat(lambda: token.value < span.end):
+            block, offset = self._place(tile, span.start + token.value)
+            tokens = code.minimum(self.shape.block_size - offset, span.end - token.value)
             yield block, offset, token.value, tokens
             token.value = token.value + tokens

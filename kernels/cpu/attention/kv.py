@@ -16,10 +16,11 @@ from stemma.kernels.cpu.attention import cells
 from stemma.kernels.cpu.attention.ahead import PagesAhead
 from stemma.kernels.cpu.attention.kv_dtypes import element_bytes, region_bytes, store_kv
 from stemma.kernels.cpu.attention.tiles import Shape
-from stemma.kernels.cpu.machine.dialect import I32, I64, Code, Value
+from stemma.kernels.cpu.machine.dialect import FLOAT, I32, I64, Code, Value, vector
 from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.machine.words import read_words, set_words
-from stemma.kernels.cpu.rows.activations import norm_head, rotate
+from stemma.kernels.cpu.rows.activations import rotate
+from stemma.kernels.cpu.rows.norms import features_of, norm_head
 from stemma.kernels.ops import KVShape
 
 Array = npt.NDArray[Any]
@@ -27,8 +28,10 @@ READ_BEYOND = 1024
 """A tile of keys may reach beyond a cell (`matrix_tiles.py`), so also beyond the last one."""
 
 
-ROPE = ("qkv", "q_out", "q_norm", "k_norm", "cos", "sin", "keys", "values", "block_stride", "positions", "slots",
-        "rows", "rows_per_piece")  # fmt: skip
+ROPE = ("qkv", "q_out", "q_norm", "k_norm", "norms_behind", "cos", "sin", "keys", "values", "block_stride", "positions",
+        "slots", "rows", "rows_per_piece")  # fmt: skip
+"""What rope_write is told: addresses (of norms and angles 0 where there are none), then numbers. norms_behind: 1 if
+heads are rotated before they are normed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,11 +81,11 @@ def _zeros(num_bytes: int) -> Array:
 
 
 def add_rope_write(module: ir.Module, shape: Shape) -> None:
-    """rope_write(control, qkv, q_out, q_norm, k_norm, cos, sin, keys, values, block_stride, positions, slots,
-    rows, threads)"""
+    """rope_write(control, qkv, q_out, q_norm, k_norm, norms_behind, cos, sin, keys, values, block_stride, positions,
+    slots, rows, threads)"""
     parallel = module.globals.get("parallel") or add_parallel(module)
     kernel = _add_rows(module, shape)
-    code = Code(module, "rope_write", 14)
+    code = Code(module, "rope_write", 15)
     control, *rest, rows, threads = code.arguments
     names = ROPE[: len(rest)]
     per_piece = code.select(rows < 8, rows, (rows + threads * 4 - 1) // (threads * 4))
@@ -97,27 +100,56 @@ def _add_rows(module: ir.Module, shape: Shape) -> ir.Function:
     address, piece, scratch = code.arguments
     job = read_words(code, address, ROPE)
     first = piece * job["rows_per_piece"]
+    size = shape.head_dim * 4
+    turned = scratch + max(size, cells.record_bytes(shape.head_dim))  # the row's keys
     with code.loop(first, code.minimum(first + job["rows_per_piece"], job["rows"])) as row:
         heads = shape.num_heads + 2 * shape.num_kv_heads
-        size = shape.head_dim * 4
         source = job["qkv"] + row * (heads * size)
+        queries, keys = (source, shape.num_heads), (source + shape.num_heads * size, shape.num_kv_heads)
         position = code.load(I32, job["positions"] + row * 4).to(I64)
-        cos, sin = (job[name] + position * (size // 2) for name in ("cos", "sin"))
-        with code.loop(0, shape.num_heads) as head:
-            norm_head(code, source + head * size, scratch, job["q_norm"], shape.head_dim)
-            rotate(code, scratch, job["q_out"] + (row * shape.num_heads + head) * size, cos, sin, shape.head_dim)
+        _turn(code, shape, job, queries, job["q_norm"], position, job["q_out"] + row * (shape.num_heads * size))
+        _turn(code, shape, job, keys, job["k_norm"], position, turned)
         slot = code.load(I32, job["slots"] + row * 4).to(I64)
         block = slot.unsigned_divide(shape.block_size)
         offset = slot.unsigned_modulo(shape.block_size)
         with code.loop(0, shape.num_kv_heads) as head:
             inside = block * job["block_stride"] + head * shape.region_bytes
-            key = source + (head + shape.num_heads) * size
-            norm_head(code, key, scratch, job["k_norm"], shape.head_dim)
-            rotate(code, scratch, scratch + size, cos, sin, shape.head_dim)
             value = source + (head + (shape.num_heads + shape.num_kv_heads)) * size
             write = _write_integers if shape.kv_dtype == "int16" else _write_floats
-            write(code, shape, scratch + size, value, job["keys"] + inside, job["values"] + inside, offset, scratch)
+            key = turned + head * size
+            write(code, shape, key, value, job["keys"] + inside, job["values"] + inside, offset, scratch)
     return code.finish()
+
+
+def _turn(
+    code: Code, shape: Shape, job: dict[str, Value], heads: tuple[Value, int], norm: Value, position: Value, out: Value
+) -> None:
+    """Heads of a row, normed and rotated, or rotated and normed, or as they are. heads: their address and number."""
+    number, size = heads[1], shape.head_dim * 4
+    cos, sin = (job[name] + position * (size // 2) for name in ("cos", "sin"))
+    before = code.select(job["norms_behind"].equals(0), norm, code.constant(I64, 0))
+    _norm_heads(code, shape, heads, before, out)
+    with code.when(job["cos"].differs(0)), code.loop(0, number) as head:
+        place = out + head * size
+        rotate(code, place, place, cos, sin, shape.head_dim)
+    with code.when(norm.differs(before)):
+        _norm_heads(code, shape, (out, number), norm, out)
+
+
+def _norm_heads(code: Code, shape: Shape, heads: tuple[Value, int], norm: Value, out: Value) -> None:
+    """Each head by itself or all together, as the norm is wide."""
+    source, number = heads
+    size = shape.head_dim * 4
+    with code.either(norm.equals(0)) as (plain, asked):
+        with plain, code.loop(0, number * shape.head_dim, shape.dim_lanes) as i:
+            code.store(code.load(vector(FLOAT, shape.dim_lanes), source + i * 4), out + i * 4)
+        with asked:
+            count = features_of(code, norm)
+            with code.either(count.equals(shape.head_dim)) as (single, together):
+                with single, code.loop(0, number) as head:
+                    norm_head(code, source + head * size, out + head * size, norm, count, shape.head_dim)
+                with together:
+                    norm_head(code, source, out, norm, count, number * shape.head_dim)
 
 
 def _write_integers(

@@ -16,14 +16,12 @@ from llvmlite import ir
 
 from stemma.kernels.cpu.attention.cells import TOKENS
 from stemma.kernels.cpu.attention.digit_tiles import SCORE_BYTES, WEIGHT_BYTES, DigitTiles
-from stemma.kernels.cpu.attention.tiles import Tile
+from stemma.kernels.cpu.attention.tiles import CHUNK, Span, Tile
 from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I8, I64, INTS16, Value
 from stemma.kernels.cpu.machine.matrix_unit import TILE_BYTES, call, configure, move, release
 from stemma.kernels.ops import KV_SPLIT
 
 ROWS = 16
-CHUNK = 64
-"""Numbers that a product sums."""
 SUMS, DIGITS, STORED = (0, 1, 2), (3, 4), (5, 6)
 """Tile registers: sums (high, middle, low), then high and low bytes of both sides."""
 
@@ -56,21 +54,21 @@ class MatrixTiles(DigitTiles):
         super()._end(tile)
 
     # A split ---------------------------------------------------------------------------------------------------------
-    def _split(self, tile: Tile, start: Value, count: Value) -> None:
+    def _split(self, tile: Tile, span: Span) -> None:
         """Sixteen queries at a time, so that their scores and weights stay in the first-level cache."""
         code = self.code
-        self._find_cells(tile, start, count)
-        self._copy_values(tile, count)
+        self._find_cells(tile, span)
+        self._copy_values(tile, span)
         scores = _Turns(self, tile, "query_correction", SCORE_BYTES, rows_have_scales=False)
         values = _Turns(self, tile, "weight_correction", 4 * self.shape.part_floats, rows_have_scales=True)
         with code.loop(0, tile.queries, ROWS) as first:
-            with code.loop(0, (count + (TOKENS - 1)).unsigned_divide(TOKENS)) as cell:
+            with code.loop(*span.groups(TOKENS)) as cell:
                 self._multiply_keys(tile, first, cell, scores)
             scores.finish()
             with code.loop(first, code.minimum(first + ROWS, tile.queries)) as query:
-                self._softmax(tile, query, count)
+                self._softmax(tile, query, span)
             with code.loop(0, self.shape.padded_dim // 16) as dim:
-                self._multiply_values(tile, first, dim, count, values)
+                self._multiply_values(tile, first, dim, span, values)
             values.finish()
 
     def _multiply_keys(self, tile: Tile, query: Value, cell: Value, turns: _Turns) -> None:
@@ -83,11 +81,11 @@ class MatrixTiles(DigitTiles):
             self._multiply(digits + chunk * CHUNK, self._query_bytes, 2 * self._query_bytes, stored, self.plane)
         turns.take(query, memory["scores"] + query * SCORE_BYTES + cell * (4 * TOKENS), keys + 2 * self.plane)
 
-    def _multiply_values(self, tile: Tile, query: Value, dim: Value, count: Value, turns: _Turns) -> None:
+    def _multiply_values(self, tile: Tile, query: Value, dim: Value, span: Span, turns: _Turns) -> None:
         """Of 16 queries' weights with 16 dimensions."""
         code, shape, memory = self.code, self.shape, tile.memory
         self._clear()
-        with code.loop(0, self._written(count), CHUNK) as token:
+        with code.loop(span.begin, self._written(span.end), CHUNK) as token:
             weights = memory["weights"] + query * WEIGHT_BYTES + token
             values = memory["panel"] + dim * (8 * TILE_BYTES) + token * (TILE_BYTES // CHUNK)
             self._multiply(weights, KV_SPLIT, WEIGHT_BYTES, values, 4 * TILE_BYTES)
@@ -97,10 +95,10 @@ class MatrixTiles(DigitTiles):
     def _written(self, count: Value) -> Value:
         return (count + (CHUNK - 1)).unsigned_divide(CHUNK) * CHUNK
 
-    def _copy_values(self, tile: Tile, count: Value) -> None:
+    def _copy_values(self, tile: Tile, span: Span) -> None:
         """The planes of all cells to tiles of 64 tokens x 16 dimensions."""
         code, memory = self.code, tile.memory
-        with code.loop(0, (count + (TOKENS - 1)).unsigned_divide(TOKENS)) as cell:
+        with code.loop(*span.groups(TOKENS)) as cell:
             values = code.load_int(memory["values"] + cell * 8)
             for plane in range(2):
                 target = memory["panel"] + cell * (TILE_BYTES // 4) + plane * (4 * TILE_BYTES)

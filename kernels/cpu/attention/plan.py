@@ -71,16 +71,17 @@ def _with_words(metadata: AttentionMetadata, num_rows: int, items: list[tuple[in
     positions, slots = (np.ascontiguousarray(a, dtype=np.int32) for a in (metadata.positions, metadata.slots))
     tables = np.ascontiguousarray(metadata.block_tables, dtype=np.int32)
     table_of_items = np.array(items, dtype=np.int64).reshape(-1, len(ITEM))
+    live = np.empty(len(items), dtype=np.int64)
     merged = np.array(later, dtype=np.int64)
     part_starts = np.zeros(num_rows, dtype=np.int64)
     ends = np.cumsum(positions[merged].astype(np.int64) // KV_SPLIT + 1)
     part_starts[merged] = np.concatenate(([0], ends[:-1])) if later else 0
     words = np.array(
-        [table_of_items.ctypes.data, len(items), positions.ctypes.data, tables.ctypes.data, tables.shape[1],
-         part_starts.ctypes.data, 0, merged.ctypes.data, len(later)], dtype=np.int64,
+        [table_of_items.ctypes.data, len(items), live.ctypes.data, positions.ctypes.data, tables.ctypes.data,
+         tables.shape[1], part_starts.ctypes.data, 0, merged.ctypes.data, len(later)], dtype=np.int64,
     )  # fmt: skip
     assert len(words) == len(PLAN)
-    memory = (positions, slots, tables, table_of_items, merged, part_starts)
+    memory = (positions, slots, tables, table_of_items, live, merged, part_starts)
     num_parts = int(ends[-1]) if later else 0
     return CpuPlan(
         metadata, words.ctypes.data, num_rows, num_parts, positions.ctypes.data, slots.ctypes.data, words, memory

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from llvmlite import ir
 
@@ -26,14 +27,22 @@ from stemma.kernels.cpu.machine.words import read_words
 from stemma.kernels.ops import KV_SPLIT
 
 ITEM = ("first_row", "rows", "table", "first_split", "end_split", "later")
-PLAN = ("items", "num_items", "positions", "tables", "table_width", "part_starts", "parts", "merged_rows", "num_merged")
-JOB = ("q", "out", "keys", "values", "block_stride", *PLAN)
-SCRATCH_BYTES, ITEM_AT = 1 << 20, (1 << 20) - 64
+PLAN = ("items", "num_items", "live", "positions", "tables", "table_width", "part_starts", "parts", "merged_rows",
+        "num_merged")  # fmt: skip
+"""live: room for the numbers of the items of which a window sees something."""
+SPEC = ("score_scale", "softcap", "window", "sinks")
+"""Two floats, a number, and an address or 0: of a float for each head. Scores, caps and sinks are in powers of 2."""
+JOB = ("q", "out", "keys", "values", "block_stride", *PLAN, *SPEC)
+SCRATCH_BYTES, ITEM_AT = 1 << 22, (1 << 22) - 64
 """A thread's memory for one tile; at its end room for the words of an item."""
 LOG2_E = 1.4426950408889634
 """Scores are in powers of 2: exp(x) = 2**(x * LOG2_E)."""
 MOST_QUERIES = 128
 """Rows of a tile times the heads that share a KV head, where that is more than one row."""
+MOST_UNROLLED = 32
+"""Queries whose products are written out one after the other; of more, in a loop."""
+CHUNK = 64
+"""What a window lets be left out at the beginning of a split are multiples of so many tokens."""
 
 
 def matrix_unit(target: Target, kv_dtype: str) -> bool:
@@ -46,9 +55,14 @@ def planned_rows(target: Target, kv_dtype: str) -> int:
     return 16 if matrix_unit(target, kv_dtype) else 4
 
 
+def part_floats(head_dim: int) -> int:
+    """A partial result of one query: weighted values, maximum (of scores in powers of 2), sum."""
+    return -(-head_dim // 16) * 16 + 16
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the kernels are compiled for."""
+    """What the kernels are compiled for. windowed, softcapped: whether there is a window, a soft cap, of any size."""
 
     num_heads: int
     num_kv_heads: int
@@ -56,6 +70,8 @@ class Shape:
     block_size: int
     target: Target
     kv_dtype: str
+    windowed: bool = False
+    softcapped: bool = False
 
     @property
     def accumulators(self) -> int:
@@ -85,8 +101,7 @@ class Shape:
 
     @property
     def part_floats(self) -> int:
-        """A partial result of one query: weighted values, maximum (of scores in powers of 2), sum."""
-        return self.padded_dim + 16
+        return part_floats(self.head_dim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,34 @@ class Tile:
     rows: Value
     queries: Value
     memory: Mapping[str, Value]
+    first_split: Value
+
+
+class Span(NamedTuple):
+    """Tokens of a split that some query of the tile may see: from position start + begin to start + end."""
+
+    start: Value
+    begin: Value | int
+    end: Value
+
+    def groups(self, tokens: int) -> tuple[Value | int, Value]:
+        """The first and the end, counted by so many tokens, the last filled up."""
+        first = self.begin // tokens if isinstance(self.begin, int) else self.begin.unsigned_divide(tokens)
+        return first, (self.end + (tokens - 1)).unsigned_divide(tokens)
+
+
+class Bounds(NamedTuple):
+    """Which tokens of a split a query sees, for vectors of them."""
+
+    numbers: Value
+    low: Value | None
+    limit: Value
+
+    def hold(self, code: Code, token: Value) -> Value:
+        """Of the tokens from this one."""
+        places = code.splat(token.to(I32), self.numbers.type.count) + self.numbers
+        seen = places < self.limit
+        return seen if self.low is None else seen & (places >= self.low)
 
 
 class Tiles(ABC):
@@ -117,12 +160,14 @@ class Tiles(ABC):
         job, item = read_words(code, job_address, JOB), read_words(code, item_address, ITEM)
         rows = self._rows(item)
         table = job["tables"] + item["table"] * job["table_width"] * 4
-        tile = Tile(job, item, head, table, rows, rows * self.shape.group, self._divide_scratch(scratch))
+        memory, first_split = self._divide_scratch(scratch), item["first_split"]
+        if self.shape.windowed:
+            seen_from = first_seen(code, job, lowest_position(code, job, item))
+            first_split = code.maximum(first_split, seen_from.unsigned_divide(KV_SPLIT))
+        tile = Tile(job, item, head, table, rows, rows * self.shape.group, memory, first_split)
         self._begin(tile)
-        with code.loop(item["first_split"], item["end_split"]) as split:
-            start = split * KV_SPLIT
-            count = self._limits(tile, start)
-            self._split(tile, start, count)
+        with code.loop(first_split, item["end_split"]) as split:
+            self._split(tile, self._limits(tile, split * KV_SPLIT))
             self._finish_split(tile, split)
         self._end(tile)
         return code.finish()
@@ -138,7 +183,8 @@ class Tiles(ABC):
     def _end(self, tile: Tile) -> None:
         with self.code.when(tile.item["later"].equals(0)), self._each_query(tile) as (query, floats):
             state = tile.memory["state"] + query * (4 * self.shape.part_floats)
-            divide(self.code, self.shape, state, tile.job["out"] + floats)
+            head = tile.head * self.shape.group + query.unsigned_modulo(self.shape.group)
+            divide(self.code, self.shape, tile.job, head, state, tile.job["out"] + floats)
 
     @contextmanager
     def _each_query(self, tile: Tile) -> Iterator[tuple[Value, Value]]:
@@ -159,7 +205,8 @@ class Tiles(ABC):
         """Bytes of each area of the scratch memory."""
         part = 4 * self.shape.part_floats
         queries = self._padded_queries
-        return {"limits": 8 * queries, "parts": part * queries, "state": part * queries}
+        lows = {"lows": 8 * queries} if self.shape.windowed else {}
+        return {"limits": 8 * queries, "parts": part * queries, "state": part * queries} | lows
 
     @property
     def _padded_queries(self) -> int:
@@ -173,25 +220,55 @@ class Tiles(ABC):
         assert at <= ITEM_AT, f"a tile of {self.shape} takes {at} bytes"
         return areas
 
-    def _limits(self, tile: Tile, start: Value) -> Value:
-        """Write how many tokens of the split from `start` each query may see; returns the most of them."""
-        code = self.code
-        count = code.variable(0)
+    def _limits(self, tile: Tile, start: Value) -> Span:
+        """Write which tokens of the split from `start` each query may see: from `lows`, if there is a window, to
+        `limits`, 0 for none. Returns what all of them see."""
+        code, group = self.code, self.shape.group
+        end, begin = code.variable(0), code.variable(KV_SPLIT)
         with code.loop(0, tile.rows) as r:
-            limit = code.load(I32, tile.job["positions"] + self._row(tile, r) * 4).to(I64) + 1
-            seen = code.maximum(code.minimum(limit - start, KV_SPLIT), 0)
-            count.value = code.maximum(count.value, seen)
-            with code.loop(0, self.shape.group) as g:
-                code.store(seen, tile.memory["limits"] + 8 * (r * self.shape.group + g), 8)
-        return count.value
+            position = code.load(I32, tile.job["positions"] + self._row(tile, r) * 4).to(I64)
+            seen = code.maximum(code.minimum(position + 1 - start, KV_SPLIT), 0)
+            if self.shape.windowed:
+                low = code.maximum(first_seen(code, tile.job, position) - start, 0)
+                seen = code.select(low < KV_SPLIT, seen, code.constant(I64, 0))
+                begin.value = code.minimum(begin.value, low)
+                with code.loop(0, group) as g:
+                    code.store(low, tile.memory["lows"] + 8 * (r * group + g), 8)
+            end.value = code.maximum(end.value, seen)
+            with code.loop(0, group) as g:
+                code.store(seen, tile.memory["limits"] + 8 * (r * group + g), 8)
+        first = begin.value.unsigned_divide(CHUNK) * CHUNK if self.shape.windowed else 0
+        return Span(start, first, end.value)
+
+    def _each_piece(self, most: int, write: Callable[[Value | int, int], None]) -> None:
+        """Write code for the tile's queries, some at once: write(first, how many)."""
+        if self.queries <= MOST_UNROLLED:
+            for piece in pieces(self.queries, most):
+                write(piece.start, len(piece))
+            return
+        whole = self.queries // most * most
+        with self.code.loop(0, whole, most) as first:
+            write(first, most)
+        if whole < self.queries:
+            write(whole, self.queries - whole)
+
+    def _bounds(self, tile: Tile, query: Value, lanes: int) -> Bounds:
+        code, memory, ints = self.code, tile.memory, vector(I32, lanes)
+
+        def of(name: str) -> Value:
+            return code.splat(code.load_int(memory[name] + query * 8).to(I32), lanes)
+
+        return Bounds(
+            code.constant(ints, list(range(lanes))), of("lows") if self.shape.windowed else None, of("limits")
+        )
 
     @abstractmethod
     def _load_query(self, tile: Tile, query: Value, source: Value) -> None:
         """Bring the floats of one query, at `source`, into the form that `_scores` reads."""
 
     @abstractmethod
-    def _split(self, tile: Tile, start: Value, count: Value) -> None:
-        """All queries with the `count` tokens from position `start`: weighted values, maximum and sum to the parts."""
+    def _split(self, tile: Tile, span: Span) -> None:
+        """All queries with the tokens of the span: weighted values, maximum and sum to the parts."""
 
     def _place(self, tile: Tile, token: Value) -> tuple[Value, Value]:
         """Physical block of a token, and where in the block it stands."""
@@ -254,9 +331,29 @@ def merge(code: Code, shape: Shape, state: Value, part: Value) -> None:
         code.store(both, state + d * 4)
 
 
-def divide(code: Code, shape: Shape, state: Value, target: Value) -> None:
-    """The state's weighted values over their sum."""
-    type_ = vector(FLOAT, shape.dim_lanes)
-    total = code.splat(code.load(FLOAT, state + (shape.padded_dim + 1) * 4), shape.dim_lanes)
+def divide(code: Code, shape: Shape, job: Mapping[str, Value], head: Value, state: Value, target: Value) -> None:
+    """The state's weighted values over their sum, in which the head's sink takes part."""
+    type_, at = vector(FLOAT, shape.dim_lanes), shape.padded_dim * 4
+    total, kept = code.variable(code.load(FLOAT, state + (at + 4))), code.variable(code.constant(FLOAT, 1.0))
+    with code.when(job["sinks"].differs(0)):
+        maximum, sink = code.load(FLOAT, state + at), code.load(FLOAT, job["sinks"] + head * 4)
+        top = code.maximum(maximum, sink)
+        kept.value = code.exp2(maximum - top)
+        total.value = total.value * kept.value + code.exp2(sink - top)
+    keeps, totals = code.splat(kept.value, shape.dim_lanes), code.splat(total.value, shape.dim_lanes)
     for d in range(0, shape.head_dim, shape.dim_lanes):
-        code.store(code.load(type_, state + d * 4) / total, target + d * 4)
+        code.store(code.load(type_, state + d * 4) * keeps / totals, target + d * 4)
+
+
+def first_seen(code: Code, job: Mapping[str, Value], position: Value) -> Value:
+    """The first position in the window of a query."""
+    return code.maximum(position + 1 - job["window"], 0)
+
+
+def lowest_position(code: Code, job: Mapping[str, Value], item: Mapping[str, Value]) -> Value:
+    """Of an item's rows."""
+    first = item["first_row"]
+    lowest = code.variable(code.load(I32, job["positions"] + first * 4).to(I64))
+    with code.loop(first + 1, first + item["rows"]) as row:
+        lowest.value = code.minimum(lowest.value, code.load(I32, job["positions"] + row * 4).to(I64))
+    return lowest.value

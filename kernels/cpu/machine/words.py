@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import struct
+
 from stemma.kernels.cpu.machine.dialect import Code, Value
 
 
@@ -14,3 +17,9 @@ def set_words(code: Code, address: Value, names: tuple[str, ...], words: dict[st
     """Store some of them."""
     for name, value in words.items():
         code.store(value, address + 8 * names.index(name), 8)
+
+
+@functools.cache
+def word_of(number: float) -> int:
+    """A float of 32 bits as a word."""
+    return int(struct.unpack("<i", struct.pack("<f", number))[0])

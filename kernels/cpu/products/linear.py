@@ -52,10 +52,11 @@ from stemma.kernels.cpu.products.strips import (
     scaled,
 )
 from stemma.kernels.cpu.products.tiles import Tile, tile_of
-from stemma.kernels.cpu.rows.activations import GATE, GROUP, PAIR, PREPARE
+from stemma.kernels.cpu.rows.activations import GROUP, PAIR, PREPARE
+from stemma.kernels.cpu.rows.gates import GATE
 
 FLOATING = ("bf16", "f16", "f32", "fp8")
-PRODUCT = (*PREPARE, "segment", "out", "out_features", "add", "gate", "strips_per_piece")
+PRODUCT = (*PREPARE, "segment", "out", "out_features", "add", "gate", "strips_per_piece", "scale", "activation")
 MAX_BLOCK, BLOCK_BYTES = 512, 1 << 20
 """Rows of activations are prepared and multiplied block by block: so many that they stay in the second-level cache
 while all strips pass over them."""
@@ -252,16 +253,16 @@ def add_operations(module: ir.Module, target: Target) -> None:
 
 
 def _add_linear(module: ir.Module, target: Target, parallel: ir.Function) -> None:
-    """linear(control, x, norm, row_ids, rows, features, linear, out, add, gate, prepared, threads)
+    """linear(control, x, norm, row_ids, rows, features, linear, out, add, gate, prepared, threads, scale, activation)
 
     `linear` is the address of: number of segments, out_features, rows of a block, then the address of each segment.
-    gate: 0, or the number of strips that gate as many others.
+    gate: 0, or the number of strips that gate as many others. scale: a float.
     """
-    code = Code(module, "linear", 12)
-    control, x, norm, row_ids, rows, features, linear, out, add, gate, prepared, threads = code.arguments
+    code = Code(module, "linear", 14)
+    control, x, norm, row_ids, rows, features, linear, out, add, gate, prepared, threads, *last_words = code.arguments
     arguments = control + 8 * ARGUMENTS
     words = {"x": x, "norm": norm, "row_ids": row_ids, "features": features, "prepared": prepared,
-             "out": out, "add": add, "gate": gate,
+             "out": out, "add": add, "gate": gate, "scale": last_words[0], "activation": last_words[1],
              "out_features": code.select(gate.equals(0), code.load_int(linear, 1), gate * STRIP)}  # fmt: skip
     set_words(code, arguments, PRODUCT, words)
     first = code.variable(0)
@@ -304,13 +305,13 @@ def _run_segments(
 
 
 def _add_gate_rows(module: ir.Module, parallel: ir.Function) -> None:
-    """gate_rows(control, both, out, rows, half, threads)"""
-    code = Code(module, "gate_rows", 6)
-    control, both, out, rows, half, threads = code.arguments
+    """gate_rows(control, both, out, rows, half, threads, activation)"""
+    code = Code(module, "gate_rows", 7)
+    control, both, out, rows, half, threads, activation = code.arguments
     per_piece = code.select(rows < threads * 4, (half // threads + 16) // 16 * 16, half)
     column_pieces = (half + per_piece - 1) // per_piece
     words = {"both": both, "out": out, "rows": rows, "half": half, "columns_per_piece": per_piece,
-             "column_pieces": column_pieces}  # fmt: skip
+             "column_pieces": column_pieces, "activation": activation}  # fmt: skip
     set_words(code, control + 8 * ARGUMENTS, GATE, words)
     code.call(parallel, control, code.address_of(module.globals["gate"]), rows * column_pieces)
     code.finish()

@@ -11,7 +11,8 @@ from stemma.kernels.codes import FORMS
 from stemma.kernels.cpu.machine.dialect import DOUBLE, FLOAT, FLOATS16, I16, I32, INTS16, Code, Value, vector
 from stemma.kernels.cpu.machine.target import VECTOR_BYTES, Target
 from stemma.kernels.cpu.products.tiles import Tile, tile_of
-from stemma.kernels.cpu.rows.activations import pairs_of, silu
+from stemma.kernels.cpu.rows.activations import pairs_of
+from stemma.kernels.cpu.rows.gates import PLAIN, SILU, activate, activate_gates, silu
 
 STRIP = 16
 WORDS, DOUBLES16 = vector(I16, 32), vector(DOUBLE, 16)
@@ -73,7 +74,10 @@ def scaled(code: Code, total: Value, scale_at: Value, units: Value) -> Value:
 
 
 def finish(code: Code, part: Part, row: Value, count: Value, sums: Value, waiting: Value) -> None:
-    """Bias, then the residual and the store; or gates wait for what they gate, which follows them."""
+    """Bias, activation, scale, then the residual and the store; or gates wait for what they gate, which follows them.
+
+    waiting: 64 bytes for these sums, behind those of the strip counted before.
+    """
     job, gate = part.job, part.job["gate"]
     strip = part.place(code, count)
     sums = sums + code.load(FLOATS16, part.segment["bias"] + strip * 64)
@@ -81,13 +85,29 @@ def finish(code: Code, part: Part, row: Value, count: Value, sums: Value, waitin
         with plain:
             column = part.segment["first_output"] + strip * STRIP
             place = job["out"] + (row * job["out_features"] + column) * 4
-            _put(code, place, sums, part.segment["outputs"] - strip * STRIP, job["add"].differs(0))
+            result = code.variable(sums)
+            with code.when(job["activation"].differs(PLAIN)):
+                code.store(sums, waiting)
+                code.call(activate(code.module), job["activation"], waiting, job["scale"])
+                result.value = code.load(FLOATS16, waiting)
+            scaled_ = result.value * code.splat(job["scale"].to(I32).bits(FLOAT), 16)
+            _put(code, place, scaled_, part.segment["outputs"] - strip * STRIP, job["add"].differs(0))
         with gated, code.either((count & 1).equals(0)) as (gates, values):
             with gates:
                 code.store(sums, waiting)
             with values:
                 place = job["out"] + (row * job["out_features"] + (strip - gate) * STRIP) * 4
-                code.store(silu(code, code.load(FLOATS16, waiting - 64)) * sums, place)
+                _put_gated(code, job["activation"], waiting, sums, place)
+
+
+def _put_gated(code: Code, activation: Value, waiting: Value, sums: Value, place: Value) -> None:
+    """Store what the gates that wait leave of the sums."""
+    with code.either(activation.equals(SILU)) as (usual, others):
+        with usual:
+            code.store(silu(code, code.load(FLOATS16, waiting - 64)) * sums, place)
+        with others:
+            code.store(sums, waiting)
+            code.call(activate_gates(code.module), activation, waiting - 64, waiting, place)
 
 
 def _put(code: Code, place: Value, sums: Value, outputs: Value, add: Value) -> None:

@@ -1,4 +1,5 @@
-"""Kernels that work on one row at a time: RMS norm, the quantisation of activations, SiLU, the rotation of heads.
+"""Kernels that work on one row at a time: the quantisation of activations, behind a norm if asked, and the rotation
+of heads.
 
 A quantised row is integers of 16 bits and one scale: value = scale * (256 * high + low), two signed bytes. Rows lie in
 groups of one, or of 16 for the matrix unit, as long as that many rows:
@@ -26,6 +27,7 @@ from stemma.kernels.cpu.machine.dialect import (
     vector,
 )
 from stemma.kernels.cpu.machine.words import read_words
+from stemma.kernels.cpu.rows.norms import copy_normed
 
 BLOCK = 32
 GROUP, PAIR = 16, 64
@@ -40,25 +42,6 @@ def prepared_stride(features: int, quantized: bool) -> int:
     if not quantized:
         return -(-features // BLOCK) * BLOCK * 4
     return -(-features // PAIR) * (2 * PAIR + 32) // 64 * 64 + 128
-
-
-def _inverse_root(code: Code, x: Value, count: Value, epsilon: Value) -> Value:
-    """1 / sqrt(mean(x^2) + epsilon) of `count` floats at x."""
-    whole = count // 16 * 16
-    squares = code.variable(code.constant(FLOATS16, 0.0))
-    with code.loop(0, whole, 16) as i:
-        values = code.load(FLOATS16, x + i * 4)
-        squares.value = code.fma(values, values, squares.value)
-    total = code.variable(code.sum(squares.value))
-    with code.loop(whole, count) as i:
-        single = code.load(FLOAT, x + i * 4)
-        total.value = code.fma(single, single, total.value)
-    return 1.0 / code.sqrt(total.value / count.to(FLOAT) + epsilon)
-
-
-def _norm_parts(code: Code, norm: Value) -> tuple[Value, Value]:
-    """Address of the weights, epsilon."""
-    return code.load_int(norm), code.load(FLOAT, norm + 8)
 
 
 def add_prepare(module: ir.Module) -> None:
@@ -78,7 +61,7 @@ def add_prepare(module: ir.Module) -> None:
             if quantized:
                 _quantize_row(code, _normed_or_itself(code, x, scratch, job), job, index)
             else:
-                _copy_normed(code, x, target, job["norm"], job["features"], BLOCK)
+                copy_normed(code, x, target, job["norm"], job["features"], BLOCK)
         code.finish()
 
 
@@ -86,33 +69,9 @@ def _normed_or_itself(code: Code, x: Value, scratch: Value, job: dict[str, Value
     """The address of what is to be quantised: the row where it lies, if nothing has to be done to it."""
     source = code.variable(x)
     with code.when(job["norm"].differs(0) | (job["features"] % PAIR).differs(0)):
-        _copy_normed(code, x, scratch, job["norm"], job["features"], PAIR)
+        copy_normed(code, x, scratch, job["norm"], job["features"], PAIR)
         source.value = scratch
     return source.value
-
-
-def _copy_normed(code: Code, x: Value, target: Value, norm: Value, features: Value, filled: int) -> None:
-    """The row, normed unless norm is 0, filled up with zeros to a multiple of `filled`."""
-    whole = features // 16 * 16
-    padded = (features + (filled - 1)) // filled * filled
-    with code.loop(whole, padded) as i:
-        code.store(code.constant(FLOAT, 0.0), target + i * 4)
-    with code.either(norm.equals(0)) as (plain, asked):
-        with plain:
-            with code.loop(0, whole, 16) as i:
-                code.store(code.load(FLOATS16, x + i * 4), target + i * 4)
-            with code.loop(whole, features) as i:
-                code.store(code.load(FLOAT, x + i * 4), target + i * 4)
-        with asked:
-            weights, epsilon = _norm_parts(code, norm)
-            scale = _inverse_root(code, x, features, epsilon)
-            scales = code.splat(scale, 16)
-            with code.loop(0, whole, 16) as i:
-                normed = code.load(FLOATS16, x + i * 4) * scales * code.load(FLOATS16, weights + i * 4)
-                code.store(normed, target + i * 4)
-            with code.loop(whole, features) as i:
-                single = code.load(FLOAT, x + i * 4) * scale * code.load(FLOAT, weights + i * 4)
-                code.store(single, target + i * 4)
 
 
 def pairs_of(features: Value) -> Value:
@@ -157,31 +116,6 @@ def _quantize_row(code: Code, x: Value, job: dict[str, Value], row: Value) -> No
                     code.store(total, sums_of_16 + (pair * 16 + 8 * half + 4 * nth))
 
 
-GATE = ("both", "out", "rows", "half", "columns_per_piece", "column_pieces")
-
-
-def silu(code: Code, gate: Value) -> Value:
-    return gate / (code.exp(0.0 - gate) + 1.0)
-
-
-def add_gate(module: ir.Module) -> None:
-    """gate: out = silu(first half) * second half of each row."""
-    code = Code(module, "gate", 3)
-    address, piece, _ = code.arguments
-    job = read_words(code, address, GATE)
-    row, part = piece // job["column_pieces"], piece % job["column_pieces"]
-    first = part * job["columns_per_piece"]
-    last = code.minimum(first + job["columns_per_piece"], job["half"])
-    gates = job["both"] + row * job["half"] * 8
-    ups, out = gates + job["half"] * 4, job["out"] + row * job["half"] * 4
-    whole = first + (last - first) // 16 * 16
-    for start, stop, type_, step in ((first, whole, FLOATS16, 16), (whole, last, FLOAT, 1)):
-        with code.loop(start, stop, step) as i:
-            gate = code.load(type_, gates + i * 4)
-            code.store(silu(code, gate) * code.load(type_, ups + i * 4), out + i * 4)
-    code.finish()
-
-
 def rotate(code: Code, x: Value, out: Value, cos: Value, sin: Value, head_dim: int) -> None:
     """Rotate the pairs (i, i + head_dim / 2) of one head."""
     half = head_dim // 2
@@ -192,16 +126,3 @@ def rotate(code: Code, x: Value, out: Value, cos: Value, sin: Value, head_dim: i
         c, s = code.load(type_, cos + i * 4), code.load(type_, sin + i * 4)
         code.store(first * c - second * s, out + i * 4)
         code.store(second * c + first * s, out + (half + i) * 4)
-
-
-def norm_head(code: Code, x: Value, out: Value, norm: Value, head_dim: int) -> None:
-    """One head, normed if norm is not 0, copied to out."""
-    count = code.constant(I64, head_dim)
-    with code.either(norm.equals(0)) as (plain, asked):
-        with plain, code.loop(0, head_dim) as i:
-            code.store(code.load(FLOAT, x + i * 4), out + i * 4)
-        with asked:
-            weights, epsilon = _norm_parts(code, norm)
-            scale = _inverse_root(code, x, count, epsilon)
-            with code.loop(0, head_dim) as i:
-                code.store(code.load(FLOAT, x + i * 4) * scale * code.load(FLOAT, weights + i * 4), out + i * 4)

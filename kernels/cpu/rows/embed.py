@@ -31,7 +31,8 @@ from stemma.kernels.cpu.machine.words import read_words
 from stemma.kernels.ops import Int32Array
 from stemma.kernels.weights import FORMATS, StoredWeight, dequantize
 
-ROWS = ("first", "second", "out", "width")
+ROWS = ("first", "second", "out", "width", "scale")
+"""What a kernel on rows is told; scale is a float."""
 FLOAT_BYTES: Mapping[str, int] = MappingProxyType({"F32": 4, "F16": 2, "BF16": 2})
 SUB_BLOCKS = 8
 """Times 32 inputs in a block of 256."""
@@ -41,27 +42,30 @@ Emit = Callable[[Code, Value, Value], list[Value]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CpuEmbedding:
-    """A table that stays as it is stored. kernel: 0 for tables that `dequantize` must read."""
+    """A table that stays as it is stored. kernel: 0 for tables that `dequantize` must read. scale: of its rows."""
 
     weight: StoredWeight
     kernel: int
     address: int
     row_bytes: int
+    scale: float
 
     def rows(self, ids: Int32Array) -> torch.Tensor:
         """The slow way, for every type."""
-        return dequantize(StoredWeight(self.weight.type, (len(ids), *self.weight.shape[1:]), self.weight.data[ids]))
+        rows = StoredWeight(self.weight.type, (len(ids), *self.weight.shape[1:]), self.weight.data[ids])
+        return dequantize(rows) * self.scale
 
 
-def embedding(weight: StoredWeight, kernel_of: Callable[[str], int]) -> CpuEmbedding:
+def embedding(weight: StoredWeight, kernel_of: Callable[[str], int], scale: float) -> CpuEmbedding:
     """Wrap a table. Rows that compiled code reads must be contiguous and whole vectors long."""
     readable = weight.type in READERS and weight.shape[1] % 32 == 0 and weight.data.flags.c_contiguous
     kernel = kernel_of(weight.type) if readable else 0
-    return CpuEmbedding(weight, kernel, weight.data.ctypes.data, weight.data.strides[0])
+    return CpuEmbedding(weight, kernel, weight.data.ctypes.data, weight.data.strides[0], scale)
 
 
 def add_embed(module: ir.Module, type_: str) -> None:
-    """embed_<type>. first: the table; second: ids; out: float rows; width: values of a row, a multiple of 32."""
+    """embed_<type>. first: the table; second: ids; out: float rows; width: values of a row, a multiple of 32; scale: of
+    all."""
     code = Code(module, f"embed_{type_}", 3)
     address, row, _ = code.arguments
     job = read_words(code, address, ROWS)
@@ -69,9 +73,10 @@ def add_embed(module: ir.Module, type_: str) -> None:
     blocks = job["width"] // inputs
     source = job["first"] + code.load(I32, job["second"] + row * 4).to(I64) * (blocks * size)
     out = job["out"] + row * job["width"] * 4
+    scale = code.splat(job["scale"].to(I32).bits(FLOAT), 16)
     with code.loop(0, blocks) as block, code.loop(0, inputs // 32) as nth:
         for half, values in enumerate(READERS[type_](code, source + block * size, nth)):
-            code.store(values, out + (block * (inputs * 4) + nth * 128 + 64 * half))
+            code.store(values * scale, out + (block * (inputs * 4) + nth * 128 + 64 * half))
     code.finish()
 
 

@@ -15,7 +15,7 @@ def add_table(module: ir.Module) -> None:
     _add_largest(module)
     _add_mask(module)
     parallel = module.globals.get("parallel") or add_parallel(module)
-    code = Code(module, "each_row", 7)
+    code = Code(module, "each_row", 8)
     control, kernel, rows, *rest = code.arguments
     set_words(code, control + 8 * ARGUMENTS, ROWS, dict(zip(ROWS, rest, strict=True)))
     code.call(parallel, control, kernel, rows)

@@ -30,6 +30,10 @@ app.add_typer(cache_commands, name="cache")
 Model = Annotated[
     str | None, typer.Option(help="A .gguf file, a Hugging Face folder or hub id; SmolLM2-135M if left out.")
 ]
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option("--adapter", help="A LoRA to merge: a folder of PEFT or a .gguf file; may be given several times."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MaxTokens = Annotated[int, typer.Option(help="The most tokens to generate.")]
 Temperature = Annotated[
@@ -59,6 +63,7 @@ def pull() -> None:
 def generate(
     prompt: str,
     model: Model = None,
+    adapters: Adapters = None,
     max_tokens: MaxTokens = 128,
     temperature: Temperature = None,
     seed: Seed = None,
@@ -66,7 +71,7 @@ def generate(
     **options: Any,
 ) -> None:
     """Complete a prompt; the text is streamed, the figures follow on standard error."""
-    with _engine(model, options) as llm:
+    with _engine(model, adapters, options) as llm:
         generation = llm.submit(prompt, max_tokens=max_tokens, seed=seed, **_asked(temperature=temperature))
         if not as_json:
             for delta in generation:
@@ -83,6 +88,7 @@ def generate(
 @takes(EngineConfig)
 def chat(
     model: Model = None,
+    adapters: Adapters = None,
     system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
     max_tokens: MaxTokens = 256,
     temperature: Temperature = None,
@@ -94,7 +100,7 @@ def chat(
     from stemma.terminal.tree import draw, of_engine
 
     console = Console(stderr=True)
-    with _engine(model, options) as llm:
+    with _engine(model, adapters, options) as llm:
         session = Chat(llm, system, max_tokens=max_tokens, **_asked(temperature=temperature))
         while line := _read_line(console):
             if line == "/undo":
@@ -119,11 +125,11 @@ def chat(
 
 @app.command()
 @takes(EngineConfig)
-def demo(model: Model = None, as_json: Json = False, **options: Any) -> None:
+def demo(model: Model = None, adapters: Adapters = None, as_json: Json = False, **options: Any) -> None:
     """A batch over a shared prefix, a chat, samples: with the cache and without it; then the tree it leaves."""
     from stemma.terminal import demo as show
 
-    with _engine(model, options) as llm:
+    with _engine(model, adapters, options) as llm:
         cached, plain = show.run(llm, Console(stderr=True))
         if as_json:
             print(json.dumps(show.report(cached, plain, llm)))
@@ -135,6 +141,7 @@ def demo(model: Model = None, as_json: Json = False, **options: Any) -> None:
 @takes(ServerConfig, EngineConfig, without="api_keys", also={"vllm_metric_names": "--vllm-metrics"})
 def serve(
     model: Model = None,
+    adapters: Adapters = None,
     api_key: Annotated[list[str] | None, typer.Option(help="NAME:KEY of a tenant; may be given several times.")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(help="Lines of `name key` or `name key admin`.")] = None,
     **options: Any,
@@ -144,7 +151,7 @@ def serve(
 
     keys = parse_api_keys(api_key or [], api_keys_file)
     config = ServerConfig(**fields_of(ServerConfig, options), api_keys=keys)
-    with _engine(model, fields_of(EngineConfig, options)) as engine:
+    with _engine(model, adapters, fields_of(EngineConfig, options)) as engine:
         served = config.model_name or engine.loaded.config.name
         Console(stderr=True).print(
             f"{escape(served)} at http://{config.host}:{config.port}/v1, the live cache at /tree; Ctrl-C stops"
@@ -263,12 +270,12 @@ def main() -> None:
         sys.exit(1)
 
 
-def _engine(model: str | None, options: dict[str, Any]) -> Any:
+def _engine(model: str | None, adapters: list[str] | None, options: dict[str, Any]) -> Any:
     from stemma.runtime.engine import Engine
     from stemma.terminal.progress import progress
 
     with progress() as report:
-        return Engine(model, progress=report, **options)
+        return Engine(model, adapters=adapters or (), progress=report, **options)
 
 
 def _asked(**options: Any) -> dict[str, Any]:

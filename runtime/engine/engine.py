@@ -68,6 +68,7 @@ class Engine:
             print(llm.generate("The capital of France is", max_tokens=8).text)
 
     model: a .gguf file, a Hugging Face folder or hub id; None is the default, SmolLM2-135M-Instruct, fetched once.
+    adapters: folders of PEFT or GGUF files, merged into the model when it is loaded.
     progress: called with what is being done and the share of it that is done, 0 to 1.
     options: EngineConfig's fields.
     Raises ModelError if the model cannot be had or read, InvalidRequest for options that cannot be met.
@@ -77,12 +78,14 @@ class Engine:
     """
 
     def __init__(
-        self, model: str | Path | None = None, *, progress: Progress | None = None, **options: Unpack[EngineOptions]
-    ) -> None:
+        self, model: str | Path | None = None, *, adapters: Sequence[str | Path] = (),
+        progress: Progress | None = None, **options: Unpack[EngineOptions],
+    ) -> None:  # fmt: skip
         config = engine_config(options)
         checked(model, str | Path | None, "model")
+        checked(adapters, list | tuple, "adapters")
         source = default_model(progress) if model is None else model
-        self._start(load(source, make_ops(config), progress), config)
+        self._start(load(source, make_ops(config), progress, adapters), config)
 
     @classmethod
     def of(cls, loaded: LoadedModel, **options: Unpack[EngineOptions]) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from stemma.runtime.errors import ModelFileError, ModelNotFound
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
 from stemma.runtime.model.config import EmbeddingDefaults, GenerationDefaults, ModelConfig
 from stemma.runtime.model.families.family import Model
+from stemma.runtime.model.files.adapters.merge import merged
+from stemma.runtime.model.files.adapters.read import read_adapter
 from stemma.runtime.model.files.gguf_file import read_gguf
 from stemma.runtime.model.files.hub import fetch_from_hub
 from stemma.runtime.model.files.hugging_face import read_hugging_face
@@ -40,13 +43,19 @@ class LoadedModel:
     embedding: EmbeddingDefaults | None = None
 
 
-def load(source: str | Path, ops: Ops, progress: Progress | None = None) -> LoadedModel:
+def load(
+    source: str | Path, ops: Ops, progress: Progress | None = None, adapters: Sequence[str | Path] = ()
+) -> LoadedModel:  # fmt: skip
     """Load a model for the device of `ops`.
 
     source: a .gguf file, a folder in Hugging Face's form (config.json, tokenizer.json, *.safetensors), or a hub id.
+    adapters: folders of PEFT or GGUF files, merged into the model in this order.
     Raises ModelNotFound, ModelFileError or UnsupportedModel, each saying what to do.
     """
-    return assemble(read_checkpoint(source), ops, progress)
+    checkpoint = read_checkpoint(source)
+    for adapter in adapters:
+        checkpoint = merged(checkpoint, read_adapter(adapter, checkpoint.config))
+    return assemble(checkpoint, ops, progress)
 
 
 def read_checkpoint(source: str | Path) -> Checkpoint:

@@ -9,18 +9,16 @@ from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.families.family import GGUF, Family
 from stemma.runtime.model.families.gemma import one_less
 from stemma.runtime.model.families.gemma2 import TENSORS, with_caps
-from stemma.runtime.model.families.reading import SLIDING, read_head_dim, read_layers, read_sizes, slides_but_every
-from stemma.runtime.model.families.rope_settings import read_rope
+from stemma.runtime.model.families.reading import read_head_dim, read_layers, read_sizes, slides_but_every
+from stemma.runtime.model.families.rope_settings import read_ropes
 from stemma.runtime.model.settings import Settings
 
 LARGEST = 62
 
 
 def read(settings: Settings) -> ModelConfig:
-    full = read_rope(settings, read_head_dim(settings), theta=1e6, kind="full_attention")
-    local = read_rope(
-        settings, read_head_dim(settings), theta=settings.get("rope_local_base_freq", 10000.0), kind=SLIDING
-    )
+    local_theta = settings.get("rope_local_base_freq", 10000.0)
+    full, local = read_ropes(settings, read_head_dim(settings), theta=1e6, local_theta=local_theta)
     config = with_caps(read_sizes(settings, full), settings, LARGEST)
     return replace(
         config,
@@ -31,7 +29,7 @@ def read(settings: Settings) -> ModelConfig:
 
 GEMMA3 = Family(
     read,
-    GGUF("gemma3", tensors=TENSORS, undo=one_less, defaults={"sliding_window": 1024}),
+    GGUF("gemma3", {"rope_local_base_freq": "rope.freq_base_swa"}, TENSORS, one_less, {"sliding_window": 1024}),
     defaults={"num_key_value_heads": 4, "head_dim": 256, "tie_word_embeddings": True, "query_pre_attn_scalar": 256,
               "sliding_window": 4096},
     without_effect=frozenset({"hidden_act", "cache_implementation"}),

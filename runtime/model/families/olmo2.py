@@ -8,8 +8,8 @@ from dataclasses import replace
 from stemma.runtime.model.config import ModelConfig, Norms
 from stemma.runtime.model.families.family import GGUF, Family
 from stemma.runtime.model.families.llama import read_llama
-from stemma.runtime.model.families.reading import SLIDING, read_head_dim, read_layers, slides_but_every
-from stemma.runtime.model.families.rope_settings import read_rope
+from stemma.runtime.model.families.reading import read_head_dim, read_layers, slides_but_every
+from stemma.runtime.model.families.rope_settings import read_ropes
 from stemma.runtime.model.settings import Settings
 
 NORMS = Norms(
@@ -28,10 +28,8 @@ def read(settings: Settings) -> ModelConfig:
 
 
 def read3(settings: Settings) -> ModelConfig:
-    head_dim = read_head_dim(settings)
-    full, local = (
-        read_rope(settings, head_dim, theta=500000.0, kind=kind) for kind in ("full_attention", SLIDING)
-    )  # fmt: skip
+    theta = settings.get("rope_theta", 500000.0)
+    full, local = read_ropes(settings, read_head_dim(settings), theta, theta)
     config = read_llama(settings, rotation=full)
     ropes = (full.rope, local.rope)
     return replace(

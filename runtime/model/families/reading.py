@@ -8,15 +8,14 @@ from types import MappingProxyType
 from stemma.kernels.ops import Activation
 from stemma.runtime.errors import ModelFileError
 from stemma.runtime.model.config import Layer, ModelConfig, RopeConfig
-from stemma.runtime.model.families.rope_settings import Rotation, read_rope
+from stemma.runtime.model.families.rope_settings import FULL, SLIDING, Rotation, read_rope
 from stemma.runtime.model.settings import Settings
 
 ACTIVATIONS: MappingProxyType[str, Activation] = MappingProxyType(
     {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh",
      "gelu_fast": "gelu_tanh", "relu2": "relu2"}
 )  # fmt: skip
-SLIDING = "sliding_attention"
-KINDS_OF_LAYERS = frozenset({"full_attention", SLIDING})
+KINDS_OF_LAYERS = frozenset({FULL, SLIDING})
 
 
 def read_sizes(settings: Settings, rotation: Rotation | None = None, epsilon: str = "rms_norm_eps") -> ModelConfig:
@@ -87,7 +86,7 @@ def read_layers(
     num_layers, window = settings.number("num_hidden_layers"), settings.get("sliding_window")
     kinds = settings.get("layer_types")
     if kinds is None:
-        kinds = [SLIDING if slides(index) else "full_attention" for index in range(num_layers)]
+        kinds = [SLIDING if slides(index) else FULL for index in range(num_layers)]
     unknown = set(kinds) - KINDS_OF_LAYERS
     if unknown:
         settings.refuse("layer_types", f"layers of kind {', '.join(sorted(unknown))} are not supported")

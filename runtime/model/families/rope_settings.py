@@ -18,6 +18,7 @@ from stemma.runtime.model.parts.scalings import (
 )
 from stemma.runtime.model.settings import Settings
 
+FULL, SLIDING = "full_attention", "sliding_attention"
 KINDS = ("linear", "llama3", "yarn", "longrope", "dynamic", "divisors")
 SHARED_KEYS = frozenset(
     {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings",
@@ -36,21 +37,40 @@ class Rotation:
 
 
 def read_rope(
-    settings: Settings, head_dim: int, theta: float = 10000.0, partial: float | None = None, kind: str | None = None
+    settings: Settings, head_dim: int, theta: float = 10000.0, partial: float | None = None
 ) -> Rotation:  # fmt: skip
-    """theta, partial: what a file means that does not say; partial None is a family that rotates whole heads. kind: of
-    the layers that are asked for, where a file has a scaling for each kind.
+    """theta, partial: what a file means that does not say; partial None is a family that rotates whole heads.
 
     `rope_scaling`, the older spelling, goes before `rope_parameters` and hides all of it: it is what a user adds by
     hand to a file that transformers wrote.
     """
     newer, older = settings.get("rope_parameters"), settings.get("rope_scaling")
-    place = "rope_scaling" if older else "rope_parameters"
     scaling: Mapping[str, Any] = older or newer or {}
-    if kind is not None and not older:
-        scaling = scaling.get(kind) or {}
+    place = "rope_scaling" if older else "rope_parameters"
+    return _read(settings, scaling, place, head_dim, settings.get("rope_theta", theta), partial)
+
+
+def read_ropes(
+    settings: Settings, head_dim: int, theta: float, local_theta: float
+) -> tuple[Rotation, Rotation]:  # fmt: skip
+    """Of layers that see all, and of those with a window, which `rope_parameters` have by the kinds of layers. Older
+    files, and GGUF, have one scaling, which is that of the layers that see all."""
+    newer, older = settings.get("rope_parameters", {}), settings.get("rope_scaling", {})
+    nested = isinstance(newer.get(FULL), Mapping) or isinstance(newer.get(SLIDING), Mapping)
+    full = {**((newer.get(FULL) or {}) if nested else newer), **older}
+    local = (newer.get(SLIDING) or {}) if nested else {}
+    whole = settings.get("rope_theta", theta)
+    return (
+        _read(settings, full, "rope_parameters", head_dim, whole, None),
+        _read(settings, local, "rope_parameters", head_dim, local_theta, None),
+    )
+
+
+def _read(
+    settings: Settings, scaling: Mapping[str, Any], place: str, head_dim: int, theta: float, partial: float | None
+) -> Rotation:  # fmt: skip
     whole = settings.number("max_position_embeddings")
-    inner = Settings({"rope_theta": settings.get("rope_theta", theta)} | _said(scaling), f"{place} of config.json")
+    inner = Settings({"rope_theta": theta} | _said(scaling), f"{place} of config.json")
     share = inner.get("partial_rotary_factor", settings.get("partial_rotary_factor", partial or 1.0))
     if partial is None and share != 1.0:
         settings.refuse("partial_rotary_factor", "models of this type rotate whole heads")

@@ -65,3 +65,18 @@ def test_every_setting_is_used_or_refused(family: str) -> None:
         except (UnsupportedModel, ModelFileError):
             continue
     assert ignored == []
+
+
+@pytest.mark.parametrize("family", ["gemma3_text", "olmo3"])
+def test_an_older_scaling_is_that_of_the_layers_that_see_all(family: str) -> None:
+    """As files on the hub have it, from before transformers 5."""
+    raw = {key: value for key, value in written(family, **SHARED).items() if key != "rope_parameters"}
+    raw |= {"rope_theta": 5e5, "rope_scaling": {"rope_type": "linear", "factor": 8.0}, "rope_local_base_freq": 2e4}
+    raw["layer_types"] = ["sliding_attention", "full_attention"]
+    without = raw if family == "gemma3_text" else {key: raw[key] for key in raw if key != "rope_local_base_freq"}
+    theirs = transformers.CONFIG_MAPPING[family](**without).rope_parameters
+    ours = [read_config(without, "x").layer(index).rope for index in range(2)]
+    assert [rope.theta for rope in ours if rope] == [
+        theirs[kind]["rope_theta"] for kind in ("sliding_attention", "full_attention")
+    ]
+    assert [bool(rope.factors) for rope in ours if rope] == [False, True]

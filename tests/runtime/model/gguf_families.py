@@ -1,0 +1,154 @@
+"""Writes transformers' models of any family as GGUF files, the way llama.cpp's converter does: names by the gguf
+library's own tables, keys and changes of tensors as in convert_hf_to_gguf.py."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+import transformers
+
+from tests.runtime.model.gguf_writing import ADD, Array, interleaved, write_byte_tokenizer
+
+Config = transformers.PreTrainedConfig
+ARCHITECTURES = {
+    "mistral": "llama", "gemma3_text": "gemma3", "hunyuan_v1_dense": "hunyuan-dense", "ministral3": "mistral3",
+    "olmo3": "olmo2", "glm": "chatglm", "granitemoehybrid": "granite", "mixtral": "llama", "granitemoe": "granitemoe",
+    "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "glm4_moe": "glm4moe", "gpt_oss": "gpt-oss",
+    "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2",
+}  # fmt: skip
+INTERLEAVED = frozenset({"llama", "arcee", "granite", "granitemoe", "smollm3", "ministral3", "mistral", "mixtral"})
+ONE_MORE = frozenset({"gemma", "gemma2", "gemma3_text"})
+
+
+def architecture_of(config: Config) -> str:
+    return ARCHITECTURES.get(config.model_type, config.model_type)
+
+
+def write_family(path: Path, model: transformers.PreTrainedModel) -> None:
+    config = model.config
+    architecture = architecture_of(config)
+    writer = gguf.GGUFWriter(path, architecture)
+    for key, value in metadata_of(config).items():
+        ADD[type(value)](writer, f"{architecture}.{key}", value)
+    write_byte_tokenizer(writer)
+    kind = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
+    names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
+    for name, values in tensors_of(model).items():
+        mapped = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        assert mapped is not None, name
+        writer.add_tensor(mapped, values)
+    for name, divisors in rope_tensors(config).items():
+        writer.add_tensor(name, np.array(divisors, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def tensors_of(model: transformers.PreTrainedModel) -> dict[str, Array]:
+    config, found = model.config, {}
+    for name, parameter in model.named_parameters():
+        values = parameter.detach().numpy()
+        if config.model_type in INTERLEAVED and name.split(".")[-2] in ("q_proj", "k_proj"):
+            values = interleaved(values, config.num_attention_heads if "q_proj" in name else config.num_key_value_heads)
+        if config.model_type in ONE_MORE and name.endswith("norm.weight"):
+            values = values + 1
+        found[name] = np.ascontiguousarray(values)
+    return found
+
+
+def metadata_of(config: Config) -> dict[str, Any]:
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    rope = full_rope(config)
+    epsilon = getattr(config, "rms_norm_eps", None)
+    norm = "layer_norm_epsilon" if epsilon is None else "layer_norm_rms_epsilon"
+    said = {
+        "block_count": config.num_hidden_layers, "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size, "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads, "attention.head_count_kv": config.num_key_value_heads,
+        "attention.key_length": head_dim, "attention.value_length": head_dim,
+        "rope.freq_base": float(rope["rope_theta"]),
+        "rope.dimension_count": int(head_dim * rope.get("partial_rotary_factor", 1.0)),
+        f"attention.{norm}": epsilon or getattr(config, "layer_norm_eps", None) or config.norm_epsilon,
+    }  # fmt: skip
+    return said | scaling_of(rope, config) | OWN.get(config.model_type, lambda config: {})(config)
+
+
+def full_rope(config: Config) -> dict[str, Any]:
+    rope = config.rope_parameters
+    return dict(rope.get("full_attention", rope))
+
+
+def scaling_of(rope: dict[str, Any], config: Config) -> dict[str, Any]:
+    kind, original = rope.get("rope_type", "default"), rope.get("original_max_position_embeddings")
+    if kind == "longrope":
+        scale = config.max_position_embeddings / original
+        factor = math.sqrt(1 + math.log(scale) / math.log(original)) if scale > 1 else 1.0
+        return {"rope.scaling.attn_factor": factor, "rope.scaling.original_context_length": original}
+    if kind == "linear":
+        return {"rope.scaling.type": "linear", "rope.scaling.factor": rope["factor"]}
+    if kind == "yarn":
+        slope = {name: float(rope[old]) for name, old in {"rope.scaling.yarn_log_multiplier": "mscale_all_dim"}.items()
+                 if rope.get(old)}  # fmt: skip
+        return {"rope.scaling.type": "yarn", "rope.scaling.factor": float(rope["factor"]),
+                "rope.scaling.original_context_length": original, **slope}  # fmt: skip
+    return {}
+
+
+def rope_tensors(config: Config) -> dict[str, list[float]]:
+    rope = full_rope(config)
+    if rope.get("rope_type") == "longrope":
+        return {"rope_factors_long.weight": rope["long_factor"], "rope_factors_short.weight": rope["short_factor"]}
+    if rope.get("rope_type") == "llama3":
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        plain = rope["rope_theta"] ** -(torch.arange(0, head_dim, 2) / head_dim)
+        scaled, _ = transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS["llama3"](config)
+        return {"rope_freqs.weight": (plain / scaled).tolist()}
+    return {}
+
+
+def windows(config: Config) -> dict[str, Any]:
+    return {"attention.sliding_window": config.sliding_window} if config.sliding_window else {}
+
+
+def scales(config: Config) -> dict[str, Any]:
+    return {"attention.scale": float(config.attention_multiplier), "logit_scale": float(config.logits_scaling),
+            "embedding_scale": float(config.embedding_multiplier),
+            "residual_scale": float(config.residual_multiplier)}  # fmt: skip
+
+
+def caps(config: Config) -> dict[str, Any]:
+    found = {"attn_logit_softcapping": config.attn_logit_softcapping,
+             "final_logit_softcapping": config.final_logit_softcapping}  # fmt: skip
+    return windows(config) | {name: value for name, value in found.items() if value}
+
+
+def alpha(config: Config) -> dict[str, Any]:
+    rope, size = config.rope_parameters, config.head_dim
+    return {"rope.freq_base": float(rope["rope_theta"] * rope.get("alpha", 1.0) ** (size / (size - 2)))}
+
+
+def queries(config: Config) -> dict[str, Any]:
+    rope = config.rope_parameters
+    return {"attention.temperature_scale": float(rope["llama_4_scaling_beta"]),
+            "attention.temperature_length": rope["original_max_position_embeddings"]}  # fmt: skip
+
+
+OWN: dict[str, Callable[[Config], dict[str, Any]]] = {
+    "cohere2": lambda config: windows(config) | {"logit_scale": float(config.logit_scale)},
+    "exaone4": windows,
+    "gemma2": caps,
+    "gemma3_text": caps,
+    "granite": scales,
+    "hunyuan_v1_dense": alpha,
+    "ministral3": queries,
+    "olmo3": windows,
+    "phi3": windows,
+    "stablelm": lambda config: {"use_parallel_residual": config.use_parallel_residual},
+}

@@ -1,0 +1,56 @@
+"""Every family as a GGUF file that is written as llama.cpp's converter writes it, against transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from stemma.runtime.model import load
+from tests.runtime.model.family_cases import CASES, SHARED
+from tests.runtime.model.gguf_families import write_family
+from tests.runtime.model.running import all_logits, reference_ops
+
+IDS = list(range(3, 120))
+UNSAID = {
+    "llama": (8, 11, 12), "mistral": (1,), "qwen2": (2,), "qwen3": (4,), "arcee": (3,), "cohere2": (1, 4),
+    "exaone4": (1, 3), "gemma": (1, 3), "gemma2": (5, 7), "gemma3_text": (1, 4), "granitemoehybrid": (0, 1, 2),
+    "ministral3": (2,), "olmo3": (1, 2), "smollm3": (1, 2, 3), "starcoder2": (2,),
+}  # fmt: skip
+"""Cases that the converter has no keys for: llama.cpp knows such windows and activations by the model's name."""
+ALL = [(family, index) for family in CASES for index in range(len(CASES[family]))
+       if index not in UNSAID.get(family, ())]  # fmt: skip
+ALIKE = {"gemma2": {"query_pre_attn_scalar": 16, "layer_types": ["sliding_attention", "full_attention"]},
+         "gemma3_text": {"query_pre_attn_scalar": 16}}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def random_model(family: str, index: int) -> transformers.PreTrainedModel:
+    options = {**SHARED, "vocab_size": 261, **CASES[family][index], **ALIKE.get(family, {})}
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(transformers.CONFIG_MAPPING[family](**options)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name or "bias" in name:
+                parameter.normal_(1.0, 0.2)
+    return model
+
+
+@pytest.mark.parametrize(("family", "index"), ALL)
+def test_logits_are_those_of_transformers(family: str, index: int, tmp_path: Path) -> None:
+    theirs = random_model(family, index)
+    write_family(tmp_path / "model.gguf", theirs)
+    ours = load(tmp_path / "model.gguf", reference_ops())
+    with torch.no_grad():
+        expected = theirs(torch.tensor([IDS])).logits[0]
+    assert float((all_logits(ours.model, IDS) - expected).abs().max()) < 1e-3

@@ -6,8 +6,8 @@ lives in a buffer of that operation: the next call of the same operation in the 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,14 @@ from stemma.kernels.cpu.attention.kv import CpuKV, allocate
 from stemma.kernels.cpu.attention.paged import PagedKernels
 from stemma.kernels.cpu.attention.plan import CpuPlan, make_plan
 from stemma.kernels.cpu.attention.tiles import PLAN, part_floats, planned_rows
-from stemma.kernels.cpu.buffers import Buffers
+from stemma.kernels.cpu.calls import Calls
+from stemma.kernels.cpu.grouped import GroupedCalls, HeadLinear, pack_heads
 from stemma.kernels.cpu.machine import compile
 from stemma.kernels.cpu.machine.target import Target, host_target
 from stemma.kernels.cpu.machine.threads import ThreadPool, add_worker
 from stemma.kernels.cpu.machine.words import word_of
-from stemma.kernels.cpu.products import amx
+from stemma.kernels.cpu.products import groups
+from stemma.kernels.cpu.products.experts import AT_ONCE, CpuExperts, pack_experts
 from stemma.kernels.cpu.products.lay import add_lay
 from stemma.kernels.cpu.products.linear import add_operations, add_product
 from stemma.kernels.cpu.products.pack import PackedLinear, Packing, kind_of, pack
@@ -94,10 +96,8 @@ class CpuOps:
         self._each_row = self._library.function("each_row", 8)
         self._gate_rows = self._library.function("gate_rows", 7)
         self._replay = self._library.function("replay", 3)
-        self._pool = ThreadPool(self._library, self.num_threads, max(amx.SCRATCH_BYTES, tiles.SCRATCH_BYTES))
-        self._control = self._pool.control
-        self._buffers = Buffers()
-        self._turn = threading.Lock()
+        pool = ThreadPool(self._library, self.num_threads, max(groups.SCRATCH_BYTES, tiles.SCRATCH_BYTES))
+        self._calls = Calls(pool)
         self._paged = PagedKernels(self.target, self.kv_dtype, self.cache_dir)
 
     def _write_rows(self, module: ir.Module) -> None:
@@ -145,7 +145,7 @@ class CpuOps:
         return CpuRope(cos, sin, cos.ctypes.data, sin.ctypes.data)
 
     def kv(self, shape: KVShape) -> CpuKV:
-        self._pool.check()
+        self._calls.pool.check()
         return allocate(shape, self.kv_dtype, self.target.byte_offset)
 
     def executor(self, network: Network, heads: HeadShape, kv: CpuKV) -> StepExecutor:
@@ -156,24 +156,24 @@ class CpuOps:
     def recorded(self) -> Iterator[list[NativeCall]]:
         """Collect the native calls that this thread makes; they are made as well."""
         calls: list[NativeCall] = []
-        self._buffers.calls = calls
+        self._calls.buffers.calls = calls
         try:
             yield calls
         finally:
-            self._buffers.calls = None
+            self._calls.buffers.calls = None
 
     def buffers(self) -> tuple[torch.Tensor, ...]:
         """The memory that this thread's operations return; calls that were recorded write to it."""
-        return self._buffers.memory()
+        return self._calls.buffers.memory()
 
     def replay(self, commands: npt.NDArray[np.int64], plan: CpuPlan, num_heads: int, shape: KVShape) -> None:
         """Make recorded calls again, for a step with this plan."""
         self._give_parts(plan, num_heads, shape)
-        self._run(self._replay, commands.ctypes.data, len(commands))
+        self._calls.run(self._replay, commands.ctypes.data, len(commands))
 
     # A step ----------------------------------------------------------------------------------------------------------
     def plan(self, metadata: AttentionMetadata, shape: KVShape) -> CpuPlan:
-        self._pool.wake()
+        self._calls.pool.wake()
         return make_plan(metadata, shape.block_size, 4 * self.num_threads, self._tile_rows)
 
     def embed(self, embedding: CpuEmbedding, ids: Int32Array) -> torch.Tensor:
@@ -181,14 +181,14 @@ class CpuOps:
             return embedding.rows(ids)
         ids = np.ascontiguousarray(ids, dtype=np.int32)
         width = embedding.weight.shape[1]
-        out, address = self._buffers.take("embed", (len(ids), width))
+        out, address = self._calls.take("embed", (len(ids), width))
         addresses = embedding.address, ids.ctypes.data, address
-        self._run(self._each_row, embedding.kernel, len(ids), *addresses, width, word_of(embedding.scale))
+        self._calls.run(self._each_row, embedding.kernel, len(ids), *addresses, width, word_of(embedding.scale))
         return out
 
     def norm_linear(self, x: torch.Tensor, norm: CpuNorm | None, linear: PackedLinear) -> torch.Tensor:
         num_rows = x.shape[0]
-        out, address = self._buffers.take("norm_linear", (num_rows, linear.out_features))
+        out, address = self._calls.take("norm_linear", (num_rows, linear.out_features))
         self._product(x, address_of(norm), linear, address)
         return out
 
@@ -197,8 +197,8 @@ class CpuOps:
         kv: CpuKV, layer: int, plan: CpuPlan,
     ) -> torch.Tensor:  # fmt: skip
         q_norm, k_norm, behind = norms or (None, None, False)
-        out, address = self._buffers.take("rope_write", (plan.num_rows, heads.num_heads, heads.head_dim))
-        self._run(
+        out, address = self._calls.take("rope_write", (plan.num_rows, heads.num_heads, heads.head_dim))
+        self._calls.run(
             self._paged.rope_write(heads, kv.shape), qkv.data_ptr(), address, address_of(q_norm), address_of(k_norm),
             int(behind),
             rope.cos_address if rope else 0, rope.sin_address if rope else 0,
@@ -210,29 +210,37 @@ class CpuOps:
     def attention(self, q: torch.Tensor, kv: CpuKV, layer: int, plan: CpuPlan, spec: AttentionSpec) -> torch.Tensor:
         num_rows, num_heads, head_dim = q.shape
         kernel = self._paged.attend(num_heads, kv.shape, spec)
-        out, address = self._buffers.take("attention", (num_rows, num_heads * head_dim))
+        out, address = self._calls.take("attention", (num_rows, num_heads * head_dim))
         self._give_parts(plan, num_heads, kv.shape)
         addresses = kv.key_addresses[layer], kv.value_addresses[layer]
-        self._run(kernel.call, q.data_ptr(), address, *addresses, kv.block_stride, plan.address, kernel.spec)
+        self._calls.run(kernel.call, q.data_ptr(), address, *addresses, kv.block_stride, plan.address, kernel.spec)
         return out
 
     def _give_parts(self, plan: CpuPlan, num_heads: int, shape: KVShape) -> None:
         """Memory for the partial results of a plan."""
         if plan.num_parts:
             size = (plan.num_parts, num_heads, part_floats(shape.head_dim))
-            plan.words[PLAN.index("parts")] = self._buffers.take("parts", size)[1]
+            plan.words[PLAN.index("parts")] = self._calls.take("parts", size)[1]
 
-    def head_linear(self, weights: Sequence[StoredWeight]) -> Any:
-        raise NotImplementedError
+    def head_linear(self, weights: Sequence[StoredWeight]) -> HeadLinear:
+        return pack_heads([self.linear([weight]) for weight in weights])
 
     def experts(
         self, spec: ExpertsSpec, router: Any, correction: StoredWeight | None, gate_up: Sequence[Any],
         down: Sequence[Any], shared: SharedExpert | None = None,
-    ) -> Any:  # fmt: skip
-        raise NotImplementedError
+    ) -> CpuExperts:  # fmt: skip
+        return pack_experts(spec, router, correction, gate_up, down, shared)
 
-    def multiply_heads(self, x: torch.Tensor, linear: Any) -> torch.Tensor:
-        raise NotImplementedError
+    @functools.cached_property
+    def _grouped(self) -> GroupedCalls:
+        return GroupedCalls(self._calls, self.target, self.cache_dir)
+
+    def multiply_heads(self, x: torch.Tensor, linear: HeadLinear) -> torch.Tensor:
+        rows, inputs, outputs = x.shape[0], linear.in_features, linear.out_features
+        out, address = self._calls.take("multiply_heads", (rows, linear.heads * outputs))
+        from_, to = (x.data_ptr(), x.shape[1], inputs), (address, out.shape[1], outputs)
+        self._grouped.multiply_heads(from_, linear, to, rows)
+        return out
 
     def latent_write(self, latent: torch.Tensor, norm: Any, rope: Any, kv: Any, layer: int, plan: Any) -> None:
         raise NotImplementedError
@@ -241,9 +249,26 @@ class CpuOps:
         raise NotImplementedError
 
     def norm_experts_add(
-        self, x: torch.Tensor, norm: Any | None, experts: Any, residual: torch.Tensor, scale: float = 1.0
+        self, x: torch.Tensor, norm: CpuNorm | None, experts: CpuExperts, residual: torch.Tensor, scale: float = 1.0
     ) -> torch.Tensor:
-        raise NotImplementedError
+        for first in range(0, x.shape[0], AT_ONCE):
+            rows = x[first : first + AT_ONCE]
+            shared = (0, 0) if experts.shared is None else self._shared(rows, norm, experts)
+            work, outputs = self._grouped.work(experts, rows.shape[0])
+            self._product(rows, address_of(norm), experts.router, outputs)
+            self._grouped.add_experts(rows, norm, experts, work, residual[first : first + AT_ONCE], scale, shared)
+        return residual
+
+    def _shared(self, x: torch.Tensor, norm: CpuNorm | None, experts: CpuExperts) -> tuple[int, int]:
+        """The addresses of the shared expert's results, and of its gate's or 0."""
+        assert experts.shared is not None
+        gate_up, down, gate = experts.shared
+        results, gates = self._calls.take("shared", (x.shape[0], down.out_features))[1], 0
+        self._product(self.norm_gated(x, norm, gate_up, experts.spec.activation), 0, down, results)
+        if gate is not None:
+            gates = self._calls.take("shared_gate", (x.shape[0], 1))[1]
+            self._product(x, address_of(norm), gate, gates)
+        return results, gates
 
     def linear_add(
         self, x: torch.Tensor, linear: PackedLinear, residual: torch.Tensor, scale: float = 1.0
@@ -255,10 +280,10 @@ class CpuOps:
         self, x: torch.Tensor, linear: PackedLinear, norm: CpuNorm, residual: torch.Tensor, scale: float = 1.0
     ) -> torch.Tensor:
         num_rows, width = residual.shape
-        address = self._buffers.take("linear_norm_add", (num_rows, width))[1]
+        address = self._calls.take("linear_norm_add", (num_rows, width))[1]
         self._product(x, 0, linear, address)
         addresses = address, norm.address, residual.data_ptr()
-        self._run(self._each_row, self._kernels["norm_add"], num_rows, *addresses, width, word_of(scale))
+        self._calls.run(self._each_row, self._kernels["norm_add"], num_rows, *addresses, width, word_of(scale))
         return residual
 
     def norm_gated(
@@ -266,21 +291,21 @@ class CpuOps:
     ) -> torch.Tensor:
         num_rows = x.shape[0]  # len(x) takes three times as long
         half = gate_up.out_features // 2
-        out, target = self._buffers.take("norm_gated", (num_rows, half))
+        out, target = self._calls.take("norm_gated", (num_rows, half))
         chosen = ACTIVATIONS[activation]
         if gate_up.gate_strips:
             self._product(x, address_of(norm), gate_up, target, gate=gate_up.gate_strips, activation=chosen)
             return out
-        address = self._buffers.take("gate_up", (num_rows, gate_up.out_features))[1]
+        address = self._calls.take("gate_up", (num_rows, gate_up.out_features))[1]
         self._product(x, address_of(norm), gate_up, address)
-        self._run(self._gate_rows, address, target, num_rows, half, self.num_threads, chosen)
+        self._calls.run(self._gate_rows, address, target, num_rows, half, self.num_threads, chosen)
         return out
 
     def norm_activated(
         self, x: torch.Tensor, norm: CpuNorm | None, up: PackedLinear, activation: Activation
     ) -> torch.Tensor:
         assert activation != "clamped_silu", "needs a gate"
-        out, address = self._buffers.take("norm_activated", (x.shape[0], up.out_features))
+        out, address = self._calls.take("norm_activated", (x.shape[0], up.out_features))
         self._product(x, address_of(norm), up, address, activation=ACTIVATIONS[activation])
         return out
 
@@ -288,7 +313,7 @@ class CpuOps:
         self, x: torch.Tensor, rows: Int32Array, norm: CpuNorm, head: PackedLinear, softcap: float | None = None
     ) -> torch.Tensor:
         rows = np.ascontiguousarray(rows, dtype=np.int32)
-        out, address = self._buffers.take("logits", (len(rows), head.out_features))
+        out, address = self._calls.take("logits", (len(rows), head.out_features))
         chosen, scale = (PLAIN, 1.0) if softcap is None else (CAP, softcap)
         chosen_rows = rows.ctypes.data, len(rows)
         self._product(x, norm.address, head, address, rows=chosen_rows, activation=chosen, scale=scale)
@@ -303,20 +328,11 @@ class CpuOps:
     ) -> None:  # fmt: skip
         """rows: the address of those that are multiplied, and their number."""
         row_ids, num_rows = rows or (0, x.shape[0])
-        prepared = self._buffers.take("prepared", (min(num_rows, linear.block_rows) + GROUP, linear.stride // 4))[1]
-        self._run(
+        prepared = self._calls.take("prepared", (min(num_rows, linear.block_rows) + GROUP, linear.stride // 4))[1]
+        self._calls.run(
             self._linear, x.data_ptr(), norm, row_ids, num_rows, linear.in_features, linear.address, out, add,
             gate, prepared, self.num_threads, word_of(scale), activation,
         )  # fmt: skip
-
-    def _run(self, operation: Callable[..., None], *arguments: int) -> None:
-        if self._buffers.calls is not None:
-            self._buffers.calls.append(NativeCall(operation, arguments))
-        self._pool.check()
-        if self._pool.parked:
-            self._pool.wake()
-        with self._turn:
-            operation(self._control, *arguments)
 
     # KV blocks and logits --------------------------------------------------------------------------------------------
     def copy_blocks(self, kv: CpuKV, copies: Sequence[BlockCopy]) -> None:
@@ -338,13 +354,13 @@ class CpuOps:
         rows = np.ascontiguousarray(rows, dtype=np.int32)
         mask = np.ascontiguousarray(mask, dtype=np.uint32)
         addresses = logits.data_ptr(), mask.ctypes.data, rows.ctypes.data
-        self._run(self._each_row, self._kernels["mask"], len(rows), *addresses, logits.shape[1], 0)
+        self._calls.run(self._each_row, self._kernels["mask"], len(rows), *addresses, logits.shape[1], 0)
 
     def sample(self, logits: torch.Tensor, rows: SamplingRows) -> Int32Array:
         logits = logits.contiguous()
         tokens = np.empty(len(logits), dtype=np.int32)
         addresses = logits.data_ptr(), 0, tokens.ctypes.data
-        self._run(self._each_row, self._kernels["largest"], len(logits), *addresses, logits.shape[1], 0)
+        self._calls.run(self._each_row, self._kernels["largest"], len(logits), *addresses, logits.shape[1], 0)
         for row in np.flatnonzero(rows.temperature).tolist():
             tokens[row] = sample_row(
                 logits[row].numpy(), float(rows.temperature[row]), int(rows.top_k[row]), float(rows.top_p[row]),

@@ -261,8 +261,9 @@ def _add_linear(module: ir.Module, target: Target, parallel: ir.Function) -> Non
     code = Code(module, "linear", 14)
     control, x, norm, row_ids, rows, features, linear, out, add, gate, prepared, threads, *last_words = code.arguments
     arguments = control + 8 * ARGUMENTS
-    words = {"x": x, "norm": norm, "row_ids": row_ids, "features": features, "prepared": prepared,
-             "out": out, "add": add, "gate": gate, "scale": last_words[0], "activation": last_words[1],
+    words = {"x": x, "x_stride": features * 4, "norm": norm, "row_ids": row_ids, "features": features,
+             "prepared": prepared, "out": out, "add": add, "gate": gate, "scale": last_words[0],
+             "activation": last_words[1],
              "out_features": code.select(gate.equals(0), code.load_int(linear, 1), gate * STRIP)}  # fmt: skip
     set_words(code, arguments, PRODUCT, words)
     first = code.variable(0)

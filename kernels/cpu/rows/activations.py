@@ -31,8 +31,8 @@ from stemma.kernels.cpu.rows.norms import copy_normed
 
 BLOCK = 32
 GROUP, PAIR = 16, 64
-PREPARE = ("x", "norm", "row_ids", "first", "last", "features", "prepared", "prepared_stride", "rows_per_piece",
-           "group")  # fmt: skip
+PREPARE = ("x", "x_stride", "norm", "row_ids", "first", "last", "features", "prepared", "prepared_stride",
+           "rows_per_piece", "group")  # fmt: skip
 """Names of the first words of a linear job's arguments; see `linear.py` for the rest. It is about the rows from first
 to last, which lie in groups of 1 or GROUP."""
 
@@ -57,7 +57,7 @@ def add_prepare(module: ir.Module) -> None:
             source = code.variable(row)
             with code.when(job["row_ids"].differs(0)):
                 source.value = code.load(I32, job["row_ids"] + row * 4).to(I64)
-            x = job["x"] + source.value * job["features"] * 4
+            x = job["x"] + source.value * job["x_stride"]
             if quantized:
                 _quantize_row(code, _normed_or_itself(code, x, scratch, job), job, index)
             else:

@@ -146,11 +146,13 @@ def ours(template: ChatTemplate, chat: dict[str, Any]) -> str | None:
 
 
 # A tokenizer for any template ----------------------------------------------------------------
-def tokenizer_for(source: str) -> tuple[Tokenizer, dict[str, str]]:
-    """Bytes, and each mark of the template as a token of its own."""
+def tokenizer_for(source: str, *others: str) -> tuple[Tokenizer, dict[str, str]]:
+    """Bytes, and each mark of the template as a token of its own; others: what the vocabulary has besides."""
     files = byte_tokenizer()
     known = {token["content"] for token in files.spec["added_tokens"]}
-    marks = [mark for mark in dict.fromkeys([*MARK.findall(source), "<BOS>", *ENDS, '<|"|>']) if mark not in known]
+    marks = [
+        mark for mark in dict.fromkeys([*MARK.findall(source), *others, "<BOS>", *ENDS, '<|"|>']) if mark not in known
+    ]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     added = [{"id": 260 + at, "content": mark, **flags} for at, mark in enumerate(marks)]
     vocabulary = files.spec["model"]["vocab"] | {token["content"]: token["id"] for token in added}
@@ -246,10 +248,12 @@ def check_reading(result: Result, tongue: Tongue, text: str, expected: Any, chan
 
 def check(path: Path) -> Result:
     source = path.read_text(encoding="utf-8")
-    tokenizer, special = tokenizer_for(source)
+    is_lfm = path.stem.lower().startswith("lfm2")
+    tokenizer, special = tokenizer_for(source, *(("<|tool_call_start|>", "<|tool_call_end|>") if is_lfm else ()))
     template = ChatTemplate(source, tokenizer)
     tongue = recognise(template, tokenizer, ends_of(tokenizer))
-    how = "" if tongue.is_told else ", told here" if tongue.is_written else ", told and written here"
+    how = (", told here" if tongue.is_written else ", told and written here") if not tongue.is_told else ""
+    how = ", written here" if tongue.is_told and not tongue.is_written else how
     result = Result(path.stem, tongue.calls.name + how)
     for chat in chats():
         if theirs(source, chat, special) != ours(template, chat):

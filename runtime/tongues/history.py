@@ -111,7 +111,7 @@ def _plain(messages: Sequence[dict[str, Any]], tongue: Tongue) -> list[dict[str,
         if calls := value.pop("tool_calls", None):
             text = tongue.calls.write([_call(call) for call in calls])
             value["content"] = tongue.calls.gap.join(filter(None, [value["content"], text]))
-        if value["role"] != "tool":
+        if value["role"] != "tool" or (tongue.is_told and tongue.writes_results):
             made.append(value)
             is_result = False
             continue

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from stemma.runtime.tongues.calls import CallForm
 from stemma.runtime.tongues.json_arguments import JsonArguments
+from stemma.runtime.tongues.keyword_arguments import KeywordArguments
 from stemma.runtime.tongues.marks import Marks
 from stemma.runtime.tongues.slots import Slot, Slots
 
@@ -26,6 +27,27 @@ def hermes() -> CallForm:
         last=(end,),
         gap="\n",
     )
+
+
+def taught_form(marks: Marks) -> CallForm | None:
+    """What a model was taught whose template tells tools and writes no calls: known by the tokens it has for them."""
+    if {"<|tool_call_start|>", "<|tool_call_end|>"} <= marks.specials:  # LFM2
+        return CallForm(
+            name="keywords",
+            arguments=KeywordArguments(),
+            first=("<|tool_call_start|>[", Slot.NAME),
+            again=(", ", Slot.NAME),
+            last=("]<|tool_call_end|>",),
+        )
+    if "<|tool_call|>" in marks.specials:  # Granite 3
+        return CallForm(
+            name="json",
+            arguments=JsonArguments(),
+            first=('<|tool_call|>[{"name": "', Slot.NAME, '", "arguments": '),
+            again=('}, {"name": "', Slot.NAME, '", "arguments": '),
+            last=("}]",),
+        )
+    return None
 
 
 def with_variants(form: CallForm, marks: Marks) -> CallForm:

@@ -137,6 +137,11 @@ class Probe:
             return False
         return NAMES[0] in text and KEYS[0] in text
 
+    def writes_results(self) -> bool:
+        """Whether the template writes the result of a call that is in an answer's words."""
+        text = self.render({"role": "assistant", "content": WORDS}, {"role": "tool", "content": RESULT}, told=True)
+        return text is not None and RESULT in text
+
     def has_system(self) -> bool:
         """Whether the template takes a system message."""
         chat = [{"role": "system", "content": WORDS}, {"role": "user", "content": QUESTION}]

@@ -16,7 +16,7 @@ from stemma.runtime.model import ChatTemplate, Tokenizer
 from stemma.runtime.tongues.changes import first_change
 from stemma.runtime.tongues.history import for_template
 from stemma.runtime.tongues.marks import Marks
-from stemma.runtime.tongues.named_forms import hermes
+from stemma.runtime.tongues.named_forms import hermes, taught_form
 from stemma.runtime.tongues.probe import QUESTION, THOUGHT, WORDS, Probe, tools
 from stemma.runtime.tongues.probing_calls import find_calls
 from stemma.runtime.tongues.probing_words import find_words
@@ -33,10 +33,12 @@ def recognise(template: ChatTemplate | None, tokenizer: Tokenizer, ends: Iterabl
     words = find_words(probe)
     calls = find_calls(probe, words)
     is_told = probe.tells_tools()
+    taught = taught_form(marks) if calls is None and is_told else None
     found = Tongue(
-        calls or hermes(),
-        is_told=is_told and calls is not None,
+        calls or taught or hermes(),
+        is_told=is_told and (calls or taught) is not None,
         is_written=calls is not None,
+        writes_results=probe.writes_results(),
         marks=marks,
         has_text_arguments=probe.wants_text,
         has_short_ids=probe.wants_short_ids,

@@ -45,7 +45,8 @@ class Reasoning:
 class Tongue:
     """How a model is told of tools, and what its answers look like.
 
-    is_told: the template tells tools. is_written: it writes calls and their results. Else both are written here.
+    is_told: the template tells tools. is_written: it writes calls and their results. Else calls are written here.
+    writes_results: it writes results even so.
     opens, closes: what stands around the words of an answer. has_text_arguments: the template wants them as JSON text.
     has_short_ids: it takes ids of nine letters and digits only. has_system: it takes system messages.
     changes_turns: it writes earlier turns otherwise than they stood in the prompts of their answers.
@@ -54,6 +55,7 @@ class Tongue:
     calls: CallForm
     is_told: bool = False
     is_written: bool = False
+    writes_results: bool = False
     reasoning: Reasoning | None = None
     opens: str = ""
     closes: str = ""

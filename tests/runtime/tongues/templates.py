@@ -165,6 +165,7 @@ CALLING = {
     "opened": OPENED,
 }
 TOKENS = (
+    "<|tool_call_start|>", "<|tool_call_end|>",
     "<think>", "</think>", "<tool_call>", "</tool_call>", "<|call|>", "<|/call|>", "<|calls|>", "<|/calls|>", "<|sep|>",
     "<|arg|>", "<|/arg|>", "[TOOL_CALLS]", "[ARGS]", '<|"|>', "<|think|>", "<|/think|>", "<|say|>", "<|/say|>",
     "<|channel|>", "<|message|>", "<|constrain|>", "<|eom|>", "<|python_tag|>",

@@ -22,10 +22,9 @@ CHAT: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("source", [MUTE, SHOWING])
-def test_a_template_that_writes_no_calls_is_told_no_tools(source: str) -> None:
+def test_a_template_that_writes_no_calls_is_told_no_tools() -> None:
     """So the prompt never teaches one form while the grammar asks for another."""
-    found = tongue(source)
+    source, found = MUTE, tongue(MUTE)
     assert (found.calls.name, found.is_told, found.is_written) == ("hermes", False, False)
     made = for_template(CHAT, TOOLS, found)
     assert made.tools is None
@@ -33,6 +32,17 @@ def test_a_template_that_writes_no_calls_is_told_no_tools(source: str) -> None:
     assert text.count('{"name": <function-name>, "arguments": <args-json-object>}') == 1
     assert text.count('<tool_call>\n{"name": "find", "arguments": {"a": 1}}\n</tool_call>') == 2
     assert "<tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n</tool_response>" in text
+
+
+def test_a_form_that_was_taught_is_known_by_its_tokens_where_the_template_tells_tools() -> None:
+    """As LFM2's first templates do, which write no calls."""
+    found = tongue(SHOWING)
+    assert (found.calls.name, found.is_told, found.is_written) == ("keywords", True, False)
+    made = for_template(CHAT, TOOLS, found)
+    assert made.tools == TOOLS
+    assert made.messages[1]["content"] == "<|tool_call_start|>[find(a=1), find(a=1)]<|tool_call_end|>"
+    assert [message["content"] for message in made.messages[2:4]] == ["one", "two"]
+    assert [message["role"] for message in made.messages[2:4]] == ["tool", "tool"]
 
 
 def test_roles_that_must_alternate_do() -> None:

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stemma.fsm.errors import FormError
-from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.syntax import ast
-from stemma.fsm.syntax.nodes import choice, concat, repeat, text
-from stemma.runtime.tongues.functions import (
-    Function,
-    Reader,
-    Step,
-    definitions,
-    listed,
-    members_of,
-    resolved,
-    types_of,
-)
+from stemma.fsm.syntax.nodes import concat, text
+from stemma.runtime.tongues.functions import Function, Reader, Step, members_of
 from stemma.runtime.tongues.marks import Marks
+from stemma.runtime.tongues.nested_values import NestedValues
 from stemma.runtime.tongues.raw_text import raw_text
 from stemma.runtime.tongues.rules import Rules
 
 QUOTE = '<|"|>'
-SCALARS = ("number", "boolean", "null")
-NOT_SAID = frozenset(
-    ("allOf", "not", "if", "patternProperties", "uniqueItems", "contains", "prefixItems", "dependentRequired",
-     "dependentSchemas", "minProperties", "maxProperties", "propertyNames", "$dynamicRef")
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,20 +26,21 @@ class GemmaArguments:
 
     def grammar(self, function: Function, marks: Marks) -> ast.Grammar:
         members_of(function)  # refuses what is said beside the properties
-        writer = _Writer(self.null, marks)
-        return writer.rules.grammar(writer.object(dict(function.schema)))
+        rules = Rules()
+        return rules.grammar(NestedValues(_Notation(self, marks), rules).object(function.schema))
 
     def write(self, arguments: Mapping[str, Any]) -> str:
-        return self._text(arguments)
+        return self.text(arguments)
 
-    def _text(self, value: Any) -> str:
+    def text(self, value: Any) -> str:
+        """A value of any type."""
         match value:
             case str():
                 return f"{QUOTE}{value}{QUOTE}"
             case dict():
-                return "{" + ",".join(f"{key}:{self._text(value[key])}" for key in _sorted(value)) + "}"
+                return "{" + ",".join(f"{key}:{self.text(value[key])}" for key in _sorted(value)) + "}"
             case list():
-                return "[" + ",".join(map(self._text, value)) + "]"
+                return "[" + ",".join(map(self.text, value)) + "]"
             case None:
                 return self.null
         return json.dumps(value)
@@ -70,76 +56,28 @@ def _sorted(keys: Any) -> list[str]:
     return sorted(keys, key=str.lower)
 
 
-class _Writer:
-    """Grammars of values, each schema that is referred to as a rule."""
+class _Notation:
+    """Gemma's own."""
 
-    def __init__(self, null: str, marks: Marks) -> None:
-        self.rules = Rules()
-        self._null = null
+    comma = ","
+
+    def __init__(self, form: GemmaArguments, marks: Marks) -> None:
+        self._form = form
         self._quote = marks.node(QUOTE)
-        self._known: dict[str, ast.RuleRef] = {}
-        self._num_lists = 0
 
-    def object(self, schema: Mapping[str, Any]) -> ast.Node:
-        """An object with the properties that it declares."""
-        own = resolved(schema, schema)
-        properties, required = own.get("properties", {}), own.get("required", ())
-        members = [
-            (
-                concat([text(f"{name}:"), self._value({**_dict(properties[name]), **definitions(schema)})]),
-                name in required,
-            )
-            for name in _sorted(properties)
-        ]
-        self._num_lists += 1
-        some = listed(self.rules, self._num_lists, members, text(","))
-        return concat([text("{"), some if required else repeat(some, 0, 1), text("}")])
+    def key(self, name: str) -> str:
+        return f"{name}:"
 
-    def _value(self, schema: dict[str, Any]) -> ast.Node:
-        name = schema.get("$ref")
-        if not isinstance(name, str):
-            return self._of(schema)
-        if name not in self._known:
-            self._known[name] = ast.RuleRef(("own", name))
-            self.rules.define(name, self._of({**resolved(schema, schema), **definitions(schema)}))
-        return self._known[name]
+    def ordered(self, names: Iterable[str]) -> list[str]:
+        return _sorted(names)
 
-    def _of(self, schema: dict[str, Any]) -> ast.Node:
-        if unsaid := NOT_SAID & schema.keys():
-            raise FormError(f"{min(unsaid)!r} of a parameter cannot be said in this model's calls; leave it out")
-        if "const" in schema or "enum" in schema:
-            values = [schema["const"]] if "const" in schema else schema["enum"]
-            return choice(self._literal(value) for value in values)
-        parts = schema.get("anyOf", schema.get("oneOf"))
-        if parts and "type" not in schema:
-            return choice(self._value({**_dict(part), **definitions(schema)}) for part in parts)
-        return choice(self._of_type(kind, schema) for kind in sorted(types_of(schema)))
+    def string(self, schema: Mapping[str, Any]) -> ast.Node:
+        return concat([self._quote, raw_text(schema, QUOTE), self._quote])
 
-    def _of_type(self, kind: str, schema: dict[str, Any]) -> ast.Node:
-        match kind:
-            case "string":
-                return concat([self._quote, raw_text(schema, QUOTE), self._quote])
-            case "null":
-                return text(self._null)
-            case "object":
-                return self.object(schema)
-            case "array":
-                item = self._value({**_dict(schema.get("items", {"type": "string"})), **definitions(schema)})
-                least, most = schema.get("minItems", 0), schema.get("maxItems")
-                more = repeat(concat([text(","), item]), max(least - 1, 0), None if most is None else max(most - 1, 0))
-                some = concat([item, more])
-                return concat([text("["), some if least else repeat(some, 0, 0 if most == 0 else 1), text("]")])
-        scalar = {"allOf": [schema, {"type": kind}], **definitions(schema)}
-        return self.rules.add(JSONSchema(scalar).grammar())
-
-    def _literal(self, value: Any) -> ast.Node:
+    def literal(self, value: Any) -> ast.Node:
         if isinstance(value, str):
             return concat([self._quote, text(value), self._quote])
-        return text(GemmaArguments(self._null).write(value))
-
-
-def _dict(schema: Any) -> dict[str, Any]:
-    return schema if isinstance(schema, dict) else {}
+        return text(self._form.text(value))
 
 
 class GemmaReader:

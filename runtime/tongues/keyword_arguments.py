@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.syntax import ast, characters
-from stemma.fsm.syntax.nodes import both, choice, concat, repeat, text
+from stemma.fsm.syntax import ast
+from stemma.fsm.syntax.nodes import choice, concat, repeat, text
 from stemma.runtime.tongues.functions import (
     JSON_TYPES,
     Function,
@@ -26,15 +26,11 @@ from stemma.runtime.tongues.functions import (
     resolved,
 )
 from stemma.runtime.tongues.marks import Marks
-from stemma.runtime.tongues.python_values import literal
-from stemma.runtime.tongues.raw_text import raw_text
+from stemma.runtime.tongues.nested_values import NestedValues
+from stemma.runtime.tongues.python_values import PythonNotation, literal
 from stemma.runtime.tongues.rules import Rules
 
-PLAIN = ast.Characters(characters.difference(characters.SCALARS, ((0, 31), (39, 39), (92, 92), (127, 127))))
-UNQUOTED = ast.Characters(characters.difference(PLAIN.ranges, ((34, 34),)))
-CHARACTER = choice([PLAIN, concat([text("\\"), choice(map(text, "\\'nt"))])])
-LANGUAGE = frozenset(("pattern", "format", "minLength", "maxLength", "anyOf", "oneOf"))
-CONSTANTS = {"boolean": ("True", "False"), "null": ("None",)}
+CONSTANTS = (("boolean", True), ("boolean", False), ("null", None))
 
 
 @dataclass(frozen=True)
@@ -52,18 +48,17 @@ class KeywordArguments:
         return rules.grammar(concat([text("("), each if needs_some else repeat(each, 0, 1), text(")")]))
 
     def _value(self, member: Member, rules: Rules) -> ast.Node:
-        own = resolved(member.schema, member.schema)
+        if not self.is_json:
+            return NestedValues(PythonNotation(), rules).value(member.schema)
+        own, notation = resolved(member.schema, member.schema), PythonNotation()
         listed_values = [own["const"]] if "const" in own else own.get("enum")
         if listed_values is not None:
             return choice(text(self._text(value)) for value in listed_values)
-        found = [choice(map(text, CONSTANTS[kind])) for kind in CONSTANTS if kind in member.types]
-        if "string" in member.types:
-            found += [concat([text("'"), _inside_quotes(member), text("'")]), *_with_apostrophe(own)]
-        kinds = [kind for kind in JSON_TYPES if kind in member.types and kind not in ("string", *CONSTANTS)]
+        found = [notation.string(member.schema)] if "string" in member.types else []
+        found += [notation.literal(value) for kind, value in CONSTANTS if kind in member.types]
+        kinds = [kind for kind in JSON_TYPES if kind in member.types and kind in ("number", "array", "object")]
         if kinds:
-            schema = member.schema
-            if set(kinds) != member.types:
-                schema = {"allOf": [schema, {"type": kinds}], **definitions(schema)}
+            schema = {"allOf": [member.schema, {"type": kinds}], **definitions(member.schema)}
             found.append(rules.add(JSONSchema(schema, white_space="spaced").grammar()))
         return choice(found)
 
@@ -80,22 +75,6 @@ class KeywordArguments:
 
     def reader(self, function: Function) -> Reader:
         return KeywordReader()
-
-
-def _inside_quotes(member: Member) -> ast.Node:
-    """A text with escapes; one of a pattern, a format or a bound has none, so that it is what these speak of."""
-    own = resolved(member.schema, member.schema)
-    if LANGUAGE.isdisjoint(own):
-        return repeat(CHARACTER, 0, None)
-    return both(raw_text(member.schema), repeat(PLAIN, 0, None))
-
-
-def _with_apostrophe(schema: Mapping[str, Any]) -> list[ast.Node]:
-    """As Python prints a text with an apostrophe and without a quotation mark."""
-    if not LANGUAGE.isdisjoint(schema):
-        return []
-    rest = repeat(choice([UNQUOTED, concat([text("\\"), choice(map(text, "\\nt"))])]), 0, None)
-    return [concat([text('"'), rest, text("'"), repeat(choice([rest, text("'")]), 0, None), text('"')])]
 
 
 class KeywordReader:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-import ast
+import ast as python
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from stemma.fsm.syntax import ast, characters
+from stemma.fsm.syntax.nodes import both, choice, concat, repeat, text
+from stemma.runtime.tongues.functions import resolved
+from stemma.runtime.tongues.raw_text import raw_text
+
+PLAIN = ast.Characters(characters.difference(characters.SCALARS, ((0, 31), (39, 39), (92, 92), (127, 127))))
+UNQUOTED = ast.Characters(characters.difference(PLAIN.ranges, ((34, 34),)))
+CHARACTER = choice([PLAIN, concat([text("\\"), choice(map(text, "\\'nt"))])])
+LANGUAGE = frozenset(("pattern", "format", "minLength", "maxLength", "anyOf", "oneOf"))
 CONSTANTS = {"true": True, "false": False, "null": None}
 
 
@@ -22,20 +32,44 @@ def as_json(raw: str, *, may_be_text: bool) -> str:
     except (ValueError, RecursionError):
         pass
     try:
-        value = literal(ast.parse(raw.strip(), mode="eval").body)
+        value = literal(python.parse(raw.strip(), mode="eval").body)
         return json.dumps(raw if isinstance(value, str) else value, ensure_ascii=False)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return json.dumps(raw, ensure_ascii=False)
 
 
-def literal(node: ast.expr) -> Any:
+def literal(node: python.expr) -> Any:
     """The value of a literal, in which JSON's names for constants may stand. Raises ValueError for anything else."""
     match node:
-        case ast.Name(id=name) if name in CONSTANTS:
+        case python.Name(id=name) if name in CONSTANTS:
             return CONSTANTS[name]
-        case ast.List(elts=items) | ast.Tuple(elts=items):
+        case python.List(elts=items) | python.Tuple(elts=items):
             return [literal(item) for item in items]
-        case ast.Dict(keys=keys, values=values) if all(keys):
+        case python.Dict(keys=keys, values=values) if all(keys):
             return {str(literal(key)): literal(value) for key, value in zip(keys, values, strict=True) if key}
         case _:
-            return ast.literal_eval(node)
+            return python.literal_eval(node)
+
+
+class PythonNotation:
+    """Values as Python prints them, for grammars."""
+
+    comma = ", "
+
+    def key(self, name: str) -> str:
+        return f"{name!r}: "
+
+    def ordered(self, names: Iterable[str]) -> list[str]:
+        return list(names)
+
+    def literal(self, value: Any) -> ast.Node:
+        return text(repr(value))
+
+    def string(self, schema: Mapping[str, Any]) -> ast.Node:
+        """With escapes; a text of a pattern, a format or a bound has none, so that it is what these speak of."""
+        own = resolved(schema, schema)
+        if not LANGUAGE.isdisjoint(own):
+            return concat([text("'"), both(raw_text(schema), repeat(PLAIN, 0, None)), text("'")])
+        rest = repeat(choice([UNQUOTED, concat([text("\\"), choice(map(text, "\\nt"))])]), 0, None)
+        with_apostrophe = concat([text('"'), rest, text("'"), repeat(choice([rest, text("'")]), 0, None), text('"')])
+        return choice([concat([text("'"), repeat(CHARACTER, 0, None), text("'")]), with_apostrophe])

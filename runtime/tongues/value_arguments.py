@@ -28,7 +28,8 @@ from stemma.runtime.tongues.functions import (
     type_of,
 )
 from stemma.runtime.tongues.marks import TAG, Marks, earliest, held
-from stemma.runtime.tongues.python_values import as_json, python_text
+from stemma.runtime.tongues.nested_values import NestedValues
+from stemma.runtime.tongues.python_values import PythonNotation, as_json, python_text
 from stemma.runtime.tongues.raw_text import raw_text
 from stemma.runtime.tongues.rules import Rules
 
@@ -85,6 +86,9 @@ class ValueArguments:
             elif middle.is_python and kind in CONSTANTS:
                 values = choice(text(python_text(value)) for value in CONSTANTS[kind] if _allows(member.schema, value))
                 found.append(concat([marks.node(middle.text), values]))
+            elif middle.is_python:
+                schema = {**resolved(member.schema, member.schema), "type": kind, **definitions(member.schema)}
+                found.append(concat([marks.node(middle.text), NestedValues(PythonNotation(), rules).value(schema)]))
             else:
                 by_middle.setdefault(middle.text, []).append(kind)
         for middle_text, kinds in by_middle.items():

@@ -37,7 +37,9 @@ def test_instructor(served: Served, mode: str) -> None:
     whole = client.chat.completions.create(**asked, temperature=0)
     assert isinstance(whole, City)
     parts = list(client.chat.completions.create_partial(**asked, temperature=0))
-    assert parts[-1].model_dump() == whole.model_dump()
+    assert City.model_validate(parts[-1].model_dump())
+    if mode != "TOOLS":  # there, a stream asks for another function, PartialCity, and a model may answer it otherwise
+        assert parts[-1].model_dump() == whole.model_dump()
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])

@@ -1,4 +1,4 @@
-"""Outputs: the form that a request asks for, compiling it, and an answer's text read as content and tool calls.
+"""Outputs: the form that a request asks for, or that its tools have, and compiling it.
 
-May use `prompts` for how tools are written, `wire`, and `http` for its errors.
+May use `prompts` for the texts of messages, `wire`, and `http` for its errors.
 """

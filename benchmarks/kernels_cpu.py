@@ -1,9 +1,13 @@
 """The CPU kernels on the default model, without an engine: steps of decode and prefill, and where their time goes.
 
-    python benchmarks/kernels_cpu.py [--json FILE] [--threads N] [--kv int16|float32|bfloat16|int8]
+    python benchmarks/kernels_cpu.py [--json FILE] [--threads N] [--kv int16|float32|bfloat16|int8] [--formats]
 
 `ours` is tokens per second, the best of several steps; the peer is torch: all matrices of one step as `F.linear` on
 bfloat16 weights (no attention, no norms), in the same run.
+
+`--formats` measures something else: one matrix in each storage type, 4,096 inputs and outputs of random codes, by rows.
+Time is that of all threads' CPUs, so that it means something on a busy machine: for a weight, for a byte as it is
+packed, and for a byte beside Q4_K's.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ import torch
 
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.ops import AttentionMetadata, SharedPrefix
+from stemma.kernels.weights import FORMATS as FORMATS_OF
+from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.load import LoadedModel, load
 from stemma.runtime.model.pull import default_model
 
@@ -124,15 +130,57 @@ def torch_matrices(loaded: LoadedModel, rows: int) -> Callable[[], None]:
     return run
 
 
+FORMATS = ("Q4_K", "Q4_0", "Q5_0", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "IQ4_XS", "MXFP4", "NVFP4", "Q2_K", "Q3_K",
+           "IQ3_S", "IQ2_XS", "TQ2_0", "INT4", "INT8", "FP8")  # fmt: skip
+SIZE = 4096
+
+
+def random_matrix(type_: str, seed: int) -> StoredWeight:
+    """Any codes; scales about a hundredth."""
+    form, random = FORMATS_OF[type_], np.random.default_rng(seed)
+    blocks = random.integers(0, 120, (SIZE, SIZE // form.num_inputs, form.num_bytes), dtype=np.uint8)
+    for place in form.halves:
+        blocks[:, :, place : place + 2] = np.array([0.01], np.float16).view(np.uint8)
+    for place in form.singles:
+        blocks[:, :, place : place + 4] = np.array([0.01], np.float32).view(np.uint8)
+    return StoredWeight(type_, (SIZE, SIZE), blocks.reshape(SIZE, -1))
+
+
+def formats(ops: CpuOps) -> None:
+    """Products with matrices that the caches do not hold, in turn, so that all meet the same machine."""
+    packed = {type_: [ops.linear([random_matrix(type_, seed)]) for seed in range(4)] for type_ in FORMATS}
+    for rows in (1, 4, 16, 128):
+        x = torch.randn(rows, SIZE)
+        zero = torch.zeros(rows, SIZE)
+        seconds = dict.fromkeys(FORMATS, float("inf"))
+        for _ in range(5):
+            for type_, matrices in packed.items():
+                repeats = max(2, 24 // rows)
+                started = time.process_time()
+                for _ in range(repeats):
+                    for matrix in matrices:
+                        ops.linear_add(x, matrix, zero)
+                seconds[type_] = min(seconds[type_], (time.process_time() - started) / repeats / len(matrices))
+        each = {type_: seconds[type_] / packed[type_][0].num_bytes for type_ in FORMATS}
+        print(f"{rows} rows: ps a weight / ps a packed byte / beside Q4_K's byte")
+        for type_ in FORMATS:
+            figures = 1e12 * seconds[type_] / SIZE**2, 1e12 * each[type_], each[type_] / each["Q4_K"]
+            print(f"    {type_:8}" + "".join(f"{figure:9.2f}" for figure in figures))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--kv", default="auto")
+    parser.add_argument("--formats", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     started = time.perf_counter()
     ops = CpuOps(num_threads=options.threads, kv_dtype=options.kv)
+    if options.formats:
+        formats(ops)
+        return
     bench = Bench(load(default_model(), ops))
     print(f"{ops.target.name}, {options.threads} threads; loaded in {time.perf_counter() - started:.1f} s")
     rows = []

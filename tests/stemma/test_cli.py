@@ -20,7 +20,7 @@ from stemma.server import ServerConfig
 @pytest.fixture(autouse=True)
 def _tiny_default(monkeypatch, tiny_loaded):
     """Commands without --model get a tiny model instead of the default one."""
-    monkeypatch.setattr(cli, "_engine", lambda model, options: Engine.of(tiny_loaded, kv_tokens=8192))
+    monkeypatch.setattr(cli, "_engine", lambda model, adapters, options: Engine.of(tiny_loaded, kv_tokens=8192))
 
 
 def invoke(*arguments: str, text: str = "") -> str:
@@ -122,14 +122,17 @@ def test_every_field_of_the_dataclasses_is_an_option_with_its_default(command, c
 
 
 def test_options_reach_the_engine(monkeypatch, tiny_loaded):
-    taken = {}
+    taken, given = {}, []
 
-    def engine(model, options):
+    def engine(model, adapters, options):
         taken.update(options)
+        given.append(adapters)
         return Engine.of(tiny_loaded, kv_tokens=8192)
 
     monkeypatch.setattr(cli, "_engine", engine)
     arguments = ["generate", "hi", "--max-tokens", "2", "--policy", "lru", "--device", "cpu", "--no-prefix-cache"]
     assert CliRunner().invoke(cli.app, arguments).exit_code == 0
     assert EngineConfig(**taken) == EngineConfig(policy="lru", device="cpu", prefix_cache=False)
+    assert CliRunner().invoke(cli.app, ["generate", "hi", "--adapter", "one", "--adapter", "two"]).exit_code == 0
+    assert given == [None, ["one", "two"]]
     assert CliRunner().invoke(cli.app, ["generate", "hi", "--policy", "best"]).exit_code == 2

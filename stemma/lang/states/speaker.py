@@ -41,6 +41,10 @@ class Speaker:
             told["grammar"] = AnswerGrammar(self.tongue, otherwise=grammar, standing=self.standing)
         return told
 
+    def without_close(self, text: str) -> str:
+        """An output without what closes its words, which the template writes itself behind an answer."""
+        return text if self.tongue is None else text.removesuffix(self.tongue.closes)
+
     def ear(self) -> Ear:
         """For the text as it comes."""
         return PlainEar() if self.tongue is None else TongueEar(self.tongue, self.standing)

@@ -143,7 +143,8 @@ class State:
 
         def finish(completions: list[Completion]) -> Outcome[Any]:
             (completion,) = completions
-            kept = keep(completion.tokens, completion.text, self._session.llm.tokenizer, speaker.shown)
+            text = speaker.without_close(completion.text)
+            kept = keep(completion.tokens, text, self._session.llm.tokenizer, speaker.shown)
             heard = speaker.heard(completion)
             said = completion._replace(text=heard.words)
             self._record(node, started, completion.usage, said.text)

@@ -61,6 +61,9 @@ def test_what_was_thought_stays_in_the_chat_as_it_was_generated(llm: Engine) -> 
     second.result()
     assert second.usage.cached_tokens >= len(tokens) - 1 - len(first.completion.jumped)
     assert chat.tokens[: len(tokens)] == tokens
+    if llm.tongue.closes:
+        close = llm.tokenizer.special[llm.tongue.closes]
+        assert chat.tokens.count(close) == 1, "the template closes the first answer, nothing the last one yet"
     assert chat.messages[1] == {"role": "assistant", "content": first.result()}
     chat.release()
 

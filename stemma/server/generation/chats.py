@@ -121,7 +121,8 @@ class ChatTurn:
         ran = prompter.remember(self.prompt, namespace, completion.text, key, tokens)
         if tokens and ran[-1] == tokens[-1]:
             self.service.compute_later(ran, namespace, self.body.priority or 0)
-        if prompter.tongue.changes_turns:
+        is_idle = self.service.limiter.num_inside <= 1  # but for this very answer
+        if prompter.tongue.changes_turns and is_idle:
             self.service.later(self._compute_next_beginning, answer, ran)
 
     def _compute_next_beginning(self, answer: Answer, ran: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from stemma.kernels.experts import ExpertsSpec
 from stemma.kernels.ops import Activation, HeadShape, KVShape
 
 
@@ -72,6 +73,31 @@ class MLP:
 
 
 @dataclass(frozen=True, slots=True)
+class Experts:
+    """A family's mixture of experts, where the MLP of other layers stands.
+
+    dense: layers that have an MLP as in other models. intermediate: of one expert; shared_intermediate: of the one that
+    all tokens have. bias: of router and experts. correction: added to the scores by which experts are chosen.
+    place: what the part is called in a layer; gate, up, down: the matrices of each of its `experts`.
+    """
+
+    count: int
+    intermediate: int
+    spec: ExpertsSpec
+    dense: frozenset[int] = frozenset()
+    bias: bool = False
+    correction: bool = False
+    place: str = "mlp"
+    router: str = "gate"
+    gate: str = "gate_proj"
+    up: str = "up_proj"
+    down: str = "down_proj"
+    shared: str | None = None
+    shared_intermediate: int = 0
+    shared_gate: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Norms:
     """A family's norms, by the names of their tensors in a layer; None has none there.
 
@@ -127,6 +153,7 @@ class ModelConfig:
     mlp: MLP = field(default_factory=MLP)
     norms: Norms = field(default_factory=Norms)
     scales: Scales = field(default_factory=Scales)
+    experts: Experts | None = None
 
     @property
     def heads(self) -> HeadShape:

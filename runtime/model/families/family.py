@@ -60,6 +60,7 @@ class Family:
     defaults: what a config.json means by a setting that is not there.
     without_effect: settings that change no number of this family, though of others.
     tiny: what a tiny model of it must say beside its sizes.
+    folder: the tensors of a folder as the network takes them, where they are stored otherwise.
     """
 
     read: ReadConfig
@@ -67,3 +68,6 @@ class Family:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     without_effect: frozenset[str] = frozenset()
     tiny: Mapping[str, Any] = field(default_factory=dict)
+    folder: Callable[[Mapping[str, StoredWeight], ModelConfig], dict[str, StoredWeight]] = field(
+        default=lambda tensors, config: dict(tensors)
+    )

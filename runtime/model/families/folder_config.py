@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from stemma.kernels.weights import StoredWeight
 from stemma.runtime.errors import UnsupportedModel
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.families.register import find_family
@@ -31,3 +32,8 @@ def check_biases(raw: Mapping[str, Any], config: ModelConfig, tensors: Collectio
             f"config.json sets 'attention_bias' to {said}, but the files hold {'' if held else 'no '}biases of the "
             "attention; correct the setting, or fetch the model again"
         )
+
+
+def network_tensors(config: ModelConfig, tensors: Mapping[str, StoredWeight]) -> dict[str, StoredWeight]:
+    """A folder's tensors as its family's network takes them."""
+    return find_family(config.family).folder(tensors, config)

@@ -12,6 +12,7 @@ from stemma.kernels.weights import StoredWeight, dequantize, is_finite
 from stemma.runtime.errors import ModelFileError
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.families.family import Family
+from stemma.runtime.model.families.mixture import is_behind
 from stemma.runtime.model.families.register import find_architecture, find_family
 from stemma.runtime.model.parts.scalings import yarn_amplitude
 from stemma.runtime.model.settings import Settings
@@ -31,6 +32,10 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "norm_epsilon": "attention.layer_norm_epsilon",
         "sliding_window": "attention.sliding_window",
         "sliding_window_pattern": "attention.sliding_window_pattern",
+        "num_experts_per_tok": "expert_used_count",
+        "moe_intermediate_size": "expert_feed_forward_length",
+        "shared_expert_intermediate_size": "expert_shared_feed_forward_length",
+        "norm_topk_prob": "expert_weights_norm",
         "is_causal": "attention.causal",
         "partial_rotary_factor": "rope.dimension_count",
     }
@@ -57,6 +62,10 @@ BLOCK_NAMES = MappingProxyType(
         "ffn_gate": "mlp.gate_proj",
         "ffn_up": "mlp.up_proj",
         "ffn_down": "mlp.down_proj",
+        "ffn_gate_inp": "mlp.gate",
+        "ffn_gate_exps": "mlp.experts.gate_proj",
+        "ffn_up_exps": "mlp.experts.up_proj",
+        "ffn_down_exps": "mlp.experts.down_proj",
     }
 )
 ROPE_FACTORS = "rope_freqs.weight"
@@ -70,7 +79,7 @@ BIASES = MappingProxyType({"attention_bias": ("attn_q", "attn_qkv"), "output_bia
 def read_gguf_config(metadata: Mapping[str, Any], tensors: Tensors, name: str) -> ModelConfig:
     """The configuration that a file describes. Raises UnsupportedModel for a key that is not run."""
     architecture = metadata.get("general.architecture", "")
-    model_type, family = find_architecture(architecture)
+    model_type, family = find_architecture(architecture, has_experts=bool(metadata.get(f"{architecture}.expert_count")))
     if "token_embd.weight" not in tensors:
         raise ModelFileError("the GGUF file has no tensor token_embd.weight; it holds no whole language model")
     prefix = f"{architecture}."
@@ -95,7 +104,9 @@ def _told(tensors: Tensors) -> dict[str, Any]:
         name: any(f"blk.0.{part}.bias" in tensors for part in parts) for name, parts in BIASES.items()
     }  # fmt: skip
     tied = "output.weight" not in tensors
-    return {"vocab_size": tensors["token_embd.weight"].shape[0], "tie_word_embeddings": tied, **biases}
+    normed = "blk.0.attn_q_norm.weight" in tensors
+    size = tensors["token_embd.weight"].shape[0]
+    return {"vocab_size": size, "tie_word_embeddings": tied, "use_qk_norm": normed, **biases}
 
 
 def _rope(settings: Settings, tensors: Tensors) -> dict[str, Any]:
@@ -156,6 +167,8 @@ def hugging_face_name(family: Family, name: str) -> str:
     parts = name.split(".")
     own = family.gguf.tensors
     if parts[0] == "blk" and len(parts) == 4:
+        if ".".join(parts[2:]) in own:
+            return f"model.layers.{parts[1]}.{own['.'.join(parts[2:])]}"
         inner = own.get(parts[2], BLOCK_NAMES.get(parts[2]))
         return name if inner is None else f"model.layers.{parts[1]}.{inner}.{parts[3]}"
     whole = own.get(parts[0], WHOLE_NAMES.get(parts[0]))
@@ -167,4 +180,8 @@ def hugging_face_tensors(config: ModelConfig, tensors: Tensors) -> dict[str, tup
     family = find_family(config.family)
     named = {hugging_face_name(family, name): (name, tensor) for name, tensor in tensors.items()
              if name not in ROPE_TENSORS}  # fmt: skip
-    return {name: (own, family.gguf.undo(name, tensor, config)) for name, (own, tensor) in named.items()}
+    return {
+        name: (own, family.gguf.undo(name, tensor, config))
+        for name, (own, tensor) in named.items()
+        if not is_behind(name, config)
+    }

@@ -16,16 +16,22 @@ from stemma.runtime.model.families.gemma import GEMMA
 from stemma.runtime.model.families.gemma2 import GEMMA2
 from stemma.runtime.model.families.gemma3 import GEMMA3
 from stemma.runtime.model.families.glm4 import GLM, GLM4
+from stemma.runtime.model.families.glm4_moe import GLM4_MOE
+from stemma.runtime.model.families.gpt_oss import GPT_OSS
 from stemma.runtime.model.families.granite import GRANITE, GRANITE_HYBRID
+from stemma.runtime.model.families.granite_moe import GRANITE_MOE
 from stemma.runtime.model.families.hunyuan import HUNYUAN
 from stemma.runtime.model.families.llama import LLAMA
 from stemma.runtime.model.families.minicpm import MINICPM
 from stemma.runtime.model.families.ministral3 import MINISTRAL3
 from stemma.runtime.model.families.mistral import MISTRAL
+from stemma.runtime.model.families.mixtral import MIXTRAL
 from stemma.runtime.model.families.olmo2 import OLMO2, OLMO3
+from stemma.runtime.model.families.olmoe import OLMOE
 from stemma.runtime.model.families.phi3 import PHI3
 from stemma.runtime.model.families.qwen2 import QWEN2
 from stemma.runtime.model.families.qwen3 import QWEN3
+from stemma.runtime.model.families.qwen_moe import QWEN2_MOE, QWEN3_MOE
 from stemma.runtime.model.families.seed_oss import SEED_OSS
 from stemma.runtime.model.families.smollm3 import SMOLLM3
 from stemma.runtime.model.families.stablelm import STABLELM
@@ -58,6 +64,13 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "smollm3": SMOLLM3,
         "stablelm": STABLELM,
         "starcoder2": STARCODER2,
+        "glm4_moe": GLM4_MOE,
+        "gpt_oss": GPT_OSS,
+        "granitemoe": GRANITE_MOE,
+        "mixtral": MIXTRAL,
+        "olmoe": OLMOE,
+        "qwen2_moe": QWEN2_MOE,
+        "qwen3_moe": QWEN3_MOE,
     }
 )
 ARCHITECTURES: Mapping[str, str] = MappingProxyType(
@@ -73,11 +86,13 @@ def find_family(model_type: str) -> Family:
     return FAMILIES[model_type]
 
 
-def find_architecture(architecture: str) -> tuple[str, Family]:
-    """A family and its name by GGUF's. Raises UnsupportedModel for one that is not in the register."""
+def find_architecture(architecture: str, has_experts: bool = False) -> tuple[str, Family]:
+    """A family and its name by GGUF's; a Llama with experts is a Mixtral. Raises UnsupportedModel for one that is not
+    in the register."""
     if architecture not in ARCHITECTURES:
         raise _unknown(architecture, ARCHITECTURES)
-    return ARCHITECTURES[architecture], FAMILIES[ARCHITECTURES[architecture]]
+    name = "mixtral" if architecture == "llama" and has_experts else ARCHITECTURES[architecture]
+    return name, FAMILIES[name]
 
 
 def _unknown(name: str, known: Mapping[str, object]) -> UnsupportedModel:

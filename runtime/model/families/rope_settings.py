@@ -58,7 +58,7 @@ def read_ropes(
     newer, older = settings.get("rope_parameters", {}), settings.get("rope_scaling", {})
     nested = isinstance(newer.get(FULL), Mapping) or isinstance(newer.get(SLIDING), Mapping)
     full = {**((newer.get(FULL) or {}) if nested else newer), **older}
-    local = (newer.get(SLIDING) or {}) if nested else {}
+    local = (newer.get(SLIDING) or {}) if nested else {"partial_rotary_factor": 1.0}
     whole = settings.get("rope_theta", theta)
     return (
         _read(settings, full, "rope_parameters", head_dim, whole, None),

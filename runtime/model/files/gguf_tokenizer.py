@@ -12,7 +12,20 @@ from stemma.runtime.errors import ModelFileError, UnsupportedModel
 from stemma.runtime.model.checkpoint import TokenizerFiles
 from stemma.runtime.model.settings import Settings
 from stemma.runtime.model.text.byte_alphabet import char_of_byte
-from stemma.runtime.model.text.splits import DIGITS, GPT2, LLAMA3, LLAMA_CPP_DEFAULT, QWEN2, TEKKEN
+from stemma.runtime.model.text.splits import (
+    DEEPSEEK3,
+    DEEPSEEK_CODER,
+    DEEPSEEK_LLM,
+    DIGITS,
+    GPT2,
+    GPT4O,
+    LLAMA3,
+    LLAMA_CPP_DEFAULT,
+    QWEN2,
+    QWEN35,
+    SEED,
+    TEKKEN,
+)
 
 CONTROL, USER_DEFINED = 3, 4
 PREFIX = "tokenizer.ggml."
@@ -46,11 +59,28 @@ SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "qwen2": (QWEN2,),
         "deepseek-r1-qwen": (QWEN2,),
         "tekken": (TEKKEN,),
+        "glm4": (LLAMA3,),
+        "chatglm-bpe": (LLAMA3,),
+        "stablelm2": (QWEN2,),
+        "hunyuan": (QWEN2,),
+        "megrez": (QWEN2,),
+        "qwen35": (QWEN35,),
+        "olmo": (GPT2,),
+        "exaone4": (GPT2,),
+        "mellum": (GPT2,),
+        "a.x-4.0": (GPT2,),
+        "gpt-4o": (GPT4O,),
+        "llama4": (GPT4O,),
+        "seed-coder": (SEED,),
+        "deepseek-llm": DEEPSEEK_LLM,
+        "deepseek-coder": DEEPSEEK_CODER,
+        "deepseek-v3": DEEPSEEK3,
+        "hunyuan-dense": DEEPSEEK3,
     }
 )
 WHOLE_WORDS_FIRST = frozenset({"llama-bpe", "llama3", "llama-v3", "falcon3", "tekken"})
 ADDS_BOS = frozenset({"llama-bpe", "llama3", "llama-v3", "falcon3", "tekken"})
-COMPOSES = frozenset({"qwen2", "deepseek-r1-qwen"})
+COMPOSES = frozenset({"qwen2", "qwen35", "deepseek-r1-qwen"})
 ROLES = MappingProxyType(
     {"bos_token": "bos_token_id", "eos_token": "eos_token_id", "unk_token": "unknown_token_id",
      "pad_token": "padding_token_id"}

@@ -14,7 +14,7 @@ from stemma.kernels.weights import StoredWeight
 from stemma.runtime.errors import ModelFileError, ModelNotFound
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
 from stemma.runtime.model.config import ModelConfig
-from stemma.runtime.model.families.folder_config import check_biases, read_config
+from stemma.runtime.model.families.folder_config import check_biases, network_tensors, read_config
 from stemma.runtime.model.files.embedding import read_embedding
 from stemma.runtime.model.files.folder_weights import folder_tensors, read_json
 from stemma.runtime.model.files.generation import read_generation
@@ -29,7 +29,7 @@ def read_hugging_face(folder: Path) -> Checkpoint:
     raw = _read_json(folder / "config.json")
     config = read_config(raw, folder.resolve().name)
     generation = _read_json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else {}
-    tensors = folder_tensors(folder, raw)
+    tensors = network_tensors(config, folder_tensors(folder, raw))
     check_biases(raw, config, tensors)
     config, tensors = _tied(config, tensors)
     tokenizer = _tokenizer(folder)

@@ -3,22 +3,46 @@ what is its own is in its configuration. Knows nothing of files, requests or sam
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from stemma.kernels.ops import KV, Int32Array, Ops
 from stemma.runtime.model.config import ModelConfig, RopeConfig
 from stemma.runtime.model.parts.attention import SelfAttention
+from stemma.runtime.model.parts.experts import ExpertMLP
 from stemma.runtime.model.parts.mlp import DenseMLP
 from stemma.runtime.model.parts.rope import rope_tables
 from stemma.runtime.model.parts.tensors import take_norm
 from stemma.runtime.model.weights import WeightSource
 
 
-class Block(NamedTuple):
+class Block(Protocol):
+    """One layer."""
+
+    def __call__(self, x: torch.Tensor, kv: KV, plan: Any) -> torch.Tensor:
+        """The residual stream with what this layer adds."""
+
+
+class Serial(NamedTuple):
+    """The MLP, or the experts, read what the attention has added to."""
+
+    attention: SelfAttention
+    mlp: DenseMLP | ExpertMLP
+
+    def __call__(self, x: torch.Tensor, kv: KV, plan: Any) -> torch.Tensor:
+        return self.mlp.add(self.attention.add(x, kv, plan))
+
+
+class Parallel(NamedTuple):
+    """Both read the same (Wang and Komatsuzaki 2021)."""
+
     attention: SelfAttention
     mlp: DenseMLP
+
+    def __call__(self, x: torch.Tensor, kv: KV, plan: Any) -> torch.Tensor:
+        inner = self.mlp.inner(x)
+        return self.mlp.add_inner(inner, self.attention.add(x, kv, plan))
 
 
 class Decoder:
@@ -40,13 +64,8 @@ class Decoder:
 
     def forward(self, ids: Int32Array, plan: Any, kv: KV) -> torch.Tensor:
         x = self.ops.embed(self._embedding, ids)
-        for attention, mlp in self._blocks:
-            if self.config.norms.parallel:
-                inner = mlp.inner(x)
-                x = mlp.add(inner, attention.add(x, kv, plan))
-            else:
-                x = attention.add(x, kv, plan)
-                x = mlp.add(mlp.inner(x), x)
+        for block in self._blocks:
+            x = block(x, kv, plan)
         return x
 
     def hidden_states(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
@@ -69,7 +88,9 @@ def _block(config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, rop
         None if name is None else take_norm(config, weights, ops, f"model.layers.{layer}.{name}")
         for name in (norms.attention, norms.mlp)
     ]
-    return Block(
-        SelfAttention(config, layer, weights, ops, before[0], rope),
-        DenseMLP(config, layer, weights, ops, before[0] if norms.parallel else before[1]),
-    )
+    attention, experts = SelfAttention(config, layer, weights, ops, before[0], rope), config.experts
+    if norms.parallel:
+        return Parallel(attention, DenseMLP(config, layer, weights, ops, before[0]))
+    if experts is not None and layer not in experts.dense:
+        return Serial(attention, ExpertMLP(config, experts, layer, weights, ops, before[1]))
+    return Serial(attention, DenseMLP(config, layer, weights, ops, before[1]))

@@ -40,6 +40,10 @@ class DenseMLP:
             return self._ops.norm_gated(x, self._norm, self._up, self._activation)
         return self._ops.norm_activated(x, self._norm, self._up, self._activation)
 
-    def add(self, inner: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def add_inner(self, inner: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """The residual stream with what `inner` says."""
         return self._down.add(inner, x)
+
+    def add(self, x: torch.Tensor) -> torch.Tensor:
+        """Both steps on one stream."""
+        return self.add_inner(self.inner(x), x)

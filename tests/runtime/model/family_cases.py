@@ -29,6 +29,14 @@ QUERIES = rope(llama_4_scaling_beta=0.3, original_max_position_embeddings=650)
 TIED = {"tie_word_embeddings": True}
 UNTIED = {"tie_word_embeddings": False}
 BIASED = {"attention_bias": True}
+QWEN_EXPERTS: dict[str, Any] = {
+    "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 48
+}  # fmt: skip
+QWEN3_EXPERTS: dict[str, Any] = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+OLMO_EXPERTS: dict[str, Any] = {"num_experts": 8, "num_experts_per_tok": 2, "num_key_value_heads": 4}
+GLM_EXPERTS: dict[str, Any] = {
+    "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "first_k_dense_replace": 1
+}  # fmt: skip
 PLAIN: dict[str, Any] = {}
 
 CASES: dict[str, list[dict[str, Any]]] = {
@@ -91,6 +99,36 @@ CASES: dict[str, list[dict[str, Any]]] = {
     ],
     "stablelm": [
         PLAIN, {"use_parallel_residual": True}, {"use_qkv_bias": True}, rope(partial_rotary_factor=0.5), TIED
+    ],
+    "qwen2_moe": [
+        QWEN_EXPERTS, {**QWEN_EXPERTS, "norm_topk_prob": True}, {**QWEN_EXPERTS, "mlp_only_layers": [0]},
+        {**QWEN_EXPERTS, "decoder_sparse_step": 2}, {**QWEN_EXPERTS, "qkv_bias": False},
+        {**QWEN_EXPERTS, "use_sliding_window": True, "sliding_window": 40},
+    ],
+    "qwen3_moe": [
+        QWEN3_EXPERTS, {**QWEN3_EXPERTS, "norm_topk_prob": True}, {**QWEN3_EXPERTS, "mlp_only_layers": [1]},
+        {**QWEN3_EXPERTS, **BIASED},
+    ],
+    "mixtral": [
+        {"num_local_experts": 4}, {"num_local_experts": 4, "num_experts_per_tok": 3},
+        {"num_local_experts": 4, "sliding_window": 40},
+    ],
+    "olmoe": [
+        OLMO_EXPERTS, {**OLMO_EXPERTS, "num_experts_per_tok": 5}, {**OLMO_EXPERTS, "norm_topk_prob": True},
+    ],
+    "granitemoe": [
+        {"num_local_experts": 4}, {"num_local_experts": 4, "num_experts_per_tok": 3},
+        {"num_local_experts": 4, "residual_multiplier": 0.4, "attention_multiplier": 0.2},
+    ],
+    "glm4_moe": [
+        GLM_EXPERTS, {**GLM_EXPERTS, "n_group": 4, "topk_group": 2}, {**GLM_EXPERTS, "norm_topk_prob": False},
+        {**GLM_EXPERTS, "routed_scaling_factor": 2.5, "first_k_dense_replace": 0, "use_qk_norm": True},
+        {**GLM_EXPERTS, "n_shared_experts": 2, **BIASED},
+    ],
+    "gpt_oss": [
+        {"num_local_experts": 4, "num_experts_per_tok": 2, **rope(theta=150000.0)},
+        {"num_local_experts": 4, "num_experts_per_tok": 2, **windows(1, 1), **rope(theta=150000.0)},
+        {"num_local_experts": 4, "num_experts_per_tok": 3, **YARN},
     ],
     "starcoder2": [PLAIN, {"use_bias": False}, {"sliding_window": 40}, UNTIED, {"hidden_act": "gelu"}],
 }  # fmt: skip

@@ -4,6 +4,7 @@ library's own tables, keys and changes of tensors as in convert_hf_to_gguf.py.""
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import gguf
 import numpy as np
 import torch
 import transformers
+from safetensors.numpy import load_file
 
 from tests.runtime.model.gguf_writing import ADD, Array, interleaved, write_byte_tokenizer
 
@@ -42,7 +44,7 @@ def write_family(path: Path, model: transformers.PreTrainedModel) -> None:
     for name, values in tensors_of(model).items():
         mapped = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert mapped is not None, name
-        writer.add_tensor(mapped, values)
+        writer.add_tensor(mapped if mapped.endswith((".weight", ".bias")) else f"{mapped}.weight", values)
     for name, divisors in rope_tensors(config).items():
         writer.add_tensor(name, np.array(divisors, dtype=np.float32))
     writer.write_header_to_file()
@@ -52,15 +54,46 @@ def write_family(path: Path, model: transformers.PreTrainedModel) -> None:
 
 
 def tensors_of(model: transformers.PreTrainedModel) -> dict[str, Array]:
+    """By the names that a folder has, the experts of a layer in one tensor."""
     config, found = model.config, {}
-    for name, parameter in model.named_parameters():
-        values = parameter.detach().numpy()
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        saved = load_file(f"{folder}/model.safetensors")
+    for name, values in together(saved).items():
         if config.model_type in INTERLEAVED and name.split(".")[-2] in ("q_proj", "k_proj"):
             values = interleaved(values, config.num_attention_heads if "q_proj" in name else config.num_key_value_heads)
         if config.model_type in ONE_MORE and name.endswith("norm.weight"):
             values = values + 1
+        if name.endswith("shared_expert_gate.weight"):
+            values = values[0]
         found[name] = np.ascontiguousarray(values)
     return found
+
+
+def together(saved: dict[str, Array]) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+    stacks: dict[str, list[Array]] = {}
+    for name, values in sorted(
+        saved.items(), key=lambda item: [int(x) if x.isdigit() else -1 for x in item[0].split(".")]
+    ):
+        place, _, rest = name.partition("experts.")
+        part = rest.removesuffix("_bias")
+        kind = "bias" if rest.endswith("_bias") else "weight"
+        if rest and rest[0].isdigit():
+            stacks.setdefault(f"{place}experts.{rest.partition('.')[2]}", []).append(values)
+        elif name.endswith("input_linear.weight"):
+            gate, up = np.split(values, 2, axis=1)
+            layer = name.removesuffix("block_sparse_moe.input_linear.weight")
+            found |= {f"{layer}mlp.experts.gate_proj.weight": gate, f"{layer}mlp.experts.up_proj.weight": up}
+        elif part in ("gate_up_proj", "down_proj") and "." not in rest:
+            values = values if kind == "bias" else values.swapaxes(1, 2)
+            pieces = {"down_proj": values} if part == "down_proj" else {
+                "gate_proj": values[:, 0::2], "up_proj": values[:, 1::2]
+            }  # fmt: skip
+            found |= {f"{place}experts.{own}.{kind}": piece for own, piece in pieces.items()}
+        else:
+            found[name.replace("e_score_correction_bias", "e_score_correction.bias")] = values
+    return found | {name: np.stack(values) for name, values in stacks.items()}
 
 
 def metadata_of(config: Config) -> dict[str, Any]:
@@ -140,6 +173,22 @@ def queries(config: Config) -> dict[str, Any]:
             "attention.temperature_length": rope["original_max_position_embeddings"]}  # fmt: skip
 
 
+def experts(config: Config) -> dict[str, Any]:
+    names = {"expert_count": ("num_local_experts", "num_experts", "n_routed_experts"),
+             "expert_used_count": ("num_experts_per_tok",), "expert_feed_forward_length": ("moe_intermediate_size",),
+             "expert_shared_feed_forward_length": ("shared_expert_intermediate_size",),
+             "expert_shared_count": ("n_shared_experts",), "expert_group_count": ("n_group",),
+             "expert_group_used_count": ("topk_group",), "leading_dense_block_count": ("first_k_dense_replace",),
+             "expert_weights_scale": ("routed_scaling_factor",)}  # fmt: skip
+    said = {key: next((getattr(config, name) for name in olds if getattr(config, name, None) is not None), None)
+            for key, olds in names.items()}  # fmt: skip
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def glm_experts(config: Config) -> dict[str, Any]:
+    return experts(config) | {"expert_gating_func": 2, "expert_weights_norm": config.norm_topk_prob}
+
+
 OWN: dict[str, Callable[[Config], dict[str, Any]]] = {
     "cohere2": lambda config: windows(config) | {"logit_scale": float(config.logit_scale)},
     "exaone4": windows,
@@ -150,5 +199,14 @@ OWN: dict[str, Callable[[Config], dict[str, Any]]] = {
     "ministral3": queries,
     "olmo3": windows,
     "phi3": windows,
+    "qwen2_moe": experts,
+    "qwen3_moe": experts,
+    "mixtral": experts,
+    "olmoe": experts,
+    "granitemoe": lambda config: scales(config) | experts(config),
+    "glm4_moe": glm_experts,
+    "gpt_oss": lambda config: (
+        windows(config) | experts(config) | {"expert_feed_forward_length": config.intermediate_size}
+    ),
     "stablelm": lambda config: {"use_parallel_residual": config.use_parallel_residual},
 }

@@ -31,6 +31,8 @@ def changed(value: Any) -> Any:
         return not value
     if isinstance(value, int | float):
         return value * 2 or 3
+    if isinstance(value, list):
+        return [0]
     return 3 if value is None else "something else"
 
 

@@ -18,7 +18,8 @@ IDS = list(range(3, 120))
 UNSAID = {
     "llama": (8, 11, 12), "mistral": (1,), "qwen2": (2,), "qwen3": (4,), "arcee": (3,), "cohere2": (1, 4),
     "exaone4": (1, 3), "gemma": (1, 3), "gemma2": (5, 7), "gemma3_text": (1, 4), "granitemoehybrid": (0, 1, 2),
-    "ministral3": (2,), "olmo3": (1, 2), "smollm3": (1, 2, 3), "starcoder2": (2,),
+    "ministral3": (2,), "qwen2_moe": (1, 2, 3, 5), "qwen3_moe": (0, 2, 3), "mixtral": (2,), "olmoe": (2,),
+    "glm4_moe": (3,), "gpt_oss": (1,), "olmo3": (1, 2), "smollm3": (1, 2, 3), "starcoder2": (2,),
 }  # fmt: skip
 """Cases that the converter has no keys for: llama.cpp knows such windows and activations by the model's name."""
 ALL = [(family, index) for family in CASES for index in range(len(CASES[family]))
@@ -40,7 +41,7 @@ def random_model(family: str, index: int) -> transformers.PreTrainedModel:
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(transformers.CONFIG_MAPPING[family](**options)).eval()
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
             if "norm" in name or "bias" in name:
                 parameter.normal_(1.0, 0.2)
     return model

@@ -33,7 +33,7 @@ def save(folder: Path, config: transformers.PreTrainedConfig, **options: Any) ->
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
             if "norm" in name or "bias" in name:
                 parameter.normal_(1.0, 0.2)
     model.save_pretrained(folder, **options)

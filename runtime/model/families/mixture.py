@@ -1,0 +1,35 @@
+"""What families with experts have in common: names of their settings, and layers behind the last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from stemma.kernels.weights import StoredWeight
+from stemma.runtime.model.config import ModelConfig
+from stemma.runtime.model.settings import Settings
+
+TRAINING = frozenset({"output_router_logits", "router_aux_loss_coef", "router_jitter_noise", "aux_loss_alpha",
+                      "seq_aux", "num_mtp_layers", "num_nextn_predict_layers", "ep_size",
+                      "moe_layer_freq"})  # fmt: skip
+"""Settings of training, and of layers that guess further tokens, which are not run."""
+SHARED_TENSORS = MappingProxyType(
+    {f"ffn_{name}_shexp": f"mlp.shared_expert.{name}_proj" for name in ("gate", "up", "down")}
+)
+
+
+def sparse_layers(settings: Settings, num_layers: int) -> frozenset[int]:
+    """Layers without experts, as Qwen says them: all but every n-th, and those that are named."""
+    step, named = settings.get("decoder_sparse_step", 1), settings.get("mlp_only_layers", [])
+    return frozenset(layer for layer in range(num_layers) if layer in named or (layer + 1) % step != 0)
+
+
+def is_behind(name: str, config: ModelConfig) -> bool:
+    """Whether a tensor is of a layer behind the last: one that guesses further tokens."""
+    parts = name.split(".")
+    behind = parts[:2] == ["model", "layers"] and parts[2].isdigit() and int(parts[2]) >= config.num_layers
+    return behind and config.experts is not None
+
+
+def without_layers_behind(tensors: Mapping[str, StoredWeight], config: ModelConfig) -> dict[str, StoredWeight]:
+    return {name: tensor for name, tensor in tensors.items() if not is_behind(name, config)}

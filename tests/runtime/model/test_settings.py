@@ -214,7 +214,7 @@ REFUSED_METADATA: list[tuple[dict[str, Any], str]] = [
     ({"attention.value_length": 32}, "attention.value_length"),
     ({"logit_scale": 0.5}, "logit_scale"),
     ({"attention.scale": 0.5}, "attention.scale"),
-    ({"expert_count": 8}, "expert_count"),
+    ({"expert_group_count": 8}, "expert_group_count"),
     ({"rope.dimension_sections": [8, 12, 12, 0]}, "rope.dimension_sections"),
     ({"attention.sliding_window": [64, 128]}, "attention.sliding_window"),
 ]

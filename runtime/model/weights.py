@@ -74,6 +74,8 @@ class Weights:
     def _instead_of(self, name: str) -> str:
         """What to do about a tensor that is absent: other forms of a model have others of nearly its name."""
         left = [other for other in self._tensors if other not in self._taken]
+        if strange := sorted(other for other in left if other.startswith("blk.")):  # GGUF's name of it: nobody's
+            return f", but {strange[0]!r}, which this version does not know: a form of this family that is not run"
         close = difflib.get_close_matches(name, left, n=2, cutoff=0.75)
         module = name.rsplit(".", 2)[0]
         kin = [

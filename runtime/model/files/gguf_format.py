@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from stemma.kernels.weights import FORMATS, StoredWeight
 from stemma.runtime.errors import ModelFileError, ModelNotFound, UnsupportedModel
+from stemma.runtime.model.files.safetensors_format import check_is_itself
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -120,6 +121,7 @@ def _open_one(path: Path) -> GGUF:
         raise ModelFileError(f"{path} is too short to be a GGUF file; fetch it again")
     data: Bytes = np.memmap(path, dtype=np.uint8, mode="c").view(np.ndarray)
     if bytes(data[:4]) != b"GGUF":
+        check_is_itself(path, bytes(data[:200]))
         raise ModelFileError(f"{path} is not a GGUF file")
     try:
         return _read(data)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stemma.kernels.weights import StoredWeight
-from stemma.runtime.errors import ModelFileError, ModelNotFound
+from stemma.runtime.errors import ModelFileError, ModelNotFound, UnsupportedModel
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.families.folder_config import check_biases, network_tensors, read_config
@@ -97,6 +97,13 @@ def _read_text(path: Path) -> str:
 
 
 def _read_json(path: Path) -> Json:
+    if not path.exists() and (path.parent / "adapter_config.json").exists():
+        raise ModelNotFound(f"{path.parent} is no model but an adapter; give it as an adapter of the model it changes")
+    if not path.exists() and (path.parent / "params.json").exists():
+        raise UnsupportedModel(
+            f"{path.parent} holds a model in its authors' own form (params.json), which is not read; fetch the form of "
+            "transformers (config.json, model.safetensors), or a GGUF file"
+        )
     if not path.exists():
         raise ModelNotFound(
             f"{path.parent} has no {path.name}; it is not a model folder, or not a whole one "

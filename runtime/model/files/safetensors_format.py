@@ -34,11 +34,18 @@ def open_safetensors(path: Path) -> dict[str, StoredWeight]:
     """
     try:
         data: npt.NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="c").view(np.ndarray)
+        check_is_itself(path, data[:200].tobytes())
         start = 8 + int(data[:8].view("<u8")[0])
         header = json.loads(data[8:start].tobytes())
         return {name: _tensor(data[start:], entry) for name, entry in header.items() if name != "__metadata__"}
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ModelFileError(f"{path} is damaged or cut short ({error}); fetch it again") from error
+
+
+def check_is_itself(path: Path, beginning: bytes) -> None:
+    """Raises ModelFileError for what Git leaves in place of a large file."""
+    if beginning.startswith(b"version https://git-lfs"):
+        raise ModelFileError(f"{path} is not the file itself but Git LFS's pointer to it; `git lfs pull` fetches it")
 
 
 def _tensor(data: npt.NDArray[np.uint8], entry: Mapping[str, Any]) -> StoredWeight:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stemma.runtime.errors import ModelFileError, ModelNotFound
+from stemma.runtime.errors import ModelFileError, ModelNotFound, UnsupportedModel
 from stemma.runtime.model import load
 from stemma.runtime.model.files.hugging_face import read_hugging_face
 from stemma.runtime.model.tiny import tiny
@@ -103,6 +103,22 @@ def write_tied(folder: Path) -> Path:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
     return folder
+
+
+def test_what_is_no_model_is_told(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ModelFileError, match="Git LFS's pointer to it; `git lfs pull`"):
+        read_hugging_face(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelNotFound, match=r"has no config\.json"):
+        read_hugging_face(folder)
+    (folder / "params.json").write_text("{}")
+    with pytest.raises(UnsupportedModel, match="in its authors' own form"):
+        read_hugging_face(folder)
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelNotFound, match="no model but an adapter; give it as an adapter"):
+        read_hugging_face(folder)
 
 
 def test_another_form_of_the_family_is_told_by_its_tensors(tmp_path: Path) -> None:

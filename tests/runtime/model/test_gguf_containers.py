@@ -84,6 +84,35 @@ def test_the_big_end_first(kind: str, tmp_path: Path) -> None:
     assert_the_same(tmp_path / "big.gguf", tmp_path / "little.gguf")
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("adapter", "of type 'adapter': give it as an adapter"), ("mmproj", "the model's own file"), ("other", "'other'")],
+)
+def test_files_that_are_no_models(kind: str, words: str, tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama")
+    writer.add_type(kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(UnsupportedModel, match=words):
+        read_checkpoint(tmp_path / "x.gguf")
+
+
+def test_a_pointer_to_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ModelFileError, match="Git LFS's pointer"):
+        read_checkpoint(tmp_path / "x.gguf")
+
+
+def test_experts_that_the_settings_do_not_tell_of(whole: Path, tmp_path: Path) -> None:
+    content = whole.read_bytes()
+    for name in (b"ffn_gate", b"ffn_down"):
+        content = content.replace(b"blk.0." + name + b".weight", b"blk.0." + name[:5] + b"exp.weight")
+    (tmp_path / "x.gguf").write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"no tensor '.*gate_proj.weight', but 'blk\.0\.ffn_"):
+        load(tmp_path / "x.gguf", reference_ops())
+
+
 def test_code_books_with_the_big_end_first_are_refused(tmp_path: Path) -> None:
     write_gguf(tmp_path / "little.gguf", random_model(transformers.LlamaConfig), "IQ3_S")
     copy(tmp_path / "little.gguf", tmp_path / "big.gguf", gguf.GGUFEndian.BIG)

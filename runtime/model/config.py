@@ -59,6 +59,21 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
+class Latent:
+    """Latent attention (DeepSeek V2): keys and values of all heads are made of one latent, which is what the KV holds.
+
+    rank: of the latent. query_rank: of what queries are made of; None makes them of the residual stream.
+    plain, rotated: dimensions of each head's queries and keys; value: of its values.
+    """
+
+    rank: int
+    query_rank: int | None
+    plain: int
+    rotated: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class MLP:
     """How a family's MLP differs from Llama's. gate, up, down: what its matrices are called, and gate_up one that is
     both; no gate is None. place: what the part is called in a layer."""
@@ -154,9 +169,12 @@ class ModelConfig:
     norms: Norms = field(default_factory=Norms)
     scales: Scales = field(default_factory=Scales)
     experts: Experts | None = None
+    latent: Latent | None = None
 
     @property
     def heads(self) -> HeadShape:
+        if self.latent is not None:
+            return HeadShape(self.num_heads, 1, self.latent.rank + self.latent.rotated)
         return HeadShape(self.num_heads, self.num_kv_heads, self.head_dim)
 
     def layer(self, index: int) -> Layer:
@@ -165,7 +183,9 @@ class ModelConfig:
 
     def kv_shape(self, num_blocks: int, block_size: int) -> KVShape:
         """The shape of a KV pool of this model."""
-        return KVShape(self.num_layers, num_blocks, block_size, self.num_kv_heads, self.head_dim)
+        _, kv_heads, head_dim = self.heads
+        value_dim = None if self.latent is None else self.latent.rank
+        return KVShape(self.num_layers, num_blocks, block_size, kv_heads, head_dim, value_dim)
 
 
 @dataclass(frozen=True, slots=True)

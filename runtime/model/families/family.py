@@ -57,6 +57,7 @@ class GGUF:
 class Family:
     """One family. read: its settings, by the names of config.json, from either format.
 
+    gguf: None for a family whose GGUF files are not read.
     defaults: what a config.json means by a setting that is not there.
     without_effect: settings that change no number of this family, though of others.
     tiny: what a tiny model of it must say beside its sizes.
@@ -64,7 +65,7 @@ class Family:
     """
 
     read: ReadConfig
-    gguf: GGUF
+    gguf: GGUF | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     without_effect: frozenset[str] = frozenset()
     tiny: Mapping[str, Any] = field(default_factory=dict)

@@ -26,7 +26,7 @@ def read_config(raw: Mapping[str, Any], name: str) -> ModelConfig:
 def check_biases(raw: Mapping[str, Any], config: ModelConfig, tensors: Collection[str]) -> None:
     """Raises UnsupportedModel where the configuration and the tensors disagree about biases of the attention."""
     said = config.attention.bias
-    held = any(name.endswith(("q_proj.bias", "qkv_proj.bias")) for name in tensors)
+    held = any(name.endswith(("q_proj.bias", "qkv_proj.bias", "kv_a_proj_with_mqa.bias")) for name in tensors)
     if said != held and (held or "attention_bias" in raw):
         raise UnsupportedModel(
             f"config.json sets 'attention_bias' to {said}, but the files hold {'' if held else 'no '}biases of the "

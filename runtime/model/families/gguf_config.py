@@ -11,7 +11,7 @@ from typing import Any
 from stemma.kernels.weights import StoredWeight, dequantize, is_finite
 from stemma.runtime.errors import ModelFileError
 from stemma.runtime.model.config import ModelConfig
-from stemma.runtime.model.families.family import Family
+from stemma.runtime.model.families.family import GGUF
 from stemma.runtime.model.families.mixture import is_behind
 from stemma.runtime.model.families.register import find_architecture, find_family
 from stemma.runtime.model.parts.scalings import yarn_amplitude
@@ -79,16 +79,18 @@ BIASES = MappingProxyType({"attention_bias": ("attn_q", "attn_qkv"), "output_bia
 def read_gguf_config(metadata: Mapping[str, Any], tensors: Tensors, name: str) -> ModelConfig:
     """The configuration that a file describes. Raises UnsupportedModel for a key that is not run."""
     architecture = metadata.get("general.architecture", "")
-    model_type, family = find_architecture(architecture, has_experts=bool(metadata.get(f"{architecture}.expert_count")))
+    model_type, family, gguf = find_architecture(
+        architecture, has_experts=bool(metadata.get(f"{architecture}.expert_count"))
+    )
     if "token_embd.weight" not in tensors:
         raise ModelFileError("the GGUF file has no tensor token_embd.weight; it holds no whole language model")
     prefix = f"{architecture}."
-    known = Settings(metadata, "the GGUF file", prefix, {**SETTINGS, **family.gguf.settings}, family.gguf.defaults)
+    known = Settings(metadata, "the GGUF file", prefix, {**SETTINGS, **gguf.settings}, gguf.defaults)
     _check_values(known)
     told = _told(tensors) | {"rope_parameters": _rope(known, tensors)}
     settings = known.with_values({prefix + key: value for key, value in told.items()})
     config = replace(family.read(settings), name=metadata.get("general.name", name), family=model_type)
-    settings.check_all_used(WITHOUT_EFFECT | family.gguf.without_effect | told.keys())
+    settings.check_all_used(WITHOUT_EFFECT | gguf.without_effect | told.keys())
     return config
 
 
@@ -162,10 +164,10 @@ def _divisors(tensors: Tensors, name: str, length: int) -> list[float]:
     return divisors
 
 
-def hugging_face_name(family: Family, name: str) -> str:
+def hugging_face_name(gguf: GGUF, name: str) -> str:
     """`blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`; a name that is not known stays."""
     parts = name.split(".")
-    own = family.gguf.tensors
+    own = gguf.tensors
     if parts[0] == "blk" and len(parts) == 4:
         if ".".join(parts[2:]) in own:
             return f"model.layers.{parts[1]}.{own['.'.join(parts[2:])]}"
@@ -177,11 +179,11 @@ def hugging_face_name(family: Family, name: str) -> str:
 
 def hugging_face_tensors(config: ModelConfig, tensors: Tensors) -> dict[str, tuple[str, StoredWeight]]:
     """The file's tensors as Hugging Face has them, by its names, each with the file's own name."""
-    family = find_family(config.family)
-    named = {hugging_face_name(family, name): (name, tensor) for name, tensor in tensors.items()
+    gguf = find_family(config.family).gguf or GGUF("")
+    named = {hugging_face_name(gguf, name): (name, tensor) for name, tensor in tensors.items()
              if name not in ROPE_TENSORS}  # fmt: skip
     return {
-        name: (own, family.gguf.undo(name, tensor, config))
+        name: (own, gguf.undo(name, tensor, config))
         for name, (own, tensor) in named.items()
         if not is_behind(name, config)
     }

@@ -12,8 +12,12 @@ from stemma.runtime.model.settings import Settings
 
 def read(settings: Settings) -> ModelConfig:
     """llama.cpp's converter writes the scales as they are multiplied."""
-    config = read_llama(settings)
-    depth = settings.get("scale_depth", 1.0) / config.num_layers**0.5
+    return with_scales(read_llama(settings), settings)
+
+
+def with_scales(config: ModelConfig, settings: Settings) -> ModelConfig:
+    """The three scales; a null is none."""
+    depth = settings.get("scale_depth", config.num_layers**0.5) / config.num_layers**0.5
     width = settings.get("dim_model_base", config.hidden) / config.hidden
     return replace(
         config,

@@ -9,9 +9,10 @@ from types import MappingProxyType
 from stemma.runtime.errors import UnsupportedModel
 from stemma.runtime.model.families.arcee import ARCEE
 from stemma.runtime.model.families.cohere2 import COHERE2
+from stemma.runtime.model.families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from stemma.runtime.model.families.ernie4_5 import ERNIE4_5
 from stemma.runtime.model.families.exaone4 import EXAONE4
-from stemma.runtime.model.families.family import Family
+from stemma.runtime.model.families.family import GGUF, Family
 from stemma.runtime.model.families.gemma import GEMMA
 from stemma.runtime.model.families.gemma2 import GEMMA2
 from stemma.runtime.model.families.gemma3 import GEMMA3
@@ -23,6 +24,7 @@ from stemma.runtime.model.families.granite_moe import GRANITE_MOE
 from stemma.runtime.model.families.hunyuan import HUNYUAN
 from stemma.runtime.model.families.llama import LLAMA
 from stemma.runtime.model.families.minicpm import MINICPM
+from stemma.runtime.model.families.minicpm3 import MINICPM3
 from stemma.runtime.model.families.ministral3 import MINISTRAL3
 from stemma.runtime.model.families.mistral import MISTRAL
 from stemma.runtime.model.families.mixtral import MIXTRAL
@@ -64,6 +66,9 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "smollm3": SMOLLM3,
         "stablelm": STABLELM,
         "starcoder2": STARCODER2,
+        "deepseek_v2": DEEPSEEK_V2,
+        "deepseek_v3": DEEPSEEK_V3,
+        "minicpm3": MINICPM3,
         "glm4_moe": GLM4_MOE,
         "gpt_oss": GPT_OSS,
         "granitemoe": GRANITE_MOE,
@@ -74,7 +79,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     }
 )
 ARCHITECTURES: Mapping[str, str] = MappingProxyType(
-    {family.gguf.architecture: name for name, family in reversed(list(FAMILIES.items()))}
+    {family.gguf.architecture: name for name, family in reversed(list(FAMILIES.items())) if family.gguf}
 )
 """Families by the architecture that GGUF files name; of several with one, the first in the register."""
 
@@ -86,13 +91,15 @@ def find_family(model_type: str) -> Family:
     return FAMILIES[model_type]
 
 
-def find_architecture(architecture: str, has_experts: bool = False) -> tuple[str, Family]:
+def find_architecture(architecture: str, has_experts: bool = False) -> tuple[str, Family, GGUF]:
     """A family and its name by GGUF's; a Llama with experts is a Mixtral. Raises UnsupportedModel for one that is not
     in the register."""
     if architecture not in ARCHITECTURES:
         raise _unknown(architecture, ARCHITECTURES)
     name = "mixtral" if architecture == "llama" and has_experts else ARCHITECTURES[architecture]
-    return name, FAMILIES[name]
+    family = FAMILIES[name]
+    assert family.gguf is not None
+    return name, family, family.gguf
 
 
 def _unknown(name: str, known: Mapping[str, object]) -> UnsupportedModel:

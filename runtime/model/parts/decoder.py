@@ -11,6 +11,7 @@ from stemma.kernels.ops import KV, Int32Array, Ops
 from stemma.runtime.model.config import ModelConfig, RopeConfig
 from stemma.runtime.model.parts.attention import SelfAttention
 from stemma.runtime.model.parts.experts import ExpertMLP
+from stemma.runtime.model.parts.latent import LatentAttention
 from stemma.runtime.model.parts.mlp import DenseMLP
 from stemma.runtime.model.parts.rope import rope_tables
 from stemma.runtime.model.parts.tensors import take_norm
@@ -27,7 +28,7 @@ class Block(Protocol):
 class Serial(NamedTuple):
     """The MLP, or the experts, read what the attention has added to."""
 
-    attention: SelfAttention
+    attention: SelfAttention | LatentAttention
     mlp: DenseMLP | ExpertMLP
 
     def __call__(self, x: torch.Tensor, kv: KV, plan: Any) -> torch.Tensor:
@@ -37,7 +38,7 @@ class Serial(NamedTuple):
 class Parallel(NamedTuple):
     """Both read the same (Wang and Komatsuzaki 2021)."""
 
-    attention: SelfAttention
+    attention: SelfAttention | LatentAttention
     mlp: DenseMLP
 
     def __call__(self, x: torch.Tensor, kv: KV, plan: Any) -> torch.Tensor:
@@ -78,8 +79,8 @@ class Decoder:
 def _rope(config: ModelConfig, ops: Ops, rope: RopeConfig | None) -> Any:
     if rope is None:
         return None
-    rotated = config.attention.rotated or config.head_dim
-    return ops.rope(*rope_tables(rope, config.context_length, config.head_dim, rotated))
+    head_dim = config.head_dim if config.latent is None else config.latent.rotated
+    return ops.rope(*rope_tables(rope, config.context_length, head_dim, config.attention.rotated or head_dim))
 
 
 def _block(config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, rope: Any) -> Block:
@@ -88,7 +89,12 @@ def _block(config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, rop
         None if name is None else take_norm(config, weights, ops, f"model.layers.{layer}.{name}")
         for name in (norms.attention, norms.mlp)
     ]
-    attention, experts = SelfAttention(config, layer, weights, ops, before[0], rope), config.experts
+    attention: SelfAttention | LatentAttention
+    if config.latent is None:
+        attention = SelfAttention(config, layer, weights, ops, before[0], rope)
+    else:
+        attention = LatentAttention(config, config.latent, layer, weights, ops, before[0], rope)
+    experts = config.experts
     if norms.parallel:
         return Parallel(attention, DenseMLP(config, layer, weights, ops, before[0]))
     if experts is not None and layer not in experts.dense:

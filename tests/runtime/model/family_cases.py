@@ -34,6 +34,15 @@ QWEN_EXPERTS: dict[str, Any] = {
 }  # fmt: skip
 QWEN3_EXPERTS: dict[str, Any] = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 OLMO_EXPERTS: dict[str, Any] = {"num_experts": 8, "num_experts_per_tok": 2, "num_key_value_heads": 4}
+LATENT: dict[str, Any] = {
+    "num_key_value_heads": 4, "kv_lora_rank": 32, "q_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8,
+    "v_head_dim": 12, "head_dim": 8,
+}  # fmt: skip
+LATENT_EXPERTS: dict[str, Any] = {
+    "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "first_k_dense_replace": 1,
+    "n_shared_experts": 1, "n_group": 4, "topk_group": 2,
+}  # fmt: skip
+DEEP_YARN = rope("yarn", factor=8.0, original_max_position_embeddings=64, mscale=1.0, mscale_all_dim=0.8)
 GLM_EXPERTS: dict[str, Any] = {
     "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "first_k_dense_replace": 1
 }  # fmt: skip
@@ -129,6 +138,20 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"num_local_experts": 4, "num_experts_per_tok": 2, **rope(theta=150000.0)},
         {"num_local_experts": 4, "num_experts_per_tok": 2, **windows(1, 1), **rope(theta=150000.0)},
         {"num_local_experts": 4, "num_experts_per_tok": 3, **YARN},
+    ],
+    "deepseek_v2": [
+        {**LATENT, **LATENT_EXPERTS, "topk_method": "greedy"}, {**LATENT, **LATENT_EXPERTS, "q_lora_rank": None},
+        {**LATENT, **LATENT_EXPERTS, "topk_method": "group_limited_greedy", "routed_scaling_factor": 2.0},
+        {**LATENT, **LATENT_EXPERTS, **DEEP_YARN},
+    ],
+    "deepseek_v3": [
+        {**LATENT, **LATENT_EXPERTS}, {**LATENT, **LATENT_EXPERTS, "rope_interleave": False},
+        {**LATENT, **LATENT_EXPERTS, **DEEP_YARN}, {**LATENT, **LATENT_EXPERTS, "norm_topk_prob": False, **BIASED},
+    ],
+    "minicpm3": [
+        LATENT, {**LATENT, "scale_emb": 3, "dim_model_base": 32}, {**LATENT, "scale_depth": None, "q_lora_rank": None},
+        {**LATENT, **rope("longrope", short_factor=[1.0, 1.5, 2.0, 3.0], long_factor=[2.0] * 4,
+                          original_max_position_embeddings=700)},
     ],
     "starcoder2": [PLAIN, {"use_bias": False}, {"sliding_window": 40}, UNTIED, {"hidden_act": "gelu"}],
 }  # fmt: skip

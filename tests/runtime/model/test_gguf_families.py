@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from stemma.runtime.model import load
+from stemma.runtime.model.families.register import FAMILIES
 from tests.runtime.model.family_cases import CASES, SHARED
 from tests.runtime.model.gguf_families import write_family
 from tests.runtime.model.running import all_logits, reference_ops
@@ -22,7 +23,7 @@ UNSAID = {
     "glm4_moe": (3,), "gpt_oss": (1,), "olmo3": (1, 2), "smollm3": (1, 2, 3), "starcoder2": (2,),
 }  # fmt: skip
 """Cases that the converter has no keys for: llama.cpp knows such windows and activations by the model's name."""
-ALL = [(family, index) for family in CASES for index in range(len(CASES[family]))
+ALL = [(family, index) for family in CASES if FAMILIES[family].gguf for index in range(len(CASES[family]))
        if index not in UNSAID.get(family, ())]  # fmt: skip
 ALIKE = {"gemma2": {"query_pre_attn_scalar": 16, "layer_types": ["sliding_attention", "full_attention"]},
          "gemma3_text": {"query_pre_attn_scalar": 16}}  # fmt: skip

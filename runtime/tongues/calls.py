@@ -34,6 +34,7 @@ class CallForm:
     first: from what begins the first call to its arguments. variants: other ways in which the model begins one.
     again: from the end of one call's arguments to the next one's; None if an answer has one call only.
     last: what is behind the last call's arguments. gap: what the template has between words and calls.
+    counts_from: the number of the first call, where calls are counted.
     """
 
     name: str
@@ -43,6 +44,7 @@ class CallForm:
     last: Slots
     gap: str = ""
     variants: tuple[Slots, ...] = ()
+    counts_from: int = 0
 
     @property
     def begins(self) -> str:
@@ -56,17 +58,12 @@ class CallForm:
     @property
     def has_late_ids(self) -> bool:
         """Whether a call's id stands behind its arguments."""
-        behind = [slots_ for slots_ in (self.again, self.last) if slots_ is not None]
-        return Slot.ID not in self.first and any(Slot.ID in slots_ for slots_ in behind)
+        return Slot.ID not in self.first and (Slot.ID in self.last or Slot.ID in (self.again or ()))
 
     @property
     def has_ids(self) -> bool:
         """Whether a call's id is a part of it."""
         return Slot.ID in self.first or self.has_late_ids
-
-    def is_last_mark_closed(self) -> bool:
-        """Whether something stands behind the last call."""
-        return bool(self.last)
 
     def write(self, calls: Sequence[Call]) -> str:
         """As the template writes them, in one answer."""
@@ -75,13 +72,9 @@ class CallForm:
             before = self.first if number == 0 else self.again
             assert before is not None, "an answer of this model has one call"
             call_id = calls[number - 1].id if number and self.has_late_ids else call.id
-            text += slots.write(before, call.name, call_id, number + self.counts_from) + self.arguments.write(
-                call.arguments
-            )
+            text += slots.write(before, call.name, call_id, number + self.counts_from)
+            text += self.arguments.write(call.arguments)
         return text + slots.write(self.last, "", calls[-1].id, len(calls) + self.counts_from)
-
-    counts_from: int = 0
-    """The number of the first call, where calls are counted."""
 
     def node(self, functions: Sequence[Function], max_calls: int, marks: Marks, rules: Rules) -> ast.Node:
         """One call or more, up to a maximum."""

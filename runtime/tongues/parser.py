@@ -81,11 +81,6 @@ class AnswerParser:
         """Whether a call has begun whose arguments are not whole."""
         return self._state == self._arguments
 
-    @property
-    def has_thought(self) -> bool:
-        """Whether the thoughts are at an end."""
-        return self._state not in (self._begin, self._thinking)
-
     def _num_begun(self) -> int:
         """Characters at the end that may become the beginning of a call."""
         if self._state == self._text:

@@ -32,7 +32,7 @@ Model = Annotated[
 ]
 Adapters = Annotated[
     list[str] | None,
-    typer.Option("--adapter", help="A LoRA to merge: a folder of PEFT or a .gguf file; may be given several times."),
+    typer.Option("--adapter", help="A LoRA to merge: a PEFT folder, .gguf file or hub id; may be given several times."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MaxTokens = Annotated[int, typer.Option(help="The most tokens to generate.")]

@@ -68,7 +68,7 @@ class Engine:
             print(llm.generate("The capital of France is", max_tokens=8).text)
 
     model: a .gguf file, a Hugging Face folder or hub id; None is the default, SmolLM2-135M-Instruct, fetched once.
-    adapters: folders of PEFT or GGUF files, merged into the model when it is loaded.
+    adapters: folders of PEFT, GGUF files or hub ids, merged into the model when it is loaded.
     progress: called with what is being done and the share of it that is done, 0 to 1.
     options: EngineConfig's fields.
     Raises ModelError if the model cannot be had or read, InvalidRequest for options that cannot be met.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,12 @@ from stemma.runtime.model.families.family import Model
 from stemma.runtime.model.files.adapters.merge import merged
 from stemma.runtime.model.files.adapters.read import read_adapter
 from stemma.runtime.model.files.gguf_file import read_gguf
-from stemma.runtime.model.files.hub import fetch_from_hub
+from stemma.runtime.model.files.hub import HUB_ID, fetch_from_hub
 from stemma.runtime.model.files.hugging_face import read_hugging_face
 from stemma.runtime.model.parts.decoder import Decoder
 from stemma.runtime.model.text.chat import ChatTemplate
 from stemma.runtime.model.text.tokenizer import Tokenizer
 from stemma.runtime.model.weights import Progress, Weights
-
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ def load(
     """Load a model for the device of `ops`.
 
     source: a .gguf file, a folder in Hugging Face's form (config.json, tokenizer.json, *.safetensors), or a hub id.
-    adapters: folders of PEFT or GGUF files, merged into the model in this order.
+    adapters: folders of PEFT, GGUF files or hub ids, merged into the model in this order.
     Raises ModelNotFound, ModelFileError or UnsupportedModel, each saying what to do.
     """
     checkpoint = read_checkpoint(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from stemma.runtime.errors import ModelNotFound
@@ -12,17 +13,31 @@ OTHER_FILES = ("*/*.json", "*/*.safetensors", "consolidated*", "adapter_*", "opt
 states of a training."""
 
 
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
 def fetch_from_hub(repository: str) -> Path:
-    """The local folder of a hub repository, downloaded if need be.
+    """The local folder of a model's hub repository, downloaded if need be.
 
     Raises ModelNotFound if it cannot be had: no such repository, no permission, no connection.
     """
+    return _fetch(repository, list(FILES), list(OTHER_FILES), "the path of a .gguf file or of a model folder")
+
+
+def fetch_adapter(repository: str) -> Path:
+    """The same of an adapter's repository."""
+    return _fetch(repository, list(ADAPTER_FILES), [], "the path of an adapter's folder")
+
+
+def _fetch(repository: str, wanted: list[str], others: list[str], instead: str) -> Path:
     import huggingface_hub  # imported here: it takes a while, and most models are local files
     from huggingface_hub import errors
 
     try:
-        wanted, others = list(FILES), list(OTHER_FILES)
-        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=wanted, ignore_patterns=others))
+        return Path(
+            huggingface_hub.snapshot_download(repository, allow_patterns=wanted, ignore_patterns=others)
+        )  # fmt: skip
     except errors.GatedRepoError as error:
         raise ModelNotFound(
             f"{repository} asks for consent: accept its terms on the hub, then `hf auth login`"
@@ -34,5 +49,5 @@ def fetch_from_hub(repository: str) -> Path:
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, OSError) as error:
         raise ModelNotFound(
             f"{repository} is neither a local file nor in the hub's cache, and the hub cannot be reached; connect, or "
-            "give the path of a .gguf file or of a model folder"
+            f"give {instead}"
         ) from error

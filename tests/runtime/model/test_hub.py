@@ -11,8 +11,18 @@ from huggingface_hub.utils import filter_repo_objects
 
 from stemma.runtime.model.files.hub import FILES, OTHER_FILES
 from stemma.runtime.settings import child_environment
+from tests.runtime.model.test_adapters import write_adapter
 from tests.runtime.model.test_hugging_face import write_folder
 
+ADAPTER = """
+import sys
+from stemma.runtime.errors import ModelNotFound
+from stemma.runtime.model.files.adapters.read import read_adapter
+try:
+    print(sorted(read_adapter(sys.argv[1], None).changes))
+except ModelNotFound as error:
+    print(error)
+"""
 LOAD = """
 import sys, torch
 from stemma.kernels.reference import ReferenceOps
@@ -26,10 +36,10 @@ print("transformers" in sys.modules)
 """
 
 
-def load_offline(cache: Path, source: str) -> list[str]:
+def load_offline(cache: Path, source: str, program: str = LOAD) -> list[str]:
     """What a fresh process says that has no network and this cache (the hub's library reads both when imported)."""
     environment = child_environment(HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(cache), PYTHONPATH=":".join(sys.path))
-    done = subprocess.run([sys.executable, "-c", LOAD, source], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program, source], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -43,11 +53,18 @@ def cache(tmp_path: Path) -> Path:
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     write_folder(snapshot)
+    write_adapter(snapshot, {"model.layers.0.self_attn.q_proj": 4})
     return tmp_path
 
 
 def test_a_model_in_the_cache_is_loaded_without_transformers(cache: Path) -> None:
     assert load_offline(cache, "some/model") == ["64", "False"]
+
+
+def test_an_adapter_in_the_cache_is_read(cache: Path) -> None:
+    assert load_offline(cache, "some/model", ADAPTER) == ["['model.layers.0.self_attn.q_proj.weight']"]
+    (said,) = load_offline(cache, "some/other", ADAPTER)
+    assert "give the path of an adapter's folder" in said
 
 
 def test_only_what_is_needed_is_fetched() -> None:

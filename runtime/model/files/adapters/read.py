@@ -9,10 +9,11 @@ from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.files.adapters.gguf_adapter import read_gguf_adapter
 from stemma.runtime.model.files.adapters.merge import Adapter
 from stemma.runtime.model.files.adapters.peft import read_peft
+from stemma.runtime.model.files.hub import HUB_ID, fetch_adapter
 
 
 def read_adapter(source: str | Path, config: ModelConfig) -> Adapter:
-    """source: a folder of PEFT or a .gguf file. config: of the model that it changes.
+    """source: a folder of PEFT, a .gguf file or a hub id. config: of the model that it changes.
 
     Raises ModelNotFound, ModelFileError or UnsupportedModel, each saying what to do.
     """
@@ -21,4 +22,8 @@ def read_adapter(source: str | Path, config: ModelConfig) -> Adapter:
         return read_peft(path)
     if path.is_file() and path.suffix == ".gguf":
         return read_gguf_adapter(path, config)
-    raise ModelNotFound(f"there is no adapter {source}; give a folder with adapter_config.json, or a .gguf file")
+    if isinstance(source, str) and not path.exists() and HUB_ID.fullmatch(source):
+        return read_peft(fetch_adapter(source))
+    raise ModelNotFound(
+        f"there is no adapter {source}; give a folder with adapter_config.json, a .gguf file, or a hub id"
+    )

@@ -210,7 +210,7 @@ class CpuOps:
     def attention(self, q: torch.Tensor, kv: CpuKV, layer: int, plan: CpuPlan, spec: AttentionSpec) -> torch.Tensor:
         num_rows, num_heads, head_dim = q.shape
         kernel = self._paged.attend(num_heads, kv.shape, spec)
-        out, address = self._calls.take("attention", (num_rows, num_heads * head_dim))
+        out, address = self._calls.take("attention", (num_rows, num_heads * (kv.shape.value_dim or head_dim)))
         self._give_parts(plan, num_heads, kv.shape)
         addresses = kv.key_addresses[layer], kv.value_addresses[layer]
         self._calls.run(kernel.call, q.data_ptr(), address, *addresses, kv.block_stride, plan.address, kernel.spec)
@@ -219,7 +219,7 @@ class CpuOps:
     def _give_parts(self, plan: CpuPlan, num_heads: int, shape: KVShape) -> None:
         """Memory for the partial results of a plan."""
         if plan.num_parts:
-            size = (plan.num_parts, num_heads, part_floats(shape.head_dim))
+            size = (plan.num_parts, num_heads, part_floats(shape.value_dim or shape.head_dim))
             plan.words[PLAN.index("parts")] = self._calls.take("parts", size)[1]
 
     def head_linear(self, weights: Sequence[StoredWeight]) -> HeadLinear:
@@ -242,11 +242,23 @@ class CpuOps:
         self._grouped.multiply_heads(from_, linear, to, rows)
         return out
 
-    def latent_write(self, latent: torch.Tensor, norm: Any, rope: Any, kv: Any, layer: int, plan: Any) -> None:
-        raise NotImplementedError
+    def latent_write(
+        self, latent: torch.Tensor, norm: CpuNorm, rope: CpuRope, kv: CpuKV, layer: int, plan: CpuPlan
+    ) -> None:
+        self._calls.run(
+            self._paged.latent_write(kv.shape), latent.data_ptr(), norm.address, rope.cos_address, rope.sin_address,
+            kv.key_addresses[layer], kv.block_stride, plan.positions, plan.slots, plan.num_rows,
+        )  # fmt: skip
 
-    def latent_queries(self, q: torch.Tensor, keys: Any, rope: Any, plan: Any) -> torch.Tensor:
-        raise NotImplementedError
+    def latent_queries(self, q: torch.Tensor, keys: HeadLinear, rope: CpuRope, plan: CpuPlan) -> torch.Tensor:
+        rows, latent, turned = q.shape[0], keys.out_features, 2 * rope.cos.shape[1]
+        size = keys.in_features + turned
+        out, address = self._calls.take("latent_queries", (rows, keys.heads, latent + turned))
+        to = address, keys.heads * (latent + turned), latent + turned
+        self._grouped.multiply_heads((q.data_ptr(), q.shape[1], size), keys, to, rows)
+        kernel = self._paged.turn_tails(keys.heads, latent, turned)
+        self._calls.run(kernel, q.data_ptr(), size, address, rope.cos_address, rope.sin_address, plan.positions, rows)
+        return out
 
     def norm_experts_add(
         self, x: torch.Tensor, norm: CpuNorm | None, experts: CpuExperts, residual: torch.Tensor, scale: float = 1.0

@@ -33,15 +33,18 @@ from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.machine.words import read_words, set_words
 from stemma.kernels.ops import KV_SPLIT
 
+MANY = 32
+"""Heads that share a KV head, from which one row is worth the matrix unit."""
+
 
 def add_attention(module: ir.Module, shape: Shape) -> None:
     """attend(control, q, out, keys, values, block_stride, plan, spec): a plan's tiles, then the merge of what they
     left. plan, spec: addresses of the words PLAN and SPEC."""
     parallel = module.globals.get("parallel") or add_parallel(module)
     kind: type[Tiles] = DigitTiles if shape.kv_dtype == "int16" else FloatTiles
-    single = kind(module, shape, 1, "tile_1").write()
-    kind = MatrixTiles if matrix_unit(shape.target, shape.kv_dtype) else kind
-    several = kind(module, shape, shape.tile_rows, "tile_several").write()
+    together = MatrixTiles if matrix_unit(shape.target, shape.kv_dtype) else kind
+    single = (together if shape.group >= MANY else kind)(module, shape, 1, "tile_1").write()
+    several = together(module, shape, shape.tile_rows, "tile_several").write()
     tile = _add_tile(module, shape, single, several)
     merged = _add_merge(module, shape)
     code = Code(module, "attend", 8)
@@ -117,6 +120,6 @@ def _add_merge(module: ir.Module, shape: Shape) -> ir.Function:
         clear(code, shape, scratch)
         with code.loop(first, end) as slot:
             merge(code, shape, scratch, job["parts"] + (slot * shape.num_heads + head) * (shape.part_floats * 4))
-        target = job["out"] + (row * shape.num_heads + head) * (shape.head_dim * 4)
+        target = job["out"] + (row * shape.num_heads + head) * (shape.value_width * 4)
         divide(code, shape, job, head, scratch, target)
     return code.finish()

@@ -49,7 +49,7 @@ class DigitTiles(Tiles):
 
     def __init__(self, module: ir.Module, shape: Shape, rows: int, name: str) -> None:
         super().__init__(module, shape, rows, name)
-        self.plane = plane_bytes(shape.head_dim)
+        self.plane, self.value_plane = plane_bytes(shape.head_dim), plane_bytes(shape.value_width)
 
     @property
     def _query_bytes(self) -> int:
@@ -64,7 +64,7 @@ class DigitTiles(Tiles):
             "weight_scale": 4 * queries, "weight_correction": 4 * queries,
             "keys": 8 * CELLS, "values": 8 * CELLS, "value_scales": 4 * KV_SPLIT,
         }  # fmt: skip
-        if not in_cells(self.shape.block_size):
+        if not in_cells(self.shape.block_size) or self.shape.value_dim:
             sizes["cells"] = 2 * CELLS * cell_bytes(self.shape.head_dim)
         return super()._sizes() | sizes
 
@@ -90,9 +90,12 @@ class DigitTiles(Tiles):
             else:
                 keys = memory["cells"] + cell * cell_bytes(shape.head_dim)
                 values = keys + CELLS * cell_bytes(shape.head_dim)
+            if shape.value_dim:
+                values = memory["cells"] + (cell + CELLS) * cell_bytes(shape.head_dim)
+                self._turn_keys(keys, values)
             code.store(keys, memory["keys"] + cell * 8, 8)
             code.store(values, memory["values"] + cell * 8, 8)
-            scales = code.load(FLOATS16, values + 2 * self.plane)
+            scales = code.load(FLOATS16, values + 2 * self.value_plane)
             code.store(scales, memory["value_scales"] + cell * (4 * TOKENS))
             with code.when(span.start.equals(tile.first_split * KV_SPLIT)):
                 self._prefetch(keys)
@@ -111,8 +114,22 @@ class DigitTiles(Tiles):
             lane = token.unsigned_modulo(TOKENS)
             record = offset * record_bytes(head_dim)
             put_key(code, self._region(tile, "keys", block) + record, head_dim, cell, lane)
-            values = cell + CELLS * cell_bytes(head_dim)
-            put_value(code, self._region(tile, "values", block) + record, head_dim, values, lane)
+            if not self.shape.value_dim:
+                values = cell + CELLS * cell_bytes(head_dim)
+                put_value(code, self._region(tile, "values", block) + record, head_dim, values, lane)
+
+    def _turn_keys(self, keys: Value, values: Value) -> None:
+        """The first numbers of a cell of keys to a cell of values: by four tokens and four dimensions at a time."""
+        code, shape = self.code, self.shape
+        turned = [16 * quad + 4 * token + dim for quad in range(4) for dim in range(4) for token in range(4)]
+        for plane in range(2):
+            with code.loop(0, shape.padded_value, 4) as dim:
+                stored = code.load(VECTOR_BYTES, keys + dim * TOKENS + plane * self.plane)
+                stored = code.shuffle(stored, stored, turned)
+                for quad in range(4):
+                    part = code.shuffle(stored, stored, range(16 * quad, 16 * quad + 16))
+                    code.store(part, values + dim * 4 + (plane * self.value_plane + quad * 4 * shape.padded_value))
+        code.store(code.load(FLOATS16, keys + 2 * self.plane), values + 2 * self.value_plane)
 
     # Products --------------------------------------------------------------------------------------------------------
     def _split(self, tile: Tile, span: Span) -> None:
@@ -128,7 +145,8 @@ class DigitTiles(Tiles):
         def write(query: Value | int, count: int) -> None:
             with code.loop(*span.groups(TOKENS)) as cell:
                 keys = code.load_int(memory["keys"] + cell * 8)
-                self._prefetch_once(query, code.load_int(memory["values"] + cell * 8))
+                if not self.shape.value_dim:
+                    self._prefetch_once(query, code.load_int(memory["values"] + cell * 8))
                 sums = _Sums(self.code, self.shape.target, count, 1)
                 first = memory["digits"] + query * (2 * self._query_bytes)
                 with code.loop(0, self.shape.padded_dim // 4, 4) as step:
@@ -149,7 +167,7 @@ class DigitTiles(Tiles):
         at_once = max(1, shape.accumulators // 4)
 
         def write(query: Value | int, count: int) -> None:
-            for dims in pieces(shape.padded_dim // 16, max(1, at_once // count)):
+            for dims in pieces(shape.padded_value // 16, max(1, at_once // count)):
                 self._weigh_piece(tile, span, (query, count), dims, last_token)
 
         self._each_piece(at_once, write)
@@ -167,8 +185,8 @@ class DigitTiles(Tiles):
                 following = code.minimum(span.start + KV_SPLIT + cell * TOKENS, last_token)
                 self._prefetch_once(query, self._cell(tile, "keys", following))
             for i in range(TOKENS // 4):
-                places = [values + (i * 4 * shape.padded_dim + dim * 64) for dim in dims]
-                sums.add(places, self.plane, first + cell * TOKENS + 4 * i, KV_SPLIT, WEIGHT_BYTES)
+                places = [values + (i * 4 * shape.padded_value + dim * 64) for dim in dims]
+                sums.add(places, self.value_plane, first + cell * TOKENS + 4 * i, KV_SPLIT, WEIGHT_BYTES)
         for i in range(count):
             scale = code.broadcast(FLOAT, memory["weight_scale"] + (query + i) * 4, 16)
             for j, dim in enumerate(dims):
@@ -293,7 +311,7 @@ class DigitTiles(Tiles):
     def _note_weights(self, tile: Tile, query: Value, maximum: Value, total: Value, largest: Value) -> Value:
         """Maximum and sum to the parts, the scale of the weights; returns its inverse."""
         code, memory, shape = self.code, tile.memory, self.shape
-        part = memory["parts"] + (query * shape.part_floats + shape.padded_dim) * 4
+        part = memory["parts"] + (query * shape.part_floats + shape.padded_value) * 4
         code.store(maximum, part)
         code.store(code.sum(total), part + 4)
         peak = code.reduce(largest, code.maximum)

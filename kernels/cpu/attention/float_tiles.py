@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from stemma.kernels.cpu.attention.kv_dtypes import load_kv
+from stemma.kernels.cpu.attention.kv_dtypes import element_bytes, load_kv
 from stemma.kernels.cpu.attention.tiles import Span, Tile, Tiles, pieces
 from stemma.kernels.cpu.machine.dialect import FLOAT, I32, Value, vector
 from stemma.kernels.cpu.rows.gates import tanh
@@ -22,6 +22,8 @@ class FloatTiles(Tiles):
 
     def _sizes(self) -> dict[str, int]:
         areas = {"queries": 4 * self.queries * self.shape.head_dim, "scores": 4 * self.queries * KV_SPLIT}
+        if self.shape.value_dim:
+            areas["values"] = 4 * KV_SPLIT * self.shape.value_width
         return super()._sizes() | areas
 
     @property
@@ -122,14 +124,16 @@ class FloatTiles(Tiles):
                 block, offset = self._place(tile, span.start + group * lanes)
                 scaled = self._scaled(weight, self._region(tile, "values", block), offset)
                 code.store(scaled, row + group * (lanes * 4))
-            part = tile.memory["parts"] + (query * shape.part_floats + shape.padded_dim) * 4
+            part = tile.memory["parts"] + (query * shape.part_floats + shape.padded_value) * 4
             code.store(maximum, part)
             code.store(code.sum(total.value), part + 4)
 
     def _weigh(self, tile: Tile, span: Span) -> None:
         """parts[query] = sum of weight * value, in order of position."""
         shape = self.shape
-        for dims in pieces(shape.head_dim // shape.dim_lanes, min(4, shape.accumulators)):
+        if shape.value_dim:
+            self._gather_values(tile, span)
+        for dims in pieces(shape.value_width // shape.value_lanes, min(4, shape.accumulators)):
 
             def write(query: Value | int, count: int, dims: range = dims) -> None:
                 self._weigh_piece(tile, span, [query + i for i in range(count)], dims)
@@ -138,15 +142,19 @@ class FloatTiles(Tiles):
 
     def _weigh_piece(self, tile: Tile, span: Span, chosen: Sequence[Value | int], dims: range) -> None:
         code, shape = self.code, self.shape
-        lanes = shape.dim_lanes
+        lanes = shape.value_lanes
         type_ = vector(FLOAT, lanes)
         sums = [[code.variable(code.constant(type_, 0.0)) for _ in dims] for _ in chosen]
+        row_bytes = shape.head_dim * element_bytes(shape.kv_dtype)
         with self._tokens(tile, span) as (block, offset, token, tokens):
-            region = self._region(tile, "values", block)
+            if shape.value_dim:
+                kind, region = "float32", tile.memory["values"] + token * (4 * shape.value_width)
+            else:
+                kind, region = shape.kv_dtype, self._region(tile, "values", block) + offset * (row_bytes)
             weights = tile.memory["scores"] + token * 4
             with code.loop(0, tokens) as t:
-                row_start = (offset + t) * shape.head_dim
-                columns = [load_kv(code, shape.kv_dtype, lanes, region, row_start + dim * lanes) for dim in dims]
+                places = [t * shape.value_width + dim * lanes for dim in dims]
+                columns = [load_kv(code, kind, lanes, region, place) for place in places]
                 for query, row in zip(chosen, sums, strict=True):
                     p = code.broadcast(FLOAT, weights + (t + query * KV_SPLIT) * 4, lanes)
                     for total, column in zip(row, columns, strict=True):
@@ -155,6 +163,16 @@ class FloatTiles(Tiles):
             for dim, total in zip(dims, row, strict=True):
                 place = tile.memory["parts"] + (query * shape.part_floats + dim * lanes) * 4
                 code.store(total.value, place)
+
+    def _gather_values(self, tile: Tile, span: Span) -> None:
+        """Values that are keys, which lie by dimension, to a row of floats for each token."""
+        code, shape = self.code, self.shape
+        with code.loop(span.begin, span.end) as token:
+            block, offset = self._place(tile, span.start + token)
+            region = self._region(tile, "keys", block)
+            with code.loop(0, shape.value_width) as d:
+                single = load_kv(code, shape.kv_dtype, 1, region, d * shape.block_size + offset)
+                code.store(code.lane(single, 0), tile.memory["values"] + (token * shape.value_width + d) * 4)
 
     @contextmanager
     def _tokens(self, tile: Tile, span: Span) -> Iterator[tuple[Value, Value, Value, Value]]:

@@ -36,8 +36,8 @@ heads are rotated before they are normed."""
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CpuKV:
-    """memory: bytes (blocks, layers, keys and values, bytes of all heads of a block). A block of all layers stands
-    together, so that a copy is one stretch, and so that few large pages hold what is in use.
+    """memory: bytes (blocks, layers, keys and values or keys alone, bytes of all heads of a block). A block of all
+    layers stands together, so that a copy is one stretch, and so that few large pages hold what is in use.
 
     format: how its bytes are read, for snapshots: int16 has digits with the machine's own offset.
     *_addresses: of each layer, in block 0; block_stride: bytes from block to block.
@@ -59,13 +59,14 @@ class CpuKV:
 def allocate(shape: KVShape, kv_dtype: str, byte_offset: int) -> CpuKV:
     """Zeros, whose pages the system hands out a little before they are written. Raises MemoryError."""
     block_bytes = shape.num_kv_heads * region_bytes(shape.head_dim, shape.block_size, kv_dtype)
-    num_bytes = 2 * shape.num_layers * shape.num_blocks * block_bytes
+    sides = 1 if shape.value_dim else 2  # keys and values
+    num_bytes = sides * shape.num_layers * shape.num_blocks * block_bytes
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if num_bytes > installed:
         raise MemoryError(f"a KV pool of {num_bytes:,} bytes does not fit a machine of {installed:,} bytes")
-    memory = _zeros(num_bytes + READ_BEYOND)[:num_bytes].reshape(shape.num_blocks, shape.num_layers, 2, block_bytes)
-    keys = [memory.ctypes.data + 2 * layer * block_bytes for layer in range(shape.num_layers)]
-    values = tuple(key + block_bytes for key in keys)
+    memory = _zeros(num_bytes + READ_BEYOND)[:num_bytes].reshape(shape.num_blocks, shape.num_layers, sides, block_bytes)
+    keys = [memory.ctypes.data + sides * layer * block_bytes for layer in range(shape.num_layers)]
+    values = tuple(key + (sides - 1) * block_bytes for key in keys)
     format = f"{kv_dtype}/{byte_offset}" if kv_dtype == "int16" else kv_dtype
     return CpuKV(shape, memory, tuple(keys), values, memory.strides[0], format, PagesAhead(memory))
 
@@ -152,6 +153,19 @@ def _norm_heads(code: Code, shape: Shape, heads: tuple[Value, int], norm: Value,
                     norm_head(code, source, out, norm, count, number * shape.head_dim)
 
 
+def write_key(code: Code, shape: Shape, key: Value, region: Value, offset: Value, scratch: Value) -> None:
+    """One head's key, which has no value beside it, to its place in a block."""
+    if shape.kv_dtype != "int16":
+        store_kv(code, shape.kv_dtype, shape.head_dim, key, scratch, _scales(shape, region, offset))
+        _scatter(code, shape, scratch, region, offset)
+        return
+    record = scratch if cells.in_cells(shape.block_size) else region + offset * cells.record_bytes(shape.head_dim)
+    cells.write_record(code, key, shape.head_dim, record, shape.target.byte_offset)
+    if cells.in_cells(shape.block_size):
+        cell = region + offset.unsigned_divide(cells.TOKENS) * cells.cell_bytes(shape.head_dim)
+        cells.put_key(code, record, shape.head_dim, cell, offset.unsigned_modulo(cells.TOKENS))
+
+
 def _write_integers(
     code: Code, shape: Shape, key: Value, value: Value, keys: Value, values: Value, offset: Value, scratch: Value
 ) -> None:
@@ -169,11 +183,15 @@ def _write_integers(
 def _write_floats(
     code: Code, shape: Shape, key: Value, value: Value, keys: Value, values: Value, offset: Value, scratch: Value
 ) -> None:
-    scales = offset * 4 + shape.head_dim * shape.block_size
-    store_kv(code, shape.kv_dtype, shape.head_dim, key, scratch, keys + scales)
+    store_kv(code, shape.kv_dtype, shape.head_dim, key, scratch, _scales(shape, keys, offset))
     _scatter(code, shape, scratch, keys, offset)
     target = values + offset * (shape.head_dim * element_bytes(shape.kv_dtype))
-    store_kv(code, shape.kv_dtype, shape.head_dim, value, target, values + scales)
+    store_kv(code, shape.kv_dtype, shape.head_dim, value, target, _scales(shape, values, offset))
+
+
+def _scales(shape: Shape, region: Value, offset: Value) -> Value:
+    """Where a token's scale stands, if KV has scales: behind all numbers, which are of one byte then."""
+    return region + (offset * 4 + shape.head_dim * shape.block_size)
 
 
 def _scatter(code: Code, shape: Shape, key: Value, region: Value, offset: Value) -> None:

@@ -27,7 +27,7 @@ SUMS, DIGITS, STORED = (0, 1, 2), (3, 4), (5, 6)
 
 
 class MatrixTiles(DigitTiles):
-    """panel: the split's values (padded_dim / 16, 2 planes, KV_SPLIT / 4, 16, 4). sums: (3, 16, 16), of 16 queries."""
+    """panel: the split's values (padded_value / 16, 2 planes, KV_SPLIT / 4, 16, 4). sums: (3, 16, 16), of 16 rows."""
 
     @property
     def _padded_queries(self) -> int:
@@ -39,7 +39,7 @@ class MatrixTiles(DigitTiles):
         return -(-self.shape.head_dim // CHUNK) * CHUNK
 
     def _sizes(self) -> dict[str, int]:
-        panel = 2 * KV_SPLIT * self.shape.padded_dim
+        panel = 2 * KV_SPLIT * self.shape.padded_value
         return super()._sizes() | {"panel": panel, "sums": len(SUMS) * TILE_BYTES, "config": 64}
 
     def _rows(self, item: Mapping[str, Value]) -> Value:
@@ -67,7 +67,7 @@ class MatrixTiles(DigitTiles):
             scores.finish()
             with code.loop(first, code.minimum(first + ROWS, tile.queries)) as query:
                 self._softmax(tile, query, span)
-            with code.loop(0, self.shape.padded_dim // 16) as dim:
+            with code.loop(0, self.shape.padded_value // 16) as dim:
                 self._multiply_values(tile, first, dim, span, values)
             values.finish()
 
@@ -103,8 +103,8 @@ class MatrixTiles(DigitTiles):
             for plane in range(2):
                 target = memory["panel"] + cell * (TILE_BYTES // 4) + plane * (4 * TILE_BYTES)
                 for quad in range(4):
-                    for dim in range(self.shape.padded_dim // 16):
-                        source = values + (plane * self.plane + quad * 4 * self.shape.padded_dim + dim * 64)
+                    for dim in range(self.shape.padded_value // 16):
+                        source = values + (plane * self.value_plane + quad * 4 * self.shape.padded_value + dim * 64)
                         code.store(code.load(INTS16, source), target + (dim * (8 * TILE_BYTES) + quad * 64))
 
     def _clear(self) -> None:

@@ -16,6 +16,7 @@ from llvmlite import ir
 
 from stemma.kernels.cpu.attention.attend import add_attention
 from stemma.kernels.cpu.attention.kv import add_rope_write
+from stemma.kernels.cpu.attention.latent import add_latent_write, add_turn_tails
 from stemma.kernels.cpu.attention.tiles import LOG2_E, SPEC, Shape
 from stemma.kernels.cpu.machine import compile
 from stemma.kernels.cpu.machine.target import Target
@@ -39,6 +40,8 @@ class PagedKernels:
         self._target, self._kv_dtype, self._cache_dir = target, kv_dtype, cache_dir
         self._libraries: dict[tuple[str, Shape], compile.Library] = {}
         self._attends: dict[tuple[int, KVShape, AttentionSpec], Attend] = {}
+        self._tails: dict[tuple[int, int, int], tuple[compile.Library, Callable[..., None]]] = {}
+        self._latents: dict[KVShape, Callable[..., None]] = {}
         self._writers: dict[tuple[HeadShape, KVShape], Callable[..., None]] = {}
 
     def attend(self, num_heads: int, shape: KVShape, spec: AttentionSpec) -> Attend:
@@ -56,9 +59,25 @@ class PagedKernels:
             found = self._writers[key] = library.function("rope_write", 15)
         return found
 
+    def latent_write(self, shape: KVShape) -> Callable[..., None]:
+        if shape not in self._latents:
+            library = self._library("latent_write", self._shape(shape.num_kv_heads, shape), add_latent_write)
+            self._latents[shape] = library.function("latent_write", 10)
+        return self._latents[shape]
+
+    def turn_tails(self, heads: int, latent: int, turned: int) -> Callable[..., None]:
+        """Of queries of so many heads, for keys of `latent` and `turned` numbers."""
+        key = heads, latent, turned
+        if key not in self._tails:
+            library = compile.load(
+                "tails", lambda module: add_turn_tails(module, *key), self._target, ("tails", *key), self._cache_dir
+            )
+            self._tails[key] = library, library.function("turn_tails", 8)
+        return self._tails[key][1]
+
     def _shape(self, num_heads: int, shape: KVShape, *, windowed: bool = False, softcapped: bool = False) -> Shape:
         heads = num_heads, shape.num_kv_heads, shape.head_dim
-        return Shape(*heads, shape.block_size, self._target, self._kv_dtype, windowed, softcapped)
+        return Shape(*heads, shape.block_size, self._target, self._kv_dtype, windowed, softcapped, shape.value_dim)
 
     def _make_attend(self, num_heads: int, shape: KVShape, spec: AttentionSpec) -> Attend:
         kind = self._shape(num_heads, shape, windowed=spec.window is not None, softcapped=spec.softcap is not None)

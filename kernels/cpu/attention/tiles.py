@@ -55,14 +55,17 @@ def planned_rows(target: Target, kv_dtype: str) -> int:
     return 16 if matrix_unit(target, kv_dtype) else 4
 
 
-def part_floats(head_dim: int) -> int:
+def part_floats(value_width: int) -> int:
     """A partial result of one query: weighted values, maximum (of scores in powers of 2), sum."""
-    return -(-head_dim // 16) * 16 + 16
+    return -(-value_width // 16) * 16 + 16
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the kernels are compiled for. windowed, softcapped: whether there is a window, a soft cap, of any size."""
+    """What the kernels are compiled for. windowed, softcapped: whether there is a window, a soft cap, of any size.
+
+    value_dim: None, or how many of a key's numbers are its value too.
+    """
 
     num_heads: int
     num_kv_heads: int
@@ -72,6 +75,7 @@ class Shape:
     kv_dtype: str
     windowed: bool = False
     softcapped: bool = False
+    value_dim: int | None = None
 
     @property
     def accumulators(self) -> int:
@@ -101,7 +105,19 @@ class Shape:
 
     @property
     def part_floats(self) -> int:
-        return part_floats(self.head_dim)
+        return part_floats(self.value_width)
+
+    @property
+    def value_width(self) -> int:
+        return self.value_dim or self.head_dim
+
+    @property
+    def padded_value(self) -> int:
+        return -(-self.value_width // 16) * 16
+
+    @property
+    def value_lanes(self) -> int:
+        return math.gcd(self.value_width, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,26 +189,27 @@ class Tiles(ABC):
         return code.finish()
 
     def _begin(self, tile: Tile) -> None:
-        with self._each_query(tile) as (_, floats):
-            for at in range(0, 4 * self.shape.head_dim, 64):
-                self.code.prefetch(tile.job["q"] + floats + at)
-        with self._each_query(tile) as (query, floats):
-            self._load_query(tile, query, tile.job["q"] + floats)
+        size = 4 * self.shape.head_dim
+        with self._each_query(tile) as (_, place):
+            for at in range(0, size, 64):
+                self.code.prefetch(tile.job["q"] + place * size + at)
+        with self._each_query(tile) as (query, place):
+            self._load_query(tile, query, tile.job["q"] + place * size)
             clear(self.code, self.shape, tile.memory["state"] + query * (4 * self.shape.part_floats))
 
     def _end(self, tile: Tile) -> None:
-        with self.code.when(tile.item["later"].equals(0)), self._each_query(tile) as (query, floats):
+        with self.code.when(tile.item["later"].equals(0)), self._each_query(tile) as (query, place):
             state = tile.memory["state"] + query * (4 * self.shape.part_floats)
             head = tile.head * self.shape.group + query.unsigned_modulo(self.shape.group)
-            divide(self.code, self.shape, tile.job, head, state, tile.job["out"] + floats)
+            divide(self.code, self.shape, tile.job, head, state, tile.job["out"] + place * (4 * self.shape.value_width))
 
     @contextmanager
     def _each_query(self, tile: Tile) -> Iterator[tuple[Value, Value]]:
-        """A query's number in the tile, and where its floats stand among those of all rows, in bytes."""
+        """A query's number in the tile, and among the queries of all rows and heads."""
         code, shape = self.code, self.shape
         with code.loop(0, tile.rows) as r, code.loop(0, shape.group) as g:
             row = self._row(tile, r) * shape.num_heads + tile.head * shape.group
-            yield r * shape.group + g, (row + g) * (4 * shape.head_dim)
+            yield r * shape.group + g, row + g
 
     def _rows(self, item: Mapping[str, Value]) -> Value:
         """How many rows are computed; those beyond the item's are its last row once more."""
@@ -312,36 +329,36 @@ def clear(code: Code, shape: Shape, state: Value) -> None:
     zero = code.constant(vector(FLOAT, 16), 0.0)
     with code.loop(0, shape.part_floats, 16) as i:
         code.store(zero, state + i * 4)
-    code.store(code.constant(FLOAT, float("-inf")), state + shape.padded_dim * 4)
+    code.store(code.constant(FLOAT, float("-inf")), state + shape.padded_value * 4)
 
 
 def merge(code: Code, shape: Shape, state: Value, part: Value) -> None:
     """Log-sum-exp merge of a split into the state (Dao et al. 2022, FlashAttention, section 3.1)."""
-    at = shape.padded_dim * 4
+    at = shape.padded_value * 4
     old, new = code.load(FLOAT, state + at), code.load(FLOAT, part + at)
     top = code.maximum(old, new)
     keep, take = code.exp2(old - top), code.exp2(new - top)
     total = code.load(FLOAT, state + (at + 4)) * keep + code.load(FLOAT, part + (at + 4)) * take
     code.store(top, state + at)
     code.store(total, state + (at + 4))
-    type_ = vector(FLOAT, shape.dim_lanes)
-    keeps, takes = code.splat(keep, shape.dim_lanes), code.splat(take, shape.dim_lanes)
-    for d in range(0, shape.head_dim, shape.dim_lanes):
+    type_ = vector(FLOAT, shape.value_lanes)
+    keeps, takes = code.splat(keep, shape.value_lanes), code.splat(take, shape.value_lanes)
+    for d in range(0, shape.value_width, shape.value_lanes):
         both = code.load(type_, state + d * 4) * keeps + code.load(type_, part + d * 4) * takes
         code.store(both, state + d * 4)
 
 
 def divide(code: Code, shape: Shape, job: Mapping[str, Value], head: Value, state: Value, target: Value) -> None:
     """The state's weighted values over their sum, in which the head's sink takes part."""
-    type_, at = vector(FLOAT, shape.dim_lanes), shape.padded_dim * 4
+    type_, at = vector(FLOAT, shape.value_lanes), shape.padded_value * 4
     total, kept = code.variable(code.load(FLOAT, state + (at + 4))), code.variable(code.constant(FLOAT, 1.0))
     with code.when(job["sinks"].differs(0)):
         maximum, sink = code.load(FLOAT, state + at), code.load(FLOAT, job["sinks"] + head * 4)
         top = code.maximum(maximum, sink)
         kept.value = code.exp2(maximum - top)
         total.value = total.value * kept.value + code.exp2(sink - top)
-    keeps, totals = code.splat(kept.value, shape.dim_lanes), code.splat(total.value, shape.dim_lanes)
-    for d in range(0, shape.head_dim, shape.dim_lanes):
+    keeps, totals = code.splat(kept.value, shape.value_lanes), code.splat(total.value, shape.value_lanes)
+    for d in range(0, shape.value_width, shape.value_lanes):
         code.store(code.load(type_, state + d * 4) * keeps / totals, target + d * 4)
 
 

@@ -37,6 +37,43 @@ def online_softmax(scores, maximum, total):
 
 
 @triton.jit
+def divisor(maximum, total, sinks, head, exists, SINKS: tl.constexpr):
+    """What weighted values are multiplied and divided by; a head's sink takes part in the sum (gpt-oss)."""
+    if SINKS:
+        sink = tl.load(sinks + head, mask=exists, other=0.0)
+        top = tl.maximum(maximum, sink)
+        kept = tl.exp2(maximum - top)
+        return kept, total * kept + tl.exp2(sink - top)
+    return total * 0.0 + 1.0, total
+
+
+@triton.jit
+def capped(scores, softcap, SOFTCAP: tl.constexpr):
+    """softcap * tanh(scores / softcap), if there is a cap (Gemma 2)."""
+    if SOFTCAP:
+        return softcap * (1.0 - 2.0 / (tl.exp2(scores / softcap * 2.8853900817779268) + 1.0))
+    return scores
+
+
+@triton.jit
+def visible(index, position, exists, window, WINDOWED: tl.constexpr):
+    """(rows, tokens): which tokens the rows see."""
+    seen = exists[None, :] & (index[None, :] <= position[:, None])
+    if WINDOWED:
+        seen = seen & (index[None, :] > position[:, None] - window)
+    return seen
+
+
+@triton.jit
+def first_seen(kv_first, position, row_exists, window, TOKENS: tl.constexpr, WINDOWED: tl.constexpr):
+    """Where a rectangle begins: whole tiles that no row sees are left out, so tiles stay where they are."""
+    if WINDOWED:
+        lowest = tl.min(tl.where(row_exists, position, 2147483647), 0)
+        return kv_first + tl.maximum(lowest - window + 1 - kv_first, 0) // TOKENS * TOKENS
+    return kv_first
+
+
+@triton.jit
 def store_stats(stats, maximum, total, exists):
     """What `merge_kernel` needs of a piece beside its values."""
     tl.store(stats, maximum, mask=exists)
@@ -46,15 +83,16 @@ def store_stats(stats, maximum, total, exists):
 @triton.jit
 def attend_kernel(
     q, keys, values, key_scales, value_scales, out, partial_out, partial_stats, rectangles, num_rectangles,
-    positions, partial_starts, tables, score_scale, NUM_KV_HEADS: tl.constexpr, GROUP: tl.constexpr,
-    HEAD_DIM: tl.constexpr, HEAD_PAD: tl.constexpr, BLOCK_SIZE: tl.constexpr, ROWS: tl.constexpr,
-    TOKENS: tl.constexpr, SCALED: tl.constexpr, GAIN: tl.constexpr, DOT: tl.constexpr,
+    positions, partial_starts, tables, score_scale, window, softcap, sinks, NUM_KV_HEADS: tl.constexpr,
+    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, HEAD_PAD: tl.constexpr, VALUE_DIM: tl.constexpr,
+    VALUE_PAD: tl.constexpr, BLOCK_SIZE: tl.constexpr, ROWS: tl.constexpr, TOKENS: tl.constexpr, SCALED: tl.constexpr,
+    GAIN: tl.constexpr, DOT: tl.constexpr, WINDOWED: tl.constexpr, SOFTCAP: tl.constexpr, SINKS: tl.constexpr,
 ):  # fmt: skip
     """Program (r, h): rectangle r of KV head h. Rows of the tile are (token, query head of the group), token first.
 
-    q, out: (tokens, NUM_KV_HEADS * GROUP, HEAD_DIM). keys, values: (blocks, NUM_KV_HEADS, BLOCK_SIZE, HEAD_DIM).
-    partial_out: (partials, heads, HEAD_DIM) float32, not divided by the sum. partial_stats: (partials, heads, 2), the
-    maximum (of base-2 scores) and the sum.
+    q: (tokens, heads, HEAD_DIM), out: (tokens, heads, VALUE_DIM). keys, values: (blocks, NUM_KV_HEADS, BLOCK_SIZE,
+    HEAD_DIM), of values the first VALUE_DIM. partial_out: (partials, heads, VALUE_DIM) float32, not divided by the sum.
+    partial_stats: (partials, heads, 2), the maximum and the sum. Scores, cap and sinks are in powers of 2.
     """
     if tl.program_id(0) >= tl.load(num_rectangles):
         return
@@ -64,16 +102,17 @@ def attend_kernel(
     token = first_row + row // GROUP
     head = kv_head * GROUP + row % GROUP
     row_exists = row // GROUP < num_rows
-    dim = tl.arange(0, HEAD_PAD)
-    dim_exists = dim < HEAD_DIM
-    tile_exists = row_exists[:, None] & dim_exists[None, :]
-    query_offset = (token.to(tl.int64) * (NUM_KV_HEADS * GROUP) + head) * HEAD_DIM
-    query = tl.load(q + query_offset[:, None] + dim[None, :], mask=tile_exists, other=0.0).to(DOT)
+    dim, value_dim = tl.arange(0, HEAD_PAD), tl.arange(0, VALUE_PAD)
+    tile_exists = row_exists[:, None] & (value_dim < VALUE_DIM)[None, :]
+    query_row = token.to(tl.int64) * (NUM_KV_HEADS * GROUP) + head
+    query_exists = row_exists[:, None] & (dim < HEAD_DIM)[None, :]
+    query = tl.load(q + query_row[:, None] * HEAD_DIM + dim[None, :], mask=query_exists, other=0.0).to(DOT)
     position = tl.load(positions + token, mask=row_exists, other=0)
 
     maximum = tl.full((ROWS,), -1.0e38, tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
-    accumulator = tl.zeros((ROWS, HEAD_PAD), tl.float32)
+    accumulator = tl.zeros((ROWS, VALUE_PAD), tl.float32)
+    kv_first = first_seen(kv_first, position, row_exists, window, TOKENS, WINDOWED)
     column = tl.arange(0, TOKENS)
     block = tl.load(table + (kv_first + column) // BLOCK_SIZE, mask=kv_first + column < kv_end, other=0)
     for start in tl.range(kv_first, kv_end, TOKENS):
@@ -82,27 +121,30 @@ def attend_kernel(
         slot = (block.to(tl.int64) * NUM_KV_HEADS + kv_head) * BLOCK_SIZE + index % BLOCK_SIZE
         # The blocks of the next tile are asked for now, so that no load of this loop waits for another one.
         block = tl.load(table + (index + TOKENS) // BLOCK_SIZE, mask=index + TOKENS < kv_end, other=0)
-        offset = slot[:, None] * HEAD_DIM + dim[None, :]
-        tile_mask = exists[:, None] if HEAD_PAD == HEAD_DIM else exists[:, None] & dim_exists[None, :]
-        key = tl.load(keys + offset, mask=tile_mask, other=0.0).to(DOT)
+        key_mask = exists[:, None] if HEAD_PAD == HEAD_DIM else exists[:, None] & (dim < HEAD_DIM)[None, :]
+        key = tl.load(keys + slot[:, None] * HEAD_DIM + dim[None, :], mask=key_mask, other=0.0).to(DOT)
         scores = tl.dot(query, tl.trans(key), input_precision="ieee") * score_scale
         if SCALED:
             scores *= tl.load(key_scales + slot, mask=exists, other=0.0).to(tl.float32)[None, :]
-        scores = tl.where(exists[None, :] & (index[None, :] <= position[:, None]), scores, float("-inf"))
+        seen = visible(index, position, exists, window, WINDOWED)
+        scores = tl.where(seen, capped(scores, softcap, SOFTCAP), float("-inf"))
         weight, shrink, maximum, total = online_softmax(scores, maximum, total)
         if SCALED:
             weight *= tl.load(value_scales + slot, mask=exists, other=0.0).to(tl.float32)[None, :] * GAIN
-        value = tl.load(values + offset, mask=tile_mask, other=0.0).to(DOT)
+        value_mask = exists[:, None] if VALUE_PAD == VALUE_DIM else exists[:, None] & (value_dim < VALUE_DIM)[None, :]
+        value = tl.load(values + slot[:, None] * HEAD_DIM + value_dim[None, :], mask=value_mask, other=0.0).to(DOT)
         accumulator = tl.dot(weight.to(DOT), value, accumulator * shrink[:, None], input_precision="ieee")
     if SCALED:
         accumulator = accumulator / GAIN
     if piece < 0:
-        result = accumulator / total[:, None]
-        tl.store(out + query_offset[:, None] + dim[None, :], result.to(out.dtype.element_ty), mask=tile_exists)
+        kept, sums = divisor(maximum, total, sinks, head, row_exists, SINKS)
+        result = accumulator * kept[:, None] / sums[:, None]
+        to_out = out + query_row[:, None] * VALUE_DIM + value_dim[None, :]
+        tl.store(to_out, result.to(out.dtype.element_ty), mask=tile_exists)
     else:
         partial = tl.load(partial_starts + token, mask=row_exists, other=0) + piece
         partial = partial.to(tl.int64) * (NUM_KV_HEADS * GROUP) + head
-        tl.store(partial_out + partial[:, None] * HEAD_DIM + dim[None, :], accumulator, mask=tile_exists)
+        tl.store(partial_out + partial[:, None] * VALUE_DIM + value_dim[None, :], accumulator, mask=tile_exists)
         store_stats(partial_stats + partial * 2, maximum, total, row_exists)
 
 
@@ -114,10 +156,12 @@ def merge_kernel(
     merged_rows,
     num_merged_rows,
     partial_starts,
+    sinks,
     NUM_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     HEAD_PAD: tl.constexpr,
     PIECES: tl.constexpr,
+    SINKS: tl.constexpr,
 ):
     """Program (i, h): the pieces of head h of row merged_rows[i], in order of position, by log-sum-exp."""
     if tl.program_id(0) >= tl.load(num_merged_rows):
@@ -148,4 +192,5 @@ def merge_kernel(
         accumulator = accumulator * shrink + tl.sum(pieces * weight[:, None], 0)
         maximum = higher
     offset = (row.to(tl.int64) * NUM_HEADS + head) * HEAD_DIM
-    tl.store(out + offset + dim, (accumulator / total).to(out.dtype.element_ty), mask=dim < HEAD_DIM)
+    kept, sums = divisor(maximum, total, sinks, head, True, SINKS)
+    tl.store(out + offset + dim, (accumulator * kept / sums).to(out.dtype.element_ty), mask=dim < HEAD_DIM)

@@ -27,6 +27,8 @@ class TritonKV:
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
+        if self.shape.value_dim:  # values are the beginning of keys
+            return (self.keys,) if self.scales is None else (self.keys, self.scales[0])
         return (self.keys, self.values) if self.scales is None else (self.keys, self.values, *self.scales)
 
     @property
@@ -75,11 +77,15 @@ def allocate(shape: KVShape, element: torch.dtype, device: torch.device) -> Trit
     size = (shape.num_layers, shape.num_blocks, shape.num_kv_heads, shape.block_size, shape.head_dim)
     scaled = element in LIMITS
     try:
-        keys, values = (torch.zeros(size, dtype=element, device=device) for _ in range(2))
-        scales = tuple(torch.zeros(size[:-1], dtype=torch.float16, device=device) for _ in range(2)) if scaled else None
+        keys = torch.zeros(size, dtype=element, device=device)
+        values = keys if shape.value_dim else torch.zeros_like(keys)
+        scales = None
+        if scaled:
+            of_keys = torch.zeros(size[:-1], dtype=torch.float16, device=device)
+            scales = of_keys, of_keys if shape.value_dim else torch.zeros_like(of_keys)
     except (RuntimeError, torch.OutOfMemoryError) as error:
         raise MemoryError(f"a KV pool of {shape} does not fit {device}; use fewer blocks or 8-bit KV") from error
-    return TritonKV(shape, keys, values, scales)  # type: ignore[arg-type]
+    return TritonKV(shape, keys, values, scales)
 
 
 def waves(copies: Sequence[BlockCopy]) -> list[list[BlockCopy]]:

@@ -6,13 +6,14 @@ Every launch passes through one function that can be replaced: proof.py records 
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import triton
 import triton.language as tl
 
-from stemma.kernels.ops import HeadShape
+from stemma.kernels.experts import Activation
+from stemma.kernels.ops import AttentionSpec, HeadNorms, HeadShape
 from stemma.kernels.triton.attention import VALUE_GAIN, attend_kernel, merge_kernel
 from stemma.kernels.triton.blocks import copy_kernel
 from stemma.kernels.triton.kv import LIMITS, TritonKV
@@ -28,6 +29,21 @@ ELEMENTWISE_TILE = 1024
 MERGED_PIECES = 16
 ROPE_HEADS = 4
 DOTS = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
+
+
+class TritonSpec(NamedTuple):
+    """AttentionSpec as kernels read it: scores, caps and sinks in powers of 2, sinks on the device."""
+
+    scale: float
+    window: int | None
+    softcap: float | None
+    sinks: torch.Tensor | None
+
+    @classmethod
+    def of(cls, spec: AttentionSpec, device: torch.device) -> TritonSpec:
+        base = math.log2(math.e)
+        sinks = torch.tensor(spec.sinks, dtype=torch.float32, device=device) * base if spec.sinks else None
+        return cls(spec.scale * base, spec.window, None if spec.softcap is None else spec.softcap * base, sinks)
 
 
 class Launcher(Protocol):
@@ -62,22 +78,24 @@ class Kernels:
         return narrow._replace(rows=max(narrow.rows, least)), wide._replace(rows=max(wide.rows, least))
 
     def attend(
-        self, q: torch.Tensor, kv: TritonKV, layer: int, positions: torch.Tensor, plan: AttentionPlan, out: torch.Tensor
-    ) -> None:
-        """All rectangles of the plan, then the merge of their pieces. q, out: (tokens, heads, head_dim)."""
+        self, q: torch.Tensor, kv: TritonKV, layer: int, positions: torch.Tensor, plan: AttentionPlan, spec: TritonSpec,
+        out: torch.Tensor,
+    ) -> None:  # fmt: skip
+        """All rectangles of the plan, then the merge of their pieces. q: (tokens, heads, head_dim). out: value_dim."""
         tiles = self.attention_tiles(plan.cutting.group, kv.shape.head_dim, kv.keys.itemsize)
         if plan.capacity.num_narrow:
-            self._rectangles(q, kv, layer, positions, plan, "narrow", tiles[0], out)
+            self._rectangles(q, kv, layer, positions, (plan, "narrow"), spec, tiles[0], out)
         if plan.capacity.num_wide:
-            self._rectangles(q, kv, layer, positions, plan, "wide", tiles[1], out)
+            self._rectangles(q, kv, layer, positions, (plan, "wide"), spec, tiles[1], out)
         if plan.capacity.num_partials:
-            self._merge(plan, kv.shape.head_dim, out)
+            self._merge(plan, kv.shape.value_dim or kv.shape.head_dim, spec, out)
 
     def _rectangles(
-        self, q: torch.Tensor, kv: TritonKV, layer: int, positions: torch.Tensor, plan: AttentionPlan, name: str,
-        tile: AttentionTile, out: torch.Tensor,
+        self, q: torch.Tensor, kv: TritonKV, layer: int, positions: torch.Tensor, named: tuple[AttentionPlan, str],
+        spec: TritonSpec, tile: AttentionTile, out: torch.Tensor,
     ) -> None:  # fmt: skip
-        shape = kv.shape
+        shape, (plan, name) = kv.shape, named
+        value_dim = shape.value_dim or shape.head_dim
         key_scales, value_scales = kv.layer_scales(layer)
         rectangles, count = plan.rectangles(name)
         arguments = {
@@ -94,22 +112,30 @@ class Kernels:
             "positions": positions,
             "partial_starts": plan.uploads["partial_starts"],
             "tables": plan.uploads["tables"],
-            "score_scale": shape.head_dim**-0.5 * math.log2(math.e),
+            "score_scale": spec.scale,
+            "window": spec.window or 0,
+            "softcap": spec.softcap or 0.0,
+            "sinks": plan.partial_stats if spec.sinks is None else spec.sinks,
             "NUM_KV_HEADS": shape.num_kv_heads,
             "GROUP": plan.cutting.group,
             "HEAD_DIM": shape.head_dim,
             "HEAD_PAD": pad(shape.head_dim),
+            "VALUE_DIM": value_dim,
+            "VALUE_PAD": pad(value_dim),
             "BLOCK_SIZE": shape.block_size,
             "ROWS": tile.rows,
             "TOKENS": tile.tokens,
             "SCALED": kv.scales is not None,
             "GAIN": VALUE_GAIN,
             "DOT": self._dot,
+            "WINDOWED": spec.window is not None,
+            "SOFTCAP": spec.softcap is not None,
+            "SINKS": spec.sinks is not None,
         }
         grid = (len(rectangles), shape.num_kv_heads)
         self._launch(attend_kernel, grid, arguments, tile.num_warps, tile.num_stages)
 
-    def _merge(self, plan: AttentionPlan, head_dim: int, out: torch.Tensor) -> None:
+    def _merge(self, plan: AttentionPlan, head_dim: int, spec: TritonSpec, out: torch.Tensor) -> None:
         merged_rows, count = plan.merged_rows()
         arguments = {
             "partial_out": plan.partial_out,
@@ -118,19 +144,23 @@ class Kernels:
             "merged_rows": merged_rows,
             "num_merged_rows": count,
             "partial_starts": plan.uploads["partial_starts"],
+            "sinks": plan.partial_stats if spec.sinks is None else spec.sinks,
             "NUM_HEADS": plan.partial_out.shape[1],
             "HEAD_DIM": head_dim,
             "HEAD_PAD": pad(head_dim),
             "PIECES": MERGED_PIECES,
+            "SINKS": spec.sinks is not None,
         }
         self._launch(merge_kernel, (len(merged_rows), plan.partial_out.shape[1]), arguments, 2, 2)
 
     def rope_write(
-        self, qkv: torch.Tensor, heads: HeadShape, rope: TritonRope, q_norm: TritonNorm | None,
-        k_norm: TritonNorm | None, kv: TritonKV, layer: int, positions: torch.Tensor, slots: torch.Tensor,
-        q: torch.Tensor,
+        self, qkv: torch.Tensor, heads: HeadShape, rope: TritonRope | None, norms: HeadNorms, kv: TritonKV, layer: int,
+        places: tuple[torch.Tensor, torch.Tensor], q: torch.Tensor,
     ) -> None:  # fmt: skip
-        """Q of qkv to `q`, K and V to the slots of the pool."""
+        """Q of qkv to `q`, K and V to the slots of the pool. places: positions and slots. norms: of single heads."""
+        q_norm, k_norm, behind = norms
+        positions, slots = places
+        num_values = 0 if kv.shape.value_dim else heads.num_kv_heads
         key_scales, value_scales = kv.layer_scales(layer)
         arguments = {
             "qkv": qkv,
@@ -139,27 +169,30 @@ class Kernels:
             "values": kv.values[layer],
             "key_scales": key_scales,
             "value_scales": value_scales,
-            "cos": rope.cos,
-            "sin": rope.sin,
-            "q_norm": rope.cos if q_norm is None else q_norm.weight,
-            "k_norm": rope.cos if k_norm is None else k_norm.weight,
+            "cos": qkv if rope is None else rope.cos,
+            "sin": qkv if rope is None else rope.sin,
+            "q_norm": qkv if q_norm is None else q_norm.weight,
+            "k_norm": qkv if k_norm is None else k_norm.weight,
             "positions": positions,
             "slots": slots,
             "q_epsilon": 0.0 if q_norm is None else q_norm.epsilon,
             "k_epsilon": 0.0 if k_norm is None else k_norm.epsilon,
             "NUM_HEADS": heads.num_heads,
             "NUM_KV_HEADS": heads.num_kv_heads,
+            "NUM_VALUES": num_values,
             "HALF": heads.head_dim // 2,
             "HALF_PAD": triton.next_power_of_2(heads.head_dim // 2),
             "BLOCK_SIZE": kv.shape.block_size,
             "HEADS": ROPE_HEADS,
             "Q_NORM": q_norm is not None,
             "K_NORM": k_norm is not None,
+            "NORMS_BEHIND": behind,
+            "ROTATED": rope is not None,
             "SCALED": kv.scales is not None,
             "LIMIT": LIMITS.get(kv.keys.dtype, 0.0),
             "SMALLEST": SMALLEST_SCALE,
         }
-        grid = (len(qkv), triton.cdiv(heads.num_heads + 2 * heads.num_kv_heads, ROPE_HEADS))
+        grid = (len(qkv), triton.cdiv(heads.num_heads + heads.num_kv_heads + num_values, ROPE_HEADS))
         self._launch(rope_write_kernel, grid, arguments, 1, 1)
 
     def norm(self, x: torch.Tensor, norm: TritonNorm, rows: torch.Tensor | None, out: torch.Tensor) -> None:
@@ -168,25 +201,47 @@ class Kernels:
         arguments = {
             "x": x,
             "weight": norm.weight,
+            "bias": norm.weight if norm.bias is None else norm.bias,
             "out": out,
             "rows": x if rows is None else rows,
             "epsilon": norm.epsilon,
             "FEATURES": features,
             "FEATURES_PAD": triton.next_power_of_2(features),
             "GATHER": rows is not None,
+            "CENTRED": norm.centred,
+            "BIAS": norm.bias is not None,
         }
         self._launch(norm_kernel, (len(out),), arguments, 4 if features <= 4096 else 8, 1)
 
-    def gated(self, gate_up: torch.Tensor, out: torch.Tensor) -> None:
-        """out = silu(gate) * up, each half of the columns of gate_up."""
+    def gated(self, gate_up: torch.Tensor, activation: Activation, out: torch.Tensor) -> None:
+        """out = activation(gate) * up, each half of the columns of gate_up."""
+        self._activate(gate_up, activation, True, out)
+
+    def activated(self, x: torch.Tensor, activation: Activation, out: torch.Tensor) -> None:
+        """out = activation(x)."""
+        self._activate(x, activation, False, out)
+
+    def _activate(self, x: torch.Tensor, activation: Activation, gated: bool, out: torch.Tensor) -> None:
         features = out.shape[1]
-        arguments = {"gate_up": gate_up, "out": out, "FEATURES": features, "TILE": ELEMENTWISE_TILE}
+        arguments = {
+            "gate_up": x,
+            "out": out,
+            "FEATURES": features,
+            "TILE": ELEMENTWISE_TILE,
+            "GATED": gated,
+            "ACTIVATION": activation,
+        }
         self._launch(gated_kernel, (len(out), triton.cdiv(features, ELEMENTWISE_TILE)), arguments, 4, 1)
 
     def packed_linear(
-        self, x: torch.Tensor, linear: PackedLinear, residual: torch.Tensor | None, out: torch.Tensor
+        self,
+        x: torch.Tensor,
+        linear: PackedLinear,
+        residual: torch.Tensor | None,
+        out: torch.Tensor,
+        scale: float = 1.0,
     ) -> None:
-        """out = residual + linear(x)."""
+        """out = residual + scale * linear(x)."""
         tile = linear_tile(self._target, len(x))
         arguments = {
             "x": x,
@@ -197,6 +252,7 @@ class Kernels:
             "residual": x if residual is None else residual,
             "out": out,
             "num_rows": len(x),
+            "factor": scale,
             "IN": linear.in_features,
             "OUT": linear.out_features,
             "FOUR_BITS": linear.minima is not None,

@@ -24,14 +24,15 @@ def spread(blocks, OUTPUTS: tl.constexpr, BLOCKS: tl.constexpr, WIDTH: tl.conste
 
 @triton.jit(do_not_specialize=["num_rows"])
 def packed_linear_kernel(
-    x, codes, scales, minima, bias, residual, out, num_rows,
+    x, codes, scales, minima, bias, residual, out, num_rows, factor,
     IN: tl.constexpr, OUT: tl.constexpr, FOUR_BITS: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
     ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     """Program (n, m): outputs [n * OUTPUTS, ...) of rows [m * ROWS, ...).
 
     x: (num_rows, IN). codes: (OUT, IN / 2) uint8 or (OUT, IN) int8. scales, minima: (OUT, IN / 32) float16.
-    out = x @ weight.T + bias + residual, (num_rows, OUT). IN is a multiple of 32, DEPTH (of one step) too.
+    out = (x @ weight.T + bias) * factor + residual, (num_rows, OUT), or without residual and
+    factor. IN is a multiple of 32, DEPTH (of one step) too.
     """
     output = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
@@ -73,5 +74,6 @@ def packed_linear_kernel(
     at = row.to(tl.int64)[None, :] * OUT + output[:, None]
     exists = row_exists[None, :] & output_exists[:, None]
     if RESIDUAL:
+        accumulator *= factor
         accumulator += tl.load(residual + at, mask=exists, other=0.0).to(tl.float32)
     tl.store(out + at, accumulator.to(out.dtype.element_ty), mask=exists)

@@ -29,9 +29,10 @@ from stemma.kernels.ops import (
 )
 from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.triton import kv as pool
+from stemma.kernels.triton.composed import TritonExperts, by_heads, choose_experts, norm_together, turned
 from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor
 from stemma.kernels.triton.kv import TritonKV
-from stemma.kernels.triton.launches import DOTS, Kernels, Launcher, run
+from stemma.kernels.triton.launches import DOTS, Kernels, Launcher, TritonSpec, run
 from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope, pack
 from stemma.kernels.triton.plan import (
     PIECE,
@@ -47,13 +48,6 @@ from stemma.kernels.triton.plan import (
 )
 from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice, kv_element, target_of
 from stemma.kernels.weights import StoredWeight, dequantize
-
-
-def plain(**asked: tuple[Any, Any]) -> None:
-    """Raises NotImplementedError for what these kernels do not compute yet; (given, what they compute) by name."""
-    for name, (given, computed) in asked.items():
-        if given != computed:
-            raise NotImplementedError(f"{name} {given!r}")
 
 
 class TritonOps:
@@ -79,20 +73,22 @@ class TritonOps:
         self.dtype = dtype
         self._element = kv_element(target, kv_type, dtype)
         self._kernels = Kernels(target, dtype, launch)
+        self._specs: dict[AttentionSpec, TritonSpec] = {}
+        self._waits = False  # whether some operation waits for the GPU, which a captured graph must not
 
     # Packing ---------------------------------------------------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> DenseLinear | PackedLinear:
         return pack(parts, biases, self.device, self.dtype)
 
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> torch.Tensor:
-        plain(scale=(scale, 1.0))
-        return dequantize(weight).to(self.device, self.dtype)
+        return (dequantize(weight) * scale).to(self.device, self.dtype)
 
     def norm(self, weight: StoredWeight, epsilon: float) -> TritonNorm:
         return TritonNorm(dequantize(weight).to(self.device, torch.float32), epsilon)
 
     def layer_norm(self, weight: StoredWeight, bias: StoredWeight | None, epsilon: float) -> TritonNorm:
-        raise NotImplementedError
+        added = None if bias is None else dequantize(bias).to(self.device, torch.float32)
+        return TritonNorm(dequantize(weight).to(self.device, torch.float32), epsilon, added, centred=True)
 
     def rope(self, cos: npt.NDArray[np.float32], sin: npt.NDArray[np.float32]) -> TritonRope:
         return TritonRope(*(torch.from_numpy(np.ascontiguousarray(table)).to(self.device) for table in (cos, sin)))
@@ -101,7 +97,7 @@ class TritonOps:
         return pool.allocate(shape, self._element, self.device)
 
     def executor(self, network: Network, heads: HeadShape, kv: TritonKV) -> StepExecutor:
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and not self._waits:
             return GraphExecutor(self, network, heads.num_heads, kv, CudaRecorder())
         return EagerExecutor(self, network, kv)
 
@@ -149,69 +145,96 @@ class TritonOps:
         self, qkv: torch.Tensor, heads: HeadShape, rope: TritonRope | None, norms: HeadNorms | None,
         kv: TritonKV, layer: int, plan: TritonPlan,
     ) -> torch.Tensor:  # fmt: skip
-        plain(after_rope=(norms is not None and norms.after_rope, False))
-        assert rope is not None
-        q_norm, k_norm = (None, None) if norms is None else (norms.q, norms.k)
         q = qkv.new_empty((len(qkv), heads.num_heads, heads.head_dim))
-        positions, slots = plan.positions, plan.slots
-        self._kernels.rope_write(qkv, heads, rope, q_norm, k_norm, kv, layer, positions, slots, q)
+        single = norm_together(qkv, heads, norms or HeadNorms(None, None))
+        places = plan.positions, plan.slots
+        self._kernels.rope_write(qkv, heads, rope, single, kv, layer, places, q)
         return q
 
     def attention(
         self, q: torch.Tensor, kv: TritonKV, layer: int, plan: TritonPlan, spec: AttentionSpec
     ) -> torch.Tensor:
-        plain(spec=(spec, AttentionSpec(q.shape[-1] ** -0.5)))
-        out = torch.empty_like(q)
-        self._kernels.attend(q, kv, layer, plan.positions, self._attention_plan(plan, q.shape[1]), out)
+        if spec not in self._specs:
+            self._specs[spec] = TritonSpec.of(spec, self.device)
+        out = q.new_empty((*q.shape[:2], kv.shape.value_dim or kv.shape.head_dim))
+        pieces = self._attention_plan(plan, q.shape[1])
+        self._kernels.attend(q, kv, layer, plan.positions, pieces, self._specs[spec], out)
         return out.view(len(q), -1)
+
+    def head_linear(self, weights: Sequence[StoredWeight]) -> torch.Tensor:
+        return torch.stack([dequantize(weight).to(self.dtype) for weight in weights]).to(self.device)
+
+    def experts(
+        self, spec: ExpertsSpec, router: Any, correction: StoredWeight | None, gate_up: Sequence[Any],
+        down: Sequence[Any], shared: SharedExpert | None = None,
+    ) -> TritonExperts:  # fmt: skip
+        self._waits = True
+        added = None if correction is None else dequantize(correction).to(self.device, torch.float32)
+        return TritonExperts(spec, router, added, tuple(gate_up), tuple(down), shared)
+
+    def multiply_heads(self, x: torch.Tensor, linear: torch.Tensor) -> torch.Tensor:
+        return by_heads(x.view(len(x), len(linear), -1), linear).reshape(len(x), -1)
+
+    def latent_write(
+        self, latent: torch.Tensor, norm: TritonNorm, rope: TritonRope, kv: TritonKV, layer: int, plan: TritonPlan
+    ) -> None:
+        width = len(norm.weight)
+        normed = self._norm(latent[:, :width].contiguous(), norm)
+        key = torch.cat((normed, turned(latent[:, None, width:], rope, plan.positions)[:, 0]), dim=-1)
+        none, heads = latent.new_empty(0), HeadShape(0, 1, latent.shape[1])
+        places = plan.positions, plan.slots
+        self._kernels.rope_write(key, heads, None, HeadNorms(None, None), kv, layer, places, none)
+
+    def latent_queries(self, q: torch.Tensor, keys: torch.Tensor, rope: TritonRope, plan: TritonPlan) -> torch.Tensor:
+        plain, tail = q.view(len(q), len(keys), -1).tensor_split([keys.shape[2]], dim=-1)
+        return torch.cat((by_heads(plain, keys), turned(tail, rope, plan.positions)), dim=-1)
+
+    def norm_experts_add(
+        self, x: torch.Tensor, norm: TritonNorm | None, experts: TritonExperts, residual: torch.Tensor,
+        scale: float = 1.0,
+    ) -> torch.Tensor:  # fmt: skip
+        """One expert after the other, those that are hit: this waits for the GPU to know them."""
+        x = x if norm is None else self._norm(x, norm)
+        chosen, weights = choose_experts(experts.spec, self._linear(x, experts.router), experts.correction)
+        total = torch.zeros_like(x, dtype=torch.float32)
+        for index in sorted(set(chosen.flatten().tolist())):
+            rows, nth = (chosen == index).nonzero(as_tuple=True)
+            part = self._mlp(x[rows], experts.gate_up[index], experts.down[index], experts.spec.activation)
+            total[rows] += weights[rows, nth, None] * part
+        if experts.shared is not None:
+            gate_up, down, gate = experts.shared
+            part = self._mlp(x, gate_up, down, experts.spec.activation).float()
+            total += part if gate is None else self._linear(x, gate).float().sigmoid() * part
+        return (residual.float() + scale * total).to(residual.dtype)
+
+    def _mlp(self, x: torch.Tensor, gate_up: Any, down: Any, activation: Activation) -> torch.Tensor:
+        return self._linear(self.norm_gated(x, None, gate_up, activation), down)
 
     def linear_norm_add(
         self, x: torch.Tensor, linear: DenseLinear | PackedLinear, norm: TritonNorm, residual: torch.Tensor,
         scale: float = 1.0,
     ) -> torch.Tensor:  # fmt: skip
-        raise NotImplementedError
+        return torch.add(residual, self._norm(self._linear(x, linear), norm), alpha=scale)
 
     def norm_activated(
         self, x: torch.Tensor, norm: TritonNorm | None, up: DenseLinear | PackedLinear, activation: Activation
     ) -> torch.Tensor:
-        raise NotImplementedError
-
-    def head_linear(self, weights: Sequence[StoredWeight]) -> Any:
-        raise NotImplementedError
-
-    def experts(
-        self, spec: ExpertsSpec, router: Any, correction: StoredWeight | None, gate_up: Sequence[Any],
-        down: Sequence[Any], shared: SharedExpert | None = None,
-    ) -> Any:  # fmt: skip
-        raise NotImplementedError
-
-    def multiply_heads(self, x: torch.Tensor, linear: Any) -> torch.Tensor:
-        raise NotImplementedError
-
-    def latent_write(self, latent: torch.Tensor, norm: Any, rope: Any, kv: Any, layer: int, plan: Any) -> None:
-        raise NotImplementedError
-
-    def latent_queries(self, q: torch.Tensor, keys: Any, rope: Any, plan: Any) -> torch.Tensor:
-        raise NotImplementedError
-
-    def norm_experts_add(
-        self, x: torch.Tensor, norm: Any | None, experts: Any, residual: torch.Tensor, scale: float = 1.0
-    ) -> torch.Tensor:
-        raise NotImplementedError
+        products = self.norm_linear(x, norm, up)
+        out = torch.empty_like(products)
+        self._kernels.activated(products, activation, out)
+        return out
 
     def linear_add(
         self, x: torch.Tensor, linear: DenseLinear | PackedLinear, residual: torch.Tensor, scale: float = 1.0
     ) -> torch.Tensor:
-        plain(scale=(scale, 1.0))
-        return self._linear(x, linear, residual)
+        return self._linear(x, linear, residual, scale)
 
     def norm_gated(
         self, x: torch.Tensor, norm: TritonNorm | None, gate_up: DenseLinear | PackedLinear, activation: Activation
     ) -> torch.Tensor:
-        plain(activation=(activation, "silu"))
         products = self.norm_linear(x, norm, gate_up)
         out = products.new_empty((len(x), gate_up.out_features // 2))
-        self._kernels.gated(products, out)
+        self._kernels.gated(products, activation, out)
         return out
 
     def logits(
@@ -219,8 +242,8 @@ class TritonOps:
         softcap: float | None = None,
     ) -> torch.Tensor:  # fmt: skip
         """`rows` may be a tensor on the device, which a captured graph reads again."""
-        plain(softcap=(softcap, None))
-        return self._linear(self._norm(x, norm, self._upload(rows)), head).to(torch.float32)
+        logits = self._linear(self._norm(x, norm, self._upload(rows)), head).to(torch.float32)
+        return logits if softcap is None else softcap * torch.tanh(logits / softcap)
 
     def norm_rows(self, x: torch.Tensor, rows: Int32Array, norm: TritonNorm) -> torch.Tensor:
         return self._norm(x, norm, self._upload(rows)).to(torch.float32)
@@ -236,12 +259,13 @@ class TritonOps:
         return out
 
     def _linear(
-        self, x: torch.Tensor, linear: DenseLinear | PackedLinear, residual: torch.Tensor | None = None
-    ) -> torch.Tensor:
+        self, x: torch.Tensor, linear: DenseLinear | PackedLinear, residual: torch.Tensor | None = None,
+        scale: float = 1.0,
+    ) -> torch.Tensor:  # fmt: skip
         if isinstance(linear, DenseLinear):
-            return linear(x, residual)
+            return linear(x, residual, scale)
         out = x.new_empty((len(x), linear.out_features))
-        self._kernels.packed_linear(x, linear, residual, out)
+        self._kernels.packed_linear(x, linear, residual, out, scale)
         return out
 
     # KV blocks and logits --------------------------------------------------------------------------------------------

@@ -29,12 +29,13 @@ class DenseLinear:
     in_features: int
     out_features: int
 
-    def __call__(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, residual: torch.Tensor | None = None, scale: float = 1.0) -> torch.Tensor:
+        """residual + scale * linear(x)"""
         if residual is None:
             return F.linear(x, self.weight, self.bias)
         if self.bias is not None:
-            residual = residual + self.bias
-        return torch.addmm(residual, x, self.weight.t())
+            residual = residual + scale * self.bias
+        return torch.addmm(residual, x, self.weight.t(), alpha=scale)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,8 +52,12 @@ class PackedLinear:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TritonNorm:
+    """centred: a layer norm."""
+
     weight: torch.Tensor  # (features,) float32
     epsilon: float
+    bias: torch.Tensor | None = None
+    centred: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -226,7 +226,7 @@ class AttentionPlan:
     cutting: Cutting
     capacity: Capacity
     uploads: Uploads
-    partial_out: torch.Tensor  # (partials, heads, head_dim) float32
+    partial_out: torch.Tensor  # (partials, heads, head_dim or value_dim) float32
     partial_stats: torch.Tensor  # (partials, heads, 2) float32
 
     def send(self, metadata: AttentionMetadata, pieces: Cut) -> None:
@@ -275,7 +275,7 @@ def attention_plan(capacity: Capacity, cutting: Cutting, shape: KVShape, device:
         cutting,
         capacity,
         Uploads(sizes, device),
-        torch.empty((*partials, shape.head_dim), dtype=torch.float32, device=device),
+        torch.empty((*partials, shape.value_dim or shape.head_dim), dtype=torch.float32, device=device),
         torch.empty((*partials, 2), dtype=torch.float32, device=device),
     )
 

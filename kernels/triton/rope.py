@@ -51,34 +51,40 @@ def rotate_heads(low, high, cos, sin, position, is_rotated, dim, HALF: tl.conste
 @triton.jit
 def rope_write_kernel(
     qkv, q, keys, values, key_scales, value_scales, cos, sin, q_norm, k_norm, positions, slots, q_epsilon, k_epsilon,
-    NUM_HEADS: tl.constexpr, NUM_KV_HEADS: tl.constexpr, HALF: tl.constexpr, HALF_PAD: tl.constexpr,
-    BLOCK_SIZE: tl.constexpr, HEADS: tl.constexpr, Q_NORM: tl.constexpr, K_NORM: tl.constexpr,
-    SCALED: tl.constexpr, LIMIT: tl.constexpr, SMALLEST: tl.constexpr,
+    NUM_HEADS: tl.constexpr, NUM_KV_HEADS: tl.constexpr, NUM_VALUES: tl.constexpr, HALF: tl.constexpr,
+    HALF_PAD: tl.constexpr, BLOCK_SIZE: tl.constexpr, HEADS: tl.constexpr, Q_NORM: tl.constexpr, K_NORM: tl.constexpr,
+    NORMS_BEHIND: tl.constexpr, ROTATED: tl.constexpr, SCALED: tl.constexpr, LIMIT: tl.constexpr,
+    SMALLEST: tl.constexpr,
 ):  # fmt: skip
     """Program (t, i): heads [i * HEADS, (i + 1) * HEADS) of row t, each head as its two halves of HALF dimensions.
 
-    qkv: (tokens, (NUM_HEADS + 2 * NUM_KV_HEADS) * 2 * HALF). q: (tokens, NUM_HEADS, 2 * HALF). keys, values: (blocks,
-    NUM_KV_HEADS, BLOCK_SIZE, 2 * HALF), scales without the last axis. cos, sin: (positions, HALF) float32.
+    qkv: (tokens, (NUM_HEADS + NUM_KV_HEADS + NUM_VALUES) * 2 * HALF). q: (tokens, NUM_HEADS, 2 * HALF). keys, values:
+    (blocks, NUM_KV_HEADS, BLOCK_SIZE, 2 * HALF), scales without the last axis. cos, sin: (positions, HALF) float32.
     """
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
     dim = tl.arange(0, HALF_PAD)
     is_query = head < NUM_HEADS
     is_key = (head >= NUM_HEADS) & (head < NUM_HEADS + NUM_KV_HEADS)
-    is_value = (head >= NUM_HEADS + NUM_KV_HEADS) & (head < NUM_HEADS + 2 * NUM_KV_HEADS)
+    is_value = (head >= NUM_HEADS + NUM_KV_HEADS) & (head < NUM_HEADS + NUM_KV_HEADS + NUM_VALUES)
     dim_exists = (dim < HALF)[None, :]
-    exists = (head < NUM_HEADS + 2 * NUM_KV_HEADS)[:, None] & dim_exists
-    source = qkv + (token * (NUM_HEADS + 2 * NUM_KV_HEADS) + head[:, None]) * (2 * HALF) + dim[None, :]
+    exists = (head < NUM_HEADS + NUM_KV_HEADS + NUM_VALUES)[:, None] & dim_exists
+    source = qkv + (token * (NUM_HEADS + NUM_KV_HEADS + NUM_VALUES) + head[:, None]) * (2 * HALF) + dim[None, :]
     low = tl.load(source, mask=exists, other=0.0).to(tl.float32)
     high = tl.load(source + HALF, mask=exists, other=0.0).to(tl.float32)
 
-    if Q_NORM:
+    if Q_NORM and not NORMS_BEHIND:
         low, high = norm_heads(low, high, q_norm, q_epsilon, is_query, dim, HALF)
-    if K_NORM:
+    if K_NORM and not NORMS_BEHIND:
         low, high = norm_heads(low, high, k_norm, k_epsilon, is_key, dim, HALF)
-
-    position = tl.load(positions + token).to(tl.int64)
-    first, second = rotate_heads(low, high, cos, sin, position, is_query | is_key, dim, HALF)
+    first, second = low, high
+    if ROTATED:
+        position = tl.load(positions + token).to(tl.int64)
+        first, second = rotate_heads(low, high, cos, sin, position, is_query | is_key, dim, HALF)
+    if Q_NORM and NORMS_BEHIND:
+        first, second = norm_heads(first, second, q_norm, q_epsilon, is_query, dim, HALF)
+    if K_NORM and NORMS_BEHIND:
+        first, second = norm_heads(first, second, k_norm, k_epsilon, is_key, dim, HALF)
 
     to_query = q + (token * NUM_HEADS + head[:, None]) * (2 * HALF) + dim[None, :]
     tl.store(to_query, first.to(q.dtype.element_ty), mask=is_query[:, None] & dim_exists)

@@ -5,11 +5,12 @@ The recorder stands where launches are run, so types, tiles, constants and align
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
 
+from stemma.kernels.experts import Activation
 from stemma.kernels.ops import AttentionMetadata, AttentionSpec, BlockCopy, HeadNorms, HeadShape, KVShape, SamplingRows
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope
@@ -38,20 +39,24 @@ class Model(NamedTuple):
     intermediate: int
     vocabulary: int
     head_norms: bool
+    attention: AttentionSpec | None = None  # beside the plain one
 
 
 MODELS = (
     Model("SmolLM2-135M", HeadShape(9, 3, 64), 576, 1536, 49_152, False),
     Model("Llama-3-8B", HeadShape(32, 8, 128), 4096, 14_336, 128_256, False),
     Model("Qwen3-8B", HeadShape(32, 8, 128), 4096, 12_288, 151_936, True),
-    Model("Gemma-2-9B", HeadShape(16, 8, 256), 3584, 14_336, 256_000, False),
+    Model("Gemma-2-9B", HeadShape(16, 8, 256), 3584, 14_336, 256_000, False, AttentionSpec(0.0625, 4096, 50.0)),
+    Model(
+        "gpt-oss-20B", HeadShape(64, 8, 64), 2880, 2880, 201_088, False, AttentionSpec(0.125, 128, None, (0.0,) * 64)
+    ),
 )
 BLOCK_SIZE = 16
 
 
 SHOWN = (
     *("HEAD_DIM", "ROWS", "TOKENS", "OUTPUTS", "DEPTH", "FOUR_BITS", "IN", "FEATURES", "ROW"),
-    *("HALF", "Q_NORM", "RESIDUAL"),
+    *("HALF", "Q_NORM", "RESIDUAL", "WINDOWED", "SOFTCAP", "SINKS", "ACTIVATION", "CENTRED"),
 )
 """The constants that a title names."""
 
@@ -146,6 +151,8 @@ def record_attention(recorder: Recorder, target: Target, model: Model, kv_type: 
     width = (model.heads.num_heads + 2 * model.heads.num_kv_heads) * head_dim
     q = ops.rope_write(torch.zeros(201, width, dtype=dtype), model.heads, rope, norms, kv, 0, plan)
     ops.attention(q, kv, 0, plan, AttentionSpec(head_dim**-0.5))
+    if model.attention is not None:
+        ops.attention(q, kv, 0, plan, model.attention)
     ops.copy_blocks(kv, [BlockCopy(0, 1, 5)])
 
 
@@ -161,7 +168,11 @@ def record_rows(recorder: Recorder, target: Target, model: Model, dtype: torch.d
     gate_up = DenseLinear(
         torch.zeros(2 * model.intermediate, model.hidden, dtype=dtype), None, model.hidden, 2 * model.intermediate
     )
-    ops.norm_gated(torch.zeros(1, model.hidden, dtype=dtype), norm, gate_up, "silu")
+    for activation in get_args(Activation):
+        ops.norm_gated(torch.zeros(1, model.hidden, dtype=dtype), norm, gate_up, activation)
+    ops.norm_linear(
+        torch.zeros(1, model.hidden, dtype=dtype), TritonNorm(norm.weight, 1e-5, norm.weight, True), gate_up
+    )
     head = DenseLinear(torch.zeros(32, model.hidden, dtype=dtype), None, model.hidden, 32)
     ops.logits(torch.zeros(2, model.hidden, dtype=dtype), np.zeros(1, dtype=np.int32), norm, head)
     logits = torch.zeros(1, model.vocabulary)

@@ -21,6 +21,7 @@ from triton_support import (
 )
 
 from stemma.kernels.ops import AttentionMetadata, KVShape
+from stemma.kernels.triton.launches import TritonSpec
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.plan import Capacity, CapacityError
 
@@ -96,7 +97,7 @@ def test_nothing_is_written_outside_the_outputs() -> None:
     pieces.partial_out, all_partials = guarded(pieces.partial_out.shape, torch.float32)
     pieces.partial_stats, all_stats = guarded(pieces.partial_stats.shape, torch.float32)
     out, all_out = guarded(q.shape, EXACT)
-    ops._kernels.attend(q, kv, 0, plan.positions, pieces, out)
+    ops._kernels.attend(q, kv, 0, plan.positions, pieces, TritonSpec.of(plain(q), DEVICE), out)
     assert torch.equal(out.view(len(q), -1), expected)
     for whole in (all_partials, all_stats, all_out):
         assert_guards(whole)

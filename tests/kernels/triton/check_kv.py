@@ -105,7 +105,9 @@ def test_only_the_slots_of_the_step_are_written() -> None:
         slots = torch.cat((slots, torch.tensor([-1], dtype=torch.int32, device=DEVICE)))
         positions = torch.cat((plan.positions, plan.positions[:1]))
         q, whole = guarded((5, 4, 16), EXACT)
-        ops._kernels.rope_write(qkv, heads, ops.rope(*tables(64, 16)), None, None, kv, 1, positions, slots, q)
+        ops._kernels.rope_write(
+            qkv, heads, ops.rope(*tables(64, 16)), HeadNorms(None, None), kv, 1, (positions, slots), q
+        )
         assert_guards(whole)
         written = torch.zeros(num_blocks, 4, dtype=torch.bool)
         written.view(-1)[torch.from_numpy(metadata.slots.astype(np.int64))] = True

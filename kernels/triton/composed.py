@@ -1,0 +1,64 @@
+"""What is rare on GPUs and put together of torch's own operations: norms of all heads together, matrices of heads,
+rotations of latents, the choice of experts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from stemma.kernels.experts import ExpertsSpec, SharedExpert
+from stemma.kernels.ops import HeadNorms, HeadShape
+from stemma.kernels.reference_experts import expert_weights
+from stemma.kernels.triton.packing import TritonNorm, TritonRope
+from stemma.kernels.triton.targets import UnsupportedDevice
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TritonExperts:
+    spec: ExpertsSpec
+    router: Any
+    correction: torch.Tensor | None
+    gate_up: tuple[Any, ...]
+    down: tuple[Any, ...]
+    shared: SharedExpert | None
+
+
+def norm_together(qkv: torch.Tensor, heads: HeadShape, norms: HeadNorms) -> HeadNorms:
+    """Norm in place what is normed over all heads of a row; the norms of single heads are left. Raises
+    UnsupportedDevice for norms of all heads behind the rotation."""
+    q_size, kv_size = heads.num_heads * heads.head_dim, heads.num_kv_heads * heads.head_dim
+    left: list[TritonNorm | None] = []
+    for norm, part in zip(norms[:2], (qkv[:, :q_size], qkv[:, q_size : q_size + kv_size]), strict=True):
+        together = norm is not None and len(norm.weight) != heads.head_dim
+        left.append(None if together else norm)
+        if norm is not None and together:
+            if norms.after_rope:
+                raise UnsupportedDevice("norms of all heads together behind the rotation are not supported on GPUs")
+            x = part.float()
+            x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.epsilon) * norm.weight
+            part.copy_(x.to(qkv.dtype))
+    return HeadNorms(left[0], left[1], norms.after_rope)
+
+
+def by_heads(x: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+    """(tokens, heads, in), (heads, out, in) -> (tokens, heads, out)"""
+    return torch.bmm(x.transpose(0, 1), matrices.transpose(1, 2)).transpose(0, 1)
+
+
+def turned(x: torch.Tensor, rope: TritonRope, positions: torch.Tensor) -> torch.Tensor:
+    """Rotate (tokens, heads, numbers)."""
+    index = positions[: len(x)].long()
+    cos, sin = rope.cos[index][:, None], rope.sin[index][:, None]
+    first, second = x.float().chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
+
+
+def choose_experts(
+    spec: ExpertsSpec, outputs: torch.Tensor, correction: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A router's outputs -> the experts of each row, (rows, top_k), and their weights in float32."""
+    weights = expert_weights(spec, outputs.float(), correction)
+    chosen = weights.topk(spec.top_k, dim=-1)
+    return chosen.indices, chosen.values

@@ -81,7 +81,7 @@ def quantize(
 
 
 def write_record(code: Code, source: Value, head_dim: int, record: Value, stored_offset: int) -> None:
-    """One token's keys, or values, at `source` as floats, to a record. What pads it is zeros: nobody's bytes are kept."""
+    """One token's keys, or values, at `source` as floats, to a record. What pads it is zeros, nobody's bytes."""
     width = padded(head_dim)
     scale, _ = quantize(code, source, head_dim, LARGEST, record, record + width, stored_offset)
     for place in range(head_dim, width):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from stemma.kernels.experts import ExpertsSpec
-from stemma.kernels.weights import StoredWeight
+from stemma.kernels.weights import FORMATS, StoredWeight
 from stemma.runtime.model.config import Attention, Experts, ModelConfig
 from stemma.runtime.model.families.family import GGUF, Family
 from stemma.runtime.model.families.mixture import TRAINING
@@ -46,7 +46,7 @@ def read(settings: Settings) -> ModelConfig:
 
 
 def by_name(tensors: Mapping[str, StoredWeight], config: ModelConfig) -> dict[str, StoredWeight]:
-    """Matrices with outputs first, gates and ups apart, which alternate in the file."""
+    """Matrices with outputs first, as those in MXFP4 are already, and gates and ups apart, which alternate."""
     found = {}
     for name, tensor in tensors.items():
         place, _, rest = name.partition("mlp.experts.")
@@ -54,10 +54,13 @@ def by_name(tensors: Mapping[str, StoredWeight], config: ModelConfig) -> dict[st
         if not rest or "_proj" not in rest or rest.endswith((".weight", ".bias")):
             found[name] = tensor
             continue
-        data = tensor.data if kind == "bias" else tensor.data.swapaxes(1, 2)
+        turns = kind == "weight" and tensor.type not in FORMATS
+        data = tensor.data.swapaxes(1, 2) if turns else tensor.data
+        inputs = tensor.shape[-1:] if tensor.type in FORMATS else data.shape[2:]
         pieces = {"gate_proj": data[:, 0::2], "up_proj": data[:, 1::2]} if part == "gate_up_proj" else {part: data}
         for own, values in pieces.items():
-            found[f"{place}mlp.experts.{own}.{kind}"] = replace(tensor, shape=values.shape, data=values)
+            shape = (*values.shape[:2], *inputs)
+            found[f"{place}mlp.experts.{own}.{kind}"] = replace(tensor, shape=shape, data=values)
     return found
 
 

@@ -11,19 +11,23 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from stemma.kernels.weights import StoredWeight, dequantize
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
 from stemma.runtime.model import load
 from stemma.runtime.model.files.hugging_face import read_hugging_face
+from tests.runtime.model.family_cases import SHARED
 from tests.runtime.model.running import all_logits, reference_ops
-from tests.runtime.model.test_hugging_face import write_folder
+from tests.runtime.model.test_hugging_face import write, write_folder
+from tests.runtime.model.test_logits import save
 
 Array = npt.NDArray[Any]
 Parts = dict[str, torch.Tensor]
 NAME = "model.layers.0.mlp.down_proj"
 OUTPUTS, INPUTS = 64, 128
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], dtype=np.float32)
 
 
 def read(tmp_path: Path, parts: Parts, config: dict[str, Any], beside: bool = False) -> dict[str, StoredWeight]:
@@ -210,8 +214,7 @@ def test_powers_of_two(tmp_path: Path) -> None:
     codes = random.integers(0, 16, (OUTPUTS, INPUTS // 32, 32))
     exponents = random.integers(120, 130, (OUTPUTS, INPUTS // 32), dtype=np.uint8)
     blocks = (codes[..., 0::2] | (codes[..., 1::2] << 4)).astype(np.uint8)
-    numbers = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], dtype=np.float32)
-    want = numbers[codes] * np.exp2(exponents.astype(np.float32) - 127)[..., None]
+    want = E2M1[codes] * np.exp2(exponents.astype(np.float32) - 127)[..., None]
     folder = write_folder(
         tmp_path, quantization_config={"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}
     )
@@ -220,6 +223,32 @@ def test_powers_of_two(tmp_path: Path) -> None:
     tensors |= {f"{NAME}.weight_blocks": torch.from_numpy(blocks), f"{NAME}.weight_scales": torch.from_numpy(exponents)}
     save_file(tensors, folder / "model.safetensors")
     assert_reads(dict(read_hugging_face(folder).tensors), want.reshape(OUTPUTS, INPUTS), "MXFP4")
+
+
+def test_experts_of_gpt_oss_as_they_are_published(tmp_path: Path) -> None:
+    """Rows of gates and ups alternate, inputs last; transformers' own matrices have the inputs first."""
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_local_experts": 4, "num_experts_per_tok": 2}
+    config = transformers.GptOssConfig(**{**SHARED, **sizes, "rope_parameters": {"rope_type": "default",
+                                                                                 "rope_theta": 1e4}})  # fmt: skip
+    model, random = save(tmp_path, config), np.random.default_rng(2)
+    tensors = load_file(tmp_path / "model.safetensors")
+    parameters = dict(model.named_parameters())
+    for name in [name for name in tensors if name.endswith(("gate_up_proj", "down_proj"))]:
+        count, inputs, outputs = tensors.pop(name).shape
+        codes = random.integers(0, 16, (count, outputs, inputs // 32, 32))
+        exponents = random.integers(122, 125, codes.shape[:3], dtype=np.uint8)
+        values = E2M1[codes] * np.exp2(exponents.astype(np.float32) - 127)[..., None]
+        with torch.no_grad():
+            parameters[name].copy_(torch.from_numpy(values.reshape(count, outputs, inputs)).transpose(1, 2))
+        tensors[f"{name}_blocks"] = torch.from_numpy((codes[..., 0::2] | (codes[..., 1::2] << 4)).astype(np.uint8))
+        tensors[f"{name}_scales"] = torch.from_numpy(exponents)
+    save_file(tensors, tmp_path / "model.safetensors")
+    said = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    write(tmp_path / "config.json", said | {"quantization_config": {"quant_method": "mxfp4"}})
+    ids = random.integers(0, 260, 50).tolist()
+    with torch.no_grad():
+        want = model(torch.tensor([ids])).logits[0]
+    assert float((all_logits(load(tmp_path, reference_ops()).model, ids) - want).abs().max()) < 1e-3
 
 
 # bitsandbytes -------------------------------------------------------------------------------------------------------

@@ -34,7 +34,11 @@ def same_numbers_every_time() -> None:
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("kernels")
+    """Empty when the tests begin, and shared by all processes that run them: what one has compiled the others take."""
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent / "kernels" if own.name.startswith("popen-") else own / "kernels"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from stemma.runtime.model.families.rope_settings import read_ropes
 from stemma.runtime.model.settings import Settings
 
 LARGEST = 62
+"""Layers of the largest one. Folders of those that see say few of their sizes: the others are this family's own."""
 
 
 def read(settings: Settings) -> ModelConfig:
@@ -30,7 +31,8 @@ def read(settings: Settings) -> ModelConfig:
 GEMMA3 = Family(
     read,
     GGUF("gemma3", {"rope_local_base_freq": "rope.freq_base_swa"}, TENSORS, one_less, {"sliding_window": 1024}),
-    defaults={"num_key_value_heads": 4, "head_dim": 256, "tie_word_embeddings": True, "query_pre_attn_scalar": 256,
-              "sliding_window": 4096},
+    defaults={"vocab_size": 262208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+              "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072,
+              "tie_word_embeddings": True, "query_pre_attn_scalar": 256, "sliding_window": 4096},
     without_effect=frozenset({"hidden_act", "cache_implementation"}),
 )  # fmt: skip

@@ -18,6 +18,7 @@ from stemma.runtime.model.families.folder_config import check_biases, network_te
 from stemma.runtime.model.files.embedding import read_embedding
 from stemma.runtime.model.files.folder_weights import folder_tensors, read_json
 from stemma.runtime.model.files.generation import read_generation
+from stemma.runtime.model.files.text_part import text_config, text_tensors
 
 Json = dict[str, Any]
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -26,10 +27,11 @@ ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 def read_hugging_face(folder: Path) -> Checkpoint:
     """Read a folder. Raises ModelFileError for what is damaged or missing, UnsupportedModel for what is not run."""
-    raw = _read_json(folder / "config.json")
+    whole = _read_json(folder / "config.json")
+    raw = text_config(whole)
     config = read_config(raw, folder.resolve().name)
     generation = _read_json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else {}
-    tensors = network_tensors(config, folder_tensors(folder, raw))
+    tensors = network_tensors(config, text_tensors(whole, folder_tensors(folder, whole)))
     check_biases(raw, config, tensors)
     config, tensors = _tied(config, tensors)
     tokenizer = _tokenizer(folder)

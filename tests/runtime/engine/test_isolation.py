@@ -66,7 +66,7 @@ class Ward:
         """All four between the same two steps; the generations, the victim's last."""
         self.engine.with_cache(lambda cache: cache.clear())
         now = self.loop.clock()
-        states = [self.engine._state(self.engine._requests.make(prompt, given), form, now)
+        states = [self.engine._state(self.engine._requests.make(prompt, given), form, {}, now)
                    for prompt, given, form in self.asked]  # fmt: skip
         hold = self.engine.hold()
         states[-1].sequence.retained = hold.retained

@@ -116,7 +116,7 @@ NARROW: dict[tuple[Family, bool], tuple[Tile, Tile, Tile]] = {
     ("hopper", False): (Tile(16, 64, 4, 3), Tile(16, 32, 4, 3), Tile(16, 16, 4, 3)),
     ("hopper", True): (Tile(16, 64, 4, 3), Tile(16, 32, 4, 4), Tile(16, 16, 4, 3)),
     ("blackwell", False): (Tile(16, 64, 4, 3), Tile(16, 32, 4, 3), Tile(16, 16, 4, 3)),
-    ("blackwell", True): (Tile(16, 64, 4, 3), Tile(16, 64, 4, 3), Tile(16, 16, 4, 3)),
+    ("blackwell", True): (Tile(16, 32, 4, 3), Tile(16, 64, 4, 3), Tile(16, 16, 4, 3)),
     ("cdna3", False): (Tile(16, 32, 4, 2), Tile(16, 32, 4, 2), Tile(16, 16, 4, 2)),
     ("cdna3", True): (Tile(16, 32, 4, 2), Tile(16, 32, 4, 2), Tile(16, 16, 4, 2)),
 }

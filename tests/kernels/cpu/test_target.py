@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from llvmlite import ir
 
 from stemma.kernels.codes import FORMS
-from stemma.kernels.cpu.attention import attend, kv, tiles
+from stemma.kernels.cpu import steps
+from stemma.kernels.cpu.attention import attend, kv, latent, tiles
 from stemma.kernels.cpu.machine import compile, target, threads
-from stemma.kernels.cpu.products import linear
-from stemma.kernels.cpu.rows import activations, embed
+from stemma.kernels.cpu.products import experts, groups, lay, linear
+from stemma.kernels.cpu.rows import activations, embed, gates, norms, table
 
 
 def flags(*names: str) -> dict[str, bool]:
@@ -41,25 +44,55 @@ def test_machines_without_vectors_are_refused() -> None:
 )
 def test_every_kernel_compiles_for_neon(machine: str, cpu: str, triple: str) -> None:
     chosen = target.choose(machine, flags("dotprod"), cpu, triple)
+    every_other = slice(None, None, 2) if machine == "arm64" else slice(1, None, 2)
+    texts = [
+        compile.assembly(module_of(triple, parts), chosen)
+        for parts in (
+            rows_parts(chosen, every_other),
+            group_parts(chosen),
+            attention_parts(chosen),
+            latent_parts(chosen),
+        )
+    ]
+    for instruction in ("sdot", "tbl", "fmla"):
+        assert any(instruction in text for text in texts)
+    assert not any("fmaf" in text for text in texts)  # a call for each lane
+
+
+def module_of(triple: str, parts: list[Callable[[ir.Module], object]]) -> ir.Module:
     module = ir.Module("neon")
     module.triple = triple
     threads.add_worker(module)
-    activations.add_prepare(module)
-    activations.add_gate(module)
-    every_other = slice(None, None, 2) if machine == "arm64" else slice(1, None, 2)
-    for kind in [*FORMS, *linear.FLOATING][every_other]:
-        linear.add_product(module, chosen, kind)
-    for type_ in embed.READERS:
-        embed.add_embed(module, type_)
-    linear.add_operations(module, chosen)
-    shape = tiles.Shape(9, 3, 64, 16, chosen, "int16")
-    attend.add_attention(module, shape)
-    kv.add_rope_write(module, shape)
-    text = compile.assembly(module, chosen)
-    assert "sdot" in text
-    assert "tbl" in text
-    assert "fmla" in text
-    assert "fmaf" not in text  # a call for each lane
+    for part in parts:
+        part(module)
+    return module
+
+
+def rows_parts(chosen: target.Target, kinds: slice) -> list[Callable[[ir.Module], object]]:
+    forms = [*FORMS, *linear.FLOATING][kinds]
+    return [
+        activations.add_prepare, gates.add_gate, table.add_table, norms.add_norm_add,
+        partial(linear.add_operations, target=chosen), steps.add_replay,
+        *(partial(linear.add_product, target=chosen, kind=kind) for kind in forms),
+        *(partial(lay.add_lay, kind=kind) for kind in forms if kind in FORMS),
+        *(partial(embed.add_embed, type_=type_) for type_ in embed.READERS),
+    ]  # fmt: skip
+
+
+def group_parts(chosen: target.Target) -> list[Callable[[ir.Module], object]]:
+    return [groups.add_groups, partial(groups.add_head_products, target=chosen),
+            partial(experts.add_experts, target=chosen)]  # fmt: skip
+
+
+def attention_parts(chosen: target.Target) -> list[Callable[[ir.Module], object]]:
+    shape = tiles.Shape(9, 3, 64, 16, chosen, "int16", windowed=True, softcapped=True)
+    return [partial(attend.add_attention, shape=shape), partial(kv.add_rope_write, shape=shape)]
+
+
+def latent_parts(chosen: target.Target) -> list[Callable[[ir.Module], object]]:
+    shape = tiles.Shape(4, 1, 48, 16, chosen, "int16", value_dim=32)
+    turned = partial(latent.add_turn_tails, heads=4, latent=32, turned=16)
+    return [partial(attend.add_attention, shape=shape), partial(latent.add_latent_write, shape=shape), turned]
 
 
 def test_a_changed_source_compiles_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,21 @@ def first_seen(kv_first, position, row_exists, window, TOKENS: tl.constexpr, WIN
 
 
 @triton.jit
+def load_tile(source, slot, dim, exists, HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr, PAD: tl.constexpr):
+    """(tokens, PAD) of keys or values: the first WIDTH numbers of each token's head."""
+    mask = exists[:, None] if PAD == WIDTH else exists[:, None] & (dim < WIDTH)[None, :]
+    return tl.load(source + slot[:, None] * HEAD_DIM + dim[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def scaled_by_token(tile, scales, slot, exists, GAIN: tl.constexpr, SCALED: tl.constexpr):
+    """(rows, tokens), times the scale that eight-bit KV has for each token, and a gain."""
+    if SCALED:
+        return tile * (tl.load(scales + slot, mask=exists, other=0.0).to(tl.float32)[None, :] * GAIN)
+    return tile
+
+
+@triton.jit
 def store_stats(stats, maximum, total, exists):
     """What `merge_kernel` needs of a piece beside its values."""
     tl.store(stats, maximum, mask=exists)
@@ -109,8 +124,7 @@ def attend_kernel(
     query = tl.load(q + query_row[:, None] * HEAD_DIM + dim[None, :], mask=query_exists, other=0.0).to(DOT)
     position = tl.load(positions + token, mask=row_exists, other=0)
 
-    maximum = tl.full((ROWS,), -1.0e38, tl.float32)
-    total = tl.zeros((ROWS,), tl.float32)
+    maximum, total = tl.full((ROWS,), -1.0e38, tl.float32), tl.zeros((ROWS,), tl.float32)
     accumulator = tl.zeros((ROWS, VALUE_PAD), tl.float32)
     kv_first = first_seen(kv_first, position, row_exists, window, TOKENS, WINDOWED)
     column = tl.arange(0, TOKENS)
@@ -121,18 +135,14 @@ def attend_kernel(
         slot = (block.to(tl.int64) * NUM_KV_HEADS + kv_head) * BLOCK_SIZE + index % BLOCK_SIZE
         # The blocks of the next tile are asked for now, so that no load of this loop waits for another one.
         block = tl.load(table + (index + TOKENS) // BLOCK_SIZE, mask=index + TOKENS < kv_end, other=0)
-        key_mask = exists[:, None] if HEAD_PAD == HEAD_DIM else exists[:, None] & (dim < HEAD_DIM)[None, :]
-        key = tl.load(keys + slot[:, None] * HEAD_DIM + dim[None, :], mask=key_mask, other=0.0).to(DOT)
+        key = load_tile(keys, slot, dim, exists, HEAD_DIM, HEAD_DIM, HEAD_PAD).to(DOT)
         scores = tl.dot(query, tl.trans(key), input_precision="ieee") * score_scale
-        if SCALED:
-            scores *= tl.load(key_scales + slot, mask=exists, other=0.0).to(tl.float32)[None, :]
+        scores = scaled_by_token(scores, key_scales, slot, exists, 1.0, SCALED)
         seen = visible(index, position, exists, window, WINDOWED)
         scores = tl.where(seen, capped(scores, softcap, SOFTCAP), float("-inf"))
         weight, shrink, maximum, total = online_softmax(scores, maximum, total)
-        if SCALED:
-            weight *= tl.load(value_scales + slot, mask=exists, other=0.0).to(tl.float32)[None, :] * GAIN
-        value_mask = exists[:, None] if VALUE_PAD == VALUE_DIM else exists[:, None] & (value_dim < VALUE_DIM)[None, :]
-        value = tl.load(values + slot[:, None] * HEAD_DIM + value_dim[None, :], mask=value_mask, other=0.0).to(DOT)
+        weight = scaled_by_token(weight, value_scales, slot, exists, GAIN, SCALED)
+        value = load_tile(values, slot, value_dim, exists, HEAD_DIM, VALUE_DIM, VALUE_PAD).to(DOT)
         accumulator = tl.dot(weight.to(DOT), value, accumulator * shrink[:, None], input_precision="ieee")
     if SCALED:
         accumulator = accumulator / GAIN

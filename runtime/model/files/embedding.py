@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from stemma.runtime.errors import ModelFileError, UnsupportedModel
+from stemma.runtime.errors import UnsupportedModel
 from stemma.runtime.model.config import EmbeddingDefaults
+from stemma.runtime.model.files.folder_weights import read_json, read_json_list
 
 PoolingName = Literal["last", "mean"]
 NAMES: Mapping[str, PoolingName] = MappingProxyType({"lasttoken": "last", "mean": "mean", "mean_tokens": "mean"})
@@ -22,16 +22,16 @@ def read_embedding(folder: Path) -> EmbeddingDefaults | None:
     if not (folder / "modules.json").exists():
         return None
     pooling, normalize = None, False
-    for module in _read(folder / "modules.json", list):
+    for module in read_json_list(folder / "modules.json"):
         kind, path = str(module.get("type", "")).rsplit(".", 1)[-1], folder / str(module.get("path", ""))
         if kind == "Pooling":
-            pooling = _pooling(_read(path / "config.json", dict))
+            pooling = _pooling(read_json(path / "config.json"))
         elif kind == "Normalize":
             normalize = True
         elif kind != "Transformer":
             raise UnsupportedModel(f"modules.json has a module {kind!r} behind the model, which is not run here")
     said = folder / "config_sentence_transformers.json"
-    prompts = _read(said, dict).get("prompts") or {} if said.exists() else {}
+    prompts = read_json(said).get("prompts") or {} if said.exists() else {}
     return EmbeddingDefaults(pooling, normalize, {str(name): str(text) for name, text in prompts.items()})
 
 
@@ -46,16 +46,6 @@ def _pooling(settings: Mapping[str, Any]) -> PoolingName:
     if len(modes) != 1 or modes[0] not in NAMES:
         raise UnsupportedModel(f"pooling by {modes} is not run here; by the last token or by the mean of all is")
     return NAMES[modes[0]]
-
-
-def _read(path: Path, kind: type) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"{path} cannot be read ({error}); fetch it again") from error
-    if not isinstance(content, kind):
-        raise ModelFileError(f"{path} is no JSON {kind.__name__}; fetch it again")
-    return content
 
 
 def read_gguf_embedding(pooling: int | None) -> EmbeddingDefaults | None:

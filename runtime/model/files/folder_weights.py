@@ -48,13 +48,26 @@ def quantisation(folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises ModelFileError."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ModelFileError(f"{path} is damaged ({error}); fetch it again") from error
+    content = _any_json(path)
     if not isinstance(content, dict):
         raise ModelFileError(f"{path} is not a JSON object; fetch it again")
     return content
+
+
+def read_json_list(path: Path) -> list[Any]:
+    """A JSON array. Raises ModelFileError."""
+    content = _any_json(path)
+    if not isinstance(content, list):
+        raise ModelFileError(f"{path} is not a JSON array; fetch it again")
+    return content
+
+
+def _any_json(path: Path) -> Any:
+    """Whatever a JSON file holds. Raises ModelFileError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path} is damaged ({error}); fetch it again") from error
 
 
 def _weight_files(folder: Path) -> list[Path]:

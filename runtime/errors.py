@@ -86,6 +86,10 @@ class StateError(StemmaError):
     """A program's state, or a chat, was asked for something that it cannot do now."""
 
 
+class ToolLimit(StemmaError):
+    """In a chat, the model went on calling tools for as many answers as it may, and gave none without calls."""
+
+
 class IncompleteOutput(StemmaError):
     """An output ended, at `max_tokens`, a stop string or cancelled, before it was a value of its form: `text`."""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stemma.lang.remote.connect import connect
     from stemma.lang.states.state import State
     from stemma.lang.values.gen import Gen
+    from stemma.lang.values.tools import Tool, ToolCall
     from stemma.runtime import errors
     from stemma.runtime.core.sampling import Sampling
     from stemma.runtime.core.sequence import Usage
@@ -33,6 +34,8 @@ __all__ = [
     "Regex",
     "Sampling",
     "State",
+    "Tool",
+    "ToolCall",
     "Usage",
     "connect",
     "errors",
@@ -48,6 +51,8 @@ _HOMES = {
     "Regex": "stemma.fsm.regex:Regex",
     "Sampling": "stemma.runtime.core.sampling:Sampling",
     "State": "stemma.lang.states.state:State",
+    "Tool": "stemma.lang.values.tools:Tool",
+    "ToolCall": "stemma.lang.values.tools:ToolCall",
     "Usage": "stemma.runtime.core.sequence:Usage",
     "connect": "stemma.lang.remote.connect:connect",
     "errors": "stemma.runtime.errors",

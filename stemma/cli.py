@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from stemma.runtime.core.config import EngineConfig
-from stemma.runtime.errors import StemmaError
+from stemma.runtime.errors import IncompleteOutput, InvalidRequest, StemmaError, ToolLimit
 from stemma.server.config import ServerConfig
 from stemma.terminal.options import fields_of, takes
 
@@ -92,35 +92,37 @@ def chat(
     system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
     max_tokens: MaxTokens = 256,
     temperature: Temperature = None,
+    tools: Annotated[Path | None, typer.Option(help="A Python file whose functions the model may call.")] = None,
+    max_rounds: Annotated[int, typer.Option(help="Answers with calls, before one without.")] = 8,
+    yes: Annotated[bool, typer.Option("--yes", help="Make calls without asking.")] = False,
     as_json: Json = False,
     **options: Any,
 ) -> None:
-    """Talk to a model, one line a turn; /undo takes a turn back, /tree shows the cache, an empty line ends it."""
+    """Talk to a model, one line a turn; /undo takes a turn back, /tree shows the cache, an empty line ends it.
+
+    With --tools it may call functions: each call is shown, and made if you allow it.
+    """
     from stemma.lang.chats.chat import Chat
+    from stemma.terminal.tools import Approval, read_tools
     from stemma.terminal.tree import draw, of_engine
 
     console = Console(stderr=True)
+    if tools is not None and not (yes or sys.stdin.isatty()):
+        raise InvalidRequest("nobody can be asked whether to make calls: give --yes, or run it in a terminal", "tools")
+    approve = Approval(console, yes)
+    offered = read_tools(tools) if tools is not None else ()
     with _engine(model, adapters, options) as llm:
-        session = Chat(llm, system, max_tokens=max_tokens, **_asked(temperature=temperature))
+        session = Chat(
+            llm, system, tools=offered, max_rounds=max_rounds, approve=approve, max_tokens=max_tokens,
+            **_asked(temperature=temperature),
+        )  # fmt: skip
         while line := _read_line(console):
             if line == "/undo":
                 session.undo()
             elif line == "/tree":
                 console.print(draw(of_engine(llm.tree(), llm.loaded.tokenizer.decode)))
             else:
-                reply = session.send(line)
-                if not as_json:
-                    for part in reply:
-                        console.print(part.thoughts, end="", style="dim", markup=False, highlight=False)
-                        print(part.text, end="", flush=True)
-                    print()
-                reply.result()
-                completion = reply.completion
-                if as_json:
-                    thoughts = {"thoughts": reply.thoughts} if reply.thoughts else {}
-                    print(json.dumps(_completion_json(completion, llm.loaded.config.name) | thoughts), flush=True)
-                else:
-                    console.print(_figures(completion), style="dim")
+                _tell(session.send(line), as_json, console, approve, llm.loaded.config.name)
 
 
 @app.command()
@@ -276,6 +278,29 @@ def _engine(model: str | None, adapters: list[str] | None, options: dict[str, An
 
     with progress() as report:
         return Engine(model, adapters=adapters or (), progress=report, **options)
+
+
+def _tell(reply: Any, as_json: bool, console: Console, approve: Any, model: str) -> None:
+    """Show a reply as it comes, or all of it as a line of JSON."""
+    try:
+        if as_json:
+            reply.result()
+            calls = [
+                {"name": made.call.name, "arguments": dict(made.call.arguments), "result": made.result}
+                for made in reply.calls
+            ]
+            beside = {name: value for name, value in (("thoughts", reply.thoughts), ("calls", calls)) if value}
+            print(json.dumps(_completion_json(reply.completion, model) | beside), flush=True)
+            return
+        for part in reply:
+            console.print(part.thoughts, end="", style="dim", markup=False, highlight=False)
+            print(part.text, end="", flush=True)
+            if part.called is not None:
+                approve.show(part.called)
+        print()
+        console.print(_figures(reply.completion), style="dim")
+    except (ToolLimit, IncompleteOutput) as error:
+        console.print(f"{type(error).__name__}: {error}; the turn is taken back", style="red", markup=False)
 
 
 def _asked(**options: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pydantic import Field
 from stemma.fsm.json_schema import JSONSchema
 from stemma.runtime.engine import Engine, RequestOptions
 from stemma.runtime.errors import ModelError
-from stemma.server.outputs.closed_schema import closed
+from stemma.runtime.tongues.closed_schema import closed
 
 
 @llm.hookimpl

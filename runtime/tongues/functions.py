@@ -10,6 +10,7 @@ from stemma.fsm.errors import FormError
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.syntax import ast
 from stemma.fsm.syntax.nodes import EMPTY, NOTHING, choice, concat
+from stemma.runtime.tongues.closed_schema import closed
 from stemma.runtime.tongues.marks import Marks
 from stemma.runtime.tongues.rules import Rules
 
@@ -33,6 +34,17 @@ class Function:
         """The schema as a dictionary."""
         assert isinstance(self.arguments.schema, dict)
         return self.arguments.schema
+
+
+def function_of(name: str, parameters: Mapping[str, Any]) -> Function:
+    """A function whose arguments have this schema; what that leaves open is closed. Raises FormError."""
+    kind = parameters.get("type", "object")
+    if kind != "object":
+        raise FormError(f"the parameters of {name} must be an object, not {kind!r:.40}")
+    schema = {"type": "object", "properties": {}, **parameters}
+    if not schema["properties"] and set(schema) == {"type", "properties"}:
+        schema["additionalProperties"] = False
+    return Function(name, JSONSchema(closed(schema)))
 
 
 class Member(NamedTuple):

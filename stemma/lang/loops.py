@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -77,6 +77,11 @@ class LoopThread:
                 future.cancel()
                 ended.wait()
             raise
+
+
+async def awaited(work: Awaitable[Result]) -> Result:
+    """Anything that can be awaited, as a coroutine."""
+    return await work
 
 
 def run_blocking(coroutine: Coroutine[Any, Any, Result]) -> Result:

@@ -11,6 +11,7 @@ which characters the template wrote itself, and a special token is one only if a
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -91,25 +92,32 @@ class ChatTemplate:
             return self._tokenizer.encode_pieces(self._pieces(text, 0, self._answers(text, traced, values)))
 
     def encode_after(
-        self, messages: Sequence[Message], answer: int, /, *, add_generation_prompt: bool = True, **values: Any
-    ) -> list[int]:
-        """Tokens that the template writes behind the answer `messages[answer]`: its end, later turns, the next prompt.
+        self, messages: Sequence[Message], mark: str, rest: str = "", /, *, add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None, **values: Any,
+    ) -> list[int]:  # fmt: skip
+        """Tokens that the template writes behind an answer: its end, later turns, the next prompt.
 
-        What stands before is left out, and the answer's own words do not count: put the tokens it was generated with
-        before these. Raises ChatTemplateError if the template does not show the answer.
+        mark: stands in the answer, in place of its words or in its last call, and nowhere else (`absent_word`). rest:
+        what of the answer the template writes behind the mark. What stands before is left out: put the tokens that the
+        answer was generated with before these. Raises ChatTemplateError if the template does not show the answer.
         """
         self.check_values(values)
-        values = {**values, "tools": None, "add_generation_prompt": add_generation_prompt}
+        values = {**values, "tools": tools, "add_generation_prompt": add_generation_prompt}
         with _depth_refused():
             traced = _traced(messages)
-            here = _absent_character(self.source + json.dumps([traced, values], ensure_ascii=False, default=str))
-            traced[answer]["content"] = Traced(here)
+            answer = max((at for at, message in enumerate(traced) if mark in _as_json(message)), default=-1)
             text = self._render(traced, values)
-            begin = text.rfind(here) + 1
-            if not begin:
+            begin = text.rfind(mark) + len(mark)
+            if answer < 0 or begin < len(mark) or not text.startswith(rest, begin):
                 raise ChatTemplateError("the model's chat template leaves an answer out; its turn cannot be continued")
             answers = self._answers(text, traced, values, answer + 1)
-            return self._tokenizer.encode_more_pieces(self._pieces(text, begin, answers))
+            return self._tokenizer.encode_more_pieces(self._pieces(text, begin + len(rest), answers))
+
+    def absent_word(self, messages: Sequence[Message]) -> str:
+        """A word that neither the template nor the messages have, to mark a place with."""
+        with _depth_refused():
+            text = self.source + self.tool_source + _as_json(messages)
+        return next(word for number in itertools.count() if (word := f"zq{number}zq") not in text)
 
     def _render(self, messages: Sequence[Message], values: Mapping[str, Any]) -> Traced:
         try:
@@ -160,10 +168,8 @@ def _traced(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return [said(message) | {"role": written(message["role"])} for message in _checked(messages)]
 
 
-def _absent_character(text: str) -> str:
-    """A character of a private use plane that is not in this text."""
-    used = set(text)
-    return next(chr(code) for code in range(0xF0000, 0xFFFFE) if chr(code) not in used)
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _checked(messages: Sequence[Message]) -> Sequence[Message]:

@@ -7,15 +7,16 @@ turn 2   [------------------- cached ------------------------------------][ user
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack, overload
 
 from stemma.lang.backend import Backend
 from stemma.lang.chats.chat_file import SavedChat, SavedTurn, read_chat, write_chat
+from stemma.lang.chats.reply import MAX_ROUNDS, Approve, Reply, rules_of
 from stemma.lang.states.state import Mark, State
-from stemma.lang.values.gen import Gen
+from stemma.lang.values.tools import Tool
 from stemma.runtime.core.checking import checked, describe
 from stemma.runtime.engine import RequestOptions
 from stemma.runtime.errors import ModelError, StateError
@@ -44,28 +45,36 @@ class Chat:
         chat.edit(0, "Good evening").result()
         chat.undo()
 
-    options: RequestOptions for every turn. Raises ModelError if the model has no chat template.
+    tools: functions that the model may call before it answers, Python's or `stemma.Tool`; they are run, and it is told
+    what they result in. max_rounds: answers with calls before the one without; one more is a ToolLimit.
+    approve: asked before each call is made, may be asynchronous; the model is told of a no.
+    options: RequestOptions for every answer. Raises ModelError if the model has no chat template, InvalidRequest for
+    tools that cannot be told or run.
     """
 
-    def __init__(self, llm: Backend, system: str | None = None, **options: Unpack[RequestOptions]) -> None:
+    def __init__(
+        self, llm: Backend, system: str | None = None, *, tools: Sequence[Tool | Callable[..., Any]] = (),
+        max_rounds: int = MAX_ROUNDS, approve: Approve | None = None, **options: Unpack[RequestOptions],
+    ) -> None:  # fmt: skip
         if llm.chat_template is None:
             raise ModelError("this model has no chat template: use generate, or an instruct model")
         self._llm = llm
         self._options = options
-        self._state = State(llm, **options)
-        self._reply: Gen[Any] | None = None
+        self._rules = rules_of(tools, max_rounds, approve)
+        self._state = State(llm, **options).tools(*self._rules.tools)
+        self._reply: Reply[Any] | None = None
         self.turns: tuple[Turn, ...] = ()
         if system is not None:
             self._state.system(system)
 
     # Talking ----------------------------------------------------------------
     @overload
-    def send(self, text: str, **options: Unpack[RequestOptions]) -> Gen[str]: ...
+    def send(self, text: str, **options: Unpack[RequestOptions]) -> Reply[str]: ...
 
     @overload
-    def send(self, text: str, form: TypeForm[Value], **options: Unpack[RequestOptions]) -> Gen[Value]: ...
+    def send(self, text: str, form: TypeForm[Value], **options: Unpack[RequestOptions]) -> Reply[Value]: ...
 
-    def send(self, text: str, form: Any = str, **options: Unpack[RequestOptions]) -> Gen[Any]:
+    def send(self, text: str, form: Any = str, **options: Unpack[RequestOptions]) -> Reply[Any]:
         """Ask. The answer joins the chat when it has ended; a reply that is cancelled or fails leaves no trace.
 
         form: a type that the answer shall be a value of, as in `State.gen`.
@@ -74,11 +83,11 @@ class Chat:
         self._check_idle()
         return self._ask(self.turns, self._state.mark(), text, form, options)
 
-    def regenerate(self, **options: Unpack[RequestOptions]) -> Gen[str]:
+    def regenerate(self, **options: Unpack[RequestOptions]) -> Reply[str]:
         """Answer the last question anew, in place of its answer. Without a temperature it will be the same."""
         return self.edit(len(self.turns) - 1, self._turn(-1).question, **options)
 
-    def edit(self, index: int, text: str, **options: Unpack[RequestOptions]) -> Gen[str]:
+    def edit(self, index: int, text: str, **options: Unpack[RequestOptions]) -> Reply[str]:
         """Ask `text` in place of turn `index`; that turn and those after it go when the new answer has ended."""
         before = self._turn(index).before
         return self._ask(self.turns[: index % len(self.turns)], before, text, str, options)
@@ -93,16 +102,17 @@ class Chat:
     def fork(self) -> Chat:
         """A second chat with the same past, in constant time."""
         self._check_idle()
-        fork = Chat(self._llm, **self._options)
+        tools, max_rounds, approve = self._rules
+        fork = Chat(self._llm, tools=tools, max_rounds=max_rounds, approve=approve, **self._options)
         fork._state.release()
         fork._state, fork.turns = self._state.copy(), self.turns
         return fork
 
-    def _ask(self, turns: tuple[Turn, ...], before: Mark, text: str, form: Any, options: RequestOptions) -> Gen[Any]:
+    def _ask(self, turns: tuple[Turn, ...], before: Mark, text: str, form: Any, options: RequestOptions) -> Reply[Any]:
         """Ask on a copy of the state, which becomes the chat's when the answer is there."""
         state = self._state.copy().back_to(before)
 
-        def end(reply: Gen[Any]) -> None:
+        def end(reply: Reply[Any]) -> None:
             self._reply = None
             if reply.is_done:
                 self._state, state_before = state, self._state
@@ -111,8 +121,7 @@ class Chat:
             else:
                 state.release()
 
-        self._reply = state.user(text).gen(form, **options)
-        self._reply.when_ended(end)
+        self._reply = Reply(state.user(text), self._rules, form, options, end)
         return self._reply
 
     def _turn(self, index: int) -> Turn:
@@ -133,9 +142,9 @@ class Chat:
         return self._state.copy()
 
     @property
-    def messages(self) -> list[dict[str, str]]:
-        """The chat so far, as roles and contents."""
-        return [message._asdict() for message in self._state.messages]
+    def messages(self) -> list[dict[str, Any]]:
+        """The chat so far, as roles and contents; calls and their results as OpenAI writes them."""
+        return [message.value for message in self._state.messages]
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -155,17 +164,23 @@ class Chat:
         write_chat(Path(path), SavedChat(transcript, turns), self._llm.tokenizer)
 
     @classmethod
-    def load(cls, llm: Backend, path: str | Path, **options: Unpack[RequestOptions]) -> Chat:
-        """A chat that `save` wrote. Raises StateError if it is another file, or of another tokenizer."""
-        saved = read_chat(Path(path), llm.tokenizer)
-        chat = cls(llm, **options)
+    def load(
+        cls, llm: Backend, path: str | Path, *, tools: Sequence[Tool | Callable[..., Any]] = (),
+        max_rounds: int = MAX_ROUNDS, approve: Approve | None = None, **options: Unpack[RequestOptions],
+    ) -> Chat:  # fmt: skip
+        """A chat that `save` wrote, with the tools that it had.
+
+        Raises StateError if it is another file, or of another tokenizer, or with other tools.
+        """
+        chat = cls(llm, tools=tools, max_rounds=max_rounds, approve=approve, **options)
+        saved = read_chat(Path(path), llm.tokenizer, chat._rules.tools)
         chat._state.back_to(Mark(saved.transcript, ()))
         chat.turns = tuple(Turn(turn.question, turn.answer, Mark(saved.before(turn), ())) for turn in saved.turns)
         return chat
 
     @classmethod
     def of_messages(
-        cls, llm: Backend, messages: Iterable[Mapping[str, str]], **options: Unpack[RequestOptions]
+        cls, llm: Backend, messages: Iterable[Mapping[str, Any]], **options: Unpack[RequestOptions]
     ) -> Chat:
         """A chat that goes on from roles and contents: an optional system message, then users and assistants by turns.
 
@@ -174,6 +189,8 @@ class Chat:
         chat = cls(llm, **options)
         before: Mark | None = None
         for message in messages:
+            if isinstance(message, Mapping) and message.get("tool_calls"):
+                raise StateError("calls are not taken from messages: save() and load() keep them")
             read = checked(message, Mapping[str, str], "messages")
             role, text = read.get("role"), read.get("content", "")
             if role == "user" and before is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stemma.lang.states.transcript import Message, Transcript
+from stemma.lang.values.tools import Tool
 from stemma.runtime.errors import StateError
 from stemma.runtime.model import Tokenizer
 
@@ -36,7 +37,8 @@ class SavedChat:
         """The transcript when a turn began."""
         answer = turn.num_messages - 1 if turn.num_tokens else None
         whole = self.transcript
-        return Transcript(whole.messages[: turn.num_messages], whole.base[: turn.num_tokens], answer, turn.covered)
+        messages, base = whole.messages[: turn.num_messages], whole.base[: turn.num_tokens]
+        return Transcript(messages, base, answer, turn.covered, whole.tools)
 
 
 def write_chat(path: Path, chat: SavedChat, tokenizer: Tokenizer) -> None:
@@ -45,7 +47,8 @@ def write_chat(path: Path, chat: SavedChat, tokenizer: Tokenizer) -> None:
     value = {
         "format": FORMAT,
         "tokenizer": fingerprint(tokenizer),
-        "messages": [message._asdict() for message in transcript.messages],
+        "messages": [message.value for message in transcript.messages],
+        "tools": [tool.told for tool in transcript.tools],
         "tokens": list(transcript.base),
         "answer": transcript.answer,
         "covered": transcript.covered,
@@ -56,8 +59,8 @@ def write_chat(path: Path, chat: SavedChat, tokenizer: Tokenizer) -> None:
     beside.replace(path)
 
 
-def read_chat(path: Path, tokenizer: Tokenizer) -> SavedChat:
-    """Raises StateError for a file that is no chat, or one of another tokenizer."""
+def read_chat(path: Path, tokenizer: Tokenizer, tools: tuple[Tool, ...]) -> SavedChat:
+    """Raises StateError for a file that is no chat, or one of another tokenizer, or with other tools."""
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         is_chat = value["format"] == FORMAT
@@ -70,9 +73,12 @@ def read_chat(path: Path, tokenizer: Tokenizer) -> SavedChat:
             f"{path} was saved with another tokenizer, its token ids mean nothing here: "
             'take its texts, Chat.of_messages(llm, json.load(file)["messages"])'
         )
+    if value.get("tools", []) != [tool.told for tool in tools]:
+        names = [tool["function"]["name"] for tool in value.get("tools", [])]
+        raise StateError(f"{path} was saved with other tools: give the same again, {names}")
     try:
-        messages = tuple(Message(**message) for message in value["messages"])
-        transcript = Transcript(messages, tuple(value["tokens"]), value["answer"], value["covered"])
+        messages = tuple(map(Message.of, value["messages"]))
+        transcript = Transcript(messages, tuple(value["tokens"]), value["answer"], value["covered"], tools)
         return SavedChat(transcript, [SavedTurn(**turn) for turn in value["turns"]])
     except (KeyError, TypeError) as error:
         raise StateError(f"{path} is damaged: {error}") from error

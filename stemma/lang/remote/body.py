@@ -55,9 +55,21 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value not in (None, (), {})}
 
 
+def _calling(spec: AnswerGrammar) -> dict[str, Any]:
+    for function in spec.functions:
+        if function.arguments != JSONSchema(dict(function.schema)):
+            raise InvalidRequest(f"the form of {function.name} cannot be sent to a server", "grammar")
+    tools = [
+        {"type": "function", "function": {"name": function.name, "parameters": dict(function.schema)}}
+        for function in spec.functions
+    ]
+    return {"tools": tools, "max_calls": spec.max_calls, "required": spec.otherwise == "nothing"}
+
+
 def _grammar(spec: Any) -> dict[str, Any]:
-    if isinstance(spec, AnswerGrammar) and not (spec.functions or isinstance(spec.otherwise, str)):
-        return {**_grammar(spec.otherwise), "behind_thoughts": True}
+    if isinstance(spec, AnswerGrammar):
+        bound: dict[str, Any] = {} if isinstance(spec.otherwise, str) else _grammar(spec.otherwise)
+        return {**bound, "behind_thoughts": True} if not spec.functions else {**bound, "calling": _calling(spec)}
     match spec.spec if isinstance(spec, Form) else spec:
         case Regex(pattern=pattern):
             return {"regex": pattern}

@@ -30,7 +30,7 @@ class Session:
     @property
     def encoder(self) -> Encoder:
         """The model's text."""
-        return Encoder(self.llm.tokenizer, self.llm.chat_template)
+        return Encoder(self.llm.tokenizer, self.llm.chat_template, self.llm.tongue)
 
     def close(self) -> None:
         """Let go of every state: cancel what is under way, give blocks back."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar, Unpack, cast, overload
 
@@ -19,11 +21,12 @@ from stemma.lang.reports.trace import TraceNode
 from stemma.lang.states.fork import run_branches
 from stemma.lang.states.pin import Pin
 from stemma.lang.states.session import Session
-from stemma.lang.states.speaker import Speaker
+from stemma.lang.states.speaker import MAX_CALLS, Calling, Speaker, written
 from stemma.lang.states.transcript import Message, Role, Transcript, keep
 from stemma.lang.values.gen import Gen, Outcome
 from stemma.lang.values.hearing import Ear, PlainEar
 from stemma.lang.values.select import By, check_options, scores, scorings
+from stemma.lang.values.tools import Said, Tool, ToolCall, result_text, tools_of
 from stemma.radix import NextUse
 from stemma.runtime.core.checking import checked, describe
 from stemma.runtime.core.sequence import Usage
@@ -43,6 +46,9 @@ Choice = TypeVar("Choice", bound=str)
 
 MIN_PREFILL = 16
 """A fork computes what its branches share beforehand if that has at least so many new tokens."""
+
+CALLED = Form("call", Said, None, lambda text: None)
+"""Of the parts of an answer that may call: they have no value before its end."""
 
 MAX_PREVIEW = 200
 """Characters of an output that a trace keeps."""
@@ -105,6 +111,24 @@ class State:
         self._transcript = self._idle().with_text(checked(text, str, "text"))
         return self
 
+    def tools(self, *tools: Tool | Callable[..., Any]) -> Self:
+        """Offer functions, which `call` lets the model call: Python functions, or `stemma.Tool`.
+
+        Raises StateError behind the first answer: a prompt begins with what may be called.
+        """
+        transcript = self._idle()
+        self._transcript = transcript.with_tools(())
+        self._transcript = replace(self._transcript, tools=tools_of([*transcript.tools, *tools]))
+        return self
+
+    def result(self, call: ToolCall, result: Any) -> Self:
+        """Tell the model what a call of its last answer resulted in: a text as it is, any other value as JSON.
+
+        Raises StateError if no such call waits for it.
+        """
+        self._transcript = self._idle().with_result(checked(call, ToolCall, "call").id, result_text(result))
+        return self
+
     def _turn(self, role: Role, text: str) -> Self:
         self._transcript = self._idle().with_turn(role, checked(text, str, "text"))
         return self
@@ -136,25 +160,67 @@ class State:
         name: what the report calls it. options: override those of the state.
         """
         reader = self._session.form_of(form)
+        told = reader.over({**self._options, **options})
+        return self._speak(reader, name or reader.name, Speaker.of, lambda said, calls: reader.read(said), told)
+
+    @overload
+    def call(
+        self, *, required: bool = False, max_calls: int = MAX_CALLS, name: str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Gen[Said[str]]: ...  # fmt: skip
+
+    @overload
+    def call(
+        self, form: TypeForm[Value], *, required: bool = False, max_calls: int = MAX_CALLS, name: str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Gen[Said[Value]]: ...  # fmt: skip
+
+    def call(
+        self, form: Any = str, *, required: bool = False, max_calls: int = MAX_CALLS, name: str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Gen[Said[Any]]:  # fmt: skip
+        """Let the model call what `tools` offers, in its own way of writing calls, or answer: a `Said`.
+
+        Each call wants its `result` before the state goes on. form: of an answer without calls. required: there must
+        be a call. max_calls: of this answer. Raises IncompleteOutput for an answer that is cut inside a call, which
+        leaves the state as it was.
+        """
+        reader = self._session.form_of(form)
+        if checked(max_calls, int, "max_calls") < 1:
+            raise InvalidRequest(f"max_calls must be at least 1; it is {describe(max_calls)}", "max_calls")
+        calling = Calling(self._idle().tools, max_calls, checked(required, bool, "required"))
+
+        def said(completion: Completion, calls: tuple[ToolCall, ...]) -> Said[Any]:
+            return Said(completion.text, calls, None if calls else reader.read(completion))
+
+        told = reader.over({**self._options, **options})
+        return self._speak(CALLED, name or "call", partial(Speaker.with_tools, calling=calling), said, told)
+
+    def _speak(
+        self, form: Form, name: str, speaker_of: Callable[[Backend, Transcript, tuple[int, ...]], Speaker],
+        read: Callable[[Completion, tuple[ToolCall, ...]], Value], options: RequestOptions,
+    ) -> Gen[Value]:  # fmt: skip
+        """The model's turn. form: of its parts. read: the value of what it says, and of what it calls."""
         transcript = self._idle().answering()
         prompt = transcript.encode(self._session.encoder)
-        speaker = Speaker.of(self._session.llm, transcript, prompt)
-        node, started = self.trace.child("gen", name or reader.name), time.perf_counter()
+        speaker = speaker_of(self._session.llm, transcript, prompt)
+        node, started = self.trace.child("gen", name), time.perf_counter()
 
-        def finish(completions: list[Completion]) -> Outcome[Any]:
+        def finish(completions: list[Completion]) -> Outcome[Value]:
             (completion,) = completions
             text = speaker.without_close(completion.text)
             kept = keep(completion.tokens, text, self._session.llm.tokenizer, speaker.shown)
             heard = speaker.heard(completion)
-            said = completion._replace(text=heard.words)
-            self._record(node, started, completion.usage, said.text)
+            calls = speaker.calls(heard, completion)
+            said = completion._replace(text=heard.content)
+            self._record(node, started, completion.usage, said.text or ", ".join(map(str, calls)))
             self._extend_runs(len(prompt), completion.usage.cached_tokens, len(kept.tokens), completion.jumped)
-            self._transcript = transcript.with_generated(prompt, kept.tokens, said.text, kept.uncovered)
-            return Outcome(reader.read(said), said, completion.usage, {}, heard.thoughts)
+            uncovered = "" if calls else kept.uncovered
+            self._transcript = transcript.with_generated(prompt, kept.tokens, said.text, uncovered, written(heard))
+            return Outcome(read(said, calls), said, completion.usage, {}, heard.reasoning)
 
-        merged = speaker.over(reader.over({**self._options, **options}))
-        generation = self._session.llm.submit(prompt, hold=self._hold, **merged)
-        return self._start([generation], finish, reader, speaker.ear)
+        generation = self._session.llm.submit(prompt, hold=self._hold, **speaker.over(options))
+        return self._start([generation], finish, form, speaker.ear)
 
     def select(self, options: Sequence[Choice], *, by: By = "likelihood", name: str | None = None) -> Gen[Choice]:
         """Let the model choose one of these texts, which becomes part of the state. `scores` tells how they did.

@@ -10,22 +10,57 @@ No I/O, no engine: a transcript is copied by reference.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from stemma.lang.values.tools import Tool
 from stemma.runtime.errors import ModelError, StateError
 from stemma.runtime.model import ChatTemplate, Tokenizer
+from stemma.runtime.tongues.calls import Call
+from stemma.runtime.tongues.history import for_template
+from stemma.runtime.tongues.tongue import Tongue
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class WrittenCall(NamedTuple):
+    """A call in an answer. arguments: as JSON text."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 class Message(NamedTuple):
-    """One turn, or a plain text, whose role is empty."""
+    """One turn, or a plain text, whose role is empty. calls: of an answer. call_id: whose result it is."""
 
     role: str
     content: str
+    calls: tuple[WrittenCall, ...] = ()
+    call_id: str = ""
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """As OpenAI writes it."""
+        value: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.calls:
+            value["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in self.calls
+            ]
+        return value | ({"tool_call_id": self.call_id} if self.call_id else {})
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Message:
+        """From what `value` is. Raises KeyError or TypeError for anything else."""
+        calls = tuple(
+            WrittenCall(call["id"], call["function"]["name"], call["function"]["arguments"])
+            for call in value.get("tool_calls") or ()
+        )
+        return cls(value["role"], value["content"] or "", calls, value.get("tool_call_id") or "")
 
 
 class Encoder(NamedTuple):
@@ -33,6 +68,7 @@ class Encoder(NamedTuple):
 
     tokenizer: Tokenizer
     chat_template: ChatTemplate | None
+    tongue: Tongue
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +78,14 @@ class Transcript:
     messages: turns, the last one open; a plain text is one message without a role.
     base: tokens up to and with the last generated one. answer: index of the message it is in.
     covered: characters of that message that `base` stands for.
+    tools: what the model is told that it may call.
     """
 
     messages: tuple[Message, ...] = ()
     base: tuple[int, ...] = ()
     answer: int | None = None
     covered: int = 0
+    tools: tuple[Tool, ...] = ()
 
     @property
     def is_plain(self) -> bool:
@@ -64,9 +102,33 @@ class Transcript:
         """The text of the open turn."""
         return self.messages[-1].content if self.messages else ""
 
+    @property
+    def waiting(self) -> tuple[WrittenCall, ...]:
+        """Calls of the last answer whose results are not there."""
+        told = []
+        for message in reversed(self.messages):
+            if message.role != "tool":
+                return tuple(call for call in message.calls if call.id not in told)
+            told.append(message.call_id)
+        return ()
+
     # Growing ----------------------------------------------------------------
+    def with_tools(self, tools: Sequence[Tool]) -> Transcript:
+        """With functions that may be called. Raises StateError where the model has spoken without them."""
+        if self.is_plain or self.base:
+            raise StateError("tools() comes before the first answer, in a state with turns: prompts begin with them")
+        return replace(self, tools=(*self.tools, *tools))
+
+    def with_result(self, call_id: str, text: str) -> Transcript:
+        """With what a call of the last answer resulted in. Raises StateError if none of these waits for it."""
+        if call_id not in [call.id for call in self.waiting]:
+            raise StateError(f"no call waits for this result; there wait {[call.name for call in self.waiting]}")
+        return replace(self, messages=(*self.messages, Message("tool", text, call_id=call_id)))
+
     def with_turn(self, role: Role, text: str) -> Transcript:
-        """A new turn; an answer that is open already goes on. Raises StateError behind plain text."""
+        """A new turn; an answer that is open already goes on. Raises StateError behind plain text, or behind calls
+        without results."""
+        self._check_results()
         if self.is_plain:
             raise StateError(f"{role}() cannot follow plain text: begin the state with a role, or go on with text()")
         if role == "assistant" and self.is_answering:
@@ -74,23 +136,36 @@ class Transcript:
         return replace(self, messages=(*self.messages, Message(role, text)))
 
     def with_text(self, text: str) -> Transcript:
-        """More text in the open turn; without turns, more plain text."""
+        """More text in the open turn; without turns, more plain text. Raises StateError behind calls."""
+        self._check_results()
         if not self.messages:
             return replace(self, messages=(Message("", text),))
         *before, last = self.messages
+        if last.role == "tool":
+            raise StateError("a result is whole: go on with user(), or let the model speak")
         return replace(self, messages=(*before, Message(last.role, last.content + text)))
+
+    def _check_results(self) -> None:
+        if self.waiting:
+            names = ", ".join(call.name for call in self.waiting)
+            raise StateError(f"the model has called {names}: give its result with result() first")
 
     def answering(self) -> Transcript:
         """The same, ready for the model to speak: in the answer that is open, in a new one, or in plain text."""
+        self._check_results()
         if self.is_plain or self.is_answering:
             return self
         return self.with_turn("assistant", "") if self.messages else self.with_text("")
 
-    def with_generated(self, prompt: tuple[int, ...], tokens: tuple[int, ...], text: str, uncovered: str) -> Transcript:
-        """What the model said, behind `prompt`: `tokens` stand for `text`, but for its end `uncovered`."""
+    def with_generated(
+        self, prompt: tuple[int, ...], tokens: tuple[int, ...], text: str, uncovered: str,
+        calls: tuple[WrittenCall, ...] = (),
+    ) -> Transcript:  # fmt: skip
+        """What the model said, behind `prompt`: `tokens` stand for `text` and calls, but for the end `uncovered`."""
         grown = self.answering().with_text(text)
         covered = len(grown.open_text) - len(uncovered)
-        return Transcript(grown.messages, prompt + tokens, len(grown.messages) - 1, covered)
+        messages = (*grown.messages[:-1], grown.messages[-1]._replace(calls=calls))
+        return replace(self, messages=messages, base=prompt + tokens, answer=len(messages) - 1, covered=covered)
 
     # Encoding ----------------------------------------------------------------
     def encode(self, encoder: Encoder) -> tuple[int, ...]:
@@ -111,12 +186,39 @@ class Transcript:
         if template is None:
             raise ModelError("this model has no chat template: use text() and gen(), or an instruct model")
         closed = self.messages[:-1] if self.is_answering else self.messages
-        messages: list[dict[str, Any]] = [message._asdict() for message in closed]
+        messages = [message.value for message in closed]
+        told = [tool.told for tool in self.tools]
         if self.answer is None:
-            return template.encode_chat(messages, add_generation_prompt=self.is_answering)
+            given = for_template(messages, told, encoder.tongue)
+            return template.encode_chat(given.messages, add_generation_prompt=self.is_answering, tools=given.tools)
+        mark = template.absent_word([*messages, *told])
+        messages[self.answer], behind = _marked(self.messages[self.answer], mark, encoder.tongue)
+        given = for_template(messages, told, encoder.tongue)
+        after = template.encode_after(
+            given.messages, mark, behind, add_generation_prompt=self.is_answering, tools=given.tools
+        )
         rest = encoder.tokenizer.encode_continuation(self.messages[self.answer].content[self.covered :])
-        after = template.encode_after(messages, self.answer, add_generation_prompt=self.is_answering)
         return [*self.base, *rest, *after]
+
+
+class Marked(NamedTuple):
+    """An answer with a mark in it, and what the template writes of it behind the mark."""
+
+    value: dict[str, Any]
+    behind: str
+
+
+def _marked(answer: Message, mark: str, tongue: Tongue) -> Marked:
+    """In place of its words; where the template writes calls, in the last of them.
+
+    <tool_call>\\n{"name": "f", "arguments": {"x": "MARK"}}\\n</tool_call>
+                                              behind     ^^^^^^^^^^^^^^^^^
+    """
+    if not (answer.calls and tongue.is_written):
+        return Marked({"role": answer.role, "content": mark}, "")
+    calls = (*answer.calls[:-1], answer.calls[-1]._replace(arguments=json.dumps({"x": mark})))
+    written = tongue.calls.write([Call(call.name, json.loads(call.arguments), call.id) for call in calls])
+    return Marked(answer._replace(calls=calls).value, written.rpartition(mark)[2])
 
 
 class Kept(NamedTuple):

@@ -7,7 +7,6 @@ from typing import NamedTuple, Protocol
 
 from stemma.runtime.tongues.parser import AnswerParser
 from stemma.runtime.tongues.pieces import Piece, ReasoningPiece, TextPiece
-from stemma.runtime.tongues.tongue import Standing, Tongue
 
 
 class Heard(NamedTuple):
@@ -38,10 +37,10 @@ class PlainEar:
 
 
 class TongueEar:
-    """Of a model with a tongue."""
+    """Of a model with a tongue; calls are neither."""
 
-    def __init__(self, tongue: Tongue, standing: Standing) -> None:
-        self._parser = AnswerParser(tongue, (), None, standing)
+    def __init__(self, parser: AnswerParser) -> None:
+        self._parser = parser
 
     def push(self, text: str) -> Heard:
         return _heard(self._parser.push(text))

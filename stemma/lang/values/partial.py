@@ -18,6 +18,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from stemma.lang.values.hearing import Heard
+from stemma.lang.values.tools import Called
 from stemma.runtime.engine.forms import Form
 
 T_co = TypeVar("T_co", covariant=True)
@@ -32,6 +33,7 @@ class Part(NamedTuple, Generic[T_co]):
     the text so far; of a model there is an instance, whose closed fields are validated.
     open: the path of the innermost part that may still change, such as ("tags", 1); None if nothing may.
     thoughts: what was added to what the model thinks before it answers; such a part adds no text.
+    called: in a chat with tools, a call that was made; nor does such a part.
     """
 
     text: str
@@ -39,6 +41,7 @@ class Part(NamedTuple, Generic[T_co]):
     value: T_co | None
     open: Path | None
     thoughts: str = ""
+    called: Called | None = None
 
     def is_closed(self, *path: str | int) -> bool:
         """Whether the part of the value at this path is there and final."""
@@ -159,6 +162,11 @@ class Parts:
             yield Part("", self._so_far, None, (), more.thoughts)
         if more.words:
             yield self.add(more.words)
+
+    def called(self, made: Called) -> Part[Any]:
+        """The part of a call. What is said behind it is another answer, from its beginning."""
+        self._scanner, self._so_far = JSONScanner(), ""
+        return Part("", "", None, (), called=made)
 
     def _json_value(self) -> Any:
         try:

@@ -21,7 +21,8 @@ from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import bad_request
 from stemma.server.openai.legacy_logprobs import LegacyLogprobs, prompt_report
 from stemma.server.openai.wire import CompletionRequest
-from stemma.server.outputs.constraints import behind_thoughts, text_constraint
+from stemma.server.outputs.constraints import OutputConstraint, ToolUse, behind_thoughts, or_calls, text_constraint
+from stemma.server.prompts.prompter import ChatPrompter
 from stemma.server.wire.common import TokenId
 
 LEGACY_MAX_TOKENS = 16
@@ -38,15 +39,27 @@ async def completions(context: RequestContext[Service, CompletionRequest]) -> Re
     options.update(logprob_options(body))
     prompts = await service.work(prompts_of, service, body)
     constraint = text_constraint(body)
-    if body.behind_thoughts and constraint is not None:
-        if len(prompts) > 1:
-            raise bad_request("behind_thoughts is for one prompt", "behind_thoughts")
-        prompter = service.prompter
-        constraint = behind_thoughts(constraint, prompter.tongue, prompter.standing(prompts[0]))
+    if body.behind_thoughts or body.calling is not None:
+        constraint = chat_constraint(body, constraint, service.prompter, prompts)
     await constrain(service, options, constraint)
     generations = start(context, prompts, body.n or 1, body.max_tokens, LEGACY_MAX_TOKENS, options)
     answer = CompletionAnswer(service, body, prompts, bool(streaming.include_usage))
     return await reply(context, answer, generations)
+
+
+def chat_constraint(
+    body: CompletionRequest, form: OutputConstraint | None, prompter: ChatPrompter, prompts: Sequence[Sequence[int]]
+) -> OutputConstraint | None:
+    """Of a chat's answer whose prompt came as token ids. Raises ApiError."""
+    param = "calling" if body.calling is not None else "behind_thoughts"
+    if len(prompts) > 1:
+        raise bad_request(f"{param} is for one prompt", param)
+    standing = prompter.standing(prompts[0])
+    if body.calling is None:
+        return None if form is None else behind_thoughts(form, prompter.tongue, standing)
+    calling = body.calling
+    tools = ToolUse(calling.tools, calling.tools, calling.required, calling.max_calls)
+    return or_calls(form, tools, prompter.tongue, standing)
 
 
 def logprob_options(body: CompletionRequest) -> RequestOptions:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from stemma.server.wire.chat import ReasoningEffort, TextPart
+from stemma.server.wire.chat import MAX_CALLS, ReasoningEffort, TextPart, Tool
 from stemma.server.wire.common import (
     Count,
     GenerationRequest,
@@ -22,13 +22,22 @@ from stemma.server.wire.common import (
 FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 
 
+class Calling(Wire):
+    """What a chat's answer may call. required: it must."""
+
+    tools: Annotated[list[Tool], Meta(min_length=1)]
+    max_calls: Annotated[int, Meta(ge=1, le=MAX_CALLS)] = MAX_CALLS
+    required: bool = False
+
+
 class CompletionRequest(GenerationRequest):
     """A text to continue, or several, each as text or as token ids.
 
     logprobs: this many of the most likely tokens at each position. echo: the prompt is part of the answer.
     prompt_logprobs: as vLLM's: the prompt's own log-probabilities, with this many alternatives; scored_from: beginning
     with this token of it (1 if left out), so that what stands before is looked up in the cache. behind_thoughts: the
-    prompt is a chat's, as token ids, and the form binds what the model says when it has thought.
+    prompt is a chat's, as token ids, and the form binds what the model says when it has thought. calling: such a prompt
+    tells of functions; the answer calls them in the model's own form, or says what the form binds.
     """
 
     prompt: str | list[Any] | None = None
@@ -38,6 +47,7 @@ class CompletionRequest(GenerationRequest):
     prompt_logprobs: NumLogprobs | None = None
     scored_from: Count | None = None
     behind_thoughts: bool | None = None
+    calling: Calling | None = None
     suffix: None = None
 
 

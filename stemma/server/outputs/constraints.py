@@ -9,21 +9,20 @@ import msgspec
 
 from stemma.fsm.choices import Choices
 from stemma.fsm.ebnf import EBNF
+from stemma.fsm.errors import FormError, LimitError
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.lark import Lark
 from stemma.fsm.regex import Regex
 from stemma.runtime.engine.grammars import GrammarSpec
+from stemma.runtime.tongues import functions
 from stemma.runtime.tongues.answer_grammar import AnswerGrammar, Otherwise
+from stemma.runtime.tongues.closed_schema import closed
 from stemma.runtime.tongues.functions import Function
 from stemma.runtime.tongues.tongue import Standing, Tongue
 from stemma.server.http.errors import bad_request
-from stemma.server.outputs.closed_schema import closed
 from stemma.server.outputs.prompt_schema import prompt_schema
-from stemma.server.wire.chat import ChatRequest, NamedToolChoice, Tool
+from stemma.server.wire.chat import MAX_CALLS, ChatRequest, NamedToolChoice, Tool
 from stemma.server.wire.common import GenerationRequest, JsonObjectFormat, JsonSchemaFormat, StructuredOutputs
-
-MAX_CALLS = 8
-"""Calls in one answer, however many the client would take: a model that repeats itself has an end."""
 
 ANY_OBJECT = JSONSchema({"type": "object"})
 
@@ -90,10 +89,15 @@ def chat_constraint(body: ChatRequest, tools: ToolUse, tongue: Tongue, standing:
     if not tools.callable:
         constraint = _prompted_constraint(body) or final
         return None if constraint is None else behind_thoughts(constraint, tongue, standing)
+    return or_calls(final, tools, tongue, standing)
+
+
+def or_calls(final: OutputConstraint | None, tools: ToolUse, tongue: Tongue, standing: Standing) -> OutputConstraint:
+    """Calls; or, unless these are required, what `final` binds, if anything does. Raises ApiError."""
     size = len(msgspec.json.encode(tools.callable)) + (final.num_bytes if final else 0)
     otherwise: GrammarSpec | Otherwise = "nothing" if tools.is_required else final.spec if final else "text"
-    functions = tuple(map(function_of, tools.callable))
-    return OutputConstraint(AnswerGrammar(tongue, functions, tools.max_calls, otherwise, standing), size, "tools")
+    callable_ones = tuple(map(function_of, tools.callable))
+    return OutputConstraint(AnswerGrammar(tongue, callable_ones, tools.max_calls, otherwise, standing), size, "tools")
 
 
 def behind_thoughts(constraint: OutputConstraint, tongue: Tongue, standing: Standing) -> OutputConstraint:
@@ -187,11 +191,9 @@ def _response_format(body: GenerationRequest) -> OutputConstraint | None:
 
 def function_of(tool: Tool) -> Function:
     """A tool with the schema of its arguments. Raises ApiError."""
-    parameters: dict[str, Any] = tool.function.parameters or {}
-    kind = parameters.get("type", "object")
-    if kind != "object":
-        raise bad_request(f"the parameters of {tool.function.name} must be an object, not {kind!r:.40}", "tools")
-    schema = {"type": "object", "properties": {}, **parameters}
-    if not schema["properties"] and set(schema) == {"type", "properties"}:
-        schema["additionalProperties"] = False
-    return Function(tool.function.name, JSONSchema(closed(schema)))
+    try:
+        return functions.function_of(tool.function.name, tool.function.parameters or {})
+    except LimitError:
+        raise
+    except FormError as error:
+        raise bad_request(str(error), "tools") from error

@@ -11,6 +11,10 @@ from stemma.server.wire.common import Count, FunctionSpec, GenerationRequest, Nu
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
+MAX_CALLS = 8
+"""Calls in one answer, however many the client would take: a model that repeats itself has an end."""
+
+
 class TextPart(Wire):
     """A piece of a message's content."""
 

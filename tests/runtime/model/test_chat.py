@@ -272,7 +272,7 @@ def test_the_date_is_there() -> None:
 def test_a_value_whose_name_is_taken_is_refused(name):
     ours = template(templates.CHATML)
     taken = {name: 1}
-    for run in (ours.render, ours.encode_chat, lambda chat, **values: ours.encode_after(chat, 0, **values)):
+    for run in (ours.render, ours.encode_chat, lambda chat, **values: ours.encode_after(chat, "x", **values)):
         with pytest.raises(ChatTemplateError, match=name):
             run([{"role": "assistant", "content": "x"}], **taken)
 

@@ -18,6 +18,7 @@ CHAT = [
     {"role": "assistant", "content": " <think>hm</think> two <|start|> "},
     {"role": "user", "content": "three <|end|>"},
 ]
+MARKED = [CHAT[0], {"role": "assistant", "content": "MARK"}, CHAT[2]]
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +27,9 @@ def tokenizer():
 
 
 @pytest.mark.parametrize("source", [TEMPLATE, TRIMMING, THOUGHTLESS])
-def test_what_follows_an_answer_does_not_depend_on_its_words(tokenizer, source):
+def test_what_follows_an_answer_is_told_by_a_mark_in_it(tokenizer, source):
     template = ChatTemplate(source, tokenizer)
-    rest = template.encode_after(CHAT, 1)
-    assert rest == template.encode_after([CHAT[0], {"role": "assistant", "content": "other"}, CHAT[2]], 1)
+    rest = template.encode_after(MARKED, "MARK")
     special = tokenizer.special
     expected = [special["<|end|>"], *b"\n", special["<|start|>"], *b"user\nthree <|end|>", special["<|end|>"], *b"\n"]
     assert rest == [*expected, special["<|start|>"], *b"assistant\n"]
@@ -37,7 +37,7 @@ def test_what_follows_an_answer_does_not_depend_on_its_words(tokenizer, source):
 
 def test_it_ends_the_tokens_of_the_whole_chat(tokenizer):
     template = ChatTemplate(TEMPLATE, tokenizer)
-    rest = template.encode_after(CHAT, 1, add_generation_prompt=False)
+    rest = template.encode_after(MARKED, "MARK", add_generation_prompt=False)
     whole = template.encode_chat(CHAT, add_generation_prompt=False)
     assert whole[-len(rest) :] == rest
 
@@ -47,4 +47,17 @@ def test_a_template_that_drops_answers_is_refused(tokenizer):
         "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}", tokenizer
     )
     with pytest.raises(ChatTemplateError, match="leaves an answer out"):
-        template.encode_after(CHAT, 1)
+        template.encode_after(MARKED, "MARK")
+
+
+def test_what_of_an_answer_stands_behind_the_mark_is_left_out(tokenizer):
+    template = ChatTemplate(TEMPLATE, tokenizer)
+    marked = [CHAT[0], {"role": "assistant", "content": "two MARK} "}, CHAT[2]]
+    assert template.encode_after(marked, "MARK", "} ") == template.encode_after(MARKED, "MARK")
+    with pytest.raises(ChatTemplateError, match="leaves an answer out"):
+        template.encode_after(marked, "MARK", "]")
+
+
+def test_a_word_to_mark_with_is_in_neither_template_nor_messages(tokenizer):
+    template = ChatTemplate("{% for m in messages %}zq0zq{{ m.content }}{% endfor %}", tokenizer)
+    assert template.absent_word([{"role": "user", "content": "zq1zq"}]) == "zq2zq"

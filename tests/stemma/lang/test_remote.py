@@ -107,6 +107,25 @@ def test_values_there(llm, remote):
     assert State(remote).user("x").gen(stemma.Grammar('root ::= "a" | "b"')).result() in "ab"
 
 
+def find(on: bool) -> str:
+    """Find it."""
+    return "found"
+
+
+def test_calls_there(llm, remote):
+    """Bound there as here: the same calls, and the same tokens behind them."""
+    made = []
+    for model in (llm, remote):
+        with stemma.State(model, seed=2, temperature=1.0, max_tokens=80, finish_in_time=True) as state:
+            said = state.tools(find).user("Is it?").call(required=True, max_calls=2).result()
+            for call in said.calls:
+                state.result(call, call.run_sync())
+            made.append(([call.arguments for call in said.calls], state.tokens))
+            form = state.call(Literal["yes", "no"]).result()
+            assert form.calls or form.value in ("yes", "no")
+    assert made[0] == made[1]
+
+
 def test_progress_there(remote):
     seen = []
     remote.generate(["a", "b"], max_tokens=2, progress=lambda what, share: seen.append(share))

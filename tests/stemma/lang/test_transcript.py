@@ -11,9 +11,11 @@ from stemma.runtime.errors import ModelError, StateError
 from stemma.runtime.model.text.chat import ChatTemplate
 from stemma.runtime.model.text.tokenizer import Tokenizer
 from stemma.runtime.model.tiny import SPECIAL, TEMPLATE, byte_tokenizer
+from stemma.runtime.tongues.recognise import recognise
 
 TOKENIZER = Tokenizer(byte_tokenizer(), 260)
-ENCODER = Encoder(TOKENIZER, ChatTemplate(TEMPLATE, TOKENIZER))
+TONGUE = recognise(None, TOKENIZER)
+ENCODER = Encoder(TOKENIZER, ChatTemplate(TEMPLATE, TOKENIZER), TONGUE)
 START, END = SPECIAL["<|start|>"], SPECIAL["<|end|>"]
 
 
@@ -51,7 +53,7 @@ def test_roles_behind_plain_text_are_refused():
 
 def test_roles_without_a_template_are_refused():
     with pytest.raises(ModelError, match="no chat template"):
-        Transcript().with_turn("user", "hi").encode(Encoder(TOKENIZER, None))
+        Transcript().with_turn("user", "hi").encode(Encoder(TOKENIZER, None, TONGUE))
 
 
 texts = st.text(st.sampled_from("ab <|end|>\n"), max_size=12)

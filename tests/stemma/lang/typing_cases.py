@@ -8,6 +8,7 @@ from typing import Literal, assert_type
 from pydantic import BaseModel
 
 import stemma
+from stemma.lang.chats.reply import Reply
 from stemma.lang.programs.map import Mapped
 from stemma.lang.programs.run import Run
 from stemma.lang.values.partial import Part
@@ -91,7 +92,7 @@ async def chats(llm: stemma.Engine) -> None:
     chat = stemma.Chat(llm, system="x")
     assert_type(await chat.send("x"), str)
     assert_type(chat.send("x", Person).result(), Person)
-    assert_type(chat.edit(0, "x"), stemma.Gen[str])
+    assert_type(chat.edit(0, "x"), Reply[str])
     assert_type(chat.fork(), stemma.Chat)
 
 

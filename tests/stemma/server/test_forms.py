@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from stemma.runtime.tongues.closed_schema import closed
 from stemma.server import ServerConfig
-from stemma.server.outputs.closed_schema import closed
 from stemma.server.outputs.prompt_schema import prompt_schema
 from stemma.server.wire.chat import Message
 

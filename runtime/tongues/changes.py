@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from stemma.runtime.errors import ChatTemplateError
 from stemma.runtime.model import ChatTemplate
 from stemma.runtime.tongues.history import TemplateInput
-from stemma.runtime.tongues.probe import common_start
+from stemma.runtime.tongues.probe import BEGUN_TAG, common_start
 from stemma.runtime.tongues.tongue import PARTS, Tongue
 
 SHOWN_LEN = 80
@@ -69,7 +69,8 @@ def _changed(
             continue
         if len(common_start([until, prompt])) > len(same):
             return TurnChange(index, message["role"], "the template writes this turn otherwise once others follow it")
-    rest = prompt[len(same) :][:SHOWN_LEN]
+    begun = BEGUN_TAG.search(same)
+    rest = prompt[begun.start() if begun else len(same) :][:SHOWN_LEN]
     reason = f"the prompt of this answer went on with {rest!r}, which the template does not write in earlier turns"
     return TurnChange(len(before), "assistant", reason)
 

@@ -50,6 +50,8 @@ class ServerConfig:
     default_max_tokens: tokens of a chat answer when the request names no limit and the context leaves as many.
     max_grammar_bytes: size of a schema, regex or grammar.
     compile_seconds: who waits so long for a grammar to be compiled is told to come back (503); it goes on compiling.
+    compute_ahead: where the chat template changes earlier turns, what the next turn will begin with is computed while
+        nobody asks for anything.
     turn_memory_bytes: memory for answers that are kept to be recognised when they come back.
     write_seconds: a reader that takes nothing for so long is let go.
     heartbeat_seconds: after so long without an event a stream has a comment, which clients skip and proxies see.
@@ -71,6 +73,7 @@ class ServerConfig:
     default_max_tokens: int = 1024
     max_grammar_bytes: int = 256 << 10
     compile_seconds: float = 10.0
+    compute_ahead: bool = True
     turn_memory_bytes: int = 16 << 20
     write_seconds: float = 60.0
     heartbeat_seconds: float = 15.0

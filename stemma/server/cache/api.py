@@ -114,8 +114,11 @@ async def explain(context: RequestContext[Service, PrefixRequest]) -> Response:
     """POST /cache/explain: how much of a prompt is cached, and why it is not more."""
     service = context.service
     tokens = await service.work(prefix_tokens, service, context.body)
-    change = await service.work(service.prompter.first_change, context.body.messages or [], context.body.tools or [])
-    namespace = context.tenant.namespace(context.body.cache_salt)
+    body = context.body
+    change = await service.work(
+        service.prompter.first_change, body.messages or [], body.tools or [], body.chat_template_kwargs or {}
+    )
+    namespace = context.tenant.namespace(body.cache_salt)
     found = await service.work(service.engine.with_cache, lambda cache: cache.explain(tokens, namespace))
     reason = found.reason
     if reason is Reason.OTHER_NAMESPACE and not context.tenant.is_admin:
@@ -202,5 +205,7 @@ def prefix_tokens(service: Service, body: PrefixRequest) -> list[int]:
         return body.tokens
     if body.prompt is not None:
         return service.prompter.encode_text(body.prompt)
-    tools = body.tools or []
-    return service.prompter.encode(body.messages or [], tools, add_generation_prompt=body.add_generation_prompt)
+    return service.prompter.encode(
+        body.messages or [], body.tools or [], body.chat_template_kwargs,
+        add_generation_prompt=body.add_generation_prompt,
+    )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -11,12 +11,14 @@ from stemma.server.wire.common import Salt, TokenId, Wire
 
 
 class PrefixRequest(Wire):
-    """What cache endpoints speak of: a text, a chat, or token ids, and where in the caller's namespace."""
+    """What cache endpoints speak of: a text, a chat (and what its template is told besides), or token ids, and where in
+    the caller's namespace."""
 
     prompt: str | None = None
     messages: list[Message] | None = None
     tokens: list[TokenId] | None = None
     tools: list[Tool] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: bool = False
     cache_salt: Salt | None = None
 

@@ -83,10 +83,6 @@ def template_values(body: ChatRequest) -> dict[str, Any]:
     return {**told, **(body.chat_template_kwargs or {})}
 
 
-WHEN_IDLE = -(2**31)
-"""The priority of what nobody waits for."""
-
-
 @dataclass(frozen=True, slots=True)
 class ChatTurn:
     """A request that was started: what its answer depends on."""
@@ -122,10 +118,10 @@ class ChatTurn:
         if tokens and ran[-1] == tokens[-1]:
             self.service.compute_later(ran, namespace, self.body.priority or 0)
         is_idle = self.service.limiter.num_inside <= 1  # but for this very answer
-        if prompter.tongue.changes_turns and is_idle:
-            self.service.later(self._compute_next_beginning, answer, ran)
+        if self.service.config.compute_ahead and prompter.tongue.changes_turns and is_idle:
+            self.service.later(self._compute_next_beginning, answer, ran, self.service.idle.ticket())
 
-    def _compute_next_beginning(self, answer: Answer, ran: Sequence[int]) -> None:
+    def _compute_next_beginning(self, answer: Answer, ran: Sequence[int], ticket: int) -> None:
         """Have in the cache what the next turn will begin with, where the template writes it otherwise than it ran."""
         calls = [
             ToolCall(id=made.id, function=FunctionCall(name=made.name, arguments=made.arguments))
@@ -139,7 +135,7 @@ class ChatTurn:
                 [*self.body.messages, said], self.tools.offered, namespace, values
             )
             if begins[: len(ran)] != list(ran):
-                self.service.compute_later(begins, namespace, WHEN_IDLE)
+                self.service.idle.compute(ticket, begins, namespace)
 
 
 @dataclass(slots=True)

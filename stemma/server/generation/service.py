@@ -11,6 +11,7 @@ from typing import ParamSpec
 from stemma.runtime.engine import Engine, Generation
 from stemma.runtime.errors import EngineClosed
 from stemma.server.config import ServerConfig
+from stemma.server.generation.idle import IdleWork
 from stemma.server.generation.token_texts import TokenTexts
 from stemma.server.http.errors import ApiError
 from stemma.server.http.state import HttpState
@@ -25,11 +26,12 @@ P = ParamSpec("P")
 class Service(HttpState):
     """An engine with what a server keeps beside it. Lives as long as the server.
 
-    compilers: compile grammars. turns: answers as they were generated.
+    compilers: compile grammars. turns: answers as they were generated. idle: what is computed for nobody yet.
     """
 
     def __init__(self, engine: Engine, config: ServerConfig) -> None:
-        super().__init__(config, engine.config.max_running + config.max_queue)
+        self.idle = IdleWork(engine)
+        super().__init__(config, engine.config.max_running + config.max_queue, self.idle.give_way)
         self.engine = engine
         self.model_name = config.model_name or engine.loaded.config.name
         self.tokenizer = engine.loaded.tokenizer
@@ -79,5 +81,6 @@ class Service(HttpState):
 
     def close(self) -> None:
         """Let go of threads. The engine stays whose it is."""
+        self.idle.give_way()
         self.compilers.close()
         super().close()

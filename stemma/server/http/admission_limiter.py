@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from stemma.server.http.errors import too_many, unavailable
@@ -14,10 +14,12 @@ class AdmissionLimiter:
     """Counts what goes in and out.
 
     capacity: sequences inside at which the next request is refused. per_key: requests of one tenant, or None.
+    entered: called when somebody comes in.
     """
 
-    def __init__(self, capacity: int, per_key: int | None = None) -> None:
+    def __init__(self, capacity: int, per_key: int | None = None, entered: Callable[[], None] = lambda: None) -> None:
         self.capacity = capacity
+        self._entered = entered
         self.num_inside = 0
         self.num_refused = 0
         self._per_key = per_key
@@ -42,6 +44,7 @@ class AdmissionLimiter:
             raise too_many(f"{self._per_key} requests of this key are under way; try again later", self._retry_after())
         self.num_inside += num_sequences
         self._inside_of[tenant] += 1
+        self._entered()
         try:
             yield
         finally:

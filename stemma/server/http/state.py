@@ -23,11 +23,11 @@ class HttpState:
     stopping: set when the server ends. is_over: set when those who are still waiting then are sent away.
     """
 
-    def __init__(self, config: ServerConfig, capacity: int) -> None:
-        """capacity: sequences that may be inside."""
+    def __init__(self, config: ServerConfig, capacity: int, entered: Callable[[], None]) -> None:
+        """capacity: sequences that may be inside. entered: called when a request comes in."""
         self.config = config
         self.keys = KeyRing(config.api_keys)
-        self.limiter = AdmissionLimiter(capacity, config.max_requests_per_key)
+        self.limiter = AdmissionLimiter(capacity, config.max_requests_per_key, entered)
         self.counts = RequestCounts()
         self.stopping = asyncio.Event()
         self.is_over = asyncio.Event()

@@ -77,23 +77,25 @@ class ChatPrompter:
         except ChatTemplateError as error:
             raise bad_request(str(error), "messages[].tool_calls[].function.arguments", "invalid_value") from error
 
-    def first_change(self, messages: Sequence[Message], tools: Sequence[Tool]) -> TurnChange | None:
+    def first_change(
+        self, messages: Sequence[Message], tools: Sequence[Tool], values: Mapping[str, Any]
+    ) -> TurnChange | None:
         """Where the template writes earlier turns otherwise than when the model was asked."""
         template = self._loaded.chat_template
         if template is None:
             return None
         try:
-            return first_change(template, self.for_template(messages, tools), self.tongue)
+            return first_change(template, self.for_template(messages, tools), self.tongue, values)
         except ChatTemplateError:
             return None
 
     def next_beginning(
         self, messages: Sequence[Message], tools: Sequence[Tool], namespace: str, values: Mapping[str, Any]
     ) -> list[int]:
-        """What the prompt of the next turn will begin with, whatever the user says in it. Raises ApiError."""
+        """What the prompt of the next turn will begin with, whatever the user says in it, or the calls of the last
+        answer result in. Raises ApiError."""
         one, other = (
-            self.prompt([*messages, Message(role="user", content=text)], tools, namespace, values).tokens
-            for text in ("a", "b")
+            self.prompt([*messages, *_next(messages[-1], text)], tools, namespace, values).tokens for text in ("a", "b")
         )
         return one[: next((at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), 0)]
 
@@ -173,6 +175,12 @@ class ChatPrompter:
         upto = self.encode(messages, tools, values, add_generation_prompt=False)
         ends = [at for at in range(begin, len(upto)) if upto[at] in self._loaded.generation.eos_ids]
         return ends[-1] if ends and plain[: len(upto)] == upto else None
+
+
+def _next(answer: Message, text: str) -> list[Message]:
+    """What follows an answer."""
+    results = [Message(role="tool", content=text, tool_call_id=call.id) for call in answer.tool_calls or ()]
+    return results or [Message(role="user", content=text)]
 
 
 def message_key(message: Message) -> str:

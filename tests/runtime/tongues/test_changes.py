@@ -40,6 +40,12 @@ def test_a_prompt_that_opens_thoughts_is_named_with_its_answer() -> None:
     assert tongue(OPENED).changes_turns
 
 
+def test_a_mark_that_the_prompt_goes_on_with_is_named_whole() -> None:
+    """Where the next turn has another one that begins with the same letters."""
+    source = OPENED.replace("<think>\\n'", "<|think|>'").replace("{{- content }}", "{{- '<|say|>' + content }}")
+    assert "went on with '<|think|>'" in change(source, USER, ANSWER, USER).reason
+
+
 def test_thoughts_that_are_left_out_are_named() -> None:
     found = change(MUTE, USER, ANSWER, USER, {**ANSWER, "reasoning_content": "Because."}, USER)
     assert (found.turn, found.reason) == (3, "the template leaves out the thoughts of this answer")

@@ -26,6 +26,9 @@ PARAMETERS = {"type": "object", "properties": {"on": {"type": "boolean"}}, "requ
 TOOLS = [{"type": "function", "function": {"name": "find", "description": "d", "parameters": PARAMETERS}}]
 ASKED = {"messages": HI, "tools": TOOLS, "tool_choice": "required", "seed": 3, "finish_in_time": True}
 
+FORM = {"type": "json_schema", "json_schema": {"name": "x", "schema": PARAMETERS}}
+BOUND = {"seed": 1, "max_tokens": 40, "finish_in_time": True, "response_format": FORM}
+
 
 @pytest.fixture(scope="module", params=[HERMES, OPENED, PAIRED, MISTRAL_LIST], ids=["hermes", "opened", "pairs", "ids"])
 def engine(request: Any) -> Iterator[Engine]:
@@ -87,16 +90,14 @@ async def test_thoughts_are_no_content(client: Any, engine: Engine) -> None:
     assert choice["message"]["reasoning_content"]
     assert choice["message"]["content"] == ""
     assert answer["usage"]["completion_tokens_details"]["reasoning_tokens"] >= 10
-    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": PARAMETERS}}
-    asked = {"messages": HI, "seed": 1, "max_tokens": 40, "finish_in_time": True}
-    bound = await client.post(CHAT, **asked, response_format=form)
+    bound = await client.post(CHAT, messages=HI, **BOUND)
     (choice,) = bound["choices"]
     assert choice["finish_reason"] == "stop"
     assert set(json.loads(choice["message"]["content"])) == {"on"}
     assert choice["message"]["reasoning_content"]
     thoughts = bound["usage"]["completion_tokens_details"]["reasoning_tokens"]
     assert 0 < thoughts < bound["usage"]["completion_tokens"]
-    streamed = await client.stream(CHAT, **asked, response_format=form)
+    streamed = await client.stream(CHAT, messages=HI, **BOUND)
     deltas = [chunk["choices"][0]["delta"] for chunk in streamed]
     assert "".join(delta.get("reasoning_content", "") for delta in deltas) == choice["message"]["reasoning_content"]
     assert "".join(delta.get("content", "") for delta in deltas) == choice["message"]["content"]
@@ -128,17 +129,44 @@ async def test_a_turn_that_the_template_changes_is_computed_before_it_is_needed(
     if not is_opened(engine):
         pytest.skip("this template changes no turn")
     question = [{"role": "user", "content": "a question that is rather long"}]
-    first = await client.post(CHAT, messages=question, max_tokens=8, seed=5, ignore_eos=True)
+    first = await client.post(CHAT, messages=question, **BOUND)
     message = {name: first["choices"][0]["message"][name] for name in ("role", "content", "reasoning_content")}
     chat = [*question, message, {"role": "user", "content": "more"}]
     found = await client.post("/cache/explain", messages=chat)
     assert (found["changed_turn"]["turn"], found["changed_turn"]["role"]) == (1, "assistant")
+    await is_computed(client, engine, {"messages": chat}, 12)
+    second = await client.post(CHAT, messages=chat, max_tokens=2)
+    assert second["usage"]["prompt_tokens_details"]["cached_tokens"] > found["num_tokens"] - 12
+
+
+async def test_what_follows_a_call_is_its_result(client: Any, engine: Engine) -> None:
+    if not is_opened(engine):
+        pytest.skip("this template changes no turn")
+    first = await client.post(CHAT, **ASKED, max_tokens=120)
+    message = first["choices"][0]["message"]
+    message.pop("refusal")
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": "done"} for call in message["tool_calls"]]
+    asked = {"messages": [*HI, message, *results], "tools": TOOLS}
+    await is_computed(client, engine, asked, 40 * len(results))
+
+
+async def test_nothing_is_computed_ahead_where_that_is_turned_off(engine: Engine, serve_with: Any) -> None:
+    if not is_opened(engine):
+        pytest.skip("this template changes no turn")
+    question = [{"role": "user", "content": "another question that is rather long"}]
+    async with serve_with(engine, ServerConfig(model_name="tiny", compute_ahead=False)) as client:
+        first = await client.post(CHAT, messages=question, **BOUND)
+        message = {name: first["choices"][0]["message"][name] for name in ("role", "content", "reasoning_content")}
+        await asyncio.sleep(0.1)
+        found = await client.post("/cache/explain", messages=[*question, message, {"role": "user", "content": "more"}])
+        assert found["num_tokens"] - found["hit_len"] > 20, "the answer, too"
+
+
+async def is_computed(client: Any, engine: Engine, asked: dict[str, Any], num_new: int) -> None:
+    """Wait until all but so many tokens are cached."""
     for _ in range(200):
-        if (
-            engine.stats().num_running == engine.stats().num_waiting == 0
-            and found["hit_len"] > found["num_tokens"] - 12
-        ):
-            break
+        found = await client.post("/cache/explain", **asked)
+        if found["num_tokens"] - found["hit_len"] < num_new:
+            return
         await asyncio.sleep(0.02)
-        found = await client.post("/cache/explain", messages=chat)
-    assert found["num_tokens"] - found["hit_len"] < 12, "all but the new question"
+    raise AssertionError(found)

@@ -16,13 +16,14 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import jinja2
 
 from stemma.runtime.errors import ChatTemplateError
-from stemma.runtime.model.text.chat_sandbox import compile_template
+from stemma.runtime.model.text.chat_sandbox import compile_template, names_in
 from stemma.runtime.model.text.tokenizer import Tokenizer
 from stemma.runtime.model.text.traced import Traced, joined, own_spans, plain_text, said, written
 
@@ -56,6 +57,11 @@ class ChatTemplate:
         self._template = _compiled(source)
         self._tool_template = self._template if tool_source is None else _compiled(tool_source)
         self._taken = RESERVED | tokenizer.special_texts.keys() | self._template.globals.keys()
+
+    @cached_property
+    def names_read(self) -> frozenset[str]:
+        """Names of values that the template, or the one for tools, looks at."""
+        return names_in(self.source) | names_in(self.tool_source)
 
     def check_values(self, names: Iterable[str]) -> None:
         """Raises ChatTemplateError for a name that no value may have."""

@@ -68,14 +68,22 @@ class TracingSandbox(ImmutableSandboxedEnvironment):
 
 def compile_template(source: str) -> jinja2.Template:
     """A template that renders `Traced`. Raises jinja2.TemplateError if the source is no template."""
-    environment = TracingSandbox(
-        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, "jinja2.ext.loopcontrols"]
-    )
+    environment = _environment()
     environment.filters["join"] = _join
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     return environment.from_string(source)
+
+
+def names_in(source: str) -> frozenset[str]:
+    """Names that a template looks at, its own variables among them. Raises jinja2.TemplateError as above."""
+    read = _environment().parse(source).find_all(nodes.Name)
+    return frozenset(name.name for name in read if name.ctx == "load")
+
+
+def _environment() -> TracingSandbox:
+    return TracingSandbox(trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, "jinja2.ext.loopcontrols"])
 
 
 def _to_json(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from starlette.responses import Response
@@ -29,9 +30,11 @@ class AnswerWriter(Protocol):
 
 
 async def reply(
-    context: RequestContext[Service, Any], answer: AnswerWriter, generations: Sequence[Generation]
-) -> Response:
+    context: RequestContext[Service, Any], answer: AnswerWriter, generations: Sequence[Generation],
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Response:  # fmt: skip
     """Answer a request whose body has `stream`."""
     if context.body.stream:
-        return EventReply(context.dialect.events(answer.chunks(generations), answer.id), context.service.config)
-    return json_reply(answer.whole(await completed(generations)))
+        events = context.dialect.events(answer.chunks(generations), answer.id)
+        return EventReply(events, context.service.config, headers)
+    return json_reply(answer.whole(await completed(generations)), headers=headers)

@@ -21,7 +21,7 @@ from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import ApiError, bad_request
 from stemma.server.http.keys import Tenant
 from stemma.server.outputs.constraints import OutputConstraint, ToolUse, chat_constraint, function_of, tool_use
-from stemma.server.prompts.prompter import ChatPrompt, answer_key
+from stemma.server.prompts.prompter import ChatPrompt, ChatPrompter, answer_key
 from stemma.server.wire.chat import ChatRequest, FunctionCall, Message, ToolCall
 
 
@@ -73,6 +73,10 @@ def chat_prompt(service: Service, body: ChatRequest, tools: ToolUse, namespace: 
     return service.prompter.prompt(body.messages, tools.offered, namespace, template_values(body))
 
 
+WITHOUT_EFFECT = "x-stemma-without-effect"
+"""A header of answers: fields of the request that were taken and change nothing."""
+
+
 def template_values(body: ChatRequest) -> dict[str, Any]:
     """What the template is told besides the chat: how much to think, under the names that templates have for it."""
     effort = body.reasoning_effort
@@ -81,6 +85,18 @@ def template_values(body: ChatRequest) -> dict[str, Any]:
     thinks = effort != "none"
     told = {"enable_thinking": thinks, "thinking": thinks} | ({"reasoning_effort": effort} if thinks else {})
     return {**told, **(body.chat_template_kwargs or {})}
+
+
+def without_effect(body: ChatRequest, prompter: ChatPrompter) -> list[str]:
+    """Fields that this model's chat template does not look at. No effort at all is what a model does that has none."""
+    if body.prompt_token_ids is not None:
+        return [name for name in ("reasoning_effort", "chat_template_kwargs") if getattr(body, name)]
+    read = prompter.names_read
+    fields = [f"chat_template_kwargs.{name}" for name in body.chat_template_kwargs or {} if name not in read]
+    thinks = body.reasoning_effort is not None and (body.reasoning_effort != "none" or prompter.tongue.reasoning)
+    if thinks and not read.intersection(template_values(body)):
+        fields.append("reasoning_effort")
+    return fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +110,12 @@ class ChatTurn:
     calls_first: bool
     standing: Standing
     options: RequestOptions
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the answer: what was asked for and is without effect, as the template does not look at it."""
+        fields = without_effect(self.body, self.service.prompter)
+        return {WITHOUT_EFFECT: ", ".join(fields)} if fields else {}
 
     def choice(self) -> Choice:
         """A new choice, to be fed what it says."""

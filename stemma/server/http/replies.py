@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -70,8 +71,11 @@ class EventReply(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes], config: ServerConfig) -> None:
-        super().__init__(status_code=200, headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+    def __init__(
+        self, events: AsyncGenerator[bytes], config: ServerConfig, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        usual = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        super().__init__(status_code=200, headers={**usual, **headers})
         self._events = events
         self._config = config
         self._sent_at = time.monotonic()

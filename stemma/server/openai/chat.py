@@ -26,7 +26,7 @@ async def chat_completions(context: RequestContext[Service, ChatRequest]) -> Res
     body = context.body
     streaming = stream_options(body)
     turn, generations = await start_chat(context, body, "messages")
-    return await reply(context, ChatAnswer(turn, bool(streaming.include_usage)), generations)
+    return await reply(context, ChatAnswer(turn, bool(streaming.include_usage)), generations, turn.headers)
 
 
 @dataclass(slots=True)

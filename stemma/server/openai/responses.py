@@ -27,7 +27,7 @@ from stemma.server.openai.wire import NamedChoice, ResponsesRequest
 async def responses(context: RequestContext[Service, ResponsesRequest]) -> Response:
     """Answer a conversation."""
     turn, generations = await start_chat(context, as_chat(context.body), "input")
-    return await reply(context, ResponseAnswer(turn, context.body), generations)
+    return await reply(context, ResponseAnswer(turn, context.body), generations, turn.headers)
 
 
 def response_event(chunk: dict[str, Any]) -> bytes:

@@ -36,6 +36,12 @@ class ChatPrompter:
         self.shown = [loaded.tokenizer.special[text] for text in sorted(tongue.shown)]
         """Special tokens that answers are read by."""
 
+    @property
+    def names_read(self) -> frozenset[str]:
+        """What the chat template looks at besides the chat."""
+        template = self._loaded.chat_template
+        return frozenset() if template is None else template.names_read
+
     def prompt(
         self,
         messages: Sequence[Message],

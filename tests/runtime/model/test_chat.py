@@ -268,6 +268,13 @@ def test_the_date_is_there() -> None:
     assert around[1] in (around[0], around[2])  # the two differ at midnight
 
 
+def test_it_is_known_which_values_a_template_looks_at():
+    source = "{% set a = a if a is defined else 1 %}{% if b %}{{ c.d }}{% endif %}{% set e = 1 %}"
+    read = ChatTemplate(source, Tokenizer(byte_tokenizer(), 260), "{{ f }}").names_read
+    assert {"a", "b", "c", "f"} <= read
+    assert not {"d", "e"} & read
+
+
 @pytest.mark.parametrize("name", ["self", "messages", "tokenize", "chat_template", "eos_token", "raise_exception"])
 def test_a_value_whose_name_is_taken_is_refused(name):
     ours = template(templates.CHATML)

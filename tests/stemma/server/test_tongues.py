@@ -117,6 +117,23 @@ async def test_thoughts_are_items_of_responses(client: Any, engine: Engine) -> N
     await client.post(RESPONSES, input=[*again, {"role": "user", "content": "more"}], max_output_tokens=2)
 
 
+async def test_what_the_template_does_not_look_at_is_named_in_a_header(client: Any, engine: Engine) -> None:
+    """These templates read no switch for thinking."""
+    asked = {"messages": HI, "max_tokens": 2}
+    told = {"reasoning_effort": "low", "chat_template_kwargs": {"messages_are_long": True}}
+    named = "chat_template_kwargs.messages_are_long, reasoning_effort"
+    for path, body, expected in (
+        (CHAT, asked, None),
+        (CHAT, {**asked, **told}, named),
+        (CHAT, {**asked, **told, "stream": True}, named),
+        (CHAT, {**asked, "reasoning_effort": "none"}, "reasoning_effort" if engine.tongue.reasoning else None),
+        (RESPONSES, {"input": "hi", "max_output_tokens": 2, "reasoning": {"effort": "high"}}, "reasoning_effort"),
+    ):
+        response = await client.http.post(path, json=body)
+        assert response.status_code == 200
+        assert response.headers.get("x-stemma-without-effect") == expected
+
+
 async def test_history_has_the_thoughts_that_the_template_writes(client: Any, engine: Engine) -> None:
     chat = [*HI, {"role": "assistant", "content": "A", "reasoning_content": "Because."}]
     bare = [*HI, {"role": "assistant", "content": "A"}]

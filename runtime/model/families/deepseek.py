@@ -3,49 +3,21 @@ experts and one that all tokens share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from stemma.kernels.experts import ExpertsSpec
-from stemma.runtime.model.config import MLP, Attention, Experts, Latent, ModelConfig
-from stemma.runtime.model.families.family import Family
-from stemma.runtime.model.families.glm4_moe import read_experts
+from stemma.runtime.model.config import Experts, ModelConfig
+from stemma.runtime.model.families import latent
+from stemma.runtime.model.families.family import GGUF, Family, Values
+from stemma.runtime.model.families.glm4_moe import SETTINGS, SHARED, read_experts
+from stemma.runtime.model.families.latent import NAMES, read_latent
 from stemma.runtime.model.families.mixture import TRAINING, without_layers_behind
-from stemma.runtime.model.families.reading import read_activation, read_sizes
-from stemma.runtime.model.families.rope_settings import read_rope
-from stemma.runtime.model.parts.scalings import yarn_amplitude
 from stemma.runtime.model.settings import Settings
 
-NAMES = frozenset({"head_dim", "qk_head_dim", "num_key_value_heads"})
-
-
-def read_latent(settings: Settings) -> ModelConfig:
-    """A dense model with latent attention."""
-    rotated, plain = settings.number("qk_rope_head_dim"), settings.number("qk_nope_head_dim")
-    config, activation = read_sizes(settings, read_rope(settings, rotated)), read_activation(settings)
-    query_rank = settings.get("q_lora_rank")
-    bias = settings.get("attention_bias", False)
-    value = settings.number("v_head_dim", config.hidden // config.num_heads)
-    if settings.get("mlp_bias", False):
-        settings.refuse("mlp_bias", "an MLP with biases is not supported in models of this type")
-    return replace(
-        config,
-        num_kv_heads=1,
-        head_dim=plain + rotated,
-        attention=Attention(
-            scale=(plain + rotated) ** -0.5 * _sharper(settings) ** 2, bias=bias, output_bias=bias, interleaved=True
-        ),
-        latent=Latent(settings.number("kv_lora_rank"), query_rank, plain, rotated, value),
-        mlp=MLP(activation),
-    )
-
-
-def _sharper(settings: Settings) -> float:
-    """What YaRN multiplies queries by, and keys likewise."""
-    scaling: Mapping[str, Any] = settings.get("rope_scaling") or settings.get("rope_parameters") or {}
-    slope = scaling.get("mscale_all_dim")
-    return yarn_amplitude(scaling.get("factor") or 1.0, slope) if slope else 1.0
+SCORES: Mapping[Any, str] = {0: "softmax", 1: "softmax", 2: "sigmoid"}
+"""What a GGUF file's number of them means; 0 is nothing said."""
 
 
 def read3(settings: Settings) -> ModelConfig:
@@ -61,8 +33,10 @@ def read3(settings: Settings) -> ModelConfig:
 def read2(settings: Settings) -> ModelConfig:
     config, inner = read_latent(settings), settings.number("moe_intermediate_size")
     method = settings.get("topk_method", "greedy")
-    if method not in ("greedy", "group_limited_greedy") or settings.get("scoring_func", "softmax") != "softmax":
-        settings.refuse("topk_method", "experts are chosen by greedy or group_limited_greedy, of softmax scores")
+    if method not in ("greedy", "group_limited_greedy"):
+        settings.refuse("topk_method", "experts are chosen by greedy or group_limited_greedy")
+    if settings.get("scoring_func", "softmax") != "softmax":
+        settings.refuse("scoring_func", "experts of this type of model are chosen by softmax scores")
     if settings.get("norm_topk_prob", False):
         settings.refuse("norm_topk_prob", "transformers ignores it in models of this type, and others do not")
     grouped = method != "greedy"
@@ -78,6 +52,38 @@ def read2(settings: Settings) -> ModelConfig:
     return replace(config, experts=experts)
 
 
+def told(settings: Settings) -> dict[str, Any]:
+    """The file has a tenth of YaRN's slope, which sharpens whole queries and keys; 0 is no scale of experts; layers
+    that guess further tokens are counted among the others; and groups of V2 are known by their count."""
+    behind, scores = settings.get("nextn_predict_layers", 0), settings.get("expert_gating_func")
+    said = latent.told_sizes(settings) | {
+        "block_count": settings.number("num_hidden_layers") - behind,
+        "expert_weights_scale": settings.get("routed_scaling_factor") or None,
+        "scoring_func": SCORES.get(scores, scores),
+    }
+    if settings.get("rope.scaling.type") == "yarn" and settings.get("rope.scaling.factor", 1.0) != 1.0:
+        slope = settings.need("rope.scaling.yarn_log_multiplier")
+        said |= {"rope.scaling.yarn_log_multiplier": None, "mscale_all_dim": slope * 10}
+    return said
+
+
+def has_sigmoids(values: Values, tensors: Collection[str]) -> bool:
+    """What tells V3 from V2 in GGUF. Only sigmoids are corrected, in files that do not say their scores."""
+    scores = values.get("expert_gating_func")
+    return SCORES.get(scores) == "sigmoid" or (not scores and any(".exp_probs_b." in name for name in tensors))
+
+
+GGUF_OF_V2 = GGUF(
+    "deepseek2", {**latent.SETTINGS, **SETTINGS}, {**latent.TENSORS, **SHARED},
+    defaults={"norm_topk_prob": False, "topk_method": "group_limited_greedy"}, told=told,
+)  # fmt: skip
+GGUF_OF_V3 = replace(
+    GGUF_OF_V2,
+    tensors={**GGUF_OF_V2.tensors, "exp_probs_b.bias": "mlp.gate.e_score_correction_bias"},
+    defaults={"norm_topk_prob": False},
+    told=lambda settings: told(settings) | {"scoring_func": "sigmoid"},
+    is_it=has_sigmoids,
+)
 TINY = {
     "head_dim": None, "n_routed_experts": 8, "n_group": 2, "topk_group": 1,
     "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_shared_experts": 1, "first_k_dense_replace": 1,
@@ -87,6 +93,7 @@ DEFAULTS = {"kv_lora_rank": 512, "q_lora_rank": 1536, "qk_rope_head_dim": 64, "v
             "qk_nope_head_dim": 128}  # fmt: skip
 DEEPSEEK_V2 = Family(
     read2,
+    GGUF_OF_V2,
     defaults={**DEFAULTS, "n_routed_experts": 64, "n_shared_experts": 2, "moe_intermediate_size": 1407},
     without_effect=TRAINING | NAMES | {"n_group", "topk_group", "num_experts"},
     tiny=TINY,
@@ -94,6 +101,7 @@ DEEPSEEK_V2 = Family(
 )
 DEEPSEEK_V3 = Family(
     read3,
+    GGUF_OF_V3,
     defaults={**DEFAULTS, "n_routed_experts": 256, "moe_intermediate_size": 2048, "routed_scaling_factor": 2.5,
               "n_group": 8, "topk_group": 4, "num_experts_per_tok": 8, "first_k_dense_replace": 3},
     without_effect=TRAINING | NAMES | {"num_local_experts"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,12 @@ from stemma.runtime.model.settings import Settings
 
 ReadConfig = Callable[[Settings], ModelConfig]
 Undo = Callable[[str, StoredWeight, ModelConfig], StoredWeight]
+Values = Mapping[str, Any]
+
+
+def any_file(values: Values, tensors: Collection[str]) -> bool:
+    """Of families that have an architecture of their own."""
+    return True
 
 
 class Model(Protocol):
@@ -43,6 +49,9 @@ class GGUF:
     undo: puts back what the converter changed in a tensor, by its Hugging Face name.
     defaults: what a file means by a setting that is not there, by the names of config.json.
     without_effect: keys that change no number.
+    told: more keys, by the file's own names, that follow from others or stand for them.
+    is_it: whether a file, by its keys behind the architecture and its tensors' names, is of this family, where several
+        have one architecture.
     """
 
     architecture: str
@@ -51,6 +60,8 @@ class GGUF:
     undo: Undo = field(default=lambda name, tensor, config: tensor)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     without_effect: frozenset[str] = frozenset()
+    told: Callable[[Settings], Values] = field(default=lambda settings: {})
+    is_it: Callable[[Values, Collection[str]], bool] = field(default=any_file)
 
 
 @dataclass(frozen=True, slots=True)

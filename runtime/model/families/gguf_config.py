@@ -72,6 +72,8 @@ ROPE_FACTORS = "rope_freqs.weight"
 LONG_AND_SHORT = frozenset({"rope_factors_long.weight", "rope_factors_short.weight"})
 ROPE_TENSORS = LONG_AND_SHORT | {ROPE_FACTORS}
 YARN_KEYS = tuple(f"rope.scaling.yarn_{name}" for name in ("log_multiplier", "ext_factor", "beta_fast", "beta_slow"))
+SHARPER = "mscale_all_dim"
+"""No key of a file, but what some families make of the multiplier: all of queries and keys grows by it."""
 BIASES = MappingProxyType({"attention_bias": ("attn_q", "attn_qkv"), "output_bias": ("attn_output",),
                            "mlp_bias": ("ffn_up", "ffn_down")})  # fmt: skip
 
@@ -79,13 +81,13 @@ BIASES = MappingProxyType({"attention_bias": ("attn_q", "attn_qkv"), "output_bia
 def read_gguf_config(metadata: Mapping[str, Any], tensors: Tensors, name: str) -> ModelConfig:
     """The configuration that a file describes. Raises UnsupportedModel for a key that is not run."""
     architecture = metadata.get("general.architecture", "")
-    model_type, family, gguf = find_architecture(
-        architecture, has_experts=bool(metadata.get(f"{architecture}.expert_count"))
-    )
+    prefix = f"{architecture}."
+    values = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+    model_type, family, gguf = find_architecture(architecture, values, tensors)
     if "token_embd.weight" not in tensors:
         raise ModelFileError("the GGUF file has no tensor token_embd.weight; it holds no whole language model")
-    prefix = f"{architecture}."
     known = Settings(metadata, "the GGUF file", prefix, {**SETTINGS, **gguf.settings}, gguf.defaults)
+    known = known.with_values({prefix + key: value for key, value in gguf.told(known).items()})
     _check_values(known)
     told = _told(tensors) | {"rope_parameters": _rope(known, tensors)}
     settings = known.with_values({prefix + key: value for key, value in told.items()})
@@ -149,10 +151,13 @@ def _yarn(settings: Settings, factor: float, amplitude: float) -> dict[str, Any]
     """YaRN as llama.cpp has it: its attention factor is that of the paper, times the file's."""
     if settings.get("rope.scaling.yarn_ext_factor", 1.0) != 1.0:
         settings.refuse("rope.scaling.yarn_ext_factor", "a share of YaRN's scaling is not supported")
-    slope = settings.get("rope.scaling.yarn_log_multiplier")
-    amplitude *= yarn_amplitude(factor) / (yarn_amplitude(factor, slope) if slope else 1.0)
+    slope, sharper = settings.get("rope.scaling.yarn_log_multiplier"), settings.get(SHARPER)
+    if sharper is None:
+        amplitude *= yarn_amplitude(factor) / (yarn_amplitude(factor, slope) if slope else 1.0)
     betas = {f"beta_{name}": settings.get(f"rope.scaling.yarn_beta_{name}") for name in ("fast", "slow")}
-    return {"rope_type": "yarn", "factor": factor, "attention_factor": amplitude, **betas}
+    return {
+        "rope_type": "yarn", "factor": factor, "attention_factor": amplitude, "mscale_all_dim": sharper, **betas
+    }  # fmt: skip
 
 
 def _divisors(tensors: Tensors, name: str, length: int) -> list[float]:

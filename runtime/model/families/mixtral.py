@@ -37,6 +37,7 @@ MIXTRAL = Family(
             "ffn_down_exps": "block_sparse_moe.experts.w2",
         },
         unpermuted,
+        is_it=lambda values, tensors: bool(values.get("expert_count")),
     ),
     defaults={"num_key_value_heads": 8, "rms_norm_eps": 1e-5, "num_experts_per_tok": 2, "num_local_experts": 8},
     without_effect=TRAINING,

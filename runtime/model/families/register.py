@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from stemma.runtime.errors import UnsupportedModel
 from stemma.runtime.model.families.arcee import ARCEE
@@ -19,7 +20,8 @@ from stemma.runtime.model.families.gemma3 import GEMMA3
 from stemma.runtime.model.families.glm4 import GLM, GLM4
 from stemma.runtime.model.families.glm4_moe import GLM4_MOE
 from stemma.runtime.model.families.gpt_oss import GPT_OSS
-from stemma.runtime.model.families.granite import GRANITE, GRANITE_HYBRID
+from stemma.runtime.model.families.granite import GRANITE
+from stemma.runtime.model.families.granite_hybrid import GRANITE_HYBRID
 from stemma.runtime.model.families.granite_moe import GRANITE_MOE
 from stemma.runtime.model.families.hunyuan import HUNYUAN
 from stemma.runtime.model.families.llama import LLAMA
@@ -41,6 +43,7 @@ from stemma.runtime.model.families.starcoder2 import STARCODER2
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
+        "mixtral": MIXTRAL,
         "llama": LLAMA,
         "mistral": MISTRAL,
         "qwen2": QWEN2,
@@ -66,22 +69,20 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "smollm3": SMOLLM3,
         "stablelm": STABLELM,
         "starcoder2": STARCODER2,
-        "deepseek_v2": DEEPSEEK_V2,
         "deepseek_v3": DEEPSEEK_V3,
+        "deepseek_v2": DEEPSEEK_V2,
         "minicpm3": MINICPM3,
         "glm4_moe": GLM4_MOE,
         "gpt_oss": GPT_OSS,
         "granitemoe": GRANITE_MOE,
-        "mixtral": MIXTRAL,
+        "granitemoeshared": GRANITE_MOE,
         "olmoe": OLMOE,
         "qwen2_moe": QWEN2_MOE,
         "qwen3_moe": QWEN3_MOE,
     }
 )
-ARCHITECTURES: Mapping[str, str] = MappingProxyType(
-    {family.gguf.architecture: name for name, family in reversed(list(FAMILIES.items())) if family.gguf}
-)
-"""Families by the architecture that GGUF files name; of several with one, the first in the register."""
+ARCHITECTURES = frozenset(family.gguf.architecture for family in FAMILIES.values() if family.gguf)
+"""What GGUF files name."""
 
 
 def find_family(model_type: str) -> Family:
@@ -91,16 +92,17 @@ def find_family(model_type: str) -> Family:
     return FAMILIES[model_type]
 
 
-def find_architecture(architecture: str, has_experts: bool = False) -> tuple[str, Family, GGUF]:
-    """A family and its name by GGUF's; a Llama with experts is a Mixtral. Raises UnsupportedModel for one that is not
-    in the register."""
-    if architecture not in ARCHITECTURES:
-        raise _unknown(architecture, ARCHITECTURES)
-    name = "mixtral" if architecture == "llama" and has_experts else ARCHITECTURES[architecture]
-    family = FAMILIES[name]
-    assert family.gguf is not None
-    return name, family, family.gguf
+def find_architecture(
+    architecture: str, values: Mapping[str, Any], tensors: Collection[str]
+) -> tuple[str, Family, GGUF]:  # fmt: skip
+    """A family and its name by GGUF's: the first in the register of those that the file may be. values: its keys
+    behind the architecture. Raises UnsupportedModel for one that is not in the register."""
+    for name, family in FAMILIES.items():
+        gguf = family.gguf
+        if gguf is not None and gguf.architecture == architecture and gguf.is_it(values, tensors):
+            return name, family, gguf
+    raise _unknown(architecture, ARCHITECTURES)
 
 
-def _unknown(name: str, known: Mapping[str, object]) -> UnsupportedModel:
+def _unknown(name: str, known: Collection[str]) -> UnsupportedModel:
     return UnsupportedModel(f"models of type {name!r} are not supported; supported: {', '.join(sorted(known))}")

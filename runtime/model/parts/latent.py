@@ -83,12 +83,15 @@ def _in_halves(config: ModelConfig, weight: StoredWeight, plain: int, rotated: i
 
 def _of_latents(config: ModelConfig, latent: Latent, weights: WeightSource, ops: Ops, prefix: str) -> tuple[Any, Any]:
     """Of each head: from queries to latents, and from latents to values."""
-    heads = config.num_heads
-    both = weights.take(f"{prefix}kv_b_proj.weight", heads * (latent.plain + latent.value), latent.rank)
-    by_head = dequantize(both).numpy().reshape(heads, latent.plain + latent.value, latent.rank)
-    keys = np.ascontiguousarray(by_head[:, : latent.plain].swapaxes(1, 2))
-    values = np.ascontiguousarray(by_head[:, latent.plain :])
-    return _heads(ops, keys), _heads(ops, values)
+    heads, plain, value, rank = config.num_heads, latent.plain, latent.value, latent.rank
+    if weights.has(f"{prefix}k_b_proj.weight"):  # apart already, as GGUF has them
+        keys = dequantize(weights.take(f"{prefix}k_b_proj.weight", heads, rank, plain)).numpy()
+        values = dequantize(weights.take(f"{prefix}v_b_proj.weight", heads, value, rank)).numpy()
+    else:
+        both = weights.take(f"{prefix}kv_b_proj.weight", heads * (plain + value), rank)
+        by_head = dequantize(both).numpy().reshape(heads, plain + value, rank)
+        keys, values = by_head[:, :plain].swapaxes(1, 2), by_head[:, plain:]
+    return _heads(ops, np.ascontiguousarray(keys)), _heads(ops, np.ascontiguousarray(values))
 
 
 def _heads(ops: Ops, matrices: Any) -> Any:

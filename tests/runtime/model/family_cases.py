@@ -43,6 +43,7 @@ LATENT_EXPERTS: dict[str, Any] = {
     "n_shared_experts": 1, "n_group": 4, "topk_group": 2,
 }  # fmt: skip
 DEEP_YARN = rope("yarn", factor=8.0, original_max_position_embeddings=64, mscale=1.0, mscale_all_dim=0.8)
+EVEN_YARN = rope("yarn", factor=8.0, original_max_position_embeddings=64, mscale=0.7, mscale_all_dim=0.7)
 GLM_EXPERTS: dict[str, Any] = {
     "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "first_k_dense_replace": 1
 }  # fmt: skip
@@ -86,6 +87,10 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {**kind, "num_local_experts": 0, "shared_intermediate_size": 80, "layer_types": ["full_attention"] * 2}
         for kind in ({"position_embedding_type": "rope"}, {"position_embedding_type": None},
                      {"position_embedding_type": "rope", "attention_multiplier": 0.1, "logits_scaling": 3.0})
+    ] + [
+        {"position_embedding_type": kind, "num_local_experts": 4, "num_experts_per_tok": 3,
+         "shared_intermediate_size": 80, "residual_multiplier": 0.4, "layer_types": ["full_attention"] * 2}
+        for kind in ("rope", None)
     ],
     "hunyuan_v1_dense": [PLAIN, BIASED, rope("dynamic", alpha=50.0, factor=1.0), TIED],
     "ministral3": [PLAIN, QUERIES, {**QUERIES, "sliding_window": 40}],
@@ -129,6 +134,10 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"num_local_experts": 4}, {"num_local_experts": 4, "num_experts_per_tok": 3},
         {"num_local_experts": 4, "residual_multiplier": 0.4, "attention_multiplier": 0.2},
     ],
+    "granitemoeshared": [
+        {"num_local_experts": 4, "shared_intermediate_size": 48}, {"num_local_experts": 4},
+        {"num_local_experts": 4, "shared_intermediate_size": 48, "residual_multiplier": 0.4, "logits_scaling": 3.0},
+    ],
     "glm4_moe": [
         GLM_EXPERTS, {**GLM_EXPERTS, "n_group": 4, "topk_group": 2}, {**GLM_EXPERTS, "norm_topk_prob": False},
         {**GLM_EXPERTS, "routed_scaling_factor": 2.5, "first_k_dense_replace": 0, "use_qk_norm": True},
@@ -141,12 +150,14 @@ CASES: dict[str, list[dict[str, Any]]] = {
     ],
     "deepseek_v2": [
         {**LATENT, **LATENT_EXPERTS, "topk_method": "greedy"}, {**LATENT, **LATENT_EXPERTS, "q_lora_rank": None},
-        {**LATENT, **LATENT_EXPERTS, "topk_method": "group_limited_greedy", "routed_scaling_factor": 2.0},
-        {**LATENT, **LATENT_EXPERTS, **DEEP_YARN},
+        {**LATENT, **LATENT_EXPERTS, "topk_method": "group_limited_greedy", "topk_group": 1,
+         "routed_scaling_factor": 2.0},
+        {**LATENT, **LATENT_EXPERTS, **DEEP_YARN}, {**LATENT, **LATENT_EXPERTS, **EVEN_YARN},
     ],
     "deepseek_v3": [
         {**LATENT, **LATENT_EXPERTS}, {**LATENT, **LATENT_EXPERTS, "rope_interleave": False},
         {**LATENT, **LATENT_EXPERTS, **DEEP_YARN}, {**LATENT, **LATENT_EXPERTS, "norm_topk_prob": False, **BIASED},
+        {**LATENT, **LATENT_EXPERTS, "norm_topk_prob": False, "q_lora_rank": None, **EVEN_YARN},
     ],
     "minicpm3": [
         LATENT, {**LATENT, "scale_emb": 3, "dim_model_base": 32}, {**LATENT, "scale_depth": None, "q_lora_rank": None},

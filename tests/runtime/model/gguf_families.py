@@ -20,28 +20,36 @@ from tests.runtime.model.gguf_writing import ADD, Array, interleaved, write_byte
 Config = transformers.PreTrainedConfig
 ARCHITECTURES = {
     "mistral": "llama", "gemma3_text": "gemma3", "hunyuan_v1_dense": "hunyuan-dense", "ministral3": "mistral3",
-    "olmo3": "olmo2", "glm": "chatglm", "granitemoehybrid": "granite", "mixtral": "llama", "granitemoe": "granitemoe",
+    "olmo3": "olmo2", "glm": "chatglm", "granitemoehybrid": "granite", "mixtral": "llama",
+    "granitemoe": "granitemoe", "granitemoeshared": "granitemoe",
     "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "glm4_moe": "glm4moe", "gpt_oss": "gpt-oss",
     "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2",
 }  # fmt: skip
-INTERLEAVED = frozenset({"llama", "arcee", "granite", "granitemoe", "smollm3", "ministral3", "mistral", "mixtral"})
+INTERLEAVED = frozenset({"llama", "arcee", "granite", "granitemoe", "granitemoehybrid", "granitemoeshared", "smollm3",
+                         "ministral3", "mistral", "mixtral"})  # fmt: skip
 ONE_MORE = frozenset({"gemma", "gemma2", "gemma3_text"})
 
 
 def architecture_of(config: Config) -> str:
+    if getattr(config, "num_local_experts", 0) and config.model_type == "granitemoehybrid":
+        return "granitemoe"
     return ARCHITECTURES.get(config.model_type, config.model_type)
 
 
-def write_family(path: Path, model: transformers.PreTrainedModel) -> None:
+def write_family(
+    path: Path, model: transformers.PreTrainedModel, metadata: dict[str, Any] | None = None,
+    tensors: dict[str, Array] | None = None,
+) -> None:  # fmt: skip
+    """metadata, tensors: of another release of the converter."""
     config = model.config
     architecture = architecture_of(config)
     writer = gguf.GGUFWriter(path, architecture)
-    for key, value in metadata_of(config).items():
+    for key, value in (metadata or metadata_of(config)).items():
         ADD[type(value)](writer, f"{architecture}.{key}", value)
     write_byte_tokenizer(writer)
     kind = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
-    for name, values in tensors_of(model).items():
+    for name, values in (tensors or tensors_of(model)).items():
         mapped = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert mapped is not None, name
         writer.add_tensor(mapped if mapped.endswith((".weight", ".bias")) else f"{mapped}.weight", values)
@@ -66,8 +74,19 @@ def tensors_of(model: transformers.PreTrainedModel) -> dict[str, Array]:
             values = values + 1
         if name.endswith("shared_expert_gate.weight"):
             values = values[0]
+        if name.endswith("kv_b_proj.weight") and architecture_of(config) == "deepseek2":
+            found |= apart(name, values, config)
+            continue
         found[name] = np.ascontiguousarray(values)
     return found
+
+
+def apart(name: str, values: Array, config: Config) -> dict[str, Array]:
+    """Of each head: what makes latents of its queries, and what makes values of latents."""
+    heads = values.reshape(config.num_attention_heads, config.qk_nope_head_dim + config.v_head_dim, -1)
+    keys, rest = np.split(heads, [config.qk_nope_head_dim], axis=1)
+    pieces = {"k_b_proj": keys.swapaxes(1, 2), "v_b_proj": rest}
+    return {name.replace("kv_b_proj", own): np.ascontiguousarray(piece) for own, piece in pieces.items()}
 
 
 def together(saved: dict[str, Array]) -> dict[str, Array]:
@@ -81,6 +100,13 @@ def together(saved: dict[str, Array]) -> dict[str, Array]:
         kind = "bias" if rest.endswith("_bias") else "weight"
         if rest and rest[0].isdigit():
             stacks.setdefault(f"{place}experts.{rest.partition('.')[2]}", []).append(values)
+        elif "shared_mlp." in name:
+            layer, _, rest = name.partition("shared_mlp.")
+            place = "mlp.shared_expert" if any("block_sparse_moe" in other for other in saved) else "mlp"
+            pieces = (
+                {"down": values} if "output" in rest else dict(zip(("gate", "up"), np.split(values, 2), strict=True))
+            )
+            found |= {f"{layer}{place}.{part}_proj.weight": piece for part, piece in pieces.items()}
         elif name.endswith("input_linear.weight"):
             gate, up = np.split(values, 2, axis=1)
             layer = name.removesuffix("block_sparse_moe.input_linear.weight")
@@ -185,8 +211,41 @@ def experts(config: Config) -> dict[str, Any]:
     return {key: value for key, value in said.items() if value is not None}
 
 
+def shared(config: Config) -> dict[str, Any]:
+    """Of Granite: a model without experts has the shared one alone."""
+    size = (
+        {"expert_shared_feed_forward_length": config.shared_intermediate_size}
+        if config.shared_intermediate_size
+        else {}
+    )
+    return (
+        experts(config) | size if config.num_local_experts else {"feed_forward_length": config.shared_intermediate_size}
+    )
+
+
 def glm_experts(config: Config) -> dict[str, Any]:
     return experts(config) | {"expert_gating_func": 2, "expert_weights_norm": config.norm_topk_prob}
+
+
+def latent(config: Config) -> dict[str, Any]:
+    """Sizes of a head that is made of latents, as MiniCPM 3 and older conversions of DeepSeek say them."""
+    said = {"attention.q_lora_rank": config.q_lora_rank, "attention.kv_lora_rank": config.kv_lora_rank,
+            "attention.key_length": config.qk_nope_head_dim + config.qk_rope_head_dim,
+            "attention.value_length": config.v_head_dim,
+            "rope.dimension_count": config.qk_rope_head_dim}  # fmt: skip
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def deepseek(config: Config, scores: int) -> dict[str, Any]:
+    said, slope = latent(config) | experts(config), config.rope_parameters.get("mscale_all_dim")
+    said |= {"attention.key_length_mla": said["attention.key_length"], "attention.head_count_kv": 1,
+             "attention.value_length_mla": said["attention.value_length"],
+             "attention.key_length": config.kv_lora_rank + config.qk_rope_head_dim,
+             "attention.value_length": config.kv_lora_rank, "expert_gating_func": scores,
+             "expert_weights_norm": bool(config.norm_topk_prob)}  # fmt: skip
+    if getattr(config, "topk_method", "") == "greedy":  # which has one group
+        said = {key: value for key, value in said.items() if "expert_group" not in key}
+    return said | ({"rope.scaling.yarn_log_multiplier": 0.1 * slope} if slope else {})
 
 
 OWN: dict[str, Callable[[Config], dict[str, Any]]] = {
@@ -204,7 +263,14 @@ OWN: dict[str, Callable[[Config], dict[str, Any]]] = {
     "mixtral": experts,
     "olmoe": experts,
     "granitemoe": lambda config: scales(config) | experts(config),
+    "granitemoeshared": lambda config: scales(config) | shared(config),
+    "granitemoehybrid": lambda config: (
+        scales(config) | shared(config) | {"rope.scaling.finetuned": config.position_embedding_type == "rope"}
+    ),
     "glm4_moe": glm_experts,
+    "deepseek_v2": lambda config: deepseek(config, scores=1),
+    "deepseek_v3": lambda config: deepseek(config, scores=2),
+    "minicpm3": latent,
     "gpt_oss": lambda config: (
         windows(config) | experts(config) | {"expert_feed_forward_length": config.intermediate_size}
     ),

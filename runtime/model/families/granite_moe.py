@@ -36,7 +36,7 @@ def with_experts(config: ModelConfig, settings: Settings) -> ModelConfig:
 
 def by_name(tensors: Mapping[str, StoredWeight], config: ModelConfig) -> dict[str, StoredWeight]:
     """Gates and ups apart, all under the names of other families; a dense model's as they are."""
-    inner, found = config.intermediate, {}
+    found: dict[str, StoredWeight] = {}
     if config.experts is None:
         return dict(tensors)
     for name, tensor in tensors.items():
@@ -45,6 +45,7 @@ def by_name(tensors: Mapping[str, StoredWeight], config: ModelConfig) -> dict[st
             found |= _shared(name, tensor, config.experts)
             continue
         if rest == "input_linear.weight":
+            inner = config.intermediate
             shape = (tensor.shape[0], inner, tensor.shape[2])
             for part, rows in (("gate", slice(inner)), ("up", slice(inner, None))):
                 found[f"{place}mlp.experts.{part}_proj.weight"] = replace(

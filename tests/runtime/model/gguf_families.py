@@ -25,8 +25,8 @@ ARCHITECTURES = {
     "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "glm4_moe": "glm4moe", "gpt_oss": "gpt-oss",
     "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2",
 }  # fmt: skip
-INTERLEAVED = frozenset({"llama", "arcee", "granite", "granitemoe", "granitemoehybrid", "granitemoeshared", "smollm3",
-                         "ministral3", "mistral", "mixtral"})  # fmt: skip
+INTERLEAVED = frozenset({"llama", "arcee", "granite", "granitemoe", "granitemoehybrid", "granitemoeshared", "minicpm",
+                         "smollm3", "ministral3", "mistral", "mixtral"})  # fmt: skip
 ONE_MORE = frozenset({"gemma", "gemma2", "gemma3_text"})
 
 
@@ -236,6 +236,12 @@ def latent(config: Config) -> dict[str, Any]:
     return {key: value for key, value in said.items() if value is not None}
 
 
+def minicpm(config: Config) -> dict[str, Any]:
+    """Of a Llama's configuration that has no scales: those of its case."""
+    embedding, residual, head = config.scales
+    return {"embedding_scale": embedding, "residual_scale": residual, "logit_scale": 1.0 / head}
+
+
 def deepseek(config: Config, scores: int) -> dict[str, Any]:
     said, slope = latent(config) | experts(config), config.rope_parameters.get("mscale_all_dim")
     said |= {"attention.key_length_mla": said["attention.key_length"], "attention.head_count_kv": 1,
@@ -271,6 +277,7 @@ OWN: dict[str, Callable[[Config], dict[str, Any]]] = {
     "deepseek_v2": lambda config: deepseek(config, scores=1),
     "deepseek_v3": lambda config: deepseek(config, scores=2),
     "minicpm3": latent,
+    "minicpm": minicpm,
     "gpt_oss": lambda config: (
         windows(config) | experts(config) | {"expert_feed_forward_length": config.intermediate_size}
     ),

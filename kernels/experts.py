@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-Activation = Literal["silu", "gelu", "gelu_tanh", "relu2", "clamped_silu"]
-"""Of an MLP. gelu is the exact one, gelu_tanh its approximation, relu2 the square of relu. clamped_silu, for gated ones
-alone, is gpt-oss's: gates at most 7, ups within 7, `gate * sigmoid(1.702 * gate) * (up + 1)`."""
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu2"]
+"""Of an MLP. gelu is the exact one, gelu_tanh its approximation, relu2 the square of relu."""
+
+GatedActivation = Literal["silu", "gelu", "gelu_tanh", "relu2", "clamped_silu"]
+"""Of an MLP with a gate. clamped_silu is gpt-oss's: gates at most 7, ups within 7,
+`gate * sigmoid(1.702 * gate) * (up + 1)`."""
 
 Score = Literal["softmax", "sigmoid", "softmax of the chosen"]
 """What becomes of a router's outputs: softmax over all experts (Qwen), sigmoid of each (DeepSeek V3), or softmax over
@@ -32,7 +35,7 @@ class ExpertsSpec:
     groups: int = 1
     top_groups: int = 1
     group_score: Literal["best", "two best"] = "best"
-    activation: Activation = "silu"
+    activation: GatedActivation = "silu"
 
 
 class SharedExpert(NamedTuple):

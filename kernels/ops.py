@@ -23,6 +23,7 @@ import torch
 
 from stemma.kernels.experts import Activation as Activation
 from stemma.kernels.experts import ExpertsSpec, SharedExpert
+from stemma.kernels.experts import GatedActivation as GatedActivation
 from stemma.kernels.weights import StoredWeight
 
 Int32Array = npt.NDArray[np.int32]
@@ -296,7 +297,7 @@ class Ops(Protocol):
     ) -> torch.Tensor:
         """`residual + scale * norm(linear(x))`; may work in place on `residual`."""
 
-    def norm_gated(self, x: torch.Tensor, norm: Any | None, gate_up: Any, activation: Activation) -> torch.Tensor:
+    def norm_gated(self, x: torch.Tensor, norm: Any | None, gate_up: Any, activation: GatedActivation) -> torch.Tensor:
         """`activation(gate) * up` of `gate_up(norm(x))`, gate first -> (tokens, out_features / 2) (Shazeer 2020)."""
 
     def norm_activated(self, x: torch.Tensor, norm: Any | None, up: Any, activation: Activation) -> torch.Tensor:

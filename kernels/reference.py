@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from stemma.kernels.experts import Activation, ExpertsSpec, SharedExpert
+from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert
 from stemma.kernels.ops import (
     AttentionMetadata,
     AttentionSpec,
@@ -130,7 +130,7 @@ def _capped(x: torch.Tensor, softcap: float | None) -> torch.Tensor:
     return x if softcap is None else softcap * torch.tanh(x / softcap)
 
 
-def _gated(both: torch.Tensor, activation: Activation) -> torch.Tensor:
+def _gated(both: torch.Tensor, activation: GatedActivation) -> torch.Tensor:
     """Gates and ups, side by side."""
     gate, up = both.chunk(2, dim=-1)
     if activation == "clamped_silu":
@@ -292,7 +292,7 @@ class ReferenceOps:
         return residual + scale * norm(linear(x))
 
     def norm_gated(
-        self, x: torch.Tensor, norm: AnyNorm | None, gate_up: ReferenceLinear, activation: Activation
+        self, x: torch.Tensor, norm: AnyNorm | None, gate_up: ReferenceLinear, activation: GatedActivation
     ) -> torch.Tensor:
         return _gated(self.norm_linear(x, norm, gate_up), activation)
 

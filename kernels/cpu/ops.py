@@ -42,7 +42,7 @@ from stemma.kernels.cpu.rows.norms import CpuNorm, add_norm_add, address_of, mak
 from stemma.kernels.cpu.rows.sampling import sample_row
 from stemma.kernels.cpu.rows.table import add_table
 from stemma.kernels.cpu.steps import CpuExecutor, NativeCall, add_replay
-from stemma.kernels.experts import Activation, ExpertsSpec, SharedExpert
+from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert
 from stemma.kernels.ops import (
     AttentionMetadata,
     AttentionSpec,
@@ -299,7 +299,7 @@ class CpuOps:
         return residual
 
     def norm_gated(
-        self, x: torch.Tensor, norm: CpuNorm | None, gate_up: PackedLinear, activation: Activation
+        self, x: torch.Tensor, norm: CpuNorm | None, gate_up: PackedLinear, activation: GatedActivation
     ) -> torch.Tensor:
         num_rows = x.shape[0]  # len(x) takes three times as long
         half = gate_up.out_features // 2
@@ -316,7 +316,6 @@ class CpuOps:
     def norm_activated(
         self, x: torch.Tensor, norm: CpuNorm | None, up: PackedLinear, activation: Activation
     ) -> torch.Tensor:
-        assert activation != "clamped_silu", "needs a gate"
         out, address = self._calls.take("norm_activated", (x.shape[0], up.out_features))
         self._product(x, address_of(norm), up, address, activation=ACTIVATIONS[activation])
         return out

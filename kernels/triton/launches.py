@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from stemma.kernels.experts import Activation
+from stemma.kernels.experts import Activation, GatedActivation
 from stemma.kernels.ops import AttentionSpec, HeadNorms, HeadShape
 from stemma.kernels.triton.attention import VALUE_GAIN, attend_kernel, merge_kernel
 from stemma.kernels.triton.blocks import copy_kernel
@@ -213,7 +213,7 @@ class Kernels:
         }
         self._launch(norm_kernel, (len(out),), arguments, 4 if features <= 4096 else 8, 1)
 
-    def gated(self, gate_up: torch.Tensor, activation: Activation, out: torch.Tensor) -> None:
+    def gated(self, gate_up: torch.Tensor, activation: GatedActivation, out: torch.Tensor) -> None:
         """out = activation(gate) * up, each half of the columns of gate_up."""
         self._activate(gate_up, activation, True, out)
 
@@ -221,7 +221,7 @@ class Kernels:
         """out = activation(x)."""
         self._activate(x, activation, False, out)
 
-    def _activate(self, x: torch.Tensor, activation: Activation, gated: bool, out: torch.Tensor) -> None:
+    def _activate(self, x: torch.Tensor, activation: GatedActivation, gated: bool, out: torch.Tensor) -> None:
         features = out.shape[1]
         arguments = {
             "gate_up": x,

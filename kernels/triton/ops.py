@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 import triton
 
-from stemma.kernels.experts import Activation, ExpertsSpec, SharedExpert
+from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert
 from stemma.kernels.ops import (
     AttentionMetadata,
     AttentionSpec,
@@ -207,7 +207,7 @@ class TritonOps:
             total += part if gate is None else self._linear(x, gate).float().sigmoid() * part
         return (residual.float() + scale * total).to(residual.dtype)
 
-    def _mlp(self, x: torch.Tensor, gate_up: Any, down: Any, activation: Activation) -> torch.Tensor:
+    def _mlp(self, x: torch.Tensor, gate_up: Any, down: Any, activation: GatedActivation) -> torch.Tensor:
         return self._linear(self.norm_gated(x, None, gate_up, activation), down)
 
     def linear_norm_add(
@@ -230,7 +230,7 @@ class TritonOps:
         return self._linear(x, linear, residual, scale)
 
     def norm_gated(
-        self, x: torch.Tensor, norm: TritonNorm | None, gate_up: DenseLinear | PackedLinear, activation: Activation
+        self, x: torch.Tensor, norm: TritonNorm | None, gate_up: DenseLinear | PackedLinear, activation: GatedActivation
     ) -> torch.Tensor:
         products = self.norm_linear(x, norm, gate_up)
         out = products.new_empty((len(x), gate_up.out_features // 2))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import torch
 
-from stemma.kernels.experts import Activation
+from stemma.kernels.experts import GatedActivation
 from stemma.kernels.ops import AttentionMetadata, AttentionSpec, BlockCopy, HeadNorms, HeadShape, KVShape, SamplingRows
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope
@@ -168,7 +168,7 @@ def record_rows(recorder: Recorder, target: Target, model: Model, dtype: torch.d
     gate_up = DenseLinear(
         torch.zeros(2 * model.intermediate, model.hidden, dtype=dtype), None, model.hidden, 2 * model.intermediate
     )
-    for activation in get_args(Activation):
+    for activation in get_args(GatedActivation):
         ops.norm_gated(torch.zeros(1, model.hidden, dtype=dtype), norm, gate_up, activation)
     ops.norm_linear(
         torch.zeros(1, model.hidden, dtype=dtype), TritonNorm(norm.weight, 1e-5, norm.weight, True), gate_up

@@ -131,7 +131,6 @@ def _byte_level(values: Mapping[str, Any], pre: str) -> dict[str, Any]:
         for pattern in SPLITS[pre]
     ]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    merges = [merge.split(" ", 1) for merge in _need(values, "merges")]
     alphabet = frozenset(char_of_byte())
     vocabulary = {
         token if set(token) <= alphabet or kind in (CONTROL, USER_DEFINED) else _in_alphabet(token): index
@@ -139,11 +138,23 @@ def _byte_level(values: Mapping[str, Any], pre: str) -> dict[str, Any]:
     }
     return _spec(
         values,
-        model={"type": "BPE", "vocab": vocabulary, "merges": merges, "ignore_merges": pre in WHOLE_WORDS_FIRST},
+        model={
+            "type": "BPE",
+            "vocab": vocabulary,
+            "merges": _merges(values),
+            "ignore_merges": pre in WHOLE_WORDS_FIRST,
+        },
         pre_tokenizer={"type": "Sequence", "pretokenizers": [*splits, byte_level]},
         decoder=byte_level,
         normalizer={"type": "NFC"} if pre in COMPOSES else None,
     )
+
+
+def _merges(values: Mapping[str, Any]) -> list[list[str]]:
+    merges = [merge.split(" ", 1) for merge in _need(values, "merges")]
+    if any(len(merge) != 2 for merge in merges):
+        raise ModelFileError("a merge of the GGUF file's tokenizer is no pair of tokens; convert the model again")
+    return merges
 
 
 def _in_alphabet(token: str) -> str:
@@ -154,7 +165,9 @@ def _in_alphabet(token: str) -> str:
 
 def _sentencepiece(values: Mapping[str, Any]) -> dict[str, Any]:
     """SentencePiece BPE with byte fallback (Kudo and Richardson 2018), as the merges that its scores imply."""
-    tokens = _need(values, "tokens")
+    tokens, scores = _need(values, "tokens"), _need(values, "scores")
+    if len(scores) != len(tokens):
+        raise ModelFileError("the GGUF file's lists of tokens and of their scores differ in length; fetch it again")
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
     prepend = [{"type": "Prepend", "prepend": SPACE}] if values.get("tokenizer.ggml.add_space_prefix", True) else []
     strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prepend else []
@@ -165,10 +178,10 @@ def _sentencepiece(values: Mapping[str, Any]) -> dict[str, Any]:
         model={
             "type": "BPE",
             "vocab": {token: index for index, token in enumerate(tokens)},
-            "merges": scored_merges(tokens, _need(values, "scores")),
+            "merges": scored_merges(tokens, scores),
             "byte_fallback": True,
             "fuse_unk": True,
-            "unk_token": None if unknown is None else tokens[unknown],
+            "unk_token": tokens[unknown] if unknown is not None and unknown < len(tokens) else None,
         },
         pre_tokenizer=None,
         decoder={"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]},

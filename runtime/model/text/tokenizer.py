@@ -12,6 +12,7 @@ from typing import Any
 
 import tokenizers
 
+from stemma.runtime.errors import ModelFileError
 from stemma.runtime.model.checkpoint import TokenizerFiles
 from stemma.runtime.model.text import tokenizer_spec
 from stemma.runtime.model.text.pair_merging import merges_in_known_pieces
@@ -173,7 +174,13 @@ class Detokenizer:
 
 
 def _build(spec: Mapping[str, Any]) -> tokenizers.Tokenizer:
-    built = tokenizers.Tokenizer.from_str(json.dumps({**spec, "truncation": None, "padding": None}))
+    try:
+        built = tokenizers.Tokenizer.from_str(json.dumps({**spec, "truncation": None, "padding": None}))
+    except Exception as error:  # which is what the library raises
+        raise ModelFileError(
+            f"the model's tokenizer cannot be built ({error}): its vocabulary was cut, or is damaged; fetch another "
+            "copy, or convert the model again"
+        ) from error
     if spec["model"]["type"] == "BPE" and not _splits(spec):
         built.model._resize_cache(0)  # of words, by number: there, a word is a whole text of up to kilobytes
     return built

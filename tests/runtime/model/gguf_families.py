@@ -239,7 +239,8 @@ def latent(config: Config) -> dict[str, Any]:
 def minicpm(config: Config) -> dict[str, Any]:
     """Of a Llama's configuration that has no scales: those of its case."""
     embedding, residual, head = config.scales
-    return {"embedding_scale": embedding, "residual_scale": residual, "logit_scale": 1.0 / head}
+    long = {"rope.scaling.type": "longrope"} if config.rope_parameters["rope_type"] == "longrope" else {}
+    return {"embedding_scale": embedding, "residual_scale": residual, "logit_scale": 1.0 / head, **long}
 
 
 def deepseek(config: Config, scores: int) -> dict[str, Any]:

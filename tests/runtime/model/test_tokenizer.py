@@ -214,6 +214,21 @@ def test_a_vocabulary_without_merges_is_refused() -> None:
         from_metadata(values)
 
 
+DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
+    "a merge of an absent token": ({"merges": ["t h", "xq zj"]}, r"xq.* out of vocabulary.*convert the model again"),
+    "a merge to an absent token": ({"merges": ["Q Z"]}, r"out of vocabulary.*convert the model again"),
+    "a merge of one": ({"merges": ["th"]}, "no pair of tokens; convert"),
+    "scores of other tokens": ({"model": "llama", "scores": [0.0]}, "differ in length; fetch"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_vocabulary_is_told(case: str) -> None:
+    changes, match = DAMAGED[case]
+    with pytest.raises(ModelFileError, match=match):
+        from_metadata(metadata("gpt-2") | {f"tokenizer.ggml.{key}": value for key, value in changes.items()})
+
+
 def test_bos_is_the_files_choice() -> None:
     end = len(metadata("gpt-2")["tokenizer.ggml.tokens"]) - 2
     assert from_metadata(metadata("gpt-2")).prefix_ids == ()

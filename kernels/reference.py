@@ -296,6 +296,9 @@ class ReferenceOps:
     ) -> torch.Tensor:
         return _gated(self.norm_linear(x, norm, gate_up), activation)
 
+    def gated(self, both: torch.Tensor, activation: Activation) -> torch.Tensor:
+        return _gated(both, activation)
+
     def norm_activated(
         self, x: torch.Tensor, norm: AnyNorm | None, up: ReferenceLinear, activation: Activation
     ) -> torch.Tensor:

@@ -6,7 +6,7 @@ Block formats are those of GGUF (https://github.com/ggml-org/ggml, ggml-common.h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -38,6 +38,11 @@ class StoredWeight:
     def num_bytes(self) -> int:
         """Bytes as stored."""
         return self.data.nbytes
+
+    def rows(self, chosen: npt.NDArray[np.intp] | slice) -> StoredWeight:
+        """These outputs, in this order: rows move whole, as they are stored."""
+        data = self.data[chosen]
+        return replace(self, shape=(len(data), *self.shape[1:]), data=data)
 
 
 def dequantize(weight: StoredWeight) -> torch.Tensor:

@@ -34,6 +34,10 @@ Adapters = Annotated[
     list[str] | None,
     typer.Option("--adapter", help="A LoRA to merge: a PEFT folder, .gguf file or hub id; may be given several times."),
 ]
+Loras = Annotated[
+    list[str] | None,
+    typer.Option("--lora", help="NAME=SOURCE of a LoRA that requests name as their model; may be given several times."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MaxTokens = Annotated[int, typer.Option(help="The most tokens to generate.")]
 Temperature = Annotated[
@@ -144,6 +148,7 @@ def demo(model: Model = None, adapters: Adapters = None, as_json: Json = False, 
 def serve(
     model: Model = None,
     adapters: Adapters = None,
+    loras: Loras = None,
     api_key: Annotated[list[str] | None, typer.Option(help="NAME:KEY of a tenant; may be given several times.")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(help="Lines of `name key` or `name key admin`.")] = None,
     **options: Any,
@@ -153,7 +158,7 @@ def serve(
 
     keys = parse_api_keys(api_key or [], api_keys_file)
     config = ServerConfig(**fields_of(ServerConfig, options), api_keys=keys)
-    with _engine(model, adapters, fields_of(EngineConfig, options)) as engine:
+    with _engine(model, adapters, fields_of(EngineConfig, options), _by_name(loras or [])) as engine:
         served = config.model_name or engine.loaded.config.name
         Console(stderr=True).print(
             f"{escape(served)} at http://{config.host}:{config.port}/v1, the live cache at /tree; Ctrl-C stops"
@@ -272,12 +277,23 @@ def main() -> None:
         sys.exit(1)
 
 
-def _engine(model: str | None, adapters: list[str] | None, options: dict[str, Any]) -> Any:
+def _engine(
+    model: str | None, adapters: list[str] | None, options: dict[str, Any], loras: dict[str, str] | None = None
+) -> Any:
     from stemma.runtime.engine import Engine
     from stemma.terminal.progress import progress
 
     with progress() as report:
-        return Engine(model, adapters=adapters or (), progress=report, **options)
+        return Engine(model, adapters=adapters or (), loras=loras or {}, progress=report, **options)
+
+
+def _by_name(given: list[str]) -> dict[str, str]:
+    """Raises InvalidRequest for what is not NAME=SOURCE, and for a name that comes twice."""
+    pairs = [text.partition("=") for text in given]
+    named = {name: source for name, _, source in pairs}
+    if not all(source for _, _, source in pairs) or len(named) < len(pairs):
+        raise InvalidRequest("an adapter is given as NAME=SOURCE, each with a name of its own", "lora")
+    return named
 
 
 def _tell(reply: Any, as_json: bool, console: Console, approve: Any, model: str) -> None:

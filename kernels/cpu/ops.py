@@ -302,15 +302,20 @@ class CpuOps:
         self, x: torch.Tensor, norm: CpuNorm | None, gate_up: PackedLinear, activation: GatedActivation
     ) -> torch.Tensor:
         num_rows = x.shape[0]  # len(x) takes three times as long
-        half = gate_up.out_features // 2
-        out, target = self._calls.take("norm_gated", (num_rows, half))
-        chosen = ACTIVATIONS[activation]
         if gate_up.gate_strips:
+            out, target = self._calls.take("norm_gated", (num_rows, gate_up.out_features // 2))
+            chosen = ACTIVATIONS[activation]
             self._product(x, address_of(norm), gate_up, target, gate=gate_up.gate_strips, activation=chosen)
             return out
-        address = self._calls.take("gate_up", (num_rows, gate_up.out_features))[1]
+        both, address = self._calls.take("gate_up", (num_rows, gate_up.out_features))
         self._product(x, address_of(norm), gate_up, address)
-        self._calls.run(self._gate_rows, address, target, num_rows, half, self.num_threads, chosen)
+        return self.gated(both, activation)
+
+    def gated(self, both: torch.Tensor, activation: Activation) -> torch.Tensor:
+        num_rows, half = both.shape[0], both.shape[1] // 2
+        out, target = self._calls.take("norm_gated", (num_rows, half))
+        chosen = ACTIVATIONS[activation]
+        self._calls.run(self._gate_rows, both.data_ptr(), target, num_rows, half, self.num_threads, chosen)
         return out
 
     def norm_activated(

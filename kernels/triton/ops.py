@@ -232,9 +232,11 @@ class TritonOps:
     def norm_gated(
         self, x: torch.Tensor, norm: TritonNorm | None, gate_up: DenseLinear | PackedLinear, activation: GatedActivation
     ) -> torch.Tensor:
-        products = self.norm_linear(x, norm, gate_up)
-        out = products.new_empty((len(x), gate_up.out_features // 2))
-        self._kernels.gated(products, activation, out)
+        return self.gated(self.norm_linear(x, norm, gate_up), activation)
+
+    def gated(self, both: torch.Tensor, activation: Activation) -> torch.Tensor:
+        out = both.new_empty((len(both), both.shape[1] // 2))
+        self._kernels.gated(both, activation, out)
         return out
 
     def logits(

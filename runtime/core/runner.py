@@ -13,7 +13,7 @@ from stemma.kernels.ops import KV, AttentionMetadata, BlockCopy, Int32Array
 from stemma.kernels.steps import run
 from stemma.runtime.core.attention_metadata import make_attention_metadata
 from stemma.runtime.core.batch import Batch
-from stemma.runtime.model import Model
+from stemma.runtime.model import Loras, Model, Span
 
 
 class StepOutput(NamedTuple):
@@ -28,11 +28,12 @@ class StepOutput(NamedTuple):
 
 
 class Runner:
-    """A model and its KV pool."""
+    """A model and its KV pool. loras: adapters that stand beside the model."""
 
-    def __init__(self, model: Model, kv: KV) -> None:
+    def __init__(self, model: Model, kv: KV, loras: Loras | None = None) -> None:
         self.model = model
         self.kv = kv
+        self._loras = loras
         self._step = model.ops.executor(model, model.config.heads, kv)
 
     def try_once(self) -> bool:
@@ -55,12 +56,37 @@ class Runner:
         metadata = make_attention_metadata(batch, self.kv.shape.block_size)
         ids = np.array([token for row in batch.rows for token in row.tokens], dtype=np.int32)
         rows = _last([row.num_logits for row in batch.rows], batch)
-        if not any(row.num_hidden for row in batch.rows):
-            return StepOutput(self._step(ids, metadata, rows), torch.empty((0, 0)))
         read = _last([row.num_hidden for row in batch.rows], batch)
+        if spans := _spans(batch):
+            assert self._loras is not None, "a request has an adapter, the model has none"
+            with self._loras.step(spans):
+                return self._at_length(ids, metadata, rows, read)
+        if len(read):
+            return self._at_length(ids, metadata, rows, read)
+        return StepOutput(self._step(ids, metadata, rows), torch.empty((0, 0)))
+
+    def _at_length(
+        self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array, read: Int32Array
+    ) -> StepOutput:
+        """Operation by operation: steps that the executor does not know, because adapters or hidden states are asked
+        for."""
         hidden = self.model.forward(ids, self.model.ops.plan(metadata, self.kv.shape), self.kv)
-        states = self.model.hidden_states(hidden, read)
+        states = self.model.hidden_states(hidden, read) if len(read) else hidden.new_empty((0, 0))
         return StepOutput(self.model.logits(hidden, rows) if len(rows) else hidden.new_empty((0, 0)), states)
+
+
+def _spans(batch: Batch) -> list[Span]:
+    """Which of the step's tokens are computed with an adapter: neighbours, as the scheduler puts them."""
+    spans: list[Span] = []
+    end = 0
+    for row in batch.rows:
+        start, end, lora = end, end + len(row.tokens), row.sequence.request.lora
+        if lora is None:
+            continue
+        if spans and spans[-1].adapter == lora and spans[-1].last == start:
+            start = spans.pop().first
+        spans.append(Span(lora, start, end))
+    return spans
 
 
 def _last(counts: Sequence[int], batch: Batch) -> Int32Array:

@@ -116,7 +116,7 @@ class Scheduler:
                     self.fail(sequence, error)
         self._admit(batch)
         batch.drop_finished()
-        batch.rows.sort(key=_blocks)  # those with a common beginning stand side by side
+        batch.rows.sort(key=_side)  # those of one adapter, and with a common beginning, stand side by side
         return batch if batch.rows else None
 
     def commit(self, batch: Batch, results: Iterable[RowResult]) -> None:
@@ -318,6 +318,6 @@ def _order(sequence: Sequence) -> tuple[int, int]:
     return (-sequence.request.priority, sequence.arrival)
 
 
-def _blocks(row: Row) -> array[int]:
+def _side(row: Row) -> tuple[str, array[int]]:
     assert row.sequence.lease is not None
-    return row.sequence.lease.blocks
+    return row.sequence.request.lora or "", row.sequence.lease.blocks

@@ -57,7 +57,8 @@ class Request:
     """What a caller asked: one prompt, one completion.
 
     max_tokens: the most tokens to generate, already within context and pool.
-    namespace: a separate root of the cache tree.
+    namespace: a separate root of the cache tree; one of its own for each adapter.
+    lora: the adapter that it is computed with.
     priority: larger goes first.
     prompt_logprobs: report log-probabilities of the prompt's tokens from `scored_from` on, with this many alternatives.
     finish_in_time: end a guided output by its shortest completion before `max_tokens` would cut it.
@@ -78,6 +79,7 @@ class Request:
     finish_in_time: bool = False
     next_use: NextUse = NextUse.UNKNOWN
     pooling: Pooling | None = None
+    lora: str | None = None
 
     @property
     def reads_prompt(self) -> bool:

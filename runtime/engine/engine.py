@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from stemma.kernels.ops import ForkedOps
@@ -29,6 +29,7 @@ from stemma.runtime.engine.grammars import GrammarCompiler, GrammarSpec
 from stemma.runtime.engine.hold import Hold
 from stemma.runtime.engine.loop import EngineLoop
 from stemma.runtime.engine.metrics import EngineStats
+from stemma.runtime.engine.namespaces import namespace_of
 from stemma.runtime.engine.options import (
     Prompt,
     RequestMaker,
@@ -69,6 +70,7 @@ class Engine:
 
     model: a .gguf file, a Hugging Face folder or hub id; None is the default, SmolLM2-135M-Instruct, fetched once.
     adapters: folders of PEFT, GGUF files or hub ids, merged into the model when it is loaded.
+    loras: likewise, by names, merged into nothing: a request chooses one of them (`lora="name"`), or none.
     progress: called with what is being done and the share of it that is done, 0 to 1.
     options: EngineConfig's fields.
     Raises ModelError if the model cannot be had or read, InvalidRequest for options that cannot be met.
@@ -79,13 +81,15 @@ class Engine:
 
     def __init__(
         self, model: str | Path | None = None, *, adapters: Sequence[str | Path] = (),
+        loras: Mapping[str, str | Path] = MappingProxyType({}),
         progress: Progress | None = None, **options: Unpack[EngineOptions],
     ) -> None:  # fmt: skip
         config = engine_config(options)
         checked(model, str | Path | None, "model")
         checked(adapters, list | tuple, "adapters")
+        checked(loras, Mapping, "loras")
         source = default_model(progress) if model is None else model
-        self._start(load(source, make_ops(config), progress, adapters), config)
+        self._start(load(source, make_ops(config), progress, adapters=adapters, loras=loras), config)
 
     @classmethod
     def of(cls, loaded: LoadedModel, **options: Unpack[EngineOptions]) -> Self:
@@ -116,7 +120,7 @@ class Engine:
         self._grammars = GrammarCompiler(loaded)
         self.recommended = recommended(loaded.generation, config.generation_config)
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity, self.recommended)
-        runner = Runner(loaded.model, kv)
+        runner = Runner(loaded.model, kv, loaded.loras)
         if not runner.try_once():
             raise ModelFileError(
                 f"{loaded.config.name} computes numbers that are NaN or infinite, though none of its weights is: "
@@ -323,9 +327,10 @@ class Engine:
         check_function(look, "look")
         return self._loop.call(lambda: look(self._loop.scheduler)).result()
 
-    def explain(self, tokens: Sequence[int], namespace: str = "") -> Explanation:
-        """How much of these tokens is cached now, and why it is not more."""
-        ids, name = token_ids(tokens), checked(namespace, str, "namespace")
+    def explain(self, tokens: Sequence[int], namespace: str = "", lora: str | None = None) -> Explanation:
+        """How much of these tokens is cached now, computed with this adapter, and why it is not more."""
+        ids = token_ids(tokens)
+        name = namespace_of(self.loaded, checked(namespace, str, "namespace"), checked(lora, str | None, "lora"))
         return self.with_cache(lambda cache: cache.explain(ids.tolist(), name))
 
     def tree(self) -> list[TreeNode]:

@@ -20,6 +20,7 @@ from stemma.runtime.core.pooling import Pooling
 from stemma.runtime.core.sampling import MAX_LOGPROBS, Sampling
 from stemma.runtime.core.sequence import Request
 from stemma.runtime.engine.grammars import GrammarSpec
+from stemma.runtime.engine.namespaces import namespace_of
 from stemma.runtime.errors import InvalidRequest, PromptTooLong
 from stemma.runtime.model import LoadedModel
 
@@ -35,6 +36,7 @@ class RequestOptions(TypedDict, total=False):
 
     max_tokens: the most tokens to generate; None is 128, or what the context leaves.
     namespace: a separate root of the cache: nothing is shared between namespaces.
+    lora: which of the adapters that the model was loaded with (`loras`); None is the model alone.
     priority: larger goes first.
     next_use: what is known of what is computed for this request: "soon" keeps it longer in the cache, "never" lets it
         go first. A hint, for what was not cached before; the cache learns by itself what comes back.
@@ -46,6 +48,7 @@ class RequestOptions(TypedDict, total=False):
 
     max_tokens: int | None
     namespace: str
+    lora: str | None
     priority: int
     next_use: NextUseName
     prompt_logprobs: int | None
@@ -109,7 +112,8 @@ class RequestMaker:
             sampling=sampling,
             seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
             end_tokens=frozenset((*ends, *sampling.stop_token_ids)),
-            namespace=asked.get("namespace", ""),
+            namespace=namespace_of(self.loaded, asked.get("namespace", ""), asked.get("lora")),
+            lora=asked.get("lora"),
             priority=asked.get("priority", 0),
             next_use=NextUse[asked.get("next_use", "unknown").upper()],
             prompt_logprobs=prompt_logprobs,

@@ -3,7 +3,8 @@ Knows nothing of requests, grammars or sampling."""
 
 from stemma.runtime.model.config import GenerationDefaults, ModelConfig
 from stemma.runtime.model.families.family import Model
-from stemma.runtime.model.load import LoadedModel, load
+from stemma.runtime.model.load import LoadedModel, Loras, load
+from stemma.runtime.model.parts.adapted_ops import Span
 from stemma.runtime.model.text.chat import ChatTemplate
 from stemma.runtime.model.text.tokenizer import Detokenizer, Tokenizer
 
@@ -12,8 +13,10 @@ __all__ = [
     "Detokenizer",
     "GenerationDefaults",
     "LoadedModel",
+    "Loras",
     "Model",
     "ModelConfig",
+    "Span",
     "Tokenizer",
     "load",
 ]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from stemma.kernels.ops import Ops
 from stemma.runtime.errors import ModelFileError, ModelNotFound
@@ -13,10 +16,13 @@ from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
 from stemma.runtime.model.config import EmbeddingDefaults, GenerationDefaults, ModelConfig
 from stemma.runtime.model.families.family import Model
 from stemma.runtime.model.files.adapters.merge import merged
+from stemma.runtime.model.files.adapters.named import read_loras
 from stemma.runtime.model.files.adapters.read import read_adapter
 from stemma.runtime.model.files.gguf_file import read_gguf
 from stemma.runtime.model.files.hub import HUB_ID, fetch_from_hub
 from stemma.runtime.model.files.hugging_face import read_hugging_face
+from stemma.runtime.model.parts.adapted_ops import AdaptedOps, Span, cannot_be_chosen
+from stemma.runtime.model.parts.adapted_weights import AdaptedWeights, Lora
 from stemma.runtime.model.parts.decoder import Decoder
 from stemma.runtime.model.text.chat import ChatTemplate
 from stemma.runtime.model.text.tokenizer import Tokenizer
@@ -29,6 +35,7 @@ class LoadedModel:
 
     tokenizer_files: what the tokenizer and the template were made of, for those who run them elsewhere.
     embedding: how it makes embeddings, if it was made for that.
+    loras: adapters of which each request may choose one, if it was loaded with any.
     """
 
     config: ModelConfig
@@ -38,21 +45,35 @@ class LoadedModel:
     model: Model
     tokenizer_files: TokenizerFiles
     embedding: EmbeddingDefaults | None = None
+    loras: Loras | None = None
+
+
+class Loras(NamedTuple):
+    """Adapters that stand beside a model.
+
+    digests: of each, by name. step: inside, a step's rows are computed with the adapters that it is given.
+    """
+
+    digests: Mapping[str, str]
+    step: Callable[[Sequence[Span]], AbstractContextManager[None]]
 
 
 def load(
-    source: str | Path, ops: Ops, progress: Progress | None = None, adapters: Sequence[str | Path] = ()
+    source: str | Path, ops: Ops, progress: Progress | None = None, *, adapters: Sequence[str | Path] = (),
+    loras: Mapping[str, str | Path] = MappingProxyType({}),
 ) -> LoadedModel:  # fmt: skip
     """Load a model for the device of `ops`.
 
     source: a .gguf file, a folder in Hugging Face's form (config.json, tokenizer.json, *.safetensors), or a hub id.
     adapters: folders of PEFT, GGUF files or hub ids, merged into the model in this order.
-    Raises ModelNotFound, ModelFileError or UnsupportedModel, each saying what to do.
+    loras: likewise, by names, merged into nothing: each request chooses one of them, or none.
+    Raises InvalidRequest for the name of an adapter, ModelNotFound, ModelFileError or UnsupportedModel, each saying
+    what to do.
     """
     checkpoint = read_checkpoint(source)
     for adapter in adapters:
         checkpoint = merged(checkpoint, read_adapter(adapter, checkpoint.config))
-    return assemble(checkpoint, ops, progress)
+    return assemble(checkpoint, ops, progress, read_loras(checkpoint, loras))
 
 
 def read_checkpoint(source: str | Path) -> Checkpoint:
@@ -80,15 +101,32 @@ def _check_numbers(config: ModelConfig) -> None:
             raise ModelFileError(f"the model's {name} is {value!r}, which is no positive number; fetch the model again")
 
 
-def assemble(checkpoint: Checkpoint, ops: Ops, progress: Progress | None = None) -> LoadedModel:
-    """Pack a checkpoint for a device."""
+def assemble(
+    checkpoint: Checkpoint, ops: Ops, progress: Progress | None = None,
+    loras: Mapping[str, Lora] = MappingProxyType({}),
+) -> LoadedModel:  # fmt: skip
+    """Pack a checkpoint for a device, with adapters beside it."""
     config = checkpoint.config
     _check_numbers(config)
     weights = Weights(checkpoint.tensors, progress, checkpoint.file_names)
-    model = Decoder(config, weights, ops)
+    if loras:
+        adapted = AdaptedOps(ops)
+        model = Decoder(config, AdaptedWeights(weights, loras), adapted)
+        _check_used(loras, adapted)
+        beside = Loras({name: each.digest for name, each in loras.items()}, adapted.step)
+    else:
+        model, beside = Decoder(config, weights, ops), None
     weights.check_all_taken()
     tokenizer = Tokenizer(checkpoint.tokenizer, config.vocab_size)
     source = checkpoint.tokenizer.chat_template
     chat_template = None if source is None else ChatTemplate(source, tokenizer, checkpoint.tokenizer.tool_template)
     files, generation = checkpoint.tokenizer, checkpoint.generation
-    return LoadedModel(config, tokenizer, chat_template, generation, model, files, checkpoint.embedding)
+    return LoadedModel(config, tokenizer, chat_template, generation, model, files, checkpoint.embedding, beside)
+
+
+def _check_used(loras: Mapping[str, Lora], ops: AdaptedOps) -> None:
+    """Raises UnsupportedModel if a matrix that an adapter changes is part of something else than a product."""
+    for name, each in loras.items():
+        for matrix in each.changes:
+            if (name, matrix) not in ops.used:
+                raise cannot_be_chosen(name, matrix, "it is multiplied into others when the model is loaded")

@@ -42,8 +42,8 @@ class Backend(Protocol):
     def submit_all(self, prompts: Sequence[Sequence[int]], **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start several requests at once."""
 
-    def explain(self, tokens: Sequence[int], namespace: str = "") -> Explanation:
-        """How much of these tokens is cached, and why it is not more."""
+    def explain(self, tokens: Sequence[int], namespace: str = "", lora: str | None = None) -> Explanation:
+        """How much of these tokens is cached, computed with this adapter, and why it is not more."""
 
     def hold(self, pinned_for: float = 0.0) -> Hold:
         """A hold on nothing yet."""

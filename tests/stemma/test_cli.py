@@ -13,14 +13,16 @@ from typer.testing import CliRunner
 from stemma import cli
 from stemma.runtime.engine import Engine, EngineConfig
 from stemma.runtime.engine.grammars import make_vocabulary
-from stemma.runtime.errors import StemmaError
+from stemma.runtime.errors import InvalidRequest, StemmaError
 from stemma.server import ServerConfig
 
 
 @pytest.fixture(autouse=True)
 def _tiny_default(monkeypatch, tiny_loaded):
     """Commands without --model get a tiny model instead of the default one."""
-    monkeypatch.setattr(cli, "_engine", lambda model, adapters, options: Engine.of(tiny_loaded, kv_tokens=8192))
+    monkeypatch.setattr(
+        cli, "_engine", lambda model, adapters, options, loras=None: Engine.of(tiny_loaded, kv_tokens=8192)
+    )
 
 
 def invoke(*arguments: str, text: str = "") -> str:
@@ -124,7 +126,7 @@ def test_every_field_of_the_dataclasses_is_an_option_with_its_default(command, c
 def test_options_reach_the_engine(monkeypatch, tiny_loaded):
     taken, given = {}, []
 
-    def engine(model, adapters, options):
+    def engine(model, adapters, options, loras=None):
         taken.update(options)
         given.append(adapters)
         return Engine.of(tiny_loaded, kv_tokens=8192)
@@ -136,3 +138,14 @@ def test_options_reach_the_engine(monkeypatch, tiny_loaded):
     assert CliRunner().invoke(cli.app, ["generate", "hi", "--adapter", "one", "--adapter", "two"]).exit_code == 0
     assert [list(each or ()) for each in given] == [[], ["one", "two"]]
     assert CliRunner().invoke(cli.app, ["generate", "hi", "--policy", "best"]).exit_code == 2
+
+
+def test_adapters_of_a_server_have_names():
+    assert cli._by_name(["sql=a/b.gguf", "it=owner/name", "x=a=b"]) == {
+        "sql": "a/b.gguf",
+        "it": "owner/name",
+        "x": "a=b",
+    }
+    for wrong in (["sql"], ["sql="], ["a=b", "a=c"]):
+        with pytest.raises(InvalidRequest, match="NAME=SOURCE"):
+            cli._by_name(wrong)

@@ -3,7 +3,6 @@ make keys of it is multiplied into the queries, and values are made of what the 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,7 +77,7 @@ def _in_halves(config: ModelConfig, weight: StoredWeight, plain: int, rotated: i
         return weight
     order = np.concatenate((np.arange(plain), plain + np.arange(rotated).reshape(-1, 2).T.reshape(-1)))
     starts = np.arange(0, weight.shape[0], plain + rotated)[:, None]
-    return replace(weight, data=weight.data[(starts + order).reshape(-1)])
+    return weight.rows((starts + order).reshape(-1))
 
 
 def _of_latents(config: ModelConfig, latent: Latent, weights: WeightSource, ops: Ops, prefix: str) -> tuple[Any, Any]:

@@ -4,7 +4,6 @@ matrices move whole, as they are stored."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,16 +20,13 @@ def reordered(weight: StoredWeight, rows: npt.NDArray[np.intp] | None) -> Stored
     if rows is None:
         return weight
     starts = np.arange(0, weight.shape[0], len(rows))[:, None]
-    return replace(weight, data=weight.data[(starts + rows).reshape(-1)])
+    return weight.rows((starts + rows).reshape(-1))
 
 
 def divided(weight: StoredWeight, sizes: Sequence[int]) -> list[StoredWeight]:
     """Matrices (or biases) that a file holds as one, along the outputs."""
     ends = np.cumsum(sizes)
-    return [
-        replace(weight, shape=(size, *weight.shape[1:]), data=weight.data[end - size : end])
-        for size, end in zip(sizes, ends, strict=True)
-    ]
+    return [weight.rows(slice(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
 
 
 def take_divided(

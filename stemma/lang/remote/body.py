@@ -21,6 +21,7 @@ from stemma.runtime.tongues.answer_grammar import AnswerGrammar
 DEFAULT_MAX_TOKENS = 128
 NAMES = {
     "namespace": "cache_salt",
+    "lora": "model",
     "priority": "priority",
     "next_use": "next_use",
     "prompt_logprobs": "prompt_logprobs",

@@ -142,9 +142,11 @@ class Remote:
         body = body_of(prompt, with_defaults(options, self._recommended))
         return self._start(hold.pin(body) if hold is not None and hold.pinned_for else self._server.generate(body))
 
-    def explain(self, tokens: Sequence[int], namespace: str = "") -> Explanation:
+    def explain(self, tokens: Sequence[int], namespace: str = "", lora: str | None = None) -> Explanation:
         """How much of these tokens is cached on the server, and why it is not more."""
         body: dict[str, Any] = {"tokens": list(tokens), **({"cache_salt": namespace} if namespace else {})}
+        if lora is not None:
+            body["model"] = lora
         found = self._call("POST", "/cache/explain", body)
         at = found["position"]
         return Explanation(
@@ -208,8 +210,7 @@ class RemoteHold:
     async def pin(self, body: dict[str, Any]) -> AsyncIterator[Delta | Completion]:
         """Have the prompt computed and kept."""
         asked = {"tokens": body["prompt_token_ids"], "ttl": self.pinned_for}
-        if "cache_salt" in body:
-            asked["cache_salt"] = body["cache_salt"]
+        asked |= {name: body[name] for name in ("cache_salt", "model") if name in body}
         made = await self._remote._server.call("POST", "/cache/pin", asked)
         self._pin_id = made["id"]
         yield Completion("", (), "length", read_usage(made["usage"]), Timing(0.0, 0.0, 0.0))

@@ -298,6 +298,8 @@ class State:
         silent: RequestOptions = {"max_tokens": 0}
         if "namespace" in self._options:
             silent["namespace"] = self._options["namespace"]
+        if "lora" in self._options:
+            silent["lora"] = self._options["lora"]
         if "priority" in self._options:
             silent["priority"] = self._options["priority"]
         return silent
@@ -368,7 +370,8 @@ class State:
     def explain(self) -> StateExplanation:
         """How much of what was said so far is cached, where the cache stops matching, and why: print it."""
         tokens = self._idle().encode(self._session.encoder)
-        found = self._session.llm.explain(tokens, self._options.get("namespace", ""))
+        where = self._options.get("namespace", ""), self._options.get("lora")
+        found = self._session.llm.explain(tokens, *where)
         return explained(found, tokens, self._session.llm.tokenizer)
 
     def pinned(self, ttl: float = 300.0) -> Pin:

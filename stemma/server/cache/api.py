@@ -118,8 +118,8 @@ async def explain(context: RequestContext[Service, PrefixRequest]) -> Response:
     change = await service.work(
         service.prompter.first_change, body.messages or [], body.tools or [], body.chat_template_kwargs or {}
     )
-    namespace = context.tenant.namespace(body.cache_salt)
-    found = await service.work(service.engine.with_cache, lambda cache: cache.explain(tokens, namespace))
+    where = context.tenant.namespace(body.cache_salt), service.lora_of(body.model)
+    found = await service.work(service.engine.explain, tokens, *where)
     reason = found.reason
     if reason is Reason.OTHER_NAMESPACE and not context.tenant.is_admin:
         reason = Reason.NEVER_SEEN  # what other tenants have is none of this one's business
@@ -154,6 +154,7 @@ async def _warmed(context: RequestContext[Service, Any], tokens: list[int], hold
         hold=hold,
         max_tokens=0,
         namespace=context.tenant.namespace(context.body.cache_salt),
+        lora=service.lora_of(context.body.model),
         next_use="soon",
     )
     context.cleanup.callback(generation.cancel)

@@ -30,8 +30,7 @@ async def start_chat(
 ) -> tuple[ChatTurn, list[Generation]]:
     """Check a chat request and start its choices. prompt_param: the field that a wrong prompt is blamed on."""
     service = context.service
-    service.check_model(body.model)
-    options = chat_options(body, context.tenant, service.engine.recommended)
+    options = chat_options(body, context.tenant, service)
     options["shown_tokens"] = service.prompter.shown
     tools = tool_use(body)
     with errors_of_prompt_named(prompt_param):
@@ -45,9 +44,9 @@ async def start_chat(
     return ChatTurn(service, body, prompt, tools, calls_first(constraint), standing, options), generations
 
 
-def chat_options(body: ChatRequest, tenant: Tenant, recommended: RequestOptions) -> RequestOptions:
+def chat_options(body: ChatRequest, tenant: Tenant, service: Service) -> RequestOptions:
     """The engine's options, the lengths left out. Raises ApiError."""
-    options = sampling_options(body, tenant, recommended)
+    options = sampling_options(body, tenant, service.engine.recommended, service.lora_of(body.model))
     if body.top_logprobs is not None and not body.logprobs:
         raise bad_request("top_logprobs needs logprobs to be true", "top_logprobs")
     if body.logprobs:
@@ -138,7 +137,7 @@ class ChatTurn:
         namespace = self.options["namespace"]
         ran = prompter.remember(self.prompt, namespace, completion.text, key, tokens)
         if tokens and ran[-1] == tokens[-1]:
-            self.service.compute_later(ran, namespace, self.body.priority or 0)
+            self.service.compute_later(ran, self.options, self.body.priority or 0)
         is_idle = self.service.limiter.num_inside <= 1  # but for this very answer
         if self.service.config.compute_ahead and prompter.tongue.changes_turns and is_idle:
             self.service.later(self._compute_next_beginning, answer, ran, self.service.idle.ticket())
@@ -157,7 +156,7 @@ class ChatTurn:
                 [*self.body.messages, said], self.tools.offered, namespace, values
             )
             if begins[: len(ran)] != list(ran):
-                self.service.idle.compute(ticket, begins, namespace)
+                self.service.idle.compute(ticket, begins, self.options)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
-from stemma.runtime.engine import Engine, Generation
+from stemma.runtime.engine import Engine, Generation, RequestOptions
 from stemma.runtime.errors import EngineClosed, InvalidRequest
 
 WHEN_IDLE = -(2**31)
@@ -29,12 +29,16 @@ class IdleWork:
         """To be shown by work that begins now: it is void when a request has come since."""
         return self._num_requests
 
-    def compute(self, ticket: int, tokens: Sequence[int], namespace: str) -> None:
-        """Have these tokens in the cache, if no request has come since the ticket was taken."""
+    def compute(self, ticket: int, tokens: Sequence[int], options: RequestOptions) -> None:
+        """Have these tokens in the cache, where a request with these options finds them, if no request has come since
+        the ticket was taken."""
+        namespace, lora = options["namespace"], options["lora"]
         with self._lock, suppress(EngineClosed, InvalidRequest):  # what does not fit is not needed
             if ticket == self._num_requests:
                 self._give_up()
-                self._under_way = self._engine.submit(tokens, max_tokens=0, namespace=namespace, priority=WHEN_IDLE)
+                self._under_way = self._engine.submit(
+                    tokens, max_tokens=0, namespace=namespace, lora=lora, priority=WHEN_IDLE
+                )
 
     def give_way(self) -> None:
         """A request comes."""

@@ -13,10 +13,12 @@ from stemma.server.wire.common import GenerationRequest, StreamOptions
 OPENAI_TEMPERATURE = 1.0
 
 
-def sampling_options(body: GenerationRequest, tenant: Tenant, recommended: RequestOptions) -> RequestOptions:
+def sampling_options(
+    body: GenerationRequest, tenant: Tenant, recommended: RequestOptions, lora: str | None
+) -> RequestOptions:
     """Everything but the lengths, the log-probabilities and the form of the output. Raises ApiError.
 
-    recommended: the model's own sampling, for what the request leaves out.
+    recommended: the model's own sampling, for what the request leaves out. lora: the adapter that it names.
     """
     asked: dict[str, Any] = {
         "temperature": body.temperature,
@@ -28,6 +30,7 @@ def sampling_options(body: GenerationRequest, tenant: Tenant, recommended: Reque
     sampling = {name: value for name, value in asked.items() if value is not None}
     options = RequestOptions(
         namespace=tenant.namespace(body.cache_salt),
+        lora=lora,
         priority=body.priority or 0,
         next_use=body.next_use or "unknown",
         presence_penalty=body.presence_penalty or 0.0,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import ParamSpec
 
-from stemma.runtime.engine import Engine, Generation
-from stemma.runtime.errors import EngineClosed
+from stemma.runtime.engine import Engine, Generation, RequestOptions
+from stemma.runtime.errors import EngineClosed, InvalidRequest
 from stemma.server.config import ServerConfig
 from stemma.server.generation.idle import IdleWork
 from stemma.server.generation.token_texts import TokenTexts
@@ -34,6 +34,9 @@ class Service(HttpState):
         super().__init__(config, engine.config.max_running + config.max_queue, self.idle.give_way)
         self.engine = engine
         self.model_name = config.model_name or engine.loaded.config.name
+        self.loras = tuple(engine.loaded.loras.digests) if engine.loaded.loras is not None else ()
+        if taken := sorted(name for name in self.loras if name.casefold() in self._names):
+            raise InvalidRequest(f"an adapter cannot be called {taken[0]!r}: the model is", "loras")
         self.tokenizer = engine.loaded.tokenizer
         self.texts = TokenTexts(self.tokenizer)
         self.turns = TurnMemory(config.turn_memory_bytes)
@@ -67,17 +70,37 @@ class Service(HttpState):
         if not self.stopping.is_set():
             asyncio.get_running_loop().run_in_executor(self._workers, lambda: work(*args, **kwargs))
 
-    def compute_later(self, tokens: Sequence[int], namespace: str, priority: int) -> None:
-        """Have these tokens in the cache soon. Nobody waits for it, but what goes on from them comes behind it."""
+    def compute_later(self, tokens: Sequence[int], options: RequestOptions, priority: int) -> None:
+        """Have these tokens in the cache soon, where a request with these options finds them. Nobody waits for it, but
+        what goes on from them comes behind it."""
         if self.engine.config.prefix_cache and self.engine.room(len(tokens)) > 0:
+            namespace, lora = options["namespace"], options["lora"]
             with suppress(EngineClosed):
-                self.engine.submit(tokens, max_tokens=0, namespace=namespace, priority=priority)
+                self.engine.submit(tokens, max_tokens=0, namespace=namespace, lora=lora, priority=priority)
+
+    @property
+    def _names(self) -> set[str]:
+        """Of the model itself, which are found however they are written."""
+        return {self.model_name.casefold(), "default", "stemma"}
+
+    def lora_of(self, name: str | None) -> str | None:
+        """The adapter that a request's `model` names; None is the model itself. Raises ApiError (404) for a model that
+        is not served here."""
+        if name in self.loras:
+            return name
+        if name is not None and name.casefold() not in self._names:
+            there = " and ".join(repr(each) for each in (self.model_name, *self.loras))
+            message = f"there is no model {name!r} here; there is {there}"
+            raise ApiError(404, message, param="model", code="model_not_found")
+        return None
 
     def check_model(self, name: str | None) -> None:
-        """Raises ApiError (404) for a model that is not served here."""
-        if name is not None and name.casefold() not in {self.model_name.casefold(), "default", "stemma"}:
-            message = f"there is no model {name!r} here; there is {self.model_name!r}"
-            raise ApiError(404, message, param="model", code="model_not_found")
+        """Raises ApiError (404) likewise; for what adapters change nothing of."""
+        self.lora_of(name)
+
+    def name_of(self, asked: str | None) -> str:
+        """What an answer to a request for this model says that it comes from. Raises ApiError (404)."""
+        return self.lora_of(asked) or self.model_name
 
     def close(self) -> None:
         """Let go of threads. The engine stays whose it is."""

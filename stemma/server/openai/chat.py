@@ -56,7 +56,7 @@ class ChatAnswer:
             "id": self.id,
             "object": kind,
             "created": self.created,
-            "model": self.turn.service.model_name,
+            "model": self.turn.service.name_of(self.turn.body.model),
             "system_fingerprint": fingerprint,
         }
 

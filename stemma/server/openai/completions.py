@@ -31,9 +31,9 @@ LEGACY_MAX_TOKENS = 16
 async def completions(context: RequestContext[Service, CompletionRequest]) -> Response:
     """Continue texts."""
     body, service = context.body, context.service
-    service.check_model(body.model)
+    lora = service.lora_of(body.model)
     streaming = stream_options(body)
-    options = sampling_options(body, context.tenant, service.engine.recommended)
+    options = sampling_options(body, context.tenant, service.engine.recommended, lora)
     if body.best_of not in (None, body.n or 1):
         raise bad_request("best_of is supported only where it equals n", "best_of")
     options.update(logprob_options(body))
@@ -129,7 +129,7 @@ class CompletionAnswer:
             "id": self.id,
             "object": "text_completion",
             "created": self.created,
-            "model": self.service.model_name,
+            "model": self.service.name_of(self.body.model),
             "system_fingerprint": self.service.fingerprint,
         }
 

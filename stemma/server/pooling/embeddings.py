@@ -23,14 +23,13 @@ from stemma.server.wire.common import TokenId
 async def embeddings(context: RequestContext[Service, EmbeddingsRequest]) -> Response:
     """Embed texts."""
     body, service = context.body, context.service
-    service.check_model(body.model)
     named = {name: getattr(body, name) for name in ("pooling", "normalize", "dimensions", "prompt_name")}
     options = cast(EmbeddingOptions, {**named, **request_options(context, body)})
     ask = service.engine.embedder.ask(options)
     prompts = await service.work(_prompts, service, ask, body.input)
     completions = await read(context, prompts, ask.request, "input")
     made = [ask.embedding(completion) for completion in completions]
-    return await service.work(json_reply, _report(service, made, body.encoding_format or "float"))
+    return await service.work(json_reply, _report(made, body.encoding_format or "float", service.name_of(body.model)))
 
 
 def _prompts(service: Service, ask: EmbeddingRequest, given: str | list[Any]) -> list[list[int]]:
@@ -53,13 +52,13 @@ def _prompts(service: Service, ask: EmbeddingRequest, given: str | list[Any]) ->
     raise bad_request("input is a text, a list of texts, a list of token ids, or a list of such lists", "input")
 
 
-def _report(service: Service, made: list[Embedding], form: str) -> dict[str, Any]:
+def _report(made: list[Embedding], form: str, model: str) -> dict[str, Any]:
     data = [
         {"object": "embedding", "index": index, "embedding": _numbers(each.vector, form)}
         for index, each in enumerate(made)
     ]
     usage = usage_report([each.usage for each in made])
-    return {"object": "list", "data": data, "model": service.model_name, "usage": usage}
+    return {"object": "list", "data": data, "model": model, "usage": usage}
 
 
 def _numbers(vector: npt.NDArray[np.float32], form: str) -> list[float] | str:

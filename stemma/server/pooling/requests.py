@@ -18,8 +18,9 @@ MAX_TEXTS = 2048
 
 
 def request_options(context: RequestContext[Service, Any], body: PoolingRequest) -> dict[str, Any]:
-    """What the engine is to know of where a request comes from."""
-    return {"namespace": context.tenant.namespace(body.cache_salt), "priority": body.priority or 0}
+    """What the engine is to know of where a request comes from, and which adapter it names. Raises ApiError (404)."""
+    lora = context.service.lora_of(body.model)
+    return {"namespace": context.tenant.namespace(body.cache_salt), "lora": lora, "priority": body.priority or 0}
 
 
 def check_count(num_texts: int, param: str) -> None:

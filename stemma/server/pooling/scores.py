@@ -21,7 +21,6 @@ from stemma.server.pooling.wire import PoolingRequest, RerankRequest, ScoreReque
 async def rerank(context: RequestContext[Service, RerankRequest]) -> Response:
     """Order documents by how well they answer a query."""
     body, service = context.body, context.service
-    service.check_model(body.model)
     texts = [document if isinstance(document, str) else document.text for document in body.documents]
     scores = await _scores(context, body, [(body.query, text) for text in texts], body.instruction, "documents")
     order = sorted(range(len(texts)), key=lambda index: -scores[index].value)[: body.top_n]
@@ -35,13 +34,14 @@ async def rerank(context: RequestContext[Service, RerankRequest]) -> Response:
         for index in order
     ]
     usage = usage_report([score.usage for score in scores])
-    return json_reply({"id": new_id("rerank-"), "model": service.model_name, "results": results, "usage": usage})
+    return json_reply(
+        {"id": new_id("rerank-"), "model": service.name_of(body.model), "results": results, "usage": usage}
+    )
 
 
 async def score(context: RequestContext[Service, ScoreRequest]) -> Response:
     """Score pairs of texts."""
     body, service = context.body, context.service
-    service.check_model(body.model)
     first, second = ([side] if isinstance(side, str) else side for side in (body.text_1, body.text_2))
     if len(first) == 1:
         first = first * len(second)

@@ -30,7 +30,8 @@ async def generate(context: RequestContext[Service, GenerateRequest]) -> Respons
     """Continue texts."""
     body, service = context.body, context.service
     sampling = body.sampling_params or NativeSampling()
-    options = sampling_options(_as_request(body, sampling), context.tenant, service.engine.recommended)
+    lora = None if body.lora_path is None else service.lora_of(body.lora_path)
+    options = sampling_options(_as_request(body, sampling), context.tenant, service.engine.recommended, lora)
     await constrain(service, options, _constraint(sampling))
     prompts = await service.work(prompts_of, service, body)
     answer = GenerateAnswer(service, body, prompts, sampling.n or 1, sampling.max_new_tokens == 0)

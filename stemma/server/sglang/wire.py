@@ -37,7 +37,7 @@ class NativeSampling(Wire):
 
 
 class GenerateRequest(Wire):
-    """POST /generate. Lists mean as many answers."""
+    """POST /generate. Lists mean as many answers. lora_path: the name of an adapter of the server's."""
 
     text: str | list[str] | None = None
     input_ids: list[Any] | None = None
@@ -51,3 +51,4 @@ class GenerateRequest(Wire):
     priority: Priority | None = None
     next_use: NextUseName | None = None
     extra_key: Salt | None = None
+    lora_path: str | None = None

@@ -15,24 +15,24 @@ from stemma.version import VERSION
 
 
 async def models(context: RequestContext[Service, None]) -> Response:
-    """GET /v1/models."""
-    return json_reply({"object": "list", "data": [_model(context.service)]})
+    """GET /v1/models: the model, and its adapters, whose parent it is."""
+    service = context.service
+    return json_reply({"object": "list", "data": [_model(service, lora) for lora in (None, *service.loras)]})
 
 
 async def model(context: RequestContext[Service, None]) -> Response:
     """GET /v1/models/{model}."""
-    context.service.check_model(context.request.path_params["model"])
-    return json_reply(_model(context.service))
+    return json_reply(_model(context.service, context.service.lora_of(context.request.path_params["model"])))
 
 
-def _model(service: Service) -> dict[str, Any]:
+def _model(service: Service, lora: str | None) -> dict[str, Any]:
     return {
-        "id": service.model_name,
+        "id": lora or service.model_name,
         "object": "model",
         "created": int(service.started),
         "owned_by": "stemma",
         "root": service.engine.loaded.config.name,
-        "parent": None,
+        "parent": None if lora is None else service.model_name,
         "max_model_len": service.engine.context_length,
     }
 

@@ -46,23 +46,27 @@ def merged(checkpoint: Checkpoint, adapter: Adapter) -> Checkpoint:
     not fit.
     """
     tensors, widened = dict(checkpoint.tensors), 0
-    for name in (*adapter.changes, *adapter.tensors):
-        if name not in tensors:
-            raise UnsupportedModel(
-                f"the adapter {adapter.name} changes {name!r}, which this model does not have (or not as a matrix "
-                "of its own): it was made for another model"
-            )
-    for name, tensor in adapter.tensors.items():
-        _check(adapter, name, tensor.shape, tensors[name].shape)
-        tensors[name] = tensor
+    check_fits(checkpoint, adapter)
+    tensors |= adapter.tensors
     for name, change in adapter.changes.items():
         base = tensors[name]
-        _check(adapter, name, (change.up.shape[0], change.down.shape[1]), base.shape)
         widened += base.type not in ("F32", "F16", "BF16")
         tensors[name] = _stored(_changed(dequantize(base).numpy(), change), base.type)
     if widened:
         log.warning("%d quantised matrices that %s changes are kept as F16", widened, adapter.name)
     return replace(checkpoint, tensors=tensors)
+
+
+def check_fits(checkpoint: Checkpoint, adapter: Adapter) -> None:
+    """Raises UnsupportedModel or ModelFileError for an adapter of another model."""
+    shapes = {name: (change.up.shape[0], change.down.shape[1]) for name, change in adapter.changes.items()}
+    for name, shape in (shapes | {name: tensor.shape for name, tensor in adapter.tensors.items()}).items():
+        if name not in checkpoint.tensors:
+            raise UnsupportedModel(
+                f"the adapter {adapter.name} changes {name!r}, which this model does not have (or not as a matrix "
+                "of its own): it was made for another model"
+            )
+        _check(adapter, name, shape, checkpoint.tensors[name].shape)
 
 
 def _check(adapter: Adapter, name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:

@@ -1,0 +1,28 @@
+"""Where in the cache a request's KV stands. What one adapter computed is another's, or no adapter's, under no name: a
+namespace says which adapter it is of, by its numbers, so that a saved cache is right for another engine too.
+
+    team/salt                       computed by the model alone
+    team/salt//lora:sql@0f3a...     computed with the adapter that is called sql here
+"""
+
+from __future__ import annotations
+
+from stemma.runtime.errors import InvalidRequest
+from stemma.runtime.model import LoadedModel
+
+MARK = "//lora:"
+"""No caller's namespace has it."""
+
+
+def namespace_of(loaded: LoadedModel, namespace: str, lora: str | None) -> str:
+    """The namespace of what is computed with this adapter. Raises InvalidRequest for an adapter that is not there, and
+    for a namespace that looks like one's."""
+    if MARK in namespace:
+        raise InvalidRequest(f"a namespace has no {MARK!r} in it: these are the adapters'; choose another", "namespace")
+    if lora is None:
+        return namespace
+    digests = {} if loaded.loras is None else loaded.loras.digests
+    if lora not in digests:
+        there = f"there are {sorted(digests)}" if digests else "the model was loaded without any (loras={...})"
+        raise InvalidRequest(f"there is no adapter {lora!r}; {there}", "lora")
+    return f"{namespace}{MARK}{lora}@{digests[lora]}"

@@ -11,8 +11,8 @@ from stemma.server.wire.common import Salt, TokenId, Wire
 
 
 class PrefixRequest(Wire):
-    """What cache endpoints speak of: a text, a chat (and what its template is told besides), or token ids, by which model,
-    and where in the caller's namespace."""
+    """What cache endpoints speak of: a text, a chat (and what its template is told besides), or token ids; by which
+    model, and where in the caller's namespace."""
 
     prompt: str | None = None
     messages: list[Message] | None = None

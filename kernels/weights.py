@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gguf
 import numpy as np
@@ -152,7 +152,7 @@ def is_finite(weight: StoredWeight) -> bool:
     for start in range(0, len(rows), step):
         for kind, numbers in _floats(weight.type, rows[start : start + step]):
             size, mask = EXPONENTS[kind]
-            exponents = np.ascontiguousarray(numbers).view(size) & mask
+            exponents = numbers.view(size) & mask
             if exponents.size and exponents.max() == mask:
                 return False
     return True
@@ -162,16 +162,24 @@ def _floats(type_: str, rows: npt.NDArray[np.generic]) -> list[tuple[str, npt.ND
     """All numbers of rows that may be none, with the type they are to be read as."""
     if type_ in EXPONENTS:
         return [(type_, rows)]
-    blocks = rows.view(np.uint8).reshape(len(rows), -1, FORMATS[type_].num_bytes)
+    size = FORMATS[type_].num_bytes
+    blocks = rows.view(np.uint8).reshape(len(rows), -1, size)
     found: list[tuple[str, npt.NDArray[np.generic]]] = []
-    found += [("F16", blocks[:, :, place : place + 2]) for place in FORMATS[type_].halves]
-    found += [("F32", blocks[:, :, place : place + 4]) for place in FORMATS[type_].singles]
+    found += [("F16", _every(blocks, place, np.float16)) for place in FORMATS[type_].halves]
+    found += [("F32", _every(blocks, place, np.float32)) for place in FORMATS[type_].singles]
     if type_ == "IQ1_M":
         found.append(("F16", iq1_m_scales(blocks)))
     if type_ in NOT_NUMBERS:  # as a float16 that is infinite where the byte is not a number
         places, bad, mask = NOT_NUMBERS[type_]
         found.append(("F16", np.where((blocks[:, :, places] & mask) == bad, np.float16("inf"), np.float16(0))))
     return found
+
+
+def _every(blocks: Bytes, place: int, kind: type[np.floating[Any]]) -> npt.NDArray[np.generic]:
+    """The number at a place of each block, seen as it stands: a copy of two bytes here and two there takes ten times as
+    long as the look at them."""
+    flat = np.ascontiguousarray(blocks).reshape(-1)[place:]
+    return np.ndarray(len(blocks) * blocks.shape[1], kind, flat, 0, (blocks.shape[2],))
 
 
 def iq1_m_scales(blocks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:

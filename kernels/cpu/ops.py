@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +32,13 @@ from stemma.kernels.cpu.machine.target import Target, host_target
 from stemma.kernels.cpu.machine.threads import ThreadPool, add_worker
 from stemma.kernels.cpu.machine.words import word_of
 from stemma.kernels.cpu.products import groups
+from stemma.kernels.cpu.products.blocks import BLOCKS
+from stemma.kernels.cpu.products.coded import Packing
 from stemma.kernels.cpu.products.experts import AT_ONCE, CpuExperts, pack_experts
 from stemma.kernels.cpu.products.lay import add_lay
 from stemma.kernels.cpu.products.linear import add_operations, add_product
-from stemma.kernels.cpu.products.pack import PackedLinear, Packing, kind_of, pack
+from stemma.kernels.cpu.products.pack import PackedLinear, kind_of, pack
+from stemma.kernels.cpu.products.read import add_read
 from stemma.kernels.cpu.rows.activations import GROUP, add_prepare
 from stemma.kernels.cpu.rows.embed import CpuEmbedding, add_embed, embedding
 from stemma.kernels.cpu.rows.gates import ACTIVATIONS, CAP, PLAIN, add_gate
@@ -98,6 +102,7 @@ class CpuOps:
         self._replay = self._library.function("replay", 3)
         pool = ThreadPool(self._library, self.num_threads, max(groups.SCRATCH_BYTES, tiles.SCRATCH_BYTES))
         self._calls = Calls(pool)
+        self._readers = ThreadPoolExecutor(self.num_threads, "reader")
         self._paged = PagedKernels(self.target, self.kv_dtype, self.cache_dir)
 
     def _write_rows(self, module: ir.Module) -> None:
@@ -113,8 +118,9 @@ class CpuOps:
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> PackedLinear:
         kinds = set(map(kind_of, parts))
         kernels = {f"multiply_{kind}": self._product_of(kind) for kind in kinds}
-        kernels |= {f"lay_{kind}": self._lay_of(kind) for kind in kinds & FORMS.keys()}
-        return pack(parts, biases, Packing(self._kernels | kernels, self.target.byte_offset, self.num_threads))
+        kernels |= dict(self._reader_of(part) for part in parts if kind_of(part) in FORMS)
+        packing = Packing(self._kernels | kernels, self.target.byte_offset, self.num_threads, self._readers)
+        return pack(parts, biases, packing)
 
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> CpuEmbedding:
         return embedding(weight, self._embed_of, scale)
@@ -122,8 +128,13 @@ class CpuOps:
     def _product_of(self, kind: str) -> int:
         return self._kernel_of(f"multiply_{kind}", lambda module: add_product(module, self.target, kind))
 
-    def _lay_of(self, kind: str) -> int:
-        return self._kernel_of(f"lay_{kind}", lambda module: add_lay(module, kind))
+    def _reader_of(self, weight: StoredWeight) -> tuple[str, int]:
+        """What reads blocks of a type; where numpy does, what lays the codes that it finds."""
+        type_, kind = weight.type, kind_of(weight)
+        if type_ in BLOCKS:
+            name = f"read_{type_}"
+            return name, self._kernel_of(name, lambda module: add_read(module, type_, kind))
+        return f"lay_{kind}", self._kernel_of(f"lay_{kind}", lambda module: add_lay(module, kind))
 
     def _embed_of(self, type_: str) -> int:
         return self._kernel_of(f"embed_{type_}", lambda module: add_embed(module, type_))

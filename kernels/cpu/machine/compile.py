@@ -107,11 +107,18 @@ def assembly(module: ir.Module, target: Target) -> str:
 
 
 def _key(target: Target, parameters: Sequence[object]) -> str:
+    found = [(str(source), source.stat()) for source in sorted(SOURCES.rglob("*.py"))]
+    sources = _digest_of(tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found))
+    return hashlib.sha256(sources + repr((target, tuple(parameters), llvm.llvm_version_info)).encode()).hexdigest()[:24]
+
+
+@functools.cache
+def _digest_of(sources: tuple[tuple[str, int, int], ...]) -> bytes:
+    """Of the texts of files, which are read once while they stay as they are: path, size and time of each."""
     digest = hashlib.sha256()
-    for source in sorted(SOURCES.rglob("*.py")):
-        digest.update(source.read_bytes())
-    digest.update(repr((target, tuple(parameters), llvm.llvm_version_info)).encode())
-    return digest.hexdigest()[:24]
+    for name, _, _ in sources:
+        digest.update(Path(name).read_bytes())
+    return digest.digest()
 
 
 def _read(path: Path) -> bytes | None:

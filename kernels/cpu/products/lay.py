@@ -34,13 +34,13 @@ def add_lay(module: ir.Module, kind: str) -> None:
             vectors = code.load(vector(I32, VECTORS), source + block * BLOCK)
             if tile.form.bits == 8:
                 vectors = vectors ^ code.splat(flip.to(I32), VECTORS)
-            for number, word in enumerate(_words(code, tile, vectors)):
+            for number, word in enumerate(words_of(code, tile, vectors)):
                 code.store(word, strip + block * tile.weight_bytes + number * 4 * STRIP, 4)
     code.finish()
 
 
-def _words(code: Code, tile: Tile, vectors: Value) -> list[Value]:
-    """What one output gives to each vector of the tile: four bytes."""
+def words_of(code: Code, tile: Tile, vectors: Value) -> list[Value]:
+    """What one output gives to each vector of the tile: four bytes. vectors: 8 of four inputs' codes each."""
     words, bit = [], 0
     for num_bits in tile.planes():
         plane = vectors.unsigned_shift_right(bit) & (0x01010101 * ((1 << num_bits) - 1))

@@ -5,27 +5,22 @@ changed; scales and minima of groups become integers of 16 bits, times one unit 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stemma.kernels.codes import FORM_OF, FORMS, TABLES, codes_of, table_of
+from stemma.kernels.codes import FORM_OF, FORMS, TABLES, table_of
 from stemma.kernels.cpu.machine.threads import aligned_zeros
-from stemma.kernels.cpu.products.lay import Lay, callable_at
+from stemma.kernels.cpu.products.coded import Packing, pack_codes
 from stemma.kernels.cpu.products.linear import FLOATING, block_rows
 from stemma.kernels.cpu.products.strips import SEGMENT, STRIP
-from stemma.kernels.cpu.products.tiles import Tile, tile_of
 from stemma.kernels.cpu.rows.activations import BLOCK, prepared_stride
 from stemma.kernels.weights import StoredWeight, dequantize
 
 Array = npt.NDArray[Any]
-CHUNK = 1 << 17
-"""Weights that are read at a time."""
 
 
 class MismatchedWeights(ValueError):
@@ -56,17 +51,6 @@ class PackedLinear:
 def kind_of(weight: StoredWeight) -> str:
     """How a stored type is packed: floats as they are, block formats in their form."""
     return FORM_OF[weight.type].name if weight.type in FORM_OF else weight.type.lower()
-
-
-class Packing(NamedTuple):
-    """What a machine packs with.
-
-    addresses: of the compiled kernels. byte_offset: what codes of 8 bits stand above. num_threads: that read files.
-    """
-
-    addresses: Mapping[str, int]
-    byte_offset: int
-    num_threads: int
 
 
 def pack(parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], packing: Packing) -> PackedLinear:
@@ -168,77 +152,7 @@ def _pack_group(
             aligned_zeros(64),
             aligned_zeros(64),
         )
-    tile, blocks = tile_of(kind), in_features // BLOCK
-    strips = -(-sum(part.shape[0] for part in parts) // STRIP)
-    tiles = aligned_zeros(strips * blocks * tile.weight_bytes)
-    facts = np.zeros((strips * STRIP, blocks, tile.fact_bytes // 2 // STRIP), dtype=np.int16)
-    units = np.zeros(strips * STRIP, dtype=np.float32)
-    flip = 0x01010101 * tile.form.offset if tile.form.bits == 8 and packing.byte_offset != tile.form.offset else 0
-    reader = Reader(tile, callable_at(packing.addresses[f"lay_{kind}"]), tiles, facts, units, flip)
-    first = 0
-    with ThreadPoolExecutor(packing.num_threads) as pool:
-        for part in parts:
-            step = max(1, CHUNK // part.shape[1])
-            list(pool.map(partial(reader.read, part, first, step), range(0, part.shape[0], step)))
-            first += part.shape[0]
-    by_strip = facts.reshape(strips, STRIP, blocks, -1)
-    return tiles, _aligned(by_strip.transpose(0, 2, 3, 1)), _aligned(units)
-
-
-class Reader(NamedTuple):
-    """Where the codes (`lay.py`) and the facts (outputs, blocks, facts) of matrices in one form go."""
-
-    tile: Tile
-    lay: Lay
-    tiles: Array
-    facts: Array
-    units: Array
-    flip: int
-
-    def read(self, part: StoredWeight, first: int, step: int, start: int) -> None:
-        """`step` rows of a matrix whose outputs begin at number `first`, so few that what is made of them stays in the
-        cache."""
-        data = part.data[start : start + step]
-        codes, scales, minima = codes_of(StoredWeight(part.type, (len(data), part.shape[1]), data))
-        codes, begin = np.ascontiguousarray(codes), first + start
-        chunk, blocks = slice(begin, begin + len(data)), self.facts.shape[1]
-        self.lay(codes.ctypes.data, begin, len(data), blocks, self.tiles.ctypes.data, self.flip)
-        if minima is None:
-            self.facts[chunk], self.units[chunk] = _fixed_scales(self.tile, scales)
-        else:
-            self.facts[chunk], self.units[chunk] = _fixed_with_minima(self.tile, scales, minima)
-
-
-def _fixed_with_minima(tile: Tile, scales: Array, minima: Array) -> tuple[Array, Array]:
-    """Scales and minima (outputs, groups) as integers of 16 bits (outputs, blocks, facts), and what one is worth.
-
-    The unit is so small that the largest weight nearly fills 16 bits. What rounding a scale does to the middle of its
-    group's range is put right in the minimum.
-    """
-    top = (1 << tile.form.bits) - 1
-    scale, minimum = scales.astype(np.float64), minima.astype(np.float64)
-    largest = np.maximum(np.abs(minimum), np.abs(top * scale + minimum)).max(axis=1)
-    unit = _unit(largest, 32_750)
-    scale, minimum = scale / unit[:, None], minimum / unit[:, None]
-    whole = np.rint(scale)
-    fixed = np.empty((len(scales), scales.shape[1] // tile.num_groups, 2, tile.num_groups), dtype=np.int16)
-    fixed[:, :, 0] = whole.reshape(len(scales), -1, tile.num_groups)
-    fixed[:, :, 1] = np.rint(minimum + top / 2 * (scale - whole)).reshape(len(scales), -1, tile.num_groups)
-    return fixed.reshape(*fixed.shape[:2], -1), unit.astype(np.float32)
-
-
-def _fixed_scales(tile: Tile, scales: Array) -> tuple[Array, Array]:
-    """Scales (outputs, groups) as integers of 16 bits (outputs, blocks, facts), and what one is worth (outputs)."""
-    scale = scales.astype(np.float64)
-    unit = _unit(np.abs(scale).max(axis=1), 32_767)
-    fixed = np.rint(scale / unit[:, None]).astype(np.int16)
-    return fixed.reshape(len(scales), -1, tile.num_groups), unit.astype(np.float32)
-
-
-def _unit(largest: Array, steps: int) -> Array:
-    """What one step is worth, as a float of 32 bits; 1 for outputs whose weights are all zero."""
-    unit = (largest / steps).astype(np.float32).astype(np.float64)
-    return np.where(unit == 0, 1.0, unit)
+    return pack_codes(kind, parts, packing)
 
 
 def _pack_floats(parts: list[Array], in_features: int) -> Array:

@@ -62,13 +62,7 @@ class Cursor:
         return value
 
     def string(self) -> str:
-        length = self.scalar("Q")
-        end = self.position + length
-        if end > len(self._view):
-            raise ValueError("a string runs over the end")
-        text = str(self._view[self.position : end], "utf-8")
-        self.position = end
-        return text
+        return self.strings(1)[0]
 
     def value(self, kind: int) -> Any:
         if kind == STRING:
@@ -77,7 +71,22 @@ class Cursor:
             return self.array(self.scalar("I"), self.scalar("Q"))
         return self.scalar(SCALARS[kind])
 
+    def strings(self, length: int) -> list[str]:
+        """Vocabularies are a hundred thousand of them."""
+        view, start, texts = self._view, self.position, []
+        read = struct.Struct(self.order + "Q").unpack_from
+        for _ in range(length):
+            end = start + 8 + read(view, start)[0]
+            texts.append(str(view[start + 8 : end], "utf-8"))
+            start = end
+        if start > len(view):
+            raise ValueError("a string runs over the end")
+        self.position = start
+        return texts
+
     def array(self, kind: int, length: int) -> list[Any]:
+        if kind == STRING:
+            return self.strings(length)
         if kind not in SCALARS:
             return [self.value(kind) for _ in range(length)]
         form = f"{self.order}{length}{SCALARS[kind]}"

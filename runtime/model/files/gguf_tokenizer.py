@@ -4,7 +4,7 @@ and Hugging Face use for the names in `tokenizer.ggml.pre`; a name that is not k
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -131,11 +131,12 @@ def _byte_level(values: Mapping[str, Any], pre: str) -> dict[str, Any]:
         for pattern in SPLITS[pre]
     ]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    alphabet = frozenset(char_of_byte())
-    vocabulary = {
-        token if set(token) <= alphabet or kind in (CONTROL, USER_DEFINED) else _in_alphabet(token): index
-        for index, (token, kind) in enumerate(_tokens(values))
-    }
+    tokens, types = _tokens(values)
+    strange = set("".join(tokens)).difference(char_of_byte())
+    vocabulary = {token: index for index, token in enumerate(tokens)} if not strange else {
+        token if strange.isdisjoint(token) or kind in (CONTROL, USER_DEFINED) else _in_alphabet(token): index
+        for index, (token, kind) in enumerate(zip(tokens, types, strict=True))
+    }  # fmt: skip
     return _spec(
         values,
         model={
@@ -150,11 +151,11 @@ def _byte_level(values: Mapping[str, Any], pre: str) -> dict[str, Any]:
     )
 
 
-def _merges(values: Mapping[str, Any]) -> list[list[str]]:
-    merges = [merge.split(" ", 1) for merge in _need(values, "merges")]
-    if any(len(merge) != 2 for merge in merges):
+def _merges(values: Mapping[str, Any]) -> list[Sequence[str]]:
+    merges = _need(values, "merges")
+    if not all(" " in merge for merge in merges):
         raise ModelFileError("a merge of the GGUF file's tokenizer is no pair of tokens; convert the model again")
-    return merges
+    return [merge.partition(" ")[::2] for merge in merges]
 
 
 def _in_alphabet(token: str) -> str:
@@ -207,19 +208,20 @@ def _need(values: Mapping[str, Any], key: str) -> Any:
     return values[f"tokenizer.ggml.{key}"]
 
 
-def _tokens(values: Mapping[str, Any]) -> list[tuple[str, int]]:
+def _tokens(values: Mapping[str, Any]) -> tuple[list[str], list[int]]:
+    """The tokens, and the type of each."""
     tokens = _need(values, "tokens")
     types = values.get("tokenizer.ggml.token_type") or [1] * len(tokens)
     if len(types) != len(tokens):
         raise ModelFileError("the GGUF file's lists of tokens and of their types differ in length")
-    return list(zip(tokens, types, strict=True))
+    return tokens, types
 
 
 def _spec(values: Mapping[str, Any], **parts: Any) -> dict[str, Any]:
+    tokens, types = _tokens(values)
     added = [
-        {"id": index, "content": token, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
-         "special": kind == CONTROL}
-        for index, (token, kind) in enumerate(_tokens(values))
-        if kind in (CONTROL, USER_DEFINED)
+        {"id": index, "content": tokens[index], "single_word": False, "lstrip": False, "rstrip": False,
+         "normalized": False, "special": kind == CONTROL}
+        for index, kind in enumerate(types) if kind in (CONTROL, USER_DEFINED)
     ]  # fmt: skip
     return {"version": "1.0", "added_tokens": added, "post_processor": None, **parts}

@@ -11,9 +11,3 @@ def char_of_byte() -> tuple[str, ...]:
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printable]
     return tuple(chr(byte) if byte in printable else chr(0x100 + others.index(byte)) for byte in range(256))
-
-
-@cache
-def byte_of_char() -> dict[str, int]:
-    """The inverse; callers must not change it."""
-    return {char: byte for byte, char in enumerate(char_of_byte())}

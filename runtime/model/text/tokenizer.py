@@ -4,7 +4,6 @@ caller do that. Holds no state but its tables; every method may be called from a
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -12,9 +11,9 @@ from typing import Any
 
 import tokenizers
 
-from stemma.runtime.errors import ModelFileError
 from stemma.runtime.model.checkpoint import TokenizerFiles
 from stemma.runtime.model.text import tokenizer_spec
+from stemma.runtime.model.text.building import build
 from stemma.runtime.model.text.pair_merging import merges_in_known_pieces
 
 WORD = re.compile(r"\w")
@@ -42,9 +41,9 @@ class Tokenizer:
         self.special_texts = files.special
         self.bos_id = control.get(files.special.get("bos_token", ""))
         self._bytes = tokenizer_spec.vocabulary_bytes(spec, vocab_size)
-        self._first = _build(text_spec)
+        self._first = build(text_spec)
         self._leads = tokenizer_spec.adds_leading_space(spec)
-        self._next = _build(tokenizer_spec.without_leading_space(text_spec)) if self._leads else self._first
+        self._next = build(tokenizer_spec.without_leading_space(text_spec)) if self._leads else self._first
         self._after_special = self._first if tokenizer_spec.leads_every_piece(spec) else self._next
         self.joins_pairs = merges_in_known_pieces(text_spec)
         self.takes_whole_pieces = bool(spec["model"].get("ignore_merges"))
@@ -171,25 +170,6 @@ class Detokenizer:
         text = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return text
-
-
-def _build(spec: Mapping[str, Any]) -> tokenizers.Tokenizer:
-    try:
-        built = tokenizers.Tokenizer.from_str(json.dumps({**spec, "truncation": None, "padding": None}))
-    except Exception as error:  # which is what the library raises
-        raise ModelFileError(
-            f"the model's tokenizer cannot be built ({error}): its vocabulary was cut, or is damaged; fetch another "
-            "copy, or convert the model again"
-        ) from error
-    if spec["model"]["type"] == "BPE" and not _splits(spec):
-        built.model._resize_cache(0)  # of words, by number: there, a word is a whole text of up to kilobytes
-    return built
-
-
-def _splits(spec: Mapping[str, Any]) -> bool:
-    """Whether texts are cut into words, which come again and again."""
-    steps = tokenizer_spec.parts(spec, "pre_tokenizer")
-    return any(step["type"] != "ByteLevel" or step.get("use_regex", True) for step in steps)
 
 
 def _pattern(added: Iterable[Mapping[str, Any]]) -> re.Pattern[str]:

@@ -3,12 +3,13 @@ place; the format is that of Hugging Face's tokenizers library."""
 
 from __future__ import annotations
 
+import codecs
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from stemma.runtime.errors import UnsupportedModel
-from stemma.runtime.model.text.byte_alphabet import byte_of_char
+from stemma.runtime.model.text.byte_alphabet import char_of_byte
 
 Spec = Mapping[str, Any]
 SPACE = "\u2581"
@@ -58,9 +59,17 @@ def for_text(spec: Spec, control: Collection[str]) -> dict[str, Any]:
 
 def _bpe_without(model: Spec, control: frozenset[str], places: Mapping[int, str]) -> dict[str, Any]:
     dropped = control - {model.get("unk_token")}
-    vocabulary = {UNREACHABLE + token if token in dropped else token: i for token, i in model["vocab"].items()}
-    merges = [merge for merge in model["merges"] if not dropped & {*_pair(merge), "".join(_pair(merge))}]
-    return {**model, "vocab": vocabulary | {token: i for i, token in places.items()}, "merges": merges}
+    vocabulary = dict(model["vocab"])
+    for token in dropped & vocabulary.keys():
+        vocabulary[UNREACHABLE + token] = vocabulary.pop(token)
+    vocabulary |= {token: i for i, token in places.items()}
+    pairs = (merge.split(" ", 1) for merge in model["merges"]) if spells_merges(model) else model["merges"]
+    merges = [
+        merge
+        for merge, (left, right) in zip(model["merges"], pairs, strict=True)
+        if left not in dropped and right not in dropped and left + right not in dropped
+    ]
+    return {**model, "vocab": vocabulary, "merges": merges}
 
 
 def _unigram_without(model: Spec, control: frozenset[str], places: Mapping[int, str]) -> dict[str, Any]:
@@ -73,10 +82,9 @@ def _unigram_without(model: Spec, control: frozenset[str], places: Mapping[int, 
     return {**model, "vocab": pieces}
 
 
-def _pair(merge: str | list[str]) -> tuple[str, str]:
-    """Both spellings of a merge: `["a", "b"]`, and the older `"a b"`."""
-    left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
-    return left, right
+def spells_merges(model: Spec) -> bool:
+    """Whether merges are spelled in the older way: all as `"a b"`, not as `["a", "b"]`."""
+    return isinstance(next(iter(model["merges"]), None), str)
 
 
 def adds_leading_space(spec: Spec) -> bool:
@@ -118,30 +126,38 @@ def vocabulary_bytes(spec: Spec, size: int) -> list[bytes | None]:
     Raises UnsupportedModel for a tokenizer whose tokens do not stand for fixed bytes.
     """
     model = spec["model"]
-    tokens = model["vocab"].items() if model["type"] == "BPE" else ((p, i) for i, (p, _) in enumerate(model["vocab"]))
+    tokens, places = list(model["vocab"]), list(model["vocab"].values()) if model["type"] == "BPE" else None
+    if places is None:
+        tokens, places = [piece for piece, _ in tokens], list(range(len(tokens)))
     decoders = {step["type"] for step in parts(spec, "decoder")}
     if "ByteLevel" in decoders:
-        to_bytes, of_added = _byte_level_bytes, _written_bytes
+        all_bytes, of_added = _byte_level_bytes(tokens), _written_bytes
     elif decoders & {"ByteFallback", "Metaspace"}:
-        to_bytes = of_added = _sentencepiece_bytes  # Gemma's added runs of spaces are spelled as pieces are
+        all_bytes, of_added = (
+            map(_sentencepiece_bytes, tokens),
+            _sentencepiece_bytes,
+        )  # Gemma's added runs of spaces too
     else:
         raise UnsupportedModel(f"tokenizers with the decoder {sorted(decoders)} are not supported")
     table: list[bytes | None] = [None] * size
-    for token, index in tokens:
+    for index, spelled in zip(places, all_bytes, strict=True):
         if index < size:
-            table[index] = to_bytes(token)
+            table[index] = spelled
     for added in spec.get("added_tokens", ()):
         if added["id"] < size:
             table[added["id"]] = None if added["special"] else of_added(added["content"])
     return table
 
 
-def _byte_level_bytes(token: str) -> bytes:
-    alphabet = byte_of_char()
-    try:
-        return bytes(map(alphabet.__getitem__, token))
-    except KeyError:
-        return token.encode()
+def _byte_level_bytes(tokens: Sequence[str]) -> Iterator[bytes]:
+    """All tokens at once: one at a time, most of the time goes into making iterators."""
+    alphabet = char_of_byte()
+    strange = set("".join(tokens)).difference(alphabet)
+    encoded, _ = codecs.charmap_encode("".join(tokens), "replace", codecs.charmap_build("".join(alphabet)))
+    end = 0
+    for token in tokens:
+        start, end = end, end + len(token)
+        yield encoded[start:end] if not strange or strange.isdisjoint(token) else token.encode()
 
 
 def _written_bytes(token: str) -> bytes:

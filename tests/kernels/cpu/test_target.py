@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from llvmlite import ir
 
-from stemma.kernels.codes import FORMS
+from stemma.kernels.codes import FORM_OF, FORMS
 from stemma.kernels.cpu import steps
 from stemma.kernels.cpu.attention import attend, kv, latent, tiles
 from stemma.kernels.cpu.machine import compile, target, threads
-from stemma.kernels.cpu.products import experts, groups, lay, linear
+from stemma.kernels.cpu.products import blocks, experts, groups, lay, linear, read
 from stemma.kernels.cpu.rows import activations, embed, gates, norms, table
 
 
@@ -76,6 +76,7 @@ def rows_parts(chosen: target.Target, kinds: slice) -> list[Callable[[ir.Module]
         *(partial(linear.add_product, target=chosen, kind=kind) for kind in forms),
         *(partial(lay.add_lay, kind=kind) for kind in forms if kind in FORMS),
         *(partial(embed.add_embed, type_=type_) for type_ in embed.READERS),
+        *(partial(read.add_read, type_=type_, kind=FORM_OF[type_].name) for type_ in [*blocks.BLOCKS][kinds]),
     ]  # fmt: skip
 
 

@@ -135,15 +135,15 @@ FORMATS = ("Q4_K", "Q4_0", "Q5_0", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "IQ4_XS", "
 SIZE = 4096
 
 
-def random_matrix(type_: str, seed: int) -> StoredWeight:
+def random_matrix(type_: str, seed: int, shape: tuple[int, int] = (SIZE, SIZE)) -> StoredWeight:
     """Any codes; scales about a hundredth."""
     form, random = FORMATS_OF[type_], np.random.default_rng(seed)
-    blocks = random.integers(0, 120, (SIZE, SIZE // form.num_inputs, form.num_bytes), dtype=np.uint8)
+    blocks = random.integers(0, 120, (shape[0], shape[1] // form.num_inputs, form.num_bytes), dtype=np.uint8)
     for place in form.halves:
         blocks[:, :, place : place + 2] = np.array([0.01], np.float16).view(np.uint8)
     for place in form.singles:
         blocks[:, :, place : place + 4] = np.array([0.01], np.float32).view(np.uint8)
-    return StoredWeight(type_, (SIZE, SIZE), blocks.reshape(SIZE, -1))
+    return StoredWeight(type_, shape, blocks.reshape(shape[0], -1))
 
 
 def formats(ops: CpuOps) -> None:

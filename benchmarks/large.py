@@ -3,7 +3,7 @@
     python benchmarks/large.py [--models llama,moe] [--times 3] [--tokens 48] [--json FILE]
 
     llama   Llama of 1.07B parameters in the mix that llama.cpp calls Q4_K_M
-    moe     Qwen3-MoE of 1.0B parameters, 8 of 64 experts a token, in the same mix
+    moe     Qwen3-MoE of 1.1B parameters, 8 of 64 experts a token, in the same mix
 
 Both contenders run in turn, two threads each; medians. Bytes that a token must read (weights that it uses) over the
 time of a token stand beside what a copy of memory moves in the same minute: what bandwidth allows.
@@ -49,7 +49,7 @@ class Shape(NamedTuple):
 
 SHAPES = {
     "llama": Shape("random-llama-1b", "llama", 16, 2048, 8192, 32, 8, 64),
-    "moe": Shape("random-qwen3-moe-1b", "qwen3moe", 12, 1024, 2048, 16, 4, 64, (64, 8, 384)),
+    "moe": Shape("random-qwen3-moe-1b", "qwen3moe", 10, 1024, 2048, 16, 4, 64, (64, 8, 512)),
 }
 
 
@@ -92,34 +92,35 @@ def tensors(shape: Shape, vocabulary: int) -> Iterator[tuple[str, str, tuple[int
         yield f"{block}ffn_down_exps.weight", "Q4_K", (number, hidden, inner)
 
 
+def settings(shape: Shape) -> dict[str, int | float]:
+    """The model's metadata, by key without the architecture."""
+    found: dict[str, int | float] = {
+        "block_count": shape.layers, "context_length": 4096, "embedding_length": shape.hidden,
+        "feed_forward_length": shape.inner, "attention.head_count": shape.heads,
+        "attention.head_count_kv": shape.kv_heads, "attention.key_length": shape.head_dim,
+        "attention.value_length": shape.head_dim, "attention.layer_norm_rms_epsilon": 1e-6, "rope.freq_base": 10000.0,
+    }  # fmt: skip
+    if shape.experts is not None:
+        names = ("expert_count", "expert_used_count", "expert_feed_forward_length")
+        found |= dict(zip(names, shape.experts, strict=True))
+    return found
+
+
 def write(shape: Shape) -> Path:
-    """The model's file, made once."""
+    """The model's file, made once. Its tokenizer is the default model's."""
     path = STORE / "models" / f"{shape.name}.gguf"
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     words = open_gguf(default_model()).metadata
     writer, rng = gguf.GGUFWriter(path.with_suffix(".unfinished"), shape.architecture), np.random.default_rng(0)
-    writer.add_block_count(shape.layers)
-    writer.add_context_length(4096)
-    writer.add_embedding_length(shape.hidden)
-    writer.add_feed_forward_length(shape.inner)
-    writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.kv_heads)
-    writer.add_key_length(shape.head_dim)
-    writer.add_value_length(shape.head_dim)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(10000.0)
-    if shape.experts is not None:
-        number, used, inner = shape.experts
-        writer.add_expert_count(number)
-        writer.add_expert_used_count(used)
-        writer.add_expert_feed_forward_length(inner)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(words["tokenizer.ggml.pre"])
-    writer.add_token_list(words["tokenizer.ggml.tokens"])
-    writer.add_token_types(words["tokenizer.ggml.token_type"])
-    writer.add_token_merges(words["tokenizer.ggml.merges"])
+    for key, value in settings(shape).items():
+        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+        add(f"{shape.architecture}.{key}", value)
+    for key in ("model", "pre"):
+        writer.add_string(f"tokenizer.ggml.{key}", words[f"tokenizer.ggml.{key}"])
+    for key in ("tokens", "token_type", "merges"):
+        writer.add_array(f"tokenizer.ggml.{key}", words[f"tokenizer.ggml.{key}"])
     writer.add_eos_token_id(words["tokenizer.ggml.eos_token_id"])
     for name, kind, size in tensors(shape, len(words["tokenizer.ggml.tokens"])):
         if kind == "F32":

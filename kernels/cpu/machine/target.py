@@ -148,7 +148,19 @@ def _joined(code: Code, pieces: list[Value]) -> Value:
 
 
 X86_FLAGS = {  # best first: what LLVM calls the flags each needs
-    "amx": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "amx-tile", "amx-int8", "avx2", "fma", "f16c"),
+    "amx": (
+        "avx512f",
+        "avx512bw",
+        "avx512dq",
+        "avx512vl",
+        "avx512vnni",
+        "avx512vbmi",
+        "amx-tile",
+        "amx-int8",
+        "avx2",
+        "fma",
+        "f16c",
+    ),
     "avx512-vnni": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx2", "fma", "f16c"),
     "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"),
     "avx-vnni": ("avxvnni", "avx2", "fma", "f16c"),

@@ -24,8 +24,9 @@ from stemma.kernels.cpu.rows.activations import BLOCK
 from stemma.kernels.weights import StoredWeight
 
 Array = npt.NDArray[Any]
-CHUNK = 1 << 17
-"""Weights that numpy reads at a time: so few that what is made of them stays in the cache."""
+CHUNK, PIECE = 1 << 17, 1 << 18
+"""Weights that numpy reads at a time: so few that what is made of them stays in the cache; and what compiled code reads
+at the least: so many that a thread is worth waking."""
 
 
 class Packing(NamedTuple):
@@ -63,7 +64,7 @@ def pack_codes(kind: str, parts: Sequence[StoredWeight], packing: Packing) -> Pa
         address = packing.addresses.get(f"read_{part.type}")
         step = max(1, CHUNK // part.shape[1])
         if address is not None:
-            step = -(-part.shape[0] // (2 * packing.num_threads * STRIP)) * STRIP
+            step = max(PIECE // part.shape[1], part.shape[0] // (2 * packing.num_threads)) // STRIP * STRIP + STRIP
         read = partial(_read_by_numpy if address is None else _read, kind, packed, packing, part, first, step)
         starts = range(0, part.shape[0], step)
         _ = [read(0)] if len(starts) == 1 else list(packing.pool.map(read, starts))

@@ -180,39 +180,49 @@ def weight_digits(code: Code, part: Part, strip: Strip, block: Value) -> list[li
 
     Even and odd inputs are worked on apart, as words of 16 bits, and joined again.
     """
-    tile = tile_of(part.kind)
-    codes = bytes_of(code, tile, asked_for(code, tile, strip, block))
+    tile, place = tile_of(part.kind), asked_for(code, tile_of(part.kind), strip, block)
     scales, minima = ([_twice(fact) for fact in facts] for facts in facts_of(code, tile, strip, block))
-    if tile.form.has_table:
-        codes = looked_up(code, part, codes)
+    codes = bytes_of(code, tile, place) if minima else _signed(code, part, place)
     digits: list[list[Value]] = [[] for _ in range(tile.num_digits)]
     for j, vector_of_codes in enumerate(codes):
         group = j * tile.num_groups // 8
         if minima:
-            both = _unsigned_words(vector_of_codes)
-            words = [word * scales[group] + minima[group] for word in both]
+            words = (word * scales[group] + minima[group] for word in _unsigned_words(vector_of_codes))
+            found = _bytes_of_words(code, *words)
         else:
-            both = _signed_words(vector_of_codes, tile)
-            words = [word * scales[group] for word in both]
-            upper = [_high_product(word, scales[group]) for word in both]
-            digits[2].append(_low_bytes(*upper))
-        digits[0].append(_low_bytes(*words))
-        digits[1].append(_high_bytes(*words))
+            found = _three_digits(code, vector_of_codes.bits(WORDS), scales[group])
+        for vectors, digit in zip(digits, found, strict=True):
+            vectors.append(digit)
     return digits
+
+
+def _three_digits(code: Code, codes: Value, scale: Value) -> list[Value]:
+    """Signed bytes times 16 bits. A byte in the upper half of a word leaves the upper two digits in the upper half of
+    the product, and the lowest at its place in the lower half."""
+    even, odd = codes << 8, codes & -256
+    lowest = ((codes * scale) & 255) | (odd * scale)
+    uppers = [code.intrinsic("llvm.x86.avx512.pmulh.w.512", WORDS, word, scale) for word in (even, odd)]
+    return [lowest.bits(VECTOR_BYTES), *_bytes_of_words(code, *uppers)]
+
+
+def _signed(code: Code, part: Part, address: Value) -> list[Value]:
+    """What the codes of 32 inputs stand for, as signed bytes. Those that are stored with 128 added lose it.
+
+    A table stands in every 16 bytes of its vector, so the machine's table of 64 needs no index without foreign bits.
+    """
+    tile = tile_of(part.kind)
+    if not tile.form.has_table:
+        codes = bytes_of(code, tile, address)
+        return [j ^ -128 for j in codes] if tile.form.bits == 8 else [j - tile.form.offset for j in codes]
+    table = code.load(VECTOR_BYTES, part.segment["table"]) ^ -128
+    planes = [code.load(VECTOR_BYTES, address + 64 * i) for i in range(tile.weight_bytes // 64)]
+    upper = [plane.bits(WORDS).unsigned_shift_right(4).bits(VECTOR_BYTES) for plane in planes]
+    return [code.intrinsic("llvm.x86.avx512.permvar.qi.512", VECTOR_BYTES, table, j) for j in (*planes, *upper)]
 
 
 def _unsigned_words(codes: Value) -> tuple[Value, Value]:
     words = codes.bits(WORDS)
     return words & 255, words.unsigned_shift_right(8)
-
-
-def _signed_words(codes: Value, tile: Tile) -> tuple[Value, Value]:
-    """Even and odd codes less their offset. Bytes that are stored with 128 added are signed without it."""
-    if tile.form.bits == 8 or tile.form.has_table:
-        words = (codes ^ -128).bits(WORDS)
-        return (words << 8) >> 8, words >> 8
-    even, odd = _unsigned_words(codes)
-    return even - tile.form.offset, odd - tile.form.offset
 
 
 def _twice(fact: Value) -> Value:
@@ -221,15 +231,9 @@ def _twice(fact: Value) -> Value:
     return (wide | (wide << 16)).bits(WORDS)
 
 
-def _low_bytes(even: Value, odd: Value) -> Value:
-    return ((even & 255) | (odd << 8)).bits(VECTOR_BYTES)
-
-
-def _high_bytes(even: Value, odd: Value) -> Value:
-    return (even.unsigned_shift_right(8) | (odd & -256)).bits(VECTOR_BYTES)
-
-
-def _high_product(a: Value, b: Value) -> Value:
-    """The upper 16 of the product's 32 bits."""
-    wide = vector(I32, 32)
-    return ((a.to(wide) * b.to(wide)) >> 16).to(WORDS)
+def _bytes_of_words(code: Code, even: Value, odd: Value) -> list[Value]:
+    """The low and the high bytes of words, each a vector of bytes in the order of the inputs."""
+    both = [words.bits(VECTOR_BYTES) for words in (even, odd)]
+    return [
+        code.shuffle(*both, [at + half + 64 * which for at in range(0, 64, 2) for which in (0, 1)]) for half in (0, 1)
+    ]

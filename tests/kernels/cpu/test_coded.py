@@ -42,8 +42,9 @@ def any_blocks(type_: str, rows: int, blocks: int, seed: int) -> StoredWeight:
     return StoredWeight(type_, (rows, blocks * form.num_inputs), data.reshape(rows, -1))
 
 
-@pytest.mark.parametrize("byte_offset", [128, 0])
-@pytest.mark.parametrize("type_", sorted(BLOCKS))
+@pytest.mark.parametrize(
+    ("type_", "byte_offset"), [*((type_, 128) for type_ in sorted(BLOCKS)), ("Q8_0", 0), ("INT8", 0)]
+)
 def test_compiled_readers_make_what_numpy_makes(
     type_: str, byte_offset: int, pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:

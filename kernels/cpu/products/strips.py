@@ -233,7 +233,6 @@ def _twice(fact: Value) -> Value:
 
 def _bytes_of_words(code: Code, even: Value, odd: Value) -> list[Value]:
     """The low and the high bytes of words, each a vector of bytes in the order of the inputs."""
-    both = [words.bits(VECTOR_BYTES) for words in (even, odd)]
-    return [
-        code.shuffle(*both, [at + half + 64 * which for at in range(0, 64, 2) for which in (0, 1)]) for half in (0, 1)
-    ]
+    low, high = even.bits(VECTOR_BYTES), odd.bits(VECTOR_BYTES)
+    orders = [[at + half + 64 * which for at in range(0, 64, 2) for which in (0, 1)] for half in (0, 1)]
+    return [code.shuffle(low, high, order) for order in orders]

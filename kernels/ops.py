@@ -300,7 +300,7 @@ class Ops(Protocol):
     def norm_gated(self, x: torch.Tensor, norm: Any | None, gate_up: Any, activation: GatedActivation) -> torch.Tensor:
         """`activation(gate) * up` of `gate_up(norm(x))`, gate first -> (tokens, out_features / 2) (Shazeer 2020)."""
 
-    def gated(self, both: torch.Tensor, activation: Activation) -> torch.Tensor:
+    def gated(self, both: torch.Tensor, activation: GatedActivation) -> torch.Tensor:
         """The same of products that are there already: (tokens, 2 * inner) -> (tokens, inner), bit for bit."""
 
     def norm_activated(self, x: torch.Tensor, norm: Any | None, up: Any, activation: Activation) -> torch.Tensor:

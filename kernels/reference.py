@@ -296,7 +296,7 @@ class ReferenceOps:
     ) -> torch.Tensor:
         return _gated(self.norm_linear(x, norm, gate_up), activation)
 
-    def gated(self, both: torch.Tensor, activation: Activation) -> torch.Tensor:
+    def gated(self, both: torch.Tensor, activation: GatedActivation) -> torch.Tensor:
         return _gated(both, activation)
 
     def norm_activated(

@@ -322,7 +322,7 @@ class CpuOps:
         self._product(x, address_of(norm), gate_up, address)
         return self.gated(both, activation)
 
-    def gated(self, both: torch.Tensor, activation: Activation) -> torch.Tensor:
+    def gated(self, both: torch.Tensor, activation: GatedActivation) -> torch.Tensor:
         num_rows, half = both.shape[0], both.shape[1] // 2
         out, target = self._calls.take("norm_gated", (num_rows, half))
         chosen = ACTIVATIONS[activation]

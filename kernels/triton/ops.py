@@ -234,7 +234,7 @@ class TritonOps:
     ) -> torch.Tensor:
         return self.gated(self.norm_linear(x, norm, gate_up), activation)
 
-    def gated(self, both: torch.Tensor, activation: Activation) -> torch.Tensor:
+    def gated(self, both: torch.Tensor, activation: GatedActivation) -> torch.Tensor:
         out = both.new_empty((len(both), both.shape[1] // 2))
         self._kernels.gated(both, activation, out)
         return out

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from stemma.kernels.experts import Activation, ExpertsSpec, SharedExpert
+from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert
 from stemma.kernels.ops import Int32Array, Linear, Ops
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.errors import UnsupportedModel
@@ -135,7 +135,7 @@ class AdaptedOps:
         out = self._ops.norm_linear(x, norm, base)
         return self._with(out, spans, inner)
 
-    def norm_gated(self, x: torch.Tensor, norm: Any | None, gate_up: Any, activation: Activation) -> torch.Tensor:
+    def norm_gated(self, x: torch.Tensor, norm: Any | None, gate_up: Any, activation: GatedActivation) -> torch.Tensor:
         base, spans = self._of(gate_up)
         if not spans:
             return self._ops.norm_gated(x, norm, base, activation)

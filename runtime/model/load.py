@@ -21,6 +21,7 @@ from stemma.runtime.model.files.adapters.read import read_adapter
 from stemma.runtime.model.files.gguf_file import read_gguf
 from stemma.runtime.model.files.hub import HUB_ID, fetch_from_hub
 from stemma.runtime.model.files.hugging_face import read_hugging_face
+from stemma.runtime.model.files.mistral_folder import is_mistrals_own, read_mistral
 from stemma.runtime.model.parts.adapted_ops import AdaptedOps, Span, cannot_be_chosen
 from stemma.runtime.model.parts.adapted_weights import AdaptedWeights, Lora
 from stemma.runtime.model.parts.decoder import Decoder
@@ -64,7 +65,8 @@ def load(
 ) -> LoadedModel:  # fmt: skip
     """Load a model for the device of `ops`.
 
-    source: a .gguf file, a folder in Hugging Face's form (config.json, tokenizer.json, *.safetensors), or a hub id.
+    source: a .gguf file, a folder in Hugging Face's form (config.json, tokenizer.json, *.safetensors) or in Mistral's
+        own (params.json, tekken.json, consolidated.safetensors), or a hub id.
     adapters: folders of PEFT, GGUF files or hub ids, merged into the model in this order.
     loras: likewise, by names, merged into nothing: each request chooses one of them, or none.
     Raises InvalidRequest for the name of an adapter, ModelNotFound, ModelFileError or UnsupportedModel, each saying
@@ -82,12 +84,16 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
     if path.is_file() and path.suffix == ".gguf":
         return read_gguf(path)
     if path.is_dir():
-        return read_hugging_face(path)
+        return _read_folder(path)
     if path.exists():
         raise ModelNotFound(f"{path} is neither a .gguf file nor a folder; give one of these or a hub id")
     if isinstance(source, str) and HUB_ID.fullmatch(source):
-        return read_hugging_face(fetch_from_hub(source))
+        return _read_folder(fetch_from_hub(source))
     raise ModelNotFound(f"there is no {source}; give a .gguf file, a model folder, or a hub id like owner/name")
+
+
+def _read_folder(path: Path) -> Checkpoint:
+    return read_mistral(path) if is_mistrals_own(path) else read_hugging_face(path)
 
 
 def _check_numbers(config: ModelConfig) -> None:

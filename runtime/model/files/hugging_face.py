@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stemma.kernels.weights import StoredWeight
-from stemma.runtime.errors import ModelFileError, ModelNotFound, UnsupportedModel
+from stemma.runtime.errors import ModelFileError, ModelNotFound
 from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.families.folder_config import check_biases, network_tensors, read_config
@@ -34,7 +34,7 @@ def read_hugging_face(folder: Path) -> Checkpoint:
     tensors = network_tensors(config, text_tensors(whole, folder_tensors(folder, whole)))
     check_biases(raw, config, tensors)
     config, tensors = _tied(config, tensors)
-    tokenizer = _tokenizer(folder)
+    tokenizer = read_folder_tokenizer(folder)
     defaults = read_generation(generation, raw, tokenizer, config.vocab_size)
     return Checkpoint(config, tensors, tokenizer, defaults, embedding=read_embedding(folder))
 
@@ -56,7 +56,8 @@ def _same(one: StoredWeight, other: StoredWeight) -> bool:
     return one.type == other.type and one.shape == other.shape and bool(np.array_equal(one.data, other.data))
 
 
-def _tokenizer(folder: Path) -> TokenizerFiles:
+def read_folder_tokenizer(folder: Path) -> TokenizerFiles:
+    """tokenizer.json, with what other files say of its tokens and of chats. Raises ModelNotFound without it."""
     if not (folder / "tokenizer.json").exists():
         raise ModelNotFound(f"{folder} has no tokenizer.json; save the tokenizer with AutoTokenizer.save_pretrained")
     settings: Json = {}
@@ -64,7 +65,7 @@ def _tokenizer(folder: Path) -> TokenizerFiles:
         if (folder / name).exists():
             settings |= {key: value for key, value in _read_json(folder / name).items() if value is not None}
     special = {role: _text(settings[role]) for role in ROLES if role in settings}
-    templates = _chat_templates(folder, settings.get("chat_template"))
+    templates = chat_templates(folder, settings.get("chat_template"))
     spec = _read_json(folder / "tokenizer.json")
     return TokenizerFiles(spec, special, None, templates.get("default"), templates.get("tool_use"))
 
@@ -73,7 +74,7 @@ def _text(token: str | Mapping[str, Any]) -> str:
     return token if isinstance(token, str) else str(token["content"])
 
 
-def _chat_templates(folder: Path, setting: Any) -> Mapping[str, str]:
+def chat_templates(folder: Path, setting: Any) -> Mapping[str, str]:
     """Templates by name, of which `default` is the one of plain chats: files of their own, else a setting of the
     tokenizer, else that of a processor (models that also see); each is one template, or several with names."""
     named = _named(setting)
@@ -101,11 +102,6 @@ def _read_text(path: Path) -> str:
 def _read_json(path: Path) -> Json:
     if not path.exists() and (path.parent / "adapter_config.json").exists():
         raise ModelNotFound(f"{path.parent} is no model but an adapter; give it as an adapter of the model it changes")
-    if not path.exists() and (path.parent / "params.json").exists():
-        raise UnsupportedModel(
-            f"{path.parent} holds a model in its authors' own form (params.json), which is not read; fetch the form of "
-            "transformers (config.json, model.safetensors), or a GGUF file"
-        )
     if not path.exists():
         raise ModelNotFound(
             f"{path.parent} has no {path.name}; it is not a model folder, or not a whole one "

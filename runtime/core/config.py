@@ -36,7 +36,8 @@ class EngineConfig:
     kv_tokens: size of the KV pool in tokens; None takes what an eighth of the host's memory, or most of a GPU's, holds.
     policy: what of the cache goes first when memory is short; "reuse" learns from what comes back (docs/radix.md).
     pin_share: the most of the pool that pins may keep; a pin that goes over it is refused.
-    context_length: tokens of prompt and completion together; None takes the model's.
+    context_length: tokens of prompt and completion together; None takes the model's. A model of LongRoPE or dynamic
+        scaling is set for a longer context than it was trained on only if asked to.
     max_running: sequences computed side by side.
     max_batch_tokens: tokens of one step.
     max_chunk: tokens of one prompt in one step.

@@ -89,7 +89,11 @@ class Engine:
         checked(adapters, list | tuple, "adapters")
         checked(loras, Mapping, "loras")
         source = default_model(progress) if model is None else model
-        self._start(load(source, make_ops(config), progress, adapters=adapters, loras=loras), config)
+        ops = make_ops(config)
+        loaded = load(
+            source, ops, progress, adapters=adapters, loras=loras, context_length=config.context_length
+        )  # fmt: skip
+        self._start(loaded, config)
 
     @classmethod
     def of(cls, loaded: LoadedModel, **options: Unpack[EngineOptions]) -> Self:

@@ -61,7 +61,7 @@ class Loras(NamedTuple):
 
 def load(
     source: str | Path, ops: Ops, progress: Progress | None = None, *, adapters: Sequence[str | Path] = (),
-    loras: Mapping[str, str | Path] = MappingProxyType({}),
+    loras: Mapping[str, str | Path] = MappingProxyType({}), context_length: int | None = None,
 ) -> LoadedModel:  # fmt: skip
     """Load a model for the device of `ops`.
 
@@ -69,31 +69,34 @@ def load(
         own (params.json, tekken.json, consolidated.safetensors), or a hub id.
     adapters: folders of PEFT, GGUF files or hub ids, merged into the model in this order.
     loras: likewise, by names, merged into nothing: each request chooses one of them, or none.
+    context_length: tokens that will be asked of it, by which a model whose rotation changes with the length (LongRoPE,
+        dynamic) is set for the longer context or the one it was trained on, where None leaves it.
     Raises InvalidRequest for the name of an adapter, ModelNotFound, ModelFileError or UnsupportedModel, each saying
     what to do.
     """
-    checkpoint = read_checkpoint(source)
+    checkpoint = read_checkpoint(source, context_length)
     for adapter in adapters:
         checkpoint = merged(checkpoint, read_adapter(adapter, checkpoint.config))
     return assemble(checkpoint, ops, progress, read_loras(checkpoint, loras))
 
 
-def read_checkpoint(source: str | Path) -> Checkpoint:
+def read_checkpoint(source: str | Path, context_length: int | None = None) -> Checkpoint:
     """Read a model without packing it; its tensors are memory maps."""
     path = Path(source).expanduser()
     if path.is_file() and path.suffix == ".gguf":
-        return read_gguf(path)
+        return read_gguf(path, context_length)
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, context_length)
     if path.exists():
         raise ModelNotFound(f"{path} is neither a .gguf file nor a folder; give one of these or a hub id")
     if isinstance(source, str) and HUB_ID.fullmatch(source):
-        return _read_folder(fetch_from_hub(source))
+        return _read_folder(fetch_from_hub(source), context_length)
     raise ModelNotFound(f"there is no {source}; give a .gguf file, a model folder, or a hub id like owner/name")
 
 
-def _read_folder(path: Path) -> Checkpoint:
-    return read_mistral(path) if is_mistrals_own(path) else read_hugging_face(path)
+def _read_folder(path: Path, context_length: int | None) -> Checkpoint:
+    read = read_mistral if is_mistrals_own(path) else read_hugging_face
+    return read(path, context_length)
 
 
 def _check_numbers(config: ModelConfig) -> None:

@@ -32,6 +32,10 @@ what a classifier over it would say, tokens and sampling (which are read elsewhe
 by nobody."""
 
 
+ASKED_CONTEXT = "_asked_context"
+"""A setting of no file: tokens of context that whoever loads the model asks for."""
+
+
 class Settings:
     """Settings by name that remember which were asked for."""
 

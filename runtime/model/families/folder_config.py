@@ -10,14 +10,17 @@ from stemma.kernels.weights import StoredWeight
 from stemma.runtime.errors import UnsupportedModel
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.families.register import find_family
-from stemma.runtime.model.settings import WITHOUT_EFFECT, Settings
+from stemma.runtime.model.settings import ASKED_CONTEXT, WITHOUT_EFFECT, Settings
 
 
-def read_config(raw: Mapping[str, Any], name: str) -> ModelConfig:
-    """The configuration that a config.json describes. Raises UnsupportedModel for a setting that is not run."""
+def read_config(raw: Mapping[str, Any], name: str, context_length: int | None = None) -> ModelConfig:
+    """The configuration that a config.json describes.
+
+    context_length: asked for. Raises UnsupportedModel for a setting that is not run.
+    """
     model_type = raw.get("model_type", "")
     family = find_family(model_type)
-    settings = Settings(raw, "config.json", defaults=family.defaults)
+    settings = Settings({**raw, ASKED_CONTEXT: context_length}, "config.json", defaults=family.defaults)
     config = replace(family.read(settings), name=name, family=model_type)
     settings.check_all_used(WITHOUT_EFFECT | family.without_effect)
     return config

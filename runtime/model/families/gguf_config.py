@@ -15,7 +15,7 @@ from stemma.runtime.model.families.family import GGUF
 from stemma.runtime.model.families.mixture import is_behind
 from stemma.runtime.model.families.register import find_architecture, find_family
 from stemma.runtime.model.parts.scalings import yarn_amplitude
-from stemma.runtime.model.settings import Settings
+from stemma.runtime.model.settings import ASKED_CONTEXT, Settings
 
 Tensors = Mapping[str, StoredWeight]
 SETTINGS: Mapping[str, str] = MappingProxyType(
@@ -78,8 +78,13 @@ BIASES = MappingProxyType({"attention_bias": ("attn_q", "attn_qkv"), "output_bia
                            "mlp_bias": ("ffn_up", "ffn_down")})  # fmt: skip
 
 
-def read_gguf_config(metadata: Mapping[str, Any], tensors: Tensors, name: str) -> ModelConfig:
-    """The configuration that a file describes. Raises UnsupportedModel for a key that is not run."""
+def read_gguf_config(
+    metadata: Mapping[str, Any], tensors: Tensors, name: str, context_length: int | None = None
+) -> ModelConfig:  # fmt: skip
+    """The configuration that a file describes.
+
+    context_length: asked for. Raises UnsupportedModel for a key that is not run.
+    """
     architecture = metadata.get("general.architecture", "")
     prefix = f"{architecture}."
     values = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
@@ -89,7 +94,7 @@ def read_gguf_config(metadata: Mapping[str, Any], tensors: Tensors, name: str) -
     known = Settings(metadata, "the GGUF file", prefix, {**SETTINGS, **gguf.settings}, gguf.defaults)
     known = known.with_values({prefix + key: value for key, value in gguf.told(known).items()})
     _check_values(known)
-    told = _told(tensors) | {"rope_parameters": _rope(known, tensors)}
+    told = _told(tensors) | {"rope_parameters": _rope(known, tensors), ASKED_CONTEXT: context_length}
     settings = known.with_values({prefix + key: value for key, value in told.items()})
     config = replace(family.read(settings), name=metadata.get("general.name", name), family=model_type)
     settings.check_all_used(WITHOUT_EFFECT | gguf.without_effect | told.keys())

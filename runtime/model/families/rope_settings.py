@@ -5,18 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from stemma.runtime.errors import UnsupportedModel
 from stemma.runtime.model.config import RopeConfig
 from stemma.runtime.model.parts.scalings import (
+    dynamic_growth,
     linear_factors,
     llama3_factors,
     longrope_amplitude,
     yarn_amplitude,
     yarn_factors,
 )
-from stemma.runtime.model.settings import Settings
+from stemma.runtime.model.settings import ASKED_CONTEXT, Settings
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 KINDS = ("linear", "llama3", "yarn", "longrope", "dynamic", "divisors")
@@ -75,14 +76,23 @@ def _read(
     if partial is None and share != 1.0:
         settings.refuse("partial_rotary_factor", "models of this type rotate whole heads")
     original = settings.get("original_max_position_embeddings", inner.get("original_max_position_embeddings", whole))
-    return _rotation(inner, int(head_dim * share), whole, int(original), place)
+    return _rotation(inner, int(head_dim * share), Contexts(whole, int(original), settings.get(ASKED_CONTEXT)), place)
 
 
 def _said(scaling: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in scaling.items() if value is not None}
 
 
-def _rotation(inner: Settings, rotated: int, whole: int, original: int, place: str) -> Rotation:
+class Contexts(NamedTuple):
+    """Tokens that the files promise, those of the text that the model was trained on first, and those asked for."""
+
+    whole: int
+    original: int
+    asked: int | None
+
+
+def _rotation(inner: Settings, rotated: int, contexts: Contexts, place: str) -> Rotation:
+    whole, original, asked = contexts
     kind = inner.get("rope_type", inner.get("type", "default"))
     theta = float(inner.get("rope_theta"))
     kind = "longrope" if kind == "su" else kind
@@ -99,13 +109,16 @@ def _rotation(inner: Settings, rotated: int, whole: int, original: int, place: s
     elif kind == "yarn":
         factors, amplitude = _yarn(inner, theta, rotated, whole, original)
     elif kind == "longrope":
-        factors, amplitude = _longrope(inner, whole, original)
-        context = min(whole, original)
+        context = whole if asked is not None and asked > original else min(whole, original)
+        factors, amplitude = _longrope(inner, whole, original, "long" if context > original else "short")
     elif kind == "dynamic" and inner.get("alpha"):
         theta *= inner.amount("alpha") ** (rotated / (rotated - 2))
         without_effect |= {"factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"}
     elif kind == "divisors":
         factors, amplitude = tuple(inner.need("divisors")), inner.get("attention_factor", 1.0)
+    elif kind == "dynamic" and asked is not None and asked > whole:
+        context = min(asked, int(whole * inner.amount("factor")))
+        theta *= dynamic_growth(inner.amount("factor"), context / whole, rotated)
     else:
         without_effect |= {"factor"}  # up to the context that the model was trained on, dynamic scaling is none
     if inner.get("llama_4_scaling_beta"):
@@ -128,10 +141,11 @@ def _yarn(inner: Settings, theta: float, rotated: int, whole: int, original: int
     return factors, float(amplitude)
 
 
-def _longrope(inner: Settings, whole: int, original: int) -> tuple[tuple[float, ...], float]:
-    """The short factors: those of the context that the model was trained on. A key has one place in the KV whatever
-    comes behind it, so the frequencies cannot change with the length, as they do in transformers."""
-    inner.need("long_factor")
+def _longrope(inner: Settings, whole: int, original: int, kind: str) -> tuple[tuple[float, ...], float]:
+    """The short factors are those of the context that the model was trained on, the long ones of a longer one that was
+    asked for. A key has one place in the KV whatever comes behind it, so the frequencies cannot change with the length,
+    as they do in transformers."""
+    divisors = {name: inner.need(f"{name}_factor") for name in ("short", "long")}
     factor = inner.get("factor", whole / original)
     amplitude = inner.get("attention_factor", longrope_amplitude(factor, original))
-    return tuple(float(divisor) for divisor in inner.need("short_factor")), float(amplitude)
+    return tuple(float(divisor) for divisor in divisors[kind]), float(amplitude)

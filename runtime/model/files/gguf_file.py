@@ -24,13 +24,17 @@ INSTEAD = MappingProxyType(
 """What to do with files that are something else."""
 
 
-def read_gguf(path: Path) -> Checkpoint:
-    """Read a file. Raises ModelFileError if it is damaged, UnsupportedModel if its model is not one that is run."""
+def read_gguf(path: Path, context_length: int | None = None) -> Checkpoint:
+    """Read a file.
+
+    context_length: asked for. Raises ModelFileError if it is damaged, UnsupportedModel if its model is not one
+    that is run.
+    """
     opened = open_gguf(path)
     kind = opened.metadata.get("general.type", "model")
     if kind != "model":
         raise UnsupportedModel(f"{path} is no model but of type {kind!r}{INSTEAD.get(kind, '')}")
-    config = read_gguf_config(opened.metadata, opened.tensors, path.stem)
+    config = read_gguf_config(opened.metadata, opened.tensors, path.stem, context_length)
     named = hugging_face_tensors(config, opened.tensors)
     tensors = {name: tensor for name, (_, tensor) in named.items()}
     names = {name: own for name, (own, _) in named.items()}

@@ -11,7 +11,8 @@ FILES = ("*.json", "*.jinja", "*.safetensors")
 OTHER_FILES = ("*/*.json", "*/*.safetensors", "consolidated*", "adapter_*", "optimizer*", "training_args*")
 """What lies beside a model in its repository: copies for other programs, weights as their authors have them, adapters,
 states of a training."""
-
+OTHER_FILES_OF_MISTRAL = tuple(pattern for pattern in OTHER_FILES if pattern != "consolidated*")
+"""Of a repository in Mistral's form alone."""
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -22,7 +23,11 @@ def fetch_from_hub(repository: str) -> Path:
 
     Raises ModelNotFound if it cannot be had: no such repository, no permission, no connection.
     """
-    return _fetch(repository, list(FILES), list(OTHER_FILES), "the path of a .gguf file or of a model folder")
+    instead = "the path of a .gguf file or of a model folder"
+    folder = _fetch(repository, list(FILES), list(OTHER_FILES), instead)
+    if (folder / "params.json").exists() and not (folder / "config.json").exists():
+        return _fetch(repository, list(FILES), list(OTHER_FILES_OF_MISTRAL), instead)
+    return folder
 
 
 def fetch_adapter(repository: str) -> Path:

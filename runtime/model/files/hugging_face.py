@@ -25,11 +25,15 @@ EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
-def read_hugging_face(folder: Path) -> Checkpoint:
-    """Read a folder. Raises ModelFileError for what is damaged or missing, UnsupportedModel for what is not run."""
+def read_hugging_face(folder: Path, context_length: int | None = None) -> Checkpoint:
+    """Read a folder.
+
+    context_length: asked for. Raises ModelFileError for what is damaged or missing, UnsupportedModel for what is
+    not run.
+    """
     whole = _read_json(folder / "config.json")
     raw = text_config(whole)
-    config = read_config(raw, folder.resolve().name)
+    config = read_config(raw, folder.resolve().name, context_length)
     generation = _read_json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else {}
     tensors = network_tensors(config, text_tensors(whole, folder_tensors(folder, whole)))
     check_biases(raw, config, tensors)

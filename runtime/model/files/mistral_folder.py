@@ -73,12 +73,15 @@ def is_mistrals_own(folder: Path) -> bool:
     return (folder / PARAMS).exists() and not (folder / "config.json").exists()
 
 
-def read_mistral(folder: Path) -> Checkpoint:
-    """Read a folder. Raises ModelFileError or ModelNotFound for what is damaged or missing, UnsupportedModel for what
-    is not run."""
+def read_mistral(folder: Path, context_length: int | None = None) -> Checkpoint:
+    """Read a folder.
+
+    context_length: asked for. Raises ModelFileError or ModelNotFound for what is damaged or missing,
+    UnsupportedModel for what is not run.
+    """
     params = read_json(folder / PARAMS)
     raw = _as_config(params)
-    config = read_config(raw, folder.resolve().name)
+    config = read_config(raw, folder.resolve().name, context_length)
     tensors = _tensors(folder, config, params)
     tokenizer = _tokenizer(folder)
     return Checkpoint(config, tensors, tokenizer, read_generation({}, {}, tokenizer, config.vocab_size))

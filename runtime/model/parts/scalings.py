@@ -61,3 +61,8 @@ def yarn_amplitude(factor: float, slope: float = 1.0) -> float:
 def longrope_amplitude(factor: float, original_context: int) -> float:
     """The same of LongRoPE."""
     return 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original_context))
+
+
+def dynamic_growth(factor: float, times: float, rotated: int) -> float:
+    """What dynamic scaling multiplies theta by in a context that is `times` as long as that of the training."""
+    return float((factor * times - (factor - 1)) ** (rotated / (rotated - 2)))

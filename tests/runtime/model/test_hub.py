@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from huggingface_hub.utils import filter_repo_objects
 
-from stemma.runtime.model.files.hub import FILES, OTHER_FILES
+from stemma.runtime.model.files.hub import FILES, OTHER_FILES, fetch_from_hub
 from stemma.runtime.settings import child_environment
 from tests.runtime.model.test_adapters import write_adapter
 from tests.runtime.model.test_hugging_face import write_folder
@@ -81,6 +82,28 @@ def test_only_what_is_needed_is_fetched() -> None:
     ]  # fmt: skip
     taken = filter_repo_objects(needed + others, allow_patterns=list(FILES), ignore_patterns=list(OTHER_FILES))
     assert list(taken) == needed
+
+
+def test_the_authors_weights_are_fetched_where_there_are_no_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A repository in Mistral's form alone, which its small files tell."""
+    files = ["params.json", "tekken.json", "consolidated.safetensors", "README.md", "onnx/model.onnx"]
+    asked: list[list[str]] = []
+
+    def snapshot(repository: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        found = list(filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns))
+        asked.append(found)
+        for name in found:
+            (tmp_path / name).touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert fetch_from_hub("some/model") == tmp_path
+    assert asked == [["params.json", "tekken.json"], ["params.json", "tekken.json", "consolidated.safetensors"]]
+    files.append("config.json")  # beside it, transformers' form has the model's own weights too
+    fetch_from_hub("some/model")
+    assert asked[2:3] == [["params.json", "tekken.json", "config.json"]] and len(asked) == 3
 
 
 def test_an_absent_model_says_what_to_do(cache: Path) -> None:

@@ -71,9 +71,10 @@ class AttentionSpec:
 
 
 class HeadNorms(NamedTuple):
-    """RMS norms of queries and keys.
+    """Norms of queries and keys.
 
-    q, k: norms of (head_dim,), one for all heads, or of all heads together, (num_heads * head_dim,); None is none.
+    q, k: RMS norms of (head_dim,), one for all heads, or of all heads together, (num_heads * head_dim,); or layer norms
+        without a bias, each head by itself with weights of its own, (num_heads * head_dim,); None is none.
     after_rope: whether heads are rotated first (Hunyuan).
     """
 

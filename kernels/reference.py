@@ -139,8 +139,10 @@ def _gated(both: torch.Tensor, activation: GatedActivation) -> torch.Tensor:
     return ACTIVATIONS[activation](gate) * up
 
 
-def _norm_heads(x: torch.Tensor, norm: ReferenceNorm | None) -> torch.Tensor:
-    """(tokens, heads, head_dim), each head by itself or all of a token together, as the norm is wide."""
+def _norm_heads(x: torch.Tensor, norm: AnyNorm | None) -> torch.Tensor:
+    """(tokens, heads, head_dim), each head by itself or all of a token together, as the norm is."""
+    if isinstance(norm, ReferenceLayerNorm):
+        return F.layer_norm(x, x.shape[-1:], eps=norm.epsilon) * norm.weight.view(x.shape[1:])
     return x if norm is None else norm(x.reshape(len(x), -1, norm.weight.shape[0])).view(x.shape)
 
 

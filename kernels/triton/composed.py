@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from stemma.kernels.experts import ExpertsSpec, SharedExpert
 from stemma.kernels.ops import HeadNorms, HeadShape
@@ -26,19 +27,22 @@ class TritonExperts:
 
 
 def norm_together(qkv: torch.Tensor, heads: HeadShape, norms: HeadNorms) -> HeadNorms:
-    """Norm in place what is normed over all heads of a row; the norms of single heads are left. Raises
-    UnsupportedDevice for norms of all heads behind the rotation."""
+    """Norm in place what is normed over all heads of a row, or with weights of each head; the norms of single heads
+    are left. Raises UnsupportedDevice for such norms behind the rotation."""
     q_size, kv_size = heads.num_heads * heads.head_dim, heads.num_kv_heads * heads.head_dim
     left: list[TritonNorm | None] = []
     for norm, part in zip(norms[:2], (qkv[:, :q_size], qkv[:, q_size : q_size + kv_size]), strict=True):
-        together = norm is not None and len(norm.weight) != heads.head_dim
+        together = norm is not None and (norm.centred or len(norm.weight) != heads.head_dim)
         left.append(None if together else norm)
         if norm is not None and together:
             if norms.after_rope:
                 raise UnsupportedDevice("norms of all heads together behind the rotation are not supported on GPUs")
             x = part.float()
-            x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.epsilon) * norm.weight
-            part.copy_(x.to(qkv.dtype))
+            if norm.centred:
+                x = F.layer_norm(x.view(len(x), -1, heads.head_dim), (heads.head_dim,), eps=norm.epsilon).flatten(1)
+            else:
+                x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.epsilon)
+            part.copy_((x * norm.weight).to(qkv.dtype))
     return HeadNorms(left[0], left[1], norms.after_rope)
 
 

@@ -39,7 +39,8 @@ class Attention:
     scale: of the products of queries and keys; None is 1 / sqrt(head_dim).
     rotated: the first dimensions of each head, which are rotated; None is all.
     interleaved: whether pairs are neighbours, (0, 1), (2, 3), ..., not halves.
-    norms: of Q and K, by head or of all heads together. norms_after_rope: they are rotated first.
+    norms: of Q and K, by head or of all heads together, or "each": a layer norm of each head, with weights of its own.
+    norms_after_rope: they are rotated first.
     bias, output_bias: of Q, K and V, and of the projection behind.
     sinks: each head has a score that takes part in the softmax and adds nothing.
     """
@@ -48,7 +49,7 @@ class Attention:
     softcap: float | None = None
     rotated: int | None = None
     interleaved: bool = False
-    norms: Literal["head", "width"] | None = None
+    norms: Literal["head", "width", "each"] | None = None
     norms_after_rope: bool = False
     bias: bool = False
     output_bias: bool = False

@@ -20,7 +20,7 @@ from stemma.kernels.cpu.machine.dialect import FLOAT, I32, I64, Code, Value, vec
 from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.machine.words import read_words, set_words
 from stemma.kernels.cpu.rows.activations import rotate
-from stemma.kernels.cpu.rows.norms import features_of, norm_head
+from stemma.kernels.cpu.rows.norms import features_of, is_centred, norm_head, norm_head_centred
 from stemma.kernels.ops import KVShape
 
 Array = npt.NDArray[Any]
@@ -138,19 +138,22 @@ def _turn(
 
 
 def _norm_heads(code: Code, shape: Shape, heads: tuple[Value, int], norm: Value, out: Value) -> None:
-    """Each head by itself or all together, as the norm is wide."""
+    """Each head by itself or all together, as the norm is wide; by a layer norm, each with weights of its own."""
     source, number = heads
     size = shape.head_dim * 4
     with code.either(norm.equals(0)) as (plain, asked):
         with plain, code.loop(0, number * shape.head_dim, shape.dim_lanes) as i:
             code.store(code.load(vector(FLOAT, shape.dim_lanes), source + i * 4), out + i * 4)
-        with asked:
-            count = features_of(code, norm)
-            with code.either(count.equals(shape.head_dim)) as (single, together):
-                with single, code.loop(0, number) as head:
-                    norm_head(code, source + head * size, out + head * size, norm, count, shape.head_dim)
-                with together:
-                    norm_head(code, source, out, norm, count, number * shape.head_dim)
+        with asked, code.either(is_centred(code, norm).equals(0)) as (by_root, centred):
+            with by_root:
+                count = features_of(code, norm)
+                with code.either(count.equals(shape.head_dim)) as (single, together):
+                    with single, code.loop(0, number) as head:
+                        norm_head(code, source + head * size, out + head * size, norm, count, shape.head_dim)
+                    with together:
+                        norm_head(code, source, out, norm, count, number * shape.head_dim)
+            with centred, code.loop(0, number) as head:
+                norm_head_centred(code, source + head * size, out + head * size, norm, head, shape.head_dim)
 
 
 def write_key(code: Code, shape: Shape, key: Value, region: Value, offset: Value, scratch: Value) -> None:

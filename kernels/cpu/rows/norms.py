@@ -57,6 +57,10 @@ def features_of(code: Code, norm: Value) -> Value:
     return code.load_int(norm, 4)
 
 
+def is_centred(code: Code, norm: Value) -> Value:
+    return code.load_int(norm, 3)
+
+
 def _parts(code: Code, norm: Value) -> tuple[Value, Value]:
     """Address of the weights, epsilon."""
     return code.load_int(norm), code.load(FLOAT, norm + 8)
@@ -88,7 +92,7 @@ def copy_normed(code: Code, x: Value, target: Value, norm: Value, features: Valu
                 code.store(code.load(FLOATS16, x + i * 4), target + i * 4)
             with code.loop(whole, features) as i:
                 code.store(code.load(FLOAT, x + i * 4), target + i * 4)
-        with asked, code.either(code.load_int(norm, 3).equals(0)) as (by_root, centred):
+        with asked, code.either(is_centred(code, norm).equals(0)) as (by_root, centred):
             with by_root:
                 _copy_by_root(code, x, target, norm, features)
             with centred:
@@ -108,11 +112,16 @@ def _copy_by_root(code: Code, x: Value, target: Value, norm: Value, features: Va
         code.store(single, target + i * 4)
 
 
-def _copy_centred(code: Code, x: Value, target: Value, norm: Value, features: Value) -> None:
-    """A layer norm: what the row's mean leaves is written first, then scaled where it stands."""
+def _copy_centred(
+    code: Code, x: Value, target: Value, norm: Value, features: Value, first: Value | None = None
+) -> None:  # fmt: skip
+    """A layer norm: what the row's mean leaves is written first, then scaled where it stands. first: of the weights,
+    where these are not the row's alone."""
     whole, count = features // 16 * 16, features.to(FLOAT)
     weights, epsilon = _parts(code, norm)
     bias = code.load_int(norm, 2)
+    if first is not None:
+        weights, bias = weights + first * 4, bias + first * 4
     sums = code.variable(code.constant(FLOATS16, 0.0))
     with code.loop(0, whole, 16) as i:
         sums.value = sums.value + code.load(FLOATS16, x + i * 4)
@@ -144,6 +153,11 @@ def norm_head(code: Code, x: Value, out: Value, norm: Value, features: Value, wi
     scale = inverse_root(code, x, features, norm)
     with code.loop(0, width) as i:
         code.store(code.load(FLOAT, x + i * 4) * scale * code.load(FLOAT, weights + i * 4), out + i * 4)
+
+
+def norm_head_centred(code: Code, x: Value, out: Value, norm: Value, head: Value, width: int) -> None:
+    """A layer norm of one head, by weights of its own."""
+    _copy_centred(code, x, out, norm, code.constant(I64, width), head * width)
 
 
 def add_norm_add(module: ir.Module) -> None:

@@ -54,10 +54,13 @@ def take_norm(
 def head_norm(
     config: ModelConfig, weights: WeightSource, ops: Ops, name: str, heads: int, rows: npt.NDArray[np.intp] | None
 ) -> Any:  # fmt: skip
-    """An RMS norm of Q or K, its weight in the order of their rows."""
-    size = config.head_dim * (heads if config.attention.norms == "width" else 1)
+    """A norm of Q or K, its weight in the order of their rows."""
+    size = config.head_dim * (1 if config.attention.norms == "head" else heads)
     weight = _changed(weights.take(f"{name}.weight", size), 1.0 if config.norms.one_more else 0.0, 1.0)
-    return ops.norm(reordered(weight, rows), config.norm_epsilon)
+    weight = reordered(weight, rows)
+    if config.attention.norms == "each":
+        return ops.layer_norm(weight, None, config.norm_epsilon)
+    return ops.norm(weight, config.norm_epsilon)
 
 
 def _changed(weight: StoredWeight, more: float, scale: float) -> StoredWeight:

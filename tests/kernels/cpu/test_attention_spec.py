@@ -108,10 +108,10 @@ def test_layers_of_two_kinds_compile_two_kernels(ops: CpuOps) -> None:
     assert len(world.ops._paged._libraries) == 3  # these two, and that which writes the KV
 
 
-@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("kind", ["single", "together", "each"])
 @pytest.mark.parametrize("after_rope", [False, True])
 @pytest.mark.parametrize("which", ["both", "queries", "keys"])
-def test_norms_of_heads(ops: CpuOps, reference: ReferenceOps, together: bool, after_rope: bool, which: str) -> None:
+def test_norms_of_heads(ops: CpuOps, reference: ReferenceOps, kind: str, after_rope: bool, which: str) -> None:
     heads = HeadShape(6, 2, 32)
     results = []
     for o, dtype in ((ops, torch.float32), (reference, torch.float64)):
@@ -119,9 +119,10 @@ def test_norms_of_heads(ops: CpuOps, reference: ReferenceOps, together: bool, af
         random = np.random.default_rng(1)
         norms = []
         for count, name in ((6, "queries"), (2, "keys")):
-            size = count * 32 if together else 32
+            size = 32 if kind == "single" else count * 32
             weight = StoredWeight("F32", (size,), random.normal(size=size).astype(np.float32))
-            norms.append(o.norm(weight, 1e-5) if which in ("both", name) else None)
+            norm = o.layer_norm(weight, None, 1e-5) if kind == "each" else o.norm(weight, 1e-5)
+            norms.append(norm if which in ("both", name) else None)
         world.norms = HeadNorms(*norms, after_rope)
         results.append(world.whole())
     got, want = results

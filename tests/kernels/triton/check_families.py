@@ -86,14 +86,15 @@ def tables(ops: Any, half: int) -> Any:
 
 
 @pytest.mark.parametrize("rotated", [False, True])
-@pytest.mark.parametrize("norms", ["none", "behind", "together"])
+@pytest.mark.parametrize("norms", ["none", "behind", "together", "each"])
 def test_heads(rotated: bool, norms: str) -> None:
     metadata, num_blocks = metadata_of([(0, 5), (7, 1)], 16)
     shape, heads = KVShape(1, num_blocks, 16, 2, 32), HeadShape(4, 2, 32)
     qkv, results = torch.randn(6, 8 * 32), []
     for ops, dtype in ((TritonOps(DEVICE, EXACT), EXACT), (REFERENCE, torch.float64)):
-        sizes = (4 * 32, 2 * 32) if norms == "together" else (32, 32)
-        pair = [ops.norm(stored("F32", size, seed=size), 1e-5) for size in sizes]
+        sizes = (4 * 32, 2 * 32) if norms in ("together", "each") else (32, 32)
+        weights = [stored("F32", size, seed=size) for size in sizes]
+        pair = [ops.layer_norm(weight, None, 1e-5) if norms == "each" else ops.norm(weight, 1e-5) for weight in weights]
         asked = None if norms == "none" else HeadNorms(*pair, norms == "behind")
         kv, plan = ops.kv(shape), ops.plan(metadata, shape)
         rope = tables(ops, 16) if rotated else None

@@ -112,7 +112,8 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"no_rope_layers": [1, 0], "use_sliding_window": True, "sliding_window": 40}, {**YARN, **BIASED},
     ],
     "stablelm": [
-        PLAIN, {"use_parallel_residual": True}, {"use_qkv_bias": True}, rope(partial_rotary_factor=0.5), TIED
+        PLAIN, {"use_parallel_residual": True}, {"use_qkv_bias": True}, rope(partial_rotary_factor=0.5), TIED,
+        {"qk_layernorm": True}, {"qk_layernorm": True, "use_parallel_residual": True},
     ],
     "qwen2_moe": [
         QWEN_EXPERTS, {**QWEN_EXPERTS, "norm_topk_prob": True}, {**QWEN_EXPERTS, "mlp_only_layers": [0]},

@@ -92,6 +92,8 @@ def apart(name: str, values: Array, config: Config) -> dict[str, Array]:
 def together(saved: dict[str, Array]) -> dict[str, Array]:
     found: dict[str, Array] = {}
     stacks: dict[str, list[Array]] = {}
+    normed: dict[str, list[Array]] = {}
+
     for name, values in sorted(
         saved.items(), key=lambda item: [int(x) if x.isdigit() else -1 for x in item[0].split(".")]
     ):
@@ -100,6 +102,8 @@ def together(saved: dict[str, Array]) -> dict[str, Array]:
         kind = "bias" if rest.endswith("_bias") else "weight"
         if rest and rest[0].isdigit():
             stacks.setdefault(f"{place}experts.{rest.partition('.')[2]}", []).append(values)
+        elif "_layernorm.norms." in name:
+            normed.setdefault(f"{name.partition('.norms.')[0]}.weight", []).append(values)
         elif "shared_mlp." in name:
             layer, _, rest = name.partition("shared_mlp.")
             place = "mlp.shared_expert" if any("block_sparse_moe" in other for other in saved) else "mlp"
@@ -119,7 +123,7 @@ def together(saved: dict[str, Array]) -> dict[str, Array]:
             found |= {f"{place}experts.{own}.{kind}": piece for own, piece in pieces.items()}
         else:
             found[name.replace("e_score_correction_bias", "e_score_correction.bias")] = values
-    return found | {name: np.stack(values) for name, values in stacks.items()}
+    return found | {name: np.stack(values) for name, values in (stacks | normed).items()}
 
 
 def metadata_of(config: Config) -> dict[str, Any]:

@@ -144,7 +144,12 @@ def demo(model: Model = None, adapters: Adapters = None, as_json: Json = False, 
 
 
 @app.command()
-@takes(ServerConfig, EngineConfig, without="api_keys", also={"vllm_metric_names": "--vllm-metrics"})
+@takes(
+    ServerConfig,
+    EngineConfig,
+    without="api_keys",
+    also={"vllm_metric_names": "--vllm-metrics", "strict_fields": "--strict"},
+)
 def serve(
     model: Model = None,
     adapters: Adapters = None,

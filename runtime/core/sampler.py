@@ -6,7 +6,7 @@ where one sequence is looked at becomes its error; it is sampled like all, and w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
@@ -41,6 +41,15 @@ class _Position(NamedTuple):
     @property
     def sampling(self) -> Sampling:
         return self.sequence.request.sampling
+
+    @property
+    def changes_logits(self) -> bool:
+        return self.sampling.changes_logits or self.is_early
+
+    @property
+    def is_early(self) -> bool:
+        """Whether a text without a form may not end yet."""
+        return _is_early(self.sequence, self.num_tokens) and self.sequence.matcher is None
 
 
 class Sampler:
@@ -80,7 +89,7 @@ class Sampler:
         reported = [item for item in enumerate(positions) if item[1].sampling.logprobs is not None]
         own = torch.log_softmax(logits[[position.logits_row for _, position in reported]], -1) if reported else None
         for position in positions:
-            if position.sampling.changes_logits:
+            if position.changes_logits:
                 with _own_trouble(position.sequence):
                     _adjust(logits[position.logits_row], position)
         self._mask(batch, positions, logits)
@@ -107,14 +116,32 @@ class Sampler:
             if matcher is None or not row.num_samples:
                 continue
             masked = [next(free) for _ in range(row.num_samples)]
+            before = row.start + len(row.tokens) - row.num_drafts
             with _own_trouble(row.sequence):
                 _fill(masked, matcher, row.tokens[len(row.tokens) - row.num_drafts :])
+            for num_tokens, mask in enumerate(masked, start=before):
+                if _is_early(row.sequence, num_tokens):
+                    _keep_open(mask, row.sequence.request.end_tokens)
             if row.sequence.error is None and not masked[0].any():
                 row.sequence.error = _dead_end(row.sequence.num_generated)
             if row.sequence.error is not None:
                 for mask in masked:
                     mask.fill(ALL)  # the row is sampled, and thrown away
         self.ops.apply_mask(logits, masks, np.array(guided, dtype=np.int32))
+
+
+def _is_early(sequence: Sequence, num_tokens: int) -> bool:
+    """Whether the text has fewer tokens than it must have, if its sequence has so many."""
+    return num_tokens - sequence.num_prompt < sequence.request.sampling.min_tokens
+
+
+def _keep_open(mask: npt.NDArray[np.uint32], end_tokens: Iterable[int]) -> None:
+    """Take the end tokens out of a mask (words of 32), unless nothing else may come."""
+    without = mask.copy()
+    for token in end_tokens:
+        without[token // 32] &= ~np.uint32(1 << token % 32)
+    if without.any():
+        mask[:] = without
 
 
 def _dead_end(num_tokens: int) -> GrammarFailed:
@@ -168,13 +195,20 @@ def _greedy_rows(count: int) -> SamplingRows:
 
 
 def _adjust(logits: torch.Tensor, position: _Position) -> None:
-    """Bias and penalties on one row (vocabulary,), in place. Drafts are never made for sequences with penalties."""
+    """Bias, penalties and the least length on one row (vocabulary,), in place. Drafts are never made for sequences
+    with penalties."""
     sampling = position.sampling
     if sampling.logit_bias:
         ids = torch.tensor(list(sampling.logit_bias), device=logits.device)
         logits[ids] += torch.tensor(list(sampling.logit_bias.values()), dtype=logits.dtype, device=logits.device)
-    if not sampling.has_penalties:
-        return
+    if sampling.has_penalties:
+        _penalise(logits, position)
+    if position.is_early:
+        logits[torch.tensor(sorted(position.sequence.request.end_tokens), device=logits.device)] = -torch.inf
+
+
+def _penalise(logits: torch.Tensor, position: _Position) -> None:
+    sampling = position.sampling
     if sampling.repetition_penalty != 1:
         ids = torch.tensor(sorted(set(position.sequence.tokens)), device=logits.device)
         seen = logits[ids]

@@ -27,6 +27,8 @@ class Sampling:
     stop: strings that end the text; they are not part of it.
     stop_token_ids: tokens that end the text, besides the model's own end tokens.
     ignore_eos: go on past the model's end tokens.
+    min_tokens: nothing ends the text before it has so many, except that a form ends where nothing may follow.
+    include_stop: the stop string that ends the text is part of it.
     logprobs: None for none, else report the chosen token's log-probability and this many of the most likely.
 
     Raises InvalidRequest for a value of another type, or out of its range; numpy's numbers are numbers.
@@ -44,6 +46,8 @@ class Sampling:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    min_tokens: int = 0
+    include_stop: bool = False
     logprobs: int | None = None
 
     def __post_init__(self) -> None:
@@ -58,6 +62,7 @@ class Sampling:
         _require(-2 <= self.presence_penalty <= 2, "presence_penalty", "between -2 and 2", self.presence_penalty)
         _require(-2 <= self.frequency_penalty <= 2, "frequency_penalty", "between -2 and 2", self.frequency_penalty)
         _require(all(self.stop), "stop", "strings that are not empty", self.stop)
+        _require(self.min_tokens >= 0, "min_tokens", "0 or more", self.min_tokens)
         for bias in self.logit_bias.values():
             _require(-100 <= bias <= 100, "logit_bias", "between -100 and 100", bias)
         if self.logprobs is not None:

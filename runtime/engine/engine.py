@@ -273,7 +273,11 @@ class Engine:
     def _state(
         self, request: core.Request, grammar: GrammarSpec | None, shown: Mapping[int, str], now: float
     ) -> RequestState:
-        text = TextStream(self.loaded.tokenizer.detokenizer(), request.sampling.stop, request.end_tokens, shown)
+        sampling = request.sampling
+        text = TextStream(
+            self.loaded.tokenizer.detokenizer(), sampling.stop, request.end_tokens, shown,
+            min_tokens=sampling.min_tokens, includes_stop=sampling.include_stop,
+        )  # fmt: skip
         matcher = None if grammar is None else self._grammars.matcher(grammar)
         return RequestState(core.Sequence(request, matcher, text), Generation(self._loop.cancel), text, now)
 

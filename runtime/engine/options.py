@@ -70,6 +70,8 @@ class RequestOptions(TypedDict, total=False):
     stop: Sequence[str]
     stop_token_ids: Sequence[int]
     ignore_eos: bool
+    min_tokens: int
+    include_stop: bool
     logprobs: int | None
 
 
@@ -105,10 +107,15 @@ class RequestMaker:
         pooling = asked.get("pooling")
         if pooling is not None:
             self._check_pooling(pooling, asked)
+        max_tokens = self._max_tokens(len(tokens), asked.get("max_tokens") if pooling is None else 0)
+        if sampling.min_tokens > max_tokens:
+            raise InvalidRequest(
+                f"min_tokens is {describe(sampling.min_tokens)}, and there may be {max_tokens}", "min_tokens"
+            )
         ends = () if sampling.ignore_eos else self.loaded.generation.eos_ids
         return Request(
             prompt=tokens,
-            max_tokens=self._max_tokens(len(tokens), asked.get("max_tokens") if pooling is None else 0),
+            max_tokens=max_tokens,
             sampling=sampling,
             seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
             end_tokens=frozenset((*ends, *sampling.stop_token_ids)),

@@ -16,14 +16,17 @@ class TextStream:
 
     def __init__(
         self, detokenizer: Detokenizer, stop: Sequence[str], silent: Collection[int],
-        shown: Mapping[int, str] = MappingProxyType({}),
+        shown: Mapping[int, str] = MappingProxyType({}), *, min_tokens: int = 0, includes_stop: bool = False,
     ) -> None:  # fmt: skip
-        """silent: tokens that have no text, such as end tokens. shown: special tokens that have one here."""
+        """silent: tokens that have no text, such as end tokens. shown: special tokens that have one here. min_tokens:
+        stop strings before so many do not count. includes_stop: the one that ends the text is part of it."""
         self._detokenizer = detokenizer
         self._stop = tuple(stop)
         self._longest_stop = max(map(len, self._stop), default=0)
         self._silent = silent
         self._shown = shown
+        self._num_early = min_tokens
+        self._includes_stop = includes_stop
         self._text = ""
         self._num_taken = 0
         self.stopped_by: str | None = None  # the stop string that ended the text
@@ -35,6 +38,7 @@ class TextStream:
 
     def push(self, token: int) -> bool:
         """Take a token; True if a stop string is complete."""
+        self._num_early -= 1
         if token in self._silent:
             return False
         if token in self._shown:
@@ -42,12 +46,16 @@ class TextStream:
         return self._append(self._detokenizer.push(token))
 
     def _append(self, piece: str) -> bool:
-        searched_from = max(0, len(self._text) - self._longest_stop + 1)
+        num_before = len(self._text)
         self._text += piece
-        found = [(at, stop) for stop in self._stop if (at := self._text.find(stop, searched_from)) >= 0]
+        if self._num_early > 0:
+            return False
+        found = [
+            (at, stop) for stop in self._stop if (at := self._text.find(stop, max(0, num_before - len(stop) + 1))) >= 0
+        ]
         if found:
-            end, self.stopped_by = min(found)
-            self._text = self._text[:end]
+            begin, self.stopped_by = min(found)
+            self._text = self._text[: begin + len(self.stopped_by) * self._includes_stop]
         return bool(found)
 
     def take(self) -> str:

@@ -59,6 +59,7 @@ class ServerConfig:
     shutdown_seconds: how long a stopping server waits for requests under way.
     cache_folder: where /cache/save writes; None refuses it.
     max_saved_bytes: of all files of one tenant.
+    strict_fields: a field that nobody knows is refused (400), instead of named in the answer's headers.
     vllm_metric_names: /metrics also uses vLLM's names, for its dashboards and gateways.
     """
 
@@ -81,6 +82,7 @@ class ServerConfig:
     shutdown_seconds: float = 10.0
     cache_folder: Path | None = None
     max_saved_bytes: int = 16 << 30
+    strict_fields: bool = False
     vllm_metric_names: bool = False
 
     def __post_init__(self) -> None:

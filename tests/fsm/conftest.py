@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from stemma.fsm import Vocabulary
+from stemma.fsm.vocabulary import disk_cache
 
 PIECES = ["the", "ing", " a", " b", "ab", "abc", "bc", '"', '":', '","', '{"', '"}', "}}", "[[", "],", "  ", "\n",
           "true", "false", "null", "12", "123", ".5", "e+", "é", "ßü", "中文", "\\n", "\\u0", '": "', "_x",
@@ -33,7 +34,8 @@ def byte_vocabulary() -> Callable[[int], Vocabulary]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tables of these vocabularies stay out of the user's cache directory."""
+    """Tables of these vocabularies stay out of the user's cache directory; the kernels' machine code is everybody's."""
+    folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(disk_cache, "cache_folder", lambda: folder)
         yield

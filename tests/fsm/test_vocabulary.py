@@ -13,6 +13,7 @@ from stemma.fsm import Matcher, Vocabulary, compile
 from stemma.fsm.kernels.loader import loader
 from stemma.fsm.kernels.trie import Trie, build_trie
 from stemma.fsm.syntax import ast
+from stemma.fsm.vocabulary import disk_cache
 
 
 def strings_of(trie: Trie) -> dict[bytes, int]:
@@ -63,7 +64,7 @@ def inside(text: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("damage", [False, True])
 def test_tables_come_back_from_disk(damage: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(disk_cache, "cache_folder", lambda: tmp_path)
     loader().wait()
     tokens = [bytes([byte]) for byte in range(256)] + [b"abc", b'ab"', b"caba", b"b,c"]
     first = Vocabulary(tokens, {}, [])

@@ -97,6 +97,26 @@ class ChatTemplate:
             text = self._render(traced, values)
             return self._tokenizer.encode_pieces(self._pieces(text, 0, self._answers(text, traced, values)))
 
+    def encode_open(
+        self, messages: Sequence[Message], /, *, tools: Sequence[Mapping[str, Any]] | None = None, **values: Any
+    ) -> list[int]:
+        """Tokens of a chat whose last message goes on: nothing stands behind its text.
+
+        Raises ChatTemplateError if the template does not show that text.
+        """
+        self.check_values(values)
+        values = {**values, "tools": tools, "add_generation_prompt": False}
+        with _depth_refused():
+            traced = _traced(messages)
+            mark = self.absent_word(messages)
+            traced[-1]["content"] = Traced(str(traced[-1].get("content") or "") + mark)
+            text = self._render(traced, values)
+            end = text.rfind(mark)
+            if end < 0:
+                raise ChatTemplateError("the model's chat template leaves the last message out; it cannot go on")
+            answers = self._answers(text, traced, values)
+            return self._tokenizer.encode_pieces(self._pieces(text[:end], 0, answers))
+
     def encode_after(
         self, messages: Sequence[Message], mark: str, rest: str = "", /, *, add_generation_prompt: bool = True,
         tools: Sequence[Mapping[str, Any]] | None = None, **values: Any,

@@ -22,6 +22,7 @@ from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import bad_request
 from stemma.server.http.keys import Tenant
 from stemma.server.http.replies import EventReply, event, json_reply
+from stemma.server.prompts.prompter import Ending
 
 PAGE = Path(__file__).with_name("tree.html")
 REFRESH_SECONDS = 0.5
@@ -206,7 +207,5 @@ def prefix_tokens(service: Service, body: PrefixRequest) -> list[int]:
         return body.tokens
     if body.prompt is not None:
         return service.prompter.encode_text(body.prompt)
-    return service.prompter.encode(
-        body.messages or [], body.tools or [], body.chat_template_kwargs,
-        add_generation_prompt=body.add_generation_prompt,
-    )  # fmt: skip
+    ending: Ending = "prompt" if body.add_generation_prompt else "closed"
+    return service.prompter.encode(body.messages or [], body.tools or [], body.chat_template_kwargs, ending)

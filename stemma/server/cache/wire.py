@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from stemma.server.wire.chat import Message, Tool
-from stemma.server.wire.common import Salt, TokenId, Wire
+from stemma.server.wire.common import Salt, TokenId
+from stemma.server.wire.fields import Wire
 
 
 class PrefixRequest(Wire):

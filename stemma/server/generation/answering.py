@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
 
 from starlette.responses import Response
@@ -30,11 +29,10 @@ class AnswerWriter(Protocol):
 
 
 async def reply(
-    context: RequestContext[Service, Any], answer: AnswerWriter, generations: Sequence[Generation],
-    headers: Mapping[str, str] = MappingProxyType({}),
-) -> Response:  # fmt: skip
+    context: RequestContext[Service, Any], answer: AnswerWriter, generations: Sequence[Generation]
+) -> Response:
     """Answer a request whose body has `stream`."""
     if context.body.stream:
         events = context.dialect.events(answer.chunks(generations), answer.id)
-        return EventReply(events, context.service.config, headers)
-    return json_reply(answer.whole(await completed(generations)), headers=headers)
+        return EventReply(events, context.service.config)
+    return json_reply(answer.whole(await completed(generations)))

@@ -13,7 +13,7 @@ from stemma.runtime.tongues.answer_grammar import AnswerGrammar
 from stemma.runtime.tongues.parser import AnswerParser
 from stemma.runtime.tongues.pieces import Answer, Piece
 from stemma.runtime.tongues.tongue import Standing
-from stemma.server.generation.generations import constrain, errors_of_prompt_named, start
+from stemma.server.generation.generations import constrain, errors_of_prompt_named, start, truncated
 from stemma.server.generation.options import sampling_options
 from stemma.server.generation.service import Service
 from stemma.server.generation.token_texts import TextOffsets
@@ -21,7 +21,7 @@ from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import ApiError, bad_request
 from stemma.server.http.keys import Tenant
 from stemma.server.outputs.constraints import OutputConstraint, ToolUse, chat_constraint, function_of, tool_use
-from stemma.server.prompts.prompter import ChatPrompt, ChatPrompter, answer_key
+from stemma.server.prompts.prompter import ChatPrompt, ChatPrompter, Ending, answer_key
 from stemma.server.wire.chat import ChatRequest, FunctionCall, Message, ToolCall
 
 
@@ -30,8 +30,8 @@ async def start_chat(
 ) -> tuple[ChatTurn, list[Generation]]:
     """Check a chat request and start its choices. prompt_param: the field that a wrong prompt is blamed on."""
     service = context.service
+    context.reader.unused |= dict.fromkeys(without_effect(body, service.prompter))
     options = chat_options(body, context.tenant, service)
-    options["shown_tokens"] = service.prompter.shown
     tools = tool_use(body)
     with errors_of_prompt_named(prompt_param):
         prompt = await service.work(chat_prompt, service, body, tools, options["namespace"])
@@ -45,8 +45,9 @@ async def start_chat(
 
 
 def chat_options(body: ChatRequest, tenant: Tenant, service: Service) -> RequestOptions:
-    """The engine's options, the lengths left out. Raises ApiError."""
-    options = sampling_options(body, tenant, service.engine.recommended, service.lora_of(body.model))
+    """The engine's options, the greatest length left out. Raises ApiError."""
+    options = sampling_options(body, tenant, service)
+    options["shown_tokens"] = sorted({*options["shown_tokens"], *service.prompter.shown})
     if body.top_logprobs is not None and not body.logprobs:
         raise bad_request("top_logprobs needs logprobs to be true", "top_logprobs")
     if body.logprobs:
@@ -68,12 +69,19 @@ def chat_prompt(service: Service, body: ChatRequest, tools: ToolUse, namespace: 
     if body.prompt_token_ids is not None:
         if body.messages:
             raise bad_request("give messages or prompt_token_ids, not both", "prompt_token_ids")
-        return ChatPrompt(body.prompt_token_ids, body.prompt_token_ids)
-    return service.prompter.prompt(body.messages, tools.offered, namespace, template_values(body))
+        made = ChatPrompt(body.prompt_token_ids, body.prompt_token_ids)
+    else:
+        made = service.prompter.prompt(body.messages, tools.offered, namespace, template_values(body), ending(body))
+    return ChatPrompt(*truncated(made, body, max_tokens(body), service))
 
 
-WITHOUT_EFFECT = "x-stemma-without-effect"
-"""A header of answers: fields of the request that were taken and change nothing."""
+def ending(body: ChatRequest) -> Ending:
+    """How the prompt ends. Raises ApiError."""
+    if not body.continue_final_message:
+        return "closed" if body.add_generation_prompt is False else "prompt"
+    if body.add_generation_prompt:
+        raise bad_request("a last message that goes on has no generation prompt behind it", "add_generation_prompt")
+    return "open"
 
 
 def template_values(body: ChatRequest) -> dict[str, Any]:
@@ -110,12 +118,6 @@ class ChatTurn:
     standing: Standing
     options: RequestOptions
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """Of the answer: what was asked for and is without effect, as the template does not look at it."""
-        fields = without_effect(self.body, self.service.prompter)
-        return {WITHOUT_EFFECT: ", ".join(fields)} if fields else {}
-
     def choice(self) -> Choice:
         """A new choice, to be fed what it says."""
         functions = [function_of(tool) for tool in self.tools.callable]
@@ -129,7 +131,8 @@ class ChatTurn:
         Its last tokens were never computed if nothing followed them: those that were forced, or one at the limit.
         What was cut inside a call is not known again: the beginning of a call is no part of the answer.
         """
-        if self.body.prompt_token_ids is not None or choice.parser.is_cut_in_call:
+        is_next_message = self.body.prompt_token_ids is None and ending(self.body) == "prompt"
+        if not is_next_message or self.body.skip_special_tokens is False or choice.parser.is_cut_in_call:
             return
         answer = choice.answer
         key = answer_key(answer.content, [(made.name, made.arguments) for made in answer.calls], answer.reasoning)

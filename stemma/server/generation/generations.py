@@ -13,6 +13,7 @@ from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import ApiError, bad_request
 from stemma.server.outputs.constraints import OutputConstraint
+from stemma.server.wire.common import GenerationRequest
 
 
 class ChoiceOutput(NamedTuple):
@@ -78,6 +79,22 @@ def start(
         submitted["max_tokens"] = limit
         generations += service.engine.submit_samples(prompt, n, **submitted)
     return generations
+
+
+def truncated(
+    prompts: Sequence[list[int]], body: GenerationRequest, max_tokens: int | None, service: Service
+) -> list[list[int]]:
+    """The prompts' last tokens, as many as `truncate_prompt_tokens` says. Raises ApiError."""
+    limit = body.truncate_prompt_tokens
+    if limit is None:
+        return list(prompts)
+    if limit == 0:
+        raise bad_request(
+            "truncate_prompt_tokens is a number of tokens, or -1 for what has room", "truncate_prompt_tokens"
+        )
+    if limit == -1:
+        limit = max(1, service.engine.room(0) - max(1, max_tokens or 0))
+    return [prompt[-limit:] for prompt in prompts]
 
 
 @contextmanager

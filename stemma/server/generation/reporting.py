@@ -5,11 +5,13 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Usage
 from stemma.server.generation.token_texts import TokenTexts
+from stemma.server.wire.common import StreamOptions
 
 
 def usage_report(usages: Sequence[Usage], num_choices: int = 1, num_reasoning: int = 0) -> dict[str, Any]:
@@ -35,6 +37,23 @@ def usage_report(usages: Sequence[Usage], num_choices: int = 1, num_reasoning: i
             "recomputed_tokens": total.recomputed_tokens,
         },
     }
+
+
+@dataclass(slots=True)
+class StreamUsage:
+    """What the chunks of a stream say of the usage: nothing, that it comes at the end, or how it stands."""
+
+    options: StreamOptions
+    num_prompt: int
+    num_completion: int = 0
+
+    def report(self) -> dict[str, Any]:
+        """A chunk's field."""
+        if self.options.continuous_usage_stats:
+            total = self.num_prompt + self.num_completion
+            counts = {"prompt_tokens": self.num_prompt, "completion_tokens": self.num_completion, "total_tokens": total}
+            return {"usage": counts}
+        return {"usage": None} if self.options.include_usage else {}
 
 
 def logprob_entries(logprobs: Sequence[TokenLogprob], texts: TokenTexts) -> list[dict[str, Any]]:

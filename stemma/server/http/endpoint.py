@@ -16,12 +16,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from stemma.server.http.decoding import decode
+from stemma.server.http.decoding import BodyReader
 from stemma.server.http.dialect import OPENAI, Dialect
 from stemma.server.http.errors import ApiError, ClientGone, api_error, unavailable
 from stemma.server.http.keys import Tenant
 from stemma.server.http.replies import json_reply
 from stemma.server.http.state import HttpState
+from stemma.server.http.unused_fields import header
 
 Kept = TypeVar("Kept", bound=HttpState)
 Body = TypeVar("Body")
@@ -38,6 +39,7 @@ tracer = trace.get_tracer("stemma.server")
 class RequestContext(Generic[Kept, Body]):
     """One request at its handler, with what the server keeps.
 
+    reader: what the body was read by; handlers read parts of it that are read later.
     cleanup: closed when the answer was sent, failed, or nobody wants it any more.
     """
 
@@ -46,6 +48,7 @@ class RequestContext(Generic[Kept, Body]):
     body: Body
     request: Request
     dialect: Dialect
+    reader: BodyReader = field(default_factory=BodyReader)
     cleanup: ExitStack = field(default_factory=ExitStack)
 
 
@@ -77,17 +80,21 @@ class EndpointApp:
         counts, path = self._service.counts, self._endpoint.path
         started = time.monotonic()
         status = 0
+        reader = BodyReader(self._service.config.strict_fields)
 
         async def counted_send(message: Any) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if reader.unused:
+                    message = {**message, "headers": [*message["headers"], header(reader.unused)]}
+                    self._service.unused_fields.note(path, reader.unused)
             await send(message)
 
         counts.num_open += 1
         with tracer.start_as_current_span(f"{self._endpoint.method} {path}") as span:
             try:
-                await self._answer(scope, receive, counted_send)
+                await self._answer(scope, receive, counted_send, reader)
             except ClientGone:
                 counts.num_gone += 1
             except Exception as error:
@@ -106,16 +113,16 @@ class EndpointApp:
         if status == 200 and self._endpoint.body is not None:
             self._service.limiter.note_duration(time.monotonic() - started)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, reader: BodyReader) -> None:
         endpoint, service = self._endpoint, self._service
         headers = Headers(scope=scope)
         tenant = Tenant("", is_admin=False)
         if not endpoint.is_open:
             tenant = service.keys.tenant(headers.get("authorization"), headers.get("x-api-key"))
         data = await before_the_end(read_body(headers, receive, service.config.max_body_bytes), service.is_over)
-        body = None if endpoint.body is None else await _decoded(service, data, endpoint.body)
+        body = None if endpoint.body is None else await _decoded(service, reader, data, endpoint.body)
         with ExitStack() as cleanup:
-            context = RequestContext(service, tenant, body, Request(scope), endpoint.dialect, cleanup)
+            context = RequestContext(service, tenant, body, Request(scope), endpoint.dialect, reader, cleanup)
 
             async def respond() -> None:
                 response = await endpoint.handler(context)
@@ -124,10 +131,10 @@ class EndpointApp:
             await until_gone(respond(), receive, service.is_over)
 
 
-async def _decoded(service: HttpState, data: bytes, kind: type[Any]) -> Any:
+async def _decoded(service: HttpState, reader: BodyReader, data: bytes, kind: type[Any]) -> Any:
     if len(data) < 64 << 10:
-        return decode(data, kind)
-    return await service.work(decode, data, kind)
+        return reader.decode(data, kind)
+    return await service.work(reader.decode, data, kind)
 
 
 async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:

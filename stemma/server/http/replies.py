@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -71,11 +70,8 @@ class EventReply(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(
-        self, events: AsyncGenerator[bytes], config: ServerConfig, headers: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
-        usual = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        super().__init__(status_code=200, headers={**usual, **headers})
+    def __init__(self, events: AsyncGenerator[bytes], config: ServerConfig) -> None:
+        super().__init__(status_code=200, headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         self._events = events
         self._config = config
         self._sent_at = time.monotonic()

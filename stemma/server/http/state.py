@@ -11,6 +11,7 @@ from stemma.server.config import ServerConfig
 from stemma.server.http.admission_limiter import AdmissionLimiter
 from stemma.server.http.keys import KeyRing
 from stemma.server.http.request_log import RequestCounts
+from stemma.server.http.unused_fields import UnusedFields
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,6 +30,7 @@ class HttpState:
         self.keys = KeyRing(config.api_keys)
         self.limiter = AdmissionLimiter(capacity, config.max_requests_per_key, entered)
         self.counts = RequestCounts()
+        self.unused_fields = UnusedFields()
         self.stopping = asyncio.Event()
         self.is_over = asyncio.Event()
         self._workers = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="stemma-server")

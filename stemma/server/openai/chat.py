@@ -14,8 +14,8 @@ from stemma.runtime.tongues.pieces import Piece, ReasoningPiece, TextPiece, Tool
 from stemma.server.generation.answering import reply
 from stemma.server.generation.chats import ChatTurn, Choice, start_chat
 from stemma.server.generation.generations import outputs
-from stemma.server.generation.options import stream_options
-from stemma.server.generation.reporting import logprob_entries, new_id, now, usage_report
+from stemma.server.generation.options import stop_reason, stream_options
+from stemma.server.generation.reporting import StreamUsage, logprob_entries, new_id, now, usage_report
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import RequestContext
 from stemma.server.wire.chat import ChatRequest
@@ -26,7 +26,8 @@ async def chat_completions(context: RequestContext[Service, ChatRequest]) -> Res
     body = context.body
     streaming = stream_options(body)
     turn, generations = await start_chat(context, body, "messages")
-    return await reply(context, ChatAnswer(turn, bool(streaming.include_usage)), generations, turn.headers)
+    usage = StreamUsage(streaming, len(turn.prompt.tokens))
+    return await reply(context, ChatAnswer(turn, usage), generations)
 
 
 @dataclass(slots=True)
@@ -34,7 +35,7 @@ class ChatAnswer:
     """Writes the answer to one request."""
 
     turn: ChatTurn
-    include_usage: bool
+    usage: StreamUsage
     id: str = field(default_factory=lambda: new_id("chatcmpl-"))
     created: int = field(default_factory=now)
     _num_reasoning: int = 0
@@ -80,6 +81,7 @@ class ChatAnswer:
             "message": message,
             "logprobs": self._logprobs(completion.logprobs),
             "finish_reason": choice.finish_reason(completion),
+            "stop_reason": stop_reason(completion, self.turn.body),
         }
         if self.turn.body.return_token_ids:
             made["token_ids"] = completion.tokens
@@ -87,8 +89,8 @@ class ChatAnswer:
 
     def _ended(self, choice: Choice, completion: Completion) -> None:
         """A choice is complete."""
-        service = self.turn.service
-        self._num_reasoning += choice.num_reasoning(completion, service.texts.offsets(service.prompter.shown))
+        offsets = self.turn.service.texts.offsets(self.turn.options["shown_tokens"])
+        self._num_reasoning += choice.num_reasoning(completion, offsets)
         self.turn.remember(choice, completion)
 
     def _logprobs(self, logprobs: Sequence[Any]) -> dict[str, Any] | None:
@@ -110,6 +112,7 @@ class ChatAnswer:
             async for index, what in items:
                 choice = choices[index]
                 if isinstance(what, Delta):
+                    self.usage.num_completion += len(what.tokens)
                     for chunk in self._delta_chunks(index, choice.take(what.text), what):
                         yield chunk
                     continue
@@ -117,8 +120,10 @@ class ChatAnswer:
                 for piece in choice.finish(what):
                     yield self._chunk(index, _delta(piece))
                 self._ended(choice, what)
-                yield self._chunk(index, {}, choice.finish_reason(what))
-        if self.include_usage:
+                chunk = self._chunk(index, {}, choice.finish_reason(what))
+                chunk["choices"][0]["stop_reason"] = stop_reason(what, self.turn.body)
+                yield chunk
+        if self.usage.options.include_usage:
             usages = [completion.usage for completion in last if completion is not None]
             chunk = self._head("chat.completion.chunk")
             yield {**chunk, "choices": [], "usage": usage_report(usages, len(usages), self._num_reasoning)}
@@ -139,9 +144,7 @@ class ChatAnswer:
     def _chunk(self, index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
         chunk = self._head("chat.completion.chunk")
         chunk["choices"] = [{"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}]
-        if self.include_usage:
-            chunk["usage"] = None
-        return chunk
+        return chunk | self.usage.report()
 
 
 def _delta(piece: Piece) -> dict[str, Any]:

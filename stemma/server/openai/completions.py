@@ -13,9 +13,9 @@ from starlette.responses import Response
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
 from stemma.server.generation.answering import reply
-from stemma.server.generation.generations import constrain, outputs, start
-from stemma.server.generation.options import sampling_options, stream_options
-from stemma.server.generation.reporting import new_id, now, usage_report
+from stemma.server.generation.generations import constrain, outputs, start, truncated
+from stemma.server.generation.options import sampling_options, shown_tokens, stop_reason, stream_options
+from stemma.server.generation.reporting import StreamUsage, new_id, now, usage_report
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import bad_request
@@ -23,6 +23,7 @@ from stemma.server.openai.legacy_logprobs import LegacyLogprobs, prompt_report
 from stemma.server.openai.wire import CompletionRequest
 from stemma.server.outputs.constraints import OutputConstraint, ToolUse, behind_thoughts, or_calls, text_constraint
 from stemma.server.prompts.prompter import ChatPrompter
+from stemma.server.wire.chat import MAX_CALLS
 from stemma.server.wire.common import TokenId
 
 LEGACY_MAX_TOKENS = 16
@@ -31,19 +32,18 @@ LEGACY_MAX_TOKENS = 16
 async def completions(context: RequestContext[Service, CompletionRequest]) -> Response:
     """Continue texts."""
     body, service = context.body, context.service
-    lora = service.lora_of(body.model)
     streaming = stream_options(body)
-    options = sampling_options(body, context.tenant, service.engine.recommended, lora)
+    options = sampling_options(body, context.tenant, service)
     if body.best_of not in (None, body.n or 1):
         raise bad_request("best_of is supported only where it equals n", "best_of")
     options.update(logprob_options(body))
-    prompts = await service.work(prompts_of, service, body)
+    prompts = truncated(await service.work(prompts_of, service, body), body, body.max_tokens, service)
     constraint = text_constraint(body)
     if body.behind_thoughts or body.calling is not None:
         constraint = chat_constraint(body, constraint, service.prompter, prompts)
     await constrain(service, options, constraint)
     generations = start(context, prompts, body.n or 1, body.max_tokens, LEGACY_MAX_TOKENS, options)
-    answer = CompletionAnswer(service, body, prompts, bool(streaming.include_usage))
+    answer = CompletionAnswer(service, body, prompts, StreamUsage(streaming, sum(map(len, prompts))))
     return await reply(context, answer, generations)
 
 
@@ -58,7 +58,7 @@ def chat_constraint(
     if body.calling is None:
         return None if form is None else behind_thoughts(form, prompter.tongue, standing)
     calling = body.calling
-    tools = ToolUse(calling.tools, calling.tools, calling.required, calling.max_calls)
+    tools = ToolUse(calling.tools, calling.tools, bool(calling.required), calling.max_calls or MAX_CALLS)
     return or_calls(form, tools, prompter.tongue, standing)
 
 
@@ -110,7 +110,7 @@ class CompletionAnswer:
     service: Service
     body: CompletionRequest
     prompts: Sequence[Sequence[int]]
-    include_usage: bool
+    usage: StreamUsage
     id: str = field(default_factory=lambda: new_id("cmpl-"))
     created: int = field(default_factory=now)
 
@@ -153,11 +153,11 @@ class CompletionAnswer:
         return choice | self._known_at_the_end(index, completion)
 
     def _known_at_the_end(self, index: int, completion: Completion) -> dict[str, Any]:
-        """What a choice has beyond OpenAI's fields, if it was asked for.
+        """What a choice has beyond OpenAI's fields: vLLM's stop_reason, and what was asked for.
 
         jumped: indexes of forced tokens. stopped_by: the stop string that ended it.
         """
-        known: dict[str, Any] = {}
+        known: dict[str, Any] = {"stop_reason": stop_reason(completion, self.body)}
         if self.body.prompt_logprobs is not None:
             prompt_len = len(self.prompt(index))
             known["prompt_logprobs"] = prompt_report(completion.prompt_logprobs, prompt_len, self.service.texts)
@@ -171,7 +171,8 @@ class CompletionAnswer:
 
     def record(self) -> LegacyLogprobs:
         """A collector of one choice's log-probabilities."""
-        return LegacyLogprobs(self.service.texts, bool(self.body.return_token_ids), self.body.shown_token_ids or ())
+        shown = shown_tokens(self.body, self.service)
+        return LegacyLogprobs(self.service.texts, bool(self.body.return_token_ids), shown)
 
     def echo(self, index: int) -> str:
         """The prompt's text, if it is to be part of the answer."""
@@ -199,18 +200,18 @@ class CompletionAnswer:
                     last[index] = what
                     end = streams[index].finish(what) | self._known_at_the_end(index, what)
                     yield self._chunk(index, end, what.finish_reason)
-                elif (more := streams[index].take(what)) is not None:
+                    continue
+                self.usage.num_completion += len(what.tokens)
+                if (more := streams[index].take(what)) is not None:
                     yield self._chunk(index, more)
-        if self.include_usage:
+        if self.usage.options.include_usage:
             usages = [completion.usage for completion in last if completion is not None]
             yield {**self._head(), "choices": [], "usage": usage_report(usages, self._n)}
 
     def _chunk(self, index: int, more: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
         chunk = self._head()
         chunk["choices"] = [{"index": index, "text": "", "logprobs": None, "finish_reason": reason, **more}]
-        if self.include_usage:
-            chunk["usage"] = None
-        return chunk
+        return chunk | self.usage.report()
 
 
 class ChoiceStream:

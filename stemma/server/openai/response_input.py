@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-import msgspec
-
+from stemma.server.http.decoding import BodyReader
 from stemma.server.http.errors import bad_request
 from stemma.server.openai.wire import (
     InputCall,
@@ -15,7 +14,6 @@ from stemma.server.openai.wire import (
     InputReasoning,
     NamedChoice,
     ObjectFormat,
-    OutputText,
     ResponsesRequest,
     SchemaFormat,
 )
@@ -27,51 +25,44 @@ from stemma.server.wire.chat import (
     Message,
     NamedFunction,
     NamedToolChoice,
-    TextPart,
     Tool,
     ToolCall,
 )
 
 
-def as_chat(body: ResponsesRequest) -> ChatRequest:
+def as_chat(body: ResponsesRequest, reader: BodyReader) -> ChatRequest:
     """Raises ApiError."""
     if body.top_logprobs and "message.output_text.logprobs" not in (body.include or []):
         raise bad_request("top_logprobs needs include=['message.output_text.logprobs']", "top_logprobs")
     wants_logprobs = "message.output_text.logprobs" in (body.include or [])
     return ChatRequest(
-        messages=messages_of(body),
-        model=body.model,
+        **{name: getattr(body, name) for name in common.SamplingRequest.__struct_fields__},
+        messages=messages_of(body, reader),
         max_completion_tokens=body.max_output_tokens,
-        temperature=body.temperature,
-        top_p=body.top_p,
         logprobs=wants_logprobs or None,
         top_logprobs=body.top_logprobs if wants_logprobs else None,
         response_format=_format(body),
         tools=_tools(body),
         tool_choice=_tool_choice(body),
-        parallel_tool_calls=body.parallel_tool_calls if body.tools else None,
+        parallel_tool_calls=body.parallel_tool_calls,
         reasoning_effort=None if body.reasoning is None else body.reasoning.effort,
-        seed=body.seed,
-        cache_salt=body.cache_salt,
-        priority=body.priority,
-        next_use=body.next_use,
-        stream=body.stream,
+        chat_template_kwargs=body.chat_template_kwargs,
     )
 
 
-def messages_of(body: ResponsesRequest) -> list[Message]:
+def messages_of(body: ResponsesRequest, reader: BodyReader) -> list[Message]:
     """The conversation. Calls in a row belong to the assistant message before them, thoughts to the one behind them."""
     messages = [] if body.instructions is None else [Message(role="system", content=body.instructions)]
     if isinstance(body.input, str):
         return [*messages, Message(role="user", content=body.input)]
     thoughts: str | None = None
     for index, value in enumerate(body.input):
-        item = _item(value, index)
+        item = _item(value, index, reader)
         match item:
             case InputReasoning():
                 thoughts = "\n".join(part.text for part in item.content or ()) or None
             case InputMessage(role=role):
-                messages.append(Message(role=role, content=_content(item, index)))
+                messages.append(Message(role=role, content=content_text(item.content)))
                 if role == "assistant":
                     messages[-1].reasoning_content, thoughts = thoughts, None
             case InputCallOutput(call_id=call_id, output=output):
@@ -85,28 +76,10 @@ def messages_of(body: ResponsesRequest) -> list[Message]:
     return messages
 
 
-def _item(value: dict[str, Any], index: int) -> InputItem:
+def _item(value: dict[str, Any], index: int, reader: BodyReader) -> InputItem:
     """Items without a type are messages."""
-    try:
-        item: InputItem = msgspec.convert({"type": "message", **value}, InputItem)
-    except msgspec.ValidationError as error:
-        raise bad_request(f"input[{index}]: {error}", f"input[{index}]", "invalid_value") from error
-    return item
-
-
-def _content(item: InputMessage, index: int) -> str:
-    if isinstance(item.content, str):
-        return item.content
-    parts: list[OutputText] | list[TextPart]
-    try:
-        if item.role == "assistant":
-            parts = msgspec.convert(item.content, list[OutputText])
-        else:
-            parts = msgspec.convert(item.content, list[TextPart])
-    except msgspec.ValidationError as error:
-        param = f"input[{index}].content"
-        raise bad_request(f"{param}: {error}", param, "invalid_value") from error
-    return "\n".join(part.text for part in parts)
+    typed = {**value, "type": value.get("type") or "message"}
+    return reader.convert(typed, cast(type[InputItem], InputItem), f"input[{index}]")
 
 
 def _format(body: ResponsesRequest) -> common.ResponseFormat | None:

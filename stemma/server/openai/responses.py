@@ -26,8 +26,8 @@ from stemma.server.openai.wire import NamedChoice, ResponsesRequest
 
 async def responses(context: RequestContext[Service, ResponsesRequest]) -> Response:
     """Answer a conversation."""
-    turn, generations = await start_chat(context, as_chat(context.body), "input")
-    return await reply(context, ResponseAnswer(turn, context.body), generations, turn.headers)
+    turn, generations = await start_chat(context, as_chat(context.body, context.reader), "input")
+    return await reply(context, ResponseAnswer(turn, context.body), generations)
 
 
 def response_event(chunk: dict[str, Any]) -> bytes:
@@ -90,7 +90,7 @@ class ResponseAnswer:
 
     def _new_offsets(self) -> TextOffsets:
         service = self.turn.service
-        return service.texts.offsets(service.prompter.shown)
+        return service.texts.offsets(self.turn.options["shown_tokens"])
 
     def whole(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """The answer as one object: what its events say, put together."""

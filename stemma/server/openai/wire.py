@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
 from stemma.server.wire.chat import MAX_CALLS, ReasoningEffort, TextPart, Tool
-from stemma.server.wire.common import (
-    Count,
-    GenerationRequest,
-    NextUseName,
-    NumChoices,
-    NumLogprobs,
-    Priority,
-    Salt,
-    Seed,
-    Wire,
-)
+from stemma.server.wire.common import Count, GenerationRequest, NumChoices, NumLogprobs, SamplingRequest
+from stemma.server.wire.fields import Only, Rule, Taken, Wire
+from stemma.server.wire.known import COMING_BACK, OPENAI_ANSWERS
 
 FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 
@@ -26,8 +19,8 @@ class Calling(Wire):
     """What a chat's answer may call. required: it must."""
 
     tools: Annotated[list[Tool], Meta(min_length=1)]
-    max_calls: Annotated[int, Meta(ge=1, le=MAX_CALLS)] = MAX_CALLS
-    required: bool = False
+    max_calls: Annotated[int, Meta(ge=1, le=MAX_CALLS)] | None = None
+    required: bool | None = None
 
 
 class CompletionRequest(GenerationRequest):
@@ -40,6 +33,13 @@ class CompletionRequest(GenerationRequest):
     tells of functions; the answer calls them in the model's own form, or says what the form binds.
     """
 
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "add_special_tokens": Only((True,), "say it by prompt_token_ids"),
+        "suffix": Only(("",), "write the prompt with the model's own marks for what is before and behind"),
+        "prompt_embeds": Only((), "give prompt"),
+        "return_bytes": Only((False,), "text is text"),
+    }
+
     prompt: str | list[Any] | None = None
     best_of: NumChoices | None = None
     echo: bool | None = None
@@ -48,81 +48,90 @@ class CompletionRequest(GenerationRequest):
     scored_from: Count | None = None
     behind_thoughts: bool | None = None
     calling: Calling | None = None
-    suffix: None = None
 
 
-class OutputText(Wire):
-    """A piece of an answer that comes back."""
-
-    type: Literal["output_text"]
-    text: str
-    annotations: Annotated[list[Any], Meta(max_length=0)] | None = None
-    logprobs: list[Any] | None = None
+ITEM: Mapping[str, Rule] = {
+    "id": Taken("items are known by their text"),
+    "status": Taken("items are taken as they are"),
+    "phase": Taken("items are taken as they are"),
+    "created_by": Taken("items are known by their text"),
+    "caller": Taken("items are known by their text"),
+    **{name: COMING_BACK[name] for name in ("provider_specific_fields", "cache_control")},
+}
 
 
 class InputMessage(Wire, tag_field="type", tag="message"):
     """A message, the caller's or one that was answered before."""
 
+    rules: ClassVar[Mapping[str, Rule]] = ITEM
+
     role: Literal["user", "assistant", "system", "developer"]
-    content: str | list[dict[str, Any]]
-    id: str | None = None
-    status: str | None = None
-    phase: str | None = None
+    content: str | list[TextPart]
 
 
 class InputCall(Wire, tag_field="type", tag="function_call"):
     """A call that the model made before."""
 
+    rules: ClassVar[Mapping[str, Rule]] = {**ITEM, "namespace": Only((), "call tools by their names")}
+
     call_id: str
     name: str
     arguments: str
-    id: str | None = None
-    status: str | None = None
-    namespace: None = None
 
 
 class InputCallOutput(Wire, tag_field="type", tag="function_call_output"):
     """What came of a call."""
 
+    rules: ClassVar[Mapping[str, Rule]] = ITEM
+
     call_id: str
     output: str | list[TextPart]
-    id: str | None = None
-    status: str | None = None
 
 
 class ReasoningText(Wire):
     """Thoughts that come back."""
 
     text: str
-    type: Literal["reasoning_text", "summary_text"] = "reasoning_text"
+    type: Literal["reasoning_text", "summary_text"] | None = None
 
 
 class InputReasoning(Wire, tag_field="type", tag="reasoning"):
     """What the model thought before: shown to it where its template does."""
 
-    id: str | None = None
+    rules: ClassVar[Mapping[str, Rule]] = {**ITEM, "encrypted_content": Only(("",), "thoughts are read from content")}
+
     summary: list[ReasoningText] | None = None
     content: list[ReasoningText] | None = None
-    status: str | None = None
-    encrypted_content: None = None
 
 
 InputItem = InputMessage | InputCall | InputCallOutput | InputReasoning
 
 
 class ReasoningOptions(Wire):
-    """How much to think. Thoughts are given whole, so a summary of them is never made."""
+    """How much to think."""
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "summary": Taken("thoughts are given whole"),
+        "generate_summary": Taken("thoughts are given whole"),
+        "context": Taken("the template says which thoughts it shows"),
+        "mode": Only(("standard",), "say it by effort"),
+    }
 
     effort: ReasoningEffort | None = None
-    summary: Literal["auto", "concise", "detailed"] | None = None
-    generate_summary: None = None
 
 
 class ResponseTool(Wire):
     """A function that is on offer."""
 
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "defer_loading": Only((False,), "tools are told at the beginning"),
+        "allowed_callers": Only((["direct"],), "tools are called by the model"),
+        "cache_control": COMING_BACK["cache_control"],
+        "output_schema": Taken("what a call gives back is shown as it comes"),
+    }
+
     name: FunctionName
-    type: Literal["function"] = "function"
+    type: Literal["function"] | None = None
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -132,7 +141,7 @@ class NamedChoice(Wire):
     """This function must be called."""
 
     name: str
-    type: Literal["function"] = "function"
+    type: Literal["function"] | None = None
 
 
 class PlainFormat(Wire, tag_field="type", tag="text"):
@@ -155,44 +164,47 @@ class SchemaFormat(Wire, tag_field="type", tag="json_schema"):
 class TextOptions(Wire):
     """How the text must look."""
 
+    rules: ClassVar[Mapping[str, Rule]] = {"verbosity": OPENAI_ANSWERS["verbosity"]}
+
     format: PlainFormat | ObjectFormat | SchemaFormat | None = None
 
 
 class ResponsesStreamOptions(Wire):
     """Options of a stream."""
 
-    include_obfuscation: Literal[False] | None = None
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "include_obfuscation": Taken("events are not padded"),
+        "include_usage": Taken("the last event has it"),
+    }
 
 
-class ResponsesRequest(Wire, kw_only=True):
+class ResponsesRequest(SamplingRequest, kw_only=True):
     """A turn to answer. Nothing is stored: the whole conversation comes in `input`."""
 
+    rules: ClassVar[Mapping[str, Rule]] = {
+        **OPENAI_ANSWERS,
+        "previous_response_id": Only((), "responses are not kept: send the conversation in input"),
+        "conversation": Only((), "conversations are not kept: send them in input"),
+        "background": Only((False,), "wait for the answer, or stream it"),
+        "truncation": Taken("a conversation that is too long is an error"),
+        "max_tool_calls": Taken("there are no tools of the server's own"),
+        "context_management": Only(([],), "leave out of input what the model need not see"),
+        "prompt": Only((), "prompts are not kept: send the text in input"),
+        "enable_response_messages": Only((False,), "the answer has its own form"),
+        "previous_input_messages": Only((), "send the conversation in input"),
+    }
+
     input: str | list[dict[str, Any]]
-    model: str | None = None
     instructions: str | None = None
     max_output_tokens: Count | None = None
-    temperature: float | None = None
-    top_p: float | None = None
     top_logprobs: NumLogprobs | None = None
-    stream: bool | None = None
     stream_options: ResponsesStreamOptions | None = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
     tools: list[ResponseTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
     parallel_tool_calls: bool | None = None
-    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
-    store: Literal[False] | None = None
-    truncation: Literal["disabled"] | None = None
-    background: Literal[False] | None = None
-    previous_response_id: None = None
-    conversation: None = None
+    include: list[str] | None = None
     metadata: dict[str, str] | None = None
-    service_tier: Literal["auto", "default"] | None = None
     user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    seed: Seed | None = None
-    cache_salt: Salt | None = None
-    priority: Priority | None = None
-    next_use: NextUseName | None = None
+    chat_template_kwargs: dict[str, Any] | None = None

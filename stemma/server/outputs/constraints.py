@@ -62,8 +62,6 @@ def tool_use(body: ChatRequest) -> ToolUse:
     if not tools:
         if body.tool_choice not in (None, "none", "auto"):
             raise bad_request("tool_choice asks for a call, but there are no tools", "tool_choice")
-        if body.parallel_tool_calls is not None and body.tools is None:
-            raise bad_request("parallel_tool_calls is for requests with tools", "parallel_tool_calls")
         return ToolUse()
     max_calls = 1 if body.parallel_tool_calls is False else MAX_CALLS
     match body.tool_choice:
@@ -114,8 +112,11 @@ def behind_thoughts(constraint: OutputConstraint, tongue: Tongue, standing: Stan
 
 def _prompted_constraint(body: ChatRequest) -> OutputConstraint | None:
     """For `json_object`: the schema that the messages tell, where any object will do if it cannot be compiled."""
-    if not isinstance(body.response_format, JsonObjectFormat) or (schema := prompt_schema(body.messages)) is None:
-        return None
+    match body.response_format:
+        case JsonObjectFormat(schema=None) if (schema := prompt_schema(body.messages)) is not None:
+            pass
+        case _:
+            return None
     return schema_constraint(schema, "response_format")._replace(otherwise=ANY_OBJECT)
 
 
@@ -177,6 +178,8 @@ def grammar_text(text: str) -> EBNF | Lark:
 
 def _response_format(body: GenerationRequest) -> OutputConstraint | None:
     match body.response_format:
+        case JsonObjectFormat(schema=dict() as schema):
+            return schema_constraint(schema, "response_format.schema")
         case JsonObjectFormat():
             return OutputConstraint(ANY_OBJECT, 0, "response_format")
         case JsonSchemaFormat(json_schema=spec):

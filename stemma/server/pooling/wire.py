@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from stemma.server.wire.common import Count, Priority, Salt, Wire
+from stemma.server.wire.common import Count, Priority, Salt
+from stemma.server.wire.fields import Only, Rule, Taken, Wire
+from stemma.server.wire.known import ACCOUNTING, SGLANG
 
 
 class PoolingRequest(Wire, kw_only=True):
     """What they have in common. cache_salt, priority: as of chats."""
 
+    rules: ClassVar[Mapping[str, Rule]] = {
+        **ACCOUNTING,
+        **SGLANG,
+        "add_special_tokens": Only((True,), "give token ids"),
+        "truncate_prompt_tokens": Only((), "send shorter texts"),
+        "truncation_side": Taken("texts are never cut"),
+        "request_id": Taken("an answer has an id of its own"),
+        "activation": Only((True,), "scores are probabilities"),
+        "use_activation": Only((True,), "scores are probabilities"),
+        "softmax": Only((True,), "scores are probabilities"),
+        "mm_processor_kwargs": Taken("there is only text"),
+    }
+
     model: str | None = None
-    user: str | None = None
     cache_salt: Salt | None = None
     priority: Priority | None = None
 
@@ -24,6 +39,13 @@ class EmbeddingsRequest(PoolingRequest):
     Beyond OpenAI's fields: pooling and normalize, which else are as the model's files say; prompt_name: the text among
     these that is put before.
     """
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "input_type": Only((), "say it by prompt_name"),
+        "task": Only((), "say it by prompt_name"),
+        "embed_dtype": Only(("float32",), "numbers have 32 bits"),
+        "endianness": Only(("native", "little"), "numbers are little-endian"),
+    }
 
     input: str | list[Any]
     encoding_format: Literal["float", "base64"] | None = None
@@ -48,6 +70,12 @@ class RerankRequest(PoolingRequest):
 
     top_n: how many of them come back. instruction: what they are wanted for.
     """
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "max_tokens_per_doc": Only((), "send shorter documents"),
+        "max_chunks_per_doc": Only((1,), "send chunks as documents"),
+        "rank_fields": Only((["text"],), "documents have a text"),
+    }
 
     query: str
     documents: Documents

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from stemma.runtime.errors import ChatTemplateError, PromptTooLong
 from stemma.runtime.model import LoadedModel
@@ -15,6 +15,9 @@ from stemma.server.http.errors import bad_request
 from stemma.server.prompts.tool_text import content_text, message_values, tool_values
 from stemma.server.prompts.turns import TurnMemory
 from stemma.server.wire.chat import Message, Tool
+
+Ending = Literal["prompt", "closed", "open"]
+"""How a chat's tokens end: by what the next answer begins with, by the last message's end, or inside that message."""
 
 
 class ChatPrompt(NamedTuple):
@@ -48,15 +51,19 @@ class ChatPrompter:
         tools: Sequence[Tool],
         namespace: str,
         values: Mapping[str, Any] | None = None,
+        ending: Ending = "prompt",
     ) -> ChatPrompt:
         """The prompt of the next answer. Raises ApiError or PromptTooLong."""
-        plain = self.encode(messages, tools, values)
+        plain = self.encode(messages, tools, values, ending)
         return ChatPrompt(plain, self._spliced(plain, messages, tools, namespace, values or {}))
 
     def encode(
-        self, messages: Sequence[Message], tools: Sequence[Tool], values: Mapping[str, Any] | None = None, *,
-        add_generation_prompt: bool = True,
-    ) -> list[int]:  # fmt: skip
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+        values: Mapping[str, Any] | None = None,
+        ending: Ending = "prompt",
+    ) -> list[int]:
         """Tokens of a chat, from its text alone."""
         values, template = values or {}, self._loaded.chat_template
         if not messages:
@@ -70,8 +77,10 @@ class ChatPrompter:
         self.check_length(sum(len(content_text(message.content)) for message in messages), "messages")
         given = self.for_template(messages, tools)
         try:
+            if ending == "open":
+                return template.encode_open(given.messages, tools=given.tools, **values)
             return template.encode_chat(
-                given.messages, add_generation_prompt=add_generation_prompt, tools=given.tools, **values
+                given.messages, add_generation_prompt=ending == "prompt", tools=given.tools, **values
             )
         except ChatTemplateError as error:
             raise bad_request(str(error), "messages") from error
@@ -178,7 +187,7 @@ class ChatPrompter:
         is_text = not (messages[-1].tool_calls or messages[-1].reasoning_content or messages[-1].reasoning)
         if is_text and plain[begin : begin + len(said)] == said:
             return begin + len(said)
-        upto = self.encode(messages, tools, values, add_generation_prompt=False)
+        upto = self.encode(messages, tools, values, "closed")
         ends = [at for at in range(begin, len(upto)) if upto[at] in self._loaded.generation.eos_ids]
         return ends[-1] if ends and plain[: len(upto)] == upto else None
 

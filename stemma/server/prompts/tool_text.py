@@ -12,7 +12,7 @@ from stemma.server.wire.chat import Message, TextPart, Tool
 
 def content_text(content: str | list[TextPart] | None) -> str:
     """The text of a message's content; parts stand on lines of their own."""
-    return content or "" if isinstance(content, str | None) else "\n".join(part.text for part in content)
+    return content or "" if isinstance(content, str | None) else "\n".join(part.said for part in content)
 
 
 def tool_values(tools: Sequence[Tool]) -> list[dict[str, Any]]:

@@ -30,8 +30,7 @@ async def generate(context: RequestContext[Service, GenerateRequest]) -> Respons
     """Continue texts."""
     body, service = context.body, context.service
     sampling = body.sampling_params or NativeSampling()
-    lora = None if body.lora_path is None else service.lora_of(body.lora_path)
-    options = sampling_options(_as_request(body, sampling), context.tenant, service.engine.recommended, lora)
+    options = sampling_options(_as_request(body, sampling), context.tenant, service)
     await constrain(service, options, _constraint(sampling))
     prompts = await service.work(prompts_of, service, body)
     answer = GenerateAnswer(service, body, prompts, sampling.n or 1, sampling.max_new_tokens == 0)
@@ -51,6 +50,7 @@ def _is_one(ids: list[Any] | None) -> bool:
 def _as_request(body: GenerateRequest, sampling: NativeSampling) -> GenerationRequest:
     """The sampling in the names of OpenAI's requests."""
     return GenerationRequest(
+        model=body.lora_path,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         top_k=sampling.top_k,
@@ -63,6 +63,9 @@ def _as_request(body: GenerateRequest, sampling: NativeSampling) -> GenerationRe
         stop_token_ids=sampling.stop_token_ids,
         logit_bias=sampling.logit_bias,
         ignore_eos=sampling.ignore_eos,
+        min_tokens=sampling.min_new_tokens,
+        include_stop_str_in_output=sampling.no_stop_trim,
+        skip_special_tokens=sampling.skip_special_tokens,
         cache_salt=body.extra_key,
         priority=body.priority,
         next_use=body.next_use,

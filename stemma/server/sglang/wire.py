@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from stemma.server.wire.common import Count, NextUseName, NumChoices, NumLogprobs, Priority, Salt, Stop, TokenId, Wire
+from stemma.server.wire.common import Count, NextUseName, NumChoices, NumLogprobs, Priority, Salt, Stop, TokenId
+from stemma.server.wire.fields import Rule, Wire
+from stemma.server.wire.known import SGLANG, SGLANG_GENERATE, SGLANG_SAMPLING
 
 
 class NativeSampling(Wire):
     """`sampling_params` of /generate."""
 
+    rules: ClassVar[Mapping[str, Rule]] = SGLANG_SAMPLING
+
     max_new_tokens: Count | None = None
-    min_new_tokens: Literal[0] | None = None
+    min_new_tokens: Count | None = None
     n: NumChoices | None = None
     stop: Stop | None = None
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=256)] | None = None
-    stop_regex: Annotated[list[str], Meta(max_length=0)] | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
@@ -28,9 +32,8 @@ class NativeSampling(Wire):
     sampling_seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     logit_bias: dict[str, float] | None = None
     ignore_eos: bool | None = None
-    skip_special_tokens: Literal[True] | None = None
-    spaces_between_special_tokens: bool | None = None
-    no_stop_trim: Literal[False] | None = None
+    no_stop_trim: bool | None = None
+    skip_special_tokens: bool | None = None
     regex: str | None = None
     ebnf: str | None = None
     json_schema: str | dict[str, Any] | None = None
@@ -38,6 +41,8 @@ class NativeSampling(Wire):
 
 class GenerateRequest(Wire):
     """POST /generate. Lists mean as many answers. lora_path: the name of an adapter of the server's."""
+
+    rules: ClassVar[Mapping[str, Rule]] = {**SGLANG, **SGLANG_GENERATE}
 
     text: str | list[str] | None = None
     input_ids: list[Any] | None = None

@@ -35,7 +35,7 @@ def _tokens(service: Service, body: TokenizeRequest) -> list[int]:
         service.prompter.check_length(len(body.prompt), "prompt")
         return service.tokenizer.encode(body.prompt)
     return service.prompter.encode(
-        body.messages or [], body.tools or [], add_generation_prompt=body.add_generation_prompt
+        body.messages or [], body.tools or [], ending="prompt" if body.add_generation_prompt else "closed"
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from stemma.server.wire.chat import Message, Tool
-from stemma.server.wire.common import TokenId, Wire
+from stemma.server.wire.common import TokenId
+from stemma.server.wire.fields import Wire
 
 
 class TokenizeRequest(Wire):

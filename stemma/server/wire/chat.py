@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from msgspec import Meta
-
-from stemma.server.wire.common import Count, FunctionSpec, GenerationRequest, NumLogprobs, Wire
+from stemma.server.wire.common import Count, FunctionSpec, GenerationRequest, NumLogprobs
+from stemma.server.wire.fields import Only, Rule, Taken, Wire
+from stemma.server.wire.known import COMING_BACK, OPENAI_CHAT, SGLANG_CHAT, VLLM_CHAT
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
@@ -16,10 +17,23 @@ MAX_CALLS = 8
 
 
 class TextPart(Wire):
-    """A piece of a message's content."""
+    """A piece of a message's content; a refusal that comes back is text that was said."""
 
-    type: Literal["text", "input_text", "output_text"]
-    text: str
+    rules: ClassVar[Mapping[str, Rule]] = {**COMING_BACK, "logprobs": Taken("they are of an answer that was given")}
+
+    type: Literal["text", "input_text", "output_text", "refusal"]
+    text: str | None = None
+    refusal: str | None = None
+
+    def __post_init__(self) -> None:
+        name = "refusal" if self.type == "refusal" else "text"
+        if getattr(self, name) is None:
+            raise ValueError(f"a part of type {self.type} has a {name}")
+
+    @property
+    def said(self) -> str:
+        """What it says."""
+        return (self.refusal if self.type == "refusal" else self.text) or ""
 
 
 class FunctionCall(Wire):
@@ -32,33 +46,39 @@ class FunctionCall(Wire):
 class ToolCall(Wire):
     """One of an assistant message's calls."""
 
+    rules: ClassVar[Mapping[str, Rule]] = {**COMING_BACK, "index": Taken("calls have the order in which they come")}
+
     id: str
     function: FunctionCall
-    type: Literal["function"] = "function"
-    index: int | None = None
+    type: Literal["function"] | None = None
 
 
 class Message(Wire):
-    """One message. Fields of an answer that may come back as null or empty are taken as such."""
+    """One message. refusal: what an assistant said that said nothing else."""
+
+    rules: ClassVar[Mapping[str, Rule]] = COMING_BACK
 
     role: Role
     content: str | list[TextPart] | None = None
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
-    refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    annotations: Annotated[list[Any], Meta(max_length=0)] | None = None
-    audio: None = None
-    function_call: None = None
+    refusal: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.content is None:
+            self.content = self.refusal
 
 
 class Tool(Wire):
     """A function that is on offer."""
 
+    rules: ClassVar[Mapping[str, Rule]] = {"cache_control": COMING_BACK["cache_control"]}
+
     function: FunctionSpec
-    type: Literal["function"] = "function"
+    type: Literal["function"] | None = None
 
 
 class NamedFunction(Wire):
@@ -71,7 +91,7 @@ class NamedToolChoice(Wire):
     """This function must be called."""
 
     function: NamedFunction
-    type: Literal["function"] = "function"
+    type: Literal["function"] | None = None
 
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
@@ -80,7 +100,18 @@ ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice
 
 
 class ChatRequest(GenerationRequest, kw_only=True):
-    """A chat to continue."""
+    """A chat to continue.
+
+    As vLLM's: add_generation_prompt: the prompt ends with what an answer begins with, unless this is false;
+    continue_final_message: the answer goes on with the last message.
+    """
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        **OPENAI_CHAT,
+        **VLLM_CHAT,
+        **SGLANG_CHAT,
+        "echo": Only((False,), "the messages are the caller's own"),
+    }
 
     messages: list[Message]
     logprobs: bool | None = None
@@ -89,11 +120,7 @@ class ChatRequest(GenerationRequest, kw_only=True):
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: ReasoningEffort | None = None
-    modalities: list[Literal["text"]] | None = None
-    store: Literal[False] | None = None
-    metadata: dict[str, str] | None = None
-    service_tier: Literal["auto", "default"] | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None

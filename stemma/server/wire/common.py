@@ -1,11 +1,14 @@
-"""Fields that several requests share. Pure data as it comes over the wire; a field that is not listed is an error."""
+"""Fields that several requests share. Pure data as it comes over the wire."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-import msgspec
 from msgspec import Meta
+
+from stemma.server.wire.fields import Rule, Taken, Wire
+from stemma.server.wire.known import ACCOUNTING, LLAMA_CPP, SAMPLERS_OF_PEERS, SGLANG, VLLM, VLLM_FORMS
 
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -18,15 +21,13 @@ Salt = Annotated[str, Meta(max_length=256)]
 Stop = str | Annotated[list[str], Meta(max_length=64)]
 
 
-class Wire(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The base of what comes in."""
-
-
 class StreamOptions(Wire):
-    """include_usage: a last chunk carries the usage."""
+    """include_usage: a last chunk carries the usage; with continuous_usage_stats (vLLM's) every chunk, as it stands."""
+
+    rules: ClassVar[Mapping[str, Rule]] = {"include_obfuscation": Taken("events are not padded")}
 
     include_usage: bool | None = None
-    include_obfuscation: Literal[False] | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class FunctionSpec(Wire):
@@ -52,7 +53,9 @@ class TextFormat(Wire, tag_field="type", tag="text"):
 
 
 class JsonObjectFormat(Wire, tag_field="type", tag="json_object"):
-    """Some JSON object."""
+    """Some JSON object. schema: JSON of this schema, as llama.cpp's clients ask for it."""
+
+    schema: dict[str, Any] | None = None
 
 
 class JsonSchemaFormat(Wire, tag_field="type", tag="json_schema"):
@@ -67,6 +70,8 @@ ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
 class StructuredOutputs(Wire):
     """vLLM's name for the form of an output: one of these."""
 
+    rules: ClassVar[Mapping[str, Rule]] = VLLM_FORMS
+
     json: str | dict[str, Any] | None = None
     json_object: bool | None = None
     regex: str | None = None
@@ -74,36 +79,53 @@ class StructuredOutputs(Wire):
     grammar: str | None = None
 
 
-class GenerationRequest(Wire):
-    """What chat and plain completions have in common.
+class SamplingRequest(Wire):
+    """What all requests for a text have in common.
 
-    Beyond OpenAI's fields: top_k, min_p, repetition_penalty, stop_token_ids, ignore_eos; regex, grammar: the form of
-    the output, which vLLM's clients call structured_outputs or guided_* and SGLang's ebnf; cache_salt: a separate part
-    of the caller's own cache namespace; priority: larger goes first; next_use: what is known of the next use of what
-    is computed for it, "soon" or "never", a hint to the eviction; return_token_ids: token ids of prompt and answer
-    are reported; prompt_token_ids: the prompt itself, as token ids; shown_token_ids: special tokens that the text shows
-    by their names; finish_in_time: a form ends by its shortest
-    completion before max_tokens would cut it.
+    Beyond OpenAI's fields: top_k, min_p, repetition_penalty, stop_token_ids, ignore_eos, min_tokens,
+    include_stop_str_in_output; skip_special_tokens: false shows them by their names; truncate_prompt_tokens: only the
+    prompt's last tokens count, -1 for as many as the context has room for; cache_salt: a separate part of
+    the caller's own cache namespace; priority: larger goes first; next_use: what is known of the next use of what is
+    computed for it, "soon" or "never", a hint to the eviction.
     """
 
+    rules: ClassVar[Mapping[str, Rule]] = {**ACCOUNTING, **VLLM, **SGLANG, **LLAMA_CPP, **SAMPLERS_OF_PEERS}
+
     model: str | None = None
-    frequency_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
-    n: NumChoices | None = None
-    presence_penalty: float | None = None
-    seed: Seed | None = None
-    stop: Stop | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
     temperature: float | None = None
     top_p: float | None = None
-    max_tokens: Count | None = None
-    user: str | None = None
     top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     min_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
     repetition_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    seed: Seed | None = None
+    stop: Stop | None = None
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=256)] | None = None
     ignore_eos: bool | None = None
+    min_tokens: Count | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    truncate_prompt_tokens: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    cache_salt: Salt | None = None
+    priority: Priority | None = None
+    next_use: NextUseName | None = None
+
+
+class GenerationRequest(SamplingRequest):
+    """What chat and plain completions have in common.
+
+    Beyond OpenAI's fields: regex, grammar: the form of the output, which vLLM's clients call structured_outputs or
+    guided_* and SGLang's ebnf; return_token_ids: token ids of prompt and answer are reported; prompt_token_ids: the
+    prompt itself, as token ids; shown_token_ids: special tokens that the text shows by their names; finish_in_time: a
+    form ends by its shortest completion before max_tokens would cut it.
+    """
+
+    n: NumChoices | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: Count | None = None
     regex: str | None = None
     grammar: str | None = None
     ebnf: str | None = None
@@ -113,9 +135,6 @@ class GenerationRequest(Wire):
     guided_choice: Annotated[list[str], Meta(min_length=1)] | None = None
     guided_grammar: str | None = None
     response_format: ResponseFormat | None = None
-    cache_salt: Salt | None = None
-    priority: Priority | None = None
-    next_use: NextUseName | None = None
     return_token_ids: bool | None = None
     prompt_token_ids: list[TokenId] | None = None
     shown_token_ids: Annotated[list[TokenId], Meta(max_length=256)] | None = None

@@ -9,6 +9,7 @@ import pytest
 
 from stemma.fsm import Matcher, Vocabulary, compile
 from stemma.fsm.regex import Regex
+from stemma.fsm.vocabulary import disk_cache
 from tests.runtime.core.making import Words
 
 WORDS = [b"cat", b"cart", b"dog", b"do", b"a rather long one"]
@@ -18,8 +19,9 @@ END = 256
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory):
     """A token a byte, and the end of text."""
+    folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(disk_cache, "cache_folder", lambda: folder)
         return Vocabulary([*(bytes([byte]) for byte in range(256)), None], {"<end>": END}, [END], tokenize=list)
 
 

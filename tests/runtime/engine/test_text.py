@@ -71,3 +71,34 @@ def test_streamed_text_is_the_text_before_the_first_stop(stream, data, stop):
         assert taken == data[: min(at for end, at in ends if end == first_end)]
     else:
         assert taken == data
+
+
+def test_a_stop_string_may_be_part_of_the_text(loaded):
+    text = TextStream(loaded.tokenizer.detokenizer(), ("END", "ND"), {256}, includes_stop=True)
+    assert [text.push(byte) for byte in b"at END"] == [False] * 5 + [True]
+    assert (text.text, text.stopped_by) == ("at END", "END")
+
+
+@given(
+    data=st.text("abAB", max_size=40), stop=st.lists(st.text("abAB", min_size=1, max_size=4), max_size=3),
+    num=st.integers(0, 12), includes=st.booleans(),
+)  # fmt: skip
+def test_early_stop_strings_do_not_count_and_streams_agree(loaded, data, stop, num, includes):
+    text = TextStream(loaded.tokenizer.detokenizer(), stop, {256}, min_tokens=num, includes_stop=includes)
+    taken, count = "", 0
+    for byte in data.encode():
+        stopped = text.push(byte)
+        count += 1
+        taken += text.take()
+        if stopped:
+            break
+    taken += text.finish()
+    assert taken == text.text
+    ends = [(at, one) for one in stop for at in range(len(data)) if data.startswith(one, at) and at + len(one) >= num]
+    if not ends:
+        assert (taken, text.stopped_by) == (data, None)
+        return
+    end = min(at + len(one) for at, one in ends)
+    assert count == max(end, num)
+    begin, said = min((at, one) for at, one in ends if at + len(one) == end)
+    assert (taken, text.stopped_by) == (data[: begin + len(said) * includes], said)

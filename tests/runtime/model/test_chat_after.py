@@ -61,3 +61,22 @@ def test_what_of_an_answer_stands_behind_the_mark_is_left_out(tokenizer):
 def test_a_word_to_mark_with_is_in_neither_template_nor_messages(tokenizer):
     template = ChatTemplate("{% for m in messages %}zq0zq{{ m.content }}{% endfor %}", tokenizer)
     assert template.absent_word([{"role": "user", "content": "zq1zq"}]) == "zq2zq"
+
+
+@pytest.mark.parametrize("source", [TEMPLATE, TRIMMING, THOUGHTLESS])
+def test_a_last_message_that_goes_on_has_nothing_behind_it(tokenizer, source):
+    template = ChatTemplate(source, tokenizer)
+    open_chat = [*CHAT, {"role": "assistant", "content": "It is <|end|> "}]
+    tokens = template.encode_open(open_chat)
+    asked = template.encode_chat(CHAT)
+    assert tokens[: len(asked)] == asked
+    assert tokens[len(asked) :] == [*b"It is <|end|> "]
+    assert template.encode_open([*CHAT, {"role": "assistant", "content": ""}]) == asked
+
+
+def test_a_last_message_that_is_left_out_cannot_go_on(tokenizer):
+    template = ChatTemplate(
+        "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}", tokenizer
+    )
+    with pytest.raises(ChatTemplateError, match="cannot go on"):
+        template.encode_open(CHAT[:2])

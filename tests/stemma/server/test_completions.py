@@ -124,7 +124,6 @@ async def test_a_second_request_is_cached(client: Any) -> None:
         ({"prompt": "a", "best_of": 3}, "best_of"),
         ({"prompt": "a", "logprobs": 21}, "logprobs"),
         ({"prompt": ["a"] * 300, "n": 2}, "n"),
-        ({"prompt": "a", "messages": []}, "messages"),
     ],
 )
 async def test_what_is_wrong_is_a_400_that_names_the_field(client: Any, body: dict[str, Any], param: str) -> None:

@@ -49,7 +49,7 @@ class Spoken:
 async def ask(context: RequestContext[Service, AskRequest]) -> Response:
     if not context.body.question:
         raise bad_request("ask something", "question")
-    options = sampling_options(context.body, context.tenant, context.service.engine.recommended)
+    options = sampling_options(context.body, context.tenant, context.service)
     await constrain(context.service, options, text_constraint(context.body))
     prompt = context.service.prompter.encode_text(context.body.question)
     return await reply(context, Spoken(), start(context, [prompt], 1, context.body.max_tokens, 8, options))
@@ -92,7 +92,7 @@ async def test_an_answer_comes_whole_or_in_the_dialects_events(post: Any) -> Non
     [
         ({"question": ""}, "sesame", 400),
         ({"question": 1}, "sesame", 400),
-        ({"question": "Who?", "answer": "me"}, "sesame", 400),
+        ({"question": "Who?", "use_beam_search": True}, "sesame", 400),
         (ANSWER, "wrong", 401),
         ({"question": "?" * 1000}, "sesame", 413),
     ],

@@ -274,7 +274,6 @@ async def test_responses_have_forms_and_calls_too(client: Any) -> None:
         ({"tools": [{"type": "code_interpreter"}]}, "tools[0]"),
         ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "fly"}}}, "tool_choice"),
         ({"tools": TOOLS, "tool_choice": "sometimes"}, "tool_choice"),
-        ({"parallel_tool_calls": True}, "parallel_tool_calls"),
     ],
 )
 async def test_what_is_wrong_is_a_400_that_names_the_field(

@@ -131,8 +131,8 @@ async def test_forms_hold(client: Any, form: dict[str, str], pattern: str) -> No
         ({"text": []}, "text"),
         ({"input_ids": ["a"]}, "input_ids"),
         ({"text": "a", "image_data": "x"}, "image_data"),
-        ({"text": "a", "sampling_params": {"nope": 1}}, "sampling_params.nope"),
-        ({"text": "a", "sampling_params": {"min_new_tokens": 3}}, "sampling_params.min_new_tokens"),
+        ({"text": "a", "sampling_params": {"custom_params": {"a": 1}}}, "sampling_params.custom_params"),
+        ({"text": "a", "sampling_params": {"min_new_tokens": -3}}, "sampling_params.min_new_tokens"),
         ({"text": "a", "sampling_params": {"regex": "a", "ebnf": "b"}}, "sampling_params"),
     ],
 )

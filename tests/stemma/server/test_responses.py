@@ -99,10 +99,9 @@ async def test_logprobs_are_on_request(client: Any) -> None:
     ("body", "param"),
     [
         ({}, "input"),
-        ({"input": "x", "foo": 1}, "foo"),
-        ({"input": "x", "previous_response_id": "r"}, "previous_response_id"),
-        ({"input": "x", "store": True}, "store"),
         ({"input": "x", "background": True}, "background"),
+        ({"input": "x", "previous_response_id": "r"}, "previous_response_id"),
+        ({"input": "x", "conversation": "conv_1"}, "conversation"),
         ({"input": "x", "tools": [{"type": "web_search"}]}, "tools"),
         ({"input": "x", "top_logprobs": 2}, "top_logprobs"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),

@@ -131,7 +131,7 @@ async def test_what_the_template_does_not_look_at_is_named_in_a_header(client: A
     ):
         response = await client.http.post(path, json=body)
         assert response.status_code == 200
-        assert response.headers.get("x-stemma-without-effect") == expected
+        assert response.headers.get("stemma-unused-fields") == expected
 
 
 async def test_history_has_the_thoughts_that_the_template_writes(client: Any, engine: Engine) -> None:

@@ -192,6 +192,11 @@ class ResponsesRequest(SamplingRequest, kw_only=True):
         "prompt": Only((), "prompts are not kept: send the text in input"),
         "enable_response_messages": Only((False,), "the answer has its own form"),
         "previous_input_messages": Only((), "send the conversation in input"),
+        "access_programs": Taken("the model is the same for all"),
+        "image": Taken("there is only text"),
+        "background_options": Taken("they belong to background"),
+        "include_reasoning": Only((True,), "leave the items of type reasoning unread"),
+        "structured_outputs": Only((), "say it by text.format"),
     }
 
     input: str | list[dict[str, Any]]

@@ -26,6 +26,7 @@ class PoolingRequest(Wire, kw_only=True):
         "use_activation": Only((True,), "scores are probabilities"),
         "softmax": Only((True,), "scores are probabilities"),
         "mm_processor_kwargs": Taken("there is only text"),
+        "padding": Taken("nothing is padded"),
     }
 
     model: str | None = None
@@ -43,6 +44,8 @@ class EmbeddingsRequest(PoolingRequest):
     rules: ClassVar[Mapping[str, Rule]] = {
         "input_type": Only((), "say it by prompt_name"),
         "task": Only((), "say it by prompt_name"),
+        "embed_overrides": Only((), "give texts"),
+        "embed_override_token_id": Only((), "give texts"),
         "embed_dtype": Only(("float32",), "numbers have 32 bits"),
         "endianness": Only(("native", "little"), "numbers are little-endian"),
     }
@@ -74,6 +77,9 @@ class RerankRequest(PoolingRequest):
     rules: ClassVar[Mapping[str, Rule]] = {
         "max_tokens_per_doc": Only((), "send shorter documents"),
         "max_chunks_per_doc": Only((1,), "send chunks as documents"),
+        "max_tokens_per_query": Only((), "send a shorter query"),
+        "chat_template_kwargs": Only(({},), "the pair is written in the model's own form"),
+        "instruct": Only((), "say it by instruction"),
         "rank_fields": Only((["text"],), "documents have a text"),
     }
 
@@ -86,6 +92,16 @@ class RerankRequest(PoolingRequest):
 
 class ScoreRequest(PoolingRequest):
     """Pairs to score: each text of one side with its counterpart, or one text with all."""
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        **dict.fromkeys(
+            ("query", "items", "label_token_ids", "item_first", "return_token_logprobs", "return_pooled_hidden_states",
+             "item_embed_overrides", "query_embed_overrides", "embed_override_token_id", "score_extraction_token"),
+            Only((), "say it by text_1 and text_2"),
+        ),
+        "apply_softmax": Only((True,), "scores are probabilities"),
+        "temperature": Only((1,), "scores are the model's own"),
+    }  # fmt: skip
 
     text_1: Texts
     text_2: Texts

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from stemma.server.wire.fields import Rule, Taken, Wire
-from stemma.server.wire.known import ACCOUNTING, LLAMA_CPP, SAMPLERS_OF_PEERS, SGLANG, VLLM, VLLM_FORMS
+from stemma.server.wire.known import ACCOUNTING, LLAMA_CPP, SAMPLERS_OF_PEERS, SGLANG, SGLANG_TEXTS, VLLM, VLLM_FORMS
 
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -89,7 +89,14 @@ class SamplingRequest(Wire):
     computed for it, "soon" or "never", a hint to the eviction.
     """
 
-    rules: ClassVar[Mapping[str, Rule]] = {**ACCOUNTING, **VLLM, **SGLANG, **LLAMA_CPP, **SAMPLERS_OF_PEERS}
+    rules: ClassVar[Mapping[str, Rule]] = {
+        **ACCOUNTING,
+        **VLLM,
+        **SGLANG,
+        **SGLANG_TEXTS,
+        **LLAMA_CPP,
+        **SAMPLERS_OF_PEERS,
+    }
 
     model: str | None = None
     stream: bool | None = None

@@ -70,6 +70,17 @@ VLLM: Mapping[str, Rule] = {
     "repetition_detection": Only((), "use repetition_penalty"),
     "thinking_token_budget": Only((), "say how much to think by reasoning_effort"),
     "return_routed_experts": Only((False,), "which experts were asked is not told"),
+    "routed_experts_prompt_start": Taken("it belongs to return_routed_experts"),
+    "ec_transfer_params": Taken("where KV comes from changes no text"),
+    "logprob_token_ids": Only((), "use top_logprobs"),
+    "mm_payload": Only((), NO_MEDIA),
+    "return_mm_kwargs": Only((False,), NO_MEDIA),
+    "return_prompt_text": Only((False,), "use return_token_ids"),
+    "return_token_offsets": Only((False,), "use return_token_ids"),
+    "return_weight_versions": Taken("system_fingerprint tells the build"),
+    "stream_interval": Taken("events are sent as the reader takes them"),
+    "truncation_side": Only(("left",), "truncate_prompt_tokens keeps the last tokens"),
+    "watermarking": Only(({},), "texts bear no marks"),
 }
 
 VLLM_CHAT: Mapping[str, Rule] = {
@@ -120,12 +131,30 @@ SGLANG: Mapping[str, Rule] = {
     "max_dynamic_patch": Taken(NO_MEDIA),
     "min_dynamic_patch": Taken(NO_MEDIA),
     "use_audio_in_video": Taken(NO_MEDIA),
+    "images_config": Taken(NO_MEDIA),
+    "video_config": Taken(NO_MEDIA),
     "session_id": Taken("what is shared is found by its tokens"),
+    "lora_path": Only((), "choose an adapter by model"),
+    "return_flat_raw_output_top_logprobs": Only((False,), "log-probabilities have their usual form"),
+    "return_flat_raw_top_logprobs": Only((False,), "log-probabilities have their usual form"),
+    "return_flat_raw_top_logprobs_b64": Only((False,), "log-probabilities have their usual form"),
+    "return_input_ids_in_sglext": Only((False,), "use return_token_ids"),
+    "return_output_ids_in_sglext": Only((False,), "use return_token_ids"),
+    "return_sampling_mask": Only((False,), "use logprobs"),
+    "return_spec_tokens_details": Taken("usage tells what was jumped over"),
+    "routed_experts_start_len": Taken("it belongs to return_routed_experts"),
+    "sampling_logprobs_mode": Only((), "log-probabilities are the model's own"),
+    "watermark": Only((False,), "texts bear no marks"),
+}
+
+SGLANG_TEXTS: Mapping[str, Rule] = {
+    "stop_regex": Only(([], ""), "use stop, or a form that ends there"),
+    "extra_key": Only((), "say it by cache_salt"),
+    "no_stop_trim": Only((False,), "say it by include_stop_str_in_output"),
 }
 
 SGLANG_CHAT: Mapping[str, Rule] = {
-    "stop_regex": Only(([], ""), "use stop, or a form that ends there"),
-    "extra_key": Only((), "say it by cache_salt"),
+    "thinking": Only((), "say it by reasoning_effort"),
     "separate_reasoning": Only((True,), "thoughts are reasoning_content"),
     "stream_reasoning": Taken("thoughts are streamed as they come"),
     "reasoning": Only(({},), "say it by reasoning_effort"),
@@ -151,6 +180,20 @@ SGLANG_GENERATE: Mapping[str, Rule] = {
     "num_items_assigned": Taken(NO_MEDIA),
     "return_flattened_logprobs": Only((False,), "log-probabilities have their nested form"),
     "is_retracted": Taken("the engine knows what it retracts"),
+    "cache_salt": Only((), "say it by extra_key"),
+    "encoder_urls": Taken(NO_MEDIA),
+    "external_trace_header": Taken("traces come in HTTP's headers"),
+    "http_worker_ipc": Taken(ONE_ENGINE),
+    "kv_hints": Taken("what is shared is found by its tokens"),
+    "lora_id": Only((), "choose an adapter by lora_path"),
+    "max_thinking_tokens": Only((), "use max_new_tokens"),
+    "mm_content_hashes": Taken(NO_MEDIA),
+    "mm_hashes": Taken(NO_MEDIA),
+    "mm_processor_kwargs": Taken(NO_MEDIA),
+    "multi_item_delimiter_indices": Only(([],), "send each item as a text"),
+    "return_indexer_topk": Only((False,), "which tokens were looked at is not told"),
+    "return_routed_experts": Only((False,), "which experts were asked is not told"),
+    "token_indices_to_pool": Only((), "use /v1/embeddings"),
 }
 
 SGLANG_SAMPLING: Mapping[str, Rule] = {
@@ -161,6 +204,8 @@ SGLANG_SAMPLING: Mapping[str, Rule] = {
     "spaces_between_special_tokens": Taken("a tokenizer's own spaces are in its tokens"),
     "stream_interval": Taken("events are sent as the reader takes them"),
     "beam_width": Only((1,), "ask for several answers with n"),
+    "ebnf_full_assistant": Only((False,), "the grammar is of the text"),
+    "watermark": Only((False,), "texts bear no marks"),
 }
 
 LLAMA_CPP: Mapping[str, Rule] = {

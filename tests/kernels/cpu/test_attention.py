@@ -13,6 +13,7 @@ from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.ops import BlockCopy, HeadShape, KVShape, SharedPrefix
 from stemma.kernels.reference import ReferenceOps
+from tests.kernels.cpu.conftest import lesser_targets
 from tests.kernels.cpu.worlds import LENGTHS, Chunk, World
 
 CASES = [  # heads, kv heads, head_dim, block size, KV dtype
@@ -79,7 +80,11 @@ def test_shared_prefixes_never_change_a_bit(world: World, new: list[int]) -> Non
         assert torch.equal(world.run(chunks, qkv, hints), plain)
 
 
-@pytest.mark.parametrize("case", CASES[:4], ids=str)
+LESSER = [(lesser, CASES[(at + more) % 4]) for at, lesser in enumerate(lesser_targets()) for more in (0, 1)]
+"""Each instruction set with two of the cases: compiling is what takes long."""
+
+
+@pytest.mark.parametrize(("lesser", "case"), LESSER, ids=[f"{lesser.name}-{case}" for lesser, case in LESSER])
 def test_lesser_instruction_sets_give_the_same_bits(
     lesser: Target, backends: dict[str, CpuOps], case: tuple[Any, ...]
 ) -> None:

@@ -42,7 +42,7 @@ typing_extensions.TypedDict UUID UUID1 UUID8 IPv4 IPv6 IPvAny ZoneInfo Decimal j
 PaymentCardNumber gguf.GGUFReader rope_freqs apply_chat_template RustUnifiedTreeCore RadixCache llama.cpp grimp
 ESCAPED_STRING dynamic_complete basic contextual remotes jsonschema aab
 sgl.set_default_backend sgl.RuntimeEndpoint chat_template_name run_batch litellm.register_model litellm_provider
-supports_response_schema dspy.LM api_base MD_JSON PARALLEL_TOOLS
+supports_response_schema dspy.LM api_base MD_JSON PARALLEL_TOOLS chat_template.jinja consolidated.safetensors
 num_x x_len vLLM OpenAI general.architecture hidden_activation fnmatch.fnmatchcase
 vpdpbusd sdot vpmaddubsw vpmaddwd vdpbf16ps SiLU
 """

@@ -32,7 +32,7 @@ class RemoteServer:
     def __init__(self, url: str, api_key: str | None, patience: float) -> None:
         self._patience = patience
         self._http = httpx.AsyncClient(
-            base_url=url,
+            base_url=url.rstrip("/").removesuffix("/v1"),  # what the server prints, and OpenAI's clients want
             headers={} if api_key is None else {"authorization": f"Bearer {api_key}"},
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
             limits=httpx.Limits(max_connections=MAX_CONNECTIONS),

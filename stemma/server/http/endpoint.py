@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
@@ -81,18 +83,24 @@ class EndpointApp:
         started = time.monotonic()
         status = 0
         reader = BodyReader(self._service.config.strict_fields)
+        headers = Headers(scope=scope)
+        name = request_id(headers.get("x-request-id"))
 
         async def counted_send(message: Any) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message = {**message, "headers": [*message["headers"], (b"x-request-id", name.encode())]}
                 if reader.unused:
-                    message = {**message, "headers": [*message["headers"], header(reader.unused)]}
+                    message["headers"].append(header(reader.unused))
                     self._service.unused_fields.note(path, reader.unused)
             await send(message)
 
         counts.num_open += 1
-        with tracer.start_as_current_span(f"{self._endpoint.method} {path}") as span:
+        caller = propagate.extract(headers)
+        with tracer.start_as_current_span(
+            f"{self._endpoint.method} {path}", caller, trace.SpanKind.SERVER, self._attributes(name)
+        ) as span:
             try:
                 await self._answer(scope, receive, counted_send, reader)
             except ClientGone:
@@ -113,6 +121,11 @@ class EndpointApp:
         if status == 200 and self._endpoint.body is not None:
             self._service.limiter.note_duration(time.monotonic() - started)
 
+    def _attributes(self, name: str) -> dict[str, str]:
+        """What a span is told at its beginning, in OpenTelemetry's words."""
+        row = self._endpoint
+        return {"http.request.method": row.method, "http.route": row.path, "http.request.header.x-request-id": name}
+
     async def _answer(self, scope: Scope, receive: Receive, send: Send, reader: BodyReader) -> None:
         endpoint, service = self._endpoint, self._service
         headers = Headers(scope=scope)
@@ -129,6 +142,14 @@ class EndpointApp:
                 await response(scope, _never, send)
 
             await until_gone(respond(), receive, service.is_over)
+
+
+REQUEST_ID = re.compile(r"[\w.:+=/-]{1,128}", re.ASCII)
+
+
+def request_id(given: str | None) -> str:
+    """What a request is called in headers and traces: as its client calls it, if that is a plain word."""
+    return given if given is not None and REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 async def _decoded(service: HttpState, reader: BodyReader, data: bytes, kind: type[Any]) -> Any:

@@ -7,9 +7,12 @@ from stemma.server.status import info, metrics, tokens
 from stemma.server.status.wire import DetokenizeRequest, TokenizeRequest
 
 ENDPOINTS = (
+    Endpoint("GET", "/", info.about, "What is here", is_open=True),
     Endpoint("GET", "/v1/models", info.models, "The models served"),
+    Endpoint("GET", "/models", info.models, "The models served"),
     Endpoint("GET", "/v1/models/{model:path}", info.model, "One model"),
     Endpoint("GET", "/health", info.health, "Whether requests are taken", is_open=True),
+    Endpoint("GET", "/ping", info.health, "Whether requests are taken", is_open=True),
     Endpoint("GET", "/health_generate", info.health, "Whether requests are taken", is_open=True),
     Endpoint("GET", "/version", info.version, "Stemma's version", is_open=True),
     Endpoint("GET", "/metrics", metrics.metrics, "Prometheus metrics"),

@@ -14,6 +14,12 @@ from stemma.server.http.replies import json_reply
 from stemma.version import VERSION
 
 
+async def about(context: RequestContext[Service, None]) -> Response:
+    """GET /: what is here, for whoever opens the address that the server prints."""
+    places = {"api": "/v1", "tree": "/tree", "openapi": "/openapi.json", "health": "/health", "metrics": "/metrics"}
+    return json_reply({"name": "stemma", "version": VERSION, **places})
+
+
 async def models(context: RequestContext[Service, None]) -> Response:
     """GET /v1/models: the model, and its adapters, whose parent it is."""
     service = context.service

@@ -53,7 +53,7 @@ def live(engine):
 
 @pytest.fixture
 def remote(live, engine):
-    with stemma.connect(live.url) as remote:
+    with stemma.connect(f"{live.url}/v1/") as remote:  # as the server prints it
         yield remote
     wait_until(lambda: is_idle(engine))
 

@@ -120,3 +120,9 @@ def test_there_is_one_version() -> None:
 
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
     assert project["project"]["version"] == stemma.__version__
+
+
+async def test_places_that_people_try(client: Any) -> None:
+    assert (await client.get("/"))["tree"] == "/tree"
+    assert await client.get("/ping") == await client.get("/health")
+    assert await client.get("/models") == await client.get("/v1/models")

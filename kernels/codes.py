@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stemma.kernels.weights import FORMATS, StoredWeight, dequantize, iq1_m_scales
+from stemma.kernels.weights import FORMATS, SMALLEST_FLOATS, StoredWeight, dequantize, iq1_m_scales
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -60,15 +60,14 @@ FORM_OF: Mapping[str, Form] = MappingProxyType(
             "q2": "Q1_0 TQ1_0 TQ2_0", "q2x16": "Q2_K", "q3x16": "Q3_K", "q4": "Q4_0 Q4_1 Q4_K INT4",
             "q5": "Q5_0 Q5_1 Q5_K",
             "q6x16": "Q6_K", "q8": "Q8_0 INT8", "t4": "IQ4_NL IQ4_XS MXFP4 IQ3_XXS IQ3_S IQ2_XXS IQ1_S",
-            "t4x16": "NVFP4 IQ2_XS IQ2_S IQ1_M",
+            "t4x16": "NVFP4 FP4 IQ2_XS IQ2_S IQ1_M",
         }.items()
         for type_ in types.split()
     }
 )  # fmt: skip
 """The form of each block format."""
 
-LEVELS = (0, 1, 2, 3, 4, 6, 8, 12)
-"""Twice the numbers of four bits with two of exponent (E2M1, OCP microscaling formats 1.0)."""
+LEVELS = tuple(int(2 * number) for number in SMALLEST_FLOATS)
 NONLINEAR = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 
 
@@ -81,6 +80,7 @@ TABLES: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {
         "IQ4_NL": NONLINEAR, "IQ4_XS": NONLINEAR,
         "MXFP4": (*LEVELS, *(-level for level in LEVELS)), "NVFP4": (*LEVELS, *(-level for level in LEVELS)),
+        "FP4": (*LEVELS, *(-level for level in LEVELS)),
         "IQ3_XXS": _both_signs(4, 12, 20, 28, 36, 44, 52, 62), "IQ3_S": _both_signs(1, 3, 5, 7, 9, 11, 13, 15),
         "IQ2_XXS": _both_signs(8, 25, 43), "IQ2_XS": _both_signs(8, 25, 43), "IQ2_S": _both_signs(8, 25, 43),
         "IQ1_S": _both_signs(1, 7, 9), "IQ1_M": _both_signs(1, 7, 9),
@@ -266,6 +266,11 @@ def _int4(blocks: Array) -> Read:
     return _nibbles(blocks[:, 8:]), facts[:, :1], facts[:, 1:]
 
 
+def _fp4(blocks: Array) -> Read:
+    scales = np.ascontiguousarray(blocks[:, :8]).view(np.float32) * np.float32(0.5)
+    return _nibbles(blocks[:, 8:].reshape(len(blocks), 2, 8)), scales, None
+
+
 def _int8(blocks: Array) -> Read:
     return blocks[:, 4:] ^ 128, np.ascontiguousarray(blocks[:, :4]).view(np.float32), None
 
@@ -275,6 +280,7 @@ READERS: Mapping[str, Callable[[Array], Read]] = MappingProxyType(
         "Q4_0": _q4_0, "Q4_1": _q4_1, "Q5_0": _q5_0, "Q5_1": _q5_1, "Q8_0": _q8_0, "Q2_K": _q2_k, "Q3_K": _q3_k,
         "Q4_K": _q4_k, "Q5_K": _q5_k, "Q6_K": _q6_k, "TQ1_0": _tq1_0, "TQ2_0": _tq2_0, "Q1_0": _q1_0,
         "IQ4_NL": _iq4_nl, "IQ4_XS": _iq4_xs, "MXFP4": _mxfp4, "NVFP4": _nvfp4, "INT4": _int4, "INT8": _int8,
+        "FP4": _fp4,
     }
 )  # fmt: skip
 

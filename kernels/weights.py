@@ -104,7 +104,20 @@ def small_floats(stored: Bytes) -> Floats:
     return values
 
 
-OWN = {"Q1_0": _signs, "INT4": _int4, "INT8": _int8, "FP8": _fp8}
+SMALLEST_FLOATS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+"""The numbers of four bits with two of exponent (E2M1, OCP microscaling formats 1.0), without a sign."""
+
+
+def _fp4(data: Bytes) -> Floats:
+    blocks = data.reshape(-1, 24)
+    scales = np.ascontiguousarray(blocks[:, :8]).view(np.float32)[..., None]
+    codes = blocks[:, 8:].reshape(-1, 2, 8)
+    table = np.array([*SMALLEST_FLOATS, *(-number for number in SMALLEST_FLOATS)], dtype=np.float32)
+    values: Floats = scales * table[np.concatenate((codes & 15, codes >> 4), axis=-1)]
+    return values
+
+
+OWN = {"Q1_0": _signs, "INT4": _int4, "INT8": _int8, "FP4": _fp4, "FP8": _fp8}
 
 
 class Format(NamedTuple):
@@ -127,14 +140,16 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "IQ4_NL": Format(32, 18, (0,)), "IQ4_XS": Format(256, 136, (0,)), "TQ1_0": Format(256, 54, (52,)),
         "TQ2_0": Format(256, 66, (64,)), "MXFP4": Format(32, 17, ()), "NVFP4": Format(64, 36, ()),
         "INT4": Format(32, 24, (), (0, 4)), "INT8": Format(32, 36, (), (0,)), "FP8": Format(32, 36, (), (0,)),
+        "FP4": Format(32, 24, (), (0, 4)),
     }
 )  # fmt: skip
-"""Block formats of files. (Q8_1 and Q8_K are what products make of activations; no file holds them.) The last three are
+"""Block formats of files. (Q8_1 and Q8_K are what products make of activations; no file holds them.) The last four are
 our own, for what folders hold whose scales are no float16:
 
     INT4   scale and minimum (float32), 32 codes of 4 bits in the order of Q4_1
     INT8   scale (float32), 32 signed bytes
     FP8    scale (float32), 32 floats of 8 bits with 4 of exponent (E4M3)
+    FP4    two scales (float32), then for 16 inputs each 8 bytes of floats of 4 bits (E2M1), the first 8 low
 """
 EXPONENTS = {"F32": (np.uint32, 0x7F80_0000), "F16": (np.uint16, 0x7C00), "BF16": (np.uint16, 0x7F80)}
 NOT_NUMBERS = {

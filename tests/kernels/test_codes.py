@@ -38,7 +38,7 @@ def test_a_block_of_zero_scale_is_zero(type_: str) -> None:
 
 
 def test_blocks_are_as_large_as_gguf_says() -> None:
-    assert set(FORMATS) - set(gguf.GGMLQuantizationType.__members__) == {"INT4", "INT8", "FP8"}
+    assert set(FORMATS) - set(gguf.GGMLQuantizationType.__members__) == {"INT4", "INT8", "FP8", "FP4"}
     for type_, form in FORMATS.items():
         if type_ in gguf.GGMLQuantizationType.__members__:
             assert gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[type_]] == (form.num_inputs, form.num_bytes)
@@ -70,6 +70,11 @@ def test_our_own_formats() -> None:
     block = np.concatenate((np.broadcast_to(scale.view(np.uint8), (8, 4)), every), axis=1)
     want_floats = torch.from_numpy(every).view(torch.float8_e4m3fn).float() * 0.1
     assert torch.equal(dequantize(StoredWeight("FP8", (8, 32), block)), want_floats)
+    scales = np.array([0.1, 0.3], np.float32)
+    block = np.concatenate((scales.view(np.uint8), np.tile(nibbles[:8], 2)))
+    numbers = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
+    want = np.outer(scales, np.array([*numbers, *(-number for number in reversed(numbers))], np.float32)).reshape(-1)
+    assert dequantize(StoredWeight("FP4", (1, 32), block[None])).numpy().tolist() == [want.tolist()]
 
 
 def test_a_type_without_a_definition_is_refused() -> None:

@@ -18,6 +18,8 @@ from stemma.kernels.weights import StoredWeight, dequantize
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
 from stemma.runtime.model import load
 from stemma.runtime.model.files.hugging_face import read_hugging_face
+from stemma.runtime.model.files.quantised.blocks import Folder
+from stemma.runtime.model.files.quantised.compressed import read_compressed
 from tests.runtime.model.family_cases import SHARED
 from tests.runtime.model.running import all_logits, reference_ops
 from tests.runtime.model.test_hugging_face import write, write_folder
@@ -47,6 +49,12 @@ def assert_reads(tensors: dict[str, StoredWeight], want: Array, type_: str) -> N
     assert found.shape == want.shape
     assert np.array_equal(dequantize(found).numpy(), want.astype(np.float32))
     assert not [name for name in tensors if name.startswith(NAME) and name != f"{NAME}.weight"]
+
+
+def as_stored(part: torch.Tensor) -> StoredWeight:
+    if part.dtype == torch.float8_e4m3fn:
+        return StoredWeight("F8_E4M3", tuple(part.shape), part.view(torch.uint8).numpy())
+    return StoredWeight({torch.uint8: "U8", torch.float32: "F32"}[part.dtype], tuple(part.shape), part.numpy())
 
 
 def words(codes: Array, bits: int, axis: int) -> torch.Tensor:
@@ -171,6 +179,15 @@ def test_packed_numbers(bits: int, zeros: bool, group: int, tmp_path: Path) -> N
     assert_reads(read(tmp_path, parts, config), want, "INT4" if bits == 4 else "INT8")
 
 
+def test_bytes_with_powers_of_two(tmp_path: Path) -> None:
+    codes = torch.randn(OUTPUTS, INPUTS).to(torch.float8_e4m3fn)
+    exponents = np.random.default_rng(0).integers(110, 130, (OUTPUTS, INPUTS // 32), dtype=np.uint8)
+    parts = {"weight": codes, "weight_scale": torch.from_numpy(exponents)}
+    want = np.repeat(np.ldexp(np.float32(1), exponents.astype(np.int32) - 127), 32, axis=1) * codes.float().numpy()
+    config = compressed("mxfp8-quantized", num_bits=8, type="float", group_size=32)
+    assert_reads(read(tmp_path, parts, config), want, "FP8")
+
+
 @pytest.mark.parametrize("shape", [(1,), (OUTPUTS, 1), (OUTPUTS, 4)])
 @pytest.mark.parametrize("type_", ["INT8", "FP8"])
 def test_bytes_of_compressed_tensors(type_: str, shape: tuple[int, ...], tmp_path: Path) -> None:
@@ -185,6 +202,40 @@ def test_bytes_of_compressed_tensors(type_: str, shape: tuple[int, ...], tmp_pat
     by_input = np.repeat(np.broadcast_to(scales.reshape(-1, shape[-1]), (OUTPUTS, shape[-1])), INPUTS // shape[-1], 1)
     parts = {"weight": codes, "weight_scale": torch.from_numpy(scales), "input_scale": torch.ones(1)}
     assert_reads(read(tmp_path, parts, config), by_input * codes.float().numpy(), type_)
+
+
+def packed_floats(codes: Array) -> torch.Tensor:
+    return torch.from_numpy((codes[:, ::2] | (codes[:, 1::2] << 4)).astype(np.uint8))
+
+
+@pytest.mark.parametrize("inputs", [INPUTS, 48])
+def test_floats_of_four_bits(inputs: int, tmp_path: Path) -> None:
+    """NVFP4: a float of 8 bits for 16 inputs, divided by one number; sizes that are no multiple of 32 become floats."""
+    random = np.random.default_rng(0)
+    codes, whole = random.integers(0, 16, (OUTPUTS, inputs)), np.float32(333.0)
+    scales = torch.from_numpy(random.uniform(1, 400, (OUTPUTS, inputs // 16))).to(torch.float8_e4m3fn)
+    parts = {
+        "weight_packed": packed_floats(codes), "weight_scale": scales, "weight_global_scale": torch.tensor([whole]),
+        "input_global_scale": torch.ones(1),
+    }  # fmt: skip
+    folder = Folder({f"a.{name}": as_stored(part) for name, part in parts.items()})
+    read_compressed(compressed("nvfp4-pack-quantized", type="float", group_size=16), folder)
+    want = np.repeat(scales.float().numpy() / whole, 16, axis=1) * E2M1[codes]
+    assert set(folder.tensors) == {"a.weight"}
+    assert folder.tensors["a.weight"].type == ("FP4" if inputs == INPUTS else "F32")
+    assert np.array_equal(dequantize(folder.tensors["a.weight"]).numpy(), want)
+
+
+def test_floats_of_four_bits_with_powers_of_two(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 16, (OUTPUTS, INPUTS))
+    exponents = random.integers(110, 130, (OUTPUTS, INPUTS // 32), dtype=np.uint8)
+    parts = {"weight_packed": packed_floats(codes), "weight_scale": torch.from_numpy(exponents)}
+    config = compressed("mxfp4-pack-quantized", type="float", group_size=32)
+    want = np.repeat(np.ldexp(np.float32(1), exponents.astype(np.int32) - 127), 32, axis=1) * E2M1[codes]
+    assert_reads(read(tmp_path, parts, config), want, "MXFP4")
+    with pytest.raises(UnsupportedModel, match="scales of U8 for 16 floats of four bits"):
+        read(tmp_path, {**parts, "weight_scale": torch.from_numpy(np.repeat(exponents, 2, axis=1))}, config)
 
 
 # FP8 ----------------------------------------------------------------------------------------------------------------
@@ -316,7 +367,7 @@ REFUSED = [
     (gptq_config(4, 32, rotation="hadamard"), "sets 'rotation' to 'hadamard'"),
     ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "packed for 'gemv'"),
     ({"quant_method": "awq", "bits": 4, "zero_point": False}, "'zero_point' off"),
-    (compressed("nvfp4-pack-quantized"), "in the format 'nvfp4-pack-quantized'"),
+    (compressed("mxfp6-pack-quantized"), "in the format 'mxfp6-pack-quantized'"),
     ({**compressed("int-quantized"), "sparsity_config": {"format": "sparse-24-bitmask"}}, "'sparsity_config'"),
     ({**compressed("int-quantized"), "kv_cache_scheme": {"num_bits": 8}}, "'kv_cache_scheme'"),
     ({"quant_method": "fp8", "fmt": "e5m2"}, "quantised as 'e5m2'"),

@@ -106,6 +106,30 @@ def small(codes: Array, scales: Array) -> StoredWeight:
     return _bytes_with_scales("FP8", codes.view(np.uint8), scales)
 
 
+def smallest(codes: Array, scales: Array) -> StoredWeight:
+    """scale * float of 4 bits, a scale for 16 inputs."""
+    outputs, inputs = codes.shape
+    data = np.empty((outputs, inputs // BLOCK, 24), dtype=np.uint8)
+    data[..., :8] = np.ascontiguousarray(scales, dtype=np.float32).reshape(outputs, -1, 2).view(np.uint8)
+    halves = codes.reshape(outputs, inputs // BLOCK, 2, 2, 8)
+    data[..., 8:] = (halves[..., 0, :] | (halves[..., 1, :] << 4)).reshape(outputs, -1, 16)
+    return StoredWeight("FP4", (outputs, inputs), data.reshape(outputs, -1))
+
+
+def microscaled(codes: Array, exponents: Array) -> StoredWeight:
+    """A power of two * float of 4 bits, an exponent for 32 inputs; of several matrices too: codes (..., blocks, 32)."""
+    data = np.empty((*exponents.shape, 17), dtype=np.uint8)
+    data[..., 0] = exponents
+    data[..., 1:] = codes[..., :16] | (codes[..., 16:] << 4)
+    shape = (*exponents.shape[:-1], exponents.shape[-1] * BLOCK)
+    return StoredWeight("MXFP4", shape, data.reshape(*exponents.shape[:-1], -1))
+
+
+def nibbles(packed: Array) -> npt.NDArray[np.uint8]:
+    """(..., n) bytes -> (..., 2n) numbers of four bits, the lower ones first."""
+    return np.stack((packed & 15, packed >> 4), axis=-1).reshape(*packed.shape[:-1], -1)
+
+
 def _bytes_with_scales(type_: str, codes: Array, scales: Array) -> StoredWeight:
     outputs, inputs = codes.shape
     data = np.empty((outputs, inputs // BLOCK, 36), dtype=np.uint8)

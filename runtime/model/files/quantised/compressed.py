@@ -1,20 +1,21 @@
-"""compressed-tensors, as llm-compressor writes them: whole numbers of 4 and 8 bits and floats of 8, with scales for
+"""compressed-tensors, as llm-compressor writes them: whole numbers and floats of 4 and 8 bits, with scales for
 each matrix, output or group of inputs.
 
     pack-quantized    weight_packed (outputs, inputs * bits / 32), codes with half their range added;  weight_shape
-    int-quantized, float-quantized, naive-quantized     weight: bytes
+    int-quantized, float-quantized, naive-quantized, mxfp8-quantized    weight: bytes
     all               weight_scale (outputs, groups), perhaps weight_zero_point, weight_g_idx
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
-from stemma.runtime.model.files.quantised import fp8
+from stemma.runtime.model.files.quantised import fp4, fp8
 from stemma.runtime.model.files.quantised.blocks import (
     Array,
     Folder,
@@ -29,7 +30,10 @@ from stemma.runtime.model.files.quantised.blocks import (
 
 USED = frozenset({"config_groups", "format", "sparsity_config", "kv_cache_scheme", "quantization_status"})
 WITHOUT_EFFECT = frozenset({"ignore", "global_compression_ratio", "version", "transform_config"})
-FORMATS = ("pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mixed-precision", "dense")
+FORMATS = (
+    "pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "nvfp4-pack-quantized",
+    "mxfp4-pack-quantized", "mxfp8-quantized", "mixed-precision", "dense",
+)  # fmt: skip
 SCATTERED = "the order of activations scatters the inputs of a group"
 
 
@@ -51,15 +55,26 @@ def read_compressed(settings: Mapping[str, Any], folder: Folder) -> None:
     if len(squares) > 1:
         raise UnsupportedModel(f"compressed-tensors with several block structures {sorted(squares)} are not read")
     for name in folder.modules(".weight_packed"):
-        _read_packed(folder, name, bits)
+        if folder.tensors[f"{name}.weight_packed"].type == "U8":
+            fp4.read_module(folder, name)
+        else:
+            _read_packed(folder, name, bits)
     for name, weight in list(folder.tensors.items()):
         module = name.removesuffix(".weight")
         if name.endswith(".weight") and weight.type == "F8_E4M3":
+            _widen_exponents(folder, f"{module}.weight_scale")
             has_square = squares and folder.tensors.get(f"{module}.weight_scale", weight).shape[-1] != 1
             fp8.read_module(folder, module, list(next(iter(squares))) if has_square else None)
             folder.drop(f"{module}.weight_zero_point", f"{module}.input_zero_point")
         elif name.endswith(".weight") and weight.type == "I8":
             _read_bytes(folder, module)
+
+
+def _widen_exponents(folder: Folder, name: str) -> None:
+    """Scales that are powers of two (MXFP8), as floats."""
+    scales = folder.tensors.get(name)
+    if scales is not None and scales.type == "U8":
+        folder.tensors[name] = plain(floats(replace(scales, type="F8_E8M0")), "F32")
 
 
 def _read_packed(folder: Folder, name: str, all_bits: set[Any]) -> None:

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from stemma.kernels.weights import StoredWeight
 from stemma.runtime.errors import ModelFileError
-from stemma.runtime.model.files.quantised.blocks import Folder
+from stemma.runtime.model.files.quantised.blocks import Folder, microscaled, nibbles
 
 USED: frozenset[str] = frozenset()
 WITHOUT_EFFECT = frozenset({"modules_to_not_convert", "dequantize"})
@@ -27,9 +26,4 @@ def read_mxfp4(settings: Mapping[str, Any], folder: Folder) -> None:
         blocks, scales = (np.asarray(folder.take(name + end).data, dtype=np.uint8) for end in ("_blocks", "_scales"))
         if blocks.shape != (*scales.shape, 16):
             raise ModelFileError(f"blocks and scales of {name!r} do not fit: {blocks.shape} and {scales.shape}")
-        codes = np.stack((blocks & 15, blocks >> 4), axis=-1).reshape(*scales.shape, 32)
-        data = np.empty((*scales.shape, 17), dtype=np.uint8)
-        data[..., 0] = scales
-        data[..., 1:] = codes[..., :16] | (codes[..., 16:] << 4)
-        shape = (*scales.shape[:-1], scales.shape[-1] * 32)
-        folder.put(name, StoredWeight("MXFP4", shape, data.reshape(*scales.shape[:-1], -1)))
+        folder.put(name, microscaled(nibbles(blocks), scales))

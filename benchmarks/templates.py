@@ -22,7 +22,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from stemma.fsm import Matcher, compile
@@ -34,10 +33,9 @@ from stemma.runtime.model.tiny import byte_tokenizer
 from stemma.runtime.tongues.answer_grammar import AnswerGrammar
 from stemma.runtime.tongues.calls import Call
 from stemma.runtime.tongues.functions import Function
-from stemma.runtime.tongues.parser import AnswerParser
-from stemma.runtime.tongues.pieces import Answer
 from stemma.runtime.tongues.recognise import recognise
 from stemma.runtime.tongues.tongue import Tongue
+from tests.runtime.tongues import making
 
 MARK = re.compile(
     r"<\|[^|>\s]{1,40}\|>|<\uff5c[^\uff5c]{1,40}\uff5c>|\[/?[A-Z_]{3,20}\]|</?[a-zA-Z_:]+\|?>|<\|[a-z_]+>|\[e~\[|\]~b\]"
@@ -51,28 +49,14 @@ ENDS = (
 )  # fmt: skip
 """What models of these templates name as ends in their generation_config.json."""
 
-NESTED = {
-    "type": "object",
-    "properties": {"a": {"type": "boolean"}, "b": {"type": "array", "items": {"type": "string"}}},
-    "required": ["a", "b"],
-    "additionalProperties": False,
-}
-SCHEMAS: dict[str, dict[str, Any]] = {
-    "get_weather": {
-        "type": "object",
-        "properties": {"city": {"type": "string", "description": "Where."},
-                       "days": {"type": "integer", "minimum": 1, "description": "How many."},
-                       "deep": {**NESTED, "description": "More."}},
-        "required": ["city"], "additionalProperties": False,
-    },
-    "get": {"type": "object", "properties": {}, "required": [], "additionalProperties": False},
-    "go_now": {
-        "type": "object",
-        "properties": {"on": {"type": "boolean", "description": "Whether."},
-                       "why": {"type": "string", "enum": ["a b", "c"], "description": "Why."}},
-        "required": ["on", "why"], "additionalProperties": False,
-    },
-}  # fmt: skip
+
+def described(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema that every template can tell: each property with a description and one type."""
+    told = {name: {**part, "description": "What."} for name, part in schema["properties"].items() if name != "n"}
+    return {**schema, "properties": told, "required": [name for name in schema.get("required", []) if name != "n"]}
+
+
+SCHEMAS = {name: described(schema) for name, schema in making.SCHEMAS.items()}
 FUNCTIONS = tuple(Function(name, JSONSchema(schema)) for name, schema in SCHEMAS.items())
 TOOLS = [
     {"type": "function", "function": {"name": name, "description": "What <it> does.", "parameters": schema}}
@@ -84,8 +68,6 @@ SAMPLES = (
     [Call("get", {}), Call("get_weather", {"city": "it's"}), Call("go_now", {"on": False, "why": "c"})],
 )  # fmt: skip
 NUM_WALKS = 8
-TEXT = frozenset(b"abcdefghijk")
-PLAIN = frozenset(range(32, 127)) | {10}
 
 
 @dataclass
@@ -148,18 +130,13 @@ def ours(template: ChatTemplate, chat: dict[str, Any]) -> str | None:
 # A tokenizer for any template ----------------------------------------------------------------
 def tokenizer_for(source: str, *others: str) -> tuple[Tokenizer, dict[str, str]]:
     """Bytes, and each mark of the template as a token of its own; others: what the vocabulary has besides."""
-    files = byte_tokenizer()
-    known = {token["content"] for token in files.spec["added_tokens"]}
+    known = byte_tokenizer().spec["model"]["vocab"]
     marks = [
         mark for mark in dict.fromkeys([*MARK.findall(source), *others, "<BOS>", *ENDS, '<|"|>']) if mark not in known
     ]
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    added = [{"id": 260 + at, "content": mark, **flags} for at, mark in enumerate(marks)]
-    vocabulary = files.spec["model"]["vocab"] | {token["content"]: token["id"] for token in added}
-    spec = {**files.spec, "added_tokens": [*files.spec["added_tokens"], *added],
-            "model": {**files.spec["model"], "vocab": vocabulary}}  # fmt: skip
+    files = byte_tokenizer(*marks)
     special = {**files.special, "bos_token": "<BOS>", "eos_token": "<EOS>"}
-    return Tokenizer(replace(files, spec=spec, special=special), 260 + len(marks)), special
+    return Tokenizer(replace(files, special=special), making.FIRST + len(marks)), special
 
 
 def ends_of(tokenizer: Tokenizer) -> list[int]:
@@ -169,13 +146,6 @@ def ends_of(tokenizer: Tokenizer) -> list[int]:
 
 
 # Calls ----------------------------------------------------------------
-def read(tongue: Tongue, pieces: Sequence[str]) -> Answer:
-    parser, answer = AnswerParser(tongue, FUNCTIONS, 8), Answer()
-    for piece in [made for text in pieces for made in parser.push(text)] + parser.finish():
-        answer.add(piece)
-    return answer
-
-
 def cut(text: str, chance: random.Random) -> list[str]:
     places = sorted(chance.randrange(len(text) + 1) for _ in range(12))
     return [text[i:j] for i, j in itertools.pairwise([0, *places, len(text)])]
@@ -193,29 +163,8 @@ def written_by_template(template: ChatTemplate, tongue: Tongue, calls: Sequence[
     return ours(template, chat)
 
 
-def walk(matcher: Matcher, tokenizer: Tokenizer, ends: Sequence[int], chance: random.Random) -> list[int]:
-    """Tokens that a grammar allows: few letters where any text may stand, everything printable elsewhere."""
-    tokens: list[int] = []
-    row = np.zeros((tokenizer.vocab_size + 31) // 32, np.uint32)
-    for step in range(4000):
-        if matcher.is_finished or (matcher.is_complete and chance.random() < 0.5):
-            break
-        matcher.mask_into(row)
-        allowed = [token for token in range(tokenizer.vocab_size) if row[token >> 5] >> (token & 31) & 1]
-        letters = TEXT if len(allowed) > 60 else PLAIN
-        some = [token for token in allowed if token not in ends and (token > 259 or token in letters)]
-        if step > 150 or not some:
-            rest = matcher.shortest_completion()
-            assert rest is not None, "a grammar that cannot be completed"
-            return tokens + rest
-        tokens.append(chance.choice(some))
-        assert matcher.advance(tokens[-1])
-    return tokens
-
-
 def check_calls(result: Result, template: ChatTemplate, tokenizer: Tokenizer, tongue: Tongue) -> None:
     ends, chance = ends_of(tokenizer), random.Random(1)
-    names = {index: text for text, index in tokenizer.special.items()}
     most = 1 if tongue.calls.again is None else 4
     exact = replace(tongue, calls=replace(tongue.calls, variants=()))
     compiled = compile(AnswerGrammar(exact, FUNCTIONS, most), make_vocabulary(tokenizer, ends))
@@ -228,9 +177,8 @@ def check_calls(result: Result, template: ChatTemplate, tokenizer: Tokenizer, to
         if tongue.is_written and text not in (written_by_template(template, tongue, calls) or ""):
             result.history.append(text)
     for _ in range(NUM_WALKS):
-        tokens = walk(Matcher(compiled), tokenizer, ends, chance)
-        text = b"".join((names[t].encode() if t in names else tokenizer.token_bytes(t) or b"") for t in tokens).decode()
-        answer = read(tongue, [text])
+        text = making.shown(making.walk(Matcher(compiled), tokenizer, chance, ends), tokenizer)
+        answer = making.parsed(tongue, [text], functions=FUNCTIONS)
         check_reading(result, tongue, text, None, chance)
         calls = [Call(call.name, json.loads(call.arguments), call.id) for call in answer.calls]
         if tongue.is_written and text not in (written_by_template(template, tongue, calls) or ""):
@@ -238,7 +186,7 @@ def check_calls(result: Result, template: ChatTemplate, tokenizer: Tokenizer, to
 
 
 def check_reading(result: Result, tongue: Tongue, text: str, expected: Any, chance: random.Random) -> None:
-    whole, pieces = read(tongue, [text]), read(tongue, cut(text, chance))
+    whole, pieces = (making.parsed(tongue, each, functions=FUNCTIONS) for each in ([text], cut(text, chance)))
     found = [(call.name, json.loads(call.arguments)) for call in whole.calls]
     if whole.content or not found or (expected is not None and found != expected):
         result.parses.append(text)

@@ -76,14 +76,15 @@ class RandomTensors:
         return self.tensors[name]
 
 
-def byte_tokenizer() -> TokenizerFiles:
-    """Token b is the byte b; four special tokens; a chat template in the ChatML manner."""
+def byte_tokenizer(*more: str) -> TokenizerFiles:
+    """Token b is the byte b; four special tokens, and more from 260 on; a chat template in the ChatML manner."""
+    specials = {**SPECIAL, **{text: 260 + at for at, text in enumerate(more)}}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    vocabulary = {char: byte for byte, char in enumerate(char_of_byte())} | dict(SPECIAL)
+    vocabulary = {char: byte for byte, char in enumerate(char_of_byte())} | specials
     spec = {
         "version": "1.0",
-        "added_tokens": [{"id": index, "content": token, **flags} for token, index in SPECIAL.items()],
+        "added_tokens": [{"id": index, "content": token, **flags} for token, index in specials.items()],
         "normalizer": None,
         "pre_tokenizer": byte_level,
         "post_processor": None,

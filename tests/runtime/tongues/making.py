@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
+
+import numpy as np
 
 from stemma.fsm import CompiledGrammar, Matcher, compile
 from stemma.fsm.json_schema import JSONSchema
@@ -22,6 +26,8 @@ from stemma.runtime.tongues.tongue import Standing, Tongue
 from tests.runtime.tongues.templates import TOKENS
 
 FIRST = 260
+FREE = frozenset(b"abcdefgh")
+PLAIN = frozenset(range(32, 127)) | {10}
 NESTED = {
     "type": "object",
     "properties": {"a": {"type": "boolean"}, "b": {"type": "array", "items": {"type": "string"}}},
@@ -49,13 +55,7 @@ FUNCTIONS = tuple(Function(name, JSONSchema(schema)) for name, schema in SCHEMAS
 
 def files_of(source: str) -> TokenizerFiles:
     """The files of the tokenizer, with a chat template."""
-    files = byte_tokenizer()
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    added = [{"id": FIRST + at, "content": text, **flags} for at, text in enumerate(TOKENS)]
-    vocabulary = files.spec["model"]["vocab"] | {token["content"]: token["id"] for token in added}
-    spec = {**files.spec, "added_tokens": [*files.spec["added_tokens"], *added],
-            "model": {**files.spec["model"], "vocab": vocabulary}}  # fmt: skip
-    return replace(files, spec=spec, chat_template=source)
+    return replace(byte_tokenizer(*TOKENS), chat_template=source)
 
 
 @cache
@@ -90,9 +90,31 @@ def tokens(text: str) -> list[int]:
     return tokenizer().encode_template(text)
 
 
-def shown(ids: list[int]) -> str:
-    names = {index: text for text, index in tokenizer().special.items()}
-    return b"".join(names[i].encode() if i in names else tokenizer().token_bytes(i) or b"" for i in ids).decode()
+def shown(ids: Sequence[int], of: Tokenizer | None = None) -> str:
+    """The text of tokens, special ones by their names."""
+    of = of or tokenizer()
+    names = {index: text for text, index in of.special.items()}
+    return b"".join(names[i].encode() if i in names else of.token_bytes(i) or b"" for i in ids).decode()
+
+
+def walk(place: Matcher, of: Tokenizer, chance: random.Random, without: Collection[int] = ()) -> list[int]:
+    """Tokens that a grammar allows: few letters where any text may stand, everything printable elsewhere."""
+    made: list[int] = []
+    row = np.zeros((of.vocab_size + 31) // 32, np.uint32)
+    for step in range(1000):
+        if place.is_finished or (place.is_complete and chance.random() < 0.5):
+            return made
+        place.mask_into(row)
+        allowed = [token for token in range(of.vocab_size) if row[token >> 5] >> (token & 31) & 1]
+        letters = FREE if len(allowed) > 60 else PLAIN
+        usable = [token for token in allowed if token not in without and (token >= FIRST or token in letters)]
+        if step > 150 or not usable:
+            rest = place.shortest_completion()
+            assert rest is not None, "a grammar that cannot be completed"
+            return [*made, *rest]
+        made.append(chance.choice(usable))
+        assert place.advance(made[-1])
+    raise AssertionError("the walk has no end")
 
 
 def accepts(grammar: AnswerGrammar, text: str) -> bool:

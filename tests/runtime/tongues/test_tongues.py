@@ -7,7 +7,6 @@ import random
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +23,7 @@ from tests.runtime.tongues.making import (
     template,
     tokenizer,
     tongue,
+    walk,
 )
 from tests.runtime.tongues.templates import CALLING
 
@@ -117,7 +117,7 @@ def test_what_its_grammar_allows_is_a_call_that_its_template_writes(name: str) -
     """Random walks through the grammar."""
     found, chance = tongue(CALLING[name]), random.Random(3)
     for _ in range(4):
-        text = walk(name, chance)
+        text = walked(name, chance)
         answer = parsed(found, [text])
         assert answer.content == ""
         assert 1 <= len(answer.calls) <= 4
@@ -127,27 +127,11 @@ def test_what_its_grammar_allows_is_a_call_that_its_template_writes(name: str) -
         assert text in history(name, said(answer), [each.id for each in answer.calls])
 
 
-def walk(name: str, chance: random.Random) -> str:
+def walked(name: str, chance: random.Random) -> str:
     """A text that the grammar allows, of letters that no template writes otherwise than the grammar."""
     found = tongue(CALLING[name])
     found = replace(found, calls=replace(found.calls, variants=()))  # what only models write, no template
-    plain = set(b"abcdefghijklmnopqrstuvwxyz0123456789_-:. {}[],=()<>/\n" + b"\"'" + b"ABCDEFGHIJKLMNOPQRSTUVWXYZ`~|")
-    place, said_so_far = matcher(calls_grammar(found)), []
-    letters = frozenset(b"abcdefgh")
-    for step in range(1000):
-        if place.is_finished or (place.is_complete and chance.random() < 0.5):
-            return shown(said_so_far)
-        row = np.zeros((tokenizer().vocab_size + 31) // 32, np.uint32)
-        place.mask_into(row)
-        allowed = [token for token in range(tokenizer().vocab_size) if row[token >> 5] >> (token & 31) & 1]
-        usable = [token for token in allowed if token >= 260 or token in (letters if len(allowed) > 60 else plain)]
-        if step > 150 or not usable:
-            rest = place.shortest_completion()
-            assert rest is not None
-            return shown([*said_so_far, *rest])
-        said_so_far.append(chance.choice(usable))
-        assert place.advance(said_so_far[-1])
-    raise AssertionError("the walk has no end")
+    return shown(walk(matcher(calls_grammar(found)), tokenizer(), chance))
 
 
 @EACH

@@ -11,7 +11,7 @@ from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Delta, Generation, Timing
 from stemma.runtime.errors import StateError
 from stemma.runtime.model import ChatTemplate
-from tests.runtime.tongues.making import template, tokenizer, tongue
+from tests.runtime.tongues.making import shown, template, tokenizer, tongue
 
 
 class Scripted:
@@ -49,6 +49,4 @@ class Scripted:
 
     def shown(self, tokens: Sequence[int]) -> str:
         """The text of tokens, special ones by their names."""
-        names = {index: text for text, index in self.tokenizer.special.items()}
-        pieces = (names[t].encode() if t in names else self.tokenizer.token_bytes(t) or b"" for t in tokens)
-        return b"".join(pieces).decode()
+        return shown(tokens)

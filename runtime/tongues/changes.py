@@ -34,7 +34,7 @@ def first_change(
 
     Raises ChatTemplateError if the template refuses the chat.
     """
-    told = {"tools": given.tools, **(values or {})}
+    told = {"tools": given.tools, **given.values, **(values or {})}
     messages = given.messages
     whole = template.render(messages, add_generation_prompt=False, **told)
     for index, message in enumerate(messages):

@@ -6,12 +6,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from stemma.runtime.errors import ChatTemplateError
 from stemma.runtime.tongues.calls import Call
 from stemma.runtime.tongues.slots import SHORT_ID_LEN
-from stemma.runtime.tongues.tongue import Tongue, thoughtful
+from stemma.runtime.tongues.tongue import IN_SYSTEM, Tongue, text_parts, thoughtful
 
 Message = Mapping[str, Any]
 INSTRUCTIONS = """# Tools
@@ -32,22 +33,47 @@ HERMES = """For each function call, return a json object with function name and 
 
 
 class TemplateInput(NamedTuple):
-    """What a template is given. tools: None where it is told none."""
+    """What a template is given. tools: None where it is told none. values: tools under other names."""
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None
+    values: Mapping[str, Any] = MappingProxyType({})
 
 
 def for_template(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], tongue: Tongue) -> TemplateInput:
     """messages: OpenAI's, with contents that are text, and arguments of `tool_calls` as JSON text.
 
-    Raises ChatTemplateError for arguments that are no JSON.
+    Raises ChatTemplateError for arguments that are no JSON, and for tools that the template has no place for.
     """
+    given = _for_template(messages, tools, tongue)
+    if not tongue.has_parts:
+        return given
+    return given._replace(messages=[{**message, "content": _parts(message["content"])} for message in given.messages])
+
+
+def _parts(content: Any) -> Any:
+    return text_parts(content) if isinstance(content, str) else content
+
+
+def _for_template(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], tongue: Tongue) -> TemplateInput:
     named = _with_names(messages)
     written = [_native(message, tongue) for message in named] if tongue.is_written else _plain(named, tongue)
     if tools and not tongue.is_told:
         return TemplateInput(_instructed(written, tools, tongue), None)
-    return TemplateInput(written, [dict(tool) for tool in tools] or None)
+    told = [dict(tool) for tool in tools]
+    if not told or tongue.told_as == "tools":
+        return TemplateInput(written, told or None)
+    if tongue.told_as == IN_SYSTEM:
+        return TemplateInput(_in_system(written, told), None)
+    return TemplateInput(written, None, {tongue.told_as: told})
+
+
+def _in_system(messages: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The tools as a field of the system message, as JSON text without what OpenAI wraps each in."""
+    field = {"tools": json.dumps([tool["function"] for tool in tools], ensure_ascii=False)}
+    if messages and messages[0]["role"] == "system":
+        return [{**messages[0], **field}, *messages[1:]]
+    return [{"role": "system", "content": "", **field}, *messages]
 
 
 def _with_names(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -140,14 +166,26 @@ def read_arguments(name: str, text: str) -> Any:
 def _instructed(
     messages: Sequence[dict[str, Any]], tools: Sequence[Mapping[str, Any]], tongue: Tongue
 ) -> list[dict[str, Any]]:
-    """The tools as part of the system prompt; of the first message, for a template that takes no system prompt."""
+    """The tools as part of the system prompt; of the first question, for a template that takes no system prompt.
+
+    Raises ChatTemplateError if there is neither.
+    """
     listed = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
     text = INSTRUCTIONS.format(tools=listed, how=_how(tongue))
+    if not tongue.has_system:
+        at = next((index for index, message in enumerate(messages) if message["role"] == "user"), None)
+        if at is None:
+            raise ChatTemplateError(
+                "this model's chat template neither tells tools nor takes a system message: put a user's message before"
+            )
+        return [
+            *messages[:at],
+            {**messages[at], "content": f"{text}\n\n{messages[at]['content']}"},
+            *messages[at + 1 :],
+        ]
     first = messages[0] if messages else {"role": "", "content": ""}
     if first["role"] == "system":
         return [{**first, "content": f"{first['content']}\n\n{text}"}, *messages[1:]]
-    if not tongue.has_system and first["role"] == "user":
-        return [{**first, "content": f"{text}\n\n{first['content']}"}, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
 
 

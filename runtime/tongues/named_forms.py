@@ -29,8 +29,12 @@ def hermes() -> CallForm:
     )
 
 
-def taught_form(marks: Marks) -> CallForm | None:
-    """What a model was taught whose template tells tools and writes no calls: known by the tokens it has for them."""
+TAUGHT = '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+
+
+def taught_form(marks: Marks, told: str) -> CallForm | None:
+    """What a model was taught whose template tells tools and writes no calls: known by the tokens it has for them, or
+    by what the template tells of Hermes' form."""
     if {"<|tool_call_start|>", "<|tool_call_end|>"} <= marks.specials:  # LFM2
         return CallForm(
             name="keywords",
@@ -39,6 +43,17 @@ def taught_form(marks: Marks) -> CallForm | None:
             again=(", ", Slot.NAME),
             last=("]<|tool_call_end|>",),
         )
+    if {"<|tool_call|>", "<|/tool_call|>"} <= marks.specials:  # Phi 4 mini
+        first = '<|tool_call|>[{"name": "'
+        return CallForm(
+            name="json",
+            arguments=JsonArguments(),
+            first=(first, Slot.NAME, '", "arguments": '),
+            again=('}, {"name": "', Slot.NAME, '", "arguments": '),
+            last=("}]<|/tool_call|>",),
+        )
+    if TAUGHT in told:  # SmolLM 3
+        return hermes()
     if "<|tool_call|>" in marks.specials:  # Granite 3
         return CallForm(
             name="json",

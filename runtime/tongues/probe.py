@@ -11,6 +11,7 @@ from typing import Any
 from stemma.runtime.errors import ChatTemplateError
 from stemma.runtime.model import ChatTemplate
 from stemma.runtime.tongues.marks import Marks
+from stemma.runtime.tongues.tongue import IN_SYSTEM, text_parts
 
 QUESTION = "Zq7question"
 WORDS = "Zq8words"
@@ -129,13 +130,23 @@ class Probe:
         self.wants_text = self.wants_short_ids = False
         return False
 
-    def tells_tools(self) -> bool:
-        """Whether the template tells the model of the tools that it is given."""
+    @property
+    def tool_names(self) -> list[str]:
+        """Values as which a template may take tools, the usual one first."""
+        others = {name for name in self._template.names_read if name.endswith("_tools")}
+        return ["tools", *sorted(others), IN_SYSTEM]
+
+    def told(self, name: str) -> str | None:
+        """What a template makes of tools that it is given as this value; None if it does not tell them."""
+        chat: list[dict[str, Any]] = [{"role": "user", "content": QUESTION}]
+        if name == IN_SYSTEM:
+            chat.insert(0, {"role": "system", "content": WORDS, "tools": json.dumps(tools())})
+        values: dict[str, Any] = {} if name == IN_SYSTEM else {name: tools()}
         try:
-            text = self._template.render([{"role": "user", "content": QUESTION}], tools=tools())
+            text = self._template.render(chat, **values)
         except ChatTemplateError:
-            return False
-        return NAMES[0] in text and KEYS[0] in text
+            return None
+        return text if NAMES[0] in text and KEYS[0] in text else None
 
     def writes_results(self) -> bool:
         """Whether the template writes the result of a call that is in an answer's words."""
@@ -144,9 +155,21 @@ class Probe:
 
     def has_system(self) -> bool:
         """Whether the template takes a system message."""
-        chat = [{"role": "system", "content": WORDS}, {"role": "user", "content": QUESTION}]
+        return self._shows(WORDS, {"role": "system", "content": WORDS}, {"role": "user", "content": QUESTION})
+
+    def has_parts(self) -> bool:
+        """Whether the template shows contents only as lists of parts, as those of models do that see."""
+        text, parts = ({"role": "user", "content": content} for content in (QUESTION, text_parts(QUESTION)))
+        return not self._shows(QUESTION, text) and self._shows(QUESTION, parts)
+
+    def has_system_of_parts(self) -> bool:
+        """`has_system` of such a template."""
+        chat = [{"role": "system", "content": text_parts(WORDS)}, {"role": "user", "content": text_parts(QUESTION)}]
+        return self._shows(WORDS, *chat)
+
+    def _shows(self, text: str, *chat: Mapping[str, Any]) -> bool:
         try:
-            return WORDS in self._template.render(chat)
+            return text in self._template.render(chat)
         except ChatTemplateError:
             return False
 

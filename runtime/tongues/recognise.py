@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from typing import NamedTuple
 
 from stemma.runtime.errors import ChatTemplateError
 from stemma.runtime.model import ChatTemplate, Tokenizer
+from stemma.runtime.tongues.calls import CallForm
 from stemma.runtime.tongues.changes import first_change
 from stemma.runtime.tongues.history import for_template
 from stemma.runtime.tongues.marks import Marks
@@ -30,22 +32,40 @@ def recognise(template: ChatTemplate | None, tokenizer: Tokenizer, ends: Iterabl
         return Tongue(hermes(), marks=marks)
     names = {index: text for text, index in tokenizer.special.items()}
     probe = Probe(template, marks, frozenset(names[index] for index in ends if index in names))
-    words = find_words(probe)
+    words, has_parts = find_words(probe), probe.has_parts()
     calls = find_calls(probe, words)
-    is_told = probe.tells_tools()
-    taught = taught_form(marks) if calls is None and is_told else None
+    told = Told("tools", calls) if calls is not None and probe.told("tools") is not None else _taught(probe, calls)
     found = Tongue(
-        calls or taught or hermes(),
-        is_told=is_told and (calls or taught) is not None,
+        calls or (told.form if told is not None else hermes()),
+        is_told=told is not None,
+        told_as="tools" if told is None else told.name,
         is_written=calls is not None,
         writes_results=probe.writes_results(),
         marks=marks,
         has_text_arguments=probe.wants_text,
         has_short_ids=probe.wants_short_ids,
-        has_system=probe.has_system(),
+        has_system=probe.has_system_of_parts() if has_parts else probe.has_system(),
+        has_parts=has_parts,
         **words._asdict(),
     )
     return replace(found, changes_turns=_changes_turns(template, found))
+
+
+class Told(NamedTuple):
+    """As which value a template takes tools, and the form of calls that it teaches."""
+
+    name: str
+    form: CallForm
+
+
+def _taught(probe: Probe, calls: CallForm | None) -> Told | None:
+    """Of a template that tells tools and writes no calls."""
+    for name in probe.tool_names if calls is None else ():
+        text = probe.told(name)
+        form = None if text is None else taught_form(probe.marks, text)
+        if form is not None:
+            return Told(name, form)
+    return None
 
 
 def _changes_turns(template: ChatTemplate, tongue: Tongue) -> bool:

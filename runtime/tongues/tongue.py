@@ -14,15 +14,23 @@ Standing = Literal["thinking", "answering", "either"]
 """Where a prompt leaves the model: inside its thoughts, behind them, or free to think first."""
 
 
+IN_SYSTEM = "messages[0].tools"
+"""In place of a value's name: tools are a field of the system message, as JSON text."""
+
 PARTS = "parts"
 """In place of a field: thoughts are a part of the content."""
+
+
+def text_parts(text: str) -> list[dict[str, Any]]:
+    """A content as a list of parts."""
+    return [{"type": "text", "text": text}]
 
 
 def thoughtful(field: str, thoughts: str, content: str) -> dict[str, Any]:
     """Fields of a message with thoughts."""
     if field != PARTS:
         return {field: thoughts, "content": content}
-    words = [{"type": "text", "text": content}] if content else []
+    words = text_parts(content) if content else []
     return {"content": [{"type": "thinking", "thinking": thoughts}, *words]}
 
 
@@ -45,15 +53,18 @@ class Reasoning:
 class Tongue:
     """How a model is told of tools, and what its answers look like.
 
-    is_told: the template tells tools. is_written: it writes calls and their results. Else calls are written here.
+    is_told: the template tells tools, as the value told_as or IN_SYSTEM. is_written: it writes calls and their results;
+    else calls are written here.
     writes_results: it writes results even so.
     opens, closes: what stands around the words of an answer. has_text_arguments: the template wants them as JSON text.
     has_short_ids: it takes ids of nine letters and digits only. has_system: it takes system messages.
+    has_parts: it takes contents as lists of parts, and leaves out those that are text.
     changes_turns: it writes earlier turns otherwise than they stood in the prompts of their answers.
     """
 
     calls: CallForm
     is_told: bool = False
+    told_as: str = "tools"
     is_written: bool = False
     writes_results: bool = False
     reasoning: Reasoning | None = None
@@ -63,6 +74,7 @@ class Tongue:
     has_text_arguments: bool = False
     has_short_ids: bool = False
     has_system: bool = True
+    has_parts: bool = False
     changes_turns: bool = False
 
     @property

@@ -190,12 +190,14 @@ class Transcript:
         told = [tool.told for tool in self.tools]
         if self.answer is None:
             given = for_template(messages, told, encoder.tongue)
-            return template.encode_chat(given.messages, add_generation_prompt=self.is_answering, tools=given.tools)
+            return template.encode_chat(
+                given.messages, add_generation_prompt=self.is_answering, tools=given.tools, **given.values
+            )
         mark = template.absent_word([*messages, *told])
         messages[self.answer], behind = _marked(self.messages[self.answer], mark, encoder.tongue)
         given = for_template(messages, told, encoder.tongue)
         after = template.encode_after(
-            given.messages, mark, behind, add_generation_prompt=self.is_answering, tools=given.tools
+            given.messages, mark, behind, add_generation_prompt=self.is_answering, tools=given.tools, **given.values
         )
         rest = encoder.tokenizer.encode_continuation(self.messages[self.answer].content[self.covered :])
         return [*self.base, *rest, *after]

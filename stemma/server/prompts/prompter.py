@@ -77,11 +77,10 @@ class ChatPrompter:
         self.check_length(sum(len(content_text(message.content)) for message in messages), "messages")
         given = self.for_template(messages, tools)
         try:
+            told = {"tools": given.tools, **given.values, **values}
             if ending == "open":
-                return template.encode_open(given.messages, tools=given.tools, **values)
-            return template.encode_chat(
-                given.messages, add_generation_prompt=ending == "prompt", tools=given.tools, **values
-            )
+                return template.encode_open(given.messages, **told)
+            return template.encode_chat(given.messages, add_generation_prompt=ending == "prompt", **told)
         except ChatTemplateError as error:
             raise bad_request(str(error), "messages") from error
 

@@ -57,7 +57,7 @@ def _parts(content: Any) -> Any:
 
 def _for_template(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], tongue: Tongue) -> TemplateInput:
     named = _with_names(messages)
-    written = [_native(message, tongue) for message in named] if tongue.is_written else _plain(named, tongue)
+    written = _native_messages(named, tongue) if tongue.is_written else _plain(named, tongue)
     if tools and not tongue.is_told:
         return TemplateInput(_instructed(written, tools, tongue), None)
     told = [dict(tool) for tool in tools]
@@ -86,6 +86,19 @@ def _with_names(messages: Sequence[Message]) -> list[dict[str, Any]]:
         name = names.get(message.get("tool_call_id") or "")
         is_unnamed = message["role"] == "tool" and name is not None and not message.get("name")
         made.append({**message, "name": name} if is_unnamed else dict(message))
+    return made
+
+
+def _native_messages(messages: Sequence[dict[str, Any]], tongue: Tongue) -> list[dict[str, Any]]:
+    """Messages as the template takes them; words and calls one after the other if it takes only either."""
+    made = []
+    for message in messages:
+        value = _native(message, tongue)
+        if tongue.has_null_content and value.get("tool_calls"):
+            words = {name: field for name, field in value.items() if name != "tool_calls"}
+            made += [words] if value["content"] else []
+            value["content"] = None
+        made.append(value)
     return made
 
 

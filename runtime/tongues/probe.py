@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 from stemma.runtime.errors import ChatTemplateError
@@ -52,6 +53,7 @@ class Probe:
         self.ends = ends
         self.wants_text = False
         self.wants_short_ids = False
+        self.wants_null = False
 
     def render(
         self, *messages: Mapping[str, Any], told: bool = True, prompted: bool = False, **values: Any
@@ -110,24 +112,24 @@ class Probe:
         return any(end in text for end in self.ends)
 
     # Calls ----------------------------------------------------------------
-    def calls(self, *arguments: Mapping[str, Any], content: str = "", **fields: Any) -> str | None:
-        """A turn that calls one function after the other with these arguments."""
+    def calls(self, *arguments: Mapping[str, Any], **fields: Any) -> str | None:
+        """A turn that calls one function after the other with these arguments, without words if no content is given."""
         ids = SHORT_IDS if self.wants_short_ids else IDS
         made = [
             {"id": ids[at], "type": "function", "function": {"name": NAMES[at],
              "arguments": json.dumps(given, ensure_ascii=False) if self.wants_text else given}}
             for at, given in enumerate(arguments)
         ]  # fmt: skip
-        return self.answer(told=True, **{"content": content, **fields}, tool_calls=made)
+        return self.answer(told=True, **{"content": None if self.wants_null else "", **fields}, tool_calls=made)
 
     def learns_what_calls_need(self) -> bool:
-        """Whether the template takes calls, with the kind of arguments and ids that it wants."""
-        for self.wants_text in (False, True):
-            for self.wants_short_ids in (False, True):
-                text = self.calls({KEYS[0]: VALUES[0]})
-                if text is not None and NAMES[0] in text and VALUES[0] in text:
-                    return True
-        self.wants_text = self.wants_short_ids = False
+        """Whether the template takes calls, with the kind of contents, arguments and ids that it wants."""
+        for wants in product((False, True), repeat=3):
+            self.wants_null, self.wants_text, self.wants_short_ids = wants
+            text = self.calls({KEYS[0]: VALUES[0]})
+            if text is not None and NAMES[0] in text and VALUES[0] in text:
+                return True
+        self.wants_null = self.wants_text = self.wants_short_ids = False
         return False
 
     @property

@@ -11,11 +11,12 @@ from stemma.runtime.tongues.gemma_arguments import QUOTE, GemmaArguments
 from stemma.runtime.tongues.json_arguments import JsonArguments
 from stemma.runtime.tongues.keyword_arguments import KeywordArguments
 from stemma.runtime.tongues.probe import KEYS, NAMES, VALUES, Probe, common_start
-from stemma.runtime.tongues.value_arguments import Middle, ValueArguments
+from stemma.runtime.tongues.value_arguments import Middle, ValueArguments, Wrap
 
 SAMPLES: Mapping[str, Any] = {
     "string": "Zq3value", "number": 3, "boolean": True, "null": None, "array": [7, True], "object": {"a": None}
 }  # fmt: skip
+WRAPPED = "<>&\n\"'"
 BOUNDARIES = "<\n[]{("
 
 
@@ -94,8 +95,25 @@ def _values(probe: Probe, text: str, begin: int) -> Span | None:
     empty = _empty(probe, rest.removeprefix(closer), head)
     if empty.startswith(head):  # a part of what stands before any arguments
         begin, head, empty = begin + len(head), "", empty.removeprefix(head)
-    form = ValueArguments(head, opener, _middles(probe, closer, middle), closer, empty)
+    form = ValueArguments(head, opener, _middles(probe, closer, middle), closer, empty, _wrap(probe, middle, closer))
     return Span(begin, end + len(closer), form, "values")
+
+
+def _wrap(probe: Probe, middle: str, closer: str) -> Wrap | None:
+    """What stands around texts with some characters."""
+    found = _around(probe, middle, closer, WRAPPED)
+    if found is None:
+        return None
+    opens, closes = found
+    return Wrap(opens, closes, "".join(char for char in WRAPPED if _around(probe, middle, closer, char) == found))
+
+
+def _around(probe: Probe, middle: str, closer: str, characters: str) -> tuple[str, str] | None:
+    value = f"Zq4{characters}value"
+    written = (probe.calls({KEYS[0]: value}) or "").partition(KEYS[0] + middle)[2]
+    opens, found, behind = written.partition(value)
+    closes = behind.partition(closer)[0]
+    return (opens, closes) if found and opens and closes else None
 
 
 def _empty(probe: Probe, tail: str, head: str) -> str:

@@ -44,6 +44,7 @@ def recognise(template: ChatTemplate | None, tokenizer: Tokenizer, ends: Iterabl
         marks=marks,
         has_text_arguments=probe.wants_text,
         has_short_ids=probe.wants_short_ids,
+        has_null_content=probe.wants_null,
         has_system=probe.has_system_of_parts() if has_parts else probe.has_system(),
         has_parts=has_parts,
         **words._asdict(),

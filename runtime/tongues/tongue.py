@@ -58,6 +58,7 @@ class Tongue:
     writes_results: it writes results even so.
     opens, closes: what stands around the words of an answer. has_text_arguments: the template wants them as JSON text.
     has_short_ids: it takes ids of nine letters and digits only. has_system: it takes system messages.
+    has_null_content: it writes calls only of messages whose content is null, so without words.
     has_parts: it takes contents as lists of parts, and leaves out those that are text.
     changes_turns: it writes earlier turns otherwise than they stood in the prompts of their answers.
     """
@@ -74,6 +75,7 @@ class Tongue:
     has_text_arguments: bool = False
     has_short_ids: bool = False
     has_system: bool = True
+    has_null_content: bool = False
     has_parts: bool = False
     changes_turns: bool = False
 

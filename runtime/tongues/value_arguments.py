@@ -1,5 +1,6 @@
 """Arguments one by one between marks: XML functions (Qwen3-Coder, Qwen 3.5, Nemotron 3, Seed, MiniMax M2), `<arg_key>`
-pairs (GLM), DeepSeek's DSML. Texts stand as they are, other values as JSON or as Python prints them.
+pairs (GLM), DeepSeek's DSML. Texts stand as they are (in MiniCPM 5 some in CDATA), other values as JSON or as Python
+prints them.
 
     >\\n<parameter=  city  >\\n      Paris  \\n</parameter>  \\n<parameter=  ...
     head + opener   key   middle  value  closer           opener
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.syntax import ast
-from stemma.fsm.syntax.nodes import NOTHING, choice, concat, text
+from stemma.fsm.syntax.nodes import ANY_TEXT, NOTHING, choice, concat, text, without
 from stemma.runtime.tongues.functions import (
     JSON_TYPES,
     Function,
@@ -44,15 +45,31 @@ class Middle(NamedTuple):
     is_python: bool = False
 
 
+class Wrap(NamedTuple):
+    """What stands around a text that has one of these characters, as XML's CDATA does."""
+
+    opens: str
+    closes: str
+    characters: str
+
+    def around(self, value: str) -> str:
+        """The text as it is written."""
+        return f"{self.opens}{value}{self.closes}" if set(self.characters) & set(value) else value
+
+
 @dataclass(frozen=True)
 class ValueArguments:
-    """The marks around keys and values. empty: what stands in place of all of it where there are no arguments."""
+    """The marks around keys and values. empty: what stands in place of all of it where there are no arguments.
+
+    wrap: of texts that do not stand as they are; None if all do.
+    """
 
     head: str
     opener: str
     middles: tuple[Middle, ...]
     closer: str
     empty: str
+    wrap: Wrap | None = None
 
     def middle(self, kind: str) -> Middle:
         """Of a JSON type."""
@@ -82,7 +99,7 @@ class ValueArguments:
         for kind in (kind for kind in JSON_TYPES if kind in member.types):
             middle = self.middle(kind)
             if kind == "string":
-                found.append(concat([marks.node(middle.text), raw_text(member.schema, self.end_mark)]))
+                found.append(concat([marks.node(middle.text), self._any_text(member, marks)]))
             elif middle.is_python and kind in CONSTANTS:
                 values = choice(text(python_text(value)) for value in CONSTANTS[kind] if _allows(member.schema, value))
                 found.append(concat([marks.node(middle.text), values]))
@@ -100,6 +117,15 @@ class ValueArguments:
             )
         return choice(found)
 
+    def _any_text(self, member: Member, marks: Marks) -> ast.Node:
+        bare = raw_text(member.schema, self.end_mark)
+        if self.wrap is None:
+            return bare
+        wrapping = concat([ANY_TEXT, choice(map(text, self.wrap.characters)), ANY_TEXT])
+        inside = raw_text(member.schema, self.wrap.closes)
+        wrapped = concat([marks.node(self.wrap.opens), inside, marks.node(self.wrap.closes)])
+        return choice([without(bare, wrapping), wrapped])
+
     # Text ----------------------------------------------------------------
     def write(self, arguments: Mapping[str, Any]) -> str:
         if not arguments:
@@ -109,7 +135,7 @@ class ValueArguments:
 
     def _text(self, value: Any) -> str:
         if isinstance(value, str):
-            return value
+            return value if self.wrap is None else self.wrap.around(value)
         is_python = self.middle(type_of(value)).is_python
         return python_text(value) if is_python else json.dumps(value, ensure_ascii=False)
 
@@ -138,6 +164,7 @@ class ValueReader:
         self._form = form
         self._members = members
         self._state: Callable[[str], Step | None] = self._begin
+        self._closer = form.closer
         self._num_values = 0
         self._may_be_text = False
         self._is_end = False
@@ -176,7 +203,20 @@ class ValueReader:
         return Step(at + len(middle_text), f"{comma}{json.dumps(key, ensure_ascii=False)}: {quote}")
 
     def _text(self, buffer: str) -> Step | None:
-        closer = self._form.closer
+        """Where a text begins."""
+        wrap = self._form.wrap
+        if wrap is not None and buffer.startswith(wrap.opens):
+            self._closer = wrap.closes + self._form.closer
+            self._state = self._inside
+            return Step(len(wrap.opens), "")
+        if wrap is not None and wrap.opens.startswith(buffer) and not self._is_end:
+            return None
+        self._closer = self._form.closer
+        self._state = self._inside
+        return Step(0, "")
+
+    def _inside(self, buffer: str) -> Step | None:
+        closer = self._closer
         end = buffer.find(closer)
         if end >= 0:
             self._state = self._after
@@ -189,7 +229,12 @@ class ValueReader:
         if end < 0:
             return None
         self._state = self._after
-        return Step(end + len(self._form.closer), as_json(buffer[:end], may_be_text=self._may_be_text))
+        value, wrap = buffer[:end], self._form.wrap
+        if wrap is not None and value.startswith(wrap.opens) and value.endswith(wrap.closes):
+            written = json.dumps(value[len(wrap.opens) : -len(wrap.closes)], ensure_ascii=False)
+        else:
+            written = as_json(value, may_be_text=self._may_be_text)
+        return Step(end + len(self._form.closer), written)
 
     def _after(self, buffer: str) -> Step | None:
         opener = self._form.opener

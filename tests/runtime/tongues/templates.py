@@ -45,6 +45,16 @@ PAIRED = calling(
     + "{{- '\\n</tool_call>' }}",
     before="{{- '<think></think>' }}{{- message.content }}",
 )
+WRAPPED = calling(
+    "{{- '<function name=\"' + f.name + '\">' }}"
+    + PAIRS.replace(
+        "@PAIR@",
+        "{%- if value is string and ('<' in value or '&' in value or '\n' in value) %}"
+        "{{- '<param name=\"' + key + '\"><![CDATA[' + value + ']]></param>' }}"
+        "{%- else %}{{- '<param name=\"' + key + '\">' + (value | string) + '</param>' }}{% endif %}",
+    )
+    + "{{- '</function>' }}",
+)
 TYPED = calling(
     "{{- '<|call|>' + f.name + '\">' }}"
     + PAIRS.replace(
@@ -149,6 +159,7 @@ CALLING = {
     "hermes": HERMES,
     "functions": FUNCTIONS,
     "pairs": PAIRED,
+    "wrapped": WRAPPED,
     "typed values": TYPED,
     "llama": LLAMA,
     "mistral": MISTRAL,

@@ -148,3 +148,21 @@ def test_contents_are_parts_where_the_template_leaves_out_text() -> None:
     assert given.messages[1]["content"] == [{"type": "text", "text": "Q"}]
     text = template(source).render(given.messages, tools=given.tools)
     assert text == template(MUTE).render(for_template(CHAT, TOOLS, tongue(MUTE)).messages)
+
+
+def test_words_and_calls_are_two_messages_where_the_template_writes_only_either() -> None:
+    """As DeepSeek R1's distillates, which write calls of messages whose content is null."""
+    source = MUTE.replace(
+        "{{- '<|start|>' + message.role",
+        "{%- if message.role == 'assistant' and message.content is none %}{{- '<|start|>assistant\\n' }}"
+        "{%- for call in message.tool_calls %}"
+        "{{- '<|call|>' + call.function.name + '<|sep|>' + call.function.arguments + '<|/call|>' }}{% endfor %}"
+        "{{- '<|end|>' }}{% else %}{{- '<|start|>' + message.role",
+    ).replace("{% endfor %}\n{%- if add", "{% endif %}{% endfor %}\n{%- if add")
+    found = tongue(source)
+    assert (found.has_null_content, found.is_written, found.is_told) == (True, True, False)
+    chat = [CHAT[0], {**CHAT[1], "content": "Let me."}, *CHAT[2:]]
+    text = template(source).render(for_template(chat, [], found).messages)
+    calls = '<|call|>find<|sep|>{"a": 1}<|/call|>' * 2
+    assert f"<|start|>assistant\nLet me.<|end|><|start|>assistant\n{calls}<|end|><|start|>tool\none" in text
+    assert "Let me." not in template(source).render(for_template(CHAT, [], found).messages)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar, Unpack, cast, overload
@@ -117,8 +116,7 @@ class State:
         Raises StateError behind the first answer: a prompt begins with what may be called.
         """
         transcript = self._idle()
-        self._transcript = transcript.with_tools(())
-        self._transcript = replace(self._transcript, tools=tools_of([*transcript.tools, *tools]))
+        self._transcript = transcript.with_tools(tools_of([*transcript.tools, *tools]))
         return self
 
     def result(self, call: ToolCall, result: Any) -> Self:

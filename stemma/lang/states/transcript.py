@@ -114,10 +114,10 @@ class Transcript:
 
     # Growing ----------------------------------------------------------------
     def with_tools(self, tools: Sequence[Tool]) -> Transcript:
-        """With functions that may be called. Raises StateError where the model has spoken without them."""
+        """With these functions that may be called. Raises StateError where the model has spoken without them."""
         if self.is_plain or self.base:
             raise StateError("tools() comes before the first answer, in a state with turns: prompts begin with them")
-        return replace(self, tools=(*self.tools, *tools))
+        return replace(self, tools=tuple(tools))
 
     def with_result(self, call_id: str, text: str) -> Transcript:
         """With what a call of the last answer resulted in. Raises StateError if none of these waits for it."""

@@ -158,7 +158,7 @@ def written_by_template(template: ChatTemplate, tongue: Tongue, calls: Sequence[
          json.dumps(call.arguments, ensure_ascii=False) if tongue.has_text_arguments else call.arguments}}
         for call in calls
     ]  # fmt: skip
-    answer = {"role": "assistant", "content": "", "tool_calls": made}
+    answer = {"role": "assistant", "content": None if tongue.has_null_content else "", "tool_calls": made}
     chat = {"messages": [{"role": "user", "content": "Q"}, answer], "tools": TOOLS, "add_generation_prompt": False}
     return ours(template, chat)
 

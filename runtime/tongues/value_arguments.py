@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.syntax import ast
-from stemma.fsm.syntax.nodes import ANY_TEXT, NOTHING, choice, concat, text, without
+from stemma.fsm.syntax.nodes import ANY_TEXT, NOTHING, both, choice, concat, text, without
 from stemma.runtime.tongues.functions import (
     JSON_TYPES,
     Function,
@@ -34,6 +34,7 @@ from stemma.runtime.tongues.python_values import PythonNotation, as_json, python
 from stemma.runtime.tongues.raw_text import raw_text
 from stemma.runtime.tongues.rules import Rules
 
+BOUNDS = frozenset(("pattern", "format", "minLength", "maxLength"))
 CONSTANTS = {"boolean": (True, False), "null": (None,)}
 
 
@@ -99,7 +100,7 @@ class ValueArguments:
         for kind in (kind for kind in JSON_TYPES if kind in member.types):
             middle = self.middle(kind)
             if kind == "string":
-                found.append(concat([marks.node(middle.text), self._any_text(member, marks)]))
+                found.append(concat([marks.node(middle.text), self._any_text(member.schema, marks)]))
             elif middle.is_python and kind in CONSTANTS:
                 values = choice(text(python_text(value)) for value in CONSTANTS[kind] if _allows(member.schema, value))
                 found.append(concat([marks.node(middle.text), values]))
@@ -117,14 +118,23 @@ class ValueArguments:
             )
         return choice(found)
 
-    def _any_text(self, member: Member, marks: Marks) -> ast.Node:
-        bare = raw_text(member.schema, self.end_mark)
+    def _any_text(self, schema: Mapping[str, Any], marks: Marks) -> ast.Node:
+        """A text as it stands, or wrapped; of known texts and of free ones, only those are wrapped that have to be."""
+        bare = raw_text(schema, self.end_mark)
         if self.wrap is None:
             return bare
-        wrapping = concat([ANY_TEXT, choice(map(text, self.wrap.characters)), ANY_TEXT])
-        inside = raw_text(member.schema, self.wrap.closes)
-        wrapped = concat([marks.node(self.wrap.opens), inside, marks.node(self.wrap.closes)])
-        return choice([without(bare, wrapping), wrapped])
+        own = resolved(schema, schema)
+        values = [own["const"]] if "const" in own else own.get("enum")
+        if values is not None:
+            kept = [value for value in values if isinstance(value, str) and self.end_mark not in value]
+            return choice(marks.node(self.wrap.around(value)) for value in kept)
+        inside = raw_text(schema, self.wrap.closes)
+        if own.get("type") == "string" and not BOUNDS & own.keys():
+            wrapping = concat([ANY_TEXT, choice(map(text, self.wrap.characters)), ANY_TEXT])
+            bare, inside = without(bare, wrapping), both(inside, wrapping)
+        else:
+            bare = without(bare, concat([text(self.wrap.opens), ANY_TEXT]))
+        return choice([bare, concat([marks.node(self.wrap.opens), inside, marks.node(self.wrap.closes)])])
 
     # Text ----------------------------------------------------------------
     def write(self, arguments: Mapping[str, Any]) -> str:

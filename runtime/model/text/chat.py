@@ -109,7 +109,7 @@ class ChatTemplate:
         with _depth_refused():
             traced = _traced(messages)
             mark = self.absent_word(messages)
-            traced[-1]["content"] = Traced(str(traced[-1].get("content") or "") + mark)
+            traced[-1]["content"] = _marked(traced[-1].get("content"), mark)
             text = self._render(traced, values)
             end = text.rfind(mark)
             if end < 0:
@@ -192,6 +192,13 @@ def _depth_refused() -> Iterator[None]:
 def _traced(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Messages whose texts are not the template's own. Roles are: they are words, of which it may make tokens."""
     return [said(message) | {"role": written(message["role"])} for message in _checked(messages)]
+
+
+def _marked(content: Any, mark: str) -> Any:
+    """A content, text or parts, with a mark behind it."""
+    if isinstance(content, list) and content:
+        return [*content[:-1], {**content[-1], "text": Traced(str(content[-1]["text"]) + mark)}]
+    return Traced(str(content or "") + mark)
 
 
 def _as_json(value: Any) -> str:

@@ -80,3 +80,12 @@ def test_a_last_message_that_is_left_out_cannot_go_on(tokenizer):
     )
     with pytest.raises(ChatTemplateError, match="cannot go on"):
         template.encode_open(CHAT[:2])
+
+
+def test_a_content_of_parts_goes_on_as_one_that_is_text(tokenizer):
+    source = TEMPLATE.replace(
+        "message.content", "(message.content if message.content is string else message.content[0].text)"
+    )
+    template = ChatTemplate(source, tokenizer)
+    parts = [CHAT[0], {"role": "assistant", "content": [{"type": "text", "text": "two"}]}]
+    assert template.encode_open(parts) == template.encode_open([CHAT[0], {"role": "assistant", "content": "two"}])

@@ -95,7 +95,8 @@ class CpuOps:
         self._library = compile.load("rows", self._write_rows, self.target, (), self.cache_dir)
         names = ["prepare_float", "prepare_quantized", "norm_add", "largest", "mask"]
         self._kernels = {name: self._library.address(name) for name in names}
-        self._libraries: dict[str, compile.Library] = {}
+        self._libraries: list[compile.Library] = []
+        self._addresses: dict[str, int] = {}
         self._linear = self._library.function("linear", 14)
         self._each_row = self._library.function("each_row", 8)
         self._gate_rows = self._library.function("gate_rows", 7)
@@ -141,9 +142,11 @@ class CpuOps:
 
     def _kernel_of(self, name: str, write: compile.Generate) -> int:
         """The address of a kernel that not every model needs: compiled when the first weight asks for it."""
-        if name not in self._libraries:
-            self._libraries[name] = compile.load(name, write, self.target, (name,), self.cache_dir)
-        return self._libraries[name].address(name)
+        if name not in self._addresses:
+            library = compile.load(name, write, self.target, (name,), self.cache_dir)
+            self._libraries.append(library)
+            self._addresses[name] = library.address(name)
+        return self._addresses[name]
 
     def norm(self, weight: StoredWeight, epsilon: float) -> CpuNorm:
         return make_norm(weight, None, epsilon, centred=False)

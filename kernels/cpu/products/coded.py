@@ -6,7 +6,7 @@ compiled code must come to, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from stemma.kernels.cpu.rows.activations import BLOCK
 from stemma.kernels.weights import StoredWeight
 
 Array = npt.NDArray[Any]
-CHUNK, PIECE = 1 << 17, 1 << 18
+CHUNK, PIECE = 1 << 17, 1 << 19
 """Weights that numpy reads at a time: so few that what is made of them stays in the cache; and what compiled code reads
 at the least: so many that a thread is worth waking."""
 
@@ -59,17 +59,24 @@ def pack_codes(kind: str, parts: Sequence[StoredWeight], packing: Packing) -> Pa
         facts.reshape(strips, blocks, -1, STRIP),
         aligned_zeros(strips * STRIP * 4).view(np.float32),
     )
-    first = 0
+    first, reads = 0, []
     for part in parts:
-        address = packing.addresses.get(f"read_{part.type}")
+        compiled = f"read_{part.type}" in packing.addresses
         step = max(1, CHUNK // part.shape[1])
-        if address is not None:
+        if compiled:
             step = max(PIECE // part.shape[1], part.shape[0] // (2 * packing.num_threads)) // STRIP * STRIP + STRIP
-        read = partial(_read_by_numpy if address is None else _read, kind, packed, packing, part, first, step)
-        starts = range(0, part.shape[0], step)
-        _ = [read(0)] if len(starts) == 1 else list(packing.pool.map(read, starts))
+        read = partial(_read if compiled else _read_by_numpy, kind, packed, packing, part, first, step)
+        reads += [partial(read, start) for start in range(0, part.shape[0], step)]
         first += part.shape[0]
+    if len(reads) == 1:
+        reads[0]()
+    else:
+        list(packing.pool.map(_call, reads))
     return packed
+
+
+def _call(read: Callable[[], None]) -> None:
+    read()
 
 
 def _flip(tile: Tile, packing: Packing) -> int:

@@ -71,7 +71,8 @@ def pack(parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], packing:
         table = _table(group[0].type, packing.byte_offset)
         for part in group:
             _let_go(part.data)
-        padded = _aligned(np.pad(bias[first : first + outputs], (0, -outputs % STRIP)))
+        padded = aligned_zeros(-(-outputs // STRIP) * STRIP * 4).view(np.float32)
+        padded[:outputs] = bias[first : first + outputs]
         row = prepared_stride(in_features, kind in FORMS)
         addresses, prepare = packing.addresses, "prepare_quantized" if kind in FORMS else "prepare_float"
         words = np.array(

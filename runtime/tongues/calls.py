@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 from stemma.fsm.syntax import ast
-from stemma.fsm.syntax.nodes import choice, concat, optional, repeat
+from stemma.fsm.syntax.nodes import EMPTY, choice, concat, optional, repeat
 from stemma.runtime.tongues import slots
+from stemma.runtime.tongues.distinct import Callable, told_apart
 from stemma.runtime.tongues.functions import Arguments, Function
 from stemma.runtime.tongues.marks import Marks
 from stemma.runtime.tongues.rules import Rules
@@ -77,7 +79,10 @@ class CallForm:
         return text + slots.write(self.last, "", calls[-1].id, len(calls) + self.counts_from)
 
     def node(self, functions: Sequence[Function], max_calls: int, marks: Marks, rules: Rules) -> ast.Node:
-        """One call or more, up to a maximum."""
+        """One call or more, up to a maximum. Where few calls are possible, none is made twice."""
+        told = told_apart(functions)
+        if self.again is not None and max_calls > 1 and any(each.is_single for each in told):
+            return self._each_once(told, self.again, max_calls, marks, rules)
         arguments = [rules.add(self.arguments.grammar(function, marks)) for function in functions]
 
         def calls(before: Slots, number: int) -> ast.Node:
@@ -97,3 +102,27 @@ class CallForm:
         for number in range(max_calls - 1, 0, -1):
             more = optional(concat([calls(self.again, number + self.counts_from), more]))
         return concat([first, more, last])
+
+    def _each_once(
+        self, told: Sequence[Callable], again: Slots, max_calls: int, marks: Marks, rules: Rules
+    ) -> ast.Node:
+        """Such calls, where a single one is not made a second time."""
+        arguments = [rules.add(self.arguments.grammar(each.function, marks)) for each in told]
+
+        def calls(before: Slots, index: int, made: frozenset[int]) -> ast.Node:
+            """The call of this index, one that was not made, and what may follow it."""
+            ways = []
+            for at, each in enumerate(told):
+                if at not in made:
+                    call = [slots.node(before, each.function.name, index + self.counts_from, marks), arguments[at]]
+                    ways.append(concat([*call, more(index + 1, made | {at} if each.is_single else made)]))
+            return choice(ways)
+
+        @cache
+        def more(index: int, made: frozenset[int]) -> ast.Node:
+            if index == max_calls or len(made) == len(told):
+                return EMPTY
+            return rules.define(("more", index, made), optional(calls(again, index, made)))
+
+        first = choice(calls(before, 0, frozenset()) for before in (self.first, *self.variants))
+        return concat([first, slots.node(self.last, "", 0, marks)])

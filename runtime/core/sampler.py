@@ -44,7 +44,8 @@ class _Position(NamedTuple):
 
     @property
     def changes_logits(self) -> bool:
-        return self.sampling.changes_logits or self.is_early
+        sampling = self.sequence.request.sampling
+        return sampling.changes_logits or (sampling.min_tokens > 0 and self.is_early)
 
     @property
     def is_early(self) -> bool:

@@ -25,7 +25,7 @@ INSIDE = ("stemma.radix", "stemma.fsm")
 """What these call in themselves is their own affair."""
 CONTAINERS = {"schedule", "commit", "_add", "_settle", "fail", "_fulfil", "compute", "_admit"}
 """Where trouble is caught, and not made: what these call is tried, not they themselves."""
-READS = {"_order", "_blocks", "<lambda>", "is_in_prompt", "is_finished", "common_prefix", "_num_likely"}
+READS = {"_order", "_side", "<lambda>", "is_in_prompt", "is_finished", "common_prefix", "_num_likely"}
 """Keys of sorting and the like, which look at plain numbers and nothing else."""
 
 VICTIMS = {

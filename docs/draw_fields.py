@@ -22,7 +22,8 @@ PAGE = Path(__file__).parent / "fields.md"
 HEAD = """# The fields of requests
 
 `python docs/draw_fields.py` writes this page from the types of the requests and their rules
-(`stemma/server/wire/known.py`); a test holds that it is up to date.
+(`stemma/server/wire/known.py`); a test holds that it is up to date. `python tests/contract/client_fields.py` reads the
+types in the newest packages of OpenAI, vLLM and SGLang, and tells which of their fields are not here.
 
 - `null` is "not given", whatever the field.
 - **honoured**: it does what its name says.

@@ -14,7 +14,7 @@ from rich.markup import escape
 from stemma.runtime.core.config import EngineConfig
 from stemma.runtime.errors import IncompleteOutput, InvalidRequest, StemmaError, ToolLimit
 from stemma.server.config import ServerConfig
-from stemma.terminal.options import fields_of, takes
+from stemma.terminal.options import ToolOptions, fields_of, takes
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -89,16 +89,13 @@ def generate(
 
 
 @app.command()
-@takes(EngineConfig)
+@takes(EngineConfig, ToolOptions)
 def chat(
     model: Model = None,
     adapters: Adapters = None,
     system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
     max_tokens: MaxTokens = 256,
     temperature: Temperature = None,
-    tools: Annotated[Path | None, typer.Option(help="A Python file whose functions the model may call.")] = None,
-    max_rounds: Annotated[int, typer.Option(help="Answers with calls, before one without.")] = 8,
-    yes: Annotated[bool, typer.Option("--yes", help="Make calls without asking.")] = False,
     as_json: Json = False,
     **options: Any,
 ) -> None:
@@ -111,13 +108,14 @@ def chat(
     from stemma.terminal.tree import draw, of_engine
 
     console = Console(stderr=True)
-    if tools is not None and not (yes or sys.stdin.isatty()):
+    asked = ToolOptions(**fields_of(ToolOptions, options))
+    if asked.tools is not None and not (asked.yes or sys.stdin.isatty()):
         raise InvalidRequest("nobody can be asked whether to make calls: give --yes, or run it in a terminal", "tools")
-    approve = Approval(console, yes)
-    offered = read_tools(tools) if tools is not None else ()
-    with _engine(model, adapters, options) as llm:
+    approve = Approval(console, asked.yes)
+    offered = read_tools(asked.tools) if asked.tools is not None else ()
+    with _engine(model, adapters, fields_of(EngineConfig, options)) as llm:
         session = Chat(
-            llm, system, tools=offered, max_rounds=max_rounds, approve=approve, max_tokens=max_tokens,
+            llm, system, tools=offered, max_rounds=asked.max_rounds, approve=approve, max_tokens=max_tokens,
             **_asked(temperature=temperature),
         )  # fmt: skip
         while line := _read_line(console):

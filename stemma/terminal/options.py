@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from functools import wraps
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -18,6 +19,20 @@ import typer
 
 HELP = re.compile(r"^(\w+): (.+)$", re.MULTILINE)
 Command = Callable[..., None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ToolOptions:
+    """What a chat may call.
+
+    tools: a Python file whose functions the model may call.
+    max_rounds: answers with calls, before one without.
+    yes: make calls without asking.
+    """
+
+    tools: Path | None = None
+    max_rounds: int = 8
+    yes: bool = False
 
 
 def takes(

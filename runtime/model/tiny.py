@@ -17,6 +17,7 @@ from stemma.runtime.model.families.folder_config import read_config
 from stemma.runtime.model.families.register import find_family
 from stemma.runtime.model.load import LoadedModel, assemble
 from stemma.runtime.model.parts.decoder import Decoder
+from stemma.runtime.model.text.building import added_token
 from stemma.runtime.model.text.byte_alphabet import char_of_byte
 
 SPECIAL = MappingProxyType({"<|end|>": 256, "<|start|>": 257, "<|bos|>": 258, "<|pad|>": 259})
@@ -80,11 +81,10 @@ def byte_tokenizer(*more: str) -> TokenizerFiles:
     """Token b is the byte b; four special tokens, and more from 260 on; a chat template in the ChatML manner."""
     specials = {**SPECIAL, **{text: 260 + at for at, text in enumerate(more)}}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     vocabulary = {char: byte for byte, char in enumerate(char_of_byte())} | specials
     spec = {
         "version": "1.0",
-        "added_tokens": [{"id": index, "content": token, **flags} for token, index in specials.items()],
+        "added_tokens": [added_token(index, token, special=True) for token, index in specials.items()],
         "normalizer": None,
         "pre_tokenizer": byte_level,
         "post_processor": None,

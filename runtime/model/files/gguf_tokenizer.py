@@ -11,6 +11,7 @@ from typing import Any
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
 from stemma.runtime.model.checkpoint import TokenizerFiles
 from stemma.runtime.model.settings import Settings
+from stemma.runtime.model.text.building import added_token
 from stemma.runtime.model.text.byte_alphabet import char_of_byte
 from stemma.runtime.model.text.splits import (
     DEEPSEEK3,
@@ -220,8 +221,8 @@ def _tokens(values: Mapping[str, Any]) -> tuple[list[str], list[int]]:
 def _spec(values: Mapping[str, Any], **parts: Any) -> dict[str, Any]:
     tokens, types = _tokens(values)
     added = [
-        {"id": index, "content": tokens[index], "single_word": False, "lstrip": False, "rstrip": False,
-         "normalized": False, "special": kind == CONTROL}
-        for index, kind in enumerate(types) if kind in (CONTROL, USER_DEFINED)
-    ]  # fmt: skip
+        added_token(index, tokens[index], special=kind == CONTROL)
+        for index, kind in enumerate(types)
+        if kind in (CONTROL, USER_DEFINED)
+    ]
     return {"version": "1.0", "added_tokens": added, "post_processor": None, **parts}

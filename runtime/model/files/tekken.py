@@ -14,6 +14,7 @@ from stemma.runtime.errors import ModelFileError, UnsupportedModel
 from stemma.runtime.model.checkpoint import TokenizerFiles
 from stemma.runtime.model.files.folder_weights import read_json
 from stemma.runtime.model.files.gguf_tokenizer import scored_merges
+from stemma.runtime.model.text.building import added_token
 from stemma.runtime.model.text.byte_alphabet import char_of_byte
 
 BOS, EOS, UNKNOWN, PAD = "<s>", "</s>", "<unk>", "<pad>"
@@ -85,11 +86,7 @@ def _spec(pieces: list[bytes], special: list[str], pattern: str) -> dict[str, An
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     vocabulary = {token: len(special) + rank for rank, token in enumerate(tokens)}
-    added = [
-        {"id": index, "content": token, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
-         "special": True}
-        for index, token in enumerate(special)
-    ]  # fmt: skip
+    added = [added_token(index, token, special=True) for index, token in enumerate(special)]
     merges = scored_merges(tokens, [-float(rank) for rank in range(len(tokens))])
     return {
         "version": "1.0",

@@ -17,6 +17,11 @@ BPE_SETTINGS = (
 ADDED_SETTINGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
+def added_token(index: int, content: str, *, special: bool) -> dict[str, Any]:
+    """An added token as tokenizer.json has it, with none of its settings."""
+    return {"id": index, "content": content, **dict.fromkeys(ADDED_SETTINGS, False), "special": special}
+
+
 def build(spec: Spec) -> tokenizers.Tokenizer:
     """It neither truncates nor pads, and remembers words, not whole texts. Raises ModelFileError."""
     whole: dict[str, Any] = {**spec, "truncation": None, "padding": None}

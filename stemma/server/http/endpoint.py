@@ -102,7 +102,7 @@ class EndpointApp:
             f"{self._endpoint.method} {path}", caller, trace.SpanKind.SERVER, self._attributes(name)
         ) as span:
             try:
-                await self._answer(scope, receive, counted_send, reader)
+                await self._answer(scope, headers, receive, counted_send, reader)
             except ClientGone:
                 counts.num_gone += 1
             except Exception as error:
@@ -126,9 +126,8 @@ class EndpointApp:
         row = self._endpoint
         return {"http.request.method": row.method, "http.route": row.path, "http.request.header.x-request-id": name}
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, reader: BodyReader) -> None:
+    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send, reader: BodyReader) -> None:
         endpoint, service = self._endpoint, self._service
-        headers = Headers(scope=scope)
         tenant = Tenant("", is_admin=False)
         if not endpoint.is_open:
             tenant = service.keys.tenant(headers.get("authorization"), headers.get("x-api-key"))

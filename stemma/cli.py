@@ -83,7 +83,7 @@ def generate(
             print()
         completion = generation.result()
         if as_json:
-            print(json.dumps(_completion_json(completion, llm.loaded.config.name)))
+            print(json.dumps(_completion_json(completion, llm.loaded.name)))
         else:
             Console(stderr=True).print(_figures(completion), style="dim")
 
@@ -124,7 +124,7 @@ def chat(
             elif line == "/tree":
                 console.print(draw(of_engine(llm.tree(), llm.loaded.tokenizer.decode)))
             else:
-                _tell(session.send(line), as_json, console, approve, llm.loaded.config.name)
+                _tell(session.send(line), as_json, console, approve, llm.loaded.name)
 
 
 @app.command()
@@ -162,7 +162,7 @@ def serve(
     keys = parse_api_keys(api_key or [], api_keys_file)
     config = ServerConfig(**fields_of(ServerConfig, options), api_keys=keys)
     with _engine(model, adapters, fields_of(EngineConfig, options), _by_name(loras or [])) as engine:
-        served = config.model_name or engine.loaded.config.name
+        served = config.model_name or engine.loaded.name
         Console(stderr=True).print(
             f"{escape(served)} at http://{config.host}:{config.port}/v1, the live cache at /tree; Ctrl-C stops"
         )

@@ -189,7 +189,7 @@ class Judge:
         """The prompt behind which the answer stands. Raises InvalidRequest."""
         template = self.loaded.chat_template
         if template is None:
-            raise InvalidRequest(f"{self.loaded.config.name} has no chat template, so it cannot be asked", "model")
+            raise InvalidRequest(f"{self.loaded.name} has no chat template, so it cannot be asked", "model")
         said = f"<Instruct>: {instruction or INSTRUCTION}\n\n<Query>: {query}\n\n<Document>: {document}"
         messages = [{"role": "system", "content": JUDGE}, {"role": "user", "content": said}]
         try:

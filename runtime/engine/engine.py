@@ -127,7 +127,7 @@ class Engine:
         runner = Runner(loaded.model, kv, loaded.loras)
         if not runner.try_once():
             raise ModelFileError(
-                f"{loaded.config.name} computes numbers that are NaN or infinite, though none of its weights is: "
+                f"{loaded.name} computes numbers that are NaN or infinite, though none of its weights is: "
                 "they are not those of a working model, or too large; fetch or convert the model again"
             )
         self._loop = EngineLoop(scheduler, runner, Sampler(ops))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from stemma.runtime.model.files.gguf_file import read_gguf
 from stemma.runtime.model.files.hub import HUB_ID, fetch_from_hub
 from stemma.runtime.model.files.hugging_face import read_hugging_face
 from stemma.runtime.model.files.mistral_folder import is_mistrals_own, read_mistral
+from stemma.runtime.model.files.naming import name_of
 from stemma.runtime.model.parts.adapted_ops import AdaptedOps, Span, cannot_be_chosen
 from stemma.runtime.model.parts.adapted_weights import AdaptedWeights, Lora
 from stemma.runtime.model.parts.decoder import Decoder
@@ -34,11 +35,13 @@ from stemma.runtime.model.weights import Progress, Weights
 class LoadedModel:
     """A model with all that belongs to it. chat_template is None for a base model without one.
 
+    name: what people call it, by where it came from; `config.name` is what its files say.
     tokenizer_files: what the tokenizer and the template were made of, for those who run them elsewhere.
     embedding: how it makes embeddings, if it was made for that.
     loras: adapters of which each request may choose one, if it was loaded with any.
     """
 
+    name: str
     config: ModelConfig
     tokenizer: Tokenizer
     chat_template: ChatTemplate | None
@@ -77,7 +80,7 @@ def load(
     checkpoint = read_checkpoint(source, context_length)
     for adapter in adapters:
         checkpoint = merged(checkpoint, read_adapter(adapter, checkpoint.config))
-    return assemble(checkpoint, ops, progress, read_loras(checkpoint, loras))
+    return replace(assemble(checkpoint, ops, progress, read_loras(checkpoint, loras)), name=name_of(source))
 
 
 def read_checkpoint(source: str | Path, context_length: int | None = None) -> Checkpoint:
@@ -114,7 +117,7 @@ def assemble(
     checkpoint: Checkpoint, ops: Ops, progress: Progress | None = None,
     loras: Mapping[str, Lora] = MappingProxyType({}),
 ) -> LoadedModel:  # fmt: skip
-    """Pack a checkpoint for a device, with adapters beside it."""
+    """Pack a checkpoint for a device, with adapters beside it. It is called what it calls itself."""
     config = checkpoint.config
     _check_numbers(config)
     weights = Weights(checkpoint.tensors, progress, checkpoint.file_names)
@@ -130,7 +133,9 @@ def assemble(
     source = checkpoint.tokenizer.chat_template
     chat_template = None if source is None else ChatTemplate(source, tokenizer, checkpoint.tokenizer.tool_template)
     files, generation = checkpoint.tokenizer, checkpoint.generation
-    return LoadedModel(config, tokenizer, chat_template, generation, model, files, checkpoint.embedding, beside)
+    return LoadedModel(
+        config.name, config, tokenizer, chat_template, generation, model, files, checkpoint.embedding, beside
+    )
 
 
 def _check_used(loras: Mapping[str, Lora], ops: AdaptedOps) -> None:

@@ -41,7 +41,7 @@ class ServerConfig:
 
     host: the address to listen at.
     port: the port to listen at; 0 takes a free one.
-    model_name: what /v1/models calls the model; None takes the model's own name.
+    model_name: what /v1/models calls the model; None takes its hub id, or the name of its file or folder.
     api_keys: with none, everybody may come in and all share one namespace.
     max_body_bytes: larger bodies are refused with 413.
     max_queue: sequences that may wait beyond the engine's max_running; more are refused with 429.

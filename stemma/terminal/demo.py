@@ -173,7 +173,7 @@ def _sum(parts: list[Part]) -> Part:
 def report(cached: list[Part], plain: list[Part], llm: Engine) -> dict[str, Any]:
     """The same as plain values."""
     return {
-        "model": llm.loaded.config.name,
+        "model": llm.loaded.name,
         "with_cache": [_part_json(part) for part in cached],
         "without_cache": [_part_json(part) for part in plain],
         "tree": as_json(llm.tree(), llm.loaded.tokenizer.decode),

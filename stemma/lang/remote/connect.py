@@ -15,16 +15,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
 
 from stemma.lang.loops import LoopThread
+from stemma.lang.remote import reading
 from stemma.lang.remote.body import body_of
 from stemma.lang.remote.http import RemoteServer, read_usage
 from stemma.radix import Explanation, NextUse, Reason
+from stemma.runtime.core.checking import checked
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions, Timing
+from stemma.runtime.engine.embedding import Embedding, EmbeddingOptions, Score, ScoringOptions
 from stemma.runtime.engine.forms import Answer, form_of
 from stemma.runtime.engine.generation import join
-from stemma.runtime.engine.options import with_defaults
+from stemma.runtime.engine.options import split_prompts, with_defaults
 from stemma.runtime.engine.progress import Report, wait
-from stemma.runtime.errors import RemoteError
+from stemma.runtime.engine.tree import TreeNode
+from stemma.runtime.errors import InvalidRequest, RemoteError
 from stemma.runtime.model import ChatTemplate, Tokenizer
 from stemma.runtime.model.checkpoint import TokenizerFiles
 from stemma.runtime.tongues.recognise import recognise
@@ -62,6 +66,7 @@ class Remote:
             stack.callback(_end_connections, self._thread, self._server)
             files = self._call("GET", "/tokenizer")
             self.model: str = files["model"]
+            self.context_length: int = files["context_length"]
             self._tokenizer = Tokenizer(
                 TokenizerFiles(
                     files["spec"], files["special"], files["adds_bos"], files["chat_template"], files["tool_template"]
@@ -131,6 +136,44 @@ class Remote:
         answers = completions if form is None else [Answer(form_of(form).read(each), each) for each in completions]
         return answers[0] if is_one else answers
 
+    def sample(self, prompt: str | list[int], n: int, **options: Unpack[RequestOptions]) -> list[Completion]:
+        """`n` completions of one prompt; see `Engine.sample`."""
+        tokens = self._tokenizer.encode_prompt(prompt) if isinstance(prompt, str) else prompt
+        return wait(self.submit_samples(tokens, n, **options), None)
+
+    def submit_samples(self, prompt: Sequence[int], n: int, **options: Unpack[RequestOptions]) -> list[Generation]:
+        """Start `n` requests on one prompt, with the seeds seed, seed + 1, ..."""
+        if checked(n, int, "n") < 1:
+            raise InvalidRequest(f"n must be at least 1; it is {n}", "n")
+        seed = options.get("seed")
+        several = [options if seed is None else RequestOptions(**{**options, "seed": seed + at}) for at in range(n)]
+        return [self.submit(prompt, **each) for each in several]
+
+    @overload
+    def embed(self, texts: str | list[int], **options: Unpack[EmbeddingOptions]) -> Embedding: ...
+
+    @overload
+    def embed(self, texts: list[str] | list[list[int]], **options: Unpack[EmbeddingOptions]) -> list[Embedding]: ...
+
+    def embed(
+        self, texts: str | list[int] | list[str] | list[list[int]], **options: Unpack[EmbeddingOptions]
+    ) -> Embedding | list[Embedding]:
+        """One text, or a list of texts, as vectors; see `Engine.embed`."""
+        given, is_one = split_prompts(texts)
+        made: list[Embedding] = []
+        for part in reading.parts(given):
+            body = {"input": part, "encoding_format": "base64", **reading.body_of(options)}
+            made += reading.embeddings_of(self._call("POST", "/v1/embeddings", body))
+        return made[0] if is_one else made
+
+    def score(self, query: str, documents: Sequence[str], **options: Unpack[ScoringOptions]) -> list[Score]:
+        """How well each document answers the query; see `Engine.score`."""
+        made: list[Score] = []
+        for part in reading.parts(documents):
+            body = {"text_1": query, "text_2": part, **reading.body_of(options)}
+            made += reading.scores_of(self._call("POST", "/v1/score", body))
+        return made
+
     def submit_all(self, prompts: Sequence[Sequence[int]], **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start several requests."""
         return [self.submit(prompt, **options) for prompt in prompts]
@@ -160,6 +203,10 @@ class Remote:
             evicted_len=found["evicted_tokens"],
             copied_tokens=found["copied_tokens"],
         )
+
+    def tree(self) -> list[TreeNode]:
+        """The part of the server's tree that this connection's key may see."""
+        return reading.tree_of(self._call("GET", "/cache/tree?tokens=true"))
 
     def hold(self, pinned_for: float = 0.0) -> RemoteHold:
         """The server itself keeps what was used last; only a pin makes it promise that."""

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from stemma.radix import PrefixCache, Reason
 from stemma.runtime.engine import CacheFile, Hold
+from stemma.server.cache.paths import nodes_of
 from stemma.server.cache.pins import CallersPin, Pins
 from stemma.server.cache.saves import Saves
 from stemma.server.cache.tree_view import TreeFeed
@@ -44,7 +45,11 @@ class CacheApi:
         self._saves = Saves(service.engine, service.config.cache_folder, service.config.max_saved_bytes)
 
     async def tree(self, context: RequestContext[Service, None]) -> Response:
-        """GET /cache/tree: all nodes that the caller may see, and the counters."""
+        """GET /cache/tree: all nodes that the caller may see, and the counters; with `tokens=true` the nodes' token ids
+        and blocks instead of excerpts of their texts."""
+        if context.request.query_params.get("tokens") in ("true", "1"):
+            service, tenant = context.service, context.tenant
+            return await service.work(lambda: json_reply({"nodes": nodes_of(service.engine.tree(), tenant)}))
         return json_reply((await self._tree.latest()).report(context.tenant))
 
     async def tree_events(self, context: RequestContext[Service, None]) -> Response:

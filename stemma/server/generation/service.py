@@ -22,6 +22,9 @@ from stemma.version import VERSION
 
 P = ParamSpec("P")
 
+ALIAS = "stemma"
+"""What the model is called on any server, so that examples work everywhere."""
+
 
 class Service(HttpState):
     """An engine with what a server keeps beside it. Lives as long as the server.
@@ -33,8 +36,11 @@ class Service(HttpState):
         self.idle = IdleWork(engine)
         super().__init__(config, engine.config.max_running + config.max_queue, self.idle.give_way)
         self.engine = engine
-        self.model_name = config.model_name or engine.loaded.config.name
+        self.model_name = config.model_name or engine.loaded.name
         self.loras = tuple(engine.loaded.loras.digests) if engine.loaded.loras is not None else ()
+        own = (self.model_name, engine.loaded.name, engine.loaded.config.name, ALIAS, "default")
+        self._names = frozenset(name.casefold() for name in own)
+        """Of the model itself, which are found however they are written."""
         if taken := sorted(name for name in self.loras if name.casefold() in self._names):
             raise InvalidRequest(f"an adapter cannot be called {taken[0]!r}: the model is", "loras")
         self.tokenizer = engine.loaded.tokenizer
@@ -79,20 +85,23 @@ class Service(HttpState):
                 self.engine.submit(tokens, max_tokens=0, namespace=namespace, lora=lora, priority=priority)
 
     @property
-    def _names(self) -> set[str]:
-        """Of the model itself, which are found however they are written."""
-        return {self.model_name.casefold(), "default", "stemma"}
+    def listed_names(self) -> list[str]:
+        """What models are called in lists of them: the model first, by its name and its alias, then adapters."""
+        return list(dict.fromkeys((self.model_name, ALIAS, *self.loras)))
 
     def lora_of(self, name: str | None) -> str | None:
         """The adapter that a request's `model` names; None is the model itself. Raises ApiError (404) for a model that
-        is not served here."""
-        if name in self.loras:
-            return name
-        if name is not None and name.casefold() not in self._names:
-            there = " and ".join(repr(each) for each in (self.model_name, *self.loras))
-            message = f"there is no model {name!r} here; there is {there}"
-            raise ApiError(404, message, param="model", code="model_not_found")
-        return None
+        is not served here. `:latest`, which clients of Ollama put behind any name, says nothing."""
+        for written in () if name is None else (name, name.removesuffix(":latest")):
+            if written in self.loras:
+                return written
+            if written.casefold() in self._names:
+                return None
+        if name is None:
+            return None
+        there = " and ".join(repr(each) for each in (self.model_name, *self.loras))
+        message = f"there is no model {name!r} here; there is {there}"
+        raise ApiError(404, message, param="model", code="model_not_found")
 
     def check_model(self, name: str | None) -> None:
         """Raises ApiError (404) likewise; for what adapters change nothing of."""

@@ -26,7 +26,14 @@ class Tenant(NamedTuple):
 
     def owns(self, namespace: str) -> bool:
         """Whether the namespace is this caller's, or the caller may see all."""
-        return self.is_admin or namespace.partition("/")[0] == self.name
+        return self.is_admin or self._is_own(namespace)
+
+    def own_name(self, namespace: str) -> str:
+        """What the caller itself calls a namespace: one of its own by its salt, another's by its whole name."""
+        return namespace[len(self.name) :].removeprefix("/") if self._is_own(namespace) else namespace
+
+    def _is_own(self, namespace: str) -> bool:
+        return namespace.partition("/")[0] == self.name
 
 
 class KeyRing:

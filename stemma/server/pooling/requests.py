@@ -16,6 +16,9 @@ from stemma.server.pooling.wire import PoolingRequest
 MAX_TEXTS = 2048
 """Of one request: OpenAI's limit."""
 
+READ = ("prompt_tokens", "cached_tokens", "prefilled_tokens", "recomputed_tokens")
+"""What there is to account for of a text from which nothing goes on."""
+
 
 def request_options(context: RequestContext[Service, Any], body: PoolingRequest) -> dict[str, Any]:
     """What the engine is to know of where a request comes from, and which adapter it names. Raises ApiError (404)."""
@@ -43,10 +46,11 @@ async def read(
 
 
 def usage_report(usages: Sequence[Usage]) -> dict[str, Any]:
-    """Of all the texts of a request."""
+    """Of all the texts of a request. `stemma` says it of each."""
     total = sum(usages, Usage())
     return {
         "prompt_tokens": total.prompt_tokens,
         "total_tokens": total.prompt_tokens,
         "prompt_tokens_details": {"cached_tokens": total.cached_tokens},
+        "stemma": {"texts": [{name: getattr(usage, name) for name in READ} for usage in usages]},
     }

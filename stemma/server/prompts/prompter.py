@@ -69,7 +69,7 @@ class ChatPrompter:
         if not messages:
             raise bad_request("messages is empty", "messages")
         if template is None:
-            raise bad_request(f"{self._loaded.config.name} has no chat template: use /v1/completions", "messages")
+            raise bad_request(f"{self._loaded.name} has no chat template: use /v1/completions", "messages")
         try:
             template.check_values(values)
         except ChatTemplateError as error:

@@ -21,24 +21,25 @@ async def about(context: RequestContext[Service, None]) -> Response:
 
 
 async def models(context: RequestContext[Service, None]) -> Response:
-    """GET /v1/models: the model, and its adapters, whose parent it is."""
+    """GET /v1/models: the model, by its name and its alias, and its adapters, whose parent it is."""
     service = context.service
-    return json_reply({"object": "list", "data": [_model(service, lora) for lora in (None, *service.loras)]})
+    return json_reply({"object": "list", "data": [_model(service, name) for name in service.listed_names]})
 
 
 async def model(context: RequestContext[Service, None]) -> Response:
     """GET /v1/models/{model}."""
-    return json_reply(_model(context.service, context.service.lora_of(context.request.path_params["model"])))
+    service, asked = context.service, context.request.path_params["model"]
+    return json_reply(_model(service, asked if asked in service.listed_names else service.name_of(asked)))
 
 
-def _model(service: Service, lora: str | None) -> dict[str, Any]:
+def _model(service: Service, name: str) -> dict[str, Any]:
     return {
-        "id": lora or service.model_name,
+        "id": name,
         "object": "model",
         "created": int(service.started),
         "owned_by": "stemma",
-        "root": service.engine.loaded.config.name,
-        "parent": None if lora is None else service.model_name,
+        "root": service.engine.loaded.name,
+        "parent": service.model_name if name in service.loras else None,
         "max_model_len": service.engine.context_length,
     }
 

@@ -55,6 +55,7 @@ async def tokenizer(context: RequestContext[Service, None]) -> Response:
     files = loaded.tokenizer_files
     answer = {
         "model": service.model_name,
+        "context_length": service.engine.context_length,
         "vocab_size": loaded.tokenizer.vocab_size,
         "spec": files.spec,
         "special": dict(files.special),

@@ -86,9 +86,9 @@ def test_linear_scaling(tmp_path: Path) -> None:
 
 
 def test_text_parts_of_the_file(tmp_path: Path) -> None:
-    write_gguf(tmp_path / "model.gguf", random_model(transformers.LlamaConfig))
-    loaded = load(tmp_path / "model.gguf", reference_ops())
-    assert loaded.config.name == "random"
+    write_gguf(tmp_path / "mine-F16.gguf", random_model(transformers.LlamaConfig))
+    loaded = load(tmp_path / "mine-F16.gguf", reference_ops())
+    assert (loaded.name, loaded.config.name) == ("mine", "random")
     assert loaded.generation.eos_ids == (256,)
     assert loaded.tokenizer.bos_id == 258
     assert loaded.tokenizer.encode("the<|end|>") == [260, *b"e<|end|>"]

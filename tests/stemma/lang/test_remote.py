@@ -16,7 +16,7 @@ from stemma.lang.chats.chat import Chat
 from stemma.lang.programs.program import program
 from stemma.lang.states.state import State
 from stemma.runtime.errors import BranchError, InvalidRequest, RemoteError
-from stemma.server import ServerConfig
+from stemma.server import ApiKey, ServerConfig
 from tests.stemma.server.live import is_idle, live_server, wait_until
 
 SYSTEM = "You judge essays by several dimensions, each on its own, and are brief. " * 2
@@ -124,6 +124,56 @@ def test_calls_there(llm, remote):
             form = state.call(Literal["yes", "no"]).result()
             assert form.calls or form.value in ("yes", "no")
     assert made[0] == made[1]
+
+
+def test_the_tree_there(live, engine, remote):
+    """The server's own, with the names that this caller has for its namespaces."""
+    remote.generate("a text that only this test has", max_tokens=2, namespace="salt")
+    here, there = engine.tree(), remote.tree()
+
+    def facts(node):
+        return (node.tokens, node.blocks, node.hits, [facts(child) for child in node.children])
+
+    assert [facts(root) for root in there] == [facts(root) for root in here]
+    assert {root.namespace for root in there} >= {"salt"}
+    assert {root.namespace.lstrip("/") for root in here} == {root.namespace for root in there}
+    assert remote.explain(list(b"a text that only this test has"), "salt").hit_len > 20
+    assert remote.context_length == engine.context_length
+
+
+def test_a_tenant_sees_its_own_part_of_the_tree(loaded):
+    keys = (ApiKey("alice", "a"), ApiKey("bob", "b"), ApiKey("root", "r", is_admin=True))
+    with stemma.Engine.of(loaded, kv_tokens=2048) as engine, live_server(engine, ServerConfig(api_keys=keys)) as live:
+        seen = {}
+        for key in "abr":
+            with stemma.connect(live.url, api_key=key) as remote:
+                if key != "r":
+                    remote.generate(f"text of {key} ............", max_tokens=1)
+                    remote.generate(f"text of {key} ............", max_tokens=1, namespace="s")
+                seen[key] = [root.namespace for root in remote.tree()]
+        assert seen == {"a": ["", "s"], "b": ["", "s"], "r": ["alice", "alice/s", "bob", "bob/s"]}
+
+
+def test_vectors_and_scores_there(llm, remote):
+    texts = ["one text", "another text", "a third"]
+    here, there = llm.embed(texts, dimensions=8), remote.embed(texts, dimensions=8)
+    for ours, theirs in zip(here, there, strict=True):
+        assert theirs.vector == pytest.approx(ours.vector, abs=1e-6)
+        assert theirs.usage.prompt_tokens == ours.usage.prompt_tokens == sum(theirs.usage[2:4])
+    assert remote.embed("one text", dimensions=8).vector == pytest.approx(here[0].vector, abs=1e-6)
+    values = [[score.value for score in model.score("which?", texts)] for model in (llm, remote)]
+    assert values[0] == pytest.approx(values[1], abs=1e-6)
+    with pytest.raises(InvalidRequest, match="dimensions"):
+        remote.embed("x", dimensions=10**6)
+
+
+def test_samples_there(llm, remote):
+    options = {"max_tokens": 6, "temperature": 1.0, "seed": 5}
+    samples = [[one.tokens for one in model.sample("go", 3, **options)] for model in (llm, remote)]
+    assert samples[0] == samples[1]
+    assert len(set(samples[0])) == 3
+    with pytest.raises(InvalidRequest):
+        remote.sample("go", 0)
 
 
 def test_progress_there(remote):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,22 @@ from stemma.server import ServerConfig
 
 async def test_models(client: Any, engine: Engine) -> None:
     listed = await client.get("/v1/models")
-    assert [model["id"] for model in listed["data"]] == ["tiny"]
+    assert [(model["id"], model["parent"]) for model in listed["data"]] == [("tiny", None), ("stemma", None)]
     assert (await client.get("/v1/models/tiny"))["max_model_len"] == engine.context_length
+    assert (await client.get("/v1/models/stemma"))["id"] == "stemma"
     await client.get("/v1/models/other", status=404)
+
+
+async def test_a_model_answers_to_all_its_names(engine: Engine, serve_with: Any) -> None:
+    loaded = replace(engine.loaded, name="Some-Model-7B")
+    with Engine.of(loaded, kv_tokens=256) as named:
+        async with serve_with(named, ServerConfig()) as client:
+            listed = (await client.get("/v1/models"))["data"]
+            assert [model["id"] for model in listed] == ["Some-Model-7B", "stemma"]
+            for name in ("Some-Model-7B", "some-model-7b", "stemma", loaded.config.name, "Some-Model-7B:latest"):
+                answer = await client.post("/v1/completions", model=name, prompt="x", max_tokens=1)
+                assert answer["model"] == "Some-Model-7B"
+            await client.post("/v1/completions", model="Some-Model", prompt="x", max_tokens=1, status=404)
 
 
 async def test_health_and_version(client: Any) -> None:

@@ -32,7 +32,8 @@ async def client(adapted: Engine, serve_with: Any) -> AsyncIterator[Any]:
 
 async def test_the_list_of_models(client: Any) -> None:
     listed = (await client.get("/v1/models"))["data"]
-    assert [(each["id"], each["parent"]) for each in listed] == [("tiny", None), ("one", "tiny"), ("two", "tiny")]
+    names = [("tiny", None), ("stemma", None), ("one", "tiny"), ("two", "tiny")]
+    assert [(each["id"], each["parent"]) for each in listed] == names
     assert (await client.get("/v1/models/two"))["parent"] == "tiny"
     refused = await client.get("/v1/models/three", 404)
     assert refused["error"]["code"] == "model_not_found"

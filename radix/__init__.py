@@ -1,7 +1,7 @@
 """The prefix cache: physical blocks, radix tree, leases, eviction. No torch, no runtime."""
 
 from stemma.radix.admission import AdmissionEstimator, Progress
-from stemma.radix.cache import CacheStats, Match, Namespace, PrefixCache, Segments
+from stemma.radix.cache import CacheStats, Match, Namespace, PrefixCache, Segments, namespace_of_node
 from stemma.radix.errors import LeaseError, OutOfBlocks, PinError, SnapshotError
 from stemma.radix.events import AllCleared, BlocksRemoved, BlocksStored, Event
 from stemma.radix.explain import Explanation, Reason
@@ -41,6 +41,7 @@ __all__ = [
     "by_priority",
     "lfu",
     "lru",
+    "namespace_of_node",
     "slru",
     "time_to_live",
 ]

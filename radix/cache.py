@@ -15,7 +15,7 @@ from stemma.radix.ghost_list import Known, Return
 from stemma.radix.lease import Lease
 from stemma.radix.lease_state import LeaseState, NextUse
 from stemma.radix.lease_table import LeaseTable
-from stemma.radix.node import Node, private_scope
+from stemma.radix.node import Node, parts_of_private, private_scope
 from stemma.radix.policy import Policy
 from stemma.radix.publish import path_blocks
 from stemma.radix.retained import Retained
@@ -35,6 +35,11 @@ class Segments(NamedTuple):
 
 
 Namespace: TypeAlias = str | Segments
+
+
+def namespace_of_node(node: Node) -> Namespace:
+    """The namespace in which a node is matched."""
+    return Segments(*parts_of_private(node.scope)) if node.private else node.scope
 
 
 class Match(NamedTuple):
@@ -254,11 +259,16 @@ class PrefixCache:
         self._store.events.cleared()
         return self._store.pool.num_free - before
 
-    def explain(self, tokens: Tokens, namespace: Namespace = "") -> Explanation:
-        """How much of `tokens` is cached and why it is not more. Changes nothing."""
+    def explain(self, tokens: Tokens, namespace: Namespace = "", *, looks_elsewhere: bool = True) -> Explanation:
+        """How much of `tokens` is cached and why it is not more. Changes nothing.
+
+        looks_elsewhere: whether the answer may be that another namespace has them. A tenant's must not: what stands in
+        its place then would tell the same.
+        """
         name, salt_boundary = _parts(namespace)
         root = self._store.tree.roots.get(name) or Node(None, b"", 0, b"", array("i"), 0, name)
-        return explain(self._store.tree, self._store.ghosts, root, pack(tokens), salt_boundary)
+        others = self._store.tree.others_have if looks_elsewhere else _nobody
+        return explain(self._store.tree, self._store.ghosts, root, pack(tokens), salt_boundary, others)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with each event from now on, first with all that is stored. Returns what ends it."""
@@ -316,6 +326,10 @@ class PrefixCache:
     def save(self, path: Path) -> None:
         """Write the state to a file, atomically."""
         snapshot.write(self.state(), path)
+
+
+def _nobody(root: Node, data: Packed, num_tokens: int) -> bool:
+    return False
 
 
 def _parts(namespace: Namespace) -> "tuple[str, SaltBoundary | None]":

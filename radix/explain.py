@@ -1,5 +1,6 @@
 """Why a query matched as far as it did. Reads only; works from the tree and the memory of evicted edges."""
 
+from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix, token_at
 from stemma.radix.tree import SaltBoundary, Tree
 
 MAX_EXPECTED = 8
+Elsewhere = Callable[[Node, Packed, int], bool]
 
 
 class Reason(Enum):
@@ -43,8 +45,10 @@ class Explanation(NamedTuple):
         return text
 
 
-def explain(tree: Tree, ghosts: GhostList, root: Node, data: Packed, salt_boundary: SaltBoundary | None) -> Explanation:
-    """Explain the match of packed tokens below `root`."""
+def explain(
+    tree: Tree, ghosts: GhostList, root: Node, data: Packed, salt_boundary: SaltBoundary | None, others_have: Elsewhere
+) -> Explanation:
+    """Explain the match of packed tokens below `root`. others_have: whether another namespace has so many of them."""
     num_tokens = len(data) // TOKEN_BYTES
     node, hit_len = tree.descend(root, 0, data, num_tokens, [], 0, salt_boundary)
     if hit_len == num_tokens:
@@ -58,7 +62,7 @@ def explain(tree: Tree, ghosts: GhostList, root: Node, data: Packed, salt_bounda
     if ghost is not None:
         reason, evicted_at = Reason.EVICTED, ghost.evicted_at
         evicted_len = common_prefix(ghost.tokens, data, hit_len)
-    elif tree.others_have(root, data, hit_len + 1):
+    elif others_have(root, data, hit_len + 1):
         reason = Reason.OTHER_NAMESPACE
     got, copied = token_at(data, hit_len), hit_len % tree.block_size
     return Explanation(num_tokens, hit_len, reason, hit_len, got, expected, evicted_at, evicted_len, copied)

@@ -58,6 +58,18 @@ class Lease:
         state = self._state
         return state.room_end - state.num_tokens if state.room_end else 0
 
+    @property
+    def public_len(self) -> int | None:
+        """Tokens that lie in the public part of a namespace in two parts; None where there is one part."""
+        boundary = self._state.salt_boundary
+        return None if boundary is None else boundary.position
+
+    @property
+    def _is_at_boundary(self) -> bool:
+        """Whether private text begins here. Then its first block is a copy for everybody: who writes on in the public
+        one would spare himself a block, and so know that nobody was there before."""
+        return self._state.at == self.public_len
+
     def reserve(self, num_tokens: int) -> list[BlockCopy]:
         """Make room for `num_tokens` more tokens. Run the copies returned before any KV is written in this step.
 
@@ -76,7 +88,7 @@ class Lease:
         if state.room_end or at % size == 0:
             if missing > 0:
                 blocks.extend(allocate(missing))
-        elif node.end == at and not node.children and not node.writer:
+        elif node.end == at and not node.children and not node.writer and not self._is_at_boundary:
             if missing > 0:
                 blocks.extend(allocate(missing))
             node.writer = state.writes = True

@@ -1,5 +1,6 @@
 """A node of the radix tree: one edge, its blocks, and what is known of it. Never changes anything by itself."""
 
+import re
 from array import array
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -12,6 +13,9 @@ ChildKey: TypeAlias = "bytes | tuple[str | int, bytes]"
 Children: TypeAlias = "dict[ChildKey, Node] | MappingProxyType[ChildKey, Node]"
 
 
+PRIVATE_SCOPE = re.compile("((?:[^\x1f]|\x1f\x1f)*)\x1f(\\d+)\x1f(.*)", re.DOTALL)
+
+
 def private_scope(namespace: str, position: int, salt: str) -> str:
     """The scope of the text behind a salt boundary: no two have the same, whatever stands in their names."""
     return f"{_before_salt(namespace)}{position}\x1f{salt}"
@@ -21,6 +25,13 @@ def is_behind(scope: str, namespace: str, salt: str | None) -> bool:
     """Whether a private scope lies behind a salt boundary of this namespace; with a salt: behind one of this salt."""
     before = _before_salt(namespace)
     return scope.startswith(before) and (salt is None or scope[len(before) :].partition("\x1f")[2] == salt)
+
+
+def parts_of_private(scope: str) -> tuple[str, int, str]:
+    """Namespace, position and salt of a private scope."""
+    found = PRIVATE_SCOPE.fullmatch(scope)
+    assert found is not None
+    return found[1].replace("\x1f\x1f", "\x1f"), int(found[2]), found[3]
 
 
 def _before_salt(namespace: str) -> str:

@@ -116,7 +116,8 @@ def _adopt(store: BlockStore, state: LeaseState, path: list[Node], last: int) ->
 
 
 def _remember(store: BlockStore, state: LeaseState, leaf: Node, stop: int) -> None:
-    """A new leaf knows what was known of its text: from before its eviction, or from the text it goes on with."""
+    """A new leaf knows what was known of its text: from before its eviction, or from the text it goes on with, unless
+    that is another's too."""
     parent, back = leaf.parent, state.back
     assert parent is not None
     parent.children_born += 1
@@ -126,7 +127,7 @@ def _remember(store: BlockStore, state: LeaseState, leaf: Node, stop: int) -> No
         leaf.hits, leaf.born_at = back.hits + 1, back.born_at
         if stop == back.end:
             leaf.children_born, leaf.children_used = back.children_born, back.children_used
-    elif parent.children_born == 1 and parent.parent is not None:
+    elif parent.children_born == 1 and parent.parent is not None and parent.private == leaf.private:
         leaf.hits, leaf.born_at = parent.hits, parent.born_at
 
 

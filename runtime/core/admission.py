@@ -8,7 +8,7 @@ from collections.abc import Sequence as Items
 import numpy as np
 import numpy.typing as npt
 
-from stemma.radix import AdmissionEstimator, Lease, PrefixCache, Progress
+from stemma.radix import AdmissionEstimator, Lease, Namespace, PrefixCache, Progress, Segments
 from stemma.runtime.core.failures import as_stemma_error, release_lease
 from stemma.runtime.core.sequence import Sequence
 
@@ -46,7 +46,15 @@ class Admission:
         if not self.reuse:
             return 0
         request = sequence.request
-        return min(self.cache.match(request.prompt, request.namespace).hit_len, request.max_hit)
+        where = self._namespace(sequence, request.max_hit + 1)
+        return min(self.cache.match(request.prompt, where).hit_len, request.max_hit)
+
+    def _namespace(self, sequence: Sequence, num_tokens: int) -> Namespace:
+        """Where the first `num_tokens` are looked up, and the sequence is published."""
+        request = sequence.request
+        if request.shared is None or num_tokens < request.shared.public_len:
+            return request.namespace
+        return placed(self.cache, request.prompt, request.namespace, request.shared)
 
     def _max_hit(self, sequence: Sequence) -> int:
         if not self.reuse or sequence.goes_alone:
@@ -82,7 +90,8 @@ class Admission:
         tokens = np.array(sequence.tokens, dtype=np.int32)
         priority, max_hit = request.priority, self._max_hit(sequence)
         known = tokens if max_hit else tokens[:0]  # what is cached beyond a largest hit would be held with it
-        lease = self.cache.acquire_uncounted(known, request.namespace, max_hit=max_hit, priority=priority)
+        where = self._namespace(sequence, min(len(known), max_hit + 1))
+        lease = self.cache.acquire_uncounted(known, where, max_hit=max_hit, priority=priority)
         for shorter in (lease.num_tokens // size * size, 0, None):
             try:
                 fits = self._num_needed(sequence, lease, running) <= self.cache.available
@@ -94,7 +103,8 @@ class Admission:
                 return lease
             release_lease(lease)
             if shorter is not None:
-                lease = self.cache.acquire_uncounted(tokens[:shorter], request.namespace, priority=priority)
+                where = self._namespace(sequence, shorter)
+                lease = self.cache.acquire_uncounted(tokens[:shorter], where, priority=priority)
         return None
 
     def ended(self, sequence: Sequence) -> None:
@@ -114,6 +124,17 @@ class Admission:
         max_output = sequence.request.max_tokens
         progress = Progress(lease.num_tokens, num_blocks, sequence.num_generated, max_output)
         return self._estimator.blocks_needed(progress, len(sequence.tokens) - lease.num_tokens)
+
+
+def placed(cache: PrefixCache, prompt: npt.NDArray[np.int32], namespace: str, shared: Segments | None) -> Namespace:
+    """Where a prompt stands: behind shared text only if all of that is there.
+
+    So what is in the shared part, and what anybody finds there, is up to whoever shares it, never to those who use it.
+    """
+    if shared is None:
+        return namespace
+    found = cache.match(prompt[: shared.public_len], shared.public)
+    return shared if found.hit_len == shared.public_len else namespace
 
 
 def common_prefix(left: npt.NDArray[np.int32], right: npt.NDArray[np.int32]) -> int:

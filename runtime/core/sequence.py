@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stemma.radix import Lease, NextUse, Retained
+from stemma.radix import Lease, NextUse, Retained, Segments
 from stemma.runtime.core.matchers import GrammarMatcher, StopChecker
 from stemma.runtime.core.pooling import Pooling, Vector
 from stemma.runtime.core.sampling import Sampling, TokenLogprob
@@ -58,6 +58,7 @@ class Request:
 
     max_tokens: the most tokens to generate, already within context and pool.
     namespace: a separate root of the cache tree; one of its own for each adapter.
+    shared: where it stands instead while a text that all share, with which it begins, is in the cache.
     lora: the adapter that it is computed with.
     priority: larger goes first.
     prompt_logprobs: report log-probabilities of the prompt's tokens from `scored_from` on, with this many alternatives.
@@ -80,6 +81,7 @@ class Request:
     next_use: NextUse = NextUse.UNKNOWN
     pooling: Pooling | None = None
     lora: str | None = None
+    shared: Segments | None = None
 
     @property
     def reads_prompt(self) -> bool:

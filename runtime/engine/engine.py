@@ -14,9 +14,13 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
+import numpy as np
+import numpy.typing as npt
+
 from stemma.kernels.ops import ForkedOps
 from stemma.radix import Explanation, PrefixCache, Retained
 from stemma.runtime.core import sequence as core
+from stemma.runtime.core.admission import placed
 from stemma.runtime.core.checking import check_function, check_list, checked, describe
 from stemma.runtime.core.config import POLICIES, EngineConfig, EngineOptions, engine_config
 from stemma.runtime.core.runner import Runner
@@ -42,8 +46,9 @@ from stemma.runtime.engine.output_processor import RequestState
 from stemma.runtime.engine.progress import check_progress, wait
 from stemma.runtime.engine.recommended import recommended
 from stemma.runtime.engine.resources import context_of, kv_shape, make_ops
-from stemma.runtime.engine.saving import CacheFile, Saver
-from stemma.runtime.engine.text import TextStream
+from stemma.runtime.engine.saving import PROBE_NAMESPACE, CacheFile, Saver, probe_tokens, saver
+from stemma.runtime.engine.sharing import SharedText, SharedTexts
+from stemma.runtime.engine.text import text_stream
 from stemma.runtime.engine.tree import TreeNode, snapshot
 from stemma.runtime.errors import EngineForked, InvalidRequest, ModelFileError
 from stemma.runtime.model import ChatTemplate, LoadedModel, Tokenizer, load
@@ -56,10 +61,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Progress = Callable[[str, float], None]
-
-PROBE_TOKENS = 32
-PROBE_NAMESPACE = "stemma//probe"
-"""Namespace of the tokens whose log-probabilities tell whether a saved cache is of this model."""
 
 
 class Engine:
@@ -123,7 +124,8 @@ class Engine:
         scheduler = Scheduler(cache, limits)
         self._grammars = GrammarCompiler(loaded)
         self.recommended = recommended(loaded.generation, config.generation_config)
-        self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity, self.recommended)
+        self.shared = SharedTexts(loaded, self.hold, self._compute if config.prefix_cache else None)
+        self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity, self.recommended, self.shared)
         runner = Runner(loaded.model, kv, loaded.loras)
         if not runner.try_once():
             raise ModelFileError(
@@ -258,6 +260,16 @@ class Engine:
             raise InvalidRequest(f"pinned_for must be 0 seconds or more; it is {describe(pinned_for)}", "pinned_for")
         return Hold(self._loop, Retained(seconds or None))
 
+    def share(self, text: Prompt, *, lora: str | None = None) -> SharedText:
+        """Compute a text once for all namespaces, and keep it as a pin does until it is released; what follows it stays
+        each namespace's own. Raises InvalidRequest, PromptTooLong, PinRefused or PoolExhausted."""
+        checked(lora, str | None, "lora")
+        return self.shared.add(self._requests.tokens(text), lora)
+
+    def _compute(self, tokens: npt.NDArray[np.int32], namespace: str, lora: str | None, hold: Hold) -> None:
+        request = self._requests.make(tokens, {"max_tokens": 0, "lora": lora})
+        self._submit([replace(request, namespace=namespace, shared=None)], {}, hold)[0].result()
+
     def _submit(
         self, requests: Sequence[core.Request], options: RequestOptions, hold: Hold | None = None
     ) -> list[Generation]:
@@ -273,12 +285,8 @@ class Engine:
     def _state(
         self, request: core.Request, grammar: GrammarSpec | None, shown: Mapping[int, str], now: float
     ) -> RequestState:
-        sampling = request.sampling
-        text = TextStream(
-            self.loaded.tokenizer.detokenizer(), sampling.stop, request.end_tokens, shown,
-            min_tokens=sampling.min_tokens, includes_stop=sampling.include_stop,
-        )  # fmt: skip
         matcher = None if grammar is None else self._grammars.matcher(grammar)
+        text = text_stream(self.loaded.tokenizer, request, shown)
         return RequestState(core.Sequence(request, matcher, text), Generation(self._loop.cancel), text, now)
 
     @property
@@ -335,11 +343,19 @@ class Engine:
         check_function(look, "look")
         return self._loop.call(lambda: look(self._loop.scheduler)).result()
 
-    def explain(self, tokens: Sequence[int], namespace: str = "", lora: str | None = None) -> Explanation:
-        """How much of these tokens is cached now, computed with this adapter, and why it is not more."""
-        ids = token_ids(tokens)
+    def explain(
+        self, tokens: Sequence[int], namespace: str = "", lora: str | None = None, *, looks_elsewhere: bool = True
+    ) -> Explanation:
+        """How much of these tokens is cached now, computed with this adapter, and why it is not more.
+
+        looks_elsewhere: whether the reason may be that another namespace has them.
+        """
+        ids = token_ids(tokens).astype(np.int32)
         name = namespace_of(self.loaded, checked(namespace, str, "namespace"), checked(lora, str | None, "lora"))
-        return self.with_cache(lambda cache: cache.explain(ids.tolist(), name))
+        shared = self.shared.segments(ids, name, lora)
+        return self.with_cache(
+            lambda cache: cache.explain(ids, placed(cache, ids, name, shared), looks_elsewhere=looks_elsewhere)
+        )
 
     def tree(self) -> list[TreeNode]:
         """The cache's tree, taken between two steps."""
@@ -364,17 +380,11 @@ class Engine:
         return self._saver().load(Path(path), owns or _every)
 
     def _saver(self) -> Saver:
-        size, kv = self.loaded.config.vocab_size, self._loop.runner.kv
-        probe = [index * (size // PROBE_TOKENS) for index in range(PROBE_TOKENS)]
+        probe = probe_tokens(self.loaded)
         scored = self.generate(probe, max_tokens=0, prompt_logprobs=0, namespace=PROBE_NAMESPACE)
         self.with_cache(lambda cache: cache.drop(PROBE_NAMESPACE))
-        identity = {
-            "model": repr(self.loaded.config),
-            "kv": [kv.num_bytes // kv.shape.num_blocks, *kv.shape._replace(num_blocks=0)],
-            "backend": [self.loaded.model.ops.name, kv.format],
-        }
         logprobs = [score.logprob for score in scored.prompt_logprobs]
-        return Saver(self.loaded.model.ops, kv, identity, logprobs, self.with_cache)
+        return saver(self.loaded, self._loop.runner.kv, logprobs, self.with_cache)
 
     def close(self) -> None:
         """Stop the loop; requests that have not ended fail with EngineClosed. Safe to call twice."""

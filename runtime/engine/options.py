@@ -21,6 +21,7 @@ from stemma.runtime.core.sampling import MAX_LOGPROBS, Sampling
 from stemma.runtime.core.sequence import Request
 from stemma.runtime.engine.grammars import GrammarSpec
 from stemma.runtime.engine.namespaces import namespace_of
+from stemma.runtime.engine.sharing import SharedTexts
 from stemma.runtime.errors import InvalidRequest, PromptTooLong
 from stemma.runtime.model import LoadedModel
 
@@ -80,12 +81,14 @@ class RequestMaker:
     """Checks options against a model and its engine, and makes requests. Touches no engine state.
 
     recommended: options that count where a request gives none of these names, nor a whole Sampling.
+    shared: texts that requests of all namespaces may begin with.
     """
 
     loaded: LoadedModel
     context_length: int
     pool_tokens: int
     recommended: RequestOptions
+    shared: SharedTexts
 
     def make(self, prompt: Prompt, options: RequestOptions) -> Request:
         """Raises InvalidRequest or PromptTooLong, whose `param` says what to change."""
@@ -113,14 +116,17 @@ class RequestMaker:
                 f"min_tokens is {describe(sampling.min_tokens)}, and there may be {max_tokens}", "min_tokens"
             )
         ends = () if sampling.ignore_eos else self.loaded.generation.eos_ids
+        lora = asked.get("lora")
+        namespace = namespace_of(self.loaded, asked.get("namespace", ""), lora)
         return Request(
             prompt=tokens,
             max_tokens=max_tokens,
             sampling=sampling,
             seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
             end_tokens=frozenset((*ends, *sampling.stop_token_ids)),
-            namespace=namespace_of(self.loaded, asked.get("namespace", ""), asked.get("lora")),
-            lora=asked.get("lora"),
+            namespace=namespace,
+            shared=self.shared.segments(tokens, namespace, lora),
+            lora=lora,
             priority=asked.get("priority", 0),
             next_use=NextUse[asked.get("next_use", "unknown").upper()],
             prompt_logprobs=prompt_logprobs,

@@ -28,13 +28,20 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from stemma.kernels.ops import KV, BlockCopy, Int32Array, Ops
-from stemma.radix import PrefixCache
+from stemma.radix import Namespace, PrefixCache, Segments, namespace_of_node
+from stemma.runtime.core.admission import common_prefix, placed
+from stemma.runtime.engine.namespaces import is_shared
 from stemma.runtime.errors import CacheFileError
+from stemma.runtime.model import LoadedModel
 
 MAGIC = b"stemma.kv\x00\x00\x01"
 DIGEST_BYTES = 32
 TOLERANCE = 0.05
 """How far log-probabilities of the same tokens may differ: less between machines, more between models."""
+
+PROBE_TOKENS = 32
+PROBE_NAMESPACE = "stemma//probe"
+"""Namespace of the tokens whose log-probabilities tell whether a saved cache is of this model."""
 
 Owns = Callable[[str], bool]
 
@@ -68,7 +75,8 @@ class Saver:
 
     # Saving ----------------------------------------------------------------
     def save(self, path: Path, owns: Owns, max_bytes: int | None) -> CacheFile:
-        """Write what is cached in the namespaces that `owns` accepts; the file is whole, or as it was before.
+        """Write what is cached in the namespaces that `owns` accepts; the file is whole, or as it was before. Of what
+        all share there is only what a namespace goes on from.
 
         Raises CacheFileError if it would be longer than `max_bytes`.
         """
@@ -84,8 +92,8 @@ class Saver:
         return made
 
     def _write(self, file: BinaryIO, owns: Owns, max_bytes: int | None) -> CacheFile:
-        digest, rows, tokens = hashlib.sha256(), list[tuple[str, int, int]](), array("i")
-        before: tuple[str, Int32Array] = ("", np.empty(0, np.int32))
+        digest, rows, tokens = hashlib.sha256(), list[tuple[Namespace, int, int]](), array("i")
+        before: tuple[Namespace, Int32Array] = ("", np.empty(0, np.int32))
 
         def put(data: bytes) -> None:
             digest.update(data)
@@ -97,7 +105,7 @@ class Saver:
 
         put(MAGIC)
         for name, ids in self.between_steps(lambda cache: _paths(cache, owns)):
-            first = _shared(before[1], ids) // self._block_size if before[0] == name else 0
+            first = common_prefix(before[1], ids) // self._block_size if before[0] == name else 0
             ids, blocks = self.between_steps(partial(self._read, name=name, ids=ids, first=first))
             if len(ids) <= first * self._block_size:
                 continue  # evicted meanwhile
@@ -117,7 +125,7 @@ class Saver:
     def _block_size(self) -> int:
         return self.kv.shape.block_size
 
-    def _read(self, cache: PrefixCache, name: str, ids: Int32Array, first: int) -> tuple[Int32Array, list[bytes]]:
+    def _read(self, cache: PrefixCache, name: Namespace, ids: Int32Array, first: int) -> tuple[Int32Array, list[bytes]]:
         """What is cached of a path, and the KV of its blocks from `first` on."""
         found = cache.match(ids, name)
         blocks = np.array(found.blocks[first:], dtype=np.int32)
@@ -134,11 +142,12 @@ class Saver:
         num_tokens = num_skipped = num_paths = tokens_at = 0
         block_at = len(MAGIC)
         before = np.empty(0, np.int32)
-        for name, first, length in header["paths"]:
+        for written, first, length in header["paths"]:
+            name = written if isinstance(written, str) else Segments(*written)
             start = first * self._block_size
             ids = np.concatenate((before[:start], tokens[tokens_at : tokens_at + length - start]))
             num_blocks = -(-length // self._block_size) - first
-            if owns(name):
+            if owns(_owner(name)):
                 kv = memoryview(data)[block_at : block_at + num_blocks * self.block_bytes]
                 loaded = self.between_steps(partial(self._put, name=name, ids=ids, first=first, data=kv))
                 num_paths += loaded
@@ -147,8 +156,11 @@ class Saver:
             tokens_at, block_at, before = tokens_at + length - start, block_at + num_blocks * self.block_bytes, ids
         return CacheFile(num_paths, num_tokens, num_skipped, len(data))
 
-    def _put(self, cache: PrefixCache, name: str, ids: Int32Array, first: int, data: memoryview) -> bool:
-        """Make a path cached; False if there is no room, or what it shares with the one before is not there."""
+    def _put(self, cache: PrefixCache, name: Namespace, ids: Int32Array, first: int, data: memoryview) -> bool:
+        """Make a path cached; False if there is no room, or what it shares, with the one before or with all, is not
+        there."""
+        if isinstance(name, Segments) and placed(cache, ids, name.salt, name) != name:
+            return False
         with cache.acquire_uncounted(ids, name) as lease:
             begin = lease.hit_len // self._block_size
             num_missing = len(ids) - lease.hit_len
@@ -180,24 +192,39 @@ class Saver:
         return header, np.frombuffer(data[begin - 4 * num_tokens : begin], dtype=np.int32)
 
 
-def _paths(cache: PrefixCache, owns: Owns) -> list[tuple[str, Int32Array]]:
-    """Every path to a leaf, with its namespace, in the tree's order."""
+def saver(loaded: LoadedModel, kv: KV, probe: Sequence[float], between_steps: Callable[..., Any]) -> Saver:
+    """Of an engine on this model. probe: the log-probabilities of `probe_tokens`."""
+    ops = loaded.model.ops
+    identity = {
+        "model": repr(loaded.config),
+        "kv": [kv.num_bytes // kv.shape.num_blocks, *kv.shape._replace(num_blocks=0)],
+        "backend": [ops.name, kv.format],
+    }
+    return Saver(ops, kv, identity, probe, between_steps)
+
+
+def probe_tokens(loaded: LoadedModel) -> list[int]:
+    """What a model is asked to be known by."""
+    return [index * (loaded.config.vocab_size // PROBE_TOKENS) for index in range(PROBE_TOKENS)]
+
+
+def _paths(cache: PrefixCache, owns: Owns) -> list[tuple[Namespace, Int32Array]]:
+    """Every path to a leaf, with its namespace, in the tree's order; but for texts that all share."""
     paths = []
     for node in cache.walk():
-        if not node.children and node.parent is not None and owns(node.scope):
+        name = namespace_of_node(node)
+        if not node.children and node.parent is not None and not is_shared(_owner(name)) and owns(_owner(name)):
             parts, above = [], node
             while above.parent is not None:
                 parts.append(above.tokens)
                 above = above.parent
-            paths.append((node.scope, np.frombuffer(b"".join(reversed(parts)), dtype=np.int32)))
-    return sorted(paths, key=lambda path: (path[0], path[1].tolist()))
+            paths.append((name, np.frombuffer(b"".join(reversed(parts)), dtype=np.int32)))
+    return sorted(paths, key=lambda path: (_owner(path[0]), path[0] != _owner(path[0]), path[1].tolist()))
 
 
-def _shared(left: Int32Array, right: Int32Array) -> int:
-    """Tokens that two texts begin with."""
-    length = min(len(left), len(right))
-    differing = np.flatnonzero(left[:length] != right[:length])
-    return int(differing[0]) if len(differing) else length
+def _owner(name: Namespace) -> str:
+    """Whose text it is."""
+    return name.salt if isinstance(name, Segments) else name
 
 
 def _checked(path: Path) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
-from stemma.runtime.model import Detokenizer
+from stemma.runtime.core.sequence import Request
+from stemma.runtime.model import Detokenizer, Tokenizer
 
 
 class TextStream:
@@ -81,3 +82,12 @@ class TextStream:
             if any(stop.startswith(tail) for stop in self._stop):
                 return length
         return 0
+
+
+def text_stream(tokenizer: Tokenizer, request: Request, shown: Mapping[int, str]) -> TextStream:
+    """For the text of one request."""
+    sampling = request.sampling
+    return TextStream(
+        tokenizer.detokenizer(), sampling.stop, request.end_tokens, shown,
+        min_tokens=sampling.min_tokens, includes_stop=sampling.include_stop,
+    )  # fmt: skip

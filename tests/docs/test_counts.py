@@ -103,7 +103,7 @@ CONSTANTS: list[tuple[str, str, str, int]] = [
     ("serving", r"compiled grammars \| (\S+), and", "runtime.engine.grammars:MAX_COMPILED", 1),
     ("serving", r"and (\S+) MiB of what they have touched", "runtime.engine.grammars:MAX_COMPILED_BYTES", 1 << 20),
     ("serving", r"recorded small steps \| (\S+) sizes", "kernels.cpu.steps:MAX_RECORDINGS", 1),
-    ("serving", r"log-probabilities of (\S+) fixed tokens", "runtime.engine.engine:PROBE_TOKENS", 1),
+    ("serving", r"log-probabilities of (\S+) fixed tokens", "runtime.engine.saving:PROBE_TOKENS", 1),
 ]
 
 

@@ -120,3 +120,11 @@ def test_what_is_not_there_is_refused(engine: Engine) -> None:
             engine.generate("x", namespace=namespace)
     with pytest.raises(InvalidRequest, match="lora must be"):
         engine.generate("x", lora=1)  # type: ignore[arg-type]
+
+
+def test_a_text_is_shared_for_each_adapter_by_itself(engine: Engine) -> None:
+    text = engine.share("the same beginning", lora="one")
+    for lora, namespace, num_found in ((None, "a", 0), ("two", "a", 0), ("one", "a", 18), ("one", "b", 18)):
+        usage = engine.generate(PROMPTS[0], max_tokens=1, lora=lora, namespace=namespace).usage
+        assert usage.cached_tokens == min(num_found, text.num_tokens)
+    text.release()

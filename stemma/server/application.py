@@ -19,6 +19,7 @@ from stemma.server.http.errors import ApiError
 from stemma.server.http.openapi import openapi_document
 from stemma.server.http.replies import json_reply
 from stemma.server.openai.endpoints import ENDPOINTS as OPENAI
+from stemma.server.openai.keeping import end_those_left
 from stemma.server.pooling.endpoints import ENDPOINTS as POOLING
 from stemma.server.sglang.endpoints import ENDPOINTS as SGLANG
 from stemma.server.status.endpoints import ENDPOINTS as STATUS
@@ -27,6 +28,7 @@ from stemma.server.status.endpoints import ENDPOINTS as STATUS
 def app(engine: Engine, config: ServerConfig | None = None) -> Starlette:
     """The application on an engine, which stays the caller's to close. `app.state.service` is what it works with."""
     service = Service(engine, config or ServerConfig())
+    end_those_left(service)
 
     endpoints = (*OPENAI, *POOLING, *STATUS, *SGLANG, *cache_endpoints(service))
 

@@ -13,7 +13,13 @@ from stemma.runtime.errors import InvalidRequest
 
 KEY_NAME = re.compile(r"[\w.-]{1,64}")
 MAX_PORT = 2**16 - 1
-AT_LEAST_ONE = ("max_body_bytes", "max_choices", "default_max_tokens", "max_grammar_bytes", "max_requests_per_key")
+AT_LEAST_ONE = (
+    "max_body_bytes", "max_choices", "default_max_tokens", "max_grammar_bytes", "max_requests_per_key", "batch_lines",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "max_queue", "turn_memory_bytes", "max_saved_bytes", "max_state_objects", "max_state_bytes", "max_files_bytes",
+)  # fmt: skip
+MAX_DAYS = 36_500
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,13 @@ class ServerConfig:
     shutdown_seconds: how long a stopping server waits for requests under way.
     cache_folder: where /cache/save writes; None refuses it.
     max_saved_bytes: of all files of one tenant.
+    keep_state: answers, conversations, files and batches are kept for their callers, in the cache folder if there is
+        one (then they survive a restart), else in memory; without, a request that needs them is refused.
+    max_state_objects: answers and conversations that are kept for one tenant; the oldest go first.
+    max_state_bytes: what they may take together.
+    state_days: how long an answer is kept.
+    max_files_bytes: of all files and batches of one tenant.
+    batch_lines: requests of batches that are under way at once.
     strict_fields: a field that nobody knows is refused (400), instead of named in the answer's headers.
     vllm_metric_names: /metrics also uses vLLM's names, for its dashboards and gateways.
     """
@@ -82,6 +95,12 @@ class ServerConfig:
     shutdown_seconds: float = 10.0
     cache_folder: Path | None = None
     max_saved_bytes: int = 16 << 30
+    keep_state: bool = True
+    max_state_objects: int = 10_000
+    max_state_bytes: int = 64 << 20
+    state_days: float = 30.0
+    max_files_bytes: int = 256 << 20
+    batch_lines: int = 8
     strict_fields: bool = False
     vllm_metric_names: bool = False
 
@@ -92,12 +111,14 @@ class ServerConfig:
         for name in AT_LEAST_ONE:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise InvalidRequest(f"{name} must be at least 1; it is {describe(value)}", name)
-        for name in ("max_queue", "turn_memory_bytes", "max_saved_bytes"):
+        for name in NOT_NEGATIVE:
             if (value := getattr(self, name)) < 0:
                 raise InvalidRequest(f"{name} must not be negative; it is {describe(value)}", name)
         for name in ("compile_seconds", "write_seconds", "shutdown_seconds", "heartbeat_seconds"):
             if not 0 <= (value := getattr(self, name)) <= threading.TIMEOUT_MAX:
                 raise InvalidRequest(f"{name} must be seconds that a clock can wait; it is {describe(value)}", name)
+        if not 0 < self.state_days <= MAX_DAYS:
+            raise InvalidRequest(f"state_days are days; it is {describe(self.state_days)}", "state_days")
         if self.heartbeat_seconds == 0:
             raise InvalidRequest("heartbeat_seconds must be more than 0", "heartbeat_seconds")
         if len({key.name for key in self.api_keys}) < len(self.api_keys):

@@ -35,6 +35,7 @@ class StemmaServer(uvicorn.Server):
         ending = asyncio.create_task(self._end_in_time())
         try:
             await super().shutdown(sockets)
+            await self._service.runs.ended()
         finally:
             ending.cancel()
 

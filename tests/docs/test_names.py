@@ -26,7 +26,7 @@ DOTTED = re.compile(r"\bstemma(?:\.[A-Za-z_]\w*)+")
 NAME = re.compile(r"(?<![\w\\{/<|-])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*(?![\w/-])")
 CHOSEN = re.compile(r"(?:\b|_)NEW")
 INSTANCES = {"llm", "lease", "matcher", "model", "ops", "runner", "sampler", "scheduler"}  # as pictures call objects
-DATA = re.compile(r".*\.(?:jsonl?|gguf|txt|kv)")
+DATA = re.compile(r".*\.(?:jsonl?|gguf|txt|kv|sqlite)")
 ABOUT = {  # a file without a folder before it stands below the one that the page is about
     "docs/fsm.md": "fsm/",
     "docs/schemas.md": "fsm/",

@@ -12,12 +12,15 @@ from stemma.runtime.engine import Engine, Generation, RequestOptions
 from stemma.runtime.errors import EngineClosed, InvalidRequest
 from stemma.server.config import ServerConfig
 from stemma.server.generation.idle import IdleWork
+from stemma.server.generation.runs import Runs
 from stemma.server.generation.token_texts import TokenTexts
 from stemma.server.http.errors import ApiError
 from stemma.server.http.state import HttpState
 from stemma.server.outputs.compiling import Compilers
 from stemma.server.prompts.prompter import ChatPrompter
 from stemma.server.prompts.turns import TurnMemory
+from stemma.server.store.records import Limits
+from stemma.server.store.store import Store
 from stemma.version import VERSION
 
 P = ParamSpec("P")
@@ -30,6 +33,7 @@ class Service(HttpState):
     """An engine with what a server keeps beside it. Lives as long as the server.
 
     compilers: compile grammars. turns: answers as they were generated. idle: what is computed for nobody yet.
+    store: what is kept for callers; None keeps nothing. runs: answers that outlive the request for them.
     """
 
     def __init__(self, engine: Engine, config: ServerConfig) -> None:
@@ -48,6 +52,9 @@ class Service(HttpState):
         self.turns = TurnMemory(config.turn_memory_bytes)
         self.prompter = ChatPrompter(engine.loaded, engine.tongue, self.turns)
         self.compilers = Compilers(engine, config.compile_seconds)
+        limits = Limits(config.max_state_objects, config.max_state_bytes, config.max_files_bytes)
+        self.store = Store(config.cache_folder, limits) if config.keep_state else None
+        self.runs = Runs()
         self.started = time.time()
         self.fingerprint = f"stemma-{VERSION}"
         self._under_way: list[Sequence[Generation]] = []
@@ -112,7 +119,9 @@ class Service(HttpState):
         return self.lora_of(asked) or self.model_name
 
     def close(self) -> None:
-        """Let go of threads. The engine stays whose it is."""
+        """Let go of threads and of the store. The engine stays whose it is."""
         self.idle.give_way()
         self.compilers.close()
         super().close()
+        if self.store is not None:
+            self.store.close()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from stemma.server.http.dialect import Dialect
 from stemma.server.http.endpoint import Endpoint
-from stemma.server.openai import chat, completions, responses
-from stemma.server.openai.wire import CompletionRequest, ResponsesRequest
+from stemma.server.openai import chat, completions, responses, stored_responses
+from stemma.server.openai.wire import CompactRequest, CompletionRequest, InputTokensRequest, ResponsesRequest
 from stemma.server.wire.chat import ChatRequest
 
 RESPONSES = Dialect(event=responses.response_event, end=b"")
@@ -17,8 +17,17 @@ ENDPOINTS = (
         "POST",
         "/v1/responses",
         responses.responses,
-        "Answer a conversation, stateless",
+        "Answer a conversation",
         ResponsesRequest,
         dialect=RESPONSES,
     ),
-)
+    Endpoint(
+        "POST", "/v1/responses/input_tokens", stored_responses.input_tokens, "Count an input's tokens",
+        InputTokensRequest,
+    ),
+    Endpoint("POST", "/v1/responses/compact", stored_responses.compact, "Refused: what to do instead", CompactRequest),
+    Endpoint("GET", "/v1/responses/{response_id}", stored_responses.retrieve, "A response that is kept", dialect=RESPONSES),
+    Endpoint("DELETE", "/v1/responses/{response_id}", stored_responses.delete, "Forget a response"),
+    Endpoint("POST", "/v1/responses/{response_id}/cancel", stored_responses.cancel, "End a response in the background"),
+    Endpoint("GET", "/v1/responses/{response_id}/input_items", stored_responses.input_items, "What a response went on from"),
+)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from stemma.server.http.decoding import BodyReader
@@ -30,14 +31,14 @@ from stemma.server.wire.chat import (
 )
 
 
-def as_chat(body: ResponsesRequest, reader: BodyReader) -> ChatRequest:
-    """Raises ApiError."""
+def as_chat(body: ResponsesRequest, reader: BodyReader, before: Sequence[dict[str, Any]] = ()) -> ChatRequest:
+    """before: items that the input goes on from. Raises ApiError."""
     if body.top_logprobs and "message.output_text.logprobs" not in (body.include or []):
         raise bad_request("top_logprobs needs include=['message.output_text.logprobs']", "top_logprobs")
     wants_logprobs = "message.output_text.logprobs" in (body.include or [])
     return ChatRequest(
         **{name: getattr(body, name) for name in common.SamplingRequest.__struct_fields__},
-        messages=messages_of(body, reader),
+        messages=messages_of(body, reader, before),
         max_completion_tokens=body.max_output_tokens,
         logprobs=wants_logprobs or None,
         top_logprobs=body.top_logprobs if wants_logprobs else None,
@@ -50,14 +51,14 @@ def as_chat(body: ResponsesRequest, reader: BodyReader) -> ChatRequest:
     )
 
 
-def messages_of(body: ResponsesRequest, reader: BodyReader) -> list[Message]:
+def messages_of(body: ResponsesRequest, reader: BodyReader, before: Sequence[dict[str, Any]] = ()) -> list[Message]:
     """The conversation. Calls in a row belong to the assistant message before them, thoughts to the one behind them."""
     messages = [] if body.instructions is None else [Message(role="system", content=body.instructions)]
-    if isinstance(body.input, str):
-        return [*messages, Message(role="user", content=body.input)]
     thoughts: str | None = None
-    for index, value in enumerate(body.input):
-        item = _item(value, index, reader)
+    given = [{"role": "user", "content": body.input}] if isinstance(body.input, str) else body.input or []
+    known = BodyReader()  # what is kept was looked at when it came
+    items = [_item(value, index, known) for index, value in enumerate(before)]
+    for item in (*items, *(_item(value, index, reader) for index, value in enumerate(given))):
         match item:
             case InputReasoning():
                 thoughts = "\n".join(part.text for part in item.content or ()) or None

@@ -1,4 +1,4 @@
-"""Requests to /v1/completions and to /v1/responses, of whose API only the stateless part is here."""
+"""Requests to /v1/completions and to /v1/responses."""
 
 from __future__ import annotations
 
@@ -178,14 +178,20 @@ class ResponsesStreamOptions(Wire):
     }
 
 
+class ConversationRef(Wire):
+    """A conversation that is kept."""
+
+    id: str
+
+
 class ResponsesRequest(SamplingRequest, kw_only=True):
-    """A turn to answer. Nothing is stored: the whole conversation comes in `input`."""
+    """A turn to answer. It goes on from a response or a conversation that is kept, or from what is in `input`.
+
+    store: whether it is kept, as it is if nothing is said. background: it is answered at once, with what to ask for.
+    """
 
     rules: ClassVar[Mapping[str, Rule]] = {
         **OPENAI_ANSWERS,
-        "previous_response_id": Only((), "responses are not kept: send the conversation in input"),
-        "conversation": Only((), "conversations are not kept: send them in input"),
-        "background": Only((False,), "wait for the answer, or stream it"),
         "truncation": Taken("a conversation that is too long is an error"),
         "max_tool_calls": Taken("there are no tools of the server's own"),
         "context_management": Only(([],), "leave out of input what the model need not see"),
@@ -199,7 +205,11 @@ class ResponsesRequest(SamplingRequest, kw_only=True):
         "structured_outputs": Only((), "say it by text.format"),
     }
 
-    input: str | list[dict[str, Any]]
+    input: str | list[dict[str, Any]] | None = None
+    store: bool | None = None
+    previous_response_id: str | None = None
+    conversation: str | ConversationRef | None = None
+    background: bool | None = None
     instructions: str | None = None
     max_output_tokens: Count | None = None
     top_logprobs: NumLogprobs | None = None
@@ -213,3 +223,18 @@ class ResponsesRequest(SamplingRequest, kw_only=True):
     metadata: dict[str, str] | None = None
     user: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+
+
+class InputTokensRequest(ResponsesRequest):
+    """A turn whose prompt is to be counted; fields that are of the answer have no effect."""
+
+
+class CompactRequest(Wire):
+    """A conversation to compact."""
+
+    model: str | None = None
+
+
+def conversation_id(body: ResponsesRequest) -> str | None:
+    """The conversation that a request names, if any."""
+    return body.conversation.id if isinstance(body.conversation, ConversationRef) else body.conversation

@@ -26,7 +26,7 @@ async def events_of(client: Any, **body: Any) -> list[dict[str, Any]]:
 async def test_an_answer_has_openais_shape(client: Any) -> None:
     answer = await client.post(PATH, input="hi", max_output_tokens=5, instructions="be brief")
     assert answer["object"] == "response"
-    assert answer["store"] is False
+    assert answer["store"] is True
     (item,) = answer["output"]
     assert item["type"] == "message"
     assert item["content"][0]["type"] == "output_text"
@@ -99,9 +99,10 @@ async def test_logprobs_are_on_request(client: Any) -> None:
     ("body", "param"),
     [
         ({}, "input"),
-        ({"input": "x", "background": True}, "background"),
+        ({"input": "x", "background": True, "store": False}, "background"),
         ({"input": "x", "previous_response_id": "r"}, "previous_response_id"),
-        ({"input": "x", "conversation": "conv_1"}, "conversation"),
+        ({"input": "x", "previous_response_id": "r", "conversation": "c"}, "previous_response_id"),
+        ({"input": "x", "metadata": {"k": "v" * 513}}, "metadata"),
         ({"input": "x", "tools": [{"type": "web_search"}]}, "tools"),
         ({"input": "x", "top_logprobs": 2}, "top_logprobs"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),

@@ -26,8 +26,12 @@ ENDPOINTS = (
         InputTokensRequest,
     ),
     Endpoint("POST", "/v1/responses/compact", stored_responses.compact, "Refused: what to do instead", CompactRequest),
-    Endpoint("GET", "/v1/responses/{response_id}", stored_responses.retrieve, "A response that is kept", dialect=RESPONSES),
+    Endpoint(
+        "GET", "/v1/responses/{response_id}", stored_responses.retrieve, "A response that is kept", dialect=RESPONSES
+    ),
     Endpoint("DELETE", "/v1/responses/{response_id}", stored_responses.delete, "Forget a response"),
     Endpoint("POST", "/v1/responses/{response_id}/cancel", stored_responses.cancel, "End a response in the background"),
-    Endpoint("GET", "/v1/responses/{response_id}/input_items", stored_responses.input_items, "What a response went on from"),
+    Endpoint(
+        "GET", "/v1/responses/{response_id}/input_items", stored_responses.input_items, "What a response went on from"
+    ),
 )  # fmt: skip

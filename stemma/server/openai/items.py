@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from stemma.server.generation.reporting import new_id
 from stemma.server.store.records import Value
@@ -45,7 +44,7 @@ def _kept(value: Value) -> Value:
     return made
 
 
-def _parts(content: str | Sequence[Any], is_answer: bool) -> list[Value]:
+def _parts(content: str | Sequence[Value], is_answer: bool) -> list[Value]:
     kind = "output_text" if is_answer else "input_text"
     extra: Value = {"annotations": [], "logprobs": []} if is_answer else {}
     if isinstance(content, str):

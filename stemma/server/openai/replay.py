@@ -46,7 +46,7 @@ def _item(item: Value, place: int) -> Iterator[tuple[str, Value]]:
 def _part(part: Value, at: dict[str, Any]) -> Iterator[tuple[str, Value]]:
     kind, text = part["type"], part["text"]
     scores = {"logprobs": part["logprobs"]} if kind == "output_text" else {}
-    empty = {"logprobs": []} if scores else {}
+    empty: Value = {"logprobs": []} if scores else {}
     yield "response.content_part.added", {**at, "part": {**part, "text": "", **empty}}
     yield f"response.{kind}.delta", {**at, "delta": text, **scores}
     yield f"response.{kind}.done", {**at, "text": text, **scores}

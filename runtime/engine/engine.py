@@ -286,7 +286,7 @@ class Engine:
         self, request: core.Request, grammar: GrammarSpec | None, shown: Mapping[int, str], now: float
     ) -> RequestState:
         matcher = None if grammar is None else self._grammars.matcher(grammar)
-        text = text_stream(self.loaded.tokenizer, request, shown)
+        text = text_stream(self.loaded.tokenizer, request, shown, grammar)
         return RequestState(core.Sequence(request, matcher, text), Generation(self._loop.cancel), text, now)
 
     @property

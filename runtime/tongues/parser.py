@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from stemma.runtime.tongues import slots
-from stemma.runtime.tongues.answer_grammar import is_only_first
+from stemma.runtime.tongues.answer_grammar import AnswerGrammar, is_only_first
 from stemma.runtime.tongues.functions import Function, Reader
 from stemma.runtime.tongues.marks import earliest, held
 from stemma.runtime.tongues.pieces import Piece, ReasoningPiece, TextPiece, ToolCallArguments, ToolCallStart
 from stemma.runtime.tongues.slots import Found, Slots, Unsure
 from stemma.runtime.tongues.tongue import Standing, Tongue
+
+
+class MadeCall(NamedTuple):
+    """A call as far as it was read: its function, the JSON text of its arguments. end: of what was read of it, in the
+    text."""
+
+    name: str
+    arguments: str
+    end: int
 
 
 class AnswerParser:
@@ -41,11 +51,11 @@ class AnswerParser:
         self._state: Callable[[], Iterator[Piece]] = {
             "thinking": self._thinking, "either": self._begin, "answering": self._start
         }[standing]  # fmt: skip
-        self._num_calls = 0
         self._reader: Reader | None = None
-        self._late: str | None = None  # the arguments of a call whose id is still to come
-        self._late_name = ""
+        self._is_late = False  # the last call waits for its id
         self._is_end = False
+        self.calls: list[MadeCall] = []
+        """Those that have begun; all but the last are whole, and the last one unless `is_in_arguments`."""
         self.is_cut_in_call = False
         self.reasoning_len = 0
         """Characters of the text that are thoughts, with what stands around them."""
@@ -63,7 +73,7 @@ class AnswerParser:
         if self._state == self._thinking:
             pieces += self._thought(rest)
         elif self._state in (self._begin, self._behind, self._start, self._text, self._head):
-            pieces += [TextPiece(rest)] if rest and not (self._num_calls and not rest.strip()) else []
+            pieces += [TextPiece(rest)] if rest and not (self.calls and not rest.strip()) else []
         return pieces + list(self._told_late(""))
 
     def cut(self) -> list[Piece]:
@@ -81,6 +91,11 @@ class AnswerParser:
         """Whether a call has begun whose arguments are not whole."""
         return self._state == self._arguments
 
+    @property
+    def is_between(self) -> bool:
+        """Whether the last call is whole, and it is not known whether another follows."""
+        return self._state == self._between
+
     def _num_begun(self) -> int:
         """Characters at the end that may become the beginning of a call."""
         if self._state == self._text:
@@ -94,7 +109,7 @@ class AnswerParser:
 
     def _run(self) -> Iterator[Piece]:
         before = None
-        while before != (before := (self._state, len(self._buffer), self._num_calls)):
+        while before != (before := (self._state, len(self._buffer), len(self.calls))):
             yield from self._state()
 
     def _take(self, length: int) -> str:
@@ -210,11 +225,10 @@ class AnswerParser:
         self._take(found.end)
         self._reader = self._tongue.calls.arguments.reader(self._functions[found.name])
         self._state = self._arguments
-        self._num_calls += 1
-        if self._tongue.calls.has_late_ids:
-            self._late, self._late_name = "", found.name
-        else:
-            yield ToolCallStart(self._num_calls - 1, found.id or self._new_id(), found.name)
+        self.calls.append(MadeCall(found.name, "", self._num_taken))
+        self._is_late = self._tongue.calls.has_late_ids
+        if not self._is_late:
+            yield ToolCallStart(len(self.calls) - 1, found.id or self._new_id(), found.name)
 
     def _arguments(self) -> Iterator[Piece]:
         assert self._reader is not None
@@ -222,16 +236,16 @@ class AnswerParser:
         self._take(step.taken)
         if self._reader.is_done:
             self._state = self._between
-        if self._late is not None:
-            self._late += step.json
-        elif step.json:
-            yield ToolCallArguments(self._num_calls - 1, step.json)
+        name, arguments, _ = self.calls[-1]
+        self.calls[-1] = MadeCall(name, arguments + step.json, self._num_taken)
+        if step.json and not self._is_late:
+            yield ToolCallArguments(len(self.calls) - 1, step.json)
 
     def _between(self) -> Iterator[Piece]:
         calls = self._tongue.calls
-        number = self._num_calls + calls.counts_from
+        number = len(self.calls) + calls.counts_from
         again: Found | Unsure | None = None
-        if calls.again is not None and self._num_calls != self._max_calls:
+        if calls.again is not None and len(self.calls) != self._max_calls:
             again = slots.read(calls.again, self._buffer, self._functions, number)
         if isinstance(again, Unsure) and not self._is_end:
             return
@@ -247,11 +261,12 @@ class AnswerParser:
 
     def _told_late(self, call_id: str) -> Iterator[Piece]:
         """A call that waited for its id."""
-        if self._late is not None:
-            yield ToolCallStart(self._num_calls - 1, call_id or self._new_id(), self._late_name)
-            if self._late:
-                yield ToolCallArguments(self._num_calls - 1, self._late)
-            self._late = None
+        if self._is_late:
+            self._is_late = False
+            name, arguments, _ = self.calls[-1]
+            yield ToolCallStart(len(self.calls) - 1, call_id or self._new_id(), name)
+            if arguments:
+                yield ToolCallArguments(len(self.calls) - 1, arguments)
 
     def _drop(self) -> Iterator[Piece]:
         """What stands behind calls says nothing."""
@@ -261,6 +276,12 @@ class AnswerParser:
     def _new_id(self) -> str:
         short = self._tongue.has_short_ids or self._tongue.calls.has_ids
         return secrets.token_hex(5)[:9] if short else f"call_{secrets.token_hex(12)}"
+
+
+def parser_of(grammar: AnswerGrammar) -> AnswerParser:
+    """For answers that this grammar bound."""
+    calls_first = grammar.otherwise != "text"
+    return AnswerParser(grammar.tongue, grammar.functions, grammar.max_calls, grammar.standing, calls_first=calls_first)
 
 
 def _beginnings(form: Slots, names: Sequence[str]) -> Sequence[str]:

@@ -87,6 +87,10 @@ class Tokenizer:
         """Tokens of trusted text in which special tokens are written out."""
         return self.encode_pieces(self.split_special(text))
 
+    def encode_more_template(self, text: str) -> list[int]:
+        """The same for text that follows other tokens."""
+        return self.encode_more_pieces(self.split_special(text))
+
     def encode_pieces(self, pieces: Iterable[str | int]) -> list[int]:
         """Tokens of runs of text and special tokens (as ids); two runs in a row are never merged into one."""
         return self._encode_pieces(pieces, self._first)

@@ -213,8 +213,8 @@ class State:
             said = completion._replace(text=heard.content)
             self._record(node, started, completion.usage, said.text or ", ".join(map(str, calls)))
             self._extend_runs(len(prompt), completion.usage.cached_tokens, len(kept.tokens), completion.jumped)
-            uncovered = "" if calls else kept.uncovered
-            self._transcript = transcript.with_generated(prompt, kept.tokens, said.text, uncovered, written(heard))
+            kept = kept.closed(self._session.llm.tokenizer) if calls else kept
+            self._transcript = transcript.with_generated(prompt, kept.tokens, said.text, kept.uncovered, written(heard))
             return Outcome(read(said, calls), said, completion.usage, {}, heard.reasoning)
 
         generation = self._session.llm.submit(prompt, hold=self._hold, **speaker.over(options))

@@ -229,6 +229,10 @@ class Kept(NamedTuple):
     tokens: tuple[int, ...]
     uncovered: str
 
+    def closed(self, tokenizer: Tokenizer) -> Kept:
+        """With tokens for that end, which is what ends calls where one that was repeated was cut off."""
+        return Kept((*self.tokens, *tokenizer.encode_more_template(self.uncovered)), "")
+
 
 def keep(
     tokens: tuple[int, ...], text: str, tokenizer: Tokenizer, shown: Mapping[int, str] = MappingProxyType({})

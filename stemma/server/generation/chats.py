@@ -128,7 +128,8 @@ class ChatTurn:
     def remember(self, choice: Choice, completion: Completion) -> None:
         """Know the answer again when it comes back, and have all of it in the cache by then.
 
-        Its last tokens were never computed if nothing followed them: those that were forced, or one at the limit.
+        Its last tokens were never computed if nothing followed them: those that were forced, or one at the limit; nor
+        those that stand in place of what was cut off.
         What was cut inside a call is not known again: the beginning of a call is no part of the answer.
         """
         is_next_message = self.body.prompt_token_ids is None and ending(self.body) == "prompt"
@@ -139,7 +140,8 @@ class ChatTurn:
         prompter, tokens = self.service.prompter, completion.tokens
         namespace = self.options["namespace"]
         ran = prompter.remember(self.prompt, namespace, completion.text, key, tokens)
-        if tokens and ran[-1] == tokens[-1]:
+        said = ran[len(self.prompt.tokens) :]
+        if tokens and (len(said) >= len(tokens) or said != list(tokens[: len(said)])):
             self.service.compute_later(ran, self.options, self.body.priority or 0)
         is_idle = self.service.limiter.num_inside <= 1  # but for this very answer
         if self.service.config.compute_ahead and prompter.tongue.changes_turns and is_idle:

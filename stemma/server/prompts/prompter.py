@@ -138,7 +138,8 @@ class ChatPrompter:
         return ran
 
     def _as_said(self, answer: str, tokens: Sequence[int]) -> list[int]:
-        """The generated tokens without what is no part of the answer: end tokens, stop strings that were cut."""
+        """The generated tokens without what is no part of the answer: end tokens, stop strings and repeated calls that
+        were cut."""
         tokenizer = self._loaded.tokenizer
         pieces = [(token, data) for token in tokens if (data := self._data(token)) is not None]
         said = b"".join(data for _, data in pieces)
@@ -148,7 +149,7 @@ class ChatPrompter:
         while not wanted.startswith(said):
             said = said[: len(said) - len(pieces.pop()[1])]
         rest = wanted[len(said) :].decode("utf-8", "replace")
-        return [*(token for token, _ in pieces), *tokenizer.encode_continuation(rest)]
+        return [*(token for token, _ in pieces), *tokenizer.encode_more_template(rest)]
 
     def _data(self, token: int) -> bytes | None:
         """What a token is in an answer's text."""

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import inspect
 
 from stemma.server.http.endpoint import Endpoint
+from stemma.server.ollama.endpoints import ENDPOINTS as OLLAMA
 from stemma.server.openai.endpoints import ENDPOINTS as OPENAI
 from stemma.server.pooling.endpoints import ENDPOINTS as POOLING
 from stemma.server.sglang.endpoints import ENDPOINTS as SGLANG
@@ -22,8 +23,9 @@ PAGE = Path(__file__).parent / "fields.md"
 HEAD = """# The fields of requests
 
 `python docs/draw_fields.py` writes this page from the types of the requests and their rules
-(`stemma/server/wire/known.py`); a test holds that it is up to date. `python tests/contract/client_fields.py` reads the
-types in the newest packages of OpenAI, vLLM and SGLang, and tells which of their fields are not here.
+(`stemma/server/wire/known.py`, and a dialect's own); a test holds that it is up to date.
+`python tests/contract/client_fields.py` reads the types in the newest packages of OpenAI, vLLM, SGLang and Ollama, and
+tells which of their fields are not here.
 
 - `null` is "not given", whatever the field.
 - **honoured**: it does what its name says.
@@ -37,7 +39,7 @@ types in the newest packages of OpenAI, vLLM and SGLang, and tells which of thei
 
 def endpoints() -> Iterator[tuple[str, type[Wire]]]:
     """Each path that answers by a model, with the struct of its body."""
-    rows: tuple[Endpoint, ...] = (*OPENAI, *POOLING, *SGLANG)
+    rows: tuple[Endpoint, ...] = (*OPENAI, *POOLING, *SGLANG, *OLLAMA)
     for row in rows:
         if row.body is not None:
             yield row.path, row.body

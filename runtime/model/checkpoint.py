@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.config import EmbeddingDefaults, GenerationDefaults, ModelConfig
@@ -30,6 +32,15 @@ class TokenizerFiles:
     adds_eos: bool | None = None
 
 
+class Stored(NamedTuple):
+    """How a model lies on disk. type: of most of its numbers, by GGUF's name."""
+
+    form: Literal["gguf", "safetensors"]
+    type: str
+    num_parameters: int
+    num_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Everything that was read. tensors: memory maps, by Hugging Face's names. file_names: the file's own, by those.
@@ -43,3 +54,13 @@ class Checkpoint:
     generation: GenerationDefaults
     file_names: Mapping[str, str] = field(default_factory=dict)
     embedding: EmbeddingDefaults | None = None
+
+    @property
+    def stored(self) -> Stored:
+        """What there is to tell of its files."""
+        sizes = Counter[str]()
+        for tensor in self.tensors.values():
+            sizes[tensor.type] += math.prod(tensor.shape)
+        ((most, _),) = sizes.most_common(1)
+        num_bytes = sum(tensor.num_bytes for tensor in self.tensors.values())
+        return Stored("gguf" if self.file_names else "safetensors", most, sizes.total(), num_bytes)

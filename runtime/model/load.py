@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from stemma.kernels.ops import Ops
 from stemma.runtime.errors import ModelFileError, ModelNotFound
-from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
+from stemma.runtime.model.checkpoint import Checkpoint, Stored, TokenizerFiles
 from stemma.runtime.model.config import EmbeddingDefaults, GenerationDefaults, ModelConfig
 from stemma.runtime.model.families.family import Model
 from stemma.runtime.model.files.adapters.merge import merged
@@ -37,6 +37,7 @@ class LoadedModel:
 
     name: what people call it, by where it came from; `config.name` is what its files say.
     tokenizer_files: what the tokenizer and the template were made of, for those who run them elsewhere.
+    stored: how it lies on disk.
     embedding: how it makes embeddings, if it was made for that.
     loras: adapters of which each request may choose one, if it was loaded with any.
     """
@@ -48,6 +49,7 @@ class LoadedModel:
     generation: GenerationDefaults
     model: Model
     tokenizer_files: TokenizerFiles
+    stored: Stored
     embedding: EmbeddingDefaults | None = None
     loras: Loras | None = None
 
@@ -132,10 +134,10 @@ def assemble(
     tokenizer = Tokenizer(checkpoint.tokenizer, config.vocab_size)
     source = checkpoint.tokenizer.chat_template
     chat_template = None if source is None else ChatTemplate(source, tokenizer, checkpoint.tokenizer.tool_template)
-    files, generation = checkpoint.tokenizer, checkpoint.generation
     return LoadedModel(
-        config.name, config, tokenizer, chat_template, generation, model, files, checkpoint.embedding, beside
-    )
+        config.name, config, tokenizer, chat_template, checkpoint.generation, model, checkpoint.tokenizer,
+        checkpoint.stored, checkpoint.embedding, beside,
+    )  # fmt: skip
 
 
 def _check_used(loras: Mapping[str, Lora], ops: AdaptedOps) -> None:

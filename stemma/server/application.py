@@ -18,6 +18,7 @@ from stemma.server.http.endpoint import Endpoint, EndpointApp, RequestContext
 from stemma.server.http.errors import ApiError
 from stemma.server.http.openapi import openapi_document
 from stemma.server.http.replies import json_reply
+from stemma.server.ollama.endpoints import ENDPOINTS as OLLAMA
 from stemma.server.openai.endpoints import ENDPOINTS as OPENAI
 from stemma.server.openai.keeping import end_those_left
 from stemma.server.pooling.endpoints import ENDPOINTS as POOLING
@@ -30,7 +31,7 @@ def app(engine: Engine, config: ServerConfig | None = None) -> Starlette:
     service = Service(engine, config or ServerConfig())
     end_those_left(service)
 
-    endpoints = (*OPENAI, *POOLING, *STATUS, *SGLANG, *cache_endpoints(service))
+    endpoints = (*OPENAI, *OLLAMA, *POOLING, *STATUS, *SGLANG, *cache_endpoints(service))
 
     async def openapi(context: RequestContext[Service, None]) -> Response:
         return json_reply(openapi_document(endpoints))

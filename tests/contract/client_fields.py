@@ -20,6 +20,17 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from stemma.server.ollama.wire import (
+    OllamaChatRequest,
+    OllamaEmbeddingsRequest,
+    OllamaEmbedRequest,
+    OllamaGenerateRequest,
+    OllamaMessage,
+    OllamaOptions,
+    OllamaShowRequest,
+    OllamaTool,
+    OllamaTransferRequest,
+)
 from stemma.server.openai.wire import CompletionRequest, ResponsesRequest
 from stemma.server.pooling.wire import EmbeddingsRequest, RerankRequest, ScoreRequest
 from stemma.server.sglang.wire import GenerateRequest, NativeSampling
@@ -64,6 +75,14 @@ PEERS = (
          "GenerateReqInput": GenerateRequest, "SamplingParams": NativeSampling, "EmbeddingRequest": EmbeddingsRequest,
          "V1RerankReqInput": RerankRequest, "ScoringRequest": ScoreRequest},
         frozenset(("is_normalized", "stop_strs", "stop_str_max_len", "stop_regex_strs", "stop_regex_max_len")),
+    ),
+    Peer(
+        "ollama", r"-py3-none-any\.whl$", r"ollama/_types\.py$",
+        {"ChatRequest": OllamaChatRequest, "GenerateRequest": OllamaGenerateRequest, "Options": OllamaOptions,
+         "Message": OllamaMessage, "Tool": OllamaTool, "EmbedRequest": OllamaEmbedRequest,
+         "EmbeddingsRequest": OllamaEmbeddingsRequest, "ShowRequest": OllamaShowRequest,
+         "PullRequest": OllamaTransferRequest, "CreateRequest": OllamaTransferRequest},
+        frozenset(("from_", "model_config")),
     ),
 )  # fmt: skip
 

@@ -34,5 +34,5 @@ async def reply(
     """Answer a request whose body has `stream`."""
     if context.body.stream:
         events = context.dialect.events(answer.chunks(generations), answer.id)
-        return EventReply(events, context.service.config)
+        return EventReply(events, context.service.config, context.dialect.form)
     return json_reply(answer.whole(await completed(generations)))

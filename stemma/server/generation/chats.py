@@ -69,6 +69,9 @@ def chat_prompt(service: Service, body: ChatRequest, tools: ToolUse, namespace: 
     if body.prompt_token_ids is not None:
         if body.messages:
             raise bad_request("give messages or prompt_token_ids, not both", "prompt_token_ids")
+        size = service.tokenizer.vocab_size
+        if any(token >= size for token in body.prompt_token_ids):
+            raise bad_request(f"prompt_token_ids are token ids below {size}", "prompt_token_ids")
         made = ChatPrompt(body.prompt_token_ids, body.prompt_token_ids)
     else:
         made = service.prompter.prompt(body.messages, tools.offered, namespace, template_values(body), ending(body))

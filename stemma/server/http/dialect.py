@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stemma.server.http.errors import ApiError
-from stemma.server.http.replies import error_in_stream, event
+from stemma.server.http.replies import EVENTS, StreamForm, error_in_stream, event
 
 DONE = b"data: [DONE]\n\n"
 
@@ -23,12 +23,13 @@ class Dialect:
     """An API's; unless it says otherwise, it does as OpenAI's does.
 
     error: the body of an answer that is an error, which is also a stream's event of it. event: a chunk of a stream as
-    it is sent. end: what follows the last chunk.
+    it is sent. end: what follows the last chunk. form: what streams are made of.
     """
 
     error: Callable[[ApiError], Any] = openai_error
     event: Callable[[Any], bytes] = event
     end: bytes = DONE
+    form: StreamForm = EVENTS
 
     async def events(self, chunks: AsyncGenerator[Any], request_id: str) -> AsyncGenerator[bytes]:
         """Chunks as events, then the end. An error on the way is an event of its own: the status has been sent."""

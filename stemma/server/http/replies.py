@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.responses import Response
@@ -18,9 +18,20 @@ from stemma.server.config import ServerConfig
 from stemma.server.http.errors import ApiError, ClientGone, api_error
 
 log = logging.getLogger("stemma.server")
-HEARTBEAT = b": waiting\n\n"
 SEPARATORS = [(char.encode(), b"\\u%04x" % ord(char)) for char in "\x85\u2028\u2029"]
 """Other separators are control characters, which JSON escapes anyway."""
+
+
+class StreamForm(NamedTuple):
+    """What a stream is made of. heartbeat: says nothing, and every reader skips it."""
+
+    media_type: str
+    heartbeat: bytes
+
+
+EVENTS = StreamForm("text/event-stream", b": waiting\n\n")
+LINES = StreamForm("application/x-ndjson", b" ")
+"""JSON values, one a line; a space before one is part of no value."""
 
 
 def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -31,10 +42,19 @@ def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None 
 def event(value: Any, name: str | None = None) -> bytes:
     """One server-sent event. Many clients end lines at every separator of Unicode, so those are escaped."""
     start = b"" if name is None else b"event: " + name.encode() + b"\n"
+    return start + b"data: " + _on_one_line(value) + b"\n\n"
+
+
+def line(value: Any) -> bytes:
+    """One line of a stream of lines, with no other separator in it."""
+    return _on_one_line(value) + b"\n"
+
+
+def _on_one_line(value: Any) -> bytes:
     data = msgspec.json.encode(value)
     for separator, escaped in SEPARATORS:
         data = data.replace(separator, escaped)
-    return start + b"data: " + data + b"\n\n"
+    return data
 
 
 def error_in_stream(error: Exception, request_id: str) -> ApiError:
@@ -65,14 +85,14 @@ def raised(error: BaseException) -> str:
 
 class EventReply(Response):
     """A stream of events. A reader that is slow gets fewer, larger ones; one that takes nothing for `write_seconds` is
-    let go (ClientGone). While there is no event for `heartbeat_seconds`, a comment says that the server is there, so
+    let go (ClientGone). While there is no event for `heartbeat_seconds`, a heartbeat says that the server is there, so
     that no proxy closes the connection of a request that waits."""
 
-    media_type = "text/event-stream"
-
-    def __init__(self, events: AsyncGenerator[bytes], config: ServerConfig) -> None:
-        super().__init__(status_code=200, headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+    def __init__(self, events: AsyncGenerator[bytes], config: ServerConfig, form: StreamForm = EVENTS) -> None:
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        super().__init__(status_code=200, headers=headers, media_type=form.media_type)
         self._events = events
+        self._heartbeat = form.heartbeat
         self._config = config
         self._sent_at = time.monotonic()
         del self.headers["content-length"]
@@ -95,7 +115,7 @@ class EventReply(Response):
         while True:
             silence = time.monotonic() - self._sent_at
             if silence >= self._config.heartbeat_seconds:
-                await self._send(send, HEARTBEAT, more=True)
+                await self._send(send, self._heartbeat, more=True)
                 silence = 0.0
             await asyncio.sleep(self._config.heartbeat_seconds - silence)
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from starlette.responses import Response
 
 from stemma.runtime.engine.embedding import Embedding, EmbeddingOptions, EmbeddingRequest
+from stemma.server.generation.readings import check_count, read, request_options, usage_report
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import bad_request
 from stemma.server.http.replies import json_reply
-from stemma.server.pooling.requests import check_count, read, request_options, usage_report
 from stemma.server.pooling.wire import EmbeddingsRequest
 from stemma.server.wire.common import TokenId
 
@@ -24,7 +24,7 @@ async def embeddings(context: RequestContext[Service, EmbeddingsRequest]) -> Res
     """Embed texts."""
     body, service = context.body, context.service
     named = {name: getattr(body, name) for name in ("pooling", "normalize", "dimensions", "prompt_name")}
-    options = cast(EmbeddingOptions, {**named, **request_options(context, body)})
+    options = cast(EmbeddingOptions, {**named, **request_options(context, body.model, body.cache_salt, body.priority)})
     ask = service.engine.embedder.ask(options)
     prompts = await service.work(_prompts, service, ask, body.input)
     completions = await read(context, prompts, ask.request, "input")

@@ -9,12 +9,12 @@ from typing import Any, cast
 from starlette.responses import Response
 
 from stemma.runtime.engine.embedding import Score, ScoringOptions
+from stemma.server.generation.readings import check_count, read, request_options, usage_report
 from stemma.server.generation.reporting import new_id, now
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import bad_request
 from stemma.server.http.replies import json_reply
-from stemma.server.pooling.requests import check_count, read, request_options, usage_report
 from stemma.server.pooling.wire import PoolingRequest, RerankRequest, ScoreRequest
 
 
@@ -64,7 +64,7 @@ async def _scores(
     check_count(len(pairs), param)
     for pair in pairs:
         service.prompter.check_length(sum(map(len, pair)), param)
-    options = request_options(context, body)
+    options = request_options(context, body.model, body.cache_salt, body.priority)
     if instruction is not None:
         options["instruction"] = instruction
     asked = await service.work(service.engine.scorer.ask, pairs, cast(ScoringOptions, options))

@@ -124,9 +124,14 @@ class ChatPrompter:
 
     def check_length(self, num_characters: int, param: str) -> None:
         """Raises PromptTooLong for a text that cannot fit whatever its tokens are, before it is encoded."""
-        longest = self._loaded.config.context_length * self._longest_token
+        longest = self.max_characters
         if num_characters > longest:
             raise PromptTooLong(f"{param} has {num_characters} characters; no more than {longest} can fit", param)
+
+    @property
+    def max_characters(self) -> int:
+        """Of a text that may fit into the context."""
+        return self._loaded.config.context_length * self._longest_token
 
     def remember(self, prompt: ChatPrompt, namespace: str, answer: str, key: str, tokens: Sequence[int]) -> list[int]:
         """Keep an answer; returns the tokens of prompt and answer as they were run.

@@ -11,7 +11,6 @@ from stemma.server.generation.generations import completed, errors_of_prompt_nam
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import bad_request
-from stemma.server.pooling.wire import PoolingRequest
 
 MAX_TEXTS = 2048
 """Of one request: OpenAI's limit."""
@@ -20,10 +19,12 @@ READ = ("prompt_tokens", "cached_tokens", "prefilled_tokens", "recomputed_tokens
 """What there is to account for of a text from which nothing goes on."""
 
 
-def request_options(context: RequestContext[Service, Any], body: PoolingRequest) -> dict[str, Any]:
+def request_options(
+    context: RequestContext[Service, Any], model: str | None, cache_salt: str | None = None, priority: int | None = None
+) -> dict[str, Any]:
     """What the engine is to know of where a request comes from, and which adapter it names. Raises ApiError (404)."""
-    lora = context.service.lora_of(body.model)
-    return {"namespace": context.tenant.namespace(body.cache_salt), "lora": lora, "priority": body.priority or 0}
+    lora = context.service.lora_of(model)
+    return {"namespace": context.tenant.namespace(cache_salt), "lora": lora, "priority": priority or 0}
 
 
 def check_count(num_texts: int, param: str) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from pathlib import Path
 from typing import Any
 
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from stemma.radix import PrefixCache, Reason
 from stemma.runtime.engine import CacheFile, Hold
@@ -25,15 +24,8 @@ from stemma.server.http.keys import Tenant
 from stemma.server.http.replies import EventReply, event, json_reply
 from stemma.server.prompts.prompter import Ending
 
-PAGE = Path(__file__).with_name("tree.html")
 REFRESH_SECONDS = 0.5
 KEEP_ALIVE_SECONDS = 10.0
-
-
-async def tree_page(context: RequestContext[Service, None]) -> Response:
-    """GET /tree: the page. It asks for the key itself, if one is needed."""
-    policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
-    return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers={"content-security-policy": policy})
 
 
 class CacheApi:

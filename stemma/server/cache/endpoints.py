@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stemma.server.cache import api
+from stemma.server.cache import api, page
 from stemma.server.cache.wire import FlushRequest, PinRequest, PrefixRequest, SavedName
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import Endpoint
@@ -24,5 +24,6 @@ def cache_endpoints(service: Service) -> tuple[Endpoint, ...]:
         Endpoint("POST", "/cache/load", kept.load_cache, "Have a saved cache again", SavedName),
         Endpoint("GET", "/cache/saved", kept.saved_caches, "The caller's saved caches"),
         Endpoint("DELETE", "/cache/saved/{name}", kept.delete_saved, "Delete a saved cache"),
-        Endpoint("GET", "/tree", api.tree_page, "The live tree, as a page", is_open=True),
+        Endpoint("GET", "/tree", page.tree_page, "The live tree, as a page", is_open=True),
+        Endpoint("GET", "/tree/{name}", page.tree_page_part, "A file of the page", is_open=True),
     )

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import time
 from array import array
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -105,6 +106,7 @@ class TreeFeed:
         self._picture: Picture | None = None
         self._taken_at = 0.0
         self._lock = asyncio.Lock()
+        self._clock = time.time() - time.monotonic()  # the same for all pictures, or times would seem to change
 
     async def latest(self) -> Picture:
         """Raises EngineClosed."""
@@ -117,16 +119,20 @@ class TreeFeed:
     def _take(self) -> Picture:
         reading = self._engine.with_scheduler(read)
         finished = self._engine.stats().metrics
-        return draw(reading, finished.usage, sum(finished.num_finished.values()), self._engine, self._picture)
+        return draw(
+            reading, finished.usage, sum(finished.num_finished.values()), self._engine, self._picture, self._clock
+        )
 
 
-def draw(reading: CacheSnapshot, usage: Usage, num_finished: int, engine: Engine, before: Picture | None) -> Picture:
-    """Make a picture. Texts of nodes that the picture before had are taken from there."""
+def draw(
+    reading: CacheSnapshot, usage: Usage, num_finished: int, engine: Engine, before: Picture | None, offset: float
+) -> Picture:
+    """Make a picture. Texts of nodes that the picture before had are taken from there. offset: from the monotonic clock
+    to the time of day."""
     texts = Texts(engine, before)
     by_id: dict[str, dict[str, Any]] = {}
     paths: dict[int, Any] = {}
     names: dict[int, str] = {}
-    offset = time.time() - reading.now
     for raw in reading.nodes:
         path = paths[raw.parent].copy() if raw.parent in paths else _root(raw.scope)
         path.update(raw.tokens)
@@ -145,8 +151,11 @@ def draw(reading: CacheSnapshot, usage: Usage, num_finished: int, engine: Engine
             "used": round(raw.used + offset, 1),
             "text": texts.of(name, num_tokens, raw.tokens),
         }
-    for number, run in enumerate(reading.runs):
-        node = _running(number, run, texts)
+    num_same: Counter[str] = Counter()
+    for run in reading.runs:
+        name = _digest_of(run)
+        num_same[name] += 1
+        node = _running(f"run-{num_same[name]}-{name}", run, texts)
         by_id[node["id"]] = node
         usage += run.usage
     stats = reading.stats
@@ -167,7 +176,7 @@ def draw(reading: CacheSnapshot, usage: Usage, num_finished: int, engine: Engine
     return Picture(round(reading.now + offset, 1), counters, by_id)
 
 
-def _running(number: int, run: RawRun, texts: Texts) -> dict[str, Any]:
+def _running(name: str, run: RawRun, texts: Texts) -> dict[str, Any]:
     """A leaf for a sequence, below the last node of it that is in the tree."""
     data = array("i", run.tokens).tobytes()
     path = _root(run.namespace)
@@ -175,7 +184,7 @@ def _running(number: int, run: RawRun, texts: Texts) -> dict[str, Any]:
     parent = path.hexdigest() if run.num_published else None
     path.update(data[4 * run.num_published :])
     return {
-        "id": f"run-{number}-{_digest_of(run)}",
+        "id": name,
         "parent": parent,
         "namespace": run.namespace,
         "start": run.num_published,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from stemma.runtime.engine import Engine
 from stemma.server import ApiKey, ServerConfig
+from stemma.server.cache.page import page_files
 
 KEYS = (ApiKey("alice", "ka"), ApiKey("bob", "kb"), ApiKey("root", "kr", is_admin=True))
 
@@ -217,9 +219,18 @@ async def test_what_is_wrong_is_a_400(client: Any, path: str) -> None:
         assert error["param"] in ("prompt", "tokens")
 
 
-async def test_the_page_is_one_file_that_loads_nothing(client: Any) -> None:
+async def test_the_page_loads_only_its_own_files(client: Any) -> None:
     response = await client.http.get("/tree")
     assert response.headers["content-type"].startswith("text/html")
-    assert "connect-src 'self'" in response.headers["content-security-policy"]
-    assert "src=" not in response.text
-    assert "http://" not in response.text
+    loaded = re.findall(r'(?:src|href)="([^"]*)"', response.text)
+    assert all(name.startswith("tree/") for name in loaded)
+    for name in page_files():
+        part = await client.http.get(f"/tree/{name}")
+        assert part.status_code == 200
+        assert "connect-src 'self'" in part.headers["content-security-policy"]
+        assert "unsafe" not in part.headers["content-security-policy"]
+        assert not re.search(r"https?://(?!www\.w3\.org)", part.text)
+        for other in re.findall(r'from "\./([^"]*)"', part.text):
+            assert other in page_files()
+    for name in ("page.py", "..%2fpage.py", "nothing.js"):
+        assert (await client.http.get(f"/tree/{name}")).status_code == 404

@@ -145,7 +145,7 @@ def demo(model: Model = None, adapters: Adapters = None, as_json: Json = False, 
 @takes(
     ServerConfig,
     EngineConfig,
-    without="api_keys",
+    without=("api_keys", "shared_prompts"),
     also={"vllm_metric_names": "--vllm-metrics", "strict_fields": "--strict"},
 )
 def serve(
@@ -154,13 +154,17 @@ def serve(
     loras: Loras = None,
     api_key: Annotated[list[str] | None, typer.Option(help="NAME:KEY of a tenant; may be given several times.")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(help="Lines of `name key` or `name key admin`.")] = None,
+    shared_prompts: Annotated[
+        Path | None, typer.Option(help="Beginnings of prompts that all keys share: JSON, or TOML.")
+    ] = None,
     **options: Any,
 ) -> None:
     """Serve a model over HTTP, to OpenAI's clients and others; the live cache is at /tree."""
-    from stemma.server import parse_api_keys, serve
+    from stemma.server import parse_api_keys, read_shared_prompts, serve
 
     keys = parse_api_keys(api_key or [], api_keys_file)
-    config = ServerConfig(**fields_of(ServerConfig, options), api_keys=keys)
+    shared = read_shared_prompts(shared_prompts) if shared_prompts is not None else ()
+    config = ServerConfig(**fields_of(ServerConfig, options), api_keys=keys, shared_prompts=shared)
     with _engine(model, adapters, fields_of(EngineConfig, options), _by_name(loras or [])) as engine:
         served = config.model_name or engine.loaded.name
         Console(stderr=True).print(

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stemma.radix import PrefixCache
+from stemma.radix import Node, PrefixCache, Segments, namespace_of_node
 
 
 @dataclass(slots=True)
 class TreeNode:
-    """An edge of the tree. The roots' nodes have no tokens and carry their namespace.
+    """An edge of the tree. The roots' nodes have no tokens and carry their namespace; so do nodes with which a
+    namespace goes on from a text that all share.
 
     blocks: physical blocks that this node owns. references: leases on it and on what is below. hits: how often it was
     matched. idle: seconds since it was last used.
@@ -31,6 +32,12 @@ class TreeNode:
         return len(self.tokens) + sum(child.num_tokens for child in self.children)
 
 
+def owner(node: Node) -> str:
+    """The namespace whose text it is."""
+    name = namespace_of_node(node)
+    return name.salt if isinstance(name, Segments) else name
+
+
 def snapshot(cache: PrefixCache, now: float) -> list[TreeNode]:
     """The roots of all namespaces that hold something. `now` is a reading of the cache's clock."""
     roots: list[TreeNode] = []
@@ -42,6 +49,7 @@ def snapshot(cache: PrefixCache, now: float) -> list[TreeNode]:
             references=node.ref_count,
             hits=node.hits,
             idle=max(0.0, now - node.last_access),
+            namespace=owner(node) if node.private and node.parent is not None and not node.parent.private else None,
         )
         made[id(node)] = picture
         if id(node.parent) not in made:  # the roots themselves are not walked

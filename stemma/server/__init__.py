@@ -11,19 +11,39 @@ from stemma.lazy_names import loaded
 
 if TYPE_CHECKING:
     from stemma.server.application import app
-    from stemma.server.config import ApiKey, ServerConfig, parse_api_keys, read_api_keys
+    from stemma.server.config import (
+        ApiKey,
+        ServerConfig,
+        SharedPrompt,
+        parse_api_keys,
+        read_api_keys,
+        read_shared_prompts,
+    )
     from stemma.server.run import StemmaServer, make_server, serve
 
-__all__ = ["ApiKey", "ServerConfig", "StemmaServer", "app", "make_server", "parse_api_keys", "read_api_keys", "serve"]
+__all__ = [
+    "ApiKey",
+    "ServerConfig",
+    "SharedPrompt",
+    "StemmaServer",
+    "app",
+    "make_server",
+    "parse_api_keys",
+    "read_api_keys",
+    "read_shared_prompts",
+    "serve",
+]
 
 _HOMES = {
     "ApiKey": "stemma.server.config:ApiKey",
     "ServerConfig": "stemma.server.config:ServerConfig",
+    "SharedPrompt": "stemma.server.config:SharedPrompt",
     "StemmaServer": "stemma.server.run:StemmaServer",
     "app": "stemma.server.application:app",
     "make_server": "stemma.server.run:make_server",
     "parse_api_keys": "stemma.server.config:parse_api_keys",
     "read_api_keys": "stemma.server.config:read_api_keys",
+    "read_shared_prompts": "stemma.server.config:read_shared_prompts",
     "serve": "stemma.server.run:serve",
 }
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import re
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 from stemma.runtime.core.checking import check_fields, describe
 from stemma.runtime.errors import InvalidRequest
 
+T = TypeVar("T")
 KEY_NAME = re.compile(r"[\w.-]{1,64}")
 MAX_PORT = 2**16 - 1
 AT_LEAST_ONE = (
@@ -42,6 +47,30 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedPrompt:
+    """What prompts of all keys may begin with. One of: a chat (`system`, `messages`, `tools`), a text, token ids.
+
+    name: for messages about it. system: a system message. messages: the first messages. tools: as in a request.
+    chat_template_kwargs: likewise. prompt: the beginning of plain prompts. tokens: the same as ids.
+    """
+
+    name: str = "of no name"
+    system: str | None = None
+    messages: tuple[Mapping[str, object], ...] = ()
+    tools: tuple[Mapping[str, object], ...] = ()
+    chat_template_kwargs: Mapping[str, object] | None = None
+    prompt: str | None = None
+    tokens: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        is_chat = bool(self.system is not None or self.messages or self.tools)
+        if is_chat + (self.prompt is not None) + bool(self.tokens) != 1:
+            what = "a chat (system, messages, tools), or a prompt, or tokens: one of them"
+            raise InvalidRequest(f"the shared prompt {self.name!r} is {what}", "shared_prompts")
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """Options of a server; the defaults suit one machine and a few hundred clients.
 
@@ -49,6 +78,7 @@ class ServerConfig:
     port: the port to listen at; 0 takes a free one.
     model_name: what /v1/models calls the model; None takes its hub id, or the name of its file or folder.
     api_keys: with none, everybody may come in and all share one namespace.
+    shared_prompts: what prompts of all keys may begin with; it is computed at the start and kept.
     max_body_bytes: larger bodies are refused with 413.
     max_queue: sequences that may wait beyond the engine's max_running; more are refused with 429.
     max_requests_per_key: requests of one key at once; None is no limit.
@@ -80,6 +110,7 @@ class ServerConfig:
     port: int = 8000
     model_name: str | None = None
     api_keys: tuple[ApiKey, ...] = ()
+    shared_prompts: tuple[SharedPrompt, ...] = ()
     max_body_bytes: int = 8 << 20
     max_queue: int = 256
     max_requests_per_key: int | None = None
@@ -147,3 +178,34 @@ def parse_api_keys(texts: Sequence[str], path: Path | None = None) -> tuple[ApiK
             raise InvalidRequest("an API key is given as NAME:KEY; the name is the tenant's cache namespace", "api_key")
         keys.append(ApiKey(name, key))
     return (*keys, *(read_api_keys(path) if path is not None else ()))
+
+
+def read_shared_prompts(path: Path) -> tuple[SharedPrompt, ...]:
+    """Prompts from a file: JSON, a list of objects with SharedPrompt's fields, or TOML with `[[shared_prompts]]`."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        found = tomllib.loads(text).get("shared_prompts") if path.suffix == ".toml" else json.loads(text)
+    except ValueError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error}", "shared_prompts") from error
+    return made_of(SharedPrompt, found, "shared_prompts", str(path))
+
+
+def made_of(kind: type[T], values: object, name: str, where: str) -> tuple[T, ...]:
+    """A list of tables as dataclasses. Raises InvalidRequest, which says where it stands."""
+    if not isinstance(values, list) or not all(isinstance(each, dict) for each in values):
+        raise InvalidRequest(f"{where}: {name} is a list of tables; it is {describe(values)}", name)
+    known = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    for field in (field for each in values for field in each):
+        if field not in known:
+            raise unknown_name(field, known, f"{where}: {name}")
+    try:
+        return tuple(kind(**each) for each in values)
+    except TypeError as error:
+        raise InvalidRequest(f"{where}: {name} has tables with {', '.join(known)}", name) from error
+
+
+def unknown_name(name: str, known: Sequence[str], where: str) -> InvalidRequest:
+    """The error for a name that is none of those known, with the one that was meant."""
+    near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
+    meant = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+    return InvalidRequest(f"{where} has no {name!r}: {meant}", name)

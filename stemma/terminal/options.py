@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from pathlib import Path
 from types import MappingProxyType
@@ -36,17 +36,17 @@ class ToolOptions:
 
 
 def takes(
-    *configs: type[Any], without: str = "", also: Mapping[str, str] = MappingProxyType({})
+    *configs: type[Any], without: Collection[str] = (), also: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Command], Command]:
     """For a command with `**options`: they are the fields of these dataclasses.
 
-    without: the field that the command makes of parameters of its own. also: another flag of a field.
+    without: the fields that the command makes of parameters of its own. also: another flag of a field.
     """
 
     def decorated(command: Command) -> Command:
         parameters = inspect.signature(command, eval_str=True).parameters
         own = [each for each in parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
-        fields = [each for config in configs for each in _options(config, also) if each.name != without]
+        fields = [each for config in configs for each in _options(config, also) if each.name not in without]
 
         @wraps(command)
         def run(**given: Any) -> None:

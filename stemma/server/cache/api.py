@@ -9,8 +9,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from stemma.radix import PrefixCache, Reason
+from stemma.radix import PrefixCache, namespace_of_node
 from stemma.runtime.engine import CacheFile, Hold
+from stemma.runtime.engine.tree import owner
 from stemma.server.cache.paths import nodes_of
 from stemma.server.cache.pins import CallersPin, Pins
 from stemma.server.cache.saves import Saves
@@ -57,7 +58,7 @@ class CacheApi:
             nodes = picture.nodes(tenant)
             changed = [node for name, node in nodes.items() if known.get(name) != node]
             gone = [name for name in known if name not in nodes]
-            counters = picture.counters
+            counters = picture.told_counters(nodes, tenant)
             if changed or gone or counters != last_counters or time.monotonic() - told_at > KEEP_ALIVE_SECONDS:
                 yield event({"time": picture.time, "changed": changed, "gone": gone, "counters": counters})
                 told_at, known, last_counters = time.monotonic(), nodes, counters
@@ -117,11 +118,9 @@ async def explain(context: RequestContext[Service, PrefixRequest]) -> Response:
         service.prompter.first_change, body.messages or [], body.tools or [], body.chat_template_kwargs or {}
     )
     where = context.tenant.namespace(body.cache_salt), service.lora_of(body.model)
-    found = await service.work(service.engine.explain, tokens, *where)
-    reason = found.reason
-    if reason is Reason.OTHER_NAMESPACE and not context.tenant.is_admin:
-        reason = Reason.NEVER_SEEN  # what other tenants have is none of this one's business
-    at = found.position
+    look = service.engine.explain  # what other tenants have is none of this one's business
+    found = await service.work(look, tokens, *where, looks_elsewhere=context.tenant.is_admin)
+    reason, at = found.reason, found.position
     return json_reply(
         {
             "num_tokens": found.num_tokens,
@@ -176,10 +175,14 @@ async def flush_cache(context: RequestContext[Service, FlushRequest]) -> Respons
     def flush(cache: PrefixCache) -> int:
         if tenant.is_admin:
             return cache.clear()
-        names = {node.scope for node in cache.walk() if tenant.owns(node.scope)}
+        names = {namespace_of_node(node) for node in cache.walk() if tenant.owns(owner(node))}
         return sum(cache.drop(name) for name in names)
 
-    return json_reply({"freed_blocks": await context.service.work(context.service.engine.with_cache, flush)})
+    service = context.service
+    num_freed = await service.work(service.engine.with_cache, flush)
+    if tenant.is_admin:
+        await service.work(service.engine.shared.renew)
+    return json_reply({"freed_blocks": num_freed})
 
 
 def _report(name: str, made: CacheFile, started: float) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stemma.runtime.engine.tree import TreeNode
+from stemma.server.cache.view import visible_roots
 from stemma.server.http.keys import Tenant
 
 
@@ -13,12 +14,11 @@ def nodes_of(roots: Sequence[TreeNode], tenant: Tenant) -> list[dict[str, Any]]:
     """The nodes that this caller may see, each behind its parent, which it names by its place in the list. Roots have a
     namespace, under the name that the caller has for it."""
     listed: list[dict[str, Any]] = []
-    for root in roots:
-        if tenant.owns(root.namespace or ""):
-            for node, parent in _walk(root, len(listed)):
-                report = {name: getattr(node, name) for name in ("tokens", "blocks", "references", "hits", "idle")}
-                namespace = None if node.namespace is None else tenant.own_name(node.namespace)
-                listed.append({**report, "parent": parent, "namespace": namespace})
+    for root in visible_roots(roots, tenant):
+        for node, parent in _walk(root, len(listed)):
+            report = {name: getattr(node, name) for name in ("tokens", "blocks", "references", "hits", "idle")}
+            namespace = None if node.namespace is None else tenant.own_name(node.namespace)
+            listed.append({**report, "parent": parent, "namespace": namespace})
     return listed
 
 

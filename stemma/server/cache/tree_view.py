@@ -8,13 +8,16 @@ import hashlib
 import time
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from stemma.radix import CacheStats
+from stemma.radix import CacheStats, Lease
 from stemma.runtime.core.scheduler import Scheduler
-from stemma.runtime.core.sequence import Usage
+from stemma.runtime.core.sequence import Request, Usage
 from stemma.runtime.engine import Engine
+from stemma.runtime.engine.tree import owner
+from stemma.server.cache.view import visible, visible_counters
 from stemma.server.http.keys import Tenant
 
 MIN_SECONDS = 0.4
@@ -22,7 +25,8 @@ HEAD_TOKENS, TAIL_TOKENS = 48, 16
 
 
 class RawNode(NamedTuple):
-    """A node as it is read between two steps. key, parent: identities that hold within one reading."""
+    """A node as it is read between two steps. key, parent: identities that hold within one reading. scope: the
+    namespace whose text it is."""
 
     key: int
     parent: int
@@ -36,9 +40,11 @@ class RawNode(NamedTuple):
 
 
 class RawRun(NamedTuple):
-    """A running sequence. num_published: how many of its tokens are in the tree."""
+    """A running sequence. shared: where its first token is, if it begins with what all share, and how much of it that
+    is. num_published: how many of its tokens are in the tree."""
 
     namespace: str
+    shared: tuple[str, int] | None
     tokens: list[int]
     num_prompt: int
     num_published: int
@@ -61,7 +67,7 @@ def read(scheduler: Scheduler) -> CacheSnapshot:
         RawNode(
             id(node),
             id(node.parent),
-            node.scope,
+            owner(node),
             node.start,
             node.tokens,
             node.owned,
@@ -72,11 +78,22 @@ def read(scheduler: Scheduler) -> CacheSnapshot:
         for node in scheduler.cache.walk()
     ]
     runs = [
-        RawRun(run.request.namespace, run.tokens[:], run.num_prompt, run.lease.num_published, run.usage)
+        RawRun(
+            run.request.namespace,
+            _shared_of(run.request, run.lease),
+            run.tokens[:],
+            run.num_prompt,
+            run.lease.num_published,
+            run.usage,
+        )
         for run in scheduler.running
         if run.lease is not None
     ]
     return CacheSnapshot(nodes, runs, scheduler.cache.stats(), len(scheduler.waiting), time.monotonic())
+
+
+def _shared_of(request: Request, lease: Lease) -> tuple[str, int] | None:
+    return None if request.shared is None or lease.public_len is None else request.shared[:2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +106,16 @@ class Picture:
 
     def nodes(self, tenant: Tenant) -> dict[str, dict[str, Any]]:
         """The nodes that this caller may see."""
-        if tenant.is_admin:
-            return self.by_id
-        return {name: node for name, node in self.by_id.items() if tenant.owns(node["namespace"])}
+        return visible(self.by_id, tenant)
+
+    def told_counters(self, nodes: Mapping[str, dict[str, Any]], tenant: Tenant) -> dict[str, Any]:
+        """The counters for a caller who sees these nodes."""
+        return visible_counters(self.counters, nodes, tenant)
 
     def report(self, tenant: Tenant) -> dict[str, Any]:
         """All of it."""
-        return {"time": self.time, "counters": self.counters, "nodes": list(self.nodes(tenant).values())}
+        nodes = self.nodes(tenant)
+        return {"time": self.time, "counters": self.told_counters(nodes, tenant), "nodes": list(nodes.values())}
 
 
 class TreeFeed:
@@ -133,8 +153,12 @@ def draw(
     by_id: dict[str, dict[str, Any]] = {}
     paths: dict[int, Any] = {}
     names: dict[int, str] = {}
+    scopes: dict[int, str] = {}
     for raw in reading.nodes:
         path = paths[raw.parent].copy() if raw.parent in paths else _root(raw.scope)
+        if scopes.get(raw.parent, raw.scope) != raw.scope:
+            path.update(_name(raw.scope))  # two may go on from one text by the same words
+        scopes[raw.key] = raw.scope
         path.update(raw.tokens)
         paths[raw.key] = path
         name = names[raw.key] = path.hexdigest()
@@ -179,8 +203,12 @@ def draw(
 def _running(name: str, run: RawRun, texts: Texts) -> dict[str, Any]:
     """A leaf for a sequence, below the last node of it that is in the tree."""
     data = array("i", run.tokens).tobytes()
-    path = _root(run.namespace)
-    path.update(data[: 4 * run.num_published])
+    root, public_len = run.shared or (run.namespace, 0)
+    path = _root(root)
+    path.update(data[: 4 * public_len])
+    if public_len and run.num_published > public_len:
+        path.update(_name(run.namespace))
+    path.update(data[4 * public_len : 4 * run.num_published])
     parent = path.hexdigest() if run.num_published else None
     path.update(data[4 * run.num_published :])
     return {
@@ -201,7 +229,11 @@ def _digest_of(run: RawRun) -> str:
 
 
 def _root(scope: str) -> Any:
-    return hashlib.blake2b(scope.encode("utf-8", "surrogatepass") + b"\0", digest_size=8)
+    return hashlib.blake2b(_name(scope), digest_size=8)
+
+
+def _name(scope: str) -> bytes:
+    return scope.encode("utf-8", "surrogatepass") + b"\0"
 
 
 class Texts:

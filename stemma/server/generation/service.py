@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from typing import ParamSpec
 
 from stemma.runtime.engine import Engine, Generation, RequestOptions
-from stemma.runtime.errors import EngineClosed, InvalidRequest
+from stemma.runtime.engine.sharing import SharedText
+from stemma.runtime.errors import EngineClosed, InvalidRequest, PinRefused, PoolExhausted
 from stemma.server.config import ServerConfig
 from stemma.server.generation.idle import IdleWork
 from stemma.server.generation.runs import Runs
@@ -17,6 +18,7 @@ from stemma.server.generation.token_texts import TokenTexts
 from stemma.server.http.errors import ApiError
 from stemma.server.http.state import HttpState
 from stemma.server.outputs.compiling import Compilers
+from stemma.server.prompts.beginnings import beginnings
 from stemma.server.prompts.prompter import ChatPrompter
 from stemma.server.prompts.turns import TurnMemory
 from stemma.server.store.records import Limits
@@ -57,7 +59,21 @@ class Service(HttpState):
         self.runs = Runs()
         self.started = time.time()
         self.fingerprint = f"stemma-{VERSION}"
+        self._shared = self._share()
         self._under_way: list[Sequence[Generation]] = []
+
+    def _share(self) -> list[SharedText]:
+        """Have what all keys share computed, for the model and each of its adapters. Raises InvalidRequest."""
+        shared: list[SharedText] = []
+        try:
+            for prompt in self.config.shared_prompts:
+                for tokens in beginnings(self.prompter, prompt):
+                    shared += [self.engine.share(tokens, lora=lora) for lora in (None, *self.loras)]
+        except (PinRefused, PoolExhausted, InvalidRequest) as error:
+            for text in shared:
+                text.release()
+            raise InvalidRequest(f"the shared prompts cannot be kept: {error}", "shared_prompts") from error
+        return shared
 
     @contextmanager
     def under_way(self, generations: Sequence[Generation]) -> Iterator[None]:
@@ -122,6 +138,8 @@ class Service(HttpState):
         """Let go of threads and of the store. The engine stays whose it is."""
         self.idle.give_way()
         self.compilers.close()
+        for text in self._shared:
+            text.release()
         super().close()
         if self.store is not None:
             self.store.close()

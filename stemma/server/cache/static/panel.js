@@ -23,7 +23,7 @@ export function showCounters(counters, numNodes) {
   const shown = { cached: counters.cached, prefilled: counters.prefilled, decoded: counters.decoded,
     jumped: counters.jumped, running: counters.running, waiting: counters.waiting, nodes: numNodes,
     "pool in use": percent + " %", "blocks evicted": counters.evicted_blocks };
-  $("counters").replaceChildren(...Object.entries(shown).map(([name, value]) => {
+  $("counters").replaceChildren(...Object.entries(shown).filter(([, value]) => value !== undefined).map(([name, value]) => {
     const box = document.createElement("div");
     if (FIGURES[name]) box.append(swatch(FIGURES[name]));
     box.append(made("dt", name), made("dd", typeof value === "number" ? value.toLocaleString("en") : value));

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -10,6 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from stemma.runtime.engine import Engine
+from stemma.server.batches.endpoints import ANSWERED, batch_endpoints
+from stemma.server.batches.runner import BatchRunner
 from stemma.server.cache.endpoints import cache_endpoints
 from stemma.server.config import ServerConfig
 from stemma.server.generation.service import Service
@@ -31,14 +36,22 @@ def app(engine: Engine, config: ServerConfig | None = None) -> Starlette:
     service = Service(engine, config or ServerConfig())
     end_those_left(service)
 
-    endpoints = (*OPENAI, *OLLAMA, *POOLING, *STATUS, *SGLANG, *cache_endpoints(service))
+    rows = (*OPENAI, *POOLING)
+    runner = BatchRunner(service, {row.path: row for row in rows if row.method == "POST" and row.path in ANSWERED})
+    service.runs.resumed.append(runner.resume)
+    endpoints = (*rows, *OLLAMA, *STATUS, *SGLANG, *cache_endpoints(service), *batch_endpoints(runner))
+
+    @asynccontextmanager
+    async def lifespan(application: Starlette) -> AsyncIterator[None]:
+        service.runs.resume()
+        yield
 
     async def openapi(context: RequestContext[Service, None]) -> Response:
         return json_reply(openapi_document(endpoints))
 
     table = (*endpoints, Endpoint("GET", "/openapi.json", openapi, "This document", is_open=True))
     routes = [Route(row.path, EndpointApp(row, service), methods=[row.method], name=row.path) for row in table]
-    starlette = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_place})
+    starlette = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_place}, lifespan=lifespan)
     if service.config.cors_origins:
         starlette.add_middleware(
             CORSMiddleware, allow_origins=service.config.cors_origins, allow_methods=["*"], allow_headers=["*"]

@@ -30,6 +30,11 @@ class StemmaServer(uvicorn.Server):
         self._service = service
         self._insisted = asyncio.Event()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and go on with what an earlier server left."""
+        await super().startup(sockets)
+        self._service.runs.resume()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Wait for what is under way, and end it when its time is over."""
         ending = asyncio.create_task(self._end_in_time())

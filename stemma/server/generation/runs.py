@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, aclosing
 from typing import Any
 
@@ -61,11 +61,12 @@ class Run:
 
 
 class Runs:
-    """All of them, by tenant and id. Used on the event loop alone."""
+    """All of them, by tenant and id. Used on the event loop alone. resumed: what goes on when a server starts."""
 
     def __init__(self) -> None:
         self._runs: dict[tuple[str, str], Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.resumed: list[Callable[[], None]] = []
 
     def begin(self, tenant: str, name: str, events: AsyncGenerator[dict[str, Any]], cleanup: ExitStack) -> Run:
         """A new run, which is forgotten when it has ended."""
@@ -82,6 +83,11 @@ class Runs:
     def find(self, tenant: str, name: str) -> Run | None:
         """A run that has not ended."""
         return self._runs.get((tenant, name))
+
+    def resume(self) -> None:
+        """The server has started."""
+        for begin in self.resumed:
+            begin()
 
     async def ended(self) -> None:
         """Wait for all that is under way."""

@@ -58,7 +58,7 @@ class RequestContext(Generic[Kept, Body]):
 class Endpoint:
     """A row of the server's table of paths.
 
-    body: the type of the JSON body; None for no body. is_open: needs no key.
+    body: the type of the JSON body; None for no body; bytes for an upload, as it comes. is_open: needs no key.
     dialect: how errors and streams are written.
     """
 
@@ -112,7 +112,7 @@ class EndpointApp:
                 if status:  # too late for another answer: the connection is cut
                     log.exception("%s failed while it was answered", path)
                     raise
-                await _error_reply(error, self._endpoint)(scope, receive, counted_send)
+                await error_reply(error, self._endpoint)(scope, receive, counted_send)
             finally:
                 counts.num_open -= 1
                 if status:
@@ -131,7 +131,9 @@ class EndpointApp:
         tenant = Tenant("", is_admin=False)
         if not endpoint.is_open:
             tenant = service.keys.tenant(headers.get("authorization"), headers.get("x-api-key"))
-        data = await before_the_end(read_body(headers, receive, service.config.max_body_bytes), service.is_over)
+        config = service.config
+        limit = config.max_files_bytes if endpoint.body is bytes else config.max_body_bytes
+        data = await before_the_end(read_body(headers, receive, limit), service.is_over)
         body = None if endpoint.body is None else await _decoded(service, reader, data, endpoint.body)
         with ExitStack() as cleanup:
             context = RequestContext(service, tenant, body, Request(scope), endpoint.dialect, reader, cleanup)
@@ -152,6 +154,8 @@ def request_id(given: str | None) -> str:
 
 
 async def _decoded(service: HttpState, reader: BodyReader, data: bytes, kind: type[Any]) -> Any:
+    if kind is bytes:
+        return data
     if len(data) < 64 << 10:
         return reader.decode(data, kind)
     return await service.work(reader.decode, data, kind)
@@ -227,7 +231,8 @@ async def _never() -> Any:
     await asyncio.Event().wait()
 
 
-def _error_reply(error: Exception, endpoint: Endpoint) -> Response:
+def error_reply(error: Exception, endpoint: Endpoint) -> Response:
+    """The answer that is an error, in the endpoint's dialect. A fault of the server's own is logged."""
     known = api_error(error)
     if known is None:
         log.exception("%s failed", endpoint.path, exc_info=error)

@@ -18,15 +18,22 @@ STATUSES = {
     "401": "No valid API key",
     "403": "Not with this API key",
     "404": "No such thing",
+    "409": "Not as it stands",
     "413": "The body is too long",
     "429": "Too many requests; see Retry-After",
     "503": "Not now; see Retry-After",
 }
 
+UPLOAD = {
+    "type": "object",
+    "properties": {"file": {"type": "string", "format": "binary"}, "purpose": {"type": "string"}},
+    "required": ["file", "purpose"],
+}
+
 
 def openapi_document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """OpenAPI 3.1."""
-    kinds = [row.body for row in endpoints if row.body is not None]
+    kinds = [row.body for row in endpoints if row.body not in (None, bytes)]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     bodies = dict(zip(kinds, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -51,7 +58,9 @@ def _operation(row: Endpoint, body: dict[str, Any] | None) -> dict[str, Any]:
         operation["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
         ]
-    if body is not None:
+    if row.body is bytes:
+        operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": UPLOAD}}}
+    elif body is not None:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     if not row.is_open:
         operation["security"] = [{"key": []}, {}]

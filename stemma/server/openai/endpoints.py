@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from stemma.server.http.dialect import Dialect
 from stemma.server.http.endpoint import Endpoint
-from stemma.server.openai import chat, completions, responses, stored_responses
-from stemma.server.openai.wire import CompactRequest, CompletionRequest, InputTokensRequest, ResponsesRequest
+from stemma.server.openai import chat, completions, conversations, responses, stored_responses
+from stemma.server.openai.wire import (
+    CompactRequest,
+    CompletionRequest,
+    ConversationRequest,
+    InputTokensRequest,
+    ItemsRequest,
+    MetadataRequest,
+    ResponsesRequest,
+)
 from stemma.server.wire.chat import ChatRequest
 
 RESPONSES = Dialect(event=responses.response_event, end=b"")
@@ -33,5 +41,17 @@ ENDPOINTS = (
     Endpoint("POST", "/v1/responses/{response_id}/cancel", stored_responses.cancel, "End a response in the background"),
     Endpoint(
         "GET", "/v1/responses/{response_id}/input_items", stored_responses.input_items, "What a response went on from"
+    ),
+    Endpoint("POST", "/v1/conversations", conversations.create, "A new conversation", ConversationRequest),
+    Endpoint("GET", "/v1/conversations/{conversation_id}", conversations.retrieve, "A conversation"),
+    Endpoint(
+        "POST", "/v1/conversations/{conversation_id}", conversations.update, "Change its metadata", MetadataRequest
+    ),
+    Endpoint("DELETE", "/v1/conversations/{conversation_id}", conversations.delete, "Forget a conversation"),
+    Endpoint("GET", "/v1/conversations/{conversation_id}/items", conversations.items, "Its items"),
+    Endpoint("POST", "/v1/conversations/{conversation_id}/items", conversations.add_items, "More items", ItemsRequest),
+    Endpoint("GET", "/v1/conversations/{conversation_id}/items/{item_id}", conversations.item, "One of its items"),
+    Endpoint(
+        "DELETE", "/v1/conversations/{conversation_id}/items/{item_id}", conversations.delete_item, "Forget an item"
     ),
 )  # fmt: skip

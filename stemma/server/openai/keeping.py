@@ -57,11 +57,16 @@ async def what_was_before(context: RequestContext[Service, Any], body: Responses
         message = "input is missing: give it, or what to go on from by previous_response_id or conversation"
         raise bad_request(message, "input", "missing_required_parameter")
     if isinstance(body.input, list):
-        body.input = [
-            await _referred(context, value, f"input[{at}]") if is_reference(value) else value
-            for at, value in enumerate(body.input)
-        ]
+        body.input = await resolved(context, body.input, "input")
     return before
+
+
+async def resolved(context: RequestContext[Service, Any], items: Sequence[Value], param: str) -> list[Value]:
+    """Items, with what they refer to instead of references. Raises ApiError."""
+    return [
+        await _referred(context, value, f"{param}[{at}]") if is_reference(value) else value
+        for at, value in enumerate(items)
+    ]
 
 
 async def _referred(context: RequestContext[Service, Any], value: Value, param: str) -> Value:

@@ -57,8 +57,7 @@ def messages_of(body: ResponsesRequest, reader: BodyReader, before: Sequence[dic
     thoughts: str | None = None
     given = [{"role": "user", "content": body.input}] if isinstance(body.input, str) else body.input or []
     known = BodyReader()  # what is kept was looked at when it came
-    items = [_item(value, index, known) for index, value in enumerate(before)]
-    for item in (*items, *(_item(value, index, reader) for index, value in enumerate(given))):
+    for item in (*checked_items(before, "input", known), *checked_items(given, "input", reader)):
         match item:
             case InputReasoning():
                 thoughts = "\n".join(part.text for part in item.content or ()) or None
@@ -77,10 +76,14 @@ def messages_of(body: ResponsesRequest, reader: BodyReader, before: Sequence[dic
     return messages
 
 
-def _item(value: dict[str, Any], index: int, reader: BodyReader) -> InputItem:
-    """Items without a type are messages."""
-    typed = {**value, "type": value.get("type") or "message"}
-    return reader.convert(typed, cast(type[InputItem], InputItem), f"input[{index}]")
+def checked_items(values: Sequence[dict[str, Any]], param: str, reader: BodyReader) -> list[InputItem]:
+    """Items of a field of the request; those without a type are messages. Raises ApiError."""
+    return [
+        reader.convert(
+            {**value, "type": value.get("type") or "message"}, cast(type[InputItem], InputItem), f"{param}[{index}]"
+        )
+        for index, value in enumerate(values)
+    ]
 
 
 def _format(body: ResponsesRequest) -> common.ResponseFormat | None:

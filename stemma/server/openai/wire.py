@@ -225,6 +225,27 @@ class ResponsesRequest(SamplingRequest, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
 
 
+class ConversationRequest(Wire):
+    """A conversation to keep."""
+
+    items: list[dict[str, Any]] | None = None
+    metadata: dict[str, str] | None = None
+
+
+class ItemsRequest(Wire):
+    """Items to add to a conversation."""
+
+    rules: ClassVar[Mapping[str, Rule]] = {"include": Taken("items are shown whole")}
+
+    items: list[dict[str, Any]]
+
+
+class MetadataRequest(Wire):
+    """What is noted about an object."""
+
+    metadata: dict[str, str] | None = None
+
+
 class InputTokensRequest(ResponsesRequest):
     """A turn whose prompt is to be counted; fields that are of the answer have no effect."""
 

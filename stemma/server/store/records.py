@@ -38,7 +38,7 @@ class NewObject:
 
     expires: Unix time. is_open: somebody is at work on it, so it is not let go for others.
     after, items: the item that its path goes on from, and what stands in it behind that.
-    contents: bytes that belong to it, in pieces.
+    contents: bytes that belong to it, in pieces. is_bounded: it is kept only if there is room for it.
     """
 
     kind: str
@@ -50,6 +50,7 @@ class NewObject:
     after: int | None = None
     items: Sequence[Value] = ()
     contents: Sequence[bytes] = ()
+    is_bounded: bool = True
 
 
 class Kept(NamedTuple):

@@ -48,6 +48,10 @@ class Store:
         """Let go of the file."""
         self._database.close()
 
+    def is_full(self, tenant: str) -> bool:
+        """Whether the tenant's files and batches have all that they may."""
+        return self._rooms[tenant, True].num_bytes >= self._limits.file_bytes
+
     def room(self, tenant: str, kind: str) -> Room:
         """What the tenant has of this sort of objects."""
         return self._rooms[tenant, kind in FILES]
@@ -59,7 +63,8 @@ class Store:
         size += len(value) + sum(len(data) + ROW for data in new.contents)
         with self._writing() as connection:
             self._purge(connection)
-            self._make_room(tenant, new.kind, size)
+            if new.is_bounded:
+                self._make_room(tenant, new.kind, size)
             if not paths.exists(connection, new.after):
                 raise Gone
             last, of_items = paths.extend(connection, tenant, new.after, new.items)
@@ -81,7 +86,7 @@ class Store:
 
     def change(
         self, tenant: str, kind: str, name: str, changed: Callable[[Value], Value], *,
-        is_open: bool | None = None, expires: int | None = None,
+        is_open: bool | None = None, expires: int | None = None, without_contents: bool = False,
     ) -> Kept | None:  # fmt: skip
         """Replace an object's value; is_open and expires if they are given. None if it is not there."""
         with self._writing() as connection:
@@ -91,6 +96,8 @@ class Store:
             self._set(connection, tenant, found, changed(found.value))
             if is_open is not None:
                 connection.execute("UPDATE objects SET is_open = ? WHERE number = ?", (is_open, found.number))
+            if without_contents:
+                self._clear(connection, tenant, found)
             if expires is not None:
                 connection.execute("UPDATE objects SET expires = ? WHERE number = ?", (expires, found.number))
             return self._find(connection, tenant, kind, name)
@@ -143,7 +150,9 @@ class Store:
             self._end_in(connection, tenant, found, last)
             return self._find(connection, tenant, kind, name)
 
-    def put_content(self, tenant: str, kind: str, name: str, place: int, data: bytes, value: Value) -> bool:
+    def put_content(
+        self, tenant: str, kind: str, name: str, place: int, data: bytes, changed: Callable[[Value], Value]
+    ) -> bool:
         """What belongs to an object at a place that has nothing yet, and what the object says with it: both or
         neither. False if the object is not there, or the place was taken."""
         with self._writing() as connection:
@@ -152,7 +161,7 @@ class Store:
             if found is None or connection.execute(query, (found.number, place)).fetchone() is not None:
                 return False
             self._put(connection, tenant, found, place, data)
-            self._set(connection, tenant, found, value)
+            self._set(connection, tenant, found, changed(found.value))
         return True
 
     def delete(self, tenant: str, kind: str, name: str) -> bool:
@@ -247,10 +256,16 @@ class Store:
 
     def _put(self, connection: sqlite3.Connection, tenant: str, found: Kept, place: int, data: bytes) -> None:
         size = len(data) + ROW
-        self._make_room(tenant, found.kind, size)
         connection.execute("INSERT INTO contents VALUES (?, ?, ?)", (found.number, place, data))
         connection.execute("UPDATE objects SET size = size + ? WHERE number = ?", (size, found.number))
         self._account(tenant, found.kind, 0, size)
+
+    def _clear(self, connection: sqlite3.Connection, tenant: str, found: Kept) -> None:
+        query = "SELECT coalesce(sum(length(data) + ?), 0) FROM contents WHERE object = ?"
+        (size,) = connection.execute(query, (ROW, found.number)).fetchone()
+        connection.execute("DELETE FROM contents WHERE object = ?", (found.number,))
+        connection.execute("UPDATE objects SET size = size - ? WHERE number = ?", (size, found.number))
+        self._account(tenant, found.kind, 0, -size)
 
     def _lengthen(self, connection: sqlite3.Connection, tenant: str, found: Kept, items: Sequence[Value]) -> None:
         if items:

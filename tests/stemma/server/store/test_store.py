@@ -156,11 +156,16 @@ def test_lists_come_in_pages(store: Store, is_descending: bool) -> None:
 
 def test_a_place_is_written_once(store: Store) -> None:
     kept = store.add("t", new("b", kind="batch"))
-    assert store.put_content("t", "batch", "b", 4, b"one", {"id": "b", "n": 1})
-    assert not store.put_content("t", "batch", "b", 4, b"two", {"id": "b", "n": 2})
+    assert store.put_content("t", "batch", "b", 4, b"one", lambda value: {**value, "n": 1})
+    assert not store.put_content("t", "batch", "b", 4, b"two", lambda value: {**value, "n": 2})
     assert store.places(kept) == [4]
     assert list(store.contents(kept)) == [b"one"]
     assert store.get("t", "batch", "b").value == {"id": "b", "n": 1}  # type: ignore[union-attr]
+    before = store.room("t", "batch").num_bytes
+    store.change("t", "batch", "b", lambda value: value, without_contents=True)
+    assert store.places(kept) == []
+    assert store.room("t", "batch").num_bytes < before
+    assert not store.is_full("t")
 
 
 def test_a_file_survives_and_is_nobody_elses_meanwhile(tmp_path: Path) -> None:

@@ -138,12 +138,7 @@ class OneBatch:
         try:
             for line in lines:
                 await self._slots.acquire()
-                if (
-                    self._error
-                    or self._cancelled.is_set()
-                    or self._service.stopping.is_set()
-                    or time.time() >= deadline
-                ):
+                if self._is_over or time.time() >= deadline:
                     self._slots.release()
                     break
                 task = asyncio.create_task(self._ask(line))
@@ -153,6 +148,10 @@ class OneBatch:
             await asyncio.gather(*self._asking, return_exceptions=True)
         if self._error is not None:
             raise self._error
+
+    @property
+    def _is_over(self) -> bool:
+        return self._error is not None or self._cancelled.is_set() or self._service.stopping.is_set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._asking.discard(task)

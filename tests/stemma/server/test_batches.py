@@ -12,8 +12,8 @@ from openai.types import Batch, FileObject
 
 from stemma.runtime.engine import Engine
 from stemma.server import ApiKey, ServerConfig
-from stemma.server.batches import lines
-from stemma.server.batches.runner import BatchRunner
+from stemma.server.batches import batches, lines, runner
+from stemma.server.http.inside import ask_inside
 from tests.stemma.server.live import is_idle
 from tests.stemma.server.strictly import strictly
 
@@ -209,15 +209,16 @@ async def test_a_batch_is_cancelled(client: Any, engine: Engine) -> None:
 
 
 async def test_a_batch_whose_time_is_over_says_so(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stemma.server.batches.runner.time.time", lambda: 1e12)
+    monkeypatch.setitem(batches.SECONDS, "h", 0)
     batch = await ended(client, await begin(client, jsonl(chat(0))))
-    monkeypatch.undo()
     assert batch["status"] == "expired"
     _, (line,) = await results(client, batch)
     assert line["error"]["code"] == "batch_expired"
 
 
-async def test_a_restart_goes_on_exactly_where_it_was(engine: Engine, serve_with: Any, tmp_path: Path) -> None:
+async def test_a_restart_goes_on_exactly_where_it_was(
+    engine: Engine, serve_with: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = ServerConfig(cache_folder=tmp_path, batch_lines=2)
     asked = [chat(number, max_tokens=30, ignore_eos=True, seed=number) for number in range(12)]
     async with serve_with(engine, config) as client:
@@ -233,7 +234,13 @@ async def test_a_restart_goes_on_exactly_where_it_was(engine: Engine, serve_with
         service = client.http._transport.app.state.service
         before = await client.get(f"/v1/batches/{begun['id']}")
         assert 3 <= before["request_counts"]["completed"] < 12
-        answered = service.counts.num_inside_batches if hasattr(service.counts, "num_inside_batches") else None
+        priorities: list[int] = []
+
+        async def counted(endpoint: Any, service: Any, tenant: Any, value: Any) -> Any:
+            priorities.append(value["priority"])
+            return await ask_inside(endpoint, service, tenant, value)
+
+        monkeypatch.setattr(runner, "ask_inside", counted)
         service.runs.resume()
         service.runs.resume()
         batch = await ended(client, before)
@@ -241,7 +248,7 @@ async def test_a_restart_goes_on_exactly_where_it_was(engine: Engine, serve_with
         assert batch["request_counts"] == {"total": 12, "completed": 12, "failed": 0}
         output, errors = await results(client, batch)
         assert ([line["custom_id"] for line in output], errors) == ([line["custom_id"] for line in asked], [])
-        assert answered is None
+        assert priorities == [lines.LOWEST] * (12 - before["request_counts"]["completed"])
 
 
 async def test_a_server_that_ends_finishes_what_is_under_way_and_begins_no_more(
@@ -274,8 +281,3 @@ def test_lines_that_begin_alike_are_neighbours() -> None:
     asked = [chat(number, messages=[{"role": "user", "content": text}]) for number, text in enumerate(texts)]
     found = lines.in_order(lines.lines_of(jsonl(*asked), CHAT))
     assert [line.custom_id for line in found] == ["r0", "r2", "r1", "r3"]
-
-
-def test_lines_are_behind_live_requests() -> None:
-    assert lines.LOWEST < 0
-    assert BatchRunner.resume is not None

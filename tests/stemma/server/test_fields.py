@@ -23,7 +23,7 @@ NEEDED: dict[str, Any] = {
     "messages": HI, "input": "hi", "prompt": "hi", "text": "hi", "query": "hi", "documents": ["hi"], "text_1": "hi",
     "text_2": "hi", "role": "user", "type": "text", "name": "f", "function": {"name": "f", "arguments": "{}"},
     "id": "1", "arguments": "{}", "json_schema": {"schema": {}}, "call_id": "1", "output": "hi", "schema": {},
-    "tools": [],
+    "tools": [], "items": [], "input_file_id": "file-1", "endpoint": "/v1/embeddings", "completion_window": "24h",
 }  # fmt: skip
 ALSO: dict[str, Any] = {
     "Calling": {"tools": [{"function": {"name": "f"}}]},

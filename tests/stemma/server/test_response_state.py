@@ -9,7 +9,6 @@ from typing import Any
 
 import openai.types.responses as sdk
 from openai.types.responses.response_item_list import ResponseItemList
-from pydantic import TypeAdapter
 
 from stemma.runtime.engine import Engine
 from stemma.server import ApiKey, ServerConfig
@@ -17,7 +16,7 @@ from tests.stemma.server.live import is_idle
 from tests.stemma.server.strictly import strictly
 
 PATH = "/v1/responses"
-EVENT: TypeAdapter[Any] = TypeAdapter(sdk.ResponseStreamEvent)
+EVENT: Any = sdk.ResponseStreamEvent
 TOOL = {"type": "function", "name": "go", "parameters": {"type": "object", "properties": {}}, "strict": True}
 LONG = {"input": "on and on", "max_output_tokens": 1900, "ignore_eos": True, "background": True}
 

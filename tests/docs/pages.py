@@ -10,6 +10,9 @@ from textwrap import dedent
 ROOT = Path(__file__).parent.parent.parent
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?:^|\n\n)((?:    .*\n|\n)+)")
+PROGRAMS = ("README.md", "docs/dsl.md", "docs/chat.md", "docs/structured.md")  # run by tests/stemma/lang/test_docs.py
+PARTS = ("docs/radix.md", "docs/fsm.md", "docs/model.md")  # run by tests/docs/test_blocks.py
+QUOTES = ("docs/architecture.md", "docs/howto/*.md")  # lines of files that are there, or that a reader is to write
 LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
@@ -55,6 +58,16 @@ class Page:
         """What its headings are called in links, as GitHub makes it."""
         headings = (heading.lower().replace("`", "") for heading in HEADING.findall(self.prose))
         return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in headings}
+
+
+def page(name: str) -> Page:
+    return Page(name, (ROOT / name).read_text("utf-8"))
+
+
+def served() -> list[Page]:
+    """Pages on serving that have Python: tests/stemma/server/test_docs.py runs it."""
+    names = ["docs/serving.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/serving/*.md"))]
+    return [found for found in map(page, names) if found.blocks("python")]
 
 
 def pages() -> list[Page]:

@@ -1,19 +1,22 @@
-"""The pages on programs, chats and values: their Python runs, from top to bottom, on the real model."""
+"""The README and the pages on programs, chats and values: their Python runs, from top to bottom, on the real model."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 
-DOCS = Path(__file__).parents[3] / "docs"
+from tests.docs.pages import PROGRAMS, page
+
+GIVEN = {
+    "reviews": ["The soup was cold. Verdict: ", "I would come again. Verdict: "],
+    "essay": "Lighthouses guided ships long before satellites did.",
+}
 
 
-@pytest.mark.parametrize("name", ["dsl", "chat", "structured"])
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_the_page_runs(real, name):
-    blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / f"{name}.md").read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) >= 4
-    page = {"llm": real, "__name__": f"page_{name}"}
+    blocks = page(name).blocks("python")
+    assert len(blocks) >= 3
+    names = {"llm": real, "__name__": "page", **GIVEN}
     for number, block in enumerate(blocks):
-        exec(compile(block, f"{name}.md, block {number}", "exec"), page)
+        code = block.replace("llm = stemma.Engine()", "llm = llm")
+        exec(compile(code, f"{name}, block {number}", "exec", dont_inherit=True), names)

@@ -1,5 +1,5 @@
-"""A hook of mkdocs: what the book has beside the pages of docs/. The README is its first page, CONTRIBUTING is there, public
-names with their docstrings, and every page that the navigation names by a pattern."""
+"""A hook of mkdocs: what the book has beside the pages of docs/. The README is its first page, CONTRIBUTING is there,
+public names with their docstrings, and every page that the navigation names by a pattern."""
 
 from __future__ import annotations
 

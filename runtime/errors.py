@@ -90,6 +90,11 @@ class ToolLimit(StemmaError):
     """In a chat, the model went on calling tools for as many answers as it may, and gave none without calls."""
 
 
+class McpError(StemmaError):
+    """A server of the Model Context Protocol cannot be started or reached, does not answer, or says that a call
+    failed."""
+
+
 class IncompleteOutput(StemmaError):
     """An output ended, at `max_tokens`, a stop string or cancelled, before it was a value of its form: `text`."""
 

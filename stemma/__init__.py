@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stemma.fsm.ebnf import EBNF as Grammar
     from stemma.fsm.regex import Regex
     from stemma.lang.chats.chat import Chat
+    from stemma.lang.mcp.servers import McpServers
     from stemma.lang.programs.program import program
     from stemma.lang.remote.connect import connect
     from stemma.lang.states.state import State
@@ -31,6 +32,7 @@ __all__ = [
     "Engine",
     "Gen",
     "Grammar",
+    "McpServers",
     "Regex",
     "Sampling",
     "State",
@@ -48,6 +50,7 @@ _HOMES = {
     "Engine": "stemma.runtime.engine:Engine",
     "Gen": "stemma.lang.values.gen:Gen",
     "Grammar": "stemma.fsm.ebnf:EBNF",
+    "McpServers": "stemma.lang.mcp.servers:McpServers",
     "Regex": "stemma.fsm.regex:Regex",
     "Sampling": "stemma.runtime.core.sampling:Sampling",
     "State": "stemma.lang.states.state:State",

@@ -101,21 +101,20 @@ def chat(
 ) -> None:
     """Talk to a model, one line a turn; /undo takes a turn back, /tree shows the cache, an empty line ends it.
 
-    With --tools it may call functions: each call is shown, and made if you allow it.
+    With --tools it may call functions, with --mcp tools of servers: each call is shown, and made if you allow it.
     """
     from stemma.lang.chats.chat import Chat
-    from stemma.terminal.tools import Approval, read_tools
+    from stemma.terminal.tools import Approval, offered
     from stemma.terminal.tree import draw, of_engine
 
     console = Console(stderr=True)
     asked = ToolOptions(**fields_of(ToolOptions, options))
-    if asked.tools is not None and not (asked.yes or sys.stdin.isatty()):
+    if (asked.tools or asked.mcp) is not None and not (asked.yes or sys.stdin.isatty()):
         raise InvalidRequest("nobody can be asked whether to make calls: give --yes, or run it in a terminal", "tools")
     approve = Approval(console, asked.yes)
-    offered = read_tools(asked.tools) if asked.tools is not None else ()
-    with _engine(model, adapters, fields_of(EngineConfig, options)) as llm:
+    with offered(asked.tools, asked.mcp) as tools, _engine(model, adapters, fields_of(EngineConfig, options)) as llm:
         session = Chat(
-            llm, system, tools=offered, max_rounds=asked.max_rounds, approve=approve, max_tokens=max_tokens,
+            llm, system, tools=tools, max_rounds=asked.max_rounds, approve=approve, max_tokens=max_tokens,
             **_asked(temperature=temperature),
         )  # fmt: skip
         while line := _read_line(console):

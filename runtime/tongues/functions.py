@@ -6,8 +6,9 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from stemma.fsm.errors import FormError
+from stemma.fsm.errors import FormError, LimitError
 from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.languages.lint import lint
 from stemma.fsm.syntax import ast
 from stemma.fsm.syntax.nodes import EMPTY, NOTHING, choice, concat
 from stemma.runtime.tongues.closed_schema import closed
@@ -45,6 +46,26 @@ def function_of(name: str, parameters: Mapping[str, Any]) -> Function:
     if not schema["properties"] and set(schema) == {"type", "properties"}:
         schema["additionalProperties"] = False
     return Function(name, JSONSchema(closed(schema)))
+
+
+def enforceable(function: Function) -> str | None:
+    """What of a function's schema cannot be enforced, told; None if all of it can."""
+    try:
+        report = lint(function.arguments)
+    except (FormError, LimitError) as error:
+        return str(error)
+    refused = (found for found in report.findings if found.status in ("refused", "malformed"))
+    return next((f"{found.keyword} at {found.pointer or '/'}: {found.note}" for found in refused), None)
+
+
+def widened(function: Function) -> Function:
+    """The function whose arguments have the names that its schema lists, and any values."""
+    schema = function.schema
+    listed = schema.get("properties")
+    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, dict) else []
+    required = [name for name in names if name in (schema.get("required") or ())]
+    wide: dict[str, Any] = {"type": "object", "properties": {name: {} for name in names}, "required": required}
+    return Function(function.name, JSONSchema(wide | {"additionalProperties": not names}))
 
 
 class Member(NamedTuple):

@@ -44,6 +44,11 @@ class LoopThread:
         """Whether its thread is in this process, which may be a fork of the one that it was made in."""
         return self._fork_guard.is_here
 
+    @property
+    def is_current(self) -> bool:
+        """Whether this is asked in its thread."""
+        return threading.current_thread() is self._thread
+
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.get_loop().run_forever()

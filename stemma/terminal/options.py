@@ -26,11 +26,13 @@ class ToolOptions:
     """What a chat may call.
 
     tools: a Python file whose functions the model may call.
+    mcp: a JSON file with the servers of the Model Context Protocol whose tools the model may call.
     max_rounds: answers with calls, before one without.
     yes: make calls without asking.
     """
 
     tools: Path | None = None
+    mcp: Path | None = None
     max_rounds: int = 8
     yes: bool = False
 

@@ -1,22 +1,36 @@
-"""Tools for `stemma chat`: the functions of a Python file; calls are shown, and whoever sits there allows them."""
+"""Tools for `stemma chat`: functions of a Python file, tools of servers; calls are shown, and whoever sits there allows
+them."""
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from stemma.lang.mcp.servers import McpServers
 from stemma.lang.values.tools import Called, Tool, ToolCall
 from stemma.runtime.errors import InvalidRequest
 
 MAX_SHOWN = 400
 """Characters of a result that are shown."""
+
+
+@contextmanager
+def offered(file: Path | None, servers: Path | None) -> Iterator[list[Tool | Callable[..., Any]]]:
+    """All of them; servers run while it lasts. Raises InvalidRequest or McpError."""
+    tools = read_tools(file) if file is not None else []
+    if servers is None:
+        yield tools
+        return
+    with McpServers(servers) as running:
+        yield [*tools, *running.tools]
 
 
 def read_tools(path: Path) -> list[Tool | Callable[..., Any]]:

@@ -48,6 +48,7 @@ def live_server(engine: Engine, config: ServerConfig | None = None) -> Iterator[
         server.stop()
         thread.join(timeout=STOP_SECONDS)
         assert not thread.is_alive(), f"the server did not stop:\n{_where(thread)}"
+        server._service.close()
 
 
 def _where(thread: threading.Thread) -> str:

@@ -58,6 +58,25 @@ def test_pydantic_ai(served: Served, api: str, output: str) -> None:
     assert result.usage.output_tokens == served.engine.stats().metrics.usage.completion_tokens - before
 
 
+async def test_pydantic_ai_goes_on_from_what_is_kept(served: Served) -> None:
+    pydantic_ai = pytest.importorskip("pydantic_ai")
+    from pydantic_ai.models.openai import OpenAIResponsesModel, OpenAIResponsesModelSettings
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    client = openai.AsyncOpenAI(base_url=served.base, api_key=served.key)
+    model = OpenAIResponsesModel(served.model, provider=OpenAIProvider(openai_client=client))
+    agent = pydantic_ai.Agent(model)
+    short = OpenAIResponsesModelSettings(max_tokens=8)
+    first = await agent.run("one", model_settings=short)
+    second = await agent.run(
+        "two", message_history=first.all_messages(), model_settings={**short, "openai_previous_response_id": "auto"}
+    )
+    assert second.usage.cache_read_tokens >= first.usage.input_tokens + first.usage.output_tokens - 1
+    last = second.all_messages()[-1].provider_response_id
+    items = [item async for item in client.responses.input_items.list(last, order="asc")]
+    assert len(items) == 3
+
+
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
 def test_langchain_openai(served: Served, method: str) -> None:
     langchain = pytest.importorskip("langchain_openai")

@@ -10,6 +10,7 @@ from agents import (
     Agent,
     ModelSettings,
     OpenAIChatCompletionsModel,
+    OpenAIConversationsSession,
     OpenAIResponsesModel,
     Runner,
     function_tool,
@@ -19,6 +20,7 @@ from autogen_agentchat.agents import AssistantAgent
 from autogen_core.models import UserMessage
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 from openai import AsyncOpenAI
+from openai.types.shared import Reasoning
 from pydantic import BaseModel
 from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion, OpenAIChatPromptExecutionSettings
 from semantic_kernel.contents import ChatHistory
@@ -63,6 +65,43 @@ async def openai_agents() -> None:
         assert isinstance(streamed.final_output, City)
 
 
+async def openai_agents_with_state() -> None:
+    """The last response's id, a session that is a conversation, and a conversation with calls in it."""
+    client = AsyncOpenAI(base_url=base, api_key=key)
+    served = OpenAIResponsesModel(model=model, openai_client=client)
+    short = ModelSettings(extra_body={"stop": ["."]})
+    agent = Agent("keeps", instructions="Be brief.", model=served, model_settings=short)
+    first = await Runner.run(agent, "My name is Ada.")
+    second = await Runner.run(agent, "Who am I?", previous_response_id=first.last_response_id)
+    items = [item async for item in client.responses.input_items.list(second.last_response_id, order="asc")]
+    assert [item.role for item in items] == ["user", "assistant", "user"]
+    session = OpenAIConversationsSession(openai_client=client)
+    for turn in range(2):
+        await Runner.run(agent, f"Turn {turn}", session=session)
+    assert len(await session.get_items()) == 4
+    assert (await session.pop_item())["role"] == "assistant"
+    assert len(await session.get_items(limit=2)) == 2
+    await session.clear_session()
+
+    @function_tool
+    def weather(city: Literal["Paris", "Rome"]) -> str:
+        return "sunny"
+
+    conversation = await client.conversations.create()
+    must = ModelSettings(tool_choice="required", extra_body={"stop": ["."]})
+    await Runner.run(
+        Agent("calls", model=served, tools=[weather], model_settings=must), "Weather?", conversation_id=conversation.id
+    )
+    kinds = [item.type async for item in client.conversations.items.list(conversation.id, order="asc")]
+    assert (kinds[0], kinds[-1]) == ("message", "message")
+    assert kinds.count("function_call") == kinds.count("function_call_output") > 0
+    thinks = ModelSettings(
+        reasoning=Reasoning(effort="low", summary="auto"), store=False, extra_body={"stop": ["."]},
+        response_include=["reasoning.encrypted_content"],
+    )  # fmt: skip
+    assert (await Runner.run(Agent("thinks", model=served, model_settings=thinks), "Hello")).new_items
+
+
 async def semantic_kernel() -> None:
     service = OpenAIChatCompletion(ai_model_id=model, async_client=AsyncOpenAI(base_url=base, api_key=key))
     history = ChatHistory()
@@ -76,6 +115,7 @@ async def semantic_kernel() -> None:
 async def all_of_them() -> None:
     await autogen()
     await openai_agents()
+    await openai_agents_with_state()
     await semantic_kernel()
 
 

@@ -12,20 +12,21 @@ from typing import Any
 
 from msgspec import inspect
 
+from stemma.server.anthropic.endpoints import ENDPOINTS as ANTHROPIC
 from stemma.server.http.endpoint import Endpoint
 from stemma.server.ollama.endpoints import ENDPOINTS as OLLAMA
 from stemma.server.openai.endpoints import ENDPOINTS as OPENAI
 from stemma.server.pooling.endpoints import ENDPOINTS as POOLING
 from stemma.server.sglang.endpoints import ENDPOINTS as SGLANG
-from stemma.server.wire.fields import Rule, Taken, Wire, rules_of
+from stemma.server.wire.fields import Refused, Rule, Taken, Wire, rules_of
 
 PAGE = Path(__file__).parent / "fields.md"
 HEAD = """# The fields of requests
 
 `python docs/draw_fields.py` writes this page from the types of the requests and their rules
 (`stemma/server/wire/known.py`, and a dialect's own); a test holds that it is up to date.
-`python tests/contract/client_fields.py` reads the types in the newest packages of OpenAI, vLLM, SGLang and Ollama, and
-tells which of their fields are not here.
+`python tests/contract/client_fields.py` reads the types in the newest packages of OpenAI, Anthropic, vLLM, SGLang and
+Ollama, and tells which of their fields are not here.
 
 - `null` is "not given", whatever the field.
 - **honoured**: it does what its name says.
@@ -39,7 +40,7 @@ tells which of their fields are not here.
 
 def endpoints() -> Iterator[tuple[str, type[Wire]]]:
     """Each path that answers by a model, with the struct of its body."""
-    rows: tuple[Endpoint, ...] = (*OPENAI, *POOLING, *SGLANG, *OLLAMA)
+    rows: tuple[Endpoint, ...] = (*OPENAI, *ANTHROPIC, *POOLING, *SGLANG, *OLLAMA)
     for row in rows:
         if row.body is not None:
             yield row.path, row.body
@@ -79,6 +80,9 @@ def fields(kind: type[Wire]) -> Mapping[str, str]:
     """Each field of a request, those inside it by their places, and what becomes of it."""
     found: dict[str, str] = {}
     for at, struct in structs(kind):
+        if issubclass(struct, Refused):
+            found[f"{at}type={struct.__struct_config__.tag}"] = f"refused: {struct.instead}"
+            continue
         found |= {f"{at}{name}": "honoured" for name in struct.__struct_fields__}
         found |= {f"{at}{name}": told(rule) for name, rule in rules_of(struct).items() if f"{at}{name}" not in found}
     return found

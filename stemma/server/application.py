@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stemma.runtime.engine import Engine
+from stemma.server.anthropic.endpoints import ENDPOINTS as ANTHROPIC
+from stemma.server.anthropic.errors import ANTHROPIC as ANTHROPICS
+from stemma.server.anthropic.errors import VERSION_HEADER
 from stemma.server.batches.endpoints import ANSWERED, batch_endpoints
 from stemma.server.batches.runner import BatchRunner
 from stemma.server.cache.endpoints import cache_endpoints
 from stemma.server.config import ServerConfig
 from stemma.server.generation.service import Service
-from stemma.server.http.dialect import openai_error
+from stemma.server.http.dialect import OPENAI as OPENAIS
 from stemma.server.http.endpoint import Endpoint, EndpointApp, RequestContext
 from stemma.server.http.errors import ApiError
 from stemma.server.http.openapi import openapi_document
@@ -39,7 +44,7 @@ def app(engine: Engine, config: ServerConfig | None = None) -> Starlette:
     rows = (*OPENAI, *POOLING)
     runner = BatchRunner(service, {row.path: row for row in rows if row.method == "POST" and row.path in ANSWERED})
     service.runs.resumed.append(runner.resume)
-    endpoints = (*rows, *OLLAMA, *STATUS, *SGLANG, *cache_endpoints(service), *batch_endpoints(runner))
+    endpoints = (*rows, *ANTHROPIC, *OLLAMA, *STATUS, *SGLANG, *cache_endpoints(service), *batch_endpoints(runner))
 
     @asynccontextmanager
     async def lifespan(application: Starlette) -> AsyncIterator[None]:
@@ -50,8 +55,8 @@ def app(engine: Engine, config: ServerConfig | None = None) -> Starlette:
         return json_reply(openapi_document(endpoints))
 
     table = (*endpoints, Endpoint("GET", "/openapi.json", openapi, "This document", is_open=True))
-    routes = [Route(row.path, EndpointApp(row, service), methods=[row.method], name=row.path) for row in table]
-    starlette = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_place}, lifespan=lifespan)
+    handlers = {HTTPException: _no_such_place}
+    starlette = Starlette(routes=_routes(table, service), exception_handlers=handlers, lifespan=lifespan)
     if service.config.cors_origins:
         starlette.add_middleware(
             CORSMiddleware, allow_origins=service.config.cors_origins, allow_methods=["*"], allow_headers=["*"]
@@ -60,8 +65,38 @@ def app(engine: Engine, config: ServerConfig | None = None) -> Starlette:
     return starlette
 
 
+class ByHeader:
+    """Rows of one path, as one application: the first whose header the request has, else the one that asks for none."""
+
+    def __init__(self, rows: Sequence[Endpoint], service: Service) -> None:
+        self._apps = [
+            (row.header, EndpointApp(row, service)) for row in sorted(rows, key=lambda row: row.header is None)
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        chosen = next(app for header, app in self._apps if header is None or header in headers)
+        await chosen(scope, receive, send)
+
+
+def _routes(table: Sequence[Endpoint], service: Service) -> list[Route]:
+    """A route for each path and method."""
+    rows: dict[tuple[str, str], list[Endpoint]] = {}
+    for row in table:
+        rows.setdefault((row.method, row.path), []).append(row)
+    return [
+        Route(path, _application(of_path, service), methods=[method], name=path)
+        for (method, path), of_path in rows.items()
+    ]
+
+
+def _application(rows: Sequence[Endpoint], service: Service) -> ASGIApp:
+    return EndpointApp(rows[0], service) if len(rows) == 1 else ByHeader(rows, service)
+
+
 async def _no_such_place(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = {404: f"there is no {request.url.path}", 405: f"{request.url.path} takes no {request.method}"}
     known = ApiError(error.status_code, message.get(error.status_code, error.detail), code="not_found")
-    return json_reply(openai_error(known), known.status, error.headers)
+    dialect = ANTHROPICS if VERSION_HEADER in request.headers else OPENAIS
+    return json_reply(dialect.error(known), known.status, error.headers)

@@ -77,6 +77,7 @@ class ServerConfig:
     host: the address to listen at.
     port: the port to listen at; 0 takes a free one.
     model_name: what /v1/models calls the model; None takes its hub id, or the name of its file or folder.
+    also_called: other names by which requests may ask for the model; "*" in one is any letters.
     api_keys: with none, everybody may come in and all share one namespace.
     shared_prompts: what prompts of all keys may begin with; it is computed at the start and kept.
     max_body_bytes: larger bodies are refused with 413.
@@ -109,6 +110,7 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 8000
     model_name: str | None = None
+    also_called: tuple[str, ...] = ()
     api_keys: tuple[ApiKey, ...] = ()
     shared_prompts: tuple[SharedPrompt, ...] = ()
     max_body_bytes: int = 8 << 20

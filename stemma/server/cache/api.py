@@ -13,10 +13,10 @@ from stemma.radix import PrefixCache, namespace_of_node
 from stemma.runtime.engine import CacheFile, Hold
 from stemma.runtime.engine.tree import owner
 from stemma.server.cache.paths import nodes_of
-from stemma.server.cache.pins import CallersPin, Pins
 from stemma.server.cache.saves import Saves
 from stemma.server.cache.tree_view import TreeFeed
 from stemma.server.cache.wire import FlushRequest, PinRequest, PrefixRequest, SavedName
+from stemma.server.generation.pins import CallersPin
 from stemma.server.generation.reporting import usage_report
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import RequestContext
@@ -30,11 +30,11 @@ KEEP_ALIVE_SECONDS = 10.0
 
 
 class CacheApi:
-    """The endpoints for which something is kept: the picture of the tree, pins, files."""
+    """The endpoints for which something is kept: the picture of the tree, files; and pins, which others make too."""
 
     def __init__(self, service: Service) -> None:
         self._tree = TreeFeed(service.engine)
-        self._pins = Pins()
+        self._pins = service.pins
         self._saves = Saves(service.engine, service.config.cache_folder, service.config.max_saved_bytes)
 
     async def tree(self, context: RequestContext[Service, None]) -> Response:

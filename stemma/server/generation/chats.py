@@ -29,6 +29,12 @@ async def start_chat(
     context: RequestContext[Service, Any], body: ChatRequest, prompt_param: str
 ) -> tuple[ChatTurn, list[Generation]]:
     """Check a chat request and start its choices. prompt_param: the field that a wrong prompt is blamed on."""
+    turn = await prepare_chat(context, body, prompt_param)
+    return turn, start_turn(context, turn, prompt_param, max_tokens(body), context.service.config.default_max_tokens)
+
+
+async def prepare_chat(context: RequestContext[Service, Any], body: ChatRequest, prompt_param: str) -> ChatTurn:
+    """Check a chat request and write its prompt; nothing runs yet."""
     service = context.service
     context.reader.unused |= dict.fromkeys(without_effect(body, service.prompter))
     options = chat_options(body, context.tenant, service)
@@ -38,10 +44,15 @@ async def start_chat(
     standing = service.prompter.standing(prompt.tokens)
     constraint = chat_constraint(body, tools, service.prompter.tongue, standing)
     await constrain(service, options, constraint)
+    return ChatTurn(service, body, prompt, tools, calls_first(constraint), standing, options)
+
+
+def start_turn(
+    context: RequestContext[Service, Any], turn: ChatTurn, prompt_param: str, limit: int | None, default_tokens: int
+) -> list[Generation]:
+    """The choices of a turn. limit: of tokens; without one, `default_tokens`, or what the context leaves."""
     with errors_of_prompt_named(prompt_param):
-        default = service.config.default_max_tokens
-        generations = start(context, [prompt.tokens], body.n or 1, max_tokens(body), default, options)
-    return ChatTurn(service, body, prompt, tools, calls_first(constraint), standing, options), generations
+        return start(context, [turn.prompt.tokens], turn.body.n or 1, limit, default_tokens, turn.options)
 
 
 def chat_options(body: ChatRequest, tenant: Tenant, service: Service) -> RequestOptions:

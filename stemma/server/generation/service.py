@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from typing import ParamSpec
 
 from stemma.runtime.engine import Engine, Generation, RequestOptions
@@ -13,6 +14,7 @@ from stemma.runtime.engine.sharing import SharedText
 from stemma.runtime.errors import EngineClosed, InvalidRequest, PinRefused, PoolExhausted
 from stemma.server.config import ServerConfig
 from stemma.server.generation.idle import IdleWork
+from stemma.server.generation.pins import Pins
 from stemma.server.generation.runs import Runs
 from stemma.server.generation.token_texts import TokenTexts
 from stemma.server.http.errors import ApiError
@@ -34,8 +36,9 @@ ALIAS = "stemma"
 class Service(HttpState):
     """An engine with what a server keeps beside it. Lives as long as the server.
 
-    compilers: compile grammars. turns: answers as they were generated. idle: what is computed for nobody yet.
-    store: what is kept for callers; None keeps nothing. runs: answers that outlive the request for them.
+    compilers: compile grammars. turns: answers as they were generated. pins: prefixes that callers keep. idle: what is
+    computed for nobody yet. store: what is kept for callers; None keeps nothing. runs: answers that outlive the request
+    for them.
     """
 
     def __init__(self, engine: Engine, config: ServerConfig) -> None:
@@ -53,6 +56,7 @@ class Service(HttpState):
         self.texts = TokenTexts(self.tokenizer)
         self.turns = TurnMemory(config.turn_memory_bytes)
         self.prompter = ChatPrompter(engine.loaded, engine.tongue, self.turns)
+        self.pins = Pins()
         self.compilers = Compilers(engine, config.compile_seconds)
         limits = Limits(config.max_state_objects, config.max_state_bytes, config.max_files_bytes)
         self.store = Store(config.cache_folder, limits) if config.keep_state else None
@@ -118,7 +122,7 @@ class Service(HttpState):
         for written in () if name is None else (name, name.removesuffix(":latest")):
             if written in self.loras:
                 return written
-            if written.casefold() in self._names:
+            if written.casefold() in self._names or any(fnmatchcase(written, name) for name in self.config.also_called):
                 return None
         if name is None:
             return None

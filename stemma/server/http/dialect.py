@@ -23,13 +23,15 @@ class Dialect:
     """An API's; unless it says otherwise, it does as OpenAI's does.
 
     error: the body of an answer that is an error, which is also a stream's event of it. event: a chunk of a stream as
-    it is sent. end: what follows the last chunk. form: what streams are made of.
+    it is sent. end: what follows the last chunk. form: what streams are made of. id_headers: in which an answer says
+    what its request is called.
     """
 
     error: Callable[[ApiError], Any] = openai_error
     event: Callable[[Any], bytes] = event
     end: bytes = DONE
     form: StreamForm = EVENTS
+    id_headers: tuple[str, ...] = ("x-request-id",)
 
     async def events(self, chunks: AsyncGenerator[Any], request_id: str) -> AsyncGenerator[bytes]:
         """Chunks as events, then the end. An error on the way is an event of its own: the status has been sent."""

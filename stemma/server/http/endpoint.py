@@ -24,7 +24,7 @@ from stemma.server.http.errors import ApiError, ClientGone, api_error, unavailab
 from stemma.server.http.keys import Tenant
 from stemma.server.http.replies import json_reply
 from stemma.server.http.state import HttpState
-from stemma.server.http.unused_fields import header
+from stemma.server.http.unused_fields import header as unused_header
 
 Kept = TypeVar("Kept", bound=HttpState)
 Body = TypeVar("Body")
@@ -59,7 +59,8 @@ class Endpoint:
     """A row of the server's table of paths.
 
     body: the type of the JSON body; None for no body; bytes for an upload, as it comes. is_open: needs no key.
-    dialect: how errors and streams are written.
+    dialect: how errors and streams are written. header: only requests that have it are for this row; others are for the
+    other row of this path.
     """
 
     method: str
@@ -69,6 +70,7 @@ class Endpoint:
     body: type[Any] | None = None
     is_open: bool = False
     dialect: Dialect = OPENAI
+    header: str | None = None
 
 
 class EndpointApp:
@@ -85,14 +87,15 @@ class EndpointApp:
         reader = BodyReader(self._service.config.strict_fields)
         headers = Headers(scope=scope)
         name = request_id(headers.get("x-request-id"))
+        told = [(header.encode(), name.encode()) for header in self._endpoint.dialect.id_headers]
 
         async def counted_send(message: Any) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message["headers"], (b"x-request-id", name.encode())]}
+                message = {**message, "headers": [*message["headers"], *told]}
                 if reader.unused:
-                    message["headers"].append(header(reader.unused))
+                    message["headers"].append(unused_header(reader.unused))
                     self._service.unused_fields.note(path, reader.unused)
             await send(message)
 
@@ -112,7 +115,7 @@ class EndpointApp:
                 if status:  # too late for another answer: the connection is cut
                     log.exception("%s failed while it was answered", path)
                     raise
-                await error_reply(error, self._endpoint)(scope, receive, counted_send)
+                await error_reply(error, self._endpoint, name)(scope, receive, counted_send)
             finally:
                 counts.num_open -= 1
                 if status:
@@ -231,12 +234,14 @@ async def _never() -> Any:
     await asyncio.Event().wait()
 
 
-def error_reply(error: Exception, endpoint: Endpoint) -> Response:
-    """The answer that is an error, in the endpoint's dialect. A fault of the server's own is logged."""
+def error_reply(error: Exception, endpoint: Endpoint, name: str = "") -> Response:
+    """The answer that is an error, in the endpoint's dialect. A fault of the server's own is logged. name: what the
+    request is called, if it is one of HTTP's."""
     known = api_error(error)
     if known is None:
         log.exception("%s failed", endpoint.path, exc_info=error)
         known = ApiError(500, "the server failed; its log says why", "server_error")
     elif known.status == 500:
         log.error("%s failed", endpoint.path, exc_info=error)
+    known.request_id = name
     return json_reply(endpoint.dialect.error(known), known.status, known.headers)

@@ -23,7 +23,10 @@ PIN_SECONDS = 30
 
 @dataclass(eq=False)
 class ApiError(Exception):
-    """An answer that is an error. `param` names the field of the request to change."""
+    """An answer that is an error. `param` names the field of the request to change.
+
+    request_id: which request it answers, once it does.
+    """
 
     status: int
     message: str
@@ -31,6 +34,7 @@ class ApiError(Exception):
     param: str | None = None
     code: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
 
 
 class ClientGone(Exception):

@@ -211,4 +211,20 @@ def message_key(message: Message) -> str:
 
 def answer_key(content: str, calls: Sequence[tuple[str, str]], reasoning: str) -> str:
     """The same of an answer that is given now."""
-    return json.dumps([content, calls, reasoning]) if calls or reasoning else content
+    if not (calls or reasoning):
+        return content
+    return json.dumps([content, [(name, _same_for_all(arguments)) for name, arguments in calls], reasoning])
+
+
+def _same_for_all(arguments: str) -> str:
+    """A call's arguments as they are known again, however a client wrote them that had read them as values."""
+    try:
+        return json.dumps(json.loads(arguments, parse_float=_number), sort_keys=True)
+    except (ValueError, RecursionError):
+        return arguments
+
+
+def _number(text: str) -> float | int:
+    """JavaScript writes 1.0 as 1."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value

@@ -40,6 +40,15 @@ class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
     rules: ClassVar[Mapping[str, Rule]] = {}
 
 
+class Refused(Wire):
+    """A thing that clients know and no request may have here: wherever it stands, it is a 400. instead: what to do."""
+
+    instead: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        raise ValueError(self.instead)
+
+
 @cache
 def rules_of(kind: type[Wire]) -> Mapping[str, Rule]:
     """The rules of a struct and of those that it is made of; its own count first."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic_core import from_json
+
 CHAT, COMPLETIONS, RESPONSES, GENERATE = "/v1/chat/completions", "/v1/completions", "/v1/responses", "/generate"
+MESSAGES = "/v1/messages"
 
 
 async def both(client: Any, path: str, body: dict[str, Any]) -> tuple[Any, Any]:
@@ -16,9 +19,10 @@ async def both(client: Any, path: str, body: dict[str, Any]) -> tuple[Any, Any]:
     assert response.status_code == 200, response.text
     lines = [line for block in response.text.split("\n\n") for line in block.split("\n")]
     events = [json.loads(line[6:]) for line in lines if line.startswith("data: ") and line != "data: [DONE]"]
-    assert response.text.endswith("\n\ndata: [DONE]\n\n") == (path != RESPONSES)
+    assert response.text.endswith("\n\ndata: [DONE]\n\n") == (path not in (RESPONSES, MESSAGES))
     shapes = {CHAT: (_chat, _chat_stream), COMPLETIONS: (_completion, _completion_stream),
-              RESPONSES: (_response, _response_stream), GENERATE: (_native, _native_stream)}  # fmt: skip
+              RESPONSES: (_response, _response_stream), GENERATE: (_native, _native_stream),
+              MESSAGES: (_message, _message_stream)}  # fmt: skip
     of_whole, of_stream = shapes[path]
     return of_whole(whole), of_stream(events)
 
@@ -186,3 +190,47 @@ def _native_stream(chunks: list[dict[str, Any]]) -> Any:
         assert chunk["output_ids"][: len(before["output_ids"])] == before["output_ids"]
         last[index] = chunk
     return _native([last[index] for index in sorted(last)])
+
+
+def _message(answer: dict[str, Any]) -> Any:
+    blocks = [
+        {name: value for name, value in block.items() if name != "id"} | {"has_id": "id" in block}
+        for block in answer["content"]
+    ]
+    usage = answer["usage"]
+    read = usage["input_tokens"] + usage["cache_creation_input_tokens"] + usage["cache_read_input_tokens"]
+    said = usage["output_tokens"], usage["output_tokens_details"]
+    return blocks, answer["stop_reason"], answer["stop_sequence"], read, said
+
+
+def _message_stream(events: list[dict[str, Any]]) -> Any:
+    """As Anthropic's own clients put it together."""
+    begin, ping, *rest, last, stop = events
+    assert (begin["type"], ping["type"]) == ("message_start", "ping")
+    assert (last["type"], stop) == ("message_delta", {"type": "message_stop"})
+    message, inputs, is_open = begin["message"], "", False
+    assert (message["content"], message["stop_reason"]) == ([], None)
+    for event in rest:
+        match event["type"]:
+            case "content_block_start":
+                assert not is_open
+                assert event["index"] == len(message["content"])
+                message["content"].append(event["content_block"])
+                is_open, inputs = True, ""
+            case "content_block_stop":
+                assert is_open
+                is_open = False
+                if message["content"][-1]["type"] == "tool_use" and inputs:
+                    message["content"][-1]["input"] = from_json(inputs, allow_partial=True)
+            case _:
+                assert event["type"] == "content_block_delta"
+                assert event["index"] == len(message["content"]) - 1
+                for name, value in event["delta"].items():
+                    if name == "partial_json":
+                        inputs += value
+                    elif name != "type":
+                        message["content"][-1][name] += value
+    assert not is_open
+    assert message["usage"]["output_tokens"] == 0
+    usage = {**message["usage"], **last["usage"]}
+    return _message({**message, **last["delta"], "usage": usage})

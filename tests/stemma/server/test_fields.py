@@ -15,7 +15,7 @@ from stemma.server import ServerConfig
 from stemma.server.http.decoding import BodyReader
 from stemma.server.http.errors import ApiError
 from stemma.server.wire.chat import ChatRequest
-from stemma.server.wire.fields import Only, Taken, Wire, rules_of
+from stemma.server.wire.fields import Only, Refused, Taken, Wire, rules_of
 
 HI = [{"role": "user", "content": "hi"}]
 CHAT = {"messages": HI, "max_tokens": 2}
@@ -24,14 +24,25 @@ NEEDED: dict[str, Any] = {
     "text_2": "hi", "role": "user", "type": "text", "name": "f", "function": {"name": "f", "arguments": "{}"},
     "id": "1", "arguments": "{}", "json_schema": {"schema": {}}, "call_id": "1", "output": "hi", "schema": {},
     "tools": [], "items": [], "input_file_id": "file-1", "endpoint": "/v1/embeddings", "completion_window": "24h",
+    "max_tokens": 1, "content": "hi", "source": {"type": "text", "data": "hi"}, "title": "hi",
+    "data": "hi", "thinking": "hi", "tool_use_id": "1", "tool_name": "f",
 }  # fmt: skip
 ALSO: dict[str, Any] = {
     "Calling": {"tools": [{"function": {"name": "f"}}]},
     "NamedToolChoice": {"function": {"name": "f"}},
     "TextPart": {"text": "hi"},
     "Tool": {"function": {"name": "f"}},
+    "CacheControl": {"type": "ephemeral"},
+    "JsonFormat": {"type": "json_schema", "schema": {}},
+    "SearchResultBlock": {"source": "hi", "content": []},
+    "ThinkingParam": {"type": "adaptive"},
+    "ToolChoiceParam": {"type": "auto"},
+    "ToolParam": {"input_schema": {}},
+    "ToolUseBlock": {"input": {}},
 }
-KINDS = sorted({kind for _, body in endpoints() for _, kind in structs(body)}, key=lambda kind: kind.__name__)
+FOUND = {kind for _, body in endpoints() for _, kind in structs(body)}
+KINDS = sorted((kind for kind in FOUND if not issubclass(kind, Refused)), key=lambda kind: kind.__name__)
+REFUSED = sorted(FOUND - set(KINDS), key=lambda kind: kind.__name__)
 
 
 def least(kind: type[Wire]) -> dict[str, Any]:
@@ -53,6 +64,13 @@ def test_null_is_not_given(kind: type[Wire]) -> None:
         given = reader.convert({**least(kind), name: None}, kind)
         assert given == reader.convert(least(kind), kind), name
     assert not reader.unused
+
+
+@pytest.mark.parametrize("kind", REFUSED, ids=lambda kind: kind.__name__)
+def test_what_is_refused_says_what_to_do(kind: type[Refused]) -> None:
+    with pytest.raises(ApiError) as refused:
+        BodyReader().convert({kind.__struct_config__.tag_field: kind.__struct_config__.tag}, kind, "x")
+    assert (refused.value.status, refused.value.message) == (400, f"x: {kind.instead}")
 
 
 RULES = [(kind, name, rule) for kind in KINDS for name, rule in rules_of(kind).items()]

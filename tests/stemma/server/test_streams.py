@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stemma.fsm import FormError, Matcher
 from stemma.server import ServerConfig
-from tests.stemma.server.streams import CHAT, COMPLETIONS, GENERATE, RESPONSES, both
+from tests.stemma.server.streams import CHAT, COMPLETIONS, GENERATE, MESSAGES, RESPONSES, both
 
 HI = [{"role": "user", "content": "hi"}]
 FIND = {
@@ -165,7 +165,7 @@ BODIES = st.fixed_dictionaries({
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODIES, form=FORMS, data=st.data())
 async def test_any_stream_is_the_whole_answer(exact: Any, body: dict[str, Any], form: Any, data: st.DataObject) -> None:
-    path = data.draw(st.sampled_from([CHAT, COMPLETIONS, RESPONSES, GENERATE]))
+    path = data.draw(st.sampled_from([CHAT, COMPLETIONS, RESPONSES, GENERATE, MESSAGES]))
     scores = data.draw(st.sampled_from([None, 0, 2]))
     if scores is not None:
         body["finish_in_time"] = False
@@ -176,6 +176,14 @@ async def test_any_stream_is_the_whole_answer(exact: Any, body: dict[str, Any], 
         asked: dict[str, Any] = {"text": "hi é", "sampling_params": sampling}
         if scores is not None:
             asked |= {"return_logprob": True, "top_logprobs_num": scores, "logprob_start_len": 1}
+    elif path == MESSAGES:
+        asked = {name: body[name] for name in ("max_tokens", "seed", "temperature")}
+        asked |= {"messages": HI, "stop_sequences": body["stop"]}
+        if data.draw(st.booleans()):
+            asked |= {"output_config": {"format": {"type": "json_schema", "schema": FIND}}}
+        if data.draw(st.booleans()):
+            choice = {"type": data.draw(st.sampled_from(["auto", "any"])), "disable_parallel_tool_use": True}
+            asked |= {"tools": [{"name": "find", "input_schema": FIND}], "tool_choice": choice}
     elif path == RESPONSES:
         asked = {"input": "hi é", "max_output_tokens": body["max_tokens"], "temperature": 0}
         if scores is not None:

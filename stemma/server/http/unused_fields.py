@@ -16,9 +16,14 @@ log = logging.getLogger("stemma.server")
 
 def header(names: Iterable[str]) -> tuple[bytes, bytes]:
     """The header that names them; names are the client's, so only plain characters of them are told."""
-    told = [UNPRINTABLE.sub("?", name[:64]) for name in names]
+    told = [_plain(name) for name in names]
     rest = [f"and {len(told) - MAX_NAMES} more"] if len(told) > MAX_NAMES else []
     return HEADER, ", ".join(told[:MAX_NAMES] + rest).encode("ascii")
+
+
+def _plain(name: str) -> str:
+    """A name that a header can end in."""
+    return UNPRINTABLE.sub("?", name[:64]) or "?"
 
 
 class UnusedFields:
@@ -32,4 +37,4 @@ class UnusedFields:
         for name in names:
             if len(self._logged) < MAX_LOGGED and (path, name) not in self._logged:
                 self._logged.add((path, name))
-                log.info("%s: %s has no effect", path, UNPRINTABLE.sub("?", name[:64]))
+                log.info("%s: %s has no effect", path, _plain(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -13,29 +14,37 @@ from stemma.runtime.engine import Completion, Delta, Generation
 from stemma.runtime.tongues.pieces import Piece, ReasoningPiece, TextPiece, ToolCallArguments, ToolCallStart
 from stemma.server.generation.answering import reply
 from stemma.server.generation.chats import ChatTurn, Choice, start_chat
-from stemma.server.generation.generations import outputs
+from stemma.server.generation.generations import completed, outputs
 from stemma.server.generation.options import stop_reason, stream_options
 from stemma.server.generation.reporting import StreamUsage, logprob_entries, new_id, now, usage_report
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import RequestContext
+from stemma.server.http.replies import json_reply
+from stemma.server.openai.stored_chats import ChatKeeper, keeper_of
 from stemma.server.wire.chat import ChatRequest
 
 
 async def chat_completions(context: RequestContext[Service, ChatRequest]) -> Response:
     """Answer a chat."""
     body = context.body
-    streaming = stream_options(body)
+    streaming, keeper = stream_options(body), keeper_of(context)
     turn, generations = await start_chat(context, body, "messages")
     usage = StreamUsage(streaming, len(turn.prompt.tokens))
-    return await reply(context, ChatAnswer(turn, usage), generations)
+    answer = ChatAnswer(turn, usage, keeper)
+    if keeper is None or body.stream:
+        return await reply(context, answer, generations)
+    made = answer.whole(await completed(generations))
+    await keeper.keep(made)
+    return json_reply(made)
 
 
 @dataclass(slots=True)
 class ChatAnswer:
-    """Writes the answer to one request."""
+    """Writes the answer to one request. keeper: who keeps it, before a stream's last choice says that it has ended."""
 
     turn: ChatTurn
     usage: StreamUsage
+    keeper: ChatKeeper | None = None
     id: str = field(default_factory=lambda: new_id("chatcmpl-"))
     created: int = field(default_factory=now)
     _num_reasoning: int = 0
@@ -43,8 +52,16 @@ class ChatAnswer:
     # Whole ----------------------------------------------------------------
     def whole(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """The answer as one object."""
+        choices = [self.turn.choice() for _ in completions]
+        for choice, completion in zip(choices, completions, strict=True):
+            choice.take(completion.text)
+            choice.finish(completion)
+            self._ended(choice, completion)
+        return self._whole(choices, completions)
+
+    def _whole(self, choices: Sequence[Choice], completions: Sequence[Completion]) -> dict[str, Any]:
         answer = self._head("chat.completion")
-        answer["choices"] = [self._choice(index, completion) for index, completion in enumerate(completions)]
+        answer["choices"] = [self._choice(*each) for each in zip(itertools.count(), choices, completions, strict=False)]
         usages = [completion.usage for completion in completions]
         answer["usage"] = usage_report(usages, len(completions), self._num_reasoning)
         if self.turn.body.return_token_ids:
@@ -61,11 +78,7 @@ class ChatAnswer:
             "system_fingerprint": fingerprint,
         }
 
-    def _choice(self, index: int, completion: Completion) -> dict[str, Any]:
-        choice = self.turn.choice()
-        choice.take(completion.text)
-        choice.finish(completion)
-        self._ended(choice, completion)
+    def _choice(self, index: int, choice: Choice, completion: Completion) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": choice.answer.content, "refusal": None}
         if choice.answer.calls or choice.parser.is_cut_in_call:
             message["content"] = choice.answer.content or None
@@ -120,6 +133,9 @@ class ChatAnswer:
                 for piece in choice.finish(what):
                     yield self._chunk(index, _delta(piece))
                 self._ended(choice, what)
+                whole = [completion for completion in last if completion is not None]
+                if self.keeper is not None and len(whole) == len(choices):
+                    await self.keeper.keep(self._whole(choices, whole))
                 chunk = self._chunk(index, {}, choice.finish_reason(what))
                 chunk["choices"][0]["stop_reason"] = stop_reason(what, self.turn.body)
                 yield chunk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from stemma.server.config import ServerConfig
@@ -106,13 +106,16 @@ def page_of(values: Sequence[Value], place: Place) -> Value:
 MAX_PAIRS, MAX_KEY, MAX_TEXT = 16, 64, 512
 
 
-def checked_metadata(metadata: dict[str, str] | None) -> dict[str, str]:
+def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, str]:
     """Raises ApiError for more than OpenAI takes."""
-    made = metadata or {}
+    made = dict(metadata or {})
     if len(made) > MAX_PAIRS:
         raise bad_request(f"metadata has at most {MAX_PAIRS} pairs; this has {len(made)}", "metadata")
     for key, text in made.items():
-        if len(key) > MAX_KEY or len(text) > MAX_TEXT:
-            message = f"keys of metadata have at most {MAX_KEY} characters, its values {MAX_TEXT}: {key[:MAX_KEY]!r}"
+        if not isinstance(text, str) or len(key) > MAX_KEY or len(text) > MAX_TEXT:
+            message = (
+                f"metadata has keys of at most {MAX_KEY} characters, and texts of at most {MAX_TEXT}: "
+                f"see {key[:MAX_KEY]!r}"
+            )
             raise bad_request(message, "metadata")
     return made

@@ -103,7 +103,7 @@ class ChatRequest(GenerationRequest, kw_only=True):
     """A chat to continue.
 
     As vLLM's: add_generation_prompt: the prompt ends with what an answer begins with, unless this is false;
-    continue_final_message: the answer goes on with the last message.
+    continue_final_message: the answer goes on with the last message. store: the answer is kept, with its metadata.
     """
 
     rules: ClassVar[Mapping[str, Rule]] = {
@@ -124,3 +124,5 @@ class ChatRequest(GenerationRequest, kw_only=True):
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: ReasoningEffort | None = None
+    store: bool | None = None
+    metadata: dict[str, Any] | None = None

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from stemma.server.wire.fields import Only, Rule, Taken
 
-NOT_KEPT = "nothing is kept here but the cache"
+NOT_KEPT = "responses and chats are kept, nothing else"
 NO_TIERS = "there is one tier of service"
 ONE_ENGINE = "the engine that has the request answers it"
 NO_MEDIA = "there is only text"

@@ -106,22 +106,22 @@ def test_places_are_named_once_wherever_they_stand() -> None:
     said = {"role": "assistant", "content": None, "tool_calls": [call, call], "parsed": {"a": 1}, "parsed_also": 1}
     part = {"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}, "of_nobody": True}
     reader = BodyReader()
-    reader.convert({"messages": [said, said, {"role": "user", "content": [part]}], "store": True, "x": 1}, ChatRequest)
+    reader.convert({"messages": [said, said, {"role": "user", "content": [part]}], "user": "me", "x": 1}, ChatRequest)
     assert list(reader.unused) == [
         "messages[].tool_calls[].index", "messages[].parsed", "messages[].parsed_also",
-        "messages[].content[].cache_control", "messages[].content[].of_nobody", "store", "x",
+        "messages[].content[].cache_control", "messages[].content[].of_nobody", "user", "x",
     ]  # fmt: skip
 
 
 async def test_what_has_no_effect_is_named_in_a_header_and_once_in_the_log(client: Any, caplog: Any) -> None:
     with caplog.at_level(logging.INFO, "stemma.server"):
         for stream in (False, True, False):
-            body = {**CHAT, "store": True, "made\r\nup": 1, "stream": stream}
+            body = {**CHAT, "user": "me", "made\r\nup": 1, "": 1, "stream": stream}
             answer = await client.http.post("/v1/chat/completions", json=body)
             assert answer.status_code == 200, answer.text
-            assert answer.headers["stemma-unused-fields"] == "store, made??up"
+            assert answer.headers["stemma-unused-fields"] == "user, made??up, ?"
     told = [record.getMessage() for record in caplog.records if "no effect" in record.getMessage()]
-    assert told == ["/v1/chat/completions: store has no effect", "/v1/chat/completions: made??up has no effect"]
+    assert told == [f"/v1/chat/completions: {name} has no effect" for name in ("user", "made??up", "?")]
 
 
 async def test_the_header_is_bounded(client: Any) -> None:

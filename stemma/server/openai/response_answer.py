@@ -145,7 +145,7 @@ class ResponseAnswer:
             "tools": [_tool(tool) for tool in body.tools or []],
             "top_logprobs": body.top_logprobs or 0,
             "top_p": self.turn.options["top_p"],
-            "truncation": "disabled",
+            "truncation": body.truncation or "disabled",
             "metadata": body.metadata or {},
             "usage": None,
             "user": body.user,

@@ -16,6 +16,7 @@ from stemma.server.openai import kept
 from stemma.server.openai.keeping import Keeper, kept_events, kept_whole, what_was_before
 from stemma.server.openai.response_answer import ResponseAnswer
 from stemma.server.openai.response_input import as_chat
+from stemma.server.openai.truncation import shortened
 from stemma.server.openai.wire import ResponsesRequest
 
 
@@ -25,7 +26,10 @@ async def responses(context: RequestContext[Service, ResponsesRequest]) -> Respo
     decide_storing(context)
     body.metadata = kept.checked_metadata(body.metadata)
     before = await what_was_before(context, body)
-    turn, generations = await start_chat(context, as_chat(body, context.reader, before.items), "input")
+    chat = as_chat(body, context.reader, before.items)
+    if body.truncation == "auto":
+        chat = await service.work(shortened, service, chat)
+    turn, generations = await start_chat(context, chat, "input")
     answer = ResponseAnswer(turn, body)
     keeper = Keeper(service, context.tenant.name, before, body)
     if keeper.does_nothing:

@@ -19,6 +19,7 @@ from stemma.server.openai import kept
 from stemma.server.openai.keeping import what_was_before
 from stemma.server.openai.replay import events_of
 from stemma.server.openai.response_input import as_chat
+from stemma.server.openai.truncation import shortened
 from stemma.server.openai.wire import CompactRequest, InputTokensRequest
 from stemma.server.outputs.constraints import tool_use
 from stemma.server.store.records import Kept, Value
@@ -106,6 +107,8 @@ async def input_tokens(context: RequestContext[Service, InputTokensRequest]) -> 
     chat = as_chat(body, context.reader, before.items)
     namespace = context.tenant.namespace(body.cache_salt)
     service.check_model(body.model)
+    if body.truncation == "auto":
+        chat = await service.work(shortened, service, chat)
     with errors_of_prompt_named("input"):
         prompt = await service.work(chat_prompt, service, chat, tool_use(chat), namespace)
     return json_reply({"object": "response.input_tokens", "input_tokens": len(prompt.tokens)})

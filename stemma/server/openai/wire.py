@@ -188,11 +188,11 @@ class ResponsesRequest(SamplingRequest, kw_only=True):
     """A turn to answer. It goes on from a response or a conversation that is kept, or from what is in `input`.
 
     store: whether it is kept, as it is if nothing is said. background: it is answered at once, with what to ask for.
+    truncation: "auto" leaves out the oldest turns of what is too long.
     """
 
     rules: ClassVar[Mapping[str, Rule]] = {
         **OPENAI_ANSWERS,
-        "truncation": Taken("a conversation that is too long is an error"),
         "max_tool_calls": Taken("there are no tools of the server's own"),
         "context_management": Only(([],), "leave out of input what the model need not see"),
         "prompt": Only((), "prompts are not kept: send the text in input"),
@@ -210,6 +210,7 @@ class ResponsesRequest(SamplingRequest, kw_only=True):
     previous_response_id: str | None = None
     conversation: str | ConversationRef | None = None
     background: bool | None = None
+    truncation: Literal["auto", "disabled"] | None = None
     instructions: str | None = None
     max_output_tokens: Count | None = None
     top_logprobs: NumLogprobs | None = None

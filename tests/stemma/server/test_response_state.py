@@ -107,6 +107,21 @@ async def test_calls_are_part_of_what_was_before(client: Any) -> None:
     assert items[1] == call
 
 
+async def test_the_oldest_turns_are_left_out_where_it_would_be_too_long(client: Any) -> None:
+    said = [{"role": ("user", "assistant")[at % 2], "content": f"{at:02}" + "x" * 198} for at in range(20)]
+    last = {"role": "user", "content": "the last"}
+    body = {"input": [*said, last], "instructions": "be brief", "max_output_tokens": 5}
+    error = (await client.post(PATH, status=400, **body))["error"]
+    assert error["code"] == "context_length_exceeded"
+    whole = await client.post(PATH, truncation="auto", **body)
+    assert whole["truncation"] == "auto"
+    counted = await client.post(f"{PATH}/input_tokens", truncation="auto", **body)
+    assert counted["input_tokens"] == whole["usage"]["input_tokens"]
+    assert 2048 - 450 <= whole["usage"]["input_tokens"] <= 2048 - 5
+    assert len((await client.get(f"{PATH}/{whole['id']}/input_items?limit=100"))["data"]) == 21
+    await client.post(PATH, status=400, truncation="auto", input="x" * 3000, max_output_tokens=5)
+
+
 # What is found ----------------------------------------------------------------------------------------------------
 async def test_what_is_found_is_what_was_told(client: Any) -> None:
     for extra in ({}, {"tools": [TOOL], "tool_choice": "required"}, {"include": ["message.output_text.logprobs"]}):

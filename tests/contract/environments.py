@@ -28,6 +28,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     ),
     "frameworks": ("llama-index-llms-openai-like haystack-ai smolagents[openai] langchain-openai",),
     "agents": ("autogen-agentchat autogen-ext[openai] openai-agents semantic-kernel",),
+    "anthropic": ("anthropic>=2.14",),
     "mcp": ("mcp-server-time",),
     "structured": ("outlines[openai] magentic agno[openai] guidance",),
 }

@@ -28,11 +28,16 @@ NAMES = {
 }
 """What chats call fields that have another name here."""
 
+DETAILS = {"thread": {"error_code": "thread_unsupported_request"}}
+"""By the field that is refused: what tells a client that it shall send the whole conversation instead."""
+
 
 def anthropic_error(error: ApiError) -> dict[str, Any]:
     """As JSON values. There is no place for the name of the field to change but the message."""
     kind = KINDS.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
     told: dict[str, Any] = {"type": "error", "error": {"type": kind, "message": _message(error)}}
+    if error.code == "unsupported_parameter" and error.param in DETAILS:
+        told["error"]["details"] = DETAILS[error.param]
     return told | ({"request_id": error.request_id} if error.request_id else {})
 
 

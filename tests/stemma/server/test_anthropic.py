@@ -224,6 +224,11 @@ async def test_other_errors_have_anthropics_kinds(engine: Engine, serve_with: An
         assert await error(413, **ASKED, metadata={"user_id": "x" * 2000}) == "request_too_large"
 
 
+async def test_a_thread_is_refused_so_that_clients_send_the_whole_conversation(client: Any) -> None:
+    told = await client.post(MESSAGES, **ASKED, thread={"type": "create"}, status=400)
+    assert told["error"]["details"] == {"error_code": "thread_unsupported_request"}
+
+
 async def test_an_error_on_the_way_is_the_last_event(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from stemma.fsm import FormError, Matcher
 

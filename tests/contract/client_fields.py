@@ -20,6 +20,8 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from stemma.server.anthropic import blocks as anthropic
+from stemma.server.anthropic import wire as messages
 from stemma.server.ollama.wire import (
     OllamaChatRequest,
     OllamaEmbeddingsRequest,
@@ -75,6 +77,23 @@ PEERS = (
          "GenerateReqInput": GenerateRequest, "SamplingParams": NativeSampling, "EmbeddingRequest": EmbeddingsRequest,
          "V1RerankReqInput": RerankRequest, "ScoringRequest": ScoreRequest},
         frozenset(("is_normalized", "stop_strs", "stop_str_max_len", "stop_regex_strs", "stop_regex_max_len")),
+    ),
+    Peer(
+        "anthropic", r"-py3-none-any\.whl$", r"anthropic/types/(beta/)?\w+_params?\.py$",
+        {"MessageCreateParamsBase": messages.MessagesRequest, "MessageCountTokensParams": messages.CountTokensRequest,
+         "UserMessageParam": messages.MessageParam, "AssistantMessageParam": messages.MessageParam,
+         "BetaSystemMessageParam": messages.MessageParam, "BetaOutputConfigParam": messages.OutputConfig,
+         "BetaThinkingConfigEnabledParam": messages.ThinkingParam,
+         "BetaThinkingConfigAdaptiveParam": messages.ThinkingParam, "ToolChoiceToolParam": messages.ToolChoiceParam,
+         "ToolParam": messages.ToolParam, "BetaToolParam": messages.ToolParam,
+         "ToolBash20250124Param": messages.ToolParam, "ToolTextEditor20250728Param": messages.ToolParam,
+         "MemoryTool20250818Param": messages.ToolParam, "JSONOutputFormatParam": messages.JsonFormat,
+         "CacheControlEphemeralParam": anthropic.CacheControl, "TextBlockParam": anthropic.TextBlock,
+         "ThinkingBlockParam": anthropic.ThinkingBlock, "RedactedThinkingBlockParam": anthropic.RedactedThinkingBlock,
+         "ToolUseBlockParam": anthropic.ToolUseBlock, "ToolResultBlockParam": anthropic.ToolResultBlock,
+         "DocumentBlockParam": anthropic.DocumentBlock, "SearchResultBlockParam": anthropic.SearchResultBlock,
+         "ToolReferenceBlockParam": anthropic.ToolReferenceBlock, "PlainTextSourceParam": anthropic.PlainSource,
+         "ContentBlockSourceParam": anthropic.ContentSource},
     ),
     Peer(
         "ollama", r"-py3-none-any\.whl$", r"ollama/_types\.py$",
@@ -149,7 +168,8 @@ def main() -> int:
                 classes.setdefault(name, []).append(one)
         for name, kind in peer.types.items():
             fields = fields_of(name, classes)
-            unknown = sorted(fields - {*kind.__struct_fields__, *rules_of(kind), *peer.not_sent})
+            tag = kind.__struct_config__.tag_field
+            unknown = sorted(fields - {*kind.__struct_fields__, tag, *rules_of(kind), *peer.not_sent})
             what = ", ".join(unknown) or ("nothing new" if fields else "NO SUCH TYPE")
             print(f"{peer.package} {version} {name} ({len(fields)} fields) -> {kind.__name__}: {what}")
             is_new |= bool(unknown) or not fields

@@ -68,3 +68,27 @@ def test_langchain_npm(served: Served) -> None:
     assert report["stream"]
     assert {report["schema"]["name"], report["calling"]["name"]} <= {"Paris", "Rome"}
     assert report["tool"] == {"city": "Paris"}
+
+
+def test_anthropic_npm(served: Served) -> None:
+    report = run_node("anthropic.mjs", served)
+    assert report["text"]
+    assert report["stream"]
+    assert report["stop"] in ("end_turn", "max_tokens")
+    assert report["parsed"]["name"] in ("Paris", "Rome")
+    assert set(report["called"]) <= {"Paris", "Rome"}
+    assert len(report["called"]) >= 2
+    assert report["count"] > 0
+    assert served.model in report["models"]
+    assert report["error"] == [404, "NotFoundError", True]
+
+
+def test_vercels_ai_sdk_over_anthropics_api(served: Served) -> None:
+    report = run_node("vercel_anthropic.mjs", served)
+    assert report["text"]
+    assert report["stream"]
+    assert report["input"] > 0
+    assert {report["object"]["name"], report["streamedObject"]["name"]} <= {"Paris", "Rome"}
+    assert report["tool"] == report["streamedTool"] == "sunny"
+    assert report["steps"] in (1, 2)
+    assert report["cached"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.markup import escape
 from stemma.runtime.core.config import EngineConfig
 from stemma.runtime.errors import IncompleteOutput, InvalidRequest, StemmaError, ToolLimit
 from stemma.server.config import ServerConfig
+from stemma.terminal.config_file import ServeFile, read_serve_file
 from stemma.terminal.options import ToolOptions, fields_of, takes
 
 app = typer.Typer(
@@ -49,6 +50,19 @@ Key = Annotated[str | None, typer.Option(help="An API key, if the server wants o
 Salt = Annotated[str | None, typer.Option(help="The cache_salt of the requests in question.")]
 SavedAs = Annotated[str, typer.Argument(help="What the saved cache is called.")]
 HERE = "http://127.0.0.1:8000"
+
+
+def _from_file(context: typer.Context, path: Path | None) -> ServeFile:
+    """What a file says is what the options say that are not given."""
+    file = read_serve_file(path) if path is not None else ServeFile({})
+    context.default_map = {**(context.default_map or {}), **file.options}
+    return file
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", is_eager=True, callback=_from_file, help="A TOML file with these options by their names."),
+]
 
 
 @app.command()
@@ -145,9 +159,14 @@ def demo(model: Model = None, adapters: Adapters = None, as_json: Json = False, 
     ServerConfig,
     EngineConfig,
     without=("api_keys", "shared_prompts"),
-    also={"vllm_metric_names": "--vllm-metrics", "strict_fields": "--strict"},
+    also={
+        "vllm_metric_names": "--vllm-metrics",
+        "sglang_metric_names": "--sglang-metrics",
+        "strict_fields": "--strict",
+    },
 )
 def serve(
+    config: ConfigFile = None,
     model: Model = None,
     adapters: Adapters = None,
     loras: Loras = None,
@@ -161,15 +180,16 @@ def serve(
     """Serve a model over HTTP, to OpenAI's clients and others; the live cache is at /tree."""
     from stemma.server import parse_api_keys, read_shared_prompts, serve
 
-    keys = parse_api_keys(api_key or [], api_keys_file)
-    shared = read_shared_prompts(shared_prompts) if shared_prompts is not None else ()
-    config = ServerConfig(**fields_of(ServerConfig, options), api_keys=keys, shared_prompts=shared)
+    file = cast(ServeFile, config)  # what the option's callback made of the path
+    keys = parse_api_keys(api_key or [], api_keys_file) + (() if api_key else file.api_keys)
+    shared = read_shared_prompts(shared_prompts) if shared_prompts is not None else file.shared_prompts
+    served_as = ServerConfig(**fields_of(ServerConfig, options), api_keys=keys, shared_prompts=shared)
     with _engine(model, adapters, fields_of(EngineConfig, options), _by_name(loras or [])) as engine:
-        served = config.model_name or engine.loaded.name
+        name, scheme = served_as.model_name or engine.loaded.name, "https" if served_as.ssl_certfile else "http"
         Console(stderr=True).print(
-            f"{escape(served)} at http://{config.host}:{config.port}/v1, the live cache at /tree; Ctrl-C stops"
+            f"{escape(name)} at {scheme}://{served_as.host}:{served_as.port}/v1, the live cache at /tree; Ctrl-C stops"
         )
-        serve(engine, config)
+        serve(engine, served_as)
 
 
 @cache_commands.command("tree")

@@ -51,6 +51,7 @@ class Scheduler:
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self._ended: list[Sequence] = []
+        self.num_preempted = 0
         self._num_arrived = 0
 
     @property
@@ -177,6 +178,7 @@ class Scheduler:
             self.fail(sequence, error)
             return
         self.running.remove(sequence)
+        self.num_preempted += 1
         sequence.drafts = []
         insort(self.waiting, sequence, key=_order)
 

@@ -123,6 +123,11 @@ class Generation:
         """Whether it ended, well or not."""
         return self._completion is not None or self._error is not None
 
+    @property
+    def completion(self) -> Completion | None:
+        """What it ended with; None before, and if it failed."""
+        return self._completion
+
     def cancel(self) -> None:
         """Ask the engine to end it now; it then ends with finish_reason "abort". Does nothing if it has ended."""
         self._check_home()

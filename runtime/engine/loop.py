@@ -198,6 +198,7 @@ class EngineLoop:
     def _moment(self) -> EngineStats:
         self._settle(self.scheduler.take_ended())  # who does not run any more is among those that have ended
         cache = self.scheduler.cache.stats()
+        self.metrics.num_preempted = self.scheduler.num_preempted
         return EngineStats(len(self.scheduler.running), len(self.scheduler.waiting), cache, self.metrics.copy())
 
     def _abort(self, generation: Generation) -> None:
@@ -206,8 +207,7 @@ class EngineLoop:
                 self.scheduler.abort(state.sequence)
 
     def _publish(self, batch: Batch, started: float) -> None:
-        self.metrics.num_steps += 1
-        self.metrics.num_step_tokens += batch.num_tokens
+        self.metrics.step(batch.num_tokens)
         for row in batch.rows:
             try:
                 self._outputs.step(self._states[id(row.sequence)], started)

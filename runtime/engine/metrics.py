@@ -2,41 +2,93 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from copy import deepcopy
 from dataclasses import dataclass, field
 
 from stemma.radix import CacheStats
 from stemma.runtime.core.sequence import Usage
+from stemma.runtime.engine.generation import Timing
 
-BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Upper bounds of the histograms' buckets, seconds."""
+BUCKETS = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0
+)  # fmt: skip
+"""Upper bounds of the buckets of durations, seconds."""
+TOKEN_BUCKETS = tuple(digit * 10.0**power for power in range(6) for digit in (1, 2, 5))
+"""Upper bounds of the buckets of numbers of tokens: 1, 2, 5, 10, ... 500,000."""
 
 
 @dataclass(slots=True)
 class Histogram:
-    """Durations in seconds, counted in BUCKETS; the last count is of all that are longer."""
+    """Values counted in buckets, whose upper bounds are these; the last count is of all that are larger."""
 
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    bounds: tuple[float, ...] = BUCKETS
+    counts: list[int] = field(default_factory=list)
     total: float = 0.0
 
-    def add(self, seconds: float) -> None:
-        """Count one duration."""
-        index = next((at for at, bound in enumerate(BUCKETS) if seconds <= bound), len(BUCKETS))
-        self.counts[index] += 1
-        self.total += seconds
+    def __post_init__(self) -> None:
+        self.counts = self.counts or [0] * (len(self.bounds) + 1)
+
+    def add(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+def _of_tokens() -> Histogram:
+    return Histogram(TOKEN_BUCKETS)
 
 
 @dataclass(slots=True)
 class Metrics:
-    """Totals since the engine was made."""
+    """Totals since the engine was made.
+
+    ttft, total: as in Timing. tpot: mean time of a further token, of each request. inter_token: between the steps that
+    gave a request more tokens. The others are histograms of each request that ended with a completion; `step_tokens`
+    of each batch.
+    """
 
     num_steps: int = 0
     num_step_tokens: int = 0
+    num_preempted: int = 0
     num_finished: dict[str, int] = field(default_factory=dict)  # by finish reason
     usage: Usage = field(default_factory=Usage)
     ttft: Histogram = field(default_factory=Histogram)
     tpot: Histogram = field(default_factory=Histogram)
     total: Histogram = field(default_factory=Histogram)
+    queue: Histogram = field(default_factory=Histogram)
+    prefill: Histogram = field(default_factory=Histogram)
+    decode: Histogram = field(default_factory=Histogram)
+    inference: Histogram = field(default_factory=Histogram)
+    inter_token: Histogram = field(default_factory=Histogram)
+    prompt_tokens: Histogram = field(default_factory=_of_tokens)
+    completion_tokens: Histogram = field(default_factory=_of_tokens)
+    max_tokens: Histogram = field(default_factory=_of_tokens)
+    step_tokens: Histogram = field(default_factory=_of_tokens)
+
+    def ended(self, reason: str, usage: Usage) -> None:
+        """A request ended, well or not."""
+        self.num_finished[reason] = self.num_finished.get(reason, 0) + 1
+        self.usage += usage
+
+    def completed(self, usage: Usage, timing: Timing) -> None:
+        """A request ended with a completion, that took so long."""
+        self.ttft.add(timing.ttft)
+        self.total.add(timing.total)
+        self.queue.add(timing.queue)
+        self.prefill.add(timing.ttft - timing.queue)
+        self.decode.add(timing.total - timing.ttft)
+        self.inference.add(timing.total - timing.queue)
+        self.prompt_tokens.add(usage.prompt_tokens)
+        self.completion_tokens.add(usage.completion_tokens)
+        if usage.completion_tokens > 1:
+            self.tpot.add((timing.total - timing.ttft) / (usage.completion_tokens - 1))
+
+    def step(self, num_tokens: int) -> None:
+        """A batch of so many tokens was computed."""
+        self.num_steps += 1
+        self.num_step_tokens += num_tokens
+        self.step_tokens.add(num_tokens)
 
     def copy(self) -> Metrics:
         """These totals, which change no more."""

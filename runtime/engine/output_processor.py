@@ -30,6 +30,7 @@ class RequestState:
     submitted: float
     first_step: float | None = None
     first_token: float | None = None
+    last_token: float | None = None
     num_told: int = 0
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
@@ -45,7 +46,10 @@ class OutputProcessor:
         """Tell what a step, in which the sequence had a row, added to it. started: when the step began."""
         state.first_step = state.first_step or started
         if state.sequence.num_generated > state.num_told:
-            state.first_token = state.first_token or self._clock()
+            now = self._clock()
+            if state.last_token is not None:
+                self._metrics.inter_token.add(now - state.last_token)
+            state.first_token, state.last_token = state.first_token or now, now
             self._push(state)
 
     def end(self, state: RequestState) -> None:
@@ -53,8 +57,7 @@ class OutputProcessor:
         sequence = state.sequence
         assert sequence.finish_reason is not None
         reason = sequence.finish_reason.value
-        self._metrics.num_finished[reason] = self._metrics.num_finished.get(reason, 0) + 1
-        self._metrics.usage += sequence.usage
+        self._metrics.ended(reason, sequence.usage)
         if sequence.error is not None:
             state.generation.fail(sequence.error)
         else:
@@ -76,10 +79,8 @@ class OutputProcessor:
         sequence, now = state.sequence, self._clock()
         first_step, first_token = state.first_step or now, state.first_token or now
         timing = Timing(first_step - state.submitted, first_token - state.submitted, now - state.submitted)
-        self._metrics.ttft.add(timing.ttft)
-        self._metrics.total.add(timing.total)
-        if sequence.num_generated > 1:
-            self._metrics.tpot.add((now - first_token) / (sequence.num_generated - 1))
+        self._metrics.completed(sequence.usage, timing)
+        self._metrics.max_tokens.add(sequence.request.max_tokens)
         return Completion(
             text=state.text.text,
             tokens=tuple(sequence.generated),

@@ -33,7 +33,7 @@ from stemma.server.openai.endpoints import ENDPOINTS as OPENAI
 from stemma.server.openai.keeping import end_those_left
 from stemma.server.pooling.endpoints import ENDPOINTS as POOLING
 from stemma.server.sglang.endpoints import ENDPOINTS as SGLANG
-from stemma.server.status.endpoints import ENDPOINTS as STATUS
+from stemma.server.status.endpoints import status_endpoints
 
 
 def app(engine: Engine, config: ServerConfig | None = None) -> Starlette:
@@ -44,7 +44,8 @@ def app(engine: Engine, config: ServerConfig | None = None) -> Starlette:
     rows = (*OPENAI, *POOLING)
     runner = BatchRunner(service, {row.path: row for row in rows if row.method == "POST" and row.path in ANSWERED})
     service.runs.resumed.append(runner.resume)
-    endpoints = (*rows, *ANTHROPIC, *OLLAMA, *STATUS, *SGLANG, *cache_endpoints(service), *batch_endpoints(runner))
+    of_server = (*status_endpoints(), *cache_endpoints(service), *batch_endpoints(runner))
+    endpoints = (*rows, *ANTHROPIC, *OLLAMA, *SGLANG, *of_server)
 
     @asynccontextmanager
     async def lifespan(application: Starlette) -> AsyncIterator[None]:

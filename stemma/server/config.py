@@ -10,12 +10,13 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from stemma.runtime.core.checking import check_fields, describe
 from stemma.runtime.errors import InvalidRequest
 
 T = TypeVar("T")
+LogFormat = Literal["text", "json"]
 KEY_NAME = re.compile(r"[\w.-]{1,64}")
 MAX_PORT = 2**16 - 1
 AT_LEAST_ONE = (
@@ -105,6 +106,15 @@ class ServerConfig:
     batch_lines: requests of batches that are under way at once.
     strict_fields: a field that nobody knows is refused (400), instead of named in the answer's headers.
     vllm_metric_names: /metrics also uses vLLM's names, for its dashboards and gateways.
+    sglang_metric_names: /metrics also uses SGLang's names.
+    open_metrics: /metrics needs no key and tells all; for where only the scraper can reach it.
+    access_log: a line in the log for each request: names, numbers and times, no text.
+    log_format: "text", or "json": a line of JSON for each request and each other message.
+    otlp: where spans go, a collector of OpenTelemetry's that takes OTLP over HTTP, such as http://localhost:4318.
+    ssl_keyfile: the key of a TLS certificate (PEM); with it the server speaks HTTPS.
+    ssl_certfile: the certificate, with those between it and its authority.
+    ssl_keyfile_password: what the key is encrypted with.
+    ssl_ca_certs: authorities of clients' certificates; with them a client needs one.
     """
 
     host: str = "127.0.0.1"
@@ -136,6 +146,15 @@ class ServerConfig:
     batch_lines: int = 8
     strict_fields: bool = False
     vllm_metric_names: bool = False
+    sglang_metric_names: bool = False
+    open_metrics: bool = False
+    access_log: bool = False
+    log_format: LogFormat = "text"
+    otlp: str | None = None
+    ssl_keyfile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile_password: str | None = None
+    ssl_ca_certs: Path | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -154,6 +173,8 @@ class ServerConfig:
             raise InvalidRequest(f"state_days are days; it is {describe(self.state_days)}", "state_days")
         if self.heartbeat_seconds == 0:
             raise InvalidRequest("heartbeat_seconds must be more than 0", "heartbeat_seconds")
+        if (self.ssl_keyfile is None) != (self.ssl_certfile is None) or (self.ssl_ca_certs and not self.ssl_keyfile):
+            raise InvalidRequest("TLS needs both ssl_keyfile and ssl_certfile", "ssl_certfile")
         if len({key.name for key in self.api_keys}) < len(self.api_keys):
             raise InvalidRequest("two API keys have the same name; the name is the cache's namespace", "api_keys")
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -18,6 +20,8 @@ from stemma.runtime.engine import Engine, EngineConfig
 from stemma.server.application import app
 from stemma.server.config import ServerConfig
 from stemma.server.generation.service import Service
+from stemma.server.http import access_log
+from stemma.server.http.exporting import export_spans
 
 LAST_SECONDS = 3.0
 
@@ -80,15 +84,27 @@ def make_server(engine: Engine, config: ServerConfig | None = None) -> StemmaSer
         access_log=False,
         server_header=False,
         lifespan="off",
+        log_config=None,
+        ssl_keyfile=config.ssl_keyfile,
+        ssl_certfile=config.ssl_certfile,
+        ssl_keyfile_password=config.ssl_keyfile_password,
+        **_clients(config),
     )
     return StemmaServer(options, application.state.service)
+
+
+def _clients(config: ServerConfig) -> dict[str, Any]:
+    """What is asked of clients' certificates."""
+    if config.ssl_ca_certs is None:
+        return {}
+    return {"ssl_ca_certs": str(config.ssl_ca_certs), "ssl_cert_reqs": ssl.CERT_REQUIRED}
 
 
 def serve(
     engine: Engine | EngineConfig | None = None, config: ServerConfig | None = None, *, model: str | None = None,
     listening: socket.socket | None = None,
 ) -> None:  # fmt: skip
-    """Serve until SIGINT or SIGTERM.
+    """Serve until SIGINT or SIGTERM; in a process of its own, whose log and spans it sets up.
 
     engine: one that runs already, which is left running; or the options of one that is made for `model` and closed.
     listening: a bound socket to take connections from, instead of host and port.
@@ -99,8 +115,13 @@ def serve(
         with Engine(model, **fields) as made:
             serve(made, config, listening=listening)
         return
+    config = config or ServerConfig()
+    access_log.set_up(as_json=config.log_format == "json", tells_requests=config.access_log)
+    end_spans = export_spans(config.otlp) if config.otlp is not None else None
     server = make_server(engine, config)
     try:
         server.run([listening] if listening is not None else None)
     finally:
         server._service.close()
+        if end_spans is not None:
+            end_spans()

@@ -155,6 +155,7 @@ async def _warmed(context: RequestContext[Service, Any], tokens: list[int], hold
         next_use="soon",
     )
     context.cleanup.callback(generation.cancel)
+    context.record.submitted([generation], service.name_of(context.body.model))
     return {"num_tokens": len(tokens), "usage": usage_report([(await generation).usage])}
 
 

@@ -32,6 +32,7 @@ async def reply(
     context: RequestContext[Service, Any], answer: AnswerWriter, generations: Sequence[Generation]
 ) -> Response:
     """Answer a request whose body has `stream`."""
+    context.record.answer_id = answer.id
     if context.body.stream:
         events = context.dialect.events(answer.chunks(generations), answer.id)
         return EventReply(events, context.service.config, context.dialect.form)

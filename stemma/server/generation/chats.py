@@ -43,7 +43,7 @@ async def prepare_chat(context: RequestContext[Service, Any], body: ChatRequest,
         prompt = await service.work(chat_prompt, service, body, tools, options["namespace"])
     standing = service.prompter.standing(prompt.tokens)
     constraint = chat_constraint(body, tools, service.prompter.tongue, standing)
-    await constrain(service, options, constraint)
+    await constrain(context, options, constraint)
     return ChatTurn(service, body, prompt, tools, calls_first(constraint), standing, options)
 
 

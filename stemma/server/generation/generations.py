@@ -23,12 +23,15 @@ class ChoiceOutput(NamedTuple):
     what: Delta | Completion
 
 
-async def constrain(service: Service, options: RequestOptions, constraint: OutputConstraint | None) -> None:
+async def constrain(
+    context: RequestContext[Service, Any], options: RequestOptions, constraint: OutputConstraint | None
+) -> None:
     """Have a constraint compiled, in bounded time, and put it among the options. Raises ApiError."""
     if constraint is None:
         return
     try:
-        await _compiled(service, constraint)
+        with context.record.compiles():
+            await _compiled(context.service, constraint)
     except ApiError:
         if constraint.otherwise is None:
             raise
@@ -71,6 +74,7 @@ def start(
     context.cleanup.enter_context(service.limiter.enter(context.tenant.name, len(prompts) * n))
     generations: list[Generation] = []
     context.cleanup.enter_context(service.under_way(generations))
+    context.record.submitted(generations, options.get("lora") or service.model_name)
     for prompt in prompts:
         submitted = options.copy()
         limit = max_tokens

@@ -43,6 +43,7 @@ async def read(
     with errors_of_prompt_named(param):
         generations = service.engine.submit_all(prompts, **options)
     context.cleanup.enter_context(service.under_way(generations))
+    context.record.submitted(generations, options.get("lora") or service.model_name)
     return await completed(generations)
 
 

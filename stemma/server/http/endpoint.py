@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
 from opentelemetry import propagate, trace
@@ -18,10 +19,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from stemma.server.http import access_log, tracing
 from stemma.server.http.decoding import BodyReader
 from stemma.server.http.dialect import OPENAI, Dialect
 from stemma.server.http.errors import ApiError, ClientGone, api_error, unavailable
 from stemma.server.http.keys import Tenant
+from stemma.server.http.record import RequestRecord
 from stemma.server.http.replies import json_reply
 from stemma.server.http.state import HttpState
 from stemma.server.http.unused_fields import header as unused_header
@@ -41,7 +44,7 @@ tracer = trace.get_tracer("stemma.server")
 class RequestContext(Generic[Kept, Body]):
     """One request at its handler, with what the server keeps.
 
-    reader: what the body was read by; handlers read parts of it that are read later.
+    record: what is noted of it. reader: what the body was read by; handlers read parts of it that are read later.
     cleanup: closed when the answer was sent, failed, or nobody wants it any more.
     """
 
@@ -50,6 +53,7 @@ class RequestContext(Generic[Kept, Body]):
     body: Body
     request: Request
     dialect: Dialect
+    record: RequestRecord
     reader: BodyReader = field(default_factory=BodyReader)
     cleanup: ExitStack = field(default_factory=ExitStack)
 
@@ -81,71 +85,78 @@ class EndpointApp:
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        counts, path = self._service.counts, self._endpoint.path
-        started = time.monotonic()
-        status = 0
-        reader = BodyReader(self._service.config.strict_fields)
+        service, row = self._service, self._endpoint
+        reader = BodyReader(service.config.strict_fields)
         headers = Headers(scope=scope)
-        name = request_id(headers.get("x-request-id"))
-        told = [(header.encode(), name.encode()) for header in self._endpoint.dialect.id_headers]
+        record = RequestRecord(request_id(headers.get("x-request-id")), row.method, row.path)
+        told = [(header.encode(), record.id.encode()) for header in row.dialect.id_headers]
 
         async def counted_send(message: Any) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                record.status = message["status"]
                 message = {**message, "headers": [*message["headers"], *told]}
                 if reader.unused:
                     message["headers"].append(unused_header(reader.unused))
-                    self._service.unused_fields.note(path, reader.unused)
+                    service.unused_fields.note(row.path, reader.unused)
             await send(message)
 
-        counts.num_open += 1
-        caller = propagate.extract(headers)
-        with tracer.start_as_current_span(
-            f"{self._endpoint.method} {path}", caller, trace.SpanKind.SERVER, self._attributes(name)
-        ) as span:
+        service.counts.num_open += 1
+        name, caller = f"{row.method} {row.path}", propagate.extract(headers)
+        with tracer.start_as_current_span(name, caller, trace.SpanKind.SERVER, _attributes(record, scope)) as span:
             try:
-                await self._answer(scope, headers, receive, counted_send, reader)
+                await self._answer(scope, receive, counted_send, reader, record)
             except ClientGone:
-                counts.num_gone += 1
+                service.counts.num_gone += 1
             except Exception as error:
-                if status and self._service.is_over.is_set():  # a reader so slow that it could not even be told
-                    counts.num_gone += 1
+                if record.status and service.is_over.is_set():  # a reader so slow that it could not even be told
+                    service.counts.num_gone += 1
                     return
-                if status:  # too late for another answer: the connection is cut
-                    log.exception("%s failed while it was answered", path)
+                if record.status:  # too late for another answer: the connection is cut
+                    log.exception("%s failed while it was answered", row.path)
                     raise
-                await error_reply(error, self._endpoint, name)(scope, receive, counted_send)
+                await error_reply(error, row, record.id)(scope, receive, counted_send)
             finally:
-                counts.num_open -= 1
-                if status:
-                    counts.answer(path, status)
-                    span.set_attribute("http.response.status_code", status)
-        if status == 200 and self._endpoint.body is not None:
-            self._service.limiter.note_duration(time.monotonic() - started)
+                service.counts.num_open -= 1
+                record.seconds = time.monotonic() - record.began
+                service.counts.ended(record)
+                access_log.write(record)
+                tracing.finish(span, record, tracer)
+        if record.status == HTTPStatus.OK and row.body is not None:
+            service.limiter.note_duration(record.seconds)
 
-    def _attributes(self, name: str) -> dict[str, str]:
-        """What a span is told at its beginning, in OpenTelemetry's words."""
-        row = self._endpoint
-        return {"http.request.method": row.method, "http.route": row.path, "http.request.header.x-request-id": name}
-
-    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send, reader: BodyReader) -> None:
-        endpoint, service = self._endpoint, self._service
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, reader: BodyReader, record: RequestRecord
+    ) -> None:
+        endpoint, service, headers = self._endpoint, self._service, Headers(scope=scope)
         tenant = Tenant("", is_admin=False)
         if not endpoint.is_open:
             tenant = service.keys.tenant(headers.get("authorization"), headers.get("x-api-key"))
+        record.tenant = tenant.name
         config = service.config
         limit = config.max_files_bytes if endpoint.body is bytes else config.max_body_bytes
         data = await before_the_end(read_body(headers, receive, limit), service.is_over)
         body = None if endpoint.body is None else await _decoded(service, reader, data, endpoint.body)
+        record.asked = tracing.asked_of(body)
         with ExitStack() as cleanup:
-            context = RequestContext(service, tenant, body, Request(scope), endpoint.dialect, reader, cleanup)
+            request = Request(scope)
+            context = RequestContext(service, tenant, body, request, endpoint.dialect, record, reader, cleanup)
 
             async def respond() -> None:
                 response = await endpoint.handler(context)
                 await response(scope, _never, send)
 
             await until_gone(respond(), receive, service.is_over)
+
+
+def _attributes(record: RequestRecord, scope: Scope) -> dict[str, str]:
+    """What a span is told at its beginning, in OpenTelemetry's words."""
+    return {
+        "http.request.method": record.method,
+        "http.route": record.path,
+        "url.path": scope["path"],
+        "url.scheme": scope.get("scheme", "http"),
+        "http.request.header.x-request-id": record.id,
+    }
 
 
 REQUEST_ID = re.compile(r"[\w.:+=/-]{1,128}", re.ASCII)

@@ -80,7 +80,7 @@ async def _go_on(context: RequestContext[Service, OllamaGenerateRequest]) -> lis
     options = sampling_options(asked, context.tenant, service)
     if body.logprobs:
         options["logprobs"] = body.top_logprobs or 0
-    await constrain(service, options, text_constraint(asked))
+    await constrain(context, options, text_constraint(asked))
     prompt = body.prompt or ""
     service.prompter.check_length(len(prompt), "prompt")
     tokens = await service.work(service.tokenizer.encode_trusted_prompt, prompt)

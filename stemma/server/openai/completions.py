@@ -41,7 +41,7 @@ async def completions(context: RequestContext[Service, CompletionRequest]) -> Re
     constraint = text_constraint(body)
     if body.behind_thoughts or body.calling is not None:
         constraint = chat_constraint(body, constraint, service.prompter, prompts)
-    await constrain(service, options, constraint)
+    await constrain(context, options, constraint)
     generations = start(context, prompts, body.n or 1, body.max_tokens, LEGACY_MAX_TOKENS, options)
     answer = CompletionAnswer(service, body, prompts, StreamUsage(streaming, sum(map(len, prompts))))
     return await reply(context, answer, generations)

@@ -31,7 +31,7 @@ async def generate(context: RequestContext[Service, GenerateRequest]) -> Respons
     body, service = context.body, context.service
     sampling = body.sampling_params or NativeSampling()
     options = sampling_options(_as_request(body, sampling), context.tenant, service)
-    await constrain(service, options, _constraint(sampling))
+    await constrain(context, options, _constraint(sampling))
     prompts = await service.work(prompts_of, service, body)
     answer = GenerateAnswer(service, body, prompts, sampling.n or 1, sampling.max_new_tokens == 0)
     if body.return_logprob:

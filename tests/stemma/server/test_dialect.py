@@ -50,7 +50,7 @@ async def ask(context: RequestContext[Service, AskRequest]) -> Response:
     if not context.body.question:
         raise bad_request("ask something", "question")
     options = sampling_options(context.body, context.tenant, context.service)
-    await constrain(context.service, options, text_constraint(context.body))
+    await constrain(context, options, text_constraint(context.body))
     prompt = context.service.prompter.encode_text(context.body.question)
     return await reply(context, Spoken(), start(context, [prompt], 1, context.body.max_tokens, 8, options))
 

@@ -1,0 +1,97 @@
+"""Metrics under our own names: requests, tokens and where they came from, times, the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from stemma.radix import CacheStats
+from stemma.runtime.engine import EngineStats, Metrics
+from stemma.server.generation.service import Service
+from stemma.server.status.families import Reading, counter, counters, gauge, histogram
+
+KINDS = ("prompt", "completion", "cached", "prefilled", "decoded", "jumped", "recomputed")
+
+
+def own_metrics(reading: Reading) -> Iterator[Metric]:
+    """All that this caller may be told."""
+    yield from _requests(reading)
+    yield from _tokens(reading.metrics)
+    if reading.engine is not None:
+        yield from _server(reading.service)
+        yield from _engine(reading.engine, reading.service.engine.config.block_size)
+        yield from _tenants(reading.service)
+
+
+def _requests(reading: Reading) -> Iterator[Metric]:
+    counts = reading.service.counts
+    told = counts.answered if reading.tenant is None else counts.answered_to.get(reading.tenant, {})
+    answered = CounterMetricFamily("stemma_http_requests", "Requests answered", labels=["path", "status"])
+    for (path, status), count in told.items():
+        answered.add_metric([path, str(status)], count)
+    yield answered
+
+
+def _tokens(metrics: Metrics) -> Iterator[Metric]:
+    for name in KINDS:
+        count = getattr(metrics.usage, f"{name}_tokens")
+        yield counter(f"stemma_{name}_tokens", f"Tokens of finished requests: {name}", count)
+    yield counters("stemma_finished_requests", "Requests that ended", "reason", metrics.num_finished)
+    for name, text, values in (
+        ("ttft", "Submission to first token", metrics.ttft),
+        ("tpot", "Mean time of a further token", metrics.tpot),
+        ("request", "Submission to end", metrics.total),
+        ("queue", "Submission to first step", metrics.queue),
+        ("prefill", "First step to first token", metrics.prefill),
+        ("decode", "First token to end", metrics.decode),
+    ):
+        yield histogram(f"stemma_{name}_seconds", text, values)
+    yield histogram("stemma_request_prompt_tokens", "Prompt tokens of a request", metrics.prompt_tokens)
+    yield histogram("stemma_request_completion_tokens", "Completion tokens of a request", metrics.completion_tokens)
+
+
+def _server(service: Service) -> Iterator[Metric]:
+    yield counter("stemma_http_disconnects", "Clients that left early", service.counts.num_gone)
+    full = "Requests refused because the server or a key was full"
+    yield counter("stemma_refused_requests", full, service.limiter.num_refused)
+    yield gauge("stemma_http_requests_open", "Requests under way", service.counts.num_open)
+    yield gauge("stemma_remembered_turn_tokens", "Tokens of remembered turns", service.turns.num_tokens)
+
+
+def _engine(stats: EngineStats, block_size: int) -> Iterator[Metric]:
+    yield gauge("stemma_sequences_running", "Sequences that hold KV", stats.num_running)
+    yield gauge("stemma_sequences_waiting", "Sequences in the queue", stats.num_waiting)
+    yield from _cache(stats.cache, block_size)
+    yield counter("stemma_steps", "Batches computed", stats.metrics.num_steps)
+    yield counter("stemma_step_tokens", "Tokens of all batches", stats.metrics.num_step_tokens)
+    yield counter("stemma_preemptions", "Sequences that had to make room", stats.metrics.num_preempted)
+    yield histogram("stemma_inter_token_seconds", "Between steps that gave more tokens", stats.metrics.inter_token)
+
+
+def _cache(cache: CacheStats, block_size: int) -> Iterator[Metric]:
+    blocks = GaugeMetricFamily("stemma_kv_blocks", "KV blocks by state", labels=["state"])
+    for state in ("free", "leased", "cached"):
+        blocks.add_metric([state], getattr(cache, state))
+    yield blocks
+    yield gauge("stemma_kv_block_size_tokens", "Tokens of a KV block", block_size)
+    yield gauge("stemma_pinned_blocks", "Blocks that pins and shared prompts keep", cache.pinned)
+    yield gauge("stemma_published_blocks", "Blocks in the tree, held or not", cache.published)
+    yield gauge("stemma_cache_fragmentation_ratio", "Room of the tree's blocks without a token", cache.fragmentation)
+    yield gauge("stemma_cache_oldest_age_seconds", "Since the last use of what waits longest", cache.oldest_age or 0.0)
+    yield counter("stemma_cache_lookups", "Prompts looked up", cache.requests)
+    yield counter("stemma_cache_hit_tokens", "Prompt tokens found in the cache", cache.hit_tokens)
+    yield counter("stemma_cache_miss_tokens", "Prompt tokens not found", cache.miss_tokens)
+    yield counter("stemma_evicted_blocks", "Blocks evicted", cache.evicted_blocks)
+
+
+def _tenants(service: Service) -> Iterator[Metric]:
+    """Only where there are keys: their names are the labels, so there are never more."""
+    if not service.config.api_keys:
+        return
+    family = CounterMetricFamily("stemma_tenant_tokens", "Tokens by key and kind", labels=["tenant", "kind"])
+    for tenant, metrics in service.counts.of_tenants.items():
+        for kind in KINDS:
+            family.add_metric([tenant, kind], getattr(metrics.usage, f"{kind}_tokens"))
+    yield family

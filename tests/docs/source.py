@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.docs.pages import ROOT
 
-TOPS = ("benchmarks", "docs", "examples", "findings", "fsm", "kernels", "radix", "runtime", "stemma", "tests")
+TOPS = ("benchmarks", "deploy", "docs", "examples", "findings", "fsm", "kernels", "radix", "runtime", "stemma", "tests")
 PRODUCT = ("fsm", "kernels", "radix", "runtime", "stemma", "benchmarks")
 
 

@@ -44,6 +44,9 @@ ESCAPED_STRING dynamic_complete basic contextual remotes jsonschema aab
 sgl.set_default_backend sgl.RuntimeEndpoint chat_template_name run_batch litellm.register_model litellm_provider
 supports_response_schema dspy.LM api_base MD_JSON PARALLEL_TOOLS chat_template.jinja consolidated.safetensors
 num_x x_len vLLM OpenAI general.architecture hidden_activation fnmatch.fnmatchcase
+Accept OTEL_SERVICE_NAME TimeoutStopSec terminationGracePeriodSeconds gen_throughput server.pem
+gen_ai.operation.name gen_ai.request.max_tokens gen_ai.request.model gen_ai.request.temperature gen_ai.response.id
+gen_ai.response.finish_reasons gen_ai.usage.cache_read.input_tokens gen_ai.usage.input_tokens gen_ai.usage.output_tokens
 vpdpbusd sdot vpmaddubsw vpmaddwd vdpbf16ps SiLU
 """
 

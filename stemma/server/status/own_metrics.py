@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -27,7 +28,7 @@ def own_metrics(reading: Reading) -> Iterator[Metric]:
 
 def _requests(reading: Reading) -> Iterator[Metric]:
     counts = reading.service.counts
-    told = counts.answered if reading.tenant is None else counts.answered_to.get(reading.tenant, {})
+    told = counts.answered if reading.tenant is None else counts.answered_to.get(reading.tenant, Counter())
     answered = CounterMetricFamily("stemma_http_requests", "Requests answered", labels=["path", "status"])
     for (path, status), count in told.items():
         answered.add_metric([path, str(status)], count)

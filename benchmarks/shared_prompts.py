@@ -5,7 +5,7 @@
 In each trial a key asks something new behind the shared prompt, for the first time, after another key has asked either
 the very same or something else, as a coin says. AUC is the chance that a request of the one kind took longer than one
 of the other: 0.5 tells nothing, 1.0 everything; z is how far the ranks are from chance, in standard deviations. The
-control is the same within one key, where the difference is what the cache is for: it shows that the method would see one.
+control is the same within one key, where the difference is what the cache is for: the method would see one.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ from stemma.runtime.errors import (
 
 PIN_SECONDS = 30
 """When a pin that was refused may be asked for again: some end by themselves."""
+NO_ROOM_FOR_PIN = "pins keep as much of the pool as they may (pin_share): release one, or ask again later"
+"""How much others have pinned is not said."""
 
 
 @dataclass(eq=False)
@@ -68,7 +70,7 @@ def api_error(error: Exception) -> ApiError | None:
         case FormError() | GrammarFailed() | ModelError():
             return bad_request(str(error), None)  # who knows which field asked for it has raised an ApiError before
         case PinRefused():
-            return too_many(str(error), PIN_SECONDS)
+            return too_many(NO_ROOM_FOR_PIN, PIN_SECONDS)
         case PoolExhausted() | EngineClosed():
             return unavailable(str(error))
         case StemmaError():

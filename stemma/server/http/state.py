@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from stemma.server.config import ServerConfig
 from stemma.server.http.admission_limiter import AdmissionLimiter
-from stemma.server.http.keys import KeyRing
+from stemma.server.http.keys import KeyRing, Tenant
 from stemma.server.http.request_log import RequestCounts
 from stemma.server.http.unused_fields import UnusedFields
 
@@ -34,6 +34,10 @@ class HttpState:
         self.stopping = asyncio.Event()
         self.is_over = asyncio.Event()
         self._workers = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="stemma-server")
+
+    def sees_totals(self, tenant: Tenant) -> bool:
+        """Whether this caller may be told numbers of all requests: an admin, or who is alone."""
+        return tenant.is_admin or len(self.config.api_keys) == 1
 
     async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what takes time (tokenizing, compiling, asking the engine) beside the event loop."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
 
+from stemma.runtime.core.scheduler import Scheduler
 from stemma.runtime.errors import EngineClosed
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import unavailable
+from stemma.server.http.keys import Tenant
 from stemma.server.http.replies import json_reply
 from stemma.version import VERSION
 
@@ -116,7 +119,11 @@ async def loads(context: RequestContext[Service, None]) -> Response:
     service = context.service
     stats = await service.work(service.engine.stats)
     block_size, cache = service.engine.config.block_size, stats.cache
-    used = cache.leased * block_size
+    used, hit_rate = cache.leased * block_size, cache.hit_rate
+    if not service.sees_totals(context.tenant):  # what others' requests are is theirs: a tenant is told of its own
+        usage = service.counts.of_tenants[context.tenant.name].usage
+        used = await service.work(service.engine.with_scheduler, partial(_num_used, context.tenant))
+        hit_rate = usage.cached_tokens / max(1, usage.prompt_tokens)
     load = {
         "dp_rank": 0,
         "num_running_reqs": stats.num_running,
@@ -125,8 +132,8 @@ async def loads(context: RequestContext[Service, None]) -> Response:
         "num_used_tokens": used,
         "num_tokens": used,
         "max_total_num_tokens": cache.total * block_size,
-        "token_usage": cache.leased / cache.total,
-        "cache_hit_rate": cache.hit_tokens / max(1, cache.hit_tokens + cache.miss_tokens),
+        "token_usage": used / (cache.total * block_size),
+        "cache_hit_rate": hit_rate,
     }
     aggregate = {
         "total_running_reqs": stats.num_running,
@@ -135,3 +142,8 @@ async def loads(context: RequestContext[Service, None]) -> Response:
         "avg_token_usage": load["token_usage"],
     }
     return json_reply({"version": VERSION, "dp_rank_count": 1, "loads": [load], "aggregate": aggregate})
+
+
+def _num_used(tenant: Tenant, scheduler: Scheduler) -> int:
+    """Tokens of a tenant's sequences that run."""
+    return sum(len(run.tokens) for run in scheduler.running if tenant.owns(run.request.namespace))

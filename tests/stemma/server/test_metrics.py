@@ -107,6 +107,8 @@ async def test_a_key_is_needed_and_a_tenant_is_told_of_itself(engine: Engine, se
         assert alice["stemma_completion_tokens_total",] == 10
         assert everything["stemma_tenant_tokens_total", "kind=completion", "tenant=alice"] == 10
         assert "stemma_kv_blocks" in {name for name, *_ in everything}
+        (load,) = (await client.get("/v1/loads", key="kb"))["loads"]
+        assert load["num_used_tokens"] == load["cache_hit_rate"] == 0
         await client.post("/v1/completions", key="kb", prompt="bob", max_tokens=5, ignore_eos=True)
         assert (await read(client, "kb"))["stemma_completion_tokens_total",] == 5
 

@@ -20,9 +20,9 @@ from stemma.terminal.config_file import read_serve_file
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SERVE = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
 EXTRAS = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-INSTRUCTIONS = set(
-    ["FROM", "ARG", "COPY", "RUN", "USER", "ENV", "VOLUME", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"]
-)
+INSTRUCTIONS = {
+    "FROM", "ARG", "COPY", "RUN", "USER", "ENV", "VOLUME", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD",
+}  # fmt: skip
 
 
 def check_command(words: list[str]) -> None:

@@ -106,14 +106,16 @@ def draw(pieces: list[Piece]) -> str:
         for at, name in names.items()
     ]
     texts = [
-        f'<text x="{LEFT + column * LETTER:g}" y="{TOP + number * LINE}" class="{kind} {names[at]}">{escape(part)}</text>'
+        f'<text x="{LEFT + column * LETTER:g}" y="{TOP + number * LINE}" '
+        f'class="{kind} {names[at]}">{escape(part)}</text>'
         for number, row in enumerate(rows)
         for at, column, part, kind in row
         if part.strip()
     ]
     height = TOP + ROWS * LINE
     return SVG.format(
-        width=2 * LEFT + COLUMNS * LETTER, height=height, inner=height - 34, styles="\n".join([*styles, _scroll(breaks)]),
+        width=2 * LEFT + COLUMNS * LETTER, height=height, inner=height - 34,
+        styles="\n".join([*styles, _scroll(breaks)]),
         texts="\n".join(texts), seconds=SECONDS, end=max(0, len(rows) - ROWS) * LINE,
     )  # fmt: skip
 
@@ -131,7 +133,8 @@ def _percent(at: float, more: float = 0.0) -> str:
     return f"{at / SECONDS * 100 + more:.2f}%"
 
 
-SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height}" width="{width:g}" height="{height}" role="img">
+SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height}" width="{width:g}"
+  height="{height}" role="img">
 <title>stemma in a terminal: a text, a chat, and the tree that they leave</title>
 <style>
 text{{font:13.3px ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;fill:#d8dee4;white-space:pre}}

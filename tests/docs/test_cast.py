@@ -28,7 +28,7 @@ def drawing() -> ModuleType:
 def test_what_is_recorded_appears_in_its_order_and_goes_up(drawing: ModuleType) -> None:
     said = [drawing.Piece(number * 0.1, f"line {number} <&>\n", "said") for number in range(300)]
     made = drawing.draw(said)
-    texts = [text for text in ElementTree.fromstring(made).iter(f"{SVG}text")]
+    texts = list(ElementTree.fromstring(made).iter(f"{SVG}text"))
     assert [text.text for text in texts] == [f"line {number} <&>" for number in range(300)]
     starts = [float(at) for at in re.findall(r"@keyframes t\d+\{0%,([\d.]+)%", made)]
     assert starts == sorted(starts)

@@ -34,6 +34,13 @@ ALSO: dict[str, Any] = {
     "Tool": {"function": {"name": "f"}},
     "CacheControl": {"type": "ephemeral"},
     "JsonFormat": {"type": "json_schema", "schema": {}},
+    "OllamaCopyRequest": {"source": "m", "destination": "n"},
+    "OllamaTool": {"function": {"name": "f"}},
+    "OllamaToolCall": {"function": {"name": "f"}},
+    **{
+        f"Ollama{name}Request": {"model": "m"}
+        for name in ("Chat", "Embed", "Embeddings", "Generate", "Show", "Transfer")
+    },
     "SearchResultBlock": {"source": "hi", "content": []},
     "ThinkingParam": {"type": "adaptive"},
     "ToolChoiceParam": {"type": "auto"},

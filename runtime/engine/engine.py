@@ -274,8 +274,8 @@ class Engine:
         self, requests: Sequence[core.Request], options: RequestOptions, hold: Hold | None = None
     ) -> list[Generation]:
         now = self._loop.clock()
-        shown = {token: self._special_texts[token] for token in options.get("shown_tokens", ())
-                 if token in self._special_texts}  # fmt: skip
+        texts = self._special_texts
+        shown = {token: texts[token] for token in options.get("shown_tokens", ()) if token in texts}
         states = [self._state(request, options.get("grammar"), shown, now) for request in requests]
         for state in states:
             state.sequence.retained = None if hold is None else hold.retained
@@ -346,10 +346,8 @@ class Engine:
     def explain(
         self, tokens: Sequence[int], namespace: str = "", lora: str | None = None, *, looks_elsewhere: bool = True
     ) -> Explanation:
-        """How much of these tokens is cached now, computed with this adapter, and why it is not more.
-
-        looks_elsewhere: whether the reason may be that another namespace has them.
-        """
+        """How much of these tokens is cached now, computed with this adapter, and why it is not more; where it
+        `looks_elsewhere`, the reason may be that another namespace has them."""
         ids = token_ids(tokens).astype(np.int32)
         name = namespace_of(self.loaded, checked(namespace, str, "namespace"), checked(lora, str | None, "lora"))
         shared = self.shared.segments(ids, name, lora)

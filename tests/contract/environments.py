@@ -30,6 +30,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "agents": ("autogen-agentchat autogen-ext[openai] openai-agents semantic-kernel",),
     "anthropic": ("anthropic>=2.14",),
     "mcp": ("mcp-server-time",),
+    "ollama": ("ollama",),
     "structured": ("outlines[openai] magentic agno[openai] guidance",),
 }
 

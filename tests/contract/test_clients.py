@@ -92,3 +92,16 @@ def test_vercels_ai_sdk_over_anthropics_api(served: Served) -> None:
     assert report["tool"] == report["streamedTool"] == "sunny"
     assert report["steps"] in (1, 2)
     assert report["cached"]
+
+
+def test_ollamas_npm_and_vercels_provider(served: Served) -> None:
+    report = run_node("ollama.mjs", served)
+    own, vercel = report["own"], report["vercel"]
+    assert own["whole"] == own["stream"]
+    assert own["object"]["name"] in ("Paris", "Rome")
+    assert own["text"]
+    assert (own["models"], own["vectors"]) == ([f"{served.model}:latest"], 2)
+    assert vercel["text"] == vercel["stream"]
+    assert {vercel["object"]["name"], vercel["streamedObject"]["name"]} <= {"Paris", "Rome"}
+    assert vercel["tool"] == vercel["streamedTool"] == "sunny"
+    assert vercel["vectors"] == 2

@@ -9,8 +9,25 @@ from typing import Any
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import ApiError, bad_request
-from stemma.server.ollama.wire import OllamaChatRequest, OllamaMessage, OllamaOptions, OllamaRequest, OllamaTool
-from stemma.server.wire.chat import ChatRequest, FunctionCall, Message, ReasoningEffort, Tool, ToolCall
+from stemma.server.ollama.wire import (
+    OllamaChatRequest,
+    OllamaMessage,
+    OllamaOptions,
+    OllamaRequest,
+    OllamaTool,
+    OllamaToolChoice,
+)
+from stemma.server.wire.chat import (
+    ChatRequest,
+    FunctionCall,
+    Message,
+    NamedFunction,
+    NamedToolChoice,
+    ReasoningEffort,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
 from stemma.server.wire.common import JsonObjectFormat, JsonSchemaFormat, JsonSchemaSpec, ResponseFormat
 
 DEFAULTS: Mapping[str, float] = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}
@@ -33,7 +50,7 @@ def model_of(context: RequestContext[Service, Any], name: str) -> str:
 
 def sampling_of(body: OllamaRequest, service: Service) -> dict[str, Any]:
     """Fields of a generation request: how to sample, and how long. Raises ApiError."""
-    options = body.options or OllamaOptions()
+    options = _options(body)
     given = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "min_p")}
     own = {name: value for name, value in DEFAULTS.items() if name not in service.engine.recommended}
     return {
@@ -52,6 +69,17 @@ def sampling_of(body: OllamaRequest, service: Service) -> dict[str, Any]:
     }
 
 
+def _options(body: OllamaRequest) -> OllamaOptions:
+    """The options, and in a chat what is said beside them."""
+    options = body.options or OllamaOptions()
+    if isinstance(body, OllamaChatRequest):
+        beside = (("temperature", body.temperature), ("top_p", body.top_p), ("num_predict", body.max_output_tokens))
+        for name, value in beside:
+            if getattr(options, name) is None:
+                setattr(options, name, value)
+    return options
+
+
 def as_chat(context: RequestContext[Service, Any], body: OllamaRequest, messages: Sequence[Message]) -> ChatRequest:
     """A chat of these messages. Raises ApiError."""
     return ChatRequest(
@@ -61,7 +89,7 @@ def as_chat(context: RequestContext[Service, Any], body: OllamaRequest, messages
         top_logprobs=body.top_logprobs if body.logprobs else None,
         reasoning_effort=_effort(context, body),
         tools=_tools(body.tools) if isinstance(body, OllamaChatRequest) else None,
-        tool_choice=body.tool_choice if isinstance(body, OllamaChatRequest) else None,
+        tool_choice=_tool_choice(body) if isinstance(body, OllamaChatRequest) else None,
     )
 
 
@@ -89,6 +117,15 @@ def _effort(context: RequestContext[Service, Any], body: OllamaRequest) -> Reaso
 
 def _tools(given: Sequence[OllamaTool] | None) -> list[Tool] | None:
     return [Tool(function=tool.function, type="function") for tool in given or ()] or None
+
+
+def _tool_choice(body: OllamaChatRequest) -> ToolChoice | None:
+    match body.tool_choice:
+        case OllamaToolChoice(name=str() as name) | OllamaToolChoice(function=NamedFunction(name=name)):
+            return NamedToolChoice(function=NamedFunction(name=name))
+        case "none" | "auto" | "required" as word:
+            return word
+    return None
 
 
 def messages_of(given: Sequence[OllamaMessage]) -> list[Message]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from stemma.server.ollama.known import CHAT, EMBED, GENERATE, MESSAGE, OPTIONS, SHOW, TOOL, TOOL_CALL, TRANSFER
-from stemma.server.wire.chat import ToolChoice
+from stemma.server.wire.chat import NamedFunction
 from stemma.server.wire.common import Count, FunctionSpec, NumLogprobs, Salt, Seed, Stop, TokenId
 from stemma.server.wire.fields import Rule, Wire
 
@@ -99,14 +99,33 @@ class OllamaTool(Wire):
     type: str | None = None
 
 
+class OllamaToolChoice(Wire):
+    """This function must be called: its name, as in OpenAI's responses or in its chats."""
+
+    type: Literal["function"] | None = None
+    name: str | None = None
+    function: NamedFunction | None = None
+
+    def __post_init__(self) -> None:
+        if (self.name is None) == (self.function is None):
+            raise ValueError("a tool_choice has a name")
+
+
 class OllamaChatRequest(OllamaRequest):
-    """POST /api/chat. Without messages it asks whether the model is there. Beyond Ollama's fields: tool_choice."""
+    """POST /api/chat. Without messages it asks whether the model is there.
+
+    Beyond Ollama's fields: tool_choice; and what Vercel's provider says here instead of in `options`: temperature,
+    top_p, max_output_tokens.
+    """
 
     rules: ClassVar[Mapping[str, Rule]] = CHAT
 
     messages: list[OllamaMessage] | None = None
     tools: list[OllamaTool] | None = None
-    tool_choice: ToolChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | OllamaToolChoice | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_output_tokens: Count | None = None
 
 
 class OllamaGenerateRequest(OllamaRequest):

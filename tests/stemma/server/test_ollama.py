@@ -169,6 +169,19 @@ async def test_ollamas_defaults_count_where_the_model_recommends_nothing(client:
     assert (second["temperature"], second["top_k"], second["top_p"], second["max_tokens"]) == (0.3, 7, 0.5, 1024)
 
 
+async def test_what_vercels_provider_says_beside_the_options(client: Any) -> None:
+    for choice in ({"type": "function", "name": "find"}, {"type": "function", "function": {"name": "find"}}):
+        body = {"tools": TOOLS, "tool_choice": choice, "temperature": 0, "max_output_tokens": 300}
+        answer = await ask(client, "chat", messages=HI, **body)
+        (call,) = answer["message"]["tool_calls"]
+        assert call["function"]["name"] == "find"
+    answer = await ask(client, "chat", messages=HI, max_output_tokens=2)
+    assert answer["eval_count"] <= 2
+    both_said = await ask(client, "chat", messages=HI, max_output_tokens=9, options={"num_predict": 1})
+    assert both_said["eval_count"] == 1
+    assert "tool_choice" in (await ask(client, "chat", 400, messages=HI, tools=TOOLS, tool_choice={}))["error"]
+
+
 async def test_what_has_no_effect_is_named(client: Any) -> None:
     options = {"num_ctx": 4096, "num_gpu": 1, "num_predict": 1, "repeat_last_n": 64, "unheard_of": 1}
     body = {"model": "tiny", "messages": HI, "keep_alive": "5m", "truncate": True, "options": options, "stream": False}

@@ -105,6 +105,7 @@ class ServerConfig:
     max_files_bytes: of all files and batches of one tenant.
     batch_lines: requests of batches that are under way at once.
     strict_fields: a field that nobody knows is refused (400), instead of named in the answer's headers.
+    incremental_streaming_output: each chunk of SGLang's /generate has what is new, not all of the answer so far.
     vllm_metric_names: /metrics also uses vLLM's names, for its dashboards and gateways.
     sglang_metric_names: /metrics also uses SGLang's names.
     open_metrics: /metrics needs no key and tells all; for where only the scraper can reach it.
@@ -145,6 +146,7 @@ class ServerConfig:
     max_files_bytes: int = 256 << 20
     batch_lines: int = 8
     strict_fields: bool = False
+    incremental_streaming_output: bool = False
     vllm_metric_names: bool = False
     sglang_metric_names: bool = False
     open_metrics: bool = False

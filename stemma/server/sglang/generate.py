@@ -159,8 +159,10 @@ class GenerateAnswer:
         return {"id": self.id if len(self.prompts) * self.n == 1 else f"{self.id}-{index}", "weight_version": "default"}
 
     async def chunks(self, generations: Sequence[Generation]) -> AsyncGenerator[dict[str, Any]]:
-        """Each chunk has all the text so far, as SGLang's have."""
+        """Each chunk has all of the answer so far, as SGLang's have; or what is new, as theirs too if so configured."""
         streams = [ChoiceStream(Scores(self, index)) for index in range(len(generations))]
+        is_incremental = self.service.config.incremental_streaming_output
+        told = [Told() for _ in generations]
         async with aclosing(outputs(generations)) as items:
             async for index, what in items:
                 if isinstance(what, Delta):
@@ -168,6 +170,8 @@ class GenerateAnswer:
                     report = streams[index].take(what, meta)
                 else:
                     report = self._report(index, what)
+                if is_incremental:
+                    report = told[index].rest(report)
                 yield report if len(generations) == 1 else report | {"index": index}
 
     def prompt(self, index: int) -> Sequence[int]:
@@ -232,6 +236,22 @@ class ChoiceStream:
         self.scores.add(delta.prompt_logprobs, delta.logprobs)
         known = meta | {"completion_tokens": len(self.tokens), **self.scores.report()}
         return {"text": self.text, "output_ids": self.tokens, "meta_info": known}
+
+
+@dataclass(slots=True)
+class Told:
+    """How much of one answer was told. What is said of the prompt, and all counts, are told each time."""
+
+    text_len: int = 0
+    num_tokens: int = 0
+
+    def rest(self, report: dict[str, Any]) -> dict[str, Any]:
+        """What is new in a report of all so far."""
+        text, tokens, meta = report["text"], report["output_ids"], report["meta_info"]
+        begin, before = self.text_len, self.num_tokens
+        self.text_len, self.num_tokens = len(text), len(tokens)
+        new = {name: meta[name][before:] for name in ("output_token_logprobs", "output_top_logprobs") if name in meta}
+        return {"text": text[begin:], "output_ids": tokens[before:], "meta_info": {**meta, **new}}
 
 
 def _reason(completion: Completion) -> dict[str, Any]:

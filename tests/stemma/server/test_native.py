@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stemma.runtime.engine import Engine
+from stemma.server import ServerConfig
 
 PATH = "/generate"
 
@@ -101,6 +102,32 @@ async def test_chunks_have_the_log_probabilities_so_far(client: Any, start: int 
     assert len(chunks) > 2
     silent = await client.stream(PATH, **{**asked, "return_logprob": False})
     assert not any("logprobs" in name for chunk in silent for name in chunk["meta_info"])
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_chunks_have_what_is_new_where_the_server_is_told_so(engine: Engine, serve_with: Any, n: int) -> None:
+    asked = {
+        "text": "hello", "sampling_params": {"max_new_tokens": 9, "ignore_eos": True, "sampling_seed": 3, "n": n},
+        "return_logprob": True, "top_logprobs_num": 2, "logprob_start_len": 1,
+    }  # fmt: skip
+    async with serve_with(engine, ServerConfig(incremental_streaming_output=True)) as client:
+        whole = await client.post(PATH, **asked)
+        chunks = await client.stream(PATH, **asked)
+    for index, answer in enumerate([whole] if n == 1 else whole):
+        own = [chunk for chunk in chunks if chunk.get("index", 0) == index]
+        assert "".join(chunk["text"] for chunk in own) == answer["text"]
+        assert [token for chunk in own for token in chunk["output_ids"]] == answer["output_ids"]
+        num_before = 0
+        for chunk in own:
+            meta = chunk["meta_info"]
+            count = meta["output_token_logprobs_length"]
+            assert count == meta["completion_tokens"]
+            assert len(meta["output_token_logprobs"]) == len(meta["output_top_logprobs"]) == count - num_before
+            assert [entry[1] for entry in meta["output_token_logprobs"]] == chunk["output_ids"]
+            assert len(meta["input_token_logprobs"]) == 4
+            num_before = count
+        assert own[-1]["meta_info"]["finish_reason"] == answer["meta_info"]["finish_reason"]
+        assert len(own) > 2
 
 
 async def test_what_stopped_an_answer_is_said(client: Any) -> None:

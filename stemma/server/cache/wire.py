@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
 from stemma.server.wire.chat import Message, Tool
 from stemma.server.wire.common import Salt, TokenId
 from stemma.server.wire.fields import Wire
+
+
+class TreeQuery(msgspec.Struct, kw_only=True):
+    """tokens: the nodes' token ids and blocks instead of excerpts of their texts."""
+
+    tokens: bool = False
 
 
 class PrefixRequest(Wire):

@@ -64,7 +64,8 @@ class Endpoint:
 
     body: the type of the JSON body; None for no body; bytes for an upload, as it comes. is_open: needs no key.
     dialect: how errors and streams are written. header: only requests that have it are for this row; others are for the
-    other row of this path.
+    other row of this path. query: a struct of what may stand behind the path's `?`. media_type: of an answer that is no
+    stream.
     """
 
     method: str
@@ -75,6 +76,8 @@ class Endpoint:
     is_open: bool = False
     dialect: Dialect = OPENAI
     header: str | None = None
+    query: type[Any] | None = None
+    media_type: str = "application/json"
 
 
 class EndpointApp:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stemma.server.http.dialect import Dialect
 from stemma.server.http.endpoint import Endpoint
 from stemma.server.openai import chat, completions, conversations, responses, stored_chats, stored_responses
+from stemma.server.openai.queries import PageQuery, ResponseQuery
 from stemma.server.openai.wire import (
     CompactRequest,
     CompletionRequest,
@@ -42,12 +43,14 @@ ENDPOINTS = (
     ),
     Endpoint("POST", "/v1/responses/compact", stored_responses.compact, "Refused: what to do instead", CompactRequest),
     Endpoint(
-        "GET", "/v1/responses/{response_id}", stored_responses.retrieve, "A response that is kept", dialect=RESPONSES
+        "GET", "/v1/responses/{response_id}", stored_responses.retrieve, "A response that is kept", dialect=RESPONSES,
+        query=ResponseQuery,
     ),
     Endpoint("DELETE", "/v1/responses/{response_id}", stored_responses.delete, "Forget a response"),
     Endpoint("POST", "/v1/responses/{response_id}/cancel", stored_responses.cancel, "End a response in the background"),
     Endpoint(
-        "GET", "/v1/responses/{response_id}/input_items", stored_responses.input_items, "What a response went on from"
+        "GET", "/v1/responses/{response_id}/input_items", stored_responses.input_items, "What a response went on from",
+        query=PageQuery,
     ),
     Endpoint("POST", "/v1/conversations", conversations.create, "A new conversation", ConversationRequest),
     Endpoint("GET", "/v1/conversations/{conversation_id}", conversations.retrieve, "A conversation"),
@@ -55,7 +58,9 @@ ENDPOINTS = (
         "POST", "/v1/conversations/{conversation_id}", conversations.update, "Change its metadata", MetadataRequest
     ),
     Endpoint("DELETE", "/v1/conversations/{conversation_id}", conversations.delete, "Forget a conversation"),
-    Endpoint("GET", "/v1/conversations/{conversation_id}/items", conversations.items, "Its items"),
+    Endpoint(
+        "GET", "/v1/conversations/{conversation_id}/items", conversations.items, "Its items", query=PageQuery
+    ),
     Endpoint("POST", "/v1/conversations/{conversation_id}/items", conversations.add_items, "More items", ItemsRequest),
     Endpoint("GET", "/v1/conversations/{conversation_id}/items/{item_id}", conversations.item, "One of its items"),
     Endpoint(

@@ -19,7 +19,7 @@ def status_endpoints() -> tuple[Endpoint, ...]:
         Endpoint("GET", "/ping", info.health, "Whether requests are taken", is_open=True),
         Endpoint("GET", "/health_generate", info.health, "Whether requests are taken", is_open=True),
         Endpoint("GET", "/version", info.version, "Stemma's version", is_open=True),
-        Endpoint("GET", "/metrics", MetricsApi().metrics, "Prometheus metrics", is_open=True),
+        Endpoint("GET", "/metrics", MetricsApi().metrics, "Prometheus metrics", is_open=True, media_type="text/plain"),
         Endpoint("POST", "/tokenize", tokens.tokenize, "Tokens of a text or a chat", TokenizeRequest),
         Endpoint("GET", "/tokenizer", tokens.tokenizer, "The tokenizer itself, with the chat template"),
         Endpoint("POST", "/detokenize", tokens.detokenize, "Text of tokens", DetokenizeRequest),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stemma.runtime.engine import Engine
@@ -127,6 +130,31 @@ async def test_the_openapi_document_has_every_path(client: Any) -> None:
     chat = document["components"]["schemas"]["ChatRequest"]
     assert {"messages", "temperature", "min_tokens"} <= chat["properties"].keys()
     assert chat["required"] == ["messages"]
+
+
+async def test_the_openapi_document_tells_everything_of_an_endpoint(client: Any) -> None:
+    paths = (await client.get("/openapi.json"))["paths"]
+    for path, operations in paths.items():
+        in_path = re.findall(r"{(\w+)}", path)
+        for operation in operations.values():
+            assert operation["description"] != ""
+            assert operation["responses"]["200"]["content"] != {}
+            parameters = operation.get("parameters", [])
+            assert [each["name"] for each in parameters if each["in"] == "path"] == in_path
+            assert all(each["schema"] for each in parameters)
+    kept = paths["/v1/responses/{response_id}"]["get"]
+    assert [each["name"] for each in kept["parameters"]] == ["response_id", "stream", "starting_after"]
+    assert set(kept["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
+    asked = paths["/api/chat"]["post"]["responses"]
+    assert set(asked["200"]["content"]) == {"application/json", "application/x-ndjson"}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/api/chat", "/generate"])
+async def test_errors_are_as_the_openapi_document_says(client: Any, path: str) -> None:
+    responses = (await client.get("/openapi.json"))["paths"][path]["post"]["responses"]
+    schema = responses["400"]["content"]["application/json"]["schema"]
+    for body in ({"temperature": 99999, "messages": []}, {"stream": 1}):
+        assert jsonschema_rs.is_valid(schema, await client.post(path, 400, **body))
 
 
 def test_there_is_one_version() -> None:

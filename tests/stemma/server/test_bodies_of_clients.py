@@ -1,0 +1,91 @@
+"""Bodies in the shapes that programs send which cannot be run in a test: chat pages, editors, load generators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+CHAT, COMPLETIONS, RESPONSES, GENERATE = "/v1/chat/completions", "/v1/completions", "/v1/responses", "/generate"
+USAGE = {"include_usage": True}
+LOOK: dict[str, Any] = {
+    "name": "query_knowledge_files",
+    "description": "Look into the user's files.",
+    "parameters": {"type": "object", "properties": {"query": {"enum": ["a", "b"]}}, "required": ["query"]},
+}
+CALL = {"id": "call_1", "type": "function", "function": {"name": LOOK["name"], "arguments": '{"query": "a"}'}}
+SAMPLING = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
+
+BODIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "a chat page that streams, with sources in the prompt": (CHAT, {
+        "stream": True, "stream_options": USAGE, "max_tokens": 4, "user": {"name": "Ann", "id": "1", "role": "user"},
+        "messages": [{"role": "system", "content": "Use <source id=\"1\">tea</source> and cite [1]."},
+                     {"role": "user", "content": [{"type": "text", "text": "What is there?"}]}],
+    }),
+    "a chat page that calls its tools": (CHAT, {
+        "stream": True, "stream_options": USAGE, "max_tokens": 4, "metadata": {"chat_id": "1"},
+        "tools": [{"type": "function", "function": LOOK}],
+        "messages": [{"role": "user", "content": "Look."}, {"role": "assistant", "content": "", "tool_calls": [CALL]},
+                     {"role": "tool", "tool_call_id": "call_1", "content": "tea"}],
+    }),
+    "a title": (CHAT, {
+        "stream": False, "max_completion_tokens": 4,
+        "messages": [{"role": "user", "content": "### Task:\nA title of 3-5 words, as JSON { \"title\": \"...\" }"}],
+    }),
+    "an answer that goes on": (CHAT, {
+        "stream": True, "max_tokens": 4, "continue_final_message": True, "add_generation_prompt": False,
+        "messages": [{"role": "user", "content": "Tell."}, {"role": "assistant", "content": "Once"}],
+    }),
+    "a chat page over responses": (RESPONSES, {
+        "stream": True, "max_output_tokens": 4, "instructions": "Be brief.", "tool_choice": "auto",
+        "tools": [{"type": "function", **LOOK, "strict": False}],
+        "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Look."}]},
+                  {"type": "function_call", "call_id": "call_1", "name": LOOK["name"], "arguments": "{}"},
+                  {"type": "function_call_output", "call_id": "call_1", "output": "tea"}],
+    }),
+    "a chat page with all settings": (CHAT, {
+        "stream": True, "max_tokens": 4, "user": "66f", **SAMPLING, "messages": [{"role": "user", "content": "hi"}],
+    }),
+    "an editor's agent": (CHAT, {
+        "stream": True, "stream_options": USAGE, "temperature": 0, "max_tokens": 4, "parallel_tool_calls": False,
+        "messages": [{"role": "system", "content": "You edit."}, {"role": "user", "content": [
+            {"type": "text", "text": "<task>edit</task>"}, {"type": "text", "text": "# Files", "cache_control":
+             {"type": "ephemeral"}}]}],
+        "tools": [{"type": "function", "function": {**LOOK, "strict": False}}], "tool_choice": "auto",
+    }),
+    "an editor's completion": (COMPLETIONS, {
+        "prompt": "def add(a, b):\n    return", "max_tokens": 4, "temperature": 0.01, "stream": True,
+        "stop": ["\n\n", "/src/", "#- coding: utf-8", "```"], "suffix": "",
+    }),
+    "vLLM's load over completions": (COMPLETIONS, {
+        "prompt": "hi", "repetition_penalty": 1.0, "max_tokens": 4, "logprobs": None, "stream": True,
+        "stream_options": USAGE, "temperature": 0.0, "ignore_eos": True, "min_tokens": 0,
+    }),
+    "vLLM's load over chats": (CHAT, {
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}], "max_completion_tokens": 4,
+        "stream": True, "stream_options": USAGE, "ignore_eos": True, "temperature": 0.0, "request_id": "bench-0",
+    }),
+    "SGLang's load": (GENERATE, {
+        "text": "hi", "sampling_params": {"temperature": 0.0, "max_new_tokens": 4, "ignore_eos": True}, "stream": True,
+        "lora_path": None, "return_logprob": False, "return_routed_experts": False, "logprob_start_len": -1,
+    }),
+    "SGLang's load over completions": (COMPLETIONS, {
+        "prompt": "hi", "temperature": 0.0, "best_of": 1, "max_tokens": 4, "stream": True, "ignore_eos": True,
+    }),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_it_is_answered(client: Any, name: str) -> None:
+    path, body = BODIES[name]
+    model = {} if path == GENERATE else {"model": "tiny"}
+    answer = await client.http.post(path, json={**model, **body})
+    assert answer.status_code == 200, answer.text
+    assert '"error":{' not in answer.text
+    assert answer.headers["content-type"].startswith("text/event-stream" if body["stream"] else "application/json")
+
+
+async def test_load_generators_ask_for_these_before_and_after(client: Any) -> None:
+    for path in ("/v1/models", "/metrics", "/server_info", "/get_server_info", "/health"):
+        assert (await client.http.get(path)).status_code == 200
+    assert (await client.http.post("/flush_cache")).status_code == 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stemma.server.http.dialect import Dialect
 from stemma.server.http.endpoint import Endpoint
 from stemma.server.openai import chat, completions, conversations, responses, stored_chats, stored_responses
-from stemma.server.openai.queries import PageQuery, ResponseQuery
+from stemma.server.openai.queries import OldestFirstQuery, PageQuery, ResponseQuery, StoredChatsQuery
 from stemma.server.openai.wire import (
     CompactRequest,
     CompletionRequest,
@@ -21,13 +21,18 @@ RESPONSES = Dialect(event=responses.response_event, end=b"")
 
 ENDPOINTS = (
     Endpoint("POST", "/v1/chat/completions", chat.chat_completions, "Answer a chat", ChatRequest),
-    Endpoint("GET", "/v1/chat/completions", stored_chats.listed, "Chat completions that are kept"),
+    Endpoint(
+        "GET", "/v1/chat/completions", stored_chats.listed, "Chat completions that are kept", query=StoredChatsQuery
+    ),
     Endpoint("GET", "/v1/chat/completions/{completion_id}", stored_chats.retrieve, "One that is kept"),
     Endpoint(
         "POST", "/v1/chat/completions/{completion_id}", stored_chats.update, "Change its metadata", MetadataRequest
     ),
     Endpoint("DELETE", "/v1/chat/completions/{completion_id}", stored_chats.delete, "Forget a chat completion"),
-    Endpoint("GET", "/v1/chat/completions/{completion_id}/messages", stored_chats.messages, "What it was asked by"),
+    Endpoint(
+        "GET", "/v1/chat/completions/{completion_id}/messages", stored_chats.messages, "What it was asked by",
+        query=OldestFirstQuery,
+    ),
     Endpoint("POST", "/v1/completions", completions.completions, "Continue texts", CompletionRequest),
     Endpoint(
         "POST",

@@ -18,6 +18,18 @@ class PageQuery(msgspec.Struct, kw_only=True):
     after: str | None = None
 
 
+class OldestFirstQuery(PageQuery, kw_only=True):
+    """A part of a list that begins with the oldest."""
+
+    order: Literal["asc", "desc"] = "asc"
+
+
+class StoredChatsQuery(OldestFirstQuery, kw_only=True):
+    """Answers to chats, those of one model if it is named."""
+
+    model: str | None = None
+
+
 class FilesQuery(PageQuery, kw_only=True):
     """Files, those for one purpose if it is named."""
 

@@ -145,6 +145,8 @@ async def test_the_openapi_document_tells_everything_of_an_endpoint(client: Any)
     kept = paths["/v1/responses/{response_id}"]["get"]
     assert [each["name"] for each in kept["parameters"]] == ["response_id", "stream", "starting_after"]
     assert set(kept["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
+    chats = paths["/v1/chat/completions"]["get"]["parameters"]
+    assert [each["name"] for each in chats] == ["limit", "order", "after", "model"]
     asked = paths["/api/chat"]["post"]["responses"]
     assert set(asked["200"]["content"]) == {"application/json", "application/x-ndjson"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from stemma.fsm.errors import FormError, LimitError
@@ -25,10 +26,11 @@ JSON_TYPES = ("string", "number", "boolean", "null", "array", "object")
 
 @dataclass(frozen=True)
 class Function:
-    """A function with the schema of its arguments."""
+    """A function with the schema of its arguments. text: what binds the text that is its only argument."""
 
     name: str
     arguments: JSONSchema
+    text: ast.GrammarSpec | None = None
 
     @property
     def schema(self) -> Mapping[str, Any]:
@@ -48,6 +50,7 @@ def function_of(name: str, parameters: Mapping[str, Any]) -> Function:
     return Function(name, JSONSchema(closed(schema)))
 
 
+@lru_cache(maxsize=512)
 def enforceable(function: Function) -> str | None:
     """What of a function's schema cannot be enforced, told; None if all of it can."""
     try:
@@ -133,6 +136,12 @@ def members_of(function: Function) -> list[Member]:
         Member(name, {**part, **definitions(root)} if isinstance(part, dict) else {}, name in required)
         for name, part in properties.items()
     ]
+
+
+def refuse_text(function: Function) -> None:
+    """Raises FormError for a text that is bound by a grammar, where calls are written in a way that cannot hold one."""
+    if function.text is not None:
+        raise FormError(f"this model writes no calls that could hold a text of a grammar: give {function.name} none")
 
 
 def resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:

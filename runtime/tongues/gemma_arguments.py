@@ -9,7 +9,7 @@ from typing import Any
 
 from stemma.fsm.syntax import ast
 from stemma.fsm.syntax.nodes import concat, text
-from stemma.runtime.tongues.functions import Function, Reader, Step, members_of
+from stemma.runtime.tongues.functions import Function, Reader, Step, members_of, refuse_text
 from stemma.runtime.tongues.marks import Marks
 from stemma.runtime.tongues.nested_values import NestedValues
 from stemma.runtime.tongues.raw_text import raw_text
@@ -25,6 +25,7 @@ class GemmaArguments:
     null: str = "None"
 
     def grammar(self, function: Function, marks: Marks) -> ast.Grammar:
+        refuse_text(function)
         members_of(function)  # refuses what is said beside the properties
         rules = Rules()
         return rules.grammar(NestedValues(_Notation(self, marks), rules).object(function.schema))

@@ -6,12 +6,14 @@ They are streamed as they come: what the model writes is what the client is give
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from stemma.fsm.languages.json_schema.options import WhiteSpace
+from stemma.fsm.languages.json_schema.texts import spelled
 from stemma.fsm.syntax import ast
+from stemma.fsm.syntax.nodes import concat, text
 from stemma.runtime.tongues.functions import Function, Reader, Step
 from stemma.runtime.tongues.marks import Marks
 
@@ -24,7 +26,20 @@ class JsonArguments:
     is_ascii: bool = False
 
     def grammar(self, function: Function, marks: Marks) -> ast.Grammar:
+        if function.text is not None:
+            return self._of_text(function, function.text.grammar())
         return replace(function.arguments, white_space=self.white_space).grammar()
+
+    def _of_text(self, function: Function, form: ast.Grammar) -> ast.Grammar:
+        """An object with one text, of this grammar."""
+        (name,) = function.schema["properties"]
+        begin, _, end = self.write({name: "|"}).partition("|")
+
+        def rule(of: Hashable) -> ast.Node:
+            assert isinstance(of, tuple)
+            return spelled(form.rule(of[1]), strictly=True)
+
+        return ast.Grammar(concat([text(begin), spelled(form.start, strictly=True), text(end)]), rule)
 
     def write(self, arguments: Mapping[str, Any]) -> str:
         separators = (",", ":") if self.white_space == "compact" else None

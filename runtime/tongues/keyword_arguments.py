@@ -23,6 +23,7 @@ from stemma.runtime.tongues.functions import (
     definitions,
     listed,
     members_of,
+    refuse_text,
     resolved,
 )
 from stemma.runtime.tongues.marks import Marks
@@ -40,6 +41,7 @@ class KeywordArguments:
     is_json: bool = False
 
     def grammar(self, function: Function, marks: Marks) -> ast.Grammar:
+        refuse_text(function)
         rules = Rules()
         members = [(concat([text(f"{member.name}="), self._value(member, rules)]), member.is_required)
                    for member in members_of(function)]  # fmt: skip

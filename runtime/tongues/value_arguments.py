@@ -86,12 +86,19 @@ class ValueArguments:
     def grammar(self, function: Function, marks: Marks) -> ast.Grammar:
         rules = Rules()
         members = members_of(function)
+        if function.text is not None:
+            return self._of_text(members[0].name, rules.add(function.text.grammar()), rules, marks)
         nodes = [(concat([text(member.name), self._value(member, rules, marks)]), member.is_required)
                  for member in members]  # fmt: skip
         each = listed(rules, "members", nodes, marks.node(self.closer + self.opener))
         some = concat([marks.node(self.head + self.opener), each, marks.node(self.closer)]) if members else NOTHING
         needs_some = any(member.is_required for member in members)
         return rules.grammar(some if needs_some else choice([marks.node(self.empty), some]))
+
+    def _of_text(self, name: str, node: ast.Node, rules: Rules, marks: Marks) -> ast.Grammar:
+        """One text, as it stands."""
+        before = self.head + self.opener + name + self.middle("string").text
+        return rules.grammar(concat([marks.node(before), node, marks.node(self.closer)]))
 
     def _value(self, member: Member, rules: Rules, marks: Marks) -> ast.Node:
         """A middle, and a value of the types that it is for."""

@@ -25,17 +25,8 @@ from stemma.server.anthropic.own_tools import own_tool
 from stemma.server.anthropic.wire import CountTokensRequest, ToolParam
 from stemma.server.http.errors import bad_request
 from stemma.server.wire import common
-from stemma.server.wire.chat import (
-    ChatRequest,
-    FunctionCall,
-    Message,
-    NamedFunction,
-    NamedToolChoice,
-    ReasoningEffort,
-    TextPart,
-    Tool,
-    ToolCall,
-)
+from stemma.server.wire.chat import ChatRequest, Message, ReasoningEffort, TextPart
+from stemma.server.wire.tools import FunctionCall, NamedFunction, NamedToolChoice, Tool, ToolCall
 
 SEALED = "stemma:"
 """What a signature begins with that has the thoughts themselves."""

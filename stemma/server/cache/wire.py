@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from stemma.server.wire.chat import Message, Tool
+from stemma.server.wire.chat import Message
 from stemma.server.wire.common import Salt, TokenId
 from stemma.server.wire.fields import Wire
+from stemma.server.wire.tools import Tool
 
 
 class TreeQuery(msgspec.Struct, kw_only=True):

@@ -11,9 +11,10 @@ from stemma.runtime.engine import Completion, Generation, RequestOptions
 from stemma.runtime.errors import StemmaError
 from stemma.runtime.tongues.answer_grammar import AnswerGrammar
 from stemma.runtime.tongues.parser import AnswerParser
-from stemma.runtime.tongues.pieces import Answer, Piece
+from stemma.runtime.tongues.pieces import Answer, Piece, ToolCallArguments, ToolCallStart
 from stemma.runtime.tongues.tongue import Standing
 from stemma.server.generation.generations import constrain, errors_of_prompt_named, start, truncated
+from stemma.server.generation.inputs import InputReader
 from stemma.server.generation.options import sampling_options
 from stemma.server.generation.service import Service
 from stemma.server.generation.token_texts import TextOffsets
@@ -22,7 +23,8 @@ from stemma.server.http.errors import ApiError, bad_request
 from stemma.server.http.keys import Tenant
 from stemma.server.outputs.constraints import OutputConstraint, ToolUse, chat_constraint, function_of, tool_use
 from stemma.server.prompts.prompter import ChatPrompt, ChatPrompter, Ending, answer_key
-from stemma.server.wire.chat import ChatRequest, FunctionCall, Message, ToolCall
+from stemma.server.wire.chat import ChatRequest, Message
+from stemma.server.wire.tools import CustomCall, FunctionCall, ToolCall
 
 
 async def start_chat(
@@ -137,7 +139,7 @@ class ChatTurn:
         functions = [function_of(tool) for tool in self.tools.callable]
         tongue = self.service.prompter.tongue
         parser = AnswerParser(tongue, functions, self.tools.max_calls, self.standing, calls_first=self.calls_first)
-        return Choice(parser, frozenset(self.body.stop_token_ids or ()))
+        return Choice(parser, frozenset(self.body.stop_token_ids or ()), self.tools.custom)
 
     def remember(self, choice: Choice, completion: Completion) -> None:
         """Know the answer again when it comes back, and have all of it in the cache by then.
@@ -164,7 +166,9 @@ class ChatTurn:
     def _compute_next_beginning(self, answer: Answer, ran: Sequence[int], ticket: int) -> None:
         """Have in the cache what the next turn will begin with, where the template writes it otherwise than it ran."""
         calls = [
-            ToolCall(id=made.id, function=FunctionCall(name=made.name, arguments=made.arguments))
+            ToolCall(id=made.id, custom=CustomCall(name=made.name, input=made.arguments))
+            if made.name in self.tools.custom
+            else ToolCall(id=made.id, function=FunctionCall(name=made.name, arguments=made.arguments))
             for made in answer.calls
         ]
         said = Message(role="assistant", content=answer.content, tool_calls=calls or None)
@@ -182,12 +186,15 @@ class ChatTurn:
 class Choice:
     """One choice, whole or on its way: the parser, and what came of it so far.
 
-    stops: tokens that cut an answer off, as stop strings do.
+    stops: tokens that cut an answer off, as stop strings do. custom: names of tools that are given a text, which is
+    what the pieces of their calls have in place of arguments.
     """
 
     parser: AnswerParser
     stops: Collection[int] = ()
+    custom: Collection[str] = ()
     answer: Answer = field(default_factory=Answer)
+    _inputs: dict[int, InputReader] = field(default_factory=dict)
 
     def take(self, text: str) -> list[Piece]:
         """What has become certain with more text."""
@@ -200,9 +207,24 @@ class Choice:
         return self._put(self.parser.finish() if is_whole else self.parser.cut())
 
     def _put(self, pieces: list[Piece]) -> list[Piece]:
-        for piece in pieces:
+        told = [each for piece in pieces if (each := self._told(piece)) is not None]
+        for piece in told:
             self.answer.add(piece)
-        return pieces
+        return told
+
+    def _told(self, piece: Piece) -> Piece | None:
+        """A piece as clients are given it; None for nothing yet."""
+        match piece:
+            case ToolCallStart(number, _, name) if name in self.custom:
+                self._inputs[number] = InputReader()
+            case ToolCallArguments(number, text) if number in self._inputs:
+                said = self._inputs[number].push(text)
+                return ToolCallArguments(number, said) if said else None
+        return piece
+
+    def is_custom(self, number: int) -> bool:
+        """Whether the call of this number is one of a tool that is given a text."""
+        return number in self._inputs
 
     def num_reasoning(self, completion: Completion, offsets: TextOffsets) -> int:
         """Tokens of the thoughts. offsets: of a text in which the tongue's marks are shown."""

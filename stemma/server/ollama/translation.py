@@ -17,18 +17,9 @@ from stemma.server.ollama.wire import (
     OllamaTool,
     OllamaToolChoice,
 )
-from stemma.server.wire.chat import (
-    ChatRequest,
-    FunctionCall,
-    Message,
-    NamedFunction,
-    NamedToolChoice,
-    ReasoningEffort,
-    Tool,
-    ToolCall,
-    ToolChoice,
-)
+from stemma.server.wire.chat import ChatRequest, Message, ReasoningEffort
 from stemma.server.wire.common import JsonObjectFormat, JsonSchemaFormat, JsonSchemaSpec, ResponseFormat
+from stemma.server.wire.tools import FunctionCall, NamedFunction, NamedToolChoice, Tool, ToolCall, ToolChoice
 
 DEFAULTS: Mapping[str, float] = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}
 """Ollama's, where neither the request nor the model's files say anything."""
@@ -158,5 +149,5 @@ def _call(call: Any, made_id: str) -> ToolCall:
 
 def _answered(open_calls: Sequence[ToolCall], name: str | None) -> str | None:
     """The id of the first call of that function, or of any, that has no result yet."""
-    named = [call.id for call in open_calls if name in (None, call.function.name)]
+    named = [call.id for call in open_calls if name in (None, call.told.name)]
     return next(iter([*named, *(call.id for call in open_calls)]), None)

@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from stemma.server.ollama.known import CHAT, EMBED, GENERATE, MESSAGE, OPTIONS, SHOW, TOOL, TOOL_CALL, TRANSFER
-from stemma.server.wire.chat import NamedFunction
 from stemma.server.wire.common import Count, FunctionSpec, NumLogprobs, Salt, Seed, Stop, TokenId
 from stemma.server.wire.fields import Rule, Wire
+from stemma.server.wire.tools import NamedFunction
 
 ROLES = ("system", "user", "assistant", "tool")
 

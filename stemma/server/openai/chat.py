@@ -86,8 +86,8 @@ class ChatAnswer:
             message["reasoning_content"] = choice.answer.reasoning
         if choice.answer.calls:
             message["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for call in choice.answer.calls
+                _call(call.id, call.name, call.arguments, choice.is_custom(number))
+                for number, call in enumerate(choice.answer.calls)
             ]
         made = {
             "index": index,
@@ -126,12 +126,12 @@ class ChatAnswer:
                 choice = choices[index]
                 if isinstance(what, Delta):
                     self.usage.num_completion += len(what.tokens)
-                    for chunk in self._delta_chunks(index, choice.take(what.text), what):
+                    for chunk in self._delta_chunks(index, choice, what):
                         yield chunk
                     continue
                 last[index] = what
                 for piece in choice.finish(what):
-                    yield self._chunk(index, _delta(piece))
+                    yield self._chunk(index, _delta(piece, choice))
                 self._ended(choice, what)
                 whole = [completion for completion in last if completion is not None]
                 if self.keeper is not None and len(whole) == len(choices):
@@ -144,17 +144,17 @@ class ChatAnswer:
             chunk = self._head("chat.completion.chunk")
             yield {**chunk, "choices": [], "usage": usage_report(usages, len(usages), self._num_reasoning)}
 
-    def _delta_chunks(self, index: int, pieces: Sequence[Piece], choice: Delta) -> list[dict[str, Any]]:
+    def _delta_chunks(self, index: int, choice: Choice, delta: Delta) -> list[dict[str, Any]]:
         """A chunk for each piece; log-probabilities and token ids go with the first one, whatever it says."""
-        deltas = [_delta(piece) for piece in pieces]
-        has_extras = bool(choice.tokens and self.turn.body.return_token_ids) or bool(choice.logprobs)
+        deltas = [_delta(piece, choice) for piece in choice.take(delta.text)]
+        has_extras = bool(delta.tokens and self.turn.body.return_token_ids) or bool(delta.logprobs)
         if not deltas and has_extras:
             deltas = [{}]
-        chunks = [self._chunk(index, delta) for delta in deltas]
+        chunks = [self._chunk(index, told) for told in deltas]
         if chunks:
-            chunks[0]["choices"][0]["logprobs"] = self._logprobs(choice.logprobs)
+            chunks[0]["choices"][0]["logprobs"] = self._logprobs(delta.logprobs)
             if self.turn.body.return_token_ids:
-                chunks[0]["choices"][0]["token_ids"] = choice.tokens
+                chunks[0]["choices"][0]["token_ids"] = delta.tokens
         return chunks
 
     def _chunk(self, index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
@@ -163,14 +163,21 @@ class ChatAnswer:
         return chunk | self.usage.report()
 
 
-def _delta(piece: Piece) -> dict[str, Any]:
+def _delta(piece: Piece, choice: Choice) -> dict[str, Any]:
     match piece:
         case TextPiece(text):
             return {"content": text}
         case ReasoningPiece(text):
             return {"reasoning_content": text}
         case ToolCallStart(index, call_id, name):
-            begun = {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": ""}}
-            return {"tool_calls": [begun]}
+            return {"tool_calls": [{"index": index, **_call(call_id, name, "", choice.is_custom(index))}]}
+        case ToolCallArguments(index, text) if choice.is_custom(index):
+            return {"tool_calls": [{"index": index, "custom": {"input": text}}]}
         case ToolCallArguments(index, text):
             return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
+
+
+def _call(call_id: str, name: str, said: str, is_custom: bool) -> dict[str, Any]:
+    if is_custom:
+        return {"id": call_id, "type": "custom", "custom": {"name": name, "input": said}}
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": said}}

@@ -34,6 +34,10 @@ def _item(item: Value, place: int) -> Iterator[tuple[str, Value]]:
             told = item["arguments"]
             yield "response.function_call_arguments.delta", {**at, "delta": told}
             yield "response.function_call_arguments.done", {**at, "name": item["name"], "arguments": told}
+        case "custom_tool_call":
+            yield "response.output_item.added", _placed({**item, "input": "", "status": "in_progress"}, place)
+            yield "response.custom_tool_call_input.delta", {**at, "delta": item["input"]}
+            yield "response.custom_tool_call_input.done", {**at, "input": item["input"]}
         case "message" | "reasoning":
             yield "response.output_item.added", _placed({**item, "content": [], "status": "in_progress"}, place)
             for index, part in enumerate(item["content"]):

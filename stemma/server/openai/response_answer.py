@@ -7,6 +7,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine import Completion, Delta, Generation
 from stemma.runtime.tongues.pieces import Piece, ReasoningPiece, TextPiece, ToolCallArguments, ToolCallStart
@@ -16,7 +18,13 @@ from stemma.server.generation.reporting import logprob_entries, new_id, now, usa
 from stemma.server.generation.token_texts import TextOffsets
 from stemma.server.http.errors import ApiError, api_error
 from stemma.server.http.replies import error_in_stream
-from stemma.server.openai.wire import NamedChoice, ResponsesRequest, conversation_id
+from stemma.server.openai.wire import NamedChoice, ResponsesRequest, ResponseTool, conversation_id
+
+CALLS = {
+    "function_call": "response.function_call_arguments",
+    "custom_tool_call": "response.custom_tool_call_input",
+}
+"""Kinds of items that are calls, and what the events of their texts begin with."""
 
 
 @dataclass(slots=True)
@@ -41,6 +49,9 @@ class Item:
                 "arguments": self.text,
                 "status": status,
             }
+        if self.kind == "custom_tool_call":
+            called = {"type": self.kind, "id": self.id, "call_id": self.call_id, "name": self.name}
+            return {**called, "input": self.text, "status": status}
         content = [] if status == "in_progress" else [self.part()]
         if self.kind == "reasoning":
             return {"type": "reasoning", "id": self.id, "summary": [], "content": content, "status": status}
@@ -93,6 +104,8 @@ class ResponseAnswer:
                 if not self._items or self._items[-1].kind != kind:
                     self._items.append(Item(new_id(prefix), kind))
                 self._items[-1].text += text
+            case ToolCallStart(number, call_id, name) if self._choice.is_custom(number):
+                self._items.append(Item(new_id("ctc_"), "custom_tool_call", call_id, name))
             case ToolCallStart(_, call_id, name):
                 self._items.append(Item(new_id("fc_"), "function_call", call_id, name))
             case ToolCallArguments(_, text):
@@ -153,7 +166,7 @@ class ResponseAnswer:
 
     def _end_status(self, completion: Completion) -> str:
         """The status of the last item: a call whose arguments are whole is complete, whatever cut the answer off."""
-        if self._items[-1].kind == "function_call":
+        if self._items[-1].kind in CALLS:
             return "incomplete" if self._choice.parser.is_in_arguments else "completed"
         return _status(completion)
 
@@ -223,7 +236,7 @@ class ResponseAnswer:
                 yield "response.reasoning_text.delta", {**_at(item, place), "delta": text}
             case ToolCallArguments(_, text):
                 told = {"item_id": item.id, "output_index": place, "delta": text}
-                yield "response.function_call_arguments.delta", told
+                yield f"{CALLS[item.kind]}.delta", told
 
     def _text_event(self, text: str, scores: Sequence[TokenLogprob]) -> tuple[str, dict[str, Any]]:
         item, place = self._items[-1], len(self._items) - 1
@@ -258,6 +271,8 @@ class ResponseAnswer:
         elif item.kind == "reasoning":
             yield "response.reasoning_text.done", {**_at(item, place), "text": item.text}
             yield "response.content_part.done", {**_at(item, place), "part": item.part()}
+        elif item.kind == "custom_tool_call":
+            yield f"{CALLS[item.kind]}.done", {"item_id": item.id, "output_index": place, "input": item.text}
         else:
             told = {"item_id": item.id, "output_index": place, "name": item.name, "arguments": item.text}
             yield "response.function_call_arguments.done", told
@@ -302,14 +317,24 @@ def _at(item: Item, place: int) -> dict[str, Any]:
 
 
 def _empty(item: Item) -> dict[str, Any]:
-    return {"arguments": ""} if item.kind == "function_call" else {}
+    names = {"function_call": "arguments", "custom_tool_call": "input"}
+    return {names[item.kind]: ""} if item.kind in names else {}
 
 
-def _tool_choice(choice: str | NamedChoice | None) -> str | dict[str, str]:
-    return {"type": "function", "name": choice.name} if isinstance(choice, NamedChoice) else choice or "auto"
+def _tool_choice(choice: str | NamedChoice | None) -> str | dict[str, Any]:
+    match choice:
+        case NamedChoice(type="allowed_tools", mode=mode, tools=list() as tools):
+            named = [{"type": tool.type or "function", "name": tool.called} for tool in tools]
+            return {"type": "allowed_tools", "mode": mode, "tools": named}
+        case NamedChoice(name=name):
+            return {"type": choice.type or "function", "name": name}
+    return choice or "auto"
 
 
-def _tool(tool: Any) -> dict[str, Any]:
+def _tool(tool: ResponseTool) -> dict[str, Any]:
+    if tool.type == "custom":
+        told = {"type": "text"} if tool.format is None else msgspec.to_builtins(tool.format)
+        return {"type": "custom", "name": tool.name, "description": tool.description or "", "format": told}
     return {
         "type": "function",
         "name": tool.name,

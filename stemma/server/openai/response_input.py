@@ -10,6 +10,8 @@ from stemma.server.http.errors import bad_request
 from stemma.server.openai.wire import (
     InputCall,
     InputCallOutput,
+    InputCustomCall,
+    InputCustomOutput,
     InputItem,
     InputMessage,
     InputReasoning,
@@ -20,10 +22,11 @@ from stemma.server.openai.wire import (
 )
 from stemma.server.prompts.tool_text import content_text
 from stemma.server.wire import common
-from stemma.server.wire.chat import (
-    ChatRequest,
+from stemma.server.wire.chat import ChatRequest, Message
+from stemma.server.wire.tools import (
+    AllowedTools,
+    CustomCall,
     FunctionCall,
-    Message,
     NamedFunction,
     NamedToolChoice,
     Tool,
@@ -65,15 +68,21 @@ def messages_of(body: ResponsesRequest, reader: BodyReader, before: Sequence[dic
                 messages.append(Message(role=role, content=content_text(item.content)))
                 if role == "assistant":
                     messages[-1].reasoning_content, thoughts = thoughts, None
-            case InputCallOutput(call_id=call_id, output=output):
+            case InputCallOutput(call_id=call_id, output=output) | InputCustomOutput(call_id=call_id, output=output):
                 messages.append(Message(role="tool", content=content_text(output), tool_call_id=call_id))
-            case InputCall():
-                call = ToolCall(id=item.call_id, function=FunctionCall(name=item.name, arguments=item.arguments))
+            case InputCall() | InputCustomCall():
+                call = _call(item)
                 if not messages or messages[-1].role != "assistant" or thoughts:
                     messages.append(Message(role="assistant", reasoning_content=thoughts))
                     thoughts = None
                 messages[-1].tool_calls = [*(messages[-1].tool_calls or []), call]
     return messages
+
+
+def _call(item: InputCall | InputCustomCall) -> ToolCall:
+    if isinstance(item, InputCall):
+        return ToolCall(id=item.call_id, function=FunctionCall(name=item.name, arguments=item.arguments))
+    return ToolCall(id=item.call_id, custom=CustomCall(name=item.name, input=item.input))
 
 
 def checked_items(values: Sequence[dict[str, Any]], param: str, reader: BodyReader) -> list[InputItem]:
@@ -98,15 +107,13 @@ def _format(body: ResponsesRequest) -> common.ResponseFormat | None:
 
 
 def _tools(body: ResponsesRequest) -> list[Tool] | None:
-    if not body.tools:
-        return None
-    return [
-        Tool(function=common.FunctionSpec(name=tool.name, description=tool.description, parameters=tool.parameters))
-        for tool in body.tools
-    ]
+    return [tool.told for tool in body.tools] if body.tools else None
 
 
 def _tool_choice(body: ResponsesRequest) -> Any:
-    if isinstance(body.tool_choice, NamedChoice):
-        return NamedToolChoice(function=NamedFunction(name=body.tool_choice.name))
+    match body.tool_choice:
+        case NamedChoice(type="allowed_tools", mode=str() as mode, tools=list() as tools):
+            return NamedToolChoice(allowed_tools=AllowedTools(mode=mode, tools=tools))
+        case NamedChoice(name=str() as name):
+            return NamedToolChoice(function=NamedFunction(name=name))
     return body.tool_choice

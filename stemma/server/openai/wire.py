@@ -7,12 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from stemma.server.wire.chat import MAX_CALLS, ReasoningEffort, TextPart, Tool
-from stemma.server.wire.common import Count, GenerationRequest, NumChoices, NumLogprobs, SamplingRequest
+from stemma.server.wire.chat import MAX_CALLS, ReasoningEffort, TextPart
+from stemma.server.wire.common import Count, FunctionSpec, GenerationRequest, NumChoices, NumLogprobs, SamplingRequest
 from stemma.server.wire.fields import Only, Rule, Taken, Wire
 from stemma.server.wire.known import COMING_BACK, OPENAI_ANSWERS
-
-FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
+from stemma.server.wire.tools import AllowedTool, CustomFormat, CustomSpec, GrammarText, Tool, ToolName
 
 
 class Calling(Wire):
@@ -88,6 +87,29 @@ class InputCallOutput(Wire, tag_field="type", tag="function_call_output"):
     output: str | list[TextPart]
 
 
+class InputCustomCall(Wire, tag_field="type", tag="custom_tool_call"):
+    """A call of a custom tool that the model made before."""
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        **ITEM,
+        "namespace": Only((), "call tools by their names"),
+        "async": Only((False,), "calls are made when the answer is there"),
+    }
+
+    call_id: str
+    name: str
+    input: str
+
+
+class InputCustomOutput(Wire, tag_field="type", tag="custom_tool_call_output"):
+    """What came of it."""
+
+    rules: ClassVar[Mapping[str, Rule]] = ITEM
+
+    call_id: str
+    output: str | list[TextPart]
+
+
 class ReasoningText(Wire):
     """Thoughts that come back."""
 
@@ -104,7 +126,7 @@ class InputReasoning(Wire, tag_field="type", tag="reasoning"):
     content: list[ReasoningText] | None = None
 
 
-InputItem = InputMessage | InputCall | InputCallOutput | InputReasoning
+InputItem = InputMessage | InputCall | InputCallOutput | InputCustomCall | InputCustomOutput | InputReasoning
 
 
 class ReasoningOptions(Wire):
@@ -120,28 +142,79 @@ class ReasoningOptions(Wire):
     effort: ReasoningEffort | None = None
 
 
+class ResponseFormat(Wire):
+    """What the input of a custom tool may be."""
+
+    type: Literal["text", "grammar"]
+    syntax: Literal["lark", "regex"] | None = None
+    definition: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.type == "grammar" and (self.syntax is None or self.definition is None):
+            raise ValueError("a format of type grammar has a syntax and a definition")
+
+    @property
+    def told(self) -> CustomFormat:
+        """As chats say it."""
+        if self.syntax is None or self.definition is None:
+            return CustomFormat(type="text")
+        return CustomFormat(type="grammar", grammar=GrammarText(syntax=self.syntax, definition=self.definition))
+
+
 class ResponseTool(Wire):
-    """A function that is on offer."""
+    """A tool that is on offer: a function, or one that is given a text."""
 
     rules: ClassVar[Mapping[str, Rule]] = {
         "defer_loading": Only((False,), "tools are told at the beginning"),
         "allowed_callers": Only((["direct"],), "tools are called by the model"),
         "cache_control": COMING_BACK["cache_control"],
         "output_schema": Taken("what a call gives back is shown as it comes"),
+        "async": Only((False,), "calls are made when the answer is there"),
     }
 
-    name: FunctionName
-    type: Literal["function"] | None = None
+    type: str | None = None
+    name: ToolName | None = None
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+    format: ResponseFormat | None = None
+
+    def __post_init__(self) -> None:
+        if self.type not in (None, "function", "custom"):
+            raise ValueError(
+                f"tools of type {self.type} are not run by this server: run them yourself, as functions"
+                + (" (stemma.McpServers does so, and stemma chat --mcp)" if self.type == "mcp" else "")
+            )
+        if self.name is None:
+            raise ValueError("a tool has a name")
+
+    @property
+    def told(self) -> Tool:
+        """As chats say it."""
+        assert self.name is not None
+        if self.type == "custom":
+            told = None if self.format is None else self.format.told
+            return Tool(custom=CustomSpec(name=self.name, description=self.description, format=told))
+        function = FunctionSpec(
+            name=self.name, description=self.description, parameters=self.parameters, strict=self.strict
+        )
+        return Tool(function=function)
 
 
 class NamedChoice(Wire):
-    """This function must be called."""
+    """This tool must be called, or those that are allowed may be."""
 
-    name: str
-    type: Literal["function"] | None = None
+    type: Literal["function", "custom", "allowed_tools"] | None = None
+    name: str | None = None
+    mode: Literal["auto", "required"] | None = None
+    tools: Annotated[list[AllowedTool], Meta(min_length=1)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.type == "allowed_tools":
+            if self.mode is None or self.tools is None:
+                raise ValueError("allowed_tools has a mode and tools")
+        elif self.name is None:
+            raise ValueError("a tool that must be called has a name")
 
 
 class PlainFormat(Wire, tag_field="type", tag="text"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,8 +22,9 @@ from stemma.runtime.tongues.functions import Function
 from stemma.runtime.tongues.tongue import Standing, Tongue
 from stemma.server.http.errors import bad_request
 from stemma.server.outputs.prompt_schema import prompt_schema
-from stemma.server.wire.chat import MAX_CALLS, ChatRequest, NamedToolChoice, Tool
+from stemma.server.wire.chat import MAX_CALLS, ChatRequest
 from stemma.server.wire.common import GenerationRequest, JsonObjectFormat, JsonSchemaFormat, StructuredOutputs
+from stemma.server.wire.tools import AllowedTools, GrammarText, NamedToolChoice, Tool
 
 ANY_OBJECT = JSONSchema({"type": "object"})
 
@@ -50,13 +52,18 @@ class ToolUse(NamedTuple):
     @property
     def names(self) -> list[str]:
         """The functions that may be called."""
-        return [tool.function.name for tool in self.callable]
+        return [tool.name for tool in self.callable]
+
+    @property
+    def custom(self) -> frozenset[str]:
+        """Those of them that are given a text."""
+        return frozenset(tool.name for tool in self.callable if tool.custom is not None)
 
 
 def tool_use(body: ChatRequest) -> ToolUse:
     """What `tools`, `tool_choice` and `parallel_tool_calls` say together. Raises ApiError if they contradict."""
     tools = body.tools or []
-    names = [tool.function.name for tool in tools]
+    names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
         raise bad_request("two tools have the same name", "tools")
     if not tools:
@@ -67,15 +74,24 @@ def tool_use(body: ChatRequest) -> ToolUse:
     match body.tool_choice:
         case "none":
             return ToolUse()
-        case NamedToolChoice(function=function):
-            chosen = [tool for tool in tools if tool.function.name == function.name]
-            if not chosen:
-                raise bad_request(f"there is no tool {function.name!r}; there are {names}", "tool_choice")
-            return ToolUse(tools, chosen, True, 1)
+        case NamedToolChoice(allowed_tools=AllowedTools() as allowed):
+            chosen = _named(tools, [str(each.called) for each in allowed.tools])
+            return ToolUse(tools, chosen, allowed.mode == "required", max_calls)
+        case NamedToolChoice(name=str() as name):
+            return ToolUse(tools, _named(tools, [name]), True, 1)
         case "required":
             return ToolUse(tools, tools, True, max_calls)
         case _:
             return ToolUse(tools, tools, False, max_calls)
+
+
+def _named(tools: Sequence[Tool], names: Sequence[str]) -> list[Tool]:
+    """The tools of these names. Raises ApiError if there is none of one."""
+    there = [tool.name for tool in tools]
+    for name in names:
+        if name not in there:
+            raise bad_request(f"there is no tool {name!r}; there are {there}", "tool_choice")
+    return [tool for tool in tools if tool.name in names]
 
 
 def chat_constraint(body: ChatRequest, tools: ToolUse, tongue: Tongue, standing: Standing) -> OutputConstraint | None:
@@ -193,10 +209,25 @@ def _response_format(body: GenerationRequest) -> OutputConstraint | None:
 
 
 def function_of(tool: Tool) -> Function:
-    """A tool with the schema of its arguments. Raises ApiError."""
+    """A tool with the schema of its arguments. A schema that cannot be enforced is an error where the tool is strict;
+    else only the names of its arguments bind. Raises ApiError."""
     try:
-        return functions.function_of(tool.function.name, tool.function.parameters or {})
+        function = functions.function_of(tool.name, tool.told.parameters or {})
+        if tool.custom is not None:
+            return with_input(function, tool.custom.grammar)
     except LimitError:
         raise
     except FormError as error:
         raise bad_request(str(error), "tools") from error
+    if tool.told.strict or functions.enforceable(function) is None:
+        return function
+    return functions.widened(function)
+
+
+def with_input(function: Function, grammar: GrammarText | None) -> Function:
+    """A function with one argument, a text, whose texts are those of a grammar. Raises FormError."""
+    if grammar is None:
+        return function
+    spec = Lark(grammar.definition) if grammar.syntax == "lark" else Regex(grammar.definition)
+    spec.grammar()
+    return replace(function, text=spec)

@@ -16,7 +16,8 @@ from stemma.server.config import SharedPrompt
 from stemma.server.http.decoding import BodyReader
 from stemma.server.http.errors import ApiError
 from stemma.server.prompts.prompter import ChatPrompter
-from stemma.server.wire.chat import Message, Tool
+from stemma.server.wire.chat import Message
+from stemma.server.wire.tools import Tool
 
 ENDS = ("a", "The", "1", " b", "\n\nc", "-", '"', "é", "你", "<")
 

@@ -14,7 +14,8 @@ from stemma.runtime.tongues.tongue import Standing, Tongue, prompt_end
 from stemma.server.http.errors import bad_request
 from stemma.server.prompts.tool_text import content_text, message_values, tool_values
 from stemma.server.prompts.turns import TurnMemory
-from stemma.server.wire.chat import Message, Tool
+from stemma.server.wire.chat import Message
+from stemma.server.wire.tools import Tool
 
 Ending = Literal["prompt", "closed", "open"]
 """How a chat's tokens end: by what the next answer begins with, by the last message's end, or inside that message."""
@@ -205,7 +206,7 @@ def _next(answer: Message, text: str) -> list[Message]:
 
 def message_key(message: Message) -> str:
     """What an assistant message is recognised by."""
-    calls = [(call.function.name, call.function.arguments) for call in message.tool_calls or ()]
+    calls = [(call.told.name, call.said) for call in message.tool_calls or ()]
     return answer_key(content_text(message.content), calls, message.reasoning_content or message.reasoning or "")
 
 

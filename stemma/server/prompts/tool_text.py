@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from stemma.server.wire.chat import Message, TextPart, Tool
+from stemma.server.wire.chat import Message, TextPart
+from stemma.server.wire.tools import Tool
 
 
 def content_text(content: str | list[TextPart] | None) -> str:
@@ -17,7 +18,7 @@ def content_text(content: str | list[TextPart] | None) -> str:
 
 def tool_values(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     """Tools as templates and models read them."""
-    return [msgspec.to_builtins(tool) | {"type": "function"} for tool in tools]
+    return [{"function": msgspec.to_builtins(tool.told), "type": "function"} for tool in tools]
 
 
 def message_values(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -34,7 +35,7 @@ def _message(message: Message) -> dict[str, Any]:
         value["reasoning_content"] = thoughts
     if message.tool_calls:
         value["tool_calls"] = [
-            {"id": call.id, "function": {"name": call.function.name, "arguments": call.function.arguments}}
+            {"id": call.id, "function": {"name": call.told.name, "arguments": call.told.arguments}}
             for call in message.tool_calls
         ]
     if message.tool_call_id is not None:

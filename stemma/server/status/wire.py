@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from stemma.server.wire.chat import Message, Tool
+from stemma.server.wire.chat import Message
 from stemma.server.wire.common import TokenId
 from stemma.server.wire.fields import Wire
+from stemma.server.wire.tools import Tool
 
 
 class TokenizeRequest(Wire):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from stemma.server.wire.common import Count, FunctionSpec, GenerationRequest, NumLogprobs
+from stemma.server.wire.common import Count, GenerationRequest, NumLogprobs
 from stemma.server.wire.fields import Only, Rule, Taken, Wire
 from stemma.server.wire.known import COMING_BACK, OPENAI_CHAT, SGLANG_CHAT, VLLM_CHAT
+from stemma.server.wire.tools import Tool, ToolCall, ToolChoice
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
@@ -36,23 +37,6 @@ class TextPart(Wire):
         return (self.refusal if self.type == "refusal" else self.text) or ""
 
 
-class FunctionCall(Wire):
-    """A call that the model made; `arguments` is JSON text."""
-
-    name: str
-    arguments: str
-
-
-class ToolCall(Wire):
-    """One of an assistant message's calls."""
-
-    rules: ClassVar[Mapping[str, Rule]] = {**COMING_BACK, "index": Taken("calls have the order in which they come")}
-
-    id: str
-    function: FunctionCall
-    type: Literal["function"] | None = None
-
-
 class Message(Wire):
     """One message. refusal: what an assistant said that said nothing else."""
 
@@ -72,31 +56,7 @@ class Message(Wire):
             self.content = self.refusal
 
 
-class Tool(Wire):
-    """A function that is on offer."""
-
-    rules: ClassVar[Mapping[str, Rule]] = {"cache_control": COMING_BACK["cache_control"]}
-
-    function: FunctionSpec
-    type: Literal["function"] | None = None
-
-
-class NamedFunction(Wire):
-    """A function by name."""
-
-    name: str
-
-
-class NamedToolChoice(Wire):
-    """This function must be called."""
-
-    function: NamedFunction
-    type: Literal["function"] | None = None
-
-
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
-
-ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice
 
 
 class ChatRequest(GenerationRequest, kw_only=True):

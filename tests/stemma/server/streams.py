@@ -47,6 +47,8 @@ def _scores(entries: Any) -> Any:
 
 def _call(call: dict[str, Any]) -> tuple[str, str]:
     assert call["id"]
+    if call["type"] == "custom":
+        return call["custom"]["name"], call["custom"]["input"]
     assert call["type"] == "function"
     return call["function"]["name"], call["function"]["arguments"]
 
@@ -84,7 +86,8 @@ def _chat_stream(chunks: list[dict[str, Any]]) -> Any:
                     made["calls"].append(_call(part))
                 else:
                     name, arguments = made["calls"][part["index"]]
-                    made["calls"][part["index"]] = (name, arguments + part["function"]["arguments"])
+                    more = part["custom"]["input"] if "custom" in part else part["function"]["arguments"]
+                    made["calls"][part["index"]] = (name, arguments + more)
             made["logprobs"] += _scores(choice["logprobs"]["content"]) if choice["logprobs"] else []
             made["tokens"] += choice.get("token_ids", [])
             made["finish"] = choice["finish_reason"]
@@ -138,8 +141,8 @@ def _completion_stream(chunks: list[dict[str, Any]]) -> Any:
 
 def _items(answer: dict[str, Any]) -> list[Any]:
     return [
-        (item["type"], item["status"], item["name"], item["arguments"])
-        if item["type"] == "function_call"
+        (item["type"], item["status"], item["name"], item.get("arguments", item.get("input")))
+        if item["type"] in ("function_call", "custom_tool_call")
         else (item["type"], item["status"], item["content"][0]["text"], _scores(item["content"][0].get("logprobs", [])))
         for item in answer["output"]
     ]
@@ -161,7 +164,7 @@ def _response_stream(events: list[dict[str, Any]]) -> Any:
                 items[event["output_index"]][3] += _scores(event["logprobs"])
             case "response.reasoning_text.delta":
                 items[event["output_index"]][2] += event["delta"]
-            case "response.function_call_arguments.delta":
+            case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
                 items[event["output_index"]][3] += event["delta"]
             case "response.output_item.done":
                 items[event["output_index"]][1] = event["item"]["status"]

@@ -46,6 +46,7 @@ ALSO: dict[str, Any] = {
     "OllamaCopyRequest": {"source": "m", "destination": "n"},
     "OllamaTool": {"function": {"name": "f"}},
     "OllamaToolCall": {"function": {"name": "f"}},
+    "OllamaToolChoice": {"name": "f"},
     **{
         f"Ollama{name}Request": {"model": "m"}
         for name in ("Chat", "Embed", "Embeddings", "Generate", "Show", "Transfer")

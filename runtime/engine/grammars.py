@@ -10,6 +10,7 @@ import codecs
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from stemma.fsm import CompiledGrammar, FormError, Matcher, PairEncoding, Vocabulary, compile
@@ -31,6 +32,23 @@ class GrammarSpec(Protocol):
 
     def __hash__(self) -> int:
         """Equal specs are compiled once."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSpec:
+    """A spec that is compiled for one owner apart, so that no time tells whether another has used an equal one."""
+
+    owner: str
+    spec: GrammarSpec
+
+    def grammar(self) -> ast.Grammar:
+        """Its grammar. Raises FormError as the spec does."""
+        return self.spec.grammar()
+
+
+def plain(spec: GrammarSpec) -> GrammarSpec:
+    """A spec, whoever it is compiled for."""
+    return spec.spec if isinstance(spec, OwnSpec) else spec
 
 
 class GrammarCompiler:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 from stemma.runtime.core.sequence import Request
-from stemma.runtime.engine.grammars import GrammarSpec
+from stemma.runtime.engine.grammars import GrammarSpec, plain
 from stemma.runtime.model import Detokenizer, Tokenizer
 from stemma.runtime.tongues.repeats import RepeatWatch
 
@@ -104,5 +104,5 @@ def text_stream(
     return TextStream(
         tokenizer.detokenizer(), sampling.stop, request.end_tokens, shown,
         min_tokens=sampling.min_tokens, includes_stop=sampling.include_stop,
-        repeats=None if sampling.min_tokens else RepeatWatch.of(grammar),
+        repeats=None if grammar is None or sampling.min_tokens else RepeatWatch.of(plain(grammar)),
     )  # fmt: skip

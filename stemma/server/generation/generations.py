@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
@@ -29,13 +30,15 @@ async def constrain(
     """Have a constraint compiled, in bounded time, and put it among the options. Raises ApiError."""
     if constraint is None:
         return
+    owned = partial(context.service.owned, context.tenant)
+    constraint = constraint._replace(spec=owned(constraint.spec))
     try:
         with context.record.compiles():
             await _compiled(context.service, constraint)
     except ApiError:
         if constraint.otherwise is None:
             raise
-        options["grammar"] = constraint.otherwise
+        options["grammar"] = owned(constraint.otherwise)
     else:
         options["grammar"] = constraint.spec
 

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import ParamSpec
 
 from stemma.runtime.engine import Engine, Generation, RequestOptions
+from stemma.runtime.engine.grammars import GrammarSpec, OwnSpec
 from stemma.runtime.engine.sharing import SharedText
 from stemma.runtime.errors import EngineClosed, InvalidRequest, PinRefused, PoolExhausted
 from stemma.server.config import ServerConfig
@@ -18,6 +19,7 @@ from stemma.server.generation.pins import Pins
 from stemma.server.generation.runs import Runs
 from stemma.server.generation.token_texts import TokenTexts
 from stemma.server.http.errors import ApiError
+from stemma.server.http.keys import Tenant
 from stemma.server.http.state import HttpState
 from stemma.server.outputs.compiling import Compilers
 from stemma.server.prompts.beginnings import beginnings
@@ -89,6 +91,10 @@ class Service(HttpState):
             self._under_way = [other for other in self._under_way if other is not generations]
             for generation in generations:
                 generation.give_up()
+
+    def owned(self, tenant: Tenant, spec: GrammarSpec) -> GrammarSpec:
+        """The spec as this caller's own: where there are several keys, each has its grammars compiled for itself."""
+        return OwnSpec(tenant.name, spec) if len(self.config.api_keys) > 1 else spec
 
     def cut_short(self) -> None:
         """End every answer that is under way with an error that tells its reader to come back; on the server's loop."""

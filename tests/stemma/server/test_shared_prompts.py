@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from stemma.fsm import CompiledGrammar, Vocabulary, compile
 from stemma.kernels.reference import ReferenceOps
-from stemma.runtime.engine import Engine
+from stemma.runtime.engine import Engine, grammars
+from stemma.runtime.engine.grammars import GrammarSpec
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model.tiny import tiny
 from stemma.server import ApiKey, ServerConfig, SharedPrompt, read_shared_prompts
@@ -101,6 +103,22 @@ async def world(serve_with: Any, before: list[Any]) -> dict[str, Any]:
             told.append(await client.post("/flush_cache", key="kb"))
             told.append(await client.post("/cache/explain", key="kb", messages=chat("Hi")["messages"]))
     return without_times(told)
+
+
+async def test_a_form_is_compiled_for_each_key(serve_with: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[object] = []
+
+    def counted(spec: GrammarSpec, vocabulary: Vocabulary) -> CompiledGrammar:
+        compiled.append(spec)
+        return compile(spec, vocabulary)
+
+    monkeypatch.setattr(grammars, "compile", counted)
+    body = {**chat("Hi"), "regex": "[ab]{2}"}
+    with new_engine() as engine:
+        async with serve_with(engine, CONFIG) as client:
+            for key, num_compiled in (("ka", 1), ("ka", 1), ("kb", 2), ("kb", 2), ("ka", 2)):
+                await client.post("/v1/chat/completions", key=key, **body)
+                assert len(compiled) == num_compiled
 
 
 async def num_computed(engine: Engine) -> int:

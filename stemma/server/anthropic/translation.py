@@ -45,7 +45,7 @@ class Turn(NamedTuple):
 def as_chat(body: CountTokensRequest) -> ChatRequest:
     """Raises ApiError. The greatest length is left out."""
     turns = turns_of(body)
-    choice = body.tool_choice
+    disabled = None if body.tool_choice is None else body.tool_choice.disable_parallel_tool_use
     shared = {name: getattr(body, name) for name in common.SamplingRequest.__struct_fields__}
     return ChatRequest(
         **shared | {"stop": _stops(body)},
@@ -54,7 +54,7 @@ def as_chat(body: CountTokensRequest) -> ChatRequest:
         response_format=_format(body),
         tools=[_tool(tool) for tool in body.tools] if body.tools else None,
         tool_choice=_tool_choice(body),
-        parallel_tool_calls=False if choice is not None and choice.disable_parallel_tool_use else None,
+        parallel_tool_calls=None if disabled is None else not disabled,
         reasoning_effort=_effort(body),
         chat_template_kwargs=body.chat_template_kwargs,
     )

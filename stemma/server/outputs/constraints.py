@@ -61,7 +61,11 @@ class ToolUse(NamedTuple):
 
 
 def tool_use(body: ChatRequest) -> ToolUse:
-    """What `tools`, `tool_choice` and `parallel_tool_calls` say together. Raises ApiError if they contradict."""
+    """What `tools`, `tool_choice` and `parallel_tool_calls` say together. Raises ApiError if they contradict.
+
+    Calls that must be made are one call, unless several are asked for: who forces a call mostly wants one value, and a
+    small model that may go on does.
+    """
     tools = body.tools or []
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
@@ -71,16 +75,18 @@ def tool_use(body: ChatRequest) -> ToolUse:
             raise bad_request("tool_choice asks for a call, but there are no tools", "tool_choice")
         return ToolUse()
     max_calls = 1 if body.parallel_tool_calls is False else MAX_CALLS
+    num_forced = MAX_CALLS if body.parallel_tool_calls else 1
     match body.tool_choice:
         case "none":
             return ToolUse()
         case NamedToolChoice(allowed_tools=AllowedTools() as allowed):
             chosen = _named(tools, [str(each.called) for each in allowed.tools])
-            return ToolUse(tools, chosen, allowed.mode == "required", max_calls)
+            is_required = allowed.mode == "required"
+            return ToolUse(tools, chosen, is_required, num_forced if is_required else max_calls)
         case NamedToolChoice(name=str() as name):
             return ToolUse(tools, _named(tools, [name]), True, 1)
         case "required":
-            return ToolUse(tools, tools, True, max_calls)
+            return ToolUse(tools, tools, True, num_forced)
         case _:
             return ToolUse(tools, tools, False, max_calls)
 

@@ -154,7 +154,7 @@ async def test_a_grammar_holds_in_both_languages(client: Any, grammar: str) -> N
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 async def test_required_calls_are_calls(client: Any, seed: int, stream: bool) -> None:
-    asked = {"messages": HI, "tools": TOOLS, "tool_choice": "required", "seed": seed}
+    asked = {"messages": HI, "tools": TOOLS, "tool_choice": "required", "seed": seed, "parallel_tool_calls": True}
     if stream:
         calls, reason = collected(await client.stream(CHAT, **asked))
     else:
@@ -189,11 +189,17 @@ async def test_a_named_function_is_called_once(client: Any) -> None:
     assert is_point(json.loads(call["function"]["arguments"]))
 
 
-async def test_without_parallel_calls_there_is_one(client: Any) -> None:
+async def test_a_call_that_must_be_made_is_one_unless_several_are_asked_for(client: Any) -> None:
+    named = [{"type": "function", "function": {"name": tool["function"]["name"]}} for tool in TOOLS]
+    allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": named}}
     for seed in range(6):
-        asked = {"messages": HI, "tools": TOOLS, "tool_choice": "required", "seed": seed}
-        answer = await client.post(CHAT, **asked, parallel_tool_calls=False)
-        assert len(answer["choices"][0]["message"]["tool_calls"]) == 1
+        for asked in ({"tool_choice": "required"}, {"tool_choice": allowed}):
+            for parallel in ({}, {"parallel_tool_calls": None}, {"parallel_tool_calls": False}):
+                answer = await client.post(CHAT, messages=HI, tools=TOOLS, seed=seed, **asked, **parallel)
+                assert len(answer["choices"][0]["message"]["tool_calls"]) == 1
+        tools = [{"type": "function", **tool["function"]} for tool in TOOLS]
+        answer = await client.post("/v1/responses", input="hi", tools=tools, tool_choice="required", temperature=1.2)
+        assert [item["type"] for item in answer["output"]] == ["function_call"]
 
 
 async def test_tools_and_a_schema_give_calls_or_the_object(client: Any) -> None:

@@ -26,7 +26,8 @@ HI = [{"role": "user", "content": "hi"}]
 SAME = {"type": "object", "properties": {"at": {"type": "string", "pattern": "^same$"}}, "required": ["at"]}
 CALL = ("pick", '{"at": "same"}')
 TOOLS = [{"type": "function", "function": {"name": "pick", "parameters": SAME}}]
-ASKED = {"messages": HI, "tools": TOOLS, "tool_choice": "required", "max_tokens": 600, "temperature": 1.5}
+MANY = {"tool_choice": "required", "parallel_tool_calls": True}
+ASKED = {"messages": HI, "tools": TOOLS, **MANY, "max_tokens": 600, "temperature": 1.5}
 SEEDS = range(2)
 
 
@@ -83,7 +84,7 @@ async def test_an_answer_that_was_ended_comes_back_cached_to_its_last_token(clie
 
 async def test_items_of_responses_end_likewise(client: Any) -> None:
     tools = [{"type": "function", **TOOLS[0]["function"]}]
-    asked = {"input": "hi", "tools": tools, "tool_choice": "required", "max_output_tokens": 600, "temperature": 1.5}
+    asked = {"input": "hi", "tools": tools, **MANY, "max_output_tokens": 600, "temperature": 1.5}
     for seed in SEEDS:
         whole, streamed = await both(client, RESPONSES, {**asked, "seed": seed})
         assert whole == streamed

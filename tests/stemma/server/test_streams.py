@@ -112,6 +112,7 @@ async def test_a_second_call_that_is_cut_is_no_call(client: Any) -> None:
     bias = {str(ord("\n")): 100}  # another call
     for seed in range(4):
         asked = {"messages": HI, "tools": TOOLS, "tool_choice": "required", "seed": seed, "logit_bias": bias}
+        asked["parallel_tool_calls"] = True
         ((full,), _, _), _ = await both(client, CHAT, asked)
         arguments = [said for _, said in full["calls"]]
         other = next((said for said in arguments if said != arguments[0]), None)

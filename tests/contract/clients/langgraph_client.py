@@ -35,12 +35,9 @@ def weather(city: Literal["Paris", "Rome"]) -> str:
     return "sunny"
 
 
-ONE_CALL = {"model_kwargs": {"parallel_tool_calls": False}}
-"""A `ToolStrategy` wants one call, and asks again for as long as there are more; a small model makes more."""
-
 ask = {"messages": [{"role": "user", "content": "The weather in Paris?"}]}
 for more in ({"stream_usage": True}, {"use_responses_api": True}, {"reasoning_effort": "low", "stream_usage": True}):
-    chat = init_chat_model(f"openai:{model}", base_url=f"{url}/v1", api_key=key, max_tokens=100, **ONE_CALL, **more)
+    chat = init_chat_model(f"openai:{model}", base_url=f"{url}/v1", api_key=key, max_tokens=100, **more)
     assert chat.invoke("Say hello.").text
     chunks = list(chat.stream("Say hello."))
     assert "".join(chunk.text for chunk in chunks)

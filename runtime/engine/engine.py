@@ -274,7 +274,7 @@ class Engine:
         self, requests: Sequence[core.Request], options: RequestOptions, hold: Hold | None = None
     ) -> list[Generation]:
         now = self._loop.clock()
-        texts = self._special_texts
+        texts = self.loaded.tokenizer.special_names
         shown = {token: texts[token] for token in options.get("shown_tokens", ()) if token in texts}
         states = [self._state(request, options.get("grammar"), shown, now) for request in requests]
         for state in states:
@@ -313,10 +313,6 @@ class Engine:
     def tongue(self) -> Tongue:
         """What the model's answers are written with: its calls, its thoughts; found in its chat template."""
         return recognise(self.loaded.chat_template, self.loaded.tokenizer, self.loaded.generation.eos_ids)
-
-    @cached_property
-    def _special_texts(self) -> Mapping[int, str]:
-        return {index: text for text, index in self.loaded.tokenizer.special.items()}
 
     def prepare(self, grammar: GrammarSpec) -> None:
         """Compile a grammar, so that a later request with it starts at once. Raises InvalidRequest."""

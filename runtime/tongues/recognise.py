@@ -30,7 +30,7 @@ def recognise(template: ChatTemplate | None, tokenizer: Tokenizer, ends: Iterabl
     marks = Marks(frozenset(tokenizer.special))
     if template is None:
         return Tongue(hermes(), marks=marks)
-    names = {index: text for text, index in tokenizer.special.items()}
+    names = tokenizer.special_names
     probe = Probe(template, marks, frozenset(names[index] for index in ends if index in names))
     words, has_parts = find_words(probe), probe.has_parts()
     calls = find_calls(probe, words)

@@ -110,6 +110,6 @@ WINDOW = 48
 
 def prompt_end(prompt: Sequence[int], tokenizer: Tokenizer) -> str:
     """The text of a prompt's last tokens, special ones with their names."""
-    names = {index: text for text, index in tokenizer.special.items()}
+    names = tokenizer.special_names
     pieces = (names.get(token, "").encode() or tokenizer.token_bytes(token) or b"" for token in prompt[-WINDOW:])
     return b"".join(pieces).decode("utf-8", "replace")

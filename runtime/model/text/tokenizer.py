@@ -22,7 +22,7 @@ WORD = re.compile(r"\w")
 class Tokenizer:
     """A model's vocabulary.
 
-    special: the tokens that text cannot become, by their text.
+    special: the tokens that text cannot become, by their text. special_names: their texts, by the tokens.
     special_texts: the texts of roles in chat templates: bos_token, eos_token, ...
     vocab_size: ids the model has, of which the last ones may have no token.
     prefix_ids: tokens that begin a plain prompt (bos, or nothing).
@@ -38,6 +38,7 @@ class Tokenizer:
         text_spec = tokenizer_spec.for_text(spec, control)
         self.vocab_size = vocab_size
         self.special: Mapping[str, int] = MappingProxyType(control)
+        self.special_names: Mapping[int, str] = MappingProxyType({token: text for text, token in control.items()})
         self.special_texts = files.special
         self.bos_id = control.get(files.special.get("bos_token", ""))
         self._bytes = tokenizer_spec.vocabulary_bytes(spec, vocab_size)

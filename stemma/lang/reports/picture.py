@@ -36,7 +36,7 @@ def picture(tokens: Sequence[int], origins: Sequence[OriginSpan], tokenizer: Tok
 
 def text_of(tokens: Sequence[int], tokenizer: Tokenizer) -> str:
     """The text of tokens, special ones written out."""
-    names = {token: text for text, token in tokenizer.special.items()}
+    names = tokenizer.special_names
     pieces = [names.get(token, "").encode() or tokenizer.token_bytes(token) or b"" for token in tokens]
     return b"".join(pieces).decode("utf-8", "replace")
 

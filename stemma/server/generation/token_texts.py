@@ -14,7 +14,7 @@ class TokenTexts:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._special = {index: text for text, index in tokenizer.special.items()}
+        self._special = tokenizer.special_names
 
     def data(self, token: int) -> bytes:
         """The bytes of a token; of a special one, the bytes of its name."""

@@ -36,7 +36,7 @@ class ChatPrompter:
         self.tongue = tongue
         self._turns = turns
         self._longest_token = max((len(data) for data in loaded.tokenizer.vocabulary() if data), default=1)
-        self._special = {index: text for text, index in loaded.tokenizer.special.items()}
+        self._special = loaded.tokenizer.special_names
         self.shown = [loaded.tokenizer.special[text] for text in sorted(tongue.shown)]
         """Special tokens that answers are read by."""
 

@@ -24,11 +24,13 @@ from stemma.server.cache.endpoints import cache_endpoints
 from stemma.server.config import ServerConfig
 from stemma.server.generation.service import Service
 from stemma.server.http.dialect import OPENAI as OPENAIS
-from stemma.server.http.endpoint import Endpoint, EndpointApp, RequestContext
+from stemma.server.http.dialect import Dialect
+from stemma.server.http.endpoint import Endpoint, EndpointApp, RequestContext, request_id
 from stemma.server.http.errors import ApiError
 from stemma.server.http.openapi import openapi_document
 from stemma.server.http.replies import json_reply
 from stemma.server.ollama.endpoints import ENDPOINTS as OLLAMA
+from stemma.server.ollama.endpoints import OLLAMA as OLLAMAS
 from stemma.server.openai.endpoints import ENDPOINTS as OPENAI
 from stemma.server.openai.keeping import end_those_left
 from stemma.server.pooling.endpoints import ENDPOINTS as POOLING
@@ -98,6 +100,16 @@ def _application(rows: Sequence[Endpoint], service: Service) -> ASGIApp:
 async def _no_such_place(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = {404: f"there is no {request.url.path}", 405: f"{request.url.path} takes no {request.method}"}
-    known = ApiError(error.status_code, message.get(error.status_code, error.detail), code="not_found")
-    dialect = ANTHROPICS if VERSION_HEADER in request.headers else OPENAIS
-    return json_reply(dialect.error(known), known.status, error.headers)
+    name, dialect = request_id(request.headers.get("x-request-id")), _dialect_of(request)
+    known = ApiError(error.status_code, message.get(error.status_code, error.detail), code="not_found", request_id=name)
+    headers = {**(error.headers or {}), **dict.fromkeys(dialect.id_headers, name)}
+    return json_reply(dialect.error(known), known.status, headers)
+
+
+def _dialect_of(request: Request) -> Dialect:
+    """Of a place that is not there: that of what is beside it, or the one whose header the request has."""
+    path = request.url.path
+    if path.startswith("/api/"):
+        return OLLAMAS
+    is_anthropic = VERSION_HEADER in request.headers or path.startswith("/v1/messages")
+    return ANTHROPICS if is_anthropic else OPENAIS

@@ -12,6 +12,7 @@ from stemma.runtime.tongues.calls import Call
 from stemma.runtime.tongues.history import for_template
 from stemma.runtime.tongues.parser import AnswerParser
 from stemma.runtime.tongues.pieces import Answer
+from stemma.runtime.tongues.repeats import RepeatWatch
 from stemma.runtime.tongues.tongue import Reasoning
 from tests.runtime.tongues.making import accepts, calls_grammar, parsed, said, template, tongue
 from tests.runtime.tongues.templates import COMMAND, HARMONY, HERMES, MISTRAL, MUTE, OPENED, PAIRED
@@ -91,6 +92,25 @@ def test_calls_and_forms_begin_behind_thoughts(name: str) -> None:
     assert not accepts(bound, thoughts + found.opens + "{}" + found.closes)
     answer = parsed(found, list(thoughts + call), "either")
     assert (answer.reasoning, said(answer)) == ("Hm. {}", [("get", {})])
+
+
+@pytest.mark.parametrize("name", THINKING)
+@given(data=st.data())
+def test_a_call_inside_thoughts_is_no_call(name: str, data: st.DataObject) -> None:
+    found = tongue(THINKING[name][0])
+    assert found.reasoning is not None
+    call = found.calls.write([Call("get", {})])
+    said_behind = data.draw(st.sampled_from(["call", "words"]))
+    rest = call if said_behind == "call" else f"{found.opens}Hello{found.closes}"
+    text = f"{found.reasoning.opens}\nI say {call}.\n{found.reasoning.closes}{found.reasoning.gap}{rest}"
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
+    answer = parsed(found, [text[i:j] for i, j in zip([0, *cuts], [*cuts, len(text)], strict=True)], "either")
+    assert answer.reasoning == f"I say {call}."
+    assert said(answer) == ([("get", {})] if said_behind == "call" else [])
+    assert answer.content == ("" if said_behind == "call" else "Hello")
+    watch = RepeatWatch.of(calls_grammar(found, standing="either"))
+    assert (watch is None) == (found.calls.again is None)
+    assert watch is None or watch.push(text) is None, "a thought is not repeated by a call"
 
 
 def test_thoughts_that_are_cut_off_are_thoughts() -> None:

@@ -123,6 +123,21 @@ async def test_errors_of_paths_have_the_same_shape(client: Any) -> None:
     assert wrong["message"] == "/v1/completions takes no GET"
 
 
+async def test_errors_of_paths_are_in_the_dialect_of_what_is_beside_them(client: Any) -> None:
+    for path, status in (("/v1/messages/batches", 404), ("/v1/messages", 405)):
+        response = await client.http.get(path, headers={"x-request-id": "mine"})
+        told = response.json()
+        assert (response.status_code, told["type"], told["request_id"]) == (status, "error", "mine")
+        assert {response.headers[name] for name in ("request-id", "x-request-id")} == {"mine"}
+    assert told["error"] == {"type": "invalid_request_error", "message": "/v1/messages takes no GET"}
+    assert await client.get("/api/nowhere", status=404) == {"error": "there is no /api/nowhere"}
+    assert await client.get("/api/chat", status=405) == {"error": "/api/chat takes no GET"}
+    versioned = await client.http.get("/nowhere", headers={"anthropic-version": "2023-06-01"})
+    assert versioned.json()["error"]["type"] == "not_found_error"
+    plain = await client.http.get("/nowhere")
+    assert plain.headers["x-request-id"]
+
+
 async def test_the_openapi_document_has_every_path(client: Any) -> None:
     document = await client.get("/openapi.json")
     assert document["openapi"].startswith("3.1")

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 
 from stemma.fsm import CompiledGrammar, Matcher, compile
 from stemma.fsm.json_schema import JSONSchema
+from stemma.kernels.reference import ReferenceOps
+from stemma.runtime.engine import Engine
 from stemma.runtime.engine.grammars import make_vocabulary
 from stemma.runtime.model import ChatTemplate, Tokenizer
-from stemma.runtime.model.checkpoint import TokenizerFiles
-from stemma.runtime.model.tiny import byte_tokenizer
+from stemma.runtime.model.checkpoint import Checkpoint, TokenizerFiles
+from stemma.runtime.model.config import GenerationDefaults
+from stemma.runtime.model.load import assemble
+from stemma.runtime.model.tiny import byte_tokenizer, tiny_config, tiny_tensors
 from stemma.runtime.tongues.answer_grammar import AnswerGrammar
 from stemma.runtime.tongues.functions import Function
 from stemma.runtime.tongues.parser import AnswerParser
@@ -58,6 +64,16 @@ def files_of(source: str) -> TokenizerFiles:
     return replace(byte_tokenizer(*TOKENS), chat_template=source)
 
 
+@contextmanager
+def speaking(source: str, kv_tokens: int = 8192) -> Iterator[Engine]:
+    """A tiny model with this chat template, whose cache lends nothing in the end."""
+    config = tiny_config("llama", tokenizer().vocab_size)
+    checkpoint = Checkpoint(config, tiny_tensors(config, 0), files_of(source), GenerationDefaults((256,)))
+    with Engine.of(assemble(checkpoint, ReferenceOps(torch.device("cpu"))), kv_tokens=kv_tokens) as made:
+        yield made
+        assert made.stats().cache.leased == 0
+
+
 @cache
 def tokenizer() -> Tokenizer:
     return Tokenizer(files_of(""), FIRST + len(TOKENS))
@@ -93,7 +109,7 @@ def tokens(text: str) -> list[int]:
 def shown(ids: Sequence[int], of: Tokenizer | None = None) -> str:
     """The text of tokens, special ones by their names."""
     of = of or tokenizer()
-    names = {index: text for text, index in of.special.items()}
+    names = of.special_names
     return b"".join(names[i].encode() if i in names else of.token_bytes(i) or b"" for i in ids).decode()
 
 

@@ -6,18 +6,12 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
-import torch
 
-from stemma.kernels.reference import ReferenceOps
 from stemma.lang.chats.chat import Chat
 from stemma.lang.remote.body import body_of
 from stemma.lang.states.state import State
 from stemma.runtime.engine import Engine
-from stemma.runtime.model.checkpoint import Checkpoint
-from stemma.runtime.model.config import GenerationDefaults
-from stemma.runtime.model.load import assemble
-from stemma.runtime.model.tiny import tiny_config, tiny_tensors
-from tests.runtime.tongues.making import files_of, tokenizer
+from tests.runtime.tongues.making import speaking
 from tests.runtime.tongues.templates import COMMAND, OPENED
 
 ASKED: dict[str, Any] = {"max_tokens": 24, "seed": 2, "temperature": 1.0, "finish_in_time": True}
@@ -25,11 +19,8 @@ ASKED: dict[str, Any] = {"max_tokens": 24, "seed": 2, "temperature": 1.0, "finis
 
 @pytest.fixture(scope="module", params=[OPENED, COMMAND], ids=["opened", "marked words"])
 def llm(request: Any) -> Iterator[Engine]:
-    config = tiny_config("llama", tokenizer().vocab_size)
-    checkpoint = Checkpoint(config, tiny_tensors(config, 0), files_of(request.param), GenerationDefaults((256,)))
-    with Engine.of(assemble(checkpoint, ReferenceOps(torch.device("cpu"))), kv_tokens=4096) as made:
+    with speaking(request.param, kv_tokens=4096) as made:
         yield made
-        assert made.stats().cache.leased == 0
 
 
 def test_a_form_binds_behind_the_thoughts(llm: Engine) -> None:

@@ -7,19 +7,12 @@ import datetime
 from typing import Annotated, Any, Literal
 
 import pytest
-import torch
 from pydantic import BaseModel, Field, field_validator
 
-from stemma.kernels.reference import ReferenceOps
 from stemma.lang.states.state import State
 from stemma.lang.values.tools import Tool, ToolCall, result_text, tools_of
-from stemma.runtime.engine import Engine
 from stemma.runtime.errors import IncompleteOutput, InvalidOutput, InvalidRequest, StateError
-from stemma.runtime.model.checkpoint import Checkpoint
-from stemma.runtime.model.config import GenerationDefaults
-from stemma.runtime.model.load import assemble
-from stemma.runtime.model.tiny import tiny_config, tiny_tensors
-from tests.runtime.tongues.making import files_of, tokenizer
+from tests.runtime.tongues.making import speaking
 from tests.runtime.tongues.templates import CALLING, HERMES, MUTE, OPENED
 from tests.stemma.lang.scripted import Scripted
 
@@ -134,11 +127,9 @@ def test_results_are_texts_or_json() -> None:
 def test_calls_of_any_tongue_go_on_from_what_was_generated(name: str) -> None:
     """A random model, its calls bound by the grammar: the next prompt begins with all that was generated."""
     source = MUTE if name == "mute" else CALLING[name]
-    config = tiny_config("llama", tokenizer().vocab_size)
-    checkpoint = Checkpoint(config, tiny_tensors(config, 0), files_of(source), GenerationDefaults((256,)))
     options: dict[str, Any] = {"max_tokens": 60, "seed": 3, "temperature": 1.0, "finish_in_time": True}
     with (
-        Engine.of(assemble(checkpoint, ReferenceOps(torch.device("cpu"))), kv_tokens=4096) as llm,
+        speaking(source) as llm,
         State(llm, **options) as state,
     ):
         first = state.tools(find, clock).user("Is it?").call(required=True, max_calls=2)

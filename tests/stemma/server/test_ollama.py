@@ -15,13 +15,11 @@ from hypothesis import strategies as st
 from stemma.fsm import FormError, Matcher
 from stemma.kernels.reference import ReferenceOps
 from stemma.runtime.engine import Engine
-from stemma.runtime.model.checkpoint import Checkpoint
-from stemma.runtime.model.config import GenerationDefaults
-from stemma.runtime.model.load import assemble
-from stemma.runtime.model.tiny import tiny, tiny_config, tiny_tensors
+from stemma.runtime.model.tiny import tiny
 from stemma.server import ApiKey, ServerConfig
 from tests.runtime.model.lora_making import with_adapters
-from tests.stemma.server.test_tongues import OPENED, files_of, tokenizer
+from tests.runtime.tongues.making import speaking
+from tests.runtime.tongues.templates import OPENED
 
 HI = [{"role": "user", "content": "hi"}]
 FIND = {
@@ -375,11 +373,8 @@ async def test_keys(engine: Engine, serve_with: Any) -> None:
 @pytest.fixture(scope="module")
 def thinking() -> Iterator[Engine]:
     """A model whose prompts begin its thoughts."""
-    config = tiny_config("llama", tokenizer().vocab_size)
-    checkpoint = Checkpoint(config, tiny_tensors(config, 0), files_of(OPENED), GenerationDefaults((256,)))
-    with Engine.of(assemble(checkpoint, ReferenceOps(torch.device("cpu"))), kv_tokens=8192) as made:
+    with speaking(OPENED) as made:
         yield made
-        assert made.stats().cache.leased == 0
 
 
 async def test_thoughts(thinking: Engine, serve_with: Any) -> None:

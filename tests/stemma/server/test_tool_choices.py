@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 
-from stemma.kernels.reference import ReferenceOps
 from stemma.runtime.engine import Engine
-from stemma.runtime.model.checkpoint import Checkpoint
-from stemma.runtime.model.config import GenerationDefaults
-from stemma.runtime.model.load import assemble
-from stemma.runtime.model.tiny import tiny_config, tiny_tensors
-from stemma.server import ServerConfig
 from stemma.server.generation.inputs import InputReader
-from tests.runtime.tongues.making import files_of, tokenizer
+from tests.runtime.tongues.making import speaking
 from tests.runtime.tongues.templates import FUNCTIONS, MISTRAL_LIST
 from tests.stemma.server.streams import CHAT, RESPONSES, both
 
@@ -51,17 +44,7 @@ def is_in(kind: str, text: str) -> bool:
 
 @pytest.fixture(scope="module", params=[MISTRAL_LIST, FUNCTIONS], ids=["json", "raw"])
 def engine(request: Any) -> Iterator[Engine]:
-    size = tokenizer().vocab_size
-    config = tiny_config("llama", size)
-    checkpoint = Checkpoint(config, tiny_tensors(config, 0), files_of(request.param), GenerationDefaults((256,)))
-    with Engine.of(assemble(checkpoint, ReferenceOps(torch.device("cpu"))), kv_tokens=8192) as made:
-        yield made
-        assert made.stats().cache.leased == 0
-
-
-@pytest.fixture
-async def client(engine: Engine, serve_with: Any) -> AsyncIterator[Any]:
-    async with serve_with(engine, ServerConfig(model_name="tiny")) as made:
+    with speaking(request.param) as made:
         yield made
 
 

@@ -84,7 +84,10 @@ class ChatAnswer:
             message["content"] = choice.answer.content or None
         if choice.answer.reasoning:
             message["reasoning_content"] = choice.answer.reasoning
-        if choice.answer.calls:
+        if choice.answer.calls and self.turn.body.functions:
+            (call,) = choice.answer.calls
+            message["function_call"] = {"name": call.name, "arguments": call.arguments}
+        elif choice.answer.calls:
             message["tool_calls"] = [
                 _call(call.id, call.name, call.arguments, choice.is_custom(number))
                 for number, call in enumerate(choice.answer.calls)
@@ -93,12 +96,16 @@ class ChatAnswer:
             "index": index,
             "message": message,
             "logprobs": self._logprobs(completion.logprobs),
-            "finish_reason": choice.finish_reason(completion),
+            "finish_reason": self._reason(choice, completion),
             "stop_reason": stop_reason(completion, self.turn.body),
         }
         if self.turn.body.return_token_ids:
             made["token_ids"] = completion.tokens
         return made
+
+    def _reason(self, choice: Choice, completion: Completion) -> str:
+        reason = choice.finish_reason(completion)
+        return "function_call" if reason == "tool_calls" and self.turn.body.functions else reason
 
     def _ended(self, choice: Choice, completion: Completion) -> None:
         """A choice is complete."""
@@ -131,12 +138,12 @@ class ChatAnswer:
                     continue
                 last[index] = what
                 for piece in choice.finish(what):
-                    yield self._chunk(index, _delta(piece, choice))
+                    yield self._chunk(index, self._delta(piece, choice))
                 self._ended(choice, what)
                 whole = [completion for completion in last if completion is not None]
                 if self.keeper is not None and len(whole) == len(choices):
                     await self.keeper.keep(self._whole(choices, whole))
-                chunk = self._chunk(index, {}, choice.finish_reason(what))
+                chunk = self._chunk(index, {}, self._reason(choice, what))
                 chunk["choices"][0]["stop_reason"] = stop_reason(what, self.turn.body)
                 yield chunk
         if self.usage.options.include_usage:
@@ -146,7 +153,7 @@ class ChatAnswer:
 
     def _delta_chunks(self, index: int, choice: Choice, delta: Delta) -> list[dict[str, Any]]:
         """A chunk for each piece; log-probabilities and token ids go with the first one, whatever it says."""
-        deltas = [_delta(piece, choice) for piece in choice.take(delta.text)]
+        deltas = [self._delta(piece, choice) for piece in choice.take(delta.text)]
         has_extras = bool(delta.tokens and self.turn.body.return_token_ids) or bool(delta.logprobs)
         if not deltas and has_extras:
             deltas = [{}]
@@ -156,6 +163,14 @@ class ChatAnswer:
             if self.turn.body.return_token_ids:
                 chunks[0]["choices"][0]["token_ids"] = delta.tokens
         return chunks
+
+    def _delta(self, piece: Piece, choice: Choice) -> dict[str, Any]:
+        match piece:
+            case ToolCallStart(_, _, name) if self.turn.body.functions:
+                return {"function_call": {"name": name, "arguments": ""}}
+            case ToolCallArguments(_, text) if self.turn.body.functions:
+                return {"function_call": {"arguments": text}}
+        return _delta(piece, choice)
 
     def _chunk(self, index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
         chunk = self._head("chat.completion.chunk")

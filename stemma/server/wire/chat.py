@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from stemma.server.wire.common import Count, GenerationRequest, NumLogprobs
+from stemma.server.wire.common import Count, FunctionSpec, GenerationRequest, NumLogprobs
 from stemma.server.wire.fields import Only, Rule, Taken, Wire
 from stemma.server.wire.known import COMING_BACK, OPENAI_CHAT, SGLANG_CHAT, VLLM_CHAT
-from stemma.server.wire.tools import Tool, ToolCall, ToolChoice
+from stemma.server.wire.tools import FunctionCall, NamedFunction, NamedToolChoice, Tool, ToolCall, ToolChoice
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
+CALL_ID = "call_function"
+"""Of calls and results in the older form, which has no ids: each result is of the call before it."""
 
 MAX_CALLS = 8
 """Calls in one answer, however many the client would take: a model that repeats itself has an end."""
@@ -38,7 +40,8 @@ class TextPart(Wire):
 
 
 class Message(Wire):
-    """One message. refusal: what an assistant said that said nothing else."""
+    """One message. refusal: what an assistant said that said nothing else. function_call, role function: a call and its
+    result, as they were said before there were tools."""
 
     rules: ClassVar[Mapping[str, Rule]] = COMING_BACK
 
@@ -50,10 +53,17 @@ class Message(Wire):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    function_call: FunctionCall | None = None
 
     def __post_init__(self) -> None:
         if self.content is None:
             self.content = self.refusal
+        if self.function_call is not None:
+            if self.tool_calls:
+                raise ValueError("function_call is what tool_calls were before: give one of them")
+            self.tool_calls, self.function_call = [ToolCall(id=CALL_ID, function=self.function_call)], None
+        if self.role == "function":
+            self.role, self.tool_call_id = "tool", self.tool_call_id or CALL_ID
 
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
@@ -64,6 +74,7 @@ class ChatRequest(GenerationRequest, kw_only=True):
 
     As vLLM's: add_generation_prompt: the prompt ends with what an answer begins with, unless this is false;
     continue_final_message: the answer goes on with the last message. store: the answer is kept, with its metadata.
+    functions, function_call: what tools and tool_choice were before; the answer then calls one, in the older form too.
     """
 
     rules: ClassVar[Mapping[str, Rule]] = {
@@ -79,6 +90,8 @@ class ChatRequest(GenerationRequest, kw_only=True):
     max_completion_tokens: Count | None = None
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
+    functions: list[FunctionSpec] | None = None
+    function_call: Literal["none", "auto"] | NamedFunction | None = None
     parallel_tool_calls: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
@@ -86,3 +99,14 @@ class ChatRequest(GenerationRequest, kw_only=True):
     reasoning_effort: ReasoningEffort | None = None
     store: bool | None = None
     metadata: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.functions:
+            if isinstance(self.function_call, NamedFunction):
+                raise ValueError("function_call names one of functions, and there are none")
+            return
+        if self.tools or self.tool_choice is not None:
+            raise ValueError("functions are what tools were before: give tools and tool_choice, or functions")
+        self.tools, self.parallel_tool_calls = [Tool(function=each) for each in self.functions], False
+        named = self.function_call
+        self.tool_choice = NamedToolChoice(function=named) if isinstance(named, NamedFunction) else named

@@ -41,8 +41,6 @@ OPENAI_CHAT: Mapping[str, Rule] = {
     "modalities": Only((["text"],), NO_MEDIA),
     "prediction": Taken("a guess changes no text"),
     "web_search_options": Only((), "offer a tool that searches"),
-    "functions": Only(([],), "say it by tools"),
-    "function_call": Only(("none", "auto"), "say it by tool_choice"),
 }
 
 BEAMS: Mapping[str, Rule] = {

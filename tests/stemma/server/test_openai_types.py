@@ -27,7 +27,7 @@ ADDED = {
     "LogprobTopLogprob": ("bytes",),
     "ResponseFunctionCallArgumentsDoneEvent": ("name",),
     "Logprobs": ("token_ids", "top_token_ids"),
-    "Usage": ("prompt_tokens_details",),
+    "Usage": ("prompt_tokens_details", *USAGE),
     "Model": ("root", "parent", "max_model_len"),
 }
 """What is in our answers beyond the fields of OpenAI's types."""
@@ -45,6 +45,7 @@ CHATS: dict[str, dict[str, Any]] = {
     "scores": {"max_tokens": 5, "logprobs": True, "top_logprobs": 2},
     "calls": CALLS,
     "cut": {**CALLS, "max_tokens": 30},
+    "functions": {"functions": [FUNCTION], "function_call": {"name": "find"}},
     "form": {"response_format": FORM},
 }
 
@@ -124,7 +125,8 @@ async def response_events(client: Any, body: dict[str, Any]) -> list[dict[str, A
 async def test_models(client: Any) -> None:
     listed = await client.get("/v1/models")
     assert listed["object"] == "list"
-    assert [faults(model, types.Model, ADDED) for model in listed["data"]] == [[]]
+    assert [model["id"] for model in listed["data"]] == ["tiny", "stemma"]
+    assert [faults(model, types.Model, ADDED) for model in listed["data"]] == [[], []]
     assert faults(await client.get("/v1/models/tiny"), types.Model, ADDED) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
@@ -9,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message
+from starlette.types import Message, Scope
 
 from stemma.server.batches.wire import HOUR, MONTH
 from stemma.server.generation.reporting import new_id, now
@@ -29,7 +30,14 @@ MAX_NAME = 255
 async def upload(context: RequestContext[Service, bytes]) -> Response:
     """POST /v1/files."""
     store = kept.store_of(context.service)
-    form = await _form(context)
+    new = await context.service.work(lambda: asyncio.run(_uploaded(context.request.scope, context.body)))
+    await context.service.work(store.add, context.tenant.name, new)
+    return json_reply(new.value)
+
+
+async def _uploaded(scope: Scope, body: bytes) -> NewObject:
+    """The file of a form. Runs on a loop of its own: a long form takes seconds to read. Raises ApiError."""
+    form = await _form(scope, body)
     file, purpose = form.get("file"), form.get("purpose")
     if not isinstance(file, UploadFile):
         raise bad_request("file is missing: send the form as multipart/form-data", "file", "missing_required_parameter")
@@ -37,19 +45,17 @@ async def upload(context: RequestContext[Service, bytes]) -> Response:
         raise bad_request(f"purpose is one of {', '.join(PURPOSES)}", "purpose", "invalid_value")
     data = await file.read()
     seconds = _seconds(form, MONTH if purpose == "batch" else None)
-    new = file_object(new_id("file-"), file.filename or "file", str(purpose), data, seconds)
-    await context.service.work(store.add, context.tenant.name, new)
-    return json_reply(new.value)
+    return file_object(new_id("file-"), file.filename or "file", str(purpose), data, seconds)
 
 
-async def _form(context: RequestContext[Service, bytes]) -> FormData:
+async def _form(scope: Scope, body: bytes) -> FormData:
     """The fields of the form. Raises ApiError."""
 
     async def receive() -> Message:
-        return {"type": "http.request", "body": context.body, "more_body": False}
+        return {"type": "http.request", "body": body, "more_body": False}
 
     try:
-        return await Request(context.request.scope, receive).form(max_files=1, max_fields=16)
+        return await Request(scope, receive).form(max_files=1, max_fields=16)
     except (MultiPartException, HTTPException, UnicodeDecodeError) as error:
         told = error.message if isinstance(error, MultiPartException) else str(error)
         raise bad_request(f"the body is no form: {told}", None) from error

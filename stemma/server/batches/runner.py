@@ -172,7 +172,7 @@ class OneBatch:
             await self._write(line, answered(line, answer), answer)
 
     async def _answer(self, line: Line) -> Answered | None:
-        """Ask until there is room for it; None if the server ends before that."""
+        """Ask until there is room for it; None if the server's, or the batch's, time is over before that."""
         batch = await self._found()
         assert batch is not None
         tenant = Tenant(self._tenant, is_admin=False)
@@ -181,7 +181,7 @@ class OneBatch:
             answer = await ask_inside(endpoint, self._service, tenant, {**(line.body or {}), "priority": LOWEST})
             if answer.status not in LATER:
                 return answer
-            if self._service.stopping.is_set():
+            if self._service.stopping.is_set() or time.time() >= batch.value["expires_at"]:
                 return None
             await asyncio.sleep(LATER_SECONDS)
 

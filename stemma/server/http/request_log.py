@@ -23,7 +23,8 @@ class RequestCounts:
         if record.status:
             self.answered[record.path, record.status] += 1
             self.answered_to[record.tenant][record.path, record.status] += 1
-        self.generated(record)
+        if not record.is_outlived:
+            self.generated(record)
 
     def generated(self, record: RequestRecord) -> None:
         """What its completions were."""

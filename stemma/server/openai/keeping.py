@@ -100,7 +100,8 @@ class Keeper:
         return not self.body.store and self.before.conversation is None
 
     async def begin(self, response: Value) -> None:
-        """The response is under way. Raises ApiError if what it goes on from was deleted meanwhile."""
+        """The response is under way. Raises ApiError if what it goes on from was deleted meanwhile. Who leaves meanwhile
+        leaves one that is cancelled."""
         self.has_begun = True
         self._input = kept_items(self.body.input or [])
         if self.body.store:
@@ -110,6 +111,9 @@ class Keeper:
                 param = "conversation" if self.before.conversation else "previous_response_id"
                 name = self.before.conversation or self.body.previous_response_id or ""
                 kept.not_there(self.service.config, param.removeprefix("previous_").removesuffix("_id"), name, param)
+            except asyncio.CancelledError:
+                self.end_now({**response, "status": "cancelled"})
+                raise
 
     def _begin(self, response: Value) -> None:
         self._name = response["id"]

@@ -31,6 +31,7 @@ async def responses(context: RequestContext[Service, ResponsesRequest]) -> Respo
         chat = await service.work(shortened, service, chat)
     turn, generations = await start_chat(context, chat, "input")
     answer = ResponseAnswer(turn, body)
+    context.record.answer_id = answer.id
     keeper = Keeper(service, context.tenant.name, before, body)
     if keeper.does_nothing:
         return await reply(context, answer, generations)
@@ -39,6 +40,8 @@ async def responses(context: RequestContext[Service, ResponsesRequest]) -> Respo
     events = kept_events(keeper, answer, answer.chunks(generations))
     if body.background:
         await keeper.begin(answer.cut_off("queued"))
+        context.record.is_outlived = True
+        context.cleanup.callback(service.counts.generated, context.record)
         run = service.runs.begin(context.tenant.name, answer.id, events, context.cleanup.pop_all())
         if not body.stream:
             return json_reply(answer.cut_off("queued"))

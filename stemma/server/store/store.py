@@ -296,7 +296,7 @@ class Store:
         if time.monotonic() - self._purged_at < PURGE_SECONDS:
             return
         self._purged_at = time.monotonic()
-        query = f"SELECT tenant, {COLUMNS} FROM objects WHERE expires <= ? AND NOT is_open"
+        query = f"SELECT tenant, {COLUMNS} FROM objects WHERE expires <= ?"
         for row in connection.execute(query, (int(time.time()),)).fetchall():
             self._remove(connection, row[0], _kept(row[1:]))
 

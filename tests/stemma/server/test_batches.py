@@ -13,7 +13,7 @@ from openai.types import Batch, FileObject
 from stemma.runtime.engine import Engine
 from stemma.server import ApiKey, ServerConfig
 from stemma.server.batches import batches, lines, runner
-from stemma.server.http.inside import ask_inside
+from stemma.server.http.inside import Answered, ask_inside
 from tests.stemma.server.live import is_idle
 from tests.stemma.server.strictly import strictly
 
@@ -214,6 +214,21 @@ async def test_a_batch_whose_time_is_over_says_so(client: Any, monkeypatch: pyte
     assert batch["status"] == "expired"
     _, (line,) = await results(client, batch)
     assert line["error"]["code"] == "batch_expired"
+
+
+async def test_a_line_for_which_there_is_never_room_ends_with_the_batch(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*asked: Any) -> Answered:
+        return Answered(429, b"{}")
+
+    monkeypatch.setattr(runner, "ask_inside", refused)
+    monkeypatch.setattr(runner, "LATER_SECONDS", 0.01)
+    monkeypatch.setitem(batches.SECONDS, "h", 1)
+    file = await upload(client, jsonl(chat(0)))
+    begun = await client.post("/v1/batches", input_file_id=file["id"], endpoint=CHAT, completion_window="2h")
+    batch = await ended(client, begun)
+    assert batch["status"] == "expired"
 
 
 async def test_a_restart_goes_on_exactly_where_it_was(

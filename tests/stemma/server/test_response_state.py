@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import openai.types.responses as sdk
+import pytest
 from openai.types.responses.response_item_list import ResponseItemList
 
 from stemma.runtime.engine import Engine
 from stemma.server import ApiKey, ServerConfig
+from stemma.server.http import access_log
+from stemma.server.http.record import RequestRecord
 from tests.stemma.server.live import is_idle
 from tests.stemma.server.strictly import strictly
 
@@ -276,6 +280,46 @@ async def test_deleting_an_answer_in_the_background_ends_it(client: Any, engine:
     await delete(client, f"{PATH}/{begun['id']}", status=404)
     while not is_idle(engine):
         await asyncio.sleep(0.01)
+
+
+async def test_who_leaves_before_the_id_is_told_leaves_nothing_under_way(
+    client: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, entered, goes_on = client.http._transport.app.state.service.store, threading.Event(), threading.Event()
+    add = store.add
+
+    def slow(*given: Any) -> Any:
+        made = add(*given)
+        entered.set()
+        goes_on.wait()
+        return made
+
+    monkeypatch.setattr(store, "add", slow)
+    asking = asyncio.create_task(client.http.post(PATH, json=LONG))
+    while not entered.is_set():
+        await asyncio.sleep(0.01)
+    threading.Timer(0.1, goes_on.set).start()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert store.left_open("response") == []
+    while not is_idle(engine):
+        await asyncio.sleep(0.01)
+
+
+async def test_answers_have_their_ids_in_the_log_and_are_counted_when_they_have_ended(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[RequestRecord] = []
+    monkeypatch.setattr(access_log, "write", written.append)
+    body = {"input": "hi", "max_output_tokens": 20, "ignore_eos": True}
+    answers = [await client.post(PATH, **body, **more) for more in ({}, {"store": False}, {"background": True})]
+    await ended(client, answers[-1]["id"])
+    asked = [record for record in written if record.method == "POST"]
+    assert [record.answer_id for record in asked] == [answer["id"] for answer in answers]
+    service = client.http._transport.app.state.service
+    await service.runs.ended()
+    (counted,) = service.counts.of_tenants.values()
+    assert counted.usage.completion_tokens == 60
 
 
 async def test_only_what_is_in_the_background_can_be_cancelled(client: Any) -> None:

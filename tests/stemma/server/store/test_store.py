@@ -138,6 +138,29 @@ def test_what_has_expired_is_not_there(store: Store) -> None:
     assert store.item("t", "a") is None
 
 
+def test_what_expires_while_it_is_open_goes_too(store: Store) -> None:
+    store.add("t", new("r1", expires=int(time.time()) - 1, is_open=True, items=items("a")))
+    store._purged_at -= 1000
+    store.add("t", new("r2"))
+    assert store.left_open("response") == []
+    assert store.room("t", "response").num_objects == 1
+
+
+def test_a_full_disk_is_an_error_and_no_more(store: Store) -> None:
+    store.add("t", new("r1", items=items("a")))
+    room = store.room("t", "response")
+    with store._database.reading() as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        store.add("t", new("r2", items=[{"id": "b", "text": "x" * 100_000}]))
+    assert store.room("t", "response") == room
+    with store._database.reading() as connection:
+        connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    store.add("t", new("r2", items=items("b")))
+    assert said(store, "t", "r2") == ["b"]
+
+
 @pytest.mark.parametrize("is_descending", [False, True])
 def test_lists_come_in_pages(store: Store, is_descending: bool) -> None:
     names = [f"r{number}" for number in range(7)]

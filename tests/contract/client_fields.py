@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from stemma.server.anthropic import blocks as anthropic
 from stemma.server.anthropic import wire as messages
+from stemma.server.batches.wire import BatchRequest, ExpiresAfter
 from stemma.server.ollama.wire import (
     OllamaChatRequest,
     OllamaEmbeddingsRequest,
@@ -33,7 +34,15 @@ from stemma.server.ollama.wire import (
     OllamaTool,
     OllamaTransferRequest,
 )
-from stemma.server.openai.wire import CompletionRequest, ResponsesRequest
+from stemma.server.openai.wire import (
+    CompactRequest,
+    CompletionRequest,
+    ConversationRequest,
+    InputTokensRequest,
+    ItemsRequest,
+    MetadataRequest,
+    ResponsesRequest,
+)
 from stemma.server.pooling.wire import EmbeddingsRequest, RerankRequest, ScoreRequest
 from stemma.server.sglang.wire import GenerateRequest, NativeSampling
 from stemma.server.wire.chat import ChatRequest
@@ -58,8 +67,13 @@ PEERS = (
     Peer(
         "openai", r"-py3-none-any\.whl$",
         r"openai/types/(chat/completion_create_params|embedding_create_params"
-        r"|responses/response_create_params|chat/chat_completion_stream_options_param)\.py$",
+        r"|responses/response_create_params|chat/chat_completion_stream_options_param|batch_create_params"
+        r"|responses/(input_token_count|response_compact)_params"
+        r"|conversations/(conversation_create|conversation_update|item_create)_params)\.py$",
         {"CompletionCreateParamsBase": ChatRequest, "ResponseCreateParamsBase": ResponsesRequest,
+         "InputTokenCountParams": InputTokensRequest, "ResponseCompactParams": CompactRequest,
+         "ConversationCreateParams": ConversationRequest, "ConversationUpdateParams": MetadataRequest,
+         "ItemCreateParams": ItemsRequest, "BatchCreateParams": BatchRequest, "OutputExpiresAfter": ExpiresAfter,
          "EmbeddingCreateParams": EmbeddingsRequest, "ChatCompletionStreamOptionsParam": StreamOptions},
     ),
     Peer(

@@ -118,7 +118,8 @@ class OneBatch:
             self._cancelled.set()
         file = await self._service.work(self._store.get, self._tenant, "file", found.value["input_file_id"])
         if file is None:
-            await self._fail({"code": "input_file_deleted", "message": "its input file is not there any more"})
+            failure = {"code": "input_file_deleted", "message": "its input file is not there any more"}
+            await self._fail(failure, await self._service.work(self._files, found))
             return
         data = await self._service.work(lambda: b"".join(self._store.contents(file)))
         lines = await self._service.work(lines_of, data, found.value["endpoint"])
@@ -192,9 +193,9 @@ class OneBatch:
         )
 
     # The end ---------------------------------------------------------------------------------------------------------
-    async def _fail(self, error: Value) -> None:
+    async def _fail(self, error: Value, files: Value | None = None) -> None:
         errors = {"object": "list", "data": [{"line": None, "param": None, **error}]}
-        await self._close("failed", {"errors": errors})
+        await self._close("failed", {"errors": errors, **(files or {})})
 
     async def _close(self, status: str, fields: Value) -> None:
         moment = now()

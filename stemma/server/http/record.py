@@ -25,8 +25,8 @@ class RequestRecord:
     """One request. `status` is 0 until an answer begins; who left before has none.
 
     model: the model or adapter that answers. answer_id: what the answer calls itself. asked: numbers of the request, by
-    OpenTelemetry's names. compiling: when a form was compiled for it. submitted_at: nanoseconds since 1970. is_outlived:
-    its answer goes on behind it, and is counted when that has ended.
+    OpenTelemetry's names. compiling: when a form was compiled for it. submitted_at: nanoseconds since 1970.
+    is_outlived: its answer goes on behind it, and is counted when that has ended.
     """
 
     id: str

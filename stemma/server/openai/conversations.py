@@ -62,13 +62,13 @@ async def delete(context: RequestContext[Service, None]) -> Response:
 async def items(context: RequestContext[Service, None]) -> Response:
     """GET /v1/conversations/{conversation_id}/items."""
     place = kept.place_of(context)
-    return json_reply(kept.page_of(await _items(context, await _find(context)), place))
+    return json_reply(kept.page_of((await _with_items(context))[1], place))
 
 
 async def add_items(context: RequestContext[Service, ItemsRequest]) -> Response:
     """POST /v1/conversations/{conversation_id}/items: more of them at its end."""
-    found = await _find(context)
-    there = {item["id"] for item in await _items(context, found)}
+    found, before = await _with_items(context)
+    there = {item["id"] for item in before}
     added = await _checked(context, context.body.items)
     for item in added:
         if item["id"] in there:  # ids are told apart within a conversation
@@ -85,7 +85,7 @@ async def add_items(context: RequestContext[Service, ItemsRequest]) -> Response:
 async def item(context: RequestContext[Service, None]) -> Response:
     """GET /v1/conversations/{conversation_id}/items/{item_id}."""
     name = context.request.path_params["item_id"]
-    found = next((one for one in await _items(context, await _find(context)) if one["id"] == name), None)
+    found = next((one for one in (await _with_items(context))[1] if one["id"] == name), None)
     if found is None:
         raise _no_item(context)
     return json_reply(found)
@@ -111,8 +111,8 @@ def _there(context: RequestContext[Service, Any], found: Kept | None) -> Kept:
     return found if found is not None else kept.not_there(context.service.config, KIND, name)
 
 
-async def _items(context: RequestContext[Service, Any], found: Kept) -> list[Value]:
-    return await context.service.work(kept.store_of(context.service).path, found.ends)
+async def _with_items(context: RequestContext[Service, Any]) -> tuple[Kept, list[Value]]:
+    return await kept.find_with_path(context, KIND, context.request.path_params["conversation_id"])
 
 
 async def _checked(context: RequestContext[Service, Any], given: Sequence[Value]) -> list[Value]:

@@ -48,11 +48,11 @@ async def what_was_before(context: RequestContext[Service, Any], body: Responses
     before = Before(conversation=conversation)
     if (name := conversation or body.previous_response_id) is not None:
         param = "conversation" if conversation else "previous_response_id"
-        found = await kept.find(context, "conversation" if conversation else "response", name, param)
+        kind = "conversation" if conversation else "response"
+        found, before.items = await kept.find_with_path(context, kind, name, param)
         if found.is_open:
             raise bad_request(f"the response {name!r} is not complete yet: wait for it", param, "response_in_progress")
-        store = kept.store_of(context.service)
-        before.items, before.last = await context.service.work(store.path, found.ends), found.ends
+        before.last = found.ends
     elif body.input is None:
         message = "input is missing: give it, or what to go on from by previous_response_id or conversation"
         raise bad_request(message, "input", "missing_required_parameter")
@@ -100,8 +100,8 @@ class Keeper:
         return not self.body.store and self.before.conversation is None
 
     async def begin(self, response: Value) -> None:
-        """The response is under way. Raises ApiError if what it goes on from was deleted meanwhile. Who leaves meanwhile
-        leaves one that is cancelled."""
+        """The response is under way; cancelled, if its caller leaves meanwhile. Raises ApiError if what it goes on from
+        was deleted."""
         self.has_begun = True
         self._input = kept_items(self.body.input or [])
         if self.body.store:

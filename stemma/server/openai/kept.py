@@ -39,6 +39,15 @@ async def find(context: RequestContext[Service, Any], kind: str, name: str, para
     return found if found is not None else not_there(context.service.config, kind, name, param)
 
 
+async def find_with_path(
+    context: RequestContext[Service, Any], kind: str, name: str, param: str | None = None
+) -> tuple[Kept, list[Value]]:
+    """The same, with the items of its path as they are at that moment."""
+    store = store_of(context.service, param)
+    found = await context.service.work(store.with_path, context.tenant.name, kind, name)
+    return found if found is not None else not_there(context.service.config, kind, name, param)
+
+
 def not_there(config: ServerConfig, kind: str, name: str, param: str | None = None) -> NoReturn:
     """Raises ApiError: why an object may not be there, and what to do instead."""
     reasons = ["it was deleted", "another key has it"]

@@ -72,8 +72,7 @@ async def retrieve(context: RequestContext[Service, None]) -> Response:
 async def messages(context: RequestContext[Service, None]) -> Response:
     """GET /v1/chat/completions/{completion_id}/messages: those that it was asked by."""
     place = kept.place_of(context, order="asc")
-    found = await kept.find(context, KIND, _name(context))
-    items = await context.service.work(kept.store_of(context.service).path, found.ends)
+    _, items = await kept.find_with_path(context, KIND, _name(context))
     return json_reply(kept.page_of(items, place))
 
 

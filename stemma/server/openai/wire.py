@@ -10,7 +10,7 @@ from msgspec import Meta
 from stemma.server.wire.chat import MAX_CALLS, ReasoningEffort, TextPart
 from stemma.server.wire.common import Count, FunctionSpec, GenerationRequest, NumChoices, NumLogprobs, SamplingRequest
 from stemma.server.wire.fields import Only, Rule, Taken, Wire
-from stemma.server.wire.known import COMING_BACK, OPENAI_ANSWERS
+from stemma.server.wire.known import ACCOUNTING, COMING_BACK, OPENAI_ANSWERS
 from stemma.server.wire.tools import AllowedTool, CustomFormat, CustomSpec, GrammarText, Tool, ToolName
 
 
@@ -323,9 +323,18 @@ class MetadataRequest(Wire):
 class InputTokensRequest(ResponsesRequest):
     """A turn whose prompt is to be counted; fields that are of the answer have no effect."""
 
+    rules: ClassVar[Mapping[str, Rule]] = {"personality": Only((), "say it in instructions")}
+
 
 class CompactRequest(Wire):
     """A conversation to compact."""
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        **ACCOUNTING,
+        **dict.fromkeys(
+            ("input", "instructions", "previous_response_id", "image"), Taken("conversations are not compacted")
+        ),
+    }
 
     model: str | None = None
 

@@ -178,6 +178,12 @@ class Store:
         with self._database.reading() as connection:
             return self._find(connection, tenant, kind, name)
 
+    def with_path(self, tenant: str, kind: str, name: str) -> tuple[Kept, list[Value]] | None:
+        """An object that has not expired, and the items of its path, both of one moment."""
+        with self._database.reading() as connection:
+            found = self._find(connection, tenant, kind, name)
+            return None if found is None else (found, [item.value for item in paths.path(connection, found.ends)])
+
     def page(self, tenant: str, kind: str, place: Place, matches: Callable[[Value], bool] = lambda value: True) -> Page:
         """Objects in the order in which they were made. After one that is not there, there is nothing."""
         order, sign = ("DESC", "<") if place.is_descending else ("ASC", ">")

@@ -13,7 +13,9 @@ from openai.types import Batch, FileObject
 from stemma.runtime.engine import Engine
 from stemma.server import ApiKey, ServerConfig
 from stemma.server.batches import batches, lines, runner
+from stemma.server.batches.wire import BatchRequest
 from stemma.server.http.inside import Answered, ask_inside
+from stemma.server.store.records import NewObject
 from tests.stemma.server.live import is_idle
 from tests.stemma.server.strictly import strictly
 
@@ -229,6 +231,19 @@ async def test_a_line_for_which_there_is_never_room_ends_with_the_batch(
     begun = await client.post("/v1/batches", input_file_id=file["id"], endpoint=CHAT, completion_window="2h")
     batch = await ended(client, begun)
     assert batch["status"] == "expired"
+
+
+async def test_what_was_answered_is_kept_where_the_rest_cannot_be(client: Any) -> None:
+    service = client.http._transport.app.state.service
+    tenant = service.keys.tenant(None).name
+    asked = BatchRequest(input_file_id="file-gone", endpoint=CHAT, completion_window="24h")
+    value = runner.new_batch("batch_1", asked, 1000)
+    service.store.add(tenant, NewObject("batch", "batch_1", value["created_at"], value, is_open=True))
+    service.store.put_content(tenant, "batch", "batch_1", 1, b'+{"custom_id": "r0"}', lambda value: value)
+    service.runs.resume()
+    batch = await ended(client, value)
+    assert (batch["status"], batch["errors"]["data"][0]["code"]) == ("failed", "input_file_deleted")
+    assert await results(client, batch) == ([{"custom_id": "r0"}], [])
 
 
 async def test_a_restart_goes_on_exactly_where_it_was(

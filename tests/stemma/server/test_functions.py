@@ -50,7 +50,8 @@ async def test_the_prompt_is_that_of_tools(client: Any) -> None:
 async def test_none_is_called_where_none_shall_be(client: Any) -> None:
     answer = await client.post(CHAT, messages=HI, functions=FUNCTIONS, function_call="none", max_tokens=4)
     assert answer["choices"][0]["finish_reason"] in ("length", "stop")
-    for empty in ({"functions": []}, {"functions": None, "function_call": None}, {"function_call": "auto"}):
+    nothing: list[dict[str, Any]] = [{"functions": []}, {"functions": None}, {"function_call": "auto"}]
+    for empty in nothing:
         await client.post(CHAT, messages=HI, max_tokens=1, **empty)
 
 

@@ -3,8 +3,8 @@
     python tests/contract/environments.py            # all of them, under the user's cache directory
     python tests/contract/environments.py sglang
 
-NPM holds the packages of npm/package.json. A client's program is clients/NAME_client.py; it is called with the server's
-URL, a key and the model's name, in an empty folder, prints "ok", and knows nothing of Stemma.
+NPM holds the packages of npm/package.json, PROMPTFOO promptfoo alone. A client's program is clients/NAME_client.py; it
+is called with the server's URL, a key and the model's name in an empty folder, prints "ok" and knows nothing of Stemma.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from pathlib import Path
 FOLDER = Path.home() / ".cache" / "stemma-contract"
 NPM = FOLDER / "npm"
 NPM_PROGRAMS = Path(__file__).parent / "npm"
+PROMPTFOO = FOLDER / "promptfoo"
+
+NPM_INSTALL = ("npm", "install", "--silent", "--no-audit", "--no-fund")
 
 STEPS: dict[str, tuple[str, ...]] = {
     # The frontend language alone: the wheel without its runtime's requirements, and what importing it needs.
@@ -51,6 +54,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in STEPS},
     "loops": ("agno", "langgraph", "mirascope", "smolagents"),
     "kits": ("adk", "agents_state"),
+    "mcp": (),  # a server of tools (test_mcp_server.py)
 }
 """The clients' programs by their environments."""
 
@@ -74,13 +78,22 @@ def make_npm() -> None:
     """Install the npm packages."""
     NPM.mkdir(parents=True, exist_ok=True)
     shutil.copy(NPM_PROGRAMS / "package.json", NPM)
-    subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=NPM, check=True)
+    subprocess.run(NPM_INSTALL, cwd=NPM, check=True)
+
+
+def make_promptfoo() -> None:
+    """Install promptfoo."""
+    PROMPTFOO.mkdir(parents=True, exist_ok=True)
+    subprocess.run([*NPM_INSTALL, "promptfoo@0.121.20"], cwd=PROMPTFOO, check=True)
+
+
+MADE_BY_NPM = {"npm": make_npm, "promptfoo": make_promptfoo}
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or [*STEPS, "npm"]:
-        if wanted == "npm":
-            make_npm()
+    for wanted in sys.argv[1:] or [*STEPS, *MADE_BY_NPM]:
+        if wanted in MADE_BY_NPM:
+            MADE_BY_NPM[wanted]()
         else:
             make(wanted)
         print(f"{wanted} is ready")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 CHAT, COMPLETIONS, RESPONSES, GENERATE = "/v1/chat/completions", "/v1/completions", "/v1/responses", "/generate"
+LINES = "/api/chat"
 USAGE = {"include_usage": True}
 LOOK: dict[str, Any] = {
     "name": "query_knowledge_files",
@@ -14,6 +15,7 @@ LOOK: dict[str, Any] = {
     "parameters": {"type": "object", "properties": {"query": {"enum": ["a", "b"]}}, "required": ["query"]},
 }
 CALL = {"id": "call_1", "type": "function", "function": {"name": LOOK["name"], "arguments": '{"query": "a"}'}}
+OBJECT_CALL = {"index": 0, "id": None, "function": {"name": LOOK["name"], "arguments": {"query": "a"}}}
 SAMPLING = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
 
 BODIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -46,6 +48,27 @@ BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "a chat page with all settings": (CHAT, {
         "stream": True, "max_tokens": 4, "user": "66f", **SAMPLING, "messages": [{"role": "user", "content": "hi"}],
     }),
+    "a chat page over Ollama's chat, with all settings": (LINES, {
+        "stream": True, "keep_alive": "5m", "metadata": {"chat_id": "1", "features": {"memory": False}}, "system": "x",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}],
+        "options": {"num_predict": 4, "num_ctx": 2048, "num_keep": 24, "num_batch": 512, "num_gpu": 99, "num_thread": 2,
+                    "use_mmap": True, "use_mlock": False, "seed": 1, "top_k": 40, "top_p": 0.9, "min_p": 0.0,
+                    "temperature": 0.8, "repeat_penalty": 1.1, "repeat_last_n": 64, "presence_penalty": 0.0,
+                    "frequency_penalty": 0.0, "mirostat": 0, "mirostat_eta": 0.1, "mirostat_tau": 5.0, "stop": ["END"]},
+    }),
+    "a chat page that calls its tools over Ollama's chat": (LINES, {
+        "stream": True, "options": {"num_predict": 4, "stop": None}, "tools": [{"type": "function", "function": LOOK}],
+        "messages": [{"role": "user", "content": "Look."},
+                     {"role": "assistant", "thinking": "Hm.", "content": "", "tool_calls": [OBJECT_CALL]},
+                     {"role": "tool", "content": "tea", "tool_call_id": "call_1"}, {"role": "user"}],
+    }),
+    "a title over Ollama's chat": (LINES, {
+        "stream": False, "options": {"num_predict": 40}, "messages": [{"role": "user", "content": "A title, as JSON"}],
+        "format": {"type": "object", "properties": {"title": {"enum": ["tea"]}}, "required": ["title"]},
+    }),
+    "a model's end, as a chat page wants it": ("/api/generate", {"stream": False, "keep_alive": 0, "prompt": ""}),
+    "a chat page's vectors": ("/api/embed", {"stream": False, "input": ["a", "b"], "prompt": "a\nb", "options": {}}),
+    "a chat page's older vectors": ("/api/embeddings", {"stream": False, "input": ["a"], "prompt": "a"}),
     "an editor's agent": (CHAT, {
         "stream": True, "stream_options": USAGE, "temperature": 0, "max_tokens": 4, "parallel_tool_calls": False,
         "messages": [{"role": "system", "content": "You edit."}, {"role": "user", "content": [
@@ -82,7 +105,9 @@ async def test_it_is_answered(client: Any, name: str) -> None:
     answer = await client.http.post(path, json={**model, **body})
     assert answer.status_code == 200, answer.text
     assert '"error":{' not in answer.text
-    assert answer.headers["content-type"].startswith("text/event-stream" if body["stream"] else "application/json")
+    assert '"error":"' not in answer.text
+    stream = "application/x-ndjson" if path == LINES else "text/event-stream"
+    assert answer.headers["content-type"].startswith(stream if body["stream"] else "application/json")
 
 
 async def test_load_generators_ask_for_these_before_and_after(client: Any) -> None:

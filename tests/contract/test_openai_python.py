@@ -42,7 +42,7 @@ def client(served: Served) -> openai.OpenAI:
 
 
 def test_models(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["smollm2"]
+    assert [model.id for model in client.models.list()] == ["smollm2", "stemma"]
 
 
 def test_chat(client: openai.OpenAI) -> None:

@@ -23,6 +23,7 @@ from stemma.server.batches.runner import BatchRunner
 from stemma.server.cache.endpoints import cache_endpoints
 from stemma.server.config import ServerConfig
 from stemma.server.generation.service import Service
+from stemma.server.http.decoding import learn_types
 from stemma.server.http.dialect import OPENAI as OPENAIS
 from stemma.server.http.dialect import Dialect
 from stemma.server.http.endpoint import Endpoint, EndpointApp, RequestContext, request_id
@@ -40,6 +41,7 @@ from stemma.server.status.endpoints import status_endpoints
 
 def app(engine: Engine, config: ServerConfig | None = None) -> Starlette:
     """The application on an engine, which stays the caller's to close. `app.state.service` is what it works with."""
+    learn_types()
     service = Service(engine, config or ServerConfig())
     end_those_left(service)
 

@@ -42,7 +42,7 @@ NUM_SAMPLES = 11
 WARM_UP = NUM_SAMPLES // 3
 """Samples of the memory that may still grow: compiled grammars and remembered turns are kept up to a number."""
 TURN_BYTES = 1 << 20
-"""For remembered turns: so few that they are full before the memory is compared."""
+"""For remembered turns, and for answers that are kept: so few that they are full before the memory is compared."""
 MAX_GROWTH = 0.10
 """Of the memory after warming up."""
 PATIENCE = 120.0
@@ -371,7 +371,9 @@ def _as_message(delta: dict[str, Any]) -> dict[str, Any]:
 def serving(engine: Engine) -> Iterator[tuple[str, Any]]:
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    server = make_server(engine, ServerConfig(shutdown_seconds=5, turn_memory_bytes=TURN_BYTES))
+    server = make_server(
+        engine, ServerConfig(shutdown_seconds=5, turn_memory_bytes=TURN_BYTES, max_state_bytes=TURN_BYTES)
+    )
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     while not server.started:

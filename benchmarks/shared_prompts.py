@@ -1,6 +1,6 @@
 """Whether times tell what another key has asked, where all keys share a system prompt.
 
-    python benchmarks/shared_prompts.py --trials 200
+    python benchmarks/shared_prompts.py [--trials 200] [--model FILE] [--json OUT]
 
 In each trial a key asks something new behind the shared prompt, for the first time, after another key has asked either
 the very same or something else, as a coin says. AUC is the chance that a request of the one kind took longer than one
@@ -11,9 +11,11 @@ control is the same within one key, where the difference is what the cache is fo
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import statistics
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 from stemma.kernels.select import select_ops
@@ -58,6 +60,7 @@ def main() -> None:
     parser.add_argument("--model", default=None, help="a .gguf file, a folder or a hub id; a tiny model if left out")
     parser.add_argument("--shared", type=int, default=200, help="tokens of the shared prompt")
     parser.add_argument("--question", type=int, default=60, help="tokens of what follows it")
+    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     engine = Engine(given.model) if given.model else Engine.of(tiny(select_ops()), kv_tokens=1 << 17)
     with engine:
@@ -66,12 +69,18 @@ def main() -> None:
         print(f"{given.trials} trials, {given.shared} shared tokens, {given.question} more\n")
         print("| who was there before | median after the same | after another | AUC | z |")
         print("|---|---|---|---|---|")
+        areas = []
         for name, before in (("another key", "alice"), ("the same key (control)", "bob")):
             times = measure(engine, shared, "bob", before, given.trials, given.question)
             area, distance = auc(times)
             medians = [f"{1000 * statistics.median(each):.2f} ms" for each in times]
             print(f"| {name} | {medians[0]} | {medians[1]} | {area:.3f} | {distance:+.1f} |")
+            areas.append(area)
         text.release()
+    if given.json:
+        row = {"case": f"{given.question} tokens behind a shared prompt", "metric": "AUC", "ours": areas[0],
+               "peer": areas[1], "peer_name": "the same key", "ratio": areas[0] / areas[1]}  # fmt: skip
+        given.json.write_text(json.dumps({"rows": [row]}, indent=1))
 
 
 if __name__ == "__main__":

@@ -47,6 +47,8 @@ num_x x_len vLLM OpenAI general.architecture hidden_activation fnmatch.fnmatchca
 Accept OTEL_SERVICE_NAME TimeoutStopSec terminationGracePeriodSeconds gen_throughput server.pem
 gen_ai.operation.name gen_ai.request.max_tokens gen_ai.request.model gen_ai.request.temperature gen_ai.response.id
 gen_ai.response.finish_reasons gen_ai.usage.cache_read.input_tokens gen_ai.usage.input_tokens gen_ai.usage.output_tokens
+ProviderStrategy ToolStrategy apiBaseUrl return_direct similar stop_after_tool_call stop_on_first_tool file_search
+response.custom_tool_call_input
 vpdpbusd sdot vpmaddubsw vpmaddwd vdpbf16ps SiLU
 """
 

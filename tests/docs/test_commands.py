@@ -15,7 +15,10 @@ from tests.docs.source import trees
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 SCRIPT = re.compile(r"[\w/]+/\w+\.py\b")
 PLACE = re.compile(r"(?<![\w.}/<])/[a-z][\w.]*(?:/[\w{}]+)*(?![\w/])|(?<=`)/(?=`)")
-FOREIGN = {"--extra-index-url", "--no-deps", "--quiet", "--schema", "--strict"}  # of pip, llm, mypy
+FOREIGN = {  # of pip, llm, mypy; aider, guidellm, EvalScope
+    "--extra-index-url", "--no-deps", "--quiet", "--schema", "--strict",
+    "--edit-format", "--no-show-model-warnings", "--openai-api-base", "--use-server-token-count", "--tokenizer-path",
+}  # fmt: skip
 SERVED = ("README.md", "docs/serving.md", "docs/dsl.md", "docs/architecture.md", "docs/howto/dialect.md")
 COMMANDS = typer.main.get_command(app)
 

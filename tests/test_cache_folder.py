@@ -198,7 +198,9 @@ def test_kernels_that_cannot_be_kept_are_compiled_all_the_same(monkeypatch, capl
 
 
 def test_the_environment_is_read_in_one_place():
-    root = Path(__file__).parent.parent
+    """A folder, then settings; and the variables that a file of MCP servers names."""
+    root = Path(__file__).resolve().parent.parent
     files = [path for top in ("stemma", "runtime", "radix", "fsm", "kernels") for path in (root / top).rglob("*.py")]
-    readers = {path.name for path in files if "os.environ" in path.read_text() or "getenv" in path.read_text()}
-    assert readers == {"cache_folder.py", "settings.py"}
+    readers = {path for path in files if "os.environ" in path.read_text() or "getenv" in path.read_text()}
+    places = {str(path.resolve().relative_to(root)) for path in readers}
+    assert places == {"stemma/cache_folder.py", "runtime/settings.py", "stemma/lang/mcp/config.py"}

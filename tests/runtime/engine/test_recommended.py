@@ -10,6 +10,7 @@ from stemma.runtime.core.sampling import Sampling
 from stemma.runtime.engine import Engine
 from stemma.runtime.engine.options import RequestMaker
 from stemma.runtime.engine.recommended import recommended
+from stemma.runtime.engine.sharing import SharedTexts
 from stemma.runtime.errors import ModelFileError
 from stemma.runtime.model import GenerationDefaults
 
@@ -17,7 +18,8 @@ QWEN = GenerationDefaults((256,), temperature=0.7, top_k=20, top_p=0.8, repetiti
 
 
 def sampling_of(loaded, defaults, **options):
-    return RequestMaker(loaded, 512, 512, recommended(defaults, "auto")).make([1, 2], options).sampling
+    nothing = SharedTexts(loaded, pytest.fail, None)
+    return RequestMaker(loaded, 512, 512, recommended(defaults, "auto"), nothing).make([1, 2], options).sampling
 
 
 def test_what_is_recommended_counts_where_a_request_says_nothing(tiny_loaded):

@@ -33,9 +33,9 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 
 async def test_a_request_is_a_line_of_json(client: Any, lines: io.StringIO) -> None:
-    headers = {"x-request-id": "mine/1"}
-    answer = (await client.http.post("/v1/chat/completions", json=CHAT, headers=headers)).json()
-    await client.stream("/v1/chat/completions", **CHAT)
+    headers, asked = {"x-request-id": "mine/1"}, {**CHAT, "cache_salt": "nobody asked before"}
+    answer = (await client.http.post("/v1/chat/completions", json=asked, headers=headers)).json()
+    await client.stream("/v1/chat/completions", **asked)
     await client.post("/v1/completions", status=400, prompt=SECRET, max_tokens=-1)
     await client.get("/health")
     whole, streamed, wrong, health = (json.loads(line) for line in lines.getvalue().splitlines())

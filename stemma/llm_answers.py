@@ -18,7 +18,7 @@ from stemma.lang.remote.connect import Remote
 from stemma.runtime.engine import Completion, Engine, Generation, RequestOptions
 from stemma.runtime.engine.grammars import GrammarSpec
 from stemma.runtime.errors import ModelError
-from stemma.runtime.tongues.answer_grammar import AnswerGrammar
+from stemma.runtime.tongues.answer_grammar import MAX_CALLS, AnswerGrammar, behind_thoughts
 from stemma.runtime.tongues.closed_schema import closed
 from stemma.runtime.tongues.functions import Function, function_of
 from stemma.runtime.tongues.history import for_template
@@ -27,7 +27,6 @@ from stemma.runtime.tongues.pieces import Answer, Piece, ReasoningPiece, TextPie
 from stemma.runtime.tongues.tongue import Standing, Tongue, prompt_end
 
 Backend = Engine | Remote
-MAX_CALLS = 8
 
 
 @dataclass(slots=True)
@@ -75,9 +74,7 @@ class Asked(NamedTuple):
         form = None if not schema else JSONSchema(closed(schema))
         if self.functions:
             return AnswerGrammar(self.tongue, tuple(self.functions), MAX_CALLS, form or "text", self.standing)
-        if form is None or (self.standing == "answering" and not (self.tongue.opens or self.tongue.closes)):
-            return form
-        return AnswerGrammar(self.tongue, otherwise=form, standing=self.standing)
+        return None if form is None else behind_thoughts(form, self.tongue, self.standing)
 
 
 def ask(backend: Backend, prompt: Any) -> LlmAnswer:

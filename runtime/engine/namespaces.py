@@ -8,6 +8,7 @@ namespace says which adapter it is of, by its numbers, so that a saved cache is 
 
 from __future__ import annotations
 
+from stemma.radix import Namespace, Segments
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import LoadedModel
 
@@ -29,6 +30,11 @@ def namespace_of(loaded: LoadedModel, namespace: str, lora: str | None) -> str:
 def shared_namespace(loaded: LoadedModel, lora: str | None) -> str:
     """Where texts stand that all namespaces share. Raises InvalidRequest for an adapter that is not there."""
     return _with_adapter(loaded, SHARED, lora)
+
+
+def owner_of(name: Namespace) -> str:
+    """The namespace whose text it is: of what stands behind a text that all share, the private one."""
+    return name.salt if isinstance(name, Segments) else name
 
 
 def is_shared(namespace: str) -> bool:

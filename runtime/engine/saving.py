@@ -30,7 +30,7 @@ import numpy as np
 from stemma.kernels.ops import KV, BlockCopy, Int32Array, Ops
 from stemma.radix import Namespace, PrefixCache, Segments, namespace_of_node
 from stemma.runtime.core.admission import common_prefix, placed
-from stemma.runtime.engine.namespaces import is_shared
+from stemma.runtime.engine.namespaces import is_shared, owner_of
 from stemma.runtime.errors import CacheFileError
 from stemma.runtime.model import LoadedModel
 
@@ -147,7 +147,7 @@ class Saver:
             start = first * self._block_size
             ids = np.concatenate((before[:start], tokens[tokens_at : tokens_at + length - start]))
             num_blocks = -(-length // self._block_size) - first
-            if owns(_owner(name)):
+            if owns(owner_of(name)):
                 kv = memoryview(data)[block_at : block_at + num_blocks * self.block_bytes]
                 loaded = self.between_steps(partial(self._put, name=name, ids=ids, first=first, data=kv))
                 num_paths += loaded
@@ -213,18 +213,13 @@ def _paths(cache: PrefixCache, owns: Owns) -> list[tuple[Namespace, Int32Array]]
     paths = []
     for node in cache.walk():
         name = namespace_of_node(node)
-        if not node.children and node.parent is not None and not is_shared(_owner(name)) and owns(_owner(name)):
+        if not node.children and node.parent is not None and not is_shared(owner_of(name)) and owns(owner_of(name)):
             parts, above = [], node
             while above.parent is not None:
                 parts.append(above.tokens)
                 above = above.parent
             paths.append((name, np.frombuffer(b"".join(reversed(parts)), dtype=np.int32)))
-    return sorted(paths, key=lambda path: (_owner(path[0]), path[0] != _owner(path[0]), path[1].tolist()))
-
-
-def _owner(name: Namespace) -> str:
-    """Whose text it is."""
-    return name.salt if isinstance(name, Segments) else name
+    return sorted(paths, key=lambda path: (owner_of(path[0]), path[0] != owner_of(path[0]), path[1].tolist()))
 
 
 def _checked(path: Path) -> bytes:

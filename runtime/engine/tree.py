@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stemma.radix import Node, PrefixCache, Segments, namespace_of_node
+from stemma.radix import Node, PrefixCache, namespace_of_node
+from stemma.runtime.engine.namespaces import owner_of
 
 
 @dataclass(slots=True)
@@ -34,8 +35,7 @@ class TreeNode:
 
 def owner(node: Node) -> str:
     """The namespace whose text it is."""
-    name = namespace_of_node(node)
-    return name.salt if isinstance(name, Segments) else name
+    return owner_of(namespace_of_node(node))
 
 
 def snapshot(cache: PrefixCache, now: float) -> list[TreeNode]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from stemma.fsm.syntax import ast
 from stemma.fsm.syntax.nodes import ANY_TEXT, choice, concat, optional, text, without
@@ -12,7 +12,11 @@ from stemma.runtime.tongues.marks import TAG, free_text
 from stemma.runtime.tongues.rules import Rules
 from stemma.runtime.tongues.tongue import Standing, Tongue
 
+Form = TypeVar("Form", bound=ast.GrammarSpec)
 Otherwise = Literal["nothing", "text"]
+
+MAX_CALLS = 8
+"""Calls in one answer, however many are asked for: a model that repeats itself has an end."""
 
 
 @dataclass(frozen=True)
@@ -75,3 +79,10 @@ class AnswerGrammar:
 def is_only_first(mark: str, tongue: Tongue) -> bool:
     """Whether calls can only begin an answer, as what they begin with is nothing that words could not hold."""
     return not (tongue.marks.inside(mark) or TAG.fullmatch(mark))
+
+
+def behind_thoughts(form: Form, tongue: Tongue, standing: Standing) -> Form | AnswerGrammar:
+    """A form that begins where the answer does, behind the thoughts that there may be."""
+    if standing == "answering" and not (tongue.opens or tongue.closes):
+        return form
+    return AnswerGrammar(tongue, otherwise=form, standing=standing)

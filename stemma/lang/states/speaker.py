@@ -15,12 +15,11 @@ from stemma.lang.values.tools import Tool, ToolCall
 from stemma.runtime.engine import Completion, RequestOptions
 from stemma.runtime.engine.grammars import GrammarSpec
 from stemma.runtime.errors import IncompleteOutput, StateError
-from stemma.runtime.tongues.answer_grammar import AnswerGrammar, Otherwise
+from stemma.runtime.tongues.answer_grammar import MAX_CALLS, AnswerGrammar, Otherwise
 from stemma.runtime.tongues.parser import AnswerParser
 from stemma.runtime.tongues.pieces import Answer
 from stemma.runtime.tongues.tongue import Standing, Tongue, prompt_end
 
-MAX_CALLS = 8
 """Calls of one answer, if nothing else is said: a model that repeats itself has an end."""
 
 

@@ -20,7 +20,7 @@ from stemma.lang.reports.trace import TraceNode
 from stemma.lang.states.fork import run_branches
 from stemma.lang.states.pin import Pin
 from stemma.lang.states.session import Session
-from stemma.lang.states.speaker import MAX_CALLS, Calling, Speaker, written
+from stemma.lang.states.speaker import Calling, Speaker, written
 from stemma.lang.states.transcript import Message, Role, Transcript, keep
 from stemma.lang.values.gen import Gen, Outcome
 from stemma.lang.values.hearing import Ear, PlainEar
@@ -32,6 +32,7 @@ from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Generation, RequestOptions
 from stemma.runtime.engine.forms import TEXT, Form
 from stemma.runtime.errors import InvalidRequest, StateError
+from stemma.runtime.tongues.answer_grammar import MAX_CALLS
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm

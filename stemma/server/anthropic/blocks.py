@@ -176,58 +176,46 @@ class ToolResultBlock(Wire, tag_field="type", tag="tool_result"):
         return f"Error: {said or ''}" if self.is_error else said or ""
 
 
-class ServerToolUseBlock(Refused, tag_field="type", tag="server_tool_use"):
+class Elsewhere(Refused):
+    """What belongs to tools that Anthropic runs."""
+
+    instead: ClassVar[str] = ELSEWHERE
+
+
+class ServerToolUseBlock(Elsewhere, tag_field="type", tag="server_tool_use"):
     """A call that Anthropic answers."""
 
-    instead: ClassVar[str] = ELSEWHERE
 
-
-class WebSearchResultBlock(Refused, tag_field="type", tag="web_search_tool_result"):
+class WebSearchResultBlock(Elsewhere, tag_field="type", tag="web_search_tool_result"):
     """What such a call came to."""
 
-    instead: ClassVar[str] = ELSEWHERE
 
-
-class WebFetchResultBlock(Refused, tag_field="type", tag="web_fetch_tool_result"):
+class WebFetchResultBlock(Elsewhere, tag_field="type", tag="web_fetch_tool_result"):
     """What such a call came to."""
 
-    instead: ClassVar[str] = ELSEWHERE
 
-
-class CodeResultBlock(Refused, tag_field="type", tag="code_execution_tool_result"):
+class CodeResultBlock(Elsewhere, tag_field="type", tag="code_execution_tool_result"):
     """What such a call came to."""
 
-    instead: ClassVar[str] = ELSEWHERE
 
-
-class BashResultBlock(Refused, tag_field="type", tag="bash_code_execution_tool_result"):
+class BashResultBlock(Elsewhere, tag_field="type", tag="bash_code_execution_tool_result"):
     """What such a call came to."""
 
-    instead: ClassVar[str] = ELSEWHERE
 
-
-class EditorResultBlock(Refused, tag_field="type", tag="text_editor_code_execution_tool_result"):
+class EditorResultBlock(Elsewhere, tag_field="type", tag="text_editor_code_execution_tool_result"):
     """What such a call came to."""
 
-    instead: ClassVar[str] = ELSEWHERE
 
-
-class ToolSearchResultBlock(Refused, tag_field="type", tag="tool_search_tool_result"):
+class ToolSearchResultBlock(Elsewhere, tag_field="type", tag="tool_search_tool_result"):
     """What such a call came to."""
 
-    instead: ClassVar[str] = ELSEWHERE
 
-
-class McpToolUseBlock(Refused, tag_field="type", tag="mcp_tool_use"):
+class McpToolUseBlock(Elsewhere, tag_field="type", tag="mcp_tool_use"):
     """A call that Anthropic answers."""
 
-    instead: ClassVar[str] = ELSEWHERE
 
-
-class McpToolResultBlock(Refused, tag_field="type", tag="mcp_tool_result"):
+class McpToolResultBlock(Elsewhere, tag_field="type", tag="mcp_tool_result"):
     """What such a call came to."""
-
-    instead: ClassVar[str] = ELSEWHERE
 
 
 class ContainerUploadBlock(Refused, tag_field="type", tag="container_upload"):

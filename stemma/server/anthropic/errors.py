@@ -6,7 +6,7 @@ from typing import Any
 
 from stemma.server.http.dialect import Dialect
 from stemma.server.http.errors import ApiError
-from stemma.server.http.replies import event
+from stemma.server.http.replies import typed_event
 
 VERSION_HEADER = "anthropic-version"
 """All requests of Anthropic's clients have it."""
@@ -48,9 +48,4 @@ def _message(error: ApiError) -> str:
     return error.message if param is None or param in error.message else f"{param}: {error.message}"
 
 
-def message_event(chunk: dict[str, Any]) -> bytes:
-    """Events here have names."""
-    return event(chunk, chunk["type"])
-
-
-ANTHROPIC = Dialect(error=anthropic_error, event=message_event, end=b"", id_headers=("x-request-id", "request-id"))
+ANTHROPIC = Dialect(error=anthropic_error, event=typed_event, end=b"", id_headers=("x-request-id", "request-id"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.responses import Response
 
 from stemma.server.anthropic.answers import MessageAnswer
 from stemma.server.anthropic.blocks import RedactedThinkingBlock
 from stemma.server.anthropic.prefixes import breakpoints, kept_prefixes
-from stemma.server.anthropic.translation import as_chat, is_attribution, turns_of
+from stemma.server.anthropic.translation import Turn, as_chat, is_attribution, turns_of
 from stemma.server.anthropic.wire import CountTokensRequest, MessagesRequest
 from stemma.server.generation.answering import reply
 from stemma.server.generation.chats import (
@@ -30,9 +32,10 @@ async def messages(context: RequestContext[Service, MessagesRequest]) -> Respons
     """Answer a conversation."""
     body, service = context.body, context.service
     turn = await prepare_chat(context, as_chat(body), "messages")
-    asked = breakpoints(body, turns_of(body))
-    kept = await service.work(kept_prefixes, body, turn) if asked else []
-    _name_unused(body, context.reader)
+    turns = turns_of(body)
+    asked = breakpoints(body, turns)
+    kept = await service.work(kept_prefixes, body, turns, asked, turn) if asked else []
+    _name_unused(body, turns, context.reader)
     if len({one.seconds for one in asked}) > len(kept):
         context.reader.unused["cache_control"] = None
     num_cached = await service.work(_num_cached, turn) if body.stream else 0
@@ -45,7 +48,7 @@ async def count_tokens(context: RequestContext[Service, CountTokensRequest]) -> 
     body, service = context.body, context.service
     chat = as_chat(body)
     context.reader.unused |= dict.fromkeys(without_effect(chat, service.prompter))
-    _name_unused(body, context.reader)
+    _name_unused(body, turns_of(body), context.reader)
     namespace = chat_options(chat, context.tenant, service)["namespace"]
     with errors_of_prompt_named("messages"):
         prompt = await service.work(chat_prompt, service, chat, tool_use(chat), namespace)
@@ -60,7 +63,7 @@ def _num_cached(turn: ChatTurn) -> int:
     return min(engine.explain(tokens, options["namespace"], options["lora"]).hit_len, len(tokens) - 1)
 
 
-def _name_unused(body: CountTokensRequest, reader: BodyReader) -> None:
+def _name_unused(body: CountTokensRequest, turns: Sequence[Turn], reader: BodyReader) -> None:
     """Say what had no effect under the names that the client sent."""
     unused = reader.unused
     if "reasoning_effort" in unused:
@@ -69,5 +72,5 @@ def _name_unused(body: CountTokensRequest, reader: BodyReader) -> None:
         unused["output_config.effort" if is_effort else "thinking"] = None
     if isinstance(body.system, list) and any(map(is_attribution, body.system)):
         unused["system[].x-anthropic-billing-header"] = None
-    if any(isinstance(block, RedactedThinkingBlock) for turn in turns_of(body) for block in turn.blocks):
+    if any(isinstance(block, RedactedThinkingBlock) for turn in turns for block in turn.blocks):
         unused["messages[].content[].redacted_thinking"] = None

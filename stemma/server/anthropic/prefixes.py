@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 from stemma.runtime.errors import EngineClosed, PromptTooLong
 from stemma.server.anthropic.blocks import CacheControl
-from stemma.server.anthropic.translation import Turn, messages_of, system_text, turns_of
+from stemma.server.anthropic.translation import Turn, messages_of, system_text
 from stemma.server.anthropic.wire import CountTokensRequest, MessagesRequest
 from stemma.server.generation.chats import ChatTurn, template_values
 from stemma.server.generation.pins import Hint, hint
 from stemma.server.http.errors import ApiError, bad_request
+from stemma.server.prompts.beginnings import common_beginning
 from stemma.server.wire.chat import Message
 
 SECONDS = {"5m": 300.0, "1h": 3600.0}
@@ -65,14 +66,15 @@ class Kept:
     hint: Hint
 
 
-def kept_prefixes(body: MessagesRequest, turn: ChatTurn) -> list[Kept]:
+def kept_prefixes(
+    body: MessagesRequest, turns: Sequence[Turn], asked: Sequence[Breakpoint], turn: ChatTurn
+) -> list[Kept]:
     """For each time, the longest prefix that there is room to keep; the shortest of all first. Takes a while, as the
-    chat's beginnings are encoded. Raises ApiError."""
-    turns = turns_of(body)
+    chat's beginnings are encoded."""
     made: dict[float, Kept] = {}
     if not turn.service.engine.config.prefix_cache:
         return []
-    for one in reversed(breakpoints(body, turns)):
+    for one in reversed(asked):
         if one.seconds in made:
             continue
         num_tokens = _length(one, body, turns, turn)
@@ -96,6 +98,5 @@ def _length(one: Breakpoint, body: CountTokensRequest, turns: Sequence[Turn], tu
     prompter, values = turn.service.prompter, template_values(turn.body)
     with suppress(ApiError, PromptTooLong):  # a template that takes no chat of this beginning
         said = prompter.prompt(beginning, turn.tools.offered, turn.options["namespace"], values, "closed").tokens
-        pairs = enumerate(zip(said, prompt, strict=False))
-        return next((at for at, (left, right) in pairs if left != right), min(len(said), len(prompt)))
+        return len(common_beginning([said, prompt]))
     return 0

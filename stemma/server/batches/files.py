@@ -117,7 +117,4 @@ async def content_of(context: RequestContext[Service, Any], name: str) -> bytes:
 
 async def delete(context: RequestContext[Service, None]) -> Response:
     """DELETE /v1/files/{file_id}."""
-    name, store = context.request.path_params["file_id"], kept.store_of(context.service)
-    if not await context.service.work(store.delete, context.tenant.name, KIND, name):
-        kept.not_there(context.service.config, KIND, name)
-    return json_reply({"id": name, "object": KIND, "deleted": True})
+    return await kept.delete(context, KIND, context.request.path_params["file_id"], KIND)

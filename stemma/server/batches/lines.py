@@ -88,8 +88,7 @@ def _wrong(place: int, message: str, code: str, line: Line | None = None) -> Lin
 def answered(line: Line, answer: Answered) -> bytes:
     """What is written of a line that was answered, an error or not; its first byte says which."""
     mark = DONE if answer.status < 400 else FAILED
-    body = msgspec.json.decode(answer.body)
-    response = {"status_code": answer.status, "request_id": new_id("req_"), "body": body}
+    response = {"status_code": answer.status, "request_id": new_id("req_"), "body": msgspec.Raw(answer.body)}
     return mark + _written(line, response, None)
 
 

@@ -26,6 +26,7 @@ from stemma.server.batches.lines import (
     not_answered,
     with_usage,
 )
+from stemma.server.batches.wire import MONTH
 from stemma.server.generation.reporting import now
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import Endpoint
@@ -37,7 +38,6 @@ from stemma.server.store.records import Kept, Value
 KIND = "batch"
 LATER = (429, 503)
 LATER_SECONDS = 0.5
-KEPT_SECONDS = 30 * 86_400
 WHY = {"cancelled": "the batch was cancelled before this line was answered", "expired": "the batch's time was over"}
 
 log = logging.getLogger("stemma.server")
@@ -205,7 +205,7 @@ class OneBatch:
 
         await self._service.work(
             self._store.change, self._tenant, KIND, self._name, closed, is_open=False,
-            expires=moment + KEPT_SECONDS, without_contents=True,
+            expires=moment + MONTH, without_contents=True,
         )  # fmt: skip
 
     async def _finish(self, lines: Sequence[Line]) -> None:
@@ -236,7 +236,7 @@ class OneBatch:
             name = f"file-{found.id.removeprefix('batch_')}-{kind}"
             made[field] = name if parts else None
             if parts and self._store.get(self._tenant, "file", name) is None:
-                seconds = found.value["output_expires_after"] or KEPT_SECONDS
+                seconds = found.value["output_expires_after"] or MONTH
                 new = file_object(name, f"{found.id}_{kind}.jsonl", "batch_output", b"".join(parts), seconds)
                 self._store.add(self._tenant, replace(new, is_bounded=False))
         return made

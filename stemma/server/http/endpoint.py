@@ -139,7 +139,8 @@ class EndpointApp:
         limit = config.max_files_bytes if endpoint.body is bytes else config.max_body_bytes
         data = await before_the_end(read_body(headers, receive, limit), service.is_over)
         body = None if endpoint.body is None else await _decoded(service, reader, data, endpoint.body)
-        record.asked = tracing.asked_of(body)
+        if trace.get_current_span().is_recording():
+            record.asked = tracing.asked_of(body)
         with ExitStack() as cleanup:
             request = Request(scope)
             context = RequestContext(service, tenant, body, request, endpoint.dialect, record, reader, cleanup)

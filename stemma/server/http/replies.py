@@ -45,6 +45,11 @@ def event(value: Any, name: str | None = None) -> bytes:
     return start + b"data: " + _on_one_line(value) + b"\n\n"
 
 
+def typed_event(value: Mapping[str, Any]) -> bytes:
+    """An event that is named by what its value says of its type."""
+    return event(value, value["type"])
+
+
 def line(value: Any) -> bytes:
     """One line of a stream of lines, with no other separator in it."""
     return _on_one_line(value) + b"\n"

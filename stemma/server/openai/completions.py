@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.engine import Completion, Delta, Generation, RequestOptions
+from stemma.runtime.tongues.answer_grammar import MAX_CALLS
 from stemma.server.generation.answering import reply
 from stemma.server.generation.generations import constrain, outputs, start, truncated
 from stemma.server.generation.options import sampling_options, shown_tokens, stop_reason, stream_options
@@ -23,7 +24,6 @@ from stemma.server.openai.legacy_logprobs import LegacyLogprobs, prompt_report
 from stemma.server.openai.wire import CompletionRequest
 from stemma.server.outputs.constraints import OutputConstraint, ToolUse, behind_thoughts, or_calls, text_constraint
 from stemma.server.prompts.prompter import ChatPrompter
-from stemma.server.wire.chat import MAX_CALLS
 from stemma.server.wire.common import TokenId
 
 LEGACY_MAX_TOKENS = 16

@@ -41,22 +41,12 @@ async def retrieve(context: RequestContext[Service, None]) -> Response:
 
 async def update(context: RequestContext[Service, MetadataRequest]) -> Response:
     """POST /v1/conversations/{conversation_id}: its metadata."""
-    metadata = kept.checked_metadata(context.body.metadata)
-    found = await _find(context)
-    store = kept.store_of(context.service)
-    changed = await context.service.work(
-        store.change, context.tenant.name, KIND, found.id, lambda value: {**value, "metadata": metadata}
-    )
-    return json_reply(_there(context, changed).value)
+    return await kept.set_metadata(context, KIND, _name(context), context.body.metadata)
 
 
 async def delete(context: RequestContext[Service, None]) -> Response:
     """DELETE /v1/conversations/{conversation_id}; responses in it stay."""
-    name = context.request.path_params["conversation_id"]
-    store = kept.store_of(context.service)
-    if not await context.service.work(store.delete, context.tenant.name, KIND, name):
-        kept.not_there(context.service.config, KIND, name)
-    return json_reply({"id": name, "object": "conversation.deleted", "deleted": True})
+    return await kept.delete(context, KIND, _name(context), "conversation.deleted")
 
 
 async def items(context: RequestContext[Service, None]) -> Response:
@@ -78,7 +68,8 @@ async def add_items(context: RequestContext[Service, ItemsRequest]) -> Response:
     done = await context.service.work(
         store.append, context.tenant.name, KIND, found.id, added, after=None, last=None
     )  # fmt: skip
-    _there(context, done)
+    if done is None:  # deleted meanwhile
+        kept.not_there(context.service.config, KIND, found.id)
     return json_reply(kept.page(added, has_more=False))
 
 
@@ -102,17 +93,16 @@ async def delete_item(context: RequestContext[Service, None]) -> Response:
 
 
 async def _find(context: RequestContext[Service, Any]) -> Kept:
-    return await kept.find(context, KIND, context.request.path_params["conversation_id"])
+    return await kept.find(context, KIND, _name(context))
 
 
-def _there(context: RequestContext[Service, Any], found: Kept | None) -> Kept:
-    """Raises ApiError (404) for a conversation that was deleted meanwhile."""
-    name = context.request.path_params["conversation_id"]
-    return found if found is not None else kept.not_there(context.service.config, KIND, name)
+def _name(context: RequestContext[Service, Any]) -> str:
+    name: str = context.request.path_params["conversation_id"]
+    return name
 
 
 async def _with_items(context: RequestContext[Service, Any]) -> tuple[Kept, list[Value]]:
-    return await kept.find_with_path(context, KIND, context.request.path_params["conversation_id"])
+    return await kept.find_with_path(context, KIND, _name(context))
 
 
 async def _checked(context: RequestContext[Service, Any], given: Sequence[Value]) -> list[Value]:

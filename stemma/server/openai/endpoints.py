@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stemma.server.http.dialect import Dialect
 from stemma.server.http.endpoint import Endpoint
+from stemma.server.http.replies import typed_event
 from stemma.server.openai import chat, completions, conversations, responses, stored_chats, stored_responses
 from stemma.server.openai.queries import OldestFirstQuery, PageQuery, ResponseQuery, StoredChatsQuery
 from stemma.server.openai.wire import (
@@ -17,7 +18,8 @@ from stemma.server.openai.wire import (
 )
 from stemma.server.wire.chat import ChatRequest
 
-RESPONSES = Dialect(event=responses.response_event, end=b"")
+RESPONSES = Dialect(event=typed_event, end=b"")
+"""The last event of an answer says that it is the last."""
 
 ENDPOINTS = (
     Endpoint("POST", "/v1/chat/completions", chat.chat_completions, "Answer a chat", ChatRequest),

@@ -6,10 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from starlette.responses import Response
+
 from stemma.server.config import ServerConfig
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import ApiError, bad_request
+from stemma.server.http.replies import json_reply
 from stemma.server.store.records import Kept, Place, Value
 from stemma.server.store.store import Store
 
@@ -46,6 +49,25 @@ async def find_with_path(
     store = store_of(context.service, param)
     found = await context.service.work(store.with_path, context.tenant.name, kind, name)
     return found if found is not None else not_there(context.service.config, kind, name, param)
+
+
+async def delete(context: RequestContext[Service, Any], kind: str, name: str, told: str) -> Response:
+    """Delete the caller's object of this id. told: what the answer calls it. Raises ApiError (404)."""
+    store = store_of(context.service)
+    if not await context.service.work(store.delete, context.tenant.name, kind, name):
+        not_there(context.service.config, kind, name)
+    return json_reply({"id": name, "object": told, "deleted": True})
+
+
+async def set_metadata(
+    context: RequestContext[Service, Any], kind: str, name: str, metadata: Mapping[str, Any] | None
+) -> Response:
+    """Note something else about the caller's object of this id. Raises ApiError (400, 404)."""
+    noted, store = checked_metadata(metadata), store_of(context.service)
+    changed = await context.service.work(
+        store.change, context.tenant.name, kind, name, lambda value: {**value, "metadata": noted}
+    )
+    return json_reply((changed if changed is not None else not_there(context.service.config, kind, name)).value)
 
 
 def not_there(config: ServerConfig, kind: str, name: str, param: str | None = None) -> NoReturn:

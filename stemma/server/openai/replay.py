@@ -22,8 +22,8 @@ def _events(response: Value) -> Iterator[tuple[str, Value]]:
     yield "response.in_progress", {"response": begun}
     for place, item in enumerate(response["output"]):
         yield from _item(item, place)
-    ends = {"completed": "completed", "incomplete": "incomplete"}
-    yield f"response.{ends.get(response['status'], 'failed')}", {"response": response}
+    end = response["status"] if response["status"] in ("completed", "incomplete") else "failed"
+    yield f"response.{end}", {"response": response}
 
 
 def _item(item: Value, place: int) -> Iterator[tuple[str, Value]]:

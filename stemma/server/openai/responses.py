@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.responses import Response
 
 from stemma.server.generation.answering import reply
@@ -11,7 +9,7 @@ from stemma.server.generation.chats import start_chat
 from stemma.server.generation.service import Service
 from stemma.server.http.endpoint import RequestContext
 from stemma.server.http.errors import bad_request
-from stemma.server.http.replies import EventReply, event, json_reply
+from stemma.server.http.replies import EventReply, json_reply
 from stemma.server.openai import kept
 from stemma.server.openai.keeping import Keeper, kept_events, kept_whole, what_was_before
 from stemma.server.openai.response_answer import ResponseAnswer
@@ -58,8 +56,3 @@ def decide_storing(context: RequestContext[Service, ResponsesRequest]) -> None:
     if body.store and not keeps:
         context.reader.unused["store"] = None
     body.store = keeps and body.store is not False
-
-
-def response_event(chunk: dict[str, Any]) -> bytes:
-    """Events here have names. An answer's last one says that it is the last."""
-    return event(chunk, chunk["type"])

@@ -78,21 +78,12 @@ async def messages(context: RequestContext[Service, None]) -> Response:
 
 async def update(context: RequestContext[Service, MetadataRequest]) -> Response:
     """POST /v1/chat/completions/{completion_id}: its metadata."""
-    metadata, store = kept.checked_metadata(context.body.metadata), kept.store_of(context.service)
-    changed = await context.service.work(
-        store.change, context.tenant.name, KIND, _name(context), lambda value: {**value, "metadata": metadata}
-    )
-    if changed is None:
-        kept.not_there(context.service.config, KIND, _name(context))
-    return json_reply(changed.value)
+    return await kept.set_metadata(context, KIND, _name(context), context.body.metadata)
 
 
 async def delete(context: RequestContext[Service, None]) -> Response:
     """DELETE /v1/chat/completions/{completion_id}."""
-    name, store = _name(context), kept.store_of(context.service)
-    if not await context.service.work(store.delete, context.tenant.name, KIND, name):
-        kept.not_there(context.service.config, KIND, name)
-    return json_reply({"id": name, "object": "chat.completion.deleted", "deleted": True})
+    return await kept.delete(context, KIND, _name(context), "chat.completion.deleted")
 
 
 def _name(context: RequestContext[Service, Any]) -> str:

@@ -86,10 +86,7 @@ async def delete(context: RequestContext[Service, None]) -> Response:
     run = context.service.runs.find(context.tenant.name, name)
     if run is not None:
         await run.cancel()
-    store = kept.store_of(context.service)
-    if not await context.service.work(store.delete, context.tenant.name, "response", name):
-        kept.not_there(context.service.config, "response", name)
-    return json_reply({"id": name, "object": "response", "deleted": True})
+    return await kept.delete(context, "response", name, "response")
 
 
 async def input_items(context: RequestContext[Service, None]) -> Response:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from stemma.server.wire.chat import MAX_CALLS, ReasoningEffort, TextPart
+from stemma.runtime.tongues.answer_grammar import MAX_CALLS
+from stemma.server.wire.chat import ReasoningEffort, TextPart
 from stemma.server.wire.common import Count, FunctionSpec, GenerationRequest, NumChoices, NumLogprobs, SamplingRequest
 from stemma.server.wire.fields import Only, Rule, Taken, Wire
 from stemma.server.wire.known import ACCOUNTING, COMING_BACK, OPENAI_ANSWERS

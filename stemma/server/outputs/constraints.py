@@ -15,14 +15,14 @@ from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.lark import Lark
 from stemma.fsm.regex import Regex
 from stemma.runtime.engine.grammars import GrammarSpec
-from stemma.runtime.tongues import functions
-from stemma.runtime.tongues.answer_grammar import AnswerGrammar, Otherwise
+from stemma.runtime.tongues import answer_grammar, functions
+from stemma.runtime.tongues.answer_grammar import MAX_CALLS, AnswerGrammar, Otherwise
 from stemma.runtime.tongues.closed_schema import closed
 from stemma.runtime.tongues.functions import Function
 from stemma.runtime.tongues.tongue import Standing, Tongue
 from stemma.server.http.errors import bad_request
 from stemma.server.outputs.prompt_schema import prompt_schema
-from stemma.server.wire.chat import MAX_CALLS, ChatRequest
+from stemma.server.wire.chat import ChatRequest
 from stemma.server.wire.common import GenerationRequest, JsonObjectFormat, JsonSchemaFormat, StructuredOutputs
 from stemma.server.wire.tools import AllowedTools, GrammarText, NamedToolChoice, Tool
 
@@ -122,14 +122,9 @@ def or_calls(final: OutputConstraint | None, tools: ToolUse, tongue: Tongue, sta
 
 def behind_thoughts(constraint: OutputConstraint, tongue: Tongue, standing: Standing) -> OutputConstraint:
     """A form that begins where the answer does."""
-    if standing == "answering" and not (tongue.opens or tongue.closes):
-        return constraint
-
-    def within(form: GrammarSpec) -> GrammarSpec:
-        return AnswerGrammar(tongue, otherwise=form, standing=standing)
-
-    otherwise = None if constraint.otherwise is None else within(constraint.otherwise)
-    return constraint._replace(spec=within(constraint.spec), otherwise=otherwise)
+    within = answer_grammar.behind_thoughts
+    otherwise = None if constraint.otherwise is None else within(constraint.otherwise, tongue, standing)
+    return constraint._replace(spec=within(constraint.spec, tongue, standing), otherwise=otherwise)
 
 
 def _prompted_constraint(body: ChatRequest) -> OutputConstraint | None:

@@ -39,7 +39,7 @@ def beginnings(prompter: ChatPrompter, prompt: SharedPrompt) -> list[list[int]]:
 def _of_text(prompter: ChatPrompter, prompt: SharedPrompt) -> list[list[int]]:
     if prompt.prompt is None:
         return [list(prompt.tokens)]
-    return [_common([prompter.encode_text(prompt.prompt + end) for end in ENDS])]
+    return [common_beginning([prompter.encode_text(prompt.prompt + end) for end in ENDS])]
 
 
 def _of_chat(prompter: ChatPrompter, prompt: SharedPrompt) -> list[list[int]]:
@@ -54,15 +54,15 @@ def _of_chat(prompter: ChatPrompter, prompt: SharedPrompt) -> list[list[int]]:
     for role in ("assistant", "user") if is_asked else ("user", "assistant"):
         try:
             chats = [[*messages, Message(role=role, content=end)] for end in ENDS]
-            ways.append(_common([prompter.encode(chat, tools, values) for chat in chats]))
+            ways.append(common_beginning([prompter.encode(chat, tools, values) for chat in chats]))
         except ApiError:
             if not ways:
                 raise  # a template may refuse one who speaks twice, or who speaks first; this is who speaks next
-    every = _common(ways)
+    every = common_beginning(ways)
     return [every, ways[0]] if every != ways[0] else [every]
 
 
-def _common(lists: Sequence[list[int]]) -> list[int]:
+def common_beginning(lists: Sequence[list[int]]) -> list[int]:
     """What all begin with."""
     shortest, longest = min(lists), max(lists)
     ends = (at for at, (left, right) in enumerate(zip(shortest, longest, strict=False)) if left != right)

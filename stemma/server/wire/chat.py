@@ -15,9 +15,6 @@ Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 CALL_ID = "call_function"
 """Of calls and results in the older form, which has no ids: each result is of the call before it."""
 
-MAX_CALLS = 8
-"""Calls in one answer, however many the client would take: a model that repeats itself has an end."""
-
 
 class TextPart(Wire):
     """A piece of a message's content; a refusal that comes back is text that was said."""

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from stemma.kernels.cpu.ops import CpuOps
+from stemma.kernels.memory import Memory, make_plans
 from stemma.kernels.ops import AttentionMetadata, SharedPrefix
 from stemma.kernels.weights import FORMATS as FORMATS_OF
 from stemma.kernels.weights import StoredWeight
@@ -60,7 +61,7 @@ class Bench:
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
         self.ops = loaded.model.ops
-        self.shape = loaded.config.kv_shape(4096, BLOCK)
+        self.shape = loaded.config.memory_shape(4096, BLOCK).full
         self.kv = self.ops.kv(self.shape)
         self.random = np.random.default_rng(0)
 
@@ -87,7 +88,8 @@ class Bench:
         model = self.loaded.model
 
         def run() -> torch.Tensor:
-            hidden = model.forward(ids, model.ops.plan(metadata, self.shape), self.kv)
+            memory = Memory(self.kv)
+            hidden = model.forward(ids, make_plans(model.ops, metadata, memory), memory)
             return model.logits(hidden, rows)
 
         return run

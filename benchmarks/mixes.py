@@ -24,6 +24,7 @@ import torch
 from peer_contenders import LLAMA, STORE, interpreter
 
 from stemma.kernels.cpu.ops import CpuOps
+from stemma.kernels.memory import Memory, make_plans
 from stemma.kernels.ops import AttentionMetadata, Ops
 from stemma.kernels.reference import ReferenceOps
 from stemma.runtime.errors import StemmaError
@@ -110,8 +111,8 @@ def logits(path: Path, ids: list[int], ops: Ops) -> np.ndarray:
         places, places, np.array([0, length], dtype=np.int32), np.array([length], dtype=np.int32),
         np.arange(-(-length // 16), dtype=np.int32)[None],
     )  # fmt: skip
-    kv = ops.kv(model.config.kv_shape(-(-length // 16), 16))
-    hidden = model.forward(np.array(ids, dtype=np.int32), ops.plan(metadata, kv.shape), kv)
+    memory = Memory(ops.kv(model.config.memory_shape(-(-length // 16), 16).full))
+    hidden = model.forward(np.array(ids, dtype=np.int32), make_plans(ops, metadata, memory), memory)
     return model.logits(hidden, places).float().numpy().copy()
 
 

@@ -24,6 +24,7 @@ import torch
 from stemma.kernels.experts import Activation as Activation
 from stemma.kernels.experts import ExpertsSpec, SharedExpert
 from stemma.kernels.experts import GatedActivation as GatedActivation
+from stemma.kernels.states import StateMetadata, StateOps
 from stemma.kernels.weights import StoredWeight
 
 Int32Array = npt.NDArray[np.int32]
@@ -125,11 +126,13 @@ class AttentionMetadata:
                                 0                           |                        context_lens[i]
 
     positions: (tokens,) position of each row in its sequence.
-    slots: (tokens,) where the row's KV is written.
+    slots: (tokens,) where the row's KV is written; -1 writes none, where it lies in the blocks already.
     query_starts: (sequences + 1,) rows of each sequence.
     context_lens: (sequences,) tokens of KV after this step's write.
     block_tables: (sequences, widest) physical blocks in order, padded with 0.
     shared_prefixes: disjoint runs of sequences with a common beginning, a hint that never changes a result.
+    window: where they stand in the pool of layers with a window; block 0 stands for blocks behind it.
+    states: the slots of layers with a state. Both are None for a model without such layers.
     """
 
     positions: Int32Array
@@ -138,6 +141,8 @@ class AttentionMetadata:
     context_lens: Int32Array
     block_tables: Int32Array
     shared_prefixes: tuple[SharedPrefix, ...] = ()
+    window: AttentionMetadata | None = None
+    states: StateMetadata | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +193,16 @@ class Network(Protocol):
     """What a step runs: operations of `Ops` and nothing else, because back ends record them. Both take host arrays, or
     tensors on the device where that is what is recorded."""
 
-    def forward(self, ids: Any, plan: Any, kv: Any) -> torch.Tensor:
-        """Run a step's tokens, writing their KV: (tokens,) -> (tokens, hidden)."""
+    def forward(self, ids: Any, plans: Any, memory: Any) -> torch.Tensor:
+        """Run a step's tokens, writing their KV and states: (tokens,) -> (tokens, hidden). `plans` and `memory` are
+        those of memory.py."""
 
     def logits(self, hidden: torch.Tensor, rows: Any) -> torch.Tensor:
         """Logits of some rows of `hidden`: float32 (rows, vocabulary)."""
 
 
 class StepExecutor(Protocol):
-    """Runs whole steps of one network on one KV pool."""
+    """Runs whole steps of one network on one memory."""
 
     def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> torch.Tensor:
         """Compute the tokens that the metadata describes and write their KV; float32 logits (len(rows), vocabulary).
@@ -210,6 +216,10 @@ class Ops(Protocol):
 
     name: str
     device: torch.device
+
+    @property
+    def states(self) -> StateOps:
+        """The operations of layers with a state."""
 
     # Packing: once, when a model is loaded ----------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> Linear:
@@ -247,8 +257,9 @@ class Ops(Protocol):
         """Allocate a KV pool. Raises MemoryError if it does not fit the device."""
 
     # A step ----------------------------------------------------------------
-    def executor(self, network: Network, heads: HeadShape, kv: Any) -> StepExecutor:
-        """The fastest way this back end has to run the network's steps, with the operations below."""
+    def executor(self, network: Network, num_heads: int, memory: Any) -> StepExecutor:
+        """The fastest way this back end has to run the network's steps, with the operations below. num_heads: of
+        queries. memory: as memory.py has it."""
 
     def plan(self, metadata: AttentionMetadata, shape: KVShape) -> Any:
         """Prepare a step: upload the metadata, choose splits."""

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert
+from stemma.kernels.memory import Memory
 from stemma.kernels.ops import (
     AttentionMetadata,
     AttentionSpec,
@@ -33,6 +34,7 @@ from stemma.kernels.ops import (
     check_process,
 )
 from stemma.kernels.reference_experts import ReferenceExperts, apply_experts
+from stemma.kernels.reference_states import ReferenceStateOps
 from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.weights import StoredWeight, dequantize
 
@@ -173,6 +175,7 @@ class ReferenceOps:
         self.device = device
         self.dtype = dtype
         self._process = os.getpid()
+        self.states = ReferenceStateOps(device, dtype)
 
     def _load(self, weight: StoredWeight) -> torch.Tensor:
         return dequantize(weight).to(self.device, self.dtype)
@@ -216,8 +219,8 @@ class ReferenceOps:
             raise MemoryError(f"a KV pool of {shape} does not fit {self.device}") from error
         return ReferenceKV(shape, keys, values)
 
-    def executor(self, network: Network, heads: HeadShape, kv: ReferenceKV) -> StepExecutor:
-        return EagerExecutor(self, network, kv)
+    def executor(self, network: Network, num_heads: int, memory: Memory) -> StepExecutor:
+        return EagerExecutor(self, network, memory)
 
     def plan(self, metadata: AttentionMetadata, shape: KVShape) -> ReferencePlan:
         size = shape.block_size
@@ -250,8 +253,9 @@ class ReferenceOps:
             q, k = rope(q, plan.positions), rope(k, plan.positions)
         if norms is not None and norms.after_rope:
             q, k = _norm_heads(q, norms.q), _norm_heads(k, norms.k)
-        kv.keys[layer, plan.slots] = k
-        kv.values[layer, plan.slots] = v
+        kept = plan.slots >= 0
+        kv.keys[layer, plan.slots[kept]] = k[kept]
+        kv.values[layer, plan.slots[kept]] = v[kept]
         return q
 
     def multiply_heads(self, x: torch.Tensor, linear: torch.Tensor) -> torch.Tensor:
@@ -264,7 +268,9 @@ class ReferenceOps:
     ) -> None:  # fmt: skip
         width = len(norm.weight)
         rotated = rope(latent[:, None, width:], plan.positions)
-        kv.keys[layer, plan.slots] = torch.cat((norm(latent[:, :width])[:, None], rotated), dim=-1)
+        kept = plan.slots >= 0
+        keys = torch.cat((norm(latent[:, :width])[:, None], rotated), dim=-1)
+        kv.keys[layer, plan.slots[kept]] = keys[kept]
 
     def latent_queries(
         self, q: torch.Tensor, keys: torch.Tensor, rope: ReferenceRope, plan: ReferencePlan

@@ -47,6 +47,7 @@ from stemma.kernels.cpu.rows.sampling import sample_row
 from stemma.kernels.cpu.rows.table import add_table
 from stemma.kernels.cpu.steps import CpuExecutor, NativeCall, add_replay
 from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert
+from stemma.kernels.memory import Memory
 from stemma.kernels.ops import (
     AttentionMetadata,
     AttentionSpec,
@@ -59,6 +60,7 @@ from stemma.kernels.ops import (
     SamplingRows,
     StepExecutor,
 )
+from stemma.kernels.reference_states import ReferenceStateOps
 from stemma.kernels.weights import StoredWeight
 
 
@@ -105,6 +107,7 @@ class CpuOps:
         self._calls = Calls(pool)
         self._readers = ThreadPoolExecutor(self.num_threads, "reader")
         self._paged = PagedKernels(self.target, self.kv_dtype, self.cache_dir)
+        self.states = ReferenceStateOps(self.device, torch.float32)
 
     def _write_rows(self, module: ir.Module) -> None:
         add_worker(module)
@@ -162,8 +165,8 @@ class CpuOps:
         self._calls.pool.check()
         return allocate(shape, self.kv_dtype, self.target.byte_offset)
 
-    def executor(self, network: Network, heads: HeadShape, kv: CpuKV) -> StepExecutor:
-        return CpuExecutor(self, network, heads.num_heads, kv)
+    def executor(self, network: Network, num_heads: int, memory: Memory) -> StepExecutor:
+        return CpuExecutor(self, network, num_heads, memory)
 
     # Steps that are recorded (steps.py) ------------------------------------------------------------------------------
     @contextmanager
@@ -180,9 +183,10 @@ class CpuOps:
         """The memory that this thread's operations return; calls that were recorded write to it."""
         return self._calls.buffers.memory()
 
-    def replay(self, commands: npt.NDArray[np.int64], plan: CpuPlan, num_heads: int, shape: KVShape) -> None:
-        """Make recorded calls again, for a step with this plan."""
-        self._give_parts(plan, num_heads, shape)
+    def replay(self, commands: npt.NDArray[np.int64], plans: Sequence[tuple[CpuPlan, KVShape]], num_heads: int) -> None:
+        """Make recorded calls again, for a step with these plans."""
+        for plan, shape in plans:
+            self._give_parts(plan, num_heads, shape)
         self._calls.run(self._replay, commands.ctypes.data, len(commands))
 
     # A step ----------------------------------------------------------------------------------------------------------

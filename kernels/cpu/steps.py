@@ -2,13 +2,14 @@
 
 A step of thirty layers is some two hundred calls from Python, a few microseconds each where kernels have just used the
 caches: up to two milliseconds of a decode step. All of their arguments are the same for steps of one size, except the
-addresses of the token ids, the plan and the rows of logits, which are found in the recording by their values and
+addresses of the token ids, the plans and the rows of logits, which are found in the recording by their values and
 replaced. A model's `forward` and `logits` must therefore consist of operations of `Ops` alone.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -22,6 +23,7 @@ from stemma.kernels.cpu.attention.ahead import furthest_byte
 from stemma.kernels.cpu.attention.kv import CpuKV
 from stemma.kernels.cpu.attention.plan import CpuPlan
 from stemma.kernels.cpu.machine.dialect import Code
+from stemma.kernels.memory import Memory, Planner, Plans, make_plans
 from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network
 from stemma.kernels.steps import run
 
@@ -45,16 +47,6 @@ def add_replay(module: ir.Module) -> None:
     code.finish()
 
 
-class Addresses(NamedTuple):
-    """What differs between steps of one size."""
-
-    ids: int
-    rows: int
-    plan: int
-    positions: int
-    slots: int
-
-
 class NativeCall(NamedTuple):
     """One call of native code. operation: a function of ctypes."""
 
@@ -73,8 +65,9 @@ class Recording:
 
     @classmethod
     def of(
-        cls, calls: list[NativeCall], addresses: Addresses, logits: torch.Tensor, buffers: tuple[torch.Tensor, ...]
-    ) -> Recording:
+        cls, calls: list[NativeCall], addresses: tuple[int, ...], logits: torch.Tensor,
+        buffers: tuple[torch.Tensor, ...],
+    ) -> Recording:  # fmt: skip
         commands = np.zeros((len(calls), COMMAND_WORDS), dtype=np.int64)
         for command, call in zip(commands, calls, strict=True):
             command[0] = ctypes.cast(call.operation, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
@@ -87,18 +80,15 @@ class Recording:
         """Whether native code alone read what changes; embeddings of some storage types are read by torch."""
         return all(map(len, self.places))
 
-    def point_to(self, addresses: Addresses) -> None:
+    def point_to(self, addresses: tuple[int, ...]) -> None:
         """Let the commands read another step's arrays."""
         flat = self.commands.reshape(-1)
         for places, address in zip(self.places, addresses, strict=True):
             flat[places] = address
 
 
-class Recorder(Protocol):
+class Recorder(Planner, Protocol):
     """What an executor asks of the operations that it records."""
-
-    def plan(self, metadata: AttentionMetadata, shape: KVShape) -> CpuPlan:
-        """The step's plan."""
 
     def recorded(self) -> AbstractContextManager[list[NativeCall]]:
         """Collect the native calls that this thread makes; they are made as well."""
@@ -106,42 +96,55 @@ class Recorder(Protocol):
     def buffers(self) -> tuple[torch.Tensor, ...]:
         """The memory that recorded calls write to."""
 
-    def replay(self, commands: npt.NDArray[np.int64], plan: CpuPlan, num_heads: int, shape: KVShape) -> None:
-        """Make recorded calls again, for a step with this plan."""
+    def replay(self, commands: npt.NDArray[np.int64], plans: Sequence[tuple[CpuPlan, KVShape]], num_heads: int) -> None:
+        """Make recorded calls again, for a step with these plans."""
 
 
 class CpuExecutor:
     """The CPU's `StepExecutor`: the first step of a size is run as it is, the second is recorded, others replay it."""
 
-    def __init__(self, ops: Recorder, network: Network, num_heads: int, kv: CpuKV) -> None:
-        self._ops, self._network, self._num_heads, self._kv = ops, network, num_heads, kv
+    def __init__(self, ops: Recorder, network: Network, num_heads: int, memory: Memory) -> None:
+        self._ops, self._network, self._num_heads, self._memory = ops, network, num_heads, memory
         self._recordings: dict[tuple[int, int], Recording | None] = {}
-        self._can_record = True
+        self._can_record = memory.states is None
 
     def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> torch.Tensor:
         ids, rows = (np.ascontiguousarray(array, dtype=np.int32) for array in (ids, rows))
-        plan = self._ops.plan(metadata, self._kv.shape)
-        self._kv.ahead.reach(furthest_byte(metadata.slots, self._kv.shape.block_size, self._kv.block_stride))
+        plans = make_plans(self._ops, metadata, self._memory)
+        pools = self._pools(plans)
+        for kv, plan in pools:
+            kv.ahead.reach(furthest_byte(plan.metadata.slots, kv.shape.block_size, kv.block_stride))
         size = len(ids), len(rows)
         if len(ids) > MAX_TOKENS or not len(rows) or not self._can_record:
-            return self._run(ids, plan, rows)
+            return self._run(ids, plans, rows)
         if size not in self._recordings:
             if len(self._recordings) == MAX_RECORDINGS:
                 self._recordings.clear()
             self._recordings[size] = None
-            return self._run(ids, plan, rows)  # buffers get their sizes
-        addresses = Addresses(ids.ctypes.data, rows.ctypes.data, plan.address, plan.positions, plan.slots)
+            return self._run(ids, plans, rows)  # buffers get their sizes
+        addresses = self._addresses(ids, plans, rows)
         recording = self._recordings[size]
         if recording is None:
             with self._ops.recorded() as calls:
-                logits = self._run(ids, plan, rows)
+                logits = self._run(ids, plans, rows)
             recording = Recording.of(calls, addresses, logits, self._ops.buffers())
             self._recordings[size] = recording
             self._can_record = recording.is_whole
             return logits
         recording.point_to(addresses)
-        self._ops.replay(recording.commands, plan, self._num_heads, self._kv.shape)
+        self._ops.replay(recording.commands, [(plan, kv.shape) for kv, plan in pools], self._num_heads)
         return recording.logits
 
-    def _run(self, ids: Int32Array, plan: CpuPlan, rows: Int32Array) -> torch.Tensor:
-        return run(self._network, self._kv, ids, plan, rows)
+    def _pools(self, plans: Plans) -> list[tuple[CpuKV, CpuPlan]]:
+        """The pools of KV that have layers, with their plans."""
+        both = ((self._memory.full, plans.full), (self._memory.window, plans.window))
+        return [(kv, plan) for kv, plan in both if isinstance(kv, CpuKV) and kv.shape.num_layers]
+
+    def _addresses(self, ids: Int32Array, plans: Plans, rows: Int32Array) -> tuple[int, ...]:
+        """What differs between steps of one size."""
+        of_kv = [address for _, plan in self._pools(plans) for address in (plan.address, plan.positions, plan.slots)]
+        of_states = [] if plans.states is None else [plans.states.address]
+        return ids.ctypes.data, rows.ctypes.data, *of_kv, *of_states
+
+    def _run(self, ids: Int32Array, plans: Plans, rows: Int32Array) -> torch.Tensor:
+        return run(self._network, self._memory, ids, plans, rows)

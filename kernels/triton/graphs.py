@@ -21,9 +21,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
+from stemma.kernels.memory import Memory, Plans
 from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network, Ops
 from stemma.kernels.steps import EagerExecutor
-from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.plan import Capacity, Cut, TritonPlan, Uploads, needed
 
 MOST_TOKENS = 256
@@ -86,7 +86,7 @@ class Graph:
         self.inputs.send({"ids": ids, "rows": rows}, fill={})
 
 
-class Plans(Ops, Protocol):
+class GraphOps(Ops, Protocol):
     """What a graph asks of the operations that it records: plans whose buffers stay where they are."""
 
     def cut(self, metadata: AttentionMetadata, shape: KVShape, num_heads: int) -> Cut:
@@ -99,10 +99,11 @@ class Plans(Ops, Protocol):
 class GraphExecutor:
     """Runs small steps as graphs and others operation by operation. For one thread."""
 
-    def __init__(self, ops: Plans, network: Network, num_heads: int, kv: TritonKV, record: Recorder) -> None:
-        self._ops, self._network, self._num_heads, self._kv = ops, network, num_heads, kv
+    def __init__(self, ops: GraphOps, network: Network, num_heads: int, memory: Memory, record: Recorder) -> None:
+        self._ops, self._network, self._num_heads, self._memory = ops, network, num_heads, memory
+        self._shape = memory.full.shape
         self._record = record
-        self._eager = EagerExecutor(ops, network, kv)
+        self._eager = EagerExecutor(ops, network, memory)
         self._graphs: OrderedDict[Size, Graph] = OrderedDict()
 
     @property
@@ -112,7 +113,7 @@ class GraphExecutor:
     def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> torch.Tensor:
         if not is_small(metadata) or not len(rows):
             return self._eager(ids, metadata, rows)
-        pieces = self._ops.cut(metadata, self._kv.shape, self._num_heads)
+        pieces = self._ops.cut(metadata, self._shape, self._num_heads)
         size = Size(Capacity(*map(round_up, needed(metadata, pieces))), round_up(len(rows)))
         graph = self._graphs.get(size)
         if graph is None:
@@ -125,12 +126,12 @@ class GraphExecutor:
 
     def _make(self, size: Size, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Graph:
         """Recording runs the step: with its own contents, so that all it writes is what the step will write."""
-        plan = self._ops.fixed_plan(metadata, self._kv.shape, self._num_heads, size.capacity)
+        plan = self._ops.fixed_plan(metadata, self._shape, self._num_heads, size.capacity)
         inputs = Uploads({"ids": size.capacity.num_tokens, "rows": size.num_rows}, self._ops.device)
         inputs.send({"ids": ids, "rows": rows}, fill={})
 
         def step() -> torch.Tensor:
-            hidden = self._network.forward(inputs["ids"], plan, self._kv)
+            hidden = self._network.forward(inputs["ids"], Plans(plan), self._memory)
             return self._network.logits(hidden, inputs["rows"])
 
         return Graph(plan, inputs, self._record(step))

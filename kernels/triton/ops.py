@@ -15,6 +15,7 @@ import torch
 import triton
 
 from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert
+from stemma.kernels.memory import Memory
 from stemma.kernels.ops import (
     AttentionMetadata,
     AttentionSpec,
@@ -27,6 +28,7 @@ from stemma.kernels.ops import (
     SamplingRows,
     StepExecutor,
 )
+from stemma.kernels.reference_states import ReferenceStateOps
 from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.triton import kv as pool
 from stemma.kernels.triton.composed import TritonExperts, by_heads, choose_experts, norm_together, turned
@@ -74,6 +76,7 @@ class TritonOps:
         self._element = kv_element(target, kv_type, dtype)
         self._kernels = Kernels(target, dtype, launch)
         self._specs: dict[AttentionSpec, TritonSpec] = {}
+        self.states = ReferenceStateOps(device, dtype)
         self._waits = False  # whether some operation waits for the GPU, which a captured graph must not
 
     # Packing ---------------------------------------------------------------------------------------------------------
@@ -96,10 +99,10 @@ class TritonOps:
     def kv(self, shape: KVShape) -> TritonKV:
         return pool.allocate(shape, self._element, self.device)
 
-    def executor(self, network: Network, heads: HeadShape, kv: TritonKV) -> StepExecutor:
-        if self.device.type == "cuda" and not self._waits:
-            return GraphExecutor(self, network, heads.num_heads, kv, CudaRecorder())
-        return EagerExecutor(self, network, kv)
+    def executor(self, network: Network, num_heads: int, memory: Memory) -> StepExecutor:
+        if self.device.type == "cuda" and not self._waits and memory.window is None and memory.states is None:
+            return GraphExecutor(self, network, num_heads, memory, CudaRecorder())
+        return EagerExecutor(self, network, memory)
 
     # Plans -----------------------------------------------------------------------------------------------------------
     def plan(self, metadata: AttentionMetadata, shape: KVShape) -> TritonPlan:

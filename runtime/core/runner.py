@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from stemma.kernels.ops import KV, AttentionMetadata, BlockCopy, Int32Array
+from stemma.kernels.memory import Memory, make_plans
+from stemma.kernels.ops import AttentionMetadata, BlockCopy, Int32Array
+from stemma.kernels.states import ZEROS, StateMetadata
 from stemma.kernels.steps import run
 from stemma.runtime.core.attention_metadata import make_attention_metadata
 from stemma.runtime.core.batch import Batch
@@ -28,22 +31,23 @@ class StepOutput(NamedTuple):
 
 
 class Runner:
-    """A model and its KV pool. loras: adapters that stand beside the model."""
+    """A model and its memory. loras: adapters that stand beside the model."""
 
-    def __init__(self, model: Model, kv: KV, loras: Loras | None = None) -> None:
+    def __init__(self, model: Model, memory: Memory, loras: Loras | None = None) -> None:
         self.model = model
-        self.kv = kv
+        self.memory = memory
         self._loras = loras
-        self._step = model.ops.executor(model, model.config.heads, kv)
+        self._step = model.ops.executor(model, model.config.num_heads, memory)
 
     def try_once(self) -> bool:
         """Compute the first token of the vocabulary; whether its logits are finite. Writes to block 0, so it is for a
         pool that holds nothing yet. Compiles what a step needs, so that the first request does not wait for it."""
         one, zero = np.ones(1, np.int32), np.zeros(1, np.int32)
-        metadata = AttentionMetadata(zero, zero, np.array([0, 1], np.int32), one, np.zeros((1, 1), np.int32), ())
-        plan = self.model.ops.plan(metadata, self.kv.shape)
+        metadata = AttentionMetadata(zero, zero, np.array([0, 1], np.int32), one, np.zeros((1, 1), np.int32))
+        pieces = StateMetadata(np.array([0, 1], np.int32), np.array([0, 1], np.int32), zero + ZEROS, zero)
+        plans = make_plans(self.model.ops, replace(metadata, window=metadata, states=pieces), self.memory)
         # Not by the step executor: a step that it records belongs to the thread that runs steps.
-        return bool(torch.isfinite(run(self.model, self.kv, zero, plan, zero)).all())
+        return bool(torch.isfinite(run(self.model, self.memory, zero, plans, zero)).all())
 
     def forward(self, batch: Batch) -> StepOutput:
         """Copy blocks, compute the batch's tokens and write their KV.
@@ -51,9 +55,13 @@ class Runner:
         What failed may be computed again: the copies that were made are no longer the batch's.
         """
         if batch.copies:
-            self.model.ops.copy_blocks(self.kv, [BlockCopy(*copy) for copy in batch.copies])
+            copies = [BlockCopy(*copy) for copy in batch.copies]
+            self.model.ops.copy_blocks(self.memory.full, copies)
+            if self.memory.window is not None:
+                self.model.ops.copy_blocks(self.memory.window, copies)
             batch.copies.clear()
-        metadata = make_attention_metadata(batch, self.kv.shape.block_size)
+        metadata = make_attention_metadata(batch, self.memory.full.shape.block_size)
+        metadata = replace(metadata, window=metadata)
         ids = np.array([token for row in batch.rows for token in row.tokens], dtype=np.int32)
         rows = _last([row.num_logits for row in batch.rows], batch)
         read = _last([row.num_hidden for row in batch.rows], batch)
@@ -70,7 +78,7 @@ class Runner:
     ) -> StepOutput:
         """Operation by operation: steps that the executor does not know, because adapters or hidden states are asked
         for."""
-        hidden = self.model.forward(ids, self.model.ops.plan(metadata, self.kv.shape), self.kv)
+        hidden = self.model.forward(ids, make_plans(self.model.ops, metadata, self.memory), self.memory)
         states = self.model.hidden_states(hidden, read) if len(read) else hidden.new_empty((0, 0))
         return StepOutput(self.model.logits(hidden, rows) if len(rows) else hidden.new_empty((0, 0)), states)
 

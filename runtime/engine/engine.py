@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 import numpy as np
 import numpy.typing as npt
 
+from stemma.kernels.memory import allocate
 from stemma.kernels.ops import ForkedOps
 from stemma.radix import Explanation, PrefixCache, Retained
 from stemma.runtime.core import sequence as core
@@ -45,7 +46,7 @@ from stemma.runtime.engine.options import (
 from stemma.runtime.engine.output_processor import RequestState
 from stemma.runtime.engine.progress import check_progress, wait
 from stemma.runtime.engine.recommended import recommended
-from stemma.runtime.engine.resources import context_of, kv_shape, make_ops
+from stemma.runtime.engine.resources import context_of, make_ops, memory_shape
 from stemma.runtime.engine.saving import PROBE_NAMESPACE, CacheFile, Saver, probe_tokens, saver
 from stemma.runtime.engine.sharing import SharedText, SharedTexts
 from stemma.runtime.engine.text import text_stream
@@ -109,7 +110,7 @@ class Engine:
         self.context_length = context_of(config, loaded.config)
         ops = loaded.model.ops
         try:
-            kv = ops.kv(kv_shape(config, loaded.config, ops))
+            memory = allocate(ops, memory_shape(config, loaded.config, ops))
         except ForkedOps as error:
             raise EngineForked(str(error)) from error
         except MemoryError as error:
@@ -117,16 +118,16 @@ class Engine:
         limits = Limits(
             config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache, config.jump_forward
         )
-        num_blocks = kv.shape.num_blocks
+        num_blocks = memory.full.shape.num_blocks
         cache = PrefixCache(
-            num_blocks, kv.shape.block_size, POLICIES[config.policy], pin_budget=int(config.pin_share * num_blocks)
+            num_blocks, config.block_size, POLICIES[config.policy], pin_budget=int(config.pin_share * num_blocks)
         )
         scheduler = Scheduler(cache, limits)
         self._grammars = GrammarCompiler(loaded)
         self.recommended = recommended(loaded.generation, config.generation_config)
         self.shared = SharedTexts(loaded, self.hold, self._compute if config.prefix_cache else None)
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity, self.recommended, self.shared)
-        runner = Runner(loaded.model, kv, loaded.loras)
+        runner = Runner(loaded.model, memory, loaded.loras)
         if not runner.try_once():
             raise ModelFileError(
                 f"{loaded.name} computes numbers that are NaN or infinite, though none of its weights is: "
@@ -378,7 +379,7 @@ class Engine:
         scored = self.generate(probe, max_tokens=0, prompt_logprobs=0, namespace=PROBE_NAMESPACE)
         self.with_cache(lambda cache: cache.drop(PROBE_NAMESPACE))
         logprobs = [score.logprob for score in scored.prompt_logprobs]
-        return saver(self.loaded, self._loop.runner.kv, logprobs, self.with_cache)
+        return saver(self.loaded, self._loop.runner.memory, logprobs, self.with_cache)
 
     def close(self) -> None:
         """Stop the loop; requests that have not ended fail with EngineClosed. Safe to call twice."""

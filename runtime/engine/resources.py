@@ -6,7 +6,8 @@ import os
 
 import torch
 
-from stemma.kernels.ops import KVShape, Ops
+from stemma.kernels.memory import MemoryShape, allocate
+from stemma.kernels.ops import Ops
 from stemma.kernels.select import UnknownBackend, select_ops
 from stemma.runtime.core.checking import describe
 from stemma.runtime.core.config import EngineConfig
@@ -35,17 +36,17 @@ def context_of(config: EngineConfig, model: ModelConfig) -> int:
     return config.context_length
 
 
-def kv_shape(config: EngineConfig, model: ModelConfig, ops: Ops) -> KVShape:
-    """The pool: as many tokens as asked for, or what the memory holds up to `max_running` full contexts."""
+def memory_shape(config: EngineConfig, model: ModelConfig, ops: Ops) -> MemoryShape:
+    """The pools: as many tokens as asked for, or what the memory holds up to `max_running` full contexts."""
     if config.kv_tokens is not None:
         num_blocks = config.kv_tokens // config.block_size
     else:
-        bytes_per_block = ops.kv(model.kv_shape(1, config.block_size)).num_bytes
+        bytes_per_block = allocate(ops, model.memory_shape(1, config.block_size, num_window_blocks=1)).num_bytes
         longest = config.max_running * context_of(config, model) // config.block_size
         num_blocks = min(memory_for_kv(ops.device) // bytes_per_block, longest)
     if num_blocks < 1:
         raise InvalidRequest(f"the KV pool has no room for a block of {config.block_size} tokens", "kv_tokens")
-    return model.kv_shape(num_blocks, config.block_size)
+    return model.memory_shape(num_blocks, config.block_size, num_window_blocks=num_blocks)
 
 
 def memory_for_kv(device: torch.device) -> int:

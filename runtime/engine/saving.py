@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from stemma.kernels.memory import Memory
 from stemma.kernels.ops import KV, BlockCopy, Int32Array, Ops
 from stemma.radix import Namespace, PrefixCache, Segments, namespace_of_node
 from stemma.runtime.core.admission import common_prefix, placed
@@ -63,7 +64,7 @@ class Saver:
     """
 
     ops: Ops
-    kv: KV
+    memory: Memory
     identity: dict[str, Any]
     probe: Sequence[float]
     between_steps: Callable[[Callable[[PrefixCache], Any]], Any]
@@ -71,7 +72,7 @@ class Saver:
     @property
     def block_bytes(self) -> int:
         """Of one block in the file."""
-        return self.kv.num_bytes // self.kv.shape.num_blocks
+        return sum(pool.num_bytes for pool in self._pools) // self.memory.full.shape.num_blocks
 
     # Saving ----------------------------------------------------------------
     def save(self, path: Path, owns: Owns, max_bytes: int | None) -> CacheFile:
@@ -123,13 +124,27 @@ class Saver:
 
     @property
     def _block_size(self) -> int:
-        return self.kv.shape.block_size
+        return self.memory.full.shape.block_size
+
+    @property
+    def _pools(self) -> list[KV]:
+        return [pool for pool in (self.memory.full, self.memory.window) if pool is not None]
+
+    def _read_block(self, block: Int32Array) -> bytes:
+        return b"".join(self.ops.read_blocks(pool, block) for pool in self._pools)
+
+    def _write_block(self, block: Int32Array, data: bytes) -> None:
+        at = 0
+        for pool in self._pools:
+            size = pool.num_bytes // pool.shape.num_blocks
+            self.ops.write_blocks(pool, block, data[at : at + size])
+            at += size
 
     def _read(self, cache: PrefixCache, name: Namespace, ids: Int32Array, first: int) -> tuple[Int32Array, list[bytes]]:
         """What is cached of a path, and the KV of its blocks from `first` on."""
         found = cache.match(ids, name)
         blocks = np.array(found.blocks[first:], dtype=np.int32)
-        return ids[: found.hit_len], [self.ops.read_blocks(self.kv, blocks[at : at + 1]) for at in range(len(blocks))]
+        return ids[: found.hit_len], [self._read_block(blocks[at : at + 1]) for at in range(len(blocks))]
 
     # Loading ----------------------------------------------------------------
     def load(self, path: Path, owns: Owns) -> CacheFile:
@@ -170,11 +185,12 @@ class Saver:
                 return False
             copies = lease.reserve(num_missing)
             if copies:
-                self.ops.copy_blocks(self.kv, [BlockCopy(*copy) for copy in copies])
+                for pool in self._pools:
+                    self.ops.copy_blocks(pool, [BlockCopy(*copy) for copy in copies])
             for index in range(begin, -(-len(ids) // self._block_size)):
                 at = (index - first) * self.block_bytes
                 block = np.array([lease.blocks[index]], dtype=np.int32)
-                self.ops.write_blocks(self.kv, block, bytes(data[at : at + self.block_bytes]))
+                self._write_block(block, bytes(data[at : at + self.block_bytes]))
             lease.extend(ids[lease.hit_len :])
             lease.commit()
         return True
@@ -192,15 +208,15 @@ class Saver:
         return header, np.frombuffer(data[begin - 4 * num_tokens : begin], dtype=np.int32)
 
 
-def saver(loaded: LoadedModel, kv: KV, probe: Sequence[float], between_steps: Callable[..., Any]) -> Saver:
+def saver(loaded: LoadedModel, memory: Memory, probe: Sequence[float], between_steps: Callable[..., Any]) -> Saver:
     """Of an engine on this model. probe: the log-probabilities of `probe_tokens`."""
     ops = loaded.model.ops
     identity = {
         "model": repr(loaded.config),
-        "kv": [kv.num_bytes // kv.shape.num_blocks, *kv.shape._replace(num_blocks=0)],
-        "backend": [ops.name, kv.format],
+        "kv": [[*pool.shape._replace(num_blocks=0)] for pool in (memory.full, memory.window) if pool is not None],
+        "backend": [ops.name, memory.full.format],
     }
-    return Saver(ops, kv, identity, probe, between_steps)
+    return Saver(ops, memory, identity, probe, between_steps)
 
 
 def probe_tokens(loaded: LoadedModel) -> list[int]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from stemma.kernels.experts import ExpertsSpec
+from stemma.kernels.memory import MemoryShape
 from stemma.kernels.ops import Activation, HeadShape, KVShape
+from stemma.kernels.states import DeltaRuleSpec, LayerState, Mamba2Spec, StateShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,31 @@ class RopeConfig:
     amplitude: float = 1.0
 
 
+Mixer = Literal["attention", "delta", "mamba", "conv", "attention and mamba", "none"]
+"""What a layer has where Llama has attention: one with a state, or both side by side, or nothing."""
+STATE_MIXERS = frozenset({"delta", "mamba", "conv", "attention and mamba"})
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What one layer has of its own. window: tokens that a row sees, None is all. rope: None rotates nothing."""
+    """What one layer has of its own.
+
+    rope: None rotates nothing. window: tokens that a row sees, the last of them itself; None is all.
+    mlp: whether there is an MLP, or experts, behind the mixer.
+    """
 
     rope: RopeConfig | None
     window: int | None = None
+    mixer: Mixer = "attention"
+    mlp: bool = True
+
+    @property
+    def attends(self) -> bool:
+        return self.mixer in ("attention", "attention and mamba")
+
+    @property
+    def has_state(self) -> bool:
+        return self.mixer in STATE_MIXERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +93,30 @@ class Latent:
     plain: int
     rotated: int
     value: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaRule:
+    """Gated delta rule (Yang et al. 2024) of the layers that have one. taps: of the short convolution before it."""
+
+    spec: DeltaRuleSpec
+    taps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mamba:
+    """Mamba-2 (Dao and Gu 2024) of the layers that have it. taps: of the short convolution before the scan."""
+
+    spec: Mamba2Spec
+    taps: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShortConv:
+    """Gated short convolutions (LFM2) of the layers that have one. taps: with the token's own."""
+
+    taps: int
+    bias: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +188,26 @@ class Scales:
     logits_softcap: float | None = None
 
 
+class MarkNeeds(NamedTuple):
+    """What must be kept to go on at a position, beside the KV of all before it.
+
+    window: the most tokens that a row of a layer with a window sees; None without such layers.
+    """
+
+    window: int | None
+    has_states: bool
+
+
+class Place(NamedTuple):
+    """Where a layer's KV lies: in which pool, as which of its layers."""
+
+    in_window: bool
+    layer: int
+
+
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """A decoder-only transformer: sizes first, then how it differs from Llama.
+    """A decoder-only language model: sizes first, then how it differs from Llama.
 
     context_length: tokens that the model may attend to.
     rope: of most layers. layers: what each has of its own; () is full attention with `rope` in all.
@@ -171,6 +233,9 @@ class ModelConfig:
     scales: Scales = field(default_factory=Scales)
     experts: Experts | None = None
     latent: Latent | None = None
+    delta: DeltaRule | None = None
+    mamba: Mamba | None = None
+    conv: ShortConv | None = None
 
     @property
     def heads(self) -> HeadShape:
@@ -182,11 +247,55 @@ class ModelConfig:
         """What a layer has of its own."""
         return self.layers[index] if self.layers else Layer(self.rope)
 
-    def kv_shape(self, num_blocks: int, block_size: int) -> KVShape:
-        """The shape of a KV pool of this model."""
+    def window(self, index: int) -> int | None:
+        """Tokens that a row of a layer sees; None where that is all that there can be."""
+        window = self.layer(index).window
+        return None if window is None or window >= self.context_length else window
+
+    def place(self, index: int) -> Place:
+        """Where the KV of a layer with attention lies."""
+        in_window = self.window(index) is not None
+        before = (other for other in range(index) if self.layer(other).attends)
+        return Place(in_window, sum((self.window(other) is not None) == in_window for other in before))
+
+    def state_index(self, index: int) -> int:
+        """Which of the layers with a state a layer is."""
+        return sum(self.layer(other).has_state for other in range(index))
+
+    @property
+    def marks(self) -> MarkNeeds | None:
+        """What is needed to go on at a position; None where its KV is all."""
+        windows = [window for index in range(self.num_layers) if (window := self.window(index)) is not None]
+        has_states = any(self.layer(index).has_state for index in range(self.num_layers))
+        return MarkNeeds(max(windows, default=None), has_states) if windows or has_states else None
+
+    def memory_shape(
+        self, num_blocks: int, block_size: int, *, num_window_blocks: int = 0, num_slots: int = 0
+    ) -> MemoryShape:
+        """The pools of this model; those that its layers do not need are left out."""
+        attending = [index for index in range(self.num_layers) if self.layer(index).attends]
+        num_windows = sum(self.place(index).in_window for index in attending)
+        states = tuple(self._layer_state for index in range(self.num_layers) if self.layer(index).has_state)
+        window = self._pool(num_windows, num_window_blocks, block_size) if num_windows else None
+        full = self._pool(len(attending) - num_windows, num_blocks, block_size)
+        return MemoryShape(full, window, StateShape(num_slots, states) if states else None)
+
+    def _pool(self, num_layers: int, num_blocks: int, block_size: int) -> KVShape:
         _, kv_heads, head_dim = self.heads
         value_dim = None if self.latent is None else self.latent.rank
-        return KVShape(self.num_layers, num_blocks, block_size, kv_heads, head_dim, value_dim)
+        return KVShape(num_layers, num_blocks, block_size, kv_heads, head_dim, value_dim)
+
+    @property
+    def _layer_state(self) -> LayerState:
+        """What each layer with a state keeps."""
+        if self.delta is not None:
+            rule = self.delta.spec
+            return LayerState((rule.width, self.delta.taps - 1), (rule.value_heads, rule.key_dim, rule.value_dim))
+        if self.mamba is not None:
+            scan = self.mamba.spec
+            return LayerState((scan.width, self.mamba.taps - 1), (scan.heads, scan.head_dim, scan.state))
+        assert self.conv is not None, "layers with a state, and nothing that says which"
+        return LayerState((self.hidden, self.conv.taps - 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ def _add_rows(module: ir.Module, shape: Shape) -> ir.Function:
         slot = code.load(I32, job["slots"] + row * 4).to(I64)
         block = slot.unsigned_divide(shape.block_size)
         offset = slot.unsigned_modulo(shape.block_size)
-        with code.loop(0, shape.num_kv_heads) as head:
+        with code.when(slot > -1), code.loop(0, shape.num_kv_heads) as head:
             inside = block * job["block_stride"] + head * shape.region_bytes
             value = source + (head + (shape.num_heads + shape.num_kv_heads)) * size
             write = _write_integers if shape.kv_dtype == "int16" else _write_floats

@@ -35,7 +35,8 @@ def add_latent_write(module: ir.Module, shape: Shape) -> None:
     rotate(kernel, source + 4 * width, key + 4 * width, cos, sin, turned)
     slot = kernel.load(I32, job["slots"] + row * 4).to(I64)
     region = job["keys"] + slot.unsigned_divide(shape.block_size) * job["block_stride"]
-    write_key(kernel, shape, key, region, slot.unsigned_modulo(shape.block_size), scratch)
+    with kernel.when(slot > -1):
+        write_key(kernel, shape, key, region, slot.unsigned_modulo(shape.block_size), scratch)
     kernel.finish()
     _add_operation(module, "latent_write", LATENT, kernel.function)
 

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import torch
 
-from stemma.kernels.ops import KV, Int32Array, Ops
+from stemma.kernels.memory import Memory, Plans
+from stemma.kernels.ops import Int32Array, Ops
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.settings import Settings
@@ -24,13 +25,14 @@ def any_file(values: Values, tensors: Collection[str]) -> bool:
 
 
 class Model(Protocol):
-    """A network with its packed weights. Has no state of its own: what a step reads and writes is the KV."""
+    """A network with its packed weights. Has no state of its own: what a step reads and writes is the memory."""
 
     config: ModelConfig
     ops: Ops
 
-    def forward(self, ids: Int32Array, plan: Any, kv: KV) -> torch.Tensor:
-        """Run a step's tokens, writing their KV: (tokens,) -> (tokens, hidden). `plan` comes from `ops.plan`."""
+    def forward(self, ids: Int32Array, plans: Plans, memory: Memory) -> torch.Tensor:
+        """Run a step's tokens, writing their KV and states: (tokens,) -> (tokens, hidden). `plans` are those of
+        `make_plans`."""
 
     def hidden_states(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
         """Some of the rows that `forward` returned, behind the last norm: float32 (rows, hidden)."""

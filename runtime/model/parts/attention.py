@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from stemma.kernels.ops import KV, AttentionSpec, HeadNorms, Ops
+from stemma.kernels.memory import Memory, Plans
+from stemma.kernels.ops import AttentionSpec, HeadNorms, Ops
 from stemma.kernels.weights import dequantize
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.parts.residual import Addition
@@ -19,7 +20,8 @@ class SelfAttention:
     """Queries of each group of heads share a head of keys and values (MHA, GQA, MQA)."""
 
     def __init__(self, config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, norm: Any, rope: Any) -> None:
-        self._ops, self._heads, self._layer = ops, config.heads, layer
+        self._ops, self._heads = ops, config.heads
+        self._in_window, self._layer = config.place(layer)
         self._norm, self._rope = norm, rope
         prefix = f"model.layers.{layer}.self_attn."
         rows = rows_of_a_head(config)
@@ -39,8 +41,9 @@ class SelfAttention:
         )  # fmt: skip
         self._spec = _spec(config, layer, weights, prefix)
 
-    def add(self, x: torch.Tensor, kv: KV, plan: Any) -> torch.Tensor:
+    def add(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
         """The residual stream with what this layer's rows see: (tokens, hidden) -> (tokens, hidden)."""
+        kv, plan = (memory.window, plans.window) if self._in_window else (memory.full, plans.full)
         qkv = self._ops.norm_linear(x, self._norm, self._qkv)
         q = self._ops.rope_write(qkv, self._heads, self._rope, self._norms, kv, self._layer, plan)
         return self._output.add(self._ops.attention(q, kv, self._layer, plan, self._spec), x)
@@ -64,7 +67,4 @@ def _spec(config: ModelConfig, layer: int, weights: WeightSource, prefix: str) -
     attention = config.attention
     scale = config.head_dim**-0.5 if attention.scale is None else attention.scale
     sinks = dequantize(weights.take(prefix + "sinks", config.num_heads)).tolist() if attention.sinks else ()
-    window = config.layer(layer).window
-    if window is not None and window >= config.context_length:
-        window = None  # a row sees all that there can be
-    return AttentionSpec(scale, window, attention.softcap, tuple(sinks))
+    return AttentionSpec(scale, config.window(layer), attention.softcap, tuple(sinks))

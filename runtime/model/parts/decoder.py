@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from stemma.kernels.ops import KV, Int32Array, Ops
+from stemma.kernels.memory import Memory, Plans
+from stemma.kernels.ops import Int32Array, Ops
 from stemma.runtime.model.config import ModelConfig, RopeConfig
 from stemma.runtime.model.parts.attention import SelfAttention
 from stemma.runtime.model.parts.experts import ExpertMLP
@@ -21,7 +22,7 @@ from stemma.runtime.model.weights import WeightSource
 class Block(Protocol):
     """One layer."""
 
-    def __call__(self, x: torch.Tensor, kv: KV, plan: Any) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
         """The residual stream with what this layer adds."""
 
 
@@ -31,8 +32,8 @@ class Serial(NamedTuple):
     attention: SelfAttention | LatentAttention
     mlp: DenseMLP | ExpertMLP
 
-    def __call__(self, x: torch.Tensor, kv: KV, plan: Any) -> torch.Tensor:
-        return self.mlp.add(self.attention.add(x, kv, plan))
+    def __call__(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
+        return self.mlp.add(self.attention.add(x, memory, plans))
 
 
 class Parallel(NamedTuple):
@@ -41,9 +42,9 @@ class Parallel(NamedTuple):
     attention: SelfAttention | LatentAttention
     mlp: DenseMLP
 
-    def __call__(self, x: torch.Tensor, kv: KV, plan: Any) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
         inner = self.mlp.inner(x)
-        return self.mlp.add_inner(inner, self.attention.add(x, kv, plan))
+        return self.mlp.add_inner(inner, self.attention.add(x, memory, plans))
 
 
 class Decoder:
@@ -63,10 +64,10 @@ class Decoder:
             _block(config, layer, weights, ops, tables[config.layer(layer).rope]) for layer in range(config.num_layers)
         ]
 
-    def forward(self, ids: Int32Array, plan: Any, kv: KV) -> torch.Tensor:
+    def forward(self, ids: Int32Array, plans: Plans, memory: Memory) -> torch.Tensor:
         x = self.ops.embed(self._embedding, ids)
         for block in self._blocks:
-            x = block(x, kv, plan)
+            x = block(x, memory, plans)
         return x
 
     def hidden_states(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:

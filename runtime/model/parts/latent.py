@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stemma.kernels.ops import KV, AttentionSpec, Ops
+from stemma.kernels.memory import Memory, Plans
+from stemma.kernels.ops import AttentionSpec, Ops
 from stemma.kernels.weights import StoredWeight, dequantize
 from stemma.runtime.model.config import Latent, ModelConfig
 from stemma.runtime.model.parts.residual import Addition
@@ -45,9 +46,9 @@ class LatentAttention:
         scale = (latent.plain + latent.rotated) ** -0.5 if config.attention.scale is None else config.attention.scale
         self._spec = AttentionSpec(scale)
 
-    def add(self, x: torch.Tensor, kv: KV, plan: Any) -> torch.Tensor:
+    def add(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
         """The residual stream with what this layer's rows see: (tokens, hidden) -> (tokens, hidden)."""
-        ops = self._ops
+        ops, kv, plan = self._ops, memory.full, plans.full
         latent = ops.norm_linear(x, self._norm, self._latent)
         ops.latent_write(latent, self._latent_norm, self._rope, kv, self._layer, plan)
         if self._first is None:

@@ -14,12 +14,14 @@ import pytest
 import torch
 
 from stemma.kernels.cpu.ops import CpuOps
+from stemma.kernels.memory import make_plans
 from stemma.kernels.ops import AttentionMetadata
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.weights import StoredWeight, dequantize
 from stemma.runtime.engine import Engine
 from stemma.runtime.model.load import LoadedModel, assemble, read_checkpoint
 from stemma.runtime.model.pull import default_model
+from tests.kernels.memories import everywhere, memory_of
 
 PROMPTS = [
     "The capital of France is", "Once upon a time there was a miller who", "In computer science, a radix tree is",
@@ -61,9 +63,10 @@ def logits(loaded: LoadedModel, sequences: list[list[int]]) -> list[torch.Tensor
     positions = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
     slots = positions + np.repeat(blocks[:-1] * 16, lengths).astype(np.int32)
     metadata = AttentionMetadata(positions, slots, starts, np.array(lengths, dtype=np.int32), tables)
-    shape = loaded.config.kv_shape(int(blocks[-1]), 16)
     ops = loaded.model.ops
-    hidden = loaded.model.forward(np.concatenate(sequences).astype(np.int32), ops.plan(metadata, shape), ops.kv(shape))
+    memory = memory_of(ops, loaded.config, int(blocks[-1]))
+    plans = make_plans(ops, everywhere(metadata), memory)
+    hidden = loaded.model.forward(np.concatenate(sequences).astype(np.int32), plans, memory)
     return list(torch.split(loaded.model.logits(hidden, np.arange(starts[-1], dtype=np.int32)), lengths))
 
 

@@ -14,6 +14,7 @@ from stemma.kernels.ops import AttentionMetadata, SharedPrefix
 from stemma.kernels.steps import EagerExecutor
 from stemma.runtime.model.families.register import FAMILIES
 from stemma.runtime.model.tiny import tiny
+from tests.kernels.memories import MOST_SEQUENCES, everywhere, memory_of
 
 BLOCK = 16
 WIDTH = 40  # blocks of a sequence
@@ -38,30 +39,30 @@ def metadata_of(spans: Sequence[tuple[int, int]], num_shared: int) -> AttentionM
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_a_replay_is_the_step(ops: CpuOps, family: str) -> None:
     loaded = tiny(ops, family)
-    shape = loaded.config.kv_shape(8 * WIDTH, BLOCK)
-    pools = ops.kv(shape), ops.kv(shape)
-    for pool in pools:
-        ops.write_blocks(pool, np.arange(8 * WIDTH, dtype=np.int32), bytes(pool.num_bytes))
-    eager = EagerExecutor(ops, loaded.model, pools[0])
-    executor = CpuExecutor(ops, loaded.model, loaded.config.num_heads, pools[1])
+    memories = memory_of(ops, loaded.config, 8 * WIDTH, BLOCK), memory_of(ops, loaded.config, 8 * WIDTH, BLOCK)
+    eager = EagerExecutor(ops, loaded.model, memories[0])
+    executor = CpuExecutor(ops, loaded.model, loaded.config.num_heads, memories[1])
     random = np.random.default_rng(0)
     decodes = [[(60 + step, 1), (300 + step, 1), (9 + step, 1)] for step in range(5)]
     decodes += [[(300 + step, 1), (420 + step, 1)] for step in range(3)]  # these have a common beginning too
     steps = [*decodes, [(0, MAX_TOKENS + 200)], *decodes, [(30, 8), (600, 1)], [(0, 5)], *decodes, [(40, 8), (601, 1)]]
     for spans in [*steps, *steps]:
         for num_shared in (0, 16 if min(cached for cached, _ in spans) >= 256 else 0):
-            metadata = metadata_of(spans, num_shared)
+            metadata = everywhere(metadata_of(spans, num_shared))
             ids = random.integers(0, loaded.config.vocab_size, len(metadata.positions)).astype(np.int32)
             rows = (metadata.query_starts[1:] - 1).astype(np.int32)
             expected = eager(ids, metadata, rows).clone()
             assert torch.equal(executor(ids, metadata, rows), expected)
-    blocks = np.arange(8 * WIDTH, dtype=np.int32)
-    assert ops.read_blocks(pools[0], blocks) == ops.read_blocks(pools[1], blocks)
+    blocks, slots = np.arange(8 * WIDTH, dtype=np.int32), range(2 * MOST_SEQUENCES)
+    for mine, others in zip(memories[0][:2], memories[1][:2], strict=True):
+        assert mine is None or ops.read_blocks(mine, blocks) == ops.read_blocks(others, blocks)
+    if memories[0].states is not None:
+        assert ops.states.read(memories[0].states, slots) == ops.states.read(memories[1].states, slots)
 
 
 def test_nothing_is_called_from_python_but_the_replay(ops: CpuOps, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = tiny(ops)
-    executor = CpuExecutor(ops, loaded.model, loaded.config.num_heads, ops.kv(loaded.config.kv_shape(WIDTH, BLOCK)))
+    executor = CpuExecutor(ops, loaded.model, loaded.config.num_heads, memory_of(ops, loaded.config, WIDTH, BLOCK))
     row = np.zeros(1, dtype=np.int32)
     for position in range(2):
         executor(np.array([65], dtype=np.int32), metadata_of([(position, 1)], 0), row)

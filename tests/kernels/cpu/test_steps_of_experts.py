@@ -10,6 +10,7 @@ import torch
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.cpu.steps import CpuExecutor
 from stemma.kernels.experts import ExpertsSpec
+from stemma.kernels.memory import Memory
 from stemma.kernels.ops import AttentionSpec, Int32Array, KVShape
 from stemma.kernels.steps import EagerExecutor
 from tests.kernels.cpu.test_experts import HIDDEN, layer
@@ -54,8 +55,8 @@ class Net:
 def test_a_replay_is_the_step(ops: CpuOps) -> None:
     network = Net(ops)
     shape = KVShape(2, 2 * WIDTH, BLOCK, 1, LATENT + TURNED, LATENT)
-    eager = EagerExecutor(ops, network, ops.kv(shape))
-    executor, random = CpuExecutor(ops, network, HEADS, ops.kv(shape)), np.random.default_rng(0)
+    eager = EagerExecutor(ops, network, Memory(ops.kv(shape)))
+    executor, random = CpuExecutor(ops, network, HEADS, Memory(ops.kv(shape))), np.random.default_rng(0)
     for step in range(5):
         for spans in ([(60 + step, 1), (300 + step, 1)], [(500 + step, 1)], [(0, 150)], [(30, 8), (600, 1)]):
             metadata = metadata_of(spans, 0)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from triton_support import DEVICE, EXACT, INTERPRETED, TOLERANCE, metadata_of
 
+from stemma.kernels.memory import Memory
 from stemma.kernels.ops import AttentionMetadata, KVShape
 from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.triton import graphs, plan
@@ -53,14 +54,14 @@ class Bench:
         ops = TritonOps(DEVICE, EXACT)
         loaded = tiny(ops)
         self.config, model = loaded.config, loaded.model
-        self.shape: KVShape = self.config.kv_shape(200, 16)
+        self.shape: KVShape = self.config.memory_shape(200, 16).full
         self.pools: tuple[TritonKV, TritonKV] = (ops.kv(self.shape), ops.kv(self.shape))
         for mine, theirs in zip(self.pools[0].tensors, self.pools[1].tensors, strict=True):
             mine.normal_()
             theirs.copy_(mine)
         self.record = Again(patch) if recorder == "again" else CudaRecorder()
-        self.eager = EagerExecutor(ops, model, self.pools[0])
-        self.graphs = GraphExecutor(ops, model, self.config.num_heads, self.pools[1], self.record)
+        self.eager = EagerExecutor(ops, model, Memory(self.pools[0]))
+        self.graphs = GraphExecutor(ops, model, self.config.num_heads, Memory(self.pools[1]), self.record)
         self.random = np.random.default_rng(1)
 
     def step(self, sequences: Sequence[tuple[int, int]], shared: Sequence[tuple[int, int, int]] = ()) -> None:

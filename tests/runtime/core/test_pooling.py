@@ -13,6 +13,7 @@ from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Limits, Scheduler
 from stemma.runtime.errors import InvalidRequest
+from tests.kernels.memories import memory_of
 from tests.runtime.core.making import row, sequence
 from tests.runtime.model.running import all_hidden
 
@@ -38,7 +39,7 @@ def expected(whole, pooling):
 
 def run(tiny_loaded, sequences, num_blocks=40, **limits):
     """The scheduler's steps on the real thing, to the end."""
-    runner = Runner(tiny_loaded.model, tiny_loaded.model.ops.kv(tiny_loaded.config.kv_shape(num_blocks, SIZE)))
+    runner = Runner(tiny_loaded.model, memory_of(tiny_loaded.model.ops, tiny_loaded.config, num_blocks, SIZE))
     sampler, scheduler = Sampler(tiny_loaded.model.ops), Scheduler(PrefixCache(num_blocks, SIZE), Limits(**limits))
     for each in sequences:
         scheduler.add(each)
@@ -84,7 +85,7 @@ def test_generations_and_readings_share_steps(tiny_loaded, whole):
 def test_a_preempted_reading_is_read_again(tiny_loaded, whole):
     """A pool that holds the prompt and little more, and a request of a higher priority that comes in between."""
     item = sequence(PROMPT, max_tokens=0, pooling=Pooling("mean"))
-    runner = Runner(tiny_loaded.model, tiny_loaded.model.ops.kv(tiny_loaded.config.kv_shape(8, SIZE)))
+    runner = Runner(tiny_loaded.model, memory_of(tiny_loaded.model.ops, tiny_loaded.config, 8, SIZE))
     sampler, scheduler = Sampler(tiny_loaded.model.ops), Scheduler(PrefixCache(8, SIZE), Limits(max_chunk=8))
     scheduler.add(item)
     for turn in range(100):

@@ -8,6 +8,7 @@ import torch
 from stemma.radix import BlockCopy, PrefixCache
 from stemma.runtime.core.batch import Batch
 from stemma.runtime.core.runner import Runner
+from tests.kernels.memories import memory_of
 from tests.runtime.core.making import row, sequence
 
 PROMPT = [(37 * at) % 250 for at in range(21)]
@@ -17,7 +18,7 @@ SIZE = 4
 @pytest.fixture
 def runner(tiny_loaded):
     model = tiny_loaded.model
-    return Runner(model, model.ops.kv(model.config.kv_shape(16, SIZE)))
+    return Runner(model, memory_of(model.ops, model.config, 16, SIZE))
 
 
 def step(runner, *rows, copies=()):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from stemma.kernels.memory import make_plans
 from stemma.kernels.ops import AttentionMetadata, Ops
 from stemma.kernels.reference import ReferenceOps
 from stemma.runtime.model import Model
+from tests.kernels.memories import everywhere, memory_of
 
 BLOCK_SIZE = 16
 
@@ -34,5 +36,6 @@ def all_hidden(model: Model, ids: list[int]) -> torch.Tensor:
         context_lens=np.array([length], dtype=np.int32),
         block_tables=np.arange(num_blocks, dtype=np.int32)[None],
     )
-    kv = ops.kv(model.config.kv_shape(num_blocks, BLOCK_SIZE))
-    return model.forward(np.array(ids, dtype=np.int32), ops.plan(metadata, kv.shape), kv)
+    memory = memory_of(ops, model.config, num_blocks, BLOCK_SIZE)
+    plans = make_plans(ops, everywhere(metadata), memory)
+    return model.forward(np.array(ids, dtype=np.int32), plans, memory)

@@ -131,7 +131,9 @@ class AttentionMetadata:
     context_lens: (sequences,) tokens of KV after this step's write.
     block_tables: (sequences, widest) physical blocks in order, padded with 0.
     shared_prefixes: disjoint runs of sequences with a common beginning, a hint that never changes a result.
-    window: where they stand in the pool of layers with a window; block 0 stands for blocks behind it.
+    window: where they stand in the pool of layers with a window. An entry of 0 stands for a block behind the window of
+        all of a sequence's rows in this step, and whatever block 0 holds never matters. Its shared_prefixes are those
+        of its own tables: sequences that share full blocks need not share these.
     states: the slots of layers with a state. Both are None for a model without such layers.
     """
 

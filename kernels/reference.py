@@ -160,6 +160,7 @@ def _attend(
     if spec.window is not None:
         hidden |= key_positions <= positions[:, None] - spec.window
     scores = scores.masked_fill(hidden, float("-inf"))
+    v = v.masked_fill(hidden.all(0)[:, None, None], 0.0)  # nobody's: the blocks behind a window hold anything
     if spec.sinks:
         sinks = torch.tensor(spec.sinks, dtype=q.dtype, device=q.device)[:, None, None]
         scores = torch.cat((scores, sinks.expand(-1, len(q), 1)), dim=-1)

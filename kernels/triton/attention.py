@@ -65,11 +65,11 @@ def visible(index, position, exists, window, WINDOWED: tl.constexpr):
 
 
 @triton.jit
-def first_seen(kv_first, position, row_exists, window, TOKENS: tl.constexpr, WINDOWED: tl.constexpr):
-    """Where a rectangle begins: whole tiles that no row sees are left out, so tiles stay where they are."""
+def first_seen(kv_first, position, row_exists, window, WINDOWED: tl.constexpr):
+    """The first token of a rectangle that some row sees."""
     if WINDOWED:
         lowest = tl.min(tl.where(row_exists, position, 2147483647), 0)
-        return kv_first + tl.maximum(lowest - window + 1 - kv_first, 0) // TOKENS * TOKENS
+        return tl.maximum(lowest - window + 1, kv_first)
     return kv_first
 
 
@@ -126,12 +126,17 @@ def attend_kernel(
 
     maximum, total = tl.full((ROWS,), -1.0e38, tl.float32), tl.zeros((ROWS,), tl.float32)
     accumulator = tl.zeros((ROWS, VALUE_PAD), tl.float32)
-    kv_first = first_seen(kv_first, position, row_exists, window, TOKENS, WINDOWED)
+    # Whole tiles that no row sees are left out, so tiles stay where they are. What is unseen in the first one is not
+    # read: blocks behind a window hold anything, and zero times NaN is NaN.
+    seen_from = first_seen(kv_first, position, row_exists, window, WINDOWED)
+    kv_first += (seen_from - kv_first) // TOKENS * TOKENS
     column = tl.arange(0, TOKENS)
     block = tl.load(table + (kv_first + column) // BLOCK_SIZE, mask=kv_first + column < kv_end, other=0)
     for start in tl.range(kv_first, kv_end, TOKENS):
         index = start + column
         exists = index < kv_end
+        if WINDOWED:
+            exists = exists & (index >= seen_from)
         slot = (block.to(tl.int64) * NUM_KV_HEADS + kv_head) * BLOCK_SIZE + index % BLOCK_SIZE
         # The blocks of the next tile are asked for now, so that no load of this loop waits for another one.
         block = tl.load(table + (index + TOKENS) // BLOCK_SIZE, mask=index + TOKENS < kv_end, other=0)

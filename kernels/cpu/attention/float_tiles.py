@@ -129,7 +129,7 @@ class FloatTiles(Tiles):
             code.store(code.sum(total.value), part + 4)
 
     def _weigh(self, tile: Tile, span: Span) -> None:
-        """parts[query] = sum of weight * value, in order of position."""
+        """parts[query] = sum of weight * value, in order of position, of what is seen: zero times NaN is NaN."""
         shape = self.shape
         if shape.value_dim:
             self._gather_values(tile, span)
@@ -167,7 +167,7 @@ class FloatTiles(Tiles):
     def _gather_values(self, tile: Tile, span: Span) -> None:
         """Values that are keys, which lie by dimension, to a row of floats for each token."""
         code, shape = self.code, self.shape
-        with code.loop(span.begin, span.end) as token:
+        with code.loop(span.seen, span.end) as token:
             block, offset = self._place(tile, span.start + token)
             region = self._region(tile, "keys", block)
             with code.loop(0, shape.value_width) as d:
@@ -178,7 +178,7 @@ class FloatTiles(Tiles):
     def _tokens(self, tile: Tile, span: Span) -> Iterator[tuple[Value, Value, Value, Value]]:
         """Runs of tokens that lie in one block: block, place in it, first token of the run, how many."""
         code = self.code
-        token = code.variable(span.begin)
+        token = code.variable(span.seen)
         with code.repeat(lambda: token.value < span.end):
             block, offset = self._place(tile, span.start + token.value)
             tokens = code.minimum(self.shape.block_size - offset, span.end - token.value)

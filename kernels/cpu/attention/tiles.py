@@ -135,10 +135,12 @@ class Tile:
 
 
 class Span(NamedTuple):
-    """Tokens of a split that some query of the tile may see: from position start + begin to start + end."""
+    """Tokens of a split that some query of the tile may see: from position start + begin to start + end. The first of
+    them, `seen`, may be a few tokens further: what stands between is nobody's, and may be NaN where it is floats."""
 
     start: Value
     begin: Value | int
+    seen: Value | int
     end: Value
 
     def groups(self, tokens: int) -> tuple[Value | int, Value]:
@@ -254,8 +256,9 @@ class Tiles(ABC):
             end.value = code.maximum(end.value, seen)
             with code.loop(0, group) as g:
                 code.store(seen, tile.memory["limits"] + 8 * (r * group + g), 8)
-        first = begin.value.unsigned_divide(CHUNK) * CHUNK if self.shape.windowed else 0
-        return Span(start, first, end.value)
+        if not self.shape.windowed:
+            return Span(start, 0, 0, end.value)
+        return Span(start, begin.value.unsigned_divide(CHUNK) * CHUNK, begin.value, end.value)
 
     def _each_piece(self, most: int, write: Callable[[Value | int, int], None]) -> None:
         """Write code for the tile's queries, some at once: write(first, how many)."""

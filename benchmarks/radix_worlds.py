@@ -3,20 +3,27 @@
 A cell holds a hash of the sequence of tokens up to its position, and of whose text each of them is. It is written and
 copied through block tables, as a runtime does: copies wait until a step begins, drafts are written and rejected, leases
 end while their copies wait. Every cell that a lease, a pin or a match can read is compared after each operation, and a
-mirror that hears nothing but events must know exactly the blocks that can be matched.
+mirror that hears nothing but events must know exactly the blocks that can be matched and the marks that can be hit.
+Three worlds of four have marks: windows, states, or both (radix_mark_memory).
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
+
+from radix_mark_memory import MarkMemory, Step
+from radix_truth import cells_of, covers, last_mark_of, matchable_hashes, matchable_marks, told_from
 
 from stemma.radix import (
     AllCleared,
     BlockCopy,
+    BlocksRemoved,
     BlocksStored,
     Event,
     Lease,
+    MarkRoom,
+    MarksStored,
     Namespace,
     NextUse,
     OutOfBlocks,
@@ -29,23 +36,9 @@ from stemma.radix import (
     by_priority,
     lru,
 )
-from stemma.radix.events import chain_hash, scope_key
-from stemma.radix.tokens import TOKEN_BYTES, unpack
 
 BLOCK_SIZES = (1, 2, 3, 4, 8, 16)
 POLICIES = (ReuseQueue, ReuseQueue, lru, by_priority)
-
-
-def cells_of(tokens: list[int], namespace: Namespace) -> list[int]:
-    """What the cells of a text hold: for each position a hash of all tokens up to it and of who may read them."""
-    cells, before = [], 0
-    for position, token in enumerate(tokens):
-        owner: object = namespace
-        if isinstance(namespace, Segments) and position < namespace.public_len:
-            owner = namespace.public
-        before = hash((before, owner, token))
-        cells.append(before)
-    return cells
 
 
 class Request:
@@ -59,6 +52,7 @@ class Request:
         self.namespace = namespace
         self.copies: list[BlockCopy] = []  # to be run before anything is written
         self.num_reserved = 0
+        self.step: Step | None = None  # prepared, of windows and states
 
     def append(self, tokens: list[int]) -> None:
         self.tokens += tokens
@@ -72,74 +66,30 @@ class Pinned(NamedTuple):
 
 
 class Mirror:
-    """A router's view: the hashes of the blocks that are stored, by events alone."""
+    """A router's view: the hashes of the blocks and marks that are stored, by events alone."""
 
     def __init__(self) -> None:
         self.hashes: set[bytes] = set()
+        self.marks: set[bytes] = set()
 
     def hear(self, event: Event) -> None:
         if isinstance(event, AllCleared):
             self.hashes.clear()
+            self.marks.clear()
         elif isinstance(event, BlocksStored):
             assert event.parent == b"" or event.parent in self.hashes, "stored after a block that is not there"
             assert not self.hashes.intersection(event.hashes), "stored twice"
             self.hashes.update(event.hashes)
-        else:
+        elif isinstance(event, BlocksRemoved):
             assert self.hashes.issuperset(event.hashes), "removed what is not stored"
             self.hashes.difference_update(event.hashes)
-
-
-def matchable_hashes(cache: PrefixCache) -> set[bytes]:
-    """The hashes of all full blocks that can be matched, made anew from their texts."""
-    size, hashes = cache.block_size, set()
-    for node in cache.walk():
-        path = [node]
-        while path[-1].parent is not None:
-            path.append(path[-1].parent)
-        data, before = b"".join(above.tokens for above in reversed(path)), b""
-        for end in range(size, node.end + 1, size):
-            owner = next(above for above in path if above.start < end <= above.end)
-            before = chain_hash(before, scope_key(owner), data[TOKEN_BYTES * (end - size) : TOKEN_BYTES * end])
-            if owner is node:
-                hashes.add(before)
-    return hashes
-
-
-def told_from(cache: PrefixCache, tokens: list[int], namespace: Namespace) -> tuple[int, set[int], bool]:
-    """By a look at all there is: how much of a text is cached, with what cached text goes on, and whether another
-    namespace has one token more."""
-    asked = list(zip(tokens, owners(len(tokens), namespace), strict=True))
-    name = namespace.public if isinstance(namespace, Segments) else namespace
-    hit_len, goes_on, elsewhere = 0, dict[int, set[object]](), 0
-    for node in cache.walk():
-        path = [node]
-        while path[-1].parent is not None:
-            path.append(path[-1].parent)
-        text, public = unpack(b"".join(above.tokens for above in reversed(path))), path[-1].scope
-        salted = next((above for above in path if isinstance(above.key, tuple)), None)
-        whose: Namespace = public if salted is None else Segments(public, salted.start, str(salted.key[0]))
-        cached = list(zip(text, owners(len(text), whose), strict=True))
-        same = num_common(asked, cached)
-        hit_len = max(hit_len, same)
-        if same < len(cached) and (same == len(asked) or cached[same][1] == asked[same][1]):
-            goes_on.setdefault(same, set()).add(cached[same][0])
-        if public != name and salted is None:
-            elsewhere = max(elsewhere, num_common(tokens, text))
-    return hit_len, goes_on.get(hit_len, set()), elsewhere > hit_len
-
-
-def owners(num_tokens: int, namespace: Namespace) -> list[Namespace]:
-    """Who may read each token."""
-    if isinstance(namespace, str):
-        return [namespace] * num_tokens
-    public = min(namespace.public_len, num_tokens)
-    return [namespace.public] * public + [namespace] * (num_tokens - public)
-
-
-def num_common(left: Sequence[object], right: Sequence[object]) -> int:
-    """How long the common beginning is."""
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((at for at, (one, other) in pairs if one != other), min(len(left), len(right)))
+        elif isinstance(event, MarksStored):
+            assert event.parent == b"" or event.parent in self.hashes, "a mark in a text that is not there"
+            assert not self.marks.intersection(event.hashes), "a mark stored twice"
+            self.marks.update(event.hashes)
+        else:
+            assert self.marks.issuperset(event.hashes), "a mark removed that is not stored"
+            self.marks.difference_update(event.hashes)
 
 
 class World:
@@ -151,12 +101,14 @@ class World:
         self.block_size = pick.choice(BLOCK_SIZES) if block_size is None else block_size
         self.num_blocks = pick.randint(4, 160) // self.block_size + 3
         self.now = 0.0
+        self.room = self.draw_room()
         policy, history = pick.choice(POLICIES), pick.choice((None, None, 0, 60))
         self.make: Callable[[], PrefixCache] = lambda: PrefixCache(
-            self.num_blocks, self.block_size, policy, lambda: self.now, ghost_tokens=history
+            self.num_blocks, self.block_size, policy, lambda: self.now, ghost_tokens=history, marks=self.room
         )
         self.cache = self.make()
         self.memory = [[0] * self.block_size for _ in range(self.num_blocks)]
+        self.mark_memory = None if self.room is None else MarkMemory(self.room, self.block_size)
         self.requests: list[Request] = []
         self.pins: list[Pinned] = []
         self.mirror: Mirror | None = None
@@ -177,8 +129,19 @@ class World:
             self.share,
             self.give_up_one,
             self.match,
+            *([] if self.room is None else [self.prepare, self.prepare, self.leave_mark, self.leave_mark]),
         )
         self.rare = (self.drop, self.drop, self.clear, self.snapshot, self.subscribe, self.subscribe)
+
+    def draw_room(self) -> MarkRoom | None:
+        """No marks, or room for windows, states or both, mostly too little."""
+        pick = self.random
+        kind = pick.choice(("none", "windows", "states", "both"))
+        if kind == "none":
+            return None
+        window = None if kind == "states" else pick.choice((1, 2, 3, 5, 2 * self.block_size + 1, 30))
+        num_blocks = 0 if window is None else pick.randint(1, 3) * (window // self.block_size + 3) + pick.randint(0, 60)
+        return MarkRoom(window, num_blocks, 0 if kind == "windows" else pick.choice((6, 12, 24, 60)))
 
     def run(self, num_operations: int) -> None:
         """Operate at random; AssertionError when anything reads what is not its own."""
@@ -197,6 +160,8 @@ class World:
         assert self.cache.stats().leased == 0
         self.cache.clear()
         assert self.cache.stats().free == self.num_blocks, "a block is lost"
+        marks = self.cache.stats().marks
+        assert marks is None or (marks.free_slots, marks.free_window_blocks) == (marks.slots, marks.window_blocks)
         assert not self.cache._store.tree.roots, "a namespace is kept"
         assert not self.cache._store.tree.orphans, "a forgotten namespace is kept"
 
@@ -216,7 +181,14 @@ class World:
     def acquire(self) -> None:
         tokens, namespace = self.text(), self.random.choice(self.namespaces)
         max_hit = None if self.random.random() < 0.5 else self.random.randint(0, len(tokens))
-        lease = self.cache.acquire(tokens, namespace, max_hit=max_hit, priority=self.random.randrange(2))
+        found = self.cache.match(tokens, namespace)
+        marks_at = [self.random.randint(0, len(tokens) + 3) for _ in range(self.random.choice((0, 0, 2)))]
+        priority = self.random.randrange(2)
+        lease = self.cache.acquire(tokens, namespace, max_hit=max_hit, priority=priority, marks_at=marks_at)
+        most = len(tokens) if max_hit is None else max_hit
+        assert lease.match_len == min(found.match_len, most)
+        assert lease.hit_len == found.hit_len or lease.hit_len <= most < found.hit_len
+        assert self.room is not None or lease.hit_len == lease.match_len
         self.requests.append(Request(lease, tokens[: lease.hit_len], tokens, namespace))
 
     def reserve(self, request: Request | None = None) -> None:
@@ -234,15 +206,48 @@ class World:
             assert victim is not None
             self.end(victim)
 
+    def prepare(self, request: Request | None = None) -> None:
+        """Slots and window blocks for a step of as many tokens as there is room for, or fewer."""
+        request = request or self.some()
+        if request is None or self.room is None:
+            return
+        num_tokens = self.random.randint(0, min(request.lease.room, 3 * self.block_size))
+        num_drafts = self.random.choice((0, self.random.randint(0, min(num_tokens, 3))))
+        tokens, before = self.next_tokens(request, num_tokens), self.held_of(request)
+        try:
+            request.step = Step(request.lease, request.tokens, tokens, num_drafts, request.namespace)
+        except OutOfBlocks:
+            assert before == self.held_of(request)
+            victim = self.some()
+            assert victim is not None
+            self.end(victim)
+
+    def held_of(self, request: Request) -> object:
+        """What a lease has, and what others can get."""
+        cache = self.cache
+        return list(request.lease.window_blocks), cache.available_slots, cache.available_window_blocks
+
+    def leave_mark(self) -> None:
+        request = self.some()
+        if request is not None:
+            request.lease.mark()
+            if self.random.random() < 0.5:
+                request.lease.commit()
+
     def step(self) -> None:
         """Reserve for some requests, run all copies in order, write, say what was written, publish some of it."""
         batch = self.random.sample(self.requests, min(len(self.requests), self.random.randint(1, 3)))
-        for request in batch:
-            if request in self.requests:
-                self.reserve(request)
+        for prepare in (self.reserve, self.prepare):
+            for request in batch:
+                if request in self.requests:
+                    prepare(request)
         batch = [request for request in batch if request in self.requests]
         for request in self.requests:
             self.run_copies(request)
+        if self.mark_memory is not None:
+            batch = [request for request in batch if request.step is not None and request.step.cells]
+            steps = [request.step for request in batch if request.step is not None]
+            self.mark_memory.compute(steps, self.random)
         for request in batch:
             self.write(request)
         for request in batch:
@@ -254,17 +259,27 @@ class World:
             self.memory[copy.destination][: copy.num_tokens] = self.memory[copy.source][: copy.num_tokens]
         request.copies.clear()
 
+    def next_tokens(self, request: Request, count: int) -> list[int]:
+        """What a request goes on with: what is replayed, the text that was asked for, or something else."""
+        start = len(request.tokens)
+        goes_on = self.random.random() < 0.8 and request.tokens == request.wanted[:start]
+        stop = start + count if goes_on else min(start + count, request.lease.written_from)
+        tokens = request.wanted[start:stop]
+        return tokens + [self.random.randrange(3) for _ in range(count - len(tokens))]
+
     def write(self, request: Request) -> None:
         """What was asked for, then drafts up to the end of the room, which are rejected."""
         lease, size = request.lease, self.block_size
         start, room = lease.num_tokens, lease.room
         assert room >= 0
-        count = self.random.randint(0, room)
-        goes_on = self.random.random() < 0.8 and request.tokens == request.wanted[:start]
-        tokens = request.wanted[start : start + count] if goes_on else []
-        tokens += [self.random.randrange(3) for _ in range(count - len(tokens))]
+        if request.step is None:
+            tokens = self.next_tokens(request, self.random.randint(0, room))
+        else:
+            computed = request.step.tokens
+            num_kept = len(computed) - self.random.randint(0, request.step.num_drafts)
+            tokens, request.step = computed[:num_kept], None
         request.append(tokens)
-        for position in range(start, start + room):
+        for position in range(max(start, lease.written_from), start + room):
             cell = request.cells[position] if position < len(request.cells) else self.random.getrandbits(60)
             self.memory[lease.blocks[position // size]][position % size] = cell
         lease.extend(tokens)
@@ -302,7 +317,7 @@ class World:
     def pin(self) -> None:
         """Keep a text, for a while or as long as blocks last."""
         tokens, namespace = self.text(), self.random.choice(self.namespaces)
-        hit_len = self.cache.match(tokens, namespace).hit_len
+        hit_len = self.cache.match(tokens, namespace).hit_len  # where a pin can be gone on with
         retained = Retained(self.random.choice((None, self.random.randint(1, 40))))
         with suppress(PinError), self.cache.acquire_uncounted(tokens, namespace) as lease:
             lease.retain(retained)
@@ -343,14 +358,14 @@ class World:
     def snapshot(self) -> None:
         state = self.cache.state()
         queries = [(request.tokens, request.namespace) for request in self.requests]
-        before = [self.cache.match(*query).hit_len for query in queries]
+        before = [self.cache.match(*query)[::2] for query in queries]
         self.cache = self.make()
         self.requests, self.pins = [], []
         if self.mirror is not None:
             self.mirror = Mirror()
             self.stop = self.cache.subscribe(self.mirror.hear)
         self.cache.restore(state)
-        assert [self.cache.match(*query).hit_len for query in queries] == before
+        assert [self.cache.match(*query)[::2] for query in queries] == before
 
     def subscribe(self) -> None:
         """A router begins to listen, or stops."""
@@ -374,8 +389,16 @@ class World:
             assert lease.num_tokens == len(request.tokens)
             pending = {copy.destination: copy.source for copy in request.copies}
             table = [pending.get(block, block) for block in lease.blocks]
-            read = [self.memory[table[position // size]][position % size] for position in range(lease.num_tokens)]
-            assert read == request.cells, "a request reads KV that is not its own"
+            num_there = max(lease.num_tokens, lease.match_len)
+            cells = request.cells + cells_of(request.wanted, request.namespace)[len(request.cells) : num_there]
+            read = [self.memory[table[position // size]][position % size] for position in range(num_there)]
+            assert read == cells, "a request reads KV that is not its own"
+            if self.mark_memory is not None:
+                copies = [] if lease._state.marks is None else [lease._state.marks.copy]
+                waiting = {copy.destination: copy.source for copy in copies if copy is not None}
+                self.mark_memory.check_lease(lease, request.cells, waiting)
+        if self.mark_memory is not None:
+            self.mark_memory.check_tree(self.cache)
         for tokens, namespace in self.queries():
             self.reads(tokens, namespace)
         for pinned in self.pins:
@@ -383,6 +406,7 @@ class World:
                 assert self.cache.match(pinned.tokens, pinned.namespace).hit_len == len(pinned.tokens)
         if self.mirror is not None:
             assert self.mirror.hashes == matchable_hashes(self.cache), "the mirror differs from what can be matched"
+            assert self.mirror.marks == matchable_marks(self.cache), "the mirror differs from what can be hit"
 
     def queries(self) -> Iterator[tuple[list[int], Namespace]]:
         """Some text whose cached part must be right, drawn anew each time, and what the requests wrote."""
@@ -392,10 +416,12 @@ class World:
 
     def explains(self, tokens: list[int], namespace: Namespace) -> None:
         """What is said of a miss is what a look at everything shows."""
-        told = self.cache.explain(tokens, namespace)
-        hit_len, goes_on, elsewhere = told_from(self.cache, tokens, namespace)
-        assert told.hit_len == hit_len == self.cache.match(tokens, namespace).hit_len
-        if hit_len == len(tokens):
+        told, found = self.cache.explain(tokens, namespace), self.cache.match(tokens, namespace)
+        match_len, goes_on, elsewhere = told_from(self.cache, tokens, namespace)
+        assert told.match_len == match_len == found.match_len
+        hit_len = match_len if self.room is None else last_mark_of(self.cache, tokens[:match_len], namespace)
+        assert told.hit_len == hit_len == found.hit_len
+        if match_len == len(tokens):
             assert told.reason is Reason.COMPLETE
             return
         assert len(told.expected) == len(set(told.expected)) == min(len(goes_on), 8)
@@ -406,12 +432,5 @@ class World:
 
     def reads(self, tokens: list[int], namespace: Namespace) -> None:
         found, size = self.cache.match(tokens, namespace), self.block_size
-        read = [self.memory[found.blocks[position // size]][position % size] for position in range(found.hit_len)]
-        assert read == cells_of(tokens[: found.hit_len], namespace), "a match gives KV of another text"
-
-
-def covers(dropped: Namespace, other: Namespace) -> bool:
-    """Does dropping one namespace take (a part of) the other?"""
-    if isinstance(dropped, Segments):
-        return isinstance(other, Segments) and (dropped.public, dropped.salt) == (other.public, other.salt)
-    return dropped == (other.public if isinstance(other, Segments) else other)
+        read = [self.memory[found.blocks[position // size]][position % size] for position in range(found.match_len)]
+        assert read == cells_of(tokens[: found.match_len], namespace), "a match gives KV of another text"

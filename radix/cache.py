@@ -2,9 +2,8 @@
 
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
 
 from stemma.radix import snapshot
 from stemma.radix.check import check_state
@@ -13,64 +12,20 @@ from stemma.radix.events import Listener
 from stemma.radix.explain import Explanation, explain
 from stemma.radix.ghost_list import Known, Return
 from stemma.radix.lease import Lease
+from stemma.radix.lease_marks import begin
 from stemma.radix.lease_state import LeaseState, NextUse
 from stemma.radix.lease_table import LeaseTable
-from stemma.radix.node import Node, parts_of_private, private_scope
+from stemma.radix.mark import MarkRoom, last_mark
+from stemma.radix.namespaces import Namespace, parts_of
+from stemma.radix.node import Node, private_scope
 from stemma.radix.policy import Policy
 from stemma.radix.publish import path_blocks
 from stemma.radix.retained import Retained
 from stemma.radix.reuse import ReuseQueue
+from stemma.radix.stats import CacheStats, Match
 from stemma.radix.store import BlockStore
 from stemma.radix.tokens import TOKEN_BYTES, Packed, Tokens, pack
 from stemma.radix.tree import SaltBoundary
-
-
-class Segments(NamedTuple):
-    """A namespace in two parts: the first `public_len` tokens are shared by all who name `public`, what follows is
-    shared only by those who give the same `salt` too."""
-
-    public: str
-    public_len: int
-    salt: str
-
-
-Namespace: TypeAlias = str | Segments
-
-
-def namespace_of_node(node: Node) -> Namespace:
-    """The namespace in which a node is matched."""
-    return Segments(*parts_of_private(node.scope)) if node.private else node.scope
-
-
-class Match(NamedTuple):
-    """How much of a query is cached, and in which blocks; the last one may be used in part."""
-
-    hit_len: int
-    blocks: "array[int]"
-
-
-class CacheStats(NamedTuple):
-    """`free + leased + cached == total`, in blocks."""
-
-    total: int
-    free: int
-    leased: int  # held by leases: private blocks and blocks of the tree
-    cached: int  # in the tree, held by nobody: can be evicted
-    published: int  # in the tree, held or not
-    pinned: int  # blocks that pins count against their budget
-    num_leases: int  # what is retained between requests counts too
-    requests: int
-    hit_tokens: int
-    miss_tokens: int
-    evicted_blocks: int
-    fragmentation: float  # the part of the published blocks' room that holds no token of its own
-    oldest_age: float | None  # seconds since the last use of what has waited longest
-
-    @property
-    def hit_rate(self) -> float:
-        """Hit tokens over all tokens asked for."""
-        asked = self.hit_tokens + self.miss_tokens
-        return self.hit_tokens / asked if asked else 0.0
 
 
 class PrefixCache:
@@ -79,8 +34,8 @@ class PrefixCache:
     `acquire` gives a Lease: its prefix cannot be evicted. The lease reserves room (the only call that can find the
     pool too small), is told what was written, and publishes it by `commit`. `policy` makes the eviction queue
     (default: ReuseQueue; others in stemma.radix.policy), `clock` gives seconds, `pin_budget` bounds the pinned
-    blocks (default: half of them), `ghost_tokens` the memory of evicted text (default: twice the cache). Not
-    thread-safe: one owner, as a scheduler is.
+    blocks (default: half of them), `ghost_tokens` the memory of evicted text (default: twice the cache), `marks` the
+    room for windows and states (default: None, full layers only). Not thread-safe: one owner, as a scheduler is.
 
     A namespace is a string (a salt: equal text under another one is never matched) or Segments. Statistics and
     `explain` see all namespaces: they are the operator's, not a tenant's.
@@ -95,11 +50,13 @@ class PrefixCache:
         *,
         pin_budget: int | None = None,
         ghost_tokens: int | None = None,
+        marks: MarkRoom | None = None,
     ) -> None:
         self.block_size = block_size
         self._policy = policy
+        self._mark_room = marks
         self._ghost_tokens = 2 * num_blocks * block_size if ghost_tokens is None else ghost_tokens
-        store = BlockStore(num_blocks, block_size, policy(num_blocks), self._ghost_tokens, clock)
+        store = BlockStore(num_blocks, block_size, policy(num_blocks), self._ghost_tokens, clock, marks)
         self._leases = LeaseTable(store, num_blocks // 2 if pin_budget is None else pin_budget)
         self._requests = self._hit_tokens = self._miss_tokens = 0
 
@@ -117,44 +74,78 @@ class PrefixCache:
         self._leases.expire_pins()
         return self._store.available
 
+    @property
+    def available_slots(self) -> int:
+        """Slots that advances can get: free ones, and those of marks that may be evicted. O(1)."""
+        self._leases.expire_pins()
+        return 0 if self._store.marks is None else self._store.marks.available_slots
+
+    @property
+    def available_window_blocks(self) -> int:
+        """Window blocks likewise. O(1)."""
+        self._leases.expire_pins()
+        return 0 if self._store.marks is None else self._store.marks.available_window_blocks
+
     # Requests ------------------------------------------------------------------------------------
 
     def match(self, tokens: Tokens, namespace: Namespace = "") -> Match:
         """The longest cached prefix. Changes nothing: neither recency nor the shape of the tree."""
         data = pack(tokens)
-        name, salt_boundary = _parts(namespace)
+        name, salt_boundary = parts_of(namespace)
         root = self._store.tree.roots.get(name)
         if root is None:
-            return Match(0, array("i"))
+            return Match(0, array("i"), 0)
         path: list[Node] = []
-        _, hit_len = self._store.tree.descend(root, 0, data, len(data) // TOKEN_BYTES, path, 0, salt_boundary)
-        return Match(hit_len, path_blocks(path, hit_len, self.block_size))
+        node, match_len = self._store.tree.descend(root, 0, data, len(data) // TOKEN_BYTES, path, 0, salt_boundary)
+        hit_len = match_len
+        if self._store.marks is not None:
+            mark = last_mark(node, match_len)
+            hit_len = 0 if mark is None else mark.position
+        return Match(hit_len, path_blocks(path, match_len, self.block_size), match_len)
 
     def acquire(
-        self, tokens: Tokens, namespace: Namespace = "", *, max_hit: int | None = None, priority: int = 0
+        self,
+        tokens: Tokens,
+        namespace: Namespace = "",
+        *,
+        max_hit: int | None = None,
+        priority: int = 0,
+        marks_at: Iterable[int] = (),
     ) -> Lease:
         """Hold the longest cached prefix of `tokens`, at most `max_hit` tokens of it. Allocates nothing.
 
-        Only what matched becomes recent. `priority` is for the policy of that name.
+        Only what matched becomes recent. `priority` is for the policy of that name. marks_at: positions at which the
+        caller knows that others will go on; with marks only.
         """
         data = pack(tokens)
-        lease = self._acquire(data, namespace, max_hit, priority)
+        lease = self._acquire(data, namespace, max_hit, priority, marks_at)
         self.count(len(data) // TOKEN_BYTES, lease.hit_len)
         return lease
 
     def acquire_uncounted(
-        self, tokens: Tokens, namespace: Namespace = "", *, max_hit: int | None = None, priority: int = 0
+        self,
+        tokens: Tokens,
+        namespace: Namespace = "",
+        *,
+        max_hit: int | None = None,
+        priority: int = 0,
+        marks_at: Iterable[int] = (),
     ) -> Lease:
         """As `acquire`, but the counters know nothing of it: for a try, or for what was computed elsewhere."""
-        return self._acquire(pack(tokens), namespace, max_hit, priority)
+        return self._acquire(pack(tokens), namespace, max_hit, priority, marks_at)
 
-    def _acquire(self, data: Packed, namespace: Namespace, max_hit: int | None, priority: int) -> Lease:
+    def _acquire(
+        self, data: Packed, namespace: Namespace, max_hit: int | None, priority: int, marks_at: Iterable[int]
+    ) -> Lease:
         num_tokens = len(data) // TOKEN_BYTES
         if max_hit is None or max_hit > num_tokens:
             max_hit = num_tokens
         elif max_hit < 0:
             raise ValueError(f"max_hit must not be negative, got {max_hit}")
-        state = self._hold(data, _parts(namespace), min(num_tokens, max_hit + 1), max_hit, priority)
+        state = self._hold(data, parts_of(namespace), min(num_tokens, max_hit + 1), max_hit, priority)
+        if self._store.marks is not None:
+            begin(self._store, state, num_tokens, marks_at)
+            return Lease(self._leases, state, state.position)
         return Lease(self._leases, state, state.at)
 
     def count(self, num_tokens: int, hit_len: int) -> None:
@@ -244,7 +235,7 @@ class PrefixCache:
         what leases hold stays theirs. Returns the blocks that came free at once."""
         self._leases.expire_pins()
         before = self._store.pool.num_free
-        self._store.forget(*_parts(namespace))
+        self._store.forget(*parts_of(namespace))
         return self._store.pool.num_free - before
 
     def clear(self) -> int:
@@ -265,10 +256,11 @@ class PrefixCache:
         looks_elsewhere: whether the answer may be that another namespace has them. A tenant's must not: what stands in
         its place then would tell the same.
         """
-        name, salt_boundary = _parts(namespace)
+        name, salt_boundary = parts_of(namespace)
         root = self._store.tree.roots.get(name) or Node(None, b"", 0, b"", array("i"), 0, name)
         others = self._store.tree.others_have if looks_elsewhere else _nobody
-        return explain(self._store.tree, self._store.ghosts, root, pack(tokens), salt_boundary, others)
+        has_marks = self._store.marks is not None
+        return explain(self._store.tree, self._store.ghosts, root, pack(tokens), salt_boundary, others, has_marks)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with each event from now on, first with all that is stored. Returns what ends it."""
@@ -295,6 +287,7 @@ class PrefixCache:
             store.evicted_blocks,
             max(1 - store.published_tokens / room, 0.0) if room else 0.0,
             None if oldest is None else store.clock() - oldest,
+            None if store.marks is None else store.marks.stats(),
         )
 
     def walk(self) -> Iterator[Node]:
@@ -318,7 +311,7 @@ class PrefixCache:
         if self._leases.states or old.pool.num_free != old.pool.total:
             raise SnapshotError("restore needs an empty cache: make a new one, or release everything and clear")
         queue = self._policy(self.num_blocks)
-        fresh = BlockStore(self.num_blocks, self.block_size, queue, self._ghost_tokens, old.clock)
+        fresh = BlockStore(self.num_blocks, self.block_size, queue, self._ghost_tokens, old.clock, self._mark_room)
         snapshot.load(data, fresh)
         self._leases.store = fresh
         fresh.events.take_over(old.events, fresh.tree.nodes())
@@ -330,9 +323,3 @@ class PrefixCache:
 
 def _nobody(root: Node, data: Packed, num_tokens: int) -> bool:
     return False
-
-
-def _parts(namespace: Namespace) -> "tuple[str, SaltBoundary | None]":
-    if isinstance(namespace, str):
-        return namespace, None
-    return namespace.public, SaltBoundary(namespace.public_len, namespace.salt)

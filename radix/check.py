@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from stemma.radix.check_marks import check_marks
 from stemma.radix.lease_state import LeaseState
 from stemma.radix.lease_table import LeaseTable
 from stemma.radix.node import Node
@@ -35,6 +36,7 @@ def check_state(lease_table: LeaseTable) -> None:
     assert (tokens, published) == (store.published_tokens, store.published_blocks), "the published are miscounted"
     assert waiting == len(store.queue), f"{len(store.queue)} counted as waiting, {waiting} are"
     _check_namespace_trie(store.tree)
+    check_marks(lease_table)
 
 
 def _check_node(node: Node, size: int, leases: int) -> None:

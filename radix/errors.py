@@ -2,11 +2,11 @@
 
 
 class OutOfBlocks(Exception):
-    """The pool cannot give that many blocks, even after evicting everything that nobody holds."""
+    """A pool cannot give that many blocks (or slots), even after evicting everything that nobody holds."""
 
-    def __init__(self, needed: int, available: int) -> None:
+    def __init__(self, needed: int, available: int, what: str = "blocks") -> None:
         super().__init__(
-            f"needs {needed} blocks, {available} are free or can be evicted: release or preempt a lease, "
+            f"needs {needed} {what}, {available} are free or can be evicted: release or preempt a lease, "
             "or make the cache larger"
         )
         self.needed = needed

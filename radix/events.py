@@ -28,11 +28,27 @@ class BlocksRemoved(NamedTuple):
     hashes: list[bytes]
 
 
+class MarksStored(NamedTuple):
+    """Positions of one text at which all layers can go on. `parent` is the hash of the last full block that ends at or
+    before them, b"" where there is none; a mark's hash covers that and the tokens between."""
+
+    parent: bytes
+    hashes: list[bytes]
+    positions: list[int]
+    scope: str
+
+
+class MarksRemoved(NamedTuple):
+    hashes: list[bytes]
+    positions: list[int]
+    scope: str
+
+
 class AllCleared(NamedTuple):
     """Nothing told before holds any more."""
 
 
-Event: TypeAlias = BlocksStored | BlocksRemoved | AllCleared
+Event: TypeAlias = BlocksStored | BlocksRemoved | MarksStored | MarksRemoved | AllCleared
 Listener: TypeAlias = Callable[[Event], None]
 
 
@@ -63,6 +79,8 @@ class EventLog:
         for node in nodes:
             node.hashes = None
             self.stored(node, node.start)
+            for position in node.marks or ():
+                self.mark_stored(node, position)
         self.listeners = [*heard, listener]
 
     def leave(self, listener: Listener) -> None:
@@ -75,6 +93,8 @@ class EventLog:
         for node in nodes:
             if self.listeners:
                 self.stored(node, node.start)
+                for position in node.marks or ():
+                    self.mark_stored(node, position)
 
     def stored(self, node: Node, start: int) -> None:
         """The node has new tokens from position `start` on."""
@@ -94,6 +114,25 @@ class EventLog:
         """The node loses its blocks from index `first_block` (counted from the root) on."""
         if node.hashes is not None:
             self._tell(BlocksRemoved(node.hashes[first_block - node.start // self._block_size :]))
+
+    def mark_stored(self, node: Node, position: int) -> None:
+        """The node has a new mark."""
+        parent, mark = self._mark_hash(node, position)
+        self._tell(MarksStored(parent, [mark], [position], node.scope))
+
+    def mark_removed(self, node: Node, position: int) -> None:
+        """The node loses a mark; its text is still there."""
+        if node.hashes is not None:
+            _, mark = self._mark_hash(node, position)
+            self._tell(MarksRemoved([mark], [position], node.scope))
+
+    def _mark_hash(self, node: Node, position: int) -> tuple[bytes, bytes]:
+        """The hash of the last full block that ends at or before a position of the node, and that of a mark there."""
+        size = self._block_size
+        num_ended = position // size - node.start // size
+        parent = node.hashes[num_ended - 1] if num_ended and node.hashes else _hash_before(node)
+        tail = _path_tokens(node, position // size * size, position)
+        return parent, chain_hash(parent, scope_key(node), tail)
 
     def forgotten(self, node: Node) -> None:
         """The node is matched no more: from now on nothing is told of it."""

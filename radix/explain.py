@@ -5,6 +5,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from stemma.radix.ghost_list import GhostList
+from stemma.radix.mark import last_mark
 from stemma.radix.node import Node, private_scope
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix, token_at
 from stemma.radix.tree import SaltBoundary, Tree
@@ -24,7 +25,10 @@ class Reason(Enum):
 
 
 class Explanation(NamedTuple):
-    """`hit_len` of `num_tokens` matched. `position` is the first token that did not, `got` its id."""
+    """`match_len` of `num_tokens` matched. `position` is the first token that did not, `got` its id.
+
+    `hit_len`: how many need not be computed; less than what matched only where windows or states have no mark there.
+    """
 
     num_tokens: int
     hit_len: int
@@ -34,10 +38,20 @@ class Explanation(NamedTuple):
     expected: tuple[int, ...]  # the ids with which cached text goes on there, the newest eight
     evicted_at: float | None  # by the cache's clock
     evicted_len: int  # how many more tokens would have matched without that eviction
-    copied_tokens: int  # tokens of the hit in a block used in part: copied, not computed
+    copied_tokens: int  # tokens of the match in a block used in part: copied, not computed
+    replayed_len: int = 0  # tokens that matched behind the last mark: computed again, not stored again
+    marks: tuple[int, ...] = ()  # the marks nearest to the end of the match: at or before it, behind it
+
+    @property
+    def match_len(self) -> int:
+        """Tokens whose KV in full layers is cached."""
+        return self.hit_len + self.replayed_len
 
     def __str__(self) -> str:
-        text = f"{self.hit_len} of {self.num_tokens} tokens cached: {self.reason.value}"
+        text = f"{self.hit_len} of {self.num_tokens} tokens cached"
+        if self.replayed_len:
+            text += f" (matched {self.match_len:,}, no mark between {self.hit_len:,} and {self.match_len:,}: replayed)"
+        text += f": {self.reason.value}"
         if self.reason is Reason.DIVERGED:
             text += f" (token {self.position}: expected {' or '.join(map(str, self.expected))}, got {self.got})"
         if self.reason is Reason.EVICTED:
@@ -46,26 +60,55 @@ class Explanation(NamedTuple):
 
 
 def explain(
-    tree: Tree, ghosts: GhostList, root: Node, data: Packed, salt_boundary: SaltBoundary | None, others_have: Elsewhere
+    tree: Tree,
+    ghosts: GhostList,
+    root: Node,
+    data: Packed,
+    salt_boundary: SaltBoundary | None,
+    others_have: Elsewhere,
+    has_marks: bool,
 ) -> Explanation:
     """Explain the match of packed tokens below `root`. others_have: whether another namespace has so many of them."""
     num_tokens = len(data) // TOKEN_BYTES
-    node, hit_len = tree.descend(root, 0, data, num_tokens, [], 0, salt_boundary)
-    if hit_len == num_tokens:
-        return Explanation(num_tokens, hit_len, Reason.COMPLETE, hit_len, None, (), None, 0, hit_len % tree.block_size)
-    expected = _goes_on(tree, node, hit_len, salt_boundary)
+    node, match_len = tree.descend(root, 0, data, num_tokens, [], 0, salt_boundary)
+    marks = _marks_near(node, match_len) if has_marks else ()
+    replayed = match_len - (marks[0] if marks and marks[0] <= match_len else 0) if has_marks else 0
+    copied, hit_len = match_len % tree.block_size, match_len - replayed
+    if match_len == num_tokens:
+        complete = Reason.COMPLETE
+        return Explanation(num_tokens, hit_len, complete, match_len, None, (), None, 0, copied, replayed, marks)
+    expected = _goes_on(tree, node, match_len, salt_boundary)
     reason = Reason.DIVERGED if expected else Reason.NEVER_SEEN
-    private = salt_boundary is not None and hit_len >= salt_boundary.position
+    private = salt_boundary is not None and match_len >= salt_boundary.position
     scope = private_scope(root.scope, *salt_boundary) if salt_boundary is not None and private else root.scope
-    ghost = ghosts.find(scope, hit_len, data)
+    ghost = ghosts.find(scope, match_len, data)
     evicted_at, evicted_len = None, 0
     if ghost is not None:
         reason, evicted_at = Reason.EVICTED, ghost.evicted_at
-        evicted_len = common_prefix(ghost.tokens, data, hit_len)
-    elif others_have(root, data, hit_len + 1):
+        evicted_len = common_prefix(ghost.tokens, data, match_len)
+    elif others_have(root, data, match_len + 1):
         reason = Reason.OTHER_NAMESPACE
-    got, copied = token_at(data, hit_len), hit_len % tree.block_size
-    return Explanation(num_tokens, hit_len, reason, hit_len, got, expected, evicted_at, evicted_len, copied)
+    return Explanation(
+        num_tokens,
+        hit_len,
+        reason,
+        match_len,
+        token_at(data, match_len),
+        expected,
+        evicted_at,
+        evicted_len,
+        copied,
+        replayed,
+        marks,
+    )
+
+
+def _marks_near(node: Node, position: int) -> tuple[int, ...]:
+    """The last mark at or before a position of the node, and the first behind it in the same edge."""
+    before = last_mark(node, position)
+    behind = min((at for at in node.marks or () if at > position), default=None)
+    found = () if before is None else (before.position,)
+    return found if behind is None else (*found, behind)
 
 
 def _goes_on(tree: Tree, node: Node, position: int, salt_boundary: SaltBoundary | None) -> tuple[int, ...]:

@@ -1,21 +1,14 @@
 """A lease: one request's hold on a path of the tree and its private room behind it. Never evicts by itself."""
 
+from array import array
 from types import TracebackType
-from typing import NamedTuple
 
+from stemma.radix.advance import Advance
 from stemma.radix.errors import LeaseError
-from stemma.radix.lease_state import LeaseState, NextUse
+from stemma.radix.lease_state import BlockCopy, LeaseState, NextUse
 from stemma.radix.lease_table import LeaseTable
 from stemma.radix.retained import Retained
 from stemma.radix.tokens import TOKEN_BYTES, Tokens, pack
-
-
-class BlockCopy(NamedTuple):
-    """Copy the KV of the first `num_tokens` positions of block `source` to block `destination`, in every layer."""
-
-    source: int
-    destination: int
-    num_tokens: int
 
 
 class Lease:
@@ -24,6 +17,10 @@ class Lease:
     `blocks` is the block table as an array of int32 (`numpy.frombuffer(lease.blocks, dtype=numpy.int32)` is free of
     copies): read it after each `reserve` and each `commit`, either may change it. `reserve` must precede each
     writing; what is reserved already is not reserved again.
+
+    In a cache with marks it goes on at `hit_len`, the last mark at or before `match_len`; what lies between is computed
+    once more, but its KV in full layers is there: positions below `written_from` are not written in `blocks`. For each
+    step: reserve, `advance`, the copies of both, the step, `extend`.
     """
 
     __slots__ = ("_leases", "_state", "blocks", "hit_len")
@@ -36,8 +33,32 @@ class Lease:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens whose KV lies in the blocks: hit and written."""
-        return self._state.num_tokens
+        """Tokens whose KV lies in the blocks, hit and written; with marks: those that all layers have seen."""
+        return self._state.position
+
+    @property
+    def match_len(self) -> int:
+        """Tokens that were cached in full layers when the lease was made: hit_len, and those to be replayed."""
+        marks = self._state.marks
+        return self.hit_len if marks is None else marks.match_len
+
+    @property
+    def written_from(self) -> int:
+        """Positions below this are the tree's: full layers do not write them again."""
+        return self.match_len
+
+    @property
+    def wanted(self) -> list[int]:
+        """Positions ahead at which this lease is to leave marks, ascending: its steps' segments end there."""
+        marks = self._state.marks
+        return [] if marks is None else list(marks.wanted)
+
+    @property
+    def window_blocks(self) -> "array[int]":
+        """The block table of window layers, by block index: 0 where nothing is held, as nothing is read there. Read it
+        after each `advance`."""
+        marks = self._state.marks
+        return array("i") if marks is None else marks.window_blocks
 
     @property
     def priority(self) -> int:
@@ -56,7 +77,7 @@ class Lease:
     def room(self) -> int:
         """How many tokens can be written before the next reserve."""
         state = self._state
-        return state.room_end - state.num_tokens if state.room_end else 0
+        return state.replay + (state.room_end - state.num_tokens if state.room_end else 0)
 
     @property
     def public_len(self) -> int | None:
@@ -71,7 +92,8 @@ class Lease:
         return self._state.at == self.public_len
 
     def reserve(self, num_tokens: int) -> list[BlockCopy]:
-        """Make room for `num_tokens` more tokens. Run the copies returned before any KV is written in this step.
+        """Make room for `num_tokens` more tokens; those that are replayed need none. Run the copies returned before any
+        KV is written in this step.
 
         Raises OutOfBlocks, with nothing changed, when the pool cannot give the blocks.
         """
@@ -79,7 +101,8 @@ class Lease:
             raise _released()
         if num_tokens < 0:
             raise LeaseError(f"cannot reserve {num_tokens} tokens")
-        if num_tokens == 0:
+        num_tokens -= self._state.replay
+        if num_tokens <= 0:
             return []
         state, allocate, size = self._state, self._leases.allocate, self._leases.store.tree.block_size
         at, blocks, node = state.at, state.blocks, state.node
@@ -101,30 +124,56 @@ class Lease:
         state.room_end = len(blocks) * size
         return copies
 
+    def advance(self, num_tokens: int, num_drafts: int = 0) -> Advance:
+        """Window blocks and slots for a step of so many tokens, the last `num_drafts` of which may be refused; called
+        after `reserve`. Called again before `extend`, it replaces what it gave. Without marks there is nothing to do.
+
+        Raises OutOfBlocks, with nothing changed, when not even evicting all marks makes room.
+        """
+        if self._state.released:
+            raise _released()
+        if not 0 <= num_drafts <= num_tokens:
+            raise LeaseError(f"cannot advance by {num_tokens} tokens, {num_drafts} of them drafts")
+        if num_tokens == 0 or self._state.marks is None:
+            return Advance([], [])
+        return self._leases.advance(self._state, num_tokens, num_drafts)
+
     def extend(self, tokens: Tokens) -> None:
-        """These tokens' KV has been written into the reserved room, in order."""
+        """These tokens' KV has been written into the reserved room, in order. With marks: those of the tokens of the
+        last `advance` that are kept, all but some of the drafts."""
         if self._state.released:
             raise _released()
         state, data = self._state, pack(tokens)
+        if state.marks is not None:
+            data = self._leases.settle(state, data, self.room)
         num_tokens = state.num_tokens + len(data) // TOKEN_BYTES
         if num_tokens > state.room_end and data:
             raise LeaseError(f"{len(data) // TOKEN_BYTES} tokens written, room for {self.room}: reserve first")
         state.tokens += data
         state.num_tokens = num_tokens
 
+    def mark(self) -> None:
+        """Leave a mark here, at num_tokens, where a request ends or is likely to be gone on with. It costs nothing: the
+        states stay where they are. The next commit publishes it. Without marks there is nothing to do."""
+        if self._state.released:
+            raise _released()
+        self._leases.mark(self._state)
+
     def commit(self) -> None:
-        """Publish what was written. Where the tree has the same tokens already, its blocks replace ours."""
+        """Publish what was written, and the marks passed. Where the tree has the same tokens already, its blocks
+        replace ours."""
         if self._state.released:
             raise _released()
         self._leases.publish(self._state)
 
     def fork(self) -> "Lease":
-        """A second lease on the same tokens. Publishes first; room reserved stays with this one."""
+        """A second lease on the same tokens. Publishes first, with a mark here; room reserved stays with this one."""
         self.commit()
         return Lease(self._leases, self._leases.fork(self._state), self.hit_len)
 
     def retain(self, retained: Retained) -> None:
-        """Publish, and have `retained` keep it from now on. Raises PinError, with nothing retained, over the budget."""
+        """Publish, with a mark here, and have `retained` keep it from now on. Raises PinError, with nothing retained,
+        over the budget."""
         self.commit()
         self._leases.retain(retained, self._state)
 
@@ -135,7 +184,7 @@ class Lease:
         session that goes on; NEVER, that nothing will which was computed for this lease, as by a branch that has ended.
         """
         if not self._state.released:
-            self._leases.release(self._state, next_use, self.hit_len)
+            self._leases.release(self._state, next_use, self.match_len)
 
     def __enter__(self) -> "Lease":
         return self

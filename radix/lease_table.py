@@ -2,11 +2,15 @@
 
 from array import array
 
+from stemma.radix.advance import Advance, advance, needs_of, settle
+from stemma.radix.errors import LeaseError
+from stemma.radix.lease_marks import fork_marks, leave_mark, publish_marks, release_marks
 from stemma.radix.lease_state import LeaseState, NextUse
 from stemma.radix.node import Node
 from stemma.radix.publish import publish
 from stemma.radix.retained import Retained, RetainedLeases
 from stemma.radix.store import BlockStore
+from stemma.radix.tokens import TOKEN_BYTES, Packed
 
 
 class LeaseTable:
@@ -30,9 +34,11 @@ class LeaseTable:
         return self.store.allocate(count)
 
     def publish(self, state: LeaseState) -> None:
-        """Put what is written into the tree."""
+        """Put what is written into the tree, and the marks that were passed."""
         if state.tokens:
             publish(self.store, state)
+        if state.marks is not None:
+            publish_marks(self.store, state)
 
     def fork(self, state: LeaseState) -> LeaseState:
         """One more lease where this one is, with all of it published."""
@@ -44,6 +50,8 @@ class LeaseTable:
                 node = node.parent
             blocks[-1] = node.blocks[at // size - node.start // size]
         fork = LeaseState(state.node, at, blocks, state.salt_boundary, None, state.priority)
+        if state.marks is not None:
+            fork_marks(self.store, state, fork)
         self.add(fork)
         return fork
 
@@ -60,7 +68,40 @@ class LeaseTable:
             _hint(node, next_use, node.start if shared_len is None else shared_len)
         self.states.remove(state)
         state.released = True
+        if state.marks is not None:
+            release_marks(self.store, state)
         self.store.drop(node)
+
+    # Marks ---------------------------------------------------------------------------------------
+
+    def advance(self, state: LeaseState, num_tokens: int, num_drafts: int) -> Advance:
+        """Windows and states for a step, if need be those of pins that have ended. OutOfBlocks, with nothing changed,
+        otherwise."""
+        marks = self.store.marks
+        assert marks is not None
+        needs = needs_of(self.store, state, num_tokens, num_drafts)
+        if not marks.has_room(needs.num_slots, needs.num_window_blocks + needs.is_copied):
+            self.expire_pins()
+            needs = needs_of(self.store, state, num_tokens, num_drafts)
+            marks.check_available(needs.num_slots, needs.num_window_blocks + needs.is_copied)
+        return advance(self.store, state, num_tokens, needs, len(self.states) - self.retained.num_retained)
+
+    def settle(self, state: LeaseState, data: Packed, room: int) -> Packed:
+        """A step was computed and these tokens of it are kept. Returns those that are not in the tree already."""
+        marks, num_kept = self.store.marks, len(data) // TOKEN_BYTES
+        assert marks is not None
+        if num_kept > room:
+            raise LeaseError(f"{num_kept} tokens written, room for {room}: reserve first")
+        settle(self.store, state, num_kept)
+        num_replayed = min(num_kept, state.replay)
+        state.replay -= num_replayed
+        marks.replayed_tokens += num_replayed
+        return data[TOKEN_BYTES * num_replayed :]
+
+    def mark(self, state: LeaseState) -> None:
+        """The lease leaves a mark where it is."""
+        if state.marks is not None:
+            leave_mark(self.store, state)
 
     # Between requests ----------------------------------------------------------------------------
 

@@ -1,4 +1,11 @@
-"""A node of the radix tree: one edge, its blocks, and what is known of it. Never changes anything by itself."""
+"""A node of the radix tree: one edge, its blocks, its marks, and what is known of it. Never changes anything by itself.
+
+A mark is what layers with windows and states need to go on at a position, which lies in its node or at its end:
+
+    position   0 ........... first ........ position
+    windows                  |== blocks ====|           of the positions [position - window + 1, position)
+    states                                  slot        after exactly `position` tokens
+"""
 
 import re
 from array import array
@@ -38,6 +45,7 @@ def _before_salt(namespace: str) -> str:
     return namespace.replace("\x1f", "\x1f\x1f") + "\x1f"
 
 
+NO_SLOT: Final = -1
 NO_CHILDREN: Final[Children] = MappingProxyType({})  # of all leaves: most nodes are leaves
 
 
@@ -59,6 +67,7 @@ class Node:
         "kind",
         "last_access",
         "leases",
+        "marks",
         "parent",
         "priority",
         "private",
@@ -102,6 +111,7 @@ class Node:
         self.leases = 0  # leases on this node itself
         self.writer = False  # a lease writes on in the last block, past `end`
         self.trie_edge: TrieEdge | None = None  # where it ends in the trie of all namespaces, if it is there
+        self.marks: dict[int, Mark] | None = None  # by position: start < position <= end
         self.hashes: list[bytes] | None = None  # of the blocks that end in this node; while somebody listens
         # What a policy may know. Logical time counts the blocks ever allocated: the clock that eviction runs by.
         self.last_access = 0.0  # when it was last used, by the cache's clock
@@ -137,3 +147,21 @@ class Node:
     def owned(self) -> int:
         """How many blocks come free when this node goes."""
         return len(self.blocks) - self.shared
+
+
+class Mark:
+    """Where every layer can go on: in a node of the tree or, before it is published, a lease's own."""
+
+    __slots__ = ("first", "hits", "holds", "node", "position", "slot", "ticket", "used_at", "window_blocks")
+
+    def __init__(self, position: int, slot: int, first: int, window_blocks: "array[int]", used_at: int) -> None:
+        self.position = position
+        self.slot = slot  # NO_SLOT without state layers
+        self.first = first  # index of the first window block, counted from the root
+        self.window_blocks = window_blocks
+        self.node: Node | None = None  # that has its position: node.start < position <= node.end
+        self.holds = 0  # leases that go on from here: it cannot be evicted
+        # What may be known where it is chosen which goes first.
+        self.used_at = used_at  # when it was made or hit, in logical time (blocks ever allocated)
+        self.hits = 0
+        self.ticket = 0  # the number of its entry in the queue; 0: none

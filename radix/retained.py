@@ -52,6 +52,10 @@ class RetainedLeases:
         self._numbers = count()
         self.num_pinned_blocks = 0
 
+    @property
+    def num_retained(self) -> int:
+        return len(self._held) + len(self._pinned)
+
     def check_budget(self, retained: Retained, num_blocks: int) -> None:
         """Raises PinError if `retained` is a pin and must not have so many blocks."""
         others = self.num_pinned_blocks - (retained.num_blocks if retained in self._pinned else 0)

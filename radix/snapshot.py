@@ -1,23 +1,27 @@
 """A cache's tree and block numbers as bytes, and back. The KV itself is the caller's part.
 
-magic, version | SHA-256 of the rest | length of the header | header (JSON) | token ids | block ids
+magic, version | SHA-256 of the rest | length of the header | header (JSON) | token ids | block ids | window block ids
+
+The marks of the tree are in it, with their slots; the states and the KV themselves are the caller's, as all KV is.
 """
 
 import json
 import os
 import sys
 from array import array
+from collections.abc import Iterable
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from stemma.radix.errors import SnapshotError
-from stemma.radix.node import Node
+from stemma.radix.marks import MarkStore
+from stemma.radix.node import NO_SLOT, Mark, Node
 from stemma.radix.store import BlockStore
 from stemma.radix.tokens import TOKEN_BYTES
 
-_MAGIC = b"stemma.radix\x00\x01"  # the last byte is the version
+_MAGIC = b"stemma.radix\x00\x02"  # the last byte is the version
 _DIGEST = 32
 _LENGTH = 8
 MOST = 2**60  # of anything that is counted
@@ -53,17 +57,36 @@ def dump(store: BlockStore) -> bytes:
         )
         tokens.append(node.tokens)
         blocks.extend(node.blocks)
+    mark_rows, window_blocks = _mark_rows(numbers)
     header = json.dumps(
         {
             "block_size": store.tree.block_size,
             "num_blocks": store.pool.total,
             "byte_order": sys.byteorder,
+            "mark_room": _room(store),
+            "marks": mark_rows,
             "churn": store.logical_time,  # the name in files
             "nodes": rows,
         }
     ).encode()
     body = len(header).to_bytes(8, "little") + header + b"".join(tokens) + blocks.tobytes()
+    body += window_blocks.tobytes()
     return _MAGIC + sha256(body).digest() + body
+
+
+def _room(store: BlockStore) -> list[int | None] | None:
+    return None if store.marks is None else list(store.marks.room)
+
+
+def _mark_rows(numbers: dict[Node, int]) -> "tuple[list[list[int]], array[int]]":
+    """The marks of numbered nodes, and their window blocks one after the other."""
+    rows: list[list[int]] = []
+    window_blocks = array("i")
+    for node, number in numbers.items():
+        for mark in (node.marks or {}).values():
+            rows.append([number, mark.position, mark.slot, mark.hits, mark.used_at])
+            window_blocks.extend(mark.window_blocks)
+    return rows, window_blocks
 
 
 def load(data: bytes, store: BlockStore) -> None:
@@ -93,14 +116,20 @@ def _read(body: bytes, store: BlockStore) -> None:
         ("block_size", store.tree.block_size),
         ("num_blocks", store.pool.total),
         ("byte_order", sys.byteorder),
+        ("mark_room", _room(store)),
     ):
         if header[name] != ours:
             raise SnapshotError(f"the snapshot is of a cache with {name} {header[name]}, this one has {ours}")
     store.logical_time = header["churn"]
-    _fill(store, header["nodes"], body[_LENGTH + length :])
+    nodes, rest = _fill(store, header["nodes"], body[_LENGTH + length :])
+    if store.marks is not None:
+        rest = _fill_marks(store, store.marks, nodes, header["marks"], rest)
+    if rest:
+        raise ValueError("texts and blocks have other lengths than the header says")
 
 
-def _fill(store: BlockStore, rows: list[list[Any]], data: bytes) -> None:
+def _fill(store: BlockStore, rows: list[list[Any]], data: bytes) -> tuple[list[Node], bytes]:
+    """The tree; returns its nodes and the bytes behind its blocks."""
     tree, now, size = store.tree, store.clock(), store.tree.block_size
     nodes: list[Node] = []
     at, blocks_at = 0, TOKEN_BYTES * sum(row[3] for row in rows)
@@ -127,12 +156,50 @@ def _fill(store: BlockStore, rows: list[list[Any]], data: bytes) -> None:
     owned = [block for node in nodes for block in node.blocks[node.shared :]]
     if len(set(owned)) != len(owned) or any(not 0 <= block < store.pool.total for block in owned):
         raise ValueError("a block that is not there, or has two owners")
-    if blocks_at != len(data):
+    if blocks_at > len(data):
         raise ValueError("texts and blocks have other lengths than the header says")
     store.pool.claim(owned)
     for node in nodes:
         if not node.children:
             store.queue.push(node, store.logical_time)
+    return nodes, data[blocks_at:]
+
+
+def _fill_marks(store: BlockStore, marks: MarkStore, nodes: list[Node], rows: list[list[int]], data: bytes) -> bytes:
+    """The marks of the nodes; returns the bytes behind their window blocks."""
+    made: list[tuple[Node, Mark]] = []
+    at, index_of = 0, dict[int, int]()
+    for number, position, slot, hits, used_at in rows:
+        node = nodes[number]
+        if not node.start < position <= node.end or (slot == NO_SLOT) != (marks.slots is None):
+            raise ValueError("a mark that is not in its text, or has no slot")
+        if not all(type(count) is int and 0 <= count < MOST for count in (hits, used_at, store.logical_time - used_at)):
+            raise ValueError("what is known of a mark are not counts")
+        num_bytes, first = TOKEN_BYTES * marks.window_len(position), 0
+        blocks = array("i", data[at : at + num_bytes])
+        if marks.windows is not None:
+            first = marks.first_block(position)
+            if any(index_of.setdefault(block, index) != index for index, block in enumerate(blocks, first)):
+                raise ValueError("a window block in two places")
+        mark = Mark(position, slot, first, blocks, used_at)
+        mark.hits = hits
+        made.append((node, mark))
+        at += num_bytes
+    if at > len(data):
+        raise ValueError("marks and window blocks have other lengths than the header says")
+    slots = [mark.slot for _, mark in made]
+    if marks.slots is not None and (len(set(slots)) != len(slots) or not _all_below(slots, marks.slots.total)):
+        raise ValueError("a slot that is not there, or has two owners")
+    if marks.windows is not None and not _all_below(index_of, marks.windows.total):
+        raise ValueError("a window block that is not there")
+    if len({(node, mark.position) for node, mark in made}) != len(made):
+        raise ValueError("two marks in one place")
+    marks.restore(made, store.logical_time)
+    return data[at:]
+
+
+def _all_below(numbers: Iterable[int], most: int) -> bool:
+    return all(0 <= number < most for number in numbers)
 
 
 def _check_known(known: list[Any], logical_time: int) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from stemma.radix.errors import OutOfBlocks
 from stemma.radix.events import EventLog
 from stemma.radix.ghost_list import GhostList
+from stemma.radix.mark import MarkRoom
+from stemma.radix.marks import MarkStore
 from stemma.radix.node import Node
 from stemma.radix.policy import EvictionQueue
 from stemma.radix.pool import BlockPool
@@ -34,6 +36,7 @@ class BlockStore:
         "ghosts",
         "hedge",
         "logical_time",
+        "marks",
         "pool",
         "published_blocks",
         "published_tokens",
@@ -49,6 +52,7 @@ class BlockStore:
         queue: EvictionQueue,
         ghost_tokens: int,
         clock: Callable[[], float] = time.monotonic,
+        marks: MarkRoom | None = None,
     ) -> None:
         self.pool = BlockPool(num_blocks)
         self.tree = Tree(block_size)
@@ -56,6 +60,7 @@ class BlockStore:
         self.hedge = queue.hedge if isinstance(queue, ReuseQueue) else None
         self.ghosts = GhostList(ghost_tokens)
         self.events = EventLog(block_size)
+        self.marks = None if marks is None else MarkStore(marks, block_size, self.events)
         self.clock = clock
         self.logical_time = 0  # blocks ever allocated
         self.spare = min(num_blocks // 256, SPARE_BLOCKS)  # how many are evicted at once at least
@@ -170,6 +175,9 @@ class BlockStore:
             self.hedge.evicted(leaf, count)
         if self.events.listeners:
             self.events.removed(leaf, leaf.start // self.tree.block_size + len(leaf.blocks) - count)
+        trimmed_to = (leaf.start // self.tree.block_size + len(leaf.blocks) - count) * self.tree.block_size
+        if self.marks is not None:
+            self.marks.cut(leaf, trimmed_to)
         self.pool.give_back(self.tree.trim(leaf, count))
         self.evictable -= count
         self.published_blocks -= count
@@ -189,6 +197,8 @@ class BlockStore:
 
     def cut(self, leaf: Node) -> Node:
         """Free a whole leaf that nobody holds and that waits no more; returns its parent."""
+        if self.marks is not None:
+            self.marks.cut(leaf, leaf.start)
         gone = leaf.blocks[1:] if leaf.shared else leaf.blocks
         owned = len(gone)
         if self.events.listeners:
@@ -225,6 +235,8 @@ class BlockStore:
         assert parent is not None
         for node in reversed(list(subtree(top))):
             self.tree.forget(node)
+            if self.marks is not None:
+                self.marks.forget(node)
             self.events.forgotten(node)
             if not node.ref_count:
                 if node.ticket:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 from stemma.radix.beginnings import Beginnings
+from stemma.radix.mark import split_marks
 from stemma.radix.namespace_trie import NamespaceTrie
 from stemma.radix.node import ChildKey, Node, private_scope
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix, packed_token
@@ -143,6 +144,8 @@ class Tree:
         node.start = position
         node.key = node.tokens[:TOKEN_BYTES]
         upper.put(node.key, node)
+        if node.marks is not None:
+            split_marks(node, upper)
         if node.trie_edge is not None:
             self.namespace_trie.was_split(upper, node, node.trie_edge)
         return upper

@@ -8,8 +8,8 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from radix_truth import told_from
 
-from benchmarks.radix_worlds import told_from
 from stemma.radix import Explanation, Namespace, PrefixCache, Reason, Segments, lru, tree
 
 NAMESPACES: tuple[Namespace, ...] = (

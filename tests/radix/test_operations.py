@@ -94,7 +94,7 @@ def test_a_snapshot_comes_back_whole_or_not_at_all(cache: PrefixCache, store: An
     again = PrefixCache(16, 4, lru)
     for wrong, what in (
         (b"x" + data[1:], "not a snapshot"),
-        (data[:13] + b"\x02" + data[14:], "version 2"),
+        (data[:13] + b"\x01" + data[14:], "version 1"),
         (data[:-1] + b"\x00\x01", "corrupt"),
         (data[:-1], "corrupt"),
         (b"", "not a snapshot"),

@@ -7,8 +7,8 @@ its own salt. A listener rebuilds the set of full blocks from the events; check(
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from radix_truth import matchable_hashes
 
-from benchmarks.radix_worlds import matchable_hashes
 from stemma.radix import (
     AllCleared,
     BlocksStored,

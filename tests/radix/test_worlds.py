@@ -1,8 +1,8 @@
 """Random worlds (benchmarks/radix_worlds.py): everything in any order, every readable cell of KV compared each time."""
 
 import pytest
+from radix_worlds import BLOCK_SIZES, World
 
-from benchmarks.radix_worlds import BLOCK_SIZES, World
 from stemma.radix import tree
 
 

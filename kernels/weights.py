@@ -44,6 +44,10 @@ class StoredWeight:
         data = self.data[chosen]
         return replace(self, shape=(len(data), *self.shape[1:]), data=data)
 
+    def times(self, factor: float) -> StoredWeight:
+        """All of it multiplied, in float32."""
+        return StoredWeight("F32", self.shape, dequantize(self).numpy() * np.float32(factor))
+
 
 def dequantize(weight: StoredWeight) -> torch.Tensor:
     """The weight's values, float32, of its logical shape.

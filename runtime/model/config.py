@@ -64,6 +64,8 @@ class Attention:
     norms_after_rope: they are rotated first.
     bias, output_bias: of Q, K and V, and of the projection behind.
     sinks: each head has a score that takes part in the softmax and adds nothing.
+    read, added: what it reads, and what it adds, is multiplied by these.
+    place: what the part is called in a layer.
     """
 
     scale: float | None = None
@@ -78,6 +80,9 @@ class Attention:
     q_norm: str = "q_norm"
     k_norm: str = "k_norm"
     output: str = "o_proj"
+    read: float = 1.0
+    added: float = 1.0
+    place: str = "self_attn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +108,35 @@ class DeltaRule:
     taps: int
 
 
+class MambaScales(NamedTuple):
+    """What a Mamba-2 layer multiplies: what it reads, the parts of its projection, and what it adds."""
+
+    read: float = 1.0
+    gate: float = 1.0
+    inputs: float = 1.0
+    b: float = 1.0
+    c: float = 1.0
+    steps: float = 1.0
+    added: float = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Mamba:
-    """Mamba-2 (Dao and Gu 2024) of the layers that have it. taps: of the short convolution before the scan."""
+    """Mamba-2 (Dao and Gu 2024) of the layers that have it. taps: of the short convolution before the scan.
+
+    bias, conv_bias, output_bias: of the projection, of the convolution, and of the projection behind.
+    norm: whether the gate is in what is normed, or comes behind the norm; None is a gate alone.
+    place: what the part is called in a layer.
+    """
 
     spec: Mamba2Spec
     taps: int
+    bias: bool = False
+    conv_bias: bool = True
+    output_bias: bool = False
+    norm: Literal["gate first", "gate last"] | None = "gate first"
+    place: str = "mixer"
+    scales: MambaScales = field(default_factory=MambaScales)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +150,8 @@ class ShortConv:
 @dataclass(frozen=True, slots=True)
 class MLP:
     """How a family's MLP differs from Llama's. gate, up, down: what its matrices are called, and gate_up one that is
-    both; no gate is None. place: what the part is called in a layer."""
+    both; no gate is None. place: what the part is called in a layer. gate_scale, added: what the gate is multiplied by
+    before its activation, and what the part adds."""
 
     activation: Activation = "silu"
     bias: bool = False
@@ -131,6 +160,8 @@ class MLP:
     gate: str | None = "gate_proj"
     up: str = "up_proj"
     down: str = "down_proj"
+    gate_scale: float = 1.0
+    added: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

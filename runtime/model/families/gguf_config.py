@@ -75,7 +75,8 @@ YARN_KEYS = tuple(f"rope.scaling.yarn_{name}" for name in ("log_multiplier", "ex
 SHARPER = "mscale_all_dim"
 """No key of a file, but what some families make of the multiplier: all of queries and keys grows by it."""
 BIASES = MappingProxyType({"attention_bias": ("attn_q", "attn_qkv"), "output_bias": ("attn_output",),
-                           "mlp_bias": ("ffn_up", "ffn_down")})  # fmt: skip
+                           "mlp_bias": ("ffn_up", "ffn_down"), "use_conv_bias": ("ssm_conv1d",),
+                           "mamba_conv_bias": ("ssm_conv1d",)})  # fmt: skip
 
 
 def read_gguf_config(
@@ -109,11 +110,12 @@ def _check_values(settings: Settings) -> None:
 
 def _told(tensors: Tensors) -> dict[str, Any]:
     """What a config.json says, and here only the tensors do."""
+    of_layers = {name.split(".", 2)[2] for name in tensors if name.startswith("blk.")}
     biases = {
-        name: any(f"blk.0.{part}.bias" in tensors for part in parts) for name, parts in BIASES.items()
+        name: any(f"{part}.bias" in of_layers for part in parts) for name, parts in BIASES.items()
     }  # fmt: skip
     tied = "output.weight" not in tensors
-    normed = "blk.0.attn_q_norm.weight" in tensors
+    normed = "attn_q_norm.weight" in of_layers
     size = tensors["token_embd.weight"].shape[0]
     return {"vocab_size": size, "tie_word_embeddings": tied, "use_qk_norm": normed, **biases}
 
@@ -178,9 +180,9 @@ def hugging_face_name(gguf: GGUF, name: str) -> str:
     """`blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`; a name that is not known stays."""
     parts = name.split(".")
     own = gguf.tensors
+    if parts[0] == "blk" and ".".join(parts[2:]) in own:
+        return f"model.layers.{parts[1]}.{own['.'.join(parts[2:])]}"
     if parts[0] == "blk" and len(parts) == 4:
-        if ".".join(parts[2:]) in own:
-            return f"model.layers.{parts[1]}.{own['.'.join(parts[2:])]}"
         inner = own.get(parts[2], BLOCK_NAMES.get(parts[2]))
         return name if inner is None else f"model.layers.{parts[1]}.{inner}.{parts[3]}"
     whole = own.get(parts[0], WHOLE_NAMES.get(parts[0]))

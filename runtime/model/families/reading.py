@@ -22,7 +22,7 @@ def read_sizes(settings: Settings, rotation: Rotation | None = None, epsilon: st
     """A configuration like Llama's. rotation: None is read as Llama's. epsilon: the setting of the norms'."""
     num_heads, head_dim = settings.number("num_attention_heads"), read_head_dim(settings)
     rotation = rotation or read_rope(settings, head_dim)
-    _check_runnable(settings)
+    check_runnable(settings)
     return ModelConfig(
         name="",
         family="",
@@ -45,7 +45,8 @@ def read_head_dim(settings: Settings) -> int:
     return settings.number("head_dim", hidden // num_heads)
 
 
-def _check_runnable(settings: Settings) -> None:
+def check_runnable(settings: Settings) -> None:
+    """Raises UnsupportedModel for models that write no text."""
     settings.get("model_type")
     settings.get("quantization_config")  # is the business of whoever reads the tensors
     if not settings.get("is_causal", True):

@@ -25,6 +25,7 @@ from stemma.runtime.model.families.granite_hybrid import GRANITE_HYBRID
 from stemma.runtime.model.families.granite_moe import GRANITE_MOE
 from stemma.runtime.model.families.hunyuan import HUNYUAN
 from stemma.runtime.model.families.llama import LLAMA
+from stemma.runtime.model.families.mamba2 import MAMBA2
 from stemma.runtime.model.families.minicpm import MINICPM
 from stemma.runtime.model.families.minicpm3 import MINICPM3
 from stemma.runtime.model.families.ministral3 import MINISTRAL3
@@ -60,6 +61,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "granite": GRANITE,
         "granitemoehybrid": GRANITE_HYBRID,
         "hunyuan_v1_dense": HUNYUAN,
+        "mamba2": MAMBA2,
         "minicpm": MINICPM,
         "ministral3": MINISTRAL3,
         "olmo2": OLMO2,

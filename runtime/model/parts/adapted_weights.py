@@ -49,6 +49,12 @@ class AdaptedWeight(StoredWeight):
         added = {adapter: low._replace(up=low.up[chosen]) for adapter, low in self.added.items()}
         return AdaptedWeight(moved.type, moved.shape, moved.data, added)
 
+    def times(self, factor: float) -> AdaptedWeight:
+        """All of them multiplied."""
+        base = StoredWeight.times(self, factor)
+        added = {adapter: low._replace(up=low.up * np.float32(factor)) for adapter, low in self.added.items()}
+        return AdaptedWeight(base.type, base.shape, base.data, added)
+
 
 class AdaptedWeights:
     """A source of weights, with adapters over it."""

@@ -23,7 +23,7 @@ class SelfAttention:
         self._ops, self._heads = ops, config.heads
         self._in_window, self._layer = config.place(layer)
         self._norm, self._rope = norm, rope
-        prefix = f"model.layers.{layer}.self_attn."
+        prefix = f"model.layers.{layer}.{config.attention.place}."
         rows = rows_of_a_head(config)
         self._qkv = _projections(config, weights, ops, prefix, rows)
         self._norms = None
@@ -37,7 +37,7 @@ class SelfAttention:
         self._output = Addition(
             config, weights, ops, prefix + config.attention.output, width, config.attention.output_bias,
             norm=None if config.norms.behind_attention is None else f"model.layers.{layer}."
-            + config.norms.behind_attention,
+            + config.norms.behind_attention, scale=config.attention.added,
         )  # fmt: skip
         self._spec = _spec(config, layer, weights, prefix)
 

@@ -13,6 +13,7 @@ from stemma.runtime.model.config import ModelConfig, RopeConfig
 from stemma.runtime.model.parts.attention import SelfAttention
 from stemma.runtime.model.parts.experts import ExpertMLP
 from stemma.runtime.model.parts.latent import LatentAttention
+from stemma.runtime.model.parts.mamba import MambaMixer
 from stemma.runtime.model.parts.mlp import DenseMLP
 from stemma.runtime.model.parts.rope import rope_tables
 from stemma.runtime.model.parts.tensors import take_norm
@@ -26,25 +27,46 @@ class Block(Protocol):
         """The residual stream with what this layer adds."""
 
 
-class Serial(NamedTuple):
-    """The MLP, or the experts, read what the attention has added to."""
+class Mixer(Protocol):
+    """What a layer has where Llama has attention."""
 
-    attention: SelfAttention | LatentAttention
-    mlp: DenseMLP | ExpertMLP
+    def add(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
+        """The residual stream with what this layer's rows see, or remember."""
+
+
+class Serial(NamedTuple):
+    """The MLP, or the experts, read what the mixer has added to. Some layers have only one of them."""
+
+    mixer: Mixer | None
+    mlp: DenseMLP | ExpertMLP | None
 
     def __call__(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
-        return self.mlp.add(self.attention.add(x, memory, plans))
+        if self.mixer is not None:
+            x = self.mixer.add(x, memory, plans)
+        return x if self.mlp is None else self.mlp.add(x)
 
 
 class Parallel(NamedTuple):
     """Both read the same (Wang and Komatsuzaki 2021)."""
 
-    attention: SelfAttention | LatentAttention
+    mixer: Mixer
     mlp: DenseMLP
 
     def __call__(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
         inner = self.mlp.inner(x)
-        return self.mlp.add_inner(inner, self.attention.add(x, memory, plans))
+        return self.mlp.add_inner(inner, self.mixer.add(x, memory, plans))
+
+
+class SideBySide(NamedTuple):
+    """Attention and a state read the same, and both are added (Falcon-H1)."""
+
+    attention: Mixer
+    mamba: MambaMixer
+
+    def add(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
+        """The residual stream with both."""
+        inner = self.mamba.inner(x, memory, plans)
+        return self.mamba.add_inner(inner, self.attention.add(x, memory, plans))
 
 
 class Decoder:
@@ -85,19 +107,41 @@ def _rope(config: ModelConfig, ops: Ops, rope: RopeConfig | None) -> Any:
 
 
 def _block(config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, rope: Any) -> Block:
-    norms = config.norms
-    before = [
-        None if name is None else take_norm(config, weights, ops, f"model.layers.{layer}.{name}")
-        for name in (norms.attention, norms.mlp)
-    ]
-    attention: SelfAttention | LatentAttention
-    if config.latent is None:
-        attention = SelfAttention(config, layer, weights, ops, before[0], rope)
-    else:
-        attention = LatentAttention(config, config.latent, layer, weights, ops, before[0], rope)
-    experts = config.experts
+    own, norms, experts = config.layer(layer), config.norms, config.experts
+    before = _norm(config, layer, weights, ops, norms.attention, config.attention.read) if own.attends else None
+    between = _norm(config, layer, weights, ops, norms.mlp, config.mlp.gate_scale) if own.mlp else None
+    mixer = _mixer(config, layer, weights, ops, before, rope)
     if norms.parallel:
-        return Parallel(attention, DenseMLP(config, layer, weights, ops, before[0]))
+        assert mixer is not None, "a layer with nothing beside its MLP"
+        return Parallel(mixer, DenseMLP(config, layer, weights, ops, before))
+    if not own.mlp:
+        return Serial(mixer, None)
     if experts is not None and layer not in experts.dense:
-        return Serial(attention, ExpertMLP(config, experts, layer, weights, ops, before[1]))
-    return Serial(attention, DenseMLP(config, layer, weights, ops, before[1]))
+        return Serial(mixer, ExpertMLP(config, experts, layer, weights, ops, between))
+    return Serial(mixer, DenseMLP(config, layer, weights, ops, between))
+
+
+def _norm(
+    config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, name: str | None, scale: float
+) -> Any:  # fmt: skip
+    return None if name is None else take_norm(config, weights, ops, f"model.layers.{layer}.{name}", scale=scale)
+
+
+def _mixer(config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, norm: Any, rope: Any) -> Mixer | None:
+    """norm: what attention reads; others have one of their own."""
+    kind = config.layer(layer).mixer
+    if kind == "none":
+        return None
+    if kind == "mamba":
+        return _mamba(config, layer, weights, ops)
+    attention: Mixer
+    if config.latent is None:
+        attention = SelfAttention(config, layer, weights, ops, norm, rope)
+    else:
+        attention = LatentAttention(config, config.latent, layer, weights, ops, norm, rope)
+    return SideBySide(attention, _mamba(config, layer, weights, ops)) if kind == "attention and mamba" else attention
+
+
+def _mamba(config: ModelConfig, layer: int, weights: WeightSource, ops: Ops) -> MambaMixer:
+    assert config.mamba is not None, "a layer of Mamba-2, and nothing that says its sizes"
+    return MambaMixer(config, config.mamba, layer, weights, ops)

@@ -9,7 +9,7 @@ import torch
 from stemma.kernels.ops import Ops
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.parts.residual import Addition
-from stemma.runtime.model.parts.tensors import take_divided
+from stemma.runtime.model.parts.tensors import multiplied, take_divided
 from stemma.runtime.model.weights import WeightSource
 
 
@@ -17,6 +17,7 @@ class DenseMLP:
     """Two steps, because a parallel block reads the residual stream before the attention adds to it."""
 
     def __init__(self, config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, norm: Any) -> None:
+        """norm: with the gate's scale in it, by which the ups grow too: what comes behind them is divided by it."""
         self._ops, self._norm = ops, norm
         mlp, inner = config.mlp, config.intermediate
         self._activation, self._gated = mlp.activation, mlp.gate is not None
@@ -27,11 +28,12 @@ class DenseMLP:
             whole = [f"{prefix}{name}.{kind}" for name in names]
             return take_divided(weights, f"{prefix}{mlp.gate_up}.{kind}", whole, [inner] * len(names), *columns)
 
-        self._up = ops.linear(take("weight", config.hidden), take("bias") if mlp.bias else ())
+        biases = take("bias") if mlp.bias else []
+        self._up = ops.linear(take("weight", config.hidden), [multiplied(bias, mlp.gate_scale) for bias in biases])
         behind = config.norms.behind_mlp
         self._down = Addition(
-            config, weights, ops, prefix + mlp.down, inner, mlp.bias,
-            norm=None if behind is None else f"model.layers.{layer}.{behind}",
+            config, weights, ops, prefix + mlp.down, inner, mlp.bias * mlp.gate_scale,
+            norm=None if behind is None else f"model.layers.{layer}.{behind}", scale=mlp.added / mlp.gate_scale,
         )  # fmt: skip
 
     def inner(self, x: torch.Tensor) -> torch.Tensor:

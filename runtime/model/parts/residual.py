@@ -6,7 +6,7 @@ import torch
 
 from stemma.kernels.ops import Ops
 from stemma.runtime.model.config import ModelConfig
-from stemma.runtime.model.parts.tensors import take_norm
+from stemma.runtime.model.parts.tensors import multiplied, take_norm
 from stemma.runtime.model.weights import WeightSource
 
 
@@ -14,15 +14,17 @@ class Addition:
     """`residual + scale * norm(linear(x))`, where the family has such a scale, and such a norm."""
 
     def __init__(
-        self, config: ModelConfig, weights: WeightSource, ops: Ops, name: str, width: int, bias: bool,
-        norm: str | None,
+        self, config: ModelConfig, weights: WeightSource, ops: Ops, name: str, width: int, bias: float,
+        norm: str | None = None, scale: float = 1.0,
     ) -> None:  # fmt: skip
-        """name: of the projection from `width`. norm: the name of the one behind it."""
+        """name: of the projection from `width`. bias: what its bias is multiplied by, 0 where it has none. norm: the
+        name of the one behind it. scale: beside the family's."""
         self._ops = ops
         matrix = weights.take(f"{name}.weight", config.hidden, width)
-        self._linear = ops.linear([matrix], [weights.take(f"{name}.bias", config.hidden)] if bias else ())
+        biases = [multiplied(weights.take(f"{name}.bias", config.hidden), float(bias))] if bias else ()
+        self._linear = ops.linear([matrix], biases)
         self._norm = None if norm is None else take_norm(config, weights, ops, norm)
-        self._scale = config.scales.residual
+        self._scale = config.scales.residual * scale
 
     def add(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """May work in place on `residual`."""

@@ -38,6 +38,11 @@ def take_divided(
     return [weights.take(name, size, *columns) for name, size in zip(names, sizes, strict=True)]
 
 
+def multiplied(weight: StoredWeight, factor: float) -> StoredWeight:
+    """In float32, or as it is stored where nothing changes."""
+    return weight if factor == 1.0 else weight.times(factor)
+
+
 def take_norm(
     config: ModelConfig, weights: WeightSource, ops: Ops, name: str, size: int | None = None, scale: float = 1.0
 ) -> Any:  # fmt: skip

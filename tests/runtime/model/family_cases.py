@@ -48,6 +48,7 @@ GLM_EXPERTS: dict[str, Any] = {
     "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "first_k_dense_replace": 1
 }  # fmt: skip
 PLAIN: dict[str, Any] = {}
+MAMBA2: dict[str, Any] = {"num_heads": 8, "head_dim": 16, "state_size": 16, "n_groups": 2}
 
 CASES: dict[str, list[dict[str, Any]]] = {
     "llama": [
@@ -93,6 +94,11 @@ CASES: dict[str, list[dict[str, Any]]] = {
         for kind in ("rope", None)
     ],
     "hunyuan_v1_dense": [PLAIN, BIASED, rope("dynamic", alpha=50.0, factor=1.0), TIED],
+    "mamba2": [
+        MAMBA2, TIED | MAMBA2, {**MAMBA2, "n_groups": 1}, {**MAMBA2, "use_bias": True},
+        {**MAMBA2, "use_conv_bias": False}, {**MAMBA2, "conv_kernel": 3, "expand": 3, "num_heads": 12},
+        {**MAMBA2, "time_step_limit": [0.5, 1.2]},
+    ],
     "ministral3": [PLAIN, QUERIES, {**QUERIES, "sliding_window": 40}],
     "olmo2": [PLAIN, BIASED, TIED, LLAMA3],
     "olmo3": [

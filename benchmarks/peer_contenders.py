@@ -111,15 +111,15 @@ def weights(contender: Contender, model: Path) -> Path:
 
 
 class Worker:
-    """A contender's process, started at once."""
+    """A contender's process, started at once. threads: of those that ask OpenMP's variable; others by an argument."""
 
-    def __init__(self, contender: Contender, model: Path) -> None:
+    def __init__(self, contender: Contender, model: Path, threads: int = 2) -> None:
         self.name = contender.name
         command = [*interpreter(contender), str(weights(contender, model)), *contender.arguments]
         self.log = STORE / f"{contender.name}.log"
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("w"), text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "2"},
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         )  # fmt: skip
         self._answer(START_LIMIT)
         self.process.send_signal(signal.SIGSTOP)

@@ -1,5 +1,6 @@
 // llama.cpp as npm's node-llama-cpp ships it, with a build for each kind of CPU, behind the workers' protocol
-// (protocol.py). Arguments: the model's file, slots, threads. Batches all sequences; keeps what each slot computed.
+// (protocol.py). Arguments: the model's file, slots, threads. Batches all sequences; keeps what each slot computed. Of a
+// model whose layers cannot go back (states, windows) a slot keeps checkpoints: where its prompt ends, and its answer.
 
 import {createInterface} from "node:readline";
 import {getLlama, LlamaGrammarEvaluationState} from "node-llama-cpp";
@@ -36,28 +37,37 @@ async function grammarState(schema) {
     return new LlamaGrammarEvaluationState({model, grammar: grammars.get(text)});
 }
 
-async function complete(request, prompt) {
+async function complete(request, prompt, started) {
     const slot = take(prompt);
     await slot.adaptStateToTokens(prompt.slice(0, -1), false);
+    const wanted = prompt.slice(slot.nextTokenIndex, -1);
+    if (slot.needsCheckpoints && wanted.length) {
+        await slot.evaluateWithoutGeneratingNewTokens(wanted);
+        await slot.takeCheckpoint();
+    }
     const options = {temperature: 0, yieldEogToken: !request.schema};
     if (request.schema) options.grammarEvaluationState = await grammarState(request.schema);
     const tokens = [];
+    let first = 0;
     for await (const token of slot.evaluate(prompt.slice(slot.nextTokenIndex), options)) {
+        if (!tokens.length) first = (performance.now() - started) / 1000;
         tokens.push(token);
         if (tokens.length === request.max) break;
     }
+    if (slot.needsCheckpoints) await slot.takeCheckpoint();
     free.push(slot);
-    return request.schema ? model.detokenize(tokens) : tokens;
+    return {output: request.schema ? model.detokenize(tokens) : tokens, first};
 }
 
 async function answer(wave) {
     const prompts = wave.map((request) => request.text ? model.tokenize(request.text)
         : [...(history.get(request.parent) ?? []), ...request.append]);
     const started = performance.now();
-    const outputs = await Promise.all(wave.map((request, index) => complete(request, prompts[index])));
+    const done = await Promise.all(wave.map((request, index) => complete(request, prompts[index], started)));
     const seconds = (performance.now() - started) / 1000;
-    wave.forEach((request, index) => history.set(request.id, [...prompts[index], ...outputs[index]]));
-    return {seconds, outputs: Object.fromEntries(wave.map((request, index) => [request.id, outputs[index]]))};
+    wave.forEach((request, index) => history.set(request.id, [...prompts[index], ...done[index].output]));
+    const byId = (name) => Object.fromEntries(wave.map((request, index) => [request.id, done[index][name]]));
+    return {seconds, outputs: byId("output"), first: byId("first")};
 }
 
 console.log(JSON.stringify({ready: true}));

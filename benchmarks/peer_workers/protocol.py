@@ -1,8 +1,9 @@
 """What every worker of `peers.py` does: read waves of requests, run each wave at once, answer with the outputs.
 
 A request: {"id", "parent": id or null, "append": token ids, "max": new tokens} continues all tokens of its parent; or
-{"id", "text", "schema", "max"} asks for JSON. A wave's answer: {"seconds", "outputs": {id: token ids or text}}.
-Standard library only: workers run in environments of their own.
+{"id", "text", "schema", "max"} asks for JSON. A wave's answer: {"seconds", "outputs": {id: token ids or text}, "first":
+{id: seconds to its first token}}, the last empty where a worker does not tell. Standard library only: workers run in
+environments of their own.
 """
 
 from __future__ import annotations
@@ -12,10 +13,19 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 Request = dict[str, Any]
-Run = Callable[[list[Request], list[list[int]]], list[Any]]
+
+
+class Timed(NamedTuple):
+    """What each request completed to, and the seconds until its first token."""
+
+    outputs: list[Any]
+    first: list[float]
+
+
+Run = Callable[[list[Request], list[list[int]]], "list[Any] | Timed"]
 
 
 def serve(run: Run) -> None:
@@ -28,10 +38,16 @@ def serve(run: Run) -> None:
         wave: list[Request] = json.loads(line)
         prompts = [history.get(r.get("parent") or "", []) + r.get("append", []) for r in wave]
         started = time.perf_counter()
-        outputs = run(wave, prompts)
+        done = run(wave, prompts)
         seconds = time.perf_counter() - started
+        outputs, first = done if isinstance(done, Timed) else (done, [])
         for request, prompt, output in zip(wave, prompts, outputs, strict=True):
             if "schema" not in request:
                 history[request["id"]] = prompt + list(output)
-        by_id = {request["id"]: output for request, output in zip(wave, outputs, strict=True)}
-        print(json.dumps({"seconds": seconds, "outputs": by_id}), file=answers, flush=True)
+        ids = [request["id"] for request in wave]
+        answer = {
+            "seconds": seconds,
+            "outputs": dict(zip(ids, outputs, strict=True)),
+            "first": dict(zip(ids, first, strict=False)),
+        }
+        print(json.dumps(answer), file=answers, flush=True)

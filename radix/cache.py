@@ -17,7 +17,7 @@ from stemma.radix.lease_state import LeaseState, NextUse
 from stemma.radix.lease_table import LeaseTable
 from stemma.radix.mark import MarkRoom, last_mark
 from stemma.radix.namespaces import Namespace, parts_of
-from stemma.radix.node import Node, private_scope
+from stemma.radix.node import Mark, Node, private_scope
 from stemma.radix.policy import Policy
 from stemma.radix.publish import path_blocks
 from stemma.radix.retained import Retained
@@ -86,20 +86,42 @@ class PrefixCache:
         self._leases.expire_pins()
         return 0 if self._store.marks is None else self._store.marks.available_window_blocks
 
+    @property
+    def has_marks(self) -> bool:
+        """Whether one can go on only where a mark is."""
+        return self._mark_room is not None
+
+    def can_advance(self, num_sequences: int, num_tokens: int) -> bool:
+        """Whether the pools of windows and states have room for a step of so many sequences and tokens. O(1)."""
+        marks = self._store.marks
+        self._leases.expire_pins()
+        return marks is None or marks.has_room(num_sequences, num_sequences - num_tokens // -self.block_size)
+
+    def marks(self, tokens: Tokens, namespace: Namespace = "") -> list[Mark]:
+        """Those of the longest cached prefix, in the order of their positions. For files: read at once."""
+        path, match_len = self._descend(tokens, namespace)
+        found = {position: mark for node in path for position, mark in (node.marks or {}).items()}
+        return [found[position] for position in sorted(found) if position <= match_len]
+
+    def _descend(self, tokens: Tokens, namespace: Namespace) -> tuple[list[Node], int]:
+        """The nodes of the longest cached prefix, and its length."""
+        data = pack(tokens)
+        name, salt_boundary = parts_of(namespace)
+        path: list[Node] = []
+        root = self._store.tree.roots.get(name)
+        if root is None:
+            return path, 0
+        _, match_len = self._store.tree.descend(root, 0, data, len(data) // TOKEN_BYTES, path, 0, salt_boundary)
+        return path, match_len
+
     # Requests ------------------------------------------------------------------------------------
 
     def match(self, tokens: Tokens, namespace: Namespace = "") -> Match:
         """The longest cached prefix. Changes nothing: neither recency nor the shape of the tree."""
-        data = pack(tokens)
-        name, salt_boundary = parts_of(namespace)
-        root = self._store.tree.roots.get(name)
-        if root is None:
-            return Match(0, array("i"), 0)
-        path: list[Node] = []
-        node, match_len = self._store.tree.descend(root, 0, data, len(data) // TOKEN_BYTES, path, 0, salt_boundary)
+        path, match_len = self._descend(tokens, namespace)
         hit_len = match_len
         if self._store.marks is not None:
-            mark = last_mark(node, match_len)
+            mark = last_mark(path[-1], match_len) if path else None
             hit_len = 0 if mark is None else mark.position
         return Match(hit_len, path_blocks(path, match_len, self.block_size), match_len)
 

@@ -1,6 +1,7 @@
 """A lease: one request's hold on a path of the tree and its private room behind it. Never evicts by itself."""
 
 from array import array
+from bisect import insort
 from types import TracebackType
 
 from stemma.radix.advance import Advance
@@ -158,6 +159,24 @@ class Lease:
         if self._state.released:
             raise _released()
         self._leases.mark(self._state)
+
+    def want(self, position: int) -> bool:
+        """Leave a mark at a position ahead, or here. Returns whether it can: not at one that is passed, nor in a cache
+        without marks."""
+        own = self._state.marks
+        if own is None or position < self._state.position:
+            return False
+        if position == self._state.position:
+            self.mark()
+            self.commit()
+        elif position not in own.wanted:
+            insort(own.wanted, position)
+        return True
+
+    def want_none(self) -> None:
+        """Leave no marks ahead, but where `mark` and `want` ask for them."""
+        if self._state.marks is not None:
+            self._state.marks.wanted.clear()
 
     def commit(self) -> None:
         """Publish what was written, and the marks passed. Where the tree has the same tokens already, its blocks

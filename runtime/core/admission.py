@@ -17,11 +17,13 @@ ADMISSION_WINDOW = 64
 
 
 class Admission:
-    """Order, deferral and room, for one cache. reuse: whether prefixes are looked up at all."""
+    """Order, deferral and room, for one cache. reuse: whether prefixes are looked up at all. max_chunk: tokens of one
+    sequence in a step."""
 
-    def __init__(self, cache: PrefixCache, reuse: bool) -> None:
+    def __init__(self, cache: PrefixCache, reuse: bool, max_chunk: int = 1024) -> None:
         self.cache = cache
         self.reuse = reuse
+        self._max_chunk = max_chunk
         self._estimator = AdmissionEstimator(cache.block_size)
 
     def considered(self, waiting: Items[Sequence]) -> list[Sequence]:
@@ -67,6 +69,9 @@ class Admission:
 
         waiting   |--- hit ---|------------- common -----|
         running   |--------- published ---|- computing ->|
+
+        With marks, one can go on from it where the two part and nowhere else: the running one leaves a mark there,
+        unless it has passed that place.
         """
         if not self.reuse:
             return False
@@ -76,9 +81,14 @@ class Admission:
                 continue
             left = min(self.cache.block_size, request.max_hit - hit_len, other.num_prompt - hit_len)
             common = common_prefix(other.request.prompt, request.prompt[: request.max_hit])
-            if left > 0 and common >= hit_len + left:
+            if left > 0 and common >= hit_len + left and self._will_stop_at(other, common):
                 return True
         return False
+
+    def _will_stop_at(self, other: Sequence, position: int) -> bool:
+        """Whether others will be able to go on there, in a while."""
+        assert other.lease is not None
+        return not self.cache.has_marks or other.lease.want(position)
 
     def acquire(self, sequence: Sequence, running: Items[Sequence]) -> Lease | None:
         """A lease if there is room for the rest of its tokens, and beside others for what all are likely to need.
@@ -91,10 +101,11 @@ class Admission:
         priority, max_hit = request.priority, self._max_hit(sequence)
         known = tokens if max_hit else tokens[:0]  # what is cached beyond a largest hit would be held with it
         where = self._namespace(sequence, min(len(known), max_hit + 1))
-        lease = self.cache.acquire_uncounted(known, where, max_hit=max_hit, priority=priority)
+        marks_at = request.marks_at if self.reuse else ()
+        lease = self.cache.acquire_uncounted(known, where, max_hit=max_hit, priority=priority, marks_at=marks_at)
         for shorter in (lease.num_tokens // size * size, 0, None):
             try:
-                fits = self._num_needed(sequence, lease, running) <= self.cache.available
+                fits = self._fits(sequence, lease, running)
             except BaseException:
                 release_lease(lease)
                 raise
@@ -104,8 +115,14 @@ class Admission:
             release_lease(lease)
             if shorter is not None:
                 where = self._namespace(sequence, shorter)
-                lease = self.cache.acquire_uncounted(tokens[:shorter], where, priority=priority)
+                lease = self.cache.acquire_uncounted(tokens[:shorter], where, priority=priority, marks_at=marks_at)
         return None
+
+    def _fits(self, sequence: Sequence, lease: Lease, running: Items[Sequence]) -> bool:
+        """Whether the pools have what it needs."""
+        if self._num_needed(sequence, lease, running) > self.cache.available:
+            return False
+        return not self.cache.has_marks or self.cache.can_advance(len(running) + 1, self._max_chunk)
 
     def ended(self, sequence: Sequence) -> None:
         """Learn how long outputs are from one that ended by itself or at its limit."""
@@ -113,7 +130,7 @@ class Admission:
 
     def _num_needed(self, sequence: Sequence, lease: Lease, running: Iterable[Sequence]) -> int:
         """Blocks that the pool must still have: for its prompt if it is alone, else for everybody's likely end."""
-        num_whole = lease.num_tokens // self.cache.block_size
+        num_whole = lease.match_len // self.cache.block_size
         leases = [(other, other.lease) for other in running if other.lease is not None]
         if not leases:
             return -(-len(sequence.tokens) // self.cache.block_size) - num_whole
@@ -122,8 +139,9 @@ class Admission:
 
     def _num_likely(self, sequence: Sequence, lease: Lease, num_blocks: int) -> int:
         max_output = sequence.request.max_tokens
-        progress = Progress(lease.num_tokens, num_blocks, sequence.num_generated, max_output)
-        return self._estimator.blocks_needed(progress, len(sequence.tokens) - lease.num_tokens)
+        num_tokens = max(lease.num_tokens, lease.match_len)  # what is replayed lies in blocks
+        progress = Progress(num_tokens, num_blocks, sequence.num_generated, max_output)
+        return self._estimator.blocks_needed(progress, len(sequence.tokens) - num_tokens)
 
 
 def placed(cache: PrefixCache, prompt: npt.NDArray[np.int32], namespace: str, shared: Segments | None) -> Namespace:
@@ -134,7 +152,7 @@ def placed(cache: PrefixCache, prompt: npt.NDArray[np.int32], namespace: str, sh
     if shared is None:
         return namespace
     found = cache.match(prompt[: shared.public_len], shared.public)
-    return shared if found.hit_len == shared.public_len else namespace
+    return shared if found.match_len == shared.public_len else namespace
 
 
 def common_prefix(left: npt.NDArray[np.int32], right: npt.NDArray[np.int32]) -> int:

@@ -1,25 +1,50 @@
-"""From a batch to the arrays that say where its tokens stand. Numpy on the host; never touches the model."""
+"""From a batch to the arrays that say where its tokens stand. Numpy on the host; never touches the model.
+
+position     0 ....... hit_len ........ match_len ........ end
+full         |-- cached ---|-- replayed --|-- new tokens --|      replayed ones have their KV: slot -1
+window       |-- behind it: 0 --|--- the last W, and this step's tokens ---|
+states                     |-- pieces, from slot to slot ---|
+"""
 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
 from stemma.kernels.ops import AttentionMetadata, Int32Array, SharedPrefix
-from stemma.runtime.core.batch import Batch
-from stemma.runtime.core.sequence import Sequence
+from stemma.kernels.states import StateMetadata
+from stemma.radix import Lease
+from stemma.runtime.core.batch import Batch, Row
+from stemma.runtime.model import MarkNeeds
 
 MIN_SHARED_TOKENS = 128
 """A common beginning shorter than this is not worth a pass of its own."""
 
 
-def make_attention_metadata(batch: Batch, block_size: int) -> AttentionMetadata:
+def make_attention_metadata(batch: Batch, block_size: int, needs: MarkNeeds | None = None) -> AttentionMetadata:
     """Where the tokens of a batch's rows stand, row by row.
 
-    Plain integers until the end: for the few tokens of a decode step that is faster than arrays.
+    needs: what the model keeps beside the KV of full layers. Plain integers until the end: for the few tokens of a
+    decode step that is faster than arrays.
     """
-    tables = [_table(row.sequence) for row in batch.rows]
+    leases = [_lease(row) for row in batch.rows]
+    metadata = _with_prefixes(_of_pool(batch, [lease.blocks for lease in leases], block_size), batch, block_size)
+    if needs is None:
+        return metadata
+    _replay(metadata.slots, batch, leases)
+    window = None if needs.window is None else _of_pool(batch, [lease.window_blocks for lease in leases], block_size)
+    return replace(metadata, window=window, states=_states(batch) if needs.has_states else None)
+
+
+def _lease(row: Row) -> Lease:
+    assert row.sequence.lease is not None
+    return row.sequence.lease
+
+
+def _of_pool(batch: Batch, tables: list[array[int]], block_size: int) -> AttentionMetadata:
     positions: list[int] = []
     slots: list[int] = []
     query_starts = [0]
@@ -30,20 +55,41 @@ def make_attention_metadata(batch: Batch, block_size: int) -> AttentionMetadata:
         slots += [table[place // block_size] * block_size + place % block_size for place in places]
         query_starts.append(len(positions))
         context_lens.append(places.stop)
-    block_tables = _stack(tables)
     return AttentionMetadata(
         positions=np.array(positions, dtype=np.int32),
         slots=np.array(slots, dtype=np.int32),
         query_starts=np.array(query_starts, dtype=np.int32),
         context_lens=np.array(context_lens, dtype=np.int32),
-        block_tables=block_tables,
-        shared_prefixes=_shared_prefixes(batch, block_tables, block_size),
+        block_tables=_stack(tables),
     )
 
 
-def _table(sequence: Sequence) -> array[int]:
-    assert sequence.lease is not None
-    return sequence.lease.blocks
+def _with_prefixes(metadata: AttentionMetadata, batch: Batch, block_size: int) -> AttentionMetadata:
+    """With the beginnings that neighbours have in common."""
+    found = _shared_prefixes(batch, metadata.block_tables, block_size)
+    return replace(metadata, shared_prefixes=found) if found else metadata
+
+
+def _replay(slots: Int32Array, batch: Batch, leases: Iterable[Lease]) -> None:
+    """Positions whose KV is the tree's are not written."""
+    first = 0
+    for row, lease in zip(batch.rows, leases, strict=True):
+        num_replayed = min(max(lease.written_from - row.start, 0), len(row.tokens))
+        slots[first : first + num_replayed] = -1
+        first += len(row.tokens)
+
+
+def _states(batch: Batch) -> StateMetadata:
+    rows, starts, sources, targets = [0], [0], list[int](), list[int]()
+    first = 0
+    for row in batch.rows:
+        for segment in row.segments:
+            starts.append(first + segment.end - row.start)
+            sources.append(segment.source)
+            targets.append(segment.target)
+        rows.append(len(sources))
+        first += len(row.tokens)
+    return StateMetadata(*(np.array(each, dtype=np.int32) for each in (rows, starts, sources, targets)))
 
 
 def _stack(tables: list[array[int]]) -> Int32Array:

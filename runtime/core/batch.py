@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from stemma.radix import BlockCopy
+from stemma.radix import BlockCopy, Segment
 from stemma.runtime.core.pooling import Vector
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Sequence
@@ -17,6 +18,7 @@ class Row(NamedTuple):
     start: position of the first token that is computed; `lease.num_tokens` of its KV exists before.
     tokens: what is computed: pending tokens of the sequence, then `num_drafts` drafts.
     num_samples: how many of the last positions are sampled: 0 inside a prompt, else 1 + num_drafts.
+    segments: the slots between which layers with a state compute them; () in a model without such layers.
     """
 
     sequence: Sequence
@@ -24,6 +26,7 @@ class Row(NamedTuple):
     tokens: list[int]
     num_drafts: int
     num_samples: int
+    segments: Items[Segment] = ()
 
     @property
     def num_logits(self) -> int:
@@ -51,10 +54,12 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """One step: rows to compute, after copying blocks in order. copies: those that are still to be made."""
+    """One step: rows to compute, after copying blocks in order. copies, window_copies: those that are still to be made,
+    of the pool of full layers and of that of layers with a window."""
 
     rows: list[Row] = field(default_factory=list)
     copies: list[BlockCopy] = field(default_factory=list)
+    window_copies: list[BlockCopy] = field(default_factory=list)
     num_tokens: int = 0  # that the model computes
 
     def add(self, row: Row) -> None:

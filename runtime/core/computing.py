@@ -1,13 +1,14 @@
 """One step's forward pass and samples. Where a batch fails its rows are computed alone, so that trouble has an owner.
 
 A token of a blank sequence is computed first: if that fails too, it is the device, the memory or the model, and so
-everybody's. Computing a row again writes the same KV into the same places.
+everybody's. Computing a row again writes the same KV and states into the same places, and reads none of them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from stemma.radix import Segment
 from stemma.runtime.core.batch import Batch, Row, RowResult
 from stemma.runtime.core.failures import as_stemma_error
 from stemma.runtime.core.runner import Runner
@@ -31,7 +32,9 @@ def _is_sound(runner: Runner, sampler: Sampler, batch: Batch) -> bool:
     row = batch.rows[0]
     blank = Sequence(Request(np.array(row.tokens[:1], dtype=np.int32), 1, Sampling(), seed=0))
     blank.lease = row.sequence.lease
-    probe = Batch([Row(blank, row.start, row.tokens[:1], num_drafts=0, num_samples=1)], batch.copies, 1)
+    first = [Segment(row.start, row.start + 1, each.source, each.target) for each in row.segments[:1]]
+    token = Row(blank, row.start, row.tokens[:1], num_drafts=0, num_samples=1, segments=first)
+    probe = Batch([token], batch.copies, batch.window_copies, 1)
     try:
         sampler.sample(probe, runner.forward(probe))
     except Exception:
@@ -42,7 +45,7 @@ def _is_sound(runner: Runner, sampler: Sampler, batch: Batch) -> bool:
 def _alone(runner: Runner, sampler: Sampler, row: Row) -> RowResult:
     if row.sequence.error is not None:
         return RowResult()
-    alone = Batch([row], [], len(row.tokens))
+    alone = Batch([row], num_tokens=len(row.tokens))
     try:
         return sampler.sample(alone, runner.forward(alone))[0]
     except Exception as error:

@@ -33,7 +33,9 @@ class EngineConfig:
     dtype: of weights and activations where the back end lets one choose ("auto", "float32", "float64", ...).
     kv_dtype: of the KV pool ("auto", "int16", "float32", "bfloat16", "int8", as the back end offers).
     block_size: tokens of a KV block.
-    kv_tokens: size of the KV pool in tokens; None takes what an eighth of the host's memory, or most of a GPU's, holds.
+    memory: bytes for what models remember; None takes an eighth of the host's memory, or most of a GPU's.
+    kv_tokens: size of the KV pool in tokens; None takes what of `memory` is not for marks. With both, the least.
+    mark_share: of `memory`, in models with windows or states: what these keep to go on from (docs/radix.md).
     policy: what of the cache goes first when memory is short; "reuse" learns from what comes back (docs/radix.md).
     pin_share: the most of the pool that pins may keep; a pin that goes over it is refused.
     context_length: tokens of prompt and completion together; None takes the model's. A model of LongRoPE or dynamic
@@ -51,7 +53,9 @@ class EngineConfig:
     dtype: str = "auto"
     kv_dtype: str = "auto"
     block_size: int = 16
+    memory: int | None = None
     kv_tokens: int | None = None
+    mark_share: float = 0.5
     policy: PolicyName = "reuse"
     pin_share: float = 0.5
     context_length: int | None = None
@@ -64,12 +68,18 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("block_size", "max_running", "max_batch_tokens", "max_chunk", "kv_tokens", "context_length"):
+        for name in (
+            "block_size", "max_running", "max_batch_tokens", "max_chunk", "memory", "kv_tokens", "context_length"
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not 1 <= value <= MAX_COUNT:
                 raise InvalidRequest(f"{name} must be between 1 and {MAX_COUNT}; it is {describe(value)}", name)
         if not 0 <= self.pin_share <= 1:
             raise InvalidRequest(f"pin_share must be between 0 and 1; it is {describe(self.pin_share)}", "pin_share")
+        if not 0 < self.mark_share < 1:
+            raise InvalidRequest(
+                f"mark_share must be between 0 and 1; it is {describe(self.mark_share)}", "mark_share"
+            )  # fmt: skip
         if self.max_batch_tokens < self.max_running:
             raise InvalidRequest(
                 f"max_batch_tokens ({self.max_batch_tokens}) must be at least max_running ({self.max_running}): "
@@ -95,7 +105,9 @@ class EngineOptions(TypedDict, total=False):
     dtype: str
     kv_dtype: str
     block_size: int
+    memory: int | None
     kv_tokens: int | None
+    mark_share: float
     policy: PolicyName
     pin_share: float
     context_length: int | None

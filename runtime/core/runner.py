@@ -37,6 +37,7 @@ class Runner:
         self.model = model
         self.memory = memory
         self._loras = loras
+        self._needs = model.config.marks
         self._step = model.ops.executor(model, model.config.num_heads, memory)
 
     def try_once(self) -> bool:
@@ -54,14 +55,11 @@ class Runner:
 
         What failed may be computed again: the copies that were made are no longer the batch's.
         """
-        if batch.copies:
-            copies = [BlockCopy(*copy) for copy in batch.copies]
-            self.model.ops.copy_blocks(self.memory.full, copies)
-            if self.memory.window is not None:
-                self.model.ops.copy_blocks(self.memory.window, copies)
-            batch.copies.clear()
-        metadata = make_attention_metadata(batch, self.memory.full.shape.block_size)
-        metadata = replace(metadata, window=metadata)
+        for kv, copies in ((self.memory.full, batch.copies), (self.memory.window, batch.window_copies)):
+            if copies:
+                self.model.ops.copy_blocks(kv, [BlockCopy(*copy) for copy in copies])
+                copies.clear()
+        metadata = make_attention_metadata(batch, self.memory.full.shape.block_size, self._needs)
         ids = np.array([token for row in batch.rows for token in row.tokens], dtype=np.int32)
         rows = _last([row.num_logits for row in batch.rows], batch)
         read = _last([row.num_hidden for row in batch.rows], batch)

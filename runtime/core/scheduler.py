@@ -16,7 +16,7 @@ from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from stemma.radix import NextUse, OutOfBlocks, PrefixCache
+from stemma.radix import Lease, NextUse, OutOfBlocks, PrefixCache, Segment
 from stemma.runtime.core.acceptance import accept_samples, jump_forward
 from stemma.runtime.core.admission import Admission
 from stemma.runtime.core.batch import Batch, Row, RowResult
@@ -47,7 +47,7 @@ class Scheduler:
     def __init__(self, cache: PrefixCache, limits: Limits) -> None:
         self.cache = cache
         self.limits = limits
-        self.admission = Admission(cache, limits.reuse)
+        self.admission = Admission(cache, limits.reuse, limits.max_chunk)
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self._ended: list[Sequence] = []
@@ -161,15 +161,25 @@ class Scheduler:
         reaches_end = start + len(pending) == len(sequence.tokens)
         drafts = sequence.drafts[: budget - len(pending)] if reaches_end else []
         try:
-            batch.copies += sequence.lease.reserve(len(pending) + len(drafts))
+            segments = self._reserve(batch, sequence.lease, len(pending) + len(drafts), len(drafts))
         except OutOfBlocks:
             if not drafts:
                 return False
             sequence.drafts = []
             return self._place(batch, sequence)
         num_samples = 1 + len(drafts) if reaches_end and sequence.request.max_tokens > 0 else 0
-        batch.add(Row(sequence, start, pending + drafts, len(drafts), num_samples))
+        batch.add(Row(sequence, start, pending + drafts, len(drafts), num_samples, segments))
         return True
+
+    def _reserve(self, batch: Batch, lease: Lease, num_tokens: int, num_drafts: int) -> list[Segment]:
+        """Room for so many tokens in all pools; what has to be copied for it is the batch's to do."""
+        copies = lease.reserve(num_tokens)
+        batch.copies += copies
+        if not self.cache.has_marks:
+            return []
+        advance = lease.advance(num_tokens, num_drafts)
+        batch.window_copies += advance.copies
+        return advance.segments
 
     def _preempt(self, sequence: Sequence) -> None:
         try:
@@ -231,8 +241,11 @@ class Scheduler:
         sequence.lease = lease
         sequence.prompt_logprobs.clear()
         sequence.pooled.clear()
-        sequence.num_cached += max(0, min(lease.num_tokens, sequence.num_prompt) - sequence.num_computed_once)
-        sequence.num_computed_once = max(sequence.num_computed_once, lease.num_tokens)
+        found, matched = (min(length, sequence.num_prompt) for length in (lease.num_tokens, lease.match_len))
+        if not sequence.num_computed_once:
+            sequence.num_replayed, sequence.replayed_until = matched - found, lease.match_len
+        sequence.num_cached += max(0, found - sequence.num_computed_once)
+        sequence.num_computed_once = max(sequence.num_computed_once, lease.match_len)
         self.waiting.remove(sequence)
         self.running.append(sequence)
         return True
@@ -269,7 +282,7 @@ class Scheduler:
         assert sequence.lease is not None
         end = start + num_tokens
         sequence.lease.extend(sequence.tokens[start:end])
-        sequence.num_recomputed += max(0, min(sequence.num_computed_once, end) - start)
+        sequence.num_recomputed += max(0, min(sequence.num_computed_once, end) - max(start, sequence.replayed_until))
         sequence.num_computed_once = max(sequence.num_computed_once, end)
 
     def _shares(self, sequence: Sequence) -> bool:
@@ -279,12 +292,14 @@ class Scheduler:
         if sequence.lease is None:
             return
         if self._shares(sequence):
+            sequence.lease.mark()
             sequence.lease.commit()
         lease, sequence.lease = sequence.lease, None
         release_lease(lease, next_use)
 
     def _hand_over(self, sequence: Sequence) -> None:
         if sequence.retained is not None and sequence.lease is not None and self._shares(sequence):
+            sequence.lease.mark()
             with typed_pin_error():
                 sequence.lease.retain(sequence.retained)
 

@@ -29,8 +29,11 @@ class FinishReason(Enum):
 class Usage(NamedTuple):
     """Where each token of a request came from. All are counts of tokens.
 
-    prompt_tokens == cached_tokens + prefilled_tokens, completion_tokens == decoded_tokens + jumped_tokens.
-    cached: prompt tokens whose KV was found. prefilled: prompt tokens that were computed. decoded: chosen by the model.
+    prompt_tokens == cached_tokens + replayed_tokens + prefilled_tokens,
+    completion_tokens == decoded_tokens + jumped_tokens.
+    cached: prompt tokens that were found with all that is needed to go on behind them. replayed: those whose KV was
+    found, and which were computed again by layers with a window or a state. prefilled: prompt tokens that were computed
+    first. decoded: chosen by the model.
     jumped: forced by the grammar. recomputed: computed a second time after a preemption.
     """
 
@@ -41,6 +44,7 @@ class Usage(NamedTuple):
     decoded_tokens: int = 0
     jumped_tokens: int = 0
     recomputed_tokens: int = 0
+    replayed_tokens: int = 0
 
     def __add__(self, other: object) -> Usage:  # a sum of usages, not tuple concatenation
         if not isinstance(other, Usage):
@@ -66,6 +70,7 @@ class Request:
     next_use: what is known of the next use of what is computed for it: a hint to the eviction.
     scored_from: index of the first prompt token to score; KV before the token that predicts it may be looked up.
     pooling: what is read off the prompt, instead of a completion.
+    marks_at: numbers of tokens behind which others will go on: a model with windows or states leaves marks there.
     """
 
     prompt: npt.NDArray[np.int32]
@@ -82,6 +87,7 @@ class Request:
     pooling: Pooling | None = None
     lora: str | None = None
     shared: Segments | None = None
+    marks_at: tuple[int, ...] = ()
 
     @property
     def reads_prompt(self) -> bool:
@@ -124,6 +130,8 @@ class Sequence:
     goes_alone: bool = False  # shares no blocks: in a pool so small that a shared path's extra blocks are too many
     num_computed_once: int = 0  # the longest prefix whose KV was ever computed or found
     num_cached: int = 0
+    num_replayed: int = 0
+    replayed_until: int = 0  # where it first started, tokens before this were computed though their KV was there
     num_decoded: int = 0
     jumped: list[int] = field(default_factory=list)  # indexes among the generated tokens
     num_recomputed: int = 0
@@ -171,8 +179,9 @@ class Sequence:
             prompt_tokens=self.num_prompt,
             completion_tokens=self.num_generated,
             cached_tokens=self.num_cached,
-            prefilled_tokens=max(computed - self.num_cached, 0),
+            prefilled_tokens=max(computed - self.num_cached - self.num_replayed, 0),
             decoded_tokens=self.num_decoded,
             jumped_tokens=len(self.jumped),
             recomputed_tokens=self.num_recomputed,
+            replayed_tokens=self.num_replayed,
         )

@@ -46,7 +46,7 @@ from stemma.runtime.engine.options import (
 from stemma.runtime.engine.output_processor import RequestState
 from stemma.runtime.engine.progress import check_progress, wait
 from stemma.runtime.engine.recommended import recommended
-from stemma.runtime.engine.resources import context_of, make_ops, memory_shape
+from stemma.runtime.engine.resources import context_of, make_ops, room_of
 from stemma.runtime.engine.saving import PROBE_NAMESPACE, CacheFile, Saver, probe_tokens, saver
 from stemma.runtime.engine.sharing import SharedText, SharedTexts
 from stemma.runtime.engine.text import text_stream
@@ -110,17 +110,22 @@ class Engine:
         self.context_length = context_of(config, loaded.config)
         ops = loaded.model.ops
         try:
-            memory = allocate(ops, memory_shape(config, loaded.config, ops))
+            room = room_of(config, loaded.config, ops)
+            memory = allocate(ops, room.shape)
         except ForkedOps as error:
             raise EngineForked(str(error)) from error
         except MemoryError as error:
-            raise InvalidRequest(f"{error}: lower kv_tokens", "kv_tokens") from error
+            raise InvalidRequest(f"{error}: lower kv_tokens or memory", "kv_tokens") from error
         limits = Limits(
             config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache, config.jump_forward
         )
         num_blocks = memory.full.shape.num_blocks
         cache = PrefixCache(
-            num_blocks, config.block_size, POLICIES[config.policy], pin_budget=int(config.pin_share * num_blocks)
+            num_blocks,
+            config.block_size,
+            POLICIES[config.policy],
+            pin_budget=int(config.pin_share * num_blocks),
+            marks=room.marks,
         )
         scheduler = Scheduler(cache, limits)
         self._grammars = GrammarCompiler(loaded)

@@ -1,18 +1,26 @@
-"""What the options of an engine come to on this machine: a back end, a context, a pool of KV."""
+"""What the options of an engine come to on this machine: a back end, a context, pools of memory."""
 
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 import torch
 
-from stemma.kernels.memory import MemoryShape, allocate
+from stemma.kernels.memory import Memory, MemoryShape, allocate
 from stemma.kernels.ops import Ops
 from stemma.kernels.select import UnknownBackend, select_ops
+from stemma.radix import MarkRoom
 from stemma.runtime.core.checking import describe
 from stemma.runtime.core.config import EngineConfig
 from stemma.runtime.errors import InvalidRequest
-from stemma.runtime.model import ModelConfig
+from stemma.runtime.model import MarkNeeds, ModelConfig
+
+LEAST_SLOTS = 4
+"""A running sequence reads one slot and writes another, and something has to be kept."""
+
+MOST_TOKENS = 1 << 24
+"""Of text whose KV takes no memory, because no layer of the model is full."""
 
 
 def make_ops(config: EngineConfig) -> Ops:
@@ -36,17 +44,65 @@ def context_of(config: EngineConfig, model: ModelConfig) -> int:
     return config.context_length
 
 
-def memory_shape(config: EngineConfig, model: ModelConfig, ops: Ops) -> MemoryShape:
-    """The pools: as many tokens as asked for, or what the memory holds up to `max_running` full contexts."""
-    if config.kv_tokens is not None:
-        num_blocks = config.kv_tokens // config.block_size
-    else:
-        bytes_per_block = allocate(ops, model.memory_shape(1, config.block_size, num_window_blocks=1)).num_bytes
-        longest = config.max_running * context_of(config, model) // config.block_size
-        num_blocks = min(memory_for_kv(ops.device) // bytes_per_block, longest)
+class Room(NamedTuple):
+    """The pools of an engine. marks: what the cache may keep of layers that are not full; None in a model without."""
+
+    shape: MemoryShape
+    marks: MarkRoom | None
+
+
+def room_of(config: EngineConfig, model: ModelConfig, ops: Ops) -> Room:
+    """As many tokens as asked for, or what the memory holds up to `max_running` full contexts; and marks in their share
+    of the memory, but no more than there are blocks.
+
+    Raises InvalidRequest where there is no room for one sequence.
+    """
+    size, needs = config.block_size, model.marks
+    budget = memory_for_kv(ops.device) if config.memory is None else config.memory
+    one = allocate(ops, model.memory_shape(1, size, num_window_blocks=1, num_slots=1))
+    for_marks = 0 if needs is None else int(budget * config.mark_share)
+    num_blocks = _num_blocks(config, model, one.full.num_bytes, budget - for_marks)
     if num_blocks < 1:
-        raise InvalidRequest(f"the KV pool has no room for a block of {config.block_size} tokens", "kv_tokens")
-    return model.memory_shape(num_blocks, config.block_size, num_window_blocks=num_blocks)
+        param = "kv_tokens" if config.kv_tokens is not None else "memory"
+        raise InvalidRequest(f"the KV pool has no room for a block of {size} tokens", param)
+    if needs is None:
+        return Room(model.memory_shape(num_blocks, size), None)
+    marks = _mark_room(config, needs, one, for_marks, num_blocks)
+    shape = model.memory_shape(
+        num_blocks, size, num_window_blocks=marks.num_window_blocks, num_slots=marks.num_slots
+    )  # fmt: skip
+    return Room(shape, marks)
+
+
+def _num_blocks(config: EngineConfig, model: ModelConfig, block_bytes: int, budget: int) -> int:
+    asked = 0 if config.kv_tokens is None else config.kv_tokens // config.block_size
+    if config.kv_tokens is not None and config.memory is None:
+        return asked
+    longest = min(config.max_running * context_of(config, model), MOST_TOKENS) // config.block_size
+    return max(asked, min(budget // block_bytes, longest) if block_bytes else longest)
+
+
+def _mark_room(config: EngineConfig, needs: MarkNeeds, one: Memory, budget: int, num_blocks: int) -> MarkRoom:
+    """Slots and window blocks for equally many marks; those of running sequences are among them."""
+    size = config.block_size
+    window_blocks = 0 if needs.window is None else -(-(needs.window - 1) // size) + 1
+    window_bytes = 0 if one.window is None else window_blocks * one.window.num_bytes
+    state_bytes = 0 if one.states is None else one.states.num_bytes
+    most = num_blocks + 4 * config.max_running
+    num_marks = min(budget // (window_bytes + state_bytes), most)
+    step = -(-config.max_chunk // size) + 1  # window blocks that one step of one sequence takes
+    if num_marks * window_blocks < window_blocks + step and one.window is not None:
+        least = (window_blocks + step) * one.window.num_bytes + LEAST_SLOTS * state_bytes
+        raise InvalidRequest(
+            f"windows need {least:,} bytes for one sequence, and have {budget:,}: raise memory or mark_share, or lower "
+            "max_chunk", "memory",
+        )  # fmt: skip
+    if num_marks < LEAST_SLOTS and needs.has_states:
+        raise InvalidRequest(
+            f"a state takes {state_bytes:,} bytes, and {LEAST_SLOTS} of them need room, but have {budget:,} bytes: "
+            "raise memory or mark_share", "memory",
+        )  # fmt: skip
+    return MarkRoom(needs.window, num_marks * window_blocks, num_marks if needs.has_states else 0)
 
 
 def memory_for_kv(device: torch.device) -> int:

@@ -3,7 +3,7 @@
 Path by path, each between two steps, so that the engine goes on meanwhile. It evicts nothing: what does not fit into
 free blocks is left out.
 
-magic | KV of the blocks, one after the other | token ids | header (JSON) | length of the header | SHA-256 of all before
+magic | of each path: its blocks, its marks | token ids | header (JSON) | length of the header | SHA-256 of all before
 
 A path is stored as what it does not share with the one before it, in whole blocks; in the tree's order that is all it
 shares with any earlier one:
@@ -28,14 +28,16 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from stemma.kernels.memory import Memory
-from stemma.kernels.ops import KV, BlockCopy, Int32Array, Ops
+from stemma.kernels.ops import Int32Array
 from stemma.radix import Namespace, PrefixCache, Segments, namespace_of_node
 from stemma.runtime.core.admission import common_prefix, placed
+from stemma.runtime.engine.loading import PathBytes
+from stemma.runtime.engine.memory_bytes import MemoryBytes
 from stemma.runtime.engine.namespaces import is_shared, owner_of
 from stemma.runtime.errors import CacheFileError
 from stemma.runtime.model import LoadedModel
 
-MAGIC = b"stemma.kv\x00\x00\x01"
+MAGIC = b"stemma.kv\x00\x00\x02"
 DIGEST_BYTES = 32
 TOLERANCE = 0.05
 """How far log-probabilities of the same tokens may differ: less between machines, more between models."""
@@ -56,6 +58,16 @@ class CacheFile(NamedTuple):
     num_bytes: int
 
 
+class _Path(NamedTuple):
+    """ids: that are cached. blocks, marks: the bytes of each. places: positions of marks, and how many window blocks
+    each has."""
+
+    ids: Int32Array
+    blocks: list[bytes]
+    places: list[tuple[int, int]]
+    marks: list[bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Saver:
     """An engine's cache and KV. between_steps: calls a function when nothing is being computed.
@@ -63,16 +75,10 @@ class Saver:
     identity: what must be equal for KV to be of use. probe: log-probabilities of some tokens, which tell models apart.
     """
 
-    ops: Ops
-    memory: Memory
+    memory: MemoryBytes
     identity: dict[str, Any]
     probe: Sequence[float]
     between_steps: Callable[[Callable[[PrefixCache], Any]], Any]
-
-    @property
-    def block_bytes(self) -> int:
-        """Of one block in the file."""
-        return sum(pool.num_bytes for pool in self._pools) // self.memory.full.shape.num_blocks
 
     # Saving ----------------------------------------------------------------
     def save(self, path: Path, owns: Owns, max_bytes: int | None) -> CacheFile:
@@ -93,7 +99,7 @@ class Saver:
         return made
 
     def _write(self, file: BinaryIO, owns: Owns, max_bytes: int | None) -> CacheFile:
-        digest, rows, tokens = hashlib.sha256(), list[tuple[Namespace, int, int]](), array("i")
+        digest, rows, tokens = hashlib.sha256(), list[tuple[Namespace, int, int, list[tuple[int, int]]]](), array("i")
         before: tuple[Namespace, Int32Array] = ("", np.empty(0, np.int32))
 
         def put(data: bytes) -> None:
@@ -106,13 +112,15 @@ class Saver:
 
         put(MAGIC)
         for name, ids in self.between_steps(lambda cache: _paths(cache, owns)):
-            first = common_prefix(before[1], ids) // self._block_size if before[0] == name else 0
-            ids, blocks = self.between_steps(partial(self._read, name=name, ids=ids, first=first))
+            common = common_prefix(before[1], ids) if before[0] == name else 0
+            first = common // self._block_size
+            path = self.between_steps(partial(self._read, name=name, ids=ids, first=first, after=common))
+            ids = path.ids
             if len(ids) <= first * self._block_size:
                 continue  # evicted meanwhile
-            for data in blocks:
+            for data in (*path.blocks, *path.marks):
                 put(data)
-            rows.append((name, first, len(ids)))
+            rows.append((name, first, len(ids), path.places))
             tokens.extend(ids[first * self._block_size :].tolist())
             before = (name, ids)
         put(tokens.tobytes())
@@ -124,27 +132,15 @@ class Saver:
 
     @property
     def _block_size(self) -> int:
-        return self.memory.full.shape.block_size
+        return self.memory.block_size
 
-    @property
-    def _pools(self) -> list[KV]:
-        return [pool for pool in (self.memory.full, self.memory.window) if pool is not None]
-
-    def _read_block(self, block: Int32Array) -> bytes:
-        return b"".join(self.ops.read_blocks(pool, block) for pool in self._pools)
-
-    def _write_block(self, block: Int32Array, data: bytes) -> None:
-        at = 0
-        for pool in self._pools:
-            size = pool.num_bytes // pool.shape.num_blocks
-            self.ops.write_blocks(pool, block, data[at : at + size])
-            at += size
-
-    def _read(self, cache: PrefixCache, name: Namespace, ids: Int32Array, first: int) -> tuple[Int32Array, list[bytes]]:
-        """What is cached of a path, and the KV of its blocks from `first` on."""
+    def _read(self, cache: PrefixCache, name: Namespace, ids: Int32Array, first: int, after: int) -> _Path:
+        """What is cached of a path: the KV of its blocks from `first` on, and its marks behind `after`."""
         found = cache.match(ids, name)
-        blocks = np.array(found.blocks[first:], dtype=np.int32)
-        return ids[: found.hit_len], [self._read_block(blocks[at : at + 1]) for at in range(len(blocks))]
+        blocks = [self.memory.read_block(block) for block in found.blocks[first:]]
+        marks = [mark for mark in cache.marks(ids, name) if mark.position > after]
+        told = [(mark.position, len(mark.window_blocks)) for mark in marks]
+        return _Path(ids[: found.match_len], blocks, told, [self.memory.read_mark(mark) for mark in marks])
 
     # Loading ----------------------------------------------------------------
     def load(self, path: Path, owns: Owns) -> CacheFile:
@@ -157,43 +153,21 @@ class Saver:
         num_tokens = num_skipped = num_paths = tokens_at = 0
         block_at = len(MAGIC)
         before = np.empty(0, np.int32)
-        for written, first, length in header["paths"]:
+        for written, first, length, places in header["paths"]:
             name = written if isinstance(written, str) else Segments(*written)
             start = first * self._block_size
             ids = np.concatenate((before[:start], tokens[tokens_at : tokens_at + length - start]))
-            num_blocks = -(-length // self._block_size) - first
+            num_bytes = (-(-length // self._block_size) - first) * self.memory.block_bytes
+            num_bytes += sum(self.memory.mark_bytes(num_window_blocks) for _, num_window_blocks in places)
             if owns(owner_of(name)):
-                kv = memoryview(data)[block_at : block_at + num_blocks * self.block_bytes]
-                loaded = self.between_steps(partial(self._put, name=name, ids=ids, first=first, data=kv))
-                num_paths += loaded
+                kv = memoryview(data)[block_at : block_at + num_bytes]
+                stored = PathBytes(self.memory, ids, first, kv, places)
+                loaded = self.between_steps(partial(_put, name=name, path=stored))
+                num_paths += loaded == length
                 num_tokens += length - start
-                num_skipped += 0 if loaded else length - start
-            tokens_at, block_at, before = tokens_at + length - start, block_at + num_blocks * self.block_bytes, ids
+                num_skipped += min(length - loaded, length - start)
+            tokens_at, block_at, before = tokens_at + length - start, block_at + num_bytes, ids
         return CacheFile(num_paths, num_tokens, num_skipped, len(data))
-
-    def _put(self, cache: PrefixCache, name: Namespace, ids: Int32Array, first: int, data: memoryview) -> bool:
-        """Make a path cached; False if there is no room, or what it shares, with the one before or with all, is not
-        there."""
-        if isinstance(name, Segments) and placed(cache, ids, name.salt, name) != name:
-            return False
-        with cache.acquire_uncounted(ids, name) as lease:
-            begin = lease.hit_len // self._block_size
-            num_missing = len(ids) - lease.hit_len
-            if not num_missing:
-                return True
-            if begin < first or -(-num_missing // self._block_size) + 1 > cache.stats().free:
-                return False
-            copies = lease.reserve(num_missing)
-            if copies:
-                for pool in self._pools:
-                    self.ops.copy_blocks(pool, [BlockCopy(*copy) for copy in copies])
-            for index in range(begin, -(-len(ids) // self._block_size)):
-                at = (index - first) * self.block_bytes
-                block = np.array([lease.blocks[index]], dtype=np.int32)
-                self._write_block(block, bytes(data[at : at + self.block_bytes]))
-            lease.extend(ids[lease.hit_len :])
-            lease.commit()
-        return True
 
     def _header(self, data: bytes) -> tuple[dict[str, Any], Int32Array]:
         length_at = len(data) - DIGEST_BYTES - 8
@@ -204,8 +178,16 @@ class Saver:
                 raise CacheFileError(f"the file is of an engine with {name} {header.get(name)}; this one has {ours}")
         if len(header["probe"]) != len(self.probe) or not np.allclose(header["probe"], self.probe, atol=TOLERANCE):
             raise CacheFileError("the file is of a model with other weights")
-        num_tokens = sum(length - first * self._block_size for _, first, length in header["paths"])
+        num_tokens = sum(length - first * self._block_size for _, first, length, _ in header["paths"])
         return header, np.frombuffer(data[begin - 4 * num_tokens : begin], dtype=np.int32)
+
+
+def _put(cache: PrefixCache, name: Namespace, path: PathBytes) -> int:
+    """How many tokens of the path are cached then."""
+    if isinstance(name, Segments) and placed(cache, path.ids, name.salt, name) != name:
+        return 0
+    with cache.acquire_uncounted(path.ids, name) as lease:
+        return path.fill(lease, cache)
 
 
 def saver(loaded: LoadedModel, memory: Memory, probe: Sequence[float], between_steps: Callable[..., Any]) -> Saver:
@@ -216,7 +198,7 @@ def saver(loaded: LoadedModel, memory: Memory, probe: Sequence[float], between_s
         "kv": [[*pool.shape._replace(num_blocks=0)] for pool in (memory.full, memory.window) if pool is not None],
         "backend": [ops.name, memory.full.format],
     }
-    return Saver(ops, memory, identity, probe, between_steps)
+    return Saver(MemoryBytes(ops, memory), identity, probe, between_steps)
 
 
 def probe_tokens(loaded: LoadedModel) -> list[int]:

@@ -1,7 +1,7 @@
 """Layer 1: models and their text. A place on disk or on the hub becomes a network, a tokenizer and a chat template.
 Knows nothing of requests, grammars or sampling."""
 
-from stemma.runtime.model.config import GenerationDefaults, ModelConfig
+from stemma.runtime.model.config import GenerationDefaults, MarkNeeds, ModelConfig
 from stemma.runtime.model.families.family import Model
 from stemma.runtime.model.load import LoadedModel, Loras, load
 from stemma.runtime.model.parts.adapted_ops import Span
@@ -14,6 +14,7 @@ __all__ = [
     "GenerationDefaults",
     "LoadedModel",
     "Loras",
+    "MarkNeeds",
     "Model",
     "ModelConfig",
     "Span",

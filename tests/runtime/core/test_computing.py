@@ -77,7 +77,7 @@ def test_what_fails_for_a_sequence_that_asks_for_nothing_concerns_all(stage):
 def test_the_trial_computes_one_token_in_the_first_ones_place_with_the_copies():
     item = sequence([5, 6, 7], sampling=Sampling(temperature=1.0, logprobs=3), matcher=Words([1]), prompt_logprobs=1)
     item.lease = object()
-    batch = Batch([row(item, 1, [6, 7])], ["a copy"], 2)
+    batch = Batch([row(item, 1, [6, 7])], ["a copy"], num_tokens=2)
     device = Device([item])
     compute(device, device, batch)
     first, trial, alone = device.computed

@@ -73,19 +73,19 @@ def test_copies_are_made_before_the_step_writes_and_once(runner):
     second = leased(cache, [*PROMPT[:6], 240, 241])
     table, source = second.lease.blocks, first.lease.blocks
     copies = [BlockCopy(source[0], table[0], SIZE), BlockCopy(source[1], table[1], 2)]
-    batch = Batch([row(second, 6, [240, 241])], copies, 2)
+    batch = Batch([row(second, 6, [240, 241])], copies, num_tokens=2)
     logits = runner.forward(batch).logits
     assert batch.copies == []
     alone = PrefixCache(16, SIZE)
-    other = Runner(runner.model, runner.model.ops.kv(runner.kv.shape))
+    other = Runner(runner.model, memory_of(runner.model.ops, runner.model.config, 16, SIZE))
     close(logits, step(other, row(leased(alone, second.tokens), 0, second.tokens)))
     close(step(runner, row(first, 8, [9])), step(other, row(leased(alone, [*PROMPT[:8], 9]), 0, [*PROMPT[:8], 9])))
 
 
 def test_a_trial_leaves_all_but_the_first_block_alone(runner):
-    runner.kv.keys.fill_(7.0)
+    runner.memory.full.keys.fill_(7.0)
     assert runner.try_once()
-    keys = runner.kv.keys
+    keys = runner.memory.full.keys
     assert not torch.equal(keys[:, :1], torch.full_like(keys[:, :1], 7.0))
     assert torch.equal(keys[:, SIZE:], torch.full_like(keys[:, SIZE:], 7.0))
 

@@ -6,7 +6,7 @@ import pytest
 
 from stemma.runtime.core.config import POLICIES
 from stemma.runtime.engine import Engine, EngineConfig
-from stemma.runtime.engine.resources import context_of, make_ops, memory_shape
+from stemma.runtime.engine.resources import context_of, make_ops, room_of
 from stemma.runtime.errors import InvalidRequest
 
 
@@ -57,10 +57,10 @@ def test_a_context_beyond_the_models_is_refused(tiny_loaded):
 
 def test_a_pool_without_a_block_is_refused(tiny_loaded):
     with pytest.raises(InvalidRequest) as refused:
-        memory_shape(EngineConfig(kv_tokens=15), tiny_loaded.config, tiny_loaded.model.ops)
+        room_of(EngineConfig(kv_tokens=15), tiny_loaded.config, tiny_loaded.model.ops)
     assert refused.value.param == "kv_tokens"
 
 
 def test_the_pool_holds_the_running_sequences_and_no_more(tiny_loaded):
-    shape = memory_shape(EngineConfig(max_running=2), tiny_loaded.config, tiny_loaded.model.ops).full
+    shape = room_of(EngineConfig(max_running=2), tiny_loaded.config, tiny_loaded.model.ops).shape.full
     assert shape.num_blocks * shape.block_size == 2 * 2048

@@ -49,11 +49,6 @@ GLM_EXPERTS: dict[str, Any] = {
 }  # fmt: skip
 PLAIN: dict[str, Any] = {}
 MAMBA2: dict[str, Any] = {"num_heads": 8, "head_dim": 16, "state_size": 16, "n_groups": 2}
-GRANITE_STATES: dict[str, Any] = {
-    "num_local_experts": 0, "shared_intermediate_size": 80, "mamba_n_heads": 8, "mamba_n_groups": 2,
-    "mamba_d_state": 16, "num_hidden_layers": 3, "position_embedding_type": None,
-    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-}  # fmt: skip
 
 CASES: dict[str, list[dict[str, Any]]] = {
     "llama": [
@@ -90,12 +85,6 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"logits_scaling": 4.0}, BIASED, {"mlp_bias": True},
     ],
     "granitemoehybrid": [
-        GRANITE_STATES, {**GRANITE_STATES, "position_embedding_type": "rope"}, {**GRANITE_STATES, "mamba_n_groups": 1},
-        {**GRANITE_STATES, "residual_multiplier": 0.4, "embedding_multiplier": 3.0, "attention_multiplier": 0.1},
-        {**GRANITE_STATES, "num_local_experts": 4, "num_experts_per_tok": 3, "residual_multiplier": 0.4},
-        {**GRANITE_STATES, "mamba_proj_bias": True, "mamba_conv_bias": False, "time_step_limit": [0.5, 1.2]},
-        {**GRANITE_STATES, "mamba_expand": 3, "mamba_n_heads": 12, "mamba_d_conv": 3, "shared_intermediate_size": 96},
-    ] + [
         {**kind, "num_local_experts": 0, "shared_intermediate_size": 80, "layer_types": ["full_attention"] * 2}
         for kind in ({"position_embedding_type": "rope"}, {"position_embedding_type": None},
                      {"position_embedding_type": "rope", "attention_multiplier": 0.1, "logits_scaling": 3.0})

@@ -21,7 +21,7 @@ from llvmlite import ir
 
 from stemma.kernels.codes import FORMS
 from stemma.kernels.cpu.attention import tiles
-from stemma.kernels.cpu.attention.kv import CpuKV, allocate
+from stemma.kernels.cpu.attention.kv import CpuKV, allocate, put_blocks
 from stemma.kernels.cpu.attention.paged import PagedKernels
 from stemma.kernels.cpu.attention.plan import CpuPlan, make_plan
 from stemma.kernels.cpu.attention.tiles import PLAN, part_floats, planned_rows
@@ -45,6 +45,7 @@ from stemma.kernels.cpu.rows.gates import ACTIVATIONS, CAP, PLAIN, add_gate
 from stemma.kernels.cpu.rows.norms import CpuNorm, add_norm_add, address_of, make_norm, normed_rows
 from stemma.kernels.cpu.rows.sampling import sample_row
 from stemma.kernels.cpu.rows.table import add_table
+from stemma.kernels.cpu.stateful import CpuStateOps
 from stemma.kernels.cpu.steps import CpuExecutor, NativeCall, add_replay
 from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert
 from stemma.kernels.memory import Memory
@@ -60,7 +61,6 @@ from stemma.kernels.ops import (
     SamplingRows,
     StepExecutor,
 )
-from stemma.kernels.reference_states import ReferenceStateOps
 from stemma.kernels.weights import StoredWeight
 
 
@@ -107,7 +107,7 @@ class CpuOps:
         self._calls = Calls(pool)
         self._readers = ThreadPoolExecutor(self.num_threads, "reader")
         self._paged = PagedKernels(self.target, self.kv_dtype, self.cache_dir)
-        self.states = ReferenceStateOps(self.device, torch.float32)
+        self.states = CpuStateOps(self._calls, self.target, self.cache_dir)
 
     def _write_rows(self, module: ir.Module) -> None:
         add_worker(module)
@@ -377,12 +377,7 @@ class CpuOps:
         return kv.memory[blocks].tobytes()
 
     def write_blocks(self, kv: CpuKV, blocks: Int32Array, data: bytes) -> None:
-        shape = (len(blocks), *kv.memory.shape[1:])
-        if len(data) != int(np.prod(shape)):
-            raise ValueError(
-                f"{len(data)} bytes do not fit {len(blocks)} blocks of {kv.shape}; the snapshot is another model's"
-            )
-        kv.memory[blocks] = np.frombuffer(data, dtype=np.uint8).reshape(shape)
+        put_blocks(kv, blocks, data)
 
     def apply_mask(self, logits: torch.Tensor, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
         rows = np.ascontiguousarray(rows, dtype=np.int32)

@@ -106,7 +106,7 @@ class CpuExecutor:
     def __init__(self, ops: Recorder, network: Network, num_heads: int, memory: Memory) -> None:
         self._ops, self._network, self._num_heads, self._memory = ops, network, num_heads, memory
         self._recordings: dict[tuple[int, int], Recording | None] = {}
-        self._can_record = memory.states is None
+        self._can_record = True
 
     def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> torch.Tensor:
         ids, rows = (np.ascontiguousarray(array, dtype=np.int32) for array in (ids, rows))

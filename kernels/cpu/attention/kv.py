@@ -3,8 +3,6 @@ draw the layouts."""
 
 from __future__ import annotations
 
-import mmap
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +15,12 @@ from stemma.kernels.cpu.attention.ahead import PagesAhead
 from stemma.kernels.cpu.attention.kv_dtypes import element_bytes, region_bytes, store_kv
 from stemma.kernels.cpu.attention.tiles import Shape
 from stemma.kernels.cpu.machine.dialect import FLOAT, I32, I64, Code, Value, vector
+from stemma.kernels.cpu.machine.pages import lazy_zeros
 from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.machine.words import read_words, set_words
 from stemma.kernels.cpu.rows.activations import rotate
 from stemma.kernels.cpu.rows.norms import features_of, is_centred, norm_head, norm_head_centred
-from stemma.kernels.ops import KVShape
+from stemma.kernels.ops import Int32Array, KVShape
 
 Array = npt.NDArray[Any]
 READ_BEYOND = 1024
@@ -61,24 +60,22 @@ def allocate(shape: KVShape, kv_dtype: str, byte_offset: int) -> CpuKV:
     block_bytes = shape.num_kv_heads * region_bytes(shape.head_dim, shape.block_size, kv_dtype)
     sides = 1 if shape.value_dim else 2  # keys and values
     num_bytes = sides * shape.num_layers * shape.num_blocks * block_bytes
-    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if num_bytes > installed:
-        raise MemoryError(f"a KV pool of {num_bytes:,} bytes does not fit a machine of {installed:,} bytes")
-    memory = _zeros(num_bytes + READ_BEYOND)[:num_bytes].reshape(shape.num_blocks, shape.num_layers, sides, block_bytes)
+    memory = lazy_zeros(num_bytes, "a KV pool", READ_BEYOND)
+    memory = memory.reshape(shape.num_blocks, shape.num_layers, sides, block_bytes)
     keys = [memory.ctypes.data + sides * layer * block_bytes for layer in range(shape.num_layers)]
     values = tuple(key + (sides - 1) * block_bytes for key in keys)
     format = f"{kv_dtype}/{byte_offset}" if kv_dtype == "int16" else kv_dtype
     return CpuKV(shape, memory, tuple(keys), values, memory.strides[0], format, PagesAhead(memory))
 
 
-def _zeros(num_bytes: int) -> Array:
-    try:
-        pages = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux
-            pages.madvise(mmap.MADV_HUGEPAGE)
-        return np.frombuffer(pages, dtype=np.uint8)
-    except (OSError, ValueError) as error:
-        raise MemoryError(f"no {num_bytes:,} bytes for the KV pool") from error
+def put_blocks(kv: CpuKV, blocks: Int32Array, data: bytes) -> None:
+    """Bytes that blocks had. Raises ValueError if the size does not fit."""
+    shape = (len(blocks), *kv.memory.shape[1:])
+    if len(data) != int(np.prod(shape)):
+        raise ValueError(
+            f"{len(data)} bytes do not fit {len(blocks)} blocks of {kv.shape}; the snapshot is another model's"
+        )
+    kv.memory[blocks] = np.frombuffer(data, dtype=np.uint8).reshape(shape)
 
 
 def add_rope_write(module: ir.Module, shape: Shape) -> None:

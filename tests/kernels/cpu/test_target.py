@@ -15,6 +15,8 @@ from stemma.kernels.cpu.attention import attend, kv, latent, tiles
 from stemma.kernels.cpu.machine import compile, target, threads
 from stemma.kernels.cpu.products import blocks, experts, groups, lay, linear, read
 from stemma.kernels.cpu.rows import activations, embed, gates, norms, table
+from stemma.kernels.cpu.states import conv, delta, gated, scan
+from stemma.kernels.states import DeltaRuleSpec, Mamba2Spec
 
 
 def flags(*names: str) -> dict[str, bool]:
@@ -52,6 +54,7 @@ def test_every_kernel_compiles_for_neon(machine: str, cpu: str, triple: str) -> 
             group_parts(chosen),
             attention_parts(chosen),
             latent_parts(chosen),
+            state_parts(),
         )
     ]
     for instruction in ("sdot", "tbl", "fmla"):
@@ -94,6 +97,14 @@ def latent_parts(chosen: target.Target) -> list[Callable[[ir.Module], object]]:
     shape = tiles.Shape(4, 1, 48, 16, chosen, "int16", value_dim=32)
     turned = partial(latent.add_turn_tails, heads=4, latent=32, turned=16)
     return [partial(attend.add_attention, shape=shape), partial(latent.add_latent_write, shape=shape), turned]
+
+
+def state_parts() -> list[Callable[[ir.Module], object]]:
+    return [
+        gated.add_gated, partial(conv.add_short_conv, taps=3),
+        partial(delta.add_gated_delta, spec=DeltaRuleSpec(2, 4, 32, 40)),
+        partial(scan.add_selective_scan, spec=Mamba2Spec(3, 40, 1, 30)),
+    ]  # fmt: skip
 
 
 def test_a_changed_source_compiles_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

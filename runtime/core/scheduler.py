@@ -239,6 +239,8 @@ class Scheduler:
         if lease is None:
             return False
         sequence.lease = lease
+        if not self._shares(sequence):
+            lease.want_none()  # nobody would find them
         sequence.prompt_logprobs.clear()
         sequence.pooled.clear()
         found, matched = (min(length, sequence.num_prompt) for length in (lease.num_tokens, lease.match_len))

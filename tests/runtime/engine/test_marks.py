@@ -66,6 +66,13 @@ def test_batched_with_others_without_a_cache(loaded, alone):
         assert tokens(engine.generate(PROMPTS, max_tokens=24)) == alone
 
 
+def test_without_a_cache_no_mark_is_made(loaded):
+    with running(loaded, prefix_cache=False) as engine:
+        engine.generate(BEGINNING * 4, max_tokens=4)
+        marks = engine.stats().cache.marks
+        assert (marks.num_marks, marks.refused, marks.evicted, marks.cached_slots) == (0, 0, 0, 0)
+
+
 def test_cold_then_warm(loaded, alone):
     with running(loaded) as engine:
         assert tokens(engine.generate(PROMPTS, max_tokens=24)) == alone

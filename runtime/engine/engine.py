@@ -251,7 +251,8 @@ class Engine:
         request = self._requests.make(prompt, options)
         if checked(n, int, "n") < 1:
             raise InvalidRequest(f"n must be at least 1; it is {describe(n)}", "n")
-        requests = [replace(request, seed=request.seed + index) for index in range(n)]
+        marks_at = (*request.marks_at, len(request.prompt) - 1) if n > 1 else request.marks_at  # they go on there
+        requests = [replace(request, seed=request.seed + index, marks_at=marks_at) for index in range(n)]
         return self._submit(requests, options)
 
     def hold(self, pinned_for: float = 0.0) -> Hold:

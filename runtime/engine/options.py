@@ -41,6 +41,8 @@ class RequestOptions(TypedDict, total=False):
     priority: larger goes first.
     next_use: what is known of what is computed for this request: "soon" keeps it longer in the cache, "never" lets it
         go first. A hint, for what was not cached before; the cache learns by itself what comes back.
+    marks_at: numbers of the prompt's tokens behind which other requests will go on, such as the end of a system prompt.
+        In a model with windows or states they then go on there without computing anything again (docs/radix.md).
     prompt_logprobs, scored_from, finish_in_time: see Request.
     pooling: read a vector or log-probabilities off the prompt (see `Pooling`), instead of a completion.
     shown_tokens: special tokens that the text shows by their names, such as those that begin a call.
@@ -52,6 +54,7 @@ class RequestOptions(TypedDict, total=False):
     lora: str | None
     priority: int
     next_use: NextUseName
+    marks_at: Sequence[int]
     prompt_logprobs: int | None
     scored_from: int
     finish_in_time: bool
@@ -107,6 +110,11 @@ class RequestMaker:
             raise InvalidRequest(f"scored_from must be between 1 and the prompt's {len(tokens)} tokens", "scored_from")
         if asked.get("finish_in_time") and sampling.logprobs is not None:
             raise InvalidRequest("finish_in_time forces tokens that have no logprobs; leave one out", "finish_in_time")
+        marks_at = asked.get("marks_at", ())
+        if wrong := [place for place in marks_at if not 1 <= place <= len(tokens)]:
+            raise InvalidRequest(
+                f"marks_at: {describe(wrong[0])} is no place in the prompt's {len(tokens)} tokens", "marks_at"
+            )
         pooling = asked.get("pooling")
         if pooling is not None:
             self._check_pooling(pooling, asked)
@@ -133,6 +141,7 @@ class RequestMaker:
             scored_from=scored_from,
             finish_in_time=asked.get("finish_in_time", False),
             pooling=pooling,
+            marks_at=tuple(marks_at),
         )
 
     def _check_pooling(self, pooling: Pooling, asked: RequestOptions) -> None:

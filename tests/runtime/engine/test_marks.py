@@ -15,6 +15,7 @@ from stemma.kernels.memory import allocate
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.select import select_ops
 from stemma.runtime.engine import Engine
+from stemma.runtime.errors import InvalidRequest
 from tests.runtime.engine.marked import KINDS, WINDOW, marked
 
 BEGINNING = "a beginning that all of them have, longer than any window is; "
@@ -162,6 +163,15 @@ def test_jumps_and_refused_drafts_leave_no_trace(loaded):
             completions = engine.generate(prompts, **options)
             assert tokens(completions) == expected
         assert sum(completion.usage.jumped_tokens for completion in completions) > 0
+
+
+def test_a_mark_is_left_where_it_is_said_that_others_go_on(loaded):
+    with running(loaded) as engine:
+        engine.generate(BEGINNING + "1 one", max_tokens=4, marks_at=[len(BEGINNING)])
+        usage = engine.generate(BEGINNING + "2 two", max_tokens=4).usage
+        assert (usage.cached_tokens, usage.replayed_tokens) == (len(BEGINNING), 0)
+        with pytest.raises(InvalidRequest, match="no place"):
+            engine.generate("x", marks_at=[2])
 
 
 def test_a_chat_goes_on_from_where_it_ended(loaded):

@@ -66,6 +66,7 @@ class Attention:
     sinks: each head has a score that takes part in the softmax and adds nothing.
     read, added: what it reads, and what it adds, is multiplied by these.
     place: what the part is called in a layer.
+    gated: of each head, the rows of Q are followed by as many that gate, by a sigmoid, what it says.
     """
 
     scale: float | None = None
@@ -77,6 +78,7 @@ class Attention:
     bias: bool = False
     output_bias: bool = False
     sinks: bool = False
+    gated: bool = False
     q_norm: str = "q_norm"
     k_norm: str = "k_norm"
     output: str = "o_proj"

@@ -66,6 +66,7 @@ BLOCK_NAMES = MappingProxyType(
         "ffn_gate_exps": "mlp.experts.gate_proj",
         "ffn_up_exps": "mlp.experts.up_proj",
         "ffn_down_exps": "mlp.experts.down_proj",
+        "ffn_gate_up_exps": "mlp.experts.gate_up_proj",
     }
 )
 ROPE_FACTORS = "rope_freqs.weight"
@@ -117,8 +118,7 @@ def _told(tensors: Tensors) -> dict[str, Any]:
     tied = "output.weight" not in tensors
     normed = "attn_q_norm.weight" in of_layers
     size = tensors["token_embd.weight"].shape[0]
-    return {"vocab_size": size, "tie_word_embeddings": tied, "use_qk_norm": normed,
-            "mamba_rms_norm": "ssm_norm.weight" in of_layers, **biases}  # fmt: skip
+    return {"vocab_size": size, "tie_word_embeddings": tied, "use_qk_norm": normed, **biases}
 
 
 def _rope(settings: Settings, tensors: Tensors) -> dict[str, Any]:

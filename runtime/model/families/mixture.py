@@ -10,9 +10,11 @@ from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.settings import Settings
 
 TRAINING = frozenset({"output_router_logits", "router_aux_loss_coef", "router_jitter_noise", "aux_loss_alpha",
-                      "seq_aux", "num_mtp_layers", "num_nextn_predict_layers", "ep_size",
+                      "seq_aux", "num_mtp_layers", "mtp_num_hidden_layers", "mtp_use_dedicated_embeddings",
+                      "num_nextn_predict_layers", "ep_size",
                       "moe_layer_freq"})  # fmt: skip
 """Settings of training, and of layers that guess further tokens, which are not run."""
+FURTHER = ("mtp.", "model.mtp.")
 SHARED_TENSORS = MappingProxyType(
     {f"ffn_{name}_shexp": f"mlp.shared_expert.{name}_proj" for name in ("gate", "up", "down")}
 )
@@ -25,10 +27,12 @@ def sparse_layers(settings: Settings, num_layers: int) -> frozenset[int]:
 
 
 def is_behind(name: str, config: ModelConfig) -> bool:
-    """Whether a tensor is of a layer behind the last: one that guesses further tokens."""
+    """Whether a tensor is of a layer that guesses further tokens: behind the last one, or by names of its own."""
     parts = name.split(".")
-    behind = parts[:2] == ["model", "layers"] and parts[2].isdigit() and int(parts[2]) >= config.num_layers
-    return behind and config.experts is not None
+    if config.experts is None and config.delta is None:
+        return False
+    layer = parts[2] if parts[:2] == ["model", "layers"] else parts[1] if parts[0] == "blk" else ""
+    return name.startswith(FURTHER) or (layer.isdigit() and int(layer) >= config.num_layers)
 
 
 def without_layers_behind(tensors: Mapping[str, StoredWeight], config: ModelConfig) -> dict[str, StoredWeight]:

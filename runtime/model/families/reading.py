@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from stemma.kernels.ops import Activation
@@ -96,3 +96,17 @@ def read_layers(
     full, sliding = ropes or (rope, rope)
     made = tuple(Layer(sliding, window) if kind == SLIDING else Layer(full) for kind in kinds[:num_layers])
     return made if any(layer != Layer(rope) for layer in made) else ()
+
+
+def read_mixers(
+    settings: Settings, num_layers: int, kinds: Mapping[str, Layer], otherwise: Sequence[str]
+) -> tuple[Layer, ...]:
+    """What each layer has of its own, by `layer_types`. kinds: of the family, by their names. otherwise: of a file that
+    does not say them."""
+    said = settings.get("layer_types") or otherwise
+    unknown = set(said) - kinds.keys()
+    if unknown:
+        settings.refuse("layer_types", f"layers of kind {', '.join(sorted(unknown))} are not supported")
+    if len(said) < num_layers:
+        raise ModelFileError(f"{settings.place} has {num_layers} layers, but 'layer_types' says {len(said)}")
+    return tuple(kinds[kind] for kind in said[:num_layers])

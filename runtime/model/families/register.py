@@ -13,7 +13,6 @@ from stemma.runtime.model.families.cohere2 import COHERE2
 from stemma.runtime.model.families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from stemma.runtime.model.families.ernie4_5 import ERNIE4_5
 from stemma.runtime.model.families.exaone4 import EXAONE4
-from stemma.runtime.model.families.falcon_h1 import FALCON_H1
 from stemma.runtime.model.families.family import GGUF, Family
 from stemma.runtime.model.families.gemma import GEMMA
 from stemma.runtime.model.families.gemma2 import GEMMA2
@@ -25,6 +24,7 @@ from stemma.runtime.model.families.granite import GRANITE
 from stemma.runtime.model.families.granite_hybrid import GRANITE_HYBRID
 from stemma.runtime.model.families.granite_moe import GRANITE_MOE
 from stemma.runtime.model.families.hunyuan import HUNYUAN
+from stemma.runtime.model.families.lfm2 import LFM2, LFM2_MOE
 from stemma.runtime.model.families.llama import LLAMA
 from stemma.runtime.model.families.mamba2 import MAMBA2
 from stemma.runtime.model.families.minicpm import MINICPM
@@ -37,6 +37,8 @@ from stemma.runtime.model.families.olmoe import OLMOE
 from stemma.runtime.model.families.phi3 import PHI3
 from stemma.runtime.model.families.qwen2 import QWEN2
 from stemma.runtime.model.families.qwen3 import QWEN3
+from stemma.runtime.model.families.qwen3_5 import QWEN3_5, QWEN3_5_MOE
+from stemma.runtime.model.families.qwen3_next import QWEN3_NEXT
 from stemma.runtime.model.families.qwen_moe import QWEN2_MOE, QWEN3_MOE
 from stemma.runtime.model.families.seed_oss import SEED_OSS
 from stemma.runtime.model.families.smollm3 import SMOLLM3
@@ -54,7 +56,6 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "cohere2": COHERE2,
         "ernie4_5": ERNIE4_5,
         "exaone4": EXAONE4,
-        "falcon_h1": FALCON_H1,
         "gemma": GEMMA,
         "gemma2": GEMMA2,
         "gemma3_text": GEMMA3,
@@ -83,6 +84,11 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "olmoe": OLMOE,
         "qwen2_moe": QWEN2_MOE,
         "qwen3_moe": QWEN3_MOE,
+        "qwen3_next": QWEN3_NEXT,
+        "qwen3_5_text": QWEN3_5,
+        "qwen3_5_moe_text": QWEN3_5_MOE,
+        "lfm2": LFM2,
+        "lfm2_moe": LFM2_MOE,
     }
 )
 ARCHITECTURES = frozenset(family.gguf.architecture for family in FAMILIES.values() if family.gguf)

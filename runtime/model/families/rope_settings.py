@@ -23,8 +23,10 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 KINDS = ("linear", "llama3", "yarn", "longrope", "dynamic", "divisors")
 SHARED_KEYS = frozenset(
     {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings",
-     "max_position_embeddings"}
+     "max_position_embeddings", "mrope_section", "mrope_interleaved"}
 )  # fmt: skip
+"""Read elsewhere, or, as what parts of a head turn by an image's rows and columns, without effect on text, which has
+one position in all of them."""
 LLAMA3_KEYS = frozenset({"low_freq_factor", "high_freq_factor"})
 
 

@@ -11,11 +11,13 @@ from stemma.kernels.memory import Memory, Plans
 from stemma.kernels.ops import Int32Array, Ops
 from stemma.runtime.model.config import ModelConfig, RopeConfig
 from stemma.runtime.model.parts.attention import SelfAttention
+from stemma.runtime.model.parts.delta import GatedDelta
 from stemma.runtime.model.parts.experts import ExpertMLP
 from stemma.runtime.model.parts.latent import LatentAttention
 from stemma.runtime.model.parts.mamba import MambaMixer
 from stemma.runtime.model.parts.mlp import DenseMLP
 from stemma.runtime.model.parts.rope import rope_tables
+from stemma.runtime.model.parts.short_conv import GatedConv
 from stemma.runtime.model.parts.tensors import take_norm
 from stemma.runtime.model.weights import WeightSource
 
@@ -134,6 +136,10 @@ def _mixer(config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, nor
         return None
     if kind == "mamba":
         return _mamba(config, layer, weights, ops)
+    if kind == "delta":
+        return GatedDelta(config, layer, weights, ops)
+    if kind == "conv":
+        return GatedConv(config, layer, weights, ops)
     attention: Mixer
     if config.latent is None:
         attention = SelfAttention(config, layer, weights, ops, norm, rope)

@@ -11,6 +11,7 @@ from stemma.kernels.experts import SharedExpert
 from stemma.kernels.ops import Linear, Ops
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.config import Experts, ModelConfig
+from stemma.runtime.model.parts.tensors import divided
 from stemma.runtime.model.weights import WeightSource
 
 
@@ -52,8 +53,12 @@ def _matrices(
     def linear(*parts: tuple[StoredWeight, StoredWeight | None]) -> Linear:
         return ops.linear([matrix for matrix, _ in parts], [bias for _, bias in parts if bias is not None])
 
-    gates, ups = take(experts.gate, inner, hidden), take(experts.up, inner, hidden)
-    gate_up = [linear(gate, up) for gate, up in zip(gates, ups, strict=True)]
+    if weights.has(f"{prefix}.gate_up_proj.weight"):
+        both = _stacked(weights, prefix, "gate_up_proj.weight", experts.count, 2 * inner, hidden)
+        gate_up = [ops.linear(divided(whole, (inner, inner))) for whole in both]
+    else:
+        gates, ups = take(experts.gate, inner, hidden), take(experts.up, inner, hidden)
+        gate_up = [linear(gate, up) for gate, up in zip(gates, ups, strict=True)]
     return gate_up, [linear(down) for down in take(experts.down, hidden, inner)]
 
 

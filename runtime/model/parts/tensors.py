@@ -4,6 +4,7 @@ matrices move whole, as they are stored."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,12 @@ def take_divided(
 def multiplied(weight: StoredWeight, factor: float) -> StoredWeight:
     """In float32, or as it is stored where nothing changes."""
     return weight if factor == 1.0 else weight.times(factor)
+
+
+def take_taps(weights: WeightSource, name: str, channels: int, taps: int) -> StoredWeight:
+    """A depthwise convolution, (channels, taps), which files have with an axis of one input."""
+    weight = weights.take(name, channels, 1, taps)
+    return replace(weight, shape=(channels, taps), data=weight.data.reshape(channels, -1))
 
 
 def take_norm(

@@ -47,19 +47,20 @@ EVEN_YARN = rope("yarn", factor=8.0, original_max_position_embeddings=64, mscale
 GLM_EXPERTS: dict[str, Any] = {
     "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "first_k_dense_replace": 1
 }  # fmt: skip
+DELTA: dict[str, Any] = {  # norms that multiply by 2 and more make random models large
+    "initializer_range": 0.08,
+    "layer_types": ["linear_attention", "full_attention"], "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+}  # fmt: skip
+EXPERT_DELTA: dict[str, Any] = {**DELTA, **QWEN_EXPERTS}
+EVERY_THIRD: dict[str, Any] = {"layer_types": None, "full_attention_interval": 3, "num_hidden_layers": 3}
+CONV: dict[str, Any] = {"layer_types": ["conv", "full_attention"], "block_multiple_of": 24}
+CONV_EXPERTS: dict[str, Any] = {
+    "layer_types": ["conv", "full_attention", "conv"], "num_hidden_layers": 3, "num_experts": 8,
+    "num_experts_per_tok": 2, "moe_intermediate_size": 32, "num_dense_layers": 1,
+}  # fmt: skip
 PLAIN: dict[str, Any] = {}
 MAMBA2: dict[str, Any] = {"num_heads": 8, "head_dim": 16, "state_size": 16, "n_groups": 2}
-FALCON: dict[str, Any] = {"mamba_d_ssm": 96, "mamba_n_heads": 6, "mamba_n_groups": 2, "mamba_d_state": 16}
-FACTORS: dict[str, Any] = {
-    "embedding_multiplier": 3.0, "lm_head_multiplier": 0.3, "key_multiplier": 0.4, "attention_in_multiplier": 1.3,
-    "attention_out_multiplier": 0.7, "mlp_multipliers": [0.6, 1.7], "ssm_multipliers": [0.5, 0.8, 1.4, 0.9, 1.2],
-    "ssm_in_multiplier": 1.5, "ssm_out_multiplier": 0.6,
-}  # fmt: skip
-GRANITE_STATES: dict[str, Any] = {
-    "num_local_experts": 0, "shared_intermediate_size": 80, "mamba_n_heads": 8, "mamba_n_groups": 2,
-    "mamba_d_state": 16, "num_hidden_layers": 3, "position_embedding_type": None,
-    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-}  # fmt: skip
 
 CASES: dict[str, list[dict[str, Any]]] = {
     "llama": [
@@ -77,13 +78,6 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "exaone4": [
         {**windows(0, 0), "sliding_window": None}, windows(1, 0), windows(1, 1),
         {"sliding_window": 40, "sliding_window_pattern": 2, "num_hidden_layers": 3},
-    ],
-    "falcon_h1": [
-        FALCON, {**FALCON, "mamba_rms_norm": True}, {**FALCON, "mamba_rms_norm": True, "mamba_norm_before_gate": False},
-        {**FALCON, "mamba_n_groups": 1, "mamba_d_ssm": None, "mamba_n_heads": 8}, {**FALCON, **FACTORS},
-        {**FALCON, **FACTORS, **BIASED, "mlp_bias": True, "mamba_proj_bias": True, "projectors_bias": True,
-         "mamba_conv_bias": False},
-        {**FALCON, "time_step_limit": [0.5, 1.2]}, {**FALCON, **TIED, **rope(theta=1e6)},
     ],
     "gemma": [PLAIN, UNTIED, BIASED, {"hidden_act": "silu"}],
     "gemma2": [
@@ -103,12 +97,6 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"logits_scaling": 4.0}, BIASED, {"mlp_bias": True},
     ],
     "granitemoehybrid": [
-        GRANITE_STATES, {**GRANITE_STATES, "position_embedding_type": "rope"}, {**GRANITE_STATES, "mamba_n_groups": 1},
-        {**GRANITE_STATES, "residual_multiplier": 0.4, "embedding_multiplier": 3.0, "attention_multiplier": 0.1},
-        {**GRANITE_STATES, "num_local_experts": 4, "num_experts_per_tok": 3, "residual_multiplier": 0.4},
-        {**GRANITE_STATES, "mamba_proj_bias": True, "mamba_conv_bias": False, "time_step_limit": [0.5, 1.2]},
-        {**GRANITE_STATES, "mamba_expand": 3, "mamba_n_heads": 12, "mamba_d_conv": 3, "shared_intermediate_size": 96},
-    ] + [
         {**kind, "num_local_experts": 0, "shared_intermediate_size": 80, "layer_types": ["full_attention"] * 2}
         for kind in ({"position_embedding_type": "rope"}, {"position_embedding_type": None},
                      {"position_embedding_type": "rope", "attention_multiplier": 0.1, "logits_scaling": 3.0})
@@ -194,6 +182,28 @@ CASES: dict[str, list[dict[str, Any]]] = {
         LATENT, {**LATENT, "scale_emb": 3, "dim_model_base": 32}, {**LATENT, "scale_depth": None, "q_lora_rank": None},
         {**LATENT, **rope("longrope", short_factor=[1.0, 1.5, 2.0, 3.0], long_factor=[2.0] * 4,
                           original_max_position_embeddings=700)},
+    ],
+    "qwen3_next": [
+        EXPERT_DELTA, {**EXPERT_DELTA, "norm_topk_prob": False}, {**EXPERT_DELTA, "mlp_only_layers": [0]},
+        {**EXPERT_DELTA, **EVERY_THIRD}, {**EXPERT_DELTA, **BIASED, **TIED},
+        {**EXPERT_DELTA, **rope(partial_rotary_factor=0.5)}, {**EXPERT_DELTA, "decoder_sparse_step": 2},
+    ],
+    "qwen3_5_text": [
+        DELTA, TIED | DELTA, {**DELTA, "linear_num_value_heads": 2}, {**DELTA, **EVERY_THIRD},
+        {**DELTA, "linear_conv_kernel_dim": 3, "linear_num_value_heads": 6}, {**DELTA, "linear_value_head_dim": 16},
+        {**DELTA, "linear_key_head_dim": 16, "linear_num_key_heads": 1}, {**DELTA, **BIASED},
+        {**DELTA, **rope("yarn", factor=4.0, original_max_position_embeddings=128, partial_rotary_factor=0.25)},
+    ],
+    "qwen3_5_moe_text": [EXPERT_DELTA, {**EXPERT_DELTA, **TIED}, {**EXPERT_DELTA, "num_experts_per_tok": 3}],
+    "lfm2": [
+        CONV, UNTIED | CONV, {**CONV, "conv_bias": True}, {**CONV, "conv_L_cache": 5}, {**CONV, **rope(theta=1e4)},
+        {**CONV, "block_auto_adjust_ff_dim": False}, {**CONV, "block_ffn_dim_multiplier": 1.7},
+        {**CONV, "layer_types": None, "full_attn_idxs": [0, 2], "num_hidden_layers": 4},
+    ],
+    "lfm2_moe": [
+        CONV_EXPERTS, {**CONV_EXPERTS, "norm_topk_prob": False},
+        {**CONV_EXPERTS, "use_expert_bias": False, "num_experts_per_tok": 3},
+        {**CONV_EXPERTS, "routed_scaling_factor": 2.0}, {**CONV_EXPERTS, "num_dense_layers": 0, "conv_bias": True},
     ],
     "starcoder2": [PLAIN, {"use_bias": False}, {"sliding_window": 40}, UNTIED, {"hidden_act": "gelu"}],
 }  # fmt: skip

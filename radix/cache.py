@@ -238,7 +238,7 @@ class PrefixCache:
     def check_pin(self, retained: Retained, num_tokens: int) -> None:
         """Raises PinError if so many tokens would be too much for this pin now."""
         self._leases.expire_pins()
-        self._leases.retained.check_budget(retained, -(-num_tokens // self.block_size))
+        self._leases.retained.check_budget(retained, self._leases.pin_size(num_tokens, num_tokens))
 
     def share(self, retained: Retained, other: Retained) -> None:
         """`other` keeps the same path as `retained`, in constant time."""
@@ -301,7 +301,7 @@ class PrefixCache:
             store.pool.total - free - store.evictable,
             store.evictable,
             store.published_blocks,
-            self._leases.retained.num_pinned_blocks,
+            self._leases.retained.pinned.blocks,
             len(self._leases.states),
             self._requests,
             self._hit_tokens,

@@ -35,7 +35,8 @@ class Lease:
     @property
     def num_tokens(self) -> int:
         """Tokens whose KV lies in the blocks, hit and written; with marks: those that all layers have seen."""
-        return self._state.position
+        state = self._state
+        return state.num_tokens - state.replay
 
     @property
     def match_len(self) -> int:
@@ -202,8 +203,9 @@ class Lease:
         `next_use` tells the eviction what the program knows: SOON, that all of it will be asked for again, as by a
         session that goes on; NEVER, that nothing will which was computed for this lease, as by a branch that has ended.
         """
-        if not self._state.released:
-            self._leases.release(self._state, next_use, self.match_len)
+        state = self._state
+        if not state.released:
+            self._leases.release(state, next_use, self.hit_len if state.marks is None else state.marks.match_len)
 
     def __enter__(self) -> "Lease":
         return self

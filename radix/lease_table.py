@@ -8,7 +8,7 @@ from stemma.radix.lease_marks import fork_marks, leave_mark, publish_marks, rele
 from stemma.radix.lease_state import LeaseState, NextUse
 from stemma.radix.node import Node
 from stemma.radix.publish import publish
-from stemma.radix.retained import Retained, RetainedLeases
+from stemma.radix.retained import PinSize, Retained, RetainedLeases
 from stemma.radix.store import BlockStore
 from stemma.radix.tokens import TOKEN_BYTES, Packed
 
@@ -20,7 +20,7 @@ class LeaseTable:
 
     def __init__(self, store: BlockStore, pin_budget: int) -> None:
         self.store = store
-        self.retained = RetainedLeases(pin_budget)
+        self.retained = RetainedLeases(_budget(store, pin_budget))
         self.states: set[LeaseState] = set()
 
     def add(self, state: LeaseState) -> None:
@@ -116,14 +116,22 @@ class LeaseTable:
         if state.node.forgotten:  # nobody could find it again
             self._empty(retained, NextUse.UNKNOWN)
             return
-        self.retained.check_budget(retained, -(-state.at // self.store.tree.block_size))
+        size = self.pin_size(state.at, state.position)
+        self.retained.check_budget(retained, size)
         kept = self.fork(state)
         try:
             self._empty(retained, NextUse.UNKNOWN)
-            self.retained.put(retained, kept, self.store.clock())
+            self.retained.put(retained, kept, size, self.store.clock())
         except BaseException:
             self.release(kept)
             raise
+
+    def pin_size(self, num_tokens: int, mark_at: int) -> PinSize:
+        """What a pin of so many tokens, with a mark at that position, takes."""
+        marks, num_blocks = self.store.marks, -(-num_tokens // self.store.tree.block_size)
+        if marks is None or not mark_at:
+            return PinSize(num_blocks)
+        return PinSize(num_blocks, int(marks.slots is not None), marks.window_len(mark_at))
 
     def share(self, retained: Retained, other: Retained) -> None:
         """`other` keeps the same path."""
@@ -155,6 +163,14 @@ class LeaseTable:
         state = self.retained.take(retained)
         if state is not None:
             self.release(state, next_use, retained.shared_len)
+
+
+def _budget(store: BlockStore, num_blocks: int) -> PinSize:
+    """What all pins may take together: the same share of each pool."""
+    if store.marks is None:
+        return PinSize(num_blocks)
+    room, total = store.marks.room, store.pool.total
+    return PinSize(num_blocks, room.num_slots * num_blocks // total, room.num_window_blocks * num_blocks // total)
 
 
 def _hint(node: Node, next_use: NextUse, shared_len: int) -> None:

@@ -6,9 +6,22 @@ held        costs nobody anything: where blocks are short, the one used longest 
 
 from heapq import heapify, heappop, heappush
 from itertools import count
+from operator import add, sub
+from typing import NamedTuple
 
 from stemma.radix.errors import PinError
 from stemma.radix.lease_state import LeaseState
+
+
+class PinSize(NamedTuple):
+    """What a pin takes of each pool."""
+
+    blocks: int
+    slots: int = 0
+    window_blocks: int = 0
+
+
+NOTHING = PinSize(0)
 
 
 class Retained:
@@ -17,7 +30,7 @@ class Retained:
     pinned_for: seconds in which it does not yield, from when it first keeps something; None for a hold.
     """
 
-    __slots__ = ("is_released", "pinned_for", "pinned_until", "shared_len", "state")
+    __slots__ = ("is_released", "pin_size", "pinned_for", "pinned_until", "shared_len", "state")
 
     def __init__(self, pinned_for: float | None = None) -> None:
         self.pinned_for = pinned_for
@@ -25,6 +38,7 @@ class Retained:
         self.is_released = False  # for good: nothing is kept here any more
         self.shared_len: int | None = None  # tokens that it had in common with the one it was copied from
         self.state: LeaseState | None = None
+        self.pin_size = NOTHING  # counted against the budget of pins
 
     @property
     def num_tokens(self) -> int:
@@ -42,37 +56,41 @@ class Retained:
 class RetainedLeases:
     """All that is retained in one cache. Blocks that two pins share count for both."""
 
-    __slots__ = ("_budget", "_by_expiry", "_held", "_numbers", "_pinned", "num_pinned_blocks")
+    __slots__ = ("_budget", "_by_expiry", "_held", "_numbers", "_pinned", "pinned")
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: PinSize) -> None:
         self._budget = budget
         self._held: dict[Retained, None] = {}  # what yields, used longest ago first
         self._pinned: dict[Retained, None] = {}
         self._by_expiry: list[tuple[float, int, Retained]] = []
         self._numbers = count()
-        self.num_pinned_blocks = 0
+        self.pinned = NOTHING  # what all pins take together
 
     @property
     def num_retained(self) -> int:
         return len(self._held) + len(self._pinned)
 
-    def check_budget(self, retained: Retained, num_blocks: int) -> None:
-        """Raises PinError if `retained` is a pin and must not have so many blocks."""
-        others = self.num_pinned_blocks - (retained.num_blocks if retained in self._pinned else 0)
-        if retained.pinned_for is not None and others + num_blocks > self._budget:
-            raise PinError(
-                f"a pin of {num_blocks} blocks goes over the budget: {others} of {self._budget} are pinned; "
-                "release a pin or make the cache with a larger pin_budget"
-            )
+    def check_budget(self, retained: Retained, size: PinSize) -> None:
+        """Raises PinError if `retained` is a pin and must not take so much of a pool."""
+        if retained.pinned_for is None:
+            return
+        pools = zip(PinSize._fields, size, self.pinned, retained.pin_size, self._budget, strict=True)
+        for name, wanted, pinned, own, budget in pools:
+            if wanted and pinned - own + wanted > budget:
+                raise PinError(
+                    f"a pin of {wanted} {name.replace('_', ' ')} goes over the budget: {pinned - own} of {budget} are "
+                    "pinned; release a pin or make the cache with a larger pin_budget"
+                )
 
-    def put(self, retained: Retained, state: LeaseState, now: float) -> None:
+    def put(self, retained: Retained, state: LeaseState, size: PinSize, now: float) -> None:
         """`retained`, which kept nothing, keeps `state` from now on. The caller has checked the budget."""
         retained.state = state
         if retained.pinned_for is None:
             self._held[retained] = None
             return
         self._pinned[retained] = None
-        self.num_pinned_blocks += len(state.blocks)
+        retained.pin_size = size
+        self.pinned = PinSize(*map(add, self.pinned, size))
         if retained.pinned_until is None:
             retained.pinned_until = now + retained.pinned_for
         heappush(self._by_expiry, (retained.pinned_until, next(self._numbers), retained))
@@ -86,7 +104,8 @@ class RetainedLeases:
             del self._held[retained]
         else:
             del self._pinned[retained]
-            self.num_pinned_blocks -= len(state.blocks)
+            self.pinned = PinSize(*map(sub, self.pinned, retained.pin_size))
+            retained.pin_size = NOTHING
             if len(self._by_expiry) > 2 * len(self._pinned) + 64:  # most entries are of pins that ended early
                 self._by_expiry = [entry for entry in self._by_expiry if entry[2] in self._pinned]
                 heapify(self._by_expiry)

@@ -5,7 +5,8 @@
 
 A row is {"case", "metric", "ours", "peer", "peer_name", "ratio", "goal"}; ratio = ours / peer. Parts:
 
-    turns   end to end beside llama.cpp and transformers, on models with random weights (`hybrid_turns.py`)
+    turns        end to end beside llama.cpp and transformers, on models with random weights (`hybrid_turns.py`)
+    operations   where the time of these models goes (`hybrid_operations.py`)
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import hybrid_operations
 import hybrid_turns
 
-PARTS = {"turns": hybrid_turns.run}
+PARTS = {"turns": hybrid_turns.run, "operations": hybrid_operations.run}
 
 
 def table(rows: list[dict[str, Any]]) -> None:
-    print(f"\n{'case':28}{'metric':20}{'ours':>12}{'peer':>12}  {'':16}{'ratio':>8}  goal")
+    print(f"\n{'case':28}{'metric':24}{'ours':>12}{'peer':>12}  {'':16}{'ratio':>8}  goal")
     for row in rows:
-        print(f"{row['case']:28}{row['metric']:20}{row['ours']:12.4g}{row['peer']:12.4g}  {row['peer_name']:16}"
+        print(f"{row['case']:28}{row['metric']:24}{row['ours']:12.4g}{row['peer']:12.4g}  {row['peer_name']:16}"
               f"{row['ratio']:8.3f}  {row.get('goal', '')}")  # fmt: skip
 
 

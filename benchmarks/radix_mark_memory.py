@@ -64,8 +64,8 @@ class MarkMemory:
                 self._reads_window(table, step.cells, position)
                 self.windows[table[position // self.size]][position % self.size] = step.cells[position]
 
-    def check_lease(self, lease: Lease, cells: list[int], copies: dict[int, int]) -> None:
-        """The state and the window of exactly the tokens that the lease has; copies are still to be run."""
+    def check_lease(self, lease: Lease, cells: list[int]) -> None:
+        """The state and the window of exactly the tokens that the lease has, whether its copies were run or not."""
         own = lease._state.marks
         assert own is not None
         if self.room.num_slots:
@@ -73,7 +73,8 @@ class MarkMemory:
             state = NOTHING if slot == -1 else self.states[slot]
             assert state == (cells[-1] if cells else NOTHING), "the state of a lease is not that of its tokens"
         if self.room.window is not None:
-            table = [copies.get(block, block) for block in lease.window_blocks]
+            copied = {} if own.copy is None else {own.copy.destination: own.copy.source}
+            table = [copied.get(block, block) for block in lease.window_blocks]
             self._reads_window(table, cells, len(cells))
 
     def check_tree(self, cache: PrefixCache) -> None:

@@ -394,9 +394,7 @@ class World:
             read = [self.memory[table[position // size]][position % size] for position in range(num_there)]
             assert read == cells, "a request reads KV that is not its own"
             if self.mark_memory is not None:
-                copies = [] if lease._state.marks is None else [lease._state.marks.copy]
-                waiting = {copy.destination: copy.source for copy in copies if copy is not None}
-                self.mark_memory.check_lease(lease, request.cells, waiting)
+                self.mark_memory.check_lease(lease, request.cells)
         if self.mark_memory is not None:
             self.mark_memory.check_tree(self.cache)
         for tokens, namespace in self.queries():

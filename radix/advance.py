@@ -161,7 +161,6 @@ def _free_window_blocks(marks: MarkStore, own: LeaseMarks, end: int, size: int) 
     assert windows is not None
     windows.let_go(own.window_blocks[past:])
     del own.window_blocks[past:]
-    own.writes_from = min(own.writes_from, past)
     if first > own.window_first:
         windows.let_go(own.window_blocks[own.window_first : first])
         for index in range(own.window_first, first):

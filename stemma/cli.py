@@ -383,7 +383,9 @@ def _figures(completion: Any) -> str:
     usage = completion.usage
     speed = _decode_speed(completion)
     return (
-        f"{usage.cached_tokens} cached, {usage.prefilled_tokens} prefilled, {usage.decoded_tokens} decoded, "
+        f"{usage.cached_tokens} cached, "
+        + (f"{usage.replayed_tokens} replayed, " if usage.replayed_tokens else "")
+        + f"{usage.prefilled_tokens} prefilled, {usage.decoded_tokens} decoded, "
         f"{usage.jumped_tokens} jumped · first token {completion.timing.ttft * 1000:.0f} ms"
         + (f" · {speed} tokens/s" if speed else "")
     )

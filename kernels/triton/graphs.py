@@ -8,6 +8,9 @@ are sent into its buffers; what is left of its tokens writes no KV, and their lo
     ids        a b c d e                    ->     a b c d e . . .      slots of the dots: -1
     logits     5 rows                       <-     the first 5 of 8
 
+Layers with a window have rectangles of their own, sent in the same way; where there are states, the room beyond a
+step is sequences without pieces, which read and write no slot.
+
 Prompts are not recorded: their sizes vary and their kernels are long. Never decides what a step computes.
 """
 
@@ -16,15 +19,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from stemma.kernels.memory import Memory, Plans
 from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network, Ops
+from stemma.kernels.states import StateMetadata
 from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.triton.plan import Capacity, Cut, TritonPlan, Uploads, needed
+from stemma.kernels.triton.states import StateCapacity, StatePlan, state_needed
 
 MOST_TOKENS = 256
 """Larger steps keep the GPU busy longer than the host needs to launch them."""
@@ -69,25 +74,56 @@ class CudaRecorder:
 
 
 class Size(NamedTuple):
-    """What a graph is recorded for."""
+    """What a graph is recorded for. window, states: None in a memory without such a pool."""
 
-    capacity: Capacity
+    full: Capacity
+    window: Capacity | None
+    states: StateCapacity | None
     num_rows: int
+
+
+class Step(NamedTuple):
+    """A step, its rectangles in both pools of blocks, and what it needs. A pool without layers has no rectangles."""
+
+    ids: Int32Array
+    metadata: AttentionMetadata
+    rows: Int32Array
+    full: dict[int, Cut]
+    window: dict[int, Cut]
+    size: Size
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    plan: TritonPlan
+    full: TritonPlan
+    window: TritonPlan | None
+    states: StatePlan | None
     inputs: Uploads  # "ids", "rows"
     replay: Replay
 
-    def send(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array, pieces: dict[int, Cut]) -> None:
-        self.plan.put(metadata, pieces)
-        self.inputs.send({"ids": ids, "rows": rows}, fill={})
+    def send(self, step: Step) -> None:
+        metadata = step.metadata
+        self.full.put(metadata, step.full)
+        if self.window is not None and metadata.window is not None:
+            self.window.put(metadata.window, step.window)
+        if self.states is not None and metadata.states is not None:
+            self.states.put(metadata.states)
+        self.inputs.send({"ids": step.ids, "rows": step.rows}, fill={})
+
+
+class StatePlanner(Protocol):
+    """What a graph asks of the operations on states that it records."""
+
+    def fixed_plan(self, metadata: StateMetadata, capacity: StateCapacity) -> StatePlan:
+        """A plan that can be filled again. Raises CapacityError if the metadata does not fit."""
 
 
 class GraphOps(Ops, Protocol):
     """What a graph asks of the operations that it records: plans whose buffers stay where they are."""
+
+    @property
+    def states(self) -> Any:
+        """A `StateOps` that is a `StatePlanner` too."""
 
     def cut(self, metadata: AttentionMetadata, shape: KVShape, num_heads: int) -> Cut:
         """The step's rectangles."""
@@ -101,7 +137,7 @@ class GraphExecutor:
 
     def __init__(self, ops: GraphOps, network: Network, num_heads: int, memory: Memory, record: Recorder) -> None:
         self._ops, self._network, self._num_heads, self._memory = ops, network, num_heads, memory
-        self._shape = memory.full.shape
+        self._shapes = memory.shape
         self._record = record
         self._eager = EagerExecutor(ops, network, memory)
         self._graphs: OrderedDict[Size, Graph] = OrderedDict()
@@ -113,28 +149,53 @@ class GraphExecutor:
     def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> torch.Tensor:
         if not is_small(metadata) or not len(rows):
             return self._eager(ids, metadata, rows)
-        pieces = self._ops.cut(metadata, self._shape, self._num_heads)
-        size = Size(Capacity(*map(round_up, needed(metadata, pieces))), round_up(len(rows)))
-        graph = self._graphs.get(size)
+        step = self._prepare(ids, metadata, rows)
+        graph = self._graphs.get(step.size)
         if graph is None:
-            graph = self._graphs[size] = self._make(size, ids, metadata, rows)
+            graph = self._graphs[step.size] = self._make(step)
             if len(self._graphs) > MOST_GRAPHS:
                 self._graphs.popitem(last=False)
-        self._graphs.move_to_end(size)
-        graph.send(ids, metadata, rows, {self._num_heads: pieces})
+        self._graphs.move_to_end(step.size)
+        graph.send(step)
         return graph.replay()[: len(rows)]
 
-    def _make(self, size: Size, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Graph:
-        """Recording runs the step: with its own contents, so that all it writes is what the step will write."""
-        plan = self._ops.fixed_plan(metadata, self._shape, self._num_heads, size.capacity)
-        inputs = Uploads({"ids": size.capacity.num_tokens, "rows": size.num_rows}, self._ops.device)
-        inputs.send({"ids": ids, "rows": rows}, fill={})
+    def _prepare(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Step:
+        full, full_capacity = self._cut(metadata, self._shapes.full)
+        window: dict[int, Cut] = {}
+        window_capacity = states = None
+        if self._shapes.window is not None:
+            assert metadata.window is not None, "the step says nothing of the window's blocks"
+            window, window_capacity = self._cut(metadata.window, self._shapes.window)
+        if self._shapes.states is not None:
+            assert metadata.states is not None, "the step says nothing of slots"
+            states = StateCapacity(*map(round_up, state_needed(metadata.states)))
+        size = Size(full_capacity, window_capacity, states, round_up(len(rows)))
+        return Step(ids, metadata, rows, full, window, size)
 
-        def step() -> torch.Tensor:
-            hidden = self._network.forward(inputs["ids"], Plans(plan), self._memory)
+    def _cut(self, metadata: AttentionMetadata, shape: KVShape) -> tuple[dict[int, Cut], Capacity]:
+        """Rectangles, and room for as many and some more."""
+        if not shape.num_layers:
+            return {}, Capacity(round_up(len(metadata.positions)), 0, 0, 0, 0)
+        pieces = self._ops.cut(metadata, shape, self._num_heads)
+        return {self._num_heads: pieces}, Capacity(*map(round_up, needed(metadata, pieces)))
+
+    def _make(self, step: Step) -> Graph:
+        """Recording runs the step: with its own contents, so that all it writes is what the step will write."""
+        metadata, shapes, size = step.metadata, self._shapes, step.size
+        full = self._ops.fixed_plan(metadata, shapes.full, self._num_heads, size.full)
+        window = states = None
+        if metadata.window is not None and shapes.window is not None and size.window is not None:
+            window = self._ops.fixed_plan(metadata.window, shapes.window, self._num_heads, size.window)
+        if metadata.states is not None and size.states is not None:
+            states = self._ops.states.fixed_plan(metadata.states, size.states)
+        inputs = Uploads({"ids": size.full.num_tokens, "rows": size.num_rows}, self._ops.device)
+        inputs.send({"ids": step.ids, "rows": step.rows}, fill={})
+
+        def run() -> torch.Tensor:
+            hidden = self._network.forward(inputs["ids"], Plans(full, window, states), self._memory)
             return self._network.logits(hidden, inputs["rows"])
 
-        return Graph(plan, inputs, self._record(step))
+        return Graph(full, window, states, inputs, self._record(run))
 
 
 def is_small(metadata: AttentionMetadata) -> bool:

@@ -28,7 +28,6 @@ from stemma.kernels.ops import (
     SamplingRows,
     StepExecutor,
 )
-from stemma.kernels.reference_states import ReferenceStateOps
 from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.triton import kv as pool
 from stemma.kernels.triton.composed import TritonExperts, by_heads, choose_experts, norm_together, turned
@@ -48,6 +47,7 @@ from stemma.kernels.triton.plan import (
     needed,
     step_plan,
 )
+from stemma.kernels.triton.state_ops import TritonStateOps
 from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice, kv_element, target_of
 from stemma.kernels.weights import StoredWeight, dequantize
 
@@ -76,7 +76,7 @@ class TritonOps:
         self._element = kv_element(target, kv_type, dtype)
         self._kernels = Kernels(target, dtype, launch)
         self._specs: dict[AttentionSpec, TritonSpec] = {}
-        self.states = ReferenceStateOps(device, dtype)
+        self.states = TritonStateOps(device, launch)
         self._waits = False  # whether some operation waits for the GPU, which a captured graph must not
 
     # Packing ---------------------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ class TritonOps:
         return pool.allocate(shape, self._element, self.device)
 
     def executor(self, network: Network, num_heads: int, memory: Memory) -> StepExecutor:
-        if self.device.type == "cuda" and not self._waits and memory.window is None and memory.states is None:
+        if self.device.type == "cuda" and not self._waits:
             return GraphExecutor(self, network, num_heads, memory, CudaRecorder())
         return EagerExecutor(self, network, memory)
 
@@ -114,7 +114,8 @@ class TritonOps:
         Raises CapacityError if the metadata does not fit.
         """
         plan = step_plan(capacity.num_tokens, metadata, shape, self.device)
-        plan.attention[num_heads] = attention_plan(capacity, self._cutting(num_heads, shape), shape, self.device)
+        if shape.num_layers:
+            plan.attention[num_heads] = attention_plan(capacity, self._cutting(num_heads, shape), shape, self.device)
         plan.refill(metadata)
         return plan
 

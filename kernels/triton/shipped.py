@@ -14,6 +14,7 @@ from stemma.kernels.experts import GatedActivation
 from stemma.kernels.ops import AttentionMetadata, AttentionSpec, BlockCopy, HeadNorms, HeadShape, KVShape, SamplingRows
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope
+from stemma.kernels.triton.shipped_states import STATE_MODELS, record_states
 from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice
 
 TYPES = {
@@ -57,6 +58,7 @@ BLOCK_SIZE = 16
 SHOWN = (
     *("HEAD_DIM", "ROWS", "TOKENS", "OUTPUTS", "DEPTH", "FOUR_BITS", "IN", "FEATURES", "ROW"),
     *("HALF", "Q_NORM", "RESIDUAL", "WINDOWED", "SOFTCAP", "SINKS", "ACTIVATION", "CENTRED"),
+    *("VALUE_HEADS", "KEY_DIM", "COLUMNS", "STATE", "TAPS", "CHANNELS", "GROUPS", "WIDTH"),
 )
 """The constants that a title names."""
 
@@ -80,7 +82,7 @@ class Specimen(NamedTuple):
     def title(self) -> str:
         """Which kernel and, in short, which configuration."""
         values = [f"{name.lower()} {self.constants[name]}" for name in SHOWN if name in self.constants]
-        activation = self.types.get("q", self.types.get("x", "")).lstrip("*")
+        activation = next((self.types[name] for name in ("q", "x", "qkv") if name in self.types), "").lstrip("*")
         element = self.types.get("keys", self.types.get("pool", "")).lstrip("*")
         element = " over ".join(dict.fromkeys(word for word in (activation, element) if word))
         words = [self.kernel.__name__.removesuffix("_kernel"), element, *values]
@@ -120,6 +122,8 @@ def specimens(target: Target) -> list[Specimen]:
     record_attention(recorder, target, MODELS[1], "int8", torch.float16)
     record_rows(recorder, target, MODELS[0], torch.bfloat16)
     record_rows(recorder, target, MODELS[1], torch.float16)
+    for state_model in STATE_MODELS:
+        record_states(recorder, state_model, torch.bfloat16)
     return list(recorder.specimens.values())
 
 

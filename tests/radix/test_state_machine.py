@@ -1,19 +1,27 @@
 """Any order of everything a cache can do, against a KV memory written and copied as a runtime would.
 
 Each slot of the memory remembers whose prefix it holds: what a lease or a match reads must be its own tokens under
-its own salt. A listener rebuilds the set of full blocks from the events; check() proves the counts after each step.
+its own salt. With marks, steps are computed through what `advance` says, some twice, drafts partly refused, on a memory
+of windows and states (benchmarks/radix_mark_memory.py). A listener rebuilds the sets of full blocks and of marks from
+the events; check() proves the counts after each step.
 """
+
+import random
 
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from radix_truth import matchable_hashes
+from radix_mark_memory import MarkMemory, Step
+from radix_truth import cells_of, last_mark_of, matchable_hashes, matchable_marks
 
 from stemma.radix import (
     AllCleared,
+    BlocksRemoved,
     BlocksStored,
     Event,
     Lease,
+    MarkRoom,
+    MarksStored,
     Namespace,
     NextUse,
     OutOfBlocks,
@@ -37,6 +45,14 @@ BASE = [0, 1, 2, 0, 0, 1, 1, 2, 2, 1, 0, 2, 1, 0, 0, 2, 2, 2, 1, 0, 1, 2, 0, 1]
 begun = st.tuples(st.integers(0, len(BASE)), st.lists(token, max_size=6)).map(lambda drawn: BASE[: drawn[0]] + drawn[1])
 texts = begun | st.lists(token, max_size=40)
 namespaces = st.sampled_from(NAMESPACES)
+rooms = st.builds(
+    lambda window, num_blocks, num_slots: MarkRoom(window, num_blocks if window else 0, num_slots),
+    window=st.sampled_from((None, 1, 2, 3, 7, 20)),
+    num_blocks=st.integers(1, 40),
+    num_slots=st.integers(1, 30),
+) | st.builds(
+    MarkRoom, window=st.sampled_from((1, 2, 5, 12)), num_window_blocks=st.integers(1, 40), num_slots=st.just(0)
+)
 Slot = tuple[str, tuple[int, ...]]
 
 
@@ -52,12 +68,13 @@ def slot_of(tokens: list[int], position: int, namespace: Namespace) -> Slot:
 
 
 class Request:
-    """A lease and the tokens it should have."""
+    """A lease and the tokens it should have; `replayed`: those behind that match, but for windows and states."""
 
-    def __init__(self, lease: Lease, tokens: list[int], namespace: Namespace) -> None:
+    def __init__(self, lease: Lease, tokens: list[int], namespace: Namespace, replayed: list[int]) -> None:
         self.lease = lease
         self.tokens = tokens
         self.namespace = namespace
+        self.replayed = replayed
 
 
 class CacheMachine(RuleBasedStateMachine):
@@ -65,16 +82,20 @@ class CacheMachine(RuleBasedStateMachine):
         num_blocks=st.integers(1, 30),
         block_size=st.sampled_from((1, 2, 3, 4, 8, 16, 32)),
         policy=st.sampled_from(POLICIES),
+        room=st.none() | rooms,
     )
-    def start(self, num_blocks: int, block_size: int, policy: object) -> None:
+    def start(self, num_blocks: int, block_size: int, policy: object, room: MarkRoom | None) -> None:
         self.time = 0.0
-        self.make = lambda: PrefixCache(num_blocks, block_size, policy, self.tick, ghost_tokens=60)
+        self.make = lambda: PrefixCache(num_blocks, block_size, policy, self.tick, ghost_tokens=60, marks=room)
         self.cache = self.make()
+        self.room = room
+        self.marks = MarkMemory(room, block_size) if room is not None else None
         self.block_size = block_size
         self.memory: dict[tuple[int, int], Slot] = {}
         self.requests: list[Request] = []
         self.kept: list[tuple[Retained, list[int], Namespace]] = []
         self.heard: set[bytes] = set()
+        self.heard_marks: set[bytes] = set()
         self.listens = False
 
     def tick(self) -> float:
@@ -87,14 +108,16 @@ class CacheMachine(RuleBasedStateMachine):
     def listen(self, event: Event) -> None:
         if isinstance(event, AllCleared):
             self.heard.clear()
-        elif isinstance(event, BlocksStored):
+            self.heard_marks.clear()
+            return
+        is_stored = isinstance(event, BlocksStored | MarksStored)
+        known = self.heard if isinstance(event, BlocksStored | BlocksRemoved) else self.heard_marks
+        assert known.isdisjoint(event.hashes) if is_stored else known.issuperset(event.hashes)
+        known.symmetric_difference_update(event.hashes)
+        if isinstance(event, BlocksStored | MarksStored):
             assert event.parent == b"" or event.parent in self.heard
-            assert not self.heard.intersection(event.hashes)
+        if isinstance(event, BlocksStored):
             assert len(event.tokens) == len(event.hashes) * event.block_size
-            self.heard.update(event.hashes)
-        else:
-            assert self.heard.issuperset(event.hashes)
-            self.heard.difference_update(event.hashes)
 
     def shape(self) -> list[tuple[object, ...]]:
         """The whole tree."""
@@ -108,35 +131,79 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(tokens=texts, namespace=namespaces, max_hit=st.none() | st.integers(0, 40), priority=st.integers(0, 1))
     def acquire(self, tokens: list[int], namespace: Namespace, max_hit: int | None, priority: int) -> None:
-        expected = self.cache.match(tokens, namespace).hit_len
-        lease = self.cache.acquire(tokens, namespace, max_hit=max_hit, priority=priority)
-        assert lease.hit_len == min(expected, len(tokens) if max_hit is None else max_hit)
-        self.requests.append(Request(lease, tokens[: lease.hit_len], namespace))
+        found, most = self.cache.match(tokens, namespace), len(tokens) if max_hit is None else max_hit
+        marks_at = [len(tokens) // 2, len(tokens)]
+        lease = self.cache.acquire(tokens, namespace, max_hit=max_hit, priority=priority, marks_at=marks_at)
+        assert lease.match_len == min(found.match_len, most)
+        assert lease.hit_len == found.hit_len or lease.hit_len <= most < found.hit_len
+        assert all(lease.hit_len < at for at in lease.wanted)
+        if self.room is None:
+            assert lease.hit_len == lease.match_len
+        replayed = tokens[lease.hit_len : lease.match_len]
+        self.requests.append(Request(lease, tokens[: lease.hit_len], namespace, replayed))
 
     @precondition(lambda self: self.requests)
-    @rule(data=st.data(), tokens=st.lists(token, min_size=1, max_size=20), more=st.integers(0, 9))
-    def write(self, data: st.DataObject, tokens: list[int], more: int) -> None:
+    @rule(
+        data=st.data(), tokens=st.lists(token, min_size=1, max_size=20), more=st.integers(0, 9), seed=st.integers(0, 9)
+    )
+    def write(self, data: st.DataObject, tokens: list[int], more: int, seed: int) -> None:
+        """A step: of its tokens the last are drafts, some of them refused."""
         request = self.pick(data)
         lease = request.lease
-        before = (list(lease.blocks), lease.num_tokens, self.shape())
+        tokens = request.replayed[: len(tokens)] + tokens[len(request.replayed) :]
+        num_drafts = data.draw(st.integers(0, min(3, len(tokens))))
+        num_kept = len(tokens) - data.draw(st.integers(0, num_drafts))
+        step = self.prepare(request, tokens, num_drafts, more)
+        if step is None:
+            return
+        if self.marks is not None:
+            self.marks.compute([step], random.Random(seed))
+        for position, written in enumerate(tokens[:num_kept], len(request.tokens)):
+            request.tokens.append(written)
+            slot = (lease.blocks[position // self.block_size], position % self.block_size)
+            if position >= lease.written_from:
+                self.memory[slot] = slot_of(request.tokens, position, request.namespace)
+        del request.replayed[:num_kept]
+        lease.extend(tokens[:num_kept])
+
+    def prepare(self, request: Request, tokens: list[int], num_drafts: int, more: int) -> Step | None:
+        """Room for a step, and its copies; None, with nothing changed, when a pool is too small."""
+        lease, before = request.lease, self.state_of(request.lease)
         try:
             copies = lease.reserve(len(tokens) + more)
         except OutOfBlocks as refused:
-            error = refused
-            copies = None
-        if copies is None:
-            assert error.needed > error.available
-            assert before == (list(lease.blocks), lease.num_tokens, self.shape())
-            return
+            assert refused.needed > refused.available  # noqa: PT017
+            assert before == self.state_of(lease)
+            return None
         for copy in copies:
             for slot in range(copy.num_tokens):
                 self.memory[copy.destination, slot] = self.memory[copy.source, slot]
-        for written in tokens:
-            position = len(request.tokens)
-            request.tokens.append(written)
-            slot = (lease.blocks[position // self.block_size], position % self.block_size)
-            self.memory[slot] = slot_of(request.tokens, position, request.namespace)
-        lease.extend(tokens)
+        before = self.state_of(lease)
+        try:
+            return Step(lease, request.tokens, tokens, num_drafts, request.namespace)
+        except OutOfBlocks as refused:
+            assert refused.needed > refused.available  # noqa: PT017
+            assert before == self.state_of(lease)
+            return None
+
+    def state_of(self, lease: Lease) -> list[object]:
+        """What a refusal must not change."""
+        table, stats = (list(lease.blocks), list(lease.window_blocks)), self.cache.stats()
+        return [*table, lease.num_tokens, lease.wanted, stats.free, stats.marks, self.shape()]
+
+    @precondition(lambda self: self.requests and self.room)
+    @rule(data=st.data(), num_tokens=st.integers(1, 9))
+    def advance(self, data: st.DataObject, num_tokens: int) -> None:
+        """A step is prepared and never computed."""
+        request = self.pick(data)
+        tokens = request.replayed[:num_tokens]
+        self.prepare(request, tokens + [0] * (num_tokens - len(tokens)), 0, 0)
+
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data())
+    def leave_mark(self, data: st.DataObject) -> None:
+        """Between two steps; published with the next commit."""
+        self.pick(data).lease.mark()
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data())
@@ -147,7 +214,9 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def fork(self, data: st.DataObject) -> None:
         request = self.pick(data)
-        self.requests.append(Request(request.lease.fork(), list(request.tokens), request.namespace))
+        fork = request.lease.fork()
+        assert fork.num_tokens == len(request.tokens)
+        self.requests.append(Request(fork, list(request.tokens), request.namespace, list(request.replayed)))
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data(), next_use=st.sampled_from(NextUse))
@@ -159,10 +228,14 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(tokens=texts, namespace=namespaces)
     def match(self, tokens: list[int], namespace: Namespace) -> None:
         found = self.cache.match(tokens, namespace)
-        self.reads(list(found.blocks), tokens, found.hit_len, namespace)
+        self.reads(list(found.blocks), tokens, found.match_len, namespace)
         told = self.cache.explain(tokens, namespace)
-        assert (told.hit_len, told.num_tokens) == (found.hit_len, len(tokens))
-        assert (told.reason is Reason.COMPLETE) == (found.hit_len == len(tokens))
+        assert (told.hit_len, told.match_len, told.num_tokens) == (found.hit_len, found.match_len, len(tokens))
+        assert (told.reason is Reason.COMPLETE) == (found.match_len == len(tokens))
+        if self.room is None:
+            assert found.hit_len == found.match_len
+        else:
+            assert found.hit_len == last_mark_of(self.cache, tokens[: found.match_len], namespace)
         if told.reason is Reason.DIVERGED:
             assert tokens[told.position] == told.got
             assert told.got not in told.expected
@@ -184,7 +257,7 @@ class CacheMachine(RuleBasedStateMachine):
             self.cache.let_go(retained)
             return
         if retained.state is not None:
-            assert retained.num_tokens == len(request.tokens)
+            assert retained.num_tokens == len(request.tokens) + len(request.replayed)
             self.kept.append((retained, list(request.tokens), request.namespace))
 
     @precondition(lambda self: self.kept)
@@ -230,16 +303,16 @@ class CacheMachine(RuleBasedStateMachine):
     def snapshot(self) -> None:
         """What is restored matches and reads as before; leases end with their cache."""
         state, queries = self.cache.state(), [(request.tokens, request.namespace) for request in self.requests]
-        before = [self.cache.match(*query).hit_len for query in queries]
+        before = [self.cache.match(*query) for query in queries]
         self.cache, self.requests, self.kept, self.listens = self.make(), [], [], False
         self.cache.restore(state)
-        assert [self.cache.match(*query).hit_len for query in queries] == before
+        assert [self.cache.match(*query) for query in queries] == before
         assert self.cache.state()[:12] == state[:12]
 
     @precondition(lambda self: not self.listens)
     @rule()
     def subscribe(self) -> None:
-        self.heard = set()
+        self.heard, self.heard_marks = set(), set()
         self.cache.subscribe(self.listen)
         self.listens = True
 
@@ -250,12 +323,18 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache.check()
         for request in self.requests:
             assert request.lease.num_tokens == len(request.tokens)
-            self.reads(list(request.lease.blocks), request.tokens, len(request.tokens), request.namespace)
+            there = request.tokens + request.replayed
+            self.reads(list(request.lease.blocks), there, len(there), request.namespace)
+            if self.marks is not None:
+                self.marks.check_lease(request.lease, cells_of(request.tokens, request.namespace))
         for retained, tokens, namespace in self.kept:
             if retained.state and (retained.pinned_until is None or retained.pinned_until > self.time):
                 assert self.cache.match(tokens, namespace).hit_len == len(tokens)
         if self.listens:
             assert self.heard == matchable_hashes(self.cache)
+            assert self.heard_marks == matchable_marks(self.cache)
+        if self.marks is not None:
+            self.marks.check_tree(self.cache)
 
 
 def _drops(dropped: Namespace, other: Namespace) -> bool:

@@ -118,7 +118,8 @@ def _told(tensors: Tensors) -> dict[str, Any]:
     tied = "output.weight" not in tensors
     normed = "attn_q_norm.weight" in of_layers
     size = tensors["token_embd.weight"].shape[0]
-    return {"vocab_size": size, "tie_word_embeddings": tied, "use_qk_norm": normed, **biases}
+    return {"vocab_size": size, "tie_word_embeddings": tied, "use_qk_norm": normed,
+            "mamba_rms_norm": "ssm_norm.weight" in of_layers, **biases}  # fmt: skip
 
 
 def _rope(settings: Settings, tensors: Tensors) -> dict[str, Any]:

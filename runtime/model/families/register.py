@@ -13,6 +13,7 @@ from stemma.runtime.model.families.cohere2 import COHERE2
 from stemma.runtime.model.families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from stemma.runtime.model.families.ernie4_5 import ERNIE4_5
 from stemma.runtime.model.families.exaone4 import EXAONE4
+from stemma.runtime.model.families.falcon_h1 import FALCON_H1
 from stemma.runtime.model.families.family import GGUF, Family
 from stemma.runtime.model.families.gemma import GEMMA
 from stemma.runtime.model.families.gemma2 import GEMMA2
@@ -56,6 +57,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "cohere2": COHERE2,
         "ernie4_5": ERNIE4_5,
         "exaone4": EXAONE4,
+        "falcon_h1": FALCON_H1,
         "gemma": GEMMA,
         "gemma2": GEMMA2,
         "gemma3_text": GEMMA3,

@@ -22,7 +22,12 @@ INITIAL = frozenset({"time_step_min", "time_step_max", "time_step_floor", "time_
                      "residual_in_fp32", "chunk_size", "mamba_chunk_size", "use_mamba_kernels",
                      "mamba_ssm_cache_dtype", "num_logits_to_keep"})  # fmt: skip
 """Settings of how weights are made before a training, and of how transformers computes."""
+IN_GGUF = MappingProxyType(
+    {"mamba_n_heads": "ssm.time_step_rank", "mamba_n_groups": "ssm.group_count", "mamba_d_state": "ssm.state_size",
+     "mamba_d_conv": "ssm.conv_kernel"}
+)  # fmt: skip
 MAMBA = Layer(None, mixer="mamba")
+OLDER = MappingProxyType({"linear_attention": "mamba", "full_attention": "attention"})
 WHOLE = MappingProxyType({"backbone": "model", "embeddings": "embed_tokens", "embedding": "embed_tokens"})
 
 
@@ -36,6 +41,19 @@ def read_limits(settings: Settings) -> tuple[float, float]:
     return limits[0], limits[1]
 
 
+def read_kinds(settings: Settings, known: Mapping[str, Layer], count: int) -> tuple[Layer, ...]:
+    """What each layer is, by `layer_types`, or by an older name of it; a file without has Mamba-2 everywhere. known:
+    by older names. Raises UnsupportedModel for others."""
+    kinds = settings.get("layer_types") or settings.get("layers_block_type") or ["mamba"] * count
+    kinds = [OLDER.get(kind, kind) for kind in kinds]
+    unknown = sorted(set(map(str, kinds)) - known.keys())
+    if unknown:
+        settings.refuse("layer_types", f"layers of kind {', '.join(unknown)} are not supported")
+    if len(kinds) < count:
+        raise ModelFileError(f"{settings.place} has {count} layers, but 'layer_types' says {len(kinds)}")
+    return tuple(known[kind] for kind in kinds[:count])
+
+
 def check_activation(settings: Settings, name: str) -> None:
     """Raises UnsupportedModel where what is convolved is not to go through a SiLU."""
     if settings.get(name, "silu") not in ("silu", "swish"):
@@ -45,10 +63,9 @@ def check_activation(settings: Settings, name: str) -> None:
 def read_scan(settings: Settings, inner: int, heads: str, head_dim: str, groups: str, state: str) -> Mamba2Spec:
     """inner: heads times their size. heads, head_dim, groups, state: the names of settings."""
     low, high = read_limits(settings)
-    spec = Mamba2Spec(
-        settings.number(heads), settings.number(head_dim, inner // settings.number(heads)), settings.number(groups),
-        settings.number(state), low, high,
-    )  # fmt: skip
+    count, said = settings.number(heads), settings.get(head_dim, "auto")
+    size = inner // count if said == "auto" else settings.number(head_dim)
+    spec = Mamba2Spec(count, size, settings.number(groups), settings.number(state), low, high)
     if spec.heads * spec.head_dim != inner or spec.heads % spec.groups:
         raise ModelFileError(
             f"{settings.place} says {inner} features in {spec.heads} heads of {spec.head_dim} and {spec.groups} groups "

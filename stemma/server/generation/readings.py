@@ -15,7 +15,7 @@ from stemma.server.http.errors import bad_request
 MAX_TEXTS = 2048
 """Of one request: OpenAI's limit."""
 
-READ = ("prompt_tokens", "cached_tokens", "prefilled_tokens", "recomputed_tokens")
+READ = ("prompt_tokens", "cached_tokens", "replayed_tokens", "prefilled_tokens", "recomputed_tokens")
 """What there is to account for of a text from which nothing goes on."""
 
 

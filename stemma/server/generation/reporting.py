@@ -31,6 +31,7 @@ def usage_report(usages: Sequence[Usage], num_choices: int = 1, num_reasoning: i
         "completion_tokens_details": {"reasoning_tokens": num_reasoning},
         "stemma": {
             "cached_tokens": total.cached_tokens,
+            "replayed_tokens": total.replayed_tokens,
             "prefilled_tokens": total.prefilled_tokens,
             "decoded_tokens": total.decoded_tokens,
             "jumped_tokens": total.jumped_tokens,

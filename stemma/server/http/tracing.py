@@ -62,6 +62,7 @@ def _of_generation(record: RequestRecord) -> dict[str, Any]:
         "gen_ai.usage.output_tokens": usage.completion_tokens,
         "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens,
         "gen_ai.response.finish_reasons": [completion.finish_reason for completion in record.completions],
+        "stemma.replayed_tokens": usage.replayed_tokens,
         "stemma.prefilled_tokens": usage.prefilled_tokens,
         "stemma.decoded_tokens": usage.decoded_tokens,
         "stemma.jumped_tokens": usage.jumped_tokens,

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from stemma.radix import CacheStats
+from stemma.radix import CacheStats, MarkStats
 from stemma.runtime.engine import EngineStats, Metrics
 from stemma.server.generation.service import Service
 from stemma.server.status.families import Reading, counter, counters, gauge, histogram
 
-KINDS = ("prompt", "completion", "cached", "prefilled", "decoded", "jumped", "recomputed")
+KINDS = ("prompt", "completion", "cached", "replayed", "prefilled", "decoded", "jumped", "recomputed")
 
 
 def own_metrics(reading: Reading) -> Iterator[Metric]:
@@ -85,6 +85,23 @@ def _cache(cache: CacheStats, block_size: int) -> Iterator[Metric]:
     yield counter("stemma_cache_hit_tokens", "Prompt tokens found in the cache", cache.hit_tokens)
     yield counter("stemma_cache_miss_tokens", "Prompt tokens not found", cache.miss_tokens)
     yield counter("stemma_evicted_blocks", "Blocks evicted", cache.evicted_blocks)
+    if cache.marks is not None:
+        yield from _marks(cache.marks)
+
+
+def _marks(marks: MarkStats) -> Iterator[Metric]:
+    """Only of models with windows or states."""
+    for name, text, suffix in (
+        ("stemma_state_slots", "Slots by state", "slots"),
+        ("stemma_window_blocks", "KV blocks of layers with a window by state", "window_blocks"),
+    ):
+        family = GaugeMetricFamily(name, text, labels=["state"])
+        for state in ("free", "leased", "cached"):
+            family.add_metric([state], getattr(marks, f"{state}_{suffix}"))
+        yield family
+    yield gauge("stemma_marks", "Places in the tree where one can go on", marks.num_marks)
+    yield counter("stemma_evicted_marks", "Marks evicted for want of room", marks.evicted)
+    yield counter("stemma_refused_marks", "Marks wanted that found no room", marks.refused)
 
 
 def _tenants(service: Service) -> Iterator[Metric]:

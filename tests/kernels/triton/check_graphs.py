@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
+from hybrid_network import NUM_HEADS, VOCABULARY, Hybrid, hybrid_step, shape_of
 from triton_support import DEVICE, EXACT, INTERPRETED, TOLERANCE, metadata_of
 
-from stemma.kernels.memory import Memory
+from stemma.kernels.memory import Memory, allocate
 from stemma.kernels.ops import AttentionMetadata, KVShape
 from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.triton import graphs, plan
@@ -110,6 +111,65 @@ def test_the_least_recently_used_graph_goes(bench: Bench, monkeypatch: pytest.Mo
     for count in (1, 2, 4, 2, 1):
         bench.step([(10 + index, 1) for index in range(count)])
     assert bench.graphs.num_graphs == 2
+
+
+class HybridBench:
+    """A network with windows and states, and two memories of equal contents."""
+
+    def __init__(self, recorder: str, patch: pytest.MonkeyPatch, num_full: int) -> None:
+        ops = TritonOps(DEVICE, EXACT)
+        network, shape = Hybrid(ops, num_full), shape_of(64, 24, num_full)
+        self.memories = allocate(ops, shape), allocate(ops, shape)
+        for mine, theirs in zip(*map(tensors_of, self.memories), strict=True):
+            mine.normal_()
+            theirs.copy_(mine)
+        self.record = Again(patch) if recorder == "again" else CudaRecorder()
+        self.eager = EagerExecutor(ops, network, self.memories[0])
+        self.graphs = GraphExecutor(ops, network, NUM_HEADS, self.memories[1], self.record)
+        self.random = np.random.default_rng(1)
+
+    def step(self, metadata: AttentionMetadata) -> None:
+        """Both ways, compared: logits of each sequence's last token, and all of both memories."""
+        ids = self.random.integers(0, VOCABULARY, len(metadata.positions)).astype(np.int32)
+        rows = (metadata.query_starts[1:] - 1).astype(np.int32)
+        before = [tensor.clone() for tensor in tensors_of(self.memories[0])]
+        expected, got = self.eager(ids, metadata, rows).clone(), self.graphs(ids, metadata, rows)
+        tolerance = TOLERANCE[EXACT]
+        torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
+        for mine, theirs in zip(*map(tensors_of, self.memories), strict=True):
+            torch.testing.assert_close(theirs, mine, rtol=tolerance, atol=tolerance)
+        assert metadata.states is not None
+        untouched = [slot for slot in range(24) if slot not in metadata.states.targets]
+        for old, new in zip(before, tensors_of(self.memories[1]), strict=True):
+            if len(new) == 24:
+                assert torch.equal(new[untouched], old[untouched])
+
+
+def tensors_of(memory: Memory) -> list[torch.Tensor]:
+    """All that a memory holds, of full layers, windows and states."""
+    assert memory.window is not None
+    assert memory.states is not None
+    return [*memory.full.tensors, *memory.window.tensors, *memory.states.conv, *memory.states.recurrent]
+
+
+@pytest.mark.parametrize("recorder", RECORDERS)
+def test_steps_with_windows_and_states(recorder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decode, drafts that each leave a state, what is replayed, a sequence that begins; smaller ones in the same
+    graph, where what the graph has room for beyond them reads and writes no slot."""
+    bench = HybridBench(recorder, monkeypatch, num_full=1)
+    bench.step(hybrid_step([(300, (1,)), (40, (1, 1, 1)), (5, (2,))], replayed=[1]))
+    bench.step(hybrid_step([(310, (1,)), (0, (1, 1, 1)), (7, (1,))]))
+    assert bench.graphs.num_graphs == 1
+    bench.step(hybrid_step([(22, (1,))]))
+    bench.step(hybrid_step([(0, (9, 4)), (30, (1,))]))
+    assert bench.graphs.num_graphs == 2
+
+
+@pytest.mark.parametrize("recorder", RECORDERS)
+def test_steps_of_a_model_without_full_layers(recorder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = HybridBench(recorder, monkeypatch, num_full=0)
+    bench.step(hybrid_step([(40, (1,)), (5, (1,)), (0, (1,))]))
+    assert bench.graphs.num_graphs == 1
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="counts what the interpreter's recorder did")

@@ -24,6 +24,11 @@ KERNELS = {
     "copy_kernel",
     "mask_kernel",
     "sample_kernel",
+    "conv_kernel",
+    "delta_kernel",
+    "scan_kernel",
+    "gate_kernel",
+    "gated_norm_kernel",
 }
 
 pytestmark = [
@@ -105,6 +110,13 @@ def test_decode_attention_fills_the_multiprocessor(rows: list[dict]) -> None:
     assert len(decode) >= 6
     assert min(row["programs"] for row in decode) >= 2
     assert next(row["programs"] for row in decode if "bf16 head_dim 128" in row["title"]) >= 4
+
+
+def test_recurrences_fill_the_multiprocessor(rows: list[dict]) -> None:
+    """Programs of one warp each, which wait for nobody; two or more for each of four schedulers."""
+    recurrences = [row for row in rows if row["kernel"] in ("delta_kernel", "scan_kernel")]
+    assert len(recurrences) >= 3
+    assert [row for row in recurrences if row["num_warps"] != 1 or row["programs"] < 8] == []
 
 
 def test_something_runs_on_every_multiprocessor(rows: list[dict]) -> None:

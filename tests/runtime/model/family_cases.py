@@ -61,6 +61,17 @@ CONV_EXPERTS: dict[str, Any] = {
 }  # fmt: skip
 PLAIN: dict[str, Any] = {}
 MAMBA2: dict[str, Any] = {"num_heads": 8, "head_dim": 16, "state_size": 16, "n_groups": 2}
+FALCON: dict[str, Any] = {"mamba_d_ssm": 96, "mamba_n_heads": 6, "mamba_n_groups": 2, "mamba_d_state": 16}
+FACTORS: dict[str, Any] = {
+    "embedding_multiplier": 3.0, "lm_head_multiplier": 0.3, "key_multiplier": 0.4, "attention_in_multiplier": 1.3,
+    "attention_out_multiplier": 0.7, "mlp_multipliers": [0.6, 1.7], "ssm_multipliers": [0.5, 0.8, 1.4, 0.9, 1.2],
+    "ssm_in_multiplier": 1.5, "ssm_out_multiplier": 0.6,
+}  # fmt: skip
+GRANITE_STATES: dict[str, Any] = {
+    "num_local_experts": 0, "shared_intermediate_size": 80, "mamba_n_heads": 8, "mamba_n_groups": 2,
+    "mamba_d_state": 16, "num_hidden_layers": 3, "position_embedding_type": None,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+}  # fmt: skip
 
 CASES: dict[str, list[dict[str, Any]]] = {
     "llama": [
@@ -78,6 +89,13 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "exaone4": [
         {**windows(0, 0), "sliding_window": None}, windows(1, 0), windows(1, 1),
         {"sliding_window": 40, "sliding_window_pattern": 2, "num_hidden_layers": 3},
+    ],
+    "falcon_h1": [
+        FALCON, {**FALCON, "mamba_rms_norm": True}, {**FALCON, "mamba_rms_norm": True, "mamba_norm_before_gate": False},
+        {**FALCON, "mamba_n_groups": 1, "mamba_d_ssm": None, "mamba_n_heads": 8}, {**FALCON, **FACTORS},
+        {**FALCON, **FACTORS, **BIASED, "mlp_bias": True, "mamba_proj_bias": True, "projectors_bias": True,
+         "mamba_conv_bias": False},
+        {**FALCON, "time_step_limit": [0.5, 1.2]}, {**FALCON, **TIED, **rope(theta=1e6)},
     ],
     "gemma": [PLAIN, UNTIED, BIASED, {"hidden_act": "silu"}],
     "gemma2": [
@@ -97,6 +115,12 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"logits_scaling": 4.0}, BIASED, {"mlp_bias": True},
     ],
     "granitemoehybrid": [
+        GRANITE_STATES, {**GRANITE_STATES, "position_embedding_type": "rope"}, {**GRANITE_STATES, "mamba_n_groups": 1},
+        {**GRANITE_STATES, "residual_multiplier": 0.4, "embedding_multiplier": 3.0, "attention_multiplier": 0.1},
+        {**GRANITE_STATES, "num_local_experts": 4, "num_experts_per_tok": 3, "residual_multiplier": 0.4},
+        {**GRANITE_STATES, "mamba_proj_bias": True, "mamba_conv_bias": False, "time_step_limit": [0.5, 1.2]},
+        {**GRANITE_STATES, "mamba_expand": 3, "mamba_n_heads": 12, "mamba_d_conv": 3, "shared_intermediate_size": 96},
+    ] + [
         {**kind, "num_local_experts": 0, "shared_intermediate_size": 80, "layer_types": ["full_attention"] * 2}
         for kind in ({"position_embedding_type": "rope"}, {"position_embedding_type": None},
                      {"position_embedding_type": "rope", "attention_multiplier": 0.1, "logits_scaling": 3.0})

@@ -21,7 +21,7 @@ from tests.runtime.model.gguf_writing import ADD, Array, interleaved, write_byte
 Config = transformers.PreTrainedConfig
 ARCHITECTURES = {
     "mistral": "llama", "gemma3_text": "gemma3", "hunyuan_v1_dense": "hunyuan-dense", "ministral3": "mistral3",
-    "olmo3": "olmo2", "glm": "chatglm", "granitemoehybrid": "granite", "mixtral": "llama",
+    "olmo3": "olmo2", "falcon_h1": "falcon-h1", "glm": "chatglm", "granitemoehybrid": "granite", "mixtral": "llama",
     "granitemoe": "granitemoe", "granitemoeshared": "granitemoe",
     "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "glm4_moe": "glm4moe", "gpt_oss": "gpt-oss",
     "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", **DELTA, **CONV,
@@ -32,9 +32,15 @@ ONE_MORE = frozenset({"gemma", "gemma2", "gemma3_text"})
 
 
 def architecture_of(config: Config) -> str:
+    if config.model_type == "granitemoehybrid" and has_states(config):
+        return "granitehybrid"
     if getattr(config, "num_local_experts", 0) and config.model_type == "granitemoehybrid":
         return "granitemoe"
     return ARCHITECTURES.get(config.model_type, config.model_type)
+
+
+def has_states(config: Config) -> bool:
+    return "linear_attention" in (getattr(config, "layer_types", None) or ())
 
 
 def write_family(
@@ -53,8 +59,8 @@ def write_family(
     for name, values in (tensors or tensors_of(model)).items():
         mapped = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert mapped is not None, name
-        whole = mapped.endswith((".weight", ".bias", ".ssm_a"))
-        writer.add_tensor(mapped if whole else f"{mapped}.weight", values)
+        bare = mapped.endswith((".weight", ".bias")) or name.endswith((".A_log", ".D", ".pre_ff_layernorm.weight"))
+        writer.add_tensor(mapped if bare else f"{mapped}.weight", values)
     for name, divisors in rope_tensors(config).items():
         writer.add_tensor(name, np.array(divisors, dtype=np.float32))
     writer.write_header_to_file()
@@ -79,8 +85,43 @@ def tensors_of(model: transformers.PreTrainedModel) -> dict[str, Array]:
         if name.endswith("kv_b_proj.weight") and architecture_of(config) == "deepseek2":
             found |= apart(name, values, config)
             continue
+        if config.model_type == "falcon_h1":
+            values = multiplied(name, values, config)
+        if config.model_type not in DELTA:
+            name, values = of_states(name, values, config)
         found |= {own: np.ascontiguousarray(each) for own, each in changed(name, values, config).items()}
     return found
+
+
+def multiplied(name: str, values: Array, config: Config) -> Array:
+    """Of Falcon-H1, whose factors are in the matrices of GGUF files."""
+    if name.endswith("in_proj.weight"):
+        inner, both = config.mamba_d_ssm, config.mamba_n_groups * config.mamba_d_state
+        sizes = [inner, inner, both, both, config.mamba_n_heads]
+        of_rows = np.repeat(config.ssm_multipliers, sizes)[:, None]
+        return np.asarray(values * config.ssm_in_multiplier * of_rows, dtype=np.float32)
+    read, parts = config.attention_in_multiplier, {
+        "q_proj": 1.0, "v_proj": 1.0, "k_proj": config.key_multiplier, "o_proj": config.attention_out_multiplier,
+        "gate_proj": config.mlp_multipliers[0], "down_proj": config.mlp_multipliers[1],
+        "out_proj": config.ssm_out_multiplier, "lm_head": config.lm_head_multiplier,
+        "embed_tokens": config.embedding_multiplier,
+    }  # fmt: skip
+    part = name.split(".")[-2]
+    return np.asarray(values * (read if part[0] in "qkv" else 1.0) * parts.get(part, 1.0), dtype=np.float32)
+
+
+def of_states(name: str, values: Array, config: Config) -> tuple[str, Array]:
+    """Of a Mamba-2 layer: columns, and the norm by groups. A is what the scan takes."""
+    if name.endswith("A_log"):
+        values = -np.exp(values)
+    if name.endswith((".A_log", ".D")):
+        values = values[:, None]
+    if name.endswith("conv1d.weight"):
+        values = values.squeeze(1)
+    if name.endswith(("mixer.norm.weight", "mamba.norm.weight")):
+        groups = getattr(config, "n_groups", None) or config.mamba_n_groups
+        values = values.reshape(groups, -1)
+    return name.replace(".dt_bias", ".dt_proj.bias"), values
 
 
 def apart(name: str, values: Array, config: Config) -> dict[str, Array]:
@@ -128,7 +169,38 @@ def together(saved: dict[str, Array]) -> dict[str, Array]:
     return found | {name: np.stack(values) for name, values in (stacks | normed).items()}
 
 
+def states(config: Config) -> dict[str, Any]:
+    """Of Mamba-2 layers; `head_count_kv` is 0 in layers that have no attention."""
+    names = {"ssm.conv_kernel": ("conv_kernel", "mamba_d_conv"), "ssm.group_count": ("n_groups", "mamba_n_groups"),
+             "ssm.state_size": ("state_size", "ssm_state_size", "mamba_d_state"),
+             "ssm.time_step_rank": ("mamba_num_heads", "mamba_n_heads", "num_heads")}  # fmt: skip
+    said = {key: next(getattr(config, name) for name in olds if hasattr(config, name)) for key, olds in names.items()}
+    sizes = [getattr(config, name) for name in ("mamba_head_dim", "mamba_d_head", "head_dim") if hasattr(config, name)]
+    return said | {"ssm.inner_size": sizes[0] * said["ssm.time_step_rank"]}
+
+
+def granite_states(config: Config) -> dict[str, Any]:
+    heads = [config.num_key_value_heads if kind == "full_attention" else 0 for kind in config.layer_types]
+    endless = {} if config.position_embedding_type == "rope" else {"context_length": 2**20}
+    return states(config) | {"attention.head_count_kv": heads} | endless if has_states(config) else {}
+
+
+def mamba2(config: Config) -> dict[str, Any]:
+    """Nothing of attention."""
+    return states(config) | {
+        "block_count": config.num_hidden_layers, "context_length": 2**20, "embedding_length": config.hidden_size,
+        "feed_forward_length": 0, "attention.head_count": 0,
+        "attention.layer_norm_rms_epsilon": config.layer_norm_epsilon,
+    }  # fmt: skip
+
+
+WHOLE: dict[str, Callable[[Config], dict[str, Any]]] = {"mamba2": mamba2}
+"""Families whose keys are all their own."""
+
+
 def metadata_of(config: Config) -> dict[str, Any]:
+    if config.model_type in WHOLE:
+        return WHOLE[config.model_type](config)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     rope = full_rope(config)
     epsilon = getattr(config, "rms_norm_eps", getattr(config, "norm_eps", None))
@@ -147,7 +219,7 @@ def metadata_of(config: Config) -> dict[str, Any]:
 
 
 def full_rope(config: Config) -> dict[str, Any]:
-    rope = config.rope_parameters
+    rope = getattr(config, "rope_parameters", {})
     return dict(rope.get("full_attention", rope))
 
 
@@ -265,6 +337,7 @@ def deepseek(config: Config, scores: int) -> dict[str, Any]:
 OWN: dict[str, Callable[[Config], dict[str, Any]]] = {
     "cohere2": lambda config: windows(config) | {"logit_scale": float(config.logit_scale)},
     "exaone4": windows,
+    "falcon_h1": states,
     "gemma2": caps,
     "gemma3_text": caps,
     "granite": scales,
@@ -279,7 +352,10 @@ OWN: dict[str, Callable[[Config], dict[str, Any]]] = {
     "granitemoe": lambda config: scales(config) | experts(config),
     "granitemoeshared": lambda config: scales(config) | shared(config),
     "granitemoehybrid": lambda config: (
-        scales(config) | shared(config) | {"rope.scaling.finetuned": config.position_embedding_type == "rope"}
+        scales(config)
+        | shared(config)
+        | granite_states(config)
+        | {"rope.scaling.finetuned": config.position_embedding_type == "rope"}
     ),
     "glm4_moe": glm_experts,
     "deepseek_v2": lambda config: deepseek(config, scores=1),

@@ -18,7 +18,7 @@ SIZES = ("intermediate_size", "vocab_size", "max_position_embeddings", "num_atte
 ONLY_WITH_OTHERS = frozenset(
     {"model_type", "max_window_layers", "use_sliding_window", "sliding_window", "layer_types", "rope_parameters",
      "no_rope_layer_interval", "no_rope_layers", "original_max_position_embeddings", "num_hidden_layers",
-     "full_attn_idxs"}
+     "mamba_expand", "mamba_norm_before_gate", "full_attn_idxs"}
 )  # fmt: skip
 """Settings that count only where another is on: the cases of logits have those."""
 

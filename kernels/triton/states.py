@@ -1,0 +1,154 @@
+"""Slots on a GPU, one tensor a layer for each kind of state, and a step's pieces as the kernels read them.
+
+conv        (slots, earlier inputs, channels)  float32
+recurrent   (slots, heads, rows, columns)      float32, a head's state is contiguous
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from stemma.kernels.states import ZEROS, DeltaRuleSpec, Mamba2Spec, StateMetadata, StateShape
+from stemma.kernels.triton.plan import CapacityError, Uploads
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TritonStates:
+    shape: StateShape
+    conv: tuple[torch.Tensor, ...]
+    recurrent: tuple[torch.Tensor, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self._tensors)
+
+    @property
+    def format(self) -> str:
+        return "float32"
+
+    @property
+    def _tensors(self) -> tuple[torch.Tensor, ...]:
+        return *self.conv, *self.recurrent
+
+    def read(self, slots: Sequence[int]) -> bytes:
+        """Slot by slot, the convolutions of all layers, then the rest."""
+        index = torch.tensor(slots, dtype=torch.int64, device=self._tensors[0].device)
+        rows = torch.cat([tensor.index_select(0, index).flatten(1) for tensor in self._tensors], dim=1)
+        return rows.cpu().numpy().tobytes()
+
+    def write(self, slots: Sequence[int], data: bytes) -> None:
+        """Put back what `read` returned. Raises ValueError if the size does not fit."""
+        if len(data) != len(slots) * self.shape.slot_bytes:
+            raise ValueError(f"{len(data)} bytes do not fit {len(slots)} slots; the snapshot is another model's")
+        if not slots:
+            return
+        device = self._tensors[0].device
+        index = torch.tensor(slots, dtype=torch.int64, device=device)
+        rows = torch.frombuffer(bytearray(data), dtype=torch.float32).view(len(slots), -1).to(device)
+        sizes = [tensor[0].numel() for tensor in self._tensors]
+        for tensor, part in zip(self._tensors, torch.split(rows, sizes, dim=1), strict=True):
+            tensor.index_copy_(0, index, part.reshape(len(slots), *tensor.shape[1:]))
+
+
+def allocate(shape: StateShape, device: torch.device) -> TritonStates:
+    """Slots of zeros. Raises MemoryError if they do not fit the device."""
+    count = shape.num_slots
+    try:
+        return TritonStates(
+            shape,
+            tuple(torch.zeros(count, *layer.conv[::-1], device=device) for layer in shape.layers),
+            tuple(torch.zeros(count, *layer.recurrent, device=device) for layer in shape.layers),
+        )
+    except (RuntimeError, torch.OutOfMemoryError) as error:
+        size = f"{count} slots of {shape.slot_bytes:,} bytes"
+        raise MemoryError(f"{size} do not fit {device}; use fewer slots") from error
+
+
+# What is packed once --------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, eq=False)
+class TritonConv:
+    weight: torch.Tensor  # (taps, channels) float32
+    bias: torch.Tensor | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TritonDelta:
+    spec: DeltaRuleSpec
+    rates: torch.Tensor  # (value_heads,) A, float32
+    dt_bias: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TritonScan:
+    spec: Mamba2Spec
+    rates: torch.Tensor  # (heads,) A, float32
+    skips: torch.Tensor
+    dt_bias: torch.Tensor
+
+
+# A step ---------------------------------------------------------------------------------------------------------------
+class StateCapacity(NamedTuple):
+    """How much a plan's buffers hold: the grids of its kernels, whatever a step needs of them."""
+
+    num_tokens: int
+    num_sequences: int
+    num_pieces: int
+
+
+def state_needed(metadata: StateMetadata) -> StateCapacity:
+    """What this step needs."""
+    return StateCapacity(int(metadata.starts[-1]), len(metadata.rows) - 1, len(metadata.targets))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StatePlan:
+    """The pieces of a step on the device. Room beyond them is sequences without pieces, pieces that are written
+    nowhere, and tokens of which nothing is kept."""
+
+    capacity: StateCapacity
+    uploads: Uploads
+
+    def put(self, metadata: StateMetadata) -> None:
+        """Another step in the same buffers. Raises CapacityError if it does not fit."""
+        wanted = state_needed(metadata)
+        if any(need > have for need, have in zip(wanted, self.capacity, strict=True)):
+            raise CapacityError(f"a step of {wanted} does not fit a plan of {self.capacity}; make it a plan of its own")
+        begins, lengths = metadata.starts[metadata.rows[:-1]], np.diff(metadata.starts[metadata.rows])
+        inner = np.delete(np.arange(wanted.num_pieces), metadata.rows[:-1])
+        assert np.array_equal(metadata.sources[inner], metadata.targets[inner - 1]), "a piece does not go on"
+        self.uploads.send(
+            {
+                "firsts": np.repeat(begins, lengths),
+                "origins": np.repeat(metadata.sources[metadata.rows[:-1]], lengths),
+                "rows": metadata.rows,
+                "starts": metadata.starts,
+                "sources": metadata.sources,
+                "targets": metadata.targets,
+            },
+            fill={"origins": ZEROS, "rows": wanted.num_pieces, "starts": wanted.num_tokens, "targets": -1},
+        )
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """firsts, origins: (tokens,) the first row of a token's sequence, and the slot it begins with. The others are
+        those of `StateMetadata`."""
+        return self.uploads[name]
+
+
+def state_plan(capacity: StateCapacity, metadata: StateMetadata, device: torch.device) -> StatePlan:
+    """A plan of a capacity, holding `metadata`. Raises CapacityError if it does not fit."""
+    sizes = {
+        "firsts": capacity.num_tokens,
+        "origins": capacity.num_tokens,
+        "rows": capacity.num_sequences + 1,
+        "starts": capacity.num_pieces + 1,
+        "sources": capacity.num_pieces,
+        "targets": capacity.num_pieces,
+    }
+    plan = StatePlan(capacity, Uploads(sizes, device))
+    plan.put(metadata)
+    return plan

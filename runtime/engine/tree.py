@@ -16,7 +16,8 @@ class TreeNode:
     namespace goes on from a text that all share.
 
     blocks: physical blocks that this node owns. references: leases on it and on what is below. hits: how often it was
-    matched. idle: seconds since it was last used.
+    matched. idle: seconds since it was last used. marks: places in it where a model with windows or states can go on,
+    counted in tokens from the root.
     """
 
     tokens: list[int]
@@ -26,6 +27,7 @@ class TreeNode:
     idle: float
     namespace: str | None = None
     children: list[TreeNode] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
 
     @property
     def num_tokens(self) -> int:
@@ -49,6 +51,7 @@ def snapshot(cache: PrefixCache, now: float) -> list[TreeNode]:
             references=node.ref_count,
             hits=node.hits,
             idle=max(0.0, now - node.last_access),
+            marks=sorted(node.marks or ()),
             namespace=owner(node) if node.private and node.parent is not None and not node.parent.private else None,
         )
         made[id(node)] = picture

@@ -34,13 +34,23 @@ def ask(url: str, path: str, key: str | None, body: dict[str, Any] | None = None
         raise ServerUnreachable(f"no server answers at {url} ({error}); start one with `stemma serve`") from error
 
 
+def why_replayed(hit_len: int, match_len: int) -> str:
+    """Of a model with windows or states."""
+    return (
+        f"{match_len} tokens match, and there is no mark between {hit_len} and {match_len}: "
+        f"{match_len - hit_len} are computed again"
+    )
+
+
 def show_explanation(said: dict[str, Any]) -> Group:
     """How much of a prompt is cached, with the text around the place where the cache stops matching."""
     share = said["hit_len"] / max(said["num_tokens"], 1)
     head = Text(f"{said['hit_len']} of {said['num_tokens']} tokens are cached ({share:.0%}): ")
     head.append(said["explanation"], style="bold")
     place = Text("... ").append(said["matched_text"], style="green").append("│").append(said["next_text"], style="red")
-    lines = [head, place] if said["hit_len"] < said["num_tokens"] else [head]
+    lines = [head, place] if said["match_len"] < said["num_tokens"] else [head]
+    if said["match_len"] > said["hit_len"]:
+        lines.append(Text(f"{why_replayed(said['hit_len'], said['match_len'])}", style="dim"))
     if said["expected"]:
         texts = ", ".join(repr(item["text"]) for item in said["expected"])
         lines.append(Text(f"the cache goes on with {texts}", style="dim"))

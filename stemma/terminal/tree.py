@@ -16,6 +16,8 @@ Decode = Callable[[list[int]], str]
 EXCERPT = 48
 """Characters of a node's text that are shown."""
 
+MAX_MARKS = 4
+
 
 @dataclass(slots=True)
 class Branch:
@@ -27,6 +29,7 @@ class Branch:
     references: int
     text: str
     running: bool = False
+    marks: list[int] = field(default_factory=list)
     children: list[Branch] = field(default_factory=list)
 
     @property
@@ -43,8 +46,9 @@ def of_engine(roots: Iterable[TreeNode], decode: Decode) -> dict[str, list[Branc
 def _of_node(node: TreeNode, decode: Decode) -> Branch:
     children = [_of_node(child, decode) for child in node.children]
     return Branch(
-        len(node.tokens), len(node.blocks), node.hits, node.references, decode(node.tokens), children=children
-    )
+        len(node.tokens), len(node.blocks), node.hits, node.references, decode(node.tokens), marks=node.marks,
+        children=children,
+    )  # fmt: skip
 
 
 def of_report(report: Mapping[str, Any]) -> dict[str, list[Branch]]:
@@ -53,7 +57,7 @@ def of_report(report: Mapping[str, Any]) -> dict[str, list[Branch]]:
     for node in report["nodes"]:
         running = "running" in node
         counts = (node["tokens"], node.get("blocks", 0), node.get("hits", 0), node.get("references", 0))
-        made[node["id"]] = Branch(*counts, node["text"], running)
+        made[node["id"]] = Branch(*counts, node["text"], running, list(node.get("marks", ())))
     roots: dict[str, list[Branch]] = {}
     for node in report["nodes"]:
         parent = made.get(node["parent"])
@@ -91,6 +95,9 @@ def _label(branch: Branch) -> Text:
         label.append(f"  {branch.hits:>3} hits", style="yellow")
     if branch.references:
         label.append(f"  {branch.references} refs", style="magenta")
+    if branch.marks:
+        label.append(f"  marks at {', '.join(map(str, branch.marks[:MAX_MARKS]))}", style="blue")
+        label.append(", ..." if len(branch.marks) > MAX_MARKS else "", style="blue")
     label.append(f"  {excerpt(branch.text)}", style="default")
     return label
 
@@ -114,6 +121,7 @@ def as_json(roots: Iterable[TreeNode], decode: Decode) -> list[dict[str, Any]]:
             "references": node.references,
             "hits": node.hits,
             "idle_seconds": round(node.idle, 3),
+            "marks": node.marks,
             "text": decode(node.tokens),
             "children": as_json(node.children, decode),
         }

@@ -202,6 +202,8 @@ class Remote:
             evicted_at=None,
             evicted_len=found["evicted_tokens"],
             copied_tokens=found["copied_tokens"],
+            replayed_len=found["match_len"] - found["hit_len"],
+            marks=tuple(found["marks"]),
         )
 
     def tree(self) -> list[TreeNode]:

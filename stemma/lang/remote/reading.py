@@ -26,6 +26,7 @@ def tree_of(report: Mapping[str, Any]) -> list[TreeNode]:
     for each in report["nodes"]:
         counts = (each["references"], each["hits"], each["idle"])
         node = TreeNode(each["tokens"], each["blocks"], *counts, namespace=each["namespace"])
+        node.marks = list(each["marks"])
         made.append(node)
         (roots if each["parent"] is None else made[each["parent"]].children).append(node)
     return roots

@@ -24,9 +24,14 @@ class StateExplanation(NamedTuple):
     def __str__(self) -> str:
         found = self.found
         head = f"{found.hit_len} of {found.num_tokens} tokens are cached"
+        if found.replayed_len:
+            head += (
+                f" ({found.match_len} match, and without a mark between {found.hit_len} and {found.match_len} "
+                f"{found.replayed_len} are computed again)"
+            )
         match found.reason:
             case Reason.COMPLETE:
-                return f"all {found.num_tokens} tokens are cached"
+                return head if found.replayed_len else f"all {found.num_tokens} tokens are cached"
             case Reason.DIVERGED:
                 others = " or ".join(map(repr, self.expected))
                 return f"{head}: behind {self.before!r} comes {self.after!r}, the cache goes on with {others}"

@@ -16,7 +16,7 @@ def nodes_of(roots: Sequence[TreeNode], tenant: Tenant) -> list[dict[str, Any]]:
     listed: list[dict[str, Any]] = []
     for root in visible_roots(roots, tenant):
         for node, parent in _walk(root, len(listed)):
-            report = {name: getattr(node, name) for name in ("tokens", "blocks", "references", "hits", "idle")}
+            report = {name: getattr(node, name) for name in ("tokens", "blocks", "references", "hits", "idle", "marks")}
             namespace = None if node.namespace is None else tenant.own_name(node.namespace)
             listed.append({**report, "parent": parent, "namespace": namespace})
     return listed

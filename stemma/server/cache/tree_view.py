@@ -26,7 +26,7 @@ HEAD_TOKENS, TAIL_TOKENS = 48, 16
 
 class RawNode(NamedTuple):
     """A node as it is read between two steps. key, parent: identities that hold within one reading. scope: the
-    namespace whose text it is."""
+    namespace whose text it is. marks: positions at which a model with windows or states can go on."""
 
     key: int
     parent: int
@@ -37,6 +37,7 @@ class RawNode(NamedTuple):
     references: int
     hits: int
     used: float
+    marks: list[int]
 
 
 class RawRun(NamedTuple):
@@ -74,6 +75,7 @@ def read(scheduler: Scheduler) -> CacheSnapshot:
             node.ref_count,
             node.hits,
             node.last_access,
+            sorted(node.marks or ()),
         )
         for node in scheduler.cache.walk()
     ]
@@ -173,6 +175,7 @@ def draw(
             "references": raw.references,
             "hits": raw.hits,
             "used": round(raw.used + offset, 1),
+            "marks": raw.marks,
             "text": texts.of(name, num_tokens, raw.tokens),
         }
     num_same: Counter[str] = Counter()
@@ -185,6 +188,7 @@ def draw(
     stats = reading.stats
     counters = {
         "cached": usage.cached_tokens,
+        "replayed": usage.replayed_tokens,
         "prefilled": usage.prefilled_tokens,
         "decoded": usage.decoded_tokens,
         "jumped": usage.jumped_tokens,
@@ -197,6 +201,14 @@ def draw(
         "blocks_cached": stats.cached,
         "evicted_blocks": stats.evicted_blocks,
     }
+    if stats.marks is not None:
+        counters |= {
+            "marks": stats.marks.num_marks,
+            "slots_total": stats.marks.slots,
+            "slots_free": stats.marks.free_slots,
+            "window_blocks_total": stats.marks.window_blocks,
+            "window_blocks_free": stats.marks.free_window_blocks,
+        }
     return Picture(round(reading.now + offset, 1), counters, by_id)
 
 

@@ -91,14 +91,15 @@ def _cache(cache: CacheStats, block_size: int) -> Iterator[Metric]:
 
 def _marks(marks: MarkStats) -> Iterator[Metric]:
     """Only of models with windows or states."""
-    for name, text, suffix in (
-        ("stemma_state_slots", "Slots by state", "slots"),
-        ("stemma_window_blocks", "KV blocks of layers with a window by state", "window_blocks"),
+    for name, text, kind, total in (
+        ("stemma_state_slots", "Slots by state", "slots", marks.slots),
+        ("stemma_window_blocks", "KV blocks of layers with a window by state", "window_blocks", marks.window_blocks),
     ):
         family = GaugeMetricFamily(name, text, labels=["state"])
         for state in ("free", "leased", "cached"):
-            family.add_metric([state], getattr(marks, f"{state}_{suffix}"))
-        yield family
+            family.add_metric([state], getattr(marks, f"{state}_{kind}"))
+        if total:
+            yield family
     yield gauge("stemma_marks", "Places in the tree where one can go on", marks.num_marks)
     yield counter("stemma_evicted_marks", "Marks evicted for want of room", marks.evicted)
     yield counter("stemma_refused_marks", "Marks wanted that found no room", marks.refused)

@@ -5,7 +5,7 @@ const SCALES = {
   dark: ["#262d33", "#233943", "#214754", "#1f5663", "#226670", "#2f7879", "#468b84", "#659f90", "#8bb5a0", "#b7ccb4"],
 };
 export const TENANTS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999933", "#888888"];
-export const FIGURES = { cached: "#009e73", prefilled: "#e69f00", decoded: "#0072b2", jumped: "#cc79a7" };
+export const FIGURES = { cached: "#009e73", replayed: "#f0e442", prefilled: "#e69f00", decoded: "#0072b2", jumped: "#cc79a7" };
 
 // What a node is filled with. scheme: "light" or "dark"; by: "age", "references" or "tenant".
 export function fillOf(record, { by, scheme, now, tenants }) {

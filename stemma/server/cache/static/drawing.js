@@ -53,8 +53,19 @@ function block(pen, node, camera, look, done) {
   pen.fill();
   if (node.shown.length === 0 && node.kids.length && h > 6) pages(pen, x, y, w, h, fill);
   if (node.record.running !== undefined && h > 2) stripes(pen, x, y, w, h, look);
+  if (node.record.marks?.length && h > 4) places(pen, node.record, { x, y, w, h }, fill);
   if (h >= 14 && w >= 26) label(pen, node, { x, y, w, h }, fill, camera, look, done);
   pen.globalAlpha = 1;
+}
+
+// Where a model with windows or states can go on: a tick at its token, with a point on top.
+function places(pen, record, { x, y, w, h }, fill) {
+  pen.strokeStyle = pen.fillStyle = inkOn(fill); pen.lineWidth = 1;
+  for (const place of record.marks) {
+    const px = Math.round(x + w * (place - record.start) / record.tokens) - 1.5;
+    pen.beginPath(); pen.moveTo(px, y + 1); pen.lineTo(px, y + h - 1); pen.stroke();
+    pen.beginPath(); pen.arc(px, y + 2.5, 2, 0, 2 * Math.PI); pen.fill();
+  }
 }
 
 function faintness(node, look) {

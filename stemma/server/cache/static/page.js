@@ -242,7 +242,7 @@ class Page {
     state.textContent = this.history.held ? "paused" : "live";
     state.className = this.history.held ? "past" : "live";
   }
-  #legend() { showLegend({ ...this.#look, tenants: this.layout.tenants }); }
+  #legend() { showLegend({ ...this.#look, tenants: this.layout.tenants, hasMarks: this.history.counters.marks !== undefined }); }
   #card() {
     const node = this.chosen, isFolded = this.folded.has(this.selected);
     const acts = [["zoom on it", () => this.frame()]];

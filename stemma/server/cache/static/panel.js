@@ -20,9 +20,12 @@ function swatch(fill) {
 export function showCounters(counters, numNodes) {
   if (counters.blocks_total === undefined) return;
   const percent = Math.round(100 * (counters.blocks_total - counters.blocks_free) / counters.blocks_total);
-  const shown = { cached: counters.cached, prefilled: counters.prefilled, decoded: counters.decoded,
-    jumped: counters.jumped, running: counters.running, waiting: counters.waiting, nodes: numNodes,
-    "pool in use": percent + " %", "blocks evicted": counters.evicted_blocks };
+  const used = (total, free) => total ? Math.round(100 * (total - free) / total) + " %" : undefined;
+  const shown = { cached: counters.cached, replayed: counters.replayed || undefined, prefilled: counters.prefilled,
+    decoded: counters.decoded, jumped: counters.jumped, running: counters.running, waiting: counters.waiting,
+    nodes: numNodes, "pool in use": percent + " %", "blocks evicted": counters.evicted_blocks, marks: counters.marks,
+    "slots in use": used(counters.slots_total, counters.slots_free),
+    "window blocks in use": used(counters.window_blocks_total, counters.window_blocks_free) };
   $("counters").replaceChildren(...Object.entries(shown).filter(([, value]) => value !== undefined).map(([name, value]) => {
     const box = document.createElement("div");
     if (FIGURES[name]) box.append(swatch(FIGURES[name]));
@@ -33,7 +36,9 @@ export function showCounters(counters, numNodes) {
 
 export function showLegend(look) {
   const ink = look.ink, striped = `repeating-linear-gradient(45deg, ${ink.flow} 0 2px, #0000 2px 5px)`;
+  const tick = `linear-gradient(90deg, #0000 40%, ${ink.focus} 40% 60%, #0000 60%)`;
   const items = [...legendOf(look), [striped, "running"], [ink.hit, "hit"], [ink.made, "new"], [ink.evicted, "evicted"]];
+  if (look.hasMarks) items.push([tick, "mark: one can go on here"]);
   $("legend").replaceChildren(...items.map(([fill, text]) => {
     const item = made("span", swatch(fill));
     item.append(text);
@@ -43,6 +48,13 @@ export function showLegend(look) {
 
 const count = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
 
+// Where one can go on in an edge; only a model with windows or states has such places.
+function placesOf(record) {
+  if (!record.marks?.length) return "";
+  const shown = record.marks.slice(0, 6).map((place) => place.toLocaleString("en")).join(", ");
+  return ` · ${count(record.marks.length, "mark")} at ${shown}${record.marks.length > 6 ? ", ..." : ""}`;
+}
+
 export function describe(node, now) {
   const { record } = node;
   if (record.running !== undefined)
@@ -50,7 +62,7 @@ export function describe(node, now) {
   const below = node.size > 1 ? ` · ${count(node.size - 1, "node")} below` : "";
   return `${node.isGhost ? "evicted: " : ""}${count(record.tokens, "token")} in ${count(record.blocks, "block")} · ` +
     `${count(record.hits, "hit")} · ${count(record.references, "reference")} · ` +
-    `used ${Math.max(0, Math.round(now - record.used))} s ago${below}`;
+    `used ${Math.max(0, Math.round(now - record.used))} s ago${placesOf(record)}${below}`;
 }
 
 export function showTip(node, now, px, py) {

@@ -38,6 +38,8 @@ async def messages(context: RequestContext[Service, MessagesRequest]) -> Respons
     _name_unused(body, turns, context.reader)
     if len({one.seconds for one in asked}) > len(kept):
         context.reader.unused["cache_control"] = None
+    if service.system_ends is not None:
+        turn.options["marks_at"] = [*turn.options.get("marks_at", ()), *(each.num_tokens for each in kept)]
     num_cached = await service.work(_num_cached, turn) if body.stream else 0
     generations = start_turn(context, turn, "messages", None, body.max_tokens)
     return await reply(context, MessageAnswer(turn, body, kept, num_cached), generations)

@@ -43,6 +43,10 @@ async def prepare_chat(context: RequestContext[Service, Any], body: ChatRequest,
     tools = tool_use(body)
     with errors_of_prompt_named(prompt_param):
         prompt = await service.work(chat_prompt, service, body, tools, options["namespace"])
+    if service.system_ends is not None and body.prompt_token_ids is None:
+        given = body.messages, tools.offered, template_values(body), prompt.tokens
+        place = await service.work(service.system_ends.find, *given)
+        options["marks_at"] = [] if place is None else [place]
     standing = service.prompter.standing(prompt.tokens)
     constraint = chat_constraint(body, tools, service.prompter.tongue, standing)
     await constrain(context, options, constraint)

@@ -23,6 +23,7 @@ from stemma.server.http.keys import Tenant
 from stemma.server.http.state import HttpState
 from stemma.server.outputs.compiling import Compilers
 from stemma.server.prompts.beginnings import beginnings
+from stemma.server.prompts.places import SystemEnds
 from stemma.server.prompts.prompter import ChatPrompter
 from stemma.server.prompts.turns import TurnMemory
 from stemma.server.store.records import Limits
@@ -58,6 +59,7 @@ class Service(HttpState):
         self.texts = TokenTexts(self.tokenizer)
         self.turns = TurnMemory(config.turn_memory_bytes)
         self.prompter = ChatPrompter(engine.loaded, engine.tongue, self.turns)
+        self.system_ends = None if engine.loaded.config.marks is None else SystemEnds(self.prompter)
         self.pins = Pins()
         self.compilers = Compilers(engine, config.compile_seconds)
         limits = Limits(config.max_state_objects, config.max_state_bytes, config.max_files_bytes)

@@ -83,3 +83,37 @@ async def test_what_is_warm_or_pinned_is_gone_on_with_to_the_token(client: Any) 
         assert (usage["cached_tokens"], usage["replayed_tokens"]) == (len(text), 0)
     for pin in (await client.get("/cache/pins"))["pins"]:
         await client.http.delete(f"/cache/pins/{pin['id']}")
+
+
+async def test_another_chat_goes_on_behind_the_system_message(client: Any) -> None:
+    system = {"role": "system", "content": "You answer in one word, whatever is asked."}
+    usages = []
+    for question in ("one?", "another, longer?"):
+        messages = [system, {"role": "user", "content": question}]
+        answer = await client.post("/v1/chat/completions", messages=messages, max_tokens=3)
+        usages.append(answer["usage"]["stemma"])
+    assert usages[1]["cached_tokens"] > len(system["content"])
+    assert usages[1]["replayed_tokens"] == 0
+
+
+async def test_a_chat_goes_on_from_its_last_answer(client: Any) -> None:
+    messages = [{"role": "user", "content": "a question that is long enough to matter"}]
+    first = await client.post("/v1/chat/completions", messages=messages, max_tokens=12)
+    said = first["choices"][0]["message"]["content"]
+    again = [*messages, {"role": "assistant", "content": said}, {"role": "user", "content": "and?"}]
+    usage = (await client.post("/v1/chat/completions", messages=again, max_tokens=3))["usage"]["stemma"]
+    assert usage["cached_tokens"] >= first["usage"]["prompt_tokens"]
+    assert usage["replayed_tokens"] == 0
+
+
+async def test_a_message_leaves_marks_at_its_breakpoints(client: Any) -> None:
+    blocks = [
+        {"type": "text", "text": "a document of many words", "cache_control": {"type": "ephemeral"}},
+        {"type": "text", "text": " and a question"},
+    ]
+    usages = []
+    for end in (" and a question", " but another one"):
+        blocks[1] = {"type": "text", "text": end}
+        body = {"model": "tiny-gpt_oss", "max_tokens": 3, "messages": [{"role": "user", "content": blocks}]}
+        usages.append((await client.post("/v1/messages", **body))["usage"])
+    assert usages[1]["cache_read_input_tokens"] >= len(blocks[0]["text"])

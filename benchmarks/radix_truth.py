@@ -5,7 +5,7 @@ A cell of KV, and the state after a token, is a hash of the tokens up to its pos
 
 from collections.abc import Sequence
 
-from stemma.radix import Namespace, Node, PrefixCache, Segments, namespace_of_node
+from stemma.radix import MarkRoom, Namespace, Node, PrefixCache, Segments, namespace_of_node
 from stemma.radix.events import chain_hash, scope_key
 from stemma.radix.tokens import TOKEN_BYTES, unpack
 
@@ -88,14 +88,19 @@ def told_from(cache: PrefixCache, tokens: list[int], namespace: Namespace) -> tu
     return match_len, goes_on.get(match_len, set()), elsewhere > match_len
 
 
-def last_mark_of(cache: PrefixCache, tokens: list[int], namespace: Namespace) -> int:
-    """By a look at all marks: the last one in the beginning of a text."""
-    asked, last = list(zip(tokens, owners(len(tokens), namespace), strict=True)), 0
+def goes_on_at(cache: PrefixCache, tokens: list[int], namespace: Namespace, room: MarkRoom, hit_len: int) -> bool:
+    """By a look at all marks: whether a match of just these tokens can and must go on at `hit_len`. That is the last
+    mark; with windows alone it may be the end of the match, if another mark's window reaches back as far."""
+    asked, last, reach = list(zip(tokens, owners(len(tokens), namespace), strict=True)), 0, False
+    first = max(0, len(tokens) - (room.window or 0) + 1) // cache.block_size
     for node in cache.walk():
         text, whose = text_of(node)
         cached = list(zip(text, owners(len(text), whose), strict=True))
-        last = max([last, *(at for at in node.marks or () if at <= num_common(asked, cached))])
-    return last
+        same = num_common(asked, cached)
+        last = max([last, *(at for at in node.marks or () if at <= same)])
+        if same == len(asked) and not room.num_slots:
+            reach |= any(mark.position > same and mark.first <= first for mark in (node.marks or {}).values())
+    return hit_len == last or (hit_len == len(tokens) and reach)
 
 
 def owners(num_tokens: int, namespace: Namespace) -> list[Namespace]:

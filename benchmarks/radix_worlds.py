@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from radix_mark_memory import MarkMemory, Step
-from radix_truth import cells_of, covers, last_mark_of, matchable_hashes, matchable_marks, told_from
+from radix_truth import cells_of, covers, goes_on_at, matchable_hashes, matchable_marks, told_from
 
 from stemma.radix import (
     AllCleared,
@@ -187,7 +187,7 @@ class World:
         lease = self.cache.acquire(tokens, namespace, max_hit=max_hit, priority=priority, marks_at=marks_at)
         most = len(tokens) if max_hit is None else max_hit
         assert lease.match_len == min(found.match_len, most)
-        assert lease.hit_len == found.hit_len or lease.hit_len <= most < found.hit_len
+        assert lease.hit_len == found.hit_len or most < found.match_len
         assert self.room is not None or lease.hit_len == lease.match_len
         self.requests.append(Request(lease, tokens[: lease.hit_len], tokens, namespace))
 
@@ -417,8 +417,11 @@ class World:
         told, found = self.cache.explain(tokens, namespace), self.cache.match(tokens, namespace)
         match_len, goes_on, elsewhere = told_from(self.cache, tokens, namespace)
         assert told.match_len == match_len == found.match_len
-        hit_len = match_len if self.room is None else last_mark_of(self.cache, tokens[:match_len], namespace)
-        assert told.hit_len == hit_len == found.hit_len
+        assert told.hit_len == found.hit_len
+        if self.room is None:
+            assert found.hit_len == match_len
+        else:
+            assert goes_on_at(self.cache, tokens[:match_len], namespace, self.room, found.hit_len)
         if match_len == len(tokens):
             assert told.reason is Reason.COMPLETE
             return

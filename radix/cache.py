@@ -15,7 +15,7 @@ from stemma.radix.lease import Lease
 from stemma.radix.lease_marks import begin
 from stemma.radix.lease_state import LeaseState, NextUse
 from stemma.radix.lease_table import LeaseTable
-from stemma.radix.mark import MarkRoom, last_mark
+from stemma.radix.mark import MarkRoom
 from stemma.radix.namespaces import Namespace, parts_of
 from stemma.radix.node import Mark, Node, private_scope
 from stemma.radix.policy import Policy
@@ -121,8 +121,7 @@ class PrefixCache:
         path, match_len = self._descend(tokens, namespace)
         hit_len = match_len
         if self._store.marks is not None:
-            mark = last_mark(path[-1], match_len) if path else None
-            hit_len = 0 if mark is None else mark.position
+            hit_len = self._store.marks.going_on(path[-1], match_len)[0] if path else 0
         return Match(hit_len, path_blocks(path, match_len, self.block_size), match_len)
 
     def acquire(
@@ -281,8 +280,8 @@ class PrefixCache:
         name, salt_boundary = parts_of(namespace)
         root = self._store.tree.roots.get(name) or Node(None, b"", 0, b"", array("i"), 0, name)
         others = self._store.tree.others_have if looks_elsewhere else _nobody
-        has_marks = self._store.marks is not None
-        return explain(self._store.tree, self._store.ghosts, root, pack(tokens), salt_boundary, others, has_marks)
+        store, data = self._store, pack(tokens)
+        return explain(store.tree, store.ghosts, root, data, salt_boundary, others, store.marks)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with each event from now on, first with all that is stored. Returns what ends it."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from stemma.radix.ghost_list import GhostList
 from stemma.radix.mark import last_mark
+from stemma.radix.marks import MarkStore
 from stemma.radix.node import Node, private_scope
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix, token_at
 from stemma.radix.tree import SaltBoundary, Tree
@@ -66,17 +67,19 @@ def explain(
     data: Packed,
     salt_boundary: SaltBoundary | None,
     others_have: Elsewhere,
-    has_marks: bool,
+    marks: MarkStore | None,
 ) -> Explanation:
     """Explain the match of packed tokens below `root`. others_have: whether another namespace has so many of them."""
     num_tokens = len(data) // TOKEN_BYTES
     node, match_len = tree.descend(root, 0, data, num_tokens, [], 0, salt_boundary)
-    marks = _marks_near(node, match_len) if has_marks else ()
-    replayed = match_len - (marks[0] if marks and marks[0] <= match_len else 0) if has_marks else 0
-    copied, hit_len = match_len % tree.block_size, match_len - replayed
+    near: tuple[int, ...] = ()
+    hit_len = match_len
+    if marks is not None:
+        near, hit_len = _marks_near(node, match_len), marks.going_on(node, match_len)[0]
+    copied, replayed = match_len % tree.block_size, match_len - hit_len
     if match_len == num_tokens:
         complete = Reason.COMPLETE
-        return Explanation(num_tokens, hit_len, complete, match_len, None, (), None, 0, copied, replayed, marks)
+        return Explanation(num_tokens, hit_len, complete, match_len, None, (), None, 0, copied, replayed, near)
     expected = _goes_on(tree, node, match_len, salt_boundary)
     reason = Reason.DIVERGED if expected else Reason.NEVER_SEEN
     private = salt_boundary is not None and match_len >= salt_boundary.position
@@ -99,7 +102,7 @@ def explain(
         evicted_len,
         copied,
         replayed,
-        marks,
+        near,
     )
 
 

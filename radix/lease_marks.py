@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterable
 
 from stemma.radix.lease_state import LeaseMarks, LeaseState
-from stemma.radix.mark import last_mark, mark_at, positions_on_path
+from stemma.radix.mark import mark_at, positions_on_path
 from stemma.radix.marks import MarkStore
 from stemma.radix.node import NO_SLOT, Mark
 from stemma.radix.placement import PathMarks, wanted_marks
@@ -18,14 +18,13 @@ def begin(store: BlockStore, state: LeaseState, prompt_len: int, marks_at: Itera
     """A lease that was just acquired goes on from the last mark below the end of its match."""
     marks = store.marks
     assert marks is not None
-    mark = last_mark(state.node, state.at)
-    hit_len = 0 if mark is None else mark.position
+    hit_len, mark = marks.going_on(state.node, state.at)
     positions, ends = positions_on_path(state.node, state.at)
     wanted = wanted_marks(PathMarks(hit_len, state.at, prompt_len, positions, ends), marks_at)
     state.replay = state.at - hit_len
     if mark is not None:
         marks.used(mark, store.logical_time)
-    state.marks = _going_on(marks, state.at, mark, wanted)
+    state.marks = _going_on(marks, state.at, hit_len, mark, wanted)
 
 
 def fork_marks(store: BlockStore, state: LeaseState, fork: LeaseState) -> None:
@@ -38,15 +37,19 @@ def fork_marks(store: BlockStore, state: LeaseState, fork: LeaseState) -> None:
     position = state.position
     mark = mark_at(state.node, position) if position else None
     fork.replay = state.replay
-    fork.marks = _going_on(marks, own.match_len, mark, list(own.wanted))
+    fork.marks = _going_on(marks, own.match_len, position, mark, list(own.wanted))
 
 
-def _going_on(marks: MarkStore, match_len: int, mark: Mark | None, wanted: list[int]) -> LeaseMarks:
-    if mark is not None:
+def _going_on(marks: MarkStore, match_len: int, hit_len: int, mark: Mark | None, wanted: list[int]) -> LeaseMarks:
+    first, blocks = 0, array("i")
+    if mark is not None and marks.windows is not None:
+        first = marks.first_block(hit_len)
+        blocks = mark.window_blocks[first - mark.first :][: marks.window_len(hit_len)]
+        marks.windows.hold(blocks)
+    if mark is not None and mark.position == hit_len:
         marks.hold(mark)
-        if marks.windows is not None:
-            marks.windows.hold(mark.window_blocks)
-    return LeaseMarks(match_len, 0 if mark is None else mark.position, mark, wanted)
+        return LeaseMarks(match_len, hit_len, mark, first, blocks, wanted)
+    return LeaseMarks(match_len, hit_len, None, first, blocks, wanted)
 
 
 def make_mark(store: BlockStore, own: LeaseMarks, position: int, slot: int) -> Mark:

@@ -69,17 +69,16 @@ class LeaseMarks:
         "writes_from",
     )
 
-    def __init__(self, match_len: int, hit_len: int, source: Mark | None, wanted: list[int]) -> None:
+    def __init__(
+        self, match_len: int, hit_len: int, source: Mark | None, first: int, blocks: "array[int]", wanted: list[int]
+    ) -> None:
         self.match_len = match_len
         self.wanted = wanted  # positions still to come, ascending
         self.source = source  # the mark at `position`, if there is one; held
         self.slot = NO_SLOT  # the states at `position`, where no mark has them
         self.own: list[Mark] = []
         self.last_mark = hit_len  # position of the last mark made, or gone on from
-        first = 0 if source is None else source.first
-        self.window_blocks = array("i", bytes(4 * first))  # by block index
-        if source is not None:
-            self.window_blocks.extend(source.window_blocks)
+        self.window_blocks = array("i", bytes(4 * first)) + blocks  # by block index
         self.window_first = first  # index of the first block that this lease refers to
         self.writes_from = len(self.window_blocks)  # index of the first block that it may write in, whoever reads it
         # Between `advance` and `extend`:

@@ -1,10 +1,14 @@
 """The room for marks, and questions about the marks of a path. Changes nothing but where a node is cut in two."""
 
+from itertools import islice
 from typing import NamedTuple
 
 from stemma.radix.node import Mark, Node
 
 NO_SLOT = -1
+
+
+MOST_BELOW = 8  # edges
 
 
 class MarkRoom(NamedTuple):
@@ -47,6 +51,21 @@ def last_mark(node: Node | None, position: int) -> Mark | None:
             if found:
                 return node.marks[found]
         node = node.parent
+    return None
+
+
+def covering_mark(node: Node, position: int, first: int) -> Mark | None:
+    """A mark behind a position, of which the path that ends in `node` has the text up to there, whose window begins at
+    block index `first` or before: a window layer can go on at the position too. Looks along the edge that has the
+    position, and where that ends there along the newest below it that are nobody's own."""
+    node = node_at(node, position) if position else node
+    edges = [node]
+    if node.end == position:
+        edges = [node.children[key] for key in islice(reversed(node.children), MOST_BELOW) if isinstance(key, bytes)]
+    for edge in edges:
+        for mark in (edge.marks or {}).values():
+            if mark.position > position and mark.first <= first:
+                return mark
     return None
 
 

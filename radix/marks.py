@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from stemma.radix.errors import OutOfBlocks
 from stemma.radix.events import EventLog
-from stemma.radix.mark import MarkRoom, check_room, node_at
+from stemma.radix.mark import MarkRoom, check_room, covering_mark, last_mark, node_at
 from stemma.radix.mark_value import MarkQueue
 from stemma.radix.node import NO_SLOT, Mark, Node
 from stemma.radix.pool import BlockPool
@@ -117,6 +117,16 @@ class MarkStore:
     def window_len(self, position: int) -> int:
         """How many window blocks a mark there needs."""
         return 0 if self.windows is None else -(-position // self._block_size) - self.first_block(position)
+
+    def going_on(self, node: Node, match_len: int) -> tuple[int, Mark | None]:
+        """Where all layers can go on at or before `match_len` on the path that ends in `node`, and from which mark. A
+        state is of one position; a window serves any that it reaches."""
+        mark = last_mark(node, match_len)
+        if self.slots is None and match_len and (mark is None or mark.position < match_len):
+            covering = covering_mark(node, match_len, self.first_block(match_len))
+            if covering is not None:
+                return match_len, covering
+        return (0, None) if mark is None else (mark.position, mark)
 
     # The life of a mark --------------------------------------------------------------------------
 

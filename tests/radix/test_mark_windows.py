@@ -7,6 +7,7 @@ from stemma.radix import (
     MarkRoom,
     OutOfBlocks,
     PrefixCache,
+    Segments,
     SnapshotError,
     lru,
 )
@@ -47,6 +48,44 @@ def test_a_window_block_that_others_read_is_copied_before_it_is_written_in() -> 
         lease.reserve(1)
         assert lease.advance(1).copies == []
     assert leases[0].window_blocks[2] != leases[1].window_blocks[2]
+    cache.check()
+
+
+def test_a_window_goes_on_wherever_a_mark_behind_reaches_back_as_far() -> None:
+    """Of 6 tokens: behind position 9 those from 4 on are read, which the mark at 10 has too, but at 7 those from 2."""
+    cache = windows(window=6)
+    leave(cache, TEXT[:10], 10)
+    assert [cache.match([*TEXT[:end], 99]).hit_len for end in (7, 8, 9, 10)] == [0, 0, 9, 10]
+    lease = cache.acquire([*TEXT[:9], 99])
+    assert (lease.hit_len, lease.match_len, len(lease.window_blocks)) == (9, 9, 3)
+    cache.check()
+    assert cache.match([*TEXT[:9], 98]).hit_len == 9, "where the edge has been split"
+    short = windows(window=20)
+    leave(short, TEXT[:10], 10)
+    assert [short.match(TEXT[:end]).hit_len for end in (1, 5, 9)] == [1, 5, 9]
+    states_too = PrefixCache(40, 4, lru, marks=MarkRoom(20, 12, 4))
+    leave(states_too, TEXT[:10], 10)
+    assert states_too.match(TEXT[:9]).hit_len == 0, "a state is of one position"
+
+
+def test_a_window_behind_a_salt_boundary_serves_nobody_else() -> None:
+    cache = windows(window=20)
+    mine = Segments("", 8, "mine")
+    leave(cache, TEXT[:12], 12, namespace=mine)
+    assert cache.match(TEXT[:10], mine).hit_len == 10
+    assert (cache.match(TEXT[:8]).hit_len, cache.match(TEXT[:8]).match_len) == (0, 8)
+
+
+def test_a_mark_left_while_a_copy_waits_refers_to_what_is_copied() -> None:
+    cache = windows(window=6)
+    leave(cache, TEXT[:10], 10)
+    lease = cache.acquire([*TEXT[:9], 99])
+    lease.reserve(1)
+    (copy,) = lease.advance(1).copies
+    lease.mark()
+    lease.commit()
+    lease.release()
+    assert kept_of(cache)[0][2] == [kept_of(cache)[1][2][0], copy.source]
     cache.check()
 
 

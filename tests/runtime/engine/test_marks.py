@@ -221,10 +221,10 @@ def test_any_schedule(loaded, prompts, block_size, pool, marks, chunk, max_runni
 def test_a_request_that_is_given_up_leaves_nothing(loaded):
     for steps in range(6):
         with running(loaded, max_chunk=16) as engine:
-            generation = engine.submit(BEGINNING, max_tokens=50, ignore_eos=True)
+            generation = engine.submit(BEGINNING, max_tokens=1500, ignore_eos=True)
             stream = iter(generation)
             for _ in range(steps):
-                next(stream)
+                next(stream, None)
             generation.cancel()
             assert generation.result().finish_reason == "abort"
             engine.generate("x", max_tokens=1)

@@ -26,7 +26,7 @@ def test_every_block_is_run_or_quoted() -> None:
     with_python = [found.name for found in pages() if found.blocks("python", "py")]
     left = [name for name in with_python if name not in run_somewhere]
     assert [name for name in left if not any(fnmatch(name, quoted) for quoted in QUOTES)] == []
-    assert [len(page(name).blocks("python")) for name in PARTS] == [2, 1, 1]
+    assert [len(page(name).blocks("python")) for name in PARTS] == [3, 1, 1]
 
 
 def test_a_prefix_is_published_and_kept() -> None:
@@ -38,8 +38,15 @@ def test_a_prefix_is_published_and_kept() -> None:
     with small.acquire(prompt) as lease:
         lease.reserve(len(prompt))
         lease.extend(prompt)
-        run("docs/radix.md", 1, lease=lease, cache=small)
+        run("docs/radix.md", 2, lease=lease, cache=small)
     assert small.stats().leased == 0
+
+
+def test_one_goes_on_from_a_mark() -> None:
+    prompt = list(range(100))
+    cache = run("docs/radix.md", 1, prompt=prompt)["cache"]
+    assert cache.match(prompt[:-1]).hit_len == 99, "a mark is wanted at the last token but one"
+    assert cache.match([*prompt, 7]).hit_len == 100
 
 
 def test_a_matcher_masks_advances_and_goes_back() -> None:

@@ -26,6 +26,7 @@ class ExpertsSpec:
     scaling: what weights are multiplied by after all.
     groups, top_groups: experts stand in so many groups, and are chosen from so many of these (DeepSeek).
     group_score: the best score of a group (V2), or the sum of its two best (V3).
+    gated: whether an expert, and the one that all share, has a gate; without one its `gate_up` is the up alone.
     """
 
     top_k: int
@@ -36,6 +37,7 @@ class ExpertsSpec:
     top_groups: int = 1
     group_score: Literal["best", "two best"] = "best"
     activation: GatedActivation = "silu"
+    gated: bool = True
 
 
 class SharedExpert(NamedTuple):

@@ -317,7 +317,8 @@ class ReferenceOps:
         self, x: torch.Tensor, norm: AnyNorm | None, experts: ReferenceExperts, residual: torch.Tensor,
         scale: float = 1.0,
     ) -> torch.Tensor:  # fmt: skip
-        gate = partial(_gated, activation=experts.spec.activation)
+        spec = experts.spec
+        gate = partial(_gated, activation=spec.activation) if spec.gated else ACTIVATIONS[spec.activation]
         return residual + scale * apply_experts(x if norm is None else norm(x), experts, gate)
 
     def logits(

@@ -294,7 +294,8 @@ class CpuOps:
         assert experts.shared is not None
         gate_up, down, gate = experts.shared
         results, gates = self._calls.take("shared", (x.shape[0], down.out_features))[1], 0
-        self._product(self.norm_gated(x, norm, gate_up, experts.spec.activation), 0, down, results)
+        both = self.norm_gated if experts.spec.gated else self.norm_activated
+        self._product(both(x, norm, gate_up, experts.spec.activation), 0, down, results)
         if gate is not None:
             gates = self._calls.take("shared_gate", (x.shape[0], 1))[1]
             self._product(x, address_of(norm), gate, gates)

@@ -203,16 +203,17 @@ class TritonOps:
         total = torch.zeros_like(x, dtype=torch.float32)
         for index in sorted(set(chosen.flatten().tolist())):
             rows, nth = (chosen == index).nonzero(as_tuple=True)
-            part = self._mlp(x[rows], experts.gate_up[index], experts.down[index], experts.spec.activation)
+            part = self._mlp(x[rows], experts.gate_up[index], experts.down[index], experts.spec)
             total[rows] += weights[rows, nth, None] * part
         if experts.shared is not None:
             gate_up, down, gate = experts.shared
-            part = self._mlp(x, gate_up, down, experts.spec.activation).float()
+            part = self._mlp(x, gate_up, down, experts.spec).float()
             total += part if gate is None else self._linear(x, gate).float().sigmoid() * part
         return (residual.float() + scale * total).to(residual.dtype)
 
-    def _mlp(self, x: torch.Tensor, gate_up: Any, down: Any, activation: GatedActivation) -> torch.Tensor:
-        return self._linear(self.norm_gated(x, None, gate_up, activation), down)
+    def _mlp(self, x: torch.Tensor, gate_up: Any, down: Any, spec: ExpertsSpec) -> torch.Tensor:
+        both = self.norm_gated if spec.gated else self.norm_activated
+        return self._linear(both(x, None, gate_up, spec.activation), down)
 
     def linear_norm_add(
         self, x: torch.Tensor, linear: DenseLinear | PackedLinear, norm: TritonNorm, residual: torch.Tensor,

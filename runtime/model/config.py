@@ -172,7 +172,7 @@ class Experts:
 
     dense: layers that have an MLP as in other models. intermediate: of one expert; shared_intermediate: of the one that
     all tokens have. bias: of router and experts. correction: added to the scores by which experts are chosen.
-    place: what the part is called in a layer; gate, up, down: the matrices of each of its `experts`.
+    place: what the part is called in a layer; gate, up, down: the matrices of each of its `experts`; no gate is None.
     """
 
     count: int
@@ -183,7 +183,7 @@ class Experts:
     correction: bool = False
     place: str = "mlp"
     router: str = "gate"
-    gate: str = "gate_proj"
+    gate: str | None = "gate_proj"
     up: str = "up_proj"
     down: str = "down_proj"
     shared: str | None = None

@@ -70,12 +70,14 @@ def pack_experts(
     """Raises MismatchedWeights for experts whose matrices do not fit each other."""
     hidden, inner = down[0].out_features, down[0].in_features
     shapes = {(one.in_features, one.out_features) for one in gate_up}
-    shapes |= {(one.out_features, 2 * one.in_features) for one in down}
-    if shapes != {(hidden, 2 * inner)} or not len(gate_up) == len(down) == router.out_features:
+    wide = 2 if spec.gated else 1
+    shapes |= {(one.out_features, wide * one.in_features) for one in down}
+    if shapes != {(hidden, wide * inner)} or not len(gate_up) == len(down) == router.out_features:
         found = f"{len(gate_up)} and {len(down)} experts of the shapes {sorted(shapes)}"
         raise MismatchedWeights(f"{found} do not fit a router of {router.out_features}")
     one_kind = all(len({int(one.memory[0][0]) for one in each}) == 1 for each in (gate_up, down))
-    whole = all(one.gate_strips for one in gate_up) and all(one.words[0] == 1 for one in down)
+    whole = all(one.gate_strips or not spec.gated for one in gate_up)
+    whole = whole and all(one.words[0] == 1 for one in (*gate_up, *down))
     if inner % 16 or not one_kind or not whole:
         raise MismatchedWeights(
             f"experts of {inner} features: that must be a multiple of 16, with gates and ups of one storage type"
@@ -89,7 +91,7 @@ def pack_experts(
         "top_groups": spec.top_groups, "two_best": int(spec.group_score == "two best"),
         "correction": 0 if added is None else added.ctypes.data, "hidden": hidden, "inner": inner,
         "gate_up": first_words[0].ctypes.data, "down": first_words[1].ctypes.data,
-        "gate_strips": gate_up[0].gate_strips, "activation": ACTIVATIONS[spec.activation],
+        "gate_strips": gate_up[0].gate_strips if spec.gated else 0, "activation": ACTIVATIONS[spec.activation],
         "in_stride": strides[0], "inner_stride": strides[1],
     }  # fmt: skip
     words = np.array([values[name] for name in EXPERTS], dtype=np.int64)
@@ -122,7 +124,8 @@ def add_experts(module: ir.Module, target: Target) -> None:
            "features": of["hidden"], "stride": of["in_stride"], "out_features": of["inner"],
            "gate": of["gate_strips"], "activation": of["activation"]}  # fmt: skip
     to_prepare = code.select(shares.equals(1), code.constant(I64, 1), count)
-    run_groups(code, control, job, (count, to_prepare), of["inner"] * 2, threads)
+    outputs = of["inner"] * code.select(of["gate_strips"].equals(0), code.constant(I64, 1), code.constant(I64, 2))
+    run_groups(code, control, job, (count, to_prepare), outputs, threads)
     second = {"x": at["gated"], "out": at["results"], "matrices": of["down"], "stride": of["inner_stride"],
               "features": of["inner"]}  # fmt: skip
     count = _write_groups(code, target, of, at, second, zero)

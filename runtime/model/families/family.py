@@ -54,6 +54,7 @@ class GGUF:
     told: more keys, by the file's own names, that follow from others or stand for them.
     is_it: whether a file, by its keys behind the architecture and its tensors' names, is of this family, where several
         have one architecture.
+    also: more architectures, which it makes of some of the family's models.
     """
 
     architecture: str
@@ -64,6 +65,12 @@ class GGUF:
     without_effect: frozenset[str] = frozenset()
     told: Callable[[Settings], Values] = field(default=lambda settings: {})
     is_it: Callable[[Values, Collection[str]], bool] = field(default=any_file)
+    also: frozenset[str] = frozenset()
+
+    @property
+    def architectures(self) -> frozenset[str]:
+        """All that files of the family may name."""
+        return self.also | {self.architecture}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from stemma.runtime.model.families.mixture import TRAINING
 from stemma.runtime.model.families.state_space import (
     IN_GGUF,
     INITIAL,
-    MAMBA,
     check_activation,
     read_kinds,
     read_scan,
@@ -24,6 +23,8 @@ from stemma.runtime.model.families.state_space import (
 )
 from stemma.runtime.model.settings import Settings
 
+MAMBA = Layer(None, mixer="mamba")
+LAYERS = ("attention", "mamba")
 OF_STATES = ("mamba_n_heads", "mamba_n_groups", "mamba_d_state", "mamba_d_head", "mamba_d_conv", "mamba_expand",
              "mamba_conv_bias", "mamba_proj_bias", "time_step_limit")  # fmt: skip
 
@@ -34,8 +35,11 @@ def read(settings: Settings) -> ModelConfig:
     if positions not in ("rope", "nope"):
         settings.refuse("position_embedding_type", "heads are rotated ('rope') or not")
     rope = config.rope if positions == "rope" else None
-    kinds = read_kinds(settings, {"attention": Layer(rope), "mamba": MAMBA}, config.num_layers)
-    config = replace(config, layers=kinds, mamba=read_mamba(settings, config.hidden) if MAMBA in kinds else None)
+    kinds = read_kinds(settings, LAYERS)
+    if len(kinds) < config.num_layers:
+        settings.refuse("layer_types", f"that is not {config.num_layers} layers")
+    layers = tuple(Layer(rope) if kind == "attention" else MAMBA for kind in kinds[: config.num_layers])
+    config = replace(config, layers=layers, mamba=read_mamba(settings, config.hidden) if MAMBA in layers else None)
     for name in OF_STATES:
         settings.get(name)  # nothing has a state, so they are without effect
     if settings.get("num_local_experts"):

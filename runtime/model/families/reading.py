@@ -18,15 +18,18 @@ ACTIVATIONS: MappingProxyType[str, Activation] = MappingProxyType(
 KINDS_OF_LAYERS = frozenset({FULL, SLIDING})
 
 
-def read_sizes(settings: Settings, rotation: Rotation | None = None, epsilon: str = "rms_norm_eps") -> ModelConfig:
-    """A configuration like Llama's. rotation: None is read as Llama's. epsilon: the setting of the norms'."""
+def read_sizes(
+    settings: Settings, rotation: Rotation | None = None, epsilon: str = "rms_norm_eps", num_layers: int | None = None
+) -> ModelConfig:  # fmt: skip
+    """A configuration like Llama's. rotation: None is read as Llama's. epsilon: the setting of the norms'. num_layers:
+    where no number says them."""
     num_heads, head_dim = settings.number("num_attention_heads"), read_head_dim(settings)
     rotation = rotation or read_rope(settings, head_dim)
     check_runnable(settings)
     return ModelConfig(
         name="",
         family="",
-        num_layers=settings.number("num_hidden_layers"),
+        num_layers=settings.number("num_hidden_layers") if num_layers is None else num_layers,
         num_heads=num_heads,
         num_kv_heads=settings.number("num_key_value_heads", num_heads),
         head_dim=head_dim,

@@ -33,6 +33,7 @@ from stemma.runtime.model.families.minicpm3 import MINICPM3
 from stemma.runtime.model.families.ministral3 import MINISTRAL3
 from stemma.runtime.model.families.mistral import MISTRAL
 from stemma.runtime.model.families.mixtral import MIXTRAL
+from stemma.runtime.model.families.nemotron_h import NEMOTRON_H
 from stemma.runtime.model.families.olmo2 import OLMO2, OLMO3
 from stemma.runtime.model.families.olmoe import OLMOE
 from stemma.runtime.model.families.phi3 import PHI3
@@ -69,6 +70,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "mamba2": MAMBA2,
         "minicpm": MINICPM,
         "ministral3": MINISTRAL3,
+        "nemotron_h": NEMOTRON_H,
         "olmo2": OLMO2,
         "olmo3": OLMO3,
         "phi3": PHI3,
@@ -93,7 +95,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "lfm2_moe": LFM2_MOE,
     }
 )
-ARCHITECTURES = frozenset(family.gguf.architecture for family in FAMILIES.values() if family.gguf)
+ARCHITECTURES = frozenset().union(*(family.gguf.architectures for family in FAMILIES.values() if family.gguf))
 """What GGUF files name."""
 
 
@@ -111,7 +113,7 @@ def find_architecture(
     behind the architecture. Raises UnsupportedModel for one that is not in the register."""
     for name, family in FAMILIES.items():
         gguf = family.gguf
-        if gguf is not None and gguf.architecture == architecture and gguf.is_it(values, tensors):
+        if gguf is not None and architecture in gguf.architectures and gguf.is_it(values, tensors):
             return name, family, gguf
     raise _unknown(architecture, ARCHITECTURES)
 

@@ -4,7 +4,7 @@ converter changes in their tensors."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -13,7 +13,7 @@ import numpy as np
 from stemma.kernels.states import Mamba2Spec
 from stemma.kernels.weights import StoredWeight, dequantize
 from stemma.runtime.errors import ModelFileError
-from stemma.runtime.model.config import Layer, ModelConfig
+from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.settings import Settings
 
 ENDLESS = 2**20
@@ -26,7 +26,6 @@ IN_GGUF = MappingProxyType(
     {"mamba_n_heads": "ssm.time_step_rank", "mamba_n_groups": "ssm.group_count", "mamba_d_state": "ssm.state_size",
      "mamba_d_conv": "ssm.conv_kernel"}
 )  # fmt: skip
-MAMBA = Layer(None, mixer="mamba")
 OLDER = MappingProxyType({"linear_attention": "mamba", "full_attention": "attention"})
 WHOLE = MappingProxyType({"backbone": "model", "embeddings": "embed_tokens", "embedding": "embed_tokens"})
 
@@ -41,17 +40,15 @@ def read_limits(settings: Settings) -> tuple[float, float]:
     return limits[0], limits[1]
 
 
-def read_kinds(settings: Settings, known: Mapping[str, Layer], count: int) -> tuple[Layer, ...]:
-    """What each layer is, by `layer_types`, or by an older name of it; a file without has Mamba-2 everywhere. known:
-    by older names. Raises UnsupportedModel for others."""
-    kinds = settings.get("layer_types") or settings.get("layers_block_type") or ["mamba"] * count
-    kinds = [OLDER.get(kind, kind) for kind in kinds]
-    unknown = sorted(set(map(str, kinds)) - known.keys())
+def read_kinds(settings: Settings, known: Collection[str], said: Sequence[str] | None = None) -> list[str]:
+    """What each layer is, as older files say it; a file that does not has Mamba-2 everywhere. said: None is
+    `layer_types`. Raises UnsupportedModel for kinds that are not known."""
+    found = said or settings.get("layer_types") or settings.get("layers_block_type")
+    kinds = [OLDER.get(kind, kind) for kind in found or ["mamba"] * settings.number("num_hidden_layers")]
+    unknown = sorted(set(map(str, kinds)) - set(known))
     if unknown:
         settings.refuse("layer_types", f"layers of kind {', '.join(unknown)} are not supported")
-    if len(kinds) < count:
-        raise ModelFileError(f"{settings.place} has {count} layers, but 'layer_types' says {len(kinds)}")
-    return tuple(known[kind] for kind in kinds[:count])
+    return kinds
 
 
 def check_activation(settings: Settings, name: str) -> None:

@@ -57,8 +57,8 @@ def _matrices(
         both = _stacked(weights, prefix, "gate_up_proj.weight", experts.count, 2 * inner, hidden)
         gate_up = [ops.linear(divided(whole, (inner, inner))) for whole in both]
     else:
-        gates, ups = take(experts.gate, inner, hidden), take(experts.up, inner, hidden)
-        gate_up = [linear(gate, up) for gate, up in zip(gates, ups, strict=True)]
+        wide = [take(name, inner, hidden) for name in (experts.gate, experts.up) if name is not None]
+        gate_up = [linear(*parts) for parts in zip(*wide, strict=True)]
     return gate_up, [linear(down) for down in take(experts.down, hidden, inner)]
 
 
@@ -74,7 +74,8 @@ def _shared(config: ModelConfig, experts: Experts, weights: WeightSource, ops: O
     if experts.shared is None:
         return None
     hidden, inner = config.hidden, experts.shared_intermediate
-    gate_up = [weights.take(f"{prefix}{experts.shared}.{name}_proj.weight", inner, hidden) for name in ("gate", "up")]
+    names = ("up",) if experts.gate is None else ("gate", "up")
+    gate_up = [weights.take(f"{prefix}{experts.shared}.{name}_proj.weight", inner, hidden) for name in names]
     down = weights.take(f"{prefix}{experts.shared}.down_proj.weight", hidden, inner)
     gate = experts.shared_gate and ops.linear([weights.take(f"{prefix}{experts.shared_gate}.weight", 1, hidden)])
     return SharedExpert(ops.linear(gate_up), ops.linear([down]), gate or None)

@@ -21,7 +21,7 @@ SPECS = [
     ExpertsSpec(4), ExpertsSpec(4, renormalise=True, scaling=2.5), ExpertsSpec(1, "sigmoid"),
     ExpertsSpec(3, "softmax of the chosen", activation="clamped_silu"),
     ExpertsSpec(4, "sigmoid", True, 1.5, 4, 2, "two best"), ExpertsSpec(2, "softmax", False, 1.0, 3, 1, "best", "gelu"),
-    ExpertsSpec(12, "sigmoid"),
+    ExpertsSpec(12, "sigmoid"), ExpertsSpec(3, "sigmoid", activation="relu2", gated=False),
 ]  # fmt: skip
 
 
@@ -34,12 +34,13 @@ def layer(
 
     router = ops.linear([stored("F32", (NUMBER, HIDDEN), 5)])
     correction = vector(NUMBER, 9) if spec.score == "sigmoid" else None
-    gate_up = [linear(INNER, HIDDEN, 100 * e, 2) for e in range(NUMBER)]
+    wide = 2 if spec.gated else 1
+    gate_up = [linear(INNER, HIDDEN, 100 * e, wide) for e in range(NUMBER)]
     down = [linear(HIDDEN, INNER, 100 * e + 50) for e in range(NUMBER)]
     beside = None
     if shared:
         gate = ops.linear([stored("F32", (1, HIDDEN), 77)]) if gated else None
-        beside = SharedExpert(linear(80, HIDDEN, 2000, 2), linear(HIDDEN, 80, 2010), gate)
+        beside = SharedExpert(linear(80, HIDDEN, 2000, wide), linear(HIDDEN, 80, 2010), gate)
     return ops.experts(spec, router, correction, gate_up, down, beside)
 
 

@@ -25,6 +25,7 @@ SPECS = [
 ]  # fmt: skip
 EXPERTS = [
     ExpertsSpec(2), ExpertsSpec(2, "sigmoid", True, 1.5, 4, 2, "two best"), ExpertsSpec(3, "softmax of the chosen"),
+    ExpertsSpec(2, "sigmoid", True, activation="relu2", gated=False),
 ]  # fmt: skip
 STEPS = {
     "mixed": ([(0, 70), (300, 1), (60, 9), (3, 1)], ()),
@@ -125,9 +126,13 @@ def test_experts(spec: ExpertsSpec, shared: bool) -> None:
         def linear(out: int, inputs: int, seed: int) -> Any:
             return ops.linear([stored("F32", out, inputs, seed=seed)])
 
-        beside = SharedExpert(linear(96, 64, 90), linear(64, 48, 91), linear(1, 64, 92)) if shared else None
+        wide = 2 if spec.gated else 1
+        beside = SharedExpert(linear(48 * wide, 64, 90), linear(64, 48, 91), linear(1, 64, 92)) if shared else None
         correction = stored("F32", 8, seed=93) if spec.score == "sigmoid" else None
-        matrices = [[linear(64, 64, seed) for seed in range(8)], [linear(64, 32, 20 + seed) for seed in range(8)]]
+        matrices = [
+            [linear(32 * wide, 64, seed) for seed in range(8)],
+            [linear(64, 32, 20 + seed) for seed in range(8)],
+        ]
         experts = ops.experts(spec, linear(8, 64, 95), correction, *matrices, beside)
         return ops.norm_experts_add(x, ops.norm(stored("F32", 64), 1e-5), experts, x.clone(), 0.5)
 

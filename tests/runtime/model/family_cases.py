@@ -67,6 +67,11 @@ FACTORS: dict[str, Any] = {
     "attention_out_multiplier": 0.7, "mlp_multipliers": [0.6, 1.7], "ssm_multipliers": [0.5, 0.8, 1.4, 0.9, 1.2],
     "ssm_in_multiplier": 1.5, "ssm_out_multiplier": 0.6,
 }  # fmt: skip
+NEMOTRON: dict[str, Any] = {
+    "layers_block_type": ["mamba", "moe", "attention", "mlp"], "mamba_num_heads": 8, "mamba_head_dim": 16,
+    "n_groups": 2, "ssm_state_size": 16, "n_routed_experts": 8, "moe_intermediate_size": 32,
+    "moe_shared_expert_intermediate_size": 48,
+}  # fmt: skip
 GRANITE_STATES: dict[str, Any] = {
     "num_local_experts": 0, "shared_intermediate_size": 80, "mamba_n_heads": 8, "mamba_n_groups": 2,
     "mamba_d_state": 16, "num_hidden_layers": 3, "position_embedding_type": None,
@@ -136,6 +141,16 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {**MAMBA2, "time_step_limit": [0.5, 1.2]},
     ],
     "ministral3": [PLAIN, QUERIES, {**QUERIES, "sliding_window": 40}],
+    "nemotron_h": [
+        NEMOTRON, {**NEMOTRON, "layers_block_type": ["mamba", "attention", "mlp", "mamba"]},
+        {**NEMOTRON, "layers_block_type": ["mamba", "mlp", "attention"], "use_bias": True, "mlp_bias": True,
+         "use_conv_bias": False},
+        {**NEMOTRON, "conv_kernel": 3, "n_group": 4, "topk_group": 2},
+        {**NEMOTRON, "norm_topk_prob": False, "routed_scaling_factor": 2.5, "num_experts_per_tok": 3,
+         "layers_block_type": ["mamba", "moe", "attention", "moe"]},
+        {**NEMOTRON, "mlp_hidden_act": "silu"},
+        {**NEMOTRON, "layers_block_type": ["attention", "mamba", "mlp"], "n_groups": 1, "mamba_num_heads": 6, **TIED},
+    ],
     "olmo2": [PLAIN, BIASED, TIED, LLAMA3],
     "olmo3": [
         PLAIN, windows(1, 0),

@@ -27,13 +27,15 @@ ARCHITECTURES = {
     "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", **DELTA, **CONV,
 }  # fmt: skip
 INTERLEAVED = frozenset({"llama", "arcee", "granite", "granitemoe", "granitemoehybrid", "granitemoeshared", "minicpm",
-                         "smollm3", "ministral3", "mistral", "mixtral"})  # fmt: skip
+                         "smollm3", "ministral3", "mistral", "mixtral", "nemotron_h"})  # fmt: skip
 ONE_MORE = frozenset({"gemma", "gemma2", "gemma3_text"})
 
 
 def architecture_of(config: Config) -> str:
     if config.model_type == "granitemoehybrid" and has_states(config):
         return "granitehybrid"
+    if config.model_type == "nemotron_h" and "moe" in config.layer_types:
+        return "nemotron_h_moe"
     if getattr(config, "num_local_experts", 0) and config.model_type == "granitemoehybrid":
         return "granitemoe"
     return ARCHITECTURES.get(config.model_type, config.model_type)
@@ -121,6 +123,8 @@ def of_states(name: str, values: Array, config: Config) -> tuple[str, Array]:
     if name.endswith(("mixer.norm.weight", "mamba.norm.weight")):
         groups = getattr(config, "n_groups", None) or config.mamba_n_groups
         values = values.reshape(groups, -1)
+    if ".mixer.experts." in name:
+        name = name.replace(".mixer.", ".mlp.").replace("backbone.", "model.")
     return name.replace(".dt_bias", ".dt_proj.bias"), values
 
 
@@ -194,7 +198,28 @@ def mamba2(config: Config) -> dict[str, Any]:
     }  # fmt: skip
 
 
-WHOLE: dict[str, Callable[[Config], dict[str, Any]]] = {"mamba2": mamba2}
+def nemotron(config: Config) -> dict[str, Any]:
+    """Layers of experts, or MLPs where there are none, have a size; attention has heads of keys."""
+    kinds, with_experts = config.layer_types, "moe" in config.layer_types
+    sized = ("moe", config.moe_intermediate_size) if with_experts else ("mlp", config.intermediate_size)
+    said = {
+        "block_count": len(kinds), "context_length": 2**20, "embedding_length": config.hidden_size,
+        "feed_forward_length": [sized[1] if kind == sized[0] else 0 for kind in kinds],
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": [config.num_key_value_heads if kind == "full_attention" else 0 for kind in kinds],
+        "attention.key_length": config.head_dim, "attention.value_length": config.head_dim,
+        "attention.layer_norm_epsilon": config.layer_norm_epsilon, "rope.dimension_count": config.head_dim,
+        "rope.scaling.finetuned": False,
+    }  # fmt: skip
+    if not with_experts:
+        return said | states(config)
+    shared = {"expert_shared_feed_forward_length": config.moe_shared_expert_intermediate_size,
+              "expert_weights_norm": config.norm_topk_prob}  # fmt: skip
+    said |= experts(config) | shared
+    return {key: value for key, value in said.items() if key != "expert_group_used_count"} | states(config)
+
+
+WHOLE: dict[str, Callable[[Config], dict[str, Any]]] = {"mamba2": mamba2, "nemotron_h": nemotron}
 """Families whose keys are all their own."""
 
 

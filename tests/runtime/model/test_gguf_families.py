@@ -24,7 +24,7 @@ UNSAID = {
     "exaone4": (1, 3), "gemma": (1, 3), "gemma2": (5, 7), "gemma3_text": (1, 4),
     "ministral3": (2,), "qwen2_moe": (1, 2, 3, 5), "qwen3_moe": (0, 2, 3), "mixtral": (2,), "olmoe": (2,),
     "deepseek_v2": (3,), "deepseek_v3": (1, 2, 3), "minicpm3": (1, 2), "glm4_moe": (3,),
-    "mamba2": (3, 6), "granitemoehybrid": (5,), "falcon_h1": (1, 3, 5, 6),
+    "mamba2": (3, 6), "granitemoehybrid": (5,), "falcon_h1": (1, 3, 5, 6), "nemotron_h": (0, 2, 3, 5),
     "gpt_oss": (1,), "olmo3": (1, 2), "smollm3": (1, 2, 3), "starcoder2": (2,),
     "qwen3_next": (1, 2, 6), "lfm2": (2,), "lfm2_moe": (1, 2, 3, 4),
 }  # fmt: skip

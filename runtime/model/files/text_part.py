@@ -6,15 +6,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from stemma.kernels.weights import StoredWeight
 
-SEEING = frozenset({"gemma3", "mistral3"})
-"""Hugging Face's `model_type` of models in which an image changes nothing but the embeddings of its own tokens."""
+SEEING = MappingProxyType({"gemma3": True, "mistral3": True, "qwen3_5": False, "qwen3_5_moe": False, "lfm2_vl": True})
+"""Hugging Face's `model_type` of models whose text is computed by itself, because an image changes nothing but the
+embeddings and the positions of tokens from its own on; and whether embeddings are tied where no file says it."""
 TEXT = {"language_model.model.": "model.", "model.language_model.": "model.", "language_model.lm_head.": "lm_head."}
 """Prefixes of the text part, in files of older and newer transformers, and what they are by themselves."""
-IMAGES = tuple(f"{before}{part}" for before in ("", "model.") for part in ("vision_tower.", "multi_modal_projector."))
+IMAGES = tuple(
+    f"{before}{part}" for before in ("", "model.") for part in ("vision_tower.", "multi_modal_projector.", "visual.")
+)
 SHARED = ("eos_token_id", "tie_word_embeddings", "quantization_config")
 
 log = logging.getLogger("stemma.model")
@@ -26,7 +30,7 @@ def text_config(raw: Mapping[str, Any]) -> Mapping[str, Any]:
         return raw
     log.warning("%s reads images too; here it reads text alone", raw["model_type"])
     said = {name: raw[name] for name in SHARED if raw.get(name) is not None}
-    return {"tie_word_embeddings": True, **raw["text_config"], **said}
+    return {"tie_word_embeddings": SEEING[raw["model_type"]], **raw["text_config"], **said}
 
 
 def text_tensors(raw: Mapping[str, Any], tensors: Mapping[str, StoredWeight]) -> dict[str, StoredWeight]:

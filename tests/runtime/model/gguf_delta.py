@@ -26,7 +26,8 @@ def delta_settings(config: Config) -> dict[str, Any]:
     if config.model_type == "qwen3_next":
         return said
     head = {"feed_forward_length": None} if config.model_type == "qwen3_5_moe_text" else {}
-    return said | head | {"rope.dimension_sections": [11, 11, 10, 0]}
+    pairs = int(config.head_dim * config.rope_parameters["partial_rotary_factor"]) // 2
+    return said | head | {"rope.dimension_sections": [pairs - pairs // 2, pairs // 2, 0, 0]}
 
 
 def conv_settings(config: Config) -> dict[str, Any]:

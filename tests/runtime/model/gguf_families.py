@@ -59,7 +59,7 @@ def write_family(
     kind = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
     for name, values in (tensors or tensors_of(model)).items():
-        mapped = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        mapped = name if name.startswith("blk.") else names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert mapped is not None, name
         bare = mapped.endswith((".weight", ".bias")) or name.endswith((".A_log", ".D", ".pre_ff_layernorm.weight"))
         writer.add_tensor(mapped if bare else f"{mapped}.weight", values)

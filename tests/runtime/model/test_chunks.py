@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers
 
+from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.ops import Ops
 from stemma.runtime.model import Model, ModelConfig
 from stemma.runtime.model.families.folder_config import read_config
@@ -46,8 +48,18 @@ def made(family: str, index: int, ops: Ops) -> Model:
 @pytest.mark.parametrize(("family", "index"), with_marks())
 def test_chunks_and_marks_change_nothing(family: str, index: int) -> None:
     model = made(family, index, reference_ops())
-    want = all_logits(model, IDS)
+    want = all_logits(model, IDS).clone()
     for chunk in (1, 7, 64):
         assert float((chunked_logits(model, IDS, chunk) - want).abs().max()) < 1e-4
     for at in MARKS:
         assert float((logits_behind_a_mark(model, IDS, at) - want[at:]).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize(("family", "index"), with_marks())
+def test_on_a_cpu_they_do_not_change_a_bit(family: str, index: int) -> None:
+    model = made(family, index, CpuOps())
+    want = all_logits(model, IDS).clone()
+    for chunk in (1, 7, 64):
+        assert torch.equal(chunked_logits(model, IDS, chunk), want)
+    for at in MARKS:
+        assert torch.equal(logits_behind_a_mark(model, IDS, at), want[at:])

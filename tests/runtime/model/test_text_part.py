@@ -15,7 +15,7 @@ from stemma.runtime.errors import UnsupportedModel
 from stemma.runtime.model import load
 from stemma.runtime.model.families.folder_config import read_config
 from stemma.runtime.model.files.text_part import text_config
-from tests.runtime.model.family_cases import SHARED
+from tests.runtime.model.family_cases import CONV, DELTA, EXPERT_DELTA, SHARED
 from tests.runtime.model.running import all_logits, reference_ops
 from tests.runtime.model.test_hugging_face import write_folder
 from tests.runtime.model.test_logits import write_tokenizer
@@ -34,6 +34,21 @@ def configuration(kind: str, tied: bool) -> transformers.PreTrainedConfig:
             text_config=GEMMA, vision_config={**VISION, "model_type": "siglip_vision_model"}, mm_tokens_per_image=4,
             tie_word_embeddings=tied,
         )  # fmt: skip
+    if kind in ("qwen3_5", "qwen3_5_moe"):
+        own = EXPERT_DELTA if kind == "qwen3_5_moe" else DELTA
+        sections = {"mrope_section": [1, 1, 0], "mrope_interleaved": True, "partial_rotary_factor": 0.25}
+        rotation = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, **sections}}
+        vision = {"depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 32, "patch_size": 14,
+                  "out_hidden_size": 64, "num_position_embeddings": 16}  # fmt: skip
+        return transformers.CONFIG_MAPPING[kind](
+            text_config={**SHARED, **own, **rotation, "tie_word_embeddings": tied}, vision_config=vision,
+            tie_word_embeddings=tied,
+        )  # fmt: skip
+    if kind == "lfm2_vl":
+        return transformers.Lfm2VlConfig(
+            text_config={**SHARED, **CONV, "model_type": "lfm2", "tie_word_embeddings": tied},
+            vision_config={**VISION, "model_type": "siglip2_vision_model", "num_patches": 4}, tie_word_embeddings=tied,
+        )  # fmt: skip
     return transformers.Mistral3Config(
         text_config={**SHARED, "model_type": "mistral", "sliding_window": None},
         vision_config={**VISION, "model_type": "pixtral", "head_dim": 16}, tie_word_embeddings=tied,
@@ -41,7 +56,10 @@ def configuration(kind: str, tied: bool) -> transformers.PreTrainedConfig:
 
 
 @pytest.mark.parametrize("names", ["newer", "older"])
-@pytest.mark.parametrize(("kind", "tied"), [("gemma3", True), ("mistral3", True), ("mistral3", False)])
+@pytest.mark.parametrize(
+    ("kind", "tied"), [("gemma3", True), ("mistral3", True), ("mistral3", False), ("qwen3_5", False), ("qwen3_5", True),
+                       ("qwen3_5_moe", False), ("lfm2_vl", True)]
+)  # fmt: skip
 def test_text_alone(kind: str, tied: bool, names: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = transformers.AutoModelForImageTextToText.from_config(configuration(kind, tied)).eval()

@@ -223,6 +223,24 @@ class Code:
     def store(self, value: Value, address: Value, align: int = 1) -> None:
         self.builder.store(value.ir, self.pointer(address), align=align)
 
+    @property
+    def is_x86(self) -> bool:
+        return str(self.module.triple).startswith(("x86", "amd64"))
+
+    def stream(self, value: Value, address: Value) -> None:
+        """Store 16 floats at a cache line past the caches, where the machine can, without reading what was there: for
+        what is not read soon. `settle` comes before another thread reads it."""
+        stored = self.builder.store(value.ir, self.pointer(address), align=64)
+        if self.is_x86:
+            stored.set_metadata("nontemporal", self.module.add_metadata([ir.Constant(I32, 1)]))
+
+    def settle(self) -> None:
+        """What was streamed is seen by others before anything that is stored from here on."""
+        if self.is_x86:
+            name = "llvm.x86.sse.sfence"
+            function = self.module.globals.get(name) or ir.Function(self.module, ir.FunctionType(VOID, []), name)
+            self.builder.call(function, [])
+
     def prefetch(self, address: Value) -> None:
         """Ask for a cache line that will be read soon; any address will do, also one that is not mapped."""
         kind = ir.FunctionType(VOID, [ir.PointerType(), I32, I32, I32])

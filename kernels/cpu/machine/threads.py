@@ -60,7 +60,7 @@ def _wait(code: Code, control: Value, waited: Variable) -> None:
     """A moment's rest that leaves the core to whoever needs it."""
     with code.either(waited.value < PAUSES) as (pause, offer):
         with pause:
-            if code.module.triple.startswith(("x86", "amd64")):
+            if code.is_x86:
                 code.builder.call(_declare(code, "llvm.x86.sse2.pause", []), [])
             else:
                 code.builder.call(_declare(code, "llvm.aarch64.hint", [I32]), [ir.Constant(I32, 1)])

@@ -115,9 +115,10 @@ class DeltaRule:
                 kept = code.load(FLOATS16, state + row * (4 * LANES) + 4 * LANES * i)
                 self._add(self._found, i, code.broadcast(FLOAT, key + row * 4 + 4 * i, LANES), kept)
 
-    def advance(self, source: Value, target: Value, token: Value, following: Value) -> None:
+    def advance(self, source: Value, target: Value, token: Value, following: Value | None) -> None:
         code, panel = self._code, self._panel
-        (key, query), (next_key, _) = panel.prepared(token), panel.prepared(following)
+        key, query = panel.prepared(token)
+        next_key = None if following is None else panel.prepared(following)[0]
         factor, weight = panel.numbers(token)
         found = self._found[0].value + self._found[1].value
         error = weight * code.fma(0.0 - factor, found, panel.value(token))
@@ -129,9 +130,10 @@ class DeltaRule:
                 at = row * 4 + 4 * i
                 news[i] = code.fma(code.broadcast(FLOAT, key + at, LANES), error, news[i])
                 self._add(self._outs, i, code.broadcast(FLOAT, query + at, LANES), news[i])
-                self._add(self._found, i, code.broadcast(FLOAT, next_key + at, LANES), news[i])
+                if next_key is not None:
+                    self._add(self._found, i, code.broadcast(FLOAT, next_key + at, LANES), news[i])
             for line, new in zip(lines, news, strict=True):
-                code.store(new, target + line)
+                panel.put(new, source + line, target + line, following)
         panel.write(token, self._outs[0].value + self._outs[1].value)
 
     def _clear(self, sums: list[Any]) -> None:

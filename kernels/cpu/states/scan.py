@@ -87,7 +87,7 @@ class Scan:
     def begin(self, state: Value, token: Value) -> None:
         """Nothing."""
 
-    def advance(self, source: Value, target: Value, token: Value, following: Value) -> None:
+    def advance(self, source: Value, target: Value, token: Value, following: Value | None) -> None:
         code, panel = self._code, self._panel
         into, out_of = panel.prepared(token)
         factor, time = panel.numbers(token)
@@ -104,5 +104,5 @@ class Scan:
                 out = self._outs[i % SUMS]
                 out.value = code.fma(code.broadcast(FLOAT, out_of + at, LANES), news[i], out.value)
             for line, new in zip(lines, news, strict=True):
-                code.store(new, target + line)
+                panel.put(new, source + line, target + line, following)
         panel.write(token, code.fma(self._skip, value, self._outs[0].value + self._outs[1].value))

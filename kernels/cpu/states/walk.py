@@ -85,6 +85,14 @@ class Panel:
         row = 4 * self.sizes.heads * self.sizes.width
         store_lanes(self.code, out, self.job["out"] + token * row + self._place, self.lanes)
 
+    def put(self, line: Value, source: Value, target: Value, following: Value | None) -> None:
+        """Write a row of the panel. Behind the last token nobody reads it in this step, and the next panel comes."""
+        if following is not None:
+            self.code.store(line, target)
+        else:
+            self.code.prefetch(source + 4 * LANES * self.sizes.depth)
+            self.code.stream(line, target)
+
     @property
     def _place(self) -> Value:
         return (self.head * self.sizes.width + self.number * LANES) * 4
@@ -96,9 +104,9 @@ class Rule(Protocol):
     def begin(self, state: Value, token: Value) -> None:
         """Before the first token of a piece."""
 
-    def advance(self, source: Value, target: Value, token: Value, following: Value) -> None:
+    def advance(self, source: Value, target: Value, token: Value, following: Value | None) -> None:
         """Read the panel at one address, write it behind the token at another, which may be the same. following: the
-        piece's next token, or this one again."""
+        piece's next token, or this one again; None behind the sequence's last token."""
 
 
 class Kernels(NamedTuple):
@@ -156,6 +164,7 @@ def _add_unit(module: ir.Module, name: str, sizes: Sizes, kernels: Kernels) -> i
             with before:
                 if whole is not None:
                     code.call(whole, *arguments)
+    code.settle()
     return code.finish()
 
 
@@ -179,11 +188,14 @@ def _add_panel(module: ir.Module, name: str, sizes: Sizes, kernels: Kernels, lan
             with code.loop(0, sizes.depth) as row:
                 code.store(code.constant(FLOATS16, 0.0), scratch + row * (4 * LANES))
         rule.begin(source.value, first)
-        with code.loop(first, end) as token:
+        kept = code.select((piece + 1).equals(pieces[1]), end - 1, end)  # tokens behind which the panel is read again
+        with code.loop(first, kept) as token:
             ends = (token + 1).equals(end)
-            target = code.select(ends, slot, scratch)
-            rule.advance(source.value, target, token, code.select(ends, token, token + 1))
+            following = code.select(ends, token, token + 1)
+            rule.advance(source.value, code.select(ends, slot, scratch), token, following)
             source.value = scratch
+        with code.when(kept < end):
+            rule.advance(source.value, slot, kept, None)
     return code.finish()
 
 

@@ -17,16 +17,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 import numpy as np
 import numpy.typing as npt
 
-from stemma.kernels.memory import allocate
-from stemma.kernels.ops import ForkedOps
 from stemma.radix import Explanation, PrefixCache, Retained
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.admission import placed
 from stemma.runtime.core.checking import check_function, check_list, checked, describe
-from stemma.runtime.core.config import POLICIES, EngineConfig, EngineOptions, engine_config
+from stemma.runtime.core.config import EngineConfig, EngineOptions, engine_config
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
-from stemma.runtime.core.scheduler import Limits, Scheduler
+from stemma.runtime.core.scheduler import Scheduler
 from stemma.runtime.engine.embedding import Embedder, Embedding, EmbeddingOptions, Score, Scorer, ScoringOptions
 from stemma.runtime.engine.forms import Answer, form_of
 from stemma.runtime.engine.generation import Completion, Generation
@@ -46,12 +44,12 @@ from stemma.runtime.engine.options import (
 from stemma.runtime.engine.output_processor import RequestState
 from stemma.runtime.engine.progress import check_progress, wait
 from stemma.runtime.engine.recommended import recommended
-from stemma.runtime.engine.resources import context_of, make_ops, room_of
+from stemma.runtime.engine.resources import context_of, make_memory, make_ops, make_scheduler, room_of
 from stemma.runtime.engine.saving import PROBE_NAMESPACE, CacheFile, Saver, probe_tokens, saver
 from stemma.runtime.engine.sharing import SharedText, SharedTexts
 from stemma.runtime.engine.text import text_stream
 from stemma.runtime.engine.tree import TreeNode, snapshot
-from stemma.runtime.errors import EngineForked, InvalidRequest, ModelFileError
+from stemma.runtime.errors import InvalidRequest, ModelFileError
 from stemma.runtime.model import ChatTemplate, LoadedModel, Tokenizer, load
 from stemma.runtime.model.pull import default_model
 from stemma.runtime.tongues.recognise import recognise
@@ -109,25 +107,9 @@ class Engine:
         self.loaded = loaded
         self.context_length = context_of(config, loaded.config)
         ops = loaded.model.ops
-        try:
-            room = room_of(config, loaded.config, ops)
-            memory = allocate(ops, room.shape)
-        except ForkedOps as error:
-            raise EngineForked(str(error)) from error
-        except MemoryError as error:
-            raise InvalidRequest(f"{error}: lower kv_tokens or memory", "kv_tokens") from error
-        limits = Limits(
-            config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache, config.jump_forward
-        )
-        num_blocks = memory.full.shape.num_blocks
-        cache = PrefixCache(
-            num_blocks,
-            config.block_size,
-            POLICIES[config.policy],
-            pin_budget=int(config.pin_share * num_blocks),
-            marks=room.marks,
-        )
-        scheduler = Scheduler(cache, limits)
+        room = room_of(config, loaded.config, ops)
+        memory = make_memory(ops, room)
+        scheduler = make_scheduler(config, room)
         self._grammars = GrammarCompiler(loaded)
         self.recommended = recommended(loaded.generation, config.generation_config)
         self.shared = SharedTexts(loaded, self.hold, self._compute if config.prefix_cache else None)
@@ -320,6 +302,11 @@ class Engine:
     def tongue(self) -> Tongue:
         """What the model's answers are written with: its calls, its thoughts; found in its chat template."""
         return recognise(self.loaded.chat_template, self.loaded.tokenizer, self.loaded.generation.eos_ids)
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether the model has windows or states, so that requests go on only where marks were left (`marks_at`)."""
+        return self.loaded.config.marks is not None
 
     def prepare(self, grammar: GrammarSpec) -> None:
         """Compile a grammar, so that a later request with it starts at once. Raises InvalidRequest."""

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import torch
 
 from stemma.kernels.memory import Memory, MemoryShape, allocate
-from stemma.kernels.ops import Ops
+from stemma.kernels.ops import ForkedOps, Ops
 from stemma.kernels.select import UnknownBackend, select_ops
-from stemma.radix import MarkRoom
+from stemma.radix import MarkRoom, PrefixCache
 from stemma.runtime.core.checking import describe
-from stemma.runtime.core.config import EngineConfig
-from stemma.runtime.errors import InvalidRequest
+from stemma.runtime.core.config import POLICIES, EngineConfig
+from stemma.runtime.core.scheduler import Limits, Scheduler
+from stemma.runtime.errors import EngineForked, InvalidRequest
 from stemma.runtime.model import MarkNeeds, ModelConfig
 
 LEAST_SLOTS = 4
@@ -44,6 +45,29 @@ def context_of(config: EngineConfig, model: ModelConfig) -> int:
     return config.context_length
 
 
+def make_scheduler(config: EngineConfig, room: Room) -> Scheduler:
+    """With a cache of that size."""
+    limits = Limits(
+        config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache, config.jump_forward
+    )
+    num_blocks = room.shape.full.num_blocks
+    pinned = int(config.pin_share * num_blocks)
+    policy = POLICIES[config.policy]
+    return Scheduler(
+        PrefixCache(num_blocks, config.block_size, policy, pin_budget=pinned, marks=room.marks), limits
+    )  # fmt: skip
+
+
+def make_memory(ops: Ops, room: Room) -> Memory:
+    """Raises InvalidRequest if it does not fit, EngineForked in a fork."""
+    try:
+        return allocate(ops, room.shape)
+    except ForkedOps as error:
+        raise EngineForked(str(error)) from error
+    except MemoryError as error:
+        raise InvalidRequest(f"{error}: lower kv_tokens or memory", "kv_tokens") from error
+
+
 class Room(NamedTuple):
     """The pools of an engine. marks: what the cache may keep of layers that are not full; None in a model without."""
 
@@ -59,7 +83,7 @@ def room_of(config: EngineConfig, model: ModelConfig, ops: Ops) -> Room:
     """
     size, needs = config.block_size, model.marks
     budget = memory_for_kv(ops.device) if config.memory is None else config.memory
-    one = allocate(ops, model.memory_shape(1, size, num_window_blocks=1, num_slots=1))
+    one = make_memory(ops, Room(model.memory_shape(1, size, num_window_blocks=1, num_slots=1), None))
     for_marks = 0 if needs is None else int(budget * config.mark_share)
     num_blocks = _num_blocks(config, model, one.full.num_bytes, budget - for_marks)
     if num_blocks < 1:

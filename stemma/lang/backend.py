@@ -36,6 +36,11 @@ class Backend(Protocol):
     def tongue(self) -> Tongue:
         """What the model's answers are written with."""
 
+    @property
+    def has_marks(self) -> bool:
+        """Whether requests go on from a prefix only where a mark was left, so that it is of use to say where
+        (`marks_at`)."""
+
     def submit(self, prompt: Sequence[int], *, hold: Any = None, **options: Unpack[RequestOptions]) -> Generation:
         """Start one request; `hold` (from this back end) keeps its path at the end."""
 

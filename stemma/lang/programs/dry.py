@@ -66,6 +66,11 @@ class DryBackend:
         """Plain words."""
         return recognise(None, self._tokenizer)
 
+    @property
+    def has_marks(self) -> bool:
+        """One can go on anywhere."""
+        return False
+
     def explain(self, tokens: Sequence[int], namespace: str = "", lora: str | None = None) -> Explanation:
         """Nothing is cached."""
         return Explanation(len(tokens), 0, Reason.NEVER_SEEN, 0, next(iter(tokens), None), (), None, 0, 0)

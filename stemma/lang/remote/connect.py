@@ -97,6 +97,11 @@ class Remote:
         """What the model's answers are written with."""
         return recognise(self._chat_template, self._tokenizer, self._ends)
 
+    @property
+    def has_marks(self) -> bool:
+        """The server finds the places itself."""
+        return False
+
     # Generating ----------------------------------------------------------------
     @overload
     def generate(

@@ -19,6 +19,7 @@ from stemma.lang.reports.report import Report
 from stemma.lang.reports.trace import TraceNode
 from stemma.lang.states.fork import run_branches
 from stemma.lang.states.pin import Pin
+from stemma.lang.states.places import with_places
 from stemma.lang.states.session import Session
 from stemma.lang.states.speaker import Calling, Speaker, written
 from stemma.lang.states.transcript import Message, Role, Transcript, keep
@@ -218,7 +219,8 @@ class State:
             self._transcript = transcript.with_generated(prompt, kept.tokens, said.text, kept.uncovered, written(heard))
             return Outcome(read(said, calls), said, completion.usage, {}, heard.reasoning)
 
-        generation = self._session.llm.submit(prompt, hold=self._hold, **speaker.over(options))
+        options = speaker.over(with_places(self._session, transcript, prompt, options))
+        generation = self._session.llm.submit(prompt, hold=self._hold, **options)
         return self._start([generation], finish, form, speaker.ear)
 
     def select(self, options: Sequence[Choice], *, by: By = "likelihood", name: str | None = None) -> Gen[Choice]:
@@ -323,14 +325,12 @@ class State:
         """Run `branch(copy of this state, item)` for every item at once and return the results in order.
 
         limit: how many run side by side; None is all. If a branch fails, its siblings are cancelled and BranchError,
-        an ExceptionGroup, names it. However it ends, the branches let go: what they
-        alone computed goes first when blocks are short.
+        an ExceptionGroup, names it. However it ends, the branches let go: what they alone computed goes first.
         """
         limit = checked(limit, int | None, "limit")
         if limit is not None and limit < 1:
             raise InvalidRequest(f"limit must be at least 1; it is {describe(limit)}", "limit")
-        listed = list(items)
-        if len(listed) > 1 and len(self.tokens) - num_computed(self._origins) >= MIN_PREFILL:
+        if len(listed := list(items)) > 1 and len(self.tokens) - num_computed(self._origins) >= MIN_PREFILL:
             await self.prefill()
         return await run_branches(self, listed, branch, limit)
 
@@ -347,7 +347,7 @@ class State:
     # Looking in, and the end ----------------------------------------------------------------
     @property
     def tokens(self) -> tuple[int, ...]:
-        """What the model has been or will be given for this state."""
+        """What the model is given for this state."""
         return self._transcript.encode(self._session.encoder)
 
     @property

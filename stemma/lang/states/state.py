@@ -268,8 +268,8 @@ class State:
             self._extend_runs(len(prompt), completion.usage.cached_tokens, 0, ())
             return Outcome(None, completion, completion.usage, {})
 
-        generation = self._session.llm.submit(prompt, hold=self._hold, **self._silent())
-        return self._start([generation], finish)
+        options = with_places(self._session, self._transcript, prompt, self._silent())
+        return self._start([self._session.llm.submit(prompt, hold=self._hold, **options)], finish)
 
     def _start(
         self, generations: list[Generation], finish: Callable[[list[Completion]], Outcome[Value]], form: Form = TEXT,

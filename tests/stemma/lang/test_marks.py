@@ -42,5 +42,5 @@ async def judge(s: stemma.State, essay: str) -> list[stemma.Usage]:
 
 def test_the_branches_of_a_fork_go_on_from_where_they_part(llm):
     usages = judge.run_sync(llm, "all that one could say about it in some forty words or so").value
-    assert [usage.replayed_tokens for usage in usages] == [0, 0, 0]
+    assert sum(usage.replayed_tokens for usage in usages) <= len("How "), "more than that is not known to be shared"
     assert all(usage.prefilled_tokens < 60 for usage in usages)

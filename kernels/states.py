@@ -70,13 +70,15 @@ class StateMetadata:
 
     rows: (sequences + 1,) pieces of each sequence, one behind the other. starts: (pieces + 1,) the step's tokens that
     each piece covers; none is empty. sources, targets: (pieces,) slots; a source may be ZEROS. A sequence's next piece
-    reads what the one before has written.
+    reads what the one before has written. positions: (sequences,) of each sequence's first token, for back ends that
+    compute many tokens at once and want to do the same whatever the step; None is unknown.
     """
 
     rows: Int32Array
     starts: Int32Array
     sources: Int32Array
     targets: Int32Array
+    positions: Int32Array | None = None
 
 
 @dataclass(frozen=True, slots=True)

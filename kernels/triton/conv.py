@@ -28,7 +28,7 @@ def inputs_at(
 
 @triton.jit(do_not_specialize=["num_tokens"])
 def conv_kernel(
-    x, weight, bias, states, out, firsts, origins, starts, targets, num_tokens, STRIDE: tl.constexpr,
+    x, weight, bias, states, out, firsts, origins, ends, targets, num_tokens, STRIDE: tl.constexpr,
     CHANNELS: tl.constexpr, TAPS: tl.constexpr, TAPS_PAD: tl.constexpr, TOKENS: tl.constexpr, TILE: tl.constexpr,
     BIAS: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
@@ -37,7 +37,7 @@ def conv_kernel(
 
     x: (tokens, CHANNELS), STRIDE numbers a row. out: (tokens, CHANNELS). weight: (TAPS, CHANNELS) float32, the last tap
     of the token itself. states: (slots, TAPS - 1, CHANNELS) float32. firsts, origins: (tokens,) the first row of a
-    token's sequence, and the slot it begins with. No target is an origin of this step.
+    token's sequence, and the slot it begins with. ends: (pieces,) the row behind each. No target is an origin.
     """
     channel = tl.program_id(1) * TILE + tl.arange(0, TILE)
     inside = (channel < CHANNELS)[None, :]
@@ -65,7 +65,7 @@ def conv_kernel(
         piece = tl.program_id(0) - num_tiles
         target = tl.load(targets + piece)
         if target >= 0:
-            end = tl.load(starts + piece + 1)
+            end = tl.load(ends + piece)
             place = tl.arange(0, TAPS_PAD)
             same = place * 0 + end - 1
             first, origin = tl.load(firsts + same), tl.load(origins + same)

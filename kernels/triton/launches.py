@@ -61,15 +61,20 @@ def pad(head_dim: int) -> int:
     return max(16, int(triton.next_power_of_2(head_dim)))
 
 
+def dot_type(dtype: torch.dtype) -> tl.dtype:
+    """What matrices of activations are multiplied as."""
+    # The interpreter keeps bfloat16 as 16-bit integers and would multiply those.
+    interpreted = bool(triton.knobs.runtime.interpret)
+    return tl.float32 if interpreted and dtype == torch.bfloat16 else DOTS[dtype]
+
+
 class Kernels:
     """The kernels for one target and one type of activations. Outputs are the caller's."""
 
     def __init__(self, target: Target, dtype: torch.dtype, launch: Launcher = run) -> None:
         self._target = target
         self._launch = launch
-        # The interpreter keeps bfloat16 as 16-bit integers and would multiply those.
-        interpreted = bool(triton.knobs.runtime.interpret)
-        self._dot = tl.float32 if interpreted and dtype == torch.bfloat16 else DOTS[dtype]
+        self._dot = dot_type(dtype)
 
     def attention_tiles(self, group: int, head_dim: int, kv_bytes: int) -> tuple[AttentionTile, AttentionTile]:
         """Of narrow and of wide rectangles."""

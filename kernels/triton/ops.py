@@ -76,7 +76,7 @@ class TritonOps:
         self._element = kv_element(target, kv_type, dtype)
         self._kernels = Kernels(target, dtype, launch)
         self._specs: dict[AttentionSpec, TritonSpec] = {}
-        self.states = TritonStateOps(device, launch)
+        self.states = TritonStateOps(device, dtype, target, launch)
         self._waits = False  # whether some operation waits for the GPU, which a captured graph must not
 
     # Packing ---------------------------------------------------------------------------------------------------------

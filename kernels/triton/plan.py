@@ -201,6 +201,10 @@ class Uploads:
         self._pinned = device.type == "cuda"
         self._device = torch.zeros(total, dtype=torch.int32, device=device)
 
+    @property
+    def device(self) -> torch.device:
+        return self._device.device
+
     def __getitem__(self, name: str) -> torch.Tensor:
         start = self._starts[name]
         return self._device[start : start + self._sizes[name]]

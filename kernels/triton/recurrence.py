@@ -35,7 +35,7 @@ def numbers_of(x, row, stride: tl.constexpr, column, exists):
 
 @triton.jit
 def delta_kernel(
-    qkv, beta, step, rates, dt_bias, states, out, rows, starts, sources, targets, scale, QKV_STRIDE: tl.constexpr,
+    qkv, beta, step, rates, dt_bias, states, out, rows, starts, ends, sources, targets, scale, QKV_STRIDE: tl.constexpr,
     BETA_STRIDE: tl.constexpr, STEP_STRIDE: tl.constexpr, KEY_HEADS: tl.constexpr, VALUE_HEADS: tl.constexpr,
     KEY_DIM: tl.constexpr, KEY_PAD: tl.constexpr, VALUE_DIM: tl.constexpr, COLUMNS: tl.constexpr, TILED: tl.constexpr,
 ):  # fmt: skip
@@ -61,12 +61,12 @@ def delta_kernel(
 
     origin = tl.load(sources + first_piece).to(tl.int64)
     state = tl.load(panel + origin * (VALUE_HEADS * KEY_DIM * VALUE_DIM), mask=inside & (origin >= 0), other=0.0)
-    row, end = tl.load(starts + first_piece), tl.load(starts + end_piece)
+    row, end = tl.load(starts + first_piece), tl.load(ends + end_piece - 1)
     q, k = numbers_of(qkv, row, QKV_STRIDE, at_q, key_exists), numbers_of(qkv, row, QKV_STRIDE, at_k, key_exists)
     v = numbers_of(qkv, row, QKV_STRIDE, at_v, column_exists)
     b, t = numbers_of(beta, row, BETA_STRIDE, head, True), numbers_of(step, row, STEP_STRIDE, head, True)
     for piece in tl.range(first_piece, end_piece):
-        for _ in tl.range(tl.load(starts + piece), tl.load(starts + piece + 1)):
+        for _ in tl.range(tl.load(starts + piece), tl.load(ends + piece)):
             # The next token is asked for now, so that no step waits for memory.
             next_row = row + 1
             more = next_row < end
@@ -89,9 +89,9 @@ def delta_kernel(
 
 @triton.jit
 def scan_kernel(
-    x, step, rates, skips, dt_bias, states, out, rows, starts, sources, targets, low, high, X_STRIDE: tl.constexpr,
-    STEP_STRIDE: tl.constexpr, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, GROUPS: tl.constexpr, STATE: tl.constexpr,
-    STATE_PAD: tl.constexpr, OUTPUTS: tl.constexpr,
+    x, step, rates, skips, dt_bias, states, out, rows, starts, ends, sources, targets, low, high,
+    X_STRIDE: tl.constexpr, STEP_STRIDE: tl.constexpr, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    GROUPS: tl.constexpr, STATE: tl.constexpr, STATE_PAD: tl.constexpr, OUTPUTS: tl.constexpr,
 ):  # fmt: skip
     """Program (s, h, i): rows [i * OUTPUTS, (i + 1) * OUTPUTS) of the state of head h along sequence s.
 
@@ -113,12 +113,12 @@ def scan_kernel(
 
     origin = tl.load(sources + first_piece).to(tl.int64)
     state = tl.load(panel + origin * (HEADS * HEAD_DIM * STATE), mask=inside & (origin >= 0), other=0.0)
-    row, end = tl.load(starts + first_piece), tl.load(starts + end_piece)
+    row, end = tl.load(starts + first_piece), tl.load(ends + end_piece - 1)
     value = numbers_of(x, row, X_STRIDE, at_x, place_exists)
     b, c = numbers_of(x, row, X_STRIDE, at_b, number_exists), numbers_of(x, row, X_STRIDE, at_c, number_exists)
     t = numbers_of(step, row, STEP_STRIDE, head, True)
     for piece in tl.range(first_piece, end_piece):
-        for _ in tl.range(tl.load(starts + piece), tl.load(starts + piece + 1)):
+        for _ in tl.range(tl.load(starts + piece), tl.load(ends + piece)):
             next_row = row + 1
             more = next_row < end
             next_value = numbers_of(x, next_row, X_STRIDE, at_x, place_exists & more)

@@ -123,7 +123,7 @@ def specimens(target: Target) -> list[Specimen]:
     record_rows(recorder, target, MODELS[0], torch.bfloat16)
     record_rows(recorder, target, MODELS[1], torch.float16)
     for state_model in STATE_MODELS:
-        record_states(recorder, state_model, torch.bfloat16)
+        record_states(recorder, target, state_model, torch.bfloat16)
     return list(recorder.specimens.values())
 
 

@@ -12,6 +12,7 @@ from stemma.kernels.triton.launches import Launcher
 from stemma.kernels.triton.packing import TritonNorm
 from stemma.kernels.triton.state_launches import GateActivation
 from stemma.kernels.triton.state_ops import TritonStateOps
+from stemma.kernels.triton.targets import Target
 from stemma.kernels.weights import StoredWeight
 
 
@@ -33,15 +34,15 @@ STATE_MODELS = (
 )
 METADATA = StateMetadata(
     np.array([0, 1, 3], dtype=np.int32), np.array([0, 1, 65, 66], dtype=np.int32),
-    np.array([0, ZEROS, 2], dtype=np.int32), np.array([1, 2, 3], dtype=np.int32),
+    np.array([0, ZEROS, 2], dtype=np.int32), np.array([1, 2, 3], dtype=np.int32), np.array([1500, 0], dtype=np.int32),
 )  # fmt: skip
-"""A decode token, and a prompt in two pieces."""
+"""A decode token, and a prompt in two pieces, of which the first is a whole cell."""
 NUM_TOKENS = 66
 
 
-def record_states(launch: Launcher, model: StateModel, dtype: torch.dtype) -> None:
+def record_states(launch: Launcher, target: Target, model: StateModel, dtype: torch.dtype) -> None:
     """What a layer launches behind its projection, whose columns it reads."""
-    ops, mixer = TritonStateOps(torch.device("cpu"), launch), model.mixer
+    ops, mixer = TritonStateOps(torch.device("cpu"), dtype, target, launch), model.mixer
     width = mixer if isinstance(mixer, int) else mixer.width
     recurrent = (0, 0, 0)
     if isinstance(mixer, DeltaRuleSpec):

@@ -6,22 +6,27 @@ of one warp hold beside what is loaded ahead: no step waits for another warp.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import triton
 
+from stemma.kernels.states import DeltaRuleSpec
+from stemma.kernels.triton.cells import cell_kernel, cells_kernel
 from stemma.kernels.triton.conv import conv_kernel
 from stemma.kernels.triton.gates import gate_kernel, gated_norm_kernel
-from stemma.kernels.triton.launches import Launcher
+from stemma.kernels.triton.launches import Launcher, dot_type
 from stemma.kernels.triton.packing import TritonNorm
 from stemma.kernels.triton.recurrence import delta_kernel, scan_kernel
+from stemma.kernels.triton.rounds import CELL, Walk
 from stemma.kernels.triton.states import StatePlan, TritonConv, TritonDelta, TritonScan
+from stemma.kernels.triton.targets import CELLS, Target
 
 PANEL = 2048
 """Numbers of a head's state that one warp keeps."""
 CONV_TOKENS = 8
 CONV_CHANNELS = 128
+CELL_DIMS = frozenset({16, 32, 64, 128})
 NORM_TILE = 1024
 GATE_TILE = 1024
 
@@ -34,10 +39,38 @@ class Slots(NamedTuple):
     states: torch.Tensor
     plan: StatePlan
 
-    @property
-    def pieces(self) -> dict[str, torch.Tensor]:
-        """What a recurrence reads of the plan."""
-        return {name: self.plan[name] for name in ("rows", "starts", "sources", "targets")}
+
+class DeltaInputs(NamedTuple):
+    """Of a gated delta rule; each may be columns of a wider product."""
+
+    qkv: torch.Tensor
+    beta: torch.Tensor
+    step: torch.Tensor
+
+    def arguments(self, rule: TritonDelta) -> dict[str, Any]:
+        """What all kernels of the rule read."""
+        spec = rule.spec
+        return {
+            "qkv": self.qkv,
+            "beta": self.beta,
+            "step": self.step,
+            "rates": rule.rates,
+            "dt_bias": rule.dt_bias,
+            "scale": spec.key_dim**-0.5,
+            "QKV_STRIDE": self.qkv.stride(0),
+            "BETA_STRIDE": self.beta.stride(0),
+            "STEP_STRIDE": self.step.stride(0),
+            "KEY_HEADS": spec.key_heads,
+            "VALUE_HEADS": spec.value_heads,
+            "KEY_DIM": spec.key_dim,
+            "VALUE_DIM": spec.value_dim,
+            "TILED": spec.grouped == "tile",
+        }
+
+
+def fits_cells(spec: DeltaRuleSpec) -> bool:
+    """Whether cells are made as products: heads of sizes that matrix instructions take whole."""
+    return spec.key_dim in CELL_DIMS and spec.value_dim in CELL_DIMS
 
 
 def panel(along: int, across: int) -> int:
@@ -47,10 +80,10 @@ def panel(along: int, across: int) -> int:
 
 
 class StateKernels:
-    """The kernels of layers with a state, through one launcher."""
+    """The kernels of layers with a state, for one target and one type of activations."""
 
-    def __init__(self, launch: Launcher) -> None:
-        self._launch = launch
+    def __init__(self, target: Target, dtype: torch.dtype, launch: Launcher) -> None:
+        self._launch, self._cell_tile, self._dot = launch, CELLS[target.family], dot_type(dtype)
 
     def conv(self, x: torch.Tensor, conv: TritonConv, slots: Slots, out: torch.Tensor, *, silu: bool) -> None:
         """x, out: (tokens, channels)."""
@@ -64,7 +97,7 @@ class StateKernels:
             "out": out,
             "firsts": plan["firsts"],
             "origins": plan["origins"],
-            "starts": plan["starts"],
+            "ends": plan["ends"],
             "targets": plan["targets"],
             "num_tokens": len(x),
             "STRIDE": x.stride(0),
@@ -80,36 +113,54 @@ class StateKernels:
         grid = (num_tiles + plan.capacity.num_pieces, triton.cdiv(channels, CONV_CHANNELS))
         self._launch(conv_kernel, grid, arguments, 4, 1)
 
-    def delta(
-        self, qkv: torch.Tensor, beta: torch.Tensor, step: torch.Tensor, rule: TritonDelta, slots: Slots,
-        out: torch.Tensor,
-    ) -> None:  # fmt: skip
+    def delta(self, inputs: DeltaInputs, rule: TritonDelta, slots: Slots, out: torch.Tensor) -> None:
         """out: (tokens, value_heads, value_dim)."""
+        for walk in slots.plan.walks() if fits_cells(rule.spec) else (slots.plan.walk,):
+            if walk.kind == "cells":
+                self._cells(inputs, rule, slots.states, walk, out)
+            else:
+                self._tokens(inputs, rule, slots.states, walk, out)
+
+    def _tokens(
+        self, inputs: DeltaInputs, rule: TritonDelta, states: torch.Tensor, walk: Walk, out: torch.Tensor
+    ) -> None:
         spec = rule.spec
         columns = panel(spec.key_dim, spec.value_dim)
         arguments = {
-            "qkv": qkv,
-            "beta": beta,
-            "step": step,
-            "rates": rule.rates,
-            "dt_bias": rule.dt_bias,
-            "states": slots.states,
+            **inputs.arguments(rule),
+            "states": states,
             "out": out,
-            **slots.pieces,
-            "scale": spec.key_dim**-0.5,
-            "QKV_STRIDE": qkv.stride(0),
-            "BETA_STRIDE": beta.stride(0),
-            "STEP_STRIDE": step.stride(0),
-            "KEY_HEADS": spec.key_heads,
-            "VALUE_HEADS": spec.value_heads,
-            "KEY_DIM": spec.key_dim,
+            **walk.arrays,
             "KEY_PAD": triton.next_power_of_2(spec.key_dim),
-            "VALUE_DIM": spec.value_dim,
             "COLUMNS": columns,
-            "TILED": spec.grouped == "tile",
         }
-        grid = (slots.plan.capacity.num_sequences, spec.value_heads, triton.cdiv(spec.value_dim, columns))
+        grid = (walk.num_runs, spec.value_heads, triton.cdiv(spec.value_dim, columns))
         self._launch(delta_kernel, grid, arguments, 1, 1)
+
+    def _cells(
+        self, inputs: DeltaInputs, rule: TritonDelta, states: torch.Tensor, walk: Walk, out: torch.Tensor
+    ) -> None:
+        """What does not depend on the state, for all cells at once; then the state from cell to cell."""
+        spec, arrays = rule.spec, dict(walk.arrays)
+        units = (walk.num_cells, spec.value_heads)
+        made = {
+            "own": out.new_empty((*units, CELL, spec.value_dim)),
+            "taken": out.new_empty((*units, CELL, spec.key_dim)),
+            "scores": out.new_empty((*units, CELL, CELL)),
+            "factors": out.new_empty((*units, 3, CELL), dtype=torch.float32),
+            "cells": arrays.pop("cells"),
+            "CELL": CELL,
+            "DOT": self._dot,
+        }
+        given = inputs.arguments(rule)
+        self._launch(cell_kernel, units, {**given, **made}, 4, 1)
+        names = ("qkv", "QKV_STRIDE", "KEY_HEADS", "VALUE_HEADS", "KEY_DIM", "VALUE_DIM", "TILED")
+        tile = self._cell_tile
+        columns = min(tile.columns, spec.value_dim)
+        arguments = {name: given[name] for name in names} | made | arrays
+        arguments |= {"states": states, "out": out, "COLUMNS": columns}
+        grid = (walk.num_runs, spec.value_heads, spec.value_dim // columns)
+        self._launch(cells_kernel, grid, arguments, tile.num_warps, tile.num_stages)
 
     def scan(self, x: torch.Tensor, step: torch.Tensor, scan: TritonScan, slots: Slots, out: torch.Tensor) -> None:
         """out: (tokens, heads, head_dim)."""
@@ -123,7 +174,7 @@ class StateKernels:
             "dt_bias": scan.dt_bias,
             "states": slots.states,
             "out": out,
-            **slots.pieces,
+            **slots.plan.walk.arrays,
             "low": spec.low,
             "high": spec.high,
             "X_STRIDE": x.stride(0),

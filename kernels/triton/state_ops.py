@@ -11,7 +11,7 @@ from stemma.kernels.states import DeltaRuleSpec, Mamba2Spec, StateMetadata, Stat
 from stemma.kernels.triton import states as pool
 from stemma.kernels.triton.launches import Launcher, run
 from stemma.kernels.triton.packing import TritonNorm
-from stemma.kernels.triton.state_launches import GateActivation, Slots, StateKernels
+from stemma.kernels.triton.state_launches import DeltaInputs, GateActivation, Slots, StateKernels
 from stemma.kernels.triton.states import (
     StateCapacity,
     StatePlan,
@@ -22,15 +22,16 @@ from stemma.kernels.triton.states import (
     state_needed,
     state_plan,
 )
+from stemma.kernels.triton.targets import Target
 from stemma.kernels.weights import StoredWeight, dequantize
 
 
 class TritonStateOps:
-    """Kernels for the states of one device, float32 whatever activations are."""
+    """Kernels for the states of one device, float32 whatever activations are. The arguments are those of TritonOps."""
 
-    def __init__(self, device: torch.device, launch: Launcher = run) -> None:
+    def __init__(self, device: torch.device, dtype: torch.dtype, target: Target, launch: Launcher = run) -> None:
         self._device = device
-        self._kernels = StateKernels(launch)
+        self._kernels = StateKernels(target, dtype, launch)
 
     def allocate(self, shape: StateShape) -> TritonStates:
         return pool.allocate(shape, self._device)
@@ -74,7 +75,7 @@ class TritonStateOps:
         layer: int, plan: StatePlan,
     ) -> torch.Tensor:  # fmt: skip
         out = qkv.new_empty((len(qkv), rule.spec.value_heads * rule.spec.value_dim))
-        self._kernels.delta(qkv, beta, step, rule, Slots(states.recurrent[layer], plan), out)
+        self._kernels.delta(DeltaInputs(qkv, beta, step), rule, Slots(states.recurrent[layer], plan), out)
         return out
 
     def selective_scan(

@@ -15,6 +15,7 @@ import torch
 
 from stemma.kernels.states import ZEROS, DeltaRuleSpec, Mamba2Spec, StateMetadata, StateShape
 from stemma.kernels.triton.plan import CapacityError, Uploads
+from stemma.kernels.triton.rounds import Walk, cut_rounds, walks_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,19 +106,34 @@ def state_needed(metadata: StateMetadata) -> StateCapacity:
     return StateCapacity(int(metadata.starts[-1]), len(metadata.rows) - 1, len(metadata.targets))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class StatePlan:
     """The pieces of a step on the device. Room beyond them is sequences without pieces, pieces that are written
     nowhere, and tokens of which nothing is kept."""
 
     capacity: StateCapacity
     uploads: Uploads
+    metadata: StateMetadata
+    rounds: tuple[Walk, ...] | None = None
+
+    @property
+    def walk(self) -> Walk:
+        """All tokens one after the other."""
+        names = ("rows", "starts", "ends", "sources", "targets")
+        return Walk("tokens", self.capacity.num_sequences, 0, {name: self.uploads[name] for name in names})
+
+    def walks(self) -> tuple[Walk, ...]:
+        """The same, but whole cells as cells; sent to the device when a layer first asks."""
+        if self.rounds is None:
+            self.rounds = walks_of(cut_rounds(self.metadata), self.uploads.device)
+        return self.rounds or (self.walk,)
 
     def put(self, metadata: StateMetadata) -> None:
         """Another step in the same buffers. Raises CapacityError if it does not fit."""
         wanted = state_needed(metadata)
         if any(need > have for need, have in zip(wanted, self.capacity, strict=True)):
             raise CapacityError(f"a step of {wanted} does not fit a plan of {self.capacity}; make it a plan of its own")
+        self.metadata = metadata
         begins, lengths = metadata.starts[metadata.rows[:-1]], np.diff(metadata.starts[metadata.rows])
         inner = np.delete(np.arange(wanted.num_pieces), metadata.rows[:-1])
         assert np.array_equal(metadata.sources[inner], metadata.targets[inner - 1]), "a piece does not go on"
@@ -126,16 +142,17 @@ class StatePlan:
                 "firsts": np.repeat(begins, lengths),
                 "origins": np.repeat(metadata.sources[metadata.rows[:-1]], lengths),
                 "rows": metadata.rows,
-                "starts": metadata.starts,
+                "starts": metadata.starts[:-1],
+                "ends": metadata.starts[1:],
                 "sources": metadata.sources,
                 "targets": metadata.targets,
             },
-            fill={"origins": ZEROS, "rows": wanted.num_pieces, "starts": wanted.num_tokens, "targets": -1},
+            fill={"origins": ZEROS, "rows": wanted.num_pieces, "targets": -1},
         )
 
     def __getitem__(self, name: str) -> torch.Tensor:
         """firsts, origins: (tokens,) the first row of a token's sequence, and the slot it begins with. The others are
-        those of `StateMetadata`."""
+        those of `StateMetadata`, and the row behind each piece."""
         return self.uploads[name]
 
 
@@ -145,10 +162,11 @@ def state_plan(capacity: StateCapacity, metadata: StateMetadata, device: torch.d
         "firsts": capacity.num_tokens,
         "origins": capacity.num_tokens,
         "rows": capacity.num_sequences + 1,
-        "starts": capacity.num_pieces + 1,
+        "starts": capacity.num_pieces,
+        "ends": capacity.num_pieces,
         "sources": capacity.num_pieces,
         "targets": capacity.num_pieces,
     }
-    plan = StatePlan(capacity, Uploads(sizes, device))
+    plan = StatePlan(capacity, Uploads(sizes, device), metadata)
     plan.put(metadata)
     return plan

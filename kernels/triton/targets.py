@@ -149,6 +149,21 @@ def wide_tile(target: Target, head_pad: int, kv_bytes: int) -> AttentionTile:
     return choose_head(WIDE[target.family, kv_bytes == 1], head_pad)
 
 
+class CellTile(NamedTuple):
+    """Of a delta rule's state while it walks through cells of 64 tokens: columns of a panel."""
+
+    columns: int
+    num_warps: int
+    num_stages: int
+
+
+CELLS: dict[Family, CellTile] = {
+    "ampere": CellTile(32, 8, 2),
+    "hopper": CellTile(32, 4, 2),
+    "blackwell": CellTile(32, 8, 2),
+    "cdna3": CellTile(16, 4, 1),
+}
+
 FEW, SOME, MANY = 16, 64, 128
 
 # For up to 16, up to 64 and more rows.

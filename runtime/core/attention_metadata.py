@@ -89,7 +89,8 @@ def _states(batch: Batch) -> StateMetadata:
             targets.append(segment.target)
         rows.append(len(sources))
         first += len(row.tokens)
-    return StateMetadata(*(np.array(each, dtype=np.int32) for each in (rows, starts, sources, targets)))
+    positions = [row.start for row in batch.rows]
+    return StateMetadata(*(np.array(each, dtype=np.int32) for each in (rows, starts, sources, targets, positions)))
 
 
 def _stack(tables: list[array[int]]) -> Int32Array:

@@ -15,7 +15,7 @@ from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.states import ZEROS, DeltaRuleSpec, LayerState, Mamba2Spec, StateMetadata, StateShape
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.plan import CapacityError
-from stemma.kernels.triton.state_launches import Slots
+from stemma.kernels.triton.state_launches import DeltaInputs, Slots
 from stemma.kernels.triton.states import StateCapacity, TritonStates
 
 REFERENCE = ReferenceOps(torch.device("cpu"), torch.float64)
@@ -220,9 +220,10 @@ def test_outputs_and_slots_are_all_that_is_written() -> None:
     rule = ops.delta_rule(spec, stored("F32", 2), stored("F32", 2))
     mamba = ops.mamba2(scan, *[stored("F32", 2)] * 3)
     norm = TritonOps(DEVICE, EXACT).norm(stored("F32", 8), 1e-5)
+    inputs = DeltaInputs(qkv, beta, beta)
     runs = [
         ((6, 3, spec.width), spec.width, lambda s, out: ops._kernels.conv(qkv, conv, Slots(s, plan), out, silu=True)),
-        ((6, 2, 24, 20), 40, lambda s, out: ops._kernels.delta(qkv, beta, beta, rule, Slots(s, plan), out)),
+        ((6, 2, 24, 20), 40, lambda s, out: ops._kernels.delta(inputs, rule, Slots(s, plan), out)),
         ((6, 2, 20, 24), 40, lambda s, out: ops._kernels.scan(x, beta, mamba, Slots(s, plan), out)),
         ((1,), 40, lambda _, out: ops._kernels.gated_norm(gate, gate, norm, 5, out, gate_first=True)),
         ((1,), 40, lambda _, out: ops._kernels.gate(gate, gate, "silu", out)),

@@ -15,6 +15,7 @@ from stemma.kernels.cpu.ops import CpuOps
 from stemma.runtime.model import load
 from tests.runtime.model.family_cases import CASES, SHARED
 from tests.runtime.model.running import all_logits, reference_ops
+from tests.runtime.model.test_chunks import with_marks
 from tests.runtime.model.test_logits import save
 
 IDS = np.random.default_rng(7).integers(0, 260, 600).tolist()
@@ -49,6 +50,19 @@ def test_logits_are_those_of_transformers(family: str, index: int, tmp_path: Pat
     assert float(want.std()) > 0.01
     for length in LENGTHS:
         assert float((all_logits(ours, IDS[:length]) - want[:length]).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize(("family", "index"), with_marks())
+def test_logits_past_every_window(family: str, index: int, tmp_path: Path) -> None:
+    """Of a prompt as long as there are, of which most layers remember a part, or a state."""
+    ids = np.random.default_rng(5).integers(0, 260, 1500).tolist()
+    given = {**SHARED, **CASES[family][index], "max_position_embeddings": 2048}
+    theirs = save(tmp_path, transformers.CONFIG_MAPPING[family](**given))
+    ours = load(tmp_path, reference_ops())
+    ids = ids[: ours.config.context_length]  # that of Ministral 3 ends where queries grow
+    with torch.no_grad():
+        want = theirs(torch.tensor([ids])).logits[0]
+    assert float((all_logits(ours.model, ids) - want).abs().max()) < 1e-3
 
 
 @pytest.mark.parametrize("family", CASES)

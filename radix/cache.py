@@ -164,10 +164,10 @@ class PrefixCache:
         elif max_hit < 0:
             raise ValueError(f"max_hit must not be negative, got {max_hit}")
         state = self._hold(data, parts_of(namespace), min(num_tokens, max_hit + 1), max_hit, priority)
-        if self._store.marks is not None:
-            begin(self._store, state, num_tokens, marks_at)
-            return Lease(self._leases, state, state.position)
-        return Lease(self._leases, state, state.at)
+        if self._mark_room is None:
+            return Lease(self._leases, state, state.at)
+        begin(self._store, state, num_tokens, marks_at)
+        return Lease(self._leases, state, state.position)
 
     def count(self, num_tokens: int, hit_len: int) -> None:
         """One more request, for so many tokens, of which so many were found."""

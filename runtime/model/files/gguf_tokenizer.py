@@ -55,6 +55,8 @@ SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "llama3": (LLAMA3,),
         "llama-v3": (LLAMA3,),
         "falcon3": (LLAMA3,),
+        "falcon-h1": (LLAMA3,),
+        "lfm2": (LLAMA3,),
         "smaug-bpe": (LLAMA3,),
         "dbrx": (LLAMA3,),
         "qwen2": (QWEN2,),
@@ -79,8 +81,8 @@ SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "hunyuan-dense": DEEPSEEK3,
     }
 )
-WHOLE_WORDS_FIRST = frozenset({"llama-bpe", "llama3", "llama-v3", "falcon3", "tekken"})
-ADDS_BOS = frozenset({"llama-bpe", "llama3", "llama-v3", "falcon3", "tekken"})
+WHOLE_WORDS_FIRST = frozenset({"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "lfm2", "tekken"})
+ADDS_BOS = WHOLE_WORDS_FIRST
 COMPOSES = frozenset({"qwen2", "qwen35", "deepseek-r1-qwen"})
 ROLES = MappingProxyType(
     {"bos_token": "bos_token_id", "eos_token": "eos_token_id", "unk_token": "unknown_token_id",

@@ -72,16 +72,18 @@ class AttentionSpec:
 
 
 class HeadNorms(NamedTuple):
-    """Norms of queries and keys.
+    """Norms of queries and keys, and of values.
 
     q, k: RMS norms of (head_dim,), one for all heads, or of all heads together, (num_heads * head_dim,); or layer norms
         without a bias, each head by itself with weights of its own, (num_heads * head_dim,); None is none.
     after_rope: whether heads are rotated first (Hunyuan).
+    v: an RMS norm of (head_dim,) (Gemma 4).
     """
 
     q: Any | None
     k: Any | None
     after_rope: bool = False
+    v: Any | None = None
 
 
 class KVShape(NamedTuple):
@@ -249,10 +251,12 @@ class Ops(Protocol):
     def experts(
         self, spec: ExpertsSpec, router: Linear, correction: StoredWeight | None,
         gate_up: Sequence[Linear], down: Sequence[Linear], shared: SharedExpert | None = None,
+        scales: StoredWeight | None = None,
     ) -> Any:  # fmt: skip
         """Experts that stand in one layer, each with a gated MLP (Jacobs et al. 1991, Shazeer et al. 2017).
 
         router: hidden -> experts. correction: (experts,), added to the scores by which experts are chosen.
+        scales: (experts,), what the weight of each is multiplied by after all.
         """
 
     def kv(self, shape: KVShape) -> KV:
@@ -267,7 +271,7 @@ class Ops(Protocol):
         """Prepare a step: upload the metadata, choose splits."""
 
     def embed(self, embedding: Any, ids: Int32Array) -> torch.Tensor:
-        """Rows of the table -> (tokens, hidden)."""
+        """Rows of the table -> (tokens, hidden). Two tables do not write over each other's results."""
 
     def norm_linear(self, x: torch.Tensor, norm: Any | None, linear: Any) -> torch.Tensor:
         """`linear(norm(x))`: (tokens, hidden) -> (tokens, out_features). No norm leaves x as it is."""
@@ -278,7 +282,8 @@ class Ops(Protocol):
     ) -> torch.Tensor:  # fmt: skip
         """Norm the heads of Q and K if asked, rotate them if asked, write K and V to their slots.
 
-        qkv: (tokens, (num_heads + 2 * num_kv_heads) * head_dim) -> Q as (tokens, num_heads, head_dim).
+        qkv: (tokens, (num_heads + 2 * num_kv_heads) * head_dim) -> Q as (tokens, num_heads, head_dim). Without KV
+        heads, of a layer that reads what another one has written, nothing is written.
         """
 
     def multiply_heads(self, x: torch.Tensor, linear: Any) -> torch.Tensor:
@@ -311,6 +316,12 @@ class Ops(Protocol):
     ) -> torch.Tensor:
         """`residual + scale * norm(linear(x))`; may work in place on `residual`."""
 
+    def norm_add(
+        self, x: torch.Tensor, norm: Any, residual: torch.Tensor | None, scale: float = 1.0, keep: float = 1.0
+    ) -> torch.Tensor:
+        """`keep * residual + scale * norm(x)`; may work in place on `residual`, and without one is the norm alone. An
+        RMS norm that is narrower than a row norms each part as wide by itself."""
+
     def norm_gated(self, x: torch.Tensor, norm: Any | None, gate_up: Any, activation: GatedActivation) -> torch.Tensor:
         """`activation(gate) * up` of `gate_up(norm(x))`, gate first -> (tokens, out_features / 2) (Shazeer 2020)."""
 
@@ -321,9 +332,10 @@ class Ops(Protocol):
         """`activation(up(norm(x)))` -> (tokens, out_features), an MLP without a gate."""
 
     def norm_experts_add(
-        self, x: torch.Tensor, norm: Any | None, experts: Any, residual: torch.Tensor, scale: float = 1.0
+        self, x: torch.Tensor, norm: Any | None, experts: Any, residual: torch.Tensor | None, scale: float = 1.0
     ) -> torch.Tensor:
-        """`residual + scale * the weighted sum of each token's experts of norm(x)`; may work in place on `residual`."""
+        """`residual + scale * the weighted sum of each token's experts of norm(x)`; may work in place on `residual`,
+        and without one is the sum alone."""
 
     def logits(
         self, x: torch.Tensor, rows: Int32Array, norm: Any, head: Any, softcap: float | None = None

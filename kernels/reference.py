@@ -205,10 +205,10 @@ class ReferenceOps:
 
     def experts(
         self, spec: ExpertsSpec, router: Any, correction: StoredWeight | None, gate_up: Sequence[Any],
-        down: Sequence[Any], shared: SharedExpert | None = None,
+        down: Sequence[Any], shared: SharedExpert | None = None, scales: StoredWeight | None = None,
     ) -> ReferenceExperts:  # fmt: skip
-        added = None if correction is None else self._load(correction)
-        return ReferenceExperts(spec, router, added, gate_up, down, shared)
+        added, factors = (None if each is None else self._load(each) for each in (correction, scales))
+        return ReferenceExperts(spec, router, added, gate_up, down, shared, factors)
 
     def kv(self, shape: KVShape) -> ReferenceKV:
         check_process(self._process)  # torch has threads too
@@ -254,6 +254,9 @@ class ReferenceOps:
             q, k = rope(q, plan.positions), rope(k, plan.positions)
         if norms is not None and norms.after_rope:
             q, k = _norm_heads(q, norms.q), _norm_heads(k, norms.k)
+        if not heads.num_kv_heads:
+            return q
+        v = v if norms is None else _norm_heads(v, norms.v)
         kept = plan.slots >= 0
         kv.keys[layer, plan.slots[kept]] = k[kept]
         kv.values[layer, plan.slots[kept]] = v[kept]
@@ -300,6 +303,13 @@ class ReferenceOps:
     ) -> torch.Tensor:
         return residual + scale * norm(linear(x))
 
+    def norm_add(
+        self, x: torch.Tensor, norm: ReferenceNorm, residual: torch.Tensor | None, scale: float = 1.0,
+        keep: float = 1.0,
+    ) -> torch.Tensor:  # fmt: skip
+        normed = scale * norm(x.reshape(-1, len(norm.weight))).view(x.shape)
+        return normed if residual is None else keep * residual + normed
+
     def norm_gated(
         self, x: torch.Tensor, norm: AnyNorm | None, gate_up: ReferenceLinear, activation: GatedActivation
     ) -> torch.Tensor:
@@ -314,12 +324,13 @@ class ReferenceOps:
         return ACTIVATIONS[activation](self.norm_linear(x, norm, up))
 
     def norm_experts_add(
-        self, x: torch.Tensor, norm: AnyNorm | None, experts: ReferenceExperts, residual: torch.Tensor,
+        self, x: torch.Tensor, norm: AnyNorm | None, experts: ReferenceExperts, residual: torch.Tensor | None,
         scale: float = 1.0,
     ) -> torch.Tensor:  # fmt: skip
         spec = experts.spec
         gate = partial(_gated, activation=spec.activation) if spec.gated else ACTIVATIONS[spec.activation]
-        return residual + scale * apply_experts(x if norm is None else norm(x), experts, gate)
+        found = scale * apply_experts(x if norm is None else norm(x), experts, gate)
+        return found if residual is None else residual + found
 
     def logits(
         self, x: torch.Tensor, rows: Int32Array, norm: AnyNorm, head: ReferenceLinear, softcap: float | None = None

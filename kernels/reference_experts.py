@@ -14,7 +14,7 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferenceExperts:
-    """gate_up, down: of each expert. shared: its gate_up, down and gate, if there is one."""
+    """gate_up, down: of each expert. shared: its gate_up, down and gate, if there is one. scales: of the weights."""
 
     spec: ExpertsSpec
     router: Product
@@ -22,6 +22,7 @@ class ReferenceExperts:
     gate_up: Sequence[Product]
     down: Sequence[Product]
     shared: tuple[Product, Product, Product | None] | None
+    scales: torch.Tensor | None = None
 
 
 def expert_weights(spec: ExpertsSpec, outputs: torch.Tensor, correction: torch.Tensor | None) -> torch.Tensor:
@@ -57,6 +58,7 @@ def apply_experts(
 ) -> torch.Tensor:
     """The weighted sum of each token's experts, and of the shared one. gate: gates and ups, side by side, to one."""
     weights = expert_weights(experts.spec, experts.router(x), experts.correction)
+    weights = weights if experts.scales is None else weights * experts.scales
     total = torch.zeros_like(x)
     for index, (gate_up, down) in enumerate(zip(experts.gate_up, experts.down, strict=True)):
         rows = weights[:, index].nonzero()[:, 0]

@@ -44,8 +44,8 @@ class StoredWeight:
         data = self.data[chosen]
         return replace(self, shape=(len(data), *self.shape[1:]), data=data)
 
-    def times(self, factor: float) -> StoredWeight:
-        """All of it multiplied, in float32."""
+    def times(self, factor: float | npt.NDArray[np.float32]) -> StoredWeight:
+        """All of it multiplied, or each column by a factor of its own, in float32."""
         return StoredWeight("F32", self.shape, dequantize(self).numpy() * np.float32(factor))
 
 

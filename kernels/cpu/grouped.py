@@ -15,7 +15,7 @@ from llvmlite import ir
 from stemma.kernels.cpu.calls import Calls
 from stemma.kernels.cpu.machine import compile
 from stemma.kernels.cpu.machine.target import Target
-from stemma.kernels.cpu.machine.words import word_of
+from stemma.kernels.cpu.machine.words import word_of_two
 from stemma.kernels.cpu.products.experts import AT_ONCE, WORK, CpuExperts, add_experts
 from stemma.kernels.cpu.products.groups import GROUP, HEADS, MOST_ROWS, add_groups, add_head_products
 from stemma.kernels.cpu.products.pack import MismatchedWeights, PackedLinear
@@ -86,11 +86,12 @@ class GroupedCalls:
 
     def add_experts(
         self, x: torch.Tensor, norm: CpuNorm | None, experts: CpuExperts, work: int, residual: torch.Tensor,
-        scale: float, shared: tuple[int, int],
+        factors: tuple[float, float], shared: tuple[int, int],
     ) -> None:  # fmt: skip
-        """The router's outputs stand in the work. shared: addresses of the shared expert's results, and its gate's."""
+        """The router's outputs stand in the work. factors: of what is added, and of the residual, of which nothing is
+        read for 0. shared: addresses of the shared expert's results, and its gate's."""
         assert len(x) <= AT_ONCE
         self._calls.run(
             self._experts, experts.address, x.data_ptr(), address_of(norm), len(x), work, residual.data_ptr(),
-            word_of(scale), *shared, self._calls.pool.num_threads,
+            word_of_two(*factors), *shared, self._calls.pool.num_threads,
         )  # fmt: skip

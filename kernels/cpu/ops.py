@@ -10,7 +10,6 @@ import functools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from stemma.kernels.cpu.grouped import GroupedCalls, HeadLinear, pack_heads
 from stemma.kernels.cpu.machine import compile
 from stemma.kernels.cpu.machine.target import Target, host_target
 from stemma.kernels.cpu.machine.threads import ThreadPool, add_worker
-from stemma.kernels.cpu.machine.words import word_of
+from stemma.kernels.cpu.machine.words import word_of, word_of_two
 from stemma.kernels.cpu.products import groups
 from stemma.kernels.cpu.products.blocks import BLOCKS
 from stemma.kernels.cpu.products.coded import Packing
@@ -39,11 +38,11 @@ from stemma.kernels.cpu.products.lay import add_lay
 from stemma.kernels.cpu.products.linear import add_operations, add_product
 from stemma.kernels.cpu.products.pack import PackedLinear, kind_of, pack
 from stemma.kernels.cpu.products.read import add_read
-from stemma.kernels.cpu.rows.activations import GROUP, add_prepare
+from stemma.kernels.cpu.rows.activations import GROUP, CpuRope, add_prepare, make_rope
 from stemma.kernels.cpu.rows.embed import CpuEmbedding, add_embed, embedding
 from stemma.kernels.cpu.rows.gates import ACTIVATIONS, CAP, PLAIN, add_gate
 from stemma.kernels.cpu.rows.norms import CpuNorm, add_norm_add, address_of, make_norm, normed_rows
-from stemma.kernels.cpu.rows.sampling import sample_row
+from stemma.kernels.cpu.rows.sampling import sample_warm_rows
 from stemma.kernels.cpu.rows.table import add_table
 from stemma.kernels.cpu.stateful import CpuStateOps
 from stemma.kernels.cpu.steps import CpuExecutor, NativeCall, add_replay
@@ -62,14 +61,6 @@ from stemma.kernels.ops import (
     StepExecutor,
 )
 from stemma.kernels.weights import StoredWeight
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CpuRope:
-    cos: npt.NDArray[np.float32]
-    sin: npt.NDArray[np.float32]
-    cos_address: int
-    sin_address: int
 
 
 class CpuOps:
@@ -158,8 +149,7 @@ class CpuOps:
         return make_norm(weight, bias, epsilon, centred=True)
 
     def rope(self, cos: npt.NDArray[np.float32], sin: npt.NDArray[np.float32]) -> CpuRope:
-        cos, sin = (np.ascontiguousarray(table, dtype=np.float32) for table in (cos, sin))
-        return CpuRope(cos, sin, cos.ctypes.data, sin.ctypes.data)
+        return make_rope(cos, sin)
 
     def kv(self, shape: KVShape) -> CpuKV:
         self._calls.pool.check()
@@ -185,7 +175,7 @@ class CpuOps:
 
     def replay(self, commands: npt.NDArray[np.int64], plans: Sequence[tuple[CpuPlan, KVShape]], num_heads: int) -> None:
         """Make recorded calls again, for a step with these plans."""
-        for plan, shape in plans:
+        for plan, shape in (*plans, *plans[:-1]):  # all read one place, which moves when a later one needs more
             self._give_parts(plan, num_heads, shape)
         self._calls.run(self._replay, commands.ctypes.data, len(commands))
 
@@ -199,7 +189,7 @@ class CpuOps:
             return embedding.rows(ids)
         ids = np.ascontiguousarray(ids, dtype=np.int32)
         width = embedding.weight.shape[1]
-        out, address = self._calls.take("embed", (len(ids), width))
+        out, address = self._calls.take(f"embed {embedding.address}", (len(ids), width))
         addresses = embedding.address, ids.ctypes.data, address
         self._calls.run(self._each_row, embedding.kernel, len(ids), *addresses, width, word_of(embedding.scale))
         return out
@@ -214,11 +204,11 @@ class CpuOps:
         self, qkv: torch.Tensor, heads: HeadShape, rope: CpuRope | None, norms: HeadNorms | None,
         kv: CpuKV, layer: int, plan: CpuPlan,
     ) -> torch.Tensor:  # fmt: skip
-        q_norm, k_norm, behind = norms or (None, None, False)
+        q_norm, k_norm, behind, v_norm = norms or HeadNorms(None, None)
         out, address = self._calls.take("rope_write", (plan.num_rows, heads.num_heads, heads.head_dim))
         self._calls.run(
             self._paged.rope_write(heads, kv.shape), qkv.data_ptr(), address, address_of(q_norm), address_of(k_norm),
-            int(behind),
+            address_of(v_norm), int(behind),
             rope.cos_address if rope else 0, rope.sin_address if rope else 0,
             kv.key_addresses[layer], kv.value_addresses[layer],
             kv.block_stride, plan.positions, plan.slots, plan.num_rows, self.num_threads,
@@ -245,9 +235,9 @@ class CpuOps:
 
     def experts(
         self, spec: ExpertsSpec, router: Any, correction: StoredWeight | None, gate_up: Sequence[Any],
-        down: Sequence[Any], shared: SharedExpert | None = None,
+        down: Sequence[Any], shared: SharedExpert | None = None, scales: StoredWeight | None = None,
     ) -> CpuExperts:  # fmt: skip
-        return pack_experts(spec, router, correction, gate_up, down, shared)
+        return pack_experts(spec, router, (correction, scales), gate_up, down, shared)
 
     @functools.cached_property
     def _grouped(self) -> GroupedCalls:
@@ -279,15 +269,18 @@ class CpuOps:
         return out
 
     def norm_experts_add(
-        self, x: torch.Tensor, norm: CpuNorm | None, experts: CpuExperts, residual: torch.Tensor, scale: float = 1.0
-    ) -> torch.Tensor:
+        self, x: torch.Tensor, norm: CpuNorm | None, experts: CpuExperts, residual: torch.Tensor | None,
+        scale: float = 1.0,
+    ) -> torch.Tensor:  # fmt: skip
+        out = self._calls.take("norm_experts", tuple(x.shape))[0] if residual is None else residual
         for first in range(0, x.shape[0], AT_ONCE):
             rows = x[first : first + AT_ONCE]
             shared = (0, 0) if experts.shared is None else self._shared(rows, norm, experts)
             work, outputs = self._grouped.work(experts, rows.shape[0])
             self._product(rows, address_of(norm), experts.router, outputs)
-            self._grouped.add_experts(rows, norm, experts, work, residual[first : first + AT_ONCE], scale, shared)
-        return residual
+            to = out[first : first + AT_ONCE]
+            self._grouped.add_experts(rows, norm, experts, work, to, (scale, float(residual is not None)), shared)
+        return out
 
     def _shared(self, x: torch.Tensor, norm: CpuNorm | None, experts: CpuExperts) -> tuple[int, int]:
         """The addresses of the shared expert's results, and of its gate's or 0."""
@@ -311,11 +304,18 @@ class CpuOps:
         self, x: torch.Tensor, linear: PackedLinear, norm: CpuNorm, residual: torch.Tensor, scale: float = 1.0
     ) -> torch.Tensor:
         num_rows, width = residual.shape
-        address = self._calls.take("linear_norm_add", (num_rows, width))[1]
+        products, address = self._calls.take("linear_norm_add", (num_rows, width))
         self._product(x, 0, linear, address)
-        addresses = address, norm.address, residual.data_ptr()
-        self._calls.run(self._each_row, self._kernels["norm_add"], num_rows, *addresses, width, word_of(scale))
-        return residual
+        return self.norm_add(products, norm, residual, scale)
+
+    def norm_add(
+        self, x: torch.Tensor, norm: CpuNorm, residual: torch.Tensor | None, scale: float = 1.0, keep: float = 1.0
+    ) -> torch.Tensor:
+        out = self._calls.take("norm_add", tuple(x.shape))[0] if residual is None else residual
+        width, factors = norm.weight.shape[0], word_of_two(scale, 0.0 if residual is None else keep)
+        parts, addresses = x.shape[0] * (x.shape[1] // width), (x.data_ptr(), norm.address, out.data_ptr())
+        self._calls.run(self._each_row, self._kernels["norm_add"], parts, *addresses, width, factors)
+        return out
 
     def norm_gated(
         self, x: torch.Tensor, norm: CpuNorm | None, gate_up: PackedLinear, activation: GatedActivation
@@ -391,9 +391,5 @@ class CpuOps:
         tokens = np.empty(len(logits), dtype=np.int32)
         addresses = logits.data_ptr(), 0, tokens.ctypes.data
         self._calls.run(self._each_row, self._kernels["largest"], len(logits), *addresses, logits.shape[1], 0)
-        for row in np.flatnonzero(rows.temperature).tolist():
-            tokens[row] = sample_row(
-                logits[row].numpy(), float(rows.temperature[row]), int(rows.top_k[row]), float(rows.top_p[row]),
-                float(rows.min_p[row]), float(rows.uniform[row]),
-            )  # fmt: skip
+        sample_warm_rows(logits.numpy(), rows, tokens)
         return tokens

@@ -24,6 +24,7 @@ class TritonExperts:
     gate_up: tuple[Any, ...]
     down: tuple[Any, ...]
     shared: SharedExpert | None
+    scales: torch.Tensor | None = None
 
 
 def norm_together(qkv: torch.Tensor, heads: HeadShape, norms: HeadNorms) -> HeadNorms:
@@ -43,7 +44,7 @@ def norm_together(qkv: torch.Tensor, heads: HeadShape, norms: HeadNorms) -> Head
             else:
                 x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.epsilon)
             part.copy_((x * norm.weight).to(qkv.dtype))
-    return HeadNorms(left[0], left[1], norms.after_rope)
+    return HeadNorms(left[0], left[1], norms.after_rope, norms.v)
 
 
 def by_heads(x: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:

@@ -163,7 +163,7 @@ class Kernels:
         places: tuple[torch.Tensor, torch.Tensor], q: torch.Tensor,
     ) -> None:  # fmt: skip
         """Q of qkv to `q`, K and V to the slots of the pool. places: positions and slots. norms: of single heads."""
-        q_norm, k_norm, behind = norms
+        q_norm, k_norm, behind, v_norm = norms
         positions, slots = places
         num_values = 0 if kv.shape.value_dim else heads.num_kv_heads
         key_scales, value_scales = kv.layer_scales(layer)
@@ -178,10 +178,12 @@ class Kernels:
             "sin": qkv if rope is None else rope.sin,
             "q_norm": qkv if q_norm is None else q_norm.weight,
             "k_norm": qkv if k_norm is None else k_norm.weight,
+            "v_norm": qkv if v_norm is None else v_norm.weight,
             "positions": positions,
             "slots": slots,
             "q_epsilon": 0.0 if q_norm is None else q_norm.epsilon,
             "k_epsilon": 0.0 if k_norm is None else k_norm.epsilon,
+            "v_epsilon": 0.0 if v_norm is None else v_norm.epsilon,
             "NUM_HEADS": heads.num_heads,
             "NUM_KV_HEADS": heads.num_kv_heads,
             "NUM_VALUES": num_values,
@@ -191,6 +193,7 @@ class Kernels:
             "HEADS": ROPE_HEADS,
             "Q_NORM": q_norm is not None,
             "K_NORM": k_norm is not None,
+            "V_NORM": v_norm is not None,
             "NORMS_BEHIND": behind,
             "ROTATED": rope is not None,
             "SCALED": kv.scales is not None,

@@ -170,11 +170,13 @@ class TritonOps:
 
     def experts(
         self, spec: ExpertsSpec, router: Any, correction: StoredWeight | None, gate_up: Sequence[Any],
-        down: Sequence[Any], shared: SharedExpert | None = None,
+        down: Sequence[Any], shared: SharedExpert | None = None, scales: StoredWeight | None = None,
     ) -> TritonExperts:  # fmt: skip
         self._waits = True
-        added = None if correction is None else dequantize(correction).to(self.device, torch.float32)
-        return TritonExperts(spec, router, added, tuple(gate_up), tuple(down), shared)
+        added, factors = (
+            None if each is None else dequantize(each).to(self.device, torch.float32) for each in (correction, scales)
+        )
+        return TritonExperts(spec, router, added, tuple(gate_up), tuple(down), shared, factors)
 
     def multiply_heads(self, x: torch.Tensor, linear: torch.Tensor) -> torch.Tensor:
         return by_heads(x.view(len(x), len(linear), -1), linear).reshape(len(x), -1)
@@ -194,12 +196,13 @@ class TritonOps:
         return torch.cat((by_heads(plain, keys), turned(tail, rope, plan.positions)), dim=-1)
 
     def norm_experts_add(
-        self, x: torch.Tensor, norm: TritonNorm | None, experts: TritonExperts, residual: torch.Tensor,
+        self, x: torch.Tensor, norm: TritonNorm | None, experts: TritonExperts, residual: torch.Tensor | None,
         scale: float = 1.0,
     ) -> torch.Tensor:  # fmt: skip
         """One expert after the other, those that are hit: this waits for the GPU to know them."""
         x = x if norm is None else self._norm(x, norm)
         chosen, weights = choose_experts(experts.spec, self._linear(x, experts.router), experts.correction)
+        weights = weights if experts.scales is None else weights * experts.scales[chosen]
         total = torch.zeros_like(x, dtype=torch.float32)
         for index in sorted(set(chosen.flatten().tolist())):
             rows, nth = (chosen == index).nonzero(as_tuple=True)
@@ -209,7 +212,7 @@ class TritonOps:
             gate_up, down, gate = experts.shared
             part = self._mlp(x, gate_up, down, experts.spec).float()
             total += part if gate is None else self._linear(x, gate).float().sigmoid() * part
-        return (residual.float() + scale * total).to(residual.dtype)
+        return (scale * total if residual is None else residual.float() + scale * total).to(x.dtype)
 
     def _mlp(self, x: torch.Tensor, gate_up: Any, down: Any, spec: ExpertsSpec) -> torch.Tensor:
         both = self.norm_gated if spec.gated else self.norm_activated
@@ -220,6 +223,12 @@ class TritonOps:
         scale: float = 1.0,
     ) -> torch.Tensor:  # fmt: skip
         return torch.add(residual, self._norm(self._linear(x, linear), norm), alpha=scale)
+
+    def norm_add(
+        self, x: torch.Tensor, norm: TritonNorm, residual: torch.Tensor | None, scale: float = 1.0, keep: float = 1.0
+    ) -> torch.Tensor:
+        normed = self._norm(x.reshape(-1, len(norm.weight)), norm).view(x.shape)
+        return normed * scale if residual is None else torch.add(residual * keep, normed, alpha=scale)
 
     def norm_activated(
         self, x: torch.Tensor, norm: TritonNorm | None, up: DenseLinear | PackedLinear, activation: Activation

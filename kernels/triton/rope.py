@@ -50,10 +50,11 @@ def rotate_heads(low, high, cos, sin, position, is_rotated, dim, HALF: tl.conste
 
 @triton.jit
 def rope_write_kernel(
-    qkv, q, keys, values, key_scales, value_scales, cos, sin, q_norm, k_norm, positions, slots, q_epsilon, k_epsilon,
-    NUM_HEADS: tl.constexpr, NUM_KV_HEADS: tl.constexpr, NUM_VALUES: tl.constexpr, HALF: tl.constexpr,
-    HALF_PAD: tl.constexpr, BLOCK_SIZE: tl.constexpr, HEADS: tl.constexpr, Q_NORM: tl.constexpr, K_NORM: tl.constexpr,
-    NORMS_BEHIND: tl.constexpr, ROTATED: tl.constexpr, SCALED: tl.constexpr, LIMIT: tl.constexpr,
+    qkv, q, keys, values, key_scales, value_scales, cos, sin, q_norm, k_norm, v_norm, positions, slots,
+    q_epsilon, k_epsilon, v_epsilon, NUM_HEADS: tl.constexpr, NUM_KV_HEADS: tl.constexpr, NUM_VALUES: tl.constexpr,
+    HALF: tl.constexpr, HALF_PAD: tl.constexpr, BLOCK_SIZE: tl.constexpr, HEADS: tl.constexpr, Q_NORM: tl.constexpr,
+    K_NORM: tl.constexpr,
+    V_NORM: tl.constexpr, NORMS_BEHIND: tl.constexpr, ROTATED: tl.constexpr, SCALED: tl.constexpr, LIMIT: tl.constexpr,
     SMALLEST: tl.constexpr,
 ):  # fmt: skip
     """Program (t, i): heads [i * HEADS, (i + 1) * HEADS) of row t, each head as its two halves of HALF dimensions.
@@ -77,6 +78,8 @@ def rope_write_kernel(
         low, high = norm_heads(low, high, q_norm, q_epsilon, is_query, dim, HALF)
     if K_NORM and not NORMS_BEHIND:
         low, high = norm_heads(low, high, k_norm, k_epsilon, is_key, dim, HALF)
+    if V_NORM:
+        low, high = norm_heads(low, high, v_norm, v_epsilon, is_value, dim, HALF)
     first, second = low, high
     if ROTATED:
         position = tl.load(positions + token).to(tl.int64)

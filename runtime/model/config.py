@@ -36,17 +36,27 @@ class Layer:
     """What one layer has of its own.
 
     rope: None rotates nothing. window: tokens that a row sees, the last of them itself; None is all.
-    mlp: whether there is an MLP, or experts, behind the mixer.
+    mlp: whether there is an MLP, or experts, behind the mixer. intermediate: of it; None is the model's.
+    kv_from: the layer before whose keys and values it reads, and makes none; None makes its own.
+    keys_are_values: what is projected is both, before either is normed or rotated.
     """
 
     rope: RopeConfig | None
     window: int | None = None
     mixer: Mixer = "attention"
     mlp: bool = True
+    intermediate: int | None = None
+    kv_from: int | None = None
+    keys_are_values: bool = False
 
     @property
     def attends(self) -> bool:
         return self.mixer in ("attention", "attention and mamba")
+
+    @property
+    def has_kv(self) -> bool:
+        """Of its own."""
+        return self.attends and self.kv_from is None
 
     @property
     def has_state(self) -> bool:
@@ -61,7 +71,7 @@ class Attention:
     rotated: the first dimensions of each head, which are rotated; None is all.
     interleaved: whether pairs are neighbours, (0, 1), (2, 3), ..., not halves.
     norms: of Q and K, by head or of all heads together, or "each": a layer norm of each head, with weights of its own.
-    norms_after_rope: they are rotated first.
+    norms_after_rope: they are rotated first. value_norm: each head of V is normed too, without a weight.
     bias, output_bias: of Q, K and V, and of the projection behind.
     sinks: each head has a score that takes part in the softmax and adds nothing.
     read, added: what it reads, and what it adds, is multiplied by these.
@@ -75,6 +85,7 @@ class Attention:
     interleaved: bool = False
     norms: Literal["head", "width", "each"] | None = None
     norms_after_rope: bool = False
+    value_norm: bool = False
     bias: bool = False
     output_bias: bool = False
     sinks: bool = False
@@ -172,6 +183,7 @@ class Experts:
 
     dense: layers that have an MLP as in other models. intermediate: of one expert; shared_intermediate: of the one that
     all tokens have. bias: of router and experts. correction: added to the scores by which experts are chosen.
+    beside: the layers with experts have the MLP too, as Gemma 4 does (parts/beside.py).
     place: what the part is called in a layer; gate, up, down: the matrices of each of its `experts`; no gate is None.
     """
 
@@ -181,6 +193,7 @@ class Experts:
     dense: frozenset[int] = frozenset()
     bias: bool = False
     correction: bool = False
+    beside: bool = False
     place: str = "mlp"
     router: str = "gate"
     gate: str | None = "gate_proj"
@@ -189,6 +202,15 @@ class Experts:
     shared: str | None = None
     shared_intermediate: int = 0
     shared_gate: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInputs:
+    """What each token gives to each layer beside the stream (Gemma 3n, 4). size: of one layer's. vocab_size: rows of
+    the table that they are read from."""
+
+    size: int
+    vocab_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +266,7 @@ class ModelConfig:
 
     context_length: tokens that the model may attend to.
     rope: of most layers. layers: what each has of its own; () is full attention with `rope` in all.
+    window_heads: of layers with a window, where they are others.
     """
 
     name: str
@@ -269,6 +292,8 @@ class ModelConfig:
     delta: DeltaRule | None = None
     mamba: Mamba | None = None
     conv: ShortConv | None = None
+    window_heads: HeadShape | None = None
+    layer_inputs: LayerInputs | None = None
 
     @property
     def heads(self) -> HeadShape:
@@ -283,12 +308,21 @@ class ModelConfig:
     def window(self, index: int) -> int | None:
         """Tokens that a row of a layer sees; None where that is all that there can be."""
         window = self.layer(index).window
-        return None if window is None or window >= self.context_length else window
+        if window is None or (window >= self.context_length and self.window_heads is None):
+            return None
+        return min(window, self.context_length)
+
+    def heads_of(self, index: int) -> HeadShape:
+        """Of a layer with attention."""
+        return self.heads if self.window_heads is None or self.window(index) is None else self.window_heads
 
     def place(self, index: int) -> Place:
         """Where the KV of a layer with attention lies."""
+        of = self.layer(index).kv_from
+        if of is not None:
+            return self.place(of)
         in_window = self.window(index) is not None
-        before = (other for other in range(index) if self.layer(other).attends)
+        before = (other for other in range(index) if self.layer(other).has_kv)
         return Place(in_window, sum((self.window(other) is not None) == in_window for other in before))
 
     def state_index(self, index: int) -> int:
@@ -306,15 +340,16 @@ class ModelConfig:
         self, num_blocks: int, block_size: int, *, num_window_blocks: int = 0, num_slots: int = 0
     ) -> MemoryShape:
         """The pools of this model; those that its layers do not need are left out."""
-        attending = [index for index in range(self.num_layers) if self.layer(index).attends]
-        num_windows = sum(self.place(index).in_window for index in attending)
+        owners = [index for index in range(self.num_layers) if self.layer(index).has_kv]
+        num_windows = sum(self.place(index).in_window for index in owners)
         states = tuple(self._layer_state for index in range(self.num_layers) if self.layer(index).has_state)
-        window = self._pool(num_windows, num_window_blocks, block_size) if num_windows else None
-        full = self._pool(len(attending) - num_windows, num_blocks, block_size)
+        heads = self.window_heads or self.heads
+        window = self._pool(heads, num_windows, num_window_blocks, block_size) if num_windows else None
+        full = self._pool(self.heads, len(owners) - num_windows, num_blocks, block_size)
         return MemoryShape(full, window, StateShape(num_slots, states) if states else None)
 
-    def _pool(self, num_layers: int, num_blocks: int, block_size: int) -> KVShape:
-        _, kv_heads, head_dim = self.heads
+    def _pool(self, heads: HeadShape, num_layers: int, num_blocks: int, block_size: int) -> KVShape:
+        _, kv_heads, head_dim = heads
         value_dim = None if self.latent is None else self.latent.rank
         return KVShape(num_layers, num_blocks, block_size, kv_heads, head_dim, value_dim)
 

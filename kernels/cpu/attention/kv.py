@@ -27,8 +27,8 @@ READ_BEYOND = 1024
 """A tile of keys may reach beyond a cell (`matrix_tiles.py`), so also beyond the last one."""
 
 
-ROPE = ("qkv", "q_out", "q_norm", "k_norm", "norms_behind", "cos", "sin", "keys", "values", "block_stride", "positions",
-        "slots", "rows", "rows_per_piece")  # fmt: skip
+ROPE = ("qkv", "q_out", "q_norm", "k_norm", "v_norm", "norms_behind", "cos", "sin", "keys", "values", "block_stride",
+        "positions", "slots", "rows", "rows_per_piece")  # fmt: skip
 """What rope_write is told: addresses (of norms and angles 0 where there are none), then numbers. norms_behind: 1 if
 heads are rotated before they are normed."""
 
@@ -79,11 +79,11 @@ def put_blocks(kv: CpuKV, blocks: Int32Array, data: bytes) -> None:
 
 
 def add_rope_write(module: ir.Module, shape: Shape) -> None:
-    """rope_write(control, qkv, q_out, q_norm, k_norm, norms_behind, cos, sin, keys, values, block_stride, positions,
-    slots, rows, threads)"""
+    """rope_write(control, qkv, q_out, q_norm, k_norm, v_norm, norms_behind, cos, sin, keys, values, block_stride,
+    positions, slots, rows, threads)"""
     parallel = module.globals.get("parallel") or add_parallel(module)
     kernel = _add_rows(module, shape)
-    code = Code(module, "rope_write", 15)
+    code = Code(module, "rope_write", 16)
     control, *rest, rows, threads = code.arguments
     names = ROPE[: len(rest)]
     per_piece = code.select(rows < 8, rows, (rows + threads * 4 - 1) // (threads * 4))
@@ -107,16 +107,26 @@ def _add_rows(module: ir.Module, shape: Shape) -> ir.Function:
         position = code.load(I32, job["positions"] + row * 4).to(I64)
         _turn(code, shape, job, queries, job["q_norm"], position, job["q_out"] + row * (shape.num_heads * size))
         _turn(code, shape, job, keys, job["k_norm"], position, turned)
+        values = _values(code, shape, job["v_norm"], keys[0] + shape.num_kv_heads * size, turned)
         slot = code.load(I32, job["slots"] + row * 4).to(I64)
         block = slot.unsigned_divide(shape.block_size)
         offset = slot.unsigned_modulo(shape.block_size)
         with code.when(slot > -1), code.loop(0, shape.num_kv_heads) as head:
             inside = block * job["block_stride"] + head * shape.region_bytes
-            value = source + (head + (shape.num_heads + shape.num_kv_heads)) * size
+            value = values + head * size
             write = _write_integers if shape.kv_dtype == "int16" else _write_floats
             key = turned + head * size
             write(code, shape, key, value, job["keys"] + inside, job["values"] + inside, offset, scratch)
     return code.finish()
+
+
+def _values(code: Code, shape: Shape, norm: Value, values: Value, turned: Value) -> Value:
+    """Where a row's values are, normed if they are to be: behind the keys."""
+    size = shape.head_dim * 4
+    normed = turned + shape.num_kv_heads * size
+    with code.when(norm.differs(0)), code.loop(0, shape.num_kv_heads) as head:
+        norm_head(code, values + head * size, normed + head * size, norm, features_of(code, norm), shape.head_dim)
+    return code.select(norm.equals(0), values, normed)
 
 
 def _turn(

@@ -55,8 +55,9 @@ class PagedKernels:
         key = heads, shape
         found = self._writers.get(key)
         if found is None:
-            library = self._library("rope_write", self._shape(heads.num_heads, shape), add_rope_write)
-            found = self._writers[key] = library.function("rope_write", 15)
+            written = shape._replace(num_kv_heads=heads.num_kv_heads)
+            library = self._library("rope_write", self._shape(heads.num_heads, written), add_rope_write)
+            found = self._writers[key] = library.function("rope_write", 16)
         return found
 
     def latent_write(self, shape: KVShape) -> Callable[..., None]:

@@ -23,3 +23,9 @@ def set_words(code: Code, address: Value, names: tuple[str, ...], words: dict[st
 def word_of(number: float) -> int:
     """A float of 32 bits as a word."""
     return int(struct.unpack("<i", struct.pack("<f", number))[0])
+
+
+@functools.cache
+def word_of_two(low: float, high: float) -> int:
+    """Two floats of 32 bits as a word."""
+    return int(struct.unpack("<q", struct.pack("<ff", low, high))[0])

@@ -32,7 +32,8 @@ from stemma.kernels.weights import StoredWeight, dequantize
 WORK = ("outputs", "chosen", "weights", "starts", "row_ids", "place_of", "groups", "prepared", "gated", "results")
 """Memory for one call, addresses."""
 MIX = ("experts", "weights", "place_of", "results", "residual", "scale", "shared", "shared_gate")
-"""What a row adds up. shared, shared_gate: floats (rows, hidden) and (rows, 1), or 0."""
+"""What a row adds up. scale: two floats, of what is added and of the residual, of which nothing is read for 0. shared,
+shared_gate: floats (rows, hidden) and (rows, 1), or 0."""
 AT_ONCE = 512
 """Rows of a call."""
 
@@ -64,10 +65,10 @@ class CpuExperts:
 
 
 def pack_experts(
-    spec: ExpertsSpec, router: PackedLinear, correction: StoredWeight | None,
+    spec: ExpertsSpec, router: PackedLinear, of_each: tuple[StoredWeight | None, StoredWeight | None],
     gate_up: Sequence[PackedLinear], down: Sequence[PackedLinear], shared: SharedExpert | None,
 ) -> CpuExperts:  # fmt: skip
-    """Raises MismatchedWeights for experts whose matrices do not fit each other."""
+    """of_each: corrections and scales. Raises MismatchedWeights for experts whose matrices do not fit each other."""
     hidden, inner = down[0].out_features, down[0].in_features
     shapes = {(one.in_features, one.out_features) for one in gate_up}
     wide = 2 if spec.gated else 1
@@ -82,20 +83,21 @@ def pack_experts(
         raise MismatchedWeights(
             f"experts of {inner} features: that must be a multiple of 16, with gates and ups of one storage type"
         )
-    added = None if correction is None else np.ascontiguousarray(dequantize(correction).numpy())
+    floats = [None if each is None else np.ascontiguousarray(dequantize(each).numpy()) for each in of_each]
+    correction, scales = (0 if each is None else each.ctypes.data for each in floats)
     first_words = tuple(np.array([int(one.words[3]) for one in each], dtype=np.int64) for each in (gate_up, down))
     strides = max(one.stride for one in gate_up), max(one.stride for one in down)
     values = {
         "number": router.out_features, "top_k": spec.top_k, "score": SCORES.index(spec.score),
         "renormalise": int(spec.renormalise), "scaling": word_of(spec.scaling), "groups": spec.groups,
         "top_groups": spec.top_groups, "two_best": int(spec.group_score == "two best"),
-        "correction": 0 if added is None else added.ctypes.data, "hidden": hidden, "inner": inner,
+        "correction": correction, "scales": scales, "hidden": hidden, "inner": inner,
         "gate_up": first_words[0].ctypes.data, "down": first_words[1].ctypes.data,
         "gate_strips": gate_up[0].gate_strips if spec.gated else 0, "activation": ACTIVATIONS[spec.activation],
         "in_stride": strides[0], "inner_stride": strides[1],
     }  # fmt: skip
     words = np.array([values[name] for name in EXPERTS], dtype=np.int64)
-    memory = (words, added, list(gate_up), list(down))
+    memory = (words, floats, list(gate_up), list(down))
     return CpuExperts(
         spec, router, shared, hidden, inner, strides, words.ctypes.data, (first_words[0], first_words[1]), memory
     )
@@ -161,7 +163,7 @@ def _write_groups(
 
 
 def _add_mix(module: ir.Module) -> ir.Function:
-    """residual += scale * (sum of weight * result of each expert, in order of choice, + shared)."""
+    """residual = keep * residual + scale * (sum of weight * result of each expert, in order of choice, + shared)."""
     code = Code(module, "mix_experts", 3)
     address, row, _ = code.arguments
     job = read_words(code, address, MIX)
@@ -177,7 +179,7 @@ def _add_mix(module: ir.Module) -> ir.Function:
         def spread(number: Value, type_: Any = type_) -> Value:
             return code.splat(number, 16) if type_ == FLOATS16 else number
 
-        scale = spread(job["scale"].to(I32).bits(FLOAT))
+        scale, kept = spread(job["scale"].to(I32).bits(FLOAT)), job["scale"].unsigned_shift_right(32).to(I32)
         with code.loop(start, stop, step) as column:
             total = code.variable(code.constant(type_, 0.0))
             with code.loop(row * top_k, (row + 1) * top_k) as i:
@@ -188,5 +190,6 @@ def _add_mix(module: ir.Module) -> ir.Function:
                 result = code.load(type_, job["shared"] + (row * hidden + column) * 4)
                 total.value = code.fma(spread(share.value), result, total.value)
             at = job["residual"] + (row * hidden + column) * 4
-            code.store(code.fma(scale, total.value, code.load(type_, at)), at)
+            before = code.select(kept.equals(0), code.constant(type_, 0.0), code.load(type_, at))
+            code.store(code.fma(scale, total.value, before * spread(kept.bits(FLOAT))), at)
     return code.finish()

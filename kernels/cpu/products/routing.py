@@ -8,9 +8,10 @@ from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I32, I64, Code, 
 from stemma.kernels.cpu.machine.words import read_words
 
 EXPERTS = ("number", "top_k", "score", "renormalise", "scaling", "groups", "top_groups", "two_best", "correction",
-           "hidden", "inner", "gate_up", "down", "gate_strips", "activation", "in_stride", "inner_stride")  # fmt: skip
-"""What a layer's experts are. scaling: a float; correction, gate_up, down: addresses, of a float for each expert (0 is
-none) and of the words of each matrix; strides: of prepared rows."""
+           "scales", "hidden", "inner", "gate_up", "down", "gate_strips", "activation", "in_stride",
+           "inner_stride")  # fmt: skip
+"""What a layer's experts are. scaling: a float; correction, scales, gate_up, down: addresses, of a float for each
+expert (0 is none) and of the words of each matrix; strides: of prepared rows."""
 SCORES = ("softmax", "sigmoid", "softmax of the chosen")
 ROUTE = ("experts", "outputs", "chosen", "weights")
 """outputs: floats (rows, experts). chosen: numbers (rows, top_k); weights: floats (rows, top_k)."""
@@ -39,6 +40,9 @@ def add_route(module: ir.Module) -> None:
         code.store(best, chosen + nth * 8, 8)
         code.store(code.load(FLOAT, scores + best * 4), weights + nth * 4)
     _weigh(code, experts, weights)
+    with code.when(experts["scales"].differs(0)), code.loop(0, top_k) as nth:
+        factor = code.load(FLOAT, experts["scales"] + code.load_int(chosen + nth * 8) * 4)
+        code.store(code.load(FLOAT, weights + nth * 4) * factor, weights + nth * 4)
     code.finish()
 
 

@@ -11,7 +11,10 @@ groups of one, or of 16 for the matrix unit, as long as that many rows:
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 
 from stemma.kernels.cpu.machine.dialect import (
@@ -35,6 +38,21 @@ PREPARE = ("x", "x_stride", "norm", "row_ids", "first", "last", "features", "pre
            "rows_per_piece", "group")  # fmt: skip
 """Names of the first words of a linear job's arguments; see `linear.py` for the rest. It is about the rows from first
 to last, which lie in groups of 1 or GROUP."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CpuRope:
+    """Tables of angles, and where they are."""
+
+    cos: npt.NDArray[np.float32]
+    sin: npt.NDArray[np.float32]
+    cos_address: int
+    sin_address: int
+
+
+def make_rope(cos: npt.NDArray[np.float32], sin: npt.NDArray[np.float32]) -> CpuRope:
+    cos, sin = (np.ascontiguousarray(table, dtype=np.float32) for table in (cos, sin))
+    return CpuRope(cos, sin, cos.ctypes.data, sin.ctypes.data)
 
 
 def prepared_stride(features: int, quantized: bool) -> int:

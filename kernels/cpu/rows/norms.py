@@ -161,17 +161,19 @@ def norm_head_centred(code: Code, x: Value, out: Value, norm: Value, head: Value
 
 
 def add_norm_add(module: ir.Module) -> None:
-    """norm_add, for `each_row`: out += scale * norm(first). second: the norm's words."""
+    """norm_add, for `each_row`: out = keep * out + scale * norm(first). second: the norm's words. The word `scale` is
+    two floats, of which `keep` is the other; where that is 0, nothing of out is read."""
     code = Code(module, "norm_add", 3)
     address, row, scratch = code.arguments
     job = read_words(code, address, ROWS)
     width = job["width"]
     copy_normed(code, job["first"] + row * width * 4, scratch, job["second"], width, 16)
-    scale = job["scale"].to(I32).bits(FLOAT)
-    scales, out, whole = code.splat(scale, 16), job["out"] + row * width * 4, width // 16 * 16
-    for start, stop, type_, step, factor in ((code.constant(I64, 0), whole, FLOATS16, 16, scales),
-                                             (whole, width, FLOAT, 1, scale)):  # fmt: skip
+    scale, kept = job["scale"].to(I32).bits(FLOAT), job["scale"].unsigned_shift_right(32).to(I32)
+    out, whole, keep = job["out"] + row * width * 4, width // 16 * 16, kept.bits(FLOAT)
+    for start, stop, type_, step in ((code.constant(I64, 0), whole, FLOATS16, 16), (whole, width, FLOAT, 1)):
+        factors = [code.splat(factor, 16) if step == 16 else factor for factor in (scale, keep)]
         with code.loop(start, stop, step) as i:
             place = out + i * 4
-            code.store(code.load(type_, place) + factor * code.load(type_, scratch + i * 4), place)
+            before = code.select(kept.equals(0), code.constant(type_, 0.0), code.load(type_, place))
+            code.store(before * factors[1] + factors[0] * code.load(type_, scratch + i * 4), place)
     code.finish()

@@ -9,10 +9,21 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from stemma.kernels.ops import Int32Array, SamplingRows
+
 Doubles = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 NUCLEUS = 512
 """Candidates tried for top-p before the whole vocabulary is sorted."""
+
+
+def sample_warm_rows(logits: npt.NDArray[np.float32], rows: SamplingRows, tokens: Int32Array) -> None:
+    """Tokens of the rows that have a temperature, to their places in `tokens`."""
+    for row in np.flatnonzero(rows.temperature).tolist():
+        tokens[row] = sample_row(
+            logits[row], float(rows.temperature[row]), int(rows.top_k[row]), float(rows.top_p[row]),
+            float(rows.min_p[row]), float(rows.uniform[row]),
+        )  # fmt: skip
 
 
 def sample_row(

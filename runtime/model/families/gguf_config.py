@@ -12,7 +12,7 @@ from stemma.kernels.weights import StoredWeight, dequantize, is_finite
 from stemma.runtime.errors import ModelFileError
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.families.family import GGUF
-from stemma.runtime.model.families.mixture import is_behind
+from stemma.runtime.model.families.mixture import is_unread
 from stemma.runtime.model.families.register import find_architecture, find_family
 from stemma.runtime.model.parts.scalings import yarn_amplitude
 from stemma.runtime.model.settings import ASKED_CONTEXT, Settings
@@ -118,7 +118,8 @@ def _told(tensors: Tensors) -> dict[str, Any]:
     tied = "output.weight" not in tensors
     normed = "attn_q_norm.weight" in of_layers
     size = tensors["token_embd.weight"].shape[0]
-    return {"vocab_size": size, "tie_word_embeddings": tied, "use_qk_norm": normed,
+    equal = any(name.endswith("attn_k.weight") and name.replace("attn_k", "attn_v") not in tensors for name in tensors)
+    return {"vocab_size": size, "attention_k_eq_v": equal, "tie_word_embeddings": tied, "use_qk_norm": normed,
             "mamba_rms_norm": "ssm_norm.weight" in of_layers, **biases}  # fmt: skip
 
 
@@ -199,5 +200,5 @@ def hugging_face_tensors(config: ModelConfig, tensors: Tensors) -> dict[str, tup
     return {
         name: (own, gguf.undo(name, tensor, config))
         for name, (own, tensor) in named.items()
-        if not is_behind(name, config)
+        if not is_unread(name, config)
     }

@@ -15,6 +15,7 @@ TRAINING = frozenset({"output_router_logits", "router_aux_loss_coef", "router_ji
                       "moe_layer_freq"})  # fmt: skip
 """Settings of training, and of layers that guess further tokens, which are not run."""
 FURTHER = ("mtp.", "model.mtp.")
+OWN_KV = frozenset({"k_proj", "v_proj", "k_norm"})
 SHARED_TENSORS = MappingProxyType(
     {f"ffn_{name}_shexp": f"mlp.shared_expert.{name}_proj" for name in ("gate", "up", "down")}
 )
@@ -33,6 +34,15 @@ def is_behind(name: str, config: ModelConfig) -> bool:
         return False
     layer = parts[2] if parts[:2] == ["model", "layers"] else parts[1] if parts[0] == "blk" else ""
     return name.startswith(FURTHER) or (layer.isdigit() and int(layer) >= config.num_layers)
+
+
+def is_unread(name: str, config: ModelConfig) -> bool:
+    """Whether nobody multiplies by a tensor that files may hold: one of a layer behind the last, or what would make
+    keys and values in a layer that reads those of another."""
+    parts = name.split(".")
+    if is_behind(name, config) or parts[:2] != ["model", "layers"]:
+        return is_behind(name, config)
+    return parts[-2] in OWN_KV and config.layer(int(parts[2])).kv_from is not None
 
 
 def without_layers_behind(tensors: Mapping[str, StoredWeight], config: ModelConfig) -> dict[str, StoredWeight]:

@@ -18,6 +18,7 @@ from stemma.runtime.model.families.family import GGUF, Family
 from stemma.runtime.model.families.gemma import GEMMA
 from stemma.runtime.model.families.gemma2 import GEMMA2
 from stemma.runtime.model.families.gemma3 import GEMMA3
+from stemma.runtime.model.families.gemma4 import GEMMA4
 from stemma.runtime.model.families.glm4 import GLM, GLM4
 from stemma.runtime.model.families.glm4_moe import GLM4_MOE
 from stemma.runtime.model.families.gpt_oss import GPT_OSS
@@ -62,6 +63,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "gemma": GEMMA,
         "gemma2": GEMMA2,
         "gemma3_text": GEMMA3,
+        "gemma4_text": GEMMA4,
         "glm": GLM,
         "glm4": GLM4,
         "granite": GRANITE,

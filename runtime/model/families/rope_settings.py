@@ -14,13 +14,14 @@ from stemma.runtime.model.parts.scalings import (
     linear_factors,
     llama3_factors,
     longrope_amplitude,
+    proportional_factors,
     yarn_amplitude,
     yarn_factors,
 )
 from stemma.runtime.model.settings import ASKED_CONTEXT, Settings
 
 FULL, SLIDING = "full_attention", "sliding_attention"
-KINDS = ("linear", "llama3", "yarn", "longrope", "dynamic", "divisors")
+KINDS = ("linear", "llama3", "yarn", "longrope", "dynamic", "proportional", "divisors")
 SHARED_KEYS = frozenset(
     {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings",
      "max_position_embeddings", "mrope_section", "mrope_interleaved"}
@@ -54,7 +55,7 @@ def read_rope(
 
 
 def read_ropes(
-    settings: Settings, head_dim: int, theta: float, local_theta: float
+    settings: Settings, head_dim: int, theta: float, local_theta: float, local_head_dim: int | None = None
 ) -> tuple[Rotation, Rotation]:  # fmt: skip
     """Of layers that see all, and of those with a window, which `rope_parameters` have by the kinds of layers. Older
     files, and GGUF, have one scaling, which is that of the layers that see all."""
@@ -65,7 +66,7 @@ def read_ropes(
     whole = settings.get("rope_theta", theta)
     return (
         _read(settings, full, "rope_parameters", head_dim, whole, None),
-        _read(settings, local, "rope_parameters", head_dim, local_theta, None),
+        _read(settings, local, "rope_parameters", local_head_dim or head_dim, local_theta, None),
     )
 
 
@@ -75,10 +76,12 @@ def _read(
     whole = settings.number("max_position_embeddings")
     inner = Settings({"rope_theta": theta} | _said(scaling), f"{place} of config.json")
     share = inner.get("partial_rotary_factor", settings.get("partial_rotary_factor", partial or 1.0))
-    if partial is None and share != 1.0:
+    whole_heads = inner.get("rope_type") == "proportional"
+    if partial is None and share != 1.0 and not whole_heads:
         settings.refuse("partial_rotary_factor", "models of this type rotate whole heads")
     original = settings.get("original_max_position_embeddings", inner.get("original_max_position_embeddings", whole))
-    return _rotation(inner, int(head_dim * share), Contexts(whole, int(original), settings.get(ASKED_CONTEXT)), place)
+    rotated = head_dim if whole_heads else int(head_dim * share)
+    return _rotation(inner, rotated, Contexts(whole, int(original), settings.get(ASKED_CONTEXT)), place)
 
 
 def _said(scaling: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,6 +108,8 @@ def _rotation(inner: Settings, rotated: int, contexts: Contexts, place: str) -> 
     amplitude, context = 1.0, whole
     if kind == "linear":
         factors = linear_factors(rotated, inner.amount("factor"))
+    elif kind == "proportional":
+        factors = proportional_factors(rotated, inner.get("partial_rotary_factor", 1.0), inner.get("factor", 1.0))
     elif kind == "llama3":
         low, high = inner.amount("low_freq_factor"), inner.amount("high_freq_factor")
         factors = llama3_factors(theta, rotated, inner.amount("factor"), low, high, original)

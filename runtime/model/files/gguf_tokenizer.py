@@ -98,9 +98,11 @@ def read_tokenizer(values: Mapping[str, Any]) -> TokenizerFiles:
         pre = values.get("tokenizer.ggml.pre") or _unsaid_split(_need(values, "tokens"))
         spec, adds_bos = _byte_level(values, pre), pre in ADDS_BOS
     elif kind == "llama":
-        spec, adds_bos = _sentencepiece(values), True
+        spec, adds_bos = _sentencepiece(values, prepends=values.get("tokenizer.ggml.add_space_prefix", True)), True
+    elif kind == "gemma4":
+        spec, adds_bos = _sentencepiece(values, prepends=False, merges=_merges(values)), True
     else:
-        raise UnsupportedModel(f"GGUF tokenizers of kind {kind!r} are not supported; supported: gpt2, llama")
+        raise UnsupportedModel(f"GGUF tokenizers of kind {kind!r} are not supported; supported: gpt2, llama, gemma4")
     tokens = _need(values, "tokens")
     ids = {role: values.get(f"tokenizer.ggml.{key}") for role, key in ROLES.items()}
     special = {role: tokens[index] for role, index in ids.items() if index is not None and index < len(tokens)}
@@ -167,13 +169,15 @@ def _in_alphabet(token: str) -> str:
     return "".join(table[byte] for byte in token.encode())
 
 
-def _sentencepiece(values: Mapping[str, Any]) -> dict[str, Any]:
-    """SentencePiece BPE with byte fallback (Kudo and Richardson 2018), as the merges that its scores imply."""
-    tokens, scores = _need(values, "tokens"), _need(values, "scores")
-    if len(scores) != len(tokens):
-        raise ModelFileError("the GGUF file's lists of tokens and of their scores differ in length; fetch it again")
+def _sentencepiece(
+    values: Mapping[str, Any], *, prepends: bool, merges: list[Sequence[str]] | None = None
+) -> dict[str, Any]:
+    """SentencePiece BPE with byte fallback (Kudo and Richardson 2018), by its merges (Gemma 4), or those that scores
+    imply. prepends: a space before the text."""
+    tokens = _need(values, "tokens")
+    merges = _scored(values, tokens) if merges is None else merges
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
-    prepend = [{"type": "Prepend", "prepend": SPACE}] if values.get("tokenizer.ggml.add_space_prefix", True) else []
+    prepend = [{"type": "Prepend", "prepend": SPACE}] if prepends else []
     strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prepend else []
     back = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
     unknown = values.get("tokenizer.ggml.unknown_token_id")
@@ -182,7 +186,7 @@ def _sentencepiece(values: Mapping[str, Any]) -> dict[str, Any]:
         model={
             "type": "BPE",
             "vocab": {token: index for index, token in enumerate(tokens)},
-            "merges": scored_merges(tokens, scores),
+            "merges": merges,
             "byte_fallback": True,
             "fuse_unk": True,
             "unk_token": tokens[unknown] if unknown is not None and unknown < len(tokens) else None,
@@ -191,6 +195,13 @@ def _sentencepiece(values: Mapping[str, Any]) -> dict[str, Any]:
         decoder={"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]},
         normalizer={"type": "Sequence", "normalizers": [*prepend, replace]},
     )
+
+
+def _scored(values: Mapping[str, Any], tokens: list[str]) -> list[Sequence[str]]:
+    scores = _need(values, "scores")
+    if len(scores) != len(tokens):
+        raise ModelFileError("the GGUF file's lists of tokens and of their scores differ in length; fetch it again")
+    return list(scored_merges(tokens, scores))
 
 
 def scored_merges(tokens: list[str], scores: list[float]) -> list[list[str]]:

@@ -11,13 +11,17 @@ from typing import Any
 
 from stemma.kernels.weights import StoredWeight
 
-SEEING = MappingProxyType({"gemma3": True, "mistral3": True, "qwen3_5": False, "qwen3_5_moe": False, "lfm2_vl": True})
+SEEING = MappingProxyType(
+    {"gemma3": True, "gemma4": True, "mistral3": True, "qwen3_5": False, "qwen3_5_moe": False, "lfm2_vl": True}
+)
 """Hugging Face's `model_type` of models whose text is computed by itself, because an image changes nothing but the
 embeddings and the positions of tokens from its own on; and whether embeddings are tied where no file says it."""
 TEXT = {"language_model.model.": "model.", "model.language_model.": "model.", "language_model.lm_head.": "lm_head."}
 """Prefixes of the text part, in files of older and newer transformers, and what they are by themselves."""
 IMAGES = tuple(
-    f"{before}{part}" for before in ("", "model.") for part in ("vision_tower.", "multi_modal_projector.", "visual.")
+    f"{before}{part}."
+    for before in ("", "model.")
+    for part in ("vision_tower", "multi_modal_projector", "visual", "audio_tower", "embed_vision", "embed_audio")
 )
 SHARED = ("eos_token_id", "tie_word_embeddings", "quantization_config")
 

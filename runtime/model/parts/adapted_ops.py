@@ -78,6 +78,7 @@ class AdaptedOps:
         self.embed, self.rope_write, self.attention, self.gated = ops.embed, ops.rope_write, ops.attention, ops.gated
         self.multiply_heads, self.latent_write = ops.multiply_heads, ops.latent_write
         self.latent_queries, self.norm_experts_add = ops.latent_queries, ops.norm_experts_add
+        self.norm_add = ops.norm_add
         self.norm_rows, self.copy_blocks, self.read_blocks = ops.norm_rows, ops.copy_blocks, ops.read_blocks
         self.write_blocks, self.apply_mask, self.sample = ops.write_blocks, ops.apply_mask, ops.sample
 
@@ -119,14 +120,14 @@ class AdaptedOps:
 
     def experts(
         self, spec: ExpertsSpec, router: Linear, correction: StoredWeight | None, gate_up: Sequence[Linear],
-        down: Sequence[Linear], shared: SharedExpert | None = None,
+        down: Sequence[Linear], shared: SharedExpert | None = None, scales: StoredWeight | None = None,
     ) -> Any:  # fmt: skip
         """Raises UnsupportedModel if an adapter changes any of them: they are computed by the back end as one."""
         for linear in (router, *gate_up, *down, *(shared or ())):
             if isinstance(linear, AdaptedLinear):
                 adapter, added = next(iter(linear.added.items()))
                 raise cannot_be_chosen(adapter, added.matrices[0], "it belongs to a mixture of experts")
-        return self._ops.experts(spec, router, correction, gate_up, down, shared)
+        return self._ops.experts(spec, router, correction, gate_up, down, shared, scales)
 
     # A step ----------------------------------------------------------------
     def norm_linear(self, x: torch.Tensor, norm: Any | None, linear: Any) -> torch.Tensor:

@@ -49,10 +49,14 @@ class AdaptedWeight(StoredWeight):
         added = {adapter: low._replace(up=low.up[chosen]) for adapter, low in self.added.items()}
         return AdaptedWeight(moved.type, moved.shape, moved.data, added)
 
-    def times(self, factor: float) -> AdaptedWeight:
-        """All of them multiplied."""
+    def times(self, factor: float | npt.NDArray[np.float32]) -> AdaptedWeight:
+        """All of them multiplied, or each column."""
         base = StoredWeight.times(self, factor)
-        added = {adapter: low._replace(up=low.up * np.float32(factor)) for adapter, low in self.added.items()}
+        side = "up" if isinstance(factor, float) else "down"
+        added = {
+            adapter: low._replace(**{side: getattr(low, side) * np.float32(factor)})
+            for adapter, low in self.added.items()
+        }
         return AdaptedWeight(base.type, base.shape, base.data, added)
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from stemma.kernels.memory import Memory, Plans
-from stemma.kernels.ops import AttentionSpec, HeadNorms, Ops
+from stemma.kernels.ops import AttentionSpec, HeadNorms, HeadShape, Ops
 from stemma.kernels.weights import StoredWeight, dequantize
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.parts.residual import Addition
@@ -22,20 +22,15 @@ class SelfAttention:
     """Queries of each group of heads share a head of keys and values (MHA, GQA, MQA)."""
 
     def __init__(self, config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, norm: Any, rope: Any) -> None:
-        self._ops, self._heads = ops, config.heads
+        own, heads = config.layer(layer), config.heads_of(layer)
+        self._ops, self._heads = ops, heads if own.has_kv else heads._replace(num_kv_heads=0)
         self._in_window, self._layer = config.place(layer)
         self._norm, self._rope = norm, rope
         prefix = f"model.layers.{layer}.{config.attention.place}."
         rows = rows_of_a_head(config)
-        self._qkv, self._gate = _projections(config, weights, ops, prefix, rows)
-        self._norms = None
-        if config.attention.norms is not None:
-            self._norms = HeadNorms(
-                head_norm(config, weights, ops, prefix + config.attention.q_norm, config.num_heads, rows),
-                head_norm(config, weights, ops, prefix + config.attention.k_norm, config.num_kv_heads, rows),
-                config.attention.norms_after_rope,
-            )
-        width = config.num_heads * config.head_dim
+        self._qkv, self._gate = _projections(config, layer, weights, ops, prefix, rows)
+        self._norms = _norms(config, self._heads, weights, ops, prefix, rows)
+        width = heads.num_heads * heads.head_dim
         self._output = Addition(
             config, weights, ops, prefix + config.attention.output, width, config.attention.output_bias,
             norm=None if config.norms.behind_attention is None else f"model.layers.{layer}."
@@ -56,15 +51,19 @@ class SelfAttention:
 
 
 def _projections(
-    config: ModelConfig, weights: WeightSource, ops: Ops, prefix: str, rows: npt.NDArray[np.intp] | None
+    config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, prefix: str, rows: npt.NDArray[np.intp] | None
 ) -> tuple[Any, Any]:  # fmt: skip
-    """Q, K and V as one matrix, the rows of Q and K in the order of rotary halves; and what gates, or None."""
-    kv_size, q_size = config.num_kv_heads * config.head_dim, config.num_heads * config.head_dim
+    """Q, K and V as one matrix, the rows of Q and K in the order of rotary halves, Q alone where the layer reads the KV
+    of another; and what gates, or None."""
+    own, heads = config.layer(layer), config.heads_of(layer)
+    kv_size, q_size = heads.num_kv_heads * heads.head_dim, heads.num_heads * heads.head_dim
     gated = config.attention.gated
     sizes = (q_size * (2 if gated else 1), kv_size, kv_size)
 
     def take(kind: str, *columns: int) -> tuple[list[StoredWeight], list[StoredWeight]]:
-        names = [f"{prefix}{name}_proj.{kind}" for name in "qkv"]
+        names = [f"{prefix}{name}_proj.{kind}" for name in ("qkk" if own.keys_are_values else "qkv")]
+        if not own.has_kv:
+            return [reordered(weights.take(names[0], sizes[0], *columns), rows)], []
         q, k, v = take_divided(weights, f"{prefix}qkv_proj.{kind}", names, sizes, *columns)
         q, *gates = _by_head(q, config) if gated else (q,)
         return [reordered(q, rows), reordered(k, rows), v], gates
@@ -80,8 +79,23 @@ def _by_head(q: StoredWeight, config: ModelConfig) -> list[StoredWeight]:
     return [q.rows(rows[:, part].reshape(-1)) for part in range(2)]
 
 
+def _norms(
+    config: ModelConfig, heads: HeadShape, weights: WeightSource, ops: Ops, prefix: str, rows: Any
+) -> HeadNorms | None:  # fmt: skip
+    attention, size = config.attention, heads.head_dim
+    if attention.norms is None:
+        return None
+    q = head_norm(config, weights, ops, prefix + attention.q_norm, (heads.num_heads, size), rows)
+    if not heads.num_kv_heads:
+        return HeadNorms(q, None, attention.norms_after_rope)
+    k = head_norm(config, weights, ops, prefix + attention.k_norm, (heads.num_kv_heads, size), rows)
+    ones = StoredWeight("F32", (size,), np.ones(size, dtype=np.float32))
+    v = ops.norm(ones, config.norm_epsilon) if attention.value_norm else None
+    return HeadNorms(q, k, attention.norms_after_rope, v)
+
+
 def _spec(config: ModelConfig, layer: int, weights: WeightSource, prefix: str) -> AttentionSpec:
     attention = config.attention
-    scale = config.head_dim**-0.5 if attention.scale is None else attention.scale
+    scale = config.heads_of(layer).head_dim ** -0.5 if attention.scale is None else attention.scale
     sinks = dequantize(weights.take(prefix + "sinks", config.num_heads)).tolist() if attention.sinks else ()
     return AttentionSpec(scale, config.window(layer), attention.softcap, tuple(sinks))

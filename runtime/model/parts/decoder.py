@@ -9,11 +9,14 @@ import torch
 
 from stemma.kernels.memory import Memory, Plans
 from stemma.kernels.ops import Int32Array, Ops
+from stemma.kernels.weights import dequantize
 from stemma.runtime.model.config import ModelConfig, RopeConfig
 from stemma.runtime.model.parts.attention import SelfAttention
+from stemma.runtime.model.parts.beside import MLPAndExperts
 from stemma.runtime.model.parts.delta import GatedDelta
 from stemma.runtime.model.parts.experts import ExpertMLP
 from stemma.runtime.model.parts.latent import LatentAttention
+from stemma.runtime.model.parts.layer_inputs import InputTable, LayerInput
 from stemma.runtime.model.parts.mamba import MambaMixer
 from stemma.runtime.model.parts.mlp import DenseMLP
 from stemma.runtime.model.parts.rope import rope_tables
@@ -40,7 +43,7 @@ class Serial(NamedTuple):
     """The MLP, or the experts, read what the mixer has added to. Some layers have only one of them."""
 
     mixer: Mixer | None
-    mlp: DenseMLP | ExpertMLP | None
+    mlp: DenseMLP | ExpertMLP | MLPAndExperts | None
 
     def __call__(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
         if self.mixer is not None:
@@ -82,16 +85,27 @@ class Decoder:
         self._norm = take_norm(config, weights, ops, config.norms.last)
         self._scaled_norm = take_norm(config, weights, ops, config.norms.last, scale=config.scales.logits)
         self._head = ops.linear([table if config.tied_embeddings else weights.take("lm_head.weight", *size)])
-        ropes = {config.layer(index).rope for index in range(config.num_layers)}
-        tables = {rope: _rope(config, ops, rope) for rope in ropes}
+        layers = range(config.num_layers)
+        ropes = {_rotation(config, layer) for layer in layers}
+        tables = {rotation: _rope(config, ops, *rotation) for rotation in ropes}
+        scalars = [_scalar(weights, layer) for layer in layers]
+        inputs = config.layer_inputs
+        within = scalars if inputs is None else [1.0] * config.num_layers  # what comes last scales the stream
         self._blocks = [
-            _block(config, layer, weights, ops, tables[config.layer(layer).rope]) for layer in range(config.num_layers)
+            _block(config, layer, weights, ops, tables[_rotation(config, layer)], within[layer]) for layer in layers
         ]
+        self._inputs, self._own_inputs = None, []
+        if inputs is not None:
+            self._inputs = InputTable(config, inputs, weights, ops)
+            self._own_inputs = [LayerInput(config, inputs, at, weights, ops, scalars[at]) for at in layers]
 
     def forward(self, ids: Int32Array, plans: Plans, memory: Memory) -> torch.Tensor:
         x = self.ops.embed(self._embedding, ids)
-        for block in self._blocks:
+        inputs = None if self._inputs is None else self._inputs.read(ids, x)
+        for layer, block in enumerate(self._blocks):
             x = block(x, memory, plans)
+            if inputs is not None:
+                x = self._own_inputs[layer].add(x, inputs)
         return x
 
     def hidden_states(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
@@ -101,14 +115,26 @@ class Decoder:
         return self.ops.logits(hidden, rows, self._scaled_norm, self._head, self.config.scales.logits_softcap)
 
 
-def _rope(config: ModelConfig, ops: Ops, rope: RopeConfig | None) -> Any:
+def _rotation(config: ModelConfig, layer: int) -> tuple[RopeConfig | None, int]:
+    """Of a layer, and the numbers of a head that it has."""
+    head_dim = config.heads_of(layer).head_dim if config.latent is None else config.latent.rotated
+    return config.layer(layer).rope, head_dim
+
+
+def _scalar(weights: WeightSource, layer: int) -> float:
+    """What the stream is multiplied by behind a layer, in families whose files say it (Gemma 4)."""
+    name = f"model.layers.{layer}.layer_scalar"
+    return float(dequantize(weights.take(name, 1))[0]) if weights.has(name) else 1.0
+
+
+def _rope(config: ModelConfig, ops: Ops, rope: RopeConfig | None, head_dim: int) -> Any:
     if rope is None:
         return None
-    head_dim = config.head_dim if config.latent is None else config.latent.rotated
     return ops.rope(*rope_tables(rope, config.context_length, head_dim, config.attention.rotated or head_dim))
 
 
-def _block(config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, rope: Any) -> Block:
+def _block(config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, rope: Any, whole: float) -> Block:
+    """whole: what the stream is multiplied by behind it."""
     own, norms, experts = config.layer(layer), config.norms, config.experts
     before = _norm(config, layer, weights, ops, norms.attention, config.attention.read) if own.attends else None
     between = _norm(config, layer, weights, ops, norms.mlp, config.mlp.gate_scale) if own.mlp else None
@@ -118,9 +144,11 @@ def _block(config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, rop
         return Parallel(mixer, DenseMLP(config, layer, weights, ops, before))
     if not own.mlp:
         return Serial(mixer, None)
+    if experts is not None and experts.beside:
+        return Serial(mixer, MLPAndExperts(config, experts, layer, weights, ops, between, whole))
     if experts is not None and layer not in experts.dense:
         return Serial(mixer, ExpertMLP(config, experts, layer, weights, ops, between))
-    return Serial(mixer, DenseMLP(config, layer, weights, ops, between))
+    return Serial(mixer, DenseMLP(config, layer, weights, ops, between, whole))
 
 
 def _norm(

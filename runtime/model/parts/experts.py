@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from stemma.kernels.experts import SharedExpert
@@ -18,21 +20,31 @@ from stemma.runtime.model.weights import WeightSource
 class ExpertMLP:
     """Each token's experts, and one that all tokens share where the family has it."""
 
-    def __init__(self, config: ModelConfig, experts: Experts, layer: int, weights: WeightSource, ops: Ops, norm: Any):
+    def __init__(
+        self, config: ModelConfig, experts: Experts, layer: int, weights: WeightSource, ops: Ops, norm: Any,
+        reads: npt.NDArray[np.float32] | None = None,
+    ) -> None:  # fmt: skip
+        """reads: (hidden,), what the router's inputs are multiplied by beside the experts'."""
         self._ops, self._norm, self._scale = ops, norm, config.scales.residual
         prefix = f"model.layers.{layer}.{experts.place}."
         router = f"{prefix}{experts.router}"
         bias = [weights.take(f"{router}.bias", experts.count)] if experts.bias else ()
+        chooser = weights.take(f"{router}.weight", experts.count, config.hidden)
         correction = f"{router}.e_score_correction_bias"
         gate_up, down = _matrices(config, experts, weights, ops, f"{prefix}experts")
         self._experts = ops.experts(
             experts.spec,
-            ops.linear([weights.take(f"{router}.weight", experts.count, config.hidden)], bias),
+            ops.linear([chooser if reads is None else chooser.times(reads)], bias),
             weights.take(correction, experts.count) if experts.correction else None,
             gate_up,
             down,
             _shared(config, experts, weights, ops, prefix),
+            weights.take(f"{router}.scales", experts.count) if experts.beside else None,
         )
+
+    def alone(self, x: torch.Tensor) -> torch.Tensor:
+        """What the experts say."""
+        return self._ops.norm_experts_add(x, self._norm, self._experts, None, self._scale)
 
     def add(self, x: torch.Tensor) -> torch.Tensor:
         """The residual stream with what the experts say."""

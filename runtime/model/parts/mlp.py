@@ -16,10 +16,13 @@ from stemma.runtime.model.weights import WeightSource
 class DenseMLP:
     """Two steps, because a parallel block reads the residual stream before the attention adds to it."""
 
-    def __init__(self, config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, norm: Any) -> None:
-        """norm: with the gate's scale in it, by which the ups grow too: what comes behind them is divided by it."""
+    def __init__(
+        self, config: ModelConfig, layer: int, weights: WeightSource, ops: Ops, norm: Any, whole: float = 1.0
+    ) -> None:
+        """norm: with the gate's scale in it, by which the ups grow too: what comes behind them is divided by it. whole:
+        what the stream is multiplied by behind it."""
         self._ops, self._norm = ops, norm
-        mlp, inner = config.mlp, config.intermediate
+        mlp, inner = config.mlp, config.layer(layer).intermediate or config.intermediate
         self._activation, self._gated = mlp.activation, mlp.gate is not None
         prefix = f"model.layers.{layer}.{mlp.place}."
         names = [name for name in (mlp.gate, mlp.up) if name is not None]
@@ -31,9 +34,10 @@ class DenseMLP:
         biases = take("bias") if mlp.bias else []
         self._up = ops.linear(take("weight", config.hidden), [multiplied(bias, mlp.gate_scale) for bias in biases])
         behind = config.norms.behind_mlp
-        self._down = Addition(
+        self.down = Addition(
             config, weights, ops, prefix + mlp.down, inner, mlp.bias * mlp.gate_scale,
             norm=None if behind is None else f"model.layers.{layer}.{behind}", scale=mlp.added / mlp.gate_scale,
+            whole=whole,
         )  # fmt: skip
 
     def inner(self, x: torch.Tensor) -> torch.Tensor:
@@ -44,7 +48,7 @@ class DenseMLP:
 
     def add_inner(self, inner: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """The residual stream with what `inner` says."""
-        return self._down.add(inner, x)
+        return self.down.add(inner, x)
 
     def add(self, x: torch.Tensor) -> torch.Tensor:
         """Both steps on one stream."""

@@ -11,15 +11,16 @@ from stemma.runtime.model.weights import WeightSource
 
 
 class Addition:
-    """`residual + scale * norm(linear(x))`, where the family has such a scale, and such a norm."""
+    """`whole * (residual + scale * norm(linear(x)))`, where the family has such scales, and such a norm."""
 
     def __init__(
         self, config: ModelConfig, weights: WeightSource, ops: Ops, name: str, width: int, bias: float,
-        norm: str | None = None, scale: float = 1.0,
+        norm: str | None = None, scale: float = 1.0, whole: float = 1.0,
     ) -> None:  # fmt: skip
         """name: of the projection from `width`. bias: what its bias is multiplied by, 0 where it has none. norm: the
-        name of the one behind it. scale: beside the family's."""
-        self._ops = ops
+        name of the one behind it. scale: beside the family's. whole: of all, where there is a norm."""
+        assert norm is not None or whole == 1.0, "a stream that is scaled, and no norm before it"
+        self._ops, self._whole = ops, whole
         matrix = weights.take(f"{name}.weight", config.hidden, width)
         biases = [multiplied(weights.take(f"{name}.bias", config.hidden), float(bias))] if bias else ()
         self._linear = ops.linear([matrix], biases)
@@ -30,4 +31,14 @@ class Addition:
         """May work in place on `residual`."""
         if self._norm is None:
             return self._ops.linear_add(x, self._linear, residual, self._scale)
-        return self._ops.linear_norm_add(x, self._linear, self._norm, residual, self._scale)
+        if self._whole == 1.0:
+            return self._ops.linear_norm_add(x, self._linear, self._norm, residual, self._scale)
+        return self.add_normed(self.product(x), residual)
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """The projection alone."""
+        return self._ops.norm_linear(x, None, self._linear)
+
+    def add_normed(self, product: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """What is left to do behind it."""
+        return self._ops.norm_add(product, self._norm, residual, self._scale * self._whole, self._whole)

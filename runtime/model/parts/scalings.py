@@ -9,10 +9,19 @@ import numpy as np
 
 from stemma.runtime.model.parts.rope import inverse_frequencies
 
+STILL = 1e30
+
 
 def linear_factors(rotated: int, factor: float) -> tuple[float, ...]:
     """Positions divided by `factor`."""
     return (factor,) * (rotated // 2)
+
+
+def proportional_factors(head_dim: int, share: float, factor: float) -> tuple[float, ...]:
+    """Gemma 4: the first pairs of a head, those that turn fastest, are rotated; the others stand still, divided by what
+    llama.cpp's converter divides them by."""
+    turning = int(share * head_dim // 2)
+    return (float(factor),) * turning + (STILL,) * (head_dim // 2 - turning)
 
 
 def llama3_factors(

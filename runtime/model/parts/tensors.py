@@ -64,10 +64,11 @@ def take_norm(
 
 
 def head_norm(
-    config: ModelConfig, weights: WeightSource, ops: Ops, name: str, heads: int, rows: npt.NDArray[np.intp] | None
+    config: ModelConfig, weights: WeightSource, ops: Ops, name: str, heads: tuple[int, int],
+    rows: npt.NDArray[np.intp] | None,
 ) -> Any:  # fmt: skip
-    """A norm of Q or K, its weight in the order of their rows."""
-    size = config.head_dim * (1 if config.attention.norms == "head" else heads)
+    """A norm of Q or K, its weight in the order of their rows. heads: how many, and their numbers."""
+    size = heads[1] * (1 if config.attention.norms == "head" else heads[0])
     weight = _changed(weights.take(f"{name}.weight", size), 1.0 if config.norms.one_more else 0.0, 1.0)
     weight = reordered(weight, rows)
     if config.attention.norms == "each":

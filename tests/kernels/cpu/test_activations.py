@@ -122,6 +122,22 @@ def test_a_product_is_normed_then_added(
     assert torch.equal(last, got[-1:])
 
 
+@pytest.mark.parametrize("rows", [1, 6, 40])
+@pytest.mark.parametrize("width", [96, 48, 24])
+def test_norms_are_added_to_a_scaled_stream(ops: CpuOps, reference: ReferenceOps, rows: int, width: int) -> None:
+    """A narrow norm is that of each part of a row, and without a stream there is the norm alone, whatever was there."""
+    x, residual = torch.randn(rows, 96), torch.randn(rows, 96)
+
+    def of(o: Any, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        return o.norm_add(x, o.norm(stored(width, seed=2), 1e-5), residual, 0.4, 0.3)
+
+    for stream in (residual, None, residual, None):
+        got = of(ops, x, None if stream is None else stream.clone())
+        want = of(reference, x.double(), None if stream is None else stream.double())
+        assert float((got - want).norm() / want.norm()) < 1e-6
+        got.fill_(float("nan"))
+
+
 @pytest.mark.parametrize("features", SIZES)
 def test_scaled_sums(ops: CpuOps, reference: ReferenceOps, features: int) -> None:
     weight, bias = stored(features, 64), stored(features)

@@ -129,6 +129,26 @@ def test_norms_of_heads(ops: CpuOps, reference: ReferenceOps, kind: str, after_r
     assert float((got - want).norm() / want.norm()) < 1e-4
 
 
+def test_norms_of_values_and_layers_that_write_nothing(world: World, reference: ReferenceOps) -> None:
+    """Two layers of Gemma 4: one whose values are normed, and one that has queries alone and reads what it wrote."""
+    results, size = [], world.heads.head_dim
+    ones = StoredWeight("F32", (size,), np.ones(size, dtype=np.float32))
+    for each in (world, World(reference, world.heads, world.shape.block_size, torch.float64)):
+        each.use_norms()
+        assert each.norms is not None
+        each.norms = each.norms._replace(v=each.ops.norm(ones, 1e-5))
+        wrote = each.whole()
+        queries = [rows[:, : world.heads.num_heads * size].contiguous() for rows in each.rows]
+        own, each.heads = each.heads, each.heads._replace(num_kv_heads=0)
+        each.norms = HeadNorms(each.norms.q, None)
+        chunks = [Chunk(table, 0, n) for table, n in zip(each.tables, LENGTHS, strict=True)]
+        assert torch.equal(each.run(chunks, torch.cat(queries)), wrote)
+        each.heads, each.norms = own, None
+        results.append(wrote)
+    got, want = results
+    assert float((got - want).norm() / want.norm()) < TOLERANCE[world.ops.kv_dtype]
+
+
 @pytest.mark.parametrize("norms", [False, True])
 def test_without_rotation(world: World, reference: ReferenceOps, norms: bool) -> None:
     other = World(reference, world.heads, world.shape.block_size, torch.float64)

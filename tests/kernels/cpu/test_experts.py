@@ -26,8 +26,9 @@ SPECS = [
 
 
 def layer(
-    ops: Any, spec: ExpertsSpec, kind: str = "F32", biases: bool = False, shared: bool = False, gated: bool = False
-) -> Any:
+    ops: Any, spec: ExpertsSpec, kind: str = "F32", biases: bool = False, shared: bool = False, gated: bool = False,
+    scales: bool = False,
+) -> Any:  # fmt: skip
     def linear(outputs: int, inputs: int, seed: int, parts: int = 1) -> Any:
         weights = [stored(kind, (outputs, inputs), seed + part) for part in range(parts)]
         return ops.linear(weights, [vector(outputs, seed + 7 + part) for part in range(parts)] if biases else ())
@@ -41,12 +42,22 @@ def layer(
     if shared:
         gate = ops.linear([stored("F32", (1, HIDDEN), 77)]) if gated else None
         beside = SharedExpert(linear(80, HIDDEN, 2000, wide), linear(HIDDEN, 80, 2010), gate)
-    return ops.experts(spec, router, correction, gate_up, down, beside)
+    return ops.experts(spec, router, correction, gate_up, down, beside, vector(NUMBER, 11) if scales else None)
 
 
 def run(ops: Any, experts: Any, x: torch.Tensor, scale: float = 1.0, with_norm: bool = True) -> torch.Tensor:
     norm = ops.norm(vector(HIDDEN, 3), 1e-5) if with_norm else None
     return ops.norm_experts_add(x, norm, experts, x.clone(), scale).clone()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_scales_of_experts_and_no_stream(ops: CpuOps, reference: ReferenceOps, spec: ExpertsSpec) -> None:
+    x = torch.randn(40, HIDDEN)
+    got, want = (
+        o.norm_experts_add(rows, o.norm(vector(HIDDEN, 3), 1e-5), layer(o, spec, scales=True), None, 0.7)
+        for o, rows in ((ops, x), (reference, x.double()))
+    )
+    assert float((got - want).norm() / want.norm()) < 2e-6
 
 
 def error(got: torch.Tensor, want: torch.Tensor, x: torch.Tensor) -> float:

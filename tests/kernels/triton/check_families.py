@@ -72,6 +72,8 @@ def test_norms_and_scales(kind: str, with_bias: bool) -> None:
             ops.norm_linear(x, before, linear), ops.linear_add(x, linear, residual.clone(), 0.3),
             ops.linear_norm_add(x, linear, behind, residual.clone(), 0.3), ops.logits(x, rows, before, linear, 2.0),
             ops.embed(ops.embedding(stored("F32", 20, 64), 5.0), rows),
+            ops.norm_add(x, ops.norm(stored("F32", 16), 1e-5), x.clone(), 0.3, 0.7),
+            ops.norm_add(residual, behind, None),
         ]  # fmt: skip
 
     expected = results(REFERENCE, x.double(), residual.double())
@@ -87,7 +89,7 @@ def tables(ops: Any, half: int) -> Any:
 
 
 @pytest.mark.parametrize("rotated", [False, True])
-@pytest.mark.parametrize("norms", ["none", "behind", "together", "each"])
+@pytest.mark.parametrize("norms", ["none", "behind", "together", "each", "values"])
 def test_heads(rotated: bool, norms: str) -> None:
     metadata, num_blocks = metadata_of([(0, 5), (7, 1)], 16)
     shape, heads = KVShape(1, num_blocks, 16, 2, 32), HeadShape(4, 2, 32)
@@ -96,11 +98,16 @@ def test_heads(rotated: bool, norms: str) -> None:
         sizes = (4 * 32, 2 * 32) if norms in ("together", "each") else (32, 32)
         weights = [stored("F32", size, seed=size) for size in sizes]
         pair = [ops.layer_norm(weight, None, 1e-5) if norms == "each" else ops.norm(weight, 1e-5) for weight in weights]
-        asked = None if norms == "none" else HeadNorms(*pair, norms == "behind")
+        values = ops.norm(stored("F32", 32, seed=9), 1e-5) if norms == "values" else None
+        asked = None if norms == "none" else HeadNorms(*pair, norms == "behind", values)
         kv, plan = ops.kv(shape), ops.plan(metadata, shape)
         rope = tables(ops, 16) if rotated else None
         q = ops.rope_write(qkv.clone().to(dtype).to(ops.device), heads, rope, asked, kv, 0, plan)
         results.append(ops.attention(q, kv, 0, plan, AttentionSpec(0.2)))
+        queries, alone = qkv[:, : 4 * 32].contiguous().to(dtype).to(ops.device), heads._replace(num_kv_heads=0)
+        own = None if asked is None else HeadNorms(asked.q, None, asked.after_rope)
+        q = ops.rope_write(queries.clone(), alone, rope, own, kv, 0, plan)  # of a layer that reads this one's KV
+        assert_close(ops.attention(q, kv, 0, plan, AttentionSpec(0.2)), results[-1].cpu().double(), 1e-6)
     assert_close(results[0], results[1], 4 * TOLERANCE[EXACT])
 
 
@@ -129,12 +136,14 @@ def test_experts(spec: ExpertsSpec, shared: bool) -> None:
         wide = 2 if spec.gated else 1
         beside = SharedExpert(linear(48 * wide, 64, 90), linear(64, 48, 91), linear(1, 64, 92)) if shared else None
         correction = stored("F32", 8, seed=93) if spec.score == "sigmoid" else None
+        scales = stored("F32", 8, seed=94) if spec.score == "softmax" else None
         matrices = [
             [linear(32 * wide, 64, seed) for seed in range(8)],
             [linear(64, 32, 20 + seed) for seed in range(8)],
         ]
-        experts = ops.experts(spec, linear(8, 64, 95), correction, *matrices, beside)
-        return ops.norm_experts_add(x, ops.norm(stored("F32", 64), 1e-5), experts, x.clone(), 0.5)
+        experts = ops.experts(spec, linear(8, 64, 95), correction, *matrices, beside, scales)
+        stream = None if shared else x.clone()
+        return ops.norm_experts_add(x, ops.norm(stored("F32", 64), 1e-5), experts, stream, 0.5)
 
     assert_close(result(TritonOps(DEVICE, EXACT), x.to(DEVICE)), result(REFERENCE, x.double()), 4 * TOLERANCE[EXACT])
 

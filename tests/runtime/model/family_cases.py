@@ -59,6 +59,9 @@ CONV_EXPERTS: dict[str, Any] = {
     "layer_types": ["conv", "full_attention", "conv"], "num_hidden_layers": 3, "num_experts": 8,
     "num_experts_per_tok": 2, "moe_intermediate_size": 32, "num_dense_layers": 1,
 }  # fmt: skip
+GEMMA4: dict[str, Any] = {
+    **windows(1, 0, 1, 0), "global_head_dim": 32, "hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": 300
+}  # fmt: skip
 PLAIN: dict[str, Any] = {}
 MAMBA2: dict[str, Any] = {"num_heads": 8, "head_dim": 16, "state_size": 16, "n_groups": 2}
 FALCON: dict[str, Any] = {"mamba_d_ssm": 96, "mamba_n_heads": 6, "mamba_n_groups": 2, "mamba_d_state": 16}
@@ -112,6 +115,19 @@ CASES: dict[str, list[dict[str, Any]]] = {
         PLAIN, windows(1, 0), {"query_pre_attn_scalar": 40}, {"final_logit_softcapping": 3.0},
         {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
                              "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0}}, **windows(1, 0)},
+    ],
+    "gemma4_text": [
+        GEMMA4, {**GEMMA4, "num_kv_shared_layers": 2},
+        {**GEMMA4, "num_kv_shared_layers": 2, "use_double_wide_mlp": True},
+        {**GEMMA4, "attention_k_eq_v": True, "num_global_key_value_heads": 1},
+        {**GEMMA4, "hidden_size_per_layer_input": 0},
+        {**GEMMA4, "final_logit_softcapping": 3.0}, {**GEMMA4, "global_head_dim": 16}, {**GEMMA4, **BIASED},
+        {**GEMMA4, "hidden_activation": "silu"}, {**GEMMA4, **UNTIED},
+        {**GEMMA4, "hidden_size_per_layer_input": 0, "enable_moe_block": True, "num_experts": 8, "top_k_experts": 2,
+         "moe_intermediate_size": 32},
+        {**GEMMA4, "rope_parameters": {
+            "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 1e5},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0}}},
     ],
     "glm": [PLAIN, {"attention_bias": False}, rope(partial_rotary_factor=1.0)],
     "glm4": [PLAIN, {"attention_bias": False}, rope(partial_rotary_factor=1.0), TIED],

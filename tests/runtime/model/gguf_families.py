@@ -16,11 +16,13 @@ import transformers
 from safetensors.numpy import load_file
 
 from tests.runtime.model.gguf_delta import CONV, DELTA, changed, conv_settings, delta_settings
+from tests.runtime.model.gguf_gemma4 import gemma4_divisors, gemma4_keys, gemma4_scale
 from tests.runtime.model.gguf_writing import ADD, Array, interleaved, write_byte_tokenizer
 
 Config = transformers.PreTrainedConfig
 ARCHITECTURES = {
-    "mistral": "llama", "gemma3_text": "gemma3", "hunyuan_v1_dense": "hunyuan-dense", "ministral3": "mistral3",
+    "mistral": "llama", "gemma3_text": "gemma3", "gemma4_text": "gemma4", "hunyuan_v1_dense": "hunyuan-dense",
+    "ministral3": "mistral3",
     "olmo3": "olmo2", "falcon_h1": "falcon-h1", "glm": "chatglm", "granitemoehybrid": "granite", "mixtral": "llama",
     "granitemoe": "granitemoe", "granitemoeshared": "granitemoe",
     "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "glm4_moe": "glm4moe", "gpt_oss": "gpt-oss",
@@ -61,7 +63,9 @@ def write_family(
     for name, values in (tensors or tensors_of(model)).items():
         mapped = name if name.startswith("blk.") else names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert mapped is not None, name
-        bare = mapped.endswith((".weight", ".bias")) or name.endswith((".A_log", ".D", ".pre_ff_layernorm.weight"))
+        bare = mapped.endswith((".weight", ".bias", ".scale")) or name.endswith(
+            (".A_log", ".D", ".pre_ff_layernorm.weight")
+        )
         writer.add_tensor(mapped if bare else f"{mapped}.weight", values)
     for name, divisors in rope_tensors(config).items():
         writer.add_tensor(name, np.array(divisors, dtype=np.float32))
@@ -82,6 +86,9 @@ def tensors_of(model: transformers.PreTrainedModel) -> dict[str, Array]:
             values = interleaved(values, config.num_attention_heads if "q_proj" in name else config.num_key_value_heads)
         if config.model_type in ONE_MORE and name.endswith("norm.weight"):
             values = values + 1
+        if name.endswith(("router.scale", "per_expert_scale")):
+            found[gemma4_scale(name)] = np.ascontiguousarray(values)
+            continue
         if name.endswith("shared_expert_gate.weight"):
             values = values[0]
         if name.endswith("kv_b_proj.weight") and architecture_of(config) == "deepseek2":
@@ -162,6 +169,8 @@ def together(saved: dict[str, Array]) -> dict[str, Array]:
             gate, up = np.split(values, 2, axis=1)
             layer = name.removesuffix("block_sparse_moe.input_linear.weight")
             found |= {f"{layer}mlp.experts.gate_proj.weight": gate, f"{layer}mlp.experts.up_proj.weight": up}
+        elif part in ("gate_up_proj", "down_proj") and "." not in rest and ".mlp." not in name:  # Gemma 4
+            found[f"{name}.weight"] = values
         elif part in ("gate_up_proj", "down_proj") and "." not in rest:
             values = values if kind == "bias" else values.swapaxes(1, 2)
             pieces = {"down_proj": values} if part == "down_proj" else {
@@ -226,6 +235,7 @@ WHOLE: dict[str, Callable[[Config], dict[str, Any]]] = {"mamba2": mamba2, "nemot
 def metadata_of(config: Config) -> dict[str, Any]:
     if config.model_type in WHOLE:
         return WHOLE[config.model_type](config)
+    config.allow_global_per_layer_attribute_access = True  # of Gemma 4
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     rope = full_rope(config)
     epsilon = getattr(config, "rms_norm_eps", getattr(config, "norm_eps", None))
@@ -268,6 +278,8 @@ def rope_tensors(config: Config) -> dict[str, list[float]]:
     rope = full_rope(config)
     if rope.get("rope_type") == "longrope":
         return {"rope_factors_long.weight": rope["long_factor"], "rope_factors_short.weight": rope["short_factor"]}
+    if rope.get("rope_type") == "proportional":
+        return {"rope_freqs.weight": gemma4_divisors(config, rope["partial_rotary_factor"])}
     if rope.get("rope_type") == "llama3":
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         plain = rope["rope_theta"] ** -(torch.arange(0, head_dim, 2) / head_dim)
@@ -305,7 +317,8 @@ def queries(config: Config) -> dict[str, Any]:
 
 def experts(config: Config) -> dict[str, Any]:
     names = {"expert_count": ("num_local_experts", "num_experts", "n_routed_experts"),
-             "expert_used_count": ("num_experts_per_tok",), "expert_feed_forward_length": ("moe_intermediate_size",),
+             "expert_used_count": ("num_experts_per_tok", "top_k_experts"),
+             "expert_feed_forward_length": ("moe_intermediate_size",),
              "expert_shared_feed_forward_length": ("shared_expert_intermediate_size",),
              "expert_shared_count": ("n_shared_experts",), "expert_group_count": ("n_group",),
              "expert_group_used_count": ("topk_group",), "leading_dense_block_count": ("first_k_dense_replace",),
@@ -365,6 +378,7 @@ OWN: dict[str, Callable[[Config], dict[str, Any]]] = {
     "falcon_h1": states,
     "gemma2": caps,
     "gemma3_text": caps,
+    "gemma4_text": lambda config: gemma4_keys(config) | experts(config),
     "granite": scales,
     "hunyuan_v1_dense": alpha,
     "ministral3": queries,

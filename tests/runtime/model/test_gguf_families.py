@@ -22,6 +22,7 @@ IDS = list(range(3, 120))
 UNSAID = {
     "llama": (8, 11, 12), "mistral": (1,), "qwen2": (2,), "qwen3": (4,), "arcee": (3,), "cohere2": (1, 4),
     "exaone4": (1, 3), "gemma": (1, 3), "gemma2": (5, 7), "gemma3_text": (1, 4),
+    "gemma4_text": (8,),
     "ministral3": (2,), "qwen2_moe": (1, 2, 3, 5), "qwen3_moe": (0, 2, 3), "mixtral": (2,), "olmoe": (2,),
     "deepseek_v2": (3,), "deepseek_v3": (1, 2, 3), "minicpm3": (1, 2), "glm4_moe": (3,),
     "mamba2": (3, 6), "granitemoehybrid": (5,), "falcon_h1": (1, 3, 5, 6), "nemotron_h": (0, 2, 3, 5),
@@ -32,7 +33,7 @@ UNSAID = {
 ALL = [(family, index) for family in CASES if FAMILIES[family].gguf for index in range(len(CASES[family]))
        if index not in UNSAID.get(family, ())]  # fmt: skip
 ALIKE = {"gemma2": {"query_pre_attn_scalar": 16, "layer_types": ["sliding_attention", "full_attention"]},
-         "gemma3_text": {"query_pre_attn_scalar": 16},
+         "gemma3_text": {"query_pre_attn_scalar": 16}, "gemma4_text": {"vocab_size_per_layer_input": 261},
          "minicpm3": {"scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 256}}  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def random_model(family: str, index: int) -> transformers.PreTrainedModel:
     model = transformers.AutoModelForCausalLM.from_config(transformers.CONFIG_MAPPING[family](**options)).eval()
     with torch.no_grad():
         for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
-            if "norm" in name or "bias" in name:
+            if any(part in name for part in ("norm", "bias", "layer_scalar", "router.scale", "per_expert_scale")):
                 parameter.normal_(1.0, 0.2)
     return model
 

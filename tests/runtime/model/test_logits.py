@@ -34,7 +34,7 @@ def save(folder: Path, config: transformers.PreTrainedConfig, **options: Any) ->
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
-            if "norm" in name or "bias" in name:
+            if any(part in name for part in ("norm", "bias", "layer_scalar", "router.scale", "per_expert_scale")):
                 parameter.normal_(1.0, 0.2)
     model.save_pretrained(folder, **options)
     write_tokenizer(folder)

@@ -15,7 +15,7 @@ from stemma.runtime.errors import UnsupportedModel
 from stemma.runtime.model import load
 from stemma.runtime.model.families.folder_config import read_config
 from stemma.runtime.model.files.text_part import text_config
-from tests.runtime.model.family_cases import CONV, DELTA, EXPERT_DELTA, SHARED
+from tests.runtime.model.family_cases import CONV, DELTA, EXPERT_DELTA, GEMMA4, SHARED
 from tests.runtime.model.running import all_logits, reference_ops
 from tests.runtime.model.test_hugging_face import write_folder
 from tests.runtime.model.test_logits import write_tokenizer
@@ -32,6 +32,12 @@ def configuration(kind: str, tied: bool) -> transformers.PreTrainedConfig:
     if kind == "gemma3":
         return transformers.Gemma3Config(
             text_config=GEMMA, vision_config={**VISION, "model_type": "siglip_vision_model"}, mm_tokens_per_image=4,
+            tie_word_embeddings=tied,
+        )  # fmt: skip
+    if kind == "gemma4":
+        return transformers.Gemma4Config(
+            text_config={**SHARED, **GEMMA4, "vocab_size_per_layer_input": 300}, audio_config=None,
+            vision_config={**VISION, "model_type": "gemma4_vision", "num_key_value_heads": 2, "head_dim": 16},
             tie_word_embeddings=tied,
         )  # fmt: skip
     if kind in ("qwen3_5", "qwen3_5_moe"):
@@ -57,8 +63,8 @@ def configuration(kind: str, tied: bool) -> transformers.PreTrainedConfig:
 
 @pytest.mark.parametrize("names", ["newer", "older"])
 @pytest.mark.parametrize(
-    ("kind", "tied"), [("gemma3", True), ("mistral3", True), ("mistral3", False), ("qwen3_5", False), ("qwen3_5", True),
-                       ("qwen3_5_moe", False), ("lfm2_vl", True)]
+    ("kind", "tied"), [("gemma3", True), ("gemma4", True), ("mistral3", True), ("mistral3", False), ("qwen3_5", False),
+                       ("qwen3_5", True), ("qwen3_5_moe", False), ("lfm2_vl", True)]
 )  # fmt: skip
 def test_text_alone(kind: str, tied: bool, names: str, tmp_path: Path) -> None:
     torch.manual_seed(0)

@@ -305,6 +305,18 @@ def test_sentencepiece_on_any_text(text: str) -> None:
     assert not set(ids) & {1, 2}
 
 
+@pytest.mark.parametrize("text", TEXTS)
+def test_sentencepiece_by_merges(text: str) -> None:
+    """As files of Gemma 4 say them: what the scores imply, and no space before the text."""
+    values = {**sentencepiece_values(), "tokenizer.ggml.model": "gemma4", "tokenizer.ggml.add_space_prefix": False}
+    merges = scored_merges(values["tokenizer.ggml.tokens"], values.pop("tokenizer.ggml.scores"))
+    values["tokenizer.ggml.merges"] = [" ".join(merge) for merge in merges]
+    tokenizer = from_metadata(values)
+    assert tokenizer.prefix_ids == (1,)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert text.startswith(" ") or tokenizer.encode(f" {text}" if text else "") == sentencepiece().encode(text)
+
+
 def test_sentencepiece_spaces_and_bos() -> None:
     tokenizer = sentencepiece()
     assert tokenizer.prefix_ids == (1,)

@@ -23,6 +23,7 @@ from stemma.kernels.cpu.attention.ahead import furthest_byte
 from stemma.kernels.cpu.attention.kv import CpuKV
 from stemma.kernels.cpu.attention.plan import CpuPlan
 from stemma.kernels.cpu.machine.dialect import Code
+from stemma.kernels.cpu.states.slots import CpuStates
 from stemma.kernels.memory import Memory, Planner, Plans, make_plans
 from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network
 from stemma.kernels.steps import run
@@ -114,6 +115,9 @@ class CpuExecutor:
         pools = self._pools(plans)
         for kv, plan in pools:
             kv.ahead.reach(furthest_byte(plan.metadata.slots, kv.shape.block_size, kv.block_stride))
+        states = self._memory.states
+        if isinstance(states, CpuStates) and metadata.states is not None:
+            states.ahead.reach((int(metadata.states.targets.max(initial=-1)) + 1) * states.stride)
         size = len(ids), len(rows)
         if len(ids) > MAX_TOKENS or not len(rows) or not self._can_record:
             return self._run(ids, plans, rows)

@@ -1,4 +1,4 @@
-"""Pages of the KV pool are asked of the system before a step writes them. A page costs its first writer the time to
+"""Pages of the pools are asked of the system before a step writes them. A page costs its first writer the time to
 find and clear it, which on a virtual machine can be more than what is computed into it. Memory stays bounded: a fixed
 distance beyond the furthest block in use. Never touches a page's contents.
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stemma.kernels.cpu.attention.ahead import PagesAhead
 from stemma.kernels.cpu.machine.pages import lazy_zeros
 from stemma.kernels.states import LayerState, StateMetadata, StateShape
 
@@ -35,6 +36,7 @@ class CpuStates:
     conv: tuple[int, ...]
     recurrent: tuple[int, ...]
     format: str
+    ahead: PagesAhead
 
     @property
     def num_bytes(self) -> int:
@@ -72,13 +74,14 @@ def recurrent_floats(layer: LayerState) -> int:
 
 
 def allocate(shape: StateShape) -> CpuStates:
-    """Zeros, whose pages the system hands out when they are written. Raises MemoryError."""
+    """Zeros, whose pages the system hands out a little before they are written. Raises MemoryError."""
     sizes = [size for layer in shape.layers for size in (conv_floats(layer), recurrent_floats(layer))]
     starts = np.cumsum([0, *sizes]).tolist()
     memory = lazy_zeros(4 * shape.num_slots * starts[-1], "a pool of states")
     memory = memory.reshape(shape.num_slots, 4 * starts[-1])
     addresses = [memory.ctypes.data + 4 * start for start in starts[:-1]]
-    return CpuStates(shape, memory, tuple(addresses[::2]), tuple(addresses[1::2]), f"float32/{LANES}")
+    format = f"float32/{LANES}"
+    return CpuStates(shape, memory, tuple(addresses[::2]), tuple(addresses[1::2]), format, PagesAhead(memory))
 
 
 def make_plan(metadata: StateMetadata) -> CpuStatePlan:

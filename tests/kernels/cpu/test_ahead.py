@@ -1,4 +1,4 @@
-"""Pages of the KV pool are there before they are written, so many and no more, and nobody's bytes change."""
+"""Pages of the pools are there before they are written, so many and no more, and nobody's bytes change."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ import pytest
 
 from stemma.kernels.cpu.attention import ahead
 from stemma.kernels.cpu.attention.ahead import PagesAhead, furthest_byte
+from stemma.kernels.cpu.ops import CpuOps
+from stemma.kernels.cpu.states.slots import CpuStates
+from stemma.kernels.memory import allocate
+from stemma.kernels.ops import AttentionMetadata
+from stemma.kernels.states import ZEROS, StateMetadata
+from stemma.runtime.model.tiny import tiny
 
 PAGE = mmap.PAGESIZE
 
@@ -61,3 +67,21 @@ def test_a_system_that_cannot_is_asked_once(memory: np.ndarray, monkeypatch: pyt
 def test_the_furthest_byte_of_a_step() -> None:
     assert furthest_byte(np.array([3, 17, 5], dtype=np.int32), 16, 1000) == 2000
     assert furthest_byte(np.zeros(0, dtype=np.int32), 16, 1000) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are asked for on Linux alone")
+def test_slots_of_states_come_ahead_of_the_steps_that_write_them(ops: CpuOps, monkeypatch: pytest.MonkeyPatch) -> None:
+    megabyte = 1 << 20
+    monkeypatch.setattr(ahead, "AHEAD", 4 * megabyte)
+    loaded = tiny(ops, "mamba2")
+    shape = loaded.config.memory_shape(1, 16, num_slots=1)
+    assert shape.states is not None
+    num_slots = 16 * megabyte // shape.states.slot_bytes
+    memory = allocate(ops, loaded.config.memory_shape(1, 16, num_slots=num_slots))
+    assert isinstance(memory.states, CpuStates)
+    assert max(resident(memory.states.memory.reshape(-1))) * PAGE < 6 * megabyte
+    slot, place = 3 * megabyte // memory.states.stride, np.array([0], dtype=np.int32)
+    pieces = StateMetadata(*(np.array(each, dtype=np.int32) for each in ([0, 1], [0, 1], [ZEROS], [slot])))
+    metadata = AttentionMetadata(place, place, np.array([0, 1], np.int32), place + 1, place[None], states=pieces)
+    ops.executor(loaded.model, loaded.config.num_heads, memory)(place, metadata, place)
+    assert max(resident(memory.states.memory.reshape(-1))) * PAGE > 6 * megabyte

@@ -17,7 +17,7 @@ from stemma.kernels.ops import Ops
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.config import Mamba, ModelConfig
 from stemma.runtime.model.parts.residual import Addition
-from stemma.runtime.model.parts.tensors import divided, multiplied, take_norm
+from stemma.runtime.model.parts.tensors import divided, multiplied, take_norm, take_taps
 from stemma.runtime.model.weights import WeightSource
 
 
@@ -84,8 +84,7 @@ def _projection(
 def _convolution(mamba: Mamba, weights: WeightSource, prefix: str) -> tuple[StoredWeight, StoredWeight | None]:
     """Its weight (channels, taps), with the scales of what is convolved over the gate's; and its bias."""
     spec, scales = mamba.spec, mamba.scales
-    stored = weights.take(f"{prefix}conv1d.weight", spec.width, 1, mamba.taps)
-    weight = replace(stored, shape=(spec.width, mamba.taps), data=stored.data.reshape(spec.width, mamba.taps))
+    weight = take_taps(weights, f"{prefix}conv1d.weight", spec.width, mamba.taps)
     factors = [scales.inputs / scales.gate, scales.b / scales.gate, scales.c / scales.gate]
     if factors != [1.0, 1.0, 1.0]:
         sizes = [spec.heads * spec.head_dim, *[spec.groups * spec.state] * 2]

@@ -40,6 +40,12 @@ class ExpertsSpec:
     gated: bool = True
 
 
+def ungated(activation: GatedActivation) -> Activation:
+    """That of experts without a gate."""
+    assert activation != "clamped_silu", "what is clamped has a gate"
+    return activation
+
+
 class SharedExpert(NamedTuple):
     """An MLP that every token has beside those that are chosen for it.
 

@@ -46,7 +46,7 @@ from stemma.kernels.cpu.rows.sampling import sample_warm_rows
 from stemma.kernels.cpu.rows.table import add_table
 from stemma.kernels.cpu.stateful import CpuStateOps
 from stemma.kernels.cpu.steps import CpuExecutor, NativeCall, add_replay
-from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert
+from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert, ungated
 from stemma.kernels.memory import Memory
 from stemma.kernels.ops import (
     AttentionMetadata,
@@ -287,8 +287,11 @@ class CpuOps:
         assert experts.shared is not None
         gate_up, down, gate = experts.shared
         results, gates = self._calls.take("shared", (x.shape[0], down.out_features))[1], 0
-        both = self.norm_gated if experts.spec.gated else self.norm_activated
-        self._product(both(x, norm, gate_up, experts.spec.activation), 0, down, results)
+        if experts.spec.gated:
+            inner = self.norm_gated(x, norm, gate_up, experts.spec.activation)
+        else:
+            inner = self.norm_activated(x, norm, gate_up, ungated(experts.spec.activation))
+        self._product(inner, 0, down, results)
         if gate is not None:
             gates = self._calls.take("shared_gate", (x.shape[0], 1))[1]
             self._product(x, address_of(norm), gate, gates)

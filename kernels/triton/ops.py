@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 import triton
 
-from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert
+from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert, ungated
 from stemma.kernels.memory import Memory
 from stemma.kernels.ops import (
     AttentionMetadata,
@@ -215,8 +215,9 @@ class TritonOps:
         return (scale * total if residual is None else residual.float() + scale * total).to(x.dtype)
 
     def _mlp(self, x: torch.Tensor, gate_up: Any, down: Any, spec: ExpertsSpec) -> torch.Tensor:
-        both = self.norm_gated if spec.gated else self.norm_activated
-        return self._linear(both(x, None, gate_up, spec.activation), down)
+        if spec.gated:
+            return self._linear(self.norm_gated(x, None, gate_up, spec.activation), down)
+        return self._linear(self.norm_activated(x, None, gate_up, ungated(spec.activation)), down)
 
     def linear_norm_add(
         self, x: torch.Tensor, linear: DenseLinear | PackedLinear, norm: TritonNorm, residual: torch.Tensor,

@@ -4,6 +4,7 @@ added. Norms, convolutions and what is added take the factors, so that large mat
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from stemma.runtime.model.config import Attention, Layer, Mamba, MambaScales, ModelConfig, Norms, Scales
 from stemma.runtime.model.families.family import GGUF, Family
@@ -48,7 +49,9 @@ def read_mamba(settings: Settings, hidden: int) -> Mamba:
     check_activation(settings, "hidden_act")
     expanded = int(settings.get("mamba_expand", 2) * hidden)
     inner = settings.get("mamba_d_ssm") or expanded
-    normed = "gate last" if settings.get("mamba_norm_before_gate", True) else "gate first"
+    normed: Literal["gate first", "gate last"] = (
+        "gate last" if settings.get("mamba_norm_before_gate", True) else "gate first"
+    )
     return Mamba(
         read_scan(settings, inner, "mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_d_state"),
         settings.number("mamba_d_conv", 4),
@@ -60,7 +63,7 @@ def read_mamba(settings: Settings, hidden: int) -> Mamba:
         scales=MambaScales(
             factor(settings, "ssm_in_multiplier"),
             *factors(settings, "ssm_multipliers", 5),
-            added=factor(settings, "ssm_out_multiplier"),
+            factor(settings, "ssm_out_multiplier"),
         ),
     )
 

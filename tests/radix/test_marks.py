@@ -80,6 +80,22 @@ def test_a_junction_is_marked_so_that_the_next_one_hits_to_the_token() -> None:
     cache.check()
 
 
+def test_another_may_ask_a_lease_for_marks_where_it_has_not_been() -> None:
+    cache = states()
+    lease = cache.acquire(TEXT, marks_at=[4])
+    lease.want_none()
+    assert lease.wanted == []
+    compute(lease, TEXT[:6])
+    assert [lease.want(position) for position in (5, 6, 9)] == [False, True, True]
+    assert marks_of(cache) == [6], "it is there"
+    assert [segment[:2] for segment in compute(lease, TEXT[6:12])] == [(6, 9), (9, 12)]
+    lease.commit()
+    assert [mark.position for mark in cache.marks([*TEXT[:10], 99])] == [6, 9]
+    assert [mark.position for mark in cache.marks(TEXT[:8])] == [6]
+    assert not PrefixCache(4, 4).acquire([]).want(0)
+    cache.check()
+
+
 def test_a_mark_moves_with_the_text_that_it_is_at_the_end_of_when_an_edge_is_split() -> None:
     cache = states()
     leave(cache, TEXT, 5, 10, 15)
@@ -185,10 +201,10 @@ def test_a_mark_that_finds_no_room_is_refused_and_counted() -> None:
 
 def test_a_mark_may_go_alone_and_text_only_with_the_marks_above_it() -> None:
     cache = states(num_slots=8, num_blocks=6)
-    leave(cache, TEXT, 4, 8, 16)
+    leave(cache, TEXT, 4, 12, 16)
     other = cache.acquire([])
     other.reserve(9)
-    assert (cache.match(TEXT).match_len, marks_of(cache)) == (12, [4, 8]), "the text behind 12 went, and its mark"
+    assert (cache.match(TEXT).hit_len, marks_of(cache)) == (12, [4, 12]), "the text behind 12 went, and its mark"
     other.release()
     cache.check()
 

@@ -60,10 +60,12 @@ def read_mamba(settings: Settings, hidden: int) -> Mamba:
         output_bias=settings.get("projectors_bias", False),
         norm=normed if settings.get("mamba_rms_norm", False) else None,
         place="mamba",
-        scales=MambaScales(
-            factor(settings, "ssm_in_multiplier"),
-            *factors(settings, "ssm_multipliers", 5),
-            factor(settings, "ssm_out_multiplier"),
+        scales=MambaScales._make(
+            [
+                factor(settings, "ssm_in_multiplier"),
+                *factors(settings, "ssm_multipliers", 5),
+                factor(settings, "ssm_out_multiplier"),
+            ]
         ),
     )
 

@@ -19,9 +19,9 @@ import numpy.typing as npt
 import torch
 from llvmlite import ir
 
-from stemma.kernels.cpu.attention.ahead import furthest_byte
 from stemma.kernels.cpu.attention.kv import CpuKV
 from stemma.kernels.cpu.attention.plan import CpuPlan
+from stemma.kernels.cpu.machine.ahead import furthest_byte
 from stemma.kernels.cpu.machine.dialect import Code
 from stemma.kernels.cpu.states.slots import CpuStates
 from stemma.kernels.memory import Memory, Planner, Plans, make_plans

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from llvmlite import ir
 
 from stemma.kernels.cpu.attention import cells
-from stemma.kernels.cpu.attention.ahead import PagesAhead
 from stemma.kernels.cpu.attention.kv_dtypes import element_bytes, region_bytes, store_kv
 from stemma.kernels.cpu.attention.tiles import Shape
+from stemma.kernels.cpu.machine.ahead import PagesAhead
 from stemma.kernels.cpu.machine.dialect import FLOAT, I32, I64, Code, Value, vector
 from stemma.kernels.cpu.machine.pages import lazy_zeros
 from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel

@@ -10,8 +10,9 @@ Threads take some channels of a sequence; every row adds its taps in one order, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +26,10 @@ from stemma.kernels.cpu.states.slots import LANES, PIECES, padded
 from stemma.kernels.weights import StoredWeight, dequantize
 
 CONV = ("weights", "bias", "zeros", "channels")
-"""The words of a convolution: addresses of (taps, padded channels), of (padded channels,), of as many zeros."""
+"""The words of a convolution: addresses of (taps, padded channels), of (padded channels,), of a vector of zeros."""
 JOB = ("x", "x_stride", "out", "conv", "state", "slot_stride", "plan", "silu", "block", "blocks")
 """Strides are bytes. block: channels of a unit; blocks: units of a sequence."""
+VECTOR = 4 * LANES
 LEAST, MOST = 64, 512
 """Channels of a unit: below, threads are not worth it; above, a few rows of them leave the nearest cache."""
 
@@ -69,23 +71,38 @@ def add_short_conv(module: ir.Module, taps: int) -> None:
     code.finish()
 
 
+class Line(NamedTuple):
+    """An input of all channels: where the first vector stands, and bytes from one vector to the next."""
+
+    address: Value
+    step: Value
+
+    def place(self, channel: Value) -> Value:
+        inside = channel.unsigned_modulo(LANES) * 4
+        return self.address + channel.unsigned_divide(LANES) * self.step + inside
+
+    def dense(self, channel: Value) -> Value:
+        """The same of vectors side by side."""
+        return self.address + channel * 4
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Sequence:
-    """One sequence's rows of a step. start: its first row. before: of its first channel in the oldest input kept, or
-    among zeros; step: bytes from one kept input to the next, 0 among zeros."""
+class Rows:
+    """One sequence's rows of a step. start: its first row. before: the oldest input kept; zeros have step 0."""
 
     code: Code
     job: dict[str, Value]
     start: Value
-    before: Value
-    step: Value
+    before: Line
     earlier: int
 
-    def input(self, row: Value) -> Value:
-        """The address of a row's first channel, of this step or kept."""
+    def input(self, row: Value) -> Line:
+        """A row's, of this step or kept."""
+        code, is_kept = self.code, row < self.start
         own = self.job["x"] + row * self.job["x_stride"]
-        kept = self.before + (row - self.start + self.earlier) * self.step
-        return self.code.select(row < self.start, kept, own)
+        offset = code.select(self.before.step.equals(0), 0, (row - self.start + self.earlier) * VECTOR)
+        address = code.select(is_kept, self.before.address + offset, own)
+        return Line(address, code.select(is_kept, self.before.step, code.constant(I64, VECTOR)))
 
 
 def _add_unit(module: ir.Module, taps: int) -> ir.Function:
@@ -95,49 +112,71 @@ def _add_unit(module: ir.Module, taps: int) -> ir.Function:
     conv, plan = read_words(code, job["conv"], CONV), read_words(code, job["plan"], PIECES)
     number = unit // job["blocks"]
     first = unit % job["blocks"] * job["block"]
-    last = code.minimum(first + job["block"], conv["channels"])
-    width = (conv["channels"] + (LANES - 1)) // LANES * (4 * LANES)
+    channels = first, code.minimum(first + job["block"], conv["channels"])
     piece, end = (code.load(I32, plan["rows"] + (number + i) * 4).to(I64) for i in (0, 1))
     source = code.load(I32, plan["sources"] + piece * 4).to(I64)
-    begins = source < 0
-    before = code.select(begins, conv["zeros"], job["state"] + source * job["slot_stride"])
-    step = code.select(begins, code.constant(I64, 0), width)
+    kept = Line(job["state"] + source * job["slot_stride"], code.constant(I64, VECTOR * (taps - 1)))
+    before = Line(code.select(source < 0, conv["zeros"], kept.address), code.select(source < 0, 0, kept.step))
     start = code.load(I32, plan["starts"] + piece * 4).to(I64)
-    sequence = Sequence(code, job, start, before, step, taps - 1)
+    sequence = Rows(code, job, start, before, taps - 1)
     with code.loop(piece, end) as index:
         rows = [code.load(I32, plan["starts"] + (index + i) * 4).to(I64) for i in (0, 1)]
         with code.either(job["silu"].equals(0)) as (plain, gated):
             for branch, activated in ((plain, False), (gated, True)):
                 with branch, code.loop(*rows) as row:
-                    _write_row(sequence, conv, row, (first, last), activated)
+                    _write_row(sequence, conv, row, channels, activated)
         slot = job["state"] + code.load(I32, plan["targets"] + index * 4).to(I64) * job["slot_stride"]
-        for kept in range(taps - 1):
-            _copy(code, sequence.input(rows[1] + (kept - taps + 1)), slot + width * kept, (first, last))
+        with code.either((index + 1).equals(end)) as (at_end, between):
+            for branch, store in ((at_end, code.stream), (between, code.store)):
+                with branch:
+                    _keep(sequence, rows[1], slot, channels, store)
+    code.settle()
     return code.finish()
 
 
 def _write_row(
-    sequence: Sequence, conv: dict[str, Value], row: Value, channels: tuple[Value, Value], activated: bool
+    sequence: Rows, conv: dict[str, Value], row: Value, channels: tuple[Value, Value], activated: bool
 ) -> None:
     code, job, earlier = sequence.code, sequence.job, sequence.earlier
-    inputs = [sequence.input(row - (earlier - tap)) for tap in range(earlier + 1)]
-    size = conv["channels"] * 4
-    stride = (conv["channels"] + (LANES - 1)) // LANES * (4 * LANES)
-    out = job["out"] + row * size
-    for type_, start, stop, by in _parts(code, channels):
-        with code.loop(start, stop, by) as channel:
-            place = channel * 4
-            total = code.load(type_, conv["bias"] + place)
-            for tap, address in enumerate(inputs):
-                weight = code.load(type_, conv["weights"] + stride * tap + place)
-                total = code.fma(weight, code.load(type_, address + place), total)
-            code.store(silu(code, total) if activated else total, out + place)
+    back = range(earlier, -1, -1)
+    with code.either(row - earlier < sequence.start) as (beginning, further):
+        with beginning:
+            lines = [sequence.input(row - rows) for rows in back]
+            _add_taps(code, conv, [line.place for line in lines], job["out"], row, channels, activated)
+        with further:
+            own = [Line(job["x"] + (row - rows) * job["x_stride"], code.constant(I64, VECTOR)) for rows in back]
+            _add_taps(code, conv, [line.dense for line in own], job["out"], row, channels, activated)
 
 
-def _copy(code: Code, source: Value, target: Value, channels: tuple[Value, Value]) -> None:
+def _add_taps(
+    code: Code, conv: dict[str, Value], inputs: Sequence[Callable[[Value], Value]], out: Value, row: Value,
+    channels: tuple[Value, Value], activated: bool,
+) -> None:  # fmt: skip
+    """inputs: where a channel stands in each, the oldest first."""
+    stride = (conv["channels"] + (LANES - 1)) // LANES * VECTOR
+    out = out + row * conv["channels"] * 4
     for type_, start, stop, by in _parts(code, channels):
         with code.loop(start, stop, by) as channel:
-            code.store(code.load(type_, source + channel * 4), target + channel * 4)
+            total = code.load(type_, conv["bias"] + channel * 4)
+            for tap, place in enumerate(inputs):
+                weight = code.load(type_, conv["weights"] + stride * tap + channel * 4)
+                total = code.fma(weight, code.load(type_, place(channel)), total)
+            code.store(silu(code, total) if activated else total, out + channel * 4)
+
+
+def _keep(
+    sequence: Rows, end: Value, slot: Value, channels: tuple[Value, Value], store: Callable[[Value, Value], None]
+) -> None:
+    """The inputs before row `end`. A vector is read before its place is written."""
+    code, earlier = sequence.code, sequence.earlier
+    lines = [sequence.input(end - (earlier - number)) for number in range(earlier)]
+    for type_, start, stop, by in _parts(code, channels):
+        with code.loop(start, stop, by) as channel:
+            values = [code.load(type_, line.place(channel)) for line in lines]
+            place = Line(slot, code.constant(I64, VECTOR * earlier)).place(channel)
+            for number, value in enumerate(values):
+                put = store if type_ == FLOATS16 else code.store
+                put(value, place + VECTOR * number)
 
 
 def _parts(code: Code, channels: tuple[Value, Value]) -> list[tuple[Any, Value, Value, int]]:

@@ -1,7 +1,7 @@
 """The slots of layers with a state, and the pieces of a step as kernels read them.
 
     slot      | layer 0: conv, recurrent | layer 1: ... |        every part begins at a cache line
-    conv      (earlier inputs, channels), the oldest input first; channels filled up to whole vectors
+    conv      (vectors of channels, earlier inputs, LANES), the oldest input first; the last vector is filled up
     recurrent (heads, panels, depth, LANES): a panel is LANES of a head's values (of a delta rule) or outputs (of
               Mamba-2); its depth is keys, or the state. The last panel is filled up with zeros.
 
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stemma.kernels.cpu.attention.ahead import PagesAhead
+from stemma.kernels.cpu.machine.ahead import PagesAhead
 from stemma.kernels.cpu.machine.pages import lazy_zeros
 from stemma.kernels.states import LayerState, StateMetadata, StateShape
 

@@ -10,8 +10,8 @@ import threading
 import numpy as np
 import pytest
 
-from stemma.kernels.cpu.attention import ahead
-from stemma.kernels.cpu.attention.ahead import PagesAhead, furthest_byte
+from stemma.kernels.cpu.machine import ahead
+from stemma.kernels.cpu.machine.ahead import PagesAhead, furthest_byte
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.cpu.states.slots import CpuStates
 from stemma.kernels.memory import allocate

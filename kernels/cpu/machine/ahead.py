@@ -1,6 +1,6 @@
-"""Pages of the pools are asked of the system before a step writes them. A page costs its first writer the time to
-find and clear it, which on a virtual machine can be more than what is computed into it. Memory stays bounded: a fixed
-distance beyond the furthest block in use. Never touches a page's contents.
+"""Pages of a pool, of KV or of states, are asked of the system before a step writes them. A page costs its first writer
+the time to find and clear it, which on a virtual machine can be more than what is computed into it. Memory stays
+bounded: a fixed distance beyond the furthest byte in use. Never touches a page's contents.
 
     | written by steps ........ furthest | ready, AHEAD bytes at most | not there yet |
                                               ^ when half is left, a thread asks for more

@@ -61,7 +61,7 @@ def advance(store: BlockStore, state: LeaseState, num_tokens: int, needs: Needs,
         _take_window_blocks(store, state, needs)
     if marks.slots is not None:
         if needs.num_slots:
-            own.targets.extend(marks.take_slots(needs.num_slots, store.logical_time))
+            own.targets.extend(marks.take_slots(needs.num_slots))
         inside = _marks_inside(store, state, needs, num_running)
         marks.slots.give_back(own.targets[len(needs.ends) + len(inside) :])
         del own.targets[len(needs.ends) + len(inside) :]
@@ -76,7 +76,7 @@ def _take_window_blocks(store: BlockStore, state: LeaseState, needs: Needs) -> N
     marks, own, size = store.marks, state.marks, store.tree.block_size
     assert marks is not None
     assert own is not None
-    fresh = marks.take_window_blocks(needs.num_window_blocks + needs.is_copied, store.logical_time)
+    fresh = marks.take_window_blocks(needs.num_window_blocks + needs.is_copied)
     start = state.position
     if needs.is_copied:
         last, copied = start // size, fresh.pop()
@@ -97,7 +97,7 @@ def _marks_inside(store: BlockStore, state: LeaseState, needs: Needs, num_runnin
         if not needs.ends or position >= needs.ends[0]:
             break
         if len(needs.ends) + len(inside) == len(own.targets):
-            slot = marks.take_slot_for_mark(position, position - before, num_running, store.logical_time)
+            slot = marks.take_slot_for_mark(own.plan, position, position - before, num_running)
             if slot == NO_SLOT:
                 continue
             own.targets.append(slot)
@@ -135,7 +135,7 @@ def _move_on(store: BlockStore, own: LeaseMarks, end: int, by_end: dict[int, int
         marks.windows.let_go((own.copy.source,))
         own.copy = None
     if own.source is not None:
-        marks.let_go(own.source, store.logical_time)
+        marks.let_go(own.source)
         own.source = None
     elif own.slot != NO_SLOT and marks.slots is not None:
         marks.slots.give_back((own.slot,))

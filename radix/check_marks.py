@@ -13,7 +13,7 @@ def check_marks(lease_table: LeaseTable) -> None:
     marks, store = lease_table.store.marks, lease_table.store
     nodes = list(store.tree.nodes())
     if marks is None:
-        assert all(node.marks is None for node in nodes)
+        assert all(node.marks is None and node.places is None for node in nodes)
         assert all(state.marks is None and state.replay == 0 for state in lease_table.states)
         return
     holds = Counter(id(state.marks.source) for state in lease_table.states if state.marks and state.marks.source)
@@ -33,6 +33,7 @@ def check_marks(lease_table: LeaseTable) -> None:
         _check_lease(marks, state, state.marks, store.tree.block_size)
         slots.update(_slots_of(state.marks) if marks.slots is not None else ())
         by_leases.update(_window_blocks_of(state.marks))
+    marks.policy.check(nodes)
     assert marks.num_marks == len(of_tree), "the marks are miscounted"
     assert len(marks.queue) == sum(1 for mark in of_tree if not mark.holds)
     if marks.slots is not None:

@@ -7,10 +7,10 @@ from array import array
 from collections.abc import Iterable
 
 from stemma.radix.lease_state import LeaseMarks, LeaseState
-from stemma.radix.mark import mark_at, positions_on_path
+from stemma.radix.mark import mark_at, node_at
 from stemma.radix.marks import MarkStore
 from stemma.radix.node import NO_SLOT, Mark
-from stemma.radix.placement import PathMarks, wanted_marks
+from stemma.radix.placement import Hit, Plan
 from stemma.radix.store import BlockStore
 
 
@@ -19,12 +19,12 @@ def begin(store: BlockStore, state: LeaseState, prompt_len: int, marks_at: Itera
     marks = store.marks
     assert marks is not None
     hit_len, mark = marks.going_on(state.node, state.at)
-    positions, ends = positions_on_path(state.node, state.at)
-    wanted = wanted_marks(PathMarks(hit_len, state.at, prompt_len, positions, ends), marks_at)
+    plan = marks.policy.asked(state.node, Hit(state.at, hit_len, mark), prompt_len, marks_at)
     state.replay = state.at - hit_len
     if mark is not None:
         marks.used(mark, store.logical_time)
-    state.marks = _going_on(marks, state.at, hit_len, mark, wanted)
+    state.marks = _going_on(marks, plan, hit_len, mark)
+    marks.give_back_spent()
 
 
 def fork_marks(store: BlockStore, state: LeaseState, fork: LeaseState) -> None:
@@ -32,15 +32,18 @@ def fork_marks(store: BlockStore, state: LeaseState, fork: LeaseState) -> None:
     marks, own = store.marks, state.marks
     assert marks is not None
     assert own is not None
-    leave_mark(store, state)
-    publish_marks(store, state)
     position = state.position
+    own.plan = own.plan._replace(programmed=own.plan.programmed | {position})
+    _leave_mark(store, state, own)
+    publish_marks(store, state)
     mark = mark_at(state.node, position) if position else None
     fork.replay = state.replay
-    fork.marks = _going_on(marks, own.match_len, position, mark, list(own.wanted))
+    prior = own.plan.prior if mark is None else mark.place
+    plan = own.plan._replace(wanted=own.wanted, turn=0, prior=prior, source=None)
+    fork.marks = _going_on(marks, plan, position, mark)
 
 
-def _going_on(marks: MarkStore, match_len: int, hit_len: int, mark: Mark | None, wanted: list[int]) -> LeaseMarks:
+def _going_on(marks: MarkStore, plan: Plan, hit_len: int, mark: Mark | None) -> LeaseMarks:
     first, blocks = 0, array("i")
     if mark is not None and marks.windows is not None:
         first = marks.first_block(hit_len)
@@ -48,8 +51,8 @@ def _going_on(marks: MarkStore, match_len: int, hit_len: int, mark: Mark | None,
         marks.windows.hold(blocks)
     if mark is not None and mark.position == hit_len:
         marks.hold(mark)
-        return LeaseMarks(match_len, hit_len, mark, first, blocks, wanted)
-    return LeaseMarks(match_len, hit_len, None, first, blocks, wanted)
+        return LeaseMarks(plan, hit_len, mark, first, blocks)
+    return LeaseMarks(plan, hit_len, None, first, blocks)
 
 
 def make_mark(store: BlockStore, own: LeaseMarks, position: int, slot: int) -> Mark:
@@ -70,9 +73,23 @@ def make_mark(store: BlockStore, own: LeaseMarks, position: int, slot: int) -> M
 
 
 def leave_mark(store: BlockStore, state: LeaseState) -> None:
-    """A mark where the lease is: its slot becomes the mark's, from which it goes on."""
-    own = state.marks
+    """The caller wants a mark where the lease is. At the end of a request there is none if it is not worth it."""
+    marks, own, position = store.marks, state.marks, state.position
+    assert marks is not None
     assert own is not None
+    if own.source is not None or not position:
+        return
+    if position < own.plan.prompt_len:
+        own.plan = own.plan._replace(programmed=own.plan.programmed | {position})
+    if marks.policy.is_end_worth(own.plan, position, position - own.last_mark):
+        _leave_mark(store, state, own)
+    else:
+        marks.refused += 1
+        own.refused_at = position
+
+
+def _leave_mark(store: BlockStore, state: LeaseState, own: LeaseMarks) -> None:
+    """A mark where the lease is: its slot becomes the mark's, from which it goes on."""
     assert store.marks is not None
     if state.position and own.source is None:
         own.source = make_mark(store, own, state.position, own.slot)
@@ -86,8 +103,11 @@ def publish_marks(store: BlockStore, state: LeaseState) -> None:
     assert marks is not None
     assert own is not None
     mine, own.own = own.own, []
+    if own.refused_at and own.refused_at <= state.at:
+        marks.policy.refused(node_at(state.node, own.refused_at), own.refused_at, own.plan)
+        own.refused_at = 0
     for mark in mine:
-        if marks.attach(state.node, mark, store.logical_time) is mark:
+        if marks.attach(state.node, mark, own.plan) is mark:
             continue
         if own.source is mark:
             own.source, own.slot = None, mark.slot
@@ -102,7 +122,7 @@ def release_marks(store: BlockStore, state: LeaseState) -> None:
     assert marks is not None
     assert own is not None
     if own.source is not None:
-        marks.let_go(own.source, store.logical_time)
+        marks.let_go(own.source)
         own.source = None
     for mark in own.own:
         _free(marks, mark, mark.slot)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from stemma.radix.ghost_list import Return
 from stemma.radix.node import NO_SLOT, Mark, Node
+from stemma.radix.placement import Plan
 from stemma.radix.tree import SaltBoundary
 
 
@@ -58,7 +59,9 @@ class LeaseMarks:
         "last_mark",
         "match_len",
         "own",
+        "plan",
         "reach",
+        "refused_at",
         "segments",
         "slot",
         "source",
@@ -69,14 +72,14 @@ class LeaseMarks:
         "writes_from",
     )
 
-    def __init__(
-        self, match_len: int, hit_len: int, source: Mark | None, first: int, blocks: "array[int]", wanted: list[int]
-    ) -> None:
-        self.match_len = match_len
-        self.wanted = wanted  # positions still to come, ascending
+    def __init__(self, plan: Plan, hit_len: int, source: Mark | None, first: int, blocks: "array[int]") -> None:
+        self.match_len = plan.match_len
+        self.plan = plan
+        self.wanted = list(plan.wanted)  # positions still to come, ascending
         self.source = source  # the mark at `position`, if there is one; held
         self.slot = NO_SLOT  # the states at `position`, where no mark has them
         self.own: list[Mark] = []
+        self.refused_at = 0  # where it ended without a mark, as none is worth it, while that is not in the tree; or 0
         self.last_mark = hit_len  # position of the last mark made, or gone on from
         self.window_blocks = array("i", bytes(4 * first)) + blocks  # by block index
         self.window_first = first  # index of the first block that this lease refers to

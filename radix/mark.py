@@ -81,24 +81,16 @@ def tokens_saved(mark: Mark) -> int:
     return mark.position - (0 if below is None else below.position)
 
 
-def positions_on_path(node: Node, end: int) -> tuple[list[int], list[int]]:
-    """Of the path that ends in `node`: the marks up to `end`, and where its nodes end up to there, both ascending."""
-    marks: list[int] = []
-    ends: list[int] = []
-    above: Node | None = node
-    while above is not None and above.parent is not None:
-        marks += [position for position in above.marks or () if position <= end]
-        if above.end <= end:
-            ends.append(above.end)
-        above = above.parent
-    return sorted(marks), ends[::-1]
-
-
 def split_marks(node: Node, upper: Node) -> None:
-    """`node` was cut at the end of `upper`: the marks up to there are the upper part's."""
+    """`node` was cut at the end of `upper`: marks and places up to there are the upper part's."""
     marks, end = node.marks or {}, upper.end
     above = {position: mark for position, mark in marks.items() if position <= end}
     below = {position: mark for position, mark in marks.items() if position > end}
     for mark in above.values():
         mark.node = upper
     upper.marks, node.marks = above or None, below or None
+    upper.places = {position: place for position, place in (node.places or {}).items() if position <= end} or None
+    for position, place in (upper.places or {}).items():
+        place.home = upper.places
+        assert node.places is not None
+        del node.places[position]

@@ -10,10 +10,13 @@ from typing import NamedTuple
 from stemma.radix.errors import OutOfBlocks
 from stemma.radix.events import EventLog
 from stemma.radix.mark import MarkRoom, check_room, covering_mark, last_mark, node_at
-from stemma.radix.mark_value import MarkQueue
+from stemma.radix.mark_policy import MarkPolicy
 from stemma.radix.node import NO_SLOT, Mark, Node
+from stemma.radix.placement import Plan
 from stemma.radix.pool import BlockPool
 from stemma.radix.window_pool import WindowPool
+
+RESTORED = Plan(0, 0, [], frozenset(), 0, None, None)
 
 
 class MarkStats(NamedTuple):
@@ -29,7 +32,8 @@ class MarkStats(NamedTuple):
     leased_window_blocks: int
     cached_window_blocks: int
     evicted: int  # marks that went for want of room, not with the KV under them
-    refused: int  # marks wanted that found no room without evicting one of more worth
+    refused: int  # marks wanted that were not worth it, or found no room without evicting one of more worth
+    given_back: int  # marks that went though there was room: nobody was expected to go on from them again
     replayed_tokens: int
 
 
@@ -40,7 +44,9 @@ class MarkStore:
         "_block_size",
         "_events",
         "evicted",
+        "given_back",
         "num_marks",
+        "policy",
         "queue",
         "refused",
         "replayed_tokens",
@@ -54,11 +60,12 @@ class MarkStore:
         self.room = room
         self.slots = BlockPool(room.num_slots) if room.num_slots else None
         self.windows = None if room.window is None else WindowPool(room.num_window_blocks)
-        self.queue = MarkQueue(room)
+        self.policy = MarkPolicy(room.num_slots or room.num_window_blocks)
+        self.queue = self.policy.queue
         self._block_size = block_size
         self._events = events
         self.num_marks = 0
-        self.evicted = self.refused = self.replayed_tokens = 0
+        self.evicted = self.refused = self.given_back = self.replayed_tokens = 0
 
     # Room ----------------------------------------------------------------------------------------
 
@@ -84,28 +91,28 @@ class MarkStore:
         if self.windows is not None and num_window_blocks > self.available_window_blocks:
             raise OutOfBlocks(num_window_blocks, self.available_window_blocks, "window blocks")
 
-    def take_slots(self, count: int, logical_time: int) -> "array[int]":
+    def take_slots(self, count: int) -> "array[int]":
         """So many slots, available by `check_available`, evicting what is missing."""
         assert self.slots is not None
         while self.slots.num_free < count:
-            self._evict(logical_time)
+            self._evict()
         return self.slots.take(count)
 
-    def take_window_blocks(self, count: int, logical_time: int) -> "array[int]":
+    def take_window_blocks(self, count: int) -> "array[int]":
         """The same with window blocks, for a lease."""
         assert self.windows is not None
         while self.windows.num_free < count:
-            self._evict(logical_time)
+            self._evict()
         return self.windows.take(count)
 
-    def take_slot_for_mark(self, position: int, saved: int, num_others: int, logical_time: int) -> int:
+    def take_slot_for_mark(self, plan: Plan, position: int, saved: int, num_others: int) -> int:
         """A slot for a mark that is wanted and saves so many tokens, or NO_SLOT: no mark of more worth goes for it, and
         it takes none that so many leases may need for their next step."""
         assert self.slots is not None
         if self.available_slots > num_others and (
-            self.slots.num_free or self.queue.admits(saved, self.window_len(position), logical_time)
+            self.slots.num_free or self.policy.is_admitted(plan, position, saved)
         ):
-            return self.take_slots(1, logical_time)[0]
+            return self.take_slots(1)[0]
         self.refused += 1
         return NO_SLOT
 
@@ -130,7 +137,7 @@ class MarkStore:
 
     # The life of a mark --------------------------------------------------------------------------
 
-    def attach(self, node: Node, mark: Mark, logical_time: int) -> Mark:
+    def attach(self, node: Node, mark: Mark, plan: Plan) -> Mark:
         """Put a lease's mark into the tree, on the path that ends in `node`; returns the one that is there then.
 
         Where the tree has one at that position, it stays, and the other is the caller's to take apart.
@@ -142,13 +149,14 @@ class MarkStore:
             return node.marks[mark.position]
         node.marks[mark.position] = mark
         mark.node = node
+        self.policy.attached(mark, plan)
         self.num_marks += 1
         if self.windows is not None:
             self.windows.keep(mark.window_blocks)
             self.windows.let_go(mark.window_blocks)  # while it was the lease's, the lease referred to them
         if self._events.listeners and not node.forgotten:
             self._events.mark_stored(node, mark.position)
-        self._may_go(mark, logical_time)
+        self._may_go(mark)
         return mark
 
     def hold(self, mark: Mark) -> None:
@@ -158,29 +166,32 @@ class MarkStore:
 
     def used(self, mark: Mark, logical_time: int) -> None:
         """A request matched it as the last before its end."""
-        self.queue.used(mark, logical_time)
         mark.hits += 1
         mark.used_at = logical_time
+        if mark.ticket:  # it is counted as another kind now
+            self.queue.forget(mark)
+            self.queue.push(mark)
 
-    def let_go(self, mark: Mark, logical_time: int) -> None:
+    def let_go(self, mark: Mark) -> None:
         """One lease less."""
         mark.holds -= 1
         if mark.node is not None:
-            self._may_go(mark, logical_time)
+            self._may_go(mark)
 
-    def _may_go(self, mark: Mark, logical_time: int) -> None:
+    def _may_go(self, mark: Mark) -> None:
         assert mark.node is not None
         if mark.holds:
             return
         if mark.node.forgotten:
             self._remove(mark)
         else:
-            self.queue.push(mark, logical_time)
+            self.queue.push(mark)
 
     def cut(self, node: Node, end: int) -> None:
         """The node loses its text behind `end`: the marks there, which nobody holds, go with it."""
         for mark in [mark for mark in (node.marks or {}).values() if mark.position > end]:
             self._remove(mark)
+        self.policy.cut(node, end)
 
     def forget(self, node: Node) -> None:
         """Nothing matches the node any more. Marks that leases hold stay until they let go."""
@@ -189,10 +200,17 @@ class MarkStore:
                 self._events.mark_removed(node, mark.position)
             if not mark.holds:
                 self._remove(mark)
+        self.policy.cut(node, node.start)
 
-    def _evict(self, logical_time: int) -> None:
+    def give_back_spent(self) -> None:
+        """Marks go that nobody is expected to go on from again."""
+        for mark in self.policy.spent():
+            self.given_back += 1
+            self._remove(mark)
+
+    def _evict(self) -> None:
         self.evicted += 1
-        self._remove(self.queue.first(logical_time))
+        self._remove(self.queue.first()[0])
 
     def _remove(self, mark: Mark) -> None:
         """A mark that nobody holds goes; its text may stay."""
@@ -206,6 +224,9 @@ class MarkStore:
         del node.marks[mark.position]
         if not node.marks:
             node.marks = None
+        self.policy.detached(mark)
+        if node.forgotten:
+            self.policy.cut(node, node.start)
         mark.node = None
         self.num_marks -= 1
         if self.slots is not None:
@@ -213,7 +234,7 @@ class MarkStore:
         if self.windows is not None:
             self.windows.drop(mark.window_blocks)
 
-    def restore(self, found: list[tuple[Node, Mark]], logical_time: int) -> None:
+    def restore(self, found: list[tuple[Node, Mark]]) -> None:
         """Take over the marks of a snapshot, none of which is there yet, least recently used first."""
         if self.slots is not None:
             self.slots.claim(mark.slot for _, mark in found)
@@ -222,7 +243,7 @@ class MarkStore:
         for node, mark in sorted(found, key=lambda pair: pair[1].used_at):
             if self.windows is not None:
                 self.windows.hold(mark.window_blocks)
-            self.attach(node, mark, logical_time)
+            self.attach(node, mark, RESTORED)
 
     def stats(self) -> MarkStats:
         slots, windows, cached = self.slots, self.windows, len(self.queue)
@@ -242,5 +263,6 @@ class MarkStore:
             cached_blocks,
             self.evicted,
             self.refused,
+            self.given_back,
             self.replayed_tokens,
         )

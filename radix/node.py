@@ -12,6 +12,7 @@ from array import array
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
+from stemma.radix.place import Place
 from stemma.radix.tokens import TOKEN_BYTES
 from stemma.radix.trie_edge import TrieEdge
 
@@ -69,8 +70,10 @@ class Node:
         "leases",
         "marks",
         "parent",
+        "places",
         "priority",
         "private",
+        "prompt_end",
         "rate",
         "ref_count",
         "reuse_hint",
@@ -112,6 +115,8 @@ class Node:
         self.writer = False  # a lease writes on in the last block, past `end`
         self.trie_edge: TrieEdge | None = None  # where it ends in the trie of all namespaces, if it is there
         self.marks: dict[int, Mark] | None = None  # by position: start < position <= end
+        self.places: dict[int, Place] | None = None  # likewise: of its marks, and where there were or could be others
+        self.prompt_end = 0  # where the prompt of the request ended that computed this; 0 without marks
         self.hashes: list[bytes] | None = None  # of the blocks that end in this node; while somebody listens
         # What a policy may know. Logical time counts the blocks ever allocated: the clock that eviction runs by.
         self.last_access = 0.0  # when it was last used, by the cache's clock
@@ -152,7 +157,20 @@ class Node:
 class Mark:
     """Where every layer can go on: in a node of the tree or, before it is published, a lease's own."""
 
-    __slots__ = ("first", "hits", "holds", "node", "position", "slot", "ticket", "used_at", "window_blocks")
+    __slots__ = (
+        "bucket",
+        "first",
+        "hits",
+        "holds",
+        "node",
+        "place",
+        "position",
+        "saved",
+        "slot",
+        "ticket",
+        "used_at",
+        "window_blocks",
+    )
 
     def __init__(self, position: int, slot: int, first: int, window_blocks: "array[int]", used_at: int) -> None:
         self.position = position
@@ -161,7 +179,10 @@ class Mark:
         self.window_blocks = window_blocks
         self.node: Node | None = None  # that has its position: node.start < position <= node.end
         self.holds = 0  # leases that go on from here: it cannot be evicted
-        # What may be known where it is chosen which goes first.
         self.used_at = used_at  # when it was made or hit, in logical time (blocks ever allocated)
         self.hits = 0
+        # Where it is chosen which goes first:
+        self.place: Place | None = None  # what is known of its position, while it is in the tree
+        self.saved = 0  # tokens down to the mark below when it began to wait
         self.ticket = 0  # the number of its entry in the queue; 0: none
+        self.bucket: object = None  # where in the queue it waits

@@ -1,36 +1,155 @@
-"""Where a request is to leave marks. Decides by positions alone; knows nothing of room, tokens or the tree."""
+"""Where a request is to leave marks, and whether one is worth making. Knows numbers, never a slot or the tree.
 
-from collections.abc import Iterable, Sequence
+1. At its end: the next turn of a chat goes on there.
+2. At a junction: it matched so far, but had to go on from an earlier mark; the next one hits to the token. (Ends and
+   branch points are what Marconi keeps: Pan et al., MLSys 2025.)
+3. Some tokens before the end of its prompt, as far as other prompts have been left before their ends: where a document
+   ends and its question begins is not known at the first visit, and waiting for the junction costs the second.
+4. Where the program says.
+
+What comes back is learned from the places, whether their marks were kept or not; what does not is no longer made.
+"""
+
+from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
-NEAREST = 64  # tokens before the end of a prompt at which the doubling distances begin
+from stemma.radix.mark_value import MarkValue
+from stemma.radix.node import Mark
+from stemma.radix.place import Origin, Place
+
+PRICE = 0.5  # tokens that a mark must be expected to save
+RISK = 512  # what is not made, or given back, may cost this part of the hits
+FEW_PROMPTS = 16  # so many prompts have tails at 1 (the same prompt again) and at doubling distances, if none was left
+NEAREST_TAIL = 64
+SURE = 64  # so many prompts were left before their end: the one distance is enough
+MEMORY = 4096.0  # prompts after which all before weigh half
 
 
-class PathMarks(NamedTuple):
-    """What is known of a query's path. hit_len: where it goes on; match_len: how far it matches; prompt_len: its end.
+class Hit(NamedTuple):
+    """How far a request matches, where all its layers go on, and the mark that they do it from: the one there or, with
+    windows alone, one behind."""
 
-    marks: positions of the marks at or below match_len, ascending. branches: ends of nodes there, ascending.
+    match_len: int
+    hit_len: int
+    mark: Mark | None
+
+
+class Plan(NamedTuple):
+    """What was found when a request came: where it is to leave marks, and as what.
+
+    match_len, prompt_len: in tokens. wanted: positions behind the hit, ascending. programmed: those that the program
+    named. turn, prior: of its end, as in Place. source: the mark that it goes on from, if that is where it left all
+    text that is known.
     """
 
-    hit_len: int
     match_len: int
     prompt_len: int
-    marks: Sequence[int]
-    branches: Sequence[int]
+    wanted: list[int]
+    programmed: frozenset[int]
+    turn: int
+    prior: Place | None
+    source: Mark | None
+
+    def origin(self, position: int) -> Origin:
+        """Why there is a mark."""
+        if position in self.programmed:
+            return Origin.PROGRAM
+        if position == self.match_len:
+            return Origin.JUNCTION
+        return Origin.END if position >= self.prompt_len else Origin.TAIL
 
 
-def wanted_marks(path: PathMarks, marks_at: Iterable[int]) -> list[int]:
-    """Positions behind hit_len, ascending: the junction where the match ends without a mark, distances before the
-    prompt's end that double (where a document ends and its question begins is not known at the first visit), the last
-    token but one (the same prompt again), and what the caller asks for."""
-    hit_len, match_len, prompt_len, _, _ = path
-    wanted = {at for at in marks_at if at > hit_len}
-    if match_len > hit_len:
-        wanted.add(match_len)
-    if prompt_len - 1 > hit_len:
-        wanted.add(prompt_len - 1)
-    distance = NEAREST
-    while prompt_len - distance > match_len:
-        wanted.add(prompt_len - distance)
-        distance *= 2
-    return sorted(wanted)
+class Tails:
+    """How long before the ends of prompts others leave them."""
+
+    __slots__ = ("_num_left", "_num_prompts", "_times")
+
+    def __init__(self) -> None:
+        self._num_prompts = 0.0  # a part of which was new
+        self._num_left = 0.0
+        self._times: dict[int, float] = {}  # by distance, ascending
+
+    def left(self, distance: int) -> None:
+        """A request left a prompt so many tokens before the end of that, where none had left it."""
+        shift = max(distance.bit_length() - 3, 0)
+        rounded = -(-distance >> shift) << shift  # up, by a quarter at most
+        if rounded not in self._times:
+            self._times[rounded] = 0.0
+            self._times = dict(sorted(self._times.items()))
+        self._times[rounded] += 1
+        self._num_left += 1
+
+    def wanted(self, prompt_len: int, from_len: int) -> list[int]:
+        """Where to mark a prompt whose text is new from `from_len` on."""
+        new = prompt_len - from_len
+        self._num_prompts += 1
+        if self._num_prompts > MEMORY:
+            self._num_prompts, self._num_left = self._num_prompts / 2, self._num_left / 2
+            self._times = {distance: times / 2 for distance, times in self._times.items()}
+        if not self._times:
+            return self._doubling(prompt_len, new) if self._num_prompts <= FEW_PROMPTS else []
+        saved, distance = self._best(new)
+        if saved < max(PRICE, prompt_len / RISK):
+            return []
+        wanted = [prompt_len - distance]
+        if self._num_left < SURE and new > 8 * distance:
+            wanted.append(prompt_len - 4 * distance)
+        return wanted
+
+    def _best(self, new: int) -> tuple[float, int]:
+        """The most tokens that a mark in `new` ones is expected to save, and its distance from their end."""
+        most, best, reached = 0.0, 0, 0.0
+        for distance, times in self._times.items():
+            reached += times
+            if reached * (new - distance) > most:
+                most, best = reached * (new - distance), distance
+        return most / self._num_prompts, best
+
+    @staticmethod
+    def _doubling(prompt_len: int, new: int) -> list[int]:
+        wanted, distance = [prompt_len - 1], NEAREST_TAIL
+        while new > distance:
+            wanted.append(prompt_len - distance)
+            distance *= 2
+        return wanted
+
+
+class Passed:
+    """Ends and tails whose user has left an end of his own behind them. A kind that is not used twice is given back,
+    however much room there is: all turns of a chat but the last."""
+
+    __slots__ = ("_value", "_waiting")
+
+    def __init__(self, value: MarkValue) -> None:
+        self._value = value
+        self._waiting: dict[int, deque[tuple[Mark, int]]] = {}  # by kind: what was passed, and its last use then
+
+    def passed(self, mark: Mark) -> None:
+        """The request that went on from it has ended behind it."""
+        place = mark.place
+        if place is not None and place.origin in (Origin.END, Origin.TAIL):
+            self._waiting.setdefault(place.kind, deque()).append((mark, place.used_at))
+
+    def spent(self) -> Iterator[Mark]:
+        """Those that nobody is expected to go on from again."""
+        for kind, waiting in self._waiting.items():
+            for _ in range(len(waiting)):
+                mark, used_at = waiting[0]
+                place = mark.place
+                if mark.node is not None and place is not None and (place.kind, place.used_at) == (kind, used_at):
+                    if self._value.chance(place) >= 1 / RISK:
+                        break
+                    if mark.holds:
+                        waiting.rotate(-1)
+                        break
+                    yield mark
+                waiting.popleft()
+
+
+def is_worth(place: Place, value: MarkValue, saved: int) -> bool:
+    """Whether a mark there, which saves so many tokens, is worth its bytes while there is room."""
+    if place.origin is Origin.PROGRAM:
+        return True
+    least = PRICE if place.origin is Origin.JUNCTION else max(PRICE, place.position / RISK)
+    return value.chance(place) * saved >= least

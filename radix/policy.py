@@ -43,10 +43,12 @@ Rank: TypeAlias = tuple[float, float]
 
 
 RankT = TypeVar("RankT", int, Rank)
+ItemT = TypeVar("ItemT")
 
 
-class Waiting(Generic[RankT]):
-    """Leaves by rank, with lazy deletion: an entry counts while its ticket is among `leaves`, which the owner keeps.
+class Waiting(Generic[RankT, ItemT]):
+    """Leaves (or marks) by rank, with lazy deletion: an entry counts while its ticket is among `leaves`, which the
+    owner keeps.
 
     Ranks mostly come in rising order, as times do: those go to the end of two arrays, O(1), and the others to a heap.
     Holds numbers only: what is evicted is not kept by an entry that does not count, and a garbage collection does not
@@ -55,7 +57,7 @@ class Waiting(Generic[RankT]):
 
     __slots__ = ("_begin", "_late", "_leaves", "_ranks", "_tickets", "num_live")
 
-    def __init__(self, leaves: Mapping[int, Node], ranks: MutableSequence[RankT]) -> None:
+    def __init__(self, leaves: Mapping[int, ItemT], ranks: MutableSequence[RankT]) -> None:
         """`ranks` is empty: an array where ranks are numbers."""
         self._leaves = leaves
         self._ranks: MutableSequence[RankT] = ranks
@@ -76,7 +78,7 @@ class Waiting(Generic[RankT]):
         if len(ranks) + len(self._late) > 1.5 * self.num_live + 64:
             self._purge()
 
-    def first(self) -> Node | None:
+    def first(self) -> ItemT | None:
         """The leaf of the lowest rank, left where it is."""
         leaves, tickets, late, begin = self._leaves, self._tickets, self._late, self._begin
         while begin < len(tickets) and tickets[begin] not in leaves:
@@ -88,7 +90,7 @@ class Waiting(Generic[RankT]):
             return leaves[late[0][1]]
         return leaves[tickets[begin]] if begin < len(tickets) else None
 
-    def last(self) -> Node | None:
+    def last(self) -> ItemT | None:
         """The leaf of the highest rank that came in order."""
         leaves, tickets = self._leaves, self._tickets
         while len(tickets) > self._begin:
@@ -118,7 +120,7 @@ class Ranked:
     def __init__(self, rank: Callable[[Node], Rank]) -> None:
         self._rank = rank
         self._leaves: dict[int, Node] = {}  # those that wait, by ticket
-        self._waiting: Waiting[Rank] = Waiting(self._leaves, [])
+        self._waiting: Waiting[Rank, Node] = Waiting(self._leaves, [])
         self._ticket = 0
 
     def push(self, leaf: Node, logical_time: int) -> None:

@@ -16,7 +16,7 @@ begin as a prior that behaves like LRU among the new and like a decaying LFU amo
 """
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heapreplace
 from math import frexp
 
@@ -51,6 +51,20 @@ def age_bin(age: int) -> int:
 def bin_start(index: int) -> int:
     """The lowest age of a bin."""
     return index if index < 4 else (2 + index % 2) << (index // 2 - 1)
+
+
+def best_ratios(gains: Sequence[float], costs: Sequence[float]) -> list[float]:
+    """From each index on, the greatest ratio, over all horizons, of the sums of both until then: a Gittins index."""
+    best_from = []
+    for first in range(len(gains)):
+        gain = cost = best = 0.0
+        for last in range(first, len(gains)):
+            gain += gains[last]
+            cost += costs[last]
+            if gain > best * cost:
+                best = gain / cost
+        best_from.append(best)
+    return best_from
 
 
 class ReuseTable:
@@ -102,16 +116,7 @@ class ReuseTable:
             middle = max(left - reused[index] / 2, 1e-9)
             waited.append((bin_start(index + 1) - bin_start(index)) * middle)
             left -= reused[index]
-        best_from = [0.0] * NUM_BINS
-        for first in range(NUM_BINS):
-            gain = cost = best = 0.0
-            for last in range(first, NUM_BINS):
-                gain += reused[last]
-                cost += waited[last]
-                if gain > best * cost:
-                    best = gain / cost
-            best_from[first] = best
-        return best_from
+        return best_ratios(reused, waited)
 
 
 class Factor:
@@ -140,7 +145,7 @@ class Bucket:
 
     def __init__(self, level: int, leaves: Mapping[int, Node]) -> None:
         self.weight = 2.0**level
-        self.leaves: Waiting[int] = Waiting(leaves, array("q"))  # by their last use
+        self.leaves: Waiting[int, Node] = Waiting(leaves, array("q"))  # by their last use
 
 
 class ReuseQueue:
@@ -168,7 +173,8 @@ class ReuseQueue:
         self._num_blocks = num_blocks
         self.hedge = Hedge(num_blocks) if hedged else None
         self._leaves: dict[int, Node] = {}  # those that wait, by ticket
-        self._recent: Waiting[int] = Waiting(self._leaves, array("q"))  # in the order of LRU; empty without a hedge
+        # In the order of LRU; empty without a hedge.
+        self._recent: Waiting[int, Node] = Waiting(self._leaves, array("q"))
         self._tables: dict[int, ReuseTable] = {}
         self._factors: dict[int, Factor] = {}  # by hits
         self._buckets: dict[tuple[int, int, int], Bucket] = {}

@@ -194,7 +194,7 @@ def _fill_marks(store: BlockStore, marks: MarkStore, nodes: list[Node], rows: li
         raise ValueError("a window block that is not there")
     if len({(node, mark.position) for node, mark in made}) != len(made):
         raise ValueError("two marks in one place")
-    marks.restore(made, store.logical_time)
+    marks.restore(made)
     return data[at:]
 
 

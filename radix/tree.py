@@ -144,7 +144,8 @@ class Tree:
         node.start = position
         node.key = node.tokens[:TOKEN_BYTES]
         upper.put(node.key, node)
-        if node.marks is not None:
+        upper.prompt_end = node.prompt_end
+        if node.places is not None:
             split_marks(node, upper)
         if node.trie_edge is not None:
             self.namespace_trie.was_split(upper, node, node.trie_edge)

@@ -18,9 +18,9 @@ from stemma.radix.mark_value import MarkValue
 from stemma.radix.node import Mark
 from stemma.radix.place import Origin, Place
 
-PRICE = 0.5  # tokens that a mark must be expected to save
+PRICE = 1.0  # tokens that a mark must be expected to save
 RISK = 512  # what is not made, or given back, may cost this part of the hits
-FEW_PROMPTS = 16  # so many prompts have tails at 1 (the same prompt again) and at doubling distances, if none was left
+FEW_PROMPTS = 16  # so many prompts have tails at 1 (the same prompt again) and at distances that double
 NEAREST_TAIL = 64
 SURE = 64  # so many prompts were left before their end: the one distance is enough
 MEMORY = 4096.0  # prompts after which all before weigh half
@@ -87,8 +87,8 @@ class Tails:
         if self._num_prompts > MEMORY:
             self._num_prompts, self._num_left = self._num_prompts / 2, self._num_left / 2
             self._times = {distance: times / 2 for distance, times in self._times.items()}
-        if not self._times:
-            return self._doubling(prompt_len, new) if self._num_prompts <= FEW_PROMPTS else []
+        if self._num_prompts <= FEW_PROMPTS:
+            return self._doubling(prompt_len, new)
         saved, distance = self._best(new)
         if saved < max(PRICE, prompt_len / RISK):
             return []

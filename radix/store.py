@@ -175,7 +175,7 @@ class BlockStore:
             self.hedge.evicted(leaf, count)
         if self.events.listeners:
             self.events.removed(leaf, leaf.start // self.tree.block_size + len(leaf.blocks) - count)
-        if leaf.marks is not None and self.marks is not None:
+        if leaf.places is not None and self.marks is not None:
             size = self.tree.block_size
             self.marks.cut(leaf, (leaf.start // size + len(leaf.blocks) - count) * size)
         self.pool.give_back(self.tree.trim(leaf, count))
@@ -197,7 +197,7 @@ class BlockStore:
 
     def cut(self, leaf: Node) -> Node:
         """Free a whole leaf that nobody holds and that waits no more; returns its parent."""
-        if leaf.marks is not None and self.marks is not None:
+        if leaf.places is not None and self.marks is not None:
             self.marks.cut(leaf, leaf.start)
         gone = leaf.blocks[1:] if leaf.shared else leaf.blocks
         owned = len(gone)

@@ -161,7 +161,7 @@ class MarkPolicy:
                 assert mark.place is not None
                 assert node.places is not None
                 assert mark.place is node.places.get(position), "a mark without a place"
-        assert ghosts == len(self._ghosts) <= self._max_ghosts, f"of {len(self._ghosts)} ghosts {ghosts} are in the tree"
+        assert ghosts == len(self._ghosts) <= self._max_ghosts, f"{len(self._ghosts)} ghosts, {ghosts} in the tree"
 
 
 def _last_place(node: Node | None, position: int) -> Place | None:

@@ -22,7 +22,8 @@ def read(settings: Settings) -> ModelConfig:
     config = read_llama(settings)
     if settings.get("sliding_window"):  # llama.cpp calls OLMo 3 by this name too
         layers = read_layers(settings, config.rope, slides_but_every(settings, 4))
-        plain = replace(config.rope, factors=(), amplitude=1.0)
+        theta = settings.get("rope_local_base_freq", config.rope.theta)
+        plain = replace(config.rope, theta=theta, factors=(), amplitude=1.0)
         config = replace(config, layers=tuple(replace(one, rope=plain) if one.window else one for one in layers))
     return replace(config, attention=replace(config.attention, norms="width"), norms=NORMS)
 
@@ -40,7 +41,9 @@ def read3(settings: Settings) -> ModelConfig:
     )
 
 
-OLMO2 = Family(read, GGUF("olmo2", tensors=TENSORS), defaults={"rms_norm_eps": 1e-5})
+OLMO2 = Family(
+    read, GGUF("olmo2", {"rope_local_base_freq": "rope.freq_base_swa"}, TENSORS), defaults={"rms_norm_eps": 1e-5}
+)  # fmt: skip
 OLMO3 = Family(
     read3, GGUF("olmo2", tensors=TENSORS), defaults={"rms_norm_eps": 1e-5, "sliding_window": 4096}
 )  # fmt: skip

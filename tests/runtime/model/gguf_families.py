@@ -16,7 +16,7 @@ import transformers
 from safetensors.numpy import load_file
 
 from tests.runtime.model.gguf_delta import CONV, DELTA, changed, conv_settings, delta_settings
-from tests.runtime.model.gguf_gemma4 import gemma4_divisors, gemma4_keys, gemma4_scale
+from tests.runtime.model.gguf_windows import caps, gemma4_divisors, gemma4_keys, kinds, windows
 from tests.runtime.model.gguf_writing import ADD, Array, interleaved, write_byte_tokenizer
 
 Config = transformers.PreTrainedConfig
@@ -86,9 +86,6 @@ def tensors_of(model: transformers.PreTrainedModel) -> dict[str, Array]:
             values = interleaved(values, config.num_attention_heads if "q_proj" in name else config.num_key_value_heads)
         if config.model_type in ONE_MORE and name.endswith("norm.weight"):
             values = values + 1
-        if name.endswith(("router.scale", "per_expert_scale")):
-            found[gemma4_scale(name)] = np.ascontiguousarray(values)
-            continue
         if name.endswith("shared_expert_gate.weight"):
             values = values[0]
         if name.endswith("kv_b_proj.weight") and architecture_of(config) == "deepseek2":
@@ -288,20 +285,10 @@ def rope_tensors(config: Config) -> dict[str, list[float]]:
     return {}
 
 
-def windows(config: Config) -> dict[str, Any]:
-    return {"attention.sliding_window": config.sliding_window} if config.sliding_window else {}
-
-
 def scales(config: Config) -> dict[str, Any]:
     return {"attention.scale": float(config.attention_multiplier), "logit_scale": float(config.logits_scaling),
             "embedding_scale": float(config.embedding_multiplier),
             "residual_scale": float(config.residual_multiplier)}  # fmt: skip
-
-
-def caps(config: Config) -> dict[str, Any]:
-    found = {"attn_logit_softcapping": config.attn_logit_softcapping,
-             "final_logit_softcapping": config.final_logit_softcapping}  # fmt: skip
-    return windows(config) | {name: value for name, value in found.items() if value}
 
 
 def alpha(config: Config) -> dict[str, Any]:
@@ -374,7 +361,7 @@ def deepseek(config: Config, scores: int) -> dict[str, Any]:
 
 OWN: dict[str, Callable[[Config], dict[str, Any]]] = {
     "cohere2": lambda config: windows(config) | {"logit_scale": float(config.logit_scale)},
-    "exaone4": windows,
+    "exaone4": kinds,
     "falcon_h1": states,
     "gemma2": caps,
     "gemma3_text": caps,
@@ -382,7 +369,7 @@ OWN: dict[str, Callable[[Config], dict[str, Any]]] = {
     "granite": scales,
     "hunyuan_v1_dense": alpha,
     "ministral3": queries,
-    "olmo3": windows,
+    "olmo3": kinds,
     "phi3": windows,
     "qwen2_moe": experts,
     "qwen3_moe": experts,

@@ -21,12 +21,12 @@ from tests.runtime.model.running import all_logits, reference_ops
 IDS = list(range(3, 120))
 UNSAID = {
     "llama": (8, 11, 12), "mistral": (1,), "qwen2": (2,), "qwen3": (4,), "arcee": (3,), "cohere2": (1, 4),
-    "exaone4": (1, 3), "gemma": (1, 3), "gemma2": (5, 7), "gemma3_text": (1, 4),
+    "exaone4": (3,), "gemma": (1, 3), "gemma2": (5, 7), "gemma3_text": (1, 4),
     "gemma4_text": (8,),
     "ministral3": (2,), "qwen2_moe": (1, 2, 3, 5), "qwen3_moe": (0, 2, 3), "mixtral": (2,), "olmoe": (2,),
     "deepseek_v2": (3,), "deepseek_v3": (1, 2, 3), "minicpm3": (1, 2), "glm4_moe": (3,),
     "mamba2": (3, 6), "granitemoehybrid": (5,), "falcon_h1": (1, 3, 5, 6), "nemotron_h": (0, 2, 3, 5),
-    "gpt_oss": (1,), "olmo3": (1, 2), "smollm3": (1, 2, 3), "starcoder2": (2,),
+    "gpt_oss": (1,), "smollm3": (1, 2, 3), "starcoder2": (2,),
     "qwen3_next": (1, 2, 6), "lfm2": (2,), "lfm2_moe": (1, 2, 3, 4),
 }  # fmt: skip
 """Cases that the converter has no keys for: llama.cpp knows such windows and activations by the model's name."""

@@ -1,4 +1,4 @@
-"""What llama.cpp's converter writes of Gemma 4 and of no other family."""
+"""What llama.cpp's converter writes of windows, and of Gemma 4."""
 
 from __future__ import annotations
 
@@ -6,21 +6,43 @@ from typing import Any
 
 import transformers
 
+Config = transformers.PreTrainedConfig
 
-def gemma4_divisors(config: transformers.PreTrainedConfig, share: float) -> list[float]:
+
+def windows(config: Config) -> dict[str, Any]:
+    return {"attention.sliding_window": config.sliding_window} if config.sliding_window else {}
+
+
+def kinds(config: Config) -> dict[str, Any]:
+    """Windows of a family whose files say of each layer whether it has one."""
+    if not config.sliding_window:
+        return {}
+    local = config.rope_parameters.get("sliding_attention")
+    said = windows(config) | {"attention.sliding_window_pattern": [kind[0] == "s" for kind in config.layer_types]}
+    return said | ({"rope.freq_base_swa": float(local["rope_theta"])} if local else {})
+
+
+def caps(config: Config) -> dict[str, Any]:
+    found = {"attn_logit_softcapping": config.attn_logit_softcapping,
+             "final_logit_softcapping": config.final_logit_softcapping}  # fmt: skip
+    return windows(config) | {name: value for name, value in found.items() if value}
+
+
+def gemma4_divisors(config: Config, share: float) -> list[float]:
     """Of rotary frequencies in layers that see all: pairs that stand still are divided by much."""
     size = config.per_layer_config["full_attention"].head_dim
     turning = int(size * share / 2)
     return [1.0] * turning + [1e30] * (size // 2 - turning)
 
 
-def gemma4_scale(name: str) -> str:
-    """What a router's inputs, and what experts say, are multiplied by."""
-    part = "ffn_gate_inp" if name.endswith("router.scale") else "ffn_down_exps"
-    return f"blk.{name.split('.')[2]}.{part}.scale"
+def gemma4_name(name: str) -> str:
+    """GGUF's names of what a router's inputs, and what experts say, are multiplied by; others as they are."""
+    own = {"router.scale": "ffn_gate_inp.scale", "router.per_expert_scale": "ffn_down_exps.scale"}
+    place, _, rest = name.partition(".router.")
+    return f"blk.{place.split('.')[-1]}.{own['router.' + rest]}" if f"router.{rest}" in own else name
 
 
-def gemma4_keys(config: transformers.PreTrainedConfig) -> dict[str, Any]:
+def gemma4_keys(config: Config) -> dict[str, Any]:
     """Heads, and the widths of MLPs, are said of each layer where the files' settings differ."""
     slides = [kind == "sliding_attention" for kind in config.layer_types]
     layers = [config.per_layer_config[index] for index in range(config.num_hidden_layers)]

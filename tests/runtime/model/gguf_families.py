@@ -16,7 +16,7 @@ import transformers
 from safetensors.numpy import load_file
 
 from tests.runtime.model.gguf_delta import CONV, DELTA, changed, conv_settings, delta_settings
-from tests.runtime.model.gguf_windows import caps, gemma4_divisors, gemma4_keys, kinds, windows
+from tests.runtime.model.gguf_windows import caps, gemma4_divisors, gemma4_keys, gemma4_name, kinds, windows
 from tests.runtime.model.gguf_writing import ADD, Array, interleaved, write_byte_tokenizer
 
 Config = transformers.PreTrainedConfig
@@ -95,7 +95,7 @@ def tensors_of(model: transformers.PreTrainedModel) -> dict[str, Array]:
             values = multiplied(name, values, config)
         if config.model_type not in DELTA:
             name, values = of_states(name, values, config)
-        found |= {own: np.ascontiguousarray(each) for own, each in changed(name, values, config).items()}
+        found |= {gemma4_name(own): np.ascontiguousarray(x) for own, x in changed(name, values, config).items()}
     return found
 
 

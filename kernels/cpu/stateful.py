@@ -53,6 +53,7 @@ class CpuStateOps:
 
     # Handles ---------------------------------------------------------------------------------------------------------
     def allocate(self, shape: StateShape) -> CpuStates:
+        self._calls.pool.check()
         return allocate(shape)
 
     def plan(self, metadata: StateMetadata, shape: StateShape) -> CpuStatePlan:

@@ -64,6 +64,15 @@ def test_equals_the_reference(ops: CpuOps, reference: ReferenceOps, name: str) -
         torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * float(want.abs().max()))
 
 
+@pytest.mark.parametrize("name", ["delta, odd", "scan, odd"])
+def test_time_steps_and_weights_far_from_zero(ops: CpuOps, reference: ReferenceOps, name: str) -> None:
+    worlds = StateWorld(ops, CASES[name], torch.float32), StateWorld(reference, CASES[name], torch.float64)
+    for world in worlds:
+        world.rows = [[inputs[0], *(200 * each for each in inputs[1:])] for inputs in world.rows]
+    got, want = (world.whole().double() for world in worlds)
+    torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5 * float(want.abs().max()))
+
+
 @pytest.mark.parametrize("name", CUT)
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())

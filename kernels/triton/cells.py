@@ -1,5 +1,5 @@
-"""The gated delta rule over whole cells of 64 tokens, as matrix products: the WY form (Yang et al. 2024, "Gated delta
-networks", section 3.3; Yang et al. 2024, "Parallelizing linear transformers with the delta rule", section 3).
+"""The recurrences over whole cells of 64 tokens, as matrix products. The gated delta rule in its WY form (Yang et al.
+2024, "Gated delta networks", section 3.3; "Parallelizing linear transformers with the delta rule", section 3).
 
 With G_t the sum of log decays up to token t of a cell, S the state before it, L what is strictly below a diagonal:
 
@@ -9,6 +9,7 @@ With G_t the sum of log decays up to token t of a cell, S the state before it, L
     S   = exp(G_64) S + sum over i of exp(G_64 - G_i) k_i u_i
 
 `cell_kernel` makes what does not depend on S, for all cells at once; `cells_kernel` walks with S through the cells.
+Mamba-2 (Dao and Gu 2024, section 6) is the same with u_i = t_i x_i, keys B and queries C, and needs no T.
 """
 
 from __future__ import annotations
@@ -128,3 +129,68 @@ def cells_kernel(
             cell, row = cell + 1, row + CELL
         target = tl.load(targets + piece).to(tl.int64)
         tl.store(panel + target * (VALUE_HEADS * KEY_DIM * VALUE_DIM), state)
+
+
+@triton.jit
+def scores_kernel(
+    x, cells, scores, B_AT: tl.constexpr, X_STRIDE: tl.constexpr, GROUPS: tl.constexpr, STATE: tl.constexpr,
+    DEPTH: tl.constexpr, CELL: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """Program (c, g): the products of C and B in cell c, which all heads of group g share.
+
+    x is that of `scan_kernel`, B_AT its first column of B. scores: (cells, GROUPS, CELL, CELL) float32.
+    """
+    place = tl.arange(0, CELL)
+    row = tl.load(cells + tl.program_id(0)) + place
+    total = tl.zeros((CELL, CELL), tl.float32)
+    for start in tl.range(0, STATE, DEPTH):
+        number = B_AT + tl.program_id(1) * STATE + start + tl.arange(0, DEPTH)
+        b, c = tile_of(x, row, X_STRIDE, number).to(DOT), tile_of(x, row, X_STRIDE, number + GROUPS * STATE).to(DOT)
+        total = tl.dot(c, tl.trans(b), total, input_precision="ieee")
+    unit = (tl.program_id(0).to(tl.int64) * GROUPS + tl.program_id(1)) * CELL
+    tl.store(scores + (unit + place)[:, None] * CELL + place[None, :], total)
+
+
+@triton.jit
+def scan_cells_kernel(
+    x, step, rates, skips, dt_bias, scores, states, out, cells, rows, starts, ends, sources, targets, low, high,
+    X_STRIDE: tl.constexpr, STEP_STRIDE: tl.constexpr, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    GROUPS: tl.constexpr, STATE: tl.constexpr, OUTPUTS: tl.constexpr, CELL: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """Program (s, h, i): rows [i * OUTPUTS, (i + 1) * OUTPUTS) of the state of head h along run s of cells. Inputs are
+    those of `scan_kernel`; cells, starts, ends are those of `cells_kernel`."""
+    head = tl.program_id(1)
+    group = head // (HEADS // GROUPS)
+    first_piece, end_piece = tl.load(rows + tl.program_id(0)), tl.load(rows + tl.program_id(0) + 1)
+    place, number = tl.arange(0, CELL), tl.arange(0, STATE)
+    output = tl.program_id(2) * OUTPUTS + tl.arange(0, OUTPUTS)
+    panel = states + head * (HEAD_DIM * STATE) + output[None, :] * STATE + number[:, None]
+    rate, skip, bias = tl.load(rates + head), tl.load(skips + head), tl.load(dt_bias + head)
+    at_b = HEADS * HEAD_DIM + group * STATE + number
+    seen = place[:, None] >= place[None, :]
+    origin = tl.load(sources + first_piece).to(tl.int64)
+    state = tl.load(panel + origin * (HEADS * HEAD_DIM * STATE), mask=origin >= 0, other=0.0)
+    cell = tl.load(starts + first_piece).to(tl.int64)
+    row = tl.load(cells + cell) + place
+    for piece in tl.range(first_piece, end_piece):
+        for _ in tl.range(tl.load(starts + piece), tl.load(ends + piece)):
+            b = tile_of(x, row, X_STRIDE, at_b).to(DOT)
+            c = tile_of(x, row, X_STRIDE, at_b + GROUPS * STATE).to(DOT)
+            value = tile_of(x, row, X_STRIDE, head * HEAD_DIM + output).to(tl.float32)
+            time = tl.load(step + row.to(tl.int64) * STEP_STRIDE + head).to(tl.float32)
+            time = tl.minimum(tl.maximum(softplus(time + bias), low), high)
+            decay = tl.cumsum(-rate * time, 0)
+            last = tl.min(decay, 0)
+            between = tl.exp(tl.where(seen, decay[:, None] - decay[None, :], float("-inf")))
+            score = scores + ((cell * GROUPS + group) * CELL + place)[:, None] * CELL + place[None, :]
+            score = (tl.load(score) * between).to(DOT)
+            added = value * time[:, None]
+            result = tl.dot(c, state.to(DOT), input_precision="ieee") * tl.exp(decay)[:, None] + skip * value
+            result = tl.dot(score, added.to(DOT), result, input_precision="ieee")
+            to_out = out + row.to(tl.int64)[:, None] * (HEADS * HEAD_DIM) + head * HEAD_DIM + output[None, :]
+            tl.store(to_out, result.to(out.dtype.element_ty))
+            added = (added * tl.exp(last - decay)[:, None]).to(DOT)
+            state = tl.dot(tl.trans(b), added, state * tl.exp(last), input_precision="ieee")
+            cell, row = cell + 1, row + CELL
+        target = tl.load(targets + piece).to(tl.int64)
+        tl.store(panel + target * (HEADS * HEAD_DIM * STATE), state)

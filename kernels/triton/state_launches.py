@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 import triton
 
-from stemma.kernels.states import DeltaRuleSpec
-from stemma.kernels.triton.cells import cell_kernel, cells_kernel
+from stemma.kernels.states import DeltaRuleSpec, Mamba2Spec
+from stemma.kernels.triton.cells import cell_kernel, cells_kernel, scan_cells_kernel, scores_kernel
 from stemma.kernels.triton.conv import conv_kernel
 from stemma.kernels.triton.gates import gate_kernel, gated_norm_kernel
 from stemma.kernels.triton.launches import Launcher, dot_type
@@ -20,13 +20,14 @@ from stemma.kernels.triton.packing import TritonNorm
 from stemma.kernels.triton.recurrence import delta_kernel, scan_kernel
 from stemma.kernels.triton.rounds import CELL, Walk
 from stemma.kernels.triton.states import StatePlan, TritonConv, TritonDelta, TritonScan
-from stemma.kernels.triton.targets import CELLS, Target
+from stemma.kernels.triton.targets import CELLS, SCAN_CELLS, Target
 
 PANEL = 2048
 """Numbers of a head's state that one warp keeps."""
 CONV_TOKENS = 8
 CONV_CHANNELS = 128
 CELL_DIMS = frozenset({16, 32, 64, 128})
+CELL_STATES = CELL_DIMS | {256}
 NORM_TILE = 1024
 GATE_TILE = 1024
 
@@ -83,7 +84,8 @@ class StateKernels:
     """The kernels of layers with a state, for one target and one type of activations."""
 
     def __init__(self, target: Target, dtype: torch.dtype, launch: Launcher) -> None:
-        self._launch, self._cell_tile, self._dot = launch, CELLS[target.family], dot_type(dtype)
+        self._launch, self._dot = launch, dot_type(dtype)
+        self._cell_tile, self._scan_tile = CELLS[target.family], SCAN_CELLS[target.family]
 
     def conv(self, x: torch.Tensor, conv: TritonConv, slots: Slots, out: torch.Tensor, *, silu: bool) -> None:
         """x, out: (tokens, channels)."""
@@ -165,8 +167,7 @@ class StateKernels:
     def scan(self, x: torch.Tensor, step: torch.Tensor, scan: TritonScan, slots: Slots, out: torch.Tensor) -> None:
         """out: (tokens, heads, head_dim)."""
         spec = scan.spec
-        outputs = panel(spec.state, spec.head_dim)
-        arguments = {
+        given = {
             "x": x,
             "step": step,
             "rates": scan.rates,
@@ -174,7 +175,6 @@ class StateKernels:
             "dt_bias": scan.dt_bias,
             "states": slots.states,
             "out": out,
-            **slots.plan.walk.arrays,
             "low": spec.low,
             "high": spec.high,
             "X_STRIDE": x.stride(0),
@@ -183,11 +183,42 @@ class StateKernels:
             "HEAD_DIM": spec.head_dim,
             "GROUPS": spec.groups,
             "STATE": spec.state,
-            "STATE_PAD": triton.next_power_of_2(spec.state),
-            "OUTPUTS": outputs,
         }
-        grid = (slots.plan.capacity.num_sequences, spec.heads, triton.cdiv(spec.head_dim, outputs))
-        self._launch(scan_kernel, grid, arguments, 1, 1)
+        fits = spec.head_dim in CELL_DIMS and spec.state in CELL_STATES
+        for walk in slots.plan.walks() if fits else (slots.plan.walk,):
+            self._scan_walk(given, spec, walk)
+
+    def _scan_walk(self, given: dict[str, Any], spec: Mamba2Spec, walk: Walk) -> None:
+        if walk.kind == "cells":
+            tile = self._scan_tile
+            outputs = min(tile.columns, spec.head_dim)
+            scores = self._scores(given["x"], spec, walk)
+            more = {"scores": scores, "OUTPUTS": outputs, "CELL": CELL, "DOT": self._dot}
+            kernel, num_warps, num_stages = scan_cells_kernel, tile.num_warps, tile.num_stages
+        else:
+            outputs = panel(spec.state, spec.head_dim)
+            more = {"OUTPUTS": outputs, "STATE_PAD": triton.next_power_of_2(spec.state)}
+            kernel, num_warps, num_stages = scan_kernel, 1, 1
+        grid = (walk.num_runs, spec.heads, triton.cdiv(spec.head_dim, outputs))
+        self._launch(kernel, grid, given | walk.arrays | more, num_warps, num_stages)
+
+    def _scores(self, x: torch.Tensor, spec: Mamba2Spec, walk: Walk) -> torch.Tensor:
+        """Of each cell and group: what C and B have in common."""
+        scores = x.new_empty((walk.num_cells, spec.groups, CELL, CELL), dtype=torch.float32)
+        arguments = {
+            "x": x,
+            "cells": walk.arrays["cells"],
+            "scores": scores,
+            "B_AT": spec.heads * spec.head_dim,
+            "X_STRIDE": x.stride(0),
+            "GROUPS": spec.groups,
+            "STATE": spec.state,
+            "DEPTH": min(spec.state, CELL),
+            "CELL": CELL,
+            "DOT": self._dot,
+        }
+        self._launch(scores_kernel, (walk.num_cells, spec.groups), arguments, 8, 2)
+        return scores
 
     def gate(self, x: torch.Tensor, gate: torch.Tensor, activation: GateActivation, out: torch.Tensor) -> None:
         """out = x * activation(gate)."""

@@ -150,7 +150,7 @@ def wide_tile(target: Target, head_pad: int, kv_bytes: int) -> AttentionTile:
 
 
 class CellTile(NamedTuple):
-    """Of a delta rule's state while it walks through cells of 64 tokens: columns of a panel."""
+    """Of a state that walks through cells of 64 tokens. columns: of a panel (of Mamba-2: outputs of a head)."""
 
     columns: int
     num_warps: int
@@ -159,6 +159,12 @@ class CellTile(NamedTuple):
 
 CELLS: dict[Family, CellTile] = {
     "ampere": CellTile(32, 8, 2),
+    "hopper": CellTile(32, 4, 2),
+    "blackwell": CellTile(32, 8, 2),
+    "cdna3": CellTile(16, 4, 1),
+}
+SCAN_CELLS: dict[Family, CellTile] = {
+    "ampere": CellTile(16, 8, 2),
     "hopper": CellTile(32, 4, 2),
     "blackwell": CellTile(32, 8, 2),
     "cdna3": CellTile(16, 4, 1),

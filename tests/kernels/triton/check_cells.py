@@ -1,10 +1,11 @@
-"""The gated delta rule in cells of 64 tokens: against the reference, and that ends of steps and pieces do not change a
+"""The recurrences in cells of 64 tokens: against the reference, and that ends of steps and pieces do not change a
 bit where they divide no cell."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from check_states import Both, both_handles, columns, pieces_of
 from triton_support import DEVICE, EXACT, FLOATS, TOLERANCE, assert_close
 
 from stemma.kernels.ops import Int32Array
-from stemma.kernels.states import ZEROS, DeltaRuleSpec, LayerState, StateMetadata, StateShape
+from stemma.kernels.states import ZEROS, DeltaRuleSpec, LayerState, Mamba2Spec, StateMetadata, StateShape
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.rounds import Part, cut_rounds
+from stemma.kernels.triton.states import TritonStates
 
 
 def at(positions: Sequence[int], sequences: Sequence[tuple[int, Sequence[int]]]) -> StateMetadata:
@@ -52,22 +54,46 @@ def test_cells_match_the_reference(spec: DeltaRuleSpec) -> None:
     both.compare("gated_delta", columns(1, spec.width, heads, heads, tokens=203), handles, metadata)
 
 
+SCANS = [Mamba2Spec(2, 16, 1, 32), Mamba2Spec(4, 32, 2, 16, 0.01, 0.9)]
+
+
+@pytest.mark.parametrize("spec", SCANS, ids=str)
+def test_cells_of_scans_match_the_reference(spec: Mamba2Spec) -> None:
+    both = Both(LayerState((0, 0), (spec.heads, spec.head_dim, spec.state)))
+    handles = both_handles(both, "mamba2", spec, *[stored("F32", spec.heads, seed=seed) for seed in (1, 2, 3)])
+    metadata = at([60, 7, 128], [(0, (70, 3)), (1, (1,)), (ZEROS, (64, 65))])
+    both.compare("selective_scan", columns(1, spec.width, spec.heads, tokens=203), handles, metadata)
+
+
 @pytest.mark.parametrize("dtype", FLOATS[1:])
 def test_cells_of_short_types(dtype: torch.dtype) -> None:
     """Products are of the activations' type; states are not rounded to it, and come as near as their inputs allow."""
-    spec = DeltaRuleSpec(1, 1, 16, 16)
-    ops, reference = TritonOps(DEVICE, dtype).states, TritonOps(DEVICE, EXACT).states
-    shape = StateShape(4, (LayerState((0, 0), (1, 16, 16)),))
-    parts = [part.to(dtype).to(DEVICE) for part in columns(0, spec.width, 1, 1, tokens=64)]
-    results = []
-    for each, kind in ((ops, dtype), (reference, EXACT)):
-        rule = each.delta_rule(spec, stored("F32", 1), stored("F32", 1))
-        states = each.allocate(shape)
-        plan = each.plan(at([0], [(ZEROS, (64,))]), shape)
-        out = each.gated_delta(*(part.to(kind) for part in parts), rule, states, 0, plan)
-        results.append((out.double(), states.recurrent[0][3].double()))
+    shape, results = StateShape(4, (LayerState((0, 0), (1, 16, 16)),)), []
+    metadata = at([0], [(ZEROS, (64,))])
+    for kind in (dtype, EXACT):
+        states, run = layers_of(TritonOps(DEVICE, kind), tokens=64, rounded=dtype)
+        pools = [states.allocate(shape) for _ in range(2)]
+        outs = run(slice(0, 64), pools, states.plan(metadata, shape))
+        results.append([*outs, *(pool.recurrent[0][3] for pool in pools)])
     for mine, exact in zip(*results, strict=True):
-        assert (mine - exact).abs().max() <= 2e-2 * exact.abs().max()
+        assert (mine.double() - exact.double()).abs().max() <= 2e-2 * exact.abs().max()
+
+
+def layers_of(ops: TritonOps, tokens: int, rounded: torch.dtype) -> tuple[Any, Callable[..., list[torch.Tensor]]]:
+    """A delta rule and a scan of one head of 16, and a function that runs both on some rows, each on its pool."""
+    states, rule_spec, scan_spec = ops.states, DeltaRuleSpec(1, 1, 16, 16), Mamba2Spec(1, 16, 1, 16)
+    rule = states.delta_rule(rule_spec, stored("F32", 1), stored("F32", 1))
+    scan = states.mamba2(scan_spec, *[stored("F32", 1, seed=seed) for seed in range(3)])
+    made = columns(0, rule_spec.width, 1, 1, scan_spec.width, tokens=tokens)
+    qkv, beta, step, x = (part.to(rounded).to(DEVICE, ops.dtype) for part in made)
+
+    def run(rows: slice, pools: Sequence[TritonStates], plan: Any) -> list[torch.Tensor]:
+        return [
+            states.gated_delta(qkv[rows], beta[rows], step[rows], rule, pools[0], 0, plan),
+            states.selective_scan(x[rows], step[rows], scan, pools[1], 0, plan),
+        ]
+
+    return states, run
 
 
 DIVIDED = 14 + 64
@@ -80,21 +106,20 @@ DIVIDED = 14 + 64
     ids=["pieces", "steps", "a cell is divided"],
 )
 def test_ends_that_divide_no_cell_do_not_change_a_bit(cuts: list[list[int]], num_equal: int) -> None:
-    spec = DeltaRuleSpec(1, 1, 16, 16)
-    ops, shape = TritonOps(DEVICE, EXACT).states, StateShape(12, (LayerState((0, 0), (1, 16, 16)),))
-    rule = ops.delta_rule(spec, stored("F32", 1), stored("F32", 1))
-    qkv, beta, step = (part.to(EXACT).to(DEVICE) for part in columns(0, spec.width, 1, 1, tokens=146))
+    shape = StateShape(12, (LayerState((0, 0), (1, 16, 16)),))
+    states, run = layers_of(TritonOps(DEVICE, EXACT), tokens=146, rounded=EXACT)
 
     def ran(steps: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """All outputs and the last state."""
-        states, parts, first, source = ops.allocate(shape), [], 0, ZEROS
+        """All outputs and the last states."""
+        pools, parts, first, source = [states.allocate(shape) for _ in range(2)], [], 0, ZEROS
         for pieces in steps:
             metadata = at([50 + first], [(source, pieces)])
-            rows, plan = slice(first, first + sum(pieces)), ops.plan(metadata, shape)
-            parts.append(ops.gated_delta(qkv[rows], beta[rows], step[rows], rule, states, 0, plan))
-            states.recurrent[0][0] = states.recurrent[0][int(metadata.targets[-1])]
+            rows = slice(first, first + sum(pieces))
+            parts.append(torch.cat(run(rows, pools, states.plan(metadata, shape)), dim=1))
+            for pool in pools:
+                pool.recurrent[0][0] = pool.recurrent[0][int(metadata.targets[-1])]
             first, source = rows.stop, 0
-        return torch.cat(parts), states.recurrent[0][0].clone()
+        return torch.cat(parts), torch.stack([pool.recurrent[0][0] for pool in pools])
 
     (expected, expected_state), (out, state) = ran([[146]]), ran(cuts)
     assert torch.equal(out[:num_equal], expected[:num_equal])

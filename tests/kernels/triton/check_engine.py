@@ -50,6 +50,17 @@ def test_greedy_tokens_are_those_of_the_reference(family: str) -> None:
 @pytest.mark.skipif(
     not INTERPRETED, reason="without float32 activations a near-tie of a random model may fall otherwise"
 )
+@pytest.mark.parametrize("family", ["qwen3_5_text", "granitemoehybrid"])
+def test_greedy_tokens_of_models_with_states(family: str) -> None:
+    """A prompt that is longer than a cell, and what goes on behind its mark."""
+    prompts = [PROMPTS[0] + PROMPTS[1]]
+    expected = generate(ReferenceOps(torch.device("cpu"), torch.float64), family, prompts, temperature=0.0)
+    assert generate(TritonOps(DEVICE, EXACT), family, prompts, temperature=0.0) == expected
+
+
+@pytest.mark.skipif(
+    not INTERPRETED, reason="without float32 activations a near-tie of a random model may fall otherwise"
+)
 def test_sampled_tokens_are_those_of_the_reference() -> None:
     options = {"temperature": 0.8, "top_k": 50, "top_p": 0.9, "seed": 7}
     expected = generate(ReferenceOps(torch.device("cpu"), torch.float64), "llama", PROMPTS[:2], **options)

@@ -13,6 +13,16 @@ from stemma.radix import Advance, Lease, MarkRoom, Namespace, PrefixCache
 NOTHING = 0  # the state before the first token
 
 
+def draw_room(pick: random.Random, block_size: int) -> MarkRoom | None:
+    """No marks, or room for windows, states or both, mostly too little."""
+    kind = pick.choice(("none", "windows", "states", "both"))
+    if kind == "none":
+        return None
+    window = None if kind == "states" else pick.choice((1, 2, 3, 5, 2 * block_size + 1, 30))
+    num_blocks = 0 if window is None else pick.randint(1, 3) * (window // block_size + 3) + pick.randint(0, 60)
+    return MarkRoom(window, num_blocks, 0 if kind == "windows" else pick.choice((6, 12, 24, 60)))
+
+
 class Step:
     """What a lease is about to compute: tokens behind those it has, the last of which are drafts."""
 

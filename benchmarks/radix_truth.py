@@ -5,7 +5,19 @@ A cell of KV, and the state after a token, is a hash of the tokens up to its pos
 
 from collections.abc import Sequence
 
-from stemma.radix import MarkRoom, Namespace, Node, PrefixCache, Segments, namespace_of_node
+from stemma.radix import (
+    AllCleared,
+    BlocksRemoved,
+    BlocksStored,
+    Event,
+    MarkRoom,
+    MarksStored,
+    Namespace,
+    Node,
+    PrefixCache,
+    Segments,
+    namespace_of_node,
+)
 from stemma.radix.events import chain_hash, scope_key
 from stemma.radix.tokens import TOKEN_BYTES, unpack
 
@@ -20,6 +32,33 @@ def cells_of(tokens: list[int], namespace: Namespace) -> list[int]:
         before = hash((before, owner, token))
         cells.append(before)
     return cells
+
+
+class Mirror:
+    """A router's view: the hashes of the blocks and marks that are stored, by events alone."""
+
+    def __init__(self) -> None:
+        self.hashes: set[bytes] = set()
+        self.marks: set[bytes] = set()
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, AllCleared):
+            self.hashes.clear()
+            self.marks.clear()
+        elif isinstance(event, BlocksStored):
+            assert event.parent == b"" or event.parent in self.hashes, "stored after a block that is not there"
+            assert not self.hashes.intersection(event.hashes), "stored twice"
+            self.hashes.update(event.hashes)
+        elif isinstance(event, BlocksRemoved):
+            assert self.hashes.issuperset(event.hashes), "removed what is not stored"
+            self.hashes.difference_update(event.hashes)
+        elif isinstance(event, MarksStored):
+            assert event.parent == b"" or event.parent in self.hashes, "a mark in a text that is not there"
+            assert not self.marks.intersection(event.hashes), "a mark stored twice"
+            self.marks.update(event.hashes)
+        else:
+            assert self.marks.issuperset(event.hashes), "a mark removed that is not stored"
+            self.marks.difference_update(event.hashes)
 
 
 def matchable_hashes(cache: PrefixCache) -> set[bytes]:

@@ -12,18 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from radix_mark_memory import MarkMemory, Step
-from radix_truth import cells_of, covers, goes_on_at, matchable_hashes, matchable_marks, told_from
+from radix_mark_memory import MarkMemory, Step, draw_room
+from radix_truth import Mirror, cells_of, covers, goes_on_at, matchable_hashes, matchable_marks, told_from
 
 from stemma.radix import (
-    AllCleared,
     BlockCopy,
-    BlocksRemoved,
-    BlocksStored,
-    Event,
     Lease,
-    MarkRoom,
-    MarksStored,
     Namespace,
     NextUse,
     OutOfBlocks,
@@ -65,33 +59,6 @@ class Pinned(NamedTuple):
     namespace: Namespace
 
 
-class Mirror:
-    """A router's view: the hashes of the blocks and marks that are stored, by events alone."""
-
-    def __init__(self) -> None:
-        self.hashes: set[bytes] = set()
-        self.marks: set[bytes] = set()
-
-    def hear(self, event: Event) -> None:
-        if isinstance(event, AllCleared):
-            self.hashes.clear()
-            self.marks.clear()
-        elif isinstance(event, BlocksStored):
-            assert event.parent == b"" or event.parent in self.hashes, "stored after a block that is not there"
-            assert not self.hashes.intersection(event.hashes), "stored twice"
-            self.hashes.update(event.hashes)
-        elif isinstance(event, BlocksRemoved):
-            assert self.hashes.issuperset(event.hashes), "removed what is not stored"
-            self.hashes.difference_update(event.hashes)
-        elif isinstance(event, MarksStored):
-            assert event.parent == b"" or event.parent in self.hashes, "a mark in a text that is not there"
-            assert not self.marks.intersection(event.hashes), "a mark stored twice"
-            self.marks.update(event.hashes)
-        else:
-            assert self.marks.issuperset(event.hashes), "a mark removed that is not stored"
-            self.marks.difference_update(event.hashes)
-
-
 class World:
     """One cache, its KV memory, and the requests, pins and listeners that use it."""
 
@@ -101,7 +68,7 @@ class World:
         self.block_size = pick.choice(BLOCK_SIZES) if block_size is None else block_size
         self.num_blocks = pick.randint(4, 160) // self.block_size + 3
         self.now = 0.0
-        self.room = self.draw_room()
+        self.room = draw_room(pick, self.block_size)
         policy, history = pick.choice(POLICIES), pick.choice((None, None, 0, 60))
         self.make: Callable[[], PrefixCache] = lambda: PrefixCache(
             self.num_blocks, self.block_size, policy, lambda: self.now, ghost_tokens=history, marks=self.room
@@ -132,16 +99,6 @@ class World:
             *([] if self.room is None else [self.prepare, self.prepare, self.leave_mark, self.leave_mark]),
         )
         self.rare = (self.drop, self.drop, self.clear, self.snapshot, self.subscribe, self.subscribe)
-
-    def draw_room(self) -> MarkRoom | None:
-        """No marks, or room for windows, states or both, mostly too little."""
-        pick = self.random
-        kind = pick.choice(("none", "windows", "states", "both"))
-        if kind == "none":
-            return None
-        window = None if kind == "states" else pick.choice((1, 2, 3, 5, 2 * self.block_size + 1, 30))
-        num_blocks = 0 if window is None else pick.randint(1, 3) * (window // self.block_size + 3) + pick.randint(0, 60)
-        return MarkRoom(window, num_blocks, 0 if kind == "windows" else pick.choice((6, 12, 24, 60)))
 
     def run(self, num_operations: int) -> None:
         """Operate at random; AssertionError when anything reads what is not its own."""
@@ -390,7 +347,9 @@ class World:
             pending = {copy.destination: copy.source for copy in request.copies}
             table = [pending.get(block, block) for block in lease.blocks]
             num_there = max(lease.num_tokens, lease.match_len)
-            cells = request.cells + cells_of(request.wanted, request.namespace)[len(request.cells) : num_there]
+            cells = request.cells
+            if num_there > len(cells):
+                cells = cells + cells_of(request.wanted, request.namespace)[len(cells) : num_there]
             read = [self.memory[table[position // size]][position % size] for position in range(num_there)]
             assert read == cells, "a request reads KV that is not its own"
             if self.mark_memory is not None:

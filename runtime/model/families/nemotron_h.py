@@ -61,8 +61,8 @@ def read(settings: Settings) -> ModelConfig:
 
 def read_kinds_of_parts(settings: Settings) -> list[str]:
     """A list, or letters in the files of before transformers 5. How many there are is how many layers there are."""
-    pattern = settings.get("hybrid_override_pattern", "")
-    named = settings.get("layers_block_type") or [PATTERN.get(letter, letter) for letter in pattern]
+    pattern, listed = settings.get("hybrid_override_pattern", ""), settings.get("layers_block_type")
+    named = [PATTERN.get(letter, letter) for letter in pattern] if pattern else listed
     settings.get("num_hidden_layers")
     return read_kinds(settings, LAYERS, named)
 

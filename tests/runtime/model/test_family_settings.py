@@ -90,3 +90,15 @@ def test_an_older_scaling_is_that_of_the_layers_that_see_all(family: str) -> Non
         theirs[kind]["rope_theta"] for kind in ("sliding_attention", "full_attention")
     ]
     assert [bool(rope.factors) for rope in ours if rope] == [False, True]
+
+
+def test_letters_say_what_a_list_says() -> None:
+    """Of Nemotron-H, as files on the hub have it, from before transformers 5."""
+    raw = {
+        key: value for key, value in written("nemotron_h", **SHARED).items() if not key.endswith("layers_block_type")
+    }
+    kinds = ["mamba", "mlp", "mamba", "attention", "mlp"]
+    newer = read_config({**raw, "layers_block_type": kinds}, "x")
+    older = read_config({**raw, "hybrid_override_pattern": "M-M*-", "num_hidden_layers": 5}, "x")
+    assert older == newer
+    assert older.num_layers == 5

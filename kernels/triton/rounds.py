@@ -1,4 +1,4 @@
-"""A step cut into rounds for the gated delta rule: whole cells of 64 tokens are matrix products, others one token after
+"""A step cut into rounds for layers with a state: whole cells of 64 tokens are matrix products, others one token after
 the other. Cells stand at multiples of 64 of a sequence's own positions:
 
     positions      100   128            192            256  270
@@ -100,6 +100,8 @@ def parts_of(metadata: StateMetadata, piece: int, offset: int) -> list[tuple[Kin
 
 def walks_of(rounds: list[Round], device: torch.device) -> tuple[Walk, ...]:
     """The rounds on the device, sent at once."""
+    if not rounds:
+        return ()
     arrays: dict[str, Int32Array] = {}
     for number, each in enumerate(rounds):
         arrays |= {f"{name} {number}": array for name, array in arrays_of(each).items()}

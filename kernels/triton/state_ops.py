@@ -41,10 +41,13 @@ class TritonStateOps:
 
     def fixed_plan(self, metadata: StateMetadata, capacity: StateCapacity) -> StatePlan:
         """A plan that `StatePlan.put` fills again: same buffers, same grids, for launches that are captured as a graph.
+        All its tokens are walked.
 
         Raises CapacityError if the metadata does not fit.
         """
-        return state_plan(capacity, metadata, self._device)
+        plan = state_plan(capacity, metadata, self._device)
+        plan.rounds = ()
+        return plan
 
     def conv(self, weight: StoredWeight, bias: StoredWeight | None) -> TritonConv:
         taps = self._load(weight).t().contiguous()

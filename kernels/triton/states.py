@@ -123,7 +123,7 @@ class StatePlan:
         return Walk("tokens", self.capacity.num_sequences, 0, {name: self.uploads[name] for name in names})
 
     def walks(self) -> tuple[Walk, ...]:
-        """The same, but whole cells as cells; sent to the device when a layer first asks."""
+        """The same, but whole cells as cells; sent to the device when a layer first asks. A fixed plan has none."""
         if self.rounds is None:
             self.rounds = walks_of(cut_rounds(self.metadata), self.uploads.device)
         return self.rounds or (self.walk,)

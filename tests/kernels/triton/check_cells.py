@@ -18,7 +18,7 @@ from stemma.kernels.ops import Int32Array
 from stemma.kernels.states import ZEROS, DeltaRuleSpec, LayerState, Mamba2Spec, StateMetadata, StateShape
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.rounds import Part, cut_rounds
-from stemma.kernels.triton.states import TritonStates
+from stemma.kernels.triton.states import StateCapacity, TritonStates
 
 
 def at(positions: Sequence[int], sequences: Sequence[tuple[int, Sequence[int]]]) -> StateMetadata:
@@ -38,6 +38,13 @@ def test_rounds_keep_cells_where_they_are() -> None:
 @pytest.mark.parametrize("positions", [None, np.array([1, 40], dtype=np.int32)], ids=["unknown", "divided"])
 def test_steps_without_a_whole_cell_are_walked(positions: Int32Array | None) -> None:
     assert cut_rounds(replace(pieces_of([(0, (64, 62)), (1, (70,))]), positions=positions)) == []
+
+
+def test_a_fixed_plan_walks_whatever_it_is_filled_with() -> None:
+    whole = at([0], [(ZEROS, (64,))])
+    plan = TritonOps(DEVICE, EXACT).states.fixed_plan(whole, StateCapacity(64, 2, 4))
+    assert [walk.kind for walk in plan.walks()] == ["tokens"]
+    assert plan.walks()[0].num_runs == 2
 
 
 SPECS = [DeltaRuleSpec(1, 2, 16, 32), DeltaRuleSpec(2, 4, 32, 16, "tile")]

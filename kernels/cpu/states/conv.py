@@ -31,7 +31,8 @@ JOB = ("x", "x_stride", "out", "conv", "state", "slot_stride", "plan", "silu", "
 """Strides are bytes. block: channels of a unit; blocks: units of a sequence."""
 VECTOR = 4 * LANES
 LEAST, MOST = 64, 512
-"""Channels of a unit: below, threads are not worth it; above, a few rows of them leave the nearest cache."""
+"""Channels of a unit: fewer read little of a row at a time; more, and a few rows of them leave the nearest cache. MOST
+is also how many numbers a unit computes at least: fewer are not worth another thread."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,9 +63,13 @@ def add_short_conv(module: ir.Module, taps: int) -> None:
     control, *given, threads = code.arguments
     words = dict(zip(JOB, given, strict=False))
     channels = read_words(code, words["conv"], CONV)["channels"]
-    sequences = read_words(code, words["plan"], PIECES)["sequences"]
+    plan = read_words(code, words["plan"], PIECES)
+    sequences = plan["sequences"]
+    pieces = code.load(I32, plan["rows"] + sequences * 4).to(I64)
+    tokens = code.load(I32, plan["starts"] + pieces * 4).to(I64)
+    worth = (sequences * MOST // tokens + (LANES - 1)) // LANES * LANES
     share = (channels * sequences // (threads * 4) + LANES) // LANES * LANES
-    block = code.minimum(code.maximum(share, LEAST), MOST)
+    block = code.minimum(code.maximum(share, code.maximum(worth, LEAST)), MOST)
     blocks = (channels + block - 1) // block
     set_words(code, control + 8 * ARGUMENTS, JOB, words | {"block": block, "blocks": blocks})
     code.call(parallel, control, code.address_of(kernel), sequences * blocks)

@@ -2,10 +2,12 @@
 
     python benchmarks/hybrid.py --part turns [--json FILE] [--rounds 3] [--shapes lfm2,qwen35,llama]
         [--only chat,users,tree,unshared] [--peers llama.cpp,llama-server,transformers]
+    python benchmarks/hybrid.py --part rates [--json FILE] [--scale 1.0] [--seeds 1,2,3]
 
 A row is {"case", "metric", "ours", "peer", "peer_name", "ratio", "goal"}; ratio = ours / peer. Parts:
 
     turns        end to end beside llama.cpp and transformers, on models with random weights (`hybrid_turns.py`)
+    rates        hit rates of the cache beside the placements of others, simulated (`hybrid_rates.py`)
     operations   where the time of these models goes (`hybrid_operations.py`)
 """
 
@@ -19,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import hybrid_operations
+import hybrid_rates
 import hybrid_turns
 
-PARTS = {"turns": hybrid_turns.run, "operations": hybrid_operations.run}
+PARTS = {"turns": hybrid_turns.run, "rates": hybrid_rates.run, "operations": hybrid_operations.run}
 
 
 def table(rows: list[dict[str, Any]]) -> None:
@@ -36,6 +39,7 @@ def main() -> None:
     parser.add_argument("--part", choices=list(PARTS), required=True)
     parser.add_argument("--json", type=Path)
     hybrid_turns.add_options(parser)
+    hybrid_rates.add_options(parser)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))  # stopped workers would stay for ever
     rows, notes = PARTS[options.part](options)

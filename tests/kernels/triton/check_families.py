@@ -121,10 +121,7 @@ def test_norms_without_kernels_are_refused() -> None:
         ops.rope_write(qkv, HeadShape(4, 2, 32), None, norms, kv, 0, plan)
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [ExpertsSpec(2), ExpertsSpec(2, "sigmoid", True, 1.5, 4, 2, "two best"), ExpertsSpec(3, "softmax of the chosen")],
-)
+@pytest.mark.parametrize("spec", EXPERTS, ids=str)
 @pytest.mark.parametrize("shared", [False, True])
 def test_experts(spec: ExpertsSpec, shared: bool) -> None:
     x = torch.randn(7, 64).to(EXACT)

@@ -99,6 +99,6 @@ FALCON_H1 = Family(
          defaults={"mamba_norm_before_gate": False}),
     defaults={"num_key_value_heads": 8, "rms_norm_eps": 1e-5, "mamba_d_ssm": 1024, "mamba_n_heads": 128,
               "mamba_n_groups": 1, "mamba_d_state": 256},
-    without_effect=INITIAL,
+    without_effect=INITIAL | {"mamba_use_mlp", "mlp_expansion_factor"},
     tiny={"mamba_d_ssm": 128, "mamba_n_heads": 8, "mamba_n_groups": 2, "mamba_d_state": 16},
 )  # fmt: skip

@@ -23,6 +23,8 @@ NO_HEAD = 64
 def read(settings: Settings) -> ModelConfig:
     check_runnable(settings)
     check_activation(settings, "hidden_act")
+    if not settings.get("rms_norm", True):
+        settings.refuse("rms_norm", "a gate without a norm is not supported in models of this type")
     layers, hidden = settings.number("num_hidden_layers"), settings.number("hidden_size")
     inner, bias = int(settings.get("expand", 2) * hidden), settings.get("use_bias", False)
     scan = read_scan(settings, inner, "num_heads", "head_dim", "n_groups", "state_size")
@@ -65,7 +67,8 @@ MAMBA2 = Family(
     GGUF("mamba2", SETTINGS, TENSORS, undone, told=told),
     defaults={"num_heads": 128, "head_dim": 64, "n_groups": 8, "state_size": 128, "hidden_size": 4096,
               "num_hidden_layers": 64, "vocab_size": 32768},
-    without_effect=INITIAL | {"num_attention_heads", "num_key_value_heads", "intermediate_size", "rms_norm_eps"},
+    without_effect=INITIAL | {"num_attention_heads", "num_key_value_heads", "intermediate_size", "rms_norm_eps",
+                              "norm_before_gate", "time_step_init_scheme", "time_step_scale"},
     tiny={"num_heads": 8, "head_dim": 16, "n_groups": 2, "state_size": 16},
     folder=renamed,
 )  # fmt: skip

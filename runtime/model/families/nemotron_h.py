@@ -61,10 +61,10 @@ def read(settings: Settings) -> ModelConfig:
 
 def read_kinds_of_parts(settings: Settings) -> list[str]:
     """A list, or letters in the files of before transformers 5. How many there are is how many layers there are."""
-    pattern, listed = settings.get("hybrid_override_pattern", ""), settings.get("layers_block_type")
-    named = [PATTERN.get(letter, letter) for letter in pattern] if pattern else listed
+    pattern = [PATTERN.get(letter, letter) for letter in settings.get("hybrid_override_pattern", "")]
+    named = settings.get("layers_block_type") or settings.get("layer_types") or pattern
     settings.get("num_hidden_layers")
-    return read_kinds(settings, LAYERS, named)
+    return read_kinds(settings, LAYERS, named or ["mamba", "moe", "attention", "mlp"])
 
 
 def read_mamba(settings: Settings) -> Mamba:
@@ -139,13 +139,13 @@ NEMOTRON_H = Family(
     read,
     GGUF("nemotron_h", SETTINGS, TENSORS, back, told=told, also=frozenset({"nemotron_h_moe"}),
          without_effect=frozenset({"expert_shared_count"})),
-    defaults={"layers_block_type": ["mamba", "moe", "attention", "mlp"], "num_key_value_heads": 8,
-              "max_position_embeddings": 4096, "intermediate_size": 21504, "ssm_state_size": 128,
-              "mamba_num_heads": 128, "mamba_head_dim": 64, "n_groups": 8, "n_routed_experts": 8,
+    defaults={"num_key_value_heads": 8, "max_position_embeddings": 4096, "intermediate_size": 21504,
+              "ssm_state_size": 128, "mamba_num_heads": 128, "mamba_head_dim": 64, "n_groups": 8, "n_routed_experts": 8,
               "moe_intermediate_size": 7688, "moe_shared_expert_intermediate_size": 7688, "num_experts_per_tok": 2,
               "layer_norm_epsilon": 1e-5},
     without_effect=INITIAL | TRAINING | {"expand", "mamba_proj_bias", "moe_shared_expert_overlap", "rms_norm_eps",
-                                         "n_shared_experts", "mtp_layers_block_type", "mtp_hybrid_override_pattern"},
+                                         "n_shared_experts", "mtp_layers_block_type", "mtp_hybrid_override_pattern",
+                                         "norm_eps", "partial_rotary_factor", "rope_theta"},
     tiny={"layers_block_type": ["mamba", "attention", "mlp"], "mamba_num_heads": 8, "mamba_head_dim": 16, "n_groups": 2,
           "ssm_state_size": 16},
     folder=without_guesses,

@@ -32,7 +32,8 @@ IDS = np.random.default_rng(3).integers(0, 256, 40).tolist()
 FAMILIES = {
     "llama": ".", "phi3": ".", "gemma2": ".", "cohere2": ".", "starcoder2": ".", "glm4": ".", "olmo2": ".",
     "qwen3_moe": "self_attn", "deepseek_v3": r"(q_[ab]|kv_a|o)_proj",
-    "qwen3_next": "_attn", "qwen3_5_text": ".", "lfm2": ".",
+    "qwen3_next": "_attn", "qwen3_5_text": ".", "lfm2": ".", "granitemoehybrid": ".",
+    "nemotron_h": "(in|out|[qkvo])_proj",
 }  # fmt: skip
 """Families that differ in how they use a product, and which matrices an adapter changes, besides the head."""
 

@@ -4,7 +4,11 @@ import pytest
 
 from stemma.radix import (
     BlockCopy,
+    BlocksStored,
+    Event,
     MarkRoom,
+    MarksRemoved,
+    MarksStored,
     OutOfBlocks,
     PrefixCache,
     Segments,
@@ -127,6 +131,23 @@ def test_explain_says_between_which_marks_is_replayed() -> None:
     assert "matched 14, no mark between 5 and 14: replayed" in str(told)
     assert "replayed" not in str(cache.explain(TEXT[:5]))
     assert cache.explain([99]).marks == ()
+
+
+def test_listeners_hear_of_marks_with_the_hash_of_the_last_full_block_before() -> None:
+    cache, heard = states(num_slots=3), list[Event]()
+    leave(cache, TEXT, 5)
+    cache.subscribe(heard.append)
+    stored = next(event for event in heard if isinstance(event, BlocksStored))
+    assert heard[-1] == MarksStored(stored.hashes[0], heard[-1].hashes, [5], "")  # type: ignore[union-attr]
+    lease = cache.acquire([])
+    compute(lease, [50, 51, 52], num_drafts=2)
+    assert heard[-1] == MarksRemoved(heard[1].hashes, [5], "")  # type: ignore[union-attr]
+    num_heard = len(heard)
+    lease.mark()
+    assert len(heard) == num_heard, "it is the lease's own"
+    lease.commit()
+    assert heard[-1] == MarksStored(b"", heard[-1].hashes, [3], "")  # type: ignore[union-attr]
+    assert not set(heard[-1].hashes) & set(heard[1].hashes)  # type: ignore[union-attr]
 
 
 def test_a_snapshot_has_the_marks_and_fits_only_the_same_room() -> None:

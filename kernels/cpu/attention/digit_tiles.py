@@ -12,6 +12,8 @@ operation at a time:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llvmlite import ir
 
 from stemma.kernels.cpu.attention.cells import (
@@ -36,6 +38,8 @@ from stemma.kernels.ops import KV_SPLIT
 CELLS = KV_SPLIT // TOKENS
 SCORE_BYTES, WEIGHT_BYTES = 4 * (KV_SPLIT + 16), 2 * KV_SPLIT + 64
 """Between the rows of two queries: not a power of 2, which would put them into the same lines of the cache."""
+MOST_VECTORS = 16
+"""Of a head's values, whose products are written out one after the other; of more, in a loop."""
 ROUNDING_BITS = 0x4B400000
 """`ROUNDING` as an integer; an integer n that was rounded by it stands in a float as ROUNDING_BITS + n."""
 
@@ -167,13 +171,18 @@ class DigitTiles(Tiles):
         at_once = max(1, shape.accumulators // 4)
 
         def write(query: Value | int, count: int) -> None:
-            for dims in pieces(shape.padded_value // 16, max(1, at_once // count)):
-                self._weigh_piece(tile, span, (query, count), dims, last_token)
+            number, width = shape.padded_value // 16, max(1, at_once // count)
+            if number <= MOST_VECTORS or number % width:
+                for dims in pieces(number, width):
+                    self._weigh_piece(tile, span, (query, count), list(dims), last_token)
+                return
+            with code.loop(0, number, width) as dim:
+                self._weigh_piece(tile, span, (query, count), [dim + i for i in range(width)], last_token)
 
         self._each_piece(at_once, write)
 
     def _weigh_piece(
-        self, tile: Tile, span: Span, queries: tuple[Value | int, int], dims: range, last_token: Value
+        self, tile: Tile, span: Span, queries: tuple[Value | int, int], dims: Sequence[Value | int], last_token: Value
     ) -> None:
         code, shape, memory = self.code, self.shape, tile.memory
         query, count = queries
@@ -181,7 +190,7 @@ class DigitTiles(Tiles):
         sums = _Sums(code, shape.target, count, len(dims))
         with code.loop(*span.groups(TOKENS)) as cell:
             values = code.load_int(memory["values"] + cell * 8)
-            if dims.start == 0 and in_cells(shape.block_size):
+            if isinstance(dims[0], int) and dims[0] == 0 and in_cells(shape.block_size):
                 following = code.minimum(span.start + KV_SPLIT + cell * TOKENS, last_token)
                 self._prefetch_once(query, self._cell(tile, "keys", following))
             for i in range(TOKENS // 4):

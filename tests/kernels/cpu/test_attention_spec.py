@@ -160,7 +160,7 @@ def test_without_rotation(world: World, reference: ReferenceOps, norms: bool) ->
     assert float((got - want).norm() / want.norm()) < TOLERANCE[world.ops.kv_dtype]
 
 
-@pytest.mark.parametrize(("head_dim", "kv_dtype"), [(80, "int16"), (256, "int16"), (160, "float32")])
+@pytest.mark.parametrize(("head_dim", "kv_dtype"), [(80, "int16"), (256, "int16"), (512, "int16"), (160, "float32")])
 def test_widths_of_heads(backends: dict[str, CpuOps], reference: ReferenceOps, head_dim: int, kv_dtype: str) -> None:
     heads = HeadShape(4, 2, head_dim)
     worlds = [World(o, heads, 16, d) for o, d in ((backends[kv_dtype], torch.float32), (reference, torch.float64))]

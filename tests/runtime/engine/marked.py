@@ -1,4 +1,4 @@
-"""Tiny models with layers that are not full: with a window, with a state, and with both."""
+"""Tiny models with layers that are not full: with a window (and other heads there), with a state, and with both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from stemma.runtime.model.tiny import byte_tokenizer, tiny_config, tiny_tensors
 
 WINDOW = 8
 KINDS: Mapping[str, str] = MappingProxyType(
-    {"window": "gpt_oss", "state": "qwen3_5_text", "conv": "lfm2", "scan": "mamba2", "both": "qwen3_5_text"}
+    {
+        "window": "gpt_oss",
+        "state": "qwen3_5_text",
+        "conv": "lfm2",
+        "scan": "mamba2",
+        "both": "qwen3_5_text",
+        "heads": "gemma4_text",
+    }
 )
 
 
@@ -27,6 +34,9 @@ def config_of(kind: str) -> ModelConfig:
         if kind == "window":
             windowed[-1] = replace(layers[-1], window=None)
         config = replace(config, layers=tuple(windowed))
+    if kind == "heads":  # of windows, and KV that layers share
+        config = replace(config, layers=tuple(layer if layer.window is None else replace(layer, window=WINDOW)
+                                              for layer in config.layers))  # fmt: skip
     return config
 
 

@@ -366,6 +366,8 @@ class ReferenceOps:
             raise ValueError(
                 f"{len(data)} bytes do not fit {len(blocks)} blocks of {kv.shape}; the snapshot is another model's"
             )
+        if not data:
+            return  # no layer has KV in this pool
         values = torch.frombuffer(bytearray(data), dtype=self.dtype).view(shape).to(self.device)
         for tensor, stored in zip(kv.tensors, values, strict=True):
             tensor[:, slots] = stored

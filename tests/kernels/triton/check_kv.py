@@ -164,6 +164,14 @@ def test_snapshots_go_around(kv_type: str) -> None:
         ops.write_blocks(other, blocks, data[:-1])
 
 
+def test_a_pool_of_no_layer_goes_around() -> None:
+    """Models without full layers have one."""
+    ops, blocks = TritonOps(DEVICE, EXACT), np.array([1], dtype=np.int32)
+    kv = ops.kv(KVShape(0, 3, 4, 2, 16))
+    assert ops.read_blocks(kv, blocks) == b""
+    ops.write_blocks(kv, blocks, b"")
+
+
 def test_a_pool_too_large_is_a_memory_error() -> None:
     with pytest.raises(MemoryError, match="fewer blocks"):
         TritonOps(DEVICE, EXACT).kv(KVShape(1000, 2**31, 16, 64, 128))

@@ -39,8 +39,10 @@ class MarkPolicy:
         self._value.now += 1
         node = node_at(node, match_len) if match_len else node
         known = _last_place(node, match_len)
-        if match_len and (known is None or known.position < match_len) and node.prompt_end > match_len:
-            self._tails.left(node.prompt_end - match_len)
+        if match_len and node.prompt is not None and (known is None or known.position < match_len):
+            begin, end = node.prompt
+            if begin < match_len < end:
+                self._tails.left(end - match_len, match_len - begin)
         self._came_back(known, mark)
         programmed = frozenset(at for at in marks_at if at > hit_len)
         wanted = set(programmed)

@@ -73,7 +73,7 @@ class Node:
         "places",
         "priority",
         "private",
-        "prompt_end",
+        "prompt",
         "rate",
         "ref_count",
         "reuse_hint",
@@ -116,7 +116,8 @@ class Node:
         self.trie_edge: TrieEdge | None = None  # where it ends in the trie of all namespaces, if it is there
         self.marks: dict[int, Mark] | None = None  # by position: start < position <= end
         self.places: dict[int, Place] | None = None  # likewise: of its marks, and where there were or could be others
-        self.prompt_end = 0  # where the prompt of the request ended that computed this; 0 without marks
+        # From where on the prompt was new whose request computed this, and where it ended; None without marks.
+        self.prompt: tuple[int, int] | None = None
         self.hashes: list[bytes] | None = None  # of the blocks that end in this node; while somebody listens
         # What a policy may know. Logical time counts the blocks ever allocated: the clock that eviction runs by.
         self.last_access = 0.0  # when it was last used, by the cache's clock

@@ -22,6 +22,7 @@ PRICE = 1.0  # tokens that a mark must be expected to save
 RISK = 512  # what is not made, or given back, may cost this part of the hits
 FEW_PROMPTS = 16  # so many prompts have tails at 1 (the same prompt again) and at distances that double
 NEAREST_TAIL = 64
+WORTH = 8  # a tail that saves less than this part of its distance would save next to nothing
 SURE = 64  # so many prompts were left before their end: the one distance is enough
 MEMORY = 4096.0  # prompts after which all before weigh half
 
@@ -61,58 +62,82 @@ class Plan(NamedTuple):
 
 
 class Tails:
-    """How long before the ends of prompts others leave them."""
+    """How long before the ends of prompts others leave them, apart by how much of a prompt was new: documents with
+    their questions are not taken for turns of a chat."""
 
-    __slots__ = ("_num_left", "_num_prompts", "_times")
+    __slots__ = ("_by_size", "_num_prompts")
 
     def __init__(self) -> None:
-        self._num_prompts = 0.0  # a part of which was new
-        self._num_left = 0.0
+        self._num_prompts = 0
+        self._by_size: dict[int, _Leavings] = {}  # by the new tokens, each for a factor of 16
+
+    def left(self, distance: int, saved: int) -> None:
+        """A request left a prompt so many tokens before the end of that, where none had left it; a mark there would
+        have saved it so many."""
+        if WORTH * saved >= distance:
+            self._of(distance + saved).left(distance)
+
+    def wanted(self, prompt_len: int, from_len: int) -> list[int]:
+        """Where to mark a prompt whose text is new from `from_len` on."""
+        new = prompt_len - from_len
+        self._num_prompts += 1
+        leavings = self._of(new)
+        leavings.prompt()
+        if self._num_prompts <= FEW_PROMPTS:
+            return _doubling(prompt_len, new)
+        saved, distance = leavings.best(new)
+        if saved < max(PRICE, prompt_len / RISK):
+            return []
+        wanted = [prompt_len - distance]
+        if leavings.num_left < SURE and new > 8 * distance:
+            wanted.append(prompt_len - 4 * distance)
+        return wanted
+
+    def _of(self, new: int) -> "_Leavings":
+        return self._by_size.setdefault(new.bit_length() // 4, _Leavings())
+
+
+class _Leavings:
+    """Prompts with about so many new tokens, and how long before their ends others left them."""
+
+    __slots__ = ("_num_prompts", "_times", "num_left")
+
+    def __init__(self) -> None:
+        self._num_prompts = 0.0
+        self.num_left = 0.0
         self._times: dict[int, float] = {}  # by distance, ascending
 
+    def prompt(self) -> None:
+        self._num_prompts += 1
+        if self._num_prompts > MEMORY:
+            self._num_prompts, self.num_left = self._num_prompts / 2, self.num_left / 2
+            self._times = {distance: times / 2 for distance, times in self._times.items()}
+
     def left(self, distance: int) -> None:
-        """A request left a prompt so many tokens before the end of that, where none had left it."""
         shift = max(distance.bit_length() - 3, 0)
         rounded = -(-distance >> shift) << shift  # up, by a quarter at most
         if rounded not in self._times:
             self._times[rounded] = 0.0
             self._times = dict(sorted(self._times.items()))
         self._times[rounded] += 1
-        self._num_left += 1
+        self.num_left += 1
 
-    def wanted(self, prompt_len: int, from_len: int) -> list[int]:
-        """Where to mark a prompt whose text is new from `from_len` on."""
-        new = prompt_len - from_len
-        self._num_prompts += 1
-        if self._num_prompts > MEMORY:
-            self._num_prompts, self._num_left = self._num_prompts / 2, self._num_left / 2
-            self._times = {distance: times / 2 for distance, times in self._times.items()}
-        if self._num_prompts <= FEW_PROMPTS:
-            return self._doubling(prompt_len, new)
-        saved, distance = self._best(new)
-        if saved < max(PRICE, prompt_len / RISK):
-            return []
-        wanted = [prompt_len - distance]
-        if self._num_left < SURE and new > 8 * distance:
-            wanted.append(prompt_len - 4 * distance)
-        return wanted
-
-    def _best(self, new: int) -> tuple[float, int]:
+    def best(self, new: int) -> tuple[float, int]:
         """The most tokens that a mark in `new` ones is expected to save, and its distance from their end."""
         most, best, reached = 0.0, 0, 0.0
         for distance, times in self._times.items():
             reached += times
             if reached * (new - distance) > most:
                 most, best = reached * (new - distance), distance
-        return most / self._num_prompts, best
+        return most / max(self._num_prompts, 1.0), best
 
-    @staticmethod
-    def _doubling(prompt_len: int, new: int) -> list[int]:
-        wanted, distance = [prompt_len - 1], NEAREST_TAIL
-        while new > distance:
-            wanted.append(prompt_len - distance)
-            distance *= 2
-        return wanted
+
+def _doubling(prompt_len: int, new: int) -> list[int]:
+    wanted, distance = [prompt_len - 1], NEAREST_TAIL
+    while new > distance:
+        wanted.append(prompt_len - distance)
+        distance *= 2
+    return wanted
 
 
 class Passed:

@@ -123,7 +123,7 @@ def _remember(store: BlockStore, state: LeaseState, leaf: Node, stop: int) -> No
     parent.children_born += 1
     leaf.priority = state.priority
     if state.marks is not None:
-        leaf.prompt_end = state.marks.plan.prompt_len
+        leaf.prompt = state.marks.plan.match_len, state.marks.plan.prompt_len
     leaf.used_at = leaf.born_at = store.logical_time
     if back is not None and state.at < back.end:
         leaf.hits, leaf.born_at = back.hits + 1, back.born_at

@@ -144,7 +144,7 @@ class Tree:
         node.start = position
         node.key = node.tokens[:TOKEN_BYTES]
         upper.put(node.key, node)
-        upper.prompt_end = node.prompt_end
+        upper.prompt = node.prompt
         if node.places is not None:
             split_marks(node, upper)
         if node.trie_edge is not None:

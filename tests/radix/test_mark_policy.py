@@ -130,7 +130,7 @@ def learned(distances: list[int], num_prompts: int) -> Tails:
     for _ in range(num_prompts):
         tails.wanted(10_000, 0)
     for distance in distances:
-        tails.left(distance)
+        tails.left(distance, 10_000 - distance)
     return tails
 
 
@@ -158,7 +158,20 @@ def test_prompts_that_are_rarely_left_have_no_tails() -> None:
 
 
 def test_the_same_prompt_again_is_a_tail_of_one() -> None:
-    assert learned([1] * SURE, SURE).wanted(3000, 100) == [2999]
+    assert learned([1] * SURE, SURE).wanted(9000, 100) == [8999]
+
+
+def test_what_is_learned_of_documents_says_nothing_of_turns() -> None:
+    tails = learned([40] * SURE, SURE)
+    assert tails.wanted(9000, 8900) == []
+    assert tails.wanted(9000, 0) == [8960]
+
+
+def test_leaving_a_prompt_where_it_began_to_be_new_says_nothing() -> None:
+    tails = learned([], 2 * SURE)
+    for _ in range(SURE):
+        tails.left(9_990, 10)
+    assert tails.wanted(10_000, 0) == []
 
 
 # The queue ---------------------------------------------------------------------------------------

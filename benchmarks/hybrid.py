@@ -8,6 +8,7 @@ A row is {"case", "metric", "ours", "peer", "peer_name", "ratio", "goal"}; ratio
 
     turns        end to end beside llama.cpp and transformers, on models with random weights (`hybrid_turns.py`)
     rates        hit rates of the cache beside the placements of others, simulated (`hybrid_rates.py`)
+    shares       how one budget of bytes is divided between tokens and marks (`hybrid_shares.py`)
     operations   where the time of these models goes (`hybrid_operations.py`)
 """
 
@@ -22,9 +23,13 @@ from typing import Any
 
 import hybrid_operations
 import hybrid_rates
+import hybrid_shares
 import hybrid_turns
 
-PARTS = {"turns": hybrid_turns.run, "rates": hybrid_rates.run, "operations": hybrid_operations.run}
+PARTS = {
+    "turns": hybrid_turns.run, "rates": hybrid_rates.run, "shares": hybrid_shares.run,
+    "operations": hybrid_operations.run,
+}  # fmt: skip
 
 
 def table(rows: list[dict[str, Any]]) -> None:
@@ -40,6 +45,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     hybrid_turns.add_options(parser)
     hybrid_rates.add_options(parser)
+    hybrid_shares.add_options(parser)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))  # stopped workers would stay for ever
     rows, notes = PARTS[options.part](options)

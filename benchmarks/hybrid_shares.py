@@ -15,8 +15,10 @@ from radix_traces import FAMILIES, Trace
 from stemma.radix import MarkRoom, OutOfBlocks, PrefixCache
 
 BLOCK = 16
-SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
-DEFAULT = 0.5
+SCALE = 0.15
+"""Of the traces: what counts is how the budget compares with a trace's own pool."""
+SHARES = (0.1, 0.25, 0.35, 0.5, 0.75)
+DEFAULT = 0.35
 """Of `EngineConfig.mark_share`."""
 
 
@@ -59,7 +61,7 @@ def hit_rate(trace: Trace, num_blocks: int, num_slots: int) -> float:
 def run(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, str]]:
     rows: list[dict[str, Any]] = []
     for family, make in FAMILIES.items():
-        trace = make(options.seed, options.scale)
+        trace = make(int(options.seeds.split(",")[0]), SCALE * options.scale)
         for shape in SHAPES:
             budget = options.pools * trace.pool_tokens * shape.token_bytes
             rates = {share: _at(trace, shape, budget, share) for share in SHARES}
@@ -81,6 +83,4 @@ def _at(trace: Trace, shape: Shape, budget: float, share: float) -> float:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scale", type=float, default=0.1, help="of the traces (shares)")
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pools", type=float, default=1.5, help="the budget, in pools of the trace (shares)")

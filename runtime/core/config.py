@@ -55,7 +55,7 @@ class EngineConfig:
     block_size: int = 16
     memory: int | None = None
     kv_tokens: int | None = None
-    mark_share: float = 0.5
+    mark_share: float = 0.35
     policy: PolicyName = "reuse"
     pin_share: float = 0.5
     context_length: int | None = None

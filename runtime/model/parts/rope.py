@@ -10,6 +10,9 @@ import numpy.typing as npt
 from stemma.runtime.model.config import ModelConfig, RopeConfig
 
 
+STRIDE = 1024
+
+
 class RopeTables(NamedTuple):
     cos: npt.NDArray[np.float32]  # (positions, head_dim / 2)
     sin: npt.NDArray[np.float32]
@@ -21,14 +24,22 @@ def inverse_frequencies(theta: float, rotated: int) -> npt.NDArray[np.float64]:
 
 
 def rope_tables(rope: RopeConfig, positions: int, head_dim: int, rotated: int) -> RopeTables:
-    """Cosine and sine of every angle, computed in double precision; 1 and 0 for pairs that are not rotated."""
+    """Cosine and sine of every angle, computed in double precision; 1 and 0 for pairs that are not rotated.
+
+    Contexts of a million positions are usual, and cosines are slow: those of STRIDE positions are turned on from the
+    cosines of every STRIDE-th.
+    """
     frequencies = inverse_frequencies(rope.theta, rotated)
     if rope.factors:
         frequencies = frequencies / np.array(rope.factors)
-    angles = np.arange(positions)[:, None] * frequencies
-    cos, sin = np.cos(angles) * rope.amplitude, np.sin(angles) * rope.amplitude
-    still = ((0, 0), (0, (head_dim - rotated) // 2))
-    return RopeTables(np.pad(cos, still, constant_values=1.0).astype(np.float32), np.pad(sin, still).astype(np.float32))
+    near = np.exp(1j * np.arange(min(STRIDE, positions))[:, None] * frequencies) * rope.amplitude
+    cos = np.ones((positions, head_dim // 2), dtype=np.float32)
+    sin = np.zeros((positions, head_dim // 2), dtype=np.float32)
+    for start in range(0, positions, STRIDE):
+        turned = near[: positions - start] * np.exp(1j * start * frequencies)
+        cos[start : start + STRIDE, : rotated // 2] = turned.real
+        sin[start : start + STRIDE, : rotated // 2] = turned.imag
+    return RopeTables(cos, sin)
 
 
 def rows_of_a_head(config: ModelConfig) -> npt.NDArray[np.intp] | None:

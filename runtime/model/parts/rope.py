@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from stemma.runtime.model.config import ModelConfig, RopeConfig
 
-
 STRIDE = 1024
 
 

@@ -17,6 +17,7 @@ import pydantic
 import pytest
 
 import stemma
+from stemma.server.status.own_metrics import KINDS
 from tests.docs.pages import Page, pages
 from tests.docs.source import Names, has_file, has_folder, names, requirements, text_of
 
@@ -27,6 +28,8 @@ NAME = re.compile(r"(?<![\w\\{/<|-])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*(?![\w/-])")
 CHOSEN = re.compile(r"(?:\b|_)NEW")
 INSTANCES = {"llm", "lease", "matcher", "model", "ops", "runner", "sampler", "scheduler"}  # as pictures call objects
 DATA = re.compile(r".*\.(?:jsonl?|gguf|txt|kv|sqlite)")
+MADE = frozenset(f"stemma_{kind}_tokens" for kind in KINDS)
+"""Names that the source puts together: metrics of tokens."""
 ABOUT = {  # a file without a folder before it stands below the one that the page is about
     "docs/fsm.md": "fsm/",
     "docs/schemas.md": "fsm/",
@@ -134,7 +137,8 @@ def is_name(word: str) -> bool:
 
 def is_there(name: str) -> bool:
     """Whether the source has such a name; of a class of ours, whether it has the attribute."""
-    if name in [*keyword.kwlist, *OF_OTHERS.split()] or any(hasattr(home, name) for home in (builtins, pydantic)):
+    others = MADE.union(keyword.kwlist, OF_OTHERS.split())
+    if name in others or any(hasattr(home, name) for home in (builtins, pydantic)):
         return True
     source = names()
     parts = name.split(".")

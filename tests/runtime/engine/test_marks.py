@@ -20,7 +20,7 @@ from tests.runtime.engine.marked import KINDS, WINDOW, marked
 
 BEGINNING = "a beginning that all of them have, longer than any window is; "
 PROMPTS = [BEGINNING + "then one end", BEGINNING + "then another", "something else", "x"]
-SIZES = {"kv_tokens": 4096, "block_size": 4}
+SIZES = {"kv_tokens": 4096, "block_size": 4, "mark_share": 0.5}
 
 
 @pytest.fixture(scope="module", params=["reference", "auto"])

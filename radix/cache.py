@@ -91,11 +91,12 @@ class PrefixCache:
         """Whether one can go on only where a mark is."""
         return self._mark_room is not None
 
-    def can_advance(self, num_sequences: int, num_tokens: int) -> bool:
-        """Whether the pools of windows and states have room for a step of so many sequences and tokens. O(1)."""
+    def can_advance(self, num_slots: int, num_window_blocks: int) -> bool:
+        """Whether advances can get so many slots and window blocks; what the model has no layers for is never short.
+        O(1)."""
         marks = self._store.marks
         self._leases.expire_pins()
-        return marks is None or marks.has_room(num_sequences, num_sequences - num_tokens // -self.block_size)
+        return marks is None or marks.has_room(num_slots, num_window_blocks)
 
     def marks(self, tokens: Tokens, namespace: Namespace = "") -> list[Mark]:
         """Those of the longest cached prefix, in the order of their positions. For files: read at once."""

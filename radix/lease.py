@@ -62,6 +62,14 @@ class Lease:
         marks = self._state.marks
         return array("i") if marks is None else marks.window_blocks
 
+    def window_need(self, end: int, num_tokens: int) -> int:
+        """The most window blocks that it lacks for steps of at most `num_tokens` tokens until it is at `end`."""
+        marks, own, size = self._leases.store.marks, self._state.marks, self._leases.store.tree.block_size
+        if marks is None or own is None or marks.windows is None:
+            return 0
+        in_window, in_step = min(marks.most_window_blocks, -(-end // size)), -(-num_tokens // size) + 1
+        return max(0, in_window + in_step - (len(own.window_blocks) - own.window_first))
+
     @property
     def priority(self) -> int:
         return self._state.priority

@@ -121,6 +121,11 @@ class MarkStore:
         assert self.room.window is not None
         return max(0, position - self.room.window + 1) // self._block_size
 
+    @property
+    def most_window_blocks(self) -> int:
+        """How many window blocks a mark needs where that is most."""
+        return 0 if self.room.window is None else -(-(self.room.window - 1) // self._block_size) + 1
+
     def window_len(self, position: int) -> int:
         """How many window blocks a mark there needs."""
         return 0 if self.windows is None else -(-position // self._block_size) - self.first_block(position)

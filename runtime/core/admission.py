@@ -77,7 +77,7 @@ class Admission:
             return False
         request = sequence.request
         for other in running:
-            if not other.is_in_prompt or other.request.namespace != request.namespace:
+            if not other.is_in_prompt or other.goes_alone or other.request.namespace != request.namespace:
                 continue
             left = min(self.cache.block_size, request.max_hit - hit_len, other.num_prompt - hit_len)
             common = common_prefix(other.request.prompt, request.prompt[: request.max_hit])
@@ -122,7 +122,18 @@ class Admission:
         """Whether the pools have what it needs."""
         if self._num_needed(sequence, lease, running) > self.cache.available:
             return False
-        return not self.cache.has_marks or self.cache.can_advance(len(running) + 1, self._max_chunk)
+        if not self.cache.has_marks:
+            return True
+        if not running:
+            return self.cache.can_advance(1, self._window_need(sequence, lease, 0))
+        leases = [(sequence, lease), *((other, other.lease) for other in running if other.lease is not None)]
+        num_blocks = sum(self._window_need(each, held, each.request.max_tokens) for each, held in leases)
+        return self.cache.can_advance(len(leases), num_blocks)
+
+    def _window_need(self, sequence: Sequence, lease: Lease, max_output: int) -> int:
+        """Window blocks that it will lack: these grow with it until it is longer than the window."""
+        end = max(len(sequence.tokens), sequence.num_prompt + max_output)
+        return lease.window_need(end, min(self._max_chunk, len(sequence.tokens) - lease.num_tokens))
 
     def ended(self, sequence: Sequence) -> None:
         """Learn how long outputs are from one that ended by itself or at its limit."""

@@ -159,7 +159,7 @@ class Scheduler:
         start = sequence.lease.num_tokens
         pending = sequence.tokens[start : start + budget]
         reaches_end = start + len(pending) == len(sequence.tokens)
-        drafts = sequence.drafts[: budget - len(pending)] if reaches_end else []
+        drafts = self._drafts(batch, sequence)[: budget - len(pending)] if reaches_end else []
         try:
             segments = self._reserve(batch, sequence.lease, len(pending) + len(drafts), len(drafts))
         except OutOfBlocks:
@@ -170,6 +170,14 @@ class Scheduler:
         num_samples = 1 + len(drafts) if reaches_end and sequence.request.max_tokens > 0 else 0
         batch.add(Row(sequence, start, pending + drafts, len(drafts), num_samples, segments))
         return True
+
+    def _drafts(self, batch: Batch, sequence: Sequence) -> list[int]:
+        """None where one of those behind it in the step would not find room beside them: each takes a slot."""
+        if sequence.drafts and self.cache.has_marks:
+            num_needed = len(self.running) - len(batch.rows) + len(sequence.drafts)
+            if not self.cache.can_advance(num_needed, num_needed):
+                sequence.drafts = []
+        return sequence.drafts
 
     def _reserve(self, batch: Batch, lease: Lease, num_tokens: int, num_drafts: int) -> list[Segment]:
         """Room for so many tokens in all pools; what has to be copied for it is the batch's to do."""
@@ -326,9 +334,14 @@ class Scheduler:
             self._ended.append(sequence)
 
     def _exhausted(self, sequence: Sequence) -> None:
+        cache = self.cache
+        found, option = f"{cache.available} blocks of {cache.block_size}", "kv_tokens"
+        if cache.has_marks:
+            found += f", {cache.available_window_blocks} of windows and {cache.available_slots} states"
+            option += " or memory"
         error = PoolExhausted(
-            f"the sequence needs {len(sequence.tokens)} tokens of KV; only {self.cache.available} blocks of "
-            f"{self.cache.block_size} can be had, pins and sessions hold the rest: release some or raise kv_tokens"
+            f"the sequence needs {len(sequence.tokens)} tokens of KV; only {found} can be had, pins and sessions hold "
+            f"the rest: release some or raise {option}"
         )
         self.fail(sequence, error)
 

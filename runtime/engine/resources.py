@@ -77,14 +77,14 @@ class Room(NamedTuple):
 
 def room_of(config: EngineConfig, model: ModelConfig, ops: Ops) -> Room:
     """As many tokens as asked for, or what the memory holds up to `max_running` full contexts; and marks in their share
-    of the memory, but no more than there are blocks.
+    of the memory, all of it where full layers keep nothing, but no more than there are blocks.
 
     Raises InvalidRequest where there is no room for one sequence.
     """
     size, needs = config.block_size, model.marks
     budget = memory_for_kv(ops.device) if config.memory is None else config.memory
     one = make_memory(ops, Room(model.memory_shape(1, size, num_window_blocks=1, num_slots=1), None))
-    for_marks = 0 if needs is None else int(budget * config.mark_share)
+    for_marks = 0 if needs is None else int(budget * (config.mark_share if one.full.num_bytes else 1.0))
     num_blocks = _num_blocks(config, model, one.full.num_bytes, budget - for_marks)
     if num_blocks < 1:
         param = "kv_tokens" if config.kv_tokens is not None else "memory"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from stemma.kernels.reference import ReferenceOps
 from stemma.runtime.core.config import POLICIES
 from stemma.runtime.engine import Engine, EngineConfig
 from stemma.runtime.engine.resources import context_of, make_ops, room_of
 from stemma.runtime.errors import InvalidRequest
+from tests.runtime.engine.marked import config_of
 
 
 @pytest.mark.parametrize(
@@ -64,3 +67,10 @@ def test_a_pool_without_a_block_is_refused(tiny_loaded):
 def test_the_pool_holds_the_running_sequences_and_no_more(tiny_loaded):
     shape = room_of(EngineConfig(max_running=2), tiny_loaded.config, tiny_loaded.model.ops).shape.full
     assert shape.num_blocks * shape.block_size == 2 * 2048
+
+
+def test_where_no_layer_is_full_all_of_the_memory_is_for_marks():
+    ops = ReferenceOps(torch.device("cpu"))
+    config = config_of("scan")
+    state = ops.states.allocate(config.memory_shape(1, 16, num_slots=1).states).num_bytes
+    assert room_of(EngineConfig(memory=100 * state), config, ops).marks.num_slots == 100

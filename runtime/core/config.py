@@ -35,7 +35,8 @@ class EngineConfig:
     block_size: tokens of a KV block.
     memory: bytes for what models remember; None takes an eighth of the host's memory, or most of a GPU's.
     kv_tokens: size of the KV pool in tokens; None takes what of `memory` is not for marks. With both, the least.
-    mark_share: of `memory`, in models with windows or states: what these keep to go on from (docs/radix.md).
+    mark_share: of `memory`, in models with windows or states: what these keep to go on from (docs/radix.md). It is less
+        where that is more than a mark for each block, and all where no layer is full.
     policy: what of the cache goes first when memory is short; "reuse" learns from what comes back (docs/radix.md).
     pin_share: the most of the pool that pins may keep; a pin that goes over it is refused.
     context_length: tokens of prompt and completion together; None takes the model's. A model of LongRoPE or dynamic

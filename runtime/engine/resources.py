@@ -84,7 +84,7 @@ def room_of(config: EngineConfig, model: ModelConfig, ops: Ops) -> Room:
     size, needs = config.block_size, model.marks
     budget = memory_for_kv(ops.device) if config.memory is None else config.memory
     one = make_memory(ops, Room(model.memory_shape(1, size, num_window_blocks=1, num_slots=1), None))
-    for_marks = 0 if needs is None else int(budget * (config.mark_share if one.full.num_bytes else 1.0))
+    for_marks = 0 if needs is None else _bytes_for_marks(config, needs, one, budget)
     num_blocks = _num_blocks(config, model, one.full.num_bytes, budget - for_marks)
     if num_blocks < 1:
         param = "kv_tokens" if config.kv_tokens is not None else "memory"
@@ -106,10 +106,26 @@ def _num_blocks(config: EngineConfig, model: ModelConfig, block_bytes: int, budg
     return max(asked, min(budget // block_bytes, longest) if block_bytes else longest)
 
 
+def _window_blocks(needs: MarkNeeds, block_size: int) -> int:
+    """Of one mark."""
+    return 0 if needs.window is None else -(-(needs.window - 1) // block_size) + 1
+
+
+def _bytes_for_marks(config: EngineConfig, needs: MarkNeeds, one: Memory, budget: int) -> int:
+    """Their share, or less where that would be more marks than there are blocks: full layers have the rest."""
+    if not one.full.num_bytes:
+        return budget
+    of_windows = 0 if one.window is None else _window_blocks(needs, config.block_size) * one.window.num_bytes
+    mark_bytes = of_windows + (0 if one.states is None else one.states.num_bytes)
+    of_running = 4 * config.max_running * mark_bytes
+    num_blocks = max(0, budget - of_running) // (one.full.num_bytes + mark_bytes)
+    return min(int(budget * config.mark_share), of_running + num_blocks * mark_bytes)
+
+
 def _mark_room(config: EngineConfig, needs: MarkNeeds, one: Memory, budget: int, num_blocks: int) -> MarkRoom:
     """Slots and window blocks for equally many marks; those of running sequences are among them."""
     size = config.block_size
-    window_blocks = 0 if needs.window is None else -(-(needs.window - 1) // size) + 1
+    window_blocks = _window_blocks(needs, size)
     window_bytes = 0 if one.window is None else window_blocks * one.window.num_bytes
     state_bytes = 0 if one.states is None else one.states.num_bytes
     most = num_blocks + 4 * config.max_running

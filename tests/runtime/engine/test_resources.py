@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -74,3 +76,17 @@ def test_where_no_layer_is_full_all_of_the_memory_is_for_marks():
     config = config_of("scan")
     state = ops.states.allocate(config.memory_shape(1, 16, num_slots=1).states).num_bytes
     assert room_of(EngineConfig(memory=100 * state), config, ops).marks.num_slots == 100
+
+
+def test_what_marks_do_not_need_is_for_blocks():
+    """Small states: one for each block is enough, and less than their share."""
+    ops = ReferenceOps(torch.device("cpu"))
+    config = replace(config_of("conv"), context_length=1 << 20)
+    room, one = (
+        room_of(EngineConfig(memory=1 << 24, mark_share=0.9), config, ops),
+        config.memory_shape(1, 16, num_slots=1),
+    )
+    state, block = ops.states.allocate(one.states).num_bytes, ops.kv(one.full).num_bytes
+    assert room.marks.num_slots == room.shape.full.num_blocks + 4 * 64
+    spare = (1 << 24) - room.marks.num_slots * state - room.shape.full.num_blocks * block
+    assert 0 <= spare < 2 * (block + state)

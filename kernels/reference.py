@@ -119,13 +119,9 @@ class ReferencePlan:
 
 
 ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType(
-    {
-        "silu": F.silu,
-        "gelu": F.gelu,
-        "gelu_tanh": partial(F.gelu, approximate="tanh"),
-        "relu2": lambda x: F.relu(x).square(),
-    }
-)
+    {"silu": F.silu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh"),
+     "relu2": lambda x: F.relu(x).square()}
+)  # fmt: skip
 
 
 def _capped(x: torch.Tensor, softcap: float | None) -> torch.Tensor:

@@ -12,7 +12,7 @@ from stemma.kernels.memory import Memory, Plans
 from stemma.kernels.ops import AttentionSpec, HeadNorms, HeadShape, Ops
 from stemma.kernels.weights import StoredWeight, dequantize
 from stemma.runtime.model.config import ModelConfig
-from stemma.runtime.model.parts.residual import Addition
+from stemma.runtime.model.parts.residual import Addition, Factors
 from stemma.runtime.model.parts.rope import rows_of_a_head
 from stemma.runtime.model.parts.tensors import head_norm, reordered, take_divided
 from stemma.runtime.model.weights import WeightSource
@@ -34,7 +34,7 @@ class SelfAttention:
         self._output = Addition(
             config, weights, ops, prefix + config.attention.output, width, config.attention.output_bias,
             norm=None if config.norms.behind_attention is None else f"model.layers.{layer}."
-            + config.norms.behind_attention, scale=config.attention.added,
+            + config.norms.behind_attention, factors=Factors(config.attention.added),
         )  # fmt: skip
         self._spec = _spec(config, layer, weights, prefix)
 

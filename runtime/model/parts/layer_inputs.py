@@ -11,7 +11,7 @@ import torch
 from stemma.kernels.ops import Int32Array, Ops
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.config import LayerInputs, ModelConfig
-from stemma.runtime.model.parts.residual import Addition
+from stemma.runtime.model.parts.residual import Addition, Factors
 from stemma.runtime.model.weights import WeightSource
 
 HALF = 2.0**-0.5
@@ -49,7 +49,7 @@ class LayerInput:
         self._gate: Any = ops.linear([gate])
         self._output = Addition(
             config, weights, ops, f"{prefix}per_layer_projection", inputs.size, 0.0,
-            norm=f"{prefix}post_per_layer_input_norm", whole=whole,
+            norm=f"{prefix}post_per_layer_input_norm", factors=Factors(whole=whole),
         )  # fmt: skip
 
     def add(self, x: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from stemma.kernels.memory import Memory, Plans
 from stemma.kernels.ops import Ops
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.config import Mamba, ModelConfig
-from stemma.runtime.model.parts.residual import Addition
+from stemma.runtime.model.parts.residual import Addition, Factors
 from stemma.runtime.model.parts.tensors import divided, multiplied, take_norm, take_taps
 from stemma.runtime.model.weights import WeightSource
 
@@ -40,8 +40,9 @@ class MambaMixer:
         if mamba.norm is not None:
             self._inner_norm = take_norm(config, weights, ops, f"{prefix}norm", self._wide)
         self._output = Addition(
-            config, weights, ops, f"{prefix}out_proj", self._wide, mamba.output_bias, scale=mamba.scales.added
-        )
+            config, weights, ops, f"{prefix}out_proj", self._wide, mamba.output_bias,
+            factors=Factors(mamba.scales.added),
+        )  # fmt: skip
 
     def inner(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
         """What the heads say of the residual stream, with its gate: (tokens, hidden) -> (tokens, heads * head_dim)."""

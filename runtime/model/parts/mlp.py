@@ -8,7 +8,7 @@ import torch
 
 from stemma.kernels.ops import Ops
 from stemma.runtime.model.config import ModelConfig
-from stemma.runtime.model.parts.residual import Addition
+from stemma.runtime.model.parts.residual import Addition, Factors
 from stemma.runtime.model.parts.tensors import multiplied, take_divided
 from stemma.runtime.model.weights import WeightSource
 
@@ -36,8 +36,8 @@ class DenseMLP:
         behind = config.norms.behind_mlp
         self.down = Addition(
             config, weights, ops, prefix + mlp.down, inner, mlp.bias * mlp.gate_scale,
-            norm=None if behind is None else f"model.layers.{layer}.{behind}", scale=mlp.added / mlp.gate_scale,
-            whole=whole,
+            norm=None if behind is None else f"model.layers.{layer}.{behind}",
+            factors=Factors(mlp.added / mlp.gate_scale, whole),
         )  # fmt: skip
 
     def inner(self, x: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from stemma.kernels.ops import Ops
@@ -10,22 +12,32 @@ from stemma.runtime.model.parts.tensors import multiplied, take_norm
 from stemma.runtime.model.weights import WeightSource
 
 
+class Factors(NamedTuple):
+    """product: of what is added, beside the family's. whole: of the sum, where there is a norm."""
+
+    product: float = 1.0
+    whole: float = 1.0
+
+
+ONES = Factors()
+
+
 class Addition:
     """`whole * (residual + scale * norm(linear(x)))`, where the family has such scales, and such a norm."""
 
     def __init__(
         self, config: ModelConfig, weights: WeightSource, ops: Ops, name: str, width: int, bias: float,
-        norm: str | None = None, scale: float = 1.0, whole: float = 1.0,
+        norm: str | None = None, factors: Factors = ONES,
     ) -> None:  # fmt: skip
         """name: of the projection from `width`. bias: what its bias is multiplied by, 0 where it has none. norm: the
-        name of the one behind it. scale: beside the family's. whole: of all, where there is a norm."""
-        assert norm is not None or whole == 1.0, "a stream that is scaled, and no norm before it"
-        self._ops, self._whole = ops, whole
+        name of the one behind it."""
+        assert norm is not None or factors.whole == 1.0, "a stream that is scaled, and no norm before it"
+        self._ops, self._whole = ops, factors.whole
         matrix = weights.take(f"{name}.weight", config.hidden, width)
         biases = [multiplied(weights.take(f"{name}.bias", config.hidden), float(bias))] if bias else ()
         self._linear = ops.linear([matrix], biases)
         self._norm = None if norm is None else take_norm(config, weights, ops, norm)
-        self._scale = config.scales.residual * scale
+        self._scale = config.scales.residual * factors.product
 
     def add(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """May work in place on `residual`."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from stemma.radix import CacheStats, Lease
+from stemma.radix import CacheStats, Lease, MarkStats
 from stemma.runtime.core.scheduler import Scheduler
 from stemma.runtime.core.sequence import Request, Usage
 from stemma.runtime.engine import Engine
@@ -201,15 +201,20 @@ def draw(
         "blocks_cached": stats.cached,
         "evicted_blocks": stats.evicted_blocks,
     }
-    if stats.marks is not None:
-        counters |= {
-            "marks": stats.marks.num_marks,
-            "slots_total": stats.marks.slots,
-            "slots_free": stats.marks.free_slots,
-            "window_blocks_total": stats.marks.window_blocks,
-            "window_blocks_free": stats.marks.free_window_blocks,
-        }
-    return Picture(round(reading.now + offset, 1), counters, by_id)
+    return Picture(round(reading.now + offset, 1), counters | _of_marks(stats.marks), by_id)
+
+
+def _of_marks(marks: MarkStats | None) -> dict[str, int]:
+    """The counters that only models with windows or states have."""
+    if marks is None:
+        return {}
+    return {
+        "marks": marks.num_marks,
+        "slots_total": marks.slots,
+        "slots_free": marks.free_slots,
+        "window_blocks_total": marks.window_blocks,
+        "window_blocks_free": marks.free_window_blocks,
+    }
 
 
 def _running(name: str, run: RawRun, texts: Texts) -> dict[str, Any]:

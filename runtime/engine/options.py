@@ -141,7 +141,7 @@ class RequestMaker:
             scored_from=scored_from,
             finish_in_time=asked.get("finish_in_time", False),
             pooling=pooling,
-            marks_at=tuple(marks_at),
+            marks_at=(*marks_at, len(tokens)) if max_tokens == 0 else tuple(marks_at),  # computed to be gone on with
         )
 
     def _check_pooling(self, pooling: Pooling, asked: RequestOptions) -> None:
@@ -249,7 +249,11 @@ def _kinds() -> dict[str, Any]:
 
 def check_grammar(spec: object) -> None:
     """Raises InvalidRequest for what is no grammar: a text, a schema, a type."""
-    if isinstance(spec, type) or not callable(getattr(spec, "grammar", None)):
+    try:
+        is_one = not isinstance(spec, type) and callable(getattr(spec, "grammar", None))
+    except Exception:  # whatever an object of the caller's raises
+        is_one = False
+    if not is_one:
         raise InvalidRequest(
             f"grammar must be one of stemma.fsm's, such as Regex(...) or JSONSchema(...); it is {describe(spec)}",
             "grammar",

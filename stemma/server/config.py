@@ -175,8 +175,10 @@ class ServerConfig:
             raise InvalidRequest(f"state_days are days; it is {describe(self.state_days)}", "state_days")
         if self.heartbeat_seconds == 0:
             raise InvalidRequest("heartbeat_seconds must be more than 0", "heartbeat_seconds")
-        if (self.ssl_keyfile is None) != (self.ssl_certfile is None) or (self.ssl_ca_certs and not self.ssl_keyfile):
-            raise InvalidRequest("TLS needs both ssl_keyfile and ssl_certfile", "ssl_certfile")
+        if self.ssl_keyfile is None or self.ssl_certfile is None:
+            for name in ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs"):
+                if getattr(self, name) is not None:
+                    raise InvalidRequest("TLS needs both ssl_keyfile and ssl_certfile", name)
         if len({key.name for key in self.api_keys}) < len(self.api_keys):
             raise InvalidRequest("two API keys have the same name; the name is the cache's namespace", "api_keys")
 

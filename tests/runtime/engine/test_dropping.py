@@ -30,7 +30,7 @@ def num_threads() -> int:
 
 
 def parts_of(engine: Engine) -> list[weakref.ref]:
-    kv = engine._loop.runner.kv
+    kv = engine._loop.runner.memory.full
     memory = kv.memory if hasattr(kv, "memory") else kv.keys
     return [weakref.ref(part) for part in (engine, engine._loop, engine.loaded.model, engine.loaded.model.ops, memory)]
 

@@ -22,6 +22,7 @@ class Scripted:
         self.chat_template: ChatTemplate = template(source)
         self.tongue = tongue(source)
         self.asked: list[tuple[tuple[int, ...], dict[str, Any]]] = []
+        self.has_marks = False
         self._answers = list(answers)
         self._finish_reason: Any = finish_reason
 

@@ -10,7 +10,7 @@ import torch
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.cpu.steps import CpuExecutor
 from stemma.kernels.experts import ExpertsSpec
-from stemma.kernels.memory import Memory
+from stemma.kernels.memory import Memory, Plans
 from stemma.kernels.ops import AttentionSpec, Int32Array, KVShape
 from stemma.kernels.steps import EagerExecutor
 from tests.kernels.cpu.test_experts import HIDDEN, layer
@@ -38,7 +38,8 @@ class Net:
         self.rope = ops.rope(np.cos(angles), np.sin(angles))
         self.experts = layer(ops, ExpertsSpec(4, renormalise=True), shared=True, gated=True)
 
-    def forward(self, ids: Int32Array, plan: Any, kv: Any) -> torch.Tensor:
+    def forward(self, ids: Int32Array, plans: Plans, memory: Memory) -> torch.Tensor:
+        kv, plan = memory.full, plans.full
         ops, x = self.ops, self.ops.embed(self.embedding, ids)
         for number in range(2):
             ops.latent_write(ops.norm_linear(x, self.norm, self.latent), self.latent_norm, self.rope, kv, number, plan)

@@ -264,7 +264,8 @@ class Engine:
     ) -> list[Generation]:
         now = self._loop.clock()
         texts = self.loaded.tokenizer.special_names
-        shown = {token: texts[token] for token in options.get("shown_tokens", ()) if token in texts}
+        tokens = checked(options.get("shown_tokens", ()), Sequence[int], "shown_tokens")
+        shown = {token: texts[token] for token in tokens if token in texts}
         states = [self._state(request, options.get("grammar"), shown, now) for request in requests]
         for state in states:
             state.sequence.retained = None if hold is None else hold.retained

@@ -296,3 +296,7 @@ def test_engines_that_cannot_be_are_refused_by_name(tiny_loaded, monkeypatch, op
     with pytest.raises(InvalidRequest) as refused:
         Engine("tiny.gguf", **options)
     assert refused.value.param == param
+
+
+def test_a_number_stands_for_a_list_of_one(engine):
+    assert engine.generate("ab", max_tokens=1, shown_tokens=257, marks_at=1, stop_token_ids=3).finish_reason == "length"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 from contextlib import suppress
 from typing import Annotated, Any, Literal
@@ -57,6 +58,7 @@ def engine(loaded):
 def remote(engine):
     with live_server(engine) as live, stemma.connect(live.url) as remote:
         yield remote
+        gc.collect()  # states that nobody refers to any more hold blocks until they are found
         wait_until(lambda: is_idle(engine))
 
 

@@ -22,7 +22,7 @@ from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I32, I64, Code, 
 from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.machine.words import read_words, set_words
 from stemma.kernels.cpu.rows.gates import silu
-from stemma.kernels.cpu.states.slots import LANES, PIECES, padded
+from stemma.kernels.cpu.states.slots import LANES, PIECES, addresses, padded
 from stemma.kernels.weights import StoredWeight, dequantize
 
 CONV = ("weights", "bias", "zeros", "channels")
@@ -51,7 +51,7 @@ def make_conv(weight: StoredWeight, bias: StoredWeight | None) -> CpuConv:
     if bias is not None:
         added[0, :channels] = dequantize(bias).numpy()
     arrays: tuple[npt.NDArray[np.float32], ...] = (weights, added, zeros)
-    words = np.array([*(array.ctypes.data for array in arrays), channels], dtype=np.int64)
+    words = np.array([*addresses(arrays), channels], dtype=np.int64)
     return CpuConv(taps, words.ctypes.data, (words, *arrays))
 
 

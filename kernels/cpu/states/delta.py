@@ -15,7 +15,7 @@ from llvmlite import ir
 from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, Code, Value
 from stemma.kernels.cpu.machine.words import read_words
 from stemma.kernels.cpu.states.lanes import counts_of, load_lanes, sigmoid, softplus, store_lanes
-from stemma.kernels.cpu.states.slots import LANES, padded
+from stemma.kernels.cpu.states.slots import LANES, addresses, padded
 from stemma.kernels.cpu.states.walk import SUMS, Kernels, Panel, Sizes, add_walk, prepared_tokens, rows_of
 from stemma.kernels.states import DeltaRuleSpec
 from stemma.kernels.weights import StoredWeight, dequantize
@@ -51,7 +51,7 @@ def numbers_of_heads(weight: StoredWeight) -> np.ndarray[Any, np.dtype[np.float6
 def make_delta(spec: DeltaRuleSpec, decay: StoredWeight, dt_bias: StoredWeight) -> CpuDelta:
     given = -np.exp(numbers_of_heads(decay)), numbers_of_heads(dt_bias)
     arrays = tuple(array.astype(np.float32) for array in given)
-    words = np.array([array.ctypes.data for array in arrays], dtype=np.int64)
+    words = np.array(addresses(arrays), dtype=np.int64)
     return CpuDelta(spec, sizes_of(spec), words.ctypes.data, (words, *arrays))
 
 

@@ -12,7 +12,7 @@ from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, Value
 from stemma.kernels.cpu.machine.words import read_words
 from stemma.kernels.cpu.states.delta import numbers_of_heads
 from stemma.kernels.cpu.states.lanes import counts_of, load_lanes, softplus, store_lanes
-from stemma.kernels.cpu.states.slots import LANES, padded
+from stemma.kernels.cpu.states.slots import LANES, addresses, padded
 from stemma.kernels.cpu.states.walk import SUMS, Kernels, Panel, Sizes, add_walk, prepared_tokens, rows_of
 from stemma.kernels.states import Mamba2Spec
 from stemma.kernels.weights import StoredWeight
@@ -41,7 +41,7 @@ def make_scan(spec: Mamba2Spec, decay: StoredWeight, skip: StoredWeight, dt_bias
     given = -np.exp(numbers_of_heads(decay)), numbers_of_heads(dt_bias), numbers_of_heads(skip)
     limits = np.array([spec.low]), np.array([spec.high])
     arrays = tuple(array.astype(np.float32) for array in (*given, *limits))
-    words = np.array([array.ctypes.data for array in arrays], dtype=np.int64)
+    words = np.array(addresses(arrays), dtype=np.int64)
     return CpuScan(spec, sizes_of(spec), words.ctypes.data, (words, *arrays))
 
 

@@ -10,7 +10,7 @@ A head's panels evolve each by itself, so one stays in the nearest cache while a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,11 @@ class CpuStatePlan:
     memory: tuple[Array, ...]
 
 
+def addresses(arrays: Iterable[Array]) -> list[int]:
+    """Where they stand, for words."""
+    return [array.ctypes.data for array in arrays]
+
+
 def padded(count: int) -> int:
     """Up to whole vectors."""
     return -(-count // LANES) * LANES
@@ -87,7 +92,7 @@ def allocate(shape: StateShape) -> CpuStates:
 def make_plan(metadata: StateMetadata) -> CpuStatePlan:
     given = metadata.rows, metadata.starts, metadata.sources, metadata.targets
     arrays = tuple(np.ascontiguousarray(array, dtype=np.int32) for array in given)
-    words = np.array([*(array.ctypes.data for array in arrays), len(metadata.rows) - 1], dtype=np.int64)
+    words = np.array([*addresses(arrays), len(metadata.rows) - 1], dtype=np.int64)
     return CpuStatePlan(words.ctypes.data, words, arrays)
 
 

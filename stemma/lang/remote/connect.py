@@ -99,7 +99,7 @@ class Remote:
 
     @property
     def has_marks(self) -> bool:
-        """The server finds the places itself."""
+        """Places are not told over HTTP: there, the second that comes leaves a mark where the first was left."""
         return False
 
     # Generating ----------------------------------------------------------------

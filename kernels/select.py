@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import torch
 
 from stemma.kernels.cpu.attention.kv_dtypes import KV_DTYPES
-from stemma.kernels.cpu.machine.target import UnsupportedCPU, host_target
+from stemma.kernels.cpu.machine.target import UnknownTarget, UnsupportedCPU, host_target
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.ops import Ops
 from stemma.kernels.reference import ReferenceOps
@@ -69,6 +69,8 @@ def _fastest(device: str, dtype: str) -> str:
     except UnsupportedCPU as error:
         log.warning("running on the slow reference kernels: %s", error)
         return "reference"
+    except UnknownTarget as error:
+        raise UnknownBackend(str(error)) from error
     return "cpu"
 
 
@@ -84,6 +86,8 @@ def _cpu(device: str, dtype: str, kv_dtype: str) -> Ops:
         return CpuOps(kv_dtype=kv_dtype)
     except UnsupportedCPU as error:
         raise UnknownBackend(f"{error}; use backend='reference'") from error
+    except UnknownTarget as error:
+        raise UnknownBackend(str(error)) from error
 
 
 def _triton(device: str, dtype: str, kv_dtype: str) -> Ops:

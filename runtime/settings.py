@@ -1,4 +1,5 @@
-"""This process's environment, for programs that it starts. What Stemma itself reads of it: `stemma/cache_folder.py`."""
+"""This process's environment, for programs that it starts. What Stemma itself reads of it:
+`stemma/cache_folder.py` and `kernels/cpu/machine/target.py`."""
 
 from __future__ import annotations
 

@@ -37,3 +37,10 @@ def test_a_machine_without_vectors_gets_the_reference_and_is_told(
 def test_what_there_is_not_is_refused(options: dict[str, str]) -> None:
     with pytest.raises(UnknownBackend):
         select_ops(**options)
+
+
+def test_a_target_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEMMA_TARGET", "abacus")
+    for backend in ("auto", "cpu"):
+        with pytest.raises(UnknownBackend, match="STEMMA_TARGET=abacus"):
+            select_ops(backend=backend)

@@ -1,12 +1,14 @@
 """What this machine can do, found before anything is compiled, and the one operation that each machine spells its own
 way: the dot product of bytes.
 
-LLVM aborts the process when it meets an instruction the machine lacks, so a target is chosen from the flags alone.
+LLVM aborts the process when it meets an instruction the machine lacks, so a target is chosen from the flags alone. The
+environment variable STEMMA_TARGET names a lesser one, for a look at what other machines get.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -23,6 +25,10 @@ ARCH_PRCTL, REQUEST, TILE_DATA = 158, 0x1023, 18
 
 class UnsupportedCPU(RuntimeError):
     """This machine has none of the instruction sets the compiled kernels are written for."""
+
+
+class UnknownTarget(ValueError):
+    """STEMMA_TARGET names an instruction set that does not exist, or that this machine lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +174,11 @@ X86_FLAGS = {  # best first: what LLVM calls the flags each needs
 }
 
 
-def choose(machine: str, flags: Mapping[str, bool], cpu: str, triple: str) -> Target:
-    """The best instruction set among `flags` (LLVM's names). Raises UnsupportedCPU."""
+def choose(machine: str, flags: Mapping[str, bool], cpu: str, triple: str, wanted: str | None = None) -> Target:
+    """The best instruction set among `flags` (LLVM's names), or the one that is wanted. Raises UnsupportedCPU, and
+    UnknownTarget if what is wanted is none, or is not among them."""
+    if wanted:
+        flags = _flags_of(wanted, machine, flags)
     if machine.lower() in ("arm64", "aarch64"):
         if not (flags.get("dotprod") or "apple" in cpu or "darwin" in triple):
             raise UnsupportedCPU("the CPU lacks the dot-product instructions (FEAT_DotProd)")
@@ -179,6 +188,18 @@ def choose(machine: str, flags: Mapping[str, bool], cpu: str, triple: str) -> Ta
             if all(flags.get(flag) for flag in needed):
                 return Target(name, triple, "x86-64-v3", _features(needed), 24 if "avx512f" in needed else 6)
     raise UnsupportedCPU(f"the CPU ({machine}) has neither AVX2 with FMA and F16C nor NEON with dot products")
+
+
+def _flags_of(wanted: str, machine: str, flags: Mapping[str, bool]) -> Mapping[str, bool]:
+    """The flags that lead to this target."""
+    if machine.lower() in ("arm64", "aarch64"):
+        if wanted != "neon":
+            raise UnknownTarget(f"STEMMA_TARGET={wanted} is no target of this CPU ({machine}), which has neon alone")
+        return flags
+    has = [name for name, needed in X86_FLAGS.items() if all(flags.get(flag) for flag in needed)]
+    if wanted not in has:
+        raise UnknownTarget(f"STEMMA_TARGET={wanted} is no target of this CPU, which has {', '.join(has) or 'none'}")
+    return dict.fromkeys(X86_FLAGS[wanted], True)
 
 
 def _features(needed: tuple[str, ...]) -> str:
@@ -199,7 +220,7 @@ def _matrix_unit_granted() -> bool:
 
 
 def host_target() -> Target:
-    """The target of this machine. Raises UnsupportedCPU."""
+    """The target of this machine, or the one that STEMMA_TARGET names. Raises UnsupportedCPU, UnknownTarget."""
     flags = dict(llvm.get_host_cpu_features())
     flags["amx-tile"] = flags.get("amx-tile", False) and _matrix_unit_granted()
-    return choose(platform.machine(), flags, llvm.get_host_cpu_name(), llvm.get_default_triple())
+    return choose(platform.machine(), flags, llvm.get_host_cpu_name(), llvm.get_default_triple(), os.environ.get("STEMMA_TARGET"))

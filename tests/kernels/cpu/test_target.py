@@ -31,6 +31,28 @@ def test_the_best_set_is_chosen(name: str) -> None:
     assert target.choose("x86_64", flags(*target.X86_FLAGS[name]), "any", LINUX).name == name
 
 
+@pytest.mark.parametrize("name", list(target.X86_FLAGS))
+def test_a_lesser_set_can_be_named(name: str) -> None:
+    everything = flags(*(flag for needed in target.X86_FLAGS.values() for flag in needed))
+    named = target.choose("x86_64", everything, "any", LINUX, name)
+    assert named == target.choose("x86_64", flags(*target.X86_FLAGS[name]), "any", LINUX)
+
+
+def test_a_set_that_the_machine_lacks_cannot_be_named() -> None:
+    with pytest.raises(target.UnknownTarget, match="avx512-vnni is no target of this CPU, which has avx2"):
+        target.choose("x86_64", flags(*target.X86_FLAGS["avx2"]), "any", LINUX, "avx512-vnni")
+    with pytest.raises(target.UnknownTarget, match="sse is no target"):
+        target.choose("x86_64", flags(*target.X86_FLAGS["avx2"]), "any", LINUX, "sse")
+    with pytest.raises(target.UnknownTarget, match="neon alone"):
+        target.choose("aarch64", flags("dotprod"), "any", "aarch64-unknown-linux-gnu", "avx2")
+
+
+def test_the_environment_names_the_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    least = target.host_target().name if target.host_target().name == "neon" else "avx2"
+    monkeypatch.setenv("STEMMA_TARGET", least)
+    assert target.host_target().name == least
+
+
 def test_machines_without_vectors_are_refused() -> None:
     with pytest.raises(target.UnsupportedCPU, match="AVX2"):
         target.choose("x86_64", flags("sse4.2", "avx"), "any", LINUX)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from peer_targets import llama_folder
+
 HERE = Path(__file__).parent
 STORE = Path.home() / ".cache" / "stemma-bench"
 START_LIMIT = 400.0
@@ -75,7 +77,7 @@ def interpreter(contender: Contender) -> list[str]:
         (_install_node if is_node else _install_python)(folder, contender.packages)
         (folder / "installed").touch()
     if is_node:  # it finds packages beside the script
-        return ["node", shutil.copy(HERE / "peer_workers" / contender.script, folder)]
+        return ["node", shutil.copy(HERE / "peer_workers" / contender.script, llama_folder(folder))]
     return [str(folder / "bin" / "python"), str(HERE / "peer_workers" / contender.script)]
 
 

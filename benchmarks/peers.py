@@ -1,9 +1,11 @@
 """Stemma beside other runtimes on the same model and machine: seven workloads, interleaved, medians of several rounds.
 
     python benchmarks/peers.py --json peers.json [--rounds 3] [--only W1,W3] [--peers llama.cpp,openvino] [--limit 60]
+                               [--target avx512-vnni|avx2|...]
 
 Each peer is installed from a package index into an environment of its own and runs as a process (`peer_contenders.py`);
 one that cannot be had, is wrong, or is slower than --limit seconds in a workload is left out, and the table says so.
+--target caps everybody's instruction set (`peer_targets.py`); every row names the one it was measured on.
 W6 is run without and with jump-forward; "W1 bf16" compares those with bfloat16 weights. Besides the speed-ups:
 `peak_rss_mb` of W1 alone (the peer is llama.cpp plus what importing torch costs).
 """
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from peer_contenders import LLAMA, LLAMA_SERVER, PEERS, STEMMA, STEMMA_BF16, Contender, TooSlow, Worker
+from peer_targets import limit_to
 from peer_workloads import Wave, Workloads, check
 
 from stemma.runtime.model.pull import default_model
@@ -172,7 +175,10 @@ def main() -> None:
     parser.add_argument("--only", default=ALL)
     parser.add_argument("--peers", default=",".join(peer.name for peer in PEERS))
     parser.add_argument("--limit", type=float, default=60.0, help="seconds of a workload after which a peer is out")
+    parser.add_argument("--target", help="the instruction set that all are held to")
     options = parser.parse_args()
+    target = limit_to(options.target)
+    print(f"target {target}{', all held to it' if options.target else ''}")
     model = default_model()
     chosen = [peer for peer in PEERS if peer.name in options.peers.split(",")]
     race = Race([STEMMA, STEMMA_BF16, *chosen], model)
@@ -185,7 +191,9 @@ def main() -> None:
     for name, reason in race.left_out.items():
         print(f"left out: {name}: {reason}")
     if options.json:
-        options.json.write_text(json.dumps({"rows": rows, "left_out": race.left_out}, indent=1))
+        held = {"target": target, "capped": bool(options.target)}
+        named = {"rows": [row | held for row in rows], "left_out": race.left_out}
+        options.json.write_text(json.dumps(named, indent=1))
 
 
 if __name__ == "__main__":

@@ -223,4 +223,6 @@ def host_target() -> Target:
     """The target of this machine, or the one that STEMMA_TARGET names. Raises UnsupportedCPU, UnknownTarget."""
     flags = dict(llvm.get_host_cpu_features())
     flags["amx-tile"] = flags.get("amx-tile", False) and _matrix_unit_granted()
-    return choose(platform.machine(), flags, llvm.get_host_cpu_name(), llvm.get_default_triple(), os.environ.get("STEMMA_TARGET"))
+    return choose(
+        platform.machine(), flags, llvm.get_host_cpu_name(), llvm.get_default_triple(), os.environ.get("STEMMA_TARGET")
+    )

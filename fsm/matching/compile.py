@@ -5,13 +5,12 @@ from __future__ import annotations
 from stemma.fsm.errors import FormError
 from stemma.fsm.kernels.tables import Limits
 from stemma.fsm.matching.grammar import CompiledGrammar
+from stemma.fsm.matching.place import DEAD_END
 from stemma.fsm.matching.special_tokens import settled
 from stemma.fsm.syntax import ast
 from stemma.fsm.syntax.rule_facts import is_impossible
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
 from stemma.fsm.work import work_limit
-
-DEAD_END = 0  # the configuration in which nothing may go on
 
 
 def compile(form: ast.GrammarSpec | ast.Grammar, vocabulary: Vocabulary, limits: Limits = Limits()) -> CompiledGrammar:  # noqa: B008

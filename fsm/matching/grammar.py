@@ -19,12 +19,12 @@ from stemma.fsm.errors import FormError
 from stemma.fsm.kernels.tables import Int64s, Limits
 from stemma.fsm.matching.mask_cache import MaskCache, Words
 from stemma.fsm.matching.masking import Masking
+from stemma.fsm.matching.place import DEAD_END, Place, Places, end_of
 from stemma.fsm.syntax import ast
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
 from stemma.fsm.work import work_limit
 
 END = -1
-MAX_STEPS = 1 << 18
 MAX_SPANS = 64
 BYTES_OF_AN_ENTRY = 250  # of a dict: its key, its value and their place
 
@@ -54,10 +54,10 @@ class CompiledGrammar:
         self._successor: CompiledGrammar | None = None
         self.automaton = Automaton(self._grammar, limits)
         self._cache = MaskCache(vocabulary.num_words)
+        self.places = Places(vocabulary.num_words)
         self._masking = Masking(self.automaton, vocabulary, self._cache)
         self._jump_edges: dict[int, JumpEdge] = {}
         self._completion = ShortestCompletion(self.automaton)
-        self._steps: dict[tuple[int, int], int] = {}
         self.jumps: dict[tuple[int, bytes], Forced] = {}  # filled by `jump`
 
     @property
@@ -67,7 +67,7 @@ class CompiledGrammar:
     @property
     def num_bytes(self) -> int:
         """About how much memory this takes by now: it grows with what is visited, up to the limits."""
-        remembered = (len(self._steps) + len(self._jump_edges) + len(self.jumps)) * BYTES_OF_AN_ENTRY
+        remembered = (len(self._jump_edges) + len(self.jumps)) * BYTES_OF_AN_ENTRY + self.places.num_bytes
         successor = self._successor.num_bytes if self._successor is not None else 0
         return self.automaton.num_bytes + self._cache.num_bytes + remembered + successor
 
@@ -81,30 +81,49 @@ class CompiledGrammar:
                 successor = self._successor = CompiledGrammar(self._grammar, self.vocabulary, self._limits)
             return successor
 
+    def place(self, config: int) -> Place:
+        """What is known of a configuration."""
+        with self._lock:
+            return self.places.at(config)
+
     def mask(self, config: int) -> Words:
         """The tokens allowed at `config`, a bit each, read only: bit i & 31 of word i >> 5."""
-        mask = self._cache.masks.get(config)
+        return self.mask_at(self.place(config))
+
+    def mask_at(self, place: Place) -> Words:
+        """The same of a place: none at an end."""
+        mask = place.mask
         if mask is None:
             with self._lock, work_limit(self._limits.work):
-                mask = self._cache.masks.keep(config, self._computed(config))
+                if place.mask is None:  # nor was it computed while this waited
+                    self.places.keep_mask(place, self._computed(place))
+                mask = place.mask
+        assert mask is not None
         return mask
 
     def step(self, config: int, token: int) -> int:
         """The configuration after `token`, 0 if it is not allowed. End-of-text tokens are the matcher's affair."""
-        key = (config, token)
-        following = self._steps.get(key)
-        if following is None:
-            with self._lock, work_limit(self._limits.work):
-                if len(self._steps) > MAX_STEPS:
-                    self._steps.clear()
-                following = self._steps[key] = self._stepped(config, token)
-        return following
+        return max(self.step_from(self.place(config), token), DEAD_END)
+
+    def step_from(self, place: Place, token: int) -> int:
+        """The key of the place behind `token`, `DEAD_END` if it is not allowed."""
+        key = place.steps.get(token)
+        if key is None:
+            with self._lock:
+                key = self._stepped(place, token)
+                self.places.keep_step(place, token, key)
+        return key
+
+    def is_last(self, place: Place) -> bool:
+        """Whether nothing can follow but the end of text; not where the end cannot come either."""
+        if place.is_last is None:
+            place.is_last = place.is_end or self._ends_at(place.config)
+        return place.is_last
 
     def is_accepting(self, config: int) -> bool:
         return self.automaton.is_accepting(config)
 
-    def ends_at(self, config: int) -> bool:
-        """Whether nothing can follow `config` but the end; not where the end cannot come either."""
+    def _ends_at(self, config: int) -> bool:
         with self._lock:
             automaton = self.automaton
             is_end = automaton.is_accepting(config) and not automaton.row(config).any()
@@ -119,9 +138,13 @@ class CompiledGrammar:
                 edge = self._jump_edges[config] = JumpEdge(*self.automaton.only_way(config))
         return edge
 
-    def leaves_one_way(self, config: int) -> bool:
-        """Whether there is no choice at `config`: the next byte, or the next special token, is known."""
-        return bool(self.jump_edge(config).data) or self.only_special(config) is not None
+    def leaves_one_way(self, place: Place) -> bool:
+        """Whether there is no choice at a place: the next byte, or the next special token, is known."""
+        if place.leaves_one_way is None:
+            config = place.config
+            is_known = not place.is_end and (self.jump_edge(config).data or self.only_special(config) is not None)
+            place.leaves_one_way = bool(is_known)
+        return place.leaves_one_way
 
     def only_special(self, config: int) -> int | None:
         """The special token that must come at `config`, if one must."""
@@ -188,16 +211,26 @@ class CompiledGrammar:
             data.clear()
         return tokens if len(tokens) <= budget else None
 
-    def _stepped(self, config: int, token: int) -> int:
-        if not 0 <= token < self.vocabulary.size:
-            raise ValueError(f"token {token} is outside the vocabulary of {self.vocabulary.size}")
-        data = self.vocabulary.token_bytes[token]
-        if data:
-            return self.automaton.step_bytes(config, data)
-        for symbol in self.automaton.special_symbols(config):
-            if self._special_token(symbol) == token:
-                return self.automaton.step_special(config, symbol)
-        return 0
+    def _stepped(self, place: Place, token: int) -> int:
+        vocabulary, automaton, config = self.vocabulary, self.automaton, place.key
+        if config < 0:
+            return DEAD_END
+        if not 0 <= token < vocabulary.size:
+            raise ValueError(f"token {token} is outside the vocabulary of {vocabulary.size}")
+        octets = vocabulary.octets(token)
+        if len(octets):
+            following = automaton.kernels.step_bytes(automaton.tables, config, octets)
+            if following >= 0:
+                return following
+            with work_limit(self._limits.work):
+                return automaton.step_bytes(config, octets.tobytes())
+        if token in vocabulary.eos_ids and automaton.is_accepting(config):
+            return end_of(config)
+        with work_limit(self._limits.work):
+            for symbol in automaton.special_symbols(config):
+                if self._special_token(symbol) == token:
+                    return automaton.step_special(config, symbol)
+        return DEAD_END
 
     def _special_token(self, symbol: int) -> int:
         text = self.automaton.program.specials[symbol - FIRST_SPECIAL]
@@ -206,13 +239,17 @@ class CompiledGrammar:
             raise FormError(f"the grammar asks for the special token {text!r}, which the vocabulary does not have")
         return token
 
-    def _computed(self, config: int) -> Words:
+    def _computed(self, place: Place) -> Words:
         words = np.zeros(self.vocabulary.num_words, np.uint32)
+        if not place.is_end:
+            self._compute(place.config, words)
+        words.flags.writeable = False
+        return words
+
+    def _compute(self, config: int, words: Words) -> None:
         self._masking.compute(config, words)
         tokens = [self._special_token(symbol) for symbol in self.automaton.special_symbols(config)]
         if self.automaton.is_accepting(config):
             tokens.extend(self.vocabulary.eos_ids)
         for token in tokens:
             words[token >> 5] |= np.uint32(1 << (token & 31))
-        words.flags.writeable = False
-        return words

@@ -1,5 +1,4 @@
-"""Masks that are known: of configurations, of those that others copy, of early iterations; and how much memory they
-take.
+"""Masks that others are made of, as far as they are known: of bases, of early iterations; how much memory they take.
 
 It computes nothing and knows no grammar. What grows beyond its limit is dropped as a whole and computed again.
 """
@@ -49,11 +48,10 @@ class Limited(dict[K, V], Generic[K, V]):
 
 
 class MaskCache:
-    """The masks of one grammar."""
+    """Those of one grammar."""
 
     def __init__(self, num_words: int) -> None:
         self._num_words = num_words
-        self.masks: Limited[int, Words] = Limited(MAX_WORDS // max(num_words, 1) + 1)
         self.bases: Limited[int, Words] = Limited(MAX_OTHERS)
         self.iterations: Limited[IterationKey, IterationMask | None] = Limited(
             MAX_OTHERS
@@ -64,4 +62,4 @@ class MaskCache:
     @property
     def num_bytes(self) -> int:
         iterations = sum(iteration is not None for iteration in self.iterations.values())
-        return (len(self.masks) + len(self.bases) + iterations) * self._num_words * 4
+        return (len(self.bases) + iterations) * self._num_words * 4

@@ -5,57 +5,53 @@ costs nothing and shares it. It computes no mask itself; the grammar does and re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import repeat
+from operator import attrgetter, is_
 
 import numpy as np
 import numpy.typing as npt
 
 from stemma.fsm.matching.grammar import CompiledGrammar, Forced
 from stemma.fsm.matching.jump import WINDOW, forced_tokens
+from stemma.fsm.matching.place import Place
 
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in the output: the configuration there, and the token that led to it."""
-
-    config: int
-    token: int
-    parent: Position | None
-    ended: bool
+Past = tuple[int, Place, "Past"] | None
+"""A token that was consumed, the place before it, and the past of that."""
 
 
 class Matcher:
     """One sequence's state in a compiled grammar."""
 
-    __slots__ = ("_position", "grammar")
+    __slots__ = ("_past", "_place", "grammar")
 
     def __init__(self, grammar: CompiledGrammar) -> None:
         self.grammar = grammar.for_new_sequence()
-        self._position = Position(self.grammar.start, -1, None, False)
+        self._place = self.grammar.place(self.grammar.start)
+        self._past: Past = None
 
     @property
     def config(self) -> int:
         """The configuration of the automaton: the same number is the same future."""
-        return self._position.config
+        return self._place.config
 
     @property
     def is_complete(self) -> bool:
         """Whether the output so far is a whole value: end-of-text is allowed."""
-        return self._position.ended or self.grammar.is_accepting(self._position.config)
+        return self._place.is_end or self.grammar.is_accepting(self._place.config)
 
     @property
     def is_finished(self) -> bool:
         """Whether end-of-text was consumed, or nothing else can follow."""
-        return self._position.ended or self.grammar.ends_at(self._position.config)
+        return self.grammar.is_last(self._place)
 
     @property
     def tokens(self) -> list[int]:
         """The tokens consumed, first to last."""
         tokens = []
-        position: Position | None = self._position
-        while position is not None and position.parent is not None:
-            tokens.append(position.token)
-            position = position.parent
+        past = self._past
+        while past is not None:
+            token, _, past = past
+            tokens.append(token)
         return tokens[::-1]
 
     @property
@@ -66,39 +62,33 @@ class Matcher:
 
     def mask_into(self, row: npt.NDArray[np.uint32]) -> None:
         """Write the mask of the tokens allowed next into `row` (ceil(vocabulary / 32) words)."""
-        if self._position.ended:
-            row[:] = 0
-        else:
-            row[:] = self.grammar.mask(self._position.config)
+        row[:] = self.grammar.mask_at(self._place)
 
     def advance(self, token: int) -> bool:
         """Consume `token`; False, and nothing changes, if it is not allowed here."""
-        position = self._position
-        if position.ended:
+        place = self._place
+        key = place.steps.get(token)
+        if key is None:
+            key = self.grammar.step_from(place, token)
+        if not key:
             return False
-        if token in self.grammar.vocabulary.eos_ids and self.grammar.is_accepting(position.config):
-            self._position = Position(position.config, token, position, True)
-            return True
-        config = self.grammar.step(position.config, token)
-        if not config:
-            return False
-        self._position = Position(config, token, position, False)
+        self._past = (token, place, self._past)
+        self._place = self.grammar.places[key]
         return True
 
     def rollback(self, num_tokens: int) -> None:
         """Take back the last `num_tokens` tokens."""
-        position = self._position
+        place, past = self._place, self._past
         for _ in range(num_tokens):
-            if position.parent is None:
+            if past is None:
                 raise ValueError(f"cannot roll back {num_tokens} tokens: there are only {len(self.tokens)}")
-            position = position.parent
-        self._position = position
+            _, place, past = past
+        self._place, self._past = place, past
 
     def fork(self) -> Matcher:
         """Another matcher at the same place; both go on independently."""
         other = Matcher.__new__(Matcher)
-        other.grammar = self.grammar
-        other._position = self._position
+        other.grammar, other._place, other._past = self.grammar, self._place, self._past
         return other
 
     def shortest_completion(self, budget: int = 4096) -> list[int] | None:
@@ -107,31 +97,36 @@ class Matcher:
         To end in time with n tokens left: as long as the completion fits, sample; when the completion after a sampled
         token would no longer fit in what is left, take the token back and follow the completion before it.
         """
-        if self._position.ended:
-            return []
-        return self.grammar.shortest_completion(self._position.config, budget)
+        return [] if self._place.is_end else self.grammar.shortest_completion(self._place.config, budget)
 
     def forced(self) -> Forced:
         """The tokens that must come next. Without the vocabulary's `tokenize` there are none."""
-        position = self._position
-        if position.ended or not self.grammar.leaves_one_way(position.config):
+        if not self.grammar.leaves_one_way(self._place):
             return Forced([], [])
+        token_bytes = self.grammar.vocabulary.token_bytes
         pieces: list[bytes] = []
-        size = 0
-        here: Position | None = position
-        while here is not None and here.parent is not None and size < WINDOW:
-            piece = self.grammar.vocabulary.token_bytes[here.token]
+        size, past = 0, self._past
+        while past is not None and size < WINDOW:
+            token, _, past = past
+            piece = token_bytes[token]
             if not piece:
-                here = None
+                past = None
                 break
             pieces.append(piece)
             size += len(piece)
-            here = here.parent
-        is_whole = here is None or here.parent is None
-        return forced_tokens(self.grammar, position.config, b"".join(reversed(pieces)), is_whole)
+        return forced_tokens(self.grammar, self._place.config, b"".join(reversed(pieces)), past is None)
+
+
+MASK_OF = attrgetter("_place.mask")
 
 
 def fill_masks(matchers: Sequence[Matcher], rows: npt.NDArray[np.uint32]) -> None:
-    """Write the mask of each matcher into its row of `rows` (matchers, ceil(vocabulary / 32))."""
-    for matcher, row in zip(matchers, rows, strict=True):
-        matcher.mask_into(row)
+    """Write the mask of each matcher into its row of `rows` (matchers, ceil(vocabulary / 32)). Those that are known are
+    copied all at once."""
+    if len(rows) != len(matchers):
+        raise ValueError(f"rows: one for each of the {len(matchers)} matchers, not {len(rows)}")
+    masks = list(map(MASK_OF, matchers))
+    if any(map(is_, masks, repeat(None))):
+        masks = [matcher.grammar.mask_at(matcher._place) for matcher in matchers]
+    if masks:
+        rows[:] = masks

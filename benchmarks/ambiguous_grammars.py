@@ -21,7 +21,6 @@ from fsm_vocabularies import vocabulary_49k
 
 from stemma.fsm import Matcher, Vocabulary, compile
 from stemma.fsm.ebnf import EBNF
-from stemma.fsm.kernels.loader import loader
 
 MEASURED = 50  # tokens
 
@@ -104,7 +103,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     vocabulary = vocabulary_49k(options.gguf).vocabulary()
-    loader().wait()
     rows = []
     print(f"{'case':36}{'ours us':>10}{'plain us':>10}{'ratio':>8}")
     for name, case in CASES.items():

@@ -251,7 +251,7 @@ def serve(pipe: Any, name: str, vocabulary: str, gguf: Path) -> None:
     from fsm_engines import ENGINES
     from fsm_vocabularies import vocabulary_49k, vocabulary_128k
 
-    from stemma.fsm.kernels.loader import loader
+    from stemma.fsm.kernels.loader import kernels
 
     file = vocabulary_49k(gguf) if vocabulary == "49k" else vocabulary_128k()
     encoder = file.tokenizer()
@@ -261,7 +261,7 @@ def serve(pipe: Any, name: str, vocabulary: str, gguf: Path) -> None:
 
     engine = ENGINES[name](file)
     if name == "stemma":
-        loader().wait()
+        kernels()
     row = np.zeros((len(file.token_bytes()) + 31) // 32, np.uint32)
     first = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
     measure_schema(engine, {"id": "", "schema": first, "valid": [{"a": "b"}], "invalid": []}, encode, Tally(), row)

@@ -13,6 +13,7 @@ before anything is timed.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import pickle
@@ -82,12 +83,12 @@ def serve() -> None:
     from stemma.fsm.json_schema import JSONSchema
 
     try:
-        from stemma.fsm.kernels.loader import loader
-    except ImportError:  # where the kernels were one file
-        from stemma.fsm.kernels import loader
+        from stemma.fsm.kernels.loader import kernels as ready
+    except ImportError:  # where numba compiled them in a thread
+        ready = importlib.import_module("stemma.fsm.kernels.loader").loader().wait
 
     assert stemma.fsm.__file__.startswith(folder), (stemma.fsm.__file__, folder)
-    loader().wait()
+    ready()
     vocabulary = Vocabulary(token_bytes, {"<eos>": eos}, [eos])
     clock, compiled = time.thread_time, None
     row = np.zeros(-(-len(token_bytes) // 32), dtype=np.uint32)

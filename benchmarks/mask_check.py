@@ -25,7 +25,6 @@ import llguidance
 
 from stemma.fsm import FormError, LimitError, Vocabulary, compile
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.kernels.loader import loader
 
 CHECKS = Path(__file__).resolve().parent.parent / "tests" / "test_real_vocabulary.py"
 COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
@@ -77,7 +76,6 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     from fsm_vocabularies import vocabulary_49k, vocabulary_128k
 
     check = checks()
-    loader().wait()
     lines = [json.loads(text) for text in arguments.data.read_text().splitlines() if text.strip()]
     lines = lines[:: max(1, len(lines) // arguments.schemas)] if arguments.schemas else lines
     rows: list[dict[str, Any]] = []

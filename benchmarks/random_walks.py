@@ -29,7 +29,6 @@ import numpy as np
 
 from stemma.fsm import FormError, Matcher, Vocabulary, compile
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.kernels.loader import loader
 from stemma.fsm.languages.lint import lint
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "tests" / "fsm" / "random_schemas.py"
@@ -139,7 +138,6 @@ def main() -> None:
     parser.add_argument("--walks", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    loader().wait()
     byte_vocabulary, wrong = vocabulary(), 0
     lines = map(json.loads, arguments.data.read_text().splitlines()) if arguments.data else iter(())
     known = [(line["id"], line["schema"]) for line in lines]

@@ -128,8 +128,6 @@ def run(arguments: argparse.Namespace) -> None:
     from fsm_engines import ENGINES, Stemma
     from fsm_vocabularies import vocabulary_128k
 
-    from stemma.fsm.kernels.loader import loader
-
     file = vocabulary_128k()
     encoder = file.tokenizer()
 
@@ -137,7 +135,6 @@ def run(arguments: argparse.Namespace) -> None:
         return list(encoder.encode(text, add_special_tokens=False).ids)
 
     engines = [Stemma(file), *(ENGINES[name](file) for name in arguments.peers)]
-    loader().wait()
     rows = []
     if arguments.data:
         cases = [json.loads(line) for line in arguments.data.read_text().splitlines() if line.strip()]

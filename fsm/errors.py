@@ -62,7 +62,7 @@ class GrammarLimit(GrammarError, LimitError):
 
 
 class KernelsFailed(RuntimeError):
-    """The automaton's kernels cannot be compiled here, for the reason that is its cause. Plain Python works without."""
+    """A kernel says what the compiler of kernels does not know: the message has the line."""
 
 
 def shortened(text: str, limit: int = 200) -> str:

@@ -14,7 +14,6 @@ import pytest
 
 from stemma import cache_folder as cache
 from stemma.cache_folder import cache_folder
-from stemma.fsm.kernels import loader as kernels
 from stemma.fsm.vocabulary.disk_cache import DiskCache
 from stemma.kernels.cpu.machine import compile
 from stemma.runtime.model.pull import DEFAULT, default_model
@@ -151,50 +150,6 @@ def test_damaged_tables_are_made_again(monkeypatch, tmp_path):
         assert loaded is None or "x" not in loaded or np.array_equal(loaded["x"], np.arange(100))
     store.save("a", {"x": np.arange(100)})
     assert np.array_equal(store.load("a")["x"], np.arange(100))
-
-
-def test_damaged_kernels_of_numba_go(tmp_path):
-    folder = tmp_path / "kernels"
-    for damage in (b"", b"cod", b"xode"):
-        (folder / "sub").mkdir(parents=True, exist_ok=True)
-        (folder / "sub" / "a.nbc").write_bytes(b"code")
-        with kernels.kept(folder):
-            assert (folder / "sub" / "a.nbc").exists()
-        with kernels.kept(folder):
-            assert (folder / "sub" / "a.nbc").exists()
-        (folder / "sub" / "a.nbc").write_bytes(damage)
-        with kernels.kept(folder):
-            assert not (folder / "sub" / "a.nbc").exists()
-
-
-def test_what_a_killed_process_added_does_no_harm_to_kernels(tmp_path):
-    """Compilation takes minutes: whoever is killed meanwhile must not cost the next one what was sealed before."""
-    folder = tmp_path / "kernels"
-    (folder / "one").mkdir(parents=True)
-    (folder / "one" / "a.nbc").write_bytes(b"code")
-    with kernels.kept(folder):
-        pass
-    (folder / "another").mkdir()
-    (folder / "another" / "b.nbc").write_bytes(b"code")
-    with kernels.kept(folder):
-        assert (folder / "one" / "a.nbc").exists()
-        assert (folder / "another" / "b.nbc").exists()
-    (folder / "one" / "a.nbc").unlink()
-    with kernels.kept(folder):
-        assert not (folder / "another").exists()
-
-
-def test_kernels_that_cannot_be_kept_are_compiled_all_the_same(monkeypatch, caplog, tmp_path):
-    monkeypatch.setenv("STEMMA_CACHE", str(tmp_path / "cache"))
-
-    def compile_them(keeps=True):
-        if keeps:
-            raise EOFError("Ran out of input")
-        return "compiled"
-
-    monkeypatch.setattr(kernels, "compile_kernels", compile_them)
-    assert kernels.KernelLoader().wait() == "compiled"
-    assert "anew" in caplog.text
 
 
 def test_the_environment_is_read_in_one_place():

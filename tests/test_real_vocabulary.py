@@ -20,7 +20,6 @@ import pytest
 from stemma.fsm import CompiledGrammar, Matcher, Vocabulary, compile
 from stemma.fsm.choices import Choices
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.kernels.loader import loader
 from stemma.fsm.matching.jump import WINDOW, forced_tokens
 from stemma.fsm.regex import Regex
 from stemma.fsm.structural_tags import StructuralTags, Tag
@@ -194,7 +193,6 @@ def tokenizer(gguf: Path) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
-    loader().wait()
     return make_vocabulary(tokenizer, [tokenizer.special["<|im_end|>"]])
 
 

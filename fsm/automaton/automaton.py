@@ -17,7 +17,7 @@ import numpy as np
 
 from stemma.fsm.automaton.program import FIRST_SPECIAL, RETURN_STATE, Program
 from stemma.fsm.kernels.columns import CONFIG, COUNT, STACK_BITS, STATE, is_filled, start_of
-from stemma.fsm.kernels.loader import PLAIN_KERNELS, KernelLoader, Kernels, loader
+from stemma.fsm.kernels.loader import kernels
 from stemma.fsm.kernels.tables import (
     RANGE,
     Int32s,
@@ -40,8 +40,7 @@ class Automaton:
 
     def __init__(self, grammar: ast.Grammar, limits: Limits = Limits()) -> None:  # noqa: B008 - immutable
         self._limits = limits
-        self._loader: KernelLoader = loader()
-        self._kernels = PLAIN_KERNELS
+        self.kernels = kernels()
         self.program = Program(grammar, limits)
         self.tables = new_tables(limits)
         self._num_states = 0
@@ -51,13 +50,6 @@ class Automaton:
         for rule, entry in self.program.built.items():
             self.tables.rules[rule] = entry
         self.start = self._start_at(self.program.start)
-
-    @property
-    def kernels(self) -> Kernels:
-        """The compiled kernels as soon as they are ready, plain ones until then."""
-        if self._kernels is PLAIN_KERNELS and self._loader.compiled is not None:
-            self._kernels = self._loader.compiled.automaton
-        return self._kernels
 
     @property
     def num_bytes(self) -> int:
@@ -106,9 +98,8 @@ class Automaton:
 
     def step_bytes(self, config: int, data: bytes) -> int:
         """The configuration after all of `data`; 0 if it is not allowed."""
-        octets = np.frombuffer(bytearray(data), np.uint8)
         step_bytes = self.kernels.step_bytes
-        while (following := step_bytes(self.tables, config, octets)) < 0:
+        while (following := step_bytes(self.tables, config, data)) < 0:
             self.provide()
         return following
 

@@ -12,9 +12,6 @@ the same with any continuation. Kernels; they need the automaton for what may fo
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
 from stemma.fsm.kernels.columns import PATH, SPAN
 from stemma.fsm.kernels.jit import helper
 from stemma.fsm.kernels.rows import ensure_row
@@ -63,9 +60,7 @@ def reads_any(t: Tables, trie: Trie, path: Int64s, node: int, config: int) -> in
 
 
 @helper
-def find_boundaries(
-    t: Tables, trie: Trie, path: Int64s, text: npt.NDArray[np.uint8], config: int, spanned: Int64s
-) -> bool:
+def find_boundaries(t: Tables, trie: Trie, path: Int64s, text: bytes, config: int, spanned: Int64s) -> bool:
     """Mark in `spanned` (len(text) + 1) each place that a token can span, given that `config` reads what follows."""
     spanned[:] = 0
     length = len(text)
@@ -74,7 +69,7 @@ def find_boundaries(
         end = start
         position = start
         while position < length and node >= 0:
-            node = child_of(trie, node, int(text[position]))
+            node = child_of(trie, node, text[position])
             if node >= 0:
                 position += 1
                 if trie.key[node] >= 0:
@@ -119,9 +114,7 @@ def spans_below(
 
 
 @helper
-def find_spans(
-    t: Tables, trie: Trie, path: Int64s, text: npt.NDArray[np.uint8], config: int, cuts: Int64s, spans: Int64s
-) -> int:
+def find_spans(t: Tables, trie: Trie, path: Int64s, text: bytes, config: int, cuts: Int64s, spans: Int64s) -> int:
     """Write to `spans` (start, token) the tokens of two bytes and more that `text` may hold, given that `config` reads
     what follows, but for those that go on behind `text` with a byte in `cuts`. Returns how many; -1 if rules or room
     are missing. Where there are too many, the last one has token -1: any may begin there or later."""
@@ -131,7 +124,7 @@ def find_spans(
         node = 0
         position = start
         while position < len(text) and node >= 0:
-            node = child_of(trie, node, int(text[position]))
+            node = child_of(trie, node, text[position])
             position += 1
             if node >= 0 and trie.key[node] >= 0 and position > start + 1:
                 if count == room:

@@ -111,7 +111,7 @@ def same_items(t: Tables, config: int, number: int) -> bool:
     if t.configs[config, CONFIG.size] != number or t.configs[config, CONFIG.accepting] != t.counts[COUNT.accepting]:
         return False
     first = t.configs[config, CONFIG.first]
-    for i in range(number):  # noqa: SIM110 - a loop that numba compiles
+    for i in range(number):  # noqa: SIM110 - a loop that is compiled
         if t.items[first + i] != t.pending[i]:
             return False
     return True

@@ -12,9 +12,9 @@ from stemma.fsm.kernels.tables import Int64s
 
 @helper
 def hash_three(first: int, second: int, third: int) -> int:
-    value = first * 0x9E3779B1 & LOW_BITS
-    value = (value ^ second) * 0x85EBCA6B & LOW_BITS
-    value = (value ^ third) * 0xC2B2AE35 & LOW_BITS
+    value = int(first) * 0x9E3779B1 & LOW_BITS  # what is read from an array may have 32 bits
+    value = (value ^ int(second)) * 0x85EBCA6B & LOW_BITS
+    value = (value ^ int(third)) * 0xC2B2AE35 & LOW_BITS
     return value ^ (value >> 15)
 
 

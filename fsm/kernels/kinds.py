@@ -55,7 +55,7 @@ Found = tuple[int, int, int, int, int, int, int, int, int, int]
 
 @helper
 def classification_of(kind: int, base: int, strays: int, counter: Counter, repetition: Repetition) -> Found:
-    """The fields of a `Classification`, as a plain tuple: numba hands it over in a third of the time."""
+    """The fields of a `Classification`, as a plain tuple: that is all a caller needs."""
     _, remaining, free, step_byte = counter
     earlier, repeat, parent, left = repetition
     return kind, base, strays, remaining, free, step_byte, earlier, repeat, parent, left
@@ -274,7 +274,7 @@ def reads_inside(t: Tables, state: int, inside: Int64s) -> bool:
 def any_inside(inside: Int64s, low: int, high: int) -> bool:
     if low > 255:
         return False
-    for byte in range(min(low, 128), min(high, 128) + 1):  # noqa: SIM110 - a loop that numba compiles
+    for byte in range(min(low, 128), min(high, 128) + 1):  # noqa: SIM110 - a loop that is compiled
         if inside[byte]:
             return True
     return False
@@ -327,7 +327,7 @@ def ends_alike(t: Tables, config: int, inside: Int64s, frame: int, free: int, by
 
 @helper
 def no_item_reads(t: Tables, config: int, inside: Int64s) -> bool:
-    for byte in range(256):  # noqa: SIM110 - a loop that numba compiles
+    for byte in range(256):  # noqa: SIM110 - a loop that is compiled
         if inside[min(byte, 128)] and t.rows[config, byte]:
             return False
     return True

@@ -15,20 +15,13 @@ so in `counts` and is asked again. Never raises, never allocates.
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
 from stemma.fsm.kernels.call_nodes import resolve_nodes
 from stemma.fsm.kernels.closure import begin_set, close_over
 from stemma.fsm.kernels.columns import COUNT
 from stemma.fsm.kernels.configurations import add_all_steps, intern_pending
 from stemma.fsm.kernels.jit import helper
 from stemma.fsm.kernels.rows import ensure_row, run_tasks
-from stemma.fsm.kernels.tables import (
-    Tables,
-)
-
-Octets = npt.NDArray[np.uint8]
+from stemma.fsm.kernels.tables import Tables
 
 
 @helper
@@ -73,7 +66,7 @@ def step_special(t: Tables, config: int, symbol: int) -> int:
 
 
 @helper
-def step_bytes(t: Tables, config: int, data: Octets) -> int:
+def step_bytes(t: Tables, config: int, data: bytes) -> int:
     """The configuration after all of `data`, 0 if it is not allowed. -1 if rules or room are missing."""
     for byte in data:
         if not ensure_row(t, config):

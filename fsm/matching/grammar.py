@@ -161,23 +161,21 @@ class CompiledGrammar:
 
     def spanned(self, text: bytes, config: int) -> Int64s:
         """For each place in `text`, whether a token can span it when `config` reads what follows (see `boundaries`)."""
-        octets = np.frombuffer(bytearray(text), np.uint8)
         spanned = np.zeros(len(text) + 1, np.int64)
         with self._lock, work_limit(self._limits.work):
             automaton, path = self.automaton, self._masking.path
             find_boundaries = automaton.kernels.find_boundaries
-            while not find_boundaries(automaton.tables, self.vocabulary.trie, path, octets, config, spanned):
+            while not find_boundaries(automaton.tables, self.vocabulary.trie, path, text, config, spanned):
                 automaton.provide()
         return spanned
 
     def spans(self, text: bytes, config: int, cuts: Int64s) -> list[tuple[int, int]]:
         """Where tokens may stand in `text`, (start, token), when `config` reads what follows; see `find_spans`."""
-        octets = np.frombuffer(bytearray(text), np.uint8)
         spans = np.empty((MAX_SPANS, 2), np.int64)
         with self._lock, work_limit(self._limits.work):
             automaton, path = self.automaton, self._masking.path
             find_spans = automaton.kernels.find_spans
-            while (count := find_spans(automaton.tables, self.vocabulary.trie, path, octets, config, cuts, spans)) < 0:
+            while (count := find_spans(automaton.tables, self.vocabulary.trie, path, text, config, cuts, spans)) < 0:
                 automaton.provide()
         return [(start, token) for start, token in spans[:count].tolist()]
 

@@ -21,7 +21,6 @@ from stemma.fsm.kernels.bounded import MISSING, BoundedText, Farthest
 from stemma.fsm.kernels.columns import PAIR, PATH, STATE, product_of, stack_of, state_of
 from stemma.fsm.kernels.iterations import Repetition
 from stemma.fsm.kernels.kinds import COUNTER, DELTA, LOOP, MIN_SLICE, NOT_YET, PLAIN, Classification, Counter
-from stemma.fsm.kernels.loader import MaskKernels
 from stemma.fsm.kernels.tables import BOUNDED, Int64s
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
 
@@ -87,10 +86,10 @@ Distances = Callable[[int], int]
 class Planner:
     """Plans for one grammar and one vocabulary."""
 
-    def __init__(self, automaton: Automaton, vocabulary: Vocabulary, kernels: MaskKernels, path: Int64s) -> None:
+    def __init__(self, automaton: Automaton, vocabulary: Vocabulary, path: Int64s) -> None:
         self._automaton = automaton
         self._longest = vocabulary.longest
-        self._kernels = kernels
+        self._kernels = automaton.kernels
         self._path = path
 
     def classify(self, config: int) -> Classified:
@@ -134,7 +133,7 @@ class Planner:
         automaton = self._automaton
         found = Farthest(MISSING, 0)
         while found.distance == MISSING:
-            found = self._kernels.farthest(automaton.tables, config, self._path)
+            found = Farthest(*self._kernels.farthest(automaton.tables, config, self._path))
             if found.distance == MISSING:
                 automaton.provide()
         return found.distance, self._path[: found.size, PATH.config].tolist() if found.distance >= 0 else []

@@ -1,8 +1,7 @@
-"""Masks of ordinary tokens: plans (`mask_plan`) carried out by the compiled kernels, with what is known (`mask_cache`).
+"""Masks of ordinary tokens: plans (`mask_plan`) carried out by the kernels, with what is known (`mask_cache`).
 
 XGrammar computes its masks before the first request, a stack top at a time; here one is computed when a configuration
-is first met, and kept. Until the kernels are compiled the trie is walked with numpy. Special tokens and end-of-text are
-the grammar's affair.
+is first met, and kept. Special tokens and end-of-text are the grammar's affair.
 """
 
 from __future__ import annotations
@@ -13,12 +12,10 @@ from typing import Concatenate, ParamSpec
 import numpy as np
 
 from stemma.fsm.automaton.automaton import Automaton
-from stemma.fsm.automaton.walk import allowed_keys
 from stemma.fsm.kernels.columns import COUNT
 from stemma.fsm.kernels.iterations import Repetition
 from stemma.fsm.kernels.kinds import COUNTER, DELTA
-from stemma.fsm.kernels.loader import MaskKernels, loader
-from stemma.fsm.kernels.tables import Int64s, Tables
+from stemma.fsm.kernels.tables import Tables
 from stemma.fsm.matching.mask_cache import IterationKey, IterationMask, MaskCache, Words
 from stemma.fsm.matching.mask_plan import Bounded, Classified, Counted, Delta, Loop, Planner, Region
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
@@ -35,54 +32,29 @@ class Masking:
         self._automaton = automaton
         self._vocabulary = vocabulary
         self._cache = cache
-        self._loader = loader()
-        self._compiled: CompiledMasking | None = None
+        self._kernels = automaton.kernels
         self.path = vocabulary.new_path()
+        self._planner = Planner(automaton, vocabulary, self.path)
+        self._configs = np.zeros(vocabulary.longest + 2, np.int64)
+        self._walks = 0
 
     def compute(self, config: int, out: Words) -> None:
         """Write the tokens whose bytes `config` reads into `out`."""
-        if self._compiled is None and self._loader.compiled is not None:
-            kernels = self._loader.compiled.masks
-            self._compiled = CompiledMasking(self._automaton, self._vocabulary, self._cache, kernels, self.path)
-        if self._compiled is None:
-            self._walk(config, out)
-        else:
-            self._compiled.compute(config, out)
+        self._compute(config, out)
         if not len(self._vocabulary.twins):
             return
         first, second = self._vocabulary.twins.T
         bits = (out[first >> 5] >> (first & 31).astype(np.uint32)) & np.uint32(1)
         np.bitwise_or.at(out, second >> 5, bits << (second & 31).astype(np.uint32))
 
-    def _walk(self, config: int, out: Words) -> None:
-        bits = np.zeros(len(out) * 32, np.bool_)
-        bits[allowed_keys(self._automaton, self._vocabulary.trie, config)] = True
-        out[:] = np.packbits(bits, bitorder="little").view(np.uint32)
-
-
-class CompiledMasking:
-    """Carries plans out."""
-
-    def __init__(
-        self, automaton: Automaton, vocabulary: Vocabulary, cache: MaskCache, kernels: MaskKernels, path: Int64s
-    ) -> None:
-        self._automaton = automaton
-        self._vocabulary = vocabulary
-        self._cache = cache
-        self._kernels = kernels
-        self._path = path
-        self._planner = Planner(automaton, vocabulary, kernels, path)
-        self._configs = np.zeros(vocabulary.longest + 2, np.int64)
-        self._walks = 0
-
-    def compute(self, config: int, out: Words) -> None:
-        """The mask, from an earlier iteration of a counted repeat if that is like it."""
+    def _compute(self, config: int, out: Words) -> None:
+        """The mask without twins, from an earlier iteration of a counted repeat if that is like it."""
         classified = self._planner.classify(config)
         if classified.repetition is None or not self._copy_iteration(config, classified.repetition, out):
             self._carry_out(classified, out)
 
     def _carry_out(self, classified: Classified, out: Words) -> None:
-        kernels, trie, path, config = self._kernels, self._vocabulary.trie, self._path, classified.config
+        kernels, trie, path, config = self._kernels, self._vocabulary.trie, self.path, classified.config
         plan = self._planner.plan(classified, self._distance_to_end)
         if isinstance(plan, Loop):
             sliced = self._vocabulary.slice_within(plan.inside)
@@ -103,14 +75,14 @@ class CompiledMasking:
 
     def _join(self, config: int, plan: Bounded, out: Words) -> None:
         """What both sides of a bounded text allow, and what goes on after it."""
-        known, sure = self._kept(plan.text.left, self.compute), np.empty_like(out)
+        known, sure = self._kept(plan.text.left, self._compute), np.empty_like(out)
         self._carry_out(self._planner.classify(plan.text.right), out)
         self._carry_out(self._planner.classify(plan.spare), sure)
         np.bitwise_and(out, known, out=out)
         vocabulary, sliced = self._vocabulary, self._vocabulary.slice_of(plan.inside)
         bounded_mask = self._kernels.bounded_mask
         self._until_done(
-            bounded_mask, vocabulary.trie, self._path, config, out, sure, sliced, plan.text, vocabulary.nodes
+            bounded_mask, vocabulary.trie, self.path, config, out, sure, sliced, plan.text, vocabulary.nodes
         )
 
     def _until_done(
@@ -166,7 +138,7 @@ class CompiledMasking:
         out[:] = iteration.mask
         if passes:
             trie, nodes = self._vocabulary.trie, self._vocabulary.nodes
-            self._until_done(self._kernels.take_off, trie, self._path, config, out, long_tokens, nodes)
+            self._until_done(self._kernels.take_off, trie, self.path, config, out, long_tokens, nodes)
         return True
 
     def _early_iteration(self, config: int, repetition: Repetition) -> IterationMask | None:

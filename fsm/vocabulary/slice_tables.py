@@ -5,23 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from stemma.fsm.kernels.columns import LENGTH, width
-from stemma.fsm.kernels.loader import KernelLoader
-from stemma.fsm.kernels.slices import NUM_CUMULATIVE, TokenSlice, find_slice, sort_slice
+from stemma.fsm.kernels.loader import kernels
+from stemma.fsm.kernels.slices import NUM_CUMULATIVE, TokenSlice
 from stemma.fsm.kernels.tables import Int64s
 from stemma.fsm.kernels.trie import Trie
 
 
-def build_slice(trie: Trie, inside: Int64s, path: Int64s, num_words: int, loader: KernelLoader) -> TokenSlice:
+def build_slice(trie: Trie, inside: Int64s, path: Int64s, num_words: int) -> TokenSlice:
     """The tokens of the slice by their number of characters, and the places where other tokens leave it."""
     num_nodes = len(trie.byte)
     found, exits = (np.empty((num_nodes, width(LENGTH)), np.int64) for _ in range(2))
-    kernels = loader.compiled.masks if loader.compiled else None
-    find, sort = (kernels.find_slice, kernels.sort_slice) if kernels else (find_slice, sort_slice)
-    number, num_exits, longest = find(trie, inside, path, found, exits)
+    number, num_exits, longest = kernels().find_slice(trie, inside, path, found, exits)
     exits = exits[:num_exits]
     tokens, lengths = np.empty(number, np.int32), np.empty(number, np.int32)
     masks = np.zeros((NUM_CUMULATIVE + 2, num_words), np.uint32)
-    sort(found, number, np.zeros(longest + 2, np.int64), tokens, lengths, masks)
+    kernels().sort_slice(found, number, np.zeros(longest + 2, np.int64), tokens, lengths, masks)
     exits = exits[np.lexsort((exits[:, LENGTH.key], trie.byte[exits[:, LENGTH.key]]))]
     nodes = np.ascontiguousarray(exits[:, LENGTH.key])
     return TokenSlice(

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from stemma.fsm.kernels.loader import loader
 from stemma.fsm.kernels.slices import TokenSlice
 from stemma.fsm.kernels.tables import Int64s, room
 from stemma.fsm.kernels.trie import Trie, build_trie
@@ -67,7 +66,6 @@ class Vocabulary:
         self._starts = np.searchsorted(lengths[self._shortest_first], np.arange(self.longest + 2))
         self._slices = self._loaded_slices()
         self._lock = threading.Lock()
-        self._loader = loader()
 
     def __repr__(self) -> str:
         return f"Vocabulary({self.size} tokens, {len(self.special)} special)"
@@ -91,9 +89,7 @@ class Vocabulary:
         sliced = self._slices.get(key)
         if sliced is None:
             with self._lock:
-                sliced = self._slices[key] = build_slice(
-                    self.trie, inside, self.new_path(), self.num_words, self._loader
-                )
+                sliced = self._slices[key] = build_slice(self.trie, inside, self.new_path(), self.num_words)
             self._store.save_later(SLICE_PREFIX + key.hex(), sliced._asdict())
         return sliced
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,7 +12,6 @@ from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
 
-from stemma.fsm.kernels.loader import loader
 from stemma.lang.chats.chat import Chat
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, Engine
@@ -88,14 +86,8 @@ def run_parts(llm: Engine, say: Callable[[str], None]) -> list[Part]:
 
 
 def _warm_up(llm: Engine) -> None:
-    """Have everything compiled and loaded that is so on first use, and leave no trace of it in the cache.
-
-    A compiler that still runs would take a core from the side that is timed first.
-    """
+    """Have everything compiled and loaded that is so on first use, and leave no trace of it in the cache."""
     llm.generate(HANDBOOK, max_tokens=2, namespace="warm up")
-    llm.generate(RECORD, form=Person, max_tokens=96, namespace="warm up")
-    with suppress(RuntimeError):  # then neither side has them
-        loader().wait()
     llm.generate(RECORD, form=Person, max_tokens=96, namespace="warm up")
     llm.with_cache(lambda cache: cache.drop("warm up"))
 

@@ -13,18 +13,12 @@ from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.ebnf import EBNF
 from stemma.fsm.errors import LimitError
 from stemma.fsm.kernels.columns import CONFIG, COUNT
-from stemma.fsm.kernels.loader import loader
 from stemma.fsm.kernels.tables import Limits
 from stemma.fsm.syntax import ast
 from tests.fsm.ambiguous import AMBIGUOUS
 
 Vocabularies = Callable[[int], Vocabulary]
 LETTERS = {"operators": "ab+ (;-)\n", "dangling": "ie", "turns": "[ab]"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compiled() -> None:
-    loader().wait()
 
 
 def walked(machine: Automaton, name: str, length: int) -> list[tuple[int, int]]:

@@ -21,7 +21,7 @@ from stemma.fsm.choices import Choices
 from stemma.fsm.ebnf import EBNF
 from stemma.fsm.errors import GrammarError, RegexError, SchemaError, UnsupportedSchema
 from stemma.fsm.json_schema import JSONSchema
-from stemma.fsm.kernels.loader import loader
+from stemma.fsm.kernels.loader import kernels
 from stemma.fsm.languages.structural_tags import FreeText
 from stemma.fsm.lark import Lark
 from stemma.fsm.regex import Regex
@@ -199,7 +199,7 @@ def in_child() -> None:
     import resource
     import signal
 
-    loader().wait()
+    kernels()  # before the clock starts
     resource.setrlimit(resource.RLIMIT_AS, (6 * GIB, 6 * GIB))
     for name in [*ANSWERED, *REFUSED]:
         signal.alarm(SECONDS)  # ends the process: a kernel cannot be interrupted

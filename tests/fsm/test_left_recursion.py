@@ -7,12 +7,13 @@ import random
 
 import pytest
 
+from stemma.fsm.automaton import automaton
 from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.ebnf import EBNF
 from stemma.fsm.errors import GrammarError, LimitError
 from stemma.fsm.kernels import closure, configurations, stacks
 from stemma.fsm.kernels.columns import COUNT
-from stemma.fsm.kernels.loader import loader
+from stemma.fsm.kernels.loader import PLAIN
 
 LENGTH = 5
 TEXTS = ["".join(letters) for size in range(LENGTH + 1) for letters in itertools.product("ab", repeat=size)]
@@ -85,7 +86,6 @@ def check(rules: Rules) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_automaton_reads_what_the_rules_say(seed: int) -> None:
-    loader().wait()
     draw = random.Random(seed)
     for _ in range(40):
         check(drawn(draw, ["root", "x", "y", "z", "w"][: draw.randint(1, 5)], 3))
@@ -93,8 +93,7 @@ def test_the_automaton_reads_what_the_rules_say(seed: int) -> None:
 
 @pytest.mark.parametrize("calls", [0, 3, 12])
 def test_it_does_so_however_soon_calls_and_stacks_are_shared(calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    loader().wait()
-    monkeypatch.setattr(loader(), "_compiled", None)  # plain kernels see what is patched
+    monkeypatch.setattr(automaton, "kernels", lambda: PLAIN)  # plain kernels see what is patched
     monkeypatch.setattr(closure, "MANY_CALLS", calls)
     monkeypatch.setattr(configurations, "MANY", 1)
     monkeypatch.setattr(stacks, "MANY", 1)

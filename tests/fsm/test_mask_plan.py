@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from stemma.fsm import Vocabulary, compile
-from stemma.fsm.kernels.loader import loader
 from stemma.fsm.matching.mask_cache import Limited
 from stemma.fsm.matching.mask_plan import Bounded, Counted, Delta, Loop, Plan, Planner, Walk
 from stemma.fsm.syntax import ast
@@ -27,7 +26,7 @@ PLACES = {
 
 def planned(node: ast.Node, before: bytes, vocabulary: Vocabulary) -> tuple[Planner, int, Plan]:
     grammar = compile(ast.Grammar(node, {}.__getitem__), vocabulary)
-    planner = Planner(grammar.automaton, vocabulary, loader().wait().masks, vocabulary.new_path())
+    planner = Planner(grammar.automaton, vocabulary, vocabulary.new_path())
     config = grammar.after(grammar.start, before)
     return planner, config, planner.plan(planner.classify(config), lambda each: planner.farthest(each)[0])
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from stemma.fsm import Limits, Matcher, Vocabulary, compile, fill_masks
+from stemma.fsm.automaton import automaton
 from stemma.fsm.automaton.program import FIRST_SPECIAL
 from stemma.fsm.ebnf import EBNF
-from stemma.fsm.kernels.loader import loader
+from stemma.fsm.kernels.loader import PLAIN
 from stemma.fsm.matching.grammar import CompiledGrammar
 from stemma.fsm.syntax import ast
 from tests.fsm.ambiguous import AMBIGUOUS
@@ -138,10 +139,9 @@ def bits(row: np.ndarray) -> set[int]:
 
 @pytest.fixture(params=["plain", "compiled"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both roads to a mask: the kernels, compiled or from numba's cache, and what serves until they are ready."""
-    loader().wait()
+    """The kernels compiled, and as the Python that they are compiled from."""
     if request.param == "plain":
-        monkeypatch.setattr(loader(), "_compiled", None)
+        monkeypatch.setattr(automaton, "kernels", lambda: PLAIN)
     return str(request.param)
 
 
@@ -255,7 +255,6 @@ INNER = {
 def test_counted_bodies_of_several_bytes(
     name: str, limits: tuple[int, int | None], byte_vocabulary: Vocabularies
 ) -> None:
-    loader().wait()
     vocabulary = byte_vocabulary(1)
     node = several(b'"', ast.Repeat(ast.Choice((INNER[name], ast.Literal(b"-"))), *limits), b'"')
     grammar = compile(ast.Grammar(node, {"more": ast.Repeat(WORD, 1, 2)}.__getitem__), vocabulary)

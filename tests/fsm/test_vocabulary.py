@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemma.fsm import Matcher, Vocabulary, compile
-from stemma.fsm.kernels.loader import loader
 from stemma.fsm.kernels.trie import Trie, build_trie
 from stemma.fsm.syntax import ast
 from stemma.fsm.vocabulary import disk_cache
@@ -65,7 +64,6 @@ def inside(text: bytes) -> np.ndarray:
 @pytest.mark.parametrize("damage", [False, True])
 def test_tables_come_back_from_disk(damage: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_cache, "cache_folder", lambda: tmp_path)
-    loader().wait()
     tokens = [bytes([byte]) for byte in range(256)] + [b"abc", b'ab"', b"caba", b"b,c"]
     first = Vocabulary(tokens, {}, [])
     built = first.slice_of(inside(b"abc"))

@@ -215,13 +215,13 @@ class CompiledGrammar:
             return DEAD_END
         if not 0 <= token < vocabulary.size:
             raise ValueError(f"token {token} is outside the vocabulary of {vocabulary.size}")
-        octets = vocabulary.octets(token)
-        if len(octets):
-            following = automaton.kernels.step_bytes(automaton.tables, config, octets)
+        data = vocabulary.token_bytes[token]
+        if data:
+            following = automaton.kernels.step_bytes(automaton.tables, config, data)
             if following >= 0:
                 return following
             with work_limit(self._limits.work):
-                return automaton.step_bytes(config, octets.tobytes())
+                return automaton.step_bytes(config, data)
         if token in vocabulary.eos_ids and automaton.is_accepting(config):
             return end_of(config)
         with work_limit(self._limits.work):

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from stemma.fsm.kernels.slices import TokenSlice
 from stemma.fsm.kernels.tables import Int64s, room
@@ -60,8 +59,6 @@ class Vocabulary:
         self.nodes = _nodes_of(self.trie, self.size)
         lengths = np.fromiter(map(len, self.token_bytes), np.int64, self.size)
         self.longest = int(lengths.max(initial=0))
-        self._octets = np.frombuffer(bytearray().join(self.token_bytes), np.uint8)
-        self._ends: list[int] = np.cumsum(lengths).tolist()
         self._shortest_first = np.argsort(lengths, kind="stable")
         self._starts = np.searchsorted(lengths[self._shortest_first], np.arange(self.longest + 2))
         self._slices = self._loaded_slices()
@@ -73,10 +70,6 @@ class Vocabulary:
     def new_path(self) -> Int64s:
         """Room for a walk over the trie: twice as much as the deepest one needs."""
         return room((512 * (self.longest + 2), 3), np.int64)
-
-    def octets(self, token: int) -> npt.NDArray[np.uint8]:
-        """The bytes of a token, as kernels read them."""
-        return self._octets[self._ends[token] - len(self.token_bytes[token]) : self._ends[token]]
 
     def longer_than(self, length: int) -> Int64s:
         """The tokens of more bytes than that."""

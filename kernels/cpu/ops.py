@@ -38,6 +38,7 @@ from stemma.kernels.cpu.products.lay import add_lay
 from stemma.kernels.cpu.products.linear import add_operations, add_product
 from stemma.kernels.cpu.products.pack import PackedLinear, kind_of, pack
 from stemma.kernels.cpu.products.read import add_read
+from stemma.kernels.cpu.products.shares import CALL
 from stemma.kernels.cpu.rows.activations import GROUP, CpuRope, add_prepare, make_rope
 from stemma.kernels.cpu.rows.embed import CpuEmbedding, add_embed, embedding
 from stemma.kernels.cpu.rows.gates import ACTIVATIONS, CAP, PLAIN, add_gate
@@ -90,7 +91,7 @@ class CpuOps:
         self._kernels = {name: self._library.address(name) for name in names}
         self._libraries: list[compile.Library] = []
         self._addresses: dict[str, int] = {}
-        self._linear = self._library.function("linear", 14)
+        self.product = self._library.function("linear", 1 + len(CALL))
         self._each_row = self._library.function("each_row", 8)
         self._gate_rows = self._library.function("gate_rows", 7)
         self._replay = self._library.function("replay", 3)
@@ -368,7 +369,7 @@ class CpuOps:
         row_ids, num_rows = rows or (0, x.shape[0])
         prepared = self._calls.take("prepared", (min(num_rows, linear.block_rows) + GROUP, linear.stride // 4))[1]
         self._calls.run(
-            self._linear, x.data_ptr(), norm, row_ids, num_rows, linear.in_features, linear.address, out, add,
+            self.product, x.data_ptr(), norm, row_ids, num_rows, linear.in_features, linear.address, out, add,
             gate, prepared, self.num_threads, word_of(scale), activation,
         )  # fmt: skip
 

@@ -22,14 +22,16 @@ from llvmlite import ir
 from stemma.kernels.cpu.attention.kv import CpuKV
 from stemma.kernels.cpu.attention.plan import CpuPlan
 from stemma.kernels.cpu.machine.ahead import furthest_byte
-from stemma.kernels.cpu.machine.dialect import Code
+from stemma.kernels.cpu.machine.dialect import I64, Code
+from stemma.kernels.cpu.machine.threads import FOLLOWING
 from stemma.kernels.cpu.states.slots import CpuStates
 from stemma.kernels.memory import Memory, Planner, Plans, make_plans
 from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network
 from stemma.kernels.steps import run
 
-COMMAND_WORDS = 16
-"""The address of an operation and its arguments, those behind the control block."""
+COMMAND_WORDS = 17
+"""The address of an operation and its arguments, those behind the control block; in the last word, where the arguments
+of the next matrix product are."""
 
 MAX_TOKENS = 64
 """Steps of more tokens take so long that their calls do not matter."""
@@ -38,13 +40,18 @@ MAX_RECORDINGS = 256
 
 
 def add_replay(module: ir.Module) -> None:
-    """replay(control, commands, count): call each command's operation with its arguments, zeros behind the last."""
+    """replay(control, commands, count): call each command's operation with its arguments, zeros behind the last.
+
+    Meanwhile operations may look at what comes after them.
+    """
     code = Code(module, "replay", 3)
     control, commands, count = code.arguments
     with code.loop(0, count) as index:
         command = commands + index * (8 * COMMAND_WORDS)
-        arguments = [code.load_int(command, word) for word in range(1, COMMAND_WORDS)]
+        arguments = [code.load_int(command, word) for word in range(1, COMMAND_WORDS - 1)]
+        code.store(code.load_int(command, COMMAND_WORDS - 1), control + 8 * FOLLOWING, 8)
         code.call_address(code.load_int(command), control, *arguments)
+    code.store(code.constant(I64, 0), control + 8 * FOLLOWING, 8)
     code.finish()
 
 
@@ -67,12 +74,17 @@ class Recording:
     @classmethod
     def of(
         cls, calls: list[NativeCall], addresses: tuple[int, ...], logits: torch.Tensor,
-        buffers: tuple[torch.Tensor, ...],
+        buffers: tuple[torch.Tensor, ...], product: object,
     ) -> Recording:  # fmt: skip
+        """product: the operation that matrix products are. Behind a step's last one, its first is the next."""
         commands = np.zeros((len(calls), COMMAND_WORDS), dtype=np.int64)
         for command, call in zip(commands, calls, strict=True):
             command[0] = ctypes.cast(call.operation, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
             command[1 : 1 + len(call.arguments)] = call.arguments
+        products = np.flatnonzero([call.operation is product for call in calls])
+        if len(products):
+            following = products[np.searchsorted(products, np.arange(len(calls)), side="right") % len(products)]
+            commands[:, -1] = commands.ctypes.data + following * commands.strides[0] + commands.itemsize
         places = tuple(np.flatnonzero(commands == address) for address in addresses)
         return cls(commands, places, logits, buffers)
 
@@ -90,6 +102,10 @@ class Recording:
 
 class Recorder(Planner, Protocol):
     """What an executor asks of the operations that it records."""
+
+    @property
+    def product(self) -> object:
+        """The operation of matrix products."""
 
     def recorded(self) -> AbstractContextManager[list[NativeCall]]:
         """Collect the native calls that this thread makes; they are made as well."""
@@ -131,7 +147,7 @@ class CpuExecutor:
         if recording is None:
             with self._ops.recorded() as calls:
                 logits = self._run(ids, plans, rows)
-            recording = Recording.of(calls, addresses, logits, self._ops.buffers())
+            recording = Recording.of(calls, addresses, logits, self._ops.buffers(), self._ops.product)
             self._recordings[size] = recording
             self._can_record = recording.is_whole
             return logits

@@ -241,12 +241,15 @@ class Code:
             function = self.module.globals.get(name) or ir.Function(self.module, ir.FunctionType(VOID, []), name)
             self.builder.call(function, [])
 
-    def prefetch(self, address: Value) -> None:
-        """Ask for a cache line that will be read soon; any address will do, also one that is not mapped."""
+    def prefetch(self, address: Value, nearness: int = 3) -> None:
+        """Ask for a cache line that will be read soon; any address will do, also one that is not mapped.
+
+        nearness: 3 for the first level of caches, 2 for the second.
+        """
         kind = ir.FunctionType(VOID, [ir.PointerType(), I32, I32, I32])
         function = self.module.globals.get("llvm.prefetch.p0") or ir.Function(self.module, kind, "llvm.prefetch.p0")
-        reading, every_level, data = (ir.Constant(I32, number) for number in (0, 3, 1))
-        self.builder.call(function, [self.pointer(address), reading, every_level, data])
+        reading, levels, data = (ir.Constant(I32, number) for number in (0, nearness, 1))
+        self.builder.call(function, [self.pointer(address), reading, levels, data])
 
     def load_int(self, address: Value, index: int = 0) -> Value:
         """The 64-bit integer at `address[index]`."""

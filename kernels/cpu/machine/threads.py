@@ -8,10 +8,16 @@ The caller works too and can finish a job alone, so a worker that sleeps or was 
         8         pieces finished
        16 .. 20   kernel, pieces, scratch of thread 0, bytes of scratch a thread, address of sched_yield
        24         1 asks the workers to leave
+       25         the operation that comes after the one that runs, if a recorded step knows it (`steps.py`)
+       26, 27     what the caller has fetched of what is read soon: of which memory, how many bytes
        32 .. 95   arguments of the job, written by the operation before it starts
+       96 .. 102  SOON: what is read soon
 
 A piece is taken only by a swap on word 0, and a job ends only when all its pieces are finished: whoever holds a piece
 may read words 16 to 95, nobody else does.
+
+Who waits asks for the memory that the next job reads, so that it streams on while a row is prepared or another thread's
+last piece ends. Nothing depends on it: words of SOON may be read while they change, and any address may be asked for.
 """
 
 from __future__ import annotations
@@ -28,20 +34,16 @@ from llvmlite import ir
 
 from stemma.kernels.cpu.machine.compile import Library
 from stemma.kernels.cpu.machine.dialect import I32, I64, Code, Value, Variable
+from stemma.kernels.cpu.machine.words import read_words
 from stemma.kernels.ops import check_process
 
-TICKET, FINISHED, KERNEL, PIECES, SCRATCH, SCRATCH_BYTES, YIELD, STOP, ARGUMENTS, NUM_WORDS = (
-    0,
-    8,
-    16,
-    17,
-    18,
-    19,
-    20,
-    24,
-    32,
-    96,
-)
+TICKET, FINISHED, KERNEL, PIECES, SCRATCH, SCRATCH_BYTES, YIELD, STOP = 0, 8, 16, 17, 18, 19, 20, 24
+FOLLOWING, CALLER_SEEN, CALLER_FETCHED, ARGUMENTS, SOON_AT, NUM_WORDS = 25, 26, 27, 32, 96, 104
+SOON = ("first", "share", "facts", "fact_share", "jump", "fact_jump", "step")
+"""Two stretches of memory of which thread t reads `share` bytes from first + t * share, and as many times as that
+`fact_share` bytes beside it. A turn asks for 128 bytes and those `jump` bytes behind them, then goes on by `step`."""
+MOST_FETCHED = 256 << 10
+"""Bytes that a thread asks for before their job begins: its second-level cache should hold them until they are read."""
 PAUSES, SPINS = 2_000, 8_000
 """A thread that waits pauses 2,000 times (about 0.1 ms), then offers its core to others; a worker that has waited 8,000
 times (a few ms, longer than the host's part of a step) sleeps."""
@@ -56,10 +58,28 @@ def _load_atomic(code: Code, address: Value) -> Value:
     return Value(code, code.builder.load_atomic(_word(code, address), "acquire", 8, typ=I64))
 
 
-def _wait(code: Code, control: Value, waited: Variable) -> None:
-    """A moment's rest that leaves the core to whoever needs it."""
-    with code.either(waited.value < PAUSES) as (pause, offer):
-        with pause:
+def _fetch(code: Code, control: Value, thread: Value, seen: Variable, fetched: Variable) -> Value:
+    """Ask for some of what this thread reads soon. Whether there was anything left to ask for."""
+    soon = read_words(code, control + 8 * SOON_AT, SOON)
+    with code.when(soon["first"].differs(seen.value)):
+        seen.value, fetched.value = soon["first"], code.constant(I64, 0)
+    is_left = fetched.value < code.minimum(soon["share"], MOST_FETCHED)
+    with code.when(is_left):
+        place = soon["first"] + thread * soon["share"] + fetched.value
+        beside = soon["facts"] + thread * soon["fact_share"] + fetched.value * soon["fact_share"] // soon["share"]
+        for address in (place, place + soon["jump"]):
+            code.prefetch(address, nearness=2)
+            code.prefetch(address + 64, nearness=2)
+        code.prefetch(beside, nearness=2)
+        code.prefetch(beside + soon["fact_jump"], nearness=2)
+        fetched.value = fetched.value + soon["step"]
+    return is_left
+
+
+def _wait(code: Code, control: Value, waited: Variable, has_fetched: Value) -> None:
+    """A moment's rest that leaves the core to whoever needs it; none after a moment that was of use."""
+    with code.either((waited.value < PAUSES) | has_fetched) as (pause, offer):
+        with pause, code.when(has_fetched.equals(0)):
             if code.is_x86:
                 code.builder.call(_declare(code, "llvm.x86.sse2.pause", []), [])
             else:
@@ -110,8 +130,11 @@ def add_parallel(module: ir.Module) -> ir.Function:
             with code.repeat(lambda: code.call(take, control, zero).differs(0)):
                 pass
             waited = code.variable(0)
+            seen, fetched = (code.variable(code.load_int(control, word)) for word in (CALLER_SEEN, CALLER_FETCHED))
             with code.repeat(lambda: _load_atomic(code, control + 8 * FINISHED).differs(pieces)):
-                _wait(code, control, waited)
+                _wait(code, control, waited, _fetch(code, control, zero, seen, fetched))
+            code.store(seen.value, control + 8 * CALLER_SEEN, 8)
+            code.store(fetched.value, control + 8 * CALLER_FETCHED, 8)
     return code.finish()
 
 
@@ -123,13 +146,13 @@ def add_worker(module: ir.Module) -> None:
     take = module.globals.get("take") or _add_take(module)
     code = Code(module, "worker", 3)
     control, thread, spins = code.arguments
-    idle = code.variable(0)
+    idle, seen, fetched = (code.variable(0) for _ in range(3))
     with code.repeat(lambda: idle.value < spins):
         with code.either(code.call(take, control, thread).differs(0)) as (worked, nothing):
             with worked:
                 idle.value = code.constant(I64, 0)
             with nothing:
-                _wait(code, control, idle)
+                _wait(code, control, idle, _fetch(code, control, thread, seen, fetched))
                 under_way = _load_atomic(code, control + 8 * FINISHED) < code.load_int(control, PIECES)
                 with code.when(under_way):
                     idle.value = code.minimum(idle.value, PAUSES)

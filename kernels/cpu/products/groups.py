@@ -54,6 +54,7 @@ def _add_multiply(module: ir.Module) -> None:
     job = read_words(code, address, JOB)
     group = read_words(code, job["groups"] + piece // job["pieces"] * (8 * len(GROUP)), GROUP)
     words = {name: job[name] for name in ("features", "out_features", "gate", "activation", "strips_per_piece")}
+    words |= dict.fromkeys(("share", "shares"), code.constant(I64, 0))
     words |= {name: group[name] for name in ("segment", "first", "last", "prepared", "out")}
     words |= {"prepared_stride": job["stride"], "group": group["layout"], "add": code.constant(I64, 0)}
     words["scale"] = code.constant(I64, word_of(1.0))

@@ -37,6 +37,7 @@ from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.machine.words import read_words, set_words
 from stemma.kernels.cpu.products import amx
+from stemma.kernels.cpu.products.shares import CALL, FEW, share_of, soon_function
 from stemma.kernels.cpu.products.strips import (
     AHEAD,
     DOUBLES16,
@@ -56,7 +57,9 @@ from stemma.kernels.cpu.rows.activations import GROUP, PAIR, PREPARE
 from stemma.kernels.cpu.rows.gates import GATE
 
 FLOATING = ("bf16", "f16", "f32", "fp8")
-PRODUCT = (*PREPARE, "segment", "out", "out_features", "add", "gate", "strips_per_piece", "scale", "activation")
+PRODUCT = (*PREPARE, "segment", "out", "out_features", "add", "gate", "strips_per_piece", "scale", "activation",
+           "share", "shares")  # fmt: skip
+"""share, shares: strips of the first pieces, one for each thread, which few rows read as one long stretch."""
 MAX_BLOCK, BLOCK_BYTES = 512, 1 << 20
 """Rows of activations are prepared and multiplied block by block: so many that they stay in the second-level cache
 while all strips pass over them."""
@@ -68,8 +71,10 @@ def add_product(module: ir.Module, target: Target, kind: str) -> None:
     address, piece, scratch = code.arguments
     job = read_words(code, address, PRODUCT)
     segment = read_words(code, job["segment"], SEGMENT)
-    strip = piece * job["strips_per_piece"]
-    strips = strip, code.minimum(strip + job["strips_per_piece"], (segment["outputs"] + (STRIP - 1)) // STRIP)
+    is_share, later = piece < job["shares"], job["shares"] * job["share"]
+    size = code.select(is_share, job["share"], job["strips_per_piece"])
+    first = code.select(is_share, piece * size, later + (piece - job["shares"]) * size)
+    strips = first, code.minimum(first + size, (segment["outputs"] + (STRIP - 1)) // STRIP)
     part = Part(kind, target, job, segment, strips, (job["first"], job["last"]), scratch + amx.RESULTS_AT)
     if kind in FORMS:
         _sweep_quantized(code, part, scratch)
@@ -113,6 +118,9 @@ def _sweep(code: Code, part: Part, rows_at_once: list[int], strips_at_once: int)
     width = 64 * max(strips_at_once, 2)
     with code.loop(*part.strips, strips_at_once) as first:
         strips = [part.strip(code, first + i) for i in range(strips_at_once)]
+        for i, strip in enumerate(strips):
+            code.prefetch(strip.units)
+            code.prefetch(part.segment["bias"] + part.place(code, first + i) * 64)
         row = code.variable(part.rows[0])
         results = part.results + (first & 1) * 64
         for count in rows_at_once:
@@ -253,17 +261,18 @@ def add_operations(module: ir.Module, target: Target) -> None:
 
 
 def _add_linear(module: ir.Module, target: Target, parallel: ir.Function) -> None:
-    """linear(control, x, norm, row_ids, rows, features, linear, out, add, gate, prepared, threads, scale, activation)
+    """linear(control, *CALL)
 
     `linear` is the address of: number of segments, out_features, rows of a block, then the address of each segment.
     gate: 0, or the number of strips that gate as many others. scale: a float.
     """
-    code = Code(module, "linear", 14)
-    control, x, norm, row_ids, rows, features, linear, out, add, gate, prepared, threads, *last_words = code.arguments
+    code = Code(module, "linear", 1 + len(CALL))
+    control, call = code.arguments[0], dict(zip(CALL, code.arguments[1:], strict=True))
+    rows, features, linear, gate, threads = (
+        call.pop(name) for name in ("rows", "features", "linear", "gate", "threads")
+    )
     arguments = control + 8 * ARGUMENTS
-    words = {"x": x, "x_stride": features * 4, "norm": norm, "row_ids": row_ids, "features": features,
-             "prepared": prepared, "out": out, "add": add, "gate": gate, "scale": last_words[0],
-             "activation": last_words[1],
+    words = call | {"x_stride": features * 4, "features": features, "gate": gate,
              "out_features": code.select(gate.equals(0), code.load_int(linear, 1), gate * STRIP)}  # fmt: skip
     set_words(code, arguments, PRODUCT, words)
     first = code.variable(0)
@@ -300,9 +309,15 @@ def _run_segments(
             code.call(parallel, control, segment["prepare"], (rows + per_piece - 1) // per_piece)
             before.value = segment["prepare"]
         strips = (segment["outputs"] + (STRIP - 1)) // STRIP
-        strips_per_piece = (strips + threads * 8 - 1) // (threads * 8) * 2
-        set_words(code, arguments, PRODUCT, {"segment": at, "strips_per_piece": strips_per_piece})
-        code.call(parallel, control, segment["multiply"], (strips + strips_per_piece - 1) // strips_per_piece)
+        share = share_of(code, strips, threads, rows)
+        shares = code.select(share.equals(0), 0, threads)
+        rest = strips - share * shares
+        pieces = code.select(rows < FEW, threads * 16, threads * 8)
+        strips_per_piece = (rest + pieces - 1) // pieces * 2
+        words = {"segment": at, "strips_per_piece": strips_per_piece, "share": share, "shares": shares}
+        set_words(code, arguments, PRODUCT, words)
+        code.call(soon_function(code.module), control)
+        code.call(parallel, control, segment["multiply"], shares + (rest + strips_per_piece - 1) // strips_per_piece)
 
 
 def _add_gate_rows(module: ir.Module, parallel: ir.Function) -> None:

@@ -78,7 +78,8 @@ def pack(parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], packing:
         words = np.array(
             [addresses[prepare], addresses[f"multiply_{kind}"], int(kind in FORMS), weights.ctypes.data,
              scales.ctypes.data, units.ctypes.data, padded.ctypes.data, outputs, first, row,
-             table.ctypes.data], dtype=np.int64,
+             table.ctypes.data, weights.nbytes * STRIP // padded.size, scales.nbytes * STRIP // padded.size],
+            dtype=np.int64,
         )  # fmt: skip
         assert len(words) == len(SEGMENT)
         segments.append(words)

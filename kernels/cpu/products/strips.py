@@ -17,8 +17,8 @@ from stemma.kernels.cpu.rows.gates import PLAIN, SILU, activate, activate_gates,
 STRIP = 16
 WORDS, DOUBLES16 = vector(I16, 32), vector(DOUBLE, 16)
 SEGMENT = ("prepare", "multiply", "quantized", "weights", "scales", "units", "bias", "outputs", "first_output",
-           "stride", "table")  # fmt: skip
-"""What a packed matrix tells its kernel: addresses, then sizes."""
+           "stride", "table", "strip_bytes", "strip_facts")  # fmt: skip
+"""What a packed matrix tells its kernel: addresses, then sizes; at last bytes of a strip, and of its scales."""
 AHEAD = 2048
 """Bytes of weights that are asked for before they are read: a strip comes from far away, line by line, and is read
 faster than the machine's own prefetcher fetches it."""

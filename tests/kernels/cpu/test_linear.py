@@ -80,6 +80,23 @@ def test_any_number_of_threads_gives_the_same_bits(ops: CpuOps, cache_dir: Path,
     assert torch.equal(one, two)
 
 
+@pytest.mark.parametrize("num_threads", [1, 2, 5])
+@pytest.mark.parametrize("type_", ["Q4_0", "BF16"])
+def test_few_rows_meet_every_strip_however_many_there_are(
+    ops: CpuOps, cache_dir: Path, num_threads: int, type_: str
+) -> None:
+    other = CpuOps(ops.target, num_threads, cache_dir=cache_dir)
+    x = torch.randn(8, 64)
+    for strips in (*range(1, 40), 64, 101):
+        linear = other.linear([stored(type_, (16 * strips, 64))])
+        many = other.norm_linear(x, None, linear).clone()
+        for rows in (1, 3):
+            assert torch.equal(other.norm_linear(x[:rows], None, linear), many[:rows])
+        if strips % 2 == 0:
+            gated = other.norm_gated(x, None, linear, "silu").clone()
+            assert torch.equal(other.norm_gated(x[:1], None, linear, "silu"), gated[:1])
+
+
 @pytest.mark.parametrize("type_", ["Q4_0", "Q4_1", "Q8_0"])
 def test_rows_with_one_huge_value_and_outputs_of_any_size(ops: CpuOps, reference: ReferenceOps, type_: str) -> None:
     """The error is small beside a row's result, whatever scales meet in a row and in a matrix."""

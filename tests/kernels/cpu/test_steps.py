@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stemma.kernels.cpu.ops import CpuOps
-from stemma.kernels.cpu.steps import MAX_TOKENS, CpuExecutor
+from stemma.kernels.cpu.steps import COMMAND_WORDS, MAX_TOKENS, CpuExecutor, NativeCall, Recording
 from stemma.kernels.ops import AttentionMetadata, SharedPrefix
 from stemma.kernels.steps import EagerExecutor
 from stemma.runtime.model.families.register import FAMILIES
@@ -71,3 +71,11 @@ def test_nothing_is_called_from_python_but_the_replay(ops: CpuOps, monkeypatch: 
         1,
         loaded.config.vocab_size,
     )
+
+
+def test_a_command_knows_the_next_product(ops: CpuOps) -> None:
+    calls = [NativeCall(operation, (1, 2)) for operation in (ops._each_row, ops.product, ops._each_row, ops.product)]
+    recording = Recording.of(calls, (), torch.zeros(1), (), ops.product)
+    commands = recording.commands
+    starts = commands.ctypes.data + 8 * (COMMAND_WORDS * np.array([1, 3, 3, 1]) + 1)
+    assert commands[:, -1].tolist() == starts.tolist()  # behind the last one the step begins again

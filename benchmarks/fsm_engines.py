@@ -1,4 +1,7 @@
-"""The engines of the constraint benchmark behind one face: ours and, from PyPI, llguidance, xgrammar, outlines-core."""
+"""The engines of the constraint benchmark behind one face: ours and, from PyPI, llguidance, xgrammar, outlines-core.
+
+The last two are imported when they are asked for: they are not among the packages that the tests need.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ import llguidance
 import llguidance.numpy
 import numpy as np
 import numpy.typing as npt
-import outlines_core
-import xgrammar
 from fsm_vocabularies import TokenizerFile
 
 from stemma.fsm import CompiledGrammar, Matcher, compile
@@ -135,6 +136,8 @@ class XGrammar:
     name = "xgrammar"
 
     def __init__(self, file: TokenizerFile) -> None:
+        import xgrammar
+
         tokens = [data or b"" for data in file.token_bytes()]
         info = xgrammar.TokenizerInfo(
             tokens, vocab_type=xgrammar.VocabType.RAW, stop_token_ids=[file.special()[file.eos]]
@@ -157,6 +160,8 @@ class XGrammarGrammar:
         self.compiled = compiled
 
     def session(self) -> Session:
+        import xgrammar
+
         return XGrammarSession(xgrammar.GrammarMatcher(self.compiled, terminate_without_stop_token=False))
 
 
@@ -181,6 +186,8 @@ class Outlines:
     name = "outlines-core"
 
     def __init__(self, file: TokenizerFile) -> None:
+        import outlines_core
+
         table: dict[bytes, list[int]] = {}
         for token, data in enumerate(file.token_bytes()):
             if data:
@@ -189,9 +196,13 @@ class Outlines:
         self.vocabulary = outlines_core.Vocabulary(self.eos, table)
 
     def schema(self, schema: Any) -> Compiled:
+        import outlines_core
+
         return self.regex(outlines_core.json_schema.build_regex_from_schema(json.dumps(schema), ""))
 
     def regex(self, pattern: str) -> Compiled:
+        import outlines_core
+
         return OutlinesGrammar(outlines_core.Index(pattern, self.vocabulary), self.eos)
 
 
@@ -200,6 +211,8 @@ class OutlinesGrammar:
         self.index, self.eos = index, eos
 
     def session(self) -> Session:
+        import outlines_core
+
         return OutlinesSession(outlines_core.Guide(self.index), self.eos)
 
 

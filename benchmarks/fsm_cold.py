@@ -6,8 +6,8 @@
 The schemas are those of `cold_schemas.py`, drawn from the seed, or of FILE (one `{"id", "schema", "valid"}` a line).
 Each is compiled once, and its first valid instance that both engines take walked once, token by token: mask, then step.
 Both engines have their turn at a schema in one process and one thread, the first of them changing; times are that
-thread's CPU time. The process is warm (kernels, tables of the vocabulary, one simple schema used and thrown away), what
-belongs to the schema is not. Garbage is collected between schemas.
+thread's CPU time, without what the clock itself takes. The process is warm (kernels, tables of the vocabulary, one
+simple schema used and thrown away), what belongs to the schema is not. Garbage is collected between schemas.
 
 `together` is compile and all masks. Ratios are ours over llguidance's: of the sums, and the median of the schemas' own.
 Schemas that one of the two refuses, or whose instance it refuses, are counted and left out.
@@ -16,6 +16,7 @@ Schemas that one of the two refuses, or whose instance it refuses, are counted a
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import json
 import time
@@ -29,7 +30,7 @@ from declared_order import arranged
 from fsm_engines import Engine, LLGuidance, Stemma
 from fsm_vocabularies import TokenizerFile, vocabulary_49k, vocabulary_128k
 
-from stemma.fsm.kernels.loader import loader
+from stemma.fsm.kernels.loader import kernels
 
 QUANTILES = {"p50": 50, "p90": 90, "p99": 99}
 FIRST = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "integer"}}, "required": ["a"]}
@@ -47,28 +48,35 @@ class Walk(NamedTuple):
         return self.compile + sum(self.masks)
 
 
+@functools.cache
+def clock_time() -> float:
+    """The seconds that lie between two looks at the clock, one right after the other."""
+    looks = [time.thread_time() for _ in range(2_001)]
+    return float(np.median(np.diff(looks)))
+
+
 def walk(engine: Engine, schema: Any, tokens: list[int], row: Any) -> Walk | str:
     """One walk, or why there is none."""
-    clock = time.thread_time
+    clock, own = time.thread_time, clock_time()
     before = clock()
     try:
         session = engine.schema(schema).session()
     except Exception as error:  # whatever a peer raises for what it refuses
         return f"refused: {str(error)[:100]}"
-    compile_time = clock() - before
+    compile_time = clock() - before - own
     masks, steps = [], []
     for token in tokens:
         before = clock()
         session.mask(row)
-        masks.append(clock() - before)
+        masks.append(clock() - before - own)
         before = clock()
         allowed = session.advance(token)
-        steps.append(clock() - before)
+        steps.append(clock() - before - own)
         if not allowed:
             return "refuses the instance"
     before = clock()
     session.mask(row)
-    masks.append(clock() - before)
+    masks.append(clock() - before - own)
     return Walk(compile_time, masks, steps) if session.is_complete() else "is not complete"
 
 
@@ -79,7 +87,7 @@ def compact(value: Any) -> str:
 def measure(lines: list[dict[str, Any]], file: TokenizerFile) -> tuple[dict[str, dict[str, Walk]], dict[str, str]]:
     """The walks of both engines by schema, and why the others have none."""
     engines: list[Engine] = [Stemma(file), LLGuidance(file)]
-    loader().wait()
+    kernels()
     encoder = file.tokenizer()
     row = np.zeros((len(file.token_bytes()) + 31) // 32, np.uint32)
     walks: dict[str, dict[str, Walk]] = {}

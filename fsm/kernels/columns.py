@@ -152,6 +152,13 @@ class LengthColumns(NamedTuple):
     characters: int = 1
 
 
+class TwinColumns(NamedTuple):
+    """Of a vocabulary's tokens with the same bytes: the one that the trie has, and another."""
+
+    known: int = 0
+    other: int = 1
+
+
 class Counters(NamedTuple):
     """Of `Tables.counts`: how full the tables are, what the closure at work has met, and what a kernel stopped for."""
 
@@ -177,6 +184,7 @@ class Counters(NamedTuple):
 KEY, STATE, EDGE, FRAME, CONFIG = KeyColumns(), StateColumns(), EdgeColumns(), FrameColumns(), ConfigColumns()
 PAIR, CALLER, SEEN, TASK, QUEUED = PairColumns(), CallerColumns(), SeenColumns(), TaskColumns(), QueueColumns()
 CLOSURE, PATH, SPAN, LENGTH, COUNT = ClosureColumns(), PathColumns(), SpanColumns(), LengthColumns(), Counters()
+TWIN = TwinColumns()
 
 
 @functools.cache

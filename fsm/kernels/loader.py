@@ -12,7 +12,7 @@ import numpy.typing as npt
 from stemma.cache_folder import cache_folder
 from stemma.fsm.kernels import boundaries, bounded, iterations, kinds, masks, regions, rows, slices, step
 from stemma.fsm.kernels.bounded import BoundedText, Farthest
-from stemma.fsm.kernels.columns import LENGTH, SPAN, width
+from stemma.fsm.kernels.columns import LENGTH, SPAN, TWIN, width
 from stemma.fsm.kernels.iterations import Repetition
 from stemma.fsm.kernels.jit import MARKED
 from stemma.fsm.kernels.kinds import NO_COUNTER, Counter, Found
@@ -41,6 +41,7 @@ class Kernels(NamedTuple):
     delta_mask: Callable[[Tables, Trie, Int64s, int, int, Words, Words], bool]
     find_region: Callable[[Tables, int, Int64s, Int64s, Int64s], int]
     region_mask: Callable[[Tables, Trie, Int64s, int, Words, TokenSlice, Int64s], bool]
+    copy_twins: Callable[[Words, Int64s], None]
     take_off: Callable[[Tables, Trie, Int64s, int, Words, Int64s, Int64s], bool]
     farthest: Callable[[Tables, int, Int64s], Farthest]
     bounded_mask: Callable[[Tables, Trie, Int64s, int, Words, Words, TokenSlice, BoundedText, Int64s], bool]
@@ -64,6 +65,7 @@ PLAIN = Kernels(
     delta_mask=masks.delta_mask,
     find_region=regions.find_region,
     region_mask=regions.region_mask,
+    copy_twins=masks.copy_twins,
     take_off=regions.take_off,
     farthest=bounded.farthest,
     bounded_mask=bounded.bounded_mask,
@@ -112,6 +114,7 @@ def signatures() -> Signatures:
         masks.delta_mask: (t, trie, path, number, number, words, words),
         regions.find_region: (t, number, path, numbers, numbers),
         regions.region_mask: (t, trie, path, number, words, sliced, numbers),
+        masks.copy_twins: (words, Array("int64", width(TWIN))),
         regions.take_off: (t, trie, path, number, words, numbers, numbers),
         bounded.farthest: (t, number, path),
         bounded.bounded_mask: (t, trie, path, number, words, words, sliced, text, numbers),

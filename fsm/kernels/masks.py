@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from stemma.fsm.kernels.columns import CONFIG, COUNT, PATH, is_filled
+from stemma.fsm.kernels.columns import CONFIG, COUNT, PATH, TWIN, is_filled
 from stemma.fsm.kernels.jit import helper
 from stemma.fsm.kernels.kinds import Counter
 from stemma.fsm.kernels.rows import ensure_row
@@ -36,6 +36,15 @@ def put(out: Words, key: int, setting: int) -> None:
         out[word] = out[word] | bit
     else:
         out[word] = out[word] & ~bit
+
+
+@helper
+def copy_twins(out: Words, twins: Int64s) -> None:
+    """Set the second of each pair of tokens (a row of `twins`) whose first is set."""
+    for row in range(len(twins)):
+        key = twins[row, TWIN.known]
+        if out[key >> 5] >> np.uint32(key & 31) & np.uint32(1):
+            put(out, twins[row, TWIN.other], 1)
 
 
 @helper

@@ -41,11 +41,7 @@ class Masking:
     def compute(self, config: int, out: Words) -> None:
         """Write the tokens whose bytes `config` reads into `out`."""
         self._compute(config, out)
-        if not len(self._vocabulary.twins):
-            return
-        first, second = self._vocabulary.twins.T
-        bits = (out[first >> 5] >> (first & 31).astype(np.uint32)) & np.uint32(1)
-        np.bitwise_or.at(out, second >> 5, bits << (second & 31).astype(np.uint32))
+        self._kernels.copy_twins(out, self._vocabulary.twins)
 
     def _compute(self, config: int, out: Words) -> None:
         """The mask without twins, from an earlier iteration of a counted repeat if that is like it."""

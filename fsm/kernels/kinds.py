@@ -13,7 +13,7 @@ from stemma.fsm.kernels.stacks import is_frame_of
 from stemma.fsm.kernels.tables import RANGE, REPEAT, Int64s, Tables
 
 NOT_YET = -1  # rules or room are missing
-PLAIN, LOOP, DELTA, COUNTER = range(4)
+PLAIN, LOOP, DELTA, COUNTER, JOINED = range(5)  # JOINED: a PLAIN that stands in a product, maybe a bounded text
 MIN_SLICE = 20  # a run of fewer ASCII bytes is not worth a table: the walk is short
 
 
@@ -29,9 +29,9 @@ class Counter(NamedTuple):
 class Classification(NamedTuple):
     """What `classify` finds: a kind with what belongs to it, and the fields of a `Counter` and a `Repetition`."""
 
-    kind: int  # PLAIN, LOOP, DELTA, COUNTER or NOT_YET
+    kind: int  # PLAIN, LOOP, DELTA, COUNTER, JOINED or NOT_YET
     base: int  # of a DELTA: the configuration that it is much like
-    strays: int  # whether bytes lead from a PLAIN or a LOOP to others like it (see `regions`)
+    strays: int  # whether bytes lead from any but a COUNTER to others like it (see `regions`)
     remaining: int
     free: int
     step_byte: int
@@ -209,13 +209,13 @@ def mark_inside(t: Tables, config: int, leader: int, inside: Int64s) -> int:
 @helper
 def classify(t: Tables, config: int, inside: Int64s, longest: int) -> Found:
     """How best to compute the mask of `config`, where the longest token has so many bytes; for a LOOP or a COUNTER, and
-    a PLAIN that strays, also the set of bytes of its run."""
+    what strays, also the set of bytes of its run."""
     repetition = find_repetition(t, config)
     if not ensure_row(t, config):
         return classification_of(NOT_YET, 0, 0, NO_COUNTER, repetition)
     leader = most_common(t, config)
     if leader == 0 or mark_inside(t, config, leader, inside) < MIN_SLICE:
-        return with_strays(t, PLAIN, config, 0, repetition)
+        return with_strays(t, plain_kind(t, config), config, 0, repetition)
     if not ensure_row(t, leader):
         return classification_of(NOT_YET, 0, 0, NO_COUNTER, repetition)
     if leader != config and mark_inside(t, leader, leader, inside) >= MIN_SLICE:
@@ -229,15 +229,21 @@ def classify(t: Tables, config: int, inside: Int64s, longest: int) -> Found:
         return with_strays(t, LOOP, config, leader, repetition)
     counter = find_counter(t, config, leader, inside, longest)
     if counter.is_counter == 0:
-        return classification_of(
-            PLAIN, 0, int(not is_later_iteration(t, config, leader, repetition)), counter, repetition
-        )
+        later = is_later_iteration(t, config, leader, repetition)
+        return classification_of(plain_kind(t, config), 0, int(not later), counter, repetition)
     return classification_of(COUNTER if counter.is_counter > 0 else NOT_YET, 0, 0, counter, repetition)
 
 
 @helper
+def plain_kind(t: Tables, config: int) -> int:
+    """PLAIN, or JOINED: items are sorted, products come first."""
+    first = t.configs[config, CONFIG.first]
+    return JOINED if t.configs[config, CONFIG.size] > 0 and t.items[first] < 0 else PLAIN
+
+
+@helper
 def with_strays(t: Tables, kind: int, config: int, leader: int, repetition: Repetition) -> Found:
-    """A PLAIN or a LOOP, and whether it strays."""
+    """A PLAIN, JOINED or LOOP, and whether it strays."""
     found = strays(t, config, leader, repetition)
     return classification_of(kind if found >= 0 else NOT_YET, 0, found, NO_COUNTER, repetition)
 

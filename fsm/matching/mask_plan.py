@@ -20,7 +20,7 @@ from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.kernels.bounded import MISSING, BoundedText, Farthest
 from stemma.fsm.kernels.columns import PAIR, PATH, STATE, product_of, stack_of, state_of
 from stemma.fsm.kernels.iterations import Repetition
-from stemma.fsm.kernels.kinds import COUNTER, DELTA, LOOP, MIN_SLICE, NOT_YET, PLAIN, Classification, Counter
+from stemma.fsm.kernels.kinds import COUNTER, DELTA, JOINED, LOOP, MIN_SLICE, NOT_YET, Classification, Counter
 from stemma.fsm.kernels.tables import BOUNDED, Int64s
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
 
@@ -106,7 +106,7 @@ class Planner:
         """How to compute the mask there. distance_to_end: what `farthest` says of a configuration, if need be."""
         found = classified.found
         kind = found.kind
-        if kind == PLAIN and (bounded := self._bounded(classified.config, distance_to_end)) is not None:
+        if kind == JOINED and (bounded := self._bounded(classified.config, distance_to_end)) is not None:
             return bounded
         if kind == DELTA:
             return Delta(found.base)
@@ -144,7 +144,7 @@ class Planner:
         find_region, automaton = self._kernels.find_region, self._automaton
         while (number := find_region(automaton.tables, classified.config, self._path, inside, reads)) < 0:
             automaton.provide()
-        if number and (classified.found.kind == PLAIN or inside.sum() > classified.inside.sum()):
+        if number and (classified.found.kind != LOOP or inside.sum() > classified.inside.sum()):
             return Region(inside, reads)
         return None
 
@@ -153,8 +153,7 @@ class Planner:
         automaton = self._automaton
         all_items = automaton.items_of(config)
         number = all_items.stop - all_items.start
-        if number == 0 or (first := int(automaton.tables.items[all_items.start])) >= 0:
-            return None
+        first = int(automaton.tables.items[all_items.start])
         if number > 1 and automaton.tables.items[all_items.start + 1] < 0:
             return None
         pair = automaton.tables.products[product_of(state_of(first))].tolist()

@@ -320,7 +320,7 @@ def _places(weight: StoredWeight, scales: Array) -> Array:
     assert table is not None
     place_of = np.zeros(256, dtype=np.uint8)
     place_of[table[::-1].view(np.uint8)] = np.arange(16, dtype=np.uint8)[::-1]
-    values = dequantize(weight).numpy().reshape(-1, FORM_OF[weight.type].group)
+    values = dequantize(weight).reshape(-1, FORM_OF[weight.type].group)
     divisors = scales.astype(np.float32).reshape(-1, 1)
     whole = np.rint(values / np.where(divisors == 0, np.float32(1), divisors)).astype(np.int8)
     return place_of[whole.view(np.uint8)]

@@ -1,8 +1,8 @@
 """The protocol `Ops`: everything a model and a runner ask of a device. What a back end does inside is its own.
 
-Activations are torch tensors on `Ops.device`; an operation's result may be written over by the next call of the same
-operation in the same thread. Weights, norms, KV and plans are handles that only the back end which made them reads.
-`reference.py` is the specification: every other back end is compared with it.
+Activations are rows as the back end has them (`rows.py`); an operation's result may be written over by the next call of
+the same operation in the same thread. Weights, norms, KV and plans are handles that only the back end which made them
+reads. `reference.py` is the specification: every other back end is compared with it.
 
 Positions of the KV, for a block size of 4, a sequence of 10 tokens and the block table [7, 2, 5]:
 
@@ -19,11 +19,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from stemma.kernels.experts import Activation as Activation
 from stemma.kernels.experts import ExpertsSpec, SharedExpert
 from stemma.kernels.experts import GatedActivation as GatedActivation
+from stemma.kernels.rows import RowOps, Rows
 from stemma.kernels.states import StateMetadata, StateOps
 from stemma.kernels.weights import StoredWeight
 
@@ -197,18 +197,18 @@ class Network(Protocol):
     """What a step runs: operations of `Ops` and nothing else, because back ends record them. Both take host arrays, or
     tensors on the device where that is what is recorded."""
 
-    def forward(self, ids: Any, plans: Any, memory: Any) -> torch.Tensor:
+    def forward(self, ids: Any, plans: Any, memory: Any) -> Rows:
         """Run a step's tokens, writing their KV and states: (tokens,) -> (tokens, hidden). `plans` and `memory` are
         those of memory.py."""
 
-    def logits(self, hidden: torch.Tensor, rows: Any) -> torch.Tensor:
+    def logits(self, hidden: Rows, rows: Any) -> Rows:
         """Logits of some rows of `hidden`: float32 (rows, vocabulary)."""
 
 
 class StepExecutor(Protocol):
     """Runs whole steps of one network on one memory."""
 
-    def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> torch.Tensor:
+    def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Rows:
         """Compute the tokens that the metadata describes and write their KV; float32 logits (len(rows), vocabulary).
 
         Without rows nothing but the KV is computed, and the logits are empty. The next step may write over them.
@@ -219,11 +219,17 @@ class Ops(Protocol):
     """One back end. Handles are `Any` where they come back: each back end reads those that it made, and no others."""
 
     name: str
-    device: torch.device
 
     @property
     def states(self) -> StateOps:
         """The operations of layers with a state."""
+
+    @property
+    def rows(self) -> RowOps:
+        """What else is done to rows."""
+
+    def free_memory(self) -> int | None:
+        """Bytes that are free on the device; None where its memory is the host's."""
 
     # Packing: once, when a model is loaded ----------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> Linear:
@@ -270,79 +276,73 @@ class Ops(Protocol):
     def plan(self, metadata: AttentionMetadata, shape: KVShape) -> Any:
         """Prepare a step: upload the metadata, choose splits."""
 
-    def embed(self, embedding: Any, ids: Int32Array) -> torch.Tensor:
+    def embed(self, embedding: Any, ids: Int32Array) -> Rows:
         """Rows of the table -> (tokens, hidden). Two tables do not write over each other's results."""
 
-    def norm_linear(self, x: torch.Tensor, norm: Any | None, linear: Any) -> torch.Tensor:
+    def norm_linear(self, x: Rows, norm: Any | None, linear: Any) -> Rows:
         """`linear(norm(x))`: (tokens, hidden) -> (tokens, out_features). No norm leaves x as it is."""
 
     def rope_write(
-        self, qkv: torch.Tensor, heads: HeadShape, rope: Any | None, norms: HeadNorms | None,
+        self, qkv: Rows, heads: HeadShape, rope: Any | None, norms: HeadNorms | None,
         kv: Any, layer: int, plan: Any,
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> Rows:  # fmt: skip
         """Norm the heads of Q and K if asked, rotate them if asked, write K and V to their slots.
 
         qkv: (tokens, (num_heads + 2 * num_kv_heads) * head_dim) -> Q as (tokens, num_heads, head_dim). Without KV
         heads, of a layer that reads what another one has written, nothing is written.
         """
 
-    def multiply_heads(self, x: torch.Tensor, linear: Any) -> torch.Tensor:
+    def multiply_heads(self, x: Rows, linear: Any) -> Rows:
         """Each head by its own matrix: (tokens, heads * in) -> (tokens, heads * out)."""
 
-    def latent_write(self, latent: torch.Tensor, norm: Any, rope: Any, kv: Any, layer: int, plan: Any) -> None:
+    def latent_write(self, latent: Rows, norm: Any, rope: Any, kv: Any, layer: int, plan: Any) -> None:
         """Norm the first numbers of a latent, rotate those behind them, write both as the token's key, of one head.
 
         latent: (tokens, head_dim). What is normed is as wide as the norm, what is rotated has twice rope's angles.
         """
 
-    def latent_queries(self, q: torch.Tensor, keys: Any, rope: Any, plan: Any) -> torch.Tensor:
+    def latent_queries(self, q: Rows, keys: Any, rope: Any, plan: Any) -> Rows:
         """Queries for latent keys (DeepSeek V2, section 2.1, with its keys' matrix absorbed in the queries).
 
         q: (tokens, heads * (in + rotated)); keys: a head_linear (in -> latent). Each head's first numbers are
         multiplied, those behind them rotated -> (tokens, heads, latent + rotated).
         """
 
-    def attention(self, q: torch.Tensor, kv: Any, layer: int, plan: Any, spec: AttentionSpec) -> torch.Tensor:
+    def attention(self, q: Rows, kv: Any, layer: int, plan: Any, spec: AttentionSpec) -> Rows:
         """Causal attention of this step's rows over what they see of their contexts.
 
         q: (tokens, num_heads, head_dim) -> (tokens, num_heads * head_dim); where the KV has a value_dim, that many.
         """
 
-    def linear_add(self, x: torch.Tensor, linear: Any, residual: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+    def linear_add(self, x: Rows, linear: Any, residual: Rows, scale: float = 1.0) -> Rows:
         """`residual + scale * linear(x)`; may work in place on `residual`, which the caller must not use again."""
 
-    def linear_norm_add(
-        self, x: torch.Tensor, linear: Any, norm: Any, residual: torch.Tensor, scale: float = 1.0
-    ) -> torch.Tensor:
+    def linear_norm_add(self, x: Rows, linear: Any, norm: Any, residual: Rows, scale: float = 1.0) -> Rows:
         """`residual + scale * norm(linear(x))`; may work in place on `residual`."""
 
-    def norm_add(
-        self, x: torch.Tensor, norm: Any, residual: torch.Tensor | None, scale: float = 1.0, keep: float = 1.0
-    ) -> torch.Tensor:
+    def norm_add(self, x: Rows, norm: Any, residual: Rows | None, scale: float = 1.0, keep: float = 1.0) -> Rows:
         """`keep * residual + scale * norm(x)`; may work in place on `residual`, and without one is the norm alone. An
         RMS norm that is narrower than a row norms each part as wide by itself."""
 
-    def norm_gated(self, x: torch.Tensor, norm: Any | None, gate_up: Any, activation: GatedActivation) -> torch.Tensor:
+    def norm_gated(self, x: Rows, norm: Any | None, gate_up: Any, activation: GatedActivation) -> Rows:
         """`activation(gate) * up` of `gate_up(norm(x))`, gate first -> (tokens, out_features / 2) (Shazeer 2020)."""
 
-    def gated(self, both: torch.Tensor, activation: GatedActivation) -> torch.Tensor:
+    def gated(self, both: Rows, activation: GatedActivation) -> Rows:
         """The same of products that are there already: (tokens, 2 * inner) -> (tokens, inner), bit for bit."""
 
-    def norm_activated(self, x: torch.Tensor, norm: Any | None, up: Any, activation: Activation) -> torch.Tensor:
+    def norm_activated(self, x: Rows, norm: Any | None, up: Any, activation: Activation) -> Rows:
         """`activation(up(norm(x)))` -> (tokens, out_features), an MLP without a gate."""
 
     def norm_experts_add(
-        self, x: torch.Tensor, norm: Any | None, experts: Any, residual: torch.Tensor | None, scale: float = 1.0
-    ) -> torch.Tensor:
+        self, x: Rows, norm: Any | None, experts: Any, residual: Rows | None, scale: float = 1.0
+    ) -> Rows:
         """`residual + scale * the weighted sum of each token's experts of norm(x)`; may work in place on `residual`,
         and without one is the sum alone."""
 
-    def logits(
-        self, x: torch.Tensor, rows: Int32Array, norm: Any, head: Any, softcap: float | None = None
-    ) -> torch.Tensor:
+    def logits(self, x: Rows, rows: Int32Array, norm: Any, head: Any, softcap: float | None = None) -> Rows:
         """`head(norm(x[rows]))` -> float32 (rows, vocabulary), with a soft cap like that of scores if asked."""
 
-    def norm_rows(self, x: torch.Tensor, rows: Int32Array, norm: Any) -> torch.Tensor:
+    def norm_rows(self, x: Rows, rows: Int32Array, norm: Any) -> Rows:
         """`norm(x[rows])` -> float32 (rows, hidden), what embeddings are made of."""
 
     # KV blocks and logits ----------------------------------------------------------------
@@ -355,9 +355,9 @@ class Ops(Protocol):
     def write_blocks(self, kv: Any, blocks: Int32Array, data: bytes) -> None:
         """Put back what `read_blocks` returned. Raises ValueError if the size does not fit."""
 
-    def apply_mask(self, logits: torch.Tensor, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
+    def apply_mask(self, logits: Rows, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
         """In place: logits[rows[i], t] = -inf where bit t % 32 of mask[i, t // 32] is 0."""
 
-    def sample(self, logits: torch.Tensor, rows: SamplingRows) -> Int32Array:
+    def sample(self, logits: Rows, rows: SamplingRows) -> Int32Array:
         """One token a row. Order: temperature, top-k, top-p (of what top-k left), min-p; then, over the kept tokens in
         ascending id order, the first whose cumulative probability exceeds `uniform` times their sum."""

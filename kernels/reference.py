@@ -36,6 +36,7 @@ from stemma.kernels.ops import (
 from stemma.kernels.reference_experts import ReferenceExperts, apply_experts
 from stemma.kernels.reference_states import ReferenceStateOps
 from stemma.kernels.steps import EagerExecutor
+from stemma.kernels.tensors import TensorRows, free_memory
 from stemma.kernels.weights import StoredWeight, dequantize
 
 
@@ -173,9 +174,13 @@ class ReferenceOps:
         self.dtype = dtype
         self._process = os.getpid()
         self.states = ReferenceStateOps(device, dtype)
+        self.rows = TensorRows()
+
+    def free_memory(self) -> int | None:
+        return free_memory(self.device)
 
     def _load(self, weight: StoredWeight) -> torch.Tensor:
-        return dequantize(weight).to(self.device, self.dtype)
+        return torch.from_numpy(dequantize(weight)).to(self.device, self.dtype)
 
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> ReferenceLinear:
         weight = torch.cat([self._load(part) for part in parts])

@@ -83,7 +83,7 @@ class ReferenceStateOps:
         return tuple(Piece(starts[index], starts[index + 1], *pair) for index, pair in enumerate(slots))
 
     def _load(self, weight: StoredWeight) -> torch.Tensor:
-        return dequantize(weight).to(self._device, self._wide)
+        return torch.from_numpy(dequantize(weight)).to(self._device, self._wide)
 
     def conv(self, weight: StoredWeight, bias: StoredWeight | None) -> ReferenceConv:
         return ReferenceConv(self._load(weight), None if bias is None else self._load(bias))

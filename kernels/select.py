@@ -1,17 +1,16 @@
-"""Which back end serves a device. The only place that knows all of them."""
+"""Which back end serves a device. The only place that knows all of them.
+
+Each is imported when it is chosen: torch, of which the CPU's has no need, takes a second, and Triton another.
+"""
 
 from __future__ import annotations
 
 import logging
 from importlib.util import find_spec
 
-import torch
-
 from stemma.kernels.cpu.attention.kv_dtypes import KV_DTYPES
 from stemma.kernels.cpu.machine.target import UnknownTarget, UnsupportedCPU, host_target
-from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.ops import Ops
-from stemma.kernels.reference import ReferenceOps
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ class UnknownBackend(ValueError):
 def select_ops(device: str = "auto", backend: str = "auto", dtype: str = "auto", kv_dtype: str = "auto") -> Ops:
     """The back end of that name for a device; "auto" takes what suits. Raises UnknownBackend, saying what there is."""
     if device == "auto":
-        device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
+        device = "cuda" if backend == "triton" and _has_gpu() else "cpu"
     _check_device(device)
     if dtype not in ("auto", *DTYPES):
         raise UnknownBackend(f"nothing is computed in dtype {dtype!r}; there are {', '.join(DTYPES)}", "dtype")
@@ -46,7 +45,17 @@ def select_ops(device: str = "auto", backend: str = "auto", dtype: str = "auto",
     raise UnknownBackend(f"there is no back end {backend!r}; there are 'cpu', 'triton' and 'reference'")
 
 
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def _check_device(name: str) -> None:
+    if name == "cpu":
+        return
+    import torch
+
     try:
         device = torch.empty(1, device=name).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # as each of torch's back ends has it
@@ -82,6 +91,8 @@ def _cpu(device: str, dtype: str, kv_dtype: str) -> Ops:
     if kv_dtype not in ("auto", *KV_DTYPES):
         known = ", ".join(KV_DTYPES)
         raise UnknownBackend(f"the back end 'cpu' keeps its KV in {known}; it has no {kv_dtype!r}", "kv_dtype")
+    from stemma.kernels.cpu.ops import CpuOps
+
     try:
         return CpuOps(kv_dtype=kv_dtype)
     except UnsupportedCPU as error:
@@ -95,7 +106,8 @@ def _triton(device: str, dtype: str, kv_dtype: str) -> Ops:
         raise UnknownBackend(
             "the back end 'triton' needs Triton: pip install 'stemma-llm[gpu]'; or backend='reference'"
         )
-    # Here, not above: Triton is an extra, and takes a second to import.
+    import torch
+
     from stemma.kernels.triton.ops import TritonOps
     from stemma.kernels.triton.targets import KV_TYPES, UnsupportedDevice
 
@@ -113,4 +125,8 @@ def _reference(device: str, dtype: str, kv_dtype: str) -> Ops:
     if kv_dtype not in ("auto", dtype):
         message = "the reference keeps its KV in the dtype of its activations; leave kv_dtype out"
         raise UnknownBackend(message, "kv_dtype")
+    import torch
+
+    from stemma.kernels.reference import ReferenceOps
+
     return ReferenceOps(torch.device(device), getattr(torch, "float32" if dtype == "auto" else dtype))

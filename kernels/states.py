@@ -20,8 +20,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from stemma.kernels.rows import Rows
 from stemma.kernels.weights import StoredWeight
 
 Int32Array = npt.NDArray[np.int32]
@@ -157,13 +157,11 @@ class StateOps(Protocol):
         """A Mamba-2 scan. decay (log A, of A > 0), skip (D), dt_bias: (heads,)."""
 
     def short_conv(
-        self, x: torch.Tensor, conv: Any, activation: Literal["silu", "none"], states: Any, layer: int, plan: Any
-    ) -> torch.Tensor:
+        self, x: Rows, conv: Any, activation: Literal["silu", "none"], states: Any, layer: int, plan: Any
+    ) -> Rows:
         """Causal convolution along each sequence (Gu and Dao 2023, section 3.4): (tokens, channels) of both."""
 
-    def gated_delta(
-        self, qkv: torch.Tensor, beta: torch.Tensor, step: torch.Tensor, rule: Any, states: Any, layer: int, plan: Any
-    ) -> torch.Tensor:
+    def gated_delta(self, qkv: Rows, beta: Rows, step: Rows, rule: Any, states: Any, layer: int, plan: Any) -> Rows:
         """The gated delta rule (Yang et al. 2024, "Gated delta networks", equation 10), S of each value head:
 
             S = exp(-A softplus(step + dt_bias)) S;  S += k (sigmoid(beta) (v - k S));  o = q S
@@ -172,9 +170,7 @@ class StateOps(Protocol):
         qkv: (tokens, spec.width); beta, step: (tokens, value_heads) -> (tokens, value_heads * value_dim).
         """
 
-    def selective_scan(
-        self, x: torch.Tensor, step: torch.Tensor, scan: Any, states: Any, layer: int, plan: Any
-    ) -> torch.Tensor:
+    def selective_scan(self, x: Rows, step: Rows, scan: Any, states: Any, layer: int, plan: Any) -> Rows:
         """Mamba-2 (Dao and Gu 2024, section 7), h of each head:
 
             t = clamp(softplus(step + dt_bias), low, high);  h = exp(-A t) h + t x B;  y = h C + D x
@@ -183,13 +179,11 @@ class StateOps(Protocol):
         (tokens, heads * head_dim).
         """
 
-    def gated_norm(
-        self, x: torch.Tensor, gate: torch.Tensor, norm: Any, groups: int, *, gate_first: bool
-    ) -> torch.Tensor:
+    def gated_norm(self, x: Rows, gate: Rows, norm: Any, groups: int, *, gate_first: bool) -> Rows:
         """`norm(x) * silu(gate)`, or `norm(x * silu(gate))`; each of `groups` equal parts of a row by itself. The
         norm's weight is as wide as a row, or as one part, for all alike."""
 
-    def gate(self, x: torch.Tensor, gate: torch.Tensor, activation: Literal["none", "sigmoid", "silu"]) -> torch.Tensor:
+    def gate(self, x: Rows, gate: Rows, activation: Literal["none", "sigmoid", "silu"]) -> Rows:
         """`x * activation(gate)`, (tokens, width) each."""
 
     def read(self, states: Any, slots: Sequence[int]) -> bytes:

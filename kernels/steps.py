@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-
 from stemma.kernels.memory import Memory, Planner, Plans, make_plans
 from stemma.kernels.ops import AttentionMetadata, Int32Array, Network
+from stemma.kernels.rows import Rows
 
 
-def run(network: Network, memory: Memory, ids: Int32Array, plans: Plans, rows: Int32Array) -> torch.Tensor:
+def run(network: Network, memory: Memory, ids: Int32Array, plans: Plans, rows: Int32Array) -> Rows:
     """A planned step, from token ids to logits; without rows, where every sequence is inside a prompt, to nothing."""
     hidden = network.forward(ids, plans, memory)
-    return network.logits(hidden, rows) if len(rows) else hidden.new_empty((0, 0))
+    return network.logits(hidden, rows) if len(rows) else hidden[:0]
 
 
 class EagerExecutor:
@@ -20,5 +19,5 @@ class EagerExecutor:
     def __init__(self, ops: Planner, network: Network, memory: Memory) -> None:
         self._ops, self._network, self._memory = ops, network, memory
 
-    def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> torch.Tensor:
+    def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Rows:
         return run(self._network, self._memory, ids, make_plans(self._ops, metadata, self._memory), rows)

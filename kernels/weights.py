@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import gguf
 import numpy as np
 import numpy.typing as npt
-import torch
 
 
 class UnsupportedWeight(ValueError):
@@ -46,26 +45,27 @@ class StoredWeight:
 
     def times(self, factor: float | npt.NDArray[np.float32]) -> StoredWeight:
         """All of it multiplied, or each column by a factor of its own, in float32."""
-        return StoredWeight("F32", self.shape, dequantize(self).numpy() * np.float32(factor))
+        return StoredWeight("F32", self.shape, dequantize(self) * np.float32(factor))
 
 
-def dequantize(weight: StoredWeight) -> torch.Tensor:
+def dequantize(weight: StoredWeight) -> npt.NDArray[np.float32]:
     """The weight's values, float32, of its logical shape.
 
     Raises UnsupportedWeight for a storage type that is not in the list above.
     """
     if weight.type in ("F32", "F16"):
-        return torch.from_numpy(np.ascontiguousarray(weight.data)).to(torch.float32)
+        return np.ascontiguousarray(weight.data).astype(np.float32, copy=False)
     if weight.type == "BF16":
         widened = np.ascontiguousarray(weight.data).astype(np.uint32) << 16
-        return torch.from_numpy(widened.view(np.float32).reshape(weight.shape))
+        return widened.view(np.float32).reshape(weight.shape)
     if weight.type not in FORMATS:
         raise UnsupportedWeight(f"weights of type {weight.type} cannot be read; convert the file to Q8_0 or BF16")
     if weight.type in OWN:
         values = OWN[weight.type](np.ascontiguousarray(weight.data).view(np.uint8))
     else:
         values = gguf.quants.dequantize(np.ascontiguousarray(weight.data), gguf.GGMLQuantizationType[weight.type])
-    return torch.from_numpy(values.astype(np.float32, copy=False).reshape(weight.shape))
+    floats: npt.NDArray[np.float32] = values.astype(np.float32, copy=False).reshape(weight.shape)
+    return floats
 
 
 Bytes = npt.NDArray[np.uint8]

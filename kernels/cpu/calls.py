@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-import torch
-
-from stemma.kernels.cpu.buffers import Buffers
+from stemma.kernels.cpu.buffers import Buffers, Floats
 from stemma.kernels.cpu.machine.threads import ThreadPool
 from stemma.kernels.cpu.steps import NativeCall
 
@@ -20,8 +18,8 @@ class Calls:
         self.buffers = Buffers()
         self._turn = threading.Lock()
 
-    def take(self, name: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, int]:
-        """A float32 tensor for what an operation returns, and its address: the next one of the name is the same."""
+    def take(self, name: str, shape: tuple[int, ...]) -> tuple[Floats, int]:
+        """An array for what an operation returns, and its address: the next one of the name is the same."""
         return self.buffers.take(name, shape)
 
     def run(self, operation: Callable[..., None], *arguments: int) -> None:

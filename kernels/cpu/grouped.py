@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from llvmlite import ir
 
+from stemma.kernels.cpu.buffers import Floats
 from stemma.kernels.cpu.calls import Calls
 from stemma.kernels.cpu.machine import compile
 from stemma.kernels.cpu.machine.target import Target
@@ -85,13 +85,13 @@ class GroupedCalls:
         return words.ctypes.data, int(words[WORK.index("outputs")])
 
     def add_experts(
-        self, x: torch.Tensor, norm: CpuNorm | None, experts: CpuExperts, work: int, residual: torch.Tensor,
+        self, x: Floats, norm: CpuNorm | None, experts: CpuExperts, work: int, residual: Floats,
         factors: tuple[float, float], shared: tuple[int, int],
     ) -> None:  # fmt: skip
         """The router's outputs stand in the work. factors: of what is added, and of the residual, of which nothing is
         read for 0. shared: addresses of the shared expert's results, and its gate's."""
         assert len(x) <= AT_ONCE
         self._calls.run(
-            self._experts, experts.address, x.data_ptr(), address_of(norm), len(x), work, residual.data_ptr(),
+            self._experts, experts.address, x.ctypes.data, address_of(norm), len(x), work, residual.ctypes.data,
             word_of_two(*factors), *shared, self._calls.pool.num_threads,
         )  # fmt: skip

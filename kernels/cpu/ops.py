@@ -1,4 +1,4 @@
-"""`CpuOps`: the protocol `Ops` on kernels compiled for this machine. Activations are float32 tensors on the CPU.
+"""`CpuOps`: the protocol `Ops` on kernels compiled for this machine. Activations are arrays of float32.
 
 An operation is one call of native code that runs on all threads with Python's lock released. What an operation returns
 lives in a buffer of that operation: the next call of the same operation in the same thread may write over it.
@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from llvmlite import ir
 
 from stemma.kernels.codes import FORMS
@@ -24,9 +23,11 @@ from stemma.kernels.cpu.attention.kv import CpuKV, allocate, put_blocks
 from stemma.kernels.cpu.attention.paged import PagedKernels
 from stemma.kernels.cpu.attention.plan import CpuPlan, make_plan
 from stemma.kernels.cpu.attention.tiles import PLAN, part_floats, planned_rows
+from stemma.kernels.cpu.buffers import Floats
 from stemma.kernels.cpu.calls import Calls
 from stemma.kernels.cpu.grouped import GroupedCalls, HeadLinear, pack_heads
 from stemma.kernels.cpu.machine import compile
+from stemma.kernels.cpu.machine.cores import physical_cores
 from stemma.kernels.cpu.machine.target import Target, host_target
 from stemma.kernels.cpu.machine.threads import ThreadPool, add_worker
 from stemma.kernels.cpu.machine.words import word_of, word_of_two
@@ -40,6 +41,7 @@ from stemma.kernels.cpu.products.pack import PackedLinear, kind_of, pack
 from stemma.kernels.cpu.products.read import add_read
 from stemma.kernels.cpu.products.shares import CALL
 from stemma.kernels.cpu.rows.activations import GROUP, CpuRope, add_prepare, make_rope
+from stemma.kernels.cpu.rows.arrays import ArrayRows
 from stemma.kernels.cpu.rows.embed import CpuEmbedding, add_embed, embedding
 from stemma.kernels.cpu.rows.gates import ACTIVATIONS, CAP, PLAIN, add_gate
 from stemma.kernels.cpu.rows.norms import CpuNorm, add_norm_add, address_of, make_norm, normed_rows
@@ -74,14 +76,13 @@ class CpuOps:
     """
 
     name = "cpu"
-    device = torch.device("cpu")
 
     def __init__(
         self, target: Target | None = None, num_threads: int | None = None, kv_dtype: str = "auto",
         cache_dir: Path | None = None,
     ) -> None:  # fmt: skip
         self.target = target or host_target()
-        self.num_threads = num_threads or torch.get_num_threads()
+        self.num_threads = num_threads or physical_cores()
         suitable = "int16" if self.target.multiplies_bytes else "float32"
         self.kv_dtype = suitable if kv_dtype == "auto" else kv_dtype
         self._tile_rows = planned_rows(self.target, self.kv_dtype)
@@ -100,6 +101,10 @@ class CpuOps:
         self._readers = ThreadPoolExecutor(self.num_threads, "reader")
         self._paged = PagedKernels(self.target, self.kv_dtype, self.cache_dir)
         self.states = CpuStateOps(self._calls, self.target, self.cache_dir)
+        self.rows = ArrayRows()
+
+    def free_memory(self) -> None:
+        return None
 
     def _write_rows(self, module: ir.Module) -> None:
         add_worker(module)
@@ -170,7 +175,7 @@ class CpuOps:
         finally:
             self._calls.buffers.calls = None
 
-    def buffers(self) -> tuple[torch.Tensor, ...]:
+    def buffers(self) -> tuple[Floats, ...]:
         """The memory that this thread's operations return; calls that were recorded write to it."""
         return self._calls.buffers.memory()
 
@@ -185,7 +190,7 @@ class CpuOps:
         self._calls.pool.wake()
         return make_plan(metadata, shape.block_size, 4 * self.num_threads, self._tile_rows)
 
-    def embed(self, embedding: CpuEmbedding, ids: Int32Array) -> torch.Tensor:
+    def embed(self, embedding: CpuEmbedding, ids: Int32Array) -> Floats:
         if not embedding.kernel:
             return embedding.rows(ids)
         ids = np.ascontiguousarray(ids, dtype=np.int32)
@@ -195,20 +200,20 @@ class CpuOps:
         self._calls.run(self._each_row, embedding.kernel, len(ids), *addresses, width, word_of(embedding.scale))
         return out
 
-    def norm_linear(self, x: torch.Tensor, norm: CpuNorm | None, linear: PackedLinear) -> torch.Tensor:
+    def norm_linear(self, x: Floats, norm: CpuNorm | None, linear: PackedLinear) -> Floats:
         num_rows = x.shape[0]
         out, address = self._calls.take("norm_linear", (num_rows, linear.out_features))
         self._product(x, address_of(norm), linear, address)
         return out
 
     def rope_write(
-        self, qkv: torch.Tensor, heads: HeadShape, rope: CpuRope | None, norms: HeadNorms | None,
+        self, qkv: Floats, heads: HeadShape, rope: CpuRope | None, norms: HeadNorms | None,
         kv: CpuKV, layer: int, plan: CpuPlan,
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> Floats:  # fmt: skip
         q_norm, k_norm, behind, v_norm = norms or HeadNorms(None, None)
         out, address = self._calls.take("rope_write", (plan.num_rows, heads.num_heads, heads.head_dim))
         self._calls.run(
-            self._paged.rope_write(heads, kv.shape), qkv.data_ptr(), address, address_of(q_norm), address_of(k_norm),
+            self._paged.rope_write(heads, kv.shape), qkv.ctypes.data, address, address_of(q_norm), address_of(k_norm),
             address_of(v_norm), int(behind),
             rope.cos_address if rope else 0, rope.sin_address if rope else 0,
             kv.key_addresses[layer], kv.value_addresses[layer],
@@ -216,13 +221,13 @@ class CpuOps:
         )  # fmt: skip
         return out
 
-    def attention(self, q: torch.Tensor, kv: CpuKV, layer: int, plan: CpuPlan, spec: AttentionSpec) -> torch.Tensor:
+    def attention(self, q: Floats, kv: CpuKV, layer: int, plan: CpuPlan, spec: AttentionSpec) -> Floats:
         num_rows, num_heads, head_dim = q.shape
         kernel = self._paged.attend(num_heads, kv.shape, spec)
         out, address = self._calls.take("attention", (num_rows, num_heads * (kv.shape.value_dim or head_dim)))
         self._give_parts(plan, num_heads, kv.shape)
         addresses = kv.key_addresses[layer], kv.value_addresses[layer]
-        self._calls.run(kernel.call, q.data_ptr(), address, *addresses, kv.block_stride, plan.address, kernel.spec)
+        self._calls.run(kernel.call, q.ctypes.data, address, *addresses, kv.block_stride, plan.address, kernel.spec)
         return out
 
     def _give_parts(self, plan: CpuPlan, num_heads: int, shape: KVShape) -> None:
@@ -244,35 +249,33 @@ class CpuOps:
     def _grouped(self) -> GroupedCalls:
         return GroupedCalls(self._calls, self.target, self.cache_dir)
 
-    def multiply_heads(self, x: torch.Tensor, linear: HeadLinear) -> torch.Tensor:
+    def multiply_heads(self, x: Floats, linear: HeadLinear) -> Floats:
         rows, inputs, outputs = x.shape[0], linear.in_features, linear.out_features
         out, address = self._calls.take("multiply_heads", (rows, linear.heads * outputs))
-        from_, to = (x.data_ptr(), x.shape[1], inputs), (address, out.shape[1], outputs)
+        from_, to = (x.ctypes.data, x.shape[1], inputs), (address, out.shape[1], outputs)
         self._grouped.multiply_heads(from_, linear, to, rows)
         return out
 
-    def latent_write(
-        self, latent: torch.Tensor, norm: CpuNorm, rope: CpuRope, kv: CpuKV, layer: int, plan: CpuPlan
-    ) -> None:
+    def latent_write(self, latent: Floats, norm: CpuNorm, rope: CpuRope, kv: CpuKV, layer: int, plan: CpuPlan) -> None:
         self._calls.run(
-            self._paged.latent_write(kv.shape), latent.data_ptr(), norm.address, rope.cos_address, rope.sin_address,
+            self._paged.latent_write(kv.shape), latent.ctypes.data, norm.address, rope.cos_address, rope.sin_address,
             kv.key_addresses[layer], kv.block_stride, plan.positions, plan.slots, plan.num_rows,
         )  # fmt: skip
 
-    def latent_queries(self, q: torch.Tensor, keys: HeadLinear, rope: CpuRope, plan: CpuPlan) -> torch.Tensor:
+    def latent_queries(self, q: Floats, keys: HeadLinear, rope: CpuRope, plan: CpuPlan) -> Floats:
         rows, latent, turned = q.shape[0], keys.out_features, 2 * rope.cos.shape[1]
         size = keys.in_features + turned
         out, address = self._calls.take("latent_queries", (rows, keys.heads, latent + turned))
         to = address, keys.heads * (latent + turned), latent + turned
-        self._grouped.multiply_heads((q.data_ptr(), q.shape[1], size), keys, to, rows)
+        self._grouped.multiply_heads((q.ctypes.data, q.shape[1], size), keys, to, rows)
         kernel = self._paged.turn_tails(keys.heads, latent, turned)
-        self._calls.run(kernel, q.data_ptr(), size, address, rope.cos_address, rope.sin_address, plan.positions, rows)
+        self._calls.run(kernel, q.ctypes.data, size, address, rope.cos_address, rope.sin_address, plan.positions, rows)
         return out
 
     def norm_experts_add(
-        self, x: torch.Tensor, norm: CpuNorm | None, experts: CpuExperts, residual: torch.Tensor | None,
+        self, x: Floats, norm: CpuNorm | None, experts: CpuExperts, residual: Floats | None,
         scale: float = 1.0,
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> Floats:  # fmt: skip
         out = self._calls.take("norm_experts", tuple(x.shape))[0] if residual is None else residual
         for first in range(0, x.shape[0], AT_ONCE):
             rows = x[first : first + AT_ONCE]
@@ -283,7 +286,7 @@ class CpuOps:
             self._grouped.add_experts(rows, norm, experts, work, to, (scale, float(residual is not None)), shared)
         return out
 
-    def _shared(self, x: torch.Tensor, norm: CpuNorm | None, experts: CpuExperts) -> tuple[int, int]:
+    def _shared(self, x: Floats, norm: CpuNorm | None, experts: CpuExperts) -> tuple[int, int]:
         """The addresses of the shared expert's results, and of its gate's or 0."""
         assert experts.shared is not None
         gate_up, down, gate = experts.shared
@@ -298,33 +301,29 @@ class CpuOps:
             self._product(x, address_of(norm), gate, gates)
         return results, gates
 
-    def linear_add(
-        self, x: torch.Tensor, linear: PackedLinear, residual: torch.Tensor, scale: float = 1.0
-    ) -> torch.Tensor:
-        self._product(x, 0, linear, residual.data_ptr(), add=1, scale=scale)
+    def linear_add(self, x: Floats, linear: PackedLinear, residual: Floats, scale: float = 1.0) -> Floats:
+        self._product(x, 0, linear, residual.ctypes.data, add=1, scale=scale)
         return residual
 
     def linear_norm_add(
-        self, x: torch.Tensor, linear: PackedLinear, norm: CpuNorm, residual: torch.Tensor, scale: float = 1.0
-    ) -> torch.Tensor:
+        self, x: Floats, linear: PackedLinear, norm: CpuNorm, residual: Floats, scale: float = 1.0
+    ) -> Floats:
         num_rows, width = residual.shape
         products, address = self._calls.take("linear_norm_add", (num_rows, width))
         self._product(x, 0, linear, address)
         return self.norm_add(products, norm, residual, scale)
 
     def norm_add(
-        self, x: torch.Tensor, norm: CpuNorm, residual: torch.Tensor | None, scale: float = 1.0, keep: float = 1.0
-    ) -> torch.Tensor:
+        self, x: Floats, norm: CpuNorm, residual: Floats | None, scale: float = 1.0, keep: float = 1.0
+    ) -> Floats:
         out = self._calls.take("norm_add", tuple(x.shape))[0] if residual is None else residual
         width, factors = norm.weight.shape[0], word_of_two(scale, 0.0 if residual is None else keep)
-        parts, addresses = x.shape[0] * (x.shape[1] // width), (x.data_ptr(), norm.address, out.data_ptr())
+        parts, addresses = x.shape[0] * (x.shape[1] // width), (x.ctypes.data, norm.address, out.ctypes.data)
         self._calls.run(self._each_row, self._kernels["norm_add"], parts, *addresses, width, factors)
         return out
 
-    def norm_gated(
-        self, x: torch.Tensor, norm: CpuNorm | None, gate_up: PackedLinear, activation: GatedActivation
-    ) -> torch.Tensor:
-        num_rows = x.shape[0]  # len(x) takes three times as long
+    def norm_gated(self, x: Floats, norm: CpuNorm | None, gate_up: PackedLinear, activation: GatedActivation) -> Floats:
+        num_rows = x.shape[0]
         if gate_up.gate_strips:
             out, target = self._calls.take("norm_gated", (num_rows, gate_up.out_features // 2))
             chosen = ACTIVATIONS[activation]
@@ -334,23 +333,21 @@ class CpuOps:
         self._product(x, address_of(norm), gate_up, address)
         return self.gated(both, activation)
 
-    def gated(self, both: torch.Tensor, activation: GatedActivation) -> torch.Tensor:
+    def gated(self, both: Floats, activation: GatedActivation) -> Floats:
         num_rows, half = both.shape[0], both.shape[1] // 2
         out, target = self._calls.take("norm_gated", (num_rows, half))
         chosen = ACTIVATIONS[activation]
-        self._calls.run(self._gate_rows, both.data_ptr(), target, num_rows, half, self.num_threads, chosen)
+        self._calls.run(self._gate_rows, both.ctypes.data, target, num_rows, half, self.num_threads, chosen)
         return out
 
-    def norm_activated(
-        self, x: torch.Tensor, norm: CpuNorm | None, up: PackedLinear, activation: Activation
-    ) -> torch.Tensor:
+    def norm_activated(self, x: Floats, norm: CpuNorm | None, up: PackedLinear, activation: Activation) -> Floats:
         out, address = self._calls.take("norm_activated", (x.shape[0], up.out_features))
         self._product(x, address_of(norm), up, address, activation=ACTIVATIONS[activation])
         return out
 
     def logits(
-        self, x: torch.Tensor, rows: Int32Array, norm: CpuNorm, head: PackedLinear, softcap: float | None = None
-    ) -> torch.Tensor:
+        self, x: Floats, rows: Int32Array, norm: CpuNorm, head: PackedLinear, softcap: float | None = None
+    ) -> Floats:
         rows = np.ascontiguousarray(rows, dtype=np.int32)
         out, address = self._calls.take("logits", (len(rows), head.out_features))
         chosen, scale = (PLAIN, 1.0) if softcap is None else (CAP, softcap)
@@ -358,18 +355,18 @@ class CpuOps:
         self._product(x, norm.address, head, address, rows=chosen_rows, activation=chosen, scale=scale)
         return out
 
-    def norm_rows(self, x: torch.Tensor, rows: Int32Array, norm: CpuNorm) -> torch.Tensor:
-        return normed_rows(x[torch.from_numpy(rows.astype(np.int64))], norm)
+    def norm_rows(self, x: Floats, rows: Int32Array, norm: CpuNorm) -> Floats:
+        return normed_rows(x[rows], norm)
 
     def _product(
-        self, x: torch.Tensor, norm: int, linear: PackedLinear, out: int, *, rows: tuple[int, int] | None = None,
+        self, x: Floats, norm: int, linear: PackedLinear, out: int, *, rows: tuple[int, int] | None = None,
         add: int = 0, gate: int = 0, activation: int = PLAIN, scale: float = 1.0,
     ) -> None:  # fmt: skip
         """rows: the address of those that are multiplied, and their number."""
         row_ids, num_rows = rows or (0, x.shape[0])
         prepared = self._calls.take("prepared", (min(num_rows, linear.block_rows) + GROUP, linear.stride // 4))[1]
         self._calls.run(
-            self.product, x.data_ptr(), norm, row_ids, num_rows, linear.in_features, linear.address, out, add,
+            self.product, x.ctypes.data, norm, row_ids, num_rows, linear.in_features, linear.address, out, add,
             gate, prepared, self.num_threads, word_of(scale), activation,
         )  # fmt: skip
 
@@ -384,16 +381,16 @@ class CpuOps:
     def write_blocks(self, kv: CpuKV, blocks: Int32Array, data: bytes) -> None:
         put_blocks(kv, blocks, data)
 
-    def apply_mask(self, logits: torch.Tensor, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
+    def apply_mask(self, logits: Floats, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
         rows = np.ascontiguousarray(rows, dtype=np.int32)
         mask = np.ascontiguousarray(mask, dtype=np.uint32)
-        addresses = logits.data_ptr(), mask.ctypes.data, rows.ctypes.data
+        addresses = logits.ctypes.data, mask.ctypes.data, rows.ctypes.data
         self._calls.run(self._each_row, self._kernels["mask"], len(rows), *addresses, logits.shape[1], 0)
 
-    def sample(self, logits: torch.Tensor, rows: SamplingRows) -> Int32Array:
-        logits = logits.contiguous()
+    def sample(self, logits: Floats, rows: SamplingRows) -> Int32Array:
+        logits = np.ascontiguousarray(logits)
         tokens = np.empty(len(logits), dtype=np.int32)
-        addresses = logits.data_ptr(), 0, tokens.ctypes.data
+        addresses = logits.ctypes.data, 0, tokens.ctypes.data
         self._calls.run(self._each_row, self._kernels["largest"], len(logits), *addresses, logits.shape[1], 0)
-        sample_warm_rows(logits.numpy(), rows, tokens)
+        sample_warm_rows(logits, rows, tokens)
         return tokens

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
+from stemma.kernels.cpu.buffers import Floats
 from stemma.kernels.cpu.calls import Calls
 from stemma.kernels.cpu.machine import compile
 from stemma.kernels.cpu.machine.target import Target
@@ -70,9 +69,9 @@ class CpuStateOps:
 
     # A step ----------------------------------------------------------------------------------------------------------
     def short_conv(
-        self, x: torch.Tensor, conv: CpuConv, activation: Literal["silu", "none"], states: CpuStates, layer: int,
+        self, x: Floats, conv: CpuConv, activation: Literal["silu", "none"], states: CpuStates, layer: int,
         plan: CpuStatePlan,
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> Floats:  # fmt: skip
         native = self._native("short_conv", conv.taps, add_short_conv, 10)
         out, address = self._calls.take("short_conv", tuple(x.shape))
         self._calls.run(
@@ -82,9 +81,9 @@ class CpuStateOps:
         return out
 
     def gated_delta(
-        self, qkv: torch.Tensor, beta: torch.Tensor, step: torch.Tensor, rule: CpuDelta, states: CpuStates, layer: int,
+        self, qkv: Floats, beta: Floats, step: Floats, rule: CpuDelta, states: CpuStates, layer: int,
         plan: CpuStatePlan,
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> Floats:  # fmt: skip
         native = self._native("gated_delta", rule.spec, add_gated_delta, 15)
         tokens, sizes = qkv.shape[0], rule.sizes
         out, address = self._calls.take("gated_delta", (tokens, sizes.heads * sizes.width))
@@ -96,8 +95,8 @@ class CpuStateOps:
         return out
 
     def selective_scan(
-        self, x: torch.Tensor, step: torch.Tensor, scan: CpuScan, states: CpuStates, layer: int, plan: CpuStatePlan
-    ) -> torch.Tensor:
+        self, x: Floats, step: Floats, scan: CpuScan, states: CpuStates, layer: int, plan: CpuStatePlan
+    ) -> Floats:
         native = self._native("selective_scan", scan.spec, add_selective_scan, 13)
         tokens, sizes = x.shape[0], scan.sizes
         out, address = self._calls.take("selective_scan", (tokens, sizes.heads * sizes.width))
@@ -108,9 +107,7 @@ class CpuStateOps:
         )  # fmt: skip
         return out
 
-    def gated_norm(
-        self, x: torch.Tensor, gate: torch.Tensor, norm: CpuNorm, groups: int, *, gate_first: bool
-    ) -> torch.Tensor:
+    def gated_norm(self, x: Floats, gate: Floats, norm: CpuNorm, groups: int, *, gate_first: bool) -> Floats:
         assert norm.bias is None, "an RMS norm"
         native = self._native("gated_norm", None, add_gated, 13)
         rows, width = x.shape
@@ -123,7 +120,7 @@ class CpuStateOps:
         )  # fmt: skip
         return out
 
-    def gate(self, x: torch.Tensor, gate: torch.Tensor, activation: Literal["none", "sigmoid", "silu"]) -> torch.Tensor:
+    def gate(self, x: Floats, gate: Floats, activation: Literal["none", "sigmoid", "silu"]) -> Floats:
         native = self._native("gate", None, add_gated, 10)
         rows, width = x.shape
         out, address = self._calls.take("gate", (rows, width))
@@ -141,7 +138,7 @@ class CpuStateOps:
         write_slots(states, slots, data)
 
 
-def _strided(x: torch.Tensor) -> tuple[int, int]:
+def _strided(x: Floats) -> tuple[int, int]:
     """A row's address, and bytes from row to row: columns of a wider product are read where they stand."""
-    assert x.stride(1) == 1, "the numbers of a row stand side by side"
-    return x.data_ptr(), 4 * x.stride(0)
+    assert x.strides[1] == x.itemsize, "the numbers of a row stand side by side"
+    return x.ctypes.data, x.strides[0]

@@ -16,7 +16,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from llvmlite import ir
 
 from stemma.kernels.cpu.attention.kv import CpuKV
@@ -29,6 +28,7 @@ from stemma.kernels.memory import Memory, Planner, Plans, make_plans
 from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network
 from stemma.kernels.steps import run
 
+Floats = npt.NDArray[np.float32]
 COMMAND_WORDS = 17
 """The address of an operation and its arguments, those behind the control block; in the last word, where the arguments
 of the next matrix product are."""
@@ -68,13 +68,13 @@ class Recording:
 
     commands: npt.NDArray[np.int64]
     places: tuple[npt.NDArray[np.intp], ...]
-    logits: torch.Tensor
-    buffers: tuple[torch.Tensor, ...]
+    logits: Floats
+    buffers: tuple[Floats, ...]
 
     @classmethod
     def of(
-        cls, calls: list[NativeCall], addresses: tuple[int, ...], logits: torch.Tensor,
-        buffers: tuple[torch.Tensor, ...], product: object,
+        cls, calls: list[NativeCall], addresses: tuple[int, ...], logits: Floats, buffers: tuple[Floats, ...],
+        product: object,
     ) -> Recording:  # fmt: skip
         """product: the operation that matrix products are. Behind a step's last one, its first is the next."""
         commands = np.zeros((len(calls), COMMAND_WORDS), dtype=np.int64)
@@ -90,7 +90,7 @@ class Recording:
 
     @property
     def is_whole(self) -> bool:
-        """Whether native code alone read what changes; embeddings of some storage types are read by torch."""
+        """Whether native code alone read what changes; embeddings of some storage types are read by numpy."""
         return all(map(len, self.places))
 
     def point_to(self, addresses: tuple[int, ...]) -> None:
@@ -110,7 +110,7 @@ class Recorder(Planner, Protocol):
     def recorded(self) -> AbstractContextManager[list[NativeCall]]:
         """Collect the native calls that this thread makes; they are made as well."""
 
-    def buffers(self) -> tuple[torch.Tensor, ...]:
+    def buffers(self) -> tuple[Floats, ...]:
         """The memory that recorded calls write to."""
 
     def replay(self, commands: npt.NDArray[np.int64], plans: Sequence[tuple[CpuPlan, KVShape]], num_heads: int) -> None:
@@ -125,7 +125,7 @@ class CpuExecutor:
         self._recordings: dict[tuple[int, int], Recording | None] = {}
         self._can_record = True
 
-    def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> torch.Tensor:
+    def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Floats:
         ids, rows = (np.ascontiguousarray(array, dtype=np.int32) for array in (ids, rows))
         plans = make_plans(self._ops, metadata, self._memory)
         pools = self._pools(plans)
@@ -166,5 +166,6 @@ class CpuExecutor:
         of_states = [] if plans.states is None else [plans.states.address]
         return ids.ctypes.data, rows.ctypes.data, *of_kv, *of_states
 
-    def _run(self, ids: Int32Array, plans: Plans, rows: Int32Array) -> torch.Tensor:
-        return run(self._network, self._memory, ids, plans, rows)
+    def _run(self, ids: Int32Array, plans: Plans, rows: Int32Array) -> Floats:
+        logits: Floats = run(self._network, self._memory, ids, plans, rows)
+        return logits

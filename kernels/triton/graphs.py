@@ -26,6 +26,7 @@ import torch
 
 from stemma.kernels.memory import Memory, Plans
 from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network, Ops
+from stemma.kernels.rows import Rows
 from stemma.kernels.states import StateMetadata
 from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.triton.plan import Capacity, Cut, TritonPlan, Uploads, needed
@@ -121,6 +122,8 @@ class StatePlanner(Protocol):
 class GraphOps(Ops, Protocol):
     """What a graph asks of the operations that it records: plans whose buffers stay where they are."""
 
+    device: torch.device
+
     @property
     def states(self) -> Any:
         """A `StateOps` that is a `StatePlanner` too."""
@@ -146,7 +149,7 @@ class GraphExecutor:
     def num_graphs(self) -> int:
         return len(self._graphs)
 
-    def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> torch.Tensor:
+    def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Rows:
         if not is_small(metadata) or not len(rows):
             return self._eager(ids, metadata, rows)
         step = self._prepare(ids, metadata, rows)
@@ -193,7 +196,8 @@ class GraphExecutor:
 
         def run() -> torch.Tensor:
             hidden = self._network.forward(inputs["ids"], Plans(full, window, states), self._memory)
-            return self._network.logits(hidden, inputs["rows"])
+            logits: torch.Tensor = self._network.logits(hidden, inputs["rows"])
+            return logits
 
         return Graph(full, window, states, inputs, self._record(run))
 

@@ -29,6 +29,7 @@ from stemma.kernels.ops import (
     StepExecutor,
 )
 from stemma.kernels.steps import EagerExecutor
+from stemma.kernels.tensors import TensorRows, free_memory
 from stemma.kernels.triton import kv as pool
 from stemma.kernels.triton.composed import TritonExperts, by_heads, choose_experts, norm_together, turned
 from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor
@@ -77,21 +78,28 @@ class TritonOps:
         self._kernels = Kernels(target, dtype, launch)
         self._specs: dict[AttentionSpec, TritonSpec] = {}
         self.states = TritonStateOps(device, dtype, target, launch)
+        self.rows = TensorRows()
         self._waits = False  # whether some operation waits for the GPU, which a captured graph must not
+
+    def free_memory(self) -> int | None:
+        return free_memory(self.device)
 
     # Packing ---------------------------------------------------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> DenseLinear | PackedLinear:
         return pack(parts, biases, self.device, self.dtype)
 
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> torch.Tensor:
-        return (dequantize(weight) * scale).to(self.device, self.dtype)
+        return (torch.from_numpy(dequantize(weight)) * scale).to(self.device, self.dtype)
 
     def norm(self, weight: StoredWeight, epsilon: float) -> TritonNorm:
-        return TritonNorm(dequantize(weight).to(self.device, torch.float32), epsilon)
+        return TritonNorm(self._floats(weight), epsilon)
 
     def layer_norm(self, weight: StoredWeight, bias: StoredWeight | None, epsilon: float) -> TritonNorm:
-        added = None if bias is None else dequantize(bias).to(self.device, torch.float32)
-        return TritonNorm(dequantize(weight).to(self.device, torch.float32), epsilon, added, centred=True)
+        added = None if bias is None else self._floats(bias)
+        return TritonNorm(self._floats(weight), epsilon, added, centred=True)
+
+    def _floats(self, weight: StoredWeight) -> torch.Tensor:
+        return torch.from_numpy(dequantize(weight)).to(self.device, torch.float32)
 
     def rope(self, cos: npt.NDArray[np.float32], sin: npt.NDArray[np.float32]) -> TritonRope:
         return TritonRope(*(torch.from_numpy(np.ascontiguousarray(table)).to(self.device) for table in (cos, sin)))
@@ -166,16 +174,14 @@ class TritonOps:
         return out.view(len(q), -1)
 
     def head_linear(self, weights: Sequence[StoredWeight]) -> torch.Tensor:
-        return torch.stack([dequantize(weight).to(self.dtype) for weight in weights]).to(self.device)
+        return torch.stack([torch.from_numpy(dequantize(weight)).to(self.dtype) for weight in weights]).to(self.device)
 
     def experts(
         self, spec: ExpertsSpec, router: Any, correction: StoredWeight | None, gate_up: Sequence[Any],
         down: Sequence[Any], shared: SharedExpert | None = None, scales: StoredWeight | None = None,
     ) -> TritonExperts:  # fmt: skip
         self._waits = True
-        added, factors = (
-            None if each is None else dequantize(each).to(self.device, torch.float32) for each in (correction, scales)
-        )
+        added, factors = (None if each is None else self._floats(each) for each in (correction, scales))
         return TritonExperts(spec, router, added, tuple(gate_up), tuple(down), shared, factors)
 
     def multiply_heads(self, x: torch.Tensor, linear: torch.Tensor) -> torch.Tensor:

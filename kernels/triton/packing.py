@@ -94,7 +94,7 @@ def pack(
     parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], device: torch.device, dtype: torch.dtype
 ) -> DenseLinear | PackedLinear:
     """Parts that are all of four bits, or all of bytes, stay packed; any other mixture becomes dense."""
-    bias = torch.cat([dequantize(part) for part in biases]).to(device, dtype) if biases else None
+    bias = torch.cat([torch.from_numpy(dequantize(part)) for part in biases]).to(device, dtype) if biases else None
     types = {part.type for part in parts}
     out_features, in_features = sum(part.shape[0] for part in parts), parts[0].shape[1]
     if types <= FOUR_BITS or types <= EIGHT_BITS:
@@ -104,5 +104,5 @@ def pack(
         minima = [field.minima for field in fields if field.minima is not None]
         packed_minima = torch.from_numpy(np.concatenate(minima)).to(device) if minima else None
         return PackedLinear(codes, scales, packed_minima, bias, in_features, out_features)
-    weight = torch.cat([dequantize(part).to(dtype) for part in parts]).to(device)
+    weight = torch.cat([torch.from_numpy(dequantize(part)).to(dtype) for part in parts]).to(device)
     return DenseLinear(weight, bias, in_features, out_features)

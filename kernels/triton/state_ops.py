@@ -62,7 +62,7 @@ class TritonStateOps:
         return TritonScan(spec, self._load(decay).exp(), self._load(skip), self._load(dt_bias))
 
     def _load(self, weight: StoredWeight) -> torch.Tensor:
-        return dequantize(weight).to(self._device, torch.float32)
+        return torch.from_numpy(dequantize(weight)).to(self._device, torch.float32)
 
     # A step -----------------------------------------------------------------------------------------------------------
     def short_conv(

@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from stemma.kernels.rows import RowOps, Rows
 from stemma.runtime.core.checking import check_fields
 
 Vector = npt.NDArray[np.float64]
@@ -36,15 +36,14 @@ class Pooling:
         """Whether it is made of hidden states, not of logits."""
         return self.kind != "tokens"
 
-    def of_step(self, rows: torch.Tensor) -> Vector:
+    def of_step(self, rows: Rows, ops: RowOps) -> Vector:
         """The part of one step; rows: float32 hidden states (rows, hidden), or logits of one row (1, vocabulary).
 
         Sums are in double precision, so that how a prompt was cut into steps does not matter.
         """
         if self.kind == "tokens":
-            own = torch.log_softmax(rows[-1].double(), -1)
-            return own[torch.tensor(self.tokens, device=rows.device)].cpu().numpy()
-        return rows.double().sum(0).cpu().numpy()
+            return np.array(ops.log_softmax(rows[-1:])[0][list(self.tokens)].tolist())
+        return ops.total(rows)
 
     def value(self, parts: Items[Vector], num_tokens: int) -> npt.NDArray[np.float32]:
         """What all steps of a prompt of `num_tokens` give together."""

@@ -8,10 +8,10 @@ from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from stemma.kernels.memory import Memory, make_plans
 from stemma.kernels.ops import AttentionMetadata, BlockCopy, Int32Array
+from stemma.kernels.rows import Rows
 from stemma.kernels.states import ZEROS, StateMetadata
 from stemma.kernels.steps import run
 from stemma.runtime.core.attention_metadata import make_attention_metadata
@@ -20,14 +20,14 @@ from stemma.runtime.model import Loras, Model, Span
 
 
 class StepOutput(NamedTuple):
-    """Float32 tensors, row after row of the batch.
+    """Float32, row after row of the batch.
 
     logits: (positions, vocabulary), of the last `num_logits` positions of each row.
     hidden: (positions, hidden), behind the last norm, of the last `num_hidden` positions of each row.
     """
 
-    logits: torch.Tensor
-    hidden: torch.Tensor
+    logits: Rows
+    hidden: Rows
 
 
 class Runner:
@@ -48,7 +48,7 @@ class Runner:
         pieces = StateMetadata(np.array([0, 1], np.int32), np.array([0, 1], np.int32), zero + ZEROS, zero)
         plans = make_plans(self.model.ops, replace(metadata, window=metadata, states=pieces), self.memory)
         # Not by the step executor: a step that it records belongs to the thread that runs steps.
-        return bool(torch.isfinite(run(self.model, self.memory, zero, plans, zero)).all())
+        return self.model.ops.rows.are_finite(run(self.model, self.memory, zero, plans, zero))
 
     def forward(self, batch: Batch) -> StepOutput:
         """Copy blocks, compute the batch's tokens and write their KV.
@@ -69,7 +69,8 @@ class Runner:
                 return self._at_length(ids, metadata, rows, read)
         if len(read):
             return self._at_length(ids, metadata, rows, read)
-        return StepOutput(self._step(ids, metadata, rows), torch.empty((0, 0)))
+        logits = self._step(ids, metadata, rows)
+        return StepOutput(logits, logits[:0])
 
     def _at_length(
         self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array, read: Int32Array
@@ -77,8 +78,8 @@ class Runner:
         """Operation by operation: steps that the executor does not know, because adapters or hidden states are asked
         for."""
         hidden = self.model.forward(ids, make_plans(self.model.ops, metadata, self.memory), self.memory)
-        states = self.model.hidden_states(hidden, read) if len(read) else hidden.new_empty((0, 0))
-        return StepOutput(self.model.logits(hidden, rows) if len(rows) else hidden.new_empty((0, 0)), states)
+        states = self.model.hidden_states(hidden, read) if len(read) else hidden[:0]
+        return StepOutput(self.model.logits(hidden, rows) if len(rows) else hidden[:0], states)
 
 
 def _spans(batch: Batch) -> list[Span]:

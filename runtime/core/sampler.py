@@ -6,6 +6,7 @@ where one sequence is looked at becomes its error; it is sampled like all, and w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -13,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from stemma.kernels.ops import Ops, SamplingRows
+from stemma.kernels.rows import RowOps, Rows
 from stemma.runtime.core.batch import Batch, Row, RowResult
 from stemma.runtime.core.failures import as_stemma_error
 from stemma.runtime.core.matchers import GrammarMatcher
@@ -62,14 +63,14 @@ class Sampler:
     def sample(self, batch: Batch, output: StepOutput) -> list[RowResult]:
         """One result for each row of the batch. Changes the logits in place."""
         results, logits = [RowResult() for _ in batch.rows], output.logits
-        _pool(batch, output, results)
+        _pool(batch, output, results, self.ops.rows)
         positions: list[_Position] = []
         end = 0
         for row, result in zip(batch.rows, results, strict=True):
             first, end = end, end + row.num_logits
             if row.num_logits > row.num_samples and row.sequence.request.pooling is None:
                 with _own_trouble(row.sequence):
-                    result.prompt_logprobs = _prompt_logprobs(row, logits[first:end])
+                    result.prompt_logprobs = _prompt_logprobs(row, logits[first:end], self.ops.rows)
             before = row.start + len(row.tokens) - row.num_drafts
             for index in range(row.num_samples):
                 positions.append(_Position(end - row.num_samples + index, row.sequence, before + index))
@@ -82,17 +83,19 @@ class Sampler:
         return results
 
     def _choose(
-        self, batch: Batch, positions: list[_Position], logits: torch.Tensor
+        self, batch: Batch, positions: list[_Position], logits: Rows
     ) -> tuple[Iterator[int], Iterator[list[TokenLogprob]]]:
         """A token of each position; a log-probability, or none after trouble, of each that reports it."""
         if not positions:
             return iter(()), iter(())
         reported = [item for item in enumerate(positions) if item[1].sampling.logprobs is not None]
-        own = torch.log_softmax(logits[[position.logits_row for _, position in reported]], -1) if reported else None
+        own = None
+        if reported:
+            own = self.ops.rows.log_softmax(logits[[position.logits_row for _, position in reported]])
         for position in positions:
             if position.changes_logits:
                 with _own_trouble(position.sequence):
-                    _adjust(logits[position.logits_row], position)
+                    _adjust(logits[position.logits_row], position, self.ops.rows)
         self._mask(batch, positions, logits)
         if len(positions) != len(logits):
             logits = logits[[position.logits_row for position in positions]]
@@ -102,10 +105,10 @@ class Sampler:
             logprobs.append([])
             with _own_trouble(position.sequence):
                 assert own is not None
-                logprobs[-1].append(_logprob(own[row], tokens[index], position.sampling.logprobs or 0))
+                logprobs[-1].append(_logprob(own[row], tokens[index], position.sampling.logprobs or 0, self.ops.rows))
         return iter(tokens), iter(logprobs)
 
-    def _mask(self, batch: Batch, positions: list[_Position], logits: torch.Tensor) -> None:
+    def _mask(self, batch: Batch, positions: list[_Position], logits: Rows) -> None:
         """Set to -inf what the grammar matchers do not allow; a matcher is walked along its drafts and back."""
         guided = [position.logits_row for position in positions if position.sequence.matcher is not None]
         if not guided:
@@ -195,32 +198,30 @@ def _greedy_rows(count: int) -> SamplingRows:
     return SamplingRows(zeros, np.zeros(count, dtype=np.int32), zeros + 1, zeros, np.zeros(count))
 
 
-def _adjust(logits: torch.Tensor, position: _Position) -> None:
+def _adjust(logits: Rows, position: _Position, ops: RowOps) -> None:
     """Bias, penalties and the least length on one row (vocabulary,), in place. Drafts are never made for sequences
     with penalties."""
     sampling = position.sampling
     if sampling.logit_bias:
-        ids = torch.tensor(list(sampling.logit_bias), device=logits.device)
-        logits[ids] += torch.tensor(list(sampling.logit_bias.values()), dtype=logits.dtype, device=logits.device)
+        ids, added = np.array([*sampling.logit_bias]), np.array([*sampling.logit_bias.values()], dtype=np.float64)
+        ops.add(logits, ids, added)
     if sampling.has_penalties:
-        _penalise(logits, position)
+        _penalise(logits, position, ops)
     if position.is_early:
-        logits[torch.tensor(sorted(position.sequence.request.end_tokens), device=logits.device)] = -torch.inf
+        logits[sorted(position.sequence.request.end_tokens)] = -math.inf
 
 
-def _penalise(logits: torch.Tensor, position: _Position) -> None:
+def _penalise(logits: Rows, position: _Position, ops: RowOps) -> None:
     sampling = position.sampling
     if sampling.repetition_penalty != 1:
-        ids = torch.tensor(sorted(set(position.sequence.tokens)), device=logits.device)
-        seen = logits[ids]
-        factor = sampling.repetition_penalty
-        logits[ids] = torch.where(seen > 0, seen / factor, seen * factor).clamp(max=LARGEST_LOGIT)
+        ids = np.array(sorted(set(position.sequence.tokens)))
+        ops.penalise(logits, ids, sampling.repetition_penalty, LARGEST_LOGIT)
     generated, counts = np.unique(np.array(position.sequence.generated, dtype=np.int64), return_counts=True)
     penalty = sampling.presence_penalty + sampling.frequency_penalty * counts
-    logits[torch.from_numpy(generated).to(logits.device)] -= torch.from_numpy(penalty).to(logits.device, logits.dtype)
+    ops.add(logits, generated, -penalty)
 
 
-def _pool(batch: Batch, output: StepOutput, results: list[RowResult]) -> None:
+def _pool(batch: Batch, output: StepOutput, results: list[RowResult], ops: RowOps) -> None:
     """What the rows add to what is read off their prompts."""
     num_logits = num_hidden = 0
     for row, result in zip(batch.rows, results, strict=True):
@@ -232,18 +233,17 @@ def _pool(batch: Batch, output: StepOutput, results: list[RowResult]) -> None:
         states = hidden if pooling is not None and pooling.reads_hidden else logits
         if pooling is not None and len(states):
             with _own_trouble(row.sequence):
-                result.pooled = pooling.of_step(states)
+                result.pooled = pooling.of_step(states, ops)
 
 
-def _prompt_logprobs(row: Row, logits: torch.Tensor) -> list[TokenLogprob]:
+def _prompt_logprobs(row: Row, logits: Rows, ops: RowOps) -> list[TokenLogprob]:
     """Of the prompt tokens that follow the row's last positions; logits (positions, vocabulary)."""
     request = row.sequence.request
     end = row.start + len(row.tokens) + 1
     following = request.prompt[end - len(logits) : end].tolist()
-    own = torch.log_softmax(logits[: len(following)], -1)
-    return [_logprob(own[index], token, request.prompt_logprobs or 0) for index, token in enumerate(following)]
+    own = ops.log_softmax(logits[: len(following)])
+    return [_logprob(own[index], token, request.prompt_logprobs or 0, ops) for index, token in enumerate(following)]
 
 
-def _logprob(own: torch.Tensor, token: int, num_top: int) -> TokenLogprob:
-    values, ids = own.topk(num_top)
-    return TokenLogprob(token, float(own[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True)))
+def _logprob(own: Rows, token: int, num_top: int, ops: RowOps) -> TokenLogprob:
+    return TokenLogprob(token, float(own[token]), tuple(zip(*ops.largest(own, num_top), strict=True)))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-import torch
-
 from stemma.kernels.memory import Memory, MemoryShape, allocate
 from stemma.kernels.ops import ForkedOps, Ops
 from stemma.kernels.select import UnknownBackend, select_ops
@@ -82,7 +80,7 @@ def room_of(config: EngineConfig, model: ModelConfig, ops: Ops) -> Room:
     Raises InvalidRequest where there is no room for one sequence.
     """
     size, needs = config.block_size, model.marks
-    budget = memory_for_kv(ops.device) if config.memory is None else config.memory
+    budget = memory_for_kv(ops) if config.memory is None else config.memory
     one = make_memory(ops, Room(model.memory_shape(1, size, num_window_blocks=1, num_slots=1), None))
     for_marks = 0 if needs is None else _bytes_for_marks(config, needs, one, budget)
     num_blocks = _num_blocks(config, model, one.full.num_bytes, budget - for_marks)
@@ -145,9 +143,9 @@ def _mark_room(config: EngineConfig, needs: MarkNeeds, one: Memory, budget: int,
     return MarkRoom(needs.window, num_marks * window_blocks, num_marks if needs.has_states else 0)
 
 
-def memory_for_kv(device: torch.device) -> int:
+def memory_for_kv(ops: Ops) -> int:
     """Bytes: most of what is free on a GPU, whose weights lie there already; an eighth of a host's memory."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
+    free = ops.free_memory()
+    if free is not None:
         return int(free * 0.85)
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8

@@ -83,7 +83,7 @@ def pack_experts(
         raise MismatchedWeights(
             f"experts of {inner} features: that must be a multiple of 16, with gates and ups of one storage type"
         )
-    floats = [None if each is None else np.ascontiguousarray(dequantize(each).numpy()) for each in of_each]
+    floats = [None if each is None else np.ascontiguousarray(dequantize(each)) for each in of_each]
     correction, scales = (0 if each is None else each.ctypes.data for each in floats)
     first_words = tuple(np.array([int(one.words[3]) for one in each], dtype=np.int64) for each in (gate_up, down))
     strides = max(one.stride for one in gate_up), max(one.stride for one in down)

@@ -61,7 +61,7 @@ def pack(parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], packing:
     out_features = sum(part.shape[0] for part in parts)
     bias = np.zeros(out_features, dtype=np.float32)
     if biases:
-        bias = np.concatenate([dequantize(part).numpy() for part in biases])
+        bias = np.concatenate([dequantize(part) for part in biases])
         if len(bias) != out_features:
             raise MismatchedWeights(f"{len(bias)} biases do not fit {out_features} outputs")
     segments, memory, stride, num_bytes, first = [], [], 0, 0, 0

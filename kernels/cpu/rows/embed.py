@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import torch
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 
 from stemma.kernels.codes import TABLES
@@ -50,10 +51,10 @@ class CpuEmbedding:
     row_bytes: int
     scale: float
 
-    def rows(self, ids: Int32Array) -> torch.Tensor:
+    def rows(self, ids: Int32Array) -> npt.NDArray[np.float32]:
         """The slow way, for every type."""
         rows = StoredWeight(self.weight.type, (len(ids), *self.weight.shape[1:]), self.weight.data[ids])
-        return dequantize(rows) * self.scale
+        return dequantize(rows) * np.float32(self.scale)
 
 
 def embedding(weight: StoredWeight, kernel_of: Callable[[str], int], scale: float) -> CpuEmbedding:

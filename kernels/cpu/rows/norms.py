@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 from llvmlite import ir
 
 from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I32, I64, Code, Value
 from stemma.kernels.cpu.machine.words import read_words
 from stemma.kernels.cpu.rows.embed import ROWS
 from stemma.kernels.weights import StoredWeight, dequantize
+
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,21 +32,21 @@ class CpuNorm:
 
 
 def make_norm(weight: StoredWeight, bias: StoredWeight | None, epsilon: float, *, centred: bool) -> CpuNorm:
-    values = np.ascontiguousarray(dequantize(weight).numpy())
-    added = np.zeros_like(values) if bias is None else np.ascontiguousarray(dequantize(bias).numpy())
+    values = np.ascontiguousarray(dequantize(weight))
+    added = np.zeros_like(values) if bias is None else np.ascontiguousarray(dequantize(bias))
     words = np.array([values.ctypes.data, 0, added.ctypes.data, int(centred), len(values)], dtype=np.int64)
     words[1:].view(np.float32)[0] = epsilon
     return CpuNorm(words.ctypes.data, values, added if centred else None, epsilon, (words, added))
 
 
-def normed_rows(x: torch.Tensor, norm: CpuNorm) -> torch.Tensor:
-    """By torch, in double precision: once a request, and no row's sum depends on the others."""
-    rows, weight = x.double(), torch.from_numpy(norm.weight).double()
+def normed_rows(x: Floats, norm: CpuNorm) -> Floats:
+    """By numpy, in double precision: once a request, and no row's sum depends on the others."""
+    rows, epsilon = x.astype(np.float64), float(np.float32(norm.epsilon))
     if norm.bias is not None:
-        bias = torch.from_numpy(norm.bias).double()
-        return F.layer_norm(rows, weight.shape, weight, bias, norm.epsilon).float()
-    scale = torch.rsqrt(rows.square().mean(-1, keepdim=True) + float(np.float32(norm.epsilon)))
-    return (rows * scale * weight).float()
+        rows = rows - rows.mean(axis=-1, keepdims=True)
+    normed = rows / np.sqrt(np.square(rows).mean(axis=-1, keepdims=True) + epsilon) * norm.weight
+    found: Floats = (normed if norm.bias is None else normed + norm.bias).astype(np.float32)
+    return found
 
 
 def address_of(norm: CpuNorm | None) -> int:

@@ -47,9 +47,9 @@ class CpuConv:
 def make_conv(weight: StoredWeight, bias: StoredWeight | None) -> CpuConv:
     channels, taps = weight.shape
     weights, added, zeros = (np.zeros((rows, padded(channels)), np.float32) for rows in (taps, 1, 1))
-    weights[:, :channels] = dequantize(weight).numpy().T
+    weights[:, :channels] = dequantize(weight).T
     if bias is not None:
-        added[0, :channels] = dequantize(bias).numpy()
+        added[0, :channels] = dequantize(bias)
     arrays: tuple[npt.NDArray[np.float32], ...] = (weights, added, zeros)
     words = np.array([*addresses(arrays), channels], dtype=np.int64)
     return CpuConv(taps, words.ctypes.data, (words, *arrays))

@@ -44,7 +44,7 @@ def sizes_of(spec: DeltaRuleSpec) -> Sizes:
 
 def numbers_of_heads(weight: StoredWeight) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Filled up to whole vectors."""
-    values = dequantize(weight).numpy().astype(np.float64)
+    values = dequantize(weight).astype(np.float64)
     return np.pad(values, (0, padded(len(values)) - len(values)))
 
 

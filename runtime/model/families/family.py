@@ -6,10 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import torch
-
 from stemma.kernels.memory import Memory, Plans
 from stemma.kernels.ops import Int32Array, Ops
+from stemma.kernels.rows import Rows
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.settings import Settings
@@ -30,14 +29,14 @@ class Model(Protocol):
     config: ModelConfig
     ops: Ops
 
-    def forward(self, ids: Int32Array, plans: Plans, memory: Memory) -> torch.Tensor:
+    def forward(self, ids: Int32Array, plans: Plans, memory: Memory) -> Rows:
         """Run a step's tokens, writing their KV and states: (tokens,) -> (tokens, hidden). `plans` are those of
         `make_plans`."""
 
-    def hidden_states(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
+    def hidden_states(self, hidden: Rows, rows: Int32Array) -> Rows:
         """Some of the rows that `forward` returned, behind the last norm: float32 (rows, hidden)."""
 
-    def logits(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
+    def logits(self, hidden: Rows, rows: Int32Array) -> Rows:
         """Logits of some of the rows that `forward` returned: float32 (rows, vocab_size)."""
 
 

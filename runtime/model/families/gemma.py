@@ -34,7 +34,7 @@ def one_less(name: str, tensor: StoredWeight, config: ModelConfig) -> StoredWeig
     """Norms as Hugging Face has them; llama.cpp's converter stores them with the one added."""
     if not name.endswith("norm.weight"):
         return tensor
-    return StoredWeight("F32", tensor.shape, (dequantize(tensor) - 1).numpy())
+    return StoredWeight("F32", tensor.shape, dequantize(tensor) - 1)
 
 
 GEMMA = Family(

@@ -68,7 +68,7 @@ def undone(name: str, tensor: StoredWeight, config: ModelConfig) -> StoredWeight
     """The converter stores -A for log A, convolutions without the axis of their one input, and norms with the one added
     but for those of the delta rule."""
     if name.endswith("A_log"):
-        return StoredWeight("F32", tensor.shape, np.log(-dequantize(tensor).numpy()))
+        return StoredWeight("F32", tensor.shape, np.log(-dequantize(tensor)))
     if name.endswith("conv1d.weight"):
         shape = (tensor.shape[0], 1, tensor.shape[1])
         return replace(tensor, shape=shape, data=tensor.data.reshape(shape))

@@ -49,7 +49,7 @@ def norms_together(tensors: Mapping[str, StoredWeight], config: ModelConfig) -> 
             ]
             if missing := [other for other in of_heads if other not in tensors]:
                 raise ModelFileError(f"the model's files hold no tensor {missing[0]!r}; fetch the model again")
-            values = np.concatenate([dequantize(tensors[other]).numpy() for other in of_heads])
+            values = np.concatenate([dequantize(tensors[other]) for other in of_heads])
             found[f"{single['layer']}{single['part']}_norm.weight"] = StoredWeight("F32", values.shape, values)
     return found
 

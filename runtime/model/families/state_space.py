@@ -86,7 +86,7 @@ def undone(name: str, tensor: StoredWeight, config: ModelConfig) -> StoredWeight
     spec, place = config.mamba.spec, config.mamba.place
     last = name.partition(f".{place}.")[2]
     if last == "A_log":
-        values = np.log(-dequantize(tensor).numpy().reshape(spec.heads))
+        values = np.log(-dequantize(tensor).reshape(spec.heads))
         return StoredWeight("F32", values.shape, values)
     shapes: Mapping[str, tuple[int, ...]] = {
         "D": (spec.heads,), "norm.weight": (spec.heads * spec.head_dim,),

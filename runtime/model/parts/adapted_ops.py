@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert
 from stemma.kernels.ops import Int32Array, Linear, Ops
+from stemma.kernels.rows import Rows
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.errors import UnsupportedModel
 from stemma.runtime.model.parts.adapted_weights import AdaptedWeight, Floats
@@ -72,7 +72,7 @@ class AdaptedOps:
     def __init__(self, ops: Ops) -> None:
         self._ops, self._step = ops, Step()
         self.used: set[tuple[str, str]] = set()  # adapters with the matrices to which they add
-        self.name, self.device, self.states = ops.name, ops.device, ops.states
+        self.name, self.states, self.rows, self.free_memory = ops.name, ops.states, ops.rows, ops.free_memory
         self.embedding, self.norm, self.layer_norm, self.rope = ops.embedding, ops.norm, ops.layer_norm, ops.rope
         self.head_linear, self.kv, self.executor, self.plan = ops.head_linear, ops.kv, ops.executor, ops.plan
         self.embed, self.rope_write, self.attention, self.gated = ops.embed, ops.rope_write, ops.attention, ops.gated
@@ -130,58 +130,54 @@ class AdaptedOps:
         return self._ops.experts(spec, router, correction, gate_up, down, shared, scales)
 
     # A step ----------------------------------------------------------------
-    def norm_linear(self, x: torch.Tensor, norm: Any | None, linear: Any) -> torch.Tensor:
+    def norm_linear(self, x: Rows, norm: Any | None, linear: Any) -> Rows:
         base, spans = self._of(linear)
         inner = [self._inner(x[first:last], norm, added) for added, first, last in spans]
         out = self._ops.norm_linear(x, norm, base)
         return self._with(out, spans, inner)
 
-    def norm_gated(self, x: torch.Tensor, norm: Any | None, gate_up: Any, activation: GatedActivation) -> torch.Tensor:
+    def norm_gated(self, x: Rows, norm: Any | None, gate_up: Any, activation: GatedActivation) -> Rows:
         base, spans = self._of(gate_up)
         if not spans:
             return self._ops.norm_gated(x, norm, base, activation)
         return self._ops.gated(self.norm_linear(x, norm, gate_up), activation)
 
-    def norm_activated(self, x: torch.Tensor, norm: Any | None, up: Any, activation: Activation) -> torch.Tensor:
+    def norm_activated(self, x: Rows, norm: Any | None, up: Any, activation: Activation) -> Rows:
         base, spans = self._of(up)
         if not spans:
             return self._ops.norm_activated(x, norm, base, activation)
         products = self.norm_linear(x, norm, up)
-        return self._ops.gated(torch.cat((products, torch.ones_like(products)), dim=-1), activation)
+        return self._ops.gated(self.rows.with_ones(products), activation)
 
-    def linear_add(self, x: torch.Tensor, linear: Any, residual: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+    def linear_add(self, x: Rows, linear: Any, residual: Rows, scale: float = 1.0) -> Rows:
         base, spans = self._of(linear)
         inner = [self._inner(x[first:last], None, added) for added, first, last in spans]
         out = self._ops.linear_add(x, base, residual, scale)
         return self._with(out, spans, inner, scale)
 
-    def linear_norm_add(
-        self, x: torch.Tensor, linear: Any, norm: Any, residual: torch.Tensor, scale: float = 1.0
-    ) -> torch.Tensor:
+    def linear_norm_add(self, x: Rows, linear: Any, norm: Any, residual: Rows, scale: float = 1.0) -> Rows:
         base, spans = self._of(linear)
-        before = [residual[first:last].clone() for _, first, last in spans]
-        products = self.norm_linear(x, None, linear).clone() if spans else x
+        before = [self.rows.copy(residual[first:last]) for _, first, last in spans]
+        products = self.rows.copy(self.norm_linear(x, None, linear)) if spans else x
         out = self._ops.linear_norm_add(x, base, norm, residual, scale)
         for (_, first, last), rows in zip(spans, before, strict=True):
-            normed = self._ops.norm_rows(products, np.arange(first, last, dtype=np.int32), norm).to(out.dtype)
+            normed = self._ops.norm_rows(products, np.arange(first, last, dtype=np.int32), norm)
             out[first:last] = rows + scale * normed
         return out
 
-    def logits(
-        self, x: torch.Tensor, rows: Int32Array, norm: Any, head: Any, softcap: float | None = None
-    ) -> torch.Tensor:
+    def logits(self, x: Rows, rows: Int32Array, norm: Any, head: Any, softcap: float | None = None) -> Rows:
         base, spans = self._of(head)
         changed = []
         for added, first, last in spans:
             chosen = np.flatnonzero((rows >= first) & (rows < last))
             if len(chosen):
-                whole = self._ops.logits(x, rows[chosen], norm, base).clone()
-                inner = self._inner(x[torch.from_numpy(rows[chosen].astype(np.int64)).to(x.device)], norm, added)
+                whole = self.rows.copy(self._ops.logits(x, rows[chosen], norm, base))
+                inner = self._inner(x[rows[chosen].tolist()], norm, added)
                 whole += self._ops.norm_linear(inner, None, added.up)
-                changed.append((chosen, whole if softcap is None else softcap * torch.tanh(whole / softcap)))
+                changed.append((chosen, whole if softcap is None else self.rows.cap(whole, softcap)))
         out = self._ops.logits(x, rows, norm, base, softcap)
         for chosen, values in changed:
-            out[torch.from_numpy(chosen).to(out.device)] = values
+            out[chosen.tolist()] = values
         return out
 
     def _of(self, linear: Any) -> tuple[Any, list[tuple[Added, int, int]]]:
@@ -193,19 +189,19 @@ class AdaptedOps:
             (linear.added[adapter], first, last) for adapter, first, last in spans if adapter in linear.added
         ]
 
-    def _inner(self, x: torch.Tensor, norm: Any | None, added: Added) -> torch.Tensor:
+    def _inner(self, x: Rows, norm: Any | None, added: Added) -> Rows:
         """(rows, inputs) -> (rows, rank), of its own: other calls of the operation follow."""
-        return self._ops.norm_linear(x, norm, added.down).clone()
+        return self.rows.copy(self._ops.norm_linear(x, norm, added.down))
 
     def _with(
-        self, out: torch.Tensor, spans: Sequence[tuple[Added, int, int]], inner: Sequence[torch.Tensor],
+        self, out: Rows, spans: Sequence[tuple[Added, int, int]], inner: Sequence[Rows],
         scale: float = 1.0,
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> Rows:  # fmt: skip
         for (added, first, last), rows in zip(spans, inner, strict=True):
             before = out[first:last]
             after = self._ops.linear_add(rows, added.up, before, scale)
             if after is not before:
-                before.copy_(after)
+                before[:] = after
         return out
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from stemma.kernels.memory import Memory, Plans
 from stemma.kernels.ops import AttentionSpec, HeadNorms, HeadShape, Ops
+from stemma.kernels.rows import Rows
 from stemma.kernels.weights import StoredWeight, dequantize
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.parts.residual import Addition, Factors
@@ -38,7 +38,7 @@ class SelfAttention:
         )  # fmt: skip
         self._spec = _spec(config, layer, weights, prefix)
 
-    def add(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
+    def add(self, x: Rows, memory: Memory, plans: Plans) -> Rows:
         """The residual stream with what this layer's rows see: (tokens, hidden) -> (tokens, hidden)."""
         kv, plan = (memory.window, plans.window) if self._in_window else (memory.full, plans.full)
         qkv = self._ops.norm_linear(x, self._norm, self._qkv)

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from stemma.kernels.ops import Ops
+from stemma.kernels.rows import Rows
 from stemma.kernels.weights import dequantize
 from stemma.runtime.errors import UnsupportedModel
 from stemma.runtime.model.config import Experts, ModelConfig
@@ -48,7 +48,7 @@ class MLPAndExperts:
         reads = _router_scale(config, experts, prefix, weights)
         self._experts = ExpertMLP(config, experts, layer, weights, ops, before, reads)
 
-    def add(self, x: torch.Tensor) -> torch.Tensor:
+    def add(self, x: Rows) -> Rows:
         """The residual stream with what both say."""
         ops, down = self._ops, self._mlp.down
         total = ops.norm_add(down.product(self._mlp.inner(x)), self._behind_mlp, None)
@@ -64,5 +64,5 @@ def _router_scale(
     if not normed.all():
         raise UnsupportedModel(f"tensor {name!r} has zeros, behind which the router would see nothing")
     scale = dequantize(weights.take(own, config.hidden)) * config.hidden**-0.5
-    reads: npt.NDArray[np.float32] = (scale / normed).numpy()
+    reads: npt.NDArray[np.float32] = scale / normed
     return reads

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-import torch
-
 from stemma.kernels.memory import Memory, Plans
 from stemma.kernels.ops import Int32Array, Ops
+from stemma.kernels.rows import Rows
 from stemma.kernels.weights import dequantize
 from stemma.runtime.model.config import ModelConfig, RopeConfig
 from stemma.runtime.model.parts.attention import SelfAttention
@@ -28,14 +27,14 @@ from stemma.runtime.model.weights import WeightSource
 class Block(Protocol):
     """One layer."""
 
-    def __call__(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
+    def __call__(self, x: Rows, memory: Memory, plans: Plans) -> Rows:
         """The residual stream with what this layer adds."""
 
 
 class Mixer(Protocol):
     """What a layer has where Llama has attention."""
 
-    def add(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
+    def add(self, x: Rows, memory: Memory, plans: Plans) -> Rows:
         """The residual stream with what this layer's rows see, or remember."""
 
 
@@ -45,7 +44,7 @@ class Serial(NamedTuple):
     mixer: Mixer | None
     mlp: DenseMLP | ExpertMLP | MLPAndExperts | None
 
-    def __call__(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
+    def __call__(self, x: Rows, memory: Memory, plans: Plans) -> Rows:
         if self.mixer is not None:
             x = self.mixer.add(x, memory, plans)
         return x if self.mlp is None else self.mlp.add(x)
@@ -57,7 +56,7 @@ class Parallel(NamedTuple):
     mixer: Mixer
     mlp: DenseMLP
 
-    def __call__(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
+    def __call__(self, x: Rows, memory: Memory, plans: Plans) -> Rows:
         inner = self.mlp.inner(x)
         return self.mlp.add_inner(inner, self.mixer.add(x, memory, plans))
 
@@ -68,7 +67,7 @@ class SideBySide(NamedTuple):
     attention: Mixer
     mamba: MambaMixer
 
-    def add(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
+    def add(self, x: Rows, memory: Memory, plans: Plans) -> Rows:
         """The residual stream with both."""
         inner = self.mamba.inner(x, memory, plans)
         return self.mamba.add_inner(inner, self.attention.add(x, memory, plans))
@@ -99,7 +98,7 @@ class Decoder:
             self._inputs = InputTable(config, inputs, weights, ops)
             self._own_inputs = [LayerInput(config, inputs, at, weights, ops, scalars[at]) for at in layers]
 
-    def forward(self, ids: Int32Array, plans: Plans, memory: Memory) -> torch.Tensor:
+    def forward(self, ids: Int32Array, plans: Plans, memory: Memory) -> Rows:
         x = self.ops.embed(self._embedding, ids)
         inputs = None if self._inputs is None else self._inputs.read(ids, x)
         for layer, block in enumerate(self._blocks):
@@ -108,10 +107,10 @@ class Decoder:
                 x = self._own_inputs[layer].add(x, inputs)
         return x
 
-    def hidden_states(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
+    def hidden_states(self, hidden: Rows, rows: Int32Array) -> Rows:
         return self.ops.norm_rows(hidden, rows, self._norm)
 
-    def logits(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
+    def logits(self, hidden: Rows, rows: Int32Array) -> Rows:
         return self.ops.logits(hidden, rows, self._scaled_norm, self._head, self.config.scales.logits_softcap)
 
 

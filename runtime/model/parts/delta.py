@@ -4,15 +4,15 @@ the way back to the residual stream."""
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from stemma.kernels.memory import Memory, Plans
 from stemma.kernels.ops import Ops
+from stemma.kernels.rows import Rows
 from stemma.kernels.states import DeltaRuleSpec
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.parts.residual import Addition
-from stemma.runtime.model.parts.tensors import take_norm, take_taps
+from stemma.runtime.model.parts.tensors import columns, take_norm, take_taps
 from stemma.runtime.model.weights import WeightSource
 
 
@@ -38,12 +38,12 @@ class GatedDelta:
         width = spec.value_heads * spec.value_dim
         self._output = Addition(config, weights, ops, f"{prefix}out_proj", width, bias=False)
 
-    def add(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
+    def add(self, x: Rows, memory: Memory, plans: Plans) -> Rows:
         """The residual stream with what the states say: (tokens, hidden) -> (tokens, hidden)."""
         heads, dim = self._rule_spec.value_heads, self._rule_spec.value_dim
         place = memory.states, self._layer, plans.states
         projected = self._ops.norm_linear(x, self._norm, self._projection)
-        inputs, gates, beta, step = torch.split(projected, [self._rule_spec.width, heads * dim, heads, heads], dim=1)
+        inputs, gates, beta, step = columns(projected, self._rule_spec.width, heads * dim, heads, heads)
         qkv = self._ops.states.short_conv(inputs, self._conv, "silu", *place)
         said = self._ops.states.gated_delta(qkv, beta, step, self._rule, *place)
         normed = self._ops.states.gated_norm(said, gates, self._gated_norm, heads, gate_first=False)

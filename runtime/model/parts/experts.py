@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from stemma.kernels.experts import SharedExpert
 from stemma.kernels.ops import Linear, Ops
+from stemma.kernels.rows import Rows
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.config import Experts, ModelConfig
 from stemma.runtime.model.parts.tensors import divided
@@ -42,11 +42,11 @@ class ExpertMLP:
             weights.take(f"{router}.scales", experts.count) if experts.beside else None,
         )
 
-    def alone(self, x: torch.Tensor) -> torch.Tensor:
+    def alone(self, x: Rows) -> Rows:
         """What the experts say."""
         return self._ops.norm_experts_add(x, self._norm, self._experts, None, self._scale)
 
-    def add(self, x: torch.Tensor) -> torch.Tensor:
+    def add(self, x: Rows) -> Rows:
         """The residual stream with what the experts say."""
         return self._ops.norm_experts_add(x, self._norm, self._experts, x, self._scale)
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from stemma.kernels.memory import Memory, Plans
 from stemma.kernels.ops import AttentionSpec, Ops
+from stemma.kernels.rows import Rows
 from stemma.kernels.weights import StoredWeight, dequantize
 from stemma.runtime.model.config import Latent, ModelConfig
 from stemma.runtime.model.parts.residual import Addition
@@ -46,7 +46,7 @@ class LatentAttention:
         scale = (latent.plain + latent.rotated) ** -0.5 if config.attention.scale is None else config.attention.scale
         self._spec = AttentionSpec(scale)
 
-    def add(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
+    def add(self, x: Rows, memory: Memory, plans: Plans) -> Rows:
         """The residual stream with what this layer's rows see: (tokens, hidden) -> (tokens, hidden)."""
         ops, kv, plan = self._ops, memory.full, plans.full
         latent = ops.norm_linear(x, self._norm, self._latent)
@@ -85,11 +85,11 @@ def _of_latents(config: ModelConfig, latent: Latent, weights: WeightSource, ops:
     """Of each head: from queries to latents, and from latents to values."""
     heads, plain, value, rank = config.num_heads, latent.plain, latent.value, latent.rank
     if weights.has(f"{prefix}k_b_proj.weight"):  # apart already, as GGUF has them
-        keys = dequantize(weights.take(f"{prefix}k_b_proj.weight", heads, rank, plain)).numpy()
-        values = dequantize(weights.take(f"{prefix}v_b_proj.weight", heads, value, rank)).numpy()
+        keys = dequantize(weights.take(f"{prefix}k_b_proj.weight", heads, rank, plain))
+        values = dequantize(weights.take(f"{prefix}v_b_proj.weight", heads, value, rank))
     else:
         both = weights.take(f"{prefix}kv_b_proj.weight", heads * (plain + value), rank)
-        by_head = dequantize(both).numpy().reshape(heads, plain + value, rank)
+        by_head = dequantize(both).reshape(heads, plain + value, rank)
         keys, values = by_head[:, :plain].swapaxes(1, 2), by_head[:, plain:]
     return _heads(ops, np.ascontiguousarray(keys)), _heads(ops, np.ascontiguousarray(values))
 

@@ -6,9 +6,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-
 from stemma.kernels.ops import Int32Array, Ops
+from stemma.kernels.rows import Rows
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.config import LayerInputs, ModelConfig
 from stemma.runtime.model.parts.residual import Addition, Factors
@@ -30,7 +29,7 @@ class InputTable:
         # Projections are divided by sqrt(hidden) before the norm, which leaves nothing of it but in the epsilon.
         self._norm = ops.norm(norm.times(HALF), config.norm_epsilon * config.hidden)
 
-    def read(self, ids: Int32Array, x: torch.Tensor) -> torch.Tensor:
+    def read(self, ids: Int32Array, x: Rows) -> Rows:
         """x: (tokens, hidden), the embeddings -> (tokens, layers * size)."""
         found = self._ops.embed(self._table, ids)
         return self._ops.norm_add(self._ops.norm_linear(x, None, self._projection), self._norm, found)
@@ -52,7 +51,7 @@ class LayerInput:
             norm=f"{prefix}post_per_layer_input_norm", factors=Factors(whole=whole),
         )  # fmt: skip
 
-    def add(self, x: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+    def add(self, x: Rows, inputs: Rows) -> Rows:
         """The stream with it. inputs: of all layers."""
         gate = self._ops.norm_activated(x, None, self._gate, self._activation)
         return self._output.add(self._ops.states.gate(gate, inputs[:, self._part], "none"), x)

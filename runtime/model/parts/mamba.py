@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from stemma.kernels.memory import Memory, Plans
 from stemma.kernels.ops import Ops
+from stemma.kernels.rows import Rows
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.config import Mamba, ModelConfig
 from stemma.runtime.model.parts.residual import Addition, Factors
@@ -44,7 +44,7 @@ class MambaMixer:
             factors=Factors(mamba.scales.added),
         )  # fmt: skip
 
-    def inner(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
+    def inner(self, x: Rows, memory: Memory, plans: Plans) -> Rows:
         """What the heads say of the residual stream, with its gate: (tokens, hidden) -> (tokens, heads * head_dim)."""
         ops, states, plan, layer = self._ops.states, memory.states, plans.states, self._layer
         projected = self._ops.norm_linear(x, self._norm, self._projection)
@@ -57,11 +57,11 @@ class MambaMixer:
             return ops.gate(y, gate, "silu")
         return ops.gated_norm(y, gate, self._inner_norm, self._groups, gate_first=self._gate_first)
 
-    def add_inner(self, inner: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def add_inner(self, inner: Rows, x: Rows) -> Rows:
         """The residual stream with what `inner` says."""
         return self._output.add(inner, x)
 
-    def add(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
+    def add(self, x: Rows, memory: Memory, plans: Plans) -> Rows:
         """Both steps on one stream."""
         return self.add_inner(self.inner(x, memory, plans), x)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from stemma.kernels.ops import Ops
+from stemma.kernels.rows import Rows
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.parts.residual import Addition, Factors
 from stemma.runtime.model.parts.tensors import multiplied, take_divided
@@ -40,16 +39,16 @@ class DenseMLP:
             factors=Factors(mlp.added / mlp.gate_scale, whole),
         )  # fmt: skip
 
-    def inner(self, x: torch.Tensor) -> torch.Tensor:
+    def inner(self, x: Rows) -> Rows:
         """(tokens, hidden) -> (tokens, intermediate)."""
         if self._gated:
             return self._ops.norm_gated(x, self._norm, self._up, self._activation)
         return self._ops.norm_activated(x, self._norm, self._up, self._activation)
 
-    def add_inner(self, inner: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def add_inner(self, inner: Rows, x: Rows) -> Rows:
         """The residual stream with what `inner` says."""
         return self.down.add(inner, x)
 
-    def add(self, x: torch.Tensor) -> torch.Tensor:
+    def add(self, x: Rows) -> Rows:
         """Both steps on one stream."""
         return self.add_inner(self.inner(x), x)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-
 from stemma.kernels.ops import Ops
+from stemma.kernels.rows import Rows
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.parts.tensors import multiplied, take_norm
 from stemma.runtime.model.weights import WeightSource
@@ -39,7 +38,7 @@ class Addition:
         self._norm = None if norm is None else take_norm(config, weights, ops, norm)
         self._scale = config.scales.residual * factors.product
 
-    def add(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    def add(self, x: Rows, residual: Rows) -> Rows:
         """May work in place on `residual`."""
         if self._norm is None:
             return self._ops.linear_add(x, self._linear, residual, self._scale)
@@ -47,10 +46,10 @@ class Addition:
             return self._ops.linear_norm_add(x, self._linear, self._norm, residual, self._scale)
         return self.add_normed(self.product(x), residual)
 
-    def product(self, x: torch.Tensor) -> torch.Tensor:
+    def product(self, x: Rows) -> Rows:
         """The projection alone."""
         return self._ops.norm_linear(x, None, self._linear)
 
-    def add_normed(self, product: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    def add_normed(self, product: Rows, residual: Rows) -> Rows:
         """What is left to do behind it."""
         return self._ops.norm_add(product, self._norm, residual, self._scale * self._whole, self._whole)

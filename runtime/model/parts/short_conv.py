@@ -3,13 +3,12 @@ it, by projections of the same input."""
 
 from __future__ import annotations
 
-import torch
-
 from stemma.kernels.memory import Memory, Plans
 from stemma.kernels.ops import Ops
+from stemma.kernels.rows import Rows
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.parts.residual import Addition
-from stemma.runtime.model.parts.tensors import take_norm, take_taps
+from stemma.runtime.model.parts.tensors import columns, take_norm, take_taps
 from stemma.runtime.model.weights import WeightSource
 
 
@@ -29,11 +28,11 @@ class GatedConv:
         self._conv = ops.states.conv(take_taps(weights, f"{prefix}conv.weight", hidden, conv.taps), bias)
         self._output = Addition(config, weights, ops, f"{prefix}out_proj", hidden, bias=conv.bias)
 
-    def add(self, x: torch.Tensor, memory: Memory, plans: Plans) -> torch.Tensor:
+    def add(self, x: Rows, memory: Memory, plans: Plans) -> Rows:
         """The residual stream with what the last few tokens say: (tokens, hidden) -> (tokens, hidden)."""
         states = self._ops.states
         projected = self._ops.norm_linear(x, self._norm, self._projection)
-        before, behind, inputs = torch.split(projected, self._width, dim=1)
+        before, behind, inputs = columns(projected, self._width, self._width, self._width)
         gated = states.gate(inputs, before, "none")
         mixed = states.short_conv(gated, self._conv, "none", memory.states, self._layer, plans.states)
         return self._output.add(states.gate(mixed, behind, "none"), x)

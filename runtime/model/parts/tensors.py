@@ -1,16 +1,18 @@
-"""What is done to weights as they are taken: rows divided and put in order, norms multiplied. Rows of quantised
-matrices move whole, as they are stored."""
+"""What is done to weights as they are taken: rows divided and put in order, norms multiplied; rows of quantised
+matrices move whole, as they are stored. And products that were made as one, taken apart."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stemma.kernels.ops import Ops
+from stemma.kernels.rows import Rows
 from stemma.kernels.weights import StoredWeight, dequantize
 from stemma.runtime.model.config import ModelConfig
 from stemma.runtime.model.weights import WeightSource
@@ -37,6 +39,12 @@ def take_divided(
     if weights.has(fused):
         return divided(weights.take(fused, sum(sizes), *columns), sizes)
     return [weights.take(name, size, *columns) for name, size in zip(names, sizes, strict=True)]
+
+
+def columns(rows: Rows, *sizes: int) -> list[Rows]:
+    """Parts of rows side by side, where they stand."""
+    ends = accumulate(sizes)
+    return [rows[:, end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def multiplied(weight: StoredWeight, factor: float) -> StoredWeight:
@@ -80,5 +88,5 @@ def _changed(weight: StoredWeight, more: float, scale: float) -> StoredWeight:
     """`(weight + more) * scale`."""
     if more == 0.0 and scale == 1.0:
         return weight
-    values = (dequantize(weight).numpy() + np.float32(more)) * np.float32(scale)
+    values = (dequantize(weight) + np.float32(more)) * np.float32(scale)
     return StoredWeight("F32", weight.shape, values)

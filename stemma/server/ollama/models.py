@@ -43,7 +43,7 @@ async def tags(context: RequestContext[Service, None]) -> Response:
 async def processes(context: RequestContext[Service, None]) -> Response:
     """GET /api/ps: all of them are loaded, and stay so."""
     service = context.service
-    is_on_device = service.engine.loaded.model.ops.device.type != "cpu"
+    is_on_device = service.engine.loaded.model.ops.free_memory() is not None
     beside = {"expires_at": timestamp(FOR_EVER), "context_length": service.engine.context_length}
     models = []
     for name in (service.model_name, *service.loras):

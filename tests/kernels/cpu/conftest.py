@@ -11,6 +11,7 @@ import torch
 from stemma.kernels.cpu.machine import target
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.reference import ReferenceOps
+from tests.kernels.on_tensors import tensor_ops
 
 
 def lesser_targets() -> list[target.Target]:
@@ -43,7 +44,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ops(cache_dir: Path) -> CpuOps:
-    return CpuOps(num_threads=2, cache_dir=cache_dir)
+    return tensor_ops(num_threads=2, cache_dir=cache_dir)
 
 
 @pytest.fixture(scope="session")

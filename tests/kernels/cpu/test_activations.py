@@ -14,6 +14,7 @@ from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.experts import Activation, GatedActivation
 from stemma.kernels.reference import ACTIVATIONS, ReferenceOps
 from stemma.kernels.weights import StoredWeight
+from tests.kernels.on_tensors import tensor_ops
 
 PLAIN: tuple[Activation, ...] = get_args(Activation)
 GATED: tuple[GatedActivation, ...] = get_args(GatedActivation)
@@ -78,7 +79,7 @@ def test_activated(
 
 
 def test_lesser_instruction_sets_give_the_same_bits(lesser: Target, ops: CpuOps) -> None:
-    other = CpuOps(lesser, 2, cache_dir=ops.cache_dir)
+    other = tensor_ops(lesser, 2, cache_dir=ops.cache_dir)
     x = torch.randn(9, 64) * 3
     for activation in GATED:
         one, two = (o.norm_gated(x, None, o.linear([stored(32, 64)]), activation) for o in (ops, other))

@@ -15,6 +15,7 @@ from stemma.kernels.ops import BlockCopy, HeadShape, KVShape, SharedPrefix
 from stemma.kernels.reference import ReferenceOps
 from tests.kernels.cpu.conftest import lesser_targets
 from tests.kernels.cpu.worlds import LENGTHS, Chunk, World
+from tests.kernels.on_tensors import tensor_ops
 
 CASES = [  # heads, kv heads, head_dim, block size, KV dtype
     (9, 3, 64, 16, "int16"), (4, 4, 32, 4, "int16"), (8, 2, 128, 32, "int16"), (6, 1, 16, 8, "int16"),
@@ -34,7 +35,7 @@ def world(request: pytest.FixtureRequest, backends: dict[str, CpuOps]) -> World:
 
 @pytest.fixture(scope="module")
 def backends(ops: CpuOps) -> dict[str, CpuOps]:
-    return {n: CpuOps(ops.target, 2, kv_dtype=n, cache_dir=ops.cache_dir) for n in KV_DTYPES}
+    return {n: tensor_ops(ops.target, 2, kv_dtype=n, cache_dir=ops.cache_dir) for n in KV_DTYPES}
 
 
 def test_equals_the_reference(world: World, reference: ReferenceOps) -> None:
@@ -90,7 +91,7 @@ def test_lesser_instruction_sets_give_the_same_bits(
 ) -> None:
     heads, kv_heads, head_dim, size, kv_dtype = case
     best = backends[kv_dtype]
-    other = CpuOps(lesser, 2, kv_dtype=kv_dtype, cache_dir=best.cache_dir)
+    other = tensor_ops(lesser, 2, kv_dtype=kv_dtype, cache_dir=best.cache_dir)
     worlds = [World(o, HeadShape(heads, kv_heads, head_dim), size, torch.float32) for o in (best, other)]
     assert torch.equal(*(world.whole() for world in worlds))
 

@@ -13,6 +13,7 @@ from stemma.kernels.ops import AttentionSpec, HeadNorms, HeadShape, SharedPrefix
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.weights import StoredWeight
 from tests.kernels.cpu.worlds import LENGTHS, Chunk, World
+from tests.kernels.on_tensors import tensor_ops
 
 TOLERANCE = {"int16": 3e-4, "float32": 4e-6, "bfloat16": 1e-2, "int8": 4e-2}
 CASES = [  # heads, kv heads, head_dim, block size, KV dtype
@@ -22,7 +23,7 @@ CASES = [  # heads, kv heads, head_dim, block size, KV dtype
 
 @pytest.fixture(scope="module")
 def backends(ops: CpuOps) -> dict[str, CpuOps]:
-    return {n: CpuOps(ops.target, 2, kv_dtype=n, cache_dir=ops.cache_dir) for n in KV_DTYPES}
+    return {n: tensor_ops(ops.target, 2, kv_dtype=n, cache_dir=ops.cache_dir) for n in KV_DTYPES}
 
 
 @pytest.fixture(params=CASES, ids=str)
@@ -92,7 +93,7 @@ def test_what_no_window_sees_is_not_read(world: World) -> None:
 
 
 def test_lesser_instruction_sets_give_the_same_bits(lesser: Target, ops: CpuOps) -> None:
-    other = CpuOps(lesser, 2, kv_dtype="int16", cache_dir=ops.cache_dir)
+    other = tensor_ops(lesser, 2, kv_dtype="int16", cache_dir=ops.cache_dir)
     worlds = [World(o, HeadShape(2, 2, 32), 16, torch.float32) for o in (ops, other)]
     for world in worlds:
         world.spec = specs_of(2)[1]
@@ -100,7 +101,7 @@ def test_lesser_instruction_sets_give_the_same_bits(lesser: Target, ops: CpuOps)
 
 
 def test_layers_of_two_kinds_compile_two_kernels(ops: CpuOps) -> None:
-    world = World(CpuOps(ops.target, 2, cache_dir=ops.cache_dir), HeadShape(4, 2, 32), 16, torch.float32)
+    world = World(tensor_ops(ops.target, 2, cache_dir=ops.cache_dir), HeadShape(4, 2, 32), 16, torch.float32)
     for layer in range(60):
         sinks = tuple(float(layer + head) for head in range(4))
         world.spec = AttentionSpec(0.1 + layer, None if layer % 2 else 64 + layer, None, sinks)

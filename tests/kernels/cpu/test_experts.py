@@ -14,6 +14,7 @@ from stemma.kernels.cpu.products.pack import MismatchedWeights
 from stemma.kernels.experts import ExpertsSpec, SharedExpert
 from stemma.kernels.reference import ReferenceOps
 from tests.kernels.cpu.test_linear import stored, vector
+from tests.kernels.on_tensors import tensor_ops
 
 HIDDEN, INNER, NUMBER = 64, 48, 12
 TOLERANCE = {"Q4_0": 1e-3, "Q8_0": 1e-3, "BF16": 3e-6, "F32": 3e-6}
@@ -124,7 +125,7 @@ def test_only_experts_that_are_hit_are_read(ops: CpuOps) -> None:
 
 
 def test_lesser_instruction_sets_give_the_same_bits(lesser: Target, ops: CpuOps) -> None:
-    other, x = CpuOps(lesser, 2, cache_dir=ops.cache_dir), torch.randn(30, HIDDEN)
+    other, x = tensor_ops(lesser, 2, cache_dir=ops.cache_dir), torch.randn(30, HIDDEN)
     one, two = (run(o, layer_of_blocks(o, ExpertsSpec(3), "Q8_0"), x) for o in (ops, other))
     assert torch.equal(one, two)
 

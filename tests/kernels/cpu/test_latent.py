@@ -16,6 +16,7 @@ from stemma.kernels.ops import AttentionSpec, KVShape, SharedPrefix
 from stemma.kernels.reference import ReferenceOps
 from tests.kernels.cpu.test_linear import stored, vector
 from tests.kernels.cpu.worlds import Chunk, metadata
+from tests.kernels.on_tensors import tensor_ops
 
 TOLERANCE = {"int16": 3e-4, "float32": 4e-6, "bfloat16": 2e-2, "int8": 4e-2}
 LENGTHS = [1, 30, 256, 300]
@@ -62,7 +63,7 @@ class Latents:
 
 @pytest.fixture(scope="module")
 def backends(ops: CpuOps) -> dict[str, CpuOps]:
-    return {n: CpuOps(ops.target, 2, kv_dtype=n, cache_dir=ops.cache_dir) for n in KV_DTYPES}
+    return {n: tensor_ops(ops.target, 2, kv_dtype=n, cache_dir=ops.cache_dir) for n in KV_DTYPES}
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -85,7 +86,7 @@ def test_chunks_and_company_never_change_a_bit(backends: dict[str, CpuOps], case
 
 
 def test_lesser_instruction_sets_give_the_same_bits(lesser: Target, ops: CpuOps) -> None:
-    other = CpuOps(lesser, 2, kv_dtype="int16", cache_dir=ops.cache_dir)
+    other = tensor_ops(lesser, 2, kv_dtype="int16", cache_dir=ops.cache_dir)
     one, two = (Latents(o, (2, 16, 8, 32, 16), torch.float32).whole() for o in (ops, other))
     assert torch.equal(one, two)
 

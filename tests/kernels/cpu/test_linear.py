@@ -15,6 +15,7 @@ from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.cpu.products.pack import MismatchedWeights
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.weights import FORMATS, StoredWeight, dequantize
+from tests.kernels.on_tensors import tensor_ops
 from tests.kernels.stored import stored, widths
 
 TYPES = ["Q4_0", "Q4_1", "Q8_0", "BF16", "F16", "F32"]
@@ -61,7 +62,7 @@ def test_products_are_right_and_exact(ops: CpuOps, reference: ReferenceOps, type
 
 def test_lesser_instruction_sets(lesser: target.Target, ops: CpuOps, reference: ReferenceOps, cache_dir: Path) -> None:
     """As right as the best one, and the same bits."""
-    other = CpuOps(lesser, 2, cache_dir=cache_dir)
+    other = tensor_ops(lesser, 2, cache_dir=cache_dir)
     for type_ in [*TYPES, "Q5_1", "Q6_K", "IQ4_XS"]:
         width = 256 if type_.endswith(("_K", "S")) else 96
         x = torch.randn(40, width, generator=torch.Generator().manual_seed(5))
@@ -73,7 +74,7 @@ def test_lesser_instruction_sets(lesser: target.Target, ops: CpuOps, reference: 
 
 @pytest.mark.parametrize("num_threads", [1, 3])
 def test_any_number_of_threads_gives_the_same_bits(ops: CpuOps, cache_dir: Path, num_threads: int) -> None:
-    others = CpuOps(ops.target, num_threads, cache_dir=cache_dir)
+    others = tensor_ops(ops.target, num_threads, cache_dir=cache_dir)
     weight, norm = stored("Q4_1", (200, 576)), vector(576)
     x = torch.randn(37, 576)
     one, two = (o.norm_linear(x, o.norm(norm, 1e-5), o.linear([weight])) for o in (ops, others))
@@ -100,7 +101,7 @@ def test_few_rows_meet_every_strip_however_many_there_are(
 @pytest.mark.parametrize("type_", ["Q4_0", "Q4_1", "Q8_0"])
 def test_rows_with_one_huge_value_and_outputs_of_any_size(ops: CpuOps, reference: ReferenceOps, type_: str) -> None:
     """The error is small beside a row's result, whatever scales meet in a row and in a matrix."""
-    values = dequantize(stored(type_, (64, 320))).numpy() * np.logspace(-4, 2, 64, dtype=np.float32)[:, None]
+    values = dequantize(stored(type_, (64, 320))) * np.logspace(-4, 2, 64, dtype=np.float32)[:, None]
     weight = StoredWeight(type_, (64, 320), gguf.quants.quantize(values, gguf.GGMLQuantizationType[type_]))
     x = torch.randn(40, 320, generator=torch.Generator().manual_seed(3)) * torch.logspace(-6, 6, 40)[:, None]
     x[::3, 17] *= 1000

@@ -13,6 +13,7 @@ import torch
 from stemma.kernels.cpu.machine.threads import _Sleep
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.weights import StoredWeight
+from tests.kernels.on_tensors import tensor_ops
 
 
 def stored(shape: tuple[int, ...]) -> StoredWeight:
@@ -53,7 +54,7 @@ def test_the_lock_of_python_is_free_meanwhile(ops: CpuOps) -> None:
 @pytest.mark.parametrize("num_threads", [1, 2, 4])
 def test_a_dropped_back_end_ends_its_threads(ops: CpuOps, num_threads: int) -> None:
     before = threading.active_count()
-    other = CpuOps(ops.target, num_threads, cache_dir=ops.cache_dir)
+    other = tensor_ops(ops.target, num_threads, cache_dir=ops.cache_dir)
     assert threading.active_count() == before + num_threads - 1
     del other
     gc.collect()

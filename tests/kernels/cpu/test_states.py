@@ -22,6 +22,7 @@ from tests.kernels.cpu.state_worlds import (
     scan_case,
     weight_of,
 )
+from tests.kernels.on_tensors import tensor_ops
 
 CASES = {
     "conv of 2": conv_case(64, 2, "silu"),
@@ -45,7 +46,7 @@ CUT = ("conv of 3, odd, plain", "conv of 4, wide", "delta, tiled", "delta, odd",
 @pytest.fixture(scope="module")
 def pools(ops: CpuOps) -> list[CpuOps]:
     """Of two, one and three threads."""
-    return [ops, *(CpuOps(ops.target, count, cache_dir=ops.cache_dir) for count in (1, 3))]
+    return [ops, *(tensor_ops(ops.target, count, cache_dir=ops.cache_dir) for count in (1, 3))]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -109,7 +110,7 @@ def test_a_slot_is_the_same_bytes_whoever_wrote_it(ops: CpuOps, name: str) -> No
 
 @pytest.mark.parametrize("name", CUT)
 def test_lesser_instruction_sets_give_the_same_bits(lesser: Target, ops: CpuOps, name: str) -> None:
-    other = CpuOps(lesser, 2, cache_dir=ops.cache_dir)
+    other = tensor_ops(lesser, 2, cache_dir=ops.cache_dir)
     one, two = (StateWorld(each, CASES[name], torch.float32) for each in (ops, other))
     assert torch.equal(one.whole(), two.whole())
 

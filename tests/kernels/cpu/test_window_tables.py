@@ -16,6 +16,7 @@ from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.ops import AttentionMetadata, AttentionSpec, HeadShape, SharedPrefix
 from stemma.kernels.reference import ReferenceOps
 from tests.kernels.cpu.worlds import LENGTHS, Chunk, World, metadata
+from tests.kernels.on_tensors import tensor_ops
 
 WINDOWS = [1, 5, 17, 100, 256, 300]  # shorter than a block, than a split, as long, and longer
 STEPS = {  # (sequence, cached, new)
@@ -31,7 +32,7 @@ HUGE, NOTHING, NAN = 1e30, 0.0, float("nan")
 
 @pytest.fixture(scope="module", params=KV_DTYPES)
 def world(request: pytest.FixtureRequest, ops: CpuOps) -> World:
-    back_end = CpuOps(ops.target, 2, kv_dtype=request.param, cache_dir=ops.cache_dir)
+    back_end = tensor_ops(ops.target, 2, kv_dtype=request.param, cache_dir=ops.cache_dir)
     made = World(back_end, HeadShape(6, 2, 32), 16, torch.float32)
     made.whole()
     return made

@@ -112,7 +112,7 @@ def stored_rows(values: Array, kind: str) -> Array:
 
 def values_of(stored: Array, kind: str) -> npt.NDArray[np.float32]:
     if kind == "Q1_0":  # which the gguf library does not read
-        return dequantize(StoredWeight(kind, (len(stored), stored.shape[1] // 18 * 128), stored)).numpy()
+        return dequantize(StoredWeight(kind, (len(stored), stored.shape[1] // 18 * 128), stored))
     return gguf.quants.dequantize(stored, gguf.GGMLQuantizationType[kind]).astype(np.float32)
 
 

@@ -57,12 +57,12 @@ def changed(model: Path, adapter: Path) -> dict[str, Array]:
     """What an adapter makes of a model's matrices, those that differ."""
     before = read_checkpoint(model)
     after = merged(before, read_adapter(adapter, before.config))
-    values = {name: dequantize(tensor).numpy() for name, tensor in after.tensors.items()}
+    values = {name: dequantize(tensor) for name, tensor in after.tensors.items()}
     return {name: new for name, new in values.items() if not np.array_equal(new, dequantize(before.tensors[name]))}
 
 
 def base(model: Path, name: str) -> Array:
-    values: Array = dequantize(read_checkpoint(model).tensors[name]).numpy()
+    values: Array = dequantize(read_checkpoint(model).tensors[name])
     return values
 
 

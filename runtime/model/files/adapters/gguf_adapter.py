@@ -31,12 +31,12 @@ def read_gguf_adapter(path: Path, config: ModelConfig) -> Adapter:
     ups = {name: _matrix(tensors[name + UP]) for name in names}
     changes = {}
     for name, (own, up) in hugging_face_tensors(config, ups).items():
-        down = dequantize(tensors[own + DOWN]).numpy()
+        down = dequantize(tensors[own + DOWN])
         rank = len(down)
         alpha = float(metadata.get("adapter.lora.alpha", 0.0)) or float(rank)  # without one, llama.cpp scales nothing
-        changes[name] = Change(down, dequantize(up).numpy(), alpha / rank)
+        changes[name] = Change(down, dequantize(up), alpha / rank)
     return Adapter(str(path), changes, {})
 
 
 def _matrix(up: StoredWeight) -> StoredWeight:
-    return StoredWeight("F32", up.shape, dequantize(up).numpy())
+    return StoredWeight("F32", up.shape, dequantize(up))

@@ -51,7 +51,7 @@ def merged(checkpoint: Checkpoint, adapter: Adapter) -> Checkpoint:
     for name, change in adapter.changes.items():
         base = tensors[name]
         widened += base.type not in ("F32", "F16", "BF16")
-        tensors[name] = _stored(_changed(dequantize(base).numpy(), change), base.type)
+        tensors[name] = _stored(_changed(dequantize(base), change), base.type)
     if widened:
         log.warning("%d quantised matrices that %s changes are kept as F16", widened, adapter.name)
     return replace(checkpoint, tensors=tensors)

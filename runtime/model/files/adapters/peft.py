@@ -55,7 +55,7 @@ def read_peft(folder: Path) -> Adapter:
 
 def _part(tensors: Mapping[str, StoredWeight], module: str, ending: str) -> Floats | None:
     found = tensors.get(module + ending) or tensors.get(f"{module}{ending}.weight")
-    return None if found is None else dequantize(found).numpy()
+    return None if found is None else dequantize(found)
 
 
 def _change(settings: Mapping[str, Any], module: str, parts: Mapping[str, Floats | None], folder: Path) -> Change:

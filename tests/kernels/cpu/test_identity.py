@@ -48,7 +48,7 @@ def load(ops: CpuOps | ReferenceOps, convert: Callable[[StoredWeight], StoredWei
 
 
 def in_bfloat16(weight: StoredWeight) -> StoredWeight:
-    rounded = dequantize(weight).to(torch.bfloat16)
+    rounded = torch.from_numpy(dequantize(weight)).to(torch.bfloat16)
     return StoredWeight("BF16", weight.shape, rounded.view(torch.uint16).numpy())
 
 

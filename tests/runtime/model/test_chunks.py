@@ -10,13 +10,13 @@ import pytest
 import torch
 import transformers
 
-from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.ops import Ops
 from stemma.runtime.model import Model, ModelConfig
 from stemma.runtime.model.families.folder_config import read_config
 from stemma.runtime.model.parts.decoder import Decoder
 from stemma.runtime.model.tiny import tiny_tensors
 from stemma.runtime.model.weights import Weights
+from tests.kernels.on_tensors import tensor_ops
 from tests.runtime.model.family_cases import CASES, SHARED
 from tests.runtime.model.running import all_logits, chunked_logits, logits_behind_a_mark, reference_ops
 
@@ -57,7 +57,7 @@ def test_chunks_and_marks_change_nothing(family: str, index: int) -> None:
 
 @pytest.mark.parametrize(("family", "index"), with_marks())
 def test_on_a_cpu_they_do_not_change_a_bit(family: str, index: int) -> None:
-    model = made(family, index, CpuOps())
+    model = made(family, index, tensor_ops())
     want = all_logits(model, IDS).clone()
     for chunk in (1, 7, 64):
         assert torch.equal(chunked_logits(model, IDS, chunk), want)

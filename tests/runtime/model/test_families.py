@@ -11,8 +11,8 @@ import pytest
 import torch
 import transformers
 
-from stemma.kernels.cpu.ops import CpuOps
 from stemma.runtime.model import load
+from tests.kernels.on_tensors import tensor_ops
 from tests.runtime.model.family_cases import CASES, SHARED
 from tests.runtime.model.running import all_logits, reference_ops
 from tests.runtime.model.test_chunks import with_marks
@@ -80,5 +80,5 @@ def test_every_switch_changes_the_numbers(family: str) -> None:
 def test_logits_of_the_cpu_kernels(family: str, tmp_path: Path) -> None:
     """Within what 16-bit keys, values and products leave; the reference is exact above."""
     want = expected(save(tmp_path, configuration(family, 0)))[:128]
-    found = all_logits(load(tmp_path, CpuOps()).model, IDS[:128])
+    found = all_logits(load(tmp_path, tensor_ops()).model, IDS[:128])
     assert float((found - want).abs().max() / want.std()) < 1e-2

@@ -27,9 +27,16 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
+def tiny_llama() -> dict[str, torch.Tensor]:
+    tensors = tiny_tensors(tiny_config("llama"), 0)
+    return {name: torch.from_numpy(dequantize(tensor)) for name, tensor in tensors.items()}
+
+
 def write_folder(folder: Path, **changes: Any) -> Path:
     """The tiny Llama as a folder, its configuration changed."""
-    tensors = {name: dequantize(tensor) for name, tensor in tiny_tensors(tiny_config("llama"), 0).items()}
+    tensors = {
+        name: torch.from_numpy(dequantize(tensor)) for name, tensor in tiny_tensors(tiny_config("llama"), 0).items()
+    }
     save_file(tensors, folder / "model.safetensors")
     write(folder / "config.json", {**CONFIG, **changes})
     files = byte_tokenizer()
@@ -235,7 +242,9 @@ def test_a_safetensors_file_cut_short_is_told(keep: int, tmp_path: Path) -> None
 
 def test_a_type_that_is_not_read_is_told(tmp_path: Path) -> None:
     path = write_folder(tmp_path) / "model.safetensors"
-    tensors = {name: dequantize(tensor) for name, tensor in tiny_tensors(tiny_config("llama"), 0).items()}
+    tensors = {
+        name: torch.from_numpy(dequantize(tensor)) for name, tensor in tiny_tensors(tiny_config("llama"), 0).items()
+    }
     save_file({**tensors, "model.norm.weight": torch.ones(64, dtype=torch.int8)}, path)
     with pytest.raises(UnsupportedModel, match="stored as I8; use a file with one of"):
         load(tmp_path, reference_ops())

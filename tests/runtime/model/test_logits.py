@@ -91,7 +91,7 @@ def test_the_real_model() -> None:
             max_position_embeddings=config.context_length,
             rope_parameters={"rope_type": "default", "rope_theta": config.rope.theta},
         ),
-        state_dict={name: dequantize(tensor) for name, tensor in checkpoint.tensors.items()},
+        state_dict={name: torch.from_numpy(dequantize(tensor)) for name, tensor in checkpoint.tensors.items()},
         dtype=torch.float32,
     ).eval()  # fmt: skip
     ours = assemble(checkpoint, reference_ops())

@@ -10,7 +10,6 @@ import pytest
 import torch
 import transformers
 
-from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.ops import Ops
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.errors import InvalidRequest, ModelFileError, UnsupportedModel
@@ -19,6 +18,7 @@ from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.files.adapters.merge import Adapter, Change, merged
 from stemma.runtime.model.files.adapters.named import lora_of
 from stemma.runtime.model.load import assemble, read_checkpoint
+from tests.kernels.on_tensors import tensor_ops
 from tests.runtime.model.gguf_writing import interleaved, write_gguf
 from tests.runtime.model.lora_making import adapter_of
 from tests.runtime.model.running import all_logits, reference_ops
@@ -53,7 +53,7 @@ def logits(loaded: LoadedModel, *spans: Span) -> torch.Tensor:
 def test_beside_is_as_merged(family: str, backend: str, tmp_path: Path) -> None:
     save(tmp_path, configuration(family, 0))
     checkpoint = read_checkpoint(tmp_path)
-    ops = reference_ops() if backend == "reference" else CpuOps(kv_dtype="float32")
+    ops = reference_ops() if backend == "reference" else tensor_ops(kv_dtype="float32")
     names = rf"(layers\..*{FAMILIES[family]}.*(proj|fc)\w*|lm_head)\.weight"
     one, two = adapter_of(checkpoint, 1, names), adapter_of(checkpoint, 2, names, rank=5)
     loaded, plain = beside(checkpoint, ops, one=one, two=two), assemble(checkpoint, ops)

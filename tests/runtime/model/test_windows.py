@@ -12,8 +12,8 @@ import pytest
 import torch
 import transformers
 
-from stemma.kernels.cpu.ops import CpuOps
 from stemma.runtime.model import load
+from tests.kernels.on_tensors import tensor_ops
 from tests.runtime.model.family_cases import GEMMA4, SHARED, windows
 from tests.runtime.model.running import Running, all_logits, logits_behind_a_mark, reference_ops
 from tests.runtime.model.test_logits import save
@@ -112,7 +112,7 @@ def test_logits_behind_a_mark(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_steps_change_no_bit_on_the_cpu(case: str, tmp_path: Path) -> None:
     saved(case, tmp_path)
-    model: Any = load(tmp_path, CpuOps(num_threads=2)).model
+    model: Any = load(tmp_path, tensor_ops(num_threads=2)).model
     want = all_logits(model, IDS).clone()
     for cut in list(CUTS.values())[1:]:
         running = Running(model, len(IDS))

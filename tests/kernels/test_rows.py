@@ -16,7 +16,7 @@ from stemma.kernels.cpu.rows.arrays import ArrayRows
 from stemma.kernels.tensors import TensorRows
 
 ROWS = pytest.mark.parametrize(
-    "ops, made", [(ArrayRows(), np.array), (TensorRows(), torch.tensor)], ids=["numpy", "torch"]
+    ("ops", "made"), [(ArrayRows(), np.array), (TensorRows(), torch.tensor)], ids=["numpy", "torch"]
 )
 
 

@@ -174,10 +174,7 @@ class ReferenceOps:
         self.dtype = dtype
         self._process = os.getpid()
         self.states = ReferenceStateOps(device, dtype)
-        self.rows = TensorRows()
-
-    def free_memory(self) -> int | None:
-        return free_memory(self.device)
+        self.rows, self.free_memory = TensorRows(), partial(free_memory, device)
 
     def _load(self, weight: StoredWeight) -> torch.Tensor:
         return torch.from_numpy(dequantize(weight)).to(self.device, self.dtype)

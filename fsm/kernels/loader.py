@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
@@ -88,6 +89,15 @@ def kernels() -> Kernels:
                 found = load(signatures(), frozenset(MARKED), cache_folder() / "fsm")
                 _compiled.append(Kernels(**{name: found[name] for name in Kernels._fields}))
     return _compiled[0]
+
+
+def _renew_lock() -> None:
+    """In a forked process, the thread that was compiling does not go on."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def signatures() -> Signatures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from stemma.fsm.automaton import automaton
 from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.ebnf import EBNF
 from stemma.fsm.errors import GrammarError
+from stemma.fsm.kernels import loader
 from stemma.fsm.kernels.columns import COUNT
 from stemma.fsm.kernels.loader import PLAIN, Kernels, kernels
 from stemma.fsm.kernels.tables import Tables
@@ -79,9 +81,16 @@ def test_every_entry_point_is_compiled() -> None:
     assert not any(one is other for one, other in zip(kernels(), PLAIN, strict=True))
 
 
-def test_a_fork_has_the_kernels() -> None:
-    machine = Automaton(Regex("a+b").grammar())
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if machine.is_accepting(machine.step_bytes(machine.start, b"aab")) else 1)
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_a_fork_has_the_kernels(meanwhile: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if another thread of its parent was compiling them, which does not go on in the fork."""
+    kernels()
+    if meanwhile:
+        monkeypatch.setattr(loader, "_compiled", [])
+    with loader._lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(120)
+            machine = Automaton(Regex("a+b").grammar())
+            os._exit(0 if machine.is_accepting(machine.step_bytes(machine.start, b"aab")) else 1)
     assert os.waitpid(child, 0)[1] == 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
 
@@ -50,18 +51,33 @@ def _of_pool(batch: Batch, tables: list[array[int]], block_size: int) -> Attenti
     query_starts = [0]
     context_lens: list[int] = []
     for row, table in zip(batch.rows, tables, strict=True):
-        places = range(row.start, row.start + len(row.tokens))
-        positions += places
-        slots += [table[place // block_size] * block_size + place % block_size for place in places]
+        start, end = row.start, row.start + len(row.tokens)
+        if end == start + 1:  # most rows of most steps
+            positions.append(start)
+            slots.append(table[start // block_size] * block_size + start % block_size)
+        else:
+            positions += range(start, end)
+            slots += _slots(table, start, end, block_size)
         query_starts.append(len(positions))
-        context_lens.append(places.stop)
-    return AttentionMetadata(
-        positions=np.array(positions, dtype=np.int32),
-        slots=np.array(slots, dtype=np.int32),
-        query_starts=np.array(query_starts, dtype=np.int32),
-        context_lens=np.array(context_lens, dtype=np.int32),
-        block_tables=_stack(tables),
-    )
+        context_lens.append(end)
+    return AttentionMetadata(*_arrays((positions, slots, query_starts, context_lens)), block_tables=_stack(tables))
+
+
+def _slots(table: array[int], start: int, end: int, block_size: int) -> list[int]:
+    """Of the positions from `start` to `end`, block by block."""
+    slots: list[int] = []
+    for index in range(start // block_size, -(-end // block_size)):
+        first, last = max(start - index * block_size, 0), min(end - index * block_size, block_size)
+        slot = table[index] * block_size
+        slots += range(slot + first, slot + last)
+    return slots
+
+
+def _arrays(lists: tuple[list[int], ...]) -> list[Int32Array]:
+    """Each as an array, all in one piece of memory."""
+    numbers = np.array([*chain.from_iterable(lists)], dtype=np.int32)
+    ends = [0, *accumulate(map(len, lists))]
+    return [numbers[first:end] for first, end in pairwise(ends)]
 
 
 def _with_prefixes(metadata: AttentionMetadata, batch: Batch, block_size: int) -> AttentionMetadata:
@@ -103,7 +119,7 @@ def _stack(tables: list[array[int]]) -> Int32Array:
 def _shared_prefixes(batch: Batch, tables: Int32Array, block_size: int) -> tuple[SharedPrefix, ...]:
     """Runs of neighbours with the same first blocks, as far as these are full before each row's first new token."""
     shortest = -(-MIN_SHARED_TOKENS // block_size)
-    if tables.shape[1] < shortest or not (tables[1:, shortest - 1] == tables[:-1, shortest - 1]).any():
+    if len(tables) < 2 or tables.shape[1] < shortest or not (tables[1:, shortest - 1] == tables[:-1, shortest - 1]).any():
         return ()  # most steps: a block stands in several tables only behind the same blocks
     num_full = np.array([row.start // block_size for row in batch.rows], dtype=np.int32)
     return _runs(tables, num_full, shortest)
@@ -114,7 +130,8 @@ def _runs(tables: Int32Array, num_full: Int32Array, shortest: int) -> tuple[Shar
 
     num_full: (rows,) whole blocks of cached context before each row's first new token.
     """
-    same = (tables[1:] == tables[:-1]).cumprod(axis=1).sum(axis=1)
+    differs = tables[1:] != tables[:-1]
+    same = np.where(differs.any(axis=1), differs.argmax(axis=1), tables.shape[1])
     common = np.minimum(same, np.minimum(num_full[1:], num_full[:-1])).tolist()
     runs: list[SharedPrefix] = []
     first = 0

@@ -10,22 +10,21 @@ Which of these is chosen moves time, never a bit of the result.
 
 from __future__ import annotations
 
+import struct
+from array import array
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from stemma.kernels.cpu.attention.tiles import ITEM, PLAN
-from stemma.kernels.ops import KV_SPLIT, AttentionMetadata
-
-Array = npt.NDArray[Any]
+from stemma.kernels.ops import KV_SPLIT, AttentionMetadata, Int32Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CpuPlan:
-    """address: of the words that `attend` reads. num_parts: partial results that need memory, times all heads."""
+    """address: of the words that `attend` reads, with all that they point to behind them. positions, slots: addresses
+    there. num_parts: partial results that need memory, times all heads."""
 
     metadata: AttentionMetadata
     address: int
@@ -33,8 +32,7 @@ class CpuPlan:
     num_parts: int
     positions: int
     slots: int
-    words: Array
-    memory: tuple[Array, ...]
+    words: array[int]
 
 
 def make_plan(metadata: AttentionMetadata, block_size: int, busy: int, tile_rows: int) -> CpuPlan:
@@ -68,21 +66,30 @@ def make_plan(metadata: AttentionMetadata, block_size: int, busy: int, tile_rows
 
 
 def _with_words(metadata: AttentionMetadata, num_rows: int, items: list[tuple[int, ...]], later: list[int]) -> CpuPlan:
-    positions, slots = (np.ascontiguousarray(a, dtype=np.int32) for a in (metadata.positions, metadata.slots))
-    tables = np.ascontiguousarray(metadata.block_tables, dtype=np.int32)
-    table_of_items = np.array(items, dtype=np.int64).reshape(-1, len(ITEM))
-    live = np.empty(len(items), dtype=np.int64)
-    merged = np.array(later, dtype=np.int64)
-    part_starts = np.zeros(num_rows, dtype=np.int64)
-    ends = np.cumsum(positions[merged].astype(np.int64) // KV_SPLIT + 1)
-    part_starts[merged] = np.concatenate(([0], ends[:-1])) if later else 0
-    words = np.array(
-        [table_of_items.ctypes.data, len(items), live.ctypes.data, positions.ctypes.data, tables.ctypes.data,
-         tables.shape[1], part_starts.ctypes.data, 0, merged.ctypes.data, len(later)], dtype=np.int64,
+    """All in one piece of memory: to make an array, or to ask for its address, takes longer than to fill a small one."""
+    positions = metadata.positions.tolist()
+    part_starts, num_parts = [0] * num_rows, 0
+    for row in later:
+        part_starts[row] = num_parts
+        num_parts += positions[row] // KV_SPLIT + 1
+    parts = (
+        bytes(8 * len(PLAN)), _int64s([*chain.from_iterable(items)]), bytes(8 * len(items)), _int64s(part_starts),
+        _int64s(later), *map(_int32s, (metadata.positions, metadata.slots, metadata.block_tables)),
     )  # fmt: skip
-    assert len(words) == len(PLAN)
-    memory = (positions, slots, tables, table_of_items, live, merged, part_starts)
-    num_parts = int(ends[-1]) if later else 0
-    return CpuPlan(
-        metadata, words.ctypes.data, num_rows, num_parts, positions.ctypes.data, slots.ctypes.data, words, memory
-    )
+    words = array("q", b"".join(parts))
+    address, _ = words.buffer_info()
+    _, of_items, live, of_parts, merged, of_positions, of_slots, tables, _ = accumulate(map(len, parts), initial=address)
+    width = metadata.block_tables.shape[1]
+    known = (of_items, len(items), live, of_positions, tables, width, of_parts, 0, merged, len(later))
+    words[: len(PLAN)] = array("q", known)
+    return CpuPlan(metadata, address, num_rows, num_parts, of_positions, of_slots, words)
+
+
+def _int64s(numbers: list[int]) -> bytes:
+    return struct.pack(f"{len(numbers)}q", *numbers)
+
+
+def _int32s(numbers: Int32Array) -> bytes:
+    """Of whole words."""
+    data = np.asarray(numbers, dtype=np.int32).tobytes()
+    return data + bytes(-len(data) % 8)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain
 
 import numpy as np
 
@@ -60,7 +60,8 @@ def _of_pool(batch: Batch, tables: list[array[int]], block_size: int) -> Attenti
             slots += _slots(table, start, end, block_size)
         query_starts.append(len(positions))
         context_lens.append(end)
-    return AttentionMetadata(*_arrays((positions, slots, query_starts, context_lens)), block_tables=_stack(tables))
+    of_rows = _arrays(positions, slots, query_starts, context_lens)
+    return AttentionMetadata(*of_rows, _stack(tables))
 
 
 def _slots(table: array[int], start: int, end: int, block_size: int) -> list[int]:
@@ -73,11 +74,11 @@ def _slots(table: array[int], start: int, end: int, block_size: int) -> list[int
     return slots
 
 
-def _arrays(lists: tuple[list[int], ...]) -> list[Int32Array]:
-    """Each as an array, all in one piece of memory."""
+def _arrays(*lists: list[int]) -> tuple[Int32Array, Int32Array, Int32Array, Int32Array]:
+    """Each of the four as an array, all in one piece of memory."""
     numbers = np.array([*chain.from_iterable(lists)], dtype=np.int32)
-    ends = [0, *accumulate(map(len, lists))]
-    return [numbers[first:end] for first, end in pairwise(ends)]
+    first, second, third, _ = accumulate(map(len, lists))
+    return numbers[:first], numbers[first:second], numbers[second:third], numbers[third:]
 
 
 def _with_prefixes(metadata: AttentionMetadata, batch: Batch, block_size: int) -> AttentionMetadata:
@@ -119,7 +120,9 @@ def _stack(tables: list[array[int]]) -> Int32Array:
 def _shared_prefixes(batch: Batch, tables: Int32Array, block_size: int) -> tuple[SharedPrefix, ...]:
     """Runs of neighbours with the same first blocks, as far as these are full before each row's first new token."""
     shortest = -(-MIN_SHARED_TOKENS // block_size)
-    if len(tables) < 2 or tables.shape[1] < shortest or not (tables[1:, shortest - 1] == tables[:-1, shortest - 1]).any():
+    if len(tables) < 2 or tables.shape[1] < shortest:
+        return ()
+    if not (tables[1:, shortest - 1] == tables[:-1, shortest - 1]).any():
         return ()  # most steps: a block stands in several tables only behind the same blocks
     num_full = np.array([row.start // block_size for row in batch.rows], dtype=np.int32)
     return _runs(tables, num_full, shortest)

@@ -17,7 +17,7 @@ from itertools import accumulate, chain, pairwise
 
 import numpy as np
 
-from stemma.kernels.cpu.attention.tiles import ITEM, PLAN
+from stemma.kernels.cpu.attention.tiles import PLAN
 from stemma.kernels.ops import KV_SPLIT, AttentionMetadata, Int32Array
 
 
@@ -66,7 +66,7 @@ def make_plan(metadata: AttentionMetadata, block_size: int, busy: int, tile_rows
 
 
 def _with_words(metadata: AttentionMetadata, num_rows: int, items: list[tuple[int, ...]], later: list[int]) -> CpuPlan:
-    """All in one piece of memory: to make an array, or to ask for its address, takes longer than to fill a small one."""
+    """All in one piece of memory: to make an array, or ask for its address, takes longer than to fill a small one."""
     positions = metadata.positions.tolist()
     part_starts, num_parts = [0] * num_rows, 0
     for row in later:
@@ -78,7 +78,8 @@ def _with_words(metadata: AttentionMetadata, num_rows: int, items: list[tuple[in
     )  # fmt: skip
     words = array("q", b"".join(parts))
     address, _ = words.buffer_info()
-    _, of_items, live, of_parts, merged, of_positions, of_slots, tables, _ = accumulate(map(len, parts), initial=address)
+    begins = accumulate(map(len, parts), initial=address)
+    _, of_items, live, of_parts, merged, of_positions, of_slots, tables, _ = begins
     width = metadata.block_tables.shape[1]
     known = (of_items, len(items), live, of_positions, tables, width, of_parts, 0, merged, len(later))
     words[: len(PLAN)] = array("q", known)

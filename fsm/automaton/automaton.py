@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from stemma.fsm.automaton.program import FIRST_SPECIAL, RETURN_STATE, Program
+from stemma.fsm.automaton.fragments import RETURN_STATE
+from stemma.fsm.automaton.program import FIRST_SPECIAL, Program
 from stemma.fsm.kernels.columns import CONFIG, COUNT, STACK_BITS, STATE, is_filled, start_of
 from stemma.fsm.kernels.loader import kernels
 from stemma.fsm.kernels.tables import (

@@ -12,6 +12,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Any
 
+from stemma.fsm.automaton.fragments import RETURN_STATE, Fragment, Unnamed, cut
 from stemma.fsm.automaton.utf8 import byte_states
 from stemma.fsm.errors import LimitError
 from stemma.fsm.kernels.columns import EDGE, STATE, width
@@ -31,7 +32,6 @@ from stemma.fsm.kernels.tables import (
 from stemma.fsm.syntax import ast
 from stemma.fsm.work import count_work
 
-RETURN_STATE = 0
 FIRST_SPECIAL = 256
 MAX_DEPTH = 60
 MAX_NULLABLE_PARTS = 500
@@ -89,15 +89,55 @@ class Program:
         if entry is not None:
             return entry
         node, num_states = self._rule_nodes.get(rule), self.num_states
+        name = self._rule_names[rule] if node is None else None
         try:
-            if node is None:
-                node = self._grammar.rule(self._rule_names[rule])
-            entry = self._entries[rule] = self.emit(node, RETURN_STATE, 0)
+            if isinstance(name, ast.Kept):
+                entry = self._kept(name)
+            else:
+                entry = self._entry(self._grammar.rule(name) if node is None else node)
+            self._entries[rule] = entry
         except RecursionError:
             raise LimitError("a part of the grammar is nested too deeply") from None
         self._rule_nodes.pop(rule, None)
         count_work(RULE_WORK + STATE_WORK * (self.num_states - num_states))
         return entry
+
+    def _entry(self, node: ast.Node) -> int:
+        """The entry state of a rule with that node. One that only calls what many grammars have is that."""
+        if isinstance(node, ast.RuleRef) and isinstance(node.rule, ast.Kept):
+            return self.build_rule(self.named_rule(node.rule))
+        return self.emit(node, RETURN_STATE, 0)
+
+    def _kept(self, rule: ast.Kept) -> int:
+        """The entry state of a rule that many grammars have. From the second program on its states are a copy."""
+        rule.num_programs += 1
+        if rule.num_programs == 1:
+            return self._entry(rule.node)
+        return self._paste(fragment_of(rule))
+
+    def _paste(self, fragment: Fragment) -> int:
+        """Append states that were made elsewhere, and say which is the entry."""
+        if self.num_states + len(fragment.states) > self._limits.states:
+            raise self._too_many()
+        rules = [self._anonymous_rule(called.node) if isinstance(called, Unnamed) else self.named_rule(called)
+                 for called in fragment.calls]  # fmt: skip
+        states, edges, place_of = fragment.placed(self.num_states, self.num_edges, rules)
+        self.states.extend(states)
+        self.edges.extend(edges)
+        self.num_states += len(fragment.states) - 1
+        self.num_edges += len(fragment.edges)
+        for state, (left, right) in fragment.product_sides.items():
+            self.product_sides[place_of(state)] = (place_of(left), place_of(right))
+        return place_of(fragment.entry)
+
+    def fragment(self) -> Fragment:
+        """All states of this program, for others to paste; they know its rules by name only."""
+
+        def called(rule: int) -> Hashable:
+            name = self._rule_names.get(rule)
+            return Unnamed(self._rule_nodes[rule]) if name is None else name
+
+        return cut(bytes(self.states), bytes(self.edges), called, self.product_sides, self.start)
 
     def emit(self, node: ast.Node, following: int, depth: int) -> int:
         """The state from which `node` and then `following` is read; one for all that end their rules with `node`."""
@@ -262,6 +302,18 @@ def common_program(common: ast.Common) -> Program:
         program.build_rule(program.named_rule(name))
     assert not program.product_sides, "only plain states are copied"
     return program
+
+
+@lru_cache(maxsize=512)
+def fragment_of(rule: ast.Kept) -> Fragment:
+    """The states of a rule that many grammars have."""
+    node = rule.node
+    program = Program(ast.Grammar(node, _no_rule), Limits())
+    return program.fragment()
+
+
+def _no_rule(name: Hashable) -> ast.Node:
+    raise AssertionError(f"{name!r} is a rule of the grammar that the states go to")
 
 
 EMITTERS: dict[type[ast.Node], Callable[[Program, Any, int, int], int]] = {

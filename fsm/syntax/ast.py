@@ -59,6 +59,24 @@ class RuleRef:
     rule: Hashable
 
 
+class Kept:
+    """The name of a rule that many grammars have, as a format or the numbers from 0 on: it knows its node, and whoever
+    makes states of it may keep them. Names are told apart by identity; `make` is called once, on the first visit."""
+
+    __slots__ = ("_make", "_node", "num_programs")
+
+    def __init__(self, make: Callable[[], Node]) -> None:
+        self._make = make
+        self._node: Node | None = None
+        self.num_programs = 0  # that have asked for its states
+
+    @property
+    def node(self) -> Node:
+        if self._node is None:
+            self._node = self._make()
+        return self._node
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """What `left` matches and `right` does not. Both regular: no `RuleRef` to a recursive rule, no `Special`."""

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
-from stemma.fsm.languages.json_schema import exponents, numbers, texts
+from stemma.fsm.languages.json_schema import texts
 from stemma.fsm.languages.json_schema.alternatives import kind_of
 from stemma.fsm.languages.json_schema.any_json import any_json, enclosed
 from stemma.fsm.languages.json_schema.arrays import ArrayShape, ArrayState
@@ -33,13 +33,13 @@ from stemma.fsm.languages.json_schema.facts import (
 from stemma.fsm.languages.json_schema.formats import OF_TIMES, format_language, leap_minute, leap_offset, time_language
 from stemma.fsm.languages.json_schema.meaning import Meaning
 from stemma.fsm.languages.json_schema.members import ObjectRules
+from stemma.fsm.languages.json_schema.number_rules import number_node
 from stemma.fsm.languages.json_schema.options import SchemaOptions
 from stemma.fsm.languages.json_schema.values import exact, json_text
-from stemma.fsm.syntax.ast import Grammar, Node, RuleRef
+from stemma.fsm.syntax.ast import Grammar, Kept, Node, RuleRef
 from stemma.fsm.syntax.nodes import EMPTY, NOTHING, choice, concat, optional, repeat, text
 
 LONG_PREFIX = 24
-SMALL_AUTOMATON = 16
 LONGEST_PLAIN = 10**21  # whole numbers from here on are spelled as they are given, as JSON writers do
 
 
@@ -56,6 +56,17 @@ def quoted_format(name: str) -> Node:
     return concat((texts.QUOTE, language, texts.QUOTE))  # JSON writes all characters of times as they are
 
 
+@lru_cache(maxsize=1024)
+def kept_string(facts: tuple[TextFact, ...]) -> Node:
+    """The strings that fulfil all facts, none of which says what they hold: a rule that other grammars have too."""
+    if not texts.is_possible(facts):
+        return NOTHING
+    only = facts[0]
+    if len(facts) == 1 and isinstance(only, Format) and only.positive:
+        return RuleRef(Kept(partial(quoted_format, only.name)))
+    return RuleRef(Kept(partial(texts.string_node, facts)))
+
+
 class SchemaCompiler:
     """The rules of one schema's grammar."""
 
@@ -67,10 +78,7 @@ class SchemaCompiler:
         self.calls: dict[Goal, Node] = {}
         self.shapes: list[Any] = []
         self.shape_numbers: dict[int, int] = {}
-        self.states: dict[tuple[int, int, int | None], Node] = {}
-        self.distances: dict[int, dict[int, int]] = {}
         self.most_digits = options.maximum_digits
-        self.strings: dict[tuple[TextFact, ...], Node] = {}
         self.generic = any_json(options)
         self.marks = self.generic.marks
         self.space, self.comma, self.colon = self.marks
@@ -80,8 +88,7 @@ class SchemaCompiler:
             "null": text("null"), "boolean": RuleRef("boolean"), "array": RuleRef("array"), "object": RuleRef("object"),
         }  # fmt: skip
         self.providers: dict[str, Callable[..., Node]] = {
-            "value": self.value_rule, "items": self.items_rule, "digits": self.digits_rule,
-            "exponents": self.exponents_rule, "spelled": self.spelled_rule,
+            "value": self.value_rule, "items": self.items_rule, "spelled": self.spelled_rule,
             "leap_minute": leap_minute, "leap_offset": leap_offset,
             "members": self.objects.members, "more": self.objects.more, "names": self.objects.names,
         }  # fmt: skip
@@ -92,6 +99,8 @@ class SchemaCompiler:
 
     def rule(self, name: Hashable) -> Node:
         """The node of a rule: a name, or a name and what it is about."""
+        if isinstance(name, Kept):
+            return name.node
         if isinstance(name, tuple):
             return self.providers[name[0]](*name[1:])
         assert isinstance(name, str), "rules are named by strings or tuples"
@@ -170,17 +179,10 @@ class SchemaCompiler:
     def string(self, facts: tuple[TextFact, ...]) -> Node:
         if not facts:
             return RuleRef("string")
-        found = self.strings.get(facts)
-        if found is None:
-            only = facts[0]
-            if len(facts) == 1 and isinstance(only, Content):
-                found = concat((texts.QUOTE, texts.spelled(self.value(only.goal), strictly=True), texts.QUOTE))
-            elif len(facts) == 1 and isinstance(only, Format) and only.positive:
-                found = quoted_format(only.name)
-            else:
-                found = texts.string_node(facts) if texts.is_possible(facts) else NOTHING
-            self.strings[facts] = found
-        return found
+        only = facts[0]
+        if len(facts) == 1 and isinstance(only, Content):
+            return concat((texts.QUOTE, texts.spelled(self.value(only.goal), strictly=True), texts.QUOTE))
+        return kept_string(facts)
 
     def spelled_rule(self, name: Hashable) -> Node:
         """What a rule reads, inside a string."""
@@ -189,60 +191,7 @@ class SchemaCompiler:
     def number(self, kinds: Kinds, facts: tuple[NumberFact, ...]) -> Node:
         if not facts and kinds != Kind.FRACTION:
             return RuleRef("integer" if kinds == Kind.INTEGER else "number")
-        ways: list[Node] = [self.digits(kinds, facts, leading=False)]
-        if kinds != Kind.INTEGER and exponents.scientific(kinds, facts):
-            ways.append(RuleRef(("exponents", kinds, facts)))
-        return choice(ways)
-
-    def digits(self, kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool) -> Node:
-        automaton = self.meaning.automaton(kinds, facts, leading)
-        if not automaton.edges[0]:
-            return choice(())
-        number = self.numbered(automaton)
-        if not automaton.goes_round:
-            return RuleRef(("digits", number, 0, None))
-        self.distances[number] = automaton.distances()
-        return RuleRef(("digits", number, 0, self.distances[number][0] + 2 * self.most_digits))
-
-    def digits_rule(self, number: int, state: int, left: int | None) -> Node:
-        """What a number's automaton reads from a state; a small one is one rule, but for its loops. `left`: how many
-        characters, where states lead back to each other."""
-        found = self.states.get((number, state, left))
-        if found is None:
-            automaton: numbers.DigitAutomaton = self.shapes[number]
-            targets: dict[int, str] = {}
-            for symbol, target in automaton.edges[state]:
-                if left is None or self.distances[number][target] < left:
-                    targets[target] = targets.get(target, "") + symbol
-            again = exponents.edge_characters(targets.pop(state, "") if left is None else "")
-            ways: list[Node] = [EMPTY] if state in automaton.ends else []
-            for target, symbols in targets.items():
-                ways.append(
-                    concat((exponents.edge_characters(symbols), self.digits_after(number, state, target, left)))
-                )
-            loop = repeat(again, 0, self.most_digits)
-            found = concat((loop, choice(ways))) if again.ranges else choice(ways)
-            self.states[number, state, left] = found
-        return found
-
-    def digits_after(self, number: int, state: int, target: int, left: int | None) -> Node:
-        automaton: numbers.DigitAutomaton = self.shapes[number]
-        if not automaton.edges[target]:
-            return EMPTY
-        if left is not None:
-            return RuleRef(("digits", number, target, left - 1))
-        is_near = target > state and len(automaton.edges) <= SMALL_AUTOMATON
-        return self.digits_rule(number, target, None) if is_near else RuleRef(("digits", number, target, None))
-
-    def exponents_rule(self, kinds: Kinds, facts: tuple[NumberFact, ...]) -> Node:
-        ways: list[Node] = []
-        for part in exponents.scientific(kinds, facts):
-            if isinstance(part, exponents.Uniform):
-                ways.append(exponents.uniform_node(part, self.most_digits))
-            else:
-                mantissa = self.digits(Kind.NUMBER, part.facts, leading=True)
-                ways.append(concat((mantissa, exponents.exponent_node(part.exponent, part.exponent))))
-        return choice(ways)
+        return number_node(kinds, facts, self.plain, self.most_digits)
 
     def numbered(self, shape: Any) -> int:
         """A small name for an object that lives as long as the grammar."""

@@ -223,6 +223,8 @@ def _penalise(logits: Rows, position: _Position, ops: RowOps) -> None:
 
 def _pool(batch: Batch, output: StepOutput, results: list[RowResult], ops: RowOps) -> None:
     """What the rows add to what is read off their prompts."""
+    if all(row.sequence.request.pooling is None for row in batch.rows):
+        return  # most steps
     num_logits = num_hidden = 0
     for row, result in zip(batch.rows, results, strict=True):
         logits = output.logits[num_logits : num_logits + row.num_logits]

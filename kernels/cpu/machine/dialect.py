@@ -244,7 +244,7 @@ class Code:
     def prefetch(self, address: Value, nearness: int = 3) -> None:
         """Ask for a cache line that will be read soon; any address will do, also one that is not mapped.
 
-        nearness: 3 for the first level of caches, 2 for the second.
+        nearness: 3 for the first level of caches, 2 for the second, 0 past all but the first.
         """
         kind = ir.FunctionType(VOID, [ir.PointerType(), I32, I32, I32])
         function = self.module.globals.get("llvm.prefetch.p0") or ir.Function(self.module, kind, "llvm.prefetch.p0")

@@ -38,6 +38,7 @@ class Target:
     name: amx, avx512-vnni, avx512, avx-vnni, avx2 or neon.
     triple, cpu, features: what LLVM is told.
     accumulators: vectors of 16 floats that can be summed into without leaving the registers.
+    streams: whether memory that is read once can be fetched past the caches at full speed.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Target:
     cpu: str
     features: str
     accumulators: int
+    streams: bool = False
 
     @property
     def byte_offset(self) -> int:
@@ -60,6 +62,11 @@ class Target:
     def max_rows(self) -> int:
         """Rows of activations one pass over a tile of weights serves."""
         return 8 if self.accumulators >= 16 else 4
+
+    def nearness(self, num_rows: int) -> int:
+        """How near weights are fetched for a pass of so many rows (`Code.prefetch`). Behind a single row they are not
+        needed again, and caches had better keep what comes back in each step, the interpreter's code too."""
+        return 0 if self.streams and num_rows == 1 else 3
 
     def dot(self, code: Code, sums: Value, weights: Value, activations: Value, small: bool) -> Value:
         """Add to each of 16 sums the products of its 4 weights with its 4 activations.
@@ -186,7 +193,9 @@ def choose(machine: str, flags: Mapping[str, bool], cpu: str, triple: str, wante
     if machine.lower() in ("x86_64", "amd64"):
         for name, needed in X86_FLAGS.items():
             if all(flags.get(flag) for flag in needed):
-                return Target(name, triple, "x86-64-v3", _features(needed), 24 if "avx512f" in needed else 6)
+                accumulators = 24 if "avx512f" in needed else 6
+                # Zen fetches as fast past its second level as into it; a Xeon at half the speed
+                return Target(name, triple, "x86-64-v3", _features(needed), accumulators, cpu.startswith("znver"))
     raise UnsupportedCPU(f"the CPU ({machine}) has neither AVX2 with FMA and F16C nor NEON with dot products")
 
 

@@ -130,9 +130,9 @@ def _sweep(code: Code, part: Part, rows_at_once: list[int], strips_at_once: int)
                 if part.kind in FORMS:
                     sums = [[total] for total in _quantized(code, part, strips[0], inputs)]
                 elif part.kind == "fp8":
-                    sums = _scaled_floating(code, strips, inputs)
+                    sums = _scaled_floating(code, strips, inputs, part.target.nearness(count))
                 else:
-                    sums = _floating(code, part.kind, strips, inputs)
+                    sums = _floating(code, part.kind, strips, inputs, part.target.nearness(count))
                 place = results + (row.value - part.rows[0]) * width
                 for i, row_sums in enumerate(sums):
                     for j, total in enumerate(row_sums):
@@ -148,7 +148,7 @@ def _quantized(code: Code, part: Part, strip: Strip, inputs: list[Value]) -> lis
     offset = part.target.byte_offset if tile.form.has_table or tile.form.bits == 8 else tile.form.offset
     totals = [code.variable(code.constant(DOUBLES16, 0.0)) for _ in inputs]
     with code.loop(0, strip.blocks) as block:
-        weights = bytes_of(code, tile, asked_for(code, tile, strip, block))
+        weights = bytes_of(code, tile, asked_for(code, tile, strip, block, part.target.nearness(len(inputs))))
         if tile.form.has_table:
             weights = looked_up(code, part, weights)
         scales, minima = ([fact.to(DOUBLES16) for fact in facts] for facts in facts_of(code, tile, strip, block))
@@ -192,7 +192,7 @@ def _integer_dot(code: Code, part: Part, weights: list[Value], digits: Value) ->
 PAIRS_AT_ONCE = 4
 
 
-def _floating(code: Code, kind: str, strips: list[Strip], inputs: list[Value]) -> list[list[Value]]:
+def _floating(code: Code, kind: str, strips: list[Strip], inputs: list[Value], nearness: int) -> list[list[Value]]:
     """Sums by row, then strip."""
     zero = code.constant(FLOATS16, 0.0)
     sums = [[[code.variable(zero) for _ in range(2)] for _ in strips] for _ in inputs]
@@ -201,7 +201,7 @@ def _floating(code: Code, kind: str, strips: list[Strip], inputs: list[Value]) -
         for pair in range(PAIRS_AT_ONCE):
             for strip in strips:
                 for line in range(0, pair_bytes, 64):
-                    code.prefetch(strip.weights + ((first + pair) * pair_bytes + (AHEAD + line)))
+                    code.prefetch(strip.weights + ((first + pair) * pair_bytes + (AHEAD + line)), nearness)
             weights = [_pair(code, kind, strip.weights + (first + pair) * pair_bytes) for strip in strips]
             for row, row_sums in zip(inputs, sums, strict=True):
                 for odd in range(2):
@@ -211,7 +211,7 @@ def _floating(code: Code, kind: str, strips: list[Strip], inputs: list[Value]) -
     return [[even.value + odd.value for even, odd in row_sums] for row_sums in sums]
 
 
-def _scaled_floating(code: Code, strips: list[Strip], inputs: list[Value]) -> list[list[Value]]:
+def _scaled_floating(code: Code, strips: list[Strip], inputs: list[Value], nearness: int) -> list[list[Value]]:
     """The same for floats of 8 bits: a block's sums are scaled, then added."""
     zero = code.constant(FLOATS16, 0.0)
     totals = [[code.variable(zero) for _ in strips] for _ in inputs]
@@ -224,7 +224,7 @@ def _scaled_floating(code: Code, strips: list[Strip], inputs: list[Value]) -> li
                 for j, strip in enumerate(strips):
                     place = strip.weights + pair * 32
                     if nth % 2 == 0:
-                        code.prefetch(place + AHEAD)
+                        code.prefetch(place + AHEAD, nearness)
                     weight = [_small_floats(code, place), _small_floats(code, place + 16)]
                     for row, row_sums in zip(inputs, sums, strict=True):
                         for odd in range(2):

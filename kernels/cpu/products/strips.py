@@ -128,12 +128,13 @@ def _put(code: Code, place: Value, sums: Value, outputs: Value, add: Value) -> N
                     code.store(single.value, place + lane * 4)
 
 
-def asked_for(code: Code, tile: Tile, strip: Strip, block: Value) -> Value:
+def asked_for(code: Code, tile: Tile, strip: Strip, block: Value, nearness: int = 3) -> Value:
     """The address of a block's weights; those that follow some way behind are asked for."""
     place = strip.weights + block * tile.weight_bytes
     for line in range(0, tile.weight_bytes, 64):
-        code.prefetch(place + (AHEAD + line))
-    code.prefetch(strip.scales + (block * tile.fact_bytes + AHEAD * tile.fact_bytes // tile.weight_bytes))
+        code.prefetch(place + (AHEAD + line), nearness)
+    facts = strip.scales + block * tile.fact_bytes
+    code.prefetch(facts + AHEAD * tile.fact_bytes // tile.weight_bytes, nearness)
     return place
 
 

@@ -86,7 +86,7 @@ def test_any_number_of_threads_gives_the_same_bits(ops: CpuOps, cache_dir: Path,
 def test_few_rows_meet_every_strip_however_many_there_are(
     ops: CpuOps, cache_dir: Path, num_threads: int, type_: str
 ) -> None:
-    other = CpuOps(ops.target, num_threads, cache_dir=cache_dir)
+    other = tensor_ops(ops.target, num_threads, cache_dir=cache_dir)
     x = torch.randn(8, 64)
     for strips in (*range(1, 40), 64, 101):
         linear = other.linear([stored(type_, (16 * strips, 64))])

@@ -125,7 +125,7 @@ def test_every_module_says_what_it_is():
 
 
 def test_text_files_are_opened_with_an_encoding():
-    """The locale is no help: while numba compiles in a thread, llvmlite sets it to C for the whole process."""
+    """The locale is no help: while llvmlite prints a module in any thread, it is C for the whole process."""
     calls = ((path, call) for path in modules() for call in ast.walk(ast.parse(path.read_bytes())) if opens_text(call))
     bare = [f"{path.relative_to(ROOT)}:{call.lineno}" for path, call in calls if "encoding" not in ast.unparse(call)]
     assert bare == []

@@ -1,6 +1,6 @@
 """From nothing to the first token, in processes of their own, beside llama.cpp and OpenVINO.
 
-    python benchmarks/start.py [--models default,1b] [--peers llama.cpp,openvino] [--times 5] [--json FILE]
+    python benchmarks/start.py [--models default,Q4_K_M,Q8_0,BF16] [--peers llama.cpp,openvino] [--times 5] [--json F]
 
     warm           everything was used before: files are in the page cache, kernels compiled
     first          with an empty STEMMA_CACHE; the peers, which keep nothing, once more as they are
@@ -10,7 +10,7 @@ token s    from before the library is imported to the first token     spawn s   
 ready s    to when a request can be made                              peak MB    memory of the process
 
 All are started in turn, `--times` times after a time that does not count; medians. Python may keep its bytecode, as it
-does where packages are installed.
+does where packages are installed. Models: the default one, and a random Llama of 1.1B parameters in three formats.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from large import SHAPES, write
 from peer_contenders import NODE_LLAMA, OPENVINO, Contender, interpreter
+from random_models import FORMATS, SHAPES, write
 
 from stemma.runtime.model.pull import default_model
 
@@ -100,16 +100,15 @@ def case(model: Path, peers: list[str], times: int, *, first: bool, schema: bool
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default="default,1b")
+    parser.add_argument("--models", default=",".join(("default", *FORMATS)))
     parser.add_argument("--peers", default="llama.cpp,openvino")
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    paths = {"default": default_model, "1b": lambda: write(SHAPES["llama"])}
     rows = []
     print(f"{'case':34}{'metric':10}{'stemma':>10}{'peer':>10}  {'':12}{'ratio':>6}")
     for name in options.models.split(","):
-        model = paths[name]()
+        model = default_model() if name == "default" else write(SHAPES["1b"], name)
         for label, first, schema in (("warm", False, False), ("warm, a schema", False, True),
                                      ("first", True, False), ("first, a schema", True, True)):  # fmt: skip
             found = case(model, options.peers.split(","), options.times, first=first, schema=schema)

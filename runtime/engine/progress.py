@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from stemma.runtime.core.checking import describe
 from stemma.runtime.engine.generation import Completion, Generation
 from stemma.runtime.errors import InvalidRequest
@@ -18,6 +15,17 @@ Report = Callable[[str, float], None]
 @contextmanager
 def bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
     """Yields a function of how many are done and how many there are."""
+    # Here, not above: an engine is there sooner without them.
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(name, total=None)

@@ -21,7 +21,8 @@ with Engine(sys.argv[1]) as llm:
     assert len(llm.generate("hello", max_tokens=3).tokens) == 3
     assert len(llm.generate("hello", **warm, max_tokens=3, seed=1).logprobs) == 3
     assert len(llm.embed("hello").vector)
-print(*sorted({"torch", "triton", "transformers", "safetensors", "huggingface_hub"} & set(sys.modules)))
+slow = {"torch", "triton", "transformers", "safetensors", "huggingface_hub", "numba", "rich"}
+print(*sorted(slow & set(sys.modules)))
 """
 
 

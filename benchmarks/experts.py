@@ -59,9 +59,9 @@ def main() -> None:
         x, touched, hit = torch.randn(number, HIDDEN), [], []
         scores = x @ torch.from_numpy(router).T
         for top, experts in layers.items():
-            ops.norm_experts_add(x, None, experts, torch.zeros_like(x))
+            ops.norm_experts_add(x.numpy(), None, experts, np.zeros(x.shape, dtype=np.float32))
             (PROCESS / "clear_refs").write_text("1")
-            ops.norm_experts_add(x, None, experts, torch.zeros_like(x))
+            ops.norm_experts_add(x.numpy(), None, experts, np.zeros(x.shape, dtype=np.float32))
             touched.append(referenced(addresses))
             hit.append(len(torch.unique(scores.topk(top).indices)))
         more, moved = hit[1] - hit[0], touched[1] - touched[0]

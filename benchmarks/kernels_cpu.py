@@ -25,6 +25,7 @@ import torch
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.memory import Memory, make_plans
 from stemma.kernels.ops import AttentionMetadata, SharedPrefix
+from stemma.kernels.rows import Rows
 from stemma.kernels.weights import FORMATS as FORMATS_OF
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.load import LoadedModel, load
@@ -71,7 +72,7 @@ class Bench:
 
     def step(
         self, tables: list[Any], cached: int, new: int, prefixes: tuple[SharedPrefix, ...] = ()
-    ) -> Callable[[], torch.Tensor]:
+    ) -> Callable[[], Rows]:
         """All sequences compute `new` tokens behind `cached` ones."""
         places = np.arange(cached, cached + new)
         count = len(tables)
@@ -87,14 +88,14 @@ class Bench:
         rows = np.arange(new - 1, count * new, new, dtype=np.int32)
         model = self.loaded.model
 
-        def run() -> torch.Tensor:
+        def run() -> Rows:
             memory = Memory(self.kv)
             hidden = model.forward(ids, make_plans(model.ops, metadata, memory), memory)
             return model.logits(hidden, rows)
 
         return run
 
-    def shares(self, run: Callable[[], torch.Tensor], repeats: int) -> str:
+    def shares(self, run: Callable[[], Rows], repeats: int) -> str:
         """Milliseconds of each operation in one step, the mean of several."""
         timed = Timed(self.ops)  # type: ignore[arg-type]
         self.loaded.model.ops = timed  # type: ignore[assignment]
@@ -152,8 +153,8 @@ def formats(ops: CpuOps) -> None:
     """Products with matrices that the caches do not hold, in turn, so that all meet the same machine."""
     packed = {type_: [ops.linear([random_matrix(type_, seed)]) for seed in range(4)] for type_ in FORMATS}
     for rows in (1, 4, 16, 128):
-        x = torch.randn(rows, SIZE)
-        zero = torch.zeros(rows, SIZE)
+        x = torch.randn(rows, SIZE).numpy()
+        zero = np.zeros((rows, SIZE), dtype=np.float32)
         seconds = dict.fromkeys(FORMATS, float("inf"))
         for _ in range(5):
             for type_, matrices in packed.items():
@@ -204,7 +205,7 @@ def main() -> None:
         options.json.write_text(json.dumps({"rows": rows}, indent=1))
 
 
-def report(bench: Bench, case: str, step: Callable[[], torch.Tensor], tokens: int, repeats: int) -> dict[str, Any]:
+def report(bench: Bench, case: str, step: Callable[[], Rows], tokens: int, repeats: int) -> dict[str, Any]:
     seconds = best(step, repeats)
     theirs = best(torch_matrices(bench.loaded, tokens), 3)
     print(f"{case}: {1000 * seconds:.2f} ms, {tokens / seconds:,.0f} tokens/s; torch's matrices {1000 * theirs:.1f} ms")

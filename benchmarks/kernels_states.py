@@ -56,7 +56,7 @@ def weight(shape: tuple[int, ...], seed: int = 0) -> StoredWeight:
 
 
 def conv(ops: CpuOps, name: str, layers: int, channels: int, taps: int, activation: Any) -> Case:
-    handle, x = ops.states.conv(weight((channels, taps)), None), torch.randn(PREFILL, channels)
+    handle, x = ops.states.conv(weight((channels, taps)), None), torch.randn(PREFILL, channels).numpy()
 
     def run(states: Any, layer: int, plan: Any, tokens: int) -> object:
         return ops.states.short_conv(x[:tokens], handle, activation, states, layer, plan)
@@ -69,7 +69,7 @@ def conv(ops: CpuOps, name: str, layers: int, channels: int, taps: int, activati
 def delta(ops: CpuOps, name: str, layers: int, spec: DeltaRuleSpec) -> Case:
     heads = spec.value_heads
     handle = ops.states.delta_rule(spec, weight((heads,)), weight((heads,), 1))
-    inputs = [torch.randn(PREFILL, width) for width in (spec.width, heads, heads)]
+    inputs = [torch.randn(PREFILL, width).numpy() for width in (spec.width, heads, heads)]
 
     def run(states: Any, layer: int, plan: Any, tokens: int) -> object:
         return ops.states.gated_delta(*(x[:tokens] for x in inputs), handle, states, layer, plan)
@@ -80,7 +80,7 @@ def delta(ops: CpuOps, name: str, layers: int, spec: DeltaRuleSpec) -> Case:
 
 def scan(ops: CpuOps, name: str, layers: int, spec: Mamba2Spec) -> Case:
     handle = ops.states.mamba2(spec, *(weight((spec.heads,), seed) for seed in range(3)))
-    inputs = [torch.randn(PREFILL, width) for width in (spec.width, spec.heads)]
+    inputs = [torch.randn(PREFILL, width).numpy() for width in (spec.width, spec.heads)]
 
     def run(states: Any, layer: int, plan: Any, tokens: int) -> object:
         return ops.states.selective_scan(*(x[:tokens] for x in inputs), handle, states, layer, plan)
@@ -91,7 +91,7 @@ def scan(ops: CpuOps, name: str, layers: int, spec: Mamba2Spec) -> Case:
 
 def gated(ops: CpuOps, name: str, layers: int, groups: int, part: int) -> Case:
     norm, width = ops.norm(weight((part,)), 1e-6), groups * part
-    x, gate = torch.randn(PREFILL, width), torch.randn(PREFILL, width)
+    x, gate = torch.randn(PREFILL, width).numpy(), torch.randn(PREFILL, width).numpy()
 
     def run(states: Any, layer: int, plan: Any, tokens: int) -> object:
         return ops.states.gated_norm(x[:tokens], gate[:tokens], norm, groups, gate_first=False)
@@ -166,7 +166,7 @@ def measure(ops: CpuOps, case: Case, limits: tuple[float, float], repeats: int) 
             for plan in plans[: 1 if tokens > 1 else TURNS]:
                 for layer in range(case.layers):
                     case.run(states, layer, plan, tokens)
-        commands = Recording.of(calls, (), torch.empty(0), ()).commands
+        commands = Recording.of(calls, (), np.empty(0, dtype=np.float32), ()).commands
 
         def run(commands: Any = commands) -> None:
             ops.replay(commands, [], 1)

@@ -113,7 +113,7 @@ def logits(path: Path, ids: list[int], ops: Ops) -> np.ndarray:
     )  # fmt: skip
     memory = Memory(ops.kv(model.config.memory_shape(-(-length // 16), 16).full))
     hidden = model.forward(np.array(ids, dtype=np.int32), make_plans(ops, metadata, memory), memory)
-    return model.logits(hidden, places).float().numpy().copy()
+    return np.array(ops.rows.copy(model.logits(hidden, places)))
 
 
 def smol_model() -> tuple[Path, list[int]]:

@@ -166,7 +166,7 @@ def measure(ops: CpuOps, case: Case, limits: tuple[float, float], repeats: int) 
             for plan in plans[: 1 if tokens > 1 else TURNS]:
                 for layer in range(case.layers):
                     case.run(states, layer, plan, tokens)
-        commands = Recording.of(calls, (), np.empty(0, dtype=np.float32), ()).commands
+        commands = Recording.of(calls, (), np.empty(0, dtype=np.float32), (), ops.product).commands
 
         def run(commands: Any = commands) -> None:
             ops.replay(commands, [], 1)

@@ -193,9 +193,16 @@ def _case_orbits() -> dict[int, tuple[int, ...]]:
 
 def ignoring_case(ranges: Ranges) -> Ranges:
     """`ranges` and every other case of their characters."""
-    cased = _case_orbits()
-    others = [(other, other) for code, orbit in cased.items() if contains(ranges, code) for other in orbit]
-    return union((*ranges, *others))
+    return _with_alike(ranges, _case_orbits())
+
+
+def _with_alike(ranges: Ranges, alike: dict[int, tuple[int, ...]]) -> Ranges:
+    """`ranges` and what is like their characters. Most are a letter, so it is not all that is alike that is tried."""
+    if sum(high - low + 1 for low, high in ranges) < len(alike):
+        found = [alike.get(code, ()) for low, high in ranges for code in range(low, high + 1)]
+    else:
+        found = [same for code, same in alike.items() if contains(ranges, code)]
+    return union((*ranges, *((other, other) for same in found for other in same)))
 
 
 def ignoring_ascii_case(ranges: Ranges) -> Ranges:
@@ -230,5 +237,4 @@ SIMPLE_FOLDINGS = {0x1FD3: 0x390, 0x1FE3: 0x3B0, 0xFB05: 0xFB06}
 
 def folding_case(ranges: Ranges) -> Ranges:
     """`ranges` and all that Rust's `(?i)` takes for the same."""
-    others = [(same, same) for code, alike in _folded().items() if contains(ranges, code) for same in alike]
-    return union((*ranges, *others))
+    return _with_alike(ranges, _folded())

@@ -10,7 +10,7 @@ from stemma.radix.check import check_state
 from stemma.radix.errors import SnapshotError
 from stemma.radix.events import Listener
 from stemma.radix.explain import Explanation, explain
-from stemma.radix.ghost_list import Known, Return
+from stemma.radix.ghost_list import Ghost, Return
 from stemma.radix.lease import Lease
 from stemma.radix.lease_marks import begin
 from stemma.radix.lease_state import LeaseState, NextUse
@@ -159,16 +159,34 @@ class PrefixCache:
     def _acquire(
         self, data: Packed, namespace: Namespace, max_hit: int | None, priority: int, marks_at: Iterable[int]
     ) -> Lease:
-        num_tokens = len(data) // TOKEN_BYTES
-        if max_hit is None or max_hit > num_tokens:
+        num_tokens = limit = len(data) // TOKEN_BYTES
+        if max_hit is None or max_hit >= num_tokens:
             max_hit = num_tokens
         elif max_hit < 0:
             raise ValueError(f"max_hit must not be negative, got {max_hit}")
-        state = self._hold(data, parts_of(namespace), min(num_tokens, max_hit + 1), max_hit, priority)
+        else:
+            limit = max_hit + 1
+        leases, (name, salt_boundary) = self._leases, parts_of(namespace)
+        store, path = leases.store, list[Node]()
+        tree = store.tree
+        root = tree.roots.get(name) or tree.root(name)
+        if salt_boundary is None:
+            node, position = tree.follow(root, 0, data, limit, path, 0)
+        else:
+            node, position = tree.descend(root, 0, data, limit, path, 0, salt_boundary)
+        if position < node.end:
+            path[-1] = node = tree.split(node, position)
+        self._use(path)
+        back = self._returned(data, position, name, salt_boundary) if position < limit else None
+        store.hold(node)
+        hit_len = position if position < max_hit else max_hit
+        blocks = path_blocks(path, hit_len, self.block_size)
+        state = LeaseState(node, hit_len, blocks, salt_boundary, back, priority)
+        leases.states.add(state)
         if self._mark_room is None:
-            return Lease(self._leases, state, state.at)
-        begin(self._store, state, num_tokens, marks_at)
-        return Lease(self._leases, state, state.position)
+            return Lease(leases, state, hit_len)
+        begin(store, state, num_tokens, marks_at)
+        return Lease(leases, state, state.position)
 
     def count(self, num_tokens: int, hit_len: int) -> None:
         """One more request, for so many tokens, of which so many were found."""
@@ -176,57 +194,41 @@ class PrefixCache:
         self._hit_tokens += hit_len
         self._miss_tokens += num_tokens - hit_len
 
-    def _hold(
-        self, data: Packed, parts: "tuple[str, SaltBoundary | None]", limit: int, max_hit: int, priority: int
-    ) -> LeaseState:
-        store, (name, salt_boundary) = self._store, parts
-        path: list[Node] = []
-        node, position = store.tree.descend(store.tree.root(name), 0, data, limit, path, 0, salt_boundary)
-        if position < node.end:
-            path[-1] = node = store.tree.split(node, position)
-        self._use(path)
-        back = self._returned(data, position, name, salt_boundary) if position < limit else None
-        store.hold(node)
-        hit_len = min(position, max_hit)
-        state = LeaseState(node, hit_len, path_blocks(path, hit_len, self.block_size), salt_boundary, back, priority)
-        self._leases.add(state)
-        return state
-
     def _use(self, path: list[Node]) -> None:
         """A request matched these nodes."""
-        store = self._store
+        store = self._leases.store
         now, logical_time, queue = store.clock(), store.logical_time, store.queue
         if store.hedge is not None:
             store.hedge.asked(path, logical_time)
         for node in path:
             if node.rate:
                 queue.used(node, logical_time)
-            if not node.hits and node.parent is not None:
-                node.parent.children_used += 1
-            node.hits += 1
+            hits = node.hits
+            if not hits:
+                node.parent.children_used += 1  # type: ignore[union-attr]  # a path is below its root
+            node.hits = hits + 1
             node.last_access = now
             node.used_at = logical_time
             node.reuse_hint = 1.0
 
     def _returned(self, data: Packed, position: int, name: str, salt_boundary: SaltBoundary | None) -> Return | None:
         """What is remembered of the text behind `position`, which was evicted; the policy learns from it."""
-        store = self._store
-        best: Known | None = None
+        store = self._leases.store
+        best: Ghost | None = None
         num_tokens = len(data) // TOKEN_BYTES
         while position < num_tokens:
+            scope = name
             if salt_boundary is not None and position >= salt_boundary.position:
-                taken = store.ghosts.take(private_scope(name, *salt_boundary), position, data)
-            else:
-                taken = store.ghosts.take(name, position, data)
+                scope = private_scope(name, *salt_boundary)
+            taken = store.ghosts.take(scope, position, data)
             if taken is None:
                 break
             ghost, same = taken
-            known = ghost.known
-            share = same * TOKEN_BYTES / len(ghost.tokens)
+            share = same / ghost.num_tokens
             store.queue.returned(ghost, share, store.logical_time)
             position += same
-            if best is None or known.hits >= best.hits:
-                best = known
+            if best is None or ghost.hits >= best.hits:
+                best = ghost
             if share < 1.0:
                 return Return(position, best.hits, best.born_at, 1, 0)
         if best is None:

@@ -8,7 +8,7 @@ from stemma.radix.ghost_list import GhostList
 from stemma.radix.mark import last_mark
 from stemma.radix.marks import MarkStore
 from stemma.radix.node import Node, private_scope
-from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix, token_at
+from stemma.radix.tokens import TOKEN_BYTES, Packed, token_at
 from stemma.radix.tree import SaltBoundary, Tree
 
 MAX_EXPECTED = 8
@@ -84,11 +84,11 @@ def explain(
     reason = Reason.DIVERGED if expected else Reason.NEVER_SEEN
     private = salt_boundary is not None and match_len >= salt_boundary.position
     scope = private_scope(root.scope, *salt_boundary) if salt_boundary is not None and private else root.scope
-    ghost = ghosts.find(scope, match_len, data)
+    found = ghosts.find(scope, match_len, data)
     evicted_at, evicted_len = None, 0
-    if ghost is not None:
+    if found is not None:
+        ghost, evicted_len = found
         reason, evicted_at = Reason.EVICTED, ghost.evicted_at
-        evicted_len = common_prefix(ghost.tokens, data, match_len)
     elif others_have(root, data, match_len + 1):
         reason = Reason.OTHER_NAMESPACE
     return Explanation(

@@ -3,9 +3,12 @@
 The literature's ghost list (ARC, Megiddo and Modha 2003; S3-FIFO, Yang et al. 2023), of edges where theirs is of keys.
 
 Holds token ids, never KV. Its size is bounded in tokens; the oldest are forgotten first. An edge is remembered as one
-string of bytes, with its tokens at the end: cheap to keep, and nothing that a garbage collection would look at.
+string of bytes: cheap to keep, and nothing that a garbage collection would look at. Of each token of a short edge the
+lower 16 bits are kept, as two strings of bytes, one behind the other: where a query parts from the edge by tokens that
+are the same in these, it is believed to go along with it a little further, and so more of it to have come back.
 """
 
+import sys
 from array import array
 from struct import Struct
 from typing import NamedTuple
@@ -14,18 +17,22 @@ from stemma.radix.node import Node, is_behind
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix
 
 _HEAD = 4 * TOKEN_BYTES  # an edge is found by its scope, its start and its first four tokens
-_EDGE = Struct("=qiiqdqqIIqdH")  # scope, start, num_blocks, touched_at, evicted_at, and the fields of Known
-_PLACE = Struct("=qiiqd")
-_KNOWN = Struct("=qqIIqdH")
+_EDGE = Struct("=qiiiqdIqIIqdH")  # scope, start, and the fields of Ghost
 _SCOPE = Struct("=q")
 _BITS = 2**60 - 1  # of a hash: as many as an int keeps in 32 bytes
 _LONG = 4096  # bytes: the tokens of longer edges are not copied but kept beside
-_MOST = 2**32 - 1  # children that are told apart
+_MOST = 2**32 - 1  # hits and children that are told apart
+_LOWEST, _NEXT = (0, 1) if sys.byteorder == "little" else (3, 2)  # where the lower bytes of a packed token are
 
 
-class Known(NamedTuple):
-    """What was known of an edge, as in Node."""
+class Ghost(NamedTuple):
+    """An edge, or the end of one, that was evicted, and what was known of it, as in Node: its node's where that is
+    still there."""
 
+    num_tokens: int
+    num_blocks: int
+    touched_at: int  # when it was last used or written to, by the hedge's count of that
+    evicted_at: float  # by the cache's clock
     hits: int
     born_at: int
     children_born: int
@@ -33,16 +40,6 @@ class Known(NamedTuple):
     used_at: int
     rate: float
     kind: int
-
-
-class Ghost(NamedTuple):
-    """An edge, or the end of one, that was evicted. What is known of it is its node's where that is still there."""
-
-    tokens: bytes
-    num_blocks: int
-    evicted_at: float  # by the cache's clock
-    known: Known
-    touched_at: int  # when it was last used or written to, by the hedge's count of that
 
 
 class Return(NamedTuple):
@@ -130,29 +127,31 @@ class GhostList:
         if leaf in self._ends_of:
             self._settle(leaf)
         self._add(leaf, leaf.start, len(leaf.blocks) - leaf.shared, now, leaf.tokens)
-        self._forget_oldest()
 
     def remember_end(self, leaf: Node, tokens: bytes, num_blocks: int, now: float) -> None:
         """A leaf has lost these tokens at its end."""
         key = self._add(leaf, leaf.end, num_blocks, now, tokens)
-        self._ends[key] = leaf
-        self._ends_of.setdefault(leaf, {})[key] = None
-        self._forget_oldest()
+        if key in self._edges:
+            self._ends[key] = leaf
+            ends = self._ends_of.get(leaf)
+            if ends is None:
+                self._ends_of[leaf] = {key: None}
+            else:
+                ends[key] = None
 
-    def find(self, scope: str, start: int, data: Packed) -> Ghost | None:
-        """The ghost edge that began at `start` with the tokens that `data` has there."""
-        key = self._key(scope, start, data)
-        return None if key is None else self._departed(key)
+    def find(self, scope: str, start: int, data: Packed) -> tuple[Ghost, int] | None:
+        """The edge that began at `start` with the tokens that `data` has there, and how many of them `data` has."""
+        found = self._look_up(scope, start, data)
+        return None if found is None else found[1:]
 
     def take(self, scope: str, start: int, data: Packed) -> tuple[Ghost, int] | None:
-        """Find an edge, forget it, and say how many tokens of it `data` has."""
-        key = self._key(scope, start, data)
-        if key is None:
+        """Find an edge and forget it."""
+        found = self._look_up(scope, start, data)
+        if found is None:
             return None
-        found = self._departed(key)
-        self._order.take_out(key)
-        self._forget(key)
-        return found, common_prefix(found.tokens, data, start)
+        self._order.take_out(found[0])
+        self._forget(found[0])
+        return found[1:]
 
     def forget_scopes(self, namespace: str, salt: str | None) -> None:
         """Forget all of a namespace and behind its salt boundaries; with a salt: only what is behind those of this."""
@@ -164,51 +163,55 @@ class GhostList:
                 self._order.take_out(key)
                 self._forget(key)
 
-    def _key(self, scope: str, start: int, data: Packed) -> int | None:
+    def _look_up(self, scope: str, start: int, data: Packed) -> tuple[int, Ghost, int] | None:
         number = self._scopes.get(scope)
         if number is None:
             return None
-        head = bytes(data[TOKEN_BYTES * start : TOKEN_BYTES * start + _HEAD])
-        key = hash((number, start, head)) & _BITS
+        at = TOKEN_BYTES * start
+        key = hash((number, start, bytes(data[at : at + _HEAD]))) & _BITS
         edge = self._edges.get(key)
-        if edge is None or _PLACE.unpack_from(edge)[:2] != (number, start):
+        if edge is None:
             return None
-        begins = self._long[key].startswith(head) if len(edge) == _EDGE.size else edge.startswith(head, _EDGE.size)
-        return key if begins else None
-
-    def _tokens(self, key: int, edge: bytes) -> bytes:
-        return self._long[key] if len(edge) == _EDGE.size else edge[_EDGE.size :]
-
-    def _departed(self, key: int) -> Ghost:
-        edge, node = self._edges[key], self._ends.get(key)
-        known = Known._make(_KNOWN.unpack_from(edge, _PLACE.size) if node is None else _known(node))
-        _, _, num_blocks, touched_at, evicted_at = _PLACE.unpack_from(edge)
-        return Ghost(self._tokens(key, edge), num_blocks, evicted_at, known, touched_at)
+        fields = _EDGE.unpack_from(edge)
+        if fields[1] != start or fields[0] != number:
+            return None
+        if len(edge) == _EDGE.size:
+            same = common_prefix(self._long[key], data, start)
+        else:
+            same = _common_prefix_of_halves(edge[_EDGE.size :], bytes(data[at : at + TOKEN_BYTES * fields[2]]))
+        if same < fields[2] and same < _HEAD // TOKEN_BYTES:
+            return None
+        if key in self._ends:
+            return key, Ghost._make((*fields[2:6], *_known(self._ends[key]))), same
+        return key, Ghost._make(fields[2:]), same
 
     def _settle(self, leaf: Node) -> None:
         """Write down with the ends of a leaf what is known of it."""
-        known = _KNOWN.pack(*_known(leaf))
         for key in self._ends_of.pop(leaf):
             del self._ends[key]
             edge = self._edges[key]
-            self._edges[key] = edge[: _PLACE.size] + known + edge[_EDGE.size :]
+            fields = _EDGE.unpack_from(edge)
+            self._edges[key] = _EDGE.pack(*fields[:6], *_known(leaf)) + edge[_EDGE.size :]
 
     def _add(self, leaf: Node, start: int, num_blocks: int, now: float, tokens: bytes) -> int:
         number = self._scopes.get(leaf.scope)
         if number is None:
             number = self._enter(leaf.scope)
-        key = hash((number, start, tokens[:_HEAD])) & _BITS
-        if key in self._edges:
+        key, num_bytes, edges = hash((number, start, tokens[:_HEAD])) & _BITS, len(tokens), self._edges
+        if key in edges:
             self._order.take_out(key)
             self._forget(key)
-        edge = _EDGE.pack(number, start, num_blocks, leaf.touched_at, now, *_known(leaf))
-        if len(tokens) > _LONG:
+        num_tokens = num_bytes // TOKEN_BYTES
+        edge = _EDGE.pack(number, start, num_tokens, num_blocks, leaf.touched_at, now, *_known(leaf))
+        if num_bytes > _LONG:
             self._long[key] = tokens
         else:
-            edge += tokens
-        self._edges[key] = edge
+            edge += tokens[_LOWEST::TOKEN_BYTES] + tokens[_NEXT::TOKEN_BYTES]
+        edges[key] = edge
         self._order.append(key)
-        self._num_bytes += len(tokens)
+        self._num_bytes += num_bytes
+        while self._num_bytes > self._max_bytes:
+            self._forget(self._order.pop())
         return key
 
     def _enter(self, scope: str) -> int:
@@ -220,14 +223,13 @@ class GhostList:
         self._scopes[scope] = self._next_scope
         return self._next_scope
 
-    def _forget_oldest(self) -> None:
-        while self._num_bytes > self._max_bytes:
-            self._forget(self._order.pop())
-
     def _forget(self, key: int) -> None:
         """Forget an edge that is, or is taken, out of the order."""
         edge = self._edges.pop(key)
-        self._num_bytes -= len(edge) - _EDGE.size or len(self._long.pop(key))
+        if len(edge) == _EDGE.size:
+            self._num_bytes -= len(self._long.pop(key))
+        else:
+            self._num_bytes -= TOKEN_BYTES // 2 * (len(edge) - _EDGE.size)
         if key in self._ends:
             node = self._ends.pop(key)
             ends = self._ends_of[node]
@@ -237,8 +239,23 @@ class GhostList:
 
 
 def _known(node: Node) -> tuple[int, int, int, int, int, float, int]:
-    """The fields of Known."""
-    born, used = node.children_born, node.children_used
+    """The fields of Ghost from `hits` on."""
+    hits, born, used = node.hits, node.children_born, node.children_used
     if born > _MOST:
         born, used = _MOST, min(used, _MOST)
-    return node.hits, node.born_at, born, used, node.used_at, node.rate, node.kind
+    return hits if hits < _MOST else _MOST, node.born_at, born, used, node.used_at, node.rate, node.kind
+
+
+def _common_prefix_of_halves(halves: bytes, tokens: bytes) -> int:
+    """How many tokens have these lower bytes (first the lowest of all, then the next of all)."""
+    lowest, other = tokens[_LOWEST::TOKEN_BYTES], tokens[_NEXT::TOKEN_BYTES]
+    if halves == lowest + other:
+        return len(lowest)
+    middle = len(halves) // 2
+    return min(_common_bytes(halves[:middle], lowest), _common_bytes(halves[middle:], other))
+
+
+def _common_bytes(ours: bytes, theirs: bytes) -> int:
+    length = min(len(ours), len(theirs))
+    different = int.from_bytes(ours[:length], "little") ^ int.from_bytes(theirs[:length], "little")
+    return ((different & -different).bit_length() - 1) // 8 if different else length

@@ -81,14 +81,22 @@ class Hedge:
         self._settle(logical_time)
         self._now = now = self._now + 1
         num_blocks, kept = 0, 0.0
+        time, in_run = -1, 0  # nodes that were touched together follow each other
         for node in path:
             owned = len(node.blocks) - node.shared
             num_blocks += owned
-            kept += self._take(node.touched_at, owned)
+            if node.touched_at == time:
+                in_run += owned
+            else:
+                if in_run:
+                    kept += self._take(time, in_run)
+                time, in_run = node.touched_at, owned
             node.touched_at = now
-        self._hits += num_blocks
-        self._change += num_blocks - kept
         if num_blocks:
+            if in_run:
+                kept += self._take(time, in_run)
+            self._hits += num_blocks
+            self._change += num_blocks - kept
             self._touch(num_blocks)
 
     def returned(self, ghost: Ghost, share: float) -> None:
@@ -106,16 +114,22 @@ class Hedge:
         """So many blocks of a leaf are new. All above are touched too: LRU evicts no node before what is below it."""
         self._now = now = self._now + 1
         total = len(leaf.blocks) - leaf.shared
-        if total > num_blocks:
-            self._take(leaf.touched_at, total - num_blocks)
+        time, in_run = leaf.touched_at, total - num_blocks
         leaf.touched_at = now
         above = leaf.parent
         while above is not None and above.touched_at != now:
             owned = len(above.blocks) - above.shared
-            self._take(above.touched_at, owned)
             total += owned
+            if above.touched_at == time:
+                in_run += owned
+            else:
+                if in_run:
+                    self._take(time, in_run)
+                time, in_run = above.touched_at, owned
             above.touched_at = now
             above = above.parent
+        if in_run:
+            self._take(time, in_run)
         if total:
             self._touch(total)
 
@@ -130,13 +144,15 @@ class Hedge:
 
     def _touch(self, num_blocks: float) -> None:
         """So many blocks were touched now; what LRU has no room for falls out."""
-        shadow, times = self._shadow, self._times
-        shadow[self._now] = num_blocks
-        times.append(self._now)
+        shadow, times, now = self._shadow, self._times, self._now
+        shadow[now] = num_blocks
+        times.append(now)
         self._num_in_shadow += num_blocks
-        if self._num_in_shadow > self._num_blocks:
-            excess = max(self._num_in_shadow - self._num_blocks, self._spare)
+        excess = self._num_in_shadow - self._num_blocks
+        if excess > 0:
+            excess = max(excess, float(self._spare))
             self._num_in_shadow -= excess
+            evicted = self._evicted
             while excess > 0:
                 time = times[0]
                 oldest = shadow.get(time, 0.0)
@@ -145,27 +161,33 @@ class Hedge:
                     break
                 excess -= oldest
                 times.popleft()
-                self._drop(time)
+                if oldest:
+                    del shadow[time]
+                    if time in evicted:
+                        self._drop(time)
         elif len(times) > 2 * len(shadow) + 64:
             self._times = deque(time for time in times if time in shadow)
 
     def _take(self, time: int, num_blocks: float) -> float:
         """Take out up to so many blocks that were last touched then; returns how many LRU has."""
-        there = self._shadow.get(time, 0.0)
-        if there <= num_blocks:
+        shadow = self._shadow
+        there = shadow.get(time, 0.0)
+        if there > num_blocks:
+            shadow[time] = there - num_blocks
+            self._num_in_shadow -= num_blocks
+            return num_blocks
+        if there:
             self._num_in_shadow -= there
-            self._drop(time)
-            return there
-        self._shadow[time] = there - num_blocks
-        self._num_in_shadow -= num_blocks
-        return num_blocks
+            del shadow[time]
+            if time in self._evicted:
+                self._drop(time)
+        return there
 
     def _drop(self, time: int) -> None:
-        """LRU has nothing more of that time."""
-        if self._shadow.pop(time, None) is not None:
-            staked = self._evicted.pop(time, 0.0)
-            self._at_stake -= staked
-            self._settled += staked
+        """LRU has nothing more of that time, of which something is evicted here."""
+        staked = self._evicted.pop(time)
+        self._at_stake -= staked
+        self._settled += staked
 
     def _settle(self, logical_time: int) -> None:
         """Enter what the request before this one has won or lost, and say how much may be at stake from now on."""
@@ -173,8 +195,9 @@ class Hedge:
         self._change = 0.0
         asked = self._hits + logical_time
         passed, self._asked = (asked - self._asked) / (FADE * self._num_blocks), asked
-        self._most = won if won >= self._most else self._most + (won - self._most) * min(passed, 1.0)
+        most = won if won >= self._most else self._most + (won - self._most) * (passed if passed < 1.0 else 1.0)
+        self._most = most
         prior = RISK_PRIOR * self.leaf_blocks
         risk = (self._lost + RISK * prior) / (self._settled + prior)
-        floor = KEPT * max(self._most, 0.0) - TOLERANCE * asked - TRIAL * self.leaf_blocks
+        floor = (KEPT * most if most > 0.0 else 0.0) - TOLERANCE * asked - TRIAL * self.leaf_blocks
         self._room = (won - floor) / risk

@@ -107,14 +107,15 @@ class Lease:
 
         Raises OutOfBlocks, with nothing changed, when the pool cannot give the blocks.
         """
-        if self._state.released:
+        state = self._state
+        if state.released:
             raise _released()
         if num_tokens < 0:
             raise LeaseError(f"cannot reserve {num_tokens} tokens")
-        num_tokens -= self._state.replay
+        num_tokens -= state.replay
         if num_tokens <= 0:
             return []
-        state, allocate, size = self._state, self._leases.allocate, self._leases.store.tree.block_size
+        allocate, size = self._leases.allocate, self._leases.store.tree.block_size
         at, blocks, node = state.at, state.blocks, state.node
         missing = (state.num_tokens + num_tokens + size - 1) // size - len(blocks)
         copies: list[BlockCopy] = []
@@ -159,7 +160,13 @@ class Lease:
         num_tokens = state.num_tokens + len(data) // TOKEN_BYTES
         if num_tokens > state.room_end and data:
             raise LeaseError(f"{len(data) // TOKEN_BYTES} tokens written, room for {self.room}: reserve first")
-        state.tokens += data
+        written = state.tokens
+        if not written:
+            state.tokens = bytes(data)
+        elif isinstance(written, bytes):  # more than one extend before a commit: what grows is not copied each time
+            state.tokens = bytearray(written) + data
+        else:
+            written += data
         state.num_tokens = num_tokens
 
     def mark(self) -> None:

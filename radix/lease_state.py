@@ -131,7 +131,7 @@ class LeaseState:
         self.salt_boundary = salt_boundary
         self.back = back  # what is remembered of text behind `at` that was evicted
         self.priority = priority
-        self.tokens = bytearray()  # written, not yet in the tree
+        self.tokens: bytes | bytearray = b""  # written, not yet in the tree
         self.num_tokens = at  # tokens whose KV lies in the blocks: hit and written
         self.private = len(blocks)  # index of the first block that is this lease's alone
         self.released = False

@@ -23,10 +23,6 @@ class LeaseTable:
         self.retained = RetainedLeases(_budget(store, pin_budget))
         self.states: set[LeaseState] = set()
 
-    def add(self, state: LeaseState) -> None:
-        """One more lease, whose node is held already."""
-        self.states.add(state)
-
     def allocate(self, count: int) -> "array[int]":
         """`count` blocks, if need be those of pins that have ended. OutOfBlocks, with nothing changed, otherwise."""
         if count > self.store.pool.num_free:
@@ -52,14 +48,15 @@ class LeaseTable:
         fork = LeaseState(state.node, at, blocks, state.salt_boundary, None, state.priority)
         if state.marks is not None:
             fork_marks(self.store, state, fork)
-        self.add(fork)
+        self.states.add(fork)
         return fork
 
     def release(self, state: LeaseState, next_use: NextUse = NextUse.UNKNOWN, shared_len: int | None = None) -> None:
         """One lease less. `next_use`: NEVER is of what lies past `shared_len` (None: of the last node alone), SOON of
         the whole path."""
         node = state.node
-        self.store.pool.give_back(state.blocks[state.private :])
+        if state.private < len(state.blocks):
+            self.store.pool.give_back(state.blocks[state.private :])
         if state.writes:
             node.writer = False
         if next_use is NextUse.SOON:
@@ -156,8 +153,9 @@ class LeaseTable:
 
     def expire_pins(self) -> None:
         """Let go of the pins whose time has ended."""
-        for retained in self.retained.expired(self.store.clock()):
-            self.let_go(retained, NextUse.UNKNOWN)
+        if self.retained.by_expiry:
+            for retained in self.retained.expired(self.store.clock()):
+                self.let_go(retained, NextUse.UNKNOWN)
 
     def _empty(self, retained: Retained, next_use: NextUse) -> None:
         state = self.retained.take(retained)

@@ -23,7 +23,7 @@ EDGE_TOKENS = 8192  # longer texts become a chain of nodes, so that no cut ever 
 def publish(store: BlockStore, state: LeaseState) -> None:
     """Publish all written tokens, piece by piece; afterwards the lease holds the node in which they end."""
     data, begin, end = bytes(state.tokens), state.at, state.num_tokens
-    state.tokens.clear()
+    state.tokens = b""
     while state.at < end:
         at, stop = state.at, _next_stop(state, end, store.tree.block_size)
         piece = data[TOKEN_BYTES * (at - begin) : TOKEN_BYTES * (stop - begin)]
@@ -32,15 +32,21 @@ def publish(store: BlockStore, state: LeaseState) -> None:
 
 def path_blocks(path: list[Node], end: int, size: int, first: int = 0) -> "array[int]":
     """The blocks of a path from block index `first` up to position `end`: a child's head replaces its parent's last."""
-    table = array("i")
-    for node in path:
+    most = -(-end // size) - first
+    if not path or most <= 0:
+        return array("i")
+    start = path[0].start // size - first
+    table = path[0].blocks[max(-start, 0) :]
+    for node in path[1:]:
         start = node.start // size - first
         if start < 0:
             table = node.blocks[-start:]
         else:
-            del table[start:]
-            table.extend(node.blocks)
-    del table[max(-(-end // size) - first, 0) :]
+            if start < len(table):
+                del table[start:]
+            table += node.blocks
+    if most < len(table):
+        del table[most:]
     return table
 
 
@@ -51,6 +57,8 @@ def _next_stop(state: LeaseState, end: int, size: int) -> int:
     stop = (at // longest + 1) * longest
     if end < stop:
         stop = end
+    if state.salt_boundary is None and state.back is None:
+        return stop
     if state.salt_boundary is not None and at < state.salt_boundary.position:
         stop = min(stop, state.salt_boundary.position)
     if state.back is not None and at < state.back.end:
@@ -61,13 +69,12 @@ def _next_stop(state: LeaseState, end: int, size: int) -> int:
 def _publish_piece(store: BlockStore, state: LeaseState, data: bytes, stop: int, *, is_last: bool) -> None:
     at, size = state.at, store.tree.block_size
     num_blocks = -(-stop // size)
-    if _can_lengthen(state, stop, size):
-        leaf = state.node
-        store.lengthen(leaf, data, state.blocks[state.private : num_blocks])
-        _settle(store, state, leaf, stop, num_blocks, writes=stop % size != 0)
-        return
     node = state.node
-    while node.parent is not None and node.start >= at:
+    if node.end == at and not node.children and _can_lengthen(state, stop, size):
+        store.lengthen(node, data, state.blocks[state.private : num_blocks])
+        _settle(store, state, node, stop, num_blocks, writes=stop % size != 0)
+        return
+    while node.start >= at and node.parent is not None:
         node = node.parent
     met = at
     if at < node.end or node.children:
@@ -91,12 +98,10 @@ def _publish_piece(store: BlockStore, state: LeaseState, data: bytes, stop: int,
 
 
 def _can_lengthen(state: LeaseState, stop: int, size: int) -> bool:
-    """Is the lease alone on a leaf that ends where it goes on, and may the new tokens belong to the same node?"""
+    """Is the lease alone on a leaf, which ends where it goes on, and may the new tokens belong to the same node?"""
     node, at = state.node, state.at
     return (
-        node.end == at
-        and not node.children
-        and node.leases == 1
+        node.leases == 1
         and node.parent is not None
         and (state.writes or at % size == 0)
         and stop - node.start <= EDGE_TOKENS
@@ -136,7 +141,7 @@ def _remember(store: BlockStore, state: LeaseState, leaf: Node, stop: int) -> No
 def _settle(store: BlockStore, state: LeaseState, node: Node, stop: int, private: int, *, writes: bool) -> None:
     """The lease is now on `node` (which is held already, if it is another than before), up to `stop`; its blocks from
     index `private` on are its own."""
-    before, size = state.node, store.tree.block_size
+    before = state.node
     if state.writes:
         before.writer = False
     if writes:
@@ -145,6 +150,7 @@ def _settle(store: BlockStore, state: LeaseState, node: Node, stop: int, private
     node.last_access = store.clock()
     state.node, state.at = node, stop
     state.private = private
+    size = store.tree.block_size
     state.room_end = len(state.blocks) * size if writes or stop % size == 0 else 0
     if before is not node:
         store.drop(before)

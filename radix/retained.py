@@ -56,13 +56,13 @@ class Retained:
 class RetainedLeases:
     """All that is retained in one cache. Blocks that two pins share count for both."""
 
-    __slots__ = ("_budget", "_by_expiry", "_held", "_numbers", "_pinned", "pinned")
+    __slots__ = ("_budget", "_held", "_numbers", "_pinned", "by_expiry", "pinned")
 
     def __init__(self, budget: PinSize) -> None:
         self._budget = budget
         self._held: dict[Retained, None] = {}  # what yields, used longest ago first
         self._pinned: dict[Retained, None] = {}
-        self._by_expiry: list[tuple[float, int, Retained]] = []
+        self.by_expiry: list[tuple[float, int, Retained]] = []  # pins, and some that ended early
         self._numbers = count()
         self.pinned = NOTHING  # what all pins take together
 
@@ -93,7 +93,7 @@ class RetainedLeases:
         self.pinned = PinSize(*map(add, self.pinned, size))
         if retained.pinned_until is None:
             retained.pinned_until = now + retained.pinned_for
-        heappush(self._by_expiry, (retained.pinned_until, next(self._numbers), retained))
+        heappush(self.by_expiry, (retained.pinned_until, next(self._numbers), retained))
 
     def take(self, retained: Retained) -> LeaseState | None:
         """What it kept, to be released; it keeps nothing now."""
@@ -106,9 +106,9 @@ class RetainedLeases:
             del self._pinned[retained]
             self.pinned = PinSize(*map(sub, self.pinned, retained.pin_size))
             retained.pin_size = NOTHING
-            if len(self._by_expiry) > 2 * len(self._pinned) + 64:  # most entries are of pins that ended early
-                self._by_expiry = [entry for entry in self._by_expiry if entry[2] in self._pinned]
-                heapify(self._by_expiry)
+            if len(self.by_expiry) > 2 * len(self._pinned) + 64:  # most entries are of pins that ended early
+                self.by_expiry = [entry for entry in self.by_expiry if entry[2] in self._pinned]
+                heapify(self.by_expiry)
         return state
 
     def longest_unused(self) -> Retained | None:
@@ -118,8 +118,8 @@ class RetainedLeases:
     def expired(self, now: float) -> list[Retained]:
         """Pins whose time has ended."""
         found: list[Retained] = []
-        while self._by_expiry and self._by_expiry[0][0] <= now:
-            _, _, retained = heappop(self._by_expiry)
+        while self.by_expiry and self.by_expiry[0][0] <= now:
+            _, _, retained = heappop(self.by_expiry)
             if retained in self._pinned:
                 found.append(retained)
         return found

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heapreplace
 from math import frexp
 
-from stemma.radix.ghost_list import Ghost, Known
+from stemma.radix.ghost_list import Ghost
 from stemma.radix.hedge import Hedge
 from stemma.radix.node import Node
 from stemma.radix.policy import Waiting
@@ -188,42 +188,47 @@ class ReuseQueue:
     # The life of a leaf --------------------------------------------------------------------------
 
     def push(self, leaf: Node, logical_time: int) -> None:
-        self._ticket += 1
-        leaf.ticket = ticket = self._ticket
+        self._ticket = leaf.ticket = ticket = self._ticket + 1
         self._leaves[ticket] = leaf
         if not leaf.rate:
             self._enter(leaf, logical_time)
-        if leaf.reuse_hint == 0.0:
-            bucket = self._never_again
-        else:
+        if leaf.reuse_hint:
             factor = self._factors[leaf.kind % NUM_FACTORS]
             bucket = self._bucket(leaf, factor.value(self._factor_prior) * leaf.reuse_hint)
+        else:
+            bucket = self._never_again
         leaf.bucket = bucket
         bucket.leaves.push(leaf.used_at, ticket)
         if self.hedge is not None:
             self._recent.push(leaf.touched_at, ticket)
 
     def forget(self, leaf: Node) -> None:
-        if leaf.ticket:
-            assert isinstance(leaf.bucket, Bucket)
-            leaf.bucket.leaves.num_live -= 1
+        ticket = leaf.ticket
+        if ticket:
+            leaf.bucket.leaves.num_live -= 1  # type: ignore[attr-defined]
             if self.hedge is not None:
                 self._recent.num_live -= 1
-            del self._leaves[leaf.ticket]
+            del self._leaves[ticket]
             leaf.ticket = 0
 
     def used(self, node: Node, logical_time: int) -> None:
-        if node.rate:
-            self._came_back(node, logical_time, float(len(node.blocks) - node.shared))
+        rate = node.rate
+        if rate:
+            weight, kind = len(node.blocks) - node.shared, node.kind
+            self._tables[kind // NUM_FACTORS].reused(int(UNITS * (logical_time - node.used_at) * rate), weight)
+            self._factors[kind % NUM_FACTORS].seen += weight
+            node.rate = 0.0
             if node.ticket:
                 self.forget(node)
-            node.rate = 0.0
 
     def returned(self, ghost: Ghost, share: float, logical_time: int) -> None:
         if self.hedge is not None:
             self.hedge.returned(ghost, share)
-        if ghost.known.rate:
-            self._came_back(ghost.known, logical_time, ghost.num_blocks * share)
+        rate = ghost.rate
+        if rate:
+            weight, kind = ghost.num_blocks * share, ghost.kind
+            self._tables[kind // NUM_FACTORS].reused(int(UNITS * (logical_time - ghost.used_at) * rate), weight)
+            self._factors[kind % NUM_FACTORS].seen += weight
 
     def first(self, logical_time: int) -> Node:
         """A leaf that nobody comes back to, or the end of a bucket with the lowest index. Ends are ranked anew after
@@ -242,6 +247,7 @@ class ReuseQueue:
         """The end of a bucket with the lowest index."""
         if logical_time >= self._refresh_at:
             self._refresh(logical_time)
+        tables = self._tables
         while True:
             if not self._ends:
                 self._refresh(logical_time)
@@ -250,7 +256,8 @@ class ReuseQueue:
             if leaf is None:
                 heappop(self._ends)
                 continue
-            index = self._index(leaf, bucket.weight, logical_time)
+            rate, table = leaf.rate, tables[leaf.kind // NUM_FACTORS]
+            index = rate * table.index[age_bin(int(UNITS * (logical_time - leaf.used_at) * rate))] * bucket.weight
             if index <= value * 1.0001:
                 return leaf
             heapreplace(self._ends, (index, number, newest, bucket))
@@ -266,14 +273,13 @@ class ReuseQueue:
 
     def _enter(self, leaf: Node, logical_time: int) -> None:
         """The leaf begins to wait: predict whether it comes back, and note in it as what."""
-        weight = float(len(leaf.blocks) - leaf.shared or 1)
+        weight = len(leaf.blocks) - leaf.shared or 1
         self._weigh(weight)
-        hits = leaf.hits
-        kind = _kind(leaf)
-        table = self._tables.get(kind - LOWEST_KIND)
+        hits, used_at = leaf.hits, leaf.used_at
+        kind = (1 if hits == 1 else 2 if hits < 4 else 3) - LOWEST_KIND if hits else _kind_of_unused(leaf) - LOWEST_KIND
+        table = self._tables.get(kind)
         if table is None:
-            table = ReuseTable(1.0, 0.5) if kind <= 0 else ReuseTable(1.5 * 2.0 ** (kind - 1), 0.9)
-            self._tables[kind - LOWEST_KIND] = table
+            table = self._tables[kind] = _new_table(kind + LOWEST_KIND)
         by_hits = hits if hits < NUM_FACTORS else NUM_FACTORS - 1
         factor = self._factors.get(by_hits)
         if factor is None:
@@ -282,9 +288,9 @@ class ReuseQueue:
         predicted = (table.num_reused + prior / 2) / (table.num_entered + prior)
         factor.predicted += weight * predicted if predicted < 1.0 else weight
         factor.keep_recent(self._factor_prior)
-        rate = (hits + PRIOR_HITS) / (leaf.used_at - leaf.born_at + PRIOR_INTERVAL * self._num_blocks)
-        table.entered(int(UNITS * (logical_time - leaf.used_at) * rate), weight)
-        leaf.rate, leaf.kind = rate, NUM_FACTORS * (kind - LOWEST_KIND) + by_hits
+        rate = (hits + PRIOR_HITS) / (used_at - leaf.born_at + PRIOR_INTERVAL * self._num_blocks)
+        table.entered(int(UNITS * (logical_time - used_at) * rate), weight)
+        leaf.rate, leaf.kind = rate, NUM_FACTORS * kind + by_hits
 
     def _bucket(self, leaf: Node, value: float) -> Bucket:
         """The bucket of leaves of one kind and about one rate whose index is to be multiplied by about `value`."""
@@ -305,11 +311,6 @@ class ReuseQueue:
         if self.hedge is not None:
             self.hedge.leaf_blocks = mean
 
-    def _came_back(self, what: Node | Known, logical_time: int, weight: float) -> None:
-        table = self._tables[what.kind // NUM_FACTORS]
-        table.reused(int(UNITS * (logical_time - what.used_at) * what.rate), weight)
-        self._factors[what.kind % NUM_FACTORS].seen += weight
-
     # Choosing ------------------------------------------------------------------------------------
 
     def _refresh(self, logical_time: int) -> None:
@@ -317,12 +318,13 @@ class ReuseQueue:
         self._refresh_at = logical_time + max(self._num_blocks // 32, 2 * len(self._buckets))
         ends: list[tuple[float, int, bool, Bucket]] = []
         for bucket in self._buckets.values():
-            oldest = bucket.leaves.first()
+            leaves, weight = bucket.leaves, bucket.weight
+            oldest = leaves.first()
             assert oldest is not None
-            ends.append((self._index(oldest, bucket.weight, logical_time), len(ends), False, bucket))
-            newest = bucket.leaves.last()
+            ends.append((self._index(oldest, weight, logical_time), len(ends), False, bucket))
+            newest = leaves.last()
             if newest is not None and newest is not oldest:
-                ends.append((self._index(newest, bucket.weight, logical_time), len(ends), True, bucket))
+                ends.append((self._index(newest, weight, logical_time), len(ends), True, bucket))
         heapify(ends)
         self._ends = ends
         for table in self._tables.values():
@@ -338,10 +340,12 @@ def unhedged(num_blocks: int) -> ReuseQueue:
     return ReuseQueue(num_blocks, hedged=False)
 
 
-def _kind(leaf: Node) -> int:
-    """1 to 3: matched once, two or three times, more often. 0 to -3: never, by how its siblings fared."""
-    if leaf.hits:
-        return 1 if leaf.hits == 1 else 2 if leaf.hits < 4 else 3
+def _new_table(kind: int) -> ReuseTable:
+    return ReuseTable(1.0, 0.5) if kind <= 0 else ReuseTable(1.5 * 2.0 ** (kind - 1), 0.9)
+
+
+def _kind_of_unused(leaf: Node) -> int:
+    """Kinds are 1 to 3: matched once, two or three times, more often. 0 to -3: never, by how its siblings fared."""
     parent = leaf.parent
     if parent is None or parent.children_born < 4:
         return 0

@@ -158,9 +158,9 @@ class BlockStore:
     def _evict(self, count: int) -> None:
         """Free `count` blocks from the leaves inwards; so many are evictable."""
         self.evicted_blocks += count
-        now = self.clock()
+        now, logical_time, queue = self.clock(), self.logical_time, self.queue
         while count:
-            leaf = self.queue.first(self.logical_time)
+            leaf = queue.first(logical_time)
             owned = len(leaf.blocks) - leaf.shared
             if owned > count:
                 self._trim(leaf, count, now)
@@ -170,15 +170,15 @@ class BlockStore:
 
     def _trim(self, leaf: Node, count: int, now: float) -> None:
         """Shorten a leaf; it goes on waiting where it is."""
-        old_end, old_tokens = leaf.end, leaf.tokens
+        old_end, old_tokens, tree = leaf.end, leaf.tokens, self.tree
         if self.hedge is not None:
             self.hedge.evicted(leaf, count)
         if self.events.listeners:
-            self.events.removed(leaf, leaf.start // self.tree.block_size + len(leaf.blocks) - count)
+            self.events.removed(leaf, leaf.start // tree.block_size + len(leaf.blocks) - count)
         if leaf.places is not None and self.marks is not None:
-            size = self.tree.block_size
+            size = tree.block_size
             self.marks.cut(leaf, (leaf.start // size + len(leaf.blocks) - count) * size)
-        self.pool.give_back(self.tree.trim(leaf, count))
+        self.pool.give_back(tree.trim(leaf, count))
         self.evictable -= count
         self.published_blocks -= count
         self.published_tokens -= old_end - leaf.end

@@ -83,8 +83,8 @@ class Tree:
         entered are appended to `path`. At a salt boundary only children under its salt are entered.
         """
         if salt_boundary is None or position > salt_boundary.position:
-            return self._follow(node, position, data, limit, path, data_start)
-        walk = self._follow(node, position, data, min(limit, salt_boundary.position), path, data_start)
+            return self.follow(node, position, data, limit, path, data_start)
+        walk = self.follow(node, position, data, min(limit, salt_boundary.position), path, data_start)
         node, position = walk
         if not position == salt_boundary.position == node.end < limit:
             return walk
@@ -92,23 +92,27 @@ class Tree:
         if child is None:
             return walk
         path.append(child)
-        return self._follow(child, position, data, limit, path, data_start)
+        return self.follow(child, position, data, limit, path, data_start)
 
-    def _follow(self, node: Node, position: int, data: Packed, limit: int, path: list[Node], data_start: int) -> Walk:
+    def follow(self, node: Node, position: int, data: Packed, limit: int, path: list[Node], data_start: int) -> Walk:
+        """As `descend`, where no salt boundary lies ahead."""
         if position < node.end:
             rest = node.tokens[TOKEN_BYTES * (position - node.start) :]
             position = min(position + common_prefix(rest, data, position - data_start), limit)
-        while node.end <= position < limit:
+            if position < node.end:
+                return node, position
+        while position < limit and node.children:
             at = TOKEN_BYTES * (position - data_start)
             child = node.children.get(bytes(data[at : at + TOKEN_BYTES]))
             if child is None:
                 break
             node = child
             path.append(node)
-            if node.end <= limit and node.tokens.startswith(data[at : at + len(node.tokens)]):
-                position = node.end
+            tokens, end = node.tokens, node.end
+            if end <= limit and tokens.startswith(data[at : at + len(tokens)]):
+                position = end
                 continue
-            position += common_prefix(node.tokens, data, position - data_start)
+            position += common_prefix(tokens, data, position - data_start)
             return node, position if position < limit else limit
         return node, position
 
@@ -193,13 +197,14 @@ class Tree:
 
     def trim(self, leaf: Node, count: int) -> "array[int]":
         """Cut the last `count` blocks (fewer than it owns) off a leaf; returns them."""
+        blocks = leaf.blocks
         assert not leaf.children
-        assert 0 < count < leaf.owned
-        gone = leaf.blocks[-count:]
-        del leaf.blocks[-count:]
+        assert 0 < count < len(blocks) - leaf.shared
+        gone = blocks[-count:]
+        del blocks[-count:]
         if leaf.hashes is not None:
-            del leaf.hashes[len(leaf.blocks) :]
-        leaf.end = (leaf.start // self.block_size + len(leaf.blocks)) * self.block_size
+            del leaf.hashes[len(blocks) :]
+        leaf.end = (leaf.start // self.block_size + len(blocks)) * self.block_size
         before = len(leaf.tokens)
         leaf.tokens = leaf.tokens[: TOKEN_BYTES * (leaf.end - leaf.start)]
         if leaf.trie_edge is not None:

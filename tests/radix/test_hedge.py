@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from stemma.radix import PrefixCache, ReuseQueue, lru
-from stemma.radix.ghost_list import Ghost, Known
+from stemma.radix.ghost_list import Ghost
 from stemma.radix.hedge import TOLERANCE, TRIAL, Hedge
 from stemma.radix.node import Node
 
@@ -17,7 +17,8 @@ def leaf(num_blocks: int) -> Node:
 
 
 def ghost(node: Node) -> Ghost:
-    return Ghost(node.tokens, len(node.blocks), 0.0, Known(0, 0, 0, 0, 0, 0.0, 0), node.touched_at)
+    num_blocks = len(node.blocks)
+    return Ghost(num_blocks, num_blocks, node.touched_at, 0.0, 0, 0, 0, 0, 0, 0.0, 0)
 
 
 def full_of_leaves(num_blocks: int, num_leaves: int) -> tuple[Hedge, list[Node]]:

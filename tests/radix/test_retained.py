@@ -118,7 +118,7 @@ def test_pins_that_end_early_leave_nothing_behind(cache: PrefixCache, store: Any
     store(cache, TEXT)
     for _ in range(1000):
         cache.let_go(pin(cache, TEXT))
-    assert len(cache._leases.retained._by_expiry) < 100
+    assert len(cache._leases.retained.by_expiry) < 100
 
 
 @pytest.mark.parametrize(("next_use", "lost"), [(NextUse.NEVER, "branch"), (NextUse.SOON, "other")])

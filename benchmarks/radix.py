@@ -1,11 +1,13 @@
 """The prefix cache against SGLang's, on traces of five families: time per request, hit rates, eviction; and the soak.
 
     python benchmarks/radix.py [--json FILE] [--repeats 5] [--scale 1.0]     figures, peers in the same run, interleaved
+    python benchmarks/radix.py --parts traces --block 1 16 --seeds 1 2 3     times a request with blocks of 1 token too
     python benchmarks/radix.py --parts hedge --mooncake FOLDER               hit rates against LRU on growing sessions
     python benchmarks/radix.py --parts memory                                bytes a token, full garbage collections
     python benchmarks/radix.py --soak 10000000                               random operations, checked
 
-Times are CPU time of the process, so that other programs on the machine disturb them less; medians of the repeats.
+Times are CPU time of the thread, so that other programs on the machine disturb them less; medians of the repeats. Each
+row says whether ours ran compiled or interpreted (stemma.radix.is_compiled), and with blocks of how many tokens.
 """
 
 import argparse
@@ -17,7 +19,7 @@ import sys
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import process_time
+from time import thread_time
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +28,7 @@ from radix_sessions import TOKENS_PER_ID, coding_agents, mooncake, unique_tokens
 from radix_traces import FAMILIES, Request, Trace
 from radix_worlds import World
 
-from stemma.radix import Lease, PrefixCache, lru
+from stemma.radix import Lease, PrefixCache, is_compiled, lru
 from stemma.radix.reuse import unhedged
 
 BLOCK = 16
@@ -43,9 +45,11 @@ class Row(NamedTuple):
     ours: float
     peer: float
     peer_name: str
+    block: int = BLOCK
 
     def as_dict(self) -> dict[str, object]:
-        return {**self._asdict(), "ratio": self.ours / self.peer if self.peer else None}
+        form = "compiled" if is_compiled else "interpreted"
+        return {**self._asdict(), "ratio": self.ours / self.peer if self.peer else None, "form": form}
 
 
 class Prepared(NamedTuple):
@@ -110,34 +114,41 @@ def time_per_request(make: Callable[[int, int], Peer], trace: Trace, block: int 
     prepared = [peer.prepare(request) for request in trace.requests]
     gc.collect()
     gc.disable()
-    start = process_time()
+    start = thread_time()
     for request in prepared:
         peer.serve(request)
-    seconds = process_time() - start
+    seconds = thread_time() - start
     gc.enable()
     return 1e6 * seconds / len(prepared), peer.hit_tokens() / sum(len(request.prompt) for request in trace.requests)
 
 
-def traces(repeats: int, scale: float, names: list[str]) -> Iterator[Row]:
-    """Time per request and hit rate of each family."""
-    makers = (Ours, OursLRU, *PEERS)
+def traces(repeats: int, scale: float, names: list[str], blocks: list[int], seeds: list[int]) -> Iterator[Row]:
+    """Time per request and hit rate of each family, with blocks of each size and for each seed."""
     for name in names:
-        trace = FAMILIES[name](1, scale)
-        figures: dict[str, list[tuple[float, float]]] = {}
-        for _ in range(repeats):
-            for make in makers:
-                figures.setdefault(make.name, []).append(time_per_request(make, trace))  # type: ignore[attr-defined]
-        medians = {who: statistics.median(time for time, _ in runs) for who, runs in figures.items()}
-        for who in list(medians)[1:]:
-            yield Row(name, "us_per_request", medians[Ours.name], medians[who], who)
-        yield Row(name, "hit_rate", figures[Ours.name][0][1], figures[OursLRU.name][0][1], OursLRU.name)
-        yield Row(name, "hit_rate", figures[Ours.name][0][1], endless(trace), "endless")
+        for seed in seeds:
+            trace = FAMILIES[name](seed, scale)
+            for block in blocks:
+                yield from one_trace(f"{name}, seed {seed}", trace, repeats, block)
 
 
-def endless(trace: Trace) -> float:
+def one_trace(case: str, trace: Trace, repeats: int, block: int) -> Iterator[Row]:
+    """All caches in turn."""
+    makers = (Ours, OursLRU, *PEERS)
+    figures: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(repeats):
+        for make in makers:
+            figures.setdefault(make.name, []).append(time_per_request(make, trace, block))  # type: ignore[attr-defined]
+    medians = {who: statistics.median(time for time, _ in runs) for who, runs in figures.items()}
+    for who in list(medians)[1:]:
+        yield Row(case, "us_per_request", medians[Ours.name], medians[who], who, block)
+    yield Row(case, "hit_rate", figures[Ours.name][0][1], figures[OursLRU.name][0][1], OursLRU.name, block)
+    yield Row(case, "hit_rate", figures[Ours.name][0][1], endless(trace, block), "endless", block)
+
+
+def endless(trace: Trace, block: int) -> float:
     """The hit rate of a cache that never evicts."""
     tokens = sum(len(request.prompt) + len(request.output) for request in trace.requests)
-    return time_per_request(OursLRU, trace._replace(pool_tokens=tokens + 64 * len(trace.requests)))[1]
+    return time_per_request(OursLRU, trace._replace(pool_tokens=tokens + 64 * len(trace.requests)), block)[1]
 
 
 def held_out(scale: float, names: list[str]) -> Iterator[Row]:
@@ -163,8 +174,10 @@ def hedge(folder: Path | None) -> Iterator[Row]:
             ours = time_per_request(Ours, sized, TOKENS_PER_ID)
             for peer in (OursLRU, OursUnhedged):
                 theirs = time_per_request(peer, sized, TOKENS_PER_ID)
-                yield Row(f"{trace.name}, pool {share:.0%}", "hit_rate", ours[1], theirs[1], peer.name)
-                yield Row(f"{trace.name}, pool {share:.0%}", "us_per_request", ours[0], theirs[0], peer.name)
+                yield Row(f"{trace.name}, pool {share:.0%}", "hit_rate", ours[1], theirs[1], peer.name, TOKENS_PER_ID)
+                yield Row(
+                    f"{trace.name}, pool {share:.0%}", "us_per_request", ours[0], theirs[0], peer.name, TOKENS_PER_ID
+                )
 
 
 def full_of_leaves(make: Callable[[int, int], Peer], num_leaves: int) -> Peer:
@@ -184,10 +197,10 @@ def _leaf_request(prefix: "np.ndarray[tuple[int], np.dtype[np.int32]]", numbers:
 
 def eviction_time(peer: Peer, times: int = 200) -> float:
     """Microseconds of one eviction of 64 tokens, the mean of many in a row."""
-    start = process_time()
+    start = thread_time()
     for _ in range(times):
         peer.evict(64)
-    return 1e6 * (process_time() - start) / times
+    return 1e6 * (thread_time() - start) / times
 
 
 class OursEvicting(Ours):
@@ -244,6 +257,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--families", nargs="*", default=list(FAMILIES), choices=list(FAMILIES))
+    parser.add_argument("--block", type=int, nargs="+", default=[BLOCK], help="of the traces: tokens a block")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of the traces")
     parser.add_argument("--parts", nargs="*", default=["traces", "held-out", "eviction"])
     parser.add_argument("--mooncake", type=Path, help="folder with mooncake_*.jsonl of kvcache-ai/Mooncake")
     parser.add_argument("--soak", type=int)
@@ -253,7 +268,7 @@ def main() -> None:
         return
     rows: list[Row] = []
     parts: dict[str, Callable[[], Iterator[Row]]] = {
-        "traces": lambda: traces(options.repeats, options.scale, options.families),
+        "traces": lambda: traces(options.repeats, options.scale, options.families, options.block, options.seeds),
         "held-out": lambda: held_out(options.scale, options.families),
         "hedge": lambda: hedge(options.mooncake),
         "memory": lambda: memory(options.scale),
@@ -263,7 +278,7 @@ def main() -> None:
         for row in parts[part]():
             rows.append(row)
             figures = f"{row.ours:10.3f} {row.peer:10.3f} {row.ours / row.peer:7.3f}"
-            print(f"{row.case:34} {row.metric:20} {figures}  {row.peer_name}", flush=True)
+            print(f"{row.case:34} {row.block:3} {row.metric:20} {figures}  {row.peer_name}", flush=True)
     if options.json:
         options.json.write_text(json.dumps({"rows": [row.as_dict() for row in rows]}, indent=1))
 

@@ -1,5 +1,8 @@
 """The prefix cache: physical blocks, radix tree, leases, eviction. No torch, no runtime."""
 
+from stemma.radix.compiled import is_compiled  # first: it says where the others are found
+
+# isort: split
 from stemma.radix.admission import AdmissionEstimator, Progress
 from stemma.radix.advance import Advance
 from stemma.radix.cache import PrefixCache
@@ -51,6 +54,7 @@ __all__ = [
     "Segments",
     "SnapshotError",
     "by_priority",
+    "is_compiled",
     "lfu",
     "lru",
     "namespace_of_node",

@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from stemma.radix import snapshot
+from stemma.radix.acquire import acquire
 from stemma.radix.check import check_state
 from stemma.radix.errors import SnapshotError
 from stemma.radix.events import Listener
 from stemma.radix.explain import Explanation, explain
-from stemma.radix.ghost_list import Ghost, Return
 from stemma.radix.lease import Lease
 from stemma.radix.lease_marks import begin
-from stemma.radix.lease_state import LeaseState, NextUse
+from stemma.radix.lease_state import NextUse
 from stemma.radix.lease_table import LeaseTable
 from stemma.radix.mark import MarkRoom
 from stemma.radix.namespaces import Namespace, parts_of
-from stemma.radix.node import Mark, Node, private_scope
+from stemma.radix.node import Mark, Node
 from stemma.radix.policy import Policy
 from stemma.radix.publish import path_blocks
 from stemma.radix.retained import Retained
@@ -25,7 +25,6 @@ from stemma.radix.reuse import ReuseQueue
 from stemma.radix.stats import CacheStats, Match
 from stemma.radix.store import BlockStore
 from stemma.radix.tokens import TOKEN_BYTES, Packed, Tokens, pack
-from stemma.radix.tree import SaltBoundary
 
 
 class PrefixCache:
@@ -159,33 +158,16 @@ class PrefixCache:
     def _acquire(
         self, data: Packed, namespace: Namespace, max_hit: int | None, priority: int, marks_at: Iterable[int]
     ) -> Lease:
-        num_tokens = limit = len(data) // TOKEN_BYTES
-        if max_hit is None or max_hit >= num_tokens:
+        num_tokens, (name, salt_boundary) = len(data) // TOKEN_BYTES, parts_of(namespace)
+        if max_hit is None or max_hit > num_tokens:
             max_hit = num_tokens
         elif max_hit < 0:
             raise ValueError(f"max_hit must not be negative, got {max_hit}")
-        else:
-            limit = max_hit + 1
-        leases, (name, salt_boundary) = self._leases, parts_of(namespace)
-        store, path = leases.store, list[Node]()
-        tree = store.tree
-        root = tree.roots.get(name) or tree.root(name)
-        if salt_boundary is None:
-            node, position = tree.follow(root, 0, data, limit, path, 0)
-        else:
-            node, position = tree.descend(root, 0, data, limit, path, 0, salt_boundary)
-        if position < node.end:
-            path[-1] = node = tree.split(node, position)
-        self._use(path)
-        back = self._returned(data, position, name, salt_boundary) if position < limit else None
-        store.hold(node)
-        hit_len = position if position < max_hit else max_hit
-        blocks = path_blocks(path, hit_len, self.block_size)
-        state = LeaseState(node, hit_len, blocks, salt_boundary, back, priority)
-        leases.states.add(state)
+        leases = self._leases
+        state = acquire(leases, data, name, salt_boundary, int(max_hit), priority)
         if self._mark_room is None:
-            return Lease(leases, state, hit_len)
-        begin(store, state, num_tokens, marks_at)
+            return Lease(leases, state, state.at)
+        begin(leases.store, state, num_tokens, marks_at)
         return Lease(leases, state, state.position)
 
     def count(self, num_tokens: int, hit_len: int) -> None:
@@ -193,47 +175,6 @@ class PrefixCache:
         self._requests += 1
         self._hit_tokens += hit_len
         self._miss_tokens += num_tokens - hit_len
-
-    def _use(self, path: list[Node]) -> None:
-        """A request matched these nodes."""
-        store = self._leases.store
-        now, logical_time, queue = store.clock(), store.logical_time, store.queue
-        if store.hedge is not None:
-            store.hedge.asked(path, logical_time)
-        for node in path:
-            if node.rate:
-                queue.used(node, logical_time)
-            hits = node.hits
-            if not hits:
-                node.parent.children_used += 1  # type: ignore[union-attr]  # a path is below its root
-            node.hits = hits + 1
-            node.last_access = now
-            node.used_at = logical_time
-            node.reuse_hint = 1.0
-
-    def _returned(self, data: Packed, position: int, name: str, salt_boundary: SaltBoundary | None) -> Return | None:
-        """What is remembered of the text behind `position`, which was evicted; the policy learns from it."""
-        store = self._leases.store
-        best: Ghost | None = None
-        num_tokens = len(data) // TOKEN_BYTES
-        while position < num_tokens:
-            scope = name
-            if salt_boundary is not None and position >= salt_boundary.position:
-                scope = private_scope(name, *salt_boundary)
-            taken = store.ghosts.take(scope, position, data)
-            if taken is None:
-                break
-            ghost, same = taken
-            share = same / ghost.num_tokens
-            store.queue.returned(ghost, share, store.logical_time)
-            position += same
-            if best is None or ghost.hits >= best.hits:
-                best = ghost
-            if share < 1.0:
-                return Return(position, best.hits, best.born_at, 1, 0)
-        if best is None:
-            return None
-        return Return(position, best.hits, best.born_at, best.children_born, best.children_used)
 
     # What operators ask for ----------------------------------------------------------------------
 
@@ -328,7 +269,7 @@ class PrefixCache:
         """The tree and its block numbers as bytes, checksummed. Keep the KV of the published blocks next to it."""
         return snapshot.dump(self._store)
 
-    def restore(self, data: bytes) -> None:
+    def restore(self, data: bytes | bytearray | memoryview) -> None:
         """Take over a state into an empty cache of the same size. SnapshotError, with nothing changed, otherwise."""
         self._leases.expire_pins()
         old = self._store

@@ -2,7 +2,9 @@
 
 from array import array
 from bisect import insort
+from operator import index
 from types import TracebackType
+from typing import SupportsIndex
 
 from stemma.radix.advance import Advance
 from stemma.radix.errors import LeaseError
@@ -101,7 +103,7 @@ class Lease:
         one would spare himself a block, and so know that nobody was there before."""
         return self._state.at == self.public_len
 
-    def reserve(self, num_tokens: int) -> list[BlockCopy]:
+    def reserve(self, num_tokens: SupportsIndex) -> list[BlockCopy]:
         """Make room for `num_tokens` more tokens; those that are replayed need none. Run the copies returned before any
         KV is written in this step.
 
@@ -110,14 +112,15 @@ class Lease:
         state = self._state
         if state.released:
             raise _released()
-        if num_tokens < 0:
-            raise LeaseError(f"cannot reserve {num_tokens} tokens")
-        num_tokens -= state.replay
-        if num_tokens <= 0:
+        count = index(num_tokens)
+        if count < 0:
+            raise LeaseError(f"cannot reserve {count} tokens")
+        count -= state.replay
+        if count <= 0:
             return []
         allocate, size = self._leases.allocate, self._leases.store.tree.block_size
         at, blocks, node = state.at, state.blocks, state.node
-        missing = (state.num_tokens + num_tokens + size - 1) // size - len(blocks)
+        missing = (state.num_tokens + count + size - 1) // size - len(blocks)
         copies: list[BlockCopy] = []
         if state.room_end or at % size == 0:
             if missing > 0:

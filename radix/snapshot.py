@@ -89,7 +89,7 @@ def _mark_rows(numbers: dict[Node, int]) -> "tuple[list[list[int]], array[int]]"
     return rows, window_blocks
 
 
-def load(data: bytes, store: BlockStore) -> None:
+def load(data: bytes | bytearray | memoryview, store: BlockStore) -> None:
     """Fill an empty store. SnapshotError when the bytes are not a snapshot of a cache like this one."""
     data = bytes(data)
     if data[: len(_MAGIC) - 1] != _MAGIC[:-1]:

@@ -19,7 +19,7 @@ numbers, digest, now = random.Random(5), hashlib.sha256(), 0
 texts = [[numbers.randrange(40_000) for _ in range(numbers.randrange(20, 400))] for _ in range(60)]
 caches = [PrefixCache(1500, 1, clock=lambda: float(now)), PrefixCache(100, 16, clock=lambda: float(now))]
 caches.append(PrefixCache(100, 16, lru, lambda: float(now)))
-for now in range(3000):
+for now in range(800):
     number = int(60 ** numbers.random()) - 1
     texts[number] += [numbers.randrange(40_000) for _ in range(numbers.randrange(30))]
     if len(texts[number]) > 900:

@@ -88,6 +88,18 @@ class Target:
         zero = code.constant(VECTOR_INTS, 0)
         return add(code, sums, low, activations) + (add(code, zero, high, activations) << 4)
 
+    def dot_words(self, code: Code, sums: Value, weights: Value, activations: Value) -> Value:
+        """Add to each of 16 sums two products of words of 16 bits; NEON has no such instruction.
+
+        weights, activations: 16 integers of two signed words each. Two products must fit 32 bits.
+        """
+        if self.name in ("amx", "avx512-vnni"):
+            return _vpdpwssd(code, 512, sums, weights, activations)
+        if self.name == "avx512":
+            return sums + _multiply_pairs(code, 512, weights, activations)
+        narrow = _vpdpwssd if self.name == "avx-vnni" else _add_pairs
+        return _in_parts(code, 2, sums, weights, activations, lambda c, s, w, a: narrow(c, 256, s, w, a))
+
     def look_up(self, code: Code, table: Value, places: Value) -> Value:
         """64 bytes of a table of 16, which stands in every 16 of its vector; places: 64 bytes below 16."""
         if self.name == "neon":
@@ -115,6 +127,21 @@ def _vpdpbusd(code: Code, bits: int, sums: Value, weights: Value, activations: V
     return code.intrinsic(name, sums.type, sums, weights.bits(kind), activations.bits(kind))
 
 
+def _vpdpwssd(code: Code, bits: int, sums: Value, weights: Value, activations: Value) -> Value:
+    kind = vector(I16, bits // 16) if llvm.llvm_version_info >= (22,) else vector(I32, bits // 32)
+    name = f"llvm.x86.avx512.vpdpwssd.{bits}"
+    return code.intrinsic(name, sums.type, sums, weights.bits(kind), activations.bits(kind))
+
+
+def _multiply_pairs(code: Code, bits: int, weights: Value, activations: Value) -> Value:
+    name, kind = {512: "llvm.x86.avx512.pmaddw.d.512", 256: "llvm.x86.avx2.pmadd.wd"}[bits], vector(I16, bits // 16)
+    return code.intrinsic(name, vector(I32, bits // 32), weights.bits(kind), activations.bits(kind))
+
+
+def _add_pairs(code: Code, bits: int, sums: Value, weights: Value, activations: Value) -> Value:
+    return sums + _multiply_pairs(code, bits, weights, activations)
+
+
 def _sdot(code: Code, sums: Value, weights: Value, activations: Value) -> Value:
     bytes_ = vector(I8, 16)
     name = "llvm.aarch64.neon.sdot.v4i32.v16i8"
@@ -124,15 +151,14 @@ def _sdot(code: Code, sums: Value, weights: Value, activations: Value) -> Value:
 def _multiply_add_512(code: Code, sums: Value, weights: Value, activations: Value) -> Value:
     pairs = vector(I16, 32)
     products = code.intrinsic("llvm.x86.avx512.pmaddubs.w.512", pairs, weights, activations.bits(VECTOR_BYTES))
-    return sums + code.intrinsic("llvm.x86.avx512.pmaddw.d.512", VECTOR_INTS, products, code.constant(pairs, 1))
+    return sums + _multiply_pairs(code, 512, products, code.constant(pairs, 1))
 
 
 def _multiply_add_avx2(code: Code, sums: Value, weights: Value, activations: Value) -> Value:
     def half(code: Code, sums: Value, weights: Value, activations: Value) -> Value:
         pairs, bytes_ = vector(I16, 16), vector(I8, 32)
         products = code.intrinsic("llvm.x86.avx2.pmadd.ub.sw", pairs, weights.bits(bytes_), activations.bits(bytes_))
-        added = code.intrinsic("llvm.x86.avx2.pmadd.wd", vector(I32, 8), products, code.constant(pairs, 1))
-        return sums + added
+        return _add_pairs(code, 256, sums, products, code.constant(pairs, 1))
 
     return _in_parts(code, 2, sums, weights, activations, half)
 
@@ -212,7 +238,9 @@ def _flags_of(wanted: str, machine: str, flags: Mapping[str, bool]) -> Mapping[s
 
 
 def _features(needed: tuple[str, ...]) -> str:
-    hidden = ("evex512",) if "avx512f" in needed and _needs_evex512() else ()
+    hidden: tuple[str, ...] = ("evex512",) if "avx512f" in needed and _needs_evex512() else ()
+    if llvm.llvm_version_info >= (16,) and ("avx512vnni" in needed or "avxvnni" in needed):
+        hidden += ("fast-dpwssd",)  # or LLVM makes two instructions of one, believing that a chain of them is slow
     return ",".join(f"+{flag}" for flag in (*needed, *hidden))
 
 

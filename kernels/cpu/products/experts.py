@@ -21,9 +21,11 @@ from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I32, I64, Code, 
 from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.machine.words import read_words, set_words, word_of
-from stemma.kernels.cpu.products.groups import GROUP, MOST_ROWS, layout_of, run_groups, whole_groups
+from stemma.kernels.cpu.products.groups import GROUP, MOST_ROWS, run_groups, whole_groups
+from stemma.kernels.cpu.products.linear import layout_of
 from stemma.kernels.cpu.products.pack import MismatchedWeights, PackedLinear
 from stemma.kernels.cpu.products.routing import EXPERTS, ROUTE, SCORES, add_route, order_by_expert
+from stemma.kernels.cpu.products.strips import SEGMENT
 from stemma.kernels.cpu.rows.activations import GROUP as ROWS_TOGETHER
 from stemma.kernels.cpu.rows.gates import ACTIVATIONS
 from stemma.kernels.experts import ExpertsSpec, SharedExpert
@@ -152,7 +154,8 @@ def _write_groups(
         with code.loop(code.load_int(at["starts"] + expert * 8), end, MOST_ROWS) as first:
             last = code.minimum(first + MOST_ROWS, end)
             segment = code.load_int(of["matrices"] + expert * 8)
-            layout = layout_of(code, target, last - first, of["features"], segment)
+            quantized = code.load_int(segment, SEGMENT.index("quantized"))
+            layout = layout_of(code, target, last - first, of["features"], quantized)
             words = {"segment": segment, "first": first, "last": last, "prepared": prepared.value, "x": of["x"],
                      "layout": layout, "out": of["out"]}  # fmt: skip
             set_words(code, at["groups"] + count.value * (8 * len(GROUP)), GROUP, words)

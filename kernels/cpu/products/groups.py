@@ -11,13 +11,12 @@ from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.machine.words import read_words, set_words, word_of
 from stemma.kernels.cpu.products import amx
-from stemma.kernels.cpu.products.linear import PRODUCT
+from stemma.kernels.cpu.products.linear import PRODUCT, layout_of
 from stemma.kernels.cpu.products.strips import SEGMENT, STRIP
 from stemma.kernels.cpu.rows.activations import GROUP as ROWS_TOGETHER
-from stemma.kernels.cpu.rows.activations import PAIR
 
 GROUP = ("segment", "first", "last", "layout", "prepared", "x", "out")
-"""A matrix' words, its rows, in groups of how many they are prepared; where they are prepared, read and written."""
+"""A matrix' words, its rows, how they lie when they are prepared; where they are prepared, read and written."""
 JOB = ("groups", "x_stride", "row_ids", "norm", "features", "stride", "out_features", "gate", "activation", "pieces",
        "strips_per_piece")  # fmt: skip
 """What all groups share; see PRODUCT. pieces: of each group."""
@@ -64,16 +63,6 @@ def _add_multiply(module: ir.Module) -> None:
     code.finish()
 
 
-def layout_of(code: Code, target: Target, rows: Value, features: Value, segment: Value) -> Value:
-    """In groups of how many a matrix' rows are prepared."""
-    if target.name != "amx":
-        return code.constant(I64, 1)
-    fits = (features > amx.AHEAD * PAIR) & (features <= amx.MAX_FEATURES)
-    quantized = code.load_int(segment, SEGMENT.index("quantized"))
-    alone = (rows < amx.FROM) | fits.equals(0) | quantized.equals(0)
-    return code.select(alone, 1, code.constant(I64, ROWS_TOGETHER))
-
-
 def whole_groups(rows: Value) -> Value:
     """Rows that so many take when they are prepared, in whatever layout."""
     return (rows + (ROWS_TOGETHER - 1)) // ROWS_TOGETHER * ROWS_TOGETHER
@@ -112,7 +101,8 @@ def add_head_products(module: ir.Module, target: Target) -> None:
     with code.loop(0, of["number"]) as head, code.loop(0, rows, MOST_ROWS) as first:
         last = code.minimum(first + MOST_ROWS, rows)
         segment = code.load_int(of["segments"] + head * 8)
-        layout = layout_of(code, target, last - first, of["features"], segment)
+        quantized = code.load_int(segment, SEGMENT.index("quantized"))
+        layout = layout_of(code, target, last - first, of["features"], quantized)
         words = {"segment": segment, "first": first, "last": last, "layout": layout, "prepared": at.value,
                  "x": x + head * x_step, "out": out + head * out_step}  # fmt: skip
         set_words(code, groups + count.value * (8 * len(GROUP)), GROUP, words)

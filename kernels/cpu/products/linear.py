@@ -37,6 +37,8 @@ from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.machine.words import read_words, set_words
 from stemma.kernels.cpu.products import amx
+from stemma.kernels.cpu.products.many import FROM as MANY
+from stemma.kernels.cpu.products.many import sweep_words
 from stemma.kernels.cpu.products.shares import CALL, FEW, share_of, soon_function
 from stemma.kernels.cpu.products.strips import (
     AHEAD,
@@ -53,7 +55,7 @@ from stemma.kernels.cpu.products.strips import (
     scaled,
 )
 from stemma.kernels.cpu.products.tiles import Tile, tile_of
-from stemma.kernels.cpu.rows.activations import GROUP, PAIR, PREPARE
+from stemma.kernels.cpu.rows.activations import DIGITS, GROUP, PAIR, PREPARE, WORDS
 from stemma.kernels.cpu.rows.gates import GATE
 
 FLOATING = ("bf16", "f16", "f32", "fp8")
@@ -88,15 +90,29 @@ def block_rows(stride: int) -> int:
     return min(MAX_BLOCK, max(GROUP, BLOCK_BYTES // stride // GROUP * GROUP))
 
 
+def layout_of(code: Code, target: Target, rows: Value, features: Value, quantized: Value) -> Value:
+    """How a matrix' rows are prepared (`activations.py`): what the word `group` says."""
+    digits, words = code.constant(I64, DIGITS), code.constant(I64, WORDS)
+    if target.name == "neon":
+        return digits
+    many = code.select(rows < MANY, digits, words)
+    if target.name == "amx":
+        fits = (features > amx.AHEAD * PAIR) & (features <= amx.MAX_FEATURES)
+        many = code.select((rows >= amx.FROM) & fits, code.constant(I64, GROUP), many)
+    return code.select(quantized.equals(0), digits, many)
+
+
 def _sweep_quantized(code: Code, part: Part, scratch: Value) -> None:
-    rows_at_once = [count for count in (8, 4, 2, 1) if count <= part.target.max_rows]
-    if part.target.name != "amx":
-        _sweep(code, part, rows_at_once, 1)
+    if part.target.name == "neon":
+        _sweep(code, part, [4, 2, 1], 1)
         return
-    with code.either(part.job["group"].equals(1)) as (single, grouped):
-        with single:
-            _sweep(code, part, [count for count in rows_at_once if count < amx.FROM], 1)
-        with grouped:
+    layout = part.job["group"]
+    with code.when(layout.equals(DIGITS)):
+        _sweep(code, part, [2, 1], 1)
+    with code.when(layout.equals(WORDS)):
+        sweep_words(code, part, scratch)
+    if part.target.name == "amx":
+        with code.when(layout.equals(GROUP)):
             amx.sweep_groups(code, part, scratch)
 
 
@@ -297,11 +313,7 @@ def _run_segments(
     with code.loop(0, code.load_int(linear)) as index:
         at = code.load_int(linear + 24 + index * 8)
         segment = read_words(code, at, SEGMENT)
-        group = code.constant(I64, 1)
-        if target.name == "amx":
-            fits = (features > amx.AHEAD * PAIR) & (features <= amx.MAX_FEATURES)
-            alone = (rows < amx.FROM) | fits.equals(0) | segment["quantized"].equals(0)
-            group = code.select(alone, 1, code.constant(I64, GROUP))
+        group = layout_of(code, target, rows, features, segment["quantized"])
         with code.when(segment["prepare"].differs(before.value)):
             per_piece = code.select(rows < 4, rows, (rows + threads * 4 - 1) // (threads * 4))
             words = {"prepared_stride": segment["stride"], "rows_per_piece": per_piece, "group": group}

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llvmlite import ir
+
 from stemma.kernels.codes import FORMS
 from stemma.kernels.cpu.machine.dialect import DOUBLE, FLOAT, FLOATS16, I16, I32, INTS16, Code, Value, vector
 from stemma.kernels.cpu.machine.target import VECTOR_BYTES, Target
@@ -91,7 +93,7 @@ def finish(code: Code, part: Part, row: Value, count: Value, sums: Value, waitin
                 code.call(activate(code.module), job["activation"], waiting, job["scale"])
                 result.value = code.load(FLOATS16, waiting)
             scaled_ = result.value * code.splat(job["scale"].to(I32).bits(FLOAT), 16)
-            _put(code, place, scaled_, part.segment["outputs"] - strip * STRIP, job["add"].differs(0))
+            _put(code, place, scaled_, (part.segment["outputs"] - strip * STRIP, job["add"]), waiting)
         with gated, code.either((count & 1).equals(0)) as (gates, values):
             with gates:
                 code.store(sums, waiting)
@@ -110,22 +112,35 @@ def _put_gated(code: Code, activation: Value, waiting: Value, sums: Value, place
             code.call(activate_gates(code.module), activation, waiting - 64, waiting, place)
 
 
-def _put(code: Code, place: Value, sums: Value, outputs: Value, add: Value) -> None:
-    """Store, or add to what is there; the last strip may stand over the matrix' edge."""
+def _put(code: Code, place: Value, sums: Value, how: tuple[Value, Value], waiting: Value) -> None:
+    """Store, or add to what is there; the last strip may stand over the matrix' edge. how: outputs from here on, and
+    whether to add."""
+    outputs, add = how
     with code.either(outputs >= STRIP) as (inside, over):
         with inside:
             result = code.variable(sums)
-            with code.when(add):
+            with code.when(add.differs(0)):
                 result.value = code.load(FLOATS16, place) + sums
             code.store(result.value, place)
         with over:
-            spare = code.variable(sums)
-            for lane in range(STRIP - 1):
-                with code.when(outputs > lane):
-                    single = code.variable(code.lane(spare.value, lane))
-                    with code.when(add):
-                        single.value = code.load(FLOAT, place + lane * 4) + single.value
-                    code.store(single.value, place + lane * 4)
+            code.store(sums, waiting)
+            code.call(_put_some(code.module), waiting, place, outputs, add)
+
+
+def _put_some(module: ir.Module) -> ir.Function:
+    """put_some(sums, place, outputs, add). A function, so that what is rare leaves registers to what is not."""
+    found = module.globals.get("put_some")
+    if found is not None:
+        return found
+    code = Code(module, "put_some", 4)
+    code.function.attributes.add("noinline")
+    sums, place, outputs, add = code.arguments
+    with code.loop(0, outputs) as lane:
+        single = code.variable(code.load(FLOAT, sums + lane * 4))
+        with code.when(add.differs(0)):
+            single.value = code.load(FLOAT, place + lane * 4) + single.value
+        code.store(single.value, place + lane * 4)
+    return code.finish()
 
 
 def asked_for(code: Code, tile: Tile, strip: Strip, block: Value, nearness: int = 3) -> Value:

@@ -6,6 +6,12 @@ groups of one, or of 16 for the matrix unit, as long as that many rows:
 
     for each 64 inputs: 64 high digits of every row, 64 low digits of every row
     16 scales; in a group of one, for each 32 inputs their sum, a double, then for each 16 theirs, in 32 bits
+
+For products of many rows on vectors (`products/many.py`) a row stands alone and is words, the numbers themselves:
+
+    for each 4 inputs: the first and the third, the second and the fourth
+    16 scales; then sums of inputs as two words, sum = 2,048 * high + low, low signed: for each 64 inputs the low
+    words of both halves and the high ones; then for each 32 the same
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ from stemma.kernels.cpu.machine.dialect import (
     DOUBLE,
     FLOAT,
     FLOATS16,
+    I16,
     I32,
     I64,
     INTS16,
@@ -34,10 +41,14 @@ from stemma.kernels.cpu.rows.norms import copy_normed
 
 BLOCK = 32
 GROUP, PAIR = 16, 64
+WORDS, DIGITS = 0, 1
+"""Rows that stand alone; what the word `group` of a job says, or GROUP."""
+LARGEST = 127.0 * 256
+DIGIT_BITS = 11
 PREPARE = ("x", "x_stride", "norm", "row_ids", "first", "last", "features", "prepared", "prepared_stride",
            "rows_per_piece", "group")  # fmt: skip
 """Names of the first words of a linear job's arguments; see `linear.py` for the rest. It is about the rows from first
-to last, which lie in groups of 1 or GROUP."""
+to last, which lie as `group` says: WORDS, DIGITS, or in groups of GROUP."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,39 +110,72 @@ def pairs_of(features: Value) -> Value:
 
 def _quantize_row(code: Code, x: Value, job: dict[str, Value], row: Value) -> None:
     """row: its number among the prepared ones."""
-    pairs, size, within = pairs_of(job["features"]), job["group"], row % job["group"]
+    pairs, size = pairs_of(job["features"]), code.maximum(job["group"], 1)
+    within = row % size
     group = job["prepared"] + (row - within) * job["prepared_stride"]
     digits, facts = group + within * PAIR, group + pairs * (2 * PAIR) * size
-    largest = 127.0 * 256
+    scale = _scale_of(code, x, pairs)
+    code.store(scale, facts + within * 4)
+    inverse = code.select(scale > 0.0, 1.0 / scale, code.constant(FLOAT, 0.0))
+    # Numbers so small that 1 / scale overflows count as zero.
+    inverses = code.splat(code.select(inverse < 1e38, inverse, code.constant(FLOAT, 0.0)), 16)
+
+    def numbers_at(pair: Value, half: int) -> list[Value]:
+        """32 of the row's integers."""
+        place = x + (pair * (PAIR * 4) + 128 * half)
+        found = [code.round(code.load(FLOATS16, place + 64 * i) * inverses).to(INTS16) for i in (0, 1)]
+        return [code.maximum(code.minimum(number, int(LARGEST)), -int(LARGEST)) for number in found]
+
+    with code.either(job["group"].equals(WORDS)) as (words, bytes_):
+        with words, code.loop(0, pairs) as pair:
+            _put_words(code, [numbers_at(pair, half) for half in (0, 1)], pair, pairs, digits)
+        with bytes_, code.loop(0, pairs) as pair:
+            place = digits + pair * (2 * PAIR) * size
+            for half in (0, 1):
+                numbers = numbers_at(pair, half)
+                _put_digits(code, numbers, place + 32 * half, size * PAIR)
+                with code.when(size.equals(1)):
+                    halves = [code.sum(number) for number in numbers]
+                    sums = facts + (pair * 16 + (64 + 8 * half))
+                    code.store((halves[0] + halves[1]).to(DOUBLE), sums)
+                    for nth, total in enumerate(halves):
+                        code.store(total, sums + (pairs * 16 + 4 * nth))
+
+
+def _scale_of(code: Code, x: Value, pairs: Value) -> Value:
+    """What one step is worth."""
     peaks = [code.variable(code.constant(FLOATS16, 0.0)) for _ in range(PAIR // 16)]
     with code.loop(0, pairs) as pair:
         for part, peak in enumerate(peaks):
             values = code.load(FLOATS16, x + (pair * (PAIR * 4) + 64 * part))
             peak.value = code.maximum(peak.value, code.absolute(values))
     both = [code.maximum(peaks[i].value, peaks[i + 1].value) for i in (0, 2)]
-    scale = code.reduce(code.maximum(*both), code.maximum) * (1.0 / largest)
-    code.store(scale, facts + within * 4)
-    inverse = code.select(scale > 0.0, 1.0 / scale, code.constant(FLOAT, 0.0))
-    # Numbers so small that 1 / scale overflows count as zero.
-    inverses = code.splat(code.select(inverse < 1e38, inverse, code.constant(FLOAT, 0.0)), 16)
-    sums = facts + 64
-    sums_of_16 = sums + pairs * 16
-    with code.loop(0, pairs) as pair:
-        for half in range(2):
-            numbers: list[Value] = []
-            for part in (2 * half, 2 * half + 1):
-                number = code.round(code.load(FLOATS16, x + (pair * (PAIR * 4) + 64 * part)) * inverses).to(INTS16)
-                number = code.maximum(code.minimum(number, int(largest)), -int(largest))
-                numbers.append(number)
-                high = (number + 128) >> 8
-                place = digits + (pair * (2 * PAIR) * size + 16 * part)
-                code.store(high.to(BYTES16), place)
-                code.store((number - (high << 8)).to(BYTES16), place + size * PAIR)
-            with code.when(size.equals(1)):
-                halves = [code.sum(number) for number in numbers]
-                code.store((halves[0] + halves[1]).to(DOUBLE), sums + (pair * 16 + 8 * half))
-                for nth, total in enumerate(halves):
-                    code.store(total, sums_of_16 + (pair * 16 + 8 * half + 4 * nth))
+    return code.reduce(code.maximum(*both), code.maximum) * (1.0 / LARGEST)
+
+
+def _put_digits(code: Code, numbers: list[Value], place: Value, low: Value) -> None:
+    """The high digits at a place, the low ones `low` bytes behind them."""
+    for part, number in enumerate(numbers):
+        high = (number + 128) >> 8
+        code.store(high.to(BYTES16), place + 16 * part)
+        code.store((number - (high << 8)).to(BYTES16), place + low + 16 * part)
+
+
+def _put_words(code: Code, halves: list[list[Value]], pair: Value, pairs: Value, row: Value) -> None:
+    """64 numbers, and the digits of their sums."""
+    order = [at + step for at in range(0, 16, 4) for step in (0, 2, 1, 3)]
+    sums = row + pairs * (2 * PAIR) + 64
+    for half, numbers in enumerate(halves):
+        for part, number in enumerate(numbers):
+            place = row + (pair * (2 * PAIR) + (64 * half + 32 * part))
+            words = number.to(vector(I16, 16))
+            code.store(code.shuffle(words, words, order), place)
+        of_16 = [code.sum(number) for number in numbers]
+        for nth, total in enumerate((of_16[0] + of_16[1], *of_16)):
+            high = (total + (1 << DIGIT_BITS - 1)) >> DIGIT_BITS
+            for digit, word in enumerate((total - (high << DIGIT_BITS), high)):
+                at = pair * 8 + 2 * half if nth == 0 else pairs * 8 + pair * 16 + (8 * half + 2 * (nth - 1))
+                code.store(word.to(I16), sums + at + 4 * digit)
 
 
 def rotate(code: Code, x: Value, out: Value, cos: Value, sin: Value, head_dim: int) -> None:

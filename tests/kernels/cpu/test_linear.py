@@ -152,6 +152,47 @@ def test_every_block_format(ops: CpuOps, reference: ReferenceOps, type_: str) ->
             assert torch.equal(alone, got[first:last])
 
 
+EXTREMES = {
+    "Q4_1": -7.5,
+    "Q5_1": -15.5,
+    "Q2_K": 1.5,
+    "TQ2_0": 0,
+    "Q3_K": 0,
+    "Q6_K": 0,
+    "Q8_0": 0,
+    "IQ4_NL": 0,
+    "IQ2_S": 0,
+}
+"""A format of every form, and how much of a scale is a minimum if scales are to be as large as they can."""
+
+
+def extreme(type_: str, bits: int, shape: tuple[int, int]) -> StoredWeight:
+    """The bits of all codes alike, every other row's scales negative."""
+    form = FORMATS[type_]
+    blocks = np.full((shape[0], shape[1] // form.num_inputs, form.num_bytes), bits, dtype=np.uint8)
+    for place, factor in zip(form.halves, (1, EXTREMES[type_]), strict=False):
+        scales = np.where(np.arange(shape[0]) % 2, -0.01, 0.01) * factor
+        blocks[:, :, place : place + 2] = scales.astype(np.float16).view(np.uint8).reshape(-1, 1, 2)
+    return StoredWeight(type_, shape, blocks.reshape(shape[0], -1))
+
+
+@pytest.mark.parametrize("type_", EXTREMES)
+def test_the_largest_sums_fit(ops: CpuOps, lesser: target.Target, cache_dir: Path, type_: str) -> None:
+    """Activations and codes at the ends of their ranges: many rows give the bits that one gives."""
+    x = torch.ones(20, 2560)
+    x[1] = -1
+    x[2, ::2] = -1
+    x[3, :1280] = -1
+    for each in (ops, CpuOps(lesser, 2, cache_dir=cache_dir)):
+        for bits in (0, 255, 127, 128):
+            packed = each.linear([extreme(type_, bits, (32, 2560))])
+            some = each.linear_add(x, packed, torch.zeros(20, 32)).clone()
+            assert torch.equal(each.linear_add(x.repeat(8, 1), packed, torch.zeros(160, 32)), some.repeat(8, 1))
+            for row in range(4):
+                alone = each.linear_add(x[row : row + 1].contiguous(), packed, torch.zeros(1, 32))
+                assert torch.equal(alone[0], some[row])
+
+
 def test_neighbours_with_another_table_are_apart(ops: CpuOps, reference: ReferenceOps) -> None:
     parts = [stored(type_, (24, 256), seed) for seed, type_ in enumerate(("IQ4_XS", "IQ4_NL", "MXFP4", "IQ3_S"))]
     x = torch.randn(6, 256)
@@ -187,6 +228,19 @@ def test_gated(ops: CpuOps, reference: ReferenceOps, features: int, rows: int) -
     got = ops.norm_gated(x, ops.norm(norm, 1e-5), ops.linear(parts), "silu")
     want = reference.norm_gated(x.double(), reference.norm(norm, 1e-5), reference.linear(parts), "silu")
     assert relative_error(got, want) < 1e-6
+
+
+@pytest.mark.parametrize("type_", ["Q4_1", "Q8_0"])
+@pytest.mark.parametrize("rows", [1, 3, 4, 20, 150])
+def test_gated_codes(ops: CpuOps, reference: ReferenceOps, rows: int, type_: str) -> None:
+    """Gates of all rows wait for what they gate, however many strips are multiplied at once."""
+    parts, norm = [stored(type_, (96, 160), seed) for seed in (0, 1)], vector(160)
+    x = torch.randn(rows, 160)
+    got = ops.norm_gated(x, ops.norm(norm, 1e-5), ops.linear(parts), "silu").clone()
+    want = reference.norm_gated(x.double(), reference.norm(norm, 1e-5), reference.linear(parts), "silu")
+    assert relative_error(got, want) < 2 * TOLERANCE.get(type_, 2e-4)
+    alone = ops.norm_gated(x[-1:].contiguous(), ops.norm(norm, 1e-5), ops.linear(parts), "silu")
+    assert torch.equal(alone[0], got[-1])
 
 
 def test_normed_rows(ops: CpuOps, reference: ReferenceOps) -> None:

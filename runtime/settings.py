@@ -1,5 +1,5 @@
 """This process's environment, for programs that it starts. What Stemma itself reads of it:
-`stemma/cache_folder.py` and `kernels/cpu/machine/target.py`."""
+`stemma/cache_folder.py`, `kernels/cpu/machine/target.py` and `cores.py`."""
 
 from __future__ import annotations
 

@@ -152,10 +152,11 @@ def test_damaged_tables_are_made_again(monkeypatch, tmp_path):
     assert np.array_equal(store.load("a")["x"], np.arange(100))
 
 
-def test_the_environment_is_read_in_one_place():
-    """A folder, then settings; and the variables that a file of MCP servers names."""
+def test_the_environment_is_read_in_few_places():
+    """A folder, then settings; the variables that a file of MCP servers names; the CPU's threads and target."""
     root = Path(__file__).resolve().parent.parent
     files = [path for top in ("stemma", "runtime", "radix", "fsm", "kernels") for path in (root / top).rglob("*.py")]
     readers = {path for path in files if "os.environ" in path.read_text() or "getenv" in path.read_text()}
     places = {str(path.resolve().relative_to(root)) for path in readers}
-    assert places == {"stemma/cache_folder.py", "runtime/settings.py", "stemma/lang/mcp/config.py"}
+    machine = {"kernels/cpu/machine/cores.py", "kernels/cpu/machine/target.py"}
+    assert places == {"stemma/cache_folder.py", "runtime/settings.py", "stemma/lang/mcp/config.py"} | machine

@@ -183,7 +183,7 @@ def test_the_largest_sums_fit(ops: CpuOps, lesser: target.Target, cache_dir: Pat
     x[1] = -1
     x[2, ::2] = -1
     x[3, :1280] = -1
-    for each in (ops, CpuOps(lesser, 2, cache_dir=cache_dir)):
+    for each in (ops, tensor_ops(lesser, 2, cache_dir=cache_dir)):
         for bits in (0, 255, 127, 128):
             packed = each.linear([extreme(type_, bits, (32, 2560))])
             some = each.linear_add(x, packed, torch.zeros(20, 32)).clone()

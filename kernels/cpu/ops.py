@@ -71,8 +71,7 @@ class CpuOps:
 
     target: the instruction set, found by `host_target()`, which raises UnsupportedCPU where there is none.
     kv_dtype: int16 (16 bits and a scale for each token and head); float32 (twice the memory, exact, slower); bfloat16
-    (as much memory as int16, moves near-ties); int8 (half, errors of some percent). "auto": int16, or float32 where the
-    machine has no dot product of bytes.
+    (as much memory as int16, moves near-ties); int8 (half, errors of some percent). "auto": int16.
     """
 
     name = "cpu"
@@ -83,8 +82,7 @@ class CpuOps:
     ) -> None:  # fmt: skip
         self.target = target or host_target()
         self.num_threads = num_threads or physical_cores()
-        suitable = "int16" if self.target.multiplies_bytes else "float32"
-        self.kv_dtype = suitable if kv_dtype == "auto" else kv_dtype
+        self.kv_dtype = "int16" if kv_dtype == "auto" else kv_dtype
         self._tile_rows = planned_rows(self.target, self.kv_dtype)
         self.cache_dir = cache_dir or compile.default_cache_dir()
         self._library = compile.load("rows", self._write_rows, self.target, (), self.cache_dir)
@@ -159,7 +157,7 @@ class CpuOps:
 
     def kv(self, shape: KVShape) -> CpuKV:
         self._calls.pool.check()
-        return allocate(shape, self.kv_dtype, self.target.byte_offset)
+        return allocate(shape, self.kv_dtype, self.target)
 
     def executor(self, network: Network, num_heads: int, memory: Memory) -> StepExecutor:
         return CpuExecutor(self, network, num_heads, memory)
@@ -188,7 +186,8 @@ class CpuOps:
     # A step ----------------------------------------------------------------------------------------------------------
     def plan(self, metadata: AttentionMetadata, shape: KVShape) -> CpuPlan:
         self._calls.pool.wake()
-        return make_plan(metadata, shape.block_size, 4 * self.num_threads, self._tile_rows)
+        busy = -(-8 * self.num_threads // shape.num_kv_heads)
+        return make_plan(metadata, shape.block_size, busy, self._tile_rows)
 
     def embed(self, embedding: CpuEmbedding, ids: Int32Array) -> Floats:
         if not embedding.kernel:

@@ -1,7 +1,8 @@
 """Paged attention, one operation for decode, extend and shared prefixes: the tiles of a plan on all threads, then the
 merge of what tiles put into memory. `tiles.py` says what a tile is; how it computes depends on how the KV is stored.
 
-    int16                          `digit_tiles.py`, and `matrix_tiles.py` for tiles of several rows where there is AMX
+    int16                          `word_tiles.py`; on NEON and with AMX `digit_tiles.py`, with AMX for tiles of
+                                   several rows `matrix_tiles.py`
     float32, bfloat16, int8        `float_tiles.py`
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from stemma.kernels.cpu.attention.cells import layout_of
 from stemma.kernels.cpu.attention.digit_tiles import DigitTiles
 from stemma.kernels.cpu.attention.float_tiles import FloatTiles
 from stemma.kernels.cpu.attention.matrix_tiles import MatrixTiles
@@ -28,6 +30,7 @@ from stemma.kernels.cpu.attention.tiles import (
     merge,
     planned_rows,
 )  # fmt: skip
+from stemma.kernels.cpu.attention.word_tiles import WordTiles
 from stemma.kernels.cpu.machine.dialect import I32, I64, Code, Value
 from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.machine.words import read_words, set_words
@@ -41,7 +44,9 @@ def add_attention(module: ir.Module, shape: Shape) -> None:
     """attend(control, q, out, keys, values, block_stride, plan, spec): a plan's tiles, then the merge of what they
     left. plan, spec: addresses of the words PLAN and SPEC."""
     parallel = module.globals.get("parallel") or add_parallel(module)
-    kind: type[Tiles] = DigitTiles if shape.kv_dtype == "int16" else FloatTiles
+    kind: type[Tiles] = FloatTiles
+    if shape.kv_dtype == "int16":
+        kind = WordTiles if layout_of(shape.target).words else DigitTiles
     together = MatrixTiles if matrix_unit(shape.target, shape.kv_dtype) else kind
     single = (together if shape.group >= MANY else kind)(module, shape, 1, "tile_1").write()
     several = together(module, shape, shape.tile_rows, "tile_several").write()
@@ -57,7 +62,7 @@ def add_attention(module: ir.Module, shape: Shape) -> None:
     with code.when(job["num_items"] > 0):
         code.call(parallel, control, code.address_of(tile), job["num_items"] * shape.num_kv_heads)
     with code.when(planned["num_merged"] > 0):
-        code.call(parallel, control, code.address_of(merged), planned["num_merged"])
+        code.call(parallel, control, code.address_of(merged), planned["num_merged"] * shape.num_heads)
     code.finish()
 
 
@@ -107,19 +112,21 @@ def _in_parts(
 
 
 def _add_merge(module: ir.Module, shape: Shape) -> ir.Function:
-    """Merge a row's parts in order of position."""
+    """Merge the parts of a row's head in order of position."""
     code = Code(module, "attend_merge", 3)
     address, piece, scratch = code.arguments
     job = read_words(code, address, JOB)
-    row = code.load_int(job["merged_rows"] + piece * 8)
+    head = piece.unsigned_modulo(shape.num_heads)
+    row = code.load_int(job["merged_rows"] + piece.unsigned_divide(shape.num_heads) * 8)
     part = code.load_int(job["part_starts"] + row * 8)
     position = code.load(I32, job["positions"] + row * 4).to(I64)
-    first = part + first_seen(code, job, position).unsigned_divide(KV_SPLIT) if shape.windowed else part
+    first = code.load_int(job["first_parts"] + piece.unsigned_divide(shape.num_heads) * 8)
+    if shape.windowed:
+        first = code.maximum(first, first_seen(code, job, position).unsigned_divide(KV_SPLIT))
     end = part + (position + KV_SPLIT) // KV_SPLIT
-    with code.loop(0, shape.num_heads) as head:
-        clear(code, shape, scratch)
-        with code.loop(first, end) as slot:
-            merge(code, shape, scratch, job["parts"] + (slot * shape.num_heads + head) * (shape.part_floats * 4))
-        target = job["out"] + (row * shape.num_heads + head) * (shape.value_width * 4)
-        divide(code, shape, job, head, scratch, target)
+    clear(code, shape, scratch)
+    with code.loop(part + first, end) as slot:
+        merge(code, shape, scratch, job["parts"] + (slot * shape.num_heads + head) * (shape.part_floats * 4))
+    target = job["out"] + (row * shape.num_heads + head) * (shape.value_width * 4)
+    divide(code, shape, job, head, scratch, target)
     return code.finish()

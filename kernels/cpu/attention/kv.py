@@ -16,6 +16,7 @@ from stemma.kernels.cpu.attention.tiles import Shape
 from stemma.kernels.cpu.machine.ahead import PagesAhead
 from stemma.kernels.cpu.machine.dialect import FLOAT, I32, I64, Code, Value, vector
 from stemma.kernels.cpu.machine.pages import lazy_zeros
+from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.machine.words import read_words, set_words
 from stemma.kernels.cpu.rows.activations import rotate
@@ -38,7 +39,7 @@ class CpuKV:
     """memory: bytes (blocks, layers, keys and values or keys alone, bytes of all heads of a block). A block of all
     layers stands together, so that a copy is one stretch, and so that few large pages hold what is in use.
 
-    format: how its bytes are read, for snapshots: int16 has digits with the machine's own offset.
+    format: how its bytes are read, for snapshots: int16 has the machine's own layout.
     *_addresses: of each layer, in block 0; block_stride: bytes from block to block.
     """
 
@@ -55,7 +56,7 @@ class CpuKV:
         return self.memory.nbytes
 
 
-def allocate(shape: KVShape, kv_dtype: str, byte_offset: int) -> CpuKV:
+def allocate(shape: KVShape, kv_dtype: str, target: Target) -> CpuKV:
     """Zeros, whose pages the system hands out a little before they are written. Raises MemoryError."""
     block_bytes = shape.num_kv_heads * region_bytes(shape.head_dim, shape.block_size, kv_dtype)
     sides = 1 if shape.value_dim else 2  # keys and values
@@ -64,7 +65,7 @@ def allocate(shape: KVShape, kv_dtype: str, byte_offset: int) -> CpuKV:
     memory = memory.reshape(shape.num_blocks, shape.num_layers, sides, block_bytes)
     keys = [memory.ctypes.data + sides * layer * block_bytes for layer in range(shape.num_layers)]
     values = tuple(key + (sides - 1) * block_bytes for key in keys)
-    format = f"{kv_dtype}/{byte_offset}" if kv_dtype == "int16" else kv_dtype
+    format = f"{kv_dtype}/{cells.layout_of(target).name}" if kv_dtype == "int16" else kv_dtype
     return CpuKV(shape, memory, tuple(keys), values, memory.strides[0], format, PagesAhead(memory))
 
 
@@ -170,24 +171,25 @@ def write_key(code: Code, shape: Shape, key: Value, region: Value, offset: Value
         _scatter(code, shape, scratch, region, offset)
         return
     record = scratch if cells.in_cells(shape.block_size) else region + offset * cells.record_bytes(shape.head_dim)
-    cells.write_record(code, key, shape.head_dim, record, shape.target.byte_offset)
+    layout = cells.layout_of(shape.target)
+    layout.write_record(code, key, shape.head_dim, record, keys=True)
     if cells.in_cells(shape.block_size):
         cell = region + offset.unsigned_divide(cells.TOKENS) * cells.cell_bytes(shape.head_dim)
-        cells.put_key(code, record, shape.head_dim, cell, offset.unsigned_modulo(cells.TOKENS))
+        layout.put_key(code, record, shape.head_dim, cell, offset.unsigned_modulo(cells.TOKENS))
 
 
 def _write_integers(
     code: Code, shape: Shape, key: Value, value: Value, keys: Value, values: Value, offset: Value, scratch: Value
 ) -> None:
-    for source, region, put in ((key, keys, cells.put_key), (value, values, cells.put_value)):
-        byte_offset = shape.target.byte_offset
+    layout = cells.layout_of(shape.target)
+    for source, region, put in ((key, keys, layout.put_key), (value, values, layout.put_value)):
         if cells.in_cells(shape.block_size):
             cell = offset.unsigned_divide(cells.TOKENS) * cells.cell_bytes(shape.head_dim)
-            cells.write_record(code, source, shape.head_dim, scratch, byte_offset)
+            layout.write_record(code, source, shape.head_dim, scratch, keys=source is key)
             put(code, scratch, shape.head_dim, region + cell, offset.unsigned_modulo(cells.TOKENS))
         else:
             record = region + offset * cells.record_bytes(shape.head_dim)
-            cells.write_record(code, source, shape.head_dim, record, byte_offset)
+            layout.write_record(code, source, shape.head_dim, record, keys=source is key)
 
 
 def _write_floats(

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from llvmlite import ir
 
 from stemma.kernels.cpu.attention.cells import TOKENS
-from stemma.kernels.cpu.attention.digit_tiles import SCORE_BYTES, WEIGHT_BYTES, DigitTiles
+from stemma.kernels.cpu.attention.digit_tiles import DigitTiles
+from stemma.kernels.cpu.attention.integer_tiles import SCORE_BYTES, WEIGHT_BYTES
 from stemma.kernels.cpu.attention.tiles import CHUNK, Span, Tile
 from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I8, I64, INTS16, Value
 from stemma.kernels.cpu.machine.matrix_unit import TILE_BYTES, call, configure, move, release

@@ -5,7 +5,11 @@ of one block table. Each query's scores, softmax and weighted values of a split 
 order whoever shares the tile, and splits are merged in order of position by one formula, whether at once or from
 memory: so chunking, batching, caching and shared prefixes never change a bit of a result.
 
-    tile (in `items`, 64-bit words): first row, rows, row of the block table, first split, end split, 1 if merged later
+    tile (in `items`, 64-bit words): first row, rows, row of the block table, first split, end split, what becomes of it
+
+A tile is either all that its rows see, and they are finished (AT_ONCE); or every split is put into memory as a part,
+for a merge that follows (PARTS); or it begins with the first split, and what it merged is the first part of the merge,
+in the place of its last split (STATE): merging goes on from there with the same bits.
 """
 
 from __future__ import annotations
@@ -26,9 +30,10 @@ from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.machine.words import read_words
 from stemma.kernels.ops import KV_SPLIT
 
-ITEM = ("first_row", "rows", "table", "first_split", "end_split", "later")
+ITEM = ("first_row", "rows", "table", "first_split", "end_split", "kind")
+AT_ONCE, PARTS, STATE = 0, 1, 2
 PLAN = ("items", "num_items", "live", "positions", "tables", "table_width", "part_starts", "parts", "merged_rows",
-        "num_merged")  # fmt: skip
+        "first_parts", "num_merged")  # fmt: skip
 """live: room for the numbers of the items of which a window sees something."""
 SPEC = ("score_scale", "softcap", "window", "sinks")
 """Two floats, a number, and an address or 0: of a float for each head. Scores, caps and sinks are in powers of 2."""
@@ -200,7 +205,10 @@ class Tiles(ABC):
             clear(self.code, self.shape, tile.memory["state"] + query * (4 * self.shape.part_floats))
 
     def _end(self, tile: Tile) -> None:
-        with self.code.when(tile.item["later"].equals(0)), self._each_query(tile) as (query, place):
+        """Finish the rows, or put the state where the merge will find it."""
+        with self.code.when(tile.item["kind"].equals(STATE)), self.code.loop(0, tile.rows) as r:
+            self._put(tile, r, tile.item["end_split"] - 1, "state")
+        with self.code.when(tile.item["kind"].equals(AT_ONCE)), self._each_query(tile) as (query, place):
             state = tile.memory["state"] + query * (4 * self.shape.part_floats)
             head = tile.head * self.shape.group + query.unsigned_modulo(self.shape.group)
             divide(self.code, self.shape, tile.job, head, state, tile.job["out"] + place * (4 * self.shape.value_width))
@@ -303,21 +311,25 @@ class Tiles(ABC):
     def _finish_split(self, tile: Tile, split: Value) -> None:
         """Merge the split into the state, or put it where the merge will find it."""
         code, shape = self.code, self.shape
-        group, size = shape.group, 4 * shape.part_floats
+        size = 4 * shape.part_floats
         with code.loop(0, tile.rows) as r:
-            visible = code.load_int(tile.memory["limits"] + 8 * group * r) > 0
-            slot = code.load_int(tile.job["part_starts"] + self._row(tile, r) * 8) + split
-            with code.when(visible), code.loop(0, group) as g:
-                query = g + r * group
-                part = tile.memory["parts"] + query * size
-                with code.either(tile.item["later"].equals(0)) as (now, later):
-                    with now:
-                        merge(code, shape, tile.memory["state"] + query * size, part)
-                    with later:
-                        target = tile.job["parts"] + (slot * shape.num_heads + tile.head * group + g) * size
-                        floats = vector(FLOAT, 16)
-                        with code.loop(0, shape.part_floats, 16) as i:
-                            code.store(code.load(floats, part + i * 4), target + i * 4)
+            visible = code.load_int(tile.memory["limits"] + 8 * shape.group * r) > 0
+            with code.when(visible), code.either(tile.item["kind"].equals(PARTS)) as (later, now):
+                with later:
+                    self._put(tile, r, split, "parts")
+                with now, code.loop(r * shape.group, (r + 1) * shape.group) as query:
+                    merge(code, shape, tile.memory["state"] + query * size, tile.memory["parts"] + query * size)
+
+    def _put(self, tile: Tile, r: Value, split: Value, area: str) -> None:
+        """Partial results of a row's queries to their place among the parts."""
+        code, shape = self.code, self.shape
+        size, floats = 4 * shape.part_floats, vector(FLOAT, 16)
+        slot = code.load_int(tile.job["part_starts"] + self._row(tile, r) * 8) + split
+        with code.loop(0, shape.group) as g:
+            part = tile.memory[area] + (g + r * shape.group) * size
+            target = tile.job["parts"] + (slot * shape.num_heads + tile.head * shape.group + g) * size
+            with code.loop(0, shape.part_floats, 16) as i:
+                code.store(code.load(floats, part + i * 4), target + i * 4)
 
 
 def pieces(count: int, largest: int) -> list[range]:

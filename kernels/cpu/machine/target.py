@@ -54,11 +54,6 @@ class Target:
         return 0 if self.name == "neon" else 128
 
     @property
-    def multiplies_bytes(self) -> bool:
-        """Whether four products of bytes are one instruction; where they are not, KV of floats is faster."""
-        return self.name not in ("avx512", "avx2")
-
-    @property
     def max_rows(self) -> int:
         """Rows of activations one pass over a tile of weights serves."""
         return 8 if self.accumulators >= 16 else 4

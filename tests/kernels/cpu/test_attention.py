@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from stemma.kernels.cpu.attention import attend, cells, integer_tiles
+from stemma.kernels.cpu.attention.cells import Layout, layout_of
 from stemma.kernels.cpu.attention.kv_dtypes import KV_DTYPES
 from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.ops import CpuOps
@@ -94,6 +97,21 @@ def test_lesser_instruction_sets_give_the_same_bits(
     other = tensor_ops(lesser, 2, kv_dtype=kv_dtype, cache_dir=best.cache_dir)
     worlds = [World(o, HeadShape(heads, kv_heads, head_dim), size, torch.float32) for o in (best, other)]
     assert torch.equal(*(world.whole() for world in worlds))
+
+
+@pytest.mark.parametrize("case", CASES[:4], ids=str)
+def test_planes_of_bytes_and_words_give_the_same_bits(
+    backends: dict[str, CpuOps], case: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A machine that multiplies words can multiply bytes too, as those with a matrix unit do."""
+    heads, kv_heads, head_dim, size, kv_dtype = case
+    best = backends[kv_dtype]
+    want = World(best, HeadShape(heads, kv_heads, head_dim), size, torch.float32).whole()
+    is_words = layout_of(best.target).words
+    for module in (cells, attend, integer_tiles):
+        monkeypatch.setattr(module, "layout_of", lambda target: Layout(False, target.byte_offset))
+    other = tensor_ops(best.target, 2, kv_dtype=kv_dtype, cache_dir=tmp_path if is_words else best.cache_dir)
+    assert torch.equal(World(other, HeadShape(heads, kv_heads, head_dim), size, torch.float32).whole(), want)
 
 
 def test_what_other_sequences_left_does_not_leak(world: World) -> None:

@@ -19,55 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 from kernels_cpu import BLOCK, Bench
-from llvmlite import ir
+from read_bandwidth import Reader
 
 from stemma.kernels.cpu.attention.kv_dtypes import region_bytes
-from stemma.kernels.cpu.machine import compile
-from stemma.kernels.cpu.machine.dialect import INTS16, Code
-from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel, aligned_zeros
-from stemma.kernels.cpu.machine.words import read_words, set_words
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.runtime.model.load import load
 from stemma.runtime.model.pull import default_model
 
 CONTEXTS = (128, 1000, 4000, 8000)
-READ_BYTES, PIECE, LINES = 512 << 20, 1 << 20, 8
-"""What is read to measure bandwidth; what a thread takes at a time, so many cache lines in turn."""
-
-
-def add_read(module: ir.Module) -> None:
-    """read(control, memory, pieces): all lines of so many pieces, on all threads."""
-    kernel = Code(module, "read_piece", 3)
-    address, piece, scratch = kernel.arguments
-    start = read_words(kernel, address, ("memory",))["memory"] + piece * PIECE
-    sums = [kernel.variable(kernel.constant(INTS16, 0)) for _ in range(LINES)]
-    with kernel.loop(start, start + PIECE, 64 * LINES) as line:
-        for i, total in enumerate(sums):
-            total.value = total.value ^ kernel.load(INTS16, line + 64 * i)
-    for i, total in enumerate(sums):
-        kernel.store(total.value, scratch + 64 * i)
-    kernel.finish()
-    parallel = add_parallel(module)
-    code = Code(module, "read", 3)
-    control, memory, pieces = code.arguments
-    set_words(code, control + 8 * ARGUMENTS, ("memory",), {"memory": memory})
-    code.call(parallel, control, code.address_of(kernel.function), pieces)
-    code.finish()
-
-
-def reader(ops: CpuOps) -> Callable[[], float]:
-    """Measures gigabytes per second."""
-    library = compile.load("read", add_read, ops.target, (READ_BYTES, PIECE, LINES), ops.cache_dir)
-    read, memory = library.function("read", 3), aligned_zeros(READ_BYTES)
-    memory[:] = 1
-
-    def measure() -> float:
-        started = time.perf_counter()
-        ops._calls.run(read, memory.ctypes.data, READ_BYTES // PIECE)
-        return READ_BYTES / (time.perf_counter() - started) / 1e9
-
-    measure.keep = library  # type: ignore[attr-defined]
-    return measure
 
 
 class Decode(Bench):
@@ -114,25 +73,26 @@ def main() -> None:
     bench = Decode(ops)
     bench.step([np.arange(1, dtype=np.int32)], 0, BLOCK)()
     bench.kv.memory[1 : max(CONTEXTS) // BLOCK + 2] = bench.kv.memory[0]  # what the numbers are costs no time
-    read, cases = reader(ops), {context: bench.behind(context) for context in CONTEXTS}
-    for measure in (read, *cases.values()):
+    reader, cases = Reader(options.threads), {context: bench.behind(context) for context in CONTEXTS}
+    for measure in cases.values():
         measure()
     speeds: list[float] = []
     rates: dict[int, list[float]] = {context: [] for context in CONTEXTS}
     for _ in range(options.rounds):
-        speeds.append(read())
+        speeds.append(reader.bytes_a_second())
         for context, measure in cases.items():
             rates[context].append(measure())
     speed = float(np.median(speeds))
-    print(f"{ops.target.name}, {ops.kv_dtype} KV, {options.threads} threads; memory is read at {speed:.1f} GB/s")
+    print(f"{ops.target.name}, {ops.kv_dtype} KV, {options.threads} threads; memory is read at {speed / 1e9:.1f} GB/s")
     rows = []
     for context, measured in rates.items():
         ours = float(np.median(measured))
-        peer = speed * 1e9 / (bench.weight_bytes + context * bench.token_bytes)
+        peer = speed / (bench.weight_bytes + context * bench.token_bytes)
         print(f"behind {context}: {ours:.1f} tokens/s, {peer:.1f} allowed: {ours / peer:.2f}")
         rows.append({
             "case": f"decode behind {context}, {ops.target.name}, {ops.kv_dtype} KV", "metric": "tokens/s",
-            "ours": ours, "peer": peer, "peer_name": f"weights and KV read at {speed:.1f} GB/s", "ratio": ours / peer,
+            "ours": ours, "peer": peer, "ratio": ours / peer,
+            "peer_name": f"weights and KV read at {speed / 1e9:.1f} GB/s",
         })  # fmt: skip
     if options.json:
         options.json.write_text(json.dumps({"rows": rows}, indent=1))

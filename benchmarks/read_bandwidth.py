@@ -52,7 +52,8 @@ class Reader:
         library = compile.load("read_bandwidth", _write, host_target(), (STEP, AHEAD), compile.default_cache_dir())
         self._pool = ThreadPool(library, num_threads, 4096)
         self._read = library.function("read_all", 4)
-        self._memory = np.ones(SIZE, dtype=np.uint8)
+        self._memory = np.random.default_rng(0).bytes(SIZE)  # equal pages may be one page of the host's
+        self._address = np.frombuffer(self._memory, np.uint8).ctypes.data
 
     def bytes_a_second(self) -> float:
         """The second of two times, in which all threads are awake."""
@@ -60,7 +61,7 @@ class Reader:
         for _ in range(2):
             self._pool.wake()
             started = time.perf_counter()
-            self._read(self._pool.control, self._memory.ctypes.data, SIZE // pieces // STEP * STEP, pieces)
+            self._read(self._pool.control, self._address, SIZE // pieces // STEP * STEP, pieces)
             seconds = time.perf_counter() - started
         return SIZE / seconds
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,25 +36,29 @@ BLOCK = 16
 TIMED = ("plan", "embed", "norm_linear", "rope_write", "attention", "linear_add", "norm_gated", "logits")
 
 
-class Timed:
-    """`Ops` that adds up the time of each operation."""
+@contextmanager
+def timed(ops: Any) -> Iterator[dict[str, float]]:
+    """Adds up the seconds of each operation meanwhile."""
+    seconds = dict.fromkeys(TIMED, 0.0)
 
-    def __init__(self, ops: CpuOps) -> None:
-        self._ops = ops
-        self.seconds = dict.fromkeys(TIMED, 0.0)
+    def watched(name: str) -> Callable[..., Any]:
+        plain = getattr(ops, name)
 
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._ops, name)
-        if name not in TIMED:
-            return found
-
-        def timed(*arguments: Any) -> Any:
+        def run(*arguments: Any) -> Any:
             started = time.perf_counter()
-            result = found(*arguments)
-            self.seconds[name] += time.perf_counter() - started
+            result = plain(*arguments)
+            seconds[name] += time.perf_counter() - started
             return result
 
-        return timed
+        return run
+
+    for name in TIMED:
+        setattr(ops, name, watched(name))
+    try:
+        yield seconds
+    finally:
+        for name in TIMED:
+            delattr(ops, name)
 
 
 class Bench:
@@ -97,12 +102,10 @@ class Bench:
 
     def shares(self, run: Callable[[], Rows], repeats: int) -> str:
         """Milliseconds of each operation in one step, the mean of several."""
-        timed = Timed(self.ops)  # type: ignore[arg-type]
-        self.loaded.model.ops = timed  # type: ignore[assignment]
-        for _ in range(repeats):
-            run()
-        self.loaded.model.ops = self.ops
-        return "  ".join(f"{name} {1000 * value / repeats:.2f}" for name, value in timed.seconds.items())
+        with timed(self.ops) as seconds:
+            for _ in range(repeats):
+                run()
+        return "  ".join(f"{name} {1000 * value / repeats:.2f}" for name, value in seconds.items())
 
 
 def best(run: Callable[[], object], repeats: int) -> float:

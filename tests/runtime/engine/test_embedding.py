@@ -16,7 +16,8 @@ TEXTS = ["the first text", "the first text goes on", "another", "the first text 
 
 def states(loaded, text):
     tokens = loaded.tokenizer.encode_prompt(text)
-    return loaded.model.hidden_states(all_hidden(loaded.model, tokens), np.arange(len(tokens), dtype=np.int32)).double()
+    rows = loaded.model.hidden_states(all_hidden(loaded.model, tokens), np.arange(len(tokens), dtype=np.int32))
+    return torch.as_tensor(rows).double()  # arrays on the CPU
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", None])
@@ -66,7 +67,7 @@ def test_scores_are_how_likely_yes_is(loaded, make):
     scores = engine.score("a query", documents, instruction="find it")
     for document, score in zip(documents, scores, strict=True):
         tokens = judge.tokens("a query", document, "find it")
-        logits = all_logits(loaded.model, tokens)[-1].double()
+        logits = torch.as_tensor(all_logits(loaded.model, tokens))[-1].double()
         yes, no = (loaded.tokenizer.encode_continuation(answer)[0] for answer in ANSWERS)
         expected = torch.softmax(logits[[yes, no]], -1)[0]
         assert abs(score.value - float(expected)) < 5e-3

@@ -191,6 +191,8 @@ class Code:
         self.module = module
         self.function = ir.Function(module, ir.FunctionType(returns, [I64] * num_arguments), name)
         self.function.attributes.add("nounwind")
+        # A vector that waits on the stack of a caller who aligns less lies across two cache lines.
+        self.function.attributes.alignstack = 64
         self.builder: Any = ir.IRBuilder(self.function.append_basic_block("entry"))
         self.arguments = [Value(self, argument) for argument in self.function.args]
 

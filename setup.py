@@ -42,13 +42,13 @@ def compile_into(target: Path) -> None:
         (folder / "stemma/__init__.py").touch()
         for path in SOURCES.glob("*.py"):
             shutil.copy(path, package)
-        (folder / "setup.py").write_text(SCRIPT.format(modules=known.MODULES), "utf-8")
+        (folder / "setup.py").write_text(SCRIPT.format(modules=known.MODULES), encoding="utf-8")
         subprocess.run([sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"], cwd=folder, check=True)
         target.mkdir(parents=True)
         for path in [*folder.glob(f"{known.LIBRARY}.*"), *package.glob("*")]:
             if path.suffix in (".so", ".pyd"):
                 shutil.copy(path, target)
-    (target / known.DIGEST).write_text(known.digest_of(SOURCES), "utf-8")
+    (target / known.DIGEST).write_text(known.digest_of(SOURCES), encoding="utf-8")
 
 
 class BuildCompiled(build_ext):

@@ -45,7 +45,12 @@ def _prefer_compiled(package: ModuleType | None) -> bool:
     """Let the package find its compiled modules first, if there are any for this Python and of these sources."""
     here = Path(__file__).parent
     library, digest = here / BUILT / (LIBRARY + EXTENSION_SUFFIXES[0]), here / BUILT / DIGEST
-    if package is None or not library.exists() or not digest.exists() or digest.read_text("utf-8") != digest_of(here):
+    if (
+        package is None
+        or not library.exists()
+        or not digest.exists()
+        or digest.read_text(encoding="utf-8") != digest_of(here)
+    ):
         return False
     spec = spec_from_file_location(LIBRARY, library)
     assert spec is not None

@@ -24,6 +24,6 @@ def physical_cores() -> int:
 def _core_of(cpu: int) -> str:
     """What names the core of a logical processor: all that share it, or itself where the system does not say."""
     try:
-        return (CORES / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text("utf-8")
+        return (CORES / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text(encoding="utf-8")
     except OSError:
         return str(cpu)

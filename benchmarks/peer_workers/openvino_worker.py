@@ -1,10 +1,12 @@
 """OpenVINO GenAI's continuous batching with prefix caching behind the workers' protocol. Arguments: the model's file,
-whose storage type OpenVINO keeps (Q8_0 is its int8); it computes in bfloat16."""
+whose storage type OpenVINO keeps (Q8_0 is its int8); it computes in bfloat16, or in float32 where oneDNN is held to
+instructions that have none: it would say that it can, and raise an error."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 from typing import Any
 
@@ -17,7 +19,8 @@ scheduler = genai.SchedulerConfig()
 scheduler.cache_size = 4
 scheduler.enable_prefix_caching = True
 scheduler.max_num_batched_tokens = 1024
-options = {"INFERENCE_NUM_THREADS": 2, "INFERENCE_PRECISION_HINT": "bf16"}
+precision = "f32" if os.environ.get("ONEDNN_MAX_CPU_ISA") else "bf16"
+options = {"INFERENCE_NUM_THREADS": 2, "INFERENCE_PRECISION_HINT": precision}
 pipeline = genai.ContinuousBatchingPipeline(sys.argv[1], scheduler, "CPU", options)
 tokenizer = pipeline.get_tokenizer()
 numbers = itertools.count()

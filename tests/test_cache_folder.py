@@ -15,7 +15,7 @@ import pytest
 from stemma import cache_folder as cache
 from stemma.cache_folder import cache_folder
 from stemma.fsm.vocabulary.disk_cache import DiskCache
-from stemma.kernels.cpu.machine import compile
+from stemma.machine_code import keep_code, read_code
 from stemma.runtime.model.pull import DEFAULT, default_model
 
 SCRIPT = """
@@ -121,18 +121,18 @@ def test_no_place_at_all_is_no_error(monkeypatch):
     store.save("a", {"x": np.arange(3)})
     assert store.load("a") is None
     assert store.names() == []
-    compile._write(cache_folder() / "kernels" / "a.o", b"code")
-    assert compile._read(cache_folder() / "kernels" / "a.o") is None
+    keep_code(cache_folder() / "kernels" / "a.o", b"code")
+    assert read_code(cache_folder() / "kernels" / "a.o") is None
 
 
 def test_damaged_machine_code_is_made_again(tmp_path):
     path = tmp_path / "a.o"
-    compile._write(path, b"code" * 100)
+    keep_code(path, b"code" * 100)
     whole = path.read_bytes()
-    assert compile._read(path) == b"code" * 100
+    assert read_code(path) == b"code" * 100
     for damaged in (b"", whole[:-1], whole[:40], whole[:50] + b"x" + whole[51:], b"x" + whole[1:]):
         path.write_bytes(damaged)
-        assert compile._read(path) is None
+        assert read_code(path) is None
     assert [other.name for other in tmp_path.iterdir() if other.name != "tmp"] == ["a.o"]
 
 

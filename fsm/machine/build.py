@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,8 +23,8 @@ from stemma.fsm.machine.entries import Entry, callable_at
 from stemma.fsm.machine.program import Kernel, Program
 from stemma.fsm.machine.reading import Reading, addresses
 from stemma.fsm.machine.values import Type
+from stemma.machine_code import keep_code, read_code
 
-DIGEST_BYTES = 32
 Signatures = Mapping[Kernel, Sequence[Type]]
 log = logging.getLogger(__name__)
 
@@ -52,12 +50,12 @@ def load(signatures: Signatures, kernels: frozenset[Kernel], folder: Path) -> di
     llvm.initialize_native_asmprinter()
     machine = Machine.here()
     path = folder / f"kernels-{_key(signatures, kernels, machine)}.o"
-    code = _read(path)
+    code = read_code(path)
     if code is None:
         started = time.perf_counter()
         code = compile_kernels(signatures, kernels, machine)
         log.info("compiled the automaton's kernels in %.1f s into %s", time.perf_counter() - started, path)
-        _write(path, code)
+        keep_code(path, code)
     return _functions(code, [kernel.__name__ for kernel in signatures], machine)
 
 
@@ -111,29 +109,3 @@ def _key(signatures: Signatures, kernels: frozenset[Kernel], machine: Machine) -
     versions = (llvm.llvm_version_info, sys.implementation.cache_tag, object.__basicsize__)
     digest.update(repr((described, machine, versions)).encode())
     return digest.hexdigest()[:24]
-
-
-def _read(path: Path) -> bytes | None:
-    """The machine code, if it is there as it was written: its digest, then itself."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    digest, code = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
-    return code if hashlib.sha256(code).digest() == digest else None
-
-
-def _write(path: Path, code: bytes) -> None:
-    """Whole or not at all, also when two processes start at once."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(code).digest() + code)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        log.warning("compiled kernels cannot be kept in %s, so each process compiles them: %s", path.parent, error)

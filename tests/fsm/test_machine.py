@@ -19,6 +19,7 @@ import pytest
 from stemma.fsm.errors import KernelsFailed
 from stemma.fsm.machine import build
 from stemma.fsm.machine.values import ANY_COLUMNS, BYTES, INTEGER, Array, type_of
+from stemma.machine_code import read_code
 
 Int64s = npt.NDArray[np.int64]
 LIMIT = 3
@@ -272,7 +273,7 @@ def test_one_object_serves_the_same_sources_wherever_they_lie(tmp_path: Path) ->
     for damaged in (b"", whole[:-1], whole[:40], whole[:50] + b"x" + whole[51:], b"x" + whole[1:]):
         kept.write_bytes(damaged)
         assert loaded(again, folder) == 2
-        assert build._read(kept) is not None
+        assert read_code(kept) is not None
 
 
 def test_where_nothing_can_be_kept_kernels_are_compiled_all_the_same(

@@ -9,9 +9,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import logging
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +18,11 @@ from llvmlite import ir
 
 from stemma.cache_folder import cache_folder
 from stemma.kernels.cpu.machine.target import Target
+from stemma.machine_code import keep_code, read_code
 
 Generate = Callable[[ir.Module], None]
-DIGEST_BYTES = 32
 SOURCES = Path(__file__).parents[1]
 """The back end's folder. Its sources, wherever they stand in it, are part of an object's key."""
-log = logging.getLogger(__name__)
 
 
 class Library:
@@ -60,14 +56,14 @@ def load(name: str, generate: Generate, target: Target, parameters: Sequence[obj
     llvm.initialize_native_asmprinter()
     machine = _machine(target)
     path = cache_dir / f"{name}-{_key(target, parameters)}.o"
-    data = _read(path)
+    data = read_code(path)
     if data is None:
         module = ir.Module(name)
         module.triple = target.triple
         module.data_layout = str(machine.target_data)
         generate(module)
         data = emit(module, target, machine)
-        _write(path, data)
+        keep_code(path, data)
     empty = llvm.parse_assembly(f'target triple = "{target.triple}"\n')
     engine = llvm.create_mcjit_compiler(empty, machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(data))
@@ -119,34 +115,3 @@ def _digest_of(sources: tuple[tuple[str, int, int], ...]) -> bytes:
     for name, _, _ in sources:
         digest.update(Path(name).read_bytes())
     return digest.digest()
-
-
-def _read(path: Path) -> bytes | None:
-    """The machine code, if it is there as it was written: its digest, then itself."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    digest, code = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
-    return code if hashlib.sha256(code).digest() == digest else None
-
-
-def _write(path: Path, code: bytes) -> None:
-    """Whole or not at all, also when two processes start at once."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(code).digest() + code)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        _warn(path.parent, str(error))
-
-
-@functools.cache
-def _warn(folder: Path, reason: str) -> None:
-    log.warning("compiled kernels cannot be kept in %s, so they are compiled at each start: %s", folder, reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -82,6 +83,22 @@ def test_every_kernel_compiles_for_neon(machine: str, cpu: str, triple: str) -> 
     for instruction in ("sdot", "tbl", "fmla"):
         assert any(instruction in text for text in texts)
     assert not any("fmaf" in text for text in texts)  # a call for each lane
+
+
+@pytest.mark.parametrize("name", ["avx2", "avx512-vnni"])
+def test_vectors_wait_on_the_stack_within_cache_lines(name: str) -> None:
+    """Also in functions whose caller aligns the stack to 16 bytes, as other libraries and threads do."""
+    chosen = target.choose("x86_64", flags(*target.X86_FLAGS[name]), "any", LINUX)
+    slices = [partial(linear.add_product, target=chosen, kind=kind) for kind in ("q4", "q6x16")]
+    parts = [activations.add_prepare, gates.add_gate, *slices], attention_parts(chosen)
+    functions = [
+        function
+        for of_module in parts
+        for function in re.split(r"(?m)^(?=[A-Za-z_]\w*:)", compile.assembly(module_of(LINUX, [*of_module]), chosen))
+        if re.search(r"\(%rsp.*%[yz]mm|%[yz]mm\d+, [-\w]*\(%rsp", function)
+    ]
+    assert functions
+    assert [function.partition(":")[0] for function in functions if "andq\t$-64, %rsp" not in function] == []
 
 
 def module_of(triple: str, parts: list[Callable[[ir.Module], object]]) -> ir.Module:

@@ -11,6 +11,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from stemma.commands.cache import cache_commands
+from stemma.commands.given import Adapters, Json, Loras, MaxTokens, Model, Seed, Temperature, make_engine
+from stemma.commands.planning import plan
+from stemma.commands.schema import schema_commands
 from stemma.runtime.core.config import EngineConfig
 from stemma.runtime.errors import IncompleteOutput, InvalidRequest, StemmaError, ToolLimit
 from stemma.server.config import ServerConfig
@@ -23,33 +27,9 @@ app = typer.Typer(
     help="A radix-tree prefix-caching runtime for language models.",
     pretty_exceptions_enable=False,
 )
-schema_commands = typer.Typer(no_args_is_help=True, help="Schemas as the runtime sees them.")
 app.add_typer(schema_commands, name="schema")
-cache_commands = typer.Typer(no_args_is_help=True, help="The prefix cache of a running server.")
 app.add_typer(cache_commands, name="cache")
-
-Model = Annotated[
-    str | None, typer.Option(help="A .gguf file, a Hugging Face folder or hub id; SmolLM2-135M if left out.")
-]
-Adapters = Annotated[
-    list[str] | None,
-    typer.Option("--adapter", help="A LoRA to merge: a PEFT folder, .gguf file or hub id; may be given several times."),
-]
-Loras = Annotated[
-    list[str] | None,
-    typer.Option("--lora", help="NAME=SOURCE of a LoRA that requests name as their model; may be given several times."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-MaxTokens = Annotated[int, typer.Option(help="The most tokens to generate.")]
-Temperature = Annotated[
-    float | None, typer.Option(help="0 is greedy; left out, what the model's files recommend, else greedy.")
-]
-Seed = Annotated[int | None, typer.Option(help="The same seed gives the same tokens.")]
-Url = Annotated[str, typer.Option(help="Where the server is.")]
-Key = Annotated[str | None, typer.Option(help="An API key, if the server wants one.")]
-Salt = Annotated[str | None, typer.Option(help="The cache_salt of the requests in question.")]
-SavedAs = Annotated[str, typer.Argument(help="What the saved cache is called.")]
-HERE = "http://127.0.0.1:8000"
+app.command("plan")(plan)
 
 
 def _from_file(context: typer.Context, path: Path | None) -> ServeFile:
@@ -89,7 +69,7 @@ def generate(
     **options: Any,
 ) -> None:
     """Complete a prompt; the text is streamed, the figures follow on standard error."""
-    with _engine(model, adapters, options) as llm:
+    with make_engine(model, adapters, options) as llm:
         generation = llm.submit(prompt, max_tokens=max_tokens, seed=seed, **_asked(temperature=temperature))
         if not as_json:
             for delta in generation:
@@ -126,7 +106,10 @@ def chat(
     if (asked.tools or asked.mcp) is not None and not (asked.yes or sys.stdin.isatty()):
         raise InvalidRequest("nobody can be asked whether to make calls: give --yes, or run it in a terminal", "tools")
     approve = Approval(console, asked.yes)
-    with offered(asked.tools, asked.mcp) as tools, _engine(model, adapters, fields_of(EngineConfig, options)) as llm:
+    with (
+        offered(asked.tools, asked.mcp) as tools,
+        make_engine(model, adapters, fields_of(EngineConfig, options)) as llm,
+    ):
         session = Chat(
             llm, system, tools=tools, max_rounds=asked.max_rounds, approve=approve, max_tokens=max_tokens,
             **_asked(temperature=temperature),
@@ -146,7 +129,7 @@ def demo(model: Model = None, adapters: Adapters = None, as_json: Json = False, 
     """A batch over a shared prefix, a chat, samples: with the cache and without it; then the tree it leaves."""
     from stemma.terminal import demo as show
 
-    with _engine(model, adapters, options) as llm:
+    with make_engine(model, adapters, options) as llm:
         cached, plain = show.run(llm, Console(stderr=True))
         if as_json:
             print(json.dumps(show.report(cached, plain, llm)))
@@ -184,114 +167,12 @@ def serve(
     keys = parse_api_keys(api_key or [], api_keys_file) + (() if api_key else file.api_keys)
     shared = read_shared_prompts(shared_prompts) if shared_prompts is not None else file.shared_prompts
     served_as = ServerConfig(**fields_of(ServerConfig, options), api_keys=keys, shared_prompts=shared)
-    with _engine(model, adapters, fields_of(EngineConfig, options), _by_name(loras or [])) as engine:
+    with make_engine(model, adapters, fields_of(EngineConfig, options), _by_name(loras or [])) as engine:
         name, scheme = served_as.model_name or engine.loaded.name, "https" if served_as.ssl_certfile else "http"
         Console(stderr=True).print(
             f"{escape(name)} at {scheme}://{served_as.host}:{served_as.port}/v1, the live cache at /tree; Ctrl-C stops"
         )
         serve(engine, served_as)
-
-
-@cache_commands.command("tree")
-def cache_tree(url: Url = HERE, key: Key = None, as_json: Json = False) -> None:
-    """The radix tree: what is cached, how often it was hit, who holds it."""
-    from stemma.terminal.remote import ask
-    from stemma.terminal.tree import draw, of_report
-
-    report = ask(url, "/cache/tree", key)
-    if as_json:
-        print(json.dumps(report))
-    else:
-        Console().print(draw(of_report(report)))
-
-
-@cache_commands.command("explain")
-def cache_explain(
-    prompt: str, url: Url = HERE, key: Key = None, cache_salt: Salt = None, as_json: Json = False
-) -> None:
-    """How much of a prompt is cached, where the cache stops matching it, and why."""
-    from stemma.terminal.remote import ask, show_explanation
-
-    said = ask(url, "/cache/explain", key, _prefix(prompt, cache_salt))
-    if as_json:
-        print(json.dumps(said))
-    else:
-        Console().print(show_explanation(said))
-
-
-@cache_commands.command("warm")
-def cache_warm(prompt: str, url: Url = HERE, key: Key = None, cache_salt: Salt = None) -> None:
-    """Have a prompt's KV computed now, so that the next request finds it."""
-    from stemma.terminal.remote import ask
-
-    print(json.dumps(ask(url, "/cache/warm", key, _prefix(prompt, cache_salt))))
-
-
-@cache_commands.command("pin")
-def cache_pin(
-    prompt: str,
-    ttl: Annotated[float, typer.Option(help="Seconds until the pin lets go.")] = 300.0,
-    url: Url = HERE,
-    key: Key = None,
-    cache_salt: Salt = None,
-) -> None:
-    """Have a prompt's KV computed and kept for a while, whatever else comes."""
-    from stemma.terminal.remote import ask
-
-    print(json.dumps(ask(url, "/cache/pin", key, {**_prefix(prompt, cache_salt), "ttl": ttl})))
-
-
-@cache_commands.command("save")
-def cache_save(name: SavedAs = "cache", url: Url = HERE, key: Key = None) -> None:
-    """Have a server write its cache, with the KV, to a file in its --cache-folder."""
-    from stemma.terminal.remote import ask
-
-    print(json.dumps(ask(url, "/cache/save", key, {"name": name})))
-
-
-@cache_commands.command("load")
-def cache_load(name: SavedAs = "cache", url: Url = HERE, key: Key = None) -> None:
-    """Have a server put a saved cache back into its free blocks."""
-    from stemma.terminal.remote import ask
-
-    print(json.dumps(ask(url, "/cache/load", key, {"name": name})))
-
-
-@schema_commands.command("lint")
-def schema_lint(
-    schema: Annotated[str, typer.Argument(help="A JSON file with a schema, or module:Type.")],
-    model: Annotated[str | None, typer.Option(help="Whose vocabulary to use; SmolLM2-135M if left out.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Keyword by keyword: enforced, refused or an annotation; warnings; states, compile time, forced tokens."""
-    from stemma.fsm.languages.lint import lint
-    from stemma.terminal import schema as look
-
-    spec = look.read_schema(schema)
-    report = lint(spec)
-    costs = look.measure(spec, look.vocabulary_of(model)) if report.is_supported else None
-    if as_json:
-        print(json.dumps(look.as_json(report, costs)))
-    else:
-        Console().print(look.show(report, costs))
-    if not report.is_supported:
-        raise typer.Exit(1)
-
-
-@schema_commands.command("draw")
-def schema_draw(
-    schema: Annotated[str, typer.Argument(help="A JSON file with a schema, or module:Type.")],
-    out: Annotated[Path, typer.Option(help="The SVG file to write.")],
-    plain: Annotated[bool, typer.Option("--plain", help="Byte by byte, before chains become jump edges.")] = False,
-    max_nodes: Annotated[int, typer.Option(help="Draw no more states than these.")] = 60,
-) -> None:
-    """Draw a schema's automaton as SVG: compressed, or byte by byte."""
-    from stemma.fsm.automaton.draw import draw_automaton
-    from stemma.terminal.schema import read_schema
-
-    grammar = read_schema(schema).grammar()
-    out.write_text(draw_automaton(grammar, compressed=not plain, max_nodes=max_nodes), encoding="utf-8")
-    print(out)
 
 
 def main() -> None:
@@ -301,16 +182,6 @@ def main() -> None:
     except StemmaError as error:
         Console(stderr=True).print(f"[bold red]{type(error).__name__}[/bold red]: {escape(str(error))}")
         sys.exit(1)
-
-
-def _engine(
-    model: str | None, adapters: list[str] | None, options: dict[str, Any], loras: dict[str, str] | None = None
-) -> Any:
-    from stemma.runtime.engine import Engine
-    from stemma.terminal.progress import progress
-
-    with progress() as report:
-        return Engine(model, adapters=adapters or (), loras=loras or {}, progress=report, **options)
 
 
 def _by_name(given: list[str]) -> dict[str, str]:
@@ -348,10 +219,6 @@ def _tell(reply: Any, as_json: bool, console: Console, approve: Any, model: str)
 def _asked(**options: Any) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _prefix(prompt: str, cache_salt: str | None) -> dict[str, str]:
-    return {"prompt": prompt} | ({} if cache_salt is None else {"cache_salt": cache_salt})
 
 
 def _read_line(console: Console) -> str:

@@ -18,6 +18,9 @@ from stemma.runtime.model import MarkNeeds, ModelConfig
 LEAST_SLOTS = 4
 """A running sequence reads one slot and writes another, and something has to be kept."""
 
+MARKS_OF_A_SEQUENCE = 4
+"""That run: where it reads, where it writes, and two to go on from."""
+
 MOST_TOKENS = 1 << 24
 """Of text whose KV takes no memory, because no layer of the model is full."""
 
@@ -73,6 +76,40 @@ class Room(NamedTuple):
     marks: MarkRoom | None
 
 
+class Sizes(NamedTuple):
+    """Bytes: of a block of full layers, of a window block, of a slot of states. window_blocks: of one mark."""
+
+    block_bytes: int
+    window_block_bytes: int
+    window_blocks: int
+    state_bytes: int
+
+    @property
+    def mark_bytes(self) -> int:
+        """Of one mark."""
+        return self.window_blocks * self.window_block_bytes + self.state_bytes
+
+    def pool_bytes(self, room: Room) -> int:
+        """Of all pools."""
+        full = room.shape.full.num_blocks * self.block_bytes
+        if room.marks is None:
+            return full
+        return full + room.marks.num_window_blocks * self.window_block_bytes + room.marks.num_slots * self.state_bytes
+
+
+def sizes_of(config: EngineConfig, model: ModelConfig, ops: Ops) -> Sizes:
+    """As the back end lays them out."""
+    size, needs = config.block_size, model.marks
+    one = make_memory(ops, Room(model.memory_shape(1, size, num_window_blocks=1, num_slots=1), None))
+    window_blocks = 0 if needs is None or needs.window is None else -(-(needs.window - 1) // size) + 1
+    return Sizes(
+        one.full.num_bytes,
+        0 if one.window is None else one.window.num_bytes,
+        window_blocks,
+        0 if one.states is None else one.states.num_bytes,
+    )
+
+
 def room_of(config: EngineConfig, model: ModelConfig, ops: Ops) -> Room:
     """As many tokens as asked for, or what the memory holds up to `max_running` full contexts; and marks in their share
     of the memory, all of it where full layers keep nothing, but no more than there are blocks.
@@ -81,15 +118,15 @@ def room_of(config: EngineConfig, model: ModelConfig, ops: Ops) -> Room:
     """
     size, needs = config.block_size, model.marks
     budget = memory_for_kv(ops) if config.memory is None else config.memory
-    one = make_memory(ops, Room(model.memory_shape(1, size, num_window_blocks=1, num_slots=1), None))
-    for_marks = 0 if needs is None else _bytes_for_marks(config, needs, one, budget)
-    num_blocks = _num_blocks(config, model, one.full.num_bytes, budget - for_marks)
+    sizes = sizes_of(config, model, ops)
+    for_marks = 0 if needs is None else _bytes_for_marks(config, sizes, budget)
+    num_blocks = _num_blocks(config, model, sizes.block_bytes, budget - for_marks)
     if num_blocks < 1:
         param = "kv_tokens" if config.kv_tokens is not None else "memory"
         raise InvalidRequest(f"the KV pool has no room for a block of {size} tokens", param)
     if needs is None:
         return Room(model.memory_shape(num_blocks, size), None)
-    marks = _mark_room(config, needs, one, for_marks, num_blocks)
+    marks = _mark_room(config, needs, sizes, for_marks, num_blocks)
     shape = model.memory_shape(
         num_blocks, size, num_window_blocks=marks.num_window_blocks, num_slots=marks.num_slots
     )  # fmt: skip
@@ -104,33 +141,22 @@ def _num_blocks(config: EngineConfig, model: ModelConfig, block_bytes: int, budg
     return max(asked, min(budget // block_bytes, longest) if block_bytes else longest)
 
 
-def _window_blocks(needs: MarkNeeds, block_size: int) -> int:
-    """Of one mark."""
-    return 0 if needs.window is None else -(-(needs.window - 1) // block_size) + 1
-
-
-def _bytes_for_marks(config: EngineConfig, needs: MarkNeeds, one: Memory, budget: int) -> int:
+def _bytes_for_marks(config: EngineConfig, sizes: Sizes, budget: int) -> int:
     """Their share, or less where that would be more marks than there are blocks: full layers have the rest."""
-    if not one.full.num_bytes:
+    if not sizes.block_bytes:
         return budget
-    of_windows = 0 if one.window is None else _window_blocks(needs, config.block_size) * one.window.num_bytes
-    mark_bytes = of_windows + (0 if one.states is None else one.states.num_bytes)
-    of_running = 4 * config.max_running * mark_bytes
-    num_blocks = max(0, budget - of_running) // (one.full.num_bytes + mark_bytes)
-    return min(int(budget * config.mark_share), of_running + num_blocks * mark_bytes)
+    of_running = MARKS_OF_A_SEQUENCE * config.max_running * sizes.mark_bytes
+    num_blocks = max(0, budget - of_running) // (sizes.block_bytes + sizes.mark_bytes)
+    return min(int(budget * config.mark_share), of_running + num_blocks * sizes.mark_bytes)
 
 
-def _mark_room(config: EngineConfig, needs: MarkNeeds, one: Memory, budget: int, num_blocks: int) -> MarkRoom:
+def _mark_room(config: EngineConfig, needs: MarkNeeds, sizes: Sizes, budget: int, num_blocks: int) -> MarkRoom:
     """Slots and window blocks for equally many marks; those of running sequences are among them."""
-    size = config.block_size
-    window_blocks = _window_blocks(needs, size)
-    window_bytes = 0 if one.window is None else window_blocks * one.window.num_bytes
-    state_bytes = 0 if one.states is None else one.states.num_bytes
-    most = num_blocks + 4 * config.max_running
-    num_marks = min(budget // (window_bytes + state_bytes), most)
+    size, window_blocks, state_bytes = config.block_size, sizes.window_blocks, sizes.state_bytes
+    num_marks = min(budget // sizes.mark_bytes, num_blocks + MARKS_OF_A_SEQUENCE * config.max_running)
     step = -(-config.max_chunk // size) + 1  # window blocks that one step of one sequence takes
-    if num_marks * window_blocks < window_blocks + step and one.window is not None:
-        least = (window_blocks + step) * one.window.num_bytes + LEAST_SLOTS * state_bytes
+    if num_marks * window_blocks < window_blocks + step and sizes.window_block_bytes:
+        least = (window_blocks + step) * sizes.window_block_bytes + LEAST_SLOTS * state_bytes
         raise InvalidRequest(
             f"windows need {least:,} bytes for one sequence, and have {budget:,}: raise memory or mark_share, or lower "
             "max_chunk", "memory",
@@ -146,6 +172,10 @@ def _mark_room(config: EngineConfig, needs: MarkNeeds, one: Memory, budget: int,
 def memory_for_kv(ops: Ops) -> int:
     """Bytes: most of what is free on a GPU, whose weights lie there already; an eighth of a host's memory."""
     free = ops.free_memory()
-    if free is not None:
-        return int(free * 0.85)
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
+    return machine_memory(ops) // 8 if free is None else int(free * 0.85)
+
+
+def machine_memory(ops: Ops) -> int:
+    """Bytes: what is free on a GPU, all of a host's memory."""
+    free = ops.free_memory()
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if free is None else free

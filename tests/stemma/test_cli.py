@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import sys
 
 import pytest
 from typer.main import get_command
@@ -14,13 +15,16 @@ from stemma import cli
 from stemma.runtime.engine import Engine, EngineConfig
 from stemma.runtime.engine.grammars import make_vocabulary
 from stemma.runtime.errors import InvalidRequest, StemmaError
+from stemma.runtime.model.checkpoint import Checkpoint
+from stemma.runtime.model.config import GenerationDefaults
+from stemma.runtime.model.tiny import byte_tokenizer, tiny_config, tiny_tensors
 from stemma.server import ServerConfig
 
 
 @pytest.fixture(autouse=True)
 def _tiny_default(monkeypatch, tiny_loaded):
     """Commands without --model get a tiny model instead of the default one."""
-    monkeypatch.setattr(cli, "_engine", lambda *_, **__: Engine.of(tiny_loaded, kv_tokens=8192))
+    monkeypatch.setattr(cli, "make_engine", lambda *_, **__: Engine.of(tiny_loaded, kv_tokens=8192))
 
 
 def invoke(*arguments: str, text: str = "") -> str:
@@ -129,7 +133,7 @@ def test_options_reach_the_engine(monkeypatch, tiny_loaded):
         given.append(adapters)
         return Engine.of(tiny_loaded, kv_tokens=8192)
 
-    monkeypatch.setattr(cli, "_engine", engine)
+    monkeypatch.setattr(cli, "make_engine", engine)
     arguments = ["generate", "hi", "--max-tokens", "2", "--policy", "lru", "--device", "cpu", "--no-prefix-cache"]
     assert CliRunner().invoke(cli.app, arguments).exit_code == 0
     assert EngineConfig(**taken) == EngineConfig(policy="lru", device="cpu", prefix_cache=False)
@@ -143,3 +147,16 @@ def test_adapters_of_a_server_have_names():
     for wrong in (["sql"], ["sql="], ["a=b", "a=c"]):
         with pytest.raises(InvalidRequest, match="NAME=SOURCE"):
             cli._by_name(wrong)
+
+
+def test_plan_tells_memory_and_roofline_of_a_model_that_is_not_loaded(monkeypatch):
+    config = tiny_config("llama")
+    checkpoint = Checkpoint(config, tiny_tensors(config, 0), byte_tokenizer(), GenerationDefaults((256,)))
+    monkeypatch.setattr(sys.modules["stemma.runtime.model.load"], "read_checkpoint", lambda *_: checkpoint)
+    asked = ("plan", "--model", "tiny", "--machine-bandwidth", "30", "--machine-compute", "600")
+    said = json.loads(invoke(*asked, "--context", "256", "--concurrency", "2", "--json"))
+    assert said["needed"] == 2 * 256 * said["kv_bytes"]
+    assert said["rates"] == {"read": 30e9, "operations": 600e9}
+    assert said["fits"] is True
+    assert said["decode_one"]["by"] == "bandwidth"
+    assert "Does not fit" in invoke(*asked, "--machine-memory", "0.001")

@@ -29,7 +29,7 @@ def find(on: bool) -> str:
 
 
 def test_chat_takes_tools_of_a_file(tmp_path, monkeypatch, tiny_loaded):
-    monkeypatch.setattr(cli, "_engine", lambda model, adapters, options: Engine.of(tiny_loaded, kv_tokens=8192))
+    monkeypatch.setattr(cli, "make_engine", lambda model, adapters, options: Engine.of(tiny_loaded, kv_tokens=8192))
     path = tmp_path / "tools.py"
     path.write_text(TOOLS)
     arguments = ["chat", "--tools", str(path), "--yes", "--max-tokens", "4", "--json"]

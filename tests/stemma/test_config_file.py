@@ -49,7 +49,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tiny_loaded: Any) -> list[Any]:
         told.extend(given)
         return Engine.of(tiny_loaded, kv_tokens=256)
 
-    monkeypatch.setattr(cli, "_engine", engine)
+    monkeypatch.setattr(cli, "make_engine", engine)
     monkeypatch.setattr("stemma.server.run.serve", lambda engine, config: told.append(config))
     return told
 

@@ -1,0 +1,156 @@
+"""What a model needs of a machine and what the machine makes of it, reckoned from sizes: KV, what fits, what bounds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+from stemma.kernels.ops import Ops
+from stemma.runtime.core.config import EngineConfig
+from stemma.runtime.engine.resources import (
+    MARKS_OF_A_SEQUENCE,
+    Sizes,
+    context_of,
+    machine_memory,
+    room_of,
+    sizes_of,
+)
+from stemma.runtime.errors import InvalidRequest
+from stemma.runtime.model.checkpoint import Checkpoint
+from stemma.runtime.planning.rates import Rates
+from stemma.runtime.planning.work import Work, kv_formula, work_of
+
+USABLE = 0.9
+"""Of a machine's memory: the rest is for the process itself and the system."""
+
+
+class Bound(NamedTuple):
+    """One phase on the roofline. seconds: the longer of the two. by: what takes longer."""
+
+    seconds: float
+    read_seconds: float
+    operation_seconds: float
+
+    @property
+    def by(self) -> Literal["bandwidth", "compute"]:
+        return "bandwidth" if self.read_seconds >= self.operation_seconds else "compute"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Of a model on a machine, for so many sequences of so many tokens. Bytes, tokens, seconds.
+
+    kv_bytes: of a token in the layers that see everything. formula: how they come about.
+    mark_bytes: of what layers with windows or states keep to go on from one position; 0 without such layers.
+    needed: of the KV of all those sequences, marks included. pool: what the options give to it.
+    pool_tokens: of KV that the pool holds. usable: of the machine's memory, weights included.
+    most_sequences: of that context that fit beside the weights; longest: the context that so many could have.
+    decode, decode_one: a step in which all, or one, take a token at the end of the context. prefill: a cold prompt.
+    balance: rows of a step that take as long to multiply as weights take to be read.
+    """
+
+    model: str
+    parameters: int
+    weight_bytes: int
+    context: int
+    concurrency: int
+    kv_bytes: float
+    formula: str
+    mark_bytes: int
+    needed: int
+    pool: int
+    pool_tokens: int
+    usable: int
+    most_sequences: int
+    longest: int
+    rates: Rates
+    decode: Bound
+    decode_one: Bound
+    prefill: Bound
+    balance: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether the machine has the memory."""
+        return self.weight_bytes + self.needed <= self.usable
+
+    @property
+    def fits_pool(self) -> bool:
+        """Whether the pool that the options give is enough."""
+        return self.needed <= self.pool
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        bounds = {name: getattr(self, name) for name in ("decode", "decode_one", "prefill")}
+        return (
+            asdict(self)
+            | {"rates": self.rates._asdict(), "fits": self.fits, "fits_pool": self.fits_pool}
+            | {name: bound._asdict() | {"by": bound.by} for name, bound in bounds.items()}
+        )
+
+
+def make_plan(
+    checkpoint: Checkpoint, ops: Ops, config: EngineConfig, rates: Rates, *, context: int, concurrency: int,
+    memory: int | None = None,
+) -> Plan:  # fmt: skip
+    """Reckon. memory: bytes of another machine than this one. Raises InvalidRequest for what no pool can hold."""
+    model = checkpoint.config
+    if not 1 <= context <= context_of(config, model):
+        raise InvalidRequest(f"context must be between 1 and the model's {context_of(config, model)}", "context")
+    if concurrency < 1:
+        raise InvalidRequest("concurrency must be at least 1", "concurrency")
+    sizes, work = sizes_of(config, model, ops), work_of(checkpoint)
+    room = room_of(config, model, ops)
+    marks = MARKS_OF_A_SEQUENCE * sizes.mark_bytes
+    one = -(-context // config.block_size) * sizes.block_bytes + marks
+    usable = int(USABLE * (machine_memory(ops) if memory is None else memory))
+    left = max(0, usable - work.weight_bytes)
+    most_blocks = max(0, left // concurrency - marks) // max(1, sizes.block_bytes)
+    return Plan(
+        model=model.name,
+        parameters=work.parameters,
+        weight_bytes=work.weight_bytes,
+        context=context,
+        concurrency=concurrency,
+        kv_bytes=sizes.block_bytes / config.block_size,
+        formula=kv_formula(model, sizes.block_bytes / config.block_size),
+        mark_bytes=sizes.mark_bytes,
+        needed=concurrency * one,
+        pool=sizes.pool_bytes(room),
+        pool_tokens=room.shape.full.num_blocks * config.block_size,
+        usable=usable,
+        most_sequences=left // one,
+        longest=min(most_blocks * config.block_size, model.context_length),
+        rates=rates,
+        decode=_decode(work, rates, sizes, config, context, concurrency),
+        decode_one=_decode(work, rates, sizes, config, context, 1),
+        prefill=_prefill(work, rates, config, context),
+        balance=_balance(work, rates),
+    )
+
+
+def _decode(work: Work, rates: Rates, sizes: Sizes, config: EngineConfig, context: int, num_rows: int) -> Bound:
+    """A step in which so many sequences each take a token behind a context."""
+    kv = context * sizes.block_bytes / config.block_size + sizes.window_blocks * sizes.window_block_bytes
+    read = work.bytes_of_rows(num_rows) + num_rows * (kv + 2 * sizes.state_bytes)
+    operations = num_rows * work.operations(context - 1, context)
+    return _bound(read, operations, rates)
+
+
+def _prefill(work: Work, rates: Rates, config: EngineConfig, context: int) -> Bound:
+    """A prompt of so many tokens, alone and cold: each chunk of it reads the weights."""
+    chunks = [min(config.max_chunk, context - start) for start in range(0, context, config.max_chunk)]
+    return _bound(sum(work.bytes_of_rows(chunk) for chunk in chunks), work.operations(0, context), rates)
+
+
+def _bound(read: float, operations: float, rates: Rates) -> Bound:
+    of_reading, of_operations = read / rates.read, operations / rates.operations
+    return Bound(max(of_reading, of_operations), of_reading, of_operations)
+
+
+def _balance(work: Work, rates: Rates) -> float:
+    """Rows of a step that are multiplied in the time in which the weights are read."""
+    rows = work.row_bytes / rates.read * rates.operations / work.row_operations
+    for _ in range(20):  # more rows read more experts
+        rows = work.bytes_of_rows(max(1, round(rows))) / rates.read * rates.operations / work.row_operations
+    return rows

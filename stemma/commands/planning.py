@@ -1,0 +1,64 @@
+"""`stemma plan`: what a model needs of a machine, before it is loaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from stemma.commands.given import Json, Model
+from stemma.runtime.core.config import EngineConfig
+from stemma.terminal.options import fields_of, takes
+
+GIB = 1 << 30
+
+
+@takes(EngineConfig)
+def plan(
+    model: Model = None,
+    context: Annotated[
+        int | None, typer.Option(help="Tokens of prompt and completion of each sequence; the model's if left out.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(help="Sequences side by side.")] = 8,
+    machine_memory: Annotated[
+        float | None, typer.Option(help="GiB of the machine that is planned for; this one's if left out.")
+    ] = None,
+    machine_bandwidth: Annotated[
+        float | None, typer.Option(help="GB/s at which it reads weights; measured here if left out.")
+    ] = None,
+    machine_compute: Annotated[
+        float | None, typer.Option(help="Billions of operations a second of its products; measured here if left out.")
+    ] = None,
+    as_json: Json = False,
+    **options: Any,
+) -> None:
+    """KV bytes a token, what fits this machine, and what bounds prefill and decode: before anything is loaded."""
+    from stemma.runtime.engine.resources import context_of, make_ops
+    from stemma.runtime.model.files.naming import name_of
+    from stemma.runtime.model.load import read_checkpoint
+    from stemma.runtime.model.pull import default_model
+    from stemma.runtime.planning import given_rates, make_plan
+    from stemma.terminal.plan import show
+    from stemma.terminal.progress import progress
+
+    config = EngineConfig(**fields_of(EngineConfig, options))
+    ops = make_ops(config)
+    with progress() as report:
+        source = model or default_model(report)
+        checkpoint = read_checkpoint(source, config.context_length)
+    rates = given_rates(ops, checkpoint, _per_second(machine_bandwidth), _per_second(machine_compute))
+    asked = context_of(config, checkpoint.config) if context is None else context
+    memory = None if machine_memory is None else int(machine_memory * GIB)
+    made = make_plan(checkpoint, ops, config, rates, context=asked, concurrency=concurrency, memory=memory)
+    made = replace(made, model=name_of(source))
+    if as_json:
+        print(json.dumps(made.as_json()))
+    else:
+        Console().print(show(made))
+
+
+def _per_second(billions: float | None) -> float | None:
+    return None if billions is None else billions * 1e9

@@ -1,0 +1,88 @@
+"""`stemma plan` for people: three tables, and one line of what to do."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.table import Table
+
+from stemma.runtime.planning import Bound, Plan
+
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+def show(plan: Plan) -> Group:
+    """KV and memory, the roofline, and the verdict."""
+    return Group(
+        f"[bold]{plan.model}[/]: {plan.parameters / 1e6:,.0f}M parameters, {as_bytes(plan.weight_bytes)} as stored",
+        "",
+        _memory(plan),
+        "",
+        _roofline(plan),
+        "",
+        *_verdict(plan),
+    )
+
+
+def _memory(plan: Plan) -> Table:
+    table = Table("memory", "", "", box=None)
+    table.add_row("KV of a token", as_bytes(plan.kv_bytes), plan.formula)
+    if plan.mark_bytes:
+        table.add_row("of a mark", as_bytes(plan.mark_bytes), "windows and states, to go on from one position")
+    asked = f"{plan.concurrency} x {plan.context:,} tokens, nothing shared"
+    table.add_row("KV of these sequences", as_bytes(plan.needed), asked)
+    table.add_row("the pool by these options", as_bytes(plan.pool), f"{plan.pool_tokens:,} tokens")
+    table.add_row("usable memory", as_bytes(plan.usable), "weights and KV together")
+    table.add_row("fit beside the weights", f"{plan.most_sequences:,}", f"sequences of {plan.context:,} tokens")
+    table.add_row("", f"{plan.longest:,}", f"tokens of context for {plan.concurrency} sequences")
+    return table
+
+
+def _roofline(plan: Plan) -> Table:
+    title = f"at {plan.rates.read / 1e9:,.1f} GB/s of weights and {plan.rates.operations / 1e9:,.0f} GOP/s"
+    table = Table("roofline", "at best", "bound by", title, box=None)
+    for name, bound, tokens in (
+        ("decode, one", plan.decode_one, 1),
+        (f"decode, {plan.concurrency} together", plan.decode, plan.concurrency),
+        (f"prefill of {plan.context:,}", plan.prefill, plan.context),
+    ):
+        table.add_row(name, f"{tokens / bound.seconds:,.0f} tokens/s", bound.by, _times(bound))
+    table.add_row(
+        "balance", f"{plan.balance:,.0f} rows", "", "of a step, below which reading the weights is what takes time"
+    )
+    return table
+
+
+def _times(bound: Bound) -> str:
+    return f"reads {_duration(bound.read_seconds)}, multiplies {_duration(bound.operation_seconds)}"
+
+
+def _verdict(plan: Plan) -> list[str]:
+    if not plan.fits:
+        return [
+            f"[red]Does not fit[/]: {as_bytes(plan.weight_bytes + plan.needed)} are needed. Ask for at most "
+            f"{plan.most_sequences:,} sequences of this context, or {plan.longest:,} tokens of context."
+        ]
+    if not plan.fits_pool:
+        return [
+            f"[yellow]Fits the machine, not the pool[/]: give --memory {plan.needed:,}. A smaller pool works too: "
+            "sequences wait or are preempted, and shared prefixes are stored once."
+        ]
+    return ["[green]Fits[/]: what the pool has beyond this keeps prefixes for later requests."]
+
+
+def as_bytes(number: float) -> str:
+    """Such as 22.5 KiB."""
+    unit = 0
+    while number >= 1024 and unit < len(UNITS) - 1:
+        number, unit = number / 1024, unit + 1
+    return f"{number:,.0f} {UNITS[unit]}" if unit == 0 or number >= 100 else f"{number:,.1f} {UNITS[unit]}"
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:,.1f} s"
+        if seconds >= 1
+        else f"{seconds * 1000:,.2g} ms"
+        if seconds < 0.01
+        else f"{seconds * 1000:,.0f} ms"
+    )

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from stemma.commands.cache import cache_commands
 from stemma.commands.given import Adapters, Json, Loras, MaxTokens, Model, Seed, Temperature, make_engine
+from stemma.commands.load import bench
 from stemma.commands.planning import plan
 from stemma.commands.schema import schema_commands
 from stemma.runtime.core.config import EngineConfig
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.add_typer(schema_commands, name="schema")
 app.add_typer(cache_commands, name="cache")
 app.command("plan")(plan)
+app.command("bench")(bench)
 
 
 def _from_file(context: typer.Context, path: Path | None) -> ServeFile:

@@ -75,3 +75,18 @@ def test_no_server_says_how_to_start_one():
     result = CliRunner().invoke(cli.app, ["cache", "tree", "--url", "http://127.0.0.1:9"])
     assert isinstance(result.exception, ServerUnreachable)
     assert "stemma serve" in str(result.exception)
+
+
+def test_bench_loads_a_server_and_tells_its_hits(url, tmp_path):
+    sizes = ("--prefix-tokens", "64", "--prompt-tokens", "16", "--output-tokens", "3", "--families", "1")
+    asked = ("bench", "--url", url, "--workload", "prefix", "--requests", "4", "--warmup", "0", *sizes)
+    (run,) = json.loads(CliRunner().invoke(cli.app, [*asked, "--json"]).stdout)["runs"]
+    assert run["failed"] == {}
+    assert run["num_requests"] == 4
+    assert run["mean_completion_tokens"] == 3
+    assert 0 < run["hit_rate"] < 1
+    text = (
+        CliRunner().invoke(cli.app, [*asked, "--seed", "5", "--ttft-ms", "60000", "--out", str(tmp_path / "a")]).stdout
+    )
+    assert "100%" in text
+    assert json.loads((tmp_path / "a").read_text("utf-8"))["runs"][0]["good_share"] == 1

@@ -1,0 +1,54 @@
+"""`stemma bench`: load a running server, ours or another of OpenAI's API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from stemma.bench.options import LoadOptions
+from stemma.bench.workloads import Shape
+from stemma.commands.given import HERE, Json, Key, Url
+from stemma.runtime.errors import InvalidRequest
+from stemma.terminal.options import fields_of, takes
+
+
+@takes(Shape, LoadOptions)
+def bench(
+    url: Url = HERE,
+    key: Key = None,
+    png: Annotated[Path | None, typer.Option(help="Write a chart there (extra bench).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figures of all runs there, as JSON.")] = None,
+    as_json: Json = False,
+    **options: Any,
+) -> None:
+    """Latencies, goodput and hit rate of a running server, under a workload or a trace, at one pace or several."""
+    try:
+        from stemma.bench.draw import draw
+        from stemma.bench.report import Target, summary
+        from stemma.bench.run import measure_all
+    except ImportError as error:
+        raise InvalidRequest("a server is loaded through httpx: pip install 'stemma-llm[bench]'", "url") from error
+    from stemma.terminal.bench import show
+    from stemma.terminal.progress import progress
+
+    shape, asked = Shape(**fields_of(Shape, options)), LoadOptions(**fields_of(LoadOptions, options))
+    target = Target(*(None if limit is None else limit / 1000 for limit in (asked.ttft_ms, asked.tpot_ms)))
+    with progress() as report:
+        runs = asyncio.run(
+            measure_all(url, key, shape, asked, lambda pace, ended, total: report(pace, ended / total))
+        )  # fmt: skip
+    summaries = [summary(run, target) for run in runs]
+    figures = json.dumps({"url": url, "runs": [each.as_json() for each in summaries]})
+    if out is not None:
+        out.write_text(figures, encoding="utf-8")
+    if png is not None:
+        draw(png, list(zip(runs, summaries, strict=True)), target)
+    if as_json:
+        print(figures)
+    else:
+        Console().print(show(summaries, target))

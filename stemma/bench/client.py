@@ -67,6 +67,7 @@ class Server:
     def __init__(self, http: httpx.AsyncClient, model: str) -> None:
         self.model = model
         self._http = http
+        self._more: dict[str, Any] = {"ignore_eos": True}  # what vLLM, SGLang and llama.cpp have beyond OpenAI's fields
 
     @classmethod
     async def find(cls, http: httpx.AsyncClient, model: str | None) -> Server:
@@ -88,7 +89,11 @@ class Server:
         counts = []
         for count in (1, 1 + len(words)):
             text = " ".join([words[0], *words[: count - 1]])
-            record = await self.ask([{"role": "user", "content": text}], 1, 0.0)
+            messages = [{"role": "user", "content": text}]
+            record = await self.ask(messages, 1, 0.0)
+            if record.error is not None and "ignore_eos" in record.error:
+                self._more = {}
+                record = await self.ask(messages, 1, 0.0)
             if record.error is not None or not record.prompt_tokens:
                 raise ServerUnfit(f"a first request failed: {record.error or 'its usage says no prompt_tokens'}")
             counts.append(record.prompt_tokens)
@@ -119,9 +124,9 @@ class Server:
             "messages": list(messages),
             "max_tokens": max_tokens,
             "temperature": 0,
-            "ignore_eos": True,
             "stream": True,
             "stream_options": {"include_usage": True},
+            **self._more,
         }
 
     async def _read(self, record: Record, reply: httpx.Response) -> None:

@@ -27,14 +27,17 @@ from stemma.runtime.errors import InvalidRequest
 class Transport(httpx.AsyncBaseTransport):
     """A server of OpenAI's API that counts two tokens a word, and caches what an earlier prompt began with."""
 
-    def __init__(self, fail_at: int | None = None, usage: bool = True) -> None:
+    def __init__(self, fail_at: int | None = None, usage: bool = True, unknown: str = "") -> None:
         self.bodies: list[dict] = []
+        self.unknown = unknown
         self.fail_at, self.usage = fail_at, usage
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/models":
             return httpx.Response(200, json={"data": [{"id": "toy"}]})
         body = json.loads(request.content)
+        if self.unknown in body:
+            return httpx.Response(400, text=f"unknown field {self.unknown}")
         earlier = [_words(other) for other in self.bodies]
         self.bodies.append(body)
         if self.fail_at == len(self.bodies):
@@ -128,6 +131,15 @@ async def test_a_server_without_usage_or_models_is_refused():
     async with httpx.AsyncClient(transport=transport, base_url="http://toy") as http:
         with pytest.raises(ServerUnfit, match="v1/models"):
             await Server.find(http, None)
+
+
+async def test_what_only_some_servers_know_is_left_out_where_it_is_refused():
+    transport = Transport(unknown="ignore_eos")
+    async with toy(transport) as server:
+        assert await server.tokens_a_word(WORDS) == 2
+        run = await measure(server, [Session([Turn("a", 2)])], Pace())
+    assert run.records[0].error is None
+    assert all("ignore_eos" not in body for body in transport.bodies)
 
 
 def record(due: float, pieces: list[float], tokens: int, error: str | None = None) -> Record:

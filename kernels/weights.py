@@ -5,6 +5,7 @@ Block formats are those of GGUF (https://github.com/ggml-org/ggml, ggml-common.h
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -66,6 +67,22 @@ def dequantize(weight: StoredWeight) -> npt.NDArray[np.float32]:
         values = gguf.quants.dequantize(np.ascontiguousarray(weight.data), gguf.GGMLQuantizationType[weight.type])
     floats: npt.NDArray[np.float32] = values.astype(np.float32, copy=False).reshape(weight.shape)
     return floats
+
+
+def let_go(data: npt.NDArray[Any]) -> None:
+    """Tell the system that a mapped file's pages are not needed now; what reads them again gets the file's contents."""
+    owner: Any = data
+    mapped = False
+    while isinstance(owner, np.ndarray):
+        mapped = mapped or (isinstance(owner, np.memmap) and owner.mode in ("r", "c"))
+        owner = owner.base
+    if not (mapped and isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED")):
+        return
+    start = data.ctypes.data - np.frombuffer(owner, dtype=np.uint8).ctypes.data
+    first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (start + data.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
+    if length > 0:
+        owner.madvise(mmap.MADV_DONTNEED, first, length)
 
 
 Bytes = npt.NDArray[np.uint8]

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.config import EmbeddingDefaults, GenerationDefaults, ModelConfig
+from stemma.runtime.model.undone import as_stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,9 @@ class Checkpoint:
     def stored(self) -> Stored:
         """What there is to tell of its files."""
         sizes = Counter[str]()
-        for tensor in self.tensors.values():
+        tensors = as_stored(self.tensors).values()
+        for tensor in tensors:
             sizes[tensor.type] += math.prod(tensor.shape)
         ((most, _),) = sizes.most_common(1)
-        num_bytes = sum(tensor.num_bytes for tensor in self.tensors.values())
+        num_bytes = sum(tensor.num_bytes for tensor in tensors)
         return Stored("gguf" if self.file_names else "safetensors", most, sizes.total(), num_bytes)

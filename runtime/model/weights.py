@@ -10,6 +10,7 @@ from typing import Protocol
 
 from stemma.kernels.weights import FORMATS, StoredWeight, is_finite
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
+from stemma.runtime.model.undone import as_stored
 
 STORAGE_TYPES = frozenset({"F32", "F16", "BF16", *FORMATS})
 
@@ -39,7 +40,7 @@ class Weights:
         self._file_names = file_names
         self._taken: set[str] = set()
         self._progress = progress
-        self._total_bytes = max(1, sum(tensor.num_bytes for tensor in tensors.values()))
+        self._total_bytes = max(1, sum(tensor.num_bytes for tensor in as_stored(tensors).values()))
         self._taken_bytes = 0
 
     def has(self, name: str) -> bool:

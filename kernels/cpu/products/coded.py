@@ -21,7 +21,7 @@ from stemma.kernels.cpu.products.read import WITH_MINIMA, WITHOUT, rows_reader, 
 from stemma.kernels.cpu.products.strips import STRIP
 from stemma.kernels.cpu.products.tiles import Tile, tile_of
 from stemma.kernels.cpu.rows.activations import BLOCK
-from stemma.kernels.weights import StoredWeight
+from stemma.kernels.weights import StoredWeight, let_go
 
 Array = npt.NDArray[Any]
 CHUNK, PIECE = 1 << 17, 1 << 19
@@ -94,6 +94,7 @@ def _read(
     to = [array.ctypes.data for array in (*packed, scratch)]
     read = rows_reader(packing.addresses[f"read_{part.type}"])
     read(data.ctypes.data, first + start, len(data), blocks, to[0], to[1], to[2], to[3], _flip(tile, packing))
+    let_go(data)
 
 
 def _read_by_numpy(
@@ -110,6 +111,7 @@ def _read_by_numpy(
     outputs = np.arange(begin, begin + len(data))
     packed.facts[outputs // STRIP, :, :, outputs % STRIP] = fixed
     packed.units[outputs] = units
+    let_go(data)
 
 
 def _fixed_with_minima(tile: Tile, scales: Array, minima: Array) -> tuple[Array, Array]:

@@ -4,9 +4,9 @@ changed; scales and minima of groups become integers of 16 bits, times one unit 
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from stemma.kernels.codes import FORM_OF, FORMS, TABLES, table_of
 from stemma.kernels.cpu.machine.threads import aligned_zeros
-from stemma.kernels.cpu.products.coded import Packing, pack_codes
+from stemma.kernels.cpu.products.coded import PIECE, Packing, pack_codes
 from stemma.kernels.cpu.products.linear import FLOATING, block_rows
 from stemma.kernels.cpu.products.strips import SEGMENT, STRIP
 from stemma.kernels.cpu.rows.activations import BLOCK, prepared_stride
-from stemma.kernels.weights import StoredWeight, dequantize
+from stemma.kernels.weights import StoredWeight, dequantize, let_go
 
 Array = npt.NDArray[Any]
 
@@ -67,10 +67,8 @@ def pack(parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], packing:
     segments, memory, stride, num_bytes, first = [], [], 0, 0, 0
     for kind, group in _runs(parts):
         outputs = sum(part.shape[0] for part in group)
-        weights, scales, units = _pack_group(kind, group, in_features, packing)
+        weights, scales, units = _pack_group(kind, group, packing)
         table = _table(group[0].type, packing.byte_offset)
-        for part in group:
-            _let_go(part.data)
         padded = aligned_zeros(-(-outputs // STRIP) * STRIP * 4).view(np.float32)
         padded[:outputs] = bias[first : first + outputs]
         row = prepared_stride(in_features, kind in FORMS)
@@ -105,22 +103,6 @@ def pack(parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], packing:
     )
 
 
-def _let_go(data: Array) -> None:
-    """Tell the system that a mapped file's pages are not needed now; what reads them again gets the file's contents."""
-    owner: Any = data
-    mapped = False
-    while isinstance(owner, np.ndarray):
-        mapped = mapped or (isinstance(owner, np.memmap) and owner.mode in ("r", "c"))
-        owner = owner.base
-    if not (mapped and isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED")):
-        return
-    start = data.ctypes.data - np.frombuffer(owner, dtype=np.uint8).ctypes.data
-    first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
-    length = (start + data.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
-    if length > 0:
-        owner.madvise(mmap.MADV_DONTNEED, first, length)
-
-
 def _runs(parts: Sequence[StoredWeight]) -> list[tuple[str, list[StoredWeight]]]:
     """Neighbours of the same kind, with the same table, together: they share strips."""
     runs: list[tuple[str, list[StoredWeight]]] = []
@@ -143,27 +125,48 @@ def _table(type_: str, byte_offset: int) -> Array:
 
 
 def _pack_group(
-    kind: str, parts: list[StoredWeight], in_features: int, packing: Packing
+    kind: str, parts: list[StoredWeight], packing: Packing
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """Weights, scales (with minima), units."""
     if kind == "fp8":
         return _pack_small_floats(parts)
     if kind in FLOATING:
         return (
-            _pack_floats([np.asarray(part.data) for part in parts], in_features),
+            _pack_floats(parts, packing),
             aligned_zeros(64),
             aligned_zeros(64),
         )
     return pack_codes(kind, parts, packing)
 
 
-def _pack_floats(parts: list[Array], in_features: int) -> Array:
-    rows = _strips(parts)
-    if in_features % BLOCK:
-        rows = np.pad(rows, ((0, 0), (0, 0), (0, -in_features % BLOCK)))
-    if rows.dtype == np.uint16:  # bf16: a pair of inputs is one 32-bit lane
-        return _aligned(np.ascontiguousarray(rows).view(np.uint32).transpose(0, 2, 1))
-    return _aligned(rows.transpose(0, 2, 1))
+def _pack_floats(parts: Sequence[StoredWeight], packing: Packing) -> Array:
+    """Numbers by strip and input; of two bytes that are no float16, pairs of inputs as one."""
+    in_features, strips = parts[0].shape[1], -(-sum(part.shape[0] for part in parts) // STRIP)
+    width, dtype = -(-in_features // BLOCK) * BLOCK, parts[0].data.dtype
+    if dtype == np.uint16:
+        width, dtype = width // 2, np.dtype(np.uint32)
+    laid = aligned_zeros(strips * width * STRIP * dtype.itemsize).view(dtype).reshape(strips, width, STRIP)
+    step, first, pieces = max(1, PIECE // (in_features * STRIP)) * STRIP, 0, []
+    for part in parts:
+        begin = -first % STRIP  # the rest of a strip, then whole ones
+        starts = [0, *range(begin, part.shape[0], step)] if begin else range(0, part.shape[0], step)
+        pieces += [(part.data[start:end], first + start) for start, end in pairwise([*starts, part.shape[0]])]
+        first += part.shape[0]
+    list(packing.pool.map(lambda piece: _lay_floats(laid, *piece), pieces))
+    return laid
+
+
+def _lay_floats(laid: Array, rows: Array, first: int) -> None:
+    """Rows of outputs from number `first` on, which begin or end within a strip or fill some."""
+    numbers = np.pad(rows, ((0, 0), (0, 1))) if laid.dtype != rows.dtype and rows.shape[1] % 2 else rows
+    numbers = np.ascontiguousarray(numbers).view(laid.dtype)
+    strip, whole = first // STRIP, len(rows) // STRIP if first % STRIP == 0 else 0
+    width = numbers.shape[1]
+    laid[strip : strip + whole, :width] = numbers[: whole * STRIP].reshape(whole, STRIP, width).transpose(0, 2, 1)
+    lane, rest = first % STRIP, numbers[whole * STRIP :]
+    if len(rest):
+        laid[strip + whole, :width, lane : lane + len(rest)] = rest.T
+    let_go(rows)
 
 
 def _pack_small_floats(parts: list[StoredWeight]) -> tuple[Array, Array, Array]:

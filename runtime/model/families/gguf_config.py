@@ -16,6 +16,7 @@ from stemma.runtime.model.families.mixture import is_unread
 from stemma.runtime.model.families.register import find_architecture, find_family
 from stemma.runtime.model.parts.scalings import yarn_amplitude
 from stemma.runtime.model.settings import ASKED_CONTEXT, Settings
+from stemma.runtime.model.undone import Undone
 
 Tensors = Mapping[str, StoredWeight]
 SETTINGS: Mapping[str, str] = MappingProxyType(
@@ -192,13 +193,10 @@ def hugging_face_name(gguf: GGUF, name: str) -> str:
     return name if whole is None or len(parts) != 2 else f"{whole}.{parts[1]}"
 
 
-def hugging_face_tensors(config: ModelConfig, tensors: Tensors) -> dict[str, tuple[str, StoredWeight]]:
-    """The file's tensors as Hugging Face has them, by its names, each with the file's own name."""
+def hugging_face_tensors(config: ModelConfig, tensors: Tensors) -> tuple[Undone, dict[str, str]]:
+    """The file's tensors as Hugging Face has them, by its names; and the file's own name of each."""
     gguf = find_family(config.family).gguf or GGUF("")
-    named = {hugging_face_name(gguf, name): (name, tensor) for name, tensor in tensors.items()
-             if name not in ROPE_TENSORS}  # fmt: skip
-    return {
-        name: (own, gguf.undo(name, tensor, config))
-        for name, (own, tensor) in named.items()
-        if not is_unread(name, config)
-    }
+    named = {hugging_face_name(gguf, name): name for name in tensors if name not in ROPE_TENSORS}
+    own = {name: theirs for name, theirs in named.items() if not is_unread(name, config)}
+    stored = {name: tensors[theirs] for name, theirs in own.items()}
+    return Undone(stored, lambda name, tensor: gguf.undo(name, tensor, config)), own

@@ -35,9 +35,7 @@ def read_gguf(path: Path, context_length: int | None = None) -> Checkpoint:
     if kind != "model":
         raise UnsupportedModel(f"{path} is no model but of type {kind!r}{INSTEAD.get(kind, '')}")
     config = read_gguf_config(opened.metadata, opened.tensors, path.stem, context_length)
-    named = hugging_face_tensors(config, opened.tensors)
-    tensors = {name: tensor for name, (_, tensor) in named.items()}
-    names = {name: own for name, (own, _) in named.items()}
+    tensors, names = hugging_face_tensors(config, opened.tensors)
     tokenizer = read_tokenizer(opened.metadata)
     generation = read_gguf_generation(opened.metadata, tokenizer)
     pooling = opened.metadata.get(f"{opened.metadata['general.architecture']}.pooling_type")

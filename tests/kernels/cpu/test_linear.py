@@ -114,7 +114,15 @@ def test_rows_with_one_huge_value_and_outputs_of_any_size(ops: CpuOps, reference
         assert torch.equal(alone[0], got[row])
 
 
-MIXED = [("Q4_1", "Q4_1", "Q8_0"), ("Q8_0", "F32"), ("BF16", "F16", "Q4_0"), ("Q6_K", "Q4_1"), ("Q4_K", "Q5_0", "Q6_K")]
+MIXED = [
+    ("Q4_1", "Q4_1", "Q8_0"),
+    ("Q8_0", "F32"),
+    ("BF16", "F16", "Q4_0"),
+    ("Q6_K", "Q4_1"),
+    ("Q4_K", "Q5_0", "Q6_K"),
+    ("BF16", "BF16", "BF16"),
+    ("F32", "F32", "F32"),
+]
 
 
 @pytest.mark.parametrize("types", MIXED)

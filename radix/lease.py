@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import SupportsIndex
 
 from stemma.radix.advance import Advance
+from stemma.radix.continuation import continuation
 from stemma.radix.errors import LeaseError
 from stemma.radix.lease_state import BlockCopy, LeaseState, NextUse
 from stemma.radix.lease_table import LeaseTable
@@ -196,6 +197,15 @@ class Lease:
         """Leave no marks ahead, but where `mark` and `want` ask for them."""
         if self._state.marks is not None:
             self._state.marks.wanted.clear()
+
+    def continuation(self, tokens: Tokens, num_wanted: int) -> list[int]:
+        """At most `num_wanted` tokens with which cached text goes on behind `tokens`, which begin at `num_published`;
+        of several texts the one used last. Changes nothing; what is not held may be evicted the next moment."""
+        state = self._state
+        if state.released:
+            raise _released()
+        tree = self._leases.store.tree
+        return continuation(tree, state.node, state.at, pack(tokens), num_wanted, state.salt_boundary)
 
     def commit(self) -> None:
         """Publish what was written, and the marks passed. Where the tree has the same tokens already, its blocks

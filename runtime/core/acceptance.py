@@ -7,7 +7,7 @@ sequence's error.
 from __future__ import annotations
 
 from stemma.runtime.core.batch import Row, RowResult
-from stemma.runtime.core.failures import as_stemma_error
+from stemma.runtime.core.failures import as_stemma_error, dead_end
 from stemma.runtime.core.matchers import GrammarMatcher
 from stemma.runtime.core.sequence import FinishReason, Sequence
 
@@ -24,7 +24,10 @@ def accept_samples(row: Row, result: RowResult) -> int:
 def _accept_samples(row: Row, result: RowResult) -> int:
     sequence, num_accepted = row.sequence, 0
     drafts, sequence.drafts = row.tokens[len(row.tokens) - row.num_drafts :], []
+    sequence.num_drafted += len(drafts)
     for index, token in enumerate(result.tokens):
+        if index and _is_stuck(sequence, token):
+            raise dead_end(sequence.num_generated)
         if _ends_in_time(sequence, token):
             break
         if result.logprobs:
@@ -34,11 +37,12 @@ def _accept_samples(row: Row, result: RowResult) -> int:
         if sequence.is_finished or index == len(drafts) or drafts[index] != token:
             break
         num_accepted += 1
+    sequence.num_accepted += num_accepted
     return num_accepted
 
 
 def jump_forward(sequence: Sequence) -> None:
-    """Append what the matcher forces; the next step computes it like a piece of prompt.
+    """Append what the matcher forces; the next step computes it like a piece of prompt. What it guesses is noted.
 
     Where log-probabilities are reported every token is sampled, so that each has one.
     """
@@ -49,8 +53,8 @@ def jump_forward(sequence: Sequence) -> None:
 
 
 def _jump_forward(sequence: Sequence) -> None:
-    sampling, matcher = sequence.request.sampling, sequence.matcher
-    if sequence.is_finished or matcher is None or sampling.logprobs is not None:
+    matcher, sequence.likely = sequence.matcher, []
+    if sequence.is_finished or matcher is None or sequence.request.sampling.logprobs is not None:
         return
     forced = matcher.forced()
     if forced.tokens and not _leaves_time(sequence, matcher, forced.tokens):
@@ -59,8 +63,7 @@ def _jump_forward(sequence: Sequence) -> None:
         _append_forced(sequence, token)
         if sequence.is_finished:
             return
-    if not sampling.has_penalties:  # penalties of a draft would depend on drafts before it
-        sequence.drafts = forced.drafts[: sequence.request.max_tokens - sequence.num_generated - 1]
+    sequence.likely = forced.drafts
 
 
 def _ends_in_time(sequence: Sequence, token: int) -> bool:
@@ -116,3 +119,14 @@ def _advance(sequence: Sequence, token: int) -> bool:
     allowed = sequence.matcher.advance(token)
     assert allowed, f"token {token} was sampled or forced against the matcher's mask"
     return sequence.matcher.is_finished
+
+
+def _is_stuck(sequence: Sequence, token: int) -> bool:
+    """Whether a token was sampled behind a draft where the mask had none to choose from."""
+    matcher = sequence.matcher
+    if matcher is None:
+        return False
+    if not matcher.advance(token):
+        return True
+    matcher.rollback(1)
+    return False

@@ -61,17 +61,26 @@ class Batch:
     copies: list[BlockCopy] = field(default_factory=list)
     window_copies: list[BlockCopy] = field(default_factory=list)
     num_tokens: int = 0  # that the model computes
+    num_samples: int = 0
+    num_drafts: int = 0
 
     def add(self, row: Row) -> None:
         """Put a row into the step."""
         self.rows.append(row)
+        self._count(row)
+
+    def _count(self, row: Row) -> None:
         self.num_tokens += len(row.tokens)
+        self.num_samples += row.num_samples
+        self.num_drafts += row.num_drafts
 
     def drop_finished(self) -> None:
         """Leave out the rows of sequences that ended after they were put in."""
         if any(row.sequence.is_finished for row in self.rows):
             self.rows = [row for row in self.rows if not row.sequence.is_finished]
-            self.num_tokens = sum(len(row.tokens) for row in self.rows)
+            self.num_tokens = self.num_samples = self.num_drafts = 0
+            for row in self.rows:
+                self._count(row)
 
 
 @dataclass(slots=True)

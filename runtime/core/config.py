@@ -12,6 +12,7 @@ from stemma.runtime.errors import InvalidRequest
 
 BackendName = Literal["auto", "reference", "cpu", "triton"]
 PolicyName = Literal["reuse", "lru", "lfu", "slru", "priority"]
+DraftsName = Literal["tree", "prompt", "grammar", "none"]
 GenerationConfig = Literal["auto", "none"]
 POLICIES: Mapping[PolicyName, Policy] = {
     "reuse": ReuseQueue,
@@ -46,6 +47,8 @@ class EngineConfig:
     max_chunk: tokens of one prompt in one step.
     prefix_cache: look prefixes up and keep them; off, every prompt is computed whole.
     jump_forward: append what a grammar forces without asking the model; off, every token is sampled.
+    drafts_from: where likely tokens are guessed from, which are then verified (docs/drafts.md): cached text that went
+        on from here ("tree"), what prompt and output repeat ("prompt"), the "grammar"; "none" guesses nothing.
     generation_config: where a request does not say how to sample: "auto" takes what the model's files recommend.
     """
 
@@ -65,6 +68,7 @@ class EngineConfig:
     max_chunk: int = 512
     prefix_cache: bool = True
     jump_forward: bool = True
+    drafts_from: tuple[DraftsName, ...] = ("tree", "prompt", "grammar")
     generation_config: GenerationConfig = "auto"
 
     def __post_init__(self) -> None:
@@ -81,6 +85,8 @@ class EngineConfig:
             raise InvalidRequest(
                 f"mark_share must be between 0 and 1; it is {describe(self.mark_share)}", "mark_share"
             )  # fmt: skip
+        if "none" in self.drafts_from and len(self.drafts_from) > 1:
+            raise InvalidRequest('drafts_from is "none" alone, or names of sources', "drafts_from")
         if self.max_batch_tokens < self.max_running:
             raise InvalidRequest(
                 f"max_batch_tokens ({self.max_batch_tokens}) must be at least max_running ({self.max_running}): "
@@ -117,4 +123,5 @@ class EngineOptions(TypedDict, total=False):
     max_chunk: int
     prefix_cache: bool
     jump_forward: bool
+    drafts_from: tuple[DraftsName, ...]
     generation_config: GenerationConfig

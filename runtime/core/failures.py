@@ -41,6 +41,12 @@ def describe_error(error: BaseException) -> str:
         return name
 
 
+def dead_end(num_tokens: int) -> GrammarFailed:
+    """What a sequence ends with whose grammar wants, behind so many tokens of output, what no token spells."""
+    place = f"after {num_tokens} tokens of output" if num_tokens else "at the start of the output"
+    return GrammarFailed(f"no token of this model's vocabulary can follow in the grammar {place}, and it may not end")
+
+
 @contextmanager
 def typed_pin_error() -> Iterator[None]:
     """What the cache refuses a pin is PinRefused for its caller: nothing is broken."""

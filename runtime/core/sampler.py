@@ -18,12 +18,11 @@ import numpy.typing as npt
 from stemma.kernels.ops import Ops, SamplingRows
 from stemma.kernels.rows import RowOps, Rows
 from stemma.runtime.core.batch import Batch, Row, RowResult
-from stemma.runtime.core.failures import as_stemma_error
+from stemma.runtime.core.failures import as_stemma_error, dead_end
 from stemma.runtime.core.matchers import GrammarMatcher
 from stemma.runtime.core.runner import StepOutput
 from stemma.runtime.core.sampling import Sampling, TokenLogprob, uniform
 from stemma.runtime.core.sequence import Sequence
-from stemma.runtime.errors import GrammarFailed
 
 ALL = np.uint32(0xFFFFFFFF)
 GREEDY = Sampling()
@@ -127,7 +126,7 @@ class Sampler:
                 if _is_early(row.sequence, num_tokens):
                     _keep_open(mask, row.sequence.request.end_tokens)
             if row.sequence.error is None and not masked[0].any():
-                row.sequence.error = _dead_end(row.sequence.num_generated)
+                row.sequence.error = dead_end(row.sequence.num_generated)
             if row.sequence.error is not None:
                 for mask in masked:
                     mask.fill(ALL)  # the row is sampled, and thrown away
@@ -146,11 +145,6 @@ def _keep_open(mask: npt.NDArray[np.uint32], end_tokens: Iterable[int]) -> None:
         without[token // 32] &= ~np.uint32(1 << token % 32)
     if without.any():
         mask[:] = without
-
-
-def _dead_end(num_tokens: int) -> GrammarFailed:
-    place = f"after {num_tokens} tokens of output" if num_tokens else "at the start of the output"
-    return GrammarFailed(f"no token of this model's vocabulary can follow in the grammar {place}, and it may not end")
 
 
 def _fill(masks: list[npt.NDArray[np.uint32]], matcher: GrammarMatcher, drafts: list[int]) -> None:

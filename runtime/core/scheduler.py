@@ -20,6 +20,7 @@ from stemma.radix import Lease, NextUse, OutOfBlocks, PrefixCache, Segment
 from stemma.runtime.core.acceptance import accept_samples, jump_forward
 from stemma.runtime.core.admission import Admission
 from stemma.runtime.core.batch import Batch, Row, RowResult
+from stemma.runtime.core.drafts.drafter import Drafter
 from stemma.runtime.core.failures import as_stemma_error, release_lease, typed_pin_error
 from stemma.runtime.core.sequence import FinishReason, Sequence
 from stemma.runtime.errors import PoolExhausted, PromptTooLong, StemmaError
@@ -44,12 +45,13 @@ class Limits:
 class Scheduler:
     """`add` and `abort` sequences; `schedule` a batch, compute it, `commit` what was sampled; again."""
 
-    def __init__(self, cache: PrefixCache, limits: Limits) -> None:
+    def __init__(self, cache: PrefixCache, limits: Limits, drafter: Drafter | None = None) -> None:
         self.cache = cache
         self.limits = limits
         self.admission = Admission(cache, limits.reuse, limits.max_chunk)
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
+        self.drafter = drafter or Drafter({}, limits.max_batch_tokens)
         self._ended: list[Sequence] = []
         self.num_preempted = 0
         self._num_arrived = 0
@@ -109,6 +111,7 @@ class Scheduler:
     def schedule(self) -> Batch | None:
         """The next step: running sequences first (decodes before prompts), then whoever can be admitted."""
         batch = Batch()
+        self.drafter.begin(sum(self._num_pending(sequence) for sequence in self.running))
         for sequence in sorted(self.running, key=lambda item: (item.is_in_prompt, *_order(item))):
             if sequence.lease is not None:  # else it was preempted by one before it
                 try:
@@ -158,29 +161,42 @@ class Scheduler:
             return True
         start = sequence.lease.num_tokens
         pending = sequence.tokens[start : start + budget]
-        reaches_end = start + len(pending) == len(sequence.tokens)
-        drafts = self._drafts(batch, sequence)[: budget - len(pending)] if reaches_end else []
-        try:
-            segments = self._reserve(batch, sequence.lease, len(pending) + len(drafts), len(drafts))
-        except OutOfBlocks:
-            if not drafts:
-                return False
+        is_sampled = start + len(pending) == len(sequence.tokens) and sequence.request.max_tokens > 0
+        sequence.drafts = self._drafts(batch, sequence, len(pending)) if is_sampled else []
+        segments = self._reserve(batch, sequence.lease, len(pending), len(sequence.drafts))
+        if segments is None and sequence.drafts:
             sequence.drafts = []
-            return self._place(batch, sequence)
-        num_samples = 1 + len(drafts) if reaches_end and sequence.request.max_tokens > 0 else 0
+            segments = self._reserve(batch, sequence.lease, len(pending), 0)
+        if segments is None:
+            return False
+        drafts = sequence.drafts
+        num_samples = 1 + len(drafts) if is_sampled else 0
         batch.add(Row(sequence, start, pending + drafts, len(drafts), num_samples, segments))
         return True
 
-    def _drafts(self, batch: Batch, sequence: Sequence) -> list[int]:
-        """None where one of those behind it in the step would not find room beside them: each takes a slot."""
-        if sequence.drafts and self.cache.has_marks:
-            num_needed = len(self.running) - len(batch.rows) + len(sequence.drafts)
-            if not self.cache.can_advance(num_needed, num_needed):
-                sequence.drafts = []
-        return sequence.drafts
+    def _num_pending(self, sequence: Sequence) -> int:
+        """Tokens that the next step computes of a running sequence."""
+        assert sequence.lease is not None
+        return min(len(sequence.tokens) - sequence.lease.num_tokens, self.limits.max_chunk)
 
-    def _reserve(self, batch: Batch, lease: Lease, num_tokens: int, num_drafts: int) -> list[Segment]:
-        """Room for so many tokens in all pools; what has to be copied for it is the batch's to do."""
+    def _drafts(self, batch: Batch, sequence: Sequence, num_pending: int) -> list[int]:
+        """None where one of those behind it in the step would not find room beside them: each takes a slot."""
+        num_rows = batch.num_tokens - batch.num_drafts + num_pending
+        drafts = self.drafter.draft(sequence, num_rows, self.limits.max_chunk - num_pending)
+        if drafts and self.cache.has_marks:
+            num_needed = len(self.running) - len(batch.rows) + len(drafts)
+            if not self.cache.can_advance(num_needed, num_needed):
+                return []
+        return drafts
+
+    def _reserve(self, batch: Batch, lease: Lease, num_pending: int, num_drafts: int) -> list[Segment] | None:
+        """Room for so many tokens in all pools, or None; what has to be copied for it is the batch's to do."""
+        try:
+            return self._reserved(batch, lease, num_pending + num_drafts, num_drafts)
+        except OutOfBlocks:
+            return None
+
+    def _reserved(self, batch: Batch, lease: Lease, num_tokens: int, num_drafts: int) -> list[Segment]:
         copies = lease.reserve(num_tokens)
         batch.copies += copies
         if not self.cache.has_marks:
@@ -197,7 +213,6 @@ class Scheduler:
             return
         self.running.remove(sequence)
         self.num_preempted += 1
-        sequence.drafts = []
         insort(self.waiting, sequence, key=_order)
 
     # Admission ----------------------------------------------------------------
@@ -271,7 +286,9 @@ class Scheduler:
         sequence.prompt_logprobs += result.prompt_logprobs
         if result.pooled is not None:
             sequence.pooled.append(result.pooled)
+        num_before = len(sequence.tokens)
         num_accepted = accept_samples(row, result)
+        self.drafter.observe(sequence, sequence.tokens[num_before:], row.num_drafts, num_accepted)
         self._extend(sequence, row.start, len(row.tokens) - row.num_drafts + num_accepted)
         if was_in_prompt and self._shares(sequence):
             sequence.lease.commit()
@@ -332,6 +349,7 @@ class Scheduler:
                 queue.remove(sequence)
         if sequence not in self._ended:
             self._ended.append(sequence)
+        self.drafter.forget(sequence)
 
     def _exhausted(self, sequence: Sequence) -> None:
         cache = self.cache

@@ -70,6 +70,7 @@ class Request:
     next_use: what is known of the next use of what is computed for it: a hint to the eviction.
     scored_from: index of the first prompt token to score; KV before the token that predicts it may be looked up.
     pooling: what is read off the prompt, instead of a completion.
+    drafts: guess what comes and verify that; it changes the time, never the tokens.
     marks_at: numbers of tokens behind which others will go on: a model with windows or states leaves marks there.
     """
 
@@ -88,6 +89,7 @@ class Request:
     lora: str | None = None
     shared: Segments | None = None
     marks_at: tuple[int, ...] = ()
+    drafts: bool = True
 
     @property
     def reads_prompt(self) -> bool:
@@ -124,7 +126,10 @@ class Sequence:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     pooled: list[Vector] = field(default_factory=list)
-    drafts: list[int] = field(default_factory=list)
+    likely: list[int] = field(default_factory=list)  # what its grammar guesses to come next
+    drafts: list[int] = field(default_factory=list)  # of the step under way
+    num_drafted: int = 0  # drafts that were computed; how many depends on the time that steps take
+    num_accepted: int = 0
     arrival: int = 0
     num_overtaken: int = 0
     goes_alone: bool = False  # shares no blocks: in a pool so small that a shared path's extra blocks are too many

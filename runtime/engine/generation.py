@@ -46,6 +46,8 @@ class Completion(NamedTuple):
     jumped: indexes of those of `tokens` that the grammar forced.
     prompt_logprobs: of the prompt's tokens from `scored_from` on (by default the second), if asked for.
     stopped_by: the stop string that ended it, if one did.
+    num_drafted: guesses that were computed to be verified; how many depends on the time that steps take.
+    num_accepted: of these, the tokens that came.
     pooled: what was read off the prompt, if that was asked for: a hidden state, (hidden,), or log-probabilities.
     """
 
@@ -59,6 +61,8 @@ class Completion(NamedTuple):
     jumped: tuple[int, ...] = ()
     stopped_by: str | None = None
     pooled: npt.NDArray[np.float32] | None = None
+    num_drafted: int = 0
+    num_accepted: int = 0
 
 
 class Generation:

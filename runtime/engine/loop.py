@@ -66,6 +66,7 @@ class EngineLoop:
         if batch is not None:
             self.scheduler.commit(batch, compute(self.runner, self.sampler, batch))
             self._publish(batch, started)
+            self.scheduler.drafter.took(batch, self.clock() - started)
         self._settle(self.scheduler.take_ended())
 
     # Any thread ----------------------------------------------------------------
@@ -199,6 +200,7 @@ class EngineLoop:
         self._settle(self.scheduler.take_ended())  # who does not run any more is among those that have ended
         cache = self.scheduler.cache.stats()
         self.metrics.num_preempted = self.scheduler.num_preempted
+        self.metrics.drafts = self.scheduler.drafter.counts
         return EngineStats(len(self.scheduler.running), len(self.scheduler.waiting), cache, self.metrics.copy())
 
     def _abort(self, generation: Generation) -> None:

@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 
 from stemma.radix import CacheStats
+from stemma.runtime.core.drafts.drafter import DraftCount
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine.generation import Timing
 
@@ -53,6 +54,7 @@ class Metrics:
     num_preempted: int = 0
     num_finished: dict[str, int] = field(default_factory=dict)  # by finish reason
     usage: Usage = field(default_factory=Usage)
+    drafts: dict[str, DraftCount] = field(default_factory=dict)  # by source
     ttft: Histogram = field(default_factory=Histogram)
     tpot: Histogram = field(default_factory=Histogram)
     total: Histogram = field(default_factory=Histogram)

@@ -43,7 +43,7 @@ class RequestOptions(TypedDict, total=False):
         go first. A hint, for what was not cached before; the cache learns by itself what comes back.
     marks_at: numbers of the prompt's tokens behind which other requests will go on, such as the end of a system prompt.
         In a model with windows or states they then go on there without computing anything again (docs/radix.md).
-    prompt_logprobs, scored_from, finish_in_time: see Request.
+    prompt_logprobs, scored_from, finish_in_time, drafts: see Request.
     pooling: read a vector or log-probabilities off the prompt (see `Pooling`), instead of a completion.
     shown_tokens: special tokens that the text shows by their names, such as those that begin a call.
     grammar: how the completion must look: stemma.fsm's Regex, JSONSchema, Choices, EBNF, Lark, StructuralTags.
@@ -58,6 +58,7 @@ class RequestOptions(TypedDict, total=False):
     prompt_logprobs: int | None
     scored_from: int
     finish_in_time: bool
+    drafts: bool
     pooling: Pooling | None
     shown_tokens: Sequence[int]
     grammar: GrammarSpec | None
@@ -141,6 +142,7 @@ class RequestMaker:
             scored_from=scored_from,
             finish_in_time=asked.get("finish_in_time", False),
             pooling=pooling,
+            drafts=asked.get("drafts", True),
             marks_at=(*marks_at, len(tokens)) if max_tokens == 0 else tuple(marks_at),  # computed to be gone on with
         )
 

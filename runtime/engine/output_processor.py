@@ -92,4 +92,6 @@ class OutputProcessor:
             jumped=tuple(sequence.jumped),
             stopped_by=state.text.stopped_by,
             pooled=sequence.pooled_value,
+            num_drafted=sequence.num_drafted,
+            num_accepted=sequence.num_accepted,
         )

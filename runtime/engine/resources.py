@@ -11,6 +11,7 @@ from stemma.kernels.select import UnknownBackend, select_ops
 from stemma.radix import MarkRoom, PrefixCache
 from stemma.runtime.core.checking import describe
 from stemma.runtime.core.config import POLICIES, EngineConfig
+from stemma.runtime.core.drafts.drafter import FREE_SOURCES, Drafter, Make
 from stemma.runtime.core.scheduler import Limits, Scheduler
 from stemma.runtime.errors import EngineForked, InvalidRequest
 from stemma.runtime.model import MarkNeeds, ModelConfig
@@ -54,9 +55,17 @@ def make_scheduler(config: EngineConfig, room: Room) -> Scheduler:
     num_blocks = room.shape.full.num_blocks
     pinned = int(config.pin_share * num_blocks)
     policy = POLICIES[config.policy]
-    return Scheduler(
-        PrefixCache(num_blocks, config.block_size, policy, pin_budget=pinned, marks=room.marks), limits
-    )  # fmt: skip
+    cache = PrefixCache(num_blocks, config.block_size, policy, pin_budget=pinned, marks=room.marks)
+    return Scheduler(cache, limits, Drafter(_sources(config), config.max_batch_tokens))
+
+
+def _sources(config: EngineConfig) -> dict[str, Make]:
+    """Without a prefix cache nothing is in the tree."""
+    return {
+        name: FREE_SOURCES[name]
+        for name in config.drafts_from
+        if name != "none" and (name != "tree" or config.prefix_cache)
+    }
 
 
 def make_memory(ops: Ops, room: Room) -> Memory:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -89,5 +89,7 @@ def _option(name: str, kind: Any, help_text: str, also: str | None) -> Any:
     if kind is bool:
         flag = f"{flag}/--no{flag[1:]}"
     elif get_origin(kind) is tuple:
-        kind, flag = list[get_args(kind)[0]], flag.removesuffix("s")  # type: ignore[misc]
+        each = get_args(kind)[0]
+        each = str if get_origin(each) is Literal else each  # typer knows lists of texts; the dataclass checks them
+        kind, flag = list[each], flag.removesuffix("s")  # type: ignore[valid-type]
     return Annotated[kind, typer.Option(*filter(None, (flag, also)), help=help_text[:1].upper() + help_text[1:])]

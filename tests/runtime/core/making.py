@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -10,6 +10,9 @@ import numpy as np
 
 from stemma.radix import PrefixCache
 from stemma.runtime.core.batch import Row
+from stemma.runtime.core.drafts.drafter import Drafter
+from stemma.runtime.core.drafts.source import Guess
+from stemma.runtime.core.drafts.trust import NUM_LEVELS
 from stemma.runtime.core.sampling import Sampling
 from stemma.runtime.core.sequence import Request, Sequence
 
@@ -38,6 +41,23 @@ def row(item: Sequence, start: int, tokens: list[int], num_drafts=0, num_samples
 def common(*lists: list[int]) -> list[int]:
     """What all of them begin with."""
     return [tokens[0] for tokens in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*lists, strict=False))]
+
+
+class Guesses:
+    """A source of drafts that is sure of itself. guess: from a sequence's tokens, what comes next."""
+
+    first_trust = (1.0,) * NUM_LEVELS
+
+    def __init__(self, guess: Callable[[list[int]], list[int]]) -> None:
+        self._guess = guess
+
+    def guess(self, sequence: Sequence, at_most: int) -> Guess:
+        return Guess(self._guess(sequence.tokens)[:at_most], 0)
+
+
+def drafter(guess: Callable[[list[int]], list[int]], max_batch_tokens: int = 1024) -> Drafter:
+    """What computes such guesses in every step."""
+    return Drafter({"test": lambda: Guesses(guess)}, max_batch_tokens)
 
 
 class Forced(NamedTuple):

@@ -14,7 +14,7 @@ from stemma.runtime.core.scheduler import Limits, Scheduler
 from stemma.runtime.core.sequence import FinishReason, Sequence
 from stemma.runtime.errors import PinRefused, PoolExhausted
 from stemma.runtime.model import MarkNeeds
-from tests.runtime.core.making import Forced, sequence
+from tests.runtime.core.making import Forced, drafter, sequence
 
 WINDOW = 8
 
@@ -124,17 +124,19 @@ def test_drafts_take_no_slot_that_another_needs(fake):
     """Each of four goes from slot to slot; with drafts, the first would take five of the six that are left."""
     room = MarkRoom(None, num_slots=10)
     scheduler = make(room, max_running=4)
+    guessed_at = []
+
+    def guess(tokens: list[int]) -> list[int]:
+        guessed_at.append(len(tokens))
+        return [0, 1, 2, 3]
+
+    scheduler.drafter = drafter(guess)
     items = [sequence([n, 7], 20) for n in range(4)]
     for item in items:
         scheduler.add(item)
-
-    def guess(step: int) -> None:
-        if step > 4:
-            for item in scheduler.running:
-                item.drafts = [0, 1, 2, 3]
-
-    run(scheduler, room, fake, guess)
+    run(scheduler, room, fake)
     assert scheduler.num_preempted == 0
+    assert len(guessed_at) == 4 * 19, "there is room for a draft before each token but the last"
     for item in items:
         assert item.generated == fake.expected(item.tokens[:2], 20)
 

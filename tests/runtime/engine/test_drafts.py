@@ -1,0 +1,117 @@
+"""Tokens are the same with and without drafts, from any source, greedy and sampled; what was done is counted."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stemma.fsm.json_schema import JSONSchema
+from stemma.runtime.core.drafts.drafter import Drafter
+from stemma.runtime.engine import Engine
+from stemma.runtime.errors import InvalidRequest
+from tests.runtime.core.making import Guesses
+
+SOURCES = [("none",), ("tree",), ("prompt",), ("grammar",), ("tree", "prompt", "grammar")]
+PROMPTS = ["abcabcabcabcab", "the same, the same, the sam", "x", "abcabcabcabcab and more"]
+SAMPLED = {"temperature": 1.0, "top_p": 0.9, "seed": 11}
+FORM = JSONSchema({"type": "object", "properties": {"name": {"enum": ["abc", "abd"]}, "is_right": {"type": "boolean"}}})
+
+
+def tokens(completions):
+    return [completion.tokens for completion in completions]
+
+
+@pytest.fixture(scope="module", params=[{}, SAMPLED, {**SAMPLED, "logprobs": 2}], ids=["greedy", "sampled", "logprobs"])
+def asked(request, loaded):
+    """Options, and each prompt computed with them alone, without a cache and without drafts."""
+    options = {"max_tokens": 40, **request.param}
+    with Engine.of(loaded, kv_tokens=4096, prefix_cache=False, drafts_from=("none",)) as engine:
+        return options, [engine.generate(prompt, **options).tokens for prompt in PROMPTS]
+
+
+@pytest.mark.parametrize("sources", SOURCES, ids="+".join)
+@pytest.mark.parametrize("sizes", [{}, {"kv_tokens": 128, "block_size": 4}, {"max_chunk": 7}], ids=str)
+def test_every_source_gives_the_same_tokens(make, asked, sources, sizes):
+    options, alone = asked
+    engine = make(drafts_from=sources, **sizes)
+    for _ in range(3):
+        assert tokens(engine.generate(PROMPTS, **options)) == alone
+    drafts = engine.stats().metrics.drafts
+    assert set(drafts) == set(sources) - {"none"}
+    assert all(count.accepted <= count.proposed for count in drafts.values())
+    if "tree" in sources and not sizes:
+        assert drafts["tree"].accepted > 0
+
+
+@pytest.mark.parametrize("sources", SOURCES, ids="+".join)
+def test_every_source_keeps_to_a_grammar(make, sources):
+    plain, engine = make(drafts_from=("none",)), make(drafts_from=sources)
+    for options in ({}, SAMPLED):
+        asked = {"grammar": FORM, "max_tokens": 60, **options}
+        expected = tokens(plain.generate(PROMPTS, **asked))
+        for _ in range(2):
+            assert tokens(engine.generate(PROMPTS, **asked)) == expected
+
+
+def garbage(seen: list[int]) -> list[int]:
+    """Nothing that a model says, and much that no grammar allows."""
+    return [(31 * seen[-1] + len(seen) + at) % 256 for at in range(9)]
+
+
+def test_garbage_is_computed_and_thrown_away(make, asked):
+    options, alone = asked
+    engine = make()
+    engine.with_scheduler(partial(put, garbage))
+    assert tokens(engine.generate(PROMPTS, **options)) == alone
+    counted = engine.stats().metrics.drafts["test"]
+    assert counted.proposed > 0
+    assert counted.accepted < counted.proposed / 4
+    plain = make(drafts_from=("none",)).generate(PROMPTS, grammar=FORM, max_tokens=60)
+    assert tokens(engine.generate(PROMPTS, grammar=FORM, max_tokens=60)) == tokens(plain)
+
+
+def put(guess, scheduler):
+    scheduler.drafter = Drafter({"test": lambda: Guesses(guess)}, 1024)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    prompts=st.lists(st.text("ab", min_size=1, max_size=40), min_size=1, max_size=6),
+    block_size=st.sampled_from([1, 4, 16]),
+    pool=st.integers(64, 200),
+    chunk=st.sampled_from([1, 7, 64]),
+    max_running=st.integers(1, 4),
+    sampled=st.booleans(),
+)
+def test_any_schedule(loaded, prompts, block_size, pool, chunk, max_running, sampled):
+    options = {"max_tokens": 12, **(SAMPLED if sampled else {})}
+    with Engine.of(loaded, kv_tokens=4096, prefix_cache=False, drafts_from=("none",)) as engine:
+        expected = [engine.generate(prompt, **options).tokens for prompt in prompts]
+    sizes = {"kv_tokens": pool, "block_size": block_size, "max_chunk": chunk, "max_running": max_running}
+    for guess in (None, garbage):
+        with Engine.of(loaded, **sizes) as engine:
+            if guess is not None:
+                engine.with_scheduler(partial(put, guess))
+            for _ in range(2):
+                assert tokens(engine.generate(prompts, **options)) == expected
+            assert engine.stats().cache.leased == 0
+
+
+def test_a_completion_tells_of_its_drafts(make):
+    engine = make()
+    first, again = (engine.generate("x", max_tokens=40) for _ in range(2))
+    assert again.tokens == first.tokens
+    assert 0 < again.num_accepted <= again.num_drafted
+    off = engine.generate("x", max_tokens=40, drafts=False)
+    assert (off.tokens, off.num_drafted, off.num_accepted) == (first.tokens, 0, 0)
+
+
+def test_sources_are_names_and_none_stands_alone(make):
+    with pytest.raises(InvalidRequest) as refused:
+        make(drafts_from=("none", "tree"))
+    assert refused.value.param == "drafts_from"
+    with pytest.raises(InvalidRequest):
+        make(drafts_from=("oracle",))

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from stemma.commands.cache import cache_commands
+from stemma.commands.doctor import doctor
 from stemma.commands.given import Adapters, Json, Loras, MaxTokens, Model, Seed, Temperature, make_engine
 from stemma.commands.load import bench
 from stemma.commands.planning import plan
@@ -32,6 +33,7 @@ app.add_typer(schema_commands, name="schema")
 app.add_typer(cache_commands, name="cache")
 app.command("plan")(plan)
 app.command("bench")(bench)
+app.command("doctor")(doctor)
 
 
 def _from_file(context: typer.Context, path: Path | None) -> ServeFile:

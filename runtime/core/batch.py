@@ -55,14 +55,20 @@ class Row(NamedTuple):
 @dataclass(slots=True)
 class Batch:
     """One step: rows to compute, after copying blocks in order. copies, window_copies: those that are still to be made,
-    of the pool of full layers and of that of layers with a window."""
+    of the pool of full layers and of that of layers with a window.
+
+    num_tokens: that the model computes. num_prompt_tokens: of prompts that are computed by many tokens at once.
+    num_seen: positions that all rows see, all together: what attention reads and multiplies.
+    """
 
     rows: list[Row] = field(default_factory=list)
     copies: list[BlockCopy] = field(default_factory=list)
     window_copies: list[BlockCopy] = field(default_factory=list)
-    num_tokens: int = 0  # that the model computes
+    num_tokens: int = 0
     num_samples: int = 0
     num_drafts: int = 0
+    num_prompt_tokens: int = 0
+    num_seen: int = 0
 
     def add(self, row: Row) -> None:
         """Put a row into the step."""
@@ -70,15 +76,19 @@ class Batch:
         self._count(row)
 
     def _count(self, row: Row) -> None:
-        self.num_tokens += len(row.tokens)
+        count = len(row.tokens)
+        self.num_tokens += count
         self.num_samples += row.num_samples
         self.num_drafts += row.num_drafts
+        self.num_seen += count * row.start + count * (count + 1) // 2
+        if row.start + 1 < row.sequence.num_prompt:
+            self.num_prompt_tokens += count
 
     def drop_finished(self) -> None:
         """Leave out the rows of sequences that ended after they were put in."""
         if any(row.sequence.is_finished for row in self.rows):
             self.rows = [row for row in self.rows if not row.sequence.is_finished]
-            self.num_tokens = self.num_samples = self.num_drafts = 0
+            self.num_tokens = self.num_samples = self.num_drafts = self.num_prompt_tokens = self.num_seen = 0
             for row in self.rows:
                 self._count(row)
 

@@ -20,7 +20,9 @@ from stemma.runtime.core.sequence import Request, Sequence
 def compute(runner: Runner, sampler: Sampler, batch: Batch) -> list[RowResult]:
     """One result for each row; the sequence of one that cannot be computed has an error. Raises what concerns all."""
     try:
-        return sampler.sample(batch, runner.forward(batch))
+        output = runner.forward(batch)
+        sampler.watch.lap("forward")
+        return sampler.sample(batch, output)
     except Exception:
         if not _is_sound(runner, sampler, batch):
             raise

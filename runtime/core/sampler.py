@@ -23,6 +23,7 @@ from stemma.runtime.core.matchers import GrammarMatcher
 from stemma.runtime.core.runner import StepOutput
 from stemma.runtime.core.sampling import Sampling, TokenLogprob, uniform
 from stemma.runtime.core.sequence import Sequence
+from stemma.runtime.core.stopwatch import Stopwatch, unwatched
 
 ALL = np.uint32(0xFFFFFFFF)
 GREEDY = Sampling()
@@ -54,10 +55,11 @@ class _Position(NamedTuple):
 
 
 class Sampler:
-    """Chooses tokens for a batch."""
+    """Chooses tokens for a batch. watch: told how long masks take."""
 
-    def __init__(self, ops: Ops) -> None:
+    def __init__(self, ops: Ops, watch: Stopwatch | None = None) -> None:
         self.ops = ops
+        self.watch = watch or unwatched()
 
     def sample(self, batch: Batch, output: StepOutput) -> list[RowResult]:
         """One result for each row of the batch. Changes the logits in place."""
@@ -112,6 +114,7 @@ class Sampler:
         guided = [position.logits_row for position in positions if position.sequence.matcher is not None]
         if not guided:
             return
+        self.watch.lap("sample")
         masks = np.zeros((len(guided), -(-logits.shape[1] // 32)), dtype=np.uint32)
         free = iter(masks)
         for row in batch.rows:
@@ -130,6 +133,7 @@ class Sampler:
             if row.sequence.error is not None:
                 for mask in masked:
                     mask.fill(ALL)  # the row is sampled, and thrown away
+        self.watch.lap("masks")
         self.ops.apply_mask(logits, masks, np.array(guided, dtype=np.int32))
 
 

@@ -109,6 +109,8 @@ class Engine:
         ops = loaded.model.ops
         room = room_of(config, loaded.config, ops)
         memory = make_memory(ops, room)
+        full = room.shape.full
+        self.kv_token_bytes = memory.full.num_bytes / (full.num_blocks * full.block_size)
         scheduler = make_scheduler(config, room)
         self._grammars = GrammarCompiler(loaded)
         self.recommended = recommended(loaded.generation, config.generation_config)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Usage
+from stemma.runtime.core.stopwatch import Phases
 from stemma.runtime.engine.fork_guard import ForkGuard
 
 Sleeper = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
@@ -32,11 +33,17 @@ class Delta(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """Seconds. ttft: from submission to the first token. queue: to the first step. total: to the end."""
+    """Seconds. ttft: from submission to the first token. queue: to the first step. total: to the end.
+
+    prefill, decode: where the loop's time went from the first step to the first token, and from there to the end:
+    of all who ran beside this request too, since it waited for each of their steps.
+    """
 
     queue: float
     ttft: float
     total: float
+    prefill: Phases = Phases()
+    decode: Phases = Phases()
 
 
 class Completion(NamedTuple):

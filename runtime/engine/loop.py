@@ -23,6 +23,7 @@ from stemma.runtime.core.failures import as_stemma_error, describe_error
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Scheduler
+from stemma.runtime.core.stopwatch import Phases, Stopwatch
 from stemma.runtime.engine.fork_guard import ForkGuard
 from stemma.runtime.engine.generation import Generation
 from stemma.runtime.engine.metrics import EngineStats, Metrics
@@ -46,7 +47,8 @@ class EngineLoop:
         self.sampler = sampler
         self.clock = clock
         self.metrics = Metrics()
-        self._outputs = OutputProcessor(clock, self.metrics)
+        self._watch = sampler.watch = Stopwatch(clock)
+        self._outputs = OutputProcessor(clock, self.metrics, self._watch)
         self._states: dict[int, RequestState] = {}  # by id of the sequence
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._door = threading.Lock()  # nobody enters while it is being shut
@@ -61,13 +63,19 @@ class EngineLoop:
 
     def step(self) -> None:
         """Compute one batch, if there is one, and tell the callers."""
-        started = self.clock()
+        started, before = self._watch.start(), self._watch.phases
         batch = self.scheduler.schedule()
+        self._watch.lap("schedule")
         if batch is not None:
-            self.scheduler.commit(batch, compute(self.runner, self.sampler, batch))
-            self._publish(batch, started)
+            results = compute(self.runner, self.sampler, batch)
+            self._watch.lap("sample")
+            self.metrics.step(batch, self._watch.phases.forward - before.forward)
+            self.scheduler.commit(batch, results)
+            self._watch.lap("commit")
+            self._publish(batch, started, before)
             self.scheduler.drafter.took(batch, self.clock() - started)
         self._settle(self.scheduler.take_ended())
+        self._watch.lap("text")
 
     # Any thread ----------------------------------------------------------------
     def submit(self, states: Sequence[RequestState]) -> None:
@@ -201,6 +209,7 @@ class EngineLoop:
         cache = self.scheduler.cache.stats()
         self.metrics.num_preempted = self.scheduler.num_preempted
         self.metrics.drafts = self.scheduler.drafter.counts
+        self.metrics.phases = self._watch.phases
         return EngineStats(len(self.scheduler.running), len(self.scheduler.waiting), cache, self.metrics.copy())
 
     def _abort(self, generation: Generation) -> None:
@@ -208,11 +217,10 @@ class EngineLoop:
             if state.generation is generation:
                 self.scheduler.abort(state.sequence)
 
-    def _publish(self, batch: Batch, started: float) -> None:
-        self.metrics.step(batch.num_tokens)
+    def _publish(self, batch: Batch, started: float, before: Phases) -> None:
         for row in batch.rows:
             try:
-                self._outputs.step(self._states[id(row.sequence)], started)
+                self._outputs.step(self._states[id(row.sequence)], started, before)
             except BaseException as error:
                 self.scheduler.fail(row.sequence, error)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from stemma.radix import CacheStats
+from stemma.runtime.core.batch import Batch
 from stemma.runtime.core.drafts.drafter import DraftCount
 from stemma.runtime.core.sequence import Usage
+from stemma.runtime.core.stopwatch import Phases
 from stemma.runtime.engine.generation import Timing
 
 BUCKETS = (
@@ -17,6 +20,11 @@ BUCKETS = (
 """Upper bounds of the buckets of durations, seconds."""
 TOKEN_BUCKETS = tuple(digit * 10.0**power for power in range(6) for digit in (1, 2, 5))
 """Upper bounds of the buckets of numbers of tokens: 1, 2, 5, 10, ... 500,000."""
+
+
+StepKind = Literal["prefill", "mixed", "decode"]
+"""Prompts alone; prompts, and sequences that take a token or a few; these alone."""
+STEP_KINDS: tuple[StepKind, ...] = get_args(StepKind)
 
 
 @dataclass(slots=True)
@@ -36,6 +44,23 @@ class Histogram:
         self.total += value
 
 
+@dataclass(slots=True)
+class StepWork:
+    """What the steps of one kind did. seconds: of the model. seen: positions that their rows saw, all together."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    seen: int = 0
+
+    def add(self, batch: Batch, seconds: float) -> None:
+        """One more step."""
+        self.steps += 1
+        self.seconds += seconds
+        self.tokens += batch.num_tokens
+        self.seen += batch.num_seen
+
+
 def _of_tokens() -> Histogram:
     return Histogram(TOKEN_BUCKETS)
 
@@ -46,12 +71,14 @@ class Metrics:
 
     ttft, total: as in Timing. tpot: mean time of a further token, of each request. inter_token: between the steps that
     gave a request more tokens. The others are histograms of each request that ended with a completion; `step_tokens`
-    of each batch.
+    of each batch. phases: where the time of all steps went. steps_of: by what was computed in them.
     """
 
     num_steps: int = 0
     num_step_tokens: int = 0
     num_preempted: int = 0
+    phases: Phases = field(default_factory=Phases)
+    steps_of: dict[StepKind, StepWork] = field(default_factory=lambda: {kind: StepWork() for kind in STEP_KINDS})
     num_finished: dict[str, int] = field(default_factory=dict)  # by finish reason
     usage: Usage = field(default_factory=Usage)
     drafts: dict[str, DraftCount] = field(default_factory=dict)  # by source
@@ -86,11 +113,13 @@ class Metrics:
         if usage.completion_tokens > 1:
             self.tpot.add((timing.total - timing.ttft) / (usage.completion_tokens - 1))
 
-    def step(self, num_tokens: int) -> None:
-        """A batch of so many tokens was computed."""
+    def step(self, batch: Batch, seconds: float) -> None:
+        """A batch was computed, in which the model took so long."""
         self.num_steps += 1
-        self.num_step_tokens += num_tokens
-        self.step_tokens.add(num_tokens)
+        self.num_step_tokens += batch.num_tokens
+        self.step_tokens.add(batch.num_tokens)
+        kind: StepKind = "decode" if not batch.num_prompt_tokens else "mixed"
+        self.steps_of["prefill" if batch.num_prompt_tokens == batch.num_tokens else kind].add(batch, seconds)
 
     def copy(self) -> Metrics:
         """These totals, which change no more."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.sampling import TokenLogprob
+from stemma.runtime.core.stopwatch import Phases, Stopwatch
 from stemma.runtime.engine.generation import Completion, Delta, Generation, Timing
 from stemma.runtime.engine.metrics import Metrics
 from stemma.runtime.engine.text import TextStream
@@ -31,6 +32,8 @@ class RequestState:
     first_step: float | None = None
     first_token: float | None = None
     last_token: float | None = None
+    phases_before: Phases | None = None
+    phases_at_token: Phases | None = None
     num_told: int = 0
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
@@ -38,18 +41,23 @@ class RequestState:
 class OutputProcessor:
     """Tells callers, and counts what it tells."""
 
-    def __init__(self, clock: Callable[[], float], metrics: Metrics) -> None:
+    def __init__(self, clock: Callable[[], float], metrics: Metrics, watch: Stopwatch) -> None:
         self._clock = clock
         self._metrics = metrics
+        self._watch = watch
 
-    def step(self, state: RequestState, started: float) -> None:
-        """Tell what a step, in which the sequence had a row, added to it. started: when the step began."""
-        state.first_step = state.first_step or started
+    def step(self, state: RequestState, started: float, before: Phases) -> None:
+        """Tell what a step, in which the sequence had a row, added to it. started: when the step began. before: where
+        the time of the steps before it went."""
+        if state.first_step is None:
+            state.first_step, state.phases_before = started, before
         if state.sequence.num_generated > state.num_told:
             now = self._clock()
             if state.last_token is not None:
                 self._metrics.inter_token.add(now - state.last_token)
-            state.first_token, state.last_token = state.first_token or now, now
+            if state.first_token is None:
+                state.first_token, state.phases_at_token = now, self._watch.phases
+            state.last_token = now
             self._push(state)
 
     def end(self, state: RequestState) -> None:
@@ -63,6 +71,13 @@ class OutputProcessor:
         else:
             self._push(state)  # tokens that no step of its own told, text that was held back
             state.generation.finish(self._completion(state, reason))
+
+    def _spent(self, state: RequestState) -> tuple[Phases, Phases]:
+        """Before the first token, and behind it."""
+        end = self._watch.phases
+        first = state.phases_before or end
+        middle = state.phases_at_token or end
+        return middle.since(first), end.since(middle)
 
     def _push(self, state: RequestState) -> None:
         sequence = state.sequence
@@ -78,7 +93,9 @@ class OutputProcessor:
     def _completion(self, state: RequestState, reason: str) -> Completion:
         sequence, now = state.sequence, self._clock()
         first_step, first_token = state.first_step or now, state.first_token or now
-        timing = Timing(first_step - state.submitted, first_token - state.submitted, now - state.submitted)
+        timing = Timing(
+            first_step - state.submitted, first_token - state.submitted, now - state.submitted, *self._spent(state)
+        )  # fmt: skip
         self._metrics.completed(sequence.usage, timing)
         self._metrics.max_tokens.add(sequence.request.max_tokens)
         return Completion(

@@ -29,6 +29,7 @@ from stemma.runtime.model.parts.decoder import Decoder
 from stemma.runtime.model.text.chat import ChatTemplate
 from stemma.runtime.model.text.tokenizer import Tokenizer
 from stemma.runtime.model.weights import Progress, Weights
+from stemma.runtime.model.work import Work, work_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class LoadedModel:
 
     name: what people call it, by where it came from; `config.name` is what its files say.
     tokenizer_files: what the tokenizer and the template were made of, for those who run them elsewhere.
-    stored: how it lies on disk.
+    stored: how it lies on disk. work: what a step of it reads and does.
     embedding: how it makes embeddings, if it was made for that.
     loras: adapters of which each request may choose one, if it was loaded with any.
     """
@@ -50,6 +51,7 @@ class LoadedModel:
     model: Model
     tokenizer_files: TokenizerFiles
     stored: Stored
+    work: Work
     embedding: EmbeddingDefaults | None = None
     loras: Loras | None = None
 
@@ -136,7 +138,7 @@ def assemble(
     chat_template = None if source is None else ChatTemplate(source, tokenizer, checkpoint.tokenizer.tool_template)
     return LoadedModel(
         config.name, config, tokenizer, chat_template, checkpoint.generation, model, checkpoint.tokenizer,
-        checkpoint.stored, checkpoint.embedding, beside,
+        checkpoint.stored, work_of(checkpoint), checkpoint.embedding, beside,
     )  # fmt: skip
 
 

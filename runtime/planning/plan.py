@@ -17,8 +17,8 @@ from stemma.runtime.engine.resources import (
 )
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model.checkpoint import Checkpoint
+from stemma.runtime.model.work import Work, kv_formula, work_of
 from stemma.runtime.planning.rates import Rates
-from stemma.runtime.planning.work import Work, kv_formula, work_of
 
 USABLE = 0.9
 """Of a machine's memory: the rest is for the process itself and the system."""

@@ -49,7 +49,7 @@ def plan(
     with progress() as report:
         source = model or default_model(report)
         checkpoint = read_checkpoint(source, config.context_length)
-    rates = given_rates(ops, checkpoint, _per_second(machine_bandwidth), _per_second(machine_compute))
+    rates = given_rates(ops, checkpoint.stored.type, a_second(machine_bandwidth), a_second(machine_compute))
     asked = context_of(config, checkpoint.config) if context is None else context
     memory = None if machine_memory is None else int(machine_memory * GIB)
     made = make_plan(checkpoint, ops, config, rates, context=asked, concurrency=concurrency, memory=memory)
@@ -60,5 +60,6 @@ def plan(
         Console().print(show(made))
 
 
-def _per_second(billions: float | None) -> float | None:
+def a_second(billions: float | None) -> float | None:
+    """What is given in billions."""
     return None if billions is None else billions * 1e9

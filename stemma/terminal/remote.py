@@ -22,12 +22,21 @@ class ServerUnreachable(StemmaError):
 
 def ask(url: str, path: str, key: str | None, body: dict[str, Any] | None = None) -> Any:
     """GET a path, or POST a body to it, and return the JSON answer. Raises ServerUnreachable."""
+    try:
+        return json.loads(ask_text(url, path, key, body))
+    except ValueError as error:
+        raise ServerUnreachable(f"{url}{path} does not answer in JSON: {error}") from error
+
+
+def ask_text(url: str, path: str, key: str | None, body: dict[str, Any] | None = None) -> str:
+    """The same, as it is."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
     request = urllib.request.Request(url.rstrip("/") + path, data, headers)
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            return json.load(answer)
+            text: bytes = answer.read()
+            return text.decode()
     except urllib.error.HTTPError as error:
         raise ServerUnreachable(f"{url} refuses: {error.code} {error.read().decode(errors='replace')}") from error
     except (OSError, ValueError) as error:

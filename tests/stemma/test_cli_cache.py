@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+import urllib.request
 
 import pytest
 import uvicorn
@@ -90,3 +91,20 @@ def test_bench_loads_a_server_and_tells_its_hits(url, tmp_path):
     )
     assert "100%" in text
     assert json.loads((tmp_path / "a").read_text("utf-8"))["runs"][0]["good_share"] == 1
+
+
+def test_doctor_answers_its_questions_of_a_live_server_and_of_its_metrics_in_a_file(url, tmp_path):
+    invoke("warm", "something that is computed, " * 9, "--url", url)
+    asked = ["doctor", "--url", url, "--machine-bandwidth", "20", "--machine-compute", "500"]
+    result = CliRunner().invoke(cli.app, [*asked, "--json"])
+    assert result.exit_code == 0, result.exception
+    questions = {answer["question"]: answer for answer in json.loads(result.stdout)}
+    assert set(questions) == {"Prefill or decode?", "Bandwidth or compute?", "What is the KV doing?", "Who waits?"}
+    pool = {figure["name"]: figure["value"] for figure in questions["What is the KV doing?"]["figures"]}
+    assert pool["size of the pool"] == 8192
+    assert pool["free"] + pool["leased"] + pool["cached"] == pytest.approx(1)
+    with urllib.request.urlopen(f"{url}/metrics") as answer:
+        (tmp_path / "now").write_bytes(answer.read())
+    text = CliRunner().invoke(cli.app, ["doctor", "--metrics", str(tmp_path / "now")]).stdout
+    assert "What is the KV doing?" in text
+    assert "--machine-bandwidth" in text

@@ -7,6 +7,7 @@ import logging
 import time
 from typing import Any
 
+from stemma.runtime.core.stopwatch import Phases
 from stemma.server.http.record import RequestRecord
 
 log = logging.getLogger("stemma.access")
@@ -26,15 +27,18 @@ def write(record: RequestRecord) -> None:
 
 
 def fields_of(record: RequestRecord) -> dict[str, Any]:
-    """What a line of JSON has of a request. seconds: `queue`, `first_token` and `total` are the slowest choice's."""
+    """What a line of JSON has of a request. seconds: all but `request` are the slowest choice's;
+    `prefill` and `decode`: where the engine's time went before its first token, and behind it."""
     usage, timing = record.usage, record.timing
     tokens = {name.removesuffix("_tokens"): count for name, count in usage._asdict().items()}
-    seconds = {"request": round(record.seconds, 6)}
+    seconds: dict[str, Any] = {"request": round(record.seconds, 6)}
     if timing is not None:
         seconds |= {
             "queue": round(timing.queue, 6),
             "first_token": round(timing.ttft, 6),
             "total": round(timing.total, 6),
+            "prefill": _rounded(timing.prefill),
+            "decode": _rounded(timing.decode),
         }
     return {
         "request_id": record.id,
@@ -48,6 +52,10 @@ def fields_of(record: RequestRecord) -> dict[str, Any]:
         "tokens": tokens if record.completions else None,
         "seconds": seconds,
     }
+
+
+def _rounded(phases: Phases) -> dict[str, float]:
+    return {phase: round(seconds, 6) for phase, seconds in phases._asdict().items()}
 
 
 class JsonFormatter(logging.Formatter):

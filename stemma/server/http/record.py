@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from stemma.runtime.core.sequence import Usage
+from stemma.runtime.core.stopwatch import Phases
 from stemma.runtime.engine import Completion, Generation, Timing
 
 
 class Stage(NamedTuple):
-    """A part of a request's time, in nanoseconds since 1970."""
+    """A part of a request's time, in nanoseconds since 1970. phases: where the engine's time went meanwhile."""
 
     name: str
     begin: int
     end: int
+    phases: Phases | None = None
 
 
 @dataclass(slots=True)
@@ -80,7 +82,7 @@ class RequestRecord:
             yield self.compiling
         timing, begin = self.timing, self.submitted_at
         if timing is not None:
-            ends = [begin + int(seconds * 1e9) for seconds in timing]
+            ends = [begin + int(seconds * 1e9) for seconds in timing[:3]]
             yield Stage("queue", begin, ends[0])
-            yield Stage("prefill", ends[0], ends[1])
-            yield Stage("decode", ends[1], ends[2])
+            yield Stage("prefill", ends[0], ends[1], timing.prefill)
+            yield Stage("decode", ends[1], ends[2], timing.decode)

@@ -48,7 +48,11 @@ def finish(span: Span, record: RequestRecord, tracer: Tracer) -> None:
     span.set_attributes({**_of_generation(record), **record.asked})
     above = trace.set_span_in_context(span)
     for stage in record.stages():
-        tracer.start_span(stage.name, above, start_time=stage.begin).end(stage.end)
+        below = tracer.start_span(stage.name, above, start_time=stage.begin)
+        if stage.phases is not None:
+            seconds = stage.phases._asdict().items()
+            below.set_attributes({f"stemma.{phase}_seconds": taken for phase, taken in seconds})
+        below.end(stage.end)
 
 
 def _of_generation(record: RequestRecord) -> dict[str, Any]:

@@ -177,7 +177,8 @@ class OllamaAnswer:
 
     def _cost(self, completion: Completion) -> dict[str, Any]:
         """Durations in nanoseconds, of which none is 0, since clients divide by them; counts of tokens."""
-        queue, ttft, total = completion.timing
+        timing = completion.timing
+        queue, ttft, total = timing.queue, timing.ttft, timing.total
         loading = nanoseconds(self.submitted - self.started + queue)
         reading, answering = nanoseconds(ttft - queue), nanoseconds(total - ttft)
         usage = usage_report([completion.usage])

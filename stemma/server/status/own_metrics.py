@@ -23,6 +23,8 @@ def own_metrics(reading: Reading) -> Iterator[Metric]:
     if reading.engine is not None:
         yield from _server(reading.service)
         yield from _engine(reading.engine, reading.service.engine.config.block_size)
+        yield from _time(reading.engine.metrics)
+        yield from _model(reading.service)
         yield from _tenants(reading.service)
 
 
@@ -69,6 +71,32 @@ def _engine(stats: EngineStats, block_size: int) -> Iterator[Metric]:
     yield counter("stemma_step_tokens", "Tokens of all batches", stats.metrics.num_step_tokens)
     yield counter("stemma_preemptions", "Sequences that had to make room", stats.metrics.num_preempted)
     yield histogram("stemma_inter_token_seconds", "Between steps that gave more tokens", stats.metrics.inter_token)
+
+
+def _time(metrics: Metrics) -> Iterator[Metric]:
+    """Where the engine's time goes, and what its steps did: what `stemma doctor` reads."""
+    phases = metrics.phases._asdict()
+    yield counters("stemma_phase_seconds", "Time of the engine's loop by what it was for", "phase", phases)
+    for name, text in (
+        ("steps", "Batches computed"),
+        ("seconds", "Time of the model"),
+        ("tokens", "Tokens computed"),
+        ("seen", "Positions that they saw, all together"),
+    ):
+        values = {str(kind): float(getattr(work, name)) for kind, work in metrics.steps_of.items()}
+        yield counters(f"stemma_kind_{name}", f"{text}, by kind of step", "kind", values)
+
+
+def _model(service: Service) -> Iterator[Metric]:
+    """Sizes, which change no more: they make rates of times."""
+    engine, work = service.engine, service.engine.loaded.work
+    labels = {"model": service.model_name, "storage": engine.loaded.stored.type}
+    yield gauge("stemma_model_bytes", "Weights as they are stored", work.weight_bytes, labels)
+    yield gauge("stemma_model_row_bytes", "Weights that a step of one row reads", work.bytes_of_rows(1))
+    yield gauge("stemma_model_row_operations", "Operations of one row without attention", work.row_operations)
+    seen = sum(layers.operations for layers in work.attended)
+    yield gauge("stemma_model_seen_operations", "Operations of one row for each position that it sees", seen)
+    yield gauge("stemma_kv_token_bytes", "KV of a token in layers that see everything", engine.kv_token_bytes)
 
 
 def _cache(cache: CacheStats, block_size: int) -> Iterator[Metric]:

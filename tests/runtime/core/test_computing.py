@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from stemma.runtime.core.batch import Batch, RowResult
 from stemma.runtime.core.computing import compute
 from stemma.runtime.core.sampling import Sampling
+from stemma.runtime.core.stopwatch import unwatched
 from stemma.runtime.errors import RequestFailed
 from tests.runtime.core.making import Words, row, sequence
 
@@ -17,6 +18,7 @@ class Device:
     """Runner and sampler in one: a row's token is the sum of what it computes. Fails with those that are bad."""
 
     def __init__(self, bad=(), stage="forward", is_broken=False):
+        self.watch = unwatched()
         self.bad, self.stage, self.is_broken = list(bad), stage, is_broken
         self.computed: list[Batch] = []
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from stemma.kernels.reference import ReferenceOps
+from stemma.kernels.select import select_ops
+from stemma.kernels.weights import is_finite
 from stemma.runtime.core.config import EngineConfig
 from stemma.runtime.engine.resources import room_of, sizes_of
 from stemma.runtime.errors import InvalidRequest
@@ -16,7 +17,9 @@ from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.config import GenerationDefaults
 from stemma.runtime.model.load import assemble
 from stemma.runtime.model.tiny import byte_tokenizer, tiny_config, tiny_tensors
-from stemma.runtime.planning import Rates, given_rates, make_plan, measure_rates, work_of
+from stemma.runtime.model.work import work_of
+from stemma.runtime.planning import Rates, given_rates, make_plan
+from stemma.runtime.planning.rates import made_up
 
 RATES = Rates(read=1e9, operations=1e11)
 
@@ -124,12 +127,17 @@ def test_a_prompt_in_more_chunks_reads_the_weights_more_often():
     assert cut.operation_seconds == whole.operation_seconds
 
 
-def test_rates_that_are_not_given_are_measured():
-    ops, checkpoint = ReferenceOps(torch.device("cpu")), checkpoint_of("llama")
-    given = given_rates(ops, checkpoint, 5.0, None)
+@pytest.mark.parametrize("storage", ["F32", "BF16", "Q4_1", "Q4_K", "Q8_0", "MXFP4"])
+def test_rates_that_are_not_given_are_measured_with_finite_numbers(storage):
+    assert is_finite(made_up(storage, 1 << 16))
+    given = given_rates(select_ops("cpu", "auto"), storage, 5.0, None)
     assert given.read == 5.0
     assert 0 < given.operations < math.inf
-    assert all(np.isfinite(measure_rates(ops, checkpoint)))
+
+
+def test_a_given_rate_is_not_measured(monkeypatch):
+    monkeypatch.setattr("stemma.runtime.planning.rates.measure_rates", lambda *_: pytest.fail("measured"))
+    assert given_rates(ReferenceOps(torch.device("cpu")), "Q4_1", 5.0, 6.0) == Rates(5.0, 6.0)
 
 
 @pytest.mark.parametrize(
@@ -145,4 +153,4 @@ def test_what_no_sequence_can_have_is_refused(wrong, param):
 @pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])
 def test_a_rate_is_a_positive_number(rate):
     with pytest.raises(InvalidRequest, match="more than 0"):
-        given_rates(ReferenceOps(torch.device("cpu")), checkpoint_of("llama"), rate, None)
+        given_rates(ReferenceOps(torch.device("cpu")), "Q4_1", rate, None)

@@ -30,9 +30,9 @@ def read_gguf_adapter(path: Path, config: ModelConfig) -> Adapter:
         raise UnsupportedModel(f"{path} changes 'token_embd.weight', which is not merged; only linear modules are")
     ups = {name: _matrix(tensors[name + UP]) for name in names}
     changes = {}
-    undone, names = hugging_face_tensors(config, ups)
+    undone, file_names = hugging_face_tensors(config, ups)
     for name, up in undone.items():
-        down = dequantize(tensors[names[name] + DOWN])
+        down = dequantize(tensors[file_names[name] + DOWN])
         rank = len(down)
         alpha = float(metadata.get("adapter.lora.alpha", 0.0)) or float(rank)  # without one, llama.cpp scales nothing
         changes[name] = Change(down, dequantize(up), alpha / rank)

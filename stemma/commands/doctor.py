@@ -1,0 +1,95 @@
+"""`stemma doctor`: of a running server, of its metrics in a file, or of one request in its log."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from stemma.commands.given import HERE, Json, Key, Url
+from stemma.commands.planning import a_second
+from stemma.doctor.diagnosis import diagnose
+from stemma.doctor.reading import Reading, read
+from stemma.doctor.request import explain, find
+from stemma.runtime.errors import InvalidRequest
+from stemma.runtime.planning import Rates
+from stemma.terminal.options import takes
+from stemma.terminal.remote import ask_text
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorOptions:
+    """What is looked at.
+
+    metrics: a file with a server's /metrics, instead of a running server.
+    before: an earlier file, to look at what was counted since.
+    seconds: watch a running server for so long; 0 looks at its whole life.
+    measure: measure what this machine can do, which takes a second and disturbs a server that runs here.
+    machine_bandwidth: GB/s at which the server's machine reads weights.
+    machine_compute: its billions of operations a second.
+    log: a server's log of JSON lines, for the request in question.
+    request: where the time of this request went, by its id.
+    """
+
+    metrics: Path | None = None
+    before: Path | None = None
+    seconds: float = 0.0
+    measure: bool = False
+    machine_bandwidth: float | None = None
+    machine_compute: float | None = None
+    log: Path | None = None
+    request: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.log is None) != (self.request is None):
+            raise InvalidRequest("request and log go together: the log has the request's times", "request")
+        if self.metrics is not None and self.seconds > 0:
+            raise InvalidRequest("a file cannot be watched: give an earlier one as before", "seconds")
+
+
+@takes(DoctorOptions)
+def doctor(url: Url = HERE, key: Key = None, as_json: Json = False, **options: Any) -> None:
+    """Prefill or decode? Bandwidth bound? What is the KV doing? Who waits? With figures, and what to change."""
+    from stemma.terminal.doctor import show
+
+    asked = DoctorOptions(**options)
+    if asked.log is not None and asked.request is not None:
+        answers = [explain(find(_text(asked.log).splitlines(), asked.request))]
+    else:
+        reading = _reading(url, key, asked)
+        answers = diagnose(reading, _rates(reading, asked))
+    if as_json:
+        print(json.dumps([answer.as_json() for answer in answers]))
+    else:
+        Console().print(show(answers))
+
+
+def _reading(url: str, key: str | None, asked: DoctorOptions) -> Reading:
+    now = read(_text(asked.metrics) if asked.metrics is not None else ask_text(url, "/metrics", key))
+    if asked.before is not None:
+        return now.since(read(_text(asked.before)))
+    if asked.seconds <= 0:
+        return now
+    time.sleep(asked.seconds)
+    return read(ask_text(url, "/metrics", key)).since(now)
+
+
+def _rates(reading: Reading, asked: DoctorOptions) -> Rates | None:
+    bandwidth, compute = a_second(asked.machine_bandwidth), a_second(asked.machine_compute)
+    if not asked.measure and (bandwidth is None or compute is None):
+        return None
+    from stemma.kernels.select import select_ops
+    from stemma.runtime.planning import given_rates
+
+    return given_rates(select_ops("cpu", "auto"), reading.label("stemma_model_bytes", "storage"), bandwidth, compute)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"{path} cannot be read: {error}", "metrics") from error

@@ -1,0 +1,78 @@
+"""A server's metrics as numbers by name and label, of its whole life or of the time between two readings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from stemma.runtime.errors import InvalidRequest, StemmaError
+
+GROWING = ("_total", "_bucket", "_sum", "_count")
+"""How names of samples end that only grow, in Prometheus' text and in OpenMetrics."""
+
+Labels = frozenset[tuple[str, str]]
+
+
+class NotOurs(StemmaError):
+    """The metrics are not those of a Stemma server that tells everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """values: by name and labels. counters: the names of those that only grow."""
+
+    values: Mapping[tuple[str, Labels], float]
+    counters: frozenset[str]
+
+    def value(self, name: str, **labels: str) -> float:
+        """Of this name and these labels; 0 where there is none."""
+        return self.values.get((name, frozenset(labels.items())), 0.0)
+
+    def by(self, name: str, label: str) -> dict[str, float]:
+        """Of all values of one label."""
+        return {dict(labels)[label]: value for (each, labels), value in self.values.items() if each == name and labels}
+
+    def label(self, name: str, label: str) -> str:
+        """What a label of this name says."""
+        return next((dict(labels).get(label, "") for each, labels in self.values if each == name), "")
+
+    def quantile(self, name: str, share: float) -> float | None:
+        """Of a histogram, in the bucket's upper bound; None where nothing was counted."""
+        buckets = sorted((float(bound), count) for bound, count in self.by(f"{name}_bucket", "le").items())
+        total = buckets[-1][1] if buckets else 0.0
+        return next((bound for bound, count in buckets if count >= share * total), None) if total else None
+
+    def since(self, before: Reading) -> Reading:
+        """What was counted since an earlier reading. What is no counter stays as it is.
+
+        Raises InvalidRequest if the server was started anew in between.
+        """
+        changed = dict(self.values)
+        for (name, labels), value in self.values.items():
+            if name in self.counters:
+                changed[name, labels] = value - before.values.get((name, labels), 0.0)
+                if changed[name, labels] < 0:
+                    raise InvalidRequest("the earlier reading is another run's: its counters are larger", "before")
+        return Reading(changed, self.counters)
+
+
+def read(text: str) -> Reading:
+    """Prometheus' text. Raises NotOurs."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    values: dict[tuple[str, Labels], float] = {}
+    counters = set()
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                values[sample.name, frozenset(sample.labels.items())] = sample.value
+                if sample.name.endswith(GROWING):
+                    counters.add(sample.name)
+    except ValueError as error:
+        raise NotOurs(f"these are no metrics in Prometheus' text: {error}") from error
+    if not any(name == "stemma_kv_blocks" for name, _ in values):
+        raise NotOurs(
+            "these metrics do not tell what the engine does: give the /metrics of `stemma serve`, with an admin's key "
+            "where there are several"
+        )
+    return Reading(values, frozenset(counters))

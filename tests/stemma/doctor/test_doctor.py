@@ -1,0 +1,164 @@
+"""What the doctor reads and says: of made-up metrics whose answer is known, and of a live server."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stemma.doctor.diagnosis import diagnose
+from stemma.doctor.reading import NotOurs, read
+from stemma.doctor.request import explain, find
+from stemma.runtime.errors import InvalidRequest
+from stemma.runtime.planning import Rates
+
+RATES = Rates(read=10e9, operations=100e9)
+
+
+def metrics(**changes: float) -> str:
+    """A server that decoded: 100 steps of 2 rows over 1 GB of weights in 12 s, and nothing else worth telling."""
+    values = {
+        "steps": 100, "decode_seconds": 12.0, "decode_steps": 100, "decode_tokens": 200, "decode_seen": 2000,
+        "prefill_seconds": 1.0, "prefill_steps": 2, "prefill_tokens": 45, "prefill_seen": 1000,
+        "masks": 0.0, "text": 0.1, "free": 60, "leased": 10, "cached": 30, "hit": 900, "miss": 100, "evicted": 0,
+        "preemptions": 0, "fragmentation": 0.05, "queue": 0.1, "queue_p99": 0.1,
+    } | changes  # fmt: skip
+    lines = [f"# TYPE stemma_steps counter\nstemma_steps_total {values['steps']}"]
+    for name in ("seconds", "steps", "tokens", "seen"):
+        lines.append(f"# TYPE stemma_kind_{name} counter")
+        lines += [
+            f'stemma_kind_{name}_total{{kind="{kind}"}} {values[f"{kind}_{name}"]}' for kind in ("decode", "prefill")
+        ]
+    forward = values["decode_seconds"] + values["prefill_seconds"]
+    lines.append("# TYPE stemma_phase_seconds counter")
+    for phase, seconds in (("forward", forward), ("masks", values["masks"]), ("text", values["text"])):
+        lines.append(f'stemma_phase_seconds_total{{phase="{phase}"}} {seconds}')
+    lines.append("# TYPE stemma_kv_blocks gauge")
+    lines += [f'stemma_kv_blocks{{state="{state}"}} {values[state]}' for state in ("free", "leased", "cached")]
+    for name, value in (
+        ("cache_hit_tokens", values["hit"]), ("cache_miss_tokens", values["miss"]),
+        ("evicted_blocks", values["evicted"]), ("preemptions", values["preemptions"]),
+    ):  # fmt: skip
+        lines.append(f"# TYPE stemma_{name} counter\nstemma_{name}_total {value}")
+    for name, value in (
+        ("kv_block_size_tokens", 16), ("cache_fragmentation_ratio", values["fragmentation"]),
+        ("model_row_bytes", 1e9), ("model_row_operations", 2e9), ("model_seen_operations", 1e5),
+        ("kv_token_bytes", 1e5),
+    ):  # fmt: skip
+        lines.append(f"# TYPE stemma_{name} gauge\nstemma_{name} {value}")
+    lines.append('# TYPE stemma_model_bytes gauge\nstemma_model_bytes{model="m",storage="Q4_1"} 1e9')
+    lines.append(f"# TYPE stemma_queue_seconds histogram\nstemma_queue_seconds_sum {values['queue']}")
+    lines += [f'stemma_queue_seconds_bucket{{le="{le}"}} {n}' for le, n in (("0.01", 50), ("0.1", 99), ("+Inf", 100))]
+    lines.append("stemma_queue_seconds_count 100")
+    lines.append(
+        "# TYPE stemma_request_seconds histogram\nstemma_request_seconds_sum 20\nstemma_request_seconds_count 9"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def answers(**changes: float):
+    return diagnose(read(metrics(**changes)), RATES)
+
+
+def figure(answer, name: str) -> float:
+    return next(each.value for each in answer.figures if each.name == name)
+
+
+def test_decode_that_reads_at_the_machines_speed_is_bound_by_bandwidth():
+    time, bound, memory, waiting = answers()
+    assert time.verdict.startswith("decode")
+    assert figure(time, "the model's time in streams alone") == 12 / 13
+    assert bound.verdict == "decode is bound by bandwidth; prefill is bound by compute"
+    assert figure(bound, "decode: reads") == pytest.approx((100 * 1e9 + 2000 * 1e5) / 12 / 1e9)
+    assert figure(bound, "decode: of the bandwidth") == pytest.approx(0.835, abs=1e-3)
+    assert figure(bound, "decode: rows of a step") == 2
+    assert any("share each reading" in change for change in bound.changes)
+    assert memory.verdict == "40% full, 90% of prompt tokens reused"
+    assert waiting.verdict == "nobody for long"
+    assert figure(waiting, "queue, p99 at most") == 0.1
+
+
+def test_prompts_at_full_speed_are_bound_by_compute_and_mostly_new_ones_are_told():
+    time, bound, *_ = answers(prefill_seconds=25.0, prefill_tokens=1000, hit=10)
+    assert time.verdict.startswith("prefill")
+    assert any("put first what they share" in change for change in time.changes)
+    assert "prefill is bound by compute" in bound.verdict
+    assert figure(bound, "prefill: of the compute") == pytest.approx((1000 * 2e9 + 1000 * 1e5) / 25 / 100e9)
+
+
+def test_small_steps_are_bound_by_neither():
+    _, bound, *_ = answers(decode_seconds=60.0)
+    assert "decode is bound by neither" in bound.verdict
+
+
+def test_contexts_that_outweigh_the_weights_ask_for_a_smaller_kv():
+    _, bound, *_ = answers(decode_seen=4_000_000, decode_seconds=55.0)
+    assert any("more KV than weights" in change for change in bound.changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "at", "word"),
+    [
+        ({"masks": 3.0}, 0, "masks"),
+        ({"text": 9.0}, 0, "host is slow"),
+        ({"preemptions": 3}, 2, "make room"),
+        ({"evicted": 500}, 2, "5 times"),
+        ({"fragmentation": 0.4}, 2, "block_size"),
+        ({"hit": 1, "cached": 300}, 2, "little is found"),
+        ({"queue": 15.0}, 3, "max_running"),
+    ],
+)
+def test_each_trouble_is_told_with_what_to_change_and_not_without_it(changes, at, word):
+    assert not any(word in change for change in answers()[at].changes)
+    assert any(word in change for change in answers(**changes)[at].changes)
+
+
+def test_without_rates_it_says_what_to_give():
+    _, bound, *_ = diagnose(read(metrics()), None)
+    assert "--machine-bandwidth" in bound.changes[0]
+    assert figure(bound, "decode: reads") > 0
+
+
+def test_of_two_readings_only_what_was_counted_between_them_counts():
+    now, before = read(metrics(decode_seconds=20.0, decode_steps=200, steps=200)), read(metrics())
+    between = now.since(before)
+    assert between.value("stemma_kind_seconds_total", kind="decode") == 8.0
+    assert between.value("stemma_kv_blocks", state="free") == 60
+    with pytest.raises(InvalidRequest, match="another run"):
+        before.since(now)
+
+
+def test_a_server_that_did_nothing_and_metrics_of_others():
+    (only,) = answers(steps=0)
+    assert only.verdict == "nothing was computed yet"
+    with pytest.raises(NotOurs, match="stemma serve"):
+        read("# TYPE x counter\nx_total 3\n")
+    with pytest.raises(NotOurs, match="Prometheus"):
+        read("{not metrics")
+
+
+LINE = {
+    "request_id": "r1", "answer_id": "chatcmpl-1",
+    "tokens": {"prompt": 900, "cached": 100, "prefilled": 800, "decoded": 5, "jumped": 2},
+    "seconds": {
+        "request": 2.0, "queue": 0.1, "first_token": 1.6, "total": 1.9,
+        "prefill": {"forward": 1.4, "masks": 0.05}, "decode": {"forward": 0.2, "masks": 0.0},
+    },
+}  # fmt: skip
+
+
+def test_one_request_is_found_by_either_id_and_its_time_adds_up():
+    lines = ["plain text", json.dumps({"request_id": "r0", "note": "r1"}), json.dumps(LINE)]
+    answer = explain(find(lines, "chatcmpl-1"))
+    assert answer.verdict == "prefill, 75%"
+    assert sum(each.value for each in answer.figures[:4]) == pytest.approx(2.0)
+    assert figure(answer, "prefill: forward") == 1.4
+    assert "800 prompt tokens were not cached" in answer.changes[0]
+    assert "fifth" in explain({**LINE, "seconds": {**LINE["seconds"], "decode": {"masks": 1.0}}}).changes[-1]
+
+
+@pytest.mark.parametrize("lines", [[], ["r1"], [json.dumps({"request_id": "r1", "seconds": {"request": 1}})]])
+def test_a_request_that_is_not_there_or_gave_nothing_is_told(lines):
+    with pytest.raises(InvalidRequest) as refused:
+        find(lines, "r1")
+    assert refused.value.param == "request"

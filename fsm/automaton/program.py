@@ -7,10 +7,8 @@ patch lists. Repeats keep a counter state; nothing is unrolled. It never steps a
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from functools import lru_cache
-from struct import Struct
-from typing import Any
 
 from stemma.fsm.automaton.fragments import RETURN_STATE, Fragment, Unnamed, cut
 from stemma.fsm.automaton.utf8 import byte_states
@@ -37,7 +35,8 @@ MAX_DEPTH = 60
 MAX_NULLABLE_PARTS = 500
 MAX_COUNT = 1 << 30
 RULE_WORK, STATE_WORK = 100, 3
-STATE_ROW, EDGE_ROW = Struct(f"{width(STATE)}q"), Struct(f"{width(EDGE)}q")
+ENTRY_SIZE = 8  # bytes
+STATE_WIDTH, EDGE_WIDTH = width(STATE), width(EDGE)
 OPERATIONS: dict[type[ast.Node], int] = {
     ast.Difference: DIFFERENCE,
     ast.Intersection: INTERSECTION,
@@ -51,10 +50,12 @@ class Program:
     def __init__(self, grammar: ast.Grammar, limits: Limits) -> None:
         self._grammar = grammar
         self._limits = limits
-        self.states = bytearray(STATE_ROW.pack(RETURN, 0, 0, 0, 0))
+        self.states = bytearray(packed([RETURN, 0, 0, 0, 0]))
         self.edges = bytearray()
         self.num_states = 1
         self.num_edges = 0
+        self._new_states: list[int] = []  # what is emitted but not packed yet
+        self._new_edges: list[int] = []
         self.specials: list[str] = []  # by symbol, from FIRST_SPECIAL on
         self._special_symbols: dict[str, int] = {}
         self.num_rules = 0
@@ -66,7 +67,7 @@ class Program:
         self.product_sides: dict[int, tuple[int, int]] = {}
         if grammar.common is not None:
             self._begin_with(common_program(grammar.common))
-        self.start = self.emit(grammar.start, RETURN_STATE, 0)
+        self.start = self._emitted(grammar.start)
 
     def _begin_with(self, other: Program) -> None:
         """All that another program has, under the same numbers."""
@@ -106,7 +107,17 @@ class Program:
         """The entry state of a rule with that node. One that only calls what many grammars have is that."""
         if isinstance(node, ast.RuleRef) and isinstance(node.rule, ast.Kept):
             return self.build_rule(self.named_rule(node.rule))
-        return self.emit(node, RETURN_STATE, 0)
+        return self._emitted(node)
+
+    def _emitted(self, node: ast.Node) -> int:
+        """The state from which a whole rule is read; its states are packed then."""
+        try:
+            return self.emit(node, RETURN_STATE, 0)
+        finally:
+            self.states += packed(self._new_states)
+            self.edges += packed(self._new_edges)
+            self._new_states.clear()
+            self._new_edges.clear()
 
     def _kept(self, rule: ast.Kept) -> int:
         """The entry state of a rule that many grammars have. From the second program on its states are a copy."""
@@ -146,34 +157,59 @@ class Program:
             return known[1]
         if depth > MAX_DEPTH:
             return self._state(CALL, self._anonymous_rule(node), following)
-        state = EMITTERS[type(node)](self, node, following, depth + 1)
+        state = self._read(node, following, depth + 1)
         if following == RETURN_STATE:
             self._endings[id(node)] = (node, state)
         return state
+
+    def _read(self, node: ast.Node, following: int, depth: int) -> int:
+        """What reads `node` and then `following`; the most frequent kinds of nodes are asked for first."""
+        if isinstance(node, ast.Literal):
+            return self._bytes(node.data, following)
+        if isinstance(node, ast.Concatenation):
+            for part in reversed(node.parts):
+                following = self.emit(part, following, depth)
+            return following
+        if isinstance(node, ast.RuleRef):
+            return self._state(CALL, self.named_rule(node.rule), following)
+        if isinstance(node, ast.Choice):
+            return self._choice(node, following, depth)
+        if isinstance(node, ast.Characters):
+            return self._characters(node, following)
+        if isinstance(node, ast.Repeat):
+            return self._repeat(node, following, depth)
+        if isinstance(node, ast.Special):
+            return self._special(node, following)
+        return self._product(node, following, depth)
 
     def _state(self, kind: int, first: int = 0, second: int = 0, third: int = 0, fourth: int = 0) -> int:
         state = self.num_states
         if state >= self._limits.states:
             raise self._too_many()
-        self.states.extend(STATE_ROW.pack(kind, first, second, third, fourth))
+        self._new_states.extend((kind, first, second, third, fourth))
         self.num_states = state + 1
         return state
 
     def _too_many(self) -> LimitError:
         return LimitError(f"the grammar needs more than {self._limits.states} states; split or simplify it")
 
-    def _new_edges(self, edges: list[tuple[int, int, int]]) -> tuple[int, int]:
-        """The first and the end of some edges: low, high, next."""
-        first, add, pack = self.num_edges, self.edges.extend, EDGE_ROW.pack
+    def _with_edges(self, kind: int, edges: list[tuple[int, int, int]]) -> int:
+        """A state of some edges: low, high, next."""
+        first = self._add_edges(edges)
+        return self._state(kind, first, self.num_edges)
+
+    def _add_edges(self, edges: list[tuple[int, int, int]]) -> int:
+        """The first of some new edges."""
+        first = self.num_edges
         for edge in edges:
-            add(pack(*edge))
+            self._new_edges.extend(edge)
         self.num_edges = first + len(edges)
-        return first, self.num_edges
+        return first
 
     def _split(self, targets: list[int]) -> int:
         if len(targets) == 1:
             return targets[0]
-        return self._state(SPLIT, *self._new_edges([(0, 0, target) for target in targets]))
+        return self._with_edges(SPLIT, [(0, 0, target) for target in targets])
 
     def named_rule(self, name: Hashable) -> int:
         rule = self._rule_by_name.get(name)
@@ -190,38 +226,30 @@ class Program:
 
     # One for each kind of node: what reads it and then `following` -----------------------------------------------
 
-    def _literal(self, node: ast.Literal, following: int, depth: int) -> int:
-        return self._bytes(node.data, following)
-
     def _bytes(self, data: bytes, following: int) -> int:
-        state, rows = self.num_states, array("q")
+        state = self.num_states
         if state + len(data) > self._limits.states:
             raise self._too_many()
-        for byte in reversed(data):
-            rows.fromlist([RANGE, byte, byte, following, 0])
+        for index in range(len(data) - 1, -1, -1):
+            byte = data[index]
+            self._new_states.extend((RANGE, byte, byte, following, 0))
             following = state
             state += 1
-        self.states.extend(rows.tobytes())
         self.num_states = state
         return following
 
-    def _characters(self, node: ast.Characters, following: int, depth: int) -> int:
+    def _characters(self, node: ast.Characters, following: int) -> int:
         states: list[int] = []
         for ways in byte_states(node.ranges):
             edges = [(low, high, states[rest] if rest >= 0 else following) for low, high, rest in ways]
-            own = self._state(RANGE, *edges[0]) if len(edges) == 1 else self._state(BYTES, *self._new_edges(edges))
-            states.append(own)
+            if len(edges) == 1:
+                low, high, after = edges[0]
+                states.append(self._state(RANGE, low, high, after))
+            else:
+                states.append(self._with_edges(BYTES, edges))
         return states[-1]
 
-    def _sequence(self, node: ast.Concatenation, following: int, depth: int) -> int:
-        for part in reversed(node.parts):
-            following = self.emit(part, following, depth)
-        return following
-
-    def _call(self, node: ast.RuleRef, following: int, depth: int) -> int:
-        return self._state(CALL, self.named_rule(node.rule), following)
-
-    def _special(self, node: ast.Special, following: int, depth: int) -> int:
+    def _special(self, node: ast.Special, following: int) -> int:
         symbol = self._special_symbols.get(node.text)
         if symbol is None:
             symbol = self._special_symbols[node.text] = FIRST_SPECIAL + len(self.specials)
@@ -266,9 +294,11 @@ class Program:
                     open_nodes.append((child, position, stop, depth + 1))
                 edges.append((byte, byte, child))
                 position = stop
-            entries = [self._state(BYTES, *self._new_edges(edges))] if edges else []
-            split = self._new_edges([(0, 0, target) for target in entries + [following] * ends])
-            STATE_ROW.pack_into(self.states, state * STATE_ROW.size, SPLIT, *split, 0, 0)
+            entries = [self._with_edges(BYTES, edges)] if edges else []
+            first = self._add_edges([(0, 0, target) for target in entries + [following] * ends])
+            place = STATE_WIDTH * state - len(self.states) // ENTRY_SIZE
+            self._new_states[place + STATE.first_edge] = first
+            self._new_states[place + STATE.end_edge] = self.num_edges
         return start
 
     def _repeat(self, node: ast.Repeat, following: int, depth: int) -> int:
@@ -285,13 +315,18 @@ class Program:
             entry = self.emit(part, following, depth)
             return entry if minimum else self._split([entry, following])
         if maximum is None and minimum < 2:
-            first, end = self._new_edges([(0, 0, 0), (0, 0, following)])
-            loop = self._state(SPLIT, first, end)
+            first = self._add_edges([(0, 0, 0), (0, 0, following)])
+            loop = self._state(SPLIT, first, self.num_edges)
             entry = self.emit(part, loop, depth)
-            EDGE_ROW.pack_into(self.edges, first * EDGE_ROW.size, 0, 0, entry)
+            self._new_edges[EDGE_WIDTH * first - len(self.edges) // ENTRY_SIZE + EDGE.target] = entry
             return entry if minimum else loop
         body = self.emit(part, RETURN_STATE, depth)
         return self._state(REPEAT, body, following, minimum, -1 if maximum is None else maximum)
+
+
+def packed(numbers: list[int]) -> bytes:
+    """Numbers as the tables hold them."""
+    return array("q", numbers).tobytes()
 
 
 @lru_cache(maxsize=16)
@@ -314,18 +349,6 @@ def fragment_of(rule: ast.Kept) -> Fragment:
 
 def _no_rule(name: Hashable) -> ast.Node:
     raise AssertionError(f"{name!r} is a rule of the grammar that the states go to")
-
-
-EMITTERS: dict[type[ast.Node], Callable[[Program, Any, int, int], int]] = {
-    ast.Literal: Program._literal,
-    ast.Characters: Program._characters,
-    ast.Concatenation: Program._sequence,
-    ast.Choice: Program._choice,
-    ast.Repeat: Program._repeat,
-    ast.RuleRef: Program._call,
-    ast.Special: Program._special,
-    **dict.fromkeys(OPERATIONS, Program._product),
-}
 
 
 def nullable(node: ast.Node) -> bool:

@@ -43,7 +43,7 @@ def form_of(kind: Any) -> Form[Any]:
     """The form of a type, or of a grammar specification such as `Regex` (whose value is its text)."""
     if isinstance(kind, JSONSchema):
         return Form(kind, json.loads)
-    if isinstance(kind, Grammar) or (isinstance(kind, GrammarSpec) and not isinstance(kind, type)):
+    if isinstance(kind, Grammar) or (hasattr(kind, "grammar") and not isinstance(kind, type)):
         return _bare(kind, str)
     if kind is str:
         return _bare(FreeText(), str)

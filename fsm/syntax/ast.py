@@ -8,55 +8,87 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol
+
+from stemma.fsm.syntax.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Literal:
+class Literal(Value):
     """Exactly these bytes."""
 
-    data: bytes
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data: Final = data
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.data,)
 
 
-@dataclass(frozen=True, slots=True)
-class Characters:
+class Characters(Value):
     """One Unicode scalar value out of sorted, disjoint, inclusive code point ranges (compiled to UTF-8)."""
 
-    ranges: tuple[tuple[int, int], ...]
+    __slots__ = ("ranges",)
+
+    def __init__(self, ranges: tuple[tuple[int, int], ...]) -> None:
+        self.ranges: Final = ranges
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.ranges,)
 
 
-@dataclass(frozen=True, slots=True)
-class Concatenation:
+class Concatenation(Value):
     """The parts, one after the other; no parts is the empty string."""
 
-    parts: tuple[Node, ...]
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: tuple[Node, ...]) -> None:
+        self.parts: Final = parts
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.parts,)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Value):
     """Any one of the parts; no parts matches nothing at all."""
 
-    parts: tuple[Node, ...]
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: tuple[Node, ...]) -> None:
+        self.parts: Final = parts
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.parts,)
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(Value):
     """`part` at least `minimum` and at most `maximum` times (None: no limit). Counted, never unrolled."""
 
-    part: Node
-    minimum: int
-    maximum: int | None
+    __slots__ = ("maximum", "minimum", "part")
+
+    def __init__(self, part: Node, minimum: int, maximum: int | None) -> None:
+        self.part: Final = part
+        self.minimum: Final = minimum
+        self.maximum: Final = maximum
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.part, self.minimum, self.maximum)
 
 
-@dataclass(frozen=True, slots=True)
-class RuleRef:
+class RuleRef(Value):
     """The rule of that name, asked of the grammar when the automaton first gets there. Recursion is allowed.
 
     A call that ends its rule replaces the caller's frame (front ends write loops and long member lists as chains of
     such tail calls), so it costs no stack, and a rule that ends in a call to itself is a plain loop.
     """
 
-    rule: Hashable
+    __slots__ = ("rule",)
+
+    def __init__(self, rule: Hashable) -> None:
+        self.rule: Final = rule
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.rule,)
 
 
 class Kept:
@@ -77,33 +109,49 @@ class Kept:
         return self._node
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Value):
     """What `left` matches and `right` does not. Both regular: no `RuleRef` to a recursive rule, no `Special`."""
 
-    left: Node
-    right: Node
+    __slots__ = ("left", "right")
+
+    def __init__(self, left: Node, right: Node) -> None:
+        self.left: Final = left
+        self.right: Final = right
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.left, self.right)
 
 
-@dataclass(frozen=True, slots=True)
-class Intersection:
+class Intersection(Value):
     """What both match. Both regular, as in `Difference`."""
 
-    left: Node
-    right: Node
+    __slots__ = ("left", "right")
+
+    def __init__(self, left: Node, right: Node) -> None:
+        self.left: Final = left
+        self.right: Final = right
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.left, self.right)
 
 
-@dataclass(frozen=True, slots=True)
 class Bounded(Intersection):
     """What `left` matches, if it is not too long: an intersection with a repeat from 0 up to a maximum, of units that
     every text of `left` is made of. It means what the intersection means; masks are found faster."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class Special:
+
+class Special(Value):
     """One special (added) token by its text, such as `<|im_end|>`: never matched by ordinary bytes."""
 
-    text: str
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text: Final = text
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.text,)
 
 
 Node = Literal | Characters | Concatenation | Choice | Repeat | RuleRef | Difference | Intersection | Special
@@ -131,7 +179,6 @@ class Grammar:
     common: Common | None = None
 
 
-@runtime_checkable
 class GrammarSpec(Protocol):
     """Anything that says its grammar: a regex, a schema, choices, tags. Raises a `FormError` for what it cannot say."""
 

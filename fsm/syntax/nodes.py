@@ -137,7 +137,7 @@ def specials(node: Node) -> Iterator[str]:
     """The special tokens that stand in a node."""
     if isinstance(node, Special):
         yield node.text
-    elif isinstance(node, Concatenation | Choice):
+    elif isinstance(node, (Concatenation, Choice)):
         for part in node.parts:
             yield from specials(part)
     elif isinstance(node, Repeat):
@@ -158,7 +158,7 @@ def nullable(node: Node) -> bool:
         return nullable(node.left) and not nullable(node.right)
     if isinstance(node, Intersection):
         return nullable(node.left) and nullable(node.right)
-    assert isinstance(node, Characters | Special), "a call has no language of its own"
+    assert isinstance(node, (Characters, Special)), "a call has no language of its own"
     return False
 
 
@@ -195,10 +195,10 @@ def _total(bounds: list[int | None]) -> int | None:
 
 def is_regular(node: Node) -> bool:
     """Whether a node holds neither calls nor special tokens."""
-    if isinstance(node, RuleRef | Special):
+    if isinstance(node, (RuleRef, Special)):
         return False
-    if isinstance(node, Concatenation | Choice):
+    if isinstance(node, (Concatenation, Choice)):
         return all(map(is_regular, node.parts))
     if isinstance(node, Repeat):
         return is_regular(node.part)
-    return is_regular(node.left) and is_regular(node.right) if isinstance(node, Difference | Intersection) else True
+    return is_regular(node.left) and is_regular(node.right) if isinstance(node, (Difference, Intersection)) else True

@@ -130,7 +130,7 @@ class Recogniser:
                 self._edges(rest.top.right, edges)
 
     def push(self, top: Node | str | Pair, below: Rest | None) -> Rest:
-        key = (top if isinstance(top, str | Pair) else id(top), id(below))
+        key = (top if isinstance(top, (str, Pair)) else id(top), id(below))
         found = self.interned.get(key)
         if found is None:
             if len(self.interned) > 50 * self.limit:
@@ -174,7 +174,7 @@ class Recogniser:
 
     def _expand(self, rest: Rest, heads: set[Rest | None], todo: list[Rest | None]) -> None:
         top, below = rest.top, rest.below
-        if isinstance(top, str | Characters):
+        if isinstance(top, (str, Characters)):
             heads.add(rest)
         elif isinstance(top, Literal):
             todo.append(self.push(top.data.decode(), below) if top.data else below)
@@ -188,7 +188,7 @@ class Recogniser:
             self._expand_repeat(top, below, todo)
         elif isinstance(top, RuleRef):
             todo.append(self.push(self.called(top.rule), below))
-        elif isinstance(top, Difference | Intersection):
+        elif isinstance(top, (Difference, Intersection)):
             pair = Pair(self.start(top.left), self.start(top.right), isinstance(top, Intersection))
             todo.append(self.push(pair, below))
         elif isinstance(top, Pair):

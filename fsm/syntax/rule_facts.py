@@ -33,7 +33,7 @@ def calls(node: Node) -> Iterator[Hashable]:
     """The rules that a node names."""
     if isinstance(node, RuleRef):
         yield node.rule
-    elif isinstance(node, Concatenation | Choice):
+    elif isinstance(node, (Concatenation, Choice)):
         for part in node.parts:
             yield from calls(part)
     elif isinstance(node, Repeat):
@@ -78,7 +78,7 @@ def can_end(node: Node, possible: set[Hashable]) -> bool:
 def _leaf_can_end(node: Node) -> bool:
     if isinstance(node, Characters):
         return bool(node.ranges)
-    return not isinstance(node, Difference | Intersection) or not _is_empty(node)
+    return not isinstance(node, (Difference, Intersection)) or not _is_empty(node)
 
 
 def is_impossible(grammar: Grammar) -> bool:

@@ -44,19 +44,19 @@ class Rules:
 def renamed(node: ast.Node, part: int) -> ast.Node:
     """The node with its calls turned into calls of that part's rules."""
     match node:
-        case ast.RuleRef(rule):
+        case ast.RuleRef(rule=rule):
             return ast.RuleRef((part, rule))
-        case ast.Concatenation(parts):
+        case ast.Concatenation(parts=parts):
             return ast.Concatenation(tuple(renamed(inner, part) for inner in parts))
-        case ast.Choice(parts):
+        case ast.Choice(parts=parts):
             return ast.Choice(tuple(renamed(inner, part) for inner in parts))
-        case ast.Repeat(inner, minimum, maximum):
+        case ast.Repeat(part=inner, minimum=minimum, maximum=maximum):
             return ast.Repeat(renamed(inner, part), minimum, maximum)
-        case ast.Difference(left, right):
+        case ast.Difference(left=left, right=right):
             return ast.Difference(renamed(left, part), renamed(right, part))
-        case ast.Bounded(left, right):
+        case ast.Bounded(left=left, right=right):
             return ast.Bounded(renamed(left, part), renamed(right, part))
-        case ast.Intersection(left, right):
+        case ast.Intersection(left=left, right=right):
             return ast.Intersection(renamed(left, part), renamed(right, part))
         case _:
             return node

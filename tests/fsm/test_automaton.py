@@ -33,15 +33,15 @@ def matches(machine: Automaton, data: bytes) -> bool:
 
 def pattern(node: ast.Node) -> str:
     match node:
-        case ast.Literal(data):
+        case ast.Literal(data=data):
             return re.escape(data.decode())
-        case ast.Characters(ranges):
+        case ast.Characters(ranges=ranges):
             return "[" + "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in ranges) + "]"
-        case ast.Concatenation(parts):
+        case ast.Concatenation(parts=parts):
             return "".join(f"(?:{pattern(part)})" for part in parts)
-        case ast.Choice(parts):
+        case ast.Choice(parts=parts):
             return "(?:" + "|".join(f"(?:{pattern(part)})" for part in parts) + ")" if parts else "(?!)"
-        case ast.Repeat(part, minimum, maximum):
+        case ast.Repeat(part=part, minimum=minimum, maximum=maximum):
             return f"(?:{pattern(part)}){{{minimum},{'' if maximum is None else maximum}}}"
         case _:
             raise AssertionError(node)

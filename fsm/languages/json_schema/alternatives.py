@@ -5,21 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from stemma.fsm.languages.json_schema.facts import (
-    ANYTHING,
-    NEVER,
     NOTHING_EVALUATED,
-    Absent,
     Alternative,
-    Goal,
     Kind,
     Kinds,
-    MemberOption,
     Members,
-    Named,
     Required,
     SomeItem,
-    SomeMember,
 )
+from stemma.fsm.languages.json_schema.goals import ANYTHING, NEVER, Goal
+from stemma.fsm.languages.json_schema.member_options import Absent, MemberOption, Named, SomeMember
 from stemma.fsm.languages.json_schema.values import distinct
 
 

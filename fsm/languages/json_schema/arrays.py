@@ -14,15 +14,17 @@ from typing import Any, NamedTuple
 from stemma.fsm.errors import UnsupportedSchema
 from stemma.fsm.languages.json_schema.context import Context, can_end, choices
 from stemma.fsm.languages.json_schema.facts import (
-    ANYTHING,
-    NEVER,
     ArrayFact,
     Contains,
-    Goal,
     Items,
     Length,
     SomeItem,
     Unique,
+)
+from stemma.fsm.languages.json_schema.goals import (
+    ANYTHING,
+    NEVER,
+    Goal,
     conjoined,
     negated,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stemma.fsm.errors import SchemaError
-from stemma.fsm.languages.json_schema.facts import AnyOf, Goal
+from stemma.fsm.languages.json_schema.goals import AnyOf, Goal
 from stemma.fsm.languages.json_schema.meaning import Meaning
 
 

@@ -8,36 +8,43 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations, product
-from typing import Any
+from typing import Any, Final
 
 from stemma.fsm.languages.json_schema.alternatives import kind_of
 from stemma.fsm.languages.json_schema.document import Document
 from stemma.fsm.languages.json_schema.facts import (
-    ANYTHING,
-    NEVER,
     TYPES,
     Alternative,
-    AnyOf,
-    Claim,
-    Goal,
     Kind,
     Kinds,
     Members,
     Required,
 )
+from stemma.fsm.languages.json_schema.goals import (
+    ANYTHING,
+    NEVER,
+    AnyOf,
+    Claim,
+    Goal,
+)
 from stemma.fsm.languages.json_schema.values import identity
+from stemma.fsm.syntax.value import Value
 
 MAXIMUM_LOOKS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
+class Sight(Value):
     """What values can be at most: of these kinds and, where `few` is given, among these."""
 
-    kinds: Kinds
-    few: frozenset[Hashable] | None = None
+    __slots__ = ("few", "kinds")
+
+    def __init__(self, kinds: Kinds, few: frozenset[Hashable] | None = None) -> None:
+        self.kinds: Final = kinds
+        self.few: Final = few
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.kinds, self.few)
 
     def __and__(self, other: Sight) -> Sight:
         few = self.few if other.few is None else other.few if self.few is None else self.few & other.few
@@ -56,14 +63,19 @@ class Sight:
 ANY_SIGHT = Sight(Kind.ALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(Value):
     """The kinds of the values of a branch and, where all are objects, the members that they must have and the names
     that they may have (None: any)."""
 
-    kinds: Kinds
-    members: dict[str, Sight]
-    names: frozenset[str] | None
+    __slots__ = ("kinds", "members", "names")
+
+    def __init__(self, kinds: Kinds, members: dict[str, Sight], names: frozenset[str] | None) -> None:
+        self.kinds: Final = kinds
+        self.members: Final = members
+        self.names: Final = names
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.kinds, self.members, self.names)
 
     def exclude(self, other: Marks) -> bool:
         """Whether no value can have both marks."""
@@ -110,7 +122,7 @@ class Looks:
         names: frozenset[str] | None = None
         for fact, goals in zip(facts, named, strict=True):
             if fact.rest == NEVER and not fact.patterns:
-                names = frozenset(goals) if names is None else names & goals.keys()
+                names = frozenset(goals) if names is None else names.intersection(goals)
         return Marks(Kind.OBJECT, members, names)
 
     def sight(self, goal: Goal, looks: int = MAXIMUM_LOOKS) -> Sight:

@@ -21,16 +21,15 @@ from stemma.fsm.languages.json_schema.any_json import any_json, enclosed
 from stemma.fsm.languages.json_schema.arrays import ArrayShape, ArrayState
 from stemma.fsm.languages.json_schema.facts import (
     Alternative,
-    AnyOf,
     Content,
     Format,
-    Goal,
     Kind,
     Kinds,
     NumberFact,
     TextFact,
 )
 from stemma.fsm.languages.json_schema.formats import OF_TIMES, format_language, leap_minute, leap_offset, time_language
+from stemma.fsm.languages.json_schema.goals import AnyOf, Goal
 from stemma.fsm.languages.json_schema.meaning import Meaning
 from stemma.fsm.languages.json_schema.members import ObjectRules
 from stemma.fsm.languages.json_schema.number_rules import number_node

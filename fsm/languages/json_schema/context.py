@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import combinations
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from stemma.fsm.errors import LimitError
-from stemma.fsm.languages.json_schema.facts import Alternative, Goal, conjoined, negated
+from stemma.fsm.languages.json_schema.facts import Alternative
+from stemma.fsm.languages.json_schema.goals import Goal, conjoined, negated
 from stemma.fsm.languages.json_schema.options import SchemaOptions
 from stemma.fsm.syntax.ast import Node
 from stemma.fsm.work import count_work
@@ -18,37 +19,43 @@ MAXIMUM_STATES = 20_000
 STATE_WORK = 100
 
 
-class Context(Protocol):
-    """The meaning of goals, as far as shapes need it."""
+class Context:
+    """The meaning of goals, as far as shapes and expansions need it: `Meaning` is one."""
 
-    options: SchemaOptions
+    def __init__(self, options: SchemaOptions) -> None:
+        self.options = options
 
-    def alternatives(self, goal: Goal) -> tuple[Alternative, ...]: ...
+    def alternatives(self, goal: Goal) -> tuple[Alternative, ...]:
+        raise NotImplementedError
 
     @property
     def doubts(self) -> int:
         """Has grown since if a no of `possible_goal` may still turn into a yes."""
-        ...
+        raise NotImplementedError
 
     def possible_goal(self, goal: Goal) -> bool:
         """Whether any value fulfils a goal."""
-        ...
+        raise NotImplementedError
 
     def may_be_possible(self, goal: Goal) -> bool:
         """False only where surely no value does: for what is remembered."""
-        ...
+        raise NotImplementedError
+
+    def may_hold(self, alternative: Alternative) -> bool:
+        """The same of an alternative; raises `Undecided` where that leans on what is being expanded."""
+        raise NotImplementedError
 
     def check(self, value: Any, goal: Goal) -> bool:
         """Whether this value does."""
-        ...
+        raise NotImplementedError
 
     def finite(self, goal: Goal) -> tuple[Any, ...] | None:
         """All values that fulfil a goal, where they are few."""
-        ...
+        raise NotImplementedError
 
     def names_language(self, goal: Goal) -> Node:
         """The texts that fulfil a goal, for names."""
-        ...
+        raise NotImplementedError
 
 
 def subsets(flags: list[int]) -> Iterator[tuple[int, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -15,18 +14,18 @@ from stemma.fsm.languages.json_schema.alternatives import (
 )
 from stemma.fsm.languages.json_schema.expansion import Expansion
 from stemma.fsm.languages.json_schema.facts import (
-    NEVER,
-    NOTHING_EVALUATED,
-    Absent,
     Alternative,
-    Claim,
+    Contains,
     Kind,
+    Required,
+)
+from stemma.fsm.languages.json_schema.goals import NEVER, Claim, negated
+from stemma.fsm.languages.json_schema.member_options import (
+    Absent,
     Matching,
     Misnamed,
     Named,
     Other,
-    Required,
-    negated,
 )
 
 
@@ -54,7 +53,7 @@ def not_unevaluated(
     members, items = reading.unevaluated_goals(expansion, claim, schema)
     for alternative in holding.body(expansion, claim.positively(), schema, used, exact=True):
         seen = alternative.evaluated
-        alternative = replace(alternative, evaluated=NOTHING_EVALUATED)
+        alternative = alternative.with_nothing_evaluated()
         if members is not None and not seen.all_members:
             options = (Other(seen.names, seen.patterns, negated(members)),)
             yield from expansion.conjunction([alternative], some_member(options))
@@ -91,9 +90,9 @@ def not_items(expansion: Expansion, claim: Claim, schema: dict[str, Any]) -> Ite
 def not_contains(expansion: Expansion, claim: Claim, schema: dict[str, Any]) -> Iterable[Alternative]:
     fact = reading.contained(expansion, claim, schema)
     if fact.minimum > 0:
-        yield Alternative(Kind.ARRAY, arrays=(replace(fact, minimum=0, maximum=fact.minimum - 1),))
+        yield Alternative(Kind.ARRAY, arrays=(Contains(fact.goal, 0, fact.minimum - 1),))
     if fact.maximum is not None:
-        yield Alternative(Kind.ARRAY, arrays=(replace(fact, minimum=fact.maximum + 1, maximum=None),))
+        yield Alternative(Kind.ARRAY, arrays=(Contains(fact.goal, fact.maximum + 1, None),))
 
 
 def not_members(expansion: Expansion, claim: Claim, schema: dict[str, Any]) -> Iterable[Alternative]:

@@ -80,7 +80,7 @@ class Document:
 
     def place(self, schema: Any, pointer: str, base: str, draft: int) -> Place:
         """The place of a schema met at `pointer`, its own `$schema` and `$id` taken into account."""
-        if not isinstance(schema, dict | bool):
+        if not isinstance(schema, (dict, bool)):
             raise SchemaError(f"a schema is an object or a boolean, not {type(schema).__name__}", pointer)
         key = (id(schema), pointer if isinstance(schema, bool) else base)
         return self.places.get(key) or self._new_place(key, schema, pointer, base, draft)
@@ -113,7 +113,7 @@ class Document:
             inner = schema.get(keyword)
             if isinstance(inner, dict):
                 for name, value in inner.items():
-                    if isinstance(value, dict | bool):
+                    if isinstance(value, (dict, bool)):
                         yield self.child(place, value, keyword, name)
         for keyword in LISTS:
             inner = schema.get(keyword)

@@ -7,7 +7,7 @@ none of those that overlap with it", and what would need too many alternatives i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from stemma.fsm.errors import LimitError, SchemaError
 from stemma.fsm.languages.json_schema import readers
@@ -15,12 +15,12 @@ from stemma.fsm.languages.json_schema.alternatives import (
     with_values_joined,
 )
 from stemma.fsm.languages.json_schema.branches import Looks
+from stemma.fsm.languages.json_schema.context import Context
 from stemma.fsm.languages.json_schema.document import LATEST, Document, Place
-from stemma.fsm.languages.json_schema.facts import (
+from stemma.fsm.languages.json_schema.facts import UNRESTRICTED, Alternative
+from stemma.fsm.languages.json_schema.goals import (
     ANYTHING,
     NEVER,
-    UNRESTRICTED,
-    Alternative,
     AnyOf,
     Claim,
     Goal,
@@ -37,14 +37,6 @@ MAXIMUM_CHAIN = 200
 MERGE_WORK = 5
 
 
-class Judge(Protocol):
-    """What is asked about alternatives while goals are expanded."""
-
-    def may_hold(self, alternative: Alternative) -> bool:
-        """False where surely no value is left."""
-        ...
-
-
 class Keywords(NamedTuple):
     """What is asked about a claim's own keywords: what it takes that it holds or fails, and what it refers to."""
 
@@ -56,10 +48,10 @@ class Keywords(NamedTuple):
 class Expansion:
     """The alternatives of every goal of one document, memoised."""
 
-    def __init__(self, document: Document, options: SchemaOptions, meaning: Judge, keywords: Keywords) -> None:
+    def __init__(self, document: Document, options: SchemaOptions, meaning: Context, keywords: Keywords) -> None:
         self.document = document
         self.options = options
-        self.may_hold = meaning.may_hold
+        self.meaning = meaning
         self.looks = Looks(document)
         self.known: dict[Goal, tuple[Alternative, ...]] = {}
         self.expanded: dict[tuple[Claim, bool], tuple[Alternative, ...]] = {}
@@ -173,7 +165,7 @@ class Expansion:
             return True
         self.asked_at.append(len(self.active))
         try:
-            return self.may_hold(alternative)
+            return self.meaning.may_hold(alternative)
         except Undecided:
             return True
         finally:

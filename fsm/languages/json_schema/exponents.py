@@ -7,7 +7,14 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from stemma.fsm.languages.json_schema.facts import Bound, Kind, Kinds, Multiple, NotNumber, NumberFact
+from stemma.fsm.languages.json_schema.facts import (
+    Bound,
+    Kind,
+    Kinds,
+    Multiple,
+    NotNumber,
+    NumberFact,
+)
 from stemma.fsm.languages.json_schema.numbers import (
     DIGIT,
     EXPONENT_MARK,

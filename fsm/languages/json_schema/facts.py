@@ -6,14 +6,14 @@ alternatives, one of which the value must fulfil.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from stemma.fsm.languages.json_schema.document import Place
+from stemma.fsm.languages.json_schema.goals import ANYTHING, Goal, conjoined
+from stemma.fsm.languages.json_schema.member_options import SomeMember
 from stemma.fsm.languages.json_schema.values import identity
 from stemma.fsm.languages.regex.tree import Dialect
+from stemma.fsm.syntax.value import Value
 
 
 class Kind:
@@ -35,213 +35,186 @@ Kinds = int
 """Any number of kinds."""
 
 
-class Claim(NamedTuple):
-    """That a place's schema holds (or does not); `scope` are the resources entered so far, for dynamic references."""
-
-    place: Place
-    scope: tuple[str, ...]
-    positive: bool
-
-    def positively(self) -> Claim:
-        return self._replace(positive=True)
-
-
-class AnyOf:
-    """That at least one of the goals holds. Goals are asked for often, and may be deep: the hash is worked out once."""
-
-    __slots__ = ("_hash", "goals")
-
-    def __init__(self, goals: tuple[Goal, ...]) -> None:
-        self.goals = goals
-        self._hash = hash(goals)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, AnyOf) and self._hash == other._hash and self.goals == other.goals)
-
-
-Goal = tuple["Claim | AnyOf", ...]
-"""A conjunction; the empty one is what any value fulfils."""
-
-
-ANYTHING: Goal = ()
-NEVER: Goal = (AnyOf(()),)
-
-
-def conjoined(goals: Iterable[Goal]) -> Goal:
-    """All goals at once."""
-    claims = dict.fromkeys(claim for goal in goals for claim in goal)
-    return NEVER if NEVER[0] in claims else tuple(claims)
-
-
-def negated(goal: Goal) -> Goal:
-    """That a goal does not hold."""
-    if not goal:
-        return NEVER
-    ways = [_negated(claim) for claim in goal]
-    return ways[0] if len(ways) == 1 else (AnyOf(tuple(ways)),)
-
-
-def _negated(claim: Claim | AnyOf) -> Goal:
-    if isinstance(claim, Claim):
-        return (claim._replace(positive=not claim.positive),)
-    return tuple(part for goal in claim.goals for part in negated(goal))
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(Value):
     """A number's bound."""
 
-    value: Fraction
-    is_lower: bool
-    is_strict: bool
+    __slots__ = ("is_lower", "is_strict", "value")
+
+    def __init__(self, value: Fraction, is_lower: bool, is_strict: bool) -> None:
+        self.value: Final = value
+        self.is_lower: Final = is_lower
+        self.is_strict: Final = is_strict
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.value, self.is_lower, self.is_strict)
 
 
-@dataclass(frozen=True, slots=True)
-class Multiple:
-    of: Fraction
-    positive: bool
+class Multiple(Value):
+    __slots__ = ("of", "positive")
+
+    def __init__(self, of: Fraction, positive: bool) -> None:
+        self.of: Final = of
+        self.positive: Final = positive
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.of, self.positive)
 
 
-@dataclass(frozen=True, slots=True)
-class NotNumber:
-    value: Fraction
+class NotNumber(Value):
+    __slots__ = ("value",)
+
+    def __init__(self, value: Fraction) -> None:
+        self.value: Final = value
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.value,)
 
 
-@dataclass(frozen=True, slots=True)
-class Length:
+class Length(Value):
     """Of a string in code points, of an array in items, of an object in members."""
 
-    minimum: int
-    maximum: int | None
+    __slots__ = ("maximum", "minimum")
+
+    def __init__(self, minimum: int, maximum: int | None) -> None:
+        self.minimum: Final = minimum
+        self.maximum: Final = maximum
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.minimum, self.maximum)
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(Value):
     """A regular expression that must (not) be found in a string."""
 
-    source: str
-    positive: bool
-    dialect: Dialect = "ecma"
+    __slots__ = ("dialect", "positive", "source")
+
+    def __init__(self, source: str, positive: bool, dialect: Dialect = "ecma") -> None:
+        self.source: Final = source
+        self.positive: Final = positive
+        self.dialect: Final = dialect
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.source, self.positive, self.dialect)
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(Value):
     """A format, and the pattern that stands beside it: where no text has both, the pattern alone counts."""
 
-    name: str
-    positive: bool
-    beside: Pattern | None = None
+    __slots__ = ("beside", "name", "positive")
+
+    def __init__(self, name: str, positive: bool, beside: Pattern | None = None) -> None:
+        self.name: Final = name
+        self.positive: Final = positive
+        self.beside: Final = beside
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.name, self.positive, self.beside)
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Value):
     """The string's text is JSON of a value that fulfils the goal."""
 
-    goal: Goal
+    __slots__ = ("goal",)
+
+    def __init__(self, goal: Goal) -> None:
+        self.goal: Final = goal
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.goal,)
 
 
-@dataclass(frozen=True, slots=True)
-class NotText:
-    text: str
+class NotText(Value):
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text: Final = text
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.text,)
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
+class Items(Value):
     """Every item: by index, then the rest."""
 
-    prefix: tuple[Goal, ...]
-    rest: Goal
+    __slots__ = ("prefix", "rest")
+
+    def __init__(self, prefix: tuple[Goal, ...], rest: Goal) -> None:
+        self.prefix: Final = prefix
+        self.rest: Final = rest
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.prefix, self.rest)
 
 
-@dataclass(frozen=True, slots=True)
-class SomeItem:
+class SomeItem(Value):
     """At least one item fulfils the goal for its index."""
 
-    prefix: tuple[Goal, ...]
-    rest: Goal
+    __slots__ = ("prefix", "rest")
+
+    def __init__(self, prefix: tuple[Goal, ...], rest: Goal) -> None:
+        self.prefix: Final = prefix
+        self.rest: Final = rest
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.prefix, self.rest)
 
 
-@dataclass(frozen=True, slots=True)
-class Contains:
-    goal: Goal
-    minimum: int
-    maximum: int | None
+class Contains(Value):
+    __slots__ = ("goal", "maximum", "minimum")
+
+    def __init__(self, goal: Goal, minimum: int, maximum: int | None) -> None:
+        self.goal: Final = goal
+        self.minimum: Final = minimum
+        self.maximum: Final = maximum
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.goal, self.minimum, self.maximum)
 
 
-@dataclass(frozen=True, slots=True)
-class Unique:
-    pointer: str
+class Unique(Value):
+    __slots__ = ("pointer",)
+
+    def __init__(self, pointer: str) -> None:
+        self.pointer: Final = pointer
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.pointer,)
 
 
-@dataclass(frozen=True, slots=True)
-class Members:
+class Members(Value):
     """Every member: by name and by every pattern that its name matches; by `rest` where neither says anything."""
 
-    names: tuple[tuple[str, Goal], ...]
-    patterns: tuple[tuple[str, Goal], ...]
-    rest: Goal
+    __slots__ = ("names", "patterns", "rest")
+
+    def __init__(self, names: tuple[tuple[str, Goal], ...], patterns: tuple[tuple[str, Goal], ...], rest: Goal) -> None:
+        self.names: Final = names
+        self.patterns: Final = patterns
+        self.rest: Final = rest
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.names, self.patterns, self.rest)
 
 
-@dataclass(frozen=True, slots=True)
-class Required:
-    names: tuple[str, ...]
+class Required(Value):
+    __slots__ = ("names",)
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names: Final = names
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.names,)
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(Value):
     """Every member's name, as a string, fulfils the goal."""
 
-    goal: Goal
+    __slots__ = ("goal",)
 
+    def __init__(self, goal: Goal) -> None:
+        self.goal: Final = goal
 
-@dataclass(frozen=True, slots=True)
-class Absent:
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A member of this name whose value fulfils the goal."""
-
-    name: str
-    goal: Goal
-
-
-@dataclass(frozen=True, slots=True)
-class Matching:
-    """A member whose name matches the pattern and whose value fulfils the goal."""
-
-    source: str
-    goal: Goal
-
-
-@dataclass(frozen=True, slots=True)
-class Other:
-    """A member outside the names and patterns whose value fulfils the goal."""
-
-    names: frozenset[str]
-    sources: tuple[str, ...]
-    goal: Goal
-
-
-@dataclass(frozen=True, slots=True)
-class Misnamed:
-    """A member whose name, as a string, fulfils the goal."""
-
-    goal: Goal
-
-
-MemberOption = Absent | Named | Matching | Other | Misnamed
-
-
-@dataclass(frozen=True, slots=True)
-class SomeMember:
-    """At least one of the options is the case."""
-
-    options: tuple[MemberOption, ...]
+    def contents(self) -> tuple[object, ...]:
+        return (self.goal,)
 
 
 NumberFact = Bound | Multiple | NotNumber
@@ -250,16 +223,29 @@ ArrayFact = Length | Items | SomeItem | Contains | Unique
 ObjectFact = Length | Members | Required | Names | SomeMember
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluated:
+class Evaluated(Value):
     """What adjacent keywords have looked at, for `unevaluatedProperties` and `unevaluatedItems`."""
 
-    names: frozenset[str] = frozenset()
-    patterns: tuple[str, ...] = ()
-    all_members: bool = False
-    prefix: int = 0
-    contained: tuple[Goal, ...] = ()
-    all_items: bool = False
+    __slots__ = ("all_items", "all_members", "contained", "names", "patterns", "prefix")
+
+    def __init__(
+        self,
+        names: frozenset[str] = frozenset(),
+        patterns: tuple[str, ...] = (),
+        all_members: bool = False,
+        prefix: int = 0,
+        contained: tuple[Goal, ...] = (),
+        all_items: bool = False,
+    ) -> None:
+        self.names: Final = names
+        self.patterns: Final = patterns
+        self.all_members: Final = all_members
+        self.prefix: Final = prefix
+        self.contained: Final = contained
+        self.all_items: Final = all_items
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.names, self.patterns, self.all_members, self.prefix, self.contained, self.all_items)
 
     def merged(self, other: Evaluated) -> Evaluated:
         return Evaluated(
@@ -275,17 +261,31 @@ class Evaluated:
 NOTHING_EVALUATED = Evaluated()
 
 
-@dataclass(frozen=True, slots=True)
-class Alternative:
+class Alternative(Value):
     """The values of some kinds that fulfil all facts about their kind, and are among `values` where those are given."""
 
-    kinds: Kinds = Kind.ALL
-    numbers: tuple[NumberFact, ...] = ()
-    texts: tuple[TextFact, ...] = ()
-    arrays: tuple[ArrayFact, ...] = ()
-    objects: tuple[ObjectFact, ...] = ()
-    values: tuple[Any, ...] | None = None
-    evaluated: Evaluated = NOTHING_EVALUATED
+    __slots__ = ("arrays", "evaluated", "kinds", "numbers", "objects", "texts", "values")
+
+    def __init__(
+        self,
+        kinds: Kinds = Kind.ALL,
+        numbers: tuple[NumberFact, ...] = (),
+        texts: tuple[TextFact, ...] = (),
+        arrays: tuple[ArrayFact, ...] = (),
+        objects: tuple[ObjectFact, ...] = (),
+        values: tuple[Any, ...] | None = None,
+        evaluated: Evaluated = NOTHING_EVALUATED,
+    ) -> None:
+        self.kinds: Final = kinds
+        self.numbers: Final = numbers
+        self.texts: Final = texts
+        self.arrays: Final = arrays
+        self.objects: Final = objects
+        self.values: Final = values
+        self.evaluated: Final = evaluated
+
+    def contents(self) -> tuple[object, ...]:
+        return (self.kinds, self.numbers, self.texts, self.arrays, self.objects, self.values, self.evaluated)
 
     def merged(self, other: Alternative) -> Alternative | None:
         """Both at once, or None where no kind is left."""
@@ -311,7 +311,12 @@ class Alternative:
         )
 
     def only(self, kinds: Kinds) -> Alternative:
-        return replace(self, kinds=self.kinds & kinds)
+        return Alternative(
+            self.kinds & kinds, self.numbers, self.texts, self.arrays, self.objects, self.values, self.evaluated
+        )
+
+    def with_nothing_evaluated(self) -> Alternative:
+        return Alternative(self.kinds, self.numbers, self.texts, self.arrays, self.objects, self.values)
 
 
 def _joined(left: tuple[Any, ...], right: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -58,7 +58,7 @@ class Glance:
 
     def _has_value_of(self, place: Place, schema: dict[str, Any], name: Any) -> bool:
         if name == "string":
-            return schema.keys().isdisjoint(NARROW_TEXTS) and len(OF_TEXTS & schema.keys()) < 2
+            return schema.keys().isdisjoint(NARROW_TEXTS) and len(OF_TEXTS.intersection(schema)) < 2
         if name in ("integer", "number"):
             bounds = sum(any(keyword in schema for keyword in side) for side in (LOWER, UPPER))
             return bounds == 0 or (bounds == 1 and "multipleOf" not in schema)
@@ -72,7 +72,7 @@ class Glance:
         required = schema.get("required", [])
         if not required:
             return True
-        if not isinstance(required, list) or OF_REQUIRED & schema.keys():
+        if not isinstance(required, list) or not OF_REQUIRED.isdisjoint(schema):
             return False
         properties = schema.get("properties", {})
         rest = schema.get("additionalProperties", True)

@@ -6,7 +6,6 @@ An `exact` alternative also says what it has evaluated, and never overlaps with 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from stemma.fsm.languages.json_schema import readers, reading
@@ -17,37 +16,68 @@ from stemma.fsm.languages.json_schema.alternatives import (
 from stemma.fsm.languages.json_schema.branches import sharing
 from stemma.fsm.languages.json_schema.expansion import MAXIMUM_FREE_BRANCHES, Expansion
 from stemma.fsm.languages.json_schema.facts import (
-    ANYTHING,
     NOTHING_EVALUATED,
     UNRESTRICTED,
-    Absent,
     Alternative,
-    AnyOf,
-    Claim,
+    ArrayFact,
     Content,
     Evaluated,
     Items,
     Kind,
     Members,
-    Named,
     Names,
+    NumberFact,
+    ObjectFact,
     Required,
-    SomeMember,
+    TextFact,
+)
+from stemma.fsm.languages.json_schema.goals import (
+    ANYTHING,
+    AnyOf,
+    Claim,
     negated,
 )
 from stemma.fsm.languages.json_schema.joining import joined
+from stemma.fsm.languages.json_schema.member_options import Absent, Named, SomeMember
 
 
 def positive(expansion: Expansion, claim: Claim, exact: bool) -> tuple[Alternative, ...]:
     schema = claim.place.schema
     assert isinstance(schema, dict), "booleans are goals of their own"
     used = claim.place.groups
+    if not exact and SINGLE.issuperset(used):
+        return single(expansion, claim, schema, used)
     unevaluated = "unevaluated" in used
     found = body(expansion, claim, schema, used, exact or unevaluated)
     if not unevaluated:
         return found
     found = conjunction_each(found, lambda alternative: leftover(expansion, claim, schema, alternative))
-    return found if exact else tuple(replace(one, evaluated=NOTHING_EVALUATED) for one in found)
+    return found if exact else tuple(one.with_nothing_evaluated() for one in found)
+
+
+def single(expansion: Expansion, claim: Claim, schema: dict[str, Any], used: list[str]) -> tuple[Alternative, ...]:
+    """What groups that take one alternative each make together, as `body` does, at once: most schemas are such."""
+    place = claim.place
+    kinds = readers.kinds(place, schema) if "type" in schema else Kind.ALL
+    if not kinds:
+        return ()
+    numbers: tuple[NumberFact, ...] = ()
+    texts: tuple[TextFact, ...] = ()
+    arrays: list[ArrayFact] = []
+    objects: list[ObjectFact] = []
+    plain_done = False
+    for group in used:
+        if group == "members":
+            objects.append(reading.member_goals(expansion, claim, schema))
+        elif group == "items":
+            arrays.append(reading.item_goals(expansion, claim, schema)[0])
+        elif group != "type" and not plain_done:
+            plain_done = True
+            facts = readers.plain_facts(place, schema, expansion.options)
+            numbers, texts = facts.numbers, facts.texts
+            arrays += facts.arrays
+            objects += facts.objects
+    return (Alternative(kinds, numbers, texts, tuple(arrays), tuple(objects)),)
 
 
 def body(
@@ -219,6 +249,10 @@ def condition(expansion: Expansion, claim: Claim, schema: dict[str, Any], exact:
     return expansion.union([holds, fails])
 
 
+SINGLE = frozenset(
+    ("type", "bounds", "multiple", "text_length", "pattern", "format", "array_length", "unique", "object_length",
+     "required", "items", "members")
+)  # fmt: skip
 GROUPS: dict[str, Callable[[Expansion, Claim, dict[str, Any], bool], Sequence[Alternative]]] = {
     "reference": reference,
     "dynamic": reference,

@@ -8,18 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from stemma.fsm.languages.json_schema.facts import (
-    ANYTHING,
-    NEVER,
     NOTHING_EVALUATED,
-    Absent,
     Alternative,
     Kind,
-    MemberOption,
     Members,
-    Named,
     Required,
-    SomeMember,
 )
+from stemma.fsm.languages.json_schema.goals import ANYTHING, NEVER
+from stemma.fsm.languages.json_schema.member_options import Absent, MemberOption, Named, SomeMember
 
 
 def joined(alternatives: Sequence[Alternative]) -> tuple[Alternative, ...]:

@@ -12,15 +12,14 @@ from typing import Any
 from stemma.fsm.languages.json_schema import denying, exponents, holding, numbers, reading, texts, whole_objects
 from stemma.fsm.languages.json_schema.alternatives import kind_of
 from stemma.fsm.languages.json_schema.arrays import ArrayShape
+from stemma.fsm.languages.json_schema.context import Context
 from stemma.fsm.languages.json_schema.document import Document
 from stemma.fsm.languages.json_schema.expansion import Expansion, Keywords
 from stemma.fsm.languages.json_schema.facts import (
     Alternative,
     ArrayFact,
     Bound,
-    Claim,
     Content,
-    Goal,
     Kind,
     Kinds,
     NumberFact,
@@ -28,6 +27,7 @@ from stemma.fsm.languages.json_schema.facts import (
     TextFact,
 )
 from stemma.fsm.languages.json_schema.glance import Glance
+from stemma.fsm.languages.json_schema.goals import Claim, Goal
 from stemma.fsm.languages.json_schema.objects import ObjectShape
 from stemma.fsm.languages.json_schema.options import SchemaOptions
 from stemma.fsm.languages.json_schema.possibility import Possibility
@@ -44,11 +44,11 @@ MAXIMUM_GUESSES = 4
 KEYWORDS = Keywords(holding.positive, denying.negative, reading.referred)
 
 
-class Meaning:
+class Meaning(Context):
     """The meaning of every goal of one document."""
 
     def __init__(self, document: Document, options: SchemaOptions) -> None:
-        self.options = options
+        super().__init__(options)
         self.expansion = Expansion(document, options, self, KEYWORDS)
         self.glance = Glance(document)
         self.possibility = Possibility()

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 
 from stemma.fsm.languages.json_schema import texts
 from stemma.fsm.languages.json_schema.any_json import Punctuation
-from stemma.fsm.languages.json_schema.facts import Goal, ObjectFact
+from stemma.fsm.languages.json_schema.facts import ObjectFact
+from stemma.fsm.languages.json_schema.goals import Goal
 from stemma.fsm.languages.json_schema.meaning import Meaning
 from stemma.fsm.languages.json_schema.object_parts import Member, ObjectState, OtherNames
-from stemma.fsm.languages.json_schema.objects import ObjectShape
+from stemma.fsm.languages.json_schema.objects import NOWHERE, ObjectShape
 from stemma.fsm.languages.json_schema.values import json_text
 from stemma.fsm.syntax.ast import Choice, Concatenation, Node, RuleRef
 from stemma.fsm.syntax.nodes import ANY_TEXT, NOTHING, concat, text
@@ -48,9 +49,11 @@ class ObjectRules:
 
     def members(self, number: int, state: ObjectState) -> Node:
         """What may follow in an object: one more member, or its end."""
+        shape = self.shapes[number]
+        if shape.pure and state.size and not state.seen:
+            return self._pure_members(number, shape, state.position)
         found = self.known_members.get((number, state))
         if found is None:
-            shape = self.shapes[number]
             more = self.more(number, state)
             ways = [self.end] if shape.ends(state) else []
             if more != NOTHING:
@@ -62,37 +65,64 @@ class ObjectRules:
         """One more member, behind the comma: the next property, or what may come without it."""
         shape = self.shapes[number]
         if shape.pure:
+            if not state.seen:
+                return self._pure_more(number, shape, state.position)
             state = ObjectState(shape.possible_from(state.position), state.seen, 1, 0)
         found = self.known_more.get((number, state))
         if found is None:
-            if state.position >= shape.num_ordered:
+            if state.position >= shape.order.num_ordered:
                 ways = self._unordered(number, shape, state)
-            elif shape.pure:
-                ways = self._plain(number, shape, state)
             else:
                 ways = self._ordered(number, shape, state)
             found = self.known_more[number, state] = ways[0] if len(ways) == 1 else Choice(tuple(ways))
+        return found
+
+    def _pure_members(self, number: int, shape: ObjectShape, position: int) -> Node:
+        """What may follow behind a member where only the place in order matters, as for most objects."""
+        found = shape.known_members.get(position)
+        if found is None:
+            more = self._pure_more(number, shape, position)
+            ends = shape.ends(ObjectState(position, NOWHERE, 1, 0))
+            if more == NOTHING:
+                found = self.end if ends else NOTHING
+            else:
+                further = Concatenation((self.marks.comma, more))
+                found = Choice((self.end, further)) if ends else further
+            shape.known_members[position] = found
+        return found
+
+    def _pure_more(self, number: int, shape: ObjectShape, position: int) -> Node:
+        position = shape.possible_from(position)
+        found = shape.known_more.get(position)
+        if found is None:
+            if position >= shape.order.num_ordered:
+                ways = self._unordered(number, shape, ObjectState(position, NOWHERE, 1, 0))
+            else:
+                ways = self._plain(number, shape, position)
+            found = shape.known_more[position] = ways[0] if len(ways) == 1 else Choice(tuple(ways))
         return found
 
     def names(self, number: int) -> Node:
         """The names outside the properties, as strings."""
         return texts.quoted(self.others[number].language)
 
-    def _plain(self, number: int, shape: ObjectShape, state: ObjectState) -> list[Node]:
+    def _plain(self, number: int, shape: ObjectShape, position: int) -> list[Node]:
         """The next property where nothing else about the object matters: what follows it is built with it."""
-        name, after = shape.names[state.position], ObjectState(state.position + 1, state.seen, 1, 0)
-        goal = shape.goals[name]
+        order, after = shape.order, position + 1
+        name = order.names[position]
+        goal = order.goals[name]
         if name in shape.required:
-            return [self._member(name, goal, RuleRef(("members", number, after)))]
-        if after.position % (NEAR if shape.num_ordered < MANY else FAR) == 0:
-            return [self._member(name, goal, RuleRef(("members", number, after))), RuleRef(("more", number, after))]
-        more = self.more(number, after)
-        own = self._member(name, goal, self.members(number, after))
+            return [self._member(name, goal, RuleRef(("members", number, ObjectState(after, NOWHERE, 1, 0))))]
+        if after % (NEAR if order.num_ordered < MANY else FAR) == 0:
+            state = ObjectState(after, NOWHERE, 1, 0)
+            return [self._member(name, goal, RuleRef(("members", number, state))), RuleRef(("more", number, state))]
+        more = self._pure_more(number, shape, after)
+        own = self._member(name, goal, self._pure_members(number, shape, after))
         return [own] if more == NOTHING else [own, more]
 
     def _ordered(self, number: int, shape: ObjectShape, state: ObjectState) -> list[Node]:
         """The next property where it matters for the rest of the object."""
-        ways = self._possible(number, shape, shape.named_members(state, shape.names[state.position]))
+        ways = self._possible(number, shape, shape.named_members(state, shape.order.names[state.position]))
         skipped = shape.skipped(state)
         if skipped is not None and shape.can_end(skipped):
             is_near = skipped.position % NEAR != 0

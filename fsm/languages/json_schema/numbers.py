@@ -17,7 +17,14 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from stemma.fsm.errors import LimitError
-from stemma.fsm.languages.json_schema.facts import Bound, Kind, Kinds, Multiple, NotNumber, NumberFact
+from stemma.fsm.languages.json_schema.facts import (
+    Bound,
+    Kind,
+    Kinds,
+    Multiple,
+    NotNumber,
+    NumberFact,
+)
 from stemma.fsm.syntax.ast import Characters, Node
 from stemma.fsm.syntax.nodes import choice, concat, optional, repeat, text
 from stemma.fsm.work import count_work

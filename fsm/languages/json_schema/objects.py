@@ -7,31 +7,44 @@ order we are, how many members there were (as far as that matters), and which "a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from itertools import combinations
 
 from stemma.fsm.errors import LimitError
 from stemma.fsm.languages.json_schema import texts
 from stemma.fsm.languages.json_schema.context import Context, can_end, choices, subsets
 from stemma.fsm.languages.json_schema.facts import (
-    ANYTHING,
-    Absent,
-    Goal,
     Length,
-    Matching,
-    MemberOption,
     Members,
-    Misnamed,
-    Named,
     Names,
     ObjectFact,
-    Other,
     Required,
-    SomeMember,
+)
+from stemma.fsm.languages.json_schema.goals import (
+    ANYTHING,
+    Goal,
     conjoined,
     negated,
 )
-from stemma.fsm.languages.json_schema.object_parts import NO_FLAGS, Member, ObjectState, OtherNames, Settable
+from stemma.fsm.languages.json_schema.member_options import (
+    Absent,
+    Matching,
+    MemberOption,
+    Misnamed,
+    Named,
+    Other,
+    SomeMember,
+)
+from stemma.fsm.languages.json_schema.object_parts import (
+    NO_FLAGS,
+    Member,
+    ObjectState,
+    Order,
+    OtherNames,
+    Settable,
+    absences,
+    all_names,
+    flags_of_others,
+)
 from stemma.fsm.languages.json_schema.possibility import Undecided
 from stemma.fsm.languages.json_schema.readers import pattern_language
 from stemma.fsm.syntax.ast import Node
@@ -47,22 +60,43 @@ class ObjectShape:
 
     def __init__(self, facts: tuple[ObjectFact, ...], context: Context) -> None:
         self.context = context
-        self.members = [fact for fact in facts if isinstance(fact, Members)]
-        self.name_goals = [fact.goal for fact in facts if isinstance(fact, Names)]
-        self.required = dict.fromkeys(name for fact in facts if isinstance(fact, Required) for name in fact.names)
-        lengths = [fact for fact in facts if isinstance(fact, Length)]
-        self.minimum = max((fact.minimum for fact in lengths), default=0)
-        self.maximum = min((fact.maximum for fact in lengths if fact.maximum is not None), default=None)
+        self.members: list[Members] = []
+        self.name_goals: list[Goal] = []
+        self.required: dict[str, None] = {}
+        self.minimum = 0
+        self.maximum: int | None = None
+        conditions: list[SomeMember] = []
+        for fact in facts:
+            if isinstance(fact, Members):
+                self.members.append(fact)
+            elif isinstance(fact, Required):
+                self.required |= dict.fromkeys(fact.names)
+            elif isinstance(fact, Names):
+                self.name_goals.append(fact.goal)
+            elif isinstance(fact, Length):
+                self.minimum = max(self.minimum, fact.minimum)
+                if fact.maximum is not None:
+                    self.maximum = fact.maximum if self.maximum is None else min(self.maximum, fact.maximum)
+            else:
+                conditions.append(fact)
         self.any_order = context.options.property_order == "any"
         self.cap = max(1, self.minimum, self.maximum or 0)
         self.named = [dict(fact.names) for fact in self.members]
-        self.some = [fact for fact in facts if isinstance(fact, SomeMember) and not self._is_certain(fact)]
+        self.only = self.members[0] if len(self.members) == 1 and not self.members[0].patterns else None
+        self.some = [fact for fact in conditions if not self._is_certain(fact)]
         if len(self.some) > MAXIMUM_CONDITIONS:
             raise LimitError(f"more than {MAXIMUM_CONDITIONS} conditions on the members of one object; simplify them")
         self.options = [option for fact in self.some for option in fact.options]
         self.known: dict[ObjectState, bool] = {}
+        self.known_members: dict[int, Node] = {}  # by position, where nothing else matters
+        self.known_more: dict[int, Node] = {}
         self.completable: bool | None = None
         self.settable: dict[str, Settable] = {}
+        self.taken = all_names(self.members, self.required, self.options)
+        self.absences = absences(self.some)
+        self._order: Order | None = None
+        self._others: list[OtherNames] | None = None
+        self._lost_from: list[int] | None = None
         self.pure = not self.some and self.maximum is None and self.minimum == 0
 
     def _is_certain(self, fact: SomeMember) -> bool:
@@ -74,51 +108,29 @@ class ObjectShape:
             for option in fact.options
         )
 
-    @cached_property
-    def goals(self) -> dict[str, Goal]:
-        """What the member of each property fulfils, for those that may have their names, in order."""
-        may_be_named = [name for name in self.taken if name in self.required or self._may_be_named(name)]
-        return {name: self.member_goal(name) for name in may_be_named}
-
-    @cached_property
-    def names(self) -> list[str]:
+    @property
+    def order(self) -> Order:
         """The properties that may be named, in order. Whether they have values is asked when they are written."""
-        return list(self.goals)
+        if self._order is None:
+            names = [name for name in self.taken if name in self.required or self._may_be_named(name)]
+            declared = self.named[0] if len(self.named) == 1 else set().union(*self.named)
+            num_ordered = 0 if self.any_order else sum([name in declared for name in names])
+            self._order = Order(names, [self.member_goal(name) for name in names], num_ordered, self.required)
+        return self._order
 
     def possible_from(self, position: int) -> int:
         """The next position in order whose property can stand at all, or must."""
-        while position < self.num_ordered:
-            name = self.names[position]
-            if name in self.required or self.context.possible_goal(self.goals[name]):
+        while position < self.order.num_ordered:
+            name = self.order.names[position]
+            if name in self.required or self.context.possible_goal(self.order.goals[name]):
                 break
             position += 1
         return position
 
-    @cached_property
-    def num_ordered(self) -> int:
-        """How many of the names come in order: those that are declared as properties. The rest come in any."""
-        if self.any_order:
-            return 0
-        declared = self.named[0] if len(self.named) == 1 else set().union(*self.named)
-        return sum(map(declared.__contains__, self.names))
-
-    @cached_property
-    def positions(self) -> dict[str, int]:
-        return {name: index for index, name in enumerate(self.names)}
-
-    @cached_property
-    def taken(self) -> dict[str, None]:
-        """Every name that any fact treats apart, the declared ones first."""
-        names = {name: None for fact in self.members for name, _ in fact.names} | self.required
-        for option in self.options:
-            if isinstance(option, Absent | Named):
-                names.setdefault(option.name)
-            elif isinstance(option, Other):
-                names |= dict.fromkeys(sorted(option.names - names.keys()))
-        return names
-
     def member_goal(self, name: str) -> Goal:
         """What a member of this name fulfils in any case."""
+        if self.only is not None:
+            return self.named[0].get(name, self.only.rest)
         goals: list[Goal] = []
         for fact, named in zip(self.members, self.named, strict=True):
             own = [named[name]] if name in named else []
@@ -133,9 +145,14 @@ class ObjectShape:
 
     # The members besides the properties --------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def others(self) -> list[OtherNames]:
         """All other names, told apart by the patterns that they match."""
+        if self._others is None:
+            self._others = self._told_apart()
+        return self._others
+
+    def _told_apart(self) -> list[OtherNames]:
         sources = list(dict.fromkeys((
             *(source for fact in self.members for source, _ in fact.patterns),
             *(option.source for option in self.options if isinstance(option, Matching)),
@@ -176,7 +193,7 @@ class ObjectShape:
             language = without(language, choice(unwanted))
         if (matched or self.name_goals) and texts.is_empty(language):
             return []
-        flags = self._other_flags(matched)
+        flags = flags_of_others(self.some, matched)
         found = [OtherNames(language, goal, self._sorted_out(goal, flags))]
         bad = [(flag, option.goal) for flag, fact in enumerate(self.some)
                for option in fact.options if isinstance(option, Misnamed)]  # fmt: skip
@@ -196,16 +213,6 @@ class ObjectShape:
             own = [goal for source, goal in fact.patterns if source in matched]
             yield from own or [fact.rest]
 
-    def _other_flags(self, matched: frozenset[str]) -> list[tuple[int, Goal]]:
-        """Which flags a member with these patterns can set, and by which goals."""
-        return [
-            (flag, option.goal)
-            for flag, fact in enumerate(self.some)
-            for option in fact.options
-            if (isinstance(option, Matching) and option.source in matched)
-            or (isinstance(option, Other) and not matched.intersection(option.sources))
-        ]
-
     # Steps -------------------------------------------------------------------------------------------------------
 
     @property
@@ -214,22 +221,12 @@ class ObjectShape:
 
     def skipped(self, state: ObjectState) -> ObjectState | None:
         """Past the next property without it, or None where it is required (or none is left)."""
-        if state.position >= self.num_ordered:
+        if state.position >= self.order.num_ordered:
             return None
-        name = self.names[state.position]
+        name = self.order.names[state.position]
         if name in self.required:
             return None
-        return state._replace(position=state.position + 1, flags=state.flags | self.absences.get(name, 0))
-
-    @cached_property
-    def absences(self) -> dict[str, int]:
-        """The flags that are set where a name is absent."""
-        found: dict[str, int] = {}
-        for flag, fact in enumerate(self.some):
-            for option in fact.options:
-                if isinstance(option, Absent):
-                    found[option.name] = found.get(option.name, 0) | 1 << flag
-        return found
+        return ObjectState(state.position + 1, state.seen, state.size, state.flags | self.absences.get(name, 0))
 
     def ends(self, state: ObjectState) -> bool:
         """Whether the object can be closed here."""
@@ -237,39 +234,34 @@ class ObjectShape:
             return False
         flags, left = state.flags, set(self.left(state)) if self.absences else ()
         for name, bits in self.absences.items():
-            if bits & ~flags and (name not in self.positions or name in left):
+            if bits & ~flags and (name not in self.order.positions or name in left):
                 flags |= bits
         return flags == (1 << len(self.some)) - 1
 
     def _lacks(self, state: ObjectState) -> bool:
         """Whether a required property has not come yet."""
-        in_order, in_any = self.required_places
-        if state.position <= in_order:
+        order = self.order
+        if state.position <= order.last_required:
             return True
-        return any(self.positions[name] >= state.position and name not in state.seen for name in in_any)
-
-    @cached_property
-    def required_places(self) -> tuple[int, list[str]]:
-        """The last position that is required among the properties in order, and the required names among the rest."""
-        places = [self.positions[name] for name in self.required]
-        in_order = max((place for place in places if place < self.num_ordered), default=-1)
-        return in_order, [name for name in self.required if self.positions[name] >= self.num_ordered]
+        if not order.required_late:
+            return False
+        return any(order.positions[name] >= state.position and name not in state.seen for name in order.required_late)
 
     def left(self, state: ObjectState) -> list[str]:
         """The properties that may still come."""
         if state.seen:
-            return [name for name in self.names[state.position :] if name not in state.seen]
-        return self.names[state.position :]
+            return [name for name in self.order.names[state.position :] if name not in state.seen]
+        return self.order.names[state.position :]
 
     def named_members(self, state: ObjectState, name: str) -> Iterator[Member]:
         """The ways in which a property can stand here."""
         if self.maximum is not None and state.size >= self.maximum:
             return
-        is_ordered = self.positions[name] < self.num_ordered
-        position = self.positions[name] + 1 if is_ordered else state.position
+        is_ordered = self.order.positions[name] < self.order.num_ordered
+        position = self.order.positions[name] + 1 if is_ordered else state.position
         seen = state.seen if is_ordered else state.seen | {name}
         start = ObjectState(position, seen, min(state.size + 1, self.cap), state.flags)
-        for goal, after in self._with_flags(start, self.goals[name], self._settable_by(name)):
+        for goal, after in self._with_flags(start, self.order.goals[name], self._settable_by(name)):
             yield Member(name, goal, after)
 
     def _settable_by(self, name: str) -> Settable:
@@ -281,7 +273,7 @@ class ObjectShape:
                 for option in fact.options
             ]
             self.settable[name] = self._sorted_out(
-                self.goals[name], [(flag, goal) for flag, goal in options if goal is not None]
+                self.order.goals[name], [(flag, goal) for flag, goal in options if goal is not None]
             )
         return self.settable[name]
 
@@ -311,7 +303,7 @@ class ObjectShape:
         """The ways in which a member besides the properties can stand here."""
         if self.maximum is not None and state.size >= self.maximum:
             return
-        start = state._replace(size=min(state.size + 1, self.cap))
+        start = ObjectState(state.position, state.seen, min(state.size + 1, self.cap), state.flags)
         for others in self.others:
             for goal, after in self._with_flags(start, others.goal, others.settable):
                 yield Member(others, goal, after)
@@ -320,11 +312,11 @@ class ObjectShape:
         """Every choice of the flags that a member sets, with the goal that this takes."""
         flags = state.flags | settable.free
         if not settable.paid:
-            yield base, state if flags == state.flags else state._replace(flags=flags)
+            yield base, state if flags == state.flags else state.with_flags(flags)
             return
         paid = [(flag, goal) for flag, goal in settable.paid if not flags >> flag & 1]
         for goal, bits in choices(base, paid, self.context):
-            yield goal, state._replace(flags=flags | bits)
+            yield goal, state.with_flags(flags | bits)
 
     def can_end(self, state: ObjectState) -> bool:
         """Whether the object can still be completed."""
@@ -356,10 +348,11 @@ class ObjectShape:
 
     def _states_after(self, state: ObjectState) -> Iterator[ObjectState]:
         """Any order can be completed exactly when the declared one can, so only that is tried."""
-        if state.position >= len(self.names):
+        if state.position >= len(self.order.names):
             yield from (member.after for member in self.other_members(state))
             return
-        name, past = self.names[state.position], state._replace(position=state.position + 1)
+        name = self.order.names[state.position]
+        past = ObjectState(state.position + 1, state.seen, state.size, state.flags)
         if name in state.seen:
             after: Iterable[ObjectState] = (past,)
         else:
@@ -369,18 +362,23 @@ class ObjectShape:
 
     def _with_or_without(self, state: ObjectState, past: ObjectState, name: str) -> Iterator[ObjectState]:
         if name not in self.required:
-            yield past._replace(flags=state.flags | self.absences.get(name, 0))
-        if self.context.possible_goal(self.goals[name]) and self._may_be_named(name):
+            yield past.with_flags(state.flags | self.absences.get(name, 0))
+        if self.context.possible_goal(self.order.goals[name]) and self._may_be_named(name):
             yield from (
-                member.after._replace(position=past.position, seen=state.seen)
+                ObjectState(past.position, state.seen, member.after.size, member.after.flags)
                 for member in self.named_members(state, name)
             )
 
-    @cached_property
+    @property
     def lost_from(self) -> list[int]:
         """The flags that nothing can set any more, by position: an object that lacks one there cannot be completed."""
+        if self._lost_from is None:
+            self._lost_from = self._lost()
+        return self._lost_from
+
+    def _lost(self) -> list[int]:
         last = dict.fromkeys(range(len(self.some)), -1)
-        for position, name in enumerate(self.names):
+        for position, name in enumerate(self.order.names):
             settable = self._settable_by(name)
             bits = self.absences.get(name, 0) | settable.free
             last |= {flag: position for flag in last if bits >> flag & 1}
@@ -388,12 +386,14 @@ class ObjectShape:
         late = {flag for flag, fact in enumerate(self.some) if any(map(self._is_late, fact.options))}
         return [
             sum(1 << flag for flag, at in last.items() if at < position and flag not in late)
-            for position in range(len(self.names) + 1)
+            for position in range(len(self.order.names) + 1)
         ]
 
     def _is_late(self, option: MemberOption) -> bool:
         """Whether an option may be the case by what comes after all properties, or by what can never come."""
-        return not isinstance(option, Named) and (not isinstance(option, Absent) or option.name not in self.positions)
+        return not isinstance(option, Named) and (
+            not isinstance(option, Absent) or option.name not in self.order.positions
+        )
 
     def _may_be_named(self, name: str) -> bool:
         return not self.name_goals or all(self.context.check(name, goal) for goal in self.name_goals)

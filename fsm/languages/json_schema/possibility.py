@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from stemma.fsm.languages.json_schema.facts import Goal
+from stemma.fsm.languages.json_schema.goals import Goal
 
 
 class Undecided(Exception):

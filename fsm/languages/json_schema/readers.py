@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +15,6 @@ from stemma.fsm.languages.json_schema.alternatives import kind_of, some_member
 from stemma.fsm.languages.json_schema.document import Place
 from stemma.fsm.languages.json_schema.facts import (
     TYPES,
-    Absent,
     Alternative,
     Bound,
     Format,
@@ -34,6 +32,7 @@ from stemma.fsm.languages.json_schema.facts import (
 )
 from stemma.fsm.languages.json_schema.formats import FORMATS
 from stemma.fsm.languages.json_schema.keywords import KEYWORDS
+from stemma.fsm.languages.json_schema.member_options import Absent
 from stemma.fsm.languages.json_schema.options import SchemaOptions
 from stemma.fsm.languages.json_schema.values import MAXIMUM_EXPONENT, exact, has_surrogate
 from stemma.fsm.languages.regex.regex import search_language
@@ -64,7 +63,7 @@ def violations(place: Place, schema: dict[str, Any], options: SchemaOptions) -> 
         for violated in (
             [Pattern(fact.source, False, fact.dialect)]
             if isinstance(fact, Pattern)
-            else ([replace(fact, positive=False)] if isinstance(fact, Format) else violated_length(fact))
+            else ([Format(fact.name, False, fact.beside)] if isinstance(fact, Format) else violated_length(fact))
         ):
             yield Alternative(Kind.STRING, texts=(violated,))
     for length in length_facts(place, schema, "Items"):
@@ -185,7 +184,7 @@ def count(place: Place, schema: dict[str, Any], keyword: str) -> int | None:
     value = schema.get(keyword)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or int(value) != value:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 or int(value) != value:
         raise SchemaError("must be a non-negative integer", f"{place.pointer}/{keyword}")
     return int(value)
 
@@ -272,7 +271,7 @@ def unequal(values: list[Any]) -> tuple[Alternative, list[Any]]:
         left &= ~kind if kind & (Kind.NULL | Kind.FALSE | Kind.TRUE) else Kind.ALL
     numbers = tuple(NotNumber(exact(value, "")) for value in values if kind_of(value) & Kind.NUMBER)
     texts = tuple(NotText(value) for value in values if isinstance(value, str))
-    return Alternative(left, numbers, texts), [value for value in values if isinstance(value, list | dict)]
+    return Alternative(left, numbers, texts), [value for value in values if isinstance(value, (list, dict))]
 
 
 def equal_to(value: Any) -> dict[str, Any]:

@@ -7,14 +7,8 @@ from typing import Any
 from stemma.fsm.errors import SchemaError
 from stemma.fsm.languages.json_schema import readers
 from stemma.fsm.languages.json_schema.expansion import Expansion
-from stemma.fsm.languages.json_schema.facts import (
-    ANYTHING,
-    Claim,
-    Contains,
-    Goal,
-    Items,
-    Members,
-)
+from stemma.fsm.languages.json_schema.facts import Contains, Items, Members
+from stemma.fsm.languages.json_schema.goals import ANYTHING, Claim, Goal
 
 
 def unevaluated_goals(expansion: Expansion, claim: Claim, schema: dict[str, Any]) -> tuple[Goal | None, Goal | None]:

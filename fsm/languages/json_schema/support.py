@@ -117,7 +117,7 @@ def _named(document: Document, place: Place, keyword: str, value: Any, steps: li
     for name, inner in value.items():
         if keyword == "patternProperties":
             readers.checked_pattern(name, f"{place.pointer}/{keyword}")
-        if keyword == "dependencies" and isinstance(inner, str | list):
+        if keyword == "dependencies" and isinstance(inner, (str, list)):
             continue
         steps.append((document.child(place, inner, keyword, name), True))
 
@@ -133,7 +133,7 @@ def _read(reader: Callable[[Place, Schema], object]) -> Check:
 
 
 def _counts(place: Place, schema: Schema) -> None:
-    for keyword in COUNTS & schema.keys():
+    for keyword in COUNTS.intersection(schema):
         readers.count(place, schema, keyword)
 
 

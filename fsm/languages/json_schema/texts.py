@@ -12,7 +12,14 @@ from functools import lru_cache, reduce
 from itertools import pairwise
 
 from stemma.fsm.errors import FormError, LimitError
-from stemma.fsm.languages.json_schema.facts import Content, Format, Length, NotText, Pattern, TextFact
+from stemma.fsm.languages.json_schema.facts import (
+    Content,
+    Format,
+    Length,
+    NotText,
+    Pattern,
+    TextFact,
+)
 from stemma.fsm.languages.json_schema.formats import FORMATS, format_language, wider_language
 from stemma.fsm.languages.json_schema.readers import pattern_language
 from stemma.fsm.languages.json_schema.values import json_text
@@ -69,9 +76,9 @@ def decoded_language(facts: Many[TextFact]) -> Node:
         return NOTHING
     if any(isinstance(fact, Content) for fact in facts):
         raise FormError("JSON inside a text cannot be a name, nor have a length, a pattern or a format")
-    wanted = [language_of(fact) for fact in facts if isinstance(fact, Pattern | Format) and fact.positive]
+    wanted = [language_of(fact) for fact in facts if isinstance(fact, (Pattern, Format)) and fact.positive]
     unwanted: list[Node] = [text(fact.text) for fact in facts if isinstance(fact, NotText)]
-    unwanted += [language_of(fact) for fact in facts if isinstance(fact, Pattern | Format) and not fact.positive]
+    unwanted += [language_of(fact) for fact in facts if isinstance(fact, (Pattern, Format)) and not fact.positive]
     listed = next((language for language in wanted if few_texts(language) is not None), None)
     if listed is not None:
         return choice(map(text, kept_texts(few_texts(listed) or [], listed, facts)))
@@ -94,7 +101,7 @@ def few_texts(language: Node) -> list[str] | None:
 def kept_texts(values: list[str], listed: Node, facts: Many[TextFact]) -> list[str]:
     """Those of the texts that a language lists which fulfil all facts."""
     for fact in facts:
-        if not isinstance(fact, Pattern | Format):
+        if not isinstance(fact, (Pattern, Format)):
             values = [value for value in values if _fulfils(value, fact)]
         elif not (fact.positive and language_of(fact) is listed):
             few, recogniser = few_texts(language_of(fact)), Recogniser()
@@ -134,7 +141,7 @@ def contradicts(name: str, beside: Pattern) -> bool:
 def is_possible(facts: tuple[TextFact, ...]) -> bool:
     """Whether any text fulfils all facts."""
     only = facts[0] if len(facts) == 1 else None
-    if isinstance(only, NotText | Length):
+    if isinstance(only, (NotText, Length)):
         return length_of(facts) is not None
     if isinstance(only, Format) and only.beside is None:  # every format has texts, but one of a type may be bounded
         return only.name in FORMATS or format_language(only.name) != NOTHING
@@ -197,7 +204,7 @@ def prefix(node: Node) -> str:
         found = ""
         for part in node.parts:
             found += prefix(part)
-            if not isinstance(part, Literal | Characters) or (isinstance(part, Characters) and not prefix(part)):
+            if not isinstance(part, (Literal, Characters)) or (isinstance(part, Characters) and not prefix(part)):
                 break
         return found
     if isinstance(node, Choice):
@@ -205,7 +212,7 @@ def prefix(node: Node) -> str:
         return shared_start(known[0], known[-1]) if known else ""
     if isinstance(node, Repeat):
         return prefix(node.part) if node.minimum else ""
-    return prefix(node.left) if isinstance(node, Difference | Intersection) else ""
+    return prefix(node.left) if isinstance(node, (Difference, Intersection)) else ""
 
 
 def shared_start(left: str, right: str) -> str:
@@ -232,7 +239,7 @@ def sample(node: Node, salt: int) -> str | None:
         parts = [sample(part, salt) for part in node.parts]
         found = "".join(part for part in parts if part is not None)
         return None if None in parts or len(found) > LONGEST_SAMPLE else found
-    assert isinstance(node, Difference | Intersection), "texts hold no calls"
+    assert isinstance(node, (Difference, Intersection)), "texts hold no calls"
     return sample(node.left, salt)
 
 
@@ -294,7 +301,7 @@ def spelled(node: Node, strictly: bool) -> Node:
         return repeat(spelled(node.part, strictly), node.minimum, node.maximum)
     if isinstance(node, RuleRef):
         return RuleRef(("spelled", node.rule))
-    assert isinstance(node, Difference | Intersection), "JSON has no special tokens"
+    assert isinstance(node, (Difference, Intersection)), "JSON has no special tokens"
     return type(node)(spelled(node.left, strictly), spelled(node.right, strictly))
 
 
@@ -334,7 +341,7 @@ _BEYOND_BASIC = choice((
 
 
 def has_difference(node: Node) -> bool:
-    if isinstance(node, Concatenation | Choice):
+    if isinstance(node, (Concatenation, Choice)):
         return any(map(has_difference, node.parts))
     if isinstance(node, Repeat):
         return has_difference(node.part)
@@ -344,8 +351,8 @@ def has_difference(node: Node) -> bool:
 
 
 def has_algebra(node: Node) -> bool:
-    if isinstance(node, Concatenation | Choice):
+    if isinstance(node, (Concatenation, Choice)):
         return any(map(has_algebra, node.parts))
     if isinstance(node, Repeat):
         return has_algebra(node.part)
-    return isinstance(node, Difference | Intersection)
+    return isinstance(node, (Difference, Intersection))

@@ -22,7 +22,7 @@ def identity(value: Any) -> Hashable:
         return value
     if isinstance(value, bool) or value is None:
         return (value,)
-    if isinstance(value, int | float):
+    if isinstance(value, (int, float)):
         return exact(value, "")
     if isinstance(value, list):
         return ("list", *map(identity, value))
@@ -33,7 +33,7 @@ def identity(value: Any) -> Hashable:
 
 def exact(value: Any, pointer: str) -> Fraction:
     """A number as the decimal it is written as: 0.1 is a tenth."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise SchemaError(f"must be a number, not {json.dumps(value)[:80]}", pointer)
     if isinstance(value, int):
         return Fraction(value)
@@ -44,7 +44,8 @@ def exact(value: Any, pointer: str) -> Fraction:
 
 def distinct(values: Iterable[Any]) -> tuple[Any, ...]:
     """The values without repetition, in order."""
-    return tuple({identity(value): value for value in reversed(list(values))}.values())[::-1]
+    backwards = list(values)[::-1]
+    return tuple({identity(value): value for value in backwards}.values())[::-1]
 
 
 def json_text(value: str) -> str:
@@ -53,4 +54,4 @@ def json_text(value: str) -> str:
 
 
 def has_surrogate(value: str) -> bool:
-    return not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)
+    return not value.isascii() and any(0xD800 <= ord(character) <= 0xDFFF for character in value)

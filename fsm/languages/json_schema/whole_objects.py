@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stemma.fsm.languages.json_schema.facts import Absent, MemberOption
+from stemma.fsm.languages.json_schema.member_options import Absent, MemberOption
 from stemma.fsm.languages.json_schema.objects import ObjectShape
 
 

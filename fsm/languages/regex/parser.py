@@ -153,7 +153,7 @@ class Parser:
             is_repeated = True
             possessive = self.dialect == "python" and source.take("+")
             lazy = not possessive and source.take("?")
-            if isinstance(atom, Assertion | Ahead | Behind):
+            if isinstance(atom, (Assertion, Ahead, Behind)):
                 atom = NO_TEXT if bounds[0] == 0 else atom  # repeating what consumes nothing
             else:
                 atom = Repeated(atom, *bounds, possessive, lazy)

@@ -178,7 +178,7 @@ class Preferred:
         todo = list(states)
         while todo:
             step = self.steps[todo.pop()]
-            if isinstance(step, Look | Back):
+            if isinstance(step, (Look, Back)):
                 raise RegexError("looking around inside a look-behind is not supported", self.pattern, 0)
             for way in step.ways if isinstance(step, Split) else ():
                 if way not in found:

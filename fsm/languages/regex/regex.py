@@ -193,7 +193,7 @@ class _Translator:
     def from_special(self, parts: tuple[Tree, ...], then: Node, last: Before) -> Node:
         """A concatenation whose first part looks around."""
         head, tail = parts[0], parts[1:]
-        if isinstance(head, Assertion | Ahead | Behind):
+        if isinstance(head, (Assertion, Ahead, Behind)):
             return self.before(head, self.after(tail, then, last), last)
         if not any(map(_asks_before, tail)):
             return self.before(head, self.after(tail, then, last), last)
@@ -290,19 +290,19 @@ def _joined(parts: Iterable[Node]) -> list[Node]:
 
 def _is_special(tree: Tree) -> bool:
     """Whether a tree holds anything that looks at its surroundings."""
-    if isinstance(tree, Concat | Either):
+    if isinstance(tree, (Concat, Either)):
         return any(map(_is_special, tree.parts))
     if isinstance(tree, Repeated):
         return tree.possessive or _is_special(tree.part)
-    return isinstance(tree, Assertion | Ahead | Behind)
+    return isinstance(tree, (Assertion, Ahead, Behind))
 
 
 def _asked(tree: Tree) -> Iterable[Ranges]:
     """The sets of characters that a tree tells apart before it."""
-    if isinstance(tree, Concat | Either):
+    if isinstance(tree, (Concat, Either)):
         for part in tree.parts:
             yield from _asked(part)
-    elif isinstance(tree, Repeated | Ahead):
+    elif isinstance(tree, (Repeated, Ahead)):
         yield from _asked(tree.part)
     elif isinstance(tree, Behind):
         if isinstance(tree.part, Class):
@@ -334,8 +334,8 @@ def _any_of(ways: list[Before]) -> Before:
 
 def _asks_before(tree: Tree) -> bool:
     """Whether a tree asks what came before it."""
-    if isinstance(tree, Concat | Either):
+    if isinstance(tree, (Concat, Either)):
         return any(map(_asks_before, tree.parts))
-    if isinstance(tree, Repeated | Ahead):
+    if isinstance(tree, (Repeated, Ahead)):
         return _asks_before(tree.part)
     return isinstance(tree, Behind) or (isinstance(tree, Assertion) and tree.kind not in ("end", "last"))

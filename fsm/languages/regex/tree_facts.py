@@ -26,7 +26,7 @@ def atoms(tree: Tree) -> list[Ranges]:
 def classes(tree: Tree) -> Iterator[Ranges]:
     if isinstance(tree, Class):
         yield tree.ranges
-    elif isinstance(tree, Concat | Either):
+    elif isinstance(tree, (Concat, Either)):
         for part in tree.parts:
             yield from classes(part)
     elif isinstance(tree, Assertion):
@@ -36,7 +36,7 @@ def classes(tree: Tree) -> Iterator[Ranges]:
 
 
 def looks_around(tree: Tree) -> bool:
-    if isinstance(tree, Concat | Either):
+    if isinstance(tree, (Concat, Either)):
         return any(map(looks_around, tree.parts))
     if isinstance(tree, Repeated):
         return tree.possessive or looks_around(tree.part)
@@ -44,7 +44,7 @@ def looks_around(tree: Tree) -> bool:
 
 
 def looks_ahead(tree: Tree) -> bool:
-    if isinstance(tree, Concat | Either):
+    if isinstance(tree, (Concat, Either)):
         return any(map(looks_ahead, tree.parts))
     if isinstance(tree, Repeated):
         return tree.possessive or looks_ahead(tree.part)

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from stemma.commands.cache import cache_commands
 from stemma.commands.doctor import doctor
-from stemma.commands.given import Adapters, Json, Loras, MaxTokens, Model, Seed, Temperature, make_engine
+from stemma.commands.given import Adapters, Draft, Json, Loras, MaxTokens, Model, Seed, Temperature, make_engine
 from stemma.commands.load import bench
 from stemma.commands.planning import plan
 from stemma.commands.schema import schema_commands
@@ -157,6 +157,7 @@ def serve(
     model: Model = None,
     adapters: Adapters = None,
     loras: Loras = None,
+    draft: Draft = None,
     api_key: Annotated[list[str] | None, typer.Option(help="NAME:KEY of a tenant; may be given several times.")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(help="Lines of `name key` or `name key admin`.")] = None,
     shared_prompts: Annotated[
@@ -171,7 +172,7 @@ def serve(
     keys = parse_api_keys(api_key or [], api_keys_file) + (() if api_key else file.api_keys)
     shared = read_shared_prompts(shared_prompts) if shared_prompts is not None else file.shared_prompts
     served_as = ServerConfig(**fields_of(ServerConfig, options), api_keys=keys, shared_prompts=shared)
-    with make_engine(model, adapters, fields_of(EngineConfig, options), _by_name(loras or [])) as engine:
+    with make_engine(model, adapters, fields_of(EngineConfig, options), _by_name(loras or []), draft) as engine:
         name, scheme = served_as.model_name or engine.loaded.name, "https" if served_as.ssl_certfile else "http"
         Console(stderr=True).print(
             f"{escape(name)} at {scheme}://{served_as.host}:{served_as.port}/v1, the live cache at /tree; Ctrl-C stops"

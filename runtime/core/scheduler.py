@@ -111,7 +111,8 @@ class Scheduler:
     def schedule(self) -> Batch | None:
         """The next step: running sequences first (decodes before prompts), then whoever can be admitted."""
         batch = Batch()
-        self.drafter.begin(sum(self._num_pending(sequence) for sequence in self.running))
+        decoding = [sequence for sequence in self.running if not sequence.is_in_prompt]
+        self.drafter.begin(sum(self._num_pending(sequence) for sequence in self.running), decoding)
         for sequence in sorted(self.running, key=lambda item: (item.is_in_prompt, *_order(item))):
             if sequence.lease is not None:  # else it was preempted by one before it
                 try:

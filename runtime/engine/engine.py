@@ -25,6 +25,7 @@ from stemma.runtime.core.config import EngineConfig, EngineOptions, engine_confi
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Scheduler
+from stemma.runtime.engine.drafting import make_draft
 from stemma.runtime.engine.embedding import Embedder, Embedding, EmbeddingOptions, Score, Scorer, ScoringOptions
 from stemma.runtime.engine.forms import Answer, form_of
 from stemma.runtime.engine.generation import Completion, Generation
@@ -71,6 +72,7 @@ class Engine:
     model: a .gguf file, a Hugging Face folder or hub id; None is the default, SmolLM2-135M-Instruct, fetched once.
     adapters: folders of PEFT, GGUF files or hub ids, merged into the model when it is loaded.
     loras: likewise, by names, merged into nothing: a request chooses one of them (`lora="name"`), or none.
+    draft: a smaller model with the same vocabulary, likewise, that guesses what this one will say (docs/drafts.md).
     progress: called with what is being done and the share of it that is done, 0 to 1.
     options: EngineConfig's fields.
     Raises ModelError if the model cannot be had or read, InvalidRequest for options that cannot be met.
@@ -81,7 +83,7 @@ class Engine:
 
     def __init__(
         self, model: str | Path | None = None, *, adapters: Sequence[str | Path] = (),
-        loras: Mapping[str, str | Path] = MappingProxyType({}),
+        loras: Mapping[str, str | Path] = MappingProxyType({}), draft: str | Path | None = None,
         progress: Progress | None = None, **options: Unpack[EngineOptions],
     ) -> None:  # fmt: skip
         config = engine_config(options)
@@ -93,16 +95,19 @@ class Engine:
         loaded = load(
             source, ops, progress, adapters=adapters, loras=loras, context_length=config.context_length
         )  # fmt: skip
-        self._start(loaded, config)
+        checked(draft, str | Path | None, "draft")
+        guesser = None if draft is None else load(draft, ops, progress)
+        self._start(loaded, config, guesser)
 
     @classmethod
-    def of(cls, loaded: LoadedModel, **options: Unpack[EngineOptions]) -> Self:
+    def of(cls, loaded: LoadedModel, draft: LoadedModel | None = None, **options: Unpack[EngineOptions]) -> Self:
         """An engine on a model that is loaded already; device, backend and dtype are the model's."""
         engine = cls.__new__(cls)
-        engine._start(checked(loaded, LoadedModel, "loaded"), engine_config(options))
+        guesser = checked(draft, LoadedModel | None, "draft")
+        engine._start(checked(loaded, LoadedModel, "loaded"), engine_config(options), guesser)
         return engine
 
-    def _start(self, loaded: LoadedModel, config: EngineConfig) -> None:
+    def _start(self, loaded: LoadedModel, config: EngineConfig, draft: LoadedModel | None) -> None:
         self.config = config
         self.loaded = loaded
         self.context_length = context_of(config, loaded.config)
@@ -111,7 +116,8 @@ class Engine:
         memory = make_memory(ops, room)
         full = room.shape.full
         self.kv_token_bytes = memory.full.num_bytes / (full.num_blocks * full.block_size)
-        scheduler = make_scheduler(config, room)
+        self._draft = make_draft(loaded, draft, full.num_blocks, full.block_size)
+        scheduler = make_scheduler(config, room, self._draft)
         self._grammars = GrammarCompiler(loaded)
         self.recommended = recommended(loaded.generation, config.generation_config)
         self.shared = SharedTexts(loaded, self.hold, self._compute if config.prefix_cache else None)

@@ -11,6 +11,7 @@ from stemma.kernels.select import UnknownBackend, select_ops
 from stemma.radix import MarkRoom, PrefixCache
 from stemma.runtime.core.checking import describe
 from stemma.runtime.core.config import POLICIES, EngineConfig
+from stemma.runtime.core.drafts.ahead import Guesser
 from stemma.runtime.core.drafts.drafter import FREE_SOURCES, Drafter, Make
 from stemma.runtime.core.scheduler import Limits, Scheduler
 from stemma.runtime.errors import EngineForked, InvalidRequest
@@ -47,8 +48,8 @@ def context_of(config: EngineConfig, model: ModelConfig) -> int:
     return config.context_length
 
 
-def make_scheduler(config: EngineConfig, room: Room) -> Scheduler:
-    """With a cache of that size."""
+def make_scheduler(config: EngineConfig, room: Room, draft: Guesser | None = None) -> Scheduler:
+    """With a cache of that size. draft: a smaller model that guesses."""
     limits = Limits(
         config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache, config.jump_forward
     )
@@ -56,7 +57,7 @@ def make_scheduler(config: EngineConfig, room: Room) -> Scheduler:
     pinned = int(config.pin_share * num_blocks)
     policy = POLICIES[config.policy]
     cache = PrefixCache(num_blocks, config.block_size, policy, pin_budget=pinned, marks=room.marks)
-    return Scheduler(cache, limits, Drafter(_sources(config), config.max_batch_tokens))
+    return Scheduler(cache, limits, Drafter(_sources(config), config.max_batch_tokens, draft))
 
 
 def _sources(config: EngineConfig) -> dict[str, Make]:

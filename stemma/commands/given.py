@@ -17,6 +17,9 @@ Loras = Annotated[
     list[str] | None,
     typer.Option("--lora", help="NAME=SOURCE of a LoRA that requests name as their model; may be given several times."),
 ]
+Draft = Annotated[
+    str | None, typer.Option(help="A smaller model with the same vocabulary, that guesses what this one will say.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MaxTokens = Annotated[int, typer.Option(help="The most tokens to generate.")]
 Temperature = Annotated[
@@ -31,11 +34,14 @@ HERE = "http://127.0.0.1:8000"
 
 
 def make_engine(
-    model: str | None, adapters: list[str] | None, options: dict[str, Any], loras: dict[str, str] | None = None
-) -> Any:
+    model: str | None, adapters: list[str] | None, options: dict[str, Any], loras: dict[str, str] | None = None,
+    draft: str | None = None,
+) -> Any:  # fmt: skip
     """With progress on standard error."""
     from stemma.runtime.engine import Engine
     from stemma.terminal.progress import progress
 
     with progress() as report:
-        return Engine(model, adapters=adapters or (), loras=loras or {}, progress=report, **options)
+        return Engine(
+            model, adapters=adapters or (), loras=loras or {}, draft=draft, progress=report, **options
+        )  # fmt: skip

@@ -28,7 +28,7 @@ from stemma.runtime.core.config import EngineConfig
 from stemma.runtime.errors import InvalidRequest
 from stemma.server.config import ApiKey, ServerConfig, SharedPrompt, made_of, parse_api_keys, unknown_name
 
-OF_THE_COMMAND: Mapping[str, Any] = {"model": str, "adapters": tuple[str, ...], "api_keys_file": Path}
+OF_THE_COMMAND: Mapping[str, Any] = {"model": str, "draft": str, "adapters": tuple[str, ...], "api_keys_file": Path}
 """Options of the command that are no field of a dataclass, by their types; the tables are read for themselves."""
 TABLES = ("loras", "api_keys", "shared_prompts", "engine", "server")
 

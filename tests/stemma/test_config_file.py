@@ -16,6 +16,7 @@ from stemma.terminal.config_file import read_serve_file
 
 WHOLE = """
 model = "model.gguf"
+draft = "small.gguf"
 adapters = ["one", "two"]
 port = 9000
 policy = "lru"
@@ -42,7 +43,7 @@ tools = [{type = "function", function = {name = "look"}}]
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch, tiny_loaded: Any) -> list[Any]:
-    """What `stemma serve` would have served: model, adapters, options, loras; then the server's configuration."""
+    """What `stemma serve` would have served: model, adapters, options, loras, draft; then the server's configuration."""
     told: list[Any] = []
 
     def engine(*given: Any) -> Engine:
@@ -63,8 +64,9 @@ def serve(tmp_path: Path, text: str, *arguments: str) -> Any:
 def test_a_file_says_all_that_the_command_line_can_say(tmp_path: Path, served: list[Any]) -> None:
     result = serve(tmp_path, WHOLE)
     assert result.exit_code == 0, result.output
-    model, adapters, options, loras, config = served
+    model, adapters, options, loras, draft, config = served
     assert (model, list(adapters), loras) == ("model.gguf", ["one", "two"], {"sql": "adapters/sql"})
+    assert draft == "small.gguf"
     assert (options["kv_tokens"], options["policy"], options["prefix_cache"]) == (100_000, "lru", False)
     tool = {"type": "function", "function": {"name": "look"}}
     wanted = ServerConfig(
@@ -78,7 +80,7 @@ def test_a_file_says_all_that_the_command_line_can_say(tmp_path: Path, served: l
 def test_the_command_line_goes_before_the_file(tmp_path: Path, served: list[Any]) -> None:
     arguments = ["--port", "9001", "--model", "other.gguf", "--prefix-cache", "--api-key", "bob:kb", "--lora", "it=x"]
     assert serve(tmp_path, WHOLE, *arguments).exit_code == 0
-    model, _, options, loras, config = served
+    model, _, options, loras, _, config = served
     assert (model, loras, config.port, options["prefix_cache"]) == ("other.gguf", {"it": "x"}, 9001, True)
     assert config.api_keys == (ApiKey("bob", "kb"),)
     assert options["kv_tokens"] == 100_000

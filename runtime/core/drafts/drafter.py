@@ -11,13 +11,15 @@ does not pay in a sequence computes nothing there, and is heard again as soon as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from types import MappingProxyType
+from typing import NamedTuple
 
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.batch import Batch
+from stemma.runtime.core.drafts.ahead import MOST_AHEAD, Guesser, ModelSource
 from stemma.runtime.core.drafts.grammar import GrammarSource
 from stemma.runtime.core.drafts.prompt import PromptSource
 from stemma.runtime.core.drafts.source import DraftSource, Guess
@@ -31,6 +33,7 @@ FREE_SOURCES: Mapping[str, Make] = MappingProxyType(
     {"tree": TreeSource, "prompt": PromptSource, "grammar": GrammarSource}
 )
 """Those that compute nothing."""
+MODEL = "model"
 MOST_DRAFTS = 63
 """Of one sequence in a step."""
 MARGIN = 1.03
@@ -50,94 +53,164 @@ class _Asked:
     """One sequence's sources by name, what each has guessed for the step under way, and whose drafts that computes."""
 
     sources: list[tuple[str, DraftSource, Trust]]
-    guesses: list[tuple[Trust, Guess]] = field(default_factory=list)
+    guesses: list[tuple[str, Trust, Guess]] = field(default_factory=list)
     chosen: str = ""
+    model: tuple[ModelSource, Trust] | None = None
+
+
+class _Choice(NamedTuple):
+    """So many drafts of the source of this name. gained: how many of them are likely to be kept. rate: tokens for the
+    time, beside those of the step without them."""
+
+    name: str
+    num_drafts: int
+    gained: float
+    rate: float
 
 
 class Drafter:
     """For one scheduler: `begin` a step, `draft` for each of its sequences; `observe` what came; `took` so long."""
 
-    def __init__(self, sources: Mapping[str, Make], max_batch_tokens: int) -> None:
+    def __init__(self, sources: Mapping[str, Make], max_batch_tokens: int, model: Guesser | None = None) -> None:
         """sources: what makes one for a sequence, by name. max_batch_tokens: of a step, drafts included."""
         self.cost = StepCost()
-        self.counts = {name: DraftCount() for name in sources}
-        self._sources = sources
+        self._sources = sources if model is None else {**sources, MODEL: ModelSource}
+        self.counts = {name: DraftCount() for name in self._sources}
+        self._model = model
         self._max_batch_tokens = max_batch_tokens
-        self._trust = {name: Trust(make().first_trust) for name, make in sources.items()}
+        self._trust = {name: Trust(make().first_trust) for name, make in self._sources.items()}
         self._asked: dict[int, _Asked] = {}  # by id of the sequence
         self._num_rows = 0  # of the step, without drafts
         self._num_drafts = 0
         self._likely = 0.0  # of the drafts, those that are likely to be kept
         self._pays: bool | None = None  # whether one more would pay if it was right; None: not known yet
+        self._before = 0.0  # seconds of the draft model before the step
 
-    def begin(self, num_rows: int) -> None:
-        """A step of at least so many tokens without drafts."""
+    # Before a step ----------------------------------------------------------------
+    def begin(self, num_rows: int, decoding: Iterable[core.Sequence] = ()) -> None:
+        """A step of at least so many tokens without drafts. decoding: sequences that it will sample from; a draft model
+        guesses for them now, all at once."""
         self._num_rows, self._num_drafts, self._likely, self._pays = num_rows, 0, 0.0, None
+        if self._model is None:
+            return
+        self._before = self._model.seconds
+        wanted = [(item, count) for item in decoding if (count := self._num_ahead(item))]
+        if wanted:
+            for (item, _), guess in zip(wanted, self._model.guess(wanted), strict=True):
+                model = self._asked[id(item)].model
+                assert model is not None
+                model[0].put(item, guess)
+
+    @property
+    def may_pay(self) -> bool:
+        """Whether a draft may be worth its time in the step as it was begun."""
+        if self._pays is None:
+            self._pays = bool(self._sources) and self._can_pay()
+        return self._pays
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is anything to `observe`."""
+        return bool(self._asked)
 
     def draft(self, sequence: core.Sequence, num_rows: int, most: int) -> list[int]:
         """What to compute behind the sequence's tokens, at most so many, in a step that has `num_rows` tokens without
         any drafts, or those that it was begun with."""
+        if num_rows > self._num_rows:
+            self._num_rows, self._pays = num_rows, None
+        asked, at_most = self._ask(sequence, most)
+        if asked is None:
+            return []
+        choice = self._best(asked)
+        if not choice.num_drafts:
+            return []
+        asked.chosen = choice.name
+        guess = next(guess for name, _, guess in asked.guesses if name == choice.name)
+        drafts = _possible(sequence, guess.tokens[: min(choice.num_drafts, at_most)])
+        self._num_drafts += len(drafts)
+        self._likely += choice.gained
+        self._pays = None
+        return drafts
+
+    def _ask(self, sequence: core.Sequence, most: int) -> tuple[_Asked | None, int]:
+        """Let the sources guess for a sequence, at most so many tokens; None where no draft can pay or may be made."""
         asked, request = self._asked.get(id(sequence)), sequence.request
         if asked is not None:
             asked.guesses.clear()
-        if num_rows > self._num_rows:
-            self._num_rows, self._pays = num_rows, None
         room = self._max_batch_tokens - self._num_rows - self._num_drafts
         at_most = min(MOST_DRAFTS, most, room, request.max_tokens - sequence.num_generated - 1)
-        if not self._sources or at_most < 1 or not request.drafts or request.sampling.has_penalties:
-            return []  # penalties of a draft would depend on drafts before it
-        if self._pays is None:
-            self._pays = self._can_pay()
-        if not self._pays:
-            return []
+        if at_most < 1 or not request.drafts or request.sampling.has_penalties or not self.may_pay:
+            return None, 0  # penalties of a draft would depend on drafts before it
         if asked is None:
-            made = [(name, make(), self._trust[name].of_sequence()) for name, make in self._sources.items()]
-            asked = self._asked[id(sequence)] = _Asked(made)
-        return self._choose(sequence, asked, at_most)
-
-    def _can_pay(self) -> bool:
-        now = self._num_rows + self._num_drafts
-        least = MARGIN * (self._num_rows + self._likely) / self.cost.of(now)
-        return any(size > now and (size - now + self._num_rows + self._likely) / self.cost.of(size) > least
-                   for size in SIZES)  # fmt: skip
-
-    def _choose(self, sequence: core.Sequence, asked: _Asked, at_most: int) -> list[int]:
-        now, useful = self._num_rows + self._num_drafts, self._num_rows + self._likely
-        best, drafts, gained = MARGIN * useful / self.cost.of(now), list[int](), 0.0
+            asked = self._asked[id(sequence)] = self._made()
         for name, source, trust in asked.sources:
             guess = source.guess(sequence, at_most)
-            if not guess.tokens:
-                continue
-            asked.guesses.append((trust, guess))
-            gains = list(accumulate(trust.chances(guess.grounds, len(guess.tokens)), initial=0.0))
-            for size in SIZES:
-                count = size - now
-                if count <= 0:
-                    continue
-                cost = self.cost.of(size)
-                if count >= len(gains) or (useful + gains[-1]) / cost < best:
-                    break  # all of them would not be worth it
-                if (useful + gains[count]) / cost > best:
-                    best, gained = (useful + gains[count]) / cost, gains[count]
-                    asked.chosen, drafts = name, guess.tokens[:count]
-        if drafts:
-            drafts = _possible(sequence, drafts)
-            self._num_drafts += len(drafts)
-            self._likely += gained
-            self._pays = None
-        return drafts
+            if guess.tokens:
+                asked.guesses.append((name, trust, guess))
+        return asked, at_most
 
+    def _made(self) -> _Asked:
+        """For a sequence that is met first."""
+        asked = _Asked([(name, make(), self._trust[name].of_sequence()) for name, make in self._sources.items()])
+        for _, source, trust in asked.sources:
+            if isinstance(source, ModelSource):
+                asked.model = source, trust
+        return asked
+
+    def _can_pay(self) -> bool:
+        now, useful = self._num_rows + self._num_drafts, self._num_rows + self._likely
+        least = MARGIN * useful / self.cost.of(now)
+        return any(size > now and (useful + size - now) / self.cost.of(size) > least for size in SIZES)
+
+    def _best(self, asked: _Asked) -> _Choice:
+        now, useful = self._num_rows + self._num_drafts, self._num_rows + self._likely
+        best = _Choice("", 0, 0.0, MARGIN * useful / self.cost.of(now))
+        for name, trust, guess in asked.guesses:
+            best = self._longest(name, trust.chances(guess.grounds, len(guess.tokens)), best)
+        return best
+
+    def _longest(self, name: str, chances: Sequence[float], best: _Choice, cost_of_each: float = 0.0) -> _Choice:
+        """So many drafts with these chances that they are better than the best so far, or that one. cost_of_each: what
+        a guess takes by itself."""
+        now, useful = self._num_rows + self._num_drafts, self._num_rows + self._likely
+        gains = list(accumulate(chances, initial=0.0))
+        for size in SIZES:
+            count = size - now
+            if count <= 0:
+                continue
+            cost = self.cost.of(size) + count * cost_of_each
+            if count >= len(gains) or (useful + gains[-1]) / cost < best.rate:
+                break  # all of them would not be worth it
+            if (useful + gains[count]) / cost > best.rate:
+                best = _Choice(name, count, gains[count], (useful + gains[count]) / cost)
+        return best
+
+    def _num_ahead(self, sequence: core.Sequence) -> int:
+        """Tokens that the draft model is to guess."""
+        asked, at_most = self._ask(sequence, MOST_AHEAD)
+        if asked is None or asked.model is None or self._model is None:
+            return 0
+        source, trust = asked.model
+        if any(name == MODEL for name, _, _ in asked.guesses):
+            return 0  # what it has guessed before is right so far
+        each = self.cost.relative(self._model.step_seconds) / max(1, self._num_rows)
+        choice = self._longest(MODEL, trust.chances(source.grounds, at_most), self._best(asked), each)
+        num_paying = choice.num_drafts if choice.name == MODEL else 0
+        return min(at_most, source.num_wanted(len(sequence.tokens), num_paying))
+
+    # Behind a step ----------------------------------------------------------------
     def took(self, batch: Batch, seconds: float) -> None:
         """A step took so long. Only those count in which each token was sampled, as drafts are."""
         if batch.num_samples == batch.num_tokens:
-            self.cost.took(batch.num_tokens, seconds)
+            ahead = 0.0 if self._model is None else self._model.seconds - self._before
+            self.cost.took(batch.num_tokens, seconds - ahead)
 
     def observe(self, sequence: core.Sequence, came: Sequence[int], num_drafts: int, num_accepted: int) -> None:
         """A step has computed so many drafts for a sequence and kept so many: these tokens came."""
         asked = self._asked.get(id(sequence))
         if asked is None:
             return
-        for trust, guess in asked.guesses:
+        for _, trust, guess in asked.guesses:
             num_right = _num_equal(guess.tokens, came)
             trust.saw(guess.grounds, num_right, is_wrong=num_right < min(len(guess.tokens), len(came)))
         asked.guesses.clear()
@@ -148,7 +221,8 @@ class Drafter:
 
     def forget(self, sequence: core.Sequence) -> None:
         """The sequence has ended."""
-        self._asked.pop(id(sequence), None)
+        if self._asked.pop(id(sequence), None) is not None and self._model is not None:
+            self._model.forget(sequence)
 
 
 def _num_equal(left: Sequence[int], right: Sequence[int]) -> int:

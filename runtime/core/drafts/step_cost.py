@@ -34,6 +34,10 @@ class StepCost:
         self._seen_at = [0] * len(SIZES)
         self._step = 0
 
+    def relative(self, seconds: float) -> float:
+        """So many seconds in steps of one token."""
+        return seconds / self._scale if self._scale else FIRST_SLOPE
+
     def took(self, num_tokens: int, seconds: float) -> None:
         """A step of so many tokens, each of which was sampled, took so long."""
         at = bisect_left(SIZES, num_tokens)

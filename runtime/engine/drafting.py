@@ -1,0 +1,65 @@
+"""A smaller model that guesses for another: whether it can, and its memory."""
+
+from __future__ import annotations
+
+import time
+
+from stemma.radix import PrefixCache
+from stemma.runtime.core.drafts.draft_model import DraftModel
+from stemma.runtime.core.runner import Runner
+from stemma.runtime.core.sampler import Sampler
+from stemma.runtime.engine.resources import Room, make_memory, memory_for_kv
+from stemma.runtime.errors import InvalidRequest
+from stemma.runtime.model import LoadedModel, Tokenizer
+
+MOST_MEMORY = 0.25
+"""Of what there is for KV, beside the model's own: its pool holds as many tokens as the model's, if that does."""
+
+
+def make_draft(
+    model: LoadedModel, draft: LoadedModel | None, num_blocks: int, block_size: int
+) -> DraftModel | None:  # fmt: skip
+    """A model that guesses for another, if there is one, whose pool has so many blocks. Raises InvalidRequest where it
+    cannot."""
+    if draft is None:
+        return None
+    check_draft(model, draft)
+    ops, config = draft.model.ops, draft.config
+    one = make_memory(ops, Room(config.memory_shape(1, block_size), None))
+    num_blocks = max(1, min(num_blocks, int(MOST_MEMORY * memory_for_kv(ops)) // one.full.num_bytes))
+    memory = make_memory(ops, Room(config.memory_shape(num_blocks, block_size), None))
+    cache, runner = PrefixCache(num_blocks, block_size), Runner(draft.model, memory)
+    num_tokens = min(model.tokenizer.vocab_size, draft.tokenizer.vocab_size)
+    return DraftModel(runner, Sampler(ops), cache, num_tokens, time.perf_counter)
+
+
+def check_draft(model: LoadedModel, draft: LoadedModel) -> None:
+    """Raises InvalidRequest, by the first difference, unless the tokens of both are the same and the draft model keeps
+    all of a text in full layers."""
+    if draft.config.marks is not None:
+        raise InvalidRequest(
+            f"the draft model {draft.name} has layers with windows or states, whose guesses cannot be taken back: give "
+            "one whose layers are all full, or leave draft out", "draft",
+        )  # fmt: skip
+    difference = _difference(model.tokenizer, draft.tokenizer)
+    if difference is not None:
+        raise InvalidRequest(
+            f"the draft model {draft.name} has another vocabulary than {model.name}: {difference}; give a smaller "
+            "model of the same family, or leave draft out", "draft",
+        )  # fmt: skip
+
+
+def _difference(one: Tokenizer, other: Tokenizer) -> str | None:
+    """The first token that is not the same; ids that have no token do not count."""
+    for token in range(max(one.vocab_size, other.vocab_size)):
+        ours, its = _spelled(one, token), _spelled(other, token)
+        if ours != its:
+            return f"token {token} is {its} there and {ours} here"
+    return None
+
+
+def _spelled(tokenizer: Tokenizer, token: int) -> str:
+    if token in tokenizer.special_names:
+        return f"the special {tokenizer.special_names[token]!r}"
+    spelled = tokenizer.token_bytes(token) if token < tokenizer.vocab_size else None
+    return "none" if spelled is None else repr(spelled)

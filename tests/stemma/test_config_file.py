@@ -43,7 +43,7 @@ tools = [{type = "function", function = {name = "look"}}]
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch, tiny_loaded: Any) -> list[Any]:
-    """What `stemma serve` would have served: model, adapters, options, loras, draft; then the server's configuration."""
+    """What `stemma serve` would have served: model, adapters, options, loras, draft; then the configuration."""
     told: list[Any] = []
 
     def engine(*given: Any) -> Engine:

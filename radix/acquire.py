@@ -18,6 +18,8 @@ def acquire(
     store, path = leases.store, list[Node]()
     tree = store.tree
     node, position = tree.descend(tree.root(name), 0, data, limit, path, 0, salt_boundary)
+    if node.is_asleep:
+        tree.leaves.wake(node)
     if position < node.end:
         path[-1] = node = tree.split(node, position)
     _use(store, path)

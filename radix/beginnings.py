@@ -31,6 +31,7 @@ class Beginnings:
         if beginnings is None:
             public = dict.fromkeys(key for key in parent.children if isinstance(key, bytes))
             beginnings = self.of[parent] = {None: public}
+            parent.has_private_children = True
         beginnings.setdefault(salt, {})[token] = None
 
     def gone(self, parent: Node, key: ChildKey) -> None:
@@ -45,4 +46,5 @@ class Beginnings:
 
     def closed(self, parent: Node) -> None:
         """A node has no children any more."""
-        self.of.pop(parent, None)
+        if self.of.pop(parent, None) is not None:
+            parent.has_private_children = False

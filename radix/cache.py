@@ -209,7 +209,7 @@ class PrefixCache:
         self._leases.expire_pins()
         before = self._store.pool.num_free
         self._store.ghosts.clear()
-        self._store.events.clearing(self._store.tree.nodes())
+        self._store.events.clearing(self._store.tree.awake(self._store.tree.nodes()))
         for name in list(self._store.tree.roots):
             self._store.forget(name, None)
         self._store.events.cleared()
@@ -229,7 +229,7 @@ class PrefixCache:
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with each event from now on, first with all that is stored. Returns what ends it."""
-        self._store.events.join(listener, self._store.tree.matchable())
+        self._store.events.join(listener, self._store.tree.awake(self._store.tree.matchable()))
         return lambda: self._store.events.leave(listener)
 
     def stats(self) -> CacheStats:
@@ -279,7 +279,7 @@ class PrefixCache:
         fresh = BlockStore(self.num_blocks, self.block_size, queue, self._ghost_tokens, old.clock, self._mark_room)
         snapshot.load(data, fresh)
         self._leases.store = fresh
-        fresh.events.take_over(old.events, fresh.tree.nodes())
+        fresh.events.take_over(old.events, fresh.tree.awake(fresh.tree.nodes()))
 
     def save(self, path: Path) -> None:
         """Write the state to a file, atomically."""

@@ -17,16 +17,22 @@ def check_state(lease_table: LeaseTable) -> None:
     size = store.tree.block_size
     owners: Counter[int] = Counter(store.pool.free_blocks())
     leases = Counter(id(state.node) for state in lease_table.states)
-    evictable = waiting = tokens = published = 0
+    evictable = waiting = tokens = published = asleep = 0
     for node in store.tree.nodes():
         _check_node(node, size, leases[id(node)])
+        assert node.parent is not None
+        if node.is_asleep:
+            assert store.tree.leaves.ticket_of(node.parent, node.key) == node.ticket, "what sleeps is not found"
+        else:
+            assert node.parent.children[node.key] is node
         owners.update(node.blocks[node.shared :])
         evictable += 0 if node.ref_count else node.owned
         tokens += node.end - node.start
         published += node.owned
-        ready = not node.ref_count and not node.children
+        ready = not node.ref_count and not node.has_children
         assert bool(node.ticket) == ready, "a leaf that may go waits in the queue, and nothing else does"
         waiting += ready
+        asleep += node.is_asleep
     for state in lease_table.states:
         owners.update(state.blocks[state.private :])
         _check_state(state, size)
@@ -35,6 +41,7 @@ def check_state(lease_table: LeaseTable) -> None:
     assert evictable == store.evictable, f"{store.evictable} counted as evictable, {evictable} are"
     assert (tokens, published) == (store.published_tokens, store.published_blocks), "the published are miscounted"
     assert waiting == len(store.queue), f"{len(store.queue)} counted as waiting, {waiting} are"
+    store.tree.leaves.check(asleep)
     _check_namespace_trie(store.tree)
     check_marks(lease_table)
 
@@ -42,12 +49,12 @@ def check_state(lease_table: LeaseTable) -> None:
 def _check_node(node: Node, size: int, leases: int) -> None:
     assert node.parent is not None
     assert node.parent.end == node.start
-    assert node.parent.children[node.key] is node
     assert len(node.tokens) == TOKEN_BYTES * (node.end - node.start) > 0
     assert len(node.blocks) == -(-node.end // size) - node.start // size
     assert (node.key[1] if isinstance(node.key, tuple) else node.key) == node.tokens[:TOKEN_BYTES]
     assert node.leases == leases
-    assert node.ref_count == leases + sum(1 for child in node.children.values() if child.ref_count)
+    held = sum(isinstance(child, Node) and child.ref_count > 0 for child in node.children.values())
+    assert node.ref_count == leases + held
     if node.hashes is not None:
         assert len(node.hashes) == node.end // size - node.start // size
     if node.shared:

@@ -119,4 +119,4 @@ def _goes_on(tree: Tree, node: Node, position: int, salt_boundary: SaltBoundary 
     salt = salt_boundary.salt if salt_boundary is not None and position == salt_boundary.position else None
     if position < node.end:
         return () if salt is not None else (token_at(node.tokens, position - node.start),)
-    return tuple(token_at(token, 0) for token in tree.beginnings.newest(node, salt, MAX_EXPECTED))
+    return tuple(token_at(token, 0) for token in tree.newest(node, salt, MAX_EXPECTED))

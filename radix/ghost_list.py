@@ -11,18 +11,22 @@ are the same in these, it is believed to go along with it a little further, and 
 import sys
 from array import array
 from struct import Struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from stemma.radix.node import Node, is_behind
+from stemma.radix.records import Records
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix
 
-_HEAD = 4 * TOKEN_BYTES  # an edge is found by its scope, its start and its first four tokens
-_EDGE = Struct("=qiiiqdIqIIqdH")  # scope, start, and the fields of Ghost
-_SCOPE = Struct("=q")
-_BITS = 2**60 - 1  # of a hash: as many as an int keeps in 32 bytes
-_LONG = 4096  # bytes: the tokens of longer edges are not copied but kept beside
-_MOST = 2**32 - 1  # hits and children that are told apart
-_LOWEST, _NEXT = (0, 1) if sys.byteorder == "little" else (3, 2)  # where the lower bytes of a packed token are
+_HEAD: Final = 4 * TOKEN_BYTES  # an edge is found by its scope, its start and its first four tokens
+_EDGE: Final = Struct("=qiiiqdIqIIqdH")  # scope, start, and the fields of Ghost
+_SCOPE: Final = Struct("=q")
+_BITS: Final = 2**60 - 1  # of a hash: as many as an int keeps in 32 bytes
+_LONG: Final = 4096  # bytes: the tokens of longer edges are not copied but kept beside
+_MOST: Final = 2**32 - 1  # hits and children that are told apart
+MOST_RECENT: Final = 4096  # edges that are not packed
+# Where the lower bytes of a packed token are.
+_LOWEST: Final = 0 if sys.byteorder == "little" else 3
+_NEXT: Final = 1 if sys.byteorder == "little" else 2
 
 
 class Ghost(NamedTuple):
@@ -103,20 +107,35 @@ class Order:
 class GhostList:
     """Edges evicted of late, by (scope, start, first tokens)."""
 
-    __slots__ = ("_edges", "_ends", "_ends_of", "_long", "_max_bytes", "_next_scope", "_num_bytes", "_order", "_scopes")
+    __slots__ = (
+        "_edges",
+        "_ends",
+        "_ends_of",
+        "_long",
+        "_max_bytes",
+        "_most_recent",
+        "_next_scope",
+        "_num_bytes",
+        "_order",
+        "_scopes",
+    )
 
-    def __init__(self, max_tokens: int) -> None:
+    def __init__(self, max_tokens: int, most_recent: int = MOST_RECENT) -> None:
+        self._most_recent = most_recent
         self._max_bytes = TOKEN_BYTES * max_tokens
+        self._ends_of: dict[Node, dict[int, None]] = {}  # as `_ends`, by node
         self.clear()
 
     def clear(self) -> None:
-        self._edges: dict[int, bytes] = {}  # by a hash of the key
+        self._edges = Records(self._most_recent)  # by a hash of the key
         self._long: dict[int, bytes] = {}  # the tokens of long edges
         self._order = Order()
         self._scopes: dict[str, int] = {}  # numbers for the scopes of edges, and of some that are forgotten
         self._next_scope = 0
         self._ends: dict[int, Node] = {}  # of ends of edges that are still in the tree: what they were cut off
-        self._ends_of: dict[Node, dict[int, None]] = {}  # the same by node
+        for node in self._ends_of:
+            node.has_lost_ends = False
+        self._ends_of = {}
         self._num_bytes = 0
 
     def __len__(self) -> int:
@@ -124,18 +143,19 @@ class GhostList:
 
     def remember(self, leaf: Node, now: float) -> None:
         """A whole leaf is about to go. The ends that it has lost before are told what was known of it in the end."""
-        if leaf in self._ends_of:
+        if leaf.has_lost_ends:
             self._settle(leaf)
         self._add(leaf, leaf.start, len(leaf.blocks) - leaf.shared, now, leaf.tokens)
 
     def remember_end(self, leaf: Node, tokens: bytes, num_blocks: int, now: float) -> None:
         """A leaf has lost these tokens at its end."""
         key = self._add(leaf, leaf.end, num_blocks, now, tokens)
-        if key in self._edges:
+        if self._edges.has(key):
             self._ends[key] = leaf
             ends = self._ends_of.get(leaf)
             if ends is None:
                 self._ends_of[leaf] = {key: None}
+                leaf.has_lost_ends = True
             else:
                 ends[key] = None
 
@@ -187,18 +207,19 @@ class GhostList:
 
     def _settle(self, leaf: Node) -> None:
         """Write down with the ends of a leaf what is known of it."""
+        leaf.has_lost_ends = False
         for key in self._ends_of.pop(leaf):
             del self._ends[key]
-            edge = self._edges[key]
+            edge = self._edges.pop(key)
             fields = _EDGE.unpack_from(edge)
-            self._edges[key] = _EDGE.pack(*fields[:6], *_known(leaf)) + edge[_EDGE.size :]
+            self._edges.put(key, _EDGE.pack(*fields[:6], *_known(leaf)) + edge[_EDGE.size :])
 
     def _add(self, leaf: Node, start: int, num_blocks: int, now: float, tokens: bytes) -> int:
         number = self._scopes.get(leaf.scope)
         if number is None:
             number = self._enter(leaf.scope)
         key, num_bytes, edges = hash((number, start, tokens[:_HEAD])) & _BITS, len(tokens), self._edges
-        if key in edges:
+        if edges.has(key):
             self._order.take_out(key)
             self._forget(key)
         num_tokens = num_bytes // TOKEN_BYTES
@@ -207,7 +228,7 @@ class GhostList:
             self._long[key] = tokens
         else:
             edge += tokens[_LOWEST::TOKEN_BYTES] + tokens[_NEXT::TOKEN_BYTES]
-        edges[key] = edge
+        edges.put(key, edge)
         self._order.append(key)
         self._num_bytes += num_bytes
         while self._num_bytes > self._max_bytes:
@@ -217,7 +238,7 @@ class GhostList:
     def _enter(self, scope: str) -> int:
         """A number for a scope. Those of which nothing is remembered are forgotten when they are many."""
         if len(self._scopes) > 2 * len(self._edges) + 64:
-            used = {_SCOPE.unpack_from(edge)[0] for edge in self._edges.values()}
+            used = {_SCOPE.unpack_from(edge)[0] for _, edge in self._edges.items()}
             self._scopes = {name: number for name, number in self._scopes.items() if number in used}
         self._next_scope += 1
         self._scopes[scope] = self._next_scope
@@ -236,6 +257,7 @@ class GhostList:
             del ends[key]
             if not ends:
                 del self._ends_of[node]
+                node.has_lost_ends = False
 
 
 def _known(node: Node) -> tuple[int, int, int, int, int, float, int]:

@@ -16,18 +16,20 @@ The shadow is what others call a ghost or simulated cache (Mattson's stack for o
 against LRU of online learning, bounded as it is made; set duelling would sample what is counted here.
 """
 
-from collections import deque
+from typing import Final
 
 from stemma.radix.ghost_list import Ghost
 from stemma.radix.node import Node
+from stemma.radix.touches import Touches
 
-TOLERANCE = 0.0003  # what may be lost, as a part of what was asked for
-TRIAL = 2.0  # and so many leaves of mean size, without which nothing could ever be won
-KEPT = 0.5  # the part of the most that was won that is not risked again
-FADE = 32.0  # pools asked for, over which the most that was won is forgotten
-RISK = 0.1  # the part of the stake taken for lost, before this cache knows better
-RISK_PRIOR = 200.0  # leaves of mean size: how much knowing better it takes
-SPARE_PART, SPARE_BLOCKS = 256, 64  # what LRU would evict ahead, as the store does: a part of the pool, and the most
+TOLERANCE: Final = 0.0003  # what may be lost, as a part of what was asked for
+TRIAL: Final = 2.0  # and so many leaves of mean size, without which nothing could ever be won
+KEPT: Final = 0.5  # the part of the most that was won that is not risked again
+FADE: Final = 32.0  # pools asked for, over which the most that was won is forgotten
+RISK: Final = 0.1  # the part of the stake taken for lost, before this cache knows better
+RISK_PRIOR: Final = 200.0  # leaves of mean size: how much knowing better it takes
+SPARE_PART: Final = 256  # what LRU would evict ahead, as the store does: a part of the pool
+SPARE_BLOCKS: Final = 64  # and the most
 
 
 class Hedge:
@@ -48,7 +50,6 @@ class Hedge:
         "_settled",
         "_shadow",
         "_spare",
-        "_times",
         "_won",
         "leaf_blocks",
     )
@@ -57,9 +58,8 @@ class Hedge:
         self._num_blocks = num_blocks
         self._spare = min(num_blocks // SPARE_PART, SPARE_BLOCKS)
         self._now = 0  # counts what touches: requests and writes
-        self._shadow: dict[int, float] = {}  # blocks that LRU would hold, by when they were last touched
+        self._shadow = Touches()  # blocks that LRU would hold, by when they were last touched
         self._evicted: dict[int, float] = {}  # how many of them are evicted here
-        self._times: deque[int] = deque()  # the keys of `_shadow`, oldest first, and some that are gone
         self._num_in_shadow = self._at_stake = 0.0  # the sums of both
         self._hits = 0  # blocks asked for that were cached; those that were not are the logical time
         self._asked = 0  # their sum, at the request before this
@@ -136,7 +136,7 @@ class Hedge:
     def evicted(self, leaf: Node, num_blocks: int) -> None:
         """So many blocks of a leaf are gone, but for the ghost list."""
         time = leaf.touched_at
-        if time in self._shadow:
+        if self._shadow.get(time):
             self._evicted[time] = self._evicted.get(time, 0.0) + num_blocks
             self._at_stake += num_blocks
 
@@ -144,9 +144,8 @@ class Hedge:
 
     def _touch(self, num_blocks: float) -> None:
         """So many blocks were touched now; what LRU has no room for falls out."""
-        shadow, times, now = self._shadow, self._times, self._now
-        shadow[now] = num_blocks
-        times.append(now)
+        shadow = self._shadow
+        shadow.append(self._now, num_blocks)
         self._num_in_shadow += num_blocks
         excess = self._num_in_shadow - self._num_blocks
         if excess > 0:
@@ -154,33 +153,20 @@ class Hedge:
             self._num_in_shadow -= excess
             evicted = self._evicted
             while excess > 0:
-                time = times[0]
-                oldest = shadow.get(time, 0.0)
+                time, oldest = shadow.pop_oldest()
                 if oldest > excess:
-                    shadow[time] = oldest - excess
+                    shadow.put_back(time, oldest - excess)
                     break
                 excess -= oldest
-                times.popleft()
-                if oldest:
-                    del shadow[time]
-                    if time in evicted:
-                        self._drop(time)
-        elif len(times) > 2 * len(shadow) + 64:
-            self._times = deque(time for time in times if time in shadow)
+                if time in evicted:
+                    self._drop(time)
 
     def _take(self, time: int, num_blocks: float) -> float:
         """Take out up to so many blocks that were last touched then; returns how many LRU has."""
-        shadow = self._shadow
-        there = shadow.get(time, 0.0)
-        if there > num_blocks:
-            shadow[time] = there - num_blocks
-            self._num_in_shadow -= num_blocks
-            return num_blocks
-        if there:
-            self._num_in_shadow -= there
-            del shadow[time]
-            if time in self._evicted:
-                self._drop(time)
+        there, is_gone = self._shadow.take(time, num_blocks)
+        self._num_in_shadow -= there
+        if is_gone and time in self._evicted:
+            self._drop(time)
         return there
 
     def _drop(self, time: int) -> None:

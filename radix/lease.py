@@ -126,7 +126,7 @@ class Lease:
         if state.room_end or at % size == 0:
             if missing > 0:
                 blocks.extend(allocate(missing))
-        elif node.end == at and not node.children and not node.writer and not self._is_at_boundary:
+        elif node.end == at and not node.has_children and not node.writer and not self._is_at_boundary:
             if missing > 0:
                 blocks.extend(allocate(missing))
             node.writer = state.writes = True

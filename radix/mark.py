@@ -61,7 +61,8 @@ def covering_mark(node: Node, position: int, first: int) -> Mark | None:
     node = node_at(node, position) if position else node
     edges = [node]
     if node.end == position:
-        edges = [node.children[key] for key in islice(reversed(node.children), MOST_BELOW) if isinstance(key, bytes)]
+        below = [node.children[key] for key in islice(reversed(node.children), MOST_BELOW) if isinstance(key, bytes)]
+        edges = [child for child in below if isinstance(child, Node)]  # none of a tree with marks sleeps
     for edge in edges:
         for mark in (edge.marks or {}).values():
             if mark.position > position and mark.first <= first:

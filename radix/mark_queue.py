@@ -7,7 +7,6 @@ before the mark itself would go, and then the mark may change its bucket.
 """
 
 from array import array
-from collections.abc import Mapping
 from heapq import heappop, heappush, heapreplace
 from math import frexp
 
@@ -24,7 +23,7 @@ class Bucket:
 
     __slots__ = ("is_ranked", "marks")
 
-    def __init__(self, marks: Mapping[int, Mark]) -> None:
+    def __init__(self, marks: dict[int, Mark]) -> None:
         self.marks: Waiting[int, Mark] = Waiting(marks, array("q"))
         self.is_ranked = False  # whether the heap has its ends
 

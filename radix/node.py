@@ -18,10 +18,11 @@ from stemma.radix.trie_edge import TrieEdge
 
 # The first token, packed; with a salt where private text begins; with a number where it was forgotten.
 ChildKey: TypeAlias = "bytes | tuple[str | int, bytes]"
-Children: TypeAlias = "dict[ChildKey, Node] | MappingProxyType[ChildKey, Node]"
+# A leaf that sleeps (leaves.py) is there by its ticket, or not at all.
+Children: TypeAlias = "dict[ChildKey, Node | int] | MappingProxyType[ChildKey, Node | int]"
 
 
-PRIVATE_SCOPE = re.compile("((?:[^\x1f]|\x1f\x1f)*)\x1f(\\d+)\x1f(.*)", re.DOTALL)
+PRIVATE_SCOPE: Final = re.compile("((?:[^\x1f]|\x1f\x1f)*)\x1f(\\d+)\x1f(.*)", re.DOTALL)
 
 
 def private_scope(namespace: str, position: int, salt: str) -> str:
@@ -54,6 +55,7 @@ class Node:
     """One edge of the tree and what hangs below it."""
 
     __slots__ = (
+        "births",
         "blocks",
         "born_at",
         "bucket",
@@ -62,13 +64,19 @@ class Node:
         "children_used",
         "end",
         "forgotten",
+        "has_lost_ends",
+        "has_private_children",
         "hashes",
         "hits",
+        "is_asleep",
+        "is_restless",
         "key",
         "kind",
         "last_access",
         "leases",
         "marks",
+        "num_apart",
+        "number",
         "parent",
         "places",
         "priority",
@@ -132,10 +140,17 @@ class Node:
         self.ticket = 0  # the number of its entry in the eviction queue; 0: none
         self.rate = 0.0  # what the policy has predicted of it since its last use; 0.0: nothing
         self.kind = 0  # as what it was predicted: a number of the policy's, below 65,536
-        self.bucket: object = None  # where in the policy's queue it waits
+        self.bucket = 0  # the number of where in the policy's queue it waits
+        self.is_asleep = False  # a picture of a leaf that sleeps: to be read only
+        self.is_restless = False  # waits, and is not fit to sleep
+        self.number = 0  # under which leaves below it sleep; 0: none has
+        self.num_apart = 0  # how many children sleep and are not in `children` (leaves.py)
+        self.births: bytearray | None = None  # if some ever were: the first tokens of all children, as they came
+        self.has_private_children = False  # told apart by `beginnings`
+        self.has_lost_ends = False  # the memory of the evicted looks up here what it knows of them
 
-    def put(self, key: ChildKey, child: "Node") -> None:
-        """One more child, or another one in its place."""
+    def put(self, key: ChildKey, child: "Node | int") -> None:
+        """One more child, or another one in its place; by its ticket if it sleeps."""
         if isinstance(self.children, dict):
             self.children[key] = child
         else:
@@ -148,6 +163,11 @@ class Node:
         del children[key]
         if not children:
             self.children = NO_CHILDREN
+
+    @property
+    def has_children(self) -> bool:
+        """Whether text goes on from here, awake or asleep."""
+        return self.num_apart > 0 or bool(self.children)
 
     @property
     def owned(self) -> int:

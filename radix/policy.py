@@ -8,14 +8,16 @@ from array import array
 from collections.abc import Callable, Mapping, MutableSequence
 from heapq import heapify, heappop, heappush
 from itertools import compress
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar, cast
 
 from stemma.radix.ghost_list import Ghost
+from stemma.radix.leaves import Leaves
 from stemma.radix.node import Node
 
 
 class EvictionQueue(Protocol):
-    """A policy at work in one cache. An entry counts while the leaf carries the ticket it was given."""
+    """A policy at work in one cache. An entry counts while the leaf carries the ticket it was given. Leaves
+    of Ranked and ReuseQueue may sleep (leaves.py), those of any other queue never do."""
 
     def push(self, leaf: Node, logical_time: int) -> None:
         """The leaf may go from now on."""
@@ -48,18 +50,19 @@ ItemT = TypeVar("ItemT")
 
 class Waiting(Generic[RankT, ItemT]):
     """Leaves (or marks) by rank, with lazy deletion: an entry counts while its ticket is among `leaves`, which the
-    owner keeps.
+    owner keeps, or is that of another leaf of `others`.
 
     Ranks mostly come in rising order, as times do: those go to the end of two arrays, O(1), and the others to a heap.
     Holds numbers only: what is evicted is not kept by an entry that does not count, and a garbage collection does not
     look at them.
     """
 
-    __slots__ = ("_begin", "_late", "_leaves", "_ranks", "_tickets", "num_live")
+    __slots__ = ("_begin", "_late", "_leaves", "_others", "_ranks", "_tickets", "num_live")
 
-    def __init__(self, leaves: Mapping[int, ItemT], ranks: MutableSequence[RankT]) -> None:
+    def __init__(self, leaves: dict[int, ItemT], ranks: MutableSequence[RankT], others: Leaves | None = None) -> None:
         """`ranks` is empty: an array where ranks are numbers."""
         self._leaves = leaves
+        self._others = others
         self._ranks: MutableSequence[RankT] = ranks
         self._tickets = array("q")
         self._begin = 0  # entries before this are gone
@@ -79,59 +82,70 @@ class Waiting(Generic[RankT, ItemT]):
             self._purge()
 
     def first(self) -> ItemT | None:
-        """The leaf of the lowest rank, left where it is."""
-        leaves, tickets, late, begin = self._leaves, self._tickets, self._late, self._begin
-        while begin < len(tickets) and tickets[begin] not in leaves:
+        """The leaf of the lowest rank, left where it is; perhaps a picture of it."""
+        tickets, late, begin = self._tickets, self._late, self._begin
+        leaf: ItemT | None = None
+        while begin < len(tickets) and (leaf := self._get(tickets[begin])) is None:
             begin += 1
         self._begin = begin
-        while late and late[0][1] not in leaves:
+        while late and not self._waits(late[0][1]):
             heappop(late)
-        if late and (begin == len(tickets) or late[0][0] < self._ranks[begin]):
-            return leaves[late[0][1]]
-        return leaves[tickets[begin]] if begin < len(tickets) else None
+        if late and (leaf is None or late[0][0] < self._ranks[begin]):
+            return self._get(late[0][1])
+        return leaf
 
     def last(self) -> ItemT | None:
         """The leaf of the highest rank that came in order."""
-        leaves, tickets = self._leaves, self._tickets
+        tickets = self._tickets
         while len(tickets) > self._begin:
-            leaf = leaves.get(tickets[-1])
+            leaf = self._get(tickets[-1])
             if leaf is not None:
                 return leaf
             tickets.pop()
             self._ranks.pop()
         return None
 
+    def _waits(self, ticket: int) -> bool:
+        return ticket in self._leaves or (self._others is not None and self._others.has(ticket))
+
+    def _get(self, ticket: int) -> ItemT | None:
+        leaf = self._leaves.get(ticket)
+        if leaf is None and self._others is not None:
+            return cast("ItemT | None", self._others.get(ticket))
+        return leaf
+
     def _purge(self) -> None:
         """Forget the entries that do not count."""
-        counts = [ticket in self._leaves for ticket in self._tickets]
+        counts = [self._waits(ticket) for ticket in self._tickets]
         ranks = self._ranks[:0]
         ranks.extend(compress(self._ranks, counts))
         self._ranks, self._tickets = ranks, array("q", compress(self._tickets, counts))
         self._begin = 0
-        self._late = [entry for entry in self._late if entry[1] in self._leaves]
+        self._late = [entry for entry in self._late if self._waits(entry[1])]
         heapify(self._late)
 
 
 class Ranked:
     """A policy that gives each leaf a rank when it becomes evictable; the lowest goes first."""
 
-    __slots__ = ("_leaves", "_rank", "_ticket", "_waiting")
+    __slots__ = ("_rank", "_ticket", "_waiting", "leaves")
 
     def __init__(self, rank: Callable[[Node], Rank]) -> None:
         self._rank = rank
-        self._leaves: dict[int, Node] = {}  # those that wait, by ticket
-        self._waiting: Waiting[Rank, Node] = Waiting(self._leaves, [])
+        self.leaves = Leaves()
+        self._waiting: Waiting[Rank, Node] = Waiting(self.leaves.awake, [], self.leaves)
         self._ticket = 0
 
     def push(self, leaf: Node, logical_time: int) -> None:
         self._ticket += 1
         leaf.ticket = self._ticket
-        self._leaves[leaf.ticket] = leaf
+        self.leaves.add(leaf)
         self._waiting.push(self._rank(leaf) if leaf.reuse_hint else (float("-inf"), leaf.last_access), leaf.ticket)
+        self.leaves.lay_down()
 
     def forget(self, leaf: Node) -> None:
         if leaf.ticket:
-            del self._leaves[leaf.ticket]
+            self.leaves.remove(leaf)
             leaf.ticket = 0
             self._waiting.num_live -= 1
 
@@ -151,7 +165,7 @@ class Ranked:
         return None if leaf is None else leaf.last_access
 
     def __len__(self) -> int:
-        return len(self._leaves)
+        return len(self.leaves)
 
 
 def lru(num_blocks: int) -> Ranked:

@@ -11,13 +11,14 @@ more of the lease's own tokens follow, that block holds those already: it stays 
 """
 
 from array import array
+from typing import Final
 
 from stemma.radix.lease_state import LeaseState
 from stemma.radix.node import Node
 from stemma.radix.store import BlockStore
 from stemma.radix.tokens import TOKEN_BYTES
 
-EDGE_TOKENS = 8192  # longer texts become a chain of nodes, so that no cut ever copies more than this
+EDGE_TOKENS: Final = 8192  # longer texts become a chain of nodes, so that no cut ever copies more than this
 
 
 def publish(store: BlockStore, state: LeaseState) -> None:
@@ -70,16 +71,18 @@ def _publish_piece(store: BlockStore, state: LeaseState, data: bytes, stop: int,
     at, size = state.at, store.tree.block_size
     num_blocks = -(-stop // size)
     node = state.node
-    if node.end == at and not node.children and _can_lengthen(state, stop, size):
+    if node.end == at and not node.has_children and _can_lengthen(state, stop, size):
         store.lengthen(node, data, state.blocks[state.private : num_blocks])
         _settle(store, state, node, stop, num_blocks, writes=stop % size != 0)
         return
     while node.start >= at and node.parent is not None:
         node = node.parent
     met = at
-    if at < node.end or node.children:
+    if at < node.end or node.has_children:
         path = [node]
         node, met = store.tree.descend(node, at, memoryview(data), stop, path, at, state.salt_boundary)
+        if node.is_asleep:
+            store.tree.leaves.wake(node)
         last = num_blocks if met == stop and is_last else met // size
         _adopt(store, state, path, last)
         if met < node.end:

@@ -16,27 +16,30 @@ begin as a prior that behaves like LRU among the new and like a decaying LFU amo
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from heapq import heapify, heappop, heapreplace
 from math import frexp
+from typing import Final
 
 from stemma.radix.ghost_list import Ghost
 from stemma.radix.hedge import Hedge
+from stemma.radix.leaves import Leaves
 from stemma.radix.node import Node
 from stemma.radix.policy import Waiting
 
-NUM_BINS = 44
-UNITS = 16  # bins of age count sixteenths of the leaf's own interval
-TABLE_PRIOR = 256.0  # how many leaves of experience the priors weigh
-FACTOR_PRIOR = 16.0
-MEMORY = 32.0  # times the prior: experience after which all before weighs half
-FACTOR_MEMORY = 256.0
-SQRT_2 = 2.0**0.5
-PRIOR_HITS = 1.5
-PRIOR_INTERVAL = 3.6  # times the pool: what a leaf seen once is taken for
-MIN_LEVEL, MAX_LEVEL = -6, 2  # factors, as powers of two
-NUM_FACTORS = 33  # by hits: 0, 1, ..., 32 and more
-LOWEST_KIND = -3
+NUM_BINS: Final = 44
+UNITS: Final = 16  # bins of age count sixteenths of the leaf's own interval
+TABLE_PRIOR: Final = 256.0  # how many leaves of experience the priors weigh
+FACTOR_PRIOR: Final = 16.0
+MEMORY: Final = 32.0  # times the prior: experience after which all before weighs half
+FACTOR_MEMORY: Final = 256.0
+SQRT_2: Final = 2.0**0.5
+PRIOR_HITS: Final = 1.5
+PRIOR_INTERVAL: Final = 3.6  # times the pool: what a leaf seen once is taken for
+MIN_LEVEL: Final = -6  # of factors, as powers of two
+MAX_LEVEL: Final = 2
+NUM_FACTORS: Final = 33  # by hits: 0, 1, ..., 32 and more
+LOWEST_KIND: Final = -3
 
 
 def age_bin(age: int) -> int:
@@ -141,11 +144,12 @@ class Factor:
 class Bucket:
     """Leaves of one table with about the same rate and factor: only the oldest or the newest of them can be first."""
 
-    __slots__ = ("leaves", "weight")
+    __slots__ = ("leaves", "number", "weight")
 
-    def __init__(self, level: int, leaves: Mapping[int, Node]) -> None:
+    def __init__(self, number: int, level: int, leaves: Leaves) -> None:
+        self.number = number
         self.weight = 2.0**level
-        self.leaves: Waiting[int, Node] = Waiting(leaves, array("q"))  # by their last use
+        self.leaves: Waiting[int, Node] = Waiting(leaves.awake, array("q"), leaves)  # by their last use
 
 
 class ReuseQueue:
@@ -156,9 +160,10 @@ class ReuseQueue:
         "_ends",
         "_factor_prior",
         "_factors",
-        "_leaves",
+        "_last_bucket",
         "_never_again",
         "_num_blocks",
+        "_numbered",
         "_recent",
         "_refresh_at",
         "_table_prior",
@@ -167,19 +172,22 @@ class ReuseQueue:
         "_weight",
         "_weight_squared",
         "hedge",
+        "leaves",
     )
 
     def __init__(self, num_blocks: int, *, hedged: bool = True) -> None:
         self._num_blocks = num_blocks
         self.hedge = Hedge(num_blocks) if hedged else None
-        self._leaves: dict[int, Node] = {}  # those that wait, by ticket
+        self.leaves = Leaves()
         # In the order of LRU; empty without a hedge.
-        self._recent: Waiting[int, Node] = Waiting(self._leaves, array("q"))
+        self._recent: Waiting[int, Node] = Waiting(self.leaves.awake, array("q"), self.leaves)
         self._tables: dict[int, ReuseTable] = {}
         self._factors: dict[int, Factor] = {}  # by hits
         self._buckets: dict[tuple[int, int, int], Bucket] = {}
         self._ends: list[tuple[float, int, bool, Bucket]] = []
-        self._never_again = Bucket(0, self._leaves)  # the program will not come back to these: they go first
+        self._never_again = Bucket(0, 0, self.leaves)  # the program will not come back to these: they go first
+        self._numbered = {0: self._never_again}  # all buckets
+        self._last_bucket = 0
         self._refresh_at = -1
         self._ticket = 0
         self._weight = self._weight_squared = 0.0
@@ -189,7 +197,7 @@ class ReuseQueue:
 
     def push(self, leaf: Node, logical_time: int) -> None:
         self._ticket = leaf.ticket = ticket = self._ticket + 1
-        self._leaves[ticket] = leaf
+        self.leaves.add(leaf)
         if not leaf.rate:
             self._enter(leaf, logical_time)
         if leaf.reuse_hint:
@@ -197,18 +205,18 @@ class ReuseQueue:
             bucket = self._bucket(leaf, factor.value(self._factor_prior) * leaf.reuse_hint)
         else:
             bucket = self._never_again
-        leaf.bucket = bucket
+        leaf.bucket = bucket.number
         bucket.leaves.push(leaf.used_at, ticket)
         if self.hedge is not None:
             self._recent.push(leaf.touched_at, ticket)
+        self.leaves.lay_down()
 
     def forget(self, leaf: Node) -> None:
-        ticket = leaf.ticket
-        if ticket:
-            leaf.bucket.leaves.num_live -= 1  # type: ignore[attr-defined]
+        if leaf.ticket:
+            self._numbered[leaf.bucket].leaves.num_live -= 1
             if self.hedge is not None:
                 self._recent.num_live -= 1
-            del self._leaves[ticket]
+            self.leaves.remove(leaf)
             leaf.ticket = 0
 
     def used(self, node: Node, logical_time: int) -> None:
@@ -267,7 +275,7 @@ class ReuseQueue:
         return min((leaf.last_access for leaf in leaves if leaf is not None), default=None)
 
     def __len__(self) -> int:
-        return len(self._leaves)
+        return len(self.leaves)
 
     # Learning ------------------------------------------------------------------------------------
 
@@ -299,7 +307,9 @@ class ReuseQueue:
         key = (leaf.kind // NUM_FACTORS, frexp(leaf.rate * leaf.rate)[1], level)
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = Bucket(level, self._leaves)
+            self._last_bucket += 1
+            bucket = self._buckets[key] = Bucket(self._last_bucket, level, self.leaves)
+            self._numbered[bucket.number] = bucket
         return bucket
 
     def _weigh(self, weight: float) -> None:
@@ -315,6 +325,7 @@ class ReuseQueue:
 
     def _refresh(self, logical_time: int) -> None:
         self._buckets = {key: bucket for key, bucket in self._buckets.items() if bucket.leaves.num_live}
+        self._numbered = {bucket.number: bucket for bucket in [self._never_again, *self._buckets.values()]}
         self._refresh_at = logical_time + max(self._num_blocks // 32, 2 * len(self._buckets))
         ends: list[tuple[float, int, bool, Bucket]] = []
         for bucket in self._buckets.values():

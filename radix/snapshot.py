@@ -37,7 +37,8 @@ def dump(store: BlockStore) -> bytes:
         parent = node.parent
         assert parent is not None
         above = numbers[parent] if parent in numbers else names[parent]
-        numbers[node] = len(rows)
+        if not node.is_asleep:  # what sleeps has nothing below it, and no marks
+            numbers[node] = len(rows)
         salt = node.key[0] if isinstance(node.key, tuple) else None
         rows.append(
             [
@@ -160,7 +161,7 @@ def _fill(store: BlockStore, rows: list[list[Any]], data: bytes) -> tuple[list[N
         raise ValueError("texts and blocks have other lengths than the header says")
     store.pool.claim(owned)
     for node in nodes:
-        if not node.children:
+        if not node.has_children:
             store.queue.push(node, store.logical_time)
     return nodes, data[blocks_at:]
 

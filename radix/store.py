@@ -10,19 +10,21 @@ number of evictable blocks is exact at any time and holding a path that is held 
 import time
 from array import array
 from collections.abc import Callable
+from typing import Final
 
 from stemma.radix.errors import OutOfBlocks
 from stemma.radix.events import EventLog
 from stemma.radix.ghost_list import GhostList
+from stemma.radix.leaves import Leaves
 from stemma.radix.mark import MarkRoom
 from stemma.radix.marks import MarkStore
 from stemma.radix.node import Node
-from stemma.radix.policy import EvictionQueue
+from stemma.radix.policy import EvictionQueue, Ranked
 from stemma.radix.pool import BlockPool
 from stemma.radix.reuse import ReuseQueue
-from stemma.radix.tree import SaltBoundary, Tree, subtree
+from stemma.radix.tree import SaltBoundary, Tree
 
-SPARE_BLOCKS = 64  # so many at most, and 1/256 of the pool: leaves are not cut anew for every request
+SPARE_BLOCKS: Final = 64  # so many at most, and 1/256 of the pool: leaves are not cut anew for every request
 
 
 class BlockStore:
@@ -55,7 +57,10 @@ class BlockStore:
         marks: MarkRoom | None = None,
     ) -> None:
         self.pool = BlockPool(num_blocks)
-        self.tree = Tree(block_size)
+        leaves = queue.leaves if isinstance(queue, (ReuseQueue, Ranked)) else Leaves()
+        if marks is not None:
+            leaves.keep_awake(None)  # their nodes have marks and places
+        self.tree = Tree(block_size, leaves)
         self.queue = queue
         self.hedge = queue.hedge if isinstance(queue, ReuseQueue) else None
         self.ghosts = GhostList(ghost_tokens)
@@ -110,7 +115,7 @@ class BlockStore:
             assert parent is not None
             if node.forgotten:
                 self.cut(node)
-            elif not node.children:
+            elif not node.has_children:
                 self.queue.push(node, self.logical_time)
             node = parent
             node.ref_count -= 1
@@ -119,7 +124,7 @@ class BlockStore:
 
     def _leave(self, root: Node) -> None:
         """A namespace with nothing in it goes."""
-        if not root.children and not root.leases:
+        if not root.has_children and not root.leases:
             self.tree.remove_root(root)
 
     # Growth --------------------------------------------------------------------------------------
@@ -171,6 +176,8 @@ class BlockStore:
     def _trim(self, leaf: Node, count: int, now: float) -> None:
         """Shorten a leaf; it goes on waiting where it is."""
         old_end, old_tokens, tree = leaf.end, leaf.tokens, self.tree
+        if leaf.is_asleep:
+            tree.leaves.wake(leaf)
         if self.hedge is not None:
             self.hedge.evicted(leaf, count)
         if self.events.listeners:
@@ -192,7 +199,7 @@ class BlockStore:
         parent = self.cut(leaf)
         if parent.parent is None:
             self._leave(parent)
-        elif parent.ref_count == 0 and not parent.children:
+        elif parent.ref_count == 0 and not parent.has_children:
             self.queue.push(parent, self.logical_time)
 
     def cut(self, leaf: Node) -> Node:
@@ -221,10 +228,11 @@ class BlockStore:
         if root is None:
             return
         if salt_boundary is None:
-            tops = list(root.children.values())
+            tops = self.tree.children_of(root)
             self.tree.forget_root(root)
         else:
-            tops = [node for node in subtree(root) if isinstance(node.key, tuple) and node.key[0] == salt_boundary.salt]
+            nodes, salt = self.tree.subtree(root), salt_boundary.salt
+            tops = [node for node in nodes if isinstance(node.key, tuple) and node.key[0] == salt]
         for top in tops:
             self.tree.hide(top)
             self._free_subtree(top)
@@ -233,7 +241,7 @@ class BlockStore:
     def _free_subtree(self, top: Node) -> None:
         parent = top.parent
         assert parent is not None
-        for node in reversed(list(subtree(top))):
+        for node in reversed(list(self.tree.subtree(top))):
             self.tree.forget(node)
             if self.marks is not None:
                 self.marks.forget(node)
@@ -242,5 +250,5 @@ class BlockStore:
                 if node.ticket:
                     self.queue.forget(node)
                 self.cut(node)
-        if not parent.ref_count and not parent.children:
+        if not parent.ref_count and not parent.has_children:
             self.queue.push(parent, self.logical_time)

@@ -6,10 +6,10 @@ Never looks at one token at a time; every function costs one pass over the bytes
 import sys
 from array import array
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
-TOKEN_BYTES = 4
-_FIRST_LOOK = 64  # bytes: most edges that differ do so in the first few tokens
+TOKEN_BYTES: Final = 4
+_FIRST_LOOK: Final = 64  # bytes: most edges that differ do so in the first few tokens
 
 
 class TokenArray(Protocol):

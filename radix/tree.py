@@ -16,16 +16,17 @@ all before it instead. Here edges are cut at tokens, so a hit need not end where
 """
 
 from array import array
-from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple, TypeAlias
 
 from stemma.radix.beginnings import Beginnings
+from stemma.radix.leaves import Leaves
 from stemma.radix.mark import split_marks
 from stemma.radix.namespace_trie import NamespaceTrie
 from stemma.radix.node import ChildKey, Node, private_scope
 from stemma.radix.tokens import TOKEN_BYTES, Packed, common_prefix, packed_token
 
-MAX_ALONE = 64  # so many namespaces are looked at one by one; what the others have is kept together as well
+MAX_ALONE: Final = 64  # so many namespaces are looked at one by one; what the others have is kept together as well
 
 
 class SaltBoundary(NamedTuple):
@@ -42,12 +43,14 @@ Walk: TypeAlias = "tuple[Node, int]"
 class Tree:
     """Roots by namespace; descent, split, growth and removal of nodes."""
 
-    __slots__ = ("_num_hidden", "alone", "beginnings", "block_size", "namespace_trie", "orphans", "roots")
+    __slots__ = ("_num_hidden", "alone", "beginnings", "block_size", "leaves", "namespace_trie", "orphans", "roots")
 
-    def __init__(self, block_size: int) -> None:
+    def __init__(self, block_size: int, leaves: Leaves) -> None:
+        """leaves: those that sleep."""
         if block_size < 1:
             raise ValueError(f"block_size must be at least 1, got {block_size}")
         self.block_size = block_size
+        self.leaves = leaves
         self.roots: dict[str, Node] = {}
         self._num_hidden = 0
         self.alone: dict[str, Node] = {}  # the roots of a few namespaces
@@ -80,7 +83,8 @@ class Tree:
         """Follow `data` from the token `position` (which lies in `node` or at its end) as far as it goes.
 
         `data` begins at position `data_start` of the path and counts up to position `limit`. Reads only; nodes
-        entered are appended to `path`. At a salt boundary only children under its salt are entered.
+        entered are appended to `path`, the last perhaps as a picture. At a salt boundary only children under its salt
+        are entered.
         """
         if salt_boundary is None or position > salt_boundary.position:
             return self.follow(node, position, data, limit, path, data_start)
@@ -91,6 +95,8 @@ class Tree:
         child = node.children.get((salt_boundary.salt, packed_token(data, position - data_start)))
         if child is None:
             return walk
+        if isinstance(child, int):
+            child = self.leaves.picture(child)
         path.append(child)
         return self.follow(child, position, data, limit, path, data_start)
 
@@ -101,12 +107,16 @@ class Tree:
             position = min(position + common_prefix(rest, data, position - data_start), limit)
             if position < node.end:
                 return node, position
-        while position < limit and node.children:
+        while position < limit and (node.children or node.num_apart):
             at = TOKEN_BYTES * (position - data_start)
             child = node.children.get(bytes(data[at : at + TOKEN_BYTES]))
             if child is None:
-                break
-            node = child
+                if not node.num_apart:
+                    break
+                child = self.leaves.child(node, bytes(data[at : at + TOKEN_BYTES]))
+                if child is None:
+                    break
+            node = self.leaves.picture(child) if isinstance(child, int) else child
             path.append(node)
             tokens, end = node.tokens, node.end
             if end <= limit and tokens.startswith(data[at : at + len(tokens)]):
@@ -162,6 +172,8 @@ class Tree:
         scope = parent.scope if salt is None else private_scope(parent.scope, parent.end, salt)
         private = parent.private or salt is not None
         assert key not in parent.children
+        if parent.births is not None:
+            self.leaves.born(parent, key)
         node = Node(parent, key, parent.end, tokens, blocks, shared, scope, private)
         parent.put(key, node)
         node.forgotten = parent.forgotten
@@ -173,7 +185,7 @@ class Tree:
 
     def lengthen(self, leaf: Node, tokens: bytes, blocks: "array[int]") -> None:
         """Add tokens at the end of a leaf, with the blocks past its last one."""
-        assert not leaf.children
+        assert not leaf.has_children
         leaf.tokens += tokens
         leaf.blocks.extend(blocks)
         leaf.end += len(tokens) // TOKEN_BYTES
@@ -184,12 +196,14 @@ class Tree:
         """Take a leaf out; returns its parent."""
         parent = leaf.parent
         assert parent is not None
-        assert not leaf.children
+        assert not leaf.has_children
         parent.take(leaf.key)
         if self.beginnings.of:
             self.beginnings.gone(parent, leaf.key)
-            if not parent.children:
+            if not parent.has_children:
                 self.beginnings.closed(parent)
+        if parent.number:
+            self.leaves.lost_child(parent)
         if leaf.trie_edge is not None:
             self.namespace_trie.left(leaf, leaf.trie_edge)
         leaf.parent = None
@@ -198,7 +212,7 @@ class Tree:
     def trim(self, leaf: Node, count: int) -> "array[int]":
         """Cut the last `count` blocks (fewer than it owns) off a leaf; returns them."""
         blocks = leaf.blocks
-        assert not leaf.children
+        assert not leaf.has_children
         assert 0 < count < len(blocks) - leaf.shared
         gone = blocks[-count:]
         del blocks[-count:]
@@ -215,6 +229,8 @@ class Tree:
         """Move a node under a key that no query makes, so that nothing matches it any more."""
         parent = node.parent
         assert parent is not None
+        if node.is_asleep:
+            self.leaves.wake(node)
         parent.take(node.key)
         self.beginnings.gone(parent, node.key)
         token = node.key[1] if isinstance(node.key, tuple) else node.key
@@ -236,7 +252,7 @@ class Tree:
 
     def remove_root(self, root: Node) -> None:
         """Forget a namespace below which there is nothing."""
-        assert not root.children
+        assert not root.has_children
         if self.roots.get(root.scope) is root:
             self._unhook(root)
         else:
@@ -255,24 +271,46 @@ class Tree:
         own = root.trie_edge is not None and self.descend(root, 0, data, num_tokens, [])[1] == num_tokens
         return self.namespace_trie.count(data, num_tokens) > own
 
+    def children_of(self, node: Node) -> list[Node]:
+        """All of them, those that sleep as pictures."""
+        children = self.leaves.children_of(node)
+        return [self.leaves.picture(child) if isinstance(child, int) else child for child in children]
+
+    def newest(self, node: Node, salt: str | None, count: int) -> list[bytes]:
+        """The first tokens, packed, of at most so many children that can be matched under a salt or publicly."""
+        if node.births is None:
+            return self.beginnings.newest(node, salt, count)
+        return [] if salt is not None else self.leaves.newest(node, count)
+
     def nodes(self) -> Iterator[Node]:
         """Every node but the roots, each after its parent."""
         for root in [*self.roots.values(), *self.orphans]:
-            for top in root.children.values():
-                yield from subtree(top)
+            for top in self.leaves.children_of(root):
+                yield from self.subtree(top)
 
     def matchable(self) -> Iterator[Node]:
         """Every node but the roots and what was forgotten, each after its parent."""
         for root in self.roots.values():
-            for node in subtree(root):
+            for node in self.subtree(root):
                 if node is not root and not node.forgotten:
                     yield node
 
+    def subtree(self, top: Node | int) -> Iterator[Node]:
+        """A node and all below it, each after its parent and before its parent's next child: to be read, as those that
+        sleep are pictures."""
+        stack: list[Node | int] = [top]
+        while stack:
+            last = stack.pop()
+            node = self.leaves.picture(last) if isinstance(last, int) else last
+            yield node
+            stack += self.leaves.children_of(node)
 
-def subtree(top: Node) -> Iterator[Node]:
-    """A node and all below it, each after its parent and before its parent's next child."""
-    stack = [top]
-    while stack:
-        node = stack.pop()
-        yield node
-        stack.extend(node.children.values())
+    def awake(self, nodes: Iterable[Node]) -> Iterator[Node]:
+        """The same nodes, each to be written to until the next one is asked for."""
+        for node in nodes:
+            sleeps = node.is_asleep
+            if sleeps:
+                self.leaves.wake(node)
+            yield node
+            if sleeps:
+                self.leaves.lay(node)

@@ -211,7 +211,7 @@ def _paths(cache: PrefixCache, owns: Owns) -> list[tuple[Namespace, Int32Array]]
     paths = []
     for node in cache.walk():
         name = namespace_of_node(node)
-        if not node.children and node.parent is not None and not is_shared(owner_of(name)) and owns(owner_of(name)):
+        if not node.has_children and node.parent is not None and not is_shared(owner_of(name)) and owns(owner_of(name)):
             parts, above = [], node
             while above.parent is not None:
                 parts.append(above.tokens)

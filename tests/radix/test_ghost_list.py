@@ -36,10 +36,13 @@ def leaf(scope: str, start: int, tokens: list[int], number: int = 0) -> Node:
         max_size=60,
     ),
     st.integers(0, 40),
+    st.sampled_from((0, 2, 4096)),
 )
-def test_it_is_a_bounded_list_of_what_came_last(ways: list[tuple[str, str, int, list[int]]], room: int) -> None:
+def test_it_is_a_bounded_list_of_what_came_last(
+    ways: list[tuple[str, str, int, list[int]]], room: int, most_recent: int
+) -> None:
     """Against a plain list, oldest first."""
-    ghost_list = GhostList(room)
+    ghost_list = GhostList(room, most_recent)
     kept: list[tuple[str, int, list[int], int, float]] = []  # scope, start, tokens, number of its node, when
     whole = {"": REALMS[::2], "a": REALMS[1::2]}
     for number, (way, scope, start, tokens) in enumerate(ways):
@@ -198,7 +201,7 @@ def test_nothing_keeps_a_node_that_was_evicted(policy: Policy) -> None:
 def test_an_edge_weighs_little_more_than_half_its_tokens() -> None:
     ghost_list = GhostList(10**9)
     ghost_list.remember(leaf("", 0, [5] * 64), 0.0)
-    (edge,) = ghost_list._edges.values()
+    ((_, edge),) = ghost_list._edges.items()
     assert len(edge) <= 2 * 64 + 80
 
 

@@ -93,7 +93,7 @@ def test_a_cache_that_only_hits_remembers_no_more_times() -> None:
     hedge, leaves = full_of_leaves(100, 40)
     for turn in range(5000):
         hedge.asked([leaves[turn % 3]], 80)
-    assert len(hedge._times) < 250
+    assert len(hedge._shadow._times) < 250
 
 
 def zipf(numbers: random.Random) -> int:

@@ -37,6 +37,7 @@ from stemma.radix import (
     slru,
     time_to_live,
 )
+from stemma.radix.ghost_list import GhostList
 
 NAMESPACES: tuple[Namespace, ...] = ("", "tenant", Segments("", 0, "a"), Segments("", 5, "a"), Segments("", 5, "b"))
 POLICIES = (ReuseQueue, ReuseQueue, lru, lfu, slru, by_priority, time_to_live({0: 5.0, 1: 50.0}))
@@ -83,11 +84,15 @@ class CacheMachine(RuleBasedStateMachine):
         block_size=st.sampled_from((1, 2, 3, 4, 8, 16, 32)),
         policy=st.sampled_from(POLICIES),
         room=st.none() | rooms,
+        most_awake=st.sampled_from((0, 0, 1, 3, None)),
     )
-    def start(self, num_blocks: int, block_size: int, policy: object, room: MarkRoom | None) -> None:
+    def start(
+        self, num_blocks: int, block_size: int, policy: object, room: MarkRoom | None, most_awake: int | None
+    ) -> None:
         self.time = 0.0
         self.make = lambda: PrefixCache(num_blocks, block_size, policy, self.tick, ghost_tokens=60, marks=room)
-        self.cache = self.make()
+        self.most_awake = None if room is not None else most_awake
+        self.renew()
         self.room = room
         self.marks = MarkMemory(room, block_size) if room is not None else None
         self.block_size = block_size
@@ -97,6 +102,11 @@ class CacheMachine(RuleBasedStateMachine):
         self.heard: set[bytes] = set()
         self.heard_marks: set[bytes] = set()
         self.listens = False
+
+    def renew(self) -> None:
+        self.cache = self.make()
+        self.cache._store.tree.leaves.keep_awake(self.most_awake)
+        self.cache._store.ghosts = GhostList(60, 0)
 
     def tick(self) -> float:
         self.time += 1.0
@@ -304,7 +314,8 @@ class CacheMachine(RuleBasedStateMachine):
         """What is restored matches and reads as before; leases end with their cache."""
         state, queries = self.cache.state(), [(request.tokens, request.namespace) for request in self.requests]
         before = [self.cache.match(*query) for query in queries]
-        self.cache, self.requests, self.kept, self.listens = self.make(), [], [], False
+        self.renew()
+        self.requests, self.kept, self.listens = [], [], False
         self.cache.restore(state)
         assert [self.cache.match(*query) for query in queries] == before
         assert self.cache.state()[:12] == state[:12]

@@ -115,10 +115,10 @@ class CpuOps:
 
     # Packing ---------------------------------------------------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> PackedLinear:
-        kinds = set(map(kind_of, parts))
+        kinds = [kind_of(part, self.target) for part in parts]
         kernels = {f"multiply_{kind}": self._product_of(kind) for kind in kinds}
-        kernels |= dict(self._reader_of(part) for part in parts if kind_of(part) in FORMS)
-        packing = Packing(self._kernels | kernels, self.target.byte_offset, self.num_threads, self._readers)
+        kernels |= dict(self._reader_of(part, kind) for part, kind in zip(parts, kinds, strict=True) if kind in FORMS)
+        packing = Packing(self._kernels | kernels, self.target, self.num_threads, self._readers)
         return pack(parts, biases, packing)
 
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> CpuEmbedding:
@@ -127,9 +127,9 @@ class CpuOps:
     def _product_of(self, kind: str) -> int:
         return self._kernel_of(f"multiply_{kind}", lambda module: add_product(module, self.target, kind))
 
-    def _reader_of(self, weight: StoredWeight) -> tuple[str, int]:
+    def _reader_of(self, weight: StoredWeight, kind: str) -> tuple[str, int]:
         """What reads blocks of a type; where numpy does, what lays the codes that it finds."""
-        type_, kind = weight.type, kind_of(weight)
+        type_ = weight.type
         if type_ in BLOCKS:
             name = f"read_{type_}"
             return name, self._kernel_of(name, lambda module: add_read(module, type_, kind))

@@ -49,6 +49,12 @@ class Target:
     streams: bool = False
 
     @property
+    def reads_files(self) -> bool:
+        """Whether products take weights from a file as it has them, where that is as fast: not on a matrix unit, which
+        waits for vectors to unpack them."""
+        return self.name in ("avx512-vnni", "avx512", "avx-vnni", "avx2")
+
+    @property
     def byte_offset(self) -> int:
         """Eight-bit weights are stored with this added: x86 multiplies unsigned by signed bytes, NEON signed ones."""
         return 0 if self.name == "neon" else 128

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.kernels.codes import codes_of
+from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.machine.threads import aligned_zeros
 from stemma.kernels.cpu.products.lay import callable_at
 from stemma.kernels.cpu.products.read import WITH_MINIMA, WITHOUT, rows_reader, scratch_floats
@@ -32,11 +33,11 @@ at the least: so many that a thread is worth waking."""
 class Packing(NamedTuple):
     """What a machine packs with.
 
-    addresses: of the compiled kernels. byte_offset: what codes of 8 bits stand above. num_threads, pool: who reads.
+    addresses: of the compiled kernels. num_threads, pool: who reads.
     """
 
     addresses: Mapping[str, int]
-    byte_offset: int
+    target: Target
     num_threads: int
     pool: ThreadPoolExecutor
 
@@ -81,7 +82,9 @@ def _call(read: Callable[[], None]) -> None:
 
 def _flip(tile: Tile, packing: Packing) -> int:
     """What is xored to four bytes of codes of 8 bits."""
-    return 0x01010101 * tile.form.offset if tile.form.bits == 8 and packing.byte_offset != tile.form.offset else 0
+    return (
+        0x01010101 * tile.form.offset if tile.form.bits == 8 and packing.target.byte_offset != tile.form.offset else 0
+    )
 
 
 def _read(

@@ -18,7 +18,6 @@ from dataclasses import replace
 
 from llvmlite import ir
 
-from stemma.kernels.codes import FORMS
 from stemma.kernels.cpu.machine.dialect import (
     BYTES16,
     DOUBLE,
@@ -54,7 +53,7 @@ from stemma.kernels.cpu.products.strips import (
     looked_up,
     scaled,
 )
-from stemma.kernels.cpu.products.tiles import Tile, tile_of
+from stemma.kernels.cpu.products.tiles import MAPPED, TILES, Tile, tile_of
 from stemma.kernels.cpu.rows.activations import DIGITS, GROUP, PAIR, PREPARE, WORDS
 from stemma.kernels.cpu.rows.gates import GATE
 
@@ -78,11 +77,23 @@ def add_product(module: ir.Module, target: Target, kind: str) -> None:
     first = code.select(is_share, piece * size, later + (piece - job["shares"]) * size)
     strips = first, code.minimum(first + size, (segment["outputs"] + (STRIP - 1)) // STRIP)
     part = Part(kind, target, job, segment, strips, (job["first"], job["last"]), scratch + amx.RESULTS_AT)
-    if kind in FORMS:
+    if kind == MAPPED:
+        _fetch_first(code, part)
+    if kind in TILES:
         _sweep_quantized(code, part, scratch)
     else:
         _sweep_floating(code, part)
     code.finish()
+
+
+def _fetch_first(code: Code, part: Part) -> None:
+    """Few rows wait for the strip that a piece begins with, and the one that it gates: ask for them at once."""
+    with code.when(part.job["group"].equals(DIGITS)):
+        count = code.select(part.job["gate"].equals(0), code.constant(I64, 1), code.constant(I64, 2))
+        with code.loop(0, count) as nth:
+            strip = part.strip(code, part.strips[0] + nth)
+            with code.loop(0, strip.blocks * tile_of(part.kind).weight_bytes, 64) as line:
+                code.prefetch(strip.weights + line, nearness=2)
 
 
 def block_rows(stride: int) -> int:
@@ -143,7 +154,7 @@ def _sweep(code: Code, part: Part, rows_at_once: list[int], strips_at_once: int)
             with code.repeat(lambda count=count: row.value + count <= part.rows[1]):  # type: ignore[misc]
                 start = job["prepared"] + (row.value - part.rows[0]) * job["prepared_stride"]
                 inputs = [start + job["prepared_stride"] * i for i in range(count)]
-                if part.kind in FORMS:
+                if part.kind in TILES:
                     sums = [[total] for total in _quantized(code, part, strips[0], inputs)]
                 elif part.kind == "fp8":
                     sums = _scaled_floating(code, strips, inputs, part.target.nearness(count))

@@ -37,12 +37,12 @@ from stemma.kernels.cpu.products.strips import (
     looked_up,
     scaled,
 )
-from stemma.kernels.cpu.products.tiles import Tile, tile_of
+from stemma.kernels.cpu.products.tiles import MAPPED, Tile, tile_of
 from stemma.kernels.cpu.rows.activations import DIGIT_BITS, PAIR
 
-FROM, UNPACK_FROM = 4, 128
-"""Rows from which a row is words; from which codes are unpacked into memory, two strips for 4 rows, for all rows. Fewer
-rows unpack a strip into registers, for 8 rows or 4."""
+FROM, TURN_FROM, UNPACK_FROM = 4, 17, 128
+"""Rows from which a row is words; from which codes are unpacked into memory, two strips for 4 rows, for all rows;
+sooner where they are turned (`mapped.py`). Fewer rows unpack a strip into registers, for 8 rows or 4."""
 STRIPS, ROWS = 2, 4
 ROWS_AHEAD = 8
 """How far ahead a row's outputs are asked for, which lie far from each other."""
@@ -156,7 +156,7 @@ class _Rows:
 def sweep_words(code: Code, part: Part, scratch: Value) -> None:
     """All rows against all strips of the part; rows are prepared as words."""
     count = part.rows[1] - part.rows[0]
-    with code.either(count < UNPACK_FROM) as (some, many):
+    with code.either(count < (TURN_FROM if part.kind == MAPPED else UNPACK_FROM)) as (some, many):
         with some:
             _sweep(code, part, scratch, 1)
         with many:

@@ -1,5 +1,6 @@
-"""Stored weights -> the strips that the products read (`linear.py` draws them). Codes and floats are permuted, not
-changed; scales and minima of groups become integers of 16 bits, times one unit for each output.
+"""Stored weights -> the strips that the products read (`linear.py` draws them), or where they are in their file
+(`mapped.py`). Codes and floats are permuted, not changed; scales and minima of groups become integers of 16 bits, times
+one unit for each output.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stemma.kernels.codes import FORM_OF, FORMS, TABLES, table_of
+from stemma.kernels.codes import FORM_OF, TABLES, table_of
+from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.machine.threads import aligned_zeros
 from stemma.kernels.cpu.products.coded import PIECE, Packing, pack_codes
 from stemma.kernels.cpu.products.linear import FLOATING, block_rows
+from stemma.kernels.cpu.products.mapped import can_stay, map_rows
 from stemma.kernels.cpu.products.strips import SEGMENT, STRIP
+from stemma.kernels.cpu.products.tiles import MAPPED, TILES
 from stemma.kernels.cpu.rows.activations import BLOCK, prepared_stride
 from stemma.kernels.weights import StoredWeight, dequantize, let_go
 
@@ -48,8 +52,10 @@ class PackedLinear:
     memory: tuple[Array, ...]
 
 
-def kind_of(weight: StoredWeight) -> str:
-    """How a stored type is packed: floats as they are, block formats in their form."""
+def kind_of(weight: StoredWeight, target: Target) -> str:
+    """How a stored type is packed: floats as they are, block formats in their form, or not at all."""
+    if target.reads_files and can_stay(weight):
+        return MAPPED
     return FORM_OF[weight.type].name if weight.type in FORM_OF else weight.type.lower()
 
 
@@ -64,29 +70,17 @@ def pack(parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], packing:
         bias = np.concatenate([dequantize(part) for part in biases])
         if len(bias) != out_features:
             raise MismatchedWeights(f"{len(bias)} biases do not fit {out_features} outputs")
-    segments, memory, stride, num_bytes, first = [], [], 0, 0, 0
-    for kind, group in _runs(parts):
+    segments: list[Array] = []
+    memory: list[Array] = []
+    first, num_bytes = 0, 0
+    for kind, group in _runs(parts, packing.target):
         outputs = sum(part.shape[0] for part in group)
-        weights, scales, units = _pack_group(kind, group, packing)
-        table = _table(group[0].type, packing.byte_offset)
-        padded = aligned_zeros(-(-outputs // STRIP) * STRIP * 4).view(np.float32)
-        padded[:outputs] = bias[first : first + outputs]
-        row = prepared_stride(in_features, kind in FORMS)
-        addresses, prepare = packing.addresses, "prepare_quantized" if kind in FORMS else "prepare_float"
-        words = np.array(
-            [addresses[prepare], addresses[f"multiply_{kind}"], int(kind in FORMS), weights.ctypes.data,
-             scales.ctypes.data, units.ctypes.data, padded.ctypes.data, outputs, first, row,
-             table.ctypes.data, weights.nbytes * STRIP // padded.size, scales.nbytes * STRIP // padded.size],
-            dtype=np.int64,
-        )  # fmt: skip
-        assert len(words) == len(SEGMENT)
+        words, held = _segment(kind, group, (first, bias[first : first + outputs]), packing)
         segments.append(words)
-        memory += [words, weights, scales, units, padded, table]
-        stride, first, num_bytes = (
-            max(stride, row),
-            first + outputs,
-            num_bytes + weights.nbytes + scales.nbytes + units.nbytes,
-        )
+        memory += [words, *held]
+        num_bytes += sum(each.nbytes for each in held[:-2])
+        first += outputs
+    stride = max(int(words[SEGMENT.index("stride")]) for words in segments)
     rows = block_rows(stride)
     all_words = np.array([len(segments), out_features, rows, *(s.ctypes.data for s in segments)], dtype=np.int64)
     gate_strips = out_features // (2 * STRIP) if len(segments) == 1 and out_features % (2 * STRIP) == 0 else 0
@@ -103,11 +97,38 @@ def pack(parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], packing:
     )
 
 
-def _runs(parts: Sequence[StoredWeight]) -> list[tuple[str, list[StoredWeight]]]:
+def _segment(
+    kind: str, parts: list[StoredWeight], outputs: tuple[int, Array], packing: Packing
+) -> tuple[Array, list[Array]]:
+    """What a kernel is told of matrices of one kind, and the memory of it: at last biases and the table. outputs: the
+    first one's number, biases."""
+    (first, bias), in_features = outputs, parts[0].shape[1]
+    weights, scales, units = _pack_group(kind, parts, packing)
+    table = _table(parts[0].type, packing.target.byte_offset)
+    strips = -(-len(bias) // STRIP)
+    padded = aligned_zeros(strips * STRIP * 4).view(np.float32)
+    padded[: len(bias)] = bias
+    addresses, is_coded, held = packing.addresses, kind in TILES, [weights, scales, units]
+    start, strip_bytes = weights.ctypes.data, weights.nbytes // strips
+    jump = strips // 2 * strip_bytes
+    if kind == MAPPED:
+        start, strip_bytes = int(weights[0]), parts[0].data.strides[0] * STRIP
+        jump, held = int(weights[strips // 2]) - start, [*held, *(part.data for part in parts)]
+    words = np.array(
+        [addresses["prepare_quantized" if is_coded else "prepare_float"], addresses[f"multiply_{kind}"], int(is_coded),
+         weights.ctypes.data, scales.ctypes.data, units.ctypes.data, padded.ctypes.data, len(bias), first,
+         prepared_stride(in_features, is_coded), table.ctypes.data, strip_bytes, scales.nbytes // strips, start, jump],
+        dtype=np.int64,
+    )  # fmt: skip
+    assert len(words) == len(SEGMENT)
+    return words, [*held, padded, table]
+
+
+def _runs(parts: Sequence[StoredWeight], target: Target) -> list[tuple[str, list[StoredWeight]]]:
     """Neighbours of the same kind, with the same table, together: they share strips."""
     runs: list[tuple[str, list[StoredWeight]]] = []
     for part in parts:
-        kind = kind_of(part)
+        kind = kind_of(part, target)
         if runs and runs[-1][0] == kind and TABLES.get(runs[-1][1][0].type) == TABLES.get(part.type):
             runs[-1][1].append(part)
         else:
@@ -136,7 +157,7 @@ def _pack_group(
             aligned_zeros(64),
             aligned_zeros(64),
         )
-    return pack_codes(kind, parts, packing)
+    return map_rows(parts, packing.pool) if kind == MAPPED else pack_codes(kind, parts, packing)
 
 
 def _pack_floats(parts: Sequence[StoredWeight], packing: Packing) -> Array:

@@ -46,9 +46,9 @@ def soon_function(module: ir.Module) -> ir.Function:
         alone = call["gate"].equals(0)
         share = code.select(alone, share, share >> 1)
         words = {
-            "first": segment["weights"], "share": share * segment["strip_bytes"],
+            "first": segment["start"], "share": share * segment["strip_bytes"],
             "facts": segment["scales"], "fact_share": share * segment["strip_facts"],
-            "jump": code.select(alone, 128, call["gate"] * segment["strip_bytes"]),
+            "jump": code.select(alone, 128, segment["jump"]),
             "fact_jump": call["gate"] * segment["strip_facts"], "step": code.select(alone, 256, strips * 0 + 128),
         }  # fmt: skip
         set_words(code, control + 8 * SOON_AT, SOON, words)

@@ -9,18 +9,27 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from stemma.kernels.codes import FORMS
 from stemma.kernels.cpu.machine.dialect import DOUBLE, FLOAT, FLOATS16, I16, I32, INTS16, Code, Value, vector
 from stemma.kernels.cpu.machine.target import VECTOR_BYTES, Target
-from stemma.kernels.cpu.products.tiles import Tile, tile_of
-from stemma.kernels.cpu.rows.activations import pairs_of
+from stemma.kernels.cpu.products.mapped import (
+    Ahead,
+    Rows,
+    ahead_of,
+    codes_of_rows,
+    rows_asked_for,
+    rows_of,
+    scales_of_rows,
+)
+from stemma.kernels.cpu.products.tiles import MAPPED, TILES, Tile, tile_of
+from stemma.kernels.cpu.rows.activations import DIGITS, pairs_of
 from stemma.kernels.cpu.rows.gates import PLAIN, SILU, activate, activate_gates, silu
 
 STRIP = 16
 WORDS, DOUBLES16 = vector(I16, 32), vector(DOUBLE, 16)
 SEGMENT = ("prepare", "multiply", "quantized", "weights", "scales", "units", "bias", "outputs", "first_output",
-           "stride", "table", "strip_bytes", "strip_facts")  # fmt: skip
-"""What a packed matrix tells its kernel: addresses, then sizes; at last bytes of a strip, and of its scales."""
+           "stride", "table", "strip_bytes", "strip_facts", "start", "jump")  # fmt: skip
+"""What a packed matrix tells its kernel: addresses, then sizes; bytes of a strip, and of its scales; at last where the
+first strip begins, and how far from it the one in the middle."""
 AHEAD = 2048
 """Bytes of weights that are asked for before they are read: a strip comes from far away, line by line, and is read
 faster than the machine's own prefetcher fetches it."""
@@ -28,13 +37,15 @@ faster than the machine's own prefetcher fetches it."""
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """One strip of one matrix, in the generated program. pairs: of a quantised row, see `activations.py`."""
+    """One strip of one matrix, in the generated program. pairs: of a quantised row, see `activations.py`. ahead:
+    of what stays in a file (`mapped.py`), what is asked for meanwhile."""
 
     weights: Value
     scales: Value
     units: Value
     blocks: Value
     pairs: Value
+    ahead: Ahead | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +72,19 @@ class Part:
     def strip(self, code: Code, count: Value) -> Strip:
         index = self.place(code, count)
         blocks = (self.job["features"] + 31) // 32
-        if self.kind in FORMS:
+        pairs, units = pairs_of(self.job["features"]), self.segment["units"] + index * 64
+        if self.kind == MAPPED:
+            at = self.segment["weights"] + index * 8
+            of_few = self.job["group"].equals(DIGITS)
+            ahead = ahead_of(code, (code.load_int(at), code.load_int(at, 1)), blocks, of_few)
+            return Strip(code.load_int(at), self.segment["scales"] + index * 64, units, blocks, pairs, ahead)
+        if self.kind in TILES:
             tile, scales = tile_of(self.kind).weight_bytes, tile_of(self.kind).fact_bytes
         else:
             tile, scales = {"f32": (2048, 0), "fp8": (512, 64)}.get(self.kind, (1024, 0))
         return Strip(
             self.segment["weights"] + index * blocks * tile, self.segment["scales"] + index * blocks * scales,
-            self.segment["units"] + index * 64, blocks, pairs_of(self.job["features"]),
+            units, blocks, pairs,
         )  # fmt: skip
 
 
@@ -143,8 +160,10 @@ def _put_some(module: ir.Module) -> ir.Function:
     return code.finish()
 
 
-def asked_for(code: Code, tile: Tile, strip: Strip, block: Value, nearness: int = 3) -> Value:
-    """The address of a block's weights; those that follow some way behind are asked for."""
+def asked_for(code: Code, tile: Tile, strip: Strip, block: Value, nearness: int = 3) -> Value | Rows:
+    """Where a block's weights are; those that follow some way behind are asked for."""
+    if strip.ahead is not None:
+        return rows_asked_for(code, strip.ahead, strip.weights, strip.blocks, block)
     place = strip.weights + block * tile.weight_bytes
     for line in range(0, tile.weight_bytes, 64):
         code.prefetch(place + (AHEAD + line), nearness)
@@ -155,13 +174,17 @@ def asked_for(code: Code, tile: Tile, strip: Strip, block: Value, nearness: int 
 
 def facts_of(code: Code, tile: Tile, strip: Strip, block: Value) -> tuple[list[Value], list[Value]]:
     """Scales and minima of 16 outputs for each group of the block, integers of 16 bits."""
+    if strip.ahead is not None:
+        return [scales_of_rows(code, rows_of(strip.weights, strip.blocks, block), strip.scales)], []
     place = strip.scales + block * tile.fact_bytes
     words = [code.load(vector(I16, 16), place + 32 * i) for i in range(tile.fact_bytes // 32)]
     return words[: tile.num_groups], words[tile.num_groups :]
 
 
-def bytes_of(code: Code, tile: Tile, address: Value) -> list[Value]:
+def bytes_of(code: Code, tile: Tile, address: Value | Rows) -> list[Value]:
     """The codes of 32 inputs, 8 vectors of bytes."""
+    if isinstance(address, Rows):
+        return codes_of_rows(code, address)
     if tile.form.bits == 8:
         return [code.load(VECTOR_BYTES, address + 64 * j) for j in range(8)]
     planes = [code.load(VECTOR_BYTES, address + 64 * i) for i in range(tile.weight_bytes // 64)]
@@ -221,7 +244,7 @@ def _three_digits(code: Code, codes: Value, scale: Value) -> list[Value]:
     return [lowest.bits(VECTOR_BYTES), *_bytes_of_words(code, *uppers)]
 
 
-def _signed(code: Code, part: Part, address: Value) -> list[Value]:
+def _signed(code: Code, part: Part, address: Value | Rows) -> list[Value]:
     """What the codes of 32 inputs stand for, as signed bytes. Those that are stored with 128 added lose it.
 
     A table stands in every 16 bytes of its vector, so the machine's table of 64 needs no index without foreign bits.
@@ -230,6 +253,7 @@ def _signed(code: Code, part: Part, address: Value) -> list[Value]:
     if not tile.form.has_table:
         codes = bytes_of(code, tile, address)
         return [j ^ -128 for j in codes] if tile.form.bits == 8 else [j - tile.form.offset for j in codes]
+    assert isinstance(address, Value)
     table = code.load(VECTOR_BYTES, part.segment["table"]) ^ -128
     planes = [code.load(VECTOR_BYTES, address + 64 * i) for i in range(tile.weight_bytes // 64)]
     upper = [plane.bits(WORDS).unsigned_shift_right(4).bits(VECTOR_BYTES) for plane in planes]

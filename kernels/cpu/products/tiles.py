@@ -12,8 +12,9 @@ Facts of a tile: the scale of each output, for each group of inputs, then their 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from stemma.kernels.codes import FORMS, Form
@@ -30,13 +31,14 @@ class Cut(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """The tile of a form."""
+    """The tile of a form. file_bytes: of 32 inputs in a file, where products read it as it is (`mapped.py`)."""
 
     form: Form
+    file_bytes: int = 0
 
     @property
     def weight_bytes(self) -> int:
-        return 64 * self.form.bits
+        return 16 * self.file_bytes or 64 * self.form.bits
 
     @property
     def num_groups(self) -> int:
@@ -45,7 +47,7 @@ class Tile:
 
     @property
     def fact_bytes(self) -> int:
-        return 32 * self.num_groups * (2 if self.form.has_minima else 1)
+        return 0 if self.file_bytes else 32 * self.num_groups * (2 if self.form.has_minima else 1)
 
     @property
     def num_digits(self) -> int:
@@ -81,7 +83,14 @@ class Tile:
         return cuts
 
 
-@cache
+MAPPED = "q8_mapped"
+"""The kind of Q8_0 that stays in its file."""
+TILES: Mapping[str, Tile] = MappingProxyType(
+    {name: Tile(form) for name, form in FORMS.items()} | {MAPPED: Tile(FORMS["q8"], 34)}
+)
+"""By kind: the forms, packed, and what is read as it lies in the file."""
+
+
 def tile_of(kind: str) -> Tile:
-    """The tile of the form of this name."""
-    return Tile(FORMS[kind])
+    """The tile of this kind of packed weights."""
+    return TILES[kind]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from stemma.fsm.languages.json_schema.facts import (
     NOTHING_EVALUATED,
+    UNRESTRICTED,
     Alternative,
     Kind,
     Kinds,
     Members,
+    ObjectFact,
     Required,
     SomeItem,
 )
@@ -39,6 +42,37 @@ def some_member(options: tuple[MemberOption, ...]) -> list[Alternative]:
         facts = (Required((left[0].name,)), Members(((left[0].name, left[0].goal),), (), ANYTHING))
         return [Alternative(Kind.OBJECT, objects=facts)]
     return [Alternative(Kind.OBJECT, objects=(SomeMember(left),))]
+
+
+class Conditional:
+    """Alternatives of which each says no more than conditions on objects, joined as they come: they may be hundreds."""
+
+    def __init__(self) -> None:
+        self.kinds: Kinds = Kind.ALL
+        self.conditions: dict[ObjectFact, None] = {}
+
+    def take(self, alternatives: Sequence[Alternative]) -> bool:
+        """Whether this is one of them; it is joined then."""
+        if len(alternatives) != 1:
+            return False
+        [one] = alternatives
+        is_more = one.numbers or one.texts or one.arrays or one.values is not None
+        if is_more or not one.kinds & Kind.OBJECT or one.evaluated is not NOTHING_EVALUATED:
+            return False
+        if not one.objects or not all(isinstance(fact, SomeMember) for fact in one.objects):
+            return False
+        self.kinds &= one.kinds
+        self.conditions.update(dict.fromkeys(one.objects))
+        return True
+
+    def given(self) -> tuple[Alternative, ...]:
+        """All that were joined, as one alternative; then it begins anew."""
+        if not self.conditions:
+            return (UNRESTRICTED,)
+        found = Alternative(self.kinds, objects=tuple(self.conditions))
+        self.kinds = Kind.ALL
+        self.conditions.clear()
+        return (found,)
 
 
 def enumerated(values: list[Any]) -> Alternative | None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from stemma.fsm.errors import LimitError, SchemaError
 from stemma.fsm.languages.json_schema import readers
 from stemma.fsm.languages.json_schema.alternatives import (
+    Conditional,
     with_values_joined,
 )
 from stemma.fsm.languages.json_schema.branches import Looks
@@ -172,10 +173,13 @@ class Expansion:
             self.asked_at.pop()
 
     def every(self, parts: Iterable[Sequence[Alternative]]) -> tuple[Alternative, ...]:
+        """All parts at once; conditions on objects that follow each other, maybe hundreds, are joined in one go."""
         found: tuple[Alternative, ...] = (UNRESTRICTED,)
+        conditional = Conditional()
         for part in parts:
-            found = self.conjunction(found, part)
-        return found
+            if not conditional.take(part):
+                found = self.conjunction(self.conjunction(found, conditional.given()), part)
+        return self.conjunction(found, conditional.given())
 
     def equal_to(self, value: Any) -> Goal:
         """That a value is this array or object."""

@@ -17,6 +17,7 @@ COMBINED = frozenset(
 )  # what may speak of values of any kind, besides `type`
 OF_TEXTS = frozenset(("minLength", "maxLength", "format"))  # each by itself leaves texts
 NARROW_TEXTS = frozenset(("pattern", "x-stemma-format", "x-stemma-content"))
+MAXIMUM_NESTING = 150  # of looks
 LOWER, UPPER = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
 OF_REQUIRED = frozenset(
     ("patternProperties", "propertyNames", "maxProperties", "dependencies", "dependentRequired", "dependentSchemas",
@@ -30,13 +31,18 @@ class Glance:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.known: dict[int, bool] = {}
+        self.nesting = 0
 
     def has_value(self, place: Place) -> bool:
         """Whether some value surely fulfils the schema at a place."""
         found = self.known.get(id(place))
         if found is None:
             self.known[id(place)] = False  # what asks for itself is not told at a glance
-            found = self.known[id(place)] = self._has_value(place)
+            self.nesting += 1
+            if self.nesting <= MAXIMUM_NESTING:
+                self.known[id(place)] = self._has_value(place)
+            self.nesting -= 1
+            found = self.known[id(place)]
         return found
 
     def _has_value(self, place: Place) -> bool:

@@ -6,7 +6,7 @@ from typing import Final
 
 from stemma.fsm.languages.json_schema.facts import Members
 from stemma.fsm.languages.json_schema.goals import Goal
-from stemma.fsm.languages.json_schema.member_options import Absent, Matching, MemberOption, Named, Other, SomeMember
+from stemma.fsm.languages.json_schema.member_options import Absent, MemberOption, Named, Other
 from stemma.fsm.syntax.ast import Node
 from stemma.fsm.syntax.value import Value
 
@@ -92,24 +92,3 @@ def all_names(members: list[Members], required: dict[str, None], options: list[M
         elif isinstance(option, Other):
             names |= dict.fromkeys(sorted(option.names.difference(names)))
     return names
-
-
-def absences(some: list[SomeMember]) -> dict[str, int]:
-    """The flags that are set where a name is absent."""
-    found: dict[str, int] = {}
-    for flag, fact in enumerate(some):
-        for option in fact.options:
-            if isinstance(option, Absent):
-                found[option.name] = found.get(option.name, 0) | 1 << flag
-    return found
-
-
-def flags_of_others(some: list[SomeMember], matched: frozenset[str]) -> list[tuple[int, Goal]]:
-    """Which flags a member whose name matches these patterns, and no others, can set, and by which goals."""
-    return [
-        (flag, option.goal)
-        for flag, fact in enumerate(some)
-        for option in fact.options
-        if (isinstance(option, Matching) and option.source in matched)
-        or (isinstance(option, Other) and not matched.intersection(option.sources))
-    ]

@@ -7,7 +7,8 @@ order we are, how many members there were (as far as that matters), and which "a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import combinations
+from itertools import accumulate, combinations
+from operator import or_
 
 from stemma.fsm.errors import LimitError
 from stemma.fsm.languages.json_schema import texts
@@ -26,7 +27,6 @@ from stemma.fsm.languages.json_schema.goals import (
     negated,
 )
 from stemma.fsm.languages.json_schema.member_options import (
-    Absent,
     Matching,
     MemberOption,
     Misnamed,
@@ -34,6 +34,7 @@ from stemma.fsm.languages.json_schema.member_options import (
     Other,
     SomeMember,
 )
+from stemma.fsm.languages.json_schema.object_conditions import Conditions, absences, bits_of, flags_of_others, is_late
 from stemma.fsm.languages.json_schema.object_parts import (
     NO_FLAGS,
     Member,
@@ -41,9 +42,7 @@ from stemma.fsm.languages.json_schema.object_parts import (
     Order,
     OtherNames,
     Settable,
-    absences,
     all_names,
-    flags_of_others,
 )
 from stemma.fsm.languages.json_schema.possibility import Undecided
 from stemma.fsm.languages.json_schema.readers import pattern_language
@@ -92,6 +91,7 @@ class ObjectShape:
         self.known_more: dict[int, Node] = {}
         self.completable: bool | None = None
         self.settable: dict[str, Settable] = {}
+        self.conditions = Conditions(self.some)
         self.taken = all_names(self.members, self.required, self.options)
         self.absences = absences(self.some)
         self._order: Order | None = None
@@ -266,16 +266,11 @@ class ObjectShape:
 
     def _settable_by(self, name: str) -> Settable:
         """The flags that a property can set."""
-        if name not in self.settable:
-            options = [
-                (flag, self.named_option(option, name))
-                for flag, fact in enumerate(self.some)
-                for option in fact.options
-            ]
-            self.settable[name] = self._sorted_out(
-                self.order.goals[name], [(flag, goal) for flag, goal in options if goal is not None]
-            )
-        return self.settable[name]
+        found = self.settable.get(name)
+        if found is None:
+            flags = self.conditions.flags_of(name, lambda option: self.named_option(option, name))
+            found = self.settable[name] = self._sorted_out(self.order.goals[name], flags)
+        return found
 
     def _sorted_out(self, base: Goal, options: list[tuple[int, Goal]]) -> Settable:
         """Flags that every value of a member sets, and those that some values can set."""
@@ -377,23 +372,17 @@ class ObjectShape:
         return self._lost_from
 
     def _lost(self) -> list[int]:
+        lost = [0] * (len(self.order.names) + 1)  # by position, what only the one before it can set
         last = dict.fromkeys(range(len(self.some)), -1)
         for position, name in enumerate(self.order.names):
             settable = self._settable_by(name)
-            bits = self.absences.get(name, 0) | settable.free
-            last |= {flag: position for flag in last if bits >> flag & 1}
-            last |= {flag: position for flag, _ in settable.paid}
-        late = {flag for flag, fact in enumerate(self.some) if any(map(self._is_late, fact.options))}
-        return [
-            sum(1 << flag for flag, at in last.items() if at < position and flag not in late)
-            for position in range(len(self.order.names) + 1)
-        ]
-
-    def _is_late(self, option: MemberOption) -> bool:
-        """Whether an option may be the case by what comes after all properties, or by what can never come."""
-        return not isinstance(option, Named) and (
-            not isinstance(option, Absent) or option.name not in self.order.positions
-        )
+            last.update(dict.fromkeys(bits_of(self.absences.get(name, 0) | settable.free), position))
+            last.update({flag: position for flag, _ in settable.paid})
+        late = {flag for flag, fact in enumerate(self.some) if is_late(fact, self.order)}
+        for flag, position in last.items():
+            if flag not in late:
+                lost[position + 1] |= 1 << flag
+        return list(accumulate(lost, or_))
 
     def _may_be_named(self, name: str) -> bool:
         return not self.name_goals or all(self.context.check(name, goal) for goal in self.name_goals)

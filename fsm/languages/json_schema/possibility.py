@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from stemma.fsm.errors import LimitError
 from stemma.fsm.languages.json_schema.goals import Goal
+
+MAXIMUM_NESTING = 100  # of questions: interpreted code would run out of frames there, compiled code of its stack
 
 
 class Undecided(Exception):
@@ -22,6 +25,7 @@ class Possibility:
     def __init__(self) -> None:
         self.known: dict[Goal, bool] = {}
         self.doubts = 0
+        self._nesting = 0
         self._open: dict[Goal, int] = {}  # being asked, or "not so far", in order
         self._lowest = 0  # the first goal of those in `_open` that the one being asked has leaned on
 
@@ -36,12 +40,17 @@ class Possibility:
             return False
         index, doubts, lowest = len(self._open), self.doubts, self._lowest
         self._open[goal] = self._lowest = index
-        found: bool | None = None
+        is_answered, found = False, False
+        self._nesting += 1
         try:
+            if self._nesting > MAXIMUM_NESTING:
+                raise LimitError("the schema's references or branches are nested too deeply")
             found = is_possible(goal)
+            is_answered = True
         finally:
-            if found is None or found or self._lowest == index:  # settled, or given up
-                self._close(index, found)
+            self._nesting -= 1
+            if not is_answered or found or self._lowest == index:  # settled, or given up
+                self._close(index, found if is_answered else None)
                 self.doubts, self._lowest = doubts, lowest
         self._lowest = min(lowest, self._lowest)
         return found

@@ -52,8 +52,9 @@ def _branch(tree: Tree, node: Node, salt_boundary: SaltBoundary | None) -> Node 
     """One of the children that may be entered here."""
     salt = salt_boundary.salt if salt_boundary is not None and node.end == salt_boundary.position else None
     best: Node | None = None
-    for token in tree.beginnings.newest(node, salt, MAX_BRANCHES):
-        child = node.children[token if salt is None else (salt, token)]
+    for token in tree.newest(node, salt, MAX_BRANCHES):
+        child = tree.child(node, token if salt is None else (salt, token))
+        assert child is not None
         if best is None or (child.last_access, child.hits) > (best.last_access, best.hits):
             best = child
     return best

@@ -271,6 +271,13 @@ class Tree:
         own = root.trie_edge is not None and self.descend(root, 0, data, num_tokens, [])[1] == num_tokens
         return self.namespace_trie.count(data, num_tokens) > own
 
+    def child(self, node: Node, key: ChildKey) -> Node | None:
+        """A child, as a picture if it sleeps."""
+        child = node.children.get(key)
+        if child is None and isinstance(key, bytes):
+            return self.leaves.child(node, key)
+        return self.leaves.picture(child) if isinstance(child, int) else child
+
     def children_of(self, node: Node) -> list[Node]:
         """All of them, those that sleep as pictures."""
         children = self.leaves.children_of(node)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.cache_folder import cache_folder
-from stemma.fsm.kernels import boundaries, bounded, iterations, kinds, masks, regions, rows, slices, step
+from stemma.fsm.kernels import boundaries, bounded, iterations, kinds, masks, parts, regions, rows, slices, step
 from stemma.fsm.kernels.bounded import BoundedText, Farthest
 from stemma.fsm.kernels.columns import LENGTH, SPAN, TWIN, width
 from stemma.fsm.kernels.iterations import Repetition
@@ -36,6 +36,7 @@ class Kernels(NamedTuple):
     find_boundaries: Callable[[Tables, Trie, Int64s, bytes, int, Int64s], bool]
     find_spans: Callable[[Tables, Trie, Int64s, bytes, int, Int64s, Int64s], int]
     classify: Callable[[Tables, int, Int64s, int], Found]
+    find_parts: Callable[[Tables, int, int, Int64s], int]
     plain_mask: Callable[[Tables, Trie, Int64s, int, Words], bool]
     loop_mask: Callable[[Tables, Trie, Int64s, int, Words, TokenSlice], bool]
     counter_mask: Callable[[Tables, Trie, Int64s, int, Words, TokenSlice, Counter, Int64s], bool]
@@ -60,6 +61,7 @@ PLAIN = Kernels(
     find_boundaries=boundaries.find_boundaries,
     find_spans=boundaries.find_spans,
     classify=kinds.classify,
+    find_parts=parts.find_parts,
     plain_mask=masks.plain_mask,
     loop_mask=masks.loop_mask,
     counter_mask=masks.counter_mask,
@@ -118,6 +120,7 @@ def signatures() -> Signatures:
         boundaries.find_boundaries: (t, trie, path, BYTES, number, numbers),
         boundaries.find_spans: (t, trie, path, BYTES, number, numbers, spans),
         kinds.classify: (t, number, numbers, number),
+        parts.find_parts: (t, number, number, path),
         masks.plain_mask: (t, trie, path, number, words),
         masks.loop_mask: (t, trie, path, number, words, sliced),
         masks.counter_mask: (t, trie, path, number, words, sliced, counter, numbers),

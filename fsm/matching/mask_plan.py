@@ -116,6 +116,16 @@ class Planner:
             return region
         return Loop(classified.inside) if kind == LOOP else Walk()
 
+    def parts(self, classified: Classified) -> list[int]:
+        """The configurations that make up one of several texts; none if it is better left whole."""
+        if classified.found.kind == LOOP and not classified.found.strays:
+            return []
+        find_parts, automaton = self._kernels.find_parts, self._automaton
+        config, kind = classified.config, classified.found.kind
+        while (number := find_parts(automaton.tables, config, kind, self._path)) < 0:
+            automaton.provide()
+        return self._path[:number, PATH.config].tolist() if number else []
+
     def earlier(self, config: int, repetition: Repetition) -> int:
         """The configuration like `config` as many iterations earlier as may be; 0 if its stacks are too deep for
         that."""

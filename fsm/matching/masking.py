@@ -37,6 +37,7 @@ class Masking:
         self._planner = Planner(automaton, vocabulary, self.path)
         self._configs = np.zeros(vocabulary.longest + 2, np.int64)
         self._walks = 0
+        self._joining: set[int] = set()  # configurations whose parts are being computed
 
     def compute(self, config: int, out: Words) -> None:
         """Write the tokens whose bytes `config` reads into `out`."""
@@ -44,10 +45,28 @@ class Masking:
         self._kernels.copy_twins(out, self._vocabulary.twins)
 
     def _compute(self, config: int, out: Words) -> None:
-        """The mask without twins, from an earlier iteration of a counted repeat if that is like it."""
+        """The mask without twins: of its parts, or from an earlier iteration of a counted repeat if that is like it."""
         classified = self._planner.classify(config)
-        if classified.repetition is None or not self._copy_iteration(config, classified.repetition, out):
+        repetition = classified.repetition
+        if not self._join_parts(classified, out) and (
+            repetition is None or not self._copy_iteration(config, repetition, out)
+        ):
             self._carry_out(classified, out)
+
+    def _join_parts(self, classified: Classified, out: Words) -> bool:
+        """Whether `out` was written: all that any part of the configuration allows. Not where what is walked counts,
+        nor of a base that one of its own parts asks for."""
+        config = classified.config
+        if self._automaton.tables.counts[COUNT.walk] or config in self._joining:
+            return False
+        parts = self._planner.parts(classified)
+        self._joining.add(config)
+        try:
+            for part in parts:
+                np.bitwise_or(out, self._kept(part, self._compute), out=out)
+        finally:
+            self._joining.remove(config)
+        return bool(parts)
 
     def _carry_out(self, classified: Classified, out: Words) -> None:
         kernels, trie, path, config = self._kernels, self._vocabulary.trie, self.path, classified.config
@@ -104,7 +123,7 @@ class Masking:
         if found.repeat and not found.earlier and found.kind != COUNTER and not counted:
             key = IterationKey(config, found.repeat, found.parent)
             self._cache.iterations.keep(key, self._walked_iteration(classified, found.repetition, out))
-        else:
+        elif not self._join_parts(classified, out):
             self._carry_out(classified, out)
 
     def _distance_to_end(self, config: int) -> int:

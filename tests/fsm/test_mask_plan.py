@@ -9,7 +9,7 @@ from stemma.fsm import Vocabulary, compile
 from stemma.fsm.matching.mask_cache import Limited
 from stemma.fsm.matching.mask_plan import Bounded, Counted, Delta, Loop, Plan, Planner, Walk
 from stemma.fsm.syntax import ast
-from tests.fsm.test_masks import CHARACTER, HOST, KNOWN_KEYS, Vocabularies, several, text
+from tests.fsm.test_masks import CHARACTER, HOST, KNOWN_KEYS, SEVERAL_TEXTS, Vocabularies, several, text
 
 PLACES = {
     "a string": (text(0, None), b'"a', Loop),
@@ -56,6 +56,25 @@ def test_a_plan_is_the_same_after_others_were_made(byte_vocabulary: Vocabularies
     assert again.text == first.text
     assert again.spare == first.spare
     assert np.array_equal(again.inside, first.inside)
+
+
+def test_texts_that_are_told_apart_later_are_taken_apart(byte_vocabulary: Vocabularies) -> None:
+    """No part is the whole, and together they have all its items and no others."""
+    planner, config, _ = planned(SEVERAL_TEXTS, b'"ab', byte_vocabulary(0))
+    automaton = planner._automaton
+    parts = planner.parts(planner.classify(config))
+    items = [set(automaton.tables.items[automaton.items_of(part)].tolist()) for part in parts]
+    whole = set(automaton.tables.items[automaton.items_of(config)].tolist())
+    assert len(parts) >= 3
+    assert set().union(*items) == whole
+    assert all(part < whole for part in items)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_one_text_is_left_whole(byte_vocabulary: Vocabularies, place: str) -> None:
+    node, before, _ = PLACES[place]
+    planner, config, _ = planned(node, before, byte_vocabulary(0))
+    assert planner.parts(planner.classify(config)) == []
 
 
 def test_what_is_kept_is_limited() -> None:

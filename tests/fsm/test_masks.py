@@ -55,6 +55,15 @@ DOTS = ast.Repeat(ast.Choice((NO_LINES, ESCAPE)), 0, None)
 NOT_SPACE = ast.Repeat(ast.Characters(((0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))), 1, None)
 WORDS = several(ast.Repeat(several(NOT_SPACE, ast.Repeat(ast.Literal(b" "), 1, None)), 0, 5), NOT_SPACE)
 HOST = several(WORD, ast.Repeat(several(ast.Repeat(ast.Choice((WORD, ast.Literal(b"-"))), 0, None), WORD), 0, 1))
+SEVERAL_TEXTS = ast.Choice(
+    (
+        text(0, 12),
+        several(b'"', ast.Bounded(HOST, ast.Repeat(CHARACTER, 0, 16)), b'"'),
+        several(b'"', DOTS, b"ab", DOTS, b'"'),
+        ast.Literal(b'"the"'),
+        ast.Literal(b'"abc"'),
+    )
+)
 
 GRAMMARS = {
     "value": ast.Grammar(ast.RuleRef("value"), RULES.__getitem__),
@@ -112,6 +121,18 @@ GRAMMARS = {
             )
         ),
         RULES.__getitem__,
+    ),
+    "texts at once": ast.Grammar(SEVERAL_TEXTS, RULES.__getitem__),
+    "texts at once in turns": ast.Grammar(
+        several(b"[", ast.Repeat(several(SEVERAL_TEXTS, b","), 0, 9), b"]"), RULES.__getitem__
+    ),
+    "a text and a longer one": ast.Grammar(ast.Choice((text(2, 7), text(0, None))), RULES.__getitem__),
+    "counted texts at once": ast.Grammar(
+        several(b'"', ast.Choice((ast.Repeat(CHARACTER, 0, 6), ast.Repeat(WORD, 3, 11), DOTS)), b'"'),
+        RULES.__getitem__,
+    ),
+    "texts that go on into each other": ast.Grammar(
+        several(ast.Repeat(LETTERS, 0, None), ast.Repeat(LETTERS, 0, None), b"the"), RULES.__getitem__
     ),
     "any text": ast.Grammar(several(ast.Repeat(ANYTHING, 0, None), b"\x00"), RULES.__getitem__),
     "some letters": ast.Grammar(several(b'"', ast.Repeat(LATIN, 0, None), b'"'), RULES.__getitem__),

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.cache_folder import cache_folder
-from stemma.fsm.kernels import boundaries, bounded, iterations, kinds, masks, parts, regions, rows, slices, step
+from stemma.fsm.kernels import boundaries, bounded, iterations, kinds, look, masks, regions, rows, slices, step
 from stemma.fsm.kernels.bounded import BoundedText, Farthest
 from stemma.fsm.kernels.columns import LENGTH, SPAN, TWIN, width
 from stemma.fsm.kernels.iterations import Repetition
@@ -36,7 +36,7 @@ class Kernels(NamedTuple):
     find_boundaries: Callable[[Tables, Trie, Int64s, bytes, int, Int64s], bool]
     find_spans: Callable[[Tables, Trie, Int64s, bytes, int, Int64s, Int64s], int]
     classify: Callable[[Tables, int, Int64s, int], Found]
-    find_parts: Callable[[Tables, int, int, Int64s], int]
+    look: Callable[[Tables, Trie, Int64s, int, Int64s, Int64s, Words, Int64s], int]
     plain_mask: Callable[[Tables, Trie, Int64s, int, Words], bool]
     loop_mask: Callable[[Tables, Trie, Int64s, int, Words, TokenSlice], bool]
     counter_mask: Callable[[Tables, Trie, Int64s, int, Words, TokenSlice, Counter, Int64s], bool]
@@ -61,7 +61,7 @@ PLAIN = Kernels(
     find_boundaries=boundaries.find_boundaries,
     find_spans=boundaries.find_spans,
     classify=kinds.classify,
-    find_parts=parts.find_parts,
+    look=look.look,
     plain_mask=masks.plain_mask,
     loop_mask=masks.loop_mask,
     counter_mask=masks.counter_mask,
@@ -107,7 +107,8 @@ def signatures() -> Signatures:
     t, trie = type_of(new_tables(Limits())), type_of(build_trie([b"a"]))
     sliced = type_of(_empty_slice(), frozenset(["cumulative"]))
     words, numbers, shorts = (Array(element) for element in ("uint32", "int64", "int32"))
-    path, lengths, spans = Array("int64", 3), Array("int64", width(LENGTH)), Array("int64", width(SPAN))
+    path, twins = Array("int64", 3), Array("int64", width(TWIN))
+    lengths, spans = Array("int64", width(LENGTH)), Array("int64", width(SPAN))
     repetition, counter, text = (
         type_of(example) for example in (Repetition(0, 0, 0, 0), NO_COUNTER, BoundedText(0, 0, 0, 0))
     )
@@ -120,14 +121,14 @@ def signatures() -> Signatures:
         boundaries.find_boundaries: (t, trie, path, BYTES, number, numbers),
         boundaries.find_spans: (t, trie, path, BYTES, number, numbers, spans),
         kinds.classify: (t, number, numbers, number),
-        parts.find_parts: (t, number, number, path),
+        look.look: (t, trie, path, number, numbers, numbers, words, twins),
         masks.plain_mask: (t, trie, path, number, words),
         masks.loop_mask: (t, trie, path, number, words, sliced),
         masks.counter_mask: (t, trie, path, number, words, sliced, counter, numbers),
         masks.delta_mask: (t, trie, path, number, number, words, words),
         regions.find_region: (t, number, path, numbers, numbers),
         regions.region_mask: (t, trie, path, number, words, sliced, numbers),
-        masks.copy_twins: (words, Array("int64", width(TWIN))),
+        masks.copy_twins: (words, twins),
         regions.take_off: (t, trie, path, number, words, numbers, numbers),
         bounded.farthest: (t, number, path),
         bounded.bounded_mask: (t, trie, path, number, words, words, sliced, text, numbers),

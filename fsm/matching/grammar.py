@@ -16,6 +16,7 @@ from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.automaton.program import FIRST_SPECIAL
 from stemma.fsm.automaton.shortest_completion import ShortestCompletion, fewest_tokens
 from stemma.fsm.errors import FormError
+from stemma.fsm.kernels.look import DONE
 from stemma.fsm.kernels.tables import Int64s, Limits
 from stemma.fsm.matching.mask_cache import MaskCache, Words
 from stemma.fsm.matching.masking import Masking
@@ -94,7 +95,7 @@ class CompiledGrammar:
         """The same of a place: none at an end."""
         mask = place.mask
         if mask is None:
-            with self._lock, work_limit(self._limits.work):
+            with self._lock:
                 if place.mask is None:  # nor was it computed while this waited
                     self.places.keep_mask(place, self._computed(place))
                 mask = place.mask
@@ -238,16 +239,25 @@ class CompiledGrammar:
         return token
 
     def _computed(self, place: Place) -> Words:
-        words = np.zeros(self.vocabulary.num_words, np.uint32)
-        if not place.is_end:
+        words = np.empty(self.vocabulary.num_words, np.uint32)
+        if place.is_end:
+            words[:] = 0
+        else:
             self._compute(place.config, words)
         words.flags.writeable = False
         return words
 
     def _compute(self, config: int, words: Words) -> None:
-        self._masking.compute(config, words)
-        tokens = [self._special_token(symbol) for symbol in self.automaton.special_symbols(config)]
-        if self.automaton.is_accepting(config):
+        masking = self._masking
+        if (looked := masking.look(config, words)) != DONE:
+            with work_limit(self._limits.work):
+                masking.compute(config, words, looked)
+        automaton = self.automaton
+        tokens: list[int] = []
+        if automaton.program.specials:
+            with work_limit(self._limits.work):
+                tokens.extend(map(self._special_token, automaton.special_symbols(config)))
+        if automaton.is_accepting(config):
             tokens.extend(self.vocabulary.eos_ids)
         for token in tokens:
             words[token >> 5] |= np.uint32(1 << (token & 31))

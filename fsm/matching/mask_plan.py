@@ -11,7 +11,7 @@ other masks a plan needs it names by their configurations, and whoever carries i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,18 +21,21 @@ from stemma.fsm.kernels.bounded import MISSING, BoundedText, Farthest
 from stemma.fsm.kernels.columns import PAIR, PATH, STATE, product_of, stack_of, state_of
 from stemma.fsm.kernels.iterations import Repetition
 from stemma.fsm.kernels.kinds import COUNTER, DELTA, JOINED, LOOP, MIN_SLICE, NOT_YET, Classification, Counter
+from stemma.fsm.kernels.look import NUM_FOUND
 from stemma.fsm.kernels.tables import BOUNDED, Int64s
+from stemma.fsm.matching.mask_cache import Words
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
 
 NUM_INSIDE = 129  # the ASCII bytes of a slice, and which other characters it has
 
 
 class Classified(NamedTuple):
-    """What a configuration is like, and the bytes of its slice."""
+    """What a configuration is like, the bytes of its slice, and the parts that it is better taken apart into."""
 
     config: int
     found: Classification
     inside: Int64s
+    parts: Sequence[int] = ()
 
     @property
     def repetition(self) -> Repetition | None:
@@ -89,8 +92,24 @@ class Planner:
     def __init__(self, automaton: Automaton, vocabulary: Vocabulary, path: Int64s) -> None:
         self._automaton = automaton
         self._longest = vocabulary.longest
+        self._trie = vocabulary.trie
         self._kernels = automaton.kernels
         self._path = path
+        self._inside = np.zeros(NUM_INSIDE, np.int64)
+        self._found = np.zeros(NUM_FOUND, np.int64)
+
+    def look(self, config: int, out: Words, twins: Int64s) -> int:
+        """DONE if `out` is the mask of `config`, with those `twins`; KNOWN: `seen` says what it is like; NOT_YET if
+        rules or room are missing."""
+        self._found[0] = self._longest
+        arguments = (self._inside, self._found, out, twins)
+        return self._kernels.look(self._automaton.tables, self._trie, self._path, config, *arguments)
+
+    def seen(self, config: int) -> Classified:
+        """What the last look at `config` has found."""
+        *fields, parts = self._found.tolist()
+        configs = self._path[:parts, PATH.config].tolist() if parts else ()
+        return Classified(config, Classification(*fields), self._inside.copy(), configs)
 
     def classify(self, config: int) -> Classified:
         """What `config` is like."""
@@ -115,16 +134,6 @@ class Planner:
         if found.strays and (region := self._region(classified)) is not None:
             return region
         return Loop(classified.inside) if kind == LOOP else Walk()
-
-    def parts(self, classified: Classified) -> list[int]:
-        """The configurations that make up one of several texts; none if it is better left whole."""
-        if classified.found.kind == LOOP and not classified.found.strays:
-            return []
-        find_parts, automaton = self._kernels.find_parts, self._automaton
-        config, kind = classified.config, classified.found.kind
-        while (number := find_parts(automaton.tables, config, kind, self._path)) < 0:
-            automaton.provide()
-        return self._path[:number, PATH.config].tolist() if number else []
 
     def earlier(self, config: int, repetition: Repetition) -> int:
         """The configuration like `config` as many iterations earlier as may be; 0 if its stacks are too deep for
@@ -188,7 +197,7 @@ class Planner:
 
     def _spare(self, right: int, distance: int) -> Spare | None:
         """`right` with so many characters less, and how many `right` has left; None where unknown or too few."""
-        _, found, _ = self.classify(right)
+        found = self.classify(right).found
         if found.kind != COUNTER or found.free > 0 or not 0 <= distance < found.remaining:
             return None
         for _ in range(distance):

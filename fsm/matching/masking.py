@@ -12,16 +12,18 @@ from typing import Concatenate, ParamSpec
 import numpy as np
 
 from stemma.fsm.automaton.automaton import Automaton
-from stemma.fsm.kernels.columns import COUNT
+from stemma.fsm.kernels.columns import COUNT, TWIN, width
 from stemma.fsm.kernels.iterations import Repetition
-from stemma.fsm.kernels.kinds import COUNTER, DELTA
-from stemma.fsm.kernels.tables import Tables
+from stemma.fsm.kernels.kinds import COUNTER, DELTA, NOT_YET
+from stemma.fsm.kernels.look import DONE
+from stemma.fsm.kernels.tables import Int64s, Tables
 from stemma.fsm.matching.mask_cache import IterationKey, IterationMask, MaskCache, Words
 from stemma.fsm.matching.mask_plan import Bounded, Classified, Counted, Delta, Loop, Planner, Region
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
 
 MOST_LONG = 20_000  # tokens that are looked at one by one
 FAR = 1 << 40
+NO_TWINS = np.zeros((0, width(TWIN)), np.int64)
 P = ParamSpec("P")
 
 
@@ -39,14 +41,27 @@ class Masking:
         self._walks = 0
         self._joining: set[int] = set()  # configurations whose parts are being computed
 
-    def compute(self, config: int, out: Words) -> None:
-        """Write the tokens whose bytes `config` reads into `out`."""
-        self._compute(config, out)
+    def look(self, config: int, out: Words) -> int:
+        """DONE if `out` is the mask now, which is all that most places need; else to be completed by `compute`."""
+        return self._planner.look(config, out, self._vocabulary.twins)
+
+    def compute(self, config: int, out: Words, looked: int) -> None:
+        """Write the tokens whose bytes `config` reads into `out`, where the last look at it was `looked`."""
+        self._complete(config, out, looked, self._vocabulary.twins)
         self._kernels.copy_twins(out, self._vocabulary.twins)
 
     def _compute(self, config: int, out: Words) -> None:
-        """The mask without twins: of its parts, or from an earlier iteration of a counted repeat if that is like it."""
-        classified = self._planner.classify(config)
+        """The mask without twins."""
+        self._complete(config, out, self._planner.look(config, out, NO_TWINS), NO_TWINS)
+
+    def _complete(self, config: int, out: Words, looked: int, twins: Int64s) -> None:
+        """The mask of its parts, or from an earlier iteration of a counted repeat if that is like it, or by itself."""
+        while looked == NOT_YET:
+            self._automaton.provide()
+            looked = self._planner.look(config, out, twins)
+        if looked == DONE:
+            return
+        classified = self._planner.seen(config)
         repetition = classified.repetition
         if not self._join_parts(classified, out) and (
             repetition is None or not self._copy_iteration(config, repetition, out)
@@ -54,19 +69,19 @@ class Masking:
             self._carry_out(classified, out)
 
     def _join_parts(self, classified: Classified, out: Words) -> bool:
-        """Whether `out` was written: all that any part of the configuration allows. Not where what is walked counts,
-        nor of a base that one of its own parts asks for."""
-        config = classified.config
-        if self._automaton.tables.counts[COUNT.walk] or config in self._joining:
+        """Whether `out` was written: all that any part of the configuration allows. Not of a base that one of its own
+        parts asks for."""
+        config, parts = classified.config, classified.parts
+        if not parts or config in self._joining:
             return False
-        parts = self._planner.parts(classified)
         self._joining.add(config)
         try:
-            for part in parts:
+            out[:] = self._kept(parts[0], self._compute)
+            for part in parts[1:]:
                 np.bitwise_or(out, self._kept(part, self._compute), out=out)
         finally:
             self._joining.remove(config)
-        return bool(parts)
+        return True
 
     def _carry_out(self, classified: Classified, out: Words) -> None:
         kernels, trie, path, config = self._kernels, self._vocabulary.trie, self.path, classified.config
@@ -111,14 +126,20 @@ class Masking:
         """The mask of another configuration, computed once."""
         known = self._cache.bases.get(config)
         if known is None:
-            known = np.zeros(self._vocabulary.num_words, np.uint32)
+            known = np.empty(self._vocabulary.num_words, np.uint32)
             compute(config, known)
             self._cache.bases.keep(config, known)
         return known
 
     def _compute_base(self, config: int, out: Words) -> None:
         """The mask of a base, which later iterations may copy if nobody else counts what is walked."""
-        classified = self._planner.classify(config)
+        looked = self._planner.look(config, out, NO_TWINS)
+        while looked == NOT_YET:
+            self._automaton.provide()
+            looked = self._planner.look(config, out, NO_TWINS)
+        if looked == DONE:
+            return
+        classified = self._planner.seen(config)
         found, counted = classified.found, self._automaton.tables.counts[COUNT.walk]
         if found.repeat and not found.earlier and found.kind != COUNTER and not counted:
             key = IterationKey(config, found.repeat, found.parent)

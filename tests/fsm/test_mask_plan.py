@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from stemma.fsm import Vocabulary, compile
+from stemma.fsm.kernels.kinds import NOT_YET
+from stemma.fsm.kernels.look import DONE
 from stemma.fsm.matching.mask_cache import Limited
-from stemma.fsm.matching.mask_plan import Bounded, Counted, Delta, Loop, Plan, Planner, Walk
+from stemma.fsm.matching.mask_plan import Bounded, Classified, Counted, Delta, Loop, Plan, Planner, Walk
 from stemma.fsm.syntax import ast
 from tests.fsm.test_masks import CHARACTER, HOST, KNOWN_KEYS, SEVERAL_TEXTS, Vocabularies, several, text
 
@@ -58,11 +60,19 @@ def test_a_plan_is_the_same_after_others_were_made(byte_vocabulary: Vocabularies
     assert np.array_equal(again.inside, first.inside)
 
 
+def looked_at(planner: Planner, vocabulary: Vocabulary, config: int) -> Classified:
+    out = np.zeros(vocabulary.num_words, np.uint32)
+    while (looked := planner.look(config, out, vocabulary.twins)) == NOT_YET:
+        planner._automaton.provide()
+    return planner.classify(config) if looked == DONE else planner.seen(config)
+
+
 def test_texts_that_are_told_apart_later_are_taken_apart(byte_vocabulary: Vocabularies) -> None:
     """No part is the whole, and together they have all its items and no others."""
-    planner, config, _ = planned(SEVERAL_TEXTS, b'"ab', byte_vocabulary(0))
+    vocabulary = byte_vocabulary(0)
+    planner, config, _ = planned(SEVERAL_TEXTS, b'"ab', vocabulary)
     automaton = planner._automaton
-    parts = planner.parts(planner.classify(config))
+    parts = looked_at(planner, vocabulary, config).parts
     items = [set(automaton.tables.items[automaton.items_of(part)].tolist()) for part in parts]
     whole = set(automaton.tables.items[automaton.items_of(config)].tolist())
     assert len(parts) >= 3
@@ -73,8 +83,9 @@ def test_texts_that_are_told_apart_later_are_taken_apart(byte_vocabulary: Vocabu
 @pytest.mark.parametrize("place", PLACES)
 def test_one_text_is_left_whole(byte_vocabulary: Vocabularies, place: str) -> None:
     node, before, _ = PLACES[place]
-    planner, config, _ = planned(node, before, byte_vocabulary(0))
-    assert planner.parts(planner.classify(config)) == []
+    vocabulary = byte_vocabulary(0)
+    planner, config, _ = planned(node, before, vocabulary)
+    assert not looked_at(planner, vocabulary, config).parts
 
 
 def test_what_is_kept_is_limited() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from stemma.fsm.automaton.fragments import RETURN_STATE
 from stemma.fsm.automaton.program import FIRST_SPECIAL, Program
+from stemma.fsm.automaton.spare_tables import leave, tables_for
 from stemma.fsm.kernels.columns import CONFIG, COUNT, STACK_BITS, STATE, is_filled, start_of
 from stemma.fsm.kernels.loader import kernels
 from stemma.fsm.kernels.tables import (
@@ -25,8 +26,7 @@ from stemma.fsm.kernels.tables import (
     Int64s,
     Limits,
     grown_tables,
-    new_tables,
-    unused_bytes,
+    touched_bytes,
 )
 from stemma.fsm.syntax import ast
 from stemma.fsm.work import count_work
@@ -43,28 +43,23 @@ class Automaton:
         self._limits = limits
         self.kernels = kernels()
         self.program = Program(grammar, limits)
-        self.tables = new_tables(limits)
+        self.tables = tables_for(limits)
         self._num_states = 0
         self._num_edges = 0
         self._visits = 0
         self._copy_program()
-        for rule, entry in self.program.built.items():
-            self.tables.rules[rule] = entry
+        built = self.program.built
+        self.tables.rules[list(built)] = list(built.values())
         self.start = self._start_at(self.program.start)
+
+    def __del__(self) -> None:
+        if hasattr(self, "tables"):  # else it has not got that far
+            leave(self.tables, self._limits)
 
     @property
     def num_bytes(self) -> int:
         """Memory of the tables: of those that are made large at once, what has been touched."""
-        tables, counts = self.tables, self.tables.counts
-        touched = (
-            (tables.rows, COUNT.num_configs),
-            (tables.configs, COUNT.num_configs),
-            (tables.items, COUNT.num_items),
-            (tables.stacks, COUNT.num_stacks),
-            (tables.products, COUNT.num_products),
-        )
-        unused = sum(unused_bytes(array, int(counts[number])) for array, number in touched)
-        return sum(array.nbytes for array in tables) - unused
+        return touched_bytes(self.tables)
 
     @property
     def num_configurations(self) -> int:

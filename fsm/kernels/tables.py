@@ -95,33 +95,41 @@ class Limits(NamedTuple):
 def new_tables(limits: Limits) -> Tables:
     """Tables without an entry but the first ones: configuration 0 is dead, stack 0 is empty."""
     num_configs = min(FIRST_CONFIGS, limits.configurations)
-    counts = np.zeros(len(COUNT), np.int64)
-    counts[COUNT.num_stacks] = counts[COUNT.num_configs] = 1
     tables = Tables(
-        counts=counts,
+        counts=np.empty(len(COUNT), np.int64),
         states=np.empty((1024, width(STATE)), np.int64),
         edges=np.empty((1024, width(EDGE)), np.int64),
-        rules=np.full(256, -1, np.int64),
+        rules=np.empty(256, np.int64),
         stacks=room((FIRST_STACKS, width(FRAME)), np.int64),
-        stack_index=np.full(slots_for(FIRST_STACKS), -1, np.int64),
+        stack_index=np.empty(slots_for(FIRST_STACKS), np.int64),
         configs=room((num_configs, width(CONFIG)), np.int64),
         items=room((FIRST_ITEMS,), np.int64),
-        config_index=np.full(FIRST_SLOTS, -1, np.int64),
+        config_index=np.empty(FIRST_SLOTS, np.int64),
         rows=room((num_configs, 256), np.int32),
         products=room((FIRST_PRODUCTS, width(PAIR)), np.int64),
-        product_index=np.full(slots_for(FIRST_PRODUCTS), -1, np.int64),
+        product_index=np.empty(slots_for(FIRST_PRODUCTS), np.int64),
         pending=np.empty(256, np.int64),
         work=np.empty(512, np.int64),
-        seen=np.zeros((512, width(SEEN)), np.int64),
+        seen=np.empty((512, width(SEEN)), np.int64),
         calls=np.empty((256, width(CALLER)), np.int64),
         tasks=np.empty((256, width(TASK)), np.int64),
         queue=np.empty((256, width(QUEUED)), np.int64),
         needed=np.empty(64, np.int64),
-        closures=np.full((CLOSURES, width(CLOSURE)), -1 << 62, np.int64),
+        closures=np.empty((CLOSURES, width(CLOSURE)), np.int64),
         cuts=np.empty(257, np.int64),
     )
-    tables.configs[0] = tables.stacks[0] = tables.rows[0] = 0
+    clear(tables)
     return tables
+
+
+def clear(tables: Tables) -> None:
+    """Take out all but the first entries. What is behind the last one of a table need not be anything."""
+    for zeros in (tables.counts, tables.seen, tables.configs[0], tables.stacks[0], tables.rows[0]):
+        zeros.fill(0)
+    for index in (tables.rules, tables.stack_index, tables.config_index, tables.product_index):
+        index.fill(-1)
+    tables.closures.fill(-1 << 62)
+    tables.counts[COUNT.num_stacks] = tables.counts[COUNT.num_configs] = 1
 
 
 def room(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -140,6 +148,19 @@ def room(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 def unused_bytes(array: npt.NDArray[Any], used: int) -> int:
     """What `room` for more than `used` entries does not take."""
     return array[used:].nbytes if array.nbytes >= MIN_MAPPED else 0
+
+
+def touched_bytes(t: Tables) -> int:
+    """Memory of the tables: of those that are made large at once, what has been touched."""
+    touched = (
+        (t.rows, COUNT.num_configs),
+        (t.configs, COUNT.num_configs),
+        (t.items, COUNT.num_items),
+        (t.stacks, COUNT.num_stacks),
+        (t.products, COUNT.num_products),
+    )
+    unused = sum(unused_bytes(array, int(t.counts[number])) for array, number in touched)
+    return sum(array.nbytes for array in t) - unused
 
 
 def grown(array: npt.NDArray[Any], limit: int, size: int = 0) -> npt.NDArray[Any]:

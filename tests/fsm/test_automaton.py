@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable
 
 import pytest
@@ -12,9 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemma.fsm import LimitError, Limits
+from stemma.fsm.automaton import spare_tables
 from stemma.fsm.automaton.automaton import Automaton
+from stemma.fsm.ebnf import EBNF
 from stemma.fsm.kernels.columns import COUNT
 from stemma.fsm.syntax import ast
+from tests.fsm.ambiguous import AMBIGUOUS
 
 A, B, C = (ast.Literal(letter) for letter in (b"a", b"b", b"c"))
 
@@ -240,3 +244,34 @@ for _ in range(3):
 assert resident() - before < len(fresh) * (1 << 20), (resident() - before) / len(fresh)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_an_automaton_in_tables_that_another_has_left_is_as_in_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spare_tables, "_spares", deque(maxlen=2))
+    grammars = [EBNF(AMBIGUOUS[name]).grammar() for name in ("operators", "counted", "palindromes")]
+
+    def walked(automaton: Automaton) -> list[list[int]]:
+        """The rows of the first configurations that there are: rows make more of them."""
+        rows: list[list[int]] = []
+        while len(rows) < min(40, automaton.num_configurations - 1):
+            rows.append(automaton.row(len(rows) + 1).tolist())
+        return rows
+
+    fresh = [walked(Automaton(grammar, Limits(states=1_000_000))) for grammar in grammars]
+    assert not spare_tables._spares  # not with limits of their own
+    left = Automaton(grammars[0])
+    walked(left)
+    place = left.tables.rows.ctypes.data
+    del left
+    for grammar, expected in zip(grammars, fresh, strict=True):
+        automaton = Automaton(grammar)
+        assert automaton.tables.rows.ctypes.data == place
+        assert walked(automaton) == expected
+        del automaton
+
+
+def test_large_tables_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spare_tables, "_spares", deque(maxlen=2))
+    monkeypatch.setattr(spare_tables, "MOST_BYTES", 1000)
+    Automaton(EBNF(AMBIGUOUS["operators"]).grammar())
+    assert not spare_tables._spares

@@ -7,8 +7,11 @@ patch lists. Repeats keep a counter state; nothing is unrolled. It never steps a
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Hashable
 from functools import lru_cache
+from operator import attrgetter
+from typing import NamedTuple
 
 from stemma.fsm.automaton.fragments import RETURN_STATE, Fragment, Unnamed, cut
 from stemma.fsm.automaton.utf8 import byte_states
@@ -44,6 +47,14 @@ OPERATIONS: dict[type[ast.Node], int] = {
 }
 
 
+class Pasted(NamedTuple):
+    """Where the states of a rule that many grammars have stand in a program, from `first` up to `end`."""
+
+    first: int
+    end: int
+    kept: ast.Kept
+
+
 class Program:
     """States and edges, packed as the tables hold them; rules by name, special tokens by text."""
 
@@ -65,6 +76,7 @@ class Program:
         self._entries: dict[int, int] = {}
         self._endings: dict[int, tuple[ast.Node, int]] = {}  # nodes that end a rule, by identity; held, so it stays
         self.product_sides: dict[int, tuple[int, int]] = {}
+        self._pasted: list[Pasted] = []  # in the order of their states
         if grammar.common is not None:
             self._begin_with(common_program(grammar.common))
         self.start = self._emitted(grammar.start)
@@ -124,7 +136,15 @@ class Program:
         rule.num_programs += 1
         if rule.num_programs == 1:
             return self._entry(rule.node)
-        return self._paste(fragment_of(rule))
+        first = self.num_states
+        entry = self._paste(fragment_of(rule))
+        self._pasted.append(Pasted(first, self.num_states, rule))
+        return entry
+
+    def rule_around(self, state: int) -> Pasted | None:
+        """The rule that many grammars have in whose states `state` is; None if it is not a copy."""
+        place = bisect_right(self._pasted, state, key=attrgetter("first"))
+        return self._pasted[place - 1] if place and state < self._pasted[place - 1].end else None
 
     def _paste(self, fragment: Fragment) -> int:
         """Append states that were made elsewhere, and say which is the entry."""

@@ -19,13 +19,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stemma.fsm.kernels.closure import add_task, intern_product
-from stemma.fsm.kernels.columns import CONFIG, COUNT, PAIR, PATH
+from stemma.fsm.kernels.closure import add_task, intern_product, product_accepts
+from stemma.fsm.kernels.columns import CONFIG, COUNT, PAIR, PATH, product_of, stack_of, state_of
+from stemma.fsm.kernels.configurations import RETURN_STATE
 from stemma.fsm.kernels.jit import helper
+from stemma.fsm.kernels.kinds import MIN_SLICE
 from stemma.fsm.kernels.masks import Words, put, walk_exit
 from stemma.fsm.kernels.regions import follow
 from stemma.fsm.kernels.rows import ensure_row, run_tasks
-from stemma.fsm.kernels.slices import TokenSlice
+from stemma.fsm.kernels.slices import WHOLE, TokenSlice
+from stemma.fsm.kernels.step import start_at
 from stemma.fsm.kernels.tables import (
     BOUNDED,
     LIVE,
@@ -38,6 +41,7 @@ from stemma.fsm.kernels.trie import Trie
 
 MAXIMUM_LEFT = 4096
 MISSING, UNKNOWN_DISTANCE = -1, -2
+LEFT, RIGHT, AFTER = range(3)  # of what `find_bounded` writes
 
 
 class Farthest(NamedTuple):
@@ -228,3 +232,42 @@ def bounded_mask(
                 if t.counts[COUNT.full]:
                     return False
     return done
+
+
+@helper
+def find_bounded(t: Tables, config: int, inside: Int64s, found: Int64s) -> int:
+    """1 if `config` is a place inside one text with a pattern and a largest length, and nothing else: `found` holds
+    both sides and where the text has ended (LEFT, RIGHT, AFTER), `inside` the bytes that cannot follow it. 0 if not,
+    -1 if rules or room are missing."""
+    first = t.configs[config, CONFIG.first]
+    size = t.configs[config, CONFIG.size]
+    if size == 0 or t.items[first] >= 0 or (size > 1 and t.items[first + 1] < 0):
+        return 0
+    product = product_of(state_of(t.items[first]))
+    if t.products[product, PAIR.operation] != BOUNDED:
+        return 0
+    if not ensure_row(t, config):
+        return -1
+    for byte in range(0x80, 0xC0):
+        if t.rows[config, byte]:
+            return 0
+    after = start_at(t, RETURN_STATE, stack_of(t.items[first]))
+    if after < 0 or not ensure_row(t, after):
+        return -1
+    ends = product_accepts(t, product)
+    others = t.configs[after, CONFIG.size] if ends else 0
+    if size != 1 + others or t.configs[config, CONFIG.accepting] != (ends and t.configs[after, CONFIG.accepting]):
+        return 0
+    number = 0
+    for byte in range(256):
+        follows = t.rows[after, byte] != 0
+        if byte < 128:
+            inside[byte] = 1 - follows
+            number += follows
+        elif follows:
+            return 0
+    inside[128] = WHOLE
+    found[LEFT] = t.products[product, PAIR.left]
+    found[RIGHT] = t.products[product, PAIR.right]
+    found[AFTER] = after
+    return int(number <= 128 - MIN_SLICE)

@@ -45,6 +45,7 @@ class Kernels(NamedTuple):
     region_mask: Callable[[Tables, Trie, Int64s, int, Words, TokenSlice, Int64s], bool]
     copy_twins: Callable[[Words, Int64s], None]
     take_off: Callable[[Tables, Trie, Int64s, int, Words, Int64s, Int64s], bool]
+    find_bounded: Callable[[Tables, int, Int64s, Int64s], int]
     farthest: Callable[[Tables, int, Int64s], Farthest]
     bounded_mask: Callable[[Tables, Trie, Int64s, int, Words, Words, TokenSlice, BoundedText, Int64s], bool]
     earlier_iteration: Callable[[Tables, int, Int64s, Repetition], int]
@@ -70,6 +71,7 @@ PLAIN = Kernels(
     region_mask=regions.region_mask,
     copy_twins=masks.copy_twins,
     take_off=regions.take_off,
+    find_bounded=bounded.find_bounded,
     farthest=bounded.farthest,
     bounded_mask=bounded.bounded_mask,
     earlier_iteration=iterations.earlier_iteration,
@@ -130,6 +132,7 @@ def signatures() -> Signatures:
         regions.region_mask: (t, trie, path, number, words, sliced, numbers),
         masks.copy_twins: (words, twins),
         regions.take_off: (t, trie, path, number, words, numbers, numbers),
+        bounded.find_bounded: (t, number, numbers, numbers),
         bounded.farthest: (t, number, path),
         bounded.bounded_mask: (t, trie, path, number, words, words, sliced, text, numbers),
         iterations.earlier_iteration: (t, number, path, repetition),

@@ -56,10 +56,11 @@ class MaskCache:
         self.iterations: Limited[IterationKey, IterationMask | None] = Limited(
             MAX_OTHERS
         )  # None: there is nothing to copy
+        self.counters: Limited[IterationKey, Words] = Limited(MAX_OTHERS)  # of repeats of characters, far from limits
         self.last_iterations: dict[int, int] = {}  # that tokens got to in a repeat
         self.distances: dict[int, int] = {}  # of configurations to their ends, at most; negative: unknown
 
     @property
     def num_bytes(self) -> int:
         iterations = sum(iteration is not None for iteration in self.iterations.values())
-        return (len(self.bases) + iterations) * self._num_words * 4
+        return (len(self.bases) + len(self.counters) + iterations) * self._num_words * 4

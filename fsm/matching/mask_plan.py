@@ -17,12 +17,12 @@ from typing import NamedTuple
 import numpy as np
 
 from stemma.fsm.automaton.automaton import Automaton
-from stemma.fsm.kernels.bounded import MISSING, BoundedText, Farthest
-from stemma.fsm.kernels.columns import PAIR, PATH, STATE, product_of, stack_of, state_of
+from stemma.fsm.kernels.bounded import AFTER, MISSING, BoundedText, Farthest
+from stemma.fsm.kernels.columns import PATH, STATE
 from stemma.fsm.kernels.iterations import Repetition
-from stemma.fsm.kernels.kinds import COUNTER, DELTA, JOINED, LOOP, MIN_SLICE, NOT_YET, Classification, Counter
+from stemma.fsm.kernels.kinds import COUNTER, DELTA, JOINED, LOOP, NOT_YET, Classification, Counter
 from stemma.fsm.kernels.look import NUM_FOUND
-from stemma.fsm.kernels.tables import BOUNDED, Int64s
+from stemma.fsm.kernels.tables import Int64s
 from stemma.fsm.matching.mask_cache import Words
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
 
@@ -78,6 +78,7 @@ class Bounded(NamedTuple):
     so many characters have been spent that the pattern may not end in time. `inside`: what cannot follow the text."""
 
     text: BoundedText
+    right: Classified
     spare: int
     inside: Int64s
 
@@ -97,6 +98,7 @@ class Planner:
         self._path = path
         self._inside = np.zeros(NUM_INSIDE, np.int64)
         self._found = np.zeros(NUM_FOUND, np.int64)
+        self._sides = np.zeros(AFTER + 1, np.int64)
 
     def look(self, config: int, out: Words, twins: Int64s) -> int:
         """DONE if `out` is the mask of `config`, with those `twins`; KNOWN: `seen` says what it is like; NOT_YET if
@@ -169,42 +171,23 @@ class Planner:
 
     def _bounded(self, config: int, distance_to_end: Distances) -> Bounded | None:
         """The plan inside a text with a pattern and a largest length, if `config` is such a place."""
-        automaton = self._automaton
-        all_items = automaton.items_of(config)
-        number = all_items.stop - all_items.start
-        first = int(automaton.tables.items[all_items.start])
-        if number > 1 and automaton.tables.items[all_items.start + 1] < 0:
+        automaton, inside, found = self._automaton, np.empty(NUM_INSIDE, np.int64), self._sides
+        while (is_bounded := self._kernels.find_bounded(automaton.tables, config, inside, found)) < 0:
+            automaton.provide()
+        if not is_bounded:
             return None
-        pair = automaton.tables.products[product_of(state_of(first))].tolist()
-        left, right = pair[PAIR.left], pair[PAIR.right]
-        if pair[PAIR.operation] != BOUNDED or automaton.row(config)[0x80:0xC0].any():
-            return None
-        ends = automaton.is_accepting(left) and automaton.is_accepting(right)
-        after = automaton.after_frame(stack_of(first))
-        others = automaton.items_of(after)
-        is_alone = number == 1 + (others.stop - others.start if ends else 0)
-        if not is_alone or automaton.is_accepting(config) != (ends and automaton.is_accepting(after)):
-            return None
-        following = automaton.row(after) != 0
-        if following[0x80:].any() or following.sum() > 128 - MIN_SLICE:
-            return None
-        spare = self._spare(right, distance_to_end(left))
+        left, right, after = found.tolist()
+        classified = self.classify(right)
+        spare = self._spare(classified, distance_to_end(left))
         if spare is None:
             return None
-        inside = np.ones(NUM_INSIDE, np.int64)
-        inside[:128] -= following[:128]
-        return Bounded(BoundedText(left, right, after, spare.remaining), spare.config, inside)
+        return Bounded(BoundedText(left, right, after, classified.found.remaining), classified, spare, inside)
 
-    def _spare(self, right: int, distance: int) -> Spare | None:
-        """`right` with so many characters less, and how many `right` has left; None where unknown or too few."""
-        found = self.classify(right).found
+    def _spare(self, right: Classified, distance: int) -> int | None:
+        """`right` with so many characters less; None where the distance is unknown, or not as many are left."""
+        found, config = right.found, right.config
         if found.kind != COUNTER or found.free > 0 or not 0 <= distance < found.remaining:
             return None
         for _ in range(distance):
-            right = self._automaton.step(right, found.step_byte)
-        return Spare(right, found.remaining)
-
-
-class Spare(NamedTuple):
-    config: int
-    remaining: int
+            config = self._automaton.step(config, found.step_byte)
+        return config

@@ -19,6 +19,7 @@ from stemma.fsm.kernels.look import DONE
 from stemma.fsm.kernels.tables import Int64s, Tables
 from stemma.fsm.matching.mask_cache import IterationKey, IterationMask, MaskCache, Words
 from stemma.fsm.matching.mask_plan import Bounded, Classified, Counted, Delta, Loop, Planner, Region
+from stemma.fsm.matching.shared_texts import Side, name_of, sides_of
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
 
 MOST_LONG = 20_000  # tokens that are looked at one by one
@@ -90,8 +91,7 @@ class Masking:
             sliced = self._vocabulary.slice_within(plan.inside)
             self._until_done(kernels.loop_mask, trie, path, config, out, sliced)
         elif isinstance(plan, Counted):
-            sliced = self._vocabulary.slice_of(plan.inside)
-            self._until_done(kernels.counter_mask, trie, path, config, out, sliced, plan.counter, self._configs)
+            self._count(classified, plan, out)
         elif isinstance(plan, Delta):
             known = self._kept(plan.base, self._compute_base)
             self._until_done(kernels.delta_mask, trie, path, config, plan.base, out, known)
@@ -105,8 +105,8 @@ class Masking:
 
     def _join(self, config: int, plan: Bounded, out: Words) -> None:
         """What both sides of a bounded text allow, and what goes on after it."""
-        known, sure = self._kept(plan.text.left, self._compute), np.empty_like(out)
-        self._carry_out(self._planner.classify(plan.text.right), out)
+        known, sure = self._pattern_side(plan.text.left), np.empty_like(out)
+        self._carry_out(plan.right, out)
         self._carry_out(self._planner.classify(plan.spare), sure)
         np.bitwise_and(out, known, out=out)
         vocabulary, sliced = self._vocabulary, self._vocabulary.slice_of(plan.inside)
@@ -114,6 +114,42 @@ class Masking:
         self._until_done(
             bounded_mask, vocabulary.trie, self.path, config, out, sure, sliced, plan.text, vocabulary.nodes
         )
+
+    def _count(self, classified: Classified, plan: Counted, out: Words) -> None:
+        """As long as no token reaches the repeat's limits, one iteration is like another: a byte takes at most one."""
+        counters, key = self._cache.counters, self._far_counter(classified)
+        if key is not None and key in counters:
+            out[:] = counters[key]
+            return
+        sliced = self._vocabulary.slice_of(plan.inside)
+        trie, arguments = self._vocabulary.trie, (out, sliced, plan.counter, self._configs)
+        self._until_done(self._kernels.counter_mask, trie, self.path, classified.config, *arguments)
+        if key is not None:
+            counters.keep(key, out.copy())
+
+    def _far_counter(self, classified: Classified) -> IterationKey | None:
+        """The name of a counter and all those like it that are far from limits; None near one, or where what is walked
+        counts."""
+        found, longest = classified.found, self._vocabulary.longest
+        is_far = found.free == 0 and not 0 <= found.remaining <= longest and found.left > longest
+        if not is_far or self._automaton.tables.counts[COUNT.walk]:
+            return None
+        earliest = self._planner.earlier(classified.config, found.repetition) if found.earlier else classified.config
+        return IterationKey(earliest, found.repeat, found.parent) if earliest else None
+
+    def _pattern_side(self, config: int) -> Words:
+        """The mask of a pattern beside a length, which other grammars may have found out."""
+        bases, sides = self._cache.bases, sides_of(self._vocabulary)
+        if config in bases:
+            return bases[config]
+        name = name_of(self._automaton, config)
+        side = sides.get(name)
+        if side is not None:
+            return bases.keep(config, side.mask)
+        known = self._kept(config, self._compute)
+        if name is not None:
+            sides.keep(name, Side(known, self._cache.distances[config]))
+        return known
 
     def _until_done(
         self, kernel: Callable[Concatenate[Tables, P], bool], *arguments: P.args, **named: P.kwargs
@@ -150,6 +186,10 @@ class Masking:
     def _distance_to_end(self, config: int) -> int:
         distances = self._cache.distances
         if config not in distances:
+            side = sides_of(self._vocabulary).get(name_of(self._automaton, config))
+            if side is not None:
+                distances[config] = side.distance
+                return side.distance
             distance, after = self._planner.farthest(config)
             distances[config] = distance
             for each in after:

@@ -122,6 +122,13 @@ GRAMMARS = {
         ),
         RULES.__getitem__,
     ),
+    "many characters": ast.Grammar(text(3, 60), RULES.__getitem__),
+    "many characters in many turns": ast.Grammar(
+        several(b"[", ast.Repeat(several(text(0, 40), b","), 1, 30), b"]"), RULES.__getitem__
+    ),
+    "turns of characters and more": ast.Grammar(
+        ast.Repeat(several(ast.Repeat(WORD, 0, 33), b"-", ast.Repeat(LETTERS, 2, 30), b"."), 0, 20), RULES.__getitem__
+    ),
     "texts at once": ast.Grammar(SEVERAL_TEXTS, RULES.__getitem__),
     "texts at once in turns": ast.Grammar(
         several(b"[", ast.Repeat(several(SEVERAL_TEXTS, b","), 0, 9), b"]"), RULES.__getitem__

@@ -56,6 +56,14 @@ class Fragment(NamedTuple):
         return states[1:].tobytes(), edges.tobytes(), place_of
 
 
+class Pasted(NamedTuple):
+    """Where the states of a rule that many grammars have stand in a program, from `first` up to `end`."""
+
+    first: int
+    end: int
+    kept: ast.Kept
+
+
 def cut(
     packed_states: bytes,
     packed_edges: bytes,

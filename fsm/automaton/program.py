@@ -11,9 +11,8 @@ from bisect import bisect_right
 from collections.abc import Hashable
 from functools import lru_cache
 from operator import attrgetter
-from typing import NamedTuple
 
-from stemma.fsm.automaton.fragments import RETURN_STATE, Fragment, Unnamed, cut
+from stemma.fsm.automaton.fragments import RETURN_STATE, Fragment, Pasted, Unnamed, cut
 from stemma.fsm.automaton.utf8 import byte_states
 from stemma.fsm.errors import LimitError
 from stemma.fsm.kernels.columns import EDGE, STATE, width
@@ -45,14 +44,6 @@ OPERATIONS: dict[type[ast.Node], int] = {
     ast.Intersection: INTERSECTION,
     ast.Bounded: BOUNDED,
 }
-
-
-class Pasted(NamedTuple):
-    """Where the states of a rule that many grammars have stand in a program, from `first` up to `end`."""
-
-    first: int
-    end: int
-    kept: ast.Kept
 
 
 class Program:

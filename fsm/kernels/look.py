@@ -6,11 +6,11 @@ there is to do.
 
 from __future__ import annotations
 
-from stemma.fsm.kernels.columns import COUNT
+from stemma.fsm.kernels.columns import COUNT, PATH
 from stemma.fsm.kernels.jit import helper
 from stemma.fsm.kernels.kinds import LOOP, NOT_YET, PLAIN, classify
 from stemma.fsm.kernels.masks import Words, copy_twins, plain_mask
-from stemma.fsm.kernels.parts import NO_PARTS, find_parts
+from stemma.fsm.kernels.parts import NO_PARTS, find_parts, find_widest
 from stemma.fsm.kernels.slices import NONE
 from stemma.fsm.kernels.tables import Int64s, Tables
 from stemma.fsm.kernels.trie import Trie
@@ -36,6 +36,13 @@ def look(
         parts = find_parts(t, config, kind, path)
         if parts < 0:
             return NOT_YET
+    if kind == LOOP and parts == NO_PARTS and t.counts[COUNT.walk] == 0:
+        widest = find_widest(t, config, path)
+        if widest < 0:
+            return NOT_YET
+        if widest > 0:
+            path[0, PATH.config] = widest
+            parts = 1
     if kind == PLAIN and parts == NO_PARTS and not strays and not earlier:
         if not plain_mask(t, trie, path, config, out):
             return NOT_YET

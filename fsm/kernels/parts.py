@@ -19,12 +19,14 @@ from stemma.fsm.kernels.columns import CONFIG, COUNT, EDGE, FRAME, PAIR, PATH, S
 from stemma.fsm.kernels.configurations import RETURN_STATE, add_step, intern_pending
 from stemma.fsm.kernels.jit import helper
 from stemma.fsm.kernels.kinds import DELTA, MIN_SLICE, NOT_YET
+from stemma.fsm.kernels.rows import ensure_row
 from stemma.fsm.kernels.stacks import is_frame_of
 from stemma.fsm.kernels.tables import DIFFERENCE, RANGE, Int64s, Tables
 
 NO_PARTS = 0
 MOST_ITEMS = 64  # of a configuration that is looked at
 MOST_PARTS = 8
+MOST_PAIRS = 96  # of configurations that are compared
 WANTED, MARKED = 1, 2  # belongs to the part at hand: its own step is still to be looked at, or was
 
 
@@ -137,6 +139,72 @@ def mark_part(t: Tables, first: int, size: int, position: int, path: Int64s) -> 
                 if path[other, PATH.base] == 0 and stands_again(t, t.items[first + other]):
                     path[other, PATH.base] = WANTED
                     found += 1
+    return 1
+
+
+@helper
+def find_widest(t: Tables, config: int, path: Int64s) -> int:
+    """A part of a configuration which reads all that the others read, so that its mask is that of all: a text that may
+    be anything by now, beside what it was searched for. NO_PARTS if there is none, NOT_YET if rules or room are
+    missing."""
+    first = t.configs[config, CONFIG.first]
+    size = t.configs[config, CONFIG.size]
+    number = 0
+    for position in range(first, first + min(size, MOST_ITEMS)):
+        number += is_wide(t, t.items[position])
+    if number < 2 or size > MOST_ITEMS:
+        return NO_PARTS
+    for position in range(size):
+        item = t.items[first + position]
+        if item < 0 or not is_wide(t, item):
+            continue
+        if not step_alone(t, item):
+            return NOT_YET if t.counts[COUNT.full] else NO_PARTS
+        for other in range(size):
+            path[other, PATH.base] = MARKED if stands_again(t, t.items[first + other]) else 0
+        if path[position, PATH.base] != MARKED:
+            continue
+        part = intern_marked(t, first, size, PATH.base, MARKED, path)
+        within = is_within(t, config, part, path) if 0 < part != config else part
+        if within < 0:
+            return NOT_YET
+        if within and part != config:
+            return part
+    return NO_PARTS
+
+
+@helper
+def is_within(t: Tables, config: int, other: int, path: Int64s) -> int:
+    """Whether `other` reads all that `config` reads: 1 or 0 (also where that takes long to tell), -1 if rules or room
+    are missing."""
+    path[0, PATH.config] = config
+    path[0, PATH.base] = other
+    size = 1
+    position = 0
+    while position < size:
+        here = path[position, PATH.config]
+        there = path[position, PATH.base]
+        position += 1
+        if not ensure_row(t, here) or not ensure_row(t, there):
+            return NOT_YET
+        for byte in range(256):
+            mine = t.rows[here, byte]
+            theirs = t.rows[there, byte]
+            if mine == 0 or mine == theirs:
+                continue
+            if theirs == 0:
+                return 0
+            if byte and mine == t.rows[here, byte - 1] and theirs == t.rows[there, byte - 1]:
+                continue
+            known = 0
+            while known < size and (path[known, PATH.config] != mine or path[known, PATH.base] != theirs):
+                known += 1
+            if known == MOST_PAIRS:
+                return 0
+            if known == size:
+                path[size, PATH.config] = mine
+                path[size, PATH.base] = theirs
+                size += 1
     return 1
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from stemma.fsm.automaton.automaton import Automaton
-from stemma.fsm.automaton.program import Pasted
+from stemma.fsm.automaton.fragments import Pasted
 from stemma.fsm.kernels.columns import FRAME, LOW_BITS, STACK_BITS
 from stemma.fsm.matching.mask_cache import MAX_OTHERS, Limited, Words
 from stemma.fsm.vocabulary.vocabulary import Vocabulary

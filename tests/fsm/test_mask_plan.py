@@ -11,7 +11,7 @@ from stemma.fsm.kernels.look import DONE
 from stemma.fsm.matching.mask_cache import Limited
 from stemma.fsm.matching.mask_plan import Bounded, Classified, Counted, Delta, Loop, Plan, Planner, Walk
 from stemma.fsm.syntax import ast
-from tests.fsm.test_masks import CHARACTER, HOST, KNOWN_KEYS, SEVERAL_TEXTS, Vocabularies, several, text
+from tests.fsm.test_masks import CHARACTER, HOST, KNOWN_KEYS, LATIN, SEVERAL_TEXTS, Vocabularies, several, text
 
 PLACES = {
     "a string": (text(0, None), b'"a', Loop),
@@ -78,6 +78,19 @@ def test_texts_that_are_told_apart_later_are_taken_apart(byte_vocabulary: Vocabu
     assert len(parts) >= 3
     assert set().union(*items) == whole
     assert all(part < whole for part in items)
+
+
+def test_what_may_be_anything_by_now_is_the_only_part(byte_vocabulary: Vocabularies) -> None:
+    """Behind what was searched for, a text that may be anything reads all that a further search would."""
+    vocabulary = byte_vocabulary(0)
+    searched = several(b'"', ast.Repeat(CHARACTER, 0, None), LATIN, ast.Repeat(CHARACTER, 0, None), b'"')
+    planner, config, _ = planned(searched, b'"the', vocabulary)
+    [part] = looked_at(planner, vocabulary, config).parts
+    automaton = planner._automaton
+    items = [set(automaton.tables.items[automaton.items_of(each)].tolist()) for each in (part, config)]
+    assert items[0] < items[1]
+    before = automaton.step_bytes(automaton.start, b'"')
+    assert not looked_at(planner, vocabulary, before).parts
 
 
 @pytest.mark.parametrize("place", PLACES)

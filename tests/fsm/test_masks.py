@@ -122,6 +122,13 @@ GRAMMARS = {
         ),
         RULES.__getitem__,
     ),
+    "some of which is no space": ast.Grammar(
+        several(b'"', DOTS, ast.Choice((LETTERS, LATIN)), ast.Repeat(CHARACTER, 0, None), b'"'), RULES.__getitem__
+    ),
+    "a text or what was searched for": ast.Grammar(
+        several(b'"', ast.Choice((ast.Repeat(CHARACTER, 0, None), several(DOTS, LATIN, DOTS, b"-"))), b'"'),
+        RULES.__getitem__,
+    ),
     "many characters": ast.Grammar(text(3, 60), RULES.__getitem__),
     "many characters in many turns": ast.Grammar(
         several(b"[", ast.Repeat(several(text(0, 40), b","), 1, 30), b"]"), RULES.__getitem__

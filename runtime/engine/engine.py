@@ -31,7 +31,7 @@ from stemma.runtime.engine.forms import Answer, form_of
 from stemma.runtime.engine.generation import Completion, Generation
 from stemma.runtime.engine.grammars import GrammarCompiler, GrammarSpec
 from stemma.runtime.engine.hold import Hold
-from stemma.runtime.engine.loop import EngineLoop
+from stemma.runtime.engine.loop import EngineLoop, Entrance
 from stemma.runtime.engine.metrics import EngineStats
 from stemma.runtime.engine.namespaces import namespace_of
 from stemma.runtime.engine.options import (
@@ -129,6 +129,7 @@ class Engine:
                 "they are not those of a working model, or too large; fetch or convert the model again"
             )
         self._loop = EngineLoop(scheduler, runner, Sampler(ops))
+        self._entrance: Entrance = self._loop
         weakref.finalize(self, self._loop.leave).atexit = False
 
     # Generating ----------------------------------------------------------------
@@ -277,7 +278,7 @@ class Engine:
         states = [self._state(request, options.get("grammar"), shown, now) for request in requests]
         for state in states:
             state.sequence.retained = None if hold is None else hold.retained
-        self._loop.submit(states)
+        self._entrance.submit(states)
         return [state.generation for state in states]
 
     def _state(
@@ -285,7 +286,7 @@ class Engine:
     ) -> RequestState:
         matcher = None if grammar is None else self._grammars.matcher(grammar)
         text = text_stream(self.loaded.tokenizer, request, shown, grammar)
-        return RequestState(core.Sequence(request, matcher, text), Generation(self._loop.cancel), text, now)
+        return RequestState(core.Sequence(request, matcher, text), Generation(self._entrance.cancel), text, now)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -366,7 +367,7 @@ class Engine:
         owns: which namespaces; None is all. Raises CacheFileError if the file would be longer than `max_bytes`.
         """
         checked(path, str | Path, "path")
-        return self._saver().save(Path(path), owns or _every, checked(max_bytes, int | None, "max_bytes"))
+        return self.saver().save(Path(path), owns or _every, checked(max_bytes, int | None, "max_bytes"))
 
     def load_cache(self, path: str | Path, *, owns: Callable[[str], bool] | None = None) -> CacheFile:
         """Put what was saved into free blocks. The pool may have another size, the model and its KV must be the same.
@@ -374,9 +375,14 @@ class Engine:
         Raises CacheFileError, with nothing changed, if they are not, or the file is damaged.
         """
         checked(path, str | Path, "path")
-        return self._saver().load(Path(path), owns or _every)
+        return self.saver().load(Path(path), owns or _every)
 
-    def _saver(self) -> Saver:
+    def enter_by(self, make: Callable[[EngineLoop], Entrance]) -> None:
+        """Have requests go through another entrance than the loop's own."""
+        self._entrance = make(self._loop)
+
+    def saver(self) -> Saver:
+        """How the cache's KV is read and put back, for those who move it; it computes a few tokens."""
         probe = probe_tokens(self.loaded)
         scored = self.generate(probe, max_tokens=0, prompt_logprobs=0, namespace=PROBE_NAMESPACE)
         self.with_cache(lambda cache: cache.drop(PROBE_NAMESPACE))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.batch import Batch
@@ -34,6 +34,16 @@ T = TypeVar("T")
 log = logging.getLogger("stemma.engine")
 
 LEAVE_SECONDS = 1.0
+
+
+class Entrance(Protocol):
+    """Where requests enter and are cancelled: the loop, or somebody who does something before."""
+
+    def submit(self, states: Sequence[RequestState]) -> None:
+        """Queue sequences, all before the same step. Raises EngineClosed."""
+
+    def cancel(self, generation: Generation) -> None:
+        """End a generation's sequence; does nothing if it ended."""
 
 
 class EngineLoop:

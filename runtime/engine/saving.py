@@ -19,7 +19,7 @@ import json
 import os
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -162,7 +162,7 @@ class Saver:
             if owns(owner_of(name)):
                 kv = memoryview(data)[block_at : block_at + num_bytes]
                 stored = PathBytes(self.memory, ids, first, kv, places)
-                loaded = self.between_steps(partial(_put, name=name, path=stored))
+                loaded = self.between_steps(partial(put, name=name, path=stored))
                 num_paths += loaded == length
                 num_tokens += length - start
                 num_skipped += min(length - loaded, length - start)
@@ -173,21 +173,28 @@ class Saver:
         length_at = len(data) - DIGEST_BYTES - 8
         begin = length_at - int.from_bytes(data[length_at : length_at + 8], "little")
         header = json.loads(data[begin:length_at])
-        for name, ours in self.identity.items():
-            if header.get(name) != json.loads(json.dumps(ours)):
-                raise CacheFileError(f"the file is of an engine with {name} {header.get(name)}; this one has {ours}")
-        if len(header["probe"]) != len(self.probe) or not np.allclose(header["probe"], self.probe, atol=TOLERANCE):
-            raise CacheFileError("the file is of a model with other weights")
+        if (why := same_model(header, header["probe"], self)) is not None:
+            raise CacheFileError(why)
         num_tokens = sum(length - first * self._block_size for _, first, length, _ in header["paths"])
         return header, np.frombuffer(data[begin - 4 * num_tokens : begin], dtype=np.int32)
 
 
-def _put(cache: PrefixCache, name: Namespace, path: PathBytes) -> int:
-    """How many tokens of the path are cached then."""
+def put(cache: PrefixCache, name: Namespace, path: PathBytes) -> int:
+    """Put a path into free blocks. Returns how many of its tokens are cached then."""
     if isinstance(name, Segments) and placed(cache, path.ids, name.salt, name) != name:
         return 0
     with cache.acquire_uncounted(path.ids, name) as lease:
         return path.fill(lease, cache)
+
+
+def same_model(identity: Mapping[str, Any], probe: Sequence[float], ours: Saver) -> str | None:
+    """Why KV of that identity and probe is of no use here; None if it is."""
+    for name, here in ours.identity.items():
+        if identity.get(name) != json.loads(json.dumps(here)):
+            return f"the KV is of an engine with {name} {identity.get(name)}; this one has {here}"
+    if len(probe) != len(ours.probe) or not np.allclose(probe, ours.probe, atol=TOLERANCE):
+        return "the KV is of a model with other weights"
+    return None
 
 
 def saver(loaded: LoadedModel, memory: Memory, probe: Sequence[float], between_steps: Callable[..., Any]) -> Saver:

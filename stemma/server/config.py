@@ -17,6 +17,7 @@ from stemma.runtime.errors import InvalidRequest
 
 T = TypeVar("T")
 LogFormat = Literal["text", "json"]
+Role = Literal["both", "prefill", "decode"]
 KEY_NAME = re.compile(r"[\w.-]{1,64}")
 MAX_PORT = 2**16 - 1
 AT_LEAST_ONE = (
@@ -112,6 +113,8 @@ class ServerConfig:
     access_log: a line in the log for each request: names, numbers and times, no text.
     log_format: "text", or "json": a line of JSON for each request and each other message.
     otlp: where spans go, a collector of OpenTelemetry's that takes OTLP over HTTP, such as http://localhost:4318.
+    role: "both"; "prefill" computes prompts for others on this host, "decode" has them computed and goes on.
+    handover: the path of the socket at which the two find each other.
     ssl_keyfile: the key of a TLS certificate (PEM); with it the server speaks HTTPS.
     ssl_certfile: the certificate, with those between it and its authority.
     ssl_keyfile_password: what the key is encrypted with.
@@ -153,6 +156,8 @@ class ServerConfig:
     access_log: bool = False
     log_format: LogFormat = "text"
     otlp: str | None = None
+    role: Role = "both"
+    handover: Path | None = None
     ssl_keyfile: Path | None = None
     ssl_certfile: Path | None = None
     ssl_keyfile_password: str | None = None
@@ -175,6 +180,8 @@ class ServerConfig:
             raise InvalidRequest(f"state_days are days; it is {describe(self.state_days)}", "state_days")
         if self.heartbeat_seconds == 0:
             raise InvalidRequest("heartbeat_seconds must be more than 0", "heartbeat_seconds")
+        if (self.role == "both") != (self.handover is None):
+            raise InvalidRequest("a role needs a handover, the path of a socket, and a handover a role", "handover")
         if self.ssl_keyfile is None or self.ssl_certfile is None:
             for name in ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs"):
                 if getattr(self, name) is not None:

@@ -19,6 +19,7 @@ import uvicorn
 from stemma.runtime.engine import Engine, EngineConfig
 from stemma.server.application import app
 from stemma.server.config import ServerConfig
+from stemma.server.generation import roles
 from stemma.server.generation.service import Service
 from stemma.server.http import access_log
 from stemma.server.http.exporting import export_spans
@@ -118,10 +119,12 @@ def serve(
     config = config or ServerConfig()
     access_log.set_up(as_json=config.log_format == "json", tells_requests=config.access_log)
     end_spans = export_spans(config.otlp) if config.otlp is not None else None
+    end_role = roles.take(engine, config)
     server = make_server(engine, config)
     try:
         server.run([listening] if listening is not None else None)
     finally:
+        end_role()
         server._service.close()
         if end_spans is not None:
             end_spans()

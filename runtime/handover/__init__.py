@@ -1,0 +1,11 @@
+"""Prefill in one process, decode in another: KV is handed over block by block while it is computed."""
+
+from __future__ import annotations
+
+from stemma.runtime.handover.entrance import DecodeEntrance
+from stemma.runtime.handover.giving import PrefillService
+from stemma.runtime.handover.protocol import Channel, HandoverError
+from stemma.runtime.handover.shared_memory import connect, listen
+from stemma.runtime.handover.taking import Taker
+
+__all__ = ["Channel", "DecodeEntrance", "HandoverError", "PrefillService", "Taker", "connect", "listen"]

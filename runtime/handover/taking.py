@@ -1,0 +1,61 @@
+"""The decode side: asks for what is missing of a prompt, and puts it into the cache as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from stemma.kernels.ops import Int32Array
+from stemma.radix import PrefixCache
+from stemma.runtime.engine.loading import PathBytes
+from stemma.runtime.engine.namespaces import MARK
+from stemma.runtime.engine.saving import Saver, put, same_model
+from stemma.runtime.handover.protocol import Ask, Channel, Done, HandoverError, Hello, Piece, Refused
+
+
+class Taker:
+    """One connection to a prefilling engine; for one thread at a time."""
+
+    def __init__(self, channel: Channel, saver: Saver) -> None:
+        """Raises HandoverError if the other engine's KV is of no use here."""
+        self._channel = channel
+        self._saver = saver
+        channel.send(Hello(saver.identity, list(saver.probe)))
+        answer, _ = channel.receive()
+        if isinstance(answer, Refused):
+            raise HandoverError(answer.why)
+        assert isinstance(answer, Hello), f"{answer} is no greeting"
+        if (why := same_model(answer.identity, answer.probe, saver)) is not None:
+            raise HandoverError(why)
+
+    def num_missing(self, ids: Int32Array, name: str) -> int:
+        """Tokens of a path that are not in the cache here."""
+        found: int = self._saver.between_steps(lambda cache: cache.match(ids, name).match_len)
+        return len(ids) - found
+
+    def take(self, ids: Int32Array, name: str, lora: str | None, is_wanted: Callable[[], bool]) -> int:
+        """Have a path computed elsewhere. Returns how many of its tokens are cached here then: fewer than all where
+        there is no free room. is_wanted: asked after each piece; where it is not, the connection cannot be used again.
+
+        Raises HandoverError.
+        """
+        have = len(ids) - self.num_missing(ids, name)
+        first = have // self._saver.memory.block_size
+        self._channel.send(Ask(ids.tolist(), name.partition(MARK)[0], lora, first))
+        while is_wanted():
+            message, data = self._channel.receive()
+            if isinstance(message, Refused):
+                raise HandoverError(message.why)
+            if isinstance(message, Done):
+                return have
+            assert isinstance(message, Piece), f"{message} is no piece"
+            placed = partial(self._put, ids=ids, name=name, piece=message, data=data)
+            have = max(have, self._saver.between_steps(placed))
+        raise HandoverError("nobody wants it any more")
+
+    def _put(self, cache: PrefixCache, *, ids: Int32Array, name: str, piece: Piece, data: memoryview) -> int:
+        path = PathBytes(self._saver.memory, ids[: piece.end], piece.first, data, piece.places)
+        return put(cache, name, path)
+
+    def close(self) -> None:
+        self._channel.close()

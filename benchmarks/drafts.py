@@ -12,14 +12,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from read_bandwidth import Reader
+
 import stemma
+from stemma.kernels.ops import Ops
 from stemma.runtime.engine import Completion
+from stemma.runtime.model import LoadedModel
+from stemma.runtime.model.load import assemble, read_checkpoint
+from stemma.runtime.model.pull import default_model
 
 TOPICS = ("the printing press", "the lighthouse", "the bicycle", "the potato", "the telegraph", "the compass", "glass")
 DOCUMENT = (
@@ -153,18 +161,65 @@ def measured(case: str, work: Work, ours: stemma.Engine, peer: stemma.Engine, ro
     return made
 
 
+def of_fewer_layers(source: str | Path, ops: Ops, num_layers: int) -> LoadedModel:
+    """The first layers of a model, which guess as what they are: a poor model of the same vocabulary."""
+    whole = read_checkpoint(source)
+    config = replace(whole.config, num_layers=num_layers, layers=whole.config.layers[:num_layers])
+    left_out = {f"model.layers.{number}." for number in range(num_layers, whole.config.num_layers)}
+    tensors = {name: each for name, each in whole.tensors.items() if not any(map(name.startswith, left_out))}
+    return assemble(replace(whole, config=config, tensors=tensors), ops)
+
+
+def with_a_model(ours: stemma.Engine, peer: stemma.Engine, source: str | Path, rounds: int) -> list[dict[str, Any]]:
+    """Draft models without any other source: one that is always right and costs as much as the model, and one of its
+    first layers. Neither pays, so the figures say what it costs to find that out."""
+    rows = []
+    few = max(1, ours.loaded.config.num_layers // 5)
+    drafts = {"itself": ours.loaded, f"its first {few} layers": of_fewer_layers(source, ours.loaded.model.ops, few)}
+    for name, draft in drafts.items():
+        with stemma.Engine.of(ours.loaded, draft, kv_tokens=32_768, drafts_from=("none",)) as drafted:
+            rows.append(measured(f"a draft model: {name}", free_text, drafted, peer, rounds))
+            rows.append(measured(f"a draft model: {name}, greedy", again, drafted, peer, rounds))
+    return rows
+
+
+def by_bytes(engine: stemma.Engine) -> None:
+    """What a pair of models would give that are bound by the bytes of their weights: a step of either takes as long as
+    reading them. Tokens for the time, over a step of one token without drafts."""
+    bandwidth = max(Reader(os.cpu_count() or 1).bytes_a_second() for _ in range(5))
+    model, draft = 4.9e9, 0.4e9  # bytes of an 8B and of a 0.5B in Q4_K_M
+    cost = engine.with_scheduler(lambda scheduler: scheduler.drafter.cost)
+    one, guess = model / bandwidth * 1e3, draft / bandwidth * 1e3
+    print(f"\n8B with a 0.5B, both of 4 bits, {bandwidth / 1e9:.1f} GB/s: {one:.0f} ms a token, {guess:.0f} ms a guess")
+    print("rows are free | rows cost what they do here       (times as fast, at the best number of drafts)")
+    for share in (0.5, 0.6, 0.7, 0.8, 0.9):
+        best = []
+        for rows_cost in (lambda rows: 1.0, cost.of):
+            gains = {
+                count: sum(share**at for at in range(count + 1)) / (rows_cost(count + 1) + count * draft / model)
+                for count in range(13)
+            }
+            count = max(gains, key=gains.__getitem__)
+            best.append(f"{gains[count]:.2f} with {count:2d} drafts")
+        print(f"{share:.0%} accepted: {'  |  '.join(best)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--model", help="a .gguf file, a folder or a hub id; by default the one of `stemma pull`")
-    parser.add_argument("--cases", nargs="+", default=[*CASES], choices=[*CASES])
+    parser.add_argument("--cases", nargs="+", default=[*CASES, "model", "bytes"], choices=[*CASES, "model", "bytes"])
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with stemma.Engine(options.model, kv_tokens=32_768) as ours:
         peer = stemma.Engine.of(ours.loaded, kv_tokens=32_768, drafts_from=("none",))
         for name in options.cases:
-            for case, work in CASES[name]:
+            if name == "model":
+                rows += with_a_model(ours, peer, options.model or default_model(None), options.rounds)
+            if name == "bytes":
+                by_bytes(ours)
+            for case, work in CASES.get(name, ()):
                 rows.append(measured(case, work, ours, peer, options.rounds))
         peer.close()
     if options.json:

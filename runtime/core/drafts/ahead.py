@@ -1,6 +1,7 @@
-"""When a draft model is asked: where its guesses are likely to give more tokens for the time, its own time included.
+"""What a draft model is to the others: a source whose guesses are made before the step, for all sequences at once.
 
-It is measured only where it is asked. Where it did not pay it is tried again, each time after twice as many tokens.
+It is asked where its guesses are likely to give more tokens for the time, its own time included. Only there is it
+measured, so where it does not pay it is tried now and then.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ MOST_AHEAD = 15
 """Tokens that a draft model guesses for one sequence at once."""
 NUM_TRIED = 3
 """Tokens that it guesses where it is only tried."""
-FIRST_PAUSE, LONGEST_PAUSE = 32, 1024
+TRIAL_SHARE = 0.01
+"""Of the time of all steps, what such trials may take."""
 
 
 class Guesser(Protocol):
@@ -40,12 +42,10 @@ class ModelSource:
     were right."""
 
     first_trust = (0.6, 0.65, 0.7, 0.7, 0.75, 0.75, 0.8, 0.8, 0.8, 0.8, 0.8)
-    __slots__ = ("_guess", "_pause", "_try_at")
+    __slots__ = ("_guess",)
 
     def __init__(self) -> None:
         self._guess = Followed()
-        self._pause = FIRST_PAUSE
-        self._try_at = 0
 
     def guess(self, sequence: core.Sequence, at_most: int) -> Guess:
         found = self._guess.rest(sequence.tokens)
@@ -59,14 +59,3 @@ class ModelSource:
     def grounds(self) -> int:
         """As of the next guess."""
         return self._guess.agreed
-
-    def num_wanted(self, num_tokens: int, num_paying: int) -> int:
-        """Tokens to be guessed behind so many, where so many are likely to pay."""
-        if num_paying:
-            self._pause, self._try_at = FIRST_PAUSE, num_tokens + FIRST_PAUSE
-            return num_paying
-        if num_tokens < self._try_at:
-            return 0
-        self._try_at = num_tokens + self._pause
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        return NUM_TRIED

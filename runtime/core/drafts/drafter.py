@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.batch import Batch
-from stemma.runtime.core.drafts.ahead import MOST_AHEAD, Guesser, ModelSource
+from stemma.runtime.core.drafts.ahead import MOST_AHEAD, NUM_TRIED, TRIAL_SHARE, Guesser, ModelSource
 from stemma.runtime.core.drafts.grammar import GrammarSource
 from stemma.runtime.core.drafts.prompt import PromptSource
 from stemma.runtime.core.drafts.source import DraftSource, Guess
@@ -85,6 +85,9 @@ class Drafter:
         self._likely = 0.0  # of the drafts, those that are likely to be kept
         self._pays: bool | None = None  # whether one more would pay if it was right; None: not known yet
         self._before = 0.0  # seconds of the draft model before the step
+        self._seconds = 0.0  # of all steps
+        self._trial_seconds = 0.0  # of the draft model, where it was only tried
+        self._is_trial = False
 
     # Before a step ----------------------------------------------------------------
     def begin(self, num_rows: int, decoding: Iterable[core.Sequence] = ()) -> None:
@@ -93,13 +96,15 @@ class Drafter:
         self._num_rows, self._num_drafts, self._likely, self._pays = num_rows, 0, 0.0, None
         if self._model is None:
             return
-        self._before = self._model.seconds
+        self._before, self._is_trial = self._model.seconds, False
         wanted = [(item, count) for item in decoding if (count := self._num_ahead(item))]
         if wanted:
             for (item, _), guess in zip(wanted, self._model.guess(wanted), strict=True):
                 model = self._asked[id(item)].model
                 assert model is not None
                 model[0].put(item, guess)
+        if self._is_trial:
+            self._trial_seconds += self._model.seconds - self._before
 
     @property
     def may_pay(self) -> bool:
@@ -195,12 +200,17 @@ class Drafter:
             return 0  # what it has guessed before is right so far
         each = self.cost.relative(self._model.step_seconds) / max(1, self._num_rows)
         choice = self._longest(MODEL, trust.chances(source.grounds, at_most), self._best(asked), each)
-        num_paying = choice.num_drafts if choice.name == MODEL else 0
-        return min(at_most, source.num_wanted(len(sequence.tokens), num_paying))
+        if choice.name == MODEL:
+            return min(at_most, choice.num_drafts)
+        if self._is_trial or self._trial_seconds > TRIAL_SHARE * self._seconds:
+            return 0
+        self._is_trial = self._longest(MODEL, [1.0] * at_most, choice, each).name == MODEL  # if it was right, it pays
+        return min(at_most, NUM_TRIED) if self._is_trial else 0
 
     # Behind a step ----------------------------------------------------------------
     def took(self, batch: Batch, seconds: float) -> None:
-        """A step took so long. Only those count in which each token was sampled, as drafts are."""
+        """A step took so long. It tells what drafts cost if each of its tokens was sampled, as they are."""
+        self._seconds += seconds
         if batch.num_samples == batch.num_tokens:
             ahead = 0.0 if self._model is None else self._model.seconds - self._before
             self.cost.took(batch.num_tokens, seconds - ahead)

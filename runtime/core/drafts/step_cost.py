@@ -28,7 +28,7 @@ class StepCost:
     __slots__ = ("_counts", "_scale", "_seen_at", "_shape", "_step")
 
     def __init__(self) -> None:
-        self._scale = 0.0  # seconds of a step of one token
+        self._scale = 0.0  # seconds of a step whose shape is 1
         self._shape = [1.0] + [0.0] * (len(SIZES) - 1)
         self._counts = [0] * len(SIZES)
         self._seen_at = [0] * len(SIZES)
@@ -36,7 +36,7 @@ class StepCost:
 
     def relative(self, seconds: float) -> float:
         """So many seconds in steps of one token."""
-        return seconds / self._scale if self._scale else FIRST_SLOPE
+        return seconds / (self._scale * self._shape[0]) if self._scale else FIRST_SLOPE
 
     def took(self, num_tokens: int, seconds: float) -> None:
         """A step of so many tokens, each of which was sampled, took so long."""
@@ -44,13 +44,13 @@ class StepCost:
         if at == len(SIZES) or seconds <= 0:
             return
         self._forget()
-        expected = self.of(num_tokens)
+        expected = self._expected(num_tokens)
         if not self._scale:
             self._scale = seconds / expected
         surprise = min(max(seconds / (self._scale * expected), 1 / MOST_SURPRISE), MOST_SURPRISE)
-        if SIZES[at] == num_tokens and at:
+        if SIZES[at] == num_tokens:
             share = 1 / (1 + min(self._counts[at], NUM_SETTLED))
-            self._shape[at] = max(1.0, expected * surprise**share)
+            self._shape[at] = expected * surprise**share
             self._counts[at] += 1
             self._seen_at[at] = self._step
             surprise **= 1 - share
@@ -60,20 +60,24 @@ class StepCost:
         self._step += 1
         if self._step % FORGET_AFTER:
             return
-        for at, seen_at in enumerate(self._seen_at):
+        for at, seen_at in enumerate(self._seen_at[1:], 1):
             if self._counts[at] and self._step - seen_at >= FORGET_AFTER:
-                self._shape[at] = max(1.0, self._shape[at] * FORGET_TO)
+                self._shape[at] *= FORGET_TO
                 self._counts[at] = 1
 
     def of(self, num_tokens: int) -> float:
+        """What a step of so many tokens costs; never less than one of fewer."""
+        return self._expected(num_tokens) / self._shape[0]
+
+    def _expected(self, num_tokens: int) -> float:
         """Between sizes that were seen, in proportion; behind the last, as it rose up to there."""
-        before, cost = 1, 1.0
+        before, shape = 1, self._shape[0]
         for at in range(1, len(SIZES)):
             if not self._counts[at]:
                 continue
-            size = SIZES[at]
+            size, here = SIZES[at], max(self._shape[at], shape)
             if size >= num_tokens:
-                return cost + (max(self._shape[at], cost) - cost) * (num_tokens - before) / (size - before)
-            before, cost = size, max(self._shape[at], cost)
-        slope = (cost - 1) / (before - 1) if before > 1 else FIRST_SLOPE
-        return cost + slope * (num_tokens - before)
+                return shape + (here - shape) * (num_tokens - before) / (size - before)
+            before, shape = size, here
+        slope = (shape - self._shape[0]) / (before - 1) if before > 1 else FIRST_SLOPE * shape
+        return shape + slope * (num_tokens - before)

@@ -15,6 +15,9 @@ LEVELS = tuple(bisect_right(BOUNDS, grounds) for grounds in range(BOUNDS[-1] + 1
 NUM_LEVELS = len(BOUNDS) + 1
 WEIGHT = 8.0
 """Of what was known before, in guesses that one sequence sees."""
+PATIENCE, MEMORY = 1.0, 16.0
+"""In one sequence all levels are trusted less as soon as fewer tokens were right than was to be expected: by how many,
+and how many are remembered. Text is drawn, or told to somebody else, in which the same beginnings lead elsewhere."""
 MAX_SEEN = 512.0
 """Then what was seen counts half: what is new is learnt as well."""
 LEAST = 0.02
@@ -24,7 +27,7 @@ LEAST = 0.02
 class Trust:
     """Of one source: of all sequences, or with `beyond` of one, which begins with what all others have seen."""
 
-    __slots__ = ("_beyond", "_first", "_right", "_seen")
+    __slots__ = ("_beyond", "_expected", "_first", "_num_right", "_right", "_seen")
 
     def __init__(self, first: Sequence[float], beyond: Trust | None = None) -> None:
         """first: the share of each level before anything was seen."""
@@ -33,6 +36,7 @@ class Trust:
         self._beyond = beyond
         self._right = [0.0] * NUM_LEVELS
         self._seen = [0.0] * NUM_LEVELS
+        self._num_right = self._expected = 0.0
 
     def of_sequence(self) -> Trust:
         """For one sequence."""
@@ -40,7 +44,10 @@ class Trust:
 
     def share(self, level: int) -> float:
         """How likely a token of this level is right."""
-        known = self._first[level] if self._beyond is None else self._beyond.share(level)
+        known = self._first[level]
+        if self._beyond is not None:
+            as_expected = (PATIENCE + self._num_right) / (PATIENCE + self._expected)
+            known = self._beyond.share(level) * min(as_expected, 1.0)
         return (WEIGHT * known + self._right[level]) / (WEIGHT + self._seen[level])
 
     def chances(self, grounds: int, count: int) -> list[float]:
@@ -68,6 +75,12 @@ class Trust:
 
     def _note(self, grounds: int, right: float) -> None:
         level = LEVELS[grounds] if grounds < len(LEVELS) else NUM_LEVELS - 1
+        if self._beyond is not None:
+            self._num_right += right
+            self._expected += self._beyond.share(level)
+            if self._expected > MEMORY:
+                self._num_right /= 2
+                self._expected /= 2
         self._right[level] += right
         self._seen[level] += 1.0
         if self._seen[level] > MAX_SEEN:

@@ -1,11 +1,17 @@
 """What a decode step costs outside kernels: scheduling, metadata, sampling's bookkeeping, text, handing tokens over.
 
     python benchmarks/host.py [--before REVISION] [--json FILE] [--rounds 3] [--counts 1 16 64]
+    python benchmarks/host.py --stub [--before REVISION] [--json FILE] [--rounds 3] [--counts 16 64 256]
 
 `ours` is milliseconds of a step that pass outside native code; the peer is the whole step, and with `--before` also
 what an earlier build of this repository takes outside native code: both run in processes of their own and take turns.
 Medians over the steps of an engine that decodes so many sequences behind prompts of 128 tokens; the most of them also
 behind a common beginning of 1,000.
+
+With `--stub` the model computes nothing (a tiny one whose step and samples are constants), and a figure is CPU time of
+the thread that steps: so it is right on a busy machine as well. `decode` are medians of steps that decode so many
+while nobody waits; `1,000 waiting` the same while a thousand wait for a place; `turnover` means of steps in which
+outputs of 16 to 64 tokens end and others of the thousand take their places. Nothing is drafted.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ import random
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +73,81 @@ class Watch:
         return timed
 
 
+class Stub:
+    """Steps of an engine whose model computes nothing."""
+
+    def __init__(self, count: int) -> None:
+        from dataclasses import fields
+
+        import numpy as np
+
+        from stemma.kernels.select import select_ops
+        from stemma.runtime.core.config import EngineConfig
+        from stemma.runtime.engine import Engine
+        from stemma.runtime.model.tiny import tiny
+
+        options: dict[str, Any] = {"kv_tokens": 1 << 18, "max_running": count, "max_batch_tokens": max(1024, count)}
+        if "drafts_from" in {field.name for field in fields(EngineConfig)}:
+            options["drafts_from"] = ("none",)
+        self.engine = Engine.of(tiny(select_ops("cpu", "auto", "auto", "auto")), **options)
+        self.steps: list[tuple[float, int]] = []  # CPU seconds, and how many waited
+        logits, tokens = np.zeros((4096, 260), np.float32), np.full(4096, 65)
+        loop = self.engine._loop
+        loop.runner._step = lambda ids, metadata, rows: logits[: len(rows)]  # type: ignore[assignment]
+        self.engine.loaded.model.ops.sample = lambda logits, rows: tokens[: len(logits)]  # type: ignore[method-assign]
+        step = loop.step
+
+        def timed() -> None:
+            started = time.thread_time()
+            step()
+            self.steps.append((time.thread_time() - started, len(loop.scheduler.waiting)))
+
+        loop.step = timed  # type: ignore[method-assign]
+
+    def milliseconds(self, case: str, count: int, seed: int) -> float:
+        numbers = random.Random(seed)
+        prompts = [[numbers.randrange(250) for _ in range(128)] for _ in range(count + 1000)]
+        self.steps.clear()
+        gate = threading.Event()  # nobody runs before all have come
+        self.engine._loop.post(lambda: gate.wait() and None)
+        if case == "turnover":
+            asked = self.engine.submit_all(prompts[:count], max_tokens=64, ignore_eos=True)
+            for prompt in prompts[count:]:
+                asked.append(self.engine.submit(prompt, max_tokens=numbers.randrange(16, 64), ignore_eos=True))
+            gate.set()
+            for generation in asked:
+                generation.result()
+            return 1000 * statistics.mean(seconds for seconds, waiting in self.steps if 100 <= waiting <= 900)
+        running = self.engine.submit_all(prompts[:count], max_tokens=250, ignore_eos=True)
+        waiting = []
+        if case != "decode":
+            waiting = self.engine.submit_all(prompts[count:], max_tokens=16, ignore_eos=True)
+        gate.set()
+        for generation in running:
+            generation.result()
+        steps = [seconds for seconds, num_waiting in self.steps if (num_waiting >= 1000) == (case != "decode")]
+        for generation in waiting:
+            generation.cancel()
+        self.engine.stats()
+        return 1000 * statistics.median(steps[20:])
+
+
+def serve_stub() -> None:
+    """Answers each (case, count, seed) with milliseconds a step."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    stubs: dict[int, Stub] = {}
+    while True:
+        try:
+            case, count, seed = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        if count not in stubs:
+            stubs[count] = Stub(count)
+        pickle.dump(stubs[count].milliseconds(case, count, seed), answers)
+        answers.flush()
+
+
 def serve() -> None:
     """Answers each (count, common, seed) with the steps of one round that decode alone."""
     answers = os.fdopen(os.dup(1), "wb")
@@ -91,18 +173,21 @@ def serve() -> None:
 class Build:
     """One build in a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mode: str = "--serve") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, __file__, mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(folder)}, cwd=folder,
         )  # fmt: skip
 
     def steps(self, count: int, common: int, seed: int) -> list[Step]:
+        return [Step(*each) for each in self.ask((count, common, seed))]
+
+    def ask(self, case: tuple[Any, ...]) -> Any:
         assert self.process.stdin
         assert self.process.stdout
-        pickle.dump((count, common, seed), self.process.stdin)
+        pickle.dump(case, self.process.stdin)
         self.process.stdin.flush()
-        return [Step(*each) for each in pickle.load(self.process.stdout)]
+        return pickle.load(self.process.stdout)
 
     def end(self) -> None:
         assert self.process.stdin
@@ -138,19 +223,45 @@ def rows_of(case: str, found: dict[str, list[Step]]) -> list[dict[str, Any]]:
     ]
 
 
+def stub_rows(builds: dict[str, Build], counts: list[int], rounds: int) -> list[dict[str, Any]]:
+    """The builds take turns, round by round; medians of the rounds."""
+    rows = []
+    for count in counts:
+        for case in ("decode", "1,000 waiting", "turnover"):
+            found = {
+                name: statistics.median(values)
+                for name, values in zip(
+                    builds,
+                    zip(*([build.ask((case, count, seed)) for build in builds.values()] for seed in range(rounds)),
+                        strict=True),
+                    strict=True,
+                )
+            }  # fmt: skip
+            ours, *others = found.items()
+            rows += [
+                {"case": f"{count} running, {case}", "metric": "host_ms", "ours": ours[1], "peer": value,
+                 "peer_name": name, "ratio": ours[1] / value}
+                for name, value in others or [ours]
+            ]  # fmt: skip
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", help="a revision of this repository")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--counts", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--counts", type=int, nargs="+")
+    parser.add_argument("--stub", action="store_true", help="the model computes nothing")
     options = parser.parse_args()
-    builds = {"this build": Build(ROOT)}
+    mode = "--serve-stub" if options.stub else "--serve"
+    builds = {"this build": Build(ROOT, mode)}
     if options.before:
-        builds[options.before] = Build(folder_of(options.before))
-    rows: list[dict[str, Any]] = []
-    for count in options.counts:
-        for common in (0, COMMON) if 1 < count == max(options.counts) else (0,):
+        builds[options.before] = Build(folder_of(options.before), mode)
+    counts = options.counts or ([16, 64, 256] if options.stub else [1, 16, 64])
+    rows: list[dict[str, Any]] = stub_rows(builds, counts, options.rounds) if options.stub else []
+    for count in [] if options.stub else counts:
+        for common in (0, COMMON) if 1 < count == max(counts) else (0,):
             case = f"decode {count}" + f" behind {common} in common" * bool(common)
             rows += rows_of(case, measure(builds, (count, common), options.rounds))
     for build in builds.values():
@@ -164,5 +275,7 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == ["--serve"]:
         serve()
+    elif sys.argv[1:] == ["--serve-stub"]:
+        serve_stub()
     else:
         main()

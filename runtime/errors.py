@@ -46,6 +46,10 @@ class PoolExhausted(StemmaError):
     """No KV block can be had: what is not in use is held by pins or sessions."""
 
 
+class DeadlineMissed(StemmaError):
+    """The first token of a request cannot come within its `ttft_ms`: told as soon as that is certain."""
+
+
 class PinRefused(StemmaError):
     """A pin would keep more blocks than pins may: release one, or raise `pin_share`."""
 

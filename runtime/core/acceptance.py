@@ -23,6 +23,10 @@ def accept_samples(row: Row, result: RowResult) -> int:
 
 def _accept_samples(row: Row, result: RowResult) -> int:
     sequence, num_accepted = row.sequence, 0
+    if sequence.is_plain and len(result.tokens) == 1 and not row.num_drafts and not result.logprobs:
+        sequence.num_decoded += 1  # most rows of most steps
+        _append(sequence, result.tokens[0])
+        return 0
     drafts, sequence.drafts = row.tokens[len(row.tokens) - row.num_drafts :], []
     sequence.num_drafted += len(drafts)
     for index, token in enumerate(result.tokens):
@@ -103,19 +107,18 @@ def _append_forced(sequence: Sequence, token: int) -> None:
 
 def _append(sequence: Sequence, token: int) -> None:
     """Append a token and see whether it ends the sequence."""
-    request = sequence.request
-    sequence.tokens.append(token)
+    request, tokens = sequence.request, sequence.tokens
+    tokens.append(token)
     stopped = sequence.stop_checker is not None and sequence.stop_checker.push(token)
-    if stopped or _advance(sequence, token) or token in request.end_tokens:
+    if stopped or (sequence.matcher is not None and _advance(sequence, token)) or token in request.end_tokens:
         sequence.finish_reason = FinishReason.STOP
-    elif sequence.num_generated >= request.max_tokens:
+    elif len(tokens) - sequence.num_prompt >= request.max_tokens:
         sequence.finish_reason = FinishReason.LENGTH
 
 
 def _advance(sequence: Sequence, token: int) -> bool:
     """Tell the matcher; whether nothing can follow."""
-    if sequence.matcher is None:
-        return False
+    assert sequence.matcher is not None
     allowed = sequence.matcher.advance(token)
     assert allowed, f"token {token} was sampled or forced against the matcher's mask"
     return sequence.matcher.is_finished

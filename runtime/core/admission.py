@@ -1,23 +1,28 @@
-"""Who may start next, and with which part of the cache. Decides; the scheduler acts."""
+"""Whether one that waits may start, and with which part of the cache. Decides; the scheduler acts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Sequence as Items
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from stemma.radix import AdmissionEstimator, Lease, Namespace, PrefixCache, Progress, Segments
-from stemma.runtime.core.failures import as_stemma_error, release_lease
+from stemma.runtime.core.failures import release_lease
 from stemma.runtime.core.sequence import Sequence
+from stemma.runtime.errors import PoolExhausted
 
-ADMISSION_WINDOW = 64
-"""Waiting sequences that are looked at for one admission, beside the oldest: bounds the host time of a step."""
+
+class Blocker(NamedTuple):
+    """Whose blocks a waiting sequence waits for, and how many of its tokens those must share who wait for the same."""
+
+    sequence: Sequence
+    depth: int
 
 
 class Admission:
-    """Order, deferral and room, for one cache. reuse: whether prefixes are looked up at all. max_chunk: tokens of one
+    """Hits, deferral and room, for one cache. reuse: whether prefixes are looked up at all. max_chunk: tokens of one
     sequence in a step."""
 
     def __init__(self, cache: PrefixCache, reuse: bool, max_chunk: int = 1024) -> None:
@@ -25,26 +30,17 @@ class Admission:
         self.reuse = reuse
         self._max_chunk = max_chunk
         self._estimator = AdmissionEstimator(cache.block_size)
+        self._promised: int | None = None  # blocks, to those that run; None when that is to be reckoned
+        self.num_lacked = 0  # blocks that the last one that found no room needed for itself
 
-    def considered(self, waiting: Items[Sequence]) -> list[Sequence]:
-        """The first of the waiting, and the one that has waited longest, wherever it stands."""
-        first, rest = list(waiting[:ADMISSION_WINDOW]), waiting[ADMISSION_WINDOW:]
-        return [*first, min(rest, key=lambda item: item.arrival)] if rest else first
+    def beginning(self, sequence: Sequence) -> bytes:
+        """The packed tokens of its prompt whose KV may be found or shared."""
+        if not self.reuse or sequence.goes_alone:
+            return b""
+        return sequence.request.prompt[: sequence.request.max_hit].tobytes()
 
-    def candidates(self, considered: Items[Sequence]) -> list[tuple[Sequence, int]]:
-        """These with their hit lengths: who was overtaken too often, then by priority, the longest hit, arrival.
-
-        One that cannot be looked up has an error afterwards.
-        """
-        hits = [(item, 0) for item in considered]
-        for index, (item, _) in enumerate(hits):
-            try:
-                hits[index] = (item, self._hit_len(item))
-            except BaseException as error:
-                item.error = as_stemma_error(error)
-        return sorted(hits, key=lambda hit: (not hit[0].is_overdue, -hit[0].request.priority, -hit[1]))
-
-    def _hit_len(self, sequence: Sequence) -> int:
+    def hit_len(self, sequence: Sequence) -> int:
+        """How much of its prompt is cached and may be gone on from."""
         if not self.reuse:
             return 0
         request = sequence.request
@@ -64,8 +60,8 @@ class Admission:
         request = sequence.request
         return request.max_hit if request.reads_prompt else len(sequence.tokens) - 1
 
-    def is_being_computed(self, sequence: Sequence, hit_len: int, running: Iterable[Sequence]) -> bool:
-        """Whether a running prompt will soon publish a block more of this one's prefix, or all that is left of either.
+    def blocker(self, sequence: Sequence, hit_len: int, prompts: Iterable[Sequence]) -> Blocker | None:
+        """A running prompt that will soon publish a block more of this one's prefix, or all that is left of either.
 
         waiting   |--- hit ---|------------- common -----|
         running   |--------- published ---|- computing ->|
@@ -74,23 +70,25 @@ class Admission:
         unless it has passed that place.
         """
         if not self.reuse:
-            return False
+            return None
         request = sequence.request
-        for other in running:
-            if not other.is_in_prompt or other.goes_alone or other.request.namespace != request.namespace:
+        for other in prompts:
+            if other.goes_alone or other.request.namespace != request.namespace:
                 continue
             left = min(self.cache.block_size, request.max_hit - hit_len, other.num_prompt - hit_len)
+            if left <= 0 or not _agree(request.prompt, other.request.prompt, hit_len, hit_len + left):
+                continue
             common = common_prefix(other.request.prompt, request.prompt[: request.max_hit])
-            if left > 0 and common >= hit_len + left and self._will_stop_at(other, common):
-                return True
-        return False
+            if common >= hit_len + left and self._will_stop_at(other, common):
+                return Blocker(other, hit_len + left)
+        return None
 
     def _will_stop_at(self, other: Sequence, position: int) -> bool:
         """Whether others will be able to go on there, in a while."""
         assert other.lease is not None
         return not self.cache.has_marks or other.lease.want(position)
 
-    def acquire(self, sequence: Sequence, running: Items[Sequence]) -> Lease | None:
+    def acquire(self, sequence: Sequence, running: Collection[Sequence]) -> Lease | None:
         """A lease if there is room for the rest of its tokens, and beside others for what all are likely to need.
 
         A path that diverges inside blocks holds a few more blocks than its tokens fill. Where these are too many, the
@@ -102,10 +100,11 @@ class Admission:
         known = tokens if max_hit else tokens[:0]  # what is cached beyond a largest hit would be held with it
         where = self._namespace(sequence, min(len(known), max_hit + 1))
         marks_at = request.marks_at
+        available, self.num_lacked = self.cache.available, self.cache.num_blocks
         lease = self.cache.acquire_uncounted(known, where, max_hit=max_hit, priority=priority, marks_at=marks_at)
         for shorter in (lease.num_tokens // size * size, 0, None):
             try:
-                fits = self._fits(sequence, lease, running)
+                fits = self._fits(sequence, lease, running, available)
             except BaseException:
                 release_lease(lease)
                 raise
@@ -118,9 +117,12 @@ class Admission:
                 lease = self.cache.acquire_uncounted(tokens[:shorter], where, priority=priority, marks_at=marks_at)
         return None
 
-    def _fits(self, sequence: Sequence, lease: Lease, running: Items[Sequence]) -> bool:
-        """Whether the pools have what it needs."""
-        if self._num_needed(sequence, lease, running) > self.cache.available:
+    def _fits(self, sequence: Sequence, lease: Lease, running: Collection[Sequence], before: int) -> bool:
+        """Whether the pools have what it needs. before: blocks that were available without its lease."""
+        needed, available = self._num_needed(sequence, lease, running), self.cache.available
+        if needed > available:
+            others = self.num_promised(running) if running else 0
+            self.num_lacked = min(self.num_lacked, needed - others + before - available)
             return False
         if not self.cache.has_marks:
             return True
@@ -129,6 +131,18 @@ class Admission:
         leases = [(sequence, lease), *((other, other.lease) for other in running if other.lease is not None)]
         num_blocks = sum(self._window_need(each, held, each.request.max_tokens) for each, held in leases)
         return self.cache.can_advance(len(leases), num_blocks)
+
+    def exhausted(self, sequence: Sequence) -> PoolExhausted:
+        """The error for one that does not fit though nobody else runs."""
+        cache = self.cache
+        found, option = f"{cache.available} blocks of {cache.block_size}", "kv_tokens"
+        if cache.has_marks:
+            found += f", {cache.available_window_blocks} of windows and {cache.available_slots} states"
+            option += " or memory"
+        return PoolExhausted(
+            f"the sequence needs {len(sequence.tokens)} tokens of KV; only {found} can be had, pins and sessions hold "
+            f"the rest: release some or raise {option}"
+        )
 
     def _window_need(self, sequence: Sequence, lease: Lease, max_output: int) -> int:
         """Window blocks that it will lack: these grow with it until it is longer than the window."""
@@ -139,18 +153,29 @@ class Admission:
         """Learn how long outputs are from one that ended by itself or at its limit."""
         self._estimator.finished(sequence.num_generated)
 
-    def _num_needed(self, sequence: Sequence, lease: Lease, running: Iterable[Sequence]) -> int:
+    def _num_needed(self, sequence: Sequence, lease: Lease, running: Collection[Sequence]) -> int:
         """Blocks that the pool must still have: for its prompt if it is alone, else for everybody's likely end."""
         num_whole = lease.match_len // self.cache.block_size
-        leases = [(other, other.lease) for other in running if other.lease is not None]
-        if not leases:
+        if not running:
             return -(-len(sequence.tokens) // self.cache.block_size) - num_whole
-        others = sum(self._num_likely(other, held, len(held.blocks)) for other, held in leases)
-        return others + self._num_likely(sequence, lease, num_whole)
+        return self.num_promised(running) + self._num_likely(sequence, lease, num_whole)
+
+    def num_promised(self, running: Iterable[Sequence]) -> int:
+        """Blocks that these are likely to need to their ends."""
+        if self._promised is None:
+            leases = [(each, each.lease) for each in running if each.lease is not None]
+            self._promised = sum(self._num_likely(each, lease, len(lease.blocks)) for each, lease in leases)
+        return self._promised
+
+    def changed(self) -> None:
+        """Something that runs has grown, come or gone: what was promised is reckoned anew."""
+        self._promised = None
 
     def _num_likely(self, sequence: Sequence, lease: Lease, num_blocks: int) -> int:
+        """num_blocks: that it has."""
         max_output = sequence.request.max_tokens
-        num_tokens = max(lease.num_tokens, lease.match_len)  # what is replayed lies in blocks
+        num_computed = sequence.num_computed if sequence.lease is lease else lease.num_tokens
+        num_tokens = max(num_computed, lease.match_len)  # what is replayed lies in blocks
         progress = Progress(num_tokens, num_blocks, sequence.num_generated, max_output)
         return self._estimator.blocks_needed(progress, len(sequence.tokens) - num_tokens)
 
@@ -171,3 +196,8 @@ def common_prefix(left: npt.NDArray[np.int32], right: npt.NDArray[np.int32]) -> 
     length = min(len(left), len(right))
     different = left[:length] != right[:length]
     return int(different.argmax()) if different.any() else length
+
+
+def _agree(left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], start: int, end: int) -> bool:
+    """Whether two prompts have the same tokens there, and both have them."""
+    return left[start:end].tobytes() == right[start:end].tobytes() and end <= min(len(left), len(right))

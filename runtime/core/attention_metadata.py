@@ -32,6 +32,8 @@ def make_attention_metadata(batch: Batch, block_size: int, needs: MarkNeeds | No
     decode step that is faster than arrays.
     """
     leases = [_lease(row) for row in batch.rows]
+    if batch.is_decode and needs is None:
+        return _with_prefixes(_of_decodes(batch, [lease.blocks for lease in leases], block_size), batch, block_size)
     metadata = _with_prefixes(_of_pool(batch, [lease.blocks for lease in leases], block_size), batch, block_size)
     if needs is None:
         return metadata
@@ -62,6 +64,15 @@ def _of_pool(batch: Batch, tables: list[array[int]], block_size: int) -> Attenti
         context_lens.append(end)
     of_rows = _arrays(positions, slots, query_starts, context_lens)
     return AttentionMetadata(*of_rows, _stack(tables))
+
+
+def _of_decodes(batch: Batch, tables: list[array[int]], block_size: int) -> AttentionMetadata:
+    """As `_of_pool`, where each row has one token."""
+    stacked, rows = _stack(tables), np.arange(len(tables) + 1, dtype=np.int32)
+    positions = np.array([row.start for row in batch.rows], dtype=np.int32)
+    blocks, offsets = np.divmod(positions, np.int32(block_size))
+    slots = stacked[rows[:-1], blocks] * np.int32(block_size) + offsets
+    return AttentionMetadata(positions, slots, rows, positions + np.int32(1), stacked)
 
 
 def _slots(table: array[int], start: int, end: int, block_size: int) -> list[int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stemma.radix import BlockCopy, Segment
+from stemma.runtime.core.pace import NOTHING, Load
 from stemma.runtime.core.pooling import Vector
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Sequence
@@ -69,11 +70,33 @@ class Batch:
     num_drafts: int = 0
     num_prompt_tokens: int = 0
     num_seen: int = 0
+    load: Load = NOTHING
 
-    def add(self, row: Row) -> None:
-        """Put a row into the step."""
+    @property
+    def is_decode(self) -> bool:
+        """Whether each row is a token behind a prompt, from which the next one is chosen; so for most steps."""
+        return self.load.num_decoded == self.num_tokens == self.num_samples == len(self.rows)
+
+    def add(self, row: Row, *, in_prompt: bool = False) -> None:
+        """Put a row into the step. in_prompt: whether its tokens are a prompt's, for what the step costs."""
         self.rows.append(row)
         self._count(row)
+        num_tokens, load = len(row.tokens), self.load
+        if in_prompt:
+            pairs = load.num_pairs + num_tokens * (row.start + num_tokens / 2)
+            self.load = load._replace(num_prompt=load.num_prompt + num_tokens, num_pairs=pairs)
+        else:
+            num_decoded, num_read = load.num_decoded + num_tokens, load.num_read + row.start
+            self.load = load._replace(num_decoded=num_decoded, num_read=num_read)
+
+    def add_decodes(self, rows: list[Row], num_read: int) -> None:
+        """Put rows of one token each, which is sampled, into the step. num_read: tokens before them."""
+        self.rows += rows
+        self.num_tokens += len(rows)
+        self.num_samples += len(rows)
+        self.num_seen += num_read + len(rows)
+        load = self.load
+        self.load = load._replace(num_decoded=load.num_decoded + len(rows), num_read=load.num_read + num_read)
 
     def _count(self, row: Row) -> None:
         count = len(row.tokens)
@@ -84,9 +107,15 @@ class Batch:
         if row.start + 1 < row.sequence.num_prompt:
             self.num_prompt_tokens += count
 
+    def drop_rows(self) -> None:
+        """Leave out all rows; what has to be copied for them still has to be."""
+        self.rows.clear()
+        self.num_tokens = self.num_samples = self.num_drafts = self.num_prompt_tokens = self.num_seen = 0
+        self.load = NOTHING
+
     def drop_finished(self) -> None:
         """Leave out the rows of sequences that ended after they were put in."""
-        if any(row.sequence.is_finished for row in self.rows):
+        if any(row.sequence.finish_reason is not None for row in self.rows):
             self.rows = [row for row in self.rows if not row.sequence.is_finished]
             self.num_tokens = self.num_samples = self.num_drafts = self.num_prompt_tokens = self.num_seen = 0
             for row in self.rows:
@@ -102,6 +131,6 @@ class RowResult:
     """
 
     tokens: list[int] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
-    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    logprobs: Items[TokenLogprob] = ()
+    prompt_logprobs: Items[TokenLogprob] = ()
     pooled: Vector | None = None

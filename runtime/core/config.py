@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict
 
 from stemma.radix import Policy, ReuseQueue, by_priority, lfu, lru, slru
 from stemma.runtime.core.checking import check_fields, describe
+from stemma.runtime.core.order import OrderName
 from stemma.runtime.errors import InvalidRequest
 
 BackendName = Literal["auto", "reference", "cpu", "triton"]
@@ -23,6 +24,9 @@ POLICIES: Mapping[PolicyName, Policy] = {
 }
 MAX_COUNT = 2**63 - 1
 """Of blocks, tokens and sequences: the greatest that the native kernels can count to."""
+
+MAX_MS = 3_600_000.0
+"""Milliseconds that may be asked for: an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,11 @@ class EngineConfig:
         where that is more than a mark for each block, and all where no layer is full.
     policy: what of the cache goes first when memory is short; "reuse" learns from what comes back (docs/radix.md).
     pin_share: the most of the pool that pins may keep; a pin that goes over it is refused.
+    schedule_policy: who of the waiting goes next: "fair" takes turns between tenants (namespaces up to their first
+        slash) and in each the longest cached prefix; "lpm" the longest prefix of all, "dfs" one that begins like the
+        last one, "fcfs" the first to come (docs/howto/policy.md).
+    tpot_ms: milliseconds that a further token may take: prompts are computed in pieces that leave time for it. None
+        bounds steps beside streams that somebody reads by what they take without prompts.
     context_length: tokens of prompt and completion together; None takes the model's. A model of LongRoPE or dynamic
         scaling is set for a longer context than it was trained on only if asked to.
     max_running: sequences computed side by side.
@@ -62,6 +71,8 @@ class EngineConfig:
     mark_share: float = 0.35
     policy: PolicyName = "reuse"
     pin_share: float = 0.5
+    schedule_policy: OrderName = "fair"
+    tpot_ms: float | None = None
     context_length: int | None = None
     max_running: int = 64
     max_batch_tokens: int = 1024
@@ -81,6 +92,10 @@ class EngineConfig:
                 raise InvalidRequest(f"{name} must be between 1 and {MAX_COUNT}; it is {describe(value)}", name)
         if not 0 <= self.pin_share <= 1:
             raise InvalidRequest(f"pin_share must be between 0 and 1; it is {describe(self.pin_share)}", "pin_share")
+        if self.tpot_ms is not None and not 0 < self.tpot_ms <= MAX_MS:
+            raise InvalidRequest(
+                f"tpot_ms must be above 0 and at most {MAX_MS:g}; it is {describe(self.tpot_ms)}", "tpot_ms"
+            )  # fmt: skip
         if not 0 < self.mark_share < 1:
             raise InvalidRequest(
                 f"mark_share must be between 0 and 1; it is {describe(self.mark_share)}", "mark_share"
@@ -117,6 +132,8 @@ class EngineOptions(TypedDict, total=False):
     mark_share: float
     policy: PolicyName
     pin_share: float
+    schedule_policy: OrderName
+    tpot_ms: float | None
     context_length: int | None
     max_running: int
     max_batch_tokens: int

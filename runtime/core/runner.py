@@ -60,6 +60,10 @@ class Runner:
                 self.model.ops.copy_blocks(kv, [BlockCopy(*copy) for copy in copies])
                 copies.clear()
         metadata = make_attention_metadata(batch, self.memory.full.shape.block_size, self._needs)
+        if batch.is_decode and self._loras is None:
+            ids = np.array([row.tokens[0] for row in batch.rows], dtype=np.int32)
+            logits = self._step(ids, metadata, np.arange(len(ids), dtype=np.int32))
+            return StepOutput(logits, logits[:0])
         ids = np.array([token for row in batch.rows for token in row.tokens], dtype=np.int32)
         rows = _last([row.num_logits for row in batch.rows], batch)
         read = _last([row.num_hidden for row in batch.rows], batch)

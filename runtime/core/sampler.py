@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from stemma.runtime.core.batch import Batch, Row, RowResult
 from stemma.runtime.core.failures import as_stemma_error, dead_end
 from stemma.runtime.core.matchers import GrammarMatcher
 from stemma.runtime.core.runner import StepOutput
-from stemma.runtime.core.sampling import Sampling, TokenLogprob, uniform
+from stemma.runtime.core.sampling import SEED_MASK, Sampling, TokenLogprob, uniform, uniforms
 from stemma.runtime.core.sequence import Sequence
 from stemma.runtime.core.stopwatch import Stopwatch, unwatched
 
@@ -60,9 +61,14 @@ class Sampler:
     def __init__(self, ops: Ops, watch: Stopwatch | None = None) -> None:
         self.ops = ops
         self.watch = watch or unwatched()
+        self._chosen: list[Sampling] = []  # by those who were sampled last
+        self._kept = _settings([])
 
     def sample(self, batch: Batch, output: StepOutput) -> list[RowResult]:
         """One result for each row of the batch. Changes the logits in place."""
+        if batch.is_decode and all(row.sequence.is_plain for row in batch.rows):
+            tokens = self.ops.sample(output.logits, self._plain_rows(batch)).tolist()
+            return [RowResult([token]) for token in tokens]
         results, logits = [RowResult() for _ in batch.rows], output.logits
         _pool(batch, output, results, self.ops.rows)
         positions: list[_Position] = []
@@ -80,8 +86,20 @@ class Sampler:
             for _ in range(row.num_samples):
                 result.tokens.append(next(tokens))
                 if row.sequence.request.sampling.logprobs is not None:
-                    result.logprobs += next(logprobs)
+                    result.logprobs = [*result.logprobs, *next(logprobs)]
         return results
+
+    def _plain_rows(self, batch: Batch) -> SamplingRows:
+        """As `_sampling_rows`, of one position each; what does not change between steps is kept."""
+        chosen = [row.sequence.request.sampling for row in batch.rows]
+        if chosen != self._chosen:
+            self._chosen, self._kept = chosen, _settings(chosen)
+        if not self._kept.temperature.any():
+            return self._kept
+        seeds = np.array([row.sequence.request.seed & SEED_MASK for row in batch.rows], dtype=np.uint64)
+        numbers = [row.start + 1 - row.sequence.num_prompt for row in batch.rows]
+        draws = uniforms(seeds, np.array(numbers, dtype=np.uint64))
+        return replace(self._kept, uniform=np.where(self._kept.temperature > 0, draws, 0.0))
 
     def _choose(
         self, batch: Batch, positions: list[_Position], logits: Rows
@@ -181,12 +199,17 @@ def _sampling_rows(positions: list[_Position]) -> SamplingRows:
                 number = position.num_tokens - position.sequence.num_prompt
                 draws[index] = uniform(position.sequence.request.seed, number)
                 chosen[index] = position.sampling
+    return replace(_settings(chosen), uniform=np.array(draws, dtype=np.float64))
+
+
+def _settings(chosen: list[Sampling]) -> SamplingRows:
+    """Without numbers that are drawn."""
     return SamplingRows(
         temperature=np.array([sampling.temperature for sampling in chosen], dtype=np.float32),
         top_k=np.array([min(sampling.top_k, MOST) for sampling in chosen], dtype=np.int32),
         top_p=np.array([sampling.top_p for sampling in chosen], dtype=np.float32),
         min_p=np.array([sampling.min_p for sampling in chosen], dtype=np.float32),
-        uniform=np.array(draws, dtype=np.float64),
+        uniform=np.zeros(len(chosen)),
     )
 
 

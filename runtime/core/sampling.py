@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from stemma.runtime.core.checking import check_fields, describe
 from stemma.runtime.errors import InvalidRequest
 
@@ -90,7 +93,7 @@ class TokenLogprob(NamedTuple):
     top: tuple[tuple[int, float], ...] = ()
 
 
-_MASK = (1 << 64) - 1
+SEED_MASK = (1 << 64) - 1
 
 
 def uniform(seed: int, position: int) -> float:
@@ -98,10 +101,19 @@ def uniform(seed: int, position: int) -> float:
 
     Positions are drawn independently, so a token is the same in any batch, after a preemption, or as a verified draft.
     """
-    state = (seed * 0x9E3779B97F4A7C15 + position * 0xD1B54A32D192ED03 + 0x9E3779B97F4A7C15) & _MASK
-    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+    state = (seed * 0x9E3779B97F4A7C15 + position * 0xD1B54A32D192ED03 + 0x9E3779B97F4A7C15) & SEED_MASK
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & SEED_MASK
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & SEED_MASK
     return ((state ^ (state >> 31)) >> 11) / (1 << 53)
+
+
+def uniforms(seeds: npt.NDArray[np.uint64], positions: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
+    """`uniform` of each pair."""
+    state = seeds * np.uint64(0x9E3779B97F4A7C15) + positions * np.uint64(0xD1B54A32D192ED03)
+    state += np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(((state ^ (state >> np.uint64(31))) >> np.uint64(11)) / float(1 << 53), dtype=np.float64)
 
 
 def _require(condition: bool, param: str, expected: str, given: object) -> None:

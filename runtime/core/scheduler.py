@@ -5,54 +5,52 @@
               +---- preempt -----+   its computed KV stays in the tree, evictable, and is found again on the way back
 
 A waiting sequence whose prefix a running one is computing waits for those blocks instead of computing them again.
+Who of the waiting goes next is `Waiting`'s to say; how much of prompts a step computes is `Pace`'s.
 What is raised while something is done for one sequence ends that one, with its blocks given back; the cache is then
 proved to be whole, for if it is not, that concerns all.
 """
 
 from __future__ import annotations
 
+import math
 from array import array
-from bisect import insort
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from stemma.radix import Lease, NextUse, OutOfBlocks, PrefixCache, Segment
+from stemma.radix import NextUse, PrefixCache
 from stemma.runtime.core.acceptance import accept_samples, jump_forward
 from stemma.runtime.core.admission import Admission
 from stemma.runtime.core.batch import Batch, Row, RowResult
+from stemma.runtime.core.deadlines import Deadlines, missed_deadline
 from stemma.runtime.core.drafts.drafter import Drafter
 from stemma.runtime.core.failures import as_stemma_error, release_lease, typed_pin_error
+from stemma.runtime.core.limits import Limits
+from stemma.runtime.core.order import ORDERS
+from stemma.runtime.core.placing import Placing
+from stemma.runtime.core.running import Running, order, side
 from stemma.runtime.core.sequence import FinishReason, Sequence
-from stemma.runtime.errors import PoolExhausted, PromptTooLong, StemmaError
+from stemma.runtime.core.waiting import Look, Waiting
+from stemma.runtime.errors import PromptTooLong, StemmaError
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one step may hold.
-
-    max_running: sequences that hold KV at once. max_batch_tokens: tokens computed in a step, of all sequences.
-    max_chunk: tokens of one prompt computed in a step (chunked prefill). reuse: look prefixes up and keep them.
-    jump_forward: append what grammar matchers force.
-    """
-
-    max_running: int = 64
-    max_batch_tokens: int = 1024
-    max_chunk: int = 1024
-    reuse: bool = True
-    jump_forward: bool = True
+MAX_LOOKS = 64
+"""Waiting sequences that are looked at in one step, beside those that are started."""
 
 
 class Scheduler:
-    """`add` and `abort` sequences; `schedule` a batch, compute it, `commit` what was sampled; again."""
+    """`add` and `abort` sequences; `schedule` a batch, compute it, `commit` what was sampled; again.
+
+    Has no clock: whoever calls it says what time it is, which matters to deadlines alone.
+    """
 
     def __init__(self, cache: PrefixCache, limits: Limits, drafter: Drafter | None = None) -> None:
         self.cache = cache
         self.limits = limits
         self.admission = Admission(cache, limits.reuse, limits.max_chunk)
-        self.waiting: list[Sequence] = []
-        self.running: list[Sequence] = []
+        self.waiting = Waiting(ORDERS[limits.order])
+        self.running = Running()
         self.drafter = drafter or Drafter({}, limits.max_batch_tokens)
-        self._ended: list[Sequence] = []
+        self.placing = Placing(cache, limits, self.running, self.waiting, self.drafter)
+        self._deadlines = Deadlines()
+        self._ended: dict[int, Sequence] = {}  # by id
         self.num_preempted = 0
         self._num_arrived = 0
 
@@ -78,7 +76,8 @@ class Scheduler:
         self._check_pin(sequence, longest)
         self._num_arrived += 1
         sequence.arrival = self._num_arrived
-        insort(self.waiting, sequence, key=_order)
+        self._wait(sequence)
+        self._deadlines.add(sequence)
         if self.limits.jump_forward and sequence.request.max_tokens > 0:
             jump_forward(sequence)  # what the output must begin with is computed with the prompt
         self._settle(sequence)
@@ -88,6 +87,16 @@ class Scheduler:
         if sequence.retained is not None:
             with typed_pin_error():
                 self.cache.check_pin(sequence.retained, num_tokens)
+
+    def _wait(self, sequence: Sequence) -> None:
+        """It must start for its deadline when half of its time is gone, or twice what its prompt takes is left."""
+        hit_len, urgent_from = self.admission.hit_len(sequence), math.inf
+        if sequence.request.ttft is not None:
+            left = max(
+                2 * self.placing.prefill_seconds(sequence.num_prompt - hit_len, hit_len), sequence.request.ttft / 2
+            )
+            urgent_from = sequence.deadline - left
+        self.waiting.add(sequence, self.admission.beginning(sequence), hit_len, urgent_from)
 
     def abort(self, sequence: Sequence) -> None:
         """End a sequence now, wherever it is. What it computed stays cached."""
@@ -108,43 +117,73 @@ class Scheduler:
         if not isinstance(error, StemmaError):
             self.cache.check()
 
-    def schedule(self) -> Batch | None:
+    def schedule(self, now: float = 0.0) -> Batch | None:
         """The next step: running sequences first (decodes before prompts), then whoever can be admitted."""
+        self.admission.changed()
         batch = Batch()
-        decoding = [sequence for sequence in self.running if not sequence.is_in_prompt]
-        self.drafter.begin(sum(self._num_pending(sequence) for sequence in self.running), decoding)
-        for sequence in sorted(self.running, key=lambda item: (item.is_in_prompt, *_order(item))):
-            if sequence.lease is not None:  # else it was preempted by one before it
-                try:
-                    self._place_running(batch, sequence)
-                except BaseException as error:
-                    self.fail(sequence, error)
-        self._admit(batch)
-        batch.drop_finished()
-        batch.rows.sort(key=_side)  # those of one adapter, and with a common beginning, stand side by side
+        self.placing.begin()
+        is_sorted = self._place_decodes(batch)
+        if self.running.prompts or self.waiting:
+            self.placing.begin_prompts(batch)
+            if self._deadlines:
+                self._refuse_late(now)
+            for sequence in [*self.running.prompts]:
+                self._place_or_fail(batch, sequence)
+            self._admit(batch, now)
+        if self._ended:
+            batch.drop_finished()
+        if not is_sorted or batch.load.num_prompt:
+            batch.rows.sort(key=_side)  # those of one adapter, and with a common beginning, stand side by side
         return batch if batch.rows else None
 
-    def commit(self, batch: Batch, results: Iterable[RowResult]) -> None:
+    def commit(self, batch: Batch, results: Iterable[RowResult], now: float = 0.0) -> None:
         """Take what a step computed and sampled: extend leases, jump, finish, publish prefixes in the tree."""
         for row, result in zip(batch.rows, results, strict=True):
             try:
-                self._commit_row(row, result)
+                self._commit_row(row, result, now)
             except BaseException as error:
                 self.fail(row.sequence, error)
 
     def take_ended(self) -> list[Sequence]:
         """The sequences that ended since the last call: finished, aborted, or failed with an error."""
-        ended, self._ended = self._ended, []
-        return ended
+        ended, self._ended = self._ended, {}
+        return [*ended.values()]
+
+    # Time ----------------------------------------------------------------
+    def _refuse_late(self, now: float) -> None:
+        for sequence in self._deadlines.missed(now, self._seconds_left):
+            self.fail(sequence, missed_deadline(sequence))
+
+    def _seconds_left(self, sequence: Sequence) -> float:
+        """Until its prompt is computed."""
+        known = self.waiting.known(sequence) if sequence.lease is None else sequence.num_computed
+        return self.placing.prefill_seconds(sequence.num_prompt - known, known)
 
     # Placing rows ----------------------------------------------------------------
+    def _place_decodes(self, batch: Batch) -> bool:
+        """Whether they stand side by side already: all found room."""
+        if not self.cache.has_marks and self.placing.place_decodes(batch, self.fail):
+            return True
+        batch.drop_rows()
+        for sequence in [*self.running.decodes]:
+            self._place_or_fail(batch, sequence)
+        return False
+
+    def _place_or_fail(self, batch: Batch, sequence: Sequence) -> None:
+        if sequence.lease is None:
+            return  # it was preempted by one before it
+        try:
+            self._place_running(batch, sequence)
+        except BaseException as error:
+            self.fail(sequence, error)
+
     def _place_running(self, batch: Batch, sequence: Sequence) -> None:
-        while not self._place(batch, sequence):
+        while not self.placing.place(batch, sequence):
             if self.cache.give_up_one():
                 continue
             placed = {id(row.sequence) for row in batch.rows}
             victims = [item for item in self.running if id(item) not in placed]
-            victim = max(victims, key=lambda item: (not item.is_overdue, *_order(item)))
+            victim = max(victims, key=lambda item: (not item.is_overdue, *order(item)))
             if victim is sequence and not batch.rows and len(self.running) == 1:
                 if sequence.goes_alone:
                     self._exhausted(sequence)
@@ -154,115 +193,79 @@ class Scheduler:
             if victim is sequence:
                 return
 
-    def _place(self, batch: Batch, sequence: Sequence) -> bool:
-        """Add a row for a sequence with a lease; False if there are no blocks for it."""
-        assert sequence.lease is not None
-        budget = min(self.limits.max_batch_tokens - batch.num_tokens, self.limits.max_chunk)
-        if budget <= 0:
-            return True
-        start = sequence.lease.num_tokens
-        pending = sequence.tokens[start : start + budget]
-        is_sampled = start + len(pending) == len(sequence.tokens) and sequence.request.max_tokens > 0
-        sequence.drafts = self._drafts(batch, sequence, len(pending)) if is_sampled else []
-        segments = self._reserve(batch, sequence.lease, len(pending), len(sequence.drafts))
-        if segments is None and sequence.drafts:
-            sequence.drafts = []
-            segments = self._reserve(batch, sequence.lease, len(pending), 0)
-        if segments is None:
-            return False
-        drafts = sequence.drafts
-        num_samples = 1 + len(drafts) if is_sampled else 0
-        batch.add(Row(sequence, start, pending + drafts, len(drafts), num_samples, segments))
-        return True
-
-    def _num_pending(self, sequence: Sequence) -> int:
-        """Tokens that the next step computes of a running sequence."""
-        assert sequence.lease is not None
-        return min(len(sequence.tokens) - sequence.lease.num_tokens, self.limits.max_chunk)
-
-    def _drafts(self, batch: Batch, sequence: Sequence, num_pending: int) -> list[int]:
-        """None where one of those behind it in the step would not find room beside them: each takes a slot."""
-        num_rows = batch.num_tokens - batch.num_drafts + num_pending
-        drafts = self.drafter.draft(sequence, num_rows, self.limits.max_chunk - num_pending)
-        if drafts and self.cache.has_marks:
-            num_needed = len(self.running) - len(batch.rows) + len(drafts)
-            if not self.cache.can_advance(num_needed, num_needed):
-                return []
-        return drafts
-
-    def _reserve(self, batch: Batch, lease: Lease, num_pending: int, num_drafts: int) -> list[Segment] | None:
-        """Room for so many tokens in all pools, or None; what has to be copied for it is the batch's to do."""
-        try:
-            return self._reserved(batch, lease, num_pending + num_drafts, num_drafts)
-        except OutOfBlocks:
-            return None
-
-    def _reserved(self, batch: Batch, lease: Lease, num_tokens: int, num_drafts: int) -> list[Segment]:
-        copies = lease.reserve(num_tokens)
-        batch.copies += copies
-        if not self.cache.has_marks:
-            return []
-        advance = lease.advance(num_tokens, num_drafts)
-        batch.window_copies += advance.copies
-        return advance.segments
-
     def _preempt(self, sequence: Sequence) -> None:
         try:
             self._let_go(sequence, NextUse.SOON)
+            self.running.remove(sequence)
+            self.waiting.moved(sequence)
+            self.num_preempted += 1
+            self._wait(sequence)
         except BaseException as error:
             self.fail(sequence, error)
-            return
-        self.running.remove(sequence)
-        self.num_preempted += 1
-        insort(self.waiting, sequence, key=_order)
 
     # Admission ----------------------------------------------------------------
-    def _admit(self, batch: Batch) -> None:
+    def _admit(self, batch: Batch, now: float) -> None:
         if not self.waiting or self._is_full(batch):
             return
-        last_arrival = 0
-        considered = self.admission.considered(self.waiting)
-        for sequence, hit_len in self.admission.candidates(considered):
-            if self._is_full(batch):
+        room: int | None = None
+        if self.waiting.is_lacking and self.running:
+            room = self.cache.available - self.admission.num_promised(self.running)
+        self.waiting.begin_round(room)
+        num_looks, look = 0, Look.STARTED
+        while look is not Look.LAST and num_looks < MAX_LOOKS and not self._is_full(batch):
+            sequence = self.waiting.next(now)
+            if sequence is None:
                 break
             try:
-                if not self._admit_one(batch, sequence, hit_len):
-                    break
+                look = self._look(batch, sequence)
             except BaseException as error:
+                look = Look.WAITS
                 self.fail(sequence, error)
-            if sequence.lease is not None:
-                last_arrival = max(last_arrival, sequence.arrival)
-        for sequence in considered:
-            sequence.num_overtaken += sequence.lease is None and sequence.arrival < last_arrival
+            num_looks += look is not Look.STARTED
+        self.waiting.end_round()
 
-    def _admit_one(self, batch: Batch, sequence: Sequence, hit_len: int) -> bool:
-        """Start it, if it need not wait for another's blocks; False if nobody may be started after it."""
+    def _look(self, batch: Batch, sequence: Sequence) -> Look:
+        """Start it, if it need not wait."""
         if sequence.error is not None:
             self.fail(sequence, sequence.error)
-            return True
-        if self.admission.is_being_computed(sequence, hit_len, self.running):
-            return True
+            return Look.WAITS
+        hit_len = self.admission.hit_len(sequence)
+        if self.waiting.learn(sequence, hit_len):
+            return Look.AGAIN
+        blocker = self.admission.blocker(sequence, hit_len, self.running.prompts)
+        if blocker is not None:
+            self.waiting.wait_behind(sequence, blocker.sequence, None if self.cache.has_marks else blocker.depth)
+            return Look.WAITS
         while not (started := self._start(sequence)) and self.cache.give_up_one():
             pass
         if not started:
-            if self.running:
-                return False  # nobody smaller overtakes it: blocks will come free
-            self._exhausted(sequence)
-            return True
-        if not self._place(batch, sequence):
+            return self._no_room(sequence)
+        if not self.placing.place(batch, sequence):
             self._preempt(sequence)
-            return False
-        return True
+            return Look.LAST
+        return Look.STARTED
+
+    def _no_room(self, sequence: Sequence) -> Look:
+        """Others that need less go first; but if it is overdue, what comes free is kept for it."""
+        if not self.running:
+            self._exhausted(sequence)
+            return Look.WAITS
+        if sequence.is_overdue:
+            self.waiting.pass_over(sequence)
+            return Look.LAST
+        self.waiting.lack_room(sequence, self.admission.num_lacked)
+        return Look.WAITS
 
     def _is_full(self, batch: Batch) -> bool:
-        return len(self.running) >= self.limits.max_running or batch.num_tokens >= self.limits.max_batch_tokens
+        is_computing_enough = batch.num_tokens >= self.limits.max_batch_tokens or self.placing.prompt_budget <= 0
+        return is_computing_enough or len(self.running) >= self.limits.max_running
 
     def _start(self, sequence: Sequence) -> bool:
         """Lease what is cached of it if there is room for the rest; False leaves everything as it was."""
         lease = self.admission.acquire(sequence, self.running)
         if lease is None:
             return False
-        sequence.lease = lease
+        sequence.lease, sequence.num_computed, sequence.room_end = lease, lease.num_tokens, 0
         if not self._shares(sequence):
             lease.want_none()  # nobody would find them
         sequence.prompt_logprobs.clear()
@@ -272,32 +275,51 @@ class Scheduler:
             sequence.num_replayed, sequence.replayed_until = matched - found, lease.match_len
         sequence.num_cached += max(0, found - sequence.num_computed_once)
         sequence.num_computed_once = max(sequence.num_computed_once, lease.match_len)
-        self.waiting.remove(sequence)
-        self.running.append(sequence)
+        self.waiting.started(sequence, sequence.num_prompt - found)
+        self.running.add(sequence)
+        self.admission.changed()
         return True
 
     # After a step ----------------------------------------------------------------
-    def _commit_row(self, row: Row, result: RowResult) -> None:
+    def _commit_row(self, row: Row, result: RowResult, now: float) -> None:
         sequence = row.sequence
         if sequence.error is not None:  # it may not have been computed
             self.fail(sequence, sequence.error)
             return
-        assert sequence.lease is not None
         was_in_prompt = sequence.is_in_prompt
-        sequence.prompt_logprobs += result.prompt_logprobs
+        if result.prompt_logprobs:
+            sequence.prompt_logprobs += result.prompt_logprobs
         if result.pooled is not None:
             sequence.pooled.append(result.pooled)
         num_before = len(sequence.tokens)
         num_accepted = accept_samples(row, result)
-        self.drafter.observe(sequence, sequence.tokens[num_before:], row.num_drafts, num_accepted)
+        if self.drafter.is_asked:
+            self.drafter.observe(sequence, sequence.tokens[num_before:], row.num_drafts, num_accepted)
         self._extend(sequence, row.start, len(row.tokens) - row.num_drafts + num_accepted)
-        if was_in_prompt and self._shares(sequence):
-            sequence.lease.commit()
-        if self.limits.jump_forward and result.tokens and sequence.error is None:
+        if was_in_prompt:
+            self._publish_prompt(sequence, now)
+        if sequence.matcher is not None and self.limits.jump_forward and result.tokens and sequence.error is None:
             jump_forward(sequence)
-        if sequence.request.max_tokens == 0 and sequence.lease.num_tokens == sequence.num_prompt:
+        if sequence.error is not None or sequence.finish_reason is not None:
+            self._settle(sequence)
+
+    def _publish_prompt(self, sequence: Sequence, now: float) -> None:
+        """What was computed of it can be found by others, who may have waited for that."""
+        assert sequence.lease is not None
+        self.placing.tell_lease(sequence)
+        if self._shares(sequence):
+            sequence.lease.commit()
+            sequence.room_end = 0
+            self._tell_waiting(sequence, sequence.request.prompt.tobytes())
+        self.waiting.moved(sequence)
+        if sequence.is_in_prompt:
+            return
+        self.running.finished_prompt(sequence)
+        self._deadlines.discard(sequence)
+        if now > sequence.deadline:
+            sequence.error = sequence.error or missed_deadline(sequence)
+        if sequence.request.max_tokens == 0:
             sequence.finish_reason = FinishReason.LENGTH
-        self._settle(sequence)
 
     def _settle(self, sequence: Sequence) -> None:
         """End it if it has an error or a reason to."""
@@ -307,11 +329,19 @@ class Scheduler:
             self._finish(sequence, sequence.finish_reason)
 
     def _extend(self, sequence: Sequence, start: int, num_tokens: int) -> None:
-        assert sequence.lease is not None
-        end = start + num_tokens
-        sequence.lease.extend(sequence.tokens[start:end])
+        """So many more of its tokens have their KV. The lease is told when it must know: seldom, in a decode."""
+        end = sequence.num_computed = start + num_tokens
+        if self.cache.has_marks:
+            self.placing.tell_lease(sequence)
+        if start >= sequence.num_computed_once:
+            sequence.num_computed_once = end
+            return
         sequence.num_recomputed += max(0, min(sequence.num_computed_once, end) - max(start, sequence.replayed_until))
         sequence.num_computed_once = max(sequence.num_computed_once, end)
+
+    def _tell_waiting(self, sequence: Sequence, data: bytes) -> None:
+        if self.waiting and sequence.lease is not None:
+            self.waiting.published(sequence, data, sequence.lease.num_published)
 
     def _shares(self, sequence: Sequence) -> bool:
         return self.limits.reuse and not sequence.goes_alone
@@ -320,13 +350,17 @@ class Scheduler:
         if sequence.lease is None:
             return
         if self._shares(sequence):
+            self.placing.tell_lease(sequence)
             sequence.lease.mark()
             sequence.lease.commit()
+            if self.waiting:
+                self._tell_waiting(sequence, array("i", sequence.tokens).tobytes())
         lease, sequence.lease = sequence.lease, None
         release_lease(lease, next_use)
 
     def _hand_over(self, sequence: Sequence) -> None:
         if sequence.retained is not None and sequence.lease is not None and self._shares(sequence):
+            self.placing.tell_lease(sequence)
             sequence.lease.mark()
             with typed_pin_error():
                 sequence.lease.retain(sequence.retained)
@@ -345,30 +379,18 @@ class Scheduler:
 
     def _leave(self, sequence: Sequence) -> None:
         """It stands in no queue any more, and once among those that ended."""
-        for queue in (self.waiting, self.running):
-            if sequence in queue:
-                queue.remove(sequence)
-        if sequence not in self._ended:
-            self._ended.append(sequence)
+        if sequence in self.waiting:
+            self.waiting.remove(sequence)
+        elif sequence in self.running:
+            self.running.remove(sequence)
+            self.waiting.moved(sequence)
+        self._deadlines.discard(sequence)
+        self._ended[id(sequence)] = sequence
         self.drafter.forget(sequence)
 
     def _exhausted(self, sequence: Sequence) -> None:
-        cache = self.cache
-        found, option = f"{cache.available} blocks of {cache.block_size}", "kv_tokens"
-        if cache.has_marks:
-            found += f", {cache.available_window_blocks} of windows and {cache.available_slots} states"
-            option += " or memory"
-        error = PoolExhausted(
-            f"the sequence needs {len(sequence.tokens)} tokens of KV; only {found} can be had, pins and sessions hold "
-            f"the rest: release some or raise {option}"
-        )
-        self.fail(sequence, error)
-
-
-def _order(sequence: Sequence) -> tuple[int, int]:
-    return (-sequence.request.priority, sequence.arrival)
+        self.fail(sequence, self.admission.exhausted(sequence))
 
 
 def _side(row: Row) -> tuple[str, array[int]]:
-    assert row.sequence.lease is not None
-    return row.sequence.request.lora or "", row.sequence.lease.blocks
+    return side(row.sequence)

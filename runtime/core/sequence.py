@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from enum import Enum
@@ -52,10 +53,6 @@ class Usage(NamedTuple):
         return Usage(*(mine + yours for mine, yours in zip(self, other, strict=True)))
 
 
-MAX_OVERTAKEN = 64
-"""How often others may be admitted before one that came earlier; then it goes first, whatever their priority."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
     """What a caller asked: one prompt, one completion.
@@ -72,6 +69,7 @@ class Request:
     pooling: what is read off the prompt, instead of a completion.
     drafts: guess what comes and verify that; it changes the time, never the tokens.
     marks_at: numbers of tokens behind which others will go on: a model with windows or states leaves marks there.
+    ttft: seconds within which its first token must come; what cannot is refused.
     """
 
     prompt: npt.NDArray[np.int32]
@@ -90,6 +88,12 @@ class Request:
     shared: Segments | None = None
     marks_at: tuple[int, ...] = ()
     drafts: bool = True
+    ttft: float | None = None
+
+    @property
+    def tenant(self) -> str:
+        """Who shares the machine with others, whatever parts their namespace has: its name up to the first slash."""
+        return self.namespace.partition("/")[0]
 
     @property
     def reads_prompt(self) -> bool:
@@ -111,7 +115,11 @@ class Sequence:
     """The state of one request between `Scheduler.add` and its end.
 
     tokens:  |<------------------ prompt ------------------>|<------- generated ------->|
-             |<-------- lease.num_tokens: KV exists -------->|<- pending: next step's ->|
+             |<-------- num_computed: KV exists -------->|<- pending: the next step's ->|
+             |<---- lease.num_tokens: it knows ---->|  what the scheduler has yet to tell the lease
+
+    deadline: when its first token must be there, by the clock of whoever calls the scheduler. room_end: up to where
+    KV may be written before the lease is asked for more. is_read: somebody reads it while it is made.
     """
 
     request: Request
@@ -120,6 +128,7 @@ class Sequence:
     retained: Retained | None = None  # takes the path over at the end
     tokens: list[int] = field(init=False)
     num_prompt: int = field(init=False)
+    is_plain: bool = field(init=False)  # its next token depends on nothing but its logits and its own random number
     lease: Lease | None = None
     finish_reason: FinishReason | None = None
     error: StemmaError | None = None  # set when the finish reason is ERROR
@@ -131,7 +140,11 @@ class Sequence:
     num_drafted: int = 0  # drafts that were computed; how many depends on the time that steps take
     num_accepted: int = 0
     arrival: int = 0
-    num_overtaken: int = 0
+    deadline: float = math.inf
+    is_overdue: bool = False  # it was overtaken so often that it goes before those of a higher priority
+    is_read: bool = False
+    num_computed: int = 0
+    room_end: int = 0
     goes_alone: bool = False  # shares no blocks: in a pool so small that a shared path's extra blocks are too many
     num_computed_once: int = 0  # the longest prefix whose KV was ever computed or found
     num_cached: int = 0
@@ -144,6 +157,9 @@ class Sequence:
     def __post_init__(self) -> None:
         self.tokens = self.request.prompt.tolist()
         self.num_prompt = len(self.tokens)
+        sampling = self.request.sampling
+        is_read_off = sampling.logprobs is not None or sampling.changes_logits or sampling.min_tokens > 0
+        self.is_plain = self.matcher is None and not is_read_off
 
     @property
     def generated(self) -> Tokens[int]:
@@ -158,12 +174,7 @@ class Sequence:
     @property
     def is_in_prompt(self) -> bool:
         """Whether it runs and some of its prompt is still to be computed."""
-        return self.lease is not None and self.lease.num_tokens < self.num_prompt
-
-    @property
-    def is_overdue(self) -> bool:
-        """Whether it was overtaken so often that it goes before those of a higher priority."""
-        return self.num_overtaken >= MAX_OVERTAKEN
+        return self.lease is not None and self.num_computed < self.num_prompt
 
     @property
     def is_finished(self) -> bool:

@@ -80,9 +80,10 @@ class Generation:
         completion = await generation            # from asyncio
         async for delta in generation: ...
 
-    Deltas that nobody iterates are kept for the completion only. Leaving an iteration early cancels the request, and so
-    does whatever else ends a wait before the request ends, such as Ctrl-C; only a timeout leaves it running.
-    Who waits for the end sleeps until the end: a thread that woke for each token would take a core from the kernels.
+    What nobody iterates is kept for the completion only; who begins late is told all of it with the next token.
+    Leaving an iteration early cancels the request, and so does whatever else ends a wait before the request ends, such
+    as Ctrl-C; only a timeout leaves it running. Who waits for the end sleeps until the end: a thread that woke for each
+    token would take a core from the kernels.
     """
 
     def __init__(self, cancel: Callable[[Generation], None]) -> None:
@@ -92,6 +93,7 @@ class Generation:
         self._news = threading.Condition(self._lock)
         self._end = threading.Condition(self._lock)
         self._deltas: deque[Delta] = deque()
+        self.is_read = False  # somebody has begun to iterate
         self._completion: Completion | None = None
         self._error: BaseException | None = None
         self._news_sleepers: list[Sleeper] = []
@@ -179,6 +181,7 @@ class Generation:
         return self._completion
 
     def __iter__(self) -> Iterator[Delta]:
+        self.is_read = True
         try:
             while True:
                 self._check_home()
@@ -201,6 +204,7 @@ class Generation:
         return deltas[0] if len(deltas) == 1 else join(deltas)
 
     async def __aiter__(self) -> AsyncGenerator[Delta]:
+        self.is_read = True
         try:
             while True:
                 await self._sleep(self._news_sleepers, lambda: bool(self._deltas) or self.is_done)

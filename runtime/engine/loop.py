@@ -60,6 +60,7 @@ class EngineLoop:
         self._watch = sampler.watch = Stopwatch(clock)
         self._outputs = OutputProcessor(clock, self.metrics, self._watch)
         self._states: dict[int, RequestState] = {}  # by id of the sequence
+        self._of_generation: dict[int, RequestState] = {}  # the same by id of the generation
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._door = threading.Lock()  # nobody enters while it is being shut
         self._closed_by: BaseException | None = None
@@ -74,16 +75,18 @@ class EngineLoop:
     def step(self) -> None:
         """Compute one batch, if there is one, and tell the callers."""
         started, before = self._watch.start(), self._watch.phases
-        batch = self.scheduler.schedule()
+        batch = self.scheduler.schedule(started)
         self._watch.lap("schedule")
         if batch is not None:
             results = compute(self.runner, self.sampler, batch)
             self._watch.lap("sample")
             self.metrics.step(batch, self._watch.phases.forward - before.forward)
-            self.scheduler.commit(batch, results)
+            self.scheduler.commit(batch, results, self.clock())
             self._watch.lap("commit")
             self._publish(batch, started, before)
-            self.scheduler.drafter.took(batch, self.clock() - started)
+            seconds = self.clock() - started
+            self.scheduler.placing.pace.cost.learn(batch.load, seconds)
+            self.scheduler.drafter.took(batch, seconds)
         self._settle(self.scheduler.take_ended())
         self._watch.lap("text")
 
@@ -207,7 +210,9 @@ class EngineLoop:
     def _add(self, states: Sequence[RequestState]) -> None:
         """Each is listed before the scheduler gets its sequence, so that a loop that ends can tell its caller."""
         for state in states:
-            self._states[id(state.sequence)] = state
+            self._states[id(state.sequence)] = self._of_generation[id(state.generation)] = state
+            if state.sequence.request.ttft is not None:
+                state.sequence.deadline = state.submitted + state.sequence.request.ttft
             if self._closed_by is None:
                 try:
                     self.scheduler.add(state.sequence)
@@ -223,21 +228,25 @@ class EngineLoop:
         return EngineStats(len(self.scheduler.running), len(self.scheduler.waiting), cache, self.metrics.copy())
 
     def _abort(self, generation: Generation) -> None:
-        for state in self._states.values():
-            if state.generation is generation:
-                self.scheduler.abort(state.sequence)
+        state = self._of_generation.get(id(generation))
+        if state is not None:
+            self.scheduler.abort(state.sequence)
 
     def _publish(self, batch: Batch, started: float, before: Phases) -> None:
+        states, tell = self._states, self._outputs.step
+        self._outputs.begin_step(started, before)
         for row in batch.rows:
             try:
-                self._outputs.step(self._states[id(row.sequence)], started, before)
+                tell(states[id(row.sequence)])
             except BaseException as error:
                 self.scheduler.fail(row.sequence, error)
+        self._outputs.end_step()
 
     def _settle(self, ended: Sequence[core.Sequence]) -> None:
         """Give the callers of ended sequences their completion or their error."""
         for sequence in ended:
             state = self._states.pop(id(sequence))
+            del self._of_generation[id(state.generation)]
             try:
                 self._outputs.end(state)
             except BaseException as error:

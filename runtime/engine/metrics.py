@@ -38,10 +38,10 @@ class Histogram:
     def __post_init__(self) -> None:
         self.counts = self.counts or [0] * (len(self.bounds) + 1)
 
-    def add(self, value: float) -> None:
-        """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def add(self, value: float, count: int = 1) -> None:
+        """Count a value, or as many that are equal."""
+        self.counts[bisect_left(self.bounds, value)] += count
+        self.total += value * count
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from stemma.radix import NextUse
 from stemma.runtime.core.checking import checked, describe
+from stemma.runtime.core.config import MAX_MS
 from stemma.runtime.core.pooling import Pooling
 from stemma.runtime.core.sampling import MAX_LOGPROBS, Sampling
 from stemma.runtime.core.sequence import Request
@@ -39,6 +40,8 @@ class RequestOptions(TypedDict, total=False):
     namespace: a separate root of the cache: nothing is shared between namespaces.
     lora: which of the adapters that the model was loaded with (`loras`); None is the model alone.
     priority: larger goes first.
+    ttft_ms: milliseconds within which the first token must come; once that cannot be met the request fails with
+        DeadlineMissed. Of equals, the earlier deadline goes first.
     next_use: what is known of what is computed for this request: "soon" keeps it longer in the cache, "never" lets it
         go first. A hint, for what was not cached before; the cache learns by itself what comes back.
     marks_at: numbers of the prompt's tokens behind which other requests will go on, such as the end of a system prompt.
@@ -53,6 +56,7 @@ class RequestOptions(TypedDict, total=False):
     namespace: str
     lora: str | None
     priority: int
+    ttft_ms: float | None
     next_use: NextUseName
     marks_at: Sequence[int]
     prompt_logprobs: int | None
@@ -116,6 +120,11 @@ class RequestMaker:
             raise InvalidRequest(
                 f"marks_at: {describe(wrong[0])} is no place in the prompt's {len(tokens)} tokens", "marks_at"
             )
+        ttft_ms = asked.get("ttft_ms")
+        if ttft_ms is not None and not 0 < ttft_ms <= MAX_MS:
+            raise InvalidRequest(
+                f"ttft_ms must be above 0 and at most {MAX_MS:g}; it is {describe(ttft_ms)}", "ttft_ms"
+            )
         pooling = asked.get("pooling")
         if pooling is not None:
             self._check_pooling(pooling, asked)
@@ -143,6 +152,7 @@ class RequestMaker:
             finish_in_time=asked.get("finish_in_time", False),
             pooling=pooling,
             drafts=asked.get("drafts", True),
+            ttft=None if ttft_ms is None else ttft_ms / 1000,
             marks_at=(*marks_at, len(tokens)) if max_tokens == 0 else tuple(marks_at),  # computed to be gone on with
         )
 

@@ -21,6 +21,7 @@ class RequestState:
     """A sequence and the caller who waits for it. Times in seconds of the loop's clock.
 
     generated tokens:  |<-- num_told -->|<-- what the next delta holds -->|
+                       |<------------ num_seen ------------>|  by the last step; nobody is told what nobody reads
 
     prompt_logprobs: those that were told; they may be computed again behind a preemption.
     """
@@ -35,6 +36,7 @@ class RequestState:
     phases_before: Phases | None = None
     phases_at_token: Phases | None = None
     num_told: int = 0
+    num_seen: int = 0
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
@@ -45,20 +47,40 @@ class OutputProcessor:
         self._clock = clock
         self._metrics = metrics
         self._watch = watch
+        self._started = self._now = 0.0  # of the step that is told: when it began, and ended
+        self._before = watch.phases
+        self._gaps: dict[float, int] = {}
 
-    def step(self, state: RequestState, started: float, before: Phases) -> None:
-        """Tell what a step, in which the sequence had a row, added to it. started: when the step began. before: where
-        the time of the steps before it went."""
+    def begin_step(self, started: float, before: Phases) -> None:
+        """A step was computed. started: when it began. before: where the time of the steps before it went."""
+        self._started, self._before, self._now = started, before, self._clock()
+
+    def step(self, state: RequestState) -> None:
+        """Tell what the step, in which the sequence had a row, added to it.
+
+        Where nobody iterates, what was generated waits for the end, or for who begins to.
+        """
+        sequence = state.sequence
+        num_generated = len(sequence.tokens) - sequence.num_prompt
         if state.first_step is None:
-            state.first_step, state.phases_before = started, before
-        if state.sequence.num_generated > state.num_told:
-            now = self._clock()
-            if state.last_token is not None:
-                self._metrics.inter_token.add(now - state.last_token)
-            if state.first_token is None:
-                state.first_token, state.phases_at_token = now, self._watch.phases
-            state.last_token = now
+            state.first_step, state.phases_before = self._started, self._before
+        if num_generated > state.num_seen:
+            state.num_seen = num_generated
+            if state.last_token is None:
+                state.first_token, state.phases_at_token = self._now, self._watch.phases
+            else:
+                gap = self._now - state.last_token
+                self._gaps[gap] = self._gaps.get(gap, 0) + 1
+            state.last_token = self._now
+        if state.generation.is_read and num_generated > state.num_told:
+            sequence.is_read = True
             self._push(state)
+
+    def end_step(self) -> None:
+        """All rows of a step were told. Most had their last token at the same time, so gaps are counted together."""
+        for gap, count in self._gaps.items():
+            self._metrics.inter_token.add(gap, count)
+        self._gaps.clear()
 
     def end(self, state: RequestState) -> None:
         """Tell the end of a sequence: the rest of it and its completion, or its error."""
@@ -67,6 +89,7 @@ class OutputProcessor:
         reason = sequence.finish_reason.value
         self._metrics.ended(reason, sequence.usage)
         if sequence.error is not None:
+            self._push(state)  # what was said before
             state.generation.fail(sequence.error)
         else:
             self._push(state)  # tokens that no step of its own told, text that was held back

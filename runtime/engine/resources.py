@@ -13,7 +13,8 @@ from stemma.runtime.core.checking import describe
 from stemma.runtime.core.config import POLICIES, EngineConfig
 from stemma.runtime.core.drafts.ahead import Guesser
 from stemma.runtime.core.drafts.drafter import FREE_SOURCES, Drafter, Make
-from stemma.runtime.core.scheduler import Limits, Scheduler
+from stemma.runtime.core.limits import Limits
+from stemma.runtime.core.scheduler import Scheduler
 from stemma.runtime.errors import EngineForked, InvalidRequest
 from stemma.runtime.model import MarkNeeds, ModelConfig
 
@@ -51,8 +52,9 @@ def context_of(config: EngineConfig, model: ModelConfig) -> int:
 def make_scheduler(config: EngineConfig, room: Room, draft: Guesser | None = None) -> Scheduler:
     """With a cache of that size. draft: a smaller model that guesses."""
     limits = Limits(
-        config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache, config.jump_forward
-    )
+        config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache, config.jump_forward,
+        config.schedule_policy, None if config.tpot_ms is None else config.tpot_ms / 1000,
+    )  # fmt: skip
     num_blocks = room.shape.full.num_blocks
     pinned = int(config.pin_share * num_blocks)
     policy = POLICIES[config.policy]

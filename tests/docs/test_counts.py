@@ -59,8 +59,8 @@ def written(path: str, name: str) -> Any:
 
 # A page, what it says there, and the constant that has to be it; a factor, where the page counts in another unit.
 CONSTANTS: list[tuple[str, str, str, int]] = [
-    ("architecture", r"One that (\S+) others of a later arrival", "runtime.core.sequence:MAX_OVERTAKEN", 1),
-    ("architecture", r"(\S+) and the oldest are looked at", "runtime.core.admission:ADMISSION_WINDOW", 1),
+    ("architecture", r"One that (\S+) others of a later arrival", "runtime.core.waiting:MAX_OVERTAKEN", 1),
+    ("architecture", r"and at most (\S+) others, in", "runtime.core.scheduler:MAX_LOOKS", 1),
     ("fsm", r"More than (\S+) items in one state", "fsm.kernels.stacks:MANY", 1),
     ("fsm", r"makes more than (\S+) calls", "fsm.kernels.closure:MANY_CALLS", 1),
     ("fsm", r"small tables \((\S+) rows", "fsm.kernels.tables:FIRST_CONFIGS", 1),

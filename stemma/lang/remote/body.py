@@ -23,6 +23,7 @@ NAMES = {
     "namespace": "cache_salt",
     "lora": "model",
     "priority": "priority",
+    "ttft_ms": "ttft_ms",
     "next_use": "next_use",
     "prompt_logprobs": "prompt_logprobs",
     "scored_from": "scored_from",

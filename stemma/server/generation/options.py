@@ -34,6 +34,7 @@ def sampling_options(body: GenerationRequest, tenant: Tenant, service: Service) 
         namespace=tenant.namespace(body.cache_salt),
         lora=service.lora_of(body.model),
         priority=body.priority or 0,
+        ttft_ms=body.ttft_ms,
         next_use=body.next_use or "unknown",
         presence_penalty=body.presence_penalty or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,

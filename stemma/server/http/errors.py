@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from stemma.fsm.errors import FormError
 from stemma.runtime.errors import (
+    DeadlineMissed,
     EngineClosed,
     GrammarFailed,
     InvalidRequest,
@@ -69,6 +70,10 @@ def api_error(error: Exception) -> ApiError | None:
             return bad_request(str(error), error.param)
         case FormError() | GrammarFailed() | ModelError():
             return bad_request(str(error), None)  # who knows which field asked for it has raised an ApiError before
+        case DeadlineMissed():
+            return ApiError(
+                503, str(error), "service_unavailable_error", "ttft_ms", "deadline_missed", headers={"retry-after": "1"}
+            )
         case PinRefused():
             return too_many(NO_ROOM_FOR_PIN, PIN_SECONDS)
         case PoolExhausted() | EngineClosed():

@@ -85,7 +85,8 @@ class SamplingRequest(Wire):
     Beyond OpenAI's fields: top_k, min_p, repetition_penalty, stop_token_ids, ignore_eos, min_tokens,
     include_stop_str_in_output; skip_special_tokens: false shows them by their names; truncate_prompt_tokens: only the
     prompt's last tokens count, -1 for as many as the context has room for; cache_salt: a separate part of
-    the caller's own cache namespace; priority: larger goes first; next_use: what is known of the next use of what is
+    the caller's own cache namespace; priority: larger goes first; ttft_ms: milliseconds within which the first token
+    must come, or the answer is 503 as soon as that is certain; next_use: what is known of the next use of what is
     computed for it, "soon" or "never", a hint to the eviction.
     """
 
@@ -118,6 +119,7 @@ class SamplingRequest(Wire):
     truncate_prompt_tokens: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     cache_salt: Salt | None = None
     priority: Priority | None = None
+    ttft_ms: float | None = None
     next_use: NextUseName | None = None
 
 

@@ -48,6 +48,11 @@ class FakeModel:
         return RowResult([next_token(context[:position]) for position in positions])
 
 
+def answers(batch: Batch) -> list[RowResult]:
+    """What a model says that computes nothing."""
+    return [RowResult([(row.start + at) % VOCABULARY for at in range(row.num_samples)]) for row in batch.rows]
+
+
 def expected(prompt: list[int], max_tokens: int) -> list[int]:
     tokens = list(prompt)
     for _ in range(max_tokens):
@@ -72,4 +77,4 @@ def run(scheduler: Scheduler, model: FakeModel, check: bool = True, max_steps: i
 
 @pytest.fixture(scope="session")
 def fake() -> SimpleNamespace:
-    return SimpleNamespace(Model=FakeModel, expected=expected, run=run, next_token=next_token)
+    return SimpleNamespace(Model=FakeModel, answers=answers, expected=expected, run=run, next_token=next_token)

@@ -30,6 +30,7 @@ def running(cache: PrefixCache, item: Sequence, num_tokens: int) -> Sequence:
     rest = item.tokens[item.lease.num_tokens : num_tokens]
     item.lease.reserve(len(rest))
     item.lease.extend(rest)
+    item.num_computed = num_tokens
     return item
 
 

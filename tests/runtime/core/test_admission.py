@@ -1,8 +1,6 @@
-"""Who starts next: order, waiting for another's blocks, room; all read off a cache, nothing computed."""
+"""Who may start: hits, waiting for another's blocks, room; all read off a cache, nothing computed."""
 
 from __future__ import annotations
-
-import random
 
 import numpy as np
 import pytest
@@ -10,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemma.radix import PrefixCache
-from stemma.runtime.core.admission import ADMISSION_WINDOW, Admission, common_prefix
-from stemma.runtime.core.sequence import MAX_OVERTAKEN
-from stemma.runtime.errors import RequestFailed
+from stemma.runtime.core.admission import Admission, common_prefix
 from tests.runtime.core.making import common, running, sequence
 
 SIZE = 4
@@ -25,55 +21,12 @@ def cached(cache, tokens):
     item.lease.release()
 
 
-def arriving(*items):
-    for number, item in enumerate(items):
-        item.arrival = number + 1
-    return list(items)
-
-
-@given(st.integers(1, 2 * ADMISSION_WINDOW), st.integers(0, 99))
-def test_one_that_has_waited_longest_is_looked_at_wherever_it_stands(num_waiting, seed):
-    waiting = arriving(*(sequence([number]) for number in range(num_waiting)))
-    random.Random(seed).shuffle(waiting)
-    considered = Admission(PrefixCache(4, SIZE), reuse=True).considered(waiting)
-    assert considered[:ADMISSION_WINDOW] == waiting[:ADMISSION_WINDOW]
-    assert len(considered) <= ADMISSION_WINDOW + 1
-    assert min(waiting, key=lambda item: item.arrival) in considered
-
-
-def test_the_order_is_overdue_then_priority_then_hit_then_arrival():
-    cache = PrefixCache(64, SIZE)
-    cached(cache, range(20))
-    names = {
-        "miss": sequence([90]), "hit": sequence(range(21)), "short hit": sequence([*range(5), 91]),
-        "first": sequence([92], priority=1), "overdue": sequence([93], priority=-1), "late miss": sequence([94]),
-    }  # fmt: skip
-    items = arriving(*names.values())
-    names["overdue"].num_overtaken = MAX_OVERTAKEN
-    ordered = Admission(cache, reuse=True).candidates(items)
-    wanted = [("overdue", 0), ("first", 0), ("hit", 20), ("short hit", 5), ("miss", 0), ("late miss", 0)]
-    assert ordered == [(names[name], hit_len) for name, hit_len in wanted]
-    plain = Admission(cache, reuse=False).candidates(items)
-    assert [hit_len for _, hit_len in plain] == [0] * 6
-    assert [item for item, _ in plain][2:] == [names[name] for name in ("miss", "hit", "short hit", "late miss")]
-
-
 def test_a_hit_leaves_what_logits_are_computed_from():
     cache = PrefixCache(64, SIZE)
     cached(cache, range(20))
     items = [sequence(range(20)), sequence(range(20), prompt_logprobs=0, scored_from=7)]
-    assert [hit for _, hit in Admission(cache, reuse=True).candidates(items)] == [19, 6]
-
-
-def test_one_that_cannot_be_looked_up_has_an_error_and_the_others_their_hits(monkeypatch):
-    cache = PrefixCache(64, SIZE)
-    cached(cache, range(8))
-    broken, sound = sequence([7, 7], namespace="broken"), sequence(range(9))
-    match = cache.match
-    monkeypatch.setattr(cache, "match", lambda tokens, name: 1 / 0 if name == "broken" else match(tokens, name))
-    assert Admission(cache, reuse=True).candidates([broken, sound]) == [(sound, 8), (broken, 0)]
-    assert type(broken.error) is RequestFailed
-    assert sound.error is None
+    assert [Admission(cache, reuse=True).hit_len(item) for item in items] == [19, 6]
+    assert [Admission(cache, reuse=False).hit_len(item) for item in items] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -96,12 +49,13 @@ def test_it_waits_for_a_prompt_that_will_publish_more_of_its_prefix(prompt, opti
     ahead.lease.commit()
     item = sequence(prompt, **options)
     limiter = Admission(cache, reuse=True)
-    ((_, hit_len),) = limiter.candidates([item])
-    assert limiter.is_being_computed(item, hit_len, [ahead]) == is_computed
-    assert not Admission(cache, reuse=False).is_being_computed(item, 0, [ahead])
-    ahead.lease.reserve(12)
-    ahead.lease.extend(range(8, 20))  # now it is past its prompt, and publishes no more of it
-    assert not limiter.is_being_computed(item, hit_len, [ahead])
+    hit_len = limiter.hit_len(item)
+    found = limiter.blocker(item, hit_len, [ahead])
+    assert (found is not None) == is_computed
+    if found is not None:
+        assert found.sequence is ahead
+        assert hit_len < found.depth <= len(common(prompt, range(20)))
+    assert Admission(cache, reuse=False).blocker(item, 0, [ahead]) is None
 
 
 def test_it_waits_for_the_last_piece_of_a_prompt_even_if_that_fills_no_block():
@@ -110,8 +64,8 @@ def test_it_waits_for_the_last_piece_of_a_prompt_even_if_that_fills_no_block():
     ahead = running(cache, sequence(range(10)), 8)
     ahead.lease.commit()
     limiter = Admission(cache, reuse=True)
-    assert limiter.is_being_computed(sequence([*range(10), 99, 98, 97, 96]), 8, [ahead])
-    assert not limiter.is_being_computed(sequence([*range(9), 99, 98, 97, 96]), 8, [ahead])
+    assert limiter.blocker(sequence([*range(10), 99, 98, 97, 96]), 8, [ahead])
+    assert not limiter.blocker(sequence([*range(9), 99, 98, 97, 96]), 8, [ahead])
 
 
 def test_alone_it_needs_room_for_its_prompt_and_beside_others_for_all_ends():

@@ -45,5 +45,4 @@ def test_what_ended_after_it_was_put_in_is_not_computed():
 def test_results_of_two_rows_are_two_lists():
     one, other = RowResult(), RowResult()
     one.tokens.append(1)
-    one.prompt_logprobs.append(None)
-    assert (other.tokens, other.prompt_logprobs) == ([], [])
+    assert (other.tokens, other.prompt_logprobs) == ([], ())

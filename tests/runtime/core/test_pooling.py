@@ -8,10 +8,11 @@ import torch
 
 from stemma.radix import PrefixCache
 from stemma.runtime.core.computing import compute
+from stemma.runtime.core.limits import Limits
 from stemma.runtime.core.pooling import Pooling
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
-from stemma.runtime.core.scheduler import Limits, Scheduler
+from stemma.runtime.core.scheduler import Scheduler
 from stemma.runtime.errors import InvalidRequest
 from tests.kernels.memories import memory_of
 from tests.runtime.core.making import row, sequence

@@ -195,7 +195,7 @@ def test_a_draft_that_its_own_grammar_refuses_is_the_sequences_trouble():
 def test_no_logits_are_asked_for_inside_a_prompt():
     item = sequence(range(8))
     (result,) = sampled(batch_of(row(item, 0, [0, 1, 2], num_samples=0)), torch.empty(0, 0))
-    assert (result.tokens, result.logprobs, result.prompt_logprobs) == ([], [], [])
+    assert (result.tokens, result.logprobs, result.prompt_logprobs) == ([], (), ())
 
 
 def test_temperature_spreads_what_is_drawn():

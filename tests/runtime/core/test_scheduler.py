@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemma.radix import PrefixCache
+from stemma.runtime.core.limits import Limits
 from stemma.runtime.core.sampling import Sampling
-from stemma.runtime.core.scheduler import Limits, Scheduler
+from stemma.runtime.core.scheduler import Scheduler
 from stemma.runtime.core.sequence import FinishReason, Request, Sequence
 from stemma.runtime.errors import PromptTooLong
 

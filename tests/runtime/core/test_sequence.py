@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemma.radix import PrefixCache
-from stemma.runtime.core.sequence import MAX_OVERTAKEN, FinishReason, Usage
+from stemma.runtime.core.sequence import FinishReason, Usage
 from tests.runtime.core.making import running, sequence
 
 
@@ -56,8 +56,7 @@ def test_it_is_in_its_prompt_while_some_of_it_has_no_kv():
     assert not item.is_in_prompt  # it does not run
     running(cache, item, 9)
     assert item.is_in_prompt
-    item.lease.reserve(1)
-    item.lease.extend([9])
+    item.num_computed = 10
     assert not item.is_in_prompt
     item.lease.release()
 
@@ -69,12 +68,8 @@ def test_what_is_generated_stands_behind_the_prompt():
     assert item.request.prompt.tolist() == [1, 2, 3]
 
 
-def test_overdue_is_who_was_overtaken_often_and_finished_who_has_a_reason():
+def test_finished_is_who_has_a_reason():
     item = sequence([1])
-    item.num_overtaken = MAX_OVERTAKEN - 1
-    assert not item.is_overdue
-    item.num_overtaken += 1
-    assert item.is_overdue
     assert not item.is_finished
     item.finish_reason = FinishReason.ABORT
     assert item.is_finished

@@ -23,9 +23,11 @@ PATIENCE = 30.0
 STAGES = ("stemma.radix", "stemma.fsm", "stemma.runtime")
 INSIDE = ("stemma.radix", "stemma.fsm")
 """What these call in themselves is their own affair."""
-CONTAINERS = {"schedule", "commit", "_add", "_settle", "fail", "_fulfil", "compute", "_admit"}
+QUEUES = tuple(f"stemma.runtime.core.{name}" for name in ("waiting", "waiting_tree", "order", "running", "deadlines"))
+"""As lists do, they put things in order and look at plain numbers and tokens."""
+CONTAINERS = {"schedule", "commit", "_add", "_settle", "fail", "_fulfil", "compute", "_admit", "_place_or_fail"}
 """Where trouble is caught, and not made: what these call is tried, not they themselves."""
-READS = {"_order", "_side", "<lambda>", "is_in_prompt", "is_finished", "common_prefix", "_num_likely"}
+READS = {"_side", "<lambda>", "is_in_prompt", "is_finished", "common_prefix", "_num_likely"}
 """Keys of sorting and the like, which look at plain numbers and nothing else."""
 
 VICTIMS = {
@@ -107,6 +109,8 @@ class Watch:
         if caller.f_globals["__name__"].startswith(INSIDE) or caller.f_code.co_name in READS:
             return
         if code.co_name in CONTAINERS | READS:
+            return
+        if frame.f_globals["__name__"] in QUEUES or caller.f_globals["__name__"] in QUEUES:
             return
         names = code.co_varnames[: code.co_argcount]
         if not any(self._is_victims(frame.f_locals.get(name)) for name in names):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from stemma.radix import PrefixCache
 from stemma.runtime.core.drafts.drafter import FREE_SOURCES, Drafter
-from stemma.runtime.core.scheduler import Limits, Scheduler
+from stemma.runtime.core.limits import Limits
+from stemma.runtime.core.scheduler import Scheduler
 from stemma.runtime.core.sequence import FinishReason
 from tests.runtime.core.making import drafter, sequence
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from stemma.radix import MarkRoom, NextUse, PrefixCache, Retained
 from stemma.runtime.core.attention_metadata import make_attention_metadata
 from stemma.runtime.core.batch import Batch, RowResult
-from stemma.runtime.core.scheduler import Limits, Scheduler
+from stemma.runtime.core.limits import Limits
+from stemma.runtime.core.scheduler import Scheduler
 from stemma.runtime.core.sequence import FinishReason, Sequence
 from stemma.runtime.errors import PinRefused, PoolExhausted
 from stemma.runtime.model import MarkNeeds
@@ -130,7 +131,7 @@ def test_drafts_take_no_slot_that_another_needs(fake):
         guessed_at.append(len(tokens))
         return [0, 1, 2, 3]
 
-    scheduler.drafter = drafter(guess)
+    scheduler.drafter = scheduler.placing.drafter = drafter(guess)
     items = [sequence([n, 7], 20) for n in range(4)]
     for item in items:
         scheduler.add(item)
@@ -182,9 +183,9 @@ def test_nobody_waits_for_one_that_shares_nothing(fake):
     first, second = sequence(list(range(20)), 2), sequence([*range(16), 40, 41], 2)
     scheduler.add(first)
     scheduler.schedule()
-    assert scheduler.admission.is_being_computed(second, 0, scheduler.running)
+    assert scheduler.admission.blocker(second, 0, scheduler.running.prompts)
     first.goes_alone = True
-    assert not scheduler.admission.is_being_computed(second, 0, scheduler.running)
+    assert not scheduler.admission.blocker(second, 0, scheduler.running.prompts)
 
 
 def test_what_is_short_is_named(fake):

@@ -1,0 +1,135 @@
+"""A step's rows: which tokens of a running sequence are computed, and room for their KV. Ends and preempts nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stemma.radix import OutOfBlocks, PrefixCache, Segment
+from stemma.runtime.core.batch import Batch, Row
+from stemma.runtime.core.drafts.drafter import Drafter
+from stemma.runtime.core.limits import Limits
+from stemma.runtime.core.pace import MOST, Load, Pace
+from stemma.runtime.core.running import Running
+from stemma.runtime.core.sequence import Sequence
+from stemma.runtime.core.waiting import DECODE_WEIGHT, Waiting
+
+
+class Placing:
+    """Makes the rows of one step after the other."""
+
+    def __init__(
+        self, cache: PrefixCache, limits: Limits, running: Running, waiting: Waiting, drafter: Drafter
+    ) -> None:
+        self.cache = cache
+        self.limits = limits
+        self.running = running
+        self.waiting = waiting
+        self.drafter = drafter
+        self.pace = Pace(limits.tpot, limits.max_chunk, limits.max_batch_tokens)
+        self.decodes = Load()  # of the step that is being made
+        self.prompt_budget = MOST  # tokens of prompts that it may still have
+
+    def begin(self) -> None:
+        """A new step."""
+        prompts = sum(len(each.tokens) - each.num_computed for each in self.running.prompts)
+        num_prompt = min(prompts, self.prompt_budget, self.limits.max_chunk)
+        self.drafter.begin(len(self.running.decodes) + num_prompt, self.running.decodes)
+
+    def begin_prompts(self, batch: Batch) -> None:
+        """All that decode have their rows; how many tokens of prompts may stand beside them."""
+        self.decodes = batch.load
+        context = self.running.prompts[0].num_computed if self.running.prompts else 0
+        self.prompt_budget = self.pace.budget(self.decodes, context, is_read=self._is_read())
+
+    def prefill_seconds(self, num_tokens: int, context: int) -> float:
+        """Until so many tokens of a prompt, behind others, are computed."""
+        return self.pace.prefill_seconds(num_tokens, context, self.decodes, is_read=self._is_read())
+
+    def _is_read(self) -> bool:
+        return any(sequence.is_read for sequence in self.running.decodes)
+
+    def place_decodes(self, batch: Batch, fail: Callable[[Sequence, BaseException], None]) -> bool:
+        """A row for each of those that are past their prompts; False where one finds no room. fail: told what goes
+        wrong in one of them."""
+        may_draft = self.drafter.may_pay
+        rows: list[Row] = []
+        num_read = 0
+        for sequence in [*self.running.by_side()]:
+            start, tokens = sequence.num_computed, sequence.tokens
+            if start < sequence.room_end and len(tokens) == start + 1 and not may_draft:  # most rows of most steps
+                rows.append(Row(sequence, start, tokens[start:], 0, 1))
+                num_read += start
+                continue
+            batch.add_decodes(rows, num_read)
+            rows, num_read = [], 0
+            try:
+                if not self.place(batch, sequence):
+                    return False
+            except BaseException as error:
+                fail(sequence, error)
+        batch.add_decodes(rows, num_read)
+        return batch.num_tokens < self.limits.max_batch_tokens
+
+    def place(self, batch: Batch, sequence: Sequence) -> bool:
+        """Add a row for a sequence with a lease; False if there are no blocks for it."""
+        budget = min(self.limits.max_batch_tokens - batch.num_tokens, self.limits.max_chunk)
+        in_prompt = sequence.is_in_prompt
+        if in_prompt:
+            budget = min(budget, self.prompt_budget)
+        if budget <= 0:
+            return True
+        start = sequence.num_computed
+        pending = sequence.tokens[start : start + budget]
+        is_sampled = start + len(pending) == len(sequence.tokens) and sequence.request.max_tokens > 0
+        sequence.drafts = self._drafts(batch, sequence, len(pending)) if is_sampled else []
+        segments = self._reserve(batch, sequence, len(pending), len(sequence.drafts))
+        if segments is None and sequence.drafts:
+            sequence.drafts = []
+            segments = self._reserve(batch, sequence, len(pending), 0)
+        if segments is None:
+            return False
+        drafts = sequence.drafts
+        num_samples = 1 + len(drafts) if is_sampled else 0
+        batch.add(Row(sequence, start, pending + drafts, len(drafts), num_samples, segments), in_prompt=in_prompt)
+        if in_prompt:
+            self.prompt_budget -= len(pending)
+        return True
+
+    def _drafts(self, batch: Batch, sequence: Sequence, num_pending: int) -> list[int]:
+        """None where one of those behind it in the step would not find room beside them: each takes a slot."""
+        num_rows = batch.num_tokens - batch.num_drafts + num_pending
+        drafts = self.drafter.draft(sequence, num_rows, self.limits.max_chunk - num_pending)
+        if drafts and self.cache.has_marks:
+            num_needed = len(self.running) - len(batch.rows) + len(drafts)
+            if not self.cache.can_advance(num_needed, num_needed):
+                return []
+        return drafts
+
+    def _reserve(self, batch: Batch, sequence: Sequence, num_pending: int, num_drafts: int) -> list[Segment] | None:
+        """Room for so many tokens in all pools, or None; what has to be copied for it is the batch's to do."""
+        try:
+            return self._reserved(batch, sequence, num_pending + num_drafts, num_drafts)
+        except OutOfBlocks:
+            return None
+
+    def _reserved(self, batch: Batch, sequence: Sequence, num_tokens: int, num_drafts: int) -> list[Segment]:
+        lease = sequence.lease
+        assert lease is not None
+        self.tell_lease(sequence)
+        batch.copies += lease.reserve(num_tokens)
+        if not self.cache.has_marks:
+            sequence.room_end = sequence.num_computed + lease.room
+            return []
+        advance = lease.advance(num_tokens, num_drafts)
+        batch.window_copies += advance.copies
+        return advance.segments
+
+    def tell_lease(self, sequence: Sequence) -> None:
+        """Its lease hears what was computed since it heard last: seldom, in a decode. Its tenant was given that."""
+        lease = sequence.lease
+        assert lease is not None
+        known = lease.num_tokens
+        if known < sequence.num_computed:
+            lease.extend(sequence.tokens[known : sequence.num_computed])
+            if known >= sequence.num_prompt:
+                self.waiting.serve(sequence, DECODE_WEIGHT * (sequence.num_computed - known))

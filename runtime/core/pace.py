@@ -17,6 +17,9 @@ STRETCH = 2.0
 """What a step may take beside streams that somebody reads, as a multiple of the step without prompts; where a time a
 token is asked for, that is the bound instead."""
 
+AIM = 0.75
+"""Of the time that a token may take: what a step with prompts is planned for. Some take longer than was learnt."""
+
 LEAST_CHUNK = 8
 """Tokens of prompts that every step may have, however long it takes, and while nothing is known: prompts always go on.
 Also what chunks are multiples of, so that steps come in few sizes."""
@@ -122,7 +125,7 @@ class Pace:
             return MOST
         if not self.cost.is_known:
             return LEAST_CHUNK
-        bound = STRETCH * self.cost.seconds(decodes) if self._tpot is None else self._tpot
+        bound = STRETCH * self.cost.seconds(decodes) if self._tpot is None else AIM * self._tpot
         num_tokens = self.cost.chunk(decodes, context, bound)
         return max(num_tokens // LEAST_CHUNK, 1) * LEAST_CHUNK
 

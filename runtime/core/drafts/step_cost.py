@@ -18,6 +18,8 @@ MOST_SURPRISE = 2.0
 NUM_SETTLED = 16
 """Measurements after which the scale moves and the shape hardly does."""
 SCALE_RATE = 0.1
+NUM_PREPARING = 2
+"""The first steps of a size may be slower than it is: a back end prepares it."""
 FORGET_AFTER, FORGET_TO = 256, 0.9
 """So many steps after it was last seen a size is taken to be so much cheaper: what was bad luck is tried again."""
 
@@ -49,6 +51,8 @@ class StepCost:
             self._scale = seconds / expected
         surprise = min(max(seconds / (self._scale * expected), 1 / MOST_SURPRISE), MOST_SURPRISE)
         if SIZES[at] == num_tokens:
+            if self._counts[at] < NUM_PREPARING and surprise > 1:
+                surprise = 1.0
             share = 1 / (1 + min(self._counts[at], NUM_SETTLED))
             self._shape[at] = expected * surprise**share
             self._counts[at] += 1
@@ -63,7 +67,7 @@ class StepCost:
         for at, seen_at in enumerate(self._seen_at[1:], 1):
             if self._counts[at] and self._step - seen_at >= FORGET_AFTER:
                 self._shape[at] *= FORGET_TO
-                self._counts[at] = 1
+                self._counts[at] = NUM_PREPARING
 
     def of(self, num_tokens: int) -> float:
         """What a step of so many tokens costs; never less than one of fewer."""

@@ -13,8 +13,11 @@ BOUNDS = (1, 2, 3, 4, 6, 9, 13, 17, 33, 65)
 """Grounds from one of these up to the next are one level; so are those below the first."""
 LEVELS = tuple(bisect_right(BOUNDS, grounds) for grounds in range(BOUNDS[-1] + 1))
 NUM_LEVELS = len(BOUNDS) + 1
-WEIGHT = 8.0
+WEIGHT = 4.0
 """Of what was known before, in guesses that one sequence sees."""
+OWN = 0.3
+"""Of what a sequence begins with, the share that no other sequence has a say in: after texts that repeat themselves the
+next one may not."""
 PATIENCE, MEMORY = 1.0, 16.0
 """In one sequence all levels are trusted less as soon as fewer tokens were right than was to be expected: by how many,
 and how many are remembered. Text is drawn, or told to somebody else, in which the same beginnings lead elsewhere."""
@@ -47,7 +50,7 @@ class Trust:
         known = self._first[level]
         if self._beyond is not None:
             as_expected = (PATIENCE + self._num_right) / (PATIENCE + self._expected)
-            known = self._beyond.share(level) * min(as_expected, 1.0)
+            known = (OWN * known + (1 - OWN) * self._beyond.share(level)) * min(as_expected, 1.0)
         return (WEIGHT * known + self._right[level]) / (WEIGHT + self._seen[level])
 
     def chances(self, grounds: int, count: int) -> list[float]:

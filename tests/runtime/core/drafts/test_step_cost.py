@@ -53,4 +53,16 @@ def test_bad_luck_is_forgotten():
     unlucky = cost.of(2)
     for _ in range(3000):
         cost.took(1, 0.005)
-    assert cost.of(2) < unlucky / 2
+    assert cost.of(2) < 1.2 < unlucky
+
+
+def test_a_size_is_not_judged_by_the_steps_that_prepare_it():
+    cost = StepCost()
+    for _ in range(20):
+        cost.took(1, 0.005)
+    before = cost.of(16)
+    cost.took(16, 0.1)
+    assert cost.of(16) == before
+    for _ in range(30):
+        cost.took(16, 0.02)
+    assert cost.of(16) == pytest.approx(4.0, rel=0.1)

@@ -24,7 +24,7 @@ def test_what_one_sequence_sees_the_others_begin_with():
     one, before = trust.of_sequence(), trust.of_sequence().share(9)
     for _ in range(100):
         one.saw(40, 3, is_wrong=False)
-    assert trust.of_sequence().share(9) > 0.95 > before
+    assert trust.of_sequence().share(9) > 0.8 > before
     assert trust.of_sequence().share(2) == 0.5, "other levels were not seen"
 
 

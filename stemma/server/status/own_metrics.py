@@ -70,6 +70,10 @@ def _engine(stats: EngineStats, block_size: int) -> Iterator[Metric]:
     yield counter("stemma_steps", "Batches computed", stats.metrics.num_steps)
     yield counter("stemma_step_tokens", "Tokens of all batches", stats.metrics.num_step_tokens)
     yield counter("stemma_preemptions", "Sequences that had to make room", stats.metrics.num_preempted)
+    drafts = stats.metrics.drafts.items()
+    proposed, accepted = ({name: getattr(each, what) for name, each in drafts} for what in ("proposed", "accepted"))
+    yield counters("stemma_drafts_proposed", "Guessed tokens that were computed", "source", proposed)
+    yield counters("stemma_drafts_accepted", "Of these, those that were right", "source", accepted)
     yield histogram("stemma_inter_token_seconds", "Between steps that gave more tokens", stats.metrics.inter_token)
 
 

@@ -55,6 +55,21 @@ async def test_the_names_of_other_servers(
     assert not any(name.startswith(tuple(other)) for name in found)
 
 
+async def test_drafts_are_counted_by_source(engine: Engine, serve_with: Any) -> None:
+    async with serve_with(engine, ServerConfig(model_name="tiny")) as client:
+        before = await read(client)
+        for _ in range(3):
+            await client.post("/v1/completions", prompt="say it again", max_tokens=30, ignore_eos=True, temperature=0)
+        after = await read(client)
+    counted = engine.stats().metrics.drafts["tree"]
+    proposed, accepted = (
+        ("stemma_drafts_proposed_total", "source=tree"),
+        ("stemma_drafts_accepted_total", "source=tree"),
+    )
+    assert (after[proposed], after[accepted]) == (counted.proposed, counted.accepted)
+    assert after[accepted] > before[accepted]
+
+
 async def test_a_requests_numbers_are_counted_once(engine: Engine, serve_with: Any) -> None:
     async with serve_with(engine, ServerConfig(model_name="tiny", vllm_metric_names=True)) as client:
         before = await read(client)

@@ -217,7 +217,7 @@ class Waiting:
             if isinstance(item, Place):
                 line.reopen(item)
             else:
-                line.open(item)
+                line.allow(item)
 
     # Within ----------------------------------------------------------------
     def _overdue(self) -> Entry | None:
@@ -235,7 +235,7 @@ class Waiting:
 
     def _open(self, entry: Entry, stood: Stands) -> None:
         if entry.stands is stood and entry.place is not None:
-            entry.line.open(entry)
+            entry.line.allow(entry)
 
     def _place(self, sequence: Sequence) -> Place:
         place = self._entries[id(sequence)].place

@@ -145,7 +145,7 @@ class Line:
         for each in place.above():
             each.num_entries += 1
         self.learn(place, hit_len)
-        self.open(entry)
+        self.allow(entry)
 
     def remove(self, entry: Entry) -> None:
         """Take an entry out, and the places where nobody is left."""
@@ -159,7 +159,7 @@ class Line:
             del place.parent.children[place.name]
             place = place.parent
 
-    def open(self, entry: Entry) -> None:
+    def allow(self, entry: Entry) -> None:
         """It may be chosen. What waits no more, or may be already, is left alone."""
         if entry.place is None or entry.stands is Stands.OPEN:
             return

@@ -105,6 +105,7 @@ def test_log_probabilities_of_the_prompt_are_heard_with_the_first_delta(make):
 def test_what_came_before_an_error_is_heard(make, monkeypatch, num_tokens, stop):
     engine = make()
     options = {"grammar": Regex("ab[ab]{20}"), "max_tokens": 30, "temperature": 1.0, "seed": 3, "stop": stop}
+    options["drafts"] = False  # to verify these advances the matcher as well
     whole, advance = engine.generate("Say: ", **options), Matcher.advance
     count = iter(range(1000))
 

@@ -106,7 +106,7 @@ class CpuOps:
 
     def _write_rows(self, module: ir.Module) -> None:
         add_worker(module)
-        add_prepare(module)
+        add_prepare(module, self.target)
         add_gate(module)
         add_table(module)
         add_norm_add(module)

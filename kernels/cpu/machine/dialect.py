@@ -248,10 +248,18 @@ class Code:
 
         nearness: 3 for the first level of caches, 2 for the second, 0 past all but the first.
         """
+        self._ask(address, 0, nearness)
+
+    def prefetch_to_write(self, address: Value) -> None:
+        """Ask for a cache line that will be written soon, and that another core may have: stores leave one after the
+        other, so each would wait for its own line alone."""
+        self._ask(address, 1, 3)
+
+    def _ask(self, address: Value, writing: int, nearness: int) -> None:
         kind = ir.FunctionType(VOID, [ir.PointerType(), I32, I32, I32])
         function = self.module.globals.get("llvm.prefetch.p0") or ir.Function(self.module, kind, "llvm.prefetch.p0")
-        reading, levels, data = (ir.Constant(I32, number) for number in (0, nearness, 1))
-        self.builder.call(function, [self.pointer(address), reading, levels, data])
+        numbers = [ir.Constant(I32, number) for number in (writing, nearness, 1)]
+        self.builder.call(function, [self.pointer(address), *numbers])
 
     def load_int(self, address: Value, index: int = 0) -> Value:
         """The 64-bit integer at `address[index]`."""

@@ -39,6 +39,7 @@ class Target:
     triple, cpu, features: what LLVM is told.
     accumulators: vectors of 16 floats that can be summed into without leaving the registers.
     streams: whether memory that is read once can be fetched past the caches at full speed.
+    adds_beside: whether twice as many words are added as are multiplied, and beside it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Target:
     features: str
     accumulators: int
     streams: bool = False
+    adds_beside: bool = False
 
     @property
     def reads_files(self) -> bool:
@@ -211,6 +213,7 @@ X86_FLAGS = {  # best first: what LLVM calls the flags each needs
 def choose(machine: str, flags: Mapping[str, bool], cpu: str, triple: str, wanted: str | None = None) -> Target:
     """The best instruction set among `flags` (LLVM's names), or the one that is wanted. Raises UnsupportedCPU, and
     UnknownTarget if what is wanted is none, or is not among them."""
+    writes = bool(flags.get("prfchw"))
     if wanted:
         flags = _flags_of(wanted, machine, flags)
     if machine.lower() in ("arm64", "aarch64"):
@@ -222,7 +225,10 @@ def choose(machine: str, flags: Mapping[str, bool], cpu: str, triple: str, wante
             if all(flags.get(flag) for flag in needed):
                 accumulators = 24 if "avx512f" in needed else 6
                 # Zen fetches as fast past its second level as into it; a Xeon at half the speed
-                return Target(name, triple, "x86-64-v3", _features(needed), accumulators, cpu.startswith("znver"))
+                zen = cpu.startswith("znver")
+                beside = zen and name == "avx512-vnni"
+                features = _features(needed) + (",+prfchw" if writes else "")
+                return Target(name, triple, "x86-64-v3", features, accumulators, zen, beside)
     raise UnsupportedCPU(f"the CPU ({machine}) has neither AVX2 with FMA and F16C nor NEON with dot products")
 
 

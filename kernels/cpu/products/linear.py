@@ -38,7 +38,7 @@ from stemma.kernels.cpu.machine.words import read_words, set_words
 from stemma.kernels.cpu.products import amx
 from stemma.kernels.cpu.products.many import FROM as MANY
 from stemma.kernels.cpu.products.many import sweep_words
-from stemma.kernels.cpu.products.shares import CALL, FEW, share_of, soon_function
+from stemma.kernels.cpu.products.shares import CALL, piece_of, share_of, soon_function
 from stemma.kernels.cpu.products.strips import (
     AHEAD,
     DOUBLES16,
@@ -302,9 +302,11 @@ def _add_linear(module: ir.Module, target: Target, parallel: ir.Function) -> Non
     words = call | {"x_stride": features * 4, "features": features, "gate": gate,
              "out_features": code.select(gate.equals(0), code.load_int(linear, 1), gate * STRIP)}  # fmt: skip
     set_words(code, arguments, PRODUCT, words)
-    first = code.variable(0)
+    first, most = code.variable(0), code.load_int(linear, 2)
+    blocks = (rows + most - 1) // most
+    size = ((rows + blocks - 1) // code.maximum(blocks, 1) + (GROUP - 1)) // GROUP * GROUP  # none is small
     with code.repeat(lambda: first.value < rows):
-        last = code.minimum(first.value + code.load_int(linear, 2), rows)
+        last = code.minimum(first.value + size, rows)
         set_words(code, arguments, PRODUCT, {"first": first.value, "last": last})
         _run_segments(code, target, parallel, control, linear, (last - first.value, features, threads))
         first.value = last
@@ -332,14 +334,13 @@ def _run_segments(
             code.call(parallel, control, segment["prepare"], (rows + per_piece - 1) // per_piece)
             before.value = segment["prepare"]
         strips = (segment["outputs"] + (STRIP - 1)) // STRIP
-        share = share_of(code, strips, threads, rows)
+        share = share_of(code, target, strips, threads, rows)
         shares = code.select(share.equals(0), 0, threads)
         rest = strips - share * shares
-        pieces = code.select(rows < FEW, threads * 16, threads * 8)
-        strips_per_piece = (rest + pieces - 1) // pieces * 2
+        strips_per_piece = piece_of(code, target, rest, threads, rows)
         words = {"segment": at, "strips_per_piece": strips_per_piece, "share": share, "shares": shares}
         set_words(code, arguments, PRODUCT, words)
-        code.call(soon_function(code.module), control)
+        code.call(soon_function(code.module, target), control)
         code.call(parallel, control, segment["multiply"], shares + (rest + strips_per_piece - 1) // strips_per_piece)
 
 

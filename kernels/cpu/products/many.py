@@ -4,7 +4,7 @@ Codes are unpacked to words of 16 bits; those of two strips once for all rows, i
 An activation is a word too, so that one instruction adds two products to each of 16 sums of 32 bits:
 
     for each 1,024 inputs or fewer    unpack: 16 vectors of words for a block of 32 inputs and a strip, facts beside
-        for each 4 rows               minima x sums of activations
+        for each 8 rows (AVX2: 4)     minima x sums of activations
             for each two groups       dot products of their words, then scale x dot
 
 A dot product is exact in 32 bits (below 2^7 x 2^15 x 32). It is 65,536 x its upper word + its lower one, and the same
@@ -16,11 +16,19 @@ instruction multiplies either by the scale and adds it to a sum of 32 bits:
 
 Minima are multiplied by two digits of the sums of activations (`activations.py`). All of it is exact, so the bits are
 those of `linear.py` for few rows and of the matrix unit.
+
+Where words are added beside products, and twice as many (`Target.adds_beside`), half of the inputs are multiplied in
+pairs, which takes half as many products (Winograd, "A new algorithm for inner product", 1968):
+
+    x0 w0 + x1 w1  =  (x0 + w1) (x1 + w0) - x0 x1 - w0 w1
+
+Sums fit 16 bits, as activations leave 255 of them; products may not fit 32, but their sum is exact modulo 2^32, and a
+dot product does fit. Dots begin with the - x0 x1 of a row (`activations.py`); w0 w1, scaled, is the same for all rows
+and is taken from their totals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stemma.kernels.cpu.machine.dialect import FLOATS16, I32, I64, INTS16, Code, Value, Variable
@@ -38,14 +46,12 @@ from stemma.kernels.cpu.products.strips import (
     scaled,
 )
 from stemma.kernels.cpu.products.tiles import MAPPED, Tile, tile_of
-from stemma.kernels.cpu.rows.activations import DIGIT_BITS, PAIR
+from stemma.kernels.cpu.rows.activations import DIGIT_BITS, PAIR, is_paired
 
 FROM, TURN_FROM, UNPACK_FROM = 4, 17, 128
-"""Rows from which a row is words; from which codes are unpacked into memory, two strips for 4 rows, for all rows;
-sooner where they are turned (`mapped.py`). Fewer rows unpack a strip into registers, for 8 rows or 4."""
-STRIPS, ROWS = 2, 4
-ROWS_AHEAD = 8
-"""How far ahead a row's outputs are asked for, which lie far from each other."""
+"""Rows from which a row is words; from which codes are unpacked into memory, two strips at once, for all rows; sooner
+where they are turned (`mapped.py`). Fewer rows unpack a strip into registers, for 8 rows or 4."""
+STRIPS, ROWS = 2, 8
 CHUNK = 32
 """Blocks whose sums fit 32 bits, and that are unpacked at once."""
 VECTORS = 16
@@ -56,11 +62,16 @@ registers."""
 STRIP_BYTES = 64 * VECTORS
 FACT_BYTES = 320
 """For a block and a strip: scales of two groups in lower and in upper words; minima of two groups side by side."""
+DOTS = 8
+"""Groups whose dot products wait to be scaled, of all rows and strips that are multiplied at once."""
 TOTAL_BYTES = STRIPS * 128
 WORDS_AT = 1 << 17
 FACTS_AT = WORDS_AT + CHUNK * STRIPS * STRIP_BYTES
-TOTALS_AT = FACTS_AT + CHUNK * STRIPS * FACT_BYTES
-"""Where in a thread's scratch unpacked codes, their facts, and the totals of all rows stand."""
+DOTS_AT = FACTS_AT + CHUNK * STRIPS * FACT_BYTES
+SQUARES_AT = FACTS_AT + CHUNK * STRIPS * FACT_BYTES
+TOTALS_AT = SQUARES_AT + STRIPS * 128
+"""Where in a thread's scratch unpacked codes and their facts stand, what weights that are multiplied with each other
+come to, and the totals of all rows."""
 HALF, WORD, LARGEST_INT = 1 << 15, 1 << 16, (1 << 31) - 1
 
 
@@ -86,6 +97,7 @@ class _Blocks:
     strips: list[Strip]
     first: Value
     count: Value
+    scratch: Value
     words: Value | None = None
     facts: Value | None = None
 
@@ -145,12 +157,12 @@ class _Blocks:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Some rows, some of the strips, and their sums: low, high. places: of totals."""
+    """Some rows, one of the strips, and their sums: low, high. first: the number of the first row."""
 
     addresses: list[Value]
-    strips: range
-    places: list[list[Value]]
-    sums: list[list[list[Variable]]]
+    first: Value
+    nth: int
+    sums: list[tuple[Variable, Variable]]
 
 
 def sweep_words(code: Code, part: Part, scratch: Value) -> None:
@@ -166,17 +178,17 @@ def sweep_words(code: Code, part: Part, scratch: Value) -> None:
 def _sweep(code: Code, part: Part, scratch: Value, at_once: int) -> None:
     """Some strips at once: one as it is packed, two unpacked."""
     number = (part.job["features"] + 31) // 32
-    totals = scratch + TOTALS_AT
     with code.loop(*part.strips, at_once) as index:
         strips = [part.strip(code, code.minimum(index + i, part.strips[1] - 1)) for i in range(at_once)]
+        for nth in range(at_once):
+            code.store(code.constant(DOUBLES16, 0.0), scratch + (SQUARES_AT + 128 * nth), 64)
         with code.loop(0, number, CHUNK) as first:
             count = code.minimum(number - first, CHUNK)
-            blocks = _Blocks(part, strips, first, count)
+            blocks = _Blocks(part, strips, first, count, scratch)
             if at_once == STRIPS:
                 blocks = replace(blocks, words=scratch + WORDS_AT, facts=scratch + FACTS_AT)
                 _unpack(code, blocks)
-            _multiply(code, blocks, totals)
-        _finish(code, part, strips, index, totals)
+            _multiply(code, blocks, index)
 
 
 def _unpack(code: Code, to: _Blocks) -> None:
@@ -184,35 +196,54 @@ def _unpack(code: Code, to: _Blocks) -> None:
     with code.loop(0, to.count) as block:
         for nth in range(STRIPS):
             place = to.words + (block * (STRIPS * STRIP_BYTES) + nth * STRIP_BYTES)
-            for j, word in enumerate(to.read_words(code, block, nth)):
+            words = to.read_words(code, block, nth)
+            for j, word in enumerate(words):
                 code.store(word, place + 64 * j, 64)
             for group in range(to.tile.num_groups):
                 for i, scale in enumerate(to.read_scales(code, block, nth, group)):
                     code.store(scale, to.facts_at(block, nth) + (128 * group + 64 * i), 64)
+            if to.part.target.adds_beside:
+                _add_squares(code, to, block, nth, words)
     if to.tile.form.has_minima:
         with code.loop(0, to.pairs) as pair:
             for nth in range(STRIPS):
                 code.store(to.read_minima(code, pair, nth), to.facts_at(pair, nth) + 256, 64)
 
 
-def _multiply(code: Code, blocks: _Blocks, totals: Value) -> None:
+def _add_squares(code: Code, blocks: _Blocks, block: Value, nth: int, words: list[Value]) -> None:
+    """What weights that are multiplied with each other come to in a row's total."""
+    per_group = VECTORS // blocks.tile.num_groups
+    place = blocks.scratch + (SQUARES_AT + 128 * nth)
+    total = code.load(DOUBLES16, place, 64)
+    scales = facts_of(code, blocks.tile, blocks.strips[nth], blocks.first + block)[0]
+    for group, scale in enumerate(scales):
+        dot = code.constant(INTS16, 0)
+        for j in range(group * per_group, (group + 1) * per_group, 2):
+            if is_paired(j):
+                dot = blocks.part.target.dot_words(code, dot, words[j], words[j + 1])
+        total = code.fma(dot.to(DOUBLES16), scale.to(DOUBLES16), total)
+    code.store(total, place, 64)
+
+
+def _multiply(code: Code, blocks: _Blocks, index: Value) -> None:
     """All rows against some blocks. Rows beyond the last one are the last one again; nobody reads their totals."""
     part, row = blocks.part, code.variable(0)
     job, count = part.job, part.rows[1] - part.rows[0]
-    wide, unpacked = part.target.max_rows == 8, blocks.words is not None
-    together = [range(STRIPS)] if wide else [range(nth, nth + 1) for nth in range(STRIPS)]
-    for at_once, least in [(2 * ROWS, ROWS + 1), (ROWS, 1)] if wide and not unpacked else [(ROWS, 1)]:
+    wide = part.target.max_rows == 8
+    is_last = blocks.first + blocks.count >= (job["features"] + 31) // 32
+    for at_once, least in [(ROWS, ROWS // 2 + 1), (ROWS // 2, 1)] if wide else [(ROWS // 2, 1)]:
         with code.repeat(lambda least=least: row.value + least <= count):  # type: ignore[misc]
-            addresses = [
-                job["prepared"] + code.minimum(row.value + i, count - 1) * job["prepared_stride"]
-                for i in range(at_once)
-            ]
-            to = totals + row.value * TOTAL_BYTES
-            for strips in together if unpacked else [range(1)]:
-                places = [[to + (TOTAL_BYTES * i + 128 * nth) for nth in strips] for i in range(at_once)]
+            numbers = [code.minimum(row.value + i, count - 1) for i in range(at_once)]
+            addresses = [job["prepared"] + number * job["prepared_stride"] for number in numbers]
+            for nth in range(len(blocks.strips)):
+                if nth == len(blocks.strips) - 1:
+                    with code.when(is_last):
+                        _ask_for_outputs(code, blocks, index, numbers)
                 zero = code.constant(INTS16, 0)
-                sums = [[[code.variable(zero) for _ in (0, 1)] for _ in strips] for _ in range(at_once)]
-                _multiply_rows(code, blocks, _Rows(addresses, strips, places, sums))
+                sums = [(code.variable(zero), code.variable(zero)) for _ in range(at_once)]
+                _multiply_rows(code, blocks, _Rows(addresses, row.value, nth, sums))
+            with code.when(is_last):
+                _finish(code, blocks, index, (row.value, code.minimum(row.value + at_once, count)))
             row.value = row.value + at_once
 
 
@@ -222,96 +253,121 @@ def _multiply_rows(code: Code, blocks: _Blocks, rows: _Rows) -> None:
     with code.loop(0, blocks.count, carry_blocks(blocks.tile)) as start:
         with code.loop(start, code.minimum(start + carry_blocks(blocks.tile), blocks.count)) as block:
             _add_block(code, blocks, rows, block)
-        for row_sums in rows.sums:
-            for low, high in row_sums:
-                high.value = high.value + (low.value >> 16)
-                low.value = low.value & (WORD - 1)
-    for row_sums, row_places in zip(rows.sums, rows.places, strict=True):
-        for (low, high), place in zip(row_sums, row_places, strict=True):
-            word = code.constant(DOUBLES16, float(WORD))
-            total = code.variable(code.fma(high.value.to(DOUBLES16), word, low.value.to(DOUBLES16)))
-            with code.when(blocks.first > 0):
-                total.value = code.load(DOUBLES16, place, 64) + total.value
-            code.store(total.value, place, 64)
+        for low, high in rows.sums:
+            high.value = high.value + (low.value >> 16)
+            low.value = low.value & (WORD - 1)
+    places = blocks.scratch + TOTALS_AT + (rows.first * TOTAL_BYTES + 128 * rows.nth)
+    for i, (low, high) in enumerate(rows.sums):
+        word = code.constant(DOUBLES16, float(WORD))
+        total = code.variable(code.fma(high.value.to(DOUBLES16), word, low.value.to(DOUBLES16)))
+        with code.when(blocks.first > 0):
+            total.value = code.load(DOUBLES16, places + TOTAL_BYTES * i, 64) + total.value
+        code.store(total.value, places + TOTAL_BYTES * i, 64)
 
 
 def _add_block(code: Code, blocks: _Blocks, rows: _Rows, block: Value) -> None:
     words = [] if blocks.words is not None else blocks.read_words(code, block, 0)
-    dot_words = blocks.part.target.dot_words
+    if words and blocks.part.target.adds_beside:
+        with code.when(rows.first.equals(0)):
+            _add_squares(code, blocks, block, 0, words)
     for group in range(blocks.tile.num_groups):
         dots = _dots(code, blocks, rows, (block, group), words)
-        for which, nth in enumerate(rows.strips):
-            scales = blocks.scales(code, block, nth, group)
-            for row_sums, row_dots in zip(rows.sums, dots, strict=True):
-                dot = row_dots[which] ^ HALF
-                for sums, scale in zip(row_sums[which], scales, strict=True):
-                    sums.value = dot_words(code, sums.value, dot, scale)
+        scales = blocks.scales(code, block, rows.nth, group)
+        for both, dot in zip(rows.sums, dots, strict=True):
+            halves = dot ^ HALF
+            for total, scale in zip(both, scales, strict=True):
+                total.value = blocks.part.target.dot_words(code, total.value, halves, scale)
 
 
-def _dots(
-    code: Code, blocks: _Blocks, rows: _Rows, where: tuple[Value, int], words: list[Value]
-) -> list[list[Value]]:  # fmt: skip
-    """Of one group of a block, by row and strip, plus HALF. words: the block's, if they are not in the scratch."""
+def _dots(code: Code, blocks: _Blocks, rows: _Rows, where: tuple[Value, int], words: list[Value]) -> list[Value]:
+    """Of one group of a block, by row, plus HALF. words: the block's, if they are not in the scratch."""
     (block, group), per_group = where, VECTORS // blocks.tile.num_groups
-    dots = [[code.variable(code.constant(INTS16, HALF)) for _ in rows.strips] for _ in rows.addresses]
+    dots = [code.variable(start) for start in _starts(code, blocks, rows, where)]
     inputs = (blocks.first + block) * PAIR + 4 * per_group * group
     if blocks.words is None:
-        for j, word in enumerate(words[group * per_group : (group + 1) * per_group]):
-            _add_dots(code, blocks.part, rows, dots, [word], inputs + 4 * j)
+        for j in range(0, per_group, 2):
+            both = words[group * per_group + j], words[group * per_group + j + 1]
+            _add_dots(code, blocks.part, rows, dots, both, inputs + 4 * j, is_paired(j))
     else:
-        weights = blocks.words + (block * (STRIPS * STRIP_BYTES) + 64 * per_group * group)
+        weights = blocks.words + (block * (STRIPS * STRIP_BYTES) + rows.nth * STRIP_BYTES + 64 * per_group * group)
         with code.loop(0, per_group, AT_ONCE) as vector:
-            for j in range(AT_ONCE):
-                place = weights + vector * 64
-                both = [code.load(INTS16, place + (nth * STRIP_BYTES + 64 * j), 64) for nth in rows.strips]
-                _add_dots(code, blocks.part, rows, dots, both, inputs + vector * 4 + 4 * j)
-    return [[dot.value for dot in row_dots] for row_dots in dots]
+            for j in range(0, AT_ONCE, 2):
+                places = weights + vector * 64 + 64 * j
+                both = code.load(INTS16, places, 64), code.load(INTS16, places + 64, 64)
+                _add_dots(code, blocks.part, rows, dots, both, inputs + vector * 4 + 4 * j, is_paired(j))
+    return [dot.value for dot in dots]
+
+
+def _starts(code: Code, blocks: _Blocks, rows: _Rows, where: tuple[Value, int]) -> list[Value]:
+    """What dots of each row begin with: HALF, less the products of activations with each other."""
+    if not blocks.part.target.adds_beside:
+        return [code.constant(INTS16, HALF) for _ in rows.addresses]
+    (block, group), pairs = where, blocks.strips[0].pairs
+    at = pairs * (2 * PAIR + 24) + 64
+    if blocks.tile.num_groups == 2:
+        at = at + pairs * 8 + (blocks.first + block) * 8 + 4 * group
+    else:
+        at = at + (blocks.first + block) * 4
+    return [code.broadcast(I32, row + at, 16) for row in rows.addresses]
 
 
 def _add_dots(
-    code: Code, part: Part, rows: _Rows, dots: list[list[Variable]], words: list[Value], inputs: Value
+    code: Code, part: Part, rows: _Rows, dots: list[Variable], words: tuple[Value, Value], inputs: Value, paired: bool
 ) -> None:  # fmt: skip
-    """A pair of inputs of all rows."""
-    for row, row_dots in zip(rows.addresses, dots, strict=True):
-        x = code.broadcast(I32, row + inputs, 16)
-        for dot, word in zip(row_dots, words, strict=True):
-            dot.value = part.target.dot_words(code, dot.value, word, x)
+    """Four inputs of all rows. words: weights of the first and the third, of the second and the fourth."""
+    even, odd = words
+    for row, dot in zip(rows.addresses, dots, strict=True):
+        x, y = (code.broadcast(I32, row + inputs + 4 * which, 16) for which in (0, 1))
+        if paired and part.target.adds_beside:
+            first, second = odd.bits(WORDS) + x.bits(WORDS), even.bits(WORDS) + y.bits(WORDS)
+            dot.value = part.target.dot_words(code, dot.value, first, second)
+        else:
+            dot.value = part.target.dot_words(code, part.target.dot_words(code, dot.value, even, x), odd, y)
 
 
 def _add_minima(code: Code, blocks: _Blocks, rows: _Rows) -> None:
     """Sums begin with them: their digits' products, put where words belong."""
-    pairs = (blocks.part.job["features"] + (PAIR - 1)) // PAIR
+    pairs = blocks.strips[0].pairs
     start = pairs * (2 * PAIR) + 64
     start = start + (pairs * 8 + blocks.first * 8 if blocks.tile.num_groups == 2 else blocks.first * 4)
     with code.loop(0, blocks.pairs) as pair:
-        minima = [blocks.minima(code, pair, nth) for nth in rows.strips]
-        for row, row_sums in zip(rows.addresses, rows.sums, strict=True):
-            for digit in (0, 1):
+        minima = blocks.minima(code, pair, rows.nth)
+        for row, both in zip(rows.addresses, rows.sums, strict=True):
+            for digit, total in enumerate(both):
                 x = code.broadcast(I32, row + start + (pair * 8 + 4 * digit), 16)
-                for minimum, sums in zip(minima, row_sums, strict=True):
-                    sums[digit].value = blocks.part.target.dot_words(code, sums[digit].value, minimum, x)
+                total.value = blocks.part.target.dot_words(code, total.value, minima, x)
     step = 16 - DIGIT_BITS
-    for row_sums in rows.sums:
-        for low, high in row_sums:
-            lower, upper = low.value, high.value
-            low.value = (lower & (WORD - 1)) + ((upper & ((1 << step) - 1)) << DIGIT_BITS)
-            high.value = (lower >> 16) + (upper >> step)
+    for low, high in rows.sums:
+        lower, upper = low.value, high.value
+        low.value = (lower & (WORD - 1)) + ((upper & ((1 << step) - 1)) << DIGIT_BITS)
+        high.value = (lower >> 16) + (upper >> step)
 
 
-def _finish(code: Code, part: Part, strips: Sequence[Strip], index: Value, totals: Value) -> None:
-    units = [code.load(FLOATS16, strip.units) for strip in strips]
-    scales = part.job["prepared"] + strips[0].pairs * (2 * PAIR)
-    count = part.rows[1] - part.rows[0]
-    job, columns = part.job, part.job["out_features"] * 4
-    gated = job["gate"].differs(0).widen_unsigned(I64)
-    column = part.segment["first_output"] + index.unsigned_shift_right(gated) * STRIP
-    outputs = job["out"] + (part.rows[0] + ROWS_AHEAD) * columns + column * 4
-    with code.loop(0, count) as row:
-        for nth in range(len(strips)):
-            code.prefetch(outputs + row * columns + 64 * nth)
-        at = scales + row * part.job["prepared_stride"]
-        for nth, unit in enumerate(units):
-            with code.when(index + nth < part.strips[1]):
-                total = code.load(DOUBLES16, totals + (row * TOTAL_BYTES + 128 * nth), 64)
-                waiting = part.results + (row * 128 + ((index + nth) & 1) * 64)
-                finish(code, part, part.rows[0] + row, index + nth, scaled(code, total, at, unit), waiting)
+def _columns(code: Code, part: Part, index: Value) -> Value:
+    """Where in a row of outputs what this strip gives is stored."""
+    gated = part.job["gate"].differs(0).widen_unsigned(I64)
+    return (part.segment["first_output"] + index.unsigned_shift_right(gated) * STRIP) * 4
+
+
+def _ask_for_outputs(code: Code, blocks: _Blocks, index: Value, numbers: list[Value]) -> None:
+    """Of some rows, which lie far from each other."""
+    job = blocks.part.job
+    outputs = job["out"] + _columns(code, blocks.part, index)
+    for number in numbers:
+        for nth in range(len(blocks.strips)):
+            code.prefetch_to_write(outputs + (blocks.part.rows[0] + number) * (job["out_features"] * 4) + 64 * nth)
+
+
+def _finish(code: Code, blocks: _Blocks, index: Value, rows: tuple[Value, Value]) -> None:
+    part = blocks.part
+    scales = part.job["prepared"] + blocks.strips[0].pairs * (2 * PAIR)
+    with code.loop(*rows) as row, code.loop(0, len(blocks.strips)) as nth:
+        strip = index + nth
+        with code.when(strip < part.strips[1]):
+            total = code.load(DOUBLES16, blocks.scratch + TOTALS_AT + (row * TOTAL_BYTES + nth * 128), 64)
+            if part.target.adds_beside:
+                total = total - code.load(DOUBLES16, blocks.scratch + SQUARES_AT + nth * 128, 64)
+            unit = code.load(FLOATS16, part.segment["units"] + part.place(code, strip) * 64)
+            waiting = part.results + (row * 128 + (strip & 1) * 64)
+            result = scaled(code, total, scales + row * part.job["prepared_stride"], unit)
+            finish(code, part, part.rows[0] + row, strip, result, waiting)

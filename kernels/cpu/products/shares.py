@@ -13,6 +13,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from stemma.kernels.cpu.machine.dialect import Code, Value
+from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.machine.threads import FOLLOWING, SOON, SOON_AT
 from stemma.kernels.cpu.machine.words import read_words, set_words
 from stemma.kernels.cpu.products.strips import SEGMENT, STRIP
@@ -20,16 +21,28 @@ from stemma.kernels.cpu.products.strips import SEGMENT, STRIP
 CALL = ("x", "norm", "row_ids", "rows", "features", "linear", "out", "add", "gate", "prepared", "threads", "scale",
         "activation")  # fmt: skip
 """Arguments of the operation `linear`, behind the control block."""
-FEW = 4
-"""Fewer rows than this read weights as fast as memory gives them."""
+FEW, SOME = 4, 128
+"""Fewer rows than this read weights as fast as memory gives them; than this are multiplied faster, on vectors, where a
+thread need not wait for what it reads."""
 
 
-def share_of(code: Code, strips: Value, threads: Value, rows: Value) -> Value:
+def share_of(code: Code, target: Target, strips: Value, threads: Value, rows: Value) -> Value:
     """Strips of each thread's first piece, 0 where rows are many. An even number: gates stay with what they gate."""
-    return code.select(rows < FEW, strips * 3 // (threads * 8) * 2, strips * 0)
+    return code.select(rows < _most(target), strips * 3 // (threads * 8) * 2, strips * 0)
 
 
-def soon_function(module: ir.Module) -> ir.Function:
+def piece_of(code: Code, target: Target, strips: Value, threads: Value, rows: Value) -> Value:
+    """Strips of each further piece, of so many that are left."""
+    pieces = code.select(rows < _most(target), threads * 16, threads * 8)
+    size = (strips + pieces - 1) // pieces * 2
+    return code.select(rows >= SOME, 2, size) if _most(target) == SOME else size
+
+
+def _most(target: Target) -> int:
+    return FEW if target.name in ("amx", "neon") else SOME
+
+
+def soon_function(module: ir.Module, target: Target) -> ir.Function:
     """soon(control): tell who waits what the next product's first pieces are, if a recorded step knows it, and ask for
     its norm, which this step has not read before."""
     found = module.globals.get("soon")
@@ -42,7 +55,7 @@ def soon_function(module: ir.Module) -> ir.Function:
         call = read_words(code, following, CALL)
         segment = read_words(code, code.load_int(call["linear"], 3), SEGMENT)
         strips = (segment["outputs"] + (STRIP - 1)) // STRIP
-        share = share_of(code, strips, call["threads"], call["rows"])
+        share = share_of(code, target, strips, call["threads"], call["rows"])
         alone = call["gate"].equals(0)
         share = code.select(alone, share, share >> 1)
         words = {

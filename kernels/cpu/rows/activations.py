@@ -36,6 +36,7 @@ from stemma.kernels.cpu.machine.dialect import (
     Value,
     vector,
 )
+from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.machine.words import read_words
 from stemma.kernels.cpu.rows.norms import copy_normed
 
@@ -70,10 +71,10 @@ def prepared_stride(features: int, quantized: bool) -> int:
     """Bytes of one prepared row, whole cache lines."""
     if not quantized:
         return -(-features // BLOCK) * BLOCK * 4
-    return -(-features // PAIR) * (2 * PAIR + 32) // 64 * 64 + 128
+    return -(-features // PAIR) * (2 * PAIR + 48) // 64 * 64 + 128
 
 
-def add_prepare(module: ir.Module) -> None:
+def add_prepare(module: ir.Module, target: Target) -> None:
     """prepare_float and prepare_quantized: rows of x, normed if asked, as the matrix products read them."""
     for quantized in (False, True):
         code = Code(module, "prepare_quantized" if quantized else "prepare_float", 3)
@@ -82,15 +83,17 @@ def add_prepare(module: ir.Module) -> None:
         first = job["first"] + piece * job["rows_per_piece"]
         with code.loop(first, code.minimum(first + job["rows_per_piece"], job["last"])) as row:
             index = row - job["first"]
-            target = job["prepared"] + index * job["prepared_stride"]
             source = code.variable(row)
             with code.when(job["row_ids"].differs(0)):
                 source.value = code.load(I32, job["row_ids"] + row * 4).to(I64)
             x = job["x"] + source.value * job["x_stride"]
+            to = job["prepared"] + index * job["prepared_stride"]
+            with code.loop(to, to + job["prepared_stride"], 64) as line:
+                code.prefetch_to_write(line)
             if quantized:
-                _quantize_row(code, _normed_or_itself(code, x, scratch, job), job, index)
+                _quantize_row(code, _normed_or_itself(code, x, scratch, job), job, index, target)
             else:
-                copy_normed(code, x, target, job["norm"], job["features"], BLOCK)
+                copy_normed(code, x, to, job["norm"], job["features"], BLOCK)
         code.finish()
 
 
@@ -108,7 +111,7 @@ def pairs_of(features: Value) -> Value:
     return (features + (PAIR - 1)) // PAIR
 
 
-def _quantize_row(code: Code, x: Value, job: dict[str, Value], row: Value) -> None:
+def _quantize_row(code: Code, x: Value, job: dict[str, Value], row: Value, target: Target) -> None:
     """row: its number among the prepared ones."""
     pairs, size = pairs_of(job["features"]), code.maximum(job["group"], 1)
     within = row % size
@@ -128,7 +131,7 @@ def _quantize_row(code: Code, x: Value, job: dict[str, Value], row: Value) -> No
 
     with code.either(job["group"].equals(WORDS)) as (words, bytes_):
         with words, code.loop(0, pairs) as pair:
-            _put_words(code, [numbers_at(pair, half) for half in (0, 1)], pair, pairs, digits)
+            _put_words(code, numbers_at(pair, 0) + numbers_at(pair, 1), pair, pairs, digits, target)
         with bytes_, code.loop(0, pairs) as pair:
             place = digits + pair * (2 * PAIR) * size
             for half in (0, 1):
@@ -161,21 +164,67 @@ def _put_digits(code: Code, numbers: list[Value], place: Value, low: Value) -> N
         code.store((number - (high << 8)).to(BYTES16), place + low + 16 * part)
 
 
-def _put_words(code: Code, halves: list[list[Value]], pair: Value, pairs: Value, row: Value) -> None:
-    """64 numbers, and the digits of their sums."""
+def is_paired(vector: int) -> bool:
+    """Whether inputs that stand in the words of this vector, and of the other one of the same four inputs, are
+    multiplied in pairs (`products/many.py`): half of them are."""
+    return vector // 2 % 2 == 1
+
+
+def _put_words(code: Code, numbers: list[Value], pair: Value, pairs: Value, row: Value, target: Target) -> None:
+    """64 numbers, the digits of their sums, and what their dot products start with."""
     order = [at + step for at in range(0, 16, 4) for step in (0, 2, 1, 3)]
+    words = []
+    for part, number in enumerate(numbers):
+        short = number.to(vector(I16, 16))
+        words.append(code.shuffle(short, short, order))
+        code.store(words[-1], row + (pair * (2 * PAIR) + 32 * part))
     sums = row + pairs * (2 * PAIR) + 64
-    for half, numbers in enumerate(halves):
-        for part, number in enumerate(numbers):
-            place = row + (pair * (2 * PAIR) + (64 * half + 32 * part))
-            words = number.to(vector(I16, 16))
-            code.store(code.shuffle(words, words, order), place)
-        of_16 = [code.sum(number) for number in numbers]
-        for nth, total in enumerate((of_16[0] + of_16[1], *of_16)):
-            high = (total + (1 << DIGIT_BITS - 1)) >> DIGIT_BITS
-            for digit, word in enumerate((total - (high << DIGIT_BITS), high)):
-                at = pair * 8 + 2 * half if nth == 0 else pairs * 8 + pair * 16 + (8 * half + 2 * (nth - 1))
-                code.store(word.to(I16), sums + at + 4 * digit)
+    of_16 = _four_sums(code, numbers)
+    of_32 = code.shuffle(of_16, of_16, (0, 2)) + code.shuffle(of_16, of_16, (1, 3))
+    for totals, lanes, place in (
+        (of_32, (0, 1, 2, 3), pair * 8),
+        (of_16, (0, 1, 4, 5, 2, 3, 6, 7), pairs * 8 + pair * 16),
+    ):
+        high = (totals + (1 << DIGIT_BITS - 1)) >> DIGIT_BITS
+        low, high = (digit.to(vector(I16, digit.type.count)) for digit in (totals - (high << DIGIT_BITS), high))
+        code.store(code.shuffle(low, high, lanes), sums + place)
+    if target.adds_beside:
+        dots = _paired_dots(code, words, target)
+        half = code.constant(dots.type, 1 << 15)
+        code.store(half - dots, sums + pairs * 32 + pair * 16)
+        both = code.shuffle(dots, dots, (0, 2)) + code.shuffle(dots, dots, (1, 3))
+        code.store(code.constant(both.type, 1 << 15) - both, sums + pairs * 24 + pair * 8)
+
+
+def _four_sums(code: Code, numbers: list[Value]) -> Value:
+    """Of 16 integers each: halves of two are added at once, so that one vector is left."""
+    size = 8
+    while len(numbers) > 1:
+        lower = [i for i in range(32) if i // size % 2 == 0]
+        pairs = zip(numbers[::2], numbers[1::2], strict=True)
+        upper = [i + size for i in lower]
+        numbers = [code.shuffle(a, b, lower) + code.shuffle(a, b, upper) for a, b in pairs]
+        size //= 2
+    quarters = numbers[0]
+    halves = [code.shuffle(quarters, quarters, [i for i in range(16) if i % 4 // 2 == which]) for which in (0, 1)]
+    both = halves[0] + halves[1]
+    return code.shuffle(both, both, range(0, 8, 2)) + code.shuffle(both, both, range(1, 8, 2))
+
+
+def _paired_dots(code: Code, words: list[Value], target: Target) -> Value:
+    """The products of each 16 numbers with each other, of those that are multiplied in pairs."""
+    products = []
+    for low, high in (words[:2], words[2:]):
+        pairs = code.shuffle(low, high, range(32)).bits(INTS16)
+        turned = code.shuffle(pairs, pairs, [i ^ 1 for i in range(16)])
+        products.append(target.dot_words(code, code.constant(INTS16, 0), pairs, turned))
+    lanes = [lane for lane in range(0, 8, 2) if is_paired(lane)]
+    first, second = products
+    parts = [code.shuffle(first, second, [8 * part + lane for part in range(4)]) for lane in lanes]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
 
 
 def rotate(code: Code, x: Value, out: Value, cos: Value, sin: Value, head_dim: int) -> None:

@@ -90,7 +90,8 @@ def test_vectors_wait_on_the_stack_within_cache_lines(name: str) -> None:
     """Also in functions whose caller aligns the stack to 16 bytes, as other libraries and threads do."""
     chosen = target.choose("x86_64", flags(*target.X86_FLAGS[name]), "any", LINUX)
     slices = [partial(linear.add_product, target=chosen, kind=kind) for kind in ("q4", "q6x16")]
-    parts = [activations.add_prepare, gates.add_gate, *slices], attention_parts(chosen)
+    prepare = partial(activations.add_prepare, target=chosen)
+    parts = [prepare, gates.add_gate, *slices], attention_parts(chosen)
     functions = [
         function
         for of_module in parts
@@ -113,7 +114,7 @@ def module_of(triple: str, parts: list[Callable[[ir.Module], object]]) -> ir.Mod
 def rows_parts(chosen: target.Target, kinds: slice) -> list[Callable[[ir.Module], object]]:
     forms = [*FORMS, *linear.FLOATING][kinds]
     return [
-        activations.add_prepare, gates.add_gate, table.add_table, norms.add_norm_add,
+        partial(activations.add_prepare, target=chosen), gates.add_gate, table.add_table, norms.add_norm_add,
         partial(linear.add_operations, target=chosen), steps.add_replay,
         *(partial(linear.add_product, target=chosen, kind=kind) for kind in forms),
         *(partial(lay.add_lay, kind=kind) for kind in forms if kind in FORMS),

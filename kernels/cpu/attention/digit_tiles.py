@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stemma.kernels.cpu.attention.cells import TOKENS, correction, put_bytes, whole_product
-from stemma.kernels.cpu.attention.integer_tiles import SCORE_BYTES, WEIGHT_BYTES, IntegerTiles
+from stemma.kernels.cpu.attention.integer_tiles import WEIGHT_BYTES, IntegerTiles
+from stemma.kernels.cpu.attention.softmax import SCORE_BYTES
 from stemma.kernels.cpu.attention.tiles import Span, Tile
 from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I8, I32, INTS16, Code, Value, vector
 from stemma.kernels.cpu.machine.target import VECTOR_BYTES, Target
@@ -96,11 +97,12 @@ class DigitTiles(IntegerTiles):
         code = self.code
         code.store(correction(code.sum(sums), self.shape.target.byte_offset), place)
 
-    def _put_weights(self, tile: Tile, query: Value, token: Value, rounded: Value) -> None:
-        bits, bytes_ = rounded.bits(INTS16), vector(I8, TOKENS)
-        place = tile.memory["weights"] + query * WEIGHT_BYTES + token
-        self.code.store(((bits + 128) >> 8).to(bytes_), place)
-        self.code.store(bits.to(bytes_), place + KV_SPLIT)
+    def _put_weights(self, tile: Tile, query: Value, token: Value, rounded: list[Value]) -> None:
+        for i, weights in enumerate(rounded):
+            bits, bytes_ = weights.bits(INTS16), vector(I8, TOKENS)
+            place = tile.memory["weights"] + query * WEIGHT_BYTES + token + i * TOKENS
+            self.code.store(((bits + 128) >> 8).to(bytes_), place)
+            self.code.store(bits.to(bytes_), place + KV_SPLIT)
 
     def _end_weights(self, tile: Tile, query: Value, total: Value) -> None:
         self._correct(total, tile.memory["weight_correction"] + query * 4)

@@ -30,23 +30,19 @@ from stemma.kernels.cpu.attention.cells import (
     quantize,
     record_bytes,
 )
-from stemma.kernels.cpu.attention.tiles import Shape, Span, Tile, Tiles, pieces
-from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I8, I32, I64, INTS16, ROUNDING, Value, vector
-from stemma.kernels.cpu.rows.gates import tanh
+from stemma.kernels.cpu.attention.softmax import SoftmaxTiles
+from stemma.kernels.cpu.attention.tiles import Shape, Span, Tile, pieces
+from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I8, I32, I64, Value, vector
 from stemma.kernels.ops import KV_SPLIT
 
 CELLS = KV_SPLIT // TOKENS
-SCORE_BYTES, WEIGHT_BYTES = 4 * (KV_SPLIT + 16), 2 * KV_SPLIT + 64
-"""Between the rows of two queries: not a power of 2, which would put them into the same lines of the cache."""
+WEIGHT_BYTES = 2 * KV_SPLIT + 64
+"""Between the rows of two queries, as `SCORE_BYTES`."""
 MOST_VECTORS = 16
 """Of a head's values, whose products are written out one after the other; of more, in a loop."""
-ROUNDING_BITS = 0x4B400000
-"""`ROUNDING` as an integer; an integer n that was rounded by it stands in a float as ROUNDING_BITS + n."""
-RUN_TOKENS, LARGEST_RUN = 8, 65528
-"""Eight weights, whose sum is at most 65535 when they are integers: times 32767 it stays below 2^31."""
 
 
-class IntegerTiles(Tiles):
+class IntegerTiles(SoftmaxTiles):
     """digits: (queries, 2 * query_bytes), the queries' integers. scores: (queries, KV_SPLIT), then weights.
     weights: (queries, WEIGHT_BYTES), as integers. *_scale: of each query's integers.
     keys, values: addresses of the split's cells. value_scales: of the split.
@@ -65,10 +61,8 @@ class IntegerTiles(Tiles):
     def _sizes(self) -> dict[str, int]:
         queries = self._padded_queries
         sizes = {
-            "digits": 2 * self._query_bytes * queries, "query_scale": 4 * queries,
-            "scores": SCORE_BYTES * queries, "weights": WEIGHT_BYTES * queries,
-            "weight_scale": 4 * queries,
-            "keys": 8 * CELLS, "values": 8 * CELLS, "value_scales": 4 * KV_SPLIT,
+            "digits": 2 * self._query_bytes * queries, "weights": WEIGHT_BYTES * queries,
+            "keys": 8 * CELLS, "values": 8 * CELLS,
         }  # fmt: skip
         if not in_cells(self.shape.block_size) or self.shape.value_dim:
             sizes["cells"] = 2 * CELLS * cell_bytes(self.shape.head_dim)
@@ -106,14 +100,6 @@ class IntegerTiles(Tiles):
     ) -> None:  # fmt: skip
         """Weighted values of some queries, vectors `dims`, to the parts. ahead: what is asked for beside each cell."""
 
-    @abstractmethod
-    def _put_weights(self, tile: Tile, query: Value, token: Value, rounded: Value) -> None:
-        """Sixteen weights, as `ROUNDING` left them, to their places."""
-
-    @abstractmethod
-    def _end_weights(self, tile: Tile, query: Value, total: Value) -> None:
-        """Behind the last weights of a query; total: their sum, in lanes."""
-
     @property
     @abstractmethod
     def _at_once(self) -> int:
@@ -123,6 +109,12 @@ class IntegerTiles(Tiles):
     def _queries_at_once(self) -> int:
         """Of those sums: so many queries with some vectors, or cells, read both sides least often."""
         return self._at_once if self._at_once < 8 else self._at_once // 2
+
+    @property
+    def _vectors_at_once(self) -> int:
+        """Vectors, or cells, with so many queries; two, unless that leaves products to wait for each other."""
+        queries = max(map(len, pieces(self.queries, self._queries_at_once)))
+        return max(1, min(self._at_once // queries, max(2, 8 // queries)))
 
     # Where the split's cells are -------------------------------------------------------------------------------------
     def _find_cells(self, tile: Tile, span: Span) -> None:
@@ -167,25 +159,25 @@ class IntegerTiles(Tiles):
     def _split(self, tile: Tile, span: Span) -> None:
         self._find_cells(tile, span)
         self._scores(tile, span)
-        with self.code.loop(0, tile.queries) as query:
-            self._softmax(tile, query, span)
+        self._weights(tile, span)
         self._weigh(tile, span)
 
     def _scores(self, tile: Tile, span: Span) -> None:
         code = self.code
+        done, end = span.groups(TOKENS)
+        most = self._queries_at_once
+        for width in dict.fromkeys((self._vectors_at_once, 1)):
+            until = end - (end - done) % width
+            with code.loop(done, until, width) as cell:
 
-        def write(query: Value | int, count: int) -> None:
-            done, end = span.groups(TOKENS)
-            for width in dict.fromkeys((max(1, self._at_once // count), 1)):
-                until = end - (end - done) % width
-                with code.loop(done, until, width) as cell:
+                def write(query: Value | int, count: int, width: int = width, cell: Value = cell) -> None:
                     ahead = [self._values_ahead(tile, query, cell + i) for i in range(width)]
                     self._multiply_keys_of(tile, (query, count), cell, ahead)
                     for values in ahead:
                         self._prefetch(values, 2 * self.plane, 4 * TOKENS)
-                done = until
 
-        self._each_piece(self._queries_at_once, write)
+                self._each_piece(most, write)
+            done = until
 
     def _values_ahead(self, tile: Tile, query: Value | int, cell: Value) -> Value | None:
         values = tile.memory["values"] + cell * 8
@@ -197,23 +189,25 @@ class IntegerTiles(Tiles):
         last_token = code.load(I32, tile.job["positions"] + last_row * 4).to(I64)
         last_token = code.minimum(last_token, tile.item["end_split"] * KV_SPLIT - 1)
 
-        def write(query: Value | int, count: int) -> None:
-            def following(cell: Value) -> Value:
-                return self._cell(tile, "keys", code.minimum(span.start + KV_SPLIT + cell * TOKENS, last_token))
+        def following(cell: Value) -> Value:
+            return self._cell(tile, "keys", code.minimum(span.start + KV_SPLIT + cell * TOKENS, last_token))
 
-            def ahead(cell: Value) -> Value | None:
-                return self._ahead(query, lambda: following(cell), in_cells(shape.block_size))
+        def weigh(dims: Sequence[Value | int], *, first: bool) -> None:
+            def write(query: Value | int, count: int) -> None:
+                def ahead(cell: Value) -> Value | None:
+                    return self._ahead(query, lambda: following(cell), in_cells(shape.block_size))
 
-            number, width = shape.padded_value // 16, max(1, self._at_once // count)
-            if number <= MOST_VECTORS or number % width:
-                for dims in pieces(number, width):
-                    asked = ahead if dims[0] == 0 else _nothing
-                    self._multiply_values_of(tile, span, (query, count), list(dims), asked)
-                return
-            with code.loop(0, number, width) as dim:
-                self._multiply_values_of(tile, span, (query, count), [dim + i for i in range(width)], _nothing)
+                self._multiply_values_of(tile, span, (query, count), dims, ahead if first else _nothing)
 
-        self._each_piece(self._queries_at_once, write)
+            self._each_piece(self._queries_at_once, write)
+
+        number, width = shape.padded_value // 16, self._vectors_at_once
+        if number <= MOST_VECTORS or number % width:
+            for dims in pieces(number, width):
+                weigh(list(dims), first=dims[0] == 0)
+            return
+        with code.loop(0, number, width) as dim:
+            weigh([dim + i for i in range(width)], first=False)
 
     def _ahead(self, query: Value | int, cell: Callable[[], Value], wanted: bool) -> Value | None:
         """The cell that is asked for piece by piece while the first queries of a tile are multiplied, if they are."""
@@ -227,134 +221,6 @@ class IntegerTiles(Tiles):
         if cell is not None:
             for line in range(0, count, 64):
                 self.code.prefetch(cell + first + line, nearness=2)
-
-    # Softmax ---------------------------------------------------------------------------------------------------------
-    def _softmax(self, tile: Tile, query: Value, span: Span) -> None:
-        """From a query's scores to its weights."""
-        code = self.code
-        if self.shape.softcapped:
-            self._cap(tile, query, span)
-        whole_split = code.load_int(tile.memory["limits"] + query * 8).equals(KV_SPLIT)
-        if self.shape.windowed:
-            whole_split = whole_split & code.load_int(tile.memory["lows"] + query * 8).equals(0)
-        with code.either(whole_split) as (whole, partial):
-            with whole:
-                self._weights_of_whole(tile, query)
-            with partial:
-                self._weights_of_partial(tile, query, span)
-
-    def _cap(self, tile: Tile, query: Value, span: Span) -> None:
-        """Scores become tanh(score / cap): from here on the cap is their scale."""
-        code = self.code
-        row = tile.memory["scores"] + query * SCORE_BYTES
-        scale = code.load(FLOAT, tile.memory["query_scale"] + query * 4)
-        factor = code.splat(scale / tile.job["softcap"].to(I32).bits(FLOAT), TOKENS)
-        with code.loop(*span.groups(TOKENS)) as cell:
-            place = row + cell * (4 * TOKENS)
-            code.store(tanh(code, code.load(FLOATS16, place) * factor), place)
-
-    def _weights_of_whole(self, tile: Tile, query: Value) -> None:
-        """The query sees all tokens of the split."""
-        code = self.code
-        row = tile.memory["scores"] + query * SCORE_BYTES
-        scores = [code.load(FLOATS16, row + i * 64) for i in range(CELLS)]
-        top = scores[0]
-        for score in scores[1:]:
-            top = code.maximum(top, score)
-        scale, base, maximum = self._base(tile, query, top)
-        total, largest = code.constant(FLOATS16, 0.0), code.constant(FLOATS16, 0.0)
-        weights: list[Value] = []
-        for i, score in enumerate(scores):
-            p = code.exp2(code.fma(score, scale, base))
-            total = total + p
-            weights.append(p * code.load(FLOATS16, tile.memory["value_scales"] + i * 64))
-            largest = code.maximum(weights[-1], largest)
-        runs = self._runs(weights)
-        for more in runs[1:]:
-            runs[0] = code.maximum(more, runs[0])
-        inverse = self._note_weights(tile, query, maximum, total, (largest, runs[0]))
-        whole = code.constant(INTS16, 0)
-        for i, weight in enumerate(weights):
-            rounded = self._rounded(weight, inverse)
-            self._put_weights(tile, query, code.constant(I64, i * TOKENS), rounded)
-            whole = whole + (rounded.bits(INTS16) - ROUNDING_BITS)
-        self._end_weights(tile, query, whole)
-
-    def _weights_of_partial(self, tile: Tile, query: Value, span: Span) -> None:
-        """The query sees some tokens of the split; the weights of others in the span and a bit more are zeros."""
-        code, memory = self.code, tile.memory
-        row = memory["scores"] + query * SCORE_BYTES
-        limit = code.load_int(memory["limits"] + query * 8)
-        lowest, zero = code.constant(FLOATS16, float("-inf")), code.constant(FLOATS16, 0.0)
-        until = (limit + (TOKENS - 1)).unsigned_divide(TOKENS) * TOKENS
-        top, total, largest, run = code.variable(lowest), *(code.variable(zero) for _ in range(3))
-        bounds = self._bounds(tile, query, TOKENS)
-        with code.loop(span.begin, until, TOKENS) as token:
-            seen = bounds.hold(code, token)
-            score = code.select(seen, code.load(FLOATS16, row + token * 4), lowest)
-            code.store(score, row + token * 4)
-            top.value = code.maximum(top.value, score)
-        scale, base, maximum = self._base(tile, query, top.value)
-        with code.loop(span.begin, until, TOKENS) as token:
-            seen = bounds.hold(code, token)
-            p = code.exp2(code.fma(code.load(FLOATS16, row + token * 4), scale, base))
-            total.value = total.value + p
-            weight = code.select(seen, p * code.load(FLOATS16, memory["value_scales"] + token * 4), zero)
-            largest.value = code.maximum(weight, largest.value)
-            run.value = code.maximum(self._runs([weight])[0], run.value)
-            code.store(weight, row + token * 4)
-        inverse = self._note_weights(tile, query, maximum, total.value, (largest.value, run.value))
-        whole = code.variable(code.constant(INTS16, 0))
-        with code.loop(span.begin, until, TOKENS) as token:
-            rounded = self._rounded(code.load(FLOATS16, row + token * 4), inverse)
-            self._put_weights(tile, query, token, rounded)
-            whole.value = whole.value + (rounded.bits(INTS16) - ROUNDING_BITS)
-        self._end_weights(tile, query, whole.value)
-        nothing = code.constant(FLOATS16, ROUNDING)
-        with code.loop(code.maximum(until, span.begin), self._written(span.end), TOKENS) as token:
-            self._put_weights(tile, query, token, nothing)
-
-    def _runs(self, weights: list[Value]) -> list[Value]:
-        """Sums of weights of eight tokens that follow each other, of two vectors together while there are two."""
-        left = weights
-        for _ in range(3):
-            left = [self._pairs(left[i], left[min(i + 1, len(left) - 1)]) for i in range(0, len(left), 2)]
-        return left
-
-    def _pairs(self, a: Value, b: Value) -> Value:
-        """Sums of neighbours, those of `a` first."""
-        return self.code.shuffle(a, b, range(0, 32, 2)) + self.code.shuffle(a, b, range(1, 32, 2))
-
-    def _rounded(self, weights: Value, inverse: Value) -> Value:
-        """Integers in the lowest bits of floats."""
-        return self.code.fma(weights, inverse, self.code.constant(FLOATS16, ROUNDING))
-
-    def _written(self, count: Value) -> Value:
-        """Weights that `_weigh` reads."""
-        return (count + (TOKENS - 1)).unsigned_divide(TOKENS) * TOKENS
-
-    def _base(self, tile: Tile, query: Value, top: Value) -> tuple[Value, Value, Value]:
-        """Scale and summand that turn scores into exponents, and the maximum (scaled)."""
-        code = self.code
-        scale = code.load(FLOAT, tile.memory["query_scale"] + query * 4)
-        if self.shape.softcapped:
-            scale = tile.job["softcap"].to(I32).bits(FLOAT)
-        maximum = code.reduce(top, code.maximum) * scale
-        return code.splat(scale, 16), code.splat(0.0 - maximum, 16), maximum
-
-    def _note_weights(
-        self, tile: Tile, query: Value, maximum: Value, total: Value, largest: tuple[Value, Value]
-    ) -> Value:
-        """Maximum and sum to the parts, the scale of the weights; returns its inverse. largest: weight, and run."""
-        code, memory, shape = self.code, tile.memory, self.shape
-        part = memory["parts"] + (query * shape.part_floats + shape.padded_value) * 4
-        code.store(maximum, part)
-        code.store(code.sum(total), part + 4)
-        peak, run = (code.reduce(values, code.maximum) for values in largest)
-        scale = code.maximum(peak * (1.0 / LARGEST_SIGNED), run * (1.0 / LARGEST_RUN))
-        code.store(scale * 256.0, memory["weight_scale"] + query * 4)
-        inverse = code.select(scale > 1e-37, 1.0 / scale, code.constant(FLOAT, 0.0))
-        return code.splat(inverse, 16)
 
 
 def _nothing(_: Value) -> None:

@@ -16,7 +16,8 @@ from llvmlite import ir
 
 from stemma.kernels.cpu.attention.cells import TOKENS
 from stemma.kernels.cpu.attention.digit_tiles import DigitTiles
-from stemma.kernels.cpu.attention.integer_tiles import SCORE_BYTES, WEIGHT_BYTES
+from stemma.kernels.cpu.attention.integer_tiles import WEIGHT_BYTES
+from stemma.kernels.cpu.attention.softmax import SCORE_BYTES
 from stemma.kernels.cpu.attention.tiles import CHUNK, Span, Tile
 from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I8, I64, INTS16, Value
 from stemma.kernels.cpu.machine.matrix_unit import TILE_BYTES, call, configure, move, release
@@ -66,8 +67,7 @@ class MatrixTiles(DigitTiles):
             with code.loop(*span.groups(TOKENS)) as cell:
                 self._multiply_keys(tile, first, cell, scores)
             scores.finish()
-            with code.loop(first, code.minimum(first + ROWS, tile.queries)) as query:
-                self._softmax(tile, query, span)
+            self._weights_of(tile, first, code.minimum(tile.queries - first, ROWS), span)
             with code.loop(0, self.shape.padded_value // 16) as dim:
                 self._multiply_values(tile, first, dim, span, values)
             values.finish()

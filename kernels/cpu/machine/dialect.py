@@ -206,6 +206,12 @@ class Code:
     def like(self, value: Value, other: Value | Scalar) -> Value:
         return other if isinstance(other, Value) else self.constant(value.type, other)
 
+    def opaque(self, value: Value) -> Value:
+        """The same integer, of which LLVM no longer knows where it came from: what is loaded by way of it is loaded
+        again, where registers are scarce."""
+        kind = ir.FunctionType(I64, [I64])
+        return Value(self, self.builder.asm(kind, "", "=r,0", [value.ir], False))
+
     def splat(self, value: Value, lanes: int) -> Value:
         type_ = vector(value.type, lanes)
         first = self.builder.insert_element(ir.Constant(type_, ir.Undefined), value.ir, ir.Constant(I32, 0))

@@ -35,8 +35,6 @@ from stemma.kernels.weights import FORMATS, StoredWeight, dequantize
 ROWS = ("first", "second", "out", "width", "scale")
 """What a kernel on rows is told; scale is a float."""
 FLOAT_BYTES: Mapping[str, int] = MappingProxyType({"F32": 4, "F16": 2, "BF16": 2})
-SUB_BLOCKS = 8
-"""Times 32 inputs in a block of 256."""
 Emit = Callable[[Code, Value, Value], list[Value]]
 """Writes what reads 32 values, two vectors: of a block that begins at an address, the nth 32 of it."""
 

@@ -11,7 +11,7 @@ import torch
 
 from stemma.kernels.reference import ReferenceOps
 from stemma.radix import PrefixCache
-from tests.docs.pages import PARTS, PROGRAMS, QUOTES, page, pages, served
+from tests.docs.pages import OWN_ENGINES, PARTS, PROGRAMS, QUOTES, page, pages, served
 from tests.runtime.model.test_hugging_face import write_folder
 
 
@@ -22,7 +22,7 @@ def run(name: str, number: int, **given: Any) -> dict[str, Any]:
 
 
 def test_every_block_is_run_or_quoted() -> None:
-    run_somewhere = {*PROGRAMS, *PARTS, *(found.name for found in served())}
+    run_somewhere = {*PROGRAMS, *OWN_ENGINES, *PARTS, *(found.name for found in served())}
     with_python = [found.name for found in pages() if found.blocks("python", "py")]
     left = [name for name in with_python if name not in run_somewhere]
     assert [name for name in left if not any(fnmatch(name, quoted) for quoted in QUOTES)] == []

@@ -35,7 +35,18 @@ def alone(real):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"prefix_cache": False}, {"max_chunk": 7}, {"max_chunk": 64}, {"kv_tokens": 640}, {"block_size": 32}],
+    [
+        {},
+        {"prefix_cache": False},
+        {"max_chunk": 7},
+        {"max_chunk": 64},
+        {"kv_tokens": 640},
+        {"block_size": 32},
+        {"schedule_policy": "dfs", "max_running": 2},
+        {"schedule_policy": "lpm", "kv_tokens": 640},
+        {"schedule_policy": "fcfs", "tpot_ms": 0.01},
+        {"drafts_from": ("none",)},
+    ],
     ids=str,
 )
 def test_greedy_tokens_are_the_same_batched_cold_warm_chunked_evicted_and_preempted(real, alone, options):

@@ -75,11 +75,17 @@ def test_sampling_with_a_seed_is_the_same_in_any_batch(make):
     pool=st.integers(64, 200),
     chunk=st.sampled_from([1, 7, 64]),
     max_running=st.integers(1, 4),
+    policy=st.sampled_from(["fair", "lpm", "dfs", "fcfs"]),
+    tpot_ms=st.sampled_from([None, 0.01, 20.0]),
+    drafts=st.sampled_from([("none",), ("tree",), ("prompt",), ("tree", "prompt", "grammar")]),
 )
-def test_any_schedule(loaded, prompts, block_size, pool, chunk, max_running):
+def test_any_schedule(loaded, prompts, block_size, pool, chunk, max_running, policy, tpot_ms, drafts):
     with Engine.of(loaded, kv_tokens=4096, prefix_cache=False) as engine:
         expected = [engine.generate(prompt, max_tokens=12).tokens for prompt in prompts]
-    options = {"kv_tokens": pool, "block_size": block_size, "max_chunk": chunk, "max_running": max_running}
+    options = {
+        "kv_tokens": pool, "block_size": block_size, "max_chunk": chunk, "max_running": max_running,
+        "schedule_policy": policy, "tpot_ms": tpot_ms, "drafts_from": drafts,
+    }  # fmt: skip
     with Engine.of(loaded, **options) as engine:
         for _ in range(2):
             assert tokens(engine.generate(prompts, max_tokens=12)) == expected

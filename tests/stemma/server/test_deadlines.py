@@ -1,0 +1,42 @@
+"""A request that must be answered in time, over HTTP: it is, or it is told that it cannot be."""
+
+from __future__ import annotations
+
+import pytest
+
+from stemma.server import ServerConfig
+
+LONG = {"model": "tiny", "prompt": "word " * 200, "max_tokens": 4, "temperature": 0}
+SHORT = {"model": "tiny", "prompt": "word", "max_tokens": 4}
+
+
+async def test_a_deadline_that_cannot_be_met_is_told_as_openai_tells_errors(engine, serve_with):
+    async with serve_with(engine, ServerConfig(model_name="tiny")) as client:
+        reply = await client.http.post("/v1/completions", json={**LONG, "ttft_ms": 1e-6})
+        assert reply.status_code == 503
+        assert reply.headers["retry-after"] == "1"
+        error = reply.json()["error"]
+        assert (error["code"], error["param"]) == ("deadline_missed", "ttft_ms")
+
+
+async def test_a_stream_that_has_begun_tells_it_as_an_event(engine, serve_with):
+    async with serve_with(engine, ServerConfig(model_name="tiny")) as client:
+        reply = await client.http.post("/v1/completions", json={**LONG, "ttft_ms": 1e-6, "stream": True})
+        assert reply.status_code == 200
+        assert '"code":"deadline_missed"' in reply.text.replace(" ", "")
+        assert reply.text.rstrip().endswith("data: [DONE]")
+
+
+async def test_one_that_can_be_met_changes_nothing(engine, serve_with):
+    async with serve_with(engine, ServerConfig(model_name="tiny")) as client:
+        plain = await client.post("/v1/completions", **LONG)
+        timed = await client.post("/v1/completions", **LONG, ttft_ms=600_000)
+        assert timed["choices"][0]["text"] == plain["choices"][0]["text"]
+
+
+@pytest.mark.parametrize("wrong", [0, -5, "soon"])
+async def test_a_deadline_is_milliseconds(engine, serve_with, wrong):
+    async with serve_with(engine, ServerConfig(model_name="tiny")) as client:
+        reply = await client.http.post("/v1/completions", json={**SHORT, "ttft_ms": wrong})
+        assert reply.status_code == 400
+        assert "ttft_ms" in reply.text

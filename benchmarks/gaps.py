@@ -2,7 +2,7 @@
 
     python benchmarks/gaps.py [--json FILE] [--rounds 5] [--streams 8] [--prompt 2000] [--tpot-ms 40]
 
-So many streams are read while a prompt comes in. `ours` is the worst gap of any of them from then until its first token;
+So many streams are read while a prompt comes in. `ours` is the worst gap of any of them from then to its first token;
 the peer is the worst gap of as long a time before it came, or with `tpot_ms` the target itself. And first tokens: the
 prompt's where it is cached, over where it is not. Medians of rounds, each on texts of its own; two engines in turn.
 """

@@ -6,22 +6,36 @@ sequence's error.
 
 from __future__ import annotations
 
+from itertools import takewhile
+from typing import NamedTuple
+
 from stemma.runtime.core.batch import Row, RowResult
 from stemma.runtime.core.failures import as_stemma_error, dead_end
-from stemma.runtime.core.matchers import GrammarMatcher
+from stemma.runtime.core.matchers import ForcedTokens, GrammarMatcher
 from stemma.runtime.core.sequence import FinishReason, Sequence
 
 
-def accept_samples(row: Row, result: RowResult) -> int:
-    """Take the samples as far as the drafts agree with them. Returns how many drafts did."""
+class _Forced(NamedTuple):
+    """Where nothing is looked at."""
+
+    tokens: list[int]
+    drafts: list[int]
+
+
+def accept_samples(row: Row, result: RowResult, *, jumps: bool = True) -> int:
+    """Take the samples as far as the drafts agree with them. Returns how many drafts did.
+
+    jumps: where a grammar forces tokens between two samples, these are taken, not what was sampled there: as without
+    drafts.
+    """
     try:
-        return _accept_samples(row, result)
+        return _accept_samples(row, result, jumps)
     except BaseException as error:
         row.sequence.error = as_stemma_error(error)
         return 0
 
 
-def _accept_samples(row: Row, result: RowResult) -> int:
+def _accept_samples(row: Row, result: RowResult, jumps: bool) -> int:
     sequence, num_accepted = row.sequence, 0
     if sequence.is_plain and len(result.tokens) == 1 and not row.num_drafts and not result.logprobs:
         sequence.num_decoded += 1  # most rows of most steps
@@ -30,6 +44,8 @@ def _accept_samples(row: Row, result: RowResult) -> int:
     drafts, sequence.drafts = row.tokens[len(row.tokens) - row.num_drafts :], []
     sequence.num_drafted += len(drafts)
     for index, token in enumerate(result.tokens):
+        if index < num_accepted:
+            continue  # a forced token stands there
         if index and _is_stuck(sequence, token):
             raise dead_end(sequence.num_generated)
         if _ends_in_time(sequence, token):
@@ -41,8 +57,22 @@ def _accept_samples(row: Row, result: RowResult) -> int:
         if sequence.is_finished or index == len(drafts) or drafts[index] != token:
             break
         num_accepted += 1
+        if jumps and sequence.matcher is not None:
+            num_forced, num_agreed = _take_forced(sequence, drafts[num_accepted:])
+            num_accepted += num_agreed
+            if sequence.is_finished or num_agreed < num_forced:
+                break
     sequence.num_accepted += num_accepted
     return num_accepted
+
+
+def _take_forced(sequence: Sequence, drafts: list[int]) -> tuple[int, int]:
+    """Append what the matcher forces. Returns how many tokens that were, and how many of them the drafts begin with."""
+    num_before = len(sequence.tokens)
+    _jump_forward(sequence)
+    forced = sequence.tokens[num_before:]
+    pairs = zip(forced, drafts, strict=False)
+    return len(forced), sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def jump_forward(sequence: Sequence) -> None:
@@ -57,17 +87,26 @@ def jump_forward(sequence: Sequence) -> None:
 
 
 def _jump_forward(sequence: Sequence) -> None:
-    matcher, sequence.likely = sequence.matcher, []
-    if sequence.is_finished or matcher is None or sequence.request.sampling.logprobs is not None:
-        return
-    forced = matcher.forced()
-    if forced.tokens and not _leaves_time(sequence, matcher, forced.tokens):
-        return
+    if sequence.forced_to == len(sequence.tokens):
+        return  # asked again in the same place it may force more, which would hang on how steps were divided
+    sequence.likely = []
+    forced = _forced(sequence)
     for token in forced.tokens:
         _append_forced(sequence, token)
         if sequence.is_finished:
             return
-    sequence.likely = forced.drafts
+    sequence.likely, sequence.forced_to = forced.drafts, len(sequence.tokens)
+
+
+def _forced(sequence: Sequence) -> ForcedTokens:
+    """What the matcher forces now, and what it guesses behind that."""
+    matcher = sequence.matcher
+    if sequence.is_finished or matcher is None or sequence.request.sampling.logprobs is not None:
+        return _Forced([], [])
+    forced = matcher.forced()
+    if forced.tokens and not _leaves_time(sequence, matcher, forced.tokens):
+        return _Forced([], [])
+    return forced
 
 
 def _ends_in_time(sequence: Sequence, token: int) -> bool:

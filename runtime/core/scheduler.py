@@ -292,7 +292,7 @@ class Scheduler:
         if result.pooled is not None:
             sequence.pooled.append(result.pooled)
         num_before = len(sequence.tokens)
-        num_accepted = accept_samples(row, result)
+        num_accepted = accept_samples(row, result, jumps=self.limits.jump_forward)
         if self.drafter.is_asked:
             self.drafter.observe(sequence, sequence.tokens[num_before:], row.num_drafts, num_accepted)
         self._extend(sequence, row.start, len(row.tokens) - row.num_drafts + num_accepted)

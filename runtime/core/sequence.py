@@ -136,6 +136,7 @@ class Sequence:
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     pooled: list[Vector] = field(default_factory=list)
     likely: list[int] = field(default_factory=list)  # what its grammar guesses to come next
+    forced_to: int = -1  # tokens behind which the matcher has said what it forces
     drafts: list[int] = field(default_factory=list)  # of the step under way
     num_drafted: int = 0  # drafts that were computed; how many depends on the time that steps take
     num_accepted: int = 0

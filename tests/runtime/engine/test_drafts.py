@@ -17,7 +17,17 @@ from tests.runtime.core.making import Guesses
 SOURCES = [("none",), ("tree",), ("prompt",), ("grammar",), ("tree", "prompt", "grammar")]
 PROMPTS = ["abcabcabcabcab", "the same, the same, the sam", "x", "abcabcabcabcab and more"]
 SAMPLED = {"temperature": 1.0, "top_p": 0.9, "seed": 11}
-FORM = JSONSchema({"type": "object", "properties": {"name": {"enum": ["abc", "abd"]}, "is_right": {"type": "boolean"}}})
+FORM = JSONSchema(
+    {
+        "type": "object",
+        "properties": {
+            "name": {"enum": ["abc", "abd"]},
+            "is_right": {"type": "boolean"},
+            "why": {"enum": ["long one", "other"]},
+        },
+        "required": ["name", "is_right", "why"],
+    }
+)
 
 
 def tokens(completions):
@@ -51,9 +61,11 @@ def test_every_source_keeps_to_a_grammar(make, sources):
     plain, engine = make(drafts_from=("none",)), make(drafts_from=sources)
     for options in ({}, SAMPLED):
         asked = {"grammar": FORM, "max_tokens": 60, **options}
-        expected = tokens(plain.generate(PROMPTS, **asked))
-        for _ in range(2):
-            assert tokens(engine.generate(PROMPTS, **asked)) == expected
+        expected = plain.generate(PROMPTS, **asked)
+        for _ in range(3):
+            again = engine.generate(PROMPTS, **asked)
+            assert tokens(again) == tokens(expected)
+            assert [made.jumped for made in again] == [made.jumped for made in expected]
 
 
 def garbage(seen: list[int]) -> list[int]:
@@ -74,7 +86,7 @@ def test_garbage_is_computed_and_thrown_away(make, asked):
 
 
 def put(guess, scheduler):
-    scheduler.drafter = Drafter({"test": lambda: Guesses(guess)}, 1024)
+    scheduler.drafter = scheduler.placing.drafter = Drafter({"test": lambda: Guesses(guess)}, 1024)
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -99,7 +99,7 @@ async def test_chunks_have_the_log_probabilities_so_far(client: Any, start: int 
     assert chunks[-1]["output_ids"] == whole["output_ids"]
     for name in names:
         assert len(chunks[-1]["meta_info"][name]) == len(whole["meta_info"][name])
-    assert len(chunks) > 2
+    assert len(chunks) > 1
     silent = await client.stream(PATH, **{**asked, "return_logprob": False})
     assert not any("logprobs" in name for chunk in silent for name in chunk["meta_info"])
 

@@ -135,7 +135,7 @@ def test_a_grammar_that_cannot_be_read_is_refused(make):
 def test_jumps_on_and_off_are_one_language_and_what_jumped_is_canonical(make, temperature):
     options = {"max_tokens": 60, "grammar": PRICE, "temperature": temperature, "seed": 7}
     prompts = [f"prompt {index}" for index in range(6)]
-    jumping, asking = make(), make(jump_forward=False)
+    jumping, asking = make(drafts_from=("none",)), make(drafts_from=("none",), jump_forward=False)
     for completion in jumping.generate(prompts, **options):
         assert PRICE_PATTERN.fullmatch(completion.text)
         assert completion.usage.jumped_tokens == len(completion.jumped) > 20

@@ -33,7 +33,7 @@ class Placing:
         """A new step."""
         prompts = sum(len(each.tokens) - each.num_computed for each in self.running.prompts)
         num_prompt = min(prompts, self.prompt_budget, self.limits.max_chunk)
-        self.drafter.begin(len(self.running.decodes) + num_prompt, self.running.decodes)
+        self.drafter.begin(len(self.running.decodes) + num_prompt, self.running.decodes, self.pace.most_decoded())
 
     def begin_prompts(self, batch: Batch) -> None:
         """All that decode have their rows; how many tokens of prompts may stand beside them."""

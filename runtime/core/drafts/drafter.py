@@ -77,7 +77,7 @@ class Drafter:
         self._sources = sources if model is None else {**sources, MODEL: ModelSource}
         self.counts = {name: DraftCount() for name in self._sources}
         self._model = model
-        self._max_batch_tokens = max_batch_tokens
+        self._max_batch_tokens = self._most_rows = max_batch_tokens
         self._trust = {name: Trust(make().first_trust) for name, make in self._sources.items()}
         self._asked: dict[int, _Asked] = {}  # by id of the sequence
         self._num_rows = 0  # of the step, without drafts
@@ -90,9 +90,10 @@ class Drafter:
         self._is_trial = False
 
     # Before a step ----------------------------------------------------------------
-    def begin(self, num_rows: int, decoding: Iterable[core.Sequence] = ()) -> None:
-        """A step of at least so many tokens without drafts. decoding: sequences that it will sample from; a draft model
-        guesses for them now, all at once."""
+    def begin(self, num_rows: int, decoding: Iterable[core.Sequence] = (), most_rows: int | None = None) -> None:
+        """A step of at least so many tokens without drafts, and with them no more than `most_rows`. decoding: sequences
+        that it will sample from; a draft model guesses for them now, all at once."""
+        self._most_rows = self._max_batch_tokens if most_rows is None else min(most_rows, self._max_batch_tokens)
         self._num_rows, self._num_drafts, self._likely, self._pays = num_rows, 0, 0.0, None
         if self._model is None:
             return
@@ -142,7 +143,7 @@ class Drafter:
         asked, request = self._asked.get(id(sequence)), sequence.request
         if asked is not None:
             asked.guesses.clear()
-        room = self._max_batch_tokens - self._num_rows - self._num_drafts
+        room = self._most_rows - self._num_rows - self._num_drafts
         at_most = min(MOST_DRAFTS, most, room, request.max_tokens - sequence.num_generated - 1)
         if at_most < 1 or not request.drafts or request.sampling.has_penalties or not self.may_pay:
             return None, 0  # penalties of a draft would depend on drafts before it

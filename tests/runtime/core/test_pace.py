@@ -108,3 +108,28 @@ def test_a_long_prompt_beside_eight_streams_keeps_their_gaps(fake):
     assert beside < 3 * alone
     alone, beside = worst_step(Scheduler(PrefixCache(512, 16), Limits(max_chunk=512, tpot=0.04)), fake.answers, 600)
     assert beside < 1.5 * 0.04
+
+
+def test_long_decodes_that_are_all_alike_leave_what_is_known_of_prompts():
+    """Steps that never vary say nothing of one factor apart from the others; none may drift away for that."""
+    cost, chance = StepCost(), random.Random(1)
+    for turn in range(4):
+        for step in range(3000):
+            load = Load(0, 8, 8 * (300 + step % 5))
+            cost.learn(load, machine(load) * chance.uniform(0.9, 1.4))
+        for step in range(6 + turn):
+            load = Load(16, 8, 2400, 16.0 * 16 * step)
+            cost.learn(load, machine(load) * chance.uniform(0.9, 1.4))
+        for num_prompt in (8, 64, 512):
+            load = Load(num_prompt, 8, 2400)
+            assert cost.seconds(load) == pytest.approx(machine(load), rel=0.6)
+        assert cost.seconds(Load(0, 8, 2400)) >= 0
+
+
+def test_a_target_bounds_what_is_decoded_too():
+    assert Pace(None, 512, 1024).most_decoded() == MOST
+    pace = Pace(0.010, 512, 1024)
+    assert pace.most_decoded() == MOST  # nothing is known yet
+    pace.cost = taught()
+    most = pace.most_decoded()
+    assert pace.cost.seconds(Load(0, most)) <= AIM * 0.010 < pace.cost.seconds(Load(0, most + 1))

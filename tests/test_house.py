@@ -69,6 +69,13 @@ def test_importing_stemma_imports_nothing_heavy():
     assert run(sys.executable, "-c", script).strip() == "[]"
 
 
+def test_the_command_is_there_at_once():
+    """What a command needs is imported when it runs."""
+    heavy = ["torch", "tokenizers", "llvmlite", "asyncio", "httpx", "starlette", "stemma.runtime.engine"]
+    script = f"import sys, stemma.cli; print([name for name in {heavy} if name in sys.modules])"
+    assert run(sys.executable, "-c", script).strip() == "[]"
+
+
 def test_every_public_name_is_there():
     run(sys.executable, "-c", "import stemma\nfor name in stemma.__all__: getattr(stemma, name)")
 

@@ -6,19 +6,19 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from stemma.commands.given import HERE, Json, Key, Url
 from stemma.commands.planning import a_second
-from stemma.doctor.diagnosis import diagnose
-from stemma.doctor.reading import Reading, read
-from stemma.doctor.request import explain, find
 from stemma.runtime.errors import InvalidRequest
-from stemma.runtime.planning import Rates
 from stemma.terminal.options import takes
 from stemma.terminal.remote import ask_text
+
+if TYPE_CHECKING:
+    from stemma.doctor.reading import Reading
+    from stemma.runtime.planning import Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,8 @@ class DoctorOptions:
 @takes(DoctorOptions)
 def doctor(url: Url = HERE, key: Key = None, as_json: Json = False, **options: Any) -> None:
     """Prefill or decode? Bandwidth bound? What is the KV doing? Who waits? With figures, and what to change."""
+    from stemma.doctor.diagnosis import diagnose
+    from stemma.doctor.request import explain, find
     from stemma.terminal.doctor import show
 
     asked = DoctorOptions(**options)
@@ -69,6 +71,8 @@ def doctor(url: Url = HERE, key: Key = None, as_json: Json = False, **options: A
 
 
 def _reading(url: str, key: str | None, asked: DoctorOptions) -> Reading:
+    from stemma.doctor.reading import read
+
     now = read(_text(asked.metrics) if asked.metrics is not None else ask_text(url, "/metrics", key))
     if asked.before is not None:
         return now.since(read(_text(asked.before)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +26,8 @@ def bench(
     **options: Any,
 ) -> None:
     """Latencies, goodput and hit rate of a running server, under a workload or a trace, at one pace or several."""
+    import asyncio
+
     try:
         from stemma.bench.draw import draw
         from stemma.bench.report import Target, summary

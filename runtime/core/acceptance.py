@@ -6,9 +6,9 @@ sequence's error.
 
 from __future__ import annotations
 
-from itertools import takewhile
 from typing import NamedTuple
 
+from stemma.runtime.core.agreement import num_equal
 from stemma.runtime.core.batch import Row, RowResult
 from stemma.runtime.core.failures import as_stemma_error, dead_end
 from stemma.runtime.core.matchers import ForcedTokens, GrammarMatcher
@@ -71,8 +71,7 @@ def _take_forced(sequence: Sequence, drafts: list[int]) -> tuple[int, int]:
     num_before = len(sequence.tokens)
     _jump_forward(sequence)
     forced = sequence.tokens[num_before:]
-    pairs = zip(forced, drafts, strict=False)
-    return len(forced), sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return len(forced), num_equal(forced, drafts)
 
 
 def jump_forward(sequence: Sequence) -> None:

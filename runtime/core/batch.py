@@ -77,17 +77,10 @@ class Batch:
         """Whether each row is a token behind a prompt, from which the next one is chosen; so for most steps."""
         return self.load.num_decoded == self.num_tokens == self.num_samples == len(self.rows)
 
-    def add(self, row: Row, *, in_prompt: bool = False) -> None:
-        """Put a row into the step. in_prompt: whether its tokens are a prompt's, for what the step costs."""
+    def add(self, row: Row) -> None:
+        """Put a row into the step."""
         self.rows.append(row)
         self._count(row)
-        num_tokens, load = len(row.tokens), self.load
-        if in_prompt:
-            pairs = load.num_pairs + num_tokens * (row.start + num_tokens / 2)
-            self.load = load._replace(num_prompt=load.num_prompt + num_tokens, num_pairs=pairs)
-        else:
-            num_decoded, num_read = load.num_decoded + num_tokens, load.num_read + row.start
-            self.load = load._replace(num_decoded=num_decoded, num_read=num_read)
 
     def add_decodes(self, rows: list[Row], num_read: int) -> None:
         """Put rows of one token each, which is sampled, into the step. num_read: tokens before them."""
@@ -99,27 +92,33 @@ class Batch:
         self.load = load._replace(num_decoded=load.num_decoded + len(rows), num_read=load.num_read + num_read)
 
     def _count(self, row: Row) -> None:
-        count = len(row.tokens)
+        count, start, load = len(row.tokens), row.start, self.load
         self.num_tokens += count
         self.num_samples += row.num_samples
         self.num_drafts += row.num_drafts
-        self.num_seen += count * row.start + count * (count + 1) // 2
-        if row.start + 1 < row.sequence.num_prompt:
+        self.num_seen += count * start + count * (count + 1) // 2
+        num_left = row.sequence.num_prompt - start
+        if num_left > 1:
             self.num_prompt_tokens += count
+        if num_left > 0:
+            pairs = load.num_pairs + count * (start + count / 2)
+            self.load = load._replace(num_prompt=load.num_prompt + count, num_pairs=pairs)
+        else:
+            self.load = load._replace(num_decoded=load.num_decoded + count, num_read=load.num_read + start)
 
     def drop_rows(self) -> None:
         """Leave out all rows; what has to be copied for them still has to be."""
-        self.rows.clear()
+        self.rows = []
         self.num_tokens = self.num_samples = self.num_drafts = self.num_prompt_tokens = self.num_seen = 0
         self.load = NOTHING
 
     def drop_finished(self) -> None:
         """Leave out the rows of sequences that ended after they were put in."""
         if any(row.sequence.finish_reason is not None for row in self.rows):
-            self.rows = [row for row in self.rows if not row.sequence.is_finished]
-            self.num_tokens = self.num_samples = self.num_drafts = self.num_prompt_tokens = self.num_seen = 0
-            for row in self.rows:
-                self._count(row)
+            left = [row for row in self.rows if not row.sequence.is_finished]
+            self.drop_rows()
+            for row in left:
+                self.add(row)
 
 
 @dataclass(slots=True)

@@ -90,7 +90,7 @@ class Placing:
             return False
         drafts = sequence.drafts
         num_samples = 1 + len(drafts) if is_sampled else 0
-        batch.add(Row(sequence, start, pending + drafts, len(drafts), num_samples, segments), in_prompt=in_prompt)
+        batch.add(Row(sequence, start, pending + drafts, len(drafts), num_samples, segments))
         if in_prompt:
             self.prompt_budget -= len(pending)
         return True

@@ -47,8 +47,8 @@ class Scheduler:
         self.admission = Admission(cache, limits.reuse, limits.max_chunk)
         self.waiting = Waiting(ORDERS[limits.order])
         self.running = Running()
-        self.drafter = drafter or Drafter({}, limits.max_batch_tokens)
-        self.placing = Placing(cache, limits, self.running, self.waiting, self.drafter)
+        guesses = drafter or Drafter({}, limits.max_batch_tokens)
+        self.placing = Placing(cache, limits, self.running, self.waiting, guesses)
         self._deadlines = Deadlines()
         self._ended: dict[int, Sequence] = {}  # by id
         self.num_preempted = 0
@@ -58,6 +58,10 @@ class Scheduler:
     def capacity(self) -> int:
         """Tokens that the whole pool can hold."""
         return self.cache.num_blocks * self.cache.block_size
+
+    @property
+    def drafter(self) -> Drafter:
+        return self.placing.drafter
 
     @property
     def is_idle(self) -> bool:

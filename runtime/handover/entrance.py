@@ -81,9 +81,8 @@ class DecodeEntrance:
         try:
             taker = self._taker()
             try:
-                if taker.num_missing(ids, request.namespace) >= LEAST_TOKENS and is_wanted():
-                    taker.take(ids, request.namespace, request.lora, is_wanted)
-                    self.num_handed += 1
+                taken = taker.take(ids, request.namespace, request.lora, is_wanted, LEAST_TOKENS)
+                self.num_handed += taken is not None
             except BaseException:
                 taker.close()
                 raise

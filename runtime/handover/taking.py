@@ -28,18 +28,18 @@ class Taker:
         if (why := same_model(answer.identity, answer.probe, saver)) is not None:
             raise HandoverError(why)
 
-    def num_missing(self, ids: Int32Array, name: str) -> int:
-        """Tokens of a path that are not in the cache here."""
-        found: int = self._saver.between_steps(lambda cache: cache.match(ids, name).match_len)
-        return len(ids) - found
-
-    def take(self, ids: Int32Array, name: str, lora: str | None, is_wanted: Callable[[], bool]) -> int:
+    def take(
+        self, ids: Int32Array, name: str, lora: str | None, is_wanted: Callable[[], bool], least: int = 1
+    ) -> int | None:
         """Have a path computed elsewhere. Returns how many of its tokens are cached here then: fewer than all where
-        there is no free room. is_wanted: asked after each piece; where it is not, the connection cannot be used again.
+        there is no free room; None where fewer than `least` are missing or it is not wanted, and nobody was asked.
+        is_wanted: asked after each piece too; where it is not, the connection cannot be used again.
 
         Raises HandoverError.
         """
-        have = len(ids) - self.num_missing(ids, name)
+        have: int = self._saver.between_steps(lambda cache: cache.match(ids, name).match_len)
+        if len(ids) - have < least or not is_wanted():
+            return None
         first = have // self._saver.memory.block_size
         self._channel.send(Ask(ids.tolist(), name.partition(MARK)[0], lora, first))
         while is_wanted():

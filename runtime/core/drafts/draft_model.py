@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from stemma.radix import Lease, OutOfBlocks, PrefixCache
 from stemma.runtime.core import sequence as core
+from stemma.runtime.core.agreement import num_equal
 from stemma.runtime.core.batch import Batch, Row
 from stemma.runtime.core.computing import compute
 from stemma.runtime.core.failures import release_lease
@@ -103,10 +104,7 @@ class DraftModel:
             known = shadow.request.prompt[:-1]
             shadow.lease = self.cache.acquire(known, shadow.request.namespace)
         behind = shadow.tokens[shadow.lease.num_tokens : len(shadow.tokens) - 1]
-        right = 0
-        while right < min(len(behind), len(follower.ahead)) and behind[right] == follower.ahead[right]:
-            right += 1
-        shadow.lease.extend(behind[:right])
+        shadow.lease.extend(behind[: num_equal(behind, follower.ahead)])
         follower.ahead = []
         return follower
 

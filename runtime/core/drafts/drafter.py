@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from stemma.runtime.core import sequence as core
+from stemma.runtime.core.agreement import num_equal
 from stemma.runtime.core.batch import Batch
 from stemma.runtime.core.drafts.ahead import MOST_AHEAD, NUM_TRIED, TRIAL_SHARE, Guesser, ModelSource
 from stemma.runtime.core.drafts.grammar import GrammarSource
@@ -222,7 +223,7 @@ class Drafter:
         if asked is None:
             return
         for _, trust, guess in asked.guesses:
-            num_right = _num_equal(guess.tokens, came)
+            num_right = num_equal(guess.tokens, came)
             trust.saw(guess.grounds, num_right, is_wrong=num_right < min(len(guess.tokens), len(came)))
         asked.guesses.clear()
         if num_drafts:
@@ -234,16 +235,6 @@ class Drafter:
         """The sequence has ended."""
         if self._asked.pop(id(sequence), None) is not None and self._model is not None:
             self._model.forget(sequence)
-
-
-def _num_equal(left: Sequence[int], right: Sequence[int]) -> int:
-    """With which both begin."""
-    count = 0
-    for one, other in zip(left, right, strict=False):
-        if one != other:
-            break
-        count += 1
-    return count
 
 
 def _possible(sequence: core.Sequence, drafts: list[int]) -> list[int]:

@@ -15,6 +15,7 @@ from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.config import GenerationDefaults
 from stemma.runtime.model.load import assemble
 from stemma.runtime.model.tiny import byte_tokenizer, tiny, tiny_config, tiny_tensors
+from tests.runtime.engine.schedules import SIZES, TEXTS
 
 PROMPTS = ["abcabcabcabcab", "the same, the same, the sam", "x", "abcabcabcabcab and more"]
 SAMPLED = {"temperature": 1.0, "top_p": 0.9, "seed": 11}
@@ -91,18 +92,14 @@ def test_kv_that_was_right_is_not_computed_again(build):
 
 @settings(max_examples=8, deadline=None)
 @given(
-    prompts=st.lists(st.text("ab", min_size=1, max_size=40), min_size=1, max_size=5),
-    block_size=st.sampled_from([1, 4, 16]),
-    pool=st.integers(64, 200),
-    chunk=st.sampled_from([1, 7, 64]),
-    max_running=st.integers(1, 4),
+    prompts=st.lists(TEXTS, min_size=1, max_size=5),
+    sizes=SIZES,
     sampled=st.booleans(),
 )
-def test_any_schedule(loaded, drafts, prompts, block_size, pool, chunk, max_running, sampled):
+def test_any_schedule(loaded, drafts, prompts, sizes, sampled):
     options = {"max_tokens": 12, **(SAMPLED if sampled else {})}
     with Engine.of(loaded, kv_tokens=4096, prefix_cache=False, drafts_from=("none",)) as engine:
         expected = [engine.generate(prompt, **options).tokens for prompt in prompts]
-    sizes = {"kv_tokens": pool, "block_size": block_size, "max_chunk": chunk, "max_running": max_running}
     for draft in drafts.values():
         with Engine.of(loaded, draft, **sizes) as engine:
             for _ in range(2):

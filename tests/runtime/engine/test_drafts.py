@@ -13,6 +13,7 @@ from stemma.runtime.core.drafts.drafter import Drafter
 from stemma.runtime.engine import Engine
 from stemma.runtime.errors import InvalidRequest
 from tests.runtime.core.making import Guesses
+from tests.runtime.engine.schedules import SIZES, TEXTS
 
 SOURCES = [("none",), ("tree",), ("prompt",), ("grammar",), ("tree", "prompt", "grammar")]
 PROMPTS = ["abcabcabcabcab", "the same, the same, the sam", "x", "abcabcabcabcab and more"]
@@ -86,23 +87,19 @@ def test_garbage_is_computed_and_thrown_away(make, asked):
 
 
 def put(guess, scheduler):
-    scheduler.drafter = scheduler.placing.drafter = Drafter({"test": lambda: Guesses(guess)}, 1024)
+    scheduler.placing.drafter = Drafter({"test": lambda: Guesses(guess)}, 1024)
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    prompts=st.lists(st.text("ab", min_size=1, max_size=40), min_size=1, max_size=6),
-    block_size=st.sampled_from([1, 4, 16]),
-    pool=st.integers(64, 200),
-    chunk=st.sampled_from([1, 7, 64]),
-    max_running=st.integers(1, 4),
+    prompts=st.lists(TEXTS, min_size=1, max_size=6),
+    sizes=SIZES,
     sampled=st.booleans(),
 )
-def test_any_schedule(loaded, prompts, block_size, pool, chunk, max_running, sampled):
+def test_any_schedule(loaded, prompts, sizes, sampled):
     options = {"max_tokens": 12, **(SAMPLED if sampled else {})}
     with Engine.of(loaded, kv_tokens=4096, prefix_cache=False, drafts_from=("none",)) as engine:
         expected = [engine.generate(prompt, **options).tokens for prompt in prompts]
-    sizes = {"kv_tokens": pool, "block_size": block_size, "max_chunk": chunk, "max_running": max_running}
     for guess in (None, garbage):
         with Engine.of(loaded, **sizes) as engine:
             if guess is not None:

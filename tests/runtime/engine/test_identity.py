@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stemma.runtime.engine import Engine
+from tests.runtime.engine.schedules import SIZES, TEXTS
 
 PROMPTS = ["the same beginning, then one end", "the same beginning, then another", "something else", "x"]
 
@@ -70,23 +71,16 @@ def test_sampling_with_a_seed_is_the_same_in_any_batch(make):
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    prompts=st.lists(st.text("ab", min_size=1, max_size=40), min_size=1, max_size=6),
-    block_size=st.sampled_from([1, 4, 16]),
-    pool=st.integers(64, 200),
-    chunk=st.sampled_from([1, 7, 64]),
-    max_running=st.integers(1, 4),
+    prompts=st.lists(TEXTS, min_size=1, max_size=6),
+    sizes=SIZES,
     policy=st.sampled_from(["fair", "lpm", "dfs", "fcfs"]),
     tpot_ms=st.sampled_from([None, 0.01, 20.0]),
     drafts=st.sampled_from([("none",), ("tree",), ("prompt",), ("tree", "prompt", "grammar")]),
 )
-def test_any_schedule(loaded, prompts, block_size, pool, chunk, max_running, policy, tpot_ms, drafts):
+def test_any_schedule(loaded, prompts, sizes, policy, tpot_ms, drafts):
     with Engine.of(loaded, kv_tokens=4096, prefix_cache=False) as engine:
         expected = [engine.generate(prompt, max_tokens=12).tokens for prompt in prompts]
-    options = {
-        "kv_tokens": pool, "block_size": block_size, "max_chunk": chunk, "max_running": max_running,
-        "schedule_policy": policy, "tpot_ms": tpot_ms, "drafts_from": drafts,
-    }  # fmt: skip
-    with Engine.of(loaded, **options) as engine:
+    with Engine.of(loaded, **sizes, schedule_policy=policy, tpot_ms=tpot_ms, drafts_from=drafts) as engine:
         for _ in range(2):
             assert tokens(engine.generate(prompts, max_tokens=12)) == expected
         assert engine.stats().cache.leased == 0

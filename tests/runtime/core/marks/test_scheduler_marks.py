@@ -131,7 +131,7 @@ def test_drafts_take_no_slot_that_another_needs(fake):
         guessed_at.append(len(tokens))
         return [0, 1, 2, 3]
 
-    scheduler.drafter = scheduler.placing.drafter = drafter(guess)
+    scheduler.placing.drafter = drafter(guess)
     items = [sequence([n, 7], 20) for n in range(4)]
     for item in items:
         scheduler.add(item)

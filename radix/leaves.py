@@ -58,10 +58,6 @@ class Leaves:
     def __len__(self) -> int:
         return len(self.awake) + len(self._restless) + len(self._asleep)
 
-    @property
-    def num_asleep(self) -> int:
-        return len(self._asleep)
-
     def has(self, ticket: int) -> bool:
         """Whether a leaf waits that is not in `awake`."""
         return self._asleep.has(ticket) or ticket in self._restless

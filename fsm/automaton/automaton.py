@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from stemma.fsm.automaton.fragments import RETURN_STATE
 from stemma.fsm.automaton.program import FIRST_SPECIAL, Program
 from stemma.fsm.automaton.spare_tables import leave, tables_for
 from stemma.fsm.kernels.columns import CONFIG, COUNT, STACK_BITS, STATE, is_filled, start_of
@@ -106,10 +105,6 @@ class Automaton:
             self.provide()
         return following
 
-    def after_frame(self, stack: int) -> int:
-        """The configuration where what stands in the frame `stack` has ended, and nothing else goes on."""
-        return self._start_at(RETURN_STATE, stack)
-
     def items_of(self, config: int) -> slice:
         """Where the items of `config` stand in the table of items."""
         first = int(self.tables.configs[config, CONFIG.first])
@@ -176,9 +171,9 @@ class Automaton:
             self.tables.states[state, sides] = left, right
         return left, right
 
-    def _start_at(self, state: int, stack: int = 0) -> int:
+    def _start_at(self, state: int) -> int:
         start_at = self.kernels.start_at
-        while (config := start_at(self.tables, state, stack)) < 0:
+        while (config := start_at(self.tables, state, 0)) < 0:
             self.provide()
         return config
 

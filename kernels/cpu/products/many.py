@@ -67,7 +67,6 @@ DOTS = 8
 TOTAL_BYTES = STRIPS * 128
 WORDS_AT = 1 << 17
 FACTS_AT = WORDS_AT + CHUNK * STRIPS * STRIP_BYTES
-DOTS_AT = FACTS_AT + CHUNK * STRIPS * FACT_BYTES
 SQUARES_AT = FACTS_AT + CHUNK * STRIPS * FACT_BYTES
 TOTALS_AT = SQUARES_AT + STRIPS * 128
 """Where in a thread's scratch unpacked codes and their facts stand, what weights that are multiplied with each other

@@ -21,7 +21,7 @@ from stemma.runtime.core.checking import describe
 from stemma.runtime.core.sampling import Sampling
 from stemma.runtime.engine import Engine, EngineConfig, EngineOptions, RequestOptions
 from stemma.runtime.engine.generation import Completion
-from stemma.runtime.errors import InvalidRequest, RequestFailed
+from stemma.runtime.errors import DeadlineMissed, InvalidRequest, RequestFailed
 from stemma.server import ServerConfig
 
 PATIENCE = 30.0
@@ -103,8 +103,12 @@ def test_any_value_of_any_option_is_honoured_or_refused_by_name(engine, data):
         options["temperature"] = 1.0
     if name == "sampling":
         options.pop("temperature", None)
-    made, refused = outcome(lambda: engine.submit("ab", **options).result(PATIENCE))
-    assert isinstance(made, Completion) if refused is None else (refused.param == name and str(refused))
+    try:
+        made, refused = outcome(lambda: engine.submit("ab", **options).result(PATIENCE))
+    except DeadlineMissed:  # honoured too: a deadline of a millisecond may pass before the first step
+        assert name == "ttft_ms"
+    else:
+        assert isinstance(made, Completion) if refused is None else (refused.param == name and str(refused))
     check_alive(engine)
 
 

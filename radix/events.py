@@ -52,10 +52,15 @@ Event: TypeAlias = BlocksStored | BlocksRemoved | MarksStored | MarksRemoved | A
 Listener: TypeAlias = Callable[[Event], None]
 
 
+def hash_key(scope: str, private: bool) -> bytes:
+    """The key of the hashes of a scope: a namespace's, or that of text behind a salt boundary (`private_scope`)."""
+    name = scope.encode("utf-8", "surrogatepass")
+    return blake2b(name, digest_size=32, person=_PRIVATE if private else b"").digest()
+
+
 def scope_key(node: Node) -> bytes:
     """The key of the hashes of a node's scope."""
-    name = node.scope.encode("utf-8", "surrogatepass")
-    return blake2b(name, digest_size=32, person=_PRIVATE if node.private else b"").digest()
+    return hash_key(node.scope, node.private)
 
 
 def chain_hash(parent: bytes, key: bytes, tokens: bytes) -> bytes:

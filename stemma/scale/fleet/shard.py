@@ -5,8 +5,8 @@
     high      8 bytes  8 bytes          its second half: equal only if the whole hash is
     numbers   4 bytes  4 bytes          0: free
 
-Searches go on to the next slot (linear probing). What follows a removed block moves up (Knuth, vol. 3, 6.4, algorithm R),
-so a table that blocks come to and leave for weeks is as good as a new one.
+Searches go on to the next slot (linear probing). What follows a removed block moves up (Knuth, vol. 3, 6.4,
+algorithm R), so a table that blocks come to and leave for weeks is as good as a new one.
 """
 
 from __future__ import annotations

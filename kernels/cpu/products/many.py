@@ -32,6 +32,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from stemma.kernels.cpu.machine.dialect import FLOATS16, I32, I64, INTS16, Code, Value, Variable
+from stemma.kernels.cpu.products.mapped import TURN_FROM
 from stemma.kernels.cpu.products.strips import (
     DOUBLES16,
     STRIP,
@@ -48,7 +49,7 @@ from stemma.kernels.cpu.products.strips import (
 from stemma.kernels.cpu.products.tiles import MAPPED, Tile, tile_of
 from stemma.kernels.cpu.rows.activations import DIGIT_BITS, PAIR, is_paired
 
-FROM, TURN_FROM, UNPACK_FROM = 4, 17, 128
+FROM, UNPACK_FROM = 4, 128
 """Rows from which a row is words; from which codes are unpacked into memory, two strips at once, for all rows; sooner
 where they are turned (`mapped.py`). Fewer rows unpack a strip into registers, for 8 rows or 4."""
 STRIPS, ROWS = 2, 8
@@ -113,17 +114,14 @@ class _Blocks:
         assert self.facts is not None
         return self.facts + (block * (STRIPS * FACT_BYTES) + nth * FACT_BYTES)
 
-    def scales(self, code: Code, block: Value, nth: int, group: int) -> tuple[Value, Value]:
-        """In lower and in upper words."""
-        if self.facts is not None:
-            place = self.facts_at(block, nth) + 128 * group
-            return code.load(INTS16, place, 64), code.load(INTS16, place + 64, 64)
-        return self.read_scales(code, block, nth, group)
+    def facts_of(self, code: Code, block: Value, nth: int) -> list[Value]:
+        """Scales of a block's groups as they are packed, 16 bits each."""
+        return facts_of(code, self.tile, self.strips[nth], self.first + block)[0]
 
-    def read_scales(self, code: Code, block: Value, nth: int, group: int) -> tuple[Value, Value]:
-        """The same from what is packed."""
-        lower = facts_of(code, self.tile, self.strips[nth], self.first + block)[0][group].widen_unsigned(INTS16)
-        return lower, lower << 16
+    def scales(self, code: Code, block: Value, nth: int, group: int) -> tuple[Value, Value]:
+        """Those that are unpacked, in lower and in upper words."""
+        place = self.facts_at(block, nth) + 128 * group
+        return code.load(INTS16, place, 64), code.load(INTS16, place + 64, 64)
 
     def minima(self, code: Code, pair: Value, nth: int) -> Value:
         """Two side by side, in words. Beyond the last block any do: activations are zero."""
@@ -198,23 +196,29 @@ def _unpack(code: Code, to: _Blocks) -> None:
             words = to.read_words(code, block, nth)
             for j, word in enumerate(words):
                 code.store(word, place + 64 * j, 64)
-            for group in range(to.tile.num_groups):
-                for i, scale in enumerate(to.read_scales(code, block, nth, group)):
+            facts = to.facts_of(code, block, nth)
+            for group, fact in enumerate(facts):
+                for i, scale in enumerate(_in_both_words(fact)):
                     code.store(scale, to.facts_at(block, nth) + (128 * group + 64 * i), 64)
             if to.part.target.adds_beside:
-                _add_squares(code, to, block, nth, words)
+                _add_squares(code, to, nth, words, facts)
     if to.tile.form.has_minima:
         with code.loop(0, to.pairs) as pair:
             for nth in range(STRIPS):
                 code.store(to.read_minima(code, pair, nth), to.facts_at(pair, nth) + 256, 64)
 
 
-def _add_squares(code: Code, blocks: _Blocks, block: Value, nth: int, words: list[Value]) -> None:
+def _in_both_words(scale: Value) -> tuple[Value, Value]:
+    """16 bits of each output, in lower and in upper words."""
+    lower = scale.widen_unsigned(INTS16)
+    return lower, lower << 16
+
+
+def _add_squares(code: Code, blocks: _Blocks, nth: int, words: list[Value], scales: list[Value]) -> None:
     """What weights that are multiplied with each other come to in a row's total."""
     per_group = VECTORS // blocks.tile.num_groups
     place = blocks.scratch + (SQUARES_AT + 128 * nth)
     total = code.load(DOUBLES16, place, 64)
-    scales = facts_of(code, blocks.tile, blocks.strips[nth], blocks.first + block)[0]
     for group, scale in enumerate(scales):
         dot = code.constant(INTS16, 0)
         for j in range(group * per_group, (group + 1) * per_group, 2):
@@ -266,12 +270,16 @@ def _multiply_rows(code: Code, blocks: _Blocks, rows: _Rows) -> None:
 
 def _add_block(code: Code, blocks: _Blocks, rows: _Rows, block: Value) -> None:
     words = [] if blocks.words is not None else blocks.read_words(code, block, 0)
+    gathered = blocks.facts_of(code, block, 0) if words and blocks.part.kind == MAPPED else []
     if words and blocks.part.target.adds_beside:
         with code.when(rows.first.equals(0)):
-            _add_squares(code, blocks, block, 0, words)
+            _add_squares(code, blocks, 0, words, gathered or blocks.facts_of(code, block, 0))
     for group in range(blocks.tile.num_groups):
         dots = _dots(code, blocks, rows, (block, group), words)
-        scales = blocks.scales(code, block, rows.nth, group)
+        if words:  # those of a file are gathered once, others loaded where they are needed: registers are few
+            scales = _in_both_words((gathered or blocks.facts_of(code, block, 0))[group])
+        else:
+            scales = blocks.scales(code, block, rows.nth, group)
         for both, dot in zip(rows.sums, dots, strict=True):
             halves = dot ^ HALF
             for total, scale in zip(both, scales, strict=True):

@@ -19,15 +19,15 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
-from stemma.kernels.cpu.machine.dialect import FLOATS16, HALF, I16, I32, I64, INTS16, Code, Value, vector
+from stemma.kernels.cpu.machine.dialect import FLOATS16, HALF, I16, I32, INTS16, Code, Value, vector
 from stemma.kernels.cpu.machine.target import VECTOR_BYTES
 from stemma.kernels.cpu.products.tiles import MAPPED, tile_of
 from stemma.kernels.weights import StoredWeight
 
 STRIP, STEPS = 16, 32_767
 BLOCK_BYTES = tile_of(MAPPED).file_bytes
-FURTHER = 512
-"""Bytes of a row that are asked for before they are read, where many rows are multiplied."""
+TURN_FROM = 17
+"""Rows from which two strips at once are turned into memory, for all rows."""
 QUARTER = vector(I32, 4)
 PIECE = 1 << 21
 """Weights whose scales a thread looks at together."""
@@ -40,17 +40,8 @@ class Rows(NamedTuple):
     step: Value
 
 
-class Ahead(NamedTuple):
-    """What is asked for beside each block: bytes in 16 places, a step apart; in the next strip, or further on in each
-    row of this one."""
-
-    first: Value
-    block_step: Value
-    row_step: Value
-
-
 class Mapped(NamedTuple):
-    """What products read. starts: addresses of the strips, the last one twice. inverses, units: of each output."""
+    """What products read. starts: addresses of the strips, the last one three times. inverses, units: of outputs."""
 
     starts: npt.NDArray[np.int64]
     inverses: npt.NDArray[np.float32]
@@ -73,7 +64,7 @@ def map_rows(parts: Sequence[StoredWeight], pool: ThreadPoolExecutor) -> Mapped:
     largest = np.concatenate(list(pool.map(_largest_scales, pieces)))
     units = (largest / STEPS).astype(np.float32)
     units[units == 0] = 1
-    return Mapped(np.array([*starts, starts[-1]], dtype=np.int64), np.float32(1) / units, units)
+    return Mapped(np.array([*starts, starts[-1], starts[-1]], dtype=np.int64), np.float32(1) / units, units)
 
 
 def _largest_scales(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -84,24 +75,15 @@ def _largest_scales(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return largest
 
 
-def ahead_of(code: Code, strips: tuple[Value, Value], blocks: Value, of_few: Value) -> Ahead:
-    """strips: where this one and the next begin. of_few: whether few rows are multiplied, which are through at once;
-    many take so long that the next strip would be gone from the caches."""
-    size = code.constant(I64, BLOCK_BYTES)
-    return Ahead(
-        code.select(of_few, strips[1], strips[0] + FURTHER), code.select(of_few, size * STRIP, size),
-        code.select(of_few, size, blocks * BLOCK_BYTES),
-    )  # fmt: skip
-
-
 def rows_of(strip: Value, blocks: Value, block: Value) -> Rows:
     return Rows(strip + block * BLOCK_BYTES, blocks * BLOCK_BYTES)
 
 
-def rows_asked_for(code: Code, ahead: Ahead, strip: Value, blocks: Value, block: Value) -> Rows:
-    """A block of a strip, while as many bytes are asked for elsewhere."""
+def rows_asked_for(code: Code, ahead: Value, strip: Value, blocks: Value, block: Value) -> Rows:
+    """A block of a strip, while as many bytes of another strip are asked for, from its first to its last."""
+    start = ahead + block * (BLOCK_BYTES * STRIP)
     for row in range(STRIP):
-        code.prefetch(ahead.first + block * ahead.block_step + ahead.row_step * row, nearness=2)
+        code.prefetch(start + BLOCK_BYTES * row, nearness=2)
     return rows_of(strip, blocks, block)
 
 

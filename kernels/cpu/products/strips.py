@@ -12,16 +12,15 @@ from llvmlite import ir
 from stemma.kernels.cpu.machine.dialect import DOUBLE, FLOAT, FLOATS16, I16, I32, INTS16, Code, Value, vector
 from stemma.kernels.cpu.machine.target import VECTOR_BYTES, Target
 from stemma.kernels.cpu.products.mapped import (
-    Ahead,
+    TURN_FROM,
     Rows,
-    ahead_of,
     codes_of_rows,
     rows_asked_for,
     rows_of,
     scales_of_rows,
 )
 from stemma.kernels.cpu.products.tiles import MAPPED, TILES, Tile, tile_of
-from stemma.kernels.cpu.rows.activations import DIGITS, pairs_of
+from stemma.kernels.cpu.rows.activations import pairs_of
 from stemma.kernels.cpu.rows.gates import PLAIN, SILU, activate, activate_gates, silu
 
 STRIP = 16
@@ -38,14 +37,14 @@ faster than the machine's own prefetcher fetches it."""
 @dataclass(frozen=True, slots=True)
 class Strip:
     """One strip of one matrix, in the generated program. pairs: of a quantised row, see `activations.py`. ahead:
-    of what stays in a file (`mapped.py`), what is asked for meanwhile."""
+    of what stays in a file (`mapped.py`), the strip that is asked for meanwhile."""
 
     weights: Value
     scales: Value
     units: Value
     blocks: Value
     pairs: Value
-    ahead: Ahead | None = None
+    ahead: Value | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +69,13 @@ class Part:
         return code.select(gate.equals(0), count, (count >> 1) + (count & 1) * gate)
 
     def strip(self, code: Code, count: Value) -> Strip:
-        index = self.place(code, count)
+        index, gate = self.place(code, count), self.job["gate"]
         blocks = (self.job["features"] + 31) // 32
         pairs, units = pairs_of(self.job["features"]), self.segment["units"] + index * 64
         if self.kind == MAPPED:
             at = self.segment["weights"] + index * 8
-            of_few = self.job["group"].equals(DIGITS)
-            ahead = ahead_of(code, (code.load_int(at), code.load_int(at, 1)), blocks, of_few)
+            alone = ((self.rows[1] - self.rows[0]) < TURN_FROM) | gate.differs(0)
+            ahead = code.select(alone, code.load_int(at, 1), code.load_int(at, 2))
             return Strip(code.load_int(at), self.segment["scales"] + index * 64, units, blocks, pairs, ahead)
         if self.kind in TILES:
             tile, scales = tile_of(self.kind).weight_bytes, tile_of(self.kind).fact_bytes

@@ -1,54 +1,71 @@
 """Where a request goes: the replica on which it costs least, in seconds of everybody's time.
 
-    cost = what waits there + computing what is not cached there + what that takes from others' cache
+    cost = (what waits there + computing what is not cached there) x how crowded it is, and how full
 
-With nothing known of what computing costs, tokens stand for seconds; with nothing known of any replica, the less
-busy of two is taken (Mitzenmacher 2001). Has no clock, no sockets and no threads: time is given.
+A prompt that nobody has goes, of replicas that cost about the same, to the one that its own hash prefers (Thaler and
+Ravishankar 1998): so routers that never talk to each other send one new prefix to one replica, and different ones to
+different replicas. With nothing known of what computing costs, tokens stand for seconds; with nothing recent known of
+any replica, the less busy of two is taken (Mitzenmacher 2001). Has no clock, no sockets and no threads: time is given.
 """
 
 from __future__ import annotations
 
 import random
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
+from stemma.runtime.errors import InvalidRequest
 from stemma.scale.fleet.cost import PrefillCost
 from stemma.scale.fleet.errors import NoReplica
 from stemma.scale.fleet.index import Index
 from stemma.scale.fleet.load import Load
+from stemma.scale.fleet.sent import Sent
 
 STALE = 10.0
 """Seconds behind which what a replica said of itself is not believed any more."""
-STAYS = 2.0
+STAYS = 1.5
 """A session stays while that costs at most so many times what the best replica does."""
+ALIKE = 0.1
+"""Costs that differ by such a share are alike: the prompt's hash decides."""
+CROWDED = 8.0
+"""Of so many sequences that run, each slows the others as much as if a prompt took twice its time."""
+MIXING = 0x9E3779B97F4A7C15
+"""2^64 over the golden ratio, odd: times it, every bit of a number moves the highest ones (Knuth, vol. 3, 6.4)."""
 MOST_SESSIONS = 100_000
 NOTHING_LEARNT = (0.0, 1.0)
 """Seconds of a prompt and of a token while nobody has reported any: then all costs are told in tokens."""
 
 
 class Choice(NamedTuple):
-    """replica: its name. expected_hit_tokens: of the prompt, what it should find there. why: for people."""
+    """replica: its name. expected_hit_tokens: of the prompt, what it should find there. why: for people. ticket: its
+    number for `Chooser.began`."""
 
     replica: str
     expected_hit_tokens: int
     why: str
+    ticket: int = 0
 
 
 class Chooser:
-    """Chooses for one router, and remembers what it sent to whom since that replica told its load."""
+    """Chooses for one router, and remembers what it sent to whom."""
 
     def __init__(
         self, index: Index, block_size: int, *, cost: PrefillCost | None = None, num_routers: int = 1, seed: int = 0
     ) -> None:
         """block_size: of the hashes. num_routers: how many choose for these replicas: each sees its own share only."""
+        if block_size < 1 or num_routers < 1:
+            name, value = ("block_size", block_size) if block_size < 1 else ("num_routers", num_routers)
+            raise InvalidRequest(f"{name} must be at least 1, got {value}", name)
         self.index = index
         self.cost = PrefillCost() if cost is None else cost
         self._block_size = block_size
         self._num_routers = num_routers
         self._chance = random.Random(seed)
-        self._sent: dict[str, deque[tuple[float, int]]] = {}
+        self._sent = Sent()
         self._homes: OrderedDict[str, str] = OrderedDict()
+        self._marks: dict[str, int] = {}
 
     def choose(
         self, hashes: Sequence[bytes], prompt_len: int, loads: Mapping[str, Load], session: str | None = None,
@@ -58,22 +75,26 @@ class Chooser:
 
         A replica that is gone or failed is left out of `loads`. Raises NoReplica where none takes requests.
         """
-        able = {name: load for name, load in loads.items() if not load.draining}
+        able = [name for name, load in loads.items() if not load.draining]
         if not able:
             raise NoReplica(f"none of {len(loads)} replicas takes requests: start one, or wait until one is back")
-        fresh = {name: load for name, load in able.items() if now - load.at <= STALE}
+        self._sent.pass_time(now)
+        fresh = [name for name in able if now - loads[name].at <= STALE]
         if fresh:
-            choice = self._cheapest(self.index.match(hashes), prompt_len, fresh, session)
+            held = self._sent.extend(self.index.match(hashes), hashes)
+            choice = self._cheapest(held, hashes, prompt_len, {name: loads[name] for name in fresh}, session)
         else:
-            choice = self._less_busy_of_two(list(able))
+            choice = self._less_busy_of_two(able)
         if session is not None:
-            self._homes[session] = choice.replica
-            self._homes.move_to_end(session)
-            if len(self._homes) > MOST_SESSIONS:
-                self._homes.popitem(last=False)
-        sent = self._sent.setdefault(choice.replica, deque())
-        sent.append((now, prompt_len - choice.expected_hit_tokens))
-        return choice
+            self._settle(session, choice.replica)
+        known = choice.expected_hit_tokens // self._block_size
+        missing = prompt_len - choice.expected_hit_tokens
+        return choice._replace(ticket=self._sent.add(choice.replica, now, missing, hashes[known:]))
+
+    def began(self, choice: Choice) -> None:
+        """The first token of its answer is there, or it will never be: nothing of it waits. Not to be told is no harm:
+        then it counts until the replica's next load."""
+        self._sent.began(choice.replica, choice.ticket)
 
     def learn(self, replica: str, tokens: int, seconds: float) -> None:
         """A replica computed so many tokens of prompts in so many seconds."""
@@ -83,32 +104,55 @@ class Chooser:
         """A replica is gone, or begins anew: nothing that was known of it holds."""
         self.index.drop(replica)
         self.cost.forget(replica)
-        self._sent.pop(replica, None)
+        self._sent.drop(replica)
+        self._marks.pop(replica, None)
+
+    def _settle(self, session: str, replica: str) -> None:
+        self._homes[session] = replica
+        self._homes.move_to_end(session)
+        if len(self._homes) > MOST_SESSIONS:
+            self._homes.popitem(last=False)
 
     def _cheapest(
-        self, held: dict[str, int], prompt_len: int, loads: Mapping[str, Load], session: str | None
-    ) -> Choice:
-        hits = {name: min(held.get(name, 0) * self._block_size, max(0, prompt_len - 1)) for name in loads}
+        self, held: Mapping[str, int], hashes: Sequence[bytes], prompt_len: int, loads: Mapping[str, Load],
+        session: str | None,
+    ) -> Choice:  # fmt: skip
+        size, most = self._block_size, max(0, prompt_len - 1)
+        hits = {name: min(held.get(name, 0) * size, most) for name in loads}
         costs = {name: self._expected(name, load, prompt_len - hits[name]) for name, load in loads.items()}
         least = min(costs.values())
-        best = self._chance.choice([name for name, cost in costs.items() if cost == least])
         home = self._homes.get(session) if session is not None else None
         if home in costs and costs[home] <= STAYS * least:
             return Choice(home, hits[home], f"its session is there: {costs[home]:.4g}, the best is {least:.4g}")
-        return Choice(best, hits[best], f"costs {least:.4g} with {hits[best]} of {prompt_len} tokens cached")
+        alike = [name for name, cost in costs.items() if cost <= (1 + ALIKE) * least]
+        best = alike[0] if len(alike) == 1 else self._preferred(alike, hashes, max(held.values(), default=0))
+        return Choice(best, hits[best], f"costs {costs[best]:.4g} with {hits[best]} of {prompt_len} tokens cached")
+
+    def _preferred(self, names: list[str], hashes: Sequence[bytes], known: int) -> str:
+        """What the first block that nobody has says, whichever router asks; else chance."""
+        if known >= len(hashes):
+            return self._chance.choice(names)
+        block = int.from_bytes(hashes[known][:8], "big")
+        return max(names, key=lambda name: (block ^ self._mark(name)) * MIXING % 2**64)
+
+    def _mark(self, name: str) -> int:
+        """A number of a replica's, the same in every process."""
+        known = self._marks.get(name)
+        if known is None:
+            known = self._marks[name] = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
+        return known
 
     def _expected(self, name: str, load: Load, missing: int) -> float:
         """The cost of computing so many tokens there."""
         start, each = self.cost.line(name) or NOTHING_LEARNT
-        sent = self._sent.get(name, deque())
-        while sent and sent[0][0] <= load.at:
-            sent.popleft()
-        waiting = load.waiting_tokens + self._num_routers * sum(tokens for _, tokens in sent)
-        over = max(0, load.running + len(sent) + 1 - load.capacity) / max(1, load.capacity)
-        own = start + each * missing
-        return (each * waiting + own * (1 + load.kv_share)) * (1 + over)
+        count, tokens = self._sent.since(name, load.at)
+        count, tokens = self._num_routers * count, self._num_routers * tokens
+        own, waits = start + each * missing, each * (load.waiting_tokens + tokens)
+        running = load.running + count
+        over = max(0, running + 1 - load.capacity) / max(1, load.capacity)
+        return (waits + own) * (1 + running / CROWDED) * (1 + over) + own * load.kv_share
 
     def _less_busy_of_two(self, names: list[str]) -> Choice:
         two = self._chance.sample(names, min(2, len(names)))
-        replica = min(two, key=lambda name: len(self._sent.get(name, ())))
+        replica = min(two, key=self._sent.count)
         return Choice(replica, 0, "nothing recent is known of any replica: the less busy of two")

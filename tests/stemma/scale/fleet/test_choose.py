@@ -36,7 +36,7 @@ def test_a_prompt_goes_where_most_of_it_is():
 
 def test_a_hot_prefix_is_computed_elsewhere_when_its_replica_is_overloaded_and_only_then():
     loads = {name: idle() for name in "abc"}
-    busy = Load(1000, 8, 0.5, 16)
+    busy = Load(300, 3, 0.2, 16)
     assert chooser_with(a=90, b=0, c=0).choose(HASHES, 1600, loads | {"a": busy}, now=0.0).replica == "a"
     overloaded = Load(9000, 16, 0.9, 16)
     assert chooser_with(a=90, b=0, c=0).choose(HASHES, 1600, loads | {"a": overloaded}, now=0.0).replica != "a"
@@ -60,6 +60,15 @@ def test_what_was_sent_since_a_replica_told_its_load_counts_until_it_tells_again
     assert first != second
     told = {first: idle(at=2.0), second: idle(at=0.0)}
     assert chooser.choose([], 1000, told, now=2.0).replica == first
+
+
+def test_a_prompt_that_has_begun_waits_no_more():
+    chooser = chooser_with(a=0, b=0)
+    loads = {name: idle() for name in "ab"}
+    first = chooser.choose(HASHES[:50], 1000, loads, now=1.0)
+    chooser.began(first)
+    again = chooser.choose(HASHES, 1600, loads, now=1.1)
+    assert (again.replica, again.expected_hit_tokens) == (first.replica, 800)
 
 
 def test_a_session_stays_though_another_replica_is_a_little_better():

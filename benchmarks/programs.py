@@ -1,13 +1,16 @@
 """What each part of the runtime is worth: programs of SGLang's paper, with one thing taken away at a time.
 
-    python benchmarks/programs.py [--json FILE] [--svg FILE] [--rounds 3] [--only NAME,...] [--arms NAME,...]
+    python benchmarks/programs.py [--json FILE] [--chart FILE] [--rounds 1] [--only NAME ...] [--arms NAME ...]
 
 `ours` is instances a second with everything on, the peer an arm, medians of rounds in turn, each on a fresh engine over
 one loaded model and on texts that no round before it had. A second row tells the hit rate beside the best one that any
 order and any cache could have: a token counts as a hit if an earlier prompt or answer of the round had it there.
 
-no cache         prefix_cache=False
-exact match      a table in place of the tree: what was computed is found by the very same prompt alone
+Rows are added to those that FILE has, a row measured again takes the place of the old one, and the chart (SVG) is drawn
+of all that FILE has then. So parts can be measured one by one; `--rounds 0 --chart` measures nothing.
+
+no cache         prefix_cache=False; a third of the inputs, at least four (`peer_instances`): each is as dear as any
+exact match      a table in place of the tree: what was computed is found by the very same prompt alone; as few inputs
 first come       queue by arrival alone
 random order     the same, inputs shuffled
 one at a time    no two requests side by side (no parallelism of branches and inputs)
@@ -23,12 +26,13 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from program_charts import chart
 from program_shapes import SHAPES, Shape
 
 import stemma
@@ -40,9 +44,10 @@ FULL = "full"
 
 
 class Arm(NamedTuple):
-    """options: of the engine. shuffled, exact, hinted: see above."""
+    """options: of the engine. few, shuffled, exact, hinted: see above."""
 
     options: Mapping[str, Any]
+    few: bool = False
     shuffled: bool = False
     exact: bool = False
     hinted: bool = True
@@ -51,8 +56,8 @@ class Arm(NamedTuple):
 ARMS: Mapping[str, Arm] = MappingProxyType(
     {
         FULL: Arm({}),
-        "no cache": Arm({"prefix_cache": False}),
-        "exact match": Arm({}, exact=True, hinted=False),
+        "no cache": Arm({"prefix_cache": False}, few=True),
+        "exact match": Arm({}, few=True, exact=True, hinted=False),
         "first come": Arm({"schedule_policy": "fcfs"}),
         "random order": Arm({"schedule_policy": "fcfs"}, shuffled=True),
         "one at a time": Arm({"max_running": 1}),
@@ -131,9 +136,10 @@ def hints(given: bool) -> Iterator[None]:
 
 
 class Round(NamedTuple):
-    """Of one arm: instances a second, hit rate, the best hit rate there could be."""
+    """Of one arm: instances a second, of how many; hit rate, the best hit rate there could be."""
 
     speed: float
+    num_instances: float
     hit_rate: float
     best: float
 
@@ -144,6 +150,8 @@ def run(loaded: LoadedModel, shape: Shape, arm: Arm, seed: int) -> Round:
     inputs = shape.inputs(chance)
     if arm.shuffled:
         chance.shuffle(inputs)
+    if arm.few:
+        del inputs[max(4, len(inputs) // 3) :]
     with stemma.Engine.of(loaded, kv_tokens=65_536, **arm.options) as engine, hints(arm.hinted):
         asked = Asked(engine, arm)
         started = time.perf_counter()
@@ -151,97 +159,66 @@ def run(loaded: LoadedModel, shape: Shape, arm: Arm, seed: int) -> Round:
             if made.error is not None:
                 raise made.error
         seconds = time.perf_counter() - started
-        return Round(len(inputs) / seconds, *asked.hit_rates())
+        return Round(len(inputs) / seconds, len(inputs), *asked.hit_rates())
 
 
-def measure(loaded: LoadedModel, shape: Shape, arms: list[str], rounds: int) -> dict[str, Round]:
-    """Medians of each arm's rounds, in turn."""
-    run(loaded, shape, ARMS[FULL], -1)  # grammars and steps are compiled
-    found = [{name: run(loaded, shape, ARMS[name], seed) for name in arms} for seed in range(rounds)]
-    return {
-        name: Round(*(statistics.median(values) for values in zip(*(each[name] for each in found), strict=True)))
-        for name in arms
-    }
-
-
-def rows_of(shape: Shape, measured: Mapping[str, Round]) -> list[dict[str, Any]]:
-    ours = measured[FULL]
-    rows = [
-        {
-            "case": shape.name, "metric": "instances/s", "ours": ours.speed, "peer": other.speed, "peer_name": name,
-            "ratio": ours.speed / other.speed, "peer_hit_rate": other.hit_rate,
-        }
-        for name, other in measured.items()
-        if name != FULL
-    ]  # fmt: skip
-    return [*rows, {
-        "case": shape.name, "metric": "hit rate", "ours": ours.hit_rate, "peer": ours.best,
-        "peer_name": "the best there could be",
-        "ratio": ours.hit_rate / ours.best if ours.best else 1.0,
-    }]  # fmt: skip
-
-
-def show(shape: Shape, measured: Mapping[str, Round]) -> None:
-    ours = measured[FULL]
+def measure(loaded: LoadedModel, shape: Shape, arms: Iterable[str], rounds: int) -> list[dict[str, Any]]:
+    """Rows of medians; the arms take turns, and everything on is measured with them."""
+    run(loaded, shape, Arm({}, few=True), -1)  # grammars and steps are compiled
+    order = [FULL, *(name for name in arms if name != FULL)]
+    found = [{name: run(loaded, shape, ARMS[name], seed) for name in order} for seed in range(rounds)]
+    ours, *others = (_median([each[name] for each in found]) for name in order)
     print(f"\n{shape.name}: {ours.speed:.2f} instances/s, hit rate {ours.hit_rate:.3f} of {ours.best:.3f}")
-    for name, other in measured.items():
-        if name != FULL:
-            print(
-                f"  {name:15} {other.speed:8.2f}  full is {ours.speed / other.speed:5.2f}x  hits {other.hit_rate:.3f}"
-            )
+    ratio = ours.hit_rate / ours.best if ours.best else 1.0
+    rows = [row(shape, "hit rate", (ours.hit_rate, ours.best), "the best there could be", ratio)]
+    for name, other in zip(order[1:], others, strict=True):
+        ratio = statistics.median(each[FULL].speed / each[name].speed for each in found)
+        print(f"  {name:15} {other.speed:8.2f}  full is {ratio:5.2f}x  hits {other.hit_rate:.3f}", flush=True)
+        counts = {"peer_instances": other.num_instances, "peer_hit_rate": other.hit_rate, "rounds": rounds}
+        rows.append(row(shape, "instances/s", (ours.speed, other.speed), name, ratio) | counts)
+    return rows
 
 
-def draw(path: Path, found: Mapping[str, Mapping[str, Round]]) -> None:
-    """Each arm's speed as a share of full's, a group of bars for each program; and the hit rates."""
-    import matplotlib
+def _median(rounds: list[Round]) -> Round:
+    return Round(*(statistics.median(values) for values in zip(*rounds, strict=True)))
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
-    matplotlib.rcParams["svg.hashsalt"] = "stemma"
-    figure, (speeds, hits) = pyplot.subplots(2, 1, figsize=(13, 8), layout="constrained", sharex=True)
-    arms = [name for name in next(iter(found.values())) if name != FULL]
-    width = 0.8 / len(arms)
-    for number, name in enumerate(arms):
-        places = [at + (number - len(arms) / 2) * width for at in range(len(found))]
-        speeds.bar(places, [each[name].speed / each[FULL].speed for each in found.values()], width, label=name)
-        hits.bar(places, [each[name].hit_rate for each in found.values()], width)
-    speeds.axhline(1, color="black", linewidth=0.8)
-    hits.scatter(
-        range(len(found)), [each[FULL].hit_rate for each in found.values()], color="black", label="full", zorder=3
-    )
-    hits.scatter(
-        range(len(found)), [each[FULL].best for each in found.values()], marker="_", s=500, color="red", label="best"
-    )
-    speeds.set_title("instances a second, full is 1")
-    hits.set_title("hit rate")
-    speeds.legend(ncols=4)
-    hits.legend()
-    hits.set_xticks(range(len(found)), list(found), rotation=20)
-    figure.savefig(path, metadata={"Date": None})
+def row(shape: Shape, metric: str, pair: tuple[float, float], peer_name: str, ratio: float) -> dict[str, Any]:
+    """pair: ours and the peer's."""
+    ours, peer = pair
+    return {
+        "case": shape.name, "metric": metric, "ours": ours, "peer": peer, "peer_name": peer_name, "ratio": ratio
+    }  # fmt: skip
+
+
+def merged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last of each case and peer, in the order of shapes and arms."""
+    last = {(each["case"], each["peer_name"]): each for each in rows}
+    cases, arms = [shape.name for shape in SHAPES], [*ARMS, "the best there could be"]
+    return sorted(last.values(), key=lambda each: (cases.index(each["case"]), arms.index(each["peer_name"])))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--svg", type=Path)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default=",".join(shape.name.replace(",", "") for shape in SHAPES))
-    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--chart", type=Path)
+    parser.add_argument("--rounds", type=int, default=1)
+    names = [shape.name for shape in SHAPES]
+    parser.add_argument("--only", nargs="+", default=names, choices=names)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     options = parser.parse_args()
-    arms = [FULL, *(name for name in options.arms.split(",") if name != FULL)]
-    with stemma.Engine() as engine:
-        loaded = engine.loaded
-    rows, found = [], {}
-    for shape in SHAPES:
-        if shape.name.replace(",", "") in options.only.split(","):
-            measured = found[shape.name] = measure(loaded, shape, arms, options.rounds)
-            show(shape, measured)
-            rows += rows_of(shape, measured)
-    if options.json is not None:
-        options.json.write_text(json.dumps({"rows": rows}, indent=1), encoding="utf-8")
-    if options.svg is not None:
-        draw(options.svg, found)
+    path: Path | None = options.json
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path is not None and path.exists() else []
+    if options.rounds:
+        with stemma.Engine() as engine:
+            loaded = engine.loaded
+        for shape in SHAPES:
+            if shape.name in options.only:
+                rows = merged(rows + measure(loaded, shape, options.arms, options.rounds))
+                if path is not None:  # behind each, so that what was measured stays
+                    path.write_text(json.dumps({"rows": rows}, indent=1), encoding="utf-8")
+    if options.chart is not None:
+        options.chart.write_text(chart(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

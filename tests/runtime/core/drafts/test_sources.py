@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemma.radix import PrefixCache
-from stemma.runtime.core.drafts.prompt import MAX_PLACES, PromptSource
+from stemma.runtime.core.drafts.prompt import LEAST_RUN, MAX_PLACES, NEAR, PromptSource
 from stemma.runtime.core.drafts.source import NOTHING
 from stemma.runtime.core.drafts.tree import LOOK_AHEAD, TreeSource
 from tests.runtime.core.making import running, sequence
@@ -45,16 +46,50 @@ def test_the_prompt_goes_on_as_behind_the_longest_common_past(tokens, at_most):
 @settings(max_examples=100, deadline=None)
 @given(tokens=st.lists(st.integers(0, 2), min_size=4, max_size=60), steps=st.lists(st.integers(1, 5), max_size=30))
 def test_asked_on_the_way_or_at_the_end_it_is_text_that_followed(tokens, steps):
-    """However many tokens come between two questions: what it guesses did follow the same two tokens."""
+    """However many tokens come between two questions: what it guesses on grounds of two tokens did follow these."""
     source, item = PromptSource(), sequence(tokens[:2])
     for step in steps:
         guess = source.guess(item, 1)
-        if guess.tokens:
+        if guess.grounds >= 2:
             pairs = [
                 item.tokens[at - 2 : at] for at in range(2, len(item.tokens)) if item.tokens[at] == guess.tokens[0]
             ]
             assert item.tokens[-2:] in pairs
         item.tokens.extend(tokens[len(item.tokens) : len(item.tokens) + step])
+
+
+@pytest.mark.parametrize(
+    ("said", "goes_on", "grounds"),
+    [
+        ([50], [17, 18, 19], 0),  # in place of 16
+        ([17], [18, 19, 20], 1),  # 16 is left out
+        ([50, 16], [17, 18, 19], 1),  # 50 is put in
+        ([50, 51], [18, 19, 20], 0),  # in place of 16 and 17
+        ([50, 51, 19], [20, 21, 22], 1),
+    ],
+)
+def test_a_quotation_with_a_word_changed_left_out_or_put_in_goes_on_behind_it(said, goes_on, grounds):
+    source, item = PromptSource(), sequence([*range(10, 30), 1, 2, 10, 11])
+    assert source.guess(item, 9).tokens[:4] == [12, 13, 14, 15]
+    item.tokens += [12, 13, 14, 15]
+    for token in said:
+        source.guess(item, 3)
+        item.tokens.append(token)
+    assert source.guess(item, 3) == (goes_on, grounds)
+
+
+def test_what_is_said_long_behind_a_quotation_or_a_short_one_has_nothing_to_do_with_it():
+    source, item = PromptSource(), sequence([*range(10, 30), 1, 2, 10, 11])
+    for token in range(12, 12 + LEAST_RUN - 3):
+        source.guess(item, 3)
+        item.tokens.append(token)
+    source.guess(item, 3)
+    item.tokens.append(50)
+    assert source.guess(item, 3) == NOTHING, "too short"
+    source, item = PromptSource(), sequence([*range(10, 30), 1, 2, 10, 11])
+    source.guess(item, 3)
+    item.tokens += [12, 13, 14, *range(50, 51 + NEAR)]
+    assert source.guess(item, 3) == NOTHING, "too long ago"
 
 
 def stored(cache: PrefixCache, tokens: list[int]) -> None:

@@ -24,6 +24,7 @@ from read_bandwidth import Reader
 
 import stemma
 from stemma.kernels.ops import Ops
+from stemma.runtime.core.step_cost import Load
 from stemma.runtime.engine import Completion
 from stemma.runtime.model import LoadedModel
 from stemma.runtime.model.load import assemble, read_checkpoint
@@ -191,12 +192,13 @@ def by_bytes(engine: stemma.Engine) -> None:
     for round_ in range(8):  # so that it is known what rows cost
         again(engine, round_)
     cost = engine.with_scheduler(lambda scheduler: scheduler.drafter.cost)
+    one_row = cost.seconds(Load(0, 1))
     one, guess = model / bandwidth * 1e3, draft / bandwidth * 1e3
     print(f"\n8B with a 0.5B, both of 4 bits, {bandwidth / 1e9:.1f} GB/s: {one:.0f} ms a token, {guess:.0f} ms a guess")
     print("rows are free | rows cost what they do here       (times as fast, at the best number of drafts)")
     for share in (0.5, 0.6, 0.7, 0.8, 0.9):
         best = []
-        for rows_cost in (lambda rows: 1.0, cost.of):
+        for rows_cost in (lambda rows: 1.0, lambda rows: cost.seconds(Load(0, rows)) / one_row):
             gains = {
                 count: sum(share**at for at in range(count + 1)) / (rows_cost(count + 1) + count * draft / model)
                 for count in range(13)

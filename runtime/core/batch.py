@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stemma.radix import BlockCopy, Segment
-from stemma.runtime.core.pace import NOTHING, Load
 from stemma.runtime.core.pooling import Vector
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Sequence
+from stemma.runtime.core.step_cost import NOTHING, Load
 
 
 class Row(NamedTuple):

@@ -8,9 +8,10 @@ from stemma.radix import OutOfBlocks, PrefixCache, Segment
 from stemma.runtime.core.batch import Batch, Row
 from stemma.runtime.core.drafts.drafter import Drafter
 from stemma.runtime.core.limits import Limits
-from stemma.runtime.core.pace import MOST, Load, Pace
+from stemma.runtime.core.pace import Pace
 from stemma.runtime.core.running import Running
 from stemma.runtime.core.sequence import Sequence
+from stemma.runtime.core.step_cost import MOST, NOTHING, Load
 from stemma.runtime.core.waiting import DECODE_WEIGHT, Waiting
 
 
@@ -25,21 +26,24 @@ class Placing:
         self.running = running
         self.waiting = waiting
         self.drafter = drafter
-        self.pace = Pace(limits.tpot, limits.max_chunk, limits.max_batch_tokens)
-        self.decodes = Load()  # of the step that is being made
+        self.pace = Pace(drafter.cost, limits.tpot, limits.max_chunk, limits.max_batch_tokens)
+        self._batch = Batch()  # the last that was begun
+        self.decodes = NOTHING  # of the step that is being made
         self.prompt_budget = MOST  # tokens of prompts that it may still have
 
-    def begin(self) -> None:
-        """A new step."""
+    def begin(self, batch: Batch) -> None:
+        """A new step. Its decodes read about as much KV as those of the step before."""
+        num_read, self._batch = self._batch.load.num_read, batch
         prompts = sum(len(each.tokens) - each.num_computed for each in self.running.prompts)
         num_prompt = min(prompts, self.prompt_budget, self.limits.max_chunk)
-        self.drafter.begin(len(self.running.decodes) + num_prompt, self.running.decodes, self.pace.most_decoded())
+        load = Load(num_prompt, len(self.running.decodes), num_read)
+        self.drafter.begin(load, self.running.decodes, self.pace.most_decoded(num_read))
 
     def begin_prompts(self, batch: Batch) -> None:
         """All that decode have their rows; how many tokens of prompts may stand beside them."""
         self.decodes = batch.load
         context = self.running.prompts[0].num_computed if self.running.prompts else 0
-        self.prompt_budget = self.pace.budget(self.decodes, context, is_read=self._is_read())
+        self.prompt_budget = self.pace.budget(self.decodes, context, is_read=self._is_read(), spent=self.drafter.ahead)
 
     def prefill_seconds(self, num_tokens: int, context: int) -> float:
         """Until so many tokens of a prompt, behind others, are computed."""

@@ -125,7 +125,7 @@ class Scheduler:
         """The next step: running sequences first (decodes before prompts), then whoever can be admitted."""
         self.admission.changed()
         batch = Batch()
-        self.placing.begin()
+        self.placing.begin(batch)
         is_sorted = self._place_decodes(batch)
         if self.running.prompts or self.waiting:
             self.placing.begin_prompts(batch)

@@ -84,9 +84,7 @@ class EngineLoop:
             self.scheduler.commit(batch, results, self.clock())
             self._watch.lap("commit")
             self._publish(batch, started, before)
-            seconds = self.clock() - started
-            self.scheduler.placing.pace.cost.learn(batch.load, seconds)
-            self.scheduler.drafter.took(batch, seconds)
+            self.scheduler.drafter.took(batch, self.clock() - started)
         self._settle(self.scheduler.take_ended())
         self._watch.lap("text")
 

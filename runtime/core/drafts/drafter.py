@@ -5,7 +5,7 @@ tokens that are likely to be kept     1 + the sum of the chances of the drafts
 ---------------------------------  =  ----------------------------------------   a draft more must raise that
 time of the step                           cost of so many rows together
 
-What guesses are worth is measured on all of them (`trust`), what rows cost on all steps (`step_cost`): a source that
+What guesses are worth is measured on all of them (`trust`), what rows cost on all steps (`StepCost`): a source that
 does not pay in a sequence computes nothing there, and is heard again as soon as it would have been right.
 """
 
@@ -24,10 +24,10 @@ from stemma.runtime.core.drafts.ahead import MOST_AHEAD, NUM_TRIED, TRIAL_SHARE,
 from stemma.runtime.core.drafts.grammar import GrammarSource
 from stemma.runtime.core.drafts.prompt import PromptSource
 from stemma.runtime.core.drafts.source import DraftSource, Guess
-from stemma.runtime.core.drafts.step_cost import SIZES, StepCost
 from stemma.runtime.core.drafts.tree import TreeSource
 from stemma.runtime.core.drafts.trust import Trust
 from stemma.runtime.core.matchers import GrammarMatcher
+from stemma.runtime.core.step_cost import NOTHING, Load, StepCost
 
 Make = Callable[[], DraftSource]
 FREE_SOURCES: Mapping[str, Make] = MappingProxyType(
@@ -37,6 +37,8 @@ FREE_SOURCES: Mapping[str, Make] = MappingProxyType(
 MODEL = "model"
 MOST_DRAFTS = 63
 """Of one sequence in a step."""
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Decoded tokens of steps, where that can be chosen: a back end may prepare each size once."""
 MARGIN = 1.03
 """So many times as many tokens for the time must be likely: measured costs and chances are not exact."""
 
@@ -74,14 +76,16 @@ class Drafter:
 
     def __init__(self, sources: Mapping[str, Make], max_batch_tokens: int, model: Guesser | None = None) -> None:
         """sources: what makes one for a sequence, by name. max_batch_tokens: of a step, drafts included."""
-        self.cost = StepCost()
+        self.cost = StepCost()  # of all steps; who plans them asks it too
         self._sources = sources if model is None else {**sources, MODEL: ModelSource}
         self.counts = {name: DraftCount() for name in self._sources}
         self._model = model
         self._max_batch_tokens = self._most_rows = max_batch_tokens
         self._trust = {name: Trust(make().first_trust) for name, make in self._sources.items()}
         self._asked: dict[int, _Asked] = {}  # by id of the sequence
-        self._num_rows = 0  # of the step, without drafts
+        self._load = NOTHING  # of the step, without drafts
+        self._num_rows = 0  # decoded tokens of it
+        self._others = 0.0  # seconds of it, but for what decoded tokens take
         self._num_drafts = 0
         self._likely = 0.0  # of the drafts, those that are likely to be kept
         self._pays: bool | None = None  # whether one more would pay if it was right; None: not known yet
@@ -91,11 +95,14 @@ class Drafter:
         self._is_trial = False
 
     # Before a step ----------------------------------------------------------------
-    def begin(self, num_rows: int, decoding: Iterable[core.Sequence] = (), most_rows: int | None = None) -> None:
-        """A step of at least so many tokens without drafts, and with them no more than `most_rows`. decoding: sequences
-        that it will sample from; a draft model guesses for them now, all at once."""
-        self._most_rows = self._max_batch_tokens if most_rows is None else min(most_rows, self._max_batch_tokens)
-        self._num_rows, self._num_drafts, self._likely, self._pays = num_rows, 0, 0.0, None
+    def begin(self, load: Load, decoding: Iterable[core.Sequence] = (), most_rows: int | None = None) -> None:
+        """A step of at least this load without drafts, and with them of no more than `most_rows` decoded tokens.
+        decoding: sequences that it will sample from; a draft model guesses for them now, all at once."""
+        most = self._max_batch_tokens - load.num_prompt
+        self._most_rows = most if most_rows is None else min(most_rows, most)
+        self._load, self._num_rows = load, load.num_decoded
+        self._num_drafts, self._likely, self._pays = 0, 0.0, None
+        self._others = self.cost.seconds(load._replace(num_decoded=0)) if self._sources else 0.0
         if self._model is None:
             return
         self._before, self._is_trial = self._model.seconds, False
@@ -107,6 +114,11 @@ class Drafter:
                 model[0].put(item, guess)
         if self._is_trial:
             self._trial_seconds += self._model.seconds - self._before
+
+    @property
+    def ahead(self) -> float:
+        """Seconds of the step that the draft model took."""
+        return 0.0 if self._model is None else self._model.seconds - self._before
 
     @property
     def may_pay(self) -> bool:
@@ -123,8 +135,8 @@ class Drafter:
     def draft(self, sequence: core.Sequence, num_rows: int, most: int) -> list[int]:
         """What to compute behind the sequence's tokens, at most so many, in a step that has `num_rows` tokens without
         any drafts, or those that it was begun with."""
-        if num_rows > self._num_rows:
-            self._num_rows, self._pays = num_rows, None
+        if num_rows > self._load.num_prompt + self._num_rows:
+            self._num_rows, self._pays = num_rows - self._load.num_prompt, None
         asked, at_most = self._ask(sequence, most)
         if asked is None:
             return []
@@ -164,28 +176,36 @@ class Drafter:
                 asked.model = source, trust
         return asked
 
+    def _seconds_of(self, size: int) -> float:
+        """Of the step, if it decodes so many tokens, drafts among them."""
+        return self._others + self.cost.of_decoded(size)
+
+    @property
+    def _useful(self) -> float:
+        """Tokens of the step that are likely to be kept."""
+        return self._load.num_prompt + self._num_rows + self._likely
+
     def _can_pay(self) -> bool:
-        now, useful = self._num_rows + self._num_drafts, self._num_rows + self._likely
-        least = MARGIN * useful / self.cost.of(now)
-        return any(size > now and (useful + size - now) / self.cost.of(size) > least for size in SIZES)
+        now, useful = self._num_rows + self._num_drafts, self._useful
+        least = MARGIN * useful / self._seconds_of(now)
+        return any(size > now and (useful + size - now) / self._seconds_of(size) > least for size in SIZES)
 
     def _best(self, asked: _Asked) -> _Choice:
-        now, useful = self._num_rows + self._num_drafts, self._num_rows + self._likely
-        best = _Choice("", 0, 0.0, MARGIN * useful / self.cost.of(now))
+        best = _Choice("", 0, 0.0, MARGIN * self._useful / self._seconds_of(self._num_rows + self._num_drafts))
         for name, trust, guess in asked.guesses:
             best = self._longest(name, trust.chances(guess.grounds, len(guess.tokens)), best)
         return best
 
     def _longest(self, name: str, chances: Sequence[float], best: _Choice, cost_of_each: float = 0.0) -> _Choice:
         """So many drafts with these chances that they are better than the best so far, or that one. cost_of_each: what
-        a guess takes by itself."""
-        now, useful = self._num_rows + self._num_drafts, self._num_rows + self._likely
+        a guess takes by itself, in seconds."""
+        now, useful = self._num_rows + self._num_drafts, self._useful
         gains = list(accumulate(chances, initial=0.0))
         for size in SIZES:
             count = size - now
             if count <= 0:
                 continue
-            cost = self.cost.of(size) + count * cost_of_each
+            cost = self._seconds_of(size) + count * cost_of_each
             if count >= len(gains) or (useful + gains[-1]) / cost < best.rate:
                 break  # all of them would not be worth it
             if (useful + gains[count]) / cost > best.rate:
@@ -200,7 +220,7 @@ class Drafter:
         source, trust = asked.model
         if any(name == MODEL for name, _, _ in asked.guesses):
             return 0  # what it has guessed before is right so far
-        each = self.cost.relative(self._model.step_seconds) / max(1, self._num_rows)
+        each = self._model.step_seconds / max(1, self._num_rows)
         choice = self._longest(MODEL, trust.chances(source.grounds, at_most), self._best(asked), each)
         if choice.name == MODEL:
             return min(at_most, choice.num_drafts)
@@ -211,11 +231,9 @@ class Drafter:
 
     # Behind a step ----------------------------------------------------------------
     def took(self, batch: Batch, seconds: float) -> None:
-        """A step took so long. It tells what drafts cost if each of its tokens was sampled, as they are."""
+        """A step took so long."""
         self._seconds += seconds
-        if batch.num_samples == batch.num_tokens:
-            ahead = 0.0 if self._model is None else self._model.seconds - self._before
-            self.cost.took(batch.num_tokens, seconds - ahead)
+        self.cost.learn(batch.load, seconds - self.ahead)
 
     def observe(self, sequence: core.Sequence, came: Sequence[int], num_drafts: int, num_accepted: int) -> None:
         """A step has computed so many drafts for a sequence and kept so many: these tokens came."""

@@ -7,8 +7,8 @@ import pytest
 from stemma.radix import PrefixCache
 from stemma.runtime.core.deadlines import Deadlines
 from stemma.runtime.core.limits import Limits
-from stemma.runtime.core.pace import Load
 from stemma.runtime.core.scheduler import Scheduler
+from stemma.runtime.core.step_cost import Load
 from stemma.runtime.errors import DeadlineMissed
 from tests.runtime.core.making import sequence
 

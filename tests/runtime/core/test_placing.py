@@ -37,7 +37,7 @@ def test_a_prompt_is_cut_into_chunks_and_sampled_at_its_end():
     for start in (0, 5, 10):
         item.num_computed = start
         batch = Batch()
-        made.begin()
+        made.begin(batch)
         made.begin_prompts(batch)
         assert made.place(batch, item)
         rows += batch.rows
@@ -49,7 +49,7 @@ def test_a_step_holds_no_more_tokens_than_it_may():
     made = placing(max_batch_tokens=6, max_chunk=4)
     items = [put(made, range(n, n + 8), 0) for n in (0, 100)]
     batch = Batch()
-    made.begin()
+    made.begin(batch)
     made.begin_prompts(batch)
     assert all(made.place(batch, item) for item in items)
     assert [len(row.tokens) for row in batch.rows] == [4, 2]
@@ -62,7 +62,7 @@ def test_those_who_decode_take_a_token_each_and_none_finds_room_where_there_is_n
     for item in items:
         item.tokens.append(item.tokens[0] + 3)
     batch = Batch()
-    made.begin()
+    made.begin(batch)
     assert made.place_decodes(batch, never)
     assert [(row.start, row.tokens) for row in batch.rows] == [(3, [3]), (3, [53])]
     for row in batch.rows:
@@ -70,7 +70,7 @@ def test_those_who_decode_take_a_token_each_and_none_finds_room_where_there_is_n
         row.sequence.tokens.append(9)
         row.sequence.num_computed = 4
     batch = Batch()
-    made.begin()
+    made.begin(batch)
     assert not made.place_decodes(batch, never)
     assert not batch.rows
     made.cache.check()
@@ -80,7 +80,7 @@ def test_drafts_are_left_out_where_they_find_no_room():
     made = placing(num_blocks=1, guess=lambda tokens: [7, 8, 9])
     item = put(made, [1, 2, 3], 2)
     batch = Batch()
-    made.begin()
+    made.begin(batch)
     made.begin_prompts(batch)
     assert made.place(batch, item)
     (row,) = batch.rows

@@ -159,7 +159,7 @@ def test_whatever_the_order_and_the_pace_all_get_the_models_tokens(
         batch = scheduler.schedule()
         if batch is not None:
             scheduler.commit(batch, model.forward(batch))
-            scheduler.placing.pace.cost.learn(batch.load, numbers.random())
+            scheduler.drafter.took(batch, numbers.random())
         scheduler.cache.check()
     for item in items:
         assert item.finish_reason is FinishReason.LENGTH

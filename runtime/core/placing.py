@@ -49,6 +49,14 @@ class Placing:
         """Until so many tokens of a prompt, behind others, are computed."""
         return self.pace.prefill_seconds(num_tokens, context, self.decodes, is_read=self._is_read())
 
+    def may_decode(self, num_read: int = 0) -> bool:
+        """Whether one more, with so much KV, may decode beside all that run: a token may take so long and no longer. One
+        that decodes nothing makes no difference to others."""
+        if not self.pace.has_target:
+            return True
+        others = [len(each.tokens) for each in self.running if each.request.max_tokens > 1]
+        return self.pace.admits(len(others) + 1, num_read + sum(others))
+
     def _is_read(self) -> bool:
         return any(sequence.is_read for sequence in self.running.decodes)
 

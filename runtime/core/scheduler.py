@@ -137,7 +137,8 @@ class Scheduler:
         if self._ended:
             batch.drop_finished()
         if not is_sorted or batch.load.num_prompt:
-            batch.rows.sort(key=_side)  # those of one adapter, and with a common beginning, stand side by side
+            # Those of one adapter, and with a common beginning, stand side by side.
+            batch.rows.sort(key=lambda row: side(row.sequence))
         return batch if batch.rows else None
 
     def commit(self, batch: Batch, results: Iterable[RowResult], now: float = 0.0) -> None:
@@ -190,7 +191,7 @@ class Scheduler:
             victim = max(victims, key=lambda item: (not item.is_overdue, *order(item)))
             if victim is sequence and not batch.rows and len(self.running) == 1:
                 if sequence.goes_alone:
-                    self._exhausted(sequence)
+                    self.fail(sequence, self.admission.exhausted(sequence))
                     return
                 sequence.goes_alone = True
             self._preempt(victim)
@@ -240,6 +241,8 @@ class Scheduler:
         if blocker is not None:
             self.waiting.wait_behind(sequence, blocker.sequence, None if self.cache.has_marks else blocker.depth)
             return Look.WAITS
+        if sequence.request.max_tokens > 1 and not self.placing.may_decode(len(sequence.tokens)):
+            return self._pass_over(sequence)
         while not (started := self._start(sequence)) and self.cache.give_up_one():
             pass
         if not started:
@@ -252,17 +255,20 @@ class Scheduler:
     def _no_room(self, sequence: Sequence) -> Look:
         """Others that need less go first; but if it is overdue, what comes free is kept for it."""
         if not self.running:
-            self._exhausted(sequence)
+            self.fail(sequence, self.admission.exhausted(sequence))
             return Look.WAITS
         if sequence.is_overdue:
-            self.waiting.pass_over(sequence)
-            return Look.LAST
+            return self._pass_over(sequence)
         self.waiting.lack_room(sequence, self.admission.num_lacked)
         return Look.WAITS
 
+    def _pass_over(self, sequence: Sequence) -> Look:
+        self.waiting.pass_over(sequence)
+        return Look.LAST if sequence.is_overdue else Look.WAITS
+
     def _is_full(self, batch: Batch) -> bool:
         is_computing_enough = batch.num_tokens >= self.limits.max_batch_tokens or self.placing.prompt_budget <= 0
-        return is_computing_enough or len(self.running) >= self.limits.max_running
+        return is_computing_enough or len(self.running) >= self.limits.max_running or not self.placing.may_decode()
 
     def _start(self, sequence: Sequence) -> bool:
         """Lease what is cached of it if there is room for the rest; False leaves everything as it was."""
@@ -391,10 +397,3 @@ class Scheduler:
         self._deadlines.discard(sequence)
         self._ended[id(sequence)] = sequence
         self.drafter.forget(sequence)
-
-    def _exhausted(self, sequence: Sequence) -> None:
-        self.fail(sequence, self.admission.exhausted(sequence))
-
-
-def _side(row: Row) -> tuple[str, array[int]]:
-    return side(row.sequence)

@@ -59,7 +59,8 @@ that a step is taken to be at most, when errors are weighed."""
 NUM_TO_KNOW = 3
 """Steps with prompts, and without, behind which an estimate is one."""
 NUM_SETTLED = 4 * NUM_TO_KNOW
-"""Steps of a kind that are believed, whatever they say, and learnt at once."""
+"""Steps of a kind that are believed, whatever they say, and learnt at once; so are as many of each number of decoded
+tokens."""
 NUM_PREPARING = 2
 """The first steps of so many decoded tokens may be slower than it is: a back end prepares it."""
 
@@ -91,11 +92,11 @@ class _Memory:
         self._num_gathered = num_gathered
         self._new: list[tuple[Load, float]] = []
 
-    def add(self, load: Load, seconds: float) -> bool:
-        """One more. Returns whether there is enough to learn from."""
+    def add(self, load: Load, seconds: float, *, is_new: bool) -> bool:
+        """One more. is_new: its like was hardly seen. Returns whether there is enough to learn from."""
         self._new.append((load, seconds))
         self.count += 1
-        return self.count <= NUM_SETTLED or len(self._new) >= self._num_gathered
+        return is_new or self.count <= NUM_SETTLED or len(self._new) >= self._num_gathered
 
     def learn(self, weights: Factors, usual: float) -> None:
         """What was added counts from now on, the others less. weights: of factors, as they are known so far. usual:
@@ -144,13 +145,15 @@ class StepCost:
         """A step of this load took so long."""
         if seconds <= 0:
             return
-        memory = self._mixed if load.num_prompt else self._plain
-        if not load.num_prompt:
-            num_seen = self._num_seen.get(load.num_decoded, 0)
-            if num_seen < NUM_PREPARING:
-                self._num_seen[load.num_decoded] = num_seen + 1
-                seconds = min(seconds, self.seconds(load)) if self.knows_decodes else seconds
-        if not memory.add(load, seconds):
+        memory, is_new = self._plain, False
+        if load.num_prompt:
+            memory = self._mixed
+        elif (num_seen := self._num_seen.get(load.num_decoded, 0)) < NUM_SETTLED:
+            self._num_seen[load.num_decoded] = num_seen + 1
+            is_new = True
+            if num_seen < NUM_PREPARING and self.knows_decodes:
+                seconds = min(seconds, self.seconds(load))
+        if not memory.add(load, seconds, is_new=is_new):
             return
         self._usual = 0.9 * self._usual + 0.1 * seconds if self._usual else seconds
         memory.learn(self._weights, self._usual)

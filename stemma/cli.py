@@ -13,7 +13,18 @@ from rich.markup import escape
 
 from stemma.commands.cache import cache_commands
 from stemma.commands.doctor import doctor
-from stemma.commands.given import Adapters, Draft, Json, Loras, MaxTokens, Model, Seed, Temperature, make_engine
+from stemma.commands.given import (
+    Adapters,
+    Draft,
+    FirstWithin,
+    Json,
+    Loras,
+    MaxTokens,
+    Model,
+    Seed,
+    Temperature,
+    make_engine,
+)
 from stemma.commands.load import bench
 from stemma.commands.planning import plan
 from stemma.commands.schema import schema_commands
@@ -69,12 +80,14 @@ def generate(
     max_tokens: MaxTokens = 128,
     temperature: Temperature = None,
     seed: Seed = None,
+    ttft_ms: FirstWithin = None,
     as_json: Json = False,
     **options: Any,
 ) -> None:
     """Complete a prompt; the text is streamed, the figures follow on standard error."""
     with make_engine(model, adapters, options) as llm:
-        generation = llm.submit(prompt, max_tokens=max_tokens, seed=seed, **_asked(temperature=temperature))
+        asked = _asked(temperature=temperature, ttft_ms=ttft_ms)
+        generation = llm.submit(prompt, max_tokens=max_tokens, seed=seed, **asked)
         if not as_json:
             for delta in generation:
                 print(delta.text, end="", flush=True)
@@ -94,6 +107,7 @@ def chat(
     system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
     max_tokens: MaxTokens = 256,
     temperature: Temperature = None,
+    ttft_ms: FirstWithin = None,
     as_json: Json = False,
     **options: Any,
 ) -> None:
@@ -116,7 +130,7 @@ def chat(
     ):
         session = Chat(
             llm, system, tools=tools, max_rounds=asked.max_rounds, approve=approve, max_tokens=max_tokens,
-            **_asked(temperature=temperature),
+            **_asked(temperature=temperature, ttft_ms=ttft_ms),
         )  # fmt: skip
         while line := _read_line(console):
             if line == "/undo":

@@ -36,7 +36,7 @@ class EmbeddingOptions(TypedDict, total=False):
     normalize: whether to length 1.
     dimensions: how many of the first numbers are kept (Kusupati et al. 2022).
     prompt_name: of a text among the model's files that is put before others, such as "query".
-    namespace, lora, priority: as of any request.
+    namespace, lora, priority, ttft_ms: as of any request.
     """
 
     pooling: Literal["last", "mean"] | None
@@ -46,15 +46,18 @@ class EmbeddingOptions(TypedDict, total=False):
     namespace: str
     lora: str | None
     priority: int
+    ttft_ms: float | None
 
 
 class ScoringOptions(TypedDict, total=False):
-    """instruction: what the documents are wanted for, in a sentence. namespace, lora, priority: as of any request."""
+    """instruction: what the documents are wanted for, in a sentence. namespace, lora, priority, ttft_ms: as of any
+    request."""
 
     instruction: str | None
     namespace: str
     lora: str | None
     priority: int
+    ttft_ms: float | None
 
 
 class Embedding(NamedTuple):
@@ -218,6 +221,7 @@ def _share_of_yes(completion: Completion) -> float:
 def _request(asked: dict[str, Any], pooling: Pooling) -> RequestOptions:
     options = RequestOptions(pooling=pooling, namespace=asked.get("namespace", ""))
     options["priority"], options["lora"] = asked.get("priority", 0), asked.get("lora")
+    options["ttft_ms"] = asked.get("ttft_ms")
     return options
 
 

@@ -25,6 +25,10 @@ MaxTokens = Annotated[int, typer.Option(help="The most tokens to generate.")]
 Temperature = Annotated[
     float | None, typer.Option(help="0 is greedy; left out, what the model's files recommend, else greedy.")
 ]
+FirstWithin = Annotated[
+    float | None,
+    typer.Option("--ttft-ms", help="Milliseconds within which the first token must come; else it is an error."),
+]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same tokens.")]
 Url = Annotated[str, typer.Option(help="Where the server is.")]
 Key = Annotated[str | None, typer.Option(help="An API key, if the server wants one.")]

@@ -25,6 +25,7 @@ NAMES = {
     "priority": "priority",
     "ttft_ms": "ttft_ms",
     "next_use": "next_use",
+    "drafts": "drafts",
     "prompt_logprobs": "prompt_logprobs",
     "scored_from": "scored_from",
     "finish_in_time": "finish_in_time",

@@ -36,6 +36,7 @@ def sampling_options(body: GenerationRequest, tenant: Tenant, service: Service) 
         priority=body.priority or 0,
         ttft_ms=body.ttft_ms,
         next_use=body.next_use or "unknown",
+        drafts=body.drafts is not False,
         presence_penalty=body.presence_penalty or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,
         seed=body.seed,

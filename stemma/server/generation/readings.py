@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.engine import Completion, RequestOptions
@@ -19,12 +19,27 @@ READ = ("prompt_tokens", "cached_tokens", "replayed_tokens", "prefilled_tokens",
 """What there is to account for of a text from which nothing goes on."""
 
 
-def request_options(
-    context: RequestContext[Service, Any], model: str | None, cache_salt: str | None = None, priority: int | None = None
-) -> dict[str, Any]:
+class Asked(Protocol):
+    """What all requests that only read texts have in common."""
+
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def cache_salt(self) -> str | None: ...
+    @property
+    def priority(self) -> int | None: ...
+    @property
+    def ttft_ms(self) -> float | None: ...
+
+
+def request_options(context: RequestContext[Service, Any], body: Asked) -> dict[str, Any]:
     """What the engine is to know of where a request comes from, and which adapter it names. Raises ApiError (404)."""
-    lora = context.service.lora_of(model)
-    return {"namespace": context.tenant.namespace(cache_salt), "lora": lora, "priority": priority or 0}
+    return {
+        "namespace": context.tenant.namespace(body.cache_salt),
+        "lora": context.service.lora_of(body.model),
+        "priority": body.priority or 0,
+        "ttft_ms": body.ttft_ms,
+    }
 
 
 def check_count(num_texts: int, param: str) -> None:

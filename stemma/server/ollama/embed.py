@@ -55,7 +55,7 @@ async def _vectors(
     check_count(len(texts), "input")
     if not all(texts):
         raise bad_request("input has a text without content", "input")
-    known = request_options(context, body.model, body.cache_salt)
+    known = request_options(context, body)
     ask = service.engine.embedder.ask(cast(EmbeddingOptions, {**options, **known}))
     prompts = await service.work(lambda: [_tokens(service, ask, text, cuts=cuts) for text in texts])
     return [ask.embedding(completion) for completion in await read(context, prompts, ask.request, "input")]

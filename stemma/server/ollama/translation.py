@@ -56,7 +56,7 @@ def sampling_of(body: OllamaRequest, service: Service) -> dict[str, Any]:
         "stop": options.stop,
         "max_tokens": options.num_predict if options.num_predict is None or options.num_predict >= 0 else None,
         "response_format": _format(body.format),
-        "cache_salt": body.cache_salt,
+        **{name: getattr(body, name) for name in ("cache_salt", "priority", "ttft_ms", "next_use", "drafts")},
     }
 
 

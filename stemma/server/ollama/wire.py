@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from stemma.server.ollama.known import CHAT, EMBED, GENERATE, MESSAGE, OPTIONS, SHOW, TOOL, TOOL_CALL, TRANSFER
-from stemma.server.wire.common import Count, FunctionSpec, NumLogprobs, Salt, Seed, Stop, TokenId
+from stemma.server.wire.common import Count, FunctionSpec, NextUseName, NumLogprobs, Priority, Salt, Seed, Stop, TokenId
 from stemma.server.wire.fields import Rule, Wire
 from stemma.server.wire.tools import NamedFunction
 
@@ -37,7 +37,8 @@ class OllamaOptions(Wire):
 class OllamaRequest(Wire):
     """What chats and texts have in common.
 
-    format: "json", or a JSON schema. Beyond Ollama's fields, as in every API here: cache_salt.
+    format: "json", or a JSON schema. Beyond Ollama's fields, as in every API here: cache_salt, priority, ttft_ms, next_use,
+    drafts.
     """
 
     model: str = ""
@@ -48,6 +49,10 @@ class OllamaRequest(Wire):
     logprobs: bool | None = None
     top_logprobs: NumLogprobs | None = None
     cache_salt: Salt | None = None
+    priority: Priority | None = None
+    ttft_ms: float | None = None
+    next_use: NextUseName | None = None
+    drafts: bool | None = None
 
     def __post_init__(self) -> None:
         if self.stream is None:
@@ -152,6 +157,8 @@ class OllamaEmbedRequest(Wire):
     truncate: bool | None = None
     dimensions: Count | None = None
     cache_salt: Salt | None = None
+    priority: Priority | None = None
+    ttft_ms: float | None = None
 
 
 class OllamaEmbeddingsRequest(Wire):
@@ -162,6 +169,8 @@ class OllamaEmbeddingsRequest(Wire):
     model: str = ""
     prompt: str | None = None
     cache_salt: Salt | None = None
+    priority: Priority | None = None
+    ttft_ms: float | None = None
 
 
 class OllamaShowRequest(Wire):

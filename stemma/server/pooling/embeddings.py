@@ -24,7 +24,7 @@ async def embeddings(context: RequestContext[Service, EmbeddingsRequest]) -> Res
     """Embed texts."""
     body, service = context.body, context.service
     named = {name: getattr(body, name) for name in ("pooling", "normalize", "dimensions", "prompt_name")}
-    options = cast(EmbeddingOptions, {**named, **request_options(context, body.model, body.cache_salt, body.priority)})
+    options = cast(EmbeddingOptions, {**named, **request_options(context, body)})
     ask = service.engine.embedder.ask(options)
     prompts = await service.work(_prompts, service, ask, body.input)
     completions = await read(context, prompts, ask.request, "input")

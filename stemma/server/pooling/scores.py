@@ -64,7 +64,7 @@ async def _scores(
     check_count(len(pairs), param)
     for pair in pairs:
         service.prompter.check_length(sum(map(len, pair)), param)
-    options = request_options(context, body.model, body.cache_salt, body.priority)
+    options = request_options(context, body)
     if instruction is not None:
         options["instruction"] = instruction
     asked = await service.work(service.engine.scorer.ask, pairs, cast(ScoringOptions, options))

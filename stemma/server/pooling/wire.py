@@ -13,7 +13,7 @@ from stemma.server.wire.known import ACCOUNTING, SGLANG
 
 
 class PoolingRequest(Wire, kw_only=True):
-    """What they have in common. cache_salt, priority: as of chats."""
+    """What they have in common. cache_salt, priority, ttft_ms: as of chats."""
 
     rules: ClassVar[Mapping[str, Rule]] = {
         **ACCOUNTING,
@@ -32,6 +32,7 @@ class PoolingRequest(Wire, kw_only=True):
     model: str | None = None
     cache_salt: Salt | None = None
     priority: Priority | None = None
+    ttft_ms: float | None = None
 
 
 class EmbeddingsRequest(PoolingRequest):

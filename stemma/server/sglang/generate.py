@@ -68,7 +68,9 @@ def _as_request(body: GenerateRequest, sampling: NativeSampling) -> GenerationRe
         skip_special_tokens=sampling.skip_special_tokens,
         cache_salt=body.extra_key,
         priority=body.priority,
+        ttft_ms=body.ttft_ms,
         next_use=body.next_use,
+        drafts=body.drafts,
     )
 
 

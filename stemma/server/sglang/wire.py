@@ -40,7 +40,10 @@ class NativeSampling(Wire):
 
 
 class GenerateRequest(Wire):
-    """POST /generate. Lists mean as many answers. lora_path: the name of an adapter of the server's."""
+    """POST /generate. Lists mean as many answers. lora_path: the name of an adapter of the server's.
+
+    Beyond SGLang's fields, as in every API here: ttft_ms, next_use, drafts.
+    """
 
     rules: ClassVar[Mapping[str, Rule]] = {**SGLANG, **SGLANG_GENERATE}
 
@@ -54,6 +57,8 @@ class GenerateRequest(Wire):
     return_text_in_logprobs: bool | None = None
     rid: str | None = None
     priority: Priority | None = None
+    ttft_ms: float | None = None
     next_use: NextUseName | None = None
+    drafts: bool | None = None
     extra_key: Salt | None = None
     lora_path: str | None = None

@@ -87,7 +87,7 @@ class SamplingRequest(Wire):
     prompt's last tokens count, -1 for as many as the context has room for; cache_salt: a separate part of
     the caller's own cache namespace; priority: larger goes first; ttft_ms: milliseconds within which the first token
     must come, or the answer is 503 as soon as that is certain; next_use: what is known of the next use of what is
-    computed for it, "soon" or "never", a hint to the eviction.
+    computed for it, "soon" or "never", a hint to the eviction; drafts: false guesses no tokens ahead.
     """
 
     rules: ClassVar[Mapping[str, Rule]] = {
@@ -121,6 +121,7 @@ class SamplingRequest(Wire):
     priority: Priority | None = None
     ttft_ms: float | None = None
     next_use: NextUseName | None = None
+    drafts: bool | None = None
 
 
 class GenerationRequest(SamplingRequest):

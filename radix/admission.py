@@ -30,6 +30,7 @@ class AdmissionEstimator:
         self._recent: deque[int] = deque()
         self._sorted: list[int] = []
         self._memory = memory
+        self._expected: dict[int, int] = {}  # by the output so far, as long as nobody finishes
         self._misses = 0.0  # how far off the estimates were of late: 0 never too small, 1 always
 
     def finished(self, num_output: int) -> None:
@@ -37,6 +38,7 @@ class AdmissionEstimator:
         if self._sorted:
             too_small = num_output > self._expected_output(0)
             self._misses += (float(too_small) - self._misses) / 64
+        self._expected.clear()
         self._recent.append(num_output)
         insort(self._sorted, num_output)
         if len(self._recent) > self._memory:
@@ -59,6 +61,12 @@ class AdmissionEstimator:
 
     def _expected_output(self, num_output: int) -> int:
         """The quantile among those that wrote more; raised while estimates turn out too small too often."""
+        known = self._expected.get(num_output)
+        if known is None:
+            known = self._expected[num_output] = self._quantile_above(num_output)
+        return known
+
+    def _quantile_above(self, num_output: int) -> int:
         longer = bisect_right(self._sorted, num_output)
         left = len(self._sorted) - longer
         if left == 0:

@@ -158,26 +158,30 @@ class Admission:
         num_whole = lease.match_len // self.cache.block_size
         if not running:
             return -(-len(sequence.tokens) // self.cache.block_size) - num_whole
-        return self.num_promised(running) + self._num_likely(sequence, lease, num_whole)
+        return self.num_promised(running) + self._num_likely(sequence, num_whole)
 
     def num_promised(self, running: Iterable[Sequence]) -> int:
         """Blocks that these are likely to need to their ends."""
         if self._promised is None:
-            leases = [(each, each.lease) for each in running if each.lease is not None]
-            self._promised = sum(self._num_likely(each, lease, len(lease.blocks)) for each, lease in leases)
+            self._promised = sum(
+                [self._num_likely(each, len(each.lease.blocks)) for each in running if each.lease is not None]
+            )
         return self._promised
+
+    def joined(self, sequence: Sequence) -> None:
+        """It runs, and has room for its first step."""
+        if self._promised is not None and sequence.lease is not None:
+            self._promised += self._num_likely(sequence, len(sequence.lease.blocks))
 
     def changed(self) -> None:
         """Something that runs has grown, come or gone: what was promised is reckoned anew."""
         self._promised = None
 
-    def _num_likely(self, sequence: Sequence, lease: Lease, num_blocks: int) -> int:
+    def _num_likely(self, sequence: Sequence, num_blocks: int) -> int:
         """num_blocks: that it has."""
-        max_output = sequence.request.max_tokens
-        num_computed = sequence.num_computed if sequence.lease is lease else lease.num_tokens
-        num_tokens = max(num_computed, lease.match_len)  # what is replayed lies in blocks
-        progress = Progress(num_tokens, num_blocks, sequence.num_generated, max_output)
-        return self._estimator.blocks_needed(progress, len(sequence.tokens) - num_tokens)
+        num_tokens, max_output = len(sequence.tokens), sequence.request.max_tokens
+        progress = Progress(num_tokens, num_blocks, num_tokens - sequence.num_prompt, max_output)
+        return self._estimator.blocks_needed(progress)
 
 
 def placed(cache: PrefixCache, prompt: npt.NDArray[np.int32], namespace: str, shared: Segments | None) -> Namespace:

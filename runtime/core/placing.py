@@ -50,8 +50,8 @@ class Placing:
         return self.pace.prefill_seconds(num_tokens, context, self.decodes, is_read=self._is_read())
 
     def may_decode(self, num_read: int = 0) -> bool:
-        """Whether one more, with so much KV, may decode beside all that run: a token may take so long and no longer. One
-        that decodes nothing makes no difference to others."""
+        """Whether one more, with so much KV, may decode beside all that run, if there is a target. Those that decode
+        nothing make no difference."""
         if not self.pace.has_target:
             return True
         others = [len(each.tokens) for each in self.running if each.request.max_tokens > 1]

@@ -250,6 +250,7 @@ class Scheduler:
         if not self.placing.place(batch, sequence):
             self._preempt(sequence)
             return Look.LAST
+        self.admission.joined(sequence)
         return Look.STARTED
 
     def _no_room(self, sequence: Sequence) -> Look:
@@ -287,7 +288,6 @@ class Scheduler:
         sequence.num_computed_once = max(sequence.num_computed_once, lease.match_len)
         self.waiting.started(sequence, sequence.num_prompt - found)
         self.running.add(sequence)
-        self.admission.changed()
         return True
 
     # After a step ----------------------------------------------------------------

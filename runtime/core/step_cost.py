@@ -12,7 +12,7 @@ that a hiccup of the machine is no fact of the model. Has no clock: it is told h
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -47,10 +47,11 @@ LEAST_FIXED = 1e-3
 """Of a step that is as usual, what a step that computes nothing takes at least: none takes nothing."""
 
 FORGETTING = 0.98
-"""What is known of steps of one kind counts when GATHERED more are learnt."""
+"""What is known of steps of one kind counts behind a few more."""
 GATHERED = 16
-"""Steps without prompts that are learnt together: a decode is like the next."""
-GATHERED_PROMPTS = 2
+"""Steps that are learnt together: a decode is like the next."""
+FORGOTTEN_PROMPTS, FORGOTTEN_PLAIN = 2, 16
+"""Steps of either kind behind which what was known counts FORGETTING times as much."""
 MOST_SURPRISE = 2.0
 """Times as long as expected that a step counts at most."""
 MOST_CUT = 16.0
@@ -59,8 +60,8 @@ that a step is taken to be at most, when errors are weighed."""
 NUM_TO_KNOW = 3
 """Steps with prompts, and without, behind which an estimate is one."""
 NUM_SETTLED = 4 * NUM_TO_KNOW
-"""Steps of a kind that are believed, whatever they say, and learnt at once; so are as many of each number of decoded
-tokens."""
+"""Steps of a kind that are believed, whatever they say, and learnt at once; so are as many between
+two knots."""
 NUM_PREPARING = 2
 """The first steps of so many decoded tokens may be slower than it is: a back end prepares it."""
 
@@ -85,18 +86,18 @@ NOTHING = Load()
 class _Memory:
     """Steps of one kind, as sums of products of their factors with each other and with their seconds."""
 
-    def __init__(self, num_gathered: int) -> None:
+    def __init__(self, forgotten: int) -> None:
         self.squares = np.zeros((NUM_FACTORS, NUM_FACTORS))
         self.products = np.zeros(NUM_FACTORS)
         self.count = 0
-        self._num_gathered = num_gathered
+        self._forgotten = forgotten
         self._new: list[tuple[Load, float]] = []
 
     def add(self, load: Load, seconds: float, *, is_new: bool) -> bool:
         """One more. is_new: its like was hardly seen. Returns whether there is enough to learn from."""
         self._new.append((load, seconds))
         self.count += 1
-        return is_new or self.count <= NUM_SETTLED or len(self._new) >= self._num_gathered
+        return is_new or self.count <= NUM_SETTLED or len(self._new) >= GATHERED
 
     def learn(self, weights: Factors, usual: float) -> None:
         """What was added counts from now on, the others less. weights: of factors, as they are known so far. usual:
@@ -110,7 +111,7 @@ class _Memory:
             seconds = np.clip(seconds, expected / MOST_SURPRISE, expected * MOST_SURPRISE)
         scales = np.maximum(seconds, usual / MOST_CUT)
         factors /= scales[:, None]
-        kept = FORGETTING ** (len(self._new) / self._num_gathered)
+        kept = FORGETTING ** (len(self._new) / self._forgotten)
         self.squares = kept * self.squares + factors.T @ factors
         self.products = kept * self.products + factors.T @ (seconds / scales)
         self._new.clear()
@@ -120,8 +121,9 @@ class StepCost:
     """The formula above; no factor makes a step cheaper."""
 
     def __init__(self) -> None:
-        self._mixed, self._plain = _Memory(GATHERED_PROMPTS), _Memory(GATHERED)
-        self._num_seen: dict[int, int] = {}  # steps without prompts, by decoded tokens
+        self._mixed, self._plain = _Memory(FORGOTTEN_PROMPTS), _Memory(FORGOTTEN_PLAIN)
+        self._num_seen: dict[int, int] = {}  # steps without prompts, by decoded tokens, as far as they were prepared
+        self._num_between = [0] * NUM_SLOPES  # the same between knots, up to those that are enough
         self._usual = 0.0  # seconds
         self._believe(np.array([FIRST_SECONDS, *[FIRST_SECONDS * FIRST_SLOPE * UNIT] * NUM_SLOPES, 0.0, 0.0, 0.0]))
 
@@ -148,16 +150,28 @@ class StepCost:
         memory, is_new = self._plain, False
         if load.num_prompt:
             memory = self._mixed
-        elif (num_seen := self._num_seen.get(load.num_decoded, 0)) < NUM_SETTLED:
-            self._num_seen[load.num_decoded] = num_seen + 1
-            is_new = True
-            if num_seen < NUM_PREPARING and self.knows_decodes:
+        else:
+            is_new = self._is_new(load.num_decoded)
+            if self._is_prepared(load.num_decoded) and self.knows_decodes:
                 seconds = min(seconds, self.seconds(load))
         if not memory.add(load, seconds, is_new=is_new):
             return
         self._usual = 0.9 * self._usual + 0.1 * seconds if self._usual else seconds
         memory.learn(self._weights, self._usual)
         self._believe(self._fit())
+
+    def _is_new(self, num_decoded: int) -> bool:
+        """Whether hardly a step of about so many was seen."""
+        at = bisect_left(ENDS, num_decoded)
+        self._num_between[at] += self._num_between[at] < NUM_SETTLED
+        return self._num_between[at] < NUM_SETTLED
+
+    def _is_prepared(self, num_decoded: int) -> bool:
+        """Whether a back end may have had to prepare this step."""
+        num_seen = self._num_seen.get(num_decoded, 0)
+        if num_seen < NUM_PREPARING:
+            self._num_seen[num_decoded] = num_seen + 1
+        return num_seen < NUM_PREPARING
 
     def _fit(self) -> Factors:
         """The factors that fit best; whichever would be below nothing is nothing, the worst first."""
@@ -215,7 +229,8 @@ class StepCost:
 def _decoded_factors(decoded: Factors) -> Factors:
     """[number, slopes]: how much of each stretch between knots so many decoded tokens fill."""
     starts, ends = np.array(KNOTS, float), np.array(ENDS)
-    return np.clip(decoded[:, None] - starts, 0, ends - starts) / UNIT
+    filled: Factors = np.clip(decoded[:, None] - starts, 0, ends - starts) / UNIT
+    return filled
 
 
 _STEPS = _decoded_factors(np.arange(BOUND + 1.0))

@@ -37,8 +37,8 @@ class OllamaOptions(Wire):
 class OllamaRequest(Wire):
     """What chats and texts have in common.
 
-    format: "json", or a JSON schema. Beyond Ollama's fields, as in every API here: cache_salt, priority, ttft_ms, next_use,
-    drafts.
+    format: "json", or a JSON schema. Beyond Ollama's fields, as in every API here: cache_salt, priority, ttft_ms,
+    next_use, drafts.
     """
 
     model: str = ""

@@ -18,10 +18,13 @@ from stemma.runtime.errors import InvalidRequest
 T = TypeVar("T")
 LogFormat = Literal["text", "json"]
 Role = Literal["both", "prefill", "decode"]
+EventForm = Literal["maps", "arrays"]
+EventHashes = Literal["int", "bytes"]
 KEY_NAME = re.compile(r"[\w.-]{1,64}")
 MAX_PORT = 2**16 - 1
 AT_LEAST_ONE = (
     "max_body_bytes", "max_choices", "default_max_tokens", "max_grammar_bytes", "max_requests_per_key", "batch_lines",
+    "kv_events_kept",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "max_queue", "turn_memory_bytes", "max_saved_bytes", "max_state_objects", "max_state_bytes", "max_files_bytes",
@@ -115,6 +118,14 @@ class ServerConfig:
     otlp: where spans go, a collector of OpenTelemetry's that takes OTLP over HTTP, such as http://localhost:4318.
     role: "both"; "prefill" computes prompts for others on this host, "decode" has them computed and goes on.
     handover: the path of the socket at which the two find each other.
+    kv_events: where routers hear what is cached, in the form of vLLM's KV events: an endpoint of ZeroMQ's such as
+        tcp://*:5557 to listen at; a host elsewhere is connected to. It tells all texts: for a network one trusts.
+    kv_events_replay: where they ask for what they missed, such as tcp://*:5558.
+    kv_events_topic: the first frame of each message; llm-d wants kv@ADDRESS@MODEL.
+    kv_events_form: maps, as vLLM sends events today, or arrays, as it did before the summer of 2026.
+    kv_events_hashes: int are 64 bits, which every reader takes; bytes are whole.
+    kv_events_kept: messages that are kept for who missed them.
+    kv_events_marks: models with windows or states also tell where one can go on, in events that others skip.
     ssl_keyfile: the key of a TLS certificate (PEM); with it the server speaks HTTPS.
     ssl_certfile: the certificate, with those between it and its authority.
     ssl_keyfile_password: what the key is encrypted with.
@@ -158,6 +169,13 @@ class ServerConfig:
     otlp: str | None = None
     role: Role = "both"
     handover: Path | None = None
+    kv_events: str | None = None
+    kv_events_replay: str | None = None
+    kv_events_topic: str = ""
+    kv_events_form: EventForm = "maps"
+    kv_events_hashes: EventHashes = "int"
+    kv_events_kept: int = 10_000
+    kv_events_marks: bool = False
     ssl_keyfile: Path | None = None
     ssl_certfile: Path | None = None
     ssl_keyfile_password: str | None = None
@@ -182,6 +200,8 @@ class ServerConfig:
             raise InvalidRequest("heartbeat_seconds must be more than 0", "heartbeat_seconds")
         if (self.role == "both") != (self.handover is None):
             raise InvalidRequest("a role needs a handover, the path of a socket, and a handover a role", "handover")
+        if self.kv_events_replay is not None and self.kv_events is None:
+            raise InvalidRequest("kv_events_replay is for what was missed of kv_events: give both", "kv_events_replay")
         if self.ssl_keyfile is None or self.ssl_certfile is None:
             for name in ("ssl_certfile", "ssl_keyfile", "ssl_ca_certs"):
                 if getattr(self, name) is not None:

@@ -10,13 +10,15 @@ import asyncio
 import logging
 import socket
 import ssl
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
 from stemma.runtime.engine import Engine, EngineConfig
+from stemma.runtime.errors import InvalidRequest
 from stemma.server.application import app
 from stemma.server.config import ServerConfig
 from stemma.server.generation import roles
@@ -118,13 +120,34 @@ def serve(
         return
     config = config or ServerConfig()
     access_log.set_up(as_json=config.log_format == "json", tells_requests=config.access_log)
-    end_spans = export_spans(config.otlp) if config.otlp is not None else None
-    end_role = roles.take(engine, config)
-    server = make_server(engine, config)
-    try:
+    with ExitStack() as ending:
+        if config.otlp is not None:
+            ending.callback(export_spans(config.otlp))
+        ending.callback(roles.take(engine, config))
+        ending.callback(publish_events(engine, config))
+        server = make_server(engine, config)
+        ending.callback(server._service.close)
         server.run([listening] if listening is not None else None)
-    finally:
-        end_role()
-        server._service.close()
-        if end_spans is not None:
-            end_spans()
+
+
+def publish_events(engine: Engine, config: ServerConfig) -> Callable[[], None]:
+    """Tell routers from now on what the engine's cache has, if the options say so. Returns what ends it.
+
+    Raises InvalidRequest for an endpoint that cannot be used, and without pyzmq.
+    """
+    if config.kv_events is None:
+        return lambda: None
+    try:
+        from stemma.scale.events import EventOptions, Publisher
+    except ImportError as error:
+        raise InvalidRequest("KV events need ZeroMQ: pip install 'stemma-llm[scale]'", "kv_events") from error
+    options = EventOptions(
+        endpoint=config.kv_events,
+        replay=config.kv_events_replay,
+        topic=config.kv_events_topic,
+        form=config.kv_events_form,
+        hashes=config.kv_events_hashes,
+        kept=config.kv_events_kept,
+        marks=config.kv_events_marks,
+    )
+    return Publisher(engine.with_cache, options).close

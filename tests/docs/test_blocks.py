@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from stemma.kernels.reference import ReferenceOps
 from stemma.radix import PrefixCache
 from tests.docs.pages import OWN_ENGINES, PARTS, PROGRAMS, QUOTES, page, pages, served
 from tests.runtime.model.test_hugging_face import write_folder
+from tests.stemma.server.live import wait_until
 
 
 def run(name: str, number: int, **given: Any) -> dict[str, Any]:
@@ -26,7 +29,7 @@ def test_every_block_is_run_or_quoted() -> None:
     with_python = [found.name for found in pages() if found.blocks("python", "py")]
     left = [name for name in with_python if name not in run_somewhere]
     assert [name for name in left if not any(fnmatch(name, quoted) for quoted in QUOTES)] == []
-    assert [len(page(name).blocks("python")) for name in PARTS] == [3, 1, 1]
+    assert [len(page(name).blocks("python")) for name in PARTS] == [3, 1, 1, 1]
 
 
 def test_a_prefix_is_published_and_kept() -> None:
@@ -66,3 +69,21 @@ def test_a_model_is_loaded(tmp_path: Path) -> None:
     names: dict[str, Any] = {"ops": ops}
     exec(compile(code, "docs/model.md", "exec"), names)
     assert names["loaded"].tokenizer.decode(names["loaded"].tokenizer.encode("Hello")) == "Hello"
+
+
+def test_a_mirror_follows_a_cache() -> None:
+    pytest.importorskip("zmq", reason="pyzmq is not installed")
+    from stemma.scale.events import EventOptions, Publisher
+
+    here = "tcp://127.0.0.1:0"
+    cache = run("docs/radix.md", 0, prompt=list(range(40)))["cache"]
+    with Publisher(lambda look: look(cache), EventOptions(endpoint=here, replay=here)) as publisher:
+        code = page("docs/scale/events.md").blocks("python")[0]
+        code = code.replace("tcp://replica:5557", publisher.endpoint).replace("tcp://replica:5558", publisher.replay)
+        names: dict[str, Any] = {}
+        thread = threading.Thread(target=exec, args=(compile(code, "docs/scale/events.md", "exec"), names))
+        thread.start()
+        wait_until(lambda: "subscriber" in names and len(names["mirror"].blocks) == 2)
+        names["subscriber"].close()
+        thread.join(10)
+    assert not thread.is_alive()

@@ -7,9 +7,9 @@ A message is three ZeroMQ frames: topic, sequence number (8 bytes, big-endian), 
     maps     {"type": "BlockStored", "block_hashes": [...], "parent_block_hash": ..., "token_ids": [...], ...}
     arrays   ["BlockStored", block_hashes, parent_block_hash, token_ids, block_size, lora_id, medium, lora_name, ...]
 
-Maps are what vLLM sends since its pull request 42892 (2026), arrays what it sent before. A hash is an integer of 64 bits
-(the last 8 bytes of ours, as vLLM's default is), or all its bytes. `extra_keys` has the scope, which went into each hash,
-with the first block of each event.
+Maps are what vLLM sends since its pull request 42892 (2026), arrays what it sent before. A hash is an integer of 64
+bits (the last 8 bytes of ours, as vLLM's default is), or all its bytes. `extra_keys` has the scope, which went into
+each hash, with the first block of each event.
 
 Marks are ours alone. By option they travel in a `BlockRemoved` of no blocks, under names that no other reader looks at:
 all skip them, and they keep their place between the blocks. Arrays have no room for them.
@@ -125,7 +125,7 @@ class Writer:
 
 def _text(scope: str) -> str:
     """A scope as text that UTF-8 can hold, whatever a caller named it."""
-    return scope.encode("utf-8", "surrogatepass").decode("utf-8", "backslashreplace")
+    return scope.encode("utf-8", "backslashreplace").decode()
 
 
 def reader_names(scope: str) -> tuple[str, str | None]:

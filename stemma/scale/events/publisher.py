@@ -5,8 +5,8 @@
                                    mirror
 
 The thread has a mirror of all that it told. Who asks for messages that are no longer kept is told the mirror instead:
-`AllBlocksCleared`, then all there is, under the latest sequence numbers. Any reader that takes what it asked for is right
-then, with nothing asked of the engine.
+`AllBlocksCleared`, then all there is, under the latest sequence numbers. Any reader that takes what it asked for is
+right then, with nothing asked of the engine.
 """
 
 from __future__ import annotations

@@ -31,8 +31,9 @@ def in_step(follower, world):  # type: ignore[no-untyped-def]
 def test_a_subscriber_follows_a_life_without_a_gap(seed: int) -> None:
     world = World(seed)
     world.live(20)
+    given = {"form": ("maps", "arrays")[seed % 2], "hashes": ("int", "bytes")[seed % 3 % 2]}
     with (
-        Publisher(world.between, options(form=("maps", "arrays")[seed % 2], hashes=("int", "bytes")[seed % 3 % 2])) as publisher,
+        Publisher(world.between, options(**given)) as publisher,
         following(publisher.endpoint, publisher.replay) as follower,
     ):  # fmt: skip
         for _ in range(5):
@@ -241,7 +242,9 @@ def test_a_reader_elsewhere_that_listens_is_connected_to() -> None:
     with zmq.Context() as context, context.socket(zmq.SUB) as reader:
         port = reader.bind_to_random_port("tcp://*")
         reader.subscribe(b"kv@")
-        with Publisher(world.between, EventOptions(endpoint=f"tcp://ip6-localhost:{port}", topic="kv@a@b")) as publisher:
+        with Publisher(
+            world.between, EventOptions(endpoint=f"tcp://ip6-localhost:{port}", topic="kv@a@b")
+        ) as publisher:
             assert publisher.endpoint == f"tcp://ip6-localhost:{port}"
 
 

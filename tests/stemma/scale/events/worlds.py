@@ -1,4 +1,4 @@
-"""A cache that lives, with one thread at a time in it, what it holds block by block, and a network that loses messages."""
+"""A cache that lives, one thread at a time, what it holds block by block, and a network that loses messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ from stemma.radix.tokens import unpack
 from stemma.scale.events import EventOptions, Gap, Mirror, Subscriber
 
 SIZE = 4
-NAMESPACES: tuple[Namespace, ...] = ("", "", "team", "team//lora:sql@0f3a", Segments("", 6, "ours"), Segments("", 6, "x"))
+NAMESPACES: tuple[Namespace, ...] = (
+    "",
+    "",
+    "team",
+    "team//lora:sql@0f3a",
+    Segments("", 6, "ours"),
+    Segments("", 6, "x"),
+)
 HERE = "tcp://127.0.0.1:0"
 
 Texts = set[tuple[str, tuple[int, ...]]]

@@ -1,6 +1,7 @@
 """Where a request goes: the replica on which it costs least, in seconds of everybody's time.
 
-    cost = (what waits there + computing what is not cached there) x how crowded it is, and how full
+    cost = (what waits there + computing what is not cached, and again what that evicts and is asked for once more)
+           x how crowded it is + how full its memory is
 
 A prompt that nobody has goes, of replicas that cost about the same, to the one that its own hash prefers (Thaler and
 Ravishankar 1998): so routers that never talk to each other send one new prefix to one replica, and different ones to
@@ -25,12 +26,14 @@ from stemma.scale.fleet.sent import Sent
 
 STALE = 10.0
 """Seconds behind which what a replica said of itself is not believed any more."""
-STAYS = 1.5
+STAYS = 2.0
 """A session stays while that costs at most so many times what the best replica does."""
 ALIKE = 0.1
 """Costs that differ by such a share are alike: the prompt's hash decides."""
 CROWDED = 8.0
 """Of so many sequences that run, each slows the others as much as if a prompt took twice its time."""
+LEARNING = 0.01
+"""How much each choice says of how much is reused."""
 MIXING = 0x9E3779B97F4A7C15
 """2^64 over the golden ratio, odd: times it, every bit of a number moves the highest ones (Knuth, vol. 3, 6.4)."""
 MOST_SESSIONS = 100_000
@@ -66,6 +69,9 @@ class Chooser:
         self._sent = Sent()
         self._homes: OrderedDict[str, str] = OrderedDict()
         self._marks: dict[str, int] = {}
+        self._reuse = (
+            0.0  # the share of prompts that is found: how likely is it that what is evicted is asked for again
+        )
 
     def choose(
         self, hashes: Sequence[bytes], prompt_len: int, loads: Mapping[str, Load], session: str | None = None,
@@ -75,20 +81,20 @@ class Chooser:
 
         A replica that is gone or failed is left out of `loads`. Raises NoReplica where none takes requests.
         """
-        able = [name for name, load in loads.items() if not load.draining]
-        if not able:
-            raise NoReplica(f"none of {len(loads)} replicas takes requests: start one, or wait until one is back")
         self._sent.pass_time(now)
-        fresh = [name for name in able if now - loads[name].at <= STALE]
-        if fresh:
-            held = self._sent.extend(self.index.match(hashes), hashes)
-            choice = self._cheapest(held, hashes, prompt_len, {name: loads[name] for name in fresh}, session)
+        held = self._sent.extend(self.index.match(hashes), hashes)
+        costs, unsure = self._costs(held, prompt_len, loads, now)
+        if costs:
+            choice = self._cheapest(costs, held, hashes, prompt_len, session)
+        elif unsure:
+            choice = self._less_busy_of_two(unsure)
         else:
-            choice = self._less_busy_of_two(able)
+            raise NoReplica(f"none of {len(loads)} replicas takes requests: start one, or wait until one is back")
         if session is not None:
             self._settle(session, choice.replica)
         known = choice.expected_hit_tokens // self._block_size
         missing = prompt_len - choice.expected_hit_tokens
+        self._reuse += LEARNING * (choice.expected_hit_tokens / max(1, prompt_len) - self._reuse)
         return choice._replace(ticket=self._sent.add(choice.replica, now, missing, hashes[known:]))
 
     def began(self, choice: Choice) -> None:
@@ -113,20 +119,47 @@ class Chooser:
         if len(self._homes) > MOST_SESSIONS:
             self._homes.popitem(last=False)
 
+    def _costs(
+        self, held: Mapping[str, int], prompt_len: int, loads: Mapping[str, Load], now: float
+    ) -> tuple[dict[str, float], list[str]]:
+        """The expected cost on each replica that takes requests; and those that said nothing of late."""
+        costs: dict[str, float] = {}
+        unsure: list[str] = []
+        routers, line, since = self._num_routers, self.cost.line, self._sent.since
+        for name, load in loads.items():
+            if load.draining:
+                continue
+            if now - load.at > STALE:
+                unsure.append(name)
+                continue
+            start, each = line(name) or NOTHING_LEARNT
+            count, tokens = since(name, load.at)
+            own = (start + each * (prompt_len - self._hit(held, name, prompt_len))) * (1 + self._reuse)
+            waits = each * (load.waiting_tokens + routers * tokens)
+            running = load.running + routers * count
+            cost = (waits + own) * (1 + running / CROWDED) + own * load.kv_share
+            if running >= load.capacity:
+                cost *= 1 + (running + 1 - load.capacity) / max(1, load.capacity)
+            costs[name] = cost
+        return costs, unsure
+
+    def _hit(self, held: Mapping[str, int], name: str, prompt_len: int) -> int:
+        """Tokens that it should find there; the last one of a prompt is always computed."""
+        return min(held.get(name, 0) * self._block_size, max(0, prompt_len - 1))
+
     def _cheapest(
-        self, held: Mapping[str, int], hashes: Sequence[bytes], prompt_len: int, loads: Mapping[str, Load],
+        self, costs: Mapping[str, float], held: Mapping[str, int], hashes: Sequence[bytes], prompt_len: int,
         session: str | None,
     ) -> Choice:  # fmt: skip
-        size, most = self._block_size, max(0, prompt_len - 1)
-        hits = {name: min(held.get(name, 0) * size, most) for name in loads}
-        costs = {name: self._expected(name, load, prompt_len - hits[name]) for name, load in loads.items()}
         least = min(costs.values())
         home = self._homes.get(session) if session is not None else None
-        if home in costs and costs[home] <= STAYS * least:
-            return Choice(home, hits[home], f"its session is there: {costs[home]:.4g}, the best is {least:.4g}")
+        if home is not None and home in costs and costs[home] <= STAYS * least:
+            hit = self._hit(held, home, prompt_len)
+            return Choice(home, hit, f"its session is there: {costs[home]:.4g}, the best is {least:.4g}")
         alike = [name for name, cost in costs.items() if cost <= (1 + ALIKE) * least]
         best = alike[0] if len(alike) == 1 else self._preferred(alike, hashes, max(held.values(), default=0))
-        return Choice(best, hits[best], f"costs {costs[best]:.4g} with {hits[best]} of {prompt_len} tokens cached")
+        hit = self._hit(held, best, prompt_len)
+        return Choice(best, hit, f"costs {costs[best]:.4g} with {hit} of {prompt_len} tokens cached")
 
     def _preferred(self, names: list[str], hashes: Sequence[bytes], known: int) -> str:
         """What the first block that nobody has says, whichever router asks; else chance."""
@@ -141,16 +174,6 @@ class Chooser:
         if known is None:
             known = self._marks[name] = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
         return known
-
-    def _expected(self, name: str, load: Load, missing: int) -> float:
-        """The cost of computing so many tokens there."""
-        start, each = self.cost.line(name) or NOTHING_LEARNT
-        count, tokens = self._sent.since(name, load.at)
-        count, tokens = self._num_routers * count, self._num_routers * tokens
-        own, waits = start + each * missing, each * (load.waiting_tokens + tokens)
-        running = load.running + count
-        over = max(0, running + 1 - load.capacity) / max(1, load.capacity)
-        return (waits + own) * (1 + running / CROWDED) * (1 + over) + own * load.kv_share
 
     def _less_busy_of_two(self, names: list[str]) -> Choice:
         two = self._chance.sample(names, min(2, len(names)))

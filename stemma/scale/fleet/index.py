@@ -74,8 +74,11 @@ class Index:
         still, last = -1, -1
         depth = 0
         for low, high in _halves(hashes):
-            shard = shards[low % NUM_SHARDS]
-            holders = shard.numbers[shard.find(low, high)]
+            shard = shards[low % NUM_SHARDS]  # what follows is `find`, which costs as much again as a call
+            lows, numbers, size = shard.low, shard.numbers, shard.size
+            slot = (low // NUM_SHARDS) % size
+            while (holders := numbers[slot]) and (lows[slot] != low or shard.high[slot] != high):
+                slot = slot + 1 if slot + 1 < size else 0
             if holders != last:
                 holding = still & masks[holders]
                 if depth and holding != still:

@@ -9,6 +9,7 @@ from stemma.radix.cache import PrefixCache
 from stemma.radix.errors import LeaseError, OutOfBlocks, PinError, SnapshotError
 from stemma.radix.events import AllCleared, BlocksRemoved, BlocksStored, Event, MarksRemoved, MarksStored
 from stemma.radix.explain import Explanation, Reason
+from stemma.radix.hashes import path_hashes
 from stemma.radix.lease import Lease
 from stemma.radix.lease_state import BlockCopy, NextUse, Segment
 from stemma.radix.mark import MarkRoom
@@ -58,6 +59,7 @@ __all__ = [
     "lfu",
     "lru",
     "namespace_of_node",
+    "path_hashes",
     "slru",
     "time_to_live",
 ]

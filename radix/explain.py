@@ -42,6 +42,7 @@ class Explanation(NamedTuple):
     copied_tokens: int  # tokens of the match in a block used in part: copied, not computed
     replayed_len: int = 0  # tokens that matched behind the last mark: computed again, not stored again
     marks: tuple[int, ...] = ()  # the marks nearest to the end of the match: at or before it, behind it
+    beneath_len: int = 0  # tokens behind the match that a tier beneath the cache has, as far as that is known at once
 
     @property
     def match_len(self) -> int:
@@ -52,6 +53,8 @@ class Explanation(NamedTuple):
         text = f"{self.hit_len} of {self.num_tokens} tokens cached"
         if self.replayed_len:
             text += f" (matched {self.match_len:,}, no mark between {self.hit_len:,} and {self.match_len:,}: replayed)"
+        if self.beneath_len:
+            text += f", {self.beneath_len:,} more in a tier beneath"
         text += f": {self.reason.value}"
         if self.reason is Reason.DIVERGED:
             text += f" (token {self.position}: expected {' or '.join(map(str, self.expected))}, got {self.got})"

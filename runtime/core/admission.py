@@ -9,16 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.radix import AdmissionEstimator, Lease, Namespace, PrefixCache, Progress, Segments
+from stemma.runtime.core.beneath import NOTHING, Beneath, Want
 from stemma.runtime.core.failures import release_lease
 from stemma.runtime.core.sequence import Sequence
 from stemma.runtime.errors import PoolExhausted
 
 
 class Blocker(NamedTuple):
-    """Whose blocks a waiting sequence waits for, and how many of its tokens those must share who wait for the same."""
+    """Whose blocks a waiting sequence waits for, and how many of its tokens those must share who wait for the same;
+    None where it waits alone: for its own, which are loaded."""
 
     sequence: Sequence
-    depth: int
+    depth: int | None
 
 
 class Admission:
@@ -31,6 +33,7 @@ class Admission:
         self._max_chunk = max_chunk
         self._estimator = AdmissionEstimator(cache.block_size)
         self._promised: int | None = None  # blocks, to those that run; None when that is to be reckoned
+        self.beneath: Beneath = NOTHING
         self.num_lacked = 0  # blocks that the last one that found no room needed for itself
 
     def beginning(self, sequence: Sequence) -> bytes:
@@ -46,6 +49,13 @@ class Admission:
         request = sequence.request
         where = self._namespace(sequence, request.max_hit + 1)
         return min(self.cache.match(request.prompt, where).hit_len, request.max_hit)
+
+    def ask_beneath(self, sequence: Sequence, hit_len: int, seconds: float) -> None:
+        """Have what the cache lacks of it looked for. seconds: that its whole prompt takes behind the hit."""
+        size, most = self.cache.block_size, self._max_hit(sequence)
+        first, end = hit_len // size, most // size
+        if first < end:
+            self.beneath.ask(sequence, Want(self._namespace(sequence, most + 1), first, end, seconds))
 
     def _namespace(self, sequence: Sequence, num_tokens: int) -> Namespace:
         """Where the first `num_tokens` are looked up, and the sequence is published."""
@@ -72,6 +82,8 @@ class Admission:
         if not self.reuse:
             return None
         request = sequence.request
+        if self.beneath.is_coming(sequence, hit_len):
+            return Blocker(sequence, None)
         for other in prompts:
             if other.goes_alone or other.request.namespace != request.namespace:
                 continue
@@ -95,6 +107,7 @@ class Admission:
         hit is rounded down to whole blocks; where that does not do either, a pool this small goes without.
         """
         size, request = self.cache.block_size, sequence.request
+        self.beneath.fill(sequence, self.cache.available - (self.num_promised(running) if running else 0))
         tokens = np.array(sequence.tokens, dtype=np.int32)
         priority, max_hit = request.priority, self._max_hit(sequence)
         known = tokens if max_hit else tokens[:0]  # what is cached beyond a largest hit would be held with it

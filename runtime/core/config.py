@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from stemma.radix import Policy, ReuseQueue, by_priority, lfu, lru, slru
@@ -25,6 +26,8 @@ POLICIES: Mapping[PolicyName, Policy] = {
 MAX_COUNT = 2**63 - 1
 """Of blocks, tokens and sequences: the greatest that the native kernels can count to."""
 
+MAX_GB = 1e9
+"""Gigabytes that may be asked for."""
 MAX_MS = 3_600_000.0
 """Milliseconds that may be asked for: an hour."""
 
@@ -49,6 +52,11 @@ class EngineConfig:
         last one, "fcfs" the first to come (docs/howto/policy.md).
     tpot_ms: milliseconds that a further token may take: prompts are computed in pieces that leave time for it. None
         bounds steps beside streams that somebody reads by what they take without prompts.
+    kv_host_gb: of a GPU's host memory, for KV that the pool has no room for (docs/scale/tiers.md).
+    kv_disk: a folder for KV that the pool has no room for, and that a restart finds again; for this engine alone.
+    kv_disk_gb: the most that is kept there.
+    kv_shared: where KV is kept for several engines: redis://host:6379, s3://bucket/prefix or file:///folder.
+    kv_shared_gb: the most that is kept in a shared folder; servers and stores have limits of their own.
     context_length: tokens of prompt and completion together; None takes the model's. A model of LongRoPE or dynamic
         scaling is set for a longer context than it was trained on only if asked to.
     max_running: sequences computed side by side.
@@ -73,6 +81,11 @@ class EngineConfig:
     pin_share: float = 0.5
     schedule_policy: OrderName = "fair"
     tpot_ms: float | None = None
+    kv_host_gb: float = 0.0
+    kv_disk: str | Path | None = None
+    kv_disk_gb: float = 16.0
+    kv_shared: str | None = None
+    kv_shared_gb: float = 64.0
     context_length: int | None = None
     max_running: int = 64
     max_batch_tokens: int = 1024
@@ -100,6 +113,9 @@ class EngineConfig:
             raise InvalidRequest(
                 f"mark_share must be between 0 and 1; it is {describe(self.mark_share)}", "mark_share"
             )  # fmt: skip
+        for name in ("kv_host_gb", "kv_disk_gb", "kv_shared_gb"):
+            if not 0 <= (value := getattr(self, name)) <= MAX_GB or (value == 0 and name != "kv_host_gb"):
+                raise InvalidRequest(f"{name} must be above 0 and at most {MAX_GB:g}; it is {describe(value)}", name)
         if "none" in self.drafts_from and len(self.drafts_from) > 1:
             raise InvalidRequest('drafts_from is "none" alone, or names of sources', "drafts_from")
         if self.max_batch_tokens < self.max_running:
@@ -134,6 +150,11 @@ class EngineOptions(TypedDict, total=False):
     pin_share: float
     schedule_policy: OrderName
     tpot_ms: float | None
+    kv_host_gb: float
+    kv_disk: str | Path | None
+    kv_disk_gb: float
+    kv_shared: str | None
+    kv_shared_gb: float
     context_length: int | None
     max_running: int
     max_batch_tokens: int

@@ -95,12 +95,11 @@ class Scheduler:
     def _wait(self, sequence: Sequence) -> None:
         """It must start for its deadline when half of its time is gone, or twice what its prompt takes is left."""
         hit_len, urgent_from = self.admission.hit_len(sequence), math.inf
+        seconds = self.placing.prefill_seconds(len(sequence.tokens) - hit_len, hit_len)
         if sequence.request.ttft is not None:
-            left = max(
-                2 * self.placing.prefill_seconds(sequence.num_prompt - hit_len, hit_len), sequence.request.ttft / 2
-            )
-            urgent_from = sequence.deadline - left
+            urgent_from = sequence.deadline - max(2 * seconds, sequence.request.ttft / 2)
         self.waiting.add(sequence, self.admission.beginning(sequence), hit_len, urgent_from)
+        self.admission.ask_beneath(sequence, hit_len, seconds)
 
     def abort(self, sequence: Sequence) -> None:
         """End a sequence now, wherever it is. What it computed stays cached."""
@@ -212,9 +211,10 @@ class Scheduler:
     def _admit(self, batch: Batch, now: float) -> None:
         if not self.waiting or self._is_full(batch):
             return
-        room: int | None = None
-        if self.waiting.is_lacking and self.running:
-            room = self.cache.available - self.admission.num_promised(self.running)
+        is_lacking = self.waiting.is_lacking and self.running
+        room = self.cache.available - self.admission.num_promised(self.running) if is_lacking else None
+        for loaded in self.admission.beneath.arrived():
+            self.waiting.moved(loaded)
         self.waiting.begin_round(room)
         num_looks, look = 0, Look.STARTED
         while look is not Look.LAST and num_looks < MAX_LOOKS and not self._is_full(batch):
@@ -318,9 +318,8 @@ class Scheduler:
         assert sequence.lease is not None
         self.placing.tell_lease(sequence)
         if self._shares(sequence):
-            sequence.lease.commit()
+            self._publish(sequence)
             sequence.room_end = 0
-            self._tell_waiting(sequence, sequence.request.prompt.tobytes())
         self.waiting.moved(sequence)
         if sequence.is_in_prompt:
             return
@@ -349,9 +348,12 @@ class Scheduler:
         sequence.num_recomputed += max(0, min(sequence.num_computed_once, end) - max(start, sequence.replayed_until))
         sequence.num_computed_once = max(sequence.num_computed_once, end)
 
-    def _tell_waiting(self, sequence: Sequence, data: bytes) -> None:
-        if self.waiting and sequence.lease is not None:
-            self.waiting.published(sequence, data, sequence.lease.num_published)
+    def _publish(self, sequence: Sequence) -> None:
+        assert sequence.lease is not None
+        sequence.lease.commit()
+        self.admission.beneath.published(sequence)
+        if self.waiting:
+            self.waiting.published(sequence, array("i", sequence.tokens).tobytes(), sequence.lease.num_published)
 
     def _shares(self, sequence: Sequence) -> bool:
         return self.limits.reuse and not sequence.goes_alone
@@ -362,9 +364,7 @@ class Scheduler:
         if self._shares(sequence):
             self.placing.tell_lease(sequence)
             sequence.lease.mark()
-            sequence.lease.commit()
-            if self.waiting:
-                self._tell_waiting(sequence, array("i", sequence.tokens).tobytes())
+            self._publish(sequence)
         lease, sequence.lease = sequence.lease, None
         release_lease(lease, next_use)
 
@@ -393,7 +393,8 @@ class Scheduler:
             self.waiting.remove(sequence)
         elif sequence in self.running:
             self.running.remove(sequence)
-            self.waiting.moved(sequence)
+        self.waiting.moved(sequence)
+        self.admission.beneath.forget(sequence)
         self._deadlines.discard(sequence)
         self._ended[id(sequence)] = sequence
         self.drafter.forget(sequence)

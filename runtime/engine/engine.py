@@ -49,6 +49,7 @@ from stemma.runtime.engine.resources import context_of, make_memory, make_ops, m
 from stemma.runtime.engine.saving import PROBE_NAMESPACE, CacheFile, Saver, probe_tokens, saver
 from stemma.runtime.engine.sharing import SharedText, SharedTexts
 from stemma.runtime.engine.text import text_stream
+from stemma.runtime.engine.tiering import put_beneath, tier_options
 from stemma.runtime.engine.tree import TreeNode, snapshot
 from stemma.runtime.errors import InvalidRequest, ModelFileError
 from stemma.runtime.model import ChatTemplate, LoadedModel, Tokenizer, load
@@ -110,6 +111,7 @@ class Engine:
     def _start(self, loaded: LoadedModel, config: EngineConfig, draft: LoadedModel | None) -> None:
         self.config = config
         self.loaded = loaded
+        tiers = tier_options(config, loaded)
         self.context_length = context_of(config, loaded.config)
         ops = loaded.model.ops
         room = room_of(config, loaded.config, ops)
@@ -130,6 +132,7 @@ class Engine:
             )
         self._loop = EngineLoop(scheduler, runner, Sampler(ops))
         self._entrance: Entrance = self._loop
+        self._tiering = put_beneath(self._loop, self.saver, tiers)
         weakref.finalize(self, self._loop.leave).atexit = False
 
     # Generating ----------------------------------------------------------------
@@ -331,7 +334,8 @@ class Engine:
     # Looking in, and the end ----------------------------------------------------------------
     def stats(self) -> EngineStats:
         """Counters and the cache's state, taken between two steps."""
-        return self._loop.stats()
+        stats = self._loop.stats()
+        return stats if self._tiering is None else self._tiering.told(stats)
 
     def with_cache(self, look: Callable[[PrefixCache], T]) -> T:
         """Call a function with the prefix cache between two steps, and return what it returns."""
@@ -351,9 +355,9 @@ class Engine:
         ids = token_ids(tokens).astype(np.int32)
         name = namespace_of(self.loaded, checked(namespace, str, "namespace"), checked(lora, str | None, "lora"))
         shared = self.shared.segments(ids, name, lora)
-        return self.with_cache(
-            lambda cache: cache.explain(ids, placed(cache, ids, name, shared), looks_elsewhere=looks_elsewhere)
-        )
+        where = self.with_cache(lambda cache: placed(cache, ids, name, shared))
+        found = self.with_cache(lambda cache: cache.explain(ids, where, looks_elsewhere=looks_elsewhere))
+        return found if self._tiering is None else self._tiering.explained(found, ids, where)
 
     def tree(self) -> list[TreeNode]:
         """The cache's tree, taken between two steps."""

@@ -1,4 +1,4 @@
-"""One path of a saved cache, put into free blocks and slots. Evicts nothing, computes nothing.
+"""One path of KV from elsewhere, put into blocks and slots. Computes nothing, and decides nothing but what fits.
 
 position     0 ...... hit_len ...... match_len .......... end
 full         |------- in the tree -------|- from the file -|
@@ -7,9 +7,10 @@ marks                 |--- those of the file that lie behind hit_len, as far as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple, Self, TypeAlias
 
 from stemma.kernels.ops import Int32Array
 from stemma.radix import Lease, PrefixCache
@@ -18,28 +19,55 @@ from stemma.runtime.engine.memory_bytes import MemoryBytes
 STRIDE = 256
 """Tokens for which window blocks are taken at once: they are freed again behind the window."""
 
+Bytes: TypeAlias = bytes | memoryview
+
+
+class MarkBytes(NamedTuple):
+    """A mark: how many window blocks it has, and the bytes of these and its slot."""
+
+    num_window_blocks: int
+    data: Bytes
+
 
 @dataclass(frozen=True, slots=True)
 class PathBytes:
-    """ids: of the whole path. first: index of the first block that is here. data: of the blocks, then of the marks.
-    places: of each mark, its position and how many window blocks it has, in ascending order."""
+    """ids: of the whole path. first: index of the first block that is here. blocks: the bytes of each from there on.
+    marks: by their positions."""
 
     memory: MemoryBytes
     ids: Int32Array
     first: int
-    data: memoryview
-    places: Sequence[tuple[int, int]]
+    blocks: Sequence[Bytes]
+    marks: Mapping[int, MarkBytes]
 
-    def fill(self, lease: Lease, cache: PrefixCache) -> int:
-        """Put what is missing behind the lease's match where nothing has to go for it. Returns how many tokens of the
-        path are cached then: fewer than all if there is no room, or what it shares with the one before is not there."""
+    @classmethod
+    def parted(
+        cls, memory: MemoryBytes, ids: Int32Array, first: int, data: memoryview, places: Sequence[tuple[int, int]]
+    ) -> Self:
+        """Of bytes one behind the other: of the blocks, then of the marks. places: of each mark, its position and how
+        many window blocks it has."""
+        at, blocks, marks = 0, [], {}
+        for _ in range(first, -(-len(ids) // memory.block_size)):
+            blocks.append(data[at : at + memory.block_bytes])
+            at += memory.block_bytes
+        for position, num_window_blocks in places:
+            size = memory.mark_bytes(num_window_blocks)
+            marks[position] = MarkBytes(num_window_blocks, data[at : at + size])
+            at += size
+        return cls(memory, ids, first, blocks, marks)
+
+    def fill(self, lease: Lease, cache: PrefixCache, room: int) -> int:
+        """Put what is missing behind the lease's match, where that takes no more than `room` blocks and no mark has to
+        go for it. Returns how many tokens of the path are cached then: fewer than all if there is no room, or what it
+        shares with the one before is not there."""
         size, num_missing = self.memory.block_size, len(self.ids) - lease.match_len
         if num_missing and lease.match_len // size < self.first:
             return lease.match_len
-        if num_missing and -(-num_missing // size) + 1 > cache.stats().free:
+        if num_missing and -(-num_missing // size) + 1 > room:
             return lease.match_len
         lease.want_none()
-        marks, at = self._marks_behind(lease.num_tokens), lease.num_tokens
+        at = lease.num_tokens
+        marks = {position: mark for position, mark in self.marks.items() if position > at}
         stops = {*range(at, len(self.ids), STRIDE), *marks} if cache.has_marks else {at}
         for start, end in pairwise(sorted({*stops, len(self.ids)})):
             if not _has_room(cache, end - start):
@@ -48,31 +76,19 @@ class PathBytes:
         lease.commit()
         return max(lease.num_tokens, lease.match_len)
 
-    def _marks_behind(self, position: int) -> dict[int, memoryview]:
-        """The bytes of each mark there, by position."""
-        at = (-(-len(self.ids) // self.memory.block_size) - self.first) * self.memory.block_bytes
-        found = {}
-        for place, num_window_blocks in self.places:
-            size = self.memory.mark_bytes(num_window_blocks)
-            if place > position:
-                found[place] = self.data[at : at + size]
-            at += size
-        return found
-
-    def _put(self, lease: Lease, start: int, end: int, mark: memoryview | None) -> None:
+    def _put(self, lease: Lease, start: int, end: int, mark: MarkBytes | None) -> None:
         """The tokens [start, end), and the mark that stands at their end."""
-        size, num_bytes = self.memory.block_size, self.memory.block_bytes
+        size = self.memory.block_size
         self.memory.copy(lease.reserve(end - start))
         advance = lease.advance(end - start)
         self.memory.copy_windows(advance.copies)
         first = max(start, lease.written_from)
         for index in range(first // size, -(-end // size)) if first < end else ():
-            at = (index - self.first) * num_bytes
-            self.memory.write_block(lease.blocks[index], bytes(self.data[at : at + num_bytes]))
+            self.memory.write_block(lease.blocks[index], bytes(self.blocks[index - self.first]))
         if mark is not None:
-            count = next(count for place, count in self.places if place == end)
+            first_block = len(lease.window_blocks) - mark.num_window_blocks
             slot = advance.segments[-1].target if advance.segments else 0
-            self.memory.write_mark(slot, lease.window_blocks[len(lease.window_blocks) - count :], bytes(mark))
+            self.memory.write_mark(slot, lease.window_blocks[first_block:], bytes(mark.data))
         lease.extend(self.ids[start:end])
         if mark is not None:
             lease.mark()

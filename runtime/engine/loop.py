@@ -12,8 +12,9 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Protocol, TypeVar
 
 from stemma.runtime.core import sequence as core
@@ -34,6 +35,8 @@ T = TypeVar("T")
 log = logging.getLogger("stemma.engine")
 
 LEAVE_SECONDS = 1.0
+LOOK_AGAIN = 0.01
+"""Seconds between two looks at what is being loaded, where nobody says before that it is there."""
 
 
 class Entrance(Protocol):
@@ -66,6 +69,8 @@ class EngineLoop:
         self._closed_by: BaseException | None = None
         self._is_left = False  # by everybody who could ask for more
         self._is_asleep = False
+        self._has_to_wait = False  # for KV that is being loaded: nothing else can be done
+        self._at_end: list[Callable[[], None]] = []
         self.fork_guard = ForkGuard()
         self._thread = threading.Thread(target=self._run, name="stemma-engine", daemon=True)
         self._at_exit = partial(_close, weakref.ref(self))
@@ -85,7 +90,9 @@ class EngineLoop:
             self._watch.lap("commit")
             self._publish(batch, started, before)
             self.scheduler.drafter.took(batch, self.clock() - started)
-        self._settle(self.scheduler.take_ended())
+        ended = self.scheduler.take_ended()
+        self._settle(ended)
+        self._has_to_wait = batch is None and not ended
         self._watch.lap("text")
 
     # Any thread ----------------------------------------------------------------
@@ -146,6 +153,10 @@ class EngineLoop:
         if was_asleep and self.fork_guard.is_here:
             self._thread.join(LEAVE_SECONDS)
 
+    def at_end(self, function: Callable[[], None]) -> None:
+        """Have something done when the loop has ended, in its thread."""
+        self._at_end.append(function)
+
     # The loop's thread ----------------------------------------------------------------
     def _run(self) -> None:
         try:
@@ -164,6 +175,8 @@ class EngineLoop:
         for state in self._states.values():
             state.generation.fail(self._closed_by)
         atexit.unregister(self._at_exit)
+        for function in self._at_end:
+            function()
 
     def _note_left(self) -> None:
         self._is_left = True
@@ -180,6 +193,9 @@ class EngineLoop:
             call = self._calls.get()
             self._is_asleep = False
             call()
+        elif self._has_to_wait:
+            with suppress(Empty):
+                self._calls.get(timeout=LOOK_AGAIN)()
         while not self._calls.empty():
             self._calls.get()()
 

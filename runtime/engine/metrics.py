@@ -13,6 +13,7 @@ from stemma.runtime.core.drafts.drafter import DraftCount
 from stemma.runtime.core.sequence import Usage
 from stemma.runtime.core.stopwatch import Phases
 from stemma.runtime.engine.generation import Timing
+from stemma.runtime.tiers import TierStats
 
 BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0
@@ -128,9 +129,13 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """One moment of an engine."""
+    """One moment of an engine. tiers: those beneath its cache, the fastest first. num_filled: tokens that came from
+    them into the cache. num_left_out: blocks that the way into them had no room for."""
 
     num_running: int
     num_waiting: int
     cache: CacheStats
     metrics: Metrics
+    tiers: tuple[TierStats, ...] = ()
+    num_filled: int = 0
+    num_left_out: int = 0

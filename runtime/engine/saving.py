@@ -161,7 +161,7 @@ class Saver:
             num_bytes += sum(self.memory.mark_bytes(num_window_blocks) for _, num_window_blocks in places)
             if owns(owner_of(name)):
                 kv = memoryview(data)[block_at : block_at + num_bytes]
-                stored = PathBytes(self.memory, ids, first, kv, places)
+                stored = PathBytes.parted(self.memory, ids, first, kv, places)
                 loaded = self.between_steps(partial(put, name=name, path=stored))
                 num_paths += loaded == length
                 num_tokens += length - start
@@ -184,7 +184,7 @@ def put(cache: PrefixCache, name: Namespace, path: PathBytes) -> int:
     if isinstance(name, Segments) and placed(cache, path.ids, name.salt, name) != name:
         return 0
     with cache.acquire_uncounted(path.ids, name) as lease:
-        return path.fill(lease, cache)
+        return path.fill(lease, cache, cache.stats().free)
 
 
 def same_model(identity: Mapping[str, Any], probe: Sequence[float], ours: Saver) -> str | None:

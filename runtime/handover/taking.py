@@ -54,7 +54,7 @@ class Taker:
         raise HandoverError("nobody wants it any more")
 
     def _put(self, cache: PrefixCache, *, ids: Int32Array, name: str, piece: Piece, data: memoryview) -> int:
-        path = PathBytes(self._saver.memory, ids[: piece.end], piece.first, data, piece.places)
+        path = PathBytes.parted(self._saver.memory, ids[: piece.end], piece.first, data, piece.places)
         return put(cache, name, path)
 
     def close(self) -> None:

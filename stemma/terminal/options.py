@@ -92,4 +92,6 @@ def _option(name: str, kind: Any, help_text: str, also: str | None) -> Any:
         each = get_args(kind)[0]
         each = str if get_origin(each) is Literal else each  # typer knows lists of texts; the dataclass checks them
         kind, flag = list[each], flag.removesuffix("s")  # type: ignore[valid-type]
+    elif kind == str | Path | None:  # typer knows one type
+        kind = Path | None
     return Annotated[kind, typer.Option(*filter(None, (flag, also)), help=help_text[:1].upper() + help_text[1:])]

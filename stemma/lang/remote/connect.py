@@ -209,6 +209,7 @@ class Remote:
             copied_tokens=found["copied_tokens"],
             replayed_len=found["match_len"] - found["hit_len"],
             marks=tuple(found["marks"]),
+            beneath_len=found.get("beneath_len", 0),
         )
 
     def tree(self) -> list[TreeNode]:

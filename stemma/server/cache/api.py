@@ -126,6 +126,7 @@ async def explain(context: RequestContext[Service, PrefixRequest]) -> Response:
             "num_tokens": found.num_tokens,
             "hit_len": found.hit_len,
             "match_len": found.match_len,
+            "beneath_len": found.beneath_len,
             "marks": list(found.marks),
             "reason": reason.name.lower(),
             "explanation": reason.value,

@@ -23,6 +23,7 @@ def own_metrics(reading: Reading) -> Iterator[Metric]:
     if reading.engine is not None:
         yield from _server(reading.service)
         yield from _engine(reading.engine, reading.service.engine.config.block_size)
+        yield from _tiers(reading.engine)
         yield from _time(reading.engine.metrics)
         yield from _model(reading.service)
         yield from _tenants(reading.service)
@@ -119,6 +120,32 @@ def _cache(cache: CacheStats, block_size: int) -> Iterator[Metric]:
     yield counter("stemma_evicted_blocks", "Blocks evicted", cache.evicted_blocks)
     if cache.marks is not None:
         yield from _marks(cache.marks)
+
+
+def _tiers(stats: EngineStats) -> Iterator[Metric]:
+    """Only where there are tiers beneath the cache."""
+    if not stats.tiers:
+        return
+    yield counter("stemma_tier_hit_tokens", "Tokens that came back from tiers into the cache", stats.num_filled)
+    yield counter("stemma_tier_left_out_blocks", "Blocks that the way into tiers had no room for", stats.num_left_out)
+    for name, text in (
+        ("hits", "Blocks read"),
+        ("missed", "Blocks asked for that were not there"),
+        ("damaged", "Blocks that were there, but not what was put there"),
+        ("stored", "Blocks written"),
+        ("failures", "Times that a tier could not be read or written"),
+        ("read_bytes", "Bytes read"),
+        ("read_seconds", "Time of reads"),
+        ("written_bytes", "Bytes written"),
+    ):
+        values = {tier.name: float(getattr(tier, name)) for tier in stats.tiers}
+        yield counters(f"stemma_tier_{name}", text, "tier", values)
+    for name, text in (("is_up", "Whether a tier is asked now"), ("held_bytes", "What a tier keeps")):
+        family = GaugeMetricFamily(f"stemma_tier_{name}", text, labels=["tier"])
+        for tier in stats.tiers:
+            if (value := getattr(tier, name)) is not None:
+                family.add_metric([tier.name], value)
+        yield family
 
 
 def _marks(marks: MarkStats) -> Iterator[Metric]:

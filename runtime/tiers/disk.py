@@ -1,0 +1,167 @@
+"""Records in a folder of one process: a log of segments, of which the oldest go when there are too many bytes.
+
+    folder/  lock   segment-00000007.kv   segment-00000008.kv   segment-00000009.kv
+                    the oldest: goes next                        the newest: is written
+
+Where a record stands is kept in memory and found by reading the segments' heads at the start. Nothing is ever written
+over, so a process that is killed leaves whole records and at most one torn one. What is still of use when its segment
+goes is written again when it is used the next time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from stemma.runtime.errors import InvalidRequest
+from stemma.runtime.tiers.segment import Segment
+from stemma.runtime.tiers.tier import Record, TierError
+
+log = logging.getLogger("stemma.tiers")
+
+NAME = re.compile(r"segment-(\d{8})\.kv")
+LEAST_SEGMENTS = 16
+"""That a full folder has: so much of it goes at once."""
+MOST_SEGMENT_BYTES = 1 << 28
+
+
+class _Place(NamedTuple):
+    segment: Segment
+    offset: int
+    num_bytes: int
+
+
+class DiskTier:
+    """See `Tier`. max_bytes: of all segments together."""
+
+    is_near = True
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        """Raises InvalidRequest for a folder that cannot be used, or that another process uses."""
+        self.folder, self._max_bytes = folder, max_bytes
+        self._segment_bytes = min(MOST_SEGMENT_BYTES, max(max_bytes // LEAST_SEGMENTS, 1))
+        self._lock = threading.Lock()
+        self._places: dict[bytes, _Place] = {}
+        self._segments: dict[int, Segment] = {}  # the oldest first
+        self._held = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._claim: int | None = _claimed(folder)
+            for path in sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name)):
+                self._open(path)
+        except OSError as error:
+            raise InvalidRequest(
+                f"no KV can be kept in {folder} ({error.strerror or error}): choose another folder", "kv_disk"
+            ) from error
+        self._make_room(0)
+
+    @property
+    def name(self) -> str:
+        return f"disk {self.folder}"
+
+    @property
+    def held_bytes(self) -> int:
+        return self._held
+
+    def contains(self, keys: Sequence[bytes]) -> list[bool]:
+        return [key in self._places for key in keys]
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self._read(key) for key in keys]
+
+    def put(self, records: Sequence[Record]) -> None:
+        if self._claim is None:
+            raise TierError("its engine is closed")
+        for key, record in records:
+            if key not in self._places and len(record) <= self._max_bytes:
+                self._append(key, record)
+
+    def close(self) -> None:
+        with self._lock:
+            self._places.clear()
+            self._segments.clear()
+            if self._claim is not None:
+                os.close(self._claim)
+                self._claim = None
+
+    def drop(self, key: bytes) -> None:
+        with self._lock:
+            self._places.pop(key, None)
+
+    def _read(self, key: bytes) -> bytes | None:
+        place = self._places.get(key)
+        if place is None:
+            return None
+        try:
+            return place.segment.read(place.offset, place.num_bytes)
+        except OSError as error:
+            raise TierError(f"{place.segment.path} cannot be read ({error.strerror}): look after the disk") from error
+
+    def _append(self, key: bytes, record: bytes) -> None:
+        try:
+            self._make_room(len(record))
+            segment = self._newest(len(record))
+            offset = segment.append(record)
+        except OSError as error:
+            raise TierError(
+                f"{self.folder} takes no more ({error.strerror}): make room on that disk, or lower kv_disk_gb"
+            ) from error
+        with self._lock:
+            self._places[key] = _Place(segment, offset, len(record))
+            self._held += len(record)
+
+    def _newest(self, num_bytes: int) -> Segment:
+        """The segment that is written, or a new one where it is full."""
+        number = max(self._segments, default=0)
+        newest = self._segments.get(number)
+        if newest is None or (newest.num_bytes and newest.num_bytes + num_bytes > self._segment_bytes):
+            number += 1
+            newest = Segment(self.folder / f"segment-{number:08d}.kv", number)
+            with self._lock:
+                self._segments[number] = newest
+        return newest
+
+    def _make_room(self, num_bytes: int) -> None:
+        while self._segments and self._held + num_bytes > self._max_bytes:
+            with self._lock:
+                oldest = self._segments.pop(min(self._segments))
+                self._places = {key: place for key, place in self._places.items() if place.segment is not oldest}
+                self._held -= oldest.num_bytes
+            oldest.path.unlink(missing_ok=True)
+
+    def _open(self, path: Path) -> None:
+        match = NAME.fullmatch(path.name)
+        assert match is not None
+        segment, end = Segment(path, int(match[1])), 0
+        for head, offset in segment.scan():
+            self._places[head.key] = _Place(segment, offset, head.num_bytes)
+            end = offset + head.num_bytes
+        if end < segment.num_bytes:
+            log.info("%s: %d bytes behind the last whole record are cut off", path, segment.num_bytes - end)
+            segment.cut(end)
+        if end:
+            self._segments[segment.number] = segment
+            self._held += end
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _claimed(folder: Path) -> int:
+    """The folder's lock, which goes with this process. Raises InvalidRequest if another has it."""
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise InvalidRequest(
+            f"another engine keeps its KV in {folder}: give each a folder of its own, or have them share one by "
+            f"kv_shared='{folder.absolute().as_uri()}-shared'",
+            "kv_disk",
+        ) from error
+    return lock

@@ -1,0 +1,163 @@
+"""A tier as everybody else uses it: records sealed and checked, speed measured, and left out for a while when it fails.
+
+fails     warned once, left out for 1, 2, 4 ... 60 seconds, then tried again; whoever asks meanwhile hears of a miss
+hangs     a call that has not come back for 5 seconds: nobody else calls until it has
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from stemma.runtime.tiers.records import seal, unseal
+from stemma.runtime.tiers.speed import Speed
+from stemma.runtime.tiers.tier import Record, Tier, TierError, TierStats
+
+log = logging.getLogger("stemma.tiers")
+
+FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0
+STUCK_SECONDS = 5.0
+STALE_SECONDS = 30.0
+"""What was learnt of a slow tier is tried again after so long."""
+MOST_KNOWN = 1 << 18
+"""Keys of a far tier that are known to be there."""
+
+
+class Guarded:
+    """One tier. Never raises."""
+
+    def __init__(self, tier: Tier, clock: Callable[[], float] = time.monotonic) -> None:
+        self.tier = tier
+        self.speed = Speed()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._down_until = self._pause = 0.0
+        self._since: dict[int, float] = {}  # when each thread's call under way began
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._tried = clock()
+        self._hits = self._missed = self._damaged = self._stored = self._failures = 0
+        self._read_bytes = self._written_bytes = 0
+        self._read_seconds = 0.0
+
+    @property
+    def is_near(self) -> bool:
+        return self.tier.is_near
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is asked now."""
+        now = self._clock()
+        return now >= self._down_until and all(now - began < STUCK_SECONDS for began in list(self._since.values()))
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether what is known of its speed is so old that it is to be tried again."""
+        return self._clock() - self._tried > STALE_SECONDS
+
+    def wants(self, key: bytes) -> bool:
+        """Whether it is to be given this block, as far as can be told without asking it."""
+        if not self.is_up:
+            return False
+        return not self.tier.contains((key,))[0] if self.is_near else key not in self._known
+
+    def contains(self, keys: Sequence[bytes]) -> list[bool]:
+        found = [False] * len(keys)
+        if keys and self.is_up:
+            began = self._clock()
+            with self._call():
+                found = self.tier.contains(keys)
+                if not self.is_near:
+                    self.speed.waited(self._clock() - began)
+                    self._note([key for key, is_there in zip(keys, found, strict=True) if is_there])
+        return found
+
+    def get(self, keys: Sequence[bytes]) -> list[memoryview | None]:
+        """The payload of each key; None for what is not there, or not what was put there."""
+        payloads: list[memoryview | None] = [None] * len(keys)
+        if not keys or not self.is_up:
+            return payloads
+        began = self._clock()
+        with self._call():
+            for index, (key, record) in enumerate(zip(keys, self.tier.get(keys), strict=True)):
+                payloads[index] = None if record is None else unseal(key, record)
+                self._count(key, record, payloads[index])
+            seconds, num_bytes = self._clock() - began, sum(len(each) for each in payloads if each is not None)
+            self._tried = self._clock()
+            self._read_bytes += num_bytes
+            self._read_seconds += seconds
+            self.speed.read(num_bytes, seconds)
+        return payloads
+
+    def put(self, blocks: Sequence[Record]) -> None:
+        """Keep these payloads, if it can."""
+        if not blocks or not self.is_up:
+            return
+        with self._call():
+            there = self.tier.contains([key for key, _ in blocks])  # others may have put it
+            missing = [block for block, is_there in zip(blocks, there, strict=True) if not is_there]
+            self.tier.put([(key, seal(key, payload)) for key, payload in missing])
+            self._note([key for key, _ in blocks])
+            self._stored += len(missing)
+            self._written_bytes += sum(len(payload) for _, payload in missing)
+
+    def close(self) -> None:
+        with self._call():
+            self.tier.close()
+
+    def stats(self) -> TierStats:
+        return TierStats(
+            self.tier.name, self.is_up, self._hits, self._missed, self._damaged, self._stored, self._failures,
+            self._read_bytes, self._read_seconds, self._written_bytes, self.tier.held_bytes,
+        )  # fmt: skip
+
+    def _count(self, key: bytes, record: bytes | None, payload: memoryview | None) -> None:
+        if payload is not None:
+            self._hits += 1
+            self._note([key])
+            return
+        with self._lock:
+            self._known.pop(key, None)
+        if record is None:
+            self._missed += 1
+            return
+        self._damaged += 1
+        log.warning("%s: a block is damaged or another's, and computed again", self.tier.name)
+        self.tier.drop(key)
+
+    def _note(self, keys: Sequence[bytes]) -> None:
+        if self.is_near:
+            return
+        with self._lock:
+            for key in keys:
+                self._known[key] = None
+                self._known.move_to_end(key)
+            while len(self._known) > MOST_KNOWN:
+                self._known.popitem(last=False)
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        thread = threading.get_ident()
+        self._since[thread] = self._clock()
+        try:
+            yield
+        except TierError as error:
+            self._failed(str(error))
+        except Exception as error:
+            log.exception("%s failed in a way that is not known", self.tier.name)
+            self._failed(f"{type(error).__name__}: {error}")
+        else:
+            if self._pause:
+                log.warning("%s is used again", self.tier.name)
+            self._pause = self._down_until = 0.0
+        finally:
+            del self._since[thread]
+
+    def _failed(self, why: str) -> None:
+        self._failures += 1
+        self._pause = min(2 * self._pause, LAST_PAUSE) if self._pause else FIRST_PAUSE
+        self._down_until = self._clock() + self._pause
+        log.warning("%s is left out for %.0f s, and its blocks are computed: %s", self.tier.name, self._pause, why)

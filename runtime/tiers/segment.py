@@ -1,0 +1,71 @@
+"""A file of records one behind the other, which only grows. What it holds is found by reading it: there is no second
+file that could say something else.
+
+    | record | record | record | rec          a writer that was killed leaves a torn tail, which is cut off
+    | record | ????? | record |               bytes that were damaged cost the records that they are in
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from stemma.runtime.tiers.records import HEADER, MAGIC, Head, read_head
+
+
+class Found(NamedTuple):
+    """A record's place in a segment."""
+
+    head: Head
+    offset: int
+
+
+class Segment:
+    """One file. The file is open as long as anybody refers to this, also when it has gone from its folder."""
+
+    def __init__(self, path: Path, number: int) -> None:
+        """Opens it, or makes it. Raises OSError."""
+        self.path, self.number = path, number
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        weakref.finalize(self, os.close, self._fd)
+        self.num_bytes = os.fstat(self._fd).st_size
+
+    def scan(self) -> Iterator[Found]:
+        """All records whose heads are whole; whether a payload is, its reader finds out."""
+        if not self.num_bytes:
+            return
+        with mmap.mmap(self._fd, self.num_bytes, access=mmap.ACCESS_READ) as data:
+            at = 0
+            while at >= 0:
+                head = read_head(data[at : at + HEADER.size])
+                if head is not None and at + head.num_bytes <= self.num_bytes:
+                    yield Found(head, at)
+                    at += head.num_bytes
+                    if data[at : at + len(MAGIC)] == MAGIC or at >= self.num_bytes:
+                        continue
+                at = data.find(MAGIC, at + 1)
+
+    def cut(self, num_bytes: int) -> None:
+        """Nothing stands behind so many bytes."""
+        os.ftruncate(self._fd, num_bytes)
+        self.num_bytes = num_bytes
+
+    def append(self, record: bytes) -> int:
+        """Write a record at the end; returns where. Raises OSError, with the file as it was."""
+        at, rest = self.num_bytes, memoryview(record)
+        try:
+            while rest:
+                rest = rest[os.pwrite(self._fd, rest, at + len(record) - len(rest)) :]
+        except OSError:
+            self.cut(at)
+            raise
+        self.num_bytes = at + len(record)
+        return at
+
+    def read(self, offset: int, num_bytes: int) -> bytes:
+        """Raises OSError."""
+        return os.pread(self._fd, num_bytes, offset)

@@ -31,7 +31,7 @@ import numpy as np
 from stemma.runtime.engine import Engine
 
 SEED = 7
-NUM_COMPARED = 6
+NUM_COMPARED = 4
 
 
 def prompt(length: int, seed: int, vocab_size: int) -> list[int]:

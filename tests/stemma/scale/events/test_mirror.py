@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytest.importorskip("zmq", reason="pyzmq is not installed")
+
 from stemma.radix import BlocksRemoved, BlocksStored, MarkRoom
 from stemma.radix.events import AllCleared
 from stemma.scale.events import Mirror, Told
 from tests.stemma.scale.events.worlds import World, marks_of, texts_of
-
-pytest.importorskip("zmq", reason="pyzmq is not installed")
 
 
 @given(seed=st.integers(0, 2**32), room=st.sampled_from([None, MarkRoom(6, 20, 0), MarkRoom(None, 0, 12)]))

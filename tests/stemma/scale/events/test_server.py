@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from stemma.server import ApiKey, ServerConfig, SharedPrompt
 from stemma.server.run import publish_events, serve
 from tests.stemma.scale.events.worlds import Texts, following, texts_of
 from tests.stemma.server.live import live_server
+from tests.stemma.server.test_command import KEY, served
 
 BLOCK = 4
 KEYS = (ApiKey("ours", "one"), ApiKey("theirs", "two"), ApiKey("boss", "three", is_admin=True))
@@ -129,3 +131,25 @@ def test_the_command_says_what_is_wrong_with_an_endpoint() -> None:
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 1
     assert "an endpoint such as tcp://*:5557" in " ".join(ran.stderr.split())
+
+
+def test_the_command_publishes_and_ends_on_a_signal(tmp_path: Path) -> None:
+    events, replay = f"tcp://127.0.0.1:{free_port()}", f"tcp://127.0.0.1:{free_port()}"
+    options = "--kv-events", events, "--kv-events-replay", replay, "--kv-events-topic", "kv@here@mine"
+    with served(tmp_path / "log", *options) as (url, process), following(events, replay, topic="kv@here") as follower:
+        body = {"model": "mine", "prompt": "one two three " * 30, "max_tokens": 2}
+        answer = httpx.post(f"{url}/v1/completions", json=body, headers=KEY, timeout=60)
+        assert answer.status_code == 200, answer.text
+        follower.follow_until(lambda: len(follower.mirror.blocks) >= answer.json()["usage"]["prompt_tokens"] // 32)
+        assert {block.scope for block in follower.mirror.blocks.values()} == {"alice"}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+        assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_without_zeromq_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zmq", None)
+    monkeypatch.delitem(sys.modules, "stemma.scale.events.publisher", raising=False)
+    with engine() as made, pytest.raises(InvalidRequest, match=r"stemma-llm\[scale\]") as told:
+        publish_events(made, config())
+    assert told.value.param == "kv_events"

@@ -12,6 +12,7 @@ from stemma.runtime.core.pace import Pace
 from stemma.runtime.core.running import Running
 from stemma.runtime.core.sequence import Sequence
 from stemma.runtime.core.step_cost import MOST, NOTHING, Load
+from stemma.runtime.core.stopwatch import unwatched
 from stemma.runtime.core.waiting import DECODE_WEIGHT, Waiting
 
 
@@ -27,6 +28,7 @@ class Placing:
         self.waiting = waiting
         self.drafter = drafter
         self.pace = Pace(drafter.cost, limits.tpot, limits.max_chunk, limits.max_batch_tokens)
+        self.watch = unwatched()  # told how long drafts take, and whoever commits, how long jumps do
         self._batch = Batch()  # the last that was begun
         self.decodes = NOTHING  # of the step that is being made
         self.prompt_budget = MOST  # tokens of prompts that it may still have
@@ -37,7 +39,8 @@ class Placing:
         prompts = sum(len(each.tokens) - each.num_computed for each in self.running.prompts)
         num_prompt = min(prompts, self.prompt_budget, self.limits.max_chunk)
         load = Load(num_prompt, len(self.running.decodes), num_read)
-        self.drafter.begin(load, self.running.decodes, self.pace.most_decoded(num_read))
+        most = self.pace.most_decoded(num_read)
+        self.watch.aside("drafts", self.drafter.begin, load, self.running.decodes, most)
 
     def begin_prompts(self, batch: Batch) -> None:
         """All that decode have their rows; how many tokens of prompts may stand beside them."""
@@ -110,7 +113,8 @@ class Placing:
     def _drafts(self, batch: Batch, sequence: Sequence, num_pending: int) -> list[int]:
         """None where one of those behind it in the step would not find room beside them: each takes a slot."""
         num_rows = batch.num_tokens - batch.num_drafts + num_pending
-        drafts = self.drafter.draft(sequence, num_rows, self.limits.max_chunk - num_pending)
+        most = self.limits.max_chunk - num_pending
+        drafts = self.watch.aside("drafts", self.drafter.draft, sequence, num_rows, most)
         if drafts and self.cache.has_marks:
             num_needed = len(self.running) - len(batch.rows) + len(drafts)
             if not self.cache.can_advance(num_needed, num_needed):

@@ -304,12 +304,13 @@ class Scheduler:
         num_before = len(sequence.tokens)
         num_accepted = accept_samples(row, result, jumps=self.limits.jump_forward)
         if self.drafter.is_asked:
-            self.drafter.observe(sequence, sequence.tokens[num_before:], row.num_drafts, num_accepted)
+            came = sequence.tokens[num_before:]
+            self.placing.watch.aside("drafts", self.drafter.observe, sequence, came, row.num_drafts, num_accepted)
         self._extend(sequence, row.start, len(row.tokens) - row.num_drafts + num_accepted)
         if was_in_prompt:
             self._publish_prompt(sequence, now)
         if sequence.matcher is not None and self.limits.jump_forward and result.tokens and sequence.error is None:
-            jump_forward(sequence)
+            self.placing.watch.aside("jumps", jump_forward, sequence)
         if sequence.error is not None or sequence.finish_reason is not None:
             self._settle(sequence)
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Phases(NamedTuple):
     """Seconds.
 
-    schedule: choosing rows and blocks. forward: the model. masks: what grammars allow. sample: logits to tokens.
-    commit: samples taken, jumps, prefixes published. text: tokens to text, and callers told.
+    schedule: choosing rows and blocks. drafts: guessing what comes, a draft model's time too, and learning whether
+    that was right. forward: the model. masks: what grammars allow. sample: logits to tokens. commit: samples taken,
+    prefixes published. jumps: finding what grammars force. text: tokens to text, and callers told.
     """
 
     schedule: float = 0.0
+    drafts: float = 0.0
     forward: float = 0.0
     masks: float = 0.0
     sample: float = 0.0
     commit: float = 0.0
+    jumps: float = 0.0
     text: float = 0.0
 
     def since(self, before: Phases) -> Phases:
@@ -48,6 +54,16 @@ class Stopwatch:
         taken, self._last = now - self._last, now
         self._seconds[phase] += taken
         return taken
+
+    def aside(self, phase: str, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+        """What this call takes is this phase, and not that of the lap that it is part of."""
+        started = self._clock()
+        try:
+            return function(*given, **named)
+        finally:
+            taken = self._clock() - started
+            self._last += taken
+            self._seconds[phase] += taken
 
     @property
     def phases(self) -> Phases:

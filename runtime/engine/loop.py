@@ -60,7 +60,7 @@ class EngineLoop:
         self.sampler = sampler
         self.clock = clock
         self.metrics = Metrics()
-        self._watch = sampler.watch = Stopwatch(clock)
+        self._watch = sampler.watch = scheduler.placing.watch = Stopwatch(clock)
         self._outputs = OutputProcessor(clock, self.metrics, self._watch)
         self._states: dict[int, RequestState] = {}  # by id of the sequence
         self._of_generation: dict[int, RequestState] = {}  # the same by id of the generation

@@ -63,6 +63,12 @@ def _time(reading: Reading) -> Answer:
         changes.append(
             "masks of grammars take a lot: simplify the schemas (`stemma schema lint`), reuse them word for word"
         )
+    if host.get("jumps", 0) > 2 * LITTLE:
+        changes.append(
+            "finding what grammars force takes a lot: simplify the schemas (`stemma schema lint`), or --no-jump-forward"
+        )
+    if host.get("drafts", 0) > 2 * LITTLE:
+        changes.append("guessing takes a lot: leave sources out (--drafts-from), or drafts out of requests")
     if host.get("text", 0) + host.get("schedule", 0) + host.get("commit", 0) > 0.25:
         changes.append(
             "the host is slow beside the model: fewer streams at once; stop strings, log-probabilities only if needed"

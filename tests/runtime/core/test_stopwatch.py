@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import stemma
 from stemma.runtime.core.stopwatch import Phases, Stopwatch
 from stemma.runtime.engine import Engine
@@ -20,6 +22,31 @@ def test_every_moment_of_a_step_is_some_phases():
     assert watch.phases == Phases(schedule=1.0, forward=5.0, sample=1.0)
     assert watch.phases.since(before) == Phases(forward=2.0)
     assert watch.phases.total == 7.0
+
+
+def test_what_is_done_aside_is_no_part_of_the_lap_around_it():
+    times = iter([0.0, 1.0, 3.0, 4.0, 4.5, 5.0])
+    watch = Stopwatch(lambda: next(times))
+    watch.start()
+    assert watch.aside("jumps", max, 1, 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        watch.aside("drafts", lambda: 1 // 0)
+    assert watch.lap("commit") == 2.5
+    assert watch.phases == Phases(commit=2.5, jumps=2.0, drafts=0.5)
+
+
+def test_jumps_and_drafts_have_times_of_their_own(tiny_loaded):
+    with Engine.of(tiny_loaded, kv_tokens=4096) as engine:
+        free = engine.generate("hello", max_tokens=12, drafts=False).timing
+        jumped = engine.generate("hello", max_tokens=12, grammar=stemma.Regex("[ab]forced[cd]")).timing
+        for _ in range(3):
+            again = engine.generate("hello, hello", max_tokens=30).timing
+        told = engine.stats().metrics.phases
+    assert free.prefill.jumps + free.decode.jumps == 0
+    assert jumped.prefill.jumps + jumped.decode.jumps > 0
+    assert again.prefill.drafts + again.decode.drafts > 0
+    assert told.jumps > 0
+    assert told.drafts > 0
 
 
 def test_a_request_hears_what_its_time_was_spent_on(tiny_loaded):

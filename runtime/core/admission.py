@@ -100,12 +100,18 @@ class Admission:
         assert other.lease is not None
         return not self.cache.has_marks or other.lease.want(position)
 
-    def acquire(self, sequence: Sequence, running: Collection[Sequence]) -> Lease | None:
+    def acquire(self, sequence: Sequence, running: Collection[Sequence], hit_len: int) -> Lease | None:
         """A lease if there is room for the rest of its tokens, and beside others for what all are likely to need.
 
         A path that diverges inside blocks holds a few more blocks than its tokens fill. Where these are too many, the
-        hit is rounded down to whole blocks; where that does not do either, a pool this small goes without.
+        hit is rounded down to whole blocks; where that does not do either, a pool this small goes without. hit_len: what
+        is cached of it; whoever lacks room even so is told without a try.
         """
+        if running and not sequence.num_generated and not self.cache.has_marks:
+            least = self._num_likely(sequence, hit_len // self.cache.block_size)
+            if least + self.num_promised(running) > self.cache.available:
+                self.num_lacked = least
+                return None
         size, request = self.cache.block_size, sequence.request
         self.beneath.fill(sequence, self.cache.available - (self.num_promised(running) if running else 0))
         tokens = np.array(sequence.tokens, dtype=np.int32)

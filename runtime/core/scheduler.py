@@ -243,7 +243,7 @@ class Scheduler:
             return Look.WAITS
         if sequence.request.max_tokens > 1 and not self.placing.may_decode(len(sequence.tokens)):
             return self._pass_over(sequence)
-        while not (started := self._start(sequence)) and self.cache.give_up_one():
+        while not (started := self._start(sequence, hit_len)) and self.cache.give_up_one():
             pass
         if not started:
             return self._no_room(sequence)
@@ -271,9 +271,9 @@ class Scheduler:
         is_computing_enough = batch.num_tokens >= self.limits.max_batch_tokens or self.placing.prompt_budget <= 0
         return is_computing_enough or len(self.running) >= self.limits.max_running or not self.placing.may_decode()
 
-    def _start(self, sequence: Sequence) -> bool:
+    def _start(self, sequence: Sequence, hit_len: int) -> bool:
         """Lease what is cached of it if there is room for the rest; False leaves everything as it was."""
-        lease = self.admission.acquire(sequence, self.running)
+        lease = self.admission.acquire(sequence, self.running, hit_len)
         if lease is None:
             return False
         sequence.lease, sequence.num_computed, sequence.room_end = lease, lease.num_tokens, 0

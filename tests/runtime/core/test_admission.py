@@ -73,21 +73,21 @@ def test_alone_it_needs_room_for_its_prompt_and_beside_others_for_all_ends():
     cache = PrefixCache(16, SIZE)
     limiter = Admission(cache, reuse=True)
     first, second = (sequence([number, 1, 2], max_tokens=33) for number in range(2))
-    first.lease = limiter.acquire(first, [])
+    first.lease = limiter.acquire(first, [], 0)
     assert first.lease is not None
-    assert limiter.acquire(second, [first]) is None
+    assert limiter.acquire(second, [first], 0) is None
     assert cache.stats().num_leases == 1  # nothing is kept of the attempt
     for _ in range(20):
         limiter.ended(sequence([1]))  # outputs turn out to be short
-    assert limiter.acquire(second, [first]) is not None
+    assert limiter.acquire(second, [first], 0) is not None
 
 
 def test_where_a_prompt_does_not_fit_there_is_no_lease():
     cache = PrefixCache(4, SIZE)
     other = running(cache, sequence([9] * 8), 8)
     limiter = Admission(cache, reuse=True)
-    assert limiter.acquire(sequence(range(9)), []) is None
-    assert limiter.acquire(sequence(range(8)), []) is not None
+    assert limiter.acquire(sequence(range(9)), [], 0) is None
+    assert limiter.acquire(sequence(range(8)), [], 0) is not None
     other.lease.release()
 
 
@@ -95,11 +95,11 @@ def test_in_a_small_pool_a_hit_is_rounded_down_to_whole_blocks():
     """Six cached tokens lie in two blocks of four; a path that leaves the second in its middle has to copy it."""
     cache = PrefixCache(4, SIZE)
     cached(cache, range(6))
-    lease = Admission(cache, reuse=True).acquire(sequence([*range(6), *range(90, 100)]), [])
+    lease = Admission(cache, reuse=True).acquire(sequence([*range(6), *range(90, 100)]), [], 0)
     assert lease.num_tokens == 4
     cache = PrefixCache(5, SIZE)
     cached(cache, range(6))
-    lease = Admission(cache, reuse=True).acquire(sequence([*range(6), *range(90, 100)]), [])
+    lease = Admission(cache, reuse=True).acquire(sequence([*range(6), *range(90, 100)]), [], 0)
     assert lease.num_tokens == 6
 
 
@@ -108,9 +108,9 @@ def test_who_goes_alone_and_who_may_reuse_nothing_looks_nothing_up():
     cached(cache, range(12))
     alone, plain = sequence(range(12)), sequence(range(12))
     alone.goes_alone = True
-    assert Admission(cache, reuse=True).acquire(alone, []).num_tokens == 0
+    assert Admission(cache, reuse=True).acquire(alone, [], 0).num_tokens == 0
     assert Admission(cache, reuse=False).acquire(plain, []).num_tokens == 0
-    assert Admission(cache, reuse=True).acquire(plain, []).num_tokens == 11
+    assert Admission(cache, reuse=True).acquire(plain, [], 0).num_tokens == 11
 
 
 TOKENS = st.lists(st.integers(0, 1), max_size=9)

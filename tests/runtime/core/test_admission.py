@@ -109,7 +109,7 @@ def test_who_goes_alone_and_who_may_reuse_nothing_looks_nothing_up():
     alone, plain = sequence(range(12)), sequence(range(12))
     alone.goes_alone = True
     assert Admission(cache, reuse=True).acquire(alone, [], 0).num_tokens == 0
-    assert Admission(cache, reuse=False).acquire(plain, []).num_tokens == 0
+    assert Admission(cache, reuse=False).acquire(plain, [], 0).num_tokens == 0
     assert Admission(cache, reuse=True).acquire(plain, [], 0).num_tokens == 11
 
 

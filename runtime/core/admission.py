@@ -104,8 +104,8 @@ class Admission:
         """A lease if there is room for the rest of its tokens, and beside others for what all are likely to need.
 
         A path that diverges inside blocks holds a few more blocks than its tokens fill. Where these are too many, the
-        hit is rounded down to whole blocks; where that does not do either, a pool this small goes without. hit_len: what
-        is cached of it; whoever lacks room even so is told without a try.
+        hit is rounded down to whole blocks; where that does not do either, a pool this small goes without.
+        hit_len: what is cached of it; whoever lacks room even so is told without a try.
         """
         if running and not sequence.num_generated and not self.cache.has_marks:
             least = self._num_likely(sequence, hit_len // self.cache.block_size)

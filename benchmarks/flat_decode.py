@@ -14,38 +14,19 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from kernels_cpu import BLOCK, Bench
 from read_bandwidth import Reader
 
-from stemma.kernels.cpu.attention.kv_dtypes import region_bytes
 from stemma.kernels.cpu.ops import CpuOps
-from stemma.runtime.model.load import load
-from stemma.runtime.model.pull import default_model
 
 CONTEXTS = (128, 1000, 4000, 8000)
 
 
 class Decode(Bench):
-    """The default model with a pool for the longest context. weight_bytes: as they are packed."""
-
-    def __init__(self, ops: CpuOps) -> None:
-        packed: list[Any] = []
-        plain = ops.linear
-
-        def counted(*arguments: Any) -> Any:
-            packed.append(plain(*arguments))
-            return packed[-1]
-
-        ops.linear = counted  # type: ignore[method-assign]
-        super().__init__(load(default_model(), ops))
-        self.weight_bytes = sum(linear.num_bytes for linear in packed)
-        shape = self.shape
-        token = region_bytes(shape.head_dim, BLOCK, ops.kv_dtype) / BLOCK
-        self.token_bytes = 2 * shape.num_layers * shape.num_kv_heads * token
+    """The default model, behind contexts of any length."""
 
     def behind(self, context: int) -> Callable[[], float]:
         """Measures tokens per second of steps behind a context, whose KV is there."""

@@ -3,7 +3,9 @@
     python benchmarks/kernels_cpu.py [--json FILE] [--threads N] [--kv int16|float32|bfloat16|int8] [--formats]
 
 `ours` is tokens per second, the best of several steps; the peer is torch: all matrices of one step as `F.linear` on
-bfloat16 weights (no attention, no norms), in the same run.
+bfloat16 weights (no attention, no norms), in the same run. `limit` is what a step would take if it did nothing but read
+its packed weights and KV as fast as a loop reads memory, or nothing but multiply words as fast as a loop multiplies
+registers (`read_bandwidth.py`, `dot_rate.py`), whichever is longer; products in pairs would allow a fifth less.
 
 `--formats` measures something else: one matrix in each storage type, 4,096 inputs and outputs of random codes, by rows.
 Time is that of all threads' CPUs, so that it means something on a busy machine: for a weight, for a byte as it is
@@ -17,12 +19,16 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from dot_rate import Multiplier
+from read_bandwidth import Reader
 
+from stemma.kernels.cpu.attention.kv_dtypes import region_bytes
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.memory import Memory, make_plans
 from stemma.kernels.ops import AttentionMetadata, SharedPrefix
@@ -62,12 +68,23 @@ def timed(ops: Any) -> Iterator[dict[str, float]]:
 
 
 class Bench:
-    """A model with a pool of KV, and steps on it."""
+    """The default model with a pool of KV, and steps on it. weight_bytes: as they are packed; token_bytes: of KV."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
-        self.loaded = loaded
-        self.ops = loaded.model.ops
-        self.shape = loaded.config.memory_shape(4096, BLOCK).full
+    def __init__(self, ops: CpuOps) -> None:
+        packed: list[Any] = []
+        plain = ops.linear
+
+        def counted(*arguments: Any) -> Any:
+            packed.append(plain(*arguments))
+            return packed[-1]
+
+        ops.linear = counted  # type: ignore[method-assign]
+        self.loaded = loaded = load(default_model(), ops)
+        self.ops: Any = ops
+        self.shape = shape = loaded.config.memory_shape(4096, BLOCK).full
+        self.weight_bytes = sum(linear.num_bytes for linear in packed)
+        token = region_bytes(shape.head_dim, BLOCK, ops.kv_dtype) / BLOCK
+        self.token_bytes = 2 * shape.num_layers * shape.num_kv_heads * token
         self.kv = self.ops.kv(self.shape)
         self.random = np.random.default_rng(0)
 
@@ -108,6 +125,40 @@ class Bench:
         return "  ".join(f"{name} {1000 * value / repeats:.2f}" for name, value in seconds.items())
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What it can: bytes read, products of two words, each a second on all threads."""
+
+    bandwidth: float
+    products: float
+
+    @classmethod
+    def measured(cls, threads: int) -> Machine:
+        reader, multiplier = Reader(threads), Multiplier(threads)
+        return cls(
+            max(reader.bytes_a_second() for _ in range(3)), max(multiplier.products_a_second() for _ in range(3))
+        )
+
+    def limit(self, bench: Bench, step: Step) -> float:
+        """Seconds that a step takes at least, in which what is read and what is multiplied cost each other nothing."""
+        config, rows = bench.loaded.config, step.count * step.new
+        of_row = sum(a * b for a, b in matrices(config)[:-1])
+        seen = sum(step.cached + i + 1 for i in range(step.new)) * step.count
+        attention = 2 * seen * config.num_heads * config.head_dim * config.num_layers
+        products = rows * of_row + step.count * config.vocab_size * config.hidden + attention
+        tokens = step.count * (step.cached + step.new) - max(0, step.count - 1) * step.shared
+        return max((bench.weight_bytes + tokens * bench.token_bytes) / self.bandwidth, products / self.products)
+
+
+class Step(NamedTuple):
+    """Sequences that compute `new` tokens each behind `cached` ones, of which the first `shared` are the same."""
+
+    count: int
+    cached: int
+    new: int
+    shared: int = 0
+
+
 def best(run: Callable[[], object], repeats: int) -> float:
     run()
     seconds = []
@@ -118,14 +169,18 @@ def best(run: Callable[[], object], repeats: int) -> float:
     return min(seconds)
 
 
-def torch_matrices(loaded: LoadedModel, rows: int) -> Callable[[], None]:
-    """Every matrix of the model once, as torch multiplies them in bfloat16."""
-    config = loaded.config
+def matrices(config: Any) -> list[tuple[int, int]]:
+    """Outputs and inputs of all of the model's, the head at last."""
     width = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
-    shapes = [
+    return [
         (width, config.hidden), (config.hidden, config.num_heads * config.head_dim),
         (2 * config.intermediate, config.hidden), (config.hidden, config.intermediate),
     ] * config.num_layers + [(config.vocab_size, config.hidden)]  # fmt: skip
+
+
+def torch_matrices(loaded: LoadedModel, rows: int) -> Callable[[], None]:
+    """Every matrix of the model once, as torch multiplies them in bfloat16."""
+    shapes = matrices(loaded.config)
     weights = [torch.randn(shape, dtype=torch.bfloat16) for shape in shapes]
     inputs = {size: torch.randn(rows, size, dtype=torch.bfloat16) for _, size in shapes}
 
@@ -187,35 +242,46 @@ def main() -> None:
     if options.formats:
         formats(ops)
         return
-    bench = Bench(load(default_model(), ops))
+    bench, machine = Bench(ops), Machine.measured(options.threads)
     print(f"{ops.target.name}, {options.threads} threads; loaded in {time.perf_counter() - started:.1f} s")
+    print(f"{machine.bandwidth / 1e9:.1f} GB/s, {machine.products / 1e9:.0f} billion products of words a second")
     rows = []
     for count, context in ((1, 128), (4, 128), (16, 128), (64, 128), (1, 1000), (16, 1000)):
         tables = [bench.table(index, context + BLOCK) for index in range(count)]
         bench.step(tables, 0, context)()
-        step = bench.step(tables, context, 1)
-        rows.append(report(bench, f"decode {count} x 1 behind {context}", step, count, 30 if count < 16 else 10))
+        run, step = bench.step(tables, context, 1), Step(count, context, 1)
+        rows.append(
+            report(bench, machine, f"decode {count} x 1 behind {context}", (run, step), 30 if count < 16 else 10)
+        )
     for length in (128, 512, 2000):
-        step = bench.step([bench.table(0, length)], 0, length)
-        rows.append(report(bench, f"prefill {length}", step, length, 3))
+        run = bench.step([bench.table(0, length)], 0, length)
+        rows.append(report(bench, machine, f"prefill {length}", (run, Step(1, 0, length)), 3))
     prefix = bench.table(0, 1504)
     for count in (16, 32):
         tables = [np.concatenate((prefix, 200 + bench.table(index, 32))) for index in range(count)]
         for name, hint in (("plain", ()), ("shared", (SharedPrefix(0, count, len(prefix)),))):
-            step = bench.step(tables, 1520, 1, hint)
-            rows.append(report(bench, f"decode {count} x 1 over one prefix of 1504, {name}", step, count, 5))
+            run, step = bench.step(tables, 1520, 1, hint), Step(count, 1520, 1, 1504)
+            rows.append(report(bench, machine, f"decode {count} x 1 over one prefix of 1504, {name}", (run, step), 5))
     if options.json:
         options.json.write_text(json.dumps({"rows": rows}, indent=1))
 
 
-def report(bench: Bench, case: str, step: Callable[[], Rows], tokens: int, repeats: int) -> dict[str, Any]:
-    seconds = best(step, repeats)
+def report(
+    bench: Bench, machine: Machine, case: str, measured: tuple[Callable[[], Rows], Step], repeats: int
+) -> dict[str, Any]:
+    """A row of the results. measured: what runs a step, and which step it is."""
+    run, step = measured
+    tokens, seconds, limit = step.count * step.new, best(run, repeats), machine.limit(bench, step)
     theirs = best(torch_matrices(bench.loaded, tokens), 3)
-    print(f"{case}: {1000 * seconds:.2f} ms, {tokens / seconds:,.0f} tokens/s; torch's matrices {1000 * theirs:.1f} ms")
-    print(f"    {bench.shares(step, 3)}")
+    print(
+        f"{case}: {1000 * seconds:.2f} ms, {tokens / seconds:,.0f} tokens/s; limit {1000 * limit:.2f} ms: "
+        f"{limit / seconds:.2f}; torch's matrices {1000 * theirs:.1f} ms"
+    )
+    print(f"    {bench.shares(run, 3)}")
     return {
         "case": case, "metric": "tokens/s", "ours": tokens / seconds, "peer": tokens / theirs,
-        "peer_name": "torch bf16 F.linear, matrices only", "ratio": theirs / seconds,
+        "peer_name": "torch bf16 F.linear, matrices only", "ratio": theirs / seconds, "limit": tokens / limit,
+        "of_limit": limit / seconds,
     }  # fmt: skip
 
 

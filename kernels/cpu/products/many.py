@@ -36,6 +36,7 @@ from stemma.kernels.cpu.products.mapped import TURN_FROM
 from stemma.kernels.cpu.products.strips import (
     DOUBLES16,
     STRIP,
+    UNKNOWN,
     WORDS,
     Part,
     Strip,
@@ -68,10 +69,8 @@ DOTS = 8
 TOTAL_BYTES = STRIPS * 128
 WORDS_AT = 1 << 17
 FACTS_AT = WORDS_AT + CHUNK * STRIPS * STRIP_BYTES
-SQUARES_AT = FACTS_AT + CHUNK * STRIPS * FACT_BYTES
-TOTALS_AT = SQUARES_AT + STRIPS * 128
-"""Where in a thread's scratch unpacked codes and their facts stand, what weights that are multiplied with each other
-come to, and the totals of all rows."""
+TOTALS_AT = FACTS_AT + CHUNK * STRIPS * FACT_BYTES
+"""Where in a thread's scratch unpacked codes and their facts stand, and the totals of all rows."""
 HALF, WORD, LARGEST_INT = 1 << 15, 1 << 16, (1 << 31) - 1
 
 
@@ -119,7 +118,9 @@ class _Blocks:
         return facts_of(code, self.tile, self.strips[nth], self.first + block)[0]
 
     def scales(self, code: Code, block: Value, nth: int, group: int) -> tuple[Value, Value]:
-        """Those that are unpacked, in lower and in upper words."""
+        """In lower and in upper words."""
+        if self.facts is None:
+            return _in_both_words(self.facts_of(code, block, nth)[group])
         place = self.facts_at(block, nth) + 128 * group
         return code.load(INTS16, place, 64), code.load(INTS16, place + 64, 64)
 
@@ -164,6 +165,8 @@ class _Rows:
 
 def sweep_words(code: Code, part: Part, scratch: Value) -> None:
     """All rows against all strips of the part; rows are prepared as words."""
+    if part.target.adds_beside:
+        _keep_squares(code, part)
     count = part.rows[1] - part.rows[0]
     with code.either(count < (TURN_FROM if part.kind == MAPPED else UNPACK_FROM)) as (some, many):
         with some:
@@ -177,8 +180,6 @@ def _sweep(code: Code, part: Part, scratch: Value, at_once: int) -> None:
     number = (part.job["features"] + 31) // 32
     with code.loop(*part.strips, at_once) as index:
         strips = [part.strip(code, code.minimum(index + i, part.strips[1] - 1)) for i in range(at_once)]
-        for nth in range(at_once):
-            code.store(code.constant(DOUBLES16, 0.0), scratch + (SQUARES_AT + 128 * nth), 64)
         with code.loop(0, number, CHUNK) as first:
             count = code.minimum(number - first, CHUNK)
             blocks = _Blocks(part, strips, first, count, scratch)
@@ -196,12 +197,9 @@ def _unpack(code: Code, to: _Blocks) -> None:
             words = to.read_words(code, block, nth)
             for j, word in enumerate(words):
                 code.store(word, place + 64 * j, 64)
-            facts = to.facts_of(code, block, nth)
-            for group, fact in enumerate(facts):
+            for group, fact in enumerate(to.facts_of(code, block, nth)):
                 for i, scale in enumerate(_in_both_words(fact)):
                     code.store(scale, to.facts_at(block, nth) + (128 * group + 64 * i), 64)
-            if to.part.target.adds_beside:
-                _add_squares(code, to, nth, words, facts)
     if to.tile.form.has_minima:
         with code.loop(0, to.pairs) as pair:
             for nth in range(STRIPS):
@@ -214,18 +212,31 @@ def _in_both_words(scale: Value) -> tuple[Value, Value]:
     return lower, lower << 16
 
 
-def _add_squares(code: Code, blocks: _Blocks, nth: int, words: list[Value], scales: list[Value]) -> None:
-    """What weights that are multiplied with each other come to in a row's total."""
-    per_group = VECTORS // blocks.tile.num_groups
-    place = blocks.scratch + (SQUARES_AT + 128 * nth)
-    total = code.load(DOUBLES16, place, 64)
-    for group, scale in enumerate(scales):
-        dot = code.constant(INTS16, 0)
-        for j in range(group * per_group, (group + 1) * per_group, 2):
-            if is_paired(j):
-                dot = blocks.part.target.dot_words(code, dot, words[j], words[j + 1])
-        total = code.fma(dot.to(DOUBLES16), scale.to(DOUBLES16), total)
-    code.store(total, place, 64)
+def _keep_squares(code: Code, part: Part) -> None:
+    """What weights that are multiplied with each other come to in a row's total, of strips that are multiplied for the
+    first time. Threads that meet in a strip write the same."""
+    zero = code.constant(I64, 0)
+    with code.loop(*part.strips) as index:
+        place = _squares_of(code, part, index)
+        largest = code.reduce(code.load(DOUBLES16, place, 64), code.maximum)
+        with code.when(largest.equals(UNKNOWN)):
+            strip, total = part.strip(code, index), code.variable(code.constant(DOUBLES16, 0.0))
+            blocks = _Blocks(part, [strip], zero, strip.blocks, zero)
+            with code.loop(0, strip.blocks) as block:
+                words = blocks.read_words(code, block, 0)
+                per_group = VECTORS // blocks.tile.num_groups
+                for group, scale in enumerate(blocks.facts_of(code, block, 0)):
+                    dot = code.constant(INTS16, 0)
+                    for j in range(group * per_group, (group + 1) * per_group, 2):
+                        if is_paired(j):
+                            dot = part.target.dot_words(code, dot, words[j], words[j + 1])
+                    total.value = code.fma(dot.to(DOUBLES16), scale.to(DOUBLES16), total.value)
+            code.store(total.value, place, 64)
+
+
+def _squares_of(code: Code, part: Part, index: Value) -> Value:
+    """Where they are kept."""
+    return part.segment["squares"] + part.place(code, index) * 128
 
 
 def _multiply(code: Code, blocks: _Blocks, index: Value) -> None:
@@ -270,16 +281,9 @@ def _multiply_rows(code: Code, blocks: _Blocks, rows: _Rows) -> None:
 
 def _add_block(code: Code, blocks: _Blocks, rows: _Rows, block: Value) -> None:
     words = [] if blocks.words is not None else blocks.read_words(code, block, 0)
-    gathered = blocks.facts_of(code, block, 0) if words and blocks.part.kind == MAPPED else []
-    if words and blocks.part.target.adds_beside:
-        with code.when(rows.first.equals(0)):
-            _add_squares(code, blocks, 0, words, gathered or blocks.facts_of(code, block, 0))
     for group in range(blocks.tile.num_groups):
         dots = _dots(code, blocks, rows, (block, group), words)
-        if words:  # those of a file are gathered once, others loaded where they are needed: registers are few
-            scales = _in_both_words((gathered or blocks.facts_of(code, block, 0))[group])
-        else:
-            scales = blocks.scales(code, block, rows.nth, group)
+        scales = blocks.scales(code, block, rows.nth, group)
         for both, dot in zip(rows.sums, dots, strict=True):
             halves = dot ^ HALF
             for total, scale in zip(both, scales, strict=True):
@@ -373,7 +377,7 @@ def _finish(code: Code, blocks: _Blocks, index: Value, rows: tuple[Value, Value]
         with code.when(strip < part.strips[1]):
             total = code.load(DOUBLES16, blocks.scratch + TOTALS_AT + (row * TOTAL_BYTES + nth * 128), 64)
             if part.target.adds_beside:
-                total = total - code.load(DOUBLES16, blocks.scratch + SQUARES_AT + nth * 128, 64)
+                total = total - code.load(DOUBLES16, _squares_of(code, part, strip), 64)
             unit = code.load(FLOATS16, part.segment["units"] + part.place(code, strip) * 64)
             waiting = part.results + (row * 128 + (strip & 1) * 64)
             result = scaled(code, total, scales + row * part.job["prepared_stride"], unit)

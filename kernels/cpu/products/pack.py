@@ -19,7 +19,7 @@ from stemma.kernels.cpu.machine.threads import aligned_zeros
 from stemma.kernels.cpu.products.coded import PIECE, Packing, pack_codes
 from stemma.kernels.cpu.products.linear import FLOATING, block_rows
 from stemma.kernels.cpu.products.mapped import can_stay, map_rows
-from stemma.kernels.cpu.products.strips import SEGMENT, STRIP
+from stemma.kernels.cpu.products.strips import SEGMENT, STRIP, UNKNOWN
 from stemma.kernels.cpu.products.tiles import MAPPED, TILES
 from stemma.kernels.cpu.rows.activations import BLOCK, prepared_stride
 from stemma.kernels.weights import StoredWeight, dequantize, let_go
@@ -78,7 +78,7 @@ def pack(parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], packing:
         words, held = _segment(kind, group, (first, bias[first : first + outputs]), packing)
         segments.append(words)
         memory += [words, *held]
-        num_bytes += sum(each.nbytes for each in held[:-2])
+        num_bytes += sum(each.nbytes for each in held[:-3])
         first += outputs
     stride = max(int(words[SEGMENT.index("stride")]) for words in segments)
     rows = block_rows(stride)
@@ -100,7 +100,7 @@ def pack(parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], packing:
 def _segment(
     kind: str, parts: list[StoredWeight], outputs: tuple[int, Array], packing: Packing
 ) -> tuple[Array, list[Array]]:
-    """What a kernel is told of matrices of one kind, and the memory of it: at last biases and the table. outputs: the
+    """What a kernel is told of matrices of one kind, and the memory of it: at last biases, table, squares. outputs: the
     first one's number, biases."""
     (first, bias), in_features = outputs, parts[0].shape[1]
     weights, scales, units = _pack_group(kind, parts, packing)
@@ -114,14 +114,17 @@ def _segment(
     if kind == MAPPED:
         start, strip_bytes = int(weights[0]), parts[0].data.strides[0] * STRIP
         jump, held = int(weights[strips // 2]) - start, [*held, *(part.data for part in parts)]
+    squares = aligned_zeros(strips * STRIP * 8 if is_coded and packing.target.adds_beside else 64).view(np.float64)
+    squares[...] = UNKNOWN
     words = np.array(
         [addresses["prepare_quantized" if is_coded else "prepare_float"], addresses[f"multiply_{kind}"], int(is_coded),
          weights.ctypes.data, scales.ctypes.data, units.ctypes.data, padded.ctypes.data, len(bias), first,
-         prepared_stride(in_features, is_coded), table.ctypes.data, strip_bytes, scales.nbytes // strips, start, jump],
+         prepared_stride(in_features, is_coded), table.ctypes.data, strip_bytes, scales.nbytes // strips, start, jump,
+         squares.ctypes.data],
         dtype=np.int64,
     )  # fmt: skip
     assert len(words) == len(SEGMENT)
-    return words, [*held, padded, table]
+    return words, [*held, padded, table, squares]
 
 
 def _runs(parts: Sequence[StoredWeight], target: Target) -> list[tuple[str, list[StoredWeight]]]:

@@ -26,9 +26,11 @@ from stemma.kernels.cpu.rows.gates import PLAIN, SILU, activate, activate_gates,
 STRIP = 16
 WORDS, DOUBLES16 = vector(I16, 32), vector(DOUBLE, 16)
 SEGMENT = ("prepare", "multiply", "quantized", "weights", "scales", "units", "bias", "outputs", "first_output",
-           "stride", "table", "strip_bytes", "strip_facts", "start", "jump")  # fmt: skip
+           "stride", "table", "strip_bytes", "strip_facts", "start", "jump", "squares")  # fmt: skip
 """What a packed matrix tells its kernel: addresses, then sizes; bytes of a strip, and of its scales; at last where the
-first strip begins, and how far from it the one in the middle."""
+first strip begins, how far from it the one in the middle is, and what `many.py` keeps of each output."""
+UNKNOWN = float("inf")
+"""What is kept of an output before it is known."""
 AHEAD = 2048
 """Bytes of weights that are asked for before they are read: a strip comes from far away, line by line, and is read
 faster than the machine's own prefetcher fetches it."""

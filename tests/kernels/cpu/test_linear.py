@@ -75,14 +75,16 @@ def test_lesser_instruction_sets(lesser: target.Target, ops: CpuOps, reference: 
 
 @pytest.mark.parametrize("type_", ["Q4_1", "Q8_0", "Q6_K", "IQ4_XS"])
 def test_inputs_multiplied_in_pairs_give_the_same_bits(ops: CpuOps, cache_dir: Path, type_: str) -> None:
-    """Which only machines do that add beside products: here others do it too, and those do without."""
+    """Which only machines do that add beside products: here others do it too, and those do without. What the first
+    product keeps of a matrix serves the next ones."""
     if ops.target.name == "neon":
         pytest.skip("NEON multiplies bytes")
     changed = dataclasses.replace(ops.target, adds_beside=not ops.target.adds_beside)
     other, weight = tensor_ops(changed, 2, cache_dir=cache_dir), stored(type_, (50, 1280))
     x = torch.randn(150, 1280, generator=torch.Generator().manual_seed(5))
-    for rows in (4, 13, 150):
-        results = [o.linear_add(x[:rows].contiguous(), o.linear([weight]), torch.zeros(rows, 50)) for o in (ops, other)]
+    packed = [(each, each.linear([weight])) for each in (ops, other)]
+    for rows in (4, 13, 150, 4):
+        results = [each.linear_add(x[:rows].contiguous(), linear, torch.zeros(rows, 50)) for each, linear in packed]
         assert torch.equal(*results)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -27,11 +26,21 @@ from stemma.commands.given import (
 )
 from stemma.commands.load import bench
 from stemma.commands.planning import plan
+from stemma.commands.scale import scale
 from stemma.commands.schema import schema_commands
+from stemma.commands.served import (
+    OTHER_FLAGS,
+    OWN_OPTIONS,
+    ApiKeys,
+    ApiKeysFile,
+    ConfigFile,
+    SharedPrompts,
+    by_name,
+    server_config,
+)
 from stemma.runtime.core.config import EngineConfig
 from stemma.runtime.errors import IncompleteOutput, InvalidRequest, StemmaError, ToolLimit
 from stemma.server.config import ServerConfig
-from stemma.terminal.config_file import ServeFile, read_serve_file
 from stemma.terminal.options import ToolOptions, fields_of, takes
 
 app = typer.Typer(
@@ -45,19 +54,7 @@ app.add_typer(cache_commands, name="cache")
 app.command("plan")(plan)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
-
-
-def _from_file(context: typer.Context, path: Path | None) -> ServeFile:
-    """What a file says is what the options say that are not given."""
-    file = read_serve_file(path) if path is not None else ServeFile({})
-    context.default_map = {**(context.default_map or {}), **file.options}
-    return file
-
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", is_eager=True, callback=_from_file, help="A TOML file with these options by their names."),
-]
+app.command("scale")(scale)
 
 
 @app.command()
@@ -159,12 +156,8 @@ def demo(model: Model = None, adapters: Adapters = None, as_json: Json = False, 
 @takes(
     ServerConfig,
     EngineConfig,
-    without=("api_keys", "shared_prompts"),
-    also={
-        "vllm_metric_names": "--vllm-metrics",
-        "sglang_metric_names": "--sglang-metrics",
-        "strict_fields": "--strict",
-    },
+    without=OWN_OPTIONS,
+    also=OTHER_FLAGS,
 )
 def serve(
     config: ConfigFile = None,
@@ -172,21 +165,16 @@ def serve(
     adapters: Adapters = None,
     loras: Loras = None,
     draft: Draft = None,
-    api_key: Annotated[list[str] | None, typer.Option(help="NAME:KEY of a tenant; may be given several times.")] = None,
-    api_keys_file: Annotated[Path | None, typer.Option(help="Lines of `name key` or `name key admin`.")] = None,
-    shared_prompts: Annotated[
-        Path | None, typer.Option(help="Beginnings of prompts that all keys share: JSON, or TOML.")
-    ] = None,
+    api_key: ApiKeys = None,
+    api_keys_file: ApiKeysFile = None,
+    shared_prompts: SharedPrompts = None,
     **options: Any,
 ) -> None:
     """Serve a model over HTTP, to OpenAI's clients and others; the live cache is at /tree."""
-    from stemma.server import parse_api_keys, read_shared_prompts, serve
+    from stemma.server import serve
 
-    file = cast(ServeFile, config)  # what the option's callback made of the path
-    keys = parse_api_keys(api_key or [], api_keys_file) + (() if api_key else file.api_keys)
-    shared = read_shared_prompts(shared_prompts) if shared_prompts is not None else file.shared_prompts
-    served_as = ServerConfig(**fields_of(ServerConfig, options), api_keys=keys, shared_prompts=shared)
-    with make_engine(model, adapters, fields_of(EngineConfig, options), _by_name(loras or []), draft) as engine:
+    served_as = server_config(options, config, api_key, api_keys_file, shared_prompts)
+    with make_engine(model, adapters, fields_of(EngineConfig, options), by_name(loras or []), draft) as engine:
         name, scheme = served_as.model_name or engine.loaded.name, "https" if served_as.ssl_certfile else "http"
         Console(stderr=True).print(
             f"{escape(name)} at {scheme}://{served_as.host}:{served_as.port}/v1, the live cache at /tree; Ctrl-C stops"
@@ -201,15 +189,6 @@ def main() -> None:
     except StemmaError as error:
         Console(stderr=True).print(f"[bold red]{type(error).__name__}[/bold red]: {escape(str(error))}")
         sys.exit(1)
-
-
-def _by_name(given: list[str]) -> dict[str, str]:
-    """Raises InvalidRequest for what is not NAME=SOURCE, and for a name that comes twice."""
-    pairs = [text.partition("=") for text in given]
-    named = {name: source for name, _, source in pairs}
-    if not all(source for _, _, source in pairs) or len(named) < len(pairs):
-        raise InvalidRequest("an adapter is given as NAME=SOURCE, each with a name of its own", "lora")
-    return named
 
 
 def _tell(reply: Any, as_json: bool, console: Console, approve: Any, model: str) -> None:

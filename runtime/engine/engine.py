@@ -364,14 +364,17 @@ class Engine:
         return self.with_cache(lambda cache: snapshot(cache, time.monotonic()))
 
     def save_cache(
-        self, path: str | Path, *, owns: Callable[[str], bool] | None = None, max_bytes: int | None = None
-    ) -> CacheFile:
+        self, path: str | Path, *, owns: Callable[[str], bool] | None = None, max_bytes: int | None = None,
+        only_hot: bool = False,
+    ) -> CacheFile:  # fmt: skip
         """Write the prefix cache with its KV to a file. Requests go on meanwhile.
 
-        owns: which namespaces; None is all. Raises CacheFileError if the file would be longer than `max_bytes`.
+        owns: which namespaces; None is all. only_hot: what was used last, as much as `max_bytes` have room for.
+        Raises CacheFileError if the file would be longer than `max_bytes`.
         """
         checked(path, str | Path, "path")
-        return self.saver().save(Path(path), owns or _every, checked(max_bytes, int | None, "max_bytes"))
+        most = checked(max_bytes, int | None, "max_bytes")
+        return self.saver().save(Path(path), owns or _every, most, only_hot=checked(only_hot, bool, "only_hot"))
 
     def load_cache(self, path: str | Path, *, owns: Callable[[str], bool] | None = None) -> CacheFile:
         """Put what was saved into free blocks. The pool may have another size, the model and its KV must be the same.

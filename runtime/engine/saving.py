@@ -30,6 +30,7 @@ import numpy as np
 from stemma.kernels.memory import Memory
 from stemma.kernels.ops import Int32Array
 from stemma.radix import Namespace, PrefixCache, Segments, namespace_of_node
+from stemma.radix.node import Node
 from stemma.runtime.core.admission import common_prefix, placed
 from stemma.runtime.engine.loading import PathBytes
 from stemma.runtime.engine.memory_bytes import MemoryBytes
@@ -46,7 +47,12 @@ PROBE_TOKENS = 32
 PROBE_NAMESPACE = "stemma//probe"
 """Namespace of the tokens whose log-probabilities tell whether a saved cache is of this model."""
 
+ROOM_BESIDE = 64 << 10
+"""Bytes of a file that are no path's."""
+TOKEN_BYTES = 4
+
 Owns = Callable[[str], bool]
+Paths = list[tuple[Namespace, Int32Array]]
 
 
 class CacheFile(NamedTuple):
@@ -81,16 +87,17 @@ class Saver:
     between_steps: Callable[[Callable[[PrefixCache], Any]], Any]
 
     # Saving ----------------------------------------------------------------
-    def save(self, path: Path, owns: Owns, max_bytes: int | None) -> CacheFile:
+    def save(self, path: Path, owns: Owns, max_bytes: int | None, *, only_hot: bool = False) -> CacheFile:
         """Write what is cached in the namespaces that `owns` accepts; the file is whole, or as it was before. Of what
-        all share there is only what a namespace goes on from.
+        all share there is only what a namespace goes on from. only_hot: what was used last, as much as `max_bytes` have
+        room for.
 
         Raises CacheFileError if it would be longer than `max_bytes`.
         """
         beside = path.with_name(f"{path.name}.part{os.getpid()}")
         try:
             with beside.open("wb") as file:
-                made = self._write(file, owns, max_bytes)
+                made = self._write(file, self._chosen(owns, max_bytes if only_hot else None), max_bytes)
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)
@@ -98,7 +105,16 @@ class Saver:
             beside.unlink(missing_ok=True)
         return made
 
-    def _write(self, file: BinaryIO, owns: Owns, max_bytes: int | None) -> CacheFile:
+    def _chosen(self, owns: Owns, max_bytes: int | None) -> Paths:
+        """What is to be saved: all, or the hot part that has so many bytes."""
+        if max_bytes is None:
+            every: Paths = self.between_steps(lambda cache: _paths(cache, owns))
+            return every
+        most = max(0, max_bytes - ROOM_BESIDE) // (self.memory.block_bytes // self._block_size + TOKEN_BYTES)
+        hot: Paths = self.between_steps(lambda cache: _paths(cache, owns, most))
+        return hot
+
+    def _write(self, file: BinaryIO, paths: Paths, max_bytes: int | None) -> CacheFile:
         digest, rows, tokens = hashlib.sha256(), list[tuple[Namespace, int, int, list[tuple[int, int]]]](), array("i")
         before: tuple[Namespace, Int32Array] = ("", np.empty(0, np.int32))
 
@@ -111,7 +127,7 @@ class Saver:
                 )
 
         put(MAGIC)
-        for name, ids in self.between_steps(lambda cache: _paths(cache, owns)):
+        for name, ids in paths:
             common = common_prefix(before[1], ids) if before[0] == name else 0
             first = common // self._block_size
             path = self.between_steps(partial(self._read, name=name, ids=ids, first=first, after=common))
@@ -213,18 +229,42 @@ def probe_tokens(loaded: LoadedModel) -> list[int]:
     return [index * (loaded.config.vocab_size // PROBE_TOKENS) for index in range(PROBE_TOKENS)]
 
 
-def _paths(cache: PrefixCache, owns: Owns) -> list[tuple[Namespace, Int32Array]]:
-    """Every path to a leaf, with its namespace, in the tree's order; but for texts that all share."""
-    paths = []
+def _paths(cache: PrefixCache, owns: Owns, most: int | None = None) -> Paths:
+    """Every path to a leaf, with its namespace, in the tree's order; but for texts that all share. most: those used
+    last, that have so many tokens together."""
+    leaves = []
     for node in cache.walk():
         name = namespace_of_node(node)
         if not node.has_children and node.parent is not None and not is_shared(owner_of(name)) and owns(owner_of(name)):
-            parts, above = [], node
-            while above.parent is not None:
-                parts.append(above.tokens)
-                above = above.parent
-            paths.append((name, np.frombuffer(b"".join(reversed(parts)), dtype=np.int32)))
+            leaves.append((name, node))
+    if most is not None:
+        leaves = _hottest(leaves, most)
+    paths = []
+    for name, node in leaves:
+        parts, above = [], node
+        while above.parent is not None:
+            parts.append(above.tokens)
+            above = above.parent
+        paths.append((name, np.frombuffer(b"".join(reversed(parts)), dtype=np.int32)))
     return sorted(paths, key=lambda path: (owner_of(path[0]), path[0] != owner_of(path[0]), path[1].tolist()))
+
+
+def _hottest(leaves: list[tuple[Namespace, Node]], most: int) -> list[tuple[Namespace, Node]]:
+    """Of these leaves those used last whose paths have at most so many tokens; what paths share counts once."""
+    chosen: list[tuple[Namespace, Node]] = []
+    counted: set[int] = set()
+    for name, leaf in sorted(leaves, key=lambda each: -each[1].last_access):
+        path, above = [], leaf
+        while above.parent is not None:
+            path.append(above)
+            above = above.parent
+        new = [node for node in path if id(node) not in counted]
+        num_tokens = sum(node.end - node.start for node in new)
+        if num_tokens <= most:
+            most -= num_tokens
+            counted.update(map(id, new))
+            chosen.append((name, leaf))
+    return chosen
 
 
 def _checked(path: Path) -> bytes:

@@ -3,7 +3,7 @@ Knows nothing of requests, grammars or sampling."""
 
 from stemma.runtime.model.config import GenerationDefaults, MarkNeeds, ModelConfig
 from stemma.runtime.model.families.family import Model
-from stemma.runtime.model.load import LoadedModel, Loras, load
+from stemma.runtime.model.load import LoadedModel, Loras, ModelText, load, load_text
 from stemma.runtime.model.parts.adapted_ops import Span
 from stemma.runtime.model.text.chat import ChatTemplate
 from stemma.runtime.model.text.tokenizer import Detokenizer, Tokenizer
@@ -17,7 +17,9 @@ __all__ = [
     "MarkNeeds",
     "Model",
     "ModelConfig",
+    "ModelText",
     "Span",
     "Tokenizer",
     "load",
+    "load_text",
 ]

@@ -56,6 +56,21 @@ class LoadedModel:
     loras: Loras | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ModelText:
+    """What of a model writes prompts: all but its network. For who reads requests and computes nothing.
+
+    digests: of the adapters that requests may choose, by name.
+    """
+
+    name: str
+    config: ModelConfig
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
+    generation: GenerationDefaults
+    digests: Mapping[str, str]
+
+
 class Loras(NamedTuple):
     """Adapters that stand beside a model.
 
@@ -85,6 +100,16 @@ def load(
     for adapter in adapters:
         checkpoint = merged(checkpoint, read_adapter(adapter, checkpoint.config))
     return replace(assemble(checkpoint, ops, progress, read_loras(checkpoint, loras)), name=name_of(source))
+
+
+def load_text(
+    source: str | Path, *, loras: Mapping[str, str | Path] = MappingProxyType({}), context_length: int | None = None
+) -> ModelText:
+    """What of a model writes prompts; its weights are not read. Raises as `load`."""
+    checkpoint = read_checkpoint(source, context_length)
+    digests = {name: lora.digest for name, lora in read_loras(checkpoint, loras).items()}
+    text = _text_of(checkpoint)
+    return ModelText(name_of(source), checkpoint.config, *text, checkpoint.generation, digests)
 
 
 def read_checkpoint(source: str | Path, context_length: int | None = None) -> Checkpoint:
@@ -133,13 +158,17 @@ def assemble(
     else:
         model, beside = Decoder(config, weights, ops), None
     weights.check_all_taken()
-    tokenizer = Tokenizer(checkpoint.tokenizer, config.vocab_size)
-    source = checkpoint.tokenizer.chat_template
-    chat_template = None if source is None else ChatTemplate(source, tokenizer, checkpoint.tokenizer.tool_template)
     return LoadedModel(
-        config.name, config, tokenizer, chat_template, checkpoint.generation, model, checkpoint.tokenizer,
+        config.name, config, *_text_of(checkpoint), checkpoint.generation, model, checkpoint.tokenizer,
         checkpoint.stored, work_of(checkpoint), checkpoint.embedding, beside,
     )  # fmt: skip
+
+
+def _text_of(checkpoint: Checkpoint) -> tuple[Tokenizer, ChatTemplate | None]:
+    """A checkpoint's tokenizer, and its chat template if it has one."""
+    tokenizer = Tokenizer(checkpoint.tokenizer, checkpoint.config.vocab_size)
+    source = checkpoint.tokenizer.chat_template
+    return tokenizer, None if source is None else ChatTemplate(source, tokenizer, checkpoint.tokenizer.tool_template)
 
 
 def _check_used(loras: Mapping[str, Lora], ops: AdaptedOps) -> None:

@@ -38,6 +38,11 @@ from stemma.server.pooling.endpoints import ENDPOINTS as POOLING
 from stemma.server.sglang.endpoints import ENDPOINTS as SGLANG
 from stemma.server.status.endpoints import status_endpoints
 
+DIALECTS = {
+    (row.method, row.path): row.dialect for row in (*OPENAI, *POOLING, *ANTHROPIC, *OLLAMA, *SGLANG) if not row.header
+}
+"""Of the places that need no name in their paths."""
+
 
 def app(engine: Engine, config: ServerConfig | None = None) -> Starlette:
     """The application on an engine, which stays the caller's to close. `app.state.service` is what it works with."""
@@ -102,15 +107,18 @@ def _application(rows: Sequence[Endpoint], service: Service) -> ASGIApp:
 async def _no_such_place(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = {404: f"there is no {request.url.path}", 405: f"{request.url.path} takes no {request.method}"}
-    name, dialect = request_id(request.headers.get("x-request-id")), _dialect_of(request)
+    name, dialect = request_id(request.headers.get("x-request-id")), dialect_of(request)
     known = ApiError(error.status_code, message.get(error.status_code, error.detail), code="not_found", request_id=name)
     headers = {**(error.headers or {}), **dict.fromkeys(dialect.id_headers, name)}
     return json_reply(dialect.error(known), known.status, headers)
 
 
-def _dialect_of(request: Request) -> Dialect:
-    """Of a place that is not there: that of what is beside it, or the one whose header the request has."""
+def dialect_of(request: Request) -> Dialect:
+    """In which a request is answered. Of a place that is not there: that of what is beside it, or the one whose header
+    the request has."""
     path = request.url.path
+    if (known := DIALECTS.get((request.method, path))) is not None:
+        return known
     if path.startswith("/api/"):
         return OLLAMAS
     is_anthropic = VERSION_HEADER in request.headers or path.startswith("/v1/messages")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from stemma.runtime.errors import ChatTemplateError, PromptTooLong
-from stemma.runtime.model import LoadedModel
+from stemma.runtime.model import LoadedModel, ModelText
 from stemma.runtime.tongues.changes import TurnChange, first_change
 from stemma.runtime.tongues.history import TemplateInput, for_template
 from stemma.runtime.tongues.tongue import Standing, Tongue, prompt_end
@@ -31,7 +31,7 @@ class ChatPrompt(NamedTuple):
 class ChatPrompter:
     """Writes prompts for one model. Any thread may use it."""
 
-    def __init__(self, loaded: LoadedModel, tongue: Tongue, turns: TurnMemory) -> None:
+    def __init__(self, loaded: LoadedModel | ModelText, tongue: Tongue, turns: TurnMemory) -> None:
         self._loaded = loaded
         self.tongue = tongue
         self._turns = turns

@@ -1,0 +1,80 @@
+"""What Serve deploys: one entrance, or several, before the replicas. A file of Serve's names `build` and its values.
+
+applications:
+  - name: stemma
+    import_path: stemma.scale.ray.graph:build
+    args: {model: ..., engine: {...}, server: {...}, scale: {replicas: 2}}
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import AutoscalingConfig, RequestRouterConfig
+
+from stemma.scale.ray.entrance import Entrance
+from stemma.scale.ray.replica import Replica
+from stemma.scale.spec import Spec, spec_of
+
+NAME = "stemma"
+BUILD = f"{__name__}:build"
+STATS_SECONDS = 0.5
+"""How often a replica says how busy it is."""
+HEALTH_SECONDS = 5.0
+HEALTH_TIMEOUT_SECONDS = 60.0
+"""A replica that answers nothing for so long is replaced."""
+ROUTER = "stemma.scale.ray.router:FleetRouter"
+MANY = 10_000
+"""Requests of an entrance at once: it is the replicas who refuse."""
+
+
+def build(args: dict[str, Any]) -> Application:
+    """The graph that Serve deploys. Raises InvalidRequest for what is no deployment."""
+    return graph(spec_of(args))
+
+
+def graph(spec: Spec) -> Application:
+    """The same of options that have been read."""
+    scale = spec.scale
+    resources: dict[str, Any] = {"num_cpus": scale.replica_cpus or 1.0}  # Ray makes OMP_NUM_THREADS of it
+    if scale.replica_gpus:
+        resources["num_gpus"] = scale.replica_gpus
+    replicas = serve.deployment(
+        name="Replica",
+        max_ongoing_requests=spec.most_at_once,
+        ray_actor_options=resources,
+        request_router_config=RequestRouterConfig(
+            request_router_class=ROUTER,
+            request_router_kwargs={"block_size": spec.engine.block_size, "num_routers": scale.entrances},
+            request_routing_stats_period_s=STATS_SECONDS,
+        ),
+        health_check_period_s=HEALTH_SECONDS,
+        health_check_timeout_s=HEALTH_TIMEOUT_SECONDS,
+        graceful_shutdown_timeout_s=scale.drain_seconds,
+        graceful_shutdown_wait_loop_s=0.5,
+        **_how_many(spec),
+    )(Replica)
+    entrances = serve.deployment(
+        name="Entrance",
+        num_replicas=scale.entrances,
+        max_ongoing_requests=MANY,
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_timeout_s=scale.drain_seconds,
+        graceful_shutdown_wait_loop_s=0.5,
+    )(serve.ingress()(Entrance))
+    made: Application = entrances.bind(replicas.bind(spec.of_one()), spec.of_one())
+    return made
+
+
+def _how_many(spec: Spec) -> dict[str, Any]:
+    scale = spec.scale
+    if scale.max_replicas is None or scale.max_replicas == scale.replicas:
+        return {"num_replicas": scale.replicas}
+    return {
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=scale.replicas, max_replicas=scale.max_replicas,
+            target_ongoing_requests=scale.target_running,
+        )
+    }  # fmt: skip

@@ -1,0 +1,192 @@
+"""A request as it comes over the wire to the tokens of its prompt, and their hashes: what it would find in a cache.
+
+Only who routes asks. What cannot be read here goes to a replica all the same, whose answer says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.datastructures import Headers
+
+from stemma.radix import Namespace, Segments
+from stemma.runtime.engine.namespaces import MARK, SHARED
+from stemma.runtime.errors import StemmaError
+from stemma.runtime.model import ModelText, load_text
+from stemma.runtime.model.pull import default_model
+from stemma.runtime.tongues.recognise import recognise
+from stemma.scale.fleet import hashes_of
+from stemma.scale.ray.asked import Asked
+from stemma.scale.spec import Spec
+from stemma.server.anthropic.translation import as_chat as chat_of_anthropic
+from stemma.server.anthropic.wire import CountTokensRequest, MessagesRequest
+from stemma.server.cache.wire import PinRequest, PrefixRequest
+from stemma.server.generation.chats import ending, template_values
+from stemma.server.http.decoding import BodyReader
+from stemma.server.http.errors import ApiError
+from stemma.server.http.keys import KeyRing
+from stemma.server.ollama.translation import messages_of as messages_of_ollama
+from stemma.server.ollama.wire import OllamaChatRequest, OllamaGenerateRequest
+from stemma.server.openai.response_input import as_chat as chat_of_response
+from stemma.server.openai.wire import CompletionRequest, ResponsesRequest
+from stemma.server.outputs.constraints import tool_use
+from stemma.server.prompts.beginnings import beginnings
+from stemma.server.prompts.prompter import ChatPrompter
+from stemma.server.prompts.turns import TurnMemory
+from stemma.server.sglang.wire import GenerateRequest
+from stemma.server.wire.chat import ChatRequest, Message
+from stemma.server.wire.common import TokenId
+
+SESSION_HEADERS = ("x-session-id", "x-stemma-session")
+REPLICA_HEADER = "x-stemma-replica"
+"""In a request: the replica that it is for. In an answer: the one that gave it."""
+
+BODIES: Mapping[str, type[Any]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/completions": CompletionRequest,
+    "/v1/responses": ResponsesRequest,
+    "/v1/messages": MessagesRequest,
+    "/v1/messages/count_tokens": CountTokensRequest,
+    "/api/chat": OllamaChatRequest,
+    "/api/generate": OllamaGenerateRequest,
+    "/generate": GenerateRequest,
+    "/cache/explain": PrefixRequest,
+    "/cache/warm": PrefixRequest,
+    "/cache/pin": PinRequest,
+}
+"""POSTs with a prompt."""
+STATEFUL = ("/v1/responses", "/v1/conversations", "/v1/files", "/v1/batches", "/v1/chat/completions/", "/cache/")
+"""Beginnings of paths whose requests need what a replica keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, whole."""
+
+    method: str
+    path: str
+    headers: Headers
+    body: bytes
+
+
+class PromptReader:
+    """Reads requests for one model. Any thread may use it."""
+
+    def __init__(self, text: ModelText, spec: Spec) -> None:
+        self._text = text
+        tongue = recognise(text.chat_template, text.tokenizer, text.generation.eos_ids)
+        self._prompter = ChatPrompter(text, tongue, TurnMemory(0))
+        self._keys = KeyRing(spec.server.api_keys)
+        self._block_size = spec.engine.block_size
+        found = [tokens for shared in spec.server.shared_prompts for tokens in beginnings(self._prompter, shared)]
+        self._shared = sorted(found, key=len, reverse=True)
+
+    def read(self, call: Call) -> Asked:
+        """What a router is to know of a request."""
+        to = call.headers.get(REPLICA_HEADER)
+        try:
+            tenant = self._keys.tenant(call.headers.get("authorization"), call.headers.get("x-api-key")).name
+        except ApiError:
+            return Asked(to=to)  # any replica says so
+        session = next((f"{tenant}/{name}" for each in SESSION_HEADERS if (name := call.headers.get(each))), None)
+        kind = BODIES.get(call.path) if call.method == "POST" else None
+        if kind is None:
+            return Asked(session=session, to=to, home=tenant if call.path.startswith(STATEFUL) else None)
+        asked = Asked(session=session, to=to)
+        try:
+            body = BodyReader().decode(call.body, kind)
+            asked.home = tenant if _is_kept(body) else None
+            tokens = self._tokens(body)
+            asked.hashes = hashes_of(tokens, self._namespace(tokens, tenant, body), self._block_size)
+        except (ApiError, StemmaError, msgspec.ValidationError):
+            return asked
+        asked.prompt_len = len(tokens)
+        named = _session(call.body) if session is None else None
+        asked.session = session if named is None else f"{tenant}/{named}"
+        return asked
+
+    def _tokens(self, body: Any) -> Sequence[int]:
+        """A request's prompt; of several the first one. Raises ApiError or StemmaError."""
+        match body:
+            case ChatRequest():
+                return self._chat(body)
+            case ResponsesRequest():
+                return self._chat(chat_of_response(body, BodyReader()))
+            case CountTokensRequest():  # MessagesRequest is one
+                return self._chat(chat_of_anthropic(body))
+            case CompletionRequest():
+                return body.prompt_token_ids or self._plain(body.prompt)
+            case GenerateRequest():
+                return self._of_sglang(body)
+            case OllamaChatRequest():
+                return self._prompter.encode(messages_of_ollama(body.messages or []), [])
+            case OllamaGenerateRequest():
+                return self._of_ollama(body)
+            case _:
+                return self._of_prefix(body)
+
+    def _chat(self, body: ChatRequest) -> Sequence[int]:
+        if body.prompt_token_ids is not None:
+            return body.prompt_token_ids
+        return self._prompter.encode(body.messages, tool_use(body).offered, template_values(body), ending(body))
+
+    def _plain(self, prompt: str | Sequence[Any] | None) -> Sequence[int]:
+        """A text, token ids, or the first of a list of such."""
+        if prompt and not isinstance(prompt, str) and not isinstance(prompt[0], int):
+            prompt = prompt[0]
+        if isinstance(prompt, str):
+            return self._prompter.encode_text(prompt)
+        tokens: list[int] = msgspec.convert(prompt or [], list[TokenId])
+        return tokens
+
+    def _of_sglang(self, body: GenerateRequest) -> Sequence[int]:
+        if not body.text:
+            return self._plain(body.input_ids)
+        return self._text.tokenizer.encode_trusted_prompt(body.text if isinstance(body.text, str) else body.text[0])
+
+    def _of_ollama(self, body: OllamaGenerateRequest) -> Sequence[int]:
+        if body.raw:
+            return self._text.tokenizer.encode_trusted_prompt(body.prompt or "")
+        system = [Message(role="system", content=body.system)] if body.system else []
+        return self._prompter.encode([*system, Message(role="user", content=body.prompt or "")], [])
+
+    def _of_prefix(self, body: PrefixRequest) -> Sequence[int]:
+        if body.messages is None:
+            return self._plain(body.prompt if body.prompt is not None else body.tokens)
+        end = "prompt" if body.add_generation_prompt else "closed"
+        return self._prompter.encode(body.messages, body.tools or [], body.chat_template_kwargs, end)  # type: ignore[arg-type]
+
+    def _namespace(self, tokens: Sequence[int], tenant: str, body: Any) -> Namespace:
+        """Where in a cache the prompt stands: as `Engine` puts it."""
+        salt = getattr(body, "cache_salt", None)
+        own = f"{tenant}/{salt}" if salt else tenant
+        lora = getattr(body, "model", None) or ""
+        behind = f"{MARK}{lora}@{self._text.digests[lora]}" if lora in self._text.digests else ""
+        found = next((text for text in self._shared if list(tokens[: len(text)]) == text), None)
+        return own + behind if found is None else Segments(SHARED + behind, len(found), own + behind)
+
+
+def make_reader(spec: Spec) -> PromptReader:
+    """For the model of a deployment, whose weights are not read."""
+    source = default_model() if spec.model is None else spec.model
+    text = load_text(source, loras=spec.loras, context_length=spec.engine.context_length)
+    return PromptReader(text, spec)
+
+
+def _is_kept(body: Any) -> bool:
+    """Whether the answer is kept, or goes on from one that is."""
+    if isinstance(body, ResponsesRequest):
+        return body.store is not False or body.previous_response_id is not None or body.conversation is not None
+    return isinstance(body, ChatRequest) and bool(body.store)
+
+
+def _session(body: bytes) -> str | None:
+    """OpenAI's name for what belongs together."""
+    if b'"prompt_cache_key"' not in body:
+        return None
+    name = json.loads(body).get("prompt_cache_key")
+    return name if isinstance(name, str) and name else None

@@ -1,0 +1,26 @@
+"""What a router is told stays where it was said."""
+
+from __future__ import annotations
+
+import pickle
+
+from stemma.scale.ray.asked import Asked
+
+
+def test_nothing_of_it_travels():
+    asked = Asked([b"h" * 16] * 1000, 16_000, session="s", home="team", to="r")
+    data = pickle.dumps(asked)
+    assert len(data) < 200
+    assert (pickle.loads(data).hashes, pickle.loads(data).prompt_len, pickle.loads(data).to) == ((), 0, None)
+
+
+def test_what_was_sent_is_begun_once_wherever_it_was_sent_last():
+    told: list[str] = []
+    asked = Asked()
+    asked.begun()
+    asked.sent("a", 0, "", lambda: told.append("a"))
+    asked.sent("b", 3, "why", lambda: told.append("b"))
+    assert told == ["a"]
+    asked.begun()
+    asked.begun()
+    assert (told, asked.chosen, asked.hit) == (["a", "b"], "b", 3)

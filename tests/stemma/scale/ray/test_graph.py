@@ -1,0 +1,90 @@
+"""What Serve is told to deploy; the files in the docs say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray.serve", reason="ray[serve] is not installed: pip install 'stemma-llm[scale]'")
+
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from stemma.runtime.errors import InvalidRequest
+from stemma.scale.ray.graph import BUILD, build
+from stemma.scale.spec import spec_of
+
+PAGE = Path(__file__).parents[4] / "docs/scale/ray.md"
+
+
+def deployments(args: dict[str, Any]) -> dict[str, Any]:
+    """By their names."""
+    entrance = build(args)._bound_deployment
+    return {"Entrance": entrance, "Replica": entrance.init_args[0]._bound_deployment}
+
+
+def test_replicas_are_as_many_as_asked_and_have_our_router():
+    made = deployments({"scale": {"replicas": 3, "replica_cpus": 2}, "engine": {"kv_tokens": 1000, "block_size": 32}})
+    replica = made["Replica"]
+    assert (replica.num_replicas, replica.ray_actor_options["num_cpus"]) == (3, 2.0)
+    config = replica._deployment_config.request_router_config
+    assert config.request_router_class == "stemma.scale.ray.router:FleetRouter"
+    assert config.request_router_kwargs == {"block_size": 32, "num_routers": 1}
+    assert made["Entrance"].ray_actor_options["num_cpus"] == 0
+
+
+def test_serve_adds_replicas_where_there_may_be_more():
+    config = deployments({"scale": {"replicas": 1, "max_replicas": 4, "target_running": 5}})["Replica"]
+    scaling = config._deployment_config.autoscaling_config
+    assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (1, 4, 5.0)
+
+
+def test_processes_that_stay_are_told_the_same_when_the_number_changes():
+    two, five = (deployments({"scale": {"replicas": n}, "engine": {"kv_tokens": 1000}})["Replica"] for n in (2, 5))
+    assert two.init_args == five.init_args
+
+
+def test_what_is_no_deployment_is_refused():
+    with pytest.raises(InvalidRequest, match="did you mean 'replicas'"):
+        build({"scale": {"replica": 2}})
+
+
+def blocks(kind: str) -> list[Any]:
+    """The YAML of the page that has this in it."""
+    found = [part.partition("\n```")[0] for part in PAGE.read_text("utf-8").split("```yaml\n")[1:]]
+    return [yaml.safe_load(text) for text in found if kind in text]
+
+
+def checked(config: dict[str, Any]) -> None:
+    """That Serve takes a config, and that its application is one that can be built."""
+    (application,) = ServeDeploySchema.model_validate(config).applications
+    assert application.import_path == BUILD
+    assert spec_of(application.args).scale.replicas >= 1
+
+
+def test_serve_takes_the_config_of_the_docs():
+    (config,) = [each for each in blocks("applications:") if "applications" in each]
+    checked(config)
+
+
+def test_the_manifest_of_the_docs_is_a_service_of_kuberays():
+    """Field by field what KubeRay's RayService (ray.io/v1) needs: no package brings its schema."""
+    (manifest,) = blocks("kind: RayService")
+    assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", "RayService")
+    assert manifest["metadata"]["name"]
+    spec = manifest["spec"]
+    assert set(spec) <= {"serveConfigV2", "rayClusterConfig"}
+    checked(yaml.safe_load(spec["serveConfigV2"]))
+    cluster = spec["rayClusterConfig"]
+    assert set(cluster) <= {"rayVersion", "headGroupSpec", "workerGroupSpecs", "enableInTreeAutoscaling"}
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert set(group) <= {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["name"]
+        assert container["image"]
+        assert set(container["resources"]) == {"limits", "requests"}
+    for group in cluster["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]

@@ -1,0 +1,61 @@
+"""A deployment's options: read from plain values and written as such, wrong ones refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from stemma.runtime.core.config import EngineConfig
+from stemma.runtime.errors import InvalidRequest
+from stemma.scale.spec import ScaleConfig, Spec, spec_of
+from stemma.server import ApiKey, ServerConfig, SharedPrompt
+
+
+def test_what_is_written_is_read_again():
+    spec = Spec(
+        "model.gguf", ("adapter",), {"sql": "adapters/sql"},
+        engine=EngineConfig(kv_tokens=1000, drafts_from=("tree",)),
+        server=ServerConfig(
+            api_keys=(ApiKey("a", "b", is_admin=True),), shared_prompts=(SharedPrompt("rules", system="Be brief."),)
+        ),
+        scale=ScaleConfig(replicas=3, max_replicas=5, replica_cpus=2.0),
+    )  # fmt: skip
+    assert spec_of(spec.as_values()) == spec
+    assert spec_of({}) == Spec()
+
+
+@pytest.mark.parametrize(
+    ("values", "param"),
+    [
+        ({"modle": "x"}, "modle"),
+        ({"scale": {"replica": 2}}, "replica"),
+        ({"scale": {"replicas": 0}}, "replicas"),
+        ({"scale": {"replicas": 3, "max_replicas": 2}}, "max_replicas"),
+        ({"scale": {"wait_seconds": 0}}, "wait_seconds"),
+        ({"scale": {"handover_bytes": -1}}, "handover_bytes"),
+        ({"scale": {"events_host": "10.0.0.1"}}, "events_host"),
+        ({"scale": 3}, "scale"),
+        ({"engine": {"kv_token": 3}}, "kv_token"),
+        ({"engine": {"prefix_cache": False}}, "engine"),
+        ({"server": {"prot": 3}}, "prot"),
+        ({"server": {"role": "prefill", "handover": "/tmp/x"}}, "role"),
+    ],
+)
+def test_what_is_wrong_is_refused_by_name(values, param):
+    with pytest.raises(InvalidRequest) as refused:
+        spec_of(values)
+    assert refused.value.param == param
+
+
+def test_replicas_on_one_host_share_what_one_engine_would_take():
+    one, four = (Spec(scale=ScaleConfig(replicas=number)).engine_options()["memory"] for number in (1, 4))
+    assert four == pytest.approx(one / 4, rel=1e-6)
+    assert Spec(engine=EngineConfig(kv_tokens=1000)).engine_options()["memory"] is None
+
+
+def test_a_process_is_told_the_same_however_many_there_are_where_its_memory_is_said():
+    said, unsaid = Spec(engine=EngineConfig(kv_tokens=1000)), Spec()
+    more = ScaleConfig(replicas=5)
+    assert replace(said, scale=more).of_one() == said.of_one()
+    assert replace(unsaid, scale=more).of_one() != unsaid.of_one()

@@ -78,7 +78,7 @@ class Bench:
             packed.append(plain(*arguments))
             return packed[-1]
 
-        ops.linear = counted  # type: ignore[method-assign]
+        ops.linear = counted  # type: ignore[assignment, method-assign]
         self.loaded = loaded = load(default_model(), ops)
         self.ops: Any = ops
         self.shape = shape = loaded.config.memory_shape(4096, BLOCK).full
@@ -141,19 +141,20 @@ class Machine:
 
     def limit(self, bench: Bench, step: Step) -> float:
         """Seconds that a step takes at least, in which what is read and what is multiplied cost each other nothing."""
-        config, rows = bench.loaded.config, step.count * step.new
+        config, rows = bench.loaded.config, step.sequences * step.new
         of_row = sum(a * b for a, b in matrices(config)[:-1])
-        seen = sum(step.cached + i + 1 for i in range(step.new)) * step.count
+        seen = sum(step.cached + i + 1 for i in range(step.new)) * step.sequences
         attention = 2 * seen * config.num_heads * config.head_dim * config.num_layers
-        products = rows * of_row + step.count * config.vocab_size * config.hidden + attention
-        tokens = step.count * (step.cached + step.new) - max(0, step.count - 1) * step.shared
-        return max((bench.weight_bytes + tokens * bench.token_bytes) / self.bandwidth, products / self.products)
+        products = rows * of_row + step.sequences * config.vocab_size * config.hidden + attention
+        tokens = step.sequences * (step.cached + step.new) - max(0, step.sequences - 1) * step.shared
+        reading = (bench.weight_bytes + tokens * bench.token_bytes) / self.bandwidth
+        return float(max(reading, products / self.products))
 
 
 class Step(NamedTuple):
     """Sequences that compute `new` tokens each behind `cached` ones, of which the first `shared` are the same."""
 
-    count: int
+    sequences: int
     cached: int
     new: int
     shared: int = 0
@@ -271,7 +272,7 @@ def report(
 ) -> dict[str, Any]:
     """A row of the results. measured: what runs a step, and which step it is."""
     run, step = measured
-    tokens, seconds, limit = step.count * step.new, best(run, repeats), machine.limit(bench, step)
+    tokens, seconds, limit = step.sequences * step.new, best(run, repeats), machine.limit(bench, step)
     theirs = best(torch_matrices(bench.loaded, tokens), 3)
     print(
         f"{case}: {1000 * seconds:.2f} ms, {tokens / seconds:,.0f} tokens/s; limit {1000 * limit:.2f} ms: "

@@ -69,8 +69,10 @@ DOTS = 8
 TOTAL_BYTES = STRIPS * 128
 WORDS_AT = 1 << 17
 FACTS_AT = WORDS_AT + CHUNK * STRIPS * STRIP_BYTES
-TOTALS_AT = FACTS_AT + CHUNK * STRIPS * FACT_BYTES
-"""Where in a thread's scratch unpacked codes and their facts stand, and the totals of all rows."""
+SQUARES_AT = FACTS_AT + CHUNK * STRIPS * FACT_BYTES
+TOTALS_AT = SQUARES_AT + STRIPS * 128
+"""Where in a thread's scratch unpacked codes and their facts stand, what weights that are multiplied with each other
+come to, and the totals of all rows."""
 HALF, WORD, LARGEST_INT = 1 << 15, 1 << 16, (1 << 31) - 1
 
 
@@ -180,6 +182,10 @@ def _sweep(code: Code, part: Part, scratch: Value, at_once: int) -> None:
     number = (part.job["features"] + 31) // 32
     with code.loop(*part.strips, at_once) as index:
         strips = [part.strip(code, code.minimum(index + i, part.strips[1] - 1)) for i in range(at_once)]
+        if part.target.adds_beside:
+            for nth in range(at_once):
+                place = _squares_of(code, part, code.minimum(index + nth, part.strips[1] - 1))
+                code.store(code.load(DOUBLES16, place, 64), scratch + (SQUARES_AT + 128 * nth), 64)
         with code.loop(0, number, CHUNK) as first:
             count = code.minimum(number - first, CHUNK)
             blocks = _Blocks(part, strips, first, count, scratch)
@@ -377,7 +383,7 @@ def _finish(code: Code, blocks: _Blocks, index: Value, rows: tuple[Value, Value]
         with code.when(strip < part.strips[1]):
             total = code.load(DOUBLES16, blocks.scratch + TOTALS_AT + (row * TOTAL_BYTES + nth * 128), 64)
             if part.target.adds_beside:
-                total = total - code.load(DOUBLES16, _squares_of(code, part, strip), 64)
+                total = total - code.load(DOUBLES16, blocks.scratch + SQUARES_AT + nth * 128, 64)
             unit = code.load(FLOATS16, part.segment["units"] + part.place(code, strip) * 64)
             waiting = part.results + (row * 128 + (strip & 1) * 64)
             result = scaled(code, total, scales + row * part.job["prepared_stride"], unit)

@@ -51,9 +51,10 @@ class Replica:
         self._spec = spec
         access_log.set_up(as_json=spec.server.log_format == "json", tells_requests=spec.server.access_log)
         self._end_spans = export_spans(spec.server.otlp) if spec.server.otlp is not None else None
-        self._engine = Engine(
-            spec.model, adapters=spec.adapters, loras=spec.loras, draft=spec.draft, **spec.engine_options()
-        )
+        options = spec.engine_options()
+        if options["kv_disk"] is not None:  # which is for one engine
+            options["kv_disk"] = Path(options["kv_disk"]) / f"replica-{self._context.rank.rank}"
+        self._engine = Engine(spec.model, adapters=spec.adapters, loras=spec.loras, draft=spec.draft, **options)
         self._app = app(self._engine, _of_rank(spec, self._context.rank.rank))
         self._app.state.service.runs.resume()
         self._telling = Telling(self._engine, spec.scale.events_host or EVERYWHERE, ray.util.get_node_ip_address())

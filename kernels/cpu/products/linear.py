@@ -159,7 +159,7 @@ def _sweep(code: Code, part: Part, rows_at_once: list[int], strips_at_once: int)
                 elif part.kind == "fp8":
                     sums = _scaled_floating(code, strips, inputs, part.target.nearness(count))
                 else:
-                    sums = _floating(code, part.kind, strips, inputs, part.target.nearness(count))
+                    sums = _floating(code, part, strips, inputs)
                 place = results + (row.value - part.rows[0]) * width
                 for i, row_sums in enumerate(sums):
                     for j, total in enumerate(row_sums):
@@ -219,14 +219,15 @@ def _integer_dot(code: Code, part: Part, weights: list[Value], digits: Value) ->
 PAIRS_AT_ONCE = 4
 
 
-def _floating(code: Code, kind: str, strips: list[Strip], inputs: list[Value], nearness: int) -> list[list[Value]]:
+def _floating(code: Code, part: Part, strips: list[Strip], inputs: list[Value]) -> list[list[Value]]:
     """Sums by row, then strip."""
+    kind, nearness, asks = part.kind, part.target.nearness(len(inputs)), part.target.asks_ahead(len(strips))
     zero = code.constant(FLOATS16, 0.0)
     sums = [[[code.variable(zero) for _ in range(2)] for _ in strips] for _ in inputs]
     pair_bytes = 128 if kind == "f32" else 64
     with code.loop(0, strips[0].blocks * 16, PAIRS_AT_ONCE) as first:
         for pair in range(PAIRS_AT_ONCE):
-            for strip in strips:
+            for strip in strips if asks else []:
                 for line in range(0, pair_bytes, 64):
                     code.prefetch(strip.weights + ((first + pair) * pair_bytes + (AHEAD + line)), nearness)
             weights = [_pair(code, kind, strip.weights + (first + pair) * pair_bytes) for strip in strips]

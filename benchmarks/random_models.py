@@ -113,9 +113,13 @@ def settings(shape: Shape) -> dict[str, int | float]:
     return found
 
 
+def path_of(shape: Shape, form: str) -> Path:
+    return STORE / "models" / f"{shape.name}-{form}.gguf"
+
+
 def write(shape: Shape, form: str) -> Path:
-    """The model's file, if it is not there."""
-    path = STORE / "models" / f"{shape.name}-{form}.gguf"
+    """The model's file, made if it is not there."""
+    path = path_of(shape, form)
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)

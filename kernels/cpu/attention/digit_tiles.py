@@ -125,7 +125,7 @@ class _Sums:
             for (stored_high, stored_low), totals in zip(stored, row, strict=True):
                 pairs = ((stored_high, high), (stored_low, high), (stored_high, low), (stored_low, low))
                 for total, (bytes_, four) in zip(totals, pairs, strict=True):
-                    total.value = self._target.dot(code, total.value, bytes_, four, False)
+                    total.value = self._target.dot(code, total.value, bytes_, four)
 
     def of(self, row: int, vector_: int) -> tuple[Value, Value, Value]:
         high, one, other, low = (total.value for total in self._sums[row][vector_])

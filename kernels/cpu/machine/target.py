@@ -11,7 +11,7 @@ import ctypes
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import llvmlite.binding as llvm
@@ -19,7 +19,10 @@ import llvmlite.binding as llvm
 from stemma.kernels.cpu.machine.dialect import I8, I16, I32, Code, Value, vector
 
 VECTOR_BYTES = vector(I8, 64)
-VECTOR_INTS = vector(I32, 16)
+VECTOR_INTS, WORDS = vector(I32, 16), vector(I16, 32)
+DIGITS, LARGEST_DIGIT, LARGEST_WORD = 2, 128, (1 << 15) - 1
+Activations = Callable[[int, int], Value]
+"""digit, 0 for the high one, and number of a vector of weights -> what it is multiplied by."""
 ARCH_PRCTL, REQUEST, TILE_DATA = 158, 0x1023, 18
 
 
@@ -76,25 +79,48 @@ class Target:
         four of them itself, and faster."""
         return not (self.streams and stretches >= 4)
 
-    def dot(self, code: Code, sums: Value, weights: Value, activations: Value, small: bool) -> Value:
-        """Add to each of 16 sums the products of its 4 weights with its 4 activations.
+    def dot(self, code: Code, sums: Value, weights: Value, activations: Value) -> Value:
+        """Add to each of 16 sums the products of its 4 weights with its 4 activations, where the machine has such an
+        instruction.
 
         weights: 64 bytes, unsigned (signed on NEON). activations: 16 integers of 4 signed bytes each.
-        small: the weights are below 128, so that sums of two products cannot overflow 16 bits.
         """
         if self.name in ("amx", "avx512-vnni"):
             return _vpdpbusd(code, 512, sums, weights, activations)
         if self.name == "avx-vnni":
             return _in_parts(code, 2, sums, weights, activations, lambda c, s, w, a: _vpdpbusd(c, 256, s, w, a))
-        if self.name == "neon":
-            return _in_parts(code, 4, sums, weights, activations, _sdot)
-        add = _multiply_add_512 if self.name == "avx512" else _multiply_add_avx2
-        if small:
-            return add(code, sums, weights, activations)
-        low = weights & 15
-        high = (weights.bits(vector(I16, 32)).unsigned_shift_right(4)).bits(VECTOR_BYTES) & 15
-        zero = code.constant(VECTOR_INTS, 0)
-        return add(code, sums, low, activations) + (add(code, zero, high, activations) << 4)
+        assert self.name == "neon", f"{self.name} multiplies pairs of bytes"
+        return _in_parts(code, 4, sums, weights, activations, _sdot)
+
+    def dots(self, code: Code, weights: Sequence[Value], activations: Activations, largest: int) -> list[Value]:
+        """Of each of 16 outputs, the sum of all products, with the high and with the low digits of activations: exact,
+        if it fits 32 bits. largest: of the weights."""
+        if self.name in ("avx512", "avx2"):
+            return self._dots_of_pairs(code, weights, activations, largest)
+        totals = [code.constant(VECTOR_INTS, 0) for _ in range(DIGITS)]
+        for j, weight in enumerate(weights):
+            totals = [self.dot(code, total, weight, activations(digit, j)) for digit, total in enumerate(totals)]
+        return totals
+
+    def _dots_of_pairs(
+        self, code: Code, weights: Sequence[Value], activations: Activations, largest: int
+    ) -> list[Value]:
+        """Sums of two products have 16 bits; so many of them are added up there as fit. Codes of 8 bits are halved."""
+        bits = 512 if self.name == "avx512" else 256
+        shifts = (0,) if largest < 128 else (0, 4)
+        run = LARGEST_WORD // (2 * LARGEST_DIGIT * min(largest, 15 if len(shifts) == 2 else largest))
+        totals: list[list[Value]] = [[] for _ in range(DIGITS)]
+        for first in range(0, len(weights), run):
+            sums: list[list[Value]] = [[] for _ in range(DIGITS)]
+            for j in range(first, min(first + run, len(weights))):
+                parts = [_four_bits(weights[j], shift) for shift in shifts] if len(shifts) == 2 else [weights[j]]
+                for digit, found in enumerate(sums):
+                    products = [_multiply_bytes(code, bits, part, activations(digit, j)) for part in parts]
+                    found[:] = [one + other for one, other in zip(found, products, strict=True)] if found else products
+            for total, found in zip(totals, sums, strict=True):
+                for shift, words in zip(shifts, found, strict=True):
+                    total.append(_multiply_all_pairs(code, bits, words, code.constant(WORDS, 1 << shift)))
+        return [sum(total[1:], start=total[0]) for total in totals]
 
     def dot_words(self, code: Code, sums: Value, weights: Value, activations: Value) -> Value:
         """Add to each of 16 sums two products of words of 16 bits; NEON has no such instruction.
@@ -156,19 +182,32 @@ def _sdot(code: Code, sums: Value, weights: Value, activations: Value) -> Value:
     return code.intrinsic(name, sums.type, sums, weights.bits(bytes_), activations.bits(bytes_))
 
 
-def _multiply_add_512(code: Code, sums: Value, weights: Value, activations: Value) -> Value:
-    pairs = vector(I16, 32)
-    products = code.intrinsic("llvm.x86.avx512.pmaddubs.w.512", pairs, weights, activations.bits(VECTOR_BYTES))
-    return sums + _multiply_pairs(code, 512, products, code.constant(pairs, 1))
+def _four_bits(codes: Value, shift: int) -> Value:
+    return codes.bits(WORDS).unsigned_shift_right(shift).bits(VECTOR_BYTES) & 15 if shift else codes & 15
 
 
-def _multiply_add_avx2(code: Code, sums: Value, weights: Value, activations: Value) -> Value:
-    def half(code: Code, sums: Value, weights: Value, activations: Value) -> Value:
-        pairs, bytes_ = vector(I16, 16), vector(I8, 32)
-        products = code.intrinsic("llvm.x86.avx2.pmadd.ub.sw", pairs, weights.bits(bytes_), activations.bits(bytes_))
-        return _add_pairs(code, 256, sums, products, code.constant(pairs, 1))
+def _multiply_bytes(code: Code, bits: int, weights: Value, activations: Value) -> Value:
+    """64 unsigned bytes and 64 signed ones: sums of two products, words. They must fit."""
+    activations = activations.bits(VECTOR_BYTES)
+    if bits == 512:
+        return code.intrinsic("llvm.x86.avx512.pmaddubs.w.512", WORDS, weights, activations)
+    return _halves(code, "llvm.x86.avx2.pmadd.ub.sw", vector(I16, 16), weights, activations)
 
-    return _in_parts(code, 2, sums, weights, activations, half)
+
+def _multiply_all_pairs(code: Code, bits: int, one: Value, other: Value) -> Value:
+    """32 words and 32 others: sums of two products."""
+    if bits == 512:
+        return _multiply_pairs(code, bits, one, other)
+    return _halves(code, "llvm.x86.avx2.pmadd.wd", vector(I32, 8), one, other)
+
+
+def _halves(code: Code, name: str, kind: object, one: Value, other: Value) -> Value:
+    """An operation on vectors of 256 bits, on both halves of two of 512."""
+    count = one.type.count
+    parts = [range(count // 2), range(count // 2, count)]
+    return _joined(code, [
+        code.intrinsic(name, kind, code.shuffle(one, one, part), code.shuffle(other, other, part)) for part in parts
+    ])  # fmt: skip
 
 
 def _in_parts(code: Code, parts: int, sums: Value, weights: Value, activations: Value, dot: object) -> Value:

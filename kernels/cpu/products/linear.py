@@ -208,11 +208,11 @@ def _sum_at(code: Code, tile: Tile, strip: Strip, row: Value, place: tuple[Value
 
 def _integer_dot(code: Code, part: Part, weights: list[Value], digits: Value) -> Value:
     """Exact in 32 bits: |activations| < 2^15, weights < 2^8, 32 products."""
-    high, low = code.constant(INTS16, 0), code.constant(INTS16, 0)
-    small = tile_of(part.kind).is_small
-    for j, weight in enumerate(weights):
-        high = part.target.dot(code, high, weight, code.broadcast(I32, digits + 4 * j, 16), small)
-        low = part.target.dot(code, low, weight, code.broadcast(I32, digits + (PAIR + 4 * j), 16), small)
+
+    def four(digit: int, j: int) -> Value:
+        return code.broadcast(I32, digits + (PAIR * digit + 4 * j), 16)
+
+    high, low = part.target.dots(code, weights, four, tile_of(part.kind).largest_code)
     return (high << 8) + low
 
 

@@ -55,9 +55,9 @@ class Tile:
         return 2 if self.form.has_minima else 3
 
     @property
-    def is_small(self) -> bool:
-        """Whether the codes that are multiplied are below 128."""
-        return self.form.bits < 8 and not self.form.has_table
+    def largest_code(self) -> int:
+        """Of those that are multiplied: what a table has is signed, and has 128 added."""
+        return 255 if self.form.has_table else (1 << self.form.bits) - 1
 
     def planes(self) -> list[int]:
         """Bits of each plane, that of the lowest bits of codes first."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from llvmlite import ir
 
@@ -14,6 +15,7 @@ from stemma.kernels.codes import FORM_OF, FORMS
 from stemma.kernels.cpu import steps
 from stemma.kernels.cpu.attention import attend, kv, latent, tiles
 from stemma.kernels.cpu.machine import compile, target, threads
+from stemma.kernels.cpu.machine.dialect import I32, Code
 from stemma.kernels.cpu.products import blocks, experts, groups, lay, linear, read
 from stemma.kernels.cpu.rows import activations, embed, gates, norms, table
 from stemma.kernels.cpu.states import conv, delta, gated, scan
@@ -52,6 +54,33 @@ def test_the_environment_names_the_set(monkeypatch: pytest.MonkeyPatch) -> None:
     least = target.host_target().name if target.host_target().name == "neon" else "avx2"
     monkeypatch.setenv("STEMMA_TARGET", least)
     assert target.host_target().name == least
+
+
+@pytest.mark.parametrize("largest", [3, 7, 15, 31, 63, 255])
+def test_sums_of_the_largest_bytes_are_exact(lesser: target.Target, tmp_path: Path, largest: int) -> None:
+    """Those of pairs are added up in 16 bits, as many as fit; here are the largest codes, beside the largest digits of
+    either sign, and any others."""
+    random = np.random.default_rng(largest)
+    codes = random.integers(0, largest + 1, (8, 16, 4), dtype=np.uint8)
+    digits = random.integers(-128, 128, (2, 8, 4), dtype=np.int8)
+    codes[:, :8], digits[0] = largest, -128
+    digits[1, :, :2] = 127
+
+    def write(module: ir.Module) -> None:
+        code = Code(module, "sums", 3)
+        weights, activations, to = code.arguments
+        vectors = [code.load(target.VECTOR_BYTES, weights + 64 * j) for j in range(8)]
+        sums = lesser.dots(code, vectors, lambda d, j: code.broadcast(I32, activations + (32 * d + 4 * j), 16), largest)
+        for digit, total in enumerate(sums):
+            code.store(total, to + 64 * digit)
+        code.finish()
+
+    library = compile.load("sums", write, lesser, (largest,), tmp_path)
+    weights, results = (threads.aligned_zeros(size) for size in (codes.nbytes, 128))
+    weights[:] = codes.reshape(-1)
+    library.function("sums", 3)(weights.ctypes.data, digits.ctypes.data, results.ctypes.data)
+    expected = np.einsum("joi,dji->do", codes.astype(np.int64), digits.astype(np.int64))
+    assert (results.view(np.int32).reshape(2, 16) == expected).all()
 
 
 def test_machines_without_vectors_are_refused() -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from stemma.runtime.engine import Engine, EngineConfig
 from stemma.runtime.engine.resources import make_ops
-from stemma.runtime.handover import DecodeEntrance, Taker, connect
 from stemma.runtime.handover.protocol import Channel, Piece
 from stemma.runtime.model import LoadedModel, load
 from stemma.runtime.model.pull import default_model
+from tests.runtime.handover.sides import enter
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/architecture.md").read_text()
@@ -70,23 +70,16 @@ class KillingChannel:
         return message, data
 
 
-def enter(engine: Engine, path: Path, through=lambda channel: channel) -> DecodeEntrance:
-    """Have the engine's prompts computed by who listens at this path, in pieces of 64 tokens at most."""
-    saver, made = engine.saver(), []
-
-    def make(loop):
-        made.append(DecodeEntrance(loop, lambda: Taker(through(connect(path, 4 * saver.memory.block_bytes)), saver)))
-        return made[0]
-
-    engine.enter_by(make)
-    return made[0]
+def enter_by_pieces(engine: Engine, path: Path, through: Callable[[Channel], Channel] = lambda channel: channel):
+    """Of 64 tokens at most."""
+    return enter(engine, path, 4 * engine.saver().memory.block_bytes, through)
 
 
 def test_prompts_that_another_process_computed_go_on_with_the_same_tokens_and_are_hits(real, other, tmp_path):
     with Engine.of(real, kv_tokens=8192, prefix_cache=False) as alone:
         expected = [alone.generate(prompt, max_tokens=24).tokens for prompt in PROMPTS]
     with Engine.of(real, kv_tokens=8192) as engine:
-        entrance = enter(engine, tmp_path / "s")
+        entrance = enter_by_pieces(engine, tmp_path / "s")
         made = [engine.generate(prompt, max_tokens=24) for prompt in PROMPTS]
         assert [each.tokens for each in made] == expected
         assert (entrance.num_handed, entrance.num_failed) == (2, 0)  # the others are short, or were there
@@ -102,7 +95,7 @@ def test_a_process_that_is_killed_while_it_hands_over_leaves_the_rest_to_be_comp
     with Engine.of(real, kv_tokens=8192, prefix_cache=False) as alone:
         expected = alone.generate(LONG, max_tokens=12).tokens
     with Engine.of(real, kv_tokens=8192) as engine:
-        entrance = enter(engine, tmp_path / "s", lambda channel: KillingChannel(channel, other))
+        entrance = enter_by_pieces(engine, tmp_path / "s", lambda channel: KillingChannel(channel, other))
         made = engine.generate(LONG, max_tokens=12)
         assert made.tokens == expected
         assert (entrance.num_handed, entrance.num_failed) == (0, 1)

@@ -220,8 +220,7 @@ def _greedy_rows(count: int) -> SamplingRows:
 
 
 def _adjust(logits: Rows, position: _Position, ops: RowOps) -> None:
-    """Bias, penalties and the least length on one row (vocabulary,), in place. Drafts are never made for sequences
-    with penalties."""
+    """Bias, penalties and the least length on one row (vocabulary,), in place."""
     sampling = position.sampling
     if sampling.logit_bias:
         ids, added = np.array([*sampling.logit_bias]), np.array([*sampling.logit_bias.values()], dtype=np.float64)
@@ -233,11 +232,13 @@ def _adjust(logits: Rows, position: _Position, ops: RowOps) -> None:
 
 
 def _penalise(logits: Rows, position: _Position, ops: RowOps) -> None:
-    sampling = position.sampling
+    """Of all tokens before it: drafts count, since what is sampled behind a wrong one is thrown away."""
+    sampling, sequence = position.sampling, position.sequence
+    before = [*sequence.tokens, *sequence.drafts][: position.num_tokens]
     if sampling.repetition_penalty != 1:
-        ids = np.array(sorted(set(position.sequence.tokens)))
-        ops.penalise(logits, ids, sampling.repetition_penalty, LARGEST_LOGIT)
-    generated, counts = np.unique(np.array(position.sequence.generated, dtype=np.int64), return_counts=True)
+        ops.penalise(logits, np.array(sorted(set(before))), sampling.repetition_penalty, LARGEST_LOGIT)
+    made = np.array(before[sequence.num_prompt :], dtype=np.int64)
+    generated, counts = np.unique(made, return_counts=True)
     penalty = sampling.presence_penalty + sampling.frequency_penalty * counts
     ops.add(logits, generated, -penalty)
 

@@ -118,6 +118,7 @@ class DraftModel:
         except OutOfBlocks:
             return False
         is_at_end = bool(guess) or start + len(tokens) == len(shadow.tokens)
+        shadow.drafts = guess  # penalties count them
         batch.add(Row(shadow, start, tokens, num_drafts=0, num_samples=int(is_at_end)))
         return True
 

@@ -158,8 +158,8 @@ class Drafter:
             asked.guesses.clear()
         room = self._most_rows - self._num_rows - self._num_drafts
         at_most = min(MOST_DRAFTS, most, room, request.max_tokens - sequence.num_generated - 1)
-        if at_most < 1 or not request.drafts or request.sampling.has_penalties or not self.may_pay:
-            return None, 0  # penalties of a draft would depend on drafts before it
+        if at_most < 1 or not request.drafts or not self.may_pay:
+            return None, 0
         if asked is None:
             asked = self._asked[id(sequence)] = self._made()
         for name, source, trust in asked.sources:

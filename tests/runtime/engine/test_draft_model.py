@@ -19,6 +19,7 @@ from tests.runtime.engine.schedules import SIZES, TEXTS
 
 PROMPTS = ["abcabcabcabcab", "the same, the same, the sam", "x", "abcabcabcabcab and more"]
 SAMPLED = {"temperature": 1.0, "top_p": 0.9, "seed": 11}
+PENALISED = {"repetition_penalty": 1.3, "frequency_penalty": 0.4}
 FORM = JSONSchema({"type": "object", "properties": {"name": {"enum": ["abc", "abd"]}, "is_right": {"type": "boolean"}}})
 
 
@@ -54,7 +55,7 @@ def build(loaded, drafts):
 
 
 @pytest.mark.parametrize("name", ["another", "itself"])
-@pytest.mark.parametrize("asked", [{}, SAMPLED, {**SAMPLED, "logprobs": 1}, {"grammar": FORM}], ids=str)
+@pytest.mark.parametrize("asked", [{}, SAMPLED, {**SAMPLED, "logprobs": 1}, {"grammar": FORM}, PENALISED], ids=str)
 @pytest.mark.parametrize("sizes", [{}, {"kv_tokens": 128, "block_size": 4}, {"max_chunk": 7}], ids=str)
 def test_the_tokens_are_the_same_with_it(loaded, build, name, asked, sizes):
     options = {"max_tokens": 40, **asked}
@@ -67,7 +68,7 @@ def test_the_tokens_are_the_same_with_it(loaded, build, name, asked, sizes):
 
 def test_who_says_the_same_is_right(build):
     engine = build("itself")
-    for asked in ({}, SAMPLED):
+    for asked in ({}, SAMPLED, SAMPLED | PENALISED):
         made = engine.generate("x", max_tokens=60, **asked)
         assert made.num_drafted > 10
         assert made.num_accepted == made.num_drafted

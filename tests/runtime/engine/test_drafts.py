@@ -18,6 +18,7 @@ from tests.runtime.engine.schedules import SIZES, TEXTS
 SOURCES = [("none",), ("tree",), ("prompt",), ("grammar",), ("tree", "prompt", "grammar")]
 PROMPTS = ["abcabcabcabcab", "the same, the same, the sam", "x", "abcabcabcabcab and more"]
 SAMPLED = {"temperature": 1.0, "top_p": 0.9, "seed": 11}
+PENALISED = {"repetition_penalty": 1.3, "frequency_penalty": 0.4, "presence_penalty": 0.3}
 FORM = JSONSchema(
     {
         "type": "object",
@@ -35,7 +36,11 @@ def tokens(completions):
     return [completion.tokens for completion in completions]
 
 
-@pytest.fixture(scope="module", params=[{}, SAMPLED, {**SAMPLED, "logprobs": 2}], ids=["greedy", "sampled", "logprobs"])
+@pytest.fixture(
+    scope="module",
+    params=[{}, SAMPLED, {**SAMPLED, "logprobs": 2}, PENALISED, SAMPLED | PENALISED],
+    ids=["greedy", "sampled", "logprobs", "penalised", "sampled, penalised"],
+)
 def asked(request, loaded):
     """Options, and each prompt computed with them alone, without a cache and without drafts."""
     options = {"max_tokens": 40, **request.param}
@@ -94,10 +99,10 @@ def put(guess, scheduler):
 @given(
     prompts=st.lists(TEXTS, min_size=1, max_size=6),
     sizes=SIZES,
-    sampled=st.booleans(),
+    chosen=st.sampled_from([{}, SAMPLED, PENALISED, SAMPLED | PENALISED]),
 )
-def test_any_schedule(loaded, prompts, sizes, sampled):
-    options = {"max_tokens": 12, **(SAMPLED if sampled else {})}
+def test_any_schedule(loaded, prompts, sizes, chosen):
+    options = {"max_tokens": 12, **chosen}
     with Engine.of(loaded, kv_tokens=4096, prefix_cache=False, drafts_from=("none",)) as engine:
         expected = [engine.generate(prompt, **options).tokens for prompt in prompts]
     for guess in (None, garbage):
@@ -118,6 +123,13 @@ def test_a_completion_tells_of_its_drafts(make):
     assert 0 < again.num_accepted <= again.num_drafted
     off = engine.generate("x", max_tokens=40, drafts=False)
     assert (off.tokens, off.num_drafted, off.num_accepted) == (first.tokens, 0, 0)
+
+
+def test_a_text_with_penalties_is_guessed_too(make):
+    engine = make()
+    first, again = (engine.generate("x", max_tokens=40, **PENALISED) for _ in range(2))
+    assert again.tokens == first.tokens != engine.generate("x", max_tokens=40).tokens
+    assert again.num_accepted > 20
 
 
 def test_sources_are_names_and_none_stands_alone(make):

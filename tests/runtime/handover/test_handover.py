@@ -14,27 +14,15 @@ import pytest
 from stemma.kernels.select import select_ops
 from stemma.runtime.engine import Engine
 from stemma.runtime.errors import InvalidRequest
-from stemma.runtime.handover import DecodeEntrance, HandoverError, PrefillService, Taker, connect, listen
+from stemma.runtime.handover import HandoverError, Taker, connect, listen
 from stemma.runtime.handover.protocol import Ask, Done, Hello, Piece, Refused
 from stemma.runtime.handover.shared_memory import SharedMemoryChannel
 from stemma.runtime.model.tiny import tiny
-
-HALF = 1 << 18
+from tests.runtime.handover.sides import HALF, enter, listening
 
 
 def prompt(length: int, seed: int = 0) -> list[int]:
     return np.random.default_rng(seed).integers(0, 256, length).tolist()
-
-
-@contextmanager
-def listening(path: Path, engine: Engine):
-    listener = listen(path)
-    thread = threading.Thread(target=PrefillService(engine).serve, args=(listener,), daemon=True)
-    thread.start()
-    yield
-    listener.close()
-    thread.join(10)
-    assert not thread.is_alive()
 
 
 @contextmanager
@@ -48,18 +36,6 @@ def apart(loaded, path: Path, other=None, **options):
         entrance.close()
         for engine in (giving, taking):
             engine.with_cache(lambda cache: cache.check())
-
-
-def enter(engine: Engine, path: Path) -> DecodeEntrance:
-    """Have the engine's prompts computed by who listens at this path."""
-    saver, made = engine.saver(), []
-
-    def make(loop):
-        made.append(DecodeEntrance(loop, lambda: Taker(connect(path, HALF), saver)))
-        return made[0]
-
-    engine.enter_by(make)
-    return made[0]
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma3_text", "qwen3_next", "deepseek_v2", "falcon_h1"])

@@ -62,8 +62,9 @@ class Index:
         number = self._numbers.pop(replica, None)
         if number is None:
             return
+        # Once is enough: a set that is made meanwhile is without this replica, and only in shards that are done.
+        holding = np.array([mask >> number & 1 for mask in self._sets.masks], np.bool_)
         for shard in self._shards if self._held[number] else ():
-            holding = np.array([mask >> number & 1 for mask in self._sets.masks], np.bool_)
             self._remove(shard.holding(holding), number)
         self._free.append(number)
 

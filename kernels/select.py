@@ -9,6 +9,7 @@ import logging
 from importlib.util import find_spec
 
 from stemma.kernels.cpu.attention.kv_dtypes import KV_DTYPES
+from stemma.kernels.cpu.machine.cores import physical_cores
 from stemma.kernels.cpu.machine.target import UnknownTarget, UnsupportedCPU, host_target
 from stemma.kernels.ops import Ops
 
@@ -27,8 +28,13 @@ class UnknownBackend(ValueError):
         self.param = param
 
 
-def select_ops(device: str = "auto", backend: str = "auto", dtype: str = "auto", kv_dtype: str = "auto") -> Ops:
-    """The back end of that name for a device; "auto" takes what suits. Raises UnknownBackend, saying what there is."""
+def select_ops(
+    device: str = "auto", backend: str = "auto", dtype: str = "auto", kv_dtype: str = "auto", *, sharing: int = 1
+) -> Ops:  # fmt: skip
+    """The back end of that name for a device; "auto" takes what suits. Raises UnknownBackend, saying what there is.
+
+    sharing: processes that compute together on a host's cores.
+    """
     if device == "auto":
         device = "cuda" if backend == "triton" and _has_gpu() else "cpu"
     _check_device(device)
@@ -39,7 +45,7 @@ def select_ops(device: str = "auto", backend: str = "auto", dtype: str = "auto",
     if backend == "reference":
         return _reference(device, dtype, kv_dtype)
     if backend == "cpu":
-        return _cpu(device, dtype, kv_dtype)
+        return _cpu(device, dtype, kv_dtype, sharing)
     if backend == "triton":
         return _triton(device, dtype, kv_dtype)
     raise UnknownBackend(f"there is no back end {backend!r}; there are 'cpu', 'triton' and 'reference'")
@@ -83,7 +89,7 @@ def _fastest(device: str, dtype: str) -> str:
     return "cpu"
 
 
-def _cpu(device: str, dtype: str, kv_dtype: str) -> Ops:
+def _cpu(device: str, dtype: str, kv_dtype: str, sharing: int) -> Ops:
     if device != "cpu":
         raise UnknownBackend(f"the back end 'cpu' cannot serve the device {device!r}", "device")
     if dtype not in ("auto", "float32"):
@@ -94,7 +100,7 @@ def _cpu(device: str, dtype: str, kv_dtype: str) -> Ops:
     from stemma.kernels.cpu.ops import CpuOps
 
     try:
-        return CpuOps(kv_dtype=kv_dtype)
+        return CpuOps(num_threads=max(1, physical_cores() // sharing), kv_dtype=kv_dtype)
     except UnsupportedCPU as error:
         raise UnknownBackend(f"{error}; use backend='reference'") from error
     except UnknownTarget as error:

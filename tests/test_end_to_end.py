@@ -58,6 +58,12 @@ def test_greedy_tokens_are_the_same_batched_cold_warm_chunked_evicted_and_preemp
         assert stats.free + stats.cached == stats.total
 
 
+def test_two_processes_that_share_a_model_say_what_one_says(alone):
+    with Engine(kv_tokens=8192, tensor_parallel=2) as llm:
+        for _ in range(2):
+            assert [item.tokens for item in llm.generate(PROMPTS, max_tokens=24)] == alone
+
+
 def test_a_prefix_shared_by_32_prompts_is_computed_once_to_the_token(real):
     prefix = real.tokenizer.encode(TEXT)[:1500]
     prompts = [[*prefix, *real.tokenizer.encode_continuation(f" Question {index}: why?")] for index in range(32)]

@@ -67,6 +67,8 @@ class EngineConfig:
     drafts_from: where likely tokens are guessed from, which are then verified (docs/drafts.md): cached text that went
         on from here ("tree"), what prompt and output repeat ("prompt"), the "grammar"; "none" guesses nothing.
     generation_config: where a request does not say how to sample: "auto" takes what the model's files recommend.
+    tensor_parallel: processes that compute each step together, each with a part of the model's matrices and KV; on
+        "cuda" each has a GPU.
     """
 
     device: str = "auto"
@@ -94,11 +96,13 @@ class EngineConfig:
     jump_forward: bool = True
     drafts_from: tuple[DraftsName, ...] = ("tree", "prompt", "grammar")
     generation_config: GenerationConfig = "auto"
+    tensor_parallel: int = 1
 
     def __post_init__(self) -> None:
         check_fields(self)
         for name in (
-            "block_size", "max_running", "max_batch_tokens", "max_chunk", "memory", "kv_tokens", "context_length"
+            "block_size", "max_running", "max_batch_tokens", "max_chunk", "memory", "kv_tokens", "context_length",
+            "tensor_parallel",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not 1 <= value <= MAX_COUNT:
@@ -163,3 +167,4 @@ class EngineOptions(TypedDict, total=False):
     jump_forward: bool
     drafts_from: tuple[DraftsName, ...]
     generation_config: GenerationConfig
+    tensor_parallel: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from stemma.kernels.steps import run
 from stemma.runtime.core.attention_metadata import make_attention_metadata
 from stemma.runtime.core.batch import Batch
 from stemma.runtime.model import Loras, Model, Span
+
+NOTHING = np.empty(0, dtype=np.int32)
 
 
 class StepOutput(NamedTuple):
@@ -30,13 +32,36 @@ class StepOutput(NamedTuple):
     hidden: Rows
 
 
-class Runner:
-    """A model and its memory. loras: adapters that stand beside the model."""
+class Step(NamedTuple):
+    """What one forward pass is made of.
 
-    def __init__(self, model: Model, memory: Memory, loras: Loras | None = None) -> None:
+    ids: (tokens,). rows: those whose logits are wanted, read: those whose hidden states are. spans: of adapters.
+    """
+
+    ids: Int32Array
+    metadata: AttentionMetadata
+    rows: Int32Array
+    read: Int32Array
+    spans: tuple[Span, ...] = ()
+    copies: tuple[BlockCopy, ...] = ()
+    window_copies: tuple[BlockCopy, ...] = ()
+
+
+class Others(Protocol):
+    """Other ranks of the same model, which compute their parts of each step."""
+
+    def tell(self, step: Step) -> None:
+        """Have them begin."""
+
+
+class Runner:
+    """A model and its memory. loras: adapters that stand beside the model. others: ranks that compute with this one."""
+
+    def __init__(self, model: Model, memory: Memory, loras: Loras | None = None, others: Others | None = None) -> None:
         self.model = model
         self.memory = memory
         self._loras = loras
+        self._others = others
         self._needs = model.config.marks
         self._step = model.ops.executor(model, model.config.num_heads, memory)
 
@@ -55,35 +80,54 @@ class Runner:
 
         What failed may be computed again: the copies that were made are no longer the batch's.
         """
-        for kv, copies in ((self.memory.full, batch.copies), (self.memory.window, batch.window_copies)):
-            if copies:
-                self.model.ops.copy_blocks(kv, [BlockCopy(*copy) for copy in copies])
-                copies.clear()
+        step = self._step_of(batch)
+        if self._others is not None:
+            self._others.tell(step)
+        self._copy(step)
+        batch.copies.clear()
+        batch.window_copies.clear()
+        return self._run(step)
+
+    def compute(self, step: Step) -> StepOutput:
+        """The same, of a step that was described by another rank."""
+        self._copy(step)
+        return self._run(step)
+
+    def _step_of(self, batch: Batch) -> Step:
         metadata = make_attention_metadata(batch, self.memory.full.shape.block_size, self._needs)
+        copies = (
+            tuple(BlockCopy(*copy) for copy in batch.copies), tuple(BlockCopy(*copy) for copy in batch.window_copies)
+        )  # fmt: skip
         if batch.is_decode and self._loras is None:
             ids = np.array([row.tokens[0] for row in batch.rows], dtype=np.int32)
-            logits = self._step(ids, metadata, np.arange(len(ids), dtype=np.int32))
-            return StepOutput(logits, logits[:0])
+            return Step(ids, metadata, np.arange(len(ids), dtype=np.int32), NOTHING, (), *copies)
         ids = np.array([token for row in batch.rows for token in row.tokens], dtype=np.int32)
         rows = _last([row.num_logits for row in batch.rows], batch)
         read = _last([row.num_hidden for row in batch.rows], batch)
-        if spans := _spans(batch):
+        return Step(ids, metadata, rows, read, tuple(_spans(batch)), *copies)
+
+    def _copy(self, step: Step) -> None:
+        for kv, copies in ((self.memory.full, step.copies), (self.memory.window, step.window_copies)):
+            if copies:
+                self.model.ops.copy_blocks(kv, copies)
+
+    def _run(self, step: Step) -> StepOutput:
+        if step.spans:
             assert self._loras is not None, "a request has an adapter, the model has none"
-            with self._loras.step(spans):
-                return self._at_length(ids, metadata, rows, read)
-        if len(read):
-            return self._at_length(ids, metadata, rows, read)
-        logits = self._step(ids, metadata, rows)
+            with self._loras.step(step.spans):
+                return self._at_length(step)
+        if len(step.read):
+            return self._at_length(step)
+        logits = self._step(step.ids, step.metadata, step.rows)
         return StepOutput(logits, logits[:0])
 
-    def _at_length(
-        self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array, read: Int32Array
-    ) -> StepOutput:
+    def _at_length(self, step: Step) -> StepOutput:
         """Operation by operation: steps that the executor does not know, because adapters or hidden states are asked
         for."""
-        hidden = self.model.forward(ids, make_plans(self.model.ops, metadata, self.memory), self.memory)
-        states = self.model.hidden_states(hidden, read) if len(read) else hidden[:0]
-        return StepOutput(self.model.logits(hidden, rows) if len(rows) else hidden[:0], states)
+        plans = make_plans(self.model.ops, step.metadata, self.memory)
+        hidden = self.model.forward(step.ids, plans, self.memory)
+        states = self.model.hidden_states(hidden, step.read) if len(step.read) else hidden[:0]
+        return StepOutput(self.model.logits(hidden, step.rows) if len(step.rows) else hidden[:0], states)
 
 
 def _spans(batch: Batch) -> list[Span]:

@@ -22,7 +22,6 @@ from stemma.runtime.core import sequence as core
 from stemma.runtime.core.admission import placed
 from stemma.runtime.core.checking import check_function, check_list, checked, describe
 from stemma.runtime.core.config import EngineConfig, EngineOptions, engine_config
-from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Scheduler
 from stemma.runtime.engine.drafting import make_draft
@@ -44,6 +43,7 @@ from stemma.runtime.engine.options import (
 )
 from stemma.runtime.engine.output_processor import RequestState
 from stemma.runtime.engine.progress import check_progress, wait
+from stemma.runtime.engine.ranks import Ranks, check_whole, load_ranks
 from stemma.runtime.engine.recommended import recommended
 from stemma.runtime.engine.resources import context_of, make_memory, make_ops, make_scheduler, room_of
 from stemma.runtime.engine.saving import PROBE_NAMESPACE, CacheFile, Saver, probe_tokens, saver
@@ -51,7 +51,7 @@ from stemma.runtime.engine.sharing import SharedText, SharedTexts
 from stemma.runtime.engine.text import text_stream
 from stemma.runtime.engine.tiering import put_beneath, tier_options
 from stemma.runtime.engine.tree import TreeNode, snapshot
-from stemma.runtime.errors import InvalidRequest, ModelFileError
+from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import ChatTemplate, LoadedModel, Tokenizer, load
 from stemma.runtime.model.pull import default_model
 from stemma.runtime.tongues.recognise import recognise
@@ -93,22 +93,24 @@ class Engine:
         checked(loras, Mapping, "loras")
         source = default_model(progress) if model is None else model
         ops = make_ops(config)
-        loaded = load(
-            source, ops, progress, adapters=adapters, loras=loras, context_length=config.context_length
-        )  # fmt: skip
         checked(draft, str | Path | None, "draft")
         guesser = None if draft is None else load(draft, ops, progress)
-        self._start(loaded, config, guesser)
+        ranks = load_ranks(source, config, ops, progress, adapters, loras)
+        with ranks.together():
+            self._start(ranks, config, guesser)
 
     @classmethod
     def of(cls, loaded: LoadedModel, draft: LoadedModel | None = None, **options: Unpack[EngineOptions]) -> Self:
         """An engine on a model that is loaded already; device, backend and dtype are the model's."""
         engine = cls.__new__(cls)
         guesser = checked(draft, LoadedModel | None, "draft")
-        engine._start(checked(loaded, LoadedModel, "loaded"), engine_config(options), guesser)
+        config = engine_config(options)
+        check_whole(config, "a loaded model is whole: give its file to Engine(...)")
+        engine._start(Ranks(checked(loaded, LoadedModel, "loaded")), config, guesser)
         return engine
 
-    def _start(self, loaded: LoadedModel, config: EngineConfig, draft: LoadedModel | None) -> None:
+    def _start(self, ranks: Ranks, config: EngineConfig, draft: LoadedModel | None) -> None:
+        loaded, team = ranks
         self.config = config
         self.loaded = loaded
         tiers = tier_options(config, loaded)
@@ -124,13 +126,9 @@ class Engine:
         self.recommended = recommended(loaded.generation, config.generation_config)
         self.shared = SharedTexts(loaded, self.hold, self._compute if config.prefix_cache else None)
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity, self.recommended, self.shared)
-        runner = Runner(loaded.model, memory, loaded.loras)
-        if not runner.try_once():
-            raise ModelFileError(
-                f"{loaded.name} computes numbers that are NaN or infinite, though none of its weights is: "
-                "they are not those of a working model, or too large; fetch or convert the model again"
-            )
-        self._loop = EngineLoop(scheduler, runner, Sampler(ops))
+        self._loop = EngineLoop(scheduler, ranks.runner(memory), Sampler(ops))
+        if team is not None:
+            self._loop.at_end(team.close)
         self._entrance: Entrance = self._loop
         self._tiering = put_beneath(self._loop, self.saver, tiers)
         weakref.finalize(self, self._loop.leave).atexit = False
@@ -390,6 +388,7 @@ class Engine:
 
     def saver(self) -> Saver:
         """How the cache's KV is read and put back, for those who move it; it computes a few tokens."""
+        check_whole(self.config, "a cache is not saved, loaded, handed over or kept in tiers")
         probe = probe_tokens(self.loaded)
         scored = self.generate(probe, max_tokens=0, prompt_logprobs=0, namespace=PROBE_NAMESPACE)
         self.with_cache(lambda cache: cache.drop(PROBE_NAMESPACE))

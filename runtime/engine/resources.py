@@ -17,6 +17,7 @@ from stemma.runtime.core.limits import Limits
 from stemma.runtime.core.scheduler import Scheduler
 from stemma.runtime.errors import EngineForked, InvalidRequest
 from stemma.runtime.model import MarkNeeds, ModelConfig
+from stemma.runtime.parallel.follower import device_of
 
 LEAST_SLOTS = 4
 """A running sequence reads one slot and writes another, and something has to be kept."""
@@ -30,8 +31,10 @@ MOST_TOKENS = 1 << 24
 
 def make_ops(config: EngineConfig) -> Ops:
     """The back end that the options name. Raises InvalidRequest if this machine has no such thing."""
+    ranks = config.tensor_parallel
+    device = device_of(config.device, 0) if ranks > 1 else config.device
     try:
-        return select_ops(config.device, config.backend, config.dtype, config.kv_dtype)
+        return select_ops(device, config.backend, config.dtype, config.kv_dtype, sharing=ranks)
     except UnknownBackend as error:
         raise InvalidRequest(str(error), error.param) from error
 
@@ -129,7 +132,7 @@ def room_of(config: EngineConfig, model: ModelConfig, ops: Ops) -> Room:
     Raises InvalidRequest where there is no room for one sequence.
     """
     size, needs = config.block_size, model.marks
-    budget = memory_for_kv(ops) if config.memory is None else config.memory
+    budget = memory_for_kv(ops, config.tensor_parallel) if config.memory is None else config.memory
     sizes = sizes_of(config, model, ops)
     for_marks = 0 if needs is None else _bytes_for_marks(config, sizes, budget)
     num_blocks = _num_blocks(config, model, sizes.block_bytes, budget - for_marks)
@@ -181,10 +184,11 @@ def _mark_room(config: EngineConfig, needs: MarkNeeds, sizes: Sizes, budget: int
     return MarkRoom(needs.window, num_marks * window_blocks, num_marks if needs.has_states else 0)
 
 
-def memory_for_kv(ops: Ops) -> int:
-    """Bytes: most of what is free on a GPU, whose weights lie there already; an eighth of a host's memory."""
+def memory_for_kv(ops: Ops, ranks: int = 1) -> int:
+    """Bytes: most of what is free on a GPU, whose weights lie there already; an eighth of a host's memory, of which
+    each of so many ranks has its part."""
     free = ops.free_memory()
-    return machine_memory(ops) // 8 if free is None else int(free * 0.85)
+    return machine_memory(ops) // 8 // ranks if free is None else int(free * 0.85)
 
 
 def machine_memory(ops: Ops) -> int:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from stemma.kernels.ops import Ops
-from stemma.runtime.errors import ModelFileError, ModelNotFound
+from stemma.runtime.errors import InvalidRequest, ModelFileError, ModelNotFound
 from stemma.runtime.model.checkpoint import Checkpoint, Stored, TokenizerFiles
 from stemma.runtime.model.config import EmbeddingDefaults, GenerationDefaults, ModelConfig
 from stemma.runtime.model.families.family import Model
@@ -26,6 +26,9 @@ from stemma.runtime.model.files.naming import name_of
 from stemma.runtime.model.parts.adapted_ops import AdaptedOps, Span, cannot_be_chosen
 from stemma.runtime.model.parts.adapted_weights import AdaptedWeights, Lora
 from stemma.runtime.model.parts.decoder import Decoder
+from stemma.runtime.model.parts.sharded_ops import Group, ShardedOps
+from stemma.runtime.model.parts.sharded_weights import ShardedWeights
+from stemma.runtime.model.shards import Division, Shard
 from stemma.runtime.model.text.chat import ChatTemplate
 from stemma.runtime.model.text.tokenizer import Tokenizer
 from stemma.runtime.model.weights import Progress, Weights
@@ -71,6 +74,13 @@ class ModelText:
     digests: Mapping[str, str]
 
 
+class Part(NamedTuple):
+    """One rank's share of a model. group: meets the other ranks, once it is known that the model can be divided."""
+
+    shard: Shard
+    group: Callable[[Division], Group]
+
+
 class Loras(NamedTuple):
     """Adapters that stand beside a model.
 
@@ -84,6 +94,7 @@ class Loras(NamedTuple):
 def load(
     source: str | Path, ops: Ops, progress: Progress | None = None, *, adapters: Sequence[str | Path] = (),
     loras: Mapping[str, str | Path] = MappingProxyType({}), context_length: int | None = None,
+    part: Part | None = None,
 ) -> LoadedModel:  # fmt: skip
     """Load a model for the device of `ops`.
 
@@ -93,13 +104,18 @@ def load(
     loras: likewise, by names, merged into nothing: each request chooses one of them, or none.
     context_length: tokens that will be asked of it, by which a model whose rotation changes with the length (LongRoPE,
         dynamic) is set for the longer context or the one it was trained on, where None leaves it.
+    part: of a model that several ranks compute; its configuration is then that of the part.
     Raises InvalidRequest for the name of an adapter, ModelNotFound, ModelFileError or UnsupportedModel, each saying
     what to do.
     """
     checkpoint = read_checkpoint(source, context_length)
     for adapter in adapters:
         checkpoint = merged(checkpoint, read_adapter(adapter, checkpoint.config))
-    return replace(assemble(checkpoint, ops, progress, read_loras(checkpoint, loras)), name=name_of(source))
+    if part is None:
+        return replace(assemble(checkpoint, ops, progress, read_loras(checkpoint, loras)), name=name_of(source))
+    if loras:
+        raise InvalidRequest("adapters of single requests are not divided among ranks: merge one (adapters=)", "loras")
+    return replace(assemble_part(checkpoint, ops, part, progress), name=name_of(source))
 
 
 def load_text(
@@ -142,6 +158,19 @@ def _check_numbers(config: ModelConfig) -> None:
             raise ModelFileError(f"the model's {name} is {value!r}, which is no positive number; fetch the model again")
 
 
+def assemble_part(
+    checkpoint: Checkpoint, ops: Ops, part: Part, progress: Progress | None = None
+) -> LoadedModel:  # fmt: skip
+    """Pack a rank's part of a checkpoint. Raises InvalidRequest for a model that cannot be divided so."""
+    division = Division(checkpoint.config, part.shard)
+    config = division.config()
+    _check_numbers(config)
+    weights = Weights(checkpoint.tensors, progress, checkpoint.file_names)
+    model = Decoder(config, ShardedWeights(weights, division), ShardedOps(ops, part.group(division)))
+    weights.check_all_taken()
+    return _loaded(checkpoint, config, model, None)
+
+
 def assemble(
     checkpoint: Checkpoint, ops: Ops, progress: Progress | None = None,
     loras: Mapping[str, Lora] = MappingProxyType({}),
@@ -158,6 +187,10 @@ def assemble(
     else:
         model, beside = Decoder(config, weights, ops), None
     weights.check_all_taken()
+    return _loaded(checkpoint, config, model, beside)
+
+
+def _loaded(checkpoint: Checkpoint, config: ModelConfig, model: Model, beside: Loras | None) -> LoadedModel:
     return LoadedModel(
         config.name, config, *_text_of(checkpoint), checkpoint.generation, model, checkpoint.tokenizer,
         checkpoint.stored, work_of(checkpoint), checkpoint.embedding, beside,

@@ -298,7 +298,7 @@ def test_any_value_of_any_server_option_is_taken_or_refused_by_name(data):
     ],
 )  # fmt: skip
 def test_engines_that_cannot_be_are_refused_by_name(tiny_loaded, monkeypatch, options, param):
-    monkeypatch.setattr("stemma.runtime.engine.engine.load", lambda *_, **__: tiny_loaded)
+    monkeypatch.setattr("stemma.runtime.engine.ranks.load", lambda *_, **__: tiny_loaded)
     with pytest.raises(InvalidRequest) as refused:
         Engine("tiny.gguf", **options)
     assert refused.value.param == param

@@ -1,0 +1,98 @@
+"""A rank behind the first: a process that loads its part of the model and computes the steps that it is told.
+
+    python -m stemma.runtime.parallel.follower    messages come through stdin, answers go to what stdout was
+
+It ends when rank 0's end of the pipe does, however that came about.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import IO
+
+from stemma.kernels.memory import MemoryShape, allocate
+from stemma.kernels.ops import KVShape
+from stemma.kernels.select import select_ops
+from stemma.runtime.core.runner import Runner, Step
+from stemma.runtime.model import ModelConfig
+from stemma.runtime.model.load import Part, load
+from stemma.runtime.model.shards import Division
+from stemma.runtime.parallel.group import TorchGroup
+from stemma.runtime.parallel.messages import Allocate, Begin, Said, receive, send
+
+
+def device_of(device: str, rank: int) -> str:
+    """Each rank has a GPU of its own; hosts' threads are shared."""
+    return f"{device}:{rank}" if device == "cuda" else device
+
+
+def widths_of(division: Division) -> list[int]:
+    """Logits that each rank computes."""
+    parts = [division.vocabulary(rank) for rank in range(division.shard.size)]
+    return [part.stop - part.start for part in parts]
+
+
+def pools_of(shape: MemoryShape, config: ModelConfig) -> MemoryShape:
+    """Rank 0's pools, with the heads of another rank."""
+    own = config.memory_shape(1, shape.full.block_size, num_window_blocks=1, num_slots=1)
+
+    def sized(pool: KVShape, like: KVShape) -> KVShape:
+        return like._replace(num_blocks=pool.num_blocks)
+
+    window = None if shape.window is None or own.window is None else sized(shape.window, own.window)
+    return MemoryShape(sized(shape.full, own.full), window)
+
+
+def follow(inbox: IO[bytes], outbox: IO[bytes]) -> None:
+    """Until the inbox ends."""
+    begin = receive(inbox)
+    assert isinstance(begin, Begin), "a rank is told first what to load"
+    try:
+        runner = _runner(begin, inbox, outbox)
+    except (EOFError, BrokenPipeError):
+        raise
+    except Exception as error:
+        send(outbox, Said(f"{type(error).__name__}: {error}"))
+        return
+    runner.try_once()
+    while True:
+        step = receive(inbox)
+        assert isinstance(step, Step), "a rank is told steps from then on"
+        runner.compute(step)
+
+
+def _runner(begin: Begin, inbox: IO[bytes], outbox: IO[bytes]) -> Runner:
+    """Its part of the model, and pools like rank 0's."""
+    config, shard = begin.config, begin.shard
+    device = device_of(config.device, shard.rank)
+
+    def group(division: Division) -> TorchGroup:
+        send(outbox, Said())  # here, and about to meet the others
+        return TorchGroup(shard, begin.port, widths_of(division), device)
+
+    ops = select_ops(device, config.backend, config.dtype, config.kv_dtype, sharing=shard.size)
+    loaded = load(
+        begin.source, ops, adapters=begin.adapters, context_length=config.context_length, part=Part(shard, group)
+    )
+    asked = receive(inbox)
+    assert isinstance(asked, Allocate), "a rank is told then how much memory to have"
+    runner = Runner(loaded.model, allocate(loaded.model.ops, pools_of(asked.shape, loaded.config)))
+    send(outbox, Said())
+    return runner
+
+
+def main() -> None:
+    """Whatever is printed goes to stderr: stdout is for answers alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: rank 0 hears it, and ends this one
+    outbox = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        follow(sys.stdin.buffer, outbox)
+    except (EOFError, BrokenPipeError):
+        return
+
+
+if __name__ == "__main__":
+    main()

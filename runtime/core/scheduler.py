@@ -6,8 +6,7 @@
 
 A waiting sequence whose prefix a running one is computing waits for those blocks instead of computing them again.
 Who of the waiting goes next is `Waiting`'s to say; how much of prompts a step computes is `Pace`'s.
-What is raised while something is done for one sequence ends that one, with its blocks given back; the cache is then
-proved to be whole, for if it is not, that concerns all.
+What is raised while something is done for one sequence ends that one alone, if the cache is proved whole behind it.
 """
 
 from __future__ import annotations

@@ -33,20 +33,13 @@ from stemma.runtime.engine.hold import Hold
 from stemma.runtime.engine.loop import EngineLoop, Entrance
 from stemma.runtime.engine.metrics import EngineStats
 from stemma.runtime.engine.namespaces import namespace_of
-from stemma.runtime.engine.options import (
-    Prompt,
-    RequestMaker,
-    RequestOptions,
-    check_grammar,
-    split_prompts,
-    token_ids,
-)
+from stemma.runtime.engine.options import Prompt, RequestMaker, RequestOptions, check_grammar, split_prompts, token_ids
 from stemma.runtime.engine.output_processor import RequestState
 from stemma.runtime.engine.progress import check_progress, wait
 from stemma.runtime.engine.ranks import Ranks, check_whole, load_ranks
 from stemma.runtime.engine.recommended import recommended
 from stemma.runtime.engine.resources import context_of, make_memory, make_ops, make_scheduler, room_of
-from stemma.runtime.engine.saving import PROBE_NAMESPACE, CacheFile, Saver, probe_tokens, saver
+from stemma.runtime.engine.saving import PROBE_NAMESPACE, CacheFile, Saver, every, probe_tokens, saver
 from stemma.runtime.engine.sharing import SharedText, SharedTexts
 from stemma.runtime.engine.text import text_stream
 from stemma.runtime.engine.tiering import put_beneath, tier_options
@@ -110,9 +103,8 @@ class Engine:
         return engine
 
     def _start(self, ranks: Ranks, config: EngineConfig, draft: LoadedModel | None) -> None:
-        loaded, team = ranks
         self.config = config
-        self.loaded = loaded
+        self.loaded = loaded = ranks.loaded
         tiers = tier_options(config, loaded)
         self.context_length = context_of(config, loaded.config)
         ops = loaded.model.ops
@@ -127,8 +119,7 @@ class Engine:
         self.shared = SharedTexts(loaded, self.hold, self._compute if config.prefix_cache else None)
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity, self.recommended, self.shared)
         self._loop = EngineLoop(scheduler, ranks.runner(memory), Sampler(ops))
-        if team is not None:
-            self._loop.at_end(team.close)
+        self._loop.at_end(ranks.close)
         self._entrance: Entrance = self._loop
         self._tiering = put_beneath(self._loop, self.saver, tiers)
         weakref.finalize(self, self._loop.leave).atexit = False
@@ -370,17 +361,15 @@ class Engine:
         owns: which namespaces; None is all. only_hot: what was used last, as much as `max_bytes` have room for.
         Raises CacheFileError if the file would be longer than `max_bytes`.
         """
-        checked(path, str | Path, "path")
-        most = checked(max_bytes, int | None, "max_bytes")
-        return self.saver().save(Path(path), owns or _every, most, only_hot=checked(only_hot, bool, "only_hot"))
+        file, most = Path(checked(path, str | Path, "path")), checked(max_bytes, int | None, "max_bytes")
+        return self.saver().save(file, owns or every, most, only_hot=checked(only_hot, bool, "only_hot"))
 
     def load_cache(self, path: str | Path, *, owns: Callable[[str], bool] | None = None) -> CacheFile:
         """Put what was saved into free blocks. The pool may have another size, the model and its KV must be the same.
 
         Raises CacheFileError, with nothing changed, if they are not, or the file is damaged.
         """
-        checked(path, str | Path, "path")
-        return self.saver().load(Path(path), owns or _every)
+        return self.saver().load(Path(checked(path, str | Path, "path")), owns or every)
 
     def enter_by(self, make: Callable[[EngineLoop], Entrance]) -> None:
         """Have requests go through another entrance than the loop's own."""
@@ -389,11 +378,10 @@ class Engine:
     def saver(self) -> Saver:
         """How the cache's KV is read and put back, for those who move it; it computes a few tokens."""
         check_whole(self.config, "a cache is not saved, loaded, handed over or kept in tiers")
-        probe = probe_tokens(self.loaded)
-        scored = self.generate(probe, max_tokens=0, prompt_logprobs=0, namespace=PROBE_NAMESPACE)
+        options = RequestOptions(max_tokens=0, prompt_logprobs=0, namespace=PROBE_NAMESPACE)
+        scored = self.generate(probe_tokens(self.loaded), **options).prompt_logprobs
         self.with_cache(lambda cache: cache.drop(PROBE_NAMESPACE))
-        logprobs = [score.logprob for score in scored.prompt_logprobs]
-        return saver(self.loaded, self._loop.runner.memory, logprobs, self.with_cache)
+        return saver(self.loaded, self._loop.runner.memory, [score.logprob for score in scored], self.with_cache)
 
     def close(self) -> None:
         """Stop the loop; requests that have not ended fail with EngineClosed. Safe to call twice."""
@@ -406,7 +394,3 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _every(namespace: str) -> bool:
-    return True

@@ -41,9 +41,13 @@ class Ranks(NamedTuple):
         try:
             yield
         except BaseException:
-            if self.team is not None:
-                self.team.close()
+            self.close()
             raise
+
+    def close(self) -> None:
+        """End the other ranks."""
+        if self.team is not None:
+            self.team.close()
 
 
 def load_ranks(

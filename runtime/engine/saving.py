@@ -224,6 +224,11 @@ def saver(loaded: LoadedModel, memory: Memory, probe: Sequence[float], between_s
     return Saver(MemoryBytes(ops, memory), identity, probe, between_steps)
 
 
+def every(namespace: str) -> bool:
+    """Owns all."""
+    return True
+
+
 def probe_tokens(loaded: LoadedModel) -> list[int]:
     """What a model is asked to be known by."""
     return [index * (loaded.config.vocab_size // PROBE_TOKENS) for index in range(PROBE_TOKENS)]

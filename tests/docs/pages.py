@@ -11,8 +11,14 @@ ROOT = Path(__file__).parent.parent.parent
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?:^|\n\n)((?:    .*\n|\n)+)")
 PROGRAMS = ("README.md", "docs/dsl.md", "docs/chat.md", "docs/structured.md")  # run by tests/stemma/lang/test_docs.py
-OWN_ENGINES = ("docs/drafts.md",)  # likewise
-PARTS = ("docs/radix.md", "docs/fsm.md", "docs/model.md", "docs/scale/events.md")  # run by tests/docs/test_blocks.py
+OWN_ENGINES = ("docs/drafts.md", "docs/scale/parallel.md")  # likewise
+PARTS = (
+    "docs/radix.md",
+    "docs/fsm.md",
+    "docs/model.md",
+    "docs/scale/events.md",
+    "docs/scale/README.md",
+)  # run by tests/docs/test_blocks.py
 QUOTES = ("docs/architecture.md", "docs/howto/*.md")  # lines of files that are there, or that a reader is to write
 LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)

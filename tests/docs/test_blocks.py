@@ -29,7 +29,7 @@ def test_every_block_is_run_or_quoted() -> None:
     with_python = [found.name for found in pages() if found.blocks("python", "py")]
     left = [name for name in with_python if name not in run_somewhere]
     assert [name for name in left if not any(fnmatch(name, quoted) for quoted in QUOTES)] == []
-    assert [len(page(name).blocks("python")) for name in PARTS] == [3, 1, 1, 1]
+    assert [len(page(name).blocks("python")) for name in PARTS] == [3, 1, 1, 1, 1]
 
 
 def test_a_prefix_is_published_and_kept() -> None:
@@ -43,6 +43,11 @@ def test_a_prefix_is_published_and_kept() -> None:
         lease.extend(prompt)
         run("docs/radix.md", 2, lease=lease, cache=small)
     assert small.stats().leased == 0
+
+
+def test_a_replica_is_chosen_by_what_it_holds() -> None:
+    names = run("docs/scale/README.md", 0)
+    assert names["choice"].replica == "replica a", "the block asserts it too"
 
 
 def test_one_goes_on_from_a_mark() -> None:

@@ -47,6 +47,7 @@ from stemma.runtime.engine.tree import TreeNode, snapshot
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import ChatTemplate, LoadedModel, Tokenizer, load
 from stemma.runtime.model.pull import default_model
+from stemma.runtime.tiers import Watcher
 from stemma.runtime.tongues.recognise import recognise
 from stemma.runtime.tongues.tongue import Tongue
 
@@ -374,6 +375,11 @@ class Engine:
     def enter_by(self, make: Callable[[EngineLoop], Entrance]) -> None:
         """Have requests go through another entrance than the loop's own."""
         self._entrance = make(self._loop)
+
+    def watch_tiers(self, make: Callable[[str, Callable[[], list[bytes]]], Watcher]) -> None:
+        """Have somebody hear which blocks tiers of its own have: see `Tiering.watch`."""
+        if self._tiering is not None:
+            self._tiering.watch(make)
 
     def saver(self) -> Saver:
         """How the cache's KV is read and put back, for those who move it; it computes a few tokens."""

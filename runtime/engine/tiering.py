@@ -31,7 +31,7 @@ from stemma.runtime.engine.metrics import EngineStats
 from stemma.runtime.engine.saving import Saver
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import LoadedModel
-from stemma.runtime.tiers import Fetch, Fetcher, Stack, Tier, TierOptions, Writer, key_of, open_tiers
+from stemma.runtime.tiers import Fetch, Fetcher, Stack, Tier, TierOptions, Watcher, Writer, key_of, open_tiers
 from stemma.runtime.tiers.records import fingerprint
 
 FORMAT = 1
@@ -155,6 +155,12 @@ class Tiering:
         tiers, left_out = tuple(self.stack.stats()), self.writer.num_left_out
         return replace(stats, tiers=tiers, num_filled=self.num_filled, num_left_out=left_out)
 
+    def watch(self, make: Callable[[str, Callable[[], list[bytes]]], Watcher]) -> None:
+        """Have somebody hear which blocks the near tiers have, by their event hashes. make: of a medium, and of what
+        gives all hashes that its tier has now. Before the first request: what changes meanwhile is not told."""
+        for tier in self.stack.near:
+            tier.watcher = _OfThisModel(self._mark, make(tier.medium, partial(_hashes, self._mark, tier.keys)))
+
     def close(self) -> None:
         """Write what waits, and end the threads."""
         self._fetcher.close()
@@ -186,6 +192,24 @@ class Tiering:
         if len(path.hashes) < end:
             path.hashes = path_hashes(sequence.tokens[: end * size], namespace, size, path.hashes)
         return [key_of(self._mark, each) for each in path.hashes[first:end]]
+
+
+@dataclass(frozen=True, slots=True)
+class _OfThisModel:
+    """Passes on what is of this engine's KV: the hashes behind its fingerprint."""
+
+    mark: bytes
+    watcher: Watcher
+
+    def stored(self, keys: Sequence[bytes]) -> None:
+        self.watcher.stored(_hashes(self.mark, lambda: keys))
+
+    def removed(self, keys: Sequence[bytes]) -> None:
+        self.watcher.removed(_hashes(self.mark, lambda: keys))
+
+
+def _hashes(mark: bytes, keys: Callable[[], Sequence[bytes]]) -> list[bytes]:
+    return [key[len(mark) :] for key in keys() if key.startswith(mark)]
 
 
 def put_beneath(loop: EngineLoop, make_saver: Callable[[], Saver], options: TierOptions) -> Tiering | None:

@@ -7,18 +7,20 @@ from stemma.runtime.tiers.fetching import Fetch, Fetcher
 from stemma.runtime.tiers.opening import TierOptions, open_tiers
 from stemma.runtime.tiers.records import KEY_BYTES, key_of
 from stemma.runtime.tiers.stack import Stack
-from stemma.runtime.tiers.tier import Tier, TierError, TierStats
+from stemma.runtime.tiers.tier import NearTier, Tier, TierError, TierStats, Watcher
 from stemma.runtime.tiers.writing import Writer
 
 __all__ = [
     "KEY_BYTES",
     "Fetch",
     "Fetcher",
+    "NearTier",
     "Stack",
     "Tier",
     "TierError",
     "TierOptions",
     "TierStats",
+    "Watcher",
     "Writer",
     "key_of",
     "open_tiers",

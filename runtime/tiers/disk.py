@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.tiers.segment import Segment
-from stemma.runtime.tiers.tier import Record, TierError
+from stemma.runtime.tiers.tier import NOBODY, Record, TierError, Watcher
 
 log = logging.getLogger("stemma.tiers")
 
@@ -41,6 +41,7 @@ class DiskTier:
     """See `Tier`. max_bytes: of all segments together."""
 
     is_near = True
+    medium = "STORAGE"
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         """Raises InvalidRequest for a folder that cannot be used, or that another process uses."""
@@ -50,6 +51,7 @@ class DiskTier:
         self._places: dict[bytes, _Place] = {}
         self._segments: dict[int, Segment] = {}  # the oldest first
         self._held = 0
+        self.watcher: Watcher = NOBODY
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._claim: int | None = _claimed(folder)
@@ -68,6 +70,10 @@ class DiskTier:
     @property
     def held_bytes(self) -> int:
         return self._held
+
+    def keys(self) -> list[bytes]:
+        with self._lock:
+            return list(self._places)
 
     def contains(self, keys: Sequence[bytes]) -> list[bool]:
         return [key in self._places for key in keys]
@@ -92,7 +98,9 @@ class DiskTier:
 
     def drop(self, key: bytes) -> None:
         with self._lock:
-            self._places.pop(key, None)
+            found = self._places.pop(key, None)
+        if found is not None:
+            self.watcher.removed([key])
 
     def _read(self, key: bytes) -> bytes | None:
         place = self._places.get(key)
@@ -115,6 +123,7 @@ class DiskTier:
         with self._lock:
             self._places[key] = _Place(segment, offset, len(record))
             self._held += len(record)
+        self.watcher.stored([key])
 
     def _newest(self, num_bytes: int) -> Segment:
         """The segment that is written, or a new one where it is full."""
@@ -131,9 +140,11 @@ class DiskTier:
         while self._segments and self._held + num_bytes > self._max_bytes:
             with self._lock:
                 oldest = self._segments.pop(min(self._segments))
+                gone = [key for key, place in self._places.items() if place.segment is oldest]
                 self._places = {key: place for key, place in self._places.items() if place.segment is not oldest}
                 self._held -= oldest.num_bytes
             oldest.path.unlink(missing_ok=True)
+            self.watcher.removed(gone)
 
     def _open(self, path: Path) -> None:
         match = NAME.fullmatch(path.name)

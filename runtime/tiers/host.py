@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from stemma.runtime.tiers.tier import Record
+from stemma.runtime.tiers.tier import NOBODY, Record, Watcher
 
 
 class HostTier:
@@ -14,16 +14,22 @@ class HostTier:
 
     name = "host memory"
     is_near = True
+    medium = "CPU"
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._records: OrderedDict[bytes, bytes] = OrderedDict()
         self._lock = threading.Lock()
         self._held = 0
+        self.watcher: Watcher = NOBODY
 
     @property
     def held_bytes(self) -> int:
         return self._held
+
+    def keys(self) -> list[bytes]:
+        with self._lock:
+            return list(self._records)
 
     def contains(self, keys: Sequence[bytes]) -> list[bool]:
         return [key in self._records for key in keys]
@@ -36,17 +42,24 @@ class HostTier:
             return [self._records.get(key) for key in keys]
 
     def put(self, records: Sequence[Record]) -> None:
+        removed = []
         with self._lock:
             for key, record in records:
                 self._held += len(record) - len(self._records.pop(key, b""))
                 self._records[key] = record
             while self._held > self._max_bytes:
-                _, gone = self._records.popitem(last=False)
+                key, gone = self._records.popitem(last=False)
                 self._held -= len(gone)
+                removed.append(key)
+        self.watcher.stored([key for key, _ in records])
+        self.watcher.removed(removed)
 
     def drop(self, key: bytes) -> None:
         with self._lock:
-            self._held -= len(self._records.pop(key, b""))
+            found = self._records.pop(key, None)
+            self._held -= len(found or b"")
+        if found is not None:
+            self.watcher.removed([key])
 
     def close(self) -> None:
         with self._lock:

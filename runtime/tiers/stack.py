@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from stemma.runtime.tiers.guarded import Guarded
-from stemma.runtime.tiers.tier import Tier, TierStats
+from stemma.runtime.tiers.tier import NearTier, Tier, TierStats
 
 
 class Run(NamedTuple):
@@ -25,6 +25,11 @@ class Stack:
         self.tiers = [Guarded(tier) for tier in tiers]
         self._near = [tier for tier in self.tiers if tier.is_near]
         self._far = [tier for tier in self.tiers if not tier.is_near]
+
+    @property
+    def near(self) -> list[NearTier]:
+        """Those that know what they have."""
+        return [cast(NearTier, guarded.tier) for guarded in self._near]
 
     def may_have(self, key: bytes) -> bool:
         """Whether it is worth asking, as can be told at once: a far tier that is up may have anything."""

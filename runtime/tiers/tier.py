@@ -4,7 +4,7 @@ it (records.py), so that a back end may lose, damage or mix up what it likes: th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from stemma.runtime.errors import StemmaError
 
@@ -46,6 +46,39 @@ class Tier(Protocol):
 
     def close(self) -> None:
         """Nobody asks any more."""
+
+
+class Watcher(Protocol):
+    """Who hears what a tier has, behind each change, in any thread. Keys are those of records."""
+
+    def stored(self, keys: Sequence[bytes]) -> None:
+        """It has these now."""
+
+    def removed(self, keys: Sequence[bytes]) -> None:
+        """It has these no more."""
+
+
+class Nobody:
+    """Hears nothing."""
+
+    def stored(self, keys: Sequence[bytes]) -> None:
+        pass
+
+    def removed(self, keys: Sequence[bytes]) -> None:
+        pass
+
+
+NOBODY: Final = Nobody()
+
+
+class NearTier(Tier, Protocol):
+    """A tier that knows what it has. medium: what KV events call it. watcher: who is told of changes."""
+
+    medium: str
+    watcher: Watcher
+
+    def keys(self) -> list[bytes]:
+        """Of all records."""
 
 
 class TierStats(NamedTuple):

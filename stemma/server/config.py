@@ -125,6 +125,7 @@ class ServerConfig:
     kv_events_form: maps, as vLLM sends events today, or arrays, as it did before the summer of 2026.
     kv_events_hashes: int are 64 bits, which every reader takes; bytes are whole.
     kv_events_kept: messages that are kept for who missed them.
+    kv_events_tiers: also tell what is on disk or in host memory, with that medium: for readers that heed it.
     kv_events_marks: models with windows or states also tell where one can go on, in events that others skip.
     ssl_keyfile: the key of a TLS certificate (PEM); with it the server speaks HTTPS.
     ssl_certfile: the certificate, with those between it and its authority.
@@ -175,6 +176,7 @@ class ServerConfig:
     kv_events_form: EventForm = "maps"
     kv_events_hashes: EventHashes = "int"
     kv_events_kept: int = 10_000
+    kv_events_tiers: bool = False
     kv_events_marks: bool = False
     ssl_keyfile: Path | None = None
     ssl_certfile: Path | None = None

@@ -150,4 +150,7 @@ def publish_events(engine: Engine, config: ServerConfig) -> Callable[[], None]:
         kept=config.kv_events_kept,
         marks=config.kv_events_marks,
     )
-    return Publisher(engine.with_cache, options).close
+    publisher = Publisher(engine.with_cache, options)
+    if config.kv_events_tiers:
+        engine.watch_tiers(publisher.tier)
+    return publisher.close

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 
 from stemma.radix.events import AllCleared, Event
 from stemma.runtime.engine import Engine
-from stemma.scale.events import EventOptions, Publisher, Subscriber, feed
+from stemma.scale.events import EventOptions, Publisher, Subscriber, Told, feed
+from stemma.scale.events.forms import FIRST
 
 log = logging.getLogger("stemma.scale")
 KEPT = 2_000
@@ -54,9 +55,14 @@ class Following:
         """Hear nothing more. Does not wait for the thread: who closes may be what the thread waits for."""
         threading.Thread(target=self._subscriber.close, name="stemma-unfollows", daemon=True).start()
 
+    def _told(self, told: Told) -> None:
+        """What lies in tiers beneath is not in the index: it has yet to be loaded."""
+        if told.medium == FIRST:
+            self._heard(told.event)
+
     def _run(self) -> None:
         try:
-            feed(self._subscriber, lambda told: self._heard(told.event), lambda: self._heard(AllCleared()))
+            feed(self._subscriber, self._told, lambda: self._heard(AllCleared()))
         except Exception:
             log.exception("a replica's events are heard no more: it is chosen by its load alone")
             self._heard(AllCleared())

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from stemma.runtime.handover.entrance import DecodeEntrance
 from stemma.runtime.handover.giving import PrefillService
+from stemma.runtime.handover.network import NetworkListener, address_of, call
 from stemma.runtime.handover.protocol import Channel, HandoverError
 from stemma.runtime.handover.shared_memory import connect, listen
 from stemma.runtime.handover.taking import Taker
 
-__all__ = ["Channel", "DecodeEntrance", "HandoverError", "PrefillService", "Taker", "connect", "listen"]
+__all__ = [
+    "Channel",
+    "DecodeEntrance",
+    "HandoverError",
+    "NetworkListener",
+    "PrefillService",
+    "Taker",
+    "address_of",
+    "call",
+    "connect",
+    "listen",
+]

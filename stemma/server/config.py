@@ -116,8 +116,9 @@ class ServerConfig:
     access_log: a line in the log for each request: names, numbers and times, no text.
     log_format: "text", or "json": a line of JSON for each request and each other message.
     otlp: where spans go, a collector of OpenTelemetry's that takes OTLP over HTTP, such as http://localhost:4318.
-    role: "both"; "prefill" computes prompts for others on this host, "decode" has them computed and goes on.
-    handover: the path of the socket at which the two find each other.
+    role: "both"; "prefill" computes prompts for others, "decode" has them computed and goes on.
+    handover: the path of the socket at which the two find each other on one host, or tcp://HOST:PORT.
+    handover_key: what both sides of a tcp:// handover must know. It proves who calls and hides nothing.
     kv_events: where routers hear what is cached, in the form of vLLM's KV events: an endpoint of ZeroMQ's such as
         tcp://*:5557 to listen at; a host elsewhere is connected to. It tells all texts: for a network one trusts.
     kv_events_replay: where they ask for what they missed, such as tcp://*:5558.
@@ -169,7 +170,8 @@ class ServerConfig:
     log_format: LogFormat = "text"
     otlp: str | None = None
     role: Role = "both"
-    handover: Path | None = None
+    handover: str | Path | None = None
+    handover_key: str | None = None
     kv_events: str | None = None
     kv_events_replay: str | None = None
     kv_events_topic: str = ""
@@ -202,6 +204,8 @@ class ServerConfig:
             raise InvalidRequest("heartbeat_seconds must be more than 0", "heartbeat_seconds")
         if (self.role == "both") != (self.handover is None):
             raise InvalidRequest("a role needs a handover, the path of a socket, and a handover a role", "handover")
+        if str(self.handover).startswith("tcp:") != (self.handover_key is not None):
+            raise InvalidRequest("a handover over tcp:// needs a handover_key, and no other has one", "handover_key")
         if self.kv_events_replay is not None and self.kv_events is None:
             raise InvalidRequest("kv_events_replay is for what was missed of kv_events: give both", "kv_events_replay")
         if self.ssl_keyfile is None or self.ssl_certfile is None:

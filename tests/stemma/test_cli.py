@@ -12,6 +12,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from stemma import cli
+from stemma.commands.served import by_name
 from stemma.runtime.engine import Engine, EngineConfig
 from stemma.runtime.engine.grammars import make_vocabulary
 from stemma.runtime.errors import InvalidRequest, StemmaError
@@ -143,10 +144,10 @@ def test_options_reach_the_engine(monkeypatch, tiny_loaded):
 
 
 def test_adapters_of_a_server_have_names():
-    assert cli._by_name(["sql=a/b.gguf", "x=a=b"]) == {"sql": "a/b.gguf", "x": "a=b"}
+    assert by_name(["sql=a/b.gguf", "x=a=b"]) == {"sql": "a/b.gguf", "x": "a=b"}
     for wrong in (["sql"], ["sql="], ["a=b", "a=c"]):
         with pytest.raises(InvalidRequest, match="NAME=SOURCE"):
-            cli._by_name(wrong)
+            by_name(wrong)
 
 
 def test_plan_tells_memory_and_roofline_of_a_model_that_is_not_loaded(monkeypatch):

@@ -1,31 +1,60 @@
-"""A server that only computes prompts for another one on this host, or has them computed there (`--role`)."""
+"""A server that only computes prompts for another one, or has them computed there (`--role`)."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
 
 from stemma.runtime.engine import Engine
 from stemma.runtime.engine.loop import EngineLoop
-from stemma.runtime.handover import DecodeEntrance, PrefillService, Taker, connect, listen
+from stemma.runtime.handover import (
+    Channel,
+    DecodeEntrance,
+    NetworkListener,
+    PrefillService,
+    Taker,
+    address_of,
+    call,
+    connect,
+    listen,
+)
 from stemma.server.config import ServerConfig
 
 
 def take(engine: Engine, config: ServerConfig) -> Callable[[], None]:
     """Begin to be what the options say. Returns what ends it. Raises InvalidRequest for a path that cannot be used."""
-    path = config.handover
-    if path is None:
+    if config.handover is None:
         return lambda: None
+    listening, reached = _carrier(config.handover, config.handover_key)
     if config.role == "prefill":
-        listener = listen(path)
+        listener = listening()
         service = PrefillService(engine)
         threading.Thread(target=service.serve, args=(listener,), name="stemma-handover", daemon=True).start()
         return listener.close
     saver, made = engine.saver(), list[DecodeEntrance]()
 
     def entrance(loop: EngineLoop) -> DecodeEntrance:
-        made.append(DecodeEntrance(loop, lambda: Taker(connect(path), saver)))
+        made.append(DecodeEntrance(loop, lambda: Taker(reached(), saver)))
         return made[0]
 
     engine.enter_by(entrance)
     return made[0].close
+
+
+class Listener(Protocol):
+    """Who comes, until it is closed."""
+
+    def __iter__(self) -> Iterator[Channel]: ...
+
+    def close(self) -> None: ...
+
+
+def _carrier(place: str | Path, key: str | None) -> tuple[Callable[[], Listener], Callable[[], Channel]]:
+    """How to listen at a place, and how to reach it: over a network where there is a key, else by shared memory."""
+    if key is None:
+        path = Path(place)
+        return lambda: listen(path), lambda: connect(path)
+    address = address_of(str(place))
+    return lambda: NetworkListener(address, key), lambda: call(address, key)

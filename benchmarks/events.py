@@ -109,7 +109,7 @@ def main() -> None:
     costs = loop_cost(all_texts, given.rounds)
     for name, value in costs.items():
         print(f"{value:8.2f} us a block of the loop's thread, {name}")
-    (nobody, least), *others = costs.items()
+    (name_of_peer, least), *others = costs.items()
     rows = [
         {
             "case": name,

@@ -116,7 +116,7 @@ def main() -> None:
             "metric": "us_a_block",
             "ours": value,
             "peer": least,
-            "peer_name": nobody,
+            "peer_name": name_of_peer,
             "ratio": value / least,
         }
         for name, value in others

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from stemma.kernels.memory import Memory
 from stemma.kernels.ops import Ops
@@ -14,7 +14,9 @@ from stemma.runtime.core.runner import Runner
 from stemma.runtime.errors import InvalidRequest, ModelFileError
 from stemma.runtime.model import LoadedModel, load
 from stemma.runtime.model.weights import Progress
-from stemma.runtime.parallel.team import Team
+
+if TYPE_CHECKING:
+    from stemma.runtime.parallel.team import Team
 
 
 class Ranks(NamedTuple):
@@ -58,6 +60,8 @@ def load_ranks(
     context = config.context_length
     if config.tensor_parallel == 1:
         return Ranks(load(source, ops, progress, adapters=adapters, loras=loras, context_length=context))
+    from stemma.runtime.parallel.team import Team  # brings torch, which the CPU has no need of
+
     team = Team(source, adapters, config)
     try:
         part = team.part

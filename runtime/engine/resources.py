@@ -17,7 +17,7 @@ from stemma.runtime.core.limits import Limits
 from stemma.runtime.core.scheduler import Scheduler
 from stemma.runtime.errors import EngineForked, InvalidRequest
 from stemma.runtime.model import MarkNeeds, ModelConfig
-from stemma.runtime.parallel.follower import device_of
+from stemma.runtime.parallel.messages import device_of
 
 LEAST_SLOTS = 4
 """A running sequence reads one slot and writes another, and something has to be kept."""

@@ -20,12 +20,7 @@ from stemma.runtime.model import ModelConfig
 from stemma.runtime.model.load import Part, load
 from stemma.runtime.model.shards import Division
 from stemma.runtime.parallel.group import TorchGroup
-from stemma.runtime.parallel.messages import Allocate, Begin, Said, receive, send
-
-
-def device_of(device: str, rank: int) -> str:
-    """Each rank has a GPU of its own; hosts' threads are shared."""
-    return f"{device}:{rank}" if device == "cuda" else device
+from stemma.runtime.parallel.messages import Allocate, Begin, Said, device_of, receive, send
 
 
 def widths_of(division: Division) -> list[int]:

@@ -41,6 +41,11 @@ class Said(NamedTuple):
 Message: TypeAlias = Begin | Allocate | Step | Said
 
 
+def device_of(device: str, rank: int) -> str:
+    """Each rank has a GPU of its own; hosts' threads are shared."""
+    return f"{device}:{rank}" if device == "cuda" else device
+
+
 def send(pipe: IO[bytes], message: Message) -> None:
     """Raises OSError where nobody reads."""
     data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)

@@ -18,9 +18,9 @@ from stemma.runtime.core.runner import Step
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model.load import Part
 from stemma.runtime.model.shards import Division, Shard
-from stemma.runtime.parallel.follower import device_of, widths_of
+from stemma.runtime.parallel.follower import widths_of
 from stemma.runtime.parallel.group import RankLost, TorchGroup, open_store
-from stemma.runtime.parallel.messages import Allocate, Begin, Message, Said, receive, send
+from stemma.runtime.parallel.messages import Allocate, Begin, Message, Said, device_of, receive, send
 
 SECONDS_TO_END = 10.0
 """For a rank whose pipe was closed; behind that it is killed."""

@@ -215,8 +215,11 @@ def both_answer(url: str) -> bool:
 
 
 def test_a_replica_that_leaves_hands_over_what_is_hot(url, spec):
-    answers = {family: post(url, chat(family, "Who are you?")) for family in FAMILIES}
-    assert len({answer.headers[REPLICA_HEADER] for answer in answers.values()}) == 2
+    asked = [(chat(family, "Who are you?"), "01"[index % 2]) for index, family in enumerate(FAMILIES)]
+    answers = [post(url, body, **{REPLICA_HEADER: rank}) for body, rank in asked]
+    names = [answer.headers[REPLICA_HEADER] for answer in answers]
+    assert len(set(names[0::2])) == len(set(names[1::2])) == 1
+    assert len(set(names)) == 2
     serve.run(graph(replace(spec, scale=replace(spec.scale, replicas=1))), name=NAME)
     wait_until(lambda: len(named(REPLICA)) == 1)
     for family in FAMILIES:

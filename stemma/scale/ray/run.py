@@ -25,6 +25,13 @@ from stemma.scale.spec import HERE, Spec
 
 STORE_BYTES = 128 << 20
 """Of Ray's shared memory, where this starts it: only what is handed over passes through it."""
+LAID_DOWN = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # replicas are what the machine is for: at Ray's 15 whatever else runs would stop them
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # at Serve's 5 seconds a proxy on a busy machine never comes to be
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+}
+"""Variables of Ray where this starts it, unless they are set."""
 LOCAL = "local"
 """The address of no cluster: Ray is started here, whatever else runs."""
 
@@ -95,7 +102,7 @@ def http_options(spec: Spec) -> dict[str, Any]:
 
 def _connect(spec: Spec, address: str | None) -> bool:
     """Be part of a cluster. Returns whether it was started for this."""
-    say_by_default(RAY_USAGE_STATS_ENABLED="0")
+    say_by_default(**LAID_DOWN)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address != LOCAL:
         try:

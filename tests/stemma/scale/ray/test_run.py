@@ -46,7 +46,7 @@ def spec() -> Spec:
     server = ServerConfig(port=free_port(), api_keys=(ApiKey("team", "secret", is_admin=True), ApiKey("other", "key2")))
     return Spec(
         engine=EngineConfig(kv_tokens=16384), server=server,
-        scale=ScaleConfig(replicas=2, replica_cpus=1.0, drain_seconds=20.0),
+        scale=ScaleConfig(replicas=2, replica_cpus=1.0, drain_seconds=90.0),
     )  # fmt: skip
 
 

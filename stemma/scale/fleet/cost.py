@@ -11,6 +11,9 @@ FADING = 0.98
 """What a report counts once the next one is there."""
 PRIOR = 4.0
 """The fleet's average counts as so many reports of each replica."""
+NOTHING = 2.0
+"""That no tokens cost no seconds counts as so many reports. Reports of one length, and a slow one among them, would
+else say that all prompts cost the same, and a hit would be worth nothing."""
 
 
 class _Sums:
@@ -31,8 +34,9 @@ class _Sums:
     def line(self, prior: tuple[float, float] | None) -> tuple[float, float]:
         """Seconds of a prompt of no tokens, and of each token; neither is below nothing."""
         count, tokens, squares, seconds, both = self.count, self.tokens, self.squares, self.seconds, self.both
+        usual = tokens / count
+        count += NOTHING
         if prior is not None:  # PRIOR more reports, of the usual length, half of it and one and a half
-            usual = tokens / count
             first, each = prior
             for length in (0.5 * usual, usual, 1.5 * usual):
                 count += PRIOR / 3
@@ -40,9 +44,7 @@ class _Sums:
                 squares += PRIOR / 3 * length * length
                 seconds += PRIOR / 3 * (first + each * length)
                 both += PRIOR / 3 * length * (first + each * length)
-        spread = count * squares - tokens * tokens
-        slope = (count * both - tokens * seconds) / spread if spread > 1e-9 * squares * count else seconds / tokens
-        slope = max(slope, 0.0)
+        slope = max(0.0, (count * both - tokens * seconds) / (count * squares - tokens * tokens))
         start = (seconds - slope * tokens) / count
         return (start, slope) if start >= 0 else (0.0, both / squares)
 

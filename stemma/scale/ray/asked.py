@@ -43,6 +43,11 @@ class Asked:
         self.begun()
         self.chosen, self.hit, self.why, self._tell_begun = chosen, hit, why, tell_begun
 
+    def taken(self, name: str) -> None:
+        """Who has it in the end."""
+        if name != self.chosen:
+            self.chosen, self.hit, self.why = name, 0, f"{self.chosen} took no more"
+
     def begun(self) -> None:
         """The replica answers, or never will: nothing of the request waits there. Safe to call twice."""
         tell, self._tell_begun = self._tell_begun, None

@@ -20,6 +20,10 @@ class FleetRouter(RequestRouter):
     """
 
     _table: Table
+    # How long a replica may take to say how many requests it has. At 0.1 seconds, as Serve has it, one that computes on a
+    # busy machine says nothing in time, and its prompts go to where nothing of them is cached.
+    queue_len_response_deadline_s = 2.0
+    max_queue_len_response_deadline_s = 10.0
 
     def initialize_state(self, block_size: int = 16, num_routers: int = 1) -> None:
         """What Serve calls with the keyword arguments of the deployment's config."""
@@ -35,6 +39,10 @@ class FleetRouter(RequestRouter):
         """A request met a replica that is dead."""
         super().on_replica_actor_died(replica_id)
         self._table.drop(replica_id.unique_id)
+
+    def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any) -> None:
+        """A replica has taken a request: another one than was chosen, where that took no more."""
+        _asked(pending_request).taken(replica_id.unique_id)
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None

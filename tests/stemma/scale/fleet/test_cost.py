@@ -39,6 +39,17 @@ def test_reports_of_one_length_say_what_that_length_costs():
     assert each > 0
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 20, 300])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_hit_is_worth_most_of_a_prompt_however_uneven_reports_of_like_prompts_are(count, seed):
+    chance, cost = random.Random(seed), PrefillCost()
+    for _ in range(count):
+        cost.learn(chance.choice("ab"), chance.randint(300, 400), chance.uniform(0.05, 1.0))
+    for replica in "ab":
+        start, each = cost.line(replica)
+        assert start + each * 16 < 0.5 * (start + each * 368)
+
+
 def test_nothing_is_known_until_somebody_reports_and_after_that_replica_is_forgotten_the_average_stays():
     cost = PrefillCost()
     assert cost.line("a") is None

@@ -14,6 +14,15 @@ def test_nothing_of_it_travels():
     assert (pickle.loads(data).hashes, pickle.loads(data).prompt_len, pickle.loads(data).to) == ((), 0, None)
 
 
+def test_who_has_it_in_the_end_is_known():
+    asked = Asked()
+    asked.sent("a", 48, "costs least")
+    asked.taken("a")
+    assert (asked.chosen, asked.hit, asked.why) == ("a", 48, "costs least")
+    asked.taken("b")
+    assert (asked.chosen, asked.hit, asked.why) == ("b", 0, "a took no more")
+
+
 def test_what_was_sent_is_begun_once_wherever_it_was_sent_last():
     told: list[str] = []
     asked = Asked()

@@ -54,6 +54,14 @@ async def test_the_one_that_has_the_prompt_is_tried_first(router):
     assert await ranks(router) == [["b"], ["a"]]
 
 
+async def test_an_answer_says_who_took_the_request_not_who_should_have(router):
+    request = pending()
+    await router.choose_replicas(list(router.curr_replicas.values()), request)
+    for name in ("a", "b"):
+        router.on_request_routed(request, ReplicaID(name, DeploymentID("Replica", "stemma")), None)
+        assert request.args[2].chosen == name
+
+
 async def test_who_needs_one_replica_is_sent_to_no_other(router):
     assert await ranks(router, to="0") == [["a"], []]
     assert await ranks(router, to="nobody") == []

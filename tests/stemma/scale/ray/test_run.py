@@ -123,17 +123,15 @@ async def test_families_stay_with_their_replica_and_hit_as_in_one_big_cache(url)
     headers = [*first, *({} for _ in asked[6:])]
     pairs = list(zip(asked, headers, strict=True))
     answers = await asyncio.to_thread(lambda: [post(url, body, **given) for body, given in pairs])
-    # On a machine with nothing else to do it is 20 of 20; where replicas are held up, waiting for one may cost more
-    # than computing a family's beginning on the other, which is then right to do.
     placed = [Counter(answer.headers[REPLICA_HEADER] for answer in answers[family::6]) for family in range(6)]
-    assert min(max(counts.values()) for counts in placed) >= 14, placed
+    assert [max(counts.values()) for counts in placed] == [20] * 6, placed
     assert len(set().union(*placed)) == 2, "what was sent to one replica went to another"
 
     with Engine(kv_tokens=65536) as engine:
         transport = httpx.ASGITransport(app(engine))
         async with httpx.AsyncClient(transport=transport, base_url="http://one") as one:
             alone = [await one.post("/v1/chat/completions", json=body) for body in asked]
-    assert hit_rate(answers) > hit_rate(alone) - 0.08
+    assert hit_rate(answers) > hit_rate(alone) - 0.02
 
 
 def hit_rate(answers: list[httpx.Response]) -> float:

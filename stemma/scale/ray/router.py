@@ -20,8 +20,8 @@ class FleetRouter(RequestRouter):
     """
 
     _table: Table
-    # How long a replica may take to say how many requests it has. At 0.1 seconds, as Serve has it, one that computes on a
-    # busy machine says nothing in time, and its prompts go to where nothing of them is cached.
+    # How long a replica may take to say how many requests it has. At the 0.1 seconds of Serve's own, one that computes
+    # on a busy machine says nothing in time, and its prompts go to where nothing of them is cached.
     queue_len_response_deadline_s = 2.0
     max_queue_len_response_deadline_s = 10.0
 

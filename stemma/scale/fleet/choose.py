@@ -82,8 +82,10 @@ class Chooser:
         A replica that is gone or failed is left out of `loads`. Raises NoReplica where none takes requests.
         """
         self._sent.pass_time(now)
-        held = self._sent.extend(self.index.match(hashes), hashes)
-        costs, unsure = self._costs(held, prompt_len, loads, now)
+        told = self.index.match(hashes)
+        believed = loads if not told else {name: _of_late(load, now) for name, load in loads.items()}
+        held = self._sent.extend(told, hashes)
+        costs, unsure = self._costs(held, prompt_len, believed, now)
         if costs:
             choice = self._cheapest(costs, held, hashes, prompt_len, session)
         elif unsure:
@@ -179,3 +181,11 @@ class Chooser:
         two = self._chance.sample(names, min(2, len(names)))
         replica = min(two, key=self._sent.count)
         return Choice(replica, 0, "nothing recent is known of any replica: the less busy of two")
+
+
+def _of_late(load: Load, now: float) -> Load:
+    """A load to go by where somebody has some of the prompt, which counts however silent that one is: who has said
+    nothing of late is as busy as what was sent to it makes it."""
+    if now - load.at <= STALE:
+        return load
+    return Load(0, 0, 0.0, load.capacity, load.draining, at=now - STALE / 2)

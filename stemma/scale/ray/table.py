@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, Protocol
 
 from stemma.radix.events import Event
 from stemma.scale.fleet import Choice, Chooser, Index, Load, NoReplica
-from stemma.scale.fleet.choose import STALE
 from stemma.scale.ray.asked import Asked
 
 log = logging.getLogger("stemma.scale")
@@ -96,8 +95,7 @@ class Table:
         now = self._clock()
         try:
             with self._lock:
-                is_known = bool(self.index.match(asked.hashes))
-                loads = {name: self._load(name, now, is_known) for name in candidates}
+                loads = {name: self._loads.get(name, UNKNOWN) for name in candidates}
                 choice = self._chooser.choose(asked.hashes, asked.prompt_len, loads, asked.session, now=now)
         except NoReplica:
             return None
@@ -107,14 +105,6 @@ class Table:
     def _begun(self, choice: Choice) -> None:
         with self._lock:
             self._chooser.began(choice)
-
-    def _load(self, name: str, now: float, is_known: bool) -> Load:
-        """How busy a replica is. One that has said nothing for a while is as busy as what was sent to it makes it,
-        where anything is known of the request (is_known): what it has cached still counts."""
-        told = self._loads.get(name, UNKNOWN)
-        if now - told.at > STALE and is_known:
-            return Load(0, 0, 0.0, told.capacity, at=now - STALE / 2)
-        return told
 
     def close(self) -> None:
         """Follow nobody any more."""

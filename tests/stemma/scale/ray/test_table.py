@@ -10,8 +10,9 @@ import pytest
 
 from stemma.radix.events import BlocksStored, Event
 from stemma.scale.fleet import hashes_of
+from stemma.scale.fleet.choose import STALE
 from stemma.scale.ray.asked import Asked
-from stemma.scale.ray.table import STALE, Seen, Table
+from stemma.scale.ray.table import Seen, Table
 
 SIZE = 4
 PROMPT = list(range(40))

@@ -24,15 +24,10 @@ import stemma
 PROMPT, NEW = 512, 32
 
 
-class Turns:
+def make_prompts(vocab_size: int, number: int, count: int, length: int) -> list[list[int]]:
     """Prompts that nobody has seen, the same for both engines of a round."""
-
-    def __init__(self, vocab_size: int) -> None:
-        self._top = min(vocab_size, 30_000)
-
-    def prompts(self, number: int, count: int, length: int) -> list[list[int]]:
-        rng = np.random.default_rng(number)
-        return [rng.integers(100, self._top, length).tolist() for _ in range(count)]
+    rng = np.random.default_rng(number)
+    return [rng.integers(100, min(vocab_size, 30_000), length).tolist() for _ in range(count)]
 
 
 def prefill(llm: stemma.Engine, prompts: list[list[int]]) -> tuple[float, Any]:
@@ -68,12 +63,11 @@ def main() -> None:
         stemma.Engine(given.model, tensor_parallel=given.ranks, **options) as divided,
         stemma.Engine(given.model, **options) as whole,
     ):
-        turns = Turns(whole.loaded.config.vocab_size)
         for case, measure, count, length in cases:
             seconds: list[tuple[float, float]] = []
             differ = 0
             for number in range(given.rounds + 1):
-                prompts = turns.prompts(number * 100 + count, count, length)
+                prompts = make_prompts(whole.loaded.config.vocab_size, number * 100 + count, count, length)
                 (ours, one), (peer, other) = measure(divided, prompts), measure(whole, prompts)
                 differ += one != other
                 if number:

@@ -31,7 +31,7 @@ from stemma.runtime.engine.metrics import EngineStats
 from stemma.runtime.engine.saving import Saver
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import LoadedModel
-from stemma.runtime.tiers import Fetch, Fetcher, Stack, Tier, TierOptions, Watcher, Writer, key_of, open_tiers
+from stemma.runtime.tiers import Fetch, Fetcher, NearTier, Stack, Tier, TierOptions, Watcher, Writer, key_of, open_tiers
 from stemma.runtime.tiers.records import fingerprint
 
 FORMAT = 1
@@ -159,7 +159,7 @@ class Tiering:
         """Have somebody hear which blocks the near tiers have, by their event hashes. make: of a medium, and of what
         gives all hashes that its tier has now. Before the first request: what changes meanwhile is not told."""
         for tier in self.stack.near:
-            tier.watcher = _OfThisModel(self._mark, make(tier.medium, partial(_hashes, self._mark, tier.keys)))
+            tier.watcher = _OfThisModel(self._mark, make(tier.medium, partial(self._held, tier)))
 
     def close(self) -> None:
         """Write what waits, and end the threads."""
@@ -168,6 +168,9 @@ class Tiering:
         self.stack.close()
 
     # Within ----------------------------------------------------------------
+    def _held(self, tier: NearTier) -> list[bytes]:
+        return _hashes(self._mark, tier.keys())
+
     def _fetch(self, want: Want, keys: Sequence[bytes]) -> Fetch | None:
         if not self._fetcher.has_room:
             return None
@@ -202,14 +205,14 @@ class _OfThisModel:
     watcher: Watcher
 
     def stored(self, keys: Sequence[bytes]) -> None:
-        self.watcher.stored(_hashes(self.mark, lambda: keys))
+        self.watcher.stored(_hashes(self.mark, keys))
 
     def removed(self, keys: Sequence[bytes]) -> None:
-        self.watcher.removed(_hashes(self.mark, lambda: keys))
+        self.watcher.removed(_hashes(self.mark, keys))
 
 
-def _hashes(mark: bytes, keys: Callable[[], Sequence[bytes]]) -> list[bytes]:
-    return [key[len(mark) :] for key in keys() if key.startswith(mark)]
+def _hashes(mark: bytes, keys: Sequence[bytes]) -> list[bytes]:
+    return [key[len(mark) :] for key in keys if key.startswith(mark)]
 
 
 def put_beneath(loop: EngineLoop, make_saver: Callable[[], Saver], options: TierOptions) -> Tiering | None:

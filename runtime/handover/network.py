@@ -157,7 +157,8 @@ class NetworkListener:
 
 
 def _proved(reached: socket.socket, key: str, *, begins: bool) -> NetworkChannel:
-    """A connection whose other end has the same key; takes the socket. Raises HandoverError."""
+    """A connection whose other end has the same key; takes the socket. Raises HandoverError, also where that end asks
+    for no proof in the form of multiprocessing, which asserts it."""
     reached.settimeout(None)
     reached.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     reached.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -171,7 +172,12 @@ def _proved(reached: socket.socket, key: str, *, begins: bool) -> NetworkChannel
         for proof in proofs if begins else reversed(proofs):
             proof(connection, key.encode())
         _limit(reached, 0)
-    except (*GONE, AuthenticationError) as error:
+    except (
+        *GONE,
+        AuthenticationError,
+        AssertionError,
+        ValueError,
+    ) as error:
         connection.close()
         why = "has another key" if isinstance(error, AuthenticationError) else f"has gone, or is no Stemma ({error})"
         raise HandoverError(f"the other process {why}") from error

@@ -51,7 +51,7 @@ class Division:
 
     def heads(self, layer: int) -> slice:
         """Heads of queries of a layer."""
-        return _times(self.kv_heads(layer), _sharing(self.whole.heads_of(layer)))
+        return scaled(self.kv_heads(layer), _sharing(self.whole.heads_of(layer)))
 
     def inner(self, layer: int) -> slice:
         """What of a layer's MLP stands between its matrices."""
@@ -125,7 +125,8 @@ def _len(part: slice) -> int:
     return length
 
 
-def _times(part: slice, factor: int) -> slice:
+def scaled(part: slice, factor: int) -> slice:
+    """The same of what there is `factor` times of."""
     return slice(part.start * factor, part.stop * factor)
 
 

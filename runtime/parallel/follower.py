@@ -13,7 +13,6 @@ import sys
 from typing import IO
 
 from stemma.kernels.memory import MemoryShape, allocate
-from stemma.kernels.ops import KVShape
 from stemma.kernels.select import select_ops
 from stemma.runtime.core.runner import Runner, Step
 from stemma.runtime.model import ModelConfig
@@ -32,12 +31,10 @@ def widths_of(division: Division) -> list[int]:
 def pools_of(shape: MemoryShape, config: ModelConfig) -> MemoryShape:
     """Rank 0's pools, with the heads of another rank."""
     own = config.memory_shape(1, shape.full.block_size, num_window_blocks=1, num_slots=1)
-
-    def sized(pool: KVShape, like: KVShape) -> KVShape:
-        return like._replace(num_blocks=pool.num_blocks)
-
-    window = None if shape.window is None or own.window is None else sized(shape.window, own.window)
-    return MemoryShape(sized(shape.full, own.full), window)
+    window = own.window
+    if window is not None and shape.window is not None:
+        window = window._replace(num_blocks=shape.window.num_blocks)
+    return MemoryShape(own.full._replace(num_blocks=shape.full.num_blocks), window)
 
 
 def follow(inbox: IO[bytes], outbox: IO[bytes]) -> None:

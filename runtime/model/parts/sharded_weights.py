@@ -12,7 +12,7 @@ import numpy as np
 
 from stemma.kernels.weights import FORMATS, StoredWeight
 from stemma.runtime.errors import InvalidRequest
-from stemma.runtime.model.shards import Division, behind_each_other
+from stemma.runtime.model.shards import Division, behind_each_other, scaled
 from stemma.runtime.model.weights import WeightSource
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -99,8 +99,8 @@ class ShardedWeights:
         size, wide = heads.head_dim, heads.head_dim * (2 if attention.gated else 1)
         if name == attention.output:
             count = heads.num_heads * size
-            return Inputs(_scaled(queries, size), count) if kind == "weight" else Once()
-        parts = {"q_proj": _scaled(queries, wide), "k_proj": _scaled(kv, size), "v_proj": _scaled(kv, size)}
+            return Inputs(scaled(queries, size), count) if kind == "weight" else Once()
+        parts = {"q_proj": scaled(queries, wide), "k_proj": scaled(kv, size), "v_proj": scaled(kv, size)}
         counts = {"q_proj": heads.num_heads * wide, "k_proj": heads.num_kv_heads * size}
         counts["v_proj"] = counts["k_proj"]
         if name == "qkv_proj":
@@ -116,10 +116,6 @@ class ShardedWeights:
         if name == mlp.gate_up:
             return Outputs(behind_each_other([inner, inner], [count, count]), 2 * count)
         return Outputs([inner], count) if name in (mlp.gate, mlp.up) else None
-
-
-def _scaled(part: slice, size: int) -> slice:
-    return slice(part.start * size, part.stop * size)
 
 
 def _rows(weight: StoredWeight, chosen: list[slice]) -> StoredWeight:

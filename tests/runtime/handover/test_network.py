@@ -125,6 +125,21 @@ def test_one_that_speaks_another_language_is_left_out(noise):
         there.close()
 
 
+@pytest.mark.parametrize("noise", [b"HTTP/1.1 200 OK\r\n", b"\0\0\0\5hello", b"\0\0\0\0"])
+def test_whoever_asks_for_no_proof_is_no_handover(noise):
+    with socket.create_server(("127.0.0.1", 0)) as odd:
+
+        def answer() -> None:
+            with odd.accept()[0] as caller:
+                caller.sendall(noise)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(HandoverError, match="no Stemma"):
+            call(Address(*odd.getsockname()), KEY)
+        thread.join()
+
+
 def test_what_is_no_message_is_told():
     with both() as (here, there):
         here._connection.send_bytes((0).to_bytes(8, "little") + b"no message")

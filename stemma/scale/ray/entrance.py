@@ -25,7 +25,7 @@ from stemma.scale.ray.saying import Reply
 from stemma.scale.spec import Spec
 from stemma.server.application import dialect_of
 from stemma.server.http.decoding import learn_types
-from stemma.server.http.endpoint import read_body, request_id
+from stemma.server.http.endpoint import read_body, request_id, until_gone
 from stemma.server.http.errors import ApiError, ClientGone, unavailable
 
 log = logging.getLogger("stemma.scale")
@@ -80,7 +80,8 @@ class Entrance:
         try:
             body = await read_body(headers, receive, self._most(scope["path"]))
             call = Call(scope["method"], scope["path"], headers, body)
-            await _until_gone(self._relay(_told(scope, name), call, reply), receive)
+            never = asyncio.Event()  # Serve itself ends what is under way when its time is over
+            await until_gone(self._relay(_told(scope, name), call, reply), receive, never)
         except ClientGone:
             return
         except ApiError as error:
@@ -157,25 +158,6 @@ async def _next(stream: DeploymentResponseGenerator[Any]) -> list[dict[str, Any]
         return messages
     except StopAsyncIteration:
         return None
-
-
-async def _until_gone(work: Any, receive: Receive) -> None:
-    """Do the work, or cancel it when the client goes. Raises ClientGone."""
-    task, watch = asyncio.ensure_future(work), asyncio.ensure_future(_disconnect(receive))
-    try:
-        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        await task
-    finally:
-        for each in (task, watch):
-            each.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _live(receive: Receive, send: Send) -> None:

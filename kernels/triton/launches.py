@@ -17,13 +17,12 @@ from stemma.kernels.ops import AttentionSpec, HeadNorms, HeadShape
 from stemma.kernels.triton.attention import VALUE_GAIN, attend_kernel, merge_kernel
 from stemma.kernels.triton.blocks import copy_kernel
 from stemma.kernels.triton.kv import LIMITS, TritonKV
-from stemma.kernels.triton.linear import packed_linear_kernel
 from stemma.kernels.triton.norm import gated_kernel, norm_kernel
-from stemma.kernels.triton.packing import PackedLinear, TritonNorm, TritonRope
+from stemma.kernels.triton.packing import TritonNorm, TritonRope
 from stemma.kernels.triton.plan import AttentionPlan
 from stemma.kernels.triton.rope import SMALLEST_SCALE, rope_write_kernel
 from stemma.kernels.triton.sampling import mask_kernel, sample_kernel
-from stemma.kernels.triton.targets import AttentionTile, Target, linear_tile, narrow_tile, wide_tile
+from stemma.kernels.triton.targets import AttentionTile, Target, narrow_tile, wide_tile
 
 ELEMENTWISE_TILE = 1024
 MERGED_PIECES = 16
@@ -240,39 +239,6 @@ class Kernels:
             "ACTIVATION": activation,
         }
         self._launch(gated_kernel, (len(out), triton.cdiv(features, ELEMENTWISE_TILE)), arguments, 4, 1)
-
-    def packed_linear(
-        self,
-        x: torch.Tensor,
-        linear: PackedLinear,
-        residual: torch.Tensor | None,
-        out: torch.Tensor,
-        scale: float = 1.0,
-    ) -> None:
-        """out = residual + scale * linear(x)."""
-        tile = linear_tile(self._target, len(x))
-        arguments = {
-            "x": x,
-            "codes": linear.codes,
-            "scales": linear.scales,
-            "minima": linear.scales if linear.minima is None else linear.minima,
-            "bias": linear.scales if linear.bias is None else linear.bias,
-            "residual": x if residual is None else residual,
-            "out": out,
-            "num_rows": len(x),
-            "factor": scale,
-            "IN": linear.in_features,
-            "OUT": linear.out_features,
-            "FOUR_BITS": linear.minima is not None,
-            "BIAS": linear.bias is not None,
-            "RESIDUAL": residual is not None,
-            "ROWS": tile.rows,
-            "OUTPUTS": tile.outputs,
-            "DEPTH": tile.depth,
-            "DOT": self._dot,
-        }
-        grid = (triton.cdiv(linear.out_features, tile.outputs), triton.cdiv(len(x), tile.rows))
-        self._launch(packed_linear_kernel, grid, arguments, tile.num_warps, tile.num_stages)
 
     def copy(self, pool: torch.Tensor, copies: torch.Tensor) -> None:
         """Independent copies (copies, 3) within a pool (layers, blocks, kv_heads, block_size[, head_dim])."""

@@ -48,6 +48,7 @@ from stemma.kernels.triton.plan import (
     needed,
     step_plan,
 )
+from stemma.kernels.triton.product_launches import ProductKernels
 from stemma.kernels.triton.state_ops import TritonStateOps
 from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice, kv_element, target_of
 from stemma.kernels.weights import StoredWeight, dequantize
@@ -76,6 +77,7 @@ class TritonOps:
         self.dtype = dtype
         self._element = kv_element(target, kv_type, dtype)
         self._kernels = Kernels(target, dtype, launch)
+        self._products = ProductKernels(target, dtype, launch)
         self._specs: dict[AttentionSpec, TritonSpec] = {}
         self.states = TritonStateOps(device, dtype, target, launch)
         self.rows = TensorRows()
@@ -285,10 +287,11 @@ class TritonOps:
         self, x: torch.Tensor, linear: DenseLinear | PackedLinear, residual: torch.Tensor | None = None,
         scale: float = 1.0,
     ) -> torch.Tensor:  # fmt: skip
+        """linear(x), or in place `residual + scale * linear(x)`."""
         if isinstance(linear, DenseLinear):
             return linear(x, residual, scale)
-        out = x.new_empty((len(x), linear.out_features))
-        self._kernels.packed_linear(x, linear, residual, out, scale)
+        out = x.new_empty((len(x), linear.out_features)) if residual is None else residual
+        self._products.packed_linear(x, linear, residual, out, scale)
         return out
 
     # KV blocks and logits --------------------------------------------------------------------------------------------

@@ -30,12 +30,13 @@ class DenseLinear:
     out_features: int
 
     def __call__(self, x: torch.Tensor, residual: torch.Tensor | None = None, scale: float = 1.0) -> torch.Tensor:
-        """residual + scale * linear(x)"""
+        """linear(x), or in place `residual + scale * linear(x)`."""
         if residual is None:
             return F.linear(x, self.weight, self.bias)
         if self.bias is not None:
-            residual = residual + scale * self.bias
-        return torch.addmm(residual, x, self.weight.t(), alpha=scale)
+            residual.add_(self.bias, alpha=scale)
+        # Not torch.addmm, which copies the residual to where the sum goes, a launch of its own, before it multiplies.
+        return residual.addmm_(x, self.weight.t(), alpha=scale)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

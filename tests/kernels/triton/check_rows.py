@@ -113,9 +113,24 @@ def test_packed_products_write_their_rows_only(kind: str) -> None:
     assert isinstance(linear, PackedLinear)
     x = torch.randn(19, 96).to(DEVICE, EXACT)
     out, whole = guarded((19, 70), EXACT)
-    ops._kernels.packed_linear(x, linear, None, out)
+    ops._products.packed_linear(x, linear, None, out)
     assert_guards(whole)
     assert torch.equal(out, ops._linear(x, linear))
+
+
+@pytest.mark.parametrize("kind", ["F16", "Q8_0"])
+def test_a_residual_is_added_to_where_it_lies(kind: str) -> None:
+    """Nothing is copied: no launch but the product's."""
+    ops = TritonOps(DEVICE, EXACT)
+    linear = ops.linear([stored(kind, 64, 96)])
+    x, residual = torch.randn(3, 96).to(DEVICE, EXACT), torch.randn(3, 64).to(DEVICE, EXACT)
+    expected = residual.double() + 0.5 * ops._linear(x, linear).double()
+    with torch.profiler.profile() as profile:
+        added = ops.linear_add(x, linear, residual, 0.5)
+    assert added.data_ptr() == residual.data_ptr()
+    assert_close(added, expected, 4 * TOLERANCE[EXACT])
+    if kind == "F16":
+        assert {event.key for event in profile.key_averages()} & {"aten::copy_", "aten::clone"} == set()
 
 
 def test_packed_weights_keep_their_bytes() -> None:

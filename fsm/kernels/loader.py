@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.cache_folder import cache_folder
-from stemma.fsm.kernels import boundaries, bounded, iterations, kinds, look, masks, regions, rows, slices, step
+from stemma.fsm.kernels import beside, boundaries, bounded, iterations, kinds, look, masks, regions, rows, slices, step
 from stemma.fsm.kernels.bounded import BoundedText, Farthest
 from stemma.fsm.kernels.columns import LENGTH, SPAN, TWIN, width
 from stemma.fsm.kernels.iterations import Repetition
@@ -90,6 +90,7 @@ def kernels() -> Kernels:
     if not _compiled:
         with _lock:
             if not _compiled:
+                beside.wait()
                 found = load(signatures(), frozenset(MARKED), cache_folder() / "fsm")
                 _compiled.append(Kernels(**{name: found[name] for name in Kernels._fields}))
     return _compiled[0]
@@ -146,3 +147,7 @@ def _empty_slice() -> TokenSlice:
     none, few = np.zeros(0, np.int64), np.zeros(0, np.int32)
     words = np.zeros(0, np.uint32)
     return TokenSlice(words, np.zeros((1, 0), np.uint32), few, few, none, none, none, none, none)
+
+
+if __name__ == "__main__":
+    kernels()

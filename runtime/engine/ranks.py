@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from stemma.fsm.kernels import beside
 from stemma.kernels.memory import Memory
 from stemma.kernels.ops import Ops
 from stemma.runtime.core.config import EngineConfig
@@ -57,6 +58,7 @@ def load_ranks(
     loras: Mapping[str, str | Path],
 ) -> Ranks:  # fmt: skip
     """Load a model on as many ranks as the options say. Raises as `load` does, and RankLost where a rank ends."""
+    beside.begin()  # grammars' kernels, which nothing here waits for
     context = config.context_length
     if config.tensor_parallel == 1:
         return Ranks(load(source, ops, progress, adapters=adapters, loras=loras, context_length=context))

@@ -12,7 +12,7 @@ STRETCH = 2.0
 """What a step may take beside streams that somebody reads, as a multiple of the step without prompts; where a time a
 token is asked for, that is the bound instead."""
 
-AIM = 0.75
+AIM = 0.7
 """Of the time that a token may take: what a step is planned for. Some take longer than was learnt."""
 
 LEAST_CHUNK = 8

@@ -24,6 +24,7 @@ from stemma.kernels.experts import Activation as Activation
 from stemma.kernels.experts import ExpertsSpec, SharedExpert
 from stemma.kernels.experts import GatedActivation as GatedActivation
 from stemma.kernels.rows import RowOps, Rows
+from stemma.kernels.sampled import Sampled
 from stemma.kernels.states import StateMetadata, StateOps
 from stemma.kernels.weights import StoredWeight
 
@@ -219,6 +220,9 @@ class Ops(Protocol):
     """One back end. Handles are `Any` where they come back: each back end reads those that it made, and no others."""
 
     name: str
+    runs_ahead: bool
+    """Whether the device works through what it is asked for in its own time, one thing behind the other. Then an id of
+    a step may be negative: -1 - r is the token that the last `begin_sample` chose in row r, for r < MOST_AHEAD."""
 
     @property
     def states(self) -> StateOps:
@@ -361,3 +365,6 @@ class Ops(Protocol):
     def sample(self, logits: Rows, rows: SamplingRows) -> Int32Array:
         """One token a row. Order: temperature, top-k, top-p (of what top-k left), min-p; then, over the kept tokens in
         ascending id order, the first whose cumulative probability exceeds `uniform` times their sum."""
+
+    def begin_sample(self, logits: Rows, rows: SamplingRows) -> Sampled:
+        """The same; only its `tokens()` waits for the device, also for a step without rows."""

@@ -35,6 +35,7 @@ from stemma.kernels.ops import (
 )
 from stemma.kernels.reference_experts import ReferenceExperts, apply_experts
 from stemma.kernels.reference_states import ReferenceStateOps
+from stemma.kernels.sampled import AtOnce
 from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.tensors import TensorRows, free_memory
 from stemma.kernels.weights import StoredWeight, dequantize
@@ -164,7 +165,7 @@ def _attend(
     return torch.einsum("hqk,khd->qhd", scores.softmax(-1)[..., : len(k)], v)
 
 
-class ReferenceOps:
+class ReferenceOps(AtOnce):
     """Plain torch on any device torch knows."""
 
     name = "reference"

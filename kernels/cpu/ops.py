@@ -63,10 +63,11 @@ from stemma.kernels.ops import (
     SamplingRows,
     StepExecutor,
 )
+from stemma.kernels.sampled import AtOnce
 from stemma.kernels.weights import StoredWeight
 
 
-class CpuOps:
+class CpuOps(AtOnce):
     """The CPU back end: one object, one pool of threads; callers of several threads take turns.
 
     target: the instruction set, found by `host_target()`, which raises UnsupportedCPU where there is none.

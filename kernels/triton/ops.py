@@ -31,6 +31,7 @@ from stemma.kernels.ops import (
 from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.tensors import TensorRows, free_memory
 from stemma.kernels.triton import kv as pool
+from stemma.kernels.triton.ahead import LastTokens, OnTheWay
 from stemma.kernels.triton.composed import TritonExperts, by_heads, choose_experts, norm_together, turned
 from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor
 from stemma.kernels.triton.kv import TritonKV
@@ -65,6 +66,7 @@ class TritonOps:
     """
 
     name = "triton"
+    runs_ahead = True
 
     def __init__(
         self, device: torch.device, dtype: torch.dtype = torch.bfloat16, kv_type: KVType = "activation",
@@ -81,6 +83,7 @@ class TritonOps:
         self._specs: dict[AttentionSpec, TritonSpec] = {}
         self.states = TritonStateOps(device, dtype, target, launch)
         self.rows = TensorRows()
+        self._last = LastTokens(device, launch)
         self._waits = False  # whether some operation waits for the GPU, which a captured graph must not
 
     def free_memory(self) -> int | None:
@@ -150,7 +153,7 @@ class TritonOps:
     # A step ----------------------------------------------------------------------------------------------------------
     def embed(self, embedding: torch.Tensor, ids: Int32Array | torch.Tensor) -> torch.Tensor:
         """`ids` may be a tensor on the device, which a captured graph reads again."""
-        return embedding.index_select(0, self._upload(ids))
+        return self._last.embed(embedding, self._upload(ids))
 
     def norm_linear(self, x: torch.Tensor, norm: TritonNorm | None, linear: DenseLinear | PackedLinear) -> torch.Tensor:
         return self._linear(x if norm is None else self._norm(x, norm), linear)
@@ -313,7 +316,10 @@ class TritonOps:
             self._kernels.mask(logits, self._upload(words), self._upload(rows))
 
     def sample(self, logits: torch.Tensor, rows: SamplingRows) -> Int32Array:
-        tokens = torch.empty(len(logits), dtype=torch.int32, device=self.device)
+        return self.begin_sample(logits, rows).tokens()
+
+    def begin_sample(self, logits: torch.Tensor, rows: SamplingRows) -> OnTheWay:
+        tokens = self._last.room(len(logits))
         if len(logits):
             self._kernels.sample(
                 logits,
@@ -324,4 +330,4 @@ class TritonOps:
                 self._upload(rows.uniform),
                 tokens,
             )
-        return tokens.cpu().numpy()
+        return self._last.send(tokens)

@@ -179,6 +179,7 @@ def record_rows(recorder: Recorder, target: Target, model: Model, dtype: torch.d
     )
     head = DenseLinear(torch.zeros(32, model.hidden, dtype=dtype), None, model.hidden, 32)
     ops.logits(torch.zeros(2, model.hidden, dtype=dtype), np.zeros(1, dtype=np.int32), norm, head)
+    ops.embed(torch.zeros(8, model.hidden, dtype=dtype), np.zeros(1, dtype=np.int32))
     logits = torch.zeros(1, model.vocabulary)
     ops.apply_mask(logits, np.zeros((1, model.vocabulary // 32), dtype=np.uint32), np.zeros(1, dtype=np.int32))
     ones = np.ones(1, np.float32)

@@ -1,0 +1,38 @@
+"""Tokens that were sampled on a device, which may be there later than the call that asked for them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Int32Array = npt.NDArray[np.int32]
+
+MOST_AHEAD = 4096
+"""Rows of a step whose tokens the next one may name before the host knows them: a device keeps so many."""
+
+
+class Sampled(Protocol):
+    """One token of each row of logits, under way."""
+
+    def tokens(self) -> Int32Array:
+        """Waits until all that was asked of the device up to the sampling is done."""
+
+
+class Known(NamedTuple):
+    """Tokens that are there."""
+
+    ids: Int32Array
+
+    def tokens(self) -> Int32Array:
+        return self.ids
+
+
+class AtOnce:
+    """For the `Ops` of a device that computes while the host waits: nothing is gained by asking ahead."""
+
+    runs_ahead = False
+
+    def begin_sample(self, logits: Any, rows: Any) -> Known:
+        return Known(self.sample(logits, rows))  # type: ignore[attr-defined]  # of the class that this is mixed into

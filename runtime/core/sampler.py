@@ -7,10 +7,11 @@ where one sequence is looked at becomes its error; it is sampled like all, and w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from stemma.kernels.ops import Ops, SamplingRows
 from stemma.kernels.rows import RowOps, Rows
+from stemma.kernels.sampled import Known, Sampled
 from stemma.runtime.core.batch import Batch, Row, RowResult
 from stemma.runtime.core.failures import as_stemma_error, dead_end
 from stemma.runtime.core.matchers import GrammarMatcher
@@ -29,6 +31,7 @@ from stemma.runtime.core.stopwatch import Stopwatch, unwatched
 ALL = np.uint32(0xFFFFFFFF)
 GREEDY = Sampling()
 MOST = np.iinfo(np.int32).max
+NO_TOKENS = Known(np.empty(0, dtype=np.int32))
 LARGEST_LOGIT = 1e30
 """What a small repetition penalty may make of a logit: finite, so that probabilities are numbers."""
 
@@ -55,6 +58,14 @@ class _Position(NamedTuple):
         return _is_early(self.sequence, self.num_tokens) and self.sequence.matcher is None
 
 
+Reported = list[tuple[int, _Position]]
+"""Positions whose log-probabilities are reported, and which tokens are theirs."""
+ReadLogprobs = Callable[[list[int]], Iterator[list[TokenLogprob]]]
+"""Of these tokens, position by position; none after trouble."""
+Results = Callable[[], list[RowResult]]
+"""Waits for them."""
+
+
 class Sampler:
     """Chooses tokens for a batch. watch: told how long masks take."""
 
@@ -66,9 +77,13 @@ class Sampler:
 
     def sample(self, batch: Batch, output: StepOutput) -> list[RowResult]:
         """One result for each row of the batch. Changes the logits in place."""
+        return self.begin(batch, output)()
+
+    def begin(self, batch: Batch, output: StepOutput) -> Results:
+        """Ask the device for all of it. What is returned waits for that, and for nothing that was asked for later,
+        unless log-probabilities are reported: these are read row by row."""
         if batch.is_decode and all(row.sequence.is_plain for row in batch.rows):
-            tokens = self.ops.sample(output.logits, self._plain_rows(batch)).tolist()
-            return [RowResult([token]) for token in tokens]
+            return partial(_plain_results, self.ops.begin_sample(output.logits, self._plain_rows(batch)))
         results, logits = [RowResult() for _ in batch.rows], output.logits
         _pool(batch, output, results, self.ops.rows)
         positions: list[_Position] = []
@@ -81,13 +96,7 @@ class Sampler:
             before = row.start + len(row.tokens) - row.num_drafts
             for index in range(row.num_samples):
                 positions.append(_Position(end - row.num_samples + index, row.sequence, before + index))
-        tokens, logprobs = self._choose(batch, positions, logits)
-        for row, result in zip(batch.rows, results, strict=True):
-            for _ in range(row.num_samples):
-                result.tokens.append(next(tokens))
-                if row.sequence.request.sampling.logprobs is not None:
-                    result.logprobs = [*result.logprobs, *next(logprobs)]
-        return results
+        return partial(_results, batch, results, *self._choose(batch, positions, logits))
 
     def _plain_rows(self, batch: Batch) -> SamplingRows:
         """As `_sampling_rows`, of one position each; what does not change between steps is kept."""
@@ -101,13 +110,12 @@ class Sampler:
         draws = uniforms(seeds, np.array(numbers, dtype=np.uint64))
         return replace(self._kept, uniform=np.where(self._kept.temperature > 0, draws, 0.0))
 
-    def _choose(
-        self, batch: Batch, positions: list[_Position], logits: Rows
-    ) -> tuple[Iterator[int], Iterator[list[TokenLogprob]]]:
-        """A token of each position; a log-probability, or none after trouble, of each that reports it."""
-        if not positions:
-            return iter(()), iter(())
-        reported = [item for item in enumerate(positions) if item[1].sampling.logprobs is not None]
+    def _choose(self, batch: Batch, positions: list[_Position], logits: Rows) -> tuple[Sampled, ReadLogprobs]:
+        """A token of each position; and what reads the log-probabilities of those that report them."""
+        if not positions:  # who runs ahead of the device waits for it all the same
+            sampled = self.ops.begin_sample(logits[:0], _greedy_rows(0)) if self.ops.runs_ahead else NO_TOKENS
+            return sampled, _no_logprobs
+        reported: Reported = [item for item in enumerate(positions) if item[1].sampling.logprobs is not None]
         own = None
         if reported:
             own = self.ops.rows.log_softmax(logits[[position.logits_row for _, position in reported]])
@@ -118,14 +126,8 @@ class Sampler:
         self._mask(batch, positions, logits)
         if len(positions) != len(logits):
             logits = logits[[position.logits_row for position in positions]]
-        tokens = self.ops.sample(logits, _sampling_rows(positions)).tolist()
-        logprobs: list[list[TokenLogprob]] = []
-        for row, (index, position) in enumerate(reported):
-            logprobs.append([])
-            with _own_trouble(position.sequence):
-                assert own is not None
-                logprobs[-1].append(_logprob(own[row], tokens[index], position.sampling.logprobs or 0, self.ops.rows))
-        return iter(tokens), iter(logprobs)
+        sampled = self.ops.begin_sample(logits, _sampling_rows(positions))
+        return sampled, partial(_logprobs, self.ops.rows, reported, own)
 
     def _mask(self, batch: Batch, positions: list[_Position], logits: Rows) -> None:
         """Set to -inf what the grammar matchers do not allow; a matcher is walked along its drafts and back."""
@@ -153,6 +155,37 @@ class Sampler:
                     mask.fill(ALL)  # the row is sampled, and thrown away
         self.watch.lap("masks")
         self.ops.apply_mask(logits, masks, np.array(guided, dtype=np.int32))
+
+
+def _plain_results(sampled: Sampled) -> list[RowResult]:
+    """Of rows from which one token each was sampled, and of which nothing else is asked."""
+    return [RowResult([token]) for token in sampled.tokens().tolist()]
+
+
+def _results(batch: Batch, results: list[RowResult], sampled: Sampled, read: ReadLogprobs) -> list[RowResult]:
+    """The results, with their tokens and log-probabilities."""
+    tokens = sampled.tokens().tolist()
+    logprobs, end = read(tokens), 0
+    for row, result in zip(batch.rows, results, strict=True):
+        first, end = end, end + row.num_samples
+        result.tokens += tokens[first:end]
+        if row.sequence.request.sampling.logprobs is not None:
+            result.logprobs = [*chain.from_iterable(islice(logprobs, row.num_samples))]
+    return results
+
+
+def _logprobs(ops: RowOps, reported: Reported, own: Rows | None, tokens: list[int]) -> Iterator[list[TokenLogprob]]:
+    """own: (reported, vocabulary)."""
+    for row, (index, position) in enumerate(reported):
+        found: list[TokenLogprob] = []
+        with _own_trouble(position.sequence):
+            assert own is not None
+            found.append(_logprob(own[row], tokens[index], position.sampling.logprobs or 0, ops))
+        yield found
+
+
+def _no_logprobs(_: list[int]) -> Iterator[list[TokenLogprob]]:
+    return iter(())
 
 
 def _is_early(sequence: Sequence, num_tokens: int) -> bool:

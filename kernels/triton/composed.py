@@ -1,5 +1,5 @@
 """What is rare on GPUs and put together of torch's own operations: norms of all heads together, matrices of heads,
-rotations of latents, the choice of experts."""
+rotations of latents."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch.nn.functional as F
 
 from stemma.kernels.experts import ExpertsSpec, SharedExpert
 from stemma.kernels.ops import HeadNorms, HeadShape
-from stemma.kernels.reference_experts import expert_weights
-from stemma.kernels.triton.packing import TritonNorm, TritonRope
+from stemma.kernels.triton.packing import GroupedLinear, TritonNorm, TritonRope
 from stemma.kernels.triton.targets import UnsupportedDevice
 
 
@@ -21,8 +20,9 @@ class TritonExperts:
     spec: ExpertsSpec
     router: Any
     correction: torch.Tensor | None
-    gate_up: tuple[Any, ...]
-    down: tuple[Any, ...]
+    num_experts: int
+    gate_up: GroupedLinear
+    down: GroupedLinear
     shared: SharedExpert | None
     scales: torch.Tensor | None = None
 
@@ -58,12 +58,3 @@ def turned(x: torch.Tensor, rope: TritonRope, positions: torch.Tensor) -> torch.
     cos, sin = rope.cos[index][:, None], rope.sin[index][:, None]
     first, second = x.float().chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
-
-
-def choose_experts(
-    spec: ExpertsSpec, outputs: torch.Tensor, correction: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A router's outputs -> the experts of each row, (rows, top_k), and their weights in float32."""
-    weights = expert_weights(spec, outputs.float(), correction)
-    chosen = weights.topk(spec.top_k, dim=-1)
-    return chosen.indices, chosen.values

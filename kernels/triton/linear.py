@@ -22,25 +22,13 @@ def spread(blocks, OUTPUTS: tl.constexpr, BLOCKS: tl.constexpr, WIDTH: tl.conste
     return tl.reshape(wide, (OUTPUTS, BLOCKS * WIDTH))
 
 
-@triton.jit(do_not_specialize=["num_rows"])
-def packed_linear_kernel(
-    x, codes, scales, minima, bias, residual, out, num_rows, factor,
-    IN: tl.constexpr, OUT: tl.constexpr, FOUR_BITS: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
-    ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr, DOT: tl.constexpr,
+@triton.jit
+def block_product(
+    x, x_row, codes, scales, minima, weight_row,
+    IN: tl.constexpr, FOUR_BITS: tl.constexpr, ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr,
+    DOT: tl.constexpr,
 ):  # fmt: skip
-    """Program (n, m): outputs [n * OUTPUTS, ...) of rows [m * ROWS, ...).
-
-    x: (num_rows, IN). codes: (OUT, IN / 2) uint8 or (OUT, IN) int8. scales, minima: (OUT, IN / 32) float16.
-    out = (x @ weight.T + bias) * factor + residual, (num_rows, OUT), or without residual and
-    factor. IN is a multiple of 32, DEPTH (of one step) too.
-    """
-    output = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
-    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    output_exists = output < OUT
-    row_exists = row < num_rows
-    # Outputs and rows beyond the end compute the last one again: no mask, and nothing of theirs is stored.
-    weight_row = tl.minimum(output, OUT - 1).to(tl.int64)
-    x_row = tl.minimum(row, num_rows - 1).to(tl.int64)
+    """weight[weight_row] @ x[x_row].T, (OUTPUTS, ROWS) float32, of weights in blocks."""
     BLOCKS: tl.constexpr = DEPTH // 32
     BYTES: tl.constexpr = DEPTH // 2 if FOUR_BITS else DEPTH
     ROW_BYTES: tl.constexpr = IN // 2 if FOUR_BITS else IN
@@ -69,6 +57,31 @@ def packed_linear_kernel(
         else:
             weight = (code.to(tl.float32) * scale).to(DOT)
             accumulator = tl.dot(weight, low_x, accumulator, input_precision="ieee")
+    return accumulator
+
+
+@triton.jit(do_not_specialize=["num_rows"])
+def packed_linear_kernel(
+    x, codes, scales, minima, bias, residual, out, num_rows, factor,
+    IN: tl.constexpr, OUT: tl.constexpr, FOUR_BITS: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
+    ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """Program (n, m): outputs [n * OUTPUTS, ...) of rows [m * ROWS, ...).
+
+    x: (num_rows, IN). codes: (OUT, IN / 2) uint8 or (OUT, IN) int8. scales, minima: (OUT, IN / 32) float16.
+    out = (x @ weight.T + bias) * factor + residual, (num_rows, OUT), or without residual and
+    factor. IN is a multiple of 32, DEPTH (of one step) too.
+    """
+    output = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
+    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    output_exists = output < OUT
+    row_exists = row < num_rows
+    # Outputs and rows beyond the end compute the last one again: no mask, and nothing of theirs is stored.
+    weight_row = tl.minimum(output, OUT - 1).to(tl.int64)
+    x_row = tl.minimum(row, num_rows - 1).to(tl.int64)
+    accumulator = block_product(
+        x, x_row, codes, scales, minima, weight_row, IN, FOUR_BITS, ROWS, OUTPUTS, DEPTH, DOT
+    )  # fmt: skip
     if BIAS:
         accumulator += tl.load(bias + output, mask=output_exists, other=0.0).to(tl.float32)[:, None]
     at = row.to(tl.int64)[None, :] * OUT + output[:, None]

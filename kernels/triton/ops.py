@@ -32,11 +32,11 @@ from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.tensors import TensorRows, free_memory
 from stemma.kernels.triton import kv as pool
 from stemma.kernels.triton.ahead import LastTokens, OnTheWay
-from stemma.kernels.triton.composed import TritonExperts, by_heads, choose_experts, norm_together, turned
+from stemma.kernels.triton.composed import TritonExperts, by_heads, norm_together, turned
 from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor
 from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.launches import DOTS, Kernels, Launcher, TritonSpec, run
-from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope, pack
+from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope, group, pack
 from stemma.kernels.triton.plan import (
     PIECE,
     AttentionPlan,
@@ -84,7 +84,6 @@ class TritonOps:
         self.states = TritonStateOps(device, dtype, target, launch)
         self.rows = TensorRows()
         self._last = LastTokens(device, launch)
-        self._waits = False  # whether some operation waits for the GPU, which a captured graph must not
 
     def free_memory(self) -> int | None:
         return free_memory(self.device)
@@ -113,7 +112,7 @@ class TritonOps:
         return pool.allocate(shape, self._element, self.device)
 
     def executor(self, network: Network, num_heads: int, memory: Memory) -> StepExecutor:
-        if self.device.type == "cuda" and not self._waits:
+        if self.device.type == "cuda":
             return GraphExecutor(self, network, num_heads, memory, CudaRecorder())
         return EagerExecutor(self, network, memory)
 
@@ -185,9 +184,9 @@ class TritonOps:
         self, spec: ExpertsSpec, router: Any, correction: StoredWeight | None, gate_up: Sequence[Any],
         down: Sequence[Any], shared: SharedExpert | None = None, scales: StoredWeight | None = None,
     ) -> TritonExperts:  # fmt: skip
-        self._waits = True
         added, factors = (None if each is None else self._floats(each) for each in (correction, scales))
-        return TritonExperts(spec, router, added, tuple(gate_up), tuple(down), shared, factors)
+        both, back = group(gate_up, self.dtype), group(down, self.dtype)
+        return TritonExperts(spec, router, added, len(gate_up), both, back, shared, factors)
 
     def multiply_heads(self, x: torch.Tensor, linear: torch.Tensor) -> torch.Tensor:
         return by_heads(x.view(len(x), len(linear), -1), linear).reshape(len(x), -1)
@@ -210,25 +209,28 @@ class TritonOps:
         self, x: torch.Tensor, norm: TritonNorm | None, experts: TritonExperts, residual: torch.Tensor | None,
         scale: float = 1.0,
     ) -> torch.Tensor:  # fmt: skip
-        """One expert after the other, those that are hit: this waits for the GPU to know them."""
+        """Entries sorted by expert on the device: nothing here waits for it."""
         x = x if norm is None else self._norm(x, norm)
-        chosen, weights = choose_experts(experts.spec, self._linear(x, experts.router), experts.correction)
-        weights = weights if experts.scales is None else weights * experts.scales[chosen]
-        total = torch.zeros_like(x, dtype=torch.float32)
-        for index in sorted(set(chosen.flatten().tolist())):
-            rows, nth = (chosen == index).nonzero(as_tuple=True)
-            part = self._mlp(x[rows], experts.gate_up[index], experts.down[index], experts.spec)
-            total[rows] += weights[rows, nth, None] * part
+        spec = experts.spec
+        outputs = self._linear(x, experts.router)
+        chosen, weights = self._products.choose(spec, outputs, experts.correction, experts.scales)
+        groups = self._products.sort_entries(chosen, experts.num_experts)
+        products = x.new_empty((chosen.numel(), experts.gate_up.out_features))
+        self._products.grouped_linear(x, experts.gate_up, groups, products)
+        parts = x.new_empty((chosen.numel(), experts.down.out_features))
+        self._products.grouped_linear(self._active(products, spec), experts.down, groups, parts)
+        beside = gate = None
         if experts.shared is not None:
-            gate_up, down, gate = experts.shared
-            part = self._mlp(x, gate_up, down, experts.spec).float()
-            total += part if gate is None else self._linear(x, gate).float().sigmoid() * part
-        return (scale * total if residual is None else residual.float() + scale * total).to(x.dtype)
+            beside = self._linear(self._active(self._linear(x, experts.shared.gate_up), spec), experts.shared.down)
+            gate = None if experts.shared.gate is None else self._linear(x, experts.shared.gate)
+        out = torch.empty_like(x) if residual is None else residual
+        self._products.sum_experts(parts, weights, (beside, gate), residual, out, scale)
+        return out
 
-    def _mlp(self, x: torch.Tensor, gate_up: Any, down: Any, spec: ExpertsSpec) -> torch.Tensor:
-        if spec.gated:
-            return self._linear(self.norm_gated(x, None, gate_up, spec.activation), down)
-        return self._linear(self.norm_activated(x, None, gate_up, ungated(spec.activation)), down)
+    def _active(self, products: torch.Tensor, spec: ExpertsSpec) -> torch.Tensor:
+        return (
+            self.gated(products, spec.activation) if spec.gated else self._activated(products, ungated(spec.activation))
+        )
 
     def linear_norm_add(
         self, x: torch.Tensor, linear: DenseLinear | PackedLinear, norm: TritonNorm, residual: torch.Tensor,
@@ -245,7 +247,9 @@ class TritonOps:
     def norm_activated(
         self, x: torch.Tensor, norm: TritonNorm | None, up: DenseLinear | PackedLinear, activation: Activation
     ) -> torch.Tensor:
-        products = self.norm_linear(x, norm, up)
+        return self._activated(self.norm_linear(x, norm, up), activation)
+
+    def _activated(self, products: torch.Tensor, activation: Activation) -> torch.Tensor:
         out = torch.empty_like(products)
         self._kernels.activated(products, activation, out)
         return out

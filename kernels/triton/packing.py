@@ -52,6 +52,24 @@ class PackedLinear:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class GroupedLinear:
+    """The matrices of all experts, one behind the other: dense, or codes, scales, minima as PackedLinear has them."""
+
+    weights: torch.Tensor
+    scales: torch.Tensor | None
+    minima: torch.Tensor | None
+    bias: torch.Tensor | None  # (experts, out_features)
+    in_features: int
+    out_features: int
+
+    @property
+    def format(self) -> str:
+        if self.scales is None:
+            return "dense"
+        return "bytes" if self.minima is None else "four bits"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TritonNorm:
     """centred: a layer norm."""
 
@@ -107,3 +125,32 @@ def pack(
         return PackedLinear(codes, scales, packed_minima, bias, in_features, out_features)
     weight = torch.cat([torch.from_numpy(dequantize(part)).to(dtype) for part in parts]).to(device)
     return DenseLinear(weight, bias, in_features, out_features)
+
+
+def unpack(linear: DenseLinear | PackedLinear, dtype: torch.dtype) -> DenseLinear:
+    """The same weights, dense."""
+    if isinstance(linear, DenseLinear):
+        return linear
+    blocks = (linear.out_features, linear.in_features // 32, 32)
+    if linear.minima is None:
+        values = linear.codes.view(blocks) * linear.scales.float()[..., None]
+    else:
+        halves = linear.codes.view(*blocks[:2], 16)
+        codes = torch.cat((halves & 15, halves >> 4), dim=-1)
+        values = codes * linear.scales.float()[..., None] + linear.minima.float()[..., None]
+    weight = values.view(linear.out_features, linear.in_features).to(dtype)
+    return DenseLinear(weight, linear.bias, linear.in_features, linear.out_features)
+
+
+def group(linears: Sequence[DenseLinear | PackedLinear], dtype: torch.dtype) -> GroupedLinear:
+    """Matrices of one shape. Of one format they stay as they are, any mixture becomes dense."""
+    sizes = linears[0].in_features, linears[0].out_features
+    assert {(linear.in_features, linear.out_features) for linear in linears} == {sizes}, "experts of several shapes"
+    biases = [linear.bias for linear in linears if linear.bias is not None]
+    bias = torch.stack(biases) if biases else None
+    packed = [linear for linear in linears if isinstance(linear, PackedLinear)]
+    if len(packed) == len(linears) and len({linear.codes.dtype for linear in packed}) == 1:
+        minima = [linear.minima for linear in packed if linear.minima is not None]
+        codes, scales = (torch.stack([getattr(each, name) for each in packed]) for name in ("codes", "scales"))
+        return GroupedLinear(codes, scales, torch.stack(minima) if minima else None, bias, *sizes)
+    return GroupedLinear(torch.stack([unpack(each, dtype).weight for each in linears]), None, None, bias, *sizes)

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 
+from stemma.kernels.experts import ExpertsSpec
+from stemma.kernels.triton.grouped import (
+    choose_experts_kernel,
+    grouped_linear_kernel,
+    sort_entries_kernel,
+    sum_experts_kernel,
+)
 from stemma.kernels.triton.launches import Launcher, dot_type
 from stemma.kernels.triton.linear import packed_linear_kernel
-from stemma.kernels.triton.packing import PackedLinear
-from stemma.kernels.triton.targets import Target, linear_tile
+from stemma.kernels.triton.packing import GroupedLinear, PackedLinear
+from stemma.kernels.triton.targets import LinearTile, Target, linear_tile
+
+SORTED = 1024
+"""Entries that a program looks at together."""
+SUM_TILE = 1024
+
+
+class Groups(NamedTuple):
+    """Entries by expert; see grouped.py. rows: of a tile."""
+
+    order: torch.Tensor
+    tiles: torch.Tensor
+    tile: LinearTile
 
 
 class ProductKernels:
@@ -51,3 +72,104 @@ class ProductKernels:
         }
         grid = (triton.cdiv(linear.out_features, tile.outputs), triton.cdiv(len(x), tile.rows))
         self._launch(packed_linear_kernel, grid, arguments, tile.num_warps, tile.num_stages)
+
+    def choose(
+        self, spec: ExpertsSpec, outputs: torch.Tensor, correction: torch.Tensor | None, scales: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A router's outputs -> the experts of each row, (rows, top_k) int32, and their weights, float32."""
+        rows, num_experts = outputs.shape
+        chosen = torch.empty((rows, spec.top_k), dtype=torch.int32, device=outputs.device)
+        weights = torch.empty((rows, spec.top_k), dtype=torch.float32, device=outputs.device)
+        arguments = {
+            "outputs": outputs,
+            "correction": weights if correction is None else correction,
+            "scales": weights if scales is None else scales,
+            "chosen": chosen,
+            "weights": weights,
+            "scaling": spec.scaling,
+            "EXPERTS": num_experts,
+            "TOP_K": spec.top_k,
+            "CHOSEN": triton.next_power_of_2(spec.top_k),
+            "SCORE": spec.score,
+            "GROUPS": spec.groups,
+            "GROUPS_PAD": triton.next_power_of_2(spec.groups),
+            "MEMBERS_PAD": triton.next_power_of_2(num_experts // spec.groups),
+            "TOP_GROUPS": spec.top_groups,
+            "TWO_BEST": spec.group_score == "two best",
+            "CORRECTION": correction is not None,
+            "RENORMALISE": spec.renormalise,
+            "SCALES": scales is not None,
+        }
+        self._launch(choose_experts_kernel, (rows,), arguments, 1, 1)
+        return chosen, weights
+
+    def sort_entries(self, chosen: torch.Tensor, num_experts: int) -> Groups:
+        """chosen: (rows, experts of each)."""
+        num_entries = chosen.numel()
+        tile = linear_tile(self._target, triton.cdiv(num_entries, num_experts))
+        # Each expert that is hit has at most one tile that is not full.
+        num_tiles = num_entries // tile.rows + min(num_entries, num_experts)
+        order = torch.empty(num_entries, dtype=torch.int32, device=chosen.device)
+        tiles = torch.empty((num_tiles, 3), dtype=torch.int32, device=chosen.device)
+        arguments = {
+            "chosen": chosen,
+            "order": order,
+            "tiles": tiles,
+            "num_entries": num_entries,
+            "num_tiles": num_tiles,
+            "EXPERTS": num_experts,
+            "BINS": triton.next_power_of_2(num_experts + 1),
+            "ROWS": tile.rows,
+            "TILE": SORTED,
+        }
+        self._launch(sort_entries_kernel, (num_experts + 1,), arguments, 4, 1)
+        return Groups(order, tiles, tile)
+
+    def grouped_linear(self, x: torch.Tensor, linear: GroupedLinear, groups: Groups, out: torch.Tensor) -> None:
+        """out: (entries, out_features). x: (entries, in_features), or a row for several entries beside each other."""
+        tile = groups.tile
+        arguments = {
+            "x": x,
+            "weights": linear.weights,
+            "scales": linear.weights if linear.scales is None else linear.scales,
+            "minima": linear.weights if linear.minima is None else linear.minima,
+            "bias": linear.weights if linear.bias is None else linear.bias,
+            "order": groups.order,
+            "tiles": groups.tiles,
+            "out": out,
+            "SHARED_BY": len(out) // len(x),
+            "IN": linear.in_features,
+            "OUT": linear.out_features,
+            "FORMAT": linear.format,
+            "BIAS": linear.bias is not None,
+            "ROWS": tile.rows,
+            "OUTPUTS": tile.outputs,
+            "DEPTH": tile.depth,
+            "DOT": self._dot,
+        }
+        grid = (triton.cdiv(linear.out_features, tile.outputs), len(groups.tiles))
+        self._launch(grouped_linear_kernel, grid, arguments, tile.num_warps, tile.num_stages)
+
+    def sum_experts(
+        self, parts: torch.Tensor, weights: torch.Tensor, shared: tuple[torch.Tensor | None, torch.Tensor | None],
+        residual: torch.Tensor | None, out: torch.Tensor, scale: float,
+    ) -> None:  # fmt: skip
+        """out = residual + scale * (weighted sum of parts + shared). shared: an MLP's output, and its gate's."""
+        beside, gate = shared
+        features = out.shape[1]
+        arguments = {
+            "parts": parts,
+            "weights": weights,
+            "shared": parts if beside is None else beside,
+            "gate": parts if gate is None else gate,
+            "residual": parts if residual is None else residual,
+            "out": out,
+            "factor": scale,
+            "EXPERTS": weights.shape[1],
+            "FEATURES": features,
+            "TILE": SUM_TILE,
+            "SHARED": beside is not None,
+            "GATE": gate is not None,
+            "RESIDUAL": residual is not None,
+        }
+        self._launch(sum_experts_kernel, (len(out), triton.cdiv(features, SUM_TILE)), arguments, 4, 1)

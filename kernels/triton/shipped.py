@@ -14,6 +14,7 @@ from stemma.kernels.experts import GatedActivation
 from stemma.kernels.ops import AttentionMetadata, AttentionSpec, BlockCopy, HeadNorms, HeadShape, KVShape, SamplingRows
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope
+from stemma.kernels.triton.shipped_experts import record_experts
 from stemma.kernels.triton.shipped_states import STATE_MODELS, record_states
 from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice
 
@@ -56,9 +57,9 @@ BLOCK_SIZE = 16
 
 
 SHOWN = (
-    *("HEAD_DIM", "ROWS", "TOKENS", "OUTPUTS", "DEPTH", "FOUR_BITS", "IN", "FEATURES", "ROW"),
+    *("HEAD_DIM", "ROWS", "TOKENS", "OUTPUTS", "DEPTH", "FOUR_BITS", "FORMAT", "IN", "FEATURES", "ROW"),
     *("HALF", "Q_NORM", "RESIDUAL", "WINDOWED", "SOFTCAP", "SINKS", "ACTIVATION", "CENTRED"),
-    *("VALUE_HEADS", "KEY_DIM", "COLUMNS", "STATE", "TAPS", "CHANNELS", "GROUPS", "WIDTH"),
+    *("VALUE_HEADS", "KEY_DIM", "COLUMNS", "STATE", "TAPS", "CHANNELS", "GROUPS", "WIDTH", "SCORE", "EXPERTS"),
 )
 """The constants that a title names."""
 
@@ -122,6 +123,7 @@ def specimens(target: Target) -> list[Specimen]:
     record_attention(recorder, target, MODELS[1], "int8", torch.float16)
     record_rows(recorder, target, MODELS[0], torch.bfloat16)
     record_rows(recorder, target, MODELS[1], torch.float16)
+    record_experts(recorder, target, torch.bfloat16)
     for state_model in STATE_MODELS:
         record_states(recorder, target, state_model, torch.bfloat16)
     return list(recorder.specimens.values())

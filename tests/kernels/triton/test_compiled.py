@@ -21,6 +21,10 @@ KERNELS = {
     "norm_kernel",
     "gated_kernel",
     "packed_linear_kernel",
+    "choose_experts_kernel",
+    "sort_entries_kernel",
+    "grouped_linear_kernel",
+    "sum_experts_kernel",
     "copy_kernel",
     "mask_kernel",
     "sample_kernel",
@@ -31,6 +35,7 @@ KERNELS = {
     "gated_norm_kernel",
 }
 CELLS = {"cell_kernel", "cells_kernel", "scores_kernel", "scan_cells_kernel"}
+PRODUCTS = {"packed_linear_kernel", "grouped_linear_kernel"}
 
 pytestmark = [
     pytest.mark.skipif(find_spec("triton") is None, reason="triton has no build for this platform"),
@@ -77,7 +82,7 @@ def test_what_sm_80_runs_fits_the_smaller_chips_that_share_its_tiles(compiled: d
 
 def test_products_use_the_tensor_cores(rows: list[dict]) -> None:
     with_dots = [row for row in rows if row["dots"]]
-    assert {row["kernel"] for row in with_dots} == {"attend_kernel", "packed_linear_kernel"} | CELLS
+    assert {row["kernel"] for row in with_dots} == {"attend_kernel", *PRODUCTS} | CELLS
     assert [row for row in with_dots if not row["tensor_core"]] == []
 
 

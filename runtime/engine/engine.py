@@ -47,7 +47,6 @@ from stemma.runtime.engine.tree import TreeNode, snapshot
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import ChatTemplate, LoadedModel, Tokenizer, load
 from stemma.runtime.model.pull import default_model
-from stemma.runtime.tiers import Watcher
 from stemma.runtime.tongues.recognise import recognise
 from stemma.runtime.tongues.tongue import Tongue
 
@@ -71,6 +70,8 @@ class Engine:
     progress: called with what is being done and the share of it that is done, 0 to 1.
     options: EngineConfig's fields.
     Raises ModelError if the model cannot be had or read, InvalidRequest for options that cannot be met.
+
+    tiering: the tiers beneath its cache; None without any.
 
     Its thread and its memory go when it is closed or nobody refers to it any more; requests under way still end then.
     After a fork it is the parent's alone: in the child everything but `close` raises EngineForked.
@@ -122,7 +123,7 @@ class Engine:
         self._loop = EngineLoop(scheduler, ranks.runner(memory), Sampler(ops))
         self._loop.at_end(ranks.close)
         self._entrance: Entrance = self._loop
-        self._tiering = put_beneath(self._loop, self.saver, tiers)
+        self.tiering = put_beneath(self._loop, self.saver, tiers)
         weakref.finalize(self, self._loop.leave).atexit = False
 
     # Generating ----------------------------------------------------------------
@@ -325,7 +326,7 @@ class Engine:
     def stats(self) -> EngineStats:
         """Counters and the cache's state, taken between two steps."""
         stats = self._loop.stats()
-        return stats if self._tiering is None else self._tiering.told(stats)
+        return stats if self.tiering is None else self.tiering.told(stats)
 
     def with_cache(self, look: Callable[[PrefixCache], T]) -> T:
         """Call a function with the prefix cache between two steps, and return what it returns."""
@@ -347,7 +348,7 @@ class Engine:
         shared = self.shared.segments(ids, name, lora)
         where = self.with_cache(lambda cache: placed(cache, ids, name, shared))
         found = self.with_cache(lambda cache: cache.explain(ids, where, looks_elsewhere=looks_elsewhere))
-        return found if self._tiering is None else self._tiering.explained(found, ids, where)
+        return found if self.tiering is None else self.tiering.explained(found, ids, where)
 
     def tree(self) -> list[TreeNode]:
         """The cache's tree, taken between two steps."""
@@ -375,11 +376,6 @@ class Engine:
     def enter_by(self, make: Callable[[EngineLoop], Entrance]) -> None:
         """Have requests go through another entrance than the loop's own."""
         self._entrance = make(self._loop)
-
-    def watch_tiers(self, make: Callable[[str, Callable[[], list[bytes]]], Watcher]) -> None:
-        """Have somebody hear which blocks tiers of its own have: see `Tiering.watch`."""
-        if self._tiering is not None:
-            self._tiering.watch(make)
 
     def saver(self) -> Saver:
         """How the cache's KV is read and put back, for those who move it; it computes a few tokens."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Generic, TypeVar
 
 from stemma.runtime.core.sequence import Request
 from stemma.runtime.engine.generation import Generation
@@ -21,29 +24,42 @@ log = logging.getLogger("stemma.handover")
 
 LEAST_TOKENS = 64
 """Fewer missing tokens are computed here: they cost less than being asked for."""
+AWAY_SECONDS = 1.0
+"""A place where nobody could be reached is not asked for so long: its requests need not wait in turn to hear that."""
+Place = TypeVar("Place", bound=Hashable)
 
 
-class DecodeEntrance:
-    """See `Entrance`. connect: makes a new connection, where all others are in use; may raise HandoverError.
+class DecodeEntrance(Generic[Place]):
+    """See `Entrance`. Any thread may use it.
 
+    connect: makes a new connection to a place, where all others are in use; may raise HandoverError.
+    where: the place at which prompts are computed of what is submitted by this thread just now; None is here.
     num_handed, num_failed: requests whose prompt came from elsewhere, and those for whom that failed.
     """
 
-    def __init__(self, loop: EngineLoop, connect: Callable[[], Taker], num_threads: int = 8) -> None:
+    def __init__(
+        self, loop: EngineLoop, connect: Callable[[Place], Taker], where: Callable[[], Place | None],
+        num_threads: int = 8,
+    ) -> None:  # fmt: skip
         self._loop = loop
         self._connect = connect
+        self._where = where
         self._pool = ThreadPoolExecutor(num_threads, "stemma-handover")
-        self._free: list[Taker] = []
+        self._most_free = num_threads
+        self._free: deque[tuple[Place, Taker]] = deque()  # the one that was used last stands last
+        self._away: dict[Place, float] = {}  # until when
         self._lock = threading.Lock()
         self._unwanted: weakref.WeakSet[Generation] = weakref.WeakSet()
+        self._is_closed = False
         self.num_handed = self.num_failed = 0
 
     def submit(self, states: Sequence[RequestState]) -> None:
         """Returns at once. Those that were submitted together enter together, when all their prompts are there."""
-        if all(_stays(state.sequence.request) for state in states):
+        place = self._where()
+        if place is None or all(_stays(state.sequence.request) for state in states):
             self._loop.submit(states)
         else:
-            self._pool.submit(self._bring_in, states)
+            self._pool.submit(self._bring_in, states, place)
 
     def cancel(self, generation: Generation) -> None:
         self._unwanted.add(generation)
@@ -52,17 +68,20 @@ class DecodeEntrance:
     def close(self) -> None:
         """Those who wait for their prompts go in as they are."""
         self._pool.shutdown(wait=False)
-        while self._free:
-            self._free.pop().close()
+        with self._lock:
+            self._is_closed = True
+            free, self._free = self._free, deque()
+        for _, taker in free:
+            taker.close()
 
-    def _bring_in(self, states: Sequence[RequestState]) -> None:
+    def _bring_in(self, states: Sequence[RequestState], place: Place) -> None:
         asked: set[tuple[str, bytes]] = set()
         for state in states:
             request = state.sequence.request
             key = (request.namespace, request.prompt.tobytes())
             if key not in asked and not _stays(request):
                 asked.add(key)
-                self._fetch(request, partial(self._is_wanted, state.generation))
+                self._fetch(request, place, partial(self._is_wanted, state.generation))
         try:
             self._loop.submit(states)
         except BaseException as error:
@@ -76,18 +95,17 @@ class DecodeEntrance:
     def _is_wanted(self, generation: Generation) -> bool:
         return generation not in self._unwanted
 
-    def _fetch(self, request: Request, is_wanted: Callable[[], bool]) -> None:
+    def _fetch(self, request: Request, place: Place, is_wanted: Callable[[], bool]) -> None:
         ids = request.prompt[: request.max_hit]
         try:
-            taker = self._taker()
+            taker = self._taker(place)
             try:
                 taken = taker.take(ids, request.namespace, request.lora, is_wanted, LEAST_TOKENS)
                 self.num_handed += taken is not None
             except BaseException:
                 taker.close()
                 raise
-            with self._lock:
-                self._free.append(taker)
+            self._put_back(place, taker)
         except HandoverError as error:
             if is_wanted():
                 self.num_failed += 1
@@ -96,11 +114,34 @@ class DecodeEntrance:
             self.num_failed += 1
             log.exception("a prompt of %d tokens is computed here", len(request.prompt))
 
-    def _taker(self) -> Taker:
+    def _taker(self, place: Place) -> Taker:
+        """A connection to this place that nobody uses. Raises HandoverError."""
         with self._lock:
-            if self._free:
-                return self._free.pop()
-        return self._connect()
+            found = next((each for each in reversed(self._free) if each[0] == place), None)
+            if found is not None:
+                self._free.remove(found)
+                return found[1]
+            now = time.monotonic()
+            self._away = {each: until for each, until in self._away.items() if until > now}
+            if place in self._away:
+                raise HandoverError("nobody could be reached there a moment ago")
+        try:
+            return self._connect(place)
+        except HandoverError:
+            with self._lock:
+                self._away[place] = time.monotonic() + AWAY_SECONDS
+            raise
+
+    def _put_back(self, place: Place, taker: Taker) -> None:
+        """The one that nobody has used for longest goes where there are too many: places come and go."""
+        with self._lock:
+            if not self._is_closed:
+                self._free.append((place, taker))
+                gone = self._free.popleft()[1] if len(self._free) > self._most_free else None
+            else:
+                gone = taker
+        if gone is not None:
+            gone.close()
 
 
 def _stays(request: Request) -> bool:

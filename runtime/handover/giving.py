@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable
 from functools import partial
 
@@ -16,12 +17,16 @@ from stemma.runtime.engine import Engine
 from stemma.runtime.engine.namespaces import namespace_of
 from stemma.runtime.engine.saving import same_model
 from stemma.runtime.errors import StemmaError
-from stemma.runtime.handover.protocol import Ask, Channel, Done, HandoverError, Hello, Piece, Refused
+from stemma.runtime.handover.protocol import Ask, Channel, Done, HandoverError, Hello, Piece, Refused, Still
 
 log = logging.getLogger("stemma.handover")
 
 PAUSE = 0.002
 """Seconds between two looks at what was computed since."""
+STILL_SECONDS = 2.0
+"""Who waits hears at least so often that there is somebody."""
+WRITING_SECONDS = 5.0
+"""That a shared tier may take for what it was given; what is not there by then is computed again."""
 
 
 class PrefillService:
@@ -71,14 +76,23 @@ class PrefillService:
         hold = engine.hold()
         generation = engine.submit(ask.tokens, max_tokens=0, hold=hold, namespace=ask.namespace, lora=ask.lora)
         try:
-            first, is_done = ask.first, False
+            first, is_done, told = ask.first, False, time.monotonic()
             while not is_done:
                 try:
                     generation.result(timeout=PAUSE)
                     is_done = True
                 except TimeoutError:
                     pass
-                first = self._send_from(channel, ids, name, first, whole=is_done)
+                before = first
+                if not ask.by_tier:
+                    first = self._send_from(channel, ids, name, first, whole=is_done)
+                if first > before:
+                    told = time.monotonic()
+                elif time.monotonic() - told > STILL_SECONDS:
+                    channel.send(Still())
+                    told = time.monotonic()
+            if ask.by_tier and engine.tiering is not None:
+                engine.tiering.writer.drain(WRITING_SECONDS)
             channel.send(Done())
         finally:
             generation.cancel()

@@ -31,6 +31,9 @@ MESSAGE_BYTES = 16 << 20
 HEADER = 8
 PATIENCE = 5
 """Seconds for a connection to be made, and for the key to be proved."""
+SILENCE = 10
+"""Seconds in which who was asked says at least that it is still at work, and who asked takes what was sent; a process
+that hangs holds nobody up for longer. Who listens waits for the next question as long as it takes."""
 VANISHED = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
 """When a peer that says nothing is asked whether it is there, how often, and how long what was sent may be unheard."""
 GONE = (EOFError, OSError)
@@ -165,13 +168,13 @@ def _proved(reached: socket.socket, key: str, *, begins: bool) -> NetworkChannel
     for name, value in VANISHED.items():
         if hasattr(socket, name):  # not on every system
             reached.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    _limit(reached, PATIENCE)
+    _limit(reached, PATIENCE, PATIENCE)
     connection = Connection(os.dup(reached.fileno()))
     try:
         proofs = (deliver_challenge, answer_challenge)
         for proof in proofs if begins else reversed(proofs):
             proof(connection, key.encode())
-        _limit(reached, 0)
+        _limit(reached, 0 if begins else SILENCE, SILENCE)
     except (
         *GONE,
         AuthenticationError,
@@ -186,7 +189,7 @@ def _proved(reached: socket.socket, key: str, *, begins: bool) -> NetworkChannel
     return NetworkChannel(connection)
 
 
-def _limit(reached: socket.socket, seconds: int) -> None:
-    """How long a read or a write may wait; 0 is for ever."""
-    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+def _limit(reached: socket.socket, reading: int, writing: int) -> None:
+    """How many seconds a read and a write may wait; 0 is for ever."""
+    for option, seconds in ((socket.SO_RCVTIMEO, reading), (socket.SO_SNDTIMEO, writing)):
         reached.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", seconds, 0))

@@ -7,6 +7,9 @@
                                        <-             Piece(blocks), Piece(blocks), ...  while it computes
       puts each into its cache         <-             Piece(the last blocks, marks), Done
 
+While there is nothing to send, Still says that it is at work. Where both have a shared tier, KV can go through that: an
+Ask by tier is answered by Done alone, once all of it is written there.
+
 A piece's bytes are those of `MemoryBytes`: whole blocks, and behind the last one the marks. What carries messages with
 bytes is a `Channel`; shared memory is one (shared_memory.py).
 """
@@ -33,12 +36,14 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ask(msgspec.Struct, frozen=True, tag=True):
-    """first: the block from which on KV is wanted: what stands before it is there."""
+    """first: the block from which on KV is wanted: what stands before it is there. by_tier: it is not sent, but found
+    in the tier that both share."""
 
     tokens: list[int]
     namespace: str
     lora: str | None
     first: int
+    by_tier: bool = False
 
 
 class Piece(msgspec.Struct, frozen=True, tag=True):
@@ -48,6 +53,10 @@ class Piece(msgspec.Struct, frozen=True, tag=True):
     first: int
     end: int
     places: list[tuple[int, int]] = []
+
+
+class Still(msgspec.Struct, frozen=True, tag=True):
+    """It is being computed, or waits for that."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
@@ -60,7 +69,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     why: str
 
 
-Message: TypeAlias = Hello | Ask | Piece | Done | Refused
+Message: TypeAlias = Hello | Ask | Piece | Still | Done | Refused
 
 
 class Channel(Protocol):

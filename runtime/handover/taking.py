@@ -10,16 +10,18 @@ from stemma.radix import PrefixCache
 from stemma.runtime.engine.loading import PathBytes
 from stemma.runtime.engine.namespaces import MARK
 from stemma.runtime.engine.saving import Saver, put, same_model
-from stemma.runtime.handover.protocol import Ask, Channel, Done, HandoverError, Hello, Piece, Refused
+from stemma.runtime.handover.protocol import Ask, Channel, Done, HandoverError, Hello, Piece, Refused, Still
 
 
 class Taker:
     """One connection to a prefilling engine; for one thread at a time."""
 
-    def __init__(self, channel: Channel, saver: Saver) -> None:
-        """Raises HandoverError if the other engine's KV is of no use here."""
+    def __init__(self, channel: Channel, saver: Saver, *, by_tier: bool = False) -> None:
+        """by_tier: KV is not sent, but found in the tier that both engines share. Raises HandoverError if the other
+        engine's KV is of no use here."""
         self._channel = channel
         self._saver = saver
+        self._by_tier = by_tier
         channel.send(Hello(saver.identity, list(saver.probe)))
         answer, _ = channel.receive()
         if isinstance(answer, Refused):
@@ -41,13 +43,15 @@ class Taker:
         if len(ids) - have < least or not is_wanted():
             return None
         first = have // self._saver.memory.block_size
-        self._channel.send(Ask(ids.tolist(), name.partition(MARK)[0], lora, first))
+        self._channel.send(Ask(ids.tolist(), name.partition(MARK)[0], lora, first, self._by_tier))
         while is_wanted():
             message, data = self._channel.receive()
             if isinstance(message, Refused):
                 raise HandoverError(message.why)
             if isinstance(message, Done):
                 return have
+            if isinstance(message, Still):
+                continue
             assert isinstance(message, Piece), f"{message} is no piece"
             placed = partial(self._put, ids=ids, name=name, piece=message, data=data)
             have = max(have, self._saver.between_steps(placed))

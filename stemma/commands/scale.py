@@ -62,4 +62,4 @@ def scale(
         print(write)
         return
     console = Console(stderr=True)
-    run(spec, address, lambda url: console.print(f"{spec.scale.replicas} replicas at {url}/v1; Ctrl-C stops"))
+    run(spec, address, lambda url: console.print(f"{spec.scale.count} replicas at {url}/v1; Ctrl-C stops"))

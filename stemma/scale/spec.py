@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from stemma.runtime.core.checking import check_fields, describe
 from stemma.runtime.core.config import EngineConfig, engine_config
@@ -18,6 +18,8 @@ _OWN = [each.name for each in fields(ServerConfig)]
 OF_ONE_SERVER = tuple(name for name in _OWN if name in ("role", "handover") or name.startswith("kv_events"))
 """Options of a server that replicas have from elsewhere: they find each other, and tell routers what they have."""
 
+Handover = Literal["tcp", "tier"]
+REPLICAS = 2
 MOST = 1e6
 HERE, EVERYWHERE = HOSTS = ("127.0.0.1", "0.0.0.0")
 SHARE_OF_HOST = 8
@@ -29,21 +31,27 @@ class ScaleConfig:
     """How replicas are run.
 
     replicas: how many there are; with max_replicas, how many at least.
+    prefill_replicas: with decode_replicas, in place of replicas: so many compute prompts for those that decode.
+    decode_replicas: so many answer requests, and have their prompts computed by the others.
+    handover: how KV comes from the one to the other: over tcp, or through the tier of kv_shared.
     max_replicas: Serve adds replicas up to so many while each has more than target_running requests.
     target_running: requests that a replica should have at once, by which Serve adds and takes away.
     replica_cpus: cores that Ray reserves for a replica, which are also its threads; None divides one machine's among
         its replicas, and is one on a cluster.
     replica_gpus: GPUs of a replica; 0 computes on cores.
     entrances: processes that read requests and choose a replica for each.
-    events_host: the address at which a replica tells its cache's events to routers. They have prompts' tokens in them:
-        127.0.0.1 keeps them on this machine, 0.0.0.0 is for clusters whose network is their own. None is the first
-        where Ray was started for this alone, else the second.
+    events_host: the address at which a replica tells its cache's events to routers, and hands KV over. Both have
+        prompts in them: 127.0.0.1 keeps them on this machine, 0.0.0.0 is for clusters whose network is their own. None
+        is the first where Ray was started for this alone, else the second.
     wait_seconds: a request that no replica takes for so long is refused (503).
     drain_seconds: how long a replica that leaves may finish what it has, and hand over what is hot in its cache.
     handover_bytes: of KV that a replica that leaves gives to another one; 0 gives nothing.
     """
 
-    replicas: int = 2
+    replicas: int = REPLICAS
+    prefill_replicas: int = 0
+    decode_replicas: int = 0
+    handover: Handover = "tcp"
     max_replicas: int | None = None
     target_running: float = 16.0
     replica_cpus: float | None = None
@@ -65,6 +73,7 @@ class ScaleConfig:
             raise InvalidRequest(
                 f"max_replicas ({self.max_replicas}) must be at least replicas ({self.replicas})", "max_replicas"
             )
+        self._check_roles()
         for name in ("target_running", "replica_cpus", "wait_seconds", "drain_seconds"):
             if (value := getattr(self, name)) is not None and not 0 < value < MOST:
                 raise InvalidRequest(f"{name} must be above 0; it is {describe(value)}", name)
@@ -72,10 +81,36 @@ class ScaleConfig:
             if getattr(self, name) < 0:
                 raise InvalidRequest(f"{name} must not be negative; it is {describe(getattr(self, name))}", name)
 
+    def _check_roles(self) -> None:
+        for name, other in (("prefill_replicas", "decode_replicas"), ("decode_replicas", "prefill_replicas")):
+            if getattr(self, name) < 0:
+                raise InvalidRequest(f"{name} must not be negative; it is {describe(getattr(self, name))}", name)
+            if getattr(self, other) and not getattr(self, name):
+                raise InvalidRequest(f"{other} needs {name}: one role alone answers nothing", name)
+        if not self.has_roles:
+            if self.handover != "tcp":
+                raise InvalidRequest("handover is between prefill_replicas and decode_replicas: give both", "handover")
+            return
+        if self.replicas != REPLICAS or self.max_replicas is not None:
+            raise InvalidRequest(
+                "replicas and max_replicas are of one kind: leave them out with prefill_replicas and decode_replicas",
+                "replicas",
+            )
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether some replicas compute prompts for others."""
+        return self.prefill_replicas > 0
+
+    @property
+    def count(self) -> int:
+        """How many replicas there are at least, of all kinds."""
+        return self.prefill_replicas + self.decode_replicas if self.has_roles else self.replicas
+
     @property
     def most(self) -> int:
         """How many replicas there may be."""
-        return self.max_replicas or self.replicas
+        return self.max_replicas or self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +131,8 @@ class Spec:
         for name in OF_ONE_SERVER:
             if getattr(self.server, name) != own[name]:
                 raise InvalidRequest(f"{name} is one server's own: leave it out, replicas find each other", name)
+        if self.scale.handover == "tier" and self.engine.kv_shared is None:
+            raise InvalidRequest("KV is handed over through the tier of kv_shared: name one", "kv_shared")
         if not self.engine.prefix_cache:
             raise InvalidRequest("without a prefix cache there is nothing to route by: leave prefix_cache on", "engine")
 
@@ -109,14 +146,15 @@ class Spec:
         Serve lets those run on that stay when the number changes."""
         if self.engine.memory is None and self.engine.kv_tokens is None:
             return self
-        return replace(self, scale=replace(self.scale, replicas=1, max_replicas=None))
+        number = {"prefill_replicas": 1, "decode_replicas": 1} if self.scale.has_roles else {"replicas": 1}
+        return replace(self, scale=replace(self.scale, **number, max_replicas=None))  # type: ignore[arg-type]
 
     def engine_options(self) -> dict[str, Any]:
         """EngineConfig's fields for one replica of several on this host."""
         options = {each.name: getattr(self.engine, each.name) for each in fields(EngineConfig)}
         if options["memory"] is None and options["kv_tokens"] is None and not self.scale.replica_gpus:
             host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            options["memory"] = host // SHARE_OF_HOST // self.scale.replicas
+            options["memory"] = host // SHARE_OF_HOST // self.scale.count
         return options
 
     def as_values(self) -> dict[str, Any]:

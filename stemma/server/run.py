@@ -151,6 +151,6 @@ def publish_events(engine: Engine, config: ServerConfig) -> Callable[[], None]:
         marks=config.kv_events_marks,
     )
     publisher = Publisher(engine.with_cache, options)
-    if config.kv_events_tiers:
-        engine.watch_tiers(publisher.tier)
+    if config.kv_events_tiers and engine.tiering is not None:
+        engine.tiering.watch(publisher.tier)
     return publisher.close

@@ -1,8 +1,18 @@
-"""What a router is told of a request, and what it says of its choice. It stays in the process that made it."""
+"""What a router is told of a request, and what it says of its choice. Of it a replica is told where the prompt is
+computed; the rest stays in the process that made it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+
+class Place(NamedTuple):
+    """Where a replica computes prompts for others, over TCP. key: proves that one was told."""
+
+    host: str
+    port: int
+    key: str
 
 
 class Asked:
@@ -12,11 +22,11 @@ class Asked:
     home: whose state it needs; all that one caller has is kept by one replica. to: the replica that it is for.
 
     chosen: where the router sent it. hit: tokens that it should find there. why: for people. is_refused: it is for a
-    replica that is not there.
+    replica that is not there. place: where what is missing of its prompt is computed; None is where it is answered.
     """
 
     __slots__ = (
-        "_tell_begun", "chosen", "hashes", "hit", "home", "is_refused", "prompt_len", "session", "to", "why"
+        "_tell_begun", "chosen", "hashes", "hit", "home", "is_refused", "place", "prompt_len", "session", "to", "why"
     )  # fmt: skip
 
     def __init__(
@@ -32,16 +42,23 @@ class Asked:
         self.hit = 0
         self.why = ""
         self.is_refused = False
-        self._tell_begun: Callable[[], None] | None = None
+        self.place: Place | None = None
+        self._tell_begun: list[Callable[[], None]] = []
 
-    def __reduce__(self) -> tuple[type[Asked], tuple[()]]:
-        """A replica is called with it and has no use for it: nothing of it travels."""
-        return Asked, ()
+    def __reduce__(self) -> tuple[Callable[..., Asked], tuple[Place | None]]:
+        """A replica is called with it, and has no use for what it was routed by."""
+        return _arrived, (self.place,)
 
     def sent(self, chosen: str, hit: int, why: str, tell_begun: Callable[[], None] | None = None) -> None:
         """The router's choice. tell_begun: to be called once the replica answers, or never will."""
         self.begun()
-        self.chosen, self.hit, self.why, self._tell_begun = chosen, hit, why, tell_begun
+        self.chosen, self.hit, self.why, self.place = chosen, hit, why, None
+        self._tell_begun = [] if tell_begun is None else [tell_begun]
+
+    def lent(self, place: Place, tell_begun: Callable[[], None]) -> None:
+        """What is missing of its prompt is computed there."""
+        self.place = place
+        self._tell_begun.append(tell_begun)
 
     def taken(self, name: str) -> None:
         """Who has it in the end."""
@@ -50,6 +67,12 @@ class Asked:
 
     def begun(self) -> None:
         """The replica answers, or never will: nothing of the request waits there. Safe to call twice."""
-        tell, self._tell_begun = self._tell_begun, None
-        if tell is not None:
+        told, self._tell_begun = self._tell_begun, []
+        for tell in told:
             tell()
+
+
+def _arrived(place: Place | None) -> Asked:
+    asked = Asked()
+    asked.place = place
+    return asked

@@ -52,8 +52,12 @@ TRAVELS = (
 class Entrance:
     """What Serve runs for those who come in by HTTP."""
 
-    def __init__(self, replicas: DeploymentHandle, spec: Spec) -> None:
+    def __init__(self, replicas: DeploymentHandle, spec: Spec, prefill: DeploymentHandle | None = None) -> None:
+        """prefill: those that compute prompts for the replicas. They are never called from here: the router of the
+        replicas chooses one, and the replica asks it."""
         learn_types()
+        if prefill is not None:
+            prefill.options(stream=True, method_name="answer")  # from now on Serve tells who is there
         self._spec = spec
         self._reader = make_reader(spec)
         self._answer = replicas.options(stream=True, method_name="answer")

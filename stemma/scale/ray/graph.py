@@ -19,6 +19,7 @@ from stemma.scale.ray.replica import Replica
 from stemma.scale.spec import Spec, spec_of
 
 NAME = "stemma"
+REPLICA, PREFILL = "Replica", "Prefill"
 BUILD = f"{__name__}:build"
 STATS_SECONDS = 0.5
 """How often a replica says how busy it is."""
@@ -38,24 +39,6 @@ def build(args: dict[str, Any]) -> Application:
 def graph(spec: Spec) -> Application:
     """The same of options that have been read."""
     scale = spec.scale
-    resources: dict[str, Any] = {"num_cpus": scale.replica_cpus or 1.0}  # Ray makes OMP_NUM_THREADS of it
-    if scale.replica_gpus:
-        resources["num_gpus"] = scale.replica_gpus
-    replicas = serve.deployment(
-        name="Replica",
-        max_ongoing_requests=spec.most_at_once,
-        ray_actor_options=resources,
-        request_router_config=RequestRouterConfig(
-            request_router_class=ROUTER,
-            request_router_kwargs={"block_size": spec.engine.block_size, "num_routers": scale.entrances},
-            request_routing_stats_period_s=STATS_SECONDS,
-        ),
-        health_check_period_s=HEALTH_SECONDS,
-        health_check_timeout_s=HEALTH_TIMEOUT_SECONDS,
-        graceful_shutdown_timeout_s=scale.drain_seconds,
-        graceful_shutdown_wait_loop_s=0.5,
-        **_how_many(spec),
-    )(Replica)
     entrances = serve.deployment(
         name="Entrance",
         num_replicas=scale.entrances,
@@ -64,8 +47,38 @@ def graph(spec: Spec) -> Application:
         graceful_shutdown_timeout_s=scale.drain_seconds,
         graceful_shutdown_wait_loop_s=0.5,
     )(serve.ingress()(Entrance))
-    made: Application = entrances.bind(replicas.bind(spec.of_one()), spec.of_one())
+    one = spec.of_one()
+    if scale.has_roles:
+        prefill = _replicas(spec, PREFILL, {"num_replicas": scale.prefill_replicas}).bind(one, "prefill")
+        decode = _replicas(spec, REPLICA, {"num_replicas": scale.decode_replicas}, prefill=PREFILL).bind(one, "decode")
+        made: Application = entrances.bind(decode, one, prefill)
+    else:
+        made = entrances.bind(_replicas(spec, REPLICA, _how_many(spec)).bind(one), one)
     return made
+
+
+def _replicas(spec: Spec, name: str, how_many: dict[str, Any], prefill: str | None = None) -> Any:
+    """A deployment of replicas. prefill: the one whose replicas compute prompts for these."""
+    scale = spec.scale
+    resources: dict[str, Any] = {"num_cpus": scale.replica_cpus or 1.0}  # Ray makes OMP_NUM_THREADS of it
+    if scale.replica_gpus:
+        resources["num_gpus"] = scale.replica_gpus
+    routing = {"block_size": spec.engine.block_size, "num_routers": scale.entrances}
+    return serve.deployment(
+        name=name,
+        max_ongoing_requests=spec.most_at_once,
+        ray_actor_options=resources,
+        request_router_config=RequestRouterConfig(
+            request_router_class=ROUTER,
+            request_router_kwargs=routing if prefill is None else {**routing, "prefill": prefill},
+            request_routing_stats_period_s=STATS_SECONDS,
+        ),
+        health_check_period_s=HEALTH_SECONDS,
+        health_check_timeout_s=HEALTH_TIMEOUT_SECONDS,
+        graceful_shutdown_timeout_s=scale.drain_seconds,
+        graceful_shutdown_wait_loop_s=0.5,
+        **how_many,
+    )(Replica)
 
 
 def _how_many(spec: Spec) -> dict[str, Any]:

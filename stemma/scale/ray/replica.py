@@ -11,7 +11,7 @@ import asyncio
 import logging
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from starlette.types import Message
 from stemma.runtime.core.scheduler import Scheduler
 from stemma.runtime.engine import Engine
 from stemma.runtime.errors import StemmaError
+from stemma.scale.ray.apart import ASKED_OF, Giving, Role, take_prompts
 from stemma.scale.ray.asked import Asked
 from stemma.scale.ray.telling import Telling
 from stemma.scale.spec import EVERYWHERE, Spec
@@ -44,26 +45,37 @@ Scope = dict[str, Any]
 
 
 class Replica:
-    """What Serve runs: one engine, and the application on it."""
+    """What Serve runs: one engine, and the application on it. role: whether it computes prompts for others, or has them
+    computed there."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, role: Role = "both") -> None:
         self._context: ReplicaContext = serve.get_replica_context()
         self._spec = spec
         access_log.set_up(as_json=spec.server.log_format == "json", tells_requests=spec.server.access_log)
         self._end_spans = export_spans(spec.server.otlp) if spec.server.otlp is not None else None
         options = spec.engine_options()
         if options["kv_disk"] is not None:  # which is for one engine
-            options["kv_disk"] = Path(options["kv_disk"]) / f"replica-{self._context.rank.rank}"
+            options["kv_disk"] = Path(options["kv_disk"]) / self._own_folder
         self._engine = Engine(spec.model, adapters=spec.adapters, loras=spec.loras, draft=spec.draft, **options)
-        self._app = app(self._engine, _of_rank(spec, self._context.rank.rank))
+        self._app = app(self._engine, _of_rank(spec, self._own_folder))
         self._app.state.service.runs.resume()
-        self._telling = Telling(self._engine, spec.scale.events_host or EVERYWHERE, ray.util.get_node_ip_address())
+        here = spec.scale.events_host or EVERYWHERE, ray.util.get_node_ip_address()
+        self._telling = Telling(self._engine, *here)
+        self._giving = Giving(self._engine, *here) if role == "prefill" else None
+        self._end_taking: Callable[[], None] | None = None
+        if role == "decode":
+            self._end_taking = take_prompts(self._engine, by_tier=spec.scale.handover == "tier")
         self._pieces: dict[str, Path] = {}
+
+    @property
+    def _own_folder(self) -> str:
+        return f"{self._context.deployment.lower()}-{self._context.rank.rank}"
 
     # What Serve asks ----------------------------------------------------------------
     def record_replica_metadata(self) -> dict[str, Any]:
         """What stays as it is: routers are told once."""
-        return {"rank": self._context.rank.rank, "events": self._telling.address}
+        place = None if self._giving is None else tuple(self._giving.place)
+        return {"rank": self._context.rank.rank, "events": self._telling.address, "place": place}
 
     async def record_routing_stats(self) -> dict[str, Any]:
         """How busy it is; routers are told each time that it changes."""
@@ -85,6 +97,10 @@ class Replica:
             log.warning("nothing was handed over when this replica left: %s", error or type(error).__name__)
         finally:
             self._telling.close()
+            if self._giving is not None:
+                self._giving.close()
+            if self._end_taking is not None:
+                self._end_taking()
             self._app.state.service.close()
             self._engine.close()
             if self._end_spans is not None:
@@ -107,7 +123,7 @@ class Replica:
     async def answer(self, scope: Scope, body: bytes, asked: Asked) -> AsyncIterator[list[Message]]:
         """What the application says to a request: ASGI's messages, those that are there at once together.
 
-        asked: what it was routed by. Whoever stops listening is a client that went away.
+        asked: where its prompt is computed, if that is elsewhere. Whoever stops listening is a client that went away.
         """
         said: asyncio.Queue[Message | None] = asyncio.Queue()
         gone = asyncio.Event()
@@ -120,6 +136,7 @@ class Replica:
             return {"type": "http.disconnect"}
 
         async def work() -> None:
+            ASKED_OF.set(asked.place)
             try:
                 await self._app({**scope, "state": {}}, receive, said.put)
             finally:
@@ -180,12 +197,12 @@ class Replica:
                     piece = following
 
 
-def _of_rank(spec: Spec, rank: int) -> Any:
+def _of_rank(spec: Spec, own_folder: str) -> Any:
     """The server's config for one replica: what it keeps on disk is its own, and is there for the next of its rank."""
     config = spec.server
     if config.cache_folder is None:
         return config
-    folder = Path(config.cache_folder) / f"replica-{rank}"
+    folder = Path(config.cache_folder) / own_folder
     folder.mkdir(parents=True, exist_ok=True)
     return replace(config, cache_folder=folder)
 

@@ -8,26 +8,30 @@ from typing import Any
 
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
-from stemma.scale.ray.asked import Asked
-from stemma.scale.ray.table import Seen, Table
+from stemma.scale.ray.asked import Asked, Place
+from stemma.scale.ray.table import Seen, Table, keep, of_deployment
 from stemma.scale.ray.telling import Following
 
 
 class FleetRouter(RequestRouter):
     """Sends a request to the replica on which it costs least, by what each has cached, in tokens, and how busy it is.
 
-    Takes `block_size` and `num_routers` as keyword arguments (`request_router_kwargs`).
+    Takes `block_size`, `num_routers` and `prefill`, the name of a deployment whose replicas compute prompts for this
+    one's, as keyword arguments (`request_router_kwargs`).
     """
 
     _table: Table
+    _prefill: str | None
     # How long a replica may take to say how many requests it has. At the 0.1 seconds of Serve's own, one that computes
     # on a busy machine says nothing in time, and its prompts go to where nothing of them is cached.
     queue_len_response_deadline_s = 2.0
     max_queue_len_response_deadline_s = 10.0
 
-    def initialize_state(self, block_size: int = 16, num_routers: int = 1) -> None:
+    def initialize_state(self, block_size: int = 16, num_routers: int = 1, prefill: str | None = None) -> None:
         """What Serve calls with the keyword arguments of the deployment's config."""
         self._table = Table(block_size, Following, num_routers=num_routers)
+        self._prefill = prefill
+        keep(self._deployment_id.app_name, self._deployment_id.name, self._table)
         atexit.register(self._table.close)
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
@@ -56,8 +60,10 @@ class FleetRouter(RequestRouter):
         chosen = self._table.choose(asked, list(by_name))
         if chosen is None:
             return []
-        others = [] if asked.to or asked.home is not None else [r for name, r in by_name.items() if name != chosen]
-        return [[by_name[chosen]], others]
+        if self._prefill is not None and (others := of_deployment(self._deployment_id.app_name, self._prefill)):
+            others.lend(asked)
+        rest = [] if asked.to or asked.home is not None else [r for name, r in by_name.items() if name != chosen]
+        return [[by_name[chosen]], rest]
 
 
 def _asked(pending: PendingRequest) -> Asked:
@@ -67,6 +73,8 @@ def _asked(pending: PendingRequest) -> Asked:
 
 def _seen(replica: RunningReplica) -> Seen:
     metadata = replica.replica_metadata
+    place = metadata.get("place")
     return Seen(
-        replica.replica_id.unique_id, metadata.get("rank", 0), metadata.get("events"), dict(replica.routing_stats or {})
+        replica.replica_id.unique_id, metadata.get("rank", 0), metadata.get("events"),
+        dict(replica.routing_stats or {}), None if place is None else Place(*place),
     )  # fmt: skip

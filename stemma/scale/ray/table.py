@@ -2,6 +2,9 @@
 
 Serve says who is there, and how busy -> Table <- events say what each has cached
                                     choose(asked) -> a replica's name
+
+Where prompts are computed apart, there is one for the replicas that answer and one for those that compute: what the
+first has chosen, the second lends one of its own to.
 """
 
 from __future__ import annotations
@@ -17,19 +20,22 @@ from typing import Any, NamedTuple, Protocol
 
 from stemma.radix.events import Event
 from stemma.scale.fleet import Choice, Chooser, Index, Load, NoReplica
-from stemma.scale.ray.asked import Asked
+from stemma.scale.ray.asked import Asked, Place
 
 log = logging.getLogger("stemma.scale")
+LEAST_TOKENS = 64
+"""Fewer missing tokens of a prompt are computed by who answers: so few cost less than being asked for."""
 
 
 class Seen(NamedTuple):
     """A replica as Serve tells of it. rank: its number among them. address: where it tells its events; None tells none.
-    stats: what it last said of itself, `Replica.record_routing_stats`."""
+    stats: what it last said of itself, `Replica.record_routing_stats`. place: where it computes prompts for others."""
 
     name: str
     rank: int
     address: Mapping[str, str] | None
     stats: Mapping[str, Any]
+    place: Place | None = None
 
 
 class Follower(Protocol):
@@ -57,6 +63,7 @@ class Table:
         self._seen: dict[str, Seen] = {}
         self._loads: dict[str, Load] = {}
         self._followers: dict[str, Follower] = {}
+        self._is_missed = False
 
     def update(self, seen: Sequence[Seen]) -> None:
         """These replicas are there now, and no others."""
@@ -102,6 +109,25 @@ class Table:
         asked.sent(choice.replica, choice.expected_hit_tokens, choice.why, partial(self._begun, choice))
         return choice.replica
 
+    def lend(self, asked: Asked) -> None:
+        """Have what the chosen replica misses of a prompt computed by one of these, if any is there."""
+        if asked.prompt_len - asked.hit < LEAST_TOKENS:
+            return
+        now, seen = self._clock(), dict(self._seen)
+        loads = {name: self._loads.get(name, UNKNOWN) for name, each in seen.items() if each.place is not None}
+        try:
+            with self._lock:
+                choice = self._chooser.choose(asked.hashes, asked.prompt_len, loads, asked.session, now=now)
+        except NoReplica:
+            if not self._is_missed:
+                log.warning("no replica is there that computes prompts: those that decode do; see that one starts")
+            self._is_missed = True
+            return
+        self._is_missed = False
+        place = seen[choice.replica].place
+        assert place is not None
+        asked.lent(place, partial(self._begun, choice))
+
     def _begun(self, choice: Choice) -> None:
         with self._lock:
             self._chooser.began(choice)
@@ -140,6 +166,19 @@ class Table:
 
     def _of_rank(self, rank: str, candidates: Sequence[str]) -> str | None:
         return next((name for name in candidates if name in self._seen and str(self._seen[name].rank) == rank), None)
+
+
+_TABLES: dict[tuple[str, str], Table] = {}
+
+
+def keep(application: str, deployment: str, table: Table) -> None:
+    """Have others of this process find it."""
+    _TABLES[application, deployment] = table
+
+
+def of_deployment(application: str, deployment: str) -> Table | None:
+    """The table of a deployment, if this process routes to it."""
+    return _TABLES.get((application, deployment))
 
 
 UNKNOWN = Load(0, 0, 0.0, 64, at=float("-inf"))

@@ -33,10 +33,11 @@ def take(engine: Engine, config: ServerConfig) -> Callable[[], None]:
         service = PrefillService(engine)
         threading.Thread(target=service.serve, args=(listener,), name="stemma-handover", daemon=True).start()
         return listener.close
-    saver, made = engine.saver(), list[DecodeEntrance]()
+    saver, made = engine.saver(), list[DecodeEntrance[str]]()
 
-    def entrance(loop: EngineLoop) -> DecodeEntrance:
-        made.append(DecodeEntrance(loop, lambda: Taker(reached(), saver)))
+    def entrance(loop: EngineLoop) -> DecodeEntrance[str]:
+        place = str(config.handover)
+        made.append(DecodeEntrance(loop, lambda _: Taker(reached(), saver), lambda: place))
         return made[0]
 
     engine.enter_by(entrance)

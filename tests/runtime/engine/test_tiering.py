@@ -26,14 +26,14 @@ def prompt(seed: int, length: int = LONG) -> list[int]:
 
 
 def drain(engine: Engine) -> None:
-    assert engine._tiering.writer.drain(30)
+    assert engine.tiering.writer.drain(30)
 
 
 def beneath(engine: Engine, tier: Odd, monkeypatch) -> Tiering:
     """Put an odd tier beneath an engine that has none."""
     monkeypatch.setattr("stemma.runtime.engine.tiering.open_tiers", lambda options: [tier])
-    engine._tiering = put_beneath(engine._loop, engine.saver, TierOptions(shared="odd"))
-    return engine._tiering
+    engine.tiering = put_beneath(engine._loop, engine.saver, TierOptions(shared="odd"))
+    return engine.tiering
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def enter(
     saver, made = engine.saver(), []
 
     def make(loop):
-        made.append(DecodeEntrance(loop, lambda: Taker(through(connect(path, size)), saver)))
+        made.append(DecodeEntrance(loop, lambda at: Taker(through(connect(at, size)), saver), lambda: path))
         return made[0]
 
     engine.enter_by(make)

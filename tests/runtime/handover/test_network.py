@@ -59,7 +59,7 @@ def test_tokens_are_those_of_one_engine_and_nothing_is_computed_twice(loaded):
         saver, made = taking.saver(), []
 
         def enter(loop):
-            made.append(DecodeEntrance(loop, lambda: Taker(call(listener.address, KEY), saver)))
+            made.append(DecodeEntrance(loop, lambda at: Taker(call(at, KEY), saver), lambda: listener.address))
             return made[0]
 
         taking.enter_by(enter)

@@ -94,7 +94,7 @@ def test_the_second_of_two_engines_hits_what_the_first_computed_and_both_outlive
     options = {"kv_tokens": 2048, "kv_shared": server.url}
     with Engine.of(loaded, **options) as first, Engine.of(loaded, **options) as second:
         assert first.generate(ids, max_tokens=8).tokens == expected[0]
-        assert first._tiering.writer.drain(30)
+        assert first.tiering.writer.drain(30)
         found = second.generate(ids, max_tokens=8)
         assert (found.tokens, found.usage.cached_tokens) == (expected[0], 288)
         server.stop()

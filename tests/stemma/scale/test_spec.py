@@ -35,6 +35,14 @@ def test_what_is_written_is_read_again():
         ({"scale": {"wait_seconds": 0}}, "wait_seconds"),
         ({"scale": {"handover_bytes": -1}}, "handover_bytes"),
         ({"scale": {"events_host": "10.0.0.1"}}, "events_host"),
+        ({"scale": {"prefill_replicas": 1}}, "decode_replicas"),
+        ({"scale": {"decode_replicas": 2}}, "prefill_replicas"),
+        ({"scale": {"prefill_replicas": -1, "decode_replicas": 1}}, "prefill_replicas"),
+        ({"scale": {"prefill_replicas": 1, "decode_replicas": 1, "replicas": 3}}, "replicas"),
+        ({"scale": {"prefill_replicas": 1, "decode_replicas": 1, "max_replicas": 4}}, "replicas"),
+        ({"scale": {"prefill_replicas": 1, "decode_replicas": 1, "handover": "tier"}}, "kv_shared"),
+        ({"scale": {"handover": "tier"}}, "handover"),
+        ({"scale": {"handover": "pigeon"}}, "handover"),
         ({"scale": 3}, "scale"),
         ({"engine": {"kv_token": 3}}, "kv_token"),
         ({"engine": {"prefix_cache": False}}, "engine"),
@@ -59,3 +67,6 @@ def test_a_process_is_told_the_same_however_many_there_are_where_its_memory_is_s
     more = ScaleConfig(replicas=5)
     assert replace(said, scale=more).of_one() == said.of_one()
     assert replace(unsaid, scale=more).of_one() != unsaid.of_one()
+    roles = [replace(said, scale=ScaleConfig(prefill_replicas=number, decode_replicas=2)) for number in (1, 3)]
+    assert roles[0].of_one() == roles[1].of_one()
+    assert [each.scale.count for each in roles] == [3, 5]

@@ -28,7 +28,7 @@ def model():
 
 
 def on_disk(engine: Engine) -> set[bytes]:
-    (disk,) = engine._tiering.stack.near
+    (disk,) = engine.tiering.stack.near
     keys = disk.keys()
     return {key[16:] for key in keys if key != OF_ANOTHER}
 
@@ -41,15 +41,15 @@ def told_of(mirror, medium: str) -> set[bytes]:
 def test_what_is_on_disk_is_told_and_what_goes_is_too(model, tmp_path, room) -> None:
     with Engine.of(model, kv_tokens=512, kv_disk=tmp_path, kv_disk_gb=room) as engine:
         engine.generate(prompt(0), max_tokens=1)
-        assert engine._tiering.writer.drain(30)
-        (disk,) = engine._tiering.stack.near
+        assert engine.tiering.writer.drain(30)
+        (disk,) = engine.tiering.stack.near
         disk.put([(OF_ANOTHER, seal(OF_ANOTHER, b"its bytes"))])
         with Publisher(engine.with_cache, options(hashes="bytes")) as publisher:
-            engine.watch_tiers(publisher.tier)
+            engine.tiering.watch(publisher.tier)
             with following(publisher.endpoint, publisher.replay) as follower:
                 for seed in range(1, 8):
                     engine.generate(prompt(seed), max_tokens=1)
-                assert engine._tiering.writer.drain(30)
+                assert engine.tiering.writer.drain(30)
                 follower.follow_until(lambda: told_of(follower.mirror, "STORAGE") == on_disk(engine))
                 cached = sum(1 for _ in told_of(follower.mirror, "GPU"))
                 assert cached < len(on_disk(engine)) or room < 1, "the pool has no room for all of them"

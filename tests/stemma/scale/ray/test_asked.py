@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import pickle
 
-from stemma.scale.ray.asked import Asked
+from stemma.scale.ray.asked import Asked, Place
 
 
-def test_nothing_of_it_travels():
+def test_nothing_that_it_was_routed_by_travels():
     asked = Asked([b"h" * 16] * 1000, 16_000, session="s", home="team", to="r")
     data = pickle.dumps(asked)
     assert len(data) < 200
     assert (pickle.loads(data).hashes, pickle.loads(data).prompt_len, pickle.loads(data).to) == ((), 0, None)
+
+
+def test_a_replica_is_told_where_the_prompt_is_computed():
+    told: list[str] = []
+    asked = Asked()
+    asked.sent("a", 0, "", lambda: told.append("a"))
+    asked.lent(Place("host", 1, "key"), lambda: told.append("lent"))
+    assert pickle.loads(pickle.dumps(asked)).place == ("host", 1, "key")
+    asked.begun()
+    assert told == ["a", "lent"]
+    asked.sent("b", 0, "")
+    assert asked.place is None
 
 
 def test_who_has_it_in_the_end_is_known():

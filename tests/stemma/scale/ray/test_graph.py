@@ -46,6 +46,17 @@ def test_processes_that_stay_are_told_the_same_when_the_number_changes():
     assert two.init_args == five.init_args
 
 
+def test_of_two_roles_those_that_answer_know_those_that_compute_prompts():
+    args = {"scale": {"prefill_replicas": 2, "decode_replicas": 3}, "engine": {"kv_tokens": 1000}}
+    entrance = build(args)._bound_deployment
+    decode, _, prefill = (getattr(each, "_bound_deployment", each) for each in entrance.init_args)
+    assert [(each.name, each.num_replicas, each.init_args[1]) for each in (decode, prefill)] == [
+        ("Replica", 3, "decode"), ("Prefill", 2, "prefill")
+    ]  # fmt: skip
+    assert decode._deployment_config.request_router_config.request_router_kwargs["prefill"] == "Prefill"
+    assert "prefill" not in prefill._deployment_config.request_router_config.request_router_kwargs
+
+
 def test_what_is_no_deployment_is_refused():
     with pytest.raises(InvalidRequest, match="did you mean 'replicas'"):
         build({"scale": {"replica": 2}})

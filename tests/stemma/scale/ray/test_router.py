@@ -68,6 +68,20 @@ async def test_who_needs_one_replica_is_sent_to_no_other(router):
     assert sorted(map(len, await ranks(router, home="team"))) == [0, 1]
 
 
+async def test_what_the_chosen_one_misses_is_computed_by_the_other_role():
+    prefill = FleetRouter(DeploymentID("Prefill", "two"), DeploymentHandleSource.REPLICA)
+    prefill.initialize_state(block_size=16)
+    router = FleetRouter(DeploymentID("Replica", "two"), DeploymentHandleSource.REPLICA)
+    router.initialize_state(block_size=16, prefill="Prefill")
+    router.update_replicas([replica("a", 0)])
+    one = replica("p", 0)
+    one.replica_metadata["place"] = ("host", 7, "key")
+    prefill.update_replicas([one])
+    request = pending()
+    await router.choose_replicas(list(router.curr_replicas.values()), request)
+    assert request.args[2].place == ("host", 7, "key")
+
+
 async def test_a_replica_that_died_is_forgotten(router):
     router._table.index.apply("b", BlocksStored(b"", hashes_of(PROMPT, "", 16), PROMPT, 16, ""))
     router.on_replica_actor_died(ReplicaID("b", DeploymentID("Replica", "stemma")))

@@ -11,12 +11,13 @@ import pytest
 from stemma.radix.events import BlocksStored, Event
 from stemma.scale.fleet import hashes_of
 from stemma.scale.fleet.choose import STALE
-from stemma.scale.ray.asked import Asked
-from stemma.scale.ray.table import Seen, Table
+from stemma.scale.ray.asked import Asked, Place
+from stemma.scale.ray.table import Seen, Table, keep, of_deployment
 
 SIZE = 4
 PROMPT = list(range(40))
 HASHES = hashes_of(PROMPT, "", SIZE)
+LONG = list(range(100))
 ADDRESS = {"endpoint": "e", "replay": "r"}
 
 
@@ -157,6 +158,54 @@ def test_sessions_stay(table, followers):
         later = asked([9] * 8, session="s")
         assert table.choose(later, ["a", "b"]) == first
         later.begun()
+
+
+def computing(name: str, **told: Any) -> Seen:
+    return seen(name, **told)._replace(place=Place(name, 1, "key"))
+
+
+def test_a_prompt_is_lent_to_who_has_most_of_it_until_its_answer_begins(table, followers):
+    table.update([computing("a"), computing("b")])
+    followers.hear["b"](stored(LONG[:80]))
+    made = asked(LONG)
+    table.lend(made)
+    assert made.place == Place("b", 1, "key")
+    for number in range(1, 4):
+        table.lend(asked([1000 * number + token for token in range(400)]))
+    made.begun()
+    later = asked(LONG)
+    table.lend(later)
+    assert later.place is not None
+
+
+def test_what_waits_where_prompts_are_computed_is_weighed(table, followers, clock):
+    followers.hear["b"](stored(LONG[:80]))
+    clock.now += 1
+    table.update([computing("a", beat=1), computing("b", beat=1, waiting_tokens=500)])
+    made = asked(LONG)
+    table.lend(made)
+    assert made.place == Place("a", 1, "key")
+
+
+def test_little_is_lent_to_nobody_and_nobody_is_missed_once(table, caplog):
+    table.update([computing("a")])
+    short, known = asked(PROMPT), asked(LONG)
+    known.sent("x", 80, "")
+    for each in (short, known):
+        table.lend(each)
+        assert each.place is None
+    assert not caplog.records
+    table.update([seen("a")])
+    for _ in range(2):
+        table.lend(asked(LONG))
+    assert len(caplog.records) == 1
+    assert "those that decode do" in caplog.text
+
+
+def test_a_table_is_found_by_its_deployment(table):
+    keep("app", "Prefill", table)
+    assert of_deployment("app", "Prefill") is table
+    assert of_deployment("other", "Prefill") is None
 
 
 def test_nobody_who_takes_requests_is_no_choice(table, clock):

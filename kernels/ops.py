@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -234,6 +235,10 @@ class Ops(Protocol):
 
     def free_memory(self) -> int | None:
         """Bytes that are free on the device; None where its memory is the host's."""
+
+    def on_device(self) -> AbstractContextManager[None]:
+        """Inside, this thread's work goes to this back end's device: all but `free_memory` is called inside. Threads
+        may be inside at the same time, and what one of them starts comes behind what another has started."""
 
     # Packing: once, when a model is loaded ----------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> Linear:

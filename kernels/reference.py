@@ -37,7 +37,7 @@ from stemma.kernels.reference_experts import ReferenceExperts, apply_experts
 from stemma.kernels.reference_states import ReferenceStateOps
 from stemma.kernels.sampled import AtOnce
 from stemma.kernels.steps import EagerExecutor
-from stemma.kernels.tensors import TensorRows, free_memory
+from stemma.kernels.tensors import TensorRows, definite, free_memory
 from stemma.kernels.weights import StoredWeight, dequantize
 
 
@@ -171,7 +171,7 @@ class ReferenceOps(AtOnce):
     name = "reference"
 
     def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
-        self.device = device
+        self.device = device = definite(device)
         self.dtype = dtype
         self._process = os.getpid()
         self.states = ReferenceStateOps(device, dtype)

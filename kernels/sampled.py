@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -30,9 +31,13 @@ class Known(NamedTuple):
 
 
 class AtOnce:
-    """For the `Ops` of a device that computes while the host waits: nothing is gained by asking ahead."""
+    """For the `Ops` of a device that computes while the host waits: nothing is gained by asking ahead, and any thread
+    is as good as another."""
 
     runs_ahead = False
+
+    def on_device(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def begin_sample(self, logits: Any, rows: Any) -> Known:
         return Known(self.sample(logits, rows))  # type: ignore[attr-defined]  # of the class that this is mixed into

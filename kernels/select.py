@@ -6,11 +6,12 @@ Each is imported when it is chosen: torch, of which the CPU's has no need, takes
 from __future__ import annotations
 
 import logging
-from importlib.util import find_spec
 
 from stemma.kernels.cpu.attention.kv_dtypes import KV_DTYPES
 from stemma.kernels.cpu.machine.cores import physical_cores
 from stemma.kernels.cpu.machine.target import UnknownTarget, UnsupportedCPU, host_target
+from stemma.kernels.gpus import UnknownBackend as UnknownBackend
+from stemma.kernels.gpus import check_gpu, check_triton, has_driver
 from stemma.kernels.ops import Ops
 
 log = logging.getLogger(__name__)
@@ -18,14 +19,8 @@ log = logging.getLogger(__name__)
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 """Of weights and activations: what the reference computes in; the other back ends offer fewer."""
-
-
-class UnknownBackend(ValueError):
-    """This machine has no such device or back end, or not with these types; `param` names the option to change."""
-
-    def __init__(self, message: str, param: str = "backend") -> None:
-        super().__init__(message)
-        self.param = param
+GPU_DTYPES = ("bfloat16", "float16")
+"""Those of the GPU's kernels."""
 
 
 def select_ops(
@@ -36,7 +31,7 @@ def select_ops(
     sharing: processes that compute together on a host's cores.
     """
     if device == "auto":
-        device = "cuda" if backend == "triton" and _has_gpu() else "cpu"
+        device = choose_device(backend, dtype, kv_dtype)
     _check_device(device)
     if dtype not in ("auto", *DTYPES):
         raise UnknownBackend(f"nothing is computed in dtype {dtype!r}; there are {', '.join(DTYPES)}", "dtype")
@@ -51,31 +46,43 @@ def select_ops(
     raise UnknownBackend(f"there is no back end {backend!r}; there are 'cpu', 'triton' and 'reference'")
 
 
-def _has_gpu() -> bool:
+def choose_device(backend: str = "auto", dtype: str = "auto", kv_dtype: str = "auto") -> str:
+    """What "auto" is: a GPU where the kernels for one can be used with these options, else the CPU. Says so, with the
+    reason, where the machine has a GPU."""
+    if backend not in ("auto", "triton") or not has_driver():
+        return "cpu"
+    try:
+        _triton("cuda", dtype, kv_dtype)
+    except UnknownBackend as error:
+        if backend == "triton":
+            raise
+        log.warning("running on the CPU, though this machine seems to have a GPU: %s", error)
+        return "cpu"
     import torch
 
-    return torch.cuda.is_available()
+    log.warning("running on the GPU, %s; device='cpu' (--device cpu) stays on the CPU", torch.cuda.get_device_name())
+    return "cuda"
 
 
 def _check_device(name: str) -> None:
     if name == "cpu":
+        return
+    if name.startswith("cuda"):
+        check_gpu(name)
         return
     import torch
 
     try:
         device = torch.empty(1, device=name).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # as each of torch's back ends has it
-        gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-        raise UnknownBackend(
-            f"this machine has no device {name!r}; it has {', '.join(['cpu', *gpus])}", "device"
-        ) from error
+        raise UnknownBackend(f"this machine has no device {name!r}; use 'cpu' or 'cuda'", "device") from error
     if device.type == "meta":
         raise UnknownBackend("the device 'meta' computes nothing; use 'cpu' or 'cuda'", "device")
 
 
 def _fastest(device: str, dtype: str) -> str:
     """The compiled kernels where the machine and the dtype allow them; says so where they do not."""
-    if device.startswith("cuda") and dtype in ("auto", "bfloat16", "float16"):
+    if device.startswith("cuda") and dtype in ("auto", *GPU_DTYPES):
         return "triton"
     if device != "cpu" or dtype not in ("auto", "float32"):
         return "reference"
@@ -108,23 +115,29 @@ def _cpu(device: str, dtype: str, kv_dtype: str, sharing: int) -> Ops:
 
 
 def _triton(device: str, dtype: str, kv_dtype: str) -> Ops:
-    if find_spec("triton") is None:
-        raise UnknownBackend(
-            "the back end 'triton' needs Triton: pip install 'stemma-llm[gpu]'; or backend='reference'"
-        )
+    if device.startswith("cuda"):
+        check_gpu(device)
+    check_triton()
     import torch
 
     from stemma.kernels.triton.ops import TritonOps
-    from stemma.kernels.triton.targets import KV_TYPES, UnsupportedDevice
+    from stemma.kernels.triton.targets import KV_TYPES, UnsupportedDevice, target_of
 
     kv_type = "activation" if kv_dtype in ("auto", dtype) else kv_dtype
     if kv_type not in KV_TYPES:
         message = f"the back end 'triton' has no kv_dtype {kv_dtype!r}; use 'auto', 'int8' or 'fp8'"
         raise UnknownBackend(message, "kv_dtype")
     try:
-        return TritonOps(torch.device(device), getattr(torch, "bfloat16" if dtype == "auto" else dtype), kv_type)
+        target = target_of(torch.device(device))
     except UnsupportedDevice as error:
-        raise UnknownBackend(str(error)) from error
+        param = "backend" if device == "cpu" else "device"
+        raise UnknownBackend(f"{error}; or use device='cpu' or backend='reference'", param) from error
+    try:
+        return TritonOps(
+            torch.device(device), getattr(torch, "bfloat16" if dtype == "auto" else dtype), kv_type, target
+        )
+    except UnsupportedDevice as error:
+        raise UnknownBackend(str(error), "dtype" if kv_type == "activation" else "kv_dtype") from error
 
 
 def _reference(device: str, dtype: str, kv_dtype: str) -> Ops:

@@ -43,6 +43,11 @@ class TensorRows:
         row[index] = torch.where(seen > 0, seen / factor, seen * factor).clamp(max=most)
 
 
+def definite(device: torch.device) -> torch.device:
+    """The same with its index: "cuda" alone is another device in another thread."""
+    return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
+
+
 def free_memory(device: torch.device) -> int | None:
     """Bytes, of a device with memory of its own."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None

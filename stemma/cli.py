@@ -187,7 +187,7 @@ def main() -> None:
     try:
         app()
     except StemmaError as error:
-        Console(stderr=True).print(f"[bold red]{type(error).__name__}[/bold red]: {escape(str(error))}")
+        Console(stderr=True).print(f"[bold red]{type(error).__name__}[/bold red]: {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
 
 

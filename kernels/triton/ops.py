@@ -7,6 +7,7 @@ if TRITON_INTERPRET=1 was set before triton was imported: for tests, thousands o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,12 @@ from stemma.kernels.ops import (
     StepExecutor,
 )
 from stemma.kernels.steps import EagerExecutor
-from stemma.kernels.tensors import TensorRows, free_memory
+from stemma.kernels.tensors import TensorRows, definite, free_memory
 from stemma.kernels.triton import kv as pool
 from stemma.kernels.triton.ahead import LastTokens, OnTheWay
 from stemma.kernels.triton.composed import TritonExperts, by_heads, norm_together, turned
 from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor
+from stemma.kernels.triton.home import Home
 from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.launches import DOTS, Kernels, Launcher, TritonSpec, run
 from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope, group, pack
@@ -75,7 +77,8 @@ class TritonOps:
         target = target_of(device) if target is None else target
         if dtype not in DOTS or (dtype == torch.float32 and not triton.knobs.runtime.interpret):
             raise UnsupportedDevice(f"activations of {dtype} are not supported; use bfloat16 or float16")
-        self.device = device
+        self.device = device = definite(device)
+        self._home = Home(device)
         self.dtype = dtype
         self._element = kv_element(target, kv_type, dtype)
         self._kernels = Kernels(target, dtype, launch)
@@ -87,6 +90,9 @@ class TritonOps:
 
     def free_memory(self) -> int | None:
         return free_memory(self.device)
+
+    def on_device(self) -> AbstractContextManager[None]:
+        return self._home.enter()
 
     # Packing ---------------------------------------------------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> DenseLinear | PackedLinear:

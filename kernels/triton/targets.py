@@ -87,7 +87,9 @@ def target_of(device: torch.device) -> Target:
     if major in (8, 12):
         arch = 10 * major + minor
         return Target(f"sm_{arch}", "ampere", "cuda", arch, 32, SMALL_SHARED, SMALL_SHARED + 1024)
-    raise UnsupportedDevice(f"compute capability {major}.{minor} is not supported: the kernels need 8.0 or newer")
+    raise UnsupportedDevice(
+        f"compute capability {major}.{minor} is not supported: the kernels are made for 8, 9, 10 and 12"
+    )
 
 
 def kv_element(target: Target, kv_type: KVType, activation: torch.dtype) -> torch.dtype:

@@ -25,10 +25,11 @@ def make_draft(
         return None
     check_draft(model, draft)
     ops, config = draft.model.ops, draft.config
-    one = make_memory(ops, Room(config.memory_shape(1, block_size), None))
-    num_blocks = max(1, min(num_blocks, int(MOST_MEMORY * memory_for_kv(ops)) // one.full.num_bytes))
-    memory = make_memory(ops, Room(config.memory_shape(num_blocks, block_size), None))
-    cache, runner = PrefixCache(num_blocks, block_size), Runner(draft.model, memory)
+    with ops.on_device():
+        one = make_memory(ops, Room(config.memory_shape(1, block_size), None))
+        num_blocks = max(1, min(num_blocks, int(MOST_MEMORY * memory_for_kv(ops)) // one.full.num_bytes))
+        memory = make_memory(ops, Room(config.memory_shape(num_blocks, block_size), None))
+        cache, runner = PrefixCache(num_blocks, block_size), Runner(draft.model, memory)
     num_tokens = min(model.tokenizer.vocab_size, draft.tokenizer.vocab_size)
     return DraftModel(runner, Sampler(ops), cache, num_tokens, time.perf_counter)
 

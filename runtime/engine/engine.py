@@ -101,7 +101,8 @@ class Engine:
         guesser = checked(draft, LoadedModel | None, "draft")
         config = engine_config(options)
         check_whole(config, "a loaded model is whole: give its file to Engine(...)")
-        engine._start(Ranks(checked(loaded, LoadedModel, "loaded")), config, guesser)
+        with (ranks := Ranks(checked(loaded, LoadedModel, "loaded"))).together():
+            engine._start(ranks, config, guesser)
         return engine
 
     def _start(self, ranks: Ranks, config: EngineConfig, draft: LoadedModel | None) -> None:

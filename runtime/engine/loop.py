@@ -159,6 +159,10 @@ class EngineLoop:
 
     # The loop's thread ----------------------------------------------------------------
     def _run(self) -> None:
+        with self.runner.model.ops.on_device():
+            self._live()
+
+    def _live(self) -> None:
         try:
             while self._closed_by is None:
                 self._answer_calls()

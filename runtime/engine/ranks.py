@@ -40,9 +40,10 @@ class Ranks(NamedTuple):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What fails inside ends the other ranks too."""
+        """Inside, this thread works on the model's device, and what fails ends the other ranks too."""
         try:
-            yield
+            with self.loaded.model.ops.on_device():
+                yield
         except BaseException:
             self.close()
             raise

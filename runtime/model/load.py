@@ -166,7 +166,8 @@ def assemble_part(
     config = division.config()
     _check_numbers(config)
     weights = Weights(checkpoint.tensors, progress, checkpoint.file_names)
-    model = Decoder(config, ShardedWeights(weights, division), ShardedOps(ops, part.group(division)))
+    with ops.on_device():
+        model = Decoder(config, ShardedWeights(weights, division), ShardedOps(ops, part.group(division)))
     weights.check_all_taken()
     return _loaded(checkpoint, config, model, None)
 
@@ -179,13 +180,14 @@ def assemble(
     config = checkpoint.config
     _check_numbers(config)
     weights = Weights(checkpoint.tensors, progress, checkpoint.file_names)
-    if loras:
-        adapted = AdaptedOps(ops)
-        model = Decoder(config, AdaptedWeights(weights, loras), adapted)
-        _check_used(loras, adapted)
-        beside = Loras({name: each.digest for name, each in loras.items()}, adapted.step)
-    else:
-        model, beside = Decoder(config, weights, ops), None
+    with ops.on_device():
+        if loras:
+            adapted = AdaptedOps(ops)
+            model = Decoder(config, AdaptedWeights(weights, loras), adapted)
+            _check_used(loras, adapted)
+            beside = Loras({name: each.digest for name, each in loras.items()}, adapted.step)
+        else:
+            model, beside = Decoder(config, weights, ops), None
     weights.check_all_taken()
     return _loaded(checkpoint, config, model, beside)
 

@@ -48,11 +48,12 @@ def follow(inbox: IO[bytes], outbox: IO[bytes]) -> None:
     except Exception as error:
         send(outbox, Said(f"{type(error).__name__}: {error}"))
         return
-    runner.try_once()
-    while True:
-        step = receive(inbox)
-        assert isinstance(step, Step), "a rank is told steps from then on"
-        runner.compute(step)
+    with runner.model.ops.on_device():
+        runner.try_once()
+        while True:
+            step = receive(inbox)
+            assert isinstance(step, Step), "a rank is told steps from then on"
+            runner.compute(step)
 
 
 def _runner(begin: Begin, inbox: IO[bytes], outbox: IO[bytes]) -> Runner:
@@ -70,7 +71,8 @@ def _runner(begin: Begin, inbox: IO[bytes], outbox: IO[bytes]) -> Runner:
     )
     asked = receive(inbox)
     assert isinstance(asked, Allocate), "a rank is told then how much memory to have"
-    runner = Runner(loaded.model, allocate(loaded.model.ops, pools_of(asked.shape, loaded.config)))
+    with ops.on_device():
+        runner = Runner(loaded.model, allocate(loaded.model.ops, pools_of(asked.shape, loaded.config)))
     send(outbox, Said())
     return runner
 

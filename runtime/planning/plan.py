@@ -99,8 +99,9 @@ def make_plan(
         raise InvalidRequest(f"context must be between 1 and the model's {context_of(config, model)}", "context")
     if concurrency < 1:
         raise InvalidRequest("concurrency must be at least 1", "concurrency")
-    sizes, work = sizes_of(config, model, ops), work_of(checkpoint)
-    room = room_of(config, model, ops)
+    work = work_of(checkpoint)
+    with ops.on_device():
+        sizes, room = sizes_of(config, model, ops), room_of(config, model, ops)
     marks = MARKS_OF_A_SEQUENCE * sizes.mark_bytes
     one = -(-context // config.block_size) * sizes.block_bytes + marks
     usable = int(USABLE * (machine_memory(ops) if memory is None else memory))

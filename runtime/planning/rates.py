@@ -47,10 +47,9 @@ def given_rates(ops: Ops, storage: str, read: float | None, operations: float | 
 
 def measure_rates(ops: Ops, storage: str) -> Rates:
     """Of weights of this storage type (GGUF's name). Takes a second or two, and some hundred megabytes meanwhile."""
-    long = made_up(storage, READ_BYTES)
-    one_row = _seconds(ops, long, 1)
-    short = made_up(storage, MULTIPLIED_BYTES)
-    many_rows = _seconds(ops, short, NUM_ROWS)
+    long, short = made_up(storage, READ_BYTES), made_up(storage, MULTIPLIED_BYTES)
+    with ops.on_device():
+        one_row, many_rows = _seconds(ops, long, 1), _seconds(ops, short, NUM_ROWS)
     return Rates(long.num_bytes / one_row, 2 * NUM_ROWS * short.shape[0] * short.shape[1] / many_rows)
 
 

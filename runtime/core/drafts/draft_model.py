@@ -127,7 +127,8 @@ class DraftModel:
     ) -> list[tuple[int, _Follower, int]]:
         """Compute a batch; returns those that go on."""
         leading = []
-        results = compute(self._runner, self._sampler, batch)
+        with self._runner.model.ops.on_device():  # which need not be that of the model that it guesses for
+            results = compute(self._runner, self._sampler, batch)
         for row, result, (index, follower, count) in zip(batch.rows, results, rows, strict=True):
             if follower.shadow.error is not None:
                 self._drop(follower)

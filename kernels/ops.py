@@ -236,6 +236,9 @@ class Ops(Protocol):
     def free_memory(self) -> int | None:
         """Bytes that are free on the device; None where its memory is the host's."""
 
+    def free_unused(self) -> None:
+        """Give memory back to the device that is kept for later operations: something did not fit."""
+
     def on_device(self) -> AbstractContextManager[None]:
         """Inside, this thread's work goes to this back end's device: all but `free_memory` is called inside. Threads
         may be inside at the same time, and what one of them starts comes behind what another has started."""

@@ -66,6 +66,11 @@ class RequestFailed(StemmaError):
     """One request met an internal error, which is the cause of this one. The engine and all other requests go on."""
 
 
+class OutOfDeviceMemory(RequestFailed):
+    """One request needs more of a GPU's memory than is free beside the KV pool. The engine and all other requests go
+    on."""
+
+
 class EngineClosed(StemmaError):
     """The engine was closed before the request ended."""
 

@@ -91,6 +91,9 @@ class TritonOps:
     def free_memory(self) -> int | None:
         return free_memory(self.device)
 
+    def free_unused(self) -> None:
+        torch.cuda.empty_cache()
+
     def on_device(self) -> AbstractContextManager[None]:
         return self._home.enter()
 

@@ -6,12 +6,13 @@ leaves the cache broken, belongs to all, and nothing here holds it up.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stemma.fsm import FormError
 from stemma.radix import Lease, NextUse, PinError
-from stemma.runtime.errors import GrammarFailed, PinRefused, RequestFailed, StemmaError
+from stemma.runtime.errors import GrammarFailed, OutOfDeviceMemory, PinRefused, RequestFailed, StemmaError
 
 
 def as_stemma_error(error: BaseException) -> StemmaError:
@@ -24,12 +25,53 @@ def as_stemma_error(error: BaseException) -> StemmaError:
     if isinstance(error, StemmaError):
         return error
     made: StemmaError
-    if isinstance(error, FormError):
+    if is_out_of_memory(error):
+        let_go(error)
+        made = OutOfDeviceMemory(
+            f"the request needs more memory than the device has free beside the KV pool ({first_line(error)}): ask for "
+            "fewer prompt_logprobs, or start the engine with less memory_share, max_chunk or max_batch_tokens"
+        )
+    elif isinstance(error, FormError):
         made = GrammarFailed(str(error))
     else:
         made = RequestFailed(f"the request failed inside the engine: {describe_error(error)}")
     made.__cause__ = error
     return made
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device's memory was asked for in vain: as torch, CUDA and cuBLAS say it."""
+    text = describe_error(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        said in text for said in ("out of memory", "cudaerrormemoryallocation", "status_alloc_failed")
+    )
+
+
+def let_go(error: BaseException) -> None:
+    """Drop what the calls that failed held: an error keeps their variables, which can be most of a device's memory."""
+    traceback.clear_frames(error.__traceback__)
+
+
+def of_all(error: BaseException) -> str:
+    """What to do about an error that ended an engine, if that is known."""
+    text = describe_error(error).lower()
+    if is_out_of_memory(error):
+        return (
+            ": not even one token can be computed beside the KV pool; make a new engine with less memory_share, or end "
+            "what else uses the device"
+        )
+    if isinstance(error, RuntimeError) and any(said in text for said in ("cuda", "hip error", "nccl", "triton error")):
+        return (
+            ": after such an error nothing more can be computed in this process: start it anew. If it comes again, see "
+            "whether it does with graphs=False (--no-graphs), and whether the driver reports errors of the card "
+            "(dmesg, nvidia-smi -q)"
+        )
+    return ""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, up to the advice for whoever writes kernels."""
+    return describe_error(error).splitlines()[0].split(". ")[0]
 
 
 def describe_error(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from typing import Protocol, TypeVar
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.batch import Batch
 from stemma.runtime.core.computing import compute
-from stemma.runtime.core.failures import as_stemma_error, describe_error
+from stemma.runtime.core.failures import as_stemma_error, describe_error, of_all
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Scheduler
@@ -170,7 +170,7 @@ class EngineLoop:
                 if self._is_left and not self._states:
                     self._shut(EngineClosed("the engine is no longer there: keep it as long as it is used"))
         except BaseException as error:
-            failure = EngineFailed(f"the engine's loop failed: {describe_error(error)}")
+            failure = EngineFailed(f"the engine's loop failed: {describe_error(error)}{of_all(error)}")
             failure.__cause__ = error
             self._shut(failure)
         assert self._closed_by is not None

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+from types import SimpleNamespace
+from weakref import WeakSet
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stemma.radix import Segment
 from stemma.runtime.core.batch import Batch, RowResult
 from stemma.runtime.core.computing import compute
+from stemma.runtime.core.pooling import Pooling
 from stemma.runtime.core.sampling import Sampling
 from stemma.runtime.core.stopwatch import unwatched
-from stemma.runtime.errors import RequestFailed
+from stemma.runtime.errors import OutOfDeviceMemory, RequestFailed
 from tests.runtime.core.making import Words, row, sequence
 
 
@@ -109,3 +115,81 @@ def test_a_wish_to_end_the_process_is_not_looked_into():
     device.forward = lambda batch: (_ for _ in ()).throw(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         compute(device, device, batch)
+
+
+class OutOfMemory(RuntimeError):
+    """As torch.OutOfMemoryError."""
+
+
+class Small(Device):
+    """Has room for steps of so many tokens and logits. held: what the failed calls have in their variables."""
+
+    def __init__(self, most_tokens, most_logits=1 << 20):
+        super().__init__()
+        self.most_tokens, self.most_logits = most_tokens, most_logits
+        self.model = SimpleNamespace(ops=SimpleNamespace(free_unused=self._free))
+        self.held, self.freed = WeakSet(), []
+
+    def _free(self):
+        gc.collect()
+        self.freed.append(len(self.held))
+
+    def _fail(self, stage, batch):
+        num_logits = sum(made.num_logits for made in batch.rows)
+        if sum(len(made.tokens) for made in batch.rows) > self.most_tokens or num_logits > self.most_logits:
+            activations = Device()
+            self.held.add(activations)
+            raise OutOfMemory("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of")
+
+
+def test_a_step_without_room_is_computed_in_parts_when_what_it_held_is_let_go():
+    item, other = sequence(range(200)), sequence([7])
+    batch = Batch()
+    batch.add(row(item, 0, list(range(200))))
+    batch.add(row(other, 0, [7]))
+    device = Small(60)
+    first, last = compute(device, device, batch)
+    assert (first.tokens, last.tokens) == ([sum(range(150, 200))], [7])
+    assert [(made.rows[0].start, len(made.rows[0].tokens)) for made in device.computed] == [
+        (0, 200), (0, 1), (0, 200), (0, 100), (0, 50), (50, 50), (100, 100), (100, 50), (150, 50), (0, 1),
+    ]  # fmt: skip
+    assert item.error is other.error is None
+    assert device.freed == [0] * 4
+
+
+def test_scores_of_a_prompt_in_parts_stand_one_behind_the_other():
+    item = sequence(range(64), prompt_logprobs=0)
+    device = Small(32)
+    device.sample = lambda batch, output: [
+        RowResult([], prompt_logprobs=[f"of {token}" for token in made.tokens]) for made in batch.rows
+    ]
+    batch = Batch()
+    batch.add(row(item, 0, list(range(64))))
+    (found,) = compute(device, device, batch)
+    assert found.prompt_logprobs == [f"of {token}" for token in range(64)]
+
+
+@pytest.mark.parametrize("cannot", ["drafts", "segments", "pooling", "few tokens"])
+def test_who_has_no_room_alone_is_told_what_to_lower_and_the_others_go_on(cannot):
+    count = 20 if cannot == "few tokens" else 40
+    item = sequence(range(count), pooling=Pooling("mean") if cannot == "pooling" else None)
+    made = row(item, 0, list(range(count)), num_drafts=int(cannot == "drafts"))
+    if cannot == "segments":
+        made = made._replace(segments=[Segment(0, count, 0, 1)])
+    batch, device = Batch(), Small(10)
+    batch.add(row(sequence([7]), 0, [7]))
+    batch.add(made)
+    first, _ = compute(device, device, batch)
+    assert first.tokens == [7]
+    assert type(item.error) is OutOfDeviceMemory
+    assert "memory_share" in str(item.error)
+    assert "2.00 GiB" not in str(item.error)
+    gc.collect()
+    assert not device.held, "the error that the caller gets keeps nothing"
+
+
+def test_no_room_for_one_token_concerns_all():
+    device, batch = Small(0), batch_of(2)
+    with pytest.raises(OutOfMemory):
+        compute(device, device, batch)
+    assert [made.sequence.error for made in batch.rows] == [None] * 2

@@ -6,7 +6,7 @@ import pytest
 
 from stemma.fsm import FormError
 from stemma.radix import NextUse, PrefixCache
-from stemma.runtime.core.failures import as_stemma_error, describe_error, release_lease
+from stemma.runtime.core.failures import as_stemma_error, describe_error, is_out_of_memory, of_all, release_lease
 from stemma.runtime.errors import EngineFailed, GrammarFailed, PromptTooLong, RequestFailed
 
 
@@ -83,3 +83,24 @@ def test_a_lease_given_back_twice_is_given_back_once():
     release_lease(lease)
     assert cache.stats().free == 4
     cache.check()
+
+
+@pytest.mark.parametrize(
+    ("said", "is_memory", "advice"),
+    [
+        ("CUDA out of memory. Tried to allocate 20.00 MiB", True, "memory_share"),
+        ("HIP out of memory. Tried to allocate 20.00 MiB", True, "memory_share"),
+        ("CUDA error: out of memory", True, "memory_share"),
+        ("CUDA driver error: cudaErrorMemoryAllocation", True, "memory_share"),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True, "memory_share"),
+        ("CUDA error: an illegal memory access was encountered", False, "--no-graphs"),
+        ("Triton Error [CUDA]: device-side assert triggered", False, "--no-graphs"),
+        ("HIP error: invalid device function", False, "--no-graphs"),
+        ("shapes do not match", False, ""),
+    ],
+)
+def test_what_a_device_says_is_told_apart(said, is_memory, advice):
+    assert is_out_of_memory(RuntimeError(said)) == is_memory
+    assert advice in of_all(RuntimeError(said))
+    assert bool(of_all(RuntimeError(said))) == bool(advice)
+    assert not is_out_of_memory(ValueError(said)), "what says so but is no error of a device"

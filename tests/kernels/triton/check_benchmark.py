@@ -1,21 +1,21 @@
-"""benchmarks/kernels.py: the model of bytes against its bound, and every case of the device run, on tiny sizes."""
+"""benchmarks/kernels.py: the model of bytes against its bound. And stages of first_hour.py that run kernels."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import hour_kernels
+import hour_layouts
 import numpy as np
 import pytest
-import torch
-from triton_support import DEVICE, FLOATS, INTERPRETED
+from hour_lines import Lines, read_lines
+from triton_support import DEVICE
 
 from stemma.kernels.ops import KVShape
-from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.plan import Cutting, cut
 from stemma.kernels.triton.traffic import attention_traffic
 
@@ -41,7 +41,7 @@ def test_decode_moves_at_most_a_twentieth_more_than_it_must(benchmark: ModuleTyp
 
 def test_traffic_of_a_step_counted_by_hand(benchmark: ModuleType) -> None:
     """700 tokens in pieces of 512: 2 KV heads of 8, 3 query heads each, fp16, blocks of 16."""
-    metadata, shape = benchmark.decode_layout(1, 700, 16), KVShape(1, 44, 16, 2, 8)
+    metadata, shape = hour_layouts.decode_layout(1, 700, 16), KVShape(1, 44, 16, 2, 8)
     moved = attention_traffic(metadata, cut(metadata, Cutting(3, 16, 128, 512, 16)), shape, 6, 2)
     assert moved.kv == 2 * 700 * 2 * 8 * 2
     assert moved.scales == 0
@@ -53,35 +53,23 @@ def test_traffic_of_a_step_counted_by_hand(benchmark: ModuleType) -> None:
 
 def test_a_shared_prefix_is_read_once(benchmark: ModuleType) -> None:
     shape, cutting = KVShape(1, 1, 16, 8, 128), Cutting(4, 16, 128, 512, 16)
-    shared, plain = (benchmark.decode_layout(16, 4096 + 64, 16, num) for num in (256, 0))
+    shared, plain = (hour_layouts.decode_layout(16, 4096 + 64, 16, num) for num in (256, 0))
     once, often = (attention_traffic(metadata, cut(metadata, cutting), shape, 32, 2) for metadata in (shared, plain))
     assert once.kv == (4096 + 16 * 64) * 2 * 8 * 128 * 2
     assert often.kv == 16 * (4096 + 64) * 2 * 8 * 128 * 2
 
 
-def test_every_case_runs(benchmark: ModuleType) -> None:
-    def call(function: object) -> float:
-        function()  # type: ignore[operator]
-        return 1.0
-
-    sizes = benchmark.Sizes(
-        heads=(4, 2, 16), decode=((2, 40),), extend=((0, 20), (20, 12)), shared=((2, 512),), linear=((64, 32),),
-        rows=(1, 20), vocabulary=1200, samples=(2,),
-    )  # fmt: skip
-    for kv_type in ("activation", "int8"):
-        device = benchmark.Device(TritonOps(DEVICE, FLOATS[0], kv_type), call, lambda function: function)
-        rows = list(benchmark.device_rows(device, sizes))
-        names = {row.peer_name for row in rows}
-        assert {"torch SDPA", "FlexAttention", "copy on the device", "without sharing", "torch.sort"} <= names
-        assert all(np.isfinite(row.as_dict()["ratio"]) for row in rows)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so() -> None:
-    assert INTERPRETED
-    done = subprocess.run((sys.executable, str(SCRIPT)), capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "there is no GPU here" in done.stderr
+def test_every_kernel_of_the_first_hour_is_measured(tmp_path: Path) -> None:
+    """In the interpreter, on tiny sizes: no case fails, and what cannot be run says why."""
+    path = tmp_path / "lines.jsonl"
+    sizes = hour_kernels.TINY._replace(kv_types=("activation",), extend=((0, 20),), rows=(1,))
+    hour_kernels.measure(Lines("kernels", path), DEVICE, sizes)
+    lines = read_lines(path)
+    assert [line for line in lines if line.get("passed") is False] == []
+    assert all(line.get("skipped", "a time") for line in lines)
+    names = {line.get("peer_name") for line in lines}
+    assert {"SDPA", "FlexAttention", "copy on the device", "without sharing", "16-bit weights", "torch.sort"} <= names
+    assert all(np.isfinite(line["ours"]) for line in lines if "ours" in line)
 
 
 def test_json_has_the_rows(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

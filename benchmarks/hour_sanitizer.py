@@ -1,0 +1,34 @@
+"""first_hour.py, sanitizer: small steps of every kernel under compute-sanitizer, which sees what no result shows."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from hour_lines import Lines
+
+TOOLS = ("memcheck", "racecheck")
+PLACES = ("/usr/local/cuda/bin/compute-sanitizer", "/usr/local/cuda/extras/compute-sanitizer/compute-sanitizer")
+SECONDS = 45
+
+
+def run(lines: Lines, device: str) -> None:
+    steps = [sys.executable, str(Path(__file__).with_name("hour_small_steps.py")), device]
+    if lines.todo("small steps"):
+        lines.judge("small steps", *judged(steps))
+    found = shutil.which("compute-sanitizer") or next((place for place in PLACES if Path(place).exists()), None)
+    for tool in filter(lines.todo, TOOLS):
+        if device == "cpu" or found is None:
+            lines.skip(tool, "there is no GPU" if device == "cpu" else "compute-sanitizer is not installed")
+        else:
+            lines.judge(tool, *judged([found, "--tool", tool, "--error-exitcode", "9", *steps]))
+
+
+def judged(command: list[str]) -> tuple[bool, str]:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=4 * SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return False, f"not done after {4 * SECONDS} s"
+    return done.returncode == 0, "" if done.returncode == 0 else (done.stdout + done.stderr)[-1500:]

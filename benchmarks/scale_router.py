@@ -5,7 +5,8 @@
 Both are asked for the same requests in turn: families of prompts that share a beginning. Counted is what a request
 pays in the caller's process: `choose_replicas`, and for Ray's what it notes behind it (`on_request_routed`, which asks
 its actor). Ours needs the prompt's tokens, which the entrance makes of a request: that is told apart. Ray's looks at
-characters. Medians of rounds, microseconds.
+characters. What a replica is then spared is told too: it finds the tokens that came with the request (`passed on`),
+where behind Ray's router it reads the prompt itself. Medians of rounds, microseconds.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import pickle
 import statistics
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import ray
 from ray.llm._internal.serve.routing_policies.prefix_aware.prefix_aware_router import (
     PrefixCacheAffinityRouter,
@@ -29,10 +32,16 @@ from ray.serve.request_router import PendingRequest
 from starlette.datastructures import Headers
 
 from stemma.radix.events import BlocksStored
+from stemma.runtime.model import load_text
+from stemma.runtime.model.pull import default_model
+from stemma.runtime.tongues.recognise import recognise
 from stemma.scale.ray.asked import Asked
 from stemma.scale.ray.reading import Call, PromptReader, make_reader
 from stemma.scale.ray.router import FleetRouter
 from stemma.scale.spec import Spec
+from stemma.server.prompts.prompter import ChatPrompter
+from stemma.server.prompts.turns import TurnMemory
+from stemma.server.wire.chat import Message
 
 FAMILIES = 6
 OF = DeploymentID("Replica", "stemma")
@@ -110,9 +119,34 @@ class Contest:
         return time.perf_counter() - began
 
 
+class Answering:
+    """A replica's part: the prompt of a request that has come."""
+
+    def __init__(self) -> None:
+        text = load_text(default_model())
+        self._prompter = ChatPrompter(
+            text, recognise(text.chat_template, text.tokenizer, text.generation.eos_ids), TurnMemory(0)
+        )
+
+    def finds(self, body: dict[str, Any], asked: Asked) -> float:
+        """Its tokens came with it; so the way there counts."""
+        messages = msgspec.convert(body["messages"], list[Message])
+        began = time.perf_counter()
+        arrived = pickle.loads(pickle.dumps(asked))
+        with self._prompter.readings.offered(arrived.reading):
+            self._prompter.encode(messages, [])
+        return time.perf_counter() - began
+
+    def reads(self, body: dict[str, Any]) -> float:
+        messages = msgspec.convert(body["messages"], list[Message])
+        began = time.perf_counter()
+        self._prompter.encode(messages, [])
+        return time.perf_counter() - began
+
+
 async def measure(asked: argparse.Namespace) -> list[dict[str, Any]]:
-    reader, contest = make_reader(Spec()), Contest(asked.replicas)
-    rounds: dict[str, list[float]] = {"ours": [], "peer": [], "reading": []}
+    reader, contest, answering = make_reader(Spec()), Contest(asked.replicas), Answering()
+    rounds: dict[str, list[float]] = {"ours": [], "peer": [], "reading": [], "found": [], "read": []}
     prompt_len = 0
     for round_number in range(asked.rounds + 1):
         times: dict[str, list[float]] = {name: [] for name in rounds}
@@ -123,14 +157,18 @@ async def measure(asked: argparse.Namespace) -> list[dict[str, Any]]:
             prompt_len = made.prompt_len
             times["ours"].append(await contest.choose_ours(made, number))
             times["peer"].append(await contest.choose_rays(body, number))
+            times["found"].append(answering.finds(body, made))
+            times["read"].append(answering.reads(body))
         if round_number:  # the first one fills both
             for name, each in times.items():
                 rounds[name].append(statistics.median(each) * 1e6)
-    ours, peer, reading = (statistics.median(rounds[name]) for name in ("ours", "peer", "reading"))
+    ours, peer, reading, found, again = (statistics.median(each) for each in rounds.values())
     case = f"{asked.replicas} replicas, prompts of {prompt_len} tokens"
     return [
         row(f"{case}: choosing", ours, peer),
-        row(f"{case}: choosing, and reading the prompt", ours + reading, peer),
+        row(f"{case}: choosing, and reading the prompt in both processes", ours + reading + again, peer + again),
+        row(f"{case}: choosing, and reading the prompt once, passed on", ours + reading + found, peer + again),
+        row(f"{case}: what that is more than a replica alone, which reads it", ours + reading + found - again, peer),
     ]
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any
 
@@ -54,6 +56,13 @@ class Tokenizer:
         around = self._around()
         self.prefix_ids = self._chosen(around[0], files.adds_bos, self.bos_id)
         self.suffix_ids = self._chosen(around[1], files.adds_eos, control.get(files.special.get("eos_token", "")))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal where all texts become the same tokens."""
+        specials = sorted(self.special.items()), sorted(self.special_texts.items())
+        parts = self._first.to_str(), self._next.to_str(), *specials, self.prefix_ids, self.suffix_ids
+        return blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         """Tokens of text that begins a sequence, without bos."""

@@ -1,10 +1,12 @@
 """What a router is told of a request, and what it says of its choice. Of it a replica is told where the prompt is
-computed; the rest stays in the process that made it."""
+computed, and its tokens; the rest stays in the process that made it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+from stemma.server.prompts.readings import Reading
 
 
 class Place(NamedTuple):
@@ -22,11 +24,13 @@ class Asked:
     home: whose state it needs; all that one caller has is kept by one replica. to: the replica that it is for.
 
     chosen: where the router sent it. hit: tokens that it should find there. why: for people. is_refused: it is for a
-    replica that is not there. place: where what is missing of its prompt is computed; None is where it is answered.
+    replica that is not there. reading: the prompt's tokens, for who answers. place: where what is missing of its prompt
+    is computed; None is where it is answered.
     """
 
     __slots__ = (
-        "_tell_begun", "chosen", "hashes", "hit", "home", "is_refused", "place", "prompt_len", "session", "to", "why"
+        "_tell_begun", "chosen", "hashes", "hit", "home", "is_refused", "place", "prompt_len", "reading", "session",
+        "to", "why",
     )  # fmt: skip
 
     def __init__(
@@ -43,11 +47,12 @@ class Asked:
         self.why = ""
         self.is_refused = False
         self.place: Place | None = None
+        self.reading: Reading | None = None
         self._tell_begun: list[Callable[[], None]] = []
 
-    def __reduce__(self) -> tuple[Callable[..., Asked], tuple[Place | None]]:
+    def __reduce__(self) -> tuple[Callable[..., Asked], tuple[Place | None, Reading | None]]:
         """A replica is called with it, and has no use for what it was routed by."""
-        return _arrived, (self.place,)
+        return _arrived, (self.place, self.reading)
 
     def sent(self, chosen: str, hit: int, why: str, tell_begun: Callable[[], None] | None = None) -> None:
         """The router's choice. tell_begun: to be called once the replica answers, or never will."""
@@ -72,7 +77,7 @@ class Asked:
             tell()
 
 
-def _arrived(place: Place | None) -> Asked:
+def _arrived(place: Place | None, reading: Reading | None) -> Asked:
     asked = Asked()
-    asked.place = place
+    asked.place, asked.reading = place, reading
     return asked

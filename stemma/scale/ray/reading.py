@@ -1,6 +1,7 @@
 """A request as it comes over the wire to the tokens of its prompt, and their hashes: what it would find in a cache.
 
-Only who routes asks. What cannot be read here goes to a replica all the same, whose answer says what is wrong with it.
+Only who routes asks. Who answers is given the tokens, and need not read the prompt again. What cannot be read here goes
+to a replica all the same, whose answer says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from starlette.datastructures import Headers
@@ -35,11 +36,13 @@ from stemma.server.openai.response_input import as_chat as chat_of_response
 from stemma.server.openai.wire import CompletionRequest, ResponsesRequest
 from stemma.server.outputs.constraints import tool_use
 from stemma.server.prompts.beginnings import beginnings
-from stemma.server.prompts.prompter import ChatPrompter
+from stemma.server.prompts.prompter import ChatPrompter, Ending, of_chat
+from stemma.server.prompts.readings import Reading
 from stemma.server.prompts.turns import TurnMemory
 from stemma.server.sglang.wire import GenerateRequest
 from stemma.server.wire.chat import ChatRequest, Message
 from stemma.server.wire.common import TokenId
+from stemma.server.wire.tools import Tool
 
 SESSION_HEADERS = ("x-session-id", "x-stemma-session")
 REPLICA_HEADER = "x-stemma-replica"
@@ -61,6 +64,10 @@ BODIES: Mapping[str, type[Any]] = {
 """POSTs with a prompt."""
 STATEFUL = ("/v1/responses", "/v1/conversations", "/v1/files", "/v1/batches", "/v1/chat/completions/", "/cache/")
 """Beginnings of paths whose requests need what a replica keeps."""
+
+
+_Read: TypeAlias = tuple[list[int], bytes | None]
+"""Tokens of a prompt, and the key of what they were read from where others need not read it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +107,17 @@ class PromptReader:
         try:
             body = BodyReader().decode(call.body, kind)
             asked.home = tenant if _is_kept(body) else None
-            tokens = self._tokens(body)
+            tokens, key = self._tokens(body)
             asked.hashes = hashes_of(tokens, self._namespace(tokens, tenant, body), self._block_size)
         except (ApiError, StemmaError, msgspec.ValidationError):
             return asked
         asked.prompt_len = len(tokens)
+        asked.reading = None if key is None else Reading.of(key, tokens)
         named = _session(call.body) if session is None else None
         asked.session = session if named is None else f"{tenant}/{named}"
         return asked
 
-    def _tokens(self, body: Any) -> Sequence[int]:
+    def _tokens(self, body: Any) -> _Read:
         """A request's prompt; of several the first one. Raises ApiError or StemmaError."""
         match body:
             case ChatRequest():
@@ -119,46 +127,53 @@ class PromptReader:
             case CountTokensRequest():  # MessagesRequest is one
                 return self._chat(chat_of_anthropic(body))
             case CompletionRequest():
-                return body.prompt_token_ids or self._plain(body.prompt)
+                return (body.prompt_token_ids, None) if body.prompt_token_ids else self._plain(body.prompt)
             case GenerateRequest():
                 return self._of_sglang(body)
             case OllamaChatRequest():
-                return self._prompter.encode(messages_of_ollama(body.messages or []), [])
+                return self._of_messages(messages_of_ollama(body.messages or []))
             case OllamaGenerateRequest():
                 return self._of_ollama(body)
             case _:
                 return self._of_prefix(body)
 
-    def _chat(self, body: ChatRequest) -> Sequence[int]:
+    def _chat(self, body: ChatRequest) -> _Read:
         if body.prompt_token_ids is not None:
-            return body.prompt_token_ids
-        return self._prompter.encode(body.messages, tool_use(body).offered, template_values(body), ending(body))
+            return body.prompt_token_ids, None
+        return self._of_messages(body.messages, tool_use(body).offered, template_values(body), ending(body))
 
-    def _plain(self, prompt: str | Sequence[Any] | None) -> Sequence[int]:
+    def _of_messages(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = (), values: Mapping[str, Any] | None = None,
+        end: Ending = "prompt",
+    ) -> _Read:  # fmt: skip
+        tokens = self._prompter.encode(messages, tools, values, end)
+        return tokens, self._prompter.readings.key(*of_chat(messages, tools, values, end))
+
+    def _plain(self, prompt: str | Sequence[Any] | None) -> _Read:
         """A text, token ids, or the first of a list of such."""
         if prompt and not isinstance(prompt, str) and not isinstance(prompt[0], int):
             prompt = prompt[0]
         if isinstance(prompt, str):
-            return self._prompter.encode_text(prompt)
-        tokens: list[int] = msgspec.convert(prompt or [], list[TokenId])
-        return tokens
+            return self._prompter.encode_text(prompt), self._prompter.readings.key(prompt)
+        return msgspec.convert(prompt or [], list[TokenId]), None
 
-    def _of_sglang(self, body: GenerateRequest) -> Sequence[int]:
+    def _of_sglang(self, body: GenerateRequest) -> _Read:
         if not body.text:
             return self._plain(body.input_ids)
-        return self._text.tokenizer.encode_trusted_prompt(body.text if isinstance(body.text, str) else body.text[0])
+        text = body.text if isinstance(body.text, str) else body.text[0]
+        return self._text.tokenizer.encode_trusted_prompt(text), None
 
-    def _of_ollama(self, body: OllamaGenerateRequest) -> Sequence[int]:
+    def _of_ollama(self, body: OllamaGenerateRequest) -> _Read:
         if body.raw:
-            return self._text.tokenizer.encode_trusted_prompt(body.prompt or "")
+            return self._text.tokenizer.encode_trusted_prompt(body.prompt or ""), None
         system = [Message(role="system", content=body.system)] if body.system else []
-        return self._prompter.encode([*system, Message(role="user", content=body.prompt or "")], [])
+        return self._of_messages([*system, Message(role="user", content=body.prompt or "")])
 
-    def _of_prefix(self, body: PrefixRequest) -> Sequence[int]:
+    def _of_prefix(self, body: PrefixRequest) -> _Read:
         if body.messages is None:
             return self._plain(body.prompt if body.prompt is not None else body.tokens)
-        end = "prompt" if body.add_generation_prompt else "closed"
-        return self._prompter.encode(body.messages, body.tools or [], body.chat_template_kwargs, end)  # type: ignore[arg-type]
+        end: Ending = "prompt" if body.add_generation_prompt else "closed"
+        return self._of_messages(body.messages, body.tools or [], body.chat_template_kwargs, end)
 
     def _namespace(self, tokens: Sequence[int], tenant: str, body: Any) -> Namespace:
         """Where in a cache the prompt stands: as `Engine` puts it."""

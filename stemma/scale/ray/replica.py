@@ -59,6 +59,7 @@ class Replica:
         self._engine = Engine(spec.model, adapters=spec.adapters, loras=spec.loras, draft=spec.draft, **options)
         self._app = app(self._engine, _of_rank(spec, self._own_folder))
         self._app.state.service.runs.resume()
+        self._readings = self._app.state.service.prompter.readings
         here = spec.scale.events_host or EVERYWHERE, ray.util.get_node_ip_address()
         self._telling = Telling(self._engine, *here)
         self._giving = Giving(self._engine, *here) if role == "prefill" else None
@@ -123,7 +124,8 @@ class Replica:
     async def answer(self, scope: Scope, body: bytes, asked: Asked) -> AsyncIterator[list[Message]]:
         """What the application says to a request: ASGI's messages, those that are there at once together.
 
-        asked: where its prompt is computed, if that is elsewhere. Whoever stops listening is a client that went away.
+        asked: the tokens of its prompt, and where it is computed, if that is elsewhere. Whoever stops
+        listening is a client that went away.
         """
         said: asyncio.Queue[Message | None] = asyncio.Queue()
         gone = asyncio.Event()
@@ -138,7 +140,8 @@ class Replica:
         async def work() -> None:
             ASKED_OF.set(asked.place)
             try:
-                await self._app({**scope, "state": {}}, receive, said.put)
+                with self._readings.offered(asked.reading):
+                    await self._app({**scope, "state": {}}, receive, said.put)
             finally:
                 said.put_nowait(None)
 

@@ -12,6 +12,7 @@ from stemma.runtime.tongues.changes import TurnChange, first_change
 from stemma.runtime.tongues.history import TemplateInput, for_template
 from stemma.runtime.tongues.tongue import Standing, Tongue, prompt_end
 from stemma.server.http.errors import bad_request
+from stemma.server.prompts.readings import Readings
 from stemma.server.prompts.tool_text import content_text, message_values, tool_values
 from stemma.server.prompts.turns import TurnMemory
 from stemma.server.wire.chat import Message
@@ -35,6 +36,7 @@ class ChatPrompter:
         self._loaded = loaded
         self.tongue = tongue
         self._turns = turns
+        self.readings = Readings(loaded)
         self._longest_token = max((len(data) for data in loaded.tokenizer.vocabulary() if data), default=1)
         self._special = loaded.tokenizer.special_names
         self.shown = [loaded.tokenizer.special[text] for text in sorted(tongue.shown)]
@@ -76,6 +78,8 @@ class ChatPrompter:
         except ChatTemplateError as error:
             raise bad_request(str(error), "chat_template_kwargs") from error
         self.check_length(sum(len(content_text(message.content)) for message in messages), "messages")
+        if (read := self.readings.find(*of_chat(messages, tools, values, ending))) is not None:
+            return read
         given = self.for_template(messages, tools)
         try:
             told = {"tools": given.tools, **given.values, **values}
@@ -121,7 +125,8 @@ class ChatPrompter:
     def encode_text(self, text: str) -> list[int]:
         """Tokens of a plain prompt. Raises PromptTooLong."""
         self.check_length(len(text), "prompt")
-        return self._loaded.tokenizer.encode_prompt(text)
+        read = self.readings.find(text)
+        return self._loaded.tokenizer.encode_prompt(text) if read is None else read
 
     def check_length(self, num_characters: int, param: str) -> None:
         """Raises PromptTooLong for a text that cannot fit whatever its tokens are, before it is encoded."""
@@ -196,6 +201,13 @@ class ChatPrompter:
         upto = self.encode(messages, tools, values, "closed")
         ends = [at for at in range(begin, len(upto)) if upto[at] in self._loaded.generation.eos_ids]
         return ends[-1] if ends and plain[: len(upto)] == upto else None
+
+
+def of_chat(
+    messages: Sequence[Message], tools: Sequence[Tool], values: Mapping[str, Any] | None, ending: Ending
+) -> tuple[Any, ...]:
+    """What a chat's tokens are read from, for `Readings`."""
+    return messages, tools, values or {}, ending
 
 
 def _next(answer: Message, text: str) -> list[Message]:

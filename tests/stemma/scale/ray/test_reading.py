@@ -12,6 +12,8 @@ from starlette.datastructures import Headers
 from stemma.radix.events import BlocksStored, Event
 from stemma.runtime.core.config import EngineConfig
 from stemma.runtime.engine import Engine
+from stemma.runtime.model.text.chat import ChatTemplate
+from stemma.runtime.model.text.tokenizer import Tokenizer
 from stemma.scale.ray.reading import Call, PromptReader, make_reader
 from stemma.scale.spec import Spec
 from stemma.server import ApiKey, ServerConfig, SharedPrompt, app
@@ -64,6 +66,79 @@ async def test_its_hashes_are_those_that_a_cache_tells_of(reader):
                 assert asked.hashes, path
                 assert set(asked.hashes) <= told, path
         application.state.service.close()
+
+
+TOOL = {
+    "name": "look",
+    "description": "Looks.",
+    "parameters": {"type": "object", "properties": {"at": {"type": "string"}}},
+}
+CALLS = [
+    *MESSAGES,
+    {
+        "role": "assistant",
+        "tool_calls": [{"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
+    },
+    {"role": "tool", "tool_call_id": "c", "content": "A fox."},
+]
+READ_ONCE = [
+    *(each for each in BODIES[:4]), *BODIES[5:8], BODIES[10],
+    ("/v1/chat/completions", {"messages": CALLS, "tools": [{"type": "function", "function": TOOL}], "max_tokens": 4}),
+    ("/v1/chat/completions", {"messages": MESSAGES, "max_tokens": 4, "chat_template_kwargs": {"of_nobody": 1}}),
+    ("/v1/chat/completions", {
+        "messages": [*MESSAGES, {"role": "assistant", "content": "The"}], "max_tokens": 4,
+        "continue_final_message": True, "add_generation_prompt": False,
+    }),
+    ("/v1/responses", {
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": TEXT}]}], "max_output_tokens": 4,
+        "tools": [{"type": "function", **TOOL}], "store": False,
+    }),
+]  # fmt: skip
+
+NEW_IN_EACH = {
+    "id", "created", "created_at", "completed_at", "stemma", "total_duration", "load_duration", "prompt_eval_duration",
+    "eval_duration", "prompt_tokens_details", "input_tokens_details", "input_tokens", "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+}  # fmt: skip
+
+
+def without_names(value: Any) -> Any:
+    """An answer but for what is new in each: ids, times, and what was cached by then."""
+    if isinstance(value, dict):
+        return {name: without_names(each) for name, each in value.items() if name not in NEW_IN_EACH}
+    return [without_names(each) for each in value] if isinstance(value, list) else value
+
+
+async def test_what_was_read_here_need_not_be_read_again_and_says_the_same(reader, monkeypatch):
+    with Engine(kv_tokens=8192) as engine:
+        application = app(engine, SERVER)
+        readings = application.state.service.prompter.readings
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://one") as client:
+
+            async def answer(path: str, body: Any) -> Any:
+                more: dict[str, Any] = {} if path == "/cache/warm" else {"temperature": 0}
+                if "options" in body:
+                    more = {"options": {**body["options"], **more}}
+                said = await client.post(path, json={**body, **more}, headers=KEY)
+                assert said.status_code == 200, said.text
+                return without_names(said.json())
+
+            for path, body in READ_ONCE:
+                expected = await answer(path, body)
+                reading = reader.read(call(path, body)).reading
+                with monkeypatch.context() as patched, readings.offered(reading):
+                    for kind, name in ((ChatTemplate, "encode_chat"), (ChatTemplate, "encode_open"),
+                                       (Tokenizer, "encode_prompt")):  # fmt: skip
+                        patched.setattr(kind, name, None)
+                    assert await answer(path, body) == expected, path
+        assert readings._offered == {}
+        application.state.service.close()
+
+
+def test_nothing_is_passed_on_of_what_cannot_be_read(reader):
+    image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}
+    for path, body in [*UNREAD, ("/v1/chat/completions", {"messages": [image]})]:
+        assert reader.read(call(path, body)).reading is None
 
 
 UNREAD: list[tuple[str, Any]] = [

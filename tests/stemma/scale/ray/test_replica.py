@@ -20,6 +20,7 @@ from stemma.scale.ray import replica as under_test
 from stemma.scale.ray.asked import Asked
 from stemma.scale.ray.replica import Replica
 from stemma.scale.spec import ScaleConfig, Spec
+from stemma.server.prompts.readings import Readings
 
 SCOPE = {"type": "http", "method": "POST", "path": "/", "headers": []}
 
@@ -35,6 +36,7 @@ def replica_of(application: ASGIApp | None = None, engine: Engine | None = None,
     """One without Serve around it."""
     made: Any = Alone.__new__(Alone)
     made._app, made._engine, made._pieces = application, engine, {}
+    made._readings = Readings(None)  # type: ignore[arg-type]
     made._spec = Spec(scale=ScaleConfig(handover_bytes=1 << 20))
     made._context = SimpleNamespace(deployment="Replica", app_name="stemma", replica_tag=name)
     return made

@@ -21,7 +21,6 @@ from stemma.kernels.triton.norm import gated_kernel, norm_kernel
 from stemma.kernels.triton.packing import TritonNorm, TritonRope
 from stemma.kernels.triton.plan import AttentionPlan
 from stemma.kernels.triton.rope import SMALLEST_SCALE, rope_write_kernel
-from stemma.kernels.triton.sampling import mask_kernel, sample_kernel
 from stemma.kernels.triton.targets import AttentionTile, Target, narrow_tile, wide_tile
 
 ELEMENTWISE_TILE = 1024
@@ -253,34 +252,3 @@ class Kernels:
             "TILE": ELEMENTWISE_TILE,
         }
         self._launch(copy_kernel, (len(copies), num_layers, num_kv_heads), arguments, 4, 1)
-
-    def mask(self, logits: torch.Tensor, words: torch.Tensor, rows: torch.Tensor) -> None:
-        """In place: -inf where a bit of words (rows, ceil(vocabulary / 32)) is 0."""
-        vocabulary = logits.shape[1]
-        arguments = {
-            "logits": logits,
-            "words": words,
-            "rows": rows,
-            "vocabulary": vocabulary,
-            "num_words": words.shape[1],
-            "TILE": ELEMENTWISE_TILE,
-        }
-        self._launch(mask_kernel, (len(rows), triton.cdiv(vocabulary, ELEMENTWISE_TILE)), arguments, 4, 1)
-
-    def sample(
-        self, logits: torch.Tensor, temperatures: torch.Tensor, top_ks: torch.Tensor, top_ps: torch.Tensor,
-        min_ps: torch.Tensor, uniforms: torch.Tensor, tokens: torch.Tensor,
-    ) -> None:  # fmt: skip
-        """One token a row of logits (rows, vocabulary) float32."""
-        arguments = {
-            "logits": logits,
-            "temperatures": temperatures,
-            "top_ks": top_ks,
-            "top_ps": top_ps,
-            "min_ps": min_ps,
-            "uniforms": uniforms,
-            "tokens": tokens,
-            "vocabulary": logits.shape[1],
-            "TILE": ELEMENTWISE_TILE,
-        }
-        self._launch(sample_kernel, (len(logits),), arguments, 8, 1)

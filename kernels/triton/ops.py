@@ -52,6 +52,7 @@ from stemma.kernels.triton.plan import (
     step_plan,
 )
 from stemma.kernels.triton.product_launches import ProductKernels
+from stemma.kernels.triton.sampling_launches import Fields, SamplingKernels, packed_fields, upload
 from stemma.kernels.triton.state_ops import TritonStateOps
 from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice, kv_element, target_of
 from stemma.kernels.weights import StoredWeight, dequantize
@@ -83,6 +84,7 @@ class TritonOps:
         self._element = kv_element(target, kv_type, dtype)
         self._kernels = Kernels(target, dtype, launch)
         self._products = ProductKernels(target, dtype, launch)
+        self._sampling = SamplingKernels(launch)
         self._specs: dict[AttentionSpec, TritonSpec] = {}
         self.states = TritonStateOps(device, dtype, target, launch)
         self.rows = TensorRows()
@@ -326,7 +328,7 @@ class TritonOps:
     def apply_mask(self, logits: torch.Tensor, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
         if len(rows):
             words = np.ascontiguousarray(mask).view(np.int32)
-            self._kernels.mask(logits, self._upload(words), self._upload(rows))
+            self._sampling.mask(logits, self._upload(words), self._upload(rows))
 
     def sample(self, logits: torch.Tensor, rows: SamplingRows) -> Int32Array:
         return self.begin_sample(logits, rows).tokens()
@@ -334,13 +336,6 @@ class TritonOps:
     def begin_sample(self, logits: torch.Tensor, rows: SamplingRows) -> OnTheWay:
         tokens = self._last.room(len(logits))
         if len(logits):
-            self._kernels.sample(
-                logits,
-                self._upload(rows.temperature),
-                self._upload(rows.top_k),
-                self._upload(rows.top_p),
-                self._upload(rows.min_p),
-                self._upload(rows.uniform),
-                tokens,
-            )
+            fields = Fields.of(upload(packed_fields(rows), self.device))
+            self._sampling.sample(logits, fields, tokens)
         return self._last.send(tokens)

@@ -44,7 +44,7 @@ def compute(runner: Runner, sampler: Sampler, batch: Batch) -> list[RowResult]:
 def _is_sound(runner: Runner, sampler: Sampler, batch: Batch) -> bool:
     """Whether the first token of the batch can be computed and sampled for a sequence that asks for nothing."""
     row = batch.rows[0]
-    blank = Sequence(Request(np.array(row.tokens[:1], dtype=np.int32), 1, Sampling(), seed=0))
+    blank = nobody(row.tokens[0])
     blank.lease = row.sequence.lease
     first = [Segment(row.start, row.start + 1, each.source, each.target) for each in row.segments[:1]]
     token = Row(blank, row.start, row.tokens[:1], num_drafts=0, num_samples=1, segments=first)
@@ -54,6 +54,11 @@ def _is_sound(runner: Runner, sampler: Sampler, batch: Batch) -> bool:
     except Exception:
         return False
     return True
+
+
+def nobody(token: int) -> Sequence:
+    """A sequence that asks for nothing."""
+    return Sequence(Request(np.array([token], dtype=np.int32), 1, Sampling(), seed=0))
 
 
 def _alone(runner: Runner, sampler: Sampler, row: Row) -> RowResult:

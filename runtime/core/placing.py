@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from stemma.radix import OutOfBlocks, PrefixCache, Segment
 from stemma.runtime.core.batch import Batch, Row
@@ -32,6 +32,8 @@ class Placing:
         self._batch = Batch()  # the last that was begun
         self.decodes = NOTHING  # of the step that is being made
         self.prompt_budget = MOST  # tokens of prompts that it may still have
+        self.ahead: Mapping[int, int] | None = None  # a step is under way: by id of a sequence, the row of its token
+        self.lacks_room = False  # somebody found none in a step that was made ahead
 
     def begin(self, batch: Batch) -> None:
         """A new step. Its decodes read about as much KV as those of the step before."""
@@ -66,13 +68,14 @@ class Placing:
     def place_decodes(self, batch: Batch, fail: Callable[[Sequence, BaseException], None]) -> bool:
         """A row for each of those that are past their prompts; False where one finds no room. fail: told what goes
         wrong in one of them."""
-        may_draft = self.drafter.may_pay
+        may_draft = self.ahead is None and self.drafter.may_pay
         rows: list[Row] = []
         num_read = 0
         for sequence in [*self.running.by_side()]:
-            start, tokens = sequence.num_computed, sequence.tokens
-            if start < sequence.room_end and len(tokens) == start + 1 and not may_draft:  # most rows of most steps
-                rows.append(Row(sequence, start, tokens[start:], 0, 1))
+            start = sequence.num_computed
+            pending = sequence.tokens[start:] or self._unknown(sequence)
+            if start < sequence.room_end and len(pending) == 1 and not may_draft:  # most rows of most steps
+                rows.append(Row(sequence, start, pending, 0, 1))
                 num_read += start
                 continue
             batch.add_decodes(rows, num_read)
@@ -94,9 +97,12 @@ class Placing:
         if budget <= 0:
             return True
         start = sequence.num_computed
-        pending = sequence.tokens[start : start + budget]
-        is_sampled = start + len(pending) == len(sequence.tokens) and sequence.request.max_tokens > 0
-        sequence.drafts = self._drafts(batch, sequence, len(pending)) if is_sampled else []
+        pending = sequence.tokens[start : start + budget] or self._unknown(sequence)
+        if not pending:
+            return True  # it is likely to end with the step under way
+        is_sampled = start + len(pending) >= len(sequence.tokens) and sequence.request.max_tokens > 0
+        may_draft = is_sampled and self.ahead is None
+        sequence.drafts = self._drafts(batch, sequence, len(pending)) if may_draft else []
         segments = self._reserve(batch, sequence, len(pending), len(sequence.drafts))
         if segments is None and sequence.drafts:
             sequence.drafts = []
@@ -109,6 +115,11 @@ class Placing:
         if in_prompt:
             self.prompt_budget -= len(pending)
         return True
+
+    def _unknown(self, sequence: Sequence) -> list[int]:
+        """The id that stands for the token which is chosen for it in the step under way, unless that is its last."""
+        row = None if self.ahead is None else self.ahead.get(id(sequence))
+        return [] if row is None or sequence.num_generated + 1 >= sequence.request.max_tokens else [-1 - row]
 
     def _drafts(self, batch: Batch, sequence: Sequence, num_pending: int) -> list[int]:
         """None where one of those behind it in the step would not find room beside them: each takes a slot."""

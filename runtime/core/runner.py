@@ -65,6 +65,11 @@ class Runner:
         self._needs = model.config.marks
         self._step = model.ops.executor(model, model.config.num_heads, memory)
 
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether a step may name tokens that the one before has yet to choose. Other ranks do not know these."""
+        return self.model.ops.runs_ahead and self._others is None
+
     def try_once(self) -> bool:
         """Compute the first token of the vocabulary; whether its logits are finite. Writes to block 0, so it is for a
         pool that holds nothing yet. Compiles what a step needs, so that the first request does not wait for it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from stemma.runtime.core.sequence import Sequence
 
@@ -26,6 +26,10 @@ class Running:
 
     def __contains__(self, sequence: object) -> bool:
         return sequence in self.decodes or sequence in self.prompts
+
+    def last(self, but: Container[int]) -> Sequence:
+        """Who must give way first; but: ids of those who need not."""
+        return max((each for each in self if id(each) not in but), key=lambda each: (not each.is_overdue, *order(each)))
 
     def add(self, sequence: Sequence) -> None:
         """It holds KV now."""

@@ -12,7 +12,6 @@ What is raised while something is done for one sequence ends that one alone, if 
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Iterable
 
 from stemma.radix import NextUse, PrefixCache
@@ -22,10 +21,11 @@ from stemma.runtime.core.batch import Batch, Row, RowResult
 from stemma.runtime.core.deadlines import Deadlines, missed_deadline
 from stemma.runtime.core.drafts.drafter import Drafter
 from stemma.runtime.core.failures import as_stemma_error, release_lease, typed_pin_error
+from stemma.runtime.core.holding import Holding
 from stemma.runtime.core.limits import Limits
 from stemma.runtime.core.order import ORDERS
 from stemma.runtime.core.placing import Placing
-from stemma.runtime.core.running import Running, order, side
+from stemma.runtime.core.running import Running, side
 from stemma.runtime.core.sequence import FinishReason, Sequence
 from stemma.runtime.core.waiting import Look, Waiting
 from stemma.runtime.errors import PromptTooLong, StemmaError
@@ -35,7 +35,8 @@ MAX_LOOKS = 64
 
 
 class Scheduler:
-    """`add` and `abort` sequences; `schedule` a batch, compute it, `commit` what was sampled; again.
+    """`add` and `abort` sequences; `schedule` a batch, compute it, `commit` what was sampled; again. Or one step ahead
+    (`ahead.py`): `placing.ahead` says that a step is under way, and `note_computed` what of it is sure.
 
     Has no clock: whoever calls it says what time it is, which matters to deadlines alone.
     """
@@ -48,6 +49,7 @@ class Scheduler:
         self.running = Running()
         guesses = drafter or Drafter({}, limits.max_batch_tokens)
         self.placing = Placing(cache, limits, self.running, self.waiting, guesses)
+        self._holding = Holding(limits, self.placing, self.admission)
         self._deadlines = Deadlines()
         self._ended: dict[int, Sequence] = {}  # by id
         self.num_preempted = 0
@@ -143,7 +145,18 @@ class Scheduler:
         """Take what a step computed and sampled: extend leases, jump, finish, publish prefixes in the tree."""
         for row, result in zip(batch.rows, results, strict=True):
             try:
-                self._commit_row(row, result, now)
+                if row.sequence.lease is not None:  # else it left while the step was under way
+                    self._commit_row(row, result, now)
+            except BaseException as error:
+                self.fail(row.sequence, error)
+
+    def note_computed(self, rows: Iterable[Row]) -> None:
+        """Of a step that was launched, before what is sampled in it is known: all that is launched later finds the KV
+        of its tokens."""
+        for row in rows:
+            try:
+                if row.sequence.lease is not None:
+                    self._computed(row, len(row.tokens))
             except BaseException as error:
                 self.fail(row.sequence, error)
 
@@ -182,11 +195,12 @@ class Scheduler:
 
     def _place_running(self, batch: Batch, sequence: Sequence) -> None:
         while not self.placing.place(batch, sequence):
+            if self.placing.ahead is not None:
+                self.placing.lacks_room = True  # whoever is under way holds what it writes to
+                return
             if self.cache.give_up_one():
                 continue
-            placed = {id(row.sequence) for row in batch.rows}
-            victims = [item for item in self.running if id(item) not in placed]
-            victim = max(victims, key=lambda item: (not item.is_overdue, *order(item)))
+            victim = self.running.last({id(row.sequence) for row in batch.rows})
             if victim is sequence and not batch.rows and len(self.running) == 1:
                 if sequence.goes_alone:
                     self.fail(sequence, self.admission.exhausted(sequence))
@@ -198,7 +212,7 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         try:
-            self._let_go(sequence, NextUse.SOON)
+            self._holding.let_go(sequence, NextUse.SOON)
             self.running.remove(sequence)
             self.waiting.moved(sequence)
             self.num_preempted += 1
@@ -276,7 +290,7 @@ class Scheduler:
         if lease is None:
             return False
         sequence.lease, sequence.num_computed, sequence.room_end = lease, lease.num_tokens, 0
-        if not self._shares(sequence):
+        if not self._holding.shares(sequence):
             lease.want_none()  # nobody would find them
         sequence.prompt_logprobs.clear()
         sequence.pooled.clear()
@@ -295,7 +309,6 @@ class Scheduler:
         if sequence.error is not None:  # it may not have been computed
             self.fail(sequence, sequence.error)
             return
-        was_in_prompt = sequence.is_in_prompt
         if result.prompt_logprobs:
             sequence.prompt_logprobs += result.prompt_logprobs
         if result.pooled is not None:
@@ -305,30 +318,38 @@ class Scheduler:
         if self.drafter.is_asked:
             came = sequence.tokens[num_before:]
             self.placing.watch.aside("drafts", self.drafter.observe, sequence, came, row.num_drafts, num_accepted)
-        self._extend(sequence, row.start, len(row.tokens) - row.num_drafts + num_accepted)
-        if was_in_prompt:
-            self._publish_prompt(sequence, now)
+        if sequence.num_computed == row.start:  # else that was noted
+            self._computed(row, len(row.tokens) - row.num_drafts + num_accepted)
+        if row.start < sequence.num_prompt and not sequence.is_in_prompt:
+            self._end_prompt(sequence, now)
         if sequence.matcher is not None and self.limits.jump_forward and result.tokens and sequence.error is None:
             self.placing.watch.aside("jumps", jump_forward, sequence)
         if sequence.error is not None or sequence.finish_reason is not None:
             self._settle(sequence)
 
-    def _publish_prompt(self, sequence: Sequence, now: float) -> None:
-        """What was computed of it can be found by others, who may have waited for that."""
-        assert sequence.lease is not None
-        self.placing.tell_lease(sequence)
-        if self._shares(sequence):
-            self._publish(sequence)
-            sequence.room_end = 0
-        self.waiting.moved(sequence)
-        if sequence.is_in_prompt:
-            return
-        self.running.finished_prompt(sequence)
-        self._deadlines.discard(sequence)
+    def _end_prompt(self, sequence: Sequence, now: float) -> None:
         if now > sequence.deadline:
             sequence.error = sequence.error or missed_deadline(sequence)
         if sequence.request.max_tokens == 0:
             sequence.finish_reason = FinishReason.LENGTH
+
+    def _computed(self, row: Row, num_tokens: int) -> None:
+        was_in_prompt = row.sequence.is_in_prompt
+        self._extend(row.sequence, row.start, num_tokens)
+        if was_in_prompt:
+            self._publish_prompt(row.sequence)
+
+    def _publish_prompt(self, sequence: Sequence) -> None:
+        """What was computed of it can be found by others, who may have waited for that."""
+        assert sequence.lease is not None
+        self.placing.tell_lease(sequence)
+        if self._holding.shares(sequence):
+            self._holding.publish(sequence)
+            sequence.room_end = 0
+        self.waiting.moved(sequence)
+        if not sequence.is_in_prompt:
+            self.running.finished_prompt(sequence)
+            self._deadlines.discard(sequence)
 
     def _settle(self, sequence: Sequence) -> None:
         """End it if it has an error or a reason to."""
@@ -348,40 +369,13 @@ class Scheduler:
         sequence.num_recomputed += max(0, min(sequence.num_computed_once, end) - max(start, sequence.replayed_until))
         sequence.num_computed_once = max(sequence.num_computed_once, end)
 
-    def _publish(self, sequence: Sequence) -> None:
-        assert sequence.lease is not None
-        sequence.lease.commit()
-        self.admission.beneath.published(sequence)
-        if self.waiting:
-            self.waiting.published(sequence, array("i", sequence.tokens).tobytes(), sequence.lease.num_published)
-
-    def _shares(self, sequence: Sequence) -> bool:
-        return self.limits.reuse and not sequence.goes_alone
-
-    def _let_go(self, sequence: Sequence, next_use: NextUse) -> None:
-        if sequence.lease is None:
-            return
-        if self._shares(sequence):
-            self.placing.tell_lease(sequence)
-            sequence.lease.mark()
-            self._publish(sequence)
-        lease, sequence.lease = sequence.lease, None
-        release_lease(lease, next_use)
-
-    def _hand_over(self, sequence: Sequence) -> None:
-        if sequence.retained is not None and sequence.lease is not None and self._shares(sequence):
-            self.placing.tell_lease(sequence)
-            sequence.lease.mark()
-            with typed_pin_error():
-                sequence.lease.retain(sequence.retained)
-
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         sequence.finish_reason = reason
         try:
             if reason in (FinishReason.STOP, FinishReason.LENGTH):
                 self.admission.ended(sequence)
-            self._hand_over(sequence)
-            self._let_go(sequence, sequence.request.next_use)
+            self._holding.hand_over(sequence)
+            self._holding.let_go(sequence, sequence.request.next_use)
         except BaseException as error:
             self.fail(sequence, error)
         else:

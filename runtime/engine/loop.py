@@ -18,13 +18,12 @@ from queue import Empty, SimpleQueue
 from typing import Protocol, TypeVar
 
 from stemma.runtime.core import sequence as core
-from stemma.runtime.core.batch import Batch
-from stemma.runtime.core.computing import compute
+from stemma.runtime.core.ahead import Done, Steps
 from stemma.runtime.core.failures import as_stemma_error, describe_error, of_all
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.scheduler import Scheduler
-from stemma.runtime.core.stopwatch import Phases, Stopwatch
+from stemma.runtime.core.stopwatch import Stopwatch
 from stemma.runtime.engine.fork_guard import ForkGuard
 from stemma.runtime.engine.generation import Generation
 from stemma.runtime.engine.metrics import EngineStats, Metrics
@@ -61,6 +60,7 @@ class EngineLoop:
         self.clock = clock
         self.metrics = Metrics()
         self._watch = sampler.watch = scheduler.placing.watch = Stopwatch(clock)
+        self._steps = Steps(scheduler, runner, sampler, clock)
         self._outputs = OutputProcessor(clock, self.metrics, self._watch)
         self._states: dict[int, RequestState] = {}  # by id of the sequence
         self._of_generation: dict[int, RequestState] = {}  # the same by id of the generation
@@ -78,21 +78,18 @@ class EngineLoop:
         self._thread.start()
 
     def step(self) -> None:
-        """Compute one batch, if there is one, and tell the callers."""
-        started, before = self._watch.start(), self._watch.phases
-        batch = self.scheduler.schedule(started)
-        self._watch.lap("schedule")
-        if batch is not None:
-            results = compute(self.runner, self.sampler, batch)
-            self._watch.lap("sample")
-            self.metrics.step(batch, self._watch.phases.forward - before.forward)
-            self.scheduler.commit(batch, results, self.clock())
-            self._watch.lap("commit")
-            self._publish(batch, started, before)
-            self.scheduler.drafter.took(batch, self.clock() - started)
+        """Compute one batch, if there is one, and tell the callers what is known of it, or of the one before."""
+        is_idle = True
+        for done in self._steps.step():
+            self.metrics.step(done.batch, done.forward)
+            self._publish(done)
+            seconds = self.clock() - done.started if done.seconds is None else done.seconds
+            self.scheduler.drafter.took(done.batch, seconds)
+            self._settle(self.scheduler.take_ended())
+            is_idle = False
         ended = self.scheduler.take_ended()
         self._settle(ended)
-        self._has_to_wait = batch is None and not ended
+        self._has_to_wait = is_idle and not ended and not self._steps.is_under_way
         self._watch.lap("text")
 
     # Any thread ----------------------------------------------------------------
@@ -192,7 +189,7 @@ class EngineLoop:
 
     def _answer_calls(self) -> None:
         """Run what was asked for; with no other work, wait until something is."""
-        if self.scheduler.is_idle and not self._states:
+        if self.scheduler.is_idle and not self._states and not self._steps.is_under_way:
             self._is_asleep = True
             call = self._calls.get()
             self._is_asleep = False
@@ -250,10 +247,10 @@ class EngineLoop:
         if state is not None:
             self.scheduler.abort(state.sequence)
 
-    def _publish(self, batch: Batch, started: float, before: Phases) -> None:
+    def _publish(self, done: Done) -> None:
         states, tell = self._states, self._outputs.step
-        self._outputs.begin_step(started, before)
-        for row in batch.rows:
+        self._outputs.begin_step(done.started, done.before)
+        for row in done.rows:
             try:
                 tell(states[id(row.sequence)])
             except BaseException as error:

@@ -121,6 +121,11 @@ class Drafter:
         return 0.0 if self._model is None else self._model.seconds - self._before
 
     @property
+    def has_model(self) -> bool:
+        """Whether a model guesses, which takes time of its own before a step."""
+        return self._model is not None
+
+    @property
     def may_pay(self) -> bool:
         """Whether a draft may be worth its time in the step as it was begun."""
         if self._pays is None:

@@ -16,6 +16,8 @@ from stemma.fsm.regex import Regex
 from stemma.runtime.core.batch import Batch
 from stemma.runtime.engine import Engine
 from stemma.runtime.errors import EngineClosed, EngineFailed, RequestFailed, StemmaError
+from stemma.runtime.model.tiny import tiny
+from tests.runtime.lagging import Lagging
 
 PATIENCE = 30.0
 """Seconds after which a caller counts as forgotten."""
@@ -25,9 +27,21 @@ INSIDE = ("stemma.radix", "stemma.fsm")
 """What these call in themselves is their own affair."""
 QUEUES = tuple(f"stemma.runtime.core.{name}" for name in ("waiting", "waiting_tree", "order", "running", "deadlines"))
 """As lists do, they put things in order and look at plain numbers and tokens."""
-CONTAINERS = {"schedule", "commit", "_add", "_settle", "fail", "_fulfil", "compute", "_admit", "_place_or_fail"}
+CONTAINERS = {
+    "schedule",
+    "commit",
+    "note_computed",
+    "_would_draft",
+    "_add",
+    "_settle",
+    "fail",
+    "_fulfil",
+    "compute",
+    "_admit",
+    "_place_or_fail",
+}
 """Where trouble is caught, and not made: what these call is tried, not they themselves."""
-READS = {"_side", "<lambda>", "is_in_prompt", "is_finished", "common_prefix", "_num_likely"}
+READS = {"_unknown", "_is_read", "_side", "<lambda>", "is_in_prompt", "is_finished", "common_prefix", "_num_likely"}
 """Keys of sorting and the like, which look at plain numbers and nothing else."""
 
 VICTIMS = {
@@ -144,9 +158,18 @@ TIGHT = {"kv_tokens": 96, "block_size": 4, "max_chunk": 8}
 """Chunks, waiting, and preemption."""
 
 
-@pytest.mark.parametrize(("kind", "pool"), [("guided", ROOMY), ("scored", ROOMY), ("forced", ROOMY), ("guided", TIGHT)])
-def test_what_is_raised_for_one_sequence_is_heard_by_its_caller_alone(tiny_loaded, kind, pool):
-    with Engine.of(tiny_loaded, **pool) as engine:
+@pytest.mark.parametrize(
+    ("kind", "pool", "is_ahead"),
+    [
+        ("guided", ROOMY, False),
+        ("scored", ROOMY, False),
+        ("forced", ROOMY, False),
+        ("guided", TIGHT, False),
+        ("guided", ROOMY, True),
+    ],
+)
+def test_what_is_raised_for_one_sequence_is_heard_by_its_caller_alone(tiny_loaded, kind, pool, is_ahead):
+    with Engine.of(tiny(Lagging()) if is_ahead else tiny_loaded, **pool) as engine:
         ward, watch = Ward(engine, kind), Watch()
         assert ward.check(*ward.submit(watch)).tokens == ward.alone[-1]
         places = [(*place, 1) for place in watch.seen]

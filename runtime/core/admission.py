@@ -118,7 +118,7 @@ class Admission:
         priority, max_hit = request.priority, self._max_hit(sequence)
         known = tokens if max_hit else tokens[:0]  # what is cached beyond a largest hit would be held with it
         where = self._namespace(sequence, min(len(known), max_hit + 1))
-        marks_at = request.marks_at
+        marks_at = *request.marks_at, *self.beneath.marks_at(sequence, max_hit)
         available, self.num_lacked = self.cache.available, self.cache.num_blocks
         lease = self.cache.acquire_uncounted(known, where, max_hit=max_hit, priority=priority, marks_at=marks_at)
         for shorter in (lease.num_tokens // size * size, 0, None):

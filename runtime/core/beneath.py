@@ -4,12 +4,14 @@ some (`stemma.runtime.tiers`). Whoever is asked answers at once; what takes time
     add       ask             a waiting sequence's missing blocks are looked for
     look      is_coming       it waits on while they are loaded, never longer than computing them takes
     start     fill            those that came are put into the cache, and are found there
+              marks_at        where one can go on only at marks, it leaves some where blocks end
     commit    published       what was computed can be kept beneath
     end       forget
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from stemma.radix import Namespace
@@ -42,6 +44,9 @@ class Beneath(Protocol):
         """Put what came for it into the cache, if it fits so many blocks. Returns how many of its tokens are cached
         then; 0 if nothing was put."""
 
+    def marks_at(self, sequence: Sequence, max_hit: int) -> Iterable[int]:
+        """Where it is to leave marks within its first `max_hit` tokens, for others to go on from what is beneath."""
+
     def published(self, sequence: Sequence) -> None:
         """What its lease has published is in the cache."""
 
@@ -62,6 +67,9 @@ class Nothing:
 
     def fill(self, sequence: Sequence, room: int) -> int:
         return 0
+
+    def marks_at(self, sequence: Sequence, max_hit: int) -> Iterable[int]:
+        return ()
 
     def published(self, sequence: Sequence) -> None: ...
 

@@ -56,10 +56,10 @@ class PathBytes:
             at += size
         return cls(memory, ids, first, blocks, marks)
 
-    def fill(self, lease: Lease, cache: PrefixCache, room: int) -> int:
-        """Put what is missing behind the lease's match, where that takes no more than `room` blocks and no mark has to
-        go for it. Returns how many tokens of the path are cached then: fewer than all if there is no room, or what it
-        shares with the one before is not there."""
+    def fill(self, lease: Lease, cache: PrefixCache, room: int, *, evicts: bool = False) -> int:
+        """Put what is missing behind the lease's match, where that takes no more than `room` blocks and, unless it
+        `evicts`, no mark has to go for it. Returns how many tokens of the path are cached then: fewer than all if there
+        is no room, or what it shares with the one before is not there."""
         size, num_missing = self.memory.block_size, len(self.ids) - lease.match_len
         if num_missing and lease.match_len // size < self.first:
             return lease.match_len
@@ -70,7 +70,7 @@ class PathBytes:
         marks = {position: mark for position, mark in self.marks.items() if position > at}
         stops = {*range(at, len(self.ids), STRIDE), *marks} if cache.has_marks else {at}
         for start, end in pairwise(sorted({*stops, len(self.ids)})):
-            if not _has_room(cache, end - start):
+            if not _has_room(cache, end - start, evicts=evicts):
                 break
             self._put(lease, start, end, marks.get(end))
         lease.commit()
@@ -94,12 +94,14 @@ class PathBytes:
             lease.mark()
 
 
-def _has_room(cache: PrefixCache, num_tokens: int) -> bool:
-    """Whether a step of so many tokens finds free slots and window blocks."""
+def _has_room(cache: PrefixCache, num_tokens: int, *, evicts: bool) -> bool:
+    """Whether a step of so many tokens finds slots and window blocks: free ones, or those of marks that may go."""
     marks = cache.stats().marks
     if marks is None:
         return True
     num_blocks = num_tokens // cache.block_size + 2
+    if evicts:
+        return cache.can_advance(1, num_blocks)
     return (not marks.slots or marks.free_slots > 0) and (
         not marks.window_blocks or marks.free_window_blocks >= num_blocks
     )

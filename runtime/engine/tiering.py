@@ -4,6 +4,9 @@
     ask         the blocks that a waiting request lacks are loaded while it waits: no longer than computing them takes
     fill        what came goes into the cache as if it had been computed, and is found there as any hit
 
+Where one can go on only at marks, those that stand where a block ends are kept beside its block, under the same hash
+and another fingerprint; each request leaves one behind the last block of its prompt. What comes back ends at a mark.
+
 All that stands here is called by the loop's thread, but for what the threads of the tiers do (stemma.runtime.tiers).
 """
 
@@ -13,19 +16,20 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from struct import Struct
 
 import numpy as np
 
 from stemma.kernels.ops import Int32Array
-from stemma.radix import Explanation, Namespace, PrefixCache, path_hashes
+from stemma.radix import Explanation, Mark, Namespace, PrefixCache, path_hashes
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.beneath import Want
 from stemma.runtime.core.config import EngineConfig
-from stemma.runtime.engine.loading import PathBytes
+from stemma.runtime.engine.loading import MarkBytes, PathBytes
 from stemma.runtime.engine.loop import EngineLoop
 from stemma.runtime.engine.metrics import EngineStats
 from stemma.runtime.engine.saving import Saver
@@ -35,6 +39,9 @@ from stemma.runtime.tiers import Fetch, Fetcher, NearTier, Stack, Tier, TierOpti
 from stemma.runtime.tiers.records import fingerprint
 
 FORMAT = 1
+MARKS = b"marks"
+COUNT = Struct("<I")
+"""Before a mark's bytes: how many window blocks it has."""
 """Counts up when what stands in blocks means something else."""
 LEAST_TOKENS = 64
 """Fewer missing ones are computed: they cost less than being asked for."""
@@ -72,7 +79,8 @@ class Tiering:
         self, saver: Saver, cache: PrefixCache, tiers: Sequence[Tier], buffer_bytes: int, wake: Callable[[], None]
     ) -> None:
         self._cache, self._memory = cache, saver.memory
-        self._mark = fingerprint(identity_of(saver))
+        identity = identity_of(saver)
+        self._mark, self._mark_of_marks = fingerprint(identity), fingerprint(identity + MARKS)
         self.stack = Stack(tiers)
         self.writer = Writer(self.stack, buffer_bytes)
         self._fetcher = Fetcher(self.stack, self.writer, self._memory.block_bytes, buffer_bytes, wake)
@@ -87,7 +95,7 @@ class Tiering:
             return
         keys = self._keys(sequence, want.namespace, want.first, want.end)
         if self.stack.may_have(keys[0]):
-            self._coming[id(sequence)] = _Coming(sequence, want, self._fetch(want, keys))
+            self._coming[id(sequence)] = _Coming(sequence, want, self._fetch(sequence, want, keys))
 
     def is_coming(self, sequence: core.Sequence, hit_len: int) -> bool:
         coming = self._coming.get(id(sequence))
@@ -97,7 +105,7 @@ class Tiering:
             self._drop(sequence)
             return False
         if coming.fetch is None:
-            coming.fetch = self._fetch(coming.want, self._keys(sequence, *coming.want[:3]))
+            coming.fetch = self._fetch(sequence, coming.want, self._keys(sequence, *coming.want[:3]))
         if coming.fetch is not None and coming.fetch.until == math.inf:  # from now on it waits for nothing else
             wait = coming.want.seconds or UNKNOWN_WAIT
             coming.fetch.until = time.monotonic() + max(LEAST_WAIT, min(MOST_WAIT, wait))
@@ -112,19 +120,28 @@ class Tiering:
         coming = self._coming.get(id(sequence))
         if coming is None or coming.fetch is None:
             return 0
-        want, payloads, size = coming.want, coming.fetch.payloads[:], self._memory.block_size
+        want, fetch, size = coming.want, coming.fetch, self._memory.block_size
+        payloads, mark = fetch.payloads[:], self._mark_that_came(fetch)
         if len(payloads) > room:
             return 0
         self._drop(sequence)
         ids = np.array(sequence.tokens[: (want.first + len(payloads)) * size], dtype=np.int32)
-        if self._cache.match(ids, want.namespace).match_len >= len(ids):
+        before = self._cache.match(ids, want.namespace).hit_len
+        if before >= len(ids) or (self._cache.has_marks and mark is None):
             return 0
         with self._cache.acquire_uncounted(ids, want.namespace) as lease:
-            before = lease.match_len
-            path = PathBytes(self._memory, ids, want.first, payloads, {})
-            cached = path.fill(lease, self._cache, self._cache.available)
+            path = PathBytes(self._memory, ids, want.first, payloads, {} if mark is None else {len(ids): mark})
+            path.fill(lease, self._cache, self._cache.available, evicts=True)
+        cached = self._cache.match(ids, want.namespace).hit_len
         self.num_filled += max(0, cached - before)
         return cached
+
+    def marks_at(self, sequence: core.Sequence, max_hit: int) -> Iterable[int]:
+        if not self._cache.has_marks:
+            return ()
+        size = self._memory.block_size
+        ends = {at // size * size for at in (max_hit, *sequence.request.marks_at) if at <= max_hit}
+        return sorted(ends - {0})
 
     def published(self, sequence: core.Sequence) -> None:
         self._drop(sequence)
@@ -137,6 +154,8 @@ class Tiering:
         first, path.num_offered = path.num_offered, end
         for index, key in enumerate(self._keys(sequence, namespace, first, end), start=first):
             self.writer.offer(key, self._memory.block_bytes, partial(self._memory.read_block, lease.blocks[index]))
+        if self._cache.has_marks and first < end:
+            self._offer_marks(sequence, namespace, first, end)
 
     def forget(self, sequence: core.Sequence) -> None:
         self._drop(sequence)
@@ -146,8 +165,12 @@ class Tiering:
     def explained(self, found: Explanation, ids: Int32Array, namespace: Namespace) -> Explanation:
         """With how many tokens behind the match are in tiers that say so at once."""
         size, match_len = self._memory.block_size, found.match_len
-        keys = [key_of(self._mark, each) for each in path_hashes(ids, namespace, size)[match_len // size :]]
-        end = (match_len // size + self.stack.num_near(keys)) * size
+        hashes = path_hashes(ids, namespace, size)[match_len // size :]
+        count = self.stack.num_near([key_of(self._mark, each) for each in hashes])
+        if self._cache.has_marks:
+            keys = [key_of(self._mark_of_marks, each) for each in hashes[:count]]
+            count = next((index for index in range(count, 0, -1) if self.stack.num_near(keys[index - 1 : index])), 0)
+        end = (match_len // size + count) * size
         return found._replace(beneath_len=max(0, end - match_len))
 
     def told(self, stats: EngineStats) -> EngineStats:
@@ -171,10 +194,30 @@ class Tiering:
     def _held(self, tier: NearTier) -> list[bytes]:
         return _hashes(self._mark, tier.keys())
 
-    def _fetch(self, want: Want, keys: Sequence[bytes]) -> Fetch | None:
+    def _offer_marks(self, sequence: core.Sequence, namespace: Namespace, first: int, end: int) -> None:
+        """Those behind the blocks [first, end) of a path that is published."""
+        size, keys = self._memory.block_size, self._keys(sequence, namespace, 0, end, of_marks=True)
+        for mark in self._cache.marks(sequence.tokens[: end * size], namespace):
+            if mark.position % size == 0 and mark.position > first * size:
+                num_bytes = COUNT.size + self._memory.mark_bytes(len(mark.window_blocks))
+                self.writer.offer(keys[mark.position // size - 1], num_bytes, partial(self._mark_bytes, mark))
+
+    def _mark_bytes(self, mark: Mark) -> bytes:
+        return COUNT.pack(len(mark.window_blocks)) + self._memory.read_mark(mark)
+
+    def _mark_that_came(self, fetch: Fetch) -> MarkBytes | None:
+        """The one behind all blocks that came, if it is what was written."""
+        if fetch.mark is None or len(fetch.payloads) != fetch.num_wanted or len(fetch.mark) < COUNT.size:
+            return None
+        (count,) = COUNT.unpack_from(fetch.mark)
+        data = fetch.mark[COUNT.size :]
+        return MarkBytes(count, data) if len(data) == self._memory.mark_bytes(count) else None
+
+    def _fetch(self, sequence: core.Sequence, want: Want, keys: Sequence[bytes]) -> Fetch | None:
         if not self._fetcher.has_room:
             return None
-        fetch = Fetch(keys, want.seconds)
+        marks = self._keys(sequence, *want[:3], of_marks=True) if self._cache.has_marks else ()
+        fetch = Fetch(keys, want.seconds, mark_keys=marks)
         self._fetcher.ask(fetch)
         return fetch
 
@@ -189,12 +232,15 @@ class Tiering:
             path = self._paths[id(sequence)] = _Path(namespace)
         return path
 
-    def _keys(self, sequence: core.Sequence, namespace: Namespace, first: int, end: int) -> list[bytes]:
-        """Of the blocks [first, end) of its tokens."""
+    def _keys(
+        self, sequence: core.Sequence, namespace: Namespace, first: int, end: int, *, of_marks: bool = False
+    ) -> list[bytes]:
+        """Of the blocks [first, end) of its tokens, or of the marks behind them."""
         path, size = self._path(sequence, namespace), self._memory.block_size
         if len(path.hashes) < end:
             path.hashes = path_hashes(sequence.tokens[: end * size], namespace, size, path.hashes)
-        return [key_of(self._mark, each) for each in path.hashes[first:end]]
+        mark = self._mark_of_marks if of_marks else self._mark
+        return [key_of(mark, each) for each in path.hashes[first:end]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,12 +293,6 @@ def tier_options(config: EngineConfig, loaded: LoadedModel) -> TierOptions:
     name = "kv_disk" if config.kv_disk is not None else "kv_shared" if config.kv_shared is not None else "kv_host_gb"
     if not config.prefix_cache:
         raise InvalidRequest(f"{name} keeps what the prefix cache has: leave prefix_cache on", name)
-    if loaded.config.marks is not None:
-        raise InvalidRequest(
-            f"{name} keeps KV of layers that see all positions, from which {loaded.name} alone cannot go on: it has "
-            f"layers with windows or states. Leave {name} out; save_cache keeps all of it",
-            name,
-        )
     if options.host_bytes and loaded.model.ops.free_memory() is None:
         raise InvalidRequest("kv_host_gb is for a GPU: here KV lies in the host's memory; raise memory", "kv_host_gb")
     return options

@@ -3,6 +3,8 @@
     keys      | 0 | 1 | 2 | 3 | 4 | 5 | 6 |
     found     |<----------------->|           in one tier or another; nothing is asked for behind a gap
     payloads  |<------->|                     so far: whoever can wait no longer goes on from here
+    marks     |       *           *   |     * of models that go on only at marks: the last one that is found behind
+                                  ^            found blocks, which comes first; what stands behind it is of no use
 
 Loading is given up where computing would be faster, by what was measured of the tier and learnt of the engine. Whoever
 asks sets a time after which nobody waits; a tier that hangs holds up nobody.
@@ -27,13 +29,20 @@ BATCH_BYTES = 4 << 20
 
 @dataclass(slots=True, eq=False)
 class Fetch:
-    """What one request asked for. seconds: that computing all of it takes; 0 while nobody knows. until: when its
-    request no longer waits for it, by the monotonic clock; infinite while it waits for other things too."""
+    """What one request asked for. seconds: that computing all of it takes; 0 while nobody knows. mark_keys: of a mark
+    behind each block, where one can go on only at marks. until: when its request no longer waits for it, by the
+    monotonic clock; infinite while it waits for other things too.
+
+    payloads: of the first blocks. mark: what stands behind the first `num_wanted` of them."""
 
     keys: Sequence[bytes]
     seconds: float
     until: float = math.inf
+    mark_keys: Sequence[bytes] = ()
     payloads: list[memoryview] = field(default_factory=list)
+    mark: memoryview | None = None
+    num_wanted: int = 0
+    num_staged: int = 0
     is_done: bool = False
     is_dropped: bool = False
 
@@ -75,8 +84,8 @@ class Fetcher:
         with self._changed:
             if not fetch.is_dropped:
                 fetch.is_dropped = fetch.is_done = True
-                self._staged -= self._block_bytes * len(fetch.payloads)
-                fetch.payloads = []
+                self._staged -= fetch.num_staged
+                fetch.payloads, fetch.mark = [], None
 
     def close(self) -> None:
         """End the thread; what was asked for is done with as it is."""
@@ -102,7 +111,18 @@ class Fetcher:
 
     def _load(self, fetch: Fetch) -> None:
         runs = self._stack.find(fetch.keys)
-        if not runs or self._is_slower(fetch, runs):
+        if not runs:
+            return
+        fetch.num_wanted = runs[-1].end
+        if fetch.mark_keys:
+            mark = self._stack.last(fetch.mark_keys[: fetch.num_wanted])
+            if mark is None:
+                return
+            fetch.num_wanted = mark.end
+            runs = [run._replace(end=min(run.end, mark.end)) for run in runs if run.start < mark.end]
+            if self._is_slower(fetch, runs) or not self._take_mark(fetch, mark):
+                return
+        elif self._is_slower(fetch, runs):
             return
         step = max(1, BATCH_BYTES // max(1, self._block_bytes))
         for run in runs:
@@ -110,17 +130,34 @@ class Fetcher:
                 if not self._is_wanted(fetch) or not self._take(fetch, run, start, min(run.end, start + step)):
                     return
 
+    def _take_mark(self, fetch: Fetch, run: Run) -> bool:
+        """Whether it came. Its length is for who knows what it is of."""
+        key = fetch.mark_keys[run.start]
+        (payload,) = run.tier.get([key])
+        if payload is None or not self._stage(fetch, len(payload)):
+            return False
+        fetch.mark = payload
+        self._writer.offer(key, len(payload), partial(bytes, payload))
+        return True
+
+    def _stage(self, fetch: Fetch, num_bytes: int) -> bool:
+        """Count what came, unless nobody wants it any more."""
+        with self._changed:
+            if fetch.is_dropped:
+                return False
+            fetch.num_staged += num_bytes
+            self._staged += num_bytes
+            return True
+
     def _take(self, fetch: Fetch, run: Run, start: int, end: int) -> bool:
         """Whether all of these came."""
         keys = fetch.keys[start:end]
         for key, payload in zip(keys, run.tier.get(keys), strict=True):
             if payload is None or len(payload) != self._block_bytes:
                 return False
-            with self._changed:
-                if fetch.is_dropped:
-                    return False
-                fetch.payloads.append(payload)
-                self._staged += self._block_bytes
+            if not self._stage(fetch, self._block_bytes):
+                return False
+            fetch.payloads.append(payload)
             self.num_loaded += 1
             self._writer.offer(key, len(payload), partial(bytes, payload))
         return True

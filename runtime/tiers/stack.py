@@ -47,20 +47,31 @@ class Stack:
 
     def find(self, keys: Sequence[bytes]) -> list[Run]:
         """Where the first keys are, up to the first that nobody has. May ask far tiers."""
-        where: list[Guarded | None] = [None] * len(keys)
-        for tier in (*self._near, *self._far):
-            missing = [index for index, found in enumerate(where) if found is None]
-            for index, is_there in zip(missing, tier.contains([keys[index] for index in missing]), strict=True):
-                if is_there:
-                    where[index] = tier
         runs, at = [], 0
-        for found, group in groupby(where):
+        for found, group in groupby(self._holders(keys)):
             if found is None:
                 break
             end = at + len(list(group))
             runs.append(Run(found, at, end))
             at = end
         return runs
+
+    def last(self, keys: Sequence[bytes]) -> Run | None:
+        """Where the last of the keys is that anybody has. May ask far tiers."""
+        for index, found in reversed([*enumerate(self._holders(keys))]):
+            if found is not None:
+                return Run(found, index, index + 1)
+        return None
+
+    def _holders(self, keys: Sequence[bytes]) -> list[Guarded | None]:
+        """For each key the first tier that has it."""
+        where: list[Guarded | None] = [None] * len(keys)
+        for tier in (*self._near, *self._far):
+            missing = [index for index, found in enumerate(where) if found is None]
+            for index, is_there in zip(missing, tier.contains([keys[index] for index in missing]), strict=True):
+                if is_there:
+                    where[index] = tier
+        return where
 
     def stats(self) -> list[TierStats]:
         return [tier.stats() for tier in self.tiers]

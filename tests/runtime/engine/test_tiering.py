@@ -215,13 +215,6 @@ def test_what_cannot_be_had_is_refused_by_name(model, tmp_path, monkeypatch, opt
     assert caught.value.param == param
 
 
-@pytest.mark.parametrize("family", ["falcon_h1", "qwen3_next"])
-def test_models_with_windows_or_states_are_refused_by_name(family, tmp_path):
-    loaded = tiny(select_ops("cpu", "cpu"), family)
-    with pytest.raises(InvalidRequest, match="windows or states"):
-        Engine.of(loaded, kv_tokens=1024, kv_disk=tmp_path)
-
-
 def test_keys_are_the_hashes_of_the_caches_events():
     cache, told = PrefixCache(64, 16), []
     cache.subscribe(told.append)

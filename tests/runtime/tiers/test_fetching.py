@@ -74,3 +74,30 @@ def test_what_nobody_waits_for_or_would_be_slower_is_not_loaded():
     assert played.fetcher.num_slower == 1
     assert len(played.ask(Fetch(keys(8), 1e9))) == 8
     played.close()
+
+
+def marks(count: int) -> list[bytes]:
+    return [key(100 + number) for number in range(count)]
+
+
+def test_where_one_goes_on_at_marks_the_last_one_behind_found_blocks_comes_with_what_stands_before_it():
+    played = Played()
+    played.stack.tiers[1].put([(key(100 + number), payload(100 + number, 77)) for number in (2, 5, 9)])
+    fetch = Fetch(keys(12), 0.0, mark_keys=marks(12))
+    assert played.ask(fetch) == [payload(number) for number in range(6)]
+    assert (fetch.num_wanted, bytes(fetch.mark or b"")) == (6, payload(105, 77))
+    assert played.fetcher._staged == 6 * 1000 + 77
+    played.fetcher.drop(fetch)
+    assert (played.fetcher._staged, fetch.mark) == (0, None)
+    assert played.writer.drain(30)
+    assert played.host.contains([key(105)]) == [True]
+    played.close()
+
+
+def test_without_a_mark_that_comes_no_block_is_loaded():
+    played = Played()
+    assert played.ask(Fetch(keys(8), 0.0, mark_keys=marks(8))) == []
+    played.stack.tiers[1].put([(key(103), payload(103))])
+    played.odd.records[key(103)] = played.odd.records[key(103)][:-1]
+    assert played.ask(Fetch(keys(8), 0.0, mark_keys=marks(8))) == []
+    played.close()

@@ -29,3 +29,14 @@ def test_who_lacks_a_block_is_given_it():
     assert stack.lacking(key(2)) == [stack.tiers[0]]
     assert not stack.may_have(key(2))
     assert stack.may_have(key(1))
+
+
+def test_the_last_that_anybody_has_is_told_with_who_has_it():
+    host, odd = HostTier(1 << 20), Odd()
+    host.put([sealed(1)])
+    odd.put([sealed(number) for number in (1, 5)])
+    stack = Stack([host, odd])
+    keys = [key(number) for number in range(8)]
+    assert stack.last(keys) == (stack.tiers[1], 5, 6)
+    assert stack.last(keys[:5]) == (stack.tiers[0], 1, 2)
+    assert stack.last(keys[:1]) is None

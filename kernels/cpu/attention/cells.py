@@ -65,7 +65,7 @@ def block_bytes(head_dim: int, block_size: int) -> int:
 
 
 def layout_of(target: Target) -> Layout:
-    return Layout(target.name not in ("amx", "neon"), target.byte_offset)
+    return Layout(not target.is_arm and target.name != "amx", target.byte_offset)
 
 
 class Layout(NamedTuple):

@@ -9,6 +9,7 @@ bounded: a fixed distance beyond the furthest byte in use. Never touches a page'
 from __future__ import annotations
 
 import ctypes
+import mmap
 import sys
 import threading
 from typing import Any
@@ -41,7 +42,7 @@ class PagesAhead:
     def _ask(self, start: int, end: int) -> None:
         madvise = ctypes.CDLL(None, use_errno=True).madvise
         madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        page = 4096
+        page = mmap.PAGESIZE  # 16 or 64 KB on some ARM
         base = self._memory.ctypes.data
         for first in range(base + start, base + end, PIECE):
             address = first // page * page

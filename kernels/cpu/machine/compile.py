@@ -54,7 +54,7 @@ def load(name: str, generate: Generate, target: Target, parameters: Sequence[obj
     """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    machine = _machine(target)
+    machine = machine_of(target)
     path = cache_dir / f"{name}-{_key(target, parameters)}.o"
     data = read_code(path)
     if data is None:
@@ -64,6 +64,11 @@ def load(name: str, generate: Generate, target: Target, parameters: Sequence[obj
         generate(module)
         data = emit(module, target, machine)
         keep_code(path, data)
+    return link(data, target, machine)
+
+
+def link(data: bytes, target: Target, machine: Any) -> Library:
+    """An object file, loaded."""
     empty = llvm.parse_assembly(f'target triple = "{target.triple}"\n')
     engine = llvm.create_mcjit_compiler(empty, machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(data))
@@ -71,7 +76,8 @@ def load(name: str, generate: Generate, target: Target, parameters: Sequence[obj
     return Library(engine)
 
 
-def _machine(target: Target) -> Any:
+def machine_of(target: Target) -> Any:
+    """LLVM's generator of machine code for this target."""
     made = llvm.Target.from_triple(target.triple)
     return made.create_target_machine(cpu=target.cpu, features=target.features, opt=3, jit=True, codemodel="jitdefault")
 
@@ -96,7 +102,7 @@ def assembly(module: ir.Module, target: Target) -> str:
     """The machine's text, for a look at what LLVM made of it, also for a machine that is not this one."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    machine = _machine(target)
+    machine = machine_of(target)
     module.triple = target.triple
     module.data_layout = str(machine.target_data)
     return str(machine.emit_assembly(optimise(module, machine)))

@@ -1,11 +1,16 @@
-"""How many threads a machine is good for: one for each physical core that this process may use."""
+"""How many threads a machine is good for: one for each physical core that this process may use.
+
+Of two kinds of cores only the fast ones count: the first piece of a product is equally long for all threads
+(`products/shares.py`), so a slow core would be what all others wait for.
+"""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
+
+from stemma.kernels.cpu.machine.sysctl import sysctl
 
 CORES = Path("/sys/devices/system/cpu")
 
@@ -16,9 +21,19 @@ def physical_cores() -> int:
     if asked.isdecimal() and int(asked):
         return int(asked)
     if sys.platform == "darwin":
-        return int(subprocess.run(["sysctl", "-n", "hw.physicalcpu"], capture_output=True, check=True).stdout)
-    allowed = os.sched_getaffinity(0)
-    return len({_core_of(cpu) for cpu in allowed})
+        return sysctl("hw.perflevel0.physicalcpu") or sysctl("hw.physicalcpu") or os.cpu_count() or 1
+    allowed = {cpu: _capacity_of(cpu) for cpu in os.sched_getaffinity(0)}
+    fast = [cpu for cpu, capacity in allowed.items() if 2 * capacity >= max(allowed.values())]
+    return len({_core_of(cpu) for cpu in fast})
+
+
+def _capacity_of(cpu: int) -> int:
+    """How fast this processor is beside the fastest, which has 1,024; 1,024 where the system does not say: Linux does
+    on ARM."""
+    try:
+        return int((CORES / f"cpu{cpu}" / "cpu_capacity").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 1024
 
 
 def _core_of(cpu: int) -> str:

@@ -16,14 +16,16 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
+from stemma.kernels.cpu.machine.arm import arm_flags
 from stemma.kernels.cpu.machine.dialect import I8, I16, I32, Code, Value, vector
 
-VECTOR_BYTES = vector(I8, 64)
+VECTOR_BYTES, BYTES16 = vector(I8, 64), vector(I8, 16)
 VECTOR_INTS, WORDS = vector(I32, 16), vector(I16, 32)
 DIGITS, LARGEST_DIGIT, LARGEST_WORD = 2, 128, (1 << 15) - 1
 Activations = Callable[[int, int], Value]
 """digit, 0 for the high one, and number of a vector of weights -> what it is multiplied by."""
 ARCH_PRCTL, REQUEST, TILE_DATA = 158, 0x1023, 18
+ARM_MACHINES = ("arm64", "aarch64")
 
 
 class UnsupportedCPU(RuntimeError):
@@ -38,7 +40,7 @@ class UnknownTarget(ValueError):
 class Target:
     """An instruction set.
 
-    name: amx, avx512-vnni, avx512, avx-vnni, avx2 or neon.
+    name: amx, avx512-vnni, avx512, avx-vnni, avx2, neon-i8mm, neon-dotprod or neon.
     triple, cpu, features: what LLVM is told.
     accumulators: vectors of 16 floats that can be summed into without leaving the registers.
     streams: whether memory that is read once can be fetched past the caches at full speed.
@@ -60,9 +62,14 @@ class Target:
         return self.name in ("avx512-vnni", "avx512", "avx-vnni", "avx2")
 
     @property
+    def is_arm(self) -> bool:
+        """Whether vectors are NEON's, of 128 bits."""
+        return self.name.startswith("neon")
+
+    @property
     def byte_offset(self) -> int:
         """Eight-bit weights are stored with this added: x86 multiplies unsigned by signed bytes, NEON signed ones."""
-        return 0 if self.name == "neon" else 128
+        return 0 if self.is_arm else 128
 
     @property
     def max_rows(self) -> int:
@@ -89,8 +96,8 @@ class Target:
             return _vpdpbusd(code, 512, sums, weights, activations)
         if self.name == "avx-vnni":
             return _in_parts(code, 2, sums, weights, activations, lambda c, s, w, a: _vpdpbusd(c, 256, s, w, a))
-        assert self.name == "neon", f"{self.name} multiplies pairs of bytes"
-        return _in_parts(code, 4, sums, weights, activations, _sdot)
+        assert self.is_arm, f"{self.name} multiplies pairs of bytes"
+        return _in_parts(code, 4, sums, weights, activations, _widened_dot if self.name == "neon" else _sdot)
 
     def dots(self, code: Code, weights: Sequence[Value], activations: Activations, largest: int) -> list[Value]:
         """Of each of 16 outputs, the sum of all products, with the high and with the low digits of activations: exact,
@@ -101,6 +108,24 @@ class Target:
         for j, weight in enumerate(weights):
             totals = [self.dot(code, total, weight, activations(digit, j)) for digit, total in enumerate(totals)]
         return totals
+
+    def matrix_dots(self, code: Code, weights: Sequence[Value], activations: Activations) -> list[Value]:
+        """The same by an instruction that multiplies two rows of eight bytes with two others (i8mm): the digits with
+        two outputs at a time. activations(digit, j): the eight bytes of vectors j and j + 1 of weights, an integer.
+        Ordering the weights costs what the instruction saves for one row, so it is for several, which share that.
+        """
+        sums = [code.constant(vector(I32, 4), 0) for _ in range(8)]
+        digits = [code.splat(activations(digit, j), 1) for j in range(0, len(weights), 2) for digit in range(DIGITS)]
+        for j in range(0, len(weights), 2):
+            both = code.shuffle(digits[j], digits[j + 1], (0, 1)).bits(BYTES16)
+            one, other = (weight.bits(VECTOR_INTS) for weight in weights[j : j + 2])
+            for pair, total in enumerate(sums):
+                lanes = (2 * pair, 16 + 2 * pair, 2 * pair + 1, 17 + 2 * pair)
+                outputs = code.shuffle(one, other, lanes).bits(BYTES16)
+                name = "llvm.aarch64.neon.smmla.v4i32.v16i8"
+                sums[pair] = code.intrinsic(name, total.type, total, both, outputs)
+        halves = [[code.shuffle(total, total, lanes) for total in sums] for lanes in ((0, 1), (2, 3))]
+        return [_joined(code, half) for half in halves]
 
     def _dots_of_pairs(
         self, code: Code, weights: Sequence[Value], activations: Activations, largest: int
@@ -136,7 +161,7 @@ class Target:
 
     def look_up(self, code: Code, table: Value, places: Value) -> Value:
         """64 bytes of a table of 16, which stands in every 16 of its vector; places: 64 bytes below 16."""
-        if self.name == "neon":
+        if self.is_arm:
             return _each(code, 4, table, places, "llvm.aarch64.neon.tbl1.v16i8")
         if self.name in ("avx-vnni", "avx2"):
             return _each(code, 2, table, places, "llvm.x86.avx2.pshuf.b")
@@ -177,9 +202,18 @@ def _add_pairs(code: Code, bits: int, sums: Value, weights: Value, activations: 
 
 
 def _sdot(code: Code, sums: Value, weights: Value, activations: Value) -> Value:
-    bytes_ = vector(I8, 16)
     name = "llvm.aarch64.neon.sdot.v4i32.v16i8"
-    return code.intrinsic(name, sums.type, sums, weights.bits(bytes_), activations.bits(bytes_))
+    return code.intrinsic(name, sums.type, sums, weights.bits(BYTES16), activations.bits(BYTES16))
+
+
+def _widened_dot(code: Code, sums: Value, weights: Value, activations: Value) -> Value:
+    """Products as words, of which two might not fit a word: pairs are added as integers of 32 bits, then those."""
+    products = []
+    for half in (range(8), range(8, 16)):
+        bytes_ = [code.shuffle(one, one, half) for one in (weights.bits(BYTES16), activations.bits(BYTES16))]
+        words = code.intrinsic("llvm.aarch64.neon.smull.v8i16", vector(I16, 8), *bytes_)
+        products.append(code.intrinsic("llvm.aarch64.neon.saddlp.v4i32.v8i16", sums.type, words))
+    return sums + code.intrinsic("llvm.aarch64.neon.addp.v4i32", sums.type, *products)
 
 
 def _four_bits(codes: Value, shift: int) -> Value:
@@ -252,6 +286,9 @@ X86_FLAGS = {  # best first: what LLVM calls the flags each needs
     "avx-vnni": ("avxvnni", "avx2", "fma", "f16c"),
     "avx2": ("avx2", "fma", "f16c"),
 }
+ARM_FLAGS: dict[str, tuple[str, ...]] = {"neon-i8mm": ("dotprod", "i8mm"), "neon-dotprod": ("dotprod",), "neon": ()}
+"""Best first. Products of bfloat16 (`bf16`) are not among them: they round activations to 8 bits, and sums in ways of
+their own, while weights of that type times floats are exact by a shift and FMA (`products/linear.py`)."""
 
 
 def choose(machine: str, flags: Mapping[str, bool], cpu: str, triple: str, wanted: str | None = None) -> Target:
@@ -260,10 +297,11 @@ def choose(machine: str, flags: Mapping[str, bool], cpu: str, triple: str, wante
     writes = bool(flags.get("prfchw"))
     if wanted:
         flags = _flags_of(wanted, machine, flags)
-    if machine.lower() in ("arm64", "aarch64"):
-        if not (flags.get("dotprod") or "apple" in cpu or "darwin" in triple):
-            raise UnsupportedCPU("the CPU lacks the dot-product instructions (FEAT_DotProd)")
-        return Target("neon", triple, cpu, "+neon,+dotprod,+fullfp16", 7)
+    if machine.lower() in ARM_MACHINES:
+        name = next(name for name, needed in ARM_FLAGS.items() if all(flags.get(flag) for flag in needed))
+        # of a CPU that LLVM knows by name, vectors of another length stay out
+        features = ",".join(("+neon", *(f"+{flag}" for flag in ARM_FLAGS[name]), "-sve"))
+        return Target(name, triple, cpu, features, 7)
     if machine.lower() in ("x86_64", "amd64"):
         for name, needed in X86_FLAGS.items():
             if all(flags.get(flag) for flag in needed):
@@ -273,19 +311,16 @@ def choose(machine: str, flags: Mapping[str, bool], cpu: str, triple: str, wante
                 beside = zen and name == "avx512-vnni"
                 features = _features(needed) + (",+prfchw" if writes else "")
                 return Target(name, triple, "x86-64-v3", features, accumulators, zen, beside)
-    raise UnsupportedCPU(f"the CPU ({machine}) has neither AVX2 with FMA and F16C nor NEON with dot products")
+    raise UnsupportedCPU(f"the CPU ({machine}) has neither AVX2 with FMA and F16C nor NEON")
 
 
 def _flags_of(wanted: str, machine: str, flags: Mapping[str, bool]) -> Mapping[str, bool]:
     """The flags that lead to this target."""
-    if machine.lower() in ("arm64", "aarch64"):
-        if wanted != "neon":
-            raise UnknownTarget(f"STEMMA_TARGET={wanted} is no target of this CPU ({machine}), which has neon alone")
-        return flags
-    has = [name for name, needed in X86_FLAGS.items() if all(flags.get(flag) for flag in needed)]
+    sets = ARM_FLAGS if machine.lower() in ARM_MACHINES else X86_FLAGS
+    has = [name for name, needed in sets.items() if all(flags.get(flag) for flag in needed)]
     if wanted not in has:
         raise UnknownTarget(f"STEMMA_TARGET={wanted} is no target of this CPU, which has {', '.join(has) or 'none'}")
-    return dict.fromkeys(X86_FLAGS[wanted], True)
+    return dict.fromkeys(sets[wanted], True)
 
 
 def _features(needed: tuple[str, ...]) -> str:
@@ -307,10 +342,16 @@ def _matrix_unit_granted() -> bool:
     return bool(ctypes.CDLL(None).syscall(ARCH_PRCTL, REQUEST, TILE_DATA) == 0)
 
 
-def host_target() -> Target:
-    """The target of this machine, or the one that STEMMA_TARGET names. Raises UnsupportedCPU, UnknownTarget."""
+def host_flags() -> dict[str, bool]:
+    """What this machine has, by LLVM's names."""
+    if platform.machine().lower() in ARM_MACHINES:
+        return arm_flags()
     flags = dict(llvm.get_host_cpu_features())
     flags["amx-tile"] = flags.get("amx-tile", False) and _matrix_unit_granted()
-    return choose(
-        platform.machine(), flags, llvm.get_host_cpu_name(), llvm.get_default_triple(), os.environ.get("STEMMA_TARGET")
-    )
+    return flags
+
+
+def host_target() -> Target:
+    """The target of this machine, or the one that STEMMA_TARGET names. Raises UnsupportedCPU, UnknownTarget."""
+    wanted = os.environ.get("STEMMA_TARGET")
+    return choose(platform.machine(), host_flags(), llvm.get_host_cpu_name(), llvm.get_default_triple(), wanted)

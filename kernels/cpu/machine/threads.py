@@ -83,7 +83,8 @@ def _wait(code: Code, control: Value, waited: Variable, has_fetched: Value) -> N
             if code.is_x86:
                 code.builder.call(_declare(code, "llvm.x86.sse2.pause", []), [])
             else:
-                code.builder.call(_declare(code, "llvm.aarch64.hint", [I32]), [ir.Constant(I32, 1)])
+                # about what x86 pauses for, while `yield` is over at once on most cores
+                code.builder.call(_declare(code, "llvm.aarch64.isb", [I32]), [ir.Constant(I32, 15)])
         with offer:
             code.call_address(code.load_int(control, YIELD))
     waited.value = waited.value + 1

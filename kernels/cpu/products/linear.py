@@ -104,7 +104,7 @@ def block_rows(stride: int) -> int:
 def layout_of(code: Code, target: Target, rows: Value, features: Value, quantized: Value) -> Value:
     """How a matrix' rows are prepared (`activations.py`): what the word `group` says."""
     digits, words = code.constant(I64, DIGITS), code.constant(I64, WORDS)
-    if target.name == "neon":
+    if target.is_arm:
         return digits
     many = code.select(rows < MANY, digits, words)
     if target.name == "amx":
@@ -114,7 +114,7 @@ def layout_of(code: Code, target: Target, rows: Value, features: Value, quantize
 
 
 def _sweep_quantized(code: Code, part: Part, scratch: Value) -> None:
-    if part.target.name == "neon":
+    if part.target.is_arm:
         _sweep(code, part, [4, 2, 1], 1)
         return
     layout = part.job["group"]
@@ -187,7 +187,7 @@ def _quantized(code: Code, part: Part, strip: Strip, inputs: list[Value]) -> lis
             result = total.value
             for group, scale in enumerate(scales):
                 chosen = weights[group * in_group : (group + 1) * in_group]
-                dot = _integer_dot(code, part, chosen, digits + group * 4 * in_group)
+                dot = _integer_dot(code, part, chosen, digits + group * 4 * in_group, len(inputs) > 1)
                 result = code.fma(dot.to(DOUBLES16), scale, result)
                 if minima:
                     result = code.fma(minima[group], _sum_at(code, tile, strip, row, (block, group)), result)
@@ -206,13 +206,19 @@ def _sum_at(code: Code, tile: Tile, strip: Strip, row: Value, place: tuple[Value
     return code.broadcast(I32, sums + strip.pairs * 16 + (block * 8 + group * 4), 16).to(DOUBLES16)
 
 
-def _integer_dot(code: Code, part: Part, weights: list[Value], digits: Value) -> Value:
-    """Exact in 32 bits: |activations| < 2^15, weights < 2^8, 32 products."""
+def _integer_dot(code: Code, part: Part, weights: list[Value], digits: Value, several: bool) -> Value:
+    """Exact in 32 bits: |activations| < 2^15, weights < 2^8, 32 products. several: whether rows share the weights."""
 
     def four(digit: int, j: int) -> Value:
         return code.broadcast(I32, digits + (PAIR * digit + 4 * j), 16)
 
-    high, low = part.target.dots(code, weights, four, tile_of(part.kind).largest_code)
+    def eight(digit: int, j: int) -> Value:
+        return code.load(I64, digits + (PAIR * digit + 4 * j))
+
+    if several and part.target.name == "neon-i8mm":
+        high, low = part.target.matrix_dots(code, weights, eight)
+    else:
+        high, low = part.target.dots(code, weights, four, tile_of(part.kind).largest_code)
     return (high << 8) + low
 
 

@@ -39,7 +39,7 @@ def piece_of(code: Code, target: Target, strips: Value, threads: Value, rows: Va
 
 
 def _most(target: Target) -> int:
-    return FEW if target.name in ("amx", "neon") else SOME
+    return FEW if target.is_arm or target.name == "amx" else SOME
 
 
 def soon_function(module: ir.Module, target: Target) -> ir.Function:

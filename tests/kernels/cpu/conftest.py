@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
-import llvmlite.binding as llvm
 import pytest
 import torch
 
@@ -16,11 +16,10 @@ from tests.kernels.on_tensors import tensor_ops
 
 def lesser_targets() -> list[target.Target]:
     """Every instruction set of this machine but the best one."""
-    host = target.host_target()
-    flags = dict(llvm.get_host_cpu_features())
-    names = [name for name, needed in target.X86_FLAGS.items() if all(flags.get(flag) for flag in needed)]
-    every = (target.choose("x86_64", dict.fromkeys(target.X86_FLAGS[n], True), host.cpu, host.triple) for n in names)
-    return [other for other in every if other.name != host.name and host.name != "neon"]
+    host, flags, machine = target.host_target(), target.host_flags(), platform.machine()
+    sets = target.ARM_FLAGS if host.is_arm else target.X86_FLAGS
+    names = [name for name, needed in sets.items() if all(flags.get(flag) for flag in needed)]
+    return [target.choose(machine, flags, host.cpu, host.triple, name) for name in names if name != host.name]
 
 
 @pytest.fixture(params=lesser_targets(), ids=lambda target: target.name)

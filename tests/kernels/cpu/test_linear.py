@@ -77,7 +77,7 @@ def test_lesser_instruction_sets(lesser: target.Target, ops: CpuOps, reference: 
 def test_inputs_multiplied_in_pairs_give_the_same_bits(ops: CpuOps, cache_dir: Path, type_: str) -> None:
     """Which only machines do that add beside products: here others do it too, and those do without. What the first
     product keeps of a matrix serves the next ones."""
-    if ops.target.name == "neon":
+    if ops.target.is_arm:
         pytest.skip("NEON multiplies bytes")
     changed = dataclasses.replace(ops.target, adds_beside=not ops.target.adds_beside)
     other, weight = tensor_ops(changed, 2, cache_dir=cache_dir), stored(type_, (50, 1280))

@@ -46,12 +46,24 @@ def test_a_set_that_the_machine_lacks_cannot_be_named() -> None:
         target.choose("x86_64", flags(*target.X86_FLAGS["avx2"]), "any", LINUX, "avx512-vnni")
     with pytest.raises(target.UnknownTarget, match="sse is no target"):
         target.choose("x86_64", flags(*target.X86_FLAGS["avx2"]), "any", LINUX, "sse")
-    with pytest.raises(target.UnknownTarget, match="neon alone"):
+    with pytest.raises(target.UnknownTarget, match="neon-i8mm is no target of this CPU, which has neon-dotprod, neon"):
+        target.choose("aarch64", flags("dotprod"), "any", "aarch64-unknown-linux-gnu", "neon-i8mm")
+    with pytest.raises(target.UnknownTarget, match="avx2 is no target"):
         target.choose("aarch64", flags("dotprod"), "any", "aarch64-unknown-linux-gnu", "avx2")
 
 
+def test_arm_has_the_best_of_three_sets_or_one_by_name() -> None:
+    linux = "aarch64-unknown-linux-gnu"
+    cases = [("neon", flags()), ("neon", flags("i8mm")), ("neon-dotprod", flags("dotprod")),
+             ("neon-i8mm", flags("dotprod", "i8mm", "bf16", "sve"))]  # fmt: skip
+    for name, has in cases:
+        assert target.choose("aarch64", has, "generic", linux).name == name
+        for lesser in ("neon", "neon-dotprod", "neon-i8mm")[: list(target.ARM_FLAGS)[::-1].index(name) + 1]:
+            assert target.choose("arm64", flags("dotprod", "i8mm"), "any", linux, lesser).name == lesser
+
+
 def test_the_environment_names_the_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    least = target.host_target().name if target.host_target().name == "neon" else "avx2"
+    least = "neon" if target.host_target().is_arm else "avx2"
     monkeypatch.setenv("STEMMA_TARGET", least)
     assert target.host_target().name == least
 
@@ -65,6 +77,8 @@ def test_sums_of_the_largest_bytes_are_exact(lesser: target.Target, tmp_path: Pa
     digits = random.integers(-128, 128, (2, 8, 4), dtype=np.int8)
     codes[:, :8], digits[0] = largest, -128
     digits[1, :, :2] = 127
+    if lesser.byte_offset == 0 and largest == 255:
+        codes ^= 128  # signed
 
     def write(module: ir.Module) -> None:
         code = Code(module, "sums", 3)
@@ -79,15 +93,14 @@ def test_sums_of_the_largest_bytes_are_exact(lesser: target.Target, tmp_path: Pa
     weights, results = (threads.aligned_zeros(size) for size in (codes.nbytes, 128))
     weights[:] = codes.reshape(-1)
     library.function("sums", 3)(weights.ctypes.data, digits.ctypes.data, results.ctypes.data)
-    expected = np.einsum("joi,dji->do", codes.astype(np.int64), digits.astype(np.int64))
+    numbers = codes.view(np.int8) if lesser.byte_offset == 0 else codes
+    expected = np.einsum("joi,dji->do", numbers.astype(np.int64), digits.astype(np.int64))
     assert (results.view(np.int32).reshape(2, 16) == expected).all()
 
 
 def test_machines_without_vectors_are_refused() -> None:
     with pytest.raises(target.UnsupportedCPU, match="AVX2"):
         target.choose("x86_64", flags("sse4.2", "avx"), "any", LINUX)
-    with pytest.raises(target.UnsupportedCPU, match="dot"):
-        target.choose("aarch64", flags("neon"), "cortex-a53", "aarch64-unknown-linux-gnu")
     with pytest.raises(target.UnsupportedCPU):
         target.choose("riscv64", {}, "any", "riscv64-unknown-linux-gnu")
 
@@ -112,6 +125,25 @@ def test_every_kernel_compiles_for_neon(machine: str, cpu: str, triple: str) -> 
     for instruction in ("sdot", "tbl", "fmla"):
         assert any(instruction in text for text in texts)
     assert not any("fmaf" in text for text in texts)  # a call for each lane
+
+
+@pytest.mark.parametrize(
+    ("cpu", "triple", "has", "instructions"),
+    [
+        ("cortex-a72", "aarch64-unknown-linux-gnu", (), {"smull"}),
+        ("neoverse-v1", "aarch64-unknown-linux-gnu", ("dotprod",), {"sdot"}),
+        ("neoverse-v1", "aarch64-unknown-linux-gnu", ("dotprod", "i8mm"), {"sdot", "smmla"}),
+        ("apple-m2", "arm64-apple-darwin", ("dotprod", "i8mm"), {"sdot", "smmla"}),
+    ],
+)
+def test_bytes_are_multiplied_as_the_processor_can(
+    cpu: str, triple: str, has: tuple[str, ...], instructions: set[str]
+) -> None:
+    """One row by dot products, several by small matrices where there are such; never by vectors of another length."""
+    chosen = target.choose("aarch64", flags(*has), cpu, triple)
+    text = compile.assembly(module_of(triple, [partial(linear.add_product, target=chosen, kind="q4")]), chosen)
+    assert set(re.findall(r"\b(smull|sdot|smmla)\b", text)) == instructions
+    assert not re.search(r"\bz\d+\.", text)
 
 
 @pytest.mark.parametrize("name", ["avx2", "avx512-vnni"])

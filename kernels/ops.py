@@ -236,6 +236,9 @@ class Ops(Protocol):
     def free_memory(self) -> int | None:
         """Bytes that are free on the device; None where its memory is the host's."""
 
+    def total_memory(self) -> int | None:
+        """Bytes of the device's memory, free or not; likewise."""
+
     def free_unused(self) -> None:
         """Give memory back to the device that is kept for later operations: something did not fit."""
 

@@ -36,6 +36,9 @@ class AtOnce:
 
     runs_ahead = False
 
+    def total_memory(self) -> int | None:
+        return None
+
     def free_unused(self) -> None:
         """The host's allocator keeps nothing that counts."""
 

@@ -24,11 +24,12 @@ GPU_DTYPES = ("bfloat16", "float16")
 
 
 def select_ops(
-    device: str = "auto", backend: str = "auto", dtype: str = "auto", kv_dtype: str = "auto", *, sharing: int = 1
+    device: str = "auto", backend: str = "auto", dtype: str = "auto", kv_dtype: str = "auto", *, sharing: int = 1,
+    graphs: bool = True,
 ) -> Ops:  # fmt: skip
     """The back end of that name for a device; "auto" takes what suits. Raises UnknownBackend, saying what there is.
 
-    sharing: processes that compute together on a host's cores.
+    sharing: processes that compute together on a host's cores. graphs: on a GPU, record steps once and replay them.
     """
     if device == "auto":
         device = choose_device(backend, dtype, kv_dtype)
@@ -42,7 +43,7 @@ def select_ops(
     if backend == "cpu":
         return _cpu(device, dtype, kv_dtype, sharing)
     if backend == "triton":
-        return _triton(device, dtype, kv_dtype)
+        return _triton(device, dtype, kv_dtype, graphs)
     raise UnknownBackend(f"there is no back end {backend!r}; there are 'cpu', 'triton' and 'reference'")
 
 
@@ -114,7 +115,7 @@ def _cpu(device: str, dtype: str, kv_dtype: str, sharing: int) -> Ops:
         raise UnknownBackend(str(error)) from error
 
 
-def _triton(device: str, dtype: str, kv_dtype: str) -> Ops:
+def _triton(device: str, dtype: str, kv_dtype: str, graphs: bool = True) -> Ops:
     if device.startswith("cuda"):
         check_gpu(device)
     check_triton()
@@ -134,8 +135,9 @@ def _triton(device: str, dtype: str, kv_dtype: str) -> Ops:
         raise UnknownBackend(f"{error}; or use device='cpu' or backend='reference'", param) from error
     try:
         return TritonOps(
-            torch.device(device), getattr(torch, "bfloat16" if dtype == "auto" else dtype), kv_type, target
-        )
+            torch.device(device), getattr(torch, "bfloat16" if dtype == "auto" else dtype), kv_type, target,
+            graphs=graphs,
+        )  # fmt: skip
     except UnsupportedDevice as error:
         raise UnknownBackend(str(error), "dtype" if kv_type == "activation" else "kv_dtype") from error
 

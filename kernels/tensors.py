@@ -51,3 +51,8 @@ def definite(device: torch.device) -> torch.device:
 def free_memory(device: torch.device) -> int | None:
     """Bytes, of a device with memory of its own."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
+def total_memory(device: torch.device) -> int | None:
+    """Likewise, free or not."""
+    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None

@@ -30,7 +30,7 @@ from stemma.kernels.ops import (
     StepExecutor,
 )
 from stemma.kernels.steps import EagerExecutor
-from stemma.kernels.tensors import TensorRows, definite, free_memory
+from stemma.kernels.tensors import TensorRows, definite, free_memory, total_memory
 from stemma.kernels.triton import kv as pool
 from stemma.kernels.triton.ahead import LastTokens, OnTheWay
 from stemma.kernels.triton.composed import TritonExperts, by_heads, norm_together, turned
@@ -63,6 +63,7 @@ class TritonOps:
 
     dtype: of activations and dense weights: bfloat16 or float16; in the interpreter also float32.
     kv_type: the elements of the KV pool: as the activations, or 8 bits with a scale per token and head.
+    graphs: record steps once and replay them.
     target, launch: the architecture to make kernels for and what to do with them, if not run them on this device.
 
     Raises UnsupportedDevice for a device or a type the kernels are not made for.
@@ -73,13 +74,13 @@ class TritonOps:
 
     def __init__(
         self, device: torch.device, dtype: torch.dtype = torch.bfloat16, kv_type: KVType = "activation",
-        target: Target | None = None, launch: Launcher = run,
+        target: Target | None = None, launch: Launcher = run, graphs: bool = True,
     ) -> None:  # fmt: skip
         target = target_of(device) if target is None else target
         if dtype not in DOTS or (dtype == torch.float32 and not triton.knobs.runtime.interpret):
             raise UnsupportedDevice(f"activations of {dtype} are not supported; use bfloat16 or float16")
         self.device = device = definite(device)
-        self._home = Home(device)
+        self._home, self._graphs = Home(device), graphs
         self.dtype = dtype
         self._element = kv_element(target, kv_type, dtype)
         self._kernels = Kernels(target, dtype, launch)
@@ -92,6 +93,9 @@ class TritonOps:
 
     def free_memory(self) -> int | None:
         return free_memory(self.device)
+
+    def total_memory(self) -> int | None:
+        return total_memory(self.device)
 
     def free_unused(self) -> None:
         torch.cuda.empty_cache()
@@ -123,7 +127,7 @@ class TritonOps:
         return pool.allocate(shape, self._element, self.device)
 
     def executor(self, network: Network, num_heads: int, memory: Memory) -> StepExecutor:
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and self._graphs:
             return GraphExecutor(self, network, num_heads, memory, CudaRecorder())
         return EagerExecutor(self, network, memory)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from stemma.radix import Policy, ReuseQueue, by_priority, lfu, lru, slru
 from stemma.runtime.core.checking import check_fields, describe
@@ -34,14 +34,17 @@ MAX_MS = 3_600_000.0
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """Options of an engine; the defaults suit a laptop.
+    """Options of an engine. What is None by itself is set when the machine is known (`SettledConfig`).
 
-    device: "auto", "cpu", "cuda" or another torch device.
+    device: "cpu", "cuda", "cuda:1" or another torch device; "auto" takes a GPU whose kernels there are, else the CPU.
     backend: the kernels; "auto" takes the fastest for the device.
     dtype: of weights and activations where the back end lets one choose ("auto", "float32", "float64", ...).
     kv_dtype: of the KV pool ("auto", "int16", "float32", "bfloat16", "int8", as the back end offers).
     block_size: tokens of a KV block.
-    memory: bytes for what models remember; None takes an eighth of the host's memory, or most of a GPU's.
+    memory: bytes for what models remember; None takes an eighth of the host's memory, or `memory_share` of a GPU's.
+    memory_share: of a GPU's memory that is free behind the weights, what the engine takes: KV, and the largest step's
+        needs besides. Of two engines on one card the first is given its part, the second of what is left then.
+    graphs: on a GPU, record steps once and replay them; off, every operation is launched by itself.
     kv_tokens: size of the KV pool in tokens; None takes what of `memory` is not for marks. With both, the least.
     mark_share: of `memory`, in models with windows or states: what these keep to go on from (docs/radix.md). It is less
         where that is more than a mark for each block, and all where no layer is full.
@@ -59,9 +62,9 @@ class EngineConfig:
     kv_shared_gb: the most that is kept in a shared folder; servers and stores have limits of their own.
     context_length: tokens of prompt and completion together; None takes the model's. A model of LongRoPE or dynamic
         scaling is set for a longer context than it was trained on only if asked to.
-    max_running: sequences computed side by side.
-    max_batch_tokens: tokens of one step.
-    max_chunk: tokens of one prompt in one step.
+    max_running: sequences computed side by side; None is 64, on a GPU of at least 40 GB 256.
+    max_batch_tokens: tokens of one step; None is 1024, on such a GPU 8192.
+    max_chunk: tokens of one prompt in one step; None is 512, on such a GPU 8192.
     prefix_cache: look prefixes up and keep them; off, every prompt is computed whole.
     jump_forward: append what a grammar forces without asking the model; off, every token is sampled.
     drafts_from: where likely tokens are guessed from, which are then verified (docs/drafts.md): cached text that went
@@ -77,6 +80,8 @@ class EngineConfig:
     kv_dtype: str = "auto"
     block_size: int = 16
     memory: int | None = None
+    memory_share: float = 0.9
+    graphs: bool = True
     kv_tokens: int | None = None
     mark_share: float = 0.35
     policy: PolicyName = "reuse"
@@ -89,9 +94,9 @@ class EngineConfig:
     kv_shared: str | None = None
     kv_shared_gb: float = 64.0
     context_length: int | None = None
-    max_running: int = 64
-    max_batch_tokens: int = 1024
-    max_chunk: int = 512
+    max_running: int | None = None
+    max_batch_tokens: int | None = None
+    max_chunk: int | None = None
     prefix_cache: bool = True
     jump_forward: bool = True
     drafts_from: tuple[DraftsName, ...] = ("tree", "prompt", "grammar")
@@ -113,21 +118,55 @@ class EngineConfig:
             raise InvalidRequest(
                 f"tpot_ms must be above 0 and at most {MAX_MS:g}; it is {describe(self.tpot_ms)}", "tpot_ms"
             )  # fmt: skip
-        if not 0 < self.mark_share < 1:
-            raise InvalidRequest(
-                f"mark_share must be between 0 and 1; it is {describe(self.mark_share)}", "mark_share"
-            )  # fmt: skip
+        for name in ("mark_share", "memory_share"):
+            if not 0 < (share := getattr(self, name)) < 1:
+                raise InvalidRequest(f"{name} must be between 0 and 1; it is {describe(share)}", name)
         for name in ("kv_host_gb", "kv_disk_gb", "kv_shared_gb"):
             if not 0 <= (value := getattr(self, name)) <= MAX_GB or (value == 0 and name != "kv_host_gb"):
                 raise InvalidRequest(f"{name} must be above 0 and at most {MAX_GB:g}; it is {describe(value)}", name)
         if "none" in self.drafts_from and len(self.drafts_from) > 1:
             raise InvalidRequest('drafts_from is "none" alone, or names of sources', "drafts_from")
-        if self.max_batch_tokens < self.max_running:
+        running, tokens = self.max_running, self.max_batch_tokens
+        if running is not None and tokens is not None and tokens < running:
             raise InvalidRequest(
-                f"max_batch_tokens ({self.max_batch_tokens}) must be at least max_running ({self.max_running}): "
+                f"max_batch_tokens ({tokens}) must be at least max_running ({running}): "
                 "each running sequence takes a token of a step",
                 "max_batch_tokens",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class SettledConfig(EngineConfig):
+    """Options of an engine on a machine."""
+
+    max_running: int = 64
+    max_batch_tokens: int = 1024
+    max_chunk: int = 512
+
+
+class StepSizes(NamedTuple):
+    """What steps are made of where nobody says it."""
+
+    max_running: int
+    max_batch_tokens: int
+    max_chunk: int
+
+
+LAPTOP = StepSizes(64, 1024, 512)
+SERVER = StepSizes(256, 8192, 8192)
+"""On a GPU with much memory, which is idle in part with fewer rows (docs/kernels-gpu.md)."""
+
+
+def settle(config: EngineConfig, sizes: StepSizes) -> SettledConfig:
+    """The same with whole numbers: those that were given, and of `sizes` the others, as far as they go with these."""
+    if isinstance(config, SettledConfig):
+        return config
+    given = {each.name: getattr(config, each.name) for each in fields(EngineConfig)}
+    running, tokens = given["max_running"], given["max_batch_tokens"]
+    given["max_running"] = running or min(sizes.max_running, tokens or sizes.max_batch_tokens)
+    given["max_batch_tokens"] = tokens or max(sizes.max_batch_tokens, given["max_running"])
+    given["max_chunk"] = given["max_chunk"] or sizes.max_chunk
+    return SettledConfig(**given)
 
 
 def engine_config(options: Mapping[str, Any]) -> EngineConfig:
@@ -148,6 +187,8 @@ class EngineOptions(TypedDict, total=False):
     kv_dtype: str
     block_size: int
     memory: int | None
+    memory_share: float
+    graphs: bool
     kv_tokens: int | None
     mark_share: float
     policy: PolicyName
@@ -160,9 +201,9 @@ class EngineOptions(TypedDict, total=False):
     kv_shared: str | None
     kv_shared_gb: float
     context_length: int | None
-    max_running: int
-    max_batch_tokens: int
-    max_chunk: int
+    max_running: int | None
+    max_batch_tokens: int | None
+    max_chunk: int | None
     prefix_cache: bool
     jump_forward: bool
     drafts_from: tuple[DraftsName, ...]

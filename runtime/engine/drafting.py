@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from stemma.radix import PrefixCache
+from stemma.runtime.core.config import SettledConfig
 from stemma.runtime.core.drafts.draft_model import DraftModel
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
@@ -17,18 +18,18 @@ MOST_MEMORY = 0.25
 
 
 def make_draft(
-    model: LoadedModel, draft: LoadedModel | None, num_blocks: int, block_size: int
-) -> DraftModel | None:  # fmt: skip
+    model: LoadedModel, draft: LoadedModel | None, num_blocks: int, config: SettledConfig
+) -> DraftModel | None:
     """A model that guesses for another, if there is one, whose pool has so many blocks. Raises InvalidRequest where it
     cannot."""
     if draft is None:
         return None
     check_draft(model, draft)
-    ops, config = draft.model.ops, draft.config
+    ops, own, block_size = draft.model.ops, draft.config, config.block_size
     with ops.on_device():
-        one = make_memory(ops, Room(config.memory_shape(1, block_size), None))
-        num_blocks = max(1, min(num_blocks, int(MOST_MEMORY * memory_for_kv(ops)) // one.full.num_bytes))
-        memory = make_memory(ops, Room(config.memory_shape(num_blocks, block_size), None))
+        one = make_memory(ops, Room(own.memory_shape(1, block_size), None))
+        num_blocks = max(1, min(num_blocks, int(MOST_MEMORY * memory_for_kv(config, own, ops)) // one.full.num_bytes))
+        memory = make_memory(ops, Room(own.memory_shape(num_blocks, block_size), None))
         cache, runner = PrefixCache(num_blocks, block_size), Runner(draft.model, memory)
     num_tokens = min(model.tokenizer.vocab_size, draft.tokenizer.vocab_size)
     return DraftModel(runner, Sampler(ops), cache, num_tokens, time.perf_counter)

@@ -38,7 +38,15 @@ from stemma.runtime.engine.output_processor import RequestState
 from stemma.runtime.engine.progress import check_progress, wait
 from stemma.runtime.engine.ranks import Ranks, check_whole, load_ranks
 from stemma.runtime.engine.recommended import recommended
-from stemma.runtime.engine.resources import context_of, make_memory, make_ops, make_scheduler, room_of
+from stemma.runtime.engine.resources import (
+    context_of,
+    make_memory,
+    make_ops,
+    make_scheduler,
+    on_a_device,
+    room_of,
+    settled,
+)
 from stemma.runtime.engine.saving import PROBE_NAMESPACE, CacheFile, Saver, every, probe_tokens, saver
 from stemma.runtime.engine.sharing import SharedText, SharedTexts
 from stemma.runtime.engine.text import text_stream
@@ -82,7 +90,7 @@ class Engine:
         loras: Mapping[str, str | Path] = MappingProxyType({}), draft: str | Path | None = None,
         progress: Progress | None = None, **options: Unpack[EngineOptions],
     ) -> None:  # fmt: skip
-        config = engine_config(options)
+        config = on_a_device(engine_config(options))
         checked(model, str | Path | None, "model")
         checked(adapters, list | tuple, "adapters")
         checked(loras, Mapping, "loras")
@@ -106,8 +114,8 @@ class Engine:
         return engine
 
     def _start(self, ranks: Ranks, config: EngineConfig, draft: LoadedModel | None) -> None:
-        self.config = config
         self.loaded = loaded = ranks.loaded
+        self.config = config = settled(config, loaded.model.ops)
         tiers = tier_options(config, loaded)
         self.context_length = context_of(config, loaded.config)
         ops = loaded.model.ops
@@ -115,7 +123,7 @@ class Engine:
         memory = make_memory(ops, room)
         full = room.shape.full
         self.kv_token_bytes = memory.full.num_bytes / (full.num_blocks * full.block_size)
-        self._draft = make_draft(loaded, draft, full.num_blocks, full.block_size)
+        self._draft = make_draft(loaded, draft, full.num_blocks, config)
         scheduler = make_scheduler(config, room, self._draft)
         self._grammars = GrammarCompiler(loaded)
         self.recommended = recommended(loaded.generation, config.generation_config)

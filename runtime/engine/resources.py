@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import NamedTuple
 
 from stemma.kernels.memory import Memory, MemoryShape, allocate
 from stemma.kernels.ops import ForkedOps, Ops
-from stemma.kernels.select import UnknownBackend, select_ops
+from stemma.kernels.select import UnknownBackend, choose_device, select_ops
 from stemma.radix import MarkRoom, PrefixCache
 from stemma.runtime.core.checking import describe
-from stemma.runtime.core.config import POLICIES, EngineConfig
+from stemma.runtime.core.config import LAPTOP, POLICIES, SERVER, EngineConfig, SettledConfig, settle
 from stemma.runtime.core.drafts.ahead import Guesser
 from stemma.runtime.core.drafts.drafter import FREE_SOURCES, Drafter, Make
 from stemma.runtime.core.limits import Limits
 from stemma.runtime.core.scheduler import Scheduler
+from stemma.runtime.engine.reserve import reserve_of
 from stemma.runtime.errors import EngineForked, InvalidRequest
 from stemma.runtime.model import MarkNeeds, ModelConfig
 from stemma.runtime.parallel.messages import device_of
@@ -25,6 +27,9 @@ LEAST_SLOTS = 4
 MARKS_OF_A_SEQUENCE = 4
 """That run: where it reads, where it writes, and two to go on from."""
 
+SERVER_BYTES = 40 * 10**9
+"""Of a GPU that serves many: an A100 and what came after it; cards for games have 32 GB and less."""
+
 MOST_TOKENS = 1 << 24
 """Of text whose KV takes no memory, because no layer of the model is full."""
 
@@ -34,9 +39,27 @@ def make_ops(config: EngineConfig) -> Ops:
     ranks = config.tensor_parallel
     device = device_of(config.device, 0) if ranks > 1 else config.device
     try:
-        return select_ops(device, config.backend, config.dtype, config.kv_dtype, sharing=ranks)
+        return select_ops(
+            device, config.backend, config.dtype, config.kv_dtype, sharing=ranks, graphs=config.graphs
+        )  # fmt: skip
     except UnknownBackend as error:
         raise InvalidRequest(str(error), error.param) from error
+
+
+def on_a_device(config: EngineConfig) -> EngineConfig:
+    """The same with a device in place of "auto", which all ranks go by. Raises InvalidRequest."""
+    if config.device != "auto":
+        return config
+    try:
+        return replace(config, device=choose_device(config.backend, config.dtype, config.kv_dtype))
+    except UnknownBackend as error:
+        raise InvalidRequest(str(error), error.param) from error
+
+
+def settled(config: EngineConfig, ops: Ops) -> SettledConfig:
+    """The same for the device of `ops`."""
+    total = ops.total_memory()
+    return settle(config, SERVER if total is not None and total >= SERVER_BYTES else LAPTOP)
 
 
 def context_of(config: EngineConfig, model: ModelConfig) -> int:
@@ -52,7 +75,7 @@ def context_of(config: EngineConfig, model: ModelConfig) -> int:
     return config.context_length
 
 
-def make_scheduler(config: EngineConfig, room: Room, draft: Guesser | None = None) -> Scheduler:
+def make_scheduler(config: SettledConfig, room: Room, draft: Guesser | None = None) -> Scheduler:
     """With a cache of that size. draft: a smaller model that guesses."""
     limits = Limits(
         config.max_running, config.max_batch_tokens, config.max_chunk, config.prefix_cache, config.jump_forward,
@@ -131,14 +154,20 @@ def room_of(config: EngineConfig, model: ModelConfig, ops: Ops) -> Room:
 
     Raises InvalidRequest where there is no room for one sequence.
     """
-    size, needs = config.block_size, model.marks
-    budget = memory_for_kv(ops, config.tensor_parallel) if config.memory is None else config.memory
+    size, needs, config = config.block_size, model.marks, settled(config, ops)
+    budget = memory_for_kv(config, model, ops) if config.memory is None else config.memory
     sizes = sizes_of(config, model, ops)
     for_marks = 0 if needs is None else _bytes_for_marks(config, sizes, budget)
     num_blocks = _num_blocks(config, model, sizes.block_bytes, budget - for_marks)
     if num_blocks < 1:
         param = "kv_tokens" if config.kv_tokens is not None else "memory"
-        raise InvalidRequest(f"the KV pool has no room for a block of {size} tokens", param)
+        message = f"the KV pool has no room for a block of {size} tokens"
+        if ops.free_memory() is not None:
+            message += (
+                ": weights and the largest step leave none of the GPU's memory; raise memory_share, lower "
+                "max_batch_tokens or max_running, or take smaller weights"
+            )
+        raise InvalidRequest(message, param)
     if needs is None:
         return Room(model.memory_shape(num_blocks, size), None)
     marks = _mark_room(config, needs, sizes, for_marks, num_blocks)
@@ -148,7 +177,7 @@ def room_of(config: EngineConfig, model: ModelConfig, ops: Ops) -> Room:
     return Room(shape, marks)
 
 
-def _num_blocks(config: EngineConfig, model: ModelConfig, block_bytes: int, budget: int) -> int:
+def _num_blocks(config: SettledConfig, model: ModelConfig, block_bytes: int, budget: int) -> int:
     asked = 0 if config.kv_tokens is None else config.kv_tokens // config.block_size
     if config.kv_tokens is not None and config.memory is None:
         return asked
@@ -156,7 +185,7 @@ def _num_blocks(config: EngineConfig, model: ModelConfig, block_bytes: int, budg
     return max(asked, min(budget // block_bytes, longest) if block_bytes else longest)
 
 
-def _bytes_for_marks(config: EngineConfig, sizes: Sizes, budget: int) -> int:
+def _bytes_for_marks(config: SettledConfig, sizes: Sizes, budget: int) -> int:
     """Their share, or less where that would be more marks than there are blocks: full layers have the rest."""
     if not sizes.block_bytes:
         return budget
@@ -165,7 +194,7 @@ def _bytes_for_marks(config: EngineConfig, sizes: Sizes, budget: int) -> int:
     return min(int(budget * config.mark_share), of_running + num_blocks * sizes.mark_bytes)
 
 
-def _mark_room(config: EngineConfig, needs: MarkNeeds, sizes: Sizes, budget: int, num_blocks: int) -> MarkRoom:
+def _mark_room(config: SettledConfig, needs: MarkNeeds, sizes: Sizes, budget: int, num_blocks: int) -> MarkRoom:
     """Slots and window blocks for equally many marks; those of running sequences are among them."""
     size, window_blocks, state_bytes = config.block_size, sizes.window_blocks, sizes.state_bytes
     num_marks = min(budget // sizes.mark_bytes, num_blocks + MARKS_OF_A_SEQUENCE * config.max_running)
@@ -184,11 +213,13 @@ def _mark_room(config: EngineConfig, needs: MarkNeeds, sizes: Sizes, budget: int
     return MarkRoom(needs.window, num_marks * window_blocks, num_marks if needs.has_states else 0)
 
 
-def memory_for_kv(ops: Ops, ranks: int = 1) -> int:
-    """Bytes: most of what is free on a GPU, whose weights lie there already; an eighth of a host's memory, of which
-    each of so many ranks has its part."""
+def memory_for_kv(config: SettledConfig, model: ModelConfig, ops: Ops) -> int:
+    """Bytes: of what is free on a GPU, where the weights lie already, the engine's share without what its largest step
+    takes; an eighth of a host's memory, of which each rank has its part."""
     free = ops.free_memory()
-    return machine_memory(ops) // 8 // ranks if free is None else int(free * 0.85)
+    if free is None:
+        return machine_memory(ops) // 8 // config.tensor_parallel
+    return max(0, int(free * config.memory_share) - reserve_of(config, model))
 
 
 def machine_memory(ops: Ops) -> int:

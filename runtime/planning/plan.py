@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from stemma.kernels.ops import Ops
-from stemma.runtime.core.config import EngineConfig
+from stemma.runtime.core.config import EngineConfig, SettledConfig
 from stemma.runtime.engine.resources import (
     MARKS_OF_A_SEQUENCE,
     Sizes,
     context_of,
     machine_memory,
     room_of,
+    settled,
     sizes_of,
 )
 from stemma.runtime.errors import InvalidRequest
@@ -94,7 +95,7 @@ def make_plan(
     memory: int | None = None,
 ) -> Plan:  # fmt: skip
     """Reckon. memory: bytes of another machine than this one. Raises InvalidRequest for what no pool can hold."""
-    model = checkpoint.config
+    model, config = checkpoint.config, settled(config, ops)
     if not 1 <= context <= context_of(config, model):
         raise InvalidRequest(f"context must be between 1 and the model's {context_of(config, model)}", "context")
     if concurrency < 1:
@@ -138,7 +139,7 @@ def _decode(work: Work, rates: Rates, sizes: Sizes, config: EngineConfig, contex
     return _bound(read, operations, rates)
 
 
-def _prefill(work: Work, rates: Rates, config: EngineConfig, context: int) -> Bound:
+def _prefill(work: Work, rates: Rates, config: SettledConfig, context: int) -> Bound:
     """A prompt of so many tokens, alone and cold: each chunk of it reads the weights."""
     chunks = [min(config.max_chunk, context - start) for start in range(0, context, config.max_chunk)]
     return _bound(sum(work.bytes_of_rows(chunk) for chunk in chunks), work.operations(0, context), rates)

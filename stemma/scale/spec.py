@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from stemma.runtime.core.checking import check_fields, describe
-from stemma.runtime.core.config import EngineConfig, engine_config
+from stemma.runtime.core.config import LAPTOP, SERVER, EngineConfig, engine_config
 from stemma.runtime.errors import InvalidRequest
 from stemma.server.config import ApiKey, ServerConfig, SharedPrompt, made_of, unknown_name
 
@@ -139,7 +139,8 @@ class Spec:
     @property
     def most_at_once(self) -> int:
         """Requests that Serve may give to a replica: more than it takes, so that it is the replica who refuses one."""
-        return 2 * (self.engine.max_running + self.server.max_queue)
+        most = self.engine.max_running or max(LAPTOP.max_running, SERVER.max_running)
+        return 2 * (most + self.server.max_queue)
 
     def of_one(self) -> Spec:
         """What each process is told. Where an engine's memory is said, that is the same however many there are, and

@@ -55,7 +55,7 @@ class ShardedOps:
     def __init__(self, ops: Ops, group: Group) -> None:
         self._ops, self._group = ops, group
         self.name, self.states, self.rows, self.free_memory = ops.name, ops.states, ops.rows, ops.free_memory
-        self.on_device, self.free_unused = ops.on_device, ops.free_unused
+        self.on_device, self.free_unused, self.total_memory = ops.on_device, ops.free_unused, ops.total_memory
         self.embedding, self.norm, self.layer_norm, self.rope = ops.embedding, ops.norm, ops.layer_norm, ops.rope
         self.head_linear, self.kv, self.plan, self.experts = ops.head_linear, ops.kv, ops.plan, ops.experts
         self.embed, self.rope_write, self.attention, self.gated = ops.embed, ops.rope_write, ops.attention, ops.gated

@@ -116,7 +116,7 @@ class Replica:
             + sum(each.num_prompt - each.num_computed for each in running if each.is_in_prompt),
             "running": len(running),
             "kv_share": cache.leased / cache.total,
-            "capacity": self._spec.engine.max_running,
+            "capacity": self._engine.config.max_running,
             "draining": False,
         }
 

@@ -23,7 +23,7 @@ from stemma.runtime.planning import make_plan, measure_rates
 from tests.runtime.handover.sides import enter, listening
 from tests.runtime.model.test_hugging_face import write_folder
 
-OUTSIDE = {"free_memory", "on_device"}
+OUTSIDE = {"free_memory", "total_memory", "on_device"}
 
 
 class Watched:

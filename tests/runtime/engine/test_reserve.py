@@ -1,0 +1,98 @@
+"""What steps are made of on a device, and what of its memory KV is given: the engine's share but for what a step takes.
+The GPU is a number: the reference that says how much memory it has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from stemma.kernels.reference import ReferenceOps
+from stemma.runtime.core.config import EngineConfig, SettledConfig
+from stemma.runtime.engine import Engine
+from stemma.runtime.engine.reserve import reserve_of
+from stemma.runtime.engine.resources import memory_for_kv, room_of, settled
+from stemma.runtime.errors import InvalidRequest
+from stemma.runtime.model.tiny import tiny, tiny_config
+
+GB = 10**9
+
+
+class OnGPU(ReferenceOps):
+    """Whose memory is that of a GPU, with so many bytes in all and so many free."""
+
+    def __init__(self, total: int, free: int) -> None:
+        super().__init__(torch.device("cpu"))
+        self.total, self.free = total, free
+        self.free_memory = lambda: self.free  # type: ignore[assignment]
+
+    def total_memory(self) -> int:
+        return self.total
+
+
+def sizes(config: EngineConfig) -> tuple[int, int, int]:
+    assert isinstance(config, SettledConfig)
+    return config.max_running, config.max_batch_tokens, config.max_chunk
+
+
+@pytest.mark.parametrize(
+    ("options", "total", "wanted"),
+    [
+        ({}, None, (64, 1024, 512)),
+        ({}, 24 * GB, (64, 1024, 512)),
+        ({}, 80 * GB, (256, 8192, 8192)),
+        ({"max_running": 7}, 80 * GB, (7, 8192, 8192)),
+        ({"max_running": 5000}, None, (5000, 5000, 512)),
+        ({"max_batch_tokens": 32}, None, (32, 32, 512)),
+        ({"max_batch_tokens": 2048, "max_chunk": 128}, 80 * GB, (256, 2048, 128)),
+    ],
+)
+def test_what_is_not_said_is_set_by_the_device(options: Any, total: int | None, wanted: tuple[int, int, int]) -> None:
+    ops = ReferenceOps(torch.device("cpu")) if total is None else OnGPU(total, total)
+    config = EngineConfig(**options)
+    assert sizes(settled(config, ops)) == wanted
+    assert settled(settled(config, ops), OnGPU(80 * GB, 0)) == settled(config, ops), "settled once"
+
+
+def test_an_engine_says_what_it_took() -> None:
+    with Engine.of(tiny(OnGPU(80 * GB, GB)), kv_tokens=256) as engine:
+        assert sizes(engine.config) == (256, 8192, 8192)
+        assert engine._loop.scheduler.limits.max_running == 256
+
+
+def test_kv_and_the_largest_step_are_the_share() -> None:
+    model, ops = tiny_config("llama"), OnGPU(80 * GB, 10 * GB)
+    config = settled(EngineConfig(memory_share=0.5), ops)
+    assert memory_for_kv(config, model, ops) + reserve_of(config, model) == 5 * GB
+    assert reserve_of(replace(config, max_batch_tokens=1024), model) < reserve_of(config, model)
+
+
+def test_the_second_of_two_engines_is_given_its_share_of_what_is_left() -> None:
+    model, ops = tiny_config("llama"), OnGPU(80 * GB, 40 * GB)
+    config = settled(EngineConfig(memory_share=0.4, context_length=2048), ops)
+    first = memory_for_kv(config, model, ops)
+    ops.free -= first + reserve_of(config, model)
+    second = memory_for_kv(replace(config, memory_share=0.9), model, ops)
+    assert 0 < ops.free - second - reserve_of(config, model) < ops.free // 9
+
+
+def test_a_llama_of_8b_leaves_room_for_what_the_review_reckoned() -> None:
+    """Activations of 8,192 tokens, and logits in bfloat16 and twice in float32 of 512 scored rows beside 256 others."""
+    sizes = {"hidden": 4096, "intermediate": 14_336, "num_heads": 32, "num_kv_heads": 8, "head_dim": 128}
+    model = replace(tiny_config("llama"), vocab_size=128_256, **sizes)  # type: ignore[arg-type]
+    config = settled(EngineConfig(), OnGPU(80 * GB, 0))
+    assert 768 * 128_256 * 10 < reserve_of(config, model) < 3 * GB
+
+
+def test_a_card_without_room_says_what_to_change() -> None:
+    with pytest.raises(InvalidRequest, match="memory_share") as refused:
+        room_of(EngineConfig(), tiny_config("llama"), OnGPU(80 * GB, 1 << 20))
+    assert refused.value.param == "memory"
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 2.0])
+def test_a_share_is_between_nothing_and_all(share: float) -> None:
+    with pytest.raises(InvalidRequest, match="memory_share"):
+        EngineConfig(memory_share=share)

@@ -38,7 +38,7 @@ from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor
 from stemma.kernels.triton.home import Home
 from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.launches import DOTS, Kernels, Launcher, TritonSpec, run
-from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope, group, pack
+from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope, group, pack, tied
 from stemma.kernels.triton.plan import (
     PIECE,
     AttentionPlan,
@@ -53,6 +53,7 @@ from stemma.kernels.triton.plan import (
 )
 from stemma.kernels.triton.product_launches import ProductKernels
 from stemma.kernels.triton.sampling_launches import Fields, SamplingKernels, packed_fields, upload
+from stemma.kernels.triton.sending import Sender
 from stemma.kernels.triton.state_ops import TritonStateOps
 from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice, kv_element, target_of
 from stemma.kernels.weights import StoredWeight, dequantize
@@ -90,6 +91,8 @@ class TritonOps:
         self.states = TritonStateOps(device, dtype, target, launch)
         self.rows = TensorRows()
         self._last = LastTokens(device, launch)
+        self._sender = Sender(device)
+        self._table: tuple[StoredWeight, torch.Tensor] | None = None  # the last embedding, until it is known to be tied
 
     def free_memory(self) -> int | None:
         return free_memory(self.device)
@@ -105,10 +108,18 @@ class TritonOps:
 
     # Packing ---------------------------------------------------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> DenseLinear | PackedLinear:
-        return pack(parts, biases, self.device, self.dtype)
+        packed = None
+        if self._table is not None and len(parts) == 1 and parts[0] is self._table[0] and not biases:
+            packed, self._table = tied(*self._table), None
+        return pack(parts, biases, self._sender, self.device, self.dtype) if packed is None else packed
 
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> torch.Tensor:
-        return (torch.from_numpy(dequantize(weight)) * scale).to(self.device, self.dtype)
+        """The table is kept in mind: where it is the head's matrix too, it lies on the device once."""
+        if scale != 1.0:
+            return (torch.from_numpy(dequantize(weight)) * scale).to(self.device, self.dtype)
+        table = self._sender.dense([weight], self.dtype)
+        self._table = weight, table
+        return table
 
     def norm(self, weight: StoredWeight, epsilon: float) -> TritonNorm:
         return TritonNorm(self._floats(weight), epsilon)
@@ -127,6 +138,7 @@ class TritonOps:
         return pool.allocate(shape, self._element, self.device)
 
     def executor(self, network: Network, num_heads: int, memory: Memory) -> StepExecutor:
+        self._table = None
         if self.device.type == "cuda" and self._graphs:
             return GraphExecutor(self, network, num_heads, memory, CudaRecorder())
         return EagerExecutor(self, network, memory)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from stemma.kernels.codes import codes_of, table_of
+from stemma.kernels.triton.sending import Sender
 from stemma.kernels.weights import StoredWeight, dequantize
 
 FOUR_BITS = {"Q4_0", "Q4_1"}
@@ -110,7 +111,11 @@ def split(weight: StoredWeight) -> Fields:
 
 
 def pack(
-    parts: Sequence[StoredWeight], biases: Sequence[StoredWeight], device: torch.device, dtype: torch.dtype
+    parts: Sequence[StoredWeight],
+    biases: Sequence[StoredWeight],
+    sender: Sender,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> DenseLinear | PackedLinear:
     """Parts that are all of four bits, or all of bytes, stay packed; any other mixture becomes dense."""
     bias = torch.cat([torch.from_numpy(dequantize(part)) for part in biases]).to(device, dtype) if biases else None
@@ -123,8 +128,14 @@ def pack(
         minima = [field.minima for field in fields if field.minima is not None]
         packed_minima = torch.from_numpy(np.concatenate(minima)).to(device) if minima else None
         return PackedLinear(codes, scales, packed_minima, bias, in_features, out_features)
-    weight = torch.cat([torch.from_numpy(dequantize(part)).to(dtype) for part in parts]).to(device)
-    return DenseLinear(weight, bias, in_features, out_features)
+    return DenseLinear(sender.dense(parts, dtype), bias, in_features, out_features)
+
+
+def tied(weight: StoredWeight, table: torch.Tensor) -> DenseLinear | None:
+    """An embedding's table as the matrix that makes logits; None where that stays packed, and smaller."""
+    if weight.type in FOUR_BITS | EIGHT_BITS:
+        return None
+    return DenseLinear(table, None, table.shape[1], table.shape[0])
 
 
 def unpack(linear: DenseLinear | PackedLinear, dtype: torch.dtype) -> DenseLinear:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from stemma.kernels.ops import Ops
-from stemma.runtime.core.config import EngineConfig, SettledConfig
+from stemma.runtime.core.config import EngineConfig, SettledConfig, StepSizes
 from stemma.runtime.engine.resources import (
     MARKS_OF_A_SEQUENCE,
     Sizes,
@@ -46,6 +46,7 @@ class Plan:
     needed: of the KV of all those sequences, marks included. pool: what the options give to it.
     pool_tokens: of KV that the pool holds. usable: of the machine's memory, weights included.
     most_sequences: of that context that fit beside the weights; longest: the context that so many could have.
+    steps: what they are made of at most, by the options or by the device.
     decode, decode_one: a step in which all, or one, take a token at the end of the context. prefill: a cold prompt.
     balance: rows of a step that take as long to multiply as weights take to be read.
     """
@@ -64,6 +65,7 @@ class Plan:
     usable: int
     most_sequences: int
     longest: int
+    steps: StepSizes
     rates: Rates
     decode: Bound
     decode_one: Bound
@@ -85,7 +87,12 @@ class Plan:
         bounds = {name: getattr(self, name) for name in ("decode", "decode_one", "prefill")}
         return (
             asdict(self)
-            | {"rates": self.rates._asdict(), "fits": self.fits, "fits_pool": self.fits_pool}
+            | {
+                "rates": self.rates._asdict(),
+                "steps": self.steps._asdict(),
+                "fits": self.fits,
+                "fits_pool": self.fits_pool,
+            }
             | {name: bound._asdict() | {"by": bound.by} for name, bound in bounds.items()}
         )
 
@@ -123,6 +130,7 @@ def make_plan(
         usable=usable,
         most_sequences=left // one,
         longest=min(most_blocks * config.block_size, model.context_length),
+        steps=StepSizes(config.max_running, config.max_batch_tokens, config.max_chunk),
         rates=rates,
         decode=_decode(work, rates, sizes, config, context, concurrency),
         decode_one=_decode(work, rates, sizes, config, context, 1),

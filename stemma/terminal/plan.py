@@ -31,6 +31,8 @@ def _memory(plan: Plan) -> Table:
     asked = f"{plan.concurrency} x {plan.context:,} tokens, nothing shared"
     table.add_row("KV of these sequences", as_bytes(plan.needed), asked)
     table.add_row("the pool by these options", as_bytes(plan.pool), f"{plan.pool_tokens:,} tokens")
+    steps = f"of {plan.steps.max_batch_tokens:,} tokens, {plan.steps.max_chunk:,} of one prompt"
+    table.add_row("steps", f"{plan.steps.max_running:,}", f"sequences at most, {steps}")
     table.add_row("usable memory", as_bytes(plan.usable), "weights and KV together")
     table.add_row("fit beside the weights", f"{plan.most_sequences:,}", f"sequences of {plan.context:,} tokens")
     table.add_row("", f"{plan.longest:,}", f"tokens of context for {plan.concurrency} sequences")

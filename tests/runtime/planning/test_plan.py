@@ -92,6 +92,8 @@ def test_memory_is_what_the_pools_take(family):
     assert plan.needed == 3 * (16 * sizes.block_bytes + 4 * sizes.mark_bytes)
     assert plan.pool == sizes.pool_bytes(room)
     assert plan.pool_tokens == 4096
+    assert plan.steps._asdict() == {"max_running": 64, "max_batch_tokens": 1024, "max_chunk": 512}
+    assert plan.as_json()["steps"]["max_chunk"] == 512
     assert (plan.mark_bytes > 0) == (model.marks is not None)
 
 

@@ -12,16 +12,17 @@ from stemma.kernels.reference import ReferenceOps
 from stemma.runtime.engine import Engine
 from stemma.runtime.errors import EngineFailed, OutOfDeviceMemory
 from stemma.runtime.model.tiny import tiny
+from tests.runtime.lagging import Lagging
 
 
-class LittleMemory(ReferenceOps):
-    """The reference with room for so many tokens and rows of logits at once. freed: how often it was asked to make
-    room."""
+class LittleMemory(Lagging):
+    """A device that works in its own time, with room for so many tokens and rows of logits at once. freed: how often it
+    was asked to make room."""
 
-    def __init__(self, most_tokens: int = 1 << 20, most_logits: int = 1 << 20) -> None:
-        super().__init__(torch.device("cpu"), torch.float64)
+    def __init__(self, most_tokens: int = 1 << 20, most_logits: int = 1 << 20, *, runs_ahead: bool = True) -> None:
+        super().__init__()
         self.most_tokens, self.most_logits, self.freed = most_tokens, most_logits, 0
-        self.illegal = False
+        self.illegal, self.runs_ahead = False, runs_ahead
 
     def free_unused(self) -> None:
         self.freed += 1
@@ -50,8 +51,9 @@ def expected() -> Any:
     return [each.tokens for each in made], scored
 
 
-def test_steps_without_room_are_computed_in_parts_with_the_same_tokens(expected: Any) -> None:
-    ops = LittleMemory(most_tokens=60)
+@pytest.mark.parametrize("runs_ahead", [False, True])
+def test_steps_without_room_are_computed_in_parts_with_the_same_tokens(expected: Any, runs_ahead: bool) -> None:
+    ops = LittleMemory(most_tokens=60, runs_ahead=runs_ahead)
     with Engine.of(tiny(ops), kv_tokens=2048) as engine:
         assert [each.tokens for each in engine.generate(PROMPTS, max_tokens=6)] == expected[0]
         engine.with_cache(lambda cache: cache.check())

@@ -21,7 +21,8 @@ class Asked:
     """Of one request.
 
     hashes: of the full blocks of its prompt. prompt_len: tokens. session: requests of one name stay together.
-    home: whose state it needs; all that one caller has is kept by one replica. to: the replica that it is for.
+    home: whose state it needs, where all that one caller has of a kind is kept by one replica. kept_by: the number of
+    the one that keeps what it names. to: the replica that it is for.
 
     chosen: where the router sent it. hit: tokens that it should find there. why: for people. is_refused: it is for a
     replica that is not there. reading: the prompt's tokens, for who answers. place: where what is missing of its prompt
@@ -29,8 +30,8 @@ class Asked:
     """
 
     __slots__ = (
-        "_tell_begun", "chosen", "hashes", "hit", "home", "is_refused", "place", "prompt_len", "reading", "session",
-        "to", "why",
+        "_tell_begun", "chosen", "hashes", "hit", "home", "is_refused", "kept_by", "place", "prompt_len", "reading",
+        "session", "to", "why",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +42,7 @@ class Asked:
         self.prompt_len = prompt_len
         self.session = session
         self.home = home
+        self.kept_by: int | None = None
         self.to = to
         self.chosen: str | None = None
         self.hit = 0

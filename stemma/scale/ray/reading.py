@@ -22,6 +22,7 @@ from stemma.runtime.model.pull import default_model
 from stemma.runtime.tongues.recognise import recognise
 from stemma.scale.fleet import hashes_of
 from stemma.scale.ray.asked import Asked
+from stemma.scale.ray.keeping import keeper_in_body, keeper_in_path, names_kept
 from stemma.scale.spec import Spec
 from stemma.server.anthropic.translation import as_chat as chat_of_anthropic
 from stemma.server.anthropic.wire import CountTokensRequest, MessagesRequest
@@ -62,6 +63,7 @@ BODIES: Mapping[str, type[Any]] = {
     "/cache/pin": PinRequest,
 }
 """POSTs with a prompt."""
+INPUT_TOKENS = "/v1/responses/input_tokens"
 STATEFUL = ("/v1/responses", "/v1/conversations", "/v1/files", "/v1/batches", "/v1/chat/completions/", "/cache/")
 """Beginnings of paths whose requests need what a replica keeps."""
 
@@ -102,11 +104,18 @@ class PromptReader:
         session = next((f"{tenant}/{name}" for each in SESSION_HEADERS if (name := call.headers.get(each))), None)
         kind = BODIES.get(call.path) if call.method == "POST" else None
         if kind is None:
-            return Asked(session=session, to=to, home=tenant if call.path.startswith(STATEFUL) else None)
+            asked = Asked(session=session, to=to)
+            asked.kept_by = keeper_in_path(call.path) if call.path != INPUT_TOKENS else keeper_in_body(call.body)
+            is_new = call.method == "POST" and call.path == "/v1/conversations"
+            if asked.kept_by is None and not is_new and call.path.startswith(STATEFUL):
+                asked.home = tenant
+            return asked
         asked = Asked(session=session, to=to)
         try:
             body = BodyReader().decode(call.body, kind)
-            asked.home = tenant if _is_kept(body) else None
+            if isinstance(body, ResponsesRequest):
+                asked.kept_by = keeper_in_body(call.body)
+            asked.home = tenant if asked.kept_by is None and _needs_home(body) else None
             tokens, key = self._tokens(body)
             asked.hashes = hashes_of(tokens, self._namespace(tokens, tenant, body), self._block_size)
         except (ApiError, StemmaError, msgspec.ValidationError):
@@ -192,10 +201,10 @@ def make_reader(spec: Spec) -> PromptReader:
     return PromptReader(text, spec)
 
 
-def _is_kept(body: Any) -> bool:
-    """Whether the answer is kept, or goes on from one that is."""
+def _needs_home(body: Any) -> bool:
+    """Whether the answer goes on from what nobody says who keeps, or is kept and will be asked for in a list."""
     if isinstance(body, ResponsesRequest):
-        return body.store is not False or body.previous_response_id is not None or body.conversation is not None
+        return names_kept(body)
     return isinstance(body, ChatRequest) and bool(body.store)
 
 

@@ -27,6 +27,7 @@ from stemma.runtime.engine import Engine
 from stemma.runtime.errors import StemmaError
 from stemma.scale.ray.apart import ASKED_OF, Giving, Role, take_prompts
 from stemma.scale.ray.asked import Asked
+from stemma.scale.ray.keeping import keeps
 from stemma.scale.ray.telling import Telling
 from stemma.scale.spec import EVERYWHERE, Spec
 from stemma.server import app
@@ -59,6 +60,7 @@ class Replica:
         self._engine = Engine(spec.model, adapters=spec.adapters, loras=spec.loras, draft=spec.draft, **options)
         self._app = app(self._engine, _of_rank(spec, self._own_folder))
         self._app.state.service.runs.resume()
+        self._app.state.service.kept_by = keeps(self._context.rank.rank)
         self._readings = self._app.state.service.prompter.readings
         here = spec.scale.events_host or EVERYWHERE, ray.util.get_node_ip_address()
         self._telling = Telling(self._engine, *here)

@@ -62,7 +62,8 @@ class FleetRouter(RequestRouter):
             return []
         if self._prefill is not None and (others := of_deployment(self._deployment_id.app_name, self._prefill)):
             others.lend(asked)
-        rest = [] if asked.to or asked.home is not None else [r for name, r in by_name.items() if name != chosen]
+        is_elsewhere = asked.to or asked.home is not None or asked.kept_by is not None
+        rest = [] if is_elsewhere else [r for name, r in by_name.items() if name != chosen]
         return [[by_name[chosen]], rest]
 
 

@@ -99,6 +99,9 @@ class Table:
         if asked.home is not None:
             asked.sent(self._home(asked.home, candidates), 0, "what is kept for its caller is there")
             return asked.chosen
+        if asked.kept_by is not None and (keeper := self._of_rank(str(asked.kept_by), candidates)) is not None:
+            asked.sent(keeper, 0, "what it names is kept there")
+            return keeper
         now = self._clock()
         try:
             with self._lock:

@@ -41,7 +41,7 @@ class Service(HttpState):
 
     compilers: compile grammars. turns: answers as they were generated. pins: prefixes that callers keep. idle: what is
     computed for nobody yet. store: what is kept for callers; None keeps nothing. runs: answers that outlive the request
-    for them.
+    for them. kept_by: what ids end with of what is kept, by which who routes among several servers finds this one.
     """
 
     def __init__(self, engine: Engine, config: ServerConfig) -> None:
@@ -65,6 +65,7 @@ class Service(HttpState):
         limits = Limits(config.max_state_objects, config.max_state_bytes, config.max_files_bytes)
         self.store = Store(config.cache_folder, limits) if config.keep_state else None
         self.runs = Runs()
+        self.kept_by = ""
         self.started = time.time()
         self.fingerprint = f"stemma-{VERSION}"
         self._shared = self._share()

@@ -26,7 +26,8 @@ async def create(context: RequestContext[Service, ConversationRequest]) -> Respo
     """POST /v1/conversations."""
     body, store = context.body, kept.store_of(context.service)
     value: Value = {
-        "id": new_id("conv_"), "object": KIND, "created_at": now(), "metadata": kept.checked_metadata(body.metadata),
+        "id": new_id("conv_") + context.service.kept_by, "object": KIND, "created_at": now(),
+        "metadata": kept.checked_metadata(body.metadata),
     }  # fmt: skip
     items = await _checked(context, body.items or [])
     new = NewObject(KIND, value["id"], value["created_at"], value, items=items)

@@ -80,6 +80,7 @@ class ResponseAnswer:
     _num_reasoning: int = 0
 
     def __post_init__(self) -> None:
+        self.id += self.turn.service.kept_by
         self._choice = self.turn.choice()
         self._offsets = self._new_offsets()
 
@@ -96,18 +97,21 @@ class ResponseAnswer:
         self.turn.remember(self._choice, completion)
         return self._finished(completion)
 
+    def _new_id(self, prefix: str) -> str:
+        return new_id(prefix) + self.turn.service.kept_by
+
     def _take(self, piece: Piece) -> None:
         """Put a piece where it belongs."""
         match piece:
             case TextPiece(text) | ReasoningPiece(text):
                 kind, prefix = ("message", "msg_") if isinstance(piece, TextPiece) else ("reasoning", "rs_")
                 if not self._items or self._items[-1].kind != kind:
-                    self._items.append(Item(new_id(prefix), kind))
+                    self._items.append(Item(self._new_id(prefix), kind))
                 self._items[-1].text += text
             case ToolCallStart(number, call_id, name) if self._choice.is_custom(number):
-                self._items.append(Item(new_id("ctc_"), "custom_tool_call", call_id, name))
+                self._items.append(Item(self._new_id("ctc_"), "custom_tool_call", call_id, name))
             case ToolCallStart(_, call_id, name):
-                self._items.append(Item(new_id("fc_"), "function_call", call_id, name))
+                self._items.append(Item(self._new_id("fc_"), "function_call", call_id, name))
             case ToolCallArguments(_, text):
                 self._items[-1].text += text
 

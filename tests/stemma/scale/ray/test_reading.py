@@ -179,7 +179,7 @@ def test_who_belongs_together_says_so(reader, path, body, headers, session):
 @pytest.mark.parametrize(
     ("method", "path", "body", "home"),
     [
-        ("POST", "/v1/responses", {"input": "x"}, "team"),
+        ("POST", "/v1/responses", {"input": "x"}, None),
         ("POST", "/v1/responses", {"input": "x", "store": False}, None),
         ("POST", "/v1/responses", {"input": "x", "store": False, "previous_response_id": "resp_1"}, "team"),
         ("POST", "/v1/chat/completions", {"messages": MESSAGES, "store": True}, "team"),

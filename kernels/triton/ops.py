@@ -90,6 +90,7 @@ class TritonOps:
         self._specs: dict[AttentionSpec, TritonSpec] = {}
         self.states = TritonStateOps(device, dtype, target, launch)
         self.rows = TensorRows()
+        self._fields: tuple[SamplingRows | None, Any] = (None, None)  # of the last sampling, and on the device
         self._last = LastTokens(device, launch)
         self._sender = Sender(device)
         self._table: tuple[StoredWeight, torch.Tensor] | None = None  # the last embedding, until it is known to be tied
@@ -310,7 +311,7 @@ class TritonOps:
     def _upload(self, array: npt.NDArray[Any] | torch.Tensor) -> torch.Tensor:
         if isinstance(array, torch.Tensor):
             return array
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        return upload(array, self.device)
 
     def _norm(self, x: torch.Tensor, norm: TritonNorm, rows: torch.Tensor | None = None) -> torch.Tensor:
         out = x.new_empty((len(x) if rows is None else len(rows), x.shape[1]))
@@ -331,7 +332,7 @@ class TritonOps:
     # KV blocks and logits --------------------------------------------------------------------------------------------
     def copy_blocks(self, kv: TritonKV, copies: Sequence[BlockCopy]) -> None:
         for wave in pool.waves(copies):
-            table = torch.tensor(wave, dtype=torch.int32).to(self.device)
+            table = upload(np.array(wave, dtype=np.int32), self.device)
             for tensor in kv.tensors:
                 self._kernels.copy(pool.as_integers(tensor), table)
 
@@ -352,6 +353,7 @@ class TritonOps:
     def begin_sample(self, logits: torch.Tensor, rows: SamplingRows) -> OnTheWay:
         tokens = self._last.room(len(logits))
         if len(logits):
-            fields = Fields.of(upload(packed_fields(rows), self.device))
-            self._sampling.sample(logits, fields, tokens)
+            if rows is not self._fields[0]:  # who asks for the same again is answered from there
+                self._fields = rows, Fields.of(upload(packed_fields(rows), self.device))
+            self._sampling.sample(logits, self._fields[1], tokens)
         return self._last.send(tokens)

@@ -96,4 +96,4 @@ def test_a_decode_step_of_the_whole_engine() -> None:
     assert numbers["replays"] == 1
     assert 10 * 32 <= numbers["in_graphs"] <= 388
     assert numbers["launches"] <= 2
-    assert numbers["waits"] <= 6
+    assert numbers["waits"] == 1  # for the tokens, when the next step is launched

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The CPU's kernels on ARM processors that are emulated: tests, then the default model, whose tokens must be those of
-# this machine. Outside CI: it fetches 0.6 GB, keeps 1.5 GB and takes half an hour a processor on two idle cores.
+# this machine. Outside CI: it fetches 0.3 GB, keeps 1.3 GB and takes about twenty minutes of one core a processor.
 #
 #     bash tests/kernels/cpu/emulated/run.sh FOLDER [PROCESSOR ...]      with the environment of the tests active
 #

@@ -11,7 +11,8 @@ open s     from the options to an engine that answers, less that of the cold one
 busy       submission to first token with the tier over that without it, for prompts that nobody has seen: in one
            process, in turn, medians. What a write behind costs.
 
-Cold and restart are started in turn, `--times` times; medians.
+Cold and restart are started in turn, `--times` times; medians. With `--shared` (redis://, file:///folder, s3://) the
+restart is a second server beside the one that filled the tier, and `busy`, which is of a disk, is left out.
 """
 
 from __future__ import annotations
@@ -132,22 +133,27 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         found = compare(arguments, folder)
-    with tempfile.TemporaryDirectory() as folder:
-        seconds = start("busy", arguments, {"kv_disk": folder})
-    found["busy"] = seconds["tiered"] / seconds["plain"]
+    seconds: dict[str, float] = {}
+    if not arguments.shared:
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = start("busy", arguments, {"kv_disk": folder})
+        found["busy"] = seconds["tiered"] / seconds["plain"]
     print(f"{'':10}{'ttft s':>10}{'cached':>10}{'open s':>10}")
-    for name, row in found["rows"].items():
-        print(f"{name:10}{row['ttft']:10.3f}{row['cached']:10.0f}{row['open']:10.3f}")
+    for name, run in found["rows"].items():
+        print(f"{name:10}{run['ttft']:10.3f}{run['cached']:10.0f}{run['open']:10.3f}")
     rate = found["read_bytes_per_second"] / 1e9
-    print(f"restart / cold {found['ratio']:.3f}; {found['tier']} reads {rate:.2f} GB/s; "
-          f"prompts written behind / not {found['busy']:.3f}")  # fmt: skip
+    print(f"restart / cold {found['ratio']:.3f}; {found['tier']} reads {rate:.2f} GB/s")
+    if seconds:
+        print(f"prompts written behind / not {found['busy']:.3f}")
     if arguments.json:
         cold, warm = found["rows"]["cold"], found["rows"]["restart"]
+        case = f"second server, {arguments.shared.partition(':')[0]}" if arguments.shared else "restart"
         rows = [
-            row(f"restart, {arguments.tokens} tokens", "ttft_s", warm["ttft"], cold["ttft"], "a cold engine"),
-            row("start", "open_s", warm["open"], cold["open"], "a cold engine"),
-            row("prompts written behind", "ttft_s", seconds["tiered"], seconds["plain"], "no tier"),
+            row(f"{case}, {arguments.tokens} tokens", "ttft_s", warm["ttft"], cold["ttft"], "a cold engine"),
+            row(f"{case}, start", "open_s", warm["open"], cold["open"], "a cold engine"),
         ]
+        if seconds:
+            rows.append(row("prompts written behind", "ttft_s", seconds["tiered"], seconds["plain"], "no tier"))
         arguments.json.write_text(json.dumps({"rows": rows, "found": found}, indent=1))
 
 

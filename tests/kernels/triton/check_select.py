@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from triton_support import DEVICE, EXACT, INTERPRETED
 
 from stemma.kernels.ops import KVShape
 from stemma.kernels.select import UnknownBackend, select_ops
+from stemma.kernels.steps import EagerExecutor
+from stemma.kernels.triton.ops import TritonOps
 
 NAME = str(EXACT).removeprefix("torch.")
 
@@ -44,3 +47,14 @@ except UnknownBackend as error: print(error)"""
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gets_triton() -> None:
     assert select_ops(device="cuda").name == "triton"
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_without_graphs_every_operation_is_launched_by_itself(monkeypatch: pytest.MonkeyPatch, graphs: bool) -> None:
+    """On a GPU, which the device is only called here."""
+    monkeypatch.setattr("stemma.kernels.triton.ops.GraphExecutor", lambda *given: "graphs")
+    monkeypatch.setattr("stemma.kernels.triton.ops.CudaRecorder", lambda *given: None)
+    ops: Any = TritonOps(DEVICE, EXACT, graphs=graphs)
+    ops.device = torch.device("cuda", 0)
+    executor = ops.executor(None, 4, None)
+    assert executor == "graphs" if graphs else type(executor) is EagerExecutor

@@ -27,7 +27,8 @@ pytestmark = [
 
 def run(check: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment |= {"PYTHONPATH": os.pathsep.join((str(ROOT), str(HERE))), "OMP_NUM_THREADS": "1"}
+    paths = (str(ROOT), str(HERE), os.environ.get("PYTHONPATH", ""))  # the last may name another triton
+    environment |= {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     if not torch.cuda.is_available():
         environment["TRITON_INTERPRET"] = "1"
     command = (sys.executable, "-m", "pytest", "-x", "-n", "0", "-p", "no:cacheprovider", str(HERE / f"{check}.py"))

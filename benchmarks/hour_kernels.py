@@ -20,6 +20,7 @@ from hour_lines import Lines, captured_us, device_us, wall_us
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+from stemma.kernels.changes import Changes, Masks, Places
 from stemma.kernels.ops import AttentionMetadata, AttentionSpec, BlockCopy, KVShape, SamplingRows
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.packing import DenseLinear, PackedLinear
@@ -289,7 +290,8 @@ def sample(bench: Bench, num_rows: int, vocabulary: int, case: str) -> None:
         bench.lines.fact(f"{case}, {name}, with the host", "us", wall_us(call))
     words = np.full((num_rows, -(-vocabulary // 32)), 0xFFFFFFFF, np.uint32)
     places = np.arange(num_rows, dtype=np.int32)
-    us = wall_us(lambda: ops.apply_mask(logits, words, places))
+    changes = Changes(Places.none(), Masks(words, places))
+    us = wall_us(lambda: ops.adjust(logits, changes))
     bench.lines.fact(case, "us", us, bytes_us(bench, words.nbytes), "bytes over bandwidth", note="masks, with the host")
 
 

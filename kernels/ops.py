@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from stemma.kernels.changes import Changes, LogProbs
 from stemma.kernels.experts import Activation as Activation
 from stemma.kernels.experts import ExpertsSpec, SharedExpert
 from stemma.kernels.experts import GatedActivation as GatedActivation
@@ -370,8 +371,12 @@ class Ops(Protocol):
     def write_blocks(self, kv: Any, blocks: Int32Array, data: bytes) -> None:
         """Put back what `read_blocks` returned. Raises ValueError if the size does not fit."""
 
-    def apply_mask(self, logits: Rows, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
-        """In place: logits[rows[i], t] = -inf where bit t % 32 of mask[i, t // 32] is 0."""
+    def adjust(self, logits: Rows, changes: Changes) -> None:
+        """In place: float32 (rows, vocabulary)."""
+
+    def log_probs(self, logits: Rows, tokens: Int32Array, count: int) -> LogProbs:
+        """Log-probabilities in float32 (rows, vocabulary) of a token of each row, and the `count` most likely of each.
+        One row's do not hang on others."""
 
     def sample(self, logits: Rows, rows: SamplingRows) -> Int32Array:
         """One token a row. Order: temperature, top-k, top-p (of what top-k left), min-p; then, over the kept tokens in

@@ -37,7 +37,7 @@ from stemma.kernels.reference_experts import ReferenceExperts, apply_experts
 from stemma.kernels.reference_states import ReferenceStateOps
 from stemma.kernels.sampled import AtOnce
 from stemma.kernels.steps import EagerExecutor
-from stemma.kernels.tensors import TensorRows, definite, free_memory
+from stemma.kernels.tensors import TensorLogits, TensorRows, definite, free_memory
 from stemma.kernels.weights import StoredWeight, dequantize
 
 
@@ -165,7 +165,7 @@ def _attend(
     return torch.einsum("hqk,khd->qhd", scores.softmax(-1)[..., : len(k)], v)
 
 
-class ReferenceOps(AtOnce):
+class ReferenceOps(AtOnce, TensorLogits):
     """Plain torch on any device torch knows."""
 
     name = "reference"
@@ -370,12 +370,6 @@ class ReferenceOps(AtOnce):
         values = torch.frombuffer(bytearray(data), dtype=self.dtype).view(shape).to(self.device)
         for tensor, stored in zip(kv.tensors, values, strict=True):
             tensor[:, slots] = stored
-
-    def apply_mask(self, logits: torch.Tensor, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
-        bits = np.unpackbits(mask.view(np.uint8), axis=1, bitorder="little", count=logits.shape[1])
-        refused = torch.from_numpy(bits == 0).to(logits.device)
-        index = torch.from_numpy(rows.astype(np.int64)).to(logits.device)
-        logits[index] = logits[index].masked_fill(refused, float("-inf"))
 
     def sample(self, logits: torch.Tensor, rows: SamplingRows) -> Int32Array:
         tokens = [self._sample_row(row, rows, index) for index, row in enumerate(logits)]

@@ -36,11 +36,5 @@ class RowOps(Protocol):
     def log_softmax(self, logits: Rows) -> Rows:
         """Log-probabilities (rows, vocabulary), float32, in memory of their own; each row's do not hang on others."""
 
-    def largest(self, row: Rows, count: int) -> tuple[list[int], list[float]]:
-        """The places of the `count` largest of one row (columns,), falling, and they themselves."""
-
-    def add(self, row: Rows, places: npt.NDArray[np.int64], values: npt.NDArray[np.floating[Any]]) -> None:
-        """In place, to places that differ of one row (columns,)."""
-
-    def penalise(self, row: Rows, places: npt.NDArray[np.int64], factor: float, most: float) -> None:
-        """In place, divide what is positive by `factor`, multiply what is not (Keskar et al. 2019), up to `most`."""
+    def take(self, x: Rows, rows: npt.NDArray[np.int32]) -> Rows:
+        """Some rows, in memory of their own."""

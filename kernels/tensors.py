@@ -1,4 +1,4 @@
-"""`RowOps` on tensors of torch, on any device that it knows, and what is free there."""
+"""`RowOps` on tensors of torch, and what is done to logits, on any device that it knows, and what is free there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from stemma.kernels.changes import LARGEST_LOGIT, Changes, LogProbs
+
+SCORED_ROWS = 64
+"""Rows whose log-probabilities are in memory together."""
 
 
 class TensorRows:
@@ -30,17 +35,41 @@ class TensorRows:
     def log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
         return torch.log_softmax(logits, -1)
 
-    def largest(self, row: torch.Tensor, count: int) -> tuple[list[int], list[float]]:
-        values, ids = row.topk(count)
-        return ids.tolist(), values.tolist()
+    def take(self, x: torch.Tensor, rows: npt.NDArray[np.int32]) -> torch.Tensor:
+        return x.index_select(0, upload(rows, x.device))
 
-    def add(self, row: torch.Tensor, places: npt.NDArray[np.int64], values: npt.NDArray[np.floating[Any]]) -> None:
-        row[torch.from_numpy(places).to(row.device)] += torch.from_numpy(values).to(row.device, row.dtype)
 
-    def penalise(self, row: torch.Tensor, places: npt.NDArray[np.int64], factor: float, most: float) -> None:
-        index = torch.from_numpy(places).to(row.device)
-        seen = row[index]
-        row[index] = torch.where(seen > 0, seen / factor, seen * factor).clamp(max=most)
+class TensorLogits:
+    """What `Ops` do to logits, with torch's operations."""
+
+    def adjust(self, logits: torch.Tensor, changes: Changes) -> None:
+        places, masks = changes
+        if len(places.rows):
+            rows, tokens, bias, factor, added = (upload(array, logits.device) for array in places)
+            values = logits[rows.long(), tokens.long()] + bias
+            limited = torch.where(values > 0, values / factor, values * factor).clamp(max=LARGEST_LOGIT)
+            logits[rows.long(), tokens.long()] = torch.where(factor == 1, values, limited) + added
+        if len(masks.rows):
+            bits = np.unpackbits(masks.words.view(np.uint8), axis=1, bitorder="little", count=logits.shape[1])
+            index = upload(masks.rows, logits.device).long()
+            logits[index] = logits[index].masked_fill(upload(bits == 0, logits.device), float("-inf"))
+
+    def log_probs(self, logits: torch.Tensor, tokens: npt.NDArray[np.int32], count: int) -> LogProbs:
+        found = LogProbs([], [], [])
+        for first in range(0, len(logits), SCORED_ROWS):
+            own = torch.log_softmax(logits[first : first + SCORED_ROWS], -1)
+            places = upload(tokens[first : first + SCORED_ROWS], logits.device).long()
+            values, ids = own.topk(count)
+            found.own.extend(own.gather(1, places[:, None])[:, 0].tolist())
+            found.ids.extend(ids.tolist())
+            found.values.extend(values.tolist())
+        return found
+
+
+def upload(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    """To a device, without waiting for what it is doing."""
+    host = torch.from_numpy(np.ascontiguousarray(array))
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
 def definite(device: torch.device) -> torch.device:

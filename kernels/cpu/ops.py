@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
+from stemma.kernels.changes import Changes, LogProbs, change_array
 from stemma.kernels.codes import FORMS
 from stemma.kernels.cpu.attention import tiles
 from stemma.kernels.cpu.attention.kv import CpuKV, allocate, put_blocks
@@ -41,7 +42,7 @@ from stemma.kernels.cpu.products.pack import PackedLinear, kind_of, pack
 from stemma.kernels.cpu.products.read import add_read
 from stemma.kernels.cpu.products.shares import CALL
 from stemma.kernels.cpu.rows.activations import GROUP, CpuRope, add_prepare, make_rope
-from stemma.kernels.cpu.rows.arrays import ArrayRows
+from stemma.kernels.cpu.rows.arrays import ArrayRows, array_log_probs
 from stemma.kernels.cpu.rows.embed import CpuEmbedding, add_embed, embedding
 from stemma.kernels.cpu.rows.gates import ACTIVATIONS, CAP, PLAIN, add_gate
 from stemma.kernels.cpu.rows.norms import CpuNorm, add_norm_add, address_of, make_norm, normed_rows
@@ -381,11 +382,14 @@ class CpuOps(AtOnce):
     def write_blocks(self, kv: CpuKV, blocks: Int32Array, data: bytes) -> None:
         put_blocks(kv, blocks, data)
 
-    def apply_mask(self, logits: Floats, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
-        rows = np.ascontiguousarray(rows, dtype=np.int32)
-        mask = np.ascontiguousarray(mask, dtype=np.uint32)
-        addresses = logits.ctypes.data, mask.ctypes.data, rows.ctypes.data
+    def adjust(self, logits: Floats, changes: Changes) -> None:
+        change_array(logits, changes.places)
+        rows, words = (np.ascontiguousarray(array) for array in (changes.masks.rows, changes.masks.words))
+        addresses = logits.ctypes.data, words.ctypes.data, rows.ctypes.data
         self._calls.run(self._each_row, self._kernels["mask"], len(rows), *addresses, logits.shape[1], 0)
+
+    def log_probs(self, logits: Floats, tokens: Int32Array, count: int) -> LogProbs:
+        return array_log_probs(logits, tokens, count)
 
     def sample(self, logits: Floats, rows: SamplingRows) -> Int32Array:
         logits = np.ascontiguousarray(logits)

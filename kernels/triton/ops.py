@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 import triton
 
+from stemma.kernels.changes import Changes, LogProbs
 from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert, ungated
 from stemma.kernels.memory import Memory
 from stemma.kernels.ops import (
@@ -30,7 +31,7 @@ from stemma.kernels.ops import (
     StepExecutor,
 )
 from stemma.kernels.steps import EagerExecutor
-from stemma.kernels.tensors import TensorRows, definite, free_memory, total_memory
+from stemma.kernels.tensors import TensorRows, definite, free_memory, total_memory, upload
 from stemma.kernels.triton import kv as pool
 from stemma.kernels.triton.ahead import LastTokens, OnTheWay
 from stemma.kernels.triton.composed import TritonExperts, by_heads, norm_together, turned
@@ -52,7 +53,7 @@ from stemma.kernels.triton.plan import (
     step_plan,
 )
 from stemma.kernels.triton.product_launches import ProductKernels
-from stemma.kernels.triton.sampling_launches import Fields, SamplingKernels, packed_fields, upload
+from stemma.kernels.triton.sampling_launches import Fields, SamplingKernels, packed_fields, read_log_probs
 from stemma.kernels.triton.sending import Sender
 from stemma.kernels.triton.state_ops import TritonStateOps
 from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice, kv_element, target_of
@@ -342,10 +343,15 @@ class TritonOps:
     def write_blocks(self, kv: TritonKV, blocks: Int32Array, data: bytes) -> None:
         kv.write(blocks, data)
 
-    def apply_mask(self, logits: torch.Tensor, mask: npt.NDArray[np.uint32], rows: Int32Array) -> None:
-        if len(rows):
-            words = np.ascontiguousarray(mask).view(np.int32)
-            self._sampling.mask(logits, self._upload(words), self._upload(rows))
+    def adjust(self, logits: torch.Tensor, changes: Changes) -> None:
+        if changes:
+            self._sampling.adjust(logits, changes)
+
+    def log_probs(self, logits: torch.Tensor, tokens: Int32Array, count: int) -> LogProbs:
+        found = logits.new_empty(len(logits) * (1 + 2 * count))
+        if len(logits):
+            self._sampling.log_probs(logits, upload(tokens, self.device), count, found)
+        return read_log_probs(found.cpu().numpy(), len(logits), count)
 
     def sample(self, logits: torch.Tensor, rows: SamplingRows) -> Int32Array:
         return self.begin_sample(logits, rows).tokens()

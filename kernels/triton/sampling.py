@@ -1,4 +1,4 @@
-"""The packed token mask, and sampling: a row's token is found without a sort, without leaving the device.
+"""Sampling: a row's token is found without a sort, without leaving the device.
 
 Two launches. `survey_kernel` reads every row once, a part by each program. `choose_kernel`, one program a row, finds:
 
@@ -29,18 +29,6 @@ from stemma.kernels.triton.candidates import (
 
 FIELDS: tl.constexpr = tl.constexpr(8)
 """Words of 32 bits that say how a row is sampled: temperature, top-k, top-p, min-p, and a number in two of them."""
-
-
-@triton.jit(do_not_specialize=["vocabulary", "num_words"])
-def mask_kernel(logits, words, rows, vocabulary, num_words, TILE: tl.constexpr):
-    """Program (i, j): logits[rows[i], t] = -inf where bit t % 32 of words[i, t // 32] is 0, for t in tile j."""
-    token = tl.program_id(1) * TILE + tl.arange(0, TILE)
-    exists = token < vocabulary
-    row = tl.load(rows + tl.program_id(0)).to(tl.int64)
-    word = tl.load(words + tl.program_id(0).to(tl.int64) * num_words + token // 32, mask=exists, other=0)
-    refused = ((word >> (token % 32)) & 1) == 0
-    lowest = tl.full((TILE,), float("-inf"), tl.float32)
-    tl.store(logits + row * vocabulary + token, lowest.to(logits.dtype.element_ty), mask=exists & refused)
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""What the kernels of masks and sampling are given, and where their numbers stand on the device."""
+"""What the kernels that change logits, sample and report are given, and where their numbers stand on the device."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ import numpy.typing as npt
 import torch
 import triton
 
+from stemma.kernels.changes import LARGEST_LOGIT, Changes, LogProbs
 from stemma.kernels.ops import Int32Array, SamplingRows
+from stemma.kernels.tensors import upload
+from stemma.kernels.triton.adjust import adjust_kernel
 from stemma.kernels.triton.launches import ELEMENTWISE_TILE, Launcher
-from stemma.kernels.triton.sampling import FIELDS, choose_kernel, mask_kernel, survey_kernel
+from stemma.kernels.triton.report import report_kernel, weigh_kernel
+from stemma.kernels.triton.sampling import FIELDS, choose_kernel, survey_kernel
 
 PART = 2048
 ROOM = 2048
 """Candidates of a row."""
 GROUP = 32
+REPORTED = 512
+"""Candidates for a row's most likely tokens."""
+REPORTED_ROWS = 256
+"""Rows whose log-probabilities are found together: they need 20 KiB each beside them, however long a prompt is."""
+PLACES = ("rows", "tokens", "bias", "factors", "added")
 
 
 class Fields(NamedTuple):
@@ -41,10 +50,11 @@ def packed_fields(rows: SamplingRows) -> Int32Array:
     return words
 
 
-def upload(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
-    """To the device, without waiting for what it is doing."""
-    host = torch.from_numpy(np.ascontiguousarray(array))
-    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
+def read_log_probs(found: npt.NDArray[np.float32], rows: int, count: int) -> LogProbs:
+    """What `SamplingKernels.log_probs` has left."""
+    own, best, ids = np.split(found, [rows, rows * (1 + count)])
+    shape = rows, count
+    return LogProbs(own.tolist(), ids.view(np.int32).reshape(shape).tolist(), best.reshape(shape).tolist())
 
 
 class Survey(NamedTuple):
@@ -61,18 +71,27 @@ class SamplingKernels:
     def __init__(self, launch: Launcher) -> None:
         self._launch = launch
 
-    def mask(self, logits: torch.Tensor, words: torch.Tensor, rows: torch.Tensor) -> None:
-        """In place: -inf where a bit of words (rows, ceil(vocabulary / 32)) is 0."""
-        vocabulary = logits.shape[1]
+    def adjust(self, logits: torch.Tensor, changes: Changes) -> None:
+        """In place, logits (rows, vocabulary) float32: all changes from one upload."""
+        vocabulary, (places, masks) = logits.shape[1], changes
+        guards = np.full(len(logits), -1, dtype=np.int32)
+        guards[masks.rows] = np.arange(len(masks.rows), dtype=np.int32)
+        arrays = dict(
+            zip(PLACES, places, strict=True), guards=guards[places.rows], masked=masks.rows, words=masks.words
+        )
+        tiles, num_places = triton.cdiv(vocabulary, ELEMENTWISE_TILE), len(places.rows)
         arguments = {
             "logits": logits,
-            "words": words,
-            "rows": rows,
+            **_together(arrays, logits.device),
             "vocabulary": vocabulary,
-            "num_words": words.shape[1],
+            "num_words": masks.words.shape[1],
+            "num_places": num_places,
+            "num_tiles": tiles,
+            "LARGEST": LARGEST_LOGIT,
             "TILE": ELEMENTWISE_TILE,
         }
-        self._launch(mask_kernel, (len(rows), triton.cdiv(vocabulary, ELEMENTWISE_TILE)), arguments, 4, 1)
+        num_programs = len(masks.rows) * tiles + triton.cdiv(num_places, ELEMENTWISE_TILE)
+        self._launch(adjust_kernel, (num_programs,), arguments, 4, 1)
 
     def sample(self, logits: torch.Tensor, fields: Fields, tokens: torch.Tensor) -> None:
         """One token a row of logits (rows, vocabulary) float32."""
@@ -96,10 +115,52 @@ class SamplingKernels:
         self._launch(choose_kernel, (rows,), arguments, 8, 1)
 
     def _survey(self, logits: torch.Tensor, fields: Fields) -> Survey:
-        rows, vocabulary = logits.shape
-        parts = triton.cdiv(vocabulary, PART)
-        survey = Survey(*(logits.new_empty((rows, parts * each)) for each in (PART // GROUP, 1, 1)))
+        survey, vocabulary = self._empty_survey(logits), logits.shape[1]
         arguments = {"logits": logits, "fields": fields.floats, **survey._asdict()}
         arguments |= {"VOCABULARY": vocabulary, "PART": PART}
-        self._launch(survey_kernel, (rows, parts), arguments, 4, 1)
+        self._launch(survey_kernel, (len(logits), triton.cdiv(vocabulary, PART)), arguments, 4, 1)
         return survey
+
+    def _empty_survey(self, logits: torch.Tensor) -> Survey:
+        rows, vocabulary = logits.shape
+        parts = triton.cdiv(vocabulary, PART)
+        return Survey(*(logits.new_empty((rows, parts * each)) for each in (PART // GROUP, 1, 1)))
+
+    def log_probs(self, logits: torch.Tensor, tokens: torch.Tensor, count: int, found: torch.Tensor) -> None:
+        """found: (rows * (1 + 2 * count),) float32: all rows' own, then their most likely ones, then the ids of these,
+        as bits of integers."""
+        rows, vocabulary = logits.shape
+        own, best, ids = found[:rows], found[rows : rows * (1 + count)], found[rows * (1 + count) :]
+        for first in range(0, rows, REPORTED_ROWS):
+            some = slice(first, first + REPORTED_ROWS)
+            part, top = logits[some], slice(first * count, (first + REPORTED_ROWS) * count)
+            survey = self._empty_survey(part)
+            sizes = {"VOCABULARY": vocabulary, "PART": PART}
+            num_parts = triton.cdiv(vocabulary, PART)
+            arguments = {"logits": part, **survey._asdict(), **sizes}
+            self._launch(weigh_kernel, (len(part), num_parts), arguments, 4, 1)
+            arguments |= {
+                "tokens": tokens[some],
+                "places": part.new_empty((len(part), 2, REPORTED), dtype=torch.int32),
+                "values": part.new_empty((len(part), REPORTED)),
+                "own": own[some],
+                "ids": ids.view(torch.int32)[top],
+                "best": best[top],
+                "count": count,
+                "PARTS_PAD": triton.next_power_of_2(num_parts),
+                "ROOM": REPORTED,
+            }
+            self._launch(report_kernel, (len(part),), arguments, 8, 1)
+
+
+def _together(arrays: dict[str, npt.NDArray[Any]], device: torch.device) -> dict[str, torch.Tensor]:
+    """Arrays of words of 32 bits, uploaded at once, each at a multiple of 16 bytes."""
+    starts = np.cumsum([0] + [-(-array.size // 4) * 4 for array in arrays.values()]).tolist()
+    words = np.zeros(starts[-1] + 4, dtype=np.int32)  # what is empty stands somewhere too
+    for start, array in zip(starts, arrays.values(), strict=False):
+        words[start : start + array.size] = array.reshape(-1).view(np.int32)
+    sent, found = upload(words, device), {}
+    for start, (name, array) in zip(starts, arrays.items(), strict=False):
+        part = sent[start : start + array.size] if array.size else sent
+        found[name] = part.view(torch.float32) if array.dtype == np.float32 else part
+    return found

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import torch
 
+from stemma.kernels.changes import Changes, Masks, Places
 from stemma.kernels.experts import GatedActivation
 from stemma.kernels.ops import AttentionMetadata, AttentionSpec, BlockCopy, HeadNorms, HeadShape, KVShape, SamplingRows
 from stemma.kernels.triton.ops import TritonOps
@@ -183,8 +184,10 @@ def record_rows(recorder: Recorder, target: Target, model: Model, dtype: torch.d
     ops.logits(torch.zeros(2, model.hidden, dtype=dtype), np.zeros(1, dtype=np.int32), norm, head)
     ops.embed(torch.zeros(8, model.hidden, dtype=dtype), np.zeros(1, dtype=np.int32))
     logits = torch.zeros(1, model.vocabulary)
-    ops.apply_mask(logits, np.zeros((1, model.vocabulary // 32), dtype=np.uint32), np.zeros(1, dtype=np.int32))
-    ones = np.ones(1, np.float32)
+    ones, zero = np.ones(1, np.float32), np.zeros(1, np.int32)
+    masks = Masks(np.zeros((1, model.vocabulary // 32), dtype=np.uint32), zero)
+    ops.adjust(logits, Changes(Places(zero, zero, ones, ones, ones), masks))
+    ops.log_probs(logits, zero, 5)
     ops.sample(logits, SamplingRows(ones, np.ones(1, np.int32), ones, ones, np.ones(1)))
 
 

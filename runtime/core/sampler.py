@@ -6,21 +6,21 @@ where one sequence is looked at becomes its error; it is sampled like all, and w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain, islice
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from stemma.kernels.ops import Ops, SamplingRows
+from stemma.kernels.changes import Changes, LogProbs, Masks, Places
+from stemma.kernels.ops import Int32Array, Ops, SamplingRows
 from stemma.kernels.rows import RowOps, Rows
 from stemma.kernels.sampled import Known, Sampled
 from stemma.runtime.core.batch import Batch, Row, RowResult
+from stemma.runtime.core.changing import Position, is_early, places_of
 from stemma.runtime.core.failures import as_stemma_error, dead_end
 from stemma.runtime.core.matchers import GrammarMatcher
 from stemma.runtime.core.runner import StepOutput
@@ -32,36 +32,12 @@ ALL = np.uint32(0xFFFFFFFF)
 GREEDY = Sampling()
 MOST = np.iinfo(np.int32).max
 NO_TOKENS = Known(np.empty(0, dtype=np.int32))
-LARGEST_LOGIT = 1e30
-"""What a small repetition penalty may make of a logit: finite, so that probabilities are numbers."""
 
 
-class _Position(NamedTuple):
-    """One row of logits from which a token is chosen. num_tokens: the tokens before it, drafts included."""
-
-    logits_row: int
-    sequence: Sequence
-    num_tokens: int
-
-    @property
-    def sampling(self) -> Sampling:
-        return self.sequence.request.sampling
-
-    @property
-    def changes_logits(self) -> bool:
-        sampling = self.sequence.request.sampling
-        return sampling.changes_logits or (sampling.min_tokens > 0 and self.is_early)
-
-    @property
-    def is_early(self) -> bool:
-        """Whether a text without a form may not end yet."""
-        return _is_early(self.sequence, self.num_tokens) and self.sequence.matcher is None
-
-
-Reported = list[tuple[int, _Position]]
+Reported = list[tuple[int, Position]]
 """Positions whose log-probabilities are reported, and which tokens are theirs."""
 ReadLogprobs = Callable[[list[int]], Iterator[list[TokenLogprob]]]
-"""Of these tokens, position by position; none after trouble."""
+"""Of these tokens, position by position."""
 Results = Callable[[], list[RowResult]]
 """Waits for them."""
 
@@ -81,21 +57,21 @@ class Sampler:
 
     def begin(self, batch: Batch, output: StepOutput) -> Results:
         """Ask the device for all of it. What is returned waits for that, and for nothing that was asked for later,
-        unless log-probabilities are reported: these are read row by row."""
+        unless log-probabilities are reported: these are asked for when the tokens are known, of the same logits."""
         if batch.is_decode and all(row.sequence.is_plain for row in batch.rows):
             return partial(_plain_results, self.ops.begin_sample(output.logits, self._plain_rows(batch)))
         results, logits = [RowResult() for _ in batch.rows], output.logits
         _pool(batch, output, results, self.ops.rows)
-        positions: list[_Position] = []
+        positions: list[Position] = []
         end = 0
         for row, result in zip(batch.rows, results, strict=True):
             first, end = end, end + row.num_logits
             if row.num_logits > row.num_samples and row.sequence.request.pooling is None:
                 with _own_trouble(row.sequence):
-                    result.prompt_logprobs = _prompt_logprobs(row, logits[first:end], self.ops.rows)
+                    result.prompt_logprobs = _prompt_logprobs(row, logits[first:end], self.ops)
             before = row.start + len(row.tokens) - row.num_drafts
             for index in range(row.num_samples):
-                positions.append(_Position(end - row.num_samples + index, row.sequence, before + index))
+                positions.append(Position(end - row.num_samples + index, row.sequence, before + index))
         return partial(_results, batch, results, *self._choose(batch, positions, logits))
 
     def _plain_rows(self, batch: Batch) -> SamplingRows:
@@ -110,32 +86,48 @@ class Sampler:
         draws = uniforms(seeds, np.array(numbers, dtype=np.uint64))
         return replace(self._kept, uniform=np.where(self._kept.temperature > 0, draws, 0.0))
 
-    def _choose(self, batch: Batch, positions: list[_Position], logits: Rows) -> tuple[Sampled, ReadLogprobs]:
+    def _choose(self, batch: Batch, positions: list[Position], logits: Rows) -> tuple[Sampled, ReadLogprobs]:
         """A token of each position; and what reads the log-probabilities of those that report them."""
         if not positions:  # who runs ahead of the device waits for it all the same
             sampled = self.ops.begin_sample(logits[:0], _greedy_rows(0)) if self.ops.runs_ahead else NO_TOKENS
             return sampled, _no_logprobs
         reported: Reported = [item for item in enumerate(positions) if item[1].sampling.logprobs is not None]
-        own = None
-        if reported:
-            own = self.ops.rows.log_softmax(logits[[position.logits_row for _, position in reported]])
+        own = self._own(reported, logits)
+        self._change(batch, positions, logits)
+        if len(positions) != len(logits):
+            logits = self.ops.rows.take(logits, _rows_of(positions))
+        sampled = self.ops.begin_sample(logits, _sampling_rows(positions))
+        return sampled, partial(_logprobs, self.ops, reported, own)
+
+    def _own(self, reported: Reported, logits: Rows) -> Rows | None:
+        """The logits of positions that are reported, as they are before they are changed."""
+        if not reported:
+            return None
+        positions = [position for _, position in reported]
+        if len(positions) == len(logits) and not any(
+            each.changes_logits or each.sequence.matcher for each in positions
+        ):
+            return logits
+        return self.ops.rows.take(logits, _rows_of(positions))
+
+    def _change(self, batch: Batch, positions: list[Position], logits: Rows) -> None:
+        """Bias, penalties and grammars, of all positions at once, in place."""
+        places = []
         for position in positions:
             if position.changes_logits:
                 with _own_trouble(position.sequence):
-                    _adjust(logits[position.logits_row], position, self.ops.rows)
-        self._mask(batch, positions, logits)
-        if len(positions) != len(logits):
-            logits = logits[[position.logits_row for position in positions]]
-        sampled = self.ops.begin_sample(logits, _sampling_rows(positions))
-        return sampled, partial(_logprobs, self.ops.rows, reported, own)
+                    places.append(places_of(position, logits.shape[1]))
+        changes = Changes(Places.joined(places), self._masks(batch, positions, logits.shape[1]))
+        if changes:
+            self.ops.adjust(logits, changes)
 
-    def _mask(self, batch: Batch, positions: list[_Position], logits: Rows) -> None:
-        """Set to -inf what the grammar matchers do not allow; a matcher is walked along its drafts and back."""
-        guided = [position.logits_row for position in positions if position.sequence.matcher is not None]
+    def _masks(self, batch: Batch, positions: list[Position], vocabulary: int) -> Masks:
+        """What the grammar matchers allow; a matcher is walked along its drafts and back."""
+        guided = [position for position in positions if position.sequence.matcher is not None]
         if not guided:
-            return
+            return Masks.none(vocabulary)
         self.watch.lap("sample")
-        masks = np.zeros((len(guided), -(-logits.shape[1] // 32)), dtype=np.uint32)
+        masks = np.zeros((len(guided), -(-vocabulary // 32)), dtype=np.uint32)
         free = iter(masks)
         for row in batch.rows:
             matcher = row.sequence.matcher
@@ -146,7 +138,7 @@ class Sampler:
             with _own_trouble(row.sequence):
                 _fill(masked, matcher, row.tokens[len(row.tokens) - row.num_drafts :])
             for num_tokens, mask in enumerate(masked, start=before):
-                if _is_early(row.sequence, num_tokens):
+                if is_early(row.sequence, num_tokens):
                     _keep_open(mask, row.sequence.request.end_tokens)
             if row.sequence.error is None and not masked[0].any():
                 row.sequence.error = dead_end(row.sequence.num_generated)
@@ -154,7 +146,7 @@ class Sampler:
                 for mask in masked:
                     mask.fill(ALL)  # the row is sampled, and thrown away
         self.watch.lap("masks")
-        self.ops.apply_mask(logits, masks, np.array(guided, dtype=np.int32))
+        return Masks(masks, _rows_of(guided))
 
 
 def _plain_results(sampled: Sampled) -> list[RowResult]:
@@ -174,23 +166,28 @@ def _results(batch: Batch, results: list[RowResult], sampled: Sampled, read: Rea
     return results
 
 
-def _logprobs(ops: RowOps, reported: Reported, own: Rows | None, tokens: list[int]) -> Iterator[list[TokenLogprob]]:
+def _rows_of(positions: list[Position]) -> Int32Array:
+    return np.array([position.logits_row for position in positions], dtype=np.int32)
+
+
+def _logprobs(ops: Ops, reported: Reported, own: Rows | None, tokens: list[int]) -> Iterator[list[TokenLogprob]]:
     """own: (reported, vocabulary)."""
-    for row, (index, position) in enumerate(reported):
-        found: list[TokenLogprob] = []
-        with _own_trouble(position.sequence):
-            assert own is not None
-            found.append(_logprob(own[row], tokens[index], position.sampling.logprobs or 0, ops))
-        yield found
+    if own is None:
+        return iter(())
+    counts = [position.sampling.logprobs or 0 for _, position in reported]
+    found = ops.log_probs(own, np.array([tokens[index] for index, _ in reported], dtype=np.int32), max(counts))
+    made = _told([tokens[index] for index, _ in reported], found, counts)
+    return iter([[each] for each in made])
+
+
+def _told(tokens: list[int], found: LogProbs, counts: Iterable[int]) -> list[TokenLogprob]:
+    """Each token's, with so many of the most likely ones."""
+    rows = zip(tokens, found.own, found.ids, found.values, counts, strict=True)
+    return [TokenLogprob(token, own, tuple(zip(ids[:n], best[:n], strict=True))) for token, own, ids, best, n in rows]
 
 
 def _no_logprobs(_: list[int]) -> Iterator[list[TokenLogprob]]:
     return iter(())
-
-
-def _is_early(sequence: Sequence, num_tokens: int) -> bool:
-    """Whether the text has fewer tokens than it must have, if its sequence has so many."""
-    return num_tokens - sequence.num_prompt < sequence.request.sampling.min_tokens
 
 
 def _keep_open(mask: npt.NDArray[np.uint32], end_tokens: Iterable[int]) -> None:
@@ -220,7 +217,7 @@ def _own_trouble(sequence: Sequence) -> Iterator[None]:
         sequence.error = sequence.error or as_stemma_error(error)
 
 
-def _sampling_rows(positions: list[_Position]) -> SamplingRows:
+def _sampling_rows(positions: list[Position]) -> SamplingRows:
     chosen = [position.sampling for position in positions]
     if not any(sampling.temperature for sampling in chosen):
         return _greedy_rows(len(chosen))
@@ -252,30 +249,6 @@ def _greedy_rows(count: int) -> SamplingRows:
     return SamplingRows(zeros, np.zeros(count, dtype=np.int32), zeros + 1, zeros, np.zeros(count))
 
 
-def _adjust(logits: Rows, position: _Position, ops: RowOps) -> None:
-    """Bias, penalties and the least length on one row (vocabulary,), in place."""
-    sampling = position.sampling
-    if sampling.logit_bias:
-        ids, added = np.array([*sampling.logit_bias]), np.array([*sampling.logit_bias.values()], dtype=np.float64)
-        ops.add(logits, ids, added)
-    if sampling.has_penalties:
-        _penalise(logits, position, ops)
-    if position.is_early:
-        logits[sorted(position.sequence.request.end_tokens)] = -math.inf
-
-
-def _penalise(logits: Rows, position: _Position, ops: RowOps) -> None:
-    """Of all tokens before it: drafts count, since what is sampled behind a wrong one is thrown away."""
-    sampling, sequence = position.sampling, position.sequence
-    before = [*sequence.tokens, *sequence.drafts][: position.num_tokens]
-    if sampling.repetition_penalty != 1:
-        ops.penalise(logits, np.array(sorted(set(before))), sampling.repetition_penalty, LARGEST_LOGIT)
-    made = np.array(before[sequence.num_prompt :], dtype=np.int64)
-    generated, counts = np.unique(made, return_counts=True)
-    penalty = sampling.presence_penalty + sampling.frequency_penalty * counts
-    ops.add(logits, generated, -penalty)
-
-
 def _pool(batch: Batch, output: StepOutput, results: list[RowResult], ops: RowOps) -> None:
     """What the rows add to what is read off their prompts."""
     if all(row.sequence.request.pooling is None for row in batch.rows):
@@ -293,14 +266,10 @@ def _pool(batch: Batch, output: StepOutput, results: list[RowResult], ops: RowOp
                 result.pooled = pooling.of_step(states, ops)
 
 
-def _prompt_logprobs(row: Row, logits: Rows, ops: RowOps) -> list[TokenLogprob]:
+def _prompt_logprobs(row: Row, logits: Rows, ops: Ops) -> list[TokenLogprob]:
     """Of the prompt tokens that follow the row's last positions; logits (positions, vocabulary)."""
     request = row.sequence.request
     end = row.start + len(row.tokens) + 1
-    following = request.prompt[end - len(logits) : end].tolist()
-    own = ops.log_softmax(logits[: len(following)])
-    return [_logprob(own[index], token, request.prompt_logprobs or 0, ops) for index, token in enumerate(following)]
-
-
-def _logprob(own: Rows, token: int, num_top: int, ops: RowOps) -> TokenLogprob:
-    return TokenLogprob(token, float(own[token]), tuple(zip(*ops.largest(own, num_top), strict=True)))
+    following, count = request.prompt[end - len(logits) : end], request.prompt_logprobs or 0
+    found = ops.log_probs(logits[: len(following)], following.astype(np.int32), count)
+    return _told(following.tolist(), found, [count] * len(following))

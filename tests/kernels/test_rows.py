@@ -9,8 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from stemma.kernels.cpu.rows.arrays import ArrayRows
 from stemma.kernels.tensors import TensorRows
@@ -80,25 +78,9 @@ def test_totals_are_in_double_precision(ops: Any, made: Any) -> None:
 
 
 @ROWS
-def test_the_largest_fall(ops: Any, made: Any) -> None:
-    given = numbers(1, 1000)[0]
-    for count in (0, 1, 5, 1000):
-        ids, values = ops.largest(made(given), count)
-        assert ids == np.argsort(-given)[:count].tolist()
-        assert values == given[ids].tolist()
-
-
-@given(factor=st.floats(1e-38, 1e38), values=st.lists(st.floats(-(2.0**90), 2.0**90, width=32), min_size=1, max_size=6))
-def test_penalties_of_arrays_are_those_of_tensors(factor: float, values: list[float]) -> None:
-    places = np.arange(len(values))[::2]
-    one, other = np.array(values, dtype=np.float32), torch.tensor(values)
-    ArrayRows().penalise(one, places, factor, 1e30)
-    TensorRows().penalise(other, places, factor, 1e30)
-    np.testing.assert_allclose(one, other.numpy(), rtol=1e-6)
-
-
-@ROWS
-def test_what_is_added_is_added_there(ops: Any, made: Any) -> None:
-    row = made(np.zeros(5, dtype=np.float32))
-    ops.add(row, np.array([3, 0]), np.array([0.5, -2.0]))
-    assert row.tolist() == [-2.0, 0, 0, 0.5, 0]
+def test_rows_are_taken_into_memory_of_their_own(ops: Any, made: Any) -> None:
+    rows = made(numbers(4, 3))
+    taken = ops.take(rows, np.array([3, 1], dtype=np.int32))
+    assert taken.tolist() == rows[[3, 1]].tolist()
+    taken[:] = 0
+    assert rows.tolist() == numbers(4, 3).tolist()

@@ -1,11 +1,11 @@
-"""`RowOps` on arrays of numpy."""
+"""`RowOps` on arrays of numpy, and log-probabilities."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
+
+from stemma.kernels.changes import LogProbs
 
 Floats = npt.NDArray[np.float32]
 
@@ -33,23 +33,36 @@ class ArrayRows:
     def log_softmax(self, logits: Floats) -> Floats:
         found = np.empty_like(logits)
         for row, own in zip(logits, found, strict=True):  # one by one: no sum hangs on how many there are
-            np.subtract(row, row.max(), out=own)
-            own -= np.float32(np.log(np.exp(own).sum(dtype=np.float64)))
+            _log_softmax(row, own)
         return found
 
-    def largest(self, row: Floats, count: int) -> tuple[list[int], list[float]]:
-        if not count:
-            return [], []
-        least = np.partition(row, len(row) - count)[len(row) - count]
-        candidates = np.flatnonzero(row >= least)
-        ids = candidates[np.argsort(-row[candidates], kind="stable")][:count]
-        return ids.tolist(), row[ids].tolist()
+    def take(self, x: Floats, rows: npt.NDArray[np.int32]) -> Floats:
+        taken: Floats = x[rows]
+        return taken
 
-    def add(self, row: Floats, places: npt.NDArray[np.int64], values: npt.NDArray[np.floating[Any]]) -> None:
-        row[places] += values.astype(np.float32)
 
-    def penalise(self, row: Floats, places: npt.NDArray[np.int64], factor: float, most: float) -> None:
-        seen = row[places]
-        with np.errstate(over="ignore"):
-            changed = np.where(seen > 0, seen / np.float32(factor), seen * np.float32(factor))
-        row[places] = np.minimum(changed, np.float32(most))
+def array_log_probs(logits: Floats, tokens: npt.NDArray[np.int32], count: int) -> LogProbs:
+    """`Ops.log_probs`, with memory for one row."""
+    found, own = LogProbs([], [], []), np.empty(logits.shape[1], dtype=np.float32)
+    for row, token in zip(logits, tokens.tolist(), strict=True):
+        _log_softmax(row, own)
+        ids, values = _largest(own, count)
+        found.own.append(float(own[token]))
+        found.ids.append(ids)
+        found.values.append(values)
+    return found
+
+
+def _log_softmax(row: Floats, out: Floats) -> None:
+    np.subtract(row, row.max(), out=out)
+    out -= np.float32(np.log(np.exp(out).sum(dtype=np.float64)))
+
+
+def _largest(row: Floats, count: int) -> tuple[list[int], list[float]]:
+    """The places of the `count` largest, falling, and they themselves; among equals the first ones first."""
+    if not count:
+        return [], []
+    least = np.partition(row, len(row) - count)[len(row) - count]
+    candidates = np.flatnonzero(row >= least)
+    ids = candidates[np.argsort(-row[candidates], kind="stable")][:count]
+    return ids.tolist(), row[ids].tolist()

@@ -81,8 +81,8 @@ class AdaptedOps:
         self.latent_queries, self.norm_experts_add = ops.latent_queries, ops.norm_experts_add
         self.norm_add = ops.norm_add
         self.norm_rows, self.copy_blocks, self.read_blocks = ops.norm_rows, ops.copy_blocks, ops.read_blocks
-        self.write_blocks, self.apply_mask, self.sample = ops.write_blocks, ops.apply_mask, ops.sample
-        self.begin_sample, self.runs_ahead = ops.begin_sample, ops.runs_ahead
+        self.write_blocks, self.adjust, self.log_probs = ops.write_blocks, ops.adjust, ops.log_probs
+        self.sample, self.begin_sample, self.runs_ahead = ops.sample, ops.begin_sample, ops.runs_ahead
 
     @contextmanager
     def step(self, spans: Sequence[Span]) -> Iterator[None]:

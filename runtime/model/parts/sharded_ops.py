@@ -63,8 +63,8 @@ class ShardedOps:
         self.latent_queries, self.norm_experts_add = ops.latent_queries, ops.norm_experts_add
         self.norm_add, self.norm_gated, self.norm_activated = ops.norm_add, ops.norm_gated, ops.norm_activated
         self.norm_rows, self.copy_blocks, self.read_blocks = ops.norm_rows, ops.copy_blocks, ops.read_blocks
-        self.write_blocks, self.apply_mask, self.sample = ops.write_blocks, ops.apply_mask, ops.sample
-        self.begin_sample, self.runs_ahead = ops.begin_sample, ops.runs_ahead
+        self.write_blocks, self.adjust, self.log_probs = ops.write_blocks, ops.adjust, ops.log_probs
+        self.sample, self.begin_sample, self.runs_ahead = ops.sample, ops.begin_sample, ops.runs_ahead
 
     # Packing ----------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> Linear:

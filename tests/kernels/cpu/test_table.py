@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stemma.kernels.changes import Changes, Masks, Places
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.cpu.rows.sampling import sample_row
 from stemma.kernels.ops import SamplingRows
@@ -47,8 +48,9 @@ def test_masks(ops: CpuOps, vocabulary: int) -> None:
     mask = random.integers(0, 2**32, (3, -(-vocabulary // 32)), dtype=np.uint32)
     rows = np.array([4, 0, 5], dtype=np.int32)
     want = logits.clone()
-    REFERENCE.apply_mask(want, mask, rows)
-    ops.apply_mask(logits, mask, rows)
+    changes = Changes(Places.none(), Masks(mask, rows))
+    REFERENCE.adjust(want, changes)
+    ops.adjust(logits, changes)
     assert torch.equal(logits, want)
 
 

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stemma.kernels.changes import LARGEST_LOGIT
 from stemma.kernels.reference import ReferenceOps
 from stemma.runtime.core.batch import Batch
 from stemma.runtime.core.runner import StepOutput
-from stemma.runtime.core.sampler import LARGEST_LOGIT, Sampler
+from stemma.runtime.core.sampler import Sampler
 from stemma.runtime.core.sampling import Sampling
 from stemma.runtime.errors import GrammarFailed, RequestFailed
 from tests.runtime.core.making import Words, row, sequence

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,17 +84,34 @@ def test_what_is_fetched_is_the_token_that_all_sample(gpu: PretendedGPU) -> None
         assert torch.empty(2, device=DEVICE, dtype=torch.int32).tolist() == [TOKEN, TOKEN]
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="triton has no build for this platform")
-def test_a_decode_step_of_the_whole_engine() -> None:
-    """One replay of Llama-3-8B's 32 layers, and little beside it."""
+def counts_of(case: str) -> dict[str, Any]:
     done = subprocess.run(
-        (sys.executable, str(SCRIPT), "--count", "--only", "decode 1, greedy"), capture_output=True, text=True,
+        (sys.executable, str(SCRIPT), "--count", "--only", case), capture_output=True, text=True,
         check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     [[_, counts]] = [json.loads(line) for line in done.stdout.splitlines()]
-    numbers = counts["numbers"]
+    return dict(counts)
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton has no build for this platform")
+def test_a_decode_step_of_the_whole_engine() -> None:
+    """One replay of Llama-3-8B's 32 layers, and little beside it."""
+    numbers = counts_of("decode 1, greedy")["numbers"]
     assert numbers["replays"] == 1
     assert 10 * 32 <= numbers["in_graphs"] <= 388
     assert numbers["launches"] <= 2
     assert numbers["waits"] == 1  # for the tokens, when the next step is launched
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton has no build for this platform")
+@pytest.mark.parametrize(
+    ("asked", "launches", "waits"),
+    [("penalties", {"adjust_kernel"}, 1), ("logprobs", {"weigh_kernel", "report_kernel"}, 2)],
+)
+def test_what_is_asked_of_logits_is_asked_for_all_rows_at_once(asked: str, launches: set[str], waits: int) -> None:
+    """Sixteen rows: one upload more than sampling's own, one wait more where something is read."""
+    counts = counts_of(f"decode 16, {asked}")
+    assert counts["kernels"] == dict.fromkeys(launches | {"survey_kernel", "choose_kernel"}, 1)
+    assert counts["numbers"]["waits"] <= waits
+    assert counts["numbers"]["uploads"] <= 5

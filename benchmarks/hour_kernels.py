@@ -23,7 +23,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from stemma.kernels.changes import Changes, Masks, Places
 from stemma.kernels.ops import AttentionMetadata, AttentionSpec, BlockCopy, KVShape, SamplingRows
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import DenseLinear, PackedLinear
+from stemma.kernels.triton.packing import DenseLinear, PackedLinear, zeros
 from stemma.kernels.triton.traffic import ideal_bytes
 
 COLD_BYTES = 256 << 20
@@ -223,11 +223,10 @@ def shared(bench: Bench, batch: int, prefix: int, case: str) -> None:
 
 # Products ------------------------------------------------------------------------------------------------------------
 def packed(bench: Bench, shape: tuple[int, int], four_bits: bool) -> PackedLinear:
-    in_features, out_features = shape
-    width, kind = (in_features // 2, torch.uint8) if four_bits else (in_features, torch.int8)
-    codes = torch.randint(0, 127, (out_features, width), device=bench.device, dtype=kind)
-    scales = torch.rand(out_features, in_features // 32, device=bench.device).to(torch.float16) * 0.01
-    return PackedLinear(codes, scales, -8 * scales if four_bits else None, None, in_features, out_features)
+    weights = zeros(*shape, four_bits, device=bench.device)
+    weights.codes.random_(0, 127)
+    weights.scales.uniform_(0.0, 0.01)
+    return weights
 
 
 def linear(bench: Bench, shape: tuple[int, int], rows: int, case: str) -> None:

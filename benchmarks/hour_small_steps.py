@@ -14,7 +14,7 @@ import torch
 from stemma.fsm.regex import Regex
 from stemma.kernels.ops import BlockCopy
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import PackedLinear
+from stemma.kernels.triton.packing import zeros
 from stemma.runtime.engine import Engine
 from stemma.runtime.model.tiny import tiny
 
@@ -30,10 +30,9 @@ def steps(ops: TritonOps, family: str, new_tokens: int) -> None:
 
 
 def packed(ops: TritonOps, four_bits: bool) -> None:
-    width, kind = (32, torch.uint8) if four_bits else (64, torch.int8)
-    codes = torch.randint(0, 127, (48, width), device=ops.device, dtype=kind)
-    scales = torch.rand(48, 2, device=ops.device).to(torch.float16)
-    linear = PackedLinear(codes, scales, -8 * scales if four_bits else None, None, 64, 48)
+    linear = zeros(64, 48, four_bits, device=ops.device)
+    linear.codes.random_(0, 127)
+    linear.scales.uniform_(0.0, 1.0)
     for rows in (1, 20, 70):
         x = torch.randn(rows, 64, device=ops.device, dtype=ops.dtype)
         out = ops.linear_add(x, linear, torch.zeros(rows, 48, device=ops.device, dtype=ops.dtype))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from stemma.kernels.triton.linear import block_product
+from stemma.kernels.triton.linear import packed_product
 
 
 @triton.jit
@@ -150,13 +150,14 @@ def dense_product(
 @triton.jit
 def grouped_linear_kernel(
     x, weights, scales, minima, bias, order, tiles, out,
-    SHARED_BY: tl.constexpr, IN: tl.constexpr, OUT: tl.constexpr, FORMAT: tl.constexpr, BIAS: tl.constexpr,
-    ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr, DOT: tl.constexpr,
+    SHARED_BY: tl.constexpr, IN: tl.constexpr, OUT: tl.constexpr, FORMAT: tl.constexpr, GROUP: tl.constexpr,
+    MINIMA: tl.constexpr, BIAS: tl.constexpr, FLOAT16: tl.constexpr, PTX: tl.constexpr, ROWS: tl.constexpr,
+    OUTPUTS: tl.constexpr, DEPTH: tl.constexpr, SLOTS: tl.constexpr, STAGES: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     """Program (n, t): outputs [n * OUTPUTS, ...) of the entries of tile t.
 
     x: (entries / SHARED_BY, IN): SHARED_BY entries beside each other have one row. weights: (experts, OUT, IN) in
-    FORMAT "dense", else codes as `packed_linear_kernel` has them, "four bits" or "bytes". out: (entries, OUT).
+    FORMAT "dense", else codes as `packed_linear_kernel` has them. out: (entries, OUT).
     """
     expert = tl.load(tiles + tl.program_id(1) * 3).to(tl.int64)
     first = tl.load(tiles + tl.program_id(1) * 3 + 1)
@@ -166,13 +167,13 @@ def grouped_linear_kernel(
         output_exists = output < OUT
         nth = tl.arange(0, ROWS)
         entry = tl.load(order + first + tl.minimum(nth, count - 1)).to(tl.int64)
-        weight_row = expert * OUT + tl.minimum(output, OUT - 1)
         if FORMAT == "dense":
+            weight_row = expert * OUT + tl.minimum(output, OUT - 1)
             accumulator = dense_product(x, entry // SHARED_BY, weights, weight_row, IN, ROWS, OUTPUTS, DEPTH, DOT)
         else:
-            accumulator = block_product(
-                x, entry // SHARED_BY, weights, scales, minima, weight_row, IN, FORMAT == "four bits", ROWS, OUTPUTS,
-                DEPTH, DOT,
+            accumulator = packed_product(
+                x, entry // SHARED_BY, weights, scales, minima, expert, tl.program_id(0), 0, IN, OUT, FORMAT, GROUP,
+                MINIMA, FLOAT16, PTX, ROWS, OUTPUTS, DEPTH, SLOTS, 1, STAGES, DOT,
             )  # fmt: skip
         if BIAS:
             added = tl.load(bias + expert * OUT + output, mask=output_exists, other=0.0)

@@ -1,12 +1,12 @@
-"""Products with packed weights: blocks of 32 of four bits (GGUF's Q4_0, Q4_1) or of bytes (Q8_0; Q5_0 and IQ4_NL, which
-are widened when loading), expanded in registers.
+"""Products with packed weights, expanded in registers: of four bits as nibbles.py has them, or of bytes.
 
-    four bits: byte j of a block holds value j (low nibble) and value j + 16 (high nibble): 16 bytes
-    eight bits: byte j of a block holds value j: 32 bytes
-    value = code * scale + minimum, of its block (eight bits: no minimum)
+    bytes: value = code * scale + minimum, a signed byte and the facts of its block of 16 or 32 inputs
 
 The kernel computes the product transposed, weights first: the operand that is expanded in registers is then the one a
-tensor core can take from registers, and 16 rows are not padded to the 64 that wgmma wants of its first operand.
+tensor core can take from registers, and few rows are not padded to the 64 that wgmma wants of its first operand.
+
+With few rows a matrix is read by many programs at once: those of one tile of outputs each have a part of the inputs,
+in a number that its shape alone decides, and leave sums behind. Who is last adds them, always in the same order.
 """
 
 from __future__ import annotations
@@ -14,79 +14,125 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from stemma.kernels.triton.nibbles import few_rows_product, nibble_product
+
 
 @triton.jit
 def spread(blocks, OUTPUTS: tl.constexpr, BLOCKS: tl.constexpr, WIDTH: tl.constexpr):
     """(OUTPUTS, BLOCKS) -> (OUTPUTS, BLOCKS * WIDTH), each value WIDTH times."""
     wide = tl.broadcast_to(blocks[:, :, None], (OUTPUTS, BLOCKS, WIDTH))
-    return tl.reshape(wide, (OUTPUTS, BLOCKS * WIDTH))
+    return tl.reshape(wide, (OUTPUTS, BLOCKS * WIDTH)).to(tl.float32)
 
 
 @triton.jit
-def block_product(
-    x, x_row, codes, scales, minima, weight_row,
-    IN: tl.constexpr, FOUR_BITS: tl.constexpr, ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr,
-    DOT: tl.constexpr,
+def byte_product(
+    x, x_row, codes, scales, minima, weight_row, split,
+    IN: tl.constexpr, GROUP: tl.constexpr, MINIMA: tl.constexpr, ROWS: tl.constexpr, OUTPUTS: tl.constexpr,
+    DEPTH: tl.constexpr, SPLITS: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """weight[weight_row] @ x[x_row].T, (OUTPUTS, ROWS) float32, of weights in blocks."""
-    BLOCKS: tl.constexpr = DEPTH // 32
-    BYTES: tl.constexpr = DEPTH // 2 if FOUR_BITS else DEPTH
-    ROW_BYTES: tl.constexpr = IN // 2 if FOUR_BITS else IN
-    WIDTH: tl.constexpr = 16 if FOUR_BITS else 32
-    byte = tl.arange(0, BYTES)
+    """weight[weight_row] @ x[x_row].T, (OUTPUTS, ROWS) float32, over a part of the inputs.
+
+    codes: (outputs, IN) int8. scales, minima: (outputs, IN / GROUP) float16.
+    """
+    STEPS: tl.constexpr = (IN + DEPTH * SPLITS - 1) // (DEPTH * SPLITS)
+    BLOCKS: tl.constexpr = DEPTH // GROUP
+    inner = tl.arange(0, DEPTH)
     block = tl.arange(0, BLOCKS)
-    value = byte // WIDTH * 32 + byte % WIDTH
     accumulator = tl.zeros((OUTPUTS, ROWS), tl.float32)
-    for step in tl.range(0, (IN + DEPTH - 1) // DEPTH):
-        block_exists = (step * BLOCKS + block < IN // 32)[None, :]
-        byte_exists = step * BYTES + byte < ROW_BYTES
-        scale_at = weight_row[:, None] * (IN // 32) + step * BLOCKS + block[None, :]
-        scale = spread(tl.load(scales + scale_at, mask=block_exists, other=0.0), OUTPUTS, BLOCKS, WIDTH).to(tl.float32)
-        code_at = weight_row[:, None] * ROW_BYTES + step * BYTES + byte[None, :]
-        code = tl.load(codes + code_at, mask=byte_exists[None, :], other=0)
-        x_at = x_row[None, :] * IN + step * DEPTH + value[:, None]
-        low_x = tl.load(x + x_at, mask=byte_exists[:, None], other=0.0).to(DOT)
-        if FOUR_BITS:
-            minimum = tl.load(minima + scale_at, mask=block_exists, other=0.0)
-            minimum = spread(minimum, OUTPUTS, BLOCKS, WIDTH).to(tl.float32)
-            low = (code & 15).to(tl.float32) * scale + minimum
-            high = (code >> 4).to(tl.float32) * scale + minimum
-            high_x = tl.load(x + x_at + 16, mask=byte_exists[:, None], other=0.0).to(DOT)
-            accumulator = tl.dot(low.to(DOT), low_x, accumulator, input_precision="ieee")
-            accumulator = tl.dot(high.to(DOT), high_x, accumulator, input_precision="ieee")
-        else:
-            weight = (code.to(tl.float32) * scale).to(DOT)
-            accumulator = tl.dot(weight, low_x, accumulator, input_precision="ieee")
+    for step in tl.range(split * STEPS, (split + 1) * STEPS):
+        block_exists = (step * BLOCKS + block < IN // GROUP)[None, :]
+        exists = step * DEPTH + inner < IN
+        fact_at = weight_row[:, None] * (IN // GROUP) + step * BLOCKS + block[None, :]
+        scale = tl.load(scales + fact_at, mask=block_exists, other=0.0)
+        code_at = weight_row[:, None] * IN + step * DEPTH + inner[None, :]
+        weight = tl.load(codes + code_at, mask=exists[None, :], other=0).to(tl.float32)
+        weight *= spread(scale, OUTPUTS, BLOCKS, GROUP)
+        if MINIMA:
+            minimum = tl.load(minima + fact_at, mask=block_exists, other=0.0)
+            weight += spread(minimum, OUTPUTS, BLOCKS, GROUP)
+        part = tl.load(x + x_row[None, :] * IN + step * DEPTH + inner[:, None], mask=exists[:, None], other=0.0)
+        accumulator = tl.dot(weight.to(DOT), part.to(DOT), accumulator, input_precision="ieee")
     return accumulator
+
+
+@triton.jit
+def packed_product(
+    x, x_row, codes, scales, minima, matrix, tile, split,
+    IN: tl.constexpr, OUT: tl.constexpr, FORMAT: tl.constexpr, GROUP: tl.constexpr, MINIMA: tl.constexpr,
+    FLOAT16: tl.constexpr, PTX: tl.constexpr, ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr,
+    SLOTS: tl.constexpr, SPLITS: tl.constexpr, STAGES: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """Outputs [tile * OUTPUTS, ...) of a matrix, behind `matrix` others, in FORMAT "four bits" or "bytes"; SLOTS: 0 for
+    many rows. Outputs beyond the end compute some other one again."""
+    output = tile * OUTPUTS + tl.arange(0, OUTPUTS)
+    if FORMAT == "bytes":
+        weight_row = matrix * OUT + tl.minimum(output, OUT - 1)
+        product = byte_product(
+            x, x_row, codes, scales, minima, weight_row, split, IN, GROUP, MINIMA, ROWS, OUTPUTS, DEPTH, SPLITS, DOT
+        )  # fmt: skip
+    elif SLOTS > 0:
+        product = few_rows_product(
+            x, x_row, codes, scales, minima, matrix * ((OUT + 63) // 64) + tile, split, IN, MINIMA, FLOAT16, PTX, ROWS,
+            SLOTS, SPLITS, STAGES, DOT,
+        )  # fmt: skip
+    else:
+        PADDED: tl.constexpr = (OUT + 63) // 64 * 64
+        weight_row = matrix * PADDED + tl.minimum(output, PADDED - 1)
+        product = nibble_product(
+            x, x_row, codes, scales, minima, weight_row, IN, MINIMA, FLOAT16, PTX, ROWS, OUTPUTS, DOT
+        )  # fmt: skip
+    return product
+
+
+@triton.jit
+def is_last(counter, PROGRAMS: tl.constexpr):
+    """Whether all other programs that share the counter have said what they know; it is 0 again behind the last."""
+    tl.debug_barrier()  # all of this program's stores stand before its sign
+    last = tl.atomic_add(counter, 1, sem="acq_rel") == PROGRAMS - 1
+    if last:
+        tl.store(counter, 0)
+    return last
 
 
 @triton.jit(do_not_specialize=["num_rows"])
 def packed_linear_kernel(
-    x, codes, scales, minima, bias, residual, out, num_rows, factor,
-    IN: tl.constexpr, OUT: tl.constexpr, FOUR_BITS: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
-    ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr, DOT: tl.constexpr,
+    x, codes, scales, minima, bias, residual, out, partials, counters, num_rows, factor,
+    IN: tl.constexpr, OUT: tl.constexpr, FORMAT: tl.constexpr, GROUP: tl.constexpr, MINIMA: tl.constexpr,
+    BIAS: tl.constexpr, RESIDUAL: tl.constexpr, FLOAT16: tl.constexpr, PTX: tl.constexpr, ROWS: tl.constexpr,
+    OUTPUTS: tl.constexpr, DEPTH: tl.constexpr, SLOTS: tl.constexpr, SPLITS: tl.constexpr, STAGES: tl.constexpr,
+    DOT: tl.constexpr,
 ):  # fmt: skip
-    """Program (n, m): outputs [n * OUTPUTS, ...) of rows [m * ROWS, ...).
+    """Program (n, m, k): outputs [n * OUTPUTS, ...) of rows [m * ROWS, ...), the k-th part of the inputs.
 
-    x: (num_rows, IN). codes: (OUT, IN / 2) uint8 or (OUT, IN) int8. scales, minima: (OUT, IN / 32) float16.
-    out = (x @ weight.T + bias) * factor + residual, (num_rows, OUT), or without residual and
-    factor. IN is a multiple of 32, DEPTH (of one step) too.
+    x: (num_rows, IN), IN a multiple of GROUP, DEPTH too. out = (x @ weight.T + bias) * factor + residual, (num_rows,
+    OUT), or without residual and factor. partials: (SPLITS, num_rows, OUT) float32; counters: one of each n, all 0.
+    With SPLITS there is one m.
     """
-    output = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
+    tile = tl.program_id(0)
+    split = tl.program_id(2)
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    output_exists = output < OUT
-    row_exists = row < num_rows
-    # Outputs and rows beyond the end compute the last one again: no mask, and nothing of theirs is stored.
-    weight_row = tl.minimum(output, OUT - 1).to(tl.int64)
+    output = tile * OUTPUTS + tl.arange(0, OUTPUTS)
+    # Rows beyond the end compute the last one again: no mask, and nothing of theirs is stored.
     x_row = tl.minimum(row, num_rows - 1).to(tl.int64)
-    accumulator = block_product(
-        x, x_row, codes, scales, minima, weight_row, IN, FOUR_BITS, ROWS, OUTPUTS, DEPTH, DOT
+    accumulator = packed_product(
+        x, x_row, codes, scales, minima, tl.zeros((), tl.int64), tile, split, IN, OUT, FORMAT, GROUP, MINIMA, FLOAT16,
+        PTX, ROWS, OUTPUTS, DEPTH, SLOTS, SPLITS, STAGES, DOT,
     )  # fmt: skip
-    if BIAS:
-        accumulator += tl.load(bias + output, mask=output_exists, other=0.0).to(tl.float32)[:, None]
     at = row.to(tl.int64)[None, :] * OUT + output[:, None]
-    exists = row_exists[None, :] & output_exists[:, None]
-    if RESIDUAL:
-        accumulator *= factor
-        accumulator += tl.load(residual + at, mask=exists, other=0.0).to(tl.float32)
-    tl.store(out + at, accumulator.to(out.dtype.element_ty), mask=exists)
+    exists = (row < num_rows)[None, :] & (output < OUT)[:, None]
+    finish = True
+    if SPLITS > 1:
+        tl.store(partials + split.to(tl.int64) * num_rows * OUT + at, accumulator, mask=exists)
+        finish = is_last(counters + tile, SPLITS)
+    if finish:
+        if SPLITS > 1:
+            accumulator = tl.zeros((OUTPUTS, ROWS), tl.float32)
+            for part in tl.static_range(SPLITS):
+                source = partials + tl.cast(part, tl.int64) * num_rows * OUT + at
+                accumulator += tl.load(source, mask=exists, other=0.0, cache_modifier=".cg")
+        if BIAS:
+            accumulator += tl.load(bias + output, mask=output < OUT, other=0.0).to(tl.float32)[:, None]
+        if RESIDUAL:
+            accumulator *= factor
+            accumulator += tl.load(residual + at, mask=exists, other=0.0).to(tl.float32)
+        tl.store(out + at, accumulator.to(out.dtype.element_ty), mask=exists)

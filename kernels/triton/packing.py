@@ -1,4 +1,4 @@
-"""Weights as the Triton kernels read them: dense in the activations' type, or GGUF's blocks with the scales set apart.
+"""Weights as the Triton kernels read them: dense in the activations' type, or blocks with the scales set apart.
 
 Set apart, because the 18 to 34 bytes of a stored block are aligned to nothing a GPU can load at full width.
 """
@@ -7,20 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from stemma.kernels.codes import codes_of, table_of
+from stemma.kernels.codes import FORM_OF, codes_of, table_of
+from stemma.kernels.triton.nibbles import TILE
 from stemma.kernels.triton.sending import Sender
 from stemma.kernels.weights import StoredWeight, dequantize
 
-FOUR_BITS = {"Q4_0", "Q4_1"}
-EIGHT_BITS = {"Q8_0", "Q5_0", "IQ4_NL"}
-"""Formats whose weights are a signed byte times a float16, one for 32 inputs."""
+FOUR_BITS = frozenset({"Q4_0", "Q4_1", "Q4_K", "INT4"})
+"""Formats of four bits with a scale, and perhaps a minimum, for 32 inputs."""
+SYMMETRIC = frozenset({"Q4_0"})
+"""Those of them whose code 8 stands for 0."""
+BYTES = {
+    "Q8_0": (32, False), "INT8": (32, False), "Q5_0": (32, False), "IQ4_NL": (32, False), "IQ4_XS": (32, False),
+    "Q5_1": (32, True), "Q5_K": (32, True), "Q6_K": (16, False),
+}  # fmt: skip
+"""Formats whose codes are kept as signed bytes: how many inputs share a scale, and whether they have minima."""
+Format = Literal["dense", "four bits", "bytes"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,14 +50,29 @@ class DenseLinear:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedLinear:
-    """See linear.py. `minima` is there for four bits, and only for them."""
+    """See nibbles.py for four bits, linear.py for bytes. counters: zeros, one for each tile of 64 outputs."""
 
-    codes: torch.Tensor  # (out_features, in_features / 2) uint8, or (out_features, in_features) int8
-    scales: torch.Tensor  # (out_features, in_features / 32) float16
+    codes: torch.Tensor
+    scales: torch.Tensor
     minima: torch.Tensor | None
     bias: torch.Tensor | None
     in_features: int
     out_features: int
+    counters: torch.Tensor
+
+    @property
+    def format(self) -> Format:
+        return "four bits" if self.codes.dtype == torch.int16 else "bytes"
+
+    @property
+    def group(self) -> int:
+        """Inputs that share a scale."""
+        return 32 if self.format == "four bits" else self.in_features // self.scales.shape[-1]
+
+    @property
+    def layout(self) -> tuple[Format, int, bool]:
+        """What matrices that are read by one launch have in common."""
+        return self.format, self.group, self.minima is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,12 +85,8 @@ class GroupedLinear:
     bias: torch.Tensor | None  # (experts, out_features)
     in_features: int
     out_features: int
-
-    @property
-    def format(self) -> str:
-        if self.scales is None:
-            return "dense"
-        return "bytes" if self.minima is None else "four bits"
+    format: Format
+    group: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,27 +106,62 @@ class TritonRope:
 
 
 class Fields(NamedTuple):
-    """The blocks of one stored matrix, as PackedLinear has them."""
+    """The blocks of a matrix. codes: (outputs, inputs) uint8, or int8. scales, minima: (outputs, blocks) float16."""
 
     codes: npt.NDArray[Any]
-    scales: npt.NDArray[Any]
-    minima: npt.NDArray[Any] | None
+    scales: npt.NDArray[np.float16]
+    minima: npt.NDArray[np.float16] | None
 
 
 def split(weight: StoredWeight) -> Fields:
-    """The fields of the stored blocks; values stay what they are: Q4_0 is Q4_1 with a minimum of -8 scales, and
-    the codes of Q5_0 and IQ4_NL become the signed bytes they stand for."""
-    rows, width = weight.shape
+    """The fields of the stored blocks. Codes stay what they mean; scales that are products of two numbers (those of
+    K-quants, and of folders) are rounded to float16, at most by a part in 2048."""
     codes, scales, minima = codes_of(weight)
     halves = scales.astype(np.float16)
+    added = None if minima is None else minima.astype(np.float16)
     if weight.type in FOUR_BITS:
-        assert minima is not None
-        by_block = codes.reshape(rows, width // 32, 2, 16)
-        packed = by_block[:, :, 0] | (by_block[:, :, 1] << 4)
-        return Fields(packed.reshape(rows, width // 2), halves, minima.astype(np.float16))
-    table = table_of(weight.type)
-    middle = 16 if weight.type == "Q5_0" else 128
-    return Fields((codes - np.uint8(middle)).view(np.int8) if table is None else table[codes], halves, None)
+        return Fields(codes, halves, added)
+    table, form = table_of(weight.type), FORM_OF[weight.type]
+    if table is not None:
+        return Fields(table[codes], halves, None)
+    if weight.type == "Q5_0":  # its minimum is -16 scales
+        return Fields(codes.view(np.int8) - np.int8(16), halves, None)
+    return Fields((codes - np.uint8(form.offset)).view(np.int8), halves, added)
+
+
+def tiled(fields: Fields) -> Fields:
+    """Codes of four bits and their facts in the order of nibbles.py, filled up with zeros."""
+    outputs, inputs = fields.codes.shape
+    tiles, groups = -(-outputs // TILE), -(-inputs // 64)
+
+    def facts(blocks: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
+        padded = np.zeros((tiles * TILE, 2 * groups), dtype=np.float16)
+        padded[:outputs, : blocks.shape[1]] = blocks
+        return np.ascontiguousarray(padded.reshape(tiles, TILE, 2 * groups).transpose(0, 2, 1))
+
+    codes = np.zeros((tiles * TILE, groups * 64), dtype=np.uint16)
+    codes[:outputs, :inputs] = fields.codes
+    four = codes.reshape(tiles, TILE, groups, 4, 16)
+    words = four[..., 0, :] | (four[..., 1, :] << 4) | (four[..., 2, :] << 8) | (four[..., 3, :] << 12)
+    ordered = np.ascontiguousarray(words.transpose(0, 2, 1, 3)).view(np.int16)
+    return Fields(ordered, facts(fields.scales), None if fields.minima is None else facts(fields.minima))
+
+
+def joined(parts: Sequence[StoredWeight]) -> Fields | None:
+    """Parts as one matrix that stays packed; None if their formats do not fit together, or a scale no float16."""
+    types = {part.type for part in parts}
+    if not types <= FOUR_BITS and not (types <= BYTES.keys() and len({BYTES[type_] for type_ in types}) == 1):
+        return None
+    fields, symmetric = [split(part) for part in parts], types <= SYMMETRIC
+    minima = [each.minima for each in fields if each.minima is not None and not symmetric]
+    whole = Fields(
+        np.concatenate([each.codes for each in fields]),
+        np.concatenate([each.scales for each in fields]),
+        np.concatenate(minima) if minima else None,
+    )
+    if not np.isfinite(whole.scales).all() or not (whole.minima is None or np.isfinite(whole.minima).all()):
+        return None
+    return tiled(whole) if types <= FOUR_BITS else whole
 
 
 def pack(
@@ -117,51 +171,71 @@ def pack(
     device: torch.device,
     dtype: torch.dtype,
 ) -> DenseLinear | PackedLinear:
-    """Parts that are all of four bits, or all of bytes, stay packed; any other mixture becomes dense."""
+    """Parts that are all of four bits, or all of bytes with blocks as long, stay packed; any other mixture becomes
+    dense."""
     bias = torch.cat([torch.from_numpy(dequantize(part)) for part in biases]).to(device, dtype) if biases else None
-    types = {part.type for part in parts}
     out_features, in_features = sum(part.shape[0] for part in parts), parts[0].shape[1]
-    if types <= FOUR_BITS or types <= EIGHT_BITS:
-        fields = [split(part) for part in parts]
-        codes = torch.from_numpy(np.concatenate([field.codes for field in fields])).to(device)
-        scales = torch.from_numpy(np.concatenate([field.scales for field in fields])).to(device)
-        minima = [field.minima for field in fields if field.minima is not None]
-        packed_minima = torch.from_numpy(np.concatenate(minima)).to(device) if minima else None
-        return PackedLinear(codes, scales, packed_minima, bias, in_features, out_features)
+    fields = joined(parts)
+    if fields is not None:
+        codes, scales = torch.from_numpy(fields.codes).to(device), torch.from_numpy(fields.scales).to(device)
+        minima = None if fields.minima is None else torch.from_numpy(fields.minima).to(device)
+        counters = torch.zeros(-(-out_features // TILE), dtype=torch.int32, device=device)
+        return PackedLinear(codes, scales, minima, bias, in_features, out_features, counters)
     return DenseLinear(sender.dense(parts, dtype), bias, in_features, out_features)
 
 
 def tied(weight: StoredWeight, table: torch.Tensor) -> DenseLinear | None:
     """An embedding's table as the matrix that makes logits; None where that stays packed, and smaller."""
-    if weight.type in FOUR_BITS | EIGHT_BITS:
+    if weight.type in FOUR_BITS | BYTES.keys():
         return None
     return DenseLinear(table, None, table.shape[1], table.shape[0])
+
+
+def zeros(
+    in_features: int, out_features: int, four_bits: bool, *, group: int = 32, minima: bool = False,
+    device: torch.device | None = None,
+) -> PackedLinear:  # fmt: skip
+    """A matrix of zeros, for whoever wants to see what launches do with one, or fills it. group: of bytes."""
+    tiles, groups = -(-out_features // TILE), -(-in_features // 64)
+    codes = torch.zeros(tiles, groups, TILE, 16, dtype=torch.int16, device=device)
+    scales = torch.zeros(tiles, 2 * groups, TILE, dtype=torch.float16, device=device)
+    if not four_bits:
+        codes = torch.zeros(out_features, in_features, dtype=torch.int8, device=device)
+        scales = torch.zeros(out_features, in_features // group, dtype=torch.float16, device=device)
+    counters = torch.zeros(tiles, dtype=torch.int32, device=device)
+    added = torch.zeros_like(scales) if minima else None
+    return PackedLinear(codes, scales, added, None, in_features, out_features, counters)
 
 
 def unpack(linear: DenseLinear | PackedLinear, dtype: torch.dtype) -> DenseLinear:
     """The same weights, dense."""
     if isinstance(linear, DenseLinear):
         return linear
-    blocks = (linear.out_features, linear.in_features // 32, 32)
-    if linear.minima is None:
-        values = linear.codes.view(blocks) * linear.scales.float()[..., None]
-    else:
-        halves = linear.codes.view(*blocks[:2], 16)
-        codes = torch.cat((halves & 15, halves >> 4), dim=-1)
-        values = codes * linear.scales.float()[..., None] + linear.minima.float()[..., None]
-    weight = values.view(linear.out_features, linear.in_features).to(dtype)
-    return DenseLinear(weight, linear.bias, linear.in_features, linear.out_features)
+    codes, scales, minima = linear.codes.float(), linear.scales.float(), linear.minima
+    if linear.format == "four bits":
+        words = linear.codes.int().transpose(1, 2)  # (tiles, outputs, groups, words)
+        codes = torch.stack([(words >> 4 * nth) & 15 for nth in range(4)], dim=-2).flatten(0, 1).flatten(1).float()
+        scales = scales.transpose(1, 2).flatten(0, 1)
+        minima = -8 * scales if minima is None else minima.transpose(1, 2).flatten(0, 1)
+    values = codes.view(len(codes), -1, linear.group) * scales[..., None]
+    if minima is not None:
+        values += minima.float()[..., None]
+    weight = values.flatten(1)[: linear.out_features, : linear.in_features].to(dtype)
+    return DenseLinear(weight.contiguous(), linear.bias, linear.in_features, linear.out_features)
 
 
 def group(linears: Sequence[DenseLinear | PackedLinear], dtype: torch.dtype) -> GroupedLinear:
-    """Matrices of one shape. Of one format they stay as they are, any mixture becomes dense."""
+    """Matrices of one shape. Of one layout they stay as they are, any mixture becomes dense."""
     sizes = linears[0].in_features, linears[0].out_features
     assert {(linear.in_features, linear.out_features) for linear in linears} == {sizes}, "experts of several shapes"
     biases = [linear.bias for linear in linears if linear.bias is not None]
     bias = torch.stack(biases) if biases else None
     packed = [linear for linear in linears if isinstance(linear, PackedLinear)]
-    if len(packed) == len(linears) and len({linear.codes.dtype for linear in packed}) == 1:
+    layouts = {linear.layout for linear in packed}
+    if len(packed) == len(linears) and len(layouts) == 1:
+        ((format_, width, _),) = layouts
         minima = [linear.minima for linear in packed if linear.minima is not None]
         codes, scales = (torch.stack([getattr(each, name) for each in packed]) for name in ("codes", "scales"))
-        return GroupedLinear(codes, scales, torch.stack(minima) if minima else None, bias, *sizes)
-    return GroupedLinear(torch.stack([unpack(each, dtype).weight for each in linears]), None, None, bias, *sizes)
+        return GroupedLinear(codes, scales, torch.stack(minima) if minima else None, bias, *sizes, format_, width)
+    dense = torch.stack([unpack(each, dtype).weight for each in linears])
+    return GroupedLinear(dense, None, None, bias, *sizes, "dense", 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -17,7 +17,7 @@ from stemma.kernels.triton.grouped import (
 from stemma.kernels.triton.launches import Launcher, dot_type
 from stemma.kernels.triton.linear import packed_linear_kernel
 from stemma.kernels.triton.packing import GroupedLinear, PackedLinear
-from stemma.kernels.triton.targets import LinearTile, Target, linear_tile
+from stemma.kernels.triton.targets import FEW, LinearTile, Target, linear_splits, linear_tile
 
 SORTED = 1024
 """Entries that a program looks at together."""
@@ -25,11 +25,11 @@ SUM_TILE = 1024
 
 
 class Groups(NamedTuple):
-    """Entries by expert; see grouped.py. rows: of a tile."""
+    """Entries by expert; see grouped.py. rows: of a tile, about."""
 
     order: torch.Tensor
     tiles: torch.Tensor
-    tile: LinearTile
+    rows: int
 
 
 class ProductKernels:
@@ -39,6 +39,8 @@ class ProductKernels:
         self._target = target
         self._launch = launch
         self._dot = dot_type(dtype)
+        self._half = dtype == torch.float16
+        self._ptx = target.backend == "cuda" and not triton.knobs.runtime.interpret
 
     def packed_linear(
         self,
@@ -49,7 +51,12 @@ class ProductKernels:
         scale: float = 1.0,
     ) -> None:
         """out = residual + scale * linear(x). `out` may be `residual`: who writes a number has read it."""
-        tile = linear_tile(self._target, len(x))
+        sizes = linear.in_features, linear.out_features
+        tile = linear_tile(self._target, len(x), linear.format == "four bits")
+        splits = linear_splits(*sizes) if len(x) <= FEW else 1
+        partials = out
+        if splits > 1:
+            partials = torch.empty((splits, *out.shape), dtype=torch.float32, device=out.device)
         arguments = {
             "x": x,
             "codes": linear.codes,
@@ -58,20 +65,35 @@ class ProductKernels:
             "bias": linear.scales if linear.bias is None else linear.bias,
             "residual": x if residual is None else residual,
             "out": out,
+            "partials": partials,
+            "counters": linear.counters,
             "num_rows": len(x),
             "factor": scale,
             "IN": linear.in_features,
             "OUT": linear.out_features,
-            "FOUR_BITS": linear.minima is not None,
             "BIAS": linear.bias is not None,
             "RESIDUAL": residual is not None,
+            "SPLITS": splits,
+            **self._reading(linear, tile),
+        }
+        grid = (triton.cdiv(linear.out_features, tile.outputs), triton.cdiv(len(x), tile.rows), splits)
+        self._launch(packed_linear_kernel, grid, arguments, tile.num_warps, tile.num_stages)
+
+    def _reading(self, linear: PackedLinear | GroupedLinear, tile: LinearTile) -> dict[str, Any]:
+        """How matrices are read: the constants of all products."""
+        return {
+            "FORMAT": linear.format,
+            "GROUP": linear.group,
+            "MINIMA": linear.minima is not None,
+            "FLOAT16": self._half,
+            "PTX": self._ptx,
             "ROWS": tile.rows,
             "OUTPUTS": tile.outputs,
             "DEPTH": tile.depth,
+            "SLOTS": tile.slots,
+            "STAGES": tile.num_stages,
             "DOT": self._dot,
         }
-        grid = (triton.cdiv(linear.out_features, tile.outputs), triton.cdiv(len(x), tile.rows))
-        self._launch(packed_linear_kernel, grid, arguments, tile.num_warps, tile.num_stages)
 
     def choose(
         self, spec: ExpertsSpec, outputs: torch.Tensor, correction: torch.Tensor | None, scales: torch.Tensor | None
@@ -106,7 +128,8 @@ class ProductKernels:
     def sort_entries(self, chosen: torch.Tensor, num_experts: int) -> Groups:
         """chosen: (rows, experts of each)."""
         num_entries = chosen.numel()
-        tile = linear_tile(self._target, triton.cdiv(num_entries, num_experts))
+        # All formats have tiles of as many rows here, whatever else they differ in.
+        tile = linear_tile(self._target, max(FEW, triton.cdiv(num_entries, num_experts)))
         # Each expert that is hit has at most one tile that is not full.
         num_tiles = num_entries // tile.rows + min(num_entries, num_experts)
         order = torch.empty(num_entries, dtype=torch.int32, device=chosen.device)
@@ -123,11 +146,11 @@ class ProductKernels:
             "TILE": SORTED,
         }
         self._launch(sort_entries_kernel, (num_experts + 1,), arguments, 4, 1)
-        return Groups(order, tiles, tile)
+        return Groups(order, tiles, tile.rows)
 
     def grouped_linear(self, x: torch.Tensor, linear: GroupedLinear, groups: Groups, out: torch.Tensor) -> None:
         """out: (entries, out_features). x: (entries, in_features), or a row for several entries beside each other."""
-        tile = groups.tile
+        tile = linear_tile(self._target, groups.rows, linear.format == "four bits")
         arguments = {
             "x": x,
             "weights": linear.weights,
@@ -140,12 +163,8 @@ class ProductKernels:
             "SHARED_BY": len(out) // len(x),
             "IN": linear.in_features,
             "OUT": linear.out_features,
-            "FORMAT": linear.format,
             "BIAS": linear.bias is not None,
-            "ROWS": tile.rows,
-            "OUTPUTS": tile.outputs,
-            "DEPTH": tile.depth,
-            "DOT": self._dot,
+            **self._reading(linear, tile),
         }
         grid = (triton.cdiv(linear.out_features, tile.outputs), len(groups.tiles))
         self._launch(grouped_linear_kernel, grid, arguments, tile.num_warps, tile.num_stages)

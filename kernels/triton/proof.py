@@ -31,7 +31,8 @@ class Compiled(NamedTuple):
     """What a kernel became.
 
     spills: instructions that write or read the stack; stack: its bytes. tensor_core: matrix instructions, by name.
-    async_copies: copies to shared memory that bypass registers (NVIDIA). programs: how many fit one multiprocessor.
+    async_copies: copies to shared memory that bypass registers; conversions: of integers to floats (both: NVIDIA).
+    programs: how many fit one multiprocessor.
     """
 
     target: str
@@ -46,6 +47,7 @@ class Compiled(NamedTuple):
     num_warps: int
     tensor_core: dict[str, int]
     async_copies: int
+    conversions: int
     widest_load: int
     programs: int
     occupancy: float
@@ -99,6 +101,7 @@ def read_cuda(cubin: bytes) -> dict[str, Any]:
         "spills": sum(i.startswith(("STL", "LDL")) for i in instructions),
         "tensor_core": tally(i for i in instructions if re.match(r"(HMMA|IMMA|QMMA|HGMMA|QGMMA|IGMMA|UTC\w*MMA)", i)),
         "async_copies": sum(i.startswith(("LDGSTS", "UTMALDG")) for i in instructions),
+        "conversions": sum(i.startswith("I2F") for i in instructions),
         "widest_load": max((int(bits) for i in loads for bits in re.findall(r"\.(64|128|256)\b", i)), default=32),
     }
 
@@ -114,6 +117,7 @@ def read_hip(assembly: str) -> dict[str, Any]:
         "spills": number("vgpr_spill_count") + len(re.findall(r"\bscratch_(?:load|store)", assembly)),
         "tensor_core": tally(re.findall(r"\bv_mfma_\w+", assembly)),
         "async_copies": 0,
+        "conversions": 0,
         "widest_load": max((32 * int(width or 1) for width in widths), default=32),
     }
 

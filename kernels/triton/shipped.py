@@ -14,7 +14,7 @@ from stemma.kernels.changes import Changes, Masks, Places
 from stemma.kernels.experts import GatedActivation
 from stemma.kernels.ops import AttentionMetadata, AttentionSpec, BlockCopy, HeadNorms, HeadShape, KVShape, SamplingRows
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope
+from stemma.kernels.triton.packing import DenseLinear, TritonNorm, TritonRope, zeros
 from stemma.kernels.triton.shipped_experts import record_experts
 from stemma.kernels.triton.shipped_states import STATE_MODELS, record_states
 from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice
@@ -58,7 +58,7 @@ BLOCK_SIZE = 16
 
 
 SHOWN = (
-    *("HEAD_DIM", "ROWS", "TOKENS", "OUTPUTS", "DEPTH", "FOUR_BITS", "FORMAT", "IN", "FEATURES", "ROW"),
+    *("HEAD_DIM", "ROWS", "TOKENS", "OUTPUTS", "DEPTH", "FORMAT", "GROUP", "MINIMA", "SPLITS", "IN", "FEATURES", "ROW"),
     *("HALF", "Q_NORM", "RESIDUAL", "WINDOWED", "SOFTCAP", "SINKS", "ACTIVATION", "CENTRED"),
     *("VALUE_HEADS", "KEY_DIM", "COLUMNS", "STATE", "TAPS", "CHANNELS", "GROUPS", "WIDTH", "SCORE", "EXPERTS"),
 )
@@ -167,11 +167,13 @@ def record_rows(recorder: Recorder, target: Target, model: Model, dtype: torch.d
     """Norms, products with packed weights at each number of rows, masks and sampling."""
     ops = TritonOps(torch.device("cpu"), dtype, "activation", target, recorder)
     norm = TritonNorm(torch.zeros(model.hidden), 1e-6)
-    for num_rows in (1, 64, 512):
+    square = model.hidden, model.hidden
+    for num_rows in (1, 16, 64, 512):
         x = torch.zeros(num_rows, model.hidden, dtype=dtype)
         for four_bits in (True, False):
-            ops.norm_linear(x, norm, packed(model.hidden, model.hidden, four_bits))
-            ops.linear_add(x, packed(model.hidden, model.hidden, four_bits), x)
+            ops.norm_linear(x, norm, zeros(*square, four_bits, minima=True))
+            ops.linear_add(x, zeros(*square, four_bits), torch.zeros_like(x))
+    ops.norm_linear(torch.zeros(1, model.hidden, dtype=dtype), norm, zeros(*square, False, group=16))
     gate_up = DenseLinear(
         torch.zeros(2 * model.intermediate, model.hidden, dtype=dtype), None, model.hidden, 2 * model.intermediate
     )
@@ -189,10 +191,3 @@ def record_rows(recorder: Recorder, target: Target, model: Model, dtype: torch.d
     ops.adjust(logits, Changes(Places(zero, zero, ones, ones, ones), masks))
     ops.log_probs(logits, zero, 5)
     ops.sample(logits, SamplingRows(ones, np.ones(1, np.int32), ones, ones, np.ones(1)))
-
-
-def packed(in_features: int, out_features: int, four_bits: bool) -> PackedLinear:
-    width = in_features // 2 if four_bits else in_features
-    codes = torch.zeros(out_features, width, dtype=torch.uint8 if four_bits else torch.int8)
-    scales = torch.zeros(out_features, in_features // 32, dtype=torch.float16)
-    return PackedLinear(codes, scales, scales if four_bits else None, None, in_features, out_features)

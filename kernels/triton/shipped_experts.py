@@ -43,11 +43,12 @@ def record_experts(launch: Launcher, target: Target, dtype: torch.dtype) -> None
 
 def matrices(out_features: int, in_features: int, dtype: torch.dtype) -> list[GroupedLinear]:
     """Dense, in four bits and in bytes."""
-    shape = HELD, out_features, in_features
-    scales = torch.zeros(*shape[:2], in_features // 32, dtype=torch.float16)
-    nibbles = torch.zeros(*shape[:2], in_features // 2, dtype=torch.uint8)
+    shape, sizes = (HELD, out_features, in_features), (in_features, out_features)
+    groups = in_features // 64
+    scales = torch.zeros(HELD, out_features // 64, 2 * groups, 64, dtype=torch.float16)
+    nibbles = torch.zeros(HELD, out_features // 64, groups, 64, 16, dtype=torch.int16)
     return [
-        GroupedLinear(torch.zeros(shape, dtype=dtype), None, None, None, in_features, out_features),
-        GroupedLinear(nibbles, scales, scales, None, in_features, out_features),
-        GroupedLinear(torch.zeros(shape, dtype=torch.int8), scales, None, None, in_features, out_features),
+        GroupedLinear(torch.zeros(shape, dtype=dtype), None, None, None, *sizes, "dense", 0),
+        GroupedLinear(nibbles, scales, None, None, *sizes, "four bits", 32),
+        GroupedLinear(torch.zeros(shape, dtype=torch.int8), scales, None, None, *sizes, "bytes", 32),
     ]

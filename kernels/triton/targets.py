@@ -50,13 +50,14 @@ class AttentionTile(NamedTuple):
 
 
 class LinearTile(NamedTuple):
-    """rows of x, outputs, and depth: input features of one step of the loop."""
+    """rows of x, outputs, and depth: input features of one step of the loop. slots: of `few_rows_product`, or 0."""
 
     rows: int
     outputs: int
     depth: int
     num_warps: int
     num_stages: int
+    slots: int = 0
 
 
 class UnsupportedDevice(ValueError):
@@ -183,7 +184,31 @@ LINEAR: dict[Family, tuple[LinearTile, LinearTile, LinearTile]] = {
 }
 
 
-def linear_tile(target: Target, num_rows: int) -> LinearTile:
+# Of four bits, for up to 8 and up to 16 rows: with as many slots, so that a row's sums are the same in both.
+FEW_NIBBLES: dict[Family, tuple[LinearTile, LinearTile]] = {
+    "ampere": (LinearTile(8, 64, 256, 4, 3, 4), LinearTile(FEW, 64, 256, 4, 3, 4)),
+    "hopper": (LinearTile(8, 64, 256, 4, 3, 4), LinearTile(FEW, 64, 256, 4, 3, 4)),
+    "blackwell": (LinearTile(8, 64, 256, 4, 3, 4), LinearTile(FEW, 64, 256, 4, 3, 4)),
+    "cdna3": (LinearTile(FEW, 64, 256, 4, 2, 4), LinearTile(FEW, 64, 256, 4, 2, 4)),
+}
+
+
+def linear_tile(target: Target, num_rows: int, four_bits: bool = False) -> LinearTile:
     """Few rows: bound by the weights' bytes. Many: by the tensor cores."""
+    if four_bits and num_rows <= FEW:
+        return FEW_NIBBLES[target.family][num_rows > 8]
     few, some, many = LINEAR[target.family]
     return few if num_rows <= FEW else some if num_rows <= SOME else many
+
+
+FEWEST_PROGRAMS = 256
+"""Of a product with few rows: about two for each multiprocessor of a large GPU."""
+
+
+def linear_splits(in_features: int, out_features: int) -> int:
+    """Parts of the inputs that programs have with few rows: by the shape alone, so that sums do not depend on the step.
+    A power of two; each part has 1024 inputs or more."""
+    splits, tiles = 1, triton.cdiv(out_features, 64)
+    while tiles * splits < FEWEST_PROGRAMS and in_features >= 2048 * splits:
+        splits *= 2
+    return splits

@@ -9,17 +9,18 @@ import torch
 from triton_support import DEVICE, EXACT, FLOATS, TOLERANCE, assert_close, assert_guards, guarded
 
 from stemma.kernels.reference import ReferenceOps
+from stemma.kernels.triton import nibbles
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import EIGHT_BITS, FOUR_BITS, DenseLinear, PackedLinear
-from stemma.kernels.triton.targets import UnsupportedDevice
-from stemma.kernels.weights import StoredWeight
+from stemma.kernels.triton.packing import BYTES, FOUR_BITS, DenseLinear, PackedLinear, unpack
+from stemma.kernels.triton.targets import UnsupportedDevice, linear_splits
+from stemma.kernels.weights import StoredWeight, dequantize
 from tests.kernels.stored import stored as random_blocks
 
 REFERENCE = ReferenceOps(torch.device("cpu"), torch.float64)
 
 
 def stored(kind: str, *shape: int, seed: int = 0) -> StoredWeight:
-    if kind in ("IQ4_NL", "MXFP4"):
+    if kind in ("IQ4_NL", "MXFP4") or kind.endswith(("_K", "_XS")) or kind.startswith("INT"):
         return random_blocks(kind, shape, seed, 0.003)
     values = np.random.default_rng(seed).normal(0.0, 0.2, shape).astype(np.float32)
     if kind == "F32":
@@ -41,9 +42,68 @@ def test_linear_add_matches_the_reference(dtype: torch.dtype, kind: str, rows: i
     x, residual = torch.randn(rows, width).to(dtype), torch.randn(rows, 73).to(dtype)
     expected = REFERENCE.linear_add(x.double(), REFERENCE.linear(parts, biases), residual.double())
     linear = ops.linear(parts, biases)
-    assert isinstance(linear, PackedLinear if kind in FOUR_BITS | EIGHT_BITS else DenseLinear)
+    assert isinstance(linear, PackedLinear if kind in FOUR_BITS | BYTES.keys() else DenseLinear)
     assert (linear.in_features, linear.out_features) == (width, 73)
     assert_close(ops.linear_add(x.to(DEVICE), linear, residual.to(DEVICE)), expected, 4 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("kind", ["Q4_K", "INT4", "Q5_K", "Q6_K", "INT8", "IQ4_XS"])
+@pytest.mark.parametrize("rows", [2, 40])
+def test_super_blocks_and_folders_stay_packed(dtype: torch.dtype, kind: str, rows: int) -> None:
+    """Their scales are rounded to float16."""
+    ops, weight = TritonOps(DEVICE, dtype), stored(kind, 50, 512, seed=1)
+    x, linear = torch.randn(rows, 512).to(dtype), ops.linear([weight])
+    assert isinstance(linear, PackedLinear)
+    assert_close(ops._linear(x.to(DEVICE), linear), REFERENCE.linear([weight])(x.double()), 4 * TOLERANCE[dtype] + 5e-4)
+    assert_close(unpack(linear, torch.float32).weight, torch.from_numpy(dequantize(weight)), 1e-3)
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0"])
+def test_inputs_are_split_by_the_shape_alone(kind: str) -> None:
+    """A row's sums are the same whatever rows are beside it, again and again, where several programs share a tile."""
+    ops, weight = TritonOps(DEVICE, EXACT), stored(kind, 70, 2080)
+    x, linear = torch.randn(16, 2080).to(DEVICE, EXACT), ops.linear([weight])
+    assert isinstance(linear, PackedLinear)
+    assert linear_splits(2080, 70) == 2
+    whole = ops._linear(x, linear)
+    assert_close(whole, REFERENCE.linear([weight])(x.cpu().double()), 4 * TOLERANCE[EXACT])
+    assert not linear.counters.any()
+    for first, last in ((0, 1), (3, 11), (8, 16)):
+        assert torch.equal(ops._linear(x[first:last].contiguous(), linear), whole[first:last])
+
+
+def test_large_gpus_are_filled_by_one_row() -> None:
+    for shape in ((4096, 4096), (4096, 6144), (14_336, 4096), (4096, 28_672), (2880, 5120)):
+        assert -(-shape[1] // 64) * linear_splits(*shape) >= 132, shape
+
+
+def run_ptx(text: str, words: np.ndarray) -> np.ndarray:
+    """The few instructions of nibbles.py, on words of 32 bits."""
+    registers = {"$1": words.astype(np.uint32)}
+    lines = [line.strip() for line in text.strip("{} ").split(";") if line.strip()]
+    assert lines[0] == ".reg .b32 t"
+    for line in lines[1:]:
+        name, (target, *sources) = line.split(" ", 1)[0], line.split(" ", 1)[1].split(", ")
+        values = [registers[each] if each in registers else np.uint32(int(each, 0)) for each in sources]
+        if name == "lop3.b32":
+            assert values[3] == 0xEA, "(a & b) | c"
+            registers[target] = (values[0] & values[1]) | values[2]
+        else:
+            registers[target] = {"shl.b32": np.left_shift, "shr.u32": np.right_shift}[name](values[0], values[1])
+    return registers["$0"]
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("nth", range(4))
+def test_what_nvidia_runs_makes_sixteen_and_the_code(half: bool, nth: int) -> None:
+    """In PTX, which no interpreter runs: two words at a time."""
+    low = np.arange(65_536, dtype=np.uint32)
+    high = np.random.default_rng(0).permutation(low)
+    text = getattr(nibbles, f"{'HALF_' if half else ''}SHIFT_{nth}").value
+    got = run_ptx(text, low | (high << 16)).view(np.int16).reshape(-1, 2)
+    floats = torch.from_numpy(got.copy()).view(torch.float16 if half else torch.bfloat16).float().numpy()
+    assert np.array_equal(floats, 16 + (np.stack((low, high), axis=-1) >> (4 * nth) & 15))
 
 
 @pytest.mark.parametrize("kind", ["Q4_1", "Q8_0", "F16"])
@@ -133,12 +193,16 @@ def test_a_residual_is_added_to_where_it_lies(kind: str) -> None:
         assert {event.key for event in profile.key_averages()} & {"aten::copy_", "aten::clone"} == set()
 
 
-def test_packed_weights_keep_their_bytes() -> None:
-    weight = stored("Q4_1", 64, 256)
-    linear = TritonOps(DEVICE, EXACT).linear([weight])
+@pytest.mark.parametrize(
+    ("kind", "bits"),
+    [("Q4_0", 4.5), ("Q4_1", 5), ("Q4_K", 5), ("INT4", 5), ("Q8_0", 8.5), ("Q5_K", 9), ("Q6_K", 9), ("IQ4_XS", 8.5)],
+)
+def test_packed_weights_take_few_bits(kind: str, bits: float) -> None:
+    linear = TritonOps(DEVICE, EXACT).linear([stored(kind, 64, 256)])
     assert isinstance(linear, PackedLinear)
-    assert linear.minima is not None
-    assert linear.codes.nbytes + linear.scales.nbytes + linear.minima.nbytes == weight.num_bytes
+    assert linear.codes.nbytes + linear.scales.nbytes + (0 if linear.minima is None else linear.minima.nbytes) == (
+        64 * 256 * bits / 8
+    )
 
 
 def test_mixed_parts_become_dense() -> None:

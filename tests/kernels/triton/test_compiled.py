@@ -114,6 +114,14 @@ def test_loads_of_weights_and_kv_are_wide(rows: list[dict]) -> None:
     assert [row for row in rows if row["dots"] and row["widest_load"] < least] == []
 
 
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
+def test_codes_of_four_bits_are_never_converted(compiled: dict[str, list[dict]], target: str) -> None:
+    """They become floats by integer operations on two at a time; conversions have a quarter of the rate or less."""
+    few = [row for row in compiled[target] if "four bits" in row["title"] and " rows 8 " in row["title"]]
+    assert len(few) >= 4
+    assert [row for row in few if row["conversions"] or row["programs"] < 3] == []
+
+
 def test_decode_attention_fills_the_multiprocessor(rows: list[dict]) -> None:
     """Programs that wait for memory: several on each multiprocessor, so that one loads while others compute."""
     decode = [row for row in rows if row["kernel"] == "attend_kernel" and " rows 16 " in row["title"]]

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from hour_layouts import decode_layout
 
 from stemma.kernels.ops import KVShape
-from stemma.kernels.triton.plan import PIECE, Cutting, cut
+from stemma.kernels.triton.cut import PIECE, Cutting, cut
 from stemma.kernels.triton.targets import PROVED
 from stemma.kernels.triton.traffic import attention_traffic, ideal_bytes
 

@@ -25,6 +25,7 @@ from stemma.kernels.changes import Changes, LogProbs
 from stemma.kernels.experts import Activation as Activation
 from stemma.kernels.experts import ExpertsSpec, SharedExpert
 from stemma.kernels.experts import GatedActivation as GatedActivation
+from stemma.kernels.limits import Report, StepLimits, Widths
 from stemma.kernels.rows import RowOps, Rows
 from stemma.kernels.sampled import Sampled
 from stemma.kernels.states import StateMetadata, StateOps
@@ -217,6 +218,10 @@ class StepExecutor(Protocol):
         Without rows nothing but the KV is computed, and the logits are empty. The next step may write over them.
         """
 
+    def record(self, report: Report) -> None:
+        """Prepare what can be prepared before the first step, telling `report` how much is done. Writes nothing to the
+        memory."""
+
 
 class Ops(Protocol):
     """One back end. Handles are `Any` where they come back: each back end reads those that it made, and no others."""
@@ -285,9 +290,13 @@ class Ops(Protocol):
         """Allocate a KV pool. Raises MemoryError if it does not fit the device."""
 
     # A step ----------------------------------------------------------------
-    def executor(self, network: Network, num_heads: int, memory: Any) -> StepExecutor:
+    def executor(self, network: Network, num_heads: int, memory: Any, limits: StepLimits | None = None) -> StepExecutor:
         """The fastest way this back end has to run the network's steps, with the operations below. num_heads: of
-        queries. memory: as memory.py has it."""
+        queries. memory: as memory.py has it. limits: of the steps to make room for."""
+
+    def reserve(self, shape: Any, num_heads: int, limits: StepLimits, widths: Widths) -> int:
+        """Bytes of the device that steps of these limits need beside weights and memory. shape: of the memory, whatever
+        its number of blocks; 0 where memory is the host's."""
 
     def plan(self, metadata: AttentionMetadata, shape: KVShape) -> Any:
         """Prepare a step: upload the metadata, choose splits."""

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 
 from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert
-from stemma.kernels.memory import Memory
+from stemma.kernels.limits import StepLimits, Widths
+from stemma.kernels.memory import Memory, MemoryShape
 from stemma.kernels.ops import (
     AttentionMetadata,
     AttentionSpec,
@@ -219,7 +220,12 @@ class ReferenceOps(AtOnce, TensorLogits):
             raise MemoryError(f"a KV pool of {shape} does not fit {self.device}") from error
         return ReferenceKV(shape, keys, values)
 
-    def executor(self, network: Network, num_heads: int, memory: Memory) -> StepExecutor:
+    def reserve(self, shape: MemoryShape, num_heads: int, limits: StepLimits, widths: Widths) -> int:
+        return 0
+
+    def executor(
+        self, network: Network, num_heads: int, memory: Memory, limits: StepLimits | None = None
+    ) -> StepExecutor:
         return EagerExecutor(self, network, memory)
 
     def plan(self, metadata: AttentionMetadata, shape: KVShape) -> ReferencePlan:

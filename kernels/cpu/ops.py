@@ -51,7 +51,8 @@ from stemma.kernels.cpu.rows.table import add_table
 from stemma.kernels.cpu.stateful import CpuStateOps
 from stemma.kernels.cpu.steps import CpuExecutor, NativeCall, add_replay
 from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert, ungated
-from stemma.kernels.memory import Memory
+from stemma.kernels.limits import StepLimits, Widths
+from stemma.kernels.memory import Memory, MemoryShape
 from stemma.kernels.ops import (
     AttentionMetadata,
     AttentionSpec,
@@ -161,7 +162,12 @@ class CpuOps(AtOnce):
         self._calls.pool.check()
         return allocate(shape, self.kv_dtype, self.target)
 
-    def executor(self, network: Network, num_heads: int, memory: Memory) -> StepExecutor:
+    def reserve(self, shape: MemoryShape, num_heads: int, limits: StepLimits, widths: Widths) -> int:
+        return 0
+
+    def executor(
+        self, network: Network, num_heads: int, memory: Memory, limits: StepLimits | None = None
+    ) -> StepExecutor:
         return CpuExecutor(self, network, num_heads, memory)
 
     # Steps that are recorded (steps.py) ------------------------------------------------------------------------------

@@ -4,7 +4,14 @@ Its unit of work is a rectangle: some query tokens, all the query heads of one K
 decode step is rectangles one token high, prefill rectangles reach from the diagonal to position 0, a prefix shared by
 many sequences is one rectangle as high as all their tokens. plan.py cuts a step into rectangles.
 
-Online softmax (Milakov and Gimelshein 2018), tiled (Dao 2023), KV split in pieces (Dao et al. 2023, "Flash-Decoding").
+A launch has as many programs as its GPU runs at a time, however many rectangles there are: each program walks through
+units, which are pairs of a rectangle and a KV head. plan.py lists the longest first, and every other round of units is
+dealt backwards, so that all programs end at about the same time:
+
+    units, longest first   0 1 2 3 | 4 5 6 7 | 8 9          4 programs: 0 has 0 7 8, 1 has 1 6 9, 2 has 2 5, 3 has 3 4
+
+Which program has a unit changes no number. Online softmax (Milakov and Gimelshein 2018), tiled (Dao 2023), KV split in
+pieces (Dao et al. 2023, "Flash-Decoding").
 """
 
 from __future__ import annotations
@@ -13,18 +20,31 @@ import triton
 import triton.language as tl
 
 RECTANGLE_FIELDS = 6
-"""first row, number of rows, offset in the block tables, first position, end position, piece (-1: no partial)."""
+"""first row, number of rows, where its block table begins, first and end position, piece (-1: no partial)."""
 
 VALUE_GAIN = 1024.0
 """A probability times the scale of an 8-bit value may be subnormal in fp16: it is raised, and the product lowered."""
 
 
 @triton.jit
-def read_rectangle(rectangle, tables):
-    """First row, number of rows, block table, first position, end position, piece: see RECTANGLE_FIELDS."""
-    first_row, num_rows = tl.load(rectangle), tl.load(rectangle + 1)
-    table = tables + tl.load(rectangle + 2)
-    return first_row, num_rows, table, tl.load(rectangle + 3), tl.load(rectangle + 4), tl.load(rectangle + 5)
+def unit_of(round_start):
+    """The unit that this program has in a round of as many units as there are programs."""
+    programs, program = tl.num_programs(0), tl.program_id(0)
+    is_forward = round_start // programs % 2 == 0
+    return round_start + tl.where(is_forward, program, programs - 1 - program)
+
+
+@triton.jit
+def read_rectangle(step, listed, index, exists):
+    """First row, number of rows, block table, first position, end position, piece: see RECTANGLE_FIELDS. What does not
+    exist has no rows and no positions."""
+    rectangle = step + tl.load(listed + 1) + index * 6
+    first_row = tl.load(rectangle, mask=exists, other=0)
+    num_rows = tl.load(rectangle + 1, mask=exists, other=0)
+    table = step + tl.load(rectangle + 2, mask=exists, other=0)
+    kv_first = tl.load(rectangle + 3, mask=exists, other=0)
+    kv_end = tl.load(rectangle + 4, mask=exists, other=0)
+    return first_row, num_rows, table, kv_first, kv_end, tl.load(rectangle + 5, mask=exists, other=0)
 
 
 @triton.jit
@@ -97,115 +117,109 @@ def store_stats(stats, maximum, total, exists):
 
 @triton.jit
 def attend_kernel(
-    q, keys, values, key_scales, value_scales, out, partial_out, partial_stats, rectangles, num_rectangles,
-    positions, partial_starts, tables, score_scale, window, softcap, sinks, NUM_KV_HEADS: tl.constexpr,
+    q, keys, values, key_scales, value_scales, out, partial_out, partial_stats, step, listed,
+    positions, partial_starts, score_scale, window, softcap, sinks, NUM_KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, HEAD_PAD: tl.constexpr, VALUE_DIM: tl.constexpr,
     VALUE_PAD: tl.constexpr, BLOCK_SIZE: tl.constexpr, ROWS: tl.constexpr, TOKENS: tl.constexpr, SCALED: tl.constexpr,
     GAIN: tl.constexpr, DOT: tl.constexpr, WINDOWED: tl.constexpr, SOFTCAP: tl.constexpr, SINKS: tl.constexpr,
 ):  # fmt: skip
-    """Program (r, h): rectangle r of KV head h. Rows of the tile are (token, query head of the group), token first.
+    """Unit u: rectangle u // NUM_KV_HEADS of one KV head. Rows of the tile are (token, query head of the group), token
+    first.
 
     q: (tokens, heads, HEAD_DIM), out: (tokens, heads, VALUE_DIM). keys, values: (blocks, NUM_KV_HEADS, BLOCK_SIZE,
     HEAD_DIM), of values the first VALUE_DIM. partial_out: (partials, heads, VALUE_DIM) float32, not divided by the sum.
-    partial_stats: (partials, heads, 2), the maximum and the sum. Scores, cap and sinks are in powers of 2.
+    partial_stats: (partials, heads, 2), the maximum and the sum. step: what was sent of the step, rectangles and block
+    tables among it; listed: how many rectangles there are, and where they begin. Scores, cap and sinks are in powers
+    of 2.
     """
-    if tl.program_id(0) >= tl.load(num_rectangles):
-        return
-    first_row, num_rows, table, kv_first, kv_end, piece = read_rectangle(rectangles + tl.program_id(0) * 6, tables)
-    kv_head = tl.program_id(1)
-    row = tl.arange(0, ROWS)
-    token = first_row + row // GROUP
-    head = kv_head * GROUP + row % GROUP
-    row_exists = row // GROUP < num_rows
-    dim, value_dim = tl.arange(0, HEAD_PAD), tl.arange(0, VALUE_PAD)
-    tile_exists = row_exists[:, None] & (value_dim < VALUE_DIM)[None, :]
-    query_row = token.to(tl.int64) * (NUM_KV_HEADS * GROUP) + head
-    query_exists = row_exists[:, None] & (dim < HEAD_DIM)[None, :]
-    query = tl.load(q + query_row[:, None] * HEAD_DIM + dim[None, :], mask=query_exists, other=0.0).to(DOT)
-    position = tl.load(positions + token, mask=row_exists, other=0)
+    num_units = tl.load(listed) * NUM_KV_HEADS
+    # What does not depend on the unit is computed again for each: kept, it takes up to 100 registers of the inner loop.
+    for round_start in tl.range(0, num_units, tl.num_programs(0), disable_licm=True):
+        unit = unit_of(round_start)
+        rectangle = read_rectangle(step, listed, unit // NUM_KV_HEADS, unit < num_units)
+        first_row, num_rows, table, kv_first, kv_end, piece = rectangle
+        kv_head = unit % NUM_KV_HEADS
+        row = tl.arange(0, ROWS)
+        token = first_row + row // GROUP
+        head = kv_head * GROUP + row % GROUP
+        row_exists = row // GROUP < num_rows
+        dim, value_dim = tl.arange(0, HEAD_PAD), tl.arange(0, VALUE_PAD)
+        tile_exists = row_exists[:, None] & (value_dim < VALUE_DIM)[None, :]
+        query_row = token.to(tl.int64) * (NUM_KV_HEADS * GROUP) + head
+        query_exists = row_exists[:, None] & (dim < HEAD_DIM)[None, :]
+        query = tl.load(q + query_row[:, None] * HEAD_DIM + dim[None, :], mask=query_exists, other=0.0).to(DOT)
+        position = tl.load(positions + token, mask=row_exists, other=0)
 
-    maximum, total = tl.full((ROWS,), -1.0e38, tl.float32), tl.zeros((ROWS,), tl.float32)
-    accumulator = tl.zeros((ROWS, VALUE_PAD), tl.float32)
-    # Whole tiles that no row sees are left out, so tiles stay where they are. What is unseen in the first one is not
-    # read: blocks behind a window hold anything, and zero times NaN is NaN.
-    seen_from = first_seen(kv_first, position, row_exists, window, WINDOWED)
-    kv_first += (seen_from - kv_first) // TOKENS * TOKENS
-    column = tl.arange(0, TOKENS)
-    block = tl.load(table + (kv_first + column) // BLOCK_SIZE, mask=kv_first + column < kv_end, other=0)
-    for start in tl.range(kv_first, kv_end, TOKENS):
-        index = start + column
-        exists = index < kv_end
-        if WINDOWED:
-            exists = exists & (index >= seen_from)
-        slot = (block.to(tl.int64) * NUM_KV_HEADS + kv_head) * BLOCK_SIZE + index % BLOCK_SIZE
-        # The blocks of the next tile are asked for now, so that no load of this loop waits for another one.
-        block = tl.load(table + (index + TOKENS) // BLOCK_SIZE, mask=index + TOKENS < kv_end, other=0)
-        key = load_tile(keys, slot, dim, exists, HEAD_DIM, HEAD_DIM, HEAD_PAD).to(DOT)
-        scores = tl.dot(query, tl.trans(key), input_precision="ieee") * score_scale
-        scores = scaled_by_token(scores, key_scales, slot, exists, 1.0, SCALED)
-        seen = visible(index, position, exists, window, WINDOWED)
-        scores = tl.where(seen, capped(scores, softcap, SOFTCAP), float("-inf"))
-        weight, shrink, maximum, total = online_softmax(scores, maximum, total)
-        weight = scaled_by_token(weight, value_scales, slot, exists, GAIN, SCALED)
-        value = load_tile(values, slot, value_dim, exists, HEAD_DIM, VALUE_DIM, VALUE_PAD).to(DOT)
-        accumulator = tl.dot(weight.to(DOT), value, accumulator * shrink[:, None], input_precision="ieee")
-    if SCALED:
-        accumulator = accumulator / GAIN
-    if piece < 0:
-        kept, sums = divisor(maximum, total, sinks, head, row_exists, SINKS)
-        result = accumulator * kept[:, None] / sums[:, None]
-        to_out = out + query_row[:, None] * VALUE_DIM + value_dim[None, :]
-        tl.store(to_out, result.to(out.dtype.element_ty), mask=tile_exists)
-    else:
-        partial = tl.load(partial_starts + token, mask=row_exists, other=0) + piece
-        partial = partial.to(tl.int64) * (NUM_KV_HEADS * GROUP) + head
-        tl.store(partial_out + partial[:, None] * VALUE_DIM + value_dim[None, :], accumulator, mask=tile_exists)
-        store_stats(partial_stats + partial * 2, maximum, total, row_exists)
+        maximum, total = tl.full((ROWS,), -1.0e38, tl.float32), tl.zeros((ROWS,), tl.float32)
+        accumulator = tl.zeros((ROWS, VALUE_PAD), tl.float32)
+        # Whole tiles that no row sees are left out, so tiles stay where they are. What is unseen in the first one is
+        # not read: blocks behind a window hold anything, and zero times NaN is NaN.
+        seen_from = first_seen(kv_first, position, row_exists, window, WINDOWED)
+        kv_first += (seen_from - kv_first) // TOKENS * TOKENS
+        column = tl.arange(0, TOKENS)
+        block = tl.load(table + (kv_first + column) // BLOCK_SIZE, mask=kv_first + column < kv_end, other=0)
+        for start in tl.range(kv_first, kv_end, TOKENS):
+            index = start + column
+            exists = index < kv_end
+            if WINDOWED:
+                exists = exists & (index >= seen_from)
+            slot = (block.to(tl.int64) * NUM_KV_HEADS + kv_head) * BLOCK_SIZE + index % BLOCK_SIZE
+            # The blocks of the next tile are asked for now, so that no load of this loop waits for another one.
+            block = tl.load(table + (index + TOKENS) // BLOCK_SIZE, mask=index + TOKENS < kv_end, other=0)
+            key = load_tile(keys, slot, dim, exists, HEAD_DIM, HEAD_DIM, HEAD_PAD).to(DOT)
+            scores = tl.dot(query, tl.trans(key), input_precision="ieee") * score_scale
+            scores = scaled_by_token(scores, key_scales, slot, exists, 1.0, SCALED)
+            seen = visible(index, position, exists, window, WINDOWED)
+            scores = tl.where(seen, capped(scores, softcap, SOFTCAP), float("-inf"))
+            weight, shrink, maximum, total = online_softmax(scores, maximum, total)
+            weight = scaled_by_token(weight, value_scales, slot, exists, GAIN, SCALED)
+            value = load_tile(values, slot, value_dim, exists, HEAD_DIM, VALUE_DIM, VALUE_PAD).to(DOT)
+            accumulator = tl.dot(weight.to(DOT), value, accumulator * shrink[:, None], input_precision="ieee")
+        if SCALED:
+            accumulator = accumulator / GAIN
+        if piece < 0:
+            kept, sums = divisor(maximum, total, sinks, head, row_exists, SINKS)
+            result = accumulator * kept[:, None] / sums[:, None]
+            to_out = out + query_row[:, None] * VALUE_DIM + value_dim[None, :]
+            tl.store(to_out, result.to(out.dtype.element_ty), mask=tile_exists)
+        else:
+            partial = tl.load(partial_starts + token, mask=row_exists, other=0) + piece
+            partial = partial.to(tl.int64) * (NUM_KV_HEADS * GROUP) + head
+            tl.store(partial_out + partial[:, None] * VALUE_DIM + value_dim[None, :], accumulator, mask=tile_exists)
+            store_stats(partial_stats + partial * 2, maximum, total, row_exists)
 
 
 @triton.jit
 def merge_kernel(
-    partial_out,
-    partial_stats,
-    out,
-    merged_rows,
-    num_merged_rows,
-    partial_starts,
-    sinks,
-    NUM_HEADS: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
-    HEAD_PAD: tl.constexpr,
-    PIECES: tl.constexpr,
-    SINKS: tl.constexpr,
-):
-    """Program (i, h): the pieces of head h of row merged_rows[i], in order of position, by log-sum-exp."""
-    if tl.program_id(0) >= tl.load(num_merged_rows):
-        return
-    row = tl.load(merged_rows + tl.program_id(0))
-    head = tl.program_id(1)
-    first = tl.load(partial_starts + row)
-    end = tl.load(partial_starts + row + 1)
+    partial_out, partial_stats, out, merged_rows, num_merged_rows, partial_starts, sinks, NUM_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr, HEAD_PAD: tl.constexpr, PIECES: tl.constexpr, SINKS: tl.constexpr,
+):  # fmt: skip
+    """Unit u: the pieces of one head of row merged_rows[u // NUM_HEADS], in order of position, by log-sum-exp."""
+    num_units = tl.load(num_merged_rows) * NUM_HEADS
     dim = tl.arange(0, HEAD_PAD)
-    maximum = -1.0e38
-    total = 0.0
-    accumulator = tl.zeros((HEAD_PAD,), tl.float32)
-    for start in tl.range(first, end, PIECES):
-        piece = start + tl.arange(0, PIECES)
-        exists = piece < end
-        offset = piece.to(tl.int64) * NUM_HEADS + head
-        maxima = tl.load(partial_stats + offset * 2, mask=exists, other=-1.0e38)
-        totals = tl.load(partial_stats + offset * 2 + 1, mask=exists, other=0.0)
-        pieces = tl.load(
-            partial_out + offset[:, None] * HEAD_DIM + dim[None, :],
-            mask=exists[:, None] & (dim < HEAD_DIM)[None, :],
-            other=0.0,
-        )
-        higher = tl.maximum(maximum, tl.max(maxima, 0))
-        shrink = tl.exp2(maximum - higher)
-        weight = tl.exp2(maxima - higher)
-        total = total * shrink + tl.sum(totals * weight, 0)
-        accumulator = accumulator * shrink + tl.sum(pieces * weight[:, None], 0)
-        maximum = higher
-    offset = (row.to(tl.int64) * NUM_HEADS + head) * HEAD_DIM
-    kept, sums = divisor(maximum, total, sinks, head, True, SINKS)
-    tl.store(out + offset + dim, (accumulator * kept / sums).to(out.dtype.element_ty), mask=dim < HEAD_DIM)
+    for unit in tl.range(tl.program_id(0), num_units, tl.num_programs(0)):
+        row, head = tl.load(merged_rows + unit // NUM_HEADS), unit % NUM_HEADS
+        first, end = tl.load(partial_starts + row), tl.load(partial_starts + row + 1)
+        maximum = -1.0e38
+        total = 0.0
+        accumulator = tl.zeros((HEAD_PAD,), tl.float32)
+        for start in tl.range(first, end, PIECES):
+            piece = start + tl.arange(0, PIECES)
+            exists = piece < end
+            offset = piece.to(tl.int64) * NUM_HEADS + head
+            maxima = tl.load(partial_stats + offset * 2, mask=exists, other=-1.0e38)
+            totals = tl.load(partial_stats + offset * 2 + 1, mask=exists, other=0.0)
+            pieces = tl.load(
+                partial_out + offset[:, None] * HEAD_DIM + dim[None, :],
+                mask=exists[:, None] & (dim < HEAD_DIM)[None, :],
+                other=0.0,
+            )
+            higher = tl.maximum(maximum, tl.max(maxima, 0))
+            shrink = tl.exp2(maximum - higher)
+            weight = tl.exp2(maxima - higher)
+            total = total * shrink + tl.sum(totals * weight, 0)
+            accumulator = accumulator * shrink + tl.sum(pieces * weight[:, None], 0)
+            maximum = higher
+        offset = (row.to(tl.int64) * NUM_HEADS + head) * HEAD_DIM
+        kept, sums = divisor(maximum, total, sinks, head, True, SINKS)
+        tl.store(out + offset + dim, (accumulator * kept / sums).to(out.dtype.element_ty), mask=dim < HEAD_DIM)

@@ -1,71 +1,78 @@
-"""Decode steps as CUDA graphs: the launches of a whole step are recorded once for each size of step and run again with
-one call, because some ten launches a layer take the host longer than the GPU needs for a small batch.
+"""Steps as CUDA graphs: the launches of a whole step are recorded once for each size of step and run again with one
+call, because some ten launches a layer take the host longer than the GPU needs for a small batch.
 
-A graph has fixed grids and buffers. A step is put into the smallest one that holds it: token ids, rows and rectangles
-are sent into its buffers; what is left of its tokens writes no KV, and their logits are cut off:
+All sizes that a server needs are recorded before its first step (keys.py), and none later. A step is put into the
+smallest graph that holds it: ids, rows, rectangles and tables are sent into its buffers; what is left of its tokens
+writes no KV, and their logits are cut off:
 
-    step of 5 tokens, 5,000 tokens of context      graph for 8 tokens, 16 rectangles, 512 table entries
+    step of 5 tokens, 3 rows                       graph for 8 tokens, 8 rows
     ids        a b c d e                    ->     a b c d e . . .      slots of the dots: -1
-    logits     5 rows                       <-     the first 5 of 8
+    logits     3 rows                       <-     the first 3 of 8
 
-Layers with a window have rectangles of their own, sent in the same way; where there are states, the room beyond a
-step is sequences without pieces, which read and write no slot.
-
-Prompts are not recorded: their sizes vary and their kernels are long. Never decides what a step computes.
+Graphs share one set of buffers, for steps run one after the other. Steps that are too large for them are launched
+operation by operation. Never decides what a step computes.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+import weakref
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 
-from stemma.kernels.memory import Memory, Plans
-from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network, Ops
+from stemma.kernels.limits import Report, StepLimits
+from stemma.kernels.memory import Memory, MemoryShape
+from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network
 from stemma.kernels.rows import Rows
-from stemma.kernels.states import StateMetadata
-from stemma.kernels.steps import EagerExecutor
-from stemma.kernels.triton.plan import Capacity, Cut, TritonPlan, Uploads, needed
-from stemma.kernels.triton.states import StateCapacity, StatePlan, state_needed
-
-MOST_TOKENS = 256
-"""Larger steps keep the GPU busy longer than the host needs to launch them."""
-
-MOST_TOKENS_OF_A_SEQUENCE = 8
-"""Decode, with what forced tokens and drafts add to it; longer runs are prompts."""
-
-MOST_GRAPHS = 64
-"""The least recently used graph goes. A serving batch meets some ten: sizes and contexts are rounded up."""
+from stemma.kernels.triton.cut import Cutting, cut
+from stemma.kernels.triton.keys import Key, Pool, Room, key_for, keys_of, pools_of
+from stemma.kernels.triton.plan import launches_of, launches_within, tail_size
+from stemma.kernels.triton.rounds import cut_rounds
+from stemma.kernels.triton.states import StateCapacity, state_needed
+from stemma.kernels.triton.step import PlannedStep, Size, Step, StepBuffers
+from stemma.kernels.triton.uploads import CapacityError
 
 Replay = Callable[[], torch.Tensor]
 
 
 class Recorder(Protocol):
-    """Records the launches of `step`, which reads and writes the same memory at each call."""
+    """Records the launches of steps, which read and write the same memory at each call."""
 
     def __call__(self, step: Callable[[], torch.Tensor]) -> Replay:
         """A function that runs the launches again and returns the result of `step`, in the same memory."""
 
+    def retire(self) -> None:
+        """All that was recorded is run no more. Never one alone: what one graph frees, others may still use."""
+
 
 class CudaRecorder:
-    """torch's CUDA (on AMD: HIP) graphs, in one pool of memory: steps run one after the other."""
+    """torch's CUDA (on AMD: HIP) graphs of one executor, in one pool of memory: steps run one after the other.
 
-    def __init__(self) -> None:
-        self._pool = torch.cuda.graph_pool_handle()
+    Both streams are the executor's own and are kept: torch keeps a workspace of cuBLAS for each stream that products
+    ran on, and drops that of a capture's stream with a graph. cuda: torch.cuda, or what counts in its place.
+    """
+
+    def __init__(self, device: torch.device, cuda: Any = torch.cuda) -> None:
+        self._device, self._cuda = device, cuda
+        with cuda.device(device):
+            self._pool = cuda.graph_pool_handle()
+            self._side, self._capture = cuda.Stream(), cuda.Stream()
+        self._graphs: list[Any] = []
 
     def __call__(self, step: Callable[[], torch.Tensor]) -> Replay:
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch says nothing of it
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            step()  # compiles kernels and allocates workspaces, which a capture must not
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            result = step()
+        cuda = self._cuda
+        with cuda.device(self._device):
+            self._side.wait_stream(cuda.current_stream())
+            with cuda.stream(self._side):
+                step()  # compiles kernels and allocates workspaces, which a capture must not
+            cuda.current_stream().wait_stream(self._side)
+            graph = cuda.CUDAGraph()
+            with cuda.graph(graph, pool=self._pool, stream=self._capture, capture_error_mode="thread_local"):
+                result = step()
+        self._graphs.append(graph)
 
         def replay() -> torch.Tensor:
             graph.replay()
@@ -73,141 +80,188 @@ class CudaRecorder:
 
         return replay
 
-
-class Size(NamedTuple):
-    """What a graph is recorded for. window, states: None in a memory without such a pool."""
-
-    full: Capacity
-    window: Capacity | None
-    states: StateCapacity | None
-    num_rows: int
-
-
-class Step(NamedTuple):
-    """A step, its rectangles in both pools of blocks, and what it needs. A pool without layers has no rectangles."""
-
-    ids: Int32Array
-    metadata: AttentionMetadata
-    rows: Int32Array
-    full: dict[int, Cut]
-    window: dict[int, Cut]
-    size: Size
+    def retire(self) -> None:
+        """Once nothing runs any more: memory that a graph writes to may be somebody else's behind this."""
+        with self._cuda.device(self._device):
+            self._cuda.synchronize()
+        for graph in self._graphs:
+            graph.reset()
+        self._graphs.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
-    full: TritonPlan
-    window: TritonPlan | None
-    states: StatePlan | None
-    inputs: Uploads  # "ids", "rows"
-    replay: Replay
+class LogitsBuffer:
+    """Logits of all graphs and of steps with as few rows, in one place: the next step may write over them."""
 
-    def send(self, step: Step) -> None:
-        metadata = step.metadata
-        self.full.put(metadata, step.full)
-        if self.window is not None and metadata.window is not None:
-            self.window.put(metadata.window, step.window)
-        if self.states is not None and metadata.states is not None:
-            self.states.put(metadata.states)
-        self.inputs.send({"ids": step.ids, "rows": step.rows}, fill={})
+    def __init__(self, most_rows: int) -> None:
+        self._most_rows = most_rows
+        self._numbers: torch.Tensor | None = None
 
-
-class StatePlanner(Protocol):
-    """What a graph asks of the operations on states that it records."""
-
-    def fixed_plan(self, metadata: StateMetadata, capacity: StateCapacity) -> StatePlan:
-        """A plan that can be filled again. Raises CapacityError if the metadata does not fit."""
+    def room(self, products: torch.Tensor) -> torch.Tensor:
+        """Float32 of the same shape. Made for good when logits are first computed, which tells the vocabulary."""
+        rows, vocabulary = products.shape
+        if rows > self._most_rows:
+            return torch.empty_like(products, dtype=torch.float32)
+        if self._numbers is None:
+            size = (self._most_rows, vocabulary)
+            self._numbers = torch.empty(size, dtype=torch.float32, device=products.device)
+        return self._numbers[:rows]
 
 
-class GraphOps(Ops, Protocol):
-    """What a graph asks of the operations that it records: plans whose buffers stay where they are."""
+class GraphOps(Protocol):
+    """What an executor asks of the operations that it runs."""
 
     device: torch.device
+    logits_buffer: LogitsBuffer | None
 
     @property
     def states(self) -> Any:
-        """A `StateOps` that is a `StatePlanner` too."""
+        """Those of layers with a state."""
 
-    def cut(self, metadata: AttentionMetadata, shape: KVShape, num_heads: int) -> Cut:
-        """The step's rectangles."""
+    def cutting(self, num_heads: int, shape: KVShape) -> Cutting:
+        """How a pool's attention is cut."""
 
-    def fixed_plan(self, metadata: AttentionMetadata, shape: KVShape, num_heads: int, capacity: Capacity) -> TritonPlan:
-        """A plan that can be filled again. Raises CapacityError if the metadata does not fit."""
+
+class Graph(NamedTuple):
+    planned: PlannedStep
+    replay: Replay
+
+
+@dataclass(slots=True)
+class StepCounts:
+    """What was done with steps. eager: by why they were no graph. padding: tokens that graphs computed for nothing."""
+
+    replayed: Counter[Key] = field(default_factory=Counter)
+    eager: Counter[str] = field(default_factory=Counter)
+    tokens: int = 0
+    padding: int = 0
+    recordings: int = 0
+    words: int = 0
 
 
 class GraphExecutor:
-    """Runs small steps as graphs and others operation by operation. For one thread."""
+    """Runs steps as graphs, once these are recorded, and others operation by operation. For one thread.
 
-    def __init__(self, ops: GraphOps, network: Network, num_heads: int, memory: Memory, record: Recorder) -> None:
-        self._ops, self._network, self._num_heads, self._memory = ops, network, num_heads, memory
-        self._shapes = memory.shape
-        self._record = record
-        self._eager = EagerExecutor(ops, network, memory)
-        self._graphs: OrderedDict[Size, Graph] = OrderedDict()
+    limits: of the steps that it is made for; larger ones are run as well.
+    """
+
+    def __init__(
+        self, ops: GraphOps, network: Network, num_heads: int, memory: Memory, recorder: Recorder, limits: StepLimits
+    ) -> None:  # fmt: skip
+        self._ops, self._network, self._memory, self._recorder = ops, network, memory, recorder
+        self._limits, shape = limits, memory.shape
+        self._pools = cut_pools(ops, num_heads, shape)
+        self.keys = keys_of(limits)
+        room = Room.of(limits, self._pools, shape.states is not None)
+        self._buffers = StepBuffers(room, self._pools, ops.device)
+        self._logits = LogitsBuffer(room.rows)
+        self._graphs: dict[Key, Graph] = {}
+        self.counts = StepCounts()
+        # Not at the interpreter's exit: nobody needs the memory then, and the driver may be gone.
+        weakref.finalize(self, recorder.retire).atexit = False
 
     @property
     def num_graphs(self) -> int:
         return len(self._graphs)
 
+    def record(self, report: Report) -> None:
+        """Record all sizes, the largest first: smaller ones find memory for theirs in what it has left."""
+        for number, key in enumerate(reversed(self.keys), 1):
+            if key not in self._graphs:
+                self._graphs[key] = self._make(key)
+            report(number, len(self.keys))
+
     def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Rows:
-        if not is_small(metadata) or not len(rows):
-            return self._eager(ids, metadata, rows)
-        step = self._prepare(ids, metadata, rows)
-        graph = self._graphs.get(step.size)
-        if graph is None:
-            graph = self._graphs[step.size] = self._make(step)
-            if len(self._graphs) > MOST_GRAPHS:
-                self._graphs.popitem(last=False)
-        self._graphs.move_to_end(step.size)
-        graph.send(step)
-        return graph.replay()[: len(rows)]
+        step = self._cut(ids, metadata, rows)
+        key = key_for(self.keys, len(ids), len(rows))
+        why = self._why_eager(key, metadata)
+        if why is None and key is not None:
+            graph = self._graphs[key]
+            try:
+                self.counts.words += graph.planned.send(step)
+            except CapacityError:
+                why = "no room"
+            else:
+                self.counts.replayed[key] += 1
+                self.counts.tokens += len(ids)
+                self.counts.padding += key.tokens - len(ids)
+                return graph.replay()[: len(rows)]
+        self.counts.eager[str(why)] += 1
+        return self._eager(step)
 
-    def _prepare(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Step:
-        full, full_capacity = self._cut(metadata, self._shapes.full)
-        window: dict[int, Cut] = {}
-        window_capacity = states = None
-        if self._shapes.window is not None:
-            assert metadata.window is not None, "the step says nothing of the window's blocks"
-            window, window_capacity = self._cut(metadata.window, self._shapes.window)
-        if self._shapes.states is not None:
-            assert metadata.states is not None, "the step says nothing of slots"
-            states = StateCapacity(*map(round_up, state_needed(metadata.states)))
-        size = Size(full_capacity, window_capacity, states, round_up(len(rows)))
-        return Step(ids, metadata, rows, full, window, size)
+    def _why_eager(self, key: Key | None, metadata: AttentionMetadata) -> str | None:
+        if key is None:
+            return "too large"
+        if key not in self._graphs:
+            return "not recorded"
+        if metadata.states is not None and cut_rounds(metadata.states):
+            return "cells"  # graphs walk: other rounding, and slower
+        return None
 
-    def _cut(self, metadata: AttentionMetadata, shape: KVShape) -> tuple[dict[int, Cut], Capacity]:
-        """Rectangles, and room for as many and some more."""
-        if not shape.num_layers:
-            return {}, Capacity(round_up(len(metadata.positions)), 0, 0, 0, 0)
-        pieces = self._ops.cut(metadata, shape, self._num_heads)
-        return {self._num_heads: pieces}, Capacity(*map(round_up, needed(metadata, pieces)))
+    def _cut(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Step:
+        step = Step(ids, metadata, rows, ())
+        cuts = [
+            None if pool.cutting is None else cut(step.of_pool(index), pool.cutting)
+            for index, pool in enumerate(self._pools)
+        ]  # fmt: skip
+        return step._replace(cuts=tuple(cuts))
 
-    def _make(self, step: Step) -> Graph:
-        """Recording runs the step: with its own contents, so that all it writes is what the step will write."""
-        metadata, shapes, size = step.metadata, self._shapes, step.size
-        full = self._ops.fixed_plan(metadata, shapes.full, self._num_heads, size.full)
-        window = states = None
-        if metadata.window is not None and shapes.window is not None and size.window is not None:
-            window = self._ops.fixed_plan(metadata.window, shapes.window, self._num_heads, size.window)
-        if metadata.states is not None and size.states is not None:
-            states = self._ops.states.fixed_plan(metadata.states, size.states)
-        inputs = Uploads({"ids": size.full.num_tokens, "rows": size.num_rows}, self._ops.device)
-        inputs.send({"ids": step.ids, "rows": step.rows}, fill={})
+    def _make(self, key: Key) -> Graph:
+        """A step of nothing is recorded, so that it writes nothing."""
+        states = None if self._memory.states is None else StateCapacity(key.tokens, key.tokens, key.tokens)
+        launches = tuple(
+            launches_within(key.tokens, self._limits.context_length, pool.cutting) for pool in self._pools
+        )  # fmt: skip
+        planned = PlannedStep(self._pools, Size(key.tokens, key.rows, launches, states), self._buffers)
+        planned.walk_all()
+        planned.empty()
+        replay = self._recorder(lambda: self._compute(planned))
+        self.counts.recordings += 1
+        return Graph(planned, replay)
 
-        def run() -> torch.Tensor:
-            hidden = self._network.forward(inputs["ids"], Plans(full, window, states), self._memory)
-            logits: torch.Tensor = self._network.logits(hidden, inputs["rows"])
-            return logits
+    def _eager(self, step: Step) -> Rows:
+        launches = tuple(launches_of(pieces) for pieces in step.cuts)
+        states = None if self._memory.states is None else state_needed_of(step.metadata)
+        size = Size(len(step.ids), len(step.rows), launches, states)
+        try:
+            planned = PlannedStep(self._pools, size, self._buffers)
+            self.counts.words += planned.send(step)
+        except CapacityError:
+            planned = PlannedStep(self._pools, size, self._own_buffers(step))
+            self.counts.words += planned.send(step)
+        if len(step.rows):
+            return self._compute(planned)
+        nothing: Rows = self._network.forward(planned.ids, planned.plans, self._memory)[:0]
+        return nothing
 
-        return Graph(full, window, states, inputs, self._record(run))
+    def _own_buffers(self, step: Step) -> StepBuffers:
+        """For a step that exceeds what was planned for."""
+        num_tokens = len(step.ids)
+        limits = StepLimits(max(num_tokens, 1), num_tokens, 1)
+        room = Room.of(limits, self._pools, self._memory.states is not None)
+        words, partials = room.words, 1
+        for index, pieces in enumerate(step.cuts):
+            if pieces is not None:
+                words += tail_size(step.of_pool(index), pieces)
+                partials = max(partials, pieces.num_partials)
+        return StepBuffers(room._replace(words=words, partials=partials), self._pools, self._ops.device)
+
+    def _compute(self, planned: PlannedStep) -> torch.Tensor:
+        """Logits are written to where all steps have them."""
+        hidden = self._network.forward(planned.ids, planned.plans, self._memory)
+        self._ops.logits_buffer = self._logits
+        try:
+            logits: torch.Tensor = self._network.logits(hidden, planned.rows)
+        finally:
+            self._ops.logits_buffer = None
+        return logits
 
 
-def is_small(metadata: AttentionMetadata) -> bool:
-    """Worth a graph: few tokens, and few of each sequence."""
-    num_tokens = len(metadata.positions)
-    return num_tokens <= MOST_TOKENS and int(np.diff(metadata.query_starts).max()) <= MOST_TOKENS_OF_A_SEQUENCE
+def state_needed_of(metadata: AttentionMetadata) -> StateCapacity:
+    assert metadata.states is not None, "the step says nothing of slots"
+    return state_needed(metadata.states)
 
 
-def round_up(count: int) -> int:
-    """To a power of two; nothing stays nothing."""
-    return 1 << (count - 1).bit_length() if count else 0
+def cut_pools(ops: GraphOps, num_heads: int, shape: MemoryShape) -> Sequence[Pool]:
+    """The pools of blocks, and how their attention is cut."""
+    shapes = [shape.full] if shape.window is None else [shape.full, shape.window]
+    return pools_of(shape, [ops.cutting(num_heads, each) if each.num_layers else None for each in shapes])

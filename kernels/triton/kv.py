@@ -7,7 +7,7 @@ key_scales, value_scales  (layers, blocks, kv_heads, block_size)  float16      a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ class TritonKV:
     keys: torch.Tensor
     values: torch.Tensor
     scales: tuple[torch.Tensor, torch.Tensor] | None
+    _layers: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
@@ -39,10 +40,16 @@ class TritonKV:
     def format(self) -> str:
         return str(self.keys.dtype)
 
-    def layer_scales(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scales of a layer; without scales the kernels never read them, and any tensor does."""
-        keys, values = (self.keys, self.values) if self.scales is None else self.scales
-        return keys[layer], values[layer]
+    def layer(self, index: int) -> dict[str, torch.Tensor]:
+        """Arguments of kernels. Without scales they never read them, and any tensor does."""
+        layer = self._layers.get(index)
+        if layer is None:
+            pools = (self.keys, self.values)
+            names = ("keys", "values", "key_scales", "value_scales")
+            tensors = (*pools, *(pools if self.scales is None else self.scales))
+            layer = {name: tensor[index] for name, tensor in zip(names, tensors, strict=True)}
+            self._layers[index] = layer
+        return layer
 
     def read(self, blocks: Int32Array) -> bytes:
         """For each tensor its bytes of these blocks, layer by layer."""

@@ -6,7 +6,7 @@ Every launch passes through one function that can be replaced: proof.py records 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 import triton
@@ -25,6 +25,7 @@ from stemma.kernels.triton.targets import AttentionTile, Target, narrow_tile, wi
 
 ELEMENTWISE_TILE = 1024
 MERGED_PIECES = 16
+MERGE_PROGRAMS = 8
 ROPE_HEADS = 4
 DOTS = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
 
@@ -86,39 +87,35 @@ class Kernels:
     ) -> None:  # fmt: skip
         """All rectangles of the plan, then the merge of their pieces. q: (tokens, heads, head_dim). out: value_dim."""
         tiles = self.attention_tiles(plan.cutting.group, kv.shape.head_dim, kv.keys.itemsize)
-        if plan.capacity.num_narrow:
-            self._rectangles(q, kv, layer, positions, (plan, "narrow"), spec, tiles[0], out)
-        if plan.capacity.num_wide:
-            self._rectangles(q, kv, layer, positions, (plan, "wide"), spec, tiles[1], out)
-        if plan.capacity.num_partials:
+        changing = {"q": q, "out": out, **kv.layer(layer)}
+        names: tuple[Literal["narrow", "wide"], ...] = ("narrow", "wide")
+        for name, tile, is_there in zip(names, tiles, plan.launches, strict=False):
+            if not is_there:
+                continue
+            if (name, spec) not in plan.arguments:
+                plan.arguments[name, spec] = self._rectangles(plan, name, tile, kv, spec) | {"positions": positions}
+            grid = (self._target.multiprocessors * tile.programs,)
+            arguments = plan.arguments[name, spec] | changing
+            self._launch(attend_kernel, grid, arguments, tile.num_warps, tile.num_stages)
+        if plan.launches.merge:
             self._merge(plan, kv.shape.value_dim or kv.shape.head_dim, spec, out)
 
     def _rectangles(
-        self, q: torch.Tensor, kv: TritonKV, layer: int, positions: torch.Tensor, named: tuple[AttentionPlan, str],
-        spec: TritonSpec, tile: AttentionTile, out: torch.Tensor,
-    ) -> None:  # fmt: skip
-        shape, (plan, name) = kv.shape, named
+        self, plan: AttentionPlan, name: Literal["narrow", "wide"], tile: AttentionTile, kv: TritonKV, spec: TritonSpec
+    ) -> dict[str, Any]:
+        """What is the same for all layers of a step."""
+        shape = kv.shape
         value_dim = shape.value_dim or shape.head_dim
-        key_scales, value_scales = kv.layer_scales(layer)
-        rectangles, count = plan.rectangles(name)
-        arguments = {
-            "q": q,
-            "keys": kv.keys[layer],
-            "values": kv.values[layer],
-            "key_scales": key_scales,
-            "value_scales": value_scales,
-            "out": out,
-            "partial_out": plan.partial_out,
-            "partial_stats": plan.partial_stats,
-            "rectangles": rectangles,
-            "num_rectangles": count,
-            "positions": positions,
-            "partial_starts": plan.uploads["partial_starts"],
-            "tables": plan.uploads["tables"],
+        return {
+            "partial_out": plan.partials.out,
+            "partial_stats": plan.partials.stats,
+            "step": plan.fields.words,
+            "listed": plan.listed(name),
+            "partial_starts": plan.fields["partial_starts"],
             "score_scale": spec.scale,
             "window": spec.window or 0,
             "softcap": spec.softcap or 0.0,
-            "sinks": plan.partial_stats if spec.sinks is None else spec.sinks,
+            "sinks": plan.partials.stats if spec.sinks is None else spec.sinks,
             "NUM_KV_HEADS": shape.num_kv_heads,
             "GROUP": plan.cutting.group,
             "HEAD_DIM": shape.head_dim,
@@ -135,26 +132,24 @@ class Kernels:
             "SOFTCAP": spec.softcap is not None,
             "SINKS": spec.sinks is not None,
         }
-        grid = (len(rectangles), shape.num_kv_heads)
-        self._launch(attend_kernel, grid, arguments, tile.num_warps, tile.num_stages)
 
     def _merge(self, plan: AttentionPlan, head_dim: int, spec: TritonSpec, out: torch.Tensor) -> None:
-        merged_rows, count = plan.merged_rows()
-        arguments = {
-            "partial_out": plan.partial_out,
-            "partial_stats": plan.partial_stats,
-            "out": out,
-            "merged_rows": merged_rows,
-            "num_merged_rows": count,
-            "partial_starts": plan.uploads["partial_starts"],
-            "sinks": plan.partial_stats if spec.sinks is None else spec.sinks,
-            "NUM_HEADS": plan.partial_out.shape[1],
-            "HEAD_DIM": head_dim,
-            "HEAD_PAD": pad(head_dim),
-            "PIECES": MERGED_PIECES,
-            "SINKS": spec.sinks is not None,
-        }
-        self._launch(merge_kernel, (len(merged_rows), plan.partial_out.shape[1]), arguments, 2, 2)
+        if ("merge", spec) not in plan.arguments:
+            plan.arguments["merge", spec] = {
+                "partial_out": plan.partials.out,
+                "partial_stats": plan.partials.stats,
+                "merged_rows": plan.fields["merged_rows"],
+                "num_merged_rows": plan.listed("merged"),
+                "partial_starts": plan.fields["partial_starts"],
+                "sinks": plan.partials.stats if spec.sinks is None else spec.sinks,
+                "NUM_HEADS": plan.partials.out.shape[1],
+                "HEAD_DIM": head_dim,
+                "HEAD_PAD": pad(head_dim),
+                "PIECES": MERGED_PIECES,
+                "SINKS": spec.sinks is not None,
+            }
+        grid = (self._target.multiprocessors * MERGE_PROGRAMS,)
+        self._launch(merge_kernel, grid, plan.arguments["merge", spec] | {"out": out}, 2, 2)
 
     def rope_write(
         self, qkv: torch.Tensor, heads: HeadShape, rope: TritonRope | None, norms: HeadNorms, kv: TritonKV, layer: int,
@@ -164,14 +159,10 @@ class Kernels:
         q_norm, k_norm, behind, v_norm = norms
         positions, slots = places
         num_values = 0 if kv.shape.value_dim else heads.num_kv_heads
-        key_scales, value_scales = kv.layer_scales(layer)
         arguments = {
             "qkv": qkv,
             "q": q,
-            "keys": kv.keys[layer],
-            "values": kv.values[layer],
-            "key_scales": key_scales,
-            "value_scales": value_scales,
+            **kv.layer(layer),
             "cos": qkv if rope is None else rope.cos,
             "sin": qkv if rope is None else rope.sin,
             "q_norm": qkv if q_norm is None else q_norm.weight,

@@ -17,7 +17,8 @@ import triton
 
 from stemma.kernels.changes import Changes, LogProbs
 from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert, ungated
-from stemma.kernels.memory import Memory
+from stemma.kernels.limits import StepLimits, Widths
+from stemma.kernels.memory import Memory, MemoryShape
 from stemma.kernels.ops import (
     AttentionMetadata,
     AttentionSpec,
@@ -35,23 +36,14 @@ from stemma.kernels.tensors import TensorRows, definite, free_memory, total_memo
 from stemma.kernels.triton import kv as pool
 from stemma.kernels.triton.ahead import LastTokens, OnTheWay
 from stemma.kernels.triton.composed import TritonExperts, by_heads, norm_together, turned
-from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor
+from stemma.kernels.triton.cut import PIECE, Cutting, cut
+from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor, LogitsBuffer, cut_pools
 from stemma.kernels.triton.home import Home
+from stemma.kernels.triton.keys import Room, reserved_bytes
 from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.launches import DOTS, Kernels, Launcher, TritonSpec, run
 from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope, group, pack, tied
-from stemma.kernels.triton.plan import (
-    PIECE,
-    AttentionPlan,
-    Capacity,
-    Cut,
-    Cutting,
-    TritonPlan,
-    attention_plan,
-    cut,
-    needed,
-    step_plan,
-)
+from stemma.kernels.triton.plan import AttentionPlan, TritonPlan, attention_plan, step_plan
 from stemma.kernels.triton.product_launches import ProductKernels
 from stemma.kernels.triton.sampling_launches import Fields, SamplingKernels, packed_fields, read_log_probs
 from stemma.kernels.triton.sending import Sender
@@ -95,6 +87,7 @@ class TritonOps:
         self._last = LastTokens(device, launch)
         self._sender = Sender(device)
         self._table: tuple[StoredWeight, torch.Tensor] | None = None  # the last embedding, until it is known to be tied
+        self.logits_buffer: LogitsBuffer | None = None
 
     def free_memory(self) -> int | None:
         return free_memory(self.device)
@@ -139,43 +132,36 @@ class TritonOps:
     def kv(self, shape: KVShape) -> TritonKV:
         return pool.allocate(shape, self._element, self.device)
 
-    def executor(self, network: Network, num_heads: int, memory: Memory) -> StepExecutor:
+    def executor(
+        self, network: Network, num_heads: int, memory: Memory, limits: StepLimits | None = None
+    ) -> StepExecutor:
         self._table = None
         if self.device.type == "cuda" and self._graphs:
-            return GraphExecutor(self, network, num_heads, memory, CudaRecorder())
+            recorder = CudaRecorder(self.device)
+            return GraphExecutor(self, network, num_heads, memory, recorder, limits or StepLimits())
         return EagerExecutor(self, network, memory)
+
+    def reserve(self, shape: MemoryShape, num_heads: int, limits: StepLimits, widths: Widths) -> int:
+        pools = cut_pools(self, num_heads, shape)
+        room = Room.of(limits, pools, shape.states is not None)
+        return reserved_bytes(room, pools, widths, limits, self.dtype.itemsize)
 
     # Plans -----------------------------------------------------------------------------------------------------------
     def plan(self, metadata: AttentionMetadata, shape: KVShape) -> TritonPlan:
-        return step_plan(len(metadata.positions), metadata, shape, self.device)
+        return step_plan(metadata, shape, self.device)
 
-    def fixed_plan(self, metadata: AttentionMetadata, shape: KVShape, num_heads: int, capacity: Capacity) -> TritonPlan:
-        """A plan that `refill` fills again: same buffers, same grids, for launches that are captured as a graph.
-
-        Raises CapacityError if the metadata does not fit.
-        """
-        plan = step_plan(capacity.num_tokens, metadata, shape, self.device)
-        if shape.num_layers:
-            plan.attention[num_heads] = attention_plan(capacity, self._cutting(num_heads, shape), shape, self.device)
-        plan.refill(metadata)
-        return plan
-
-    def cut(self, metadata: AttentionMetadata, shape: KVShape, num_heads: int) -> Cut:
-        """The step's rectangles."""
-        return cut(metadata, self._cutting(num_heads, shape))
-
-    def _cutting(self, num_heads: int, shape: KVShape) -> Cutting:
+    def cutting(self, num_heads: int, shape: KVShape) -> Cutting:
+        """How a pool's attention is cut into rectangles."""
         group = num_heads // shape.num_kv_heads
         narrow, wide = self._kernels.attention_tiles(group, shape.head_dim, self._element.itemsize)
         return Cutting(group, narrow.rows, wide.rows, PIECE[self._element.itemsize], shape.block_size)
 
     def _attention_plan(self, plan: TritonPlan, num_heads: int) -> AttentionPlan:
         if num_heads not in plan.attention:
-            cutting = self._cutting(num_heads, plan.shape)
+            assert plan.metadata is not None, "a layer has other heads than its step was planned for"
+            cutting = self.cutting(num_heads, plan.shape)
             pieces = cut(plan.metadata, cutting)
-            made = attention_plan(needed(plan.metadata, pieces), cutting, plan.shape, self.device)
-            made.send(plan.metadata, pieces)
-            plan.attention[num_heads] = made
+            plan.attention[num_heads] = attention_plan(plan.metadata, pieces, cutting, plan.shape, self.device)
         return plan.attention[num_heads]
 
     # A step ----------------------------------------------------------------------------------------------------------
@@ -303,8 +289,12 @@ class TritonOps:
         softcap: float | None = None,
     ) -> torch.Tensor:  # fmt: skip
         """`rows` may be a tensor on the device, which a captured graph reads again."""
-        logits = self._linear(self._norm(x, norm, self._upload(rows)), head).to(torch.float32)
-        return logits if softcap is None else softcap * torch.tanh(logits / softcap)
+        products = self._linear(self._norm(x, norm, self._upload(rows)), head)
+        if self.logits_buffer is None:
+            logits = products.to(torch.float32)
+        else:
+            logits = self.logits_buffer.room(products).copy_(products)
+        return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
 
     def norm_rows(self, x: torch.Tensor, rows: Int32Array, norm: TritonNorm) -> torch.Tensor:
         return self._norm(x, norm, self._upload(rows)).to(torch.float32)

@@ -1,329 +1,190 @@
-"""A step's metadata, cut into the rectangles of attention.py, and the device arrays that say so. No kernel runs here.
+"""A step on the device: its rows, and what attend_kernel reads of it. Filled again for launches that were captured.
 
-One sequence of 40 query tokens, 3 query heads a KV head, 128 rows a tile (42 tokens), behind 1,030 cached ones; then a
-decode token at position 1,300 (pieces of 512):
-
-    positions      0                 512                1024  1030       1070
-    40 tokens      |<--------------- one rectangle, written directly --------->|
-    1 token        |<-- piece 0 ---->|<-- piece 1 ----->|<--- piece 2 ---> 1300|   merged in this order
-
-Which tokens are cut into pieces depends on their own sequence alone, and pieces begin at multiples of a constant: what
-a token's sum looks like does not depend on the batch. A shared prefix moves whole pieces to rectangles of their own.
+Fields have fixed sizes, those of a graph or of the step. Rectangles and block tables are the tail of the upload,
+packed; `listed` says where rectangles begin, they where their tables do (uploads.py). No kernel runs here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, SharedPrefix
+from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape
+from stemma.kernels.triton.cut import Cut, Cutting
+from stemma.kernels.triton.uploads import CapacityError, Fields, Tail, Uploads
 
-PIECE = {4: 256, 2: 512, 1: 2048}
-"""Tokens of a piece, by the bytes of a KV element: constants, so that sums never depend on the batch. Long enough that
-writing and merging partial sums costs a few percent of the KV's bytes, short enough to spread one long sequence."""
-
-FEW_ROWS = 64
-"""A sequence with at most this many (token, query head) rows a KV head is cut into pieces; more fill the GPU anyway."""
-
-SHARED_ROWS = 128
-"""A shared prefix is used up to this many rows a sequence: beyond, partial sums cost more than reading the KV again."""
+LISTED = {"narrow": 0, "wide": 4, "merged": 8}
+"""Where a count stands in the field `listed`, and behind it where what is counted begins."""
 
 
-class CapacityError(ValueError):
-    """A step does not fit the buffers of a fixed plan: run it with a plan of its own."""
+class Launches(NamedTuple):
+    """Which kernels a layer's attention is: those that this step needs, or may need in a graph."""
+
+    narrow: bool
+    wide: bool
+    merge: bool
 
 
-class Cutting(NamedTuple):
-    """What rectangles depend on besides the metadata."""
+class Partials(NamedTuple):
+    """Room for partial sums: (partials, heads, head_dim or value_dim) and (partials, heads, 2), float32."""
 
-    group: int
-    narrow_rows: int
-    wide_rows: int
-    piece: int
-    block_size: int
+    out: torch.Tensor
+    stats: torch.Tensor
 
+    @classmethod
+    def of(cls, count: int, cutting: Cutting, shape: KVShape, device: torch.device) -> Partials:
+        return cls.within(torch.empty(partial_size(count, cutting, shape), device=device), count, cutting, shape)
 
-class Rectangle(NamedTuple):
-    first_row: int
-    num_rows: int
-    table_offset: int
-    kv_first: int
-    kv_end: int
-    piece: int
-
-
-class Cut(NamedTuple):
-    """narrow, wide: (rectangles, 6) int32. partial_starts: (tokens + 1,). merged_rows: tokens that have partials."""
-
-    narrow: Int32Array
-    wide: Int32Array
-    partial_starts: Int32Array
-    merged_rows: Int32Array
-
-    @property
-    def num_partials(self) -> int:
-        return int(self.partial_starts[-1])
+    @classmethod
+    def within(cls, numbers: torch.Tensor, count: int, cutting: Cutting, shape: KVShape) -> Partials:
+        """At the beginning of memory that pools use in turn."""
+        num_heads, width = cutting.group * shape.num_kv_heads, shape.value_dim or shape.head_dim
+        end = count * num_heads * width
+        return cls(
+            numbers[:end].view(count, num_heads, width),
+            numbers[end : end + count * num_heads * 2].view(count, num_heads, 2),
+        )
 
 
-def cut(metadata: AttentionMetadata, cutting: Cutting) -> Cut:
-    """Cut a step into rectangles."""
-    lengths = np.diff(metadata.query_starts)
-    prefix_lens = np.zeros(len(lengths), dtype=np.int64)
-    wide: list[Rectangle] = []
-    for prefix in metadata.shared_prefixes:
-        length = shared_len(metadata, prefix, cutting)
-        if length:
-            prefix_lens[prefix.first : prefix.last] = length
-            wide.extend(prefix_rectangles(metadata, prefix, length, cutting))
-    few = lengths * cutting.group <= FEW_ROWS
-    own_pieces = np.where(few, -(-(metadata.context_lens - prefix_lens) // cutting.piece), 1)
-    pieces = own_pieces + prefix_lens // cutting.piece
-    pieces[pieces == 1] = 0
-    singles = lengths * cutting.group <= cutting.narrow_rows
-    for index in np.flatnonzero(~singles & (lengths > 0)):
-        kv_first, is_direct = int(prefix_lens[index]), bool(pieces[index] == 0)
-        cutter = cut_pieces if few[index] else cut_rows
-        wide.extend(cutter(metadata, int(index), kv_first, is_direct, cutting))
-    counts = np.repeat(pieces, lengths)
-    starts = np.concatenate(([0], np.cumsum(counts)))
-    return Cut(
-        cut_singles(metadata, singles & (lengths > 0), prefix_lens, pieces, cutting),
-        as_array(wide),
-        starts.astype(np.int32),
-        np.flatnonzero(counts).astype(np.int32),
-    )
-
-
-def as_array(rectangles: list[Rectangle]) -> Int32Array:
-    return np.array(rectangles, dtype=np.int32).reshape(-1, len(Rectangle._fields))
-
-
-def shared_len(metadata: AttentionMetadata, prefix: SharedPrefix, cutting: Cutting) -> int:
-    """Positions of the prefix that are worth rectangles of their own: whole pieces, before any token of this step."""
-    members = slice(prefix.first, prefix.last)
-    num_tokens = int(metadata.query_starts[prefix.last] - metadata.query_starts[prefix.first])
-    num_sequences = prefix.last - prefix.first
-    if num_sequences < 2 or num_tokens * cutting.group > SHARED_ROWS * num_sequences:
-        return 0
-    cached = metadata.context_lens[members] - np.diff(metadata.query_starts)[members]
-    length = min(int(cached.min()), prefix.num_blocks * cutting.block_size)
-    return length // cutting.piece * cutting.piece
-
-
-def prefix_rectangles(
-    metadata: AttentionMetadata, prefix: SharedPrefix, length: int, cutting: Cutting
-) -> Iterator[Rectangle]:
-    """All tokens of all the sequences, piece by piece: each piece of the prefix is read once for a tile of them."""
-    first, end = int(metadata.query_starts[prefix.first]), int(metadata.query_starts[prefix.last])
-    offset = prefix.first * metadata.block_tables.shape[1]
-    step = cutting.wide_rows // cutting.group
-    for start in range(0, length, cutting.piece):
-        for row in range(first, end, step):
-            yield Rectangle(row, min(step, end - row), offset, start, start + cutting.piece, start // cutting.piece)
-
-
-def cut_pieces(
-    metadata: AttentionMetadata, index: int, kv_first: int, is_direct: bool, cutting: Cutting
-) -> Iterator[Rectangle]:
-    """A few tokens of one sequence: one tile high, a rectangle a piece."""
-    first, end = int(metadata.query_starts[index]), int(metadata.query_starts[index + 1])
-    offset, context = index * metadata.block_tables.shape[1], int(metadata.context_lens[index])
-    for start in range(kv_first, context, cutting.piece):
-        piece = -1 if is_direct else start // cutting.piece
-        yield Rectangle(first, end - first, offset, start, min(start + cutting.piece, context), piece)
-
-
-def cut_rows(
-    metadata: AttentionMetadata, index: int, kv_first: int, is_direct: bool, cutting: Cutting
-) -> Iterator[Rectangle]:
-    """Many tokens of one sequence: tiles, each down to the position of its last token."""
-    first, end = int(metadata.query_starts[index]), int(metadata.query_starts[index + 1])
-    offset, context = index * metadata.block_tables.shape[1], int(metadata.context_lens[index])
-    step = cutting.wide_rows // cutting.group
-    piece = -1 if is_direct else kv_first // cutting.piece
-    for row in range(first, end, step):
-        last = min(row + step, end)
-        yield Rectangle(row, last - row, offset, kv_first, context - (end - last), piece)
-
-
-def cut_singles(
-    metadata: AttentionMetadata, chosen: np.ndarray, prefix_lens: np.ndarray, pieces: np.ndarray, cutting: Cutting
-) -> Int32Array:
-    """Sequences that fit one narrow tile, all at once: decode steps have hundreds of them."""
-    index = np.flatnonzero(chosen)
-    if len(index) == 0:
-        return as_array([])
-    contexts = metadata.context_lens[index].astype(np.int64)
-    counts = -(-(contexts - prefix_lens[index]) // cutting.piece)
-    owner = np.repeat(np.arange(len(index)), counts)
-    number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-    starts = prefix_lens[index][owner] + number * cutting.piece
-    direct = pieces[index][owner] == 0
-    first = metadata.query_starts[index][owner]
-    rows = metadata.query_starts[index + 1][owner] - first
-    offset = index[owner] * metadata.block_tables.shape[1]
-    ends = np.minimum(starts + cutting.piece, contexts[owner])
-    piece = np.where(direct, -1, starts // cutting.piece)
-    return np.stack((first, rows, offset, starts, ends, piece), axis=1).astype(np.int32)
-
-
-class Capacity(NamedTuple):
-    """How much a plan's buffers hold: the grids of its kernels, whatever a step needs of them."""
-
-    num_tokens: int
-    num_table_entries: int
-    num_narrow: int
-    num_wide: int
-    num_partials: int
-
-
-def needed(metadata: AttentionMetadata, pieces: Cut) -> Capacity:
-    """What this step needs."""
-    return Capacity(
-        len(metadata.positions), metadata.block_tables.size, len(pieces.narrow), len(pieces.wide), pieces.num_partials
-    )
-
-
-class Uploads:
-    """Int32 arrays in one device buffer, sent with one copy; each begins at a multiple of 16 bytes."""
-
-    def __init__(self, sizes: dict[str, int], device: torch.device) -> None:
-        self._sizes = sizes
-        self._starts: dict[str, int] = {}
-        total = 0
-        for name, size in sizes.items():
-            self._starts[name] = total
-            total += -(-max(size, 1) // 4) * 4
-        self._pinned = device.type == "cuda"
-        self._device = torch.zeros(total, dtype=torch.int32, device=device)
-
-    @property
-    def device(self) -> torch.device:
-        return self._device.device
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        start = self._starts[name]
-        return self._device[start : start + self._sizes[name]]
-
-    def send(self, arrays: dict[str, Int32Array], fill: dict[str, int]) -> None:
-        """Send arrays; what is shorter than its place ends in `fill`.
-
-        The host side is new each time: the last one may still be on its way to the device.
-        """
-        staging = torch.zeros(len(self._device), dtype=torch.int32, pin_memory=self._pinned)
-        host = staging.numpy()
-        for name, array in arrays.items():
-            start, flat = self._starts[name], array.reshape(-1)
-            host[start : start + len(flat)] = flat
-            host[start + len(flat) : start + self._sizes[name]] = fill.get(name, 0)
-        self._device.copy_(staging, non_blocking=True)
+def partial_size(count: int, cutting: Cutting, shape: KVShape) -> int:
+    """Numbers that so many partial sums of one pool take."""
+    return count * cutting.group * shape.num_kv_heads * ((shape.value_dim or shape.head_dim) + 2)
 
 
 @dataclass(slots=True, eq=False)
 class AttentionPlan:
-    """The rectangles of a step on the device, for one number of query heads, and room for partial sums."""
+    """The rectangles of a step on the device, for one number of query heads, and room for partial sums.
+
+    fields: those of `attention_sizes`. arguments: of launches, made when a layer first asks, the same for all layers.
+    """
 
     cutting: Cutting
-    capacity: Capacity
-    uploads: Uploads
-    partial_out: torch.Tensor  # (partials, heads, head_dim or value_dim) float32
-    partial_stats: torch.Tensor  # (partials, heads, 2) float32
+    launches: Launches
+    fields: Fields
+    partials: Partials
+    arguments: dict[Any, dict[str, Any]] = field(default_factory=dict)
 
-    def send(self, metadata: AttentionMetadata, pieces: Cut) -> None:
-        """Raises CapacityError if the step needs more than the capacity."""
-        wanted = needed(metadata, pieces)
-        if any(need > have for need, have in zip(wanted, self.capacity, strict=True)):
-            raise CapacityError(f"a step of {wanted} does not fit a plan of {self.capacity}; make it a plan of its own")
-        self.uploads.send(
-            {
-                "tables": metadata.block_tables,
-                "narrow": pieces.narrow,
-                "wide": pieces.wide,
-                "partial_starts": pieces.partial_starts,
-                "merged_rows": pieces.merged_rows,
-                "counts": np.array(
-                    [len(pieces.narrow), 0, 0, 0, len(pieces.wide), 0, 0, 0, len(pieces.merged_rows)], dtype=np.int32
-                ),
-            },
-            fill={"partial_starts": pieces.num_partials},
-        )
+    def arrays(self, metadata: AttentionMetadata, pieces: Cut, tail: Tail) -> dict[str, Int32Array]:
+        """What its fields are filled with; tables and rectangles go to the tail.
 
-    def rectangles(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """ "narrow" or "wide": room for rectangles (capacity, 6), and on the device how many there are."""
-        count = self.uploads["counts"][0 if name == "narrow" else 4 :]
-        return self.uploads[name].view(-1, len(Rectangle._fields)), count
+        Raises CapacityError if there is no room for the partial sums, or no launch for the rectangles.
+        """
+        needs = launches_of(pieces)
+        if pieces.num_partials > len(self.partials.out) or any(
+            need and not have for need, have in zip(needs, self.launches, strict=True)
+        ):
+            raise CapacityError(
+                f"{pieces.num_partials} partial sums and {needs} do not fit {len(self.partials.out)} and "
+                f"{self.launches}; make the step a plan of its own"
+            )
+        tables, starts = pack_tables(metadata, self.cutting.block_size)
+        starts = starts + tail.add(tables)
+        listed = np.zeros(12, dtype=np.int32)
+        for name, rectangles in (("narrow", pieces.narrow), ("wide", pieces.wide)):
+            placed = rectangles.copy()
+            placed[:, 2] = starts[rectangles[:, 2]]
+            listed[LISTED[name]], listed[LISTED[name] + 1] = len(placed), tail.add(placed)
+        listed[LISTED["merged"]] = len(pieces.merged_rows)
+        return {"listed": listed, "partial_starts": pieces.partial_starts, "merged_rows": pieces.merged_rows}
 
-    def merged_rows(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Room for the rows that have partials, and on the device how many there are."""
-        return self.uploads["merged_rows"], self.uploads["counts"][8:]
+    def listed(self, name: str) -> torch.Tensor:
+        """On the device, how many "narrow" or "wide" rectangles or "merged" rows there are."""
+        return self.fields["listed"][LISTED[name] :]
 
 
-def attention_plan(capacity: Capacity, cutting: Cutting, shape: KVShape, device: torch.device) -> AttentionPlan:
-    """Allocate a plan of a capacity."""
-    num_heads = cutting.group * shape.num_kv_heads
-    merged = capacity.num_tokens if capacity.num_partials else 0
-    sizes = {
-        "tables": capacity.num_table_entries,
-        "narrow": capacity.num_narrow * len(Rectangle._fields),
-        "wide": capacity.num_wide * len(Rectangle._fields),
-        "partial_starts": capacity.num_tokens + 1,
-        "merged_rows": merged,
-        "counts": 12,
-    }
-    partials = (max(capacity.num_partials, 1), num_heads)
-    return AttentionPlan(
-        cutting,
-        capacity,
-        Uploads(sizes, device),
-        torch.empty((*partials, shape.value_dim or shape.head_dim), dtype=torch.float32, device=device),
-        torch.empty((*partials, 2), dtype=torch.float32, device=device),
-    )
+NOTHING = Launches(False, False, False)
+
+
+def launches_of(pieces: Cut | None) -> Launches:
+    """What this step needs; None has no attention."""
+    if pieces is None:
+        return NOTHING
+    return Launches(len(pieces.narrow) > 0, len(pieces.wide) > 0, pieces.num_partials > 0)
+
+
+def launches_within(num_tokens: int, context: int, cutting: Cutting | None) -> Launches:
+    """What steps of at most so many tokens may need: few tokens never fill a wide tile, short contexts are not cut."""
+    if cutting is None:
+        return NOTHING
+    return Launches(True, num_tokens * cutting.group > cutting.narrow_rows, context > cutting.piece)
+
+
+def attention_sizes(num_tokens: int, merge: bool) -> dict[str, int]:
+    """Of an AttentionPlan's fields."""
+    return {"listed": 12, "partial_starts": num_tokens + 1, "merged_rows": num_tokens if merge else 0}
+
+
+def tail_size(metadata: AttentionMetadata, pieces: Cut) -> int:
+    """Words that tables and rectangles take at most."""
+    return metadata.block_tables.size + pieces.narrow.size + pieces.wide.size
+
+
+def pack_tables(metadata: AttentionMetadata, block_size: int) -> tuple[Int32Array, Int32Array]:
+    """Block tables one behind the other, and where each begins. Entries behind a sequence's context are left out where
+    they are more than half of all."""
+    tables = metadata.block_tables
+    counts = np.minimum(-(-metadata.context_lens // block_size), tables.shape[1])
+    if 2 * int(counts.sum()) >= tables.size:
+        return tables.reshape(-1), np.arange(len(tables), dtype=np.int32) * tables.shape[1]
+    starts = np.cumsum(counts) - counts
+    return tables[np.arange(tables.shape[1]) < counts[:, None]], starts.astype(np.int32)
 
 
 @dataclass(slots=True, eq=False)
 class TritonPlan:
-    """A step: its rows on the device, and its rectangles, cut when attention first says how many heads there are."""
+    """A step: its rows on the device, and its rectangles by the number of query heads. fields: positions, slots.
+
+    metadata: None in a plan that has held no step.
+    """
 
     shape: KVShape
-    metadata: AttentionMetadata
-    uploads: Uploads
+    metadata: AttentionMetadata | None
+    fields: Fields
     attention: dict[int, AttentionPlan] = field(default_factory=dict)
 
     @property
     def positions(self) -> torch.Tensor:
-        return self.uploads["positions"]
+        return self.fields["positions"]
 
     @property
     def slots(self) -> torch.Tensor:
-        return self.uploads["slots"]
-
-    def refill(self, metadata: AttentionMetadata) -> None:
-        """Another step in the same buffers, for launches that were captured: the grids stay as they are.
-
-        Rows beyond the step's own write no KV, and their results mean nothing. Raises CapacityError if it does not fit.
-        """
-        self.put(metadata, {num_heads: cut(metadata, plan.cutting) for num_heads, plan in self.attention.items()})
-
-    def put(self, metadata: AttentionMetadata, pieces: dict[int, Cut]) -> None:
-        """`refill` with a step that has been cut: its pieces, by number of query heads."""
-        if len(metadata.positions) > len(self.positions):
-            raise CapacityError(
-                f"a step of {len(metadata.positions)} tokens does not fit a plan of {len(self.positions)}; "
-                "make it a plan of its own"
-            )
-        for num_heads, plan in self.attention.items():
-            plan.send(metadata, pieces[num_heads])
-        self.metadata = metadata
-        arrays = {"positions": metadata.positions, "slots": metadata.slots}
-        self.uploads.send(arrays, fill={"slots": -1})
+        return self.fields["slots"]
 
 
-def step_plan(num_tokens: int, metadata: AttentionMetadata, shape: KVShape, device: torch.device) -> TritonPlan:
-    """A plan with room for `num_tokens` rows, holding `metadata`."""
-    plan = TritonPlan(shape, metadata, Uploads({"positions": num_tokens, "slots": num_tokens}, device))
-    plan.refill(metadata)
+def row_sizes(num_tokens: int) -> dict[str, int]:
+    """Of a TritonPlan's fields."""
+    return {"positions": num_tokens, "slots": num_tokens}
+
+
+def row_arrays(metadata: AttentionMetadata) -> dict[str, Int32Array]:
+    """What they are filled with. Room beyond a step's rows is in slot -1: it writes no KV."""
+    return {"positions": metadata.positions, "slots": metadata.slots}
+
+
+ROW_FILL: Mapping[str, int] = {"slots": -1}
+
+
+def step_plan(metadata: AttentionMetadata, shape: KVShape, device: torch.device) -> TritonPlan:
+    """A step's rows on the device; attention is cut when a layer first says how many heads it has."""
+    uploads = Uploads(row_sizes(len(metadata.positions)), device)
+    uploads.send(row_arrays(metadata), ROW_FILL)
+    return TritonPlan(shape, metadata, Fields(uploads))
+
+
+def attention_plan(
+    metadata: AttentionMetadata, pieces: Cut, cutting: Cutting, shape: KVShape, device: torch.device
+) -> AttentionPlan:
+    """A step's rectangles on the device, in buffers of their own."""
+    launches = launches_of(pieces)
+    sizes = attention_sizes(len(metadata.positions), launches.merge)
+    uploads = Uploads(sizes, device, tail_size(metadata, pieces))
+    partials = Partials.of(max(pieces.num_partials, 1), cutting, shape, device)
+    plan = AttentionPlan(cutting, launches, Fields(uploads), partials)
+    tail = uploads.tail()
+    arrays = plan.arrays(metadata, pieces, tail)
+    uploads.send(arrays, {}, tail)
     return plan

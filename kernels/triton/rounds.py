@@ -20,7 +20,7 @@ import torch
 
 from stemma.kernels.ops import Int32Array
 from stemma.kernels.states import StateMetadata
-from stemma.kernels.triton.plan import Uploads
+from stemma.kernels.triton.uploads import Uploads
 
 CELL = 64
 """Tokens: what the newest matrix instructions take at once."""

@@ -12,16 +12,7 @@ from stemma.kernels.triton import states as pool
 from stemma.kernels.triton.launches import Launcher, run
 from stemma.kernels.triton.packing import TritonNorm
 from stemma.kernels.triton.state_launches import DeltaInputs, GateActivation, Slots, StateKernels
-from stemma.kernels.triton.states import (
-    StateCapacity,
-    StatePlan,
-    TritonConv,
-    TritonDelta,
-    TritonScan,
-    TritonStates,
-    state_needed,
-    state_plan,
-)
+from stemma.kernels.triton.states import StatePlan, TritonConv, TritonDelta, TritonScan, TritonStates, state_plan
 from stemma.kernels.triton.targets import Target
 from stemma.kernels.weights import StoredWeight, dequantize
 
@@ -37,17 +28,7 @@ class TritonStateOps:
         return pool.allocate(shape, self._device)
 
     def plan(self, metadata: StateMetadata, shape: StateShape) -> StatePlan:
-        return state_plan(state_needed(metadata), metadata, self._device)
-
-    def fixed_plan(self, metadata: StateMetadata, capacity: StateCapacity) -> StatePlan:
-        """A plan that `StatePlan.put` fills again: same buffers, same grids, for launches that are captured as a graph.
-        All its tokens are walked.
-
-        Raises CapacityError if the metadata does not fit.
-        """
-        plan = state_plan(capacity, metadata, self._device)
-        plan.rounds = ()
-        return plan
+        return state_plan(metadata, self._device)
 
     def conv(self, weight: StoredWeight, bias: StoredWeight | None) -> TritonConv:
         taps = self._load(weight).t().contiguous()

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from stemma.kernels.ops import Int32Array
 from stemma.kernels.states import ZEROS, DeltaRuleSpec, Mamba2Spec, StateMetadata, StateShape
-from stemma.kernels.triton.plan import CapacityError, Uploads
 from stemma.kernels.triton.rounds import Walk, cut_rounds, walks_of
+from stemma.kernels.triton.uploads import Fields, Uploads
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,56 +110,38 @@ def state_needed(metadata: StateMetadata) -> StateCapacity:
 @dataclass(slots=True, eq=False)
 class StatePlan:
     """The pieces of a step on the device. Room beyond them is sequences without pieces, pieces that are written
-    nowhere, and tokens of which nothing is kept."""
+    nowhere, and tokens of which nothing is kept.
+
+    fields: those of `state_sizes`. metadata: None in a plan that has held no step.
+    """
 
     capacity: StateCapacity
-    uploads: Uploads
-    metadata: StateMetadata
+    fields: Fields
+    metadata: StateMetadata | None
     rounds: tuple[Walk, ...] | None = None
 
     @property
     def walk(self) -> Walk:
         """All tokens one after the other."""
         names = ("rows", "starts", "ends", "sources", "targets")
-        return Walk("tokens", self.capacity.num_sequences, 0, {name: self.uploads[name] for name in names})
+        return Walk("tokens", self.capacity.num_sequences, 0, {name: self.fields[name] for name in names})
 
     def walks(self) -> tuple[Walk, ...]:
-        """The same, but whole cells as cells; sent to the device when a layer first asks. A fixed plan has none."""
+        """The same, but whole cells as cells; sent to the device when a layer first asks. Plans of graphs have none."""
         if self.rounds is None:
-            self.rounds = walks_of(cut_rounds(self.metadata), self.uploads.device)
+            assert self.metadata is not None, "a plan without a step"
+            self.rounds = walks_of(cut_rounds(self.metadata), self.fields.device)
         return self.rounds or (self.walk,)
-
-    def put(self, metadata: StateMetadata) -> None:
-        """Another step in the same buffers. Raises CapacityError if it does not fit."""
-        wanted = state_needed(metadata)
-        if any(need > have for need, have in zip(wanted, self.capacity, strict=True)):
-            raise CapacityError(f"a step of {wanted} does not fit a plan of {self.capacity}; make it a plan of its own")
-        self.metadata = metadata
-        begins, lengths = metadata.starts[metadata.rows[:-1]], np.diff(metadata.starts[metadata.rows])
-        inner = np.delete(np.arange(wanted.num_pieces), metadata.rows[:-1])
-        assert np.array_equal(metadata.sources[inner], metadata.targets[inner - 1]), "a piece does not go on"
-        self.uploads.send(
-            {
-                "firsts": np.repeat(begins, lengths),
-                "origins": np.repeat(metadata.sources[metadata.rows[:-1]], lengths),
-                "rows": metadata.rows,
-                "starts": metadata.starts[:-1],
-                "ends": metadata.starts[1:],
-                "sources": metadata.sources,
-                "targets": metadata.targets,
-            },
-            fill={"origins": ZEROS, "rows": wanted.num_pieces, "targets": -1},
-        )
 
     def __getitem__(self, name: str) -> torch.Tensor:
         """firsts, origins: (tokens,) the first row of a token's sequence, and the slot it begins with. The others are
         those of `StateMetadata`, and the row behind each piece."""
-        return self.uploads[name]
+        return self.fields[name]
 
 
-def state_plan(capacity: StateCapacity, metadata: StateMetadata, device: torch.device) -> StatePlan:
-    """A plan of a capacity, holding `metadata`. Raises CapacityError if it does not fit."""
-    sizes = {
+def state_sizes(capacity: StateCapacity) -> dict[str, int]:
+    """Of a StatePlan's fields."""
+    return {
         "firsts": capacity.num_tokens,
         "origins": capacity.num_tokens,
         "rows": capacity.num_sequences + 1,
@@ -167,6 +150,32 @@ def state_plan(capacity: StateCapacity, metadata: StateMetadata, device: torch.d
         "sources": capacity.num_pieces,
         "targets": capacity.num_pieces,
     }
-    plan = StatePlan(capacity, Uploads(sizes, device), metadata)
-    plan.put(metadata)
-    return plan
+
+
+def state_arrays(metadata: StateMetadata) -> dict[str, Int32Array]:
+    """What they are filled with."""
+    begins, lengths = metadata.starts[metadata.rows[:-1]], np.diff(metadata.starts[metadata.rows])
+    inner = np.delete(np.arange(len(metadata.targets)), metadata.rows[:-1])
+    assert np.array_equal(metadata.sources[inner], metadata.targets[inner - 1]), "a piece does not go on"
+    return {
+        "firsts": np.repeat(begins, lengths),
+        "origins": np.repeat(metadata.sources[metadata.rows[:-1]], lengths),
+        "rows": metadata.rows,
+        "starts": metadata.starts[:-1],
+        "ends": metadata.starts[1:],
+        "sources": metadata.sources,
+        "targets": metadata.targets,
+    }
+
+
+def state_fill(num_pieces: int) -> dict[str, int]:
+    """What is behind them, after a step of so many pieces."""
+    return {"origins": ZEROS, "rows": num_pieces, "targets": -1}
+
+
+def state_plan(metadata: StateMetadata, device: torch.device) -> StatePlan:
+    """A plan of a step, in a buffer of its own."""
+    capacity = state_needed(metadata)
+    uploads = Uploads(state_sizes(capacity), device)
+    uploads.send(state_arrays(metadata), state_fill(capacity.num_pieces))
+    return StatePlan(capacity, Fields(uploads), metadata)

@@ -17,7 +17,10 @@ KV_TYPES: tuple[KVType, ...] = get_args(KVType)
 
 
 class Target(NamedTuple):
-    """One GPU architecture. Registers are 32-bit, of one multiprocessor (AMD: of one lane of one SIMD)."""
+    """One GPU architecture. Registers are 32-bit, of one multiprocessor (AMD: of one lane of one SIMD).
+
+    multiprocessors: of the GPU at hand; where there is none, of the one that has most: A100, H100, B200, MI300X.
+    """
 
     name: str
     family: Family
@@ -26,27 +29,33 @@ class Target(NamedTuple):
     warp_size: int
     shared_per_program: int
     shared_per_multiprocessor: int
+    multiprocessors: int
 
 
-SM_80 = Target("sm_80", "ampere", "cuda", 80, 32, 166_912, 167_936)
-SM_90 = Target("sm_90", "hopper", "cuda", 90, 32, 232_448, 233_472)
-SM_100 = Target("sm_100", "blackwell", "cuda", 100, 32, 232_448, 233_472)
-GFX942 = Target("gfx942", "cdna3", "hip", "gfx942", 64, 65_536, 65_536)
+SM_80 = Target("sm_80", "ampere", "cuda", 80, 32, 166_912, 167_936, 108)
+SM_90 = Target("sm_90", "hopper", "cuda", 90, 32, 232_448, 233_472, 132)
+SM_100 = Target("sm_100", "blackwell", "cuda", 100, 32, 232_448, 233_472, 148)
+GFX942 = Target("gfx942", "cdna3", "hip", "gfx942", 64, 65_536, 65_536, 304)
 
 PROVED = (SM_80, SM_90, SM_100, GFX942)
 """The targets every shipped configuration is compiled for in the tests."""
+
+INTERPRETED = 1
+"""Multiprocessors of the interpreter, which runs programs one after the other."""
 
 SMALL_SHARED = 101_376
 """What a program may use on compute capability 8.6, 8.9 and 12.0: they run the configurations of sm_80, which fit."""
 
 
 class AttentionTile(NamedTuple):
-    """rows: (token, query head) pairs; tokens: KV positions of one step of the loop."""
+    """rows: (token, query head) pairs; tokens: KV positions of one step of the loop. programs: on a multiprocessor, as
+    many as fit it at a time."""
 
     rows: int
     tokens: int
     num_warps: int
     num_stages: int
+    programs: int
 
 
 class LinearTile(NamedTuple):
@@ -70,9 +79,15 @@ def target_of(device: torch.device) -> Target:
     Raises UnsupportedDevice for a device the kernels are not made for.
     """
     if triton.knobs.runtime.interpret:
-        return SM_90
+        return SM_90._replace(multiprocessors=INTERPRETED)
     if device.type != "cuda":
         raise UnsupportedDevice(f"the Triton kernels do not run on {device}; use the CPU back end or a GPU")
+    multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
+    return architecture_of(device)._replace(multiprocessors=multiprocessors)
+
+
+def architecture_of(device: torch.device) -> Target:
+    """Of a GPU. Raises UnsupportedDevice."""
     if torch.version.hip is not None:
         name = str(torch.cuda.get_device_properties(device).gcnArchName).split(":")[0]
         if name != "gfx942":
@@ -87,7 +102,7 @@ def target_of(device: torch.device) -> Target:
         return SM_100._replace(name=f"sm_{major}{minor}", arch=10 * major + minor)
     if major in (8, 12):
         arch = 10 * major + minor
-        return Target(f"sm_{arch}", "ampere", "cuda", arch, 32, SMALL_SHARED, SMALL_SHARED + 1024)
+        return Target(f"sm_{arch}", "ampere", "cuda", arch, 32, SMALL_SHARED, SMALL_SHARED + 1024, 0)
     raise UnsupportedDevice(
         f"compute capability {major}.{minor} is not supported: the kernels are made for 8, 9, 10 and 12"
     )
@@ -114,24 +129,24 @@ Tile = AttentionTile
 # By family and whether KV elements have eight bits; for head dimensions up to 64, up to 128, up to 256. Chosen by what
 # they compile to: the most programs on a multiprocessor for decode, the largest tile without spills for the rest.
 NARROW: dict[tuple[Family, bool], tuple[Tile, Tile, Tile]] = {
-    ("ampere", False): (Tile(16, 64, 4, 3), Tile(16, 32, 4, 3), Tile(16, 16, 4, 3)),
-    ("ampere", True): (Tile(16, 64, 4, 3), Tile(16, 32, 4, 3), Tile(16, 16, 4, 3)),
-    ("hopper", False): (Tile(16, 64, 4, 3), Tile(16, 32, 4, 3), Tile(16, 16, 4, 3)),
-    ("hopper", True): (Tile(16, 64, 4, 3), Tile(16, 32, 4, 4), Tile(16, 16, 4, 3)),
-    ("blackwell", False): (Tile(16, 64, 4, 3), Tile(16, 32, 4, 3), Tile(16, 16, 4, 3)),
-    ("blackwell", True): (Tile(16, 32, 4, 3), Tile(16, 64, 4, 3), Tile(16, 16, 4, 3)),
-    ("cdna3", False): (Tile(16, 32, 4, 2), Tile(16, 32, 4, 2), Tile(16, 16, 4, 2)),
-    ("cdna3", True): (Tile(16, 32, 4, 2), Tile(16, 32, 4, 2), Tile(16, 16, 4, 2)),
+    ("ampere", False): (Tile(16, 64, 4, 3, 3), Tile(16, 32, 4, 3, 3), Tile(16, 16, 4, 3, 3)),
+    ("ampere", True): (Tile(16, 64, 4, 3, 3), Tile(16, 32, 4, 3, 3), Tile(16, 16, 4, 3, 3)),
+    ("hopper", False): (Tile(16, 64, 4, 3, 3), Tile(16, 32, 4, 3, 3), Tile(16, 16, 4, 3, 3)),
+    ("hopper", True): (Tile(16, 64, 4, 3, 3), Tile(16, 32, 4, 4, 3), Tile(16, 16, 4, 3, 3)),
+    ("blackwell", False): (Tile(16, 64, 4, 3, 3), Tile(16, 32, 4, 3, 3), Tile(16, 16, 4, 3, 3)),
+    ("blackwell", True): (Tile(16, 32, 4, 3, 3), Tile(16, 64, 4, 3, 3), Tile(16, 16, 4, 3, 3)),
+    ("cdna3", False): (Tile(16, 32, 4, 2, 3), Tile(16, 32, 4, 2, 3), Tile(16, 16, 4, 2, 3)),
+    ("cdna3", True): (Tile(16, 32, 4, 2, 3), Tile(16, 32, 4, 2, 3), Tile(16, 16, 4, 2, 3)),
 }
 WIDE: dict[tuple[Family, bool], tuple[Tile, Tile, Tile]] = {
-    ("ampere", False): (Tile(128, 32, 8, 2), Tile(128, 32, 8, 2), Tile(64, 32, 8, 2)),
-    ("ampere", True): (Tile(128, 32, 8, 2), Tile(64, 32, 8, 2), Tile(64, 16, 8, 2)),
-    ("hopper", False): (Tile(128, 64, 8, 3), Tile(128, 64, 8, 3), Tile(64, 32, 8, 2)),
-    ("hopper", True): (Tile(128, 32, 8, 3), Tile(128, 32, 8, 3), Tile(64, 16, 8, 2)),
-    ("blackwell", False): (Tile(128, 32, 8, 3), Tile(128, 64, 8, 3), Tile(64, 32, 8, 2)),
-    ("blackwell", True): (Tile(64, 32, 8, 2), Tile(128, 32, 8, 2), Tile(64, 32, 8, 2)),
-    ("cdna3", False): (Tile(64, 32, 4, 2), Tile(64, 32, 4, 2), Tile(64, 32, 4, 2)),
-    ("cdna3", True): (Tile(64, 16, 4, 2), Tile(64, 16, 4, 2), Tile(64, 16, 4, 2)),
+    ("ampere", False): (Tile(128, 32, 8, 2, 1), Tile(128, 32, 8, 2, 1), Tile(64, 32, 8, 2, 1)),
+    ("ampere", True): (Tile(128, 32, 8, 2, 1), Tile(64, 32, 8, 2, 1), Tile(64, 16, 8, 2, 1)),
+    ("hopper", False): (Tile(128, 64, 8, 3, 1), Tile(128, 64, 8, 3, 1), Tile(64, 32, 8, 2, 1)),
+    ("hopper", True): (Tile(128, 32, 8, 3, 1), Tile(128, 32, 8, 3, 1), Tile(64, 16, 8, 2, 1)),
+    ("blackwell", False): (Tile(128, 32, 8, 3, 1), Tile(128, 64, 8, 3, 1), Tile(64, 32, 8, 2, 1)),
+    ("blackwell", True): (Tile(64, 32, 8, 2, 1), Tile(128, 32, 8, 2, 1), Tile(64, 32, 8, 2, 1)),
+    ("cdna3", False): (Tile(64, 32, 4, 2, 1), Tile(64, 32, 4, 2, 1), Tile(64, 32, 4, 2, 1)),
+    ("cdna3", True): (Tile(64, 16, 4, 2, 1), Tile(64, 16, 4, 2, 1), Tile(64, 16, 4, 2, 1)),
 }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.kernels.ops import AttentionMetadata, KVShape
-from stemma.kernels.triton.plan import Cut
+from stemma.kernels.triton.cut import Cut
 
 Int64Array = npt.NDArray[np.int64]
 

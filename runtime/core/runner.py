@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from stemma.kernels.limits import Report, StepLimits
 from stemma.kernels.memory import Memory, make_plans
 from stemma.kernels.ops import AttentionMetadata, BlockCopy, Int32Array
 from stemma.kernels.rows import Rows
@@ -55,15 +56,19 @@ class Others(Protocol):
 
 
 class Runner:
-    """A model and its memory. loras: adapters that stand beside the model. others: ranks that compute with this one."""
+    """A model and its memory. loras: adapters that stand beside the model. others: ranks that compute with this one.
+    limits: of its steps, to make room for."""
 
-    def __init__(self, model: Model, memory: Memory, loras: Loras | None = None, others: Others | None = None) -> None:
+    def __init__(
+        self, model: Model, memory: Memory, loras: Loras | None = None, others: Others | None = None,
+        limits: StepLimits | None = None,
+    ) -> None:  # fmt: skip
         self.model = model
         self.memory = memory
         self._loras = loras
         self._others = others
         self._needs = model.config.marks
-        self._step = model.ops.executor(model, model.config.num_heads, memory)
+        self._step = model.ops.executor(model, model.config.num_heads, memory, limits)
 
     @property
     def runs_ahead(self) -> bool:
@@ -79,6 +84,10 @@ class Runner:
         plans = make_plans(self.model.ops, replace(metadata, window=metadata, states=pieces), self.memory)
         # Not by the step executor: a step that it records belongs to the thread that runs steps.
         return self.model.ops.rows.are_finite(run(self.model, self.memory, zero, plans, zero))
+
+    def record(self, report: Report) -> None:
+        """Prepare the steps to come, as the back end does; before the first."""
+        self._step.record(report)
 
     def forward(self, batch: Batch) -> StepOutput:
         """Copy blocks, compute the batch's tokens and write their KV.

@@ -76,9 +76,13 @@ class ShardedOps:
         return PartialLinear(base) if isinstance(whole, PartialWeight) else base
 
     # A step ----------------------------------------------------------------
-    def executor(self, network: Any, num_heads: int, memory: Any) -> EagerExecutor:
+    def executor(self, network: Any, num_heads: int, memory: Any, limits: Any = None) -> EagerExecutor:
         """Operation by operation: between two of them ranks speak to each other."""
         return EagerExecutor(self, network, memory)
+
+    def reserve(self, shape: Any, num_heads: int, limits: Any, widths: Any) -> int:
+        """shape, num_heads: of this rank."""
+        return int(self._ops.reserve(shape, num_heads, limits, widths))
 
     def norm_linear(self, x: Rows, norm: Any | None, linear: Any) -> Rows:
         if isinstance(linear, PartialLinear):

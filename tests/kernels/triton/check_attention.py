@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -21,9 +24,11 @@ from triton_support import (
 )
 
 from stemma.kernels.ops import AttentionMetadata, KVShape
+from stemma.kernels.triton.cut import Cutting, cut
 from stemma.kernels.triton.launches import TritonSpec
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.plan import Capacity, CapacityError
+from stemma.kernels.triton.plan import Partials, pack_tables
+from stemma.kernels.triton.targets import SM_90, target_of
 
 STEPS = {
     "one token": ([(0, 1)], ()),
@@ -94,8 +99,10 @@ def test_nothing_is_written_outside_the_outputs() -> None:
     plan = ops.plan(metadata, shape)
     expected = ops.attention(q, kv, 0, plan, plain(q))
     pieces = plan.attention[6]
-    pieces.partial_out, all_partials = guarded(pieces.partial_out.shape, torch.float32)
-    pieces.partial_stats, all_stats = guarded(pieces.partial_stats.shape, torch.float32)
+    partial_out, all_partials = guarded(pieces.partials.out.shape, torch.float32)
+    partial_stats, all_stats = guarded(pieces.partials.stats.shape, torch.float32)
+    pieces.partials = Partials(partial_out, partial_stats)
+    pieces.arguments.clear()
     out, all_out = guarded(q.shape, EXACT)
     ops._kernels.attend(q, kv, 0, plan.positions, pieces, TritonSpec.of(plain(q), DEVICE), out)
     assert torch.equal(out.view(len(q), -1), expected)
@@ -144,30 +151,57 @@ def test_chunks_of_a_prompt_give_the_rows_of_the_whole() -> None:
         assert_close(rows, whole[start:end], 2e-6 if INTERPRETED else TOLERANCE[EXACT])
 
 
-def test_a_fixed_plan_serves_step_after_step() -> None:
-    """What a captured graph does: the same buffers and grids, other contents, fewer sequences than they hold."""
-    ops = TritonOps(DEVICE, EXACT)
-    steps = [metadata_of([(700, 1), (20, 1), (1030, 1)], 16)[0], metadata_of([(3, 1), (900, 1)], 16)[0]]
-    shape = KVShape(1, 120, 16, 2, 32)
-    capacity = Capacity(num_tokens=4, num_table_entries=4 * 80, num_narrow=16, num_wide=0, num_partials=16)
-    plan = ops.fixed_plan(steps[0], shape, 6, capacity)
-    addresses = [plan.attention[6].uploads[name].data_ptr() for name in ("narrow", "tables", "counts")]
-    for metadata in (*steps, steps[0]):
-        kv = filled_kv(ops, shape, metadata)
-        num_rows = len(metadata.positions)
-        q = torch.randn(4, 6, 32).to(DEVICE, EXACT)
-        plan.refill(metadata)
-        expected = ops.attention(q[:num_rows], kv, 0, ops.plan(metadata, shape), plain(q))
-        assert torch.equal(ops.attention(q, kv, 0, plan, plain(q))[:num_rows], expected)
-    assert addresses == [plan.attention[6].uploads[name].data_ptr() for name in ("narrow", "tables", "counts")]
-    assert plan.slots.tolist()[3:] == [-1]
+def test_rows_are_the_same_whatever_programs_there_are() -> None:
+    """Bit for bit: who computes a rectangle, and when, is in no sum."""
+    metadata, num_blocks = metadata_of([(700, 1), (0, 40), (1030, 1), (520, 3), (90, 70)], 16)
+    shape = KVShape(1, num_blocks, 16, 2, 32)
+    q = torch.randn(len(metadata.positions), 6, 32).to(DEVICE, EXACT)
+    results = []
+    for multiprocessors in (1, 2, 132):
+        ops = TritonOps(DEVICE, EXACT, target=target_of(DEVICE)._replace(multiprocessors=multiprocessors))
+        results.append(ops.attention(q, filled_kv(ops, shape, metadata), 0, ops.plan(metadata, shape), plain(q)))
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
 
 
-@pytest.mark.parametrize("sequences", [[(0, 1)] * 5, [(100_000, 1)], [(0, 30)]])
-def test_a_step_too_large_for_a_fixed_plan_is_refused(sequences: list[tuple[int, int]]) -> None:
-    ops = TritonOps(DEVICE, EXACT)
-    shape = KVShape(1, 120, 16, 2, 32)
-    capacity = Capacity(num_tokens=4, num_table_entries=4 * 80, num_narrow=16, num_wide=0, num_partials=16)
-    plan = ops.fixed_plan(metadata_of([(3, 1)], 16)[0], shape, 6, capacity)
-    with pytest.raises(CapacityError, match="plan of its own"):
-        plan.refill(metadata_of(sequences, 16)[0])
+def test_the_grid_does_not_depend_on_the_step() -> None:
+    grids: dict[str, set[tuple[int, ...]]] = {}
+
+    def launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], *_: int) -> None:
+        grids.setdefault(f"{kernel.__name__} {arguments.get('ROWS')}", set()).add(grid)
+
+    ops = TritonOps(DEVICE, EXACT, target=SM_90, launch=launch)
+    for sequences in ([(1, 1)], [(2000, 1)], [(0, 300)], [(600, 2)] * 20, [(0, 40), (5000, 1)]):
+        metadata, num_blocks = metadata_of(sequences, 16)
+        shape = KVShape(1, num_blocks, 16, 2, 32)
+        q = torch.zeros(len(metadata.positions), 6, 32).to(DEVICE, EXACT)
+        ops.attention(q, ops.kv(shape), 0, ops.plan(metadata, shape), plain(q))
+    assert len(grids) == 3
+    assert [len(each) for each in grids.values()] == [1, 1, 1]
+    assert all(grid[0] % SM_90.multiprocessors == 0 for each in grids.values() for grid in each)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_rectangles_stand_by_length(step: str) -> None:
+    """And those of a step are the same pairs of rows and positions, each once."""
+    metadata, _ = metadata_of(STEPS[step][0], 16, STEPS[step][1])
+    pieces = cut(metadata, Cutting(3, 16, 128, 256, 16))
+    seen = np.zeros((len(metadata.positions), int(metadata.context_lens.max())), dtype=int)
+    for rectangles in (pieces.narrow, pieces.wide):
+        assert (np.diff(rectangles[:, 4] - rectangles[:, 3]) <= 0).all()
+        for first, rows, _, start, end, _ in rectangles.tolist():
+            seen[first : first + rows, start:end] += 1
+    visible = np.arange(seen.shape[1]) <= metadata.positions[:, None]
+    assert (seen[visible] == 1).all()
+
+
+@pytest.mark.parametrize(("width", "ragged"), [(40, False), (500, True)])
+def test_tables_are_packed(width: int, ragged: bool) -> None:
+    metadata, _ = metadata_of([(600, 1), (20, 1), (0, 9)], 16)
+    wide = np.zeros((3, width), dtype=np.int32)
+    wide[:, : metadata.block_tables.shape[1]] = metadata.block_tables
+    tables, starts = pack_tables(replace(metadata, block_tables=wide), 16)
+    assert (len(tables) < wide.size) == ragged
+    for table, start, context in zip(wide, starts, metadata.context_lens, strict=True):
+        used = -(-int(context) // 16)
+        assert (tables[start : start + used] == table[:used]).all()

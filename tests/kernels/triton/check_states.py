@@ -14,7 +14,6 @@ from triton_support import DEVICE, EXACT, FLOATS, TOLERANCE, assert_close, asser
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.states import ZEROS, DeltaRuleSpec, LayerState, Mamba2Spec, StateMetadata, StateShape
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.plan import CapacityError
 from stemma.kernels.triton.state_launches import DeltaInputs, Slots
 from stemma.kernels.triton.states import StateCapacity, TritonStates
 
@@ -254,12 +253,3 @@ def test_slots_come_back_in_other_pools() -> None:
     ops.write(first, [], b"")
     with pytest.raises(ValueError, match="another model's"):
         ops.write(second, [0], data)
-
-
-def test_a_step_too_large_for_a_fixed_plan_is_refused() -> None:
-    ops = TritonOps(DEVICE, EXACT).states
-    plan = ops.fixed_plan(pieces_of([(0, (1,))]), StateCapacity(8, 2, 4))
-    plan.put(pieces_of([(0, (1, 1, 5)), (ZEROS, (1,))]))
-    for sequences in ([(0, (9,))], [(0, (1,))] * 3, [(0, (1,) * 5)]):
-        with pytest.raises(CapacityError, match="does not fit a plan"):
-            plan.put(pieces_of(sequences))

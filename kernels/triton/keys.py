@@ -3,9 +3,9 @@
 A graph's key is how many tokens and rows of logits it computes, and nothing else: rectangles, pieces and block tables
 are read on the device. A step goes into the smallest key that holds it.
 
-    1  2  4  8  16  32  48  64  96  128  192  256        tokens, with as many rows: decode, drafts, forced tokens
-                                128       256  384  512  tokens, with at most 16 rows: prompts behind a hit, chunks
-                                               384  512  tokens, with at most 256 rows: prompts beside streams
+    1  2  4  8  12  16  24  32  48  64  96  128  192  256        tokens, with as many rows: decode, drafts
+                                            128       256  384  512  tokens, with at most 16 rows: prompts behind a hit
+                                                           384  512  tokens, with at most 256 rows: beside streams
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Key(NamedTuple):
     rows: int
 
 
-DECODE_TOKENS = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256)
+DECODE_TOKENS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """A product of a few hundred rows takes as long as its weights take to be read, so steps up to there may be padded
 generously; above, padding costs what it is, so sizes lie closer."""
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 import numpy as np
 import numpy.typing as npt
 
+from stemma.kernels.limits import StepLimits
 from stemma.radix import Explanation, PrefixCache, Retained
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.admission import placed
@@ -100,7 +101,7 @@ class Engine:
         guesser = None if draft is None else load(draft, ops, progress)
         ranks = load_ranks(source, config, ops, progress, adapters, loras)
         with ranks.together():
-            self._start(ranks, config, guesser)
+            self._start(ranks, config, guesser, progress)
 
     @classmethod
     def of(cls, loaded: LoadedModel, draft: LoadedModel | None = None, **options: Unpack[EngineOptions]) -> Self:
@@ -113,7 +114,9 @@ class Engine:
             engine._start(ranks, config, guesser)
         return engine
 
-    def _start(self, ranks: Ranks, config: EngineConfig, draft: LoadedModel | None) -> None:
+    def _start(
+        self, ranks: Ranks, config: EngineConfig, draft: LoadedModel | None, progress: Progress | None = None
+    ) -> None:
         self.loaded = loaded = ranks.loaded
         self.config = config = settled(config, loaded.model.ops)
         tiers = tier_options(config, loaded)
@@ -129,7 +132,8 @@ class Engine:
         self.recommended = recommended(loaded.generation, config.generation_config)
         self.shared = SharedTexts(loaded, self.hold, self._compute if config.prefix_cache else None)
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity, self.recommended, self.shared)
-        self._loop = EngineLoop(scheduler, ranks.runner(memory), Sampler(ops))
+        limits = StepLimits(config.max_running, config.max_batch_tokens, self.context_length)
+        self._loop = EngineLoop(scheduler, ranks.runner(memory, limits, progress), Sampler(ops))
         self._loop.at_end(ranks.close)
         self._entrance: Entrance = self._loop
         self.tiering = put_beneath(self._loop, self.saver, tiers)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stemma.fsm.kernels import beside
+from stemma.kernels.limits import StepLimits
 from stemma.kernels.memory import Memory
 from stemma.kernels.ops import Ops
 from stemma.runtime.core.config import EngineConfig
@@ -26,16 +27,19 @@ class Ranks(NamedTuple):
     loaded: LoadedModel
     team: Team | None = None
 
-    def runner(self, memory: Memory) -> Runner:
-        """Over pools of all ranks. Raises ModelFileError for a model that computes no numbers."""
+    def runner(self, memory: Memory, limits: StepLimits, progress: Progress | None = None) -> Runner:
+        """Over pools of all ranks, with what steps of these limits need prepared, as `progress` is told. Raises
+        ModelFileError for a model that computes no numbers."""
         if self.team is not None:
             self.team.allocate(memory.shape)
-        runner = Runner(self.loaded.model, memory, self.loaded.loras, self.team)
+        runner = Runner(self.loaded.model, memory, self.loaded.loras, self.team, limits)
         if not runner.try_once():
             raise ModelFileError(
                 f"{self.loaded.name} computes numbers that are NaN or infinite, though none of its weights is: "
                 "they are not those of a working model, or too large; fetch or convert the model again"
             )
+        told = progress or (lambda what, share: None)
+        runner.record(lambda num_done, num_all: told("recording steps", num_done / num_all))
         return runner
 
     @contextmanager

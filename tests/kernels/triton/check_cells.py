@@ -12,13 +12,17 @@ import pytest
 import torch
 from check_rows import stored
 from check_states import Both, both_handles, columns, pieces_of
-from triton_support import DEVICE, EXACT, FLOATS, TOLERANCE, assert_close
+from triton_support import DEVICE, EXACT, FLOATS, TOLERANCE, assert_close, metadata_of
 
-from stemma.kernels.ops import Int32Array
+from stemma.kernels.ops import Int32Array, KVShape
 from stemma.kernels.states import ZEROS, DeltaRuleSpec, LayerState, Mamba2Spec, StateMetadata, StateShape
+from stemma.kernels.triton.keys import Pool, Room
 from stemma.kernels.triton.ops import TritonOps
+from stemma.kernels.triton.plan import NOTHING
 from stemma.kernels.triton.rounds import Part, cut_rounds
 from stemma.kernels.triton.states import StateCapacity, TritonStates
+from stemma.kernels.triton.step import PlannedStep, Size, Step, StepBuffers
+from stemma.kernels.triton.uploads import CapacityError
 
 
 def at(positions: Sequence[int], sequences: Sequence[tuple[int, Sequence[int]]]) -> StateMetadata:
@@ -40,11 +44,18 @@ def test_steps_without_a_whole_cell_are_walked(positions: Int32Array | None) -> 
     assert cut_rounds(replace(pieces_of([(0, (64, 62)), (1, (70,))]), positions=positions)) == []
 
 
-def test_a_fixed_plan_walks_whatever_it_is_filled_with() -> None:
-    whole = at([0], [(ZEROS, (64,))])
-    plan = TritonOps(DEVICE, EXACT).states.fixed_plan(whole, StateCapacity(64, 2, 4))
-    assert [walk.kind for walk in plan.walks()] == ["tokens"]
-    assert plan.walks()[0].num_runs == 2
+def test_a_plan_of_a_graph_walks_whatever_it_is_filled_with() -> None:
+    sizes = Size(64, 1, (NOTHING,), StateCapacity(64, 2, 4))
+    pools = (Pool("full.", KVShape(0, 1, 16, 1, 16), None),)
+    plan = PlannedStep(pools, sizes, StepBuffers(Room(2000, 1, 1), pools, DEVICE))
+    plan.walk_all()
+    metadata = replace(metadata_of([(0, 64)], 16)[0], states=at([0], [(ZEROS, (64,))]))
+    none = np.zeros(64, dtype=np.int32)
+    plan.send(Step(none, metadata, none[:1], (None,)))
+    assert [walk.kind for walk in plan.plans.states.walks()] == ["tokens"]
+    assert plan.plans.states.walks()[0].num_runs == 2
+    with pytest.raises(CapacityError, match="plan of its own"):
+        plan.send(Step(none, replace(metadata, states=pieces_of([(0, (1,))] * 5)), none[:1], (None,)))
 
 
 SPECS = [DeltaRuleSpec(1, 2, 16, 32), DeltaRuleSpec(2, 4, 32, 16, "tile")]

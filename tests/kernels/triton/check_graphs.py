@@ -1,5 +1,5 @@
-"""Steps as graphs: the eager step's logits and KV, nothing written beside it, no upload while launches are recorded, and
-nothing recorded behind the start.
+"""Steps as graphs: the eager step's logits and KV, nothing written beside it, no upload while launches are recorded,
+and nothing recorded behind the start.
 
 Without a GPU the recorder runs the recorded function again, on the same buffers, which is what a replay does; with one,
 the CUDA recorder is checked too.
@@ -149,7 +149,7 @@ class HybridBench:
     """A network with windows and states, and two memories of equal contents."""
 
     def __init__(self, recorder: str, patch: pytest.MonkeyPatch, num_full: int) -> None:
-        patch.setattr(graphs, "keys_of", lambda _: (Key(8, 8), Key(128, 16)))
+        patch.setattr(graphs, "keys_of", lambda _: (Key(8, 8), Key(72, 2)))
         ops = TritonOps(DEVICE, EXACT)
         network, shape = Hybrid(ops, num_full), shape_of(64, 24, num_full)
         self.memories = allocate(ops, shape), allocate(ops, shape)
@@ -197,7 +197,7 @@ def test_steps_with_windows_and_states(recorder: str, monkeypatch: pytest.Monkey
     bench.step(hybrid_step([(300, (1,)), (40, (1, 1, 1)), (5, (2,))], replayed=[1]))
     bench.step(hybrid_step([(22, (1,))]))
     bench.step(hybrid_step([(0, (9, 4)), (30, (1,))]))
-    assert dict(bench.graphs.counts.replayed) == {Key(8, 8): 2, Key(128, 16): 1}
+    assert dict(bench.graphs.counts.replayed) == {Key(8, 8): 2, Key(72, 2): 1}
     step = hybrid_step([(0, (70,))])
     assert step.states is not None
     object.__setattr__(step.states, "positions", np.zeros(1, dtype=np.int32))

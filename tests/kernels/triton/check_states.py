@@ -15,7 +15,7 @@ from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.states import ZEROS, DeltaRuleSpec, LayerState, Mamba2Spec, StateMetadata, StateShape
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.state_launches import DeltaInputs, Slots
-from stemma.kernels.triton.states import StateCapacity, TritonStates
+from stemma.kernels.triton.states import TritonStates
 
 REFERENCE = ReferenceOps(torch.device("cpu"), torch.float64)
 NUM_SLOTS = 12

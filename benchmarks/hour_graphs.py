@@ -10,6 +10,7 @@ import torch
 from hour_layouts import layout
 from hour_lines import Lines
 
+from stemma.kernels.limits import Report
 from stemma.kernels.memory import Memory
 from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.triton.ops import TritonOps
@@ -24,7 +25,7 @@ class Both:
     """A tiny model with two pools of equal contents: one for steps that are launched, one for those that are replayed.
     On the CPU both are launched."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, report: Report = lambda _done, _all: None) -> None:
         self.ops = ops = TritonOps(torch.device(device), torch.bfloat16 if device == "cuda" else torch.float32)
         loaded = tiny(ops)
         config, model = loaded.config, loaded.model
@@ -34,6 +35,7 @@ class Both:
             theirs.copy_(mine.normal_())
         self.eager = EagerExecutor(ops, model, Memory(self.pools[0]))
         self.replayed = ops.executor(model, config.num_heads, Memory(self.pools[1]))
+        self.replayed.record(report)
         self.random = np.random.default_rng(1)
 
     def difference(self, sequences: list[tuple[int, int]]) -> tuple[float, float]:
@@ -94,15 +96,15 @@ def engines(lines: Lines, device: str) -> None:
 
 
 def memory(lines: Lines, device: str) -> None:
-    """What the device has less of, step size by step size."""
+    """What the device has less of, graph by graph, the largest first."""
     if device == "cpu":
         lines.skip("memory of recordings", "there is no GPU")
         return
-    both = Both(device)
-    free = torch.cuda.mem_get_info()[0]
-    for count in (1, 2, 4, 8, 16, 32, 64, 128, 256):
-        both.difference([(20, 1)] * count)
-        now = torch.cuda.mem_get_info()[0]
-        lines.fact(f"memory of recordings, {count}", "MB", (free - now) / 1e6)
-        free = now
+    free = [torch.cuda.mem_get_info()[0]]
+
+    def told(done: int, _all: int) -> None:
+        free.append(torch.cuda.mem_get_info()[0])
+        lines.fact(f"memory of recordings, {done}", "MB", (free[-2] - free[-1]) / 1e6)
+
+    Both(device, told)
     lines.judge("memory of recordings", True)

@@ -88,6 +88,7 @@ def replays(lines: Lines, loaded: Any, batch: int, context: int, floor: float) -
     metadata = decode_layout(batch, context, 16)
     kv = model.ops.kv(loaded.config.memory_shape(metadata.block_tables.size, 16).full)
     executor = model.ops.executor(model, loaded.config.num_heads, Memory(kv))
+    executor.record(lambda _done, _all: None)
     ids, rows = np.zeros(batch, np.int32), np.arange(batch, dtype=np.int32)
     step = partial(executor, ids, metadata, rows)
     together = 10 if torch.cuda.is_available() else 1

@@ -16,7 +16,7 @@ from hour_lines import Lines, read_lines
 from triton_support import DEVICE
 
 from stemma.kernels.ops import KVShape
-from stemma.kernels.triton.plan import Cutting, cut
+from stemma.kernels.triton.cut import Cutting, cut
 from stemma.kernels.triton.traffic import attention_traffic
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "kernels.py"

@@ -46,6 +46,7 @@ class Again:
                 return step()
 
         self.count += 1
+        step()  # warming up, as on a GPU: what is made once is sent now
         run()
         return run
 

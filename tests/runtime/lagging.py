@@ -23,7 +23,7 @@ class Lagging(ReferenceOps):
         self._last: list[int] | None = None  # tokens that a step may name
         self._is_busy = False
 
-    def executor(self, network, num_heads, memory):
+    def executor(self, network, num_heads, memory, limits=None):
         eager = EagerExecutor(self, network, memory)
 
         def launch(ids, metadata, rows):
@@ -35,6 +35,7 @@ class Lagging(ReferenceOps):
             self._last = None  # the next step names what is sampled of this one, and nothing older
             return logits
 
+        launch.record = eager.record
         return launch
 
     def _known(self, ids):

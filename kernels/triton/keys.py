@@ -102,7 +102,8 @@ class Room(NamedTuple):
 
     def partial_numbers(self, pools: Sequence[Pool]) -> int:
         """Float32 numbers of partial sums: pools use them in turn."""
-        return max((partial_size(self.partials, *pool[:0:-1]) for pool in pools if pool.cutting is not None), default=0)
+        used = [(pool.cutting, pool.shape) for pool in pools if pool.cutting is not None]
+        return max((partial_size(self.partials, *each) for each in used), default=0)
 
 
 def words_of(sizes: dict[str, int]) -> int:

@@ -99,7 +99,8 @@ class PlannedStep:
                 f"{len(step.ids)} tokens and {len(step.rows)} rows do not fit; make it a plan of its own"
             )
         tail = self._uploads.tail()
-        arrays, fill = {"ids": step.ids, "rows": step.rows}, {}
+        arrays = {"ids": step.ids, "rows": step.rows}
+        fill: dict[str, int] = {}
         for index, (plan, pieces) in enumerate(zip(self._plans, step.cuts, strict=True)):
             metadata = step.of_pool(index)
             own = row_arrays(metadata)

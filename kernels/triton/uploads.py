@@ -11,6 +11,7 @@ step sends what it needs and no more. Fields of other types (float32, float64) a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -166,7 +167,8 @@ def place_parts(tail: Tail, start: int) -> Sequence[tuple[int, Int32Array]]:
     return list(zip(ends, tail.parts, strict=False))
 
 
-class Fields(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Fields:
     """Those fields of an upload whose names begin alike: what one plan of a step reads of what is sent for all."""
 
     uploads: Uploads

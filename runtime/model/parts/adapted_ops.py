@@ -74,6 +74,7 @@ class AdaptedOps:
         self.used: set[tuple[str, str]] = set()  # adapters with the matrices to which they add
         self.name, self.states, self.rows, self.free_memory = ops.name, ops.states, ops.rows, ops.free_memory
         self.on_device, self.free_unused, self.total_memory = ops.on_device, ops.free_unused, ops.total_memory
+        self.reserve = ops.reserve
         self.embedding, self.norm, self.layer_norm, self.rope = ops.embedding, ops.norm, ops.layer_norm, ops.rope
         self.head_linear, self.kv, self.executor, self.plan = ops.head_linear, ops.kv, ops.executor, ops.plan
         self.embed, self.rope_write, self.attention, self.gated = ops.embed, ops.rope_write, ops.attention, ops.gated

@@ -167,7 +167,7 @@ class HybridBench:
         """Both ways, compared: logits of each sequence's last token, and all of both memories."""
         ids = self.random.integers(0, VOCABULARY, len(metadata.positions)).astype(np.int32)
         rows = (metadata.query_starts[1:] - 1).astype(np.int32)
-        before = [tensor.clone() for tensor in tensors_of(self.memories[0])]
+        before = [tensor.clone() for tensor in tensors_of(self.memories[1])]
         expected, got = self.eager(ids, metadata, rows).clone(), self.graphs(ids, metadata, rows)
         tolerance = TOLERANCE[EXACT]
         torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)

@@ -38,18 +38,21 @@ HALF_SHIFT_0, HALF_SHIFT_1, HALF_SHIFT_2, HALF_SHIFT_3 = (
 @triton.jit
 def expanded(words, NTH: tl.constexpr, FLOAT16: tl.constexpr, PTX: tl.constexpr, DOT: tl.constexpr):
     """16 + the NTH code of each word. PTX: two at a time (LLVM takes them apart), for NVIDIA and no interpreter."""
-    if PTX:
-        if FLOAT16:
-            code: tl.constexpr = (
-                HALF_SHIFT_0 if NTH == 0 else HALF_SHIFT_1 if NTH == 1 else HALF_SHIFT_2 if NTH == 2 else HALF_SHIFT_3
-            )
-            return tl.inline_asm_elementwise(code, "=r,r", [words], tl.float16, True, 2)
+    if PTX and FLOAT16:
+        half_text: tl.constexpr = (
+            HALF_SHIFT_0 if NTH == 0 else HALF_SHIFT_1 if NTH == 1 else HALF_SHIFT_2 if NTH == 2 else HALF_SHIFT_3
+        )
+        result = tl.inline_asm_elementwise(half_text, "=r,r", [words], tl.float16, True, 2)
+    elif PTX:
         text: tl.constexpr = SHIFT_0 if NTH == 0 else SHIFT_1 if NTH == 1 else SHIFT_2 if NTH == 2 else SHIFT_3
-        return tl.inline_asm_elementwise(text, "=r,r", [words], tl.bfloat16, True, 2)
-    codes = (words >> (4 * NTH)) & 15
-    if FLOAT16:
-        return ((codes << 6) | 0x4C00).to(tl.int16).to(tl.float16, bitcast=True).to(DOT)
-    return ((codes << 3) | 0x4180).to(tl.int16).to(tl.bfloat16, bitcast=True).to(DOT)
+        result = tl.inline_asm_elementwise(text, "=r,r", [words], tl.bfloat16, True, 2)
+    elif FLOAT16:
+        code = (words >> (4 * NTH)) & 15
+        result = ((code << 6) | 0x4C00).to(tl.int16).to(tl.float16, bitcast=True).to(DOT)
+    else:
+        code = (words >> (4 * NTH)) & 15
+        result = ((code << 3) | 0x4180).to(tl.int16).to(tl.bfloat16, bitcast=True).to(DOT)
+    return result
 
 
 @triton.jit

@@ -7,7 +7,7 @@ that of the formula there: bias, the penalty of repetition, then what is subtrac
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,6 @@ from stemma.runtime.core.sampling import Sampling
 from stemma.runtime.core.sequence import Sequence
 
 Ids = npt.NDArray[np.int64]
-NO_IDS: Ids = np.empty(0, dtype=np.int64)
 
 
 class Position(NamedTuple):
@@ -52,36 +51,39 @@ def is_early(sequence: Sequence, num_tokens: int) -> bool:
 def places_of(position: Position, vocabulary: int) -> Places:
     """The places of one row. Raises IndexError for a token that is none."""
     sampling = position.sampling
-    biased, ended = _ids([*sampling.logit_bias]), NO_IDS
-    if position.is_early:
-        ended = _ids([*position.sequence.request.end_tokens])
-    seen, generated, counts = _before(position)
-    tokens = np.unique(np.concatenate((biased, ended, seen, generated)))
+    ended = [*position.sequence.request.end_tokens] if position.is_early else []
+    seen, made = _before(position)
+    groups = [_ids(ids) for ids in ([*sampling.logit_bias], ended, seen if sampling.repetition_penalty != 1 else made)]
+    biased, endings, penalised = groups
+    tokens = np.unique(np.concatenate(groups))
     if len(tokens) and not 0 <= tokens[0] <= tokens[-1] < vocabulary:
         raise IndexError(f"token {tokens[0] if tokens[0] < 0 else tokens[-1]} is not one of {vocabulary}")
-
-    def spread(ids: Ids, values: Any, others: Any) -> npt.NDArray[np.float32]:
-        spread_ = np.full(len(tokens), others, dtype=np.float32)
-        spread_[np.searchsorted(tokens, ids)] = values
-        return spread_
-
-    bias = spread(biased, [*sampling.logit_bias.values()], NOTHING_ADDED)
-    factor = spread(seen, sampling.repetition_penalty, 1)
-    added = spread(generated, -(sampling.presence_penalty + sampling.frequency_penalty * counts), NOTHING_ADDED)
-    added[np.searchsorted(tokens, ended)] = -math.inf
-    rows = np.full(len(tokens), position.logits_row, dtype=np.int32)
+    count = len(tokens)
+    bias, added = (np.full(count, NOTHING_ADDED, dtype=np.float32) for _ in range(2))
+    factor = np.ones(count, dtype=np.float32)
+    if len(biased):
+        bias[np.searchsorted(tokens, biased)] = [*sampling.logit_bias.values()]
+    if sampling.repetition_penalty != 1:
+        factor[np.searchsorted(tokens, penalised)] = sampling.repetition_penalty
+    if made:
+        counts = np.bincount(np.searchsorted(tokens, _ids(made)), minlength=count)
+        penalty = sampling.presence_penalty + sampling.frequency_penalty * counts
+        np.copyto(added, -penalty, where=counts > 0, casting="same_kind")
+    if ended:
+        added[np.searchsorted(tokens, endings)] = -math.inf
+    rows = np.full(count, position.logits_row, dtype=np.int32)
     return Places(rows, tokens.astype(np.int32), bias, factor, added)
 
 
-def _before(position: Position) -> tuple[Ids, Ids, Ids]:
-    """Tokens that are penalised for being there, and generated ones with their counts. Drafts are among them, since
-    what is sampled behind a wrong one is thrown away."""
+def _before(position: Position) -> tuple[list[int], list[int]]:
+    """All different tokens before it, and the generated ones, if they are penalised. Drafts are among them, since what
+    is sampled behind a wrong one is thrown away."""
     sampling, sequence = position.sampling, position.sequence
     if not sampling.has_penalties:
-        return NO_IDS, NO_IDS, NO_IDS
+        return [], []
     before = [*sequence.tokens, *sequence.drafts][: position.num_tokens]
-    generated, counts = np.unique(_ids(before[sequence.num_prompt :]), return_counts=True)
-    return (_ids([*set(before)]) if sampling.repetition_penalty != 1 else NO_IDS), generated, counts
+    seen = [*set(before)] if sampling.repetition_penalty != 1 else []
+    return seen, before[sequence.num_prompt :]
 
 
 def _ids(tokens: list[int]) -> Ids:

@@ -6,17 +6,14 @@ that of the formula there: bias, the penalty of repetition, then what is subtrac
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from stemma.kernels.changes import NOTHING_ADDED, Places
+from stemma.kernels.changes import Places
 from stemma.runtime.core.sampling import Sampling
+from stemma.runtime.core.seen import SeenTokens
 from stemma.runtime.core.sequence import Sequence
-
-Ids = npt.NDArray[np.int64]
 
 
 class Position(NamedTuple):
@@ -50,41 +47,25 @@ def is_early(sequence: Sequence, num_tokens: int) -> bool:
 
 def places_of(position: Position, vocabulary: int) -> Places:
     """The places of one row. Raises IndexError for a token that is none."""
-    sampling = position.sampling
-    ended = [*position.sequence.request.end_tokens] if position.is_early else []
-    seen, made = _before(position)
-    groups = [_ids(ids) for ids in ([*sampling.logit_bias], ended, seen if sampling.repetition_penalty != 1 else made)]
-    biased, endings, penalised = groups
-    tokens = np.unique(np.concatenate(groups))
-    if len(tokens) and not 0 <= tokens[0] <= tokens[-1] < vocabulary:
-        raise IndexError(f"token {tokens[0] if tokens[0] < 0 else tokens[-1]} is not one of {vocabulary}")
-    count = len(tokens)
-    bias, added = (np.full(count, NOTHING_ADDED, dtype=np.float32) for _ in range(2))
-    factor = np.ones(count, dtype=np.float32)
-    if len(biased):
-        bias[np.searchsorted(tokens, biased)] = [*sampling.logit_bias.values()]
-    if sampling.repetition_penalty != 1:
-        factor[np.searchsorted(tokens, penalised)] = sampling.repetition_penalty
-    if made:
-        counts = np.bincount(np.searchsorted(tokens, _ids(made)), minlength=count)
-        penalty = sampling.presence_penalty + sampling.frequency_penalty * counts
-        np.copyto(added, -penalty, where=counts > 0, casting="same_kind")
-    if ended:
-        added[np.searchsorted(tokens, endings)] = -math.inf
-    rows = np.full(count, position.logits_row, dtype=np.int32)
-    return Places(rows, tokens.astype(np.int32), bias, factor, added)
+    sampling, seen = position.sampling, _seen(position, vocabulary)
+    tokens, bias, factor, added = seen.places(
+        sampling.presence_penalty, sampling.frequency_penalty, is_early=position.is_early
+    )
+    return Places(np.full(len(tokens), position.logits_row, dtype=np.int32), tokens, bias, factor, added)
 
 
-def _before(position: Position) -> tuple[list[int], list[int]]:
-    """All different tokens before it, and the generated ones, if they are penalised. Drafts are among them, since what
-    is sampled behind a wrong one is thrown away."""
-    sampling, sequence = position.sampling, position.sequence
+def _seen(position: Position, vocabulary: int) -> SeenTokens:
+    """Drafts before it count, since what is sampled behind a wrong one is thrown away."""
+    sampling, sequence, num_tokens = position.sampling, position.sequence, position.num_tokens
+    kept = sequence.seen
+    if kept is None or kept.num_taken > num_tokens:
+        ends = sequence.request.end_tokens if sampling.min_tokens > 0 else ()
+        kept = sequence.seen = SeenTokens(sampling.logit_bias, ends, sampling.repetition_penalty, vocabulary)
     if not sampling.has_penalties:
-        return [], []
-    before = [*sequence.tokens, *sequence.drafts][: position.num_tokens]
-    seen = [*set(before)] if sampling.repetition_penalty != 1 else []
-    return seen, before[sequence.num_prompt :]
-
-
-def _ids(tokens: list[int]) -> Ids:
-    return np.array(tokens, dtype=np.int64)
+        return kept
+    num_known = len(sequence.tokens)
+    kept.take(sequence.tokens if num_tokens >= num_known else sequence.tokens[:num_tokens], sequence.num_prompt)
+    if num_tokens > num_known:
+        kept = kept.copy()
+        kept.take([*sequence.tokens, *sequence.drafts[: num_tokens - num_known]], sequence.num_prompt)
+    return kept

@@ -15,6 +15,7 @@ from stemma.radix import Lease, NextUse, Retained, Segments
 from stemma.runtime.core.matchers import GrammarMatcher, StopChecker
 from stemma.runtime.core.pooling import Pooling, Vector
 from stemma.runtime.core.sampling import Sampling, TokenLogprob
+from stemma.runtime.core.seen import SeenTokens
 from stemma.runtime.errors import StemmaError
 
 
@@ -153,6 +154,7 @@ class Sequence:
     replayed_until: int = 0  # where it first started, tokens before this were computed though their KV was there
     num_decoded: int = 0
     jumped: list[int] = field(default_factory=list)  # indexes among the generated tokens
+    seen: SeenTokens | None = None  # where its request changes logits
     num_recomputed: int = 0
 
     def __post_init__(self) -> None:

@@ -98,8 +98,8 @@ def test_tiers_read_and_write_blocks_there(ops: Any, tmp_path: Path) -> None:
         for _ in range(2):
             for seed in range(4):
                 engine.generate([seed + 1] * 120, max_tokens=2)
-            assert engine._tiering is not None
-            assert engine._tiering.writer.drain(30)
+            assert engine.tiering is not None
+            assert engine.tiering.writer.drain(30)
         assert engine.stats().num_filled > 0
 
 

@@ -10,6 +10,7 @@ counts as one launch.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -65,13 +66,21 @@ class Tally:
 
 
 class PretendedGPU:
-    """Counts for all threads that are `here`. multiprocessors: of the GPU that it seems to be, an H100."""
+    """Counts for all threads that are `here`. multiprocessors: of the GPU that it seems to be, an H100.
+
+    order: what was asked of streams and graphs as wholes, in order: ("wait", who, for whom), ("capture", graph, stream,
+    pool), ("replay", graph), ("reset", graph), ("synchronize",).
+    """
 
     def __init__(self, multiprocessors: int = 132) -> None:
         self.tally = Tally()
         self.multiprocessors = multiprocessors
+        self.order: list[tuple[Any, ...]] = []
+        self.num_pools = 0
         self._captured: Counter[str] | None = None
         self._pinned: set[int] = set()
+        self._currents = threading.local()
+        self._first = _Stream(self)
 
     @contextmanager
     def here(self) -> Iterator[None]:
@@ -114,9 +123,28 @@ class PretendedGPU:
         if waits:
             self.waited("download")
 
+    @property
+    def current(self) -> _Stream:
+        """The thread's stream."""
+        found: _Stream = getattr(self._currents, "stream", self._first)
+        return found
+
     @contextmanager
-    def capturing(self, graph: _Graph) -> Iterator[None]:
+    def on(self, stream: _Stream) -> Iterator[None]:
+        outer, self._currents.stream = self.current, stream
+        try:
+            yield
+        finally:
+            self._currents.stream = outer
+
+    def new_pool(self) -> tuple[int, int]:
+        self.num_pools += 1
+        return (0, self.num_pools)
+
+    @contextmanager
+    def capturing(self, graph: _Graph, pool: Any = None, stream: Any = None) -> Iterator[None]:
         self.tally.recordings += 1
+        self.order.append(("capture", graph, stream, pool))
         self._captured = graph.launches = Counter()
         try:
             yield
@@ -125,6 +153,7 @@ class PretendedGPU:
 
     def replay(self, graph: _Graph) -> None:
         self.tally.replays += 1
+        self.order.append(("replay", graph))
         self.tally.replayed += graph.launches
 
     def pin(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -270,6 +299,7 @@ class _Graph:
         return (0, 0)
 
     def reset(self) -> None:
+        self._gpu.order.append(("reset", self))
         self.launches = Counter()
 
 
@@ -286,8 +316,9 @@ class _Stream:
     def record_event(self, event: Any = None) -> Any:
         return _Event(self._gpu) if event is None else event
 
-    def wait_stream(self, _stream: Any) -> None:
+    def wait_stream(self, stream: Any) -> None:
         """The device waits, not the host."""
+        self._gpu.order.append(("wait", self, stream))
 
     def wait_event(self, _event: Any) -> None:
         """The device waits, not the host."""
@@ -320,16 +351,19 @@ class _Event:
 
 def _cuda(gpu: PretendedGPU) -> dict[str, Any]:
     """What stands for the functions and classes of torch.cuda."""
-    stream = _Stream(gpu)
     properties = SimpleNamespace(
         name="pretended H100", major=9, minor=0, total_memory=FREE_BYTES, warp_size=32,
         multi_processor_count=gpu.multiprocessors, L2_cache_size=50 << 20,
     )  # fmt: skip
 
     @contextmanager
-    def graph(cuda_graph: _Graph, *_: Any, **__: Any) -> Iterator[None]:
-        with gpu.capturing(cuda_graph):
+    def graph(cuda_graph: _Graph, pool: Any = None, stream: Any = None, **__: Any) -> Iterator[None]:
+        with gpu.on(stream or gpu.current), gpu.capturing(cuda_graph, pool, stream):
             yield
+
+    def synchronize(*_: Any) -> None:
+        gpu.order.append(("synchronize",))
+        gpu.waited("device")
 
     @contextmanager
     def nothing(*_: Any, **__: Any) -> Iterator[None]:
@@ -340,8 +374,8 @@ def _cuda(gpu: PretendedGPU) -> dict[str, Any]:
         "Event": lambda *_, **__: _Event(gpu),
         "Stream": lambda *_, **__: _Stream(gpu),
         "current_device": lambda: 0,
-        "current_stream": lambda *_: stream,
-        "default_stream": lambda *_: stream,
+        "current_stream": lambda *_: gpu.current,
+        "default_stream": lambda *_: gpu._first,
         "device": nothing,
         "device_count": lambda: 1,
         "empty_cache": lambda: None,
@@ -349,7 +383,7 @@ def _cuda(gpu: PretendedGPU) -> dict[str, Any]:
         "get_device_name": lambda *_: properties.name,
         "get_device_properties": lambda *_: properties,
         "graph": graph,
-        "graph_pool_handle": lambda: (0, 1),
+        "graph_pool_handle": gpu.new_pool,
         "init": lambda: None,
         "is_available": lambda: True,
         "is_current_stream_capturing": lambda: gpu._captured is not None,
@@ -361,6 +395,6 @@ def _cuda(gpu: PretendedGPU) -> dict[str, Any]:
         "reset_peak_memory_stats": lambda *_: None,
         "set_device": lambda *_: None,
         "set_stream": lambda *_: None,
-        "stream": nothing,
-        "synchronize": lambda *_: gpu.waited("device"),
+        "stream": gpu.on,
+        "synchronize": synchronize,
     }

@@ -10,6 +10,13 @@ Report = Callable[[int, int], None]
 """What is told how many of how many are done."""
 
 
+SCORED_ROWS = 512
+"""Of prompts whose log-probabilities are asked for, in one step: a step of more is computed in parts if need be."""
+
+WORKSPACE_BYTES = 64 << 20
+"""What libraries of products keep for each stream that they run on."""
+
+
 class StepLimits(NamedTuple):
     """max_running: sequences. max_batch_tokens: of a step. context_length: tokens of one sequence."""
 
@@ -19,8 +26,25 @@ class StepLimits(NamedTuple):
 
 
 class Widths(NamedTuple):
-    """Numbers of a model's rows. inner: what MLPs make of a token, of all that one layer makes at once."""
+    """Numbers of a model's rows. inner: what MLPs make of a token, of all that one layer makes at once. experts: that
+    compute a token, each a row as wide as the residual stream."""
 
     hidden: int
     inner: int
     vocabulary: int
+    experts: int = 0
+
+
+def eager_rows(limits: StepLimits) -> int:
+    """Rows of logits that a step of operations one by one is given room for."""
+    return min(limits.max_batch_tokens, limits.max_running + SCORED_ROWS)
+
+
+def step_bytes(limits: StepLimits, widths: Widths, heads: int, itemsize: int) -> int:
+    """What the largest step needs while it runs operation by operation: its activations; its logits, as the product
+    makes them and in float32; and once more the logits of those that change theirs. heads: numbers of a token's
+    queries, keys and values. itemsize: bytes of an activation."""
+    of_token = (4 + widths.experts) * widths.hidden + 3 * widths.inner + 2 * heads
+    activations = limits.max_batch_tokens * of_token * itemsize
+    changed = min(limits.max_running, limits.max_batch_tokens)
+    return activations + (eager_rows(limits) * (itemsize + 4) + changed * 4) * widths.vocabulary

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert
-from stemma.kernels.limits import StepLimits, Widths
+from stemma.kernels.limits import WORKSPACE_BYTES, StepLimits, Widths, step_bytes
 from stemma.kernels.memory import Memory, MemoryShape
 from stemma.kernels.ops import (
     AttentionMetadata,
@@ -221,7 +221,10 @@ class ReferenceOps(AtOnce, TensorLogits):
         return ReferenceKV(shape, keys, values)
 
     def reserve(self, shape: MemoryShape, num_heads: int, limits: StepLimits, widths: Widths) -> int:
-        return 0
+        if self.device.type == "cpu":
+            return 0
+        heads = (num_heads + 2 * shape.full.num_kv_heads) * shape.full.head_dim
+        return step_bytes(limits, widths, heads, self.dtype.itemsize) + WORKSPACE_BYTES
 
     def executor(
         self, network: Network, num_heads: int, memory: Memory, limits: StepLimits | None = None

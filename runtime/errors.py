@@ -71,6 +71,11 @@ class OutOfDeviceMemory(RequestFailed):
     on."""
 
 
+class NoRoomForGraphs(UserWarning):
+    """A GPU's memory has no room to record steps in. Operations are launched one by one instead: the same answers, and
+    a host that takes longer for each step."""
+
+
 class EngineClosed(StemmaError):
     """The engine was closed before the request ended."""
 

@@ -164,11 +164,17 @@ class GraphExecutor:
         return len(self._graphs)
 
     def record(self, report: Report) -> None:
-        """Record all sizes, the largest first: smaller ones find memory for theirs in what it has left."""
-        for number, key in enumerate(reversed(self.keys), 1):
-            if key not in self._graphs:
-                self._graphs[key] = self._make(key)
-            report(number, len(self.keys))
+        """Record all sizes, the largest first: smaller ones find memory for theirs in what it has left. If that fails,
+        nothing stays recorded, and steps run operation by operation."""
+        try:
+            for number, key in enumerate(reversed(self.keys), 1):
+                if key not in self._graphs:
+                    self._graphs[key] = self._make(key)
+                report(number, len(self.keys))
+        except BaseException:
+            self._graphs.clear()
+            self._recorder.retire()
+            raise
 
     def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Rows:
         step = self._cut(ids, metadata, rows)

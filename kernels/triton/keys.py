@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stemma.kernels.limits import StepLimits, Widths
+from stemma.kernels.limits import WORKSPACE_BYTES, StepLimits, Widths, eager_rows, step_bytes
 from stemma.kernels.memory import MemoryShape
 from stemma.kernels.ops import KVShape
 from stemma.kernels.triton.cut import Cutting
@@ -40,8 +40,10 @@ MOST_PARTIALS = 8192
 in a batch as large, since the pool of KV ends before."""
 MOST_TABLE_ENTRIES = 1 << 22
 """Of block tables: 16 MiB. 256 sequences of 262,144 tokens in blocks of 16."""
-WORKSPACE_BYTES = 64 << 20
-"""Of cuBLAS and cuBLASLt on each stream that products run on, of which there are three: steps', warming up, capture."""
+WORKSPACES = 4
+"""Of cuBLAS and cuBLASLt, on the streams of steps, of warming up and of capture; and as much for graphs' launches."""
+SAMPLED_BYTES = 64 << 10
+"""What the kernels that sample a row, or report its log-probabilities, leave for one another."""
 
 
 def keys_of(limits: StepLimits) -> tuple[Key, ...]:
@@ -112,16 +114,16 @@ def words_of(sizes: dict[str, int]) -> int:
 
 
 def reserved_bytes(room: Room, pools: Sequence[Pool], widths: Widths, limits: StepLimits, itemsize: int) -> int:
-    """What graphs and eager steps need of a device beside weights and pools: uploads, partial sums, logits (and the
-    product that they are made of), activations of the largest step, workspaces.
+    """What graphs and eager steps need of a device beside weights and pools: uploads, partial sums and logits, which
+    are kept; what the largest step needs while it runs, which graphs share; workspaces.
 
     itemsize: bytes of an activation.
     """
-    heads = max((pool.cutting.group * pool.shape.num_kv_heads * pool.shape.head_dim for pool in pools if pool.cutting),
-                default=0)  # fmt: skip
-    activations = limits.max_batch_tokens * (4 * widths.hidden + 3 * widths.inner + 3 * heads) * itemsize
-    logits = room.rows * widths.vocabulary * (4 + itemsize)
-    return 4 * room.words + 4 * room.partial_numbers(pools) + logits + activations + 3 * WORKSPACE_BYTES
+    used = [(pool.cutting.group + 2, pool.shape) for pool in pools if pool.cutting is not None]
+    heads = max((group * shape.num_kv_heads * shape.head_dim for group, shape in used), default=0)
+    kept = 4 * (room.words + room.partial_numbers(pools) + room.rows * widths.vocabulary)
+    running = step_bytes(limits, widths, heads, itemsize) + eager_rows(limits) * SAMPLED_BYTES
+    return kept + running + WORKSPACES * WORKSPACE_BYTES
 
 
 def pools_of(shape: MemoryShape, cuttings: Sequence[Cutting | None]) -> tuple[Pool, ...]:

@@ -47,6 +47,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def has_run_out(error: BaseException | None) -> bool:
+    """The same of what an error was raised behind: a capture that was broken off says no more than that."""
+    while error is not None:
+        if is_out_of_memory(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def let_go(error: BaseException) -> None:
     """Drop what the calls that failed held: an error keeps their variables, which can be most of a device's memory."""
     traceback.clear_frames(error.__traceback__)

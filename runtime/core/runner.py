@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -17,6 +18,8 @@ from stemma.kernels.states import ZEROS, StateMetadata
 from stemma.kernels.steps import run
 from stemma.runtime.core.attention_metadata import make_attention_metadata
 from stemma.runtime.core.batch import Batch
+from stemma.runtime.core.failures import first_line, has_run_out, let_go
+from stemma.runtime.errors import NoRoomForGraphs
 from stemma.runtime.model import Loras, Model, Span
 
 NOTHING = np.empty(0, dtype=np.int32)
@@ -86,8 +89,21 @@ class Runner:
         return self.model.ops.rows.are_finite(run(self.model, self.memory, zero, plans, zero))
 
     def record(self, report: Report) -> None:
-        """Prepare the steps to come, as the back end does; before the first."""
-        self._step.record(report)
+        """Prepare the steps to come, as the back end does; before the first. Warns where the device has no room for
+        that: then steps run operation by operation."""
+        try:
+            self._step.record(report)
+        except RuntimeError as error:
+            if not has_run_out(error):
+                raise
+            told = NoRoomForGraphs(
+                f"steps are not recorded, because the device has no memory for it ({first_line(error)}): steps are "
+                "slower. Lower memory_share, max_running, max_batch_tokens or context_length, or end what else uses "
+                "the device"
+            )
+            let_go(error)
+            self.model.ops.free_unused()
+            warnings.warn(told, stacklevel=2)
 
     def forward(self, batch: Batch) -> StepOutput:
         """Copy blocks, compute the batch's tokens and write their KV.

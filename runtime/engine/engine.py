@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 import numpy as np
 import numpy.typing as npt
 
-from stemma.kernels.limits import StepLimits
 from stemma.radix import Explanation, PrefixCache, Retained
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.admission import placed
@@ -39,6 +38,7 @@ from stemma.runtime.engine.output_processor import RequestState
 from stemma.runtime.engine.progress import check_progress, wait
 from stemma.runtime.engine.ranks import Ranks, check_whole, load_ranks
 from stemma.runtime.engine.recommended import recommended
+from stemma.runtime.engine.reserve import limits_of
 from stemma.runtime.engine.resources import (
     context_of,
     make_memory,
@@ -132,7 +132,7 @@ class Engine:
         self.recommended = recommended(loaded.generation, config.generation_config)
         self.shared = SharedTexts(loaded, self.hold, self._compute if config.prefix_cache else None)
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity, self.recommended, self.shared)
-        limits = StepLimits(config.max_running, config.max_batch_tokens, self.context_length)
+        limits = limits_of(config, self.context_length)
         self._loop = EngineLoop(scheduler, ranks.runner(memory, limits, progress), Sampler(ops))
         self._loop.at_end(ranks.close)
         self._entrance: Entrance = self._loop

@@ -219,7 +219,7 @@ def memory_for_kv(config: SettledConfig, model: ModelConfig, ops: Ops) -> int:
     free = ops.free_memory()
     if free is None:
         return machine_memory(ops) // 8 // config.tensor_parallel
-    return max(0, int(free * config.memory_share) - reserve_of(config, model))
+    return max(0, int(free * config.memory_share) - reserve_of(config, model, ops))
 
 
 def machine_memory(ops: Ops) -> int:

@@ -211,3 +211,29 @@ def test_steps_of_a_model_without_full_layers(recorder: str, monkeypatch: pytest
     bench = HybridBench(recorder, monkeypatch, num_full=0)
     bench.step(hybrid_step([(40, (1,)), (5, (1,)), (0, (1,))]))
     assert sum(bench.graphs.counts.replayed.values()) == 1
+
+
+class Full(Again):
+    """A device whose memory holds two recordings."""
+
+    is_retired = False
+
+    def __call__(self, step: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        if self.count == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().__call__(step)
+
+    def retire(self) -> None:
+        self.is_retired = True
+
+
+def test_what_is_not_recorded_whole_is_not_recorded_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graphs that there are end together, and the steps are computed operation by operation."""
+    bench = Bench("again", monkeypatch)
+    full = bench.graphs._recorder = Full(monkeypatch)
+    with pytest.raises(torch.OutOfMemoryError):
+        bench.graphs.record(nothing)
+    assert full.is_retired
+    assert bench.graphs.num_graphs == 0
+    bench.step([(9, 1)])
+    assert dict(bench.graphs.counts.eager) == {"not recorded": 1}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stemma.kernels.steps import EagerExecutor
 from stemma.radix import BlockCopy, PrefixCache
 from stemma.runtime.core.batch import Batch
 from stemma.runtime.core.runner import Runner
+from stemma.runtime.errors import NoRoomForGraphs
 from tests.kernels.memories import memory_of
 from tests.runtime.core.making import row, sequence
 
@@ -101,3 +103,37 @@ def test_a_trial_tells_a_model_whose_logits_are_no_numbers(runner, monkeypatch, 
 
     monkeypatch.setattr(runner.model, "logits", spoilt)
     assert not runner.try_once()
+
+
+class Unrecorded(EagerExecutor):
+    """Its device fails when steps are recorded."""
+
+    error: RuntimeError
+
+    def record(self, report):
+        try:
+            raise self.error
+        except RuntimeError as error:
+            raise RuntimeError("operation failed due to a previous error during capture") from error
+
+
+@pytest.fixture
+def unrecorded(tiny_loaded):
+    model = tiny_loaded.model
+    made = Runner(model, memory_of(model.ops, model.config, 16, SIZE))
+    made._step = Unrecorded(model.ops, model, made.memory)
+    return made
+
+
+def test_without_memory_to_record_in_steps_are_computed_one_by_one(unrecorded, runner):
+    unrecorded._step.error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    with pytest.warns(NoRoomForGraphs, match="Lower memory_share, max_running, max_batch_tokens or context_length"):
+        unrecorded.record(lambda num_done, num_all: None)
+    first, second = (step(each, row(leased(PrefixCache(16, SIZE), PROMPT), 0, PROMPT)) for each in (unrecorded, runner))
+    close(first, second)
+
+
+def test_what_else_fails_while_steps_are_recorded_is_everybody_s(unrecorded):
+    unrecorded._step.error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(RuntimeError, match="previous error during capture"):
+        unrecorded.record(lambda num_done, num_all: None)

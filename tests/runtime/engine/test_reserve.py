@@ -4,15 +4,23 @@ The GPU is a number: the reference that says how much memory it has."""
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
 
+if find_spec("triton") is None:
+    pytest.skip("triton has no build for this platform", allow_module_level=True)
+
+from stemma.kernels.limits import StepLimits, Widths, step_bytes
+from stemma.kernels.memory import MemoryShape
 from stemma.kernels.reference import ReferenceOps
+from stemma.kernels.triton.cut import Cutting
+from stemma.kernels.triton.keys import Room, pools_of, reserved_bytes
 from stemma.runtime.core.config import EngineConfig, SettledConfig
 from stemma.runtime.engine import Engine
-from stemma.runtime.engine.reserve import reserve_of
+from stemma.runtime.engine.reserve import reserve_of, widths_of
 from stemma.runtime.engine.resources import memory_for_kv, room_of, settled
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model.tiny import tiny, tiny_config
@@ -30,6 +38,12 @@ class OnGPU(ReferenceOps):
 
     def total_memory(self) -> int:
         return self.total
+
+    def reserve(self, shape: MemoryShape, num_heads: int, limits: StepLimits, widths: Widths) -> int:
+        """As on such a GPU, with tiles of 16 and 128 rows."""
+        cutting = Cutting(num_heads // shape.full.num_kv_heads, 16, 128, 256, shape.full.block_size)
+        pools = pools_of(shape, [cutting])
+        return reserved_bytes(Room.of(limits, pools, has_states=False), pools, widths, limits, 2)
 
 
 def sizes(config: EngineConfig) -> tuple[int, int, int]:
@@ -65,25 +79,40 @@ def test_an_engine_says_what_it_took() -> None:
 def test_kv_and_the_largest_step_are_the_share() -> None:
     model, ops = tiny_config("llama"), OnGPU(80 * GB, 10 * GB)
     config = settled(EngineConfig(memory_share=0.5), ops)
-    assert memory_for_kv(config, model, ops) + reserve_of(config, model) == 5 * GB
-    assert reserve_of(replace(config, max_batch_tokens=1024), model) < reserve_of(config, model)
+    assert memory_for_kv(config, model, ops) + reserve_of(config, model, ops) == 5 * GB
+    assert reserve_of(replace(config, max_batch_tokens=1024), model, ops) < reserve_of(config, model, ops)
 
 
 def test_the_second_of_two_engines_is_given_its_share_of_what_is_left() -> None:
     model, ops = tiny_config("llama"), OnGPU(80 * GB, 40 * GB)
     config = settled(EngineConfig(memory_share=0.4, context_length=2048), ops)
     first = memory_for_kv(config, model, ops)
-    ops.free -= first + reserve_of(config, model)
+    ops.free -= first + reserve_of(config, model, ops)
     second = memory_for_kv(replace(config, memory_share=0.9), model, ops)
-    assert 0 < ops.free - second - reserve_of(config, model) < ops.free // 9
+    assert 0 < ops.free - second - reserve_of(config, model, ops) < ops.free // 9
 
 
 def test_a_llama_of_8b_leaves_room_for_what_the_review_reckoned() -> None:
-    """Activations of 8,192 tokens, and logits in bfloat16 and twice in float32 of 512 scored rows beside 256 others."""
+    """Activations of 8,192 tokens; logits in bfloat16 and in float32 of 512 scored rows beside 256 others, and of these
+    in the buffer of graphs and in a copy that is changed; partial sums."""
     sizes = {"hidden": 4096, "intermediate": 14_336, "num_heads": 32, "num_kv_heads": 8, "head_dim": 128}
-    model = replace(tiny_config("llama"), vocab_size=128_256, **sizes)  # type: ignore[arg-type]
-    config = settled(EngineConfig(), OnGPU(80 * GB, 0))
-    assert 768 * 128_256 * 10 < reserve_of(config, model) < 3 * GB
+    model = replace(tiny_config("llama"), vocab_size=128_256, context_length=8192, **sizes)  # type: ignore[arg-type]
+    ops = OnGPU(80 * GB, 0)
+    config = settled(EngineConfig(), ops)
+    logits, partials = (768 * 6 + 256 * 8) * 128_256, 8192 * 32 * 130 * 4
+    assert logits + partials < reserve_of(config, model, ops) < 3 * GB
+    assert widths_of(model).inner == 14_336
+
+
+def test_experts_take_rows_of_their_own() -> None:
+    """Of each token as many as compute it: two matrices' outputs, what they are gated to, and a row of the stream."""
+    model = replace(tiny_config("qwen3_moe"), intermediate=0)
+    assert model.experts is not None
+    one, spec = widths_of(model), model.experts.spec
+    twice = replace(model, experts=replace(model.experts, spec=replace(spec, top_k=2 * spec.top_k)))
+    limits = StepLimits(8, 100, 64)
+    more = step_bytes(limits, widths_of(twice), 0, 2) - step_bytes(limits, one, 0, 2)
+    assert more >= 100 * spec.top_k * (2 * model.experts.intermediate + model.hidden) * 2
 
 
 def test_a_card_without_room_says_what_to_change() -> None:

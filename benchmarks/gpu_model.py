@@ -54,7 +54,9 @@ TINY = Shape("tiny", 2, 64, 128, 4, 2, 16, 320)
 class ShapedOps(TritonOps):
     """Triton kernels over weights of which only the shape was given."""
 
-    def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> DenseLinear:
+    def linear(
+        self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = (), exact: bool = False
+    ) -> DenseLinear:
         assert not biases
         rows, columns = sum(part.shape[0] for part in parts), parts[0].shape[1]
         return DenseLinear(self._random(rows, columns), None, columns, rows)

@@ -253,8 +253,9 @@ class Ops(Protocol):
         may be inside at the same time, and what one of them starts comes behind what another has started."""
 
     # Packing: once, when a model is loaded ----------------------------------------------------------------
-    def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> Linear:
-        """Pack matrices (out_i, in) that share their input; the outputs stand one after the other."""
+    def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = (), exact: bool = False) -> Linear:
+        """Pack matrices (out_i, in) that share their input; the outputs stand one after the other. exact: not smaller
+        than they are stored, whatever the back end was told to make of others (routers, experts, logits)."""
 
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> Any:
         """Pack an embedding table (vocabulary, hidden). scale: what its rows are multiplied by when they are read."""

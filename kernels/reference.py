@@ -181,7 +181,9 @@ class ReferenceOps(AtOnce, TensorLogits):
     def _load(self, weight: StoredWeight) -> torch.Tensor:
         return torch.from_numpy(dequantize(weight)).to(self.device, self.dtype)
 
-    def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> ReferenceLinear:
+    def linear(
+        self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = (), exact: bool = False
+    ) -> ReferenceLinear:
         weight = torch.cat([self._load(part) for part in parts])
         bias = torch.cat([self._load(part) for part in biases]) if biases else None
         return ReferenceLinear(weight, bias, weight.shape[1], weight.shape[0])

@@ -25,11 +25,12 @@ GPU_DTYPES = ("bfloat16", "float16")
 
 def select_ops(
     device: str = "auto", backend: str = "auto", dtype: str = "auto", kv_dtype: str = "auto", *, sharing: int = 1,
-    graphs: bool = True,
+    graphs: bool = True, quantization: str | None = None,
 ) -> Ops:  # fmt: skip
     """The back end of that name for a device; "auto" takes what suits. Raises UnknownBackend, saying what there is.
 
     sharing: processes that compute together on a host's cores. graphs: on a GPU, record steps once and replay them.
+    quantization: on a GPU, what dense weights are made of.
     """
     if device == "auto":
         device = choose_device(backend, dtype, kv_dtype)
@@ -38,12 +39,18 @@ def select_ops(
         raise UnknownBackend(f"nothing is computed in dtype {dtype!r}; there are {', '.join(DTYPES)}", "dtype")
     if backend == "auto":
         backend = _fastest(device, dtype)
+    if quantization is not None and backend in ("cpu", "reference"):
+        raise UnknownBackend(
+            f"quantization={quantization!r} needs a GPU that multiplies floats of 8 bits (compute capability 8.9, 9, "
+            f"10 or 12), which the back end {backend!r} does not use; leave it out, or take a GGUF of Q8_0 or Q4_K",
+            "quantization",
+        )
     if backend == "reference":
         return _reference(device, dtype, kv_dtype)
     if backend == "cpu":
         return _cpu(device, dtype, kv_dtype, sharing)
     if backend == "triton":
-        return _triton(device, dtype, kv_dtype, graphs)
+        return _triton(device, dtype, kv_dtype, graphs, quantization)
     raise UnknownBackend(f"there is no back end {backend!r}; there are 'cpu', 'triton' and 'reference'")
 
 
@@ -115,12 +122,13 @@ def _cpu(device: str, dtype: str, kv_dtype: str, sharing: int) -> Ops:
         raise UnknownBackend(str(error)) from error
 
 
-def _triton(device: str, dtype: str, kv_dtype: str, graphs: bool = True) -> Ops:
+def _triton(device: str, dtype: str, kv_dtype: str, graphs: bool = True, quantization: str | None = None) -> Ops:
     if device.startswith("cuda"):
         check_gpu(device)
     check_triton()
     import torch
 
+    from stemma.kernels.triton.fp8 import eight_of
     from stemma.kernels.triton.ops import TritonOps
     from stemma.kernels.triton.targets import KV_TYPES, UnsupportedDevice, target_of
 
@@ -134,9 +142,13 @@ def _triton(device: str, dtype: str, kv_dtype: str, graphs: bool = True) -> Ops:
         param = "backend" if device == "cpu" else "device"
         raise UnknownBackend(f"{error}; or use device='cpu' or backend='reference'", param) from error
     try:
+        eight_of(target, quantization)
+    except UnsupportedDevice as error:
+        raise UnknownBackend(str(error), "quantization") from error
+    try:
         return TritonOps(
             torch.device(device), getattr(torch, "bfloat16" if dtype == "auto" else dtype), kv_type, target,
-            graphs=graphs,
+            graphs=graphs, quantization=quantization,
         )  # fmt: skip
     except UnsupportedDevice as error:
         raise UnknownBackend(str(error), "dtype" if kv_type == "activation" else "kv_dtype") from error

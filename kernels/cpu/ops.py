@@ -117,7 +117,9 @@ class CpuOps(AtOnce):
         add_replay(module)
 
     # Packing ---------------------------------------------------------------------------------------------------------
-    def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> PackedLinear:
+    def linear(
+        self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = (), exact: bool = False
+    ) -> PackedLinear:
         kinds = [kind_of(part, self.target) for part in parts]
         kernels = {f"multiply_{kind}": self._product_of(kind) for kind in kinds}
         kernels |= dict(self._reader_of(part, kind) for part, kind in zip(parts, kinds, strict=True) if kind in FORMS)

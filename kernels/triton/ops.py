@@ -37,12 +37,14 @@ from stemma.kernels.triton import kv as pool
 from stemma.kernels.triton.ahead import LastTokens, OnTheWay
 from stemma.kernels.triton.composed import TritonExperts, by_heads, norm_together, turned
 from stemma.kernels.triton.cut import PIECE, Cutting, cut
+from stemma.kernels.triton.fp8 import Eight, Fp8Linear, eight_of
+from stemma.kernels.triton.fp8_launches import Fp8Kernels
 from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor, LogitsBuffer, cut_pools
 from stemma.kernels.triton.home import Home
 from stemma.kernels.triton.keys import Room, reserved_bytes
 from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.launches import DOTS, Kernels, Launcher, TritonSpec, run
-from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonNorm, TritonRope, group, pack, tied
+from stemma.kernels.triton.packing import DenseLinear, TritonLinear, TritonNorm, TritonRope, group, pack, tied
 from stemma.kernels.triton.plan import AttentionPlan, TritonPlan, attention_plan, step_plan
 from stemma.kernels.triton.product_launches import ProductKernels
 from stemma.kernels.triton.sampling_launches import Fields, SamplingKernels, packed_fields, read_log_probs
@@ -58,6 +60,7 @@ class TritonOps:
     dtype: of activations and dense weights: bfloat16 or float16; in the interpreter also float32.
     kv_type: the elements of the KV pool: as the activations, or 8 bits with a scale per token and head.
     graphs: record steps once and replay them.
+    quantization: of matrices that would be dense, but for those that are to be exact, and experts'.
     target, launch: the architecture to make kernels for and what to do with them, if not run them on this device.
 
     Raises UnsupportedDevice for a device or a type the kernels are not made for.
@@ -69,8 +72,10 @@ class TritonOps:
     def __init__(
         self, device: torch.device, dtype: torch.dtype = torch.bfloat16, kv_type: KVType = "activation",
         target: Target | None = None, launch: Launcher = run, graphs: bool = True,
+        quantization: str | None = None,
     ) -> None:  # fmt: skip
         target = target_of(device) if target is None else target
+        self._eight = eight_of(target, quantization)
         if dtype not in DOTS or (dtype == torch.float32 and not triton.knobs.runtime.interpret):
             raise UnsupportedDevice(f"activations of {dtype} are not supported; use bfloat16 or float16")
         self.device = device = definite(device)
@@ -79,6 +84,7 @@ class TritonOps:
         self._element = kv_element(target, kv_type, dtype)
         self._kernels = Kernels(target, dtype, launch)
         self._products = ProductKernels(target, dtype, launch)
+        self._fp8 = Fp8Kernels(target, dtype, device, launch)
         self._sampling = SamplingKernels(launch)
         self._specs: dict[AttentionSpec, TritonSpec] = {}
         self.states = TritonStateOps(device, dtype, target, launch)
@@ -102,11 +108,14 @@ class TritonOps:
         return self._home.enter()
 
     # Packing ---------------------------------------------------------------------------------------------------------
-    def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> DenseLinear | PackedLinear:
+    def linear(
+        self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = (), exact: bool = False
+    ) -> TritonLinear:
         packed = None
         if self._table is not None and len(parts) == 1 and parts[0] is self._table[0] and not biases:
             packed, self._table = tied(*self._table), None
-        return pack(parts, biases, self._sender, self.device, self.dtype) if packed is None else packed
+        eight: Eight = "none" if exact else self._eight
+        return pack(parts, biases, self._sender, self.dtype, eight) if packed is None else packed
 
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> torch.Tensor:
         """The table is kept in mind: where it is the head's matrix too, it lies on the device once."""
@@ -169,7 +178,9 @@ class TritonOps:
         """`ids` may be a tensor on the device, which a captured graph reads again."""
         return self._last.embed(embedding, self._upload(ids))
 
-    def norm_linear(self, x: torch.Tensor, norm: TritonNorm | None, linear: DenseLinear | PackedLinear) -> torch.Tensor:
+    def norm_linear(self, x: torch.Tensor, norm: TritonNorm | None, linear: TritonLinear) -> torch.Tensor:
+        if isinstance(linear, Fp8Linear):
+            return self._fp8.linear(x, linear, norm)
         return self._linear(x if norm is None else self._norm(x, norm), linear)
 
     def rope_write(
@@ -248,7 +259,7 @@ class TritonOps:
         )
 
     def linear_norm_add(
-        self, x: torch.Tensor, linear: DenseLinear | PackedLinear, norm: TritonNorm, residual: torch.Tensor,
+        self, x: torch.Tensor, linear: TritonLinear, norm: TritonNorm, residual: torch.Tensor,
         scale: float = 1.0,
     ) -> torch.Tensor:  # fmt: skip
         return torch.add(residual, self._norm(self._linear(x, linear), norm), alpha=scale)
@@ -260,7 +271,7 @@ class TritonOps:
         return normed * scale if residual is None else torch.add(residual * keep, normed, alpha=scale)
 
     def norm_activated(
-        self, x: torch.Tensor, norm: TritonNorm | None, up: DenseLinear | PackedLinear, activation: Activation
+        self, x: torch.Tensor, norm: TritonNorm | None, up: TritonLinear, activation: Activation
     ) -> torch.Tensor:
         return self._activated(self.norm_linear(x, norm, up), activation)
 
@@ -270,12 +281,12 @@ class TritonOps:
         return out
 
     def linear_add(
-        self, x: torch.Tensor, linear: DenseLinear | PackedLinear, residual: torch.Tensor, scale: float = 1.0
+        self, x: torch.Tensor, linear: TritonLinear, residual: torch.Tensor, scale: float = 1.0
     ) -> torch.Tensor:
         return self._linear(x, linear, residual, scale)
 
     def norm_gated(
-        self, x: torch.Tensor, norm: TritonNorm | None, gate_up: DenseLinear | PackedLinear, activation: GatedActivation
+        self, x: torch.Tensor, norm: TritonNorm | None, gate_up: TritonLinear, activation: GatedActivation
     ) -> torch.Tensor:
         return self.gated(self.norm_linear(x, norm, gate_up), activation)
 
@@ -285,7 +296,7 @@ class TritonOps:
         return out
 
     def logits(
-        self, x: torch.Tensor, rows: Int32Array | torch.Tensor, norm: TritonNorm, head: DenseLinear | PackedLinear,
+        self, x: torch.Tensor, rows: Int32Array | torch.Tensor, norm: TritonNorm, head: TritonLinear,
         softcap: float | None = None,
     ) -> torch.Tensor:  # fmt: skip
         """`rows` may be a tensor on the device, which a captured graph reads again."""
@@ -310,12 +321,14 @@ class TritonOps:
         return out
 
     def _linear(
-        self, x: torch.Tensor, linear: DenseLinear | PackedLinear, residual: torch.Tensor | None = None,
+        self, x: torch.Tensor, linear: TritonLinear, residual: torch.Tensor | None = None,
         scale: float = 1.0,
     ) -> torch.Tensor:  # fmt: skip
         """linear(x), or in place `residual + scale * linear(x)`."""
         if isinstance(linear, DenseLinear):
             return linear(x, residual, scale)
+        if isinstance(linear, Fp8Linear):
+            return self._fp8.linear(x, linear, None, residual, scale)
         out = x.new_empty((len(x), linear.out_features)) if residual is None else residual
         self._products.packed_linear(x, linear, residual, out, scale)
         return out

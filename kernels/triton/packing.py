@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from stemma.kernels.codes import FORM_OF, codes_of, table_of
+from stemma.kernels.triton.fp8 import Eight, Fp8Linear, pack_fp8
 from stemma.kernels.triton.nibbles import TILE
 from stemma.kernels.triton.sending import Sender
 from stemma.kernels.weights import StoredWeight, dequantize
@@ -73,6 +74,9 @@ class PackedLinear:
     def layout(self) -> tuple[Format, int, bool]:
         """What matrices that are read by one launch have in common."""
         return self.format, self.group, self.minima is not None
+
+
+TritonLinear = DenseLinear | PackedLinear | Fp8Linear
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,11 +172,12 @@ def pack(
     parts: Sequence[StoredWeight],
     biases: Sequence[StoredWeight],
     sender: Sender,
-    device: torch.device,
     dtype: torch.dtype,
-) -> DenseLinear | PackedLinear:
+    eight: Eight = "none",
+) -> TritonLinear:
     """Parts that are all of four bits, or all of bytes with blocks as long, stay packed; any other mixture becomes
-    dense."""
+    dense, or of 8 bits where `eight` says so."""
+    device = sender.device
     bias = torch.cat([torch.from_numpy(dequantize(part)) for part in biases]).to(device, dtype) if biases else None
     out_features, in_features = sum(part.shape[0] for part in parts), parts[0].shape[1]
     fields = joined(parts)
@@ -181,7 +186,8 @@ def pack(
         minima = None if fields.minima is None else torch.from_numpy(fields.minima).to(device)
         counters = torch.zeros(-(-out_features // TILE), dtype=torch.int32, device=device)
         return PackedLinear(codes, scales, minima, bias, in_features, out_features, counters)
-    return DenseLinear(sender.dense(parts, dtype), bias, in_features, out_features)
+    small = pack_fp8(parts, bias, sender, dtype, eight)
+    return DenseLinear(sender.dense(parts, dtype), bias, in_features, out_features) if small is None else small
 
 
 def tied(weight: StoredWeight, table: torch.Tensor) -> DenseLinear | None:

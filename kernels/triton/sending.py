@@ -46,7 +46,7 @@ class Sender:
     """Sends to one device, in the order of the thread's stream there. staged: whether through pinned buffers."""
 
     def __init__(self, device: torch.device, staged: bool | None = None) -> None:
-        self._device = device
+        self.device = device
         self._staged = device.type == "cuda" if staged is None else staged
         self._buffers: list[Buffer] = []
         self._turn = 0
@@ -54,7 +54,7 @@ class Sender:
     def dense(self, parts: Sequence[StoredWeight], dtype: torch.dtype) -> torch.Tensor:
         """The matrices (out_i, in) one under the other, of this type, on the device."""
         width = parts[0].shape[1]
-        whole = torch.empty((sum(part.shape[0] for part in parts), width), dtype=dtype, device=self._device)
+        whole = torch.empty((sum(part.shape[0] for part in parts), width), dtype=dtype, device=self.device)
         at = 0
         with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1), "stemma-weights") as pool:
             for part in parts:
@@ -72,7 +72,7 @@ class Sender:
             buffer = self._next()
             staged = buffer.bytes[:num_bytes].view(kind).view(into.shape)
             _fill(staged, piece, pool)
-            sent = staged if kind == into.dtype else staged.to(self._device, non_blocking=True)
+            sent = staged if kind == into.dtype else staged.to(self.device, non_blocking=True)
             into.copy_(sent, non_blocking=True)
             buffer.mark()
             return

@@ -13,6 +13,9 @@ import torch
 from stemma.kernels.changes import Changes, Masks, Places
 from stemma.kernels.experts import GatedActivation
 from stemma.kernels.ops import AttentionMetadata, AttentionSpec, BlockCopy, HeadNorms, HeadShape, KVShape, SamplingRows
+from stemma.kernels.triton.fp8 import eight_of
+from stemma.kernels.triton.fp8 import zeros as fp8_zeros
+from stemma.kernels.triton.fp8_launches import Fp8Kernels
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.packing import DenseLinear, TritonNorm, TritonRope, zeros
 from stemma.kernels.triton.shipped_experts import record_experts
@@ -59,7 +62,7 @@ BLOCK_SIZE = 16
 
 SHOWN = (
     *("HEAD_DIM", "ROWS", "TOKENS", "OUTPUTS", "DEPTH", "FORMAT", "GROUP", "MINIMA", "SPLITS", "IN", "FEATURES", "ROW"),
-    *("HALF", "Q_NORM", "RESIDUAL", "WINDOWED", "SOFTCAP", "SINKS", "ACTIVATION", "CENTRED"),
+    *("HALF", "Q_NORM", "RESIDUAL", "WINDOWED", "SOFTCAP", "SINKS", "ACTIVATION", "CENTRED", "NORM"),
     *("VALUE_HEADS", "KEY_DIM", "COLUMNS", "STATE", "TAPS", "CHANNELS", "GROUPS", "WIDTH", "SCORE", "EXPERTS"),
 )
 """The constants that a title names."""
@@ -125,6 +128,8 @@ def specimens(target: Target) -> list[Specimen]:
     record_rows(recorder, target, MODELS[0], torch.bfloat16)
     record_rows(recorder, target, MODELS[1], torch.float16)
     record_experts(recorder, target, torch.bfloat16)
+    for dtype in (torch.bfloat16, torch.float16):
+        record_fp8(recorder, target, MODELS[1], dtype)
     for state_model in STATE_MODELS:
         record_states(recorder, target, state_model, torch.bfloat16)
     return list(recorder.specimens.values())
@@ -191,3 +196,18 @@ def record_rows(recorder: Recorder, target: Target, model: Model, dtype: torch.d
     ops.adjust(logits, Changes(Places(zero, zero, ones, ones, ones), masks))
     ops.log_probs(logits, zero, 5)
     ops.sample(logits, SamplingRows(ones, np.ones(1, np.int32), ones, ones, np.ones(1)))
+
+
+def record_fp8(recorder: Recorder, target: Target, model: Model, dtype: torch.dtype) -> None:
+    """Rows that are rounded, with their norm or not; what torch's product leaves to do. Outputs are few: they are
+    really computed."""
+    if eight_of(target, None) == "none":
+        return
+    kernels = Fp8Kernels(target, dtype, torch.device("cpu"), recorder)
+    norm = TritonNorm(torch.zeros(model.hidden), 1e-6)
+    x = torch.zeros(1, model.hidden, dtype=dtype)
+    for each in (norm, TritonNorm(norm.weight, 1e-5, norm.weight, True)):
+        kernels.linear(x, fp8_zeros(model.hidden, 256), each)
+    for features in (model.hidden, model.intermediate):
+        residual = torch.zeros(1, 256, dtype=dtype)
+        kernels.linear(torch.zeros(1, features, dtype=dtype), fp8_zeros(features, 256), None, residual)

@@ -16,6 +16,7 @@ BackendName = Literal["auto", "reference", "cpu", "triton"]
 PolicyName = Literal["reuse", "lru", "lfu", "slru", "priority"]
 DraftsName = Literal["tree", "prompt", "grammar", "none"]
 GenerationConfig = Literal["auto", "none"]
+Quantization = Literal["fp8"]
 POLICIES: Mapping[PolicyName, Policy] = {
     "reuse": ReuseQueue,
     "lru": lru,
@@ -40,6 +41,9 @@ class EngineConfig:
     backend: the kernels; "auto" takes the fastest for the device.
     dtype: of weights and activations where the back end lets one choose ("auto", "float32", "float64", ...).
     kv_dtype: of the KV pool ("auto", "int16", "float32", "bfloat16", "int8", as the back end offers).
+    quantization: "fp8" makes floats of 8 bits of weights of 16 or 32, on a GPU of compute capability 8.9, 9, 10 or 12:
+        and of what they multiply; not of routers, experts and the matrix of logits. A GGUF's blocks stay as they are,
+        and so does what is stored in FP8, without this option too (docs/kernels-gpu.md).
     block_size: tokens of a KV block.
     memory: bytes for what models remember; None takes an eighth of the host's memory, or `memory_share` of a GPU's.
     memory_share: of a GPU's memory that is free behind the weights, what the engine takes: KV, and the largest step's
@@ -78,6 +82,7 @@ class EngineConfig:
     backend: BackendName = "auto"
     dtype: str = "auto"
     kv_dtype: str = "auto"
+    quantization: Quantization | None = None
     block_size: int = 16
     memory: int | None = None
     memory_share: float = 0.9
@@ -185,6 +190,7 @@ class EngineOptions(TypedDict, total=False):
     backend: BackendName
     dtype: str
     kv_dtype: str
+    quantization: Quantization | None
     block_size: int
     memory: int | None
     memory_share: float

@@ -40,7 +40,8 @@ def make_ops(config: EngineConfig) -> Ops:
     device = device_of(config.device, 0) if ranks > 1 else config.device
     try:
         return select_ops(
-            device, config.backend, config.dtype, config.kv_dtype, sharing=ranks, graphs=config.graphs
+            device, config.backend, config.dtype, config.kv_dtype, sharing=ranks, graphs=config.graphs,
+            quantization=config.quantization,
         )  # fmt: skip
     except UnknownBackend as error:
         raise InvalidRequest(str(error), error.param) from error

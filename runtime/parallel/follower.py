@@ -65,7 +65,10 @@ def _runner(begin: Begin, inbox: IO[bytes], outbox: IO[bytes]) -> Runner:
         send(outbox, Said())  # here, and about to meet the others
         return TorchGroup(shard, begin.port, widths_of(division), device)
 
-    ops = select_ops(device, config.backend, config.dtype, config.kv_dtype, sharing=shard.size, graphs=config.graphs)
+    ops = select_ops(
+        device, config.backend, config.dtype, config.kv_dtype, sharing=shard.size, graphs=config.graphs,
+        quantization=config.quantization,
+    )  # fmt: skip
     loaded = load(
         begin.source, ops, adapters=begin.adapters, context_length=config.context_length, part=Part(shard, group)
     )

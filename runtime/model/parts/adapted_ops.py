@@ -95,8 +95,8 @@ class AdaptedOps:
             self._step.spans = ()
 
     # Packing ----------------------------------------------------------------
-    def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> Linear:
-        base = self._ops.linear(parts, biases)
+    def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = (), exact: bool = False) -> Linear:
+        base = self._ops.linear(parts, biases, exact)
         adapters = sorted({name for part in parts if isinstance(part, AdaptedWeight) for name in part.added})
         if not adapters:
             return base
@@ -119,7 +119,7 @@ class AdaptedOps:
         return Added(self._packed(np.concatenate(list(downs.values()))), self._packed(up), matrices)
 
     def _packed(self, values: Floats) -> Linear:
-        return self._ops.linear([StoredWeight("F32", values.shape, values)])
+        return self._ops.linear([StoredWeight("F32", values.shape, values)], exact=True)
 
     def experts(
         self, spec: ExpertsSpec, router: Linear, correction: StoredWeight | None, gate_up: Sequence[Linear],

@@ -83,7 +83,8 @@ class Decoder:
         self._embedding = ops.embedding(table, config.scales.embedding)
         self._norm = take_norm(config, weights, ops, config.norms.last)
         self._scaled_norm = take_norm(config, weights, ops, config.norms.last, scale=config.scales.logits)
-        self._head = ops.linear([table if config.tied_embeddings else weights.take("lm_head.weight", *size)])
+        head = table if config.tied_embeddings else weights.take("lm_head.weight", *size)
+        self._head = ops.linear([head], exact=True)
         layers = range(config.num_layers)
         ropes = {_rotation(config, layer) for layer in layers}
         tables = {rotation: _rope(config, ops, *rotation) for rotation in ropes}

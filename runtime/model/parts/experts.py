@@ -34,7 +34,7 @@ class ExpertMLP:
         gate_up, down = _matrices(config, experts, weights, ops, f"{prefix}experts")
         self._experts = ops.experts(
             experts.spec,
-            ops.linear([chooser if reads is None else chooser.times(reads)], bias),
+            ops.linear([chooser if reads is None else chooser.times(reads)], bias, exact=True),
             weights.take(correction, experts.count) if experts.correction else None,
             gate_up,
             down,
@@ -63,11 +63,12 @@ def _matrices(
         return [(matrix, biases[index] if biases else None) for index, matrix in enumerate(matrices)]
 
     def linear(*parts: tuple[StoredWeight, StoredWeight | None]) -> Linear:
-        return ops.linear([matrix for matrix, _ in parts], [bias for _, bias in parts if bias is not None])
+        biases = [bias for _, bias in parts if bias is not None]
+        return ops.linear([matrix for matrix, _ in parts], biases, exact=True)
 
     if weights.has(f"{prefix}.gate_up_proj.weight"):
         both = _stacked(weights, prefix, "gate_up_proj.weight", experts.count, 2 * inner, hidden)
-        gate_up = [ops.linear(divided(whole, (inner, inner))) for whole in both]
+        gate_up = [ops.linear(divided(whole, (inner, inner)), exact=True) for whole in both]
     else:
         wide = [take(name, inner, hidden) for name in (experts.gate, experts.up) if name is not None]
         gate_up = [linear(*parts) for parts in zip(*wide, strict=True)]
@@ -89,5 +90,7 @@ def _shared(config: ModelConfig, experts: Experts, weights: WeightSource, ops: O
     names = ("up",) if experts.gate is None else ("gate", "up")
     gate_up = [weights.take(f"{prefix}{experts.shared}.{name}_proj.weight", inner, hidden) for name in names]
     down = weights.take(f"{prefix}{experts.shared}.down_proj.weight", hidden, inner)
-    gate = experts.shared_gate and ops.linear([weights.take(f"{prefix}{experts.shared_gate}.weight", 1, hidden)])
-    return SharedExpert(ops.linear(gate_up), ops.linear([down]), gate or None)
+    gate = None
+    if experts.shared_gate:
+        gate = ops.linear([weights.take(f"{prefix}{experts.shared_gate}.weight", 1, hidden)], exact=True)
+    return SharedExpert(ops.linear(gate_up), ops.linear([down]), gate)

@@ -67,12 +67,12 @@ class ShardedOps:
         self.sample, self.begin_sample, self.runs_ahead = ops.sample, ops.begin_sample, ops.runs_ahead
 
     # Packing ----------------------------------------------------------------
-    def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> Linear:
+    def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = (), exact: bool = False) -> Linear:
         whole = parts[0]
         if isinstance(whole, VocabularyWeight):
             some = StoredWeight(whole.type, whole.shape, whole.data).rows(whole.logits_of)
-            return VocabularyLinear(self._ops.linear([some], biases))
-        base = self._ops.linear(parts, biases)
+            return VocabularyLinear(self._ops.linear([some], biases, exact))
+        base = self._ops.linear(parts, biases, exact)
         return PartialLinear(base) if isinstance(whole, PartialWeight) else base
 
     # A step ----------------------------------------------------------------

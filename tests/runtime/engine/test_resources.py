@@ -28,6 +28,8 @@ from tests.runtime.engine.marked import config_of
         {"kv_dtype": "float23"},
         {"kv_dtype": "int8", "backend": "reference"},
         {"dtype": "float64", "backend": "cpu"},
+        {"quantization": "fp8", "device": "cpu"},
+        {"quantization": "fp8", "backend": "reference"},
         {"device": "cpu", "backend": "triton"},
     ],
 )

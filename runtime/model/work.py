@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 from stemma.kernels.weights import StoredWeight
@@ -16,6 +17,7 @@ from stemma.runtime.model.config import ModelConfig
 
 EXPERT = re.compile(r"\.experts\.")
 TABLE = "embed_tokens"
+HEAD = "lm_head"
 
 
 class Attended(NamedTuple):
@@ -61,19 +63,22 @@ def _seen(num_rows: int, window: int | None) -> int:
     return window * (window + 1) // 2 + (num_rows - window) * window
 
 
-def work_of(checkpoint: Checkpoint) -> Work:
-    """Counted from the tensors of a model that was read, of which no number is looked at."""
+def work_of(checkpoint: Checkpoint, quantization: str | None = None) -> Work:
+    """Counted from the tensors of a model that was read, of which no number is looked at. quantization: an engine's."""
     config, tensors = checkpoint.config, checkpoint.tensors
+    num_bytes = {name: tensor.num_bytes for name, tensor in tensors.items()}
+    if quantization is not None:
+        num_bytes |= {name: _in_8_bits(tensor) for name, tensor in tensors.items() if _shrinks(name, tensor, config)}
     experts = {name for name in tensors if EXPERT.search(name)}
     tables = {name for name in tensors if _is_table(name, config)}
-    every_row = [tensor for name, tensor in tensors.items() if name not in experts and name not in tables]
+    every_row = tensors.keys() - experts - tables
     chosen = 0.0 if config.experts is None else config.experts.spec.top_k / config.experts.count
     return Work(
-        weight_bytes=sum(tensor.num_bytes for tensor in tensors.values()),
-        row_bytes=sum(tensor.num_bytes for tensor in every_row),
-        expert_bytes=sum(tensors[name].num_bytes for name in experts),
+        weight_bytes=sum(num_bytes.values()),
+        row_bytes=sum(num_bytes[name] for name in every_row),
+        expert_bytes=sum(num_bytes[name] for name in experts),
         expert_share=chosen,
-        row_operations=2 * (_matrices(every_row) + int(chosen * _matrices([tensors[name] for name in experts]))),
+        row_operations=2 * (_matrices(checkpoint, every_row) + int(chosen * _matrices(checkpoint, experts))),
         attended=_attended(config),
         parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
     )
@@ -84,8 +89,21 @@ def _is_table(name: str, config: ModelConfig) -> bool:
     return TABLE in name and not (config.tied_embeddings and "per_layer" not in name)
 
 
-def _matrices(tensors: list[StoredWeight]) -> int:
-    return sum(math.prod(tensor.shape) for tensor in tensors if len(tensor.shape) > 1)
+def _shrinks(name: str, tensor: StoredWeight, config: ModelConfig) -> bool:
+    """Whether an engine's quantisation makes it smaller: a matrix of floats in a layer, but no expert's or router's."""
+    is_matrix = len(tensor.shape) == 2 and tensor.type in ("F32", "F16", "BF16")
+    is_router = config.experts is not None and name.endswith(f".{config.experts.router}.weight")
+    return is_matrix and not (is_router or EXPERT.search(name) or TABLE in name or HEAD in name)
+
+
+def _in_8_bits(tensor: StoredWeight) -> int:
+    """A byte a number, and a scale for each output."""
+    return math.prod(tensor.shape) + 4 * tensor.shape[0]
+
+
+def _matrices(checkpoint: Checkpoint, names: Collection[str]) -> int:
+    shapes = [checkpoint.tensors[name].shape for name in names]
+    return sum(math.prod(shape) for shape in shapes if len(shape) > 1)
 
 
 def _attended(config: ModelConfig) -> tuple[Attended, ...]:

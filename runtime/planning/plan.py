@@ -107,7 +107,7 @@ def make_plan(
         raise InvalidRequest(f"context must be between 1 and the model's {context_of(config, model)}", "context")
     if concurrency < 1:
         raise InvalidRequest("concurrency must be at least 1", "concurrency")
-    work = work_of(checkpoint)
+    work = work_of(checkpoint, config.quantization)
     with ops.on_device():
         sizes, room = sizes_of(config, model, ops), room_of(config, model, ops)
     marks = MARKS_OF_A_SEQUENCE * sizes.mark_bytes

@@ -196,7 +196,7 @@ class _Naming(TorchFunctionMode):
             tensor.device.__get__: lambda x: DEVICE,  # type: ignore[attr-defined]
             tensor.is_cuda.__get__: lambda x: True,  # type: ignore[attr-defined]
             tensor.is_meta.__get__: lambda x: False,  # type: ignore[attr-defined]
-            tensor.data_ptr: lambda x: 1 << 20,
+            tensor.data_ptr: lambda x: (1 << 20) + x.storage_offset() * x.element_size(),
         }
         self._reads = {
             tensor.tolist, tensor.item, tensor.__bool__, tensor.__int__, tensor.__float__, tensor.__index__,

@@ -120,6 +120,9 @@ class GraphOps(Protocol):
     def cutting(self, num_heads: int, shape: KVShape) -> Cutting:
         """How a pool's attention is cut."""
 
+    def warm(self, steps: Any, memory: Memory, limits: StepLimits, report: Report) -> int:
+        """Compile what steps may launch. Returns how many variants that was."""
+
 
 class Graph(NamedTuple):
     planned: PlannedStep
@@ -164,13 +167,16 @@ class GraphExecutor:
         return len(self._graphs)
 
     def record(self, report: Report) -> None:
-        """Record all sizes, the largest first: smaller ones find memory for theirs in what it has left. If that fails,
-        nothing stays recorded, and steps run operation by operation."""
+        """Compile what steps launch, then record all sizes, the largest first: smaller ones find memory for theirs in
+        what it has left. If that fails, nothing stays recorded, and steps run operation by operation."""
         try:
-            for number, key in enumerate(reversed(self.keys), 1):
+            keys = len(self.keys)
+            before = self._ops.warm(self, self._memory, self._limits, lambda done, of: report(done, of + keys))
+            self.counts = StepCounts()
+            for number, key in enumerate(reversed(self.keys), before + 1):
                 if key not in self._graphs:
                     self._graphs[key] = self._make(key)
-                report(number, len(self.keys))
+                report(number, before + keys)
         except BaseException:
             self._graphs.clear()
             self._recorder.retire()

@@ -17,7 +17,7 @@ import triton
 
 from stemma.kernels.changes import Changes, LogProbs
 from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert, ungated
-from stemma.kernels.limits import StepLimits, Widths
+from stemma.kernels.limits import Report, StepLimits, Widths
 from stemma.kernels.memory import Memory, MemoryShape
 from stemma.kernels.ops import (
     AttentionMetadata,
@@ -31,7 +31,6 @@ from stemma.kernels.ops import (
     SamplingRows,
     StepExecutor,
 )
-from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.tensors import TensorRows, definite, free_memory, total_memory, upload
 from stemma.kernels.triton import kv as pool
 from stemma.kernels.triton.ahead import LastTokens, OnTheWay
@@ -43,14 +42,21 @@ from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor, LogitsBuff
 from stemma.kernels.triton.home import Home
 from stemma.kernels.triton.keys import Room, reserved_bytes
 from stemma.kernels.triton.kv import TritonKV
-from stemma.kernels.triton.launches import DOTS, Kernels, Launcher, TritonSpec, run
+from stemma.kernels.triton.launches import DOTS, Kernels, Launcher, TritonSpec
 from stemma.kernels.triton.packing import DenseLinear, TritonLinear, TritonNorm, TritonRope, group, pack, tied
 from stemma.kernels.triton.plan import AttentionPlan, TritonPlan, attention_plan, step_plan
 from stemma.kernels.triton.product_launches import ProductKernels
-from stemma.kernels.triton.sampling_launches import Fields, SamplingKernels, packed_fields, read_log_probs
+from stemma.kernels.triton.sampling_launches import (
+    Fields,
+    SamplingKernels,
+    log_probs_size,
+    packed_fields,
+    read_log_probs,
+)
 from stemma.kernels.triton.sending import Sender
 from stemma.kernels.triton.state_ops import TritonStateOps
 from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice, kv_element, target_of
+from stemma.kernels.triton.warming import RUNNING, Stage, WarmedExecutor, warm
 from stemma.kernels.weights import StoredWeight, dequantize
 
 
@@ -71,7 +77,7 @@ class TritonOps:
 
     def __init__(
         self, device: torch.device, dtype: torch.dtype = torch.bfloat16, kv_type: KVType = "activation",
-        target: Target | None = None, launch: Launcher = run, graphs: bool = True,
+        target: Target | None = None, launch: Launcher = RUNNING, graphs: bool = True,
         quantization: str | None = None,
     ) -> None:  # fmt: skip
         target = target_of(device) if target is None else target
@@ -79,7 +85,8 @@ class TritonOps:
         if dtype not in DOTS or (dtype == torch.float32 and not triton.knobs.runtime.interpret):
             raise UnsupportedDevice(f"activations of {dtype} are not supported; use bfloat16 or float16")
         self.device = device = definite(device)
-        self._home, self._graphs = Home(device), graphs
+        self._home, self._graphs, launch = Home(device), graphs, Stage(launch)
+        self._stage = launch
         self.dtype = dtype
         self._element = kv_element(target, kv_type, dtype)
         self._kernels = Kernels(target, dtype, launch)
@@ -148,7 +155,10 @@ class TritonOps:
         if self.device.type == "cuda" and self._graphs:
             recorder = CudaRecorder(self.device)
             return GraphExecutor(self, network, num_heads, memory, recorder, limits or StepLimits())
-        return EagerExecutor(self, network, memory)
+        return WarmedExecutor(self, network, memory, limits or StepLimits())
+
+    def warm(self, steps: StepExecutor, memory: Memory, limits: StepLimits, report: Report) -> int:
+        return warm(self, self._stage.launch, steps, memory, limits, report)
 
     def reserve(self, shape: MemoryShape, num_heads: int, limits: StepLimits, widths: Widths) -> int:
         pools = cut_pools(self, num_heads, shape)
@@ -351,7 +361,7 @@ class TritonOps:
             self._sampling.adjust(logits, changes)
 
     def log_probs(self, logits: torch.Tensor, tokens: Int32Array, count: int) -> LogProbs:
-        found = logits.new_empty(len(logits) * (1 + 2 * count))
+        found = logits.new_empty(log_probs_size(len(logits), count))
         if len(logits):
             self._sampling.log_probs(logits, upload(tokens, self.device), count, found)
         return read_log_probs(found.cpu().numpy(), len(logits), count)

@@ -52,9 +52,23 @@ def packed_fields(rows: SamplingRows) -> Int32Array:
 
 def read_log_probs(found: npt.NDArray[np.float32], rows: int, count: int) -> LogProbs:
     """What `SamplingKernels.log_probs` has left."""
-    own, best, ids = np.split(found, [rows, rows * (1 + count)])
+    own, best, ids = (found[start:end] for start, end in _parts(rows, count))
     shape = rows, count
     return LogProbs(own.tolist(), ids.view(np.int32).reshape(shape).tolist(), best.reshape(shape).tolist())
+
+
+def log_probs_size(rows: int, count: int) -> int:
+    """Numbers that `SamplingKernels.log_probs` leaves."""
+    return _parts(rows, count)[2][1]
+
+
+def _parts(rows: int, count: int) -> list[tuple[int, int]]:
+    """Where all rows' own ones, their most likely ones and the ids of these stand: at multiples of 16 bytes, since
+    kernels are compiled anew for what stands elsewhere."""
+    starts, sizes = [0], (rows, rows * count, rows * count)
+    for size in sizes[:2]:
+        starts.append(starts[-1] + -(-size // 4) * 4)
+    return [(start, start + size) for start, size in zip(starts, sizes, strict=True)]
 
 
 class Survey(NamedTuple):
@@ -127,10 +141,9 @@ class SamplingKernels:
         return Survey(*(logits.new_empty((rows, parts * each)) for each in (PART // GROUP, 1, 1)))
 
     def log_probs(self, logits: torch.Tensor, tokens: torch.Tensor, count: int, found: torch.Tensor) -> None:
-        """found: (rows * (1 + 2 * count),) float32: all rows' own, then their most likely ones, then the ids of these,
-        as bits of integers."""
+        """found: (log_probs_size(rows, count),) float32: see `_parts`; ids as bits of integers."""
         rows, vocabulary = logits.shape
-        own, best, ids = found[:rows], found[rows : rows * (1 + count)], found[rows * (1 + count) :]
+        own, best, ids = (found[start:end] for start, end in _parts(rows, count))
         for first in range(0, rows, REPORTED_ROWS):
             some = slice(first, first + REPORTED_ROWS)
             part, top = logits[some], slice(first * count, (first + REPORTED_ROWS) * count)

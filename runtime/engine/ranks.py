@@ -33,13 +33,13 @@ class Ranks(NamedTuple):
         if self.team is not None:
             self.team.allocate(memory.shape)
         runner = Runner(self.loaded.model, memory, self.loaded.loras, self.team, limits)
+        told = progress or (lambda what, share: None)
+        runner.record(lambda num_done, num_all: told("preparing steps", num_done / num_all))
         if not runner.try_once():
             raise ModelFileError(
                 f"{self.loaded.name} computes numbers that are NaN or infinite, though none of its weights is: "
                 "they are not those of a working model, or too large; fetch or convert the model again"
             )
-        told = progress or (lambda what, share: None)
-        runner.record(lambda num_done, num_all: told("recording steps", num_done / num_all))
         return runner
 
     @contextmanager

@@ -27,7 +27,7 @@ from stemma.kernels.experts import ExpertsSpec, SharedExpert
 from stemma.kernels.experts import GatedActivation as GatedActivation
 from stemma.kernels.limits import Report, StepLimits, Widths
 from stemma.kernels.rows import RowOps, Rows
-from stemma.kernels.sampled import Sampled
+from stemma.kernels.sampled import Reported, Sampled
 from stemma.kernels.states import StateMetadata, StateOps
 from stemma.kernels.weights import StoredWeight
 
@@ -394,3 +394,6 @@ class Ops(Protocol):
 
     def begin_sample(self, logits: Rows, rows: SamplingRows) -> Sampled:
         """The same; only its `tokens()` waits for the device, also for a step without rows."""
+
+    def begin_log_probs(self, logits: Rows, sampled: Any, rows: Int32Array, count: int) -> Reported:
+        """`log_probs` of tokens that were just sampled, the r-th of row `rows[r]`; only its `log_probs()` waits."""

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from stemma.kernels.changes import LogProbs
+
 Int32Array = npt.NDArray[np.int32]
 
 MOST_AHEAD = 4096
@@ -30,6 +32,22 @@ class Known(NamedTuple):
         return self.ids
 
 
+class Reported(Protocol):
+    """Log-probabilities of sampled tokens, under way."""
+
+    def log_probs(self) -> LogProbs:
+        """Waits for the tokens and for these."""
+
+
+class KnownLogProbs(NamedTuple):
+    """Log-probabilities that are there."""
+
+    found: LogProbs
+
+    def log_probs(self) -> LogProbs:
+        return self.found
+
+
 class AtOnce:
     """For the `Ops` of a device that computes while the host waits: nothing is gained by asking ahead, and any thread
     is as good as another."""
@@ -47,3 +65,7 @@ class AtOnce:
 
     def begin_sample(self, logits: Any, rows: Any) -> Known:
         return Known(self.sample(logits, rows))  # type: ignore[attr-defined]  # of the class that this is mixed into
+
+    def begin_log_probs(self, logits: Any, sampled: Any, rows: Int32Array, count: int) -> KnownLogProbs:
+        found: LogProbs = self.log_probs(logits, sampled.tokens()[rows], count)  # type: ignore[attr-defined]
+        return KnownLogProbs(found)

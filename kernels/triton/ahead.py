@@ -9,11 +9,13 @@ into pinned memory right behind the sampling, with an event behind that: whoever
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import triton
 
+from stemma.kernels.changes import LogProbs
 from stemma.kernels.sampled import MOST_AHEAD, Int32Array
 from stemma.kernels.triton.embed import embed_kernel
 from stemma.kernels.triton.launches import Launcher
@@ -21,18 +23,46 @@ from stemma.kernels.triton.launches import Launcher
 TILE = 1024
 
 
-@dataclass(frozen=True, slots=True)
 class OnTheWay:
-    """Tokens that are copied to the host. arrived: None where the device is the host."""
+    """Numbers that are copied to the host. there: on the device. With `send` others follow, and whoever waits then
+    waits once for all."""
 
-    host: torch.Tensor
-    arrived: torch.cuda.Event | None
+    def __init__(self, there: torch.Tensor) -> None:
+        self.there = there
+        self._arrived: torch.cuda.Event | None = None
+        self._host = self.send(there)
+
+    def send(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Start a copy. Returns where it will be."""
+        if numbers.device.type != "cuda":
+            return numbers.clone()
+        host = torch.empty(len(numbers), dtype=numbers.dtype, pin_memory=True)
+        host.copy_(numbers, non_blocking=True)
+        self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch says nothing of it
+        self._arrived.record()
+        return host
+
+    def wait(self) -> None:
+        """Until the last copy is done."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+            self._arrived = None
 
     def tokens(self) -> Int32Array:
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        ids: Int32Array = self.host.numpy()
+        self.wait()
+        ids: Int32Array = self._host.numpy()
         return ids
+
+
+class LogProbsOnTheWay:
+    """Log-probabilities of tokens, right behind them. read: makes them of the numbers on the host."""
+
+    def __init__(self, sampled: OnTheWay, found: torch.Tensor, read: Callable[[Any], LogProbs]) -> None:
+        self._sampled, self._host, self._read = sampled, sampled.send(found), read
+
+    def log_probs(self) -> LogProbs:
+        self._sampled.wait()
+        return self._read(self._host.numpy())
 
 
 class LastTokens:
@@ -63,10 +93,4 @@ class LastTokens:
     def send(self, tokens: torch.Tensor) -> OnTheWay:
         """Start a copy of what was written to the host. Without tokens there is an event all the same: who waits for a
         step that samples nothing is one step behind the device too."""
-        if tokens.device.type != "cuda":
-            return OnTheWay(tokens.clone(), None)
-        host = torch.empty(len(tokens), dtype=torch.int32, pin_memory=True)
-        host.copy_(tokens, non_blocking=True)
-        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch says nothing of it
-        arrived.record()
-        return OnTheWay(host, arrived)
+        return OnTheWay(tokens)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from stemma.kernels.ops import (
 )
 from stemma.kernels.tensors import TensorRows, definite, free_memory, total_memory, upload
 from stemma.kernels.triton import kv as pool
-from stemma.kernels.triton.ahead import LastTokens, OnTheWay
+from stemma.kernels.triton.ahead import LastTokens, LogProbsOnTheWay, OnTheWay
 from stemma.kernels.triton.composed import TritonExperts, by_heads, norm_together, turned
 from stemma.kernels.triton.cut import PIECE, Cutting, cut
 from stemma.kernels.triton.fp8 import Eight, Fp8Linear, eight_of
@@ -361,10 +362,23 @@ class TritonOps:
             self._sampling.adjust(logits, changes)
 
     def log_probs(self, logits: torch.Tensor, tokens: Int32Array, count: int) -> LogProbs:
+        found = self._log_probs(logits, upload(tokens, self.device), count)
+        return read_log_probs(found.cpu().numpy(), len(logits), count)
+
+    def begin_log_probs(
+        self, logits: torch.Tensor, sampled: OnTheWay, rows: Int32Array, count: int
+    ) -> LogProbsOnTheWay:
+        tokens = sampled.there
+        if len(rows) != len(tokens):
+            tokens = tokens.index_select(0, upload(rows, self.device))
+        found = self._log_probs(logits, tokens, count)
+        return LogProbsOnTheWay(sampled, found, partial(read_log_probs, rows=len(rows), count=count))
+
+    def _log_probs(self, logits: torch.Tensor, tokens: torch.Tensor, count: int) -> torch.Tensor:
         found = logits.new_empty(log_probs_size(len(logits), count))
         if len(logits):
-            self._sampling.log_probs(logits, upload(tokens, self.device), count, found)
-        return read_log_probs(found.cpu().numpy(), len(logits), count)
+            self._sampling.log_probs(logits, tokens, count, found)
+        return found
 
     def sample(self, logits: torch.Tensor, rows: SamplingRows) -> Int32Array:
         return self.begin_sample(logits, rows).tokens()

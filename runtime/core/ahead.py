@@ -174,7 +174,7 @@ class Steps:
 
         - this one verifies drafts, or the next one would: where it begins, and with what, hangs on how many are right.
           A source of drafts is asked now, for what is known; as long as it has nothing to say, nobody waits for it;
-        - of this one is read what is not sampled: scores of prompts, poolings, log-probabilities;
+        - of this one is read what is not sampled: scores of prompts, poolings;
         - somebody found no room: now one must be preempted, whose blocks must not be under way;
         - grammars force tokens behind more than an eighth of its rows (MOST_JUMPING);
         - the model keeps windows or states: a row that is thrown away would have changed the state that is its
@@ -204,9 +204,8 @@ class Steps:
 
 
 def _is_read(row: Row) -> bool:
-    """Whether more is wanted of it than a token."""
-    has_logprobs = row.num_samples > 0 and row.sequence.request.sampling.logprobs is not None
-    return has_logprobs or row.num_logits > row.num_samples or row.num_hidden > 0
+    """Whether more is wanted of it than tokens and what is known with them."""
+    return row.num_logits > row.num_samples or row.num_hidden > 0
 
 
 def _rows_of_tokens(batch: Batch) -> dict[int, int]:

@@ -19,6 +19,7 @@ from stemma.kernels.changes import Changes, LogProbs, Masks, Places
 from stemma.kernels.ops import Int32Array, Ops, SamplingRows
 from stemma.kernels.rows import RowOps, Rows
 from stemma.kernels.sampled import Known, Sampled
+from stemma.kernels.sampled import Reported as Reports
 from stemma.runtime.core.batch import Batch, Row, RowResult
 from stemma.runtime.core.changing import Position, is_early, places_of
 from stemma.runtime.core.failures import as_stemma_error, dead_end
@@ -56,8 +57,7 @@ class Sampler:
         return self.begin(batch, output)()
 
     def begin(self, batch: Batch, output: StepOutput) -> Results:
-        """Ask the device for all of it. What is returned waits for that, and for nothing that was asked for later,
-        unless log-probabilities are reported: these are asked for when the tokens are known, of the same logits."""
+        """Ask the device for all of it. What is returned waits for that, and for nothing that was asked for later."""
         if batch.is_decode and all(row.sequence.is_plain for row in batch.rows):
             return partial(_plain_results, self.ops.begin_sample(output.logits, self._plain_rows(batch)))
         results, logits = [RowResult() for _ in batch.rows], output.logits
@@ -97,7 +97,12 @@ class Sampler:
         if len(positions) != len(logits):
             logits = self.ops.rows.take(logits, _rows_of(positions))
         sampled = self.ops.begin_sample(logits, _sampling_rows(positions))
-        return sampled, partial(_logprobs, self.ops, reported, own)
+        if own is None:
+            return sampled, _no_logprobs
+        counts = [position.sampling.logprobs or 0 for _, position in reported]
+        rows = np.array([index for index, _ in reported], dtype=np.int32)
+        found = self.ops.begin_log_probs(own, sampled, rows, max(counts))
+        return sampled, partial(_logprobs, found, reported, counts)
 
     def _own(self, reported: Reported, logits: Rows) -> Rows | None:
         """The logits of positions that are reported, as they are before they are changed."""
@@ -170,13 +175,8 @@ def _rows_of(positions: list[Position]) -> Int32Array:
     return np.array([position.logits_row for position in positions], dtype=np.int32)
 
 
-def _logprobs(ops: Ops, reported: Reported, own: Rows | None, tokens: list[int]) -> Iterator[list[TokenLogprob]]:
-    """own: (reported, vocabulary)."""
-    if own is None:
-        return iter(())
-    counts = [position.sampling.logprobs or 0 for _, position in reported]
-    found = ops.log_probs(own, np.array([tokens[index] for index, _ in reported], dtype=np.int32), max(counts))
-    made = _told([tokens[index] for index, _ in reported], found, counts)
+def _logprobs(found: Reports, reported: Reported, counts: list[int], tokens: list[int]) -> Iterator[list[TokenLogprob]]:
+    made = _told([tokens[index] for index, _ in reported], found.log_probs(), counts)
     return iter([[each] for each in made])
 
 

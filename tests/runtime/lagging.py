@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from stemma.kernels.reference import ReferenceOps
+from stemma.kernels.sampled import KnownLogProbs
 from stemma.kernels.steps import EagerExecutor
 
 
@@ -55,6 +56,10 @@ class Lagging(ReferenceOps):
         sampled = super().sample(logits, rows)
         self._last, self._is_busy = sampled.tolist(), False  # nothing is asked for behind it yet
         return _Late(self, sampled)
+
+    def begin_log_probs(self, logits, sampled, rows, count):
+        assert not sampled._is_read, "asked for when the tokens were known: behind the next step"
+        return KnownLogProbs(self.log_probs(logits, sampled._sampled[rows], count))
 
 
 class _Late:

@@ -66,3 +66,17 @@ def test_more_tokens_than_can_be_named_are_sampled_all_the_same(count: int) -> N
     room = ops._last.room(count)
     assert len(room) == count
     assert (room.data_ptr() == ops._last.tokens.data_ptr()) == (count <= MOST_AHEAD)
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2], [2], [0, 2]])
+def test_log_probabilities_of_tokens_that_nobody_has_read(rows: list[int]) -> None:
+    """Of all rows or some, the same as when the tokens are known; the tokens themselves are there too."""
+    ops = TritonOps(DEVICE, EXACT)
+    logits = torch.randn(3, 31, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+    own = logits[rows].clone()
+    sampled = ops.begin_sample(logits, greedy(3))
+    late = ops.begin_log_probs(own, sampled, np.array(rows, dtype=np.int32), 2)
+    ops.begin_sample(logits_of([4, 5, 6], 31), greedy(3))  # the next step's tokens take their place
+    tokens = logits.argmax(1).int().cpu().numpy()
+    assert late.log_probs() == ops.log_probs(own, tokens[rows], 2)
+    assert sampled.tokens().tolist() == tokens.tolist()

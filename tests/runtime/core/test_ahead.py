@@ -102,13 +102,17 @@ def test_the_device_never_waits_for_the_host_while_16_streams_decode(lagging):
     assert events[:7] == ["launch", "sample", "launch", "read", "sample", "launch", "read"]
 
 
-@pytest.mark.parametrize("asked", [{"logprobs": 1, "max_tokens": 12}, {"prompt_logprobs": 1, "max_tokens": 1}])
-def test_what_is_read_beside_tokens_is_waited_for(lagging, asked):
+@pytest.mark.parametrize(
+    ("asked", "num_waits"), [({"logprobs": 1, "max_tokens": 12}, 1), ({"prompt_logprobs": 1, "max_tokens": 1}, 1)]
+)
+def test_what_comes_with_tokens_holds_up_nothing(lagging, asked, num_waits):
+    """Log-probabilities come with them. Scores of a prompt are read before its first token is sampled."""
     ops = lagging.model.ops
     with Engine.of(lagging, kv_tokens=4096, drafts_from=("none",)) as engine:
         before, ops.num_waits = ops.events.count("read"), 0
         engine.generate("some text", **asked)
-    assert ops.num_waits == ops.events.count("read") - before == asked["max_tokens"]
+    assert ops.num_waits == num_waits
+    assert ops.events.count("read") - before == asked["max_tokens"]
 
 
 def test_drafts_are_made_as_without_running_ahead_of_them(lagging):

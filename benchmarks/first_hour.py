@@ -6,7 +6,7 @@
 |---|---|---|
 | facts | 30 s | versions, memory, copies, matrix products |
 | checks | 200 s | tests/kernels/triton/check_*.py, eight at a time; attention again without pipelining if it fails |
-| sanitizer | 90 s | compute-sanitizer over small steps of every kernel |
+| sanitizer | 90 s | compute-sanitizer over small steps of all kernels but cells |
 | graphs | 60 s | replays beside launches one by one, many sizes, two engines of which one goes, memory |
 | identity | 90 s | chosen tokens, judged by a CPU's log-probabilities in float32 |
 | kernels | 180 s | attention, products, sampling, copies, in captured graphs over rotating pools; peers |

@@ -44,6 +44,11 @@ METRICS = (
     "launches", "in_graphs", "replays", "recordings", "waits", "uploads", "upload_bytes", "downloads",
     "download_bytes", "host_us",
 )  # fmt: skip
+COLUMNS = {
+    "launches": "launches", "in_graphs": "in the graph", "recordings": "recorded", "waits": "waits",
+    "uploads": "uploads", "upload_bytes": "bytes sent", "downloads": "fetches",
+}  # fmt: skip
+"""Of the table: metrics, and what they are called there."""
 
 
 class Counts(NamedTuple):
@@ -88,7 +93,7 @@ class Counted:
             step()
             passed = time.thread_time() - started
             tally = gpu.tally.since(before)
-            if tally.launches or tally.replays or tally.downloads:
+            if tally.launches or tally.replays or tally.downloads or tally.waits:
                 self.steps.append(numbers_of(tally, passed))
 
         loop.step = counted  # type: ignore[method-assign]
@@ -188,12 +193,11 @@ def rows_of(ours: dict[str, dict[str, Any]], before: dict[str, dict[str, Any]], 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Markdown: before -> now."""
-    shown = [name for name in METRICS if name != "host_us"]
-    print("| a step | " + " | ".join(name.replace("_", " ") for name in shown) + " |")
-    print("|---|" + "---|" * len(shown))
+    print("| a step of | " + " | ".join(COLUMNS.values()) + " |")
+    print("|---|" + "---|" * len(COLUMNS))
     for case in dict.fromkeys(row["case"] for row in rows):
         found = {row["metric"]: row for row in rows if row["case"] == case}
-        cells = (f"{found[name]['peer']:,.0f} → {found[name]['ours']:,.0f}" for name in shown)
+        cells = (f"{found[name]['peer']:,.0f} → {found[name]['ours']:,.0f}" for name in COLUMNS)
         print(f"| {case} | " + " | ".join(cells) + " |")
 
 
@@ -201,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", help="a revision of this repository")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--table", action="store_true", help="Markdown, as in docs/measurements/kernels-gpu.md")
+    parser.add_argument("--table", action="store_true", help="Markdown, as in docs/kernels-gpu.md")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""first_hour.py, sanitizer: small steps of every kernel under compute-sanitizer, which sees what no result shows."""
+"""first_hour.py, sanitizer: small steps under compute-sanitizer, which sees what no result shows."""
 
 from __future__ import annotations
 

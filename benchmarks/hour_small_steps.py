@@ -1,4 +1,4 @@
-"""Small steps of every kernel: prompts, decode, a shared prefix, copies, masks, sampling, packed weights, states.
+"""Small steps of all kernels but cells: prompts, decode, copies, masks, sampling, packed weights, experts, states.
 
 python benchmarks/hour_small_steps.py cuda|cpu      exits with 0 where all of it ran and ended in numbers
 """
@@ -18,11 +18,17 @@ from stemma.kernels.triton.packing import zeros
 from stemma.runtime.engine import Engine
 from stemma.runtime.model.tiny import tiny
 
+FAMILIES = ("qwen3_5_text", "nemotron_h", "qwen3_moe")
+"""With the delta rule, Mamba-2, experts."""
+LONG = 600
+"""Tokens: attention in two pieces, and their merge."""
+SHORT = 80
 
-def steps(ops: TritonOps, family: str, new_tokens: int) -> None:
+
+def steps(ops: TritonOps, family: str, new_tokens: int, length: int) -> None:
     """A prompt, others behind the same beginning, sampled, guided; all twice, so that steps are replayed."""
-    with Engine.of(tiny(ops, family), kv_tokens=2048, block_size=16) as engine:
-        prompts = [[*range(40), end] for end in (50, 51, 52)]
+    with Engine.of(tiny(ops, family), kv_tokens=4096, block_size=16) as engine:
+        prompts = [[*(at % 50 for at in range(length)), end] for end in (50, 51, 52)]
         for _ in range(2):
             engine.generate(prompts, max_tokens=new_tokens, temperature=0.8, top_k=20, top_p=0.9, seed=1)
         engine.generate(prompts[0], max_tokens=new_tokens, grammar=Regex("[a-z]{1,9}"), temperature=1.0, seed=1)
@@ -54,9 +60,10 @@ def main(device: str) -> None:
     new_tokens = 6 if device == "cuda" else 2
     types: tuple[Any, ...] = ("activation", "int8", "fp8") if device == "cuda" else ("activation",)
     for kv_type in types:
-        steps(TritonOps(torch.device(device), dtype, kv_type), "llama", new_tokens)
-    for family in ("qwen3_5_text", "granitemoehybrid") if device == "cuda" else ():
-        steps(TritonOps(torch.device(device), dtype), family, new_tokens)
+        length = LONG if device == "cuda" else 40
+        steps(TritonOps(torch.device(device), dtype, kv_type), "llama", new_tokens, length)
+    for family in FAMILIES if device == "cuda" else ():
+        steps(TritonOps(torch.device(device), dtype), family, new_tokens, SHORT)
     ops = TritonOps(torch.device(device), dtype)
     for four_bits in (True, False):
         packed(ops, four_bits)

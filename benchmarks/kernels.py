@@ -3,7 +3,8 @@
     python benchmarks/kernels.py --tables      registers, shared memory, occupancy, instructions, for four architectures
     python benchmarks/kernels.py --model       bytes moved by decode against the ideal, contexts of 1k to 128k
 
-Both write Markdown, which docs/measurements/kernels-gpu*.md hold.
+The first writes docs/measurements/kernels-gpu-*.md, a page an architecture as soon as it is known; the second prints
+the table of docs/measurements/kernels-gpu.md.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Row(NamedTuple):
         return {**self._asdict(), "ratio": self.ours / self.peer}
 
 
+PAGES = Path(__file__).resolve().parent.parent / "docs" / "measurements"
+
 # Without a GPU -------------------------------------------------------------------------------------------------------
 MODEL_HEADS = ((32, 8, 128), (9, 3, 64), (28, 4, 128), (32, 4, 128), (32, 32, 128), (16, 8, 256))
 CONTEXTS = tuple(1024 << shift for shift in range(8))
@@ -69,21 +72,28 @@ def print_model(rows: list[Row]) -> None:
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 
-def print_tables() -> None:
+def write_tables() -> None:
+    """Anew, what each page has below its text."""
     for target in PROVED:
         command = (sys.executable, "-m", "stemma.kernels.triton.proof", target.name)
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        print(f"\n### {target.name}\n")
-        print(
-            "| kernel | warps | registers | shared | programs / SM | occupancy | matrix instructions | async | load |"
+        page = PAGES / f"kernels-gpu-{target.name.replace('_', '')}.md"
+        text = page.read_text("utf-8").partition("| kernel |")[0]
+        page.write_text(text + table_of([json.loads(line) for line in done.stdout.splitlines()]), "utf-8")
+        print(page, flush=True)
+
+
+def table_of(found: list[dict[str, Any]]) -> str:
+    """Markdown, of what proof.py says."""
+    first = "| kernel | warps | registers | shared | programs / SM | occupancy | matrix instructions | async | load |"
+    lines = [first, "|---|---|---|---|---|---|---|---|---|"]
+    for row in sorted(found, key=lambda row: row["title"]):
+        matrix = ", ".join(f"{count} {name}" for name, count in row["tensor_core"].items())
+        lines.append(
+            f"| {row['title']} | {row['num_warps']} | {row['registers']} | {row['shared']:,} | {row['programs']} "
+            f"| {row['occupancy']:.0%} | {matrix or '-'} | {row['async_copies'] or '-'} | {row['widest_load']} |"
         )
-        print("|---|---|---|---|---|---|---|---|---|")
-        for row in sorted((json.loads(line) for line in done.stdout.splitlines()), key=lambda row: row["title"]):
-            matrix = ", ".join(f"{count} {name}" for name, count in row["tensor_core"].items())
-            print(
-                f"| {row['title']} | {row['num_warps']} | {row['registers']} | {row['shared']:,} | {row['programs']} "
-                f"| {row['occupancy']:.0%} | {matrix or '-'} | {row['async_copies'] or '-'} | {row['widest_load']} |"
-            )
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -94,7 +104,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows of --model there")
     options = parser.parse_args()
     if options.tables:
-        print_tables()
+        write_tables()
         return
     rows = list(byte_rows())
     print_model(rows)

@@ -163,7 +163,7 @@ class SamplingKernels:
                 "PARTS_PAD": triton.next_power_of_2(num_parts),
                 "ROOM": REPORTED,
             }
-            self._launch(report_kernel, (len(part),), arguments, 8, 1)
+            self._launch(report_kernel, (len(part),), arguments, 4, 1)
 
 
 def _together(arrays: dict[str, npt.NDArray[Any]], device: torch.device) -> dict[str, torch.Tensor]:

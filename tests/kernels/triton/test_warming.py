@@ -63,7 +63,9 @@ class Noting:
 class PackedOps(ShapedOps):
     """Whose weights have four bits."""
 
-    def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = ()) -> PackedLinear:  # type: ignore[override]
+    def linear(  # type: ignore[override]
+        self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = (), exact: bool = False
+    ) -> PackedLinear:
         return zeros(parts[0].shape[1], sum(part.shape[0] for part in parts), True, device=self.device)
 
 

@@ -3,7 +3,6 @@ benchmarks/gpu_pretended.py, so the whole engine runs and no kernel does."""
 
 from __future__ import annotations
 
-import gc
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -22,6 +21,7 @@ from triton.backends.compiler import GPUTarget
 
 from stemma.fsm.regex import Regex
 from stemma.kernels.triton.embed import embed_kernel
+from stemma.kernels.triton.graphs import CudaRecorder
 from stemma.kernels.triton.packing import PackedLinear, zeros
 from stemma.kernels.triton.targets import SM_90
 from stemma.kernels.triton.warming import Rehearsed, Running, Stage, Variant, key_of, rehearsing
@@ -78,9 +78,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGPU]:
             run(loop)
 
     monkeypatch.setattr(EngineLoop, "_run", run_here)
+    monkeypatch.setattr(CudaRecorder, "retire", lambda _: None)  # when there is no pretended GPU any more
     with gpu.instead_of_cuda(), gpu.here():
         yield gpu
-        gc.collect()  # what an engine had recorded ends here, where there is a GPU
 
 
 @pytest.mark.parametrize("graphs", [True, False])

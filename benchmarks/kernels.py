@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from hour_layouts import decode_layout
 
 from stemma.kernels.ops import KVShape
-from stemma.kernels.triton.cut import PIECE, Cutting, cut
+from stemma.kernels.triton.cut import Cutting, cut, piece_of
 from stemma.kernels.triton.targets import PROVED
 from stemma.kernels.triton.traffic import attention_traffic, ideal_bytes
 
@@ -55,7 +55,8 @@ def byte_rows() -> Iterator[Row]:
                     for batch in (1, 16):
                         metadata = decode_layout(batch, context, block_size)
                         shape = KVShape(1, 1, block_size, num_kv_heads, head_dim)
-                        cutting = Cutting(num_heads // num_kv_heads, 16, 128, PIECE[kv_bytes], block_size)
+                        group = num_heads // num_kv_heads
+                        cutting = Cutting(group, 16, 128, piece_of(kv_bytes, group, head_dim), block_size)
                         moved = attention_traffic(metadata, cut(metadata, cutting), shape, num_heads, kv_bytes)
                         factors.append(moved.total / ideal_bytes(metadata, shape, kv_bytes))
                 heads = f"{num_heads}/{num_kv_heads} heads of {head_dim}, {8 * kv_bytes}-bit KV"

@@ -19,11 +19,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from stemma.kernels.triton.pairs import even_and_odd, load_queries
+
 RECTANGLE_FIELDS = 6
 """first row, number of rows, where its block table begins, first and end position, piece (-1: no partial)."""
 
-VALUE_GAIN = 1024.0
-"""A probability times the scale of an 8-bit value may be subnormal in fp16: it is raised, and the product lowered."""
+VALUE_GAIN = 256.0
+"""A probability times the scale of an 8-bit value may be subnormal in fp16: it is raised, and the product lowered.
+What scales may be for this, rope.py sees to."""
 
 
 @triton.jit
@@ -101,11 +104,9 @@ def load_tile(source, slot, dim, exists, HEAD_DIM: tl.constexpr, WIDTH: tl.const
 
 
 @triton.jit
-def scaled_by_token(tile, scales, slot, exists, GAIN: tl.constexpr, SCALED: tl.constexpr):
+def scaled_by_token(tile, scales, slot, exists, gain):
     """(rows, tokens), times the scale that eight-bit KV has for each token, and a gain."""
-    if SCALED:
-        return tile * (tl.load(scales + slot, mask=exists, other=0.0).to(tl.float32)[None, :] * GAIN)
-    return tile
+    return tile * (tl.load(scales + slot, mask=exists, other=0.0).to(tl.float32) * gain)[None, :]
 
 
 @triton.jit
@@ -122,12 +123,14 @@ def attend_kernel(
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, HEAD_PAD: tl.constexpr, VALUE_DIM: tl.constexpr,
     VALUE_PAD: tl.constexpr, BLOCK_SIZE: tl.constexpr, ROWS: tl.constexpr, TOKENS: tl.constexpr, SCALED: tl.constexpr,
     GAIN: tl.constexpr, DOT: tl.constexpr, WINDOWED: tl.constexpr, SOFTCAP: tl.constexpr, SINKS: tl.constexpr,
+    FP8_SCALE: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     """Unit u: rectangle u // NUM_KV_HEADS of one KV head. Rows of the tile are (token, query head of the group), token
     first.
 
     q: (tokens, heads, HEAD_DIM), out: (tokens, heads, VALUE_DIM). keys, values: (blocks, NUM_KV_HEADS, BLOCK_SIZE,
-    HEAD_DIM), of values the first VALUE_DIM. partial_out: (partials, heads, VALUE_DIM) float32, not divided by the sum.
+    HEAD_DIM), of values the first VALUE_DIM; of eight bits as pairs, see pairs.py. partial_out: (partials, heads,
+    VALUE_DIM) float32, not divided by the sum.
     partial_stats: (partials, heads, 2), the maximum and the sum. step: what was sent of the step, rectangles and block
     tables among it; listed: how many rectangles there are, and where they begin. Scores, cap and sinks are in powers
     of 2.
@@ -143,15 +146,27 @@ def attend_kernel(
         token = first_row + row // GROUP
         head = kv_head * GROUP + row % GROUP
         row_exists = row // GROUP < num_rows
-        dim, value_dim = tl.arange(0, HEAD_PAD), tl.arange(0, VALUE_PAD)
+        value_dim = tl.arange(0, VALUE_PAD)
         tile_exists = row_exists[:, None] & (value_dim < VALUE_DIM)[None, :]
         query_row = token.to(tl.int64) * (NUM_KV_HEADS * GROUP) + head
-        query_exists = row_exists[:, None] & (dim < HEAD_DIM)[None, :]
-        query = tl.load(q + query_row[:, None] * HEAD_DIM + dim[None, :], mask=query_exists, other=0.0).to(DOT)
+        if SCALED:
+            dim, part = tl.arange(0, HEAD_PAD // 2), tl.arange(0, VALUE_PAD // 2)
+            query_exists = row_exists[:, None] & (2 * dim < HEAD_DIM)[None, :]
+            to_query = q + query_row[:, None] * HEAD_DIM + 2 * dim[None, :]
+            query = load_queries(to_query, query_exists, DOT)
+            odd_query = load_queries(to_query + 1, query_exists, DOT)
+        else:
+            dim = tl.arange(0, HEAD_PAD)
+            query_exists = row_exists[:, None] & (dim < HEAD_DIM)[None, :]
+            query = tl.load(q + query_row[:, None] * HEAD_DIM + dim[None, :], mask=query_exists, other=0.0).to(DOT)
         position = tl.load(positions + token, mask=row_exists, other=0)
 
         maximum, total = tl.full((ROWS,), -1.0e38, tl.float32), tl.zeros((ROWS,), tl.float32)
-        accumulator = tl.zeros((ROWS, VALUE_PAD), tl.float32)
+        if SCALED:
+            accumulator = tl.zeros((ROWS, VALUE_PAD // 2), tl.float32)
+            odd_accumulator = tl.zeros((ROWS, VALUE_PAD // 2), tl.float32)
+        else:
+            accumulator = tl.zeros((ROWS, VALUE_PAD), tl.float32)
         # Whole tiles that no row sees are left out, so tiles stay where they are. What is unseen in the first one is
         # not read: blocks behind a window hold anything, and zero times NaN is NaN.
         seen_from = first_seen(kv_first, position, row_exists, window, WINDOWED)
@@ -166,17 +181,29 @@ def attend_kernel(
             slot = (block.to(tl.int64) * NUM_KV_HEADS + kv_head) * BLOCK_SIZE + index % BLOCK_SIZE
             # The blocks of the next tile are asked for now, so that no load of this loop waits for another one.
             block = tl.load(table + (index + TOKENS) // BLOCK_SIZE, mask=index + TOKENS < kv_end, other=0)
-            key = load_tile(keys, slot, dim, exists, HEAD_DIM, HEAD_DIM, HEAD_PAD).to(DOT)
-            scores = tl.dot(query, tl.trans(key), input_precision="ieee") * score_scale
-            scores = scaled_by_token(scores, key_scales, slot, exists, 1.0, SCALED)
+            if SCALED:
+                pairs = load_tile(keys, slot, dim, exists, HEAD_DIM // 2, HEAD_DIM // 2, HEAD_PAD // 2)
+                even, odd = even_and_odd(tl.trans(pairs), FP8_SCALE, PTX, DOT)
+                scores = tl.dot(query, even, input_precision="ieee")
+                scores = tl.dot(odd_query, odd, scores, input_precision="ieee")
+                scores = scaled_by_token(scores, key_scales, slot, exists, score_scale)
+            else:
+                key = load_tile(keys, slot, dim, exists, HEAD_DIM, HEAD_DIM, HEAD_PAD).to(DOT)
+                scores = tl.dot(query, tl.trans(key), input_precision="ieee") * score_scale
             seen = visible(index, position, exists, window, WINDOWED)
             scores = tl.where(seen, capped(scores, softcap, SOFTCAP), float("-inf"))
             weight, shrink, maximum, total = online_softmax(scores, maximum, total)
-            weight = scaled_by_token(weight, value_scales, slot, exists, GAIN, SCALED)
-            value = load_tile(values, slot, value_dim, exists, HEAD_DIM, VALUE_DIM, VALUE_PAD).to(DOT)
-            accumulator = tl.dot(weight.to(DOT), value, accumulator * shrink[:, None], input_precision="ieee")
+            if SCALED:
+                weight = scaled_by_token(weight, value_scales, slot, exists, GAIN).to(DOT)
+                pairs = load_tile(values, slot, part, exists, HEAD_DIM // 2, VALUE_DIM // 2, VALUE_PAD // 2)
+                even, odd = even_and_odd(pairs, FP8_SCALE, PTX, DOT)
+                accumulator = tl.dot(weight, even, accumulator * shrink[:, None], input_precision="ieee")
+                odd_accumulator = tl.dot(weight, odd, odd_accumulator * shrink[:, None], input_precision="ieee")
+            else:
+                value = load_tile(values, slot, value_dim, exists, HEAD_DIM, VALUE_DIM, VALUE_PAD).to(DOT)
+                accumulator = tl.dot(weight.to(DOT), value, accumulator * shrink[:, None], input_precision="ieee")
         if SCALED:
-            accumulator = accumulator / GAIN
+            accumulator = tl.reshape(tl.join(accumulator, odd_accumulator), (ROWS, VALUE_PAD)) / GAIN
         if piece < 0:
             kept, sums = divisor(maximum, total, sinks, head, row_exists, SINKS)
             result = accumulator * kept[:, None] / sums[:, None]

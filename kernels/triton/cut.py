@@ -22,13 +22,29 @@ from stemma.kernels.ops import AttentionMetadata, Int32Array, SharedPrefix
 
 PIECE = {4: 256, 2: 512, 1: 2048}
 """Tokens of a piece, by the bytes of a KV element: constants, so that sums never depend on the batch. Long enough that
-writing and merging partial sums costs a few percent of the KV's bytes, short enough to spread one long sequence."""
+writing and merging partial sums costs a few percent of the KV's bytes, short enough to spread one long sequence. Of
+one byte: at most, see `piece_of`."""
+
+PIECE_OF_HEAD = 32_768
+"""Tokens times head_dim of a piece of 8-bit KV, for one query head a KV head."""
 
 FEW_ROWS = 64
 """A sequence with at most this many (token, query head) rows a KV head is cut into pieces; more fill the GPU anyway."""
 
 SHARED_ROWS = 128
 """A shared prefix is used up to this many rows a sequence: beyond, partial sums cost more than reading the KV again."""
+
+
+def piece_of(kv_bytes: int, group: int, head_dim: int) -> int:
+    """Tokens of a piece: a constant of the model.
+
+    Partial sums beside 8-bit KV are 4 x group / piece of its bytes, queries group / piece, scales 2 / head_dim. The
+    piece is the shortest of 512, 1,024 and 2,048 with which all of that stays below a twentieth, or else the longest.
+    """
+    if kv_bytes > 1:
+        return PIECE[kv_bytes]
+    shortest = -(-PIECE_OF_HEAD * group // head_dim)
+    return max(PIECE[2], min(PIECE[1], 1 << (shortest - 1).bit_length()))
 
 
 class Cutting(NamedTuple):

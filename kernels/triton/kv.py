@@ -17,6 +17,9 @@ from stemma.kernels.ops import BlockCopy, Int32Array, KVShape
 LIMITS = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0, torch.float8_e4m3fnuz: 240.0}
 """The largest magnitude of each scaled element type."""
 
+FP8_SCALES = {torch.float8_e4m3fn: 256, torch.float8_e4m3fnuz: 128}
+"""What a number is over the float16 that has its sign, exponent and mantissa in the same places."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TritonKV:
@@ -25,6 +28,7 @@ class TritonKV:
     values: torch.Tensor
     scales: tuple[torch.Tensor, torch.Tensor] | None
     _layers: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
+    _pairs: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
@@ -50,6 +54,16 @@ class TritonKV:
             layer = {name: tensor[index] for name, tensor in zip(names, tensors, strict=True)}
             self._layers[index] = layer
         return layer
+
+    def read_layer(self, index: int) -> dict[str, torch.Tensor]:
+        """`layer` as attention reads it: numbers of eight bits two at a time, as pairs.py has them."""
+        if self.scales is None:
+            return self.layer(index)
+        pairs = self._pairs.get(index)
+        if pairs is None:
+            layer = self.layer(index)
+            pairs = self._pairs[index] = layer | {name: layer[name].view(torch.int16) for name in ("keys", "values")}
+        return pairs
 
     def read(self, blocks: Int32Array) -> bytes:
         """For each tensor its bytes of these blocks, layer by layer."""

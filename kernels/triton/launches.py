@@ -16,11 +16,11 @@ from stemma.kernels.experts import Activation, GatedActivation
 from stemma.kernels.ops import AttentionSpec, HeadNorms, HeadShape
 from stemma.kernels.triton.attention import VALUE_GAIN, attend_kernel, merge_kernel
 from stemma.kernels.triton.blocks import copy_kernel
-from stemma.kernels.triton.kv import LIMITS, TritonKV
+from stemma.kernels.triton.kv import FP8_SCALES, LIMITS, TritonKV
 from stemma.kernels.triton.norm import gated_kernel, norm_kernel
 from stemma.kernels.triton.packing import TritonNorm, TritonRope
 from stemma.kernels.triton.plan import AttentionPlan
-from stemma.kernels.triton.rope import SMALLEST_SCALE, rope_write_kernel
+from stemma.kernels.triton.rope import LARGEST_SCALE, SMALLEST_SCALE, rope_write_kernel
 from stemma.kernels.triton.targets import AttentionTile, Target, narrow_tile, wide_tile
 
 ELEMENTWISE_TILE = 1024
@@ -74,6 +74,7 @@ class Kernels:
         self._target = target
         self._launch = launch
         self._dot = dot_type(dtype)
+        self._dot_of_pairs = dot_type(torch.float16) if dtype == torch.bfloat16 else self._dot
 
     def attention_tiles(self, group: int, head_dim: int, kv_bytes: int) -> tuple[AttentionTile, AttentionTile]:
         """Of narrow and of wide rectangles."""
@@ -87,7 +88,7 @@ class Kernels:
     ) -> None:  # fmt: skip
         """All rectangles of the plan, then the merge of their pieces. q: (tokens, heads, head_dim). out: value_dim."""
         tiles = self.attention_tiles(plan.cutting.group, kv.shape.head_dim, kv.keys.itemsize)
-        changing = {"q": q, "out": out, **kv.layer(layer)}
+        changing = {"q": q, "out": out, **kv.read_layer(layer)}
         names: tuple[Literal["narrow", "wide"], ...] = ("narrow", "wide")
         for name, tile, is_there in zip(names, tiles, plan.launches, strict=False):
             if not is_there:
@@ -106,6 +107,7 @@ class Kernels:
         """What is the same for all layers of a step."""
         shape = kv.shape
         value_dim = shape.value_dim or shape.head_dim
+        least = 16 if kv.scales is None else 32  # a matrix instruction takes 16, and pairs are made two operands
         return {
             "partial_out": plan.partials.out,
             "partial_stats": plan.partials.stats,
@@ -119,18 +121,20 @@ class Kernels:
             "NUM_KV_HEADS": shape.num_kv_heads,
             "GROUP": plan.cutting.group,
             "HEAD_DIM": shape.head_dim,
-            "HEAD_PAD": pad(shape.head_dim),
+            "HEAD_PAD": max(least, pad(shape.head_dim)),
             "VALUE_DIM": value_dim,
-            "VALUE_PAD": pad(value_dim),
+            "VALUE_PAD": max(least, pad(value_dim)),
             "BLOCK_SIZE": shape.block_size,
             "ROWS": tile.rows,
             "TOKENS": tile.tokens,
             "SCALED": kv.scales is not None,
             "GAIN": VALUE_GAIN,
-            "DOT": self._dot,
+            "DOT": self._dot if kv.scales is None else self._dot_of_pairs,
             "WINDOWED": spec.window is not None,
             "SOFTCAP": spec.softcap is not None,
             "SINKS": spec.sinks is not None,
+            "FP8_SCALE": FP8_SCALES.get(kv.keys.dtype, 0),
+            "PTX": self._target.backend == "cuda" and not triton.knobs.runtime.interpret,
         }
 
     def _merge(self, plan: AttentionPlan, head_dim: int, spec: TritonSpec, out: torch.Tensor) -> None:
@@ -188,6 +192,8 @@ class Kernels:
             "SCALED": kv.scales is not None,
             "LIMIT": LIMITS.get(kv.keys.dtype, 0.0),
             "SMALLEST": SMALLEST_SCALE,
+            "LARGEST": LARGEST_SCALE,
+            "LARGEST_OF_VALUES": LARGEST_SCALE / VALUE_GAIN,
         }
         grid = (len(qkv), triton.cdiv(heads.num_heads + heads.num_kv_heads + num_values, ROPE_HEADS))
         self._launch(rope_write_kernel, grid, arguments, 1, 1)

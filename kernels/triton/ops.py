@@ -36,7 +36,7 @@ from stemma.kernels.tensors import TensorRows, definite, free_memory, total_memo
 from stemma.kernels.triton import kv as pool
 from stemma.kernels.triton.ahead import LastTokens, LogProbsOnTheWay, OnTheWay
 from stemma.kernels.triton.composed import TritonExperts, by_heads, norm_together, turned
-from stemma.kernels.triton.cut import PIECE, Cutting, cut
+from stemma.kernels.triton.cut import Cutting, cut, piece_of
 from stemma.kernels.triton.fp8 import Eight, Fp8Linear, eight_of
 from stemma.kernels.triton.fp8_launches import Fp8Kernels
 from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor, LogitsBuffer, cut_pools
@@ -174,7 +174,8 @@ class TritonOps:
         """How a pool's attention is cut into rectangles."""
         group = num_heads // shape.num_kv_heads
         narrow, wide = self._kernels.attention_tiles(group, shape.head_dim, self._element.itemsize)
-        return Cutting(group, narrow.rows, wide.rows, PIECE[self._element.itemsize], shape.block_size)
+        piece = piece_of(self._element.itemsize, group, shape.head_dim)
+        return Cutting(group, narrow.rows, wide.rows, piece, shape.block_size)
 
     def _attention_plan(self, plan: TritonPlan, num_heads: int) -> AttentionPlan:
         if num_heads not in plan.attention:

@@ -12,13 +12,20 @@ import triton.language as tl
 SMALLEST_SCALE = 2.0**-20
 """Scales are float16: below this they would lose their precision, and a head this small is zero for attention."""
 
+LARGEST_SCALE = 65_504.0
+"""The largest float16. Of values it is lower by attention's VALUE_GAIN, so that probabilities times scales are float16:
+int8 values beyond 32,496 and e4m3 values beyond 114,632 count as that."""
+
 
 @triton.jit
-def quantize(low, high, scales, offset, exists, element: tl.constexpr, LIMIT: tl.constexpr, SMALLEST: tl.constexpr):
+def quantize(
+    low, high, scales, offset, exists, element: tl.constexpr, LIMIT: tl.constexpr, SMALLEST: tl.constexpr,
+    LARGEST: tl.constexpr,
+):  # fmt: skip
     """Rows of two halves as `element` with one scale a row, stored; the rounded scale is the one divided by."""
     largest = tl.maximum(tl.max(tl.abs(low), 1), tl.max(tl.abs(high), 1))
     # Half of the smallest float16 on top: a subnormal scale that is rounded down would clip the largest values.
-    scale = tl.maximum(largest / LIMIT + 2.0**-25, SMALLEST).to(tl.float16)
+    scale = tl.minimum(tl.maximum(largest / LIMIT + 2.0**-25, SMALLEST), LARGEST).to(tl.float16)
     tl.store(scales + offset, scale, mask=exists)
     factor = 1.0 / scale.to(tl.float32)[:, None]
     low = tl.minimum(tl.maximum(low * factor, -LIMIT), LIMIT)
@@ -55,7 +62,7 @@ def rope_write_kernel(
     HALF: tl.constexpr, HALF_PAD: tl.constexpr, BLOCK_SIZE: tl.constexpr, HEADS: tl.constexpr, Q_NORM: tl.constexpr,
     K_NORM: tl.constexpr,
     V_NORM: tl.constexpr, NORMS_BEHIND: tl.constexpr, ROTATED: tl.constexpr, SCALED: tl.constexpr, LIMIT: tl.constexpr,
-    SMALLEST: tl.constexpr,
+    SMALLEST: tl.constexpr, LARGEST: tl.constexpr, LARGEST_OF_VALUES: tl.constexpr,
 ):  # fmt: skip
     """Program (t, i): heads [i * HEADS, (i + 1) * HEADS) of row t, each head as its two halves of HALF dimensions.
 
@@ -103,8 +110,10 @@ def rope_write_kernel(
     to_value = values + value_slot[:, None] * (2 * HALF) + dim[None, :]
     if SCALED:
         element: tl.constexpr = keys.dtype.element_ty
-        key_low, key_high = quantize(first, second, key_scales, key_slot, is_key, element, LIMIT, SMALLEST)
-        value_low, value_high = quantize(first, second, value_scales, value_slot, is_value, element, LIMIT, SMALLEST)
+        key_low, key_high = quantize(first, second, key_scales, key_slot, is_key, element, LIMIT, SMALLEST, LARGEST)
+        value_low, value_high = quantize(
+            first, second, value_scales, value_slot, is_value, element, LIMIT, SMALLEST, LARGEST_OF_VALUES
+        )
     else:
         key_low, key_high = first.to(keys.dtype.element_ty), second.to(keys.dtype.element_ty)
         value_low, value_high = key_low, key_high

@@ -130,23 +130,23 @@ Tile = AttentionTile
 # they compile to: the most programs on a multiprocessor for decode, the largest tile without spills for the rest.
 NARROW: dict[tuple[Family, bool], tuple[Tile, Tile, Tile]] = {
     ("ampere", False): (Tile(16, 64, 4, 3, 3), Tile(16, 32, 4, 3, 3), Tile(16, 16, 4, 3, 3)),
-    ("ampere", True): (Tile(16, 64, 4, 3, 3), Tile(16, 32, 4, 3, 3), Tile(16, 16, 4, 3, 3)),
+    ("ampere", True): (Tile(16, 64, 4, 3, 3), Tile(16, 64, 4, 3, 3), Tile(16, 32, 4, 3, 2)),
     ("hopper", False): (Tile(16, 64, 4, 3, 6), Tile(16, 32, 4, 3, 4), Tile(16, 16, 4, 3, 3)),
-    ("hopper", True): (Tile(16, 64, 4, 3, 4), Tile(16, 32, 4, 4, 4), Tile(16, 16, 4, 3, 3)),
+    ("hopper", True): (Tile(16, 64, 4, 3, 4), Tile(16, 128, 4, 2, 3), Tile(16, 32, 4, 3, 3)),
     ("blackwell", False): (Tile(16, 64, 4, 3, 5), Tile(16, 32, 4, 3, 4), Tile(16, 16, 4, 3, 2)),
-    ("blackwell", True): (Tile(16, 32, 4, 3, 3), Tile(16, 64, 4, 3, 3), Tile(16, 16, 4, 2, 3)),
+    ("blackwell", True): (Tile(16, 64, 4, 3, 4), Tile(16, 64, 4, 3, 4), Tile(16, 32, 4, 3, 3)),
     ("cdna3", False): (Tile(16, 32, 4, 2, 4), Tile(16, 32, 4, 2, 3), Tile(16, 16, 4, 2, 3)),
     ("cdna3", True): (Tile(16, 32, 4, 2, 3), Tile(16, 32, 4, 2, 3), Tile(16, 16, 4, 2, 2)),
 }
 WIDE: dict[tuple[Family, bool], tuple[Tile, Tile, Tile]] = {
     ("ampere", False): (Tile(128, 32, 8, 2, 1), Tile(128, 32, 8, 2, 1), Tile(64, 32, 8, 2, 1)),
-    ("ampere", True): (Tile(128, 32, 8, 2, 1), Tile(64, 32, 8, 2, 1), Tile(64, 16, 8, 2, 1)),
+    ("ampere", True): (Tile(128, 64, 8, 2, 1), Tile(128, 32, 8, 2, 1), Tile(64, 16, 8, 2, 1)),
     ("hopper", False): (Tile(128, 64, 8, 3, 1), Tile(128, 64, 8, 3, 1), Tile(64, 32, 8, 2, 1)),
-    ("hopper", True): (Tile(128, 32, 8, 3, 1), Tile(128, 32, 8, 3, 1), Tile(64, 16, 8, 2, 1)),
+    ("hopper", True): (Tile(128, 64, 8, 2, 1), Tile(128, 64, 8, 2, 1), Tile(64, 32, 8, 2, 1)),
     ("blackwell", False): (Tile(64, 32, 8, 2, 1), Tile(128, 64, 8, 3, 1), Tile(64, 32, 8, 2, 1)),
-    ("blackwell", True): (Tile(64, 32, 8, 2, 1), Tile(128, 32, 8, 2, 1), Tile(64, 32, 8, 2, 1)),
+    ("blackwell", True): (Tile(64, 64, 8, 2, 1), Tile(128, 64, 8, 2, 1), Tile(64, 32, 8, 2, 1)),
     ("cdna3", False): (Tile(64, 32, 4, 2, 3), Tile(64, 32, 4, 2, 2), Tile(64, 32, 4, 2, 1)),
-    ("cdna3", True): (Tile(64, 16, 4, 2, 4), Tile(64, 16, 4, 2, 3), Tile(64, 16, 4, 2, 1)),
+    ("cdna3", True): (Tile(64, 32, 4, 2, 3), Tile(64, 16, 4, 2, 3), Tile(64, 16, 4, 2, 1)),
 }
 
 

@@ -20,6 +20,7 @@ from triton_support import (
     guarded,
     metadata_of,
     plain,
+    real_values,
     reference_of,
 )
 
@@ -87,6 +88,51 @@ def test_eight_bit_kv(kv_type: str, dtype: torch.dtype, step: str) -> None:
     sequences, shared = (STEPS | EIGHT_BIT_STEPS)[step]
     metadata, num_blocks = metadata_of(sequences, 16, shared)
     compare(TritonOps(DEVICE, dtype, kv_type), metadata, num_blocks, (6, 2), 32, 16)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kv_type", ["int8", "fp8"])
+@pytest.mark.parametrize(("heads", "head_dim"), [((1, 1), 8), ((3, 1), 48), ((8, 2), 128), ((4, 1), 256)])
+def test_eight_bit_heads(kv_type: str, heads: tuple[int, int], head_dim: int) -> None:
+    metadata, num_blocks = metadata_of([(0, 11), (30, 1), (520, 2)], 4)
+    compare(TritonOps(DEVICE, EXACT, kv_type), metadata, num_blocks, heads, head_dim, 4)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kv_type", ["int8", "fp8"])
+def test_every_number_of_eight_bits_is_read_exactly(kv_type: str) -> None:
+    """A row that sees one token has its values times their scale, which float32 holds."""
+    ops = TritonOps(DEVICE, EXACT, kv_type)  # type: ignore[arg-type]
+    metadata, num_blocks = metadata_of([(0, 1)], 16)
+    shape = KVShape(1, num_blocks, 16, 1, 256)
+    kv = filled_kv(ops, shape, metadata)
+    codes = torch.arange(256, dtype=torch.uint8).view(kv.values.dtype)
+    codes = torch.where(codes.float().isfinite(), codes.float(), 0.0).to(kv.values.dtype)
+    block, offset = divmod(int(metadata.slots[0]), 16)
+    kv.values[0, block, 0, offset] = codes.to(DEVICE)
+    q = torch.randn(1, 1, 256).to(DEVICE, EXACT)
+    actual = ops.attention(q, kv, 0, ops.plan(metadata, shape), plain(q))
+    expected = real_values(kv)[1][0, int(metadata.slots[0])]
+    assert torch.equal(actual.cpu().view(-1), expected.view(-1).to(EXACT))
+
+
+@pytest.mark.parametrize("kv_type", ["int8", "fp8"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_probabilities_over_eight_bits_keep_eleven(kv_type: str, dtype: torch.dtype) -> None:
+    """Each is rounded by at most 2^-11 of itself, in any activations; outputs are rounded to these."""
+    ops = TritonOps(DEVICE, dtype, kv_type)  # type: ignore[arg-type]
+    metadata, num_blocks = metadata_of([(90, 40), (700, 1)], 16)
+    shape = KVShape(1, num_blocks, 16, 2, 64)
+    kv = filled_kv(ops, shape, metadata)
+    q = torch.randn(len(metadata.positions), 4, 64).to(dtype)
+    reference, reference_kv = reference_of(kv)
+    plan = reference.plan(metadata, shape)
+    expected = reference.attention(q.double(), reference_kv, 0, plan, plain(q))
+    reference_kv.values.abs_()
+    largest = reference.attention(q.double(), reference_kv, 0, plan, plain(q))
+    actual = ops.attention(q.to(DEVICE), kv, 0, ops.plan(metadata, shape), plain(q)).cpu().double()
+    # The interpreter cuts what it makes bfloat16 off, instead of rounding it.
+    rounding = torch.finfo(dtype).eps / (1 if INTERPRETED else 2)
+    bound = 2.0**-11 * largest + rounding * expected.abs() + 1e-5
+    assert ((actual - expected).abs() <= bound).all()
 
 
 def test_nothing_is_written_outside_the_outputs() -> None:
@@ -197,7 +243,7 @@ def test_rectangles_stand_by_length(step: str) -> None:
 
 @pytest.mark.parametrize(("width", "ragged"), [(40, False), (500, True)])
 def test_tables_are_packed(width: int, ragged: bool) -> None:
-    metadata, _ = metadata_of([(600, 1), (20, 1), (0, 9)], 16)
+    metadata, _ = metadata_of([(600, 1), (620, 1), (0, 9)], 16)
     wide = np.zeros((3, width), dtype=np.int32)
     wide[:, : metadata.block_tables.shape[1]] = metadata.block_tables
     tables, starts = pack_tables(replace(metadata, block_tables=wide), 16)

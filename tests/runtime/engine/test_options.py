@@ -7,7 +7,8 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, get_origin, get_type_hints
+from types import UnionType
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -272,10 +273,16 @@ def test_any_value_of_any_engine_option_is_taken_or_refused_by_name(data):
     made, refused = outcome(lambda: EngineConfig(**{name: value}))
     if refused is None:
         kind = get_type_hints(EngineOptions)[name]
-        plain = {Literal: str, tuple: tuple}.get(get_origin(kind), kind)
-        assert isinstance(getattr(made, name), plain)
+        assert isinstance(getattr(made, name), plain_types(kind))
     else:
         assert refused.param in (name, "max_batch_tokens")
+
+
+def plain_types(kind):
+    """What `isinstance` takes."""
+    if get_origin(kind) in (Union, UnionType):
+        return tuple(map(plain_types, get_args(kind)))
+    return {Literal: str, tuple: tuple}.get(get_origin(kind), kind)
 
 
 @settings(max_examples=300, deadline=None)

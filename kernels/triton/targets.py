@@ -82,8 +82,8 @@ def target_of(device: torch.device) -> Target:
         return SM_90._replace(multiprocessors=INTERPRETED)
     if device.type != "cuda":
         raise UnsupportedDevice(f"the Triton kernels do not run on {device}; use the CPU back end or a GPU")
-    multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
-    return architecture_of(device)._replace(multiprocessors=multiprocessors)
+    architecture = architecture_of(device)
+    return architecture._replace(multiprocessors=torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def architecture_of(device: torch.device) -> Target:

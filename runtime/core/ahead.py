@@ -161,13 +161,21 @@ class Steps:
         now than its row knew of, is not sampled from. Returns the rows as they were launched."""
         launched = [*batch.rows]
         for index, row in enumerate(launched):
-            sequence = row.sequence
-            is_gone = sequence.lease is None
-            if row.tokens[0] < 0 and not is_gone:
-                row.tokens[0] = sequence.tokens[row.start]
-            if row.num_samples and (is_gone or len(sequence.tokens) > row.start + len(row.tokens)):
-                batch.rows[index] = row._replace(sequence=nobody(0), num_samples=row.num_logits)
+            try:
+                batch.rows[index] = self._known(row)
+            except BaseException as error:
+                self._scheduler.fail(row.sequence, error)
         return launched
+
+    def _known(self, row: Row) -> Row:
+        """A row of a launched step, now that the step before is committed."""
+        sequence = row.sequence
+        is_gone = sequence.lease is None
+        if row.tokens[0] < 0 and not is_gone:
+            row.tokens[0] = sequence.tokens[row.start]
+        if row.num_samples and (is_gone or len(sequence.tokens) > row.start + len(row.tokens)):
+            return row._replace(sequence=nobody(0), num_samples=row.num_logits)
+        return row
 
     def _may_run_ahead(self, batch: Batch) -> bool:
         """Whether the step behind this one is launched before the tokens of this one are known. It is not where

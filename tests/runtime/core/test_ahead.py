@@ -128,7 +128,8 @@ def test_drafts_are_made_as_without_running_ahead_of_them(lagging):
 
 def test_who_has_all_of_his_tokens_has_no_row_more(lagging):
     with Engine.of(lagging, kv_tokens=4096, drafts_from=("none",)) as engine:
-        short, long = submitted_together(engine, ["a"], max_tokens=3), submitted_together(engine, ["b"], max_tokens=30)
+        short = submitted_together(engine, ["a"], max_tokens=3, ignore_eos=True)
+        long = submitted_together(engine, ["b"], max_tokens=30, ignore_eos=True)
         usages = [handle.result(PATIENCE).usage for handle in (*short, *long)]
         num_computed = sum(each.prefilled_tokens + each.completion_tokens - 1 for each in usages)
         assert engine.stats().metrics.num_step_tokens == num_computed

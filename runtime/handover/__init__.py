@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stemma.runtime.handover.entrance import DecodeEntrance
+from stemma.runtime.handover.entrance import DecodeEntrance, take_prompts
 from stemma.runtime.handover.giving import PrefillService
 from stemma.runtime.handover.network import NetworkListener, address_of, call
 from stemma.runtime.handover.protocol import Channel, HandoverError
@@ -20,4 +20,5 @@ __all__ = [
     "call",
     "connect",
     "listen",
+    "take_prompts",
 ]

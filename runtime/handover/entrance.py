@@ -14,10 +14,11 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from stemma.runtime.core.sequence import Request
+from stemma.runtime.engine import Engine
 from stemma.runtime.engine.generation import Generation
 from stemma.runtime.engine.loop import EngineLoop
 from stemma.runtime.engine.output_processor import RequestState
-from stemma.runtime.handover.protocol import HandoverError
+from stemma.runtime.handover.protocol import Channel, HandoverError
 from stemma.runtime.handover.taking import Taker
 
 log = logging.getLogger("stemma.handover")
@@ -142,6 +143,20 @@ class DecodeEntrance(Generic[Place]):
                 gone = taker
         if gone is not None:
             gone.close()
+
+
+def take_prompts(
+    engine: Engine, connect: Callable[[Place], Channel], where: Callable[[], Place | None], *, by_tier: bool = False
+) -> Callable[[], None]:
+    """Have an engine's prompts computed where `where` says; see `DecodeEntrance`, `Taker`. Returns what ends it."""
+    saver, made = engine.saver(), list[DecodeEntrance[Place]]()
+
+    def entrance(loop: EngineLoop) -> DecodeEntrance[Place]:
+        made.append(DecodeEntrance(loop, lambda place: Taker(connect(place), saver, by_tier=by_tier), where))
+        return made[0]
+
+    engine.enter_by(entrance)
+    return made[0].close
 
 
 def _stays(request: Request) -> bool:

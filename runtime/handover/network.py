@@ -175,12 +175,7 @@ def _proved(reached: socket.socket, key: str, *, begins: bool) -> NetworkChannel
         for proof in proofs if begins else reversed(proofs):
             proof(connection, key.encode())
         _limit(reached, 0 if begins else SILENCE, SILENCE)
-    except (
-        *GONE,
-        AuthenticationError,
-        AssertionError,
-        ValueError,
-    ) as error:
+    except (*GONE, AuthenticationError, AssertionError, ValueError) as error:
         connection.close()
         why = "has another key" if isinstance(error, AuthenticationError) else f"has gone, or is no Stemma ({error})"
         raise HandoverError(f"the other process {why}") from error

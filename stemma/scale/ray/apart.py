@@ -17,8 +17,7 @@ from contextvars import ContextVar
 from typing import Literal
 
 from stemma.runtime.engine import Engine
-from stemma.runtime.engine.loop import EngineLoop
-from stemma.runtime.handover import DecodeEntrance, NetworkListener, PrefillService, Taker, call
+from stemma.runtime.handover import Channel, NetworkListener, PrefillService, call, take_prompts
 from stemma.runtime.handover.network import Address
 from stemma.scale.ray.asked import Place
 
@@ -44,17 +43,11 @@ class Giving:
         self._listener.close()
 
 
-def take_prompts(engine: Engine, *, by_tier: bool) -> Callable[[], None]:
+def take_from_others(engine: Engine, *, by_tier: bool) -> Callable[[], None]:
     """Have prompts of what is submitted within `ASKED_OF` computed there. by_tier: KV comes through the tier that both
     share. Returns what ends it."""
-    saver, made = engine.saver(), list[DecodeEntrance[Place]]()
 
-    def connected(place: Place) -> Taker:
-        return Taker(call(Address(place.host, place.port), place.key), saver, by_tier=by_tier)
+    def reached(place: Place) -> Channel:
+        return call(Address(place.host, place.port), place.key)
 
-    def entrance(loop: EngineLoop) -> DecodeEntrance[Place]:
-        made.append(DecodeEntrance(loop, connected, ASKED_OF.get))
-        return made[0]
-
-    engine.enter_by(entrance)
-    return made[0].close
+    return take_prompts(engine, reached, ASKED_OF.get, by_tier=by_tier)

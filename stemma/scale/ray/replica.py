@@ -25,7 +25,7 @@ from starlette.types import Message
 from stemma.runtime.core.scheduler import Scheduler
 from stemma.runtime.engine import Engine
 from stemma.runtime.errors import StemmaError
-from stemma.scale.ray.apart import ASKED_OF, Giving, Role, take_prompts
+from stemma.scale.ray.apart import ASKED_OF, Giving, Role, take_from_others
 from stemma.scale.ray.asked import Asked
 from stemma.scale.ray.keeping import keeps
 from stemma.scale.ray.telling import Telling
@@ -67,7 +67,7 @@ class Replica:
         self._giving = Giving(self._engine, *here) if role == "prefill" else None
         self._end_taking: Callable[[], None] | None = None
         if role == "decode":
-            self._end_taking = take_prompts(self._engine, by_tier=spec.scale.handover == "tier")
+            self._end_taking = take_from_others(self._engine, by_tier=spec.scale.handover == "tier")
         self._pieces: dict[str, Path] = {}
 
     @property

@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Protocol
 
 from stemma.runtime.engine import Engine
-from stemma.runtime.engine.loop import EngineLoop
 from stemma.runtime.handover import (
     Channel,
-    DecodeEntrance,
     NetworkListener,
     PrefillService,
-    Taker,
     address_of,
     call,
     connect,
     listen,
+    take_prompts,
 )
 from stemma.server.config import ServerConfig
 
@@ -33,15 +31,8 @@ def take(engine: Engine, config: ServerConfig) -> Callable[[], None]:
         service = PrefillService(engine)
         threading.Thread(target=service.serve, args=(listener,), name="stemma-handover", daemon=True).start()
         return listener.close
-    saver, made = engine.saver(), list[DecodeEntrance[str]]()
-
-    def entrance(loop: EngineLoop) -> DecodeEntrance[str]:
-        place = str(config.handover)
-        made.append(DecodeEntrance(loop, lambda _: Taker(reached(), saver), lambda: place))
-        return made[0]
-
-    engine.enter_by(entrance)
-    return made[0].close
+    place = str(config.handover)
+    return take_prompts(engine, lambda _: reached(), lambda: place)
 
 
 class Listener(Protocol):

@@ -21,7 +21,7 @@ from stemma.runtime.engine import Completion, Engine
 from stemma.runtime.handover import NetworkListener, network
 from stemma.runtime.handover.network import Address
 from stemma.runtime.model.tiny import tiny
-from stemma.scale.ray.apart import ASKED_OF, Giving, take_prompts
+from stemma.scale.ray.apart import ASKED_OF, Giving, take_from_others
 from stemma.scale.ray.asked import Place
 from stemma.scale.ray.run import LOCAL, deployed
 from stemma.scale.spec import ScaleConfig, Spec
@@ -59,7 +59,7 @@ def both(model, *, by_tier: bool = False, **more) -> Iterator[tuple[Engine, Engi
         giving, taking = (ending.enter_context(Engine.of(model, **OPTIONS, **more)) for _ in range(2))
         service = Giving(giving, HERE, HERE)
         ending.callback(service.close)
-        ending.callback(take_prompts(taking, by_tier=by_tier))
+        ending.callback(take_from_others(taking, by_tier=by_tier))
         yield giving, taking, service
         for engine in (giving, taking):
             engine.with_cache(lambda cache: cache.check())

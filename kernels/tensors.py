@@ -10,7 +10,7 @@ import torch
 
 from stemma.kernels.changes import LARGEST_LOGIT, Changes, LogProbs
 
-SCORED_ROWS = 64
+ROWS_AT_ONCE = 64
 """Rows whose log-probabilities are in memory together."""
 
 
@@ -56,9 +56,9 @@ class TensorLogits:
 
     def log_probs(self, logits: torch.Tensor, tokens: npt.NDArray[np.int32], count: int) -> LogProbs:
         found = LogProbs([], [], [])
-        for first in range(0, len(logits), SCORED_ROWS):
-            own = torch.log_softmax(logits[first : first + SCORED_ROWS], -1)
-            places = upload(tokens[first : first + SCORED_ROWS], logits.device).long()
+        for first in range(0, len(logits), ROWS_AT_ONCE):
+            own = torch.log_softmax(logits[first : first + ROWS_AT_ONCE], -1)
+            places = upload(tokens[first : first + ROWS_AT_ONCE], logits.device).long()
             values, ids = own.topk(count)
             found.own.extend(own.gather(1, places[:, None])[:, 0].tolist())
             found.ids.extend(ids.tolist())

@@ -392,9 +392,10 @@ class CpuOps(AtOnce):
 
     def adjust(self, logits: Floats, changes: Changes) -> None:
         change_array(logits, changes.places)
-        rows, words = (np.ascontiguousarray(array) for array in (changes.masks.rows, changes.masks.words))
-        addresses = logits.ctypes.data, words.ctypes.data, rows.ctypes.data
-        self._calls.run(self._each_row, self._kernels["mask"], len(rows), *addresses, logits.shape[1], 0)
+        if len(changes.masks.rows):
+            rows, words = (np.ascontiguousarray(array) for array in (changes.masks.rows, changes.masks.words))
+            addresses = logits.ctypes.data, words.ctypes.data, rows.ctypes.data
+            self._calls.run(self._each_row, self._kernels["mask"], len(rows), *addresses, logits.shape[1], 0)
 
     def log_probs(self, logits: Floats, tokens: Int32Array, count: int) -> LogProbs:
         return array_log_probs(logits, tokens, count)

@@ -120,8 +120,10 @@ class Steps:
                 self._scheduler.placing.ahead = _rows_of_tokens(batch)
             elif (done := self._settle()) is not None:
                 yield done
-        elif batch is not None and _leave_out_nobody(batch):
-            yield self._at_once(batch, started, before)  # row by row, if it fails again
+        elif batch is not None:
+            batch.keep([row for row in batch.rows if row.sequence.lease is not None])  # nobody waits for the others
+            if batch.rows:
+                yield self._at_once(batch, started, before)  # row by row, if it fails again
 
     def _launch(self, batch: Batch) -> StepOutput | None:
         """None if that fails. Whose trouble that is, is asked when all tokens are known."""
@@ -225,12 +227,3 @@ def _rows_of_tokens(batch: Batch) -> dict[int, int]:
             places[id(row.sequence)] = first
         first += row.num_samples
     return places
-
-
-def _leave_out_nobody(batch: Batch) -> bool:
-    """Leave out the rows that nobody waits for. Whether there are others."""
-    left = [row for row in batch.rows if row.sequence.lease is not None]
-    batch.drop_rows()
-    for row in left:
-        batch.add(row)
-    return bool(left)

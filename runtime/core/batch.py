@@ -115,10 +115,13 @@ class Batch:
     def drop_finished(self) -> None:
         """Leave out the rows of sequences that ended after they were put in."""
         if any(row.sequence.finish_reason is not None for row in self.rows):
-            left = [row for row in self.rows if not row.sequence.is_finished]
-            self.drop_rows()
-            for row in left:
-                self.add(row)
+            self.keep([row for row in self.rows if not row.sequence.is_finished])
+
+    def keep(self, rows: Items[Row]) -> None:
+        """Leave out all other rows."""
+        self.drop_rows()
+        for row in rows:
+            self.add(row)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
-from itertools import chain, islice
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +37,8 @@ NO_TOKENS = Known(np.empty(0, dtype=np.int32))
 
 Reported = list[tuple[int, Position]]
 """Positions whose log-probabilities are reported, and which tokens are theirs."""
-ReadLogprobs = Callable[[list[int]], Iterator[list[TokenLogprob]]]
-"""Of these tokens, position by position."""
+ReadLogprobs = Callable[[list[int]], Iterator[TokenLogprob]]
+"""Of these tokens, those that are reported."""
 Results = Callable[[], list[RowResult]]
 """Waits for them."""
 
@@ -167,7 +167,7 @@ def _results(batch: Batch, results: list[RowResult], sampled: Sampled, read: Rea
         first, end = end, end + row.num_samples
         result.tokens += tokens[first:end]
         if row.sequence.request.sampling.logprobs is not None:
-            result.logprobs = [*chain.from_iterable(islice(logprobs, row.num_samples))]
+            result.logprobs = [*islice(logprobs, row.num_samples)]
     return results
 
 
@@ -175,9 +175,8 @@ def _rows_of(positions: list[Position]) -> Int32Array:
     return np.array([position.logits_row for position in positions], dtype=np.int32)
 
 
-def _logprobs(found: Reports, reported: Reported, counts: list[int], tokens: list[int]) -> Iterator[list[TokenLogprob]]:
-    made = _told([tokens[index] for index, _ in reported], found.log_probs(), counts)
-    return iter([[each] for each in made])
+def _logprobs(found: Reports, reported: Reported, counts: list[int], tokens: list[int]) -> Iterator[TokenLogprob]:
+    return iter(_told([tokens[index] for index, _ in reported], found.log_probs(), counts))
 
 
 def _told(tokens: list[int], found: LogProbs, counts: Iterable[int]) -> list[TokenLogprob]:
@@ -186,7 +185,7 @@ def _told(tokens: list[int], found: LogProbs, counts: Iterable[int]) -> list[Tok
     return [TokenLogprob(token, own, tuple(zip(ids[:n], best[:n], strict=True))) for token, own, ids, best, n in rows]
 
 
-def _no_logprobs(_: list[int]) -> Iterator[list[TokenLogprob]]:
+def _no_logprobs(_: list[int]) -> Iterator[TokenLogprob]:
     return iter(())
 
 

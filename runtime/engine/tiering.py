@@ -39,10 +39,10 @@ from stemma.runtime.tiers import Fetch, Fetcher, NearTier, Stack, Tier, TierOpti
 from stemma.runtime.tiers.records import fingerprint
 
 FORMAT = 1
+"""Counts up when what stands in blocks means something else."""
 MARKS = b"marks"
 COUNT = Struct("<I")
 """Before a mark's bytes: how many window blocks it has."""
-"""Counts up when what stands in blocks means something else."""
 LEAST_TOKENS = 64
 """Fewer missing ones are computed: they cost less than being asked for."""
 LEAST_WAIT, MOST_WAIT = 0.02, 10.0

@@ -22,9 +22,8 @@ def arm_flags() -> dict[str, bool]:
     """By LLVM's names: dot products of bytes, products of small matrices of bytes. None of them is asked for elsewhere
     than on Linux and macOS."""
     if sys.platform == "darwin":
-        return {
-            flag: sysctl(name) == 1 or flag == "dotprod" for flag, name in NAMES.items()
-        }  # which all of Apple's have
+        flags = {flag: sysctl(name) == 1 for flag, name in NAMES.items()}
+        return flags | {"dotprod": True}  # which all of Apple's have
     if sys.platform == "linux":
         return {flag: bool(auxiliary(word) >> bit & 1) for flag, (word, bit) in BITS.items()}
     return dict.fromkeys(BITS, False)

@@ -18,9 +18,7 @@ import triton
 from stemma.kernels.changes import LogProbs
 from stemma.kernels.sampled import MOST_AHEAD, Int32Array
 from stemma.kernels.triton.embed import embed_kernel
-from stemma.kernels.triton.launches import Launcher
-
-TILE = 1024
+from stemma.kernels.triton.launches import ELEMENTWISE_TILE, Launcher
 
 
 class OnTheWay:
@@ -85,9 +83,9 @@ class LastTokens:
             "sampled": self.tokens,
             "out": out,
             "FEATURES": table.shape[1],
-            "TILE": TILE,
+            "TILE": ELEMENTWISE_TILE,
         }
-        self._launch(embed_kernel, (len(ids), triton.cdiv(table.shape[1], TILE)), arguments, 4, 1)
+        self._launch(embed_kernel, (len(ids), triton.cdiv(table.shape[1], ELEMENTWISE_TILE)), arguments, 4, 1)
         return out
 
     def send(self, tokens: torch.Tensor) -> OnTheWay:

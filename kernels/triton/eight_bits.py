@@ -5,6 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from stemma.kernels.triton.norm import normed
+
 
 @triton.jit
 def quantize_kernel(
@@ -19,13 +21,8 @@ def quantize_kernel(
     feature = tl.arange(0, FEATURES_PAD)
     exists = feature < FEATURES
     row = tl.load(x + index * FEATURES + feature, mask=exists, other=0.0).to(tl.float32)
-    if CENTRED:
-        row = tl.where(exists, row - tl.sum(row, 0) / FEATURES, 0.0)
     if NORM:
-        row *= tl.rsqrt(tl.sum(row * row, 0) / FEATURES + epsilon)
-        row *= tl.load(weight + feature, mask=exists, other=0.0).to(tl.float32)
-    if BIAS:
-        row += tl.load(bias + feature, mask=exists, other=0.0).to(tl.float32)
+        row = normed(row, exists, feature, weight, bias, epsilon, FEATURES, CENTRED, BIAS)
     scale = tl.maximum(tl.max(tl.abs(row), 0) / LIMIT, SMALLEST)
     # The largest may come out above LIMIT by a rounding, which has no code there.
     rounded = tl.minimum(tl.maximum(row / scale, -LIMIT), LIMIT)

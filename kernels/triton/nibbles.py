@@ -65,6 +65,20 @@ def nibble_facts(scales, minima, at, exists, MINIMA: tl.constexpr):
 
 
 @triton.jit
+def with_half(
+    total, words, FIRST: tl.constexpr, x_0, x_1, zeros, ones, scale, added,
+    FLOAT16: tl.constexpr, PTX: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """A sum, and the products of codes FIRST and FIRST + 1 of each word with x, of 32 inputs that share their facts."""
+    products = tl.dot(expanded(words, FIRST, FLOAT16, PTX, DOT), x_0, zeros, input_precision="ieee")
+    products = tl.dot(expanded(words, FIRST + 1, FLOAT16, PTX, DOT), x_1, products, input_precision="ieee")
+    total += scale[:, :, None] * products
+    sums = tl.dot(ones, x_0, zeros, input_precision="ieee")
+    sums = tl.dot(ones, x_1, sums, input_precision="ieee")
+    return total + added[:, :, None] * sums
+
+
+@triton.jit
 def few_rows_product(
     x, x_row, codes, scales, minima, tile, split,
     IN: tl.constexpr, MINIMA: tl.constexpr, FLOAT16: tl.constexpr, PTX: tl.constexpr, ROWS: tl.constexpr,
@@ -105,18 +119,8 @@ def few_rows_product(
         x_1 = tl.load(from_x + 16, mask=exists[:, None, None], other=0.0).to(DOT)
         x_2 = tl.load(from_x + 32, mask=upper[:, None, None], other=0.0).to(DOT)
         x_3 = tl.load(from_x + 48, mask=upper[:, None, None], other=0.0).to(DOT)
-        products = tl.dot(expanded(words, 0, FLOAT16, PTX, DOT), x_0, zeros, input_precision="ieee")
-        products = tl.dot(expanded(words, 1, FLOAT16, PTX, DOT), x_1, products, input_precision="ieee")
-        total += first[:, :, None] * products
-        sums = tl.dot(ones, x_0, zeros, input_precision="ieee")
-        sums = tl.dot(ones, x_1, sums, input_precision="ieee")
-        total += first_added[:, :, None] * sums
-        products = tl.dot(expanded(words, 2, FLOAT16, PTX, DOT), x_2, zeros, input_precision="ieee")
-        products = tl.dot(expanded(words, 3, FLOAT16, PTX, DOT), x_3, products, input_precision="ieee")
-        total += second[:, :, None] * products
-        sums = tl.dot(ones, x_2, zeros, input_precision="ieee")
-        sums = tl.dot(ones, x_3, sums, input_precision="ieee")
-        total += second_added[:, :, None] * sums
+        total = with_half(total, words, 0, x_0, x_1, zeros, ones, first, first_added, FLOAT16, PTX, DOT)
+        total = with_half(total, words, 2, x_2, x_3, zeros, ones, second, second_added, FLOAT16, PTX, DOT)
     return tl.sum(total, 0)
 
 

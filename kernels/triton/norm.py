@@ -7,6 +7,20 @@ import triton.language as tl
 
 
 @triton.jit
+def normed(
+    row, exists, feature, weight, bias, epsilon, FEATURES: tl.constexpr, CENTRED: tl.constexpr, BIAS: tl.constexpr
+):
+    """A row in float32, zeros behind its end. CENTRED: a layer norm."""
+    if CENTRED:
+        row = tl.where(exists, row - tl.sum(row, 0) / FEATURES, 0.0)
+    factor = tl.rsqrt(tl.sum(row * row, 0) / FEATURES + epsilon)
+    result = row * factor * tl.load(weight + feature, mask=exists, other=0.0).to(tl.float32)
+    if BIAS:
+        result += tl.load(bias + feature, mask=exists, other=0.0).to(tl.float32)
+    return result
+
+
+@triton.jit
 def norm_kernel(
     x, weight, bias, out, rows, epsilon, FEATURES: tl.constexpr, FEATURES_PAD: tl.constexpr, GATHER: tl.constexpr,
     CENTRED: tl.constexpr, BIAS: tl.constexpr,
@@ -17,13 +31,8 @@ def norm_kernel(
     feature = tl.arange(0, FEATURES_PAD)
     exists = feature < FEATURES
     row = tl.load(x + source * FEATURES + feature, mask=exists, other=0.0).to(tl.float32)
-    if CENTRED:
-        row = tl.where(exists, row - tl.sum(row, 0) / FEATURES, 0.0)
-    factor = tl.rsqrt(tl.sum(row * row, 0) / FEATURES + epsilon)
-    normed = row * factor * tl.load(weight + feature, mask=exists, other=0.0).to(tl.float32)
-    if BIAS:
-        normed += tl.load(bias + feature, mask=exists, other=0.0).to(tl.float32)
-    tl.store(out + index * FEATURES + feature, normed.to(out.dtype.element_ty), mask=exists)
+    result = normed(row, exists, feature, weight, bias, epsilon, FEATURES, CENTRED, BIAS)
+    tl.store(out + index * FEATURES + feature, result.to(out.dtype.element_ty), mask=exists)
 
 
 @triton.jit

@@ -14,14 +14,13 @@ from stemma.kernels.triton.grouped import (
     sort_entries_kernel,
     sum_experts_kernel,
 )
-from stemma.kernels.triton.launches import Launcher, dot_type
+from stemma.kernels.triton.launches import ELEMENTWISE_TILE, Launcher, dot_type
 from stemma.kernels.triton.linear import packed_linear_kernel
 from stemma.kernels.triton.packing import GroupedLinear, PackedLinear
 from stemma.kernels.triton.targets import FEW, LinearTile, Target, linear_splits, linear_tile
 
 SORTED = 1024
 """Entries that a program looks at together."""
-SUM_TILE = 1024
 
 
 class Groups(NamedTuple):
@@ -186,9 +185,9 @@ class ProductKernels:
             "factor": scale,
             "EXPERTS": weights.shape[1],
             "FEATURES": features,
-            "TILE": SUM_TILE,
+            "TILE": ELEMENTWISE_TILE,
             "SHARED": beside is not None,
             "GATE": gate is not None,
             "RESIDUAL": residual is not None,
         }
-        self._launch(sum_experts_kernel, (len(out), triton.cdiv(features, SUM_TILE)), arguments, 4, 1)
+        self._launch(sum_experts_kernel, (len(out), triton.cdiv(features, ELEMENTWISE_TILE)), arguments, 4, 1)

@@ -92,7 +92,9 @@ def test_the_device_never_waits_for_the_host_while_16_streams_decode(lagging):
     ops = lagging.model.ops
     with Engine.of(lagging, kv_tokens=4096, drafts_from=("none",)) as engine:
         before, ops.num_waits = len(ops.events), 0
-        handles = submitted_together(engine, [f"stream {index} of many" for index in range(16)], max_tokens=40)
+        handles = submitted_together(
+            engine, [f"stream {index} of many" for index in range(16)], max_tokens=40, ignore_eos=True
+        )
         for handle in handles:
             handle.result(PATIENCE)
         whole(engine)
@@ -110,7 +112,7 @@ def test_what_comes_with_tokens_holds_up_nothing(lagging, asked, num_waits):
     ops = lagging.model.ops
     with Engine.of(lagging, kv_tokens=4096, drafts_from=("none",)) as engine:
         before, ops.num_waits = ops.events.count("read"), 0
-        engine.generate("some text", **asked)
+        engine.generate("some text", ignore_eos=True, **asked)
     assert ops.num_waits == num_waits
     assert ops.events.count("read") - before == asked["max_tokens"]
 

@@ -43,17 +43,43 @@ def resident(memory: np.ndarray) -> list[int]:
 def test_pages_come_ahead_of_the_furthest_byte(memory: np.ndarray) -> None:
     pages = PagesAhead(memory)
     assert resident(memory) == list(range(32))
-    pages.reach(10 * PAGE)
-    assert resident(memory) == list(range(32)), "more than half is left"
+    pages.reach(4 * PAGE)
+    assert resident(memory) == list(range(32)), "too little to ask for"
+    pages.reach(6 * PAGE)
+    assert resident(memory) == list(range(38)), "as much as was used"
     memory[: 20 * PAGE] = 7
     pages.reach(20 * PAGE)
     assert resident(memory) == list(range(52))
     assert (memory[: 20 * PAGE] == 7).all()
     pages.reach(100 * PAGE)
     assert resident(memory) == [*range(52), *range(100, 132)], "what a step has passed over comes with the step"
+    pages.reach(223 * PAGE)
+    pages.reach(224 * PAGE)
+    resident(memory)
     pages.reach(memory.nbytes)
+    assert resident(memory) == [*range(52), *range(100, 132), *range(223, 256)], "the last ones, however few"
     pages.reach(memory.nbytes)
     assert not memory[20 * PAGE :].any()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are asked for on Linux alone")
+def test_one_thread_asks_at_a_time(memory: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = PagesAhead(memory)
+    resident(memory)
+    may_end, asked = threading.Event(), PagesAhead._ask
+
+    def late(self: PagesAhead, start: int, end: int) -> None:
+        may_end.wait()
+        asked(self, start, end)
+
+    monkeypatch.setattr(PagesAhead, "_ask", late)
+    for furthest in (10, 20, 30):
+        pages.reach(furthest * PAGE)
+    assert sum(thread.name == "stemma-pages" for thread in threading.enumerate()) == 1
+    may_end.set()
+    assert resident(memory) == list(range(42))
+    pages.reach(30 * PAGE)
+    assert resident(memory) == list(range(62)), "what was not asked for meanwhile is asked for then"
 
 
 def test_a_system_that_cannot_is_asked_once(memory: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from stemma.runtime.core.step_cost import MOST, NOTHING, Load, StepCost
 
 STRETCH = 2.0
-"""What a step may take beside streams that somebody reads, as a multiple of the step without prompts; where a time a
-token is asked for, that is the bound instead."""
+"""What a step with prompts may take beside streams that somebody reads, as a multiple of the step without prompts and
+drafts; where a time a token is asked for, that is the bound instead."""
 
 AIM = 0.7
 """Of the time that a token may take: what a step is planned for. Some take longer than was learnt."""
@@ -47,14 +47,19 @@ class Pace:
             return num_decodes <= FIRST_DECODES
         return self.cost.seconds(Load(0, num_decodes, num_read)) <= AIM * self._tpot
 
-    def budget(self, decodes: Load, context: int, *, is_read: bool, spent: float = 0.0) -> int:
-        """Tokens of prompts beside these decodes. context: of the first prompt's tokens, those before. is_read: whether
-        somebody reads one of them while it is made. spent: seconds of the step that are gone already."""
+    def budget(self, decodes: Load, context: int, *, is_read: bool, num_drafts: int = 0, spent: float = 0.0) -> int:
+        """Tokens of prompts beside these decodes, of which so many are drafts. context: of the first prompt's tokens,
+        those before. is_read: whether somebody reads one of them while it is made. spent: seconds of the step that are
+        gone already."""
         if not decodes.num_decoded or (self._tpot is None and not is_read):
             return MOST
         if not self.cost.is_known:
             return LEAST_CHUNK
-        bound = STRETCH * self.cost.seconds(decodes) if self._tpot is None else AIM * self._tpot - spent
+        if self._tpot is None:
+            plain = decodes._replace(num_decoded=decodes.num_decoded - num_drafts)
+            bound = STRETCH * self.cost.seconds(plain)  # whose drafts there are has more tokens; the others only wait
+        else:
+            bound = AIM * self._tpot - spent
         num_tokens = self.cost.chunk(decodes, context, bound)
         return max(num_tokens // LEAST_CHUNK, 1) * LEAST_CHUNK
 

@@ -48,7 +48,9 @@ class Placing:
         """All that decode have their rows; how many tokens of prompts may stand beside them."""
         self.decodes = batch.load
         context = self.running.prompts[0].num_computed if self.running.prompts else 0
-        self.prompt_budget = self.pace.budget(self.decodes, context, is_read=self._is_read(), spent=self.drafter.ahead)
+        self.prompt_budget = self.pace.budget(
+            self.decodes, context, is_read=self._is_read(), num_drafts=batch.num_drafts, spent=self.drafter.ahead
+        )
 
     def prefill_seconds(self, num_tokens: int, context: int) -> float:
         """Until so many tokens of a prompt, behind others, are computed."""

@@ -38,6 +38,15 @@ def test_without_a_target_only_streams_that_are_read_bound_a_step():
     assert machine(decodes._replace(num_prompt=chunk)) <= 1.05 * STRETCH * machine(decodes)
 
 
+def test_drafts_and_prompts_of_a_step_share_what_it_may_take_longer():
+    pace, plain = Pace(taught(), None, 512, 1024), Load(0, 64, 8000)
+    drafted = plain._replace(num_decoded=64 + 40)
+    chunk = pace.budget(drafted, 0, is_read=True, num_drafts=40)
+    assert LEAST_CHUNK < chunk < pace.budget(plain, 0, is_read=True) < pace.budget(drafted, 0, is_read=True)
+    assert machine(drafted._replace(num_prompt=chunk)) <= 1.05 * STRETCH * machine(plain)
+    assert pace.budget(plain._replace(num_decoded=256), 0, is_read=True, num_drafts=192) == LEAST_CHUNK
+
+
 def test_a_target_that_decodes_alone_miss_still_lets_prompts_go_on():
     pace = Pace(taught(), 1e-4, 512, 1024)
     assert pace.budget(Load(0, 8, 8000), 0, is_read=True) == LEAST_CHUNK

@@ -88,6 +88,20 @@ def test_drafts_are_left_out_where_they_find_no_room():
     assert len(row.tokens) + row.start <= 4
 
 
+def test_the_pace_of_prompts_knows_how_many_of_a_step_are_drafts(monkeypatch):
+    made, asked = placing(guess=lambda tokens: [7, 8, 9]), []
+    item = put(made, [1, 2, 3], 3)
+    item.tokens.append(4)
+    monkeypatch.setattr(made.pace, "budget", lambda decodes, context, **how: asked.append((decodes, how)) or 8)
+    batch = Batch()
+    made.begin(batch)
+    assert made.place_decodes(batch, never)
+    made.begin_prompts(batch)
+    ((decodes, how),) = asked
+    assert decodes.num_decoded == 1 + batch.num_drafts > 1
+    assert how["num_drafts"] == batch.num_drafts
+
+
 @pytest.mark.parametrize("known", [2, 5])
 def test_a_lease_hears_late_of_what_was_decoded(known):
     made = placing()

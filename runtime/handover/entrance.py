@@ -26,7 +26,9 @@ log = logging.getLogger("stemma.handover")
 LEAST_TOKENS = 64
 """Fewer missing tokens are computed here: they cost less than being asked for."""
 AWAY_SECONDS = 1.0
-"""A place where nobody could be reached is not asked for so long: its requests need not wait in turn to hear that."""
+AWAY_TIMES = 6.0
+"""A place where nobody could be reached is not asked for so long, or so many times as long as hearing that took: else
+each request would wait for a process that hangs."""
 Place = TypeVar("Place", bound=Hashable)
 
 
@@ -129,8 +131,9 @@ class DecodeEntrance(Generic[Place]):
         try:
             return self._connect(place)
         except HandoverError:
+            took = time.monotonic() - now
             with self._lock:
-                self._away[place] = time.monotonic() + AWAY_SECONDS
+                self._away[place] = time.monotonic() + max(AWAY_SECONDS, AWAY_TIMES * took)
             raise
 
     def _put_back(self, place: Place, taker: Taker) -> None:

@@ -35,6 +35,18 @@ class PrefillService:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._saver = engine.saver()
+        self._asked = 0
+        self._changed = threading.Condition()
+
+    @property
+    def num_asked(self) -> int:
+        """Prompts that it computes for others now, or that wait for that."""
+        return self._asked
+
+    def drain(self, seconds: float) -> bool:
+        """Wait until it has none, no longer than so long. Returns whether it is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._asked == 0, seconds)
 
     def serve(self, channels: Iterable[Channel]) -> None:
         """Answer all who come, until nobody is let in any more."""
@@ -48,18 +60,26 @@ class PrefillService:
             while True:
                 message, _ = channel.receive()
                 assert isinstance(message, Ask), f"{message} is nothing to ask"
+                self._count(1)
                 try:
                     self._give(channel, message)
                 except HandoverError:
                     raise
                 except StemmaError as error:
                     channel.send(Refused(describe_error(error)))
+                finally:
+                    self._count(-1)
         except HandoverError:
             pass  # it has gone, or is no such engine
         except Exception:
             log.exception("a connection to a decoding engine failed")
         finally:
             channel.close()
+
+    def _count(self, change: int) -> None:
+        with self._changed:
+            self._asked += change
+            self._changed.notify_all()
 
     def _greet(self, channel: Channel) -> None:
         hello, _ = channel.receive()

@@ -20,6 +20,9 @@ OF_ONE_SERVER = tuple(name for name in _OWN if name in ("role", "handover") or n
 
 Handover = Literal["tcp", "tier"]
 REPLICAS = 2
+ROLES = ("prefill_replicas", "decode_replicas")
+KINDS = ("replicas", *ROLES)
+"""Numbers of replicas; `max_` before a name is how many there may be where Serve adds and takes away."""
 MOST = 1e6
 HERE, EVERYWHERE = HOSTS = ("127.0.0.1", "0.0.0.0")
 SHARE_OF_HOST = 8
@@ -31,11 +34,14 @@ class ScaleConfig:
     """How replicas are run.
 
     replicas: how many there are; with max_replicas, how many at least.
+    max_replicas: Serve adds replicas up to so many while each has more than target_running requests.
     prefill_replicas: with decode_replicas, in place of replicas: so many compute prompts for those that decode.
     decode_replicas: so many answer requests, and have their prompts computed by the others.
+    max_prefill_replicas: Serve adds such up to so many while each has more than target_prompts prompts.
+    max_decode_replicas: Serve adds such up to so many while each has more than target_running requests.
     handover: how KV comes from the one to the other: over tcp, or through the tier of kv_shared.
-    max_replicas: Serve adds replicas up to so many while each has more than target_running requests.
     target_running: requests that a replica should have at once, by which Serve adds and takes away.
+    target_prompts: prompts that a replica should compute for others at once, or have waiting, likewise.
     replica_cpus: cores that Ray reserves for a replica, which are also its threads; None divides one machine's among
         its replicas, and is one on a cluster.
     replica_gpus: GPUs of a replica; 0 computes on cores.
@@ -49,11 +55,14 @@ class ScaleConfig:
     """
 
     replicas: int = REPLICAS
+    max_replicas: int | None = None
     prefill_replicas: int = 0
     decode_replicas: int = 0
+    max_prefill_replicas: int | None = None
+    max_decode_replicas: int | None = None
     handover: Handover = "tcp"
-    max_replicas: int | None = None
     target_running: float = 16.0
+    target_prompts: float = 2.0
     replica_cpus: float | None = None
     replica_gpus: float = 0.0
     entrances: int = 1
@@ -69,12 +78,12 @@ class ScaleConfig:
                 raise InvalidRequest(f"{name} must be at least 1; it is {describe(getattr(self, name))}", name)
         if self.events_host not in (None, *HOSTS):
             raise InvalidRequest(f"events_host is one of {', '.join(HOSTS)}", "events_host")
-        if self.max_replicas is not None and self.max_replicas < self.replicas:
-            raise InvalidRequest(
-                f"max_replicas ({self.max_replicas}) must be at least replicas ({self.replicas})", "max_replicas"
-            )
         self._check_roles()
-        for name in ("target_running", "replica_cpus", "wait_seconds", "drain_seconds"):
+        for name in KINDS:
+            least, most = getattr(self, name), getattr(self, f"max_{name}")
+            if most is not None and most < least:
+                raise InvalidRequest(f"max_{name} ({most}) must be at least {name} ({least})", f"max_{name}")
+        for name in ("target_running", "target_prompts", "replica_cpus", "wait_seconds", "drain_seconds"):
             if (value := getattr(self, name)) is not None and not 0 < value < MOST:
                 raise InvalidRequest(f"{name} must be above 0; it is {describe(value)}", name)
         for name in ("replica_gpus", "handover_bytes"):
@@ -82,14 +91,15 @@ class ScaleConfig:
                 raise InvalidRequest(f"{name} must not be negative; it is {describe(getattr(self, name))}", name)
 
     def _check_roles(self) -> None:
-        for name, other in (("prefill_replicas", "decode_replicas"), ("decode_replicas", "prefill_replicas")):
+        for name, other in (ROLES, ROLES[::-1]):
             if getattr(self, name) < 0:
                 raise InvalidRequest(f"{name} must not be negative; it is {describe(getattr(self, name))}", name)
             if getattr(self, other) and not getattr(self, name):
                 raise InvalidRequest(f"{other} needs {name}: one role alone answers nothing", name)
         if not self.has_roles:
-            if self.handover != "tcp":
-                raise InvalidRequest("handover is between prefill_replicas and decode_replicas: give both", "handover")
+            plain = {"handover": "tcp", "max_prefill_replicas": None, "max_decode_replicas": None}
+            for name in [name for name, value in plain.items() if getattr(self, name) != value]:
+                raise InvalidRequest(f"{name} is of prefill_replicas and decode_replicas: give both", name)
             return
         if self.replicas != REPLICAS or self.max_replicas is not None:
             raise InvalidRequest(
@@ -103,14 +113,23 @@ class ScaleConfig:
         return self.prefill_replicas > 0
 
     @property
+    def _kinds(self) -> tuple[str, ...]:
+        return ROLES if self.has_roles else ("replicas",)
+
+    @property
     def count(self) -> int:
         """How many replicas there are at least, of all kinds."""
-        return self.prefill_replicas + self.decode_replicas if self.has_roles else self.replicas
+        return sum(getattr(self, name) for name in self._kinds)
 
     @property
     def most(self) -> int:
-        """How many replicas there may be."""
-        return self.max_replicas or self.count
+        """How many replicas there may be, of all kinds."""
+        return sum(getattr(self, f"max_{name}") or getattr(self, name) for name in self._kinds)
+
+    def of_one(self) -> ScaleConfig:
+        """The same, whatever the numbers of replicas are."""
+        numbers: dict[str, int | None] = dict.fromkeys(self._kinds, 1)
+        return replace(self, **numbers, **{f"max_{name}": None for name in self._kinds})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +166,7 @@ class Spec:
         Serve lets those run on that stay when the number changes."""
         if self.engine.memory is None and self.engine.kv_tokens is None:
             return self
-        number = {"prefill_replicas": 1, "decode_replicas": 1} if self.scale.has_roles else {"replicas": 1}
-        return replace(self, scale=replace(self.scale, **number, max_replicas=None))  # type: ignore[arg-type]
+        return replace(self, scale=self.scale.of_one())
 
     def engine_options(self) -> dict[str, Any]:
         """EngineConfig's fields for one replica of several on this host."""

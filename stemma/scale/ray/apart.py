@@ -35,12 +35,19 @@ class Giving:
         self._listener = NetworkListener(Address(listens_at, ANY_PORT), key)
         port = self._listener.address.port
         self.place = Place(node if listens_at == "0.0.0.0" else listens_at, port, key)
-        serve = PrefillService(engine).serve
+        self._service = PrefillService(engine)
+        serve = self._service.serve
         threading.Thread(target=serve, args=(self._listener,), name="stemma-prefill-door", daemon=True).start()
 
-    def close(self) -> None:
-        """Nobody is let in any more."""
+    @property
+    def num_asked(self) -> int:
+        """Prompts that it has: computed now, or waiting for that."""
+        return self._service.num_asked
+
+    def close(self, seconds: float = 0.0) -> None:
+        """Nobody is let in any more; what is under way may take so long."""
         self._listener.close()
+        self._service.drain(seconds)
 
 
 def take_from_others(engine: Engine, *, by_tier: bool) -> Callable[[], None]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import AutoscalingConfig, RequestRouterConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 
 from stemma.scale.ray.entrance import Entrance
 from stemma.scale.ray.replica import Replica
@@ -27,6 +27,7 @@ HEALTH_SECONDS = 5.0
 HEALTH_TIMEOUT_SECONDS = 60.0
 """A replica that answers nothing for so long is replaced."""
 ROUTER = "stemma.scale.ray.router:FleetRouter"
+PROMPTS = "stemma.scale.ray.growing:by_prompts"
 MANY = 10_000
 """Requests of an entrance at once: it is the replicas who refuse."""
 
@@ -49,11 +50,21 @@ def graph(spec: Spec) -> Application:
     )(serve.ingress()(Entrance))
     one = spec.of_one()
     if scale.has_roles:
-        prefill = _replicas(spec, PREFILL, {"num_replicas": scale.prefill_replicas}).bind(one, "prefill")
-        decode = _replicas(spec, REPLICA, {"num_replicas": scale.decode_replicas}, prefill=PREFILL).bind(one, "decode")
-        made: Application = entrances.bind(decode, one, prefill)
+        by_prompts = {
+            "target_ongoing_requests": scale.target_prompts,
+            "policy": AutoscalingPolicy(policy_function=PROMPTS),
+        }
+        computing = _how_many(scale.prefill_replicas, scale.max_prefill_replicas, **by_prompts)
+        answering = _how_many(
+            scale.decode_replicas, scale.max_decode_replicas, target_ongoing_requests=scale.target_running
+        )
+        prefill = _replicas(spec, PREFILL, computing).bind(one, "prefill")
+        made: Application = entrances.bind(
+            _replicas(spec, REPLICA, answering, prefill=PREFILL).bind(one, "decode"), one, prefill
+        )
     else:
-        made = entrances.bind(_replicas(spec, REPLICA, _how_many(spec)).bind(one), one)
+        how_many = _how_many(scale.replicas, scale.max_replicas, target_ongoing_requests=scale.target_running)
+        made = entrances.bind(_replicas(spec, REPLICA, how_many).bind(one), one)
     return made
 
 
@@ -81,13 +92,8 @@ def _replicas(spec: Spec, name: str, how_many: dict[str, Any], prefill: str | No
     )(Replica)
 
 
-def _how_many(spec: Spec) -> dict[str, Any]:
-    scale = spec.scale
-    if scale.max_replicas is None or scale.max_replicas == scale.replicas:
-        return {"num_replicas": scale.replicas}
-    return {
-        "autoscaling_config": AutoscalingConfig(
-            min_replicas=scale.replicas, max_replicas=scale.max_replicas,
-            target_ongoing_requests=scale.target_running,
-        )
-    }  # fmt: skip
+def _how_many(least: int, most: int | None, **by: Any) -> dict[str, Any]:
+    """Of a deployment. by: what Serve goes by where there may be more."""
+    if most is None or most == least:
+        return {"num_replicas": least}
+    return {"autoscaling_config": AutoscalingConfig(min_replicas=least, max_replicas=most, **by)}

@@ -27,6 +27,7 @@ from stemma.runtime.engine import Engine
 from stemma.runtime.errors import StemmaError
 from stemma.scale.ray.apart import ASKED_OF, Giving, Role, take_from_others
 from stemma.scale.ray.asked import Asked
+from stemma.scale.ray.growing import ASKED
 from stemma.scale.ray.keeping import keeps
 from stemma.scale.ray.telling import Telling
 from stemma.scale.spec import EVERYWHERE, Spec
@@ -87,6 +88,10 @@ class Replica:
         beat = int(time.monotonic() / BEAT_SECONDS)  # Serve passes on what has changed
         return {**now, "beat": beat, "steps": work.steps, "prompt_tokens": work.tokens, "prompt_seconds": work.seconds}
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve cannot count: prompts that others have computed here come past it."""
+        return {} if self._giving is None else {ASKED: float(self._giving.num_asked)}
+
     async def check_health(self) -> None:
         """Raises EngineClosed if the engine has ended, by which Serve knows to start another replica."""
         await asyncio.to_thread(self._engine.with_cache, lambda cache: None)
@@ -101,7 +106,7 @@ class Replica:
         finally:
             self._telling.close()
             if self._giving is not None:
-                self._giving.close()
+                await asyncio.to_thread(self._giving.close, self._spec.scale.drain_seconds / 2)
             if self._end_taking is not None:
                 self._end_taking()
             self._app.state.service.close()

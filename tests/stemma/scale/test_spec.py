@@ -42,6 +42,11 @@ def test_what_is_written_is_read_again():
         ({"scale": {"prefill_replicas": 1, "decode_replicas": 1, "max_replicas": 4}}, "replicas"),
         ({"scale": {"prefill_replicas": 1, "decode_replicas": 1, "handover": "tier"}}, "kv_shared"),
         ({"scale": {"handover": "tier"}}, "handover"),
+        ({"scale": {"max_prefill_replicas": 2}}, "max_prefill_replicas"),
+        ({"scale": {"max_decode_replicas": 2, "replicas": 1}}, "max_decode_replicas"),
+        ({"scale": {"prefill_replicas": 2, "decode_replicas": 1, "max_prefill_replicas": 1}}, "max_prefill_replicas"),
+        ({"scale": {"prefill_replicas": 1, "decode_replicas": 3, "max_decode_replicas": 2}}, "max_decode_replicas"),
+        ({"scale": {"target_prompts": 0}}, "target_prompts"),
         ({"scale": {"handover": "pigeon"}}, "handover"),
         ({"scale": 3}, "scale"),
         ({"engine": {"kv_token": 3}}, "kv_token"),
@@ -70,3 +75,6 @@ def test_a_process_is_told_the_same_however_many_there_are_where_its_memory_is_s
     roles = [replace(said, scale=ScaleConfig(prefill_replicas=number, decode_replicas=2)) for number in (1, 3)]
     assert roles[0].of_one() == roles[1].of_one()
     assert [each.scale.count for each in roles] == [3, 5]
+    scaling = replace(said, scale=ScaleConfig(prefill_replicas=1, decode_replicas=2, max_decode_replicas=6))
+    assert scaling.of_one() == roles[0].of_one()
+    assert (scaling.scale.count, scaling.scale.most) == (3, 7)

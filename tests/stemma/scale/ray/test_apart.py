@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import httpx
@@ -31,7 +32,7 @@ from tests.stemma.scale.ray.test_run import free_port, wait_until
 
 HERE = "127.0.0.1"
 KEY = {"authorization": "Bearer secret"}
-OPTIONS = {"kv_tokens": 4096, "max_chunk": 64}
+OPTIONS = {"kv_tokens": 16384, "max_chunk": 64}
 
 
 def prompt(length: int, seed: int = 0) -> list[int]:
@@ -79,6 +80,17 @@ def test_prompts_are_computed_at_the_place_that_was_named(model, expected):
         assert [each.tokens for each in found] == expected
         assert [each.usage.prefilled_tokens for each in found] == [1, 1, 1]
         assert giving.stats().metrics.usage.prefilled_tokens >= sum(map(len, PROMPTS)) - len(PROMPTS)
+
+
+def test_who_computes_says_how_many_prompts_it_has_and_ends_when_these_have_ended(model):
+    with both(model) as (_, taking, service):
+        assert service.num_asked == 0
+        with ThreadPoolExecutor(6) as pool:
+            asked = [pool.submit(ask, taking, service.place, prompt(2000, seed)) for seed in range(6)]
+            wait_until(lambda: service.num_asked >= 2)
+            service.close(30)
+            assert service.num_asked == 0
+            assert [each.result().usage.prefilled_tokens for each in asked].count(1) >= 2
 
 
 def test_where_no_place_is_named_they_are_computed_here(model, expected):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from stemma.runtime.errors import InvalidRequest
-from stemma.scale.ray.graph import BUILD, build
+from stemma.scale.ray.graph import BUILD, build, graph
+from stemma.scale.ray.run import config_of
 from stemma.scale.spec import spec_of
 
 PAGE = Path(__file__).parents[4] / "docs/scale/ray.md"
@@ -55,6 +57,27 @@ def test_of_two_roles_those_that_answer_know_those_that_compute_prompts():
     ]  # fmt: skip
     assert decode._deployment_config.request_router_config.request_router_kwargs["prefill"] == "Prefill"
     assert "prefill" not in prefill._deployment_config.request_router_config.request_router_kwargs
+
+
+def test_serve_adds_replicas_of_each_role_by_what_that_role_has():
+    scale = {"prefill_replicas": 1, "decode_replicas": 2, "max_prefill_replicas": 3, "target_prompts": 4}
+    spec = spec_of({"scale": scale, "engine": {"kv_tokens": 1000}})
+    (decode, _, prefill) = (
+        getattr(each, "_bound_deployment", each) for each in graph(spec)._bound_deployment.init_args
+    )
+    scaling = prefill._deployment_config.autoscaling_config
+    assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (1, 3, 4.0)
+    assert scaling.policy.get_policy().__name__ == "by_prompts"
+    assert decode.num_replicas == 2
+    assert decode._deployment_config.autoscaling_config is None
+    more = spec_of({"scale": {**scale, "max_decode_replicas": 5, "target_running": 7}, "engine": {"kv_tokens": 1000}})
+    (decode, *_) = (getattr(each, "_bound_deployment", each) for each in graph(more)._bound_deployment.init_args)
+    scaling = decode._deployment_config.autoscaling_config
+    assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (2, 5, 7.0)
+    assert scaling.policy.is_default_policy_function()
+    assert decode.init_args[0] == replace(spec, scale=replace(more.scale, max_decode_replicas=None)).of_one()
+    (application,) = ServeDeploySchema.model_validate(config_of(more)).applications
+    assert spec_of(application.args) == more
 
 
 def test_what_is_no_deployment_is_refused():

@@ -35,16 +35,21 @@ MOST_TOKENS = 1 << 24
 
 
 def make_ops(config: EngineConfig) -> Ops:
-    """The back end that the options name. Raises InvalidRequest if this machine has no such thing."""
+    """The back end that the options name. Raises InvalidRequest if this machine has no such thing, or too few."""
     ranks = config.tensor_parallel
     device = device_of(config.device, 0) if ranks > 1 else config.device
     try:
-        return select_ops(
+        ops = select_ops(
             device, config.backend, config.dtype, config.kv_dtype, sharing=ranks, graphs=config.graphs,
             quantization=config.quantization,
         )  # fmt: skip
     except UnknownBackend as error:
         raise InvalidRequest(str(error), error.param) from error
+    if ranks > 1:
+        from stemma.runtime.parallel.group import check_devices  # brings torch, which the CPU has no need of
+
+        check_devices(config.device, ranks)
+    return ops
 
 
 def on_a_device(config: EngineConfig) -> EngineConfig:

@@ -15,7 +15,7 @@ import torch
 from torch import distributed
 
 from stemma.kernels.rows import Rows
-from stemma.runtime.errors import StemmaError
+from stemma.runtime.errors import InvalidRequest, StemmaError
 from stemma.runtime.model.shards import Shard
 
 HOST = "127.0.0.1"
@@ -25,6 +25,27 @@ PATIENCE = timedelta(seconds=120)
 
 class RankLost(StemmaError):
     """Another rank of the model ended, or did not answer: nothing can be computed any more. Make a new engine."""
+
+
+def check_devices(device: str, size: int) -> None:
+    """Raises InvalidRequest unless each rank can have a device of its own, and speak to the others from there."""
+    if device == "cpu":
+        return
+    if device != "cuda":
+        raise InvalidRequest(
+            f"ranks run on 'cpu', or on 'cuda', where rank r has the GPU cuda:r; device is {device!r}. To choose among "
+            "GPUs, set CUDA_VISIBLE_DEVICES", "device",
+        )  # fmt: skip
+    if (count := torch.cuda.device_count()) < size:
+        raise InvalidRequest(
+            f"tensor_parallel={size} needs {size} GPUs, one a rank; this machine has {count} (CUDA_VISIBLE_DEVICES "
+            "hides some)", "tensor_parallel",
+        )  # fmt: skip
+    if not distributed.is_nccl_available():
+        raise InvalidRequest(
+            f"torch {torch.__version__} has no NCCL, through which GPUs speak: install one for Linux that has it, or "
+            "leave tensor_parallel at 1", "tensor_parallel",
+        )  # fmt: skip
 
 
 def open_store(size: int) -> Any:

@@ -1,6 +1,6 @@
 """A restart with a disk tier: the first repeated prompt, beside a cold engine, in processes of their own.
 
-    python benchmarks/tiers.py [--tokens 2000] [--times 3] [--model M] [--shared URL] [--json F]
+    python benchmarks/tiers.py [--tokens 2000] [--times 3] [--model M] [--shared URL [--local-s3]] [--json F]
 
     cold       an engine without tiers computes the prompt
     fill       an engine with the tier computes it, and what was written is waited for
@@ -13,21 +13,26 @@ busy       submission to first token with the tier over that without it, for pro
 
 Cold and restart are started in turn, `--times` times; medians. With `--shared` (redis://, file:///folder, s3://) the
 restart is a second server beside the one that filled the tier, and `busy`, which is of a disk, is left out.
+`--local-s3` starts a store for `--shared s3://BUCKET/PREFIX` on this machine (pip install 'moto[s3]' flask flask-cors).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
+from local_s3 import local_s3
 
 from stemma.runtime.engine import Engine
 
@@ -85,7 +90,8 @@ def start(work: str, arguments: argparse.Namespace, given: dict[str, Any]) -> di
         json.dumps(given),
     ]
     command += ["--model", arguments.model] if arguments.model else []
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    environment = {**os.environ, **arguments.variables}
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -121,6 +127,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--model")
     parser.add_argument("--shared", help="a shared tier in place of the disk")
+    parser.add_argument("--local-s3", action="store_true", help="start a store for an s3:// URL on this machine")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--work", choices=("one", "busy"), help=argparse.SUPPRESS)
     parser.add_argument("--given", type=json.loads, default={}, help=argparse.SUPPRESS)
@@ -131,8 +138,10 @@ def main() -> None:
     if arguments.work == "busy":
         print(json.dumps(busy(arguments.model, arguments.tokens, Path(arguments.given["kv_disk"]))))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        found = compare(arguments, folder)
+    with ExitStack() as ending:
+        bucket = urlsplit(arguments.shared or "").netloc
+        arguments.variables = ending.enter_context(local_s3(bucket)) if arguments.local_s3 else {}
+        found = compare(arguments, ending.enter_context(tempfile.TemporaryDirectory()))
     seconds: dict[str, float] = {}
     if not arguments.shared:
         with tempfile.TemporaryDirectory() as folder:

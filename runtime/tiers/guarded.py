@@ -105,8 +105,10 @@ class Guarded:
             self._written_bytes += sum(len(payload) for _, payload in missing)
 
     def close(self) -> None:
-        with self._call():
+        try:
             self.tier.close()
+        except Exception:
+            log.exception("%s could not be closed", self.tier.name)
 
     def stats(self) -> TierStats:
         return TierStats(

@@ -37,7 +37,8 @@ class RedisTier:
             where = self._client.connection_pool.connection_kwargs
         except (ValueError, TypeError) as error:
             raise InvalidRequest(f"kv_shared is no URL of a Redis server: {error}", "kv_shared") from error
-        self.name = f"Redis at {where.get('host', where.get('path', 'localhost'))}:{where.get('port', 6379)}"
+        place = where.get("path") or f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
+        self.name = f"Redis at {place}"
 
     def contains(self, keys: Sequence[bytes]) -> list[bool]:
         return [found == 1 for found in self._ask([("EXISTS", key) for key in keys])]

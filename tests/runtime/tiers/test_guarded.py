@@ -94,3 +94,19 @@ def test_what_nobody_thought_of_is_told_and_is_a_miss(caplog):
     assert tier.get([key(1)]) == [None]
     assert "ZeroDivisionError" in caplog.text
     assert tier.stats().failures == 1
+
+
+class Unclosable(Odd):
+    def close(self):
+        raise OSError("it is stuck")
+
+
+def test_closing_one_that_is_left_out_or_fails_says_nothing_that_is_not_so(caplog):
+    for odd in (Odd(), Unclosable()):
+        odd.trouble = "no cable"
+        tier = Guarded(odd)
+        tier.contains([key(1)])
+        assert not tier.is_up
+        tier.close()
+    assert "used again" not in caplog.text
+    assert caplog.text.count("could not be closed") == 1

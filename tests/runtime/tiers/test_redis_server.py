@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -45,6 +46,10 @@ class Server:
             assert time.monotonic() < until
             assert self._process.poll() is None
             time.sleep(0.01)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def stop(self) -> None:
         if self._process is not None:
@@ -101,3 +106,36 @@ def test_the_second_of_two_engines_hits_what_the_first_computed_and_both_outlive
         for engine in (first, second):
             assert engine.generate(other, max_tokens=8).tokens == expected[1]
         assert "computed" in caplog.text
+
+
+def test_engines_of_other_models_sizes_types_and_tenants_find_nothing_of_each_other(server):
+    ids = [number % 250 for number in range(0, 900, 3)]
+    kinds = [("llama", {}, {}), ("llama", {"seed": 1}, {}), ("llama", {}, {"block_size": 32}), ("qwen3", {}, {})]
+
+    def say(kind, more, options, namespace="", **shared):
+        loaded = tiny(select_ops("cpu", "cpu"), kind, **more)
+        with Engine.of(loaded, kv_tokens=2048, **options, **shared) as engine:
+            found = engine.generate(ids, max_tokens=8, namespace=namespace)
+            assert not shared or engine.tiering.writer.drain(30)
+            return found.tokens, found.usage.cached_tokens
+
+    for kind in kinds:
+        alone = say(*kind)
+        assert [say(*kind, kv_shared=server.url) for _ in range(2)] == [alone, (alone[0], alone[1] + 288)]
+    cases = [("llama", {"kv_dtype": "int8"}, ""), ("llama", {}, "another tenant")]
+    for name, types, namespace in cases:
+        loaded = tiny(select_ops("cpu", "cpu", **types), name)
+        with Engine.of(loaded, kv_tokens=2048, kv_shared=server.url) as engine:
+            assert engine.generate(ids, max_tokens=2, namespace=namespace).usage.cached_tokens == 0
+            assert engine.tiering.writer.drain(30)
+
+
+def test_a_server_that_hangs_holds_no_request_up_for_ever(server):
+    loaded, ids = tiny(select_ops("cpu", "cpu")), list(range(250))
+    with Engine.of(loaded, kv_tokens=2048) as plain:
+        expected = plain.generate(ids, max_tokens=8).tokens
+    with Engine.of(loaded, kv_tokens=2048, kv_shared=server.url) as engine:
+        server.signal(signal.SIGSTOP)
+        found = engine.generate(ids, max_tokens=8)
+        server.signal(signal.SIGCONT)
+        assert (found.tokens, found.usage.cached_tokens) == (expected, 0)

@@ -15,10 +15,12 @@ from stemma.server.config import ApiKey, ServerConfig, SharedPrompt, made_of, un
 
 OF_TABLES: Mapping[str, type[Any]] = {"api_keys": ApiKey, "shared_prompts": SharedPrompt}
 _OWN = [each.name for each in fields(ServerConfig)]
-OF_ONE_SERVER = tuple(name for name in _OWN if name in ("role", "handover") or name.startswith("kv_events"))
+OF_ONE_SERVER = tuple(
+    name for name in _OWN if name in ("role", "handover", "handover_key") or name.startswith("kv_events")
+)
 """Options of a server that replicas have from elsewhere: they find each other, and tell routers what they have."""
 
-Handover = Literal["tcp", "tier"]
+HandoverBy = Literal["tcp", "tier"]
 REPLICAS = 2
 ROLES = ("prefill_replicas", "decode_replicas")
 KINDS = ("replicas", *ROLES)
@@ -39,7 +41,7 @@ class ScaleConfig:
     decode_replicas: so many answer requests, and have their prompts computed by the others.
     max_prefill_replicas: Serve adds such up to so many while each has more than target_prompts prompts.
     max_decode_replicas: Serve adds such up to so many while each has more than target_running requests.
-    handover: how KV comes from the one to the other: over tcp, or through the tier of kv_shared.
+    handover_by: how KV comes from the one to the other: over tcp, or through the tier of kv_shared.
     target_running: requests that a replica should have at once, by which Serve adds and takes away.
     target_prompts: prompts that a replica should compute for others at once, or have waiting, likewise.
     replica_cpus: cores that Ray reserves for a replica, which are also its threads; None divides one machine's among
@@ -60,7 +62,7 @@ class ScaleConfig:
     decode_replicas: int = 0
     max_prefill_replicas: int | None = None
     max_decode_replicas: int | None = None
-    handover: Handover = "tcp"
+    handover_by: HandoverBy = "tcp"
     target_running: float = 16.0
     target_prompts: float = 2.0
     replica_cpus: float | None = None
@@ -97,7 +99,7 @@ class ScaleConfig:
             if getattr(self, other) and not getattr(self, name):
                 raise InvalidRequest(f"{other} needs {name}: one role alone answers nothing", name)
         if not self.has_roles:
-            plain = {"handover": "tcp", "max_prefill_replicas": None, "max_decode_replicas": None}
+            plain = {"handover_by": "tcp", "max_prefill_replicas": None, "max_decode_replicas": None}
             for name in [name for name, value in plain.items() if getattr(self, name) != value]:
                 raise InvalidRequest(f"{name} is of prefill_replicas and decode_replicas: give both", name)
             return
@@ -150,7 +152,7 @@ class Spec:
         for name in OF_ONE_SERVER:
             if getattr(self.server, name) != own[name]:
                 raise InvalidRequest(f"{name} is one server's own: leave it out, replicas find each other", name)
-        if self.scale.handover == "tier" and self.engine.kv_shared is None:
+        if self.scale.handover_by == "tier" and self.engine.kv_shared is None:
             raise InvalidRequest("KV is handed over through the tier of kv_shared: name one", "kv_shared")
         if not self.engine.prefix_cache:
             raise InvalidRequest("without a prefix cache there is nothing to route by: leave prefix_cache on", "engine")

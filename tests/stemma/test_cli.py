@@ -19,6 +19,7 @@ from stemma.runtime.errors import InvalidRequest, StemmaError
 from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.config import GenerationDefaults
 from stemma.runtime.model.tiny import byte_tokenizer, tiny_config, tiny_tensors
+from stemma.scale.spec import ScaleConfig
 from stemma.server import ServerConfig
 
 
@@ -116,7 +117,14 @@ def test_an_unknown_option_is_an_error():
     assert CliRunner().invoke(cli.app, ["generate", "hello", "--temprature", "1"]).exit_code == 2
 
 
-@pytest.mark.parametrize(("command", "configs"), [("serve", (EngineConfig, ServerConfig)), ("chat", (EngineConfig,))])
+@pytest.mark.parametrize(
+    ("command", "configs"),
+    [
+        ("serve", (EngineConfig, ServerConfig)),
+        ("chat", (EngineConfig,)),
+        ("scale", (EngineConfig, ScaleConfig)),
+    ],
+)
 def test_every_field_of_the_dataclasses_is_an_option_with_its_default(command, configs):
     options = {each.name: each for each in get_command(cli.app).commands[command].params}
     for config in configs:

@@ -68,7 +68,7 @@ class Replica:
         self._giving = Giving(self._engine, *here) if role == "prefill" else None
         self._end_taking: Callable[[], None] | None = None
         if role == "decode":
-            self._end_taking = take_from_others(self._engine, by_tier=spec.scale.handover == "tier")
+            self._end_taking = take_from_others(self._engine, by_tier=spec.scale.handover_by == "tier")
         self._pieces: dict[str, Path] = {}
 
     @property

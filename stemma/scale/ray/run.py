@@ -18,7 +18,7 @@ import ray
 from ray import serve
 
 from stemma.kernels.cpu.machine.cores import physical_cores
-from stemma.runtime.errors import InvalidRequest
+from stemma.runtime.errors import InvalidRequest, StemmaError
 from stemma.runtime.settings import say_by_default
 from stemma.scale.ray.graph import BUILD, NAME, graph
 from stemma.scale.spec import HERE, Spec
@@ -36,10 +36,14 @@ LOCAL = "local"
 """The address of no cluster: Ray is started here, whatever else runs."""
 
 
+class NoRay(StemmaError):
+    """Ray could not be started."""
+
+
 def run(spec: Spec, address: str | None, ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM. ready: called with the URL when requests are taken.
 
-    Raises InvalidRequest where there is no cluster at the address.
+    Raises InvalidRequest where there is no cluster at the address, NoRay where none could be started.
     """
     stopped = threading.Event()
 
@@ -83,7 +87,10 @@ def sized(spec: Spec, num_cores: int) -> Spec:
 
 def write_config(spec: Spec, path: Path) -> None:
     """The same for a cluster, as a file for `serve deploy`: JSON, which is YAML too. Raises InvalidRequest."""
-    path.write_text(json.dumps(config_of(spec), indent=2) + "\n", encoding="utf-8")
+    try:
+        path.write_text(json.dumps(config_of(spec), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be written ({error.strerror}): name another file", "write") from error
 
 
 def config_of(spec: Spec) -> dict[str, Any]:
@@ -112,9 +119,15 @@ def _connect(spec: Spec, address: str | None) -> bool:
             if address is not None:
                 raise InvalidRequest(f"there is no Ray cluster at {address}: {error}", "address") from error
     each = sized(spec, physical_cores()).scale
-    ray.init(
-        address=LOCAL, num_cpus=math.ceil(each.most * (each.replica_cpus or 1)),
-        num_gpus=math.ceil(each.most * each.replica_gpus), object_store_memory=STORE_BYTES, include_dashboard=False,
-        **quiet,
-    )  # fmt: skip
+    try:
+        ray.init(
+            address=LOCAL, num_cpus=math.ceil(each.most * (each.replica_cpus or 1)),
+            num_gpus=math.ceil(each.most * each.replica_gpus), object_store_memory=STORE_BYTES,
+            include_dashboard=False, **quiet,
+        )  # fmt: skip
+    except Exception as error:  # Ray raises no narrower one where its processes do not come up in time
+        ray.shutdown()
+        raise NoRay(
+            f"Ray did not start on this machine: {error} Try again, or when the machine is less busy"
+        ) from error
     return True

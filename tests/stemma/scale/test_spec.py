@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -40,14 +40,14 @@ def test_what_is_written_is_read_again():
         ({"scale": {"prefill_replicas": -1, "decode_replicas": 1}}, "prefill_replicas"),
         ({"scale": {"prefill_replicas": 1, "decode_replicas": 1, "replicas": 3}}, "replicas"),
         ({"scale": {"prefill_replicas": 1, "decode_replicas": 1, "max_replicas": 4}}, "replicas"),
-        ({"scale": {"prefill_replicas": 1, "decode_replicas": 1, "handover": "tier"}}, "kv_shared"),
-        ({"scale": {"handover": "tier"}}, "handover"),
+        ({"scale": {"prefill_replicas": 1, "decode_replicas": 1, "handover_by": "tier"}}, "kv_shared"),
+        ({"scale": {"handover_by": "tier"}}, "handover_by"),
         ({"scale": {"max_prefill_replicas": 2}}, "max_prefill_replicas"),
         ({"scale": {"max_decode_replicas": 2, "replicas": 1}}, "max_decode_replicas"),
         ({"scale": {"prefill_replicas": 2, "decode_replicas": 1, "max_prefill_replicas": 1}}, "max_prefill_replicas"),
         ({"scale": {"prefill_replicas": 1, "decode_replicas": 3, "max_decode_replicas": 2}}, "max_decode_replicas"),
         ({"scale": {"target_prompts": 0}}, "target_prompts"),
-        ({"scale": {"handover": "pigeon"}}, "handover"),
+        ({"scale": {"handover_by": "pigeon"}}, "handover_by"),
         ({"scale": 3}, "scale"),
         ({"engine": {"kv_token": 3}}, "kv_token"),
         ({"engine": {"prefix_cache": False}}, "engine"),
@@ -78,3 +78,9 @@ def test_a_process_is_told_the_same_however_many_there_are_where_its_memory_is_s
     scaling = replace(said, scale=ScaleConfig(prefill_replicas=1, decode_replicas=2, max_decode_replicas=6))
     assert scaling.of_one() == roles[0].of_one()
     assert (scaling.scale.count, scaling.scale.most) == (3, 7)
+
+
+def test_no_field_of_one_table_has_the_name_of_one_of_another():
+    """They are options of one command."""
+    names = [field.name for kind in (ScaleConfig, ServerConfig, EngineConfig) for field in fields(kind)]
+    assert [name for name in set(names) if names.count(name) > 1] == []

@@ -15,7 +15,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from stemma.runtime.errors import InvalidRequest
 from stemma.scale.ray.graph import BUILD, build, graph
-from stemma.scale.ray.run import config_of
+from stemma.scale.ray.run import LOCAL, NoRay, config_of, deployed, write_config
 from stemma.scale.spec import spec_of
 
 PAGE = Path(__file__).parents[4] / "docs/scale/ray.md"
@@ -122,3 +122,20 @@ def test_the_manifest_of_the_docs_is_a_service_of_kuberays():
         assert set(container["resources"]) == {"limits", "requests"}
     for group in cluster["workerGroupSpecs"]:
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+def test_a_file_that_cannot_be_written_is_refused_by_name(tmp_path):
+    with pytest.raises(InvalidRequest, match="name another file") as refused:
+        write_config(spec_of({}), tmp_path / "no" / "folder.json")
+    assert refused.value.param == "write"
+    write_config(spec_of({"scale": {"replicas": 3}}), tmp_path / "serve.json")
+    checked(yaml.safe_load((tmp_path / "serve.json").read_text()))
+
+
+def test_a_ray_that_does_not_start_says_what_to_do(monkeypatch):
+    def init(**options: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(NoRay, match="less busy"), deployed(spec_of({}), LOCAL):
+        pass

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.tiers.segment import Segment
-from stemma.runtime.tiers.tier import NOBODY, Record, TierError, Watcher
+from stemma.runtime.tiers.tier import NOBODY, Record, TierError, TierFull, Watcher
 
 log = logging.getLogger("stemma.tiers")
 
@@ -117,7 +117,7 @@ class DiskTier:
             segment = self._newest(len(record))
             offset = segment.append(record)
         except OSError as error:
-            raise TierError(
+            raise TierFull(
                 f"{self.folder} takes no more ({error.strerror}): make room on that disk, or lower kv_disk_gb"
             ) from error
         with self._lock:

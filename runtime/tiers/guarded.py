@@ -1,6 +1,7 @@
 """A tier as everybody else uses it: records sealed and checked, speed measured, and left out for a while when it fails.
 
 fails     warned once, left out for 1, 2, 4 ... 60 seconds, then tried again; whoever asks meanwhile hears of a miss
+is full   likewise, but what is there is read
 hangs     a call that has not come back for 5 seconds: nobody else calls until it has
 """
 
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 
 from stemma.runtime.tiers.records import seal, unseal
 from stemma.runtime.tiers.speed import Speed
-from stemma.runtime.tiers.tier import Record, Tier, TierError, TierStats
+from stemma.runtime.tiers.tier import Record, Tier, TierError, TierFull, TierStats
 
 log = logging.getLogger("stemma.tiers")
 
@@ -27,6 +28,23 @@ MOST_KNOWN = 1 << 18
 """Keys of a far tier that are known to be there."""
 
 
+class _Pause:
+    """How long what failed is left out: each time twice as long."""
+
+    def __init__(self) -> None:
+        self.until = self.seconds = 0.0
+
+    def begin(self, now: float) -> None:
+        self.seconds = min(2 * self.seconds, LAST_PAUSE) if self.seconds else FIRST_PAUSE
+        self.until = now + self.seconds
+
+    def end(self) -> bool:
+        """Whether there was one."""
+        was = self.seconds > 0
+        self.until = self.seconds = 0.0
+        return was
+
+
 class Guarded:
     """One tier. Never raises."""
 
@@ -35,7 +53,7 @@ class Guarded:
         self.speed = Speed()
         self._clock = clock
         self._lock = threading.Lock()
-        self._down_until = self._pause = 0.0
+        self._down, self._full = _Pause(), _Pause()
         self._since: dict[int, float] = {}  # when each thread's call under way began
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self._tried = clock()
@@ -51,7 +69,12 @@ class Guarded:
     def is_up(self) -> bool:
         """Whether it is asked now."""
         now = self._clock()
-        return now >= self._down_until and all(now - began < STUCK_SECONDS for began in list(self._since.values()))
+        return now >= self._down.until and all(now - began < STUCK_SECONDS for began in list(self._since.values()))
+
+    @property
+    def takes(self) -> bool:
+        """Whether it is given blocks now."""
+        return self.is_up and self._clock() >= self._full.until
 
     @property
     def is_stale(self) -> bool:
@@ -60,7 +83,7 @@ class Guarded:
 
     def wants(self, key: bytes) -> bool:
         """Whether it is to be given this block, as far as can be told without asking it."""
-        if not self.is_up:
+        if not self.takes:
             return False
         return not self.tier.contains((key,))[0] if self.is_near else key not in self._known
 
@@ -94,12 +117,18 @@ class Guarded:
 
     def put(self, blocks: Sequence[Record]) -> None:
         """Keep these payloads, if it can."""
-        if not blocks or not self.is_up:
+        if not blocks or not self.takes:
             return
         with self._call():
             there = self.tier.contains([key for key, _ in blocks])  # others may have put it
             missing = [block for block, is_there in zip(blocks, there, strict=True) if not is_there]
-            self.tier.put([(key, seal(key, payload)) for key, payload in missing])
+            try:
+                self.tier.put([(key, seal(key, payload)) for key, payload in missing])
+            except TierFull as error:
+                self._failed(str(error), self._full, "takes no blocks")
+                return
+            if missing and self._full.end():
+                log.warning("%s takes blocks again", self.tier.name)
             self._note([key for key, _ in blocks])
             self._stored += len(missing)
             self._written_bytes += sum(len(payload) for _, payload in missing)
@@ -147,19 +176,17 @@ class Guarded:
         try:
             yield
         except TierError as error:
-            self._failed(str(error))
+            self._failed(str(error), self._down, "is left out (its blocks are computed)")
         except Exception as error:
             log.exception("%s failed in a way that is not known", self.tier.name)
-            self._failed(f"{type(error).__name__}: {error}")
+            self._failed(f"{type(error).__name__}: {error}", self._down, "is left out (its blocks are computed)")
         else:
-            if self._pause:
+            if self._down.end():
                 log.warning("%s is used again", self.tier.name)
-            self._pause = self._down_until = 0.0
         finally:
             del self._since[thread]
 
-    def _failed(self, why: str) -> None:
+    def _failed(self, why: str, pause: _Pause, what: str) -> None:
         self._failures += 1
-        self._pause = min(2 * self._pause, LAST_PAUSE) if self._pause else FIRST_PAUSE
-        self._down_until = self._clock() + self._pause
-        log.warning("%s is left out for %.0f s, and its blocks are computed: %s", self.tier.name, self._pause, why)
+        pause.begin(self._clock())
+        log.warning("%s %s for %.0f s: %s", self.tier.name, what, pause.seconds, why)

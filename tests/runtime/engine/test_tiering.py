@@ -128,7 +128,7 @@ def test_a_tier_that_fails_is_warned_of_and_tried_again(model, expected, monkeyp
         assert "unplugged: plug it in" in caplog.text
         assert not engine.stats().tiers[0].is_up
         tier.trouble = None
-        tiering.stack.tiers[0]._down_until = 0.0
+        tiering.stack.tiers[0]._down.end()
         engine.with_cache(lambda cache: cache.clear())
         assert engine.generate(prompt(5), max_tokens=12).tokens == expected[5]
         drain(engine)

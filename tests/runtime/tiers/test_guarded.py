@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from stemma.runtime.tiers.guarded import STUCK_SECONDS, Guarded
+from stemma.runtime.tiers.tier import TierFull
 from tests.runtime.tiers.blocks import Odd, key, payload, sealed
 
 
@@ -94,6 +95,34 @@ def test_what_nobody_thought_of_is_told_and_is_a_miss(caplog):
     assert tier.get([key(1)]) == [None]
     assert "ZeroDivisionError" in caplog.text
     assert tier.stats().failures == 1
+
+
+class Full(Odd):
+    """Takes nothing while `is_full`."""
+
+    is_full = True
+
+    def put(self, records):
+        if self.is_full:
+            raise TierFull("no room")
+        super().put(records)
+
+
+def test_one_that_is_full_is_read_and_given_nothing_for_a_while(caplog):
+    clock, full = Clock(), Full()
+    full.records[key(1)] = sealed(1)[1]
+    tier = Guarded(full, clock)
+    for pause in (1.0, 2.0):
+        tier.put([(key(2), payload(2))])
+        assert [bytes(each or b"") for each in tier.get([key(1)])] == [payload(1)]
+        assert (tier.is_up, tier.takes, tier.wants(key(2))) == (True, False, False)
+        clock.now += pause + 0.01
+        assert tier.takes
+    assert caplog.text.count("no room") == 2
+    full.is_full = False
+    tier.put([(key(2), payload(2))])
+    assert "takes blocks again" in caplog.text
+    assert key(2) in full.records
 
 
 class Unclosable(Odd):

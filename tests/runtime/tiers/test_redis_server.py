@@ -16,7 +16,7 @@ from stemma.runtime.engine import Engine
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model.tiny import tiny
 from stemma.runtime.tiers.redis_server import RedisTier
-from stemma.runtime.tiers.tier import TierError
+from stemma.runtime.tiers.tier import TierError, TierFull
 from tests.runtime.tiers.blocks import key, sealed
 from tests.runtime.tiers.contract import assert_keeps_records
 
@@ -79,7 +79,7 @@ def test_one_that_is_gone_or_full_says_what_to_do(server):
     with pytest.raises(TierError, match="see that it runs"):
         tier.contains([key(1)])
     server.start("--maxmemory", "1mb")
-    with pytest.raises(TierError, match="allkeys-lru"):
+    with pytest.raises(TierFull, match="allkeys-lru"):
         tier.put([sealed(number, 300_000) for number in range(5)])
     tier.close()
 

@@ -62,6 +62,11 @@ class Target:
         return self.name in ("avx512-vnni", "avx512", "avx-vnni", "avx2")
 
     @property
+    def multiplies_bytes(self) -> bool:
+        """Whether one instruction adds up four products of bytes (`dot`)."""
+        return self.name not in ("avx512", "avx2")
+
+    @property
     def is_arm(self) -> bool:
         """Whether vectors are NEON's, of 128 bits."""
         return self.name.startswith("neon")
@@ -102,7 +107,7 @@ class Target:
     def dots(self, code: Code, weights: Sequence[Value], activations: Activations, largest: int) -> list[Value]:
         """Of each of 16 outputs, the sum of all products, with the high and with the low digits of activations: exact,
         if it fits 32 bits. largest: of the weights."""
-        if self.name in ("avx512", "avx2"):
+        if not self.multiplies_bytes:
             return self._dots_of_pairs(code, weights, activations, largest)
         totals = [code.constant(VECTOR_INTS, 0) for _ in range(DIGITS)]
         for j, weight in enumerate(weights):
@@ -148,16 +153,28 @@ class Target:
         return [sum(total[1:], start=total[0]) for total in totals]
 
     def dot_words(self, code: Code, sums: Value, weights: Value, activations: Value) -> Value:
-        """Add to each of 16 sums two products of words of 16 bits; NEON has no such instruction.
+        """Add to each of 16 sums, or 8, two products of words of 16 bits; NEON has no such instruction.
 
-        weights, activations: 16 integers of two signed words each. Two products must fit 32 bits.
+        weights, activations: for each sum two signed words. Two products must fit 32 bits.
         """
-        if self.name in ("amx", "avx512-vnni"):
-            return _vpdpwssd(code, 512, sums, weights, activations)
-        if self.name == "avx512":
-            return sums + _multiply_pairs(code, 512, weights, activations)
+        lanes = sums.type.count
+        if self.name in ("amx", "avx512-vnni") or (self.name == "avx-vnni" and lanes == 8):
+            return _vpdpwssd(code, 32 * lanes, sums, weights, activations)
+        if self.name == "avx512" or lanes == 8:
+            return sums + _multiply_pairs(code, 32 * lanes, weights, activations)
         narrow = _vpdpwssd if self.name == "avx-vnni" else _add_pairs
         return _in_parts(code, 2, sums, weights, activations, lambda c, s, w, a: narrow(c, 256, s, w, a))
+
+    @staticmethod
+    def multiply_words(code: Code, weights: Value, activations: Value) -> Value:
+        """8 sums of two products, of 16 words each."""
+        return _multiply_pairs(code, 256, weights, activations)
+
+    @staticmethod
+    def even_bytes(code: Code, words: Value) -> Value:
+        """The lower bytes of 16 words, with their signs: by a product with 1, beside which there is room for shifts."""
+        name, ones = "llvm.x86.avx2.pmadd.ub.sw", code.constant(vector(I8, 32), [1, 0] * 16)
+        return code.intrinsic(name, words.type, ones, words.bits(ones.type))
 
     def look_up(self, code: Code, table: Value, places: Value) -> Value:
         """64 bytes of a table of 16, which stands in every 16 of its vector; places: 64 bytes below 16."""

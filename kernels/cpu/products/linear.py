@@ -30,6 +30,7 @@ from stemma.kernels.cpu.machine.dialect import (
     INTS16,
     Code,
     Value,
+    Variable,
     vector,
 )
 from stemma.kernels.cpu.machine.target import Target
@@ -38,6 +39,7 @@ from stemma.kernels.cpu.machine.words import read_words, set_words
 from stemma.kernels.cpu.products import amx
 from stemma.kernels.cpu.products.many import FROM as MANY
 from stemma.kernels.cpu.products.many import sweep_words
+from stemma.kernels.cpu.products.mapped import dots_of_rows, rows_of_strip, scales_of_rows, words_of_digits
 from stemma.kernels.cpu.products.shares import CALL, piece_of, share_of, soon_function
 from stemma.kernels.cpu.products.strips import (
     AHEAD,
@@ -171,9 +173,33 @@ def _sweep(code: Code, part: Part, rows_at_once: list[int], strips_at_once: int)
 
 
 def _quantized(code: Code, part: Part, strip: Strip, inputs: list[Value]) -> list[Value]:
+    totals = [code.variable(code.constant(DOUBLES16, 0.0)) for _ in inputs]
+    if part.kind == MAPPED and not part.target.multiplies_bytes:
+        _add_rows_of_file(code, part, strip, inputs, totals)
+    else:
+        _add_packed(code, part, strip, inputs, totals)
+    units = code.load(FLOATS16, strip.units)
+    scales_at = [row + strip.pairs * (2 * PAIR) for row in inputs]
+    return [scaled(code, total.value, at, units) for total, at in zip(totals, scales_at, strict=True)]
+
+
+def _add_rows_of_file(code: Code, part: Part, strip: Strip, inputs: list[Value], totals: list[Variable]) -> None:
+    """Codes as they lie in a file: without an instruction for bytes, turning and halving them takes longer."""
+    rows_of = rows_of_strip(code, strip.weights, strip.blocks)
+    with code.loop(0, strip.blocks) as block:
+        asked_for(code, tile_of(part.kind), strip, block)
+        rows = rows_of(block)
+        scales = scales_of_rows(code, rows, strip.scales).to(DOUBLES16)
+        places = [row + ((block >> 1) * (2 * PAIR) + (block & 1) * 32) for row in inputs]
+        words = [words_of_digits(code, place, PAIR) for place in places]
+        for dot, total in zip(dots_of_rows(code, part.target, rows, words), totals, strict=True):
+            total.value = code.fma(dot.to(DOUBLES16), scales, total.value)
+
+
+def _add_packed(code: Code, part: Part, strip: Strip, inputs: list[Value], totals: list[Variable]) -> None:
+    """Codes of 16 outputs side by side, as bytes."""
     tile = tile_of(part.kind)
     offset = part.target.byte_offset if tile.form.has_table or tile.form.bits == 8 else tile.form.offset
-    totals = [code.variable(code.constant(DOUBLES16, 0.0)) for _ in inputs]
     with code.loop(0, strip.blocks) as block:
         weights = bytes_of(code, tile, asked_for(code, tile, strip, block, part.target.nearness(len(inputs))))
         if tile.form.has_table:
@@ -192,9 +218,6 @@ def _quantized(code: Code, part: Part, strip: Strip, inputs: list[Value]) -> lis
                 if minima:
                     result = code.fma(minima[group], _sum_at(code, tile, strip, row, (block, group)), result)
             total.value = result
-    units = code.load(FLOATS16, strip.units)
-    scales_at = [row + strip.pairs * (2 * PAIR) for row in inputs]
-    return [scaled(code, total.value, at, units) for total, at in zip(totals, scales_at, strict=True)]
 
 
 def _sum_at(code: Code, tile: Tile, strip: Strip, row: Value, place: tuple[Value, int]) -> Value:

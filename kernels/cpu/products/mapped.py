@@ -2,7 +2,8 @@
 mapped, and takes no memory of its own.
 
     a row       2 bytes of scale, 32 codes | 2 bytes of scale, 32 codes | ...
-    a strip     16 rows, one behind the other; their codes are turned into vectors of 16 outputs as they are read
+    a strip     16 rows, one behind the other; their codes are turned into vectors of 16 outputs as they are read, or,
+                for few rows of activations where bytes are not multiplied, widened to words as they lie
 
 A scale becomes the integer nearest to it in units of its output, as packed ones are, by one multiplication. A strip is
 some ten pages of memory that are read in sixteen places at once, so the lines of the next strip are asked for
@@ -11,7 +12,7 @@ meanwhile, from its first to its last (`linear.py`: those of a piece's first str
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -19,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
-from stemma.kernels.cpu.machine.dialect import FLOATS16, HALF, I16, I32, INTS16, Code, Value, vector
-from stemma.kernels.cpu.machine.target import VECTOR_BYTES
+from stemma.kernels.cpu.machine.dialect import FLOATS16, HALF, I16, I32, Code, Value, vector
+from stemma.kernels.cpu.machine.target import VECTOR_BYTES, Target
 from stemma.kernels.cpu.products.tiles import MAPPED, tile_of
 from stemma.kernels.weights import StoredWeight
 
@@ -28,7 +29,10 @@ STRIP, STEPS = 16, 32_767
 BLOCK_BYTES = tile_of(MAPPED).file_bytes
 TURN_FROM = 17
 """Rows from which two strips at once are turned into memory, for all rows."""
-QUARTER = vector(I32, 4)
+QUARTER, WORDS16 = vector(I32, 4), vector(I16, 16)
+JOINS = (((0, 8, 1, 9, 4, 12, 5, 13), 2), ((0, 1, 8, 9, 4, 5, 12, 13), 2), ((0, 1, 2, 3, 8, 9, 10, 11), 4))
+"""How sums of two rows, of two and two, of four and four become one vector: lanes of both that are added to those that
+follow so many behind."""
 PIECE = 1 << 21
 """Weights whose scales a thread looks at together."""
 
@@ -82,9 +86,54 @@ def rows_of(strip: Value, blocks: Value, block: Value) -> Rows:
 def rows_asked_for(code: Code, ahead: Value, strip: Value, blocks: Value, block: Value) -> Rows:
     """A block of a strip, while as many bytes of another strip are asked for, from its first to its last."""
     start = ahead + block * (BLOCK_BYTES * STRIP)
-    for row in range(STRIP):
-        code.prefetch(start + BLOCK_BYTES * row, nearness=2)
+    for line in range(0, BLOCK_BYTES * STRIP, 64):
+        code.prefetch(start + line, nearness=2)
     return rows_of(strip, blocks, block)
+
+
+def words_of_digits(code: Code, digits: Value, low: int) -> list[Value]:
+    """32 activations as words, even inputs and odd ones. low: bytes from the high digits to the low ones."""
+    highs, lows = (code.load(WORDS16, digits + at) for at in (0, low))
+    return [(highs << 8) + ((lows << 8) >> 8), (highs & -256) + (lows >> 8)]
+
+
+def dots_of_rows(code: Code, target: Target, rows: list[Value], activations: list[list[Value]]) -> list[Value]:
+    """For each row of activations, the sum of 32 products of each of 16 outputs: codes are multiplied as they lie, and
+    eight sums of each output added up side by side.
+
+    activations: by row, what `words_of_digits` gives.
+    """
+    sums: list[list[Value]] = [[] for _ in activations]
+    for number, place in enumerate(rows, start=1):
+        codes = code.load(WORDS16, place + 2)
+        even, odd = target.even_bytes(code, codes), codes >> 8
+        for found, x in zip(sums, activations, strict=True):
+            found.append(target.dot_words(code, target.multiply_words(code, even, x[0]), odd, x[1]))
+            _add_up(code, found, number)
+    return [code.shuffle(found[0], found[1], range(STRIP)) for found in sums]
+
+
+def rows_of_strip(code: Code, strip: Value, blocks: Value) -> Callable[[Value], list[Value]]:
+    """Where a block's rows begin, by its number: from two addresses by four steps in registers, which an instruction
+    adds up."""
+    step = blocks * BLOCK_BYTES
+    starts = strip, strip + step * 8
+    steps = {odd: code.opaque(step * odd) for odd in (1, 3, 5, 7)}
+    parts = {2: (1, 2), 4: (1, 4), 6: (3, 2)} | {odd: (odd, 1) for odd in steps}
+
+    def places(block: Value) -> list[Value]:
+        firsts = [code.opaque(start + block * BLOCK_BYTES) for start in starts]
+        return [first + steps[parts[row][0]] * parts[row][1] if row else first for first in firsts for row in range(8)]
+
+    return places
+
+
+def _add_up(code: Code, found: list[Value], count: int) -> None:
+    """Behind 2, 4 and 8 rows their sums are put side by side in one vector, each half of them added to the other."""
+    for nth, (lanes, step) in enumerate(JOINS, start=1):
+        if count % (1 << nth) == 0:
+            two = found.pop(-2), found.pop()
+            found.append(code.shuffle(*two, lanes) + code.shuffle(*two, [lane + step for lane in lanes]))
 
 
 def codes_of_rows(code: Code, rows: Rows) -> list[Value]:
@@ -116,11 +165,10 @@ def _joined(code: Code, quarters: list[Value]) -> Value:
     return code.shuffle(halves[0], halves[1], range(16))
 
 
-def scales_of_rows(code: Code, rows: Rows, inverses: Value) -> Value:
-    """The scales of 16 outputs as integers of 16 bits."""
+def scales_of_rows(code: Code, rows: list[Value], inverses: Value) -> Value:
+    """The scales of 16 outputs, whole numbers of 16 bits."""
     halves = ir.Constant(vector(I16, STRIP), ir.Undefined)
-    for row in range(STRIP):
-        scale = code.load(I16, rows.first + rows.step * row, 2)
+    for row, place in enumerate(rows):
+        scale = code.load(I16, place, 2)
         halves = code.builder.insert_element(halves, scale.ir, ir.Constant(I32, row))
-    scales = Value(code, halves).bits(vector(HALF, STRIP)).to(FLOATS16)
-    return code.round(scales * code.load(FLOATS16, inverses)).to(INTS16).to(vector(I16, STRIP))
+    return code.round(Value(code, halves).bits(vector(HALF, STRIP)).to(FLOATS16) * code.load(FLOATS16, inverses))

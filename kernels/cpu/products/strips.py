@@ -176,7 +176,9 @@ def asked_for(code: Code, tile: Tile, strip: Strip, block: Value, nearness: int 
 def facts_of(code: Code, tile: Tile, strip: Strip, block: Value) -> tuple[list[Value], list[Value]]:
     """Scales and minima of 16 outputs for each group of the block, integers of 16 bits."""
     if strip.ahead is not None:
-        return [scales_of_rows(code, rows_of(strip.weights, strip.blocks, block), strip.scales)], []
+        rows = rows_of(strip.weights, strip.blocks, block)
+        scales = scales_of_rows(code, [rows.first + rows.step * row for row in range(STRIP)], strip.scales)
+        return [scales.to(INTS16).to(vector(I16, STRIP))], []
     place = strip.scales + block * tile.fact_bytes
     words = [code.load(vector(I16, 16), place + 32 * i) for i in range(tile.fact_bytes // 32)]
     return words[: tile.num_groups], words[tile.num_groups :]

@@ -1,4 +1,4 @@
-"""Machine code that is kept on disk: as it was written, or not at all."""
+"""Machine code that is kept on disk: as it was written, or not at all; and what makes it, loaded when it is needed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ import logging
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 DIGEST_BYTES = 32
 log = logging.getLogger(__name__)
+
+
+def llvm() -> Any:
+    """LLVM's library. It takes some 46 MB, so it is loaded by who compiles, not by who reads what is kept."""
+    import llvmlite.binding
+
+    return llvmlite.binding
 
 
 def read_code(path: Path) -> bytes | None:

@@ -16,14 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 
 from stemma.fsm.machine.entries import Entry, callable_at
 from stemma.fsm.machine.program import Kernel, Program
 from stemma.fsm.machine.reading import Reading, addresses
 from stemma.fsm.machine.values import Type
-from stemma.machine_code import keep_code, read_code
+from stemma.machine_code import keep_code, llvm, read_code
 
 Signatures = Mapping[Kernel, Sequence[Type]]
 log = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ class Machine(NamedTuple):
 
     @classmethod
     def here(cls) -> Machine:
-        return cls(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+        return cls(llvm().get_process_triple(), llvm().get_host_cpu_name(), llvm().get_host_cpu_features().flatten())
 
 
 def load(signatures: Signatures, kernels: frozenset[Kernel], folder: Path) -> dict[str, Callable[..., Any]]:
@@ -46,8 +45,8 @@ def load(signatures: Signatures, kernels: frozenset[Kernel], folder: Path) -> di
 
     A file that is not whole is made again; where none can be written, it is compiled by each process.
     """
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
+    llvm().initialize_native_target()
+    llvm().initialize_native_asmprinter()
     machine = Machine.here()
     path = folder / f"kernels-{_key(signatures, kernels, machine)}.o"
     code = read_code(path)
@@ -67,15 +66,15 @@ def compile_kernels(signatures: Signatures, kernels: frozenset[Kernel], machine:
     program, reading = Program(module, kernels), Reading(module)
     for kernel, types in signatures.items():
         Entry(program, reading, kernel, tuple(types)).write(lets_others_run=True)
-    parsed = llvm.parse_assembly(str(module))
+    parsed = llvm().parse_assembly(str(module))
     parsed.verify()
-    passes = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=2))
+    passes = llvm().create_pass_builder(target, llvm().create_pipeline_tuning_options(speed_level=2))
     passes.getModulePassManager().run(parsed, passes)
     return bytes(target.emit_object(parsed))
 
 
 def _target(machine: Machine) -> Any:
-    made = llvm.Target.from_triple(machine.triple)
+    made = llvm().Target.from_triple(machine.triple)
     return made.create_target_machine(
         cpu=machine.cpu, features=machine.features, opt=2, jit=True, codemodel="jitdefault"
     )
@@ -87,10 +86,10 @@ _alive: list[Any] = []
 
 def _functions(code: bytes, names: Sequence[str], machine: Machine) -> dict[str, Callable[..., Any]]:
     for name, address in addresses().items():
-        llvm.add_symbol(name, address)
-    empty = llvm.parse_assembly(f'target triple = "{machine.triple}"\n')
-    engine = llvm.create_mcjit_compiler(empty, _target(machine))
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        llvm().add_symbol(name, address)
+    empty = llvm().parse_assembly(f'target triple = "{machine.triple}"\n')
+    engine = llvm().create_mcjit_compiler(empty, _target(machine))
+    engine.add_object_file(llvm().ObjectFileRef.from_data(code))
     engine.finalize_object()
     _alive.append(engine)
     functions = {}
@@ -106,6 +105,6 @@ def _key(signatures: Signatures, kernels: frozenset[Kernel], machine: Machine) -
     for _, path in sorted((Path(file).name, file) for file in files):
         digest.update(Path(path).read_bytes())
     described = [(kernel.__name__, list(types)) for kernel, types in signatures.items()]
-    versions = (llvm.llvm_version_info, sys.implementation.cache_tag, object.__basicsize__)
+    versions = (llvm().llvm_version_info, sys.implementation.cache_tag, object.__basicsize__)
     digest.update(repr((described, machine, versions)).encode())
     return digest.hexdigest()[:24]

@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import llvmlite.binding as llvm
+import llvmlite
 from llvmlite import ir
 
 from stemma.cache_folder import cache_folder
+from stemma.kernels.cpu.machine.objects import place
 from stemma.kernels.cpu.machine.target import Target
-from stemma.machine_code import keep_code, read_code
+from stemma.machine_code import keep_code, llvm, read_code
 
 Generate = Callable[[ir.Module], None]
 SOURCES = Path(__file__).parents[1]
@@ -28,11 +29,11 @@ SOURCES = Path(__file__).parents[1]
 class Library:
     """Compiled functions; they live as long as this object."""
 
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
+    def __init__(self, find: Callable[[str], int]) -> None:
+        self._find = find
 
     def address(self, name: str) -> int:
-        found = int(self._engine.get_function_address(name))
+        found = self._find(name)
         if not found:
             raise KeyError(name)
         return found
@@ -52,43 +53,58 @@ def load(name: str, generate: Generate, target: Target, parameters: Sequence[obj
 
     A file that is not whole is made again; where none can be written, it is compiled at each start.
     """
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = machine_of(target)
     path = cache_dir / f"{name}-{_key(target, parameters)}.o"
     data = read_code(path)
     if data is None:
+        machine = machine_of(target)
         module = ir.Module(name)
         module.triple = target.triple
         module.data_layout = str(machine.target_data)
         generate(module)
         data = emit(module, target, machine)
         keep_code(path, data)
-    return link(data, target, machine)
+    return link(data, target)
 
 
-def link(data: bytes, target: Target, machine: Any) -> Library:
-    """An object file, loaded."""
-    empty = llvm.parse_assembly(f'target triple = "{target.triple}"\n')
-    engine = llvm.create_mcjit_compiler(empty, machine)
-    engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+def link(data: bytes, target: Target) -> Library:
+    """An object file, loaded: by LLVM where it is not one that `objects.py` knows."""
+    placed = place(data)
+    if placed is not None:
+        return Library(placed.address)
+    empty = llvm().parse_assembly(f'target triple = "{target.triple}"\n')
+    engine = llvm().create_mcjit_compiler(empty, machine_of(target))
+    engine.add_object_file(llvm().ObjectFileRef.from_data(data))
     engine.finalize_object()
-    return Library(engine)
+    return Library(engine.get_function_address)
 
 
 def machine_of(target: Target) -> Any:
     """LLVM's generator of machine code for this target."""
-    made = llvm.Target.from_triple(target.triple)
-    return made.create_target_machine(cpu=target.cpu, features=target.features, opt=3, jit=True, codemodel="jitdefault")
+    llvm().initialize_native_target()
+    llvm().initialize_native_asmprinter()
+    made = llvm().Target.from_triple(target.triple)
+    features = ",".join((target.features, *_hidden_features(target.features)))
+    return made.create_target_machine(cpu=target.cpu, features=features, opt=3, jit=True, codemodel="jitdefault")
+
+
+def _hidden_features(features: str) -> list[str]:
+    """What this version of LLVM must be told beside a target's features."""
+    version = llvm().llvm_version_info
+    hidden = []
+    if "avx512f" in features and (18,) <= version < (21,):
+        hidden.append("+evex512")  # 512-bit registers have a flag of their own
+    if version >= (16,) and ("avx512vnni" in features or "avxvnni" in features):
+        hidden.append("+fast-dpwssd")  # or one becomes two instructions, in the belief that a chain of them is slow
+    return hidden
 
 
 def optimise(module: ir.Module, machine: Any) -> Any:
     """LLVM's own module, verified and optimised. The loops are written as they should be: no vectoriser."""
-    parsed = llvm.parse_assembly(str(module))
+    parsed = llvm().parse_assembly(str(module))
     parsed.verify()
-    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+    tuning = llvm().create_pipeline_tuning_options(speed_level=2)
     tuning.loop_unrolling = tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_interleaving = False
-    passes = llvm.create_pass_builder(machine, tuning)
+    passes = llvm().create_pass_builder(machine, tuning)
     passes.getModulePassManager().run(parsed, passes)
     return parsed
 
@@ -100,8 +116,8 @@ def emit(module: ir.Module, target: Target, machine: Any) -> bytes:
 
 def assembly(module: ir.Module, target: Target) -> str:
     """The machine's text, for a look at what LLVM made of it, also for a machine that is not this one."""
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
+    llvm().initialize_all_targets()
+    llvm().initialize_all_asmprinters()
     machine = machine_of(target)
     module.triple = target.triple
     module.data_layout = str(machine.target_data)
@@ -111,7 +127,7 @@ def assembly(module: ir.Module, target: Target) -> str:
 def _key(target: Target, parameters: Sequence[object]) -> str:
     found = [(str(source), source.stat()) for source in sorted(SOURCES.rglob("*.py"))]
     sources = _digest_of(tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found))
-    return hashlib.sha256(sources + repr((target, tuple(parameters), llvm.llvm_version_info)).encode()).hexdigest()[:24]
+    return hashlib.sha256(sources + repr((target, tuple(parameters), llvmlite.__version__)).encode()).hexdigest()[:24]
 
 
 @functools.cache

@@ -14,10 +14,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import llvmlite.binding as llvm
-
 from stemma.kernels.cpu.machine.arm import arm_flags
+from stemma.kernels.cpu.machine.cpuinfo import CPUINFO, x86_cpu, x86_flags
 from stemma.kernels.cpu.machine.dialect import I8, I16, I32, Code, Value, vector
+from stemma.machine_code import llvm
 
 VECTOR_BYTES, BYTES16 = vector(I8, 64), vector(I8, 16)
 VECTOR_INTS, WORDS = vector(I32, 16), vector(I16, 32)
@@ -198,13 +198,13 @@ def _each(code: Code, parts: int, table: Value, places: Value, name: str) -> Val
 
 
 def _vpdpbusd(code: Code, bits: int, sums: Value, weights: Value, activations: Value) -> Value:
-    kind = vector(I8, bits // 8) if llvm.llvm_version_info >= (22,) else vector(I32, bits // 32)
+    kind = vector(I8, bits // 8) if llvm().llvm_version_info >= (22,) else vector(I32, bits // 32)
     name = f"llvm.x86.avx512.vpdpbusd.{bits}"
     return code.intrinsic(name, sums.type, sums, weights.bits(kind), activations.bits(kind))
 
 
 def _vpdpwssd(code: Code, bits: int, sums: Value, weights: Value, activations: Value) -> Value:
-    kind = vector(I16, bits // 16) if llvm.llvm_version_info >= (22,) else vector(I32, bits // 32)
+    kind = vector(I16, bits // 16) if llvm().llvm_version_info >= (22,) else vector(I32, bits // 32)
     name = f"llvm.x86.avx512.vpdpwssd.{bits}"
     return code.intrinsic(name, sums.type, sums, weights.bits(kind), activations.bits(kind))
 
@@ -265,7 +265,7 @@ def _in_parts(code: Code, parts: int, sums: Value, weights: Value, activations: 
     """Run a dot product that is narrower than 512 bits on each part, and put the parts together."""
     assert callable(dot)
     lanes = 16 // parts
-    weights = weights.bits(VECTOR_INTS)
+    weights, activations = weights.bits(VECTOR_INTS), activations.bits(VECTOR_INTS)
     pieces = []
     for part in range(parts):
         chosen = range(part * lanes, (part + 1) * lanes)
@@ -341,15 +341,7 @@ def _flags_of(wanted: str, machine: str, flags: Mapping[str, bool]) -> Mapping[s
 
 
 def _features(needed: tuple[str, ...]) -> str:
-    hidden: tuple[str, ...] = ("evex512",) if "avx512f" in needed and _needs_evex512() else ()
-    if llvm.llvm_version_info >= (16,) and ("avx512vnni" in needed or "avxvnni" in needed):
-        hidden += ("fast-dpwssd",)  # or LLVM makes two instructions of one, believing that a chain of them is slow
-    return ",".join(f"+{flag}" for flag in (*needed, *hidden))
-
-
-def _needs_evex512() -> bool:
-    """LLVM 18 to 20 hides 512-bit registers behind a flag of its own."""
-    return bool((18,) <= llvm.llvm_version_info < (21,))
+    return ",".join(f"+{flag}" for flag in needed)
 
 
 def _matrix_unit_granted() -> bool:
@@ -363,12 +355,20 @@ def host_flags() -> dict[str, bool]:
     """What this machine has, by LLVM's names."""
     if platform.machine().lower() in ARM_MACHINES:
         return arm_flags()
-    flags = dict(llvm.get_host_cpu_features())
+    flags = x86_flags() if _is_known_by_linux() else dict(llvm().get_host_cpu_features())
     flags["amx-tile"] = flags.get("amx-tile", False) and _matrix_unit_granted()
     return flags
 
 
+def _is_known_by_linux() -> bool:
+    """Whether this is an x86 machine of which Linux says what it can do: then LLVM's library is not needed for that."""
+    return sys.platform == "linux" and platform.machine() == "x86_64" and CPUINFO.exists()
+
+
 def host_target() -> Target:
     """The target of this machine, or the one that STEMMA_TARGET names. Raises UnsupportedCPU, UnknownTarget."""
-    wanted = os.environ.get("STEMMA_TARGET")
-    return choose(platform.machine(), host_flags(), llvm.get_host_cpu_name(), llvm.get_default_triple(), wanted)
+    if _is_known_by_linux():
+        cpu, triple = x86_cpu(), "x86_64-unknown-linux-gnu"
+    else:
+        cpu, triple = llvm().get_host_cpu_name(), llvm().get_default_triple()
+    return choose(platform.machine(), host_flags(), cpu, triple, os.environ.get("STEMMA_TARGET"))

@@ -43,9 +43,9 @@ def test_a_machine_asks_only_its_own_system(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(target.platform, "machine", lambda: "arm64")
     monkeypatch.setattr(arm.sys, "platform", "darwin")
     monkeypatch.setattr(arm, "sysctl", {"hw.optional.arm.FEAT_I8MM": 1}.get)
-    monkeypatch.setattr(target.llvm, "get_host_cpu_features", lambda: pytest.fail("LLVM was asked"))
-    monkeypatch.setattr(target.llvm, "get_host_cpu_name", lambda: "apple-m2")
-    monkeypatch.setattr(target.llvm, "get_default_triple", lambda: "arm64-apple-darwin23.1.0")
+    monkeypatch.setattr(target.llvm(), "get_host_cpu_features", lambda: pytest.fail("LLVM was asked"))
+    monkeypatch.setattr(target.llvm(), "get_host_cpu_name", lambda: "apple-m2")
+    monkeypatch.setattr(target.llvm(), "get_default_triple", lambda: "arm64-apple-darwin23.1.0")
     monkeypatch.delenv("STEMMA_TARGET", raising=False)
     assert target.host_target().name == "neon-i8mm"
     monkeypatch.setenv("STEMMA_TARGET", "neon-dotprod")

@@ -120,7 +120,7 @@ def pretend(folder: Path, description: str) -> None:
         (llvm, "get_default_triple", triple),
     ):  # fmt: skip
         setattr(module, name, lambda value=value: value)
-    compile.link = lambda data, target, machine: Nothing()
+    compile.link = lambda data, target: Nothing()
     keep_in(folder)
 
 

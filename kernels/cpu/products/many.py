@@ -73,6 +73,8 @@ SQUARES_AT = FACTS_AT + CHUNK * STRIPS * FACT_BYTES
 TOTALS_AT = SQUARES_AT + STRIPS * 128
 """Where in a thread's scratch unpacked codes and their facts stand, what weights that are multiplied with each other
 come to, and the totals of all rows."""
+SIGN = 128
+"""What is added to signed bytes: where it is, they differ in one bit."""
 HALF, WORD, LARGEST_INT = 1 << 15, 1 << 16, (1 << 31) - 1
 
 
@@ -149,9 +151,12 @@ class _Blocks:
         codes = bytes_of(code, self.tile, place)
         if form.has_table:
             codes = looked_up(code, self.part, codes)
-        words = [
-            word for code_ in codes for word in (code_.bits(WORDS) & 255, code_.bits(WORDS).unsigned_shift_right(8))
-        ]
+        if offset == SIGN:
+            # what turns a file's codes adds it, so that for those nothing is done
+            signed = [(code_ ^ -SIGN).bits(WORDS) for code_ in codes]
+            return [word for both in signed for word in ((both << 8) >> 8, both >> 8)]
+        pairs = [code_.bits(WORDS) for code_ in codes]
+        words = [word for both in pairs for word in (both & 255, both.unsigned_shift_right(8))]
         return [word - offset for word in words] if offset else words
 
 

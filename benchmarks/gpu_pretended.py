@@ -218,7 +218,7 @@ class _Naming(TorchFunctionMode):
                     self._gpu.sent(8 * len(index), pinned=False)
         if func in (torch.tensor, torch.as_tensor) and _is_cuda(kwargs.get("device")):
             made = func(*args, **{**kwargs, "device": "cpu"})
-            return made.to(DEVICE)
+            return made.to(META)
         if func is torch.Tensor.is_pinned:
             return self._gpu.is_pinned(args[0])
         if func is torch.Tensor.pin_memory:

@@ -3,12 +3,14 @@ nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 Report = Callable[[int, int], None]
 """What is told how many of how many are done."""
 
+Steps = Callable[[Any, Any, Any], Any]
+"""Computes steps as a `StepExecutor` does: ids, metadata, rows -> logits."""
 
 SCORED_ROWS = 512
 """Of prompts whose log-probabilities are asked for, in one step: a step of more is computed in parts if need be."""
@@ -23,6 +25,17 @@ class StepLimits(NamedTuple):
     max_running: int = 64
     max_batch_tokens: int = 1024
     context_length: int = 8192
+
+
+class Warms(Protocol):
+    """What a back end does before the first step."""
+
+    def warm(
+        self, steps: Sequence[Steps], memory: Any, limits: StepLimits, report: Report, *, samples: bool = True
+    ) -> int:
+        """Compile what these ways of computing steps, within limits, may have the device do, and what is done to the
+        memory's blocks and, where it `samples`, to logits; `report` is told how much is done. Nothing is written.
+        Returns how many things were compiled: none where nothing need be."""
 
 
 class Widths(NamedTuple):

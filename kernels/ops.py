@@ -25,7 +25,7 @@ from stemma.kernels.changes import Changes, LogProbs
 from stemma.kernels.experts import Activation as Activation
 from stemma.kernels.experts import ExpertsSpec, SharedExpert
 from stemma.kernels.experts import GatedActivation as GatedActivation
-from stemma.kernels.limits import Report, StepLimits, Widths
+from stemma.kernels.limits import Report, StepLimits, Steps, Warms, Widths
 from stemma.kernels.rows import RowOps, Rows
 from stemma.kernels.sampled import Reported, Sampled
 from stemma.kernels.states import StateMetadata, StateOps
@@ -218,12 +218,12 @@ class StepExecutor(Protocol):
         Without rows nothing but the KV is computed, and the logits are empty. The next step may write over them.
         """
 
-    def record(self, report: Report) -> None:
+    def record(self, report: Report, beside: Sequence[Steps] = ()) -> None:
         """Prepare what can be prepared before the first step, telling `report` how much is done. Writes nothing to the
-        memory."""
+        memory. beside: ways in which steps of this network are computed without this executor."""
 
 
-class Ops(Protocol):
+class Ops(Warms, Protocol):
     """One back end. Handles are `Any` where they come back: each back end reads those that it made, and no others."""
 
     name: str

@@ -6,6 +6,7 @@ Each is imported when it is chosen: torch, of which the CPU's has no need, takes
 from __future__ import annotations
 
 import logging
+from typing import Any, NamedTuple
 
 from stemma.kernels.cpu.attention.kv_dtypes import KV_DTYPES
 from stemma.kernels.cpu.machine.cores import physical_cores
@@ -60,7 +61,7 @@ def choose_device(backend: str = "auto", dtype: str = "auto", kv_dtype: str = "a
     if backend not in ("auto", "triton") or not has_driver():
         return "cpu"
     try:
-        _triton("cuda", dtype, kv_dtype)
+        _on_gpu("cuda", dtype, kv_dtype)
     except UnknownBackend as error:
         if backend == "triton":
             raise
@@ -122,36 +123,51 @@ def _cpu(device: str, dtype: str, kv_dtype: str, sharing: int) -> Ops:
         raise UnknownBackend(str(error)) from error
 
 
-def _triton(device: str, dtype: str, kv_dtype: str, graphs: bool = True, quantization: str | None = None) -> Ops:
+class _OnGPU(NamedTuple):
+    """What Triton's kernels are made for: of a device that can be used, types that they have there."""
+
+    target: Any
+    dtype: Any
+    kv_type: Any
+
+
+def _on_gpu(device: str, dtype: str, kv_dtype: str, quantization: str | None = None) -> _OnGPU:
+    """Makes nothing on the device. Raises UnknownBackend, saying what to change."""
     if device.startswith("cuda"):
         check_gpu(device)
     check_triton()
     import torch
 
     from stemma.kernels.triton.fp8 import eight_of
-    from stemma.kernels.triton.ops import TritonOps
-    from stemma.kernels.triton.targets import KV_TYPES, UnsupportedDevice, target_of
+    from stemma.kernels.triton.targets import KV_TYPES, UnsupportedDevice, check_activation, kv_element, target_of
 
     kv_type = "activation" if kv_dtype in ("auto", dtype) else kv_dtype
     if kv_type not in KV_TYPES:
         message = f"the back end 'triton' has no kv_dtype {kv_dtype!r}; use 'auto', 'int8' or 'fp8'"
         raise UnknownBackend(message, "kv_dtype")
+    activation = getattr(torch, "bfloat16" if dtype == "auto" else dtype)
+    param = "backend" if device == "cpu" else "device"
     try:
         target = target_of(torch.device(device))
-    except UnsupportedDevice as error:
-        param = "backend" if device == "cpu" else "device"
-        raise UnknownBackend(f"{error}; or use device='cpu' or backend='reference'", param) from error
-    try:
+        param = "quantization"
         eight_of(target, quantization)
+        param = "dtype"
+        check_activation(activation)
+        param = "kv_dtype"
+        kv_element(target, kv_type, activation)
     except UnsupportedDevice as error:
-        raise UnknownBackend(str(error), "quantization") from error
-    try:
-        return TritonOps(
-            torch.device(device), getattr(torch, "bfloat16" if dtype == "auto" else dtype), kv_type, target,
-            graphs=graphs, quantization=quantization,
-        )  # fmt: skip
-    except UnsupportedDevice as error:
-        raise UnknownBackend(str(error), "dtype" if kv_type == "activation" else "kv_dtype") from error
+        more = "; or use device='cpu' or backend='reference'" if param in ("backend", "device") else ""
+        raise UnknownBackend(f"{error}{more}", param) from error
+    return _OnGPU(target, activation, kv_type)
+
+
+def _triton(device: str, dtype: str, kv_dtype: str, graphs: bool, quantization: str | None) -> Ops:
+    target, activation, kv_type = _on_gpu(device, dtype, kv_dtype, quantization)
+    import torch
+
+    from stemma.kernels.triton.ops import TritonOps
+
+    return TritonOps(torch.device(device), activation, kv_type, target, graphs=graphs, quantization=quantization)
 
 
 def _reference(device: str, dtype: str, kv_dtype: str) -> Ops:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from stemma.kernels.limits import Report
+from collections.abc import Sequence
+
+from stemma.kernels.limits import Report, Steps
 from stemma.kernels.memory import Memory, Planner, Plans, make_plans
 from stemma.kernels.ops import AttentionMetadata, Int32Array, Network
 from stemma.kernels.rows import Rows
@@ -23,5 +25,5 @@ class EagerExecutor:
     def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Rows:
         return run(self._network, self._memory, ids, make_plans(self._ops, metadata, self._memory), rows)
 
-    def record(self, report: Report) -> None:
+    def record(self, report: Report, beside: Sequence[Steps] = ()) -> None:
         """There is nothing to record."""

@@ -24,7 +24,7 @@ from stemma.kernels.cpu.machine.ahead import furthest_byte
 from stemma.kernels.cpu.machine.dialect import I64, Code
 from stemma.kernels.cpu.machine.threads import FOLLOWING
 from stemma.kernels.cpu.states.slots import CpuStates
-from stemma.kernels.limits import Report
+from stemma.kernels.limits import Report, Steps
 from stemma.kernels.memory import Memory, Planner, Plans, make_plans
 from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network
 from stemma.kernels.steps import run
@@ -126,7 +126,7 @@ class CpuExecutor:
         self._recordings: dict[tuple[int, int], Recording | None] = {}
         self._can_record = True
 
-    def record(self, report: Report) -> None:
+    def record(self, report: Report, beside: Sequence[Steps] = ()) -> None:
         """Sizes are recorded as they come: here that costs a step no time."""
 
     def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Floats:

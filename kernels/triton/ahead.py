@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import triton
 
 from stemma.kernels.changes import LogProbs
 from stemma.kernels.sampled import MOST_AHEAD, Int32Array
 from stemma.kernels.triton.embed import embed_kernel
 from stemma.kernels.triton.launches import ELEMENTWISE_TILE, Launcher
+from stemma.kernels.triton.targets import cdiv
 
 
 class OnTheWay:
@@ -85,7 +85,7 @@ class LastTokens:
             "FEATURES": table.shape[1],
             "TILE": ELEMENTWISE_TILE,
         }
-        self._launch(embed_kernel, (len(ids), triton.cdiv(table.shape[1], ELEMENTWISE_TILE)), arguments, 4, 1)
+        self._launch(embed_kernel, (len(ids), cdiv(table.shape[1], ELEMENTWISE_TILE)), arguments, 4, 1)
         return out
 
     def send(self, tokens: torch.Tensor) -> OnTheWay:

@@ -12,13 +12,12 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-import triton
 
 from stemma.kernels.triton.eight_bits import finish_kernel, quantize_kernel
 from stemma.kernels.triton.fp8 import LIMIT, SMALLEST, Fp8Linear
 from stemma.kernels.triton.launches import ELEMENTWISE_TILE, Launcher
 from stemma.kernels.triton.packing import TritonNorm
-from stemma.kernels.triton.targets import Target
+from stemma.kernels.triton.targets import Target, cdiv, power_of_2
 
 SCALED_ROWS = frozenset({90, 100, 103})
 """Architectures on which torch scales rows itself; on 8.9 and 12.0 some of its versions refuse to (pytorch #192707)."""
@@ -73,7 +72,7 @@ class Fp8Kernels:
             "scales": scales,
             "epsilon": 0.0 if norm is None else norm.epsilon,
             "FEATURES": features,
-            "FEATURES_PAD": triton.next_power_of_2(features),
+            "FEATURES_PAD": power_of_2(features),
             "NORM": norm is not None,
             "CENTRED": norm is not None and norm.centred,
             "BIAS": bias is not None,
@@ -119,5 +118,5 @@ class Fp8Kernels:
                 "BIAS": linear.bias is not None,
                 "RESIDUAL": residual is not None,
             }
-            grid = (len(products), triton.cdiv(linear.out_features, ELEMENTWISE_TILE))
+            grid = (len(products), cdiv(linear.out_features, ELEMENTWISE_TILE))
             self._launch(finish_kernel, grid, arguments, 4, 1)

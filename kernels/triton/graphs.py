@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from stemma.kernels.limits import Report, StepLimits
+from stemma.kernels.limits import Report, StepLimits, Steps, Warms
 from stemma.kernels.memory import Memory, MemoryShape
 from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network
 from stemma.kernels.rows import Rows
@@ -107,7 +107,7 @@ class LogitsBuffer:
         return self._numbers[:rows]
 
 
-class GraphOps(Protocol):
+class GraphOps(Warms, Protocol):
     """What an executor asks of the operations that it runs."""
 
     device: torch.device
@@ -119,9 +119,6 @@ class GraphOps(Protocol):
 
     def cutting(self, num_heads: int, shape: KVShape) -> Cutting:
         """How a pool's attention is cut."""
-
-    def warm(self, steps: Any, memory: Memory, limits: StepLimits, report: Report) -> int:
-        """Compile what steps may launch. Returns how many variants that was."""
 
 
 class Graph(NamedTuple):
@@ -166,12 +163,13 @@ class GraphExecutor:
     def num_graphs(self) -> int:
         return len(self._graphs)
 
-    def record(self, report: Report) -> None:
+    def record(self, report: Report, beside: Sequence[Steps] = ()) -> None:
         """Compile what steps launch, then record all sizes, the largest first: smaller ones find memory for theirs in
         what it has left. If that fails, nothing stays recorded, and steps run operation by operation."""
         try:
             keys = len(self.keys)
-            before = self._ops.warm(self, self._memory, self._limits, lambda done, of: report(done, of + keys))
+            steps: list[Steps] = [self, *beside]
+            before = self._ops.warm(steps, self._memory, self._limits, lambda done, of: report(done, of + keys))
             self.counts = StepCounts()
             for number, key in enumerate(reversed(self.keys), before + 1):
                 if key not in self._graphs:

@@ -21,7 +21,7 @@ from stemma.kernels.triton.norm import gated_kernel, norm_kernel
 from stemma.kernels.triton.packing import TritonNorm, TritonRope
 from stemma.kernels.triton.plan import AttentionPlan
 from stemma.kernels.triton.rope import LARGEST_SCALE, SMALLEST_SCALE, rope_write_kernel
-from stemma.kernels.triton.targets import AttentionTile, Target, narrow_tile, wide_tile
+from stemma.kernels.triton.targets import AttentionTile, Target, cdiv, narrow_tile, power_of_2, wide_tile
 
 ELEMENTWISE_TILE = 1024
 MERGED_PIECES = 16
@@ -57,7 +57,7 @@ def run(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], num_warps
 
 def pad(head_dim: int) -> int:
     """The dimensions of a head as a tile has them: a power of two that a tensor core takes."""
-    return max(16, int(triton.next_power_of_2(head_dim)))
+    return max(16, power_of_2(head_dim))
 
 
 def dot_type(dtype: torch.dtype) -> tl.dtype:
@@ -73,12 +73,19 @@ class Kernels:
     def __init__(self, target: Target, dtype: torch.dtype, launch: Launcher = run) -> None:
         self._target = target
         self._launch = launch
+        self._tiles: dict[tuple[int, int, int], tuple[AttentionTile, AttentionTile]] = {}
         self._dot = dot_type(dtype)
         self._dot_of_pairs = dot_type(torch.float16) if dtype == torch.bfloat16 else self._dot
 
     def attention_tiles(self, group: int, head_dim: int, kv_bytes: int) -> tuple[AttentionTile, AttentionTile]:
         """Of narrow and of wide rectangles."""
-        least = int(triton.next_power_of_2(group))
+        key = group, head_dim, kv_bytes
+        if key not in self._tiles:
+            self._tiles[key] = self._choose(*key)
+        return self._tiles[key]
+
+    def _choose(self, group: int, head_dim: int, kv_bytes: int) -> tuple[AttentionTile, AttentionTile]:
+        least = power_of_2(group)
         narrow, wide = (choose(self._target, pad(head_dim), kv_bytes) for choose in (narrow_tile, wide_tile))
         return narrow._replace(rows=max(narrow.rows, least)), wide._replace(rows=max(wide.rows, least))
 
@@ -181,7 +188,7 @@ class Kernels:
             "NUM_KV_HEADS": heads.num_kv_heads,
             "NUM_VALUES": num_values,
             "HALF": heads.head_dim // 2,
-            "HALF_PAD": triton.next_power_of_2(heads.head_dim // 2),
+            "HALF_PAD": power_of_2(heads.head_dim // 2),
             "BLOCK_SIZE": kv.shape.block_size,
             "HEADS": ROPE_HEADS,
             "Q_NORM": q_norm is not None,
@@ -195,7 +202,7 @@ class Kernels:
             "LARGEST": LARGEST_SCALE,
             "LARGEST_OF_VALUES": LARGEST_SCALE / VALUE_GAIN,
         }
-        grid = (len(qkv), triton.cdiv(heads.num_heads + heads.num_kv_heads + num_values, ROPE_HEADS))
+        grid = (len(qkv), cdiv(heads.num_heads + heads.num_kv_heads + num_values, ROPE_HEADS))
         self._launch(rope_write_kernel, grid, arguments, 1, 1)
 
     def norm(self, x: torch.Tensor, norm: TritonNorm, rows: torch.Tensor | None, out: torch.Tensor) -> None:
@@ -209,7 +216,7 @@ class Kernels:
             "rows": x if rows is None else rows,
             "epsilon": norm.epsilon,
             "FEATURES": features,
-            "FEATURES_PAD": triton.next_power_of_2(features),
+            "FEATURES_PAD": power_of_2(features),
             "GATHER": rows is not None,
             "CENTRED": norm.centred,
             "BIAS": norm.bias is not None,
@@ -234,7 +241,7 @@ class Kernels:
             "GATED": gated,
             "ACTIVATION": activation,
         }
-        self._launch(gated_kernel, (len(out), triton.cdiv(features, ELEMENTWISE_TILE)), arguments, 4, 1)
+        self._launch(gated_kernel, (len(out), cdiv(features, ELEMENTWISE_TILE)), arguments, 4, 1)
 
     def copy(self, pool: torch.Tensor, copies: torch.Tensor) -> None:
         """Independent copies (copies, 3) within a pool (layers, blocks, kv_heads, block_size[, head_dim])."""

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import triton
 
 from stemma.kernels.changes import Changes, LogProbs
 from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert, ungated
-from stemma.kernels.limits import Report, StepLimits, Widths
+from stemma.kernels.limits import Report, StepLimits, Steps, Widths
 from stemma.kernels.memory import Memory, MemoryShape
 from stemma.kernels.ops import (
     AttentionMetadata,
@@ -43,7 +42,7 @@ from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor, LogitsBuff
 from stemma.kernels.triton.home import Home
 from stemma.kernels.triton.keys import Room, reserved_bytes
 from stemma.kernels.triton.kv import TritonKV
-from stemma.kernels.triton.launches import DOTS, Kernels, Launcher, TritonSpec
+from stemma.kernels.triton.launches import Kernels, Launcher, TritonSpec
 from stemma.kernels.triton.packing import DenseLinear, TritonLinear, TritonNorm, TritonRope, group, pack, tied
 from stemma.kernels.triton.plan import AttentionPlan, TritonPlan, attention_plan, step_plan
 from stemma.kernels.triton.product_launches import ProductKernels
@@ -56,8 +55,8 @@ from stemma.kernels.triton.sampling_launches import (
 )
 from stemma.kernels.triton.sending import Sender
 from stemma.kernels.triton.state_ops import TritonStateOps
-from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice, kv_element, target_of
-from stemma.kernels.triton.warming import RUNNING, Stage, WarmedExecutor, warm
+from stemma.kernels.triton.targets import KVType, Target, check_activation, kv_element, target_of
+from stemma.kernels.triton.warming import RUNNING, Stage, WarmedExecutor, compile_all, compiles, rehearse
 from stemma.kernels.weights import StoredWeight, dequantize
 
 
@@ -83,8 +82,7 @@ class TritonOps:
     ) -> None:  # fmt: skip
         target = target_of(device) if target is None else target
         self._eight = eight_of(target, quantization)
-        if dtype not in DOTS or (dtype == torch.float32 and not triton.knobs.runtime.interpret):
-            raise UnsupportedDevice(f"activations of {dtype} are not supported; use bfloat16 or float16")
+        check_activation(dtype)
         self.device = device = definite(device)
         self._home, self._graphs, launch = Home(device), graphs, Stage(launch)
         self._stage = launch
@@ -158,8 +156,13 @@ class TritonOps:
             return GraphExecutor(self, network, num_heads, memory, recorder, limits or StepLimits())
         return WarmedExecutor(self, network, memory, limits or StepLimits())
 
-    def warm(self, steps: StepExecutor, memory: Memory, limits: StepLimits, report: Report) -> int:
-        return warm(self, self._stage.launch, steps, memory, limits, report)
+    def warm(
+        self, steps: Sequence[Steps], memory: Memory, limits: StepLimits, report: Report, *, samples: bool = True
+    ) -> int:
+        launch = self._stage.launch
+        if not compiles(launch):
+            return 0
+        return compile_all(launch, rehearse(self, steps, memory, limits, samples=samples), report)
 
     def reserve(self, shape: MemoryShape, num_heads: int, limits: StepLimits, widths: Widths) -> int:
         pools = cut_pools(self, num_heads, shape)
@@ -208,11 +211,12 @@ class TritonOps:
     def attention(
         self, q: torch.Tensor, kv: TritonKV, layer: int, plan: TritonPlan, spec: AttentionSpec
     ) -> torch.Tensor:
-        if spec not in self._specs:
-            self._specs[spec] = TritonSpec.of(spec, self.device)
+        known = self._specs.get(spec)
+        if known is None:
+            known = self._specs[spec] = TritonSpec.of(spec, self.device)
         out = q.new_empty((*q.shape[:2], kv.shape.value_dim or kv.shape.head_dim))
         pieces = self._attention_plan(plan, q.shape[1])
-        self._kernels.attend(q, kv, layer, plan.positions, pieces, self._specs[spec], out)
+        self._kernels.attend(q, kv, layer, plan.positions, pieces, known, out)
         return out.view(len(q), -1)
 
     def head_linear(self, weights: Sequence[StoredWeight]) -> torch.Tensor:
@@ -347,7 +351,7 @@ class TritonOps:
 
     # KV blocks and logits --------------------------------------------------------------------------------------------
     def copy_blocks(self, kv: TritonKV, copies: Sequence[BlockCopy]) -> None:
-        for wave in pool.waves(copies):
+        for wave in pool.waves(copies) if kv.shape.num_layers else ():
             table = upload(np.array(wave, dtype=np.int32), self.device)
             for tensor in kv.tensors:
                 self._kernels.copy(pool.as_integers(tensor), table)

@@ -17,7 +17,7 @@ from stemma.kernels.triton.grouped import (
 from stemma.kernels.triton.launches import ELEMENTWISE_TILE, Launcher, dot_type
 from stemma.kernels.triton.linear import packed_linear_kernel
 from stemma.kernels.triton.packing import GroupedLinear, PackedLinear
-from stemma.kernels.triton.targets import FEW, LinearTile, Target, linear_splits, linear_tile
+from stemma.kernels.triton.targets import FEW, LinearTile, Target, cdiv, linear_splits, linear_tile, power_of_2
 
 SORTED = 1024
 """Entries that a program looks at together."""
@@ -75,7 +75,7 @@ class ProductKernels:
             "SPLITS": splits,
             **self._reading(linear, tile),
         }
-        grid = (triton.cdiv(linear.out_features, tile.outputs), triton.cdiv(len(x), tile.rows), splits)
+        grid = (cdiv(linear.out_features, tile.outputs), cdiv(len(x), tile.rows), splits)
         self._launch(packed_linear_kernel, grid, arguments, tile.num_warps, tile.num_stages)
 
     def _reading(self, linear: PackedLinear | GroupedLinear, tile: LinearTile) -> dict[str, Any]:
@@ -110,11 +110,11 @@ class ProductKernels:
             "scaling": spec.scaling,
             "EXPERTS": num_experts,
             "TOP_K": spec.top_k,
-            "CHOSEN": triton.next_power_of_2(spec.top_k),
+            "CHOSEN": power_of_2(spec.top_k),
             "SCORE": spec.score,
             "GROUPS": spec.groups,
-            "GROUPS_PAD": triton.next_power_of_2(spec.groups),
-            "MEMBERS_PAD": triton.next_power_of_2(num_experts // spec.groups),
+            "GROUPS_PAD": power_of_2(spec.groups),
+            "MEMBERS_PAD": power_of_2(num_experts // spec.groups),
             "TOP_GROUPS": spec.top_groups,
             "TWO_BEST": spec.group_score == "two best",
             "CORRECTION": correction is not None,
@@ -128,7 +128,7 @@ class ProductKernels:
         """chosen: (rows, experts of each)."""
         num_entries = chosen.numel()
         # All formats have tiles of as many rows here, whatever else they differ in.
-        tile = linear_tile(self._target, max(FEW, triton.cdiv(num_entries, num_experts)))
+        tile = linear_tile(self._target, max(FEW, cdiv(num_entries, num_experts)))
         # Each expert that is hit has at most one tile that is not full.
         num_tiles = num_entries // tile.rows + min(num_entries, num_experts)
         order = torch.empty(num_entries, dtype=torch.int32, device=chosen.device)
@@ -140,7 +140,7 @@ class ProductKernels:
             "num_entries": num_entries,
             "num_tiles": num_tiles,
             "EXPERTS": num_experts,
-            "BINS": triton.next_power_of_2(num_experts + 1),
+            "BINS": power_of_2(num_experts + 1),
             "ROWS": tile.rows,
             "TILE": SORTED,
         }
@@ -165,7 +165,7 @@ class ProductKernels:
             "BIAS": linear.bias is not None,
             **self._reading(linear, tile),
         }
-        grid = (triton.cdiv(linear.out_features, tile.outputs), len(groups.tiles))
+        grid = (cdiv(linear.out_features, tile.outputs), len(groups.tiles))
         self._launch(grouped_linear_kernel, grid, arguments, tile.num_warps, tile.num_stages)
 
     def sum_experts(
@@ -190,4 +190,4 @@ class ProductKernels:
             "GATE": gate is not None,
             "RESIDUAL": residual is not None,
         }
-        self._launch(sum_experts_kernel, (len(out), triton.cdiv(features, ELEMENTWISE_TILE)), arguments, 4, 1)
+        self._launch(sum_experts_kernel, (len(out), cdiv(features, ELEMENTWISE_TILE)), arguments, 4, 1)

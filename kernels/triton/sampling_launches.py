@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-import triton
 
 from stemma.kernels.changes import LARGEST_LOGIT, Changes, LogProbs
 from stemma.kernels.ops import Int32Array, SamplingRows
@@ -16,6 +15,7 @@ from stemma.kernels.triton.adjust import adjust_kernel
 from stemma.kernels.triton.launches import ELEMENTWISE_TILE, Launcher
 from stemma.kernels.triton.report import report_kernel, weigh_kernel
 from stemma.kernels.triton.sampling import FIELDS, choose_kernel, survey_kernel
+from stemma.kernels.triton.targets import cdiv, power_of_2
 
 PART = 2048
 ROOM = 2048
@@ -93,7 +93,7 @@ class SamplingKernels:
         arrays = dict(
             zip(PLACES, places, strict=True), guards=guards[places.rows], masked=masks.rows, words=masks.words
         )
-        tiles, num_places = triton.cdiv(vocabulary, ELEMENTWISE_TILE), len(places.rows)
+        tiles, num_places = cdiv(vocabulary, ELEMENTWISE_TILE), len(places.rows)
         arguments = {
             "logits": logits,
             **_together(arrays, logits.device),
@@ -104,13 +104,13 @@ class SamplingKernels:
             "LARGEST": LARGEST_LOGIT,
             "TILE": ELEMENTWISE_TILE,
         }
-        num_programs = len(masks.rows) * tiles + triton.cdiv(num_places, ELEMENTWISE_TILE)
+        num_programs = len(masks.rows) * tiles + cdiv(num_places, ELEMENTWISE_TILE)
         self._launch(adjust_kernel, (num_programs,), arguments, 4, 1)
 
     def sample(self, logits: torch.Tensor, fields: Fields, tokens: torch.Tensor) -> None:
         """One token a row of logits (rows, vocabulary) float32."""
         rows, vocabulary = logits.shape
-        survey, parts = self._survey(logits, fields), triton.cdiv(vocabulary, PART)
+        survey, parts = self._survey(logits, fields), cdiv(vocabulary, PART)
         arguments = {
             "logits": logits,
             "fields": fields.floats,
@@ -123,7 +123,7 @@ class SamplingKernels:
             "tokens": tokens,
             "VOCABULARY": vocabulary,
             "PART": PART,
-            "PARTS_PAD": triton.next_power_of_2(parts),
+            "PARTS_PAD": power_of_2(parts),
             "ROOM": ROOM,
         }
         self._launch(choose_kernel, (rows,), arguments, 8, 1)
@@ -132,12 +132,12 @@ class SamplingKernels:
         survey, vocabulary = self._empty_survey(logits), logits.shape[1]
         arguments = {"logits": logits, "fields": fields.floats, **survey._asdict()}
         arguments |= {"VOCABULARY": vocabulary, "PART": PART}
-        self._launch(survey_kernel, (len(logits), triton.cdiv(vocabulary, PART)), arguments, 4, 1)
+        self._launch(survey_kernel, (len(logits), cdiv(vocabulary, PART)), arguments, 4, 1)
         return survey
 
     def _empty_survey(self, logits: torch.Tensor) -> Survey:
         rows, vocabulary = logits.shape
-        parts = triton.cdiv(vocabulary, PART)
+        parts = cdiv(vocabulary, PART)
         return Survey(*(logits.new_empty((rows, parts * each)) for each in (PART // GROUP, 1, 1)))
 
     def log_probs(self, logits: torch.Tensor, tokens: torch.Tensor, count: int, found: torch.Tensor) -> None:
@@ -149,7 +149,7 @@ class SamplingKernels:
             part, top = logits[some], slice(first * count, (first + REPORTED_ROWS) * count)
             survey = self._empty_survey(part)
             sizes = {"VOCABULARY": vocabulary, "PART": PART}
-            num_parts = triton.cdiv(vocabulary, PART)
+            num_parts = cdiv(vocabulary, PART)
             arguments = {"logits": part, **survey._asdict(), **sizes}
             self._launch(weigh_kernel, (len(part), num_parts), arguments, 4, 1)
             arguments |= {
@@ -160,7 +160,7 @@ class SamplingKernels:
                 "ids": ids.view(torch.int32)[top],
                 "best": best[top],
                 "count": count,
-                "PARTS_PAD": triton.next_power_of_2(num_parts),
+                "PARTS_PAD": power_of_2(num_parts),
                 "ROOM": REPORTED,
             }
             self._launch(report_kernel, (len(part),), arguments, 4, 1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 import torch
-import triton
 
 from stemma.kernels.states import DeltaRuleSpec, Mamba2Spec
 from stemma.kernels.triton.cells import cell_kernel, cells_kernel, scan_cells_kernel, scores_kernel
@@ -20,7 +19,7 @@ from stemma.kernels.triton.packing import TritonNorm
 from stemma.kernels.triton.recurrence import delta_kernel, scan_kernel
 from stemma.kernels.triton.rounds import CELL, Walk
 from stemma.kernels.triton.states import StatePlan, TritonConv, TritonDelta, TritonScan
-from stemma.kernels.triton.targets import CELLS, SCAN_CELLS, Target
+from stemma.kernels.triton.targets import CELLS, SCAN_CELLS, Target, cdiv, power_of_2
 
 PANEL = 2048
 """Numbers of a head's state that one warp keeps."""
@@ -76,8 +75,8 @@ def fits_cells(spec: DeltaRuleSpec) -> bool:
 
 def panel(along: int, across: int) -> int:
     """How wide a panel is, of heads `across` wide: a power of two."""
-    widest = int(triton.next_power_of_2(across))
-    return max(1, min(widest, PANEL // int(triton.next_power_of_2(along))))
+    widest = power_of_2(across)
+    return max(1, min(widest, PANEL // power_of_2(along)))
 
 
 class StateKernels:
@@ -105,14 +104,14 @@ class StateKernels:
             "STRIDE": x.stride(0),
             "CHANNELS": channels,
             "TAPS": taps,
-            "TAPS_PAD": triton.next_power_of_2(taps),
+            "TAPS_PAD": power_of_2(taps),
             "TOKENS": CONV_TOKENS,
             "TILE": CONV_CHANNELS,
             "BIAS": conv.bias is not None,
             "SILU": silu,
         }
-        num_tiles = triton.cdiv(len(x), CONV_TOKENS)
-        grid = (num_tiles + plan.capacity.num_pieces, triton.cdiv(channels, CONV_CHANNELS))
+        num_tiles = cdiv(len(x), CONV_TOKENS)
+        grid = (num_tiles + plan.capacity.num_pieces, cdiv(channels, CONV_CHANNELS))
         self._launch(conv_kernel, grid, arguments, 4, 1)
 
     def delta(self, inputs: DeltaInputs, rule: TritonDelta, slots: Slots, out: torch.Tensor) -> None:
@@ -133,10 +132,10 @@ class StateKernels:
             "states": states,
             "out": out,
             **walk.arrays,
-            "KEY_PAD": triton.next_power_of_2(spec.key_dim),
+            "KEY_PAD": power_of_2(spec.key_dim),
             "COLUMNS": columns,
         }
-        grid = (walk.num_runs, spec.value_heads, triton.cdiv(spec.value_dim, columns))
+        grid = (walk.num_runs, spec.value_heads, cdiv(spec.value_dim, columns))
         self._launch(delta_kernel, grid, arguments, 1, 1)
 
     def _cells(
@@ -197,9 +196,9 @@ class StateKernels:
             kernel, num_warps, num_stages = scan_cells_kernel, tile.num_warps, tile.num_stages
         else:
             outputs = panel(spec.state, spec.head_dim)
-            more = {"OUTPUTS": outputs, "STATE_PAD": triton.next_power_of_2(spec.state)}
+            more = {"OUTPUTS": outputs, "STATE_PAD": power_of_2(spec.state)}
             kernel, num_warps, num_stages = scan_kernel, 1, 1
-        grid = (walk.num_runs, spec.heads, triton.cdiv(spec.head_dim, outputs))
+        grid = (walk.num_runs, spec.heads, cdiv(spec.head_dim, outputs))
         self._launch(kernel, grid, given | walk.arrays | more, num_warps, num_stages)
 
     def _scores(self, x: torch.Tensor, spec: Mamba2Spec, walk: Walk) -> torch.Tensor:
@@ -233,15 +232,15 @@ class StateKernels:
             "TILE": GATE_TILE,
             "ACTIVATION": activation,
         }
-        self._launch(gate_kernel, (len(x), triton.cdiv(features, GATE_TILE)), arguments, 4, 1)
+        self._launch(gate_kernel, (len(x), cdiv(features, GATE_TILE)), arguments, 4, 1)
 
     def gated_norm(
         self, x: torch.Tensor, gate: torch.Tensor, norm: TritonNorm, groups: int, out: torch.Tensor, *, gate_first: bool
     ) -> None:
         """out = norm(x) * silu(gate), or norm(x * silu(gate))."""
         width = x.shape[1] // groups
-        padded = int(triton.next_power_of_2(width))
-        parts = max(1, min(int(triton.next_power_of_2(groups)), NORM_TILE // padded))
+        padded = power_of_2(width)
+        parts = max(1, min(power_of_2(groups), NORM_TILE // padded))
         arguments = {
             "x": x,
             "gate": gate,
@@ -257,5 +256,5 @@ class StateKernels:
             "WHOLE": len(norm.weight) == x.shape[1],
             "GATE_FIRST": gate_first,
         }
-        grid = (len(x), triton.cdiv(groups, parts))
+        grid = (len(x), cdiv(groups, parts))
         self._launch(gated_norm_kernel, grid, arguments, 4 if padded * parts <= 4096 else 8, 1)

@@ -73,6 +73,16 @@ class UnsupportedDevice(ValueError):
     """There are no kernels for this device, or not with these types."""
 
 
+def cdiv(number: int, by: int) -> int:
+    """Divided, and rounded up. Triton's own is made for kernels, and takes the host a hundred times as long."""
+    return -(-number // by)
+
+
+def power_of_2(number: int) -> int:
+    """The least that is not smaller; likewise."""
+    return 1 << max(number - 1, 0).bit_length()
+
+
 def target_of(device: torch.device) -> Target:
     """The target of a torch device; in the interpreter, which runs on the CPU, that of Hopper.
 
@@ -106,6 +116,13 @@ def architecture_of(device: torch.device) -> Target:
     raise UnsupportedDevice(
         f"compute capability {major}.{minor} is not supported: the kernels are made for 8, 9, 10 and 12"
     )
+
+
+def check_activation(dtype: torch.dtype) -> None:
+    """Raises UnsupportedDevice for a type of activations that the kernels are not made for."""
+    known = (torch.bfloat16, torch.float16, *([torch.float32] if triton.knobs.runtime.interpret else []))
+    if dtype not in known:
+        raise UnsupportedDevice(f"activations of {dtype} are not supported; use bfloat16 or float16")
 
 
 def kv_element(target: Target, kv_type: KVType, activation: torch.dtype) -> torch.dtype:
@@ -224,7 +241,7 @@ FEWEST_PROGRAMS = 256
 def linear_splits(in_features: int, out_features: int) -> int:
     """Parts of the inputs that programs have with few rows: by the shape alone, so that sums do not depend on the step.
     A power of two; each part has 1024 inputs or more."""
-    splits, tiles = 1, triton.cdiv(out_features, 64)
+    splits, tiles = 1, cdiv(out_features, 64)
     while tiles * splits < FEWEST_PROGRAMS and in_features >= 2048 * splits:
         splits *= 2
     return splits

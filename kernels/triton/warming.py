@@ -11,21 +11,21 @@ logits. Products of dense weights are torch's own, and do run.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
 import triton
 
 from stemma.kernels.changes import NOTHING_ADDED, Changes, Masks, Places
-from stemma.kernels.limits import Report, StepLimits, eager_rows
+from stemma.kernels.limits import Report, StepLimits, Steps, Warms, eager_rows
 from stemma.kernels.memory import Memory
-from stemma.kernels.ops import AttentionMetadata, BlockCopy, Int32Array, Network, Ops, SamplingRows, StepExecutor
+from stemma.kernels.ops import AttentionMetadata, BlockCopy, Int32Array, Network, Ops, SamplingRows
 from stemma.kernels.states import ZEROS, StateMetadata
 from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.triton.launches import Launcher, run
@@ -146,42 +146,43 @@ def rehearsing() -> Iterator[Rehearsed]:
         _rehearsal.reset(token)
 
 
-class Warming(Protocol):
-    """What makes the executors below: a back end."""
-
-    def warm(self, steps: StepExecutor, memory: Memory, limits: StepLimits, report: Report) -> int:
-        """See `warm`."""
-
-
 class WarmedExecutor(EagerExecutor):
     """Operation by operation; there is nothing to record, but operations to compile."""
 
     def __init__(self, ops: Any, network: Network, memory: Memory, limits: StepLimits) -> None:
         super().__init__(ops, network, memory)
-        self._back_end: Warming = ops
+        self._back_end: Warms = ops
         self._limits = limits
 
-    def record(self, report: Report) -> None:
-        self._back_end.warm(self, self._memory, self._limits, report)
+    def record(self, report: Report, beside: Sequence[Steps] = ()) -> None:
+        self._back_end.warm([self, *beside], self._memory, self._limits, report)
 
 
-def warm(ops: Ops, launch: Launcher, steps: StepExecutor, memory: Memory, limits: StepLimits, report: Report) -> int:
-    """Compile all variants of these steps, of what is done to their logits and to the memory's blocks, unless the
-    launcher compiles nothing. Returns how many there are."""
-    if not isinstance(launch, Compiler) or triton.knobs.runtime.interpret:
-        return 0
+def compiles(launch: Launcher) -> TypeGuard[Compiler]:
+    """Whether a launcher compiles anything."""
+    return isinstance(launch, Compiler) and not triton.knobs.runtime.interpret
+
+
+def rehearse(ops: Ops, steps: Sequence[Steps], memory: Memory, limits: StepLimits, *, samples: bool) -> list[Variant]:
+    """All variants of these ways of computing steps, of what is done to their logits and to the memory's blocks."""
     with rehearsing() as noted:
-        rehearse_logits(ops, rehearse_steps(steps, memory, limits))
+        logits = [rehearse_steps(each, memory, limits) for each in steps]
+        if samples:
+            rehearse_logits(ops, logits[0])
         for pool in (memory.full, memory.window):
-            if pool is not None and pool.shape.num_layers:
+            if pool is not None:
                 ops.copy_blocks(pool, [BlockCopy(0, 0, 0)])
-    variants = [*noted.variants.values()]
+    return [*noted.variants.values()]
+
+
+def compile_all(launch: Compiler, variants: list[Variant], report: Report) -> int:
+    """Returns how many there are."""
     for number, _ in enumerate(launch.compile(variants), 1):
         report(number, len(variants))
     return len(variants)
 
 
-def rehearse_steps(steps: StepExecutor, memory: Memory, limits: StepLimits) -> Any:
+def rehearse_steps(steps: Steps, memory: Memory, limits: StepLimits) -> Any:
     """Of all sizes, at the longest contexts, and in short ones. Returns the logits of one."""
     most = limits.max_batch_tokens
     sizes = {min(size, most) for size in REHEARSED} | {most}

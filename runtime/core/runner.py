@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from stemma.kernels.limits import Report, StepLimits
+from stemma.kernels.limits import Report, StepLimits, Steps
 from stemma.kernels.memory import Memory, make_plans
 from stemma.kernels.ops import AttentionMetadata, BlockCopy, Int32Array
 from stemma.kernels.rows import Rows
@@ -23,6 +23,9 @@ from stemma.runtime.errors import NoRoomForGraphs
 from stemma.runtime.model import Loras, Model, Span
 
 NOTHING = np.empty(0, dtype=np.int32)
+
+MOST_SPANS = 64
+"""Adapters of one step that is tried before the first: as many as its tokens, and no more."""
 
 
 class StepOutput(NamedTuple):
@@ -92,7 +95,7 @@ class Runner:
         """Prepare the steps to come, as the back end does; before the first. Warns where the device has no room for
         that: then steps run operation by operation."""
         try:
-            self._step.record(report)
+            self._step.record(report, self._beside())
         except RuntimeError as error:
             if not has_run_out(error):
                 raise
@@ -104,6 +107,18 @@ class Runner:
             let_go(error)
             self.model.ops.free_unused()
             warnings.warn(told, stacklevel=2)
+
+    def _beside(self) -> list[Steps]:
+        """How steps are computed at length: with hidden states, and with all adapters, side by side."""
+        adapters = [] if self._loras is None else [*self._loras.digests]
+        groups = [adapters[first : first + MOST_SPANS] for first in range(0, len(adapters), MOST_SPANS)]
+
+        def steps(adapters: Sequence[str]) -> Steps:
+            return lambda ids, metadata, rows: (
+                self._run(Step(ids, metadata, rows, rows[:1], tuple(_divided(adapters, len(ids))))).logits
+            )
+
+        return [steps(adapters) for adapters in ([], *groups)]
 
     def forward(self, batch: Batch) -> StepOutput:
         """Copy blocks, compute the batch's tokens and write their KV.
@@ -172,6 +187,12 @@ def _spans(batch: Batch) -> list[Span]:
             start = spans.pop().first
         spans.append(Span(lora, start, end))
     return spans
+
+
+def _divided(adapters: Sequence[str], num_tokens: int) -> list[Span]:
+    """A step's tokens divided among adapters, of which those that get none are left out."""
+    ends = [num_tokens * (index + 1) // len(adapters) for index in range(len(adapters))]
+    return [Span(*each) for each in zip(adapters, [0, *ends], ends, strict=False) if each[1] < each[2]]
 
 
 def _last(counts: Sequence[int], batch: Batch) -> Int32Array:

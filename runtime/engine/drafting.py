@@ -9,30 +9,42 @@ from stemma.runtime.core.config import SettledConfig
 from stemma.runtime.core.drafts.draft_model import DraftModel
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
-from stemma.runtime.engine.resources import Room, make_memory, memory_for_kv
+from stemma.runtime.engine.ranks import preparing
+from stemma.runtime.engine.reserve import limits_of, reserve_of
+from stemma.runtime.engine.resources import MOST_OF_DRAFTS, Room, make_memory, memory_for_kv
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import LoadedModel, Tokenizer
-
-MOST_MEMORY = 0.25
-"""Of what there is for KV, beside the model's own: its pool holds as many tokens as the model's, if that does."""
+from stemma.runtime.model.weights import Progress
 
 
 def make_draft(
-    model: LoadedModel, draft: LoadedModel | None, num_blocks: int, config: SettledConfig
-) -> DraftModel | None:
-    """A model that guesses for another, if there is one, whose pool has so many blocks. Raises InvalidRequest where it
-    cannot."""
+    model: LoadedModel, draft: LoadedModel | None, num_blocks: int, config: SettledConfig,
+    progress: Progress | None = None,
+) -> DraftModel | None:  # fmt: skip
+    """A model that guesses for another, if there is one, whose pool has so many blocks, with its steps prepared. Raises
+    InvalidRequest where it cannot."""
     if draft is None:
         return None
     check_draft(model, draft)
     ops, own, block_size = draft.model.ops, draft.config, config.block_size
     with ops.on_device():
         one = make_memory(ops, Room(own.memory_shape(1, block_size), None))
-        num_blocks = max(1, min(num_blocks, int(MOST_MEMORY * memory_for_kv(config, own, ops)) // one.full.num_bytes))
+        num_blocks = max(1, min(num_blocks, _memory(config, model, draft) // one.full.num_bytes))
         memory = make_memory(ops, Room(own.memory_shape(num_blocks, block_size), None))
-        cache, runner = PrefixCache(num_blocks, block_size), Runner(draft.model, memory)
+        context = min(config.context_length or own.context_length, own.context_length)
+        cache, limits = PrefixCache(num_blocks, block_size), limits_of(config, context)
+        runner = Runner(draft.model, memory, limits=limits)
+        runner.record(preparing(progress, "preparing steps of the draft model"))
     num_tokens = min(model.tokenizer.vocab_size, draft.tokenizer.vocab_size)
-    return DraftModel(runner, Sampler(ops), cache, num_tokens, time.perf_counter)
+    return DraftModel(runner, Sampler(ops), cache, num_tokens, limits.max_batch_tokens, time.perf_counter)
+
+
+def _memory(config: SettledConfig, model: LoadedModel, draft: LoadedModel) -> int:
+    """Bytes for its pool: a part of a host's; of a GPU's what the model's own pool has left, which knew of it."""
+    own = memory_for_kv(config, draft.config, draft.model.ops)
+    if draft.model.ops.free_memory() is None:
+        return int(MOST_OF_DRAFTS * own)
+    return own - reserve_of(config, model.config, model.model.ops)
 
 
 def check_draft(model: LoadedModel, draft: LoadedModel) -> None:

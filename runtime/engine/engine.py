@@ -122,11 +122,11 @@ class Engine:
         tiers = tier_options(config, loaded)
         self.context_length = context_of(config, loaded.config)
         ops = loaded.model.ops
-        room = room_of(config, loaded.config, ops)
+        room = room_of(config, loaded.config, ops, None if draft is None else draft.config)
         memory = make_memory(ops, room)
         full = room.shape.full
         self.kv_token_bytes = memory.full.num_bytes / (full.num_blocks * full.block_size)
-        self._draft = make_draft(loaded, draft, full.num_blocks, config)
+        self._draft = make_draft(loaded, draft, full.num_blocks, config, progress)
         scheduler = make_scheduler(config, room, self._draft)
         self._grammars = GrammarCompiler(loaded)
         self.recommended = recommended(loaded.generation, config.generation_config)

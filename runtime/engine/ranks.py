@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stemma.fsm.kernels import beside
-from stemma.kernels.limits import StepLimits
+from stemma.kernels.limits import Report, StepLimits
 from stemma.kernels.memory import Memory
 from stemma.kernels.ops import Ops
 from stemma.runtime.core.config import EngineConfig
@@ -31,10 +31,11 @@ class Ranks(NamedTuple):
         """Over pools of all ranks, with what steps of these limits need prepared, as `progress` is told. Raises
         ModelFileError for a model that computes no numbers."""
         if self.team is not None:
-            self.team.allocate(memory.shape)
+            self.team.allocate(memory.shape, limits)
         runner = Runner(self.loaded.model, memory, self.loaded.loras, self.team, limits)
-        told = progress or (lambda what, share: None)
-        runner.record(lambda num_done, num_all: told("preparing steps", num_done / num_all))
+        runner.record(preparing(progress, "preparing steps"))
+        if self.team is not None:
+            self.team.prepare()
         if not runner.try_once():
             raise ModelFileError(
                 f"{self.loaded.name} computes numbers that are NaN or infinite, though none of its weights is: "
@@ -56,6 +57,12 @@ class Ranks(NamedTuple):
         """End the other ranks."""
         if self.team is not None:
             self.team.close()
+
+
+def preparing(progress: Progress | None, what: str) -> Report:
+    """What tells `progress` how much of it is done."""
+    told = progress or (lambda what, share: None)
+    return lambda num_done, num_all: told(what, num_done / num_all)
 
 
 def load_ranks(

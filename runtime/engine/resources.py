@@ -30,6 +30,9 @@ MARKS_OF_A_SEQUENCE = 4
 SERVER_BYTES = 40 * 10**9
 """Of a GPU that serves many: an A100 and what came after it; cards for games have 32 GB and less."""
 
+MOST_OF_DRAFTS = 0.25
+"""Of the memory for KV, what a draft model's pool takes: as many tokens as the model's own, if that is no more."""
+
 MOST_TOKENS = 1 << 24
 """Of text whose KV takes no memory, because no layer of the model is full."""
 
@@ -154,15 +157,18 @@ def sizes_of(config: EngineConfig, model: ModelConfig, ops: Ops) -> Sizes:
     )
 
 
-def room_of(config: EngineConfig, model: ModelConfig, ops: Ops) -> Room:
+def room_of(config: EngineConfig, model: ModelConfig, ops: Ops, draft: ModelConfig | None = None) -> Room:
     """As many tokens as asked for, or what the memory holds up to `max_running` full contexts; and marks in their share
-    of the memory, all of it where full layers keep nothing, but no more than there are blocks.
+    of the memory, all of it where full layers keep nothing, but no more than there are blocks. draft: a smaller model
+    that guesses for this one; on a GPU it is left memory.
 
     Raises InvalidRequest where there is no room for one sequence.
     """
     size, needs, config = config.block_size, model.marks, settled(config, ops)
-    budget = memory_for_kv(config, model, ops) if config.memory is None else config.memory
+    budget = memory_for_kv(config, model, ops, draft) if config.memory is None else config.memory
     sizes = sizes_of(config, model, ops)
+    if draft is not None and config.memory is None and ops.free_memory() is not None:
+        budget -= int(budget * share_of_drafts(sizes.block_bytes, sizes_of(config, draft, ops).block_bytes))
     for_marks = 0 if needs is None else _bytes_for_marks(config, sizes, budget)
     num_blocks = _num_blocks(config, model, sizes.block_bytes, budget - for_marks)
     if num_blocks < 1:
@@ -219,13 +225,19 @@ def _mark_room(config: SettledConfig, needs: MarkNeeds, sizes: Sizes, budget: in
     return MarkRoom(needs.window, num_marks * window_blocks, num_marks if needs.has_states else 0)
 
 
-def memory_for_kv(config: SettledConfig, model: ModelConfig, ops: Ops) -> int:
+def share_of_drafts(block_bytes: int, draft_bytes: int) -> float:
+    """Of the memory for KV, by the bytes of a block of both models."""
+    return min(MOST_OF_DRAFTS, draft_bytes / max(1, draft_bytes + block_bytes))
+
+
+def memory_for_kv(config: SettledConfig, model: ModelConfig, ops: Ops, draft: ModelConfig | None = None) -> int:
     """Bytes: of what is free on a GPU, where the weights lie already, the engine's share without what its largest step
-    takes; an eighth of a host's memory, of which each rank has its part."""
+    takes, and a draft model's; an eighth of a host's memory, of which each rank has its part."""
     free = ops.free_memory()
     if free is None:
         return machine_memory(ops) // 8 // config.tensor_parallel
-    return max(0, int(free * config.memory_share) - reserve_of(config, model, ops))
+    reserves = [reserve_of(config, each, ops) for each in (model, draft) if each is not None]
+    return max(0, int(free * config.memory_share) - sum(reserves))
 
 
 def machine_memory(ops: Ops) -> int:

@@ -11,13 +11,11 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
-from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.config import ModelConfig
 
 EXPERT = re.compile(r"\.experts\.")
 TABLE = "embed_tokens"
-HEAD = "lm_head"
 
 
 class Attended(NamedTuple):
@@ -63,12 +61,10 @@ def _seen(num_rows: int, window: int | None) -> int:
     return window * (window + 1) // 2 + (num_rows - window) * window
 
 
-def work_of(checkpoint: Checkpoint, quantization: str | None = None) -> Work:
-    """Counted from the tensors of a model that was read, of which no number is looked at. quantization: an engine's."""
+def work_of(checkpoint: Checkpoint) -> Work:
+    """Counted from the tensors of a model that was read, of which no number is looked at."""
     config, tensors = checkpoint.config, checkpoint.tensors
     num_bytes = {name: tensor.num_bytes for name, tensor in tensors.items()}
-    if quantization is not None:
-        num_bytes |= {name: _in_8_bits(tensor) for name, tensor in tensors.items() if _shrinks(name, tensor, config)}
     experts = {name for name in tensors if EXPERT.search(name)}
     tables = {name for name in tensors if _is_table(name, config)}
     every_row = tensors.keys() - experts - tables
@@ -87,18 +83,6 @@ def work_of(checkpoint: Checkpoint, quantization: str | None = None) -> Work:
 def _is_table(name: str, config: ModelConfig) -> bool:
     """Whether a row reads one line of it only: a table of embeddings that is not the head too."""
     return TABLE in name and not (config.tied_embeddings and "per_layer" not in name)
-
-
-def _shrinks(name: str, tensor: StoredWeight, config: ModelConfig) -> bool:
-    """Whether an engine's quantisation makes it smaller: a matrix of floats in a layer, but no expert's or router's."""
-    is_matrix = len(tensor.shape) == 2 and tensor.type in ("F32", "F16", "BF16")
-    is_router = config.experts is not None and name.endswith(f".{config.experts.router}.weight")
-    return is_matrix and not (is_router or EXPERT.search(name) or TABLE in name or HEAD in name)
-
-
-def _in_8_bits(tensor: StoredWeight) -> int:
-    """A byte a number, and a scale for each output."""
-    return math.prod(tensor.shape) + 4 * tensor.shape[0]
 
 
 def _matrices(checkpoint: Checkpoint, names: Collection[str]) -> int:

@@ -19,7 +19,7 @@ from stemma.runtime.model import ModelConfig
 from stemma.runtime.model.load import Part, load
 from stemma.runtime.model.shards import Division
 from stemma.runtime.parallel.group import TorchGroup
-from stemma.runtime.parallel.messages import Allocate, Begin, Said, device_of, receive, send
+from stemma.runtime.parallel.messages import Allocate, Begin, Prepare, Said, device_of, receive, send
 
 
 def widths_of(division: Division) -> list[int]:
@@ -49,11 +49,20 @@ def follow(inbox: IO[bytes], outbox: IO[bytes]) -> None:
         send(outbox, Said(f"{type(error).__name__}: {error}"))
         return
     with runner.model.ops.on_device():
+        prepare(runner, inbox, outbox)
         runner.try_once()
         while True:
             step = receive(inbox)
             assert isinstance(step, Step), "a rank is told steps from then on"
             runner.compute(step)
+
+
+def prepare(runner: Runner, inbox: IO[bytes], outbox: IO[bytes]) -> None:
+    """Compile what steps need, when rank 0 has."""
+    asked = receive(inbox)
+    assert isinstance(asked, Prepare), "a rank is told last to be ready"
+    runner.record(lambda num_done, num_all: None)
+    send(outbox, Said())
 
 
 def _runner(begin: Begin, inbox: IO[bytes], outbox: IO[bytes]) -> Runner:
@@ -75,7 +84,8 @@ def _runner(begin: Begin, inbox: IO[bytes], outbox: IO[bytes]) -> Runner:
     asked = receive(inbox)
     assert isinstance(asked, Allocate), "a rank is told then how much memory to have"
     with ops.on_device():
-        runner = Runner(loaded.model, allocate(loaded.model.ops, pools_of(asked.shape, loaded.config)))
+        memory = allocate(loaded.model.ops, pools_of(asked.shape, loaded.config))
+        runner = Runner(loaded.model, memory, limits=asked.limits)
     send(outbox, Said())
     return runner
 

@@ -7,6 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import IO, NamedTuple, TypeAlias
 
+from stemma.kernels.limits import StepLimits
 from stemma.kernels.memory import MemoryShape
 from stemma.runtime.core.config import EngineConfig
 from stemma.runtime.core.runner import Step
@@ -27,9 +28,14 @@ class Begin:
 
 
 class Allocate(NamedTuple):
-    """Make pools of as many blocks as rank 0 has, and compute one token with the others."""
+    """Make pools of as many blocks as rank 0 has, for steps of these limits."""
 
     shape: MemoryShape
+    limits: StepLimits
+
+
+class Prepare(NamedTuple):
+    """Compile what steps need, and compute one token with the others."""
 
 
 class Said(NamedTuple):
@@ -38,7 +44,7 @@ class Said(NamedTuple):
     wrong: str | None = None
 
 
-Message: TypeAlias = Begin | Allocate | Step | Said
+Message: TypeAlias = Begin | Allocate | Prepare | Step | Said
 
 
 def device_of(device: str, rank: int) -> str:

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
+from stemma.kernels.limits import StepLimits
 from stemma.kernels.memory import MemoryShape
 from stemma.runtime.core.config import EngineConfig
 from stemma.runtime.core.runner import Step
@@ -20,7 +21,7 @@ from stemma.runtime.model.load import Part
 from stemma.runtime.model.shards import Division, Shard
 from stemma.runtime.parallel.follower import widths_of
 from stemma.runtime.parallel.group import RankLost, TorchGroup, open_store
-from stemma.runtime.parallel.messages import Allocate, Begin, Message, Said, device_of, receive, send
+from stemma.runtime.parallel.messages import Allocate, Begin, Message, Prepare, Said, device_of, receive, send
 
 SECONDS_TO_END = 10.0
 """For a rank whose pipe was closed; behind that it is killed."""
@@ -43,9 +44,15 @@ class Team:
         """What rank 0 loads."""
         return Part(Shard(0, self._size), self._meet)
 
-    def allocate(self, shape: MemoryShape) -> None:
+    def allocate(self, shape: MemoryShape, limits: StepLimits) -> None:
         """Have the others make their pools. Raises InvalidRequest where one does not fit, RankLost where one ended."""
-        self._tell(Allocate(shape))
+        self._tell(Allocate(shape, limits))
+        self._check_all()
+
+    def prepare(self) -> None:
+        """Have the others compile what their steps need: after this rank, since they find most of it then. Raises
+        likewise."""
+        self._tell(Prepare())
         self._check_all()
 
     def tell(self, step: Step) -> None:

@@ -20,6 +20,7 @@ from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.work import Work, kv_formula, work_of
 from stemma.runtime.planning.rates import Rates
+from stemma.runtime.planning.resident import on_device
 
 USABLE = 0.9
 """Of a machine's memory: the rest is for the process itself and the system."""
@@ -41,6 +42,7 @@ class Bound(NamedTuple):
 class Plan:
     """Of a model on a machine, for so many sequences of so many tokens. Bytes, tokens, seconds.
 
+    weight_bytes: of weights as the machine computes with them. stored_bytes: as files hold them.
     kv_bytes: of a token in the layers that see everything. formula: how they come about.
     mark_bytes: of what layers with windows or states keep to go on from one position; 0 without such layers.
     needed: of the KV of all those sequences, marks included. pool: what the options give to it.
@@ -54,6 +56,7 @@ class Plan:
     model: str
     parameters: int
     weight_bytes: int
+    stored_bytes: int
     context: int
     concurrency: int
     kv_bytes: float
@@ -107,7 +110,8 @@ def make_plan(
         raise InvalidRequest(f"context must be between 1 and the model's {context_of(config, model)}", "context")
     if concurrency < 1:
         raise InvalidRequest("concurrency must be at least 1", "concurrency")
-    work = work_of(checkpoint, config.quantization)
+    stored = work_of(checkpoint)
+    work = on_device(stored, checkpoint, ops)
     with ops.on_device():
         sizes, room = sizes_of(config, model, ops), room_of(config, model, ops)
     marks = MARKS_OF_A_SEQUENCE * sizes.mark_bytes
@@ -119,6 +123,7 @@ def make_plan(
         model=model.name,
         parameters=work.parameters,
         weight_bytes=work.weight_bytes,
+        stored_bytes=stored.weight_bytes,
         context=context,
         concurrency=concurrency,
         kv_bytes=sizes.block_bytes / config.block_size,

@@ -13,7 +13,8 @@ UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 def show(plan: Plan) -> Group:
     """KV and memory, the roofline, and the verdict."""
     return Group(
-        f"[bold]{plan.model}[/]: {plan.parameters / 1e6:,.0f}M parameters, {as_bytes(plan.weight_bytes)} as stored",
+        f"[bold]{plan.model}[/]: {plan.parameters / 1e6:,.0f}M parameters, {as_bytes(plan.stored_bytes)} as stored"
+        + ("" if plan.weight_bytes == plan.stored_bytes else f", {as_bytes(plan.weight_bytes)} on the device"),
         "",
         _memory(plan),
         "",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -161,12 +162,33 @@ def test_auto_takes_the_card_and_says_how_to_stay(
 ) -> None:
     torch_with(1)
     monkeypatch.setattr(gpus, "DRIVER_FILES", (Path("/dev/null"),))
-    monkeypatch.setattr(select, "_triton", lambda *given: None)
+    monkeypatch.setattr(select, "_triton", fails("a back end was made, only to see whether one could be"))
+    pytest.importorskip("triton", reason="triton has no build for this platform")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=132))
     with caplog.at_level(logging.WARNING):
         assert select.choose_device() == "cuda"
     (record,) = caplog.records
     assert "H999" in record.getMessage()
     assert "--device cpu" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [({"dtype": "float64"}, "dtype"), ({"kv_dtype": "int3"}, "kv_dtype"), ({"kv_dtype": "fp8"}, "kv_dtype")],
+)
+def test_what_a_card_does_not_compute_is_told_by_the_option(
+    monkeypatch: pytest.MonkeyPatch, torch_with: Callable[..., None], asked: dict[str, str], param: str
+) -> None:
+    pytest.importorskip("triton", reason="triton has no build for this platform")
+    torch_with(1, get_device_capability=lambda device: (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=108))
+    monkeypatch.setattr(gpus, "DRIVER_FILES", (Path("/dev/null"),))
+    with pytest.raises(UnknownBackend) as refused:
+        select.choose_device(backend="triton", **asked)
+    assert refused.value.param == param
+    with pytest.raises(UnknownBackend) as refused:
+        select.select_ops("cuda", backend="triton", **asked)
+    assert refused.value.param == param
 
 
 def test_a_device_gets_the_index_of_the_thread_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

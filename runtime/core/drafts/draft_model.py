@@ -49,15 +49,17 @@ class DraftModel:
         sampler: Sampler,
         cache: PrefixCache,
         num_tokens: int,
+        most: int,
         clock: Callable[[], float],
     ) -> None:
-        """num_tokens: the tokens that both models have: a guess of another ends."""
+        """num_tokens: the tokens that both models have: a guess of another ends. most: tokens of one of its steps."""
         self.cache = cache
         self.seconds = 0.0  # that it has taken, in all
         self.step_seconds = 0.0  # of a step, by the last ones
         self._runner = runner
         self._sampler = sampler
         self._num_tokens = num_tokens
+        self._most = most
         self._clock = clock
         self._followers: dict[int, _Follower] = {}  # by id of the sequence
 
@@ -111,7 +113,10 @@ class DraftModel:
     def _place(self, batch: Batch, follower: _Follower, guess: list[int]) -> bool:
         """A row that computes what is known and not computed, or the last guess; False without room for it."""
         shadow, lease = follower.shadow, follower.lease
-        tokens = guess[-1:] or shadow.tokens[lease.num_tokens : lease.num_tokens + MAX_CATCH_UP]
+        room = min(MAX_CATCH_UP, self._most - batch.num_tokens)
+        if room < 1:
+            return False
+        tokens = guess[-1:] or shadow.tokens[lease.num_tokens : lease.num_tokens + room]
         start = lease.num_tokens + len(follower.ahead)
         try:
             batch.copies += lease.reserve(len(follower.ahead) + len(tokens))

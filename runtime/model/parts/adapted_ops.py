@@ -84,7 +84,7 @@ class AdaptedOps:
         self.norm_rows, self.copy_blocks, self.read_blocks = ops.norm_rows, ops.copy_blocks, ops.read_blocks
         self.write_blocks, self.adjust, self.log_probs = ops.write_blocks, ops.adjust, ops.log_probs
         self.sample, self.begin_sample, self.runs_ahead = ops.sample, ops.begin_sample, ops.runs_ahead
-        self.begin_log_probs = ops.begin_log_probs
+        self.begin_log_probs, self.warm = ops.begin_log_probs, ops.warm
 
     @contextmanager
     def step(self, spans: Sequence[Span]) -> Iterator[None]:

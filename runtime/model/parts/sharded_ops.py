@@ -9,10 +9,12 @@ So a layer has two sums, and a row's numbers are the same whatever else is in th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from stemma.kernels.ops import Int32Array, Linear, Ops
+from stemma.kernels.limits import Report, StepLimits, Steps
+from stemma.kernels.ops import Int32Array, Linear, Network, Ops
 from stemma.kernels.rows import Rows
 from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.weights import StoredWeight
@@ -21,6 +23,11 @@ from stemma.runtime.model.parts.sharded_weights import PartialWeight, Vocabulary
 
 class Group(Protocol):
     """All ranks of a model: each calls the same in the same order."""
+
+    rank: int
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Inside, nobody is spoken to: there are results of the same shapes, whose numbers mean nothing."""
 
     def sum(self, rows: Rows) -> Rows:
         """Each rank's rows added up, ((rank 0 + rank 1) + rank 2) ..., in memory of its own."""
@@ -49,6 +56,21 @@ class VocabularyLinear(PartialLinear):
     """A matrix that makes the logits of some tokens."""
 
 
+class _ShardedExecutor(EagerExecutor):
+    """Each rank compiles what it launches, by itself; the first one samples."""
+
+    def __init__(
+        self, ops: ShardedOps, network: Network, memory: Any, group: Group, limits: StepLimits
+    ) -> None:  # fmt: skip
+        super().__init__(ops, network, memory)
+        self._back_end, self._group, self._limits = ops, group, limits
+
+    def record(self, report: Report, beside: Sequence[Steps] = ()) -> None:
+        with self._group.alone():
+            steps: list[Steps] = [self, *beside]
+            self._back_end.warm(steps, self._memory, self._limits, report, samples=self._group.rank == 0)
+
+
 class ShardedOps:
     """`Ops` over those of a back end."""
 
@@ -65,7 +87,7 @@ class ShardedOps:
         self.norm_rows, self.copy_blocks, self.read_blocks = ops.norm_rows, ops.copy_blocks, ops.read_blocks
         self.write_blocks, self.adjust, self.log_probs = ops.write_blocks, ops.adjust, ops.log_probs
         self.sample, self.begin_sample, self.runs_ahead = ops.sample, ops.begin_sample, ops.runs_ahead
-        self.begin_log_probs = ops.begin_log_probs
+        self.begin_log_probs, self.warm = ops.begin_log_probs, ops.warm
 
     # Packing ----------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = (), exact: bool = False) -> Linear:
@@ -77,9 +99,9 @@ class ShardedOps:
         return PartialLinear(base) if isinstance(whole, PartialWeight) else base
 
     # A step ----------------------------------------------------------------
-    def executor(self, network: Any, num_heads: int, memory: Any, limits: Any = None) -> EagerExecutor:
+    def executor(self, network: Any, num_heads: int, memory: Any, limits: StepLimits | None = None) -> EagerExecutor:
         """Operation by operation: between two of them ranks speak to each other."""
-        return EagerExecutor(self, network, memory)
+        return _ShardedExecutor(self, network, memory, self._group, limits or StepLimits())
 
     def reserve(self, shape: Any, num_heads: int, limits: Any, widths: Any) -> int:
         """shape, num_heads: of this rank."""

@@ -110,7 +110,7 @@ class Unrecorded(EagerExecutor):
 
     error: RuntimeError
 
-    def record(self, report):
+    def record(self, report, beside=()):
         try:
             raise self.error
         except RuntimeError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +125,10 @@ def test_a_plan_and_rates(ops: Any, tmp_path: Path) -> None:
 
 def test_a_rank_behind_the_first(ops: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Two ranks in two threads: each is inside all the time."""
+    from stemma.kernels.limits import StepLimits
     from stemma.runtime.model.load import Part, load
     from stemma.runtime.model.shards import Shard
-    from stemma.runtime.parallel.messages import Allocate, Begin
+    from stemma.runtime.parallel.messages import Allocate, Begin, Prepare
 
     class Alone:
         """Adds nothing up: what is computed means nothing."""
@@ -142,11 +143,15 @@ def test_a_rank_behind_the_first(ops: Any, monkeypatch: pytest.MonkeyPatch, tmp_
         def gather(self, rows: Any) -> Any:
             return rows
 
+        def alone(self) -> Any:
+            return nullcontext()
+
     folder = write_folder(tmp_path)
     shard = Shard(1, 2)
     part = load(folder, ReferenceOps(torch.device("cpu")), part=Part(shard, lambda division: Alone()))
     shape = part.config.memory_shape(4, 16)
-    messages = iter([Begin(str(folder), (), EngineConfig(tensor_parallel=2), shard, 0), Allocate(shape)])
+    begin = Begin(str(folder), (), EngineConfig(tensor_parallel=2), shard, 0)
+    messages = iter([begin, Allocate(shape, StepLimits()), Prepare()])
     monkeypatch.setattr(follower, "TorchGroup", Alone)
     monkeypatch.setattr(follower, "select_ops", lambda *given, **named: ops)
     monkeypatch.setattr(follower, "send", lambda *given: None)

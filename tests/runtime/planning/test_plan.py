@@ -57,18 +57,6 @@ def test_a_row_multiplies_every_weight_that_was_packed_for_products(family):
     assert work_of(checkpoint).row_operations == 2 * ops.num_multiplied
 
 
-@pytest.mark.parametrize("family", ["llama", "mixtral"])
-def test_a_quantised_models_layers_are_a_byte_a_number(family):
-    """And a scale an output; routers, experts, tables and the head are as they were."""
-    checkpoint = checkpoint_of(family)
-    plain, eight = work_of(checkpoint), work_of(checkpoint, "fp8")
-    layers = [t for name, t in checkpoint.tensors.items() if "_proj.weight" in name and "experts" not in name]
-    assert layers
-    assert plain.weight_bytes - eight.weight_bytes == sum(3 * math.prod(t.shape) - 4 * t.shape[0] for t in layers)
-    assert plain.row_bytes - eight.row_bytes == plain.weight_bytes - eight.weight_bytes
-    assert (plain.expert_bytes, plain.row_operations) == (eight.expert_bytes, eight.row_operations)
-
-
 def test_of_experts_a_row_multiplies_those_it_has_and_many_rows_read_nearly_all():
     checkpoint, ops = checkpoint_of("mixtral"), CountingOps()
     assemble(checkpoint, ops)

@@ -21,7 +21,7 @@ from stemma.kernels.triton.keys import Room, pools_of, reserved_bytes
 from stemma.runtime.core.config import EngineConfig, SettledConfig
 from stemma.runtime.engine import Engine
 from stemma.runtime.engine.reserve import reserve_of, widths_of
-from stemma.runtime.engine.resources import memory_for_kv, room_of, settled
+from stemma.runtime.engine.resources import memory_for_kv, room_of, settled, share_of_drafts
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model.tiny import tiny, tiny_config
 
@@ -102,6 +102,19 @@ def test_a_llama_of_8b_leaves_room_for_what_the_review_reckoned() -> None:
     logits, partials = (768 * 6 + 256 * 8) * 128_256, 8192 * 32 * 130 * 4
     assert logits + partials < reserve_of(config, model, ops) < 3 * GB
     assert widths_of(model).inner == 14_336
+
+
+def test_a_draft_models_steps_and_pool_are_left_room_for() -> None:
+    """Of the same bytes a block, its pool may be as large as a quarter; a smaller one's has as many blocks."""
+    model, small = tiny_config("llama"), replace(tiny_config("llama"), num_layers=1)
+    config, ops = EngineConfig(max_running=64, block_size=16), OnGPU(80 * GB, 2 * GB)
+    whole = memory_for_kv(settled(config, ops), model, ops)
+    left = memory_for_kv(settled(config, ops), model, ops, small)
+    assert whole - left == reserve_of(settled(config, ops), small, ops)
+    assert share_of_drafts(100, 100) == share_of_drafts(0, 7) == 0.25
+    assert share_of_drafts(90, 10) == 0.1
+    alone, beside = (room_of(config, model, ops, draft).shape.full.num_blocks for draft in (None, small))
+    assert beside <= alone
 
 
 def test_experts_take_rows_of_their_own() -> None:

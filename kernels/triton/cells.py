@@ -172,10 +172,11 @@ def scan_cells_kernel(
     state = tl.load(panel + origin * (HEADS * HEAD_DIM * STATE), mask=origin >= 0, other=0.0)
     cell = tl.load(starts + first_piece).to(tl.int64)
     row = tl.load(cells + cell) + place
-    for piece in tl.range(first_piece, end_piece):
+    # What does not depend on the piece is computed again for each: kept, it takes more registers than there are.
+    for piece in tl.range(first_piece, end_piece, disable_licm=True):
         for _ in tl.range(tl.load(starts + piece), tl.load(ends + piece)):
-            b = tile_of(x, row, X_STRIDE, at_b).to(DOT)
-            c = tile_of(x, row, X_STRIDE, at_b + GROUPS * STATE).to(DOT)
+            to_b = x + row.to(tl.int64)[:, None] * X_STRIDE + at_b[None, :]
+            b, c = tl.load(to_b).to(DOT), tl.load(to_b + GROUPS * STATE).to(DOT)  # with the addresses of B
             value = tile_of(x, row, X_STRIDE, head * HEAD_DIM + output).to(tl.float32)
             time = tl.load(step + row.to(tl.int64) * STEP_STRIDE + head).to(tl.float32)
             time = tl.minimum(tl.maximum(softplus(time + bias), low), high)

@@ -56,11 +56,11 @@ def expanded(words, NTH: tl.constexpr, FLOAT16: tl.constexpr, PTX: tl.constexpr,
 
 
 @triton.jit
-def nibble_facts(scales, minima, at, exists, MINIMA: tl.constexpr):
+def nibble_facts(scales, minima, at, MINIMA: tl.constexpr):
     """A scale, and what to add for each 1."""
-    scale = tl.load(scales + at, mask=exists, other=0.0).to(tl.float32)
+    scale = tl.load(scales + at).to(tl.float32)
     if MINIMA:
-        return scale, tl.load(minima + at, mask=exists, other=0.0).to(tl.float32) - 16.0 * scale
+        return scale, tl.load(minima + at).to(tl.float32) - 16.0 * scale
     return scale, -24.0 * scale
 
 
@@ -95,24 +95,24 @@ def few_rows_product(
     slot = tl.arange(0, SLOTS)
     output = tl.arange(0, 64)
     inner = tl.arange(0, 16)
+    # What is large is added to pointers once; within a tile 32 bits are enough.
+    codes += tile * (GROUPS * 1024)
+    scales += tile * (GROUPS * 128)
+    minima += tile * (GROUPS * 128)
     zeros = tl.zeros((SLOTS, 64, ROWS), tl.float32)
     ones = tl.full((SLOTS, 64, 16), 1.0, DOT)
     total = zeros
     for step in tl.range(0, STEPS, num_stages=STAGES):
         group = (split * STEPS + step) * SLOTS + slot
         exists = (group < GROUPS) | EVEN
-        if not EVEN:
+        if not EVEN:  # of groups beyond the end, inputs are 0
             group = tl.minimum(group, GROUPS - 1)
-        at = (tile * GROUPS + group) * 64
-        word_at = (at[:, None, None] + output[None, :, None]) * 16 + inner[None, None, :]
-        words = tl.load(codes + word_at, mask=exists[:, None, None], other=0)
-        first, first_added = nibble_facts(
-            scales, minima, 2 * at[:, None] + output[None, :], exists[:, None], MINIMA
-        )  # fmt: skip
-        second, second_added = nibble_facts(
-            scales, minima, 2 * at[:, None] + 64 + output[None, :], exists[:, None], MINIMA
-        )  # fmt: skip
-        from_x = x + x_row[None, None, :] * IN + group[:, None, None] * 64 + inner[None, :, None]
+        word_at = group[:, None, None] * 1024 + output[None, :, None] * 16 + inner[None, None, :]
+        words = tl.load(codes + word_at)
+        at = group[:, None] * 128 + output[None, :]
+        first, first_added = nibble_facts(scales, minima, at, MINIMA)
+        second, second_added = nibble_facts(scales, minima, at + 64, MINIMA)
+        from_x = x + x_row[None, None, :] * IN + (group[:, None, None] * 64 + inner[None, :, None])
         # An odd block at the end: the group's upper half is beyond the row.
         upper = exists & ((group * 64 + 32 < IN) | EVEN)
         x_0 = tl.load(from_x, mask=exists[:, None, None], other=0.0).to(DOT)
@@ -144,8 +144,8 @@ def nibble_product(
     for group in tl.range(0, GROUPS):
         at = (output // 64 * GROUPS + group) * 64
         words = tl.load(codes + (at + output % 64)[:, None] * 16 + inner[None, :])
-        first, first_added = nibble_facts(scales, minima, 2 * at + output % 64, output >= 0, MINIMA)
-        second, second_added = nibble_facts(scales, minima, 2 * at + 64 + output % 64, output >= 0, MINIMA)
+        first, first_added = nibble_facts(scales, minima, 2 * at + output % 64, MINIMA)
+        second, second_added = nibble_facts(scales, minima, 2 * at + 64 + output % 64, MINIMA)
         from_x = x + x_row[None, :] * IN + group * 64 + inner[:, None]
         upper = ((inner >= 0) & (group * 64 + 32 < IN))[:, None]
         x_0 = tl.load(from_x).to(DOT)

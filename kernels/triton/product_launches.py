@@ -79,7 +79,7 @@ class ProductKernels:
         self._launch(packed_linear_kernel, grid, arguments, tile.num_warps, tile.num_stages)
 
     def _reading(self, linear: PackedLinear | GroupedLinear, tile: LinearTile) -> dict[str, Any]:
-        """How matrices are read: the constants of all products."""
+        """How matrices are read: the constants of all products, and an option of Triton's."""
         return {
             "FORMAT": linear.format,
             "GROUP": linear.group,
@@ -92,6 +92,7 @@ class ProductKernels:
             "SLOTS": tile.slots,
             "STAGES": tile.num_stages,
             "DOT": self._dot,
+            **({"maxnreg": tile.registers} if tile.registers else {}),
         }
 
     def choose(

@@ -59,7 +59,7 @@ def compile_specimen(specimen: Specimen, target: Target) -> Any:
     signature = {name: specimen.types.get(name, "constexpr") for name in names}
     attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in specimen.aligned}
     source = ASTSource(specimen.kernel, signature, specimen.constants, attributes)
-    options = {"num_warps": specimen.num_warps, "num_stages": specimen.num_stages}
+    options = {"num_warps": specimen.num_warps, "num_stages": specimen.num_stages, **specimen.options}
     return triton.compile(source, target=GPUTarget(target.backend, target.arch, target.warp_size), options=options)
 
 

@@ -50,7 +50,7 @@ def report_kernel(
         if (found >= count) & (found <= ROOM):
             rank(values, places + ROOM, found, divisor, ids, best, count, True, 256)
         else:
-            rank(logits, places, VOCABULARY, divisor, ids, best, count, False, 1024)
+            rank(logits, places, VOCABULARY, divisor, ids, best, count, False, 512)
 
 
 @triton.jit

@@ -69,7 +69,8 @@ SHOWN = (
 
 
 class Specimen(NamedTuple):
-    """A kernel as it is launched. types: of the arguments that are no constants, "*" before those of pointers."""
+    """A kernel as it is launched. types: of the arguments that are no constants, "*" before those of pointers.
+    options: of Triton, beside warps and stages."""
 
     kernel: Any
     types: dict[str, str]
@@ -77,11 +78,11 @@ class Specimen(NamedTuple):
     constants: dict[str, Any]
     num_warps: int
     num_stages: int
+    options: dict[str, Any]
 
     @property
     def key(self) -> str:
-        parts = (self.kernel.__name__, self.types, self.aligned, self.constants, self.num_warps, self.num_stages)
-        return repr(parts)
+        return repr((self.kernel.__name__, *self[1:]))
 
     @property
     def title(self) -> str:
@@ -104,10 +105,11 @@ class Recorder:
         self, kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], num_warps: int, num_stages: int
     ) -> None:
         constants = {p.name: arguments[p.name] for p in kernel.params if p.is_constexpr}
-        values = {name: value for name, value in arguments.items() if name not in constants}
+        options = {name: value for name, value in arguments.items() if name not in kernel.arg_names}
+        values = {name: value for name, value in arguments.items() if name not in constants | options}
         aligned = tuple(n for n, v in values.items() if isinstance(v, torch.Tensor) and v.data_ptr() % 16 == 0)
         types = {name: type_of(value) for name, value in values.items()}
-        specimen = Specimen(kernel, types, aligned, constants, num_warps, num_stages)
+        specimen = Specimen(kernel, types, aligned, constants, num_warps, num_stages, options)
         self.specimens.setdefault(specimen.key, specimen)
 
 

@@ -59,7 +59,9 @@ class AttentionTile(NamedTuple):
 
 
 class LinearTile(NamedTuple):
-    """rows of x, outputs, and depth: input features of one step of the loop. slots: of `few_rows_product`, or 0."""
+    """rows of x, outputs, and depth: input features of one step of the loop. slots: of `few_rows_product`, or 0.
+    registers: at most so many a thread, or 0: what the assembler likes. Left to itself it spills a few where one more
+    program would fit then."""
 
     rows: int
     outputs: int
@@ -67,6 +69,7 @@ class LinearTile(NamedTuple):
     num_warps: int
     num_stages: int
     slots: int = 0
+    registers: int = 0
 
 
 class UnsupportedDevice(ValueError):
@@ -219,9 +222,9 @@ LINEAR: dict[Family, tuple[LinearTile, LinearTile, LinearTile]] = {
 
 # Of four bits, for up to 8 and up to 16 rows: with as many slots, so that a row's sums are the same in both.
 FEW_NIBBLES: dict[Family, tuple[LinearTile, LinearTile]] = {
-    "ampere": (LinearTile(8, 64, 256, 4, 3, 4), LinearTile(FEW, 64, 256, 4, 3, 4)),
-    "hopper": (LinearTile(8, 64, 256, 4, 3, 4), LinearTile(FEW, 64, 256, 4, 3, 4)),
-    "blackwell": (LinearTile(8, 64, 256, 4, 3, 4), LinearTile(FEW, 64, 256, 4, 3, 4)),
+    "ampere": (LinearTile(8, 64, 256, 4, 3, 4, 128), LinearTile(FEW, 64, 256, 4, 3, 4)),
+    "hopper": (LinearTile(8, 64, 256, 4, 3, 4, 128), LinearTile(FEW, 64, 256, 4, 3, 4)),
+    "blackwell": (LinearTile(8, 64, 256, 4, 3, 4, 128), LinearTile(FEW, 64, 256, 4, 3, 4)),
     "cdna3": (LinearTile(FEW, 64, 256, 4, 2, 4), LinearTile(FEW, 64, 256, 4, 2, 4)),
 }
 

@@ -166,7 +166,7 @@ WIDE: dict[tuple[Family, bool], tuple[Tile, Tile, Tile]] = {
     ("blackwell", False): (Tile(64, 32, 8, 2, 1), Tile(128, 64, 8, 3, 1), Tile(64, 32, 8, 2, 1)),
     ("blackwell", True): (Tile(64, 64, 8, 2, 1), Tile(128, 64, 8, 2, 1), Tile(64, 32, 8, 2, 1)),
     ("cdna3", False): (Tile(64, 32, 4, 2, 3), Tile(64, 32, 4, 2, 2), Tile(64, 32, 4, 2, 1)),
-    ("cdna3", True): (Tile(64, 32, 4, 2, 3), Tile(64, 16, 4, 2, 3), Tile(64, 16, 4, 2, 1)),
+    ("cdna3", True): (Tile(64, 16, 4, 2, 3), Tile(64, 16, 4, 2, 3), Tile(64, 16, 4, 2, 1)),
 }
 
 

@@ -74,15 +74,17 @@ class LastTokens:
         """Where so many tokens go. Those of more rows than may be named ahead are kept for nobody."""
         return self.tokens[:count] if count <= MOST_AHEAD else self.tokens.new_empty(count)
 
-    def embed(self, table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """Rows of a table (vocabulary, features); a negative id is one of these tokens."""
+    def embed(self, table: torch.Tensor, ids: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        """Rows of a table (vocabulary, features), times scale; a negative id is one of these tokens."""
         out = table.new_empty((len(ids), table.shape[1]))
         arguments = {
             "table": table,
             "ids": ids,
             "sampled": self.tokens,
             "out": out,
+            "factor": scale,
             "FEATURES": table.shape[1],
+            "SCALED": scale != 1.0,
             "TILE": ELEMENTWISE_TILE,
         }
         self._launch(embed_kernel, (len(ids), cdiv(table.shape[1], ELEMENTWISE_TILE)), arguments, 4, 1)

@@ -2,6 +2,8 @@
 
 16 bits   codes = round(weight / scale), where scale = the output's largest magnitude / 448
 a file's  codes and scales as they are, where one scale is all of an output's
+
+Of what a file holds with a scale for 128 inputs, codes and scales stay too: packing.py makes it a matrix of "floats".
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ SMALLEST = 2.0**-64
 """The least scale, so that nothing is divided by zero."""
 MULTIPLE = 16
 """Of inputs and outputs, what matrix units want; other matrices are not quantised."""
+GROUP = 128
+"""Inputs that share a scale, where not all of an output do: those of the squares of DeepSeek V3 and Qwen3."""
 PIECE_BYTES = 64 << 20
 """Of a matrix in 16 bits that is on the device while it is quantised."""
 
@@ -75,7 +79,7 @@ def pack_fp8(
     inputs, outputs = parts[0].shape[1], sum(part.shape[0] for part in parts)
     if eight == "none" or inputs % MULTIPLE or outputs % MULTIPLE:
         return None
-    stored = [_as_stored(part) for part in parts]
+    stored = [found if found is not None and found[1].shape[1] == 1 else None for found in map(as_stored, parts)]
     if eight == "stored" and None in stored:
         return None
     weight = torch.empty((outputs, inputs), dtype=torch.float8_e4m3fn, device=sender.device)
@@ -102,16 +106,20 @@ def _quantize_into(
         codes[piece], scales[piece] = quantize(sender.dense([part.rows(piece)], dtype))
 
 
-def _as_stored(part: StoredWeight) -> tuple[np.ndarray, np.ndarray] | None:
-    """Codes (outputs, inputs) and scales (outputs, 1) of a matrix of FP8 each of whose outputs has one scale."""
+def as_stored(part: StoredWeight) -> tuple[np.ndarray, np.ndarray] | None:
+    """Codes (outputs, inputs) and scales (outputs, 1), or (outputs, groups of GROUP inputs); None for what is no FP8 of
+    such scales."""
     if part.type != "FP8":
         return None
     outputs, inputs = part.shape
     blocks = np.ascontiguousarray(part.data).view(np.uint8).reshape(outputs, inputs // 32, 36)
+    codes = np.ascontiguousarray(blocks[..., 4:]).reshape(outputs, inputs)
     scales = np.ascontiguousarray(blocks[..., :4]).view(np.float32)[..., 0]
-    if not (scales == scales[:, :1]).all():
-        return None
-    return np.ascontiguousarray(blocks[..., 4:]).reshape(outputs, inputs), np.ascontiguousarray(scales[:, :1])
+    for each in (inputs // 32, GROUP // 32):  # blocks that share a scale
+        shared = np.ascontiguousarray(scales[:, ::each])
+        if (np.repeat(shared, each, axis=1)[:, : inputs // 32] == scales).all():
+            return codes, shared
+    return None
 
 
 def zeros(in_features: int, out_features: int, device: torch.device | None = None) -> Fp8Linear:

@@ -149,7 +149,7 @@ def dense_product(
 
 @triton.jit
 def grouped_linear_kernel(
-    x, weights, scales, minima, bias, order, tiles, out,
+    x, row_scales, weights, scales, minima, bias, order, tiles, out,
     SHARED_BY: tl.constexpr, IN: tl.constexpr, OUT: tl.constexpr, FORMAT: tl.constexpr, GROUP: tl.constexpr,
     MINIMA: tl.constexpr, BIAS: tl.constexpr, FLOAT16: tl.constexpr, PTX: tl.constexpr, ROWS: tl.constexpr,
     OUTPUTS: tl.constexpr, DEPTH: tl.constexpr, SLOTS: tl.constexpr, STAGES: tl.constexpr, DOT: tl.constexpr,
@@ -157,7 +157,7 @@ def grouped_linear_kernel(
     """Program (n, t): outputs [n * OUTPUTS, ...) of the entries of tile t.
 
     x: (entries / SHARED_BY, IN): SHARED_BY entries beside each other have one row. weights: (experts, OUT, IN) in
-    FORMAT "dense", else codes as `packed_linear_kernel` has them. out: (entries, OUT).
+    FORMAT "dense", else codes as `packed_linear_kernel` has them, and row_scales. out: (entries, OUT).
     """
     expert = tl.load(tiles + tl.program_id(1) * 3).to(tl.int64)
     first = tl.load(tiles + tl.program_id(1) * 3 + 1)
@@ -172,8 +172,8 @@ def grouped_linear_kernel(
             accumulator = dense_product(x, entry // SHARED_BY, weights, weight_row, IN, ROWS, OUTPUTS, DEPTH, DOT)
         else:
             accumulator = packed_product(
-                x, entry // SHARED_BY, weights, scales, minima, expert, tl.program_id(0), 0, IN, OUT, FORMAT, GROUP,
-                MINIMA, FLOAT16, PTX, ROWS, OUTPUTS, DEPTH, SLOTS, 1, STAGES, DOT,
+                x, entry // SHARED_BY, row_scales, weights, scales, minima, expert, tl.program_id(0), 0, IN, OUT,
+                FORMAT, GROUP, MINIMA, FLOAT16, PTX, ROWS, OUTPUTS, DEPTH, SLOTS, 1, STAGES, DOT,
             )  # fmt: skip
         if BIAS:
             added = tl.load(bias + expert * OUT + output, mask=output_exists, other=0.0)

@@ -1,6 +1,8 @@
-"""Products with packed weights, expanded in registers: of four bits as nibbles.py has them, or of bytes.
+"""Products with packed weights, expanded in registers: of four bits as nibbles.py has them, or of bytes; or with floats
+of 8 bits, which matrix units take as they are, like the rows.
 
     bytes: value = code * scale + minimum, a signed byte and the facts of its block of 16 or 32 inputs
+    floats: value = code * scale, an E4M3 and the scale of its 128 inputs, or of all
 
 The kernel computes the product transposed, weights first: the operand that is expanded in registers is then the one a
 tensor core can take from registers, and few rows are not padded to the 64 that wgmma wants of its first operand.
@@ -56,19 +58,55 @@ def byte_product(
 
 
 @triton.jit
+def float_product(
+    x, x_row, row_scales, codes, scales, weight_row, split,
+    IN: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr,
+    SPLITS: tl.constexpr,
+):  # fmt: skip
+    """weight[weight_row] @ (x * row_scales)[x_row].T, (OUTPUTS, ROWS) float32, over a part of the inputs.
+
+    x: (rows, IN) E4M3. row_scales: (rows,) float32. codes: (outputs, IN) E4M3. scales: (outputs, groups) float32, of
+    GROUP inputs each; DEPTH divides GROUP, or GROUP is IN. Hopper's units keep some 14 bits of a sum of such products,
+    so sums of more than DEPTH inputs are made outside of them, where scales come in as well.
+    """
+    STEPS: tl.constexpr = (IN + DEPTH * SPLITS - 1) // (DEPTH * SPLITS)
+    GROUPS: tl.constexpr = (IN + GROUP - 1) // GROUP
+    inner = tl.arange(0, DEPTH)
+    accumulator = tl.zeros((OUTPUTS, ROWS), tl.float32)
+    for step in tl.range(split * STEPS, (split + 1) * STEPS):
+        exists = step * DEPTH + inner < IN
+        code_at = weight_row[:, None] * IN + step * DEPTH + inner[None, :]
+        weight = tl.load(codes + code_at, mask=exists[None, :], other=0.0)
+        part = tl.load(x + x_row[None, :] * IN + step * DEPTH + inner[:, None], mask=exists[:, None], other=0.0)
+        product = tl.dot(weight, part)
+        if GROUPS > 1:
+            group = tl.minimum(step * DEPTH // GROUP, GROUPS - 1)  # beyond the inputs' end products are 0
+            product *= tl.load(scales + weight_row * GROUPS + group)[:, None]
+        accumulator += product
+    if GROUPS == 1:
+        accumulator *= tl.load(scales + weight_row)[:, None]
+    return accumulator * tl.load(row_scales + x_row)[None, :]
+
+
+@triton.jit
 def packed_product(
-    x, x_row, codes, scales, minima, matrix, tile, split,
+    x, x_row, row_scales, codes, scales, minima, matrix, tile, split,
     IN: tl.constexpr, OUT: tl.constexpr, FORMAT: tl.constexpr, GROUP: tl.constexpr, MINIMA: tl.constexpr,
     FLOAT16: tl.constexpr, PTX: tl.constexpr, ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr,
     SLOTS: tl.constexpr, SPLITS: tl.constexpr, STAGES: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """Outputs [tile * OUTPUTS, ...) of a matrix, behind `matrix` others, in FORMAT "four bits" or "bytes"; SLOTS: 0 for
-    many rows. Outputs beyond the end compute some other one again."""
+    """Outputs [tile * OUTPUTS, ...) of a matrix, behind `matrix` others, in FORMAT "four bits", "bytes" or "floats", of
+    which alone x has row_scales; SLOTS: 0 for many rows. Outputs beyond the end compute some other one again."""
     output = tile * OUTPUTS + tl.arange(0, OUTPUTS)
     if FORMAT == "bytes":
         weight_row = matrix * OUT + tl.minimum(output, OUT - 1)
         product = byte_product(
             x, x_row, codes, scales, minima, weight_row, split, IN, GROUP, MINIMA, ROWS, OUTPUTS, DEPTH, SPLITS, DOT
+        )  # fmt: skip
+    elif FORMAT == "floats":
+        weight_row = matrix * OUT + tl.minimum(output, OUT - 1)
+        product = float_product(
+            x, x_row, row_scales, codes, scales, weight_row, split, IN, GROUP, ROWS, OUTPUTS, DEPTH, SPLITS
         )  # fmt: skip
     elif SLOTS > 0:
         product = few_rows_product(
@@ -96,7 +134,7 @@ def is_last(counter, PROGRAMS: tl.constexpr):
 
 @triton.jit(do_not_specialize=["num_rows"])
 def packed_linear_kernel(
-    x, codes, scales, minima, bias, residual, out, partials, counters, num_rows, factor,
+    x, row_scales, codes, scales, minima, bias, residual, out, partials, counters, num_rows, factor,
     IN: tl.constexpr, OUT: tl.constexpr, FORMAT: tl.constexpr, GROUP: tl.constexpr, MINIMA: tl.constexpr,
     BIAS: tl.constexpr, RESIDUAL: tl.constexpr, FLOAT16: tl.constexpr, PTX: tl.constexpr, ROWS: tl.constexpr,
     OUTPUTS: tl.constexpr, DEPTH: tl.constexpr, SLOTS: tl.constexpr, SPLITS: tl.constexpr, STAGES: tl.constexpr,
@@ -115,8 +153,8 @@ def packed_linear_kernel(
     # Rows beyond the end compute the last one again: no mask, and nothing of theirs is stored.
     x_row = tl.minimum(row, num_rows - 1).to(tl.int64)
     accumulator = packed_product(
-        x, x_row, codes, scales, minima, tl.zeros((), tl.int64), tile, split, IN, OUT, FORMAT, GROUP, MINIMA, FLOAT16,
-        PTX, ROWS, OUTPUTS, DEPTH, SLOTS, SPLITS, STAGES, DOT,
+        x, x_row, row_scales, codes, scales, minima, tl.zeros((), tl.int64), tile, split, IN, OUT, FORMAT, GROUP,
+        MINIMA, FLOAT16, PTX, ROWS, OUTPUTS, DEPTH, SLOTS, SPLITS, STAGES, DOT,
     )  # fmt: skip
     at = row.to(tl.int64)[None, :] * OUT + output[:, None]
     exists = (row < num_rows)[None, :] & (output < OUT)[:, None]

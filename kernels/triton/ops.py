@@ -36,16 +36,17 @@ from stemma.kernels.triton import kv as pool
 from stemma.kernels.triton.ahead import LastTokens, LogProbsOnTheWay, OnTheWay
 from stemma.kernels.triton.composed import TritonExperts, by_heads, norm_together, turned
 from stemma.kernels.triton.cut import Cutting, cut, piece_of
-from stemma.kernels.triton.fp8 import Eight, Fp8Linear, eight_of
+from stemma.kernels.triton.fp8 import Eight, eight_of
 from stemma.kernels.triton.fp8_launches import Fp8Kernels
 from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor, LogitsBuffer, cut_pools
 from stemma.kernels.triton.home import Home
 from stemma.kernels.triton.keys import Room, reserved_bytes
 from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.launches import Kernels, Launcher, TritonSpec
-from stemma.kernels.triton.packing import DenseLinear, TritonLinear, TritonNorm, TritonRope, group, pack, tied
+from stemma.kernels.triton.packing import TritonEmbedding, TritonLinear, TritonNorm, TritonRope, group, pack, tied
 from stemma.kernels.triton.plan import AttentionPlan, TritonPlan, attention_plan, step_plan
 from stemma.kernels.triton.product_launches import ProductKernels
+from stemma.kernels.triton.products import Products, norms_rows
 from stemma.kernels.triton.sampling_launches import (
     Fields,
     SamplingKernels,
@@ -66,7 +67,7 @@ class TritonOps:
     dtype: of activations and dense weights: bfloat16 or float16; in the interpreter also float32.
     kv_type: the elements of the KV pool: as the activations, or 8 bits with a scale per token and head.
     graphs: record steps once and replay them.
-    quantization: of matrices that would be dense, but for those that are to be exact, and experts'.
+    quantization: of matrices that would be dense, but for those that are to be exact.
     target, launch: the architecture to make kernels for and what to do with them, if not run them on this device.
 
     Raises UnsupportedDevice for a device or a type the kernels are not made for.
@@ -91,6 +92,7 @@ class TritonOps:
         self._kernels = Kernels(target, dtype, launch)
         self._products = ProductKernels(target, dtype, launch)
         self._fp8 = Fp8Kernels(target, dtype, device, launch)
+        self._multiply = Products(self._products, self._fp8)
         self._sampling = SamplingKernels(launch)
         self._specs: dict[AttentionSpec, TritonSpec] = {}
         self.states = TritonStateOps(device, dtype, target, launch)
@@ -123,13 +125,12 @@ class TritonOps:
         eight: Eight = "none" if exact else self._eight
         return pack(parts, biases, self._sender, self.dtype, eight) if packed is None else packed
 
-    def embedding(self, weight: StoredWeight, scale: float = 1.0) -> torch.Tensor:
-        """The table is kept in mind: where it is the head's matrix too, it lies on the device once."""
-        if scale != 1.0:
-            return (torch.from_numpy(dequantize(weight)) * scale).to(self.device, self.dtype)
+    def embedding(self, weight: StoredWeight, scale: float = 1.0) -> TritonEmbedding:
+        """The table is kept in mind: where it is the head's matrix too, it lies on the device once. So rows are scaled
+        when they are read."""
         table = self._sender.dense([weight], self.dtype)
         self._table = weight, table
-        return table
+        return TritonEmbedding(table, scale)
 
     def norm(self, weight: StoredWeight, epsilon: float) -> TritonNorm:
         return TritonNorm(self._floats(weight), epsilon)
@@ -189,14 +190,14 @@ class TritonOps:
         return plan.attention[num_heads]
 
     # A step ----------------------------------------------------------------------------------------------------------
-    def embed(self, embedding: torch.Tensor, ids: Int32Array | torch.Tensor) -> torch.Tensor:
+    def embed(self, embedding: TritonEmbedding, ids: Int32Array | torch.Tensor) -> torch.Tensor:
         """`ids` may be a tensor on the device, which a captured graph reads again."""
-        return self._last.embed(embedding, self._upload(ids))
+        return self._last.embed(embedding.table, self._upload(ids), embedding.scale)
 
     def norm_linear(self, x: torch.Tensor, norm: TritonNorm | None, linear: TritonLinear) -> torch.Tensor:
-        if isinstance(linear, Fp8Linear):
-            return self._fp8.linear(x, linear, norm)
-        return self._linear(x if norm is None else self._norm(x, norm), linear)
+        if norms_rows(linear):
+            return self._multiply(x, linear, norm=norm)
+        return self._multiply(x if norm is None else self._norm(x, norm), linear)
 
     def rope_write(
         self, qkv: torch.Tensor, heads: HeadShape, rope: TritonRope | None, norms: HeadNorms | None,
@@ -254,17 +255,15 @@ class TritonOps:
         """Entries sorted by expert on the device: nothing here waits for it."""
         x = x if norm is None else self._norm(x, norm)
         spec = experts.spec
-        outputs = self._linear(x, experts.router)
+        outputs = self._multiply(x, experts.router)
         chosen, weights = self._products.choose(spec, outputs, experts.correction, experts.scales)
         groups = self._products.sort_entries(chosen, experts.num_experts)
-        products = x.new_empty((chosen.numel(), experts.gate_up.out_features))
-        self._products.grouped_linear(x, experts.gate_up, groups, products)
-        parts = x.new_empty((chosen.numel(), experts.down.out_features))
-        self._products.grouped_linear(self._active(products, spec), experts.down, groups, parts)
+        products = self._multiply.grouped(x, experts.gate_up, groups)
+        parts = self._multiply.grouped(self._active(products, spec), experts.down, groups)
         beside = gate = None
         if experts.shared is not None:
-            beside = self._linear(self._active(self._linear(x, experts.shared.gate_up), spec), experts.shared.down)
-            gate = None if experts.shared.gate is None else self._linear(x, experts.shared.gate)
+            beside = self._multiply(self._active(self._multiply(x, experts.shared.gate_up), spec), experts.shared.down)
+            gate = None if experts.shared.gate is None else self._multiply(x, experts.shared.gate)
         out = torch.empty_like(x) if residual is None else residual
         self._products.sum_experts(parts, weights, (beside, gate), residual, out, scale)
         return out
@@ -278,7 +277,7 @@ class TritonOps:
         self, x: torch.Tensor, linear: TritonLinear, norm: TritonNorm, residual: torch.Tensor,
         scale: float = 1.0,
     ) -> torch.Tensor:  # fmt: skip
-        return torch.add(residual, self._norm(self._linear(x, linear), norm), alpha=scale)
+        return torch.add(residual, self._norm(self._multiply(x, linear), norm), alpha=scale)
 
     def norm_add(
         self, x: torch.Tensor, norm: TritonNorm, residual: torch.Tensor | None, scale: float = 1.0, keep: float = 1.0
@@ -299,7 +298,7 @@ class TritonOps:
     def linear_add(
         self, x: torch.Tensor, linear: TritonLinear, residual: torch.Tensor, scale: float = 1.0
     ) -> torch.Tensor:
-        return self._linear(x, linear, residual, scale)
+        return self._multiply(x, linear, residual, scale)
 
     def norm_gated(
         self, x: torch.Tensor, norm: TritonNorm | None, gate_up: TritonLinear, activation: GatedActivation
@@ -316,7 +315,7 @@ class TritonOps:
         softcap: float | None = None,
     ) -> torch.Tensor:  # fmt: skip
         """`rows` may be a tensor on the device, which a captured graph reads again."""
-        products = self._linear(self._norm(x, norm, self._upload(rows)), head)
+        products = self._multiply(self._norm(x, norm, self._upload(rows)), head)
         if self.logits_buffer is None:
             logits = products.to(torch.float32)
         else:
@@ -334,19 +333,6 @@ class TritonOps:
     def _norm(self, x: torch.Tensor, norm: TritonNorm, rows: torch.Tensor | None = None) -> torch.Tensor:
         out = x.new_empty((len(x) if rows is None else len(rows), x.shape[1]))
         self._kernels.norm(x, norm, rows, out)
-        return out
-
-    def _linear(
-        self, x: torch.Tensor, linear: TritonLinear, residual: torch.Tensor | None = None,
-        scale: float = 1.0,
-    ) -> torch.Tensor:  # fmt: skip
-        """linear(x), or in place `residual + scale * linear(x)`."""
-        if isinstance(linear, DenseLinear):
-            return linear(x, residual, scale)
-        if isinstance(linear, Fp8Linear):
-            return self._fp8.linear(x, linear, None, residual, scale)
-        out = x.new_empty((len(x), linear.out_features)) if residual is None else residual
-        self._products.packed_linear(x, linear, residual, out, scale)
         return out
 
     # KV blocks and logits --------------------------------------------------------------------------------------------

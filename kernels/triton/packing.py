@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from stemma.kernels.codes import FORM_OF, codes_of, table_of
-from stemma.kernels.triton.fp8 import Eight, Fp8Linear, pack_fp8
+from stemma.kernels.triton.fp8 import GROUP, Eight, Fp8Linear, as_stored, pack_fp8
 from stemma.kernels.triton.nibbles import TILE
 from stemma.kernels.triton.sending import Sender
 from stemma.kernels.weights import StoredWeight, dequantize
@@ -29,7 +29,7 @@ BYTES = {
     "Q5_1": (32, True), "Q5_K": (32, True), "Q6_K": (16, False),
 }  # fmt: skip
 """Formats whose codes are kept as signed bytes: how many inputs share a scale, and whether they have minima."""
-Format = Literal["dense", "four bits", "bytes"]
+Format = Literal["dense", "four bits", "bytes", "floats"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +51,7 @@ class DenseLinear:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedLinear:
-    """See nibbles.py for four bits, linear.py for bytes. counters: zeros, one for each tile of 64 outputs."""
+    """See nibbles.py for four bits, linear.py for the others. counters: zeros, one for each tile of 64 outputs."""
 
     codes: torch.Tensor
     scales: torch.Tensor
@@ -63,12 +63,15 @@ class PackedLinear:
 
     @property
     def format(self) -> Format:
-        return "four bits" if self.codes.dtype == torch.int16 else "bytes"
+        return FORMATS[self.codes.dtype]
 
     @property
     def group(self) -> int:
         """Inputs that share a scale."""
-        return 32 if self.format == "four bits" else self.in_features // self.scales.shape[-1]
+        if self.format == "four bits":
+            return 32
+        groups = self.scales.shape[-1]
+        return GROUP if self.format == "floats" and groups > 1 else self.in_features // groups
 
     @property
     def layout(self) -> tuple[Format, int, bool]:
@@ -76,6 +79,7 @@ class PackedLinear:
         return self.format, self.group, self.minima is not None
 
 
+FORMATS: dict[torch.dtype, Format] = {torch.int16: "four bits", torch.int8: "bytes", torch.float8_e4m3fn: "floats"}
 TritonLinear = DenseLinear | PackedLinear | Fp8Linear
 
 
@@ -91,6 +95,12 @@ class GroupedLinear:
     out_features: int
     format: Format
     group: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TritonEmbedding:
+    table: torch.Tensor  # (vocabulary, features)
+    scale: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,8 +196,26 @@ def pack(
         minima = None if fields.minima is None else torch.from_numpy(fields.minima).to(device)
         counters = torch.zeros(-(-out_features // TILE), dtype=torch.int32, device=device)
         return PackedLinear(codes, scales, minima, bias, in_features, out_features, counters)
+    squares = _in_groups(parts, bias, device) if eight != "none" else None
+    if squares is not None:
+        return squares
     small = pack_fp8(parts, bias, sender, dtype, eight)
     return DenseLinear(sender.dense(parts, dtype), bias, in_features, out_features) if small is None else small
+
+
+def _in_groups(
+    parts: Sequence[StoredWeight], bias: torch.Tensor | None, device: torch.device
+) -> PackedLinear | None:  # fmt: skip
+    """Parts of FP8 as they are stored, where one of them has scales for GROUP inputs and all have such or one."""
+    stored = [found for found in map(as_stored, parts) if found is not None]
+    groups = max((scales.shape[1] for _, scales in stored), default=1)
+    if len(stored) < len(parts) or groups == 1:
+        return None
+    codes = torch.from_numpy(np.concatenate([codes for codes, _ in stored])).to(device).view(torch.float8_e4m3fn)
+    by_group = [np.broadcast_to(scales, (len(scales), groups)) for _, scales in stored]
+    counters = torch.zeros(-(-len(codes) // TILE), dtype=torch.int32, device=device)
+    scales = torch.from_numpy(np.concatenate(by_group)).to(device)
+    return PackedLinear(codes, scales, None, bias, codes.shape[1], len(codes), counters)
 
 
 def tied(weight: StoredWeight, table: torch.Tensor) -> DenseLinear | None:
@@ -213,10 +241,30 @@ def zeros(
     return PackedLinear(codes, scales, added, None, in_features, out_features, counters)
 
 
+def floats(in_features: int, out_features: int) -> PackedLinear:
+    """Zeros of 8 bits with a scale for each square."""
+    codes = torch.zeros(out_features, in_features, dtype=torch.uint8).view(torch.float8_e4m3fn)
+    scales = torch.ones(out_features, -(-in_features // GROUP))
+    counters = torch.zeros(-(-out_features // TILE), dtype=torch.int32)
+    return PackedLinear(codes, scales, None, None, in_features, out_features, counters)
+
+
+def as_packed(linear: TritonLinear) -> DenseLinear | PackedLinear:
+    """A matrix of 8 bits as one of floats: the same memory."""
+    if not isinstance(linear, Fp8Linear):
+        return linear
+    sizes, none = (linear.in_features, linear.out_features), linear.scales.new_empty(0, dtype=torch.int32)
+    return PackedLinear(linear.weight, linear.scales.view(-1, 1), None, linear.bias, *sizes, none)
+
+
 def unpack(linear: DenseLinear | PackedLinear, dtype: torch.dtype) -> DenseLinear:
     """The same weights, dense."""
     if isinstance(linear, DenseLinear):
         return linear
+    if linear.format == "floats":
+        wide = linear.scales.repeat_interleave(linear.group, dim=1)[:, : linear.in_features]
+        weight = (linear.codes.float() * wide).to(dtype)
+        return DenseLinear(weight, linear.bias, linear.in_features, linear.out_features)
     codes, scales, minima = linear.codes.float(), linear.scales.float(), linear.minima
     if linear.format == "four bits":
         words = linear.codes.int().transpose(1, 2)  # (tiles, outputs, groups, words)
@@ -230,8 +278,9 @@ def unpack(linear: DenseLinear | PackedLinear, dtype: torch.dtype) -> DenseLinea
     return DenseLinear(weight.contiguous(), linear.bias, linear.in_features, linear.out_features)
 
 
-def group(linears: Sequence[DenseLinear | PackedLinear], dtype: torch.dtype) -> GroupedLinear:
+def group(made: Sequence[TritonLinear], dtype: torch.dtype) -> GroupedLinear:
     """Matrices of one shape. Of one layout they stay as they are, any mixture becomes dense."""
+    linears = [as_packed(linear) for linear in made]
     sizes = linears[0].in_features, linears[0].out_features
     assert {(linear.in_features, linear.out_features) for linear in linears} == {sizes}, "experts of several shapes"
     biases = [linear.bias for linear in linears if linear.bias is not None]
@@ -241,7 +290,8 @@ def group(linears: Sequence[DenseLinear | PackedLinear], dtype: torch.dtype) -> 
     if len(packed) == len(linears) and len(layouts) == 1:
         ((format_, width, _),) = layouts
         minima = [linear.minima for linear in packed if linear.minima is not None]
-        codes, scales = (torch.stack([getattr(each, name) for each in packed]) for name in ("codes", "scales"))
+        whole = torch.stack([each.codes.view(torch.uint8) for each in packed])  # which all devices stack
+        codes, scales = whole.view(packed[0].codes.dtype), torch.stack([each.scales for each in packed])
         return GroupedLinear(codes, scales, torch.stack(minima) if minima else None, bias, *sizes, format_, width)
     dense = torch.stack([unpack(each, dtype).weight for each in linears])
     return GroupedLinear(dense, None, None, bias, *sizes, "dense", 0)

@@ -8,6 +8,7 @@ import torch
 import triton
 
 from stemma.kernels.experts import ExpertsSpec
+from stemma.kernels.triton.fp8 import GROUP
 from stemma.kernels.triton.grouped import (
     choose_experts_kernel,
     grouped_linear_kernel,
@@ -48,21 +49,26 @@ class ProductKernels:
         residual: torch.Tensor | None,
         out: torch.Tensor,
         scale: float = 1.0,
+        row_scales: torch.Tensor | None = None,
     ) -> None:
-        """out = residual + scale * linear(x). `out` may be `residual`: who writes a number has read it."""
+        """out = residual + scale * linear(x). `out` may be `residual`: who writes a number has read it.
+
+        row_scales: of a matrix of floats, for which x are codes.
+        """
         sizes = linear.in_features, linear.out_features
-        tile = linear_tile(self._target, len(x), linear.format == "four bits")
+        tile = self._tile(linear, len(x))
         splits = linear_splits(*sizes) if len(x) <= FEW else 1
         partials = out
         if splits > 1:
             partials = torch.empty((splits, *out.shape), dtype=torch.float32, device=out.device)
         arguments = {
             "x": x,
+            "row_scales": linear.scales if row_scales is None else row_scales,
             "codes": linear.codes,
             "scales": linear.scales,
             "minima": linear.scales if linear.minima is None else linear.minima,
             "bias": linear.scales if linear.bias is None else linear.bias,
-            "residual": x if residual is None else residual,
+            "residual": out if residual is None else residual,
             "out": out,
             "partials": partials,
             "counters": linear.counters,
@@ -77,6 +83,10 @@ class ProductKernels:
         }
         grid = (cdiv(linear.out_features, tile.outputs), cdiv(len(x), tile.rows), splits)
         self._launch(packed_linear_kernel, grid, arguments, tile.num_warps, tile.num_stages)
+
+    def _tile(self, linear: PackedLinear | GroupedLinear, num_rows: int) -> LinearTile:
+        tile = linear_tile(self._target, num_rows, linear.format == "four bits")
+        return tile._replace(depth=GROUP) if linear.format == "floats" else tile
 
     def _reading(self, linear: PackedLinear | GroupedLinear, tile: LinearTile) -> dict[str, Any]:
         """How matrices are read: the constants of all products, and an option of Triton's."""
@@ -148,11 +158,18 @@ class ProductKernels:
         self._launch(sort_entries_kernel, (num_experts + 1,), arguments, 4, 1)
         return Groups(order, tiles, tile.rows)
 
-    def grouped_linear(self, x: torch.Tensor, linear: GroupedLinear, groups: Groups, out: torch.Tensor) -> None:
-        """out: (entries, out_features). x: (entries, in_features), or a row for several entries beside each other."""
-        tile = linear_tile(self._target, groups.rows, linear.format == "four bits")
+    def grouped_linear(
+        self, x: torch.Tensor, linear: GroupedLinear, groups: Groups, out: torch.Tensor,
+        row_scales: torch.Tensor | None = None,
+    ) -> None:  # fmt: skip
+        """out: (entries, out_features). x: (entries, in_features), or a row for several entries beside each other.
+
+        row_scales: of matrices of floats, for which x are codes.
+        """
+        tile = self._tile(linear, groups.rows)
         arguments = {
             "x": x,
+            "row_scales": linear.weights if row_scales is None else row_scales,
             "weights": linear.weights,
             "scales": linear.weights if linear.scales is None else linear.scales,
             "minima": linear.weights if linear.minima is None else linear.minima,

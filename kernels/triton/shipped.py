@@ -17,7 +17,9 @@ from stemma.kernels.triton.fp8 import eight_of
 from stemma.kernels.triton.fp8 import zeros as fp8_zeros
 from stemma.kernels.triton.fp8_launches import Fp8Kernels
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import DenseLinear, TritonNorm, TritonRope, zeros
+from stemma.kernels.triton.packing import DenseLinear, TritonEmbedding, TritonNorm, TritonRope, floats, zeros
+from stemma.kernels.triton.product_launches import ProductKernels
+from stemma.kernels.triton.products import Products
 from stemma.kernels.triton.shipped_experts import record_experts
 from stemma.kernels.triton.shipped_states import STATE_MODELS, record_states
 from stemma.kernels.triton.targets import KVType, Target, UnsupportedDevice
@@ -191,7 +193,8 @@ def record_rows(recorder: Recorder, target: Target, model: Model, dtype: torch.d
     )
     head = DenseLinear(torch.zeros(32, model.hidden, dtype=dtype), None, model.hidden, 32)
     ops.logits(torch.zeros(2, model.hidden, dtype=dtype), np.zeros(1, dtype=np.int32), norm, head)
-    ops.embed(torch.zeros(8, model.hidden, dtype=dtype), np.zeros(1, dtype=np.int32))
+    for scale in (1.0, 60.0):
+        ops.embed(TritonEmbedding(torch.zeros(8, model.hidden, dtype=dtype), scale), np.zeros(1, dtype=np.int32))
     logits = torch.zeros(1, model.vocabulary)
     ones, zero = np.ones(1, np.float32), np.zeros(1, np.int32)
     masks = Masks(np.zeros((1, model.vocabulary // 32), dtype=np.uint32), zero)
@@ -213,3 +216,9 @@ def record_fp8(recorder: Recorder, target: Target, model: Model, dtype: torch.dt
     for features in (model.hidden, model.intermediate):
         residual = torch.zeros(1, 256, dtype=dtype)
         kernels.linear(torch.zeros(1, features, dtype=dtype), fp8_zeros(features, 256), None, residual)
+    multiply = Products(ProductKernels(target, dtype, recorder), kernels)
+    for rows in (1, 40, 200):
+        squares = floats(model.intermediate if rows == 1 else model.hidden, 256)
+        x, residual = torch.zeros(rows, squares.in_features, dtype=dtype), torch.zeros(rows, 256, dtype=dtype)
+        multiply(x, squares)
+        multiply(x, squares, residual)

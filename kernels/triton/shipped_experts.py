@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from stemma.kernels.experts import ExpertsSpec
+from stemma.kernels.triton.fp8 import GROUP, eight_of
 from stemma.kernels.triton.launches import Launcher
 from stemma.kernels.triton.packing import GroupedLinear
 from stemma.kernels.triton.product_launches import ProductKernels
@@ -32,6 +33,9 @@ def record_experts(launch: Launcher, target: Target, dtype: torch.dtype) -> None
         x, products = torch.zeros(rows, HIDDEN, dtype=dtype), torch.zeros(rows * TOP_K, 2 * INNER, dtype=dtype)
         for linear in matrices(2 * INNER, HIDDEN, dtype):
             kernels.grouped_linear(x, linear, groups, products)
+        for linear in floats(2 * INNER, HIDDEN) if eight_of(target, None) == "stored" else ():
+            codes = torch.zeros(x.shape, dtype=torch.uint8).view(torch.float8_e4m3fn)
+            kernels.grouped_linear(codes, linear, groups, products, torch.zeros(rows, 1))
         parts, active = torch.zeros(rows * TOP_K, HIDDEN, dtype=dtype), torch.zeros(rows * TOP_K, INNER, dtype=dtype)
         for linear in matrices(HIDDEN, INNER, dtype)[: 2 if rows == 1 else 0]:
             kernels.grouped_linear(active, linear, groups, parts)
@@ -39,6 +43,18 @@ def record_experts(launch: Launcher, target: Target, dtype: torch.dtype) -> None
     parts = torch.zeros(TOP_K, HIDDEN, dtype=dtype)
     kernels.sum_experts(parts, weights, (None, None), x, x, 1.0)
     kernels.sum_experts(parts, weights, (x, x[:, :1]), None, torch.zeros_like(x), 1.0)
+
+
+def floats(out_features: int, in_features: int) -> list[GroupedLinear]:
+    """With a scale for each output, and for each 128 inputs."""
+    codes = torch.zeros(HELD, out_features, in_features, dtype=torch.uint8).view(torch.float8_e4m3fn)
+    return [
+        GroupedLinear(
+            codes, torch.zeros(HELD, out_features, in_features // width), None, None, in_features, out_features,
+            "floats", width,
+        )
+        for width in (in_features, GROUP)
+    ]  # fmt: skip
 
 
 def matrices(out_features: int, in_features: int, dtype: torch.dtype) -> list[GroupedLinear]:

@@ -64,11 +64,11 @@ def _matrices(
 
     def linear(*parts: tuple[StoredWeight, StoredWeight | None]) -> Linear:
         biases = [bias for _, bias in parts if bias is not None]
-        return ops.linear([matrix for matrix, _ in parts], biases, exact=True)
+        return ops.linear([matrix for matrix, _ in parts], biases)
 
     if weights.has(f"{prefix}.gate_up_proj.weight"):
         both = _stacked(weights, prefix, "gate_up_proj.weight", experts.count, 2 * inner, hidden)
-        gate_up = [ops.linear(divided(whole, (inner, inner)), exact=True) for whole in both]
+        gate_up = [ops.linear(divided(whole, (inner, inner))) for whole in both]
     else:
         wide = [take(name, inner, hidden) for name in (experts.gate, experts.up) if name is not None]
         gate_up = [linear(*parts) for parts in zip(*wide, strict=True)]

@@ -12,6 +12,7 @@ from triton_support import DEVICE, EXACT, FLOATS
 from stemma.kernels.ops import SamplingRows
 from stemma.kernels.sampled import MOST_AHEAD
 from stemma.kernels.triton.ops import TritonOps
+from stemma.kernels.triton.packing import TritonEmbedding
 
 
 def greedy(count: int) -> SamplingRows:
@@ -38,7 +39,7 @@ def test_an_id_below_zero_is_the_token_of_that_row(
     ops, table = TritonOps(DEVICE, dtype), torch.randn(31, features).to(DEVICE, dtype)
     sampled = ops.begin_sample(logits_of(tokens, 31), greedy(len(tokens)))
     ids = data.draw(st.lists(st.integers(-len(tokens), 30), min_size=1, max_size=5))
-    embedded = ops.embed(table, np.array(ids, np.int32))
+    embedded = ops.embed(TritonEmbedding(table, 1.0), np.array(ids, np.int32))
     assert sampled.tokens().tolist() == tokens
     expected = [token if token >= 0 else tokens[-1 - token] for token in ids]
     assert torch.equal(embedded, table[expected])
@@ -49,9 +50,9 @@ def test_tokens_stay_at_one_address_and_results_in_memory_of_their_own() -> None
     ops, table = TritonOps(DEVICE, EXACT), torch.randn(31, 8).to(DEVICE, EXACT)
     ids = torch.tensor([-1], dtype=torch.int32).to(DEVICE)
     first = ops.begin_sample(logits_of([4, 5], 31), greedy(2))
-    assert torch.equal(ops.embed(table, ids), table[[4]])
+    assert torch.equal(ops.embed(TritonEmbedding(table, 1.0), ids), table[[4]])
     second = ops.begin_sample(logits_of([7], 31), greedy(1))
-    assert torch.equal(ops.embed(table, ids), table[[7]])
+    assert torch.equal(ops.embed(TritonEmbedding(table, 1.0), ids), table[[7]])
     assert (first.tokens().tolist(), second.tokens().tolist()) == ([4, 5], [7])
 
 

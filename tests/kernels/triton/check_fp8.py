@@ -14,19 +14,25 @@ import torch
 import torch.nn.functional as F
 from triton_support import DEVICE, EXACT, FLOATS, INTERPRETED, TOLERANCE, assert_close
 
+from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.select import UnknownBackend, select_ops
 from stemma.kernels.triton import fp8, fp8_launches
+from stemma.kernels.triton.composed import TritonExperts
 from stemma.kernels.triton.fp8 import LIMIT, Fp8Linear, eight_of, quantize
 from stemma.kernels.triton.fp8_launches import Fp8Kernels, scaled_product
 from stemma.kernels.triton.launches import run
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import DenseLinear, PackedLinear
+from stemma.kernels.triton.packing import DenseLinear, PackedLinear, as_packed, group, unpack
 from stemma.kernels.triton.targets import GFX942, SM_80, SM_90, SM_100, UnsupportedDevice
 from stemma.kernels.weights import StoredWeight, dequantize
 from stemma.runtime.engine import Engine
+from stemma.runtime.model.checkpoint import Checkpoint
+from stemma.runtime.model.config import GenerationDefaults
 from stemma.runtime.model.files.quantised.blocks import small
-from stemma.runtime.model.tiny import tiny
+from stemma.runtime.model.load import assemble
+from stemma.runtime.model.tiny import byte_tokenizer, tiny, tiny_config, tiny_tensors
 from tests.kernels.stored import stored
+from tests.runtime.model.running import all_logits
 
 SM_89 = SM_80._replace(name="sm_89", arch=89)
 
@@ -174,16 +180,6 @@ def test_what_is_stored_so_stays_so(groups: str) -> None:
     assert torch.equal(linear.scales.cpu()[0], torch.from_numpy(np.concatenate([s[:, 0] for _, _, s in parts])))
 
 
-def test_scales_of_squares_have_no_such_product() -> None:
-    """They become dense, or by the option of one scale an output."""
-    weight, _, _ = from_file(48, 64, 2)
-    assert isinstance(TritonOps(DEVICE, EXACT).linear([weight]), DenseLinear)
-    linear: Any = TritonOps(DEVICE, EXACT, quantization="fp8").linear([weight])
-    values = torch.from_numpy(np.array(dequantize(weight)))
-    assert isinstance(linear, Fp8Linear)
-    assert_close(linear.weight.float() * linear.scales.T, values, 1 / 16)
-
-
 @pytest.mark.parametrize("target", [SM_80, GFX942])
 def test_where_there_are_no_such_units(target: Any) -> None:
     weight, _, _ = from_file(48, 64, 1)
@@ -212,6 +208,117 @@ def test_another_quantisation_is_refused() -> None:
     with pytest.raises(UnknownBackend, match="'int2'") as refused:
         select_ops(device=str(DEVICE), backend="triton", quantization="int2")
     assert refused.value.param == "quantization"
+
+
+# Scales of squares, and experts -------------------------------------------------------------------------------------
+def values(linear: Fp8Linear | PackedLinear) -> torch.Tensor:
+    """What codes and scales mean, (outputs, inputs) float32."""
+    return unpack(as_packed(linear), torch.float32).weight
+
+
+@pytest.mark.parametrize(("inputs", "groups"), [(256, 2), (320, 3), (2080, 17)])
+def test_scales_of_squares_stay(inputs: int, groups: int) -> None:
+    """Also beside a matrix with one scale; the last square may be narrower."""
+    codes = [torch.randn(size, inputs).to(torch.float8_e4m3fn) for size in (48, 16)]
+    scales = np.random.default_rng(0).uniform(0.01, 0.02, (48, groups)).astype(np.float32)
+    wide = np.repeat(scales, 128, axis=1)[:, :inputs]
+    parts = [small(codes[0].view(torch.uint8).numpy(), np.ascontiguousarray(wide[:, ::32])),
+             small(codes[1].view(torch.uint8).numpy(), np.full((16, 1), 0.5, np.float32))]  # fmt: skip
+    ops = TritonOps(DEVICE, EXACT)
+    linear: Any = ops.linear(parts, [bias_of(48), bias_of(16)])
+    assert (linear.format, linear.group) == ("floats", 128)
+    want = torch.cat([codes[0].float() * torch.from_numpy(wide), codes[1].float() * 0.5])
+    assert torch.equal(values(linear).cpu(), want)
+    assert linear.codes.nbytes + linear.scales.nbytes == 64 * (inputs + 4 * groups)
+    for rows in (1, 20):
+        x, residual = torch.randn(rows, inputs).to(DEVICE, EXACT), torch.randn(rows, 64).to(DEVICE, EXACT)
+        row_codes, row_scales = ops._fp8.quantize(x)
+        product = (row_codes.float() * row_scales) @ values(linear).T + linear.bias.float()
+        assert_close(ops.norm_linear(x, None, linear), product, TOLERANCE[EXACT])
+        expected = residual.float() + 0.5 * product
+        assert_close(ops.linear_add(x, linear, residual, 0.5), expected, TOLERANCE[EXACT])
+    norm = ops.norm(StoredWeight("F32", (inputs,), np.ones(inputs, np.float32)), 1e-6)
+    row_codes, row_scales = ops._fp8.quantize(x, norm)
+    product = (row_codes.float() * row_scales) @ values(linear).T + linear.bias.float()
+    assert_close(ops.norm_linear(x, norm, linear), product, TOLERANCE[EXACT])
+
+
+def test_other_scales_become_dense() -> None:
+    """Of 32 or 64 inputs: more scales than matrix units can be stopped for."""
+    ops = TritonOps(DEVICE, EXACT)
+    assert isinstance(ops.linear([from_file(48, 256, 8)[0]]), DenseLinear)
+    assert isinstance(ops.linear([from_file(48, 256, 4)[0]]), DenseLinear)
+    weight, _, _ = from_file(48, 256, 8)
+    linear: Any = TritonOps(DEVICE, EXACT, quantization="fp8").linear([weight])
+    assert isinstance(linear, Fp8Linear)
+    assert_close(values(linear), torch.from_numpy(np.array(dequantize(weight))), 1 / 16)
+
+
+def expert(kind: str, ops: TritonOps, seed: int) -> Any:
+    if kind == "rounded":
+        return ops.linear([stored("BF16", (48, 256), seed), stored("F32", (16, 256), seed)], [bias_of(48), bias_of(16)])
+    groups = {"of outputs": 1, "of squares": 2}[kind]
+    return ops.linear([from_file(64, 256, groups, seed)[0]], [bias_of(64)])
+
+
+@pytest.mark.parametrize("kind", ["rounded", "of outputs", "of squares"])
+@pytest.mark.parametrize("rows", [1, 7, 90])
+def test_products_of_experts_are_those_of_the_codes(kind: str, rows: int) -> None:
+    ops = TritonOps(DEVICE, EXACT, quantization="fp8" if kind == "rounded" else None)
+    linears = [expert(kind, ops, seed) for seed in range(5)]
+    grouped = group(linears, EXACT)
+    assert (grouped.format, grouped.group) == ("floats", 128 if kind == "of squares" else 256)
+    assert grouped.weights.nbytes == 5 * 64 * 256
+    x = torch.randn(rows, 256).to(DEVICE, EXACT)
+    chosen = torch.stack([torch.randperm(5)[:2] for _ in range(rows)]).to(DEVICE, torch.int32)
+    got = ops._multiply.grouped(x, grouped, ops._products.sort_entries(chosen, 5))
+    codes, scales = ops._fp8.quantize(x)
+    each = torch.stack([(codes.float() * scales) @ values(linear).T + linear.bias.float() for linear in linears])
+    want = torch.stack([each[which, row // 2] for row, which in enumerate(chosen.flatten().tolist())])
+    assert_close(got, want, TOLERANCE[EXACT])
+
+
+def test_experts_of_several_kinds_become_dense() -> None:
+    ops = TritonOps(DEVICE, EXACT)
+    linears = [ops.linear([from_file(64, 256, groups)[0]]) for groups in (1, 2)]
+    linears.append(ops.linear([stored("F32", (64, 256))]))
+    for some in (linears, linears[:2], linears[1:]):
+        found = group(some, EXACT)
+        assert found.format == "dense"
+        for got, linear in zip(found.weights, some, strict=True):
+            want = linear.weight if isinstance(linear, DenseLinear) else values(linear)
+            assert_close(got, want, 1e-6)
+
+
+def test_where_there_are_no_units_experts_are_dense() -> None:
+    ops = TritonOps(DEVICE, EXACT, target=GFX942)
+    assert group([ops.linear([from_file(64, 256, groups)[0]]) for groups in (1, 2)], EXACT).format == "dense"
+
+
+@pytest.mark.parametrize("target", [SM_89, SM_90, SM_100], ids=lambda target: target.name)
+def test_a_mixtures_logits(target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With torch's rounding: near those of float32, all experts of 8 bits, and routers as they were."""
+    monkeypatch.setattr(
+        Fp8Kernels, "quantize", lambda self, x, norm=None: quantize(x if norm is None else normed(x, norm))
+    )
+    config = tiny_config("qwen3_moe")
+    ids, models = list(b"a text of a few words"), []
+    for ops in (ReferenceOps(torch.device("cpu")), TritonOps(DEVICE, EXACT, target=target, quantization="fp8")):
+        checkpoint = Checkpoint(config, tiny_tensors(config, 0), byte_tokenizer(), GenerationDefaults((256,)))
+        models.append(assemble(checkpoint, ops).model)
+    mixtures = tensors_of(models[1], TritonExperts)
+    assert len(mixtures) == config.num_layers
+    assert {(each.gate_up.format, each.down.format, type(each.router)) for each in mixtures} == {
+        ("floats", "floats", DenseLinear)
+    }
+    want, got = (all_logits(model, ids).float().cpu() for model in models)
+    alike = torch.cosine_similarity(want, got, dim=1)
+    assert (alike > 0.98).float().mean() > 0.9, "but for a token that chooses another expert"
+    assert alike.max() < 1 - 1e-6, "something is rounded"
+
+
+def normed(x: torch.Tensor, norm: Any) -> torch.Tensor:
+    return F.rms_norm(x.float(), (x.shape[1],), norm.weight, norm.epsilon)
 
 
 # A model -------------------------------------------------------------------------------------------------------------

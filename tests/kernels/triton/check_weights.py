@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from triton_support import DEVICE, EXACT
+from triton_support import DEVICE, EXACT, FLOATS, TOLERANCE, assert_close
 
+from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.weights import StoredWeight, dequantize
 from stemma.runtime.model.checkpoint import Checkpoint
@@ -16,6 +18,7 @@ from stemma.runtime.model.config import GenerationDefaults
 from stemma.runtime.model.load import assemble
 from stemma.runtime.model.tiny import byte_tokenizer, tiny_config, tiny_tensors
 from tests.kernels.stored import stored
+from tests.runtime.model.running import all_logits
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def where(tensor: torch.Tensor) -> int:
 @pytest.mark.parametrize("kind", ["BF16", "F32", "Q2_K"])
 def test_a_dense_table_is_the_heads_matrix(ops: TritonOps, kind: str) -> None:
     weight = stored(kind, (48, 256))
-    table, head = ops.embedding(weight), ops.linear([weight])
+    table, head = ops.embedding(weight).table, ops.linear([weight])
     assert where(head.weight) == where(table)
     assert torch.equal(table.cpu(), torch.from_numpy(np.array(dequantize(weight))).to(EXACT))
     assert where(ops.linear([weight]).weight) != where(table), "asked for again, it is another matrix"
@@ -43,10 +46,21 @@ def test_what_is_another_matrix_has_its_own_memory(ops: TritonOps) -> None:
         lambda table: ops.linear([weight], [bias]),
         lambda table: ops.linear([stored("F32", (48, 64), 1)]),
     ):
-        table = ops.embedding(weight)
+        table = ops.embedding(weight).table
         assert where(make(table).weight) != where(table)
-    scaled = ops.embedding(weight, 8.0)
-    assert where(ops.linear([weight]).weight) != where(scaled)
+
+
+@pytest.mark.parametrize("kind", ["BF16", "F32", "Q2_K"])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_scaled_table_is_the_heads_matrix_too(kind: str, dtype: torch.dtype) -> None:
+    """Rows are scaled when they are read, in float32."""
+    ops, weight = TritonOps(DEVICE, dtype), stored(kind, (48, 256))
+    embedding, head = ops.embedding(weight, 15.5), ops.linear([weight])
+    assert where(head.weight) == where(embedding.table)
+    values = torch.from_numpy(np.array(dequantize(weight))).to(dtype)
+    assert torch.equal(head.weight.cpu(), values)
+    ids = np.array([3, 0, 47, 3], dtype=np.int32)
+    assert torch.equal(ops.embed(embedding, ids).cpu(), (values.float() * 15.5).to(dtype)[ids])
 
 
 def test_packed_weights_stay_packed(ops: TritonOps) -> None:
@@ -55,11 +69,14 @@ def test_packed_weights_stay_packed(ops: TritonOps) -> None:
     assert ops.linear([weight]).codes.dtype == torch.int8
 
 
-@pytest.mark.parametrize("is_tied", [True, False])
-def test_of_a_model(ops: TritonOps, is_tied: bool) -> None:
-    from dataclasses import replace
-
-    config = replace(tiny_config("llama"), tied_embeddings=is_tied)
+@pytest.mark.parametrize(("family", "is_tied"), [("llama", True), ("llama", False), ("gemma2", True)])
+def test_of_a_model(ops: TritonOps, family: str, is_tied: bool) -> None:
+    config = replace(tiny_config(family), tied_embeddings=is_tied)
     checkpoint = Checkpoint(config, tiny_tensors(config, 0), byte_tokenizer(), GenerationDefaults((256,)))
     model: Any = assemble(checkpoint, ops).model
-    assert (where(model._head.weight) == where(model._embedding)) == is_tied
+    assert (where(model._head.weight) == where(model._embedding.table)) == is_tied
+    if family == "gemma2":
+        assert model._embedding.scale != 1.0
+        expected = assemble(checkpoint, ReferenceOps(torch.device("cpu"))).model
+        ids = list(b"a text of a few words")
+        assert_close(all_logits(model, ids), all_logits(expected, ids), 4 * TOLERANCE[EXACT])

@@ -151,6 +151,30 @@ def test_awq(group: int, type_: str, tmp_path: Path) -> None:
     assert_reads(read(tmp_path, parts, config), want.astype(np.float16) if type_ == "F16" else want, type_)
 
 
+def by_gptqmodel(form: str, method: str, **more: Any) -> dict[str, Any]:
+    """What GPTQModel 7.7 writes."""
+    return {
+        "bits": 4, "checkpoint_format": form, "desc_act": False, "format": form, "group_size": 32, "lm_head": False,
+        "method": method, "pack_dtype": "int32", "quant_method": method, "meta": {"quantizer": ["gptqmodel:7.7.0"]},
+        **more,
+    }  # fmt: skip
+
+
+def test_settings_of_gptqmodel(tmp_path: Path) -> None:
+    """AWQ without zeros of their own has zeros of 8 all the same."""
+    random = np.random.default_rng(1)
+    codes, scales = random.integers(0, 16, (INPUTS, OUTPUTS)), halves(random, INPUTS // 32, OUTPUTS)
+    zeros = np.full((INPUTS // 32, OUTPUTS), 8)
+    want = (scales[np.arange(INPUTS) // 32].astype(np.float32) * (codes - 8)).T
+    for name in ("awq", "gptq"):
+        (tmp_path / name).mkdir()
+    parts = {"qweight": awq_words(codes), "qzeros": awq_words(zeros), "scales": torch.from_numpy(scales)}
+    config = by_gptqmodel("gemm", "awq", zero_point=False, version="gemm")
+    assert_reads(read(tmp_path / "awq", parts, config), want, "INT4")
+    parts, want = gptq(4, 32, 1)
+    assert_reads(read(tmp_path / "gptq", parts, by_gptqmodel("gptq", "gptq", sym=True)), want, "INT4")
+
+
 # compressed-tensors -------------------------------------------------------------------------------------------------
 def compressed(format_: str, **weights: Any) -> dict[str, Any]:
     group = {"targets": ["Linear"], "weights": {"num_bits": 4, "type": "int", "symmetric": True, **weights}}
@@ -366,7 +390,9 @@ REFUSED = [
     (gptq_config(4, 32, dynamic={"+:.*mlp": {"bits": 8}}), "'dynamic'"),
     (gptq_config(4, 32, rotation="hadamard"), "sets 'rotation' to 'hadamard'"),
     ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "packed for 'gemv'"),
-    ({"quant_method": "awq", "bits": 4, "zero_point": False}, "'zero_point' off"),
+    ({"quant_method": "awq", "bits": 4, "checkpoint_format": "gemv_fast"}, "'gemv_fast'"),
+    ({"quant_method": "awq", "bits": 4, "pack_dtype": "int16"}, "'int16'"),
+    ({"quant_method": "awq", "bits": 4, "method": "qqq"}, "'method'"),
     (compressed("mxfp6-pack-quantized"), "in the format 'mxfp6-pack-quantized'"),
     ({**compressed("int-quantized"), "sparsity_config": {"format": "sparse-24-bitmask"}}, "'sparsity_config'"),
     ({**compressed("int-quantized"), "kv_cache_scheme": {"num_bits": 8}}, "'kv_cache_scheme'"),

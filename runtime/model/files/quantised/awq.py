@@ -1,4 +1,5 @@
-"""AWQ (Lin et al. 2023) in AutoAWQ's packing "gemm": codes of 4 bits, eight outputs a word, in an order of its own.
+"""AWQ (Lin et al. 2023) in AutoAWQ's packing "gemm", which GPTQModel writes too: codes of 4 bits, eight outputs a word,
+in an order of its own. Without zeros of their own (`zero_point` off) the zeros that are stored are all 8.
 
 qweight (inputs, outputs / 8)   scales (groups, outputs)   qzeros (groups, outputs / 8);  weight = scale * (code - zero)
 """
@@ -13,10 +14,11 @@ import numpy as np
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
 from stemma.runtime.model.files.quantised.blocks import Array, Folder, affine, fits, floats, plain, spread, unpacked
 
-USED = frozenset({"bits", "w_bit", "version", "zero_point"})
+USED = frozenset({"bits", "w_bit", "version", "format", "checkpoint_format", "zero_point", "pack_dtype"})
 WITHOUT_EFFECT = frozenset(
     ("group_size", "q_group_size", "modules_to_not_convert", "backend", "do_fuse", "fuse_max_seq_len",
-     "modules_to_fuse", "exllama_config", "sym", "desc_act")
+     "modules_to_fuse", "exllama_config", "sym", "desc_act", "lm_head", "meta",
+     "quantizer")
 )  # fmt: skip
 PLACES = (0, 2, 4, 6, 1, 3, 5, 7)
 """Which of eight outputs each four bits of a word belong to, the lowest first."""
@@ -24,11 +26,13 @@ PLACES = (0, 2, 4, 6, 1, 3, 5, 7)
 
 def read_awq(settings: Mapping[str, Any], folder: Folder) -> None:
     """Read all modules. Raises UnsupportedModel for what is not read."""
-    bits, version = settings.get("bits", settings.get("w_bit", 4)), str(settings.get("version", "gemm")).lower()
+    bits = settings.get("bits", settings.get("w_bit", 4))
+    forms = [str(settings[name]).lower() for name in ("version", "format", "checkpoint_format") if settings.get(name)]
+    version = next((form for form in forms if form != "gemm"), "gemm")
     if bits != 4 or version != "gemm":
         raise UnsupportedModel(f"AWQ with {bits!r} bits, packed for {version!r}, is not read; 4 bits in 'gemm' are")
-    if settings.get("zero_point") is False:
-        raise UnsupportedModel("AWQ with 'zero_point' off is not read; quantise it with zeros, or use a GGUF file")
+    if settings.get("pack_dtype", "int32") not in ("int32", "torch.int32"):
+        raise UnsupportedModel(f"AWQ packed into {settings['pack_dtype']!r} is not read; only int32 is")
     for name in folder.modules(".qweight"):
         codes = _outputs_first(folder.take(f"{name}.qweight").data)
         stored_scales = folder.take(f"{name}.scales")

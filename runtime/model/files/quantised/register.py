@@ -48,7 +48,7 @@ def read_quantised(settings: Mapping[str, Any], tensors: Mapping[str, StoredWeig
             f"safetensors quantised by {name!r} are not read; read are {', '.join(METHODS)}; use one of these, the "
             "original, or a GGUF file"
         )
-    known = method.names | {"quant_method"}
+    known = method.names | {"quant_method"} | ({"method"} if settings.get("method") == name else set())
     if unknown := sorted(key for key, value in settings.items() if value and key not in known):
         raise UnsupportedModel(
             f"quantization_config sets {unknown[0]!r} to {settings[unknown[0]]!r}, and this version does not know what "

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import DenseLinear
+from stemma.kernels.triton.packing import DenseLinear, TritonEmbedding
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.config import GenerationDefaults, ModelConfig
@@ -61,8 +61,8 @@ class ShapedOps(TritonOps):
         rows, columns = sum(part.shape[0] for part in parts), parts[0].shape[1]
         return DenseLinear(self._random(rows, columns), None, columns, rows)
 
-    def embedding(self, weight: StoredWeight, scale: float = 1.0) -> torch.Tensor:
-        return self._random(*weight.shape)
+    def embedding(self, weight: StoredWeight, scale: float = 1.0) -> TritonEmbedding:
+        return TritonEmbedding(self._random(*weight.shape), scale)
 
     def _random(self, rows: int, columns: int) -> torch.Tensor:
         made = torch.empty(rows, columns, device=self.device, dtype=self.dtype)

@@ -24,9 +24,11 @@ FOUR_BITS = frozenset({"Q4_0", "Q4_1", "Q4_K", "INT4"})
 """Formats of four bits with a scale, and perhaps a minimum, for 32 inputs."""
 SYMMETRIC = frozenset({"Q4_0"})
 """Those of them whose code 8 stands for 0."""
+OFFSETS = {"Q4_0": 8, "Q5_0": 16}
+"""What codes count from whose minimum is so many scales."""
 BYTES = {
-    "Q8_0": (32, False), "INT8": (32, False), "Q5_0": (32, False), "IQ4_NL": (32, False), "IQ4_XS": (32, False),
-    "Q5_1": (32, True), "Q5_K": (32, True), "Q6_K": (16, False),
+    type_: (form.group, form.has_minima and type_ not in OFFSETS)
+    for type_, form in FORM_OF.items() if type_ not in FOUR_BITS
 }  # fmt: skip
 """Formats whose codes are kept as signed bytes: how many inputs share a scale, and whether they have minima."""
 Format = Literal["dense", "four bits", "bytes", "floats"]
@@ -127,20 +129,43 @@ class Fields(NamedTuple):
     minima: npt.NDArray[np.float16] | None
 
 
-def split(weight: StoredWeight) -> Fields:
+def split(weight: StoredWeight) -> Fields | None:
     """The fields of the stored blocks. Codes stay what they mean; scales that are products of two numbers (those of
-    K-quants, and of folders) are rounded to float16, at most by a part in 2048."""
+    K-quants, and of folders) are rounded to float16, at most by a part in 2048. None where float16 has no such scales.
+    """
     codes, scales, minima = codes_of(weight)
-    halves = scales.astype(np.float16)
-    added = None if minima is None else minima.astype(np.float16)
+    halves, added = half(scales), None if minima is None else half(minima)
+    if halves is None or (minima is not None and added is None):
+        return None
+    table, form = table_of(weight.type), FORM_OF[weight.type]
     if weight.type in FOUR_BITS:
         return Fields(codes, halves, added)
-    table, form = table_of(weight.type), FORM_OF[weight.type]
     if table is not None:
         return Fields(table[codes], halves, None)
-    if weight.type == "Q5_0":  # its minimum is -16 scales
-        return Fields(codes.view(np.int8) - np.int8(16), halves, None)
-    return Fields((codes - np.uint8(form.offset)).view(np.int8), halves, added)
+    signed = codes.view(np.int8) - np.int8(OFFSETS.get(weight.type, 0))
+    if form.offset:
+        signed = (codes - np.uint8(form.offset)).view(np.int8)
+    return Fields(signed, halves, None if weight.type in OFFSETS else added)
+
+
+def half(numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.float16] | None:
+    """In float16; None where one has none, or more than a thousandth of the largest is lost."""
+    with np.errstate(over="ignore"):
+        halves = numbers.astype(np.float16)
+    lost = np.abs(halves.astype(np.float32) - numbers).max(initial=0.0)
+    return halves if lost <= np.abs(numbers).max(initial=0.0) / 1024 else None  # infinite less infinite is no number
+
+
+def as_bytes(type_: str, fields: Fields, width: int, has_minima: bool) -> Fields:
+    """The same numbers with a scale, and perhaps a minimum, for so many inputs."""
+    codes, added = fields.codes.view(np.int8), fields.minima
+    if type_ in FOUR_BITS and type_ in OFFSETS:
+        codes, added = codes - np.int8(OFFSETS[type_]), None
+    times = codes.shape[1] // fields.scales.shape[1] // width
+    scales = np.repeat(fields.scales, times, axis=1)
+    if not has_minima:
+        return Fields(codes, scales, None)
+    return Fields(codes, scales, np.zeros_like(scales) if added is None else np.repeat(added, times, axis=1))
 
 
 def tiled(fields: Fields) -> Fields:
@@ -162,20 +187,26 @@ def tiled(fields: Fields) -> Fields:
 
 
 def joined(parts: Sequence[StoredWeight]) -> Fields | None:
-    """Parts as one matrix that stays packed; None if their formats do not fit together, or a scale no float16."""
-    types = {part.type for part in parts}
-    if not types <= FOUR_BITS and not (types <= BYTES.keys() and len({BYTES[type_] for type_ in types}) == 1):
+    """Parts as one matrix that stays packed: of four bits if all are, else of bytes with the smallest of their blocks.
+    None if one is no block format, or its scales are no float16."""
+    types = [part.type for part in parts]
+    if not set(types) <= FOUR_BITS | BYTES.keys():
         return None
-    fields, symmetric = [split(part) for part in parts], types <= SYMMETRIC
-    minima = [each.minima for each in fields if each.minima is not None and not symmetric]
+    fields = [found for found in map(split, parts) if found is not None]
+    if len(fields) < len(parts):
+        return None
+    four_bits = set(types) <= FOUR_BITS
+    if not four_bits:
+        width = min(BYTES.get(type_, (32, True))[0] for type_ in types)
+        has_minima = any(BYTES.get(type_, (32, type_ not in OFFSETS))[1] for type_ in types)
+        fields = [as_bytes(type_, each, width, has_minima) for type_, each in zip(types, fields, strict=True)]
+    minima = [each.minima for each in fields if each.minima is not None and not set(types) <= SYMMETRIC]
     whole = Fields(
         np.concatenate([each.codes for each in fields]),
         np.concatenate([each.scales for each in fields]),
         np.concatenate(minima) if minima else None,
     )
-    if not np.isfinite(whole.scales).all() or not (whole.minima is None or np.isfinite(whole.minima).all()):
-        return None
-    return tiled(whole) if types <= FOUR_BITS else whole
+    return tiled(whole) if four_bits else whole
 
 
 def pack(
@@ -185,8 +216,7 @@ def pack(
     dtype: torch.dtype,
     eight: Eight = "none",
 ) -> TritonLinear:
-    """Parts that are all of four bits, or all of bytes with blocks as long, stay packed; any other mixture becomes
-    dense, or of 8 bits where `eight` says so."""
+    """Parts of block formats stay packed; others become dense, or of 8 bits where `eight` says so."""
     device = sender.device
     bias = torch.cat([torch.from_numpy(dequantize(part)) for part in biases]).to(device, dtype) if biases else None
     out_features, in_features = sum(part.shape[0] for part in parts), parts[0].shape[1]

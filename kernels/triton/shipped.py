@@ -182,7 +182,9 @@ def record_rows(recorder: Recorder, target: Target, model: Model, dtype: torch.d
         for four_bits in (True, False):
             ops.norm_linear(x, norm, zeros(*square, four_bits, minima=True))
             ops.linear_add(x, zeros(*square, four_bits), torch.zeros_like(x))
-    ops.norm_linear(torch.zeros(1, model.hidden, dtype=dtype), norm, zeros(*square, False, group=16))
+    for minima in (False, True):
+        bytes_ = zeros(*square, False, group=16, minima=minima)
+        ops.norm_linear(torch.zeros(1, model.hidden, dtype=dtype), norm, bytes_)
     gate_up = DenseLinear(
         torch.zeros(2 * model.intermediate, model.hidden, dtype=dtype), None, model.hidden, 2 * model.intermediate
     )

@@ -55,7 +55,9 @@ def test_super_blocks_and_folders_stay_packed(dtype: torch.dtype, kind: str, row
     ops, weight = TritonOps(DEVICE, dtype), stored(kind, 50, 512, seed=1)
     x, linear = torch.randn(rows, 512).to(dtype), ops.linear([weight])
     assert isinstance(linear, PackedLinear)
-    assert_close(ops._linear(x.to(DEVICE), linear), REFERENCE.linear([weight])(x.double()), 4 * TOLERANCE[dtype] + 5e-4)
+    assert_close(
+        ops._multiply(x.to(DEVICE), linear), REFERENCE.linear([weight])(x.double()), 4 * TOLERANCE[dtype] + 5e-4
+    )
     assert_close(unpack(linear, torch.float32).weight, torch.from_numpy(dequantize(weight)), 1e-3)
 
 
@@ -66,11 +68,11 @@ def test_inputs_are_split_by_the_shape_alone(kind: str) -> None:
     x, linear = torch.randn(16, 2080).to(DEVICE, EXACT), ops.linear([weight])
     assert isinstance(linear, PackedLinear)
     assert linear_splits(2080, 70) == 2
-    whole = ops._linear(x, linear)
+    whole = ops._multiply(x, linear)
     assert_close(whole, REFERENCE.linear([weight])(x.cpu().double()), 4 * TOLERANCE[EXACT])
     assert not linear.counters.any()
     for first, last in ((0, 1), (3, 11), (8, 16)):
-        assert torch.equal(ops._linear(x[first:last].contiguous(), linear), whole[first:last])
+        assert torch.equal(ops._multiply(x[first:last].contiguous(), linear), whole[first:last])
 
 
 def test_large_gpus_are_filled_by_one_row() -> None:
@@ -175,7 +177,7 @@ def test_packed_products_write_their_rows_only(kind: str) -> None:
     out, whole = guarded((19, 70), EXACT)
     ops._products.packed_linear(x, linear, None, out)
     assert_guards(whole)
-    assert torch.equal(out, ops._linear(x, linear))
+    assert torch.equal(out, ops._multiply(x, linear))
 
 
 @pytest.mark.parametrize("kind", ["F16", "Q8_0"])
@@ -184,7 +186,7 @@ def test_a_residual_is_added_to_where_it_lies(kind: str) -> None:
     ops = TritonOps(DEVICE, EXACT)
     linear = ops.linear([stored(kind, 64, 96)])
     x, residual = torch.randn(3, 96).to(DEVICE, EXACT), torch.randn(3, 64).to(DEVICE, EXACT)
-    expected = residual.double() + 0.5 * ops._linear(x, linear).double()
+    expected = residual.double() + 0.5 * ops._multiply(x, linear).double()
     with torch.profiler.profile() as profile:
         added = ops.linear_add(x, linear, residual, 0.5)
     assert added.data_ptr() == residual.data_ptr()
@@ -205,14 +207,16 @@ def test_packed_weights_take_few_bits(kind: str, bits: float) -> None:
     )
 
 
-def test_mixed_parts_become_dense() -> None:
+@pytest.mark.parametrize("kinds", [("Q4_1", "Q8_0"), ("Q4_0", "MXFP4"), ("Q8_0", "F16"), ("F32", "BF16")])
+def test_mixed_parts(kinds: tuple[str, str]) -> None:
+    """Of blocks they become bytes, with floats dense."""
     ops = TritonOps(DEVICE, EXACT)
-    parts = [stored("Q4_1", 8, 64), stored("Q8_0", 8, 64)]
+    parts = [stored(kind, 8, 64) for kind in kinds]
     linear = ops.linear(parts)
-    assert isinstance(linear, DenseLinear)
+    assert isinstance(linear, DenseLinear if {"F16", "F32"} & set(kinds) else PackedLinear)
     x = torch.randn(2, 64).to(EXACT)
     expected = REFERENCE.linear(parts)(x.double())
-    assert_close(ops._linear(x.to(DEVICE), linear), expected, 4 * TOLERANCE[EXACT])
+    assert_close(ops._multiply(x.to(DEVICE), linear), expected, 4 * TOLERANCE[EXACT])
 
 
 def test_types_without_kernels_are_refused() -> None:

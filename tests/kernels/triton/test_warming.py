@@ -263,13 +263,19 @@ def test_of_ranks_too(gpu: PretendedGPU) -> None:
     assert not {"choose_kernel", "report_kernel"} & {name for name, *_ in notings[1].compiled}  # type: ignore[misc]
 
 
+def rows_read(table: torch.Tensor, ids: torch.Tensor, out: torch.Tensor, features: int = 8) -> dict[str, Any]:
+    """What `embed_kernel` is given."""
+    tensors = {"table": table, "ids": ids, "sampled": ids, "out": out}
+    return {**tensors, "factor": 1.0, "FEATURES": features, "SCALED": False, "TILE": 1024}
+
+
 def test_what_one_thread_rehearses_is_not_launched() -> None:
     launched: list[str] = []
     stage = Stage(lambda kernel, *_: launched.append(kernel.__name__))
 
     def launch(features: int, table: torch.Tensor) -> None:
         ids = torch.zeros(1, dtype=torch.int32)
-        arguments = {"table": table, "ids": ids, "sampled": ids, "out": table, "FEATURES": features, "TILE": 1024}
+        arguments = rows_read(table, ids, table, features)
         stage(embed_kernel, (1,), arguments, 4, 1)
 
     table = torch.zeros(64)
@@ -287,7 +293,7 @@ def test_what_one_thread_rehearses_is_not_launched() -> None:
 def test_what_is_kept_of_a_rehearsal_is_the_same_variant_and_small() -> None:
     noted, numbers = Rehearsed(), torch.zeros(1 << 16, dtype=torch.bfloat16)
     ids = torch.zeros(4, dtype=torch.int32)
-    arguments = {"table": numbers, "ids": ids[1:], "sampled": ids, "out": numbers[8:], "FEATURES": 8, "TILE": 1024}
+    arguments = {**rows_read(numbers, ids, numbers[8:]), "ids": ids[1:]}
     noted(embed_kernel, (1,), arguments, 4, 1)
     [(key, kept)] = noted.variants.items()
     assert key == key_of(embed_kernel, kept.arguments, 4, 1)
@@ -314,7 +320,7 @@ def test_triton_finds_compiled_what_was_rehearsed(monkeypatch: pytest.MonkeyPatc
 
     def launch(dtype: torch.dtype, rows: int) -> None:
         table, ids = torch.zeros(rows, 8, dtype=dtype), torch.zeros(rows, dtype=torch.int32)
-        arguments = {"table": table, "ids": ids, "sampled": ids, "out": table, "FEATURES": 8, "TILE": 1024}
+        arguments = rows_read(table, ids, table)
         stage(embed_kernel, (rows, 1), arguments, 4, 1)
 
     running = Running()

@@ -382,6 +382,17 @@ def test_bytes_of_bitsandbytes(tmp_path: Path) -> None:
         read(tmp_path, parts, {"quant_method": "bitsandbytes", "load_in_8bit": True})
 
 
+@pytest.mark.parametrize("square", [(32, 128), (16, 64)])
+def test_squares_of_compressed_floats(square: tuple[int, int], tmp_path: Path) -> None:
+    """Also where one square is as wide as the matrix, so that scales are one column as those of outputs are."""
+    codes = torch.randn(OUTPUTS, INPUTS).to(torch.float8_e4m3fn)
+    scales = torch.rand(OUTPUTS // square[0], INPUTS // square[1]) + 0.5
+    parts = {"weight": codes, "weight_scale": scales}
+    want = codes.float() * scales.repeat_interleave(square[0], 0).repeat_interleave(square[1], 1)
+    config = compressed("float-quantized", num_bits=8, type="float", strategy="block", block_structure=list(square))
+    assert_reads(read(tmp_path, parts, config), want.numpy(), "FP8")
+
+
 # All ----------------------------------------------------------------------------------------------------------------
 REFUSED = [
     (gptq_config(5, 32), "GPTQ with 5 bits"),

@@ -63,7 +63,9 @@ def read_compressed(settings: Mapping[str, Any], folder: Folder) -> None:
         module = name.removesuffix(".weight")
         if name.endswith(".weight") and weight.type == "F8_E4M3":
             _widen_exponents(folder, f"{module}.weight_scale")
-            has_square = squares and folder.tensors.get(f"{module}.weight_scale", weight).shape[-1] != 1
+            scales = folder.tensors.get(f"{module}.weight_scale", weight).shape
+            # Of a matrix that is one square wide, scales are one column too.
+            has_square = squares and (scales[-1] != 1 or scales[0] not in (1, weight.shape[0]))
             fp8.read_module(folder, module, list(next(iter(squares))) if has_square else None)
             folder.drop(f"{module}.weight_zero_point", f"{module}.input_zero_point")
         elif name.endswith(".weight") and weight.type == "I8":

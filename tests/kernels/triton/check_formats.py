@@ -1,0 +1,92 @@
+"""A tiny model in each block format, and in mixtures as files have them: the reference's tokens, matrices packed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from triton_support import DEVICE, EXACT
+
+from stemma.kernels.reference import ReferenceOps
+from stemma.kernels.triton.ops import TritonOps
+from stemma.kernels.triton.packing import FOUR_BITS, PackedLinear, pack, unpack
+from stemma.kernels.triton.sending import Sender
+from stemma.kernels.weights import FORMATS, StoredWeight, dequantize
+from stemma.runtime.model.checkpoint import Checkpoint
+from stemma.runtime.model.config import GenerationDefaults
+from stemma.runtime.model.load import assemble
+from stemma.runtime.model.tiny import byte_tokenizer, tiny_config, tiny_tensors
+from tests.kernels.stored import stored
+from tests.runtime.model.running import all_logits
+
+PROMPT = list(b"some words")
+NUM_TOKENS = 3
+TYPES = sorted(FORMATS.keys() - {"FP8"})
+MIXTURES: dict[str, dict[str, str]] = {
+    "Q4_K_M": {"": "Q4_K", "v_proj": "Q6_K", "down_proj": "Q6_K", "lm_head": "Q6_K"},
+    "Q5_K_S with a legacy type": {"": "Q5_K", "v_proj": "Q8_0", "k_proj": "Q5_0"},
+    "Q3_K_M": {"": "Q3_K", "v_proj": "Q5_K", "down_proj": "Q4_K", "lm_head": "Q6_K"},
+    "Q2_K": {"": "Q2_K", "v_proj": "Q4_K", "o_proj": "Q3_K"},
+    "IQ3_XXS": {"": "IQ3_XXS", "v_proj": "Q4_K", "up_proj": "IQ3_S", "o_proj": "IQ2_S"},
+}
+
+
+def tensors_of(types: dict[str, str], config: Any) -> dict[str, StoredWeight]:
+    """types: of matrices by a part of their name; the last that fits."""
+    tensors = tiny_tensors(config, 0)
+    for seed, (name, weight) in enumerate(sorted(tensors.items())):
+        if len(weight.shape) == 2 and "embed" not in name:
+            kind = [type_ for part, type_ in types.items() if part in name][-1]
+            fits = weight.shape[1] % FORMATS[kind].num_inputs == 0
+            tensors[name] = stored(kind if fits else "Q8_0", weight.shape, seed)  # as llama.cpp does
+    return tensors
+
+
+def continued(model: Any) -> tuple[list[int], torch.Tensor]:
+    """Greedy tokens, and the last logits."""
+    ids = list(PROMPT)
+    for _ in range(NUM_TOKENS):
+        logits = all_logits(model, ids)[-1].float().cpu()
+        ids.append(int(logits.argmax()))
+    return ids[len(PROMPT) :], logits
+
+
+@pytest.mark.parametrize("types", [{"": type_} for type_ in TYPES] + list(MIXTURES.values()), ids=[*TYPES, *MIXTURES])
+def test_a_model_says_what_the_reference_says(types: dict[str, str]) -> None:
+    config = replace(tiny_config("llama"), hidden=256, intermediate=256, num_layers=1)
+    tensors = tensors_of(types, config)
+    checkpoint = Checkpoint(config, tensors, byte_tokenizer(), GenerationDefaults((256,)))
+    (want, want_logits), (got, got_logits) = (
+        continued(assemble(checkpoint, ops).model)
+        for ops in (ReferenceOps(torch.device("cpu")), TritonOps(DEVICE, EXACT))
+    )
+    assert got == want
+    assert (got_logits - want_logits).abs().max() < 2e-2 * want_logits.abs().max()
+
+
+@pytest.mark.parametrize("first", TYPES)
+@pytest.mark.parametrize("second", ["Q4_0", "Q4_K", "Q8_0", "Q6_K", "Q2_K"])
+def test_parts_of_any_two_formats_stay_packed(first: str, second: str) -> None:
+    parts = [stored(first, (40, 256), 1), stored(second, (24, 256), 2)]
+    linear = pack(parts, [], Sender(DEVICE), EXACT)
+    assert isinstance(linear, PackedLinear)
+    assert linear.format == ("four bits" if {first, second} <= FOUR_BITS else "bytes")
+    assert linear.codes.nbytes + linear.scales.nbytes * (1 + (linear.minima is not None)) <= 64 * 256 * 10 / 8
+    want = torch.from_numpy(np.concatenate([dequantize(part) for part in parts]))
+    error = (unpack(linear, torch.float32).weight.cpu() - want).abs()
+    assert error.max() <= want.abs().max() / 1024
+
+
+@pytest.mark.parametrize("kind", ["MXFP4", "INT8"])
+def test_scales_that_float16_has_not_become_dense(kind: str) -> None:
+    """Far too small, or too large: as they are written they would be 0, or infinite."""
+    for size, exponent in ((1e-9, 95), (1e6, 150)):
+        weight = stored(kind, (40, 256), size=size)
+        if kind == "MXFP4":
+            weight.data.reshape(40, 8, 17)[:, :, 0] = exponent
+        linear: Any = pack([weight], [], Sender(DEVICE), torch.float32)
+        assert not isinstance(linear, PackedLinear)
+        assert torch.equal(linear.weight.cpu(), torch.from_numpy(np.array(dequantize(weight))))

@@ -151,6 +151,7 @@ KINDS: dict[str, tuple[str, KVType, Target, str | None, set[str]]] = {
     "fp8 weights": ("llama", "activation", SM_90, "fp8", {"quantize_kernel"}),
     "fp8 weights whose scales come last": ("llama", "activation", ADA, "fp8", {"quantize_kernel", "finish_kernel"}),
     "experts": ("mixtral", "activation", SM_90, None, {"grouped_linear_kernel", "sort_entries_kernel"}),
+    "experts of 8 bits": ("qwen3_moe", "activation", SM_90, "fp8", {"grouped_linear_kernel", "quantize_kernel"}),
     "experts on AMD": ("qwen3_moe", "activation", GFX942, None, {"grouped_linear_kernel"}),
     "windows": ("gemma3_text", "int8", SM_90, None, {"attend_kernel"}),
     "windows and sinks": ("gpt_oss", "activation", SM_90, None, {"attend_kernel"}),

@@ -92,10 +92,11 @@ def test_products_use_the_tensor_cores(rows: list[dict]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "instruction"), [("sm_80", "HMMA"), ("sm_90", "HGMMA"), ("sm_100", "UTC"), ("gfx942", "v_mfma")]
+    ("target", "instruction"),
+    [("sm_80", "HMMA"), ("sm_90", ("HGMMA", "QGMMA")), ("sm_100", "UTC"), ("gfx942", "v_mfma")],
 )
 def test_large_tiles_use_the_newest_matrix_instruction(
-    compiled: dict[str, list[dict]], target: str, instruction: str
+    compiled: dict[str, list[dict]], target: str, instruction: str | tuple[str, ...]
 ) -> None:
     large = [
         row for row in compiled[target] if row["dots"] and (" rows 64" in row["title"] or " rows 128" in row["title"])

@@ -255,7 +255,7 @@ class Ops(Warms, Protocol):
     # Packing: once, when a model is loaded ----------------------------------------------------------------
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = (), exact: bool = False) -> Linear:
         """Pack matrices (out_i, in) that share their input; the outputs stand one after the other. exact: not smaller
-        than they are stored, whatever the back end was told to make of others (routers, experts, logits)."""
+        than they are stored, whatever the back end was told to make of others (routers, logits)."""
 
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> Any:
         """Pack an embedding table (vocabulary, hidden). scale: what its rows are multiplied by when they are read."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stemma.fsm.automaton.program import FIRST_SPECIAL, Program
+from stemma.fsm.automaton.program import EDGE_WIDTH, ENTRY_SIZE, FIRST_SPECIAL, STATE_WIDTH, Program
 from stemma.fsm.automaton.spare_tables import leave, tables_for
 from stemma.fsm.kernels.columns import CONFIG, COUNT, STACK_BITS, STATE, is_filled, start_of
 from stemma.fsm.kernels.loader import kernels
@@ -189,14 +189,15 @@ class Automaton:
             t = t._replace(edges=_resized(t.edges, 2 * self._num_edges))
         if program.num_rules > len(t.rules):
             t = t._replace(rules=_resized(t.rules, 2 * program.num_rules))
-        t.states[first_state : self._num_states] = _rows(program.states, t.states.shape[1], first_state)
-        t.edges[first_edge : self._num_edges] = _rows(program.edges, t.edges.shape[1], first_edge)
+        _append(t.states, program.states, ENTRY_SIZE * STATE_WIDTH * first_state)
+        _append(t.edges, program.edges, ENTRY_SIZE * EDGE_WIDTH * first_edge)
         self.tables = t
 
 
-def _rows(packed: bytearray, width: int, first: int) -> Int64s:
-    """The rows from `first` on, as they lie in `packed`: no view may be kept, for that could not grow then."""
-    return np.frombuffer(packed, np.int64).reshape(-1, width)[first:]
+def _append(table: Int64s, packed: bytearray, first: int) -> None:
+    """The rows from byte `first` on, as they lie in `packed`: no view is kept, for that could not grow then."""
+    if first < len(packed):
+        memoryview(table).cast("B")[first : len(packed)] = memoryview(packed)[first:]
 
 
 def _resized(array: Int64s, size: int) -> Int64s:

@@ -27,33 +27,37 @@ class Unnamed(NamedTuple):
 
 
 class Fragment(NamedTuple):
-    """The states of a program, `RETURN_STATE` first. Places are those of the flat table of states."""
+    """The states of a program but `RETURN_STATE`, its first, as one row of numbers, and its edges as another."""
 
     states: Int64s
+    names_state: Int64s  # 1 where a state other than the first is named, else 0
+    names_edge: Int64s
     edges: Int64s
-    state_places: Int64s  # where states are named, other than the first
-    edge_places: Int64s
-    edge_targets: Int64s  # the edges that lead to other states than the first
-    rule_places: Int64s
+    leads_on: Int64s  # 1 where an edge names a state other than the first
+    rule_places: list[int]
     calls: list[Hashable]  # which rules stand there: names, or `Unnamed`
     product_sides: dict[int, tuple[int, int]]
     entry: int
+    num_states: int  # with the first
+    num_edges: int
 
-    def placed(self, num_states: int, num_edges: int, rules: list[int]) -> tuple[bytes, bytes, Callable[[int], int]]:
-        """The rows of states and edges behind so many others, where the calls are of `rules`; and what a state's
-        number becomes."""
+    def placed(self, num_states: int, num_edges: int, rules: list[int]) -> tuple[bytes, bytes]:
+        """The rows of states and edges behind so many others, where the calls are of `rules`."""
         further = num_states - 1  # the first state is there already
-        states, edges = self.states.copy(), self.edges.copy()
-        flat = states.reshape(-1)
-        flat[self.state_places] += further
-        flat[self.edge_places] += num_edges
-        flat[self.rule_places] = rules
-        edges[self.edge_targets, EDGE.target] += further
+        states = self.names_state * further
+        states += self.states
+        if self.num_edges:
+            states += self.names_edge * num_edges
+        if rules:
+            states[self.rule_places] = rules
+        edges = self.leads_on * further
+        edges += self.edges
+        return states.tobytes(), edges.tobytes()
 
-        def place_of(state: int) -> int:
-            return RETURN_STATE if state == RETURN_STATE else state + further
 
-        return states[1:].tobytes(), edges.tobytes(), place_of
+def place_of(state: int, num_states: int) -> int:
+    """What the number of a fragment's state becomes behind so many others."""
+    return RETURN_STATE if state == RETURN_STATE else state + num_states - 1
 
 
 class Pasted(NamedTuple):
@@ -72,20 +76,27 @@ def cut(
     entry: int,
 ) -> Fragment:
     """All states of a program as a fragment; `called`: the name of a rule, or `Unnamed`."""
-    states = np.frombuffer(packed_states, np.int64).reshape(-1, width(STATE))
+    states = np.frombuffer(packed_states, np.int64).reshape(-1, width(STATE))[1:]
     edges = np.frombuffer(packed_edges, np.int64).reshape(-1, width(EDGE))
-    kind, row = states[:, STATE.kind], np.arange(len(states)) * width(STATE)
-    targets = [row[(kind == of) & (states[:, column] != RETURN_STATE)] + column for of, column in TARGETS]
-    with_edges = row[(kind == BYTES) | (kind == SPLIT)]
-    calls = row[kind == CALL] + STATE.rule
+    kind = states[:, STATE.kind]
+    names_state, names_edge, leads_on = np.zeros_like(states), np.zeros_like(states), np.zeros_like(edges)
+    for of, column in TARGETS:
+        names_state[(kind == of) & (states[:, column] != RETURN_STATE), column] = 1
+    with_edges = (kind == BYTES) | (kind == SPLIT)
+    names_edge[with_edges, STATE.first_edge] = names_edge[with_edges, STATE.end_edge] = 1
+    leads_on[edges[:, EDGE.target] != RETURN_STATE, EDGE.target] = 1
+    calls = np.flatnonzero(kind == CALL) * width(STATE) + STATE.rule
+    flat = states.reshape(-1)
     return Fragment(
-        states,
-        edges,
-        np.concatenate(targets),
-        np.concatenate([with_edges + STATE.first_edge, with_edges + STATE.end_edge]),
-        np.flatnonzero(edges[:, EDGE.target] != RETURN_STATE),
-        calls,
-        [called(rule) for rule in states.reshape(-1)[calls].tolist()],
+        flat,
+        names_state.reshape(-1),
+        names_edge.reshape(-1),
+        edges.reshape(-1),
+        leads_on.reshape(-1),
+        calls.tolist(),
+        [called(rule) for rule in flat[calls].tolist()],
         dict(product_sides),
         entry,
+        len(states) + 1,
+        len(edges),
     )

@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from functools import lru_cache
 from operator import attrgetter
 
-from stemma.fsm.automaton.fragments import RETURN_STATE, Fragment, Pasted, Unnamed, cut
+from stemma.fsm.automaton.fragments import RETURN_STATE, Fragment, Pasted, Unnamed, cut, place_of
 from stemma.fsm.automaton.utf8 import byte_states
 from stemma.fsm.errors import LimitError
 from stemma.fsm.kernels.columns import EDGE, STATE, width
@@ -139,18 +139,19 @@ class Program:
 
     def _paste(self, fragment: Fragment) -> int:
         """Append states that were made elsewhere, and say which is the entry."""
-        if self.num_states + len(fragment.states) > self._limits.states:
+        first = self.num_states
+        if first + fragment.num_states > self._limits.states:
             raise self._too_many()
         rules = [self._anonymous_rule(called.node) if isinstance(called, Unnamed) else self.named_rule(called)
                  for called in fragment.calls]  # fmt: skip
-        states, edges, place_of = fragment.placed(self.num_states, self.num_edges, rules)
-        self.states.extend(states)
-        self.edges.extend(edges)
-        self.num_states += len(fragment.states) - 1
-        self.num_edges += len(fragment.edges)
+        states, edges = fragment.placed(first, self.num_edges, rules)
+        self.states += states
+        self.edges += edges
+        self.num_states += fragment.num_states - 1
+        self.num_edges += fragment.num_edges
         for state, (left, right) in fragment.product_sides.items():
-            self.product_sides[place_of(state)] = (place_of(left), place_of(right))
-        return place_of(fragment.entry)
+            self.product_sides[place_of(state, first)] = (place_of(left, first), place_of(right, first))
+        return place_of(fragment.entry, first)
 
     def fragment(self) -> Fragment:
         """All states of this program, for others to paste; they know its rules by name only."""

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Hashable
 from functools import lru_cache
 from operator import attrgetter
+from typing import TypeGuard
 
 from stemma.fsm.automaton.fragments import RETURN_STATE, Fragment, Pasted, Unnamed, cut, place_of
 from stemma.fsm.automaton.utf8 import byte_states
@@ -108,7 +109,7 @@ class Program:
 
     def _entry(self, node: ast.Node) -> int:
         """The entry state of a rule with that node. One that only calls what many grammars have is that."""
-        if isinstance(node, ast.RuleRef) and isinstance(node.rule, ast.Kept):
+        if _calls_kept(node):
             return self.build_rule(self.named_rule(node.rule))
         return self._emitted(node)
 
@@ -125,7 +126,7 @@ class Program:
     def _kept(self, rule: ast.Kept) -> int:
         """The entry state of a rule that many grammars have. From the second program on its states are a copy."""
         rule.num_programs += 1
-        if rule.num_programs == 1:
+        if rule.num_programs == 1 or _calls_kept(rule.node):
             return self._entry(rule.node)
         first = self.num_states
         entry = self._paste(fragment_of(rule))
@@ -334,6 +335,11 @@ class Program:
             return entry if minimum else loop
         body = self.emit(part, RETURN_STATE, depth)
         return self._state(REPEAT, body, following, minimum, -1 if maximum is None else maximum)
+
+
+def _calls_kept(node: ast.Node) -> TypeGuard[ast.RuleRef]:
+    """Whether a node only calls a rule that many grammars have."""
+    return isinstance(node, ast.RuleRef) and isinstance(node.rule, ast.Kept)
 
 
 def packed(numbers: list[int]) -> bytes:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable
-from functools import lru_cache, partial
 from typing import Any
 
 from stemma.fsm.languages.json_schema import texts
@@ -22,48 +21,24 @@ from stemma.fsm.languages.json_schema.arrays import ArrayShape, ArrayState
 from stemma.fsm.languages.json_schema.facts import (
     Alternative,
     Content,
-    Format,
     Kind,
     Kinds,
     NumberFact,
     TextFact,
 )
-from stemma.fsm.languages.json_schema.formats import OF_TIMES, format_language, leap_minute, leap_offset, time_language
+from stemma.fsm.languages.json_schema.formats import leap_minute, leap_offset
 from stemma.fsm.languages.json_schema.goals import AnyOf, Goal
 from stemma.fsm.languages.json_schema.meaning import Meaning
 from stemma.fsm.languages.json_schema.members import ObjectRules
 from stemma.fsm.languages.json_schema.number_rules import number_node
 from stemma.fsm.languages.json_schema.options import SchemaOptions
+from stemma.fsm.languages.json_schema.plain_values import PlainValues, kept_string
 from stemma.fsm.languages.json_schema.values import exact, json_text
 from stemma.fsm.syntax.ast import Grammar, Kept, Node, RuleRef
-from stemma.fsm.syntax.nodes import EMPTY, NOTHING, choice, concat, optional, repeat, text
+from stemma.fsm.syntax.nodes import EMPTY, choice, concat, optional, repeat, text
 
 LONG_PREFIX = 24
 LONGEST_PLAIN = 10**21  # whole numbers from here on are spelled as they are given, as JSON writers do
-
-
-@lru_cache(maxsize=64)
-def quoted_format(name: str) -> Node:
-    """The strings of a format; what makes a leap second are rules, for few texts come there."""
-    if name not in OF_TIMES:
-        return texts.quoted(format_language(name))
-    language = time_language(
-        name,
-        lambda minute: RuleRef(("leap_minute", minute)),
-        lambda hour, minute: RuleRef(("leap_offset", hour, minute)),
-    )
-    return concat((texts.QUOTE, language, texts.QUOTE))  # JSON writes all characters of times as they are
-
-
-@lru_cache(maxsize=1024)
-def kept_string(facts: tuple[TextFact, ...]) -> Node:
-    """The strings that fulfil all facts, none of which says what they hold: a rule that other grammars have too."""
-    if not texts.is_possible(facts):
-        return NOTHING
-    only = facts[0]
-    if len(facts) == 1 and isinstance(only, Format) and only.positive:
-        return RuleRef(Kept(partial(quoted_format, only.name)))
-    return RuleRef(Kept(partial(texts.string_node, facts)))
 
 
 class SchemaCompiler:
@@ -86,6 +61,7 @@ class SchemaCompiler:
             "string": RuleRef("string"), "integer": RuleRef("integer"), "number": RuleRef("number"),
             "null": text("null"), "boolean": RuleRef("boolean"), "array": RuleRef("array"), "object": RuleRef("object"),
         }  # fmt: skip
+        self.plain_values = PlainValues(self.types, options)
         self.providers: dict[str, Callable[..., Node]] = {
             "value": self.value_rule, "items": self.items_rule, "spelled": self.spelled_rule,
             "leap_minute": leap_minute, "leap_offset": leap_offset,
@@ -120,14 +96,13 @@ class SchemaCompiler:
         return found
 
     def at_a_glance(self, goal: Goal) -> Node | None:
-        """The values of a schema that says nothing but one type, for these are most."""
+        """The values of a schema that says little, for these are most."""
         if not goal:
             return RuleRef("any")
         claim = goal[0]
         if len(goal) > 1 or isinstance(claim, AnyOf) or not claim.positive:
             return None
-        named = claim.place.only_type
-        return None if named is None else self.types.get(named)
+        return self.plain_values.node(claim.place)
 
     def value_rule(self, number: int) -> Node:
         possible = filter(self.meaning.possible, self.meaning.alternatives(self.goals[number]))

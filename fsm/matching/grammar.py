@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -54,6 +55,7 @@ class CompiledGrammar:
         self._limits = limits
         self._successor: CompiledGrammar | None = None
         self.automaton = Automaton(self._grammar, limits)
+        self._step_bytes = self.automaton.kernels.step_bytes
         self._cache = MaskCache(vocabulary.num_words)
         self.places = Places(vocabulary.num_words)
         self._masking = Masking(self.automaton, vocabulary, self._cache)
@@ -96,10 +98,10 @@ class CompiledGrammar:
         mask = place.mask
         if mask is None:
             with self._lock:
-                if place.mask is None:  # nor was it computed while this waited
-                    self.places.keep_mask(place, self._computed(place))
                 mask = place.mask
-        assert mask is not None
+                if mask is None:  # nor was it computed while this waited
+                    mask = self._computed(place)
+                    self.places.keep_mask(place, mask)
         return mask
 
     def step(self, config: int, token: int) -> int:
@@ -110,8 +112,12 @@ class CompiledGrammar:
         """The key of the place behind `token`, `DEAD_END` if it is not allowed."""
         key = place.steps.get(token)
         if key is None:
+            config, vocabulary = place.key, self.vocabulary
             with self._lock:
-                key = self._stepped(place, token)
+                data = vocabulary.token_bytes[token] if config >= 0 and 0 <= token < vocabulary.size else None
+                key = self._step_bytes(self.automaton.tables, config, data) if data else -1
+                if key < 0:  # rules or room are missing, or it is no ordinary token
+                    key = self._stepped(config, token, data)
                 self.places.keep_step(place, token, key)
         return key
 
@@ -210,17 +216,14 @@ class CompiledGrammar:
             data.clear()
         return tokens if len(tokens) <= budget else None
 
-    def _stepped(self, place: Place, token: int) -> int:
-        vocabulary, automaton, config = self.vocabulary, self.automaton, place.key
+    def _stepped(self, config: int, token: int, data: bytes | None) -> int:
+        """The key of the place behind `token`, whose bytes are `data`, where a kernel alone does not say it."""
+        vocabulary, automaton = self.vocabulary, self.automaton
         if config < 0:
             return DEAD_END
         if not 0 <= token < vocabulary.size:
             raise ValueError(f"token {token} is outside the vocabulary of {vocabulary.size}")
-        data = vocabulary.token_bytes[token]
         if data:
-            following = automaton.kernels.step_bytes(automaton.tables, config, data)
-            if following >= 0:
-                return following
             with work_limit(self._limits.work):
                 return automaton.step_bytes(config, data)
         if token in vocabulary.eos_ids and automaton.is_accepting(config):
@@ -240,24 +243,24 @@ class CompiledGrammar:
 
     def _computed(self, place: Place) -> Words:
         words = np.empty(self.vocabulary.num_words, np.uint32)
-        if place.is_end:
-            words[:] = 0
+        config = place.key
+        if config < 0:
+            words.fill(0)
         else:
-            self._compute(place.config, words)
+            looked = self._masking.look(config, words)
+            if looked != DONE:
+                with work_limit(self._limits.work):
+                    self._masking.compute(config, words, looked)
+            automaton = self.automaton
+            if automaton.program.specials:
+                with work_limit(self._limits.work):
+                    _allow(words, map(self._special_token, automaton.special_symbols(config)))
+            if automaton.is_accepting(config):
+                _allow(words, self.vocabulary.eos_ids)
         words.flags.writeable = False
         return words
 
-    def _compute(self, config: int, words: Words) -> None:
-        masking = self._masking
-        if (looked := masking.look(config, words)) != DONE:
-            with work_limit(self._limits.work):
-                masking.compute(config, words, looked)
-        automaton = self.automaton
-        tokens: list[int] = []
-        if automaton.program.specials:
-            with work_limit(self._limits.work):
-                tokens.extend(map(self._special_token, automaton.special_symbols(config)))
-        if automaton.is_accepting(config):
-            tokens.extend(self.vocabulary.eos_ids)
-        for token in tokens:
-            words[token >> 5] |= np.uint32(1 << (token & 31))
+
+def _allow(words: Words, tokens: Iterable[int]) -> None:
+    for token in tokens:
+        words[token >> 5] |= np.uint32(1 << (token & 31))

@@ -98,18 +98,19 @@ class Planner:
         self._path = path
         self._inside = np.zeros(NUM_INSIDE, np.int64)
         self._found = np.zeros(NUM_FOUND, np.int64)
+        self._found[0] = self._longest  # but where a look has found something, until it is `seen`
+        self._look = automaton.kernels.look
         self._sides = np.zeros(AFTER + 1, np.int64)
 
     def look(self, config: int, out: Words, twins: Int64s) -> int:
         """DONE if `out` is the mask of `config`, with those `twins`; KNOWN: `seen` says what it is like; NOT_YET if
         rules or room are missing."""
-        self._found[0] = self._longest
-        arguments = (self._inside, self._found, out, twins)
-        return self._kernels.look(self._automaton.tables, self._trie, self._path, config, *arguments)
+        return self._look(self._automaton.tables, self._trie, self._path, config, self._inside, self._found, out, twins)
 
     def seen(self, config: int) -> Classified:
         """What the last look at `config` has found."""
         *fields, parts = self._found.tolist()
+        self._found[0] = self._longest
         configs = self._path[:parts, PATH.config].tolist() if parts else ()
         return Classified(config, Classification(*fields), self._inside.copy(), configs)
 

@@ -34,6 +34,7 @@ class Masking:
     def __init__(self, automaton: Automaton, vocabulary: Vocabulary, cache: MaskCache) -> None:
         self._automaton = automaton
         self._vocabulary = vocabulary
+        self._twins = vocabulary.twins
         self._cache = cache
         self._kernels = automaton.kernels
         self.path = vocabulary.new_path()
@@ -44,12 +45,12 @@ class Masking:
 
     def look(self, config: int, out: Words) -> int:
         """DONE if `out` is the mask now, which is all that most places need; else to be completed by `compute`."""
-        return self._planner.look(config, out, self._vocabulary.twins)
+        return self._planner.look(config, out, self._twins)
 
     def compute(self, config: int, out: Words, looked: int) -> None:
         """Write the tokens whose bytes `config` reads into `out`, where the last look at it was `looked`."""
-        self._complete(config, out, looked, self._vocabulary.twins)
-        self._kernels.copy_twins(out, self._vocabulary.twins)
+        self._complete(config, out, looked, self._twins)
+        self._kernels.copy_twins(out, self._twins)
 
     def _compute(self, config: int, out: Words) -> None:
         """The mask without twins."""

@@ -64,7 +64,7 @@ class Places(dict[int, Place]):
 
     def keep_step(self, place: Place, token: int, key: int) -> None:
         """Remember where `token` leads; that place is there first. Too many steps are forgotten as a whole."""
-        if key not in self and key != DEAD_END:
+        if key and key not in self:
             self[key] = Place(key)
         if self._num_steps >= MAX_STEPS:
             for each in self.values():

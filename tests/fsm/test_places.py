@@ -77,7 +77,7 @@ def test_a_mask_that_fails_leaves_all_rows_as_they_are(
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(bad.grammar, "_compute", fail)
+    monkeypatch.setattr(bad.grammar, "_computed", fail)
     rows = np.full((2, vocabulary.num_words), 7, np.uint32)
     with pytest.raises(MemoryError):
         fill_masks([good, bad], rows)

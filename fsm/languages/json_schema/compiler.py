@@ -105,8 +105,10 @@ class SchemaCompiler:
         return self.plain_values.node(claim.place)
 
     def value_rule(self, number: int) -> Node:
-        possible = filter(self.meaning.possible, self.meaning.alternatives(self.goals[number]))
-        return choice(map(self.alternative, possible))
+        alternatives = self.meaning.alternatives(self.goals[number])
+        if len(alternatives) == 1 and self.meaning.possible_goal(self.goals[number]):
+            return self.alternative(alternatives[0])
+        return choice(map(self.alternative, filter(self.meaning.possible, alternatives)))
 
     def alternative(self, alternative: Alternative) -> Node:
         if alternative.values is not None:

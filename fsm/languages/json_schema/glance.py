@@ -18,6 +18,8 @@ COMBINED = frozenset(
 OF_TEXTS = frozenset(("minLength", "maxLength", "format"))  # each by itself leaves texts
 NARROW_TEXTS = frozenset(("pattern", "x-stemma-format", "x-stemma-content"))
 MAXIMUM_NESTING = 150  # of looks
+FEW_ITEMS = 64  # more may be more than the limits allow
+OF_ITEMS = frozenset(("uniqueItems", "prefixItems", "additionalItems", "unevaluatedItems"))
 LOWER, UPPER = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
 OF_REQUIRED = frozenset(
     ("patternProperties", "propertyNames", "maxProperties", "dependencies", "dependentRequired", "dependentSchemas",
@@ -55,7 +57,10 @@ class Glance:
             return self.has_value(self.document.resolve(place, schema["$ref"]))
         named = schema.get("type")
         if not COMBINED.isdisjoint(schema):
-            return "enum" in schema and _is_plain_enumeration(schema, schema["enum"], named)
+            if place.groups == ["any_of"] and isinstance(schema["anyOf"], list):
+                return any(self.has_value(self.document.child(place, branch, "anyOf", str(index)))
+                           for index, branch in enumerate(schema["anyOf"]))  # fmt: skip
+            return _is_plain_enumeration(schema, named)
         if named is None:
             return True  # null, of which no other keyword speaks
         if isinstance(named, list):
@@ -64,15 +69,26 @@ class Glance:
 
     def _has_value_of(self, place: Place, schema: dict[str, Any], name: Any) -> bool:
         if name == "string":
-            return schema.keys().isdisjoint(NARROW_TEXTS) and len(OF_TEXTS.intersection(schema)) < 2
+            own = OF_TEXTS.intersection(schema)
+            is_plain = len(own) < 2 or (len(own) == 2 and "format" not in own and _is_range(schema, "Length"))
+            return is_plain and schema.keys().isdisjoint(NARROW_TEXTS)
         if name in ("integer", "number"):
             bounds = sum(any(keyword in schema for keyword in side) for side in (LOWER, UPPER))
-            return bounds == 0 or (bounds == 1 and "multipleOf" not in schema)
+            return bounds == 0 or ("multipleOf" not in schema and (bounds == 1 or _is_interval(schema, name)))
         if name == "array":
-            return "minItems" not in schema and "contains" not in schema
+            return "contains" not in schema and ("minItems" not in schema or self._has_items(place, schema))
         if name == "object":
             return "minProperties" not in schema and self._has_required(place, schema)
         return name in ("null", "boolean")
+
+    def _has_items(self, place: Place, schema: dict[str, Any]) -> bool:
+        """Whether there are as many items as are asked for, where all are alike."""
+        items = schema.get("items", True)
+        if not OF_ITEMS.isdisjoint(schema) or isinstance(items, list) or not _is_range(schema, "Items"):
+            return False
+        if schema["minItems"] > FEW_ITEMS:
+            return False
+        return self.has_value(self.document.child(place, items, "items"))
 
     def _has_required(self, place: Place, schema: dict[str, Any]) -> bool:
         required = schema.get("required", [])
@@ -90,8 +106,25 @@ class Glance:
         )
 
 
-def _is_plain_enumeration(schema: dict[str, Any], values: Any, named: Any) -> bool:
+def _is_range(schema: dict[str, Any], of: str) -> bool:
+    """Whether the largest size is no less than the smallest."""
+    low, high = schema.get(f"min{of}", 0), schema.get(f"max{of}")
+    return low.__class__ is int and (high is None or (high.__class__ is int and low <= high))
+
+
+def _is_interval(schema: dict[str, Any], name: Any) -> bool:
+    """Whether a lower and an upper bound are far enough apart."""
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low.__class__ not in (int, float) or high.__class__ not in (int, float):
+        return False  # one of them is exclusive
+    if "exclusiveMinimum" in schema or "exclusiveMaximum" in schema:
+        return False
+    return bool(low < high if name == "number" else low + 1 < high)
+
+
+def _is_plain_enumeration(schema: dict[str, Any], named: Any) -> bool:
     """Whether the schema only lists values, and one of them is of a type that it allows."""
+    values = schema.get("enum")
     if not isinstance(values, list) or not schema.keys() <= ENUMERATION:
         return False
     if named is None:

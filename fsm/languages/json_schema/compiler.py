@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from stemma.fsm.languages.json_schema import texts
+from stemma.fsm.languages.json_schema import reading, texts
 from stemma.fsm.languages.json_schema.alternatives import kind_of
 from stemma.fsm.languages.json_schema.any_json import any_json, enclosed
 from stemma.fsm.languages.json_schema.arrays import ArrayShape, ArrayState
@@ -27,7 +27,7 @@ from stemma.fsm.languages.json_schema.facts import (
     TextFact,
 )
 from stemma.fsm.languages.json_schema.formats import leap_minute, leap_offset
-from stemma.fsm.languages.json_schema.goals import AnyOf, Goal
+from stemma.fsm.languages.json_schema.goals import AnyOf, Claim, Goal
 from stemma.fsm.languages.json_schema.meaning import Meaning
 from stemma.fsm.languages.json_schema.members import ObjectRules
 from stemma.fsm.languages.json_schema.number_rules import number_node
@@ -38,6 +38,9 @@ from stemma.fsm.syntax.ast import Grammar, Kept, Node, RuleRef
 from stemma.fsm.syntax.nodes import EMPTY, choice, concat, optional, repeat, text
 
 LONG_PREFIX = 24
+MOST_WAYS = 8
+OF_ARRAYS = frozenset(("type", "items", "array_length"))
+COUNTED = frozenset(("prefixItems", "additionalItems"))
 LONGEST_PLAIN = 10**21  # whole numbers from here on are spelled as they are given, as JSON writers do
 
 
@@ -102,9 +105,27 @@ class SchemaCompiler:
         claim = goal[0]
         if len(goal) > 1 or isinstance(claim, AnyOf) or not claim.positive:
             return None
-        return self.plain_values.node(claim.place)
+        return self.any_of(claim) if claim.place.groups == ["any_of"] else self.plain_values.node(claim.place)
+
+    def any_of(self, claim: Claim) -> Node | None:
+        """Any of a few values that each are told at a glance, such as a text or null."""
+        assert isinstance(claim.place.schema, dict), "a boolean has no branches"
+        ways: list[Node] = []
+        for goal in reading.branches(self.meaning.expansion, claim, claim.place.schema, "anyOf"):
+            followed = self.meaning.expansion.followed(goal)
+            branch = followed[0] if len(followed) == 1 else None
+            plain = isinstance(branch, Claim) and branch.positive and self.plain_values.node(branch.place)
+            if not plain or len(ways) == MOST_WAYS:
+                return None
+            ways.append(plain)
+        return choice(ways)
 
     def value_rule(self, number: int) -> Node:
+        [claim, *more] = self.goals[number]
+        if not more and isinstance(claim, Claim) and claim.positive and OF_ARRAYS.issuperset(claim.place.groups):
+            array = self.plain_array(claim)
+            if array is not None:
+                return array
         alternatives = self.meaning.alternatives(self.goals[number])
         if len(alternatives) == 1 and self.meaning.possible_goal(self.goals[number]):
             return self.alternative(alternatives[0])
@@ -187,6 +208,23 @@ class SchemaCompiler:
         if shape.pure and shape.horizon <= LONG_PREFIX:
             return enclosed("[", self.plain_items(shape, 0), "]", self.marks)
         return concat((text("["), self.space, RuleRef(("items", self.numbered(shape), shape.first))))
+
+    def plain_array(self, claim: Claim) -> Node | None:
+        """An array of items that are all alike, if that is all that its schema says; else None."""
+        schema = claim.place.schema
+        assert isinstance(schema, dict), "a boolean is no claim"
+        least, most, items = schema.get("minItems", 0), schema.get("maxItems"), schema.get("items")
+        if schema.get("type") != "array" or not isinstance(items, dict) or not COUNTED.isdisjoint(schema):
+            return None
+        if least.__class__ is not int or (most is not None and (most.__class__ is not int or most < max(least, 1))):
+            return None
+        goal = self.meaning.expansion.inside(claim, items, "items")
+        if not self.meaning.possible_goal(goal):
+            return None
+        item = self.value(goal)
+        further = repeat(concat((self.comma, item)), max(least - 1, 0), None if most is None else most - 1)
+        own = concat((item, further))
+        return enclosed("[", own if least else optional(own), "]", self.marks)
 
     def plain_items(self, shape: ArrayShape, index: int) -> Node:
         """The items from an index on, where nothing is counted but the items themselves."""

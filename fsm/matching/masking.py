@@ -43,6 +43,10 @@ class Masking:
         self._walks = 0
         self._joining: set[int] = set()  # configurations whose parts are being computed
 
+    def __del__(self) -> None:
+        if hasattr(self, "path"):  # else it has not got that far
+            self._vocabulary.leave_path(self.path)
+
     def look(self, config: int, out: Words) -> int:
         """DONE if `out` is the mask now, which is all that most places need; else to be completed by `compute`."""
         return self._planner.look(config, out, self._twins)

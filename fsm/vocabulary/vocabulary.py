@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ from stemma.fsm.vocabulary.slice_tables import build_slice
 
 SLICE_PREFIX = "run-"
 SLICE_NAME = re.compile(r"run-(?:[0-9a-f]{2})*")
+MOST_PATHS = 2  # that are kept for others
 FEW_BYTES = 4  # a slice with so many bytes less will do
 
 
@@ -61,6 +63,7 @@ class Vocabulary:
         self.longest = int(lengths.max(initial=0))
         self._shortest_first = np.argsort(lengths, kind="stable")
         self._starts = np.searchsorted(lengths[self._shortest_first], np.arange(self.longest + 2))
+        self._left_paths: deque[Int64s] = deque(maxlen=MOST_PATHS)
         self._slices = self._loaded_slices()
         self._lock = threading.Lock()
 
@@ -68,8 +71,15 @@ class Vocabulary:
         return f"Vocabulary({self.size} tokens, {len(self.special)} special)"
 
     def new_path(self) -> Int64s:
-        """Room for a walk over the trie: twice as much as the deepest one needs."""
-        return room((512 * (self.longest + 2), 3), np.int64)
+        """Room for a walk over the trie, twice as much as the deepest one needs: one that was left, if there is any."""
+        try:
+            return self._left_paths.pop()
+        except IndexError:
+            return room((512 * (self.longest + 2), 3), np.int64)
+
+    def leave_path(self, path: Int64s) -> None:
+        """Keep the room of somebody who walks no more, for the next: new pages cost a fault each."""
+        self._left_paths.append(path)
 
     def longer_than(self, length: int) -> Int64s:
         """The tokens of more bytes than that."""

@@ -197,7 +197,7 @@ class Automaton:
 def _append(table: Int64s, packed: bytearray, first: int) -> None:
     """The rows from byte `first` on, as they lie in `packed`: no view is kept, for that could not grow then."""
     if first < len(packed):
-        memoryview(table).cast("B")[first : len(packed)] = memoryview(packed)[first:]
+        table.data.cast("B")[first : len(packed)] = memoryview(packed)[first:]
 
 
 def _resized(array: Int64s, size: int) -> Int64s:

@@ -83,8 +83,9 @@ class Scheduler:
         sequence.arrival = self._num_arrived
         self._wait(sequence)
         self._deadlines.add(sequence)
-        if self.limits.jump_forward and sequence.request.max_tokens > 0:
-            jump_forward(sequence)  # what the output must begin with is computed with the prompt
+        request = sequence.request
+        if self.limits.jump_forward and request.max_tokens > 0 and not request.reads_prompt:
+            jump_forward(sequence)  # computed with the prompt; if it is the whole output, neither is computed
         self._settle(sequence)
 
     def _check_pin(self, sequence: Sequence, num_tokens: int) -> None:

@@ -193,7 +193,8 @@ def _num_blocks(config: SettledConfig, model: ModelConfig, block_bytes: int, bud
     asked = 0 if config.kv_tokens is None else config.kv_tokens // config.block_size
     if config.kv_tokens is not None and config.memory is None:
         return asked
-    longest = min(config.max_running * context_of(config, model), MOST_TOKENS) // config.block_size
+    whole = -(-context_of(config, model) // config.block_size)  # blocks of a whole context
+    longest = min(config.max_running * whole, MOST_TOKENS // config.block_size)
     return max(asked, min(budget // block_bytes, longest) if block_bytes else longest)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from stemma.kernels.ops import Ops
-from stemma.runtime.core.config import EngineConfig, SettledConfig, StepSizes
+from stemma.runtime.core.config import MAX_COUNT, EngineConfig, SettledConfig, StepSizes
 from stemma.runtime.engine.resources import (
     MARKS_OF_A_SEQUENCE,
+    Room,
     Sizes,
     context_of,
     machine_memory,
@@ -46,7 +48,8 @@ class Plan:
     kv_bytes: of a token in the layers that see everything. formula: how they come about.
     mark_bytes: of what layers with windows or states keep to go on from one position; 0 without such layers.
     needed: of the KV of all those sequences, marks included. pool: what the options give to it.
-    pool_tokens: of KV that the pool holds. usable: of the machine's memory, weights included.
+    pool_tokens: of KV that the pool holds. lacks: options that would let all of them run at once, by name, where those
+        that are given do not; none where they do. usable: of the machine's memory, weights included.
     most_sequences: of that context that fit beside the weights; longest: the context that so many could have.
     steps: what they are made of at most, by the options or by the device.
     decode, decode_one: a step in which all, or one, take a token at the end of the context. prefill: a cold prompt.
@@ -65,6 +68,7 @@ class Plan:
     needed: int
     pool: int
     pool_tokens: int
+    lacks: dict[str, int | float]
     usable: int
     most_sequences: int
     longest: int
@@ -82,8 +86,8 @@ class Plan:
 
     @property
     def fits_pool(self) -> bool:
-        """Whether the pool that the options give is enough."""
-        return self.needed <= self.pool
+        """Whether the options give them all room at once."""
+        return not self.lacks
 
     def as_json(self) -> dict[str, Any]:
         """Everything as plain values."""
@@ -108,14 +112,15 @@ def make_plan(
     model, config = checkpoint.config, settled(config, ops)
     if not 1 <= context <= context_of(config, model):
         raise InvalidRequest(f"context must be between 1 and the model's {context_of(config, model)}", "context")
-    if concurrency < 1:
-        raise InvalidRequest("concurrency must be at least 1", "concurrency")
+    if not 1 <= concurrency <= MAX_COUNT:
+        raise InvalidRequest(f"concurrency must be between 1 and {MAX_COUNT}", "concurrency")
     stored = work_of(checkpoint)
     work = on_device(stored, checkpoint, ops)
     with ops.on_device():
         sizes, room = sizes_of(config, model, ops), room_of(config, model, ops)
     marks = MARKS_OF_A_SEQUENCE * sizes.mark_bytes
-    one = -(-context // config.block_size) * sizes.block_bytes + marks
+    blocks = -(-context // config.block_size)
+    one = blocks * sizes.block_bytes + marks
     usable = int(USABLE * (machine_memory(ops) if memory is None else memory))
     left = max(0, usable - work.weight_bytes)
     most_blocks = max(0, left // concurrency - marks) // max(1, sizes.block_bytes)
@@ -132,9 +137,10 @@ def make_plan(
         needed=concurrency * one,
         pool=sizes.pool_bytes(room),
         pool_tokens=room.shape.full.num_blocks * config.block_size,
+        lacks=_lacks(config, sizes, room, concurrency, blocks),
         usable=usable,
         most_sequences=left // one,
-        longest=min(most_blocks * config.block_size, model.context_length),
+        longest=min(most_blocks * config.block_size, context_of(config, model)),
         steps=StepSizes(config.max_running, config.max_batch_tokens, config.max_chunk),
         rates=rates,
         decode=_decode(work, rates, sizes, config, context, concurrency),
@@ -142,6 +148,32 @@ def make_plan(
         prefill=_prefill(work, rates, config, context),
         balance=_balance(work, rates),
     )
+
+
+def _lacks(config: SettledConfig, sizes: Sizes, room: Room, concurrency: int, blocks: int) -> dict[str, int | float]:
+    """What to give for so many sequences of so many blocks. With marks the memory is parted between these and KV."""
+    lacks: dict[str, int | float] = {}
+    if concurrency > config.max_running:
+        lacks["max_running"] = concurrency
+        if config.max_batch_tokens < concurrency:
+            lacks["max_batch_tokens"] = concurrency
+    num_marks = MARKS_OF_A_SEQUENCE * concurrency
+    if room.shape.full.num_blocks >= concurrency * blocks and _holds(room, sizes, num_marks):
+        return lacks
+    of_blocks, of_marks = concurrency * blocks * sizes.block_bytes, num_marks * sizes.mark_bytes
+    if not of_blocks or not of_marks:
+        return {"memory": of_blocks + of_marks, **lacks}
+    share = min(max(math.ceil(100 * of_marks / (of_blocks + of_marks)) / 100, 0.01), 0.99)
+    memory = math.ceil(max(of_blocks / (1 - share), of_marks / share)) + sizes.block_bytes + sizes.mark_bytes
+    return {"memory": memory, "mark_share": share, **lacks}
+
+
+def _holds(room: Room, sizes: Sizes, num_marks: int) -> bool:
+    """Whether there is room for so many marks."""
+    if room.marks is None:
+        return True
+    slots = num_marks if sizes.state_bytes else 0
+    return room.marks.num_slots >= slots and room.marks.num_window_blocks >= num_marks * sizes.window_blocks
 
 
 def _decode(work: Work, rates: Rates, sizes: Sizes, config: EngineConfig, context: int, num_rows: int) -> Bound:

@@ -79,7 +79,9 @@ class Server:
             reply.raise_for_status()
             names = [entry["id"] for entry in reply.json()["data"]]
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            raise ServerUnfit(f"{http.base_url}v1/models does not answer as OpenAI's API does: {error}") from error
+            raise ServerUnfit(
+                f"{str(http.base_url).rstrip('/')}/v1/models does not answer as OpenAI's API does: {error}"
+            ) from error
         if not names:
             raise ServerUnfit(f"{http.base_url} serves no model")
         return cls(http, names[0])

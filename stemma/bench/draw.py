@@ -16,15 +16,19 @@ class NoCharts(StemmaError):
     """What draws is not installed."""
 
 
+def check(path: Path) -> None:
+    """Raises NoCharts if `draw` could not write there."""
+    pyplot = _pyplot()
+    figure = pyplot.figure()
+    known = figure.canvas.get_supported_filetypes()
+    pyplot.close(figure)
+    if path.suffix[1:].lower() not in known:
+        raise NoCharts(f"{path.name} must end as a picture does: {', '.join(sorted(known))}")
+
+
 def draw(path: Path, runs: Sequence[tuple[Measured, Summary]], target: Target) -> None:
     """Write a PNG, or what else the name's ending says. Raises NoCharts."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise NoCharts("charts need matplotlib: pip install 'stemma-llm[bench]'") from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = _pyplot()
     figure, (latencies, gaps, timeline) = pyplot.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
     names = [run.pace for _, run in runs]
     _percentiles(latencies, "first token, ms", names, [run.ttft for _, run in runs], target.ttft)
@@ -32,6 +36,17 @@ def draw(path: Path, runs: Sequence[tuple[Measured, Summary]], target: Target) -
     _requests(timeline, runs[-1][0].records, names[-1])
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise NoCharts("charts need matplotlib: pip install 'stemma-llm[bench]'") from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
 
 
 def _percentiles(axes: Any, title: str, names: Sequence[str], spreads: Sequence[Any], limit: float | None) -> None:

@@ -43,8 +43,9 @@ class LoadOptions:
             raise InvalidRequest("requests must be at least 1, and warmup at least 0", "requests")
         if self.speed is not None and self.trace is None:
             raise InvalidRequest("speed plays a trace by its own times: give a trace", "speed")
-        if not self.timeout > 0:
-            raise InvalidRequest("timeout must be more than 0 seconds", "timeout")
+        for name in ("timeout", "ttft_ms", "tpot_ms"):
+            if (limit := getattr(self, name)) is not None and not limit > 0:
+                raise InvalidRequest(f"{name} must be more than 0", name)
 
     @property
     def paces(self) -> list[Pace]:

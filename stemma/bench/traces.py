@@ -11,6 +11,7 @@ Bailian's: blocks of equal ids become equal texts, so that what is shared in the
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ def read_trace(path: Path, tokens_a_word: float, count: int | None = None, salt:
             break
         try:
             sessions.append(_session(json.loads(line), tokens_a_word, salt))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise InvalidRequest(
                 f"line {number} of {path} is no request of a trace ({error!r}): it needs a prompt, or input_length, "
                 "output_length and hash_ids", "trace",
@@ -52,7 +53,7 @@ def _lines(path: Path) -> Iterator[str]:
     try:
         with path.open(encoding="utf-8") as file:
             yield from (line for line in file if line.strip())
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{path} cannot be read: {error}", "trace") from error
 
 
@@ -62,10 +63,20 @@ def _session(entry: Mapping[str, Any], tokens_a_word: float, salt: int) -> Sessi
         if not isinstance(prompt, str):
             raise TypeError("the prompt is no text")
         at = entry.get("timestamp")
-        return Session([Turn(prompt, int(entry.get("max_tokens", 128)))], at=None if at is None else float(at))
+        max_tokens = int(entry.get("max_tokens", 128))
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens is {max_tokens}")
+        return Session([Turn(prompt, max_tokens)], at=None if at is None else _time(at))
     text = _text(entry["hash_ids"], int(entry["input_length"]), tokens_a_word, salt)
-    seconds = float(entry["timestamp"]) / (1 if "chat_id" in entry else 1000)
+    seconds = _time(entry["timestamp"]) / (1 if "chat_id" in entry else 1000)
     return Session([Turn(text, max(1, int(entry["output_length"])))], at=seconds)
+
+
+def _time(at: Any) -> float:
+    seconds = float(at)
+    if not math.isfinite(seconds):
+        raise ValueError(f"the timestamp is {seconds}")
+    return seconds
 
 
 def _text(ids: Sequence[int], num_tokens: int, tokens_a_word: float, salt: int) -> str:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from stemma.runtime.planning import Rates
 
 
+MAX_SECONDS = 86_400.0
+
+
 @dataclass(frozen=True, slots=True)
 class DoctorOptions:
     """What is looked at.
@@ -47,8 +50,12 @@ class DoctorOptions:
     def __post_init__(self) -> None:
         if (self.log is None) != (self.request is None):
             raise InvalidRequest("request and log go together: the log has the request's times", "request")
-        if self.metrics is not None and self.seconds > 0:
-            raise InvalidRequest("a file cannot be watched: give an earlier one as before", "seconds")
+        if self.log is not None and (self.metrics or self.before or self.seconds or self.measure):
+            raise InvalidRequest("a log tells of one request, and metrics of all: give one of them", "log")
+        if not 0 <= self.seconds <= MAX_SECONDS:
+            raise InvalidRequest(f"seconds must be between 0 and {MAX_SECONDS:g}", "seconds")
+        if self.seconds and (self.metrics or self.before):
+            raise InvalidRequest("a file cannot be watched: give an earlier one as before, or seconds alone", "seconds")
 
 
 @takes(DoctorOptions)

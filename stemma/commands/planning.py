@@ -11,9 +11,11 @@ from rich.console import Console
 
 from stemma.commands.given import Json, Model
 from stemma.runtime.core.config import EngineConfig
+from stemma.runtime.errors import InvalidRequest
 from stemma.terminal.options import fields_of, takes
 
 GIB = 1 << 30
+MAX_GIB = 1 << 20
 
 
 @takes(EngineConfig)
@@ -45,6 +47,8 @@ def plan(
     from stemma.terminal.progress import progress
 
     config = EngineConfig(**fields_of(EngineConfig, options))
+    if machine_memory is not None and not 0 < machine_memory <= MAX_GIB:
+        raise InvalidRequest(f"machine_memory must be more than 0 and at most {MAX_GIB:,} GiB", "machine_memory")
     ops = make_ops(config)
     with progress() as report:
         source = model or default_model(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -30,8 +31,10 @@ class Answer:
     changes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self) | {"figures": [figure._asdict() for figure in self.figures]}
+        """Plain values; what is beyond the last bucket of a histogram is null."""
+        values = [figure.value if math.isfinite(figure.value) else None for figure in self.figures]
+        figures = [figure._asdict() | {"value": value} for figure, value in zip(self.figures, values, strict=True)]
+        return asdict(self) | {"figures": figures}
 
 
 def diagnose(reading: Reading, rates: Rates | None) -> list[Answer]:

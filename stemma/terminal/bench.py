@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.bar import Bar
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -54,7 +55,7 @@ def _bars(name: str, paces: Sequence[str], spreads: Sequence[Spread]) -> Table:
 def _warnings(runs: Sequence[Summary]) -> list[str]:
     said = []
     for run in runs:
-        said += [f"[red]{run.pace}: {count} failed[/]: {why}" for why, count in run.failed.items()]
+        said += [f"[red]{run.pace}: {count} failed[/]: {escape(why)}" for why, count in run.failed.items()]
         if run.lateness.p99 > 0.1 * max(run.ttft.p50, 0.01):
             said.append(
                 f"[yellow]{run.pace}[/]: requests left {_ms(run.lateness.p99)} ms late (p99): this machine could not "

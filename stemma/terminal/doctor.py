@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 
 from stemma.doctor.diagnosis import Answer, Figure
@@ -17,7 +18,7 @@ def show(answers: Sequence[Answer]) -> Group:
         table = Table(box=None, show_header=False, padding=(0, 2))
         for figure in answer.figures:
             table.add_row("", figure.name, _value(figure))
-        parts += [f"[bold]{answer.question}[/] {answer.verdict}", table]
+        parts += [f"[bold]{escape(answer.question)}[/] {answer.verdict}", table]
         parts += [f"  [yellow]->[/] {change}" for change in answer.changes]
         parts.append("")
     return Group(*parts)

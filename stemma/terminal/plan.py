@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 
 from stemma.runtime.planning import Bound, Plan
@@ -12,9 +13,11 @@ UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 def show(plan: Plan) -> Group:
     """KV and memory, the roofline, and the verdict."""
+    of_weights = f"{plan.parameters / 1e6:,.0f}M parameters, {as_bytes(plan.stored_bytes)} as stored"
+    if plan.weight_bytes != plan.stored_bytes:
+        of_weights += f", {as_bytes(plan.weight_bytes)} on the device"
     return Group(
-        f"[bold]{plan.model}[/]: {plan.parameters / 1e6:,.0f}M parameters, {as_bytes(plan.stored_bytes)} as stored"
-        + ("" if plan.weight_bytes == plan.stored_bytes else f", {as_bytes(plan.weight_bytes)} on the device"),
+        f"[bold]{escape(plan.model)}[/]: {of_weights}",
         "",
         _memory(plan),
         "",
@@ -65,9 +68,10 @@ def _verdict(plan: Plan) -> list[str]:
             f"[red]Does not fit[/]: {as_bytes(plan.weight_bytes + plan.needed)} are needed. Ask for at most "
             f"{plan.most_sequences:,} sequences of this context, or {plan.longest:,} tokens of context."
         ]
-    if not plan.fits_pool:
+    if plan.lacks:
+        flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in plan.lacks.items())
         return [
-            f"[yellow]Fits the machine, not the pool[/]: give --memory {plan.needed:,}. A smaller pool works too: "
+            f"[yellow]Fits the machine, not these options[/]: give {flags} to have all of them run at once. With less "
             "sequences wait or are preempted, and shared prefixes are stored once."
         ]
     return ["[green]Fits[/]: what the pool has beyond this keeps prefixes for later requests."]

@@ -92,6 +92,14 @@ def test_every_token_has_a_logprob_when_asked(make):
     assert [item.token for item in completion.logprobs] == list(completion.tokens)
 
 
+@pytest.mark.parametrize("options", [{}, {"stop": ["l"]}, {"max_tokens": 2}])
+def test_a_prompt_is_scored_though_all_of_the_output_is_forced(make, options):
+    engine, word = make(), Spec(ast.Literal(b"hello"))
+    scored = engine.generate("abcd", grammar=word, prompt_logprobs=1, **options)
+    assert [each.token for each in scored.prompt_logprobs] == list(b"bcd")
+    assert scored.tokens == engine.generate("abcd", grammar=word, **options).tokens
+
+
 def test_a_grammar_that_matches_nothing_is_refused(make):
     with pytest.raises(InvalidRequest, match="no text fulfils"):
         make().generate("x", grammar=Spec(ast.Choice(())))

@@ -110,6 +110,24 @@ def test_as_many_sequences_fit_as_it_says_and_no_more():
     assert plan_of("llama", context=plan.longest, machine_memory=64 << 20).fits
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3_next", "mamba2"])
+@pytest.mark.parametrize(("context", "concurrency"), [(2048, 1), (33, 3), (250, 64), (17, 1100)])
+def test_the_options_that_it_says_are_lacking_are_enough(family, context, concurrency):
+    ops, options = ReferenceOps(torch.device("cpu")), {"kv_tokens": None, "memory": 1 << 22, "max_chunk": 16}
+    lacks = plan_of(family, context, concurrency, **options).lacks
+    assert lacks.get("max_running", 64) >= concurrency
+    assert not plan_of(family, context, concurrency, **{**options, **lacks}).lacks
+    room = room_of(EngineConfig(**{**options, **lacks}), tiny_config(family), ops)
+    assert room.shape.full.num_blocks >= concurrency * -(-context // 16)
+    assert room.marks is None or room.marks.num_slots >= 4 * concurrency or not room.marks.num_slots
+
+
+def test_more_sequences_than_may_run_do_not_fit():
+    assert plan_of("llama", 16, 65).lacks == {"max_running": 65}
+    assert plan_of("llama", 16, 65, max_running=65).fits_pool
+    assert plan_of("llama", 1000, 64, context_length=1000, kv_tokens=None, memory=1 << 30).fits_pool
+
+
 def test_decode_is_bound_by_bandwidth_alone_and_by_compute_beyond_the_balance():
     plan = plan_of("llama")
     assert plan.decode_one.by == "bandwidth"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import AsyncIterator
@@ -12,15 +13,17 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from stemma.bench.client import Record, Server, ServerUnfit
 from stemma.bench.options import LoadOptions
 from stemma.bench.pacing import Pace
 from stemma.bench.report import Target, spread, summary
-from stemma.bench.run import Measured, measure, measure_all
+from stemma.bench.run import Measured, client, measure, measure_all
 from stemma.bench.traces import read_trace
 from stemma.bench.workloads import WORDS, Session, Shape, Turn, make_sessions
 from stemma.runtime.errors import InvalidRequest
+from stemma.terminal.bench import show
 
 
 class Transport(httpx.AsyncBaseTransport):
@@ -107,10 +110,39 @@ async def test_no_run_asks_what_another_or_the_warmup_did(monkeypatch):
         "stemma.bench.run.client", lambda *_: httpx.AsyncClient(transport=transport, base_url="http://toy")
     )  # fmt: skip
     options = LoadOptions(requests=3, warmup=2, concurrency=(1, 2), rates=(1000.0,))
-    runs = await measure_all("http://toy", None, Shape(prompt_tokens=40), options)
+    runs: list[Measured] = []
+    await measure_all("http://toy", None, Shape(prompt_tokens=40), options, runs.append)
     texts = [body["messages"][0]["content"] for body in transport.bodies[2:]]
     assert len(texts) == len(set(texts)) == 2 + 3 * 3
     assert [run.pace.name for run in runs] == ["1000 a second", "1 at once", "2 at once"]
+
+
+async def test_what_no_run_could_play_is_refused_before_any_is_measured(monkeypatch, tmp_path):
+    transport, runs = Transport(), []
+    monkeypatch.setattr(
+        "stemma.bench.run.client", lambda *_: httpx.AsyncClient(transport=transport, base_url="http://toy")
+    )  # fmt: skip
+    (tmp_path / "t.jsonl").write_text('{"prompt": "a"}', encoding="utf-8")
+    options = LoadOptions(trace=tmp_path / "t.jsonl", concurrency=(1,), speed=1.0)
+    with pytest.raises(InvalidRequest, match="timestamps"):
+        await measure_all("http://toy", None, Shape(), options, runs.append)
+    assert runs == []
+    assert len(transport.bodies) == 2, "those that count its tokens"
+
+
+async def test_who_cancels_a_run_keeps_what_has_ended():
+    runs: list[Measured] = []
+    async with toy(Transport()) as server:
+        sessions = [Session([Turn("a b", 1)], at=0.0), Session([Turn("c", 1)], at=600.0)]
+        has_ended = asyncio.Event()
+        task = asyncio.create_task(
+            measure(server, sessions, Pace(speed=1.0), keep=runs.append, progress=lambda *_: has_ended.set())
+        )
+        await asyncio.wait_for(has_ended.wait(), 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert [len(run.records) for run in runs] == [1]
 
 
 async def test_what_fails_is_counted_and_ends_its_session():
@@ -216,6 +248,9 @@ def test_blocks_of_sixteen_and_texts_are_read_too(tmp_path):
         "{",
         "[]",
         '{"prompt": 3}',
+        '{"prompt": "a", "max_tokens": 1e999}',
+        '{"prompt": "a", "max_tokens": -4}',
+        '{"prompt": "a", "timestamp": NaN}',
         '{"input_length": 9, "output_length": 1, "hash_ids": [1], "timestamp": "x"}',
         '{"input_length": 9999, "output_length": 1, "hash_ids": [1], "timestamp": 1}',
     ],
@@ -224,6 +259,13 @@ def test_a_line_that_is_no_request_is_named(tmp_path, line):
     path = tmp_path / "trace.jsonl"
     path.write_text('{"prompt": "a"}\n' + line, encoding="utf-8")
     with pytest.raises(InvalidRequest, match="line 2"):
+        read_trace(path, 1.0)
+
+
+def test_a_file_of_no_text_is_named(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InvalidRequest, match=r"trace\.jsonl cannot be read"):
         read_trace(path, 1.0)
 
 
@@ -247,6 +289,9 @@ def test_a_trace_without_times_needs_a_pace(tmp_path):
         (lambda: LoadOptions(requests=0), "requests"),
         (lambda: LoadOptions(speed=1.0), "speed"),
         (lambda: LoadOptions(timeout=0.0), "timeout"),
+        (lambda: LoadOptions(ttft_ms=-1.0), "ttft_ms"),
+        (lambda: LoadOptions(tpot_ms=math.nan), "tpot_ms"),
+        (lambda: client("http://toy", "\u00e9", 1.0), "key"),
     ],
 )
 def test_options_that_cannot_be_met_are_refused_by_name(make, param):
@@ -272,3 +317,20 @@ def test_a_chart_is_a_picture(tmp_path):
     run = Measured(Pace(), [record(0.0, [at * 0.7 + at / 9 for at in range(1, 4)], 3)], 1.0)
     draw(tmp_path / "a.png", [(run, summary(run, Target()))], Target(ttft=0.5))
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_chart_is_refused_before_it_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    from stemma.bench.draw import NoCharts, check
+
+    check(tmp_path / "a.svg")
+    with pytest.raises(NoCharts, match="png"):
+        check(tmp_path / "a.soup")
+
+
+def test_a_servers_words_are_no_markup():
+    run = Measured(Pace(), [record(0.0, [], 0, "status 500: [/v1/chat] failed")], 1.0)
+    console = Console(width=120)
+    with console.capture() as shown:
+        console.print(show([summary(run, Target())], Target()))
+    assert "1 failed: status 500: [/v1/chat] failed" in shown.get()

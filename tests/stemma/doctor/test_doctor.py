@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from stemma.commands.doctor import DoctorOptions
 from stemma.doctor.diagnosis import diagnose
 from stemma.doctor.reading import NotOurs, read
 from stemma.doctor.request import explain, find
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.planning import Rates
+from stemma.terminal.doctor import show
 
 RATES = Rates(read=10e9, operations=100e9)
 
@@ -162,3 +167,34 @@ def test_a_request_that_is_not_there_or_gave_nothing_is_told(lines):
     with pytest.raises(InvalidRequest) as refused:
         find(lines, "r1")
     assert refused.value.param == "request"
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"seconds": math.nan}, "seconds"),
+        ({"seconds": -1.0}, "seconds"),
+        ({"seconds": 1.0, "before": Path("a")}, "seconds"),
+        ({"seconds": 1.0, "metrics": Path("a")}, "seconds"),
+        ({"log": Path("a")}, "request"),
+        ({"log": Path("a"), "request": "r", "metrics": Path("b")}, "log"),
+    ],
+)
+def test_options_that_it_would_not_heed_are_refused(options, param):
+    with pytest.raises(InvalidRequest) as refused:
+        DoctorOptions(**options)
+    assert refused.value.param == param
+
+
+def test_a_clients_id_is_no_markup():
+    console = Console(width=120)
+    with console.capture() as shown:
+        console.print(show([explain({**LINE, "request_id": "[/r1]"})]))
+    assert "Where did the time of [/r1] go?" in shown.get()
+
+
+def test_what_is_beyond_the_last_bucket_is_null_in_json():
+    text = metrics().replace('le="0.1"} 99', 'le="0.1"} 50')
+    told = [answer.as_json() for answer in diagnose(read(text), RATES)]
+    assert {each["name"]: each["value"] for each in told[-1]["figures"]}["queue, p99 at most"] is None
+    json.dumps(told, allow_nan=False)

@@ -14,6 +14,7 @@ from stemma.kernels.cpu.machine.target import UnknownTarget, UnsupportedCPU, hos
 from stemma.kernels.gpus import UnknownBackend as UnknownBackend
 from stemma.kernels.gpus import check_gpu, check_triton, has_driver
 from stemma.kernels.ops import Ops
+from stemma.machine_code import NoExecutableMemory
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +118,8 @@ def _cpu(device: str, dtype: str, kv_dtype: str, sharing: int) -> Ops:
 
     try:
         return CpuOps(num_threads=max(1, physical_cores() // sharing), kv_dtype=kv_dtype)
-    except UnsupportedCPU as error:
-        raise UnknownBackend(f"{error}; use backend='reference'") from error
+    except (UnsupportedCPU, NoExecutableMemory) as error:
+        raise UnknownBackend(f"{error}; or use backend='reference'") from error
     except UnknownTarget as error:
         raise UnknownBackend(str(error)) from error
 

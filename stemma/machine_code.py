@@ -1,17 +1,44 @@
-"""Machine code that is kept on disk: as it was written, or not at all; and what makes it, loaded when it is needed."""
+"""Machine code that is kept on disk: as it was written, or not at all; memory to run it in; and what makes it, loaded
+when it is needed."""
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import logging
+import mmap
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 DIGEST_BYTES = 32
 log = logging.getLogger(__name__)
+
+
+class NoExecutableMemory(RuntimeError):
+    """The system refuses memory whose contents are run, which compiled kernels need."""
+
+
+def make_executable(address: int, size: int) -> None:
+    """Let pages be read and run, and not be written. Raises NoExecutableMemory."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(size), mmap.PROT_READ | mmap.PROT_EXEC):
+        reason = os.strerror(ctypes.get_errno())
+        raise NoExecutableMemory(
+            f"the system refuses memory for compiled kernels ({reason}): let programs run what they wrote (systemd: "
+            "MemoryDenyWriteExecute=no, SELinux: execmem)"
+        )
+
+
+def check_executable() -> None:
+    """Raises NoExecutableMemory where Linux gives none. LLVM's library does not look, and the first call ends the
+    process."""
+    if sys.platform == "linux":
+        memory = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        make_executable(ctypes.addressof(ctypes.c_char.from_buffer(memory)), mmap.PAGESIZE)
 
 
 def llvm() -> Any:

@@ -19,7 +19,7 @@ from llvmlite import ir
 from stemma.cache_folder import cache_folder
 from stemma.kernels.cpu.machine.objects import place
 from stemma.kernels.cpu.machine.target import Target
-from stemma.machine_code import keep_code, llvm, read_code
+from stemma.machine_code import check_executable, keep_code, llvm, read_code
 
 Generate = Callable[[ir.Module], None]
 SOURCES = Path(__file__).parents[1]
@@ -67,10 +67,11 @@ def load(name: str, generate: Generate, target: Target, parameters: Sequence[obj
 
 
 def link(data: bytes, target: Target) -> Library:
-    """An object file, loaded: by LLVM where it is not one that `objects.py` knows."""
+    """An object file, loaded: by LLVM where it is not one that `objects.py` knows. Raises NoExecutableMemory."""
     placed = place(data)
     if placed is not None:
         return Library(placed.address)
+    check_executable()
     empty = llvm().parse_assembly(f'target triple = "{target.triple}"\n')
     engine = llvm().create_mcjit_compiler(empty, machine_of(target))
     engine.add_object_file(llvm().ObjectFileRef.from_data(data))

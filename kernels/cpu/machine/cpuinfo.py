@@ -17,18 +17,22 @@ FIRST_ZEN = 23
 
 
 def x86_flags() -> dict[str, bool]:
-    """By LLVM's names."""
+    """By LLVM's names; none where Linux does not say (no /proc, or one that a sandbox has made)."""
     return {NAMES.get(flag, flag): True for flag in _first_processor().get("flags", "").split()}
 
 
 def x86_cpu() -> str:
     """What matters of LLVM's name of the processor: whether it is one of AMD's Zen."""
     said = _first_processor()
-    zen = said.get("vendor_id") == "AuthenticAMD" and int(said.get("cpu family", 0)) >= FIRST_ZEN
+    zen = said.get("vendor_id") == "AuthenticAMD" and int(said.get("cpu family", "0")) >= FIRST_ZEN
     return "znver" if zen else "x86-64"
 
 
 def _first_processor() -> dict[str, str]:
-    lines = CPUINFO.read_text().partition("\n\n")[0].splitlines()
+    try:
+        text = CPUINFO.read_text("ascii", "replace")  # a processor's name may be anything
+    except OSError:
+        return {}
+    lines = text.partition("\n\n")[0].splitlines()
     pairs = (line.partition(":") for line in lines)
     return {name.strip(): value.strip() for name, _, value in pairs}

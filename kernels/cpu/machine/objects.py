@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import os
 from struct import Struct
 from typing import NamedTuple
+
+from stemma.machine_code import make_executable
 
 ELF64, X86_64, RELOCATABLE = b"\x7fELF\x02\x01\x01", 62, 1
 HEADER, SECTION = Struct("<16sHHIQQQIHHHHHH"), Struct("<IIQQQQIIQQ")
@@ -51,7 +52,8 @@ class Placed:
 
 
 def place(data: bytes) -> Placed | None:
-    """The object in memory, or None if it is none of x86 Linux or needs more than addresses of its own."""
+    """The object in memory, or None if it is none of x86 Linux or needs more than addresses of its own.
+    Raises NoExecutableMemory."""
     if not data.startswith(ELF64) or HEADER.unpack_from(data)[1:3] != (RELOCATABLE, X86_64):
         return None
     sections = _sections(data)
@@ -73,10 +75,7 @@ def place(data: bytes) -> Placed | None:
                     return None
                 at, to = starts[section.info] + offset, base + starts[home] + value + number
                 memory[at : at + 8] = to.to_bytes(8, "little")
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mprotect(ctypes.c_void_p(base), ctypes.c_size_t(size), mmap.PROT_READ | mmap.PROT_EXEC):
-        error = ctypes.get_errno()
-        raise OSError(error, f"memory for compiled kernels cannot be made executable: {os.strerror(error)}")
+    make_executable(base, size)
     return Placed(memory, _addresses(data, sections, starts, base))
 
 

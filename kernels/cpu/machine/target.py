@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stemma.kernels.cpu.machine.arm import arm_flags
-from stemma.kernels.cpu.machine.cpuinfo import CPUINFO, x86_cpu, x86_flags
+from stemma.kernels.cpu.machine.cpuinfo import x86_cpu, x86_flags
 from stemma.kernels.cpu.machine.dialect import I8, I16, I32, Code, Value, vector
 from stemma.machine_code import llvm
 
@@ -362,7 +362,7 @@ def host_flags() -> dict[str, bool]:
 
 def _is_known_by_linux() -> bool:
     """Whether this is an x86 machine of which Linux says what it can do: then LLVM's library is not needed for that."""
-    return sys.platform == "linux" and platform.machine() == "x86_64" and CPUINFO.exists()
+    return sys.platform == "linux" and platform.machine() == "x86_64" and bool(x86_flags())
 
 
 def host_target() -> Target:

@@ -3,16 +3,22 @@
 # ruff: noqa: E501 - the cases are a table
 
 import json
+import random
+from fractions import Fraction
 from typing import Any
 
 import jsonschema_rs
 import pytest
 
+from stemma.fsm.errors import FormError
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.languages.json_schema.compiler import SchemaCompiler
+from stemma.fsm.languages.json_schema.facts import Bound, Kind, Multiple, NumberFact
 from stemma.fsm.languages.json_schema.glance import Glance
+from stemma.fsm.languages.json_schema.numbers import NumberReader, surely_possible
 from stemma.fsm.syntax.ast import Grammar, RuleRef
 from stemma.fsm.syntax.recogniser import Recogniser
+from tests.fsm.random_schemas import Writer
 
 OLD = "http://json-schema.org/draft-04/schema#"
 VALUES: list[Any] = [
@@ -60,6 +66,12 @@ def grammar_of(schema: Any, **options: Any) -> Grammar:
     return JSONSchema(held, **options).grammar()
 
 
+def without_glances(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SchemaCompiler, "at_a_glance", in_earnest)
+    patch.setattr(SchemaCompiler, "plain_array", lambda *_: None)
+    patch.setattr(Glance, "has_value", lambda *_: False)
+
+
 @pytest.mark.parametrize("options", [{}, {"integers": "any", "formats": "annotated", "white_space": "spaced"}], ids=str)
 @pytest.mark.parametrize("schema", PLAIN, ids=lambda schema: json.dumps(schema)[:60])
 def test_what_is_told_at_a_glance_is_what_is_worked_out_in_earnest(
@@ -74,9 +86,7 @@ def test_what_is_told_at_a_glance_is_what_is_worked_out_in_earnest(
         return [recogniser.matches(grammar.start, f'{{"v":{space}{text}}}') for text in texts]
 
     at_a_glance = taken()
-    monkeypatch.setattr(SchemaCompiler, "at_a_glance", in_earnest)
-    monkeypatch.setattr(SchemaCompiler, "plain_array", lambda *_: None)
-    monkeypatch.setattr(Glance, "has_value", lambda *_: False)
+    without_glances(monkeypatch)
     assert at_a_glance == taken()
     if not options:
         validator = jsonschema_rs.validator_for(schema, validate_formats=True)
@@ -90,3 +100,38 @@ def test_what_surely_has_a_value_has_one(schema: Any) -> None:
         validator = jsonschema_rs.validator_for(schema, validate_formats=True)
         more = [4, 5.5, "abc", [1, 1, 1], ["x"] * 5]
         assert any(map(validator.is_valid, [*VALUES, *more]))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_schemas_with_glances_read_what_they_read_without(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Writer(random.Random(seed))
+    schema = {"properties": {"v": {"anyOf": [writer.leaf(), writer.leaf()]} if seed % 3 else writer.array(2)}}
+    defined = {"$defs": {name: writer.leaf() for name in writer.definitions}} | schema
+    texts = [json.dumps({"v": value}, separators=(",", ":"), ensure_ascii=False) for value in VALUES]
+
+    def taken() -> list[bool] | str:
+        try:
+            grammar = JSONSchema(defined).grammar()
+        except FormError as error:
+            return str(error)
+        recogniser = Recogniser(grammar.rule)
+        return [recogniser.matches(grammar.start, text) for text in texts]
+
+    at_a_glance = taken()
+    without_glances(monkeypatch)
+    assert at_a_glance == taken()
+
+
+def test_bounds_and_a_multiple_that_surely_leave_a_number_leave_one() -> None:
+    draw = random.Random(0)
+    sure = 0
+    for _ in range(400):
+        bounds = [draw.choice([-7, -1, 0, 1, 2, 2.5, 9, 10, 30]) for _ in range(2)]
+        facts: list[NumberFact] = [Multiple(Fraction(draw.choice(["1", "2", "7", "0.5", "1.5", "2.25", "10"])), True)]
+        facts += [Bound(Fraction(bounds[0]), True, draw.random() < 0.5)] * draw.choice([0, 1])
+        facts += [Bound(Fraction(bounds[1]), False, draw.random() < 0.5)] * draw.choice([0, 1])
+        kinds = draw.choice([Kind.INTEGER, Kind.NUMBER])
+        if surely_possible(kinds, facts):
+            sure += 1
+            assert NumberReader(kinds, facts, plain=True).explored().edges[0], facts
+    assert sure > 200

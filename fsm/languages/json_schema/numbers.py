@@ -32,6 +32,8 @@ from stemma.fsm.work import count_work
 MAXIMUM_STATES = 20_000
 STATE_WORK = 50
 LONG_BOUND = 1_000_000
+SMALL_MULTIPLE = 100  # in its numerator and its denominator
+MOST_KEPT = 3  # facts: two bounds and what the numbers are multiples of
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -307, 307  # beyond, doubles become 0 or infinite
 DIGITS = "0123456789"
 BELOW, AT, ABOVE = -1, 0, 1
@@ -90,14 +92,19 @@ def _fulfils(value: Fraction, fact: NumberFact) -> bool:
 def surely_possible(kinds: Kinds, facts: Many[NumberFact]) -> bool:
     """Whether a look at the bounds is enough to see that some number fulfils all facts."""
     bounds = [fact for fact in facts if isinstance(fact, Bound)]
-    excluded = sum(isinstance(fact, NotNumber) for fact in facts)
-    if len(bounds) + excluded < len(facts):
-        return len(facts) == 1 and kinds != Kind.FRACTION
+    others = [fact for fact in facts if not isinstance(fact, Bound)]
+    multiples = [fact for fact in others if isinstance(fact, Multiple)]
+    if multiples:  # small ones only: that others take too many states would be found out too late
+        few = len(others) == 1 and multiples[0].positive and all(map(_is_small, facts))
+        if kinds == Kind.FRACTION or not (few or len(facts) == 1):
+            return False
     low = max((fact.value for fact in bounds if fact.is_lower), default=None)
     high = min((fact.value for fact in bounds if not fact.is_lower), default=None)
     if low is None or high is None:
         return True
-    return low < high if kinds & Kind.FRACTION else high - low > 2 + excluded
+    if multiples:  # whole ones, of which one is within each stretch that is longer than the numerator
+        return high - low > multiples[0].of.numerator
+    return low < high if kinds & Kind.FRACTION else high - low > 2 + len(others)
 
 
 class Magnitude(NamedTuple):
@@ -177,7 +184,7 @@ class DigitAutomaton:
 
 def explored(kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool, plain: bool) -> DigitAutomaton:
     """The automaton of some facts; those of a few short bounds are kept, for many schemas have the same."""
-    small = len(facts) <= 2 and all(isinstance(fact, Bound) and _is_short(fact.value) for fact in facts)
+    small = len(facts) <= MOST_KEPT and all(map(_is_small, facts))
     return _kept(kinds, facts, leading, plain) if small else NumberReader(kinds, facts, leading, plain).explored()
 
 
@@ -186,8 +193,11 @@ def _kept(kinds: Kinds, facts: tuple[NumberFact, ...], leading: bool, plain: boo
     return NumberReader(kinds, facts, leading, plain).explored()
 
 
-def _is_short(value: Fraction) -> bool:
-    return max(abs(value.numerator), value.denominator) < LONG_BOUND
+def _is_small(fact: NumberFact) -> bool:
+    """Whether a fact takes few states."""
+    if isinstance(fact, Multiple):
+        return max(fact.of.numerator, fact.of.denominator) <= SMALL_MULTIPLE
+    return isinstance(fact, Bound) and max(abs(fact.value.numerator), fact.value.denominator) < LONG_BOUND
 
 
 class NumberReader:

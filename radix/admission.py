@@ -7,6 +7,7 @@ Others call it admission control by predicted output length (LightLLM's past-fut
 
 from bisect import bisect_right, insort
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -58,6 +59,22 @@ class AdmissionEstimator:
         output = self.expected_output(request.num_output, request.max_output) - request.num_output
         total = -(-(request.num_tokens + num_prompt_left + output) // self._block_size)
         return max(total - request.num_blocks, 0)
+
+    def blocks_needed_by_all(self, requests: Iterable[tuple[int, int, int, int]]) -> int:
+        """The sum of `blocks_needed`, of the numbers of each `Progress`: one call for all, since it is asked for all
+        that run whenever one more may."""
+        size, expected, is_known, total = self._block_size, self._expected, bool(self._sorted), 0
+        for num_tokens, num_blocks, num_output, end in requests:
+            if is_known:
+                likely = expected.get(num_output) or self._expected_output(num_output)
+                if likely < end:
+                    end = likely if likely > num_output else num_output
+                elif end < num_output:
+                    end = num_output
+            missing = -(-(num_tokens + end - num_output) // size) - num_blocks
+            if missing > 0:
+                total += missing
+        return total
 
     def _expected_output(self, num_output: int) -> int:
         """The quantile among those that wrote more; raised while estimates turn out too small too often."""

@@ -114,7 +114,7 @@ class Admission:
                 return None
         size, request = self.cache.block_size, sequence.request
         self.beneath.fill(sequence, self.cache.available - (self.num_promised(running) if running else 0))
-        tokens = np.array(sequence.tokens, dtype=np.int32)
+        tokens = np.array(sequence.tokens, dtype=np.int32) if sequence.num_generated else request.prompt
         priority, max_hit = request.priority, self._max_hit(sequence)
         known = tokens if max_hit else tokens[:0]  # what is cached beyond a largest hit would be held with it
         where = self._namespace(sequence, min(len(known), max_hit + 1))
@@ -182,8 +182,10 @@ class Admission:
     def num_promised(self, running: Iterable[Sequence]) -> int:
         """Blocks that these are likely to need to their ends."""
         if self._promised is None:
-            self._promised = sum(
-                [self._num_likely(each, len(each.lease.blocks)) for each in running if each.lease is not None]
+            self._promised = self._estimator.blocks_needed_by_all(
+                (num := len(each.tokens), len(each.lease.blocks), num - each.num_prompt, each.request.max_tokens)
+                for each in running
+                if each.lease is not None
             )
         return self._promised
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import accumulate, chain
 
 import numpy as np
 
@@ -48,48 +47,30 @@ def _lease(row: Row) -> Lease:
 
 
 def _of_pool(batch: Batch, tables: list[array[int]], block_size: int) -> AttentionMetadata:
-    positions: list[int] = []
-    slots: list[int] = []
-    query_starts = [0]
-    context_lens: list[int] = []
-    for row, table in zip(batch.rows, tables, strict=True):
-        start, end = row.start, row.start + len(row.tokens)
-        if end == start + 1:  # most rows of most steps
-            positions.append(start)
-            slots.append(table[start // block_size] * block_size + start % block_size)
-        else:
-            positions += range(start, end)
-            slots += _slots(table, start, end, block_size)
-        query_starts.append(len(positions))
-        context_lens.append(end)
-    of_rows = _arrays(positions, slots, query_starts, context_lens)
-    return AttentionMetadata(*of_rows, _stack(tables))
+    stacked, rows = _stack(tables), np.arange(len(tables), dtype=np.int32)
+    starts = np.array([row.start for row in batch.rows], dtype=np.int32)
+    counts = np.array([len(row.tokens) for row in batch.rows], dtype=np.int32)
+    query_starts = np.zeros(len(rows) + 1, dtype=np.int32)
+    np.cumsum(counts, out=query_starts[1:])
+    of_token = np.repeat(rows, counts)
+    positions = np.arange(len(of_token), dtype=np.int32) + (starts - query_starts[:-1])[of_token]
+    return AttentionMetadata(
+        positions, _slots(stacked, of_token, positions, block_size), query_starts, starts + counts, stacked
+    )
 
 
 def _of_decodes(batch: Batch, tables: list[array[int]], block_size: int) -> AttentionMetadata:
     """As `_of_pool`, where each row has one token."""
     stacked, rows = _stack(tables), np.arange(len(tables) + 1, dtype=np.int32)
     positions = np.array([row.start for row in batch.rows], dtype=np.int32)
-    blocks, offsets = np.divmod(positions, np.int32(block_size))
-    slots = stacked[rows[:-1], blocks] * np.int32(block_size) + offsets
+    slots = _slots(stacked, rows[:-1], positions, block_size)
     return AttentionMetadata(positions, slots, rows, positions + np.int32(1), stacked)
 
 
-def _slots(table: array[int], start: int, end: int, block_size: int) -> list[int]:
-    """Of the positions from `start` to `end`, block by block."""
-    slots: list[int] = []
-    for index in range(start // block_size, -(-end // block_size)):
-        first, last = max(start - index * block_size, 0), min(end - index * block_size, block_size)
-        slot = table[index] * block_size
-        slots += range(slot + first, slot + last)
-    return slots
-
-
-def _arrays(*lists: list[int]) -> tuple[Int32Array, Int32Array, Int32Array, Int32Array]:
-    """Each of the four as an array, all in one piece of memory."""
-    numbers = np.array([*chain.from_iterable(lists)], dtype=np.int32)
-    first, second, third, _ = accumulate(map(len, lists))
-    return numbers[:first], numbers[first:second], numbers[second:third], numbers[third:]
+def _slots(stacked: Int32Array, rows: Int32Array, positions: Int32Array, block_size: int) -> Int32Array:
+    """Where positions of these rows are written."""
+    blocks, offsets = np.divmod(positions, np.int32(block_size))
+    return stacked[rows, blocks] * np.int32(block_size) + offsets
 
 
 def _with_prefixes(metadata: AttentionMetadata, batch: Batch, block_size: int) -> AttentionMetadata:

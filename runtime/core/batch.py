@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stemma.radix import BlockCopy, Segment
 from stemma.runtime.core.pooling import Vector
+from stemma.runtime.core.running import side
 from stemma.runtime.core.sampling import TokenLogprob
 from stemma.runtime.core.sequence import Sequence
 from stemma.runtime.core.step_cost import NOTHING, Load
@@ -60,6 +62,7 @@ class Batch:
 
     num_tokens: that the model computes. num_prompt_tokens: of prompts that are computed by many tokens at once.
     num_seen: positions that all rows see, all together: what attention reads and multiplies.
+    num_single: rows of which nothing is wanted but one token, if that.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -70,12 +73,18 @@ class Batch:
     num_drafts: int = 0
     num_prompt_tokens: int = 0
     num_seen: int = 0
+    num_single: int = 0
     load: Load = NOTHING
 
     @property
     def is_decode(self) -> bool:
         """Whether each row is a token behind a prompt, from which the next one is chosen; so for most steps."""
         return self.load.num_decoded == self.num_tokens == self.num_samples == len(self.rows)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether nothing is wanted of any row but one token, or none inside a prompt; so for nearly all steps."""
+        return self.num_single == len(self.rows)
 
     def add(self, row: Row) -> None:
         """Put a row into the step."""
@@ -87,6 +96,7 @@ class Batch:
         self.rows += rows
         self.num_tokens += len(rows)
         self.num_samples += len(rows)
+        self.num_single += len(rows)
         self.num_seen += num_read + len(rows)
         load = self.load
         self.load = load._replace(num_decoded=load.num_decoded + len(rows), num_read=load.num_read + num_read)
@@ -96,6 +106,7 @@ class Batch:
         self.num_tokens += count
         self.num_samples += row.num_samples
         self.num_drafts += row.num_drafts
+        self.num_single += row.num_logits == row.num_samples <= 1 and not row.num_hidden
         self.num_seen += count * start + count * (count + 1) // 2
         num_left = row.sequence.num_prompt - start
         if num_left > 1:
@@ -110,12 +121,22 @@ class Batch:
         """Leave out all rows; what has to be copied for them still has to be."""
         self.rows = []
         self.num_tokens = self.num_samples = self.num_drafts = self.num_prompt_tokens = self.num_seen = 0
+        self.num_single = 0
         self.load = NOTHING
 
-    def drop_finished(self) -> None:
-        """Leave out the rows of sequences that ended after they were put in."""
-        if any(row.sequence.finish_reason is not None for row in self.rows):
-            self.keep([row for row in self.rows if not row.sequence.is_finished])
+    def drop_finished(self) -> bool:
+        """Leave out the rows of sequences that ended after they were put in; whether there were any."""
+        if all(row.sequence.finish_reason is None for row in self.rows):
+            return False
+        self.keep([row for row in self.rows if not row.sequence.is_finished])
+        return True
+
+    def put_side_by_side(self, num_sorted: int) -> None:
+        """Those of one adapter, and with a common beginning. num_sorted: how many of the first stand so already."""
+        others = self.rows[num_sorted:]
+        del self.rows[num_sorted:]
+        for row in others:
+            insort(self.rows, row, key=lambda row: side(row.sequence))
 
     def keep(self, rows: Items[Row]) -> None:
         """Leave out all other rows."""

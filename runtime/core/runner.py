@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -146,7 +146,11 @@ class Runner:
         if batch.is_decode and self._loras is None:
             ids = np.array([row.tokens[0] for row in batch.rows], dtype=np.int32)
             return Step(ids, metadata, np.arange(len(ids), dtype=np.int32), NOTHING, (), *copies)
-        ids = np.array([token for row in batch.rows for token in row.tokens], dtype=np.int32)
+        ids = np.array([*chain.from_iterable([row.tokens for row in batch.rows])], dtype=np.int32)
+        if batch.is_single:
+            sampled = np.array([row.num_samples for row in batch.rows], dtype=bool)
+            rows = metadata.query_starts[1:][sampled] - np.int32(1)
+            return Step(ids, metadata, rows, NOTHING, () if self._loras is None else tuple(_spans(batch)), *copies)
         rows = _last([row.num_logits for row in batch.rows], batch)
         read = _last([row.num_hidden for row in batch.rows], batch)
         return Step(ids, metadata, rows, read, tuple(_spans(batch)), *copies)

@@ -15,7 +15,7 @@ class Running:
     def __init__(self) -> None:
         self.prompts: list[Sequence] = []
         self.decodes: list[Sequence] = []
-        self._by_side: list[Sequence] | None = None
+        self._by_side: list[Sequence] = []  # the decodes
 
     def __len__(self) -> int:
         return len(self.prompts) + len(self.decodes)
@@ -49,18 +49,16 @@ class Running:
             self.prompts.remove(sequence)
         else:
             self.decodes.remove(sequence)
-            self._by_side = None
+            self._by_side.remove(sequence)
 
     def by_side(self) -> list[Sequence]:
         """Those past their prompts; those of one adapter, and with a common beginning, side by side. What they share
         does not change while they only decode."""
-        if self._by_side is None:
-            self._by_side = sorted(self.decodes, key=side)
         return self._by_side
 
     def _add_decode(self, sequence: Sequence) -> None:
         insort(self.decodes, sequence, key=order)
-        self._by_side = None
+        insort(self._by_side, sequence, key=side)
 
 
 def order(sequence: Sequence) -> tuple[int, float, int]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import islice
+from operator import is_
 
 import numpy as np
 import numpy.typing as npt
@@ -58,8 +59,9 @@ class Sampler:
 
     def begin(self, batch: Batch, output: StepOutput) -> Results:
         """Ask the device for all of it. What is returned waits for that, and for nothing that was asked for later."""
-        if batch.is_decode and all(row.sequence.is_plain for row in batch.rows):
-            return partial(_plain_results, self.ops.begin_sample(output.logits, self._plain_rows(batch)))
+        if batch.num_samples and batch.is_single and all(row.sequence.is_plain for row in batch.rows):
+            sampled = self.ops.begin_sample(output.logits, self._plain_rows(batch))
+            return partial(_plain_results, batch.rows, sampled)
         results, logits = [RowResult() for _ in batch.rows], output.logits
         _pool(batch, output, results, self.ops.rows)
         positions: list[Position] = []
@@ -75,14 +77,16 @@ class Sampler:
         return partial(_results, batch, results, *self._choose(batch, positions, logits))
 
     def _plain_rows(self, batch: Batch) -> SamplingRows:
-        """As `_sampling_rows`, of one position each; what does not change between steps is kept."""
-        chosen = [row.sequence.request.sampling for row in batch.rows]
-        if chosen != self._chosen:
-            self._chosen, self._kept = chosen, _settings(chosen)
+        """As `_sampling_rows`, of one position of each row that has one; what does not change between steps is kept."""
+        rows = batch.rows if batch.is_decode else [row for row in batch.rows if row.num_samples]
+        chosen = [row.sequence.request.sampling for row in rows]
+        if len(chosen) != len(self._chosen) or not all(map(is_, chosen, self._chosen)):
+            is_greedy = not any(sampling.temperature for sampling in chosen)
+            self._chosen, self._kept = chosen, _greedy_rows(len(chosen)) if is_greedy else _settings(chosen)
         if not self._kept.temperature.any():
             return self._kept
-        seeds = np.array([row.sequence.request.seed & SEED_MASK for row in batch.rows], dtype=np.uint64)
-        numbers = [row.start + 1 - row.sequence.num_prompt for row in batch.rows]
+        seeds = np.array([row.sequence.request.seed & SEED_MASK for row in rows], dtype=np.uint64)
+        numbers = [row.start + len(row.tokens) - row.sequence.num_prompt for row in rows]
         draws = uniforms(seeds, np.array(numbers, dtype=np.uint64))
         return replace(self._kept, uniform=np.where(self._kept.temperature > 0, draws, 0.0))
 
@@ -154,9 +158,13 @@ class Sampler:
         return Masks(masks, _rows_of(guided))
 
 
-def _plain_results(sampled: Sampled) -> list[RowResult]:
-    """Of rows from which one token each was sampled, and of which nothing else is asked."""
-    return [RowResult([token]) for token in sampled.tokens().tolist()]
+def _plain_results(rows: list[Row], sampled: Sampled) -> list[RowResult]:
+    """Of rows from which one token each was sampled, or none, and of which nothing else is asked."""
+    tokens = sampled.tokens().tolist()
+    if len(tokens) == len(rows):
+        return [RowResult([token]) for token in tokens]
+    left = iter(tokens)
+    return [RowResult([next(left)] if row.num_samples else []) for row in rows]
 
 
 def _results(batch: Batch, results: list[RowResult], sampled: Sampled, read: ReadLogprobs) -> list[RowResult]:

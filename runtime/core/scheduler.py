@@ -25,7 +25,7 @@ from stemma.runtime.core.holding import Holding
 from stemma.runtime.core.limits import Limits
 from stemma.runtime.core.order import ORDERS
 from stemma.runtime.core.placing import Placing
-from stemma.runtime.core.running import Running, side
+from stemma.runtime.core.running import Running
 from stemma.runtime.core.sequence import FinishReason, Sequence
 from stemma.runtime.core.waiting import Look, Waiting
 from stemma.runtime.errors import PromptTooLong, StemmaError
@@ -127,7 +127,7 @@ class Scheduler:
         self.admission.changed()
         batch = Batch()
         self.placing.begin(batch)
-        is_sorted = self._place_decodes(batch)
+        num_sorted = len(batch.rows) if self._place_decodes(batch) else 0
         if self.running.prompts or self.waiting:
             self.placing.begin_prompts(batch)
             if self._deadlines:
@@ -135,11 +135,9 @@ class Scheduler:
             for sequence in [*self.running.prompts]:
                 self._place_or_fail(batch, sequence)
             self._admit(batch, now)
-        if self._ended:
-            batch.drop_finished()
-        if not is_sorted or batch.load.num_prompt:
-            # Those of one adapter, and with a common beginning, stand side by side.
-            batch.rows.sort(key=lambda row: side(row.sequence))
+        if self._ended and batch.drop_finished():
+            num_sorted = 0
+        batch.put_side_by_side(num_sorted)
         return batch if batch.rows else None
 
     def commit(self, batch: Batch, results: Iterable[RowResult], now: float = 0.0) -> None:

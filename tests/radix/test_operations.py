@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stemma.radix import (
     AdmissionEstimator,
@@ -151,3 +153,16 @@ def test_admission_learns_how_long_answers_are() -> None:
     assert estimator.blocks_needed(running) == 9
     with pytest.raises(ValueError, match="quantile"):
         AdmissionEstimator(16, quantile=0)
+
+
+@given(
+    ended=st.lists(st.integers(0, 40), max_size=30),
+    requests=st.lists(
+        st.builds(Progress, st.integers(0, 60), st.integers(0, 8), st.integers(0, 50), st.integers(0, 50)), max_size=8
+    ),
+)
+def test_what_all_need_is_the_sum_of_what_each_does(ended: list[int], requests: list[Progress]) -> None:
+    estimator = AdmissionEstimator(8)
+    for length in ended:
+        estimator.finished(length)
+    assert estimator.blocks_needed_by_all(requests) == sum(map(estimator.blocks_needed, requests))

@@ -46,3 +46,20 @@ def test_results_of_two_rows_are_two_lists():
     one, other = RowResult(), RowResult()
     one.tokens.append(1)
     assert (other.tokens, other.prompt_logprobs) == ([], ())
+
+
+@given(st.lists(st.sampled_from(["decode", "prompt", "end", "scored", "drafts"]), min_size=1, max_size=6))
+def test_a_step_is_single_if_no_row_is_asked_for_more_than_one_token(kinds):
+    made = {
+        "decode": lambda: row(sequence([1]), 0, [1]),
+        "prompt": lambda: row(sequence(range(9)), 0, [0, 1, 2], num_samples=0),
+        "end": lambda: row(sequence(range(3)), 0, [0, 1, 2], num_samples=1),
+        "scored": lambda: row(sequence(range(9), prompt_logprobs=0), 0, [0, 1, 2], num_samples=0),
+        "drafts": lambda: row(sequence([1]), 0, [1, 5], num_drafts=1, num_samples=2),
+    }
+    batch = Batch()
+    for kind in kinds:
+        batch.add(made[kind]())
+    assert batch.is_single == ({"scored", "drafts"}.isdisjoint(kinds))
+    batch.keep(batch.rows[:1])
+    assert batch.is_single == (kinds[0] not in {"scored", "drafts"})

@@ -208,3 +208,29 @@ def test_temperature_spreads_what_is_drawn():
     drawn = [result.tokens[0] for result in sampled(batch_of(*rows), logits)]
     assert set(drawn) == {0, 1}
     assert abs(drawn.count(0) - 750) < 70  # five standard deviations
+
+
+@given(
+    temperatures=st.lists(st.sampled_from([0.0, 0.7, 1.5]), min_size=2, max_size=6),
+    begun=st.lists(st.integers(0, 3), min_size=6, max_size=6),
+    seed=st.integers(0, 9),
+)
+def test_streams_beside_prompts_are_sampled_as_though_each_were_alone(temperatures, begun, seed):
+    """begun: 0 is inside its prompt, 1 at its end, more are behind it."""
+    rows = []
+    for index, (temperature, num_begun) in enumerate(zip(temperatures, begun, strict=False)):
+        item = sequence([1, 2, 3, 4], max_tokens=50, sampling=Sampling(temperature=temperature), seed=seed + index)
+        item.tokens += range(max(num_begun - 1, 0))
+        if num_begun > 1:
+            rows.append(row(item, len(item.tokens) - 1, item.tokens[-1:]))
+        else:
+            rows.append(row(item, 1, item.tokens[1 : 3 + num_begun], num_samples=num_begun))
+    logits = logits_of(sum(made.num_samples for made in rows), seed)
+    results = sampled(batch_of(*rows), logits.clone())
+    first = 0
+    for made, result in zip(rows, results, strict=True):
+        own = logits[first : first + made.num_samples].clone()
+        first += made.num_samples
+        alone = sampled(Batch([made], num_tokens=len(made.tokens)), own)[0]
+        assert result.tokens == alone.tokens
+        assert len(result.tokens) == made.num_samples

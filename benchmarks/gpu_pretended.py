@@ -68,8 +68,8 @@ class Tally:
 class PretendedGPU:
     """Counts for all threads that are `here`. multiprocessors: of the GPU that it seems to be, an H100.
 
-    order: what was asked of streams and graphs as wholes, in order: ("wait", who, for whom), ("capture", graph, stream,
-    pool), ("replay", graph), ("reset", graph), ("synchronize",).
+    order: what was asked of streams and graphs as wholes: ("wait", who, for whom), ("capture", graph, stream, pool),
+    ("replay", graph), ("reset", graph), ("synchronize", stream), or ("synchronize",) of the device.
     """
 
     def __init__(self, multiprocessors: int = 132) -> None:
@@ -143,6 +143,7 @@ class PretendedGPU:
 
     @contextmanager
     def capturing(self, graph: _Graph, pool: Any = None, stream: Any = None) -> Iterator[None]:
+        assert self._captured is None, "a capture inside of another one"
         self.tally.recordings += 1
         self.order.append(("capture", graph, stream, pool))
         self._captured = graph.launches = Counter()
@@ -267,8 +268,7 @@ class _Counting(TorchDispatchMode):
         if name == "_local_scalar_dense":
             self._gpu.fetched(tensors[0], waits=True)
             return _fill((), tensors[0].dtype).item()
-        from_host = name == "_to_copy" and not on_device
-        if from_host:
+        if from_host := name == "_to_copy" and not on_device:
             is_pinned = bool(kwargs.get("non_blocking")) and self._gpu.is_pinned(tensors[0])
             self._gpu.sent(tensors[0].numel() * tensors[0].element_size(), is_pinned)
         else:
@@ -289,8 +289,7 @@ class _Graph:
     """torch.cuda.CUDAGraph."""
 
     def __init__(self, gpu: PretendedGPU) -> None:
-        self._gpu = gpu
-        self.launches: Counter[str] = Counter()
+        self._gpu, self.launches = gpu, Counter[str]()
 
     def replay(self) -> None:
         self._gpu.replay(self)
@@ -299,6 +298,7 @@ class _Graph:
         return (0, 0)
 
     def reset(self) -> None:
+        assert self._gpu._captured is None, "a graph ends while another one is captured"
         self._gpu.order.append(("reset", self))
         self.launches = Counter()
 
@@ -307,10 +307,10 @@ class _Stream:
     """torch.cuda.Stream: whatever is launched is counted, wherever."""
 
     def __init__(self, gpu: PretendedGPU) -> None:
-        self._gpu = gpu
-        self.device = DEVICE
+        self._gpu, self.device = gpu, DEVICE
 
     def synchronize(self) -> None:
+        self._gpu.order.append(("synchronize", self))
         self._gpu.waited("stream")
 
     def record_event(self, event: Any = None) -> Any:

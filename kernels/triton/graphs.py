@@ -15,9 +15,12 @@ operation by operation. Never decides what a step computes.
 
 from __future__ import annotations
 
+import gc
+import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -48,6 +51,25 @@ class Recorder(Protocol):
         """All that was recorded is run no more. Never one alone: what one graph frees, others may still use."""
 
 
+_CAPTURE = threading.RLock()
+"""Whose it is captures, or ends what was captured, alone in the process: torch waits for the whole device before a
+capture, and that breaks off the one of another thread, whatever its mode."""
+
+
+@contextmanager
+def capture() -> Iterator[None]:
+    """Inside, nobody else captures, and no garbage is collected: ends of graphs and kernels that the collector comes
+    upon are calls to the device, which break off a capture of the same thread."""
+    with _CAPTURE:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if was_enabled:
+                gc.enable()
+
+
 class CudaRecorder:
     """torch's CUDA (on AMD: HIP) graphs of one executor, in one pool of memory: steps run one after the other.
 
@@ -60,17 +82,21 @@ class CudaRecorder:
         with cuda.device(device):
             self._pool = cuda.graph_pool_handle()
             self._side, self._capture = cuda.Stream(), cuda.Stream()
+        self._ran_on: list[Any] = [self._side]
         self._graphs: list[Any] = []
 
     def __call__(self, step: Callable[[], torch.Tensor]) -> Replay:
         cuda = self._cuda
         with cuda.device(self._device):
-            self._side.wait_stream(cuda.current_stream())
+            home = cuda.current_stream()  # replays run on it too
+            if home not in self._ran_on:
+                self._ran_on.append(home)
+            self._side.wait_stream(home)
             with cuda.stream(self._side):
                 step()  # compiles kernels and allocates workspaces, which a capture must not
-            cuda.current_stream().wait_stream(self._side)
-            graph = cuda.CUDAGraph()
-            with cuda.graph(graph, pool=self._pool, stream=self._capture, capture_error_mode="thread_local"):
+            home.wait_stream(self._side)
+            graph, mode = cuda.CUDAGraph(), "thread_local"
+            with capture(), cuda.graph(graph, pool=self._pool, stream=self._capture, capture_error_mode=mode):
                 result = step()
         self._graphs.append(graph)
 
@@ -81,12 +107,14 @@ class CudaRecorder:
         return replay
 
     def retire(self) -> None:
-        """Once nothing runs any more: memory that a graph writes to may be somebody else's behind this."""
-        with self._cuda.device(self._device):
-            self._cuda.synchronize()
-        for graph in self._graphs:
-            graph.reset()
-        self._graphs.clear()
+        """Once none of it runs any more: memory that a graph writes to may be somebody else's behind this. Other
+        streams of the device are not waited for."""
+        with _CAPTURE, self._cuda.device(self._device):
+            for stream in self._ran_on:
+                stream.synchronize()
+            for graph in self._graphs:
+                graph.reset()
+            self._graphs.clear()
 
 
 class LogitsBuffer:

@@ -3,6 +3,9 @@ pretended one of benchmarks/gpu_pretended.py."""
 
 from __future__ import annotations
 
+import gc
+import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -26,6 +29,7 @@ class Recorded:
     """An executor's recorder with some recordings. ran_on: the stream of each run of a step."""
 
     def __init__(self, gpu: PretendedGPU) -> None:
+        self.cycle = self  # left to the collector
         self.gpu, self.ran_on = gpu, list[Any]()
         self.home = gpu.current
         self.recorder = CudaRecorder(DEVICE)
@@ -82,8 +86,9 @@ def test_a_generation_ends_together_when_nothing_runs_any_more(gpu: PretendedGPU
     before = len(gpu.order)
     made.recorder.retire()
     ends = gpu.order[before:]
-    assert [entry[0] for entry in ends] == ["synchronize"] + ["reset"] * STEPS
-    assert [entry[1] for entry in ends[1:]] == [capture.graph for capture in made.captures]
+    assert [entry[0] for entry in ends] == ["synchronize"] * 2 + ["reset"] * STEPS
+    assert {id(entry[1]) for entry in ends[:2]} == {id(stream) for stream in (made.home, made.ran_on[0])}
+    assert [entry[1] for entry in ends[2:]] == [capture.graph for capture in made.captures]
     made.recorder.retire()
     assert Counter(entry[0] for entry in gpu.order)["reset"] == STEPS, "once"
 
@@ -101,3 +106,58 @@ def test_two_executors_share_nothing(gpu: PretendedGPU) -> None:
     tally = gpu.tally.copy()
     other.replays[0]()
     assert dict(gpu.tally.since(tally).replayed) == {"add_": 1}
+
+
+def test_while_one_captures_another_neither_captures_nor_ends(gpu: PretendedGPU) -> None:
+    """Before a capture torch waits for the whole device, and for that another capture would break off."""
+    old, order = Recorded(gpu), list[str]()
+    recorder = CudaRecorder(DEVICE)
+
+    def told(name: str, act: Any) -> threading.Thread:
+        def run() -> None:
+            with gpu.here():
+                act()
+            order.append(name)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    threads: list[threading.Thread] = []
+
+    def step() -> torch.Tensor:
+        if gpu._captured is not None and not threads:
+            threads.extend((told("ended", old.recorder.retire), told("captured", lambda: Recorded(gpu))))
+            for each in threads:
+                each.join(0.2)
+            order.append("first")
+        return torch.empty(2, device=DEVICE).add_(1)
+
+    recorder(step)
+    for each in threads:
+        each.join(20.0)
+    assert (order[0], sorted(order)) == ("first", ["captured", "ended", "first"])
+
+
+def test_what_the_collector_comes_upon_ends_behind_a_capture(gpu: PretendedGPU) -> None:
+    """An executor in a cycle goes when garbage is collected, which may be in any thread and at any allocation."""
+    old = Recorded(gpu)
+    weakref.finalize(old, old.recorder.retire)
+    recorder, before, thresholds = CudaRecorder(DEVICE), len(gpu.order), gc.get_threshold()
+
+    def step() -> torch.Tensor:
+        nonlocal old
+        if gpu._captured is not None:
+            del old
+            gc.set_threshold(1, 1, 1)
+            assert len([[] for _ in range(1000)]) == 1000
+        return torch.empty(2, device=DEVICE).add_(1)
+
+    try:
+        recorder(step)
+    finally:
+        gc.set_threshold(*thresholds)
+    assert gc.isenabled()
+    gc.collect()
+    came = [entry[0] for entry in gpu.order[before:] if entry[0] in ("capture", "reset")]
+    assert came == ["capture"] + ["reset"] * STEPS

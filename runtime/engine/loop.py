@@ -112,7 +112,8 @@ class EngineLoop:
 
     def post(self, function: Callable[[], None]) -> None:
         """Run a function between two steps if the loop still runs. Takes no lock: a finaliser may call it anywhere."""
-        self._calls.put(lambda: self._forgive(function))
+        if self._closed_by is None:  # nobody takes it out otherwise, and what it holds would hold the loop
+            self._calls.put(lambda: self._forgive(function))
 
     def _enter(self, call: Callable[[], None]) -> None:
         self.fork_guard.check()

@@ -94,12 +94,17 @@ def test_an_engine_goes_with_its_last_reference(kind, use):
     del kept
 
 
-def test_an_idle_engine_is_gone_at_once():
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_an_idle_engine_is_gone_at_once(is_closed):
+    """With one collection: of a closed one too, though its finaliser is called and whoever was answered goes then."""
     threads = num_threads()
     engine = new_engine("auto")
-    engine.generate("x", max_tokens=2)
+    done = engine.submit("x", max_tokens=2)
+    done.result()
     parts = parts_of(engine)
-    del engine
+    if is_closed:
+        engine.close()
+    del engine, done
     gc.collect()
     assert [part() for part in parts] == [None] * len(parts)
     assert num_threads() == threads

@@ -31,8 +31,9 @@ from stemma.kernels.triton.packing import PackedLinear, zeros
 from stemma.kernels.triton.targets import GFX942, SM_80, SM_90, SM_100, KVType, Target
 from stemma.kernels.triton.warming import Rehearsed, Running, Stage, Variant, key_of, rehearsing
 from stemma.kernels.weights import StoredWeight
+from stemma.runtime.core.batch import Batch
 from stemma.runtime.core.config import engine_config
-from stemma.runtime.core.runner import Runner, Step
+from stemma.runtime.core.runner import Runner, Step, StepOutput
 from stemma.runtime.engine import Engine
 from stemma.runtime.engine.loop import EngineLoop
 from stemma.runtime.engine.ranks import Ranks
@@ -175,20 +176,32 @@ def test_of_models_of_all_kinds_too(gpu: PretendedGPU, kind: str) -> None:
     assert kernels <= {name for name, *_ in noting.launched}
 
 
-def test_of_a_draft_model_too(gpu: PretendedGPU) -> None:
+def test_of_a_draft_model_too(gpu: PretendedGPU, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its heads are other ones, and its steps are graphs like the model's own."""
     own, its = Noting(), Noting()
     loaded, draft = tiny(ops_of(own), vocab_size=322), tiny(ops_of(its), "qwen3", vocab_size=322)
     with Engine.of(loaded, draft=draft, kv_tokens=1 << 14, max_running=16, max_batch_tokens=600) as engine:
         compiled, recorded = own.compiled | its.compiled, gpu.tally.recordings
-        assert engine._draft is not None
-        engine._draft._clock = lambda: 0.0  # it always pays
+        draft_model, cost = engine._draft, engine._loop.scheduler.drafter.cost
+        assert draft_model is not None
+        draft_model._clock = lambda: 0.0  # a guess costs nothing
+        monkeypatch.setattr(cost, "learn", lambda load, seconds: None)  # nor does it hang on this machine what pays
+        sizes, forward = list[int](), draft_model._runner.forward
+
+        def counted(batch: Batch) -> StepOutput:
+            sizes.append(batch.num_tokens)
+            return forward(batch)
+
+        monkeypatch.setattr(draft_model._runner, "forward", counted)
         serve(engine, (1, 9, 130, 1500))
-        steps: Any = engine._draft._runner._step
+        steps: Any = draft_model._runner._step
     assert (own.launched | its.launched) - compiled == set()
     assert gpu.tally.recordings == recorded
-    assert set(steps.counts.eager) <= {"too large"}
-    assert sum(steps.counts.replayed.values()) > 100
+    most = steps.keys[-1].tokens
+    small = [size for size in sizes if size <= most]
+    assert min(small) == 1 < max(small) == most, "guesses, and prompts that it catches up with"
+    assert steps.counts.replayed.total() == len(small)
+    assert steps.counts.eager["too large"] == steps.counts.eager.total() == len(sizes) - len(small)
 
 
 @pytest.mark.parametrize("family", ["llama", "starcoder2", "olmo2"])

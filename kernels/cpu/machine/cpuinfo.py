@@ -30,7 +30,7 @@ def x86_cpu() -> str:
 
 def _first_processor() -> dict[str, str]:
     try:
-        text = CPUINFO.read_text("ascii", "replace")  # a processor's name may be anything
+        text = CPUINFO.read_text(encoding="ascii", errors="replace")  # a processor's name may be anything
     except OSError:
         return {}
     lines = text.partition("\n\n")[0].splitlines()

@@ -62,7 +62,7 @@ class ShapedOps(TritonOps):
         return DenseLinear(self._random(rows, columns), None, columns, rows)
 
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> TritonEmbedding:
-        return TritonEmbedding(self._random(*weight.shape), scale)
+        return TritonEmbedding(DenseLinear(self._random(*weight.shape), None, *reversed(weight.shape)), scale)
 
     def _random(self, rows: int, columns: int) -> torch.Tensor:
         made = torch.empty(rows, columns, device=self.device, dtype=self.dtype)

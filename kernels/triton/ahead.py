@@ -16,8 +16,9 @@ import torch
 
 from stemma.kernels.changes import LogProbs
 from stemma.kernels.sampled import MOST_AHEAD, Int32Array
-from stemma.kernels.triton.embed import embed_kernel
+from stemma.kernels.triton.embed import embed_kernel, embed_packed_kernel
 from stemma.kernels.triton.launches import ELEMENTWISE_TILE, Launcher
+from stemma.kernels.triton.packing import DenseLinear, PackedLinear
 from stemma.kernels.triton.targets import cdiv
 
 
@@ -64,30 +65,42 @@ class LogProbsOnTheWay:
 
 
 class LastTokens:
-    """The tokens of the last sampling: at one address, because recorded steps read them there."""
+    """The tokens of the last sampling: at one address, because recorded steps read them there. dtype: of rows."""
 
-    def __init__(self, device: torch.device, launch: Launcher) -> None:
-        self._launch = launch
+    def __init__(self, device: torch.device, dtype: torch.dtype, launch: Launcher) -> None:
+        self._dtype, self._launch = dtype, launch
         self.tokens = torch.zeros(MOST_AHEAD, dtype=torch.int32, device=device)
 
     def room(self, count: int) -> torch.Tensor:
         """Where so many tokens go. Those of more rows than may be named ahead are kept for nobody."""
         return self.tokens[:count] if count <= MOST_AHEAD else self.tokens.new_empty(count)
 
-    def embed(self, table: torch.Tensor, ids: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+    def embed(self, table: DenseLinear | PackedLinear, ids: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
         """Rows of a table (vocabulary, features), times scale; a negative id is one of these tokens."""
-        out = table.new_empty((len(ids), table.shape[1]))
+        features = table.in_features
+        out = torch.empty((len(ids), features), dtype=self._dtype, device=ids.device)
         arguments = {
-            "table": table,
             "ids": ids,
             "sampled": self.tokens,
             "out": out,
             "factor": scale,
-            "FEATURES": table.shape[1],
+            "FEATURES": features,
             "SCALED": scale != 1.0,
             "TILE": ELEMENTWISE_TILE,
         }
-        self._launch(embed_kernel, (len(ids), cdiv(table.shape[1], ELEMENTWISE_TILE)), arguments, 4, 1)
+        grid = len(ids), cdiv(features, ELEMENTWISE_TILE)
+        if isinstance(table, DenseLinear):
+            self._launch(embed_kernel, grid, arguments | {"table": table.weight}, 4, 1)
+            return out
+        packed = {
+            "codes": table.codes,
+            "scales": table.scales,
+            "minima": table.scales if table.minima is None else table.minima,
+            "FORMAT": table.format,
+            "GROUP": table.group,
+            "MINIMA": table.minima is not None,
+        }
+        self._launch(embed_packed_kernel, grid, arguments | packed, 4, 1)
         return out
 
     def send(self, tokens: torch.Tensor) -> OnTheWay:

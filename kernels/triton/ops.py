@@ -36,14 +36,23 @@ from stemma.kernels.triton import kv as pool
 from stemma.kernels.triton.ahead import LastTokens, LogProbsOnTheWay, OnTheWay
 from stemma.kernels.triton.composed import TritonExperts, by_heads, norm_together, turned
 from stemma.kernels.triton.cut import Cutting, cut, piece_of
-from stemma.kernels.triton.fp8 import Eight, eight_of
+from stemma.kernels.triton.fp8 import eight_of
 from stemma.kernels.triton.fp8_launches import Fp8Kernels
 from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor, LogitsBuffer, cut_pools
 from stemma.kernels.triton.home import Home
 from stemma.kernels.triton.keys import Room, reserved_bytes
 from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.launches import Kernels, Launcher, TritonSpec
-from stemma.kernels.triton.packing import TritonEmbedding, TritonLinear, TritonNorm, TritonRope, group, pack, tied
+from stemma.kernels.triton.packing import (
+    DenseLinear,
+    PackedLinear,
+    TritonEmbedding,
+    TritonLinear,
+    TritonNorm,
+    TritonRope,
+    group,
+    pack,
+)
 from stemma.kernels.triton.plan import AttentionPlan, TritonPlan, attention_plan, step_plan
 from stemma.kernels.triton.product_launches import ProductKernels
 from stemma.kernels.triton.products import Products, norms_rows
@@ -98,9 +107,9 @@ class TritonOps:
         self.states = TritonStateOps(device, dtype, target, launch)
         self.rows = TensorRows()
         self._fields: tuple[SamplingRows | None, Any] = (None, None)  # of the last sampling, and on the device
-        self._last = LastTokens(device, launch)
+        self._last = LastTokens(device, dtype, launch)
         self._sender = Sender(device)
-        self._table: tuple[StoredWeight, torch.Tensor] | None = None  # the last embedding, until it is known to be tied
+        self._table: tuple[StoredWeight, TritonLinear] | None = None  # the last embedding's, until it is tied
         self.logits_buffer: LogitsBuffer | None = None
 
     def free_memory(self) -> int | None:
@@ -119,16 +128,16 @@ class TritonOps:
     def linear(
         self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = (), exact: bool = False
     ) -> TritonLinear:
-        packed = None
         if self._table is not None and len(parts) == 1 and parts[0] is self._table[0] and not biases:
-            packed, self._table = tied(*self._table), None
-        eight: Eight = "none" if exact else self._eight
-        return pack(parts, biases, self._sender, self.dtype, eight) if packed is None else packed
+            (_, table), self._table = self._table, None
+            return table
+        return pack(parts, biases, self._sender, self.dtype, "none" if exact else self._eight)
 
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> TritonEmbedding:
-        """The table is kept in mind: where it is the head's matrix too, it lies on the device once. So rows are scaled
-        when they are read."""
-        table = self._sender.dense([weight], self.dtype)
+        """The table is packed as a matrix and kept in mind: where it is the head's too, it lies on the device once. So
+        rows are unpacked and scaled when they are read."""
+        table = pack([weight], [], self._sender, self.dtype)
+        assert isinstance(table, DenseLinear | PackedLinear), "no matrix of 8 bits was asked for"
         self._table = weight, table
         return TritonEmbedding(table, scale)
 

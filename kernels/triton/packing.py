@@ -31,6 +31,8 @@ BYTES = {
     for type_, form in FORM_OF.items() if type_ not in FOUR_BITS
 }  # fmt: skip
 """Formats whose codes are kept as signed bytes: how many inputs share a scale, and whether they have minima."""
+ORDERED = 64
+"""Tiles that are put in order together."""
 Format = Literal["dense", "four bits", "bytes", "floats"]
 
 
@@ -101,7 +103,9 @@ class GroupedLinear:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TritonEmbedding:
-    table: torch.Tensor  # (vocabulary, features)
+    """table: (vocabulary, features), as the matrix that makes logits is kept."""
+
+    table: DenseLinear | PackedLinear
     scale: float
 
 
@@ -178,12 +182,16 @@ def tiled(fields: Fields) -> Fields:
         padded[:outputs, : blocks.shape[1]] = blocks
         return np.ascontiguousarray(padded.reshape(tiles, TILE, 2 * groups).transpose(0, 2, 1))
 
-    codes = np.zeros((tiles * TILE, groups * 64), dtype=np.uint16)
-    codes[:outputs, :inputs] = fields.codes
-    four = codes.reshape(tiles, TILE, groups, 4, 16)
-    words = four[..., 0, :] | (four[..., 1, :] << 4) | (four[..., 2, :] << 8) | (four[..., 3, :] << 12)
-    ordered = np.ascontiguousarray(words.transpose(0, 2, 1, 3)).view(np.int16)
-    return Fields(ordered, facts(fields.scales), None if fields.minima is None else facts(fields.minima))
+    ordered = np.empty((tiles, groups, TILE, 16), dtype=np.uint16)
+    for first in range(0, tiles, ORDERED):  # the host has no room for all codes of a large table as words
+        part = fields.codes[first * TILE : (first + ORDERED) * TILE]
+        codes = np.zeros((min(ORDERED, tiles - first) * TILE, groups * 64), dtype=np.uint16)
+        codes[: len(part), :inputs] = part
+        four = codes.reshape(-1, TILE, groups, 4, 16)
+        words = four[..., 0, :] | (four[..., 1, :] << 4) | (four[..., 2, :] << 8) | (four[..., 3, :] << 12)
+        ordered[first : first + ORDERED] = words.transpose(0, 2, 1, 3)
+    minima = None if fields.minima is None else facts(fields.minima)
+    return Fields(ordered.view(np.int16), facts(fields.scales), minima)
 
 
 def joined(parts: Sequence[StoredWeight]) -> Fields | None:
@@ -246,13 +254,6 @@ def _in_groups(
     counters = torch.zeros(-(-len(codes) // TILE), dtype=torch.int32, device=device)
     scales = torch.from_numpy(np.concatenate(by_group)).to(device)
     return PackedLinear(codes, scales, None, bias, codes.shape[1], len(codes), counters)
-
-
-def tied(weight: StoredWeight, table: torch.Tensor) -> DenseLinear | None:
-    """An embedding's table as the matrix that makes logits; None where that stays packed, and smaller."""
-    if weight.type in FOUR_BITS | BYTES.keys():
-        return None
-    return DenseLinear(table, None, table.shape[1], table.shape[0])
 
 
 def zeros(

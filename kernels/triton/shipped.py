@@ -17,7 +17,15 @@ from stemma.kernels.triton.fp8 import eight_of
 from stemma.kernels.triton.fp8 import zeros as fp8_zeros
 from stemma.kernels.triton.fp8_launches import Fp8Kernels
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import DenseLinear, TritonEmbedding, TritonNorm, TritonRope, floats, zeros
+from stemma.kernels.triton.packing import (
+    DenseLinear,
+    PackedLinear,
+    TritonEmbedding,
+    TritonNorm,
+    TritonRope,
+    floats,
+    zeros,
+)
 from stemma.kernels.triton.product_launches import ProductKernels
 from stemma.kernels.triton.products import Products
 from stemma.kernels.triton.shipped_experts import record_experts
@@ -196,13 +204,21 @@ def record_rows(recorder: Recorder, target: Target, model: Model, dtype: torch.d
     head = DenseLinear(torch.zeros(32, model.hidden, dtype=dtype), None, model.hidden, 32)
     ops.logits(torch.zeros(2, model.hidden, dtype=dtype), np.zeros(1, dtype=np.int32), norm, head)
     for scale in (1.0, 60.0):
-        ops.embed(TritonEmbedding(torch.zeros(8, model.hidden, dtype=dtype), scale), np.zeros(1, dtype=np.int32))
+        for table in tables_of(model.hidden, dtype):
+            ops.embed(TritonEmbedding(table, scale), np.zeros(1, dtype=np.int32))
     logits = torch.zeros(1, model.vocabulary)
     ones, zero = np.ones(1, np.float32), np.zeros(1, np.int32)
     masks = Masks(np.zeros((1, model.vocabulary // 32), dtype=np.uint32), zero)
     ops.adjust(logits, Changes(Places(zero, zero, ones, ones, ones), masks))
     ops.log_probs(logits, zero, 5)
     ops.sample(logits, SamplingRows(ones, np.ones(1, np.int32), ones, ones, np.ones(1)))
+
+
+def tables_of(features: int, dtype: torch.dtype) -> list[DenseLinear | PackedLinear]:
+    """Of eight rows: dense, and in each packed layout."""
+    packed = [zeros(features, 8, True, minima=minima) for minima in (False, True)]
+    packed += [zeros(features, 8, False, group=group, minima=minima) for group in (16, 32) for minima in (False, True)]
+    return [DenseLinear(torch.zeros(8, features, dtype=dtype), None, features, 8), *packed]
 
 
 def record_fp8(recorder: Recorder, target: Target, model: Model, dtype: torch.dtype) -> None:

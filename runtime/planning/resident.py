@@ -93,8 +93,9 @@ class _FewRows:
     ) -> _Matrix:
         rows, few = sum(part.shape[0] for part in parts), [self._few(part) for part in parts]
         linear = self._ops.linear(few, [self._few(bias) for bias in biases], exact)
-        if self._table is not None and any(tensor is self._table.packed for tensor in _tensors(linear)):
-            num_bytes, shared = 0, self._table.num_bytes
+        table = self._table
+        if table is not None and {*map(id, _tensors(linear))} & {*map(id, _tensors(table.packed))}:
+            num_bytes, shared = 0, table.num_bytes
         else:
             num_bytes, shared = math.ceil(_bytes(linear) * rows / sum(part.shape[0] for part in few)), 0
         self.matrices += num_bytes

@@ -1,4 +1,5 @@
-"""Ids that name tokens of the step before: the rows of the table that those have, in steps and in recorded ones."""
+"""Ids that name tokens of the step before: the rows of the table that those have, in steps and in recorded ones.
+Rows of tables that stay packed are the reference's, and the numbers that products take."""
 
 from __future__ import annotations
 
@@ -7,12 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from triton_support import DEVICE, EXACT, FLOATS
+from triton_support import DEVICE, EXACT, FLOATS, assert_close
 
 from stemma.kernels.ops import SamplingRows
 from stemma.kernels.sampled import MOST_AHEAD
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import TritonEmbedding
+from stemma.kernels.triton.packing import DenseLinear, PackedLinear, TritonEmbedding, unpack
+from stemma.kernels.weights import FORMATS, dequantize
+from tests.kernels.stored import stored
 
 
 def greedy(count: int) -> SamplingRows:
@@ -24,6 +27,16 @@ def logits_of(tokens: list[int], vocabulary: int) -> torch.Tensor:
     logits = torch.zeros(len(tokens), vocabulary)
     logits[range(len(tokens)), tokens] = 1.0
     return logits.to(DEVICE)
+
+
+def embedding_of(table: torch.Tensor) -> TritonEmbedding:
+    return TritonEmbedding(DenseLinear(table, None, table.shape[1], table.shape[0]), 1.0)
+
+
+def assert_each_close(got: torch.Tensor, want: torch.Tensor, part: float) -> None:
+    """Each number by itself within a part of it, or of what a sum of two such numbers loses."""
+    error = (got.float() - want).abs()
+    assert (error <= part * want.abs() + 2**-20 * want.abs().max()).all(), error.max()
 
 
 @settings(deadline=None, max_examples=15)
@@ -39,10 +52,28 @@ def test_an_id_below_zero_is_the_token_of_that_row(
     ops, table = TritonOps(DEVICE, dtype), torch.randn(31, features).to(DEVICE, dtype)
     sampled = ops.begin_sample(logits_of(tokens, 31), greedy(len(tokens)))
     ids = data.draw(st.lists(st.integers(-len(tokens), 30), min_size=1, max_size=5))
-    embedded = ops.embed(TritonEmbedding(table, 1.0), np.array(ids, np.int32))
+    embedded = ops.embed(embedding_of(table), np.array(ids, np.int32))
     assert sampled.tokens().tolist() == tokens
     expected = [token if token >= 0 else tokens[-1 - token] for token in ids]
     assert torch.equal(embedded, table[expected])
+
+
+@pytest.mark.parametrize("kind", sorted(FORMATS.keys() - {"FP8"}))
+@pytest.mark.parametrize("scale", [1.0, 15.5])
+def test_rows_of_a_packed_table(kind: str, scale: float) -> None:
+    """Of all formats; of one block more than are whole words or a whole program's features."""
+    width = FORMATS[kind].num_inputs
+    for dtype, features in zip(FLOATS, (3 * width, 1024 + width, 256), strict=False):
+        ops, weight = TritonOps(DEVICE, dtype), stored(kind, (70, features))
+        embedding = ops.embedding(weight, scale)
+        assert isinstance(embedding.table, PackedLinear)
+        ops.begin_sample(logits_of([69, 5], 70), greedy(2))
+        got = ops.embed(embedding, np.array([0, -1, 63, 64, -2, 69], np.int32)).cpu()
+        rows = [0, 69, 63, 64, 5, 69]
+        multiplied = unpack(embedding.table, torch.float32).weight.cpu()[rows] * scale
+        assert got.dtype == dtype
+        assert_each_close(got, multiplied, {torch.float32: 2**-20, torch.float16: 2**-10, torch.bfloat16: 2**-7}[dtype])
+        assert_close(multiplied, torch.from_numpy(np.array(dequantize(weight)))[rows] * scale, 2**-10)
 
 
 def test_tokens_stay_at_one_address_and_results_in_memory_of_their_own() -> None:
@@ -50,9 +81,9 @@ def test_tokens_stay_at_one_address_and_results_in_memory_of_their_own() -> None
     ops, table = TritonOps(DEVICE, EXACT), torch.randn(31, 8).to(DEVICE, EXACT)
     ids = torch.tensor([-1], dtype=torch.int32).to(DEVICE)
     first = ops.begin_sample(logits_of([4, 5], 31), greedy(2))
-    assert torch.equal(ops.embed(TritonEmbedding(table, 1.0), ids), table[[4]])
+    assert torch.equal(ops.embed(embedding_of(table), ids), table[[4]])
     second = ops.begin_sample(logits_of([7], 31), greedy(1))
-    assert torch.equal(ops.embed(TritonEmbedding(table, 1.0), ids), table[[7]])
+    assert torch.equal(ops.embed(embedding_of(table), ids), table[[7]])
     assert (first.tokens().tolist(), second.tokens().tolist()) == ([4, 5], [7])
 
 

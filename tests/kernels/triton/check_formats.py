@@ -38,7 +38,7 @@ def tensors_of(types: dict[str, str], config: Any) -> dict[str, StoredWeight]:
     """types: of matrices by a part of their name; the last that fits."""
     tensors = tiny_tensors(config, 0)
     for seed, (name, weight) in enumerate(sorted(tensors.items())):
-        if len(weight.shape) == 2 and "embed" not in name:
+        if len(weight.shape) == 2:
             kind = [type_ for part, type_ in types.items() if part in name][-1]
             fits = weight.shape[1] % FORMATS[kind].num_inputs == 0
             tensors[name] = stored(kind if fits else "Q8_0", weight.shape, seed)  # as llama.cpp does
@@ -63,6 +63,21 @@ def test_a_model_says_what_the_reference_says(types: dict[str, str]) -> None:
         continued(assemble(checkpoint, ops).model)
         for ops in (ReferenceOps(torch.device("cpu")), TritonOps(DEVICE, EXACT))
     )
+    assert got == want
+    assert (got_logits - want_logits).abs().max() < 2e-2 * want_logits.abs().max()
+
+
+@pytest.mark.parametrize("type_", ["Q4_0", "Q4_K", "Q6_K", "Q8_0"])
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_a_tied_table_is_stored_once(family: str, type_: str) -> None:
+    """gemma2 scales embeddings. The head multiplies what the tokens' rows are read from."""
+    config = replace(tiny_config(family), hidden=256, intermediate=256, tied_embeddings=True)
+    checkpoint = Checkpoint(config, tensors_of({"": type_}, config), byte_tokenizer(), GenerationDefaults((256,)))
+    model: Any = assemble(checkpoint, TritonOps(DEVICE, EXACT)).model
+    assert isinstance(model._head, PackedLinear)
+    assert model._embedding.table is model._head
+    want, want_logits = continued(assemble(checkpoint, ReferenceOps(torch.device("cpu"))).model)
+    got, got_logits = continued(model)
     assert got == want
     assert (got_logits - want_logits).abs().max() < 2e-2 * want_logits.abs().max()
 

@@ -1,4 +1,4 @@
-"""Dense weights lie on the device once: the table of embeddings is the head's matrix where a model says so."""
+"""Weights lie on the device once: the table of embeddings is the head's matrix where a model says so, dense or not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from triton_support import DEVICE, EXACT, FLOATS, TOLERANCE, assert_close
 
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.weights import StoredWeight, dequantize
+from stemma.kernels.triton.packing import PackedLinear
+from stemma.kernels.weights import FORMATS, StoredWeight, dequantize
 from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.config import GenerationDefaults
 from stemma.runtime.model.load import assemble
@@ -34,9 +35,9 @@ def where(tensor: torch.Tensor) -> int:
 def test_a_dense_table_is_the_heads_matrix(ops: TritonOps, kind: str) -> None:
     weight = stored(kind, (48, 256))
     table, head = ops.embedding(weight).table, ops.linear([weight])
-    assert where(head.weight) == where(table)
-    assert torch.equal(table.cpu(), torch.from_numpy(np.array(dequantize(weight))).to(EXACT))
-    assert where(ops.linear([weight]).weight) != where(table), "asked for again, it is another matrix"
+    assert head is table
+    assert torch.equal(head.weight.cpu(), torch.from_numpy(np.array(dequantize(weight))).to(EXACT))
+    assert where(ops.linear([weight]).weight) != where(head.weight), "asked for again, it is another matrix"
 
 
 def test_what_is_another_matrix_has_its_own_memory(ops: TritonOps) -> None:
@@ -46,8 +47,8 @@ def test_what_is_another_matrix_has_its_own_memory(ops: TritonOps) -> None:
         lambda table: ops.linear([weight], [bias]),
         lambda table: ops.linear([stored("F32", (48, 64), 1)]),
     ):
-        table = ops.embedding(weight).table
-        assert where(make(table).weight) != where(table)
+        table: Any = ops.embedding(weight).table
+        assert where(make(table).weight) != where(table.weight)
 
 
 @pytest.mark.parametrize("kind", ["BF16", "F32", "F16"])
@@ -56,7 +57,7 @@ def test_a_scaled_table_is_the_heads_matrix_too(kind: str, dtype: torch.dtype) -
     """Rows are scaled when they are read, in float32."""
     ops, weight = TritonOps(DEVICE, dtype), stored(kind, (48, 256))
     embedding, head = ops.embedding(weight, 15.5), ops.linear([weight])
-    assert where(head.weight) == where(embedding.table)
+    assert head is embedding.table
     values = torch.from_numpy(np.array(dequantize(weight))).to(dtype)
     assert torch.equal(head.weight.cpu(), values)
     ids = np.array([3, 0, 47, 3], dtype=np.int32)
@@ -67,10 +68,13 @@ def test_a_scaled_table_is_the_heads_matrix_too(kind: str, dtype: torch.dtype) -
         assert torch.equal(got, want)
 
 
-def test_packed_weights_stay_packed(ops: TritonOps) -> None:
-    weight = stored("Q8_0", (48, 64))
-    ops.embedding(weight)
-    assert ops.linear([weight]).codes.dtype == torch.int8
+@pytest.mark.parametrize("kind", sorted(FORMATS.keys() - {"FP8"}))
+def test_a_table_in_blocks_is_the_heads_matrix_and_stays_packed(ops: TritonOps, kind: str) -> None:
+    weight = stored(kind, (64, 256))
+    table = ops.embedding(weight, 15.5).table
+    assert isinstance(table, PackedLinear)
+    assert ops.linear([weight], exact=True) is table
+    assert table.codes.nbytes + table.scales.nbytes + (0 if table.minima is None else table.minima.nbytes) <= 64 * 320
 
 
 @pytest.mark.parametrize(("family", "is_tied"), [("llama", True), ("llama", False), ("gemma2", True)])
@@ -78,7 +82,7 @@ def test_of_a_model(ops: TritonOps, family: str, is_tied: bool) -> None:
     config = replace(tiny_config(family), tied_embeddings=is_tied)
     checkpoint = Checkpoint(config, tiny_tensors(config, 0), byte_tokenizer(), GenerationDefaults((256,)))
     model: Any = assemble(checkpoint, ops).model
-    assert (where(model._head.weight) == where(model._embedding.table)) == is_tied
+    assert (where(model._head.weight) == where(model._embedding.table.weight)) == is_tied
     if family == "gemma2":
         assert model._embedding.scale != 1.0
         expected = assemble(checkpoint, ReferenceOps(torch.device("cpu"))).model

@@ -27,6 +27,7 @@ KERNELS = {
     "sum_experts_kernel",
     "copy_kernel",
     "embed_kernel",
+    "embed_packed_kernel",
     "adjust_kernel",
     "weigh_kernel",
     "report_kernel",

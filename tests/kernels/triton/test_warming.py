@@ -27,7 +27,7 @@ from stemma.kernels.memory import allocate
 from stemma.kernels.triton.embed import embed_kernel
 from stemma.kernels.triton.graphs import CudaRecorder
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import PackedLinear, zeros
+from stemma.kernels.triton.packing import PackedLinear, TritonEmbedding, zeros
 from stemma.kernels.triton.targets import GFX942, SM_80, SM_90, SM_100, KVType, Target
 from stemma.kernels.triton.warming import Rehearsed, Running, Stage, Variant, key_of, rehearsing
 from stemma.kernels.weights import StoredWeight
@@ -78,12 +78,15 @@ class Noting:
 
 
 class PackedOps(ShapedOps):
-    """Whose weights have four bits."""
+    """Whose weights have four bits, the table of embeddings too."""
 
     def linear(  # type: ignore[override]
         self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = (), exact: bool = False
     ) -> PackedLinear:
         return zeros(parts[0].shape[1], sum(part.shape[0] for part in parts), True, device=self.device)
+
+    def embedding(self, weight: StoredWeight, scale: float = 1.0) -> TritonEmbedding:
+        return TritonEmbedding(self.linear([weight]), scale)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ if find_spec("triton") is None:
 
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import BYTES, FOUR_BITS
+from stemma.kernels.triton.packing import TritonEmbedding
 from stemma.kernels.triton.targets import SM_80, SM_90, Target
 from stemma.kernels.weights import FORMATS
 from stemma.runtime.errors import ModelFileError
@@ -31,10 +31,6 @@ MIXED = {"q_proj": "Q4_K", "k_proj": "Q4_K", "v_proj": "Q6_K", "gate_proj": "Q4_
 """As files of Q4_K_M are in half of their layers: what is multiplied together does not fit together."""
 
 
-PACKED = {"mixed", *FOUR_BITS, *BYTES}
-"""A head of these is no table, even if it is the same matrix: a table is dense."""
-
-
 class Watched(TritonOps):
     """The bytes of all matrices that were packed, each memory once."""
 
@@ -48,9 +44,14 @@ class Watched(TritonOps):
     def free_unused(self) -> None:
         """Nothing is kept."""
 
+    @staticmethod
+    def tensors_of(made: Any) -> list[torch.Tensor]:
+        matrix = made.table if isinstance(made, TritonEmbedding) else made
+        parts = [matrix] if isinstance(matrix, torch.Tensor) else [getattr(matrix, name) for name in matrix.__slots__]
+        return [part for part in parts if isinstance(part, torch.Tensor)]
+
     def _watch(self, made: Any) -> Any:
-        parts = [made] if isinstance(made, torch.Tensor) else [getattr(made, name) for name in made.__slots__]
-        self.made |= {part.data_ptr(): part.nbytes for part in parts if isinstance(part, torch.Tensor)}
+        self.made |= {part.data_ptr(): part.nbytes for part in self.tensors_of(made)}
         self.kept = [*getattr(self, "kept", []), made]  # or memory would be used again
         return made
 
@@ -92,16 +93,24 @@ def test_matrices_of_files(kind: str, tied: bool) -> None:
     types, default = (MIXED, "Q6_K") if kind == "mixed" else ({}, kind)
     checkpoint = llama_of(types, default, tied)
     packed = packed_bytes(checkpoint, SM_90, None)
-    planned = on_device(work_of(checkpoint), checkpoint, Watched(SM_90, None))
+    ops = Watched(SM_90, None)
+    planned = on_device(work_of(checkpoint), checkpoint, ops)
     assert planned.weight_bytes == pytest.approx(packed, rel=0.01)  # the head's odd rows, which are in tiles
-    shares = tied and kind not in PACKED
-    assert planned.row_bytes == planned.weight_bytes - (0 if shares else 2 * 515 * 512)
+    table = ops.linear([checkpoint.tensors["model.embed_tokens.weight"]])
+    numbers = [each.nbytes for each in ops.tensors_of(table)]
+    beside = 0 if tied else pytest.approx(sum(numbers), rel=0.13)  # rows that fill a tile up, likewise
+    assert planned.weight_bytes - planned.row_bytes == beside
 
 
-def test_what_is_stored_in_blocks_that_no_kernel_reads_is_dense() -> None:
-    checkpoint = llama_of({}, "Q2_K")
+def test_blocks_whose_scales_float16_has_not_are_dense() -> None:
+    checkpoint = llama_of({}, "MXFP4")
+    for tensor in checkpoint.tensors.values():
+        if tensor.type == "MXFP4":
+            tensor.data.reshape(-1, 17)[:, 0] = 95  # the exponent
     stored_work = work_of(checkpoint)
-    assert on_device(stored_work, checkpoint, Watched(SM_90, None)).row_bytes > 5 * stored_work.row_bytes
+    planned = on_device(stored_work, checkpoint, Watched(SM_90, None))
+    assert planned.row_bytes > 3 * stored_work.row_bytes
+    assert planned.weight_bytes == packed_bytes(checkpoint, SM_90, None)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from stemma.fsm.machine.entries import Entry, callable_at
 from stemma.fsm.machine.program import Kernel, Program
 from stemma.fsm.machine.reading import Reading, addresses
 from stemma.fsm.machine.values import Type
-from stemma.machine_code import keep_code, llvm, read_code
+from stemma.machine_code import check_executable, keep_code, llvm, read_code
 
 Signatures = Mapping[Kernel, Sequence[Type]]
 log = logging.getLogger(__name__)
@@ -43,8 +43,10 @@ class Machine(NamedTuple):
 def load(signatures: Signatures, kernels: frozenset[Kernel], folder: Path) -> dict[str, Callable[..., Any]]:
     """Functions by name for the kernels of `signatures`, which may call all `kernels`; kept in `folder`.
 
-    A file that is not whole is made again; where none can be written, it is compiled by each process.
+    A file that is not whole is made again; where none can be written, it is compiled by each process. Raises
+    NoExecutableMemory where the system gives none.
     """
+    check_executable()
     llvm().initialize_native_target()
     llvm().initialize_native_asmprinter()
     machine = Machine.here()

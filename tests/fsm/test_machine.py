@@ -285,6 +285,32 @@ def test_where_nothing_can_be_kept_kernels_are_compiled_all_the_same(
     assert "cannot be kept" in caplog.text
 
 
+REFUSED = """
+import ctypes, sys
+from pathlib import Path
+from stemma.machine_code import NoExecutableMemory
+from tests.fsm.test_machine import loaded, module_of
+
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):
+    print("cannot")
+    raise SystemExit
+folder = Path(sys.argv[1])
+try:
+    loaded(module_of(folder / "kernel.py", "def kernel(a: int) -> int:\\n    return a\\n"), folder)
+except NoExecutableMemory as error:
+    print(error)
+"""
+
+
+def test_a_system_that_refuses_memory_to_run_is_an_error_that_says_so(tmp_path: Path) -> None:
+    """Linux can be told to by any process, of itself; LLVM's library would call what cannot be run."""
+    answer = subprocess.run([sys.executable, "-c", REFUSED, str(tmp_path)], capture_output=True, text=True)
+    if answer.stdout.startswith("cannot"):
+        pytest.skip("this Linux knows no such refusal (PR_SET_MDWE, 6.3)")
+    assert answer.returncode == 0, answer.stderr
+    assert "MemoryDenyWriteExecute" in answer.stdout
+
+
 CONSTRAINED = """
 import sys, threading
 import numpy as np

@@ -102,7 +102,7 @@ class TritonOps:
         self._products = ProductKernels(target, dtype, launch)
         self._fp8 = Fp8Kernels(target, dtype, device, launch)
         self._multiply = Products(self._products, self._fp8)
-        self._sampling = SamplingKernels(launch)
+        self._sampling = SamplingKernels(target, launch)
         self._specs: dict[AttentionSpec, TritonSpec] = {}
         self.states = TritonStateOps(device, dtype, target, launch)
         self.rows = TensorRows()

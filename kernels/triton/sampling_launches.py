@@ -15,7 +15,7 @@ from stemma.kernels.triton.adjust import adjust_kernel
 from stemma.kernels.triton.launches import ELEMENTWISE_TILE, Launcher
 from stemma.kernels.triton.report import report_kernel, weigh_kernel
 from stemma.kernels.triton.sampling import FIELDS, choose_kernel, survey_kernel
-from stemma.kernels.triton.targets import cdiv, power_of_2
+from stemma.kernels.triton.targets import Target, cdiv, power_of_2
 
 PART = 2048
 ROOM = 2048
@@ -82,8 +82,10 @@ class Survey(NamedTuple):
 class SamplingKernels:
     """Outputs are the caller's; what launches leave for one another is made anew."""
 
-    def __init__(self, launch: Launcher) -> None:
+    def __init__(self, target: Target, launch: Launcher) -> None:
         self._launch = launch
+        # Left to itself Triton 3.6's ptxas for Blackwell takes 80 registers to report log-probabilities, and spills.
+        self._bound = {"maxnreg": 128} if target.family == "blackwell" else {}
 
     def adjust(self, logits: torch.Tensor, changes: Changes) -> None:
         """In place, logits (rows, vocabulary) float32: all changes from one upload."""
@@ -162,6 +164,7 @@ class SamplingKernels:
                 "count": count,
                 "PARTS_PAD": power_of_2(num_parts),
                 "ROOM": REPORTED,
+                **self._bound,
             }
             self._launch(report_kernel, (len(part),), arguments, 4, 1)
 

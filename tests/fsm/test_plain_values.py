@@ -12,8 +12,9 @@ import pytest
 
 from stemma.fsm.errors import FormError
 from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.languages.json_schema import texts as texts_of
 from stemma.fsm.languages.json_schema.compiler import SchemaCompiler
-from stemma.fsm.languages.json_schema.facts import Bound, Kind, Multiple, NumberFact
+from stemma.fsm.languages.json_schema.facts import Bound, Format, Kind, Length, Multiple, NumberFact
 from stemma.fsm.languages.json_schema.glance import Glance
 from stemma.fsm.languages.json_schema.numbers import NumberReader, surely_possible
 from stemma.fsm.syntax.ast import Grammar, RuleRef
@@ -135,3 +136,9 @@ def test_bounds_and_a_multiple_that_surely_leave_a_number_leave_one() -> None:
             sure += 1
             assert NumberReader(kinds, facts, plain=True).explored().edges[0], facts
     assert sure > 200
+
+
+@pytest.mark.parametrize("name", ["hostname", "idn-hostname", "email", "uri", "date"])
+def test_no_text_of_a_format_is_empty_so_none_is_begun_where_only_that_would_do(name: str) -> None:
+    assert not texts_of.is_possible((Length(0, 0), Format(name, True)))
+    assert texts_of.is_possible((Length(0, 12), Format(name, True)))

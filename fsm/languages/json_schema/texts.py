@@ -37,7 +37,7 @@ from stemma.fsm.syntax.ast import (
     RuleRef,
 )
 from stemma.fsm.syntax.characters import Ranges
-from stemma.fsm.syntax.nodes import ANY_TEXT, NOTHING, both, choice, concat, of_length, repeat, text, without
+from stemma.fsm.syntax.nodes import ANY_TEXT, NOTHING, both, choice, concat, lengths, of_length, repeat, text, without
 from stemma.fsm.syntax.recogniser import Recogniser
 
 RAW: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))
@@ -152,6 +152,9 @@ def is_empty(language: Node) -> bool:
     """Whether a language holds no text; one too large to tell is taken to hold some."""
     if not has_algebra(language):
         return language == NOTHING
+    shortest, longest = lengths(language)
+    if longest is not None and shortest > longest:
+        return True
     recogniser = Recogniser(limit=4_000)
     try:
         guesses = dict.fromkeys(sample(language, salt) for salt in range(NUM_SAMPLES))

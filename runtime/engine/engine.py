@@ -82,7 +82,8 @@ class Engine:
 
     tiering: the tiers beneath its cache; None without any.
 
-    Its thread and its memory go when it is closed or nobody refers to it any more; requests under way still end then.
+    Its thread ends when it is closed or nobody refers to it any more, its memory goes when nobody does; then requests
+    under way still end.
     After a fork it is the parent's alone: in the child everything but `close` raises EngineForked.
     """
 

@@ -348,14 +348,14 @@ def tensors_of(found: Any, kind: type) -> list[Any]:
 
 
 def test_half_the_bytes_of_a_models_layers() -> None:
-    """Of bfloat16, but for a scale an output; the matrix of logits stays."""
+    """Of bfloat16, but for a scale an output; the table of embeddings and the matrix of logits stay."""
     models = [
         tiny(TritonOps(DEVICE, torch.bfloat16, quantization=chosen), "llama").model for chosen in (None, "fp8")
     ]  # fmt: skip
     dense, eight = tensors_of(models[0], DenseLinear), tensors_of(models[1], Fp8Linear)
-    head: Any = tensors_of(models[1], DenseLinear)
-    assert [each.out_features for each in head] == [models[0].config.vocab_size]
-    bytes_dense = sum(each.weight.nbytes for each in dense if each.out_features != head[0].out_features)
+    rows = models[0].config.vocab_size
+    assert [each.out_features for each in tensors_of(models[1], DenseLinear)] == [rows, rows]
+    bytes_dense = sum(each.weight.nbytes for each in dense if each.out_features != rows)
     scales = sum(each.scales.nbytes for each in eight)
     assert len(eight) == 4 * models[0].config.num_layers
     assert sum(each.weight.nbytes for each in eight) == bytes_dense / 2

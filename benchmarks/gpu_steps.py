@@ -64,21 +64,14 @@ class Counted:
 
     def __init__(self, gpu: PretendedGPU, max_running: int) -> None:
         import torch
+        from gpu_loops import loops_on
         from gpu_model import LLAMA_8B, ShapedOps, shaped_model
         from gpu_pretended import DEVICE
 
         from stemma.kernels.triton.targets import SM_90
         from stemma.runtime.engine import Engine
-        from stemma.runtime.engine.loop import EngineLoop
 
-        run = EngineLoop._run
-
-        def run_here(loop: EngineLoop) -> None:
-            with gpu.here():
-                run(loop)
-
-        EngineLoop._run = run_here  # type: ignore[method-assign]
-        with gpu.here():
+        with loops_on(gpu), gpu.here():
             loaded = shaped_model(LLAMA_8B, ShapedOps(DEVICE, torch.bfloat16, "activation", SM_90, gpu.launch))
             self.engine = Engine.of(
                 loaded, kv_tokens=1 << 19, max_running=max_running, max_batch_tokens=8192, max_chunk=8192,

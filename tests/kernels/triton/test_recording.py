@@ -18,12 +18,12 @@ import torch
 if find_spec("triton") is None:
     pytest.skip("triton has no build for this platform", allow_module_level=True)
 
+from gpu_loops import loops_on
 from gpu_pretended import DEVICE, TOKEN, PretendedGPU
 
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.targets import SM_90
 from stemma.runtime.engine import Engine
-from stemma.runtime.engine.loop import EngineLoop
 from stemma.runtime.errors import NoRoomForGraphs
 from stemma.runtime.model.tiny import tiny
 
@@ -32,15 +32,9 @@ PATIENCE = 60.0
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGPU]:
-    gpu, run = PretendedGPU(), EngineLoop._run
-
-    def run_here(loop: EngineLoop) -> None:
-        with gpu.here():
-            run(loop)
-
-    monkeypatch.setattr(EngineLoop, "_run", run_here)
-    with gpu.instead_of_cuda(), gpu.here():
+def gpu() -> Iterator[PretendedGPU]:
+    gpu = PretendedGPU()
+    with gpu.instead_of_cuda(), loops_on(gpu), gpu.here():
         yield gpu
         gc.collect()  # while there still is what graphs are ended on
 

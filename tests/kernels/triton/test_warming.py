@@ -17,6 +17,7 @@ if find_spec("triton") is None:
     pytest.skip("triton has no build for this platform", allow_module_level=True)
 
 import triton
+from gpu_loops import loops_on
 from gpu_model import Shape, ShapedOps, shaped_model
 from gpu_pretended import DEVICE, PretendedGPU
 from triton.backends.compiler import GPUTarget
@@ -35,7 +36,6 @@ from stemma.runtime.core.batch import Batch
 from stemma.runtime.core.config import engine_config
 from stemma.runtime.core.runner import Runner, Step, StepOutput
 from stemma.runtime.engine import Engine
-from stemma.runtime.engine.loop import EngineLoop
 from stemma.runtime.engine.ranks import Ranks
 from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.config import GenerationDefaults
@@ -91,15 +91,9 @@ class PackedOps(ShapedOps):
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGPU]:
-    gpu, run = PretendedGPU(), EngineLoop._run
-
-    def run_here(loop: EngineLoop) -> None:
-        with gpu.here():
-            run(loop)
-
-    monkeypatch.setattr(EngineLoop, "_run", run_here)
+    gpu = PretendedGPU()
     monkeypatch.setattr(CudaRecorder, "retire", lambda _: None)  # when there is no pretended GPU any more
-    with gpu.instead_of_cuda(), gpu.here():
+    with gpu.instead_of_cuda(), loops_on(gpu), gpu.here():
         yield gpu
 
 

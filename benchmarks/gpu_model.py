@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from stemma.kernels.triton import packing
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import DenseLinear, TritonEmbedding
+from stemma.kernels.triton.packing import DenseLinear
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.config import GenerationDefaults, ModelConfig
@@ -61,8 +62,11 @@ class ShapedOps(TritonOps):
         rows, columns = sum(part.shape[0] for part in parts), parts[0].shape[1]
         return DenseLinear(self._random(rows, columns), None, columns, rows)
 
-    def embedding(self, weight: StoredWeight, scale: float = 1.0) -> TritonEmbedding:
-        return TritonEmbedding(DenseLinear(self._random(*weight.shape), None, *reversed(weight.shape)), scale)
+    def embedding(self, weight: StoredWeight, scale: float = 1.0) -> Any:
+        table = self._random(*weight.shape)
+        if not hasattr(packing, "TritonEmbedding"):  # a build before tables were kept as matrices are
+            return table
+        return packing.TritonEmbedding(DenseLinear(table, None, *reversed(weight.shape)), scale)
 
     def _random(self, rows: int, columns: int) -> torch.Tensor:
         made = torch.empty(rows, columns, device=self.device, dtype=self.dtype)

@@ -135,11 +135,12 @@ def test_marks_are_left_out_otherwise() -> None:
 
 
 def test_a_full_queue_has_all_told_anew_and_never_waits(caplog: pytest.LogCaptureFixture) -> None:
-    world, gate = World(5), threading.Event()
+    world, gate, waits = World(5), threading.Event(), threading.Event()
 
     class Slow(Publisher):
         def _publish(self, items):  # type: ignore[no-untyped-def]
-            gate.wait(10)
+            waits.set()
+            assert gate.wait(60)
             super()._publish(items)
 
     with (
@@ -147,6 +148,7 @@ def test_a_full_queue_has_all_told_anew_and_never_waits(caplog: pytest.LogCaptur
         Slow(world.between, options(max_queued=5)) as publisher,
         following(publisher.endpoint, publisher.replay, replay_seconds=20) as follower,
     ):  # fmt: skip
+        assert waits.wait(60)  # a thread that starts late would tell all anew in the middle of what follows
         world.live(100)
         assert len(publisher._intake._queue) <= 5
         gate.set()

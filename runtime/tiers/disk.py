@@ -5,7 +5,7 @@
 
 Where a record stands is kept in memory and found by reading the segments' heads at the start. Nothing is ever written
 over, so a process that is killed leaves whole records and at most one torn one. What is still of use when its segment
-goes is written again when it is used the next time.
+goes, or is removed by others, is written again when it is used the next time.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ import os
 import re
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.tiers.segment import Segment
-from stemma.runtime.tiers.tier import NOBODY, Record, TierError, TierFull, Watcher
+from stemma.runtime.tiers.tier import NOBODY, Record, TierError, Watcher
 
 log = logging.getLogger("stemma.tiers")
 
 NAME = re.compile(r"segment-(\d{8})\.kv")
+LOCK = "lock"
 LEAST_SEGMENTS = 16
 """That a full folder has: so much of it goes at once."""
 MOST_SEGMENT_BYTES = 1 << 28
@@ -113,17 +115,39 @@ class DiskTier:
 
     def _append(self, key: bytes, record: bytes) -> None:
         try:
+            self._forget_removed()
             self._make_room(len(record))
             segment = self._newest(len(record))
             offset = segment.append(record)
         except OSError as error:
-            raise TierFull(
-                f"{self.folder} takes no more ({error.strerror}): make room on that disk, or lower kv_disk_gb"
+            raise TierError(
+                f"{self.folder} takes no more ({error.strerror}): see that it is there, make room on that disk, or "
+                "lower kv_disk_gb"
             ) from error
         with self._lock:
             self._places[key] = _Place(segment, offset, len(record))
             self._held += len(record)
         self.watcher.stored([key])
+
+    def _forget_removed(self) -> None:
+        """Segments that others have removed: what they had is written anew when it is used again."""
+        newest = self._segments.get(max(self._segments, default=0))
+        if newest is not None and not newest.is_there:
+            for number in [number for number, segment in self._segments.items() if not segment.is_there]:
+                self._forget(number)
+
+    def _keep_claim(self) -> None:
+        """The lock goes with its file: where that was removed too, it is taken anew. Raises OSError, TierError."""
+        assert self._claim is not None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(self.folder / LOCK), os.fstat(self._claim)):
+                return
+        try:
+            claim = _claimed(self.folder)
+        except InvalidRequest as error:
+            raise TierError(str(error)) from error
+        os.close(self._claim)
+        self._claim = claim
 
     def _newest(self, num_bytes: int) -> Segment:
         """The segment that is written, or a new one where it is full."""
@@ -131,6 +155,7 @@ class DiskTier:
         newest = self._segments.get(number)
         if newest is None or (newest.num_bytes and newest.num_bytes + num_bytes > self._segment_bytes):
             number += 1
+            self._keep_claim()
             newest = Segment(self.folder / f"segment-{number:08d}.kv", number)
             with self._lock:
                 self._segments[number] = newest
@@ -138,13 +163,17 @@ class DiskTier:
 
     def _make_room(self, num_bytes: int) -> None:
         while self._segments and self._held + num_bytes > self._max_bytes:
-            with self._lock:
-                oldest = self._segments.pop(min(self._segments))
-                gone = [key for key, place in self._places.items() if place.segment is oldest]
-                self._places = {key: place for key, place in self._places.items() if place.segment is not oldest}
-                self._held -= oldest.num_bytes
-            oldest.path.unlink(missing_ok=True)
-            self.watcher.removed(gone)
+            self._forget(min(self._segments)).path.unlink(missing_ok=True)
+
+    def _forget(self, number: int) -> Segment:
+        """A segment, and all that stands in it."""
+        with self._lock:
+            gone = self._segments.pop(number)
+            keys = [key for key, place in self._places.items() if place.segment is gone]
+            self._places = {key: place for key, place in self._places.items() if place.segment is not gone}
+            self._held -= gone.num_bytes
+        self.watcher.removed(keys)
+        return gone
 
     def _open(self, path: Path) -> None:
         match = NAME.fullmatch(path.name)
@@ -165,7 +194,7 @@ class DiskTier:
 
 def _claimed(folder: Path) -> int:
     """The folder's lock, which goes with this process. Raises InvalidRequest if another has it."""
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

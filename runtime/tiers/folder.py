@@ -6,7 +6,6 @@ folder/  0f/  0f3a...e1.kv     the key in hexadecimal, in a folder of its first 
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import time
@@ -15,9 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from stemma.runtime.errors import InvalidRequest
-from stemma.runtime.tiers.tier import Record, TierError, TierFull
+from stemma.runtime.tiers.tier import Record, TierError
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOOKS = 32
 """Times that a folder's worth of bytes is written, all that is there is counted so often."""
 LEFT_SECONDS = 3600.0
@@ -72,8 +70,7 @@ class FolderTier:
             except OSError as error:
                 with suppress(OSError):
                     part.unlink(missing_ok=True)
-                kind = TierFull if error.errno in NO_ROOM else TierError
-                raise kind(str(self._trouble(error))) from error
+                raise self._trouble(error) from error
             self._held += len(record)
             self._unseen += len(record)
         if self._unseen > self._max_bytes // LOOKS:
@@ -95,8 +92,8 @@ class FolderTier:
             record = path.read_bytes()
             with suppress(OSError):
                 os.utime(path)
-        except FileNotFoundError:
-            return None
+        except (FileNotFoundError, PermissionError, IsADirectoryError):
+            return None  # it is gone, or others' alone
         except OSError as error:
             raise self._trouble(error) from error
         return record

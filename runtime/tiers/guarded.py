@@ -1,22 +1,24 @@
 """A tier as everybody else uses it: records sealed and checked, speed measured, and left out for a while when it fails.
 
-fails     warned once, left out for 1, 2, 4 ... 60 seconds, then tried again; whoever asks meanwhile hears of a miss
-is full   likewise, but what is there is read
-hangs     a call that has not come back for 5 seconds: nobody else calls until it has
+fails          warned once, left out for 1, 2, 4 ... 60 seconds, then tried again; who asks meanwhile hears of a miss
+takes nothing  likewise, but what is there is read: it is full, or not this engine's to write
+hangs          a call that has not come back for 5 seconds: nobody else calls until it has
+forgets        far tiers lose blocks without a word: what was there some minutes ago is offered to them anew
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from stemma.runtime.tiers.records import seal, unseal
 from stemma.runtime.tiers.speed import Speed
-from stemma.runtime.tiers.tier import Record, Tier, TierError, TierFull, TierStats
+from stemma.runtime.tiers.tier import Record, Tier, TierError, TierStats
 
 log = logging.getLogger("stemma.tiers")
 
@@ -26,6 +28,8 @@ STALE_SECONDS = 30.0
 """What was learnt of a slow tier is tried again after so long."""
 MOST_KNOWN = 1 << 18
 """Keys of a far tier that are known to be there."""
+KNOWN_SECONDS = 300.0
+"""For how long they are."""
 
 
 class _Pause:
@@ -55,7 +59,7 @@ class Guarded:
         self._lock = threading.Lock()
         self._down, self._full = _Pause(), _Pause()
         self._since: dict[int, float] = {}  # when each thread's call under way began
-        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._known: OrderedDict[bytes, float] = OrderedDict()  # when that was seen, the longest ago first
         self._tried = clock()
         self._hits = self._missed = self._damaged = self._stored = self._failures = 0
         self._read_bytes = self._written_bytes = 0
@@ -85,7 +89,9 @@ class Guarded:
         """Whether it is to be given this block, as far as can be told without asking it."""
         if not self.takes:
             return False
-        return not self.tier.contains((key,))[0] if self.is_near else key not in self._known
+        if self.is_near:
+            return not self.tier.contains((key,))[0]
+        return self._clock() - self._known.get(key, -math.inf) > KNOWN_SECONDS
 
     def contains(self, keys: Sequence[bytes]) -> list[bool]:
         found = [False] * len(keys)
@@ -95,7 +101,7 @@ class Guarded:
                 found = self.tier.contains(keys)
                 if not self.is_near:
                     self.speed.waited(self._clock() - began)
-                    self._note([key for key, is_there in zip(keys, found, strict=True) if is_there])
+                    self._note(keys, found)
         return found
 
     def get(self, keys: Sequence[bytes]) -> list[memoryview | None]:
@@ -124,12 +130,12 @@ class Guarded:
             missing = [block for block, is_there in zip(blocks, there, strict=True) if not is_there]
             try:
                 self.tier.put([(key, seal(key, payload)) for key, payload in missing])
-            except TierFull as error:
+            except TierError as error:  # just now it answered
                 self._failed(str(error), self._full, "takes no blocks")
                 return
             if missing and self._full.end():
                 log.warning("%s takes blocks again", self.tier.name)
-            self._note([key for key, _ in blocks])
+            self._note([key for key, _ in blocks], [True] * len(blocks))
             self._stored += len(missing)
             self._written_bytes += sum(len(payload) for _, payload in missing)
 
@@ -146,26 +152,27 @@ class Guarded:
         )  # fmt: skip
 
     def _count(self, key: bytes, record: bytes | None, payload: memoryview | None) -> None:
+        self._note([key], [payload is not None])
         if payload is not None:
             self._hits += 1
-            self._note([key])
             return
-        with self._lock:
-            self._known.pop(key, None)
         if record is None:
             self._missed += 1
             return
         self._damaged += 1
         log.warning("%s: a block is damaged or another's, and computed again", self.tier.name)
-        self.tier.drop(key)
+        with suppress(TierError):  # it is a miss all the same
+            self.tier.drop(key)
 
-    def _note(self, keys: Sequence[bytes]) -> None:
+    def _note(self, keys: Sequence[bytes], found: Sequence[bool]) -> None:
         if self.is_near:
             return
+        now = self._clock()
         with self._lock:
-            for key in keys:
-                self._known[key] = None
-                self._known.move_to_end(key)
+            for key, is_there in zip(keys, found, strict=True):
+                self._known.pop(key, None)
+                if is_there:
+                    self._known[key] = now
             while len(self._known) > MOST_KNOWN:
                 self._known.popitem(last=False)
 
@@ -189,4 +196,6 @@ class Guarded:
     def _failed(self, why: str, pause: _Pause, what: str) -> None:
         self._failures += 1
         pause.begin(self._clock())
+        with self._lock:
+            self._known.clear()  # when it is back it may have been started anew
         log.warning("%s %s for %.0f s: %s", self.tier.name, what, pause.seconds, why)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stemma.runtime.errors import InvalidRequest
-from stemma.runtime.tiers.tier import Record, TierError, TierFull
+from stemma.runtime.tiers.tier import Record, TierError
 
 PREFIX = b"stemma:kv:"
 CONNECT_SECONDS = 1.0
@@ -28,7 +28,7 @@ class RedisTier:
             from redis.retry import Retry
         except ImportError as error:
             raise InvalidRequest("Redis needs a package more: pip install 'stemma-llm[scale]'", "kv_shared") from error
-        self._errors, self._no_room = (redis.RedisError, OSError), redis.exceptions.OutOfMemoryError
+        self._errors = (redis.RedisError, OSError)
         try:
             self._client: Any = redis.Redis.from_url(
                 url.replace("valkey", "redis", 1), socket_timeout=ANSWER_SECONDS,
@@ -63,8 +63,8 @@ class RedisTier:
                 answers: list[Any] = pipe.execute()
                 return answers
         except self._errors as error:
-            kind = TierFull if isinstance(error, self._no_room) else TierError
-            raise kind(
-                f"it does not do what is asked ({error}): see that it runs, that the URL of kv_shared is right, and "
+            why = str(error).rpartition(" caused error: ")[2]  # before it, the command with all its bytes
+            raise TierError(
+                f"it does not do what is asked ({why}): see that it runs, that the URL of kv_shared is right, and "
                 "that it may forget (maxmemory-policy allkeys-lru)"
             ) from error

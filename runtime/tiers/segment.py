@@ -34,6 +34,12 @@ class Segment:
         weakref.finalize(self, os.close, self._fd)
         self.num_bytes = os.fstat(self._fd).st_size
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it stands in a folder: one that was removed can be read for as long as it is open, and by nobody
+        else."""
+        return os.fstat(self._fd).st_nlink > 0
+
     def scan(self) -> Iterator[Found]:
         """All records whose heads are whole; whether a payload is, its reader finds out."""
         if not self.num_bytes:

@@ -16,10 +16,6 @@ class TierError(StemmaError):
     """A tier cannot be read or written now: why, and what to do. It is left out for a while."""
 
 
-class TierFull(TierError):
-    """A tier takes no more now, and can be read as before."""
-
-
 class Tier(Protocol):
     """A place for records. One thread writes; any thread may ask and read.
 
@@ -43,7 +39,7 @@ class Tier(Protocol):
         """The record of each key; None is a miss. Raises TierError."""
 
     def put(self, records: Sequence[Record]) -> None:
-        """Keep these; what is there already may be left. Raises TierError, TierFull, with some of them kept or none."""
+        """Keep these; what is there already may be left. Raises TierError, with some of them kept or none."""
 
     def drop(self, key: bytes) -> None:
         """What stands under this key is damaged: forget it. Raises TierError."""

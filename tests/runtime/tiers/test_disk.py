@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,37 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     tier.close()
     again = DiskTier(tmp_path, MB)
     assert read(again, range(5)) == [1, 3]
+    again.close()
+
+
+def test_files_that_others_remove_are_written_anew_and_another_engine_s_folder_is_left_alone(tmp_path):
+    folder = tmp_path / "kv"
+    tier = DiskTier(folder, MB)
+    tier.put([sealed(1), sealed(2)])
+    for path in folder.iterdir():
+        path.unlink()
+    assert read(tier, range(5)) == [1, 2]  # they can be read while they are open
+    tier.put([sealed(3)])
+    assert tier.contains([key(1), key(2), key(3)]) == [False, False, True]
+    assert tier.held_bytes == sum(path.stat().st_size for path in folder.glob("*.kv"))
+    with pytest.raises(InvalidRequest, match="another engine"):
+        DiskTier(folder, MB)
+    tier.put([sealed(1)])
+    shutil.rmtree(folder)
+    for _ in range(2):
+        with pytest.raises(TierError, match="see that it is there"):
+            tier.put([sealed(2)])
+    other = DiskTier(folder, MB)
+    other.put([sealed(4)])
+    for _ in range(2):
+        with pytest.raises(TierError, match="another engine"):
+            tier.put([sealed(2)])
+    other.close()
+    tier.put([sealed(2)])
+    assert read(tier, range(5)) == [2]
+    tier.close()
+    again = DiskTier(folder, MB)
+    assert read(again, range(5)) == [2, 4]
     again.close()
 
 

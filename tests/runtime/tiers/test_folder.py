@@ -36,3 +36,12 @@ def test_a_folder_that_goes_away_is_an_error_and_not_a_miss(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidRequest, match="choose another"):
         FolderTier(tmp_path / "file" / "s", 1)
+
+
+def test_what_stands_in_the_place_of_a_record_and_cannot_be_read_is_a_miss(tmp_path):
+    tier = FolderTier(tmp_path, 10**9)
+    tier.put([sealed(1), sealed(2)])
+    (path,) = tmp_path.glob(f"??/{key(1).hex()}.kv")
+    path.unlink()
+    path.mkdir()
+    assert [each is None for each in tier.get([key(1), key(2)])] == [True, False]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from stemma.runtime.tiers.guarded import STUCK_SECONDS, Guarded
-from stemma.runtime.tiers.tier import TierFull
+from stemma.runtime.tiers.guarded import KNOWN_SECONDS, STUCK_SECONDS, Guarded
+from stemma.runtime.tiers.tier import TierError
 from tests.runtime.tiers.blocks import Odd, key, payload, sealed
 
 
@@ -104,7 +104,7 @@ class Full(Odd):
 
     def put(self, records):
         if self.is_full:
-            raise TierFull("no room")
+            raise TierError("no room")
         super().put(records)
 
 
@@ -123,6 +123,55 @@ def test_one_that_is_full_is_read_and_given_nothing_for_a_while(caplog):
     tier.put([(key(2), payload(2))])
     assert "takes blocks again" in caplog.text
     assert key(2) in full.records
+
+
+class ReadOnly(Odd):
+    """Is not this engine's to write."""
+
+    def put(self, records):
+        raise TierError("this is not yours")
+
+    def drop(self, key):
+        raise TierError("this is not yours")
+
+
+def test_one_that_may_only_be_read_is_read_on():
+    odd = ReadOnly()
+    odd.records |= {key(1): sealed(1)[1], key(2): b"damaged", key(3): sealed(3)[1]}
+    tier = Guarded(odd)
+    tier.put([(key(4), payload(4))])
+    found = tier.get([key(1), key(2), key(3)])
+    assert [None if each is None else bytes(each) for each in found] == [payload(1), None, payload(3)]
+    assert tier.is_up
+    assert tier.stats().failures == 1
+
+
+def test_what_a_far_tier_forgot_is_offered_to_it_again():
+    """By a look that does not find it, by a failure behind which it may be another one, by time."""
+    clock, odd = Clock(), Odd()
+    tier = Guarded(odd, clock)
+
+    def put() -> None:
+        tier.put([(key(1), payload(1))])
+        assert not tier.wants(key(1))
+
+    put()
+    odd.records.clear()
+    assert tier.contains([key(1)]) == [False]
+    assert tier.wants(key(1))
+    put()
+    odd.trouble = "started anew"
+    tier.get([key(2)])
+    odd.trouble = None
+    odd.records.clear()
+    clock.now += 1.01
+    assert tier.wants(key(1))
+    put()
+    odd.records.clear()
+    clock.now += KNOWN_SECONDS + 1
+    assert tier.wants(key(1))
+    put()
+    assert key(1) in odd.records
 
 
 class Unclosable(Odd):

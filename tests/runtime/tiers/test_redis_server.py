@@ -16,7 +16,7 @@ from stemma.runtime.engine import Engine
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model.tiny import tiny
 from stemma.runtime.tiers.redis_server import RedisTier
-from stemma.runtime.tiers.tier import TierError, TierFull
+from stemma.runtime.tiers.tier import TierError
 from tests.runtime.tiers.blocks import key, sealed
 from tests.runtime.tiers.contract import assert_keeps_records
 
@@ -79,9 +79,45 @@ def test_one_that_is_gone_or_full_says_what_to_do(server):
     with pytest.raises(TierError, match="see that it runs"):
         tier.contains([key(1)])
     server.start("--maxmemory", "1mb")
-    with pytest.raises(TierFull, match="allkeys-lru"):
+    with pytest.raises(TierError, match="allkeys-lru"):
         tier.put([sealed(number, 300_000) for number in range(5)])
     tier.close()
+
+
+def test_a_server_that_may_only_be_read_is_read(server, caplog):
+    """A replica, or a user without the right to write; what it says does not bring the bytes into the log."""
+    redis = pytest.importorskip("redis")
+    loaded, ids = tiny(select_ops("cpu", "cpu")), list(range(250))
+    with Engine.of(loaded, kv_tokens=2048, kv_shared=server.url) as first:
+        expected = first.generate(ids, max_tokens=8).tokens
+        assert first.tiering.writer.drain(30)
+    with redis.Redis.from_url(server.url) as client:
+        client.replicaof("127.0.0.1", 1)
+    with Engine.of(loaded, kv_tokens=2048, kv_shared=server.url) as engine:
+        engine.generate(list(range(100, 250)), max_tokens=2)
+        assert engine.tiering.writer.drain(30)
+        assert "takes no blocks" in caplog.text
+        assert "read only replica" in caplog.text
+        assert "SET" not in caplog.text
+        found = engine.generate(ids, max_tokens=8)
+        assert (found.tokens, found.usage.cached_tokens) == (expected, 240)
+
+
+def test_what_a_server_that_started_anew_lacks_is_written_again(server):
+    loaded, ids, other = tiny(select_ops("cpu", "cpu")), list(range(250)), list(range(1, 201))
+    options = {"kv_tokens": 2048, "kv_shared": server.url}
+    with Engine.of(loaded, **options) as first, Engine.of(loaded, **options) as second:
+        expected = first.generate(ids, max_tokens=8).tokens
+        assert first.tiering.writer.drain(30)
+        server.stop()
+        first.generate(other, max_tokens=2)  # finds out that it is gone
+        server.start()
+        (tier,) = first.tiering.stack.tiers
+        tier._clock = lambda: time.monotonic() + 60  # its pause is over
+        first.generate(ids, max_tokens=2)
+        assert first.tiering.writer.drain(30)
+        found = second.generate(ids, max_tokens=8)
+        assert (found.tokens, found.usage.cached_tokens) == (expected, 240)
 
 
 def test_a_url_that_is_none_is_refused_and_passwords_are_not_told():

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 import triton
-from hour_lines import Lines, captured_us, wall_us
+from hour_clocks import captured_us, wall_us
+from hour_lines import Lines
 
 PEERS = ("flashinfer", "vllm", "sglang", "flash_attn", "torchao")
 

@@ -1,8 +1,10 @@
-"""first_hour.py, graphs: replays beside launches one by one, many sizes, two engines of which one goes, memory."""
+"""first_hour.py, graphs: replays beside launches one by one, many sizes, two engines of which one goes or records while
+the other writes, memory."""
 
 from __future__ import annotations
 
 import gc
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from stemma.kernels.triton.ops import TritonOps
 from stemma.runtime.engine import Engine
 from stemma.runtime.model.tiny import tiny
 
+NEW_TOKENS = 32
 TOLERANCE = 0.05
 """Of logits in bfloat16 where products have other numbers of rows."""
 
@@ -59,6 +62,7 @@ def run(lines: Lines, device: str) -> None:
     lines.attempt("replay, bit for bit", lambda: bits(lines, both, device))
     lines.attempt("many sizes", lambda: sizes(lines, both, 70 if device == "cuda" else 3))
     lines.attempt("two engines, one goes", lambda: engines(lines, device))
+    lines.attempt("two engines, one records", lambda: recording(lines, device))
     lines.attempt("memory of recordings", lambda: memory(lines, device))
 
 
@@ -81,7 +85,7 @@ def engines(lines: Lines, device: str) -> None:
     ops = TritonOps(torch.device(device), torch.bfloat16 if device == "cuda" else torch.float32)
     first, second = (Engine.of(tiny(ops), kv_tokens=1024, block_size=16) for _ in range(2))
     prompts = [[1, 2, 3], [4, 5, 6, 7]]
-    new_tokens = 32 if device == "cuda" else 2
+    new_tokens = NEW_TOKENS if device == "cuda" else 2
     for engine in (first, second):
         engine.generate(prompts, max_tokens=new_tokens, temperature=0.0)
     before = [each.tokens for each in second.generate(prompts, max_tokens=new_tokens, temperature=0.0)]
@@ -93,6 +97,38 @@ def engines(lines: Lines, device: str) -> None:
     after = [each.tokens for each in second.generate(prompts, max_tokens=new_tokens, temperature=0.0)]
     second.close()
     lines.judge("two engines, one goes", before == after)
+
+
+def recording(lines: Lines, device: str) -> None:
+    """One writes the same as alone while others start in a thread beside it, one behind the other, and record."""
+    case = "two engines, one records"
+    if device == "cpu":
+        lines.skip(case, "there is no GPU, and the interpreter is for one thread")
+        return
+    ops = TritonOps(torch.device(device), torch.bfloat16)
+    asked: Any = {"max_tokens": NEW_TOKENS, "temperature": 0.0, "ignore_eos": True}
+    prompt, starts = [1, 2, 3], 3
+    with Engine.of(tiny(ops), kv_tokens=1024, block_size=16) as writing, ThreadPoolExecutor(1) as beside:
+        alone = writing.generate(prompt, **asked).tokens
+        started = beside.submit(start_engines, device, starts)
+        rounds, same = 0, True
+        while not started.done() or not rounds:
+            same = writing.generate(prompt, **asked).tokens == alone and same
+            rounds += 1
+        same_beside = all(tokens == alone for tokens in started.result())
+    note = f"{rounds} times while {starts} engines started"
+    lines.judge(case, same and same_beside, f"{note}; the writer's tokens the same: {same}, theirs: {same_beside}")
+
+
+def start_engines(device: str, count: int) -> list[tuple[int, ...]]:
+    """What each writes, as soon as it has started."""
+    written = []
+    for _ in range(count):
+        ops = TritonOps(torch.device(device), torch.bfloat16)
+        with Engine.of(tiny(ops), kv_tokens=1024, block_size=16) as engine:
+            asked: Any = {"max_tokens": NEW_TOKENS, "temperature": 0.0, "ignore_eos": True}
+            written.append(tuple(engine.generate([1, 2, 3], **asked).tokens))
+    return written
 
 
 def memory(lines: Lines, device: str) -> None:

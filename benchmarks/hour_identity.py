@@ -38,8 +38,8 @@ def ways(device: str) -> dict[str, tuple[Any, str]]:
     if device == "cpu":
         return {"float32": (torch.float32, "activation"), "int8 KV": (torch.float32, "int8")}
     return {
-        "bfloat16": (torch.bfloat16, "activation"), "float16": (torch.float16, "activation"),
-        "bfloat16, int8 KV": (torch.bfloat16, "int8"), "bfloat16, fp8 KV": (torch.bfloat16, "fp8"),
+        "bfloat16": (torch.bfloat16, "activation"), "bfloat16, int8 KV": (torch.bfloat16, "int8"),
+        "bfloat16, fp8 KV": (torch.bfloat16, "fp8"), "float16": (torch.float16, "activation"),
     }  # fmt: skip
 
 
@@ -47,18 +47,16 @@ def run(lines: Lines, device: str) -> None:
     sizes = ON_GPU if device == "cuda" else ON_CPU
     random = np.random.default_rng(0)
     prompts = [random.integers(0, 256, sizes.prompt).tolist() for _ in range(sizes.prompts)]
-    for family in sizes.families:
-        judge = Judge(family)
-        for name, (dtype, kv_type) in ways(device).items():
-            if kv_type != "activation" and family != "llama":
-                continue
+    judges = {family: Judge(family) for family in sizes.families}
+    lines.attempt("JSON", lambda: json_text(lines, device))
+    for name, (dtype, kv_type) in ways(device).items():
+        for family in sizes.families if kv_type == "activation" else ("llama",):
             case = f"{family}, {name}"
             lines.attempt(
-                case, lambda c=case, f=family, j=judge, d=dtype, k=kv_type: compare(  # type: ignore[misc]
-                    lines, c, j, written(f, TritonOps(torch.device(device), d, k), prompts, sizes)
+                case, lambda c=case, f=family, d=dtype, k=kv_type: compare(  # type: ignore[misc]
+                    lines, c, judges[f], written(f, TritonOps(torch.device(device), d, k), prompts, sizes)
                 )
             )  # fmt: skip
-    lines.attempt("JSON", lambda: json_text(lines, device))
 
 
 class Judge:

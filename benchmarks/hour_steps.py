@@ -18,27 +18,30 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from gpu_model import LLAMA_8B, TINY, Shape, ShapedOps, shaped_model
+from hour_clocks import captured_us, device_us, wall_us
 from hour_layouts import decode_layout
-from hour_lines import Lines, captured_us, device_us, wall_us
+from hour_lines import Lines
 
 from stemma.kernels.memory import Memory
 from stemma.runtime.engine import Engine
 
 
 class Sizes(NamedTuple):
+    """What is worth most first."""
+
     shape: Shape
     decode: tuple[tuple[int, int], ...]
     prompts: tuple[tuple[int, int], ...]  # cached, new
-    asked: int
+    asked: tuple[int, int]  # batch, context
     new_tokens: int
 
 
 ON_DEVICE = {
     "cuda": Sizes(
-        LLAMA_8B, ((1, 1024), (1, 8192), (16, 1024), (16, 8192), (64, 1024), (64, 8192), (256, 1024)),
-        ((0, 40), (1000, 40), (0, 512), (0, 2048), (0, 8192)), 64, 80,
+        LLAMA_8B, ((16, 8192), (1, 1024), (16, 1024), (64, 1024), (256, 1024), (1, 8192), (64, 8192)),
+        ((1000, 40), (0, 2048), (0, 512), (0, 8192), (0, 40)), (64, 1024), 80,
     ),
-    "cpu": Sizes(TINY, ((2, 40),), ((0, 20), (40, 8)), 2, 6),
+    "cpu": Sizes(TINY, ((2, 40),), ((0, 20), (40, 8)), (2, 40), 6),
 }  # fmt: skip
 
 
@@ -54,14 +57,11 @@ def run(lines: Lines, device: str) -> None:
         case = f"decode {batch} x {context}"
         floor = (sizes.shape.weight_bytes + batch * context * sizes.shape.kv_token_bytes) / bandwidth / 1e3
         lines.attempt(f"{case}, replay", partial(replays, lines, loaded, batch, context, floor))
-    for batch, context in sizes.decode:
-        lines.attempt(
-            f"decode {batch} x {context}, engine", partial(engine_steps, lines, loaded, batch, context, sizes)
-        )
+        lines.attempt(f"{case}, engine", partial(engine_steps, lines, loaded, batch, context, sizes))
     for cached, new in sizes.prompts:
         lines.attempt(f"{new} behind {cached}", partial(prompt, lines, loaded, cached, new))
     for name, options in ASKED.items():
-        case = f"decode {sizes.asked} x {sizes.decode[0][1]}, {name}"
+        case = f"decode {sizes.asked[0]} x {sizes.asked[1]}, {name}"
         lines.attempt(case, partial(asked, lines, loaded, case, sizes, options))
 
 
@@ -171,7 +171,7 @@ def engine_steps(lines: Lines, loaded: Any, batch: int, context: int, sizes: Siz
 
 
 def asked(lines: Lines, loaded: Any, case: str, sizes: Sizes, options: dict[str, Any]) -> None:
-    us, waits = decoded(loaded, sizes.asked, sizes.decode[0][1], sizes.new_tokens, options)
+    us, waits = decoded(loaded, *sizes.asked, sizes.new_tokens, options)
     lines.fact(case, "us", us, note=f"waits that torch sees in 11 steps of one: {waits}")
 
 

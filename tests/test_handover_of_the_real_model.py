@@ -62,8 +62,8 @@ class KillingChannel:
         self.room = channel.room
         self.send, self.close = channel.send, channel.close
 
-    def receive(self):
-        message, data = self._channel.receive()
+    def receive(self, seconds=float("inf")):
+        message, data = self._channel.receive(seconds)
         if isinstance(message, Piece) and self._process.poll() is None:
             self._process.kill()
             self._process.wait()

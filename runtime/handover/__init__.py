@@ -7,7 +7,7 @@ from stemma.runtime.handover.giving import PrefillService
 from stemma.runtime.handover.network import NetworkListener, address_of, call
 from stemma.runtime.handover.protocol import Channel, HandoverError
 from stemma.runtime.handover.shared_memory import connect, listen
-from stemma.runtime.handover.taking import Taker
+from stemma.runtime.handover.taking import Taker, Wish
 
 __all__ = [
     "Channel",
@@ -16,6 +16,7 @@ __all__ = [
     "NetworkListener",
     "PrefillService",
     "Taker",
+    "Wish",
     "address_of",
     "call",
     "connect",

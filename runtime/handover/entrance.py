@@ -1,9 +1,11 @@
 """Before a request enters the decoding engine's loop, its prompt is computed elsewhere. Whose prompt is cached, short,
-or stands behind shared texts, goes straight in; so does everybody when the other engine is not there."""
+or stands behind shared texts, goes straight in; so does everybody when the other engine is not there, and whoever may
+wait no longer. Who goes first of all others is for the other engine to say: it hears of each at once."""
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import weakref
@@ -19,7 +21,7 @@ from stemma.runtime.engine.generation import Generation
 from stemma.runtime.engine.loop import EngineLoop
 from stemma.runtime.engine.output_processor import RequestState
 from stemma.runtime.handover.protocol import Channel, HandoverError
-from stemma.runtime.handover.taking import Taker
+from stemma.runtime.handover.taking import Taker, Wish
 
 log = logging.getLogger("stemma.handover")
 
@@ -29,6 +31,10 @@ AWAY_SECONDS = 1.0
 AWAY_TIMES = 6.0
 """A place where nobody could be reached is not asked for so long, or so many times as long as hearing that took: else
 each request would wait for a process that hangs."""
+MOST_AT_ONCE = 512
+"""Requests whose prompts are computed elsewhere; each has a thread that waits. More than engines let in by default."""
+MOST_FREE = 8
+"""Connections that are kept though nobody needs them."""
 Place = TypeVar("Place", bound=Hashable)
 
 
@@ -40,15 +46,11 @@ class DecodeEntrance(Generic[Place]):
     num_handed, num_failed: requests whose prompt came from elsewhere, and those for whom that failed.
     """
 
-    def __init__(
-        self, loop: EngineLoop, connect: Callable[[Place], Taker], where: Callable[[], Place | None],
-        num_threads: int = 8,
-    ) -> None:  # fmt: skip
+    def __init__(self, loop: EngineLoop, connect: Callable[[Place], Taker], where: Callable[[], Place | None]) -> None:
         self._loop = loop
         self._connect = connect
         self._where = where
-        self._pool = ThreadPoolExecutor(num_threads, "stemma-handover")
-        self._most_free = num_threads
+        self._pool = ThreadPoolExecutor(MOST_AT_ONCE, "stemma-handover")
         self._free: deque[tuple[Place, Taker]] = deque()  # the one that was used last stands last
         self._away: dict[Place, float] = {}  # until when
         self._lock = threading.Lock()
@@ -59,10 +61,10 @@ class DecodeEntrance(Generic[Place]):
     def submit(self, states: Sequence[RequestState]) -> None:
         """Returns at once. Those that were submitted together enter together, when all their prompts are there."""
         place = self._where()
-        if place is None or all(_stays(state.sequence.request) for state in states):
+        if place is None or self._is_closed or all(_stays(state.sequence.request) for state in states):
             self._loop.submit(states)
         else:
-            self._pool.submit(self._bring_in, states, place)
+            self._loop.call(partial(self._look, states, place))
 
     def cancel(self, generation: Generation) -> None:
         self._unwanted.add(generation)
@@ -77,6 +79,21 @@ class DecodeEntrance(Generic[Place]):
         for _, taker in free:
             taker.close()
 
+    def _look(self, states: Sequence[RequestState], place: Place) -> None:
+        """In the loop's thread: nobody whose prompt is cached waits behind others."""
+        try:
+            requests = [state.sequence.request for state in states]
+            if any(not _stays(each) and self._num_missing(each) >= LEAST_TOKENS for each in requests):
+                self._pool.submit(self._bring_in, states, place)
+            else:
+                self._go_in(states)
+        except RuntimeError:  # it was closed meanwhile
+            self._go_in(states)
+
+    def _num_missing(self, request: Request) -> int:
+        ids = request.prompt[: request.max_hit]
+        return len(ids) - self._loop.scheduler.cache.match(ids, request.namespace).match_len
+
     def _bring_in(self, states: Sequence[RequestState], place: Place) -> None:
         asked: set[tuple[str, bytes]] = set()
         for state in states:
@@ -84,7 +101,10 @@ class DecodeEntrance(Generic[Place]):
             key = (request.namespace, request.prompt.tobytes())
             if key not in asked and not _stays(request):
                 asked.add(key)
-                self._fetch(request, place, partial(self._is_wanted, state.generation))
+                self._fetch(state, place)
+        self._go_in(states)
+
+    def _go_in(self, states: Sequence[RequestState]) -> None:
         try:
             self._loop.submit(states)
         except BaseException as error:
@@ -95,27 +115,35 @@ class DecodeEntrance(Generic[Place]):
             if state.generation in self._unwanted:
                 self._loop.cancel(state.generation)  # it had not been there when it was cancelled
 
-    def _is_wanted(self, generation: Generation) -> bool:
-        return generation not in self._unwanted
+    def _wish(self, state: RequestState) -> Wish:
+        request = state.sequence.request
+        seconds = math.inf if request.ttft is None else state.submitted + request.ttft - self._loop.clock()
+        return Wish(lambda: state.generation not in self._unwanted, request.priority, seconds)
 
-    def _fetch(self, request: Request, place: Place, is_wanted: Callable[[], bool]) -> None:
+    def _fetch(self, state: RequestState, place: Place) -> None:
+        request, wish = state.sequence.request, self._wish(state)
         ids = request.prompt[: request.max_hit]
         try:
             taker = self._taker(place)
             try:
-                taken = taker.take(ids, request.namespace, request.lora, is_wanted, LEAST_TOKENS)
-                self.num_handed += taken is not None
+                taken = taker.take(ids, request.namespace, request.lora, wish, LEAST_TOKENS)
             except BaseException:
                 taker.close()
                 raise
             self._put_back(place, taker)
+            self._count(handed=taken is not None)
         except HandoverError as error:
-            if is_wanted():
-                self.num_failed += 1
+            if wish.is_wanted():
+                self._count(failed=True)
                 log.warning("a prompt of %d tokens is computed here: %s", len(request.prompt), error)
         except Exception:
-            self.num_failed += 1
+            self._count(failed=True)
             log.exception("a prompt of %d tokens is computed here", len(request.prompt))
+
+    def _count(self, *, handed: bool = False, failed: bool = False) -> None:
+        with self._lock:
+            self.num_handed += handed
+            self.num_failed += failed
 
     def _taker(self, place: Place) -> Taker:
         """A connection to this place that nobody uses. Raises HandoverError."""
@@ -141,7 +169,7 @@ class DecodeEntrance(Generic[Place]):
         with self._lock:
             if not self._is_closed:
                 self._free.append((place, taker))
-                gone = self._free.popleft()[1] if len(self._free) > self._most_free else None
+                gone = self._free.popleft()[1] if len(self._free) > MOST_FREE else None
             else:
                 gone = taker
         if gone is not None:

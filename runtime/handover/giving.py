@@ -94,7 +94,11 @@ class PrefillService:
         engine, ids = self._engine, np.array(ask.tokens, dtype=np.int32)
         name = namespace_of(engine.loaded, ask.namespace, ask.lora)
         hold = engine.hold()
-        generation = engine.submit(ask.tokens, max_tokens=0, hold=hold, namespace=ask.namespace, lora=ask.lora)
+        ttft_ms = None if ask.ttft is None else max(1.0, 1000 * ask.ttft)
+        generation = engine.submit(
+            ask.tokens, max_tokens=0, hold=hold, namespace=ask.namespace, lora=ask.lora, priority=ask.priority,
+            ttft_ms=ttft_ms,
+        )  # fmt: skip
         try:
             first, is_done, told = ask.first, False, time.monotonic()
             while not is_done:

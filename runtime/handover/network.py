@@ -9,6 +9,7 @@ is noticed by the system within half a minute.
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,6 +32,7 @@ from stemma.runtime.handover.sockets import (
     limit,
     lost,
     unframed,
+    wait,
 )
 
 SCHEME = "tcp"
@@ -77,8 +79,9 @@ class NetworkChannel:
         except GONE as error:
             raise lost(error) from error
 
-    def receive(self) -> tuple[Message, memoryview]:
+    def receive(self, seconds: float = math.inf) -> tuple[Message, memoryview]:
         try:
+            wait(self._connection, seconds)
             message, size = unframed(self._connection.recv_bytes(MESSAGE_BYTES))
             data = self._connection.recv_bytes(MESSAGE_BYTES) if size else b""
         except GONE as error:

@@ -16,6 +16,7 @@ bytes is a `Channel`; shared memory is one (shared_memory.py).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -37,13 +38,15 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 class Ask(msgspec.Struct, frozen=True, tag=True):
     """first: the block from which on KV is wanted: what stands before it is there. by_tier: it is not sent, but found
-    in the tier that both share."""
+    in the tier that both share. priority, ttft: of the request, as its caller said it; the seconds that are left."""
 
     tokens: list[int]
     namespace: str
     lora: str | None
     first: int
     by_tier: bool = False
+    priority: int = 0
+    ttft: float | None = None
 
 
 class Piece(msgspec.Struct, frozen=True, tag=True):
@@ -82,8 +85,9 @@ class Channel(Protocol):
     def send(self, message: Message, data: Sequence[bytes] = ()) -> None:
         """Waits while the other end has not yet taken enough of what was sent. Raises HandoverError if it has gone."""
 
-    def receive(self) -> tuple[Message, memoryview]:
-        """The next message; its bytes are there until the next one. Raises HandoverError if the other has gone."""
+    def receive(self, seconds: float = math.inf) -> tuple[Message, memoryview]:
+        """The next message; its bytes are there until the next one. Raises HandoverError if the other has gone, or
+        begins none within so long."""
 
     def close(self) -> None:
         """The other end hears that nobody is here any more. Safe to call twice."""

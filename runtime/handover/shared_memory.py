@@ -9,6 +9,7 @@ whose message was not taken yet:
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import socket
@@ -32,6 +33,7 @@ from stemma.runtime.handover.sockets import (
     limit,
     lost,
     unframed,
+    wait,
 )
 
 SHARED = Path("/dev/shm")
@@ -78,13 +80,15 @@ class SharedMemoryChannel:
             raise HandoverError("the other process speaks out of turn")
         self._num_open -= 1
 
-    def receive(self) -> tuple[Message, memoryview]:
+    def receive(self, seconds: float = math.inf) -> tuple[Message, memoryview]:
         try:
             if self._is_untaken:
                 self._connection.send_bytes(TAKEN)
                 self._is_untaken = False
+            wait(self._connection, seconds)
             while (frame := self._connection.recv_bytes()) == TAKEN:
                 self._num_open -= 1
+                wait(self._connection, seconds)
         except GONE as error:
             raise lost(error) from error
         message, size = unframed(frame)

@@ -42,6 +42,12 @@ def connection_of(reached: socket.socket) -> Connection:
     return Connection(os.dup(reached.fileno()))
 
 
+def wait(connection: Connection, seconds: float) -> None:
+    """Until the other end says something, as long as that is less than what `limit` says. Raises OSError."""
+    if seconds < SILENCE and not connection.poll(max(0.0, seconds)):
+        raise BlockingIOError
+
+
 def lost(error: Exception) -> HandoverError:
     """What there is to say of a connection that failed."""
     if isinstance(error, BlockingIOError):  # the time of `limit` is over

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from stemma.kernels.ops import Int32Array
 from stemma.radix import PrefixCache
@@ -11,6 +14,18 @@ from stemma.runtime.engine.loading import PathBytes
 from stemma.runtime.engine.namespaces import MARK
 from stemma.runtime.engine.saving import Saver, put, same_model
 from stemma.runtime.handover.protocol import Ask, Channel, Done, HandoverError, Hello, Piece, Refused, Still
+
+
+class Wish(NamedTuple):
+    """Of whoever needs a path. is_wanted: whether that is still so. priority: larger goes first. seconds: after which
+    it is of no use."""
+
+    is_wanted: Callable[[], bool] = lambda: True
+    priority: int = 0
+    seconds: float = math.inf
+
+
+ANYBODY_S = Wish()
 
 
 class Taker:
@@ -30,22 +45,23 @@ class Taker:
         if (why := same_model(answer.identity, answer.probe, saver)) is not None:
             raise HandoverError(why)
 
-    def take(
-        self, ids: Int32Array, name: str, lora: str | None, is_wanted: Callable[[], bool], least: int = 1
-    ) -> int | None:
+    def take(self, ids: Int32Array, name: str, lora: str | None, wish: Wish = ANYBODY_S, least: int = 1) -> int | None:
         """Have a path computed elsewhere. Returns how many of its tokens are cached here then: fewer than all where
         there is no free room; None where fewer than `least` are missing or it is not wanted, and nobody was asked.
-        is_wanted: asked after each piece too; where it is not, the connection cannot be used again.
+        wish: asked after each piece too; where it has ended, the connection cannot be used again.
 
         Raises HandoverError.
         """
+        until = time.monotonic() + wish.seconds
         have: int = self._saver.between_steps(lambda cache: cache.match(ids, name).match_len)
-        if len(ids) - have < least or not is_wanted():
+        if len(ids) - have < least or not wish.is_wanted() or time.monotonic() >= until:
             return None
         first = have // self._saver.memory.block_size
-        self._channel.send(Ask(ids.tolist(), name.partition(MARK)[0], lora, first, self._by_tier))
-        while is_wanted():
-            message, data = self._channel.receive()
+        ttft = None if wish.seconds == math.inf else until - time.monotonic()
+        namespace = name.partition(MARK)[0]
+        self._channel.send(Ask(ids.tolist(), namespace, lora, first, self._by_tier, wish.priority, ttft))
+        while wish.is_wanted():
+            message, data = self._channel.receive(until - time.monotonic())
             if isinstance(message, Refused):
                 raise HandoverError(message.why)
             if isinstance(message, Done):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
 
 from stemma.kernels.select import select_ops
 from stemma.runtime.engine import Engine
-from stemma.runtime.errors import InvalidRequest
-from stemma.runtime.handover import HandoverError, Taker, connect, listen
+from stemma.runtime.errors import DeadlineMissed, InvalidRequest
+from stemma.runtime.handover import DecodeEntrance, HandoverError, Taker, connect, listen
 from stemma.runtime.handover.protocol import Ask, Done, Hello, Piece, Refused
 from stemma.runtime.handover.shared_memory import SharedMemoryChannel
 from stemma.runtime.model.tiny import tiny
@@ -109,6 +111,92 @@ def test_short_and_cached_prompts_are_not_asked_for(tiny_loaded, tmp_path):
         assert (entrance.num_handed, entrance.num_failed) == (1, 0)
 
 
+class Silent:
+    """A connection to an engine that has been asked and says nothing, until it goes."""
+
+    room = HALF
+
+    def __init__(self, saver, asked: SimpleQueue[Ask]) -> None:
+        self._asked = asked
+        self.has_gone = threading.Event()
+        self._answers = [Hello(saver.identity, list(saver.probe))]
+
+    def send(self, message, data=()):
+        if isinstance(message, Ask):
+            self._asked.put(message)
+
+    def receive(self, seconds=math.inf):
+        if self._answers:
+            return self._answers.pop(), memoryview(b"")
+        self.has_gone.wait(None if seconds == math.inf else seconds)
+        raise HandoverError("it says nothing")
+
+    def close(self):
+        pass
+
+
+@contextmanager
+def beside_a_silent_one(loaded, **options):
+    """An engine, its entrance, all connections that it opened, and what it asked."""
+    with Engine.of(loaded, **{"kv_tokens": 8192, **options}) as engine:
+        saver, made, entrances, asked = engine.saver(), [], [], SimpleQueue()
+
+        def connect(_):
+            made.append(Silent(saver, asked))
+            return Taker(made[-1], saver)
+
+        def make(loop):
+            entrances.append(DecodeEntrance(loop, connect, lambda: "there"))
+            return entrances[0]
+
+        engine.enter_by(make)
+        yield engine, entrances[0], made, asked
+        for each in made:
+            each.has_gone.set()
+        entrances[0].close()
+
+
+def test_who_has_its_prompt_cached_waits_behind_nobody(tiny_loaded):
+    with beside_a_silent_one(tiny_loaded) as (engine, entrance, _, _):
+        known = prompt(200, 1)
+        entrance._where = lambda: None
+        expected = engine.generate(known, max_tokens=4).tokens
+        entrance._where = lambda: "there"
+        waiting = [engine.submit(prompt(300, seed), max_tokens=2, namespace="greedy") for seed in range(2, 42)]
+        assert engine.generate(known, max_tokens=4).tokens == expected
+        assert not any(each.is_done for each in waiting)
+        for each in waiting:
+            each.cancel()
+
+
+def test_the_other_engine_hears_of_all_at_once_and_how_they_matter(tiny_loaded):
+    with beside_a_silent_one(tiny_loaded) as (engine, _, _, asked):
+        waiting = [
+            engine.submit(prompt(100, seed), max_tokens=2, namespace="a", priority=seed, ttft_ms=1e6)
+            for seed in range(1, 31)
+        ]
+        told = sorted((asked.get(timeout=60) for _ in waiting), key=lambda ask: ask.priority)
+        assert [ask.priority for ask in told] == list(range(1, 31))
+        assert all(0 < ask.ttft <= 1000 and ask.namespace == "a" for ask in told)
+        for each in waiting:
+            each.cancel()
+
+
+def test_whose_time_is_over_is_told_though_the_other_engine_says_nothing(tiny_loaded):
+    with beside_a_silent_one(tiny_loaded) as (engine, _, made, _):
+        with pytest.raises(DeadlineMissed):
+            engine.generate(prompt(300), max_tokens=2, ttft_ms=50)
+        (silent,) = made
+        assert not silent.has_gone.is_set()  # nobody waited for that
+
+
+def test_who_comes_when_it_is_closed_goes_straight_in(tiny_loaded):
+    with beside_a_silent_one(tiny_loaded) as (engine, entrance, made, _):
+        entrance.close()
+        assert engine.generate(prompt(300), max_tokens=2).usage.prefilled_tokens == 300
+        assert made == []
+
+
 def test_without_the_other_engine_prompts_are_computed_here_and_it_is_told(tiny_loaded, tmp_path, caplog):
     ids = prompt(100)
     with Engine.of(tiny_loaded, kv_tokens=4096) as engine:
@@ -151,7 +239,7 @@ def test_what_the_other_engine_refuses_is_computed_here(tiny_loaded, tmp_path):
     with giving, taking, listening(tmp_path / "s", giving):
         taker = Taker(connect(tmp_path / "s", HALF), taking.saver())
         with pytest.raises(HandoverError, match="kv_tokens"):
-            taker.take(np.array(prompt(500), np.int32), "", None, lambda: True)
+            taker.take(np.array(prompt(500), np.int32), "", None)
 
 
 def test_where_there_is_no_room_less_is_taken_and_the_rest_computed(tiny_loaded, tmp_path):
@@ -159,7 +247,7 @@ def test_where_there_is_no_room_less_is_taken_and_the_rest_computed(tiny_loaded,
     with giving, taking, listening(tmp_path / "s", giving):
         full = taking.generate(prompt(200, 5), max_tokens=8).tokens  # fills most of it
         taker = Taker(connect(tmp_path / "s", HALF), taking.saver())
-        assert taker.take(np.array(prompt(200), np.int32), "", None, lambda: True) < 200
+        assert taker.take(np.array(prompt(200), np.int32), "", None) < 200
         taking.with_cache(lambda cache: cache.check())
         assert taking.generate(prompt(200, 5), max_tokens=8).tokens == full
 

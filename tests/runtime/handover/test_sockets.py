@@ -83,8 +83,8 @@ class Stopping:
         self._channel, self._process, self._number = channel, process, number
         self.room, self.send, self.close = channel.room, channel.send, channel.close
 
-    def receive(self):
-        message, data = self._channel.receive()
+    def receive(self, seconds=float("inf")):
+        message, data = self._channel.receive(seconds)
         if isinstance(message, Piece):
             self._process.send_signal(self._number)
         return message, data

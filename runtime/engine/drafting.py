@@ -9,20 +9,17 @@ from stemma.runtime.core.config import SettledConfig
 from stemma.runtime.core.drafts.draft_model import DraftModel
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
-from stemma.runtime.engine.ranks import preparing
 from stemma.runtime.engine.reserve import limits_of, reserve_of
 from stemma.runtime.engine.resources import MOST_OF_DRAFTS, Room, make_memory, memory_for_kv
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model import LoadedModel, Tokenizer
-from stemma.runtime.model.weights import Progress
 
 
 def make_draft(
-    model: LoadedModel, draft: LoadedModel | None, num_blocks: int, config: SettledConfig,
-    progress: Progress | None = None,
+    model: LoadedModel, draft: LoadedModel | None, num_blocks: int, config: SettledConfig
 ) -> DraftModel | None:  # fmt: skip
-    """A model that guesses for another, if there is one, whose pool has so many blocks, with its steps prepared. Raises
-    InvalidRequest where it cannot."""
+    """A model that guesses for another, if there is one, whose pool has so many blocks. Its steps are yet to be
+    prepared: behind the model's own, which must not lack what these take. Raises InvalidRequest where it cannot."""
     if draft is None:
         return None
     check_draft(model, draft)
@@ -34,7 +31,6 @@ def make_draft(
         context = min(config.context_length or own.context_length, own.context_length)
         cache, limits = PrefixCache(num_blocks, block_size), limits_of(config, context)
         runner = Runner(draft.model, memory, limits=limits)
-        runner.record(preparing(progress, "preparing steps of the draft model"))
     num_tokens = min(model.tokenizer.vocab_size, draft.tokenizer.vocab_size)
     return DraftModel(runner, Sampler(ops), cache, num_tokens, limits.max_batch_tokens, time.perf_counter)
 

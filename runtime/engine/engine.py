@@ -36,7 +36,7 @@ from stemma.runtime.engine.namespaces import namespace_of
 from stemma.runtime.engine.options import Prompt, RequestMaker, RequestOptions, check_grammar, split_prompts, token_ids
 from stemma.runtime.engine.output_processor import RequestState
 from stemma.runtime.engine.progress import check_progress, wait
-from stemma.runtime.engine.ranks import Ranks, check_whole, load_ranks
+from stemma.runtime.engine.ranks import Ranks, check_whole, load_ranks, preparing
 from stemma.runtime.engine.recommended import recommended
 from stemma.runtime.engine.reserve import limits_of
 from stemma.runtime.engine.resources import (
@@ -127,14 +127,17 @@ class Engine:
         memory = make_memory(ops, room)
         full = room.shape.full
         self.kv_token_bytes = memory.full.num_bytes / (full.num_blocks * full.block_size)
-        self._draft = make_draft(loaded, draft, full.num_blocks, config, progress)
+        self._draft = make_draft(loaded, draft, full.num_blocks, config)
         scheduler = make_scheduler(config, room, self._draft)
         self._grammars = GrammarCompiler(loaded)
         self.recommended = recommended(loaded.generation, config.generation_config)
         self.shared = SharedTexts(loaded, self.hold, self._compute if config.prefix_cache else None)
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity, self.recommended, self.shared)
         limits = limits_of(config, self.context_length)
-        self._loop = EngineLoop(scheduler, ranks.runner(memory, limits, progress), Sampler(ops))
+        runner = ranks.runner(memory, limits, progress)
+        if self._draft is not None:
+            self._draft.prepare(preparing(progress, "preparing steps of the draft model"))
+        self._loop = EngineLoop(scheduler, runner, Sampler(ops))
         self._loop.at_end(ranks.close)
         self._entrance: Entrance = self._loop
         self.tiering = put_beneath(self._loop, self.saver, tiers)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from stemma.kernels.limits import Report
 from stemma.radix import Lease, OutOfBlocks, PrefixCache
 from stemma.runtime.core import sequence as core
 from stemma.runtime.core.agreement import num_equal
@@ -62,6 +63,11 @@ class DraftModel:
         self._most = most
         self._clock = clock
         self._followers: dict[int, _Follower] = {}  # by id of the sequence
+
+    def prepare(self, report: Report) -> None:
+        """Its steps, as `Runner.record` does."""
+        with self._runner.model.ops.on_device():
+            self._runner.record(report)
 
     def guess(self, wanted: Sequence[tuple[core.Sequence, int]]) -> list[list[int]]:
         """For each sequence at most so many tokens: fewer where there is no room, none where it has to catch up."""

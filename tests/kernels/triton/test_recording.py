@@ -23,7 +23,9 @@ from gpu_pretended import DEVICE, TOKEN, PretendedGPU
 
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.targets import SM_90
+from stemma.runtime.core.config import engine_config
 from stemma.runtime.engine import Engine
+from stemma.runtime.engine.ranks import Ranks
 from stemma.runtime.errors import NoRoomForGraphs
 from stemma.runtime.model.tiny import tiny
 
@@ -110,7 +112,9 @@ def test_an_engine_without_room_to_record_in_computes_the_same_one_by_one(
 def test_a_draft_model_without_room_takes_nothing_from_the_model_s_graphs(gpu: PretendedGPU) -> None:
     """Each has a recorder of its own, and a pool."""
     draft = tiny(ops_on(gpu), "qwen3", vocab_size=322)
-    for _ in run_out_at(gpu, 3, "inside"):
+    with engine_on(gpu) as alone:
+        num_graphs: int = alone._loop.runner._step.num_graphs  # type: ignore[attr-defined]
+    for _ in run_out_at(gpu, num_graphs + 3, "inside"):
         with pytest.warns(NoRoomForGraphs) as told:
             engine = engine_on(gpu, draft=draft)
     assert len(told) == 1
@@ -121,6 +125,26 @@ def test_a_draft_model_without_room_takes_nothing_from_the_model_s_graphs(gpu: P
         assert its.num_graphs == 0  # type: ignore[attr-defined]
         assert engine.generate([3] * 9, max_tokens=5, ignore_eos=True).tokens == (TOKEN,) * 5
         whole(engine)
+
+
+def test_a_model_is_prepared_before_what_guesses_for_it_and_both_are_told_of_from_none_to_all(
+    gpu: PretendedGPU,
+) -> None:
+    told: list[tuple[str, float]] = []
+    ranks, draft = Ranks(tiny(ops_on(gpu), vocab_size=322)), tiny(ops_on(gpu), "qwen3", vocab_size=322)
+    engine = Engine.__new__(Engine)
+    with ranks.together():
+        engine._start(ranks, engine_config(OPTIONS), draft, lambda what, share: told.append((what, share)))
+    with engine:
+        assert engine._draft is not None
+        runners = engine._loop.runner, engine._draft._runner
+        counts = [each._step.num_graphs for each in runners]  # type: ignore[attr-defined]
+    names = ["preparing steps"] * counts[0] + ["preparing steps of the draft model"] * counts[1]
+    assert [what for what, _ in told] == names
+    for name in set(names):
+        shares = [share for what, share in told if what == name]
+        assert shares == sorted(set(shares))
+        assert shares[-1] == 1.0
 
 
 def test_an_engine_that_closes_ends_no_graph_of_one_that_replays(gpu: PretendedGPU) -> None:

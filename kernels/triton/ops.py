@@ -46,12 +46,14 @@ from stemma.kernels.triton.launches import Kernels, Launcher, TritonSpec
 from stemma.kernels.triton.packing import (
     DenseLinear,
     PackedLinear,
+    Table,
     TritonEmbedding,
     TritonLinear,
     TritonNorm,
     TritonRope,
     group,
     pack,
+    part_of,
 )
 from stemma.kernels.triton.plan import AttentionPlan, TritonPlan, attention_plan, step_plan
 from stemma.kernels.triton.product_launches import ProductKernels
@@ -109,7 +111,7 @@ class TritonOps:
         self._fields: tuple[SamplingRows | None, Any] = (None, None)  # of the last sampling, and on the device
         self._last = LastTokens(device, dtype, launch)
         self._sender = Sender(device)
-        self._table: tuple[StoredWeight, TritonLinear] | None = None  # the last embedding's, until it is tied
+        self._table: Table | None = None  # the last embedding's, until it is tied
         self.logits_buffer: LogitsBuffer | None = None
 
     def free_memory(self) -> int | None:
@@ -128,9 +130,10 @@ class TritonOps:
     def linear(
         self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = (), exact: bool = False
     ) -> TritonLinear:
-        if self._table is not None and len(parts) == 1 and parts[0] is self._table[0] and not biases:
-            (_, table), self._table = self._table, None
-            return table
+        tied = part_of(self._table, parts[0]) if len(parts) == 1 and not biases else None
+        if tied is not None:
+            self._table = None
+            return tied
         return pack(parts, biases, self._sender, self.dtype, "none" if exact else self._eight)
 
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> TritonEmbedding:

@@ -241,6 +241,43 @@ def pack(
     return DenseLinear(sender.dense(parts, dtype), bias, in_features, out_features) if small is None else small
 
 
+Table = tuple[StoredWeight, DenseLinear | PackedLinear]
+"""As it is stored, and as it lies on the device."""
+
+
+def part_of(table: Table | None, part: StoredWeight) -> DenseLinear | PackedLinear | None:
+    """What of a table on the device is a part: all of it, or one rank's rows; None if there is no such thing."""
+    first = None if table is None else place_of(part, table[0])
+    return None if table is None or first is None else rows_of(table[1], first, part.shape[0])
+
+
+def place_of(part: StoredWeight, table: StoredWeight) -> int | None:
+    """Which row of a table a part begins with whose rows are the same memory; None if they are not."""
+    rows, all_rows = part.data, table.data
+    if (part.type, part.shape[1:], rows.strides) != (table.type, table.shape[1:], all_rows.strides):
+        return None
+    if rows.ndim < 2 or not all_rows.flags.c_contiguous:
+        return None
+    first, beside = divmod(rows.ctypes.data - all_rows.ctypes.data, all_rows.strides[0])
+    return first if not beside and 0 <= first <= len(all_rows) - len(rows) else None
+
+
+def rows_of(table: DenseLinear | PackedLinear, first: int, count: int) -> DenseLinear | PackedLinear | None:
+    """These outputs of a matrix without a bias, in the same memory; None where they begin within a tile."""
+    end = first + count
+    if (first, count) == (0, table.out_features):
+        return table
+    if isinstance(table, DenseLinear):
+        return DenseLinear(table.weight[first:end], None, table.in_features, count)
+    if table.format == "four bits":
+        if first % TILE:
+            return None
+        first, end = first // TILE, -(-end // TILE)
+    minima = None if table.minima is None else table.minima[first:end]
+    facts = table.scales[first:end], minima, None, table.in_features, count
+    return PackedLinear(table.codes[first:end], *facts, table.counters[: -(-count // TILE)])
+
+
 def _in_groups(
     parts: Sequence[StoredWeight], bias: torch.Tensor | None, device: torch.device
 ) -> PackedLinear | None:  # fmt: skip

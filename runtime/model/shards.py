@@ -21,6 +21,9 @@ from stemma.kernels.ops import HeadShape
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model.config import Layer, ModelConfig
 
+TOKENS = 64
+"""Of a vocabulary: packed tables lie in tiles of so many rows, and what begins with one needs no memory of its own."""
+
 UNITS = (256, 32)
 """Columns of a matrix are divided where blocks of its storage type end: these are the lengths of blocks."""
 
@@ -61,7 +64,7 @@ class Division:
     def vocabulary(self, rank: int | None = None) -> slice:
         """Tokens whose logits a rank computes, by default this one."""
         shard = self.shard if rank is None else self.shard._replace(rank=rank)
-        return shard.part(self.whole.vocab_size, _unit(self.whole.vocab_size, shard.size))
+        return shard.part(self.whole.vocab_size, TOKENS if self.whole.vocab_size >= TOKENS * shard.size else 1)
 
     def config(self) -> ModelConfig:
         """What this rank computes, as a model of its own, but for the vocabulary, of which it knows all."""

@@ -12,12 +12,15 @@ from triton_support import DEVICE, EXACT
 
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import FOUR_BITS, PackedLinear, pack, unpack
+from stemma.kernels.triton.packing import FOUR_BITS, PackedLinear, pack, place_of, rows_of, unpack
 from stemma.kernels.triton.sending import Sender
 from stemma.kernels.weights import FORMATS, StoredWeight, dequantize
 from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.config import GenerationDefaults
 from stemma.runtime.model.load import assemble
+from stemma.runtime.model.parts.sharded_ops import ShardedOps
+from stemma.runtime.model.parts.sharded_weights import VocabularyWeight
+from stemma.runtime.model.shards import TOKENS, Shard
 from stemma.runtime.model.tiny import byte_tokenizer, tiny_config, tiny_tensors
 from tests.kernels.stored import stored
 from tests.runtime.model.running import all_logits
@@ -80,6 +83,58 @@ def test_a_tied_table_is_stored_once(family: str, type_: str) -> None:
     got, got_logits = continued(model)
     assert got == want
     assert (got_logits - want_logits).abs().max() < 2e-2 * want_logits.abs().max()
+
+
+class Alone:
+    """One of two ranks, whose parts of sums are all there is."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+    def gather(self, rows: Any) -> Any:
+        return rows
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("type_", ["F32", "Q4_K", "Q4_0", "Q6_K", "Q8_0"])
+def test_a_rank_s_part_of_a_tied_table_is_no_second_one(type_: str, rank: int) -> None:
+    """It lies in the same memory, and makes the logits that the reference makes of these rows."""
+    size, wanted = 201, Shard(rank, 2).part(201, TOKENS)  # ends within a tile
+    weight = stored(type_, (size, 256)) if type_ in FORMATS else StoredWeight(
+        "F32", (size, 256), np.random.default_rng(1).standard_normal((size, 256), dtype=np.float32)
+    )  # fmt: skip
+    whole, ops = VocabularyWeight(weight.type, weight.shape, weight.data, wanted), TritonOps(DEVICE, EXACT)
+    ranked: Any = ShardedOps(ops, Alone(rank))  # type: ignore[arg-type]
+    table = ranked.embedding(whole).table
+    head = ranked.linear([whole]).base
+    assert head.out_features == wanted.stop - wanted.start
+    for mine, all_of_it in zip(tensors_in(head), tensors_in(table), strict=True):
+        assert mine.untyped_storage().data_ptr() == all_of_it.untyped_storage().data_ptr()
+    x = torch.from_numpy(np.random.default_rng(2).standard_normal((3, 256), dtype=np.float32)).to(DEVICE, EXACT)
+    norm = ops.norm(StoredWeight("F32", (256,), np.ones(256, dtype=np.float32)), 1e-6)
+    rows = np.arange(3, dtype=np.int32)
+    got = ops.logits(x, rows, norm, head).cpu()
+    normed = ops.norm_rows(x, rows, norm).cpu()
+    expected = normed @ torch.from_numpy(np.array(dequantize(weight.rows(wanted)))).T
+    assert (got - expected).abs().max() < 2e-2 * expected.abs().max()
+
+
+def tensors_in(linear: Any) -> list[torch.Tensor]:
+    """Of the numbers of a matrix."""
+    if not isinstance(linear, PackedLinear):
+        return [linear.weight]
+    return [linear.codes, linear.scales, *([] if linear.minima is None else [linear.minima])]
+
+
+def test_a_part_within_a_tile_and_what_is_no_part_have_memory_of_their_own() -> None:
+    weight = stored("Q4_K", (200, 256))
+    table = pack([weight], [], Sender(DEVICE), EXACT)
+    assert isinstance(table, PackedLinear)
+    assert rows_of(table, 100, 50) is None
+    assert place_of(weight.rows(slice(100, 150)), weight) == 100
+    copied = replace(weight, data=weight.data.copy())
+    others = [copied, stored("Q4_K", (64, 256)), stored("Q8_0", (200, 256)), weight.rows(np.arange(64, 128))]
+    assert [place_of(each, weight) for each in others] == [None] * 4
 
 
 @pytest.mark.parametrize("first", TYPES)

@@ -21,8 +21,8 @@ class TritonExperts:
     router: Any
     correction: torch.Tensor | None
     num_experts: int
-    gate_up: GroupedLinear
-    down: GroupedLinear
+    gate_up: tuple[GroupedLinear, ...]
+    down: tuple[GroupedLinear, ...]
     shared: SharedExpert | None
     scales: torch.Tensor | None = None
 

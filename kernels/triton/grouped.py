@@ -149,19 +149,24 @@ def dense_product(
 
 @triton.jit
 def grouped_linear_kernel(
-    x, row_scales, weights, scales, minima, bias, order, tiles, out,
-    SHARED_BY: tl.constexpr, IN: tl.constexpr, OUT: tl.constexpr, FORMAT: tl.constexpr, GROUP: tl.constexpr,
-    MINIMA: tl.constexpr, BIAS: tl.constexpr, FLOAT16: tl.constexpr, PTX: tl.constexpr, ROWS: tl.constexpr,
-    OUTPUTS: tl.constexpr, DEPTH: tl.constexpr, SLOTS: tl.constexpr, STAGES: tl.constexpr, DOT: tl.constexpr,
+    x, row_scales, weights, scales, minima, bias, order, tiles, places, out,
+    PLACED: tl.constexpr, SHARED_BY: tl.constexpr, IN: tl.constexpr, OUT: tl.constexpr, FORMAT: tl.constexpr,
+    GROUP: tl.constexpr, MINIMA: tl.constexpr, BIAS: tl.constexpr, FLOAT16: tl.constexpr, PTX: tl.constexpr,
+    ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr, SLOTS: tl.constexpr, STAGES: tl.constexpr,
+    DOT: tl.constexpr,
 ):  # fmt: skip
     """Program (n, t): outputs [n * OUTPUTS, ...) of the entries of tile t.
 
     x: (entries / SHARED_BY, IN): SHARED_BY entries beside each other have one row. weights: (experts, OUT, IN) in
-    FORMAT "dense", else codes as `packed_linear_kernel` has them, and row_scales. out: (entries, OUT).
+    FORMAT "dense", else codes as `packed_linear_kernel` has them, and row_scales. out: (entries, OUT). places: where
+    PLACED, which of the weights are an expert's, -1 for none: another launch has that one's.
     """
     expert = tl.load(tiles + tl.program_id(1) * 3).to(tl.int64)
     first = tl.load(tiles + tl.program_id(1) * 3 + 1)
     count = tl.load(tiles + tl.program_id(1) * 3 + 2)
+    if PLACED:
+        expert = tl.load(places + expert, mask=count > 0, other=-1).to(tl.int64)
+        count = tl.where(expert < 0, 0, count)
     if count > 0:
         output = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
         output_exists = output < OUT

@@ -240,7 +240,7 @@ class TritonOps:
         down: Sequence[Any], shared: SharedExpert | None = None, scales: StoredWeight | None = None,
     ) -> TritonExperts:  # fmt: skip
         added, factors = (None if each is None else self._floats(each) for each in (correction, scales))
-        both, back = group(gate_up, self.dtype), group(down, self.dtype)
+        both, back = group(gate_up), group(down)
         return TritonExperts(spec, router, added, len(gate_up), both, back, shared, factors)
 
     def multiply_heads(self, x: torch.Tensor, linear: torch.Tensor) -> torch.Tensor:

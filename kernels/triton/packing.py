@@ -6,7 +6,7 @@ Set apart, because the 18 to 34 bytes of a stored block are aligned to nothing a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -89,7 +89,11 @@ TritonLinear = DenseLinear | PackedLinear | Fp8Linear
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupedLinear:
-    """The matrices of all experts, one behind the other: dense, or codes, scales, minima as PackedLinear has them."""
+    """The matrices of experts, one behind the other: dense, or codes, scales, minima as PackedLinear has them.
+
+    places: (experts of the layer,) int32, where each stands among these, -1 for those of other layouts; None if all of
+    a layer are here.
+    """
 
     weights: torch.Tensor
     scales: torch.Tensor | None
@@ -99,6 +103,7 @@ class GroupedLinear:
     out_features: int
     format: Format
     group: int
+    places: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -346,20 +351,43 @@ def unpack(linear: DenseLinear | PackedLinear, dtype: torch.dtype) -> DenseLinea
     return DenseLinear(weight.contiguous(), linear.bias, linear.in_features, linear.out_features)
 
 
-def group(made: Sequence[TritonLinear], dtype: torch.dtype) -> GroupedLinear:
-    """Matrices of one shape. Of one layout they stay as they are, any mixture becomes dense."""
+def group(made: Sequence[TritonLinear]) -> tuple[GroupedLinear, ...]:
+    """Matrices of one shape, those of each layout together, so that none becomes what it is not: in a file of several
+    formats, or where some were left out when a model was quantised."""
     linears = [as_packed(linear) for linear in made]
     sizes = linears[0].in_features, linears[0].out_features
     assert {(linear.in_features, linear.out_features) for linear in linears} == {sizes}, "experts of several shapes"
+    by_layout: dict[Any, list[int]] = {}
+    for index, linear in enumerate(linears):
+        layout = linear.layout if isinstance(linear, PackedLinear) else "dense"
+        by_layout.setdefault(layout, []).append(index)
+    wholes = [_stacked([linears[index] for index in chosen]) for chosen in by_layout.values()]
+    if len(wholes) == 1:
+        return tuple(wholes)
+    return tuple(
+        replace(whole, places=_places(chosen, len(linears)).to(whole.weights.device))
+        for whole, chosen in zip(wholes, by_layout.values(), strict=True)
+    )
+
+
+def _stacked(linears: Sequence[DenseLinear | PackedLinear]) -> GroupedLinear:
+    """Of one layout."""
+    sizes = linears[0].in_features, linears[0].out_features
     biases = [linear.bias for linear in linears if linear.bias is not None]
     bias = torch.stack(biases) if biases else None
     packed = [linear for linear in linears if isinstance(linear, PackedLinear)]
-    layouts = {linear.layout for linear in packed}
-    if len(packed) == len(linears) and len(layouts) == 1:
-        ((format_, width, _),) = layouts
-        minima = [linear.minima for linear in packed if linear.minima is not None]
-        whole = torch.stack([each.codes.view(torch.uint8) for each in packed])  # which all devices stack
-        codes, scales = whole.view(packed[0].codes.dtype), torch.stack([each.scales for each in packed])
-        return GroupedLinear(codes, scales, torch.stack(minima) if minima else None, bias, *sizes, format_, width)
-    dense = torch.stack([unpack(each, dtype).weight for each in linears])
-    return GroupedLinear(dense, None, None, bias, *sizes, "dense", 0)
+    if not packed:
+        dense = torch.stack([linear.weight for linear in linears if isinstance(linear, DenseLinear)])
+        return GroupedLinear(dense, None, None, bias, *sizes, "dense", 0)
+    format_, width, _ = packed[0].layout
+    minima = [linear.minima for linear in packed if linear.minima is not None]
+    whole = torch.stack([each.codes.view(torch.uint8) for each in packed])  # which all devices stack
+    codes, scales = whole.view(packed[0].codes.dtype), torch.stack([each.scales for each in packed])
+    return GroupedLinear(codes, scales, torch.stack(minima) if minima else None, bias, *sizes, format_, width)
+
+
+def _places(chosen: Sequence[int], count: int) -> torch.Tensor:
+    """Where each of so many stands among the chosen."""
+    places = torch.full((count,), -1, dtype=torch.int32)
+    places[list(chosen)] = torch.arange(len(chosen), dtype=torch.int32)
+    return places

@@ -8,6 +8,8 @@ four bits, bytes the packed product
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from stemma.kernels.triton.fp8 import Fp8Linear
@@ -41,9 +43,11 @@ class Products:
         self._packed.packed_linear(codes, linear, residual, out, scale, row_scales)
         return out
 
-    def grouped(self, x: torch.Tensor, linear: GroupedLinear, groups: Groups) -> torch.Tensor:
-        """(entries, out_features); x as `ProductKernels.grouped_linear` takes it."""
-        out = x.new_empty((len(groups.order), linear.out_features))
-        codes, row_scales = self._eight.quantize(x) if linear.format == "floats" else (x, None)
-        self._packed.grouped_linear(codes, linear, groups, out, row_scales)
+    def grouped(self, x: torch.Tensor, linears: Sequence[GroupedLinear], groups: Groups) -> torch.Tensor:
+        """(entries, out_features); x as `ProductKernels.grouped_linear` takes it. A launch for each layout: of entries
+        that are another one's it leaves the outputs alone."""
+        out = x.new_empty((len(groups.order), linears[0].out_features))
+        for linear in linears:
+            codes, row_scales = self._eight.quantize(x) if linear.format == "floats" else (x, None)
+            self._packed.grouped_linear(codes, linear, groups, out, row_scales)
         return out

@@ -84,7 +84,8 @@ def mixture(ops: Any, spec: ExpertsSpec, kinds: tuple[str, str], shared: bool, g
 
 
 @pytest.mark.parametrize(
-    "kinds", [("Q4_0", "Q4_0"), ("Q4_1", "Q4_1"), ("Q8_0", "Q8_0"), ("BF16", "F32"), ("Q4_0", "Q8_0")]
+    "kinds",
+    [("Q4_0", "Q4_0"), ("Q4_1", "Q4_1"), ("Q8_0", "Q8_0"), ("BF16", "F32"), ("Q4_0", "Q8_0"), ("Q4_1", "F32")],
 )
 @pytest.mark.parametrize(("rows", "shared", "gated"), [(1, False, False), (70, True, True), (9, True, False)])
 def test_experts_in_every_format(kinds: tuple[str, str], rows: int, shared: bool, gated: bool) -> None:
@@ -98,12 +99,24 @@ def test_experts_in_every_format(kinds: tuple[str, str], rows: int, shared: bool
     assert_close(actual, expected, 4 * TOLERANCE[EXACT])
 
 
-def test_matrices_of_one_format_stay_packed() -> None:
+def test_matrices_stay_as_they_are_and_those_of_a_layout_lie_together() -> None:
     ops = TritonOps(DEVICE, EXACT)
-    linears = [ops.linear([stored(kind, 8, 64)]) for kind in ("Q4_0", "Q4_1", "Q8_0", "F32")]
-    assert group(linears[:1] * 2, EXACT).format == group(linears[1:2] * 2, EXACT).format == "four bits"
-    assert group(linears[2:3], EXACT).format == "bytes"
-    assert {group(some, EXACT).format for some in (linears[:2], linears[1:3], linears[3:], linears)} == {"dense"}
+    kinds = ("Q4_0", "Q8_0", "F32", "Q4_1", "Q8_0", "F32", "Q4_0")
+    linears = [ops.linear([stored(kind, 8, 64, seed=seed)]) for seed, kind in enumerate(kinds)]
+    grouped = group(linears)
+    assert [(each.format, each.minima is not None, len(each.weights)) for each in grouped] == [
+        ("four bits", False, 2), ("bytes", False, 2), ("dense", False, 2), ("four bits", True, 1),
+    ]  # fmt: skip
+    places = [each.places.tolist() for each in grouped if each.places is not None]
+    assert places == [
+        [0, -1, -1, -1, -1, -1, 1], [-1, 0, -1, -1, 1, -1, -1], [-1, -1, 0, -1, -1, 1, -1], [-1, -1, -1, 0, -1, -1, -1]
+    ]  # fmt: skip
+    together = sum(each.weights.nbytes + (0 if each.scales is None else each.scales.nbytes) for each in grouped)
+    assert together == sum(
+        each.weight.nbytes if hasattr(each, "weight") else each.codes.nbytes + each.scales.nbytes for each in linears
+    )
+    (alone,) = group([linears[0], linears[6]])
+    assert (alone.format, alone.places) == ("four bits", None)
 
 
 class Seen(TorchDispatchMode):

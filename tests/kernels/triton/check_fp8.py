@@ -266,33 +266,43 @@ def expert(kind: str, ops: TritonOps, seed: int) -> Any:
 def test_products_of_experts_are_those_of_the_codes(kind: str, rows: int) -> None:
     ops = TritonOps(DEVICE, EXACT, quantization="fp8" if kind == "rounded" else None)
     linears = [expert(kind, ops, seed) for seed in range(5)]
-    grouped = group(linears, EXACT)
+    (grouped,) = group(linears)
     assert (grouped.format, grouped.group) == ("floats", 128 if kind == "of squares" else 256)
     assert grouped.weights.nbytes == 5 * 64 * 256
     x = torch.randn(rows, 256).to(DEVICE, EXACT)
     chosen = torch.stack([torch.randperm(5)[:2] for _ in range(rows)]).to(DEVICE, torch.int32)
-    got = ops._multiply.grouped(x, grouped, ops._products.sort_entries(chosen, 5))
+    got = ops._multiply.grouped(x, [grouped], ops._products.sort_entries(chosen, 5))
     codes, scales = ops._fp8.quantize(x)
     each = torch.stack([(codes.float() * scales) @ values(linear).T + linear.bias.float() for linear in linears])
     want = torch.stack([each[which, row // 2] for row, which in enumerate(chosen.flatten().tolist())])
     assert_close(got, want, TOLERANCE[EXACT])
 
 
-def test_experts_of_several_kinds_become_dense() -> None:
+@pytest.mark.parametrize("rows", [3, 60])
+def test_products_of_experts_of_several_kinds_are_each_its_own(rows: int) -> None:
+    """Floats with scales of outputs, of squares, and dense ones: in three launches, nothing is unpacked."""
     ops = TritonOps(DEVICE, EXACT)
-    linears = [ops.linear([from_file(64, 256, groups)[0]]) for groups in (1, 2)]
+    linears = [ops.linear([from_file(64, 256, groups, seed)[0]]) for seed, groups in enumerate((1, 2, 1, 2))]
     linears.append(ops.linear([stored("F32", (64, 256))]))
-    for some in (linears, linears[:2], linears[1:]):
-        found = group(some, EXACT)
-        assert found.format == "dense"
-        for got, linear in zip(found.weights, some, strict=True):
-            want = linear.weight if isinstance(linear, DenseLinear) else values(linear)
-            assert_close(got, want, 1e-6)
+    grouped = group(linears)
+    assert [(each.format, len(each.weights)) for each in grouped] == [("floats", 2), ("floats", 2), ("dense", 1)]
+    x = torch.randn(rows, 256).to(DEVICE, EXACT)
+    chosen = torch.stack([torch.randperm(5)[:2] for _ in range(rows)]).to(DEVICE, torch.int32)
+    got = ops._multiply.grouped(x, grouped, ops._products.sort_entries(chosen, 5))
+    codes, scales = ops._fp8.quantize(x)
+    each = torch.stack([
+        x.float() @ linear.weight.float().T if isinstance(linear, DenseLinear)
+        else (codes.float() * scales) @ values(linear).T
+        for linear in linears
+    ])  # fmt: skip
+    want = torch.stack([each[which, row // 2] for row, which in enumerate(chosen.flatten().tolist())])
+    assert_close(got, want, TOLERANCE[EXACT])
 
 
 def test_where_there_are_no_units_experts_are_dense() -> None:
     ops = TritonOps(DEVICE, EXACT, target=GFX942)
-    assert group([ops.linear([from_file(64, 256, groups)[0]]) for groups in (1, 2)], EXACT).format == "dense"
+    (grouped,) = group([ops.linear([from_file(64, 256, groups)[0]]) for groups in (1, 2)])
+    assert grouped.format == "dense"
 
 
 @pytest.mark.parametrize("target", [SM_89, SM_90, SM_100], ids=lambda target: target.name)

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-from stemma.kernels.ops import KV, AttentionMetadata, KVShape, Ops
+import numpy as np
+
+from stemma.kernels.ops import KV, AttentionMetadata, Int32Array, KVShape, Ops, SharedPrefix
 from stemma.kernels.states import States, StateShape
 
 
@@ -50,6 +52,16 @@ class Plans(NamedTuple):
     states: Any = None
 
 
+class ReadRows(NamedTuple):
+    """The rows of a step that somebody reads, and the plans of a step of these alone, in which each is a sequence.
+
+    rows: rising. plans: of blocks; there are none without rows, and none of states, which go from token to token.
+    """
+
+    rows: Int32Array
+    plans: Plans
+
+
 class Planner(Protocol):
     """What makes plans: a back end."""
 
@@ -81,3 +93,28 @@ def make_plans(ops: Planner, metadata: AttentionMetadata, memory: Memory) -> Pla
         assert metadata.states is not None, "the step says nothing of slots"
         states = ops.states.plan(metadata.states, memory.states.shape)
     return Plans(full, window, states)
+
+
+def read_rows(ops: Planner, metadata: AttentionMetadata, rows: Int32Array, memory: Memory) -> ReadRows:
+    """Prepare what a step's last layer computes for these rows alone."""
+    if not len(rows):
+        return ReadRows(rows, Plans(None))
+    window = None
+    if memory.window is not None:
+        assert metadata.window is not None, "the step says nothing of the window's blocks"
+        window = ops.plan(of_rows(metadata.window, rows), memory.window.shape)
+    return ReadRows(rows, Plans(ops.plan(of_rows(metadata, rows), memory.full.shape), window))
+
+
+def of_rows(metadata: AttentionMetadata, rows: Int32Array) -> AttentionMetadata:
+    """Some rows of a step, rising, each as a sequence of its own whose KV is written already."""
+    sequences = np.searchsorted(metadata.query_starts, rows, side="right") - 1
+    positions, starts = metadata.positions[rows], np.arange(len(rows) + 1, dtype=np.int32)
+    prefixes = [
+        (int(np.searchsorted(sequences, first)), int(np.searchsorted(sequences, last)), num_blocks)
+        for first, last, num_blocks in metadata.shared_prefixes
+    ]
+    return AttentionMetadata(
+        positions, np.full_like(positions, -1), starts, positions + np.int32(1), metadata.block_tables[sequences],
+        tuple(SharedPrefix(*each) for each in prefixes if each[1] - each[0] > 1),
+    )  # fmt: skip

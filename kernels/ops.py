@@ -198,12 +198,15 @@ class KV(Protocol):
 
 
 class Network(Protocol):
-    """What a step runs: operations of `Ops` and nothing else, because back ends record them. Both take host arrays, or
-    tensors on the device where that is what is recorded."""
+    """What a step runs: operations of `Ops` alone, because back ends record them (but `forward_rows`, which takes rows
+    too). Host arrays, or tensors on the device where that is recorded; `plans` and `memory` are those of memory.py."""
 
     def forward(self, ids: Any, plans: Any, memory: Any) -> Rows:
-        """Run a step's tokens, writing their KV and states: (tokens,) -> (tokens, hidden). `plans` and `memory` are
-        those of memory.py."""
+        """Run a step's tokens, writing their KV and states: (tokens,) -> (tokens, hidden)."""
+
+    def forward_rows(self, ids: Any, plans: Any, memory: Any, read: Any) -> Rows:
+        """The rows of that which `read` names (memory.py), for which alone the last layer computes more than KV and
+        states: (tokens,) -> (rows, hidden)."""
 
     def logits(self, hidden: Rows, rows: Any) -> Rows:
         """Logits of some rows of `hidden`: float32 (rows, vocabulary)."""
@@ -213,10 +216,8 @@ class StepExecutor(Protocol):
     """Runs whole steps of one network on one memory."""
 
     def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Rows:
-        """Compute the tokens that the metadata describes and write their KV; float32 logits (len(rows), vocabulary).
-
-        Without rows nothing but the KV is computed, and the logits are empty. The next step may write over them.
-        """
+        """Compute the tokens that the metadata describes and write their KV; float32 logits (len(rows), vocabulary) of
+        rows, which rise. Without any there is KV and no logits. The next step may write over these."""
 
     def record(self, report: Report, beside: Sequence[Steps] = ()) -> None:
         """Prepare what can be prepared before the first step, telling `report` how much is done. Writes nothing to the

@@ -25,7 +25,7 @@ from stemma.kernels.cpu.machine.dialect import I64, Code
 from stemma.kernels.cpu.machine.threads import FOLLOWING
 from stemma.kernels.cpu.states.slots import CpuStates
 from stemma.kernels.limits import Report, Steps
-from stemma.kernels.memory import Memory, Planner, Plans, make_plans
+from stemma.kernels.memory import Memory, Planner, Plans, ReadRows, make_plans, read_rows
 from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network
 from stemma.kernels.steps import run
 
@@ -139,7 +139,9 @@ class CpuExecutor:
         if isinstance(states, CpuStates) and metadata.states is not None:
             states.ahead.reach((int(metadata.states.targets.max(initial=-1)) + 1) * states.stride)
         size = len(ids), len(rows)
-        if len(ids) > MAX_TOKENS or not len(rows) or not self._can_record:
+        if len(ids) > max(MAX_TOKENS, len(rows)) or not len(rows):
+            return self._run_rows(ids, plans, read_rows(self._ops, metadata, rows, self._memory))
+        if len(ids) > MAX_TOKENS or not self._can_record:
             return self._run(ids, plans, rows)
         if size not in self._recordings:
             if len(self._recordings) == MAX_RECORDINGS:
@@ -172,4 +174,12 @@ class CpuExecutor:
 
     def _run(self, ids: Int32Array, plans: Plans, rows: Int32Array) -> Floats:
         logits: Floats = run(self._network, self._memory, ids, plans, rows)
+        return logits
+
+    def _run_rows(self, ids: Int32Array, plans: Plans, read: ReadRows) -> Floats:
+        """Most rows of a prompt are never read: what the last layer would add to them is left out."""
+        hidden = self._network.forward_rows(ids, plans, self._memory, read)
+        logits: Floats = hidden
+        if len(read.rows):
+            logits = self._network.logits(hidden, np.arange(len(read.rows), dtype=np.int32))
         return logits

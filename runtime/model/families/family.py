@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from stemma.kernels.memory import Memory, Plans
+from stemma.kernels.memory import Memory, Plans, ReadRows
 from stemma.kernels.ops import Int32Array, Ops
 from stemma.kernels.rows import Rows
 from stemma.kernels.weights import StoredWeight
@@ -32,6 +32,9 @@ class Model(Protocol):
     def forward(self, ids: Int32Array, plans: Plans, memory: Memory) -> Rows:
         """Run a step's tokens, writing their KV and states: (tokens,) -> (tokens, hidden). `plans` are those of
         `make_plans`."""
+
+    def forward_rows(self, ids: Int32Array, plans: Plans, memory: Memory, read: ReadRows) -> Rows:
+        """The rows of that which `read` names, for which alone the last layer is computed: (rows, hidden)."""
 
     def hidden_states(self, hidden: Rows, rows: Int32Array) -> Rows:
         """Some of the rows that `forward` returned, behind the last norm: float32 (rows, hidden)."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stemma.kernels.memory import Memory, Plans
+from stemma.kernels.memory import Memory, Plans, ReadRows
 from stemma.kernels.ops import AttentionSpec, HeadNorms, HeadShape, Ops
 from stemma.kernels.rows import Rows
 from stemma.kernels.weights import StoredWeight, dequantize
@@ -40,9 +40,23 @@ class SelfAttention:
 
     def add(self, x: Rows, memory: Memory, plans: Plans) -> Rows:
         """The residual stream with what this layer's rows see: (tokens, hidden) -> (tokens, hidden)."""
+        return self._seen(self._queries(x, memory, plans), x, memory, plans)
+
+    def add_rows(self, x: Rows, memory: Memory, plans: Plans, read: ReadRows) -> Rows:
+        """The same, of the rows that are read alone: (tokens, hidden) -> (rows, hidden). All write their KV."""
+        q = self._queries(x, memory, plans)
+        x = self._ops.rows.take(x, read.rows)
+        return self._seen(self._ops.rows.take(q, read.rows), x, memory, read.plans) if len(read.rows) else x
+
+    def _queries(self, x: Rows, memory: Memory, plans: Plans) -> Rows:
+        """Of each row, whose KV is written: (tokens, heads, head_dim)."""
         kv, plan = (memory.window, plans.window) if self._in_window else (memory.full, plans.full)
         qkv = self._ops.norm_linear(x, self._norm, self._qkv)
-        q = self._ops.rope_write(qkv, self._heads, self._rope, self._norms, kv, self._layer, plan)
+        return self._ops.rope_write(qkv, self._heads, self._rope, self._norms, kv, self._layer, plan)
+
+    def _seen(self, q: Rows, x: Rows, memory: Memory, plans: Plans) -> Rows:
+        """The residual stream with what queries see."""
+        kv, plan = (memory.window, plans.window) if self._in_window else (memory.full, plans.full)
         said = self._ops.attention(q, kv, self._layer, plan, self._spec)
         if self._gate is not None:
             gate = self._ops.norm_linear(x, self._norm, self._gate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-from stemma.kernels.memory import Memory, Plans
+from stemma.kernels.memory import Memory, Plans, ReadRows
 from stemma.kernels.ops import Int32Array, Ops
 from stemma.kernels.rows import Rows
 from stemma.kernels.weights import dequantize
@@ -30,6 +30,9 @@ class Block(Protocol):
     def __call__(self, x: Rows, memory: Memory, plans: Plans) -> Rows:
         """The residual stream with what this layer adds."""
 
+    def of_rows(self, x: Rows, memory: Memory, plans: Plans, read: ReadRows, ops: Ops) -> Rows:
+        """The same, for the rows that are read alone, of which there are some or none."""
+
 
 class Mixer(Protocol):
     """What a layer has where Llama has attention."""
@@ -49,6 +52,10 @@ class Serial(NamedTuple):
             x = self.mixer.add(x, memory, plans)
         return x if self.mlp is None else self.mlp.add(x)
 
+    def of_rows(self, x: Rows, memory: Memory, plans: Plans, read: ReadRows, ops: Ops) -> Rows:
+        x = _mixed(self.mixer, x, memory, plans, read, ops)
+        return self.mlp.add(x) if len(read.rows) and self.mlp is not None else x
+
 
 class Parallel(NamedTuple):
     """Both read the same (Wang and Komatsuzaki 2021)."""
@@ -59,6 +66,18 @@ class Parallel(NamedTuple):
     def __call__(self, x: Rows, memory: Memory, plans: Plans) -> Rows:
         inner = self.mlp.inner(x)
         return self.mlp.add_inner(inner, self.mixer.add(x, memory, plans))
+
+    def of_rows(self, x: Rows, memory: Memory, plans: Plans, read: ReadRows, ops: Ops) -> Rows:
+        inner = self.mlp.inner(ops.rows.take(x, read.rows)) if len(read.rows) else None
+        x = _mixed(self.mixer, x, memory, plans, read, ops)
+        return x if inner is None else self.mlp.add_inner(inner, x)
+
+
+def _mixed(mixer: Mixer | None, x: Rows, memory: Memory, plans: Plans, read: ReadRows, ops: Ops) -> Rows:
+    """The rows that are read, with what they see; others write their KV and states."""
+    if isinstance(mixer, SelfAttention):
+        return mixer.add_rows(x, memory, plans, read)
+    return ops.rows.take(x if mixer is None else mixer.add(x, memory, plans), read.rows)
 
 
 class SideBySide(NamedTuple):
@@ -107,6 +126,14 @@ class Decoder:
             if inputs is not None:
                 x = self._own_inputs[layer].add(x, inputs)
         return x
+
+    def forward_rows(self, ids: Int32Array, plans: Plans, memory: Memory, read: ReadRows) -> Rows:
+        if self._inputs is not None:
+            return self.ops.rows.take(self.forward(ids, plans, memory), read.rows)
+        x = self.ops.embed(self._embedding, ids)
+        for block in self._blocks[:-1]:
+            x = block(x, memory, plans)
+        return self._blocks[-1].of_rows(x, memory, plans, read, self.ops)
 
     def hidden_states(self, hidden: Rows, rows: Int32Array) -> Rows:
         return self.ops.norm_rows(hidden, rows, self._norm)

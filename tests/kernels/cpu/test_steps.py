@@ -61,6 +61,38 @@ def test_a_replay_is_the_step(ops: CpuOps, family: str) -> None:
         assert ops.states.read(memories[0].states, slots) == ops.states.read(memories[1].states, slots)
 
 
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_last_layer_for_the_rows_that_are_read_is_the_step(ops: CpuOps, family: str) -> None:
+    """Logits, KV and states, where few rows of a long step are read: the ends of some sequences, several rows of one,
+    or none."""
+    loaded = tiny(ops, family)
+    memories = memory_of(ops, loaded.config, 8 * WIDTH, BLOCK), memory_of(ops, loaded.config, 8 * WIDTH, BLOCK)
+    eager = EagerExecutor(ops, loaded.model, memories[0])
+    executor = CpuExecutor(ops, loaded.model, loaded.config.num_heads, memories[1])
+    random = np.random.default_rng(0)
+    long = MAX_TOKENS + 16
+    steps: list[tuple[list[tuple[int, int]], int, list[int]]] = [
+        ([(0, 300), (0, 400), (0, 280)], 0, [299, 979]),
+        ([(300, 1), (400, long), (280, 3)], 0, [0, long, long + 1, long + 2, long + 3]),
+        ([(301, long), (480, 1), (283, 1)], 16, [long - 1, long, long + 1]),
+        ([(381, 5), (481, 1), (284, long)], 16, [5]),
+        ([(386, 4)], 0, []),
+        ([(390, long), (482, 2), (364, 9)], 0, []),
+        ([(470, 1), (484, 1), (373, 1)], 0, [0, 1, 2]),
+    ]  # fmt: skip
+    for spans, num_shared, chosen in steps:
+        metadata = everywhere(metadata_of(spans, num_shared))
+        ids = random.integers(0, loaded.config.vocab_size, len(metadata.positions)).astype(np.int32)
+        rows = np.array(chosen, dtype=np.int32)
+        expected = eager(ids, metadata, rows).clone()
+        assert torch.equal(executor(ids, metadata, rows), expected)
+    blocks, slots = np.arange(8 * WIDTH, dtype=np.int32), range(2 * MOST_SEQUENCES)
+    for mine, others in zip(memories[0][:2], memories[1][:2], strict=True):
+        assert mine is None or ops.read_blocks(mine, blocks) == ops.read_blocks(others, blocks)
+    if memories[0].states is not None:
+        assert ops.states.read(memories[0].states, slots) == ops.states.read(memories[1].states, slots)
+
+
 def test_nothing_is_called_from_python_but_the_replay(ops: CpuOps, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = tiny(ops)
     executor = CpuExecutor(ops, loaded.model, loaded.config.num_heads, memory_of(ops, loaded.config, WIDTH, BLOCK))

@@ -10,7 +10,7 @@ import torch
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.cpu.steps import CpuExecutor
 from stemma.kernels.experts import ExpertsSpec
-from stemma.kernels.memory import Memory, Plans
+from stemma.kernels.memory import Memory, Plans, ReadRows
 from stemma.kernels.ops import AttentionSpec, Int32Array, KVShape
 from stemma.kernels.steps import EagerExecutor
 from tests.kernels.cpu.test_experts import HIDDEN, layer
@@ -48,6 +48,9 @@ class Net:
             x = ops.linear_norm_add(seen, self.output, self.norm, x, 0.5)
             x = ops.norm_experts_add(x, self.norm, self.experts, x, 0.5)
         return x
+
+    def forward_rows(self, ids: Int32Array, plans: Plans, memory: Memory, read: ReadRows) -> torch.Tensor:
+        return self.forward(ids, plans, memory)[read.rows]
 
     def logits(self, hidden: torch.Tensor, rows: Int32Array) -> torch.Tensor:
         return self.ops.logits(hidden, rows, self.norm, self.head, 30.0)

@@ -11,7 +11,7 @@ import torch
 from check_rows import stored
 from triton_support import metadata_of
 
-from stemma.kernels.memory import Memory, MemoryShape, Plans
+from stemma.kernels.memory import Memory, MemoryShape, Plans, ReadRows
 from stemma.kernels.ops import AttentionMetadata, AttentionSpec, HeadShape, KVShape
 from stemma.kernels.states import ZEROS, DeltaRuleSpec, LayerState, Mamba2Spec, StateMetadata, StateShape
 from stemma.kernels.weights import StoredWeight
@@ -57,6 +57,9 @@ class Hybrid:
             product = self._ops.norm_linear(x, self._norm, self._inputs[index])
             x = self._ops.linear_add(mix(product, memory.states, plans.states), self._outputs[index], x)
         return x
+
+    def forward_rows(self, ids: Any, plans: Plans, memory: Memory, read: ReadRows) -> torch.Tensor:
+        return self.forward(ids, plans, memory)[read.rows]
 
     def logits(self, hidden: torch.Tensor, rows: Any) -> torch.Tensor:
         return self._ops.logits(hidden, rows, self._norm, self._head)

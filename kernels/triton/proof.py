@@ -25,14 +25,15 @@ from stemma.kernels.triton.targets import PROVED, Target
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 THREADS_PER_MULTIPROCESSOR = 2048
 PROGRAMS_PER_MULTIPROCESSOR = 32
+NOTHING_MULTIPLIED: dict[str, Any] = {"spills": 0, "tensor_core": {}, "async_copies": 0, "conversions": 0}
 
 
 class Compiled(NamedTuple):
     """What a kernel became.
 
     spills: instructions that write or read the stack; stack: its bytes. tensor_core: matrix instructions, by name.
-    async_copies: copies to shared memory that bypass registers; conversions: of integers to floats (both: NVIDIA).
-    programs: how many fit one multiprocessor.
+    async_copies: copies to shared memory that bypass registers; conversions: of integers to floats (both: NVIDIA, and 0
+    where nothing is multiplied). widest_load: in bits. programs: how many fit one multiprocessor.
     """
 
     target: str
@@ -66,7 +67,7 @@ def compile_specimen(specimen: Specimen, target: Target) -> Any:
 def prove(specimen: Specimen, target: Target) -> Compiled:
     binary = compile_specimen(specimen, target)
     dots = len(re.findall(r"tt\.dot ", binary.asm["ttir"]))
-    facts = read_cuda(binary.asm["cubin"]) if target.backend == "cuda" else read_hip(binary.asm["amdgcn"])
+    facts = read_cuda(binary.asm, dots > 0) if target.backend == "cuda" else read_hip(binary.asm["amdgcn"])
     shared = int(binary.metadata.shared)
     programs = programs_that_fit(target, int(facts["registers"]), shared, specimen.num_warps)
     threads = 2048 if target.backend == "cuda" else 32 * target.warp_size
@@ -84,20 +85,35 @@ def prove(specimen: Specimen, target: Target) -> Compiled:
     )
 
 
-def read_cuda(cubin: bytes) -> dict[str, Any]:
+def read_cuda(asm: Any, multiplies: bool) -> dict[str, Any]:
+    """Registers and stack as the assembler noted them; the rest from the machine code, where there is more to know.
+
+    Disassembling takes a quarter to half a second of processor time. A kernel without products and without a stack has
+    nowhere to spill to, and its loads are as wide as the assembler was told.
+    """
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
+        file.write(asm["cubin"])
         file.flush()
-        usage, sass = (
-            subprocess.run([CUOBJDUMP, option, file.name], capture_output=True, text=True, check=True).stdout
-            for option in ("-res-usage", "-sass")
-        )
-    registers, stack = re.findall(r"REG:(\d+) STACK:(\d+)", usage)[0]
+        registers, *stacks = re.findall(r"REG:(\d+) STACK:(\d+) .*LOCAL:(\d+)", dump("-res-usage", file.name))[0]
+        usage = {"registers": int(registers), "stack": sum(map(int, stacks))}
+        if multiplies or usage["stack"]:
+            return usage | read_sass(dump("-sass", file.name))
+    return usage | NOTHING_MULTIPLIED | {"widest_load": widest(asm["ptx"])}
+
+
+def widest(ptx: str) -> int:
+    loads = re.findall(r"\bld\.global\S*?(?:\.v(\d))?\.[a-z](\d+)\b", ptx)
+    return max([32, *(int(many or 1) * int(bits) for many, bits in loads)])
+
+
+def dump(option: str, cubin: str) -> str:
+    return subprocess.run([CUOBJDUMP, option, cubin], capture_output=True, text=True, check=True).stdout
+
+
+def read_sass(sass: str) -> dict[str, Any]:
     instructions = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z0-9_.a-z]+)", sass, re.MULTILINE)
     loads = [i for i in instructions if i.startswith(("LDG", "LDGSTS"))]
     return {
-        "registers": int(registers),
-        "stack": int(stack),
         "spills": sum(i.startswith(("STL", "LDL")) for i in instructions),
         "tensor_core": tally(i for i in instructions if re.match(r"(HMMA|IMMA|QMMA|HGMMA|QGMMA|IGMMA|UTC\w*MMA)", i)),
         "async_copies": sum(i.startswith(("LDGSTS", "UTMALDG")) for i in instructions),

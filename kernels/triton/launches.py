@@ -142,6 +142,7 @@ class Kernels:
             "SINKS": spec.sinks is not None,
             "FP8_SCALE": FP8_SCALES.get(kv.keys.dtype, 0),
             "PTX": self._target.backend == "cuda" and not triton.knobs.runtime.interpret,
+            **({"maxnreg": tile.registers} if tile.registers else {}),
         }
 
     def _merge(self, plan: AttentionPlan, head_dim: int, spec: TritonSpec, out: torch.Tensor) -> None:

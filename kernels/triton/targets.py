@@ -49,13 +49,14 @@ SMALL_SHARED = 101_376
 
 class AttentionTile(NamedTuple):
     """rows: (token, query head) pairs; tokens: KV positions of one step of the loop. programs: on a multiprocessor, as
-    many as fit it at a time."""
+    many as fit it at a time. registers: at most so many a thread, or 0, as of a LinearTile."""
 
     rows: int
     tokens: int
     num_warps: int
     num_stages: int
     programs: int
+    registers: int = 0
 
 
 class LinearTile(NamedTuple):
@@ -164,7 +165,7 @@ WIDE: dict[tuple[Family, bool], tuple[Tile, Tile, Tile]] = {
     ("hopper", False): (Tile(128, 64, 8, 3, 1), Tile(128, 64, 8, 3, 1), Tile(64, 32, 8, 2, 1)),
     ("hopper", True): (Tile(128, 64, 8, 2, 1), Tile(128, 64, 8, 2, 1), Tile(64, 32, 8, 2, 1)),
     ("blackwell", False): (Tile(64, 32, 8, 2, 1), Tile(128, 64, 8, 3, 1), Tile(64, 32, 8, 2, 1)),
-    ("blackwell", True): (Tile(64, 64, 8, 2, 1), Tile(128, 64, 8, 2, 1), Tile(64, 32, 8, 2, 1)),
+    ("blackwell", True): (Tile(64, 64, 8, 2, 1, 255), Tile(128, 64, 8, 2, 1), Tile(64, 32, 8, 2, 1)),
     ("cdna3", False): (Tile(64, 32, 4, 2, 3), Tile(64, 32, 4, 2, 2), Tile(64, 32, 4, 2, 1)),
     ("cdna3", True): (Tile(64, 16, 4, 2, 3), Tile(64, 16, 4, 2, 3), Tile(64, 16, 4, 2, 1)),
 }

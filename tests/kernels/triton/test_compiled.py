@@ -140,6 +140,13 @@ def test_decode_attention_fills_the_multiprocessor(rows: list[dict]) -> None:
     assert next(row["programs"] for row in decode if "bf16 head_dim 128" in row["title"]) >= least
 
 
+def test_wide_attention_on_blackwell_has_the_multiprocessor_for_itself(compiled: dict[str, list[dict]]) -> None:
+    """One program is launched on each; with room for a second one Triton 3.6's assembler spills."""
+    wide = [row for row in compiled["sm_100"] if " i16 head_dim 64 rows 64 " in row["title"]]
+    assert len(wide) >= 6
+    assert [row for row in wide if row["programs"] != 1] == []
+
+
 def test_recurrences_fill_the_multiprocessor(rows: list[dict]) -> None:
     """Programs of one warp each, which wait for nobody; two or more for each of four schedulers."""
     recurrences = [row for row in rows if row["kernel"] in ("delta_kernel", "scan_kernel")]

@@ -5,6 +5,7 @@ python benchmarks/radix_memory.py LEAF_TOKENS NUM_TOKENS        a line of JSON; 
 
 import gc
 import json
+import mmap
 import sys
 from array import array
 from pathlib import Path
@@ -62,7 +63,7 @@ def fill(cache: PrefixCache, leaves: int, leaf_tokens: int, numbers: np.random.G
 def resident() -> int:
     """Bytes of memory of this process."""
     gc.collect()
-    return 4096 * int(Path("/proc/self/statm").read_text().split()[1])
+    return mmap.PAGESIZE * int(Path("/proc/self/statm").read_text().split()[1])
 
 
 def collection() -> float:

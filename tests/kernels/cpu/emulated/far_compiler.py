@@ -10,10 +10,13 @@ emulation, find it there, and run it. What is not there is asked for:
 
 Optimising, emitting and their options are `machine/compile.py`'s own; only where they run is another place.
 
-    python far_compiler.py describe                                    what this machine is, emulated or not
+    python far_compiler.py describe [mac]                              what this machine is, emulated or not
     python far_compiler.py serve FOLDER                                until ended
     pytest -p tests.kernels.cpu.emulated.far_compiler --far FOLDER                     find, or ask
     pytest -p tests.kernels.cpu.emulated.far_compiler --far FOLDER --as DESCRIPTION    make, run nothing
+
+An emulated process may be a `mac` in what LLVM makes for it and loads: Apple's object files, for Apple's processor.
+LLVM's loader takes those on Linux too, and kernels call nobody; so a Mac's kernels are run here, though not its system.
 """
 
 from __future__ import annotations
@@ -43,6 +46,11 @@ time, and it grows with their squares. They still end before, at and behind a sp
 
 PATIENCE_S = 600
 """No kernel takes LLVM so long: then nobody serves."""
+
+
+MAC = "mac"
+MAC_CPU, MAC_TRIPLE = "apple-m2", "arm64-apple-darwin23.1.0"
+"""What LLVM says of one, whose instructions QEMU's `max` has."""
 
 
 class Nothing(compile.Library):
@@ -128,6 +136,11 @@ def pretend(folder: Path, description: str) -> None:
     keep_in(folder)
 
 
+def be_a_mac() -> None:
+    llvm.get_host_cpu_name = lambda: MAC_CPU
+    llvm.get_default_triple = lambda: MAC_TRIPLE
+
+
 def _know_all_targets() -> None:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
@@ -142,7 +155,8 @@ def _put(path: Path, data: bytes) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--far", type=Path, required=True, help="where compiled kernels are kept and asked for")
-    parser.addoption("--as", help="what another machine says of itself (far_compiler.py describe)")
+    parser.addoption("--as", default="", help="what another machine says of itself (far_compiler.py describe)")
+    parser.addoption("--kind", default="", choices=["", MAC], help="what this process is for LLVM, beside what it is")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -151,19 +165,23 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     from tests.kernels.cpu import worlds  # brings torch, which takes an emulated process a minute
 
     worlds.LENGTHS[:] = SHORTER
-    take_part(options.far, getattr(options, "as"))
+    take_part(options.far, getattr(options, "as"), options.kind)
 
 
-def take_part(folder: Path, description: str | None) -> None:
-    """Before anything is compiled in this process."""
+def take_part(folder: Path, description: str = "", kind: str = "") -> None:
+    """Before anything is compiled in this process. kind: see `MAC`; a description says it itself."""
     if description:
         pretend(folder, description)
-    else:
-        ask(folder)
+        return
+    if kind == MAC:
+        be_a_mac()
+    ask(folder)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "describe":
+        if sys.argv[2:] == [MAC]:
+            be_a_mac()
         print(describe())
     else:
         serve(Path(sys.argv[2]))

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # The CPU's kernels on ARM processors that are emulated: tests, then the default model, whose tokens must be those of
-# this machine. Outside CI: it fetches 0.3 GB, keeps 1.3 GB and takes about twenty minutes of one core a processor.
+# this machine. Outside CI: it fetches 0.3 GB, keeps 1.3 GB and takes TIME
 #
 #     bash tests/kernels/cpu/emulated/run.sh FOLDER [PROCESSOR ...]      with the environment of the tests active
 #
 # FOLDER keeps what was fetched and compiled, so a second run begins at once. Processors are QEMU's: cortex-a72 has NEON,
-# neoverse-n1 dot products too, max also products of small matrices (i8mm); all three, if none is named. PYTEST_ARGUMENTS
-# replaces the choice of tests.
+# neoverse-n1 dot products too, max also products of small matrices (i8mm); all three, if none is named. apple-m2 is max
+# with object files as a Mac has them. PYTEST_ARGUMENTS replaces the choice of tests, quoted as for a shell.
 #
-# It needs a Debian (or Ubuntu) with `apt-get install qemu-user-static debootstrap`, and no rights beyond that: packages of
-# arm64 are unpacked, not installed, and QEMU looks for libraries there (-L), so neither chroot nor binfmt_misc is used.
+# It needs a Debian (or Ubuntu) with `apt-get install qemu-user-static debootstrap`, and no rights beyond that: packages
+# of arm64 are unpacked, not installed, and QEMU looks for libraries there (-L); neither chroot nor binfmt_misc is used.
 # Programs that an emulated process starts are therefore this machine's.
 #
 # Kernels are compiled by this machine, which would take longest under emulation (far_compiler.py), and are loaded, linked
@@ -30,25 +30,31 @@ tests=(
     # of attention every KV dtype and size of heads, each against the reference and in any company
     -k "not test_attention.py or equals_the_reference or chunks_and_company or lesser"
 )
-read -r -a asked <<<"${PYTEST_ARGUMENTS:-}"
-[ ${#asked[@]} -eq 0 ] || tests=("${asked[@]}")
+[ -z "${PYTEST_ARGUMENTS:-}" ] || eval "tests=($PYTEST_ARGUMENTS)"
 
 for program in qemu-aarch64-static debootstrap dpkg-deb; do
     command -v "$program" >/dev/null || { echo "$program is missing: apt-get install qemu-user-static debootstrap"; exit 2; }
 done
 
+# Whole or not at all, as are the wheels: a run that was interrupted is begun again. Without root: nothing is installed.
 fetch_root() {
-    [ ! -e "$folder/root/usr/bin/python3.11" ] || return 0
-    debootstrap --arch=arm64 --foreign --variant=minbase --include=python3,libgomp1,libstdc++6 "$debian" "$folder/root"
-    for package in "$folder"/root/var/cache/apt/archives/*.deb; do
-        dpkg-deb --fsys-tarfile "$package" | tar --extract --directory "$folder/root" --keep-directory-symlink
+    [ ! -e "$folder/root" ] || return 0
+    local part="$folder/root.part"
+    rm -rf "$part"
+    debootstrap --download-only --arch=arm64 --variant=minbase --include=python3,libgomp1,libstdc++6 "$debian" "$part"
+    mkdir -p "$part"/usr/{bin,sbin,lib}
+    ln -s usr/bin usr/sbin usr/lib "$part" # of packages that still name the old places
+    for package in "$part"/var/cache/apt/archives/*.deb; do
+        dpkg-deb --fsys-tarfile "$package" | tar --extract --directory "$part" --keep-directory-symlink
     done
+    mv "$part" "$folder/root"
 }
 
 # All that the tests import, of the versions that this machine has; torch is one that comes without CUDA.
 fetch_wheels() {
-    [ ! -e "$folder/site/torch" ] || return 0
-    local wanted
+    [ ! -e "$folder/site" ] || return 0
+    local wanted part="$folder/site.part"
+    rm -rf "$part"
     wanted=$("$python" - <<'PYTHON'
 import importlib.metadata as installed
 
@@ -68,9 +74,10 @@ print("torch==2.9.1", *(f"{name}=={version}" for name, version in found.items())
 PYTHON
     )
     # shellcheck disable=SC2086
-    "$python" -m pip install --quiet --no-deps --target "$folder/site" --only-binary=:all: --python-version 3.11 \
+    "$python" -m pip install --quiet --no-deps --target "$part" --only-binary=:all: --python-version 3.11 \
         --implementation cp --abi cp311 --abi abi3 --abi none --platform manylinux_2_28_aarch64 \
         --platform manylinux_2_27_aarch64 --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 $wanted
+    mv "$part" "$folder/site"
 }
 
 emulate() { # PROCESSOR ARGUMENTS OF PYTHON ...
@@ -90,14 +97,16 @@ export PYTHONPATH="$repository"
 trap 'kill $!' EXIT
 STEMMA_CACHE="$folder/cache" "$python" "$here/tokens.py" >"$folder/here.json"
 for processor in "${processors[@]}"; do
-    description=$(emulate "$processor" "$here/far_compiler.py" describe)
+    machine=$processor kind=
+    if [ "$processor" = apple-m2 ]; then machine=max kind=mac; fi
+    description=$(emulate "$machine" "$here/far_compiler.py" describe $kind)
     echo "== $processor: $description"
     test_with=(-m pytest -n 0 -q -p no:cacheprovider -p tests.kernels.cpu.emulated.far_compiler --far "$folder/far"
-        --basetemp "$folder/temporary-$processor" --durations 5 "${tests[@]}")
+        --kind "$kind" --basetemp "$folder/temporary-$processor" --durations 5 "${tests[@]}")
     compile_for "${test_with[@]}" --as "$description"
-    emulate "$processor" "${test_with[@]}"
+    emulate "$machine" "${test_with[@]}"
     compile_for "$here/tokens.py" "$folder/far" "$description"
-    emulate "$processor" "$here/tokens.py" "$folder/far" >"$folder/$processor.json"
+    emulate "$machine" "$here/tokens.py" "$folder/far" "" "$kind" >"$folder/$processor.json"
     "$python" - "$folder/here.json" "$folder/$processor.json" <<'PYTHON'
 import json
 import sys

@@ -1,7 +1,7 @@
 """Greedy tokens of the default model, for a comparison of two machines: alone, together, and behind what is cached.
 
-python tokens.py FOLDER [FAR]      a JSON object on the last line; kernels are kept in FOLDER, and made by the
-                                   far_compiler.py that serves FAR
+python tokens.py [FAR [DESCRIPTION [KIND]]]      a JSON object on the last line; kernels are kept in the folder FAR, and
+                                                 made by the far_compiler.py that serves it: it says what the rest is
 """
 
 from __future__ import annotations
@@ -49,5 +49,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        take_part(Path(sys.argv[1]), "".join(sys.argv[2:]))
+        take_part(Path(sys.argv[1]), *sys.argv[2:])
     main()

@@ -9,7 +9,6 @@ import hashlib
 import logging
 import mmap
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -29,16 +28,15 @@ def make_executable(address: int, size: int) -> None:
         reason = os.strerror(ctypes.get_errno())
         raise NoExecutableMemory(
             f"the system refuses memory for compiled kernels ({reason}): let programs run what they wrote (systemd: "
-            "MemoryDenyWriteExecute=no, SELinux: execmem)"
+            "MemoryDenyWriteExecute=no, SELinux: execmem, macOS: the entitlement allow-unsigned-executable-memory)"
         )
 
 
 def check_executable() -> None:
-    """Raises NoExecutableMemory where Linux gives none. LLVM's library does not look, and the first call ends the
-    process."""
-    if sys.platform == "linux":
-        memory = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        make_executable(ctypes.addressof(ctypes.c_char.from_buffer(memory)), mmap.PAGESIZE)
+    """Raises NoExecutableMemory where the system gives none. LLVM's library asks in the same way, but does not look at
+    the answer, and the first call ends the process."""
+    memory = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    make_executable(ctypes.addressof(ctypes.c_char.from_buffer(memory)), mmap.PAGESIZE)
 
 
 def llvm() -> Any:

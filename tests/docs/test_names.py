@@ -52,7 +52,7 @@ gen_ai.operation.name gen_ai.request.max_tokens gen_ai.request.model gen_ai.requ
 gen_ai.response.finish_reasons gen_ai.usage.cache_read.input_tokens gen_ai.usage.input_tokens gen_ai.usage.output_tokens
 ProviderStrategy ToolStrategy apiBaseUrl return_direct similar stop_after_tool_call stop_on_first_tool file_search
 response.custom_tool_call_input
-ZeroMQ sdot smmla smull saddlp addp bfdot bfmmla
+ZeroMQ sdot smmla smull saddlp addp bfdot bfmmla casal ldaddal ldar stlr isb
 vpdpbusd vpdpwssd pmaddubsw pmaddwd mypyc vpmaddubsw vpmaddwd vdpbf16ps SiLU
 """
 

@@ -39,7 +39,7 @@ def test_the_lock_of_python_is_free_meanwhile(ops: CpuOps) -> None:
         while not over.is_set():
             counter[0] += 1
 
-    thread = threading.Thread(target=count)
+    thread = threading.Thread(target=count, daemon=True)
     thread.start()
     counted = []
     for _ in range(3):

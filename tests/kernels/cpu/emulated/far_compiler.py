@@ -104,7 +104,10 @@ def serve(folder: Path) -> None:
     _know_all_targets()
     while True:
         for request in folder.glob("*.json"):
-            text, triple, cpu, features, version = json.loads(request.read_text())
+            try:
+                text, triple, cpu, features, version = json.loads(request.read_text())
+            except FileNotFoundError:  # another one serves this folder too
+                continue
             try:
                 if version != str(llvm.llvm_version_info):
                     raise ValueError(f"LLVM {version} asks, {llvm.llvm_version_info} serves")
@@ -112,7 +115,7 @@ def serve(folder: Path) -> None:
                 _put(request.with_suffix(".o"), compile.emit(text, asked, compile.machine_of(asked)))
             except Exception:
                 _put(request.with_suffix(".failed"), traceback.format_exc().encode())
-            request.unlink()
+            request.unlink(missing_ok=True)
         time.sleep(0.02)
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The CPU's kernels on ARM processors that are emulated: tests, then the default model, whose tokens must be those of
-# this machine. Outside CI: it fetches 0.3 GB, keeps 1.3 GB and takes TIME
+# this machine. Outside CI: it fetches 0.3 GB, keeps 1.3 GB, and on two cores with nothing else to do takes a few minutes
+# to begin and half an hour a processor (cortex-a72 most), of which the tokens are two to seven minutes.
 #
 #     bash tests/kernels/cpu/emulated/run.sh FOLDER [PROCESSOR ...]      with the environment of the tests active
 #

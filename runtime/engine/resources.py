@@ -157,15 +157,17 @@ def sizes_of(config: EngineConfig, model: ModelConfig, ops: Ops) -> Sizes:
     )
 
 
-def room_of(config: EngineConfig, model: ModelConfig, ops: Ops, draft: ModelConfig | None = None) -> Room:
+def room_of(
+    config: EngineConfig, model: ModelConfig, ops: Ops, draft: ModelConfig | None = None, machine: int | None = None
+) -> Room:
     """As many tokens as asked for, or what the memory holds up to `max_running` full contexts; and marks in their share
     of the memory, all of it where full layers keep nothing, but no more than there are blocks. draft: a smaller model
-    that guesses for this one; on a GPU it is left memory.
+    that guesses for this one; on a GPU it is left memory. machine: bytes of another host than this one.
 
     Raises InvalidRequest where there is no room for one sequence.
     """
     size, needs, config = config.block_size, model.marks, settled(config, ops)
-    budget = memory_for_kv(config, model, ops, draft) if config.memory is None else config.memory
+    budget = memory_for_kv(config, model, ops, draft, machine) if config.memory is None else config.memory
     sizes = sizes_of(config, model, ops)
     if draft is not None and config.memory is None and ops.free_memory() is not None:
         budget -= int(budget * share_of_drafts(sizes.block_bytes, sizes_of(config, draft, ops).block_bytes))
@@ -231,12 +233,14 @@ def share_of_drafts(block_bytes: int, draft_bytes: int) -> float:
     return min(MOST_OF_DRAFTS, draft_bytes / max(1, draft_bytes + block_bytes))
 
 
-def memory_for_kv(config: SettledConfig, model: ModelConfig, ops: Ops, draft: ModelConfig | None = None) -> int:
+def memory_for_kv(
+    config: SettledConfig, model: ModelConfig, ops: Ops, draft: ModelConfig | None = None, machine: int | None = None
+) -> int:
     """Bytes: of what is free on a GPU, where the weights lie already, the engine's share without what its largest step
     takes, and a draft model's; an eighth of a host's memory, of which each rank has its part."""
     free = ops.free_memory()
     if free is None:
-        return machine_memory(ops) // 8 // config.tensor_parallel
+        return (machine or machine_memory(ops)) // 8 // config.tensor_parallel
     reserves = [reserve_of(config, each, ops) for each in (model, draft) if each is not None]
     return max(0, int(free * config.memory_share) - sum(reserves))
 

@@ -35,9 +35,10 @@ class Shard(NamedTuple):
     size: int
 
     def part(self, count: int, unit: int = 1) -> slice:
-        """What this rank has of so many, in whole units."""
+        """What this rank has of so many, in whole units. No rank has more of them than the first: what has room for its
+        part has room for any."""
         whole = count // unit
-        ends = [whole * rank // self.size * unit for rank in range(self.size)] + [count]
+        ends = [-(-whole * rank // self.size) * unit for rank in range(self.size)] + [count]
         return slice(ends[self.rank], ends[self.rank + 1])
 
 

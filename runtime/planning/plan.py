@@ -20,6 +20,7 @@ from stemma.runtime.engine.resources import (
 )
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model.checkpoint import Checkpoint
+from stemma.runtime.model.shards import Division, Shard
 from stemma.runtime.model.work import Work, kv_formula, work_of
 from stemma.runtime.planning.rates import Rates
 from stemma.runtime.planning.resident import on_device
@@ -49,7 +50,8 @@ class Plan:
     mark_bytes: of what layers with windows or states keep to go on from one position; 0 without such layers.
     needed: of the KV of all those sequences, marks included. pool: what the options give to it.
     pool_tokens: of KV that the pool holds. lacks: options that would let all of them run at once, by name, where those
-        that are given do not; none where they do. usable: of the machine's memory, weights included.
+        that are given do not; none where they do. usable: of the machine's memory, weights included. holds_pool:
+        whether it has room for the pool that the options ask for, beside the weights.
     most_sequences: of that context that fit beside the weights; longest: the context that so many could have.
     steps: what they are made of at most, by the options or by the device.
     decode, decode_one: a step in which all, or one, take a token at the end of the context. prefill: a cold prompt.
@@ -70,6 +72,7 @@ class Plan:
     pool_tokens: int
     lacks: dict[str, int | float]
     usable: int
+    holds_pool: bool
     most_sequences: int
     longest: int
     steps: StepSizes
@@ -108,7 +111,8 @@ def make_plan(
     checkpoint: Checkpoint, ops: Ops, config: EngineConfig, rates: Rates, *, context: int, concurrency: int,
     memory: int | None = None,
 ) -> Plan:  # fmt: skip
-    """Reckon. memory: bytes of another machine than this one. Raises InvalidRequest for what no pool can hold."""
+    """Reckon. memory: bytes of another machine than this one. Raises InvalidRequest for what no pool can hold, or a
+    model that cannot be divided among so many ranks."""
     model, config = checkpoint.config, settled(config, ops)
     if not 1 <= context <= context_of(config, model):
         raise InvalidRequest(f"context must be between 1 and the model's {context_of(config, model)}", "context")
@@ -116,13 +120,16 @@ def make_plan(
         raise InvalidRequest(f"concurrency must be between 1 and {MAX_COUNT}", "concurrency")
     stored = work_of(checkpoint)
     work = on_device(stored, checkpoint, ops)
+    own = model if config.tensor_parallel == 1 else Division(model, Shard(0, config.tensor_parallel)).config()
     with ops.on_device():
-        sizes, room = sizes_of(config, model, ops), room_of(config, model, ops)
+        sizes, of_rank = sizes_of(config, model, ops), sizes_of(config, own, ops)
+        room = room_of(config, own, ops, machine=memory)
     marks = MARKS_OF_A_SEQUENCE * sizes.mark_bytes
     blocks = -(-context // config.block_size)
     one = blocks * sizes.block_bytes + marks
     usable = int(USABLE * (machine_memory(ops) if memory is None else memory))
     left = max(0, usable - work.weight_bytes)
+    pool, is_asked = sizes.pool_bytes(room), config.kv_tokens is not None or config.memory is not None
     most_blocks = max(0, left // concurrency - marks) // max(1, sizes.block_bytes)
     return Plan(
         model=model.name,
@@ -135,10 +142,11 @@ def make_plan(
         formula=kv_formula(model, sizes.block_bytes / config.block_size),
         mark_bytes=sizes.mark_bytes,
         needed=concurrency * one,
-        pool=sizes.pool_bytes(room),
+        pool=pool,
         pool_tokens=room.shape.full.num_blocks * config.block_size,
-        lacks=_lacks(config, sizes, room, concurrency, blocks),
+        lacks=_lacks(config, of_rank, room, concurrency, blocks),
         usable=usable,
+        holds_pool=pool <= left or not is_asked,
         most_sequences=left // one,
         longest=min(most_blocks * config.block_size, context_of(config, model)),
         steps=StepSizes(config.max_running, config.max_batch_tokens, config.max_chunk),

@@ -46,7 +46,13 @@ def given_rates(ops: Ops, storage: str, read: float | None, operations: float | 
 
 
 def measure_rates(ops: Ops, storage: str) -> Rates:
-    """Of weights of this storage type (GGUF's name). Takes a second or two, and some hundred megabytes meanwhile."""
+    """Of weights of this storage type (GGUF's name). Takes a second or two, and some hundred megabytes meanwhile.
+    Raises InvalidRequest for a type that is none."""
+    if storage not in FLOATS and storage not in FORMATS:
+        raise InvalidRequest(
+            f"nothing can be measured with weights stored as {storage!r}: give machine_bandwidth and machine_compute",
+            "machine_bandwidth",
+        )
     long, short = made_up(storage, READ_BYTES), made_up(storage, MULTIPLIED_BYTES)
     with ops.on_device():
         one_row, many_rows = _seconds(ops, long, 1), _seconds(ops, short, NUM_ROWS)

@@ -67,7 +67,7 @@ def doctor(url: Url = HERE, key: Key = None, as_json: Json = False, **options: A
 
     asked = DoctorOptions(**options)
     if asked.log is not None and asked.request is not None:
-        answers = [explain(find(_text(asked.log).splitlines(), asked.request))]
+        answers = [explain(find(_text(asked.log, "log").splitlines(), asked.request))]
     else:
         reading = _reading(url, key, asked)
         answers = diagnose(reading, _rates(reading, asked))
@@ -80,9 +80,9 @@ def doctor(url: Url = HERE, key: Key = None, as_json: Json = False, **options: A
 def _reading(url: str, key: str | None, asked: DoctorOptions) -> Reading:
     from stemma.doctor.reading import read
 
-    now = read(_text(asked.metrics) if asked.metrics is not None else ask_text(url, "/metrics", key))
+    now = read(_text(asked.metrics, "metrics") if asked.metrics is not None else ask_text(url, "/metrics", key))
     if asked.before is not None:
-        return now.since(read(_text(asked.before)))
+        return now.since(read(_text(asked.before, "before")))
     if asked.seconds <= 0:
         return now
     time.sleep(asked.seconds)
@@ -99,8 +99,8 @@ def _rates(reading: Reading, asked: DoctorOptions) -> Rates | None:
     return given_rates(select_ops("cpu", "auto"), reading.label("stemma_model_bytes", "storage"), bandwidth, compute)
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, name: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise InvalidRequest(f"{path} cannot be read: {error}", "metrics") from error
+        raise InvalidRequest(f"{path} cannot be read: {error}", name) from error

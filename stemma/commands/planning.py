@@ -38,7 +38,7 @@ def plan(
     **options: Any,
 ) -> None:
     """KV bytes a token, what fits this machine, and what bounds prefill and decode: before anything is loaded."""
-    from stemma.runtime.engine.resources import context_of, make_ops
+    from stemma.runtime.engine.resources import context_of, make_ops, on_a_device
     from stemma.runtime.model.files.naming import name_of
     from stemma.runtime.model.load import read_checkpoint
     from stemma.runtime.model.pull import default_model
@@ -46,7 +46,7 @@ def plan(
     from stemma.terminal.plan import show
     from stemma.terminal.progress import progress
 
-    config = EngineConfig(**fields_of(EngineConfig, options))
+    config = on_a_device(EngineConfig(**fields_of(EngineConfig, options)))
     if machine_memory is not None and not 0 < machine_memory <= MAX_GIB:
         raise InvalidRequest(f"machine_memory must be more than 0 and at most {MAX_GIB:,} GiB", "machine_memory")
     ops = make_ops(config)

@@ -50,13 +50,15 @@ def _time(reading: Reading) -> Answer:
     whole, model = sum(phases.values()) or 1e-12, sum(seconds.values()) or 1e-12
     shares = {kind: taken / model for kind, taken in seconds.items()}
     host = {phase: taken / whole for phase, taken in phases.items() if phase != "forward"}
-    figures = [Figure(f"the model's time in {_KINDS[kind]}", share, "share") for kind, share in shares.items()]
+    figures = [
+        Figure(f"the model's time in {_KINDS.get(kind, kind)}", share, "share") for kind, share in shares.items()
+    ]
     figures += [Figure(f"the loop's time in {phase}", share, "share") for phase, share in host.items()]
-    longest = max(shares, key=lambda kind: shares[kind])
+    longest = max(shares, key=lambda kind: shares[kind], default="neither")
     verdict = {
         "prefill": "prefill: computing prompts", "mixed": "mixed: prompts beside running streams",
         "decode": "decode: further tokens",
-    }[longest]  # fmt: skip
+    }.get(longest, longest)  # fmt: skip
     changes = []
     if shares.get("prefill", 0) + shares.get("mixed", 0) > MOST and _hit_rate(reading) < MOST:
         changes.append(
@@ -85,13 +87,13 @@ _KINDS = {"prefill": "prompts alone", "mixed": "prompts beside streams", "decode
 def _bound(reading: Reading, rates: Rates | None) -> Answer:
     figures, shares = [], {}
     for kind in ("decode", "prefill"):
-        seconds = reading.value("stemma_kind_seconds_total", kind=kind)
-        if not seconds:
+        seconds, steps, tokens = (
+            reading.value(f"stemma_kind_{name}_total", kind=kind) for name in ("seconds", "steps", "tokens")
+        )
+        if not seconds or not steps:
             continue
         read, operations = _work(reading, kind)
-        rows = reading.value("stemma_kind_tokens_total", kind=kind) / reading.value(
-            "stemma_kind_steps_total", kind=kind
-        )
+        rows = tokens / steps
         figures += [
             Figure(f"{kind}: rows of a step", rows, "rows"),
             Figure(f"{kind}: reads", read / seconds / 1e9, "GB/s"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ from stemma.runtime.errors import InvalidRequest, StemmaError
 
 GROWING = ("_total", "_bucket", "_sum", "_count")
 """How names of samples end that only grow, in Prometheus' text and in OpenMetrics."""
+
+BLOCKS, STEPS = "stemma_kv_blocks", "stemma_steps_total"
+KINDS, PHASES = "stemma_kind_seconds_total", "stemma_phase_seconds_total"
 
 Labels = frozenset[tuple[str, str]]
 
@@ -30,7 +34,11 @@ class Reading:
 
     def by(self, name: str, label: str) -> dict[str, float]:
         """Of all values of one label."""
-        return {dict(labels)[label]: value for (each, labels), value in self.values.items() if each == name and labels}
+        return {
+            told[label]: value
+            for (each, labels), value in self.values.items()
+            if each == name and label in (told := dict(labels))
+        }
 
     def label(self, name: str, label: str) -> str:
         """What a label of this name says."""
@@ -38,7 +46,7 @@ class Reading:
 
     def quantile(self, name: str, share: float) -> float | None:
         """Of a histogram, in the bucket's upper bound; None where nothing was counted."""
-        buckets = sorted((float(bound), count) for bound, count in self.by(f"{name}_bucket", "le").items())
+        buckets = sorted((_number(bound), count) for bound, count in self.by(f"{name}_bucket", "le").items())
         total = buckets[-1][1] if buckets else 0.0
         return next((bound for bound, count in buckets if count >= share * total), None) if total else None
 
@@ -65,14 +73,37 @@ def read(text: str) -> Reading:
     try:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
+                if math.isnan(sample.value):
+                    continue
                 values[sample.name, frozenset(sample.labels.items())] = sample.value
                 if sample.name.endswith(GROWING):
                     counters.add(sample.name)
     except ValueError as error:
         raise NotOurs(f"these are no metrics in Prometheus' text: {error}") from error
-    if not any(name == "stemma_kv_blocks" for name, _ in values):
+    names = {name for name, _ in values}
+    if BLOCKS not in names:
         raise NotOurs(
             "these metrics do not tell what the engine does: give the /metrics of `stemma serve`, with an admin's key "
             "where there are several"
         )
-    return Reading(values, frozenset(counters))
+    if missing := [name for name in (STEPS, KINDS, PHASES) if name not in names]:
+        raise NotOurs(f"these metrics are another version's, which has no {missing[0]}: ask its own `stemma doctor`")
+    return Reading(_of_one(values), frozenset(counters))
+
+
+def _of_one(values: Mapping[tuple[str, Labels], float]) -> Mapping[tuple[str, Labels], float]:
+    """Without the labels that whoever collected the metrics added to each of them. Raises NotOurs where these are of
+    several servers."""
+    added = [labels for name, labels in values if name == STEPS]
+    if len(added) > 1:
+        told = sorted(" ".join(f"{name}={value}" for name, value in sorted(labels)) for labels in added)
+        raise NotOurs(f"these metrics are of several servers ({', '.join(told)}): give those of one")
+    return {(name, labels - added[0]): value for (name, labels), value in values.items()}
+
+
+def _number(bound: str) -> float:
+    """A bucket's upper bound. Raises NotOurs."""
+    try:
+        return float(bound)
+    except ValueError as error:
+        raise NotOurs(f"these are no metrics in Prometheus' text: {bound!r} bounds no bucket") from error

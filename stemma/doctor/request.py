@@ -6,8 +6,29 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from stemma.doctor.diagnosis import Answer, Figure
 from stemma.runtime.errors import InvalidRequest
+
+
+class Seconds(msgspec.Struct):
+    """Of one request."""
+
+    request: float
+    queue: float
+    first_token: float
+    total: float
+    prefill: dict[str, float]
+    decode: dict[str, float]
+
+
+class Told(msgspec.Struct):
+    """What a line must have."""
+
+    request_id: str
+    seconds: Seconds
+    tokens: dict[str, int]
 
 
 def find(lines: Iterable[str], request_id: str) -> dict[str, Any]:
@@ -23,8 +44,16 @@ def find(lines: Iterable[str], request_id: str) -> dict[str, Any]:
                 found = told
     if found is None:
         raise InvalidRequest(f"the log has no request {request_id!r}: its lines must be JSON", "request")
-    if "prefill" not in found.get("seconds", {}):
+    seconds = found.get("seconds")
+    if isinstance(seconds, dict) and "prefill" not in seconds:
         raise InvalidRequest(f"request {request_id!r} has no times: it gave no completion", "request")
+    try:
+        msgspec.convert(found, Told)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(
+            f"what the log has of request {request_id!r} is another version's ({error}): ask its own `stemma doctor`",
+            "request",
+        ) from error
     return found
 
 
@@ -54,17 +83,16 @@ def _changes(longest: str, seconds: dict[str, Any], tokens: dict[str, int]) -> l
     changes = []
     if longest == "queue":
         changes.append("others ran: raise max_running while memory lasts, give it a priority, or add a replica")
-    if longest == "prefill" and tokens["cached"] < tokens["prefilled"]:
+    if longest == "prefill" and tokens.get("cached", 0) < tokens.get("prefilled", 0):
         changes.append(
             f"{tokens['prefilled']} prompt tokens were not cached: `stemma cache explain` says where the prompt parts"
         )
-    masks = seconds["prefill"]["masks"] + seconds["decode"]["masks"]
+    masks = sum(seconds[stage].get("masks", 0.0) for stage in ("prefill", "decode"))
     if masks > 0.2 * seconds["total"]:
         changes.append(
             "masks took a fifth or more: a schema seen for the first time, or a large one (`stemma schema lint`)"
         )
     if longest == "decode" and not changes:
-        changes.append(
-            f"{tokens['decoded']} tokens were asked of the model one by one, {tokens['jumped']} were jumped over"
-        )
+        decoded, jumped = tokens.get("decoded", 0), tokens.get("jumped", 0)
+        changes.append(f"{decoded} tokens were asked of the model one by one, {jumped} were jumped over")
     return changes

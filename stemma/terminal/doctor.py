@@ -17,9 +17,9 @@ def show(answers: Sequence[Answer]) -> Group:
     for answer in answers:
         table = Table(box=None, show_header=False, padding=(0, 2))
         for figure in answer.figures:
-            table.add_row("", figure.name, _value(figure))
-        parts += [f"[bold]{escape(answer.question)}[/] {answer.verdict}", table]
-        parts += [f"  [yellow]->[/] {change}" for change in answer.changes]
+            table.add_row("", escape(figure.name), _value(figure))
+        parts += [f"[bold]{escape(answer.question)}[/] {escape(answer.verdict)}", table]
+        parts += [f"  [yellow]->[/] {escape(change)}" for change in answer.changes]
         parts.append("")
     return Group(*parts)
 

@@ -68,6 +68,11 @@ def _verdict(plan: Plan) -> list[str]:
             f"[red]Does not fit[/]: {as_bytes(plan.weight_bytes + plan.needed)} are needed. Ask for at most "
             f"{plan.most_sequences:,} sequences of this context, or {plan.longest:,} tokens of context."
         ]
+    if not plan.holds_pool:
+        return [
+            f"[red]The pool does not fit[/]: beside the weights it takes {as_bytes(plan.pool)}. Lower --kv-tokens or "
+            "--memory, or leave them out."
+        ]
     if plan.lacks:
         flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in plan.lacks.items())
         return [

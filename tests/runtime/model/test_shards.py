@@ -147,6 +147,7 @@ def test_what_ranks_have_is_all_and_nothing_twice(size: int, data: st.DataObject
     parts = [Shard(rank, size).part(count, unit) for rank in range(size)]
     assert [index for part in parts for index in range(part.start, part.stop)] == list(range(count))
     assert all(part.start < part.stop and part.start % unit == 0 for part in parts)
+    assert max((part.stop - part.start) // unit for part in parts) == (parts[0].stop - parts[0].start) // unit
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_1"])

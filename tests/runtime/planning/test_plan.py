@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from rich.console import Console
 
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.select import select_ops
@@ -20,6 +21,7 @@ from stemma.runtime.model.tiny import byte_tokenizer, tiny_config, tiny_tensors
 from stemma.runtime.model.work import work_of
 from stemma.runtime.planning import Rates, given_rates, make_plan
 from stemma.runtime.planning.rates import made_up
+from stemma.terminal.plan import show
 
 RATES = Rates(read=1e9, operations=1e11)
 
@@ -95,6 +97,36 @@ def test_memory_is_what_the_pools_take(family):
     assert plan.steps._asdict() == {"max_running": 64, "max_batch_tokens": 1024, "max_chunk": 512}
     assert plan.as_json()["steps"]["max_chunk"] == 512
     assert (plan.mark_bytes > 0) == (model.marks is not None)
+
+
+def test_a_pool_that_is_asked_for_and_that_the_machine_does_not_hold_is_told():
+    asked = plan_of("llama", kv_tokens=1 << 20, machine_memory=64 << 20)
+    assert asked.fits
+    assert not asked.holds_pool
+    assert plan_of("llama", machine_memory=64 << 20).holds_pool
+    assert not plan_of(
+        "llama", kv_tokens=None, memory=64 << 20, context_length=2048, machine_memory=64 << 20
+    ).holds_pool
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(show(asked))
+    assert "does not fit" in shown.get()
+    assert "Fits" not in shown.get()
+
+
+def test_a_pool_that_nobody_asked_for_is_that_of_the_machine_that_is_planned_for():
+    for memory in (32 << 20, 256 << 20):
+        plan = plan_of("llama", kv_tokens=None, machine_memory=memory, max_running=10_000, max_batch_tokens=10_000)
+        assert plan.pool <= memory // 8 < plan.pool + 16 * plan.kv_bytes
+
+
+def test_ranks_have_a_pool_of_what_the_first_of_them_has_room_for():
+    options = {"kv_tokens": None, "max_running": 10_000, "max_batch_tokens": 10_000, "device": "cpu"}
+    whole, divided = plan_of("llama", **options), plan_of("llama", tensor_parallel=2, **options)
+    assert divided.pool_tokens == pytest.approx(whole.pool_tokens, abs=16)  # half of the heads, with half of the memory
+    assert divided.kv_bytes == whole.kv_bytes
+    with pytest.raises(InvalidRequest, match="not divided among ranks"):
+        plan_of("mixtral", tensor_parallel=2, **options)
 
 
 def test_the_formula_comes_to_the_bytes_of_a_token():

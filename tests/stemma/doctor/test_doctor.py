@@ -142,6 +142,50 @@ def test_a_server_that_did_nothing_and_metrics_of_others():
         read("{not metrics")
 
 
+KV = 'stemma_kv_blocks{state="free"} 3\nstemma_kv_blocks{pool="window"} 3\n'
+DID = 'stemma_steps_total 5\nstemma_phase_seconds_total{phase="forward"} 1\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (KV, "stemma_steps_total"),
+        (KV + "stemma_steps_total 5\n", "stemma_kind_seconds_total"),
+        (KV + DID, "stemma_kind_seconds_total"),
+        (metrics().replace("stemma_phase_seconds_total", "stemma_spent_total"), "stemma_phase_seconds_total"),
+        (metrics() + 'stemma_steps_total{instance="b"} 5\n', "several servers"),
+        (metrics() + 'stemma_queue_seconds_bucket{le="long"} 5\n', "'long'"),
+    ],
+)
+def test_metrics_of_another_version_or_of_several_servers_are_told(text, word):
+    with pytest.raises(NotOurs, match=word):
+        diagnose(read(text), RATES)
+
+
+def test_what_is_not_known_or_not_told_is_left_out():
+    kinds = ("decode", "drafting", "other")
+    odd = "".join(f'stemma_kind_seconds_total{{kind="{kind}"}} {at + 1}\n' for at, kind in enumerate(kinds))
+    told = diagnose(read(KV + DID + odd + 'stemma_phase_seconds_total{phase="[/x]"} NaN\n'), RATES)
+    assert told[0].verdict == "other"
+    assert figure(told[0], "the model's time in drafting") == pytest.approx(2 / 6)
+    assert told[1].verdict == "no step was of one kind alone"
+    console = Console(width=120)
+    with console.capture() as shown:
+        console.print(show(diagnose(read(metrics() + 'stemma_phase_seconds_total{phase="[/x]"} 1\n'), RATES)))
+    assert "the loop's time in [/x]" in shown.get()
+
+
+def test_labels_that_a_collector_added_make_no_difference():
+    lines = metrics().splitlines()
+    added = [
+        line if line.startswith("#")
+        else line.replace("{", '{instance="a:1",') if "{" in line
+        else line.replace(" ", '{instance="a:1"} ', 1)
+        for line in lines
+    ]  # fmt: skip
+    assert diagnose(read("\n".join(added)), RATES) == answers()
+
+
 LINE = {
     "request_id": "r1", "answer_id": "chatcmpl-1",
     "tokens": {"prompt": 900, "cached": 100, "prefilled": 800, "decoded": 5, "jumped": 2},
@@ -160,6 +204,19 @@ def test_one_request_is_found_by_either_id_and_its_time_adds_up():
     assert figure(answer, "prefill: forward") == 1.4
     assert "800 prompt tokens were not cached" in answer.changes[0]
     assert "fifth" in explain({**LINE, "seconds": {**LINE["seconds"], "decode": {"masks": 1.0}}}).changes[-1]
+
+
+@pytest.mark.parametrize("changes", [{"tokens": None}, {"seconds": None}, {"seconds": 3}, {"seconds": {"prefill": {}}}])
+def test_a_line_of_another_version_is_told(changes):
+    with pytest.raises(InvalidRequest, match="another version"):
+        find([json.dumps(LINE | changes)], "r1")
+
+
+def test_phases_and_tokens_that_another_version_did_not_tell_are_none():
+    seconds = {**LINE["seconds"], "prefill": {}, "decode": {"more": 0.1}}
+    answer = explain(find([json.dumps({**LINE, "seconds": seconds, "tokens": {}})], "r1"))
+    assert answer.verdict == "prefill, 75%"
+    assert answer.changes == []
 
 
 @pytest.mark.parametrize("lines", [[], ["r1"], [json.dumps({"request_id": "r1", "seconds": {"request": 1}})]])

@@ -38,6 +38,13 @@ class Warms(Protocol):
         Returns how many things were compiled: none where nothing need be."""
 
 
+class Turns(Protocol):
+    """What has all steps of an engine computed by one thread."""
+
+    def take_turn(self) -> None:
+        """This thread computes them from now on, and samples from them."""
+
+
 class Widths(NamedTuple):
     """Numbers of a model's rows. inner: what MLPs make of a token, of all that one layer makes at once. experts: that
     compute a token, each a row as wide as the residual stream."""

@@ -25,7 +25,7 @@ from stemma.kernels.changes import Changes, LogProbs
 from stemma.kernels.experts import Activation as Activation
 from stemma.kernels.experts import ExpertsSpec, SharedExpert
 from stemma.kernels.experts import GatedActivation as GatedActivation
-from stemma.kernels.limits import Report, StepLimits, Steps, Warms, Widths
+from stemma.kernels.limits import Report, StepLimits, Steps, Turns, Warms, Widths
 from stemma.kernels.rows import RowOps, Rows
 from stemma.kernels.sampled import Reported, Sampled
 from stemma.kernels.states import StateMetadata, StateOps
@@ -212,7 +212,7 @@ class Network(Protocol):
         """Logits of some rows of `hidden`: float32 (rows, vocabulary)."""
 
 
-class StepExecutor(Protocol):
+class StepExecutor(Turns, Protocol):
     """Runs whole steps of one network on one memory."""
 
     def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Rows:

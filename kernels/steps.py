@@ -27,3 +27,6 @@ class EagerExecutor:
 
     def record(self, report: Report, beside: Sequence[Steps] = ()) -> None:
         """There is nothing to record."""
+
+    def take_turn(self) -> None:
+        """One thread is as good as another."""

@@ -129,6 +129,9 @@ class CpuExecutor:
     def record(self, report: Report, beside: Sequence[Steps] = ()) -> None:
         """Sizes are recorded as they come: here that costs a step no time."""
 
+    def take_turn(self) -> None:
+        """One thread is as good as another."""
+
     def __call__(self, ids: Int32Array, metadata: AttentionMetadata, rows: Int32Array) -> Floats:
         ids, rows = (np.ascontiguousarray(array, dtype=np.int32) for array in (ids, rows))
         plans = make_plans(self._ops, metadata, self._memory)

@@ -9,6 +9,7 @@ into pinned memory right behind the sampling, with an event behind that: whoever
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -64,12 +65,31 @@ class LogProbsOnTheWay:
         return self._read(self._host.numpy())
 
 
+class Turn(threading.local):
+    """What a thread's steps leave for one another. Several engines may have one model, and so one back end. The steps
+    of each are one thread's, and no other's come between them here, though they do on the stream.
+
+    last: tokens that the next step may name. fields: of the last sampling, and as they lie on the device. logits:
+    where the step under way has room for its own, if it does.
+    """
+
+    def __init__(self, make: Callable[[], LastTokens]) -> None:
+        self.last = make()
+        self.fields: tuple[Any, Any] = (None, None)
+        self.logits: Any = None
+
+
 class LastTokens:
     """The tokens of the last sampling: at one address, because recorded steps read them there. dtype: of rows."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype, launch: Launcher) -> None:
         self._dtype, self._launch = dtype, launch
         self.tokens = torch.zeros(MOST_AHEAD, dtype=torch.int32, device=device)
+
+    @classmethod
+    def beside(cls, other: LastTokens) -> LastTokens:
+        """Of another's device, type and launcher, in memory of its own."""
+        return cls(other.tokens.device, other._dtype, other._launch)
 
     def room(self, count: int) -> torch.Tensor:
         """Where so many tokens go. Those of more rows than may be named ahead are kept for nobody."""

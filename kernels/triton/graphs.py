@@ -30,6 +30,7 @@ from stemma.kernels.limits import Report, StepLimits, Steps, Warms
 from stemma.kernels.memory import Memory, MemoryShape
 from stemma.kernels.ops import AttentionMetadata, Int32Array, KVShape, Network
 from stemma.kernels.rows import Rows
+from stemma.kernels.triton.ahead import LastTokens, Turn
 from stemma.kernels.triton.cut import Cutting, cut
 from stemma.kernels.triton.keys import Key, Pool, Room, key_for, keys_of, pools_of
 from stemma.kernels.triton.plan import launches_of, launches_within, tail_size
@@ -70,19 +71,27 @@ def capture() -> Iterator[None]:
                 gc.enable()
 
 
+CAPTURE_PRIORITY = -1
+"""torch has 32 streams of each priority, and hands them out in turn: the thirty-third is the first one again. So that
+of a capture is none of the ordinary ones, on which engines launch: what another engine launches there meanwhile would
+be captured instead of run."""
+
+
 class CudaRecorder:
     """torch's CUDA (on AMD: HIP) graphs of one executor, in one pool of memory: steps run one after the other.
 
-    Both streams are the executor's own and are kept: torch keeps a workspace of cuBLAS for each stream that products
-    ran on, and drops that of a capture's stream with a graph. cuda: torch.cuda, or what counts in its place.
+    Before it is captured a step is run once, on the stream that replays go to, in one order with all that another
+    engine of the same model launches: what counts parts of products lies beside the weights, and is one step's at a
+    time. The capture's stream is the executor's own and is kept: torch keeps a workspace of cuBLAS for each stream that
+    products ran on, and drops that of a capture's stream with a graph. cuda: torch.cuda, or what counts in its place.
     """
 
     def __init__(self, device: torch.device, cuda: Any = torch.cuda) -> None:
         self._device, self._cuda = device, cuda
         with cuda.device(device):
             self._pool = cuda.graph_pool_handle()
-            self._side, self._capture = cuda.Stream(), cuda.Stream()
-        self._ran_on: list[Any] = [self._side]
+            self._capture = cuda.Stream(priority=CAPTURE_PRIORITY)
+        self._ran_on: list[Any] = []
         self._graphs: list[Any] = []
 
     def __call__(self, step: Callable[[], torch.Tensor]) -> Replay:
@@ -91,10 +100,7 @@ class CudaRecorder:
             home = cuda.current_stream()  # replays run on it too
             if home not in self._ran_on:
                 self._ran_on.append(home)
-            self._side.wait_stream(home)
-            with cuda.stream(self._side):
-                step()  # compiles kernels and allocates workspaces, which a capture must not
-            home.wait_stream(self._side)
+            step()  # compiles kernels and allocates workspaces, which a capture must not
             graph, mode = cuda.CUDAGraph(), "thread_local"
             with capture(), cuda.graph(graph, pool=self._pool, stream=self._capture, capture_error_mode=mode):
                 result = step()
@@ -139,7 +145,7 @@ class GraphOps(Warms, Protocol):
     """What an executor asks of the operations that it runs."""
 
     device: torch.device
-    logits_buffer: LogitsBuffer | None
+    turn: Turn
 
     @property
     def states(self) -> Any:
@@ -183,6 +189,7 @@ class GraphExecutor:
         self._buffers = StepBuffers(room, self._pools, ops.device)
         self._logits = LogitsBuffer(room.rows)
         self._graphs: dict[Key, Graph] = {}
+        self._last = LastTokens.beside(ops.turn.last)  # which graphs read, whichever thread records them
         self.counts = StepCounts()
         # Not at the interpreter's exit: nobody needs the memory then, and the driver may be gone.
         weakref.finalize(self, recorder.retire).atexit = False
@@ -191,9 +198,14 @@ class GraphExecutor:
     def num_graphs(self) -> int:
         return len(self._graphs)
 
+    def take_turn(self) -> None:
+        """What this thread samples is found by the steps that follow, recorded or not."""
+        self._ops.turn.last = self._last
+
     def record(self, report: Report, beside: Sequence[Steps] = ()) -> None:
         """Compile what steps launch, then record all sizes, the largest first: smaller ones find memory for theirs in
         what it has left. If that fails, nothing stays recorded, and steps run operation by operation."""
+        self.take_turn()
         try:
             keys = len(self.keys)
             steps: list[Steps] = [self, *beside]
@@ -286,11 +298,12 @@ class GraphExecutor:
     def _compute(self, planned: PlannedStep) -> torch.Tensor:
         """Logits are written to where all steps have them."""
         hidden = self._network.forward(planned.ids, planned.plans, self._memory)
-        self._ops.logits_buffer = self._logits
+        turn = self._ops.turn
+        turn.logits = self._logits
         try:
             logits: torch.Tensor = self._network.logits(hidden, planned.rows)
         finally:
-            self._ops.logits_buffer = None
+            turn.logits = None
         return logits
 
 

@@ -41,7 +41,7 @@ in a batch as large, since the pool of KV ends before."""
 MOST_TABLE_ENTRIES = 1 << 22
 """Of block tables: 16 MiB. 256 sequences of 262,144 tokens in blocks of 16."""
 WORKSPACES = 4
-"""Of cuBLAS and cuBLASLt, on the streams of steps, of warming up and of capture; and as much for graphs' launches."""
+"""Of cuBLAS and cuBLASLt, on the streams of steps and of capture."""
 SAMPLED_BYTES = 64 << 10
 """What the kernels that sample a row, or report its log-probabilities, leave for one another."""
 

@@ -33,12 +33,12 @@ from stemma.kernels.ops import (
 )
 from stemma.kernels.tensors import TensorRows, definite, free_memory, total_memory, upload
 from stemma.kernels.triton import kv as pool
-from stemma.kernels.triton.ahead import LastTokens, LogProbsOnTheWay, OnTheWay
+from stemma.kernels.triton.ahead import LastTokens, LogProbsOnTheWay, OnTheWay, Turn
 from stemma.kernels.triton.composed import TritonExperts, by_heads, norm_together, turned
 from stemma.kernels.triton.cut import Cutting, cut, piece_of
 from stemma.kernels.triton.fp8 import eight_of
 from stemma.kernels.triton.fp8_launches import Fp8Kernels
-from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor, LogitsBuffer, cut_pools
+from stemma.kernels.triton.graphs import CudaRecorder, GraphExecutor, cut_pools
 from stemma.kernels.triton.home import Home
 from stemma.kernels.triton.keys import Room, reserved_bytes
 from stemma.kernels.triton.kv import TritonKV
@@ -108,11 +108,9 @@ class TritonOps:
         self._specs: dict[AttentionSpec, TritonSpec] = {}
         self.states = TritonStateOps(device, dtype, target, launch)
         self.rows = TensorRows()
-        self._fields: tuple[SamplingRows | None, Any] = (None, None)  # of the last sampling, and on the device
-        self._last = LastTokens(device, dtype, launch)
+        self.turn = Turn(partial(LastTokens, device, dtype, launch))
         self._sender = Sender(device)
         self._table: Table | None = None  # the last embedding's, until it is tied
-        self.logits_buffer: LogitsBuffer | None = None
 
     def free_memory(self) -> int | None:
         return free_memory(self.device)
@@ -204,7 +202,7 @@ class TritonOps:
     # A step ----------------------------------------------------------------------------------------------------------
     def embed(self, embedding: TritonEmbedding, ids: Int32Array | torch.Tensor) -> torch.Tensor:
         """`ids` may be a tensor on the device, which a captured graph reads again."""
-        return self._last.embed(embedding.table, self._upload(ids), embedding.scale)
+        return self.turn.last.embed(embedding.table, self._upload(ids), embedding.scale)
 
     def norm_linear(self, x: torch.Tensor, norm: TritonNorm | None, linear: TritonLinear) -> torch.Tensor:
         if norms_rows(linear):
@@ -328,10 +326,10 @@ class TritonOps:
     ) -> torch.Tensor:  # fmt: skip
         """`rows` may be a tensor on the device, which a captured graph reads again."""
         products = self._multiply(self._norm(x, norm, self._upload(rows)), head)
-        if self.logits_buffer is None:
+        if self.turn.logits is None:
             logits = products.to(torch.float32)
         else:
-            logits = self.logits_buffer.room(products).copy_(products)
+            logits = self.turn.logits.room(products).copy_(products)
         return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
 
     def norm_rows(self, x: torch.Tensor, rows: Int32Array, norm: TritonNorm) -> torch.Tensor:
@@ -387,9 +385,10 @@ class TritonOps:
         return self.begin_sample(logits, rows).tokens()
 
     def begin_sample(self, logits: torch.Tensor, rows: SamplingRows) -> OnTheWay:
-        tokens = self._last.room(len(logits))
+        turn = self.turn
+        tokens = turn.last.room(len(logits))
         if len(logits):
-            if rows is not self._fields[0]:  # who asks for the same again is answered from there
-                self._fields = rows, Fields.of(upload(packed_fields(rows), self.device))
-            self._sampling.sample(logits, self._fields[1], tokens)
-        return self._last.send(tokens)
+            if rows is not turn.fields[0]:  # who asks for the same again is answered from there
+                turn.fields = rows, Fields.of(upload(packed_fields(rows), self.device))
+            self._sampling.sample(logits, turn.fields[1], tokens)
+        return turn.last.send(tokens)

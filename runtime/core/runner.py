@@ -81,6 +81,10 @@ class Runner:
         """Whether a step may name tokens that the one before has yet to choose. Other ranks do not know these."""
         return self.model.ops.runs_ahead and self._others is None
 
+    def take_turn(self) -> None:
+        """This thread computes all steps from now on."""
+        self._step.take_turn()
+
     def try_once(self) -> bool:
         """Compute the first token of the vocabulary; whether its logits are finite. Writes to block 0, so it is for a
         pool that holds nothing yet. Compiles what a step needs, so that the first request does not wait for it."""

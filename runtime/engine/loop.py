@@ -158,6 +158,7 @@ class EngineLoop:
     # The loop's thread ----------------------------------------------------------------
     def _run(self) -> None:
         with self.runner.model.ops.on_device():
+            self.runner.take_turn()
             self._live()
 
     def _live(self) -> None:

@@ -3,6 +3,8 @@ Rows of tables that stay packed are the reference's, and the numbers that produc
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,17 @@ def test_tokens_stay_at_one_address_and_results_in_memory_of_their_own() -> None
     assert (first.tokens().tolist(), second.tokens().tolist()) == ([4, 5], [7])
 
 
+def test_what_two_threads_sample_is_each_its_own() -> None:
+    """Two engines of one model, whose steps take turns on the device."""
+    ops, table = TritonOps(DEVICE, EXACT), torch.randn(31, 8).to(DEVICE, EXACT)
+    ids = torch.tensor([-1], dtype=torch.int32).to(DEVICE)
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        for thread, token in ((one, 4), (other, 7)):
+            thread.submit(lambda token=token: ops.begin_sample(logits_of([token], 31), greedy(1))).result()
+        for thread, token in ((one, 4), (other, 7)):
+            assert torch.equal(thread.submit(ops.embed, embedding_of(table), ids).result(), table[[token]])
+
+
 def test_a_step_that_samples_nothing_leaves_nothing() -> None:
     ops = TritonOps(DEVICE, EXACT)
     assert ops.begin_sample(torch.zeros(0, 31).to(DEVICE), greedy(0)).tokens().tolist() == []
@@ -95,9 +108,9 @@ def test_a_step_that_samples_nothing_leaves_nothing() -> None:
 @pytest.mark.parametrize("count", [MOST_AHEAD, MOST_AHEAD + 1])
 def test_more_tokens_than_can_be_named_are_sampled_all_the_same(count: int) -> None:
     ops = TritonOps(DEVICE, EXACT)
-    room = ops._last.room(count)
+    room = ops.turn.last.room(count)
     assert len(room) == count
-    assert (room.data_ptr() == ops._last.tokens.data_ptr()) == (count <= MOST_AHEAD)
+    assert (room.data_ptr() == ops.turn.last.tokens.data_ptr()) == (count <= MOST_AHEAD)
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2], [2], [0, 2]])

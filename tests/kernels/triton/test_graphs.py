@@ -18,9 +18,10 @@ import torch
 if find_spec("triton") is None:
     pytest.skip("triton has no build for this platform", allow_module_level=True)
 
-from gpu_pretended import DEVICE, PretendedGPU
+from gpu_pretended import DEVICE, PretendedGPU, _Stream
 
 from stemma.kernels.triton.graphs import CudaRecorder
+from stemma.kernels.triton.home import Home
 
 STEPS = 3
 
@@ -53,22 +54,34 @@ def gpu() -> Iterator[PretendedGPU]:
         yield gpu
 
 
-def test_one_stream_to_warm_up_on_and_one_to_capture_on(gpu: PretendedGPU) -> None:
-    """However much is recorded: torch keeps a workspace for each stream that products ran on."""
+def test_steps_run_where_replays_go_and_are_captured_on_one_stream(gpu: PretendedGPU) -> None:
+    """However much is recorded: torch keeps a workspace for each stream that products ran on. What runs before a
+    capture is in one order with all that the model computes: counters of its products are one step's at a time."""
     made = Recorded(gpu)
-    sides, captures = made.ran_on[::2], made.ran_on[1::2]
-    assert (len(sides), len(captures)) == (STEPS, STEPS)
-    assert len({id(stream) for stream in sides}) == len({id(stream) for stream in captures}) == 1
-    assert len({id(stream) for stream in (made.home, sides[0], captures[0])}) == 3
+    before, captures = made.ran_on[::2], made.ran_on[1::2]
+    assert (len(before), len(captures)) == (STEPS, STEPS)
+    assert {id(stream) for stream in before} == {id(made.home)}
+    assert {id(stream) for stream in captures}.isdisjoint({id(made.home)})
+    assert len({id(stream) for stream in captures}) == 1
+    assert [entry[0] for entry in made.order] == ["capture"] * STEPS
     assert {id(capture.stream) for capture in made.captures} == {id(captures[0])}
     assert len({capture.pool for capture in made.captures}) == gpu.num_pools == 1
 
 
-def test_what_ran_before_is_waited_for_on_both_sides_of_warming_up(gpu: PretendedGPU) -> None:
-    made = Recorded(gpu)
-    side = made.ran_on[0]
-    wanted = [("wait", side, made.home), ("wait", made.home, side), "capture"] * STEPS
-    assert [entry if entry[0] == "wait" else entry[0] for entry in made.order] == wanted
+def test_no_capture_is_on_a_stream_that_an_engine_may_have(gpu: PretendedGPU, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch has 32 streams of a priority, and hands them out in turn."""
+    pools: dict[int, list[Any]] = {priority: [_Stream(gpu) for _ in range(32)] for priority in (0, -1)}
+    handed = Counter[int]()
+
+    def stream(_device: Any = None, priority: int = 0) -> Any:
+        handed[priority] += 1
+        return pools[priority][handed[priority] % 32]
+
+    monkeypatch.setattr(torch.cuda, "Stream", stream)
+    homes = {id(Home(DEVICE)._stream) for _ in range(40)}
+    captures = {id(capture.stream) for _ in range(40) for capture in Recorded(gpu).captures}
+    assert len(homes) == len(captures) == 32
+    assert homes.isdisjoint(captures)
 
 
 def test_the_host_is_not_waited_for_and_a_replay_is_one_launch(gpu: PretendedGPU) -> None:
@@ -86,9 +99,9 @@ def test_a_generation_ends_together_when_nothing_runs_any_more(gpu: PretendedGPU
     before = len(gpu.order)
     made.recorder.retire()
     ends = gpu.order[before:]
-    assert [entry[0] for entry in ends] == ["synchronize"] * 2 + ["reset"] * STEPS
-    assert {id(entry[1]) for entry in ends[:2]} == {id(stream) for stream in (made.home, made.ran_on[0])}
-    assert [entry[1] for entry in ends[2:]] == [capture.graph for capture in made.captures]
+    assert [entry[0] for entry in ends] == ["synchronize"] + ["reset"] * STEPS
+    assert ends[0][1] is made.home
+    assert [entry[1] for entry in ends[1:]] == [capture.graph for capture in made.captures]
     made.recorder.retire()
     assert Counter(entry[0] for entry in gpu.order)["reset"] == STEPS, "once"
 
@@ -97,7 +110,7 @@ def test_two_executors_share_nothing(gpu: PretendedGPU) -> None:
     """One's end takes no stream, pool or graph of the other's: torch drops the workspace of the stream a graph was
     captured on when the graph goes."""
     one, other = Recorded(gpu), Recorded(gpu)
-    assert not {id(stream) for stream in one.ran_on} & {id(stream) for stream in other.ran_on}
+    assert not {id(capture.stream) for capture in one.captures} & {id(capture.stream) for capture in other.captures}
     assert not {capture.pool for capture in one.captures} & {capture.pool for capture in other.captures}
     before = len(gpu.order)
     one.recorder.retire()

@@ -147,6 +147,33 @@ def test_a_model_is_prepared_before_what_guesses_for_it_and_both_are_told_of_fro
         assert shares[-1] == 1.0
 
 
+def test_engines_of_one_model_leave_each_its_own_tokens(gpu: PretendedGPU) -> None:
+    """Where an engine's graphs read the tokens of its last step, no other one writes, though both have one back end."""
+    noted: list[tuple[str, torch.Tensor]] = []
+
+    def launch(kernel: Any, grid: Any, arguments: dict[str, Any], *sizes: int) -> None:
+        name = {"embed_kernel": "sampled", "choose_kernel": "tokens"}.get(kernel.__name__)
+        if name is not None:
+            noted.append((kernel.__name__, arguments[name]))
+        gpu.launch(kernel, grid, arguments, *sizes)
+
+    loaded = tiny(TritonOps(DEVICE, torch.bfloat16, "activation", SM_90, launch), vocab_size=322)
+    engines, own = list[Engine](), list[torch.Tensor]()
+    for _ in range(2):
+        noted.clear()
+        engines.append(Engine.of(loaded, **OPTIONS))
+        own.append(engines[-1]._loop.runner._step._last.tokens)  # type: ignore[attr-defined]
+        assert {id(tokens) for kernel, tokens in noted if kernel == "embed_kernel"} == {id(own[-1])}
+    assert own[0] is not own[1]
+    for engine, tokens in zip(engines, own, strict=True):
+        noted.clear()
+        engine.generate([3] * 9, max_tokens=5, ignore_eos=True)
+        written = [each for kernel, each in noted if kernel == "choose_kernel"]
+        assert len(written) >= 5
+        assert all(each._base is tokens for each in written)
+        engine.close()
+
+
 def test_an_engine_that_closes_ends_no_graph_of_one_that_replays(gpu: PretendedGPU) -> None:
     """Nor waits for its stream, nor for the whole device."""
     engines = [engine_on(gpu), engine_on(gpu)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -28,11 +28,13 @@ class StoredWeight:
     shape: the logical shape, `(out_features, in_features)` for a matrix, `(n,)` for a vector.
     data: float32 / float16 of that shape; uint16 bit patterns of that shape for BF16; else uint8 `(out_features,
         bytes of a row)`. Rows are independent: blocks run along `in_features`.
+    ordered: read `packed`.
     """
 
     type: str
     shape: tuple[int, ...]
     data: npt.NDArray[np.generic]
+    ordered: Ordered | None = field(default=None, kw_only=True)
 
     @property
     def num_bytes(self) -> int:
@@ -41,12 +43,28 @@ class StoredWeight:
 
     def rows(self, chosen: npt.NDArray[np.intp] | slice) -> StoredWeight:
         """These outputs, in this order: rows move whole, as they are stored."""
-        data = self.data[chosen]
-        return replace(self, shape=(len(data), *self.shape[1:]), data=data)
+        data, packed = self.data[chosen], self.packed
+        ordered = None if packed is None else Ordered(data, packed.weight.rows(chosen), packed.order)
+        return replace(self, shape=(len(data), *self.shape[1:]), data=data, ordered=ordered)
+
+    @property
+    def packed(self) -> Ordered | None:
+        """The same numbers in blocks, if they are in blocks in another order of inputs."""
+        return self.ordered if self.ordered is not None and self.ordered.of is self.data else None
 
     def times(self, factor: float | npt.NDArray[np.float32]) -> StoredWeight:
         """All of it multiplied, or each column by a factor of its own, in float32."""
         return StoredWeight("F32", self.shape, dequantize(self) * np.float32(factor))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ordered:
+    """A matrix in blocks, of which column i is that of input order[i]: for who puts rows in order before he multiplies
+    them. of: the data that it stands beside, so that of what somebody made of these it says nothing."""
+
+    of: npt.NDArray[np.generic]
+    weight: StoredWeight
+    order: npt.NDArray[np.int32]
 
 
 def dequantize(weight: StoredWeight) -> npt.NDArray[np.float32]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -51,7 +52,6 @@ from stemma.kernels.triton.packing import (
     TritonLinear,
     TritonNorm,
     TritonRope,
-    group,
     pack,
     part_of,
 )
@@ -66,6 +66,7 @@ from stemma.kernels.triton.sampling_launches import (
     read_log_probs,
 )
 from stemma.kernels.triton.sending import Sender
+from stemma.kernels.triton.stacking import group
 from stemma.kernels.triton.state_ops import TritonStateOps
 from stemma.kernels.triton.targets import KVType, Target, check_activation, kv_element, target_of
 from stemma.kernels.triton.warming import RUNNING, Stage, WarmedExecutor, compile_all, compiles, rehearse
@@ -137,7 +138,7 @@ class TritonOps:
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> TritonEmbedding:
         """The table is packed as a matrix and kept in mind: where it is the head's too, it lies on the device once. So
         rows are unpacked and scaled when they are read."""
-        table = pack([weight], [], self._sender, self.dtype)
+        table = pack([replace(weight, ordered=None)], [], self._sender, self.dtype)
         assert isinstance(table, DenseLinear | PackedLinear), "no matrix of 8 bits was asked for"
         self._table = weight, table
         return TritonEmbedding(table, scale)
@@ -238,7 +239,7 @@ class TritonOps:
         down: Sequence[Any], shared: SharedExpert | None = None, scales: StoredWeight | None = None,
     ) -> TritonExperts:  # fmt: skip
         added, factors = (None if each is None else self._floats(each) for each in (correction, scales))
-        both, back = group(gate_up), group(down)
+        both, back = group(gate_up, self.dtype), group(down, self.dtype)
         return TritonExperts(spec, router, added, len(gate_up), both, back, shared, factors)
 
     def multiply_heads(self, x: torch.Tensor, linear: torch.Tensor) -> torch.Tensor:

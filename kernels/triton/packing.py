@@ -6,7 +6,7 @@ Set apart, because the 18 to 34 bytes of a stored block are aligned to nothing a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -55,7 +55,8 @@ class DenseLinear:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedLinear:
-    """See nibbles.py for four bits, linear.py for the others. counters: zeros, one for each tile of 64 outputs."""
+    """See nibbles.py for four bits, linear.py for the others. counters: zeros, one for each tile of 64 outputs. order:
+    column i is that of input order[i]; None if they stand as rows have them."""
 
     codes: torch.Tensor
     scales: torch.Tensor
@@ -64,6 +65,11 @@ class PackedLinear:
     in_features: int
     out_features: int
     counters: torch.Tensor
+    order: torch.Tensor | None = None
+
+    def in_order(self, x: torch.Tensor) -> torch.Tensor:
+        """Rows as this matrix's columns stand."""
+        return x if self.order is None else x.index_select(1, self.order)
 
     @property
     def format(self) -> Format:
@@ -233,17 +239,31 @@ def pack(
     device = sender.device
     bias = torch.cat([torch.from_numpy(dequantize(part)) for part in biases]).to(device, dtype) if biases else None
     out_features, in_features = sum(part.shape[0] for part in parts), parts[0].shape[1]
-    fields = joined(parts)
+    ordered = in_one_order(parts)
+    fields = joined(parts if ordered is None else ordered[1])
     if fields is not None:
         codes, scales = torch.from_numpy(fields.codes).to(device), torch.from_numpy(fields.scales).to(device)
         minima = None if fields.minima is None else torch.from_numpy(fields.minima).to(device)
         counters = torch.zeros(-(-out_features // TILE), dtype=torch.int32, device=device)
-        return PackedLinear(codes, scales, minima, bias, in_features, out_features, counters)
+        order = None if ordered is None else torch.from_numpy(ordered[0]).to(device)
+        return PackedLinear(codes, scales, minima, bias, in_features, out_features, counters, order)
     squares = _in_groups(parts, bias, device) if eight != "none" else None
     if squares is not None:
         return squares
     small = pack_fp8(parts, bias, sender, dtype, eight)
     return DenseLinear(sender.dense(parts, dtype), bias, in_features, out_features) if small is None else small
+
+
+def in_one_order(parts: Sequence[StoredWeight]) -> tuple[npt.NDArray[np.int32], list[StoredWeight]] | None:
+    """Parts in blocks, and the order of inputs in which they are: one for all of them, as matrices have that were made
+    for the same rows; else None."""
+    found = [part.packed for part in parts]
+    all_ordered = [each for each in found if each is not None]
+    if len(all_ordered) < len(parts) or not all(
+        np.array_equal(each.order, all_ordered[0].order) for each in all_ordered
+    ):
+        return None
+    return all_ordered[0].order, [each.weight for each in all_ordered]
 
 
 Table = tuple[StoredWeight, DenseLinear | PackedLinear]
@@ -348,46 +368,6 @@ def unpack(linear: DenseLinear | PackedLinear, dtype: torch.dtype) -> DenseLinea
     if minima is not None:
         values += minima.float()[..., None]
     weight = values.flatten(1)[: linear.out_features, : linear.in_features].to(dtype)
+    if linear.order is not None:
+        weight = torch.empty_like(weight).index_copy_(1, linear.order.long(), weight)
     return DenseLinear(weight.contiguous(), linear.bias, linear.in_features, linear.out_features)
-
-
-def group(made: Sequence[TritonLinear]) -> tuple[GroupedLinear, ...]:
-    """Matrices of one shape, those of each layout together, so that none becomes what it is not: in a file of several
-    formats, or where some were left out when a model was quantised."""
-    linears = [as_packed(linear) for linear in made]
-    sizes = linears[0].in_features, linears[0].out_features
-    assert {(linear.in_features, linear.out_features) for linear in linears} == {sizes}, "experts of several shapes"
-    by_layout: dict[Any, list[int]] = {}
-    for index, linear in enumerate(linears):
-        layout = linear.layout if isinstance(linear, PackedLinear) else "dense"
-        by_layout.setdefault(layout, []).append(index)
-    wholes = [_stacked([linears[index] for index in chosen]) for chosen in by_layout.values()]
-    if len(wholes) == 1:
-        return tuple(wholes)
-    return tuple(
-        replace(whole, places=_places(chosen, len(linears)).to(whole.weights.device))
-        for whole, chosen in zip(wholes, by_layout.values(), strict=True)
-    )
-
-
-def _stacked(linears: Sequence[DenseLinear | PackedLinear]) -> GroupedLinear:
-    """Of one layout."""
-    sizes = linears[0].in_features, linears[0].out_features
-    biases = [linear.bias for linear in linears if linear.bias is not None]
-    bias = torch.stack(biases) if biases else None
-    packed = [linear for linear in linears if isinstance(linear, PackedLinear)]
-    if not packed:
-        dense = torch.stack([linear.weight for linear in linears if isinstance(linear, DenseLinear)])
-        return GroupedLinear(dense, None, None, bias, *sizes, "dense", 0)
-    format_, width, _ = packed[0].layout
-    minima = [linear.minima for linear in packed if linear.minima is not None]
-    whole = torch.stack([each.codes.view(torch.uint8) for each in packed])  # which all devices stack
-    codes, scales = whole.view(packed[0].codes.dtype), torch.stack([each.scales for each in packed])
-    return GroupedLinear(codes, scales, torch.stack(minima) if minima else None, bias, *sizes, format_, width)
-
-
-def _places(chosen: Sequence[int], count: int) -> torch.Tensor:
-    """Where each of so many stands among the chosen."""
-    places = torch.full((count,), -1, dtype=torch.int32)
-    places[list(chosen)] = torch.arange(len(chosen), dtype=torch.int32)
-    return places

@@ -39,6 +39,7 @@ class Products:
         if isinstance(linear, Fp8Linear):
             return self._eight.linear(x, linear, norm, residual, scale)
         out = x.new_empty((len(x), linear.out_features)) if residual is None else residual
+        x = linear.in_order(x)
         codes, row_scales = self._eight.quantize(x, norm) if linear.format == "floats" else (x, None)
         self._packed.packed_linear(codes, linear, residual, out, scale, row_scales)
         return out

@@ -47,7 +47,7 @@ class AdaptedWeight(StoredWeight):
         """These outputs of all of them."""
         moved = StoredWeight.rows(self, chosen)
         added = {adapter: low._replace(up=low.up[chosen]) for adapter, low in self.added.items()}
-        return AdaptedWeight(moved.type, moved.shape, moved.data, added)
+        return AdaptedWeight(moved.type, moved.shape, moved.data, added, ordered=moved.ordered)
 
     def times(self, factor: float | npt.NDArray[np.float32]) -> AdaptedWeight:
         """All of them multiplied, or each column."""
@@ -74,4 +74,6 @@ class AdaptedWeights:
         """The tensor, an `AdaptedWeight` if an adapter changes it."""
         found = self._weights.take(name, *shape)
         added = {each.name: each.changes[name] for each in self._loras.values() if name in each.changes}
-        return AdaptedWeight(found.type, found.shape, found.data, added) if added else found
+        if not added:
+            return found
+        return AdaptedWeight(found.type, found.shape, found.data, added, ordered=found.ordered)

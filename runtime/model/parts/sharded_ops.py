@@ -93,7 +93,7 @@ class ShardedOps:
     def linear(self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = (), exact: bool = False) -> Linear:
         whole = parts[0]
         if isinstance(whole, VocabularyWeight):
-            some = StoredWeight(whole.type, whole.shape, whole.data).rows(whole.logits_of)
+            some = StoredWeight(whole.type, whole.shape, whole.data, ordered=whole.ordered).rows(whole.logits_of)
             return VocabularyLinear(self._ops.linear([some], biases, exact))
         base = self._ops.linear(parts, biases, exact)
         return PartialLinear(base) if isinstance(whole, PartialWeight) else base

@@ -68,7 +68,8 @@ class ShardedWeights:
         so."""
         if name == self._head:
             found = self._weights.take(name, *shape)
-            return VocabularyWeight(found.type, found.shape, found.data, self._division.vocabulary())
+            logits_of = self._division.vocabulary()
+            return VocabularyWeight(found.type, found.shape, found.data, logits_of, ordered=found.ordered)
         way = self._way(name)
         if isinstance(way, Outputs):
             return _rows(self._weights.take(name, way.count, *shape[1:]), way.chosen)

@@ -15,7 +15,7 @@ from stemma.kernels.experts import ExpertsSpec, SharedExpert
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.reference_experts import expert_weights
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import group
+from stemma.kernels.triton.stacking import group
 
 REFERENCE = ReferenceOps(torch.device("cpu"), torch.float64)
 SPECS = [
@@ -103,7 +103,7 @@ def test_matrices_stay_as_they_are_and_those_of_a_layout_lie_together() -> None:
     ops = TritonOps(DEVICE, EXACT)
     kinds = ("Q4_0", "Q8_0", "F32", "Q4_1", "Q8_0", "F32", "Q4_0")
     linears = [ops.linear([stored(kind, 8, 64, seed=seed)]) for seed, kind in enumerate(kinds)]
-    grouped = group(linears)
+    grouped = group(linears, EXACT)
     assert [(each.format, each.minima is not None, len(each.weights)) for each in grouped] == [
         ("four bits", False, 2), ("bytes", False, 2), ("dense", False, 2), ("four bits", True, 1),
     ]  # fmt: skip
@@ -115,7 +115,7 @@ def test_matrices_stay_as_they_are_and_those_of_a_layout_lie_together() -> None:
     assert together == sum(
         each.weight.nbytes if hasattr(each, "weight") else each.codes.nbytes + each.scales.nbytes for each in linears
     )
-    (alone,) = group([linears[0], linears[6]])
+    (alone,) = group([linears[0], linears[6]], EXACT)
     assert (alone.format, alone.places) == ("four bits", None)
 
 

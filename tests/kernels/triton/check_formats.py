@@ -12,11 +12,13 @@ from triton_support import DEVICE, EXACT
 
 from stemma.kernels.reference import ReferenceOps
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import FOUR_BITS, PackedLinear, pack, place_of, rows_of, unpack
+from stemma.kernels.triton.packing import FOUR_BITS, DenseLinear, PackedLinear, pack, place_of, rows_of, unpack
 from stemma.kernels.triton.sending import Sender
+from stemma.kernels.triton.stacking import group
 from stemma.kernels.weights import FORMATS, StoredWeight, dequantize
 from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.config import GenerationDefaults
+from stemma.runtime.model.files.quantised.blocks import beside, plain
 from stemma.runtime.model.load import assemble
 from stemma.runtime.model.parts.sharded_ops import ShardedOps
 from stemma.runtime.model.parts.sharded_weights import VocabularyWeight
@@ -148,6 +150,44 @@ def test_parts_of_any_two_formats_stay_packed(first: str, second: str) -> None:
     want = torch.from_numpy(np.concatenate([dequantize(part) for part in parts]))
     error = (unpack(linear, torch.float32).weight.cpu() - want).abs()
     assert error.max() <= want.abs().max() / 1024
+
+
+def act_ordered(outputs: int, seed: int, order_seed: int) -> StoredWeight:
+    """Four bits in groups of 64, whose inputs are scattered."""
+    random = np.random.default_rng(seed)
+    groups = np.random.default_rng(order_seed).permutation(np.arange(256) // 64)
+    codes = random.integers(0, 16, (outputs, 256)).astype(np.uint8)
+    scales = random.uniform(0.01, 0.1, (outputs, 4)).astype(np.float16).astype(np.float32)
+    zeros = random.integers(1, 16, (outputs, 4)).astype(np.float32)
+    floats = plain(scales[:, groups] * (codes - zeros[:, groups]), "F16")
+    return beside(floats, codes, scales, zeros, groups)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 70])
+def test_four_bits_in_an_order_of_their_own_stay_packed(rows: int) -> None:
+    """Three matrices of the same rows have one order, and are one product."""
+    ops = TritonOps(DEVICE, EXACT)
+    parts = [act_ordered(outputs, seed, 9) for seed, outputs in enumerate((64, 40, 24))]
+    linear = ops.linear(parts)
+    assert isinstance(linear, PackedLinear)
+    assert (linear.format, linear.order is not None) == ("four bits", True)
+    whole = torch.from_numpy(np.concatenate([dequantize(part) for part in parts]))
+    assert (unpack(linear, torch.float32).weight.cpu() - whole).abs().max() < 2e-3
+    x = torch.from_numpy(np.random.default_rng(3).standard_normal((rows, 256), dtype=np.float32)).to(DEVICE, EXACT)
+    want = x.cpu().float() @ whole.T
+    for got in (ops.norm_linear(x, None, linear), ops.linear_add(x, linear, torch.zeros_like(want).to(DEVICE, EXACT))):
+        assert (got.cpu().float() - want).abs().max() < 5e-3 * want.abs().max()
+
+
+def test_orders_that_differ_and_matrices_of_experts_become_dense(caplog: pytest.LogCaptureFixture) -> None:
+    ops = TritonOps(DEVICE, EXACT)
+    assert isinstance(ops.linear([act_ordered(64, 1, 1), act_ordered(64, 2, 2)]), DenseLinear)
+    weights = [act_ordered(64, seed, seed) for seed in range(2)]
+    (grouped,) = group([ops.linear([weight]) for weight in weights], torch.float32)
+    assert grouped.format == "dense"
+    for got, weight in zip(grouped.weights.cpu(), weights, strict=True):
+        assert (got - torch.from_numpy(np.array(dequantize(weight)))).abs().max() < 2e-3
+    assert "2 matrices of experts are kept dense" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["MXFP4", "INT8"])

@@ -22,7 +22,8 @@ from stemma.kernels.triton.fp8 import LIMIT, Fp8Linear, eight_of, quantize
 from stemma.kernels.triton.fp8_launches import Fp8Kernels, scaled_product
 from stemma.kernels.triton.launches import run
 from stemma.kernels.triton.ops import TritonOps
-from stemma.kernels.triton.packing import DenseLinear, PackedLinear, as_packed, group, unpack
+from stemma.kernels.triton.packing import DenseLinear, PackedLinear, as_packed, unpack
+from stemma.kernels.triton.stacking import group
 from stemma.kernels.triton.targets import GFX942, SM_80, SM_90, SM_100, UnsupportedDevice
 from stemma.kernels.weights import StoredWeight, dequantize
 from stemma.runtime.engine import Engine
@@ -266,7 +267,7 @@ def expert(kind: str, ops: TritonOps, seed: int) -> Any:
 def test_products_of_experts_are_those_of_the_codes(kind: str, rows: int) -> None:
     ops = TritonOps(DEVICE, EXACT, quantization="fp8" if kind == "rounded" else None)
     linears = [expert(kind, ops, seed) for seed in range(5)]
-    (grouped,) = group(linears)
+    (grouped,) = group(linears, EXACT)
     assert (grouped.format, grouped.group) == ("floats", 128 if kind == "of squares" else 256)
     assert grouped.weights.nbytes == 5 * 64 * 256
     x = torch.randn(rows, 256).to(DEVICE, EXACT)
@@ -284,7 +285,7 @@ def test_products_of_experts_of_several_kinds_are_each_its_own(rows: int) -> Non
     ops = TritonOps(DEVICE, EXACT)
     linears = [ops.linear([from_file(64, 256, groups, seed)[0]]) for seed, groups in enumerate((1, 2, 1, 2))]
     linears.append(ops.linear([stored("F32", (64, 256))]))
-    grouped = group(linears)
+    grouped = group(linears, EXACT)
     assert [(each.format, len(each.weights)) for each in grouped] == [("floats", 2), ("floats", 2), ("dense", 1)]
     x = torch.randn(rows, 256).to(DEVICE, EXACT)
     chosen = torch.stack([torch.randperm(5)[:2] for _ in range(rows)]).to(DEVICE, torch.int32)
@@ -301,7 +302,7 @@ def test_products_of_experts_of_several_kinds_are_each_its_own(rows: int) -> Non
 
 def test_where_there_are_no_units_experts_are_dense() -> None:
     ops = TritonOps(DEVICE, EXACT, target=GFX942)
-    (grouped,) = group([ops.linear([from_file(64, 256, groups)[0]]) for groups in (1, 2)])
+    (grouped,) = group([ops.linear([from_file(64, 256, groups)[0]]) for groups in (1, 2)], EXACT)
     assert grouped.format == "dense"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +123,27 @@ def test_what_no_block_holds_is_said(tmp_path: Path, caplog: pytest.LogCaptureFi
              "g_idx": torch.from_numpy(order.astype(np.int32))}  # fmt: skip
     want = (scales[order] * (codes - zeros[order]).astype(np.float16)).T
     with caplog.at_level(logging.WARNING):
-        assert_reads(read(tmp_path, parts, gptq_config(4, 32, desc_act=True)), want, "F16")
+        found = read(tmp_path, parts, gptq_config(4, 32, desc_act=True))
+    assert_reads(found, want, "F16")
+    assert_ordered(found[f"{NAME}.weight"], (scales[order].astype(np.float32) * (codes - zeros[order])).T, order)
     assert "1 matrices quantised by gptq are read as floats: the order of activations" in caplog.text
     parts, want = gptq(8, 32, 1)
     rounded = want.astype(np.float16)
     assert_reads(read(tmp_path, parts, gptq_config(8, 32)), rounded, "F16")
+
+
+def assert_ordered(weight: StoredWeight, want: Array, groups: Array) -> None:
+    """Codes stand beside the floats, each group's inputs together; of what is made of the floats nothing does."""
+    assert weight.packed is not None
+    assert weight.packed.weight.type == "INT4"
+    order = weight.packed.order
+    assert (np.diff(groups[order]) >= 0).all()
+    np.testing.assert_allclose(dequantize(weight.packed.weight), want[:, order], rtol=1e-6, atol=1e-6)
+    some = weight.rows(slice(1, 5)).packed
+    assert some is not None
+    np.testing.assert_allclose(dequantize(some.weight), want[1:5, order], rtol=1e-6, atol=1e-6)
+    assert replace(weight, data=weight.data[:, ::-1]).packed is None
+    assert weight.times(2.0).packed is None
 
 
 # AWQ ----------------------------------------------------------------------------------------------------------------

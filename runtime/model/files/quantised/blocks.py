@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stemma.kernels.weights import StoredWeight, small_floats
+from stemma.kernels.weights import Ordered, StoredWeight, small_floats
 from stemma.runtime.errors import ModelFileError
 
 Array = npt.NDArray[Any]
@@ -94,6 +95,16 @@ def affine(codes: Array, scales: Array, zeros: Array) -> StoredWeight:
     halves = codes.reshape(outputs, -1, 2, 16)
     data[..., 8:] = halves[:, :, 0] | (halves[:, :, 1] << 4)
     return StoredWeight("INT4", (outputs, inputs), data.reshape(outputs, -1))
+
+
+def beside(floats: StoredWeight, codes: Array, scales: Array, zeros: Array, groups: Array) -> StoredWeight:
+    """A matrix of floats, with its codes below 16 in blocks beside it, inputs in order of their groups, where those are
+    whole blocks. groups: of each input."""
+    inputs, count = codes.shape[1], scales.shape[1]
+    if not fits(inputs, count) or (np.bincount(groups, minlength=count) != inputs // count).any():
+        return floats
+    order = np.argsort(groups, kind="stable").astype(np.int32)
+    return replace(floats, ordered=Ordered(floats.data, affine(codes[:, order], scales, zeros), order))
 
 
 def whole(codes: Array, scales: Array) -> StoredWeight:

@@ -20,6 +20,7 @@ from stemma.runtime.model.files.quantised.blocks import (
     Array,
     Folder,
     affine,
+    beside,
     fits,
     floats,
     plain,
@@ -113,7 +114,10 @@ def _put(folder: Folder, name: str, codes: Array, zeros: Array | None) -> None:
         if int(order.data.max()) >= groups or int(order.data.min()) < 0:
             raise ModelFileError(f"{name}.weight_g_idx names groups that are not there; fetch the model again")
         values = scales[:, order.data] * (codes - zeros[:, order.data])
-        folder.put(f"{name}.weight", plain(values, stored.type), SCATTERED)
+        weight = plain(values, stored.type)
+        if codes.min() >= -8 and codes.max() <= 7:
+            weight = beside(weight, (codes + 8).astype(np.uint8), scales, zeros + 8, order.data.astype(np.int64))
+        folder.put(f"{name}.weight", weight, SCATTERED)
     elif not fits(inputs, groups):
         values = spread(scales, inputs) * (codes - spread(zeros, inputs))
         folder.put(f"{name}.weight", plain(values, stored.type), "groups are no multiple of 32 inputs")

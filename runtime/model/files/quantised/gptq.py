@@ -5,7 +5,7 @@
     weight = scale * (code - zero); format "gptq" stores zeros less one, "gptq_v2" as they are
 
 An order of activations (`desc_act`) scatters the inputs of a group; such a matrix becomes floats of its scales' type,
-as GPTQ's own kernels round them.
+as GPTQ's own kernels round them. Its codes stand beside them, for back ends that put inputs in order (`Ordered`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
-from stemma.runtime.model.files.quantised.blocks import Folder, affine, fits, floats, plain, unpacked, whole
+from stemma.runtime.model.files.quantised.blocks import Folder, affine, beside, fits, floats, plain, unpacked, whole
 
 USED = frozenset({"bits", "group_size", "checkpoint_format", "format", "dynamic", "pack_dtype", "is_marlin_format"})
 WITHOUT_EFFECT = frozenset(
@@ -27,7 +27,7 @@ WITHOUT_EFFECT = frozenset(
      "cache_block_outputs", "backend", "modules_in_block_to_quantize", "modules_to_not_convert", "version",
      "quantizer", "hyb_act")
 )  # fmt: skip
-SCATTERED = "the order of activations scatters the inputs of a group"
+SCATTERED = "the order of activations scatters the inputs of a group (on a GPU they stay four bits)"
 
 
 def read_gptq(settings: Mapping[str, Any], folder: Folder) -> None:
@@ -73,7 +73,10 @@ def _read_module(folder: Folder, name: str, bits: int, zero_offset: int) -> None
         reason = "bytes with a zero of their own have nine bits"
     if reason:
         values = scales[:, order] * (codes.astype(np.float32) - zeros[:, order])
-        folder.put(f"{name}.weight", plain(values, stored_scales.type), reason)
+        weight = plain(values, stored_scales.type)
+        if reason == SCATTERED and bits <= 4:
+            weight = beside(weight, codes, scales, zeros, order)
+        folder.put(f"{name}.weight", weight, reason)
     elif bits == 8:
         folder.put(f"{name}.weight", whole((codes ^ 128).view(np.int8), scales))
     else:

@@ -1,7 +1,7 @@
 """Arrays: all facts about one array as a small machine that takes an item at a time.
 
 A state is how many items there were (as far as that matters), how many of them each `contains` has counted, which
-"some item ..." are fulfilled, and what values were seen where all must differ.
+"some item ..." are fulfilled, and what values were seen where all must differ, or two must not.
 """
 
 from __future__ import annotations
@@ -69,28 +69,31 @@ class ArrayShape:
         self.maximum = min((fact.maximum for fact in lengths if fact.maximum is not None), default=None)
         prefixes = [fact.prefix for fact in self.items] + [fact.prefix for fact in self.some]
         self.horizon = max(map(len, prefixes), default=0)
-        self.unique = next((fact for fact in facts if isinstance(fact, Unique)), None)
+        self.unique = next((fact for fact in facts if isinstance(fact, Unique) and fact.positive), None)
+        self.alike = next((fact for fact in facts if isinstance(fact, Unique) and not fact.positive), None)
         self.known: dict[ArrayState, bool] = {}
         self.candidates: dict[int, list[Candidate]] = {}
-        if self.unique is not None and self._is_trivially_unique():
+        told_apart = self.unique or self.alike
+        self.remembers = told_apart is not None and not self._is_trivially_unique(told_apart)
+        if not self.remembers:
             self.unique = None
-        self.pure = not (self.some or self.contains or self.unique)
+        self.pure = not (self.some or self.contains or self.unique or self.alike)
+        self.all_flags = (1 << len(self.some) + (self.alike is not None)) - 1  # the last one: two items were alike
         values = self.context.finite(self.item_goal(0)) if self.unique is not None else None
         most = len({identity(value) for value in values}) if values is not None else 0
         self.has_enough_values = self.minimum <= (most if self.maximum is None else min(most, self.maximum))
 
-    def _is_trivially_unique(self) -> bool:
+    def _is_trivially_unique(self, fact: Unique) -> bool:
         if self.maximum is not None and self.maximum <= 1:
             return True
         indices = range(min(self.horizon + 1, self.horizon + 1 if self.maximum is None else self.maximum))
         if all(self.context.finite(self.item_goal(index)) is not None for index in indices):
             return False
-        assert self.unique is not None, "only asked where items must differ"
         if self.context.options.on_unsupported == "refuse":
             raise UnsupportedSchema(
                 "that items differ can only be enforced where they have few possible values (enum, const, boolean, "
                 "a small range of integers); drop it, or pass on_unsupported='ignore'",
-                self.unique.pointer,
+                fact.pointer,
             )
         return True
 
@@ -106,7 +109,7 @@ class ArrayShape:
         return (
             state.size >= self.minimum
             and all(count >= fact.minimum for count, fact in zip(state.contained, self.contains, strict=True))
-            and state.flags == (1 << len(self.some)) - 1
+            and state.flags == self.all_flags
         )
 
     def following(self, state: ArrayState) -> list[Item]:
@@ -115,7 +118,7 @@ class ArrayShape:
                 if (item.is_exact or self.context.possible_goal(item.goal)) and self.can_end(item.after)]  # fmt: skip
 
     def can_end(self, state: ArrayState) -> bool:
-        if self.unique is not None and not (self.contains or self.some or self.horizon):
+        if self.unique is not None and not (self.contains or self.all_flags or self.horizon):
             return self.has_enough_values  # which of them are taken already makes no difference
         return can_end(
             self._alike(state),
@@ -127,7 +130,7 @@ class ArrayShape:
 
     def _alike(self, state: ArrayState) -> ArrayState:
         """A state that can end exactly if this one can: of values that count alike, only how many are taken matters."""
-        if self.unique is None or self.horizon:
+        if not self.remembers or self.horizon:
             return state
         taken = Counter((each.contained, each.flags) for each in self.values_at(0) if each.identity in state.seen)
         first: set[Hashable] = set()
@@ -162,7 +165,7 @@ class ArrayShape:
         if self.maximum is not None and state.size >= self.maximum:
             return []
         base = self.item_goal(state.size)
-        return self._general(state, base) if self.unique is None else self._distinct(state, base)
+        return self._remembered(state, base) if self.remembers else self._general(state, base)
 
     def _general(self, state: ArrayState, base: Goal) -> Iterator[Item]:
         count = self.counted(state)
@@ -191,9 +194,10 @@ class ArrayShape:
         if before < fact.maximum:
             yield fact.goal, before + 1
 
-    def _distinct(self, state: ArrayState, base: Goal) -> Iterator[Item]:
+    def _remembered(self, state: ArrayState, base: Goal) -> Iterator[Item]:
         for each in self.values_at(state.size):
-            if each.identity in state.seen:
+            is_again = each.identity in state.seen
+            if is_again and self.unique is not None:
                 continue
             contained = tuple(map(int.__add__, state.contained, each.contained))
             if any(fact.maximum is not None and after > fact.maximum
@@ -201,16 +205,19 @@ class ArrayShape:
                 continue
             contained = tuple(after if fact.maximum is not None else min(after, fact.minimum)
                               for fact, after in zip(self.contains, contained, strict=True))  # fmt: skip
-            after = ArrayState(self.counted(state), contained, state.flags | each.flags, state.seen | {each.identity})
-            yield Item(base, each.value, True, after)
+            flags = state.flags | each.flags | (is_again << len(self.some))
+            seen = frozenset() if self.unique is None and flags >> len(self.some) else state.seen | {each.identity}
+            yield Item(base, each.value, True, ArrayState(self.counted(state), contained, flags, seen))
 
     def is_fulfilled_by(self, value: list[Any]) -> bool:
         """The same facts, asked of a whole array."""
         size = len(value)
         if size < self.minimum or (self.maximum is not None and size > self.maximum):
             return False
-        if self.unique is not None and len(set(map(identity, value))) < size:
-            return False
+        if self.unique is not None or self.alike is not None:
+            differ = len(set(map(identity, value))) == size
+            if (self.unique is not None and not differ) or (self.alike is not None and differ):
+                return False
         for fact in self.contains:
             count = sum(self.context.check(item, fact.goal) for item in value)
             if count < fact.minimum or (fact.maximum is not None and count > fact.maximum):

@@ -18,6 +18,7 @@ from stemma.fsm.languages.json_schema.facts import (
     Contains,
     Kind,
     Required,
+    Unique,
 )
 from stemma.fsm.languages.json_schema.goals import NEVER, Claim, negated
 from stemma.fsm.languages.json_schema.member_options import (
@@ -76,6 +77,17 @@ def not_values(expansion: Expansion, claim: Claim, schema: dict[str, Any]) -> It
         scalars, compound = readers.unequal(values)
         unlike = [expansion.alternatives(negated(expansion.equal_to(value))) for value in compound]
         yield from expansion.every([[scalars], *unlike])
+
+
+def not_unique(expansion: Expansion, claim: Claim, schema: dict[str, Any]) -> Iterable[Alternative]:
+    """Two items alike, and all else as it should be (what is not is other alternatives): so items have few values."""
+    if not readers.unique(claim.place, schema):
+        return
+    different = readers.different(claim.place)
+    alike = Unique(different.pointer, False)
+    for alternative in expansion.expand(claim.positively(), exact=False):
+        if different in alternative.arrays and alternative.kinds & Kind.ARRAY:
+            yield alternative.with_arrays(tuple(alike if fact == different else fact for fact in alternative.arrays))
 
 
 def not_reference(expansion: Expansion, claim: Claim, schema: dict[str, Any]) -> Iterable[Alternative]:
@@ -167,7 +179,7 @@ GROUPS: dict[str, Callable[[Expansion, Claim, dict[str, Any]], Iterable[Alternat
     "pattern": not_plain,
     "format": not_plain,
     "array_length": not_plain,
-    "unique": not_plain,
+    "unique": not_unique,
     "object_length": not_plain,
     "required": not_plain,
     "items": not_items,

@@ -172,13 +172,16 @@ class Contains(Value):
 
 
 class Unique(Value):
-    __slots__ = ("pointer",)
+    """That all items differ, or that two of them do not."""
 
-    def __init__(self, pointer: str) -> None:
+    __slots__ = ("pointer", "positive")
+
+    def __init__(self, pointer: str, positive: bool = True) -> None:
         self.pointer: Final = pointer
+        self.positive: Final = positive
 
     def contents(self) -> tuple[object, ...]:
-        return (self.pointer,)
+        return (self.pointer, self.positive)
 
 
 class Members(Value):
@@ -314,6 +317,10 @@ class Alternative(Value):
         return Alternative(
             self.kinds & kinds, self.numbers, self.texts, self.arrays, self.objects, self.values, self.evaluated
         )
+
+    def with_arrays(self, arrays: tuple[ArrayFact, ...]) -> Alternative:
+        """Those arrays only that fulfil these facts instead."""
+        return Alternative(self.kinds & Kind.ARRAY, arrays=arrays, values=self.values)
 
     def with_nothing_evaluated(self) -> Alternative:
         return Alternative(self.kinds, self.numbers, self.texts, self.arrays, self.objects, self.values)

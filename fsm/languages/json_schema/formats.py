@@ -118,6 +118,12 @@ LEAP_MINUTES = (29, 59)
 OF_TIMES = {"time": "", "date-time": rf"{_DATE}[Tt]"}  # and what stands before the time of day
 
 FORMATS = frozenset((*_SOURCES, *_BUILT, *OF_TIMES))
+# The first draft that knows a format, where that is a later one: for those before, no text violates it.
+SINCE = {
+    **dict.fromkeys(("uri-reference", "uri-template", "json-pointer"), 6),
+    **dict.fromkeys(("idn-hostname", "iri", "iri-reference", "relative-json-pointer"), 7),
+    **dict.fromkeys(("duration", "uuid"), 2019),
+}
 
 
 @cache

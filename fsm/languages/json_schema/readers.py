@@ -6,7 +6,7 @@ Every malformed keyword is a `SchemaError` with its JSON pointer.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -30,7 +30,7 @@ from stemma.fsm.languages.json_schema.facts import (
     TextFact,
     Unique,
 )
-from stemma.fsm.languages.json_schema.formats import FORMATS
+from stemma.fsm.languages.json_schema.formats import FORMATS, SINCE
 from stemma.fsm.languages.json_schema.keywords import KEYWORDS
 from stemma.fsm.languages.json_schema.member_options import Absent
 from stemma.fsm.languages.json_schema.options import SchemaOptions
@@ -46,11 +46,11 @@ OF_TEXTS = frozenset(("minLength", "maxLength", "pattern", "format", "x-stemma-f
 
 def plain_facts(place: Place, schema: dict[str, Any], options: SchemaOptions) -> Alternative:
     """Everything that the keywords without schemas ask for."""
-    different = (Unique(f"{place.pointer}/uniqueItems"),) if unique(place, schema) else ()
+    apart = (different(place),) if unique(place, schema) else ()
     return Alternative(
         numbers=() if OF_NUMBERS.isdisjoint(schema) else tuple(number_facts(place, schema)),
         texts=() if OF_TEXTS.isdisjoint(schema) else tuple(text_facts(place, schema, options)),
-        arrays=(*length_facts(place, schema, "Items"), *different),
+        arrays=(*length_facts(place, schema, "Items"), *apart),
         objects=tuple(object_facts(place, schema)),
     )
 
@@ -60,16 +60,9 @@ def violations(place: Place, schema: dict[str, Any], options: SchemaOptions) -> 
     for number in number_facts(place, schema):
         yield Alternative(Kind.NUMBER, numbers=(violated_number(number),))
     for fact in text_facts(place, schema, options):
-        for violated in (
-            [Pattern(fact.source, False, fact.dialect)]
-            if isinstance(fact, Pattern)
-            else ([Format(fact.name, False, fact.beside)] if isinstance(fact, Format) else violated_length(fact))
-        ):
-            yield Alternative(Kind.STRING, texts=(violated,))
+        yield from (Alternative(Kind.STRING, texts=(violated,)) for violated in violated_text(fact, place.draft))
     for length in length_facts(place, schema, "Items"):
         yield from (Alternative(Kind.ARRAY, arrays=(violated,)) for violated in violated_length(length))
-    if unique(place, schema) and options.on_unsupported == "refuse":
-        raise UnsupportedSchema("that items are not all different cannot be asked for", f"{place.pointer}/uniqueItems")
     for other in length_facts(place, schema, "Properties"):
         yield from (Alternative(Kind.OBJECT, objects=(violated,)) for violated in violated_length(other))
     for name in required(place, schema):
@@ -81,6 +74,14 @@ def violated_number(fact: NumberFact) -> NumberFact:
         return Bound(fact.value, not fact.is_lower, not fact.is_strict)
     assert isinstance(fact, Multiple), "no keyword says that a number is none"
     return Multiple(fact.of, not fact.positive)
+
+
+def violated_text(fact: TextFact, draft: int) -> Sequence[TextFact]:
+    if isinstance(fact, Pattern):
+        return [Pattern(fact.source, False, fact.dialect)]
+    if isinstance(fact, Format):
+        return [Format(fact.name, False, fact.beside)] if SINCE.get(fact.name, draft) <= draft else []
+    return violated_length(fact)
 
 
 def violated_length(fact: TextFact) -> list[Length]:
@@ -191,6 +192,11 @@ def count(place: Place, schema: dict[str, Any], keyword: str) -> int | None:
 
 def unique(place: Place, schema: dict[str, Any]) -> bool:
     return schema.get("uniqueItems") is True
+
+
+def different(place: Place) -> Unique:
+    """What `uniqueItems` says at a place."""
+    return Unique(f"{place.pointer}/uniqueItems")
 
 
 def object_facts(place: Place, schema: dict[str, Any]) -> list[Length | Required]:

@@ -15,7 +15,7 @@ from stemma.fsm.syntax.nodes import choice, concat, optional, repeat, text
 
 DEEPEST = 3
 CATEGORIES = "L[ultmo]?|M[nce]?|N[dlo]?|P[cdseifo]?|S[mcko]?|Z[slp]?"
-_SYNTAX = characters.union((ord(c), ord(c)) for c in "^$\\.*+?()[]{}|/")
+_SYNTAX = characters.union((ord(c), ord(c)) for c in "^$\\.*+?()[]{}|")
 _CLASS_SYNTAX = characters.union((ord(c), ord(c)) for c in "^[]\\-&~|")
 _HEX = "[0-9A-Fa-f]"
 # An escape that stands for characters; a surrogate is none.

@@ -55,8 +55,10 @@ class JSONSchema:
 
     def meaning(self) -> Meaning:
         """What the schema says of values; raises what is wrong with it."""
-        document = self.document()
-        meaning = Meaning(document, self.options())
+        document, options = self.document(), self.options()
+        if document.root.draft <= 4:  # whose integers are those without a fraction
+            options = replace(options, integers="plain")
+        meaning = Meaning(document, options)
         for problem in problems(meaning):
             if self.on_unsupported == "refuse" or not isinstance(problem, UnsupportedSchema):
                 raise problem
@@ -68,7 +70,7 @@ class JSONSchema:
             root = meaning.expansion.root()
             if not meaning.possible_goal(root):
                 raise impossible(meaning, root)
-            return SchemaCompiler(meaning, self.options()).grammar()
+            return SchemaCompiler(meaning, meaning.options).grammar()
         except RecursionError:
             raise LimitError("the schema's references or branches are nested too deeply") from None
 

@@ -291,7 +291,12 @@ def spelled(node: Node, strictly: bool) -> Node:
     `strictly`: one spelling only for what needs no escape, so that no difference is passed by in another spelling.
     """
     if isinstance(node, Literal):
-        return Literal(json_text(node.data.decode())[1:-1].encode())
+        data = node.data.decode()
+        if strictly and any(
+            code < 0x20 and code not in SHORT for code in node.data
+        ):  # hexadecimal digits have two cases
+            return concat(spelled_characters(((ord(c), ord(c)),), strictly) for c in data)
+        return Literal(json_text(data)[1:-1].encode())
     if isinstance(node, Characters):
         return spelled_characters(node.ranges, strictly)
     if isinstance(node, Concatenation):
@@ -325,7 +330,7 @@ def spelled_characters(ranges: Ranges, strictly: bool) -> Node:
         short.append(47)
     escaped: list[Node] = [Characters(characters.union((code, code) for code in short))] if short else []
     control = [code for low, high in characters.intersection(ranges, ((0, 31),)) for code in range(low, high + 1)]
-    if control == list(range(32)):
+    if control == list(range(32)) and not strictly:
         escaped.append(concat((text("u00"), _hexadecimal("01", _ANY_HEX))))
     else:
         escaped += [concat((text("u00"), _hexadecimal(f"{code >> 4}", f"{code & 15:x}"))) for code in control

@@ -28,6 +28,8 @@ tests=(
     tests/kernels/cpu/test_linear.py tests/kernels/cpu/test_attention.py tests/kernels/cpu/test_lay.py
     tests/kernels/cpu/test_coded.py tests/kernels/cpu/test_table.py tests/kernels/cpu/test_latent.py
     tests/kernels/cpu/test_pool.py tests/kernels/cpu/test_cores.py tests/kernels/cpu/test_arm.py
+    tests/kernels/cpu/test_activations.py tests/kernels/cpu/test_experts.py tests/kernels/cpu/test_states.py
+    tests/kernels/cpu/test_steps_of_experts.py
     # of attention every KV dtype and size of heads, each against the reference and in any company; no products that are
     # long enough for another thread to count meanwhile
     -k "(not test_attention.py or equals_the_reference or chunks_and_company or lesser) and not lock_of_python"

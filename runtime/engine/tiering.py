@@ -65,11 +65,13 @@ class _Path:
 
 @dataclass(slots=True, eq=False)
 class _Coming:
-    """What a waiting sequence asked for. fetch: None while there is no room to load it."""
+    """What a waiting sequence asked for. fetch: None while there is no room to load it. asked: when, by the monotonic
+    clock."""
 
     sequence: core.Sequence
     want: Want
     fetch: Fetch | None
+    asked: float
 
 
 class Tiering:
@@ -95,7 +97,9 @@ class Tiering:
             return
         keys = self._keys(sequence, want.namespace, want.first, want.end)
         if self.stack.may_have(keys[0]):
-            self._coming[id(sequence)] = _Coming(sequence, want, self._fetch(sequence, want, keys))
+            self._coming[id(sequence)] = _Coming(
+                sequence, want, self._fetch(sequence, want, keys), time.monotonic()
+            )  # fmt: skip
 
     def is_coming(self, sequence: core.Sequence, hit_len: int) -> bool:
         coming = self._coming.get(id(sequence))
@@ -107,8 +111,8 @@ class Tiering:
         if coming.fetch is None:
             coming.fetch = self._fetch(sequence, coming.want, self._keys(sequence, *coming.want[:3]))
         if coming.fetch is not None and coming.fetch.until == math.inf:  # from now on it waits for nothing else
-            wait = coming.want.seconds or UNKNOWN_WAIT
-            coming.fetch.until = time.monotonic() + max(LEAST_WAIT, min(MOST_WAIT, wait))
+            now = time.monotonic()
+            coming.fetch.until = now + patience(coming.want.seconds, sequence.request.ttft, now - coming.asked)
         return coming.fetch is not None and not _is_over(coming.fetch)
 
     def arrived(self) -> list[core.Sequence]:
@@ -259,6 +263,16 @@ class _OfThisModel:
 
 def _hashes(mark: bytes, keys: Sequence[bytes]) -> list[bytes]:
     return [key[len(mark) :] for key in keys if key.startswith(mark)]
+
+
+def patience(seconds: float, ttft: float | None, waited: float) -> float:
+    """Seconds that a request waits for what takes so many to compute (0: nobody knows), of which a first token is due
+    within `ttft` and that has waited already: computing it behind that must still be in time."""
+    wait = min(MOST_WAIT, seconds or UNKNOWN_WAIT)
+    if ttft is not None:
+        left = ttft - waited
+        wait = min(wait, left - seconds if seconds else left / 2)
+    return max(LEAST_WAIT, wait)
 
 
 def put_beneath(loop: EngineLoop, make_saver: Callable[[], Saver], options: TierOptions) -> Tiering | None:

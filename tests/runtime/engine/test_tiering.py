@@ -12,7 +12,7 @@ import pytest
 from stemma.kernels.select import select_ops
 from stemma.radix import PrefixCache, Segments, path_hashes
 from stemma.runtime.engine import Engine
-from stemma.runtime.engine.tiering import Tiering, put_beneath
+from stemma.runtime.engine.tiering import Tiering, patience, put_beneath
 from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model.tiny import tiny
 from stemma.runtime.tiers import TierOptions
@@ -229,3 +229,32 @@ def test_keys_are_the_hashes_of_the_caches_events():
         hashes = path_hashes(ids, namespace, 16)
         assert [each for event in told for each in event.hashes] == hashes[known:]
         assert path_hashes(ids, namespace, 16, hashes[:3]) == hashes
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ttft", "waited", "expected"),
+    [
+        (0.5, None, 9.0, 0.5),  # as long as computing takes
+        (0.0, None, 0.0, 1.0),  # which nobody knows
+        (60.0, None, 0.0, 10.0),
+        (0.5, 5.0, 0.0, 0.5),
+        (0.5, 0.8, 0.0, 0.3),  # and computed behind that it is in time
+        (0.5, 0.8, 0.2, 0.1),
+        (0.5, 0.8, 0.6, 0.02),
+        (0.0, 0.8, 0.0, 0.4),
+    ],
+)
+def test_nobody_waits_for_a_tier_longer_than_its_deadline_allows(seconds, ttft, waited, expected):
+    assert patience(seconds, ttft, waited) == pytest.approx(expected)
+
+
+def test_a_deadline_counts_while_a_tier_hangs(model, monkeypatch):
+    """Nobody knows yet what computing takes."""
+    asked, odd = [], Odd()
+    monkeypatch.setattr("stemma.runtime.engine.tiering.patience", lambda *given: asked.append(given) or 0.0)
+    with Engine.of(model, kv_tokens=2048) as engine:
+        beneath(engine, odd, monkeypatch)
+        odd.gate.clear()
+        engine.generate(prompt(1), max_tokens=2, ttft_ms=60_000)
+        odd.gate.set()
+    assert [ttft for _, ttft, _ in asked] == [60.0]

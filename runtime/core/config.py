@@ -45,7 +45,8 @@ class EngineConfig:
         and of what they multiply; not of routers, experts and the matrix of logits. A GGUF's blocks stay as they are,
         and so does what is stored in FP8, without this option too (docs/kernels-gpu.md).
     block_size: tokens of a KV block.
-    memory: bytes for what models remember; None takes an eighth of the host's memory, or `memory_share` of a GPU's.
+    memory: bytes for what models remember, of all ranks on a host; None takes an eighth of the host's memory, or
+        `memory_share` of a GPU's.
     memory_share: of a GPU's memory that is free behind the weights, what the engine takes: KV, and the largest step's
         needs besides. Of two engines on one card the first is given its part, the second of what is left then.
     graphs: on a GPU, record steps once and replay them; off, every operation is launched by itself.

@@ -167,7 +167,10 @@ def room_of(
     Raises InvalidRequest where there is no room for one sequence.
     """
     size, needs, config = config.block_size, model.marks, settled(config, ops)
-    budget = memory_for_kv(config, model, ops, draft, machine) if config.memory is None else config.memory
+    if config.memory is None:
+        budget = memory_for_kv(config, model, ops, draft, machine)
+    else:
+        budget = config.memory // num_hosted(config, ops)
     sizes = sizes_of(config, model, ops)
     if draft is not None and config.memory is None and ops.free_memory() is not None:
         budget -= int(budget * share_of_drafts(sizes.block_bytes, sizes_of(config, draft, ops).block_bytes))
@@ -240,9 +243,14 @@ def memory_for_kv(
     takes, and a draft model's; an eighth of a host's memory, of which each rank has its part."""
     free = ops.free_memory()
     if free is None:
-        return (machine or machine_memory(ops)) // 8 // config.tensor_parallel
+        return (machine or machine_memory(ops)) // 8 // num_hosted(config, ops)
     reserves = [reserve_of(config, each, ops) for each in (model, draft) if each is not None]
     return max(0, int(free * config.memory_share) - sum(reserves))
+
+
+def num_hosted(config: EngineConfig, ops: Ops) -> int:
+    """Ranks that share one memory: a host's; each GPU has its own."""
+    return config.tensor_parallel if ops.free_memory() is None else 1
 
 
 def machine_memory(ops: Ops) -> int:

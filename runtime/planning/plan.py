@@ -14,6 +14,7 @@ from stemma.runtime.engine.resources import (
     Sizes,
     context_of,
     machine_memory,
+    num_hosted,
     room_of,
     settled,
     sizes_of,
@@ -144,7 +145,7 @@ def make_plan(
         needed=concurrency * one,
         pool=pool,
         pool_tokens=room.shape.full.num_blocks * config.block_size,
-        lacks=_lacks(config, of_rank, room, concurrency, blocks),
+        lacks=_lacks(config, of_rank, room, concurrency, blocks, num_hosted(config, ops)),
         usable=usable,
         holds_pool=pool <= left or not is_asked,
         most_sequences=left // one,
@@ -158,8 +159,11 @@ def make_plan(
     )
 
 
-def _lacks(config: SettledConfig, sizes: Sizes, room: Room, concurrency: int, blocks: int) -> dict[str, int | float]:
-    """What to give for so many sequences of so many blocks. With marks the memory is parted between these and KV."""
+def _lacks(
+    config: SettledConfig, sizes: Sizes, room: Room, concurrency: int, blocks: int, num_hosted: int
+) -> dict[str, int | float]:
+    """What to give for so many sequences of so many blocks. With marks the memory is parted between these and KV; and
+    between ranks that share it."""
     lacks: dict[str, int | float] = {}
     if concurrency > config.max_running:
         lacks["max_running"] = concurrency
@@ -170,10 +174,10 @@ def _lacks(config: SettledConfig, sizes: Sizes, room: Room, concurrency: int, bl
         return lacks
     of_blocks, of_marks = concurrency * blocks * sizes.block_bytes, num_marks * sizes.mark_bytes
     if not of_blocks or not of_marks:
-        return {"memory": of_blocks + of_marks, **lacks}
+        return {"memory": num_hosted * (of_blocks + of_marks), **lacks}
     share = min(max(math.ceil(100 * of_marks / (of_blocks + of_marks)) / 100, 0.01), 0.99)
     memory = math.ceil(max(of_blocks / (1 - share), of_marks / share)) + sizes.block_bytes + sizes.mark_bytes
-    return {"memory": memory, "mark_share": share, **lacks}
+    return {"memory": num_hosted * memory, "mark_share": share, **lacks}
 
 
 def _holds(room: Room, sizes: Sizes, num_marks: int) -> bool:

@@ -125,6 +125,11 @@ def test_ranks_have_a_pool_of_what_the_first_of_them_has_room_for():
     whole, divided = plan_of("llama", **options), plan_of("llama", tensor_parallel=2, **options)
     assert divided.pool_tokens == pytest.approx(whole.pool_tokens, abs=16)  # half of the heads, with half of the memory
     assert divided.kv_bytes == whole.kv_bytes
+    options |= {"memory": 1 << 22}
+    assert plan_of("llama", tensor_parallel=2, **options).pool <= 1 << 22  # of all ranks
+    lacks = plan_of("llama", 256, 100, tensor_parallel=2, **options).lacks
+    assert lacks["memory"] == plan_of("llama", 256, 100, **options).lacks["memory"]
+    assert plan_of("llama", 256, 100, tensor_parallel=2, **{**options, **lacks}).fits_pool
     with pytest.raises(InvalidRequest, match="not divided among ranks"):
         plan_of("mixtral", tensor_parallel=2, **options)
 

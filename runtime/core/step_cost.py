@@ -53,7 +53,7 @@ GATHERED = 16
 FORGOTTEN_PROMPTS, FORGOTTEN_PLAIN = 2, 16
 """Steps of either kind behind which what was known counts FORGETTING times as much."""
 MOST_SURPRISE = 2.0
-"""Times as long as expected that a step counts at most."""
+"""Times as long as expected that a step counts at most, where such steps are known."""
 MOST_CUT = 16.0
 """Times that what a step took is cut at most for that, for an estimate can be wrong too; and times shorter than usual
 that a step is taken to be at most, when errors are weighed."""
@@ -63,7 +63,8 @@ NUM_SETTLED = 4 * NUM_TO_KNOW
 """Steps of a kind that are believed, whatever they say, and learnt at once; so are as many between
 two knots."""
 NUM_PREPARING = 2
-"""The first steps of so many decoded tokens may be slower than it is: a back end prepares it."""
+"""The first steps of so many decoded tokens may be slower than it is: a back end prepares it. One that is a surprise is
+not learnt at all: learnt as what was expected it would weigh more than all those that say how long it takes."""
 
 
 MOST = 1 << 30
@@ -91,24 +92,25 @@ class _Memory:
         self.products = np.zeros(NUM_FACTORS)
         self.count = 0
         self._forgotten = forgotten
-        self._new: list[tuple[Load, float]] = []
+        self._new: list[tuple[Load, float, bool]] = []
 
     def add(self, load: Load, seconds: float, *, is_new: bool) -> bool:
         """One more. is_new: its like was hardly seen. Returns whether there is enough to learn from."""
-        self._new.append((load, seconds))
         self.count += 1
-        return is_new or self.count <= NUM_SETTLED or len(self._new) >= GATHERED
+        is_new = is_new or self.count <= NUM_SETTLED
+        self._new.append((load, seconds, is_new))
+        return is_new or len(self._new) >= GATHERED
 
     def learn(self, weights: Factors, usual: float) -> None:
         """What was added counts from now on, the others less. weights: of factors, as they are known so far. usual:
         seconds of a step."""
         if not self._new:
             return
-        factors = _factors(*zip(*(load for load, _ in self._new), strict=True))
-        seconds = np.array([seconds for _, seconds in self._new])
-        if self.count > NUM_SETTLED:
-            expected = np.maximum(factors @ weights, seconds / MOST_CUT)
-            seconds = np.clip(seconds, expected / MOST_SURPRISE, expected * MOST_SURPRISE)
+        factors = _factors(*zip(*(load for load, *_ in self._new), strict=True))
+        took = np.array([seconds for _, seconds, _ in self._new])
+        expected = np.maximum(factors @ weights, took / MOST_CUT)
+        cut = np.clip(took, expected / MOST_SURPRISE, expected * MOST_SURPRISE)
+        seconds = np.where([is_new for *_, is_new in self._new], took, cut)
         scales = np.maximum(seconds, usual / MOST_CUT)
         factors /= scales[:, None]
         kept = FORGETTING ** (len(self._new) / self._forgotten)
@@ -151,9 +153,10 @@ class StepCost:
         if load.num_prompt:
             memory = self._mixed
         else:
+            is_first = self._is_prepared(load.num_decoded) and self.knows_decodes
+            if is_first and seconds > MOST_SURPRISE * self.seconds(load):
+                return
             is_new = self._is_new(load.num_decoded)
-            if self._is_prepared(load.num_decoded) and self.knows_decodes:
-                seconds = min(seconds, self.seconds(load))
         if not memory.add(load, seconds, is_new=is_new):
             return
         self._usual = 0.9 * self._usual + 0.1 * seconds if self._usual else seconds

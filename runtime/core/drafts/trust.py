@@ -19,8 +19,9 @@ OWN = 0.3
 """Of what a sequence begins with, the share that no other sequence has a say in: after texts that repeat themselves the
 next one may not."""
 PATIENCE, MEMORY = 1.0, 16.0
-"""In one sequence all levels are trusted less as soon as fewer tokens were right than was to be expected: by how many,
-and how many are remembered. Text is drawn, or told to somebody else, in which the same beginnings lead elsewhere."""
+"""In one sequence all levels are trusted less as soon as fewer tokens were right than was to be expected, and more as
+fewer were wrong: by how many, and how many are remembered. Text is drawn, or told to somebody else, in which the same
+beginnings lead elsewhere; what repeats itself goes on so."""
 MAX_SEEN = 512.0
 """Then what was seen counts half: what is new is learnt as well."""
 LEAST = 0.02
@@ -30,7 +31,7 @@ LEAST = 0.02
 class Trust:
     """Of one source: of all sequences, or with `beyond` of one, which begins with what all others have seen."""
 
-    __slots__ = ("_beyond", "_expected", "_first", "_num_right", "_right", "_seen")
+    __slots__ = ("_beyond", "_expected", "_first", "_noted", "_num_right", "_right", "_seen")
 
     def __init__(self, first: Sequence[float], beyond: Trust | None = None) -> None:
         """first: the share of each level before anything was seen."""
@@ -39,7 +40,7 @@ class Trust:
         self._beyond = beyond
         self._right = [0.0] * NUM_LEVELS
         self._seen = [0.0] * NUM_LEVELS
-        self._num_right = self._expected = 0.0
+        self._num_right = self._expected = self._noted = 0.0
 
     def of_sequence(self) -> Trust:
         """For one sequence."""
@@ -49,19 +50,26 @@ class Trust:
         """How likely a token of this level is right."""
         known = self._first[level]
         if self._beyond is not None:
-            as_expected = (PATIENCE + self._num_right) / (PATIENCE + self._expected)
-            known = (OWN * known + (1 - OWN) * self._beyond.share(level)) * min(as_expected, 1.0)
+            known = OWN * known + (1 - OWN) * self._beyond.share(level)
+            if self._num_right < self._expected:
+                known *= (PATIENCE + self._num_right) / (PATIENCE + self._expected)
+            else:
+                num_wrong, expected = self._noted - self._num_right, self._noted - self._expected
+                known = 1 - (1 - known) * (PATIENCE + num_wrong) / (PATIENCE + expected)
         return (WEIGHT * known + self._right[level]) / (WEIGHT + self._seen[level])
 
     def chances(self, grounds: int, count: int) -> list[float]:
-        """How likely each of the next tokens is kept, which it is with all before it; as far as that matters."""
+        """How likely each of the next tokens is kept, which it is with all before it; as far as that matters. Those
+        before it count as seen then, and right: a level of which little is known is either good or bad throughout."""
         made: list[float] = []
-        chance, level, share = 1.0, -1, 0.0
+        chance, level, wrong, weight = 1.0, -1, 0.0, 1.0
         for at in range(grounds, grounds + count):
             each = LEVELS[at] if at < len(LEVELS) else NUM_LEVELS - 1
             if each != level:
-                level, share = each, self.share(each)
-            chance *= share
+                level, weight = each, WEIGHT + self._seen[each]
+                wrong = weight * (1.0 - self.share(each))
+            chance *= 1.0 - wrong / weight
+            weight += 1.0
             if chance < LEAST:
                 break
             made.append(chance)
@@ -81,9 +89,11 @@ class Trust:
         if self._beyond is not None:
             self._num_right += right
             self._expected += self._beyond.share(level)
+            self._noted += 1.0
             if self._expected > MEMORY:
                 self._num_right /= 2
                 self._expected /= 2
+                self._noted /= 2
         self._right[level] += right
         self._seen[level] += 1.0
         if self._seen[level] > MAX_SEEN:

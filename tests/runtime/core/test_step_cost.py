@@ -136,6 +136,21 @@ def test_a_size_is_not_judged_by_the_steps_that_prepare_it():
     assert relative(cost, 16) == pytest.approx(4.0, rel=0.1)
 
 
+@pytest.mark.parametrize("prepare", [1.0, 1.1, 30.0])
+def test_a_size_that_is_far_dearer_than_its_like_is_known_behind_a_few_steps(prepare):
+    """Drafts of many sequences make steps of sizes that were never seen, and are chosen by what these seem to cost."""
+    cost = StepCost()
+    for step in range(400):
+        size = (1, 2, 3, 4, 6, 8)[step % 6]
+        cost.learn(Load(0, size), 0.004 + 1e-5 * size)
+    for step in range(6):
+        for size in (96, 128):
+            cost.learn(Load(0, size), 1.1e-3 * size * (prepare if step < 2 else 1.0))
+    for size in (96, 128):
+        assert cost.seconds(Load(0, size)) == pytest.approx(1.1e-3 * size, rel=0.2)
+    assert cost.seconds(Load(0, 4)) == pytest.approx(0.004, rel=0.1)
+
+
 def test_a_clock_that_stands_still_teaches_nothing():
     cost = StepCost()
     for _ in range(100):

@@ -40,6 +40,28 @@ def test_a_sequence_that_disappoints_is_trusted_less_at_every_level_and_others_a
     assert one.share(9) > 0.7, "what is right again is trusted again"
 
 
+def test_a_sequence_that_does_better_than_others_is_trusted_more_at_every_level():
+    trust = Trust((0.6,) * NUM_LEVELS)
+    one = trust.of_sequence()
+    for _ in range(8):
+        one.saw(2, 1, is_wrong=False)
+    assert one.share(9) > 0.8
+    for _ in range(8):
+        one.saw(2, 0, is_wrong=True)
+    assert one.share(9) < 0.65, "what goes wrong is trusted no more than elsewhere"
+
+
+def test_behind_a_token_that_is_right_the_next_one_of_its_level_is_likelier():
+    """As it would be, had it been seen: what was seen less counts more."""
+    trust, at = Trust(FIRST), BOUNDS[-1]
+    first, second, third = trust.chances(at, 3)
+    assert (first, second, third) == pytest.approx((0.5, 0.5 * 0.6, 0.5 * 0.6 * 4 / 6))
+    for _ in range(200):
+        trust.saw(at, 0, is_wrong=True)
+        trust.saw(at, 1, is_wrong=False)
+    assert trust.chances(at, 2) == pytest.approx([0.5, 0.25], abs=0.005)
+
+
 def test_what_is_new_is_learnt_whatever_was_seen():
     trust = Trust(FIRST)
     for _ in range(5000):

@@ -215,10 +215,11 @@ def test_of_adapters_too(gpu: PretendedGPU, family: str) -> None:
 
 
 class Apart:
-    """One of two ranks: what the other one would say is made up."""
+    """One of two ranks: what the other one would say is made up. vocabulary: columns of both's logits together."""
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, vocabulary: int) -> None:
         self.rank, self.is_alone, self.num_spoken = rank, False, 0
+        self._vocabulary = vocabulary
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -232,7 +233,7 @@ class Apart:
 
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
         self.num_spoken += not self.is_alone
-        return rows if self.rank else torch.cat((rows, rows), dim=1)
+        return rows if self.rank else torch.nn.functional.pad(rows, (0, self._vocabulary - rows.shape[1]))
 
 
 class Told:
@@ -249,8 +250,8 @@ class Told:
 
 def test_of_ranks_too(gpu: PretendedGPU) -> None:
     """Each compiles what it launches, and speaks to nobody meanwhile; the second one samples nothing."""
-    groups, notings, team = [Apart(0), Apart(1)], [Noting(), Noting()], Told()
     config = tiny_config("llama")
+    groups, notings, team = [Apart(rank, config.vocab_size) for rank in range(2)], [Noting(), Noting()], Told()
     checkpoint = Checkpoint(config, tiny_tensors(config, 0), byte_tokenizer(), GenerationDefaults((256,)))
     first, second = (
         assemble_part(checkpoint, ops_of(noting), Part(Shard(group.rank, 2), lambda _, group=group: group))

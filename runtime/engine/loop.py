@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Protocol, TypeVar
@@ -157,21 +157,25 @@ class EngineLoop:
 
     # The loop's thread ----------------------------------------------------------------
     def _run(self) -> None:
-        with self.runner.model.ops.on_device():
-            self.runner.take_turn()
-            self._live()
+        with ExitStack() as device:
+            try:
+                device.enter_context(self.runner.model.ops.on_device())
+                self.runner.take_turn()
+                self._live()
+            except BaseException as error:
+                failure = EngineFailed(f"the engine's loop failed: {describe_error(error)}{of_all(error)}")
+                failure.__cause__ = error
+                self._shut(failure)
+            self._end()
 
     def _live(self) -> None:
-        try:
-            while self._closed_by is None:
-                self._answer_calls()
-                self.step()
-                if self._is_left and not self._states:
-                    self._shut(EngineClosed("the engine is no longer there: keep it as long as it is used"))
-        except BaseException as error:
-            failure = EngineFailed(f"the engine's loop failed: {describe_error(error)}{of_all(error)}")
-            failure.__cause__ = error
-            self._shut(failure)
+        while self._closed_by is None:
+            self._answer_calls()
+            self.step()
+            if self._is_left and not self._states:
+                self._shut(EngineClosed("the engine is no longer there: keep it as long as it is used"))
+
+    def _end(self) -> None:
         assert self._closed_by is not None
         while not self._calls.empty():
             self._calls.get()()

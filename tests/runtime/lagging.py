@@ -36,7 +36,7 @@ class Lagging(ReferenceOps):
             self._last = None  # the next step names what is sampled of this one, and nothing older
             return logits
 
-        launch.record = eager.record
+        launch.record, launch.take_turn = eager.record, eager.take_turn
         return launch
 
     def _known(self, ids):

@@ -8,12 +8,14 @@ of the victim's (its sequence, lease, matcher, text, rows, ...) is a place.
 from __future__ import annotations
 
 import sys
+import threading
 from collections import Counter
 
 import pytest
 
 from stemma.fsm.regex import Regex
 from stemma.runtime.core.batch import Batch
+from stemma.runtime.core.runner import Runner
 from stemma.runtime.engine import Engine
 from stemma.runtime.errors import EngineClosed, EngineFailed, RequestFailed, StemmaError
 from stemma.runtime.model.tiny import tiny
@@ -250,6 +252,24 @@ def test_a_cache_that_is_found_broken_ends_the_engine(tiny_loaded, monkeypatch):
     told = heard(engine.submit("hello"))
     assert isinstance(told, EngineFailed)
     assert isinstance(told.__cause__, AssertionError)
+    engine.close()
+
+
+@pytest.mark.parametrize("what", ["on_device", "take_turn"])
+def test_a_loop_that_cannot_begin_says_why(monkeypatch, what):
+    loaded = tiny(Lagging())
+    owner = loaded.model.ops if what == "on_device" else Runner
+    real = getattr(owner, what)
+
+    def broken(*rest):
+        if threading.current_thread().name == "stemma-engine":
+            raise Injected("fell off")
+        return real(*rest)
+
+    monkeypatch.setattr(owner, what, broken)
+    engine = Engine.of(loaded, **ROOMY)
+    with pytest.raises((EngineFailed, EngineClosed), match="fell off"):  # by who came before it was found, or behind
+        engine.submit("hello").result(PATIENCE)
     engine.close()
 
 

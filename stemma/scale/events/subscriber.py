@@ -49,8 +49,9 @@ class Subscriber:
     """Iterate over it: pairs of a sequence number and what was told, until it is closed.
 
     endpoint, replay: as the publisher has them, with a host that can be connected to. Without a replay endpoint each
-    missed message is a Gap. topic: messages of other topics are not heard. silence_seconds: after so long without a
-    message one looks whether something was missed; 0 never. replay_seconds: how long an answer may take to go on.
+    missed message is a Gap, and so is each connection that was made anew: it may be to another life. topic: messages of
+    other topics are not heard. silence_seconds: after so long without a message one looks whether something was missed;
+    0 never. replay_seconds: how long an answer may take to go on.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Subscriber:
         self._closing = threading.Event()
         self._checked_at = -float("inf")
         self._must_check = replay is not None
+        self._may_be_another = False
         self._retry_at = 0.0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._sub = self._context.socket(zmq.SUB)
@@ -120,6 +122,9 @@ class Subscriber:
         if self._monitor in ready:
             parse_monitor_message(self._monitor.recv_multipart())
             self._must_check = self._replay is not None
+            self._may_be_another = True
+            if self._replay is None:
+                self._forget()
         if self._sub in ready:
             self._hear(self._sub.recv_multipart())
         elif self._is_to_check() or self._is_silent():
@@ -140,8 +145,9 @@ class Subscriber:
             self._must_check = self._replay is not None
             self._waiting.append((self._last, Gap(f"a message could not be read ({error})")))
             return
-        if self._replay is not None and (self._is_to_check() or seq != self._last + 1):
-            if seq <= self._last and batch.time <= self._last_time:
+        is_anew = self._replay is not None and self._may_be_another
+        if self._replay is not None and (is_anew or self._is_to_check() or seq != self._last + 1):
+            if seq <= self._last and batch.time <= self._last_time and not is_anew:
                 return  # had by replay
             self._recover(f"message {seq} came after {self._last}")
         if seq == self._last + 1:
@@ -154,6 +160,13 @@ class Subscriber:
         self._waiting.extend((seq, told) for told in batch.told)
         self._last, self._last_time = seq, batch.time
         self._checked_at = time.monotonic()
+
+    def _forget(self) -> None:
+        """The next message may be another life's, though its number goes on."""
+        self._may_be_another = False
+        if self._last >= 0:
+            self._gap("the connection was made anew, and no replay tells whether it is the same life")
+            self._last, self._last_time = -1, 0.0
 
     def _gap(self, why: str) -> None:
         self._waiting.append((self._last, Gap(why)))
@@ -168,7 +181,10 @@ class Subscriber:
         if replies is None:
             self._must_check, self._retry_at = True, time.monotonic() + 2 * self._replay_seconds
             log.warning("KV events: %s, and %s does not answer: is it the publisher's replay?", why, self._replay)
+            if self._may_be_another:
+                self._forget()
             return
+        self._may_be_another = False
         first = replies[0] if replies else None
         if self._last >= 0 and first is not None and _same(first, self._last, self._last_time):
             replies = replies[1:]

@@ -97,6 +97,29 @@ def test_a_publisher_that_starts_over_is_found_out() -> None:
             assert any("new life" in gap or "not kept" in gap for gap in follower.gaps)
 
 
+@pytest.mark.parametrize("replay", [None, "tcp://127.0.0.1:1"], ids=["no replay", "a replay that does not answer"])
+def test_what_a_life_told_is_forgotten_where_nobody_can_say_that_it_goes_on(replay: str | None) -> None:
+    """Though the next life's sequence numbers go on where the connection was lost."""
+    world, other = World(3), World(4)
+    first = Publisher(world.between, options(replay=None))
+    with following(first.endpoint, replay, silence_seconds=0, replay_seconds=0.1) as follower:
+
+        def is_known() -> bool:
+            world.live(1)
+            return follower.subscriber._last > 3 and len(follower.mirror.blocks) > 3
+
+        follower.follow_until(is_known)
+        first.close()
+        follower.follow()
+        with Publisher(other.between, EventOptions(endpoint=first.endpoint)) as second:
+            while second._next_seq <= follower.subscriber._last:
+                other.live(1)
+                time.sleep(0.003)
+            follower.follow_until(lambda: any("made anew" in gap for gap in follower.gaps))
+            other.live(20)
+            follower.follow_until(lambda: texts_of(follower.mirror) <= other.texts())
+
+
 def test_without_replay_a_lost_message_is_a_gap_and_nothing_known_is_wrong() -> None:
     world = World(7)
     with (

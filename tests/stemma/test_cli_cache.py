@@ -44,8 +44,18 @@ def invoke(*arguments: str) -> str:
     return result.stdout
 
 
+def wait_for(text: str, url: str) -> None:
+    for _ in range(50):  # the server's picture may be half a second old
+        nodes = json.loads(invoke("tree", "--url", url, "--json"))["nodes"]
+        if any(node["text"] == text for node in nodes):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{text!r} never came to be in the tree")
+
+
 def test_a_warmed_prompt_is_in_the_tree_and_explained(url):
     assert json.loads(invoke("warm", "a shared beginning, then this", "--url", url))["usage"]["prompt_tokens"] == 29
+    wait_for("a shared beginning, then this", url)
     assert "a shared beginning, then this" in invoke("tree", "--url", url)
     said = json.loads(invoke("explain", "a shared beginning, then that", "--url", url, "--json"))
     assert (said["hit_len"], said["num_tokens"], said["reason"]) == (27, 29, "diverged")
@@ -56,12 +66,7 @@ def test_a_pin_holds_its_prompt(url):
     pin = json.loads(invoke("pin", "kept for a while", "--ttl", "60", "--url", url))
     assert pin["num_tokens"] == 16
     assert 0 < pin["expires_in"] <= 60
-    for _ in range(50):  # the server's picture may be half a second old
-        nodes = json.loads(invoke("tree", "--url", url, "--json"))["nodes"]
-        if any(node["text"] == "kept for a while" for node in nodes):
-            return
-        time.sleep(0.1)
-    raise AssertionError("the pinned prompt never came to be in the tree")
+    wait_for("kept for a while", url)
 
 
 def test_a_cache_is_saved_and_loaded(url):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import unicodedata
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -45,8 +45,9 @@ def union(ranges: Iterable[tuple[int, int]]) -> Ranges:
     return tuple(merged)
 
 
+@lru_cache(maxsize=64)
 def complement(ranges: Ranges) -> Ranges:
-    """Every scalar value that is not in `ranges`."""
+    """Every scalar value not in `ranges`. Kept: of words there are hundreds of ranges, and each boundary asks."""
     gaps: list[tuple[int, int]] = []
     start = 0
     for low, high in ranges:

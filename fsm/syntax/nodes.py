@@ -22,6 +22,7 @@ from stemma.fsm.syntax.ast import (
     RuleRef,
     Special,
 )
+from stemma.fsm.work import count_work
 
 EMPTY = Concatenation(())
 NOTHING = Choice(())
@@ -145,7 +146,8 @@ def specials(node: Node) -> Iterator[str]:
 
 
 def nullable(node: Node) -> bool:
-    """Whether a node without calls matches the empty text."""
+    """Whether a node without calls matches the empty text. Parts may be shared, in more ways than can be gone."""
+    count_work(1)
     if isinstance(node, Literal):
         return not node.data
     if isinstance(node, Concatenation):
@@ -164,6 +166,7 @@ def nullable(node: Node) -> bool:
 
 def lengths(node: Node) -> tuple[int, int | None]:
     """The fewest and the most characters a node without calls can match (bounds: not always reached)."""
+    count_work(1)
     if isinstance(node, Literal):
         size = len(node.data.decode())
         return size, size
@@ -194,11 +197,21 @@ def _total(bounds: list[int | None]) -> int | None:
 
 
 def is_regular(node: Node) -> bool:
-    """Whether a node holds neither calls nor special tokens."""
-    if isinstance(node, (RuleRef, Special)):
-        return False
-    if isinstance(node, (Concatenation, Choice)):
-        return all(map(is_regular, node.parts))
-    if isinstance(node, Repeat):
-        return is_regular(node.part)
-    return is_regular(node.left) and is_regular(node.right) if isinstance(node, (Difference, Intersection)) else True
+    """Whether a node holds neither calls nor special tokens. Each part is looked at once, however many share it."""
+    seen, todo = {id(node)}, [node]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, (RuleRef, Special)):
+            return False
+        inner: tuple[Node, ...] = ()
+        if isinstance(each, (Concatenation, Choice)):
+            inner = each.parts
+        elif isinstance(each, Repeat):
+            inner = (each.part,)
+        elif isinstance(each, (Difference, Intersection)):
+            inner = (each.left, each.right)
+        fresh = [part for part in inner if id(part) not in seen]
+        seen.update(map(id, fresh))
+        todo += fresh
+    count_work(len(seen))
+    return True

@@ -72,6 +72,7 @@ class Recogniser:
 
     def advance(self, state: State, code: int) -> State:
         """What may follow after one more character; empty where it cannot be."""
+        count_work(len(state))
         after: set[Rest | None] = set()
         for rest in state:
             if rest is None:
@@ -152,11 +153,11 @@ class Recogniser:
             if id(rest) in seen or (rest is not None and self._is_covered(rest, rounds)):
                 continue
             seen.add(id(rest))
+            count_work(1)
             if rest is None:
                 heads.add(None)
             else:
                 self._expand(rest, heads, todo)
-        count_work(len(seen))
         self.closures[state] = frozenset(heads)
         return self.closures[state]
 

@@ -103,15 +103,25 @@ def _is_empty(node: Node) -> bool:
 
 
 def possible(node: Node, rules: set[Hashable]) -> Node:
-    """`node` without the alternatives that can never end; NOTHING if none is left."""
+    """`node` without the alternatives that can never end; NOTHING if none is left. What parts share stays shared."""
+    return _possible(node, rules, {})
+
+
+def _possible(node: Node, rules: set[Hashable], known: dict[int, Node]) -> Node:
+    found = known.get(id(node))
+    if found is not None:
+        return found
     if isinstance(node, Concatenation):
-        parts = [possible(part, rules) for part in node.parts]
-        return NOTHING if NOTHING in parts else concat(parts)
-    if isinstance(node, Choice):
-        return choice(part for each in node.parts if (part := possible(each, rules)) != NOTHING)
-    if isinstance(node, Repeat):
-        return repeat(possible(node.part, rules), node.minimum, node.maximum)
-    return node if can_end(node, rules) else NOTHING
+        parts = [_possible(part, rules, known) for part in node.parts]
+        found = NOTHING if NOTHING in parts else concat(parts)
+    elif isinstance(node, Choice):
+        found = choice(part for each in node.parts if (part := _possible(each, rules, known)) != NOTHING)
+    elif isinstance(node, Repeat):
+        found = repeat(_possible(node.part, rules, known), node.minimum, node.maximum)
+    else:
+        found = node if can_end(node, rules) else NOTHING
+    known[id(node)] = found
+    return found
 
 
 def blamed(start: Hashable, rules: Rules, ends: set[Hashable], known: Container[Hashable]) -> Hashable:

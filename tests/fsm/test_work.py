@@ -4,6 +4,7 @@ found out."""
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ import pytest
 
 from stemma.fsm import LimitError, Limits, Matcher, Vocabulary, compile
 from stemma.fsm.json_schema import JSONSchema
+from stemma.fsm.regex import Regex
 from stemma.fsm.work import count_work, work_limit
 
 
@@ -87,3 +89,37 @@ def test_the_same_work_is_refused_or_not_each_time(work: int, byte_vocabulary: C
 def mask_into_row(form: JSONSchema, vocabulary: Vocabulary, limits: Limits) -> None:
     matcher = Matcher(compile(form, vocabulary, limits))
     matcher.mask_into(np.zeros(vocabulary.num_words, np.uint32))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"((((a\b){0,8}){0,8}){0,8}){0,8}",
+        r"(((((?=a)a){0,8}){0,8}){0,8}){0,8}",
+        r"((?:a\b|b\B|c\b){8}){8}",
+        r"(((((a?+b?+)?){8}){8}){8}){8}",
+        r"(?:\b|a)" * 25,
+        r"(?:a\b |b\B)" * 40,
+        "(?:^|,)a" * 40,
+        r"a\b" * 500,
+        "(?:(?!ab)[a-z])" * 2000,
+    ],
+)
+def test_surroundings_in_more_ways_than_can_be_gone(pattern: str, byte_vocabulary: Callable[[int], Vocabulary]) -> None:
+    with pytest.raises(LimitError):
+        compile(Regex(pattern), byte_vocabulary(256), Limits(work=100_000))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["(?:a(?!b)|b(?!c)|c(?!a))" * 60, "(?:a(?!b)|b|c)" * 60, "((a?+b?+)?){8}"],
+    ids=["ahead", "beside", "rest"],
+)
+def test_what_alternatives_share_is_gone_through_once(
+    pattern: str, byte_vocabulary: Callable[[int], Vocabulary]
+) -> None:
+    grammar = compile(Regex(pattern), byte_vocabulary(256), Limits(work=1_000_000))
+    for text in ("a" * 60, "ac" * 30, "ab" * 30, "cb" * 30, "a" * 59, "abab", ""):
+        matcher = Matcher(grammar)
+        whole = all(matcher.advance(byte) for byte in text.encode()) and matcher.is_complete
+        assert whole == bool(re.fullmatch(pattern, text)), text

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from stemma.fsm.errors import RegexError
+from stemma.fsm.errors import LimitError, RegexError
 from stemma.fsm.languages.regex.parser import Parser
 from stemma.fsm.languages.regex.tree import Ahead, Assertion, Behind, Class, Concat, Dialect, Either, Repeated, Tree
 from stemma.fsm.syntax import characters
@@ -31,7 +31,9 @@ from stemma.fsm.syntax.nodes import (
 )
 from stemma.fsm.syntax.recogniser import Recogniser, no_rules
 from stemma.fsm.syntax.rule_facts import possible
+from stemma.fsm.work import count_work
 
+STEP_WORK = 20  # of one part that looks at its surroundings, in one of its ways
 MAXIMUM_UNROLLED = 8
 MAXIMUM_KINDS = 16  # of characters before a place that are told apart
 EMPTY_HAS_INSIDE = re.search(r"\B", "") is not None  # Python 3.14 finds \B in the empty text, earlier ones do not
@@ -59,7 +61,12 @@ class Regex:
         return _Translator(self.pattern, self.dialect).whole()
 
     def grammar(self) -> Grammar:
-        language = possible(self.language(), set())
+        try:
+            language = possible(self.language(), set())
+        except RecursionError:
+            raise LimitError(
+                "the expression has too many anchors, look-arounds or possessive repeats in a row; write the texts out"
+            ) from None
         if language == NOTHING:
             raise RegexError("no text matches this", self.pattern, 0)
         return Grammar(language, no_rules)
@@ -93,6 +100,7 @@ class _Translator:
 
     def before(self, tree: Tree, then: Node, last: Before) -> Node:
         """The language of `tree` and then `then`, after a character of the kind `last`."""
+        count_work(STEP_WORK)
         if not _is_special(tree):
             return concat((self.plain(tree), then))
         if isinstance(tree, Concat):
@@ -185,6 +193,7 @@ class _Translator:
 
     def decided(self, last: Before, ranges: Ranges) -> bool | None:
         """Whether the last character is one of `ranges`; None if it may be or not."""
+        count_work(len(last.ranges))
         inside = characters.intersection(last.ranges, ranges)
         if not inside:
             return False

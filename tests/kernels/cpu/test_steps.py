@@ -11,7 +11,7 @@ import torch
 
 from stemma.kernels.cpu.ops import CpuOps
 from stemma.kernels.cpu.steps import COMMAND_WORDS, MAX_TOKENS, CpuExecutor, NativeCall, Recording
-from stemma.kernels.ops import AttentionMetadata, SharedPrefix
+from stemma.kernels.ops import AttentionMetadata, Int32Array, SharedPrefix
 from stemma.kernels.steps import EagerExecutor
 from stemma.runtime.model.families.register import FAMILIES
 from stemma.runtime.model.tiny import tiny
@@ -37,39 +37,49 @@ def metadata_of(spans: Sequence[tuple[int, int]], num_shared: int) -> AttentionM
     )
 
 
+class Pair:
+    """A model's steps by the executor, and operation by operation, each on memory of its own."""
+
+    def __init__(self, ops: CpuOps, family: str) -> None:
+        loaded = tiny(ops, family)
+        self._ops, self._vocabulary, self._random = ops, loaded.config.vocab_size, np.random.default_rng(0)
+        self._memories = [memory_of(ops, loaded.config, 8 * WIDTH, BLOCK) for _ in range(2)]
+        self._eager = EagerExecutor(ops, loaded.model, self._memories[0])
+        self._executor = CpuExecutor(ops, loaded.model, loaded.config.num_heads, self._memories[1])
+
+    def assert_same_logits(self, metadata: AttentionMetadata, rows: Int32Array) -> None:
+        ids = self._random.integers(0, self._vocabulary, len(metadata.positions)).astype(np.int32)
+        expected = self._eager(ids, metadata, rows).clone()
+        assert torch.equal(self._executor(ids, metadata, rows), expected)
+
+    def assert_same_memory(self) -> None:
+        """KV and states."""
+        one, other = self._memories
+        blocks, slots = np.arange(8 * WIDTH, dtype=np.int32), range(2 * MOST_SEQUENCES)
+        for mine, others in zip(one[:2], other[:2], strict=True):
+            assert mine is None or self._ops.read_blocks(mine, blocks) == self._ops.read_blocks(others, blocks)
+        if one.states is not None:
+            assert self._ops.states.read(one.states, slots) == self._ops.states.read(other.states, slots)
+
+
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_a_replay_is_the_step(ops: CpuOps, family: str) -> None:
-    loaded = tiny(ops, family)
-    memories = memory_of(ops, loaded.config, 8 * WIDTH, BLOCK), memory_of(ops, loaded.config, 8 * WIDTH, BLOCK)
-    eager = EagerExecutor(ops, loaded.model, memories[0])
-    executor = CpuExecutor(ops, loaded.model, loaded.config.num_heads, memories[1])
-    random = np.random.default_rng(0)
+    pair = Pair(ops, family)
     decodes = [[(60 + step, 1), (300 + step, 1), (9 + step, 1)] for step in range(5)]
     decodes += [[(300 + step, 1), (420 + step, 1)] for step in range(3)]  # these have a common beginning too
     steps = [*decodes, [(0, MAX_TOKENS + 200)], *decodes, [(30, 8), (600, 1)], [(0, 5)], *decodes, [(40, 8), (601, 1)]]
     for spans in [*steps, *steps]:
         for num_shared in (0, 16 if min(cached for cached, _ in spans) >= 256 else 0):
             metadata = everywhere(metadata_of(spans, num_shared))
-            ids = random.integers(0, loaded.config.vocab_size, len(metadata.positions)).astype(np.int32)
-            rows = (metadata.query_starts[1:] - 1).astype(np.int32)
-            expected = eager(ids, metadata, rows).clone()
-            assert torch.equal(executor(ids, metadata, rows), expected)
-    blocks, slots = np.arange(8 * WIDTH, dtype=np.int32), range(2 * MOST_SEQUENCES)
-    for mine, others in zip(memories[0][:2], memories[1][:2], strict=True):
-        assert mine is None or ops.read_blocks(mine, blocks) == ops.read_blocks(others, blocks)
-    if memories[0].states is not None:
-        assert ops.states.read(memories[0].states, slots) == ops.states.read(memories[1].states, slots)
+            pair.assert_same_logits(metadata, (metadata.query_starts[1:] - 1).astype(np.int32))
+    pair.assert_same_memory()
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_a_last_layer_for_the_rows_that_are_read_is_the_step(ops: CpuOps, family: str) -> None:
     """Logits, KV and states, where few rows of a long step are read: the ends of some sequences, several rows of one,
     or none."""
-    loaded = tiny(ops, family)
-    memories = memory_of(ops, loaded.config, 8 * WIDTH, BLOCK), memory_of(ops, loaded.config, 8 * WIDTH, BLOCK)
-    eager = EagerExecutor(ops, loaded.model, memories[0])
-    executor = CpuExecutor(ops, loaded.model, loaded.config.num_heads, memories[1])
-    random = np.random.default_rng(0)
+    pair = Pair(ops, family)
     long = MAX_TOKENS + 16
     steps: list[tuple[list[tuple[int, int]], int, list[int]]] = [
         ([(0, 300), (0, 400), (0, 280)], 0, [299, 979]),
@@ -82,15 +92,8 @@ def test_a_last_layer_for_the_rows_that_are_read_is_the_step(ops: CpuOps, family
     ]  # fmt: skip
     for spans, num_shared, chosen in steps:
         metadata = everywhere(metadata_of(spans, num_shared))
-        ids = random.integers(0, loaded.config.vocab_size, len(metadata.positions)).astype(np.int32)
-        rows = np.array(chosen, dtype=np.int32)
-        expected = eager(ids, metadata, rows).clone()
-        assert torch.equal(executor(ids, metadata, rows), expected)
-    blocks, slots = np.arange(8 * WIDTH, dtype=np.int32), range(2 * MOST_SEQUENCES)
-    for mine, others in zip(memories[0][:2], memories[1][:2], strict=True):
-        assert mine is None or ops.read_blocks(mine, blocks) == ops.read_blocks(others, blocks)
-    if memories[0].states is not None:
-        assert ops.states.read(memories[0].states, slots) == ops.states.read(memories[1].states, slots)
+        pair.assert_same_logits(metadata, np.array(chosen, dtype=np.int32))
+    pair.assert_same_memory()
 
 
 def test_nothing_is_called_from_python_but_the_replay(ops: CpuOps, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,6 @@ from stemma.fsm.languages.json_schema.goals import AnyOf, Claim, Goal
 from stemma.fsm.languages.json_schema.meaning import Meaning
 from stemma.fsm.languages.json_schema.members import ObjectRules
 from stemma.fsm.languages.json_schema.number_rules import number_node
-from stemma.fsm.languages.json_schema.options import SchemaOptions
 from stemma.fsm.languages.json_schema.plain_values import PlainValues, kept_string
 from stemma.fsm.languages.json_schema.values import exact, json_text
 from stemma.fsm.syntax.ast import Grammar, Kept, Node, RuleRef
@@ -47,8 +46,8 @@ LONGEST_PLAIN = 10**21  # whole numbers from here on are spelled as they are giv
 class SchemaCompiler:
     """The rules of one schema's grammar."""
 
-    def __init__(self, meaning: Meaning, options: SchemaOptions) -> None:
-        self.meaning = meaning
+    def __init__(self, meaning: Meaning) -> None:
+        self.meaning, options = meaning, meaning.options
         self.any_order = options.property_order == "any"
         self.plain = options.integers == "plain"
         self.goals: list[Goal] = []

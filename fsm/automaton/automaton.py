@@ -76,6 +76,11 @@ class Automaton:
         )
 
     @property
+    def share_built(self) -> float:
+        """How much of the limit of states the rules take that were built."""
+        return self._num_states / self._limits.states
+
+    @property
     def num_states(self) -> int:
         return self._num_states
 

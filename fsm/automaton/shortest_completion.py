@@ -6,7 +6,9 @@ algorithm), so recursion is no special case:
     value ::= "a" | "[" value "]"      distance of `value`: min(1, 2 + itself) = 1
     after `[[`                         1 + 1 + 1: the value and both brackets, `a]]`; one token if the vocabulary has it
 
-It builds every rule that can be reached, up to a limit, and never changes where a matcher stands.
+It builds every rule that can be reached, up to a limit: the nearest ones first, and once these were many, straight
+ahead to some end. Then what is found is a completion, if perhaps not the shortest. It never changes where a matcher
+stands.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from stemma.fsm.kernels.tables import BYTES, CALL, DIFFERENCE, PRODUCT, RANGE, R
 from stemma.fsm.kernels.trie import Trie
 
 FAR = 1 << 40
-MAX_RULES = 2_000  # that one search may build
+MAX_RULES = 2_000  # that all searches in one automaton may build, the nearest first
+MAX_RULES_AHEAD = 100  # that each may build beyond these
+WIDE_SHARE, MAX_SHARE = 0.1, 0.5  # of the limit of states: the rest is for what is read
 MAX_PAIRS = 5_000
 
 
@@ -41,6 +45,7 @@ class ShortestCompletion:
 
     def __init__(self, automaton: Automaton) -> None:
         self._automaton = automaton
+        self._num_built = 0  # rules
         self._distances: dict[int, int] = {}
         self._products: dict[tuple[int, int, int], bytes | None] = {}
 
@@ -59,8 +64,14 @@ class ShortestCompletion:
 
     def _first_step(self, config: int) -> FirstStep:
         items = self._automaton.tables.items[self._automaton.items_of(config)].tolist()
-        self._measure([state for item in items for state in self._states_of(item)])
-        return min((self._first_step_of(item) for item in items), default=FirstStep(FAR, -1))
+        states = [state for item in items for state in self._states_of(item)]
+        if any(state not in self._distances for state in states):
+            self._measure(states)
+        step = min(map(self._first_step_of, items), default=FirstStep(FAR, -1))
+        if step.distance >= FAR and items:  # with fewer rules built there was no way
+            self._measure(states)
+            step = min(map(self._first_step_of, items))
+        return step
 
     def _states_of(self, item: int) -> list[int]:
         """The states that an item still has to leave: its own and those its frames return to."""
@@ -111,9 +122,7 @@ class ShortestCompletion:
         return min(steps, default=FirstStep(FAR, -1))
 
     def _measure(self, states: list[int]) -> None:
-        """Make the distances of `states`, and of all that they lead to, known."""
-        if all(state in self._distances for state in states):
-            return
+        """Make the distances of `states`, and of all that they lead to, known as far as rules may be built."""
         reached = self._reached(states)
         rows = {state: self._automaton.tables.states[state].tolist() for state in reached}
         for state in reached:
@@ -144,12 +153,14 @@ class ShortestCompletion:
         return min(FAR, self._product_start(state) + distances[row[STATE.next]])
 
     def _reached(self, states: list[int]) -> list[int]:
-        """All states reachable from `states`, building the rules on the way, the nearest first."""
-        found = dict.fromkeys(states)
+        """All states that `states` lead to and whose distance is not known, building the rules on the way."""
+        found = dict.fromkeys(state for state in states if self._distances.get(state, FAR) == FAR)
         todo = deque(found)
-        automaton, built = self._automaton, 0
+        automaton = self._automaton
+        most = max(MAX_RULES, self._num_built) + MAX_RULES_AHEAD
         while todo:
-            state = todo.popleft()
+            is_wide = self._num_built < MAX_RULES and automaton.share_built < WIDE_SHARE
+            state = todo.popleft() if is_wide else todo.pop()
             row = automaton.tables.states[state].tolist()
             kind = row[STATE.kind]
             if kind in (BYTES, SPLIT):
@@ -157,15 +168,16 @@ class ShortestCompletion:
             elif kind == CALL:
                 rule = row[STATE.rule]
                 is_new = automaton.tables.rules[rule] < 0
-                built += is_new
-                entries = [] if is_new and built > MAX_RULES else [automaton.entry_of(rule)]
-                ends = [*entries, row[STATE.next]]
+                may_build = self._num_built < most and automaton.share_built < MAX_SHARE
+                self._num_built += is_new and may_build
+                entries = [automaton.entry_of(rule)] if may_build or not is_new else []
+                ends = [row[STATE.next], *entries]
             elif kind == REPEAT:
                 ends = [row[STATE.body], row[STATE.next]]
             else:
                 ends = {RANGE: [row[STATE.target]], PRODUCT: [row[STATE.next]], RETURN: []}[kind]
             for end in ends:
-                if end not in found:
+                if end not in found and self._distances.get(end, FAR) == FAR:
                     found[end] = None
                     todo.append(end)
         return list(found)

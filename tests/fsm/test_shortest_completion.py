@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Callable
 
 import pytest
 
 from stemma.fsm import Matcher, Vocabulary, compile
+from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.syntax import ast
 
 Vocabularies = Callable[[int], Vocabulary]
@@ -63,3 +66,23 @@ def test_special_tokens_are_on_the_way(byte_vocabulary: Vocabularies) -> None:
     node = ast.Concatenation((ast.Literal(b"a"), ast.Special("<|tool|>"), ast.Literal(b"b")))
     matcher = Matcher(compile(ast.Grammar(node, RULES.__getitem__), vocabulary))
     assert matcher.shortest_completion() == [ord("a"), vocabulary.special["<|tool|>"], ord("b")]
+
+
+def test_arrays_of_unique_items_end_in_time_wherever_they_stand(byte_vocabulary: Vocabularies) -> None:
+    """Each set of values seen is a rule of its own: there are 2^30 of them."""
+    names = [f"v{number}" for number in range(30)]
+    schema = {"type": "array", "items": {"enum": names}, "uniqueItems": True, "minItems": 25}
+    vocabulary, draw = byte_vocabulary(0), random.Random(0)
+    matcher = Matcher(compile(JSONSchema(schema), vocabulary))
+    while not matcher.is_finished:
+        ahead = matcher.fork()
+        completion = ahead.shortest_completion()
+        assert completion is not None
+        assert all(map(ahead.advance, completion))
+        assert ahead.is_complete
+        items = json.loads(ahead.output)
+        assert len(items) >= 25
+        assert len(set(items)) == len(items)
+        words = matcher.grammar.mask(matcher.config)
+        allowed = [token for token in range(vocabulary.size) if words[token >> 5] >> (token & 31) & 1]
+        assert matcher.advance(draw.choice(allowed))

@@ -20,13 +20,14 @@ from stemma.fsm.syntax.ast import (
     Repeat,
     RuleRef,
 )
-from stemma.fsm.syntax.nodes import NOTHING, choice, concat, is_regular, repeat
+from stemma.fsm.syntax.nodes import NOTHING, both, choice, concat, is_regular, repeat, without
 from stemma.fsm.syntax.recogniser import Recogniser
 
 Rules = Mapping[Hashable, Node]
 MAXIMUM_RULES = 2_000
 START = ("start",)
-MAXIMUM_STATES = 2_000  # of a difference or an intersection that are looked at; beyond, it is taken for possible
+MAXIMUM_STATES = 20_000  # of a difference or an intersection that are looked at to see whether a text is left
+FEW_STATES = 50  # of one inside another
 
 
 def calls(node: Node) -> Iterator[Hashable]:
@@ -94,10 +95,40 @@ def is_impossible(grammar: Grammar) -> bool:
 
 
 def _is_empty(node: Node) -> bool:
+    """Whether no text fulfils a difference or an intersection; a LimitError where that takes too many states to see."""
     if not is_regular(node):
         return False
+    node = _narrowed(node, {})
+    return node == NOTHING or Recogniser(limit=MAXIMUM_STATES).is_empty(node)
+
+
+def _narrowed(node: Node, known: dict[int, Node]) -> Node:
+    """The same language as a regular `node`, without the differences and intersections in it that are seen to be empty
+    at a glance, innermost first: in a long row of them (`a++a++a++`) each holds all that follow."""
+    found = known.get(id(node))
+    if found is not None:
+        return found
+    if isinstance(node, Concatenation):
+        parts = [_narrowed(part, known) for part in node.parts]
+        found = NOTHING if NOTHING in parts else concat(parts)
+    elif isinstance(node, Choice):
+        found = choice(part for each in node.parts if (part := _narrowed(each, known)) != NOTHING)
+    elif isinstance(node, Repeat):
+        found = repeat(_narrowed(node.part, known), node.minimum, node.maximum)
+    elif isinstance(node, (Difference, Intersection)):
+        together = both if isinstance(node, Intersection) else without
+        found = together(_narrowed(node.left, known), _narrowed(node.right, known))
+        if isinstance(found, (Difference, Intersection)) and _is_empty_at_a_glance(found):
+            found = NOTHING
+    else:
+        found = node
+    known[id(node)] = found
+    return found
+
+
+def _is_empty_at_a_glance(node: Node) -> bool:
     try:
-        return Recogniser(limit=MAXIMUM_STATES).is_empty(node)
+        return Recogniser(limit=FEW_STATES).is_empty(node)
     except LimitError:
         return False
 

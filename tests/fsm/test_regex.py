@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemma.fsm.errors import RegexError
+from stemma.fsm.errors import LimitError, RegexError
 from stemma.fsm.languages.regex.regex import Regex, search_language
 from stemma.fsm.syntax.recogniser import Recogniser
 
@@ -186,7 +186,36 @@ def test_refuses_with_a_position(pattern: str) -> None:
         Regex(pattern).grammar()
 
 
-@pytest.mark.parametrize("pattern", [r"[^\s\S]", "a(?=b)", r"(?<=a)b", r"a[^\s\S]"])
+@pytest.mark.parametrize(
+    "pattern", [r"[^\s\S]", "a(?=b)", r"(?<=a)b", r"a[^\s\S]", "a++" * 40, "(a++)" * 300, "c" + "[ab]*+a" * 40]
+)
 def test_what_matches_nothing_is_refused(pattern: str) -> None:
     with pytest.raises(RegexError, match="no text"):
         Regex(pattern).grammar()
+
+
+def test_what_cannot_be_seen_to_match_something_is_refused() -> None:
+    with pytest.raises(LimitError, match="states to see whether a language is empty"):
+        Regex("(?!.*a.{20})(?=.*a.{20})[ab]*").grammar()
+
+
+def test_a_part_that_matches_nothing_is_left_out() -> None:
+    grammar = Regex("c|d" + "a++" * 40).grammar()
+    assert Recogniser().matches(grammar.start, "c")
+    assert grammar.start == Regex("c").grammar().start
+
+
+@pytest.mark.parametrize("pattern", ["(?:(?<!a|bc)d){0}", "(?:b(?<=a*))?", "(?:x|(?<=a|bc)y){0,2}", "a(?<=(?:a|bc)d?)"])
+def test_a_look_behind_has_one_width_wherever_it_stands(pattern: str) -> None:
+    with pytest.raises(re.error):
+        re.compile(pattern)
+    with pytest.raises(RegexError, match="one width"):
+        Regex(pattern).grammar()
+
+
+def test_a_look_behind_of_one_width_may_be_made_of_many_parts() -> None:
+    grammar = Regex("[a-z]{2}(?<=a(?:b|[cd])(?:){0,3})x").grammar()
+    assert [text for text in ("abx", "adx", "aex", "bbx") if Recogniser().matches(grammar.start, text)] == [
+        "abx",
+        "adx",
+    ]

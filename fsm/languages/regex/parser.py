@@ -23,6 +23,7 @@ from stemma.fsm.languages.regex.tree import (
     Repeated,
     Source,
     Tree,
+    widths,
 )
 
 MAXIMUM_REPEAT = 1_000_000
@@ -199,7 +200,7 @@ class Parser:
         if not is_rust and source.peek() in ("=", "!"):
             return Ahead(negative=source.next() == "!", part=self.closed())
         if not is_rust and (source.take("<=") or source.take("<!")):
-            return Behind(negative=source.pattern[source.at - 1] == "!", part=self.closed())
+            return self.behind(source.pattern[source.at - 1] == "!")
         if source.take("P<") or (self.dialect != "python" and source.take("<")):
             return self.named()
         if self.dialect == "python" and source.take("P="):
@@ -209,6 +210,12 @@ class Parser:
         if source.peek() in what:
             raise source.error(f"{what[source.peek()]} is not possible here; write the alternatives out")
         return self.flagged()
+
+    def behind(self, negative: bool) -> Tree:
+        part = self.closed()
+        if self.dialect == "python" and len(set(widths(part))) > 1:
+            raise self.source.error("a look-behind must have one width; write the alternatives out")
+        return Behind(negative=negative, part=part)
 
     def named(self) -> Tree:
         source = self.source

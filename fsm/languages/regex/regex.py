@@ -172,11 +172,7 @@ class _Translator:
         """What a look-behind looks for."""
         if _is_special(tree.part):
             raise self.error("looking around inside a look-behind is not supported")
-        found = self.plain(tree.part)
-        shortest, longest = lengths(found)
-        if self.dialect == "python" and shortest != longest:
-            raise self.error("a look-behind must have one width")
-        return found
+        return self.plain(tree.part)
 
     def behind(self, tree: Behind, then: Node, last: Before) -> Node:
         """A look-behind at what is known of the last character."""

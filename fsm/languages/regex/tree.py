@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal as OneOf
 
@@ -65,6 +66,20 @@ class Behind:
 
 Tree = Class | Concat | Either | Repeated | Assertion | Ahead | Behind
 NO_TEXT = Concat(())
+
+
+def widths(tree: Tree) -> tuple[int, float]:
+    """The fewest and the most characters that a tree reads."""
+    if isinstance(tree, Class):
+        return 1, 1
+    if isinstance(tree, (Concat, Either)):
+        ways = [widths(part) for part in tree.parts] or [(0, 0)]
+        least, most = zip(*ways, strict=True)
+        return (sum(least), sum(most)) if isinstance(tree, Concat) else (min(least), max(most))
+    if isinstance(tree, Repeated):
+        low, high = widths(tree.part)
+        return low * tree.minimum, high and high * (math.inf if tree.maximum is None else tree.maximum)
+    return 0, 0
 
 
 class Source:

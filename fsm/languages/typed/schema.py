@@ -7,7 +7,7 @@ validator written in Python decide is refused with a FormError that names the pl
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -204,7 +204,12 @@ class TypedSchemas(GenerateJsonSchema):
         first, *rest = schema["steps"]
         found = self.generate_inner(first)
         further = [self.generate_inner(step["schema"]) for step in rest if functions.adds_constraint(step)]
+        if any(step["type"] == "is-instance" and step["cls"] is Hashable for step in rest):
+            further.append({"type": ["null", "boolean", "number", "string"]})
         return {"allOf": [found, *further]} if further else found
+
+    def is_subclass_schema(self, schema: Any) -> JSON:
+        raise FormError("a class has no JSON form; use a Literal of names")
 
     def lax_or_strict_schema(self, schema: Any) -> JSON:
         is_strict = schema.get("strict", self._config.strict)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -18,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stemma.radix import Explanation, PrefixCache, Retained
-from stemma.runtime.core import sequence as core
 from stemma.runtime.core.admission import placed
 from stemma.runtime.core.checking import check_function, check_list, checked, describe
 from stemma.runtime.core.config import EngineConfig, EngineOptions, engine_config
@@ -28,13 +26,12 @@ from stemma.runtime.engine.drafting import make_draft
 from stemma.runtime.engine.embedding import Embedder, Embedding, EmbeddingOptions, Score, Scorer, ScoringOptions
 from stemma.runtime.engine.forms import Answer, form_of
 from stemma.runtime.engine.generation import Completion, Generation
-from stemma.runtime.engine.grammars import GrammarCompiler, GrammarSpec
+from stemma.runtime.engine.grammars import GrammarSpec
 from stemma.runtime.engine.hold import Hold
 from stemma.runtime.engine.loop import EngineLoop, Entrance
 from stemma.runtime.engine.metrics import EngineStats
 from stemma.runtime.engine.namespaces import namespace_of
-from stemma.runtime.engine.options import Prompt, RequestMaker, RequestOptions, check_grammar, split_prompts, token_ids
-from stemma.runtime.engine.output_processor import RequestState
+from stemma.runtime.engine.options import Prompt, RequestMaker, RequestOptions, split_prompts, token_ids
 from stemma.runtime.engine.progress import check_progress, wait
 from stemma.runtime.engine.ranks import Ranks, check_whole, load_ranks, preparing
 from stemma.runtime.engine.recommended import recommended
@@ -50,7 +47,7 @@ from stemma.runtime.engine.resources import (
 )
 from stemma.runtime.engine.saving import PROBE_NAMESPACE, CacheFile, Saver, every, probe_tokens, saver
 from stemma.runtime.engine.sharing import SharedText, SharedTexts
-from stemma.runtime.engine.text import text_stream
+from stemma.runtime.engine.submitter import Submitter
 from stemma.runtime.engine.tiering import put_beneath, tier_options
 from stemma.runtime.engine.tree import TreeNode, snapshot
 from stemma.runtime.errors import InvalidRequest
@@ -129,7 +126,6 @@ class Engine:
         self.kv_token_bytes = memory.full.num_bytes / (full.num_blocks * full.block_size)
         self._draft = make_draft(loaded, draft, full.num_blocks, config)
         scheduler = make_scheduler(config, room, self._draft)
-        self._grammars = GrammarCompiler(loaded)
         self.recommended = recommended(loaded.generation, config.generation_config)
         self.shared = SharedTexts(loaded, self.hold, self._compute if config.prefix_cache else None)
         self._requests = RequestMaker(loaded, self.context_length, scheduler.capacity, self.recommended, self.shared)
@@ -139,7 +135,7 @@ class Engine:
             self._draft.prepare(preparing(progress, "preparing steps of the draft model"))
         self._loop = EngineLoop(scheduler, runner, Sampler(ops))
         self._loop.at_end(ranks.close)
-        self._entrance: Entrance = self._loop
+        self._submitter = Submitter(loaded, self._requests, self._loop)
         self.tiering = put_beneath(self._loop, self.saver, tiers)
         weakref.finalize(self, self._loop.leave).atexit = False
 
@@ -237,25 +233,18 @@ class Engine:
         hold: keeps the KV of prompt and completion when the request has ended.
         """
         self._loop.fork_guard.check()
-        if hold is not None and not (isinstance(hold, Hold) and hold.is_of(self._loop)):
-            raise InvalidRequest(f"hold must be one that this engine's hold() made; it is {describe(hold)}", "hold")
-        return self._submit([self._requests.make(prompt, options)], options, hold)[0]
+        return self._submitter.one(prompt, options, hold)
 
     def submit_all(self, prompts: Sequence[Prompt], **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start several requests between the same two steps; none is started if one is refused."""
         self._loop.fork_guard.check()
         check_list(prompts, "prompts")
-        return self._submit([self._requests.make(prompt, options) for prompt in prompts], options)
+        return self._submitter.all(prompts, options)
 
     def submit_samples(self, prompt: Prompt, n: int, **options: Unpack[RequestOptions]) -> list[Generation]:
         """Start `n` requests on one prompt, with the seeds seed, seed + 1, ..."""
         self._loop.fork_guard.check()
-        request = self._requests.make(prompt, options)
-        if checked(n, int, "n") < 1:
-            raise InvalidRequest(f"n must be at least 1; it is {describe(n)}", "n")
-        marks_at = (*request.marks_at, len(request.prompt) - 1) if n > 1 else request.marks_at  # they go on there
-        requests = [replace(request, seed=request.seed + index, marks_at=marks_at) for index in range(n)]
-        return self._submit(requests, options)
+        return self._submitter.samples(prompt, n, options)
 
     def hold(self, pinned_for: float = 0.0) -> Hold:
         """A hold on nothing yet: give it to `submit`.
@@ -276,28 +265,7 @@ class Engine:
         return self.shared.add(self._requests.tokens(text), lora)
 
     def _compute(self, tokens: npt.NDArray[np.int32], namespace: str, lora: str | None, hold: Hold) -> None:
-        request = self._requests.make(tokens, {"max_tokens": 0, "lora": lora})
-        self._submit([replace(request, namespace=namespace, shared=None)], {}, hold)[0].result()
-
-    def _submit(
-        self, requests: Sequence[core.Request], options: RequestOptions, hold: Hold | None = None
-    ) -> list[Generation]:
-        now = self._loop.clock()
-        texts = self.loaded.tokenizer.special_names
-        tokens = checked(options.get("shown_tokens", ()), Sequence[int], "shown_tokens")
-        shown = {token: texts[token] for token in tokens if token in texts}
-        states = [self._state(request, options.get("grammar"), shown, now) for request in requests]
-        for state in states:
-            state.sequence.retained = None if hold is None else hold.retained
-        self._entrance.submit(states)
-        return [state.generation for state in states]
-
-    def _state(
-        self, request: core.Request, grammar: GrammarSpec | None, shown: Mapping[int, str], now: float
-    ) -> RequestState:
-        matcher = None if grammar is None else self._grammars.matcher(grammar)
-        text = text_stream(self.loaded.tokenizer, request, shown, grammar)
-        return RequestState(core.Sequence(request, matcher, text), Generation(self._entrance.cancel), text, now)
+        self._submitter.compute(tokens, namespace, lora, hold)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -332,8 +300,7 @@ class Engine:
     def prepare(self, grammar: GrammarSpec) -> None:
         """Compile a grammar, so that a later request with it starts at once. Raises InvalidRequest."""
         self._loop.fork_guard.check()
-        check_grammar(grammar)
-        self._grammars.matcher(grammar)
+        self._submitter.prepare(grammar)
 
     def room(self, prompt_len: int) -> int:
         """Tokens that can follow a prompt of this length, by the context and the KV pool; may be negative."""
@@ -392,7 +359,7 @@ class Engine:
 
     def enter_by(self, make: Callable[[EngineLoop], Entrance]) -> None:
         """Have requests go through another entrance than the loop's own."""
-        self._entrance = make(self._loop)
+        self._submitter.enter_by(make)
 
     def saver(self) -> Saver:
         """How the cache's KV is read and put back, for those who move it; it computes a few tokens."""

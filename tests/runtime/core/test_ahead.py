@@ -83,7 +83,7 @@ def test_any_mixture_has_the_tokens_of_steps_that_are_waited_for(tiny_loaded, la
 
 def submitted_together(engine, prompts, **options):
     """Before the same step."""
-    states = [engine._state(engine._requests.make(each, options), None, {}, engine._loop.clock()) for each in prompts]
+    states = engine._submitter.states([engine._requests.make(each, options) for each in prompts], options)
     engine._loop.submit(states)
     return [state.generation for state in states]
 

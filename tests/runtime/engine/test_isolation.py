@@ -83,9 +83,8 @@ class Ward:
     def submit(self, watch=None):
         """All four between the same two steps; the generations, the victim's last."""
         self.engine.with_cache(lambda cache: cache.clear())
-        now = self.loop.clock()
-        states = [self.engine._state(self.engine._requests.make(prompt, given), form, {}, now)
-                   for prompt, given, form in self.asked]  # fmt: skip
+        states = [state for prompt, given, form in self.asked for state in self.engine._submitter.states(
+            [self.engine._requests.make(prompt, given)], {"grammar": form})]  # fmt: skip
         hold = self.engine.hold()
         states[-1].sequence.retained = hold.retained
         if watch is not None:

@@ -32,7 +32,8 @@ class Usage(NamedTuple):
     """Where each token of a request came from. All are counts of tokens.
 
     prompt_tokens == cached_tokens + replayed_tokens + prefilled_tokens,
-    completion_tokens == decoded_tokens + jumped_tokens.
+    completion_tokens == decoded_tokens + jumped_tokens;
+    the first is more where the prompt was not computed whole: it was cancelled, or a grammar forced the whole output.
     cached: prompt tokens that were found with all that is needed to go on behind them. replayed: those whose KV was
     found, and which were computed again by layers with a window or a state. prefilled: prompt tokens that were computed
     first. decoded: chosen by the model.

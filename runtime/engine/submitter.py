@@ -1,5 +1,5 @@
-"""From what a caller asks to sequences in the loop: options and grammar are read here, a handle is made for each request,
-and all of one call enter between the same two steps. What each does with its options is the core's.
+"""From what a caller asks to sequences in the loop: options and grammar are read here, a handle is made for each
+request, and all of one call enter between the same two steps. What each does with its options is the core's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Submitter:
         self._grammars = GrammarCompiler(loaded)
 
     def one(self, prompt: Prompt, options: RequestOptions, hold: Hold | None) -> Generation:
-        """One request, whose KV the hold keeps when it has ended. Raises InvalidRequest for a hold of another engine."""
+        """One request, whose KV the hold keeps when it has ended. Raises InvalidRequest for another engine's hold."""
         if hold is not None and not (isinstance(hold, Hold) and hold.is_of(self._loop)):
             raise InvalidRequest(f"hold must be one that this engine's hold() made; it is {describe(hold)}", "hold")
         return self.enter([self._maker.make(prompt, options)], options, hold)[0]

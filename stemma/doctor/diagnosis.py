@@ -176,12 +176,11 @@ def _memory(reading: Reading) -> Answer:
         Figure("computed again behind them", recomputed, "tokens"),
     ]
     changes = []
+    more = "raise memory, and kv_tokens if it is given (`stemma plan`)"
     if preempted > 0:
-        changes.append("sequences had to make room: raise memory, or lower max_running")
+        changes.append(f"sequences had to make room: {more}, or lower max_running")
     if evicted > total:
-        changes.append(
-            f"the pool was evicted {evicted / total:.0f} times over: raise memory (`stemma plan`), pin what must stay"
-        )
+        changes.append(f"the pool was evicted {evicted / total:.0f} times over: {more}, pin what must stay")
     if fragmentation > 0.25:
         changes.append("short branches leave blocks half empty: lower block_size")
     if hit_rate < 0.1 and blocks.get("cached", 0) / total > MOST:
@@ -206,14 +205,35 @@ def _waiting(reading: Reading) -> Answer:
     queue = reading.value("stemma_queue_seconds_sum")
     total = reading.value("stemma_request_seconds_sum") or 1e-12
     figures.insert(0, Figure("requests' time in the queue", queue / total, "share"))
+    busy = sum(reading.by("stemma_phase_seconds_total", "phase").values()) or 1e-12
+    running = max(0.0, total - queue) / busy
+    figures.append(Figure("running on average, of those that ended", running, "sequences"))
     changes = []
     if queue / total > 0.25:
         slow.append("the queue is long")
-        changes.append(
-            "requests wait more than they are computed: raise max_running while memory lasts, then add a replica"
-        )
+        changes.append(_more_at_once(reading, running))
     gap, usual = (reading.quantile("stemma_inter_token_seconds", share) for share in (0.99, 0.5))
     if gap and usual and gap > 8 * usual:
         slow.append("streams stall")
-        changes.append("long prompts hold up running streams: set tpot_ms, or lower max_chunk")
+        is_set = reading.value("stemma_tpot_target_seconds") > 0
+        changes.append(
+            f"long prompts hold up running streams: {'lower' if is_set else 'set'} tpot_ms, or lower max_chunk"
+        )
     return Answer("Who waits?", " and ".join(slow) or "nobody for long", figures, changes)
+
+
+def _more_at_once(reading: Reading, running: float) -> str:
+    """What to change so that fewer wait: what keeps them out is the places, the target, or what there is no room or no
+    time for. running: how many did on average while steps were computed."""
+    places, target = reading.value("stemma_most_running"), reading.value("stemma_tpot_target_seconds")
+    if running > MOST * places:
+        return "those that run take the places that there are: raise max_running while memory lasts, then add a replica"
+    if target:
+        return (
+            f"no more may run beside each other if a token shall take {target * 1000:g} ms: raise tpot_ms, or add a "
+            "replica"
+        )
+    return (
+        "places are free: others wait for room (raise memory, and kv_tokens if it is given) or for prompts before "
+        "theirs (let them share more, add a replica)"
+    )

@@ -65,8 +65,8 @@ def _times(bound: Bound) -> str:
 def _verdict(plan: Plan) -> list[str]:
     if not plan.fits:
         return [
-            f"[red]Does not fit[/]: {as_bytes(plan.weight_bytes + plan.needed)} are needed. Ask for at most "
-            f"{plan.most_sequences:,} sequences of this context, or {plan.longest:,} tokens of context."
+            f"[red]Does not fit[/]: {as_bytes(plan.weight_bytes + plan.needed)} are needed, "
+            f"{as_bytes(plan.usable)} can be had. {_what_fits(plan)}"
         ]
     if not plan.holds_pool:
         return [
@@ -80,6 +80,14 @@ def _verdict(plan: Plan) -> list[str]:
             "sequences wait or are preempted, and shared prefixes are stored once."
         ]
     return ["[green]Fits[/]: what the pool has beyond this keeps prefixes for later requests."]
+
+
+def _what_fits(plan: Plan) -> str:
+    fits = [f"{plan.most_sequences:,} sequences of this context"] * (plan.most_sequences > 0)
+    fits += [f"{plan.longest:,} tokens of context"] * (plan.longest > 0)
+    if not fits:
+        return "Take a smaller model, or a machine with more memory."
+    return f"Ask for at most {', or '.join(fits)}."
 
 
 def as_bytes(number: float) -> str:

@@ -168,4 +168,10 @@ def test_plan_tells_memory_and_roofline_of_a_model_that_is_not_loaded(monkeypatc
     assert said["rates"] == {"read": 30e9, "operations": 600e9}
     assert said["fits"] is True
     assert said["decode_one"]["by"] == "bandwidth"
-    assert "Does not fit" in invoke(*asked, "--machine-memory", "0.001")
+    assert "Ask for at most 224 tokens of context." in " ".join(invoke(*asked, "--machine-memory", "0.001").split())
+    none = " ".join(invoke(*asked, "--machine-memory", "0.0001").split())
+    assert "Does not fit" in none
+    assert "Take a smaller model" in none
+    assert "Ask for at most" not in none
+    some = " ".join(invoke(*asked, "--context", "256", "--concurrency", "9999999", "--machine-memory", "1").split())
+    assert re.search(r"Ask for at most [1-9][\d,]* sequences of this context\.", some)

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from stemma.radix import CacheStats, MarkStats
+from stemma.runtime.core.config import SettledConfig
 from stemma.runtime.engine import EngineStats, Metrics
 from stemma.server.generation.service import Service
 from stemma.server.status.families import Reading, counter, counters, gauge, histogram
@@ -22,6 +23,7 @@ def own_metrics(reading: Reading) -> Iterator[Metric]:
     yield from _tokens(reading.metrics)
     if reading.engine is not None:
         yield from _server(reading.service)
+        yield from _limits(reading.service.engine.config)
         yield from _engine(reading.engine, reading.service.engine.config.block_size)
         yield from _tiers(reading.engine)
         yield from _time(reading.engine.metrics)
@@ -62,6 +64,13 @@ def _server(service: Service) -> Iterator[Metric]:
     yield counter("stemma_refused_requests", full, service.limiter.num_refused)
     yield gauge("stemma_http_requests_open", "Requests under way", service.counts.num_open)
     yield gauge("stemma_remembered_turn_tokens", "Tokens of remembered turns", service.turns.num_tokens)
+
+
+def _limits(config: SettledConfig) -> Iterator[Metric]:
+    """What keeps sequences waiting, by the engine's options."""
+    yield gauge("stemma_most_running", "Sequences that may run side by side", config.max_running)
+    target = 0.0 if config.tpot_ms is None else config.tpot_ms / 1000
+    yield gauge("stemma_tpot_target_seconds", "What a further token may take; 0 without a target", target)
 
 
 def _engine(stats: EngineStats, block_size: int) -> Iterator[Metric]:

@@ -52,6 +52,12 @@ def test_what_a_grammar_forces_whole_is_heard_in_asyncio(make):
     assert heard.text == "hello world"
 
 
+def test_what_a_grammar_forces_whole_costs_not_even_its_prompt(make):
+    usage = make().generate("Say: ", grammar=Regex("hello world"), max_tokens=40).usage
+    assert (usage.prompt_tokens, usage.prefilled_tokens, usage.cached_tokens) == (5, 0, 0)
+    assert usage.completion_tokens == usage.jumped_tokens == 11
+
+
 def test_what_a_stop_string_held_back_is_heard_at_an_abort(make):
     engine = make()
     generation = engine.submit("Say: ", grammar=Regex("abcabc[xyz]{500}"), stop="abcabc!", max_tokens=500)

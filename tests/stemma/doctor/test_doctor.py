@@ -26,7 +26,7 @@ def metrics(**changes: float) -> str:
         "steps": 100, "decode_seconds": 12.0, "decode_steps": 100, "decode_tokens": 200, "decode_seen": 2000,
         "prefill_seconds": 1.0, "prefill_steps": 2, "prefill_tokens": 45, "prefill_seen": 1000,
         "masks": 0.0, "text": 0.1, "free": 60, "leased": 10, "cached": 30, "hit": 900, "miss": 100, "evicted": 0,
-        "preemptions": 0, "fragmentation": 0.05, "queue": 0.1, "queue_p99": 0.1,
+        "preemptions": 0, "fragmentation": 0.05, "queue": 0.1, "most_running": 4, "target": 0.0, "worst_gap": 0.05,
     } | changes  # fmt: skip
     lines = [f"# TYPE stemma_steps counter\nstemma_steps_total {values['steps']}"]
     for name in ("seconds", "steps", "tokens", "seen"):
@@ -48,13 +48,17 @@ def metrics(**changes: float) -> str:
     for name, value in (
         ("kv_block_size_tokens", 16), ("cache_fragmentation_ratio", values["fragmentation"]),
         ("model_row_bytes", 1e9), ("model_row_operations", 2e9), ("model_seen_operations", 1e5),
-        ("kv_token_bytes", 1e5),
+        ("kv_token_bytes", 1e5), ("most_running", values["most_running"]), ("tpot_target_seconds", values["target"]),
     ):  # fmt: skip
         lines.append(f"# TYPE stemma_{name} gauge\nstemma_{name} {value}")
     lines.append('# TYPE stemma_model_bytes gauge\nstemma_model_bytes{model="m",storage="Q4_1"} 1e9')
     lines.append(f"# TYPE stemma_queue_seconds histogram\nstemma_queue_seconds_sum {values['queue']}")
     lines += [f'stemma_queue_seconds_bucket{{le="{le}"}} {n}' for le, n in (("0.01", 50), ("0.1", 99), ("+Inf", 100))]
     lines.append("stemma_queue_seconds_count 100")
+    gaps = ((0.01, 60), (values["worst_gap"], 100), ("+Inf", 100))
+    lines.append("# TYPE stemma_inter_token_seconds histogram\nstemma_inter_token_seconds_sum 1")
+    lines += [f'stemma_inter_token_seconds_bucket{{le="{le}"}} {n}' for le, n in gaps]
+    lines.append("stemma_inter_token_seconds_count 100")
     lines.append(
         "# TYPE stemma_request_seconds histogram\nstemma_request_seconds_sum 20\nstemma_request_seconds_count 9"
     )
@@ -81,6 +85,7 @@ def test_decode_that_reads_at_the_machines_speed_is_bound_by_bandwidth():
     assert memory.verdict == "40% full, 90% of prompt tokens reused"
     assert waiting.verdict == "nobody for long"
     assert figure(waiting, "queue, p99 at most") == 0.1
+    assert figure(waiting, "running on average, of those that ended") == pytest.approx((20 - 0.1) / 13.1)
 
 
 def test_prompts_at_full_speed_are_bound_by_compute_and_mostly_new_ones_are_told():
@@ -110,7 +115,11 @@ def test_contexts_that_outweigh_the_weights_ask_for_a_smaller_kv():
         ({"evicted": 500}, 2, "5 times"),
         ({"fragmentation": 0.4}, 2, "block_size"),
         ({"hit": 1, "cached": 300}, 2, "little is found"),
-        ({"queue": 15.0}, 3, "max_running"),
+        ({"queue": 11.0, "most_running": 1}, 3, "raise max_running"),
+        ({"queue": 15.0, "target": 0.05}, 3, "a token shall take 50 ms: raise tpot_ms"),
+        ({"queue": 15.0}, 3, "places are free"),
+        ({"worst_gap": 0.5}, 3, "set tpot_ms"),
+        ({"worst_gap": 0.5, "target": 0.05}, 3, "lower tpot_ms"),
     ],
 )
 def test_each_trouble_is_told_with_what_to_change_and_not_without_it(changes, at, word):

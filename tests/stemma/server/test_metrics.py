@@ -9,6 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from stemma.runtime.engine import Engine
+from stemma.runtime.model import LoadedModel
 from stemma.server import ApiKey, ServerConfig
 
 KEYS = (ApiKey("alice", "ka"), ApiKey("bob", "kb"), ApiKey("root", "kr", is_admin=True))
@@ -53,6 +54,14 @@ async def test_the_names_of_other_servers(
     assert {f"{prefix}{name}" for name in names.split()} <= found
     other = {"vllm:", "sglang:"} - {prefix}
     assert not any(name.startswith(tuple(other)) for name in found)
+
+
+async def test_what_keeps_sequences_waiting_is_told(tiny_loaded: LoadedModel, serve_with: Any) -> None:
+    for options, target in (({}, 0.0), ({"tpot_ms": 40.0}, 0.04)):
+        with Engine.of(tiny_loaded, kv_tokens=1024, max_running=3, **options) as engine:
+            async with serve_with(engine, ServerConfig(model_name="tiny")) as client:
+                found = await read(client)
+        assert (found["stemma_most_running",], found["stemma_tpot_target_seconds",]) == (3, target)
 
 
 async def test_drafts_are_counted_by_source(engine: Engine, serve_with: Any) -> None:

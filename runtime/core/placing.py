@@ -76,14 +76,16 @@ class Placing:
         for sequence in [*self.running.by_side()]:
             start = sequence.num_computed
             pending = sequence.tokens[start:] or self._unknown(sequence)
-            if start < sequence.room_end and len(pending) == 1 and not may_draft:  # most rows of most steps
-                rows.append(Row(sequence, start, pending, 0, 1))
-                num_read += start
-                continue
-            batch.add_decodes(rows, num_read)
-            rows, num_read = [], 0
+            has_room = start < sequence.room_end and len(pending) == 1
             try:
-                if not self.place(batch, sequence):
+                if has_room and not (may_draft and self._is_guessed(batch, sequence, 1)):  # most rows of most steps
+                    rows.append(Row(sequence, start, pending, 0, 1))
+                    num_read += start
+                    continue
+                batch.add_decodes(rows, num_read)
+                rows, num_read = [], 0
+                is_placed = self._add(batch, sequence, pending) if has_room else self.place(batch, sequence)
+                if not is_placed:
                     return False
             except BaseException as error:
                 fail(sequence, error)
@@ -103,8 +105,16 @@ class Placing:
         if not pending:
             return True  # it is likely to end with the step under way
         is_sampled = start + len(pending) >= len(sequence.tokens) and sequence.request.max_tokens > 0
-        may_draft = is_sampled and self.ahead is None
-        sequence.drafts = self._drafts(batch, sequence, len(pending)) if may_draft else []
+        sequence.drafts = []
+        if is_sampled and self.ahead is None:
+            self._is_guessed(batch, sequence, len(pending))
+        is_placed = self._add(batch, sequence, pending, is_sampled=is_sampled)
+        if is_placed and in_prompt:
+            self.prompt_budget -= len(pending)
+        return is_placed
+
+    def _add(self, batch: Batch, sequence: Sequence, pending: list[int], *, is_sampled: bool = True) -> bool:
+        """A row of these tokens and the sequence's drafts, or without these where they find no room."""
         segments = self._reserve(batch, sequence, len(pending), len(sequence.drafts))
         if segments is None and sequence.drafts:
             sequence.drafts = []
@@ -113,9 +123,7 @@ class Placing:
             return False
         drafts = sequence.drafts
         num_samples = 1 + len(drafts) if is_sampled else 0
-        batch.add(Row(sequence, start, pending + drafts, len(drafts), num_samples, segments))
-        if in_prompt:
-            self.prompt_budget -= len(pending)
+        batch.add(Row(sequence, sequence.num_computed, pending + drafts, len(drafts), num_samples, segments))
         return True
 
     def _unknown(self, sequence: Sequence) -> list[int]:
@@ -123,16 +131,18 @@ class Placing:
         row = None if self.ahead is None else self.ahead.get(id(sequence))
         return [] if row is None or sequence.num_generated + 1 >= sequence.request.max_tokens else [-1 - row]
 
-    def _drafts(self, batch: Batch, sequence: Sequence, num_pending: int) -> list[int]:
-        """None where one of those behind it in the step would not find room beside them: each takes a slot."""
+    def _is_guessed(self, batch: Batch, sequence: Sequence, num_pending: int) -> bool:
+        """Whether there is anything to compute behind what is pending: the sequence's drafts, from now on. None where
+        one of those behind it in the step would not find room beside them: each takes a slot."""
         num_rows = batch.num_tokens - batch.num_drafts + num_pending
         most = self.limits.max_chunk - num_pending
         drafts = self.watch.aside("drafts", self.drafter.draft, sequence, num_rows, most)
         if drafts and self.cache.has_marks:
             num_needed = len(self.running) - len(batch.rows) + len(drafts)
             if not self.cache.can_advance(num_needed, num_needed):
-                return []
-        return drafts
+                drafts = []
+        sequence.drafts = drafts
+        return bool(drafts)
 
     def _reserve(self, batch: Batch, sequence: Sequence, num_pending: int, num_drafts: int) -> list[Segment] | None:
         """Room for so many tokens in all pools, or None; what has to be copied for it is the batch's to do."""

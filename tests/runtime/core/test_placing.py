@@ -76,6 +76,31 @@ def test_those_who_decode_take_a_token_each_and_none_finds_room_where_there_is_n
     made.cache.check()
 
 
+def test_only_who_has_drafts_or_no_room_left_asks_its_lease_for_more(monkeypatch):
+    made = placing(guess=lambda tokens: [7] if tokens[0] == 50 and len(tokens) > 3 else [])
+    items = [put(made, [n, n + 1], 2) for n in (0, 50, 90)]
+    asked, tell = [], made.tell_lease
+    monkeypatch.setattr(made, "tell_lease", lambda item: (asked.append(item), tell(item)))
+    found = []
+    for _ in range(3):  # a first row, one in the block's last place, one behind it
+        asked.clear()
+        for item in items:
+            item.tokens.append(9)
+        batch = Batch()
+        made.begin(batch)
+        assert made.place_decodes(batch, never)
+        assert [row.sequence for row in batch.rows] == [*made.running.by_side()]
+        found.append({row.sequence.tokens[0]: (row.sequence in asked, row.tokens) for row in batch.rows})
+        for item in items:
+            item.num_computed += 1
+    assert found == [
+        {0: (True, [9]), 50: (True, [9]), 90: (True, [9])},
+        {0: (False, [9]), 50: (True, [9, 7]), 90: (False, [9])},
+        {0: (True, [9]), 50: (True, [9, 7]), 90: (True, [9])},
+    ]
+    made.cache.check()
+
+
 def test_drafts_are_left_out_where_they_find_no_room():
     made = placing(num_blocks=1, guess=lambda tokens: [7, 8, 9])
     item = put(made, [1, 2, 3], 2)

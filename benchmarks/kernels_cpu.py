@@ -74,8 +74,8 @@ class Bench:
         packed: list[Any] = []
         plain = ops.linear
 
-        def counted(*arguments: Any) -> Any:
-            packed.append(plain(*arguments))
+        def counted(*arguments: Any, **named: Any) -> Any:
+            packed.append(plain(*arguments, **named))
             return packed[-1]
 
         ops.linear = counted  # type: ignore[assignment, method-assign]

@@ -1,7 +1,7 @@
 """Quantised products of many rows on vectors.
 
-Codes are unpacked to words of 16 bits; those of two strips once for all rows, into memory that the nearer caches hold.
-An activation is a word too, so that one instruction adds two products to each of 16 sums of 32 bits:
+Codes are unpacked to words of 16 bits: for some rows into registers, or once for all rows into memory that the nearer
+caches hold. An activation is a word too, so that one instruction adds two products to each of 16 sums of 32 bits:
 
     for each 1,024 inputs or fewer    unpack: 16 vectors of words for a block of 32 inputs and a strip, facts beside
         for each 8 rows (AVX2: 4)     minima x sums of activations
@@ -51,9 +51,10 @@ from stemma.kernels.cpu.products.tiles import MAPPED, Tile, tile_of
 from stemma.kernels.cpu.rows.activations import DIGIT_BITS, PAIR, is_paired
 
 FROM, UNPACK_FROM = 4, 128
-"""Rows from which a row is words; from which codes are unpacked into memory, two strips at once, for all rows; sooner
-where they are turned (`mapped.py`). Fewer rows unpack a strip into registers, for 8 rows or 4."""
+"""Rows from which a row is words; from which codes are unpacked into memory for all rows, sooner where they are turned
+(`mapped.py`). Fewer rows unpack a strip into registers, for 8 rows or 4."""
 STRIPS, ROWS = 2, 8
+"""Strips that are unpacked into memory at once, at most; rows that are multiplied at once."""
 CHUNK = 32
 """Blocks whose sums fit 32 bits, and that are unpacked at once."""
 VECTORS = 16
@@ -115,7 +116,11 @@ class _Blocks:
 
     def facts_at(self, block: Value, nth: int) -> Value:
         assert self.facts is not None
-        return self.facts + (block * (STRIPS * FACT_BYTES) + nth * FACT_BYTES)
+        return self.facts + (block * (len(self.strips) * FACT_BYTES) + nth * FACT_BYTES)
+
+    def words_at(self, block: Value, nth: int) -> Value:
+        assert self.words is not None
+        return self.words + (block * (len(self.strips) * STRIP_BYTES) + nth * STRIP_BYTES)
 
     def facts_of(self, code: Code, block: Value, nth: int) -> list[Value]:
         """Scales of a block's groups as they are packed, 16 bits each."""
@@ -175,15 +180,27 @@ def sweep_words(code: Code, part: Part, scratch: Value) -> None:
     if part.target.adds_beside:
         _keep_squares(code, part)
     count = part.rows[1] - part.rows[0]
+    if _stays_packed(part):
+        _sweep(code, part, scratch, 0)
+        return
     with code.either(count < (TURN_FROM if part.kind == MAPPED else UNPACK_FROM)) as (some, many):
         with some:
-            _sweep(code, part, scratch, 1)
+            _sweep(code, part, scratch, 0)
         with many:
-            _sweep(code, part, scratch, STRIPS)
+            # a second strip's words leave the first-level cache too small, which is what bounds products in pairs
+            _sweep(code, part, scratch, 1 if part.target.adds_beside else STRIPS)
 
 
-def _sweep(code: Code, part: Part, scratch: Value, at_once: int) -> None:
-    """Some strips at once: one as it is packed, two unpacked."""
+def _stays_packed(part: Part) -> bool:
+    """Whether codes are unpacked into registers for any number of rows: those of 4 bits take so few operations that
+    they find room beside products in pairs, and leave the first-level cache to rows."""
+    form = tile_of(part.kind).form
+    return part.target.adds_beside and form.bits == 4 and form.has_minima
+
+
+def _sweep(code: Code, part: Part, scratch: Value, num_unpacked: int) -> None:
+    """num_unpacked: strips that are unpacked into memory at once; 0: one is multiplied as it is packed."""
+    at_once = max(num_unpacked, 1)
     number = (part.job["features"] + 31) // 32
     with code.loop(*part.strips, at_once) as index:
         strips = [part.strip(code, code.minimum(index + i, part.strips[1] - 1)) for i in range(at_once)]
@@ -194,17 +211,16 @@ def _sweep(code: Code, part: Part, scratch: Value, at_once: int) -> None:
         with code.loop(0, number, CHUNK) as first:
             count = code.minimum(number - first, CHUNK)
             blocks = _Blocks(part, strips, first, count, scratch)
-            if at_once == STRIPS:
+            if num_unpacked:
                 blocks = replace(blocks, words=scratch + WORDS_AT, facts=scratch + FACTS_AT)
                 _unpack(code, blocks)
             _multiply(code, blocks, index)
 
 
 def _unpack(code: Code, to: _Blocks) -> None:
-    assert to.words is not None
     with code.loop(0, to.count) as block:
-        for nth in range(STRIPS):
-            place = to.words + (block * (STRIPS * STRIP_BYTES) + nth * STRIP_BYTES)
+        for nth in range(len(to.strips)):
+            place = to.words_at(block, nth)
             words = to.read_words(code, block, nth)
             for j, word in enumerate(words):
                 code.store(word, place + 64 * j, 64)
@@ -213,7 +229,7 @@ def _unpack(code: Code, to: _Blocks) -> None:
                     code.store(scale, to.facts_at(block, nth) + (128 * group + 64 * i), 64)
     if to.tile.form.has_minima:
         with code.loop(0, to.pairs) as pair:
-            for nth in range(STRIPS):
+            for nth in range(len(to.strips)):
                 code.store(to.read_minima(code, pair, nth), to.facts_at(pair, nth) + 256, 64)
 
 
@@ -311,7 +327,7 @@ def _dots(code: Code, blocks: _Blocks, rows: _Rows, where: tuple[Value, int], wo
             both = words[group * per_group + j], words[group * per_group + j + 1]
             _add_dots(code, blocks.part, rows, dots, both, inputs + 4 * j, is_paired(j))
     else:
-        weights = blocks.words + (block * (STRIPS * STRIP_BYTES) + rows.nth * STRIP_BYTES + 64 * per_group * group)
+        weights = blocks.words_at(block, rows.nth) + 64 * per_group * group
         with code.loop(0, per_group, AT_ONCE) as vector:
             for j in range(0, AT_ONCE, 2):
                 places = weights + vector * 64 + 64 * j

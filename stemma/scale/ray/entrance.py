@@ -20,12 +20,13 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stemma.scale.ray.asked import Asked
+from stemma.scale.ray.leaving import Door, Leaving
 from stemma.scale.ray.reading import REPLICA_HEADER, Call, make_reader
 from stemma.scale.ray.saying import Reply
 from stemma.scale.spec import Spec
 from stemma.server.application import dialect_of
 from stemma.server.http.decoding import learn_types
-from stemma.server.http.endpoint import read_body, request_id, until_gone
+from stemma.server.http.endpoint import before_the_end, read_body, request_id, until_gone
 from stemma.server.http.errors import ApiError, ClientGone, unavailable
 
 log = logging.getLogger("stemma.scale")
@@ -61,6 +62,19 @@ class Entrance:
         self._spec = spec
         self._reader = make_reader(spec)
         self._answer = replicas.options(stream=True, method_name="answer")
+        self._door = Door()
+        self._leaving = Leaving(self._door, [each for each in (self._answer, prefill) if each is not None])
+
+    # What who ends the deployment asks ----------------------------------------------------------------
+    async def leave(self, seconds: float) -> None:
+        """See `Leaving.leave`."""
+        await self._leaving.leave(seconds)
+
+    async def hurry(self) -> None:
+        """See `Leaving.hurry`."""
+        self._leaving.hurry()
+
+    # What clients ask ----------------------------------------------------------------
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,10 +96,10 @@ class Entrance:
         name = request_id(headers.get("x-request-id"))
         reply = Reply(send, dialect_of(Request(scope)), name)
         try:
-            body = await read_body(headers, receive, self._most(scope["path"]))
-            call = Call(scope["method"], scope["path"], headers, body)
-            never = asyncio.Event()  # Serve itself ends what is under way when its time is over
-            await until_gone(self._relay(_told(scope, name), call, reply), receive, never)
+            with self._door.enter():
+                body = await before_the_end(read_body(headers, receive, self._most(scope["path"])), self._door.is_over)
+                call = Call(scope["method"], scope["path"], headers, body)
+                await until_gone(self._relay(_told(scope, name), call, reply), receive, self._door.is_over)
         except ClientGone:
             return
         except ApiError as error:

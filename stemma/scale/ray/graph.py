@@ -19,7 +19,7 @@ from stemma.scale.ray.replica import Replica
 from stemma.scale.spec import Spec, spec_of
 
 NAME = "stemma"
-REPLICA, PREFILL = "Replica", "Prefill"
+ENTRANCE, REPLICA, PREFILL = "Entrance", "Replica", "Prefill"
 BUILD = f"{__name__}:build"
 STATS_SECONDS = 0.5
 """How often a replica says how busy it is."""
@@ -41,7 +41,7 @@ def graph(spec: Spec) -> Application:
     """The same of options that have been read."""
     scale = spec.scale
     entrances = serve.deployment(
-        name="Entrance",
+        name=ENTRANCE,
         num_replicas=scale.entrances,
         max_ongoing_requests=MANY,
         ray_actor_options={"num_cpus": 0},

@@ -29,6 +29,7 @@ from stemma.scale.ray.apart import ASKED_OF, Giving, Role, take_from_others
 from stemma.scale.ray.asked import Asked
 from stemma.scale.ray.growing import ASKED
 from stemma.scale.ray.keeping import keeps
+from stemma.scale.ray.leaving import is_going_on
 from stemma.scale.ray.telling import Telling
 from stemma.scale.spec import EVERYWHERE, Spec
 from stemma.server import app
@@ -97,9 +98,9 @@ class Replica:
         await asyncio.to_thread(self._engine.with_cache, lambda cache: None)
 
     async def __del__(self) -> None:
-        """Serve calls it when what was under way has ended: what is hot goes to another replica."""
+        """Serve calls it when what was under way has ended: what is hot goes to another replica, if others stay."""
         try:
-            if self._spec.scale.handover_bytes:
+            if self._spec.scale.handover_bytes and await asyncio.to_thread(is_going_on, self._context.app_name):
                 await asyncio.wait_for(self._hand_over(), self._spec.scale.drain_seconds / 2)
         except (TimeoutError, StemmaError, OSError) as error:
             log.warning("nothing was handed over when this replica left: %s", error or type(error).__name__)
@@ -169,6 +170,16 @@ class Replica:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await asyncio.gather(task, return_exceptions=True)
+
+    async def leave(self) -> None:
+        """All are about to leave: streams without an end end. Returns when nothing runs that nobody waits for."""
+        service = self._app.state.service
+        service.stopping.set()
+        await service.runs.ended()
+
+    async def cut_short(self) -> None:
+        """Every answer that is under way ends with an error that tells its reader to come back."""
+        self._app.state.service.cut_short()
 
     # What replicas ask ----------------------------------------------------------------
     async def take_over(self, name: str, piece: bytes, is_last: bool, asked: Asked) -> int:

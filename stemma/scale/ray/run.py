@@ -6,11 +6,11 @@ import json
 import logging
 import math
 import signal
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -20,7 +20,8 @@ from ray import serve
 from stemma.kernels.cpu.machine.cores import physical_cores
 from stemma.runtime.errors import InvalidRequest, StemmaError
 from stemma.runtime.settings import say_by_default
-from stemma.scale.ray.graph import BUILD, NAME, graph
+from stemma.scale.ray.graph import BUILD, ENTRANCE, NAME, graph
+from stemma.scale.ray.leaving import leave_all
 from stemma.scale.spec import HERE, Spec
 
 STORE_BYTES = 128 << 20
@@ -41,20 +42,22 @@ class NoRay(StemmaError):
 
 
 def run(spec: Spec, address: str | None, ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. ready: called with the URL when requests are taken.
+    """Serve until SIGINT or SIGTERM, and end what is under way as `stemma serve` does. ready: called with the URL when
+    requests are taken.
 
     Raises InvalidRequest where there is no cluster at the address, NoRay where none could be started.
     """
-    stopped = threading.Event()
+    told: SimpleQueue[int | None] = SimpleQueue()  # which a signal may be put into at any place
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopped.set()
+    def tell(number: int, frame: FrameType | None) -> None:
+        told.put(number)
 
     with deployed(spec, address) as url:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
+            signal.signal(number, tell)
         ready(url)
-        stopped.wait()
+        told.get()
+        leave_all(serve.get_deployment_handle(ENTRANCE, NAME), spec.server.shutdown_seconds, told)
 
 
 @contextmanager
@@ -70,11 +73,12 @@ def deployed(spec: Spec, address: str | None = None) -> Iterator[str]:
         scheme = "https" if spec.server.ssl_certfile else "http"
         yield f"{scheme}://{spec.server.host}:{spec.server.port}"
     finally:
-        if is_ours:
-            serve.shutdown()
-        else:
-            serve.delete(NAME)
-        ray.shutdown()
+        with redirect_stdout(None):  # where Ray tells that the calls failed by which it was ended
+            if is_ours:
+                serve.shutdown()
+            else:
+                serve.delete(NAME)
+            ray.shutdown()
 
 
 def sized(spec: Spec, num_cores: int) -> Spec:
@@ -110,6 +114,7 @@ def http_options(spec: Spec) -> dict[str, Any]:
 def _connect(spec: Spec, address: str | None) -> bool:
     """Be part of a cluster. Returns whether it was started for this."""
     say_by_default(**LAID_DOWN)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address != LOCAL:
         try:

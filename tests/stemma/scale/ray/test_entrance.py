@@ -17,6 +17,7 @@ from ray.serve.exceptions import RayServeException
 
 from stemma.scale.ray.asked import Asked
 from stemma.scale.ray.entrance import TRIES, Entrance
+from stemma.scale.ray.leaving import Door
 from stemma.scale.spec import ScaleConfig, Spec
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
@@ -71,9 +72,15 @@ class Reader:
 
 
 @pytest.fixture
-def ask() -> Callable[[Handle], Any]:
+def door() -> Door:
+    return Door()
+
+
+@pytest.fixture
+def ask(door: Door) -> Callable[[Handle], Any]:
     async def asked(handle: Handle) -> httpx.Response:
         entrance: Any = Entrance.__new__(Entrance)
+        entrance._door = door
         entrance._spec, entrance._reader, entrance._answer = Spec(scale=ScaleConfig(wait_seconds=0.3)), Reader(), handle
         transport = httpx.ASGITransport(entrance.application)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -122,3 +129,31 @@ async def test_who_has_a_replica_waits_for_its_answer(ask):
 
 async def test_what_serve_refuses_is_refused(ask):
     assert (await ask(Handle([Stream([RayServeException("no")])]))).status_code == 503
+
+
+async def test_nobody_comes_in_any_more_once_all_leave(ask, door):
+    door.shut()
+    handle = Handle([])
+    answer = await ask(handle)
+    assert (answer.status_code, answer.headers["retry-after"], handle.asked) == (503, "1", [])
+    assert answer.json()["error"]["message"] == "the server is shutting down"
+
+
+class Endless(Stream):
+    """Says something, and never ends."""
+
+    async def __anext__(self) -> Messages:
+        batch = next(self._batches, None)
+        return batch if batch is not None else await Never([]).__anext__()  # type: ignore[return-value]
+
+
+async def test_what_does_not_end_by_itself_is_ended_with_an_error_when_all_leave(ask, door):
+    stream = Endless([[START, WORDS]])
+    asking = asyncio.create_task(ask(Handle([stream])))
+    await asyncio.sleep(0.05)
+    door.is_over.set()
+    answer = await asking
+    events = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
+    assert events[-1] == "[DONE]"
+    assert json.loads(events[-2])["error"]["message"] == "the server is shutting down"
+    assert stream.is_cancelled

@@ -104,6 +104,38 @@ async def test_what_is_hot_is_handed_over_in_pieces(tiny_loaded: LoadedModel, mo
         assert stays._pieces == {}
 
 
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_a_replica_hands_over_only_where_others_stay(goes_on, monkeypatch):
+    made, handed = replica_of(), []
+
+    async def hand_over() -> None:
+        handed.append("all")
+
+    made._hand_over, made._giving, made._end_taking, made._end_spans = hand_over, None, None, None
+    made._telling = made._engine = SimpleNamespace(close=lambda: None)
+    made._app = SimpleNamespace(state=SimpleNamespace(service=made._telling))
+    monkeypatch.setattr(under_test, "is_going_on", lambda application: goes_on and application == "stemma")
+    await Replica.__del__(made)
+    assert bool(handed) is goes_on
+
+
+async def test_when_all_leave_endless_streams_and_background_answers_end():
+    told: list[str] = []
+
+    async def ended() -> None:
+        told.append("ended")
+
+    made = replica_of()
+    service = SimpleNamespace(
+        stopping=asyncio.Event(), runs=SimpleNamespace(ended=ended), cut_short=lambda: told.append("cut short")
+    )
+    made._app = SimpleNamespace(state=SimpleNamespace(service=service))
+    await made.leave()
+    await made.cut_short()
+    assert service.stopping.is_set()
+    assert told == ["ended", "cut short"]
+
+
 def test_of_too_much_the_part_that_was_used_last_is_handed_over(tiny_loaded: LoadedModel, tmp_path):
     prompts = [[number, *range(63)] for number in range(8)]
     with Engine.of(tiny_loaded, kv_tokens=2048) as one, Engine.of(tiny_loaded, kv_tokens=2048) as other:

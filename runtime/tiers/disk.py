@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stemma.runtime.errors import InvalidRequest
+from stemma.runtime.tiers.bad_reads import UNREADABLE, BadReads
 from stemma.runtime.tiers.segment import Segment
 from stemma.runtime.tiers.tier import NOBODY, Record, TierError, Watcher
 
@@ -53,6 +54,7 @@ class DiskTier:
         self._places: dict[bytes, _Place] = {}
         self._segments: dict[int, Segment] = {}  # the oldest first
         self._held = 0
+        self._bad_reads = BadReads()
         self.watcher: Watcher = NOBODY
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -109,8 +111,12 @@ class DiskTier:
         if place is None:
             return None
         try:
-            return place.segment.read(place.offset, place.num_bytes)
+            record = place.segment.read(place.offset, place.num_bytes)
+            self._bad_reads.fine()
+            return record
         except OSError as error:
+            if self._bad_reads.failed(error):
+                return UNREADABLE
             raise TierError(f"{place.segment.path} cannot be read ({error.strerror}): look after the disk") from error
 
     def _append(self, key: bytes, record: bytes) -> None:

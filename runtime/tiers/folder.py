@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from stemma.runtime.errors import InvalidRequest
+from stemma.runtime.tiers.bad_reads import UNREADABLE, BadReads
 from stemma.runtime.tiers.tier import Record, TierError
 
 LOOKS = 32
@@ -32,6 +33,7 @@ class FolderTier:
         self._folder, self._max_bytes = folder, max_bytes
         self._serial = itertools.count()
         self._held = 0
+        self._bad_reads = BadReads()
         self._unseen = max_bytes  # bytes written since the last look; the first one comes at once
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -90,11 +92,14 @@ class FolderTier:
     def _read(self, path: Path) -> bytes | None:
         try:
             record = path.read_bytes()
+            self._bad_reads.fine()
             with suppress(OSError):
                 os.utime(path)
         except (FileNotFoundError, PermissionError, IsADirectoryError):
             return None  # it is gone, or others' alone
         except OSError as error:
+            if self._bad_reads.failed(error):
+                return UNREADABLE
             raise self._trouble(error) from error
         return record
 

@@ -7,7 +7,6 @@ file that could say something else.
 
 from __future__ import annotations
 
-import mmap
 import os
 import weakref
 from collections.abc import Iterator
@@ -15,6 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stemma.runtime.tiers.records import HEADER, MAGIC, Head, read_head
+
+LOOK_BYTES = 1 << 16
+"""What is searched for the next record at once, and skipped where a part of it cannot be read."""
 
 
 class Found(NamedTuple):
@@ -41,19 +43,35 @@ class Segment:
         return os.fstat(self._fd).st_nlink > 0
 
     def scan(self) -> Iterator[Found]:
-        """All records whose heads are whole; whether a payload is, its reader finds out."""
-        if not self.num_bytes:
-            return
-        with mmap.mmap(self._fd, self.num_bytes, access=mmap.ACCESS_READ) as data:
-            at = 0
-            while at >= 0:
-                head = read_head(data[at : at + HEADER.size])
-                if head is not None and at + head.num_bytes <= self.num_bytes:
-                    yield Found(head, at)
-                    at += head.num_bytes
-                    if data[at : at + len(MAGIC)] == MAGIC or at >= self.num_bytes:
-                        continue
-                at = data.find(MAGIC, at + 1)
+        """All records whose heads are whole; whether a payload is, its reader finds out. What the disk does not give
+        back is skipped."""
+        at = 0
+        while at >= 0:
+            head = read_head(self._look(at, HEADER.size))
+            if head is not None and at + head.num_bytes <= self.num_bytes:
+                yield Found(head, at)
+                at += head.num_bytes
+                if at >= self.num_bytes:
+                    return
+                if self._look(at, len(MAGIC)) == MAGIC:
+                    continue
+            at = self._next_magic(at + 1)
+
+    def _next_magic(self, at: int) -> int:
+        """Where a record may begin, from there on; -1 where none does."""
+        while at < self.num_bytes:
+            found = self._look(at, LOOK_BYTES + len(MAGIC) - 1).find(MAGIC)
+            if found >= 0:
+                return at + found
+            at += LOOK_BYTES
+        return -1
+
+    def _look(self, offset: int, num_bytes: int) -> bytes:
+        """Nothing where it cannot be read: not through a map, where a bad place of the disk ends the process."""
+        try:
+            return self.read(offset, num_bytes)
+        except OSError:
+            return b""
 
     def cut(self, num_bytes: int) -> None:
         """Nothing stands behind so many bytes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -15,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemma.runtime.errors import InvalidRequest
+from stemma.runtime.tiers.bad_reads import MOST_IN_A_ROW
 from stemma.runtime.tiers.disk import DiskTier
+from stemma.runtime.tiers.guarded import Guarded
 from stemma.runtime.tiers.records import unseal
 from stemma.runtime.tiers.tier import TierError
 from tests.runtime.tiers.blocks import key, payload, sealed
@@ -219,3 +222,70 @@ def test_a_damaged_block_is_forgotten_and_can_be_put_again(tmp_path):
     tier.put([sealed(1)])
     assert read(tier, range(3)) == [0, 1, 2]
     tier.close()
+
+
+def bad_at(monkeypatch: pytest.MonkeyPatch, places: set[int], number: int = errno.EIO) -> None:
+    """A disk that does not give back what stands at these places."""
+    real = os.pread
+
+    def read(descriptor, num_bytes, offset):
+        if any(offset <= place < offset + num_bytes for place in places):
+            raise OSError(number, os.strerror(number))
+        return real(descriptor, num_bytes, offset)
+
+    monkeypatch.setattr(os, "pread", read)
+
+
+def places(tier: DiskTier, numbers: range) -> set[int]:
+    """A byte in the middle of each of these blocks."""
+    return {tier._places[key(number)].offset + 500 for number in numbers}
+
+
+def test_what_a_disk_does_not_give_back_of_one_block_is_a_miss_and_written_anew(tmp_path, monkeypatch, caplog):
+    tier = Guarded(disk := DiskTier(tmp_path, MB))
+    tier.put([(key(number), payload(number)) for number in range(6)])
+    with monkeypatch.context() as bad:
+        bad_at(bad, places(disk, range(1, 2)))
+        found = tier.get([key(number) for number in range(6)])
+        assert [number for number, each in enumerate(found) if each is None] == [1]
+        assert tier.is_up
+        assert (tier.stats().damaged, tier.stats().failures) == (1, 0)
+        assert "a block is damaged" in caplog.text
+        assert tier.wants(key(1))
+        tier.put([(key(1), payload(1))])
+        assert bytes(tier.get([key(1)])[0]) == payload(1)
+        assert read(disk, range(6)) == list(range(6))
+    tier.close()
+
+
+def test_a_disk_that_gives_back_nothing_is_left_out(tmp_path, monkeypatch):
+    tier = Guarded(disk := DiskTier(tmp_path, MB))
+    tier.put([(key(number), payload(number)) for number in range(8)])
+    bad_at(monkeypatch, places(disk, range(8)))
+    for number in range(MOST_IN_A_ROW):
+        assert tier.get([key(number)]) == [None]
+        assert tier.is_up
+    assert tier.get([key(MOST_IN_A_ROW)]) == [None]
+    assert not tier.is_up
+    tier.close()
+
+
+def test_an_error_that_is_no_bad_place_leaves_a_disk_out_at_once(tmp_path, monkeypatch):
+    disk = DiskTier(tmp_path, MB)
+    disk.put([sealed(0)])
+    bad_at(monkeypatch, places(disk, range(1)), errno.ESTALE)
+    with pytest.raises(TierError, match="look after the disk"):
+        disk.get([key(0)])
+    disk.close()
+
+
+def test_a_bad_place_at_the_start_costs_the_blocks_that_begin_there(tmp_path, monkeypatch):
+    tier = DiskTier(tmp_path, 64 * MB)
+    tier.put([sealed(number, 100_000) for number in range(6)])
+    start = tier._places[key(2)].offset
+    tier.close()
+    with monkeypatch.context() as bad:
+        bad_at(bad, {start + 4})
+        again = DiskTier(tmp_path, 64 * MB)
+        assert read(again, range(6), 100_000) == [0, 1, 3, 4, 5]
+        again.close()

@@ -3,10 +3,11 @@
     cost = (what waits there + computing what is not cached, and again what that evicts and is asked for once more)
            x how crowded it is + how full its memory is
 
-A prompt that nobody has goes, of replicas that cost about the same, to the one that its own hash prefers (Thaler and
-Ravishankar 1998): so routers that never talk to each other send one new prefix to one replica, and different ones to
-different replicas. With nothing known of what computing costs, tokens stand for seconds; with nothing recent known of
-any replica, the less busy of two is taken (Mitzenmacher 2001). Has no clock, no sockets and no threads: time is given.
+A prompt that nobody has goes, of replicas that cost about the same and have about as little cached, to the one that
+its own hash prefers (Thaler and Ravishankar 1998): so routers that never talk to each other send one new prefix to one
+replica, and different ones to different replicas, also where each finds all of them idle. With nothing known of what
+computing costs, tokens stand for seconds; with nothing recent known of any replica, the less busy of two is taken
+(Mitzenmacher 2001). Has no clock, no sockets and no threads: time is given.
 """
 
 from __future__ import annotations
@@ -164,9 +165,13 @@ class Chooser:
         return Choice(best, hit, f"costs {costs[best]:.4g} with {hit} of {prompt_len} tokens cached")
 
     def _preferred(self, names: list[str], hashes: Sequence[bytes], known: int) -> str:
-        """What the first block that nobody has says, whichever router asks; else chance."""
+        """Of those that have less cached than the emptiest one will with this prompt, the one that the first block that
+        nobody has prefers, whichever router asks; of a prompt that is known to its end, any."""
         if known >= len(hashes):
             return self._chance.choice(names)
+        cached = {name: self.index.held(name) for name in names}
+        full = min(cached.values()) + len(hashes) - known
+        names = [name for name in names if cached[name] < full]
         block = int.from_bytes(hashes[known][:8], "big")
         return max(names, key=lambda name: (block ^ self._mark(name)) * MIXING % 2**64)
 

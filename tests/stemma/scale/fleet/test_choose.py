@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from stemma.radix import BlocksStored
@@ -79,6 +81,34 @@ def test_a_session_stays_though_another_replica_is_a_little_better():
     assert chooser.choose(HASHES, 1600, loads, "chat", now=1.0).replica == home
     loads[home] = Load(50_000, 16, 0.9, 16, at=1.0)
     assert chooser.choose(HASHES, 1600, loads, "chat", now=1.0).replica != home
+
+
+@pytest.mark.parametrize("is_mixed", [True, False])
+@pytest.mark.parametrize("num_shared", [0, 48])
+def test_new_families_are_spread_over_idle_replicas_and_stay_where_they_are(is_mixed, num_shared):
+    """One client, one request at a time: families follow each other, or take turns."""
+    for seed in range(6):
+        chance = random.Random(seed)
+        names = [f"replica {chance.random()}" for _ in range(2)]
+        index = Index()
+        chooser = Chooser(index, 16, seed=seed)
+        for name in names:
+            chooser.learn(name, 1000, 1.0)
+        shared = [chance.randrange(1000) for _ in range(num_shared)]
+        families = [shared + [chance.randrange(1000) for _ in range(600)] for _ in range(6)]
+        asked = [number for _ in range(5) for number in range(6)] if is_mixed else sorted([*range(6)] * 5)
+        homes = dict[int, set[str]]()
+        for step, number in enumerate(asked):
+            prompt = families[number] + [chance.randrange(1000) for _ in range(20)]
+            hashes = hashes_of(prompt, "", 16)
+            choice = chooser.choose(hashes, len(prompt), {name: idle(at=step) for name in names}, now=step)
+            chooser.began(choice)
+            if number in homes:
+                assert choice.expected_hit_tokens >= len(families[number]) - 16
+            homes.setdefault(number, set()).add(choice.replica)
+            index.apply(choice.replica, BlocksStored(b"", hashes, prompt, 16, ""))
+        assert sorted(map(len, homes.values())) == [1] * 6
+        assert sum(home == {names[0]} for home in homes.values()) == 3
 
 
 def test_with_nothing_recent_known_both_of_two_replicas_get_their_share():

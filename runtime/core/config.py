@@ -41,8 +41,8 @@ class EngineConfig:
     backend: the kernels; "auto" takes the fastest for the device.
     dtype: of weights and activations where the back end lets one choose ("auto", "float32", "float64", ...).
     kv_dtype: of the KV pool ("auto", "int16", "float32", "bfloat16", "int8", as the back end offers).
-    quantization: "fp8" makes floats of 8 bits of weights of 16 or 32, on a GPU of compute capability 8.9, 9, 10 or 12:
-        and of what they multiply; not of routers, experts and the matrix of logits. A GGUF's blocks stay as they are,
+    quantization: "fp8" makes floats of 8 bits of weights of 16 or 32 and of what they multiply, on a GPU of compute
+        capability 8.9, 9, 10 or 12; not of routers, experts and the matrix of logits. A GGUF's blocks stay as they are,
         and so does what is stored in FP8, without this option too (docs/kernels-gpu.md).
     block_size: tokens of a KV block.
     memory: bytes for what models remember, of all ranks on a host; None takes an eighth of the host's memory, or

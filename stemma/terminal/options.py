@@ -1,7 +1,7 @@
 """Options of commands, made from dataclasses: each field is an option of its name, its type and its default.
 
-What an option is for stands in the dataclass's docstring, one line `name: text` a field. A field that holds several
-values is an option in the singular, which may be given several times.
+What an option is for stands in the dataclass's docstring: `name: text` a field, whose further lines are indented. A
+field that holds several values is an option in the singular, which may be given several times.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-HELP = re.compile(r"^(\w+): (.+)$", re.MULTILINE)
+HELP = re.compile(r"^(\w+): (.+(?:\n +.+)*)$", re.MULTILINE)
 Command = Callable[..., None]
 
 
@@ -70,7 +70,8 @@ def fields_of(config: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _options(config: type[Any], also: Mapping[str, str]) -> list[inspect.Parameter]:
-    help_texts = dict(HELP.findall(inspect.cleandoc(config.__doc__ or "")))
+    told = HELP.findall(inspect.cleandoc(config.__doc__ or ""))
+    help_texts = {name: " ".join(text.split()) for name, text in told}
     hints = get_type_hints(config)
     return [
         inspect.Parameter(

@@ -35,6 +35,19 @@ def invoke(*arguments: str, text: str = "") -> str:
     return result.stdout
 
 
+@pytest.mark.parametrize("command", ["generate", "serve", "scale"])
+def test_help_says_all_that_an_option_is_for(command):
+    """What its dataclass says of it, to the last line and its full stop."""
+    options = {each.name: each.help for each in get_command(cli.app).commands[command].params}
+    assert options["memory"] == (
+        "Bytes for what models remember, of all ranks on a host; None takes an eighth of the host's memory, or "
+        "`memory_share` of a GPU's."
+    )
+    for config in (EngineConfig, ServerConfig, ScaleConfig):
+        for field in dataclasses.fields(config):
+            assert options.get(field.name, ".").endswith((".", ".)", "]")), field.name
+
+
 def test_generate_prints_the_text_and_the_figures_beside_it(tiny_loaded):
     with Engine.of(tiny_loaded, kv_tokens=8192) as engine:
         text = engine.generate("hello", max_tokens=4).text

@@ -86,7 +86,8 @@ ADDS_BOS = WHOLE_WORDS_FIRST
 COMPOSES = frozenset({"qwen2", "qwen35", "deepseek-r1-qwen"})
 ROLES = MappingProxyType(
     {"bos_token": "bos_token_id", "eos_token": "eos_token_id", "unk_token": "unknown_token_id",
-     "pad_token": "padding_token_id"}
+     "pad_token": "padding_token_id", "sep_token": "seperator_token_id", "cls_token": "cls_token_id",
+     "mask_token": "mask_token_id"}
 )  # fmt: skip
 
 

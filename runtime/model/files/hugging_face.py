@@ -22,7 +22,8 @@ from stemma.runtime.model.files.text_part import text_config, text_tensors
 
 Json = dict[str, Any]
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
+ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+"""Special tokens that templates may write by their names."""
 
 
 def read_hugging_face(folder: Path, context_length: int | None = None) -> Checkpoint:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -38,6 +39,9 @@ RESERVED = frozenset(
 )  # fmt: skip
 """Names that are taken elsewhere, or mean something on the way to a template: a value of that name would be lost, or
 change what is no business of a value's. So are the tokenizer's special texts and the sandbox's functions."""
+
+UNSAID: Mapping[str, Any] = MappingProxyType({"documents": None})
+"""What a template is told where nobody says it, as transformers tells it: a template may ask whether it is none."""
 
 
 class ChatTemplate:
@@ -149,7 +153,7 @@ class ChatTemplate:
         try:
             special = written(self._tokenizer.special_texts)
             template = self._template if values["tools"] is None else self._tool_template
-            return joined([template.render({**special, **said(values), "messages": messages})])
+            return joined([template.render({**UNSAID, **special, **said(values), "messages": messages})])
         except TEMPLATE_FAILURES as error:
             raise ChatTemplateError(f"the model's chat template refuses these messages: {error}") from error
 

@@ -90,16 +90,26 @@ def spells_merges(model: Spec) -> bool:
 def adds_leading_space(spec: Spec) -> bool:
     """Whether text gets a space before its first word."""
     return any(step["type"] == "Prepend" for step in parts(spec, "normalizer")) or any(
-        step.get("add_prefix_space", False) or step.get("prepend_scheme", "never") != "never"
-        for step in parts(spec, "pre_tokenizer")
+        _leading(step) != "never" for step in parts(spec, "pre_tokenizer")
     )
 
 
 def leads_every_piece(spec: Spec) -> bool:
     """Whether that space also comes after each special token (older conversions of SentencePiece models)."""
     return any(step["type"] == "Prepend" for step in parts(spec, "normalizer")) or any(
-        step.get("prepend_scheme") == "always" for step in parts(spec, "pre_tokenizer")
+        _leading(step) == "always" for step in parts(spec, "pre_tokenizer")
     )
+
+
+def _leading(step: Spec) -> str:
+    """When a step puts a space before text: "always", "first" or "never". Metaspace says it in two ways, of which the
+    older is a switch, and one that says nothing always does."""
+    if step["type"] == "ByteLevel":
+        return "always" if step.get("add_prefix_space", True) else "never"
+    if step["type"] != "Metaspace":
+        return "never"
+    scheme = str(step.get("prepend_scheme", "always"))
+    return scheme if step.get("add_prefix_space", True) else "never"
 
 
 def without_leading_space(spec: Spec) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from stemma.runtime.errors import ChatTemplateError
 from stemma.runtime.model import ChatTemplate, Tokenizer
 from stemma.runtime.model.checkpoint import TokenizerFiles
 from stemma.runtime.model.files.gguf_file import read_gguf
+from stemma.runtime.model.files.hugging_face import read_folder_tokenizer
 from stemma.runtime.model.pull import default_model
 from stemma.runtime.model.tiny import byte_tokenizer
 from tests.runtime.model import templates
@@ -226,6 +228,26 @@ def test_an_answer_is_encoded_as_it_was_generated() -> None:
 
 
 # Templates that do not work -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "source", ["{% if documents is not none %}DOCS{% endif %}{{ documents is defined }}",
+               "{{ sep_token }}|{{ cls_token }}|{{ mask_token }}|{{ bos_token }}"],
+)  # fmt: skip
+def test_what_nobody_says_is_what_transformers_says(source: str, tmp_path: Path) -> None:
+    """Documents are none, not undefined; special texts have all their names."""
+    spec = {**files(source).spec, "added_tokens": [{**files(source).spec["added_tokens"][0], "content": "<|sep|>"}]}
+    names = {"sep_token": "<|sep|>", "cls_token": {"content": "<|sep|>", "__type": "AddedToken"}, "mask_token": "m"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**names, "chat_template": source}))
+    read = read_folder_tokenizer(tmp_path)
+    oracle = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(spec)), chat_template=source,
+        sep_token="<|sep|>", cls_token="<|sep|>", mask_token="m",
+    )  # fmt: skip
+    found = ChatTemplate(source, Tokenizer(read, 300)).render(CHATS["one"])
+    assert found == oracle.apply_chat_template(CHATS["one"], tokenize=False)
+    assert found in ("True", "<|sep|>|<|sep|>|m|")
+
+
 def test_a_refusal_is_told() -> None:
     chat = [{"role": "assistant", "content": "x"}]
     with pytest.raises(ChatTemplateError, match="refuses these messages: roles must alternate"):

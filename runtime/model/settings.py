@@ -4,7 +4,8 @@ ignored changes the numbers in silence. Reads no file."""
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -52,6 +53,7 @@ class Settings:
         self._names = names
         self._defaults = defaults
         self._used: set[str] = set()
+        self._last = ""
 
     def with_values(self, values: Mapping[str, Any]) -> Settings:
         """These and more, by their names in the file; what was asked for before counts."""
@@ -65,7 +67,7 @@ class Settings:
 
     def get(self, name: str, default: Any = None) -> Any:
         """A setting; what the family means if it is not there; the default if that is nothing, or it is null."""
-        own = self._own(name)
+        own = self._last = self._own(name)
         self._used.add(own)
         value = self._values[own] if own in self._values else self._defaults.get(name)
         return default if value is None else value
@@ -85,16 +87,34 @@ class Settings:
             value = value[0]
         if isinstance(value, list):
             raise UnsupportedModel(f"{self.place} gives each layer its own {self._own(name)!r}, which is not run")
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ModelFileError(f"{self._own(name)!r} in {self.place} is {value!r}, no positive whole number")
         return value
 
-    def amount(self, name: str) -> float:
-        """A positive number that must be there."""
-        value = self.need(name)
+    def amount(self, name: str, default: float | None = None) -> float:
+        """A positive number, which a null is not; where there is none, what the family means, or the default."""
+        if default is None or (self._own(name) in self._values and self._values[self._own(name)] is None):
+            value = self.need(name)
+        else:
+            value = self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
             raise ModelFileError(f"{self._own(name)!r} in {self.place} is {value!r}, no positive number")
         return value
+
+    def meant(self, name: str) -> Any:
+        """What the family means by a setting that is not there, whether it is there or not."""
+        return self._defaults.get(name)
+
+    @contextmanager
+    def wrong_kinds_refused(self) -> Iterator[None]:
+        """Raises ModelFileError where a value is of another kind than it is read as, with what was asked last."""
+        try:
+            yield
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            raise ModelFileError(
+                f"{self.place} has a value that is of the wrong kind or size, {self._last!r} or one that it belongs to "
+                f"({error}); correct it, or fetch the model again"
+            ) from error
 
     def refuse(self, name: str, why: str) -> NoReturn:
         """Raises UnsupportedModel for a setting that is not run as it is."""

@@ -20,7 +20,7 @@ def read(settings: Settings) -> ModelConfig:
         layers=read_layers(settings, config.rope, slides, ropes=(None, config.rope)),
         attention=replace(config.attention, interleaved=True),
         norms=Norms(mlp=None, kind="layer", parallel=True),
-        scales=Scales(logits=settings.get("logit_scale", 1.0)),
+        scales=Scales(logits=settings.amount("logit_scale", 1.0)),
     )
 
 

@@ -18,10 +18,11 @@ def read_config(raw: Mapping[str, Any], name: str, context_length: int | None = 
 
     context_length: asked for. Raises UnsupportedModel for a setting that is not run.
     """
-    model_type = raw.get("model_type", "")
+    model_type = str(raw.get("model_type", ""))
     family = find_family(model_type)
     settings = Settings({**raw, ASKED_CONTEXT: context_length}, "config.json", defaults=family.defaults)
-    config = replace(family.read(settings), name=name, family=model_type)
+    with settings.wrong_kinds_refused():
+        config = replace(family.read(settings), name=name, family=model_type)
     settings.check_all_used(WITHOUT_EFFECT | family.without_effect)
     return config
 

@@ -18,13 +18,14 @@ LARGEST = 62
 
 
 def read(settings: Settings) -> ModelConfig:
+    """A soft cap of attention may be said, and caps nothing, as in transformers and llama.cpp."""
     local_theta = settings.get("rope_local_base_freq", 10000.0)
     full, local = read_ropes(settings, read_head_dim(settings), theta=1e6, local_theta=local_theta)
     config = with_caps(read_sizes(settings, full), settings, LARGEST)
     return replace(
         config,
         layers=read_layers(settings, full.rope, slides_but_every(settings, 6), ropes=(full.rope, local.rope)),
-        attention=replace(config.attention, norms="head"),
+        attention=replace(config.attention, norms="head", softcap=None),
     )
 
 
@@ -34,5 +35,5 @@ GEMMA3 = Family(
     defaults={"vocab_size": 262208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
               "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072,
               "tie_word_embeddings": True, "query_pre_attn_scalar": 256, "sliding_window": 4096},
-    without_effect=frozenset({"hidden_act", "cache_implementation"}),
+    without_effect=frozenset({"hidden_act", "cache_implementation", "attn_logit_softcapping"}),
 )  # fmt: skip

@@ -95,11 +95,13 @@ def read_gguf_config(
     if "token_embd.weight" not in tensors:
         raise ModelFileError("the GGUF file has no tensor token_embd.weight; it holds no whole language model")
     known = Settings(metadata, "the GGUF file", prefix, {**SETTINGS, **gguf.settings}, gguf.defaults)
-    known = known.with_values({prefix + key: value for key, value in gguf.told(known).items()})
+    with known.wrong_kinds_refused():
+        known = known.with_values({prefix + key: value for key, value in gguf.told(known).items()})
     _check_values(known)
     told = _told(tensors) | {"rope_parameters": _rope(known, tensors), ASKED_CONTEXT: context_length}
     settings = known.with_values({prefix + key: value for key, value in told.items()})
-    config = replace(family.read(settings), name=metadata.get("general.name", name), family=model_type)
+    with settings.wrong_kinds_refused():
+        config = replace(family.read(settings), name=metadata.get("general.name", name), family=model_type)
     settings.check_all_used(WITHOUT_EFFECT | gguf.without_effect | told.keys())
     return config
 

@@ -20,11 +20,11 @@ def scaled(config: ModelConfig, settings: Settings) -> ModelConfig:
         config = unrotated(config)
     return replace(
         config,
-        attention=replace(config.attention, scale=settings.get("attention_multiplier", 1.0)),
+        attention=replace(config.attention, scale=settings.amount("attention_multiplier", 1.0)),
         scales=Scales(
-            embedding=settings.get("embedding_multiplier", 1.0),
-            residual=settings.get("residual_multiplier", 1.0),
-            logits=1.0 / settings.get("logits_scaling", 1.0),
+            embedding=settings.amount("embedding_multiplier", 1.0),
+            residual=settings.amount("residual_multiplier", 1.0),
+            logits=1.0 / settings.amount("logits_scaling", 1.0),
         ),
     )
 

@@ -40,7 +40,7 @@ def read(settings: Settings) -> ModelConfig:
         intermediate=inner,
         vocab_size=settings.number("vocab_size"),
         context_length=settings.number("max_position_embeddings", ENDLESS),
-        norm_epsilon=settings.get("layer_norm_epsilon", 1e-5),
+        norm_epsilon=settings.amount("layer_norm_epsilon", 1e-5),
         rope=RopeConfig(10000.0),
         tied_embeddings=settings.get("tie_word_embeddings", False),
         layers=(Layer(None, mixer="mamba", mlp=False),) * layers,

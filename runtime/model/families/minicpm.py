@@ -23,14 +23,20 @@ def with_scales(config: ModelConfig, settings: Settings) -> ModelConfig:
         config,
         scales=Scales(
             embedding=settings.get("scale_emb", 1.0),
-            residual=settings.get("residual_scale", depth),
-            logits=1.0 / settings.get("logit_scale", 1.0 / width),
+            residual=settings.amount(RESIDUAL, depth),
+            logits=1.0 / settings.amount(LOGITS, 1.0 / width),
         ),
     )
 
 
+RESIDUAL, LOGITS = "residual.scale", "logits.scale"
+"""Settings of no config.json."""
 MINICPM = Family(
     read,
-    GGUF("minicpm", settings={"scale_emb": "embedding_scale"}, undo=unpermuted),
+    GGUF(
+        "minicpm",
+        settings={"scale_emb": "embedding_scale", RESIDUAL: "residual_scale", LOGITS: "logit_scale"},
+        undo=unpermuted,
+    ),
     without_effect=frozenset({"num_experts", "mup_denominator"}),
 )

@@ -23,7 +23,7 @@ SHARED_TENSORS = MappingProxyType(
 
 def sparse_layers(settings: Settings, num_layers: int) -> frozenset[int]:
     """Layers without experts, as Qwen says them: all but every n-th, and those that are named."""
-    step, named = settings.get("decoder_sparse_step", 1), settings.get("mlp_only_layers", [])
+    step, named = settings.number("decoder_sparse_step", 1), settings.get("mlp_only_layers", [])
     return frozenset(layer for layer in range(num_layers) if layer in named or (layer + 1) % step != 0)
 
 

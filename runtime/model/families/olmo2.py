@@ -20,7 +20,7 @@ TENSORS = {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "
 
 def read(settings: Settings) -> ModelConfig:
     config = read_llama(settings)
-    if settings.get("sliding_window"):  # llama.cpp calls OLMo 3 by this name too
+    if settings.get("attention.sliding_window"):  # llama.cpp calls OLMo 3 by this name too; OLMo 2 has no window
         layers = read_layers(settings, config.rope, slides_but_every(settings, 4))
         theta = settings.get("rope_local_base_freq", config.rope.theta)
         plain = replace(config.rope, theta=theta, factors=(), amplitude=1.0)
@@ -35,7 +35,7 @@ def read3(settings: Settings) -> ModelConfig:
     ropes = (full.rope, local.rope)
     return replace(
         config,
-        layers=read_layers(settings, config.rope, slides_but_every(settings, 4), ropes=ropes),
+        layers=read_layers(settings, config.rope, lambda layer: (layer + 1) % 4 != 0, ropes=ropes),
         attention=replace(config.attention, norms="width"),
         norms=NORMS,
     )

@@ -37,7 +37,7 @@ def read_sizes(
         intermediate=settings.number("intermediate_size"),
         vocab_size=settings.number("vocab_size"),
         context_length=rotation.context_length,
-        norm_epsilon=settings.get(epsilon, 1e-6),
+        norm_epsilon=settings.amount(epsilon, 1e-6),
         rope=rotation.rope,
         tied_embeddings=settings.get("tie_word_embeddings", False),
     )
@@ -45,7 +45,10 @@ def read_sizes(
 
 def read_head_dim(settings: Settings) -> int:
     num_heads, hidden = settings.number("num_attention_heads"), settings.number("hidden_size")
-    return settings.number("head_dim", hidden // num_heads)
+    head_dim = settings.number("head_dim", hidden // num_heads)
+    if head_dim % 2:
+        settings.refuse("head_dim", f"heads of {head_dim} dimensions cannot be rotated in pairs")
+    return head_dim
 
 
 def check_runnable(settings: Settings) -> None:
@@ -78,7 +81,7 @@ def slides_but_every(settings: Settings, default: int) -> Callable[[int], bool]:
     pattern = settings.get("sliding_window_pattern", default)
     if isinstance(pattern, list):
         return lambda layer: bool(pattern[layer])
-    return lambda layer: (layer + 1) % pattern != 0
+    return lambda layer: (layer + 1) % settings.number("sliding_window_pattern", default) != 0
 
 
 def read_layers(
@@ -87,7 +90,7 @@ def read_layers(
 ) -> tuple[Layer, ...]:  # fmt: skip
     """What each layer has of its own, by `layer_types`; where a file does not say them, `slides` does. A file's window
     counts for the layers that slide. ropes: of full layers and of those that slide; None is `rope` for both."""
-    num_layers, window = settings.number("num_hidden_layers"), settings.get("sliding_window")
+    num_layers = settings.number("num_hidden_layers")
     kinds = settings.get("layer_types")
     if kinds is None:
         kinds = [SLIDING if slides(index) else FULL for index in range(num_layers)]
@@ -97,6 +100,9 @@ def read_layers(
     if len(kinds) < num_layers:
         raise ModelFileError(f"{settings.place} has {num_layers} layers, but 'layer_types' says {len(kinds)}")
     full, sliding = ropes or (rope, rope)
+    window = settings.get("sliding_window")
+    if SLIDING in kinds[:num_layers]:
+        window = settings.number("sliding_window")
     made = tuple(Layer(sliding, window) if kind == SLIDING else Layer(full) for kind in kinds[:num_layers])
     return made if any(layer != Layer(rope) for layer in made) else ()
 

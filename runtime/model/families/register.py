@@ -32,7 +32,7 @@ from stemma.runtime.model.families.mamba2 import MAMBA2
 from stemma.runtime.model.families.minicpm import MINICPM
 from stemma.runtime.model.families.minicpm3 import MINICPM3
 from stemma.runtime.model.families.ministral3 import MINISTRAL3
-from stemma.runtime.model.families.mistral import MISTRAL
+from stemma.runtime.model.families.mistral import MINISTRAL, MISTRAL
 from stemma.runtime.model.families.mixtral import MIXTRAL
 from stemma.runtime.model.families.nemotron_h import NEMOTRON_H
 from stemma.runtime.model.families.olmo2 import OLMO2, OLMO3
@@ -71,6 +71,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "hunyuan_v1_dense": HUNYUAN,
         "mamba2": MAMBA2,
         "minicpm": MINICPM,
+        "ministral": MINISTRAL,
         "ministral3": MINISTRAL3,
         "nemotron_h": NEMOTRON_H,
         "olmo2": OLMO2,

@@ -48,7 +48,8 @@ def read_rope(
     `rope_scaling`, the older spelling, goes before `rope_parameters` and hides all of it: it is what a user adds by
     hand to a file that transformers wrote.
     """
-    newer, older = settings.get("rope_parameters"), settings.get("rope_scaling")
+    newer = settings.get("rope_parameters", settings.meant("rope_parameters"))
+    older = settings.get("rope_scaling")
     scaling: Mapping[str, Any] = older or newer or {}
     place = "rope_scaling" if older else "rope_parameters"
     return _read(settings, scaling, place, head_dim, settings.get("rope_theta", theta), partial)
@@ -59,7 +60,8 @@ def read_ropes(
 ) -> tuple[Rotation, Rotation]:  # fmt: skip
     """Of layers that see all, and of those with a window, which `rope_parameters` have by the kinds of layers. Older
     files, and GGUF, have one scaling, which is that of the layers that see all."""
-    newer, older = settings.get("rope_parameters", {}), settings.get("rope_scaling", {})
+    newer = settings.get("rope_parameters", settings.meant("rope_parameters") or {})
+    older = settings.get("rope_scaling", {})
     nested = isinstance(newer.get(FULL), Mapping) or isinstance(newer.get(SLIDING), Mapping)
     full = {**((newer.get(FULL) or {}) if nested else newer), **older}
     local = (newer.get(SLIDING) or {}) if nested else {"partial_rotary_factor": 1.0}
@@ -78,9 +80,12 @@ def _read(
     share = inner.get("partial_rotary_factor", settings.get("partial_rotary_factor", partial or 1.0))
     whole_heads = inner.get("rope_type") == "proportional"
     if partial is None and share != 1.0 and not whole_heads:
-        settings.refuse("partial_rotary_factor", "models of this type rotate whole heads")
+        said = inner if settings.get("partial_rotary_factor") is None else settings
+        said.refuse("partial_rotary_factor", "models of this type rotate whole heads")
     original = settings.get("original_max_position_embeddings", inner.get("original_max_position_embeddings", whole))
     rotated = head_dim if whole_heads else int(head_dim * share)
+    if rotated % 2:
+        raise UnsupportedModel(f"{rotated} of a head's {head_dim} dimensions are rotated, which are no pairs")
     return _rotation(inner, rotated, Contexts(whole, int(original), settings.get(ASKED_CONTEXT)), place)
 
 
@@ -117,7 +122,7 @@ def _rotation(inner: Settings, rotated: int, contexts: Contexts, place: str) -> 
         factors, amplitude = _yarn(inner, theta, rotated, whole, original)
     elif kind == "longrope":
         context = whole if asked is not None and asked > original else min(whole, original)
-        factors, amplitude = _longrope(inner, whole, original, "long" if context > original else "short")
+        factors, amplitude = _longrope(inner, rotated, whole, original, "long" if context > original else "short")
     elif kind == "dynamic" and inner.get("alpha"):
         theta *= inner.amount("alpha") ** (rotated / (rotated - 2))
         without_effect |= {"factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"}
@@ -148,11 +153,14 @@ def _yarn(inner: Settings, theta: float, rotated: int, whole: int, original: int
     return factors, float(amplitude)
 
 
-def _longrope(inner: Settings, whole: int, original: int, kind: str) -> tuple[tuple[float, ...], float]:
+def _longrope(inner: Settings, rotated: int, whole: int, original: int, kind: str) -> tuple[tuple[float, ...], float]:
     """The short factors are those of the context that the model was trained on, the long ones of a longer one that was
     asked for. A key has one place in the KV whatever comes behind it, so the frequencies cannot change with the length,
     as they do in transformers."""
     divisors = {name: inner.need(f"{name}_factor") for name in ("short", "long")}
+    for name, said in divisors.items():
+        if len(said) != rotated // 2:
+            inner.refuse(f"{name}_factor", f"that is not one number for each of {rotated // 2} frequencies")
     factor = inner.get("factor", whole / original)
     amplitude = inner.get("attention_factor", longrope_amplitude(factor, original))
     return tuple(float(divisor) for divisor in divisors[kind]), float(amplitude)

@@ -88,6 +88,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
         rope("yarn", factor=4.0, original_max_position_embeddings=128, mscale=0.7, mscale_all_dim=0.4, truncate=False),
         rope("yarn", factor=8.0, original_max_position_embeddings=64, attention_factor=1.3, beta_fast=16, beta_slow=2),
     ],
+    "ministral": [windows(1, 0), windows(0, 1), {"sliding_window": 40, "tie_word_embeddings": True}],
     "mistral": [{"sliding_window": None}, {"sliding_window": 40}, TIED],
     "qwen2": [PLAIN, rope(theta=1e6), {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 40}, TIED],
     "qwen3": [PLAIN, TIED, BIASED, YARN, {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 40}],

@@ -31,8 +31,10 @@ def classify(llm: stemma.Engine, reviews: list[str]) -> list[Literal["good", "ba
 async def extract(llm: stemma.Engine, text: str) -> Person:
     with stemma.State(llm, max_tokens=120) as s:
         person = s.user(f"Whom is this about? {text}").gen(Person)
+        is_named = False
         async for part in person:  # closed fields are final, the open one is what was said so far
-            if part.value is not None and part.is_closed("name") and part.open == ("born",):
+            if not is_named and part.value is not None and part.is_closed("name"):
+                is_named = True
                 print("name:", part.value.name)
         return await person
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from stemma.kernels.experts import ExpertsSpec
 from stemma.kernels.ops import Ops
 from stemma.runtime.errors import InvalidRequest, ModelFileError, ModelNotFound
 from stemma.runtime.model.checkpoint import Checkpoint, Stored, TokenizerFiles
@@ -156,6 +157,19 @@ def _check_numbers(config: ModelConfig) -> None:
     for name, value in numbers:
         if not (isinstance(value, int | float) and 0 < value < math.inf):
             raise ModelFileError(f"the model's {name} is {value!r}, which is no positive number; fetch the model again")
+    if config.experts is not None:
+        _check_experts(config.experts.count, config.experts.spec)
+
+
+def _check_experts(count: int, spec: ExpertsSpec) -> None:
+    fewest = 2 if spec.group_score == "two best" else 1  # of a group that is scored
+    if spec.groups > 1 and (count % spec.groups or count // spec.groups < fewest):
+        raise ModelFileError(f"{count} experts do not stand in {spec.groups} groups; fetch the model again")
+    if spec.top_k > count or spec.top_groups > spec.groups:
+        raise ModelFileError(
+            f"of {count} experts in {spec.groups} groups none can choose {spec.top_k}, of {spec.top_groups} groups; "
+            "fetch the model again"
+        )
 
 
 def assemble_part(

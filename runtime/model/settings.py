@@ -101,6 +101,12 @@ class Settings:
             raise ModelFileError(f"{self._own(name)!r} in {self.place} is {value!r}, no positive number")
         return value
 
+    def is_on(self, name: str, default: bool) -> bool:
+        """Whether a switch is on; a null is off."""
+        value = self.get(name, default)
+        own = self._own(name)
+        return bool(value) and not (own in self._values and self._values[own] is None)
+
     def meant(self, name: str) -> Any:
         """What the family means by a setting that is not there, whether it is there or not."""
         return self._defaults.get(name)

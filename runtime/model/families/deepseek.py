@@ -22,7 +22,7 @@ SCORES: Mapping[Any, str] = {0: "softmax", 1: "softmax", 2: "sigmoid"}
 
 def read3(settings: Settings) -> ModelConfig:
     config = read_latent(settings)
-    interleaved = settings.get("rope_interleave", True)
+    interleaved = settings.is_on("rope_interleave", True)
     for name, known in (("scoring_func", "sigmoid"), ("topk_method", "noaux_tc")):
         if settings.get(name, known) != known:
             settings.refuse(name, f"only {known!r} is supported in models of this type")

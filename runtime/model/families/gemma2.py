@@ -8,7 +8,7 @@ from dataclasses import replace
 from stemma.runtime.model.config import MLP, Attention, ModelConfig, Norms, Scales
 from stemma.runtime.model.families.family import GGUF, Family
 from stemma.runtime.model.families.gemma import one_less
-from stemma.runtime.model.families.reading import read_activation, read_layers, read_sizes
+from stemma.runtime.model.families.reading import read_activation, read_layers, read_sizes, slides_every_other
 from stemma.runtime.model.settings import Settings
 
 NORMS = Norms(
@@ -25,9 +25,7 @@ LARGEST = 46  # layers: the model of 27B parameters scales by the width of the s
 
 def read(settings: Settings) -> ModelConfig:
     config = with_caps(read_sizes(settings), settings, LARGEST)
-    if settings.get("sliding_window_pattern", 2) != 2:
-        settings.refuse("sliding_window_pattern", "every other layer of this type of model has a window")
-    return replace(config, layers=read_layers(settings, config.rope, lambda layer: layer % 2 == 0))
+    return replace(config, layers=read_layers(settings, config.rope, slides_every_other(settings)))
 
 
 def with_caps(config: ModelConfig, settings: Settings, largest: int) -> ModelConfig:

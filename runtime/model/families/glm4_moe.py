@@ -38,7 +38,7 @@ def read_experts(settings: Settings, activation: Activation) -> Experts:
     inner = settings.number("moe_intermediate_size")
     spec = ExpertsSpec(
         top_k=settings.number("num_experts_per_tok"), score="sigmoid",
-        renormalise=settings.get("norm_topk_prob", True), scaling=settings.get("routed_scaling_factor", 1.0),
+        renormalise=settings.is_on("norm_topk_prob", True), scaling=settings.get("routed_scaling_factor", 1.0),
         groups=settings.number("n_group", 1), top_groups=settings.number("topk_group", 1), group_score="two best",
         activation=activation,
     )  # fmt: skip

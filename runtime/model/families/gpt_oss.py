@@ -11,7 +11,7 @@ from stemma.kernels.weights import FORMATS, StoredWeight
 from stemma.runtime.model.config import Attention, Experts, ModelConfig
 from stemma.runtime.model.families.family import GGUF, Family
 from stemma.runtime.model.families.mixture import TRAINING
-from stemma.runtime.model.families.reading import read_head_dim, read_layers, read_sizes, slides_but_every
+from stemma.runtime.model.families.reading import read_head_dim, read_layers, read_sizes, slides_every_other
 from stemma.runtime.model.families.rope_settings import read_rope
 from stemma.runtime.model.settings import Settings
 
@@ -33,7 +33,7 @@ def read(settings: Settings) -> ModelConfig:
     )  # fmt: skip
     return replace(
         config,
-        layers=read_layers(settings, config.rope, slides_but_every(settings, 2)),
+        layers=read_layers(settings, config.rope, slides_every_other(settings)),
         attention=Attention(bias=bias, output_bias=bias, sinks=True),
         experts=Experts(
             settings.number("num_local_experts"),

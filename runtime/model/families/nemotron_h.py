@@ -81,7 +81,7 @@ def read_experts(settings: Settings, kinds: list[str]) -> Experts:
     if settings.get("mlp_bias", False):
         settings.refuse("mlp_bias", "an expert that all tokens share with a bias is not supported")
     spec = ExpertsSpec(
-        settings.number("num_experts_per_tok"), "sigmoid", renormalise=settings.get("norm_topk_prob", True),
+        settings.number("num_experts_per_tok"), "sigmoid", renormalise=settings.is_on("norm_topk_prob", True),
         scaling=settings.get("routed_scaling_factor", 1.0), groups=settings.number("n_group", 1),
         top_groups=settings.number("topk_group", 1), group_score="two best",
         activation=read_activation(settings, "relu2", "mlp_hidden_act"), gated=False,

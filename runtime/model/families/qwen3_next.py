@@ -57,7 +57,7 @@ def read_delta(settings: Settings) -> ModelConfig:
 
 
 def read_experts(settings: Settings) -> Experts:
-    spec = ExpertsSpec(settings.number("num_experts_per_tok"), renormalise=settings.get("norm_topk_prob", True))
+    spec = ExpertsSpec(settings.number("num_experts_per_tok"), renormalise=settings.is_on("norm_topk_prob", True))
     return Experts(
         settings.number("num_experts"), settings.number("moe_intermediate_size"), spec, shared="shared_expert",
         shared_intermediate=settings.number("shared_expert_intermediate_size"), shared_gate="shared_expert_gate",

@@ -84,6 +84,14 @@ def slides_but_every(settings: Settings, default: int) -> Callable[[int], bool]:
     return lambda layer: (layer + 1) % settings.number("sliding_window_pattern", default) != 0
 
 
+def slides_every_other(settings: Settings) -> Callable[[int], bool]:
+    """The same in families that know no other pattern. Raises UnsupportedModel for one."""
+    slides = slides_but_every(settings, 2)
+    if any(slides(layer) != (layer % 2 == 0) for layer in range(settings.number("num_hidden_layers"))):
+        settings.refuse("sliding_window_pattern", "every other layer of this type of model has a window")
+    return slides
+
+
 def read_layers(
     settings: Settings, rope: RopeConfig, slides: Callable[[int], bool],
     ropes: tuple[RopeConfig | None, RopeConfig | None] | None = None,

@@ -26,6 +26,7 @@ def raw_of(family: str) -> dict[str, Any]:
 STRANGE: list[tuple[str, dict[str, Any]]] = [
     ("mistral", windows(1, 0)), ("mistral", windows(0, 1)),  # a Ministral
     ("gemma3_text", {"attn_logit_softcapping": 0.5}),  # said, and caps nothing
+    ("deepseek_v3", {"norm_topk_prob": None}), ("deepseek_v3", {"rope_interleave": None}),  # off
     ("gemma4_text", {"rope_parameters": None}), ("ministral3", {"rope_parameters": None}),
 ]  # fmt: skip
 
@@ -51,6 +52,7 @@ NAMED: list[tuple[str, dict[str, Any], str]] = [
     ("gemma2", {"query_pre_attn_scalar": None}, "query_pre_attn_scalar"),
     ("gemma2", {"layer_types": None, "sliding_window_pattern": 3}, "sliding_window_pattern"),
     ("olmo2", {"sliding_window": 40}, "sliding_window"), ("minicpm3", {"logit_scale": 0.3}, "logit_scale"),
+    ("gpt_oss", {"layer_types": None, "sliding_window_pattern": 3}, "sliding_window_pattern"),
     ("olmo3", {"layer_types": None, "sliding_window_pattern": 2}, "sliding_window_pattern"),
     ("granite", {"logits_scaling": 0.0}, "logits_scaling"), ("granite", {"attention_multiplier": None}, "attention_m"),
     ("cohere2", {"logit_scale": None}, "logit_scale"), ("llama", {"rms_norm_eps": None}, "rms_norm_eps"),
@@ -91,4 +93,18 @@ def test_a_model_of_odd_heads_is_refused_as_it_is_loaded(tmp_path: Path) -> None
     save(tmp_path, transformers.LlamaConfig(**SHARED))
     change_config(tmp_path, head_dim=17)
     with pytest.raises(StemmaError, match="head_dim"):
+        load(tmp_path, reference_ops())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"n_group": 5}, "8 experts do not stand in 5 groups"), ({"n_group": 8}, "8 experts do not stand in 8 groups"),
+     ({"topk_group": 5}, "choose 2, of 5 groups"), ({"num_experts_per_tok": 9}, "choose 9, of 2 groups")],
+)  # fmt: skip
+def test_experts_that_cannot_be_chosen_are_refused_as_they_are_loaded(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    save(tmp_path, transformers.CONFIG_MAPPING["deepseek_v3"](**{**SHARED, **CASES["deepseek_v3"][0]}))
+    change_config(tmp_path, **changes)
+    with pytest.raises(ModelFileError, match=said):
         load(tmp_path, reference_ops())

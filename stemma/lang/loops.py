@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from stemma.runtime.engine.fork_guard import ForkGuard
+from stemma.runtime.errors import InvalidRequest
 
 Result = TypeVar("Result")
 
@@ -19,6 +22,7 @@ class LoopThread:
     def __enter__(self) -> Self:
         self._fork_guard = ForkGuard()
         self._loop = asyncio.new_event_loop()
+        self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="stemma-program", daemon=True)
         self._thread.start()
         return self
@@ -37,6 +41,7 @@ class LoopThread:
     def stop_soon(self) -> None:
         """`stop` for finalisers, which wait for nothing."""
         if self.is_here and not self._loop.is_closed():
+            self._is_stopping = True
             self._loop.call_soon_threadsafe(self._loop.stop)
 
     @property
@@ -50,8 +55,12 @@ class LoopThread:
         return threading.current_thread() is self._thread
 
     def _run(self) -> None:
+        """Asyncio ends a loop in which a task raises SystemExit or KeyboardInterrupt, before whoever waits for the task
+        hears of it. Here others may run too, so the loop goes on, and the error goes to who waits."""
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.get_loop().run_forever()
+            while not self._is_stopping:
+                with suppress(SystemExit, KeyboardInterrupt):
+                    runner.get_loop().run_forever()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -82,6 +91,13 @@ class LoopThread:
                 future.cancel()
                 ended.wait()
             raise
+
+
+def asynchronous(work: Awaitable[Result], name: str, param: str) -> Awaitable[Result]:
+    """What a caller's function returned, if it can be awaited. Raises InvalidRequest: it is no `async def`."""
+    if not inspect.isawaitable(work):
+        raise InvalidRequest(f"{name} must be an `async def`: what it returned cannot be awaited", param)
+    return work
 
 
 async def awaited(work: Awaitable[Result]) -> Result:

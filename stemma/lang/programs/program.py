@@ -15,7 +15,7 @@ from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from stemma.lang.backend import Backend
-from stemma.lang.loops import run_blocking
+from stemma.lang.loops import asynchronous, run_blocking
 from stemma.lang.programs.dry import DryBackend, dry_form
 from stemma.lang.programs.map import Mapped, Progress
 from stemma.lang.programs.plan import Plan, bound_parameters, make_plan, text_of, texts_of
@@ -118,7 +118,7 @@ class Program(Generic[P, R]):
         state = State.of(session, trace, {})
         value, failure = None, None
         try:
-            value = await call.body(state, *call.args, **call.kwargs)
+            value = await asynchronous(call.body(state, *call.args, **call.kwargs), self.name, "program")
         except Exception as error:
             failure, trace.error = error, repr(error)
         finally:

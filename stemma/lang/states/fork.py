@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
+from stemma.lang.loops import asynchronous
 from stemma.lang.reports.trace import TraceNode
 from stemma.radix import NextUse
 from stemma.runtime.errors import BranchError
@@ -49,7 +50,7 @@ async def run_branches(
         async with gate:
             started = time.perf_counter()
             try:
-                return await branch(own, item)
+                return await asynchronous(branch(own, item), name, "branch")
             except Exception as error:
                 failed[id(error)] = name
                 own.trace.error = repr(error)

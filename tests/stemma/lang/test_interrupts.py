@@ -126,3 +126,35 @@ async def test_a_coroutine_that_is_closed_cancels(llm):
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(other := llm.submit("x", **LONG), 0.01)
     assert (await asyncio.to_thread(other.result, 60)).finish_reason == "abort"
+
+
+@stemma.program
+async def leaves(s: stemma.State, what: str) -> str:
+    raise SystemExit(what)
+
+
+@stemma.program
+async def leaves_in_a_branch(s: stemma.State, what: str) -> list[str]:
+    async def one(branch: stemma.State, item: int) -> str:
+        if item == 2:
+            raise SystemExit(what)
+        return await branch.user(str(item)).gen(**LONG)
+
+    return await s.fork(range(4), one)
+
+
+LEAVES = {
+    "program": lambda llm: leaves.run_sync(llm, "bye"),
+    "branch": lambda llm: leaves_in_a_branch.run_sync(llm, "bye"),
+    "map": lambda llm: leaves_in_a_branch.map(llm, ["bye"] * 3, concurrency=2).result(),
+    "map, iteration": lambda llm: stream(leaves_in_a_branch.map(llm, ["bye"] * 3, concurrency=2)),
+    "remote": with_remote(lambda remote: leaves_in_a_branch.run_sync(remote, "bye")),
+}
+
+
+@pytest.mark.parametrize("leave", LEAVES.values(), ids=LEAVES)
+def test_a_program_may_end_python(llm, leave):
+    with pytest.raises(SystemExit, match="bye"):
+        leave(llm)
+    wait_until(lambda: llm.stats().num_running + llm.stats().num_waiting == 0, seconds=60)
+    llm.with_cache(lambda cache: cache.check())

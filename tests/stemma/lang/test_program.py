@@ -397,3 +397,24 @@ async def test_what_only_branches_had_goes_first_and_what_they_share_does_not(ll
     assert 0.0 not in before
     assert llm.with_cache(lambda cache: [cache.match(end).hit_len >= len(end) - 1 for end in ends]) == [True, True]
     s.release()
+
+
+def test_what_is_no_async_function_is_told(llm):
+    with pytest.raises(InvalidRequest, match="judge_at_once must be an `async def`") as refused:
+        program(lambda_named("judge_at_once")).run_sync(llm)
+    assert refused.value.param == "program"
+
+    @program
+    async def forks(s: State) -> list[str]:
+        return await s.fork([1], lambda_named("one"))
+
+    with pytest.raises(BranchError, match=r"one\[1\] must be an `async def`"):
+        forks.run_sync(llm)
+
+
+def lambda_named(name):
+    def plain(*given):
+        return "a text"
+
+    plain.__name__ = name
+    return plain

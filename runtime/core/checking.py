@@ -54,6 +54,15 @@ def check_list(value: object, param: str) -> None:
         raise InvalidRequest(f"{param} must be a list; it is {describe(value)}", param)
 
 
+def is_whole(text: str) -> bool:
+    """Whether a text has whole characters only, and no half of a surrogate pair, which UTF-8 cannot write."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def describe(value: Any) -> str:
     """What a value is, for a message: short, and whatever its own `repr` does."""
     try:
@@ -107,7 +116,7 @@ def _float(value: Any) -> float:
 
 
 def _str(value: Any) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not is_whole(value):
         raise _Unfit
     return str.__str__(value)
 
@@ -179,7 +188,14 @@ def _instance(kind: Any) -> Reader:
 
 
 _NAMES: Mapping[Any, str] = MappingProxyType(
-    {bool: "True or False", int: "a whole number", float: "a number", str: "a text", Path: "a path", NoneType: "None"}
+    {
+        bool: "True or False",
+        int: "a whole number",
+        float: "a number",
+        str: "a text of whole characters",
+        Path: "a path",
+        NoneType: "None",
+    }
 )
 
 

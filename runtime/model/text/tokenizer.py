@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from hashlib import blake2b
@@ -13,6 +14,7 @@ from typing import Any
 
 import tokenizers
 
+from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model.checkpoint import TokenizerFiles
 from stemma.runtime.model.text import tokenizer_spec
 from stemma.runtime.model.text.building import build
@@ -66,11 +68,11 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Tokens of text that begins a sequence, without bos."""
-        return list(self._first.encode(text, add_special_tokens=False).ids)
+        return _ids(self._first, text)
 
     def encode_continuation(self, text: str) -> list[int]:
         """Tokens of text that follows other tokens: no space is put before it."""
-        return list(self._next.encode(text, add_special_tokens=False).ids)
+        return _ids(self._next, text)
 
     def begins_piece(self, text: str) -> bool:
         """Whether the last character of text that follows other tokens begins one of the pieces it is split into."""
@@ -116,7 +118,7 @@ class Tokenizer:
                 ids.append(piece)
                 encoder = self._after_special
             elif piece:
-                ids += encoder.encode(piece, add_special_tokens=False).ids
+                ids += _ids(encoder, piece)
                 encoder = self._next
         return ids
 
@@ -184,6 +186,14 @@ class Detokenizer:
         text = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return text
+
+
+def _ids(encoder: tokenizers.Tokenizer, text: str) -> list[int]:
+    """Tokens of text. Raises InvalidRequest for half a character: only Python can write one, and no token has it."""
+    try:
+        return list(encoder.encode(text, add_special_tokens=False).ids)
+    except TypeError as error:
+        raise InvalidRequest(f"this is no text of whole characters: {reprlib.repr(text)}", "prompt") from error
 
 
 def _pattern(added: Iterable[Mapping[str, Any]]) -> re.Pattern[str]:

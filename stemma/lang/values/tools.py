@@ -149,9 +149,12 @@ def tools_of(given: Sequence[Tool | Callable[..., Any]]) -> tuple[Tool, ...]:
 
 
 def result_text(result: Any) -> str:
-    """What a model is told of a result: a text as it is, any other value as JSON. Raises InvalidRequest."""
+    """What a model is told of a result: a text as it is, any other value as JSON. Raises InvalidRequest.
+
+    Halves of characters, such as names of files may have in Python, become question marks.
+    """
     if isinstance(result, str):
-        return result
+        return result.encode(errors="replace").decode()
     try:
         return to_json(result).decode()
     except (PydanticSerializationError, ValueError) as error:

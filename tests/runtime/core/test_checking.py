@@ -42,13 +42,13 @@ REFUSED = [
     (float, None), (str, b"ab"), (str, 3), (Path, 3), (int | None, "x"), (Color, "blue"), (Color, 1), (Color, None),
     (Mapping[int, float], {"1": 2.0}), (Mapping[int, float], {1: "2"}), (Mapping[int, float], [(1, 2.0)]),
     (tuple[int, ...], ["1"]), (tuple[int, ...], b"ab"), (tuple[str, ...], ["x", 3]), (tuple[int, ...], {1: 2}),
-    (tuple[int, ...], None), (np.ndarray, [1]),
+    (tuple[int, ...], None), (np.ndarray, [1]), (str, "\ud83d"), (tuple[str, ...], ["a", "b\udc80"]),
 ]  # fmt: skip
 
 
 def named(value):
     """A test's name: the same in every process, without addresses."""
-    return "hostile" if type(value) is Hostile else str(value)
+    return "hostile" if type(value) is Hostile else ascii(value)
 
 
 @pytest.mark.parametrize(("kind", "value", "plain"), TAKEN, ids=str)
@@ -73,7 +73,7 @@ def test_what_is_of_another_type_is_refused_by_name(kind, value):
     [
         (int | None, "a whole number or None"),
         (Color, "one of 'red', 'green'"),
-        (tuple[str, ...], "a list, each of which is a text"),
+        (tuple[str, ...], "a list, each of which is a text of whole characters"),
         (Mapping[int, float], "a mapping, each key a whole number and each value a number"),
     ],
     ids=str,

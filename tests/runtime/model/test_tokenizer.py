@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from stemma.runtime.errors import ModelFileError, UnsupportedModel
+from stemma.runtime.errors import InvalidRequest, ModelFileError, UnsupportedModel
 from stemma.runtime.model import Tokenizer
 from stemma.runtime.model.checkpoint import TokenizerFiles
 from stemma.runtime.model.files.gguf_file import read_gguf
@@ -488,3 +488,11 @@ def test_whole_texts_are_not_remembered_as_words():
     for number in range(10_000):
         tokenizer.encode(f"{number} " + "x" * 240)
     assert resident_bytes() - before < 10 << 20
+
+
+@pytest.mark.parametrize("method", ["encode", "encode_continuation", "encode_prompt", "encode_template"])
+@pytest.mark.parametrize("text", ["\ud83d", "a name \udc80 of a file"], ids=ascii)
+def test_half_a_character_is_refused(method: str, text: str) -> None:
+    with pytest.raises(InvalidRequest, match="whole characters") as refused:
+        getattr(Tokenizer(byte_tokenizer(), 264), method)(text)
+    assert refused.value.param == "prompt"

@@ -117,6 +117,7 @@ def test_what_is_no_tool_is_refused() -> None:
 
 def test_results_are_texts_or_json() -> None:
     assert result_text("as it is") == "as it is"
+    assert result_text("a name \udc80 of a file") == "a name ? of a file"
     assert result_text({"day": datetime.date(2020, 1, 2), "n": [1]}) == '{"day":"2020-01-02","n":[1]}'
     with pytest.raises(InvalidRequest, match="JSON"):
         result_text(object())

@@ -41,6 +41,11 @@ class InvalidRequest(StemmaError, ValueError):
 class PromptTooLong(InvalidRequest):
     """The prompt, or the prompt with its `max_tokens`, fits neither the context nor the KV pool."""
 
+    @classmethod
+    def beyond(cls, limit: int, told: str, param: str) -> Self:
+        """It begins with OpenAI's words, by which clients (LiteLLM, CrewAI, agents) know that they must shorten."""
+        return cls(f"this model's maximum context length is {limit} tokens; {told}", param)
+
 
 class PoolExhausted(StemmaError):
     """No KV block can be had: what is not in use is held by pins or sessions."""

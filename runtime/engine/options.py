@@ -168,7 +168,7 @@ class RequestMaker:
 
     def tokens(self, prompt: Prompt) -> npt.NDArray[np.int32]:
         """The prompt's tokens, which all are the model's. Raises InvalidRequest."""
-        tokens = token_ids(self._encoded(prompt) if isinstance(prompt, str) else prompt)
+        tokens = token_ids(self.loaded.tokenizer.encode_prompt(prompt) if isinstance(prompt, str) else prompt)
         if tokens.size == 0:
             raise InvalidRequest(
                 "the prompt is empty and this model has no token that begins a text; give some", "prompt"
@@ -176,15 +176,6 @@ class RequestMaker:
         self._check_token(int(tokens.min()), "prompt")
         self._check_token(int(tokens.max()), "prompt")
         return tokens.astype(np.int32)
-
-    def _encoded(self, text: str) -> list[int]:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidRequest(
-                f"the prompt is no text: it has half a character at {error.start}", "prompt"
-            ) from error
-        return self.loaded.tokenizer.encode_prompt(text)
 
     def _check_token(self, token: int, param: str) -> None:
         size = self.loaded.tokenizer.vocab_size
@@ -196,25 +187,18 @@ class RequestMaker:
         return min(self.context_length, self.pool_tokens) - prompt_len
 
     def _max_tokens(self, prompt_len: int, asked: int | None) -> int:
-        if self.context_length - prompt_len < 1:
-            raise PromptTooLong(
-                f"the prompt has {prompt_len} tokens, the context {self.context_length}: shorten the prompt", "prompt"
-            )
-        if prompt_len + 1 > self.pool_tokens:
-            raise PromptTooLong(
-                f"the prompt has {prompt_len} tokens, the KV pool {self.pool_tokens}: shorten it or raise kv_tokens",
-                "prompt",
-            )
+        limit = min(self.context_length, self.pool_tokens)
+        if prompt_len >= limit:
+            pool = " or raise kv_tokens, for the KV pool has no more" if limit < self.context_length else ""
+            raise PromptTooLong.beyond(limit, f"the prompt has {prompt_len}: shorten it{pool}", "prompt")
         room = self.room(prompt_len)
         if asked is None:
             return min(DEFAULT_MAX_TOKENS, room)
         if asked < 0:
             raise InvalidRequest(f"max_tokens must be 0 or more; it is {describe(asked)}", "max_tokens")
         if asked > room:
-            raise PromptTooLong(
-                f"the prompt has {prompt_len} tokens, which leaves room for {room}; max_tokens is {describe(asked)}",
-                "max_tokens",
-            )
+            told = f"the prompt has {prompt_len}, which leaves room for {room}, and max_tokens is {describe(asked)}"
+            raise PromptTooLong.beyond(limit, told, "max_tokens")
         return asked
 
 

@@ -99,6 +99,8 @@ def test_litellm(served: Served) -> None:
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == said
     answer = litellm.completion(**asked, response_format=City)
     assert City.model_validate_json(answer.choices[0].message.content)
+    with pytest.raises(litellm.ContextWindowExceededError):
+        litellm.completion(**{**asked, "messages": [{"role": "user", "content": "word " * 9000}]})
 
 
 def test_dspy(served: Served) -> None:

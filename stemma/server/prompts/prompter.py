@@ -132,7 +132,8 @@ class ChatPrompter:
         """Raises PromptTooLong for a text that cannot fit whatever its tokens are, before it is encoded."""
         longest = self.max_characters
         if num_characters > longest:
-            raise PromptTooLong(f"{param} has {num_characters} characters; no more than {longest} can fit", param)
+            told = f"{param} has {num_characters} characters, of which no more than {longest} can fit"
+            raise PromptTooLong.beyond(self._loaded.config.context_length, told, param)
 
     @property
     def max_characters(self) -> int:

@@ -114,3 +114,25 @@ async def test_load_generators_ask_for_these_before_and_after(client: Any) -> No
     for path in ("/v1/models", "/metrics", "/server_info", "/get_server_info", "/health"):
         assert (await client.http.get(path)).status_code == 200
     assert (await client.http.post("/flush_cache")).status_code == 200
+
+
+LONG = [{"role": "user", "content": "x" * 3000}]
+VERY_LONG = [{"role": "user", "content": "x" * 300_000}]
+TOO_LONG = {
+    "chat": ("/v1/chat/completions", {"messages": LONG}),
+    "characters": ("/v1/chat/completions", {"messages": VERY_LONG}),
+    "max_tokens": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5000}),
+    "completion": ("/v1/completions", {"prompt": "x" * 3000}),
+    "response": ("/v1/responses", {"input": LONG}),
+    "message": ("/v1/messages", {"messages": LONG, "max_tokens": 4}),
+    "ollama": ("/api/chat", {"model": "stemma", "messages": LONG}),
+    "embedding": ("/v1/embeddings", {"input": "x" * 3000}),
+}
+
+
+@pytest.mark.parametrize(("path", "body"), TOO_LONG.values(), ids=TOO_LONG)
+async def test_what_is_too_long_is_told_in_words_that_clients_know(client: Any, path: str, body: Any) -> None:
+    """LiteLLM (and with it aider, DSPy and OpenHands) and CrewAI look for them, and shorten the conversation."""
+    response = await client.http.post(path, json=body)
+    assert response.status_code == 400
+    assert "this model's maximum context length is 2048 tokens" in response.text

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stemma.runtime.engine import Engine
@@ -106,11 +106,21 @@ def _application(rows: Sequence[Endpoint], service: Service) -> ASGIApp:
 
 async def _no_such_place(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    message = {404: f"there is no {request.url.path}", 405: f"{request.url.path} takes no {request.method}"}
     name, dialect = request_id(request.headers.get("x-request-id")), dialect_of(request)
-    known = ApiError(error.status_code, message.get(error.status_code, error.detail), code="not_found", request_id=name)
-    headers = {**(error.headers or {}), **dict.fromkeys(dialect.id_headers, name)}
+    headers = dict.fromkeys(dialect.id_headers, name)
+    if error.status_code == 405:
+        known = ApiError(405, f"{request.url.path} takes no {request.method}", code="method_not_supported")
+        headers["allow"] = ", ".join(sorted(_methods(request)))
+    else:
+        known = ApiError(404, f"there is no {request.url.path}", code="not_found")
+    known.request_id = name
     return json_reply(dialect.error(known), known.status, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """What a place takes, in whichever of the table's rows."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in routes for method in route.methods}
 
 
 def dialect_of(request: Request) -> Dialect:

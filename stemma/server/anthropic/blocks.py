@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from stemma.server.anthropic.known import BLOCK, CITATIONS
 from stemma.server.wire.fields import Refused, Rule, Taken, Wire
+from stemma.server.wire.known import TEXT_ONLY
 
-TEXT_ONLY = "there is only text: send what it says as text"
 ELSEWHERE = "it is of a tool that runs at Anthropic: leave it out, or send what it says as text"
 
 

@@ -180,7 +180,13 @@ async def _decoded(service: HttpState, reader: BodyReader, data: bytes, kind: ty
 
 
 async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises ApiError (413) as soon as it is known to be too long, ClientGone if it never comes."""
+    """The whole body. Raises ApiError (413) as soon as it is known to be too long, or at once (415) for one that is
+    compressed; ClientGone if it never comes."""
+    encoding = headers.get("content-encoding") or "identity"
+    if encoding.lower() != "identity":
+        raise ApiError(
+            415, f"a body's content-encoding may not be {encoding}: send it as it is", code="body_compressed"
+        )
     declared = headers.get("content-length", "0")
     too_long = ApiError(413, f"the body is longer than {limit} bytes", code="body_too_large")
     if declared.isdigit() and int(declared) > limit:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from stemma.server.wire.common import Count, FunctionSpec, GenerationRequest, NumLogprobs
 from stemma.server.wire.fields import Only, Rule, Taken, Wire
-from stemma.server.wire.known import COMING_BACK, OPENAI_CHAT, SGLANG_CHAT, VLLM_CHAT
+from stemma.server.wire.known import COMING_BACK, OPENAI_CHAT, SGLANG_CHAT, TEXT_ONLY, VLLM_CHAT
 from stemma.server.wire.tools import FunctionCall, NamedFunction, NamedToolChoice, Tool, ToolCall, ToolChoice
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -16,16 +16,21 @@ CALL_ID = "call_function"
 """Of calls and results in the older form, which has no ids: each result is of the call before it."""
 
 
+TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
+
+
 class TextPart(Wire):
     """A piece of a message's content; a refusal that comes back is text that was said."""
 
     rules: ClassVar[Mapping[str, Rule]] = {**COMING_BACK, "logprobs": Taken("they are of an answer that was given")}
 
-    type: Literal["text", "input_text", "output_text", "refusal"]
+    type: str
     text: str | None = None
     refusal: str | None = None
 
     def __post_init__(self) -> None:
+        if self.type not in TEXT_PARTS:
+            raise ValueError(f"a part is of type {' or '.join(TEXT_PARTS)}, not {self.type}: {TEXT_ONLY}")
         name = "refusal" if self.type == "refusal" else "text"
         if getattr(self, name) is None:
             raise ValueError(f"a part of type {self.type} has a {name}")

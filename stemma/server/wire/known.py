@@ -14,6 +14,7 @@ NOT_KEPT = "responses and chats are kept, nothing else"
 NO_TIERS = "there is one tier of service"
 ONE_ENGINE = "the engine that has the request answers it"
 NO_MEDIA = "there is only text"
+TEXT_ONLY = f"{NO_MEDIA}: send what it says as text"
 OWN_FORMS = "say it by response_format, regex or grammar"
 NO_CODE = "the server runs no code of its callers"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from typing import Any
 
 import pytest
@@ -83,6 +84,15 @@ async def test_a_large_body_is_a_413_before_it_is_read(engine: Engine, serve_wit
         assert response.json()["error"]["code"] == "body_too_large"
 
 
+async def test_a_compressed_body_is_a_415_that_says_so(client: Any) -> None:
+    body = gzip.compress(b'{"prompt": "x", "max_tokens": 1}')
+    response = await client.http.post("/v1/completions", content=body, headers={"content-encoding": "gzip"})
+    assert response.status_code == 415
+    assert "gzip" in response.json()["error"]["message"]
+    plain = {"content-encoding": "identity"}
+    assert (await client.http.post("/v1/completions", content=gzip.decompress(body), headers=plain)).status_code == 200
+
+
 async def test_a_stream_that_waits_has_comments_that_clients_skip(serve_with: Any) -> None:
     """One request runs, another waits for it: it hears that the server is there, and then its answer."""
     with Engine.of(tiny(ReferenceOps(torch.device("cpu"))), kv_tokens=4096, max_running=1) as engine:
@@ -105,7 +115,7 @@ async def test_browsers_are_let_in_where_that_is_wanted(engine: Engine, serve_wi
     async with serve_with(engine, ServerConfig()) as client:
         refused = await client.http.options("/v1/chat/completions", headers=asked)
         assert refused.status_code == 405
-        assert refused.json()["error"]["code"] == "not_found"
+        assert refused.json()["error"]["code"] == "method_not_supported"
         assert "access-control-allow-origin" not in (await client.http.get("/health", headers=asked)).headers
     async with serve_with(engine, ServerConfig(cors_origins=("https://a.example",))) as client:
         allowed = await client.http.options("/v1/chat/completions", headers=asked)

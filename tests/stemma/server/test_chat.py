@@ -203,3 +203,14 @@ async def test_an_unknown_model_is_a_404(client: Any) -> None:
     error = (await client.post(CHAT, status=404, messages=HI, model="gpt-9"))["error"]
     assert error["param"] == "model"
     assert error["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    "part", [{"type": "image_url", "image_url": {"url": "data:,"}}, {"type": "input_audio"}, {"type": "file"}]
+)
+async def test_what_is_no_text_is_refused_with_what_to_do(client: Any, part: dict[str, Any]) -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "what is this?"}, part]}]
+    error = (await client.post(CHAT, status=400, messages=messages))["error"]
+    assert error["param"] == "messages[0].content[1]"
+    assert part["type"] in error["message"]
+    assert "send what it says as text" in error["message"]

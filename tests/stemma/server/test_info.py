@@ -121,6 +121,20 @@ async def test_errors_of_paths_have_the_same_shape(client: Any) -> None:
     assert nowhere.keys() == wrong.keys() == of_a_body.keys() == {"message", "type", "param", "code"}
     assert "/nowhere" in nowhere["message"]
     assert wrong["message"] == "/v1/completions takes no GET"
+    assert (nowhere["code"], wrong["code"]) == ("not_found", "method_not_supported")
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/completions", "POST"),
+        ("/v1/chat/completions", "GET, HEAD, POST"),
+        ("/v1/responses/resp_1", "DELETE, GET, HEAD"),
+        ("/v1/models", "GET, HEAD"),
+    ],
+)
+async def test_a_wrong_method_is_told_all_that_are_right(client: Any, path: str, allowed: str) -> None:
+    assert (await client.http.put(path)).headers["allow"] == allowed
 
 
 async def test_errors_of_paths_are_in_the_dialect_of_what_is_beside_them(client: Any) -> None:

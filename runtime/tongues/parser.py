@@ -218,7 +218,8 @@ class AnswerParser:
         elif self._is_end or not any(isinstance(each, Unsure) for each in found):
             mark = next((mark for mark in self._firsts if self._buffer.startswith(mark)), self._buffer)
             self._state = self._text
-            yield TextPiece(self._take(len(mark)))
+            if text := self._take(len(mark)):  # none, if the answer was cut off here
+                yield TextPiece(text)
 
     def _called(self, found: Found) -> Iterator[Piece]:
         """A call begins."""

@@ -12,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemma.runtime.tongues.calls import Call
+from stemma.runtime.tongues.parser import AnswerParser
+from stemma.runtime.tongues.pieces import TextPiece
 from tests.runtime.tongues.making import (
+    FUNCTIONS,
     SCHEMAS,
     accepts,
     calls_grammar,
@@ -95,6 +98,17 @@ def test_calls_read_back_in_any_pieces(name: str, calls: list, data: st.DataObje
     assert (answer.content, said(answer)) == ("", calls)
     whole = parsed(found, [text])
     assert [each.arguments for each in whole.calls] == [each.arguments for each in answer.calls]
+
+
+@EACH
+def test_no_piece_is_empty_wherever_an_answer_is_cut_off(name: str) -> None:
+    found = tongue(CALLING[name])
+    text = found.calls.write([Call("get_weather", {"city": "Oslo"}, "abcdefgh0")])
+    for before in ("", "well "):
+        for end in range(len(text)):
+            parser = AnswerParser(found, FUNCTIONS, 4, "answering")
+            pieces = [*parser.push(before + text[:end]), *parser.cut()]
+            assert not [piece for piece in pieces if isinstance(piece, TextPiece) and not piece.text]
 
 
 @EACH

@@ -6,62 +6,90 @@ byte-level NFAs with call edges. Nothing here knows bytes of UTF-8, tokens or ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from stemma.fsm.errors import LimitError
 from stemma.fsm.syntax.value import Value
 
+MAXIMUM_DEPTH = 10_000
 
-class Literal(Value):
+
+class Part(Value):
+    """What all nodes are. `depth`: how many nodes stand within each other in it. No more than MAXIMUM_DEPTH do, so that
+    whoever goes through a node by calling itself, interpreted or compiled, comes to an end before its stack does."""
+
+    __slots__ = ("depth",)
+
+    def __init__(self) -> None:
+        self.depth = 0
+
+
+def depth_around(parts: Iterable[Part]) -> int:
+    """How deep a node with these parts is; raises LimitError where that is too deep."""
+    depth = 0
+    for part in parts:
+        if part.depth > depth:
+            depth = part.depth
+    if depth >= MAXIMUM_DEPTH:
+        raise LimitError(f"more than {MAXIMUM_DEPTH} parts of a grammar stand within each other; use rules, or $ref")
+    return depth + 1
+
+
+class Literal(Part):
     """Exactly these bytes."""
 
     __slots__ = ("data",)
 
     def __init__(self, data: bytes) -> None:
         self.data: Final = data
+        self.depth = 0
 
     def contents(self) -> tuple[object, ...]:
         return (self.data,)
 
 
-class Characters(Value):
+class Characters(Part):
     """One Unicode scalar value out of sorted, disjoint, inclusive code point ranges (compiled to UTF-8)."""
 
     __slots__ = ("ranges",)
 
     def __init__(self, ranges: tuple[tuple[int, int], ...]) -> None:
         self.ranges: Final = ranges
+        self.depth = 0
 
     def contents(self) -> tuple[object, ...]:
         return (self.ranges,)
 
 
-class Concatenation(Value):
+class Concatenation(Part):
     """The parts, one after the other; no parts is the empty string."""
 
     __slots__ = ("parts",)
 
     def __init__(self, parts: tuple[Node, ...]) -> None:
         self.parts: Final = parts
+        self.depth = depth_around(parts)
 
     def contents(self) -> tuple[object, ...]:
         return (self.parts,)
 
 
-class Choice(Value):
+class Choice(Part):
     """Any one of the parts; no parts matches nothing at all."""
 
     __slots__ = ("parts",)
 
     def __init__(self, parts: tuple[Node, ...]) -> None:
         self.parts: Final = parts
+        self.depth = depth_around(parts)
 
     def contents(self) -> tuple[object, ...]:
         return (self.parts,)
 
 
-class Repeat(Value):
+class Repeat(Part):
     """`part` at least `minimum` and at most `maximum` times (None: no limit). Counted, never unrolled."""
 
     __slots__ = ("maximum", "minimum", "part")
@@ -70,12 +98,13 @@ class Repeat(Value):
         self.part: Final = part
         self.minimum: Final = minimum
         self.maximum: Final = maximum
+        self.depth = depth_around((part,))
 
     def contents(self) -> tuple[object, ...]:
         return (self.part, self.minimum, self.maximum)
 
 
-class RuleRef(Value):
+class RuleRef(Part):
     """The rule of that name, asked of the grammar when the automaton first gets there. Recursion is allowed.
 
     A call that ends its rule replaces the caller's frame (front ends write loops and long member lists as chains of
@@ -86,6 +115,7 @@ class RuleRef(Value):
 
     def __init__(self, rule: Hashable) -> None:
         self.rule: Final = rule
+        self.depth = 0
 
     def contents(self) -> tuple[object, ...]:
         return (self.rule,)
@@ -109,7 +139,7 @@ class Kept:
         return self._node
 
 
-class Difference(Value):
+class Difference(Part):
     """What `left` matches and `right` does not. Both regular: no `RuleRef` to a recursive rule, no `Special`."""
 
     __slots__ = ("left", "right")
@@ -117,12 +147,13 @@ class Difference(Value):
     def __init__(self, left: Node, right: Node) -> None:
         self.left: Final = left
         self.right: Final = right
+        self.depth = depth_around((left, right))
 
     def contents(self) -> tuple[object, ...]:
         return (self.left, self.right)
 
 
-class Intersection(Value):
+class Intersection(Part):
     """What both match. Both regular, as in `Difference`."""
 
     __slots__ = ("left", "right")
@@ -130,6 +161,7 @@ class Intersection(Value):
     def __init__(self, left: Node, right: Node) -> None:
         self.left: Final = left
         self.right: Final = right
+        self.depth = depth_around((left, right))
 
     def contents(self) -> tuple[object, ...]:
         return (self.left, self.right)
@@ -142,13 +174,14 @@ class Bounded(Intersection):
     __slots__ = ()
 
 
-class Special(Value):
+class Special(Part):
     """One special (added) token by its text, such as `<|im_end|>`: never matched by ordinary bytes."""
 
     __slots__ = ("text",)
 
     def __init__(self, text: str) -> None:
         self.text: Final = text
+        self.depth = 0
 
     def contents(self) -> tuple[object, ...]:
         return (self.text,)

@@ -35,6 +35,7 @@ MAXIMUM_ALTERNATIVES = 1_000
 MAXIMUM_FREE_BRANCHES = 4  # of more, what cannot be is left out at once
 MAXIMUM_QUESTIONS = 8  # within each other: more is guessed to be possible, which is exact, but not simple
 MAXIMUM_CHAIN = 200
+MAXIMUM_ACTIVE = 400  # claims that are expanded within each other, whatever is asked between them
 MERGE_WORK = 5
 
 
@@ -110,7 +111,7 @@ class Expansion:
             if self.active[key] < self.asked_at[-1]:
                 raise Undecided
             raise SchemaError("a reference that leads back to itself without reading anything", claim.place.pointer)
-        if len(self.active) - self.asked_at[-1] > MAXIMUM_CHAIN:
+        if len(self.active) - self.asked_at[-1] > MAXIMUM_CHAIN or len(self.active) > MAXIMUM_ACTIVE:
             raise LimitError(
                 f"a chain of more than {MAXIMUM_CHAIN} schemas about one value at {claim.place.pointer or '/'}"
             )

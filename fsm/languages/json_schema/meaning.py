@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from stemma.fsm.errors import LimitError
 from stemma.fsm.languages.json_schema import denying, exponents, holding, numbers, reading, texts, whole_objects
 from stemma.fsm.languages.json_schema.alternatives import kind_of
 from stemma.fsm.languages.json_schema.arrays import ArrayShape
@@ -39,7 +40,7 @@ from stemma.fsm.work import count_work
 MAXIMUM_ENUMERATED = 64
 QUESTION_WORK = 5
 MAXIMUM_GUESSES = 4
-
+MAXIMUM_CHECKS = 600  # within each other: of items, members and texts of a value, and of what is asked for them
 
 KEYWORDS = Keywords(holding.positive, denying.negative, reading.referred)
 
@@ -52,6 +53,7 @@ class Meaning(Context):
         self.expansion = Expansion(document, options, self, KEYWORDS)
         self.glance = Glance(document)
         self.possibility = Possibility()
+        self.checking = 0  # how many values are checked within each other
         self.guessing = 0  # how many questions that only make things simpler are asked within each other
         self.array_shapes: dict[tuple[ArrayFact, ...], ArrayShape] = {}
         self.object_shapes: dict[tuple[ObjectFact, ...], ObjectShape] = {}
@@ -159,11 +161,17 @@ class Meaning(Context):
     # Is it this value? -------------------------------------------------------------------------------------------
 
     def check(self, value: Any, goal: Goal) -> bool:
-        return any(
-            (alternative.values is None or identity(value) in map(identity, alternative.values))
-            and self.holds(value, alternative)
-            for alternative in self.alternatives(goal)
-        )
+        if self.checking >= MAXIMUM_CHECKS:
+            raise LimitError(f"more than {MAXIMUM_CHECKS} values are to be checked within each other")
+        self.checking += 1
+        try:
+            return any(
+                (alternative.values is None or identity(value) in map(identity, alternative.values))
+                and self.holds(value, alternative)
+                for alternative in self.alternatives(goal)
+            )
+        finally:
+            self.checking -= 1
 
     def is_content(self, text: str, goal: Goal) -> bool:
         """Whether a text is JSON of a value that fulfils a goal."""

@@ -41,6 +41,7 @@ from stemma.fsm.languages.typed.language import typed_language
 from stemma.fsm.syntax.ast import Node
 
 OF_NUMBERS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"))
+MAXIMUM_DEPTH_OF_VALUES = 500  # whoever goes through a value calls itself
 OF_TEXTS = frozenset(("minLength", "maxLength", "pattern", "format", "x-stemma-format"))
 
 
@@ -256,17 +257,20 @@ def value_lists(place: Place, schema: dict[str, Any]) -> list[list[Any]]:
 
 
 def _check_values(values: Any, pointer: str) -> None:
-    todo = [values]
-    while todo:
-        value = todo.pop()
-        if isinstance(value, str) and has_surrogate(value):
-            raise SchemaError("a lone surrogate is no character; write the whole one", pointer)
-        if isinstance(value, float):
-            exact(value, pointer)
-        elif isinstance(value, dict):
-            todo += [*value, *value.values()]
-        elif isinstance(value, list):
-            todo += value
+    inside, depth = [values], 0
+    while inside:
+        outside, inside, depth = inside, [], depth + 1
+        if depth > MAXIMUM_DEPTH_OF_VALUES:
+            raise LimitError(f"{pointer or '/'}: a value nested deeper than {MAXIMUM_DEPTH_OF_VALUES}")
+        for value in outside:
+            if isinstance(value, str) and has_surrogate(value):
+                raise SchemaError("a lone surrogate is no character; write the whole one", pointer)
+            if isinstance(value, float):
+                exact(value, pointer)
+            elif isinstance(value, dict):
+                inside += [*value, *value.values()]
+            elif isinstance(value, list):
+                inside += value
 
 
 def unequal(values: list[Any]) -> tuple[Alternative, list[Any]]:

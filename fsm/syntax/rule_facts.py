@@ -26,8 +26,8 @@ from stemma.fsm.syntax.recogniser import Recogniser
 Rules = Mapping[Hashable, Node]
 MAXIMUM_RULES = 2_000
 START = ("start",)
-MAXIMUM_STATES = 20_000  # of a difference or an intersection that are looked at to see whether a text is left
-FEW_STATES = 50  # of one inside another
+MAXIMUM_STATES = 2_000  # of a difference or an intersection that are looked at; beyond, it is taken for possible
+FEW_STATES = 8  # of one inside another
 
 
 def calls(node: Node) -> Iterator[Hashable]:
@@ -95,11 +95,18 @@ def is_impossible(grammar: Grammar) -> bool:
 
 
 def _is_empty(node: Node) -> bool:
-    """Whether no text fulfils a difference or an intersection; a LimitError where that takes too many states to see."""
+    """Whether no text fulfils a difference or an intersection, as far as that is seen."""
     if not is_regular(node):
         return False
     node = _narrowed(node, {})
-    return node == NOTHING or Recogniser(limit=MAXIMUM_STATES).is_empty(node)
+    return node == NOTHING or _is_seen_to_be_empty(node, MAXIMUM_STATES)
+
+
+def _is_seen_to_be_empty(node: Node, num_states: int) -> bool:
+    try:
+        return Recogniser(limit=num_states).is_empty(node)
+    except LimitError:
+        return False
 
 
 def _narrowed(node: Node, known: dict[int, Node]) -> Node:
@@ -118,19 +125,12 @@ def _narrowed(node: Node, known: dict[int, Node]) -> Node:
     elif isinstance(node, (Difference, Intersection)):
         together = both if isinstance(node, Intersection) else without
         found = together(_narrowed(node.left, known), _narrowed(node.right, known))
-        if isinstance(found, (Difference, Intersection)) and _is_empty_at_a_glance(found):
+        if isinstance(found, (Difference, Intersection)) and _is_seen_to_be_empty(found, FEW_STATES):
             found = NOTHING
     else:
         found = node
     known[id(node)] = found
     return found
-
-
-def _is_empty_at_a_glance(node: Node) -> bool:
-    try:
-        return Recogniser(limit=FEW_STATES).is_empty(node)
-    except LimitError:
-        return False
 
 
 def possible(node: Node, rules: set[Hashable]) -> Node:

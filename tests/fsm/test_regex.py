@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemma.fsm.errors import LimitError, RegexError
+from stemma.fsm.errors import RegexError
 from stemma.fsm.languages.regex.regex import Regex, search_language
 from stemma.fsm.syntax.recogniser import Recogniser
 
@@ -192,11 +192,6 @@ def test_refuses_with_a_position(pattern: str) -> None:
 def test_what_matches_nothing_is_refused(pattern: str) -> None:
     with pytest.raises(RegexError, match="no text"):
         Regex(pattern).grammar()
-
-
-def test_what_cannot_be_seen_to_match_something_is_refused() -> None:
-    with pytest.raises(LimitError, match="states to see whether a language is empty"):
-        Regex("(?!.*a.{20})(?=.*a.{20})[ab]*").grammar()
 
 
 def test_a_part_that_matches_nothing_is_left_out() -> None:

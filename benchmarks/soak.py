@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from soak_answers import joined, reasons_of, schema_of, texts_of
 
 from stemma.fsm.matching.matcher import Matcher
 from stemma.kernels.select import select_ops
@@ -60,7 +61,7 @@ class Faults:
 
     PLACES = ((Matcher, "mask_into"), (Matcher, "advance"), (Matcher, "forced"), (Matcher, "shortest_completion"),
               (TextStream, "push"), (TextStream, "take"), (TextStream, "finish"),
-              (sampling_steps, "_adjust"), (sampling_steps, "_logprob"), (sampling_steps, "uniform"))  # fmt: skip
+              (sampling_steps, "places_of"), (sampling_steps, "_prompt_logprobs"), (sampling_steps, "uniform"))  # fmt: skip
 
     def __init__(self, share: float, chance: random.Random) -> None:
         self.share = share / 20  # of the calls: a request makes some twenty to each place
@@ -250,10 +251,10 @@ class Asker:
             await self._look_at_error(kind, answer.status_code, said, body)
             return None
         self.tally.note(kind, "whole")
-        texts = _texts(kind, said)
+        texts = texts_of(kind, said)
         if len(texts) != body.get("n", 1):
             self.tally.blame(f"{kind}: {len(texts)} answers", body, said)
-        self._look_at_texts(kind, body, texts, _reasons(kind, said), said)
+        self._look_at_texts(kind, body, texts, reasons_of(kind, said), said)
         return texts
 
     async def _stream(self, kind: str, path: str, body: dict[str, Any]) -> list[str] | None:
@@ -273,7 +274,7 @@ class Asker:
             await self._look_at_error(kind, 200, error.get("response", error), body)
             return None
         self.tally.note(kind, "streamed")
-        texts = _joined(kind, said, body.get("n", 1))
+        texts = joined(kind, said, body.get("n", 1))
         if texts is None:
             self.tally.blame(f"{kind}: a stream without its end", body, said[-1:])
         return texts
@@ -297,7 +298,7 @@ class Asker:
         sampling = body.get("sampling_params", body)
         if "stop" in sampling or body.get("echo") or "tools" in body:
             return
-        schema = _schema_of(sampling)
+        schema = schema_of(sampling)
         for text, reason in zip(texts, reasons, strict=True):
             if reason != "stop":
                 continue
@@ -305,65 +306,6 @@ class Asker:
                 self.tally.blame(f"{kind}: {text!r} is not of its regex", body, said)
             if schema and set(json.loads(text)) != set(schema["required"]):
                 self.tally.blame(f"{kind}: {text!r} is not of its schema", body, said)
-
-
-def _schema_of(sampling: dict[str, Any]) -> dict[str, Any] | None:
-    if "json_schema" in sampling:
-        return sampling["json_schema"]  # type: ignore[no-any-return]
-    if "response_format" in sampling:
-        return sampling["response_format"]["json_schema"]["schema"]  # type: ignore[no-any-return]
-    return sampling.get("text", {}).get("format", {}).get("schema") if "input" in sampling else None
-
-
-def _texts(kind: str, said: Any) -> list[str]:
-    if kind == "chat":
-        return [_message(choice["message"]) for choice in said["choices"]]
-    if kind == "completions":
-        return [choice["text"] for choice in said["choices"]]
-    if kind == "responses":
-        return [
-            "".join(part["text"] for item in said["output"] if item["type"] == "message" for part in item["content"])
-        ]
-    return [each["text"] for each in (said if isinstance(said, list) else [said])]
-
-
-def _message(message: dict[str, Any]) -> str:
-    calls = [call["function"] for call in message.get("tool_calls") or []]
-    return (message.get("content") or "") + "".join(call["name"] + call["arguments"] for call in calls)
-
-
-def _reasons(kind: str, said: Any) -> list[Any]:
-    if kind == "responses":
-        return ["stop" if said["status"] == "completed" else "length"]
-    if kind == "generate":
-        return [each["meta_info"]["finish_reason"]["type"] for each in (said if isinstance(said, list) else [said])]
-    return [choice["finish_reason"] for choice in said["choices"]]
-
-
-def _joined(kind: str, events: list[dict[str, Any]], n: int) -> list[str] | None:
-    """The texts that a stream's deltas make; None if it does not say that it ended."""
-    texts, num_ended = [""] * n, 0
-    if kind == "responses":
-        if not events or events[-1].get("type") not in ("response.completed", "response.incomplete"):
-            return None
-        return ["".join(each["delta"] for each in events if each["type"] == "response.output_text.delta")]
-    for each in events:
-        if kind == "generate":
-            texts[each.get("index", 0)] = each["text"]
-            num_ended += each["meta_info"]["finish_reason"] is not None
-            continue
-        for choice in each["choices"]:
-            if kind == "completions":
-                texts[choice["index"]] += choice["text"]
-            else:
-                texts[choice["index"]] += _message(_as_message(choice["delta"]))
-            num_ended += choice["finish_reason"] is not None
-    return texts if num_ended == n else None
-
-
-def _as_message(delta: dict[str, Any]) -> dict[str, Any]:
-    calls = [{"function": {"name": "", "arguments": "", **call["function"]}} for call in delta.get("tool_calls") or []]
-    return {"content": delta.get("content"), "tool_calls": calls}
 
 
 # The server, and what is left when all have gone ----------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -36,90 +35,20 @@ from stemma.kernels.ops import (
 )
 from stemma.kernels.reference_experts import ReferenceExperts, apply_experts
 from stemma.kernels.reference_states import ReferenceStateOps
+from stemma.kernels.reference_values import (
+    AnyNorm,
+    ReferenceEmbedding,
+    ReferenceKV,
+    ReferenceLayerNorm,
+    ReferenceLinear,
+    ReferenceNorm,
+    ReferencePlan,
+    ReferenceRope,
+)
 from stemma.kernels.sampled import AtOnce
 from stemma.kernels.steps import EagerExecutor
 from stemma.kernels.tensors import TensorLogits, TensorRows, definite, free_memory
 from stemma.kernels.weights import StoredWeight, dequantize
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReferenceLinear:
-    weight: torch.Tensor  # (out_features, in_features)
-    bias: torch.Tensor | None
-    in_features: int
-    out_features: int
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, self.weight, self.bias)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReferenceNorm:
-    weight: torch.Tensor
-    epsilon: float
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.epsilon) * self.weight
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReferenceLayerNorm:
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-    epsilon: float
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.epsilon)
-
-
-AnyNorm = ReferenceNorm | ReferenceLayerNorm
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReferenceEmbedding:
-    table: torch.Tensor
-    scale: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReferenceRope:
-    cos: torch.Tensor  # (positions, head_dim / 2)
-    sin: torch.Tensor
-
-    def __call__(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Rotate (tokens, heads, head_dim)."""
-        cos, sin = self.cos[positions, None, :], self.sin[positions, None, :]
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReferenceKV:
-    shape: KVShape
-    keys: torch.Tensor  # (layers, slots, kv_heads, head_dim)
-    values: torch.Tensor  # in latent attention a view of the keys
-
-    @property
-    def tensors(self) -> tuple[torch.Tensor, ...]:
-        """What is stored."""
-        return (self.keys,) if self.shape.value_dim else (self.keys, self.values)
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.tensors)
-
-    @property
-    def format(self) -> str:
-        return str(self.keys.dtype)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReferencePlan:
-    metadata: AttentionMetadata
-    positions: torch.Tensor
-    slots: torch.Tensor
-    context_slots: tuple[torch.Tensor, ...]  # for each sequence (context_len,)
-
 
 ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType(
     {"silu": F.silu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh"),

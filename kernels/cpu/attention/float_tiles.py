@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from stemma.kernels.cpu.attention.kv_dtypes import element_bytes, load_kv
 from stemma.kernels.cpu.attention.tiles import Span, Tile, Tiles, pieces
 from stemma.kernels.cpu.machine.dialect import FLOAT, I32, Value, vector
+from stemma.kernels.cpu.machine.exponentials import exp2
 from stemma.kernels.cpu.rows.gates import tanh
 from stemma.kernels.ops import KV_SPLIT
 
@@ -119,7 +120,7 @@ class FloatTiles(Tiles):
             base = code.splat(maximum, lanes)
             total = code.variable(code.constant(type_, 0.0))
             with code.loop(*span.groups(lanes)) as group:
-                weight = code.exp2(code.load(type_, row + group * (lanes * 4)) - base)
+                weight = exp2(code, code.load(type_, row + group * (lanes * 4)) - base)
                 total.value = total.value + weight
                 block, offset = self._place(tile, span.start + group * lanes)
                 scaled = self._scaled(weight, self._region(tile, "values", block), offset)

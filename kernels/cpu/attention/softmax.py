@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from stemma.kernels.cpu.attention.cells import LARGEST_SIGNED, TOKENS
 from stemma.kernels.cpu.attention.tiles import CHUNK, Bounds, Span, Tile, Tiles
-from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I32, I64, INTS16, ROUNDING, Code, Value
+from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I32, I64, INTS16, Code, Value
+from stemma.kernels.cpu.machine.exponentials import ROUNDING
 from stemma.kernels.cpu.rows.gates import tanh
 from stemma.kernels.ops import KV_SPLIT
 

@@ -26,6 +26,7 @@ from llvmlite import ir
 
 from stemma.kernels.cpu.attention.kv_dtypes import region_bytes
 from stemma.kernels.cpu.machine.dialect import FLOAT, I32, I64, Code, Value, vector
+from stemma.kernels.cpu.machine.exponentials import exp2
 from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.machine.words import read_words
 from stemma.kernels.ops import KV_SPLIT
@@ -352,7 +353,7 @@ def merge(code: Code, shape: Shape, state: Value, part: Value) -> None:
     at = shape.padded_value * 4
     old, new = code.load(FLOAT, state + at), code.load(FLOAT, part + at)
     top = code.maximum(old, new)
-    keep, take = code.exp2(old - top), code.exp2(new - top)
+    keep, take = exp2(code, old - top), exp2(code, new - top)
     total = code.load(FLOAT, state + (at + 4)) * keep + code.load(FLOAT, part + (at + 4)) * take
     code.store(top, state + at)
     code.store(total, state + (at + 4))
@@ -370,8 +371,8 @@ def divide(code: Code, shape: Shape, job: Mapping[str, Value], head: Value, stat
     with code.when(job["sinks"].differs(0)):
         maximum, sink = code.load(FLOAT, state + at), code.load(FLOAT, job["sinks"] + head * 4)
         top = code.maximum(maximum, sink)
-        kept.value = code.exp2(maximum - top)
-        total.value = total.value * kept.value + code.exp2(sink - top)
+        kept.value = exp2(code, maximum - top)
+        total.value = total.value * kept.value + exp2(code, sink - top)
     keeps, totals = code.splat(kept.value, shape.value_lanes), code.splat(total.value, shape.value_lanes)
     for d in range(0, shape.value_width, shape.value_lanes):
         code.store(code.load(type_, state + d * 4) * keeps / totals, target + d * 4)

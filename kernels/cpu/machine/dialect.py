@@ -19,12 +19,6 @@ HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 VOID = ir.VoidType()
 FLOATS = (ir.HalfType, ir.FloatType, ir.DoubleType)
 Scalar = int | float
-ROUNDING = 1.5 * 2**23
-"""A float below 2^22 in size, plus this, is rounded to an integer (halves to even), which stands in the lowest bits."""
-EXP2_SERIES = (
-    0.0013264727785512367, 0.009671512997037602, 0.05550733744013306, 0.240222420794676, 0.6931469775975989,
-)  # fmt: skip
-"""2**x - 1 for |x| <= 1/2 to a relative error of 9e-8, from x**5 to x (minimax with 2**0 = 1)."""
 
 
 def vector(element: Any, lanes: int) -> Any:
@@ -364,30 +358,6 @@ class Code:
     def minimum(self, a: Value, b: Value | Scalar) -> Value:
         b = self.like(a, b)
         return self.select(a < b, a, b)
-
-    def exp(self, x: Value) -> Value:
-        """e**x to about 2 units in the last place; exactly 1 at 0, exactly 0 below -87 (so also at -inf)."""
-        integers = ir.VectorType(I32, x.type.count) if isinstance(x.type, ir.VectorType) else I32
-        clamped = self.minimum(self.maximum(x, -87.0), 88.0)
-        whole = self.round(clamped * 1.44269504088896341)
-        rest = self.fma(whole, self.like(x, -0.693145751953125), clamped)
-        rest = self.fma(whole, self.like(x, -1.428606765330187e-06), rest)
-        series = self.like(x, 1.0 / 5040)
-        for factorial in (720, 120, 24, 6, 2, 1, 1):
-            series = self.fma(series, rest, self.like(x, 1.0 / factorial))
-        power = ((whole.to(integers) + 127) << 23).bits(x.type)
-        return self.select(x < -87.0, 0.0, series * power)
-
-    def exp2(self, x: Value) -> Value:
-        """2**x to about 2 units in the last place; exactly 1 at 0, exactly 0 below -126 and where x is not a number."""
-        integers = ir.VectorType(I32, x.type.count) if isinstance(x.type, ir.VectorType) else I32
-        shifted = x + ROUNDING
-        rest = x - (shifted - ROUNDING)
-        series = self.like(x, EXP2_SERIES[0])
-        for factor in (*EXP2_SERIES[1:], 1.0):
-            series = self.fma(series, rest, self.like(x, factor))
-        power = (series.bits(integers) + (shifted.bits(integers) << 23)).bits(x.type)
-        return self.select(x >= -126.0, power, self.like(x, 0.0))
 
     # Across lanes ----------------------------------------------------------------------------------------------------
     def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from llvmlite import ir
 
 from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I32, I64, Code, Value
+from stemma.kernels.cpu.machine.exponentials import exp
 from stemma.kernels.cpu.machine.target import Target
 from stemma.kernels.cpu.machine.threads import ARGUMENTS, add_parallel
 from stemma.kernels.cpu.machine.words import read_words, set_words, word_of
@@ -175,7 +176,7 @@ def _add_mix(module: ir.Module) -> ir.Function:
     share = code.variable(code.constant(FLOAT, 1.0))
     with code.when(job["shared_gate"].differs(0)):
         gate = code.load(FLOAT, job["shared_gate"] + row * 4)
-        share.value = 1.0 / (code.exp(0.0 - gate) + 1.0)
+        share.value = 1.0 / (exp(code, 0.0 - gate) + 1.0)
     whole = hidden // 16 * 16
     for start, stop, type_, step in ((code.constant(I64, 0), whole, FLOATS16, 16), (whole, hidden, FLOAT, 1)):
 

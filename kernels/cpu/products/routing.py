@@ -5,6 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I32, I64, Code, Value
+from stemma.kernels.cpu.machine.exponentials import exp
 from stemma.kernels.cpu.machine.words import read_words
 
 EXPERTS = ("number", "top_k", "score", "renormalise", "scaling", "groups", "top_groups", "two_best", "correction",
@@ -53,14 +54,14 @@ def _write_scores(code: Code, experts: dict[str, Value], outputs: Value, scores:
         code.store(code.load(FLOAT, outputs + i * 4), scores + i * 4)
     with code.when(experts["score"].equals(SCORES.index("sigmoid"))), code.loop(0, padded, 16) as i:
         x = code.load(FLOATS16, scores + i * 4)
-        code.store(1.0 / (code.exp(0.0 - x) + 1.0), scores + i * 4)
+        code.store(1.0 / (exp(code, 0.0 - x) + 1.0), scores + i * 4)
     with code.when(experts["score"].equals(SCORES.index("softmax"))):
         top, total = code.variable(lowest), code.variable(zero)
         with code.loop(0, padded, 16) as i:
             top.value = code.maximum(top.value, code.load(FLOATS16, scores + i * 4))
         base = code.splat(code.reduce(top.value, code.maximum), 16)
         with code.loop(0, padded, 16) as i:
-            power = code.exp(code.load(FLOATS16, scores + i * 4) - base)
+            power = exp(code, code.load(FLOATS16, scores + i * 4) - base)
             total.value = total.value + power
             code.store(power, scores + i * 4)
         sums = code.splat(code.sum(total.value), 16)
@@ -108,7 +109,7 @@ def _weigh(code: Code, experts: dict[str, Value], weights: Value) -> None:
         with code.loop(0, top_k) as i:
             top.value = code.maximum(top.value, code.load(FLOAT, weights + i * 4))
         with code.loop(0, top_k) as i:
-            power = code.exp(code.load(FLOAT, weights + i * 4) - top.value)
+            power = exp(code, code.load(FLOAT, weights + i * 4) - top.value)
             total.value = total.value + power
             code.store(power, weights + i * 4)
         whole.value = total.value

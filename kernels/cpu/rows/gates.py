@@ -12,6 +12,7 @@ from types import MappingProxyType
 from llvmlite import ir
 
 from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, I32, Code, Value
+from stemma.kernels.cpu.machine.exponentials import exp
 from stemma.kernels.cpu.machine.words import read_words
 
 GATE = ("both", "out", "rows", "half", "columns_per_piece", "column_pieces", "activation")
@@ -38,7 +39,7 @@ x from 0 to 14, to a relative error of 8e-9 (before the coefficients are rounded
 
 
 def silu(code: Code, gate: Value) -> Value:
-    return gate / (code.exp(0.0 - gate) + 1.0)
+    return gate / (exp(code, 0.0 - gate) + 1.0)
 
 
 def _series(code: Code, factors: tuple[float, ...], x: Value) -> Value:
@@ -52,7 +53,7 @@ def tanh(code: Code, x: Value) -> Value:
     size = code.minimum(code.absolute(x), 10.0)
     square = size * size
     near = code.fma(_series(code, TANH_SERIES, square) * square, size, size)
-    far = 1.0 - 2.0 / (code.exp(size + size) + 1.0)
+    far = 1.0 - 2.0 / (exp(code, size + size) + 1.0)
     result = code.select(size < 0.625, near, far)
     return code.select(x < 0.0, 0.0 - result, result)
 
@@ -62,14 +63,14 @@ def gelu(code: Code, x: Value) -> Value:
     size = code.minimum(code.absolute(x), 14.0)
     square = size * size
     rest = code.fma(size, size, 0.0 - square)  # what rounding took from the square
-    power = code.exp(square * -0.5) * code.fma(rest, code.like(x, -0.5), code.like(x, 1.0))
+    power = exp(code, square * -0.5) * code.fma(rest, code.like(x, -0.5), code.like(x, 1.0))
     tail = power * _series(code, TAIL_SERIES, (size - 3.0) / (size + 3.0))
     return x * code.select(x < 0.0, tail, 1.0 - tail)
 
 
 def gelu_tanh(code: Code, x: Value) -> Value:
     inner = x * code.fma(x * x, code.like(x, 0.044715 * 1.5957691216057308), code.like(x, 1.5957691216057308))
-    return x / (code.exp(0.0 - inner) + 1.0)
+    return x / (exp(code, 0.0 - inner) + 1.0)
 
 
 def relu2(code: Code, x: Value) -> Value:
@@ -110,7 +111,7 @@ def activate_gates(module: ir.Module) -> ir.Function:
         with clamped:
             gate = code.minimum(code.load(FLOATS16, gates), 7.0)
             up = code.maximum(code.minimum(code.load(FLOATS16, ups), 7.0), -7.0)
-            code.store(gate / (code.exp(gate * -1.702) + 1.0) * (up + 1.0), out)
+            code.store(gate / (exp(code, gate * -1.702) + 1.0) * (up + 1.0), out)
         with others:
             code.call(plain, chosen, gates, chosen)
             code.store(code.load(FLOATS16, gates) * code.load(FLOATS16, ups), out)

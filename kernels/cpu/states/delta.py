@@ -13,6 +13,7 @@ import numpy as np
 from llvmlite import ir
 
 from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, Code, Value
+from stemma.kernels.cpu.machine.exponentials import exp
 from stemma.kernels.cpu.machine.words import read_words
 from stemma.kernels.cpu.states.lanes import counts_of, load_lanes, sigmoid, softplus, store_lanes
 from stemma.kernels.cpu.states.slots import LANES, addresses, padded
@@ -79,7 +80,7 @@ def _add_prepare(module: ir.Module, spec: DeltaRuleSpec) -> ir.Function:
         betas, steps = (job[name] + token * job[f"{name}_stride"] for name in ("first", "second"))
         for first, count in counts_of(spec.value_heads):
             time = load_lanes(code, steps + 4 * first, count) + code.load(FLOATS16, rule["dt_bias"] + 4 * first)
-            factor = code.exp(code.load(FLOATS16, rule["decay"] + 4 * first) * softplus(code, time))
+            factor = exp(code, code.load(FLOATS16, rule["decay"] + 4 * first) * softplus(code, time))
             place = job["numbers"] + token * (8 * padded(spec.value_heads)) + 4 * first
             code.store(factor, place)
             weight = sigmoid(code, load_lanes(code, betas + 4 * first, count))

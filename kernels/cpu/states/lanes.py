@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, Code, Value, vector
+from stemma.kernels.cpu.machine.exponentials import exp
 from stemma.kernels.cpu.states.slots import LANES
 
 TERMS = (1 / 17, 1 / 15, 1 / 13, 1 / 11, 1 / 9, 1 / 7, 1 / 5, 1 / 3)
@@ -28,12 +29,12 @@ def counts_of(width: int) -> list[tuple[int, int]]:
 
 
 def sigmoid(code: Code, x: Value) -> Value:
-    return 1.0 / (code.exp(0.0 - x) + 1.0)
+    return 1.0 / (exp(code, 0.0 - x) + 1.0)
 
 
 def softplus(code: Code, x: Value) -> Value:
     """log(1 + exp(x)): the larger of x and 0, and log(1 + u) = 2 atanh(u / (2 + u)) of u = exp(-|x|), at most 1."""
-    u = code.exp(0.0 - code.absolute(x))
+    u = exp(code, 0.0 - code.absolute(x))
     z = u / (u + 2.0)
     square = z * z
     series = code.like(x, TERMS[0])

@@ -9,6 +9,7 @@ import numpy as np
 from llvmlite import ir
 
 from stemma.kernels.cpu.machine.dialect import FLOAT, FLOATS16, Value
+from stemma.kernels.cpu.machine.exponentials import exp
 from stemma.kernels.cpu.machine.words import read_words
 from stemma.kernels.cpu.states.delta import numbers_of_heads
 from stemma.kernels.cpu.states.lanes import counts_of, load_lanes, softplus, store_lanes
@@ -70,7 +71,7 @@ def _add_prepare(module: ir.Module, spec: Mamba2Spec) -> ir.Function:
             time = load_lanes(code, steps + 4 * first, count) + code.load(FLOATS16, scan["dt_bias"] + 4 * first)
             time = code.minimum(code.maximum(softplus(code, time), low), high)
             place = job["numbers"] + token * (2 * heads) + 4 * first
-            code.store(code.exp(code.load(FLOATS16, scan["decay"] + 4 * first) * time), place)
+            code.store(exp(code, code.load(FLOATS16, scan["decay"] + 4 * first) * time), place)
             code.store(time, place + heads)
     return code.function
 

@@ -13,7 +13,8 @@ from triton_support import DEVICE, EXACT, TOLERANCE, assert_close, filled_kv, me
 
 from stemma.kernels.experts import Activation, ExpertsSpec, SharedExpert
 from stemma.kernels.ops import AttentionSpec, HeadNorms, HeadShape, KVShape
-from stemma.kernels.reference import ReferenceKV, ReferenceOps
+from stemma.kernels.reference import ReferenceOps
+from stemma.kernels.reference_values import ReferenceKV
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.triton.targets import UnsupportedDevice
 

@@ -23,7 +23,8 @@ from triton_support import (
 )
 
 from stemma.kernels.ops import BlockCopy, HeadNorms, HeadShape, KVShape
-from stemma.kernels.reference import ReferenceKV, ReferenceOps
+from stemma.kernels.reference import ReferenceOps
+from stemma.kernels.reference_values import ReferenceKV
 from stemma.kernels.triton.kv import waves
 from stemma.kernels.triton.ops import TritonOps
 from stemma.kernels.weights import StoredWeight

@@ -13,7 +13,8 @@ import torch
 import triton
 
 from stemma.kernels.ops import AttentionMetadata, AttentionSpec, HeadShape, KVShape, SharedPrefix
-from stemma.kernels.reference import ReferenceKV, ReferenceOps
+from stemma.kernels.reference import ReferenceOps
+from stemma.kernels.reference_values import ReferenceKV
 from stemma.kernels.triton.kv import TritonKV
 from stemma.kernels.triton.ops import TritonOps
 

@@ -52,8 +52,7 @@ KINDS = ("chat", "completions", "responses", "generate")
 WORDS = ["cat", "dog", "sun", "Привет", "日本", "list:", '{"a": 1}', "the quick brown fox", "🙂", "x = "]
 
 
-class Injected(Exception):
-    """The fault."""
+class Injected(Exception): ...
 
 
 class Faults:
@@ -61,7 +60,8 @@ class Faults:
 
     PLACES = ((Matcher, "mask_into"), (Matcher, "advance"), (Matcher, "forced"), (Matcher, "shortest_completion"),
               (TextStream, "push"), (TextStream, "take"), (TextStream, "finish"),
-              (sampling_steps, "places_of"), (sampling_steps, "_prompt_logprobs"), (sampling_steps, "uniform"))  # fmt: skip
+              (sampling_steps, "places_of"), (sampling_steps, "_prompt_logprobs"),
+              (sampling_steps, "uniform"))  # fmt: skip
 
     def __init__(self, share: float, chance: random.Random) -> None:
         self.share = share / 20  # of the calls: a request makes some twenty to each place

@@ -243,11 +243,11 @@ class Writer:
         ways = []
         for name in others:
             record = self.record(depth, self.chance.randint(1, 5))
-            properties = {tag: {"const": name}, **record.schema["properties"]}
-            required = [tag, *record.schema.get("required", ())]
-            ways.append(
-                Drawn({**record.schema, "properties": properties, "required": required}, {tag: name, **record.value})
-            )
+            # the tag is no name of the record's own: it stands first, and says which record it is
+            properties = {tag: {"const": name}} | _without(tag, record.schema["properties"])
+            required = [tag, *(each for each in record.schema.get("required", ()) if each != tag)]
+            value = {tag: name} | _without(tag, record.value)
+            ways.append(Drawn({**record.schema, "properties": properties, "required": required}, value))
         return Drawn({keyword: [way.schema for way in ways]}, self.chance.choice(ways).value)
 
     def define(self, number: int, depth: int) -> None:
@@ -296,6 +296,10 @@ def definitions(writer: Writer) -> Drawn:
 def events(writer: Writer) -> Drawn:
     one = writer.tagged(2, writer.chance.choice([2, 3, 5, 8]), writer.chance.choice(["oneOf", "anyOf"]))
     return Drawn({"type": "array", "items": one.schema}, [one.value]) if writer.often(0.4) else one
+
+
+def _without(name: str, members: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in members.items() if key != name}
 
 
 def configuration(writer: Writer) -> Drawn:

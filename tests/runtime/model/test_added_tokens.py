@@ -11,7 +11,8 @@ from tokenizers import decoders, models, normalizers
 
 from stemma.runtime.engine.grammars import make_vocabulary
 from stemma.runtime.model import Tokenizer
-from tests.runtime.model.test_tokenizer import files_of, from_metadata, metadata
+from tests.runtime.model.test_gguf_tokenizer import from_metadata, metadata
+from tests.runtime.model.test_tokenizer import files_of
 
 
 @cache

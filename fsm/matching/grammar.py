@@ -70,7 +70,8 @@ class CompiledGrammar:
     @property
     def num_bytes(self) -> int:
         """About how much memory this takes by now: it grows with what is visited, up to the limits."""
-        remembered = (len(self._jump_edges) + len(self.jumps)) * BYTES_OF_AN_ENTRY + self.places.num_bytes
+        entries = len(self._jump_edges) + len(self.jumps) + self._completion.num_kept
+        remembered = entries * BYTES_OF_AN_ENTRY + self.places.num_bytes
         successor = self._successor.num_bytes if self._successor is not None else 0
         return self.automaton.num_bytes + self._cache.num_bytes + remembered + successor
 
@@ -198,7 +199,8 @@ class CompiledGrammar:
             return self.automaton.step_bytes(config, data)
 
     def shortest_completion(self, config: int, budget: int) -> list[int] | None:
-        """Tokens that complete the output from `config`: the fewest bytes, at most `budget` tokens, else None."""
+        """Tokens that complete the output from `config`: the fewest bytes, at most `budget` tokens, else None; so, too,
+        where it takes too much work to find."""
         with self._lock, work_limit(self._limits.work):
             symbols = self._completion.shortest(config, budget * self.vocabulary.longest)
         if symbols is None:

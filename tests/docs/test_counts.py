@@ -69,6 +69,7 @@ CONSTANTS: list[tuple[str, str, str, int]] = [
     ("fsm", r"with up to (\S+) bytes less", "fsm.vocabulary.vocabulary:FEW_BYTES", 1),
     ("fsm", r"\(at most (\S+) bytes\), and the forced bytes", "fsm.matching.jump:WINDOW", 1),
     ("fsm", r"builds at most (\S+) rules", "fsm.automaton.shortest_completion:MAX_RULES", 1),
+    ("fsm", r"more than (\S+) million\s+units", "fsm.automaton.shortest_completion:MAX_WORK", 1_000_000),
     ("schemas", r"pending in more than (\S+) ways", "fsm.languages.lark.following:MAXIMUM_PENDING", 1),
     ("schemas", r"(\S+) alternatives of one goal", "fsm.languages.json_schema.expansion:MAXIMUM_ALTERNATIVES", 1),
     ("schemas", r"(\S+) states of one object, array", "fsm.languages.json_schema.context:MAXIMUM_STATES", 1),

@@ -9,8 +9,13 @@ from collections.abc import Callable
 import pytest
 
 from stemma.fsm import Matcher, Vocabulary, compile
+from stemma.fsm.automaton import shortest_completion
+from stemma.fsm.ebnf import EBNF
+from stemma.fsm.errors import GrammarError
 from stemma.fsm.json_schema import JSONSchema
 from stemma.fsm.syntax import ast
+from stemma.fsm.work import work_limit
+from tests.fsm.test_left_recursion import drawn, language, written
 
 Vocabularies = Callable[[int], Vocabulary]
 DIGIT = ast.Characters(((48, 57),))
@@ -86,3 +91,82 @@ def test_arrays_of_unique_items_end_in_time_wherever_they_stand(byte_vocabulary:
         words = matcher.grammar.mask(matcher.config)
         allowed = [token for token in range(vocabulary.size) if words[token >> 5] >> (token & 31) & 1]
         assert matcher.advance(draw.choice(allowed))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_ambiguous_rules_end_as_the_shortest_text_of_their_language_does(
+    seed: int, byte_vocabulary: Vocabularies
+) -> None:
+    draw = random.Random(seed)
+    num_known = 0
+    for _ in range(12):
+        rules = drawn(draw, ["root", "x", "y"][: draw.randint(1, 3)], 3)
+        texts = language(rules)
+        try:
+            matcher = Matcher(compile(EBNF(written(rules)), byte_vocabulary(0)))
+        except GrammarError:
+            continue  # it has no text at all
+        for text in sorted(texts):
+            for end in range(len(text) + 1):
+                before = text[:end].encode()
+                assert all(map(matcher.advance, before))
+                tokens = matcher.shortest_completion()
+                assert tokens is not None
+                shortest = min(len(each) for each in texts if each.startswith(text[:end]))
+                completion = b"".join(matcher.grammar.vocabulary.token_bytes[token] for token in tokens)
+                assert len(completion) == shortest - end, (written(rules), before)
+                assert (before + completion).decode() in texts
+                matcher.rollback(end)
+                num_known += 1
+    assert num_known > 100
+
+
+DEEP = r"""
+root ::= (([a-b] root) (([\x80-\U000007ff] root) y)) | (w{5,9} | (y "ed"))
+x ::= "\"}"{2}
+y ::= x{5,9}
+z ::= ((("  " [\U00004e00-\U00009fff] z) ([0-9] | "\\")) ([0-9] | w | "\u0078"){,40})
+w ::= ("\"" | root | z){2}
+"""
+
+
+def walked(matcher: Matcher, draw: random.Random) -> bool:
+    allowed = matcher.grammar.next_bytes(matcher.config)
+    return bool(allowed) and matcher.advance(draw.choice(allowed))
+
+
+def test_stacks_that_many_items_share_are_looked_at_once(byte_vocabulary: Vocabularies) -> None:
+    """Each search does no more work than what is new takes, however deep the unions below it are."""
+    grammar = compile(EBNF(DEEP), byte_vocabulary(0))
+    for seed in range(4):
+        matcher, draw = Matcher(grammar), random.Random(seed)
+        while len(matcher.tokens) < 40 and walked(matcher, draw):
+            with work_limit(60_000):
+                completion = matcher.shortest_completion()
+            assert completion is not None
+            with work_limit(10 + 4 * len(completion)):
+                assert matcher.shortest_completion() == completion
+            ahead = matcher.fork()
+            assert all(map(ahead.advance, completion))
+            assert ahead.is_complete
+
+
+def test_what_takes_too_much_work_is_not_told_and_is_soon_not_tried(
+    byte_vocabulary: Vocabularies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matcher = Matcher(compile(EBNF(DEEP), byte_vocabulary(0)))
+    monkeypatch.setattr(shortest_completion, "MAX_WORK", 40)
+    with work_limit(200):  # of 100 searches together
+        assert [matcher.shortest_completion() for _ in range(100)] == [None] * 100
+    monkeypatch.undo()
+    assert Matcher(compile(EBNF(DEEP), byte_vocabulary(0))).shortest_completion()
+
+
+def test_a_long_text_is_spelled_with_the_fewest_tokens(byte_vocabulary: Vocabularies) -> None:
+    vocabulary = byte_vocabulary(0)
+    tokens = Vocabulary([*vocabulary.token_bytes[:256], b"aaaa", b"aaa", None], {"<|end|>": 258}, [258])
+    matcher = Matcher(compile(ast.Grammar(ast.Repeat(ast.Literal(b"a"), 5001, 6000), RULES.__getitem__), tokens))
+    completion = matcher.shortest_completion()
+    assert completion is not None
+    assert len(completion) == 1251
+    assert sum(len(tokens.token_bytes[token]) for token in completion) == 5001

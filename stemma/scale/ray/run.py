@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import math
-import signal
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from types import FrameType
 from typing import Any
 
 import ray
 from ray import serve
+from ray.serve.schema import ApplicationStatus
 
 from stemma.kernels.cpu.machine.cores import physical_cores
 from stemma.runtime.errors import InvalidRequest, StemmaError
 from stemma.runtime.settings import say_by_default
 from stemma.scale.ray.graph import BUILD, ENTRANCE, NAME, graph
 from stemma.scale.ray.leaving import leave_all
+from stemma.scale.ray.signals import Signals
 from stemma.scale.spec import HERE, Spec
 
 STORE_BYTES = 128 << 20
@@ -37,48 +38,76 @@ LOCAL = "local"
 """The address of no cluster: Ray is started here, whatever else runs."""
 
 
+LOOKS_SECONDS = 0.1
+"""Between looks at what has come to be of a deployment."""
+
+
 class NoRay(StemmaError):
     """Ray could not be started."""
+
+
+class NotDeployed(StemmaError):
+    """Serve could not start what it was given."""
 
 
 def run(spec: Spec, address: str | None, ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM, and end what is under way as `stemma serve` does. ready: called with the URL when
     requests are taken.
 
-    Raises InvalidRequest where there is no cluster at the address, NoRay where none could be started.
+    Raises InvalidRequest where there is no cluster at the address, NoRay where none could be started, NotDeployed where
+    no replicas came to be, and SystemExit where a signal came before they did.
     """
-    told: SimpleQueue[int | None] = SimpleQueue()  # which a signal may be put into at any place
-
-    def tell(number: int, frame: FrameType | None) -> None:
-        told.put(number)
-
-    with deployed(spec, address) as url:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, tell)
-        ready(url)
-        told.get()
-        leave_all(serve.get_deployment_handle(ENTRANCE, NAME), spec.server.shutdown_seconds, told)
+    signals = Signals()
+    signals.listen()
+    try:
+        with deployed(spec, address, signals) as url:
+            ready(url)
+            signals.told.get()
+            leave_all(serve.get_deployment_handle(ENTRANCE, NAME), spec.server.shutdown_seconds, signals.told)
+    except Exception:
+        signals.look()  # Ray's processes may have had the same signal, and have failed by it
+        raise
 
 
 @contextmanager
-def deployed(spec: Spec, address: str | None = None) -> Iterator[str]:
-    """Serve inside the block; its value is the URL. What this started ends with it, Ray included."""
-    is_ours = _connect(spec, address)
-    try:
+def deployed(spec: Spec, address: str | None = None, signals: Signals | None = None) -> Iterator[str]:
+    """Serve inside the block; its value is the URL. What this started ends with it, Ray included. signals: looked at
+    while it starts."""
+    look = signals.look if signals else lambda: None
+    with signals.kept() if signals else nullcontext():
+        is_ours = _connect(spec, address)
+    with ExitStack() as ending:
+        ending.callback(_quietly, ray.shutdown)
+        look()
         if is_ours:
             spec = sized(spec, physical_cores())
         location = "HeadOnly" if is_ours else "EveryNode"
         serve.start(proxy_location=location, http_options=http_options(spec))
-        serve.run(graph(spec), name=NAME, route_prefix="/")
+        ending.callback(_quietly, serve.shutdown if is_ours else partial(serve.delete, NAME))
+        look()
+        serve.run_many([serve.RunTarget(graph(spec), NAME)], wait_for_applications_running=False)
+        while not _is_running():
+            look()
+            time.sleep(LOOKS_SECONDS)
+        if signals:
+            signals.started()
         scheme = "https" if spec.server.ssl_certfile else "http"
         yield f"{scheme}://{spec.server.host}:{spec.server.port}"
-    finally:
-        with redirect_stdout(None):  # where Ray tells that the calls failed by which it was ended
-            if is_ours:
-                serve.shutdown()
-            else:
-                serve.delete(NAME)
-            ray.shutdown()
+
+
+def _quietly(end: Callable[[], object]) -> None:
+    """Ray tells on stdout that the calls failed by which it was ended."""
+    with redirect_stdout(None):
+        end()
+
+
+def _is_running() -> bool:
+    """Whether all replicas are there. Raises NotDeployed where they will not be."""
+    found = serve.status().applications[NAME]
+    if found.status == ApplicationStatus.DEPLOY_FAILED:
+        raise NotDeployed(f"the replicas did not start: {found.message}")
+    is_running: bool = found.status == ApplicationStatus.RUNNING
+    return is_running
 
 
 def sized(spec: Spec, num_cores: int) -> Spec:

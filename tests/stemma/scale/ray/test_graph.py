@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +12,11 @@ import pytest
 pytest.importorskip("ray.serve", reason="ray[serve] is not installed: pip install 'stemma-llm[scale]'")
 
 import yaml
-from ray.serve.schema import ServeDeploySchema
+from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from stemma.runtime.errors import InvalidRequest
-from stemma.scale.ray.graph import BUILD, build, graph
-from stemma.scale.ray.run import LOCAL, NoRay, config_of, deployed, write_config
+from stemma.scale.ray.graph import BUILD, NAME, build, graph
+from stemma.scale.ray.run import LOCAL, NoRay, NotDeployed, config_of, deployed, write_config
 from stemma.scale.spec import spec_of
 
 PAGE = Path(__file__).parents[4] / "docs/scale/ray.md"
@@ -138,4 +139,15 @@ def test_a_ray_that_does_not_start_says_what_to_do(monkeypatch):
 
     monkeypatch.setattr("ray.init", init)
     with pytest.raises(NoRay, match="less busy"), deployed(spec_of({}), LOCAL):
+        pass
+
+
+def test_replicas_that_do_not_start_are_an_error_that_says_why(monkeypatch):
+    failed = SimpleNamespace(status=ApplicationStatus.DEPLOY_FAILED, message="no such model")
+    for name, value in {
+        "ray.init": None, "ray.shutdown": None, "ray.serve.start": None, "ray.serve.run_many": None,
+        "ray.serve.shutdown": None, "ray.serve.status": SimpleNamespace(applications={NAME: failed}),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(name, lambda *_, value=value, **__: value)
+    with pytest.raises(NotDeployed, match="no such model"), deployed(spec_of({}), LOCAL):
         pass

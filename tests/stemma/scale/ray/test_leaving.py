@@ -25,6 +25,7 @@ from ray.serve.schema import ApplicationStatus
 
 from stemma.scale.ray import leaving as under_test
 from stemma.scale.ray.leaving import Door, Leaving, is_going_on, leave_all
+from stemma.scale.ray.run import LOCAL
 from stemma.server.http.errors import ApiError
 from tests.stemma.scale.ray.processes import alive, descendants
 from tests.stemma.scale.ray.test_run import free_port, wait_until
@@ -146,9 +147,9 @@ def test_signals_end_a_deployment_of_two_replicas(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{port}"
     options = {"replicas": 2, "replica-cpus": 1, "kv-tokens": 16384, "port": port, "shutdown-seconds": LONG}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_ADDRESS": "local"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with (tmp_path / "said").open("w+") as said:
-        command = [sys.executable, "-m", "stemma", "scale", *words]
+        command = [sys.executable, "-m", "stemma", "scale", "--address", LOCAL, *words]
         process = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
         try:
             wait_until(lambda: answers(process, url), LONG)

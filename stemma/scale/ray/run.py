@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.serve.schema import ApplicationStatus
+from ray.serve.schema import ApplicationStatus, DeploymentStatus
 
 from stemma.kernels.cpu.machine.cores import physical_cores
 from stemma.runtime.errors import InvalidRequest, StemmaError
@@ -105,7 +105,9 @@ def _is_running() -> bool:
     """Whether all replicas are there. Raises NotDeployed where they will not be."""
     found = serve.status().applications[NAME]
     if found.status == ApplicationStatus.DEPLOY_FAILED:
-        raise NotDeployed(f"the replicas did not start: {found.message}")
+        failed = [each for each in found.deployments.values() if each.status == DeploymentStatus.DEPLOY_FAILED]
+        reasons = {each.message.rstrip().rpartition("\n")[2] for each in failed}  # after the lines of a traceback
+        raise NotDeployed(f"the replicas did not start: {'; '.join(sorted(reasons)) or found.message}")
     is_running: bool = found.status == ApplicationStatus.RUNNING
     return is_running
 

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("ray.serve", reason="ray[serve] is not installed: pip install 'stemma-llm[scale]'")
 
 import yaml
-from ray.serve.schema import ApplicationStatus, ServeDeploySchema
+from ray.serve.schema import ApplicationStatus, DeploymentStatus, ServeDeploySchema
 
 from stemma.runtime.errors import InvalidRequest
 from stemma.scale.ray.graph import BUILD, NAME, build, graph
@@ -142,12 +142,26 @@ def test_a_ray_that_does_not_start_says_what_to_do(monkeypatch):
         pass
 
 
-def test_replicas_that_do_not_start_are_an_error_that_says_why(monkeypatch):
-    failed = SimpleNamespace(status=ApplicationStatus.DEPLOY_FAILED, message="no such model")
+@pytest.mark.parametrize(
+    ("deployments", "said"),
+    [
+        (
+            {"Replica": ("DEPLOY_FAILED", "3 times\n  File\nE: no model"), "Entrance": ("UPDATING", "E: yet")},
+            "E: no model",
+        ),
+        ({}, "the route is taken"),
+    ],
+)
+def test_replicas_that_do_not_start_are_an_error_that_says_why(deployments, said, monkeypatch):
+    each = {
+        name: SimpleNamespace(status=DeploymentStatus[status], message=message)
+        for name, (status, message) in deployments.items()
+    }
+    failed = SimpleNamespace(status=ApplicationStatus.DEPLOY_FAILED, message="the route is taken", deployments=each)
     for name, value in {
         "ray.init": None, "ray.shutdown": None, "ray.serve.start": None, "ray.serve.run_many": None,
         "ray.serve.shutdown": None, "ray.serve.status": SimpleNamespace(applications={NAME: failed}),
     }.items():  # fmt: skip
         monkeypatch.setattr(name, lambda *_, value=value, **__: value)
-    with pytest.raises(NotDeployed, match="no such model"), deployed(spec_of({}), LOCAL):
+    with pytest.raises(NotDeployed, match=f"did not start: {said}$"), deployed(spec_of({}), LOCAL):
         pass

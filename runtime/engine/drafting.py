@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 
+from stemma.kernels.ops import Ops
 from stemma.radix import PrefixCache
 from stemma.runtime.core.config import SettledConfig
 from stemma.runtime.core.drafts.draft_model import DraftModel
 from stemma.runtime.core.runner import Runner
 from stemma.runtime.core.sampler import Sampler
-from stemma.runtime.engine.reserve import limits_of, reserve_of
+from stemma.runtime.engine.reserve import limits_of
 from stemma.runtime.engine.resources import MOST_OF_DRAFTS, Room, make_memory, memory_for_kv
 from stemma.runtime.errors import InvalidRequest
-from stemma.runtime.model import LoadedModel, Tokenizer
+from stemma.runtime.model import LoadedModel, ModelConfig, Tokenizer
+from stemma.runtime.model.load import ModelText
 
 
 def make_draft(
@@ -26,7 +28,8 @@ def make_draft(
     ops, own, block_size = draft.model.ops, draft.config, config.block_size
     with ops.on_device():
         one = make_memory(ops, Room(own.memory_shape(1, block_size), None))
-        num_blocks = max(1, min(num_blocks, _memory(config, model, draft) // one.full.num_bytes))
+        most = most_for_draft(config, model.config, own, ops)
+        num_blocks = max(1, min(num_blocks, most // one.full.num_bytes))
         memory = make_memory(ops, Room(own.memory_shape(num_blocks, block_size), None))
         context = min(config.context_length or own.context_length, own.context_length)
         cache, limits = PrefixCache(num_blocks, block_size), limits_of(config, context)
@@ -35,15 +38,17 @@ def make_draft(
     return DraftModel(runner, Sampler(ops), cache, num_tokens, limits.max_batch_tokens, time.perf_counter)
 
 
-def _memory(config: SettledConfig, model: LoadedModel, draft: LoadedModel) -> int:
-    """Bytes for its pool: a part of a host's; of a GPU's what the model's own pool has left, which knew of it."""
-    own = memory_for_kv(config, draft.config, draft.model.ops)
-    if draft.model.ops.free_memory() is None:
-        return int(MOST_OF_DRAFTS * own)
-    return own - reserve_of(config, model.config, model.model.ops)
+def most_for_draft(
+    config: SettledConfig, model: ModelConfig, draft: ModelConfig, ops: Ops, pool: int = 0, machine: int | None = None
+) -> int:
+    """Bytes for its pool: a part of a host's; of a GPU's what the model's own pool has left, which knew of it. pool:
+    bytes of that where it is not there yet. machine: bytes of another host than this one."""
+    if ops.free_memory() is None:
+        return int(MOST_OF_DRAFTS * memory_for_kv(config, draft, ops, machine=machine))
+    return memory_for_kv(config, model, ops, draft) - int(config.memory_share * pool)
 
 
-def check_draft(model: LoadedModel, draft: LoadedModel) -> None:
+def check_draft(model: LoadedModel | ModelText, draft: LoadedModel | ModelText) -> None:
     """Raises InvalidRequest, by the first difference, unless the tokens of both are the same and the draft model keeps
     all of a text in full layers."""
     if draft.config.marks is not None:

@@ -125,8 +125,13 @@ def load_text(
     """What of a model writes prompts; its weights are not read. Raises as `load`."""
     checkpoint = read_checkpoint(source, context_length)
     digests = {name: lora.digest for name, lora in read_loras(checkpoint, loras).items()}
-    text = _text_of(checkpoint)
-    return ModelText(name_of(source), checkpoint.config, *text, checkpoint.generation, digests)
+    return replace(text_of(checkpoint), name=name_of(source), digests=digests)
+
+
+def text_of(checkpoint: Checkpoint) -> ModelText:
+    """Without adapters, called what it calls itself."""
+    config = checkpoint.config
+    return ModelText(config.name, config, *_text_of(checkpoint), checkpoint.generation, {})
 
 
 def read_checkpoint(source: str | Path, context_length: int | None = None) -> Checkpoint:

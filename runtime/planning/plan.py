@@ -23,6 +23,7 @@ from stemma.runtime.errors import InvalidRequest
 from stemma.runtime.model.checkpoint import Checkpoint
 from stemma.runtime.model.shards import Division, Shard
 from stemma.runtime.model.work import Work, kv_formula, work_of
+from stemma.runtime.planning.draft import DraftPlan, plan_draft
 from stemma.runtime.planning.rates import Rates
 from stemma.runtime.planning.resident import on_device
 
@@ -57,6 +58,7 @@ class Plan:
     steps: what they are made of at most, by the options or by the device.
     decode, decode_one: a step in which all, or one, take a token at the end of the context. prefill: a cold prompt.
     balance: rows of a step that take as long to multiply as weights take to be read.
+    draft: what a smaller model that guesses takes beside it, which what fits counts in.
     """
 
     model: str
@@ -82,11 +84,18 @@ class Plan:
     decode_one: Bound
     prefill: Bound
     balance: float
+    draft: DraftPlan | None
+
+    @property
+    def takes(self) -> int:
+        """Bytes of all weights, and of the KV of those sequences."""
+        of_draft = 0 if self.draft is None else self.draft.weight_bytes + self.draft.needed
+        return self.weight_bytes + self.needed + of_draft
 
     @property
     def fits(self) -> bool:
         """Whether the machine has the memory."""
-        return self.weight_bytes + self.needed <= self.usable
+        return self.takes <= self.usable
 
     @property
     def fits_pool(self) -> bool:
@@ -110,10 +119,11 @@ class Plan:
 
 def make_plan(
     checkpoint: Checkpoint, ops: Ops, config: EngineConfig, rates: Rates, *, context: int, concurrency: int,
-    memory: int | None = None,
+    memory: int | None = None, draft: Checkpoint | None = None,
 ) -> Plan:  # fmt: skip
-    """Reckon. memory: bytes of another machine than this one. Raises InvalidRequest for what no pool can hold, or a
-    model that cannot be divided among so many ranks."""
+    """Reckon. memory: bytes of another machine than this one. draft: a smaller model that guesses for this one. Raises
+    InvalidRequest for what no pool can hold, a model that cannot be divided among so many ranks, or a draft model that
+    cannot guess for this one."""
     model, config = checkpoint.config, settled(config, ops)
     if not 1 <= context <= context_of(config, model):
         raise InvalidRequest(f"context must be between 1 and the model's {context_of(config, model)}", "context")
@@ -124,14 +134,18 @@ def make_plan(
     own = model if config.tensor_parallel == 1 else Division(model, Shard(0, config.tensor_parallel)).config()
     with ops.on_device():
         sizes, of_rank = sizes_of(config, model, ops), sizes_of(config, own, ops)
-        room = room_of(config, own, ops, machine=memory)
+        room = room_of(config, own, ops, None if draft is None else draft.config, memory)
     marks = MARKS_OF_A_SEQUENCE * sizes.mark_bytes
     blocks = -(-context // config.block_size)
     one = blocks * sizes.block_bytes + marks
     usable = int(USABLE * (machine_memory(ops) if memory is None else memory))
-    left = max(0, usable - work.weight_bytes)
     pool, is_asked = sizes.pool_bytes(room), config.kv_tokens is not None or config.memory is not None
-    most_blocks = max(0, left // concurrency - marks) // max(1, sizes.block_bytes)
+    beside = None
+    if draft is not None:
+        own_pool = of_rank.pool_bytes(room), room.shape.full.num_blocks
+        beside = plan_draft(checkpoint, draft, ops, config, own_pool, concurrency * blocks, memory)
+    left = _Left(usable - work.weight_bytes, beside)
+    most_blocks = left.fits(max(1, sizes.block_bytes), 1, concurrency, apart=marks)
     return Plan(
         model=model.name,
         parameters=work.parameters,
@@ -147,8 +161,8 @@ def make_plan(
         pool_tokens=room.shape.full.num_blocks * config.block_size,
         lacks=_lacks(config, of_rank, room, concurrency, blocks, num_hosted(config, ops)),
         usable=usable,
-        holds_pool=pool <= left or not is_asked,
-        most_sequences=left // one,
+        holds_pool=left.holds(pool) or not is_asked,
+        most_sequences=left.fits(one, blocks),
         longest=min(most_blocks * config.block_size, context_of(config, model)),
         steps=StepSizes(config.max_running, config.max_batch_tokens, config.max_chunk),
         rates=rates,
@@ -156,7 +170,30 @@ def make_plan(
         decode_one=_decode(work, rates, sizes, config, context, 1),
         prefill=_prefill(work, rates, config, context),
         balance=_balance(work, rates),
+        draft=beside,
     )
+
+
+class _Left(NamedTuple):
+    """Bytes beside the model's weights, and the draft model that takes of them."""
+
+    num_bytes: int
+    draft: DraftPlan | None
+
+    def holds(self, pool: int) -> bool:
+        """Whether there is room for the pool, and the draft model with its own."""
+        of_draft = 0 if self.draft is None else self.draft.weight_bytes + self.draft.pool
+        return pool + of_draft <= max(0, self.num_bytes)
+
+    def fits(self, each: int, blocks: int, times: int = 1, apart: int = 0) -> int:
+        """How often `times` things fit that take `each` bytes and so many blocks, and `apart` bytes once. A draft model
+        takes as many blocks, up to the most that its pool has."""
+        left = self.num_bytes - times * apart
+        if self.draft is None:
+            return max(0, left) // (times * each)
+        left -= self.draft.weight_bytes
+        of_draft = blocks * self.draft.block_bytes
+        return max(0, left // (times * (each + of_draft)), (left - self.draft.most) // (times * each))
 
 
 def _lacks(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from stemma.commands.given import Json, Model
+from stemma.commands.given import Draft, Json, Model
 from stemma.runtime.core.config import EngineConfig
 from stemma.runtime.errors import InvalidRequest
 from stemma.terminal.options import fields_of, takes
+
+if TYPE_CHECKING:
+    from stemma.runtime.model.checkpoint import Checkpoint
 
 GIB = 1 << 30
 MAX_GIB = 1 << 20
@@ -34,6 +37,7 @@ def plan(
     machine_compute: Annotated[
         float | None, typer.Option(help="Billions of operations a second of its products; measured here if left out.")
     ] = None,
+    draft: Draft = None,
     as_json: Json = False,
     **options: Any,
 ) -> None:
@@ -52,16 +56,23 @@ def plan(
     ops = make_ops(config)
     with progress() as report:
         source = model or default_model(report)
-        checkpoint = read_checkpoint(source, config.context_length)
+        checkpoint = named(read_checkpoint(source, config.context_length), name_of(source))
+        beside = None if draft is None else named(read_checkpoint(draft), name_of(draft))
     rates = given_rates(ops, checkpoint.stored.type, a_second(machine_bandwidth), a_second(machine_compute))
     asked = context_of(config, checkpoint.config) if context is None else context
     memory = None if machine_memory is None else int(machine_memory * GIB)
-    made = make_plan(checkpoint, ops, config, rates, context=asked, concurrency=concurrency, memory=memory)
-    made = replace(made, model=name_of(source))
+    made = make_plan(
+        checkpoint, ops, config, rates, context=asked, concurrency=concurrency, memory=memory, draft=beside
+    )  # fmt: skip
     if as_json:
         print(json.dumps(made.as_json()))
     else:
         Console().print(show(made))
+
+
+def named(checkpoint: Checkpoint, name: str) -> Checkpoint:
+    """The same by another name than its own."""
+    return replace(checkpoint, config=replace(checkpoint.config, name=name))
 
 
 def a_second(billions: float | None) -> float | None:

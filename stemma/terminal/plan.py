@@ -6,18 +6,16 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from stemma.runtime.planning import Bound, Plan
+from stemma.runtime.planning import Bound, DraftPlan, Plan
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def show(plan: Plan) -> Group:
     """KV and memory, the roofline, and the verdict."""
-    of_weights = f"{plan.parameters / 1e6:,.0f}M parameters, {as_bytes(plan.stored_bytes)} as stored"
-    if plan.weight_bytes != plan.stored_bytes:
-        of_weights += f", {as_bytes(plan.weight_bytes)} on the device"
     return Group(
-        f"[bold]{escape(plan.model)}[/]: {of_weights}",
+        _weights(plan),
+        *([] if plan.draft is None else [f"draft {_weights(plan.draft)}"]),
         "",
         _memory(plan),
         "",
@@ -25,6 +23,13 @@ def show(plan: Plan) -> Group:
         "",
         *_verdict(plan),
     )
+
+
+def _weights(plan: Plan | DraftPlan) -> str:
+    said = f"{plan.parameters / 1e6:,.0f}M parameters, {as_bytes(plan.stored_bytes)} as stored"
+    if plan.weight_bytes != plan.stored_bytes:
+        said += f", {as_bytes(plan.weight_bytes)} on the device"
+    return f"[bold]{escape(plan.model)}[/]: {said}"
 
 
 def _memory(plan: Plan) -> Table:
@@ -35,9 +40,13 @@ def _memory(plan: Plan) -> Table:
     asked = f"{plan.concurrency} x {plan.context:,} tokens, nothing shared"
     table.add_row("KV of these sequences", as_bytes(plan.needed), asked)
     table.add_row("the pool by these options", as_bytes(plan.pool), f"{plan.pool_tokens:,} tokens")
+    if plan.draft is not None:
+        table.add_row("KV of a token, draft", as_bytes(plan.draft.kv_bytes), plan.draft.formula)
+        table.add_row("KV of these, draft", as_bytes(plan.draft.needed), f"of at most {as_bytes(plan.draft.most)}")
+        table.add_row("its pool", as_bytes(plan.draft.pool), f"{plan.draft.pool_tokens:,} tokens")
     steps = f"of {plan.steps.max_batch_tokens:,} tokens, {plan.steps.max_chunk:,} of one prompt"
     table.add_row("steps", f"{plan.steps.max_running:,}", f"sequences at most, {steps}")
-    table.add_row("usable memory", as_bytes(plan.usable), "weights and KV together")
+    table.add_row("usable memory", as_bytes(plan.usable), "all weights and KV together")
     table.add_row("fit beside the weights", f"{plan.most_sequences:,}", f"sequences of {plan.context:,} tokens")
     table.add_row("", f"{plan.longest:,}", f"tokens of context for {plan.concurrency} sequences")
     return table
@@ -65,13 +74,13 @@ def _times(bound: Bound) -> str:
 def _verdict(plan: Plan) -> list[str]:
     if not plan.fits:
         return [
-            f"[red]Does not fit[/]: {as_bytes(plan.weight_bytes + plan.needed)} are needed, "
+            f"[red]Does not fit[/]: {as_bytes(plan.takes)} are needed, "
             f"{as_bytes(plan.usable)} can be had. {_what_fits(plan)}"
         ]
     if not plan.holds_pool:
         return [
-            f"[red]The pool does not fit[/]: beside the weights it takes {as_bytes(plan.pool)}. Lower --kv-tokens or "
-            "--memory, or leave them out."
+            f"[red]The pool does not fit[/]: beside the weights it takes {as_bytes(plan.pool)}{_of_draft(plan.draft)}. "
+            "Lower --kv-tokens or --memory, or leave them out."
         ]
     if plan.lacks:
         flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in plan.lacks.items())
@@ -80,6 +89,10 @@ def _verdict(plan: Plan) -> list[str]:
             "sequences wait or are preempted, and shared prefixes are stored once."
         ]
     return ["[green]Fits[/]: what the pool has beyond this keeps prefixes for later requests."]
+
+
+def _of_draft(draft: DraftPlan | None) -> str:
+    return "" if draft is None else f", and the draft model's {as_bytes(draft.pool)}"
 
 
 def _what_fits(plan: Plan) -> str:

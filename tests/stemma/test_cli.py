@@ -186,5 +186,8 @@ def test_plan_tells_memory_and_roofline_of_a_model_that_is_not_loaded(monkeypatc
     assert "Does not fit" in none
     assert "Take a smaller model" in none
     assert "Ask for at most" not in none
+    both = json.loads(invoke(*asked, "--context", "256", "--draft", "smaller", "--json"))
+    assert (both["draft"]["model"], both["draft"]["needed"]) == ("smaller", both["needed"])
+    assert said["draft"] is None
     some = " ".join(invoke(*asked, "--context", "256", "--concurrency", "9999999", "--machine-memory", "1").split())
     assert re.search(r"Ask for at most [1-9][\d,]* sequences of this context\.", some)

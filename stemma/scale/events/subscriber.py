@@ -146,13 +146,15 @@ class Subscriber:
             self._waiting.append((self._last, Gap(f"a message could not be read ({error})")))
             return
         is_anew = self._replay is not None and self._may_be_another
+        may_be_had = self._replay is not None  # by replay; without one, numbers that go back are another life's
         if self._replay is not None and (is_anew or self._is_to_check() or seq != self._last + 1):
             if seq <= self._last and batch.time <= self._last_time and not is_anew:
-                return  # had by replay
-            self._recover(f"message {seq} came after {self._last}")
+                return
+            has_answered = self._recover(f"message {seq} came after {self._last}")
+            may_be_had = has_answered or batch.time <= self._last_time
         if seq == self._last + 1:
             self._take(seq, batch)
-        elif seq > self._last or batch.time > self._last_time:
+        elif seq > self._last or not may_be_had:
             self._gap(f"message {seq} came after {self._last}, and the ones between cannot be had")
             self._take(seq, batch)
 
@@ -173,8 +175,9 @@ class Subscriber:
         log.info("KV events: %s", why)
 
     # What was missed ----------------------------------------------------------------
-    def _recover(self, why: str) -> None:
-        """Have what was missed, from the last message on that is known."""
+    def _recover(self, why: str) -> bool:
+        """Have what was missed, from the last message on that is known. Returns whether the publisher
+        answered."""
         self._must_check = False
         self._checked_at = time.monotonic()
         replies = self._ask(max(self._last, 0))
@@ -183,7 +186,7 @@ class Subscriber:
             log.warning("KV events: %s, and %s does not answer: is it the publisher's replay?", why, self._replay)
             if self._may_be_another:
                 self._forget()
-            return
+            return False
         self._may_be_another = False
         first = replies[0] if replies else None
         if self._last >= 0 and first is not None and _same(first, self._last, self._last_time):
@@ -193,6 +196,7 @@ class Subscriber:
             self._last, self._last_time = -1, 0.0
             replies = self._ask(0) or []
         self._take_all(replies)
+        return True
 
     def _take_all(self, replies: list[_Reply]) -> None:
         for reply in replies:

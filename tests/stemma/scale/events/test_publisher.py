@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -52,6 +54,30 @@ def test_lost_messages_are_asked_for(seed: int) -> None:
     ):  # fmt: skip
         for _ in range(40):
             world.live(5)
+            follower.follow()
+        assert in_step(follower, world)
+        assert follower.gaps == []
+
+
+@pytest.fixture
+def clock_that_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of publishers: each time is before the last one."""
+    times = itertools.count(time.time(), -10.0)
+    monkeypatch.setattr("stemma.scale.events.publisher.time", SimpleNamespace(time=lambda: next(times)))
+
+
+@SEEDS
+def test_where_the_clock_goes_back_what_was_had_by_replay_is_no_new_life(seed: int, clock_that_goes_back: None) -> None:
+    world = World(seed)
+    with (
+        Publisher(world.between, options()) as publisher,
+        losing(publisher.endpoint, 0.5, seed) as lossy,
+        following(lossy, publisher.replay) as follower,
+    ):  # fmt: skip
+        for _ in range(40):
+            for _ in range(5):
+                world.live(1)
+                time.sleep(0.001)  # so that several messages wait when the first is missed
             follower.follow()
         assert in_step(follower, world)
         assert follower.gaps == []
@@ -132,6 +158,27 @@ def test_without_replay_a_lost_message_is_a_gap_and_nothing_known_is_wrong() -> 
             follower.follow(0.01)
         follower.follow(0.3)
         assert follower.gaps
+
+
+def test_without_replay_a_new_life_behind_a_forwarder_is_known_by_its_number(clock_that_goes_back: None) -> None:
+    """The connection to the forwarder stays, and the new life's clock is behind."""
+    world, other = World(6), World(4)
+    first = Publisher(world.between, options(replay=None))
+    with losing(first.endpoint, 0.0) as forwarder, following(forwarder, None) as follower:
+        while follower.subscriber._last < 60:
+            world.live(1)
+            follower.follow(0.001)
+        first.close()
+        follower.follow()
+        before = follower.subscriber._last
+        follower.gaps.clear()
+        with Publisher(other.between, EventOptions(endpoint=first.endpoint)) as second:
+            while not follower.gaps and second._next_seq < before:
+                other.live(1)
+                follower.follow(0.05)
+            assert "message" in follower.gaps[0]
+            other.live(1)
+            follower.follow_until(lambda: texts_of(follower.mirror) <= other.texts())
 
 
 def test_marks_are_told_to_who_asked_for_them() -> None:

@@ -75,7 +75,7 @@ class Blocks:
             case ReasoningPiece():
                 self._open = {"type": "thinking", "thinking": "", "signature": ""}
             case _:
-                self._open = {"type": "text", "text": "", "citations": None}
+                self._open = {"type": "text", "text": ""}
         yield {"type": "content_block_start", "index": len(self.done), "content_block": dict(self._open)}
 
     def _more(self, text: str, delta: dict[str, Any]) -> Iterator[Event]:

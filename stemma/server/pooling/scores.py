@@ -23,7 +23,7 @@ async def rerank(context: RequestContext[Service, RerankRequest]) -> Response:
     body, service = context.body, context.service
     texts = [document if isinstance(document, str) else document.text for document in body.documents]
     scores = await _scores(context, body, [(body.query, text) for text in texts], body.instruction, "documents")
-    order = sorted(range(len(texts)), key=lambda index: -scores[index].value)[: body.top_n]
+    order = sorted(range(len(texts)), key=lambda index: -scores[index].value)[: body.top_n or None]
     shows = body.return_documents is not False
     results = [
         {

@@ -72,7 +72,7 @@ Texts = str | Annotated[list[str], Meta(min_length=1)]
 class RerankRequest(PoolingRequest):
     """Documents to put into the order in which they answer the query, best first.
 
-    top_n: how many of them come back. instruction: what they are wanted for.
+    top_n: how many of them come back; 0 is all, as vLLM has it. instruction: what they are wanted for.
     """
 
     rules: ClassVar[Mapping[str, Rule]] = {

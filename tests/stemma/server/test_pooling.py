@@ -68,6 +68,8 @@ async def test_rerank(client: Client, engine: Engine) -> None:
         assert abs(result["relevance_score"] - scores[result["index"]]) < 1e-5
         assert result["document"] == {"text": ["a cat", "a dog", "a bird"][result["index"]]}
     assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
+    every = await client.post("/rerank", query="what barks", documents=documents, top_n=0)
+    assert len(every["results"]) == 3
     bare = await client.post("/rerank", query="what barks", documents=documents, return_documents=False)
     assert len(bare["results"]) == 3
     assert all("document" not in result for result in bare["results"])

@@ -146,9 +146,11 @@ class Tokenizer:
         """`token_bytes` of every id below `vocab_size`."""
         return tuple(self._bytes)
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of a whole sequence, special tokens left out; bytes that are no UTF-8 become U+FFFD."""
-        text = b"".join(self._bytes[token] or b"" for token in ids).decode("utf-8", "replace")
+    def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
+        """The text of a whole sequence; bytes that are no UTF-8 become U+FFFD. Special tokens are left out, or written
+        by their names if asked for."""
+        names = self.special_names if special else {}
+        text = b"".join(self._bytes[token] or names.get(token, "").encode() for token in ids).decode("utf-8", "replace")
         return text.removeprefix(" ") if self._leads else text
 
     def detokenizer(self) -> Detokenizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
@@ -69,10 +70,11 @@ async def tokenizer(context: RequestContext[Service, None]) -> Response:
 
 
 async def detokenize(context: RequestContext[Service, DetokenizeRequest]) -> Response:
-    """The text of tokens, special ones left out."""
-    service = context.service
-    service.check_model(context.body.model)
+    """The text of tokens, special ones by their names: what was tokenized comes back."""
+    service, body = context.service, context.body
+    service.check_model(body.model)
     size = service.tokenizer.vocab_size
-    if any(token >= size for token in context.body.tokens):
+    if any(token >= size for token in body.tokens):
         raise bad_request(f"the model has {size} tokens; one of these ids is larger", "tokens")
-    return json_reply({"prompt": await service.work(service.tokenizer.decode, context.body.tokens)})
+    text = await service.work(partial(service.tokenizer.decode, body.tokens, special=not body.skip_special_tokens))
+    return json_reply({"prompt": text})

@@ -21,7 +21,8 @@ class TokenizeRequest(Wire):
 
 
 class DetokenizeRequest(Wire):
-    """POST /detokenize."""
+    """POST /detokenize. skip_special_tokens: they are left out, not written by their names."""
 
     tokens: list[TokenId]
     model: str | None = None
+    skip_special_tokens: bool = False

@@ -72,6 +72,11 @@ async def test_tokens_there_and_back(client: Any) -> None:
     assert (await client.post("/detokenize", tokens=answer["tokens"]))["prompt"] == text
     chat = await client.post("/tokenize", messages=[{"role": "user", "content": "<|end|>"}])
     assert chat["tokens"].count(256) == 1  # the template's, not the user's
+    written = (await client.post("/detokenize", tokens=chat["tokens"]))["prompt"]
+    assert written.count("<|end|>") == 2
+    bare = await client.post("/detokenize", tokens=chat["tokens"], skip_special_tokens=True)
+    assert bare["prompt"] == "".join(chr(token) for token in chat["tokens"] if token < 256)
+    assert len(bare["prompt"]) < len(written)
     plain = await client.post("/tokenize", messages=[{"role": "user", "content": "x"}], add_generation_prompt=False)
     assert chat["count"] > plain["count"]
 

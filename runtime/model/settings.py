@@ -33,6 +33,7 @@ what a classifier over it would say, tokens and sampling (which are read elsewhe
 by nobody."""
 
 
+NO_SIZE = 1 << 31
 ASKED_CONTEXT = "_asked_context"
 """A setting of no file: tokens of context that whoever loads the model asks for."""
 
@@ -87,8 +88,10 @@ class Settings:
             value = value[0]
         if isinstance(value, list):
             raise UnsupportedModel(f"{self.place} gives each layer its own {self._own(name)!r}, which is not run")
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ModelFileError(f"{self._own(name)!r} in {self.place} is {value!r}, no positive whole number")
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < NO_SIZE:
+            raise ModelFileError(
+                f"{self._own(name)!r} in {self.place} is {value!r}, no positive whole number below 2^31"
+            )
         return value
 
     def amount(self, name: str, default: float | None = None) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from stemma.kernels.weights import StoredWeight, let_go
+from stemma.runtime.errors import ModelFileError
 
 
 class Undone(Mapping[str, StoredWeight]):
@@ -24,7 +25,13 @@ class Undone(Mapping[str, StoredWeight]):
 
     def __getitem__(self, name: str) -> StoredWeight:
         stored = self.stored[name]
-        undone = self._undo(name, stored)
+        try:
+            undone = self._undo(name, stored)
+        except ValueError as error:  # numpy's, of shapes
+            raise ModelFileError(
+                f"tensor {name!r} has shape {stored.shape}, which does not fit the model's configuration ({error}); "
+                "fetch or convert the model again"
+            ) from error
         if not np.may_share_memory(undone.data, stored.data):
             let_go(stored.data)
         return undone

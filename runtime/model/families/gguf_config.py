@@ -74,6 +74,7 @@ ROPE_FACTORS = "rope_freqs.weight"
 LONG_AND_SHORT = frozenset({"rope_factors_long.weight", "rope_factors_short.weight"})
 ROPE_TENSORS = LONG_AND_SHORT | {ROPE_FACTORS}
 YARN_KEYS = tuple(f"rope.scaling.yarn_{name}" for name in ("log_multiplier", "ext_factor", "beta_fast", "beta_slow"))
+EPSILONS = frozenset({"attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"})
 SHARPER = "mscale_all_dim"
 """No key of a file, but what some families make of the multiplier: all of queries and keys grows by it."""
 BIASES = MappingProxyType({"attention_bias": ("attn_q", "attn_qkv"), "output_bias": ("attn_output",),
@@ -98,6 +99,7 @@ def read_gguf_config(
     with known.wrong_kinds_refused():
         known = known.with_values({prefix + key: value for key, value in gguf.told(known).items()})
     _check_values(known)
+    _check_layers(known, values, tensors)
     told = _told(tensors) | {"rope_parameters": _rope(known, tensors), ASKED_CONTEXT: context_length}
     settings = known.with_values({prefix + key: value for key, value in told.items()})
     with settings.wrong_kinds_refused():
@@ -107,9 +109,21 @@ def read_gguf_config(
 
 
 def _check_values(settings: Settings) -> None:
-    head_dim = settings.get("head_dim") or settings.number("hidden_size") // settings.number("num_attention_heads")
+    head_dim = settings.number("head_dim", settings.number("hidden_size") // settings.number("num_attention_heads"))
     if settings.number("attention.value_length", head_dim) != head_dim:
         settings.refuse("attention.value_length", f"values are as long as keys ({head_dim}) in models that are run")
+
+
+def _check_layers(settings: Settings, values: Mapping[str, Any], tensors: Tensors) -> None:
+    """What a file that is whole always says: as many layers as there are, and the epsilon of their norms."""
+    layers = {name.split(".")[1] for name in tensors if name.startswith("blk.")}
+    said = settings.number("num_hidden_layers")
+    if said > len(layers):
+        raise ModelFileError(
+            f"{settings.place} has {said} layers by its block_count, but tensors of {len(layers)}; fetch it again"
+        )
+    if not EPSILONS & values.keys():
+        raise ModelFileError(f"{settings.place} has none of {', '.join(sorted(EPSILONS))}; convert the model again")
 
 
 def _told(tensors: Tensors) -> dict[str, Any]:
@@ -134,13 +148,14 @@ def _rope(settings: Settings, tensors: Tensors) -> dict[str, Any]:
     """
     head_dim = settings.number("head_dim", settings.number("hidden_size") // settings.number("num_attention_heads"))
     rotated = settings.number("rope.dimension_count", head_dim)
-    said = {"rope_theta": settings.get("rope.freq_base", 10000.0), "partial_rotary_factor": rotated / head_dim}
-    amplitude = float(
-        settings.get("rope.scaling.attn_factor", 1.0) * settings.get("rope.scaling.yarn_attn_factor", 1.0)
-    )
+    if rotated > head_dim:
+        settings.refuse("rope.dimension_count", f"a head has {head_dim} dimensions")
+    said = {"rope_theta": settings.amount("rope.freq_base", 10000.0), "partial_rotary_factor": rotated / head_dim}
+    amplitude = settings.amount("rope.scaling.attn_factor", 1.0) * settings.amount("rope.scaling.yarn_attn_factor", 1.0)
     kind = settings.get("rope.scaling.type", "linear")
-    factor = float(settings.get("rope.scaling.factor", settings.get("rope.scale_linear", 0.0)) or 1.0)
-    original = settings.get("rope.scaling.original_context_length", settings.number("max_position_embeddings"))
+    name = "rope.scale_linear" if settings.get("rope.scaling.factor") is None else "rope.scaling.factor"
+    factor = settings.amount(name, 1.0) if settings.get(name) else 1.0
+    original = settings.number("rope.scaling.original_context_length", settings.number("max_position_embeddings"))
     if tensors.keys() >= LONG_AND_SHORT:
         long, short = (_divisors(tensors, name, rotated // 2) for name in sorted(LONG_AND_SHORT))
         longrope = {"rope_type": "longrope", "long_factor": long, "short_factor": short}

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from stemma.kernels.weights import FORMATS, StoredWeight
 from stemma.runtime.errors import ModelFileError, ModelNotFound, UnsupportedModel
+from stemma.runtime.model.files.gguf_kinds import check_kinds
 from stemma.runtime.model.files.safetensors_format import check_is_itself
 
 Bytes = npt.NDArray[np.uint8]
@@ -31,6 +32,7 @@ STRING, ARRAY = 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 NUMPY_TYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
+MOST_DIMENSIONS = 4
 PART = re.compile(r"(?P<prefix>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
@@ -72,23 +74,21 @@ class Cursor:
         return self.scalar(SCALARS[kind])
 
     def strings(self, length: int) -> list[str]:
-        """Vocabularies are a hundred thousand of them."""
+        """Vocabularies are a hundred thousand of them. Raises ValueError if one runs over the end."""
         view, start, texts = self._view, self.position, []
         read = struct.Struct(self.order + "Q").unpack_from
         for _ in range(length):
             end = start + 8 + read(view, start)[0]
+            if end > len(view):
+                raise ValueError("a string runs over the end")
             texts.append(str(view[start + 8 : end], "utf-8"))
             start = end
-        if start > len(view):
-            raise ValueError("a string runs over the end")
         self.position = start
         return texts
 
     def array(self, kind: int, length: int) -> list[Any]:
         if kind == STRING:
             return self.strings(length)
-        if kind not in SCALARS:
-            return [self.value(kind) for _ in range(length)]
         form = f"{self.order}{length}{SCALARS[kind]}"
         values = struct.unpack_from(form, self._view, self.position)
         self.position += struct.calcsize(form)
@@ -144,14 +144,27 @@ def _read(data: Bytes) -> GGUF:
     version, num_tensors, num_values = cursor.scalar("I"), cursor.scalar("Q"), cursor.scalar("Q")
     if version not in (2, 3):
         raise UnsupportedModel(f"GGUF version {version} is not read (2 and 3 are); convert the model again")
-    metadata = {}
+    metadata: dict[str, Any] = {}
     for _ in range(num_values):
         key = cursor.string()
+        if key in metadata:
+            raise ValueError(f"it says {key!r} twice")
         metadata[key] = cursor.value(cursor.scalar("I"))
+    check_kinds(metadata)
     infos = [_tensor_info(cursor) for _ in range(num_tensors)]
     alignment = metadata.get("general.alignment", 32)
+    if alignment < 1 or alignment & (alignment - 1):
+        raise ModelFileError(f"general.alignment of the GGUF file is {alignment}, no power of two; fetch it again")
     start = -(-cursor.position // alignment) * alignment
-    tensors = {info.name: _tensor(data, start, info) for info in infos}
+    tensors: dict[str, StoredWeight] = {}
+    behind = 0
+    for info in infos:
+        if info.name in tensors:
+            raise ValueError(f"tensor {info.name!r} is there twice")
+        if info.offset < behind or info.offset % alignment:
+            raise ValueError(f"tensor {info.name!r} lies in the one before it, or between places of {alignment} bytes")
+        tensors[info.name] = _tensor(data, start, info)
+        behind = info.offset + tensors[info.name].num_bytes
     if cursor.order == ">":
         tensors = {name: _swapped(name, tensor) for name, tensor in tensors.items()}
     return GGUF(metadata, tensors)
@@ -177,7 +190,10 @@ def _swapped(name: str, tensor: StoredWeight) -> StoredWeight:
 
 def _tensor_info(cursor: Cursor) -> TensorInfo:
     name = cursor.string()
-    dimensions = [cursor.scalar("Q") for _ in range(cursor.scalar("I"))]
+    num_dimensions = cursor.scalar("I")
+    if not 1 <= num_dimensions <= MOST_DIMENSIONS:
+        raise ValueError(f"tensor {name!r} has {num_dimensions} dimensions")
+    dimensions = [cursor.scalar("Q") for _ in range(num_dimensions)]
     return TensorInfo(name, tuple(reversed(dimensions)), cursor.scalar("I"), cursor.scalar("Q"))
 
 
@@ -189,6 +205,8 @@ def _tensor(data: Bytes, start: int, info: TensorInfo) -> StoredWeight:
         )
     kind = gguf.GGMLQuantizationType(info.type)
     block_size, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    if info.shape[-1] % block_size:
+        raise ValueError(f"rows of tensor {info.name} have {info.shape[-1]} numbers, no blocks of {block_size}")
     num_bytes = math.prod(info.shape) // block_size * block_bytes
     raw = data[start + info.offset : start + info.offset + num_bytes]
     if len(raw) != num_bytes:

@@ -3,6 +3,7 @@ and Hugging Face use for the names in `tokenizer.ggml.pre`; a name that is not k
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from typing import Any
 
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
 from stemma.runtime.model.checkpoint import TokenizerFiles
+from stemma.runtime.model.files.generation import END_OF_TURN
 from stemma.runtime.model.settings import Settings
 from stemma.runtime.model.text.building import added_token
 from stemma.runtime.model.text.byte_alphabet import char_of_byte
@@ -106,8 +108,11 @@ def read_tokenizer(values: Mapping[str, Any]) -> TokenizerFiles:
         raise UnsupportedModel(f"GGUF tokenizers of kind {kind!r} are not supported; supported: gpt2, llama, gemma4")
     tokens = _need(values, "tokens")
     ids = {role: values.get(f"tokenizer.ggml.{key}") for role, key in ROLES.items()}
-    special = {role: tokens[index] for role, index in ids.items() if index is not None and index < len(tokens)}
+    special = {role: tokens[index] for role, index in ids.items() if index is not None and 0 <= index < len(tokens)}
     adds_bos = values.get("tokenizer.ggml.add_bos_token", adds_bos)
+    begins = special.get("bos_token") if adds_bos else None
+    if begins is not None and begins not in {token["content"] for token in spec["added_tokens"]}:
+        spec["added_tokens"].append(added_token(values["tokenizer.ggml.bos_token_id"], begins, special=True))
     chat, tools = (values.get(f"tokenizer.chat_template{name}") for name in ("", ".tool_use"))
     return TokenizerFiles(spec, special, adds_bos, chat, tools, bool(values.get("tokenizer.ggml.add_eos_token")))
 
@@ -202,6 +207,8 @@ def _scored(values: Mapping[str, Any], tokens: list[str]) -> list[Sequence[str]]
     scores = _need(values, "scores")
     if len(scores) != len(tokens):
         raise ModelFileError("the GGUF file's lists of tokens and of their scores differ in length; fetch it again")
+    if any(map(math.isnan, scores)):
+        raise ModelFileError("tokenizer.ggml.scores of the GGUF file holds numbers that are NaN; fetch it again")
     return list(scored_merges(tokens, scores))
 
 
@@ -224,12 +231,12 @@ def _need(values: Mapping[str, Any], key: str) -> Any:
 
 
 def _tokens(values: Mapping[str, Any]) -> tuple[list[str], list[int]]:
-    """The tokens, and the type of each."""
+    """The tokens, and the type of each: as in llama.cpp, what ends turns is a control token whatever its type says."""
     tokens = _need(values, "tokens")
     types = values.get("tokenizer.ggml.token_type") or [1] * len(tokens)
     if len(types) != len(tokens):
         raise ModelFileError("the GGUF file's lists of tokens and of their types differ in length")
-    return tokens, types
+    return tokens, [CONTROL if text in END_OF_TURN else kind for text, kind in zip(tokens, types, strict=True)]
 
 
 def _spec(values: Mapping[str, Any], **parts: Any) -> dict[str, Any]:

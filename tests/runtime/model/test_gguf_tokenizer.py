@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 from functools import cache
 from itertools import pairwise
@@ -16,6 +17,7 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from stemma.runtime.errors import ModelFileError, UnsupportedModel
 from stemma.runtime.model import Tokenizer
+from stemma.runtime.model.files.generation import read_gguf_generation
 from stemma.runtime.model.files.gguf_tokenizer import SPLITS, read_tokenizer, scored_merges
 
 TEXTS = (
@@ -142,6 +144,7 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     "a merge of an absent token": ({"merges": ["t h", "xq zj"]}, r"xq.* out of vocabulary.*convert the model again"),
     "a merge to an absent token": ({"merges": ["Q Z"]}, r"out of vocabulary.*convert the model again"),
     "a merge of one": ({"merges": ["th"]}, "no pair of tokens; convert"),
+    "scores that are none": ({"model": "llama", "scores": [math.nan] * 410}, "scores.* NaN"),
     "scores of other tokens": ({"model": "llama", "scores": [0.0]}, "differ in length; fetch"),
 }
 
@@ -159,6 +162,36 @@ def test_bos_is_the_files_choice() -> None:
     assert from_metadata(metadata("llama-bpe")).prefix_ids == (end,)
     assert from_metadata(metadata("llama-bpe", **{"ggml.add_bos_token": False})).prefix_ids == ()
     assert from_metadata(metadata("gpt-2", **{"ggml.add_bos_token": True})).encode_prompt("")[0] == end
+
+
+def test_the_token_that_texts_begin_with_whatever_its_type() -> None:
+    """As llama.cpp, which puts it before them by its id."""
+    values = metadata("llama-bpe")
+    end = len(values["tokenizer.ggml.tokens"]) - 2
+    for types in ([1] * (end + 2), []):
+        tokenizer = from_metadata(values | {"tokenizer.ggml.token_type": types})
+        assert (tokenizer.prefix_ids, tokenizer.special) == ((end,), {"<|end|>": end})
+        assert end not in tokenizer.encode("<|end|>")
+
+
+def test_what_ends_turns_whatever_its_type() -> None:
+    """As llama.cpp, which takes it for a control token by its text."""
+    values = metadata("gpt-2")
+    values["tokenizer.ggml.tokens"][-1] = "<|im_end|>"
+    for kind in (1, 4):
+        values["tokenizer.ggml.token_type"][-1] = kind
+        files, index = read_tokenizer(values), len(values["tokenizer.ggml.tokens"]) - 1
+        assert read_gguf_generation(values, files).eos_ids == (index - 1, index)
+        assert (
+            from_metadata(values).encode_template("a<|im_end|>")[-1]
+            == index
+            not in from_metadata(values).encode("a<|im_end|>")
+        )
+
+
+@pytest.mark.parametrize("index", [-1, 1 << 31])
+def test_a_role_of_no_token_is_nobodys(index: int) -> None:
+    assert read_tokenizer(metadata("gpt-2", **{"ggml.eos_token_id": index})).special == {"bos_token": "<|end|>"}
 
 
 def test_added_tokens_that_the_template_writes_are_control_tokens() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+import msgspec
+
 from stemma.kernels.experts import ExpertsSpec
 from stemma.kernels.ops import Ops
 from stemma.runtime.errors import InvalidRequest, ModelFileError, ModelNotFound
@@ -154,6 +156,13 @@ def _read_folder(path: Path, context_length: int | None) -> Checkpoint:
 
 
 def _check_numbers(config: ModelConfig) -> None:
+    try:
+        msgspec.convert(msgspec.to_builtins(config), ModelConfig)
+    except msgspec.ValidationError as error:
+        raise ModelFileError(
+            f"the model's settings make a configuration of the wrong kinds ({error}); correct them, or fetch the model "
+            "again"
+        ) from error
     ropes = {layer.rope for layer in config.layers if layer.rope is not None} | {config.rope}
     numbers: list[tuple[str, float]] = [("norm_epsilon", config.norm_epsilon)]
     for rope in ropes:

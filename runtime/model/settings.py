@@ -33,9 +33,14 @@ what a classifier over it would say, tokens and sampling (which are read elsewhe
 by nobody."""
 
 
-NO_SIZE = 1 << 31
 ASKED_CONTEXT = "_asked_context"
 """A setting of no file: tokens of context that whoever loads the model asks for."""
+
+
+MOST = 1 << 31
+MOST_OF = MappingProxyType({"num_hidden_layers": 1 << 13, "max_position_embeddings": 1 << 28})
+"""What no size of a model comes near: beyond it a file is damaged, and making its layers or rotations would take hours.
+"""
 
 
 class Settings:
@@ -88,9 +93,10 @@ class Settings:
             value = value[0]
         if isinstance(value, list):
             raise UnsupportedModel(f"{self.place} gives each layer its own {self._own(name)!r}, which is not run")
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < NO_SIZE:
+        most = MOST_OF.get(name, MOST)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < most:
             raise ModelFileError(
-                f"{self._own(name)!r} in {self.place} is {value!r}, no positive whole number below 2^31"
+                f"{self._own(name)!r} in {self.place} is {value!r}, no positive whole number below {most}"
             )
         return value
 

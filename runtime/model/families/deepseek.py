@@ -13,7 +13,7 @@ from stemma.runtime.model.families import latent
 from stemma.runtime.model.families.family import GGUF, Family, Values
 from stemma.runtime.model.families.glm4_moe import SETTINGS, SHARED, read_experts
 from stemma.runtime.model.families.latent import NAMES, read_latent
-from stemma.runtime.model.families.mixture import TRAINING, without_layers_behind
+from stemma.runtime.model.families.mixture import TRAINING, first_layers, without_layers_behind
 from stemma.runtime.model.settings import Settings
 
 SCORES: Mapping[Any, str] = {0: "softmax", 1: "softmax", 2: "sigmoid"}
@@ -46,7 +46,7 @@ def read2(settings: Settings) -> ModelConfig:
         top_groups=settings.number("topk_group", 1) if grouped else 1, activation=config.mlp.activation,
     )  # fmt: skip
     experts = Experts(
-        settings.number("n_routed_experts"), inner, spec, frozenset(range(settings.get("first_k_dense_replace", 0))),
+        settings.number("n_routed_experts"), inner, spec, first_layers(settings, "first_k_dense_replace"),
         shared="shared_experts", shared_intermediate=inner * settings.number("n_shared_experts"),
     )  # fmt: skip
     return replace(config, experts=experts)
@@ -70,7 +70,8 @@ def told(settings: Settings) -> dict[str, Any]:
 def has_sigmoids(values: Values, tensors: Collection[str]) -> bool:
     """What tells V3 from V2 in GGUF. Only sigmoids are corrected, in files that do not say their scores."""
     scores = values.get("expert_gating_func")
-    return SCORES.get(scores) == "sigmoid" or (not scores and any(".exp_probs_b." in name for name in tensors))
+    sigmoid = any(scores == number and score == "sigmoid" for number, score in SCORES.items())
+    return sigmoid or (not scores and any(".exp_probs_b." in name for name in tensors))
 
 
 GGUF_OF_V2 = GGUF(

@@ -140,6 +140,8 @@ def told(settings: Settings) -> dict[str, Any]:
             settings.refuse("intermediate_size", "layers that read the KV of others are twice as wide, and no others")
         found |= {"feed_forward_length": sizes[0], "use_double_wide_mlp": True}
     if isinstance(heads, list):
+        if len(heads) != settings.number("num_hidden_layers"):
+            settings.refuse("num_key_value_heads", "that is not one number for each layer")
         slides = slides_but_every(settings, 6)
         window, full = ({count for at, count in enumerate(heads) if slides(at) is kind} for kind in (True, False))
         if len(window) > 1 or len(full) > 1:

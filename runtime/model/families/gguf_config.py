@@ -100,7 +100,8 @@ def read_gguf_config(
         known = known.with_values({prefix + key: value for key, value in gguf.told(known).items()})
     _check_values(known)
     _check_layers(known, values, tensors)
-    told = _told(tensors) | {"rope_parameters": _rope(known, tensors), ASKED_CONTEXT: context_length}
+    with known.wrong_kinds_refused():
+        told = _told(tensors) | {"rope_parameters": _rope(known, tensors), ASKED_CONTEXT: context_length}
     settings = known.with_values({prefix + key: value for key, value in told.items()})
     with settings.wrong_kinds_refused():
         config = replace(family.read(settings), name=metadata.get("general.name", name), family=model_type)
@@ -117,10 +118,10 @@ def _check_values(settings: Settings) -> None:
 def _check_layers(settings: Settings, values: Mapping[str, Any], tensors: Tensors) -> None:
     """What a file that is whole always says: as many layers as there are, and the epsilon of their norms."""
     layers = {name.split(".")[1] for name in tensors if name.startswith("blk.")}
-    said = settings.number("num_hidden_layers")
-    if said > len(layers):
+    said, whole = settings.number("num_hidden_layers"), values["block_count"]  # perhaps with some that are not run
+    if said > len(layers) or (isinstance(whole, int) and whole < len(layers)):
         raise ModelFileError(
-            f"{settings.place} has {said} layers by its block_count, but tensors of {len(layers)}; fetch it again"
+            f"{settings.place} has {whole} layers by its block_count, but tensors of {len(layers)}; fetch it again"
         )
     if not EPSILONS & values.keys():
         raise ModelFileError(f"{settings.place} has none of {', '.join(sorted(EPSILONS))}; convert the model again")
@@ -153,7 +154,8 @@ def _rope(settings: Settings, tensors: Tensors) -> dict[str, Any]:
     said = {"rope_theta": settings.amount("rope.freq_base", 10000.0), "partial_rotary_factor": rotated / head_dim}
     amplitude = settings.amount("rope.scaling.attn_factor", 1.0) * settings.amount("rope.scaling.yarn_attn_factor", 1.0)
     kind = settings.get("rope.scaling.type", "linear")
-    name = "rope.scale_linear" if settings.get("rope.scaling.factor") is None else "rope.scaling.factor"
+    older, newer = "rope.scale_linear", "rope.scaling.factor"
+    name = older if settings.get(older) and settings.get(newer) is None else newer
     factor = settings.amount(name, 1.0) if settings.get(name) else 1.0
     original = settings.number("rope.scaling.original_context_length", settings.number("max_position_embeddings"))
     if tensors.keys() >= LONG_AND_SHORT:

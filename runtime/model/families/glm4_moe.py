@@ -8,7 +8,7 @@ from dataclasses import replace
 from stemma.kernels.experts import Activation, ExpertsSpec
 from stemma.runtime.model.config import MLP, Attention, Experts, ModelConfig
 from stemma.runtime.model.families.family import GGUF, Family
-from stemma.runtime.model.families.mixture import TRAINING, without_layers_behind
+from stemma.runtime.model.families.mixture import TRAINING, first_layers, without_layers_behind
 from stemma.runtime.model.families.reading import read_activation, read_head_dim, read_sizes
 from stemma.runtime.model.families.rope_settings import read_rope
 from stemma.runtime.model.settings import Settings
@@ -43,7 +43,7 @@ def read_experts(settings: Settings, activation: Activation) -> Experts:
         activation=activation,
     )  # fmt: skip
     return Experts(
-        settings.number("n_routed_experts"), inner, spec, frozenset(range(settings.get("first_k_dense_replace", 0))),
+        settings.number("n_routed_experts"), inner, spec, first_layers(settings, "first_k_dense_replace"),
         correction=True, shared="shared_experts",
         shared_intermediate=inner * settings.number("n_shared_experts", 1),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from stemma.kernels.experts import ExpertsSpec
 from stemma.kernels.weights import StoredWeight
 from stemma.runtime.model.config import MLP, Attention, Experts, Layer, ModelConfig, Norms, ShortConv
 from stemma.runtime.model.families.family import GGUF, Family
-from stemma.runtime.model.families.mixture import TRAINING
+from stemma.runtime.model.families.mixture import TRAINING, first_layers
 from stemma.runtime.model.families.reading import read_head_dim, read_mixers, read_sizes
 from stemma.runtime.model.families.rope_settings import FULL, read_rope
 from stemma.runtime.model.settings import Settings
@@ -63,7 +63,7 @@ def read_moe(settings: Settings) -> ModelConfig:
     )  # fmt: skip
     experts = Experts(
         settings.number("num_experts"), settings.number("moe_intermediate_size"), spec,
-        frozenset(range(settings.get("num_dense_layers", 0))), correction=settings.get("use_expert_bias", False),
+        first_layers(settings, "num_dense_layers"), correction=settings.get("use_expert_bias", False),
         place="feed_forward", gate="w1", up="w3", down="w2",
     )  # fmt: skip
     return replace(config, experts=experts)

@@ -27,6 +27,12 @@ def sparse_layers(settings: Settings, num_layers: int) -> frozenset[int]:
     return frozenset(layer for layer in range(num_layers) if layer in named or (layer + 1) % step != 0)
 
 
+def first_layers(settings: Settings, name: str) -> frozenset[int]:
+    """Layers without experts, as DeepSeek says them: so many of the first."""
+    count = settings.number(name) if settings.get(name) else 0
+    return frozenset(range(min(count, settings.number("num_hidden_layers"))))
+
+
 def is_behind(name: str, config: ModelConfig) -> bool:
     """Whether a tensor is of a layer that guesses further tokens: behind the last one, or by names of its own."""
     parts = name.split(".")

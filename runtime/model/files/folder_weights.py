@@ -76,7 +76,7 @@ def _weight_files(folder: Path) -> list[Path]:
         return [folder / WHOLE]
     if (folder / INDEX).exists():
         weight_map = read_json(folder / INDEX).get("weight_map")
-        if not isinstance(weight_map, dict):
+        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
             raise ModelFileError(f"{folder / INDEX} has no weight_map; fetch it again")
         files = [folder / name for name in sorted(set(weight_map.values()))]
     else:

@@ -38,7 +38,7 @@ def open_safetensors(path: Path) -> dict[str, StoredWeight]:
         start = 8 + int(data[:8].view("<u8")[0])
         header = json.loads(data[8:start].tobytes())
         return {name: _tensor(data[start:], entry) for name, entry in header.items() if name != "__metadata__"}
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ModelFileError(f"{path} is damaged or cut short ({error}); fetch it again") from error
 
 

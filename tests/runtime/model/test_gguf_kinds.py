@@ -46,8 +46,9 @@ def model() -> transformers.PreTrainedModel:
 
 SAID = [
     ("block_count", 3, "3 layers by its block_count, but tensors of 2"),
-    ("block_count", (1 << 31) - 1, "tensors of 2"),
-    ("context_length", (1 << 32) - 1, "llama.context_length.*below 2"),
+    ("block_count", 1, "1 layers by its block_count, but tensors of 2"),
+    ("block_count", (1 << 31) - 1, "llama.block_count.*below 8192"),
+    ("context_length", (1 << 32) - 1, "llama.context_length.*below 268435456"),
     ("attention.head_count", 8, "'model.layers.0.self_attn.q_proj.weight' has shape .*does not fit"),
     ("attention.head_count_kv", 3, "k_proj.weight' has shape .*does not fit"),
     ("attention.key_length", True, "llama.attention.key_length"),

@@ -310,6 +310,20 @@ def test_a_missing_part_is_named(lacking: str, tmp_path: Path) -> None:
         read(tmp_path, parts, gptq_config(4, 32))
 
 
+@pytest.mark.parametrize("damaged", ["qweight", "scales"])
+def test_a_part_of_another_form_is_told(damaged: str, tmp_path: Path) -> None:
+    parts, _ = gptq(4, 32, 1)
+    with pytest.raises(ModelFileError, match=r"quantised by gptq.* have another form"):
+        read(tmp_path, {**parts, damaged: parts[damaged].flatten()}, gptq_config(4, 32))
+
+
+@pytest.mark.parametrize("size", [[0, 0], [48], "x"])
+def test_squares_of_no_size_are_told(size: object, tmp_path: Path) -> None:
+    parts = {"weight": torch.randn(OUTPUTS, INPUTS).to(torch.float8_e4m3fn), "weight_scale_inv": torch.ones(2, 2)}
+    with pytest.raises(ModelFileError, match=r"quantised by fp8.* have another form"):
+        read(tmp_path, parts, {"quant_method": "fp8", "weight_block_size": size})
+
+
 def test_a_quantised_model_runs(tmp_path: Path) -> None:
     """With the matrices that its reader gives, beside those that were not quantised."""
     parts, want = gptq(4, 32, 1)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from stemma.kernels.weights import StoredWeight
-from stemma.runtime.errors import UnsupportedModel
+from stemma.runtime.errors import ModelFileError, UnsupportedModel
 from stemma.runtime.model.files.quantised import awq, bitsandbytes, compressed, fp8, gptq, mxfp4
 from stemma.runtime.model.files.quantised.blocks import Folder
 
@@ -55,7 +55,13 @@ def read_quantised(settings: Mapping[str, Any], tensors: Mapping[str, StoredWeig
             "it does; if it changes nothing, take it out of the file"
         )
     folder = Folder(tensors)
-    method.read(settings, folder)
+    try:
+        method.read(settings, folder)
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise ModelFileError(
+            f"matrices quantised by {name}, or the quantization_config that tells of them, have another form than it "
+            f"gives them ({error}); fetch the model again"
+        ) from error
     for reason, count in folder.widened.items():
         log.warning("%d matrices quantised by %s are read as floats: %s", count, name, reason)
     return folder.tensors

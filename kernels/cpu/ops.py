@@ -18,7 +18,6 @@ import numpy.typing as npt
 from llvmlite import ir
 
 from stemma.kernels.changes import Changes, LogProbs, change_array
-from stemma.kernels.codes import FORMS
 from stemma.kernels.cpu.attention import tiles
 from stemma.kernels.cpu.attention.kv import CpuKV, allocate, put_blocks
 from stemma.kernels.cpu.attention.paged import PagedKernels
@@ -33,23 +32,21 @@ from stemma.kernels.cpu.machine.target import Target, host_target
 from stemma.kernels.cpu.machine.threads import ThreadPool, add_worker
 from stemma.kernels.cpu.machine.words import word_of, word_of_two
 from stemma.kernels.cpu.products import groups
-from stemma.kernels.cpu.products.blocks import BLOCKS
 from stemma.kernels.cpu.products.coded import Packing
 from stemma.kernels.cpu.products.experts import AT_ONCE, CpuExperts, pack_experts
-from stemma.kernels.cpu.products.lay import add_lay
-from stemma.kernels.cpu.products.linear import add_operations, add_product
-from stemma.kernels.cpu.products.pack import PackedLinear, kind_of, pack
-from stemma.kernels.cpu.products.read import add_read
+from stemma.kernels.cpu.products.linear import add_operations
+from stemma.kernels.cpu.products.pack import PackedLinear, pack
 from stemma.kernels.cpu.products.shares import CALL
 from stemma.kernels.cpu.rows.activations import GROUP, CpuRope, add_prepare, make_rope
 from stemma.kernels.cpu.rows.arrays import ArrayRows, array_log_probs
-from stemma.kernels.cpu.rows.embed import CpuEmbedding, add_embed, embedding
+from stemma.kernels.cpu.rows.embed import CpuEmbedding, embedding
 from stemma.kernels.cpu.rows.gates import ACTIVATIONS, CAP, PLAIN, add_gate
 from stemma.kernels.cpu.rows.norms import CpuNorm, add_norm_add, address_of, make_norm, normed_rows
 from stemma.kernels.cpu.rows.sampling import sample_warm_rows
 from stemma.kernels.cpu.rows.table import add_table
 from stemma.kernels.cpu.stateful import CpuStateOps
 from stemma.kernels.cpu.steps import CpuExecutor, NativeCall, add_replay
+from stemma.kernels.cpu.weight_kernels import WeightKernels
 from stemma.kernels.experts import Activation, ExpertsSpec, GatedActivation, SharedExpert, ungated
 from stemma.kernels.limits import StepLimits, Widths
 from stemma.kernels.memory import Memory, MemoryShape
@@ -91,8 +88,7 @@ class CpuOps(AtOnce):
         self._library = compile.load("rows", self._write_rows, self.target, (), self.cache_dir)
         names = ["prepare_float", "prepare_quantized", "norm_add", "largest", "mask"]
         self._kernels = {name: self._library.address(name) for name in names}
-        self._libraries: list[compile.Library] = []
-        self._addresses: dict[str, int] = {}
+        self._weights = WeightKernels(self.target, self.cache_dir)
         self.product = self._library.function("linear", 1 + len(CALL))
         self._each_row = self._library.function("each_row", 8)
         self._gate_rows = self._library.function("gate_rows", 7)
@@ -120,36 +116,11 @@ class CpuOps(AtOnce):
     def linear(
         self, parts: Sequence[StoredWeight], biases: Sequence[StoredWeight] = (), exact: bool = False
     ) -> PackedLinear:
-        kinds = [kind_of(part, self.target) for part in parts]
-        kernels = {f"multiply_{kind}": self._product_of(kind) for kind in kinds}
-        kernels |= dict(self._reader_of(part, kind) for part, kind in zip(parts, kinds, strict=True) if kind in FORMS)
-        packing = Packing(self._kernels | kernels, self.target, self.num_threads, self._readers)
-        return pack(parts, biases, packing)
+        kernels = self._kernels | self._weights.kernels_of(parts)
+        return pack(parts, biases, Packing(kernels, self.target, self.num_threads, self._readers))
 
     def embedding(self, weight: StoredWeight, scale: float = 1.0) -> CpuEmbedding:
-        return embedding(weight, self._embed_of, scale)
-
-    def _product_of(self, kind: str) -> int:
-        return self._kernel_of(f"multiply_{kind}", lambda module: add_product(module, self.target, kind))
-
-    def _reader_of(self, weight: StoredWeight, kind: str) -> tuple[str, int]:
-        """What reads blocks of a type; where numpy does, what lays the codes that it finds."""
-        type_ = weight.type
-        if type_ in BLOCKS:
-            name = f"read_{type_}"
-            return name, self._kernel_of(name, lambda module: add_read(module, type_, kind))
-        return f"lay_{kind}", self._kernel_of(f"lay_{kind}", lambda module: add_lay(module, kind))
-
-    def _embed_of(self, type_: str) -> int:
-        return self._kernel_of(f"embed_{type_}", lambda module: add_embed(module, type_))
-
-    def _kernel_of(self, name: str, write: compile.Generate) -> int:
-        """The address of a kernel that not every model needs: compiled when the first weight asks for it."""
-        if name not in self._addresses:
-            library = compile.load(name, write, self.target, (name,), self.cache_dir)
-            self._libraries.append(library)
-            self._addresses[name] = library.address(name)
-        return self._addresses[name]
+        return embedding(weight, self._weights.embed_of, scale)
 
     def norm(self, weight: StoredWeight, epsilon: float) -> CpuNorm:
         return make_norm(weight, None, epsilon, centred=False)

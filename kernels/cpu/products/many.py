@@ -39,15 +39,11 @@ from stemma.kernels.cpu.products.strips import (
     UNKNOWN,
     WORDS,
     Part,
-    Strip,
-    asked_for,
-    bytes_of,
-    facts_of,
     finish,
-    looked_up,
     scaled,
 )
 from stemma.kernels.cpu.products.tiles import MAPPED, Tile, tile_of
+from stemma.kernels.cpu.products.word_blocks import FACT_BYTES, STRIP_BYTES, VECTORS, Blocks, in_both_words
 from stemma.kernels.cpu.rows.activations import DIGIT_BITS, PAIR, is_paired
 
 FROM, UNPACK_FROM = 4, 128
@@ -57,14 +53,9 @@ STRIPS, ROWS = 2, 8
 """Strips that are unpacked into memory at once, at most; rows that are multiplied at once."""
 CHUNK = 32
 """Blocks whose sums fit 32 bits, and that are unpacked at once."""
-VECTORS = 16
-"""Of pairs of inputs in a block of 32."""
 AT_ONCE = 8
 """Of them, that the text of the inner loop holds: with more, LLVM makes a tree of a chain of sums and runs out of
 registers."""
-STRIP_BYTES = 64 * VECTORS
-FACT_BYTES = 320
-"""For a block and a strip: scales of two groups in lower and in upper words; minima of two groups side by side."""
 DOTS = 8
 """Groups whose dot products wait to be scaled, of all rows and strips that are multiplied at once."""
 TOTAL_BYTES = STRIPS * 128
@@ -74,8 +65,6 @@ SQUARES_AT = FACTS_AT + CHUNK * STRIPS * FACT_BYTES
 TOTALS_AT = SQUARES_AT + STRIPS * 128
 """Where in a thread's scratch unpacked codes and their facts stand, what weights that are multiplied with each other
 come to, and the totals of all rows."""
-SIGN = 128
-"""What is added to signed bytes: where it is, they differ in one bit."""
 HALF, WORD, LARGEST_INT = 1 << 15, 1 << 16, (1 << 31) - 1
 
 
@@ -88,81 +77,6 @@ def carry_blocks(tile: Tile) -> int:
     """Blocks whose lower words, scaled, fit a sum of 32 bits beside what a carry, or minima, leave there."""
     left = 2 * WORD if tile.form.has_minima else WORD - 1
     return min(CHUNK, (LARGEST_INT - left) // (HALF * largest_scale(tile) * tile.num_groups))
-
-
-@dataclass(frozen=True, slots=True)
-class _Blocks:
-    """Blocks of strips that are multiplied at once: some as they are packed, or all that fit the scratch, unpacked.
-
-    first, count: which blocks of the rows. words, facts: where in the scratch they are unpacked, or None.
-    """
-
-    part: Part
-    strips: list[Strip]
-    first: Value
-    count: Value
-    scratch: Value
-    words: Value | None = None
-    facts: Value | None = None
-
-    @property
-    def tile(self) -> Tile:
-        return tile_of(self.part.kind)
-
-    @property
-    def pairs(self) -> Value:
-        """Pairs of minima: of two blocks, or of the groups of one."""
-        return self.count if self.tile.num_groups == 2 else (self.count + 1) >> 1
-
-    def facts_at(self, block: Value, nth: int) -> Value:
-        assert self.facts is not None
-        return self.facts + (block * (len(self.strips) * FACT_BYTES) + nth * FACT_BYTES)
-
-    def words_at(self, block: Value, nth: int) -> Value:
-        assert self.words is not None
-        return self.words + (block * (len(self.strips) * STRIP_BYTES) + nth * STRIP_BYTES)
-
-    def facts_of(self, code: Code, block: Value, nth: int) -> list[Value]:
-        """Scales of a block's groups as they are packed, 16 bits each."""
-        return facts_of(code, self.tile, self.strips[nth], self.first + block)[0]
-
-    def scales(self, code: Code, block: Value, nth: int, group: int) -> tuple[Value, Value]:
-        """In lower and in upper words."""
-        if self.facts is None:
-            return _in_both_words(self.facts_of(code, block, nth)[group])
-        place = self.facts_at(block, nth) + 128 * group
-        return code.load(INTS16, place, 64), code.load(INTS16, place + 64, 64)
-
-    def minima(self, code: Code, pair: Value, nth: int) -> Value:
-        """Two side by side, in words. Beyond the last block any do: activations are zero."""
-        if self.facts is not None:
-            return code.load(INTS16, self.facts_at(pair, nth) + 256, 64)
-        return self.read_minima(code, pair, nth)
-
-    def read_minima(self, code: Code, pair: Value, nth: int) -> Value:
-        strip = self.strips[nth]
-        if self.tile.num_groups == 2:
-            low, high = facts_of(code, self.tile, strip, self.first + pair)[1]
-        else:
-            blocks = (code.minimum(self.first + pair * 2 + i, strip.blocks - 1) for i in (0, 1))
-            low, high = (facts_of(code, self.tile, strip, block)[1][0] for block in blocks)
-        return low.widen_unsigned(INTS16) | (high.widen_unsigned(INTS16) << 16)
-
-    def read_words(self, code: Code, block: Value, nth: int) -> list[Value]:
-        """A block's weights before they are scaled, in words of pairs of inputs (0, 2), (1, 3), (4, 6) ..."""
-        form, target = self.tile.form, self.part.target
-        offset = target.byte_offset if form.has_table or form.bits == 8 else form.offset
-        place = asked_for(code, self.tile, self.strips[nth], self.first + block)
-        codes = bytes_of(code, self.tile, place)
-        if form.has_table:
-            codes = looked_up(code, self.part, codes)
-        if offset == SIGN:
-            # what turns a file's codes adds it, so that for those nothing is done
-            signed = [(code_ ^ -SIGN).bits(WORDS) for code_ in codes]
-            return [word for both in signed for word in ((both << 8) >> 8, both >> 8)]
-        pairs = [code_.bits(WORDS) for code_ in codes]
-        words = [word for both in pairs for word in (both & 255, both.unsigned_shift_right(8))]
-        return [word - offset for word in words] if offset else words
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +124,14 @@ def _sweep(code: Code, part: Part, scratch: Value, num_unpacked: int) -> None:
                 code.store(code.load(DOUBLES16, place, 64), scratch + (SQUARES_AT + 128 * nth), 64)
         with code.loop(0, number, CHUNK) as first:
             count = code.minimum(number - first, CHUNK)
-            blocks = _Blocks(part, strips, first, count, scratch)
+            blocks = Blocks(part, strips, first, count, scratch)
             if num_unpacked:
                 blocks = replace(blocks, words=scratch + WORDS_AT, facts=scratch + FACTS_AT)
                 _unpack(code, blocks)
             _multiply(code, blocks, index)
 
 
-def _unpack(code: Code, to: _Blocks) -> None:
+def _unpack(code: Code, to: Blocks) -> None:
     with code.loop(0, to.count) as block:
         for nth in range(len(to.strips)):
             place = to.words_at(block, nth)
@@ -225,18 +139,12 @@ def _unpack(code: Code, to: _Blocks) -> None:
             for j, word in enumerate(words):
                 code.store(word, place + 64 * j, 64)
             for group, fact in enumerate(to.facts_of(code, block, nth)):
-                for i, scale in enumerate(_in_both_words(fact)):
+                for i, scale in enumerate(in_both_words(fact)):
                     code.store(scale, to.facts_at(block, nth) + (128 * group + 64 * i), 64)
     if to.tile.form.has_minima:
         with code.loop(0, to.pairs) as pair:
             for nth in range(len(to.strips)):
                 code.store(to.read_minima(code, pair, nth), to.facts_at(pair, nth) + 256, 64)
-
-
-def _in_both_words(scale: Value) -> tuple[Value, Value]:
-    """16 bits of each output, in lower and in upper words."""
-    lower = scale.widen_unsigned(INTS16)
-    return lower, lower << 16
 
 
 def _keep_squares(code: Code, part: Part) -> None:
@@ -248,7 +156,7 @@ def _keep_squares(code: Code, part: Part) -> None:
         largest = code.reduce(code.load(DOUBLES16, place, 64), code.maximum)
         with code.when(largest.equals(UNKNOWN)):
             strip, total = part.strip(code, index), code.variable(code.constant(DOUBLES16, 0.0))
-            blocks = _Blocks(part, [strip], zero, strip.blocks, zero)
+            blocks = Blocks(part, [strip], zero, strip.blocks, zero)
             with code.loop(0, strip.blocks) as block:
                 words = blocks.read_words(code, block, 0)
                 per_group = VECTORS // blocks.tile.num_groups
@@ -266,7 +174,7 @@ def _squares_of(code: Code, part: Part, index: Value) -> Value:
     return part.segment["squares"] + part.place(code, index) * 128
 
 
-def _multiply(code: Code, blocks: _Blocks, index: Value) -> None:
+def _multiply(code: Code, blocks: Blocks, index: Value) -> None:
     """All rows against some blocks. Rows beyond the last one are the last one again; nobody reads their totals."""
     part, row = blocks.part, code.variable(0)
     job, count = part.job, part.rows[1] - part.rows[0]
@@ -288,7 +196,7 @@ def _multiply(code: Code, blocks: _Blocks, index: Value) -> None:
             row.value = row.value + at_once
 
 
-def _multiply_rows(code: Code, blocks: _Blocks, rows: _Rows) -> None:
+def _multiply_rows(code: Code, blocks: Blocks, rows: _Rows) -> None:
     if blocks.tile.form.has_minima:
         _add_minima(code, blocks, rows)
     with code.loop(0, blocks.count, carry_blocks(blocks.tile)) as start:
@@ -306,7 +214,7 @@ def _multiply_rows(code: Code, blocks: _Blocks, rows: _Rows) -> None:
         code.store(total.value, places + TOTAL_BYTES * i, 64)
 
 
-def _add_block(code: Code, blocks: _Blocks, rows: _Rows, block: Value) -> None:
+def _add_block(code: Code, blocks: Blocks, rows: _Rows, block: Value) -> None:
     words = [] if blocks.words is not None else blocks.read_words(code, block, 0)
     for group in range(blocks.tile.num_groups):
         dots = _dots(code, blocks, rows, (block, group), words)
@@ -317,7 +225,7 @@ def _add_block(code: Code, blocks: _Blocks, rows: _Rows, block: Value) -> None:
                 total.value = blocks.part.target.dot_words(code, total.value, halves, scale)
 
 
-def _dots(code: Code, blocks: _Blocks, rows: _Rows, where: tuple[Value, int], words: list[Value]) -> list[Value]:
+def _dots(code: Code, blocks: Blocks, rows: _Rows, where: tuple[Value, int], words: list[Value]) -> list[Value]:
     """Of one group of a block, by row, plus HALF. words: the block's, if they are not in the scratch."""
     (block, group), per_group = where, VECTORS // blocks.tile.num_groups
     dots = [code.variable(start) for start in _starts(code, blocks, rows, where)]
@@ -336,7 +244,7 @@ def _dots(code: Code, blocks: _Blocks, rows: _Rows, where: tuple[Value, int], wo
     return [dot.value for dot in dots]
 
 
-def _starts(code: Code, blocks: _Blocks, rows: _Rows, where: tuple[Value, int]) -> list[Value]:
+def _starts(code: Code, blocks: Blocks, rows: _Rows, where: tuple[Value, int]) -> list[Value]:
     """What dots of each row begin with: HALF, less the products of activations with each other."""
     if not blocks.part.target.adds_beside:
         return [code.constant(INTS16, HALF) for _ in rows.addresses]
@@ -363,7 +271,7 @@ def _add_dots(
             dot.value = part.target.dot_words(code, part.target.dot_words(code, dot.value, even, x), odd, y)
 
 
-def _add_minima(code: Code, blocks: _Blocks, rows: _Rows) -> None:
+def _add_minima(code: Code, blocks: Blocks, rows: _Rows) -> None:
     """Sums begin with them: their digits' products, put where words belong."""
     pairs = blocks.strips[0].pairs
     start = pairs * (2 * PAIR) + 64
@@ -387,7 +295,7 @@ def _columns(code: Code, part: Part, index: Value) -> Value:
     return (part.segment["first_output"] + index.unsigned_shift_right(gated) * STRIP) * 4
 
 
-def _ask_for_outputs(code: Code, blocks: _Blocks, index: Value, numbers: list[Value]) -> None:
+def _ask_for_outputs(code: Code, blocks: Blocks, index: Value, numbers: list[Value]) -> None:
     """Of some rows, which lie far from each other."""
     job = blocks.part.job
     outputs = job["out"] + _columns(code, blocks.part, index)
@@ -396,7 +304,7 @@ def _ask_for_outputs(code: Code, blocks: _Blocks, index: Value, numbers: list[Va
             code.prefetch_to_write(outputs + (blocks.part.rows[0] + number) * (job["out_features"] * 4) + 64 * nth)
 
 
-def _finish(code: Code, blocks: _Blocks, index: Value, rows: tuple[Value, Value]) -> None:
+def _finish(code: Code, blocks: Blocks, index: Value, rows: tuple[Value, Value]) -> None:
     part = blocks.part
     scales = part.job["prepared"] + blocks.strips[0].pairs * (2 * PAIR)
     with code.loop(*rows) as row, code.loop(0, len(blocks.strips)) as nth:

@@ -1,33 +1,17 @@
-"""Programs: forks with structured concurrency, one run, many runs, reports; nothing leaks however they end."""
+"""Programs: forks with structured concurrency, one run, many runs; nothing leaks however they end."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import threading
-import time
 
 import pytest
 
 from stemma.lang.programs.program import program
 from stemma.lang.states.state import State
 from stemma.runtime.errors import BranchError, InvalidRequest, StateError
-
-SYSTEM = "You judge essays by several dimensions, each on its own, and are brief. " * 3
-DIMENSIONS = ["clarity", "rigour", "style", "wit"]
-
-
-@program
-async def judge(s: State, essay: str) -> dict[str, str]:
-    """Judge an essay."""
-    s.system(SYSTEM).user(f"Essay: {essay}")
-
-    async def one(b: State, dimension: str) -> str:
-        return await b.user(f"Judge its {dimension}.").assistant().gen(max_tokens=6, ignore_eos=True)
-
-    judged = await s.fork(DIMENSIONS, one)
-    grade = await s.user("Grade: " + " ".join(judged)).select(["good", "bad"], name="grade")
-    return {**dict(zip(DIMENSIONS, judged, strict=True)), "grade": grade}
+from tests.stemma.lang.judging import DIMENSIONS, SYSTEM, judge
 
 
 class Trouble(Exception):
@@ -318,58 +302,6 @@ def test_a_thousand_instances_share_what_they_have_in_common(llm):
 def test_concurrency_must_be_positive(llm):
     with pytest.raises(InvalidRequest):
         echo.map(llm, [1], concurrency=0)
-
-
-# reports ----------------------------------------------------------------
-async def test_a_report_tells_the_truth_about_every_step(llm):
-    before = llm.stats().metrics.usage
-    run = await judge.run(llm, "an essay")
-    after = llm.stats().metrics.usage
-    assert run.report().usage == run.usage
-    assert (*after,) == (*(before + run.usage),)
-    lines = str(run.report()).splitlines()
-    assert lines[0].split() == ["cached", "prefilled", "decoded", "jumped", "ms"]
-    assert lines[1].startswith("judge")
-    assert [line.split("one[")[1].split("]")[0] for line in lines if "one[" in line] == [f"'{d}'" for d in DIMENSIONS]
-    figures = lines[1].split()[1:5]
-    usage = run.usage
-    assert [int(figure) for figure in figures] == [
-        usage.cached_tokens,
-        usage.prefilled_tokens,
-        usage.decoded_tokens,
-        usage.jumped_tokens,
-    ]
-
-
-async def test_a_report_in_a_notebook_escapes_what_the_model_said(llm):
-    s = State(llm).text("x")
-    await s.gen(name="<b>", max_tokens=2)
-    page = s.report()._repr_html_()
-    assert "&lt;b&gt;" in page
-    assert "<b>" not in page
-
-
-async def test_a_report_as_plain_values(llm):
-    report = (await judge.run(llm, "an essay")).report().as_dict()
-    assert report["label"] == "judge"
-    assert [child["kind"] for child in report["children"]] == ["prefill", *["branch"] * 4, "select"]
-    assert report["seconds"] > 0
-
-
-async def test_time_of_parallel_branches_is_wall_time(llm):
-    async def sleepy(b: State, item: int) -> None:
-        await asyncio.sleep(0.05)
-
-    started = time.perf_counter()
-
-    @program
-    async def run_both(s: State) -> None:
-        await s.fork(range(5), sleepy)
-
-    run = await run_both.run(llm)
-    seconds = [child.seconds for child in run.trace.children]
-    assert len(seconds) == 5
-    assert 0.05 <= min(seconds) <= max(seconds) <= run.seconds <= time.perf_counter() - started
 
 
 async def test_what_only_branches_had_goes_first_and_what_they_share_does_not(llm):

@@ -39,6 +39,12 @@ def test_layers():
     run(str(Path(sys.executable).parent / "lint-imports"))
 
 
+def test_no_file_has_more_than_400_lines():
+    files = run("git", "ls-files", "*.py").split()
+    long = {name: count for name in files if (count := len((ROOT / name).read_text().splitlines())) > 400}
+    assert long == {}
+
+
 def test_every_folder_with_code_is_packaged():
     setuptools = PROJECT["tool"]["setuptools"]
     folders = {"stemma": "stemma"}

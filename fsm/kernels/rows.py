@@ -33,6 +33,7 @@ from stemma.fsm.kernels.tables import (
 )
 
 NOWHERE, SEVERAL = 1 << 62, (1 << 62) + 1  # what `only_successor` says: no item is as large
+ASCII_END, BYTES_END = 128, 256
 
 
 @helper
@@ -123,7 +124,16 @@ def fill_row(t: Tables, config: int) -> None:
 
 @helper
 def find_live(t: Tables, product: int) -> None:
-    """One attempt to learn whether `product` can still accept: a breadth-first search over products."""
+    """One attempt to learn whether `product` can still accept. Most can by ASCII alone, and have fewer ways there:
+    parts of longer characters are looked at only where it takes them."""
+    if not search_live(t, product, ASCII_END) and t.counts[COUNT.incomplete] == 0 and t.counts[COUNT.full] == 0:
+        search_live(t, product, BYTES_END)
+
+
+@helper
+def search_live(t: Tables, product: int, preferred: int) -> bool:
+    """A breadth-first search over products, with bytes below `preferred` where there are any; whether `product` can
+    accept. With all bytes, all that are met cannot if it cannot."""
     t.counts[COUNT.generation] += 1
     generation = t.counts[COUNT.generation]
     t.queue[0, QUEUED.product] = product
@@ -138,33 +148,39 @@ def find_live(t: Tables, product: int) -> None:
                 t.products[t.queue[position, QUEUED.product], PAIR.liveness] = LIVE
                 position = t.queue[position, QUEUED.origin]
             t.counts[COUNT.incomplete] = 0
-            return
+            return True
         for side in (PAIR.left, PAIR.right):
             if not is_filled(t.rows, t.products[here, side]):
                 add_task(t, ROW_TASK, t.products[here, side])
         if t.products[here, PAIR.liveness] == DEAD or t.counts[COUNT.incomplete]:
             position += 1
             continue
-        size = search_from(t, here, position, size)
+        size = search_from(t, here, position, size, preferred)
         if size < 0:
-            return
+            return False
         position += 1
-    if t.counts[COUNT.incomplete] == 0:
+    if t.counts[COUNT.incomplete] == 0 and preferred == BYTES_END:
         for position in range(size):
             t.products[t.queue[position, QUEUED.product], PAIR.liveness] = DEAD
+    return False
 
 
 @helper
-def search_from(t: Tables, product: int, position: int, size: int) -> int:
-    """Queue what `product` leads to. The new size of the queue, -1 if a table is full."""
+def search_from(t: Tables, product: int, position: int, size: int, preferred: int) -> int:
+    """Queue what `product` leads to: with bytes below `preferred`, or with all if none of those leads on. The new size
+    of the queue, -1 if a table is full."""
     left = t.products[product, PAIR.left]
     right = t.products[product, PAIR.right]
+    leads_on = False
     for byte in range(256):
+        if byte >= preferred and leads_on:
+            break
         if byte and t.rows[left, byte] == t.rows[left, byte - 1] and t.rows[right, byte] == t.rows[right, byte - 1]:
             continue
         following = step_product(t, product, byte)
         if following == -2:
             return -1
+        leads_on = leads_on or following >= 0
         if following < 0 or t.products[following, PAIR.search] == t.counts[COUNT.generation]:
             continue
         if size == len(t.queue):

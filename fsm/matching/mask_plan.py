@@ -18,11 +18,11 @@ import numpy as np
 
 from stemma.fsm.automaton.automaton import Automaton
 from stemma.fsm.kernels.bounded import AFTER, MISSING, BoundedText, Farthest
-from stemma.fsm.kernels.columns import PATH, STATE
+from stemma.fsm.kernels.columns import PAIR, PATH, STATE, product_of, state_of
 from stemma.fsm.kernels.iterations import Repetition
 from stemma.fsm.kernels.kinds import COUNTER, DELTA, JOINED, LOOP, NOT_YET, Classification, Counter
 from stemma.fsm.kernels.look import NUM_FOUND
-from stemma.fsm.kernels.tables import Int64s
+from stemma.fsm.kernels.tables import DIFFERENCE, Int64s
 from stemma.fsm.matching.mask_cache import Words
 from stemma.fsm.vocabulary.vocabulary import Vocabulary
 
@@ -134,7 +134,8 @@ class Planner:
             return Delta(found.base)
         if kind == COUNTER:
             return Counted(classified.inside, found.counter)
-        if found.strays and (region := self._region(classified)) is not None:
+        is_region = found.strays and not (kind == JOINED and self._is_counted(classified.config))
+        if is_region and (region := self._region(classified)) is not None:
             return region
         return Loop(classified.inside) if kind == LOOP else Walk()
 
@@ -169,6 +170,22 @@ class Planner:
         if number and (classified.found.kind != LOOP or inside.sum() > classified.inside.sum()):
             return Region(inside, reads)
         return None
+
+    def _is_counted(self, config: int) -> bool:
+        """Whether all that reads on from `config` is one product that ends by a count, so that no region reads on: each
+        character leads further, until none is left."""
+        todo = [config]
+        while todo:
+            config, t = todo.pop(), self._automaton.tables
+            items = t.items[self._automaton.items_of(config)].tolist()
+            if len(items) == 1 and items[0] < 0:
+                pair = t.products[product_of(state_of(items[0]))].tolist()
+                todo += [pair[PAIR.left]] if pair[PAIR.operation] == DIFFERENCE else [pair[PAIR.left], pair[PAIR.right]]
+            else:
+                found = self.classify(config).found
+                if found.kind == COUNTER and found.remaining >= 0:
+                    return True
+        return False
 
     def _bounded(self, config: int, distance_to_end: Distances) -> Bounded | None:
         """The plan inside a text with a pattern and a largest length, if `config` is such a place."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable
 from functools import cache, lru_cache
 
@@ -80,7 +81,8 @@ def difference(left: Ranges, right: Ranges) -> Ranges:
 
 
 def contains(ranges: Ranges, code: int) -> bool:
-    return any(low <= code <= high for low, high in ranges)
+    place = bisect_right(ranges, (code, LAST))
+    return place > 0 and code <= ranges[place - 1][1]
 
 
 @cache

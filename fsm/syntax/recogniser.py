@@ -22,6 +22,7 @@ from stemma.fsm.syntax.ast import (
     RuleRef,
     Special,
 )
+from stemma.fsm.syntax.characters import Ranges, contains
 from stemma.fsm.work import count_work
 
 
@@ -58,6 +59,7 @@ class Recogniser:
         self.rules: dict[Hashable, Node] = {}
         self.interned: dict[tuple[object, int], Rest] = {}
         self.closures: dict[State, State] = {}
+        self.classes: dict[tuple[frozenset[int], frozenset[int]], list[int]] = {}
         self.kept: list[Node] = []
 
     def matches(self, node: Node, text: str) -> bool:
@@ -82,7 +84,7 @@ class Recogniser:
                 if ord(top[0]) == code:
                     after.add(self.push(top[1:], rest.below) if len(top) > 1 else rest.below)
             elif isinstance(top, Characters):
-                if any(low <= code <= high for low, high in top.ranges):
+                if contains(top.ranges, code):
                     after.add(rest.below)
             elif isinstance(top, Pair):
                 left = self.advance(top.left, code)
@@ -114,21 +116,26 @@ class Recogniser:
 
     def representatives(self, state: State) -> list[int]:
         """One character of each class that the state tells apart."""
-        edges = {0}
-        self._edges(state, edges)
-        return [code for code in sorted(edges) if code <= 0x10FFFF]
+        sets: dict[int, Ranges] = {}
+        letters: set[int] = set()
+        self._told_apart(state, sets, letters)
+        key = frozenset(sets), frozenset(letters)
+        if key not in self.classes:
+            self.classes[key] = _classes(list(sets.values()), letters)
+        return self.classes[key]
 
-    def _edges(self, state: State, edges: set[int]) -> None:
+    def _told_apart(self, state: State, sets: dict[int, Ranges], letters: set[int]) -> None:
+        """Collect what a state reads: sets of characters, by the identity of their nodes, and single ones."""
         for rest in state:
             if rest is None:
                 continue
             if isinstance(rest.top, str):
-                edges |= {ord(rest.top[0]), ord(rest.top[0]) + 1}
+                letters.add(ord(rest.top[0]))
             elif isinstance(rest.top, Characters):
-                edges.update(edge for low, high in rest.top.ranges for edge in (low, high + 1))
+                sets[id(rest.top)] = rest.top.ranges
             elif isinstance(rest.top, Pair):
-                self._edges(rest.top.left, edges)
-                self._edges(rest.top.right, edges)
+                self._told_apart(rest.top.left, sets, letters)
+                self._told_apart(rest.top.right, sets, letters)
 
     def push(self, top: Node | str | Pair, below: Rest | None) -> Rest:
         key = (top if isinstance(top, (str, Pair)) else id(top), id(below))
@@ -225,3 +232,15 @@ class Recogniser:
         if key not in self.rules:
             self.rules[key] = self.rule(name)
         return self.rules[key]
+
+
+def _classes(sets: list[Ranges], letters: set[int]) -> list[int]:
+    """The first character of each class: of those that lie in the same sets, and are not one of `letters` alone."""
+    edges = {0, *(edge for ranges in sets for low, high in ranges for edge in (low, high + 1))}
+    edges.update(edge for letter in letters for edge in (letter, letter + 1))
+    count_work(len(edges) * (1 + len(sets)))
+    found: dict[tuple[int, ...], int] = {}
+    for code in sorted(edges):
+        if code <= 0x10FFFF:
+            found.setdefault((code if code in letters else -1, *(contains(ranges, code) for ranges in sets)), code)
+    return list(found.values())

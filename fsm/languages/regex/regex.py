@@ -14,7 +14,7 @@ from stemma.fsm.errors import LimitError, RegexError
 from stemma.fsm.languages.regex.parser import Parser
 from stemma.fsm.languages.regex.tree import Ahead, Assertion, Behind, Class, Concat, Dialect, Either, Repeated, Tree
 from stemma.fsm.syntax import characters
-from stemma.fsm.syntax.ast import Characters, Choice, Concatenation, Grammar, Node, Repeat
+from stemma.fsm.syntax.ast import Characters, Choice, Concatenation, Difference, Grammar, Intersection, Node, Repeat
 from stemma.fsm.syntax.characters import Ranges
 from stemma.fsm.syntax.nodes import (
     ANY_TEXT,
@@ -109,7 +109,7 @@ class _Translator:
             return choice(self.before(part, then, last) for part in tree.parts)
         if isinstance(tree, Ahead):
             found = self.before(tree.part, ANY_TEXT, last)
-            return without(then, found) if tree.negative else both(then, found)
+            return _seen_ahead(then, found, tree.negative)
         if isinstance(tree, Behind):
             return self.behind(tree, then, last)
         if isinstance(tree, Assertion):
@@ -262,6 +262,16 @@ class _Translator:
             return choice(map(self.plain, tree.parts))
         assert isinstance(tree, Repeated), "assertions are never plain"
         return repeat(self.plain(tree.part), tree.minimum, tree.maximum)
+
+
+def _seen_ahead(then: Node, found: Node, negative: bool) -> Node:
+    """`then`, where `found` is seen ahead, or is not. Looks stand beside each other, apart from the text they look at:
+    what that counts is counted beside all of them, and not once in each."""
+    if type(then) is Intersection:
+        return both(then.left, _seen_ahead(then.right, found, negative))
+    if isinstance(then, Difference) and not negative:
+        return both(then.left, without(found, then.right))
+    return without(then, found) if negative else both(then, found)
 
 
 def _beside_anything(node: Node) -> Node:

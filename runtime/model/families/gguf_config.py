@@ -3,6 +3,7 @@ tensors get Hugging Face's names, and what llama.cpp's converter changed is undo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -141,6 +142,13 @@ def _told(tensors: Tensors) -> dict[str, Any]:
             "mamba_rms_norm": "ssm_norm.weight" in of_layers, **biases}  # fmt: skip
 
 
+def share_of(rotated: int, head_dim: int) -> float:
+    """The share of a head as a config.json has it: times the head's dimensions, and cut to a whole number, it is
+    `rotated`, where the quotient alone may fall one short."""
+    share = rotated / head_dim
+    return share if int(head_dim * share) == rotated else math.nextafter(share, 2.0)
+
+
 def _rope(settings: Settings, tensors: Tensors) -> dict[str, Any]:
     """The scaling as a config.json has it.
 
@@ -151,7 +159,10 @@ def _rope(settings: Settings, tensors: Tensors) -> dict[str, Any]:
     rotated = settings.number("rope.dimension_count", head_dim)
     if rotated > head_dim:
         settings.refuse("rope.dimension_count", f"a head has {head_dim} dimensions")
-    said = {"rope_theta": settings.amount("rope.freq_base", 10000.0), "partial_rotary_factor": rotated / head_dim}
+    said = {
+        "rope_theta": settings.amount("rope.freq_base", 10000.0),
+        "partial_rotary_factor": share_of(rotated, head_dim),
+    }
     amplitude = settings.amount("rope.scaling.attn_factor", 1.0) * settings.amount("rope.scaling.yarn_attn_factor", 1.0)
     kind = settings.get("rope.scaling.type", "linear")
     older, newer = "rope.scale_linear", "rope.scaling.factor"

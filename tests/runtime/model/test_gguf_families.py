@@ -13,6 +13,7 @@ import transformers
 
 from stemma.runtime.errors import StemmaError
 from stemma.runtime.model import load
+from stemma.runtime.model.families.gguf_config import share_of
 from stemma.runtime.model.families.register import FAMILIES
 from tests.runtime.model.family_cases import CASES, SHARED
 from tests.runtime.model.gguf_families import latent, metadata_of, tensors_of, write_family
@@ -101,3 +102,9 @@ def test_what_a_file_of_latents_means_otherwise_is_refused(case: str, tmp_path: 
     write_family(tmp_path / "model.gguf", theirs, metadata_of(theirs.config) | more)
     with pytest.raises(StemmaError, match=match):
         load(tmp_path / "model.gguf", reference_ops())
+
+
+def test_the_share_of_a_head_that_is_rotated_comes_to_its_dimensions():
+    pairs = [(rotated, head_dim) for head_dim in range(2, 513) for rotated in range(1, head_dim + 1)]
+    assert all(int(head_dim * share_of(rotated, head_dim)) == rotated for rotated, head_dim in pairs)
+    assert any(int(head_dim * (rotated / head_dim)) != rotated for rotated, head_dim in pairs)  # it is not the quotient

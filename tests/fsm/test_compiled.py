@@ -1,6 +1,7 @@
 """The two forms of front ends and emitter, compiled and interpreted: which one runs, that both make the same states of
 schemas, and that what is nested too deeply is refused in both, where the stack is small too."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 import stemma
 from stemma import fsm
 from stemma.compiled import BUILT, DIGEST, MODULES, digest_of
+from stemma.fsm.errors import UnsupportedSchema
+from stemma.fsm.json_schema import JSONSchema
 
 HOME = Path(stemma.__file__).parent
 PACKAGE = Path(fsm.__file__).parent
@@ -163,3 +166,24 @@ def test_what_was_compiled_from_other_sources_is_not_used(tmp_path: Path) -> Non
         file.write("\n# one line more\n")
     assert digest_of(package) != (package / BUILT / DIGEST).read_text()
     assert said("import stemma.fsm; print(stemma.fsm.is_compiled)", tmp_path) == ["False"]
+
+
+def test_nothing_is_being_handled_behind_a_refusal():
+    """What hands out a value in an `except`, compiled by mypyc, leaves the error to its caller, which then seems to
+    handle it for ever: with all that its traceback holds, and as the context of errors that are none of its own."""
+    with pytest.raises(UnsupportedSchema):
+        JSONSchema({"type": "array", "items": {"type": "string"}, "uniqueItems": True}).grammar()
+    assert sys.exc_info() == (None, None, None)
+
+
+@pytest.mark.parametrize("package", MODULES)
+def test_no_compiled_generator_hands_out_a_value_while_it_handles_an_error(package):
+    handlers = {
+        f"{module}.py:{handler.lineno}": handler
+        for module in MODULES[package]
+        for handler in ast.walk(ast.parse((HOME / package / f"{module}.py").read_text()))
+        if isinstance(handler, ast.ExceptHandler)
+    }
+    assert handlers
+    yields = ast.Yield, ast.YieldFrom, ast.Await
+    assert [place for place, one in handlers.items() if any(isinstance(node, yields) for node in ast.walk(one))] == []

@@ -60,12 +60,20 @@ def problems(meaning: Meaning) -> Iterator[SchemaError]:
     if is_sound:
         yield from loops(document, referring)
     for place in different:
-        try:
-            for alternative in meaning.alternatives(meaning.expansion.goal(place, ())):
-                if alternative.arrays:
-                    meaning.array_shape(alternative.arrays)  # raises where items have too many values
-        except SchemaError as error:
+        error = _too_many_values(meaning, place)  # by a function: see tests/fsm/test_compiled.py on generators
+        if error is not None:
             yield error
+
+
+def _too_many_values(meaning: Meaning, place: Place) -> SchemaError | None:
+    """Why that items differ cannot be enforced here, if it cannot."""
+    try:
+        for alternative in meaning.alternatives(meaning.expansion.goal(place, ())):
+            if alternative.arrays:
+                meaning.array_shape(alternative.arrays)  # raises where items have too many values
+    except SchemaError as error:
+        return error
+    return None
 
 
 def _checked(document: Document, place: Place) -> tuple[list[Step], list[SchemaError]]:

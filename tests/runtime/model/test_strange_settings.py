@@ -3,7 +3,6 @@ name."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +73,21 @@ def test_what_means_nothing_is_refused_by_name(family: str, changes: dict[str, A
 WRONG: list[Any] = ["text", {}, {"a": 1}, [], [[]], -1, 0, 1e400, True, "3"]
 
 
+def is_refused(config: dict[str, Any]) -> bool:
+    """Any other error is the caller's."""
+    try:
+        read_config(config, "x")
+    except StemmaError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("family", CASES)
 def test_a_value_of_a_wrong_kind_is_never_an_error_without_a_name(family: str) -> None:
     """Whatever is read at all: no other error than those that say what to do."""
     raw = raw_of(family)
-    for name in raw:
-        for value in WRONG:
-            with suppress(StemmaError):
-                read_config({**raw, name: value}, "x")
+    refused = [name for name in raw for value in WRONG if is_refused({**raw, name: value})]
+    assert refused
 
 
 def test_what_is_near_a_wrong_kind_is_told() -> None:

@@ -102,19 +102,19 @@ class Settings:
 
     def amount(self, name: str, default: float | None = None) -> float:
         """A positive number, which a null is not; where there is none, what the family means, or the default."""
-        if default is None or (self._own(name) in self._values and self._values[self._own(name)] is None):
-            value = self.need(name)
-        else:
-            value = self.get(name, default)
+        value = self.need(name) if default is None or self._is_null(name) else self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
             raise ModelFileError(f"{self._own(name)!r} in {self.place} is {value!r}, no positive number")
         return value
 
     def is_on(self, name: str, default: bool) -> bool:
         """Whether a switch is on; a null is off."""
-        value = self.get(name, default)
+        return bool(self.get(name, default)) and not self._is_null(name)
+
+    def _is_null(self, name: str) -> bool:
+        """Whether the file says null, not whether it says nothing."""
         own = self._own(name)
-        return bool(value) and not (own in self._values and self._values[own] is None)
+        return own in self._values and self._values[own] is None
 
     def meant(self, name: str) -> Any:
         """What the family means by a setting that is not there, whether it is there or not."""

@@ -2,9 +2,7 @@
 schemas, and that what is nested too deeply is refused in both, where the stack is small too."""
 
 import ast
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from stemma import fsm
 from stemma.compiled import BUILT, DIGEST, MODULES, digest_of
 from stemma.fsm.errors import UnsupportedSchema
 from stemma.fsm.json_schema import JSONSchema
+from tests.forms_of_packages import said
 
 HOME = Path(stemma.__file__).parent
 PACKAGE = Path(fsm.__file__).parent
@@ -110,19 +109,6 @@ thread = threading.Thread(target=run)
 thread.start()
 thread.join()
 """
-
-
-def said(program: str, folder: Path) -> list[str]:
-    """What a program says with the package that lies there."""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": str(folder)},
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.split()
 
 
 def copy_of(folder: Path, *, with_built: bool) -> Path:

@@ -1,15 +1,13 @@
 """The two forms of the cache, compiled and interpreted: which one runs, and that both decide the same to the block."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from stemma import compiled, radix
 from stemma.compiled import BUILT, DIGEST, MODULES, digest_of
+from tests.forms_of_packages import said
 
 PACKAGE = Path(radix.__file__).parent
 PROGRAM = """
@@ -39,19 +37,6 @@ print(is_compiled, digest.hexdigest())
 """
 
 
-def answer(folder: Path) -> list[str]:
-    """What the program says with the package that lies there."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={**os.environ, "PYTHONPATH": str(folder)},
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.split()
-
-
 def copy_of(folder: Path, *, with_built: bool) -> Path:
     """The package with nothing around it; returns its folder."""
     package = folder / "stemma/radix"
@@ -73,7 +58,7 @@ def test_all_that_is_compiled_is_there() -> None:
 def test_both_forms_decide_the_same(tmp_path: Path) -> None:
     copy_of(tmp_path / "one", with_built=True)
     copy_of(tmp_path / "other", with_built=False)
-    compiled, interpreted = answer(tmp_path / "one"), answer(tmp_path / "other")
+    compiled, interpreted = said(PROGRAM, tmp_path / "one"), said(PROGRAM, tmp_path / "other")
     assert (compiled[0], interpreted[0]) == ("True", "False")
     assert compiled[1] == interpreted[1]
 
@@ -86,4 +71,4 @@ def test_what_was_compiled_from_other_sources_is_not_used(tmp_path: Path) -> Non
     with (package / "tokens.py").open("a") as file:
         file.write("\n# one line more\n")
     assert digest_of(package) != (package / BUILT / DIGEST).read_text()
-    assert answer(tmp_path)[0] == "False"
+    assert said(PROGRAM, tmp_path)[0] == "False"
